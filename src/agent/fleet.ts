@@ -1,0 +1,44 @@
+import type { CallOptions } from '../common/deadline.ts';
+import type { WorkerIdentity } from '../runtime/container-runtime.ts';
+import type { DesiredWorker } from './desired-worker.ts';
+import type { Invocation, InvocationResult } from './invocation.ts';
+import type { WorkerView } from './worker-view.ts';
+
+/** All workers of one node: what the agent's edges (watch, gRPC server, status) talk to. */
+export interface Fleet {
+  /**
+   * Rebuilds the actors from disk and containerd. Nothing idle is woken or started, nothing adoptable is ended.
+   * Called once, after the port was bound and before anything else.
+   */
+  adopt(options?: CallOptions): Promise<void>;
+  /** The resource as it is now. Repeating is harmless; an older generation or epoch than the known one is ignored. */
+  apply(desired: DesiredWorker): void;
+  /** The assignment or the resource is gone for certain: everything of that uid on this node is removed. */
+  release(uid: string): void;
+  /**
+   * A complete and fresh view of what the API assigns to this node. Actors without a resource are released after
+   * `confirmGone` has said so (a GET by uid), containers without an actor removed after a minimum age.
+   */
+  sweep(
+    assignedUids: ReadonlySet<string>,
+    confirmGone: (identity: WorkerIdentity) => Promise<boolean>,
+  ): Promise<void>;
+  /** Runs one call; never rejects for anything that a caller can be told. Body chunks go to `onHead`/`onChunk`. */
+  invoke(invocation: Invocation): Promise<InvocationResult>;
+  /** Hints; each rejects with a code `FailedPrecondition`, `NotFound` or `Fenced` when it may not be followed. */
+  ensure(uid: string, epoch: number, options?: CallOptions): Promise<WorkerView>;
+  pause(uid: string, epoch: number, options?: CallOptions): Promise<WorkerView>;
+  resume(uid: string, epoch: number, options?: CallOptions): Promise<WorkerView>;
+  destroy(uid: string, epoch: number, options?: CallOptions): Promise<WorkerView>;
+  views(): readonly WorkerView[];
+  view(uid: string): WorkerView | undefined;
+  /** Told synchronously of every change of a view, and of a uid that is gone. */
+  subscribe(listener: FleetListener): () => void;
+  /** Refuses new calls, lets those in the workers finish (at most `drainMs`), then stops the actors. Touches no worker. */
+  stop(drainMs: number): Promise<void>;
+}
+
+export interface FleetListener {
+  changed(view: WorkerView): void;
+  removed(uid: string): void;
+}

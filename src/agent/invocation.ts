@@ -1,0 +1,69 @@
+/** One call on its way into a worker. */
+export interface Invocation {
+  readonly uid: string;
+  readonly epoch: number;
+  readonly requestId: string;
+  readonly payload: Buffer;
+  /** Base64 as the caller sent it; empty for none. */
+  readonly clientContext: string;
+  readonly tailLog: boolean;
+  /** Fires when the caller hung up. A call already sent goes on to occupy its worker. */
+  readonly signal: AbortSignal;
+  /** The worker's answer, as it comes. */
+  readonly onHead: (head: { readonly status: number; readonly contentType: string }) => void;
+  readonly onChunk: (chunk: Buffer) => void;
+}
+
+/** Why a call was refused before anything was sent to the worker. */
+export type RefusalReason =
+  /** No such worker on this node, or it is being removed. */
+  | 'NotFound'
+  /** The caller's epoch is not the assignment's. */
+  | 'Fenced'
+  /** wakePolicy is Never and the worker is resting. */
+  | 'PausedByOwner'
+  /** The bounded queue is full. */
+  | 'QueueFull'
+  /** The worker could not be made ready; the message says why. */
+  | 'StartFailed'
+  /** Starting again is being put off after repeated failures. */
+  | 'CrashLoopBackOff'
+  /** No room on the node. */
+  | 'NodeFull'
+  /** The agent is stopping or not ready yet. */
+  | 'Unavailable'
+  /** The caller hung up while the call was waiting. */
+  | 'CallerGone';
+
+export type UnknownReason = 'WorkerExited' | 'ConnectionLost' | 'AgentStopped' | 'Restarted';
+
+export interface InvocationTimings {
+  /** Microseconds. */
+  readonly queued: number;
+  readonly wake: number;
+  readonly run: number;
+  readonly start: 'running' | 'paused' | 'absent';
+}
+
+/** How a call ended. */
+export type InvocationResult =
+  | {
+      readonly kind: 'Answered';
+      readonly stamp: string;
+      readonly timings: InvocationTimings;
+      readonly logTail?: Buffer;
+    }
+  | { readonly kind: 'Refused'; readonly reason: RefusalReason; readonly message: string }
+  | {
+      readonly kind: 'Unknown';
+      readonly reason: UnknownReason;
+      readonly message: string;
+      readonly stamp: string;
+    }
+  | {
+      readonly kind: 'TimedOut';
+      readonly message: string;
+      readonly stamp: string;
+      readonly timings: InvocationTimings;
+      readonly logTail?: Buffer;
+    };

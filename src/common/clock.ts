@@ -1,0 +1,26 @@
+/** A timer that was set; cancelling one that has fired does nothing. */
+export interface Timer {
+  cancel(): void;
+}
+
+/** Time as the code sees it, so that tests can move it. */
+export interface Clock {
+  /** Wall-clock time in milliseconds since the epoch. For stamps only: it can step. */
+  now(): number;
+  /** Milliseconds on a clock that never steps. For every duration. */
+  monotonic(): number;
+  /** Calls `callback` once after `delayMs` milliseconds. The timer does not keep the process alive. */
+  setTimer(callback: () => void, delayMs: number): Timer;
+}
+
+/** The machine's own clock. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  setTimer(callback, delayMs) {
+    // setTimeout fires at once for anything that does not fit in 31 bits.
+    const handle = setTimeout(callback, Math.min(Math.max(0, delayMs), 2 ** 31 - 1));
+    handle.unref();
+    return { cancel: () => clearTimeout(handle) };
+  },
+};

@@ -1,0 +1,93 @@
+import type { Clock } from './clock.ts';
+import { EsbError, messageOf } from './errors.ts';
+
+/** What every asynchronous call of ours takes last. */
+export interface CallOptions {
+  /** Ends the call early. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds that the call may take; each call documents its default. */
+  readonly deadlineMs?: number | undefined;
+}
+
+/** The error of a call that took longer than it was given. Retryable: the outcome is not known. */
+export class DeadlineError extends EsbError {
+  constructor(what: string, deadlineMs: number, cause?: unknown) {
+    super(`${what} took longer than ${deadlineMs} ms`, { code: 'DeadlineExceeded', retryable: true, cause });
+  }
+}
+
+/** The error of a call that its caller ended. */
+export class AbortedError extends EsbError {
+  constructor(what: string, cause?: unknown) {
+    super(`${what} was given up by its caller`, { code: 'Aborted', cause });
+  }
+}
+
+/**
+ * Runs `call` with a signal that fires when the caller gives up or `deadlineMs` milliseconds have gone by.
+ *
+ * @throws {DeadlineError} when the time is over
+ * @throws {AbortedError} when the caller's signal fired
+ */
+export async function withDeadline<T>(
+  what: string,
+  deadlineMs: number,
+  signal: AbortSignal | undefined,
+  call: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  if (signal?.aborted === true) {
+    throw new AbortedError(what, signal.reason);
+  }
+  const controller = new AbortController();
+  let ended: EsbError | undefined;
+  const stopped = Promise.withResolvers<never>();
+  const end = (error: EsbError): void => {
+    ended ??= error;
+    controller.abort(ended);
+    stopped.reject(ended);
+  };
+  const onAbort = (): void => end(new AbortedError(what, signal?.reason));
+  signal?.addEventListener('abort', onAbort, { once: true });
+  const timer = setTimeout(() => end(new DeadlineError(what, deadlineMs)), deadlineMs);
+  try {
+    return await Promise.race([call(controller.signal), stopped.promise]);
+  } catch (error) {
+    throw ended ?? error;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', onAbort);
+    stopped.promise.catch(() => undefined);
+  }
+}
+
+/**
+ * Waits `delayMs` milliseconds.
+ *
+ * @throws {AbortedError} as soon as `signal` fires
+ */
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted === true) {
+    return Promise.reject(new AbortedError('sleep', signal.reason));
+  }
+  const done = Promise.withResolvers<void>();
+  const onAbort = (): void => {
+    timer.cancel();
+    done.reject(new AbortedError('sleep', signal?.reason));
+  };
+  const timer = clock.setTimer(() => {
+    signal?.removeEventListener('abort', onAbort);
+    done.resolve();
+  }, delayMs);
+  signal?.addEventListener('abort', onAbort, { once: true });
+  return done.promise;
+}
+
+/** Whether `error` only says that a caller gave up. */
+export function isAborted(error: unknown): boolean {
+  return error instanceof AbortedError || (error instanceof Error && error.name === 'AbortError');
+}
+
+/** `message` of an error, after the thing that was being done. */
+export function during(what: string, error: unknown): string {
+  return `${what}: ${messageOf(error)}`;
+}

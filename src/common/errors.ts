@@ -1,0 +1,55 @@
+/** What an {@link EsbError} carries beside its message. */
+export interface EsbErrorOptions {
+  /** Stable, CamelCase name of the fault: what conditions, logs and callers switch on. */
+  readonly code: string;
+  /** Whether the same request may succeed later without anybody changing anything. Default false. */
+  readonly retryable?: boolean;
+  readonly cause?: unknown;
+}
+
+/**
+ * The base class of every error that crosses a boundary inside ESB. Foreign errors (gRPC status, HTTP answers,
+ * errno) are turned into one where they enter, so that nothing above has to know where they came from.
+ */
+export class EsbError extends Error {
+  readonly code: string;
+  readonly retryable: boolean;
+
+  constructor(message: string, options: EsbErrorOptions) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.code = options.code;
+    this.retryable = options.retryable ?? false;
+  }
+
+  /** The error itself when it is one of ours, else a non-retryable `Internal` one that keeps it as its cause. */
+  static from(error: unknown): EsbError {
+    if (error instanceof EsbError) {
+      return error;
+    }
+    return new EsbError(messageOf(error), { code: 'Internal', cause: error });
+  }
+}
+
+/** The text of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Whether `error` is one of ours with the given code. */
+export function hasCode(error: unknown, code: string): error is EsbError {
+  return error instanceof EsbError && error.code === code;
+}
+
+/** The `code` of a Node.js system error such as `ENOENT`, if it has one. */
+export function errnoOf(error: unknown): string | undefined {
+  if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
+    return error.code;
+  }
+  return undefined;
+}
+
+/** For the `default` branch of a switch that names every member of a union. */
+export function unreachable(value: never): never {
+  throw new EsbError(`unhandled case: ${JSON.stringify(value)}`, { code: 'Internal' });
+}

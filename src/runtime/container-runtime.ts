@@ -1,0 +1,148 @@
+import type { CallOptions } from '../common/deadline.ts';
+import type { Health } from '../common/health.ts';
+
+/** Who a container belongs to; kept in its labels. */
+export interface WorkerIdentity {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly functionName: string;
+}
+
+/** How an image is to be obtained. */
+export interface ImageRequest {
+  /** As the user wrote it; short names are normalised as Docker does. */
+  readonly reference: string;
+  readonly pullPolicy: 'Always' | 'IfNotPresent' | 'Never';
+  /** Contents of `.dockerconfigjson` of each pull secret, in order. */
+  readonly dockerConfigs?: readonly string[];
+}
+
+/** Everything that forms a container, secrets already resolved. */
+export interface WorkerShape {
+  readonly image: ImageRequest;
+  /** Replaces the image's Entrypoint when not empty. */
+  readonly command: readonly string[];
+  /** Replaces the image's Cmd when not empty. */
+  readonly args: readonly string[];
+  readonly handler?: string;
+  readonly env: readonly { readonly name: string; readonly value: string }[];
+  readonly memoryMiB: number;
+  /** Thousandths of a core; absent means no limit. */
+  readonly milliCpu?: number;
+  readonly pids: number;
+  /** Size of the writable /tmp in MiB; added to the memory limit since a tmpfs is charged to it. */
+  readonly ephemeralStorageMiB: number;
+  readonly readOnlyRootFilesystem: boolean;
+  readonly timeoutSeconds: number;
+  /** Port of the emulator inside the worker; in `Host` mode the runtime chooses one. */
+  readonly port: number;
+  readonly networkMode: 'Bridge' | 'Host';
+  readonly terminationGraceSeconds: number;
+}
+
+/** What {@link ContainerRuntime.ensure} is asked for. */
+export interface EnsureRequest {
+  readonly containerId: string;
+  readonly identity: WorkerIdentity;
+  readonly epoch: number;
+  /** Hash of the resource's shape, kept in a label and never computed here. */
+  readonly shapeHash: string;
+  readonly shape: WorkerShape;
+  /** Told as the work goes on, for the phase: image being pulled, container being made, waiting for the port. */
+  readonly onProgress?: (step: EnsureStep) => void;
+}
+
+export type EnsureStep = 'Pulling' | 'Creating' | 'Resuming' | 'Starting';
+
+/** Where a worker answers calls, from the node's network namespace. */
+export interface WorkerAddress {
+  readonly ip: string;
+  readonly port: number;
+}
+
+/** What the runtime found of a task. */
+export type TaskState =
+  | { readonly kind: 'Missing' }
+  /** Made and never started: left by a crash. */
+  | { readonly kind: 'Created' }
+  | { readonly kind: 'Running'; readonly pid: number }
+  | { readonly kind: 'Paused'; readonly pid: number }
+  | {
+      readonly kind: 'Stopped';
+      readonly exitCode: number;
+      readonly exitedAt?: Date;
+      readonly oomKilled: boolean;
+    };
+
+/** A container of ours, as containerd, the attachment cache and the labels tell it. */
+export interface WorkerInfo {
+  readonly containerId: string;
+  readonly identity: WorkerIdentity;
+  readonly epoch: number;
+  readonly shapeHash: string;
+  /** Image by digest, `name@sha256:…`. */
+  readonly image: string;
+  readonly task: TaskState;
+  readonly address?: WorkerAddress;
+  readonly createdAt: Date;
+}
+
+/** A hint that something happened; whoever cares reads again. */
+export interface RuntimeEvent {
+  readonly kind: 'Exited' | 'OutOfMemory' | 'Paused' | 'Resumed' | 'Created' | 'Deleted' | 'Reconnected';
+  /** Empty for `Reconnected`, after which everything is to be read again. */
+  readonly containerId: string;
+}
+
+/** The state of the runtime itself, for the node's conditions. */
+export type RuntimeHealth =
+  | { readonly ok: true; readonly version: string }
+  | { readonly ok: false; readonly reason: string; readonly message: string };
+
+/**
+ * The container side of one node. Every method may be repeated, takes a signal and a deadline, and leaves nothing
+ * half-made when it is ended early: what was begun is finished or undone by the runtime itself.
+ *
+ * Errors carry these codes: `ImageNotFound`, `ImagePullFailed`, `ImageInvalid`, `NoEntrypoint`, `RegistryUnreachable`,
+ * `NetworkFailed`, `AddressesExhausted`, `CreateFailed`, `StartFailed`, `ExitedAtOnce`, `NotListening`,
+ * `RuntimeUnavailable`, `DeadlineExceeded`, `Aborted`, `DiskFull`, `MemoryTooSmall`.
+ */
+export interface ContainerRuntime {
+  /**
+   * Brings a worker to a running task with its port open. Running: nothing to do. Paused: resumed. Stopped: deleted
+   * and made anew. Missing: made. Default deadline 300,000 ms, pull included.
+   */
+  ensure(request: EnsureRequest, options?: CallOptions): Promise<WorkerInfo>;
+  /** Freezes the task; already paused is success. After a failure the task is thawed again or reported as it is. */
+  pause(containerId: string, options?: CallOptions): Promise<void>;
+  /** Thaws the task; already running is success. */
+  resume(containerId: string, options?: CallOptions): Promise<void>;
+  /** SIGTERM, grace, SIGKILL, task, container, snapshot, attachment, log. Missing is success. */
+  destroy(containerId: string, options?: DestroyOptions): Promise<void>;
+  /** Everything of ours on this node. */
+  list(options?: CallOptions): Promise<WorkerInfo[]>;
+  /** One of ours, or undefined when there is neither container nor attachment. */
+  inspect(containerId: string, options?: CallOptions): Promise<WorkerInfo | undefined>;
+  /** The last lines that a worker wrote, at most `maxBytes`. Empty when there is no log. */
+  readLog(containerId: string, maxBytes: number): Promise<Buffer>;
+  /** Current size of a worker's log in bytes, to read later what came after it. */
+  logOffset(containerId: string): Promise<number>;
+  /** What a worker wrote after `offset`, at most the last `maxBytes` of it. */
+  readLogSince(containerId: string, offset: number, maxBytes: number): Promise<Buffer>;
+  /** Hints of changes made by anybody. Returns what ends the subscription. */
+  subscribe(listener: (event: RuntimeEvent) => void): () => void;
+  health(options?: CallOptions): Promise<RuntimeHealth>;
+  networkHealth(options?: CallOptions): Promise<Health>;
+  /** Image references (normalised) present on the node. */
+  images(options?: CallOptions): Promise<string[]>;
+  /** Connects, checks versions, prepares the network. Retried by the caller when it fails. */
+  start(options?: CallOptions): Promise<void>;
+  /** Ends subscriptions, waits for what is being undone, closes connections. Touches no worker. */
+  stop(): Promise<void>;
+}
+
+export interface DestroyOptions extends CallOptions {
+  /** Seconds between SIGTERM and SIGKILL. Default 10; 0 kills at once. */
+  readonly graceSeconds?: number;
+}
