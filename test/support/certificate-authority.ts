@@ -1,0 +1,92 @@
+import type { webcrypto } from 'node:crypto';
+import 'reflect-metadata';
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  SubjectAlternativeNameExtension,
+  type X509Certificate,
+  X509CertificateGenerator,
+} from '@peculiar/x509';
+
+/** A certificate and its private key, both PEM. */
+export interface IssuedCertificate {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+/** A throw-away authority for tests; P-256, everything valid for a day. */
+export interface CertificateAuthority {
+  /** PEM. */
+  readonly certificate: string;
+  /** For a server on 127.0.0.1 and localhost. */
+  issueServer(): Promise<IssuedCertificate>;
+  /** For a client; Kubernetes reads the user from CN and its groups from O. */
+  issueClient(user: string, groups: readonly string[]): Promise<IssuedCertificate>;
+}
+
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
+
+async function newKeys(): Promise<webcrypto.CryptoKeyPair> {
+  return crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+}
+
+async function privateKeyPem(keys: webcrypto.CryptoKeyPair): Promise<string> {
+  return PemConverter.encode(await crypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+}
+
+/** Makes an authority with a key of its own. */
+export async function createCertificateAuthority(): Promise<CertificateAuthority> {
+  const authorityKeys = await newKeys();
+  const validity = {
+    notBefore: new Date(Date.now() - 3_600_000),
+    notAfter: new Date(Date.now() + 86_400_000),
+  };
+  const root: X509Certificate = await X509CertificateGenerator.createSelfSigned({
+    name: 'CN=esb-test-ca',
+    keys: authorityKeys,
+    signingAlgorithm: algorithm,
+    ...validity,
+    extensions: [
+      new BasicConstraintsExtension(true, undefined, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.digitalSignature, true),
+    ],
+  });
+
+  const issue = async (
+    subject: readonly Record<string, string[]>[],
+    usage: ExtendedKeyUsage,
+    names: readonly { type: 'dns' | 'ip'; value: string }[],
+  ): Promise<IssuedCertificate> => {
+    const keys = await newKeys();
+    const certificate = await X509CertificateGenerator.create({
+      subject: [...subject],
+      issuer: root.subject,
+      publicKey: keys.publicKey,
+      signingKey: authorityKeys.privateKey,
+      signingAlgorithm: algorithm,
+      ...validity,
+      extensions: [
+        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+        new ExtendedKeyUsageExtension([usage]),
+        ...(names.length > 0 ? [new SubjectAlternativeNameExtension([...names])] : []),
+      ],
+    });
+    return { certificate: certificate.toString('pem'), key: await privateKeyPem(keys) };
+  };
+
+  return {
+    certificate: root.toString('pem'),
+    issueServer: () =>
+      issue([{ CN: ['esb-test-server'] }], ExtendedKeyUsage.serverAuth, [
+        { type: 'ip', value: '127.0.0.1' },
+        { type: 'dns', value: 'localhost' },
+        { type: 'dns', value: 'kubernetes.default.svc' },
+      ]),
+    issueClient: (user, groups) =>
+      issue([...groups.map((group) => ({ O: [group] })), { CN: [user] }], ExtendedKeyUsage.clientAuth, []),
+  };
+}
