@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest';
+import { instance } from './support/instance.ts';
+
+describe('kubectl apply', () => {
+  const esb = instance();
+
+  it('makes a worker that becomes Ready and runs in the esb namespace of containerd, and nowhere else', async () => {
+    await esb.apply('applied', { nodeName: 'node-1' });
+    const worker = await esb.ready('applied');
+    const containerId = worker.status?.containerID ?? '';
+    expect(await esb.taskState(containerId)).toBe('RUNNING');
+    const { stdout } = await esb.ctr(['namespaces', 'ls', '-q']);
+    for (const namespace of stdout.split('\n').filter((name) => name !== '' && name !== 'esb')) {
+      const others = await esb.ctr(['--namespace', namespace, 'containers', 'ls', '-q']);
+      expect(others.stdout, `containers in namespace ${namespace}`).toBe('');
+    }
+  });
+
+  it('reads well in get, describe and explain', async () => {
+    await esb.apply('legible', { nodeName: 'node-1', functionName: 'legible-function' });
+    const worker = await esb.ready('legible');
+    const table = await esb.kubectl(['get', 'lw', 'legible']);
+    const [header, row] = table.stdout.split('\n');
+    expect(header?.split(/\s+/).filter(Boolean)).toEqual([
+      'NAME',
+      'FUNCTION',
+      'DESIRED',
+      'PHASE',
+      'NODE',
+      'IP',
+      'RESTARTS',
+      'AGE',
+    ]);
+    expect(row?.split(/\s+/).slice(0, 7)).toEqual([
+      'legible',
+      'legible-function',
+      'Running',
+      'Running',
+      'node-1',
+      worker.status?.address?.ip,
+      '0',
+    ]);
+    const wide = await esb.kubectl(['get', 'lw', 'legible', '-o', 'wide']);
+    expect(wide.stdout).toContain(esb.image('python-counter'));
+    const described = await esb.kubectl(['describe', 'lw', 'legible']);
+    expect(described.stdout).toMatch(/Phase:\s+Running/);
+    expect(described.stdout, 'events of the assignment').toMatch(/Normal\s+Scheduled|Normal\s+Assigned/);
+    const explained = await esb.kubectl(['explain', 'lambdaworker.spec.idlePolicy']);
+    expect(explained.stdout).toContain('pauseAfterSeconds');
+    expect(explained.stdout).not.toContain('<no description>');
+  });
+});

@@ -1,0 +1,75 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { waitFor } from '../support/wait-for.ts';
+import { ContainerdEvents } from './support/containerd-events.ts';
+import { instance } from './support/instance.ts';
+
+describe('activity by status patch', () => {
+  const esb = instance();
+
+  it('of a foreign gateway alone wakes a paused worker, once', async () => {
+    await esb.apply('nudged', {
+      nodeName: 'node-1',
+      desiredState: 'Paused',
+      idlePolicy: { pauseAfterSeconds: 2 },
+    });
+    const paused = await esb.waitForPhase('nudged', 'Paused');
+    const containerId = paused.status?.containerID ?? '';
+    const events = await ContainerdEvents.of(esb);
+    // A clock of its own, far from ours: stamps are told apart, never compared.
+    const stamp = '2031-05-06T07:08:09.000123Z';
+    const patch = JSON.stringify({ status: { lastInvocationTime: stamp } });
+    await esb.kubectl(['patch', 'lw', 'nudged', '--subresource=status', '--type=merge', '-p', patch]);
+    await waitFor('the worker to be woken', () => events.count('/tasks/resumed', containerId) === 1);
+    await esb.waitForWorker(
+      'nudged',
+      'acknowledged',
+      (worker) => worker.status?.observedInvocationTime === stamp,
+    );
+    await waitFor(
+      'the worker to be PAUSED again',
+      async () => (await esb.taskState(containerId)) === 'PAUSED',
+    );
+    await delay(3_000);
+    expect(events.count('/tasks/resumed', containerId)).toBe(1);
+    expect(await esb.taskState(containerId)).toBe('PAUSED');
+  });
+
+  it('of our own gateway, late, wakes nobody', async () => {
+    await esb.apply('settled', {
+      nodeName: 'node-1',
+      desiredState: 'Paused',
+      idlePolicy: { pauseAfterSeconds: 1 },
+    });
+    const paused = await esb.waitForPhase('settled', 'Paused');
+    const containerId = paused.status?.containerID ?? '';
+    const events = await ContainerdEvents.of(esb);
+    await esb.invoke('settled');
+    const first = await esb.waitForWorker(
+      'settled',
+      'patched',
+      (w) => w.status?.lastInvocationTime !== undefined,
+    );
+    // The next patch is held back for a few seconds: by then the worker is frozen again.
+    await esb.invoke('settled');
+    await esb.waitForWorker(
+      'settled',
+      'patched again',
+      (worker) => worker.status?.lastInvocationTime !== first.status?.lastInvocationTime,
+    );
+    await waitFor(
+      'the worker to be PAUSED again',
+      async () => (await esb.taskState(containerId)) === 'PAUSED',
+    );
+    const resumed = events.count('/tasks/resumed', containerId);
+    await delay(4_000);
+    expect(events.count('/tasks/resumed', containerId)).toBe(resumed);
+    expect(resumed).toBeLessThanOrEqual(2);
+    const worker = await esb.waitForWorker(
+      'settled',
+      'acknowledged',
+      ({ status }) => status?.observedInvocationTime === status?.lastInvocationTime,
+    );
+    expect(worker.status?.phase).toBe('Paused');
+  });
+});

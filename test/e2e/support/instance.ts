@@ -1,0 +1,194 @@
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InvokeCommand, type InvokeCommandInput, LambdaClient } from '@aws-sdk/client-lambda';
+import { inject, onTestFinished } from 'vitest';
+import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
+import { type CommandOptions, type CommandResult, run } from '../../support/command.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+/** What a test says of a worker; everything else has its default. */
+export interface WorkerSpec {
+  readonly [field: string]: unknown;
+}
+
+/** What an invocation by the AWS SDK came to. */
+export interface SdkAnswer<T> {
+  readonly status: number;
+  readonly functionError: string | undefined;
+  readonly payload: T;
+  readonly requestId: string | undefined;
+  readonly logTail: string | undefined;
+}
+
+/** What the sample function answers with. */
+export interface CounterAnswer {
+  readonly message: string;
+  readonly counter: number;
+  readonly overlaps: number;
+  readonly bootId: string;
+  readonly requestId: string;
+  readonly echo?: unknown;
+  readonly errorMessage?: string;
+  readonly errorType?: string;
+  readonly clientContext?: unknown;
+}
+
+const environment = (home: string): Readonly<Record<string, string>> =>
+  Object.fromEntries(
+    readFileSync(join(home, 'env'), 'utf8')
+      .split('\n')
+      .map((line) => /^(?:export )?([A-Z_]+)=["']?([^"']*)["']?$/.exec(line))
+      .filter((match) => match !== null)
+      .map((match) => [match[1] ?? '', match[2] ?? '']),
+  );
+
+/** The running instance, as its users have it: kubectl, ctr, the AWS SDK. */
+export class Instance {
+  readonly home: string;
+  readonly registry: string;
+  readonly gateway: string;
+  readonly #kubeconfig: string;
+
+  constructor(home: string) {
+    const values = environment(home);
+    this.home = home;
+    this.registry = values.ESB_REGISTRY ?? '';
+    this.gateway = values.ESB_GATEWAY ?? '';
+    this.#kubeconfig = values.KUBECONFIG ?? '';
+  }
+
+  /** The image of one of the samples in the instance's registry. */
+  image(name: 'python-counter' | 'nodejs-counter' | 'aws-base-shape'): string {
+    return `${this.registry}/${name}:latest`;
+  }
+
+  program(name: string): string {
+    return join(this.home, 'bin', name);
+  }
+
+  kubectl(args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
+    return run(this.program('kubectl'), args, {
+      ...options,
+      env: { ...options.env, KUBECONFIG: this.#kubeconfig },
+    });
+  }
+
+  ctr(args: readonly string[], node = 'node-1', options: CommandOptions = {}): Promise<CommandResult> {
+    const socket = join(this.home, 'nodes', node, 'containerd.sock');
+    return run(this.program('ctr'), ['--address', socket, '--namespace', 'esb', ...args], options);
+  }
+
+  /** Applies a worker with the sample image; it is deleted when the test is over. */
+  async apply(name: string, spec: WorkerSpec = {}, namespace = 'default'): Promise<void> {
+    const worker = {
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaWorker',
+      metadata: { name, namespace },
+      spec: { image: this.image('python-counter'), ...spec },
+    };
+    onTestFinished(() => this.delete(name, { mayFail: true }, namespace), 120_000);
+    await this.kubectl(['apply', '-f', '-'], { input: JSON.stringify(worker) });
+  }
+
+  async patch(name: string, spec: WorkerSpec): Promise<void> {
+    await this.kubectl(['patch', 'lw', name, '--type=merge', '-p', JSON.stringify({ spec })]);
+  }
+
+  async delete(name: string, options: CommandOptions = {}, namespace = 'default'): Promise<void> {
+    await this.kubectl(
+      ['delete', 'lw', name, '-n', namespace, '--ignore-not-found', '--timeout=90s'],
+      options,
+    );
+  }
+
+  async worker(name: string): Promise<LambdaWorker> {
+    const { stdout } = await this.kubectl(['get', 'lw', name, '-o', 'json']);
+    return JSON.parse(stdout) as LambdaWorker;
+  }
+
+  /** Waits until `accept` holds of the worker, and returns it. */
+  waitForWorker(
+    name: string,
+    what: string,
+    accept: (worker: LambdaWorker) => boolean,
+    timeoutMs = 60_000,
+  ): Promise<LambdaWorker> {
+    return waitFor(
+      `worker ${name} to be ${what}`,
+      async () => {
+        const worker = await this.worker(name);
+        return accept(worker) ? worker : undefined;
+      },
+      { timeoutMs, everyMs: 200 },
+    );
+  }
+
+  waitForPhase(name: string, phase: string, timeoutMs?: number): Promise<LambdaWorker> {
+    return this.waitForWorker(name, phase, (worker) => worker.status?.phase === phase, timeoutMs);
+  }
+
+  async ready(name: string): Promise<LambdaWorker> {
+    await this.kubectl(['wait', `lw/${name}`, '--for=condition=Ready', '--timeout=60s']);
+    return this.worker(name);
+  }
+
+  /** RUNNING, PAUSED, … as `ctr` tells it; undefined when there is no such task. */
+  async taskState(containerId: string, node = 'node-1'): Promise<string | undefined> {
+    const { stdout } = await this.ctr(['tasks', 'ls'], node);
+    const line = stdout.split('\n').find((row) => row.split(/\s+/)[0] === containerId);
+    return line?.split(/\s+/)[2];
+  }
+
+  async taskPid(containerId: string, node = 'node-1'): Promise<number> {
+    const { stdout } = await this.ctr(['tasks', 'ls'], node);
+    const line = stdout.split('\n').find((row) => row.split(/\s+/)[0] === containerId);
+    return Number(line?.split(/\s+/)[1]);
+  }
+
+  /** An unmodified AWS SDK client. Every failure is told at once, so that retries hide nothing. */
+  lambda(endpoint = this.gateway, maxAttempts = 1): LambdaClient {
+    const client = new LambdaClient({
+      endpoint,
+      region: 'us-east-1',
+      credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+      maxAttempts,
+    });
+    onTestFinished(() => client.destroy());
+    return client;
+  }
+
+  async invoke<T = CounterAnswer>(
+    name: string,
+    event: unknown = {},
+    {
+      client,
+      signal,
+      ...input
+    }: Partial<InvokeCommandInput> & { client?: LambdaClient; signal?: AbortSignal } = {},
+  ): Promise<SdkAnswer<T>> {
+    const answer = await (client ?? this.lambda()).send(
+      new InvokeCommand({ FunctionName: name, Payload: JSON.stringify(event), ...input }),
+      signal === undefined ? {} : { abortSignal: signal },
+    );
+    const text = answer.Payload === undefined ? '' : Buffer.from(answer.Payload).toString();
+    return {
+      status: answer.StatusCode ?? 0,
+      functionError: answer.FunctionError,
+      payload: (text === '' ? undefined : JSON.parse(text)) as T,
+      requestId: answer.$metadata.requestId,
+      logTail:
+        answer.LogResult === undefined ? undefined : Buffer.from(answer.LogResult, 'base64').toString(),
+    };
+  }
+
+  /** What a worker wrote, from the node's own file. */
+  workerLog(containerId: string, node = 'node-1'): Promise<string> {
+    return readFile(join(this.home, 'nodes', node, 'agent', 'logs', `${containerId}.log`), 'utf8');
+  }
+}
+
+/** The instance that the set-up made. */
+export function instance(): Instance {
+  return new Instance(inject('home'));
+}

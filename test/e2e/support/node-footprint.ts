@@ -1,0 +1,62 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { run } from '../../support/command.ts';
+import type { Instance } from './instance.ts';
+
+/** How much of each kind of thing a node holds: what has to be the same again once a worker is gone. */
+export interface NodeFootprint {
+  readonly containers: number;
+  readonly tasks: number;
+  readonly snapshots: number;
+  readonly leases: number;
+  readonly shims: number;
+  readonly namespaces: number;
+  readonly interfaces: number;
+  readonly reservations: number;
+  readonly mounts: number;
+  readonly cgroups: number;
+  readonly logs: number;
+  readonly records: number;
+}
+
+const lines = (text: string): readonly string[] => text.split('\n').filter((line) => line.trim() !== '');
+
+async function entries(folder: string): Promise<readonly string[]> {
+  try {
+    return await readdir(folder);
+  } catch {
+    return [];
+  }
+}
+
+/** Counts what node-1 of the instance, which lives in the host's own network namespace, holds. */
+export async function nodeFootprint(esb: Instance): Promise<NodeFootprint> {
+  const ctr = async (...args: string[]): Promise<number> => lines((await esb.ctr(args)).stdout).length;
+  const node = join(esb.home, 'nodes', 'node-1');
+  const reserved = await run(
+    'find',
+    [join(node, 'agent'), '-type', 'f', '-regex', '.*/10\\.234\\.[0-9.]*'],
+    {},
+  );
+  const shims = await run('pgrep', ['-fc', `containerd-shim-runc-v2.*${node}/`], { mayFail: true });
+  const links = JSON.parse((await run('ip', ['-j', 'link', 'show', 'type', 'veth'])).stdout) as unknown[];
+  const mounts = await readFile('/proc/self/mountinfo', 'utf8');
+  const cgroups = await run('find', ['/sys/fs/cgroup', '-mindepth', '3', '-type', 'd', '-path', '*/esb/*'], {
+    mayFail: true,
+  });
+  return {
+    containers: await ctr('containers', 'ls', '-q'),
+    tasks: await ctr('tasks', 'ls', '-q'),
+    snapshots: lines((await esb.ctr(['snapshots', 'ls'])).stdout).filter((line) => / Active/.test(line))
+      .length,
+    leases: await ctr('leases', 'ls', '-q'),
+    shims: Number(shims.stdout.trim()),
+    namespaces: (await entries('/run/netns')).filter((name) => name.startsWith('esb-')).length,
+    interfaces: links.length,
+    reservations: lines(reserved.stdout).length,
+    mounts: lines(mounts).filter((line) => line.includes(node) || line.includes('/netns/esb-')).length,
+    cgroups: lines(cgroups.stdout).length,
+    logs: (await entries(join(node, 'agent', 'logs'))).length,
+    records: (await entries(join(node, 'agent', 'workers'))).length,
+  };
+}
