@@ -19,10 +19,22 @@ export default defineConfig({
         },
       },
       {
+        // Brings up and takes down an instance of its own: never beside another one.
+        extends: true,
+        test: {
+          name: 'install',
+          include: ['test/e2e/01-*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 600_000,
+        },
+      },
+      {
         extends: true,
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
+          exclude: ['test/e2e/01-*.test.ts'],
+          globalSetup: ['test/e2e/support/setup.ts'],
           fileParallelism: false,
           testTimeout: 180_000,
           hookTimeout: 600_000,
