@@ -1,0 +1,108 @@
+/** One entry of `status.conditions`, in the usual form. */
+export interface Condition {
+  readonly type: string;
+  readonly status: ConditionStatus;
+  readonly observedGeneration?: number;
+  /** RFC 3339; when `status` last changed. */
+  readonly lastTransitionTime: string;
+  /** One CamelCase word. */
+  readonly reason: string;
+  readonly message: string;
+}
+
+export type ConditionStatus = 'True' | 'False' | 'Unknown';
+
+/** A condition before it is known when it came about. */
+export type ConditionDraft = Omit<Condition, 'lastTransitionTime'>;
+
+/** Types of the conditions of a LambdaWorker, and who writes them. */
+export const workerConditions = {
+  /** Controller: whether a node was found. */
+  scheduled: 'Scheduled',
+  /** Agent: whether the image is on the node. */
+  imageReady: 'ImageReady',
+  /** Agent: whether the attachment is there. */
+  networkReady: 'NetworkReady',
+  /** Agent, and the controller when the node is lost: whether calls are answered. */
+  ready: 'Ready',
+  /** Agent: whether nothing of a worker that is being deleted is left on the node. */
+  cleanedUp: 'CleanedUp',
+} as const;
+
+/** Types of the conditions of a LambdaNode; all written by its agent. */
+export const nodeConditions = {
+  ready: 'Ready',
+  containerdReady: 'ContainerdReady',
+  networkReady: 'NetworkReady',
+} as const;
+
+/** Reasons of a worker's Scheduled condition. */
+export const scheduledReasons = {
+  assigned: 'Assigned',
+  /** There is no LambdaNode at all. */
+  noNodes: 'NoNodes',
+  /** There are nodes, and none is ready. */
+  noneReady: 'NoneReady',
+  /** Every ready node is cordoned. */
+  allCordoned: 'AllCordoned',
+  /** No node carries the labels of spec.nodeSelector. */
+  noneMatches: 'NoneMatches',
+  /** Nodes would do, but for their memory or number of workers. */
+  noneFits: 'NoneFits',
+  /** spec.nodeName names no LambdaNode. */
+  pinnedNodeMissing: 'PinnedNodeMissing',
+  /** spec.nodeName names a node that is not ready, cordoned, of other labels or full. */
+  pinnedNodeUnfit: 'PinnedNodeUnfit',
+} as const;
+
+/** Reasons of a worker's Ready condition that more than one part has to know. */
+export const readyReasons = {
+  running: 'Running',
+  /** Paused, and a call resumes it. */
+  paused: 'Paused',
+  /** Paused, and calls are refused until its owner says otherwise. */
+  pausedByOwner: 'PausedByOwner',
+  /** Nothing exists on the node, as wished. */
+  absent: 'Absent',
+  /** A call would wake it, but its node has no room; the controller looks for another node. */
+  nodeFull: 'NodeFull',
+  /** Nothing has been heard of its node. */
+  nodeLost: 'NodeLost',
+  crashLoopBackOff: 'CrashLoopBackOff',
+} as const;
+
+/** The condition of this type, if there is one. */
+export function findCondition<T extends { readonly type: string }>(
+  conditions: readonly T[] | undefined,
+  type: string,
+): T | undefined {
+  return conditions?.find((condition) => condition.type === type);
+}
+
+/** Whether there is a condition of this type whose status is True. */
+export function isTrue(
+  conditions: readonly { readonly type: string; readonly status: string }[] | undefined,
+  type: string,
+): boolean {
+  return findCondition(conditions, type)?.status === 'True';
+}
+
+/**
+ * The condition to write: lastTransitionTime stays as long as the status does.
+ *
+ * @param previous the condition of the same type as it is now
+ * @param now wall-clock milliseconds
+ */
+export function transition(
+  previous: { readonly status: string; readonly lastTransitionTime: string } | undefined,
+  draft: ConditionDraft,
+  now: number,
+): Condition {
+  return {
+    ...draft,
+    lastTransitionTime:
+      previous?.status === draft.status
+        ? previous.lastTransitionTime
+        : `${new Date(now).toISOString().slice(0, 19)}Z`,
+  };
+}

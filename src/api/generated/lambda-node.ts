@@ -1,0 +1,143 @@
+// Made from crds/lambdanodes.yaml by `npm run generate`; do not edit.
+
+import type { ObjectMeta } from '../object-meta.ts';
+
+/**
+ * LambdaNode is one node that runs workers, registered and kept by the agent there. That the agent is alive is told by the Lease of the same name in ESB's own namespace. Deleting a LambdaNode says that the node is gone for good.
+ */
+export interface LambdaNode {
+  /**
+   * esb.dev/v1alpha1.
+   */
+  readonly apiVersion?: string;
+  /**
+   * LambdaNode.
+   */
+  readonly kind?: string;
+  readonly metadata: ObjectMeta;
+  readonly spec: LambdaNodeSpec;
+  readonly status?: LambdaNodeStatus;
+}
+/**
+ * What people ask of the node.
+ */
+export interface LambdaNodeSpec {
+  /**
+   * Whether no more workers are to be assigned here. Those it has stay.
+   */
+  readonly unschedulable: boolean;
+}
+/**
+ * What the agent tells of its node.
+ */
+export interface LambdaNodeStatus {
+  /**
+   * Where the agent's gRPC server listens, as host:port.
+   */
+  readonly endpoint?: string;
+  /**
+   * The agent's own certificate (PEM); gateways trust exactly this one at the endpoint.
+   */
+  readonly certificate?: string;
+  readonly versions?: LambdaNodeStatusVersions;
+  readonly capacity?: LambdaNodeStatusCapacity;
+  readonly allocated?: LambdaNodeStatusAllocated;
+  /**
+   * References of images that are on the node, completed as Docker does.
+   *
+   * Items: One reference.
+   */
+  readonly images?: readonly string[];
+  /**
+   * Whether the Node of the same name is cordoned.
+   */
+  readonly unschedulable?: boolean;
+  /**
+   * Ready, ContainerdReady and NetworkReady.
+   */
+  readonly conditions?: readonly LambdaNodeStatusCondition[];
+}
+/**
+ * What runs there.
+ */
+export interface LambdaNodeStatusVersions {
+  /**
+   * Version of the agent.
+   */
+  readonly agent?: string;
+  /**
+   * Version of containerd.
+   */
+  readonly containerd?: string;
+  /**
+   * Name and version of the low-level runtime, such as runc 1.5.2.
+   */
+  readonly runtime?: string;
+  /**
+   * Version of the kernel.
+   */
+  readonly kernel?: string;
+  /**
+   * Name of the system, such as Debian GNU/Linux 12.
+   */
+  readonly operatingSystem?: string;
+  /**
+   * The processor, as images name it, such as amd64.
+   */
+  readonly architecture?: string;
+}
+/**
+ * What may be promised to workers.
+ */
+export interface LambdaNodeStatusCapacity {
+  /**
+   * Memory in MiB.
+   */
+  readonly memoryMiB: number;
+  /**
+   * Number of workers.
+   */
+  readonly workers: number;
+}
+/**
+ * What has been promised to workers that exist there, running, paused or being removed.
+ */
+export interface LambdaNodeStatusAllocated {
+  /**
+   * Memory in MiB.
+   */
+  readonly memoryMiB: number;
+  /**
+   * Number of workers.
+   */
+  readonly workers: number;
+}
+/**
+ * One aspect of the state, in the usual form.
+ */
+export interface LambdaNodeStatusCondition {
+  /**
+   * Which aspect, in CamelCase.
+   */
+  readonly type: string;
+  /**
+   * Whether it holds.
+   */
+  readonly status: 'True' | 'False' | 'Unknown';
+  /**
+   * The generation of the spec that this is about.
+   */
+  readonly observedGeneration?: number;
+  /**
+   * When status last changed.
+   */
+  readonly lastTransitionTime: string;
+  /**
+   * Why, in one CamelCase word, for programs.
+   */
+  readonly reason: string;
+  /**
+   * Why, for people.
+   */
+  readonly message: string;
+}

@@ -1,0 +1,336 @@
+// Made from crds/lambdaworkers.yaml by `npm run generate`; do not edit.
+
+import type { ObjectMeta } from '../object-meta.ts';
+
+/**
+ * LambdaWorker is one AWS Lambda container image run as a container on one node. Workers of one namespace with the same function name are one function: each handles one call at a time, so their number is its concurrency.
+ */
+export interface LambdaWorker {
+  /**
+   * esb.dev/v1alpha1.
+   */
+  readonly apiVersion?: string;
+  /**
+   * LambdaWorker.
+   */
+  readonly kind?: string;
+  readonly metadata: ObjectMeta;
+  readonly spec: LambdaWorkerSpec;
+  readonly status?: LambdaWorkerStatus;
+}
+/**
+ * What should exist, and the state it should rest in.
+ */
+export interface LambdaWorkerSpec {
+  /**
+   * Name of the function that this worker serves, as callers of the Lambda API write it. Without it the name of the resource is meant. Cannot be changed.
+   */
+  readonly functionName?: string;
+  /**
+   * Reference of the container image: registry.example/team/hello:1, also with a digest (@sha256:…). Short names are completed as Docker does: python:3.12 is docker.io/library/python:3.12.
+   */
+  readonly image: string;
+  /**
+   * Always asks the registry before each start, IfNotPresent pulls what the node does not have, Never does not pull. Without it: Always for the tag latest or no tag at all, IfNotPresent for everything else.
+   */
+  readonly imagePullPolicy?: 'Always' | 'IfNotPresent' | 'Never';
+  /**
+   * Secrets of type kubernetes.io/dockerconfigjson in the same namespace, tried in this order.
+   */
+  readonly imagePullSecrets?: readonly LambdaWorkerSpecImagePullSecret[];
+  /**
+   * Replaces the image's Entrypoint. No shell is involved.
+   *
+   * Items: One word of the command.
+   */
+  readonly command?: readonly string[];
+  /**
+   * Replaces the image's Cmd.
+   *
+   * Items: One argument.
+   */
+  readonly args?: readonly string[];
+  /**
+   * Handler of the function, such as lambda_function.handler. Sets _HANDLER, and is the argument where neither args nor the image's Cmd gives one (AWS base images).
+   */
+  readonly handler?: string;
+  /**
+   * Environment variables of the function.
+   */
+  readonly env?: readonly LambdaWorkerSpecVariable[];
+  readonly resources: LambdaWorkerSpecResources;
+  /**
+   * Size of the writable /tmp, kept in memory and not part of the memory limit.
+   */
+  readonly ephemeralStorage: number | string;
+  /**
+   * Whether everything but /tmp is read-only, as in Lambda.
+   */
+  readonly readOnlyRootFilesystem: boolean;
+  /**
+   * How long one call may take, in seconds, as in Lambda.
+   */
+  readonly timeoutSeconds: number;
+  /**
+   * Port that the runtime interface emulator of the image listens on.
+   */
+  readonly port: number;
+  readonly warmUp?: LambdaWorkerSpecWarmUp;
+  /**
+   * The state that the worker rests in. Running is started and kept. Paused is started, made ready and then frozen with its memory kept. Absent keeps only the resource. A call lifts a worker out of Paused and Absent for as long as it is used, where wakePolicy allows.
+   */
+  readonly desiredState: 'Running' | 'Paused' | 'Absent';
+  readonly idlePolicy?: LambdaWorkerSpecIdlePolicy;
+  /**
+   * Whether a call may lift the worker out of Paused or Absent (OnInvoke), or is refused while it rests there (Never).
+   */
+  readonly wakePolicy: 'OnInvoke' | 'Never';
+  readonly network: LambdaWorkerSpecNetwork;
+  /**
+   * Pins the worker to the LambdaNode of this name. Never written by ESB.
+   */
+  readonly nodeName?: string;
+  /**
+   * Labels that a LambdaNode must carry to be chosen.
+   */
+  readonly nodeSelector?: Readonly<Record<string, string>>;
+  /**
+   * Seconds between the request to end (SIGTERM) and the end by force (SIGKILL). 0 ends it at once.
+   */
+  readonly terminationGracePeriodSeconds: number;
+}
+/**
+ * Names one Secret.
+ */
+export interface LambdaWorkerSpecImagePullSecret {
+  /**
+   * Name of the Secret.
+   */
+  readonly name: string;
+}
+/**
+ * One variable, with a value of its own or one out of a Secret.
+ */
+export interface LambdaWorkerSpecVariable {
+  /**
+   * Name of the variable.
+   */
+  readonly name: string;
+  /**
+   * The value; empty when neither it nor valueFrom is given.
+   */
+  readonly value?: string;
+  readonly valueFrom?: LambdaWorkerSpecVariableValueFrom;
+}
+/**
+ * Where the value comes from.
+ */
+export interface LambdaWorkerSpecVariableValueFrom {
+  readonly secretKeyRef: LambdaWorkerSpecVariableValueFromSecretKeyRef;
+}
+/**
+ * One key of a Secret in the same namespace, read when the container is made.
+ */
+export interface LambdaWorkerSpecVariableValueFromSecretKeyRef {
+  /**
+   * Name of the Secret.
+   */
+  readonly name: string;
+  /**
+   * Key in the Secret's data.
+   */
+  readonly key: string;
+  /**
+   * Whether the variable is left out when Secret or key are missing, instead of the worker waiting for them.
+   */
+  readonly optional: boolean;
+}
+/**
+ * What the worker may use.
+ */
+export interface LambdaWorkerSpecResources {
+  readonly limits: LambdaWorkerSpecResourcesLimits;
+  /**
+   * How many processes and threads the worker may have.
+   */
+  readonly pids: number;
+}
+/**
+ * Upper limits; memory is also what the worker takes of its node's capacity, running or paused.
+ */
+export interface LambdaWorkerSpecResourcesLimits {
+  /**
+   * Memory limit as a quantity of bytes, 128Mi by default. The functions see it in AWS_LAMBDA_FUNCTION_MEMORY_SIZE.
+   */
+  readonly memory: number | string;
+  /**
+   * CPU time as a quantity of cores, such as 500m or 2. Without it there is no limit.
+   */
+  readonly cpu?: number | string;
+}
+/**
+ * One call made before the worker is called ready, so that the runtime and the function are loaded. The answer is not looked at.
+ */
+export interface LambdaWorkerSpecWarmUp {
+  /**
+   * The payload of that call, any JSON.
+   */
+  readonly payload: unknown;
+}
+/**
+ * When a worker that nobody calls is paused and removed. The resource and its assignment stay; the next call wakes it.
+ */
+export interface LambdaWorkerSpecIdlePolicy {
+  /**
+   * Seconds since the last activity after which it is frozen. Without it a worker that rests Running is not paused, and one that rests Paused or Absent returns to that state after 10 seconds.
+   */
+  readonly pauseAfterSeconds?: number;
+  /**
+   * Seconds since the last activity after which its container is removed. Without it the container stays.
+   */
+  readonly removeAfterSeconds?: number;
+}
+/**
+ * How the worker is attached to the network.
+ */
+export interface LambdaWorkerSpecNetwork {
+  /**
+   * Bridge gives it an address of its own on the node's bridge. Host lets it share the node's network with a port that is chosen for it; it then needs command or args, since only the emulator's flag sets its port.
+   */
+  readonly mode: 'Bridge' | 'Host';
+}
+/**
+ * What exists. Written by the controller (assignment, Scheduled), the node's agent (the rest) and gateways (lastInvocationTime).
+ */
+export interface LambdaWorkerStatus {
+  readonly assignment?: LambdaWorkerStatusAssignment;
+  /**
+   * What the worker is doing, in one word. Conditions say why.
+   */
+  readonly phase?:
+    | 'Pending'
+    | 'Pulling'
+    | 'Creating'
+    | 'Running'
+    | 'Pausing'
+    | 'Paused'
+    | 'Resuming'
+    | 'Terminating'
+    | 'Absent'
+    | 'Failed'
+    | 'Unknown';
+  /**
+   * The generation of the spec that this status is about.
+   */
+  readonly observedGeneration?: number;
+  /**
+   * Name of the container in containerd's namespace esb.
+   */
+  readonly containerID?: string;
+  /**
+   * The image that the container was made from, by digest.
+   */
+  readonly image?: string;
+  readonly address?: LambdaWorkerStatusAddress;
+  /**
+   * When the container was last started.
+   */
+  readonly startedAt?: string;
+  /**
+   * Since when it has been paused.
+   */
+  readonly pausedAt?: string;
+  /**
+   * How many times it has been started again after it had ended by itself.
+   */
+  readonly restartCount?: number;
+  readonly lastTermination?: LambdaWorkerStatusLastTermination;
+  /**
+   * Stamp of the last activity (RFC 3339, as a rule with microseconds). Any gateway may write it: a value that differs from observedInvocationTime and that the agent did not issue itself wakes the worker. Compared as text, never as time.
+   */
+  readonly lastInvocationTime?: string;
+  /**
+   * The value of lastInvocationTime that the agent has acted on, letter by letter.
+   */
+  readonly observedInvocationTime?: string;
+  /**
+   * Scheduled, ImageReady, NetworkReady, Ready and CleanedUp.
+   */
+  readonly conditions?: readonly LambdaWorkerStatusCondition[];
+}
+/**
+ * Where the worker lives. Written by the controller alone.
+ */
+export interface LambdaWorkerStatusAssignment {
+  /**
+   * Name of the LambdaNode.
+   */
+  readonly nodeName: string;
+  /**
+   * Rises with each assignment; agents refuse calls that carry any other.
+   */
+  readonly epoch: number;
+}
+/**
+ * Where the worker listens, reachable from its node only.
+ */
+export interface LambdaWorkerStatusAddress {
+  /**
+   * Address on the node's bridge.
+   */
+  readonly ip: string;
+  /**
+   * Port of the emulator.
+   */
+  readonly port: number;
+}
+/**
+ * How it ended the last time.
+ */
+export interface LambdaWorkerStatusLastTermination {
+  /**
+   * Exit code of the first process; 128 and the signal's number when a signal ended it.
+   */
+  readonly exitCode: number;
+  /**
+   * OOMKilled, Error, Completed and the like.
+   */
+  readonly reason: string;
+  /**
+   * When it ended.
+   */
+  readonly finishedAt: string;
+  /**
+   * The last lines that it wrote.
+   */
+  readonly message?: string;
+}
+/**
+ * One aspect of the state, in the usual form.
+ */
+export interface LambdaWorkerStatusCondition {
+  /**
+   * Which aspect, in CamelCase.
+   */
+  readonly type: string;
+  /**
+   * Whether it holds.
+   */
+  readonly status: 'True' | 'False' | 'Unknown';
+  /**
+   * The generation of the spec that this is about.
+   */
+  readonly observedGeneration?: number;
+  /**
+   * When status last changed.
+   */
+  readonly lastTransitionTime: string;
+  /**
+   * Why, in one CamelCase word, for programs.
+   */
+  readonly reason: string;
+  /**
+   * Why, for people.
+   */
+  readonly message: string;
+}

@@ -1,0 +1,25 @@
+/** Namespace of Leases, client CA and the like, unless a role is told another. */
+export const SYSTEM_NAMESPACE = 'esb-system';
+
+/** Field managers, by role. One for all agents, so that the fields of a worker's last node go with it. */
+export const fieldManagers = {
+  controller: 'esb-controller',
+  agent: 'esb-agent',
+  gateway: 'esb-gateway',
+} as const;
+
+/** The Lease that controllers compete for. */
+export const CONTROLLER_LEASE = 'esb-controller';
+
+/** Secret (tls.crt, tls.key) and ConfigMap (ca.crt) of the authority that signs gateways' client certificates. */
+export const CLIENT_CA_NAME = 'esb-client-ca';
+export const CLIENT_CA_CERTIFICATE_KEY = 'tls.crt';
+export const CLIENT_CA_PRIVATE_KEY = 'tls.key';
+export const CLIENT_CA_PUBLIC_KEY = 'ca.crt';
+
+/** Signer that gateways name in their CertificateSigningRequest. */
+export const GATEWAY_SIGNER = 'esb.dev/gateway-client';
+/** Common name of gateways' client certificates. */
+export const GATEWAY_COMMON_NAME = 'esb-gateway';
+/** What the name of a gateway's CertificateSigningRequest begins with. */
+export const GATEWAY_REQUEST_PREFIX = 'esb-gateway-';

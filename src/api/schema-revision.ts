@@ -1,0 +1,48 @@
+/** Annotation of our CustomResourceDefinitions that counts the changes which a role depends on. */
+export const SCHEMA_REVISION_ANNOTATION = 'esb.dev/schema-revision';
+
+/** The revision that this program needs; the definitions in `crds/` carry it. */
+export const SCHEMA_REVISION = 1;
+
+/** Names of our CustomResourceDefinitions. */
+export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaworkers.esb.dev'] as const;
+
+/** The part of a CustomResourceDefinition that is looked at. */
+export interface DefinitionView {
+  readonly metadata: { readonly name: string; readonly annotations?: Readonly<Record<string, string>> };
+}
+
+/** Whether the installed definitions fit; the same shape as a part's Health. */
+export type SchemaFit =
+  | { readonly ok: true }
+  | {
+      readonly ok: false;
+      readonly reason: 'DefinitionMissing' | 'DefinitionTooOld';
+      readonly message: string;
+    };
+
+/**
+ * Whether one of our definitions is installed in the revision that this program needs. A newer one fits: changes are
+ * additive, and an older one drops status fields silently.
+ *
+ * @param installed the definition as the API server has it; undefined when it has none
+ */
+export function checkDefinition(name: string, installed: DefinitionView | undefined): SchemaFit {
+  if (installed === undefined) {
+    return {
+      ok: false,
+      reason: 'DefinitionMissing',
+      message: `the API server does not know ${name}: apply the resource definitions in crds/`,
+    };
+  }
+  const text = installed.metadata.annotations?.[SCHEMA_REVISION_ANNOTATION];
+  const revision = Number(text ?? 'none');
+  if (Number.isInteger(revision) && revision >= SCHEMA_REVISION) {
+    return { ok: true };
+  }
+  return {
+    ok: false,
+    reason: 'DefinitionTooOld',
+    message: `${name} is installed in schema revision ${text ?? 'none'} and this program needs ${SCHEMA_REVISION}: apply the resource definitions in crds/ of this version`,
+  };
+}

@@ -1,0 +1,128 @@
+import { describe, expect, it } from 'vitest';
+import { findCondition, isTrue, transition } from '../../../src/api/condition.ts';
+import { imagePullPolicyOf } from '../../../src/api/image-pull-policy.ts';
+import { isCordoned } from '../../../src/api/lambda-node.ts';
+import { functionNameOf, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { checkDefinition, SCHEMA_REVISION } from '../../../src/api/schema-revision.ts';
+import { resourcesOf } from '../../../src/api/worker-resources.ts';
+import type { ResourceType } from '../../../src/kube/types.ts';
+import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
+
+describe('functionNameOf', () => {
+  it('is spec.functionName, else the name of the resource', () => {
+    expect(functionNameOf(workerFixture({ spec: { functionName: 'f' } }))).toBe('f');
+    expect(functionNameOf(workerFixture({ name: 'hello-1' }))).toBe('hello-1');
+  });
+});
+
+describe('lambdaWorkers', () => {
+  it('is a resource type of the Kubernetes machinery', () => {
+    const type: ResourceType<ReturnType<typeof workerFixture>> = lambdaWorkers;
+    expect(type.plural).toBe('lambdaworkers');
+  });
+});
+
+describe('imagePullPolicyOf', () => {
+  it.each([
+    ['hello', 'Always'],
+    ['hello:latest', 'Always'],
+    ['127.0.0.1:5000/hello', 'Always'],
+    ['hello:1', 'IfNotPresent'],
+    ['127.0.0.1:5000/hello:1', 'IfNotPresent'],
+    [`hello@sha256:${'0'.repeat(64)}`, 'IfNotPresent'],
+    [`hello:latest@sha256:${'0'.repeat(64)}`, 'IfNotPresent'],
+  ])('of %s is %s', (image, policy) => {
+    expect(imagePullPolicyOf(workerFixture({ spec: { image } }))).toBe(policy);
+  });
+
+  it('is what the owner says', () => {
+    expect(imagePullPolicyOf(workerFixture({ spec: { image: 'hello', imagePullPolicy: 'Never' } }))).toBe(
+      'Never',
+    );
+  });
+});
+
+describe('resourcesOf', () => {
+  it('counts in MiB and thousandths of a core', () => {
+    const worker = workerFixture({
+      spec: { resources: { limits: { memory: '1Gi', cpu: '250m' }, pids: 64 }, ephemeralStorage: '1Gi' },
+    });
+    expect(resourcesOf(worker)).toEqual({
+      memoryMiB: 1024,
+      milliCpu: 250,
+      pids: 64,
+      ephemeralStorageMiB: 1024,
+    });
+  });
+});
+
+describe('isCordoned', () => {
+  it('is asked on the LambdaNode or on the Node of its name', () => {
+    expect(isCordoned(nodeFixture())).toBe(false);
+    expect(isCordoned(nodeFixture({ unschedulable: true }))).toBe(true);
+    expect(isCordoned(nodeFixture({ status: { unschedulable: true } }))).toBe(true);
+  });
+});
+
+describe('transition', () => {
+  const draft = { type: 'Ready', status: 'True', reason: 'Running', message: '' } as const;
+  const old = '2026-01-01T00:00:00Z';
+  const now = Date.UTC(2026, 10, 14, 12, 30, 15, 999);
+
+  it('keeps the time while the status stays', () => {
+    expect(transition({ status: 'True', lastTransitionTime: old }, draft, now).lastTransitionTime).toBe(old);
+  });
+
+  it('takes the present time when the status changes or there was none', () => {
+    const stamp = '2026-11-14T12:30:15Z';
+    expect(transition({ status: 'False', lastTransitionTime: old }, draft, now).lastTransitionTime).toBe(
+      stamp,
+    );
+    expect(transition(undefined, draft, now).lastTransitionTime).toBe(stamp);
+  });
+});
+
+describe('findCondition', () => {
+  it('finds by type', () => {
+    const conditions = nodeFixture().status?.conditions;
+    expect(findCondition(conditions, 'Ready')?.status).toBe('True');
+    expect(findCondition(conditions, 'Other')).toBeUndefined();
+    expect(isTrue(conditions, 'Ready')).toBe(true);
+    expect(isTrue(undefined, 'Ready')).toBe(false);
+  });
+});
+
+describe('checkDefinition', () => {
+  const installed = (revision?: string) => ({
+    metadata: {
+      name: 'lambdaworkers.esb.dev',
+      ...(revision === undefined ? {} : { annotations: { 'esb.dev/schema-revision': revision } }),
+    },
+  });
+
+  it('accepts the revision that is needed, and newer ones', () => {
+    expect(checkDefinition('lambdaworkers.esb.dev', installed(String(SCHEMA_REVISION)))).toEqual({
+      ok: true,
+    });
+    expect(checkDefinition('lambdaworkers.esb.dev', installed(String(SCHEMA_REVISION + 1)))).toEqual({
+      ok: true,
+    });
+  });
+
+  it.each([installed('0'), installed(), installed('one')])(
+    'says what to do about an old one',
+    (definition) => {
+      expect(checkDefinition('lambdaworkers.esb.dev', definition)).toMatchObject({
+        ok: false,
+        reason: 'DefinitionTooOld',
+        message: expect.stringContaining('crds/') as string,
+      });
+    },
+  );
+
+  it('says what to do when there is none', () => {
+    expect(checkDefinition('lambdaworkers.esb.dev', undefined)).toMatchObject({
+      reason: 'DefinitionMissing',
+    });
+  });
+});
