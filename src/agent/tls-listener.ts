@@ -1,0 +1,165 @@
+import { X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { EsbError, errnoOf } from '../common/errors.ts';
+import { formatHostPort, type HostPort } from '../common/host-port.ts';
+import type { Logger } from '../common/logger.ts';
+
+/** Common name of the certificates that gateways hold. */
+export const gatewayCommonName = 'esb-gateway';
+
+export interface TlsListenerOptions {
+  readonly logger: Logger;
+  /** Given each connection of a client that proved to be a gateway. */
+  readonly onConnection: (socket: TLSSocket) => void;
+}
+
+/** What the listener shows of itself and asks of others. */
+export interface TlsIdentity {
+  readonly certificate: string;
+  readonly privateKey: string;
+  /** PEM of the authorities whose clients are let in; without it nobody is. */
+  readonly clientAuthority: string | undefined;
+}
+
+/**
+ * The agent's door: a TLS port that only gateways get through. It is bound before anything else, as the mutex of the
+ * node, and takes its certificate and the clients' authority whenever they come or change.
+ */
+export class TlsListener {
+  readonly #logger: Logger;
+  readonly #server: Server;
+  readonly #sockets = new Set<TLSSocket>();
+  #authorities: readonly X509Certificate[] = [];
+
+  constructor(options: TlsListenerOptions) {
+    this.#logger = options.logger;
+    this.#server = createServer({ requestCert: true, rejectUnauthorized: true, ALPNProtocols: ['h2'] });
+    this.#server.on('secureConnection', (socket) => {
+      socket.on('error', (error) => this.#logger.debug({ err: error }, 'connection broke'));
+      if (!this.#admits(socket)) {
+        socket.destroy();
+        return;
+      }
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+      options.onConnection(socket);
+    });
+    this.#server.on('tlsClientError', (error, socket) => {
+      this.#logger.info(
+        { remote: socket.remoteAddress, reason: error.message },
+        'refused a connection during the TLS handshake',
+      );
+    });
+  }
+
+  /**
+   * Takes the port.
+   *
+   * @throws {EsbError} `AddressInUse` when another process has it, `ListenFailed` for anything else
+   */
+  async bind(address: HostPort): Promise<HostPort> {
+    const bound = Promise.withResolvers<void>();
+    this.#server.once('error', bound.reject);
+    this.#server.listen({ port: address.port, ...(address.host === '' ? {} : { host: address.host }) }, () =>
+      bound.resolve(),
+    );
+    try {
+      await bound.promise;
+    } catch (error) {
+      const where = formatHostPort(address);
+      throw errnoOf(error) === 'EADDRINUSE'
+        ? new EsbError(
+            `${where} is taken: another agent runs on this node, or another program has the port`,
+            {
+              code: 'AddressInUse',
+              cause: error,
+            },
+          )
+        : new EsbError(`cannot listen on ${where}`, { code: 'ListenFailed', cause: error });
+    }
+    this.#server.off('error', bound.reject);
+    this.#server.on('error', (error) => this.#logger.error({ err: error }, 'listener failed'));
+    return { host: address.host, port: (this.#server.address() as AddressInfo).port };
+  }
+
+  /** From now on this certificate is shown and this authority asked for; connections that it does not cover are cut. */
+  configure(identity: TlsIdentity): void {
+    this.#authorities =
+      identity.clientAuthority === undefined ? [] : certificatesIn(identity.clientAuthority);
+    this.#server.setSecureContext({
+      key: identity.privateKey,
+      cert: identity.certificate,
+      // Without an authority of its own a server trusts every public one. Nobody has a certificate signed by ours.
+      ca: identity.clientAuthority ?? identity.certificate,
+      minVersion: 'TLSv1.3',
+    });
+    for (const socket of this.#sockets) {
+      if (!this.#isSigned(socket)) {
+        socket.destroy();
+      }
+    }
+  }
+
+  /** Resolves once no client is connected. */
+  async idle(): Promise<void> {
+    while (this.#sockets.size > 0) {
+      await Promise.all([...this.#sockets].map((socket) => once(socket, 'close')));
+    }
+  }
+
+  /** Gives the port back and cuts what is still connected. */
+  async close(): Promise<void> {
+    const closed = Promise.withResolvers<void>();
+    this.#server.close(() => closed.resolve());
+    for (const socket of this.#sockets) {
+      socket.destroy();
+    }
+    await closed.promise;
+  }
+
+  #admits(socket: TLSSocket): boolean {
+    const commonName = socket.getPeerCertificate().subject?.CN;
+    const refusal =
+      !socket.authorized || !this.#isSigned(socket)
+        ? 'certificate is not signed by the client authority'
+        : commonName !== gatewayCommonName
+          ? `certificate is for ${String(commonName)}, not ${gatewayCommonName}`
+          : socket.alpnProtocol !== 'h2'
+            ? 'client does not speak HTTP/2'
+            : undefined;
+    if (refusal !== undefined) {
+      this.#logger.warn({ remote: socket.remoteAddress, reason: refusal }, 'refused a connection');
+    }
+    return refusal === undefined;
+  }
+
+  /** Whether one of the present authorities signed the client's certificate: the handshake may be older than them. */
+  #isSigned(socket: TLSSocket): boolean {
+    const certificate = socket.getPeerX509Certificate();
+    return (
+      certificate !== undefined &&
+      this.#authorities.some(
+        (authority) => certificate.checkIssued(authority) && certificate.verify(authority.publicKey),
+      )
+    );
+  }
+}
+
+/**
+ * The certificates of a PEM bundle.
+ *
+ * @throws {EsbError} `InvalidCertificate` when there is none or one cannot be read
+ */
+export function certificatesIn(pem: string): readonly X509Certificate[] {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
+  if (blocks.length === 0) {
+    throw new EsbError('no PEM certificate found', { code: 'InvalidCertificate' });
+  }
+  try {
+    return blocks.map((block) => new X509Certificate(block));
+  } catch (error) {
+    throw new EsbError('a PEM certificate cannot be read', { code: 'InvalidCertificate', cause: error });
+  }
+}
