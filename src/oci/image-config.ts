@@ -1,0 +1,313 @@
+import { createHash } from 'node:crypto';
+import type { CallOptions } from '../common/deadline.ts';
+import { EsbError } from '../common/errors.ts';
+
+/** What identifies a piece of content, as the OCI image specification has it. */
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly size?: number | string;
+  readonly platform?: Partial<Platform>;
+}
+
+/** Operating system and processor an image is made for, in Go's names. */
+export interface Platform {
+  readonly os: string;
+  readonly architecture: string;
+  /** Such as `v7` of arm or `v8` of arm64. */
+  readonly variant?: string;
+}
+
+/** Reads a blob of the node's content store. */
+export interface ContentReader {
+  read(digest: string, options?: CallOptions): Promise<Buffer>;
+}
+
+/** What an image says about the process to run; absent parts are empty. */
+export interface ImageConfig {
+  /** `NAME=value`, in order. */
+  readonly env: readonly string[];
+  /** As written: `''`, `uid`, `name`, either with `:group`. */
+  readonly user: string;
+  /** Empty when the image names none. */
+  readonly workingDir: string;
+  readonly entrypoint: readonly string[];
+  readonly cmd: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+  /** Digests of the uncompressed layers, lowest first. */
+  readonly diffIds: readonly string[];
+  readonly platform: Platform;
+}
+
+/** An image as it is run on one platform. */
+export interface ResolvedImage {
+  /** Digest of the platform's manifest. */
+  readonly manifestDigest: string;
+  readonly config: ImageConfig;
+  /** Name of the snapshot that holds all layers. */
+  readonly chainId: string;
+}
+
+const INDEX_TYPES: ReadonlySet<string> = new Set([
+  'application/vnd.oci.image.index.v1+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+]);
+const MANIFEST_TYPES: ReadonlySet<string> = new Set([
+  'application/vnd.oci.image.manifest.v1+json',
+  'application/vnd.docker.distribution.manifest.v2+json',
+]);
+const CONFIG_TYPES: ReadonlySet<string> = new Set([
+  'application/vnd.oci.image.config.v1+json',
+  'application/vnd.docker.container.image.v1+json',
+]);
+/** An index may name indexes; nobody nests deeper than this. */
+const MAX_INDEX_DEPTH = 4;
+/** Manifests and configurations are a few kilobytes; this is containerd's own bound. */
+const MAX_DOCUMENT_BYTES = 8 * 1024 * 1024;
+
+/** Go's name of each processor that Node.js and `uname` name otherwise. */
+const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
+  ['x64', 'amd64'],
+  ['x86_64', 'amd64'],
+  ['x86-64', 'amd64'],
+  ['aarch64', 'arm64'],
+  ['ia32', '386'],
+  ['i386', '386'],
+  ['ppc64le', 'ppc64le'],
+]);
+
+/** The Linux platform of a processor as Node.js (`process.arch`), `uname` or Go name it. */
+export function linuxPlatform(architecture: string): Platform {
+  return { os: 'linux', architecture: ARCHITECTURES.get(architecture) ?? architecture };
+}
+
+/**
+ * Follows an image from its descriptor (index or manifest, OCI or Docker) to the configuration for `platform`.
+ *
+ * @throws {EsbError} `ImageInvalid` when the documents are not a runnable image or none is for the platform;
+ *   whatever `content` throws otherwise
+ */
+export async function resolveImage(
+  content: ContentReader,
+  target: Descriptor,
+  platform: Platform,
+  options: CallOptions = {},
+): Promise<ResolvedImage> {
+  const { descriptor, document } = await findManifest(content, target, platform, options, 0);
+  const configDescriptor = readDescriptor(document.config, `manifest ${descriptor.digest}`);
+  if (!CONFIG_TYPES.has(configDescriptor.mediaType)) {
+    throw invalid(
+      `manifest ${descriptor.digest} is not a container image: its configuration has the media type ${configDescriptor.mediaType}`,
+    );
+  }
+  const config = parseImageConfig(
+    await readDocument(content, configDescriptor.digest, options),
+    configDescriptor.digest,
+  );
+  if (!matches(config.platform, platform)) {
+    throw invalid(`the image is for ${describe(config.platform)}, this node is ${describe(platform)}`);
+  }
+  return { manifestDigest: descriptor.digest, config, chainId: chainIdOf(config.diffIds) };
+}
+
+/**
+ * The chain id of a stack of layers: `ChainID(L0) = DiffID(L0)`, `ChainID(L0..Ln) = SHA256(ChainID(L0..Ln-1) + " " +
+ * DiffID(Ln))` (OCI image specification, "Layer ChainID").
+ *
+ * @throws {EsbError} `ImageInvalid` when there is no layer
+ */
+export function chainIdOf(diffIds: readonly string[]): string {
+  const [first, ...others] = diffIds;
+  if (first === undefined) {
+    throw invalid('the image has no layers');
+  }
+  return others.reduce(
+    (chain, diffId) => `sha256:${createHash('sha256').update(`${chain} ${diffId}`).digest('hex')}`,
+    first,
+  );
+}
+
+/** Reads an image configuration document (OCI or Docker; the fields are the same). */
+export function parseImageConfig(document: Readonly<Record<string, unknown>>, digest: string): ImageConfig {
+  const where = `image configuration ${digest}`;
+  const config = optionalObject(document.config, where, 'config');
+  const rootfs = optionalObject(document.rootfs, where, 'rootfs');
+  const variant = document.variant;
+  return {
+    env: strings(config.Env, where, 'Env'),
+    user: text(config.User, where, 'User'),
+    workingDir: text(config.WorkingDir, where, 'WorkingDir'),
+    entrypoint: strings(config.Entrypoint, where, 'Entrypoint'),
+    cmd: strings(config.Cmd, where, 'Cmd'),
+    labels: stringMap(config.Labels, where),
+    diffIds: strings(rootfs.diff_ids, where, 'diff_ids'),
+    platform: {
+      os: text(document.os, where, 'os') || 'linux',
+      architecture: text(document.architecture, where, 'architecture'),
+      ...(typeof variant === 'string' && variant !== '' ? { variant } : {}),
+    },
+  };
+}
+
+interface FoundManifest {
+  readonly descriptor: Descriptor;
+  readonly document: Readonly<Record<string, unknown>>;
+}
+
+async function findManifest(
+  content: ContentReader,
+  descriptor: Descriptor,
+  platform: Platform,
+  options: CallOptions,
+  depth: number,
+): Promise<FoundManifest> {
+  const document = await readDocument(content, descriptor.digest, options);
+  if (MANIFEST_TYPES.has(descriptor.mediaType)) {
+    return { descriptor, document };
+  }
+  if (!INDEX_TYPES.has(descriptor.mediaType)) {
+    throw invalid(
+      `${descriptor.digest} has the media type ${descriptor.mediaType}, which is neither an image manifest nor an index`,
+    );
+  }
+  if (depth >= MAX_INDEX_DEPTH) {
+    throw invalid(`index ${descriptor.digest} is nested deeper than ${MAX_INDEX_DEPTH} levels`);
+  }
+  const entries = list(document.manifests, `index ${descriptor.digest}`, 'manifests').map((entry) =>
+    readDescriptor(entry, `index ${descriptor.digest}`),
+  );
+  const chosen = choosePlatform(entries, platform);
+  if (chosen === undefined) {
+    const offered = entries.flatMap((entry) =>
+      entry.platform === undefined ? [] : [describe(entry.platform)],
+    );
+    throw invalid(
+      `the image is not made for ${describe(platform)}; it offers ${[...new Set(offered)].filter((name) => name !== 'unknown/unknown').join(', ') || 'nothing'}`,
+    );
+  }
+  return findManifest(content, chosen, platform, options, depth + 1);
+}
+
+/** The first entry for the platform, one of the same variant before one that names none or another. */
+function choosePlatform(entries: readonly Descriptor[], platform: Platform): Descriptor | undefined {
+  const fitting = entries.filter(
+    (entry) => entry.platform !== undefined && matches(entry.platform, platform),
+  );
+  return (
+    fitting.find((entry) => entry.platform?.variant === platform.variant) ??
+    fitting[0] ??
+    // An index without platforms (some build tools write one for a single image) leaves the check to the configuration.
+    entries.find((entry) => entry.platform === undefined)
+  );
+}
+
+function matches(offered: Partial<Platform>, wanted: Platform): boolean {
+  const architecture = ARCHITECTURES.get(offered.architecture ?? '') ?? offered.architecture;
+  const sameVariant =
+    offered.variant === undefined || wanted.variant === undefined || offered.variant === wanted.variant;
+  return offered.os === wanted.os && architecture === wanted.architecture && sameVariant;
+}
+
+function describe(platform: Partial<Platform>): string {
+  const parts = [platform.os ?? 'unknown', platform.architecture ?? 'unknown'];
+  return [...parts, ...(platform.variant ? [platform.variant] : [])].join('/');
+}
+
+async function readDocument(
+  content: ContentReader,
+  digest: string,
+  options: CallOptions,
+): Promise<Readonly<Record<string, unknown>>> {
+  const bytes = await content.read(digest, options);
+  if (bytes.length > MAX_DOCUMENT_BYTES) {
+    throw invalid(
+      `${digest} is larger than ${MAX_DOCUMENT_BYTES} bytes and can be no manifest or configuration`,
+    );
+  }
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(bytes.toString('utf8'));
+  } catch (error) {
+    throw new EsbError(`${digest} is not JSON`, { code: 'ImageInvalid', cause: error });
+  }
+  return object(parsed, digest);
+}
+
+function readDescriptor(value: unknown, where: string): Descriptor {
+  const fields = object(value, `a descriptor of ${where}`);
+  const { mediaType, digest } = fields;
+  if (typeof mediaType !== 'string' || typeof digest !== 'string') {
+    throw invalid(`${where} has a descriptor without mediaType or digest`);
+  }
+  if (fields.platform === undefined || fields.platform === null) {
+    return { mediaType, digest };
+  }
+  const platform = object(fields.platform, `a platform of ${where}`);
+  const { variant } = platform;
+  return {
+    mediaType,
+    digest,
+    platform: {
+      os: text(platform.os, where, 'os'),
+      architecture: text(platform.architecture, where, 'architecture'),
+      ...(typeof variant === 'string' && variant !== '' ? { variant } : {}),
+    },
+  };
+}
+
+function object(value: unknown, where: string): Readonly<Record<string, unknown>> {
+  if (!isObject(value)) {
+    throw invalid(`${where} is not a JSON object`);
+  }
+  return value;
+}
+
+function optionalObject(value: unknown, where: string, field: string): Readonly<Record<string, unknown>> {
+  return value === undefined || value === null ? {} : object(value, `${field} of ${where}`);
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function list(value: unknown, where: string, field: string): readonly unknown[] {
+  if (value === undefined || value === null) {
+    return [];
+  }
+  if (!Array.isArray(value)) {
+    throw invalid(`${field} of ${where} is not a list`);
+  }
+  return value;
+}
+
+function strings(value: unknown, where: string, field: string): readonly string[] {
+  return list(value, where, field).map((entry) => {
+    if (typeof entry !== 'string') {
+      throw invalid(`${field} of ${where} holds something that is not text`);
+    }
+    return entry;
+  });
+}
+
+function text(value: unknown, where: string, field: string): string {
+  if (value === undefined || value === null) {
+    return '';
+  }
+  if (typeof value !== 'string') {
+    throw invalid(`${field} of ${where} is not text`);
+  }
+  return value;
+}
+
+function stringMap(value: unknown, where: string): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    Object.entries(optionalObject(value, where, 'Labels')).map(([key, entry]) => [
+      key,
+      text(entry, where, 'Labels'),
+    ]),
+  );
+}
+
+function invalid(message: string): EsbError {
+  return new EsbError(message, { code: 'ImageInvalid' });
+}
