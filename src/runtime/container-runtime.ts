@@ -106,7 +106,9 @@ export type RuntimeHealth =
  *
  * Errors carry these codes: `ImageNotFound`, `ImagePullFailed`, `ImageInvalid`, `NoEntrypoint`, `RegistryUnreachable`,
  * `NetworkFailed`, `AddressesExhausted`, `CreateFailed`, `StartFailed`, `ExitedAtOnce`, `NotListening`,
- * `RuntimeUnavailable`, `DeadlineExceeded`, `Aborted`, `DiskFull`, `MemoryTooSmall`.
+ * `RuntimeUnavailable`, `DeadlineExceeded`, `Aborted`, `DiskFull`, `MemoryTooSmall`. An `ExitedAtOnce` is a
+ * `WorkerExitError` with the exit code and the last output: the container itself is gone by then, its log is kept until
+ * `destroy`. `pause` and `resume` of what does not run: `NotFound`.
  */
 export interface ContainerRuntime {
   /**

@@ -1,0 +1,157 @@
+import {
+  Client,
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  credentials,
+  Metadata,
+} from '@grpc/grpc-js';
+import { AbortedError, type CallOptions } from '../common/deadline.ts';
+import { containerdError } from './containerd-error.ts';
+import { ContainerdProto } from './containerd-proto.ts';
+
+export interface ContainerdChannelOptions {
+  readonly socketPath: string;
+  /** Sent with every call. */
+  readonly namespace: string;
+}
+
+/** Options of a call that may make content which nothing refers to yet. */
+export interface LeasedCallOptions extends CallOptions {
+  /** Lease that is to hold whatever the call makes. */
+  readonly lease?: string | undefined;
+}
+
+/** containerd's own client uses the same limit. */
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+const DEFAULT_DEADLINE_MS = 10_000;
+
+/**
+ * One connection to containerd. Calls fail at once while there is none, and it is tried again within half a second:
+ * the socket is on this machine. There are no keep-alive pings, which containerd's server punishes when they come more
+ * often than every five minutes; a connection that hangs shows by the deadlines that every call has.
+ */
+export class ContainerdChannel {
+  readonly proto = new ContainerdProto();
+  readonly #client: Client;
+  readonly #namespace: string;
+
+  constructor(options: ContainerdChannelOptions) {
+    this.#namespace = options.namespace;
+    this.#client = new Client(`unix://${options.socketPath}`, credentials.createInsecure(), {
+      'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+      'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
+      'grpc.initial_reconnect_backoff_ms': 50,
+      'grpc.max_reconnect_backoff_ms': 500,
+      // Channels of one process to one socket must not share a connection that one of them closes.
+      'grpc.use_local_subchannel_pool': 1,
+    });
+  }
+
+  /**
+   * Makes a call with one answer.
+   *
+   * @param options deadline of 10,000 ms unless another is given; `Infinity` for none
+   */
+  unary<Response>(
+    service: string,
+    name: string,
+    request: Readonly<Record<string, unknown>>,
+    options: LeasedCallOptions = {},
+  ): Promise<Response> {
+    const { signal } = options;
+    const what = describe(service, name);
+    if (signal?.aborted === true) {
+      return Promise.reject(containerdError(what, new AbortedError(what, signal.reason), signal));
+    }
+    const method = this.proto.method(service, name);
+    const done = Promise.withResolvers<Response>();
+    const call = this.#client.makeUnaryRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      request,
+      this.#metadata(options.lease),
+      { deadline: deadlineAfter(options.deadlineMs ?? DEFAULT_DEADLINE_MS) },
+      (error, response) => {
+        signal?.removeEventListener('abort', cancel);
+        if (error === null) {
+          done.resolve(response as Response);
+        } else {
+          done.reject(containerdError(what, error, signal));
+        }
+      },
+    );
+    const cancel = (): void => call.cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    return done.promise;
+  }
+
+  /** Makes a call whose answer is a stream. Ended by its signal, its deadline, or by leaving the loop. */
+  async *serverStream<Response>(
+    service: string,
+    name: string,
+    request: Readonly<Record<string, unknown>>,
+    options: CallOptions = {},
+  ): AsyncGenerator<Response, void, undefined> {
+    const { signal } = options;
+    const what = describe(service, name);
+    if (signal?.aborted === true) {
+      throw containerdError(what, new AbortedError(what, signal.reason), signal);
+    }
+    const method = this.proto.method(service, name);
+    const call: ClientReadableStream<unknown> = this.#client.makeServerStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      request,
+      this.#metadata(),
+      { deadline: deadlineAfter(options.deadlineMs ?? DEFAULT_DEADLINE_MS) },
+    );
+    // Whoever leaves the loop early destroys the stream, after which its cancellation has no listener.
+    call.on('error', () => undefined);
+    const cancel = (): void => call.cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      for await (const message of call) {
+        yield message as Response;
+      }
+    } catch (error) {
+      throw containerdError(what, error, signal);
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+      call.cancel();
+    }
+  }
+
+  /** Opens a stream both ways, without a deadline: whoever opens it ends it. */
+  duplex(service: string, name: string): ClientDuplexStream<unknown, unknown> {
+    const method = this.proto.method(service, name);
+    return this.#client.makeBidiStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      this.#metadata(),
+    );
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  #metadata(lease?: string): Metadata {
+    const metadata = new Metadata();
+    metadata.set('containerd-namespace', this.#namespace);
+    if (lease !== undefined) {
+      metadata.set('containerd-lease', lease);
+    }
+    return metadata;
+  }
+}
+
+function describe(service: string, name: string): string {
+  return `containerd ${service.slice(service.lastIndexOf('.') + 1)}.${name}`;
+}
+
+function deadlineAfter(deadlineMs: number): number {
+  return deadlineMs === Number.POSITIVE_INFINITY ? deadlineMs : Date.now() + deadlineMs;
+}

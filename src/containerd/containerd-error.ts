@@ -1,0 +1,71 @@
+import { type ServiceError, status } from '@grpc/grpc-js';
+import { AbortedError } from '../common/deadline.ts';
+import { EsbError, messageOf } from '../common/errors.ts';
+
+/** What containerd answered, or that it did not. */
+export type ContainerdErrorCode =
+  | 'NotFound'
+  | 'AlreadyExists'
+  /** Also containerd's conflict and not-modified. */
+  | 'FailedPrecondition'
+  | 'InvalidArgument'
+  | 'DiskFull'
+  | 'DeadlineExceeded'
+  /** No connection, or one that broke under the call: its outcome is not known. */
+  | 'RuntimeUnavailable'
+  | 'ContainerdFailed';
+
+/** An error of a call to containerd. */
+export class ContainerdError extends EsbError {
+  constructor(message: string, code: ContainerdErrorCode, cause?: unknown) {
+    super(message, {
+      code,
+      cause,
+      retryable: code === 'RuntimeUnavailable' || code === 'DeadlineExceeded' || code === 'DiskFull',
+    });
+  }
+}
+
+/**
+ * Turns what a gRPC call failed with into an error of ours. `what` names the call; `signal` is the one it was made
+ * with: a cancelled call is the caller's doing only when it has fired, since a broken connection cancels as well.
+ */
+export function containerdError(what: string, error: unknown, signal?: AbortSignal): EsbError {
+  if (error instanceof EsbError) {
+    return error;
+  }
+  if (signal?.aborted === true) {
+    return signal.reason instanceof EsbError ? signal.reason : new AbortedError(what, error);
+  }
+  if (!isServiceError(error)) {
+    return new ContainerdError(`${what}: ${messageOf(error)}`, 'ContainerdFailed', error);
+  }
+  return new ContainerdError(`${what}: ${error.details || error.message}`, codeOf(error), error);
+}
+
+function codeOf(error: ServiceError): ContainerdErrorCode {
+  switch (error.code) {
+    case status.NOT_FOUND:
+      return 'NotFound';
+    case status.ALREADY_EXISTS:
+      return 'AlreadyExists';
+    case status.FAILED_PRECONDITION:
+      return 'FailedPrecondition';
+    case status.INVALID_ARGUMENT:
+      return 'InvalidArgument';
+    case status.DEADLINE_EXCEEDED:
+      return 'DeadlineExceeded';
+    case status.UNAVAILABLE:
+    case status.CANCELLED:
+      return 'RuntimeUnavailable';
+    default:
+      // The one fault that gRPC has no code of its own for and that a person has to be told apart.
+      return /no space left on device|disk quota exceeded/.test(error.details)
+        ? 'DiskFull'
+        : 'ContainerdFailed';
+  }
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && 'code' in error && typeof error.code === 'number' && 'details' in error;
+}

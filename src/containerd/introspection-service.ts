@@ -1,0 +1,39 @@
+import type { CallOptions } from '../common/deadline.ts';
+import type { ContainerdChannel } from './containerd-channel.ts';
+
+const SERVICE = 'containerd.services.introspection.v1.Introspection';
+
+/** A part of containerd and whether it works. */
+export interface Plugin {
+  readonly type: string;
+  readonly id: string;
+  readonly exports: Readonly<Record<string, string>>;
+  /** Why it could not be set up; absent when it works. */
+  readonly error?: string;
+}
+
+export interface IntrospectionService {
+  /** @param filters such as `type==io.containerd.snapshotter.v1,id==overlayfs`; none for every plugin */
+  plugins(filters: readonly string[], options?: CallOptions): Promise<readonly Plugin[]>;
+}
+
+interface WirePlugin {
+  readonly type: string;
+  readonly id: string;
+  readonly exports: Readonly<Record<string, string>>;
+  readonly initErr: { readonly message: string } | null;
+}
+
+export function createIntrospectionService(channel: ContainerdChannel): IntrospectionService {
+  return {
+    async plugins(filters, options) {
+      const answer = await channel.unary<{ plugins: WirePlugin[] }>(SERVICE, 'Plugins', { filters }, options);
+      return answer.plugins.map(({ type, id, exports, initErr }) => ({
+        type,
+        id,
+        exports,
+        ...(initErr === null ? {} : { error: initErr.message }),
+      }));
+    },
+  };
+}
