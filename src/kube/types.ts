@@ -66,11 +66,20 @@ export type PatchBody =
   /** Server-side apply, forced: the caller owns exactly what `body` names. */
   | { readonly kind: 'apply'; readonly body: object; readonly fieldManager: string };
 
-export interface WriteOptions extends CallOptions {
+/** What every write takes. */
+export interface FenceOptions extends CallOptions {
+  /**
+   * Called at the last moment before the request is put on the wire, after any wait for a connection. When it throws,
+   * nothing is sent and the call throws the same error.
+   */
+  readonly fence?: () => void;
+}
+
+export interface WriteOptions extends FenceOptions {
   readonly subresource?: 'status';
 }
 
-export interface DeleteOptions extends CallOptions {
+export interface DeleteOptions extends FenceOptions {
   /** Delete only the object with this uid. */
   readonly uid?: string;
 }
@@ -97,7 +106,7 @@ export interface KubeClient {
     parameters?: ListParameters,
     options?: CallOptions,
   ): Promise<ObjectList<T>>;
-  create<T extends KubeObject>(type: ResourceType<T>, object: T, options?: CallOptions): Promise<T>;
+  create<T extends KubeObject>(type: ResourceType<T>, object: T, options?: FenceOptions): Promise<T>;
   /** Replaces the object; a resourceVersion in its metadata is a precondition. */
   update<T extends KubeObject>(type: ResourceType<T>, object: T, options?: WriteOptions): Promise<T>;
   patch<T extends KubeObject>(

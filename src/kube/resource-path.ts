@@ -1,0 +1,38 @@
+import type { KubeObject, ListParameters, ObjectKey, ResourceType } from './types.ts';
+
+/** Path of a kind of object, of one namespace or of all. */
+export function collectionPath(type: ResourceType<KubeObject>, namespace: string | undefined): string {
+  const root = type.group === '' ? `/api/${type.version}` : `/apis/${type.group}/${type.version}`;
+  const scope =
+    type.namespaced && namespace !== undefined ? `/namespaces/${encodeURIComponent(namespace)}` : '';
+  return `${root}${scope}/${type.plural}`;
+}
+
+/** Path of one object, or of a subresource of it. */
+export function objectPath(
+  type: ResourceType<KubeObject>,
+  key: ObjectKey,
+  subresource: string | undefined,
+): string {
+  const path = `${collectionPath(type, key.namespace)}/${encodeURIComponent(key.name)}`;
+  return subresource === undefined ? path : `${path}/${subresource}`;
+}
+
+/** `?a=b` for what is set, or nothing. */
+export function queryText(
+  parameters: Readonly<Record<string, string | number | boolean | undefined>>,
+): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value !== undefined && value !== '') {
+      query.set(name, String(value));
+    }
+  }
+  const text = query.toString();
+  return text === '' ? '' : `?${text}`;
+}
+
+/** The selectors of a list or watch as query parameters. */
+export function selectors(parameters: ListParameters): Record<string, string | undefined> {
+  return { labelSelector: parameters.labelSelector, fieldSelector: parameters.fieldSelector };
+}
