@@ -1,0 +1,343 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { type ApiServer, startApiServer } from '../support/api-server.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const definitions = join(import.meta.dirname, '../../crds');
+
+interface Manifest {
+  readonly metadata: { readonly name: string };
+  readonly [field: string]: unknown;
+}
+
+const worker = (spec: object, name = 'candidate'): Manifest => ({
+  apiVersion: 'esb.dev/v1alpha1',
+  kind: 'LambdaWorker',
+  metadata: { name },
+  spec: { image: 'hello:1', ...spec },
+});
+
+const hostNetwork = { network: { mode: 'Host' } };
+
+/** What is written, and a part of what the API server answers. */
+const refused: readonly (readonly [string, object, string])[] = [
+  ['no image', { image: undefined }, 'spec.image: Required value'],
+  ['an empty image', { image: '' }, 'spec.image'],
+  [
+    'an image with a scheme',
+    { image: 'https://registry.example/hello:1' },
+    'leave out https:// or docker://',
+  ],
+  ['an image with a space', { image: 'hello :1' }, 'must not contain spaces'],
+  ['an image with capitals in its repository', { image: 'registry.example/Hello:1' }, 'is in lower case'],
+  ['an image with an empty tag', { image: 'hello:' }, 'image must be a reference such as'],
+  ['an image with a short digest', { image: 'hello@sha256:abc' }, '64 hexadecimal digits'],
+  [
+    'an unknown pull policy',
+    { imagePullPolicy: 'Sometimes' },
+    'supported values: "Always", "IfNotPresent", "Never"',
+  ],
+  [
+    'a function name with a dot',
+    { functionName: 'a.b' },
+    "letters, digits, '-' or '_'|letters, digits, '-' and '_'",
+  ],
+  ['a function name that is too long', { functionName: 'f'.repeat(65) }, 'may not be more than 64'],
+  ['an empty function name', { functionName: '' }, 'spec.functionName'],
+  ['a handler with a space', { handler: 'app .handler' }, 'such as lambda_function.handler'],
+  [
+    'memory in a wrong unit',
+    { resources: { limits: { memory: '128MiB' } } },
+    'a quantity of bytes such as 128Mi',
+  ],
+  [
+    'memory without a unit',
+    { resources: { limits: { memory: 128 } } },
+    '128Mi is 128 mebibytes and 128 is 128 bytes',
+  ],
+  ['more memory than any node has', { resources: { limits: { memory: '2Ti' } } }, 'from 6Mi to 1Ti'],
+  [
+    'cpu that is no quantity',
+    { resources: { limits: { cpu: 'half' } } },
+    'a quantity of cores such as 500m or 2',
+  ],
+  ['cpu in thousandths without the letter', { resources: { limits: { cpu: 5000 } } }, '500m is half a core'],
+  ['cpu of nothing', { resources: { limits: { cpu: 0 } } }, 'from 10m to 1000'],
+  ['too few processes', { resources: { pids: 1 } }, 'spec.resources.pids: Invalid value: 1'],
+  ['ephemeral storage of nothing', { ephemeralStorage: 0 }, 'from 1Mi to 64Gi'],
+  ['ephemeral storage that is no quantity', { ephemeralStorage: 'big' }, 'a quantity of bytes such as 512Mi'],
+  ['a timeout of nothing', { timeoutSeconds: 0 }, 'greater than or equal to 1'],
+  ['a timeout above that of Lambda', { timeoutSeconds: 901 }, 'less than or equal to 900'],
+  ['a timeout with a unit', { timeoutSeconds: '3s' }, 'must be of type integer'],
+  ['a port that does not exist', { port: 70_000 }, 'less than or equal to 65535'],
+  [
+    'an unknown resting state',
+    { desiredState: 'Stopped' },
+    'supported values: "Running", "Paused", "Absent"',
+  ],
+  ['an unknown wake policy', { wakePolicy: 'Always' }, 'supported values: "OnInvoke", "Never"'],
+  [
+    'removal before the pause',
+    { idlePolicy: { pauseAfterSeconds: 60, removeAfterSeconds: 30 } },
+    'removeAfterSeconds must be greater than pauseAfterSeconds',
+  ],
+  ['a pause after no time', { idlePolicy: { pauseAfterSeconds: 0 } }, 'greater than or equal to 1'],
+  ['an unknown network mode', { network: { mode: 'None' } }, 'supported values: "Bridge", "Host"'],
+  ["the host's network without a command", hostNetwork, '--runtime-interface-emulator-address'],
+  ["the host's network with an empty command", { ...hostNetwork, command: [] }, 'write network.mode Bridge'],
+  ['a node name in capitals', { nodeName: 'Node_1' }, 'as `kubectl get lambdanodes` shows it'],
+  [
+    'a variable with value and source',
+    {
+      env: [{ name: 'A', value: '1', valueFrom: { secretKeyRef: { name: 's', key: 'k' } } }],
+    },
+    'either value or valueFrom, not both',
+  ],
+  [
+    'a variable that begins with a digit',
+    { env: [{ name: '1A', value: '' }] },
+    'does not begin with a digit',
+  ],
+  [
+    'a variable that the platform sets',
+    { env: [{ name: '_HANDLER', value: 'x' }] },
+    'write spec.handler for _HANDLER',
+  ],
+  [
+    'a source without its key',
+    { env: [{ name: 'A', valueFrom: { secretKeyRef: { name: 's' } } }] },
+    'key: Required value',
+  ],
+  ['two variables of one name', { env: [{ name: 'A' }, { name: 'A' }] }, 'Duplicate value'],
+  ['a grace period below nothing', { terminationGracePeriodSeconds: -1 }, 'greater than or equal to 0'],
+  ['a command in one string', { command: 'python3 app.py' }, 'must be of type array'],
+];
+
+const accepted: readonly (readonly [string, object])[] = [
+  ['the least', {}],
+  ['an image by digest with a port', { image: `127.0.0.1:5000/team/hello:1@sha256:${'a'.repeat(64)}` }],
+  ['memory as a number of bytes', { resources: { limits: { memory: 134_217_728 } } }],
+  ['cpu as a number of cores', { resources: { limits: { cpu: 2 } } }],
+  ["the host's network with a command", { ...hostNetwork, command: ['/usr/local/bin/aws-lambda-rie'] }],
+  [
+    "the host's network with args",
+    { ...hostNetwork, args: ['--runtime-interface-emulator-address', '0.0.0.0:9000'] },
+  ],
+  ['removal alone', { idlePolicy: { removeAfterSeconds: 5 } }],
+  ['any payload for the warm-up', { warmUp: { payload: { a: [1, null, 'x'] } } }],
+  [
+    'a variable out of a Secret',
+    { env: [{ name: 'A', valueFrom: { secretKeyRef: { name: 's', key: 'k' } } }] },
+  ],
+  [
+    'everything at once',
+    {
+      functionName: 'all_of-It',
+      imagePullPolicy: 'Never',
+      imagePullSecrets: [{ name: 'regcred' }],
+      command: ['/run'],
+      args: ['a'],
+      handler: 'app.handler',
+      env: [{ name: 'K', value: 'V' }],
+      resources: { limits: { memory: '1Gi', cpu: '500m' }, pids: 64 },
+      ephemeralStorage: '1Gi',
+      readOnlyRootFilesystem: false,
+      timeoutSeconds: 900,
+      port: 9000,
+      warmUp: {},
+      desiredState: 'Absent',
+      idlePolicy: { pauseAfterSeconds: 30, removeAfterSeconds: 900 },
+      wakePolicy: 'Never',
+      nodeName: 'node-1',
+      nodeSelector: { zone: 'a' },
+      terminationGracePeriodSeconds: 0,
+    },
+  ],
+];
+
+describe('the resource definitions', () => {
+  let server: ApiServer;
+
+  beforeAll(async () => {
+    server = await startApiServer();
+    await server.kubectl(['apply', '-f', definitions]);
+    await server.kubectl([
+      'wait',
+      '--for=condition=Established',
+      'crd/lambdaworkers.esb.dev',
+      'crd/lambdanodes.esb.dev',
+      '--timeout=60s',
+    ]);
+  });
+
+  afterAll(() => server.stop());
+
+  const create = (manifest: Manifest, ...flags: string[]) =>
+    server.kubectl(['create', '--validate=false', '-f', '-', ...flags], stringify(manifest));
+  const patch = (name: string, body: object, ...flags: string[]) =>
+    server.kubectl(['patch', 'lw', name, '--type=merge', '-p', JSON.stringify(body), ...flags]);
+  const get = async (name: string): Promise<{ spec: Record<string, unknown> }> =>
+    JSON.parse(await server.kubectl(['get', 'lw', name, '-o', 'json'])) as { spec: Record<string, unknown> };
+
+  it.each(refused)('refuse %s and say what to write', async (_what, spec, message) => {
+    await expect(create(worker(spec), '--dry-run=server')).rejects.toThrow(
+      new RegExp(
+        message
+          .split('|')
+          .map((part) => part.replaceAll(/[.*+?^${}()[\]\\]/g, String.raw`\$&`))
+          .join('|'),
+      ),
+    );
+  });
+
+  it.each(accepted)('accept %s', async (_what, spec) => {
+    await expect(create(worker(spec), '--dry-run=server')).resolves.toContain('created');
+  });
+
+  it('refuse a name that is no function name where spec.functionName is absent', async () => {
+    await expect(create(worker({}, 'a.b'), '--dry-run=server')).rejects.toThrow(/write spec\.functionName/);
+    await expect(create(worker({ functionName: 'a' }, 'a.b'), '--dry-run=server')).resolves.toContain(
+      'created',
+    );
+    await expect(create(worker({}, 'n'.repeat(65)), '--dry-run=server')).rejects.toThrow(
+      /write spec\.functionName/,
+    );
+  });
+
+  it('fill in defaults', async () => {
+    await create(worker({}, 'defaults'));
+    expect((await get('defaults')).spec).toEqual({
+      image: 'hello:1',
+      desiredState: 'Running',
+      ephemeralStorage: '512Mi',
+      network: { mode: 'Bridge' },
+      port: 8080,
+      readOnlyRootFilesystem: true,
+      resources: { limits: { memory: '128Mi' }, pids: 256 },
+      terminationGracePeriodSeconds: 10,
+      timeoutSeconds: 3,
+      wakePolicy: 'OnInvoke',
+    });
+  });
+
+  it('keep the function name as it was: changed, added or taken away', async () => {
+    await create(worker({ functionName: 'one' }, 'named'));
+    await create(worker({}, 'nameless'));
+    const refusal = /create another LambdaWorker with the new functionName/;
+    await expect(patch('named', { spec: { functionName: 'two' } })).rejects.toThrow(refusal);
+    await expect(patch('named', { spec: { functionName: null } })).rejects.toThrow(refusal);
+    await expect(patch('nameless', { spec: { functionName: 'two' } })).rejects.toThrow(refusal);
+    await expect(patch('named', { spec: { timeoutSeconds: 5 } })).resolves.toContain('patched');
+  });
+
+  it('let the epoch of an assignment only rise, and each move take a higher one', async () => {
+    await create(worker({}, 'moved'));
+    const assign = (nodeName: string, epoch: number) =>
+      patch('moved', { status: { assignment: { nodeName, epoch } } }, '--subresource=status');
+    await assign('node-1', 2);
+    await expect(assign('node-1', 1)).rejects.toThrow(/never falls/);
+    await expect(assign('node-2', 2)).rejects.toThrow(/needs a higher epoch/);
+    await assign('node-2', 3);
+  });
+
+  it('refuse times that are none', async () => {
+    await create(worker({}, 'timed'));
+    const wake = (time: string) =>
+      patch('timed', { status: { lastInvocationTime: time } }, '--subresource=status');
+    await wake('2026-11-14T12:30:15.123456Z');
+    await expect(wake('yesterday')).rejects.toThrow(/lastInvocationTime/);
+  });
+
+  it('show what matters in columns, and select by node', async () => {
+    await create(worker({ functionName: 'shown' }, 'shown'));
+    await patch(
+      'shown',
+      {
+        status: {
+          assignment: { nodeName: 'node-7', epoch: 1 },
+          phase: 'Running',
+          address: { ip: '10.234.0.7', port: 8080 },
+          restartCount: 2,
+        },
+      },
+      '--subresource=status',
+    );
+    const lines = await waitFor('the column', async () => {
+      const table = await server.kubectl([
+        'get',
+        'lw',
+        '--field-selector',
+        'status.assignment.nodeName=node-7',
+      ]);
+      return table.split('\n').filter((line) => line !== '');
+    });
+    expect(lines[0]?.split(/\s+/)).toEqual([
+      'NAME',
+      'FUNCTION',
+      'DESIRED',
+      'PHASE',
+      'NODE',
+      'IP',
+      'RESTARTS',
+      'AGE',
+    ]);
+    expect(lines).toHaveLength(2);
+    expect(lines[1]?.split(/\s+/).slice(0, 7)).toEqual([
+      'shown',
+      'shown',
+      'Running',
+      'Running',
+      'node-7',
+      '10.234.0.7',
+      '2',
+    ]);
+    expect(await server.kubectl(['get', 'lambdaworkers', 'shown', '-o', 'wide'])).toMatch(/IMAGE\s+MESSAGE/);
+    expect(await server.kubectl(['get', 'esb'])).toContain('shown');
+  });
+
+  it('explain every field', async () => {
+    for (const kind of ['lambdaworker', 'lambdanode']) {
+      const text = await waitFor('the schema to be published', () =>
+        server.kubectl(['explain', kind, '--recursive']),
+      );
+      expect(text).toContain('conditions');
+      const paths =
+        kind === 'lambdaworker'
+          ? [
+              'spec',
+              'spec.idlePolicy',
+              'spec.env.valueFrom.secretKeyRef',
+              'spec.resources.limits',
+              'status',
+              'status.lastTermination',
+            ]
+          : ['spec', 'status', 'status.capacity', 'status.conditions'];
+      for (const path of paths) {
+        expect(await server.kubectl(['explain', `${kind}.${path}`]), path).not.toContain('<no description>');
+      }
+    }
+  });
+
+  it('refuse an endpoint and a certificate of a LambdaNode that are none', async () => {
+    const node = { apiVersion: 'esb.dev/v1alpha1', kind: 'LambdaNode', metadata: { name: 'node-1' } };
+    await create(node);
+    const status = (body: object) =>
+      server.kubectl([
+        'patch',
+        'ln',
+        'node-1',
+        '--type=merge',
+        '--subresource=status',
+        '-p',
+        JSON.stringify({ status: body }),
+      ]);
+    await status({ endpoint: '10.0.0.7:9443' });
+    await status({ endpoint: '[fd00::1]:9443' });
+    await expect(status({ endpoint: '10.0.0.7' })).rejects.toThrow(/endpoint is host:port/);
+    await expect(status({ certificate: 'x' })).rejects.toThrow(/one certificate in PEM form/);
+    expect(await server.kubectl(['get', 'ln', 'node-1', '-o', 'jsonpath={.spec.unschedulable}'])).toBe(
+      'false',
+    );
+  });
+});
