@@ -48,7 +48,8 @@ export function createReflectionService(packageDefinition: PackageDefinition): U
   }
 
   function answer(request: ReflectionRequestMessage): ReflectionAnswer {
-    switch (request.messageRequest) {
+    const kind: string = request.messageRequest ?? 'nothing';
+    switch (kind) {
       case 'listServices':
         return { listServicesResponse: { service: services } };
       case 'fileContainingSymbol': {
@@ -63,7 +64,7 @@ export function createReflectionService(packageDefinition: PackageDefinition): U
         return {
           errorResponse: {
             errorCode: status.UNIMPLEMENTED,
-            errorMessage: `${String(request.messageRequest)} is not supported`,
+            errorMessage: `${kind} is not supported`,
           },
         };
     }

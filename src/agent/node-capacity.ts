@@ -1,0 +1,47 @@
+/** Amounts of a node that workers take. */
+export interface NodeAmounts {
+  readonly memoryMiB: number;
+  readonly workers: number;
+}
+
+/** Keeps count of what the containers of a node take, from before they are made until they are proven gone. */
+export class NodeCapacity {
+  readonly limits: NodeAmounts;
+  readonly #held = new Map<string, number>();
+  readonly #onFreed: () => void;
+  #memoryMiB = 0;
+
+  /** @param onFreed told when there is more room than before */
+  constructor(limits: NodeAmounts, onFreed: () => void) {
+    this.limits = limits;
+    this.#onFreed = onFreed;
+  }
+
+  get allocated(): NodeAmounts {
+    return { memoryMiB: this.#memoryMiB, workers: this.#held.size };
+  }
+
+  /** Whether a worker of that size has room, its own present share not counted. */
+  fits(uid: string, memoryMiB: number): boolean {
+    const own = this.#held.get(uid);
+    return (
+      this.#memoryMiB - (own ?? 0) + memoryMiB <= this.limits.memoryMiB &&
+      this.#held.size + (own === undefined ? 1 : 0) <= this.limits.workers
+    );
+  }
+
+  /** Takes the share of a worker whose container exists or is about to, whether it fits or not. */
+  hold(uid: string, memoryMiB: number): void {
+    this.#memoryMiB += memoryMiB - (this.#held.get(uid) ?? 0);
+    this.#held.set(uid, memoryMiB);
+  }
+
+  free(uid: string): void {
+    const own = this.#held.get(uid);
+    if (own !== undefined) {
+      this.#held.delete(uid);
+      this.#memoryMiB -= own;
+      this.#onFreed();
+    }
+  }
+}

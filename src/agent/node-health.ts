@@ -1,0 +1,199 @@
+import type { ConditionStatus } from '../api/condition.ts';
+import type { Clock } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
+import { EsbError, messageOf } from '../common/errors.ts';
+import type { Health } from '../common/health.ts';
+import type { Logger } from '../common/logger.ts';
+import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import { ClockWatch } from './clock-watch.ts';
+
+/** Milliseconds between two looks. */
+const lookEveryMs = 5_000;
+const lookDeadlineMs = 4_000;
+
+/** One condition of the node before it is known when it came about. */
+export interface NodeCondition {
+  readonly type: 'Ready' | 'ContainerdReady' | 'NetworkReady' | 'DiskReady' | 'ClockStable';
+  readonly status: ConditionStatus;
+  readonly reason: string;
+  readonly message: string;
+}
+
+export interface NodeHealthOptions {
+  readonly runtime: Pick<ContainerRuntime, 'health' | 'networkHealth' | 'subscribe'>;
+  readonly disk: () => Promise<Health>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Keeps the conditions of the node: looks every five seconds, and whenever the runtime says that something happened to
+ * itself. Each condition recovers by itself when its cause is gone.
+ */
+export class NodeHealth {
+  readonly #options: NodeHealthOptions;
+  readonly #clockWatch: ClockWatch;
+  readonly #listeners = new Set<() => void>();
+  readonly #notes = new Map<string, Exclude<Health, { ok: true }>>();
+  readonly #slow = new Set<string>();
+  #containerd: Health = { ok: false, reason: 'Starting', message: 'containerd has not been asked yet' };
+  #network: Health = { ok: false, reason: 'Starting', message: 'the network has not been looked at yet' };
+  #disk: Health = { ok: true };
+  #clockHealth: Health = { ok: true };
+  #containerdVersion: string | undefined;
+  #wake: AbortController | undefined;
+
+  constructor(options: NodeHealthOptions) {
+    this.#options = options;
+    this.#clockWatch = new ClockWatch(options.clock);
+  }
+
+  get containerdVersion(): string | undefined {
+    return this.#containerdVersion;
+  }
+
+  /** Something else that keeps the node from being ready, such as its own start; `ok` takes it back. */
+  note(what: string, health: Health): void {
+    const before = this.#notes.get(what);
+    if (health.ok) {
+      this.#notes.delete(what);
+    } else {
+      this.#notes.set(what, health);
+    }
+    if (before?.message !== (health.ok ? undefined : health.message)) {
+      this.#tell();
+    }
+  }
+
+  /** Told whenever a condition changed. */
+  subscribe(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Every condition of the node, Ready first. */
+  conditions(): readonly NodeCondition[] {
+    const parts = [
+      condition('ContainerdReady', this.#containerd, 'Serving', 'containerd answers'),
+      condition('NetworkReady', this.#network, 'Prepared', 'workers can be attached'),
+      condition('DiskReady', this.#disk, 'RoomLeft', 'the state folder can be written'),
+    ];
+    // A step of the clock is told; it does not keep anybody from working.
+    const clock = condition(
+      'ClockStable',
+      this.#clockHealth,
+      'Steady',
+      'the wall clock has not stepped lately',
+    );
+    const first = [...this.#notes.values()][0] ?? parts.find(({ status }) => status !== 'True');
+    const ready: NodeCondition =
+      first === undefined
+        ? { type: 'Ready', status: 'True', reason: 'Ready', message: 'workers are served' }
+        : { type: 'Ready', status: 'False', reason: first.reason, message: first.message };
+    return [ready, ...parts, clock];
+  }
+
+  /** Whether workers can be served, with the reason when not. */
+  ready(): Health {
+    const [ready] = this.conditions();
+    return ready === undefined || ready.status === 'True'
+      ? { ok: true }
+      : { ok: false, reason: ready.reason, message: ready.message };
+  }
+
+  /** Looks until `signal` fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const unsubscribe = this.#options.runtime.subscribe((event) => {
+      if (event.kind === 'Reconnected') {
+        this.#wake?.abort();
+      }
+    });
+    try {
+      while (!signal.aborted) {
+        await this.look(signal);
+        const wake = new AbortController();
+        this.#wake = wake;
+        try {
+          await sleep(this.#options.clock, lookEveryMs, AbortSignal.any([signal, wake.signal]));
+        } catch (error) {
+          if (signal.aborted) {
+            throw error;
+          }
+        }
+      }
+    } finally {
+      unsubscribe();
+    }
+  }
+
+  /** Looks once. */
+  async look(signal?: AbortSignal): Promise<void> {
+    const before = JSON.stringify(this.conditions());
+    const options = { signal, deadlineMs: lookDeadlineMs };
+    const { runtime, disk } = this.#options;
+    const [containerd, network, room] = await Promise.all([
+      asked(runtime.health(options)),
+      asked(runtime.networkHealth(options)),
+      asked(disk()),
+    ]);
+    if (signal?.aborted === true) {
+      return;
+    }
+    this.#containerd = this.#settled('containerd', this.#containerd, containerd);
+    this.#network = this.#settled('network', this.#network, network);
+    this.#disk = room;
+    this.#clockHealth = this.#clockWatch.check();
+    if (containerd.ok && 'version' in containerd) {
+      this.#containerdVersion = containerd.version;
+    }
+    if (JSON.stringify(this.conditions()) !== before) {
+      this.#tell();
+    }
+  }
+
+  /** A look that took too long on a busy machine says little: only the second in a row counts. */
+  #settled(part: string, before: Health, now: Health): Health {
+    const slow = !now.ok && now.reason === 'DeadlineExceeded';
+    const repeated = slow && this.#slow.has(part);
+    if (slow) {
+      this.#slow.add(part);
+    } else {
+      this.#slow.delete(part);
+    }
+    return slow && !repeated && before.ok ? before : now;
+  }
+
+  #tell(): void {
+    const ready = this.ready();
+    this.#options.logger.info(
+      ready.ok ? { ready: true } : { ready: false, reason: ready.reason, detail: ready.message },
+      'condition of the node changed',
+    );
+    for (const listener of this.#listeners) {
+      listener();
+    }
+  }
+}
+
+async function asked<T extends Health>(answer: Promise<T>): Promise<T | Exclude<Health, { ok: true }>> {
+  try {
+    return await answer;
+  } catch (error) {
+    return {
+      ok: false,
+      reason: error instanceof EsbError ? error.code : 'CheckFailed',
+      message: messageOf(error),
+    };
+  }
+}
+
+function condition(
+  type: NodeCondition['type'],
+  health: Health,
+  reason: string,
+  message: string,
+): NodeCondition {
+  return health.ok
+    ? { type, status: 'True', reason, message }
+    : { type, status: 'False', reason: health.reason, message: health.message };
+}

@@ -1,0 +1,145 @@
+import { type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
+import { fieldManagers } from '../api/name.ts';
+import type { Clock } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
+import type { Logger } from '../common/logger.ts';
+import type { Node } from '../kube/resource-types.ts';
+import type { KubeClient, ObjectCache } from '../kube/types.ts';
+import { canonicalJson } from './canonical-json.ts';
+import type { NodeHealth } from './node-health.ts';
+import { type NodeFacts, nodeStatus } from './node-status.ts';
+
+/** Milliseconds between two writes of anything but conditions, certificate and cordon. */
+const writeEveryMs = 10_000;
+/** Milliseconds within which hasty writes are gathered. */
+const gatherMs = 250;
+/** Milliseconds after which the object is read again: somebody may have removed or changed it. */
+const rereadMs = 60_000;
+const retryMs = 2_000;
+const deadlineMs = 10_000;
+
+export interface NodeRegistrationOptions {
+  readonly client: Pick<KubeClient, 'get' | 'patch'>;
+  readonly nodeName: string;
+  readonly health: NodeHealth;
+  /** The Node of the same name, where there is one. */
+  readonly nodes: Pick<ObjectCache<Node>, 'get'>;
+  /** Everything but the conditions, the labels and the cordon. */
+  readonly facts: () => Promise<Omit<NodeFacts, 'conditions' | 'unschedulable'>>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Registers the node and keeps its LambdaNode: conditions at once, the rest at most every ten seconds, and nothing at
+ * all while nothing changes. The labels of the Node of the same name, and whether it is cordoned, are carried over.
+ */
+export class NodeRegistration {
+  readonly #options: NodeRegistrationOptions;
+  #present: LambdaNode | undefined;
+  #labels: string | undefined;
+  #readAt = Number.NEGATIVE_INFINITY;
+  #hurry = new AbortController();
+
+  constructor(options: NodeRegistrationOptions) {
+    this.#options = options;
+  }
+
+  /** Something changed that should be known soon: the certificate, the Node. Conditions say so themselves. */
+  hurry(): void {
+    this.#hurry.abort();
+  }
+
+  /** Keeps the LambdaNode until `signal` fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { health, clock, logger } = this.#options;
+    const unsubscribe = health.subscribe(() => this.hurry());
+    let failing = false;
+    try {
+      while (!signal.aborted) {
+        this.#hurry = new AbortController();
+        try {
+          await this.write(signal);
+          if (failing) {
+            logger.info('node is registered again');
+          }
+          failing = false;
+        } catch (error) {
+          if (signal.aborted) {
+            throw error;
+          }
+          this.#readAt = Number.NEGATIVE_INFINITY;
+          if (!failing) {
+            logger.warn({ err: error }, 'node cannot be registered; trying again until it can');
+          }
+          failing = true;
+        }
+        await this.#pause(failing ? retryMs : writeEveryMs, signal);
+        await sleep(clock, failing ? retryMs : gatherMs, signal);
+      }
+    } finally {
+      unsubscribe();
+    }
+  }
+
+  /** Compares and, where something changed, writes. */
+  async write(signal?: AbortSignal): Promise<void> {
+    const { client, nodeName: name, health, nodes, clock } = this.#options;
+    const facts = await this.#options.facts();
+    const node = nodes.get({ name });
+    if (clock.monotonic() - this.#readAt > rereadMs) {
+      this.#present = await client.get(lambdaNodes, { name }, { signal, deadlineMs });
+      this.#readAt = clock.monotonic();
+    }
+    const labels = node?.metadata.labels ?? {};
+    const identity = {
+      apiVersion: `${lambdaNodes.group}/${lambdaNodes.version}`,
+      kind: lambdaNodes.kind,
+    };
+    if (this.#present === undefined || this.#labels !== JSON.stringify(labels)) {
+      this.#present = await client.patch(
+        lambdaNodes,
+        { name },
+        {
+          kind: 'apply',
+          fieldManager: fieldManagers.agent,
+          body: { ...identity, metadata: { name, labels } },
+        },
+        { signal, deadlineMs },
+      );
+      this.#labels = JSON.stringify(labels);
+    }
+    const status = nodeStatus(
+      {
+        ...facts,
+        unschedulable: node === undefined ? undefined : node.spec?.unschedulable === true,
+        conditions: health.conditions(),
+      },
+      this.#present.status,
+      clock.now(),
+    );
+    if (canonicalJson(status) !== canonicalJson(this.#present.status)) {
+      this.#present = await client.patch(
+        lambdaNodes,
+        { name },
+        {
+          kind: 'apply',
+          fieldManager: fieldManagers.agent,
+          body: { ...identity, metadata: { name }, status },
+        },
+        { subresource: 'status', signal, deadlineMs },
+      );
+    }
+  }
+
+  async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    const hurry = this.#hurry.signal;
+    try {
+      await sleep(this.#options.clock, delayMs, AbortSignal.any([signal, hurry]));
+    } catch (error) {
+      if (signal.aborted) {
+        throw error;
+      }
+    }
+  }
+}
