@@ -1,0 +1,81 @@
+// A small client of the Lambda Runtime API: asks for an event, calls the handler, posts its answer, and again.
+// What `aws-lambda-ric` does, without its native code. The handler is named as `file.function`.
+import { Agent, request } from 'node:http';
+import { pathToFileURL } from 'node:url';
+
+const [host, port] = (process.env.AWS_LAMBDA_RUNTIME_API ?? '').split(':');
+const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+
+function call(method, path, body, headers = {}) {
+  const { promise, resolve, reject } = Promise.withResolvers();
+  const outgoing = request(
+    { host, port, agent, method, path: `/2018-06-01/runtime/${path}`, headers },
+    (incoming) => {
+      const chunks = [];
+      incoming.on('data', (chunk) => chunks.push(chunk));
+      incoming.on('error', reject);
+      incoming.on('end', () => resolve({ headers: incoming.headers, body: Buffer.concat(chunks) }));
+    },
+  );
+  outgoing.on('error', reject);
+  outgoing.end(body);
+  return promise;
+}
+
+function describe(error) {
+  const known = error instanceof Error;
+  return JSON.stringify({
+    errorType: known ? error.name : typeof error,
+    errorMessage: known ? error.message : String(error),
+    trace: known ? (error.stack ?? '').split('\n') : [],
+  });
+}
+
+async function loadHandler() {
+  const name = process.argv[2] ?? process.env._HANDLER ?? '';
+  const dot = name.lastIndexOf('.');
+  const file = `${process.env.LAMBDA_TASK_ROOT ?? process.cwd()}/${name.slice(0, dot)}.mjs`;
+  const found = (await import(pathToFileURL(file).href))[name.slice(dot + 1)];
+  if (typeof found !== 'function') {
+    throw new Error(`${file} exports no function ${name.slice(dot + 1)}`);
+  }
+  return found;
+}
+
+function contextOf(headers) {
+  const deadline = Number(headers['lambda-runtime-deadline-ms']);
+  const clientContext = headers['lambda-runtime-client-context'];
+  return {
+    functionName: process.env.AWS_LAMBDA_FUNCTION_NAME,
+    functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION,
+    memoryLimitInMB: process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+    awsRequestId: headers['lambda-runtime-aws-request-id'],
+    invokedFunctionArn: headers['lambda-runtime-invoked-function-arn'],
+    ...(clientContext ? { clientContext: JSON.parse(clientContext) } : {}),
+    getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
+  };
+}
+
+let handler;
+try {
+  handler = await loadHandler();
+} catch (error) {
+  console.error(error);
+  await call('POST', 'init/error', describe(error), {
+    'Lambda-Runtime-Function-Error-Type': 'Runtime.InitError',
+  });
+  process.exit(1);
+}
+for (;;) {
+  const event = await call('GET', 'invocation/next');
+  const id = event.headers['lambda-runtime-aws-request-id'];
+  try {
+    const answer = await handler(JSON.parse(event.body.toString()), contextOf(event.headers));
+    await call('POST', `invocation/${id}/response`, JSON.stringify(answer) ?? 'null');
+  } catch (error) {
+    console.error(error);
+    await call('POST', `invocation/${id}/error`, describe(error), {
+      'Lambda-Runtime-Function-Error-Type': 'Unhandled',
+    });
+  }
+}

@@ -1,0 +1,60 @@
+import { createHash } from 'node:crypto';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { LayerDescriptor } from './image-layer.ts';
+
+/** A layer and the file that holds it. */
+export interface LayerFile extends LayerDescriptor {
+  readonly file: string;
+}
+
+/** The part of an image's configuration that says how to run it. */
+export interface ImageRunConfig {
+  readonly Entrypoint: readonly string[];
+  readonly Cmd?: readonly string[];
+  readonly Env: readonly string[];
+  readonly WorkingDir: string;
+}
+
+/** Writes an image as an OCI layout, a folder that every registry tool reads; gives the digest of its manifest. */
+export async function writeImageLayout(
+  folder: string,
+  layers: readonly LayerFile[],
+  run: ImageRunConfig,
+): Promise<string> {
+  const blobs = join(folder, 'blobs', 'sha256');
+  await mkdir(blobs, { recursive: true });
+  for (const layer of layers) {
+    await copyFile(layer.file, join(blobs, layer.digest.slice('sha256:'.length)));
+  }
+  const writeBlob = async (value: object): Promise<{ readonly digest: string; readonly size: number }> => {
+    const content = Buffer.from(JSON.stringify(value));
+    const hash = createHash('sha256').update(content).digest('hex');
+    await writeFile(join(blobs, hash), content);
+    return { digest: `sha256:${hash}`, size: content.length };
+  };
+  const config = await writeBlob({
+    created: '1970-01-01T00:00:00Z',
+    architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+    os: 'linux',
+    config: run,
+    rootfs: { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) },
+  });
+  const manifestType = 'application/vnd.oci.image.manifest.v1+json';
+  const manifest = await writeBlob({
+    schemaVersion: 2,
+    mediaType: manifestType,
+    config: { mediaType: 'application/vnd.oci.image.config.v1+json', ...config },
+    layers: layers.map(({ digest, size }) => ({
+      mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
+      digest,
+      size,
+    })),
+  });
+  await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
+  await writeFile(
+    join(folder, 'index.json'),
+    JSON.stringify({ schemaVersion: 2, manifests: [{ mediaType: manifestType, ...manifest }] }),
+  );
+  return manifest.digest;
+}
