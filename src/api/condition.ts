@@ -68,6 +68,8 @@ export const readyReasons = {
   nodeFull: 'NodeFull',
   /** Nothing has been heard of its node. */
   nodeLost: 'NodeLost',
+  /** Assigned to another node, which has not told of it yet. */
+  reassigned: 'Reassigned',
   crashLoopBackOff: 'CrashLoopBackOff',
 } as const;
 

@@ -1,0 +1,114 @@
+/**
+ * How a node is doing by its Lease:
+ * - `fresh`: renewed lately;
+ * - `quiet`: overdue, and nothing follows from that yet;
+ * - `lost`: overdue for so long, while others were heard, that its workers are to be served elsewhere.
+ */
+export type Liveness = 'fresh' | 'quiet' | 'lost';
+
+/** What one successful read of all Leases gave. */
+export interface LeaseReading {
+  /** Monotonic milliseconds at which the answer was there. */
+  readonly at: number;
+  /** Names of all LambdaNodes. */
+  readonly nodes: readonly string[];
+  /** By node, something that differs with each renewal, such as the Lease's resourceVersion. Never read as a time. */
+  readonly stamps: ReadonlyMap<string, string>;
+}
+
+export interface LivenessOptions {
+  /** Default 40,000: four renewals of an agent. */
+  readonly lostAfterMs?: number;
+  /** Default 20,000: two renewals. */
+  readonly freshForMs?: number;
+  /**
+   * What the time between two reads counts at most, however long it was. Default 10,000. An API server that was away
+   * or frozen, or a controller that was stopped, makes no node older than this.
+   */
+  readonly longestGapMs?: number;
+}
+
+interface Track {
+  readonly stamp: string | undefined;
+  /** Counted milliseconds since the last renewal. */
+  readonly silentMs: number;
+  /** The part of them in which some other node was heard of: only that tells against this one. */
+  readonly overdueMs: number;
+  readonly liveness: Liveness;
+}
+
+/**
+ * Judges nodes by what this controller has seen itself: only the time between its own successful reads counts, by its
+ * own monotonic clock, and the times written in Leases are never looked at. When no node renews, the fault lies with
+ * the API server or this controller, and the clock stands still for all of them.
+ */
+export class NodeLiveness {
+  readonly #lostAfterMs: number;
+  readonly #freshForMs: number;
+  readonly #longestGapMs: number;
+  #tracks: ReadonlyMap<string, Track> = new Map();
+  #lastReadAt: number | undefined;
+
+  constructor(options: LivenessOptions = {}) {
+    this.#lostAfterMs = options.lostAfterMs ?? 40_000;
+    this.#freshForMs = options.freshForMs ?? 20_000;
+    this.#longestGapMs = options.longestGapMs ?? 10_000;
+  }
+
+  /** `fresh` for nodes that have not been part of a reading yet. */
+  of(node: string): Liveness {
+    return this.#tracks.get(node)?.liveness ?? 'fresh';
+  }
+
+  /**
+   * Takes in one reading.
+   *
+   * @returns the nodes whose liveness is another now
+   */
+  observe(reading: LeaseReading): readonly string[] {
+    const gap =
+      this.#lastReadAt === undefined
+        ? 0
+        : Math.min(Math.max(0, reading.at - this.#lastReadAt), this.#longestGapMs);
+    this.#lastReadAt = reading.at;
+    const heard = new Map(
+      reading.nodes.map((node) => [node, this.#hear(node, reading.stamps.get(node), gap)]),
+    );
+    // A node that is lost already says nothing about the API server.
+    const witnesses = reading.nodes.filter((node) => this.of(node) !== 'lost').length;
+    const anyFresh = [...heard.values()].some(({ silentMs }) => silentMs < this.#freshForMs);
+    const clockRuns = anyFresh || witnesses === 1;
+
+    const tracks = new Map<string, Track>();
+    const changed: string[] = [];
+    for (const [node, { silentMs, isRenewed }] of heard) {
+      const before = this.#tracks.get(node);
+      const overdueMs = isRenewed ? 0 : (before?.overdueMs ?? 0) + (clockRuns ? gap : 0);
+      const liveness = this.#judge(silentMs, overdueMs);
+      if (liveness !== (before?.liveness ?? 'fresh')) {
+        changed.push(node);
+      }
+      tracks.set(node, { stamp: reading.stamps.get(node) ?? before?.stamp, silentMs, overdueMs, liveness });
+    }
+    this.#tracks = tracks;
+    return changed;
+  }
+
+  #hear(
+    node: string,
+    stamp: string | undefined,
+    gap: number,
+  ): { readonly silentMs: number; readonly isRenewed: boolean } {
+    const before = this.#tracks.get(node);
+    // A Lease seen for the first time may be days old: it counts from now on, as everything does.
+    const isRenewed = before === undefined || (stamp !== undefined && stamp !== before.stamp);
+    return { silentMs: isRenewed ? 0 : before.silentMs + gap, isRenewed };
+  }
+
+  #judge(silentMs: number, overdueMs: number): Liveness {
+    if (overdueMs >= this.#lostAfterMs) {
+      return 'lost';
+    }
+    return silentMs < this.#freshForMs ? 'fresh' : 'quiet';
+  }
+}

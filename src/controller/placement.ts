@@ -1,0 +1,225 @@
+import { scheduledReasons } from '../api/condition.ts';
+import type { NodeAmounts } from '../api/lambda-node.ts';
+
+export type ScheduledReason = (typeof scheduledReasons)[keyof typeof scheduledReasons];
+
+/** A node as placement looks at it. */
+export interface Candidate {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Says itself that it can run workers, and has not been lost. */
+  readonly ready: boolean;
+  /** Has been heard of lately. A silent node is only chosen when there is no other. */
+  readonly fresh: boolean;
+  readonly cordoned: boolean;
+  readonly capacity: NodeAmounts;
+  /** Promised to workers that have a container there or are about to, paused ones and ones being removed included. */
+  readonly used: NodeAmounts;
+  /** Workers assigned, whether or not they have a container. */
+  readonly assigned: number;
+  /** Those of them that serve the same function. */
+  readonly sameFunction: number;
+  readonly hasImage: boolean;
+}
+
+export interface PlacementRequest {
+  /** Memory limit, MiB. */
+  readonly memoryMiB: number;
+  /** Whether a container is to exist now; one that rests Absent takes nothing until it is called. */
+  readonly takesRoom: boolean;
+  /** The user's pin. */
+  readonly nodeName?: string | undefined;
+  readonly nodeSelector?: Readonly<Record<string, string>> | undefined;
+  /** A node that is out of the question, because it was lost or has no room. */
+  readonly exclude?: string | undefined;
+}
+
+export type Placement =
+  | { readonly kind: 'placed'; readonly nodeName: string }
+  | { readonly kind: 'refused'; readonly reason: ScheduledReason; readonly message: string };
+
+/** Why a node is out of the question; the first that holds. */
+type Obstacle = 'excluded' | 'selector' | 'notReady' | 'cordoned' | 'tooSmall' | 'full';
+
+// One function's workers are its concurrency, so that spreading them counts more than having the image: otherwise the
+// node of a function's first worker would get all the others.
+const SPREAD_WEIGHT = 2;
+const IMAGE_WEIGHT = 1;
+const ROOM_WEIGHT = 1;
+
+function matches(
+  labels: Readonly<Record<string, string>>,
+  selector: Readonly<Record<string, string>>,
+): boolean {
+  return Object.entries(selector).every(([name, value]) => labels[name] === value);
+}
+
+function obstacleOf(candidate: Candidate, request: PlacementRequest): Obstacle | undefined {
+  const { capacity, used } = candidate;
+  if (candidate.name === request.exclude) {
+    return 'excluded';
+  }
+  if (!matches(candidate.labels, request.nodeSelector ?? {})) {
+    return 'selector';
+  }
+  if (!candidate.ready) {
+    return 'notReady';
+  }
+  if (candidate.cordoned) {
+    return 'cordoned';
+  }
+  if (request.memoryMiB > capacity.memoryMiB || capacity.workers < 1) {
+    return 'tooSmall';
+  }
+  if (
+    request.takesRoom &&
+    (used.memoryMiB + request.memoryMiB > capacity.memoryMiB || used.workers >= capacity.workers)
+  ) {
+    return 'full';
+  }
+  return undefined;
+}
+
+function describe(obstacle: Obstacle, request: PlacementRequest): string {
+  switch (obstacle) {
+    case 'excluded':
+      return 'cannot be used now';
+    case 'selector':
+      return 'without the labels of spec.nodeSelector';
+    case 'notReady':
+      return 'not ready';
+    case 'cordoned':
+      return 'cordoned';
+    case 'tooSmall':
+      return `smaller than ${request.memoryMiB} MiB`;
+    case 'full':
+      return `without ${request.memoryMiB} MiB to spare`;
+    default: {
+      const never: never = obstacle;
+      return never;
+    }
+  }
+}
+
+/** The share of a node that would be free with the worker there, 0 to 1: of memory or of places, whichever is less. */
+function roomLeft(candidate: Candidate, request: PlacementRequest): number {
+  const { capacity, used } = candidate;
+  const memory = used.memoryMiB + (request.takesRoom ? request.memoryMiB : 0);
+  const workers = used.workers + (request.takesRoom ? 1 : 0);
+  return Math.min(1 - memory / capacity.memoryMiB, 1 - workers / capacity.workers);
+}
+
+function scoreOf(candidate: Candidate, request: PlacementRequest, mostOfFunction: number): number {
+  const spread = mostOfFunction === 0 ? 1 : 1 - candidate.sameFunction / mostOfFunction;
+  return (
+    SPREAD_WEIGHT * spread +
+    IMAGE_WEIGHT * (candidate.hasImage ? 1 : 0) +
+    ROOM_WEIGHT * roomLeft(candidate, request)
+  );
+}
+
+function best(fitting: readonly Candidate[], request: PlacementRequest): Candidate | undefined {
+  const fresh = fitting.filter((candidate) => candidate.fresh);
+  const pool = fresh.length > 0 ? fresh : fitting;
+  const mostOfFunction = Math.max(0, ...pool.map((candidate) => candidate.sameFunction));
+  let winner: Candidate | undefined;
+  let highest = Number.NEGATIVE_INFINITY;
+  for (const candidate of pool) {
+    const score = scoreOf(candidate, request, mostOfFunction);
+    const isBetter =
+      score > highest ||
+      (score === highest &&
+        winner !== undefined &&
+        (candidate.assigned < winner.assigned ||
+          (candidate.assigned === winner.assigned && candidate.name < winner.name)));
+    if (isBetter) {
+      winner = candidate;
+      highest = score;
+    }
+  }
+  return winner;
+}
+
+const obstacleOrder: readonly Obstacle[] = [
+  'excluded',
+  'selector',
+  'notReady',
+  'cordoned',
+  'tooSmall',
+  'full',
+];
+
+/**
+ * The last hurdle at which the last node failed names the reason: with one node full and another not ready, room is
+ * what is missing.
+ */
+function reasonOf(counts: ReadonlyMap<Obstacle, number>): ScheduledReason {
+  if (counts.has('full') || counts.has('tooSmall')) {
+    return scheduledReasons.noneFits;
+  }
+  if (counts.has('cordoned')) {
+    return scheduledReasons.allCordoned;
+  }
+  if (counts.has('notReady') || counts.has('excluded')) {
+    return scheduledReasons.noneReady;
+  }
+  return scheduledReasons.noneMatches;
+}
+
+function refuse(candidates: readonly Candidate[], request: PlacementRequest): Placement {
+  if (candidates.length === 0) {
+    return {
+      kind: 'refused',
+      reason: scheduledReasons.noNodes,
+      message: 'there is no LambdaNode: no agent has registered yet',
+    };
+  }
+  const counts = new Map<Obstacle, number>();
+  for (const candidate of candidates) {
+    const obstacle = obstacleOf(candidate, request);
+    if (obstacle !== undefined) {
+      counts.set(obstacle, (counts.get(obstacle) ?? 0) + 1);
+    }
+  }
+  const parts = obstacleOrder
+    .filter((obstacle) => counts.has(obstacle))
+    .map((obstacle) => `${counts.get(obstacle)} ${describe(obstacle, request)}`);
+  return {
+    kind: 'refused',
+    reason: reasonOf(counts),
+    message: `none of ${candidates.length} nodes will do: ${parts.join(', ')}`,
+  };
+}
+
+function placePinned(name: string, candidates: readonly Candidate[], request: PlacementRequest): Placement {
+  const candidate = candidates.find((one) => one.name === name);
+  if (candidate === undefined) {
+    return {
+      kind: 'refused',
+      reason: scheduledReasons.pinnedNodeMissing,
+      message: `spec.nodeName is ${name}, and there is no LambdaNode of that name`,
+    };
+  }
+  const obstacle = obstacleOf(candidate, request);
+  if (obstacle === undefined) {
+    return { kind: 'placed', nodeName: name };
+  }
+  return {
+    kind: 'refused',
+    reason: scheduledReasons.pinnedNodeUnfit,
+    message: `spec.nodeName is ${name}, which is ${describe(obstacle, request)}`,
+  };
+}
+
+/**
+ * Chooses a node: of those that are ready, not cordoned, carry the labels and have room, the one that is best by spread
+ * of the function, presence of the image and room left. The same input always gives the same answer.
+ */
+export function place(request: PlacementRequest, candidates: readonly Candidate[]): Placement {
+  if (request.nodeName !== undefined) {
+    return placePinned(request.nodeName, candidates, request);
+  }
+  const fitting = candidates.filter((candidate) => obstacleOf(candidate, request) === undefined);
+  const winner = best(fitting, request);
+  return winner === undefined ? refuse(candidates, request) : { kind: 'placed', nodeName: winner.name };
+}

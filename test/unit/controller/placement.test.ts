@@ -1,0 +1,204 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type Candidate, type PlacementRequest, place } from '../../../src/controller/placement.ts';
+
+const candidate = (name: string, changes: Partial<Candidate> = {}): Candidate => ({
+  name,
+  labels: {},
+  ready: true,
+  fresh: true,
+  cordoned: false,
+  capacity: { memoryMiB: 1024, workers: 10 },
+  used: { memoryMiB: 0, workers: 0 },
+  assigned: 0,
+  sameFunction: 0,
+  hasImage: false,
+  ...changes,
+});
+
+const request = (changes: Partial<PlacementRequest> = {}): PlacementRequest => ({
+  memoryMiB: 128,
+  takesRoom: true,
+  ...changes,
+});
+
+const chosen = (candidates: readonly Candidate[], changes?: Partial<PlacementRequest>) => {
+  const placement = place(request(changes), candidates);
+  return placement.kind === 'placed' ? placement.nodeName : placement.reason;
+};
+
+describe('place', () => {
+  it('spreads the workers of one function, even away from the node that has the image', () => {
+    const nodes = [candidate('a', { sameFunction: 1, hasImage: true, assigned: 1 }), candidate('b')];
+    expect(chosen(nodes)).toBe('b');
+  });
+
+  it('prefers the node that has the image where nothing else differs', () => {
+    expect(chosen([candidate('a'), candidate('b', { hasImage: true })])).toBe('b');
+  });
+
+  it('prefers the node with more room', () => {
+    expect(chosen([candidate('a', { used: { memoryMiB: 512, workers: 1 } }), candidate('b')])).toBe('b');
+    expect(chosen([candidate('a', { used: { memoryMiB: 0, workers: 9 } }), candidate('b')])).toBe('b');
+  });
+
+  it('spreads workers that take no room by their number', () => {
+    expect(
+      chosen([candidate('a', { assigned: 3 }), candidate('b', { assigned: 2 })], { takesRoom: false }),
+    ).toBe('b');
+  });
+
+  it('takes a silent node only when there is no other', () => {
+    const silent = candidate('a', { fresh: false, hasImage: true });
+    expect(chosen([silent, candidate('b', { used: { memoryMiB: 512, workers: 5 } })])).toBe('b');
+    expect(chosen([silent])).toBe('a');
+  });
+
+  it('honours labels, cordon, readiness and the pin', () => {
+    const zoned = candidate('z', { labels: { zone: 'a' } });
+    expect(chosen([candidate('a'), zoned], { nodeSelector: { zone: 'a' } })).toBe('z');
+    expect(chosen([candidate('a', { cordoned: true }), zoned])).toBe('z');
+    expect(chosen([candidate('a', { ready: false }), zoned])).toBe('z');
+    expect(chosen([candidate('a'), zoned], { nodeName: 'z' })).toBe('z');
+    expect(chosen([candidate('a'), zoned], { exclude: 'a' })).toBe('z');
+  });
+
+  it.each<[string, Candidate[], Partial<PlacementRequest>, string, string]>([
+    ['there is no node', [], {}, 'NoNodes', 'no agent has registered'],
+    ['none is ready', [candidate('a', { ready: false })], {}, 'NoneReady', '1 not ready'],
+    ['all are cordoned', [candidate('a', { cordoned: true })], {}, 'AllCordoned', '1 cordoned'],
+    [
+      'none has the labels',
+      [candidate('a')],
+      { nodeSelector: { zone: 'a' } },
+      'NoneMatches',
+      'spec.nodeSelector',
+    ],
+    [
+      'all are full',
+      [candidate('a', { used: { memoryMiB: 1000, workers: 1 } })],
+      {},
+      'NoneFits',
+      'without 128 MiB',
+    ],
+    [
+      'no place is left',
+      [candidate('a', { used: { memoryMiB: 0, workers: 10 } })],
+      {},
+      'NoneFits',
+      'to spare',
+    ],
+    [
+      'all are too small',
+      [candidate('a')],
+      { memoryMiB: 2048, takesRoom: false },
+      'NoneFits',
+      'smaller than 2048 MiB',
+    ],
+    [
+      'the pinned node is missing',
+      [candidate('a')],
+      { nodeName: 'b' },
+      'PinnedNodeMissing',
+      'no LambdaNode of that name',
+    ],
+    [
+      'the pinned node is cordoned',
+      [candidate('a', { cordoned: true })],
+      { nodeName: 'a' },
+      'PinnedNodeUnfit',
+      'cordoned',
+    ],
+  ])('says so when %s', (_when, nodes, changes, reason, message) => {
+    expect(place(request(changes), nodes)).toMatchObject({
+      kind: 'refused',
+      reason,
+      message: expect.stringContaining(message) as string,
+    });
+  });
+
+  it('counts each kind of obstacle', () => {
+    const nodes = [
+      candidate('a', { cordoned: true }),
+      candidate('b', { ready: false }),
+      candidate('c', { ready: false }),
+      candidate('d', { used: { memoryMiB: 1024, workers: 1 } }),
+    ];
+    expect(place(request(), nodes)).toMatchObject({
+      reason: 'NoneFits',
+      message: 'none of 4 nodes will do: 2 not ready, 1 cordoned, 1 without 128 MiB to spare',
+    });
+  });
+});
+
+const candidates = fc
+  .uniqueArray(
+    fc.record({
+      name: fc.constantFrom('a', 'b', 'c', 'd', 'e'),
+      labels: fc.constantFrom({}, { zone: 'x' }, { zone: 'y' }),
+      ready: fc.boolean(),
+      fresh: fc.boolean(),
+      cordoned: fc.boolean(),
+      capacity: fc.record({
+        memoryMiB: fc.integer({ min: 0, max: 1024 }),
+        workers: fc.integer({ min: 0, max: 5 }),
+      }),
+      used: fc.record({
+        memoryMiB: fc.integer({ min: 0, max: 1200 }),
+        workers: fc.integer({ min: 0, max: 6 }),
+      }),
+      assigned: fc.integer({ min: 0, max: 9 }),
+      sameFunction: fc.integer({ min: 0, max: 3 }),
+      hasImage: fc.boolean(),
+    }),
+    { selector: (one) => one.name },
+  )
+  .map((list): readonly Candidate[] => list);
+
+const requests: fc.Arbitrary<PlacementRequest> = fc.record(
+  {
+    memoryMiB: fc.integer({ min: 6, max: 1024 }),
+    takesRoom: fc.boolean(),
+    nodeName: fc.constantFrom('a', 'b', undefined),
+    nodeSelector: fc.constantFrom({}, { zone: 'x' }),
+    exclude: fc.constantFrom('a', undefined),
+  },
+  { requiredKeys: ['memoryMiB', 'takesRoom'] },
+);
+
+const isFit = (one: Candidate, wish: PlacementRequest): boolean =>
+  one.ready &&
+  !one.cordoned &&
+  one.name !== wish.exclude &&
+  (wish.nodeName === undefined || one.name === wish.nodeName) &&
+  Object.entries(wish.nodeSelector ?? {}).every(([name, value]) => one.labels[name] === value) &&
+  one.capacity.workers > 0 &&
+  wish.memoryMiB <= one.capacity.memoryMiB &&
+  (!wish.takesRoom ||
+    (one.used.workers < one.capacity.workers &&
+      one.used.memoryMiB + wish.memoryMiB <= one.capacity.memoryMiB));
+
+describe('place, whatever the nodes', () => {
+  it('finds a node exactly when one fits, and never one that does not', () => {
+    fc.assert(
+      fc.property(candidates, requests, (nodes, wish) => {
+        const fitting = nodes.filter((one) => isFit(one, wish)).map((one) => one.name);
+        const placement = place(wish, nodes);
+        if (placement.kind === 'placed') {
+          expect(fitting).toContain(placement.nodeName);
+        } else {
+          expect(fitting).toEqual([]);
+          expect(placement.message).not.toBe('');
+        }
+      }),
+    );
+  });
+
+  it('gives the same answer in whatever order they come', () => {
+    fc.assert(
+      fc.property(candidates, requests, (nodes, wish) => {
+        expect(place(wish, nodes.toReversed())).toEqual(place(wish, nodes));
+      }),
+    );
+  });
+});

@@ -1,0 +1,386 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { LambdaWorker, LambdaWorkerStatus } from '../../../src/api/lambda-worker.ts';
+import type { Placement } from '../../../src/controller/placement.ts';
+import { type DecisionInput, decide, type WorkerDecision } from '../../../src/controller/worker-decision.ts';
+import { type WorkerFixture, workerFixture } from '../../support/worker-fixture.ts';
+
+const FINALIZER = 'esb.dev/worker';
+const time = '2026-11-01T00:00:00Z';
+const toNode2: Placement = { kind: 'placed', nodeName: 'node-2' };
+const nowhere: Placement = {
+  kind: 'refused',
+  reason: 'NoneFits',
+  message: 'none of 1 nodes will do: 1 full',
+};
+type Conditions = NonNullable<LambdaWorkerStatus['conditions']>;
+type Condition = Conditions[number];
+
+const condition = (type: string, status: Condition['status'], reason: string, message = ''): Condition => ({
+  type,
+  status,
+  reason,
+  message,
+  lastTransitionTime: time,
+});
+const scheduled = condition('Scheduled', 'True', 'Assigned', 'assigned to node node-1');
+
+const assigned = (
+  fixture: WorkerFixture & { conditions?: Conditions; phase?: LambdaWorkerStatus['phase'] } = {},
+) =>
+  workerFixture({
+    ...fixture,
+    metadata: { finalizers: [FINALIZER], ...fixture.metadata },
+    status: {
+      assignment: { nodeName: 'node-1', epoch: 3 },
+      phase: fixture.phase ?? 'Running',
+      conditions: fixture.conditions ?? [scheduled, condition('Ready', 'True', 'Running')],
+    },
+  });
+
+const decision = (
+  worker: LambdaWorker,
+  changes: Partial<Omit<DecisionInput, 'worker'>> = {},
+): WorkerDecision =>
+  decide({
+    worker,
+    standing: { liveness: 'fresh' },
+    place: () => toNode2,
+    isLossTold: false,
+    mayLeaveFullNode: true,
+    ...changes,
+  });
+
+const deleting = { deletionTimestamp: time };
+const gone = { liveness: 'lost', goneBecause: 'its LambdaNode was deleted' } as const;
+const lost = { liveness: 'lost' } as const;
+
+describe('a worker without assignment', () => {
+  it('gets the finalizer before its first assignment', () => {
+    expect(decision(workerFixture())).toEqual({ kind: 'addFinalizer' });
+    expect(decision(workerFixture({ metadata: { finalizers: [FINALIZER] } }))).toMatchObject({
+      kind: 'write',
+      cause: 'assigned',
+      status: {
+        assignment: { nodeName: 'node-2', epoch: 1 },
+        scheduled: { status: 'True', reason: 'Assigned' },
+      },
+    });
+  });
+
+  it('is told why it cannot be assigned, once, and gets no finalizer', () => {
+    const refusal = decision(workerFixture(), { place: () => nowhere });
+    expect(refusal).toMatchObject({
+      kind: 'write',
+      cause: 'refused',
+      status: {
+        scheduled: {
+          status: 'False',
+          reason: 'NoneFits',
+          message: expect.stringContaining('1 full') as string,
+        },
+      },
+    });
+    const told = workerFixture({
+      status: {
+        conditions: [condition('Scheduled', 'False', 'NoneFits', 'none of 1 nodes will do: 1 full')],
+      },
+    });
+    expect(decision(told, { place: () => nowhere })).toEqual({ kind: 'nothing' });
+  });
+
+  it('is let go when it is deleted', () => {
+    expect(decision(workerFixture({ metadata: { ...deleting, finalizers: [FINALIZER] } }))).toMatchObject({
+      kind: 'removeFinalizer',
+      isNodeGone: false,
+    });
+  });
+});
+
+describe('an assigned worker', () => {
+  it('is left alone, however quiet its node', () => {
+    expect(decision(assigned())).toEqual({ kind: 'nothing' });
+    expect(decision(assigned(), { standing: { liveness: 'quiet' } })).toEqual({ kind: 'nothing' });
+    expect(decision(assigned({ metadata: { generation: 9 } }))).toEqual({ kind: 'nothing' });
+  });
+
+  it('gets back a finalizer that was taken away', () => {
+    expect(decision(assigned({ metadata: { finalizers: [] } }))).toEqual({ kind: 'addFinalizer' });
+  });
+
+  it('is moved with a higher epoch when its node is lost', () => {
+    const excluded: (string | undefined)[] = [];
+    const place = (exclude?: string): Placement => {
+      excluded.push(exclude);
+      return toNode2;
+    };
+    expect(decision(assigned(), { standing: lost, place })).toMatchObject({
+      kind: 'write',
+      cause: 'moved',
+      status: {
+        assignment: { nodeName: 'node-2', epoch: 4 },
+        scheduled: { message: 'assigned to node node-2' },
+        ready: { status: 'Unknown', reason: 'Reassigned' },
+        phase: 'Unknown',
+      },
+    });
+    expect(excluded).toEqual(['node-1']);
+  });
+
+  it('keeps its assignment when its node is lost and there is no other, and is told once', () => {
+    const first = decision(assigned(), { standing: lost, place: () => nowhere });
+    expect(first).toMatchObject({
+      kind: 'write',
+      cause: 'lost',
+      status: {
+        assignment: { nodeName: 'node-1', epoch: 3 },
+        scheduled: { status: 'True', reason: 'Assigned' },
+        ready: { status: 'Unknown', reason: 'NodeLost' },
+        phase: 'Unknown',
+      },
+    });
+    const message = first.kind === 'write' ? (first.status.ready?.message ?? '') : '';
+    const told = assigned({
+      phase: 'Unknown',
+      conditions: [scheduled, condition('Ready', 'Unknown', 'NodeLost', message)],
+    });
+    expect(decision(told, { standing: lost, place: () => nowhere })).toEqual({ kind: 'nothing' });
+    // Its agent writes again although its Lease is not renewed: no quarrel about it.
+    expect(decision(assigned(), { standing: lost, place: () => nowhere, isLossTold: true })).toEqual({
+      kind: 'nothing',
+    });
+  });
+
+  it('is moved when its node is gone for good, and stays assigned where there is no other', () => {
+    expect(decision(assigned(), { standing: gone })).toMatchObject({ cause: 'moved', goneNode: 'node-1' });
+    expect(decision(assigned(), { standing: gone, place: () => nowhere })).toMatchObject({
+      cause: 'lost',
+      status: {
+        assignment: { nodeName: 'node-1', epoch: 3 },
+        scheduled: { status: 'False', reason: 'NoneFits' },
+        ready: {
+          reason: 'NodeLost',
+          message: expect.stringContaining('its LambdaNode was deleted') as string,
+        },
+      },
+    });
+  });
+
+  it('is moved when its agent has no room to wake it, unless it is pinned or was moved just now', () => {
+    const conditions = [scheduled, condition('Ready', 'False', 'NodeFull')];
+    const full = assigned({ phase: 'Absent', conditions });
+    expect(decision(full)).toMatchObject({
+      cause: 'moved',
+      status: { assignment: { nodeName: 'node-2', epoch: 4 } },
+    });
+    expect(decision(full, { mayLeaveFullNode: false })).toEqual({ kind: 'nothing' });
+    expect(decision(full, { place: () => nowhere })).toEqual({ kind: 'nothing' });
+    expect(decision(assigned({ phase: 'Absent', conditions, spec: { nodeName: 'node-1' } }))).toEqual({
+      kind: 'nothing',
+    });
+  });
+
+  it('follows its pin, and stays and says so while the pinned node cannot take it', () => {
+    const pinned = assigned({ spec: { nodeName: 'node-2' } });
+    expect(decision(pinned)).toMatchObject({
+      cause: 'moved',
+      status: { assignment: { nodeName: 'node-2', epoch: 4 } },
+    });
+    expect(decision(pinned, { place: () => nowhere })).toMatchObject({
+      cause: 'told',
+      status: {
+        assignment: { nodeName: 'node-1', epoch: 3 },
+        scheduled: { status: 'False', message: expect.stringContaining('it stays on node node-1') as string },
+      },
+    });
+  });
+});
+
+describe('an assigned worker that is deleted', () => {
+  it('is let go once its node has cleaned up', () => {
+    expect(decision(assigned({ metadata: deleting }))).toEqual({ kind: 'nothing' });
+    const clean = assigned({ metadata: deleting, conditions: [condition('CleanedUp', 'True', 'CleanedUp')] });
+    expect(decision(clean)).toMatchObject({ kind: 'removeFinalizer', isNodeGone: false });
+  });
+
+  it('is let go when its node is gone for good', () => {
+    expect(decision(assigned({ metadata: deleting }), { standing: gone })).toEqual({
+      kind: 'removeFinalizer',
+      because: 'its LambdaNode was deleted',
+      isNodeGone: true,
+    });
+  });
+
+  it('is kept, and told, while its node is only silent', () => {
+    expect(decision(assigned({ metadata: deleting }), { standing: lost })).toMatchObject({
+      kind: 'write',
+      cause: 'lost',
+      status: { assignment: { nodeName: 'node-1', epoch: 3 }, ready: { reason: 'NodeLost' } },
+    });
+    expect(decision(assigned({ metadata: deleting }), { standing: lost, isLossTold: true })).toEqual({
+      kind: 'nothing',
+    });
+  });
+
+  it('needs nothing once our finalizer is off', () => {
+    expect(decision(assigned({ metadata: { ...deleting, finalizers: ['other'] } }))).toEqual({
+      kind: 'nothing',
+    });
+  });
+});
+
+describe('whatever is known', () => {
+  const workers = fc
+    .record({
+      hasFinalizer: fc.boolean(),
+      isDeleting: fc.boolean(),
+      epoch: fc.option(fc.integer({ min: 1, max: 9 }), { nil: undefined }),
+      pin: fc.constantFrom(undefined, 'node-1', 'node-2'),
+      phase: fc.constantFrom<LambdaWorkerStatus['phase']>(
+        'Running',
+        'Paused',
+        'Absent',
+        'Unknown',
+        undefined,
+      ),
+      conditions: fc.subarray<Condition>([
+        scheduled,
+        condition('CleanedUp', 'True', 'CleanedUp'),
+        condition('Ready', 'False', 'NodeFull'),
+      ]),
+    })
+    .map(({ hasFinalizer, isDeleting, epoch, pin, phase, conditions }) =>
+      workerFixture({
+        metadata: { finalizers: hasFinalizer ? [FINALIZER] : [], ...(isDeleting ? deleting : {}) },
+        ...(pin === undefined ? {} : { spec: { nodeName: pin } }),
+        status: {
+          ...(epoch === undefined ? {} : { assignment: { nodeName: 'node-1', epoch } }),
+          ...(phase === undefined ? {} : { phase }),
+          conditions,
+        },
+      }),
+    );
+  const inputs: fc.Arbitrary<DecisionInput> = fc
+    .record({
+      worker: workers,
+      standing: fc.constantFrom<DecisionInput['standing']>(
+        { liveness: 'fresh' },
+        { liveness: 'quiet' },
+        lost,
+        gone,
+      ),
+      hasRoom: fc.boolean(),
+      isLossTold: fc.boolean(),
+      mayLeaveFullNode: fc.boolean(),
+    })
+    .map(({ hasRoom, ...input }) => ({
+      ...input,
+      // As placement does, it honours the pin.
+      place: () => (hasRoom && input.worker.spec.nodeName !== 'node-1' ? toNode2 : nowhere),
+    }));
+
+  it('an assignment is written only with the finalizer on, and never to a worker that is being deleted', () => {
+    fc.assert(
+      fc.property(inputs, (input) => {
+        const made = decide(input);
+        const before = input.worker.status?.assignment;
+        if (made.kind === 'write' && made.status.assignment?.nodeName !== before?.nodeName) {
+          expect(input.worker.metadata.finalizers).toContain(FINALIZER);
+          expect(input.worker.metadata.deletionTimestamp).toBeUndefined();
+          expect(made.status.assignment?.epoch).toBe((before?.epoch ?? 0) + 1);
+        }
+      }),
+    );
+  });
+
+  it('an assignment that there was is never dropped, nor its epoch lowered', () => {
+    fc.assert(
+      fc.property(inputs, (input) => {
+        const made = decide(input);
+        const before = input.worker.status?.assignment;
+        if (made.kind === 'write' && before !== undefined) {
+          expect(made.status.assignment?.epoch).toBeGreaterThanOrEqual(before.epoch);
+        }
+      }),
+    );
+  });
+
+  it('the finalizer is taken off only when the node has cleaned up, never had the worker, or is gone for good', () => {
+    fc.assert(
+      fc.property(inputs, (input) => {
+        const { worker, standing } = input;
+        if (decide(input).kind === 'removeFinalizer') {
+          expect(worker.metadata.deletionTimestamp).toBeDefined();
+          const isClean = worker.status?.conditions?.some((one) => one.type === 'CleanedUp') === true;
+          expect(
+            worker.status?.assignment === undefined || isClean || standing.goneBecause !== undefined,
+          ).toBe(true);
+        }
+      }),
+    );
+  });
+
+  it('a worker stays on a node that is alive, unless its pin or want of room says otherwise', () => {
+    fc.assert(
+      fc.property(inputs, (input) => {
+        const { worker, standing } = input;
+        const isFull = worker.status?.conditions?.some((one) => one.reason === 'NodeFull') === true;
+        const before = worker.status?.assignment;
+        const made = decide(input);
+        if (
+          before !== undefined &&
+          standing.liveness !== 'lost' &&
+          !isFull &&
+          worker.spec.nodeName !== 'node-2'
+        ) {
+          expect(made.kind === 'write' ? made.status.assignment : before).toEqual(before);
+        }
+      }),
+    );
+  });
+
+  it('what is written leads to rest: the next decision about the result is nothing, or the next step', () => {
+    fc.assert(
+      fc.property(inputs, (input) => {
+        let { worker } = input;
+        for (let step = 0; step < 5; step++) {
+          // A move ends at node-2, which is alive.
+          const onNode1 = worker.status?.assignment?.nodeName === 'node-1';
+          const made = decide({
+            ...input,
+            worker,
+            standing: onNode1 ? input.standing : { liveness: 'fresh' },
+          });
+          if (made.kind === 'nothing' || made.kind === 'removeFinalizer') {
+            return;
+          }
+          worker = applied(worker, made);
+        }
+        throw new Error('never comes to rest');
+      }),
+    );
+  });
+});
+
+function applied(worker: LambdaWorker, made: WorkerDecision): LambdaWorker {
+  if (made.kind === 'addFinalizer') {
+    return { ...worker, metadata: { ...worker.metadata, finalizers: [FINALIZER] } };
+  }
+  if (made.kind !== 'write') {
+    return worker;
+  }
+  const { assignment, phase, scheduled: draft, ready } = made.status;
+  const drafts = [draft, ...(ready === undefined ? [] : [ready])];
+  const kept = (worker.status?.conditions ?? []).filter(
+    (one) => !drafts.some(({ type }) => type === one.type),
+  );
+  return {
+    ...worker,
+    status: {
+      ...worker.status,
+      ...(assignment === undefined ? {} : { assignment }),
+      ...(phase === undefined ? {} : { phase }),
+      conditions: [...kept, ...drafts.map((one) => ({ ...one, lastTransitionTime: time }))],
+    },
+  };
+}
