@@ -43,27 +43,23 @@ export function containerdError(what: string, error: unknown, signal?: AbortSign
   return new ContainerdError(`${what}: ${error.details || error.message}`, codeOf(error), error);
 }
 
+const CODES: ReadonlyMap<status, ContainerdErrorCode> = new Map([
+  [status.NOT_FOUND, 'NotFound'],
+  [status.ALREADY_EXISTS, 'AlreadyExists'],
+  [status.FAILED_PRECONDITION, 'FailedPrecondition'],
+  [status.INVALID_ARGUMENT, 'InvalidArgument'],
+  [status.DEADLINE_EXCEEDED, 'DeadlineExceeded'],
+  [status.UNAVAILABLE, 'RuntimeUnavailable'],
+  [status.CANCELLED, 'RuntimeUnavailable'],
+]);
+
 function codeOf(error: ServiceError): ContainerdErrorCode {
-  switch (error.code) {
-    case status.NOT_FOUND:
-      return 'NotFound';
-    case status.ALREADY_EXISTS:
-      return 'AlreadyExists';
-    case status.FAILED_PRECONDITION:
-      return 'FailedPrecondition';
-    case status.INVALID_ARGUMENT:
-      return 'InvalidArgument';
-    case status.DEADLINE_EXCEEDED:
-      return 'DeadlineExceeded';
-    case status.UNAVAILABLE:
-    case status.CANCELLED:
-      return 'RuntimeUnavailable';
-    default:
-      // The one fault that gRPC has no code of its own for and that a person has to be told apart.
-      return /no space left on device|disk quota exceeded/.test(error.details)
-        ? 'DiskFull'
-        : 'ContainerdFailed';
+  const code = CODES.get(error.code);
+  if (code !== undefined) {
+    return code;
   }
+  // The one fault that gRPC has no code of its own for and that a person has to be told apart.
+  return /no space left on device|disk quota exceeded/.test(error.details) ? 'DiskFull' : 'ContainerdFailed';
 }
 
 function isServiceError(error: unknown): error is ServiceError {

@@ -1,0 +1,133 @@
+import type { NodeNetwork } from '../cni/node-network.ts';
+import type { CallOptions } from '../common/deadline.ts';
+import { hasCode } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
+import type { ContainerdClient } from '../containerd/containerd-client.ts';
+import type { OrphanShims } from './orphan-shim.ts';
+import type { TaskControl } from './task-control.ts';
+import type { WorkerCgroups } from './worker-cgroup.ts';
+import type { WorkerLogs } from './worker-log.ts';
+
+export interface WorkerRemovalOptions {
+  readonly client: ContainerdClient;
+  readonly tasks: TaskControl;
+  readonly network: NodeNetwork;
+  readonly cgroups: WorkerCgroups;
+  readonly shims: OrphanShims;
+  readonly logs: WorkerLogs;
+  readonly snapshotter: string;
+  readonly runtime: string;
+  readonly logger: Logger;
+}
+
+export interface RemovalRequest {
+  readonly graceMs: number;
+  /** Leave the attachment and its address: the same worker is made anew. */
+  readonly keepNetwork?: boolean;
+  readonly keepLog?: boolean;
+}
+
+const CALL_DEADLINE_MS = 20_000;
+const DETACH_DEADLINE_MS = 30_000;
+
+/** The lease that a worker's creation holds; named after it so that a removal finds it. */
+export function leaseOf(containerId: string): string {
+  return `esb-create-${containerId}`;
+}
+
+/**
+ * Removes whatever there is of a worker, in an order in which each step leaves what the next ones need. It may be
+ * repeated, and does not ask how things came to be as they are: what is missing counts as removed.
+ */
+export class WorkerRemoval {
+  readonly #options: WorkerRemovalOptions;
+
+  constructor(options: WorkerRemovalOptions) {
+    this.#options = options;
+  }
+
+  async remove(containerId: string, request: RemovalRequest): Promise<void> {
+    const { cgroups, client, logs, network } = this.#options;
+    const call: CallOptions = { deadlineMs: CALL_DEADLINE_MS };
+    await this.#endTask(containerId, request.graceMs);
+    // Strictly after the task: a task without its container's record cannot be deleted any more.
+    await missingIsDone(client.containers.delete(containerId, call));
+    await Promise.all([
+      this.#removeSnapshot(containerId, call),
+      request.keepNetwork === true
+        ? undefined
+        : network.detach(containerId, { deadlineMs: DETACH_DEADLINE_MS }),
+      missingIsDone(client.leases.delete(leaseOf(containerId), call)),
+      cgroups.clear(containerId),
+    ]);
+    if (request.keepLog !== true) {
+      await logs.remove(containerId);
+    }
+  }
+
+  async #removeSnapshot(containerId: string, call: CallOptions): Promise<void> {
+    await missingIsDone(this.#options.client.snapshots.remove(containerId, call));
+  }
+
+  async #endTask(containerId: string, graceMs: number): Promise<void> {
+    const { logger, shims, tasks } = this.#options;
+    const task = await tasks.find(containerId);
+    if (task !== undefined) {
+      await tasks.end(containerId, task, graceMs);
+      return;
+    }
+    if (await this.#endLostTask(containerId)) {
+      return;
+    }
+    const ended = await shims.end(containerId);
+    if (ended > 0) {
+      logger.warn({ containerId, ended }, 'a shim that containerd had lost was ended');
+    }
+  }
+
+  /**
+   * A task whose container's record is gone is listed, and nothing else can be done with it: it is given a record
+   * again, and ended.
+   */
+  async #endLostTask(containerId: string): Promise<boolean> {
+    const { client, logger, runtime, snapshotter, tasks } = this.#options;
+    const all = await client.tasks.list({ deadlineMs: CALL_DEADLINE_MS });
+    if (!all.some((task) => task.containerId === containerId)) {
+      return false;
+    }
+    logger.warn({ containerId }, 'a task without a container is ended');
+    try {
+      await client.containers.create(
+        {
+          id: containerId,
+          labels: {},
+          image: '',
+          snapshotter,
+          snapshotKey: containerId,
+          runtime,
+          spec: { ociVersion: '1.1.0' },
+        },
+        { deadlineMs: CALL_DEADLINE_MS },
+      );
+    } catch (error) {
+      if (!hasCode(error, 'AlreadyExists')) {
+        throw error;
+      }
+    }
+    const found = await tasks.find(containerId);
+    if (found !== undefined) {
+      await tasks.end(containerId, found, 0);
+    }
+    return true;
+  }
+}
+
+async function missingIsDone(call: Promise<unknown>): Promise<void> {
+  try {
+    await call;
+  } catch (error) {
+    if (!hasCode(error, 'NotFound')) {
+      throw error;
+    }
+  }
+}
