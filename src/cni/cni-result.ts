@@ -1,0 +1,70 @@
+import { isIPv4 } from 'node:net';
+import { isObject } from './network-config.ts';
+
+/** What a plugin answers to ADD; passed on and kept as it came. */
+export interface CniResult extends Readonly<Record<string, unknown>> {
+  readonly cniVersion?: string;
+}
+
+/** What a plugin answers when it fails (CNI specification 1.1, section 5). */
+export interface CniFailure {
+  readonly code: number;
+  readonly message: string;
+}
+
+/** "Try again later" of the specification. */
+export const CNI_CODE_TRY_AGAIN = 11;
+
+/** The result in a plugin's output, or undefined when it is something else. */
+export function readResult(stdout: string): CniResult | undefined {
+  const document = parse(stdout);
+  return isObject(document) && typeof document.code !== 'number' ? document : undefined;
+}
+
+/** The error in a plugin's output, or undefined when there is none. */
+export function readFailure(stdout: string): CniFailure | undefined {
+  const document = parse(stdout);
+  if (!isObject(document) || typeof document.code !== 'number') {
+    return undefined;
+  }
+  const parts = [document.msg, document.details].filter((part) => typeof part === 'string' && part !== '');
+  return { code: document.code, message: parts.join('; ') || 'no message' };
+}
+
+/** The first IPv4 address of a result, without its prefix length. */
+export function addressOf(result: CniResult): string | undefined {
+  const ips = list(result.ips);
+  for (const entry of ips) {
+    const address = isObject(entry) ? entry.address : undefined;
+    const ip = typeof address === 'string' ? address.split('/')[0] : undefined;
+    if (ip !== undefined && isIPv4(ip)) {
+      return ip;
+    }
+  }
+  return undefined;
+}
+
+/** The node's end of the attachment: the interface of the result with no sandbox that is not the bridge. */
+export function hostInterfaceOf(result: CniResult, bridge: string): string | undefined {
+  for (const entry of list(result.interfaces)) {
+    if (isObject(entry) && (entry.sandbox === undefined || entry.sandbox === '')) {
+      const name = entry.name;
+      if (typeof name === 'string' && name !== bridge && name !== 'lo') {
+        return name;
+      }
+    }
+  }
+  return undefined;
+}
+
+function list(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
