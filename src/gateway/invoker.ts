@@ -1,0 +1,302 @@
+import type { Clock } from '../common/clock.ts';
+import { unreachable } from '../common/errors.ts';
+import type { InvokeTimings } from './agent-protocol.ts';
+import type { AgentAnswer, AgentSession } from './agent-session.ts';
+import type { Caller } from './caller.ts';
+import {
+  type FunctionAnswer,
+  timeoutError,
+  translateEmulatorAnswer,
+  unknownOutcome,
+} from './emulator-translation.ts';
+import type { FleetView, FunctionEntry, WorkerEntry } from './fleet-view.ts';
+import { type FunctionReference, functionArn } from './function-name.ts';
+import { LambdaError, throttled, unavailable } from './lambda-error.ts';
+import { chooseRoute, obstacleOf, type Route } from './routing.ts';
+
+/** Milliseconds that a call waits for a worker that is being moved or whose agent is being restarted. */
+const MAX_WAIT_MS = 15_000;
+/** Milliseconds after which it is asked again even though nothing is known to have changed. */
+const ASK_AGAIN_MS = 250;
+/**
+ * Milliseconds beside the time of the function that a call may take at its agent, for queue, image and start. Agents
+ * keep limits of their own; this one is for an agent that is at fault.
+ */
+const MAX_OVERHEAD_MS = 3_600_000;
+
+/** One call as the gateway's edge takes it in. */
+export interface FunctionCall {
+  readonly reference: FunctionReference;
+  readonly requestId: string;
+  readonly payload: Buffer;
+  readonly clientContext: string;
+  readonly tailLog: boolean;
+  readonly traceId: string;
+}
+
+/** What a caller is told of a call that may have run. */
+export interface InvokeResult extends FunctionAnswer {
+  /** `unknown` when nobody knows how far the call came. */
+  readonly outcome: 'answered' | 'timed-out' | 'unknown';
+  readonly timings: InvokeTimings | undefined;
+  readonly logTail: Buffer | undefined;
+}
+
+export interface InvokerOptions {
+  readonly view: FleetView;
+  /** The session to the agent of a node, while there is one. */
+  readonly sessionOf: (nodeName: string) => AgentSession | undefined;
+  /** Told of the agent's stamp of each call that reached a worker. */
+  readonly onActivity: (worker: WorkerEntry, stamp: string) => void;
+  readonly clock: Clock;
+  /** Milliseconds in place of the usual 15,000. */
+  readonly maxWaitMs?: number;
+}
+
+type Refusal = Extract<AgentAnswer, { readonly kind: 'Refused' }>;
+
+/** Refusals of one worker that hold for as long as anybody would wait; another worker may still do. */
+const LASTING_REFUSALS: ReadonlySet<string> = new Set([
+  'PausedByOwner',
+  'QueueFull',
+  'NodeFull',
+  'StartFailed',
+  'CrashLoopBackOff',
+]);
+
+/**
+ * Brings calls to workers. A call is sent again only when nobody has begun it, and waits a bounded time for a worker that is
+ * being moved or whose agent is away; what has been sent and lost is told as such and never repeated.
+ */
+export class Invoker {
+  readonly #options: InvokerOptions;
+  readonly #maxWaitMs: number;
+
+  constructor(options: InvokerOptions) {
+    this.#options = options;
+    this.#maxWaitMs = options.maxWaitMs ?? MAX_WAIT_MS;
+  }
+
+  /**
+   * The function that is meant.
+   *
+   * @throws {LambdaError} ResourceNotFoundException
+   */
+  find(reference: FunctionReference): FunctionEntry {
+    const { name, qualifier } = reference;
+    const found = this.#options.view.function(name);
+    if (found === undefined || (qualifier !== undefined && qualifier !== '$LATEST')) {
+      throw new LambdaError('ResourceNotFoundException', `Function not found: ${functionArn(reference)}`);
+    }
+    return found;
+  }
+
+  /**
+   * Runs one call.
+   *
+   * @throws {LambdaError} when it has run nowhere
+   */
+  async invoke(call: FunctionCall, caller: Caller): Promise<InvokeResult> {
+    const { view, clock } = this.#options;
+    let tried: Set<string> | undefined;
+    let lasting: Refusal | undefined;
+    let passing: Refusal | undefined;
+    let waitUntil: number | undefined;
+    for (;;) {
+      const target = this.find(call.reference);
+      const route = chooseRoute(target.workers, tried, target.rotation++);
+      const worker = route === undefined ? undefined : view.worker(route.uid);
+      if (route === undefined || worker === undefined) {
+        // A worker that says no for good is a better answer than to wait for one that may not come.
+        if (lasting !== undefined && (passing === undefined || isFull(lasting))) {
+          throw refusalError(lasting, call.reference);
+        }
+        waitUntil ??= clock.monotonic() + this.#maxWaitMs;
+        const left = waitUntil - clock.monotonic();
+        if (left <= 0 || caller.gone) {
+          throw this.#exhausted(target, passing);
+        }
+        await this.#nextChange(Math.min(left, passing === undefined ? left : ASK_AGAIN_MS), caller);
+        tried = undefined;
+        lasting = undefined;
+        passing = undefined;
+        continue;
+      }
+      const answer = await this.#send(route, worker, call, caller);
+      switch (answer.kind) {
+        case 'Answered': {
+          const { trailer } = answer;
+          this.#options.onActivity(worker, trailer.stamp);
+          const translated = translateEmulatorAnswer(answer, this.#answered(call, worker));
+          return {
+            body: translated.body,
+            functionError: translated.functionError,
+            outcome: 'answered',
+            timings: trailer.timings ?? undefined,
+            logTail: trailer.logTail.length > 0 ? trailer.logTail : undefined,
+          };
+        }
+        case 'TimedOut': {
+          const { trailer } = answer;
+          this.#options.onActivity(worker, trailer.stamp);
+          return {
+            ...timeoutError(this.#answered(call, worker)),
+            outcome: 'timed-out',
+            timings: trailer.timings ?? undefined,
+            logTail: trailer.logTail.length > 0 ? trailer.logTail : undefined,
+          };
+        }
+        case 'Unknown':
+          if (answer.stamp !== '') {
+            this.#options.onActivity(worker, answer.stamp);
+          }
+          return {
+            ...unknownOutcome(call.requestId, answer.reason, answer.message),
+            outcome: 'unknown',
+            timings: undefined,
+            logTail: undefined,
+          };
+        case 'Refused':
+          tried ??= new Set();
+          tried.add(route.uid);
+          if (LASTING_REFUSALS.has(answer.reason)) {
+            lasting = worse(lasting, answer);
+          } else {
+            passing = answer;
+          }
+          break;
+        default:
+          unreachable(answer);
+      }
+      if (caller.gone) {
+        throw unavailable('The caller hung up.');
+      }
+    }
+  }
+
+  #answered(call: FunctionCall, worker: WorkerEntry) {
+    return {
+      requestId: call.requestId,
+      timeoutSeconds: worker.timeoutSeconds,
+      now: this.#options.clock.now(),
+    };
+  }
+
+  async #send(route: Route, worker: WorkerEntry, call: FunctionCall, caller: Caller): Promise<AgentAnswer> {
+    const session = this.#options.sessionOf(route.nodeName);
+    if (session === undefined) {
+      return { kind: 'Refused', reason: 'ConnectionLost', message: `the agent of ${route.nodeName} is away` };
+    }
+    worker.outstanding += 1;
+    try {
+      return await session.invoke(
+        {
+          worker: worker.reference,
+          epoch: route.epoch,
+          requestId: call.requestId,
+          payload: call.payload,
+          clientContext: call.clientContext,
+          tailLog: call.tailLog,
+          traceId: call.traceId,
+        },
+        caller,
+        worker.timeoutSeconds * 1000 + MAX_OVERHEAD_MS,
+      );
+    } finally {
+      worker.outstanding -= 1;
+    }
+  }
+
+  /** Resolves at the next change of the fleet, when the caller hangs up, and at the latest after `delayMs`. */
+  #nextChange(delayMs: number, caller: Caller): Promise<void> {
+    const { view, clock } = this.#options;
+    const changed = Promise.withResolvers<void>();
+    const timer = clock.setTimer(() => changed.resolve(), delayMs);
+    const forget = view.onNextChange(() => changed.resolve());
+    caller.onGone = () => changed.resolve();
+    return changed.promise.finally(() => {
+      timer.cancel();
+      forget();
+      caller.onGone = undefined;
+    });
+  }
+
+  /** What to say when waiting has not helped. */
+  #exhausted(target: FunctionEntry, passing: Refusal | undefined): LambdaError {
+    if (passing !== undefined) {
+      return unavailable(`No worker took the call: ${passing.message} (${passing.reason}).`);
+    }
+    const { view } = this.#options;
+    const isConnected = (nodeName: string): boolean => view.connected.has(nodeName);
+    for (const worker of target.workers) {
+      const obstacle = obstacleOf(worker, isConnected);
+      const node = worker.assignment?.nodeName ?? '';
+      switch (obstacle) {
+        case 'Unassigned':
+          if (
+            worker.unschedulable?.reason === 'NoneFits' ||
+            worker.unschedulable?.reason === 'PinnedNodeUnfit'
+          ) {
+            return throttled(
+              `Worker ${worker.name} has no node: ${worker.unschedulable.message}`,
+              'ConcurrentInvocationLimitExceeded',
+              5,
+            );
+          }
+          return unavailable(
+            `Worker ${worker.name} has no node: ${worker.unschedulable?.message ?? 'it has not been assigned yet'}`,
+          );
+        case 'AgentUnreachable':
+          return unavailable(
+            `The agent of node ${node}, which has worker ${worker.name}, cannot be reached.`,
+          );
+        case 'NotTakenOver':
+          return unavailable(`Node ${node} has not taken over worker ${worker.name} yet.`);
+        case undefined:
+          break;
+        default:
+          unreachable(obstacle);
+      }
+    }
+    return unavailable('No worker took the call.');
+  }
+}
+
+function isFull(refusal: Refusal): boolean {
+  return refusal.reason === 'QueueFull' || refusal.reason === 'NodeFull';
+}
+
+/** Of the refusals of several workers, the one to tell: the one that passes soonest. */
+function worse(known: Refusal | undefined, next: Refusal): Refusal {
+  const rank = (refusal: Refusal): number =>
+    ['QueueFull', 'NodeFull', 'StartFailed', 'CrashLoopBackOff', 'PausedByOwner'].indexOf(refusal.reason);
+  return known === undefined || rank(next) < rank(known) ? next : known;
+}
+
+/** A lasting refusal in the words of the Lambda API. */
+function refusalError(refusal: Refusal, reference: FunctionReference): LambdaError {
+  const arn = functionArn(reference);
+  switch (refusal.reason) {
+    case 'QueueFull':
+      return throttled(
+        'Rate Exceeded. Every worker of the function is busy and its queue is full.',
+        'ReservedFunctionConcurrentInvocationLimitExceeded',
+      );
+    case 'NodeFull':
+      return throttled(
+        `No room to start a worker: ${refusal.message}`,
+        'ConcurrentInvocationLimitExceeded',
+        5,
+      );
+    case 'PausedByOwner':
+      return new LambdaError(
+        'ResourceConflictException',
+        `The function ${arn} is paused by its owner and its wakePolicy is Never: ${refusal.message}`,
+      );
+    default:
+      return new LambdaError(
+        'ResourceNotReadyException',
+        `No worker of ${arn} can be started (${refusal.reason}): ${refusal.message}`,
+      );
+  }
+}

@@ -1,0 +1,144 @@
+/** The phases an agent tells of, in the words of the protocol. */
+export type AgentPhase =
+  | 'PHASE_UNSPECIFIED'
+  | 'PHASE_PENDING'
+  | 'PHASE_PULLING'
+  | 'PHASE_CREATING'
+  | 'PHASE_RUNNING'
+  | 'PHASE_PAUSING'
+  | 'PHASE_PAUSED'
+  | 'PHASE_RESUMING'
+  | 'PHASE_TERMINATING'
+  | 'PHASE_ABSENT'
+  | 'PHASE_FAILED'
+  | 'PHASE_UNKNOWN';
+
+/** What a connected agent says of a worker. */
+export interface Holding {
+  readonly nodeName: string;
+  readonly epoch: number;
+  readonly phase: AgentPhase;
+  /** Calls in the worker or waiting for it that are not this gateway's own. */
+  readonly foreignInFlight: number;
+  /** Whether a call may lift it out of its resting state. */
+  readonly callable: boolean;
+}
+
+/** All that is known of one worker of a function. */
+export interface RoutableWorker {
+  readonly uid: string;
+  readonly name: string;
+  /** From the resource; absent when the controller has not placed it. */
+  readonly assignment: { readonly nodeName: string; readonly epoch: number } | undefined;
+  /** Highest epoch ever seen of it, whether in the resource or from an agent; 0 for none. */
+  readonly highestEpoch: number;
+  /** From every agent that has it and is connected. During a move there may be two. */
+  readonly holdings: readonly Holding[];
+  /** Calls that this gateway itself has under way to it. */
+  readonly outstanding: number;
+}
+
+/** Where to send a call. */
+export interface Route {
+  readonly uid: string;
+  readonly name: string;
+  readonly nodeName: string;
+  readonly epoch: number;
+}
+
+/** Why a worker cannot be called at the moment, though it may be soon. */
+export type Obstacle =
+  /** The controller has not assigned it. */
+  | 'Unassigned'
+  /** There is no connection to the agent of its node. */
+  | 'AgentUnreachable'
+  /** Its agent has not taken over the assignment yet. */
+  | 'NotTakenOver';
+
+/**
+ * The best worker to call now: a running idle one, then a paused idle one, then one that has to be started, then the busy one with
+ * the shortest queue; a failed one and one that its owner keeps at rest come last (their agent says best what is wrong).
+ * Among equals the choice goes round with `rotation`. Never one below the highest epoch seen of it: an agent that has
+ * lost a worker may not know yet.
+ *
+ * @param tried uids that have refused this call
+ * @returns undefined when there is nobody to ask
+ */
+export function chooseRoute(
+  workers: readonly RoutableWorker[],
+  tried: ReadonlySet<string> | undefined,
+  rotation: number,
+): Route | undefined {
+  let best: Route | undefined;
+  let bestCost = Number.POSITIVE_INFINITY;
+  const count = workers.length;
+  for (let step = 0; step < count; step += 1) {
+    const worker = workers[(rotation + step) % count];
+    if (worker === undefined || tried?.has(worker.uid) === true) {
+      continue;
+    }
+    const holding = currentHolding(worker);
+    if (holding === undefined) {
+      continue;
+    }
+    const cost = costOf(holding, holding.foreignInFlight + worker.outstanding);
+    if (cost < bestCost) {
+      bestCost = cost;
+      best = { uid: worker.uid, name: worker.name, nodeName: holding.nodeName, epoch: holding.epoch };
+    }
+  }
+  return best;
+}
+
+/**
+ * Why a worker is no candidate for {@link chooseRoute}; undefined when it is one.
+ *
+ * @param connected whether there is a connection to the agent of a node
+ */
+export function obstacleOf(
+  worker: RoutableWorker,
+  connected: (nodeName: string) => boolean,
+): Obstacle | undefined {
+  if (currentHolding(worker) !== undefined) {
+    return undefined;
+  }
+  if (worker.assignment === undefined) {
+    return 'Unassigned';
+  }
+  return connected(worker.assignment.nodeName) ? 'NotTakenOver' : 'AgentUnreachable';
+}
+
+/** The agent that holds the worker under the newest assignment known. */
+function currentHolding(worker: RoutableWorker): Holding | undefined {
+  return worker.holdings.find((holding) => holding.epoch >= worker.highestEpoch);
+}
+
+/** Lower is better. A step of 10,000 is more than any queue. */
+function costOf(holding: Holding, load: number): number {
+  if (!holding.callable && load === 0 && holding.phase !== 'PHASE_RUNNING') {
+    return 60_000;
+  }
+  switch (holding.phase) {
+    case 'PHASE_RUNNING':
+      return load === 0 ? 0 : 30_000 + load;
+    case 'PHASE_PAUSING':
+    case 'PHASE_PAUSED':
+    case 'PHASE_RESUMING':
+      return load === 0 ? 10_000 : 30_000 + load;
+    case 'PHASE_UNSPECIFIED':
+    case 'PHASE_PENDING':
+    case 'PHASE_CREATING':
+    case 'PHASE_ABSENT':
+      return load === 0 ? 20_000 : 30_000 + load;
+    case 'PHASE_PULLING':
+      // A pull may take minutes: a short queue is the better choice.
+      return 30_004 + load;
+    case 'PHASE_TERMINATING':
+    case 'PHASE_UNKNOWN':
+      return 40_000 + load;
+    case 'PHASE_FAILED':
+      return 50_000 + load;
+    default:
+      return 55_000;
+  }
+}
