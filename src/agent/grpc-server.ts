@@ -137,7 +137,8 @@ export class AgentGrpcServer {
   #agentService(): UntypedServiceImplementation {
     return {
       Invoke: this.#streaming('Invoke', async (parts, call: InvokeCall) => {
-        parts.onInvoked?.(await serveInvoke(call, parts.fleet));
+        const result = await serveInvoke(call, parts.fleet);
+        parts.onInvoked?.(result);
       }),
       Ensure: this.#hint('Ensure', (fleet, ...rest) => fleet.ensure(...rest)),
       Pause: this.#hint('Pause', (fleet, ...rest) => fleet.pause(...rest)),

@@ -6,7 +6,7 @@ import type { Logger } from '../common/logger.ts';
 import { ApiError, isUnavailable } from '../kube/api-error.ts';
 import type { KubeClient, ObjectCache } from '../kube/types.ts';
 import type { Fleet } from './fleet.ts';
-import { agentStatus, compareStatus, showSameState } from './worker-status.ts';
+import { agentStatus, compareStatus, showSameState } from './resource-status.ts';
 import type { WorkerView } from './worker-view.ts';
 
 /** Milliseconds that a transient phase must last to be published. */

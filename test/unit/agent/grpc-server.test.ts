@@ -1,0 +1,277 @@
+import { type ClientReadableStream, credentials, makeGenericClientConstructor, status } from '@grpc/grpc-js';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { loadAgentProto } from '../../../src/agent/agent-proto.ts';
+import { AgentGrpcServer } from '../../../src/agent/grpc-server.ts';
+import type { InvocationResult } from '../../../src/agent/invocation.ts';
+import { systemClock } from '../../../src/common/clock.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import {
+  type CertificateAuthority,
+  createCertificateAuthority,
+  type IssuedCertificate,
+} from '../../support/certificate-authority.ts';
+import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+// Whatever the loader makes of the messages; the expectations say what that is.
+// biome-ignore lint/suspicious/noExplicitAny: see above
+type Part = any;
+type Stream = ClientReadableStream<Part>;
+
+const timings = { queued: 1, wake: 2, run: 3, start: 'paused' } as const;
+
+async function agent() {
+  const clients = await createCertificateAuthority();
+  const own = await createCertificateAuthority();
+  const shown = await own.issueServer();
+  const fleet = fakeFleet();
+  const server = new AgentGrpcServer({ logger: silentLogger(), clock: systemClock });
+  const address = await server.bind({ host: '127.0.0.1', port: 0 });
+  onTestFinished(() => server.close());
+  const configure = (authority: CertificateAuthority | undefined): void =>
+    server.configure({
+      certificate: shown.certificate,
+      privateKey: shown.key,
+      clientAuthority: authority?.certificate,
+    });
+  configure(clients);
+  const logs = {
+    readLog: async () => Buffer.from('one\ntwo\nthree\n'),
+    readLogSince: async () => Buffer.alloc(0),
+    logOffset: async () => 14,
+  };
+  const serve = (): void =>
+    server.serve({ fleet, logs, metricsPage: async () => ({ contentType: 'text/plain', text: 'up 1\n' }) });
+  const connect = (certificate?: IssuedCertificate) => {
+    const Client = makeGenericClientConstructor(loadAgentProto().agent, 'Agent');
+    const client = new Client(
+      `127.0.0.1:${address.port}`,
+      certificate === undefined
+        ? credentials.createSsl(Buffer.from(own.certificate))
+        : credentials.createSsl(
+            Buffer.from(own.certificate),
+            Buffer.from(certificate.key),
+            Buffer.from(certificate.certificate),
+          ),
+      { 'grpc.ssl_target_name_override': 'localhost', 'grpc.use_local_subchannel_pool': 1 },
+    );
+    onTestFinished(() => client.close());
+    const methods = client as unknown as Record<string, (...args: unknown[]) => unknown>;
+    const call = (method: string, request: object): Promise<unknown> => {
+      const done = Promise.withResolvers<unknown>();
+      methods[method]?.call(
+        client,
+        request,
+        { deadline: Date.now() + 10_000 },
+        (error: Error | null, answer: unknown) =>
+          error === null ? done.resolve(answer) : done.reject(error),
+      );
+      return done.promise;
+    };
+    const stream = (method: string, request: object): Stream =>
+      methods[method]?.call(client, request, { deadline: Date.now() + 10_000 }) as Stream;
+    return { call, stream };
+  };
+  return {
+    server,
+    fleet,
+    serve,
+    configure,
+    connect,
+    clients,
+    gateway: () => clients.issueClient('esb-gateway', []),
+  };
+}
+
+async function partsOf(stream: Stream): Promise<Part[]> {
+  const parts: Part[] = [];
+  for await (const part of stream) {
+    parts.push(part);
+  }
+  return parts;
+}
+
+const invoke = (uid = 'uid-of-hello') => ({
+  worker: { namespace: 'default', name: 'hello', uid },
+  epoch: 1,
+  requestId: 'r-1',
+  payload: Buffer.from('{"a":1}'),
+});
+
+describe("the agent's gRPC server", () => {
+  it('lets in only clients with a certificate that the client authority signed for a gateway', async () => {
+    const { connect, serve, gateway, clients } = await agent();
+    serve();
+    await expect(connect(await gateway()).call('list', {})).resolves.toEqual({ workers: [] });
+    await expect(connect().call('list', {})).rejects.toMatchObject({ code: status.UNAVAILABLE });
+    const stranger = await (await createCertificateAuthority()).issueClient('esb-gateway', []);
+    await expect(connect(stranger).call('list', {})).rejects.toMatchObject({ code: status.UNAVAILABLE });
+    const other = await clients.issueClient('esb-agent', []);
+    await expect(connect(other).call('list', {})).rejects.toMatchObject({ code: status.UNAVAILABLE });
+  });
+
+  it('takes another client authority on the same port, and cuts clients of the former one', async () => {
+    const { connect, serve, gateway, configure } = await agent();
+    serve();
+    const before = connect(await gateway());
+    const watch = before.stream('watch', {});
+    const ended = Promise.withResolvers<void>();
+    watch.on('error', () => ended.resolve());
+    await new Promise((resolve) => watch.once('data', resolve));
+    const successor = await createCertificateAuthority();
+    configure(successor);
+    await ended.promise;
+    await expect(before.call('list', {})).rejects.toMatchObject({ code: status.UNAVAILABLE });
+    const after = connect(await successor.issueClient('esb-gateway', []));
+    await expect(after.call('list', {})).resolves.toEqual({ workers: [] });
+  });
+
+  it('lets nobody in while there is no client authority', async () => {
+    const { connect, serve, gateway, configure } = await agent();
+    serve();
+    configure(undefined);
+    await expect(connect(await gateway()).call('list', {})).rejects.toMatchObject({
+      code: status.UNAVAILABLE,
+    });
+  });
+
+  it('is the only one on its port', async () => {
+    const { server } = await agent();
+    const address = await server.bind({ host: '127.0.0.1', port: 0 }).catch((error: unknown) => error);
+    expect(address).toBeInstanceOf(Error);
+  });
+
+  it('passes head, chunks and trailer of a call on as they come', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.show(viewFixture());
+    fleet.onInvoke(async (invocation): Promise<InvocationResult> => {
+      invocation.onHead({ status: 200, contentType: 'application/json' });
+      invocation.onChunk(Buffer.from('{"got":'));
+      invocation.onChunk(Buffer.concat([invocation.payload, Buffer.from('}')]));
+      return { kind: 'Answered', stamp: '2026-11-01T00:00:00.000001Z', timings };
+    });
+    const parts = await partsOf(connect(await gateway()).stream('invoke', invoke()));
+    expect(parts.map(({ part }) => part)).toEqual(['head', 'chunk', 'chunk', 'trailer']);
+    expect(parts[0].head).toEqual({ status: 200, contentType: 'application/json' });
+    expect(Buffer.concat([parts[1].chunk, parts[2].chunk]).toString()).toBe('{"got":{"a":1}}');
+    expect(parts[3].trailer).toMatchObject({
+      outcome: 'OUTCOME_ANSWERED',
+      stamp: '2026-11-01T00:00:00.000001Z',
+      timings: { queued: '1', wake: '2', run: '3', start: 'paused' },
+    });
+  });
+
+  it('tells a refusal with its reason', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.onInvoke(async () => ({ kind: 'Refused', reason: 'Fenced', message: 'epoch is 7' }));
+    const [part] = await partsOf(connect(await gateway()).stream('invoke', invoke()));
+    expect(part.trailer).toMatchObject({
+      outcome: 'OUTCOME_REFUSED',
+      reason: 'Fenced',
+      message: 'epoch is 7',
+    });
+  });
+
+  it('tells the fleet of a caller who hangs up', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    let gone = false;
+    fleet.onInvoke(async ({ signal }) => {
+      await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+      gone = true;
+      return { kind: 'Refused', reason: 'CallerGone', message: '' };
+    });
+    const stream = connect(await gateway()).stream('invoke', invoke());
+    stream.on('error', () => undefined);
+    setTimeout(() => stream.cancel(), 50);
+    await waitFor('the caller to be gone', () => gone);
+  });
+
+  it('keeps the calls that came before it served', async () => {
+    const { connect, serve, gateway } = await agent();
+    const answer = connect(await gateway()).call('list', {});
+    setTimeout(serve, 50);
+    await expect(answer).resolves.toEqual({ workers: [] });
+  });
+
+  it('shows every worker to a watcher, and then each change', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.show(viewFixture());
+    const stream = connect(await gateway()).stream('watch', {});
+    stream.on('error', () => undefined);
+    const seen: Part[] = [];
+    stream.on('data', (event) => seen.push(event));
+    await waitFor('the snapshot', () => seen.length === 1);
+    expect(seen[0].snapshot.workers).toMatchObject([{ phase: 'PHASE_RUNNING', callable: true, epoch: '1' }]);
+    fleet.show(viewFixture({ phase: 'Pausing', transient: true }));
+    fleet.show(viewFixture({ phase: 'Paused' }));
+    await waitFor('the change', () => seen.length === 2);
+    expect(seen[1].changed).toMatchObject({ phase: 'PHASE_PAUSED' });
+    fleet.remove('uid-of-hello');
+    await waitFor('the removal', () => seen.length === 3);
+    expect(seen[2].removed).toMatchObject({ uid: 'uid-of-hello' });
+    stream.cancel();
+  });
+
+  it('follows hints, and says with a status and a code why not', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.show(viewFixture({ phase: 'Paused' }));
+    const { call } = connect(await gateway());
+    const worker = { namespace: 'default', name: 'hello' };
+    await expect(call('pause', { worker, epoch: 1 })).resolves.toMatchObject({ phase: 'PHASE_PAUSED' });
+    expect(fleet.asked).toEqual(['pause uid-of-hello 1']);
+    await expect(call('resume', { worker, epoch: 2 })).rejects.toMatchObject({
+      code: status.FAILED_PRECONDITION,
+      details: 'Fenced: epoch is 1',
+    });
+    await expect(call('destroy', { worker: { ...worker, name: 'nobody' }, epoch: 1 })).rejects.toMatchObject({
+      code: status.NOT_FOUND,
+    });
+    await expect(call('ensure', { epoch: 1 })).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
+  });
+
+  it('gives the last lines of a log, and the metrics page', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.show(viewFixture());
+    const client = connect(await gateway());
+    const worker = { namespace: 'default', name: 'hello' };
+    const chunks = await partsOf(client.stream('getLogs', { worker, tailLines: 2 }));
+    expect(Buffer.concat(chunks.map(({ data }) => data)).toString()).toBe('two\nthree\n');
+    await expect(client.call('getMetrics', {})).resolves.toEqual({
+      contentType: 'text/plain',
+      text: 'up 1\n',
+    });
+  });
+
+  it('ends watches but not calls when it refuses, and gives calls their last bytes when it closes', async () => {
+    const { connect, serve, gateway, fleet, server } = await agent();
+    serve();
+    const finish = Promise.withResolvers<void>();
+    fleet.onInvoke(async (invocation) => {
+      invocation.onHead({ status: 200, contentType: 'application/json' });
+      await finish.promise;
+      invocation.onChunk(Buffer.alloc(1_000_000, 'x'));
+      return { kind: 'Answered', stamp: '', timings };
+    });
+    const { stream } = connect(await gateway());
+    const watch = stream('watch', {});
+    const ended = Promise.withResolvers<void>();
+    watch.on('error', () => ended.resolve());
+    watch.resume();
+    const call = stream('invoke', invoke());
+    await new Promise((resolve) => call.once('data', resolve));
+    server.refuse();
+    await ended.promise;
+    const rest = partsOf(call);
+    finish.resolve();
+    await new Promise((resolve) => setImmediate(resolve));
+    await server.close();
+    const parts = await rest;
+    expect(parts.at(-1).trailer.outcome).toBe('OUTCOME_ANSWERED');
+  });
+});

@@ -1,0 +1,167 @@
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { NodeHealth } from '../../../src/agent/node-health.ts';
+import { keepNodeLease } from '../../../src/agent/node-lease.ts';
+import { NodeRegistration } from '../../../src/agent/node-registration.ts';
+import { endpointOf } from '../../../src/agent/node-status.ts';
+import { lambdaNodes } from '../../../src/api/lambda-node.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { createKubeClient } from '../../../src/kube/client.ts';
+import { leases, type Node } from '../../../src/kube/resource-types.ts';
+import { startFakeApiServer } from '../../support/fake-api-server.ts';
+import { manualClock } from '../../support/manual-clock.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+async function world() {
+  const api = await startFakeApiServer();
+  const client = createKubeClient({ source: api.source });
+  onTestFinished(async () => {
+    await client.close();
+    await api.stop();
+  });
+  const clock = manualClock();
+  const health = new NodeHealth({
+    runtime: {
+      health: async () => ({ ok: true, version: '2.4.2' }),
+      networkHealth: async () => ({ ok: true }),
+      subscribe: () => () => undefined,
+    },
+    disk: async () => ({ ok: true }),
+    clock,
+    logger: silentLogger(),
+  });
+  await health.look();
+  let node: Node | undefined;
+  const facts = {
+    endpoint: '10.0.0.7:9443',
+    certificate: '-----BEGIN CERTIFICATE-----',
+    versions: { agent: '0.1.0' },
+    capacity: { memoryMiB: 1000, workers: 10 },
+    allocated: { memoryMiB: 0, workers: 0 },
+    images: [] as string[],
+  };
+  const registration = new NodeRegistration({
+    client,
+    nodeName: 'node-1',
+    health,
+    nodes: { get: () => node },
+    facts: async () => facts,
+    clock,
+    logger: silentLogger(),
+  });
+  const writes = (): number => api.requests.filter(({ method }) => method === 'PATCH').length;
+  return {
+    api,
+    client,
+    clock,
+    health,
+    registration,
+    facts,
+    writes,
+    stored: () => api.get(lambdaNodes, { name: 'node-1' }),
+    setNode(next: Node | undefined) {
+      node = next;
+    },
+  };
+}
+
+describe('the registration of a node', () => {
+  it('makes the LambdaNode and writes nothing while nothing changes', async () => {
+    const { registration, stored, writes, facts } = await world();
+    await registration.write();
+    expect(stored()?.status).toMatchObject({
+      endpoint: '10.0.0.7:9443',
+      capacity: { memoryMiB: 1000, workers: 10 },
+      conditions: [{ type: 'Ready', status: 'True' }, {}, {}, {}, {}],
+    });
+    const before = writes();
+    await registration.write();
+    await registration.write();
+    expect(writes()).toBe(before);
+    facts.allocated = { memoryMiB: 128, workers: 1 };
+    await registration.write();
+    expect(writes()).toBe(before + 1);
+    expect(stored()?.status?.allocated).toEqual({ memoryMiB: 128, workers: 1 });
+  });
+
+  it('carries over the labels and the cordon of the Node of the same name', async () => {
+    const { registration, stored, setNode } = await world();
+    setNode({ metadata: { name: 'node-1', labels: { zone: 'a' } }, spec: { unschedulable: true } });
+    await registration.write();
+    expect(stored()?.metadata.labels).toEqual({ zone: 'a' });
+    expect(stored()?.status?.unschedulable).toBe(true);
+    setNode({ metadata: { name: 'node-1', labels: { zone: 'b' } } });
+    await registration.write();
+    expect(stored()?.metadata.labels).toEqual({ zone: 'b' });
+    expect(stored()?.status?.unschedulable).toBe(false);
+  });
+
+  it('registers again after somebody removed it', async () => {
+    const { registration, stored, api, clock } = await world();
+    await registration.write();
+    api.remove(lambdaNodes, { name: 'node-1' });
+    await clock.advance(61_000);
+    await registration.write();
+    expect(stored()?.status?.endpoint).toBe('10.0.0.7:9443');
+  });
+
+  it('writes a condition at once and the rest every ten seconds', async () => {
+    const { registration, stored, clock, health, facts, writes } = await world();
+    const stop = new AbortController();
+    const running = registration.run(stop.signal).catch(() => undefined);
+    await waitFor('the registration', () => stored()?.status !== undefined);
+    const before = writes();
+    health.note('test', { ok: false, reason: 'Testing', message: 'a test' });
+    await waitFor('the condition', async () => {
+      await clock.advance(300);
+      return stored()?.status?.conditions?.[0]?.reason === 'Testing';
+    });
+    expect(writes()).toBe(before + 1);
+    facts.allocated = { memoryMiB: 1, workers: 1 };
+    await waitFor('the rest', async () => {
+      await clock.advance(10_500);
+      return stored()?.status?.allocated?.workers === 1;
+    });
+    stop.abort();
+    await running;
+  });
+
+  it('advertises an address that others can reach', () => {
+    expect(endpointOf('10.1.2.3:9000', { host: '', port: 9443 })).toBe('10.1.2.3:9000');
+    expect(endpointOf('10.1.2.3:0', { host: '', port: 9443 })).toBe('10.1.2.3:9443');
+    expect(endpointOf(undefined, { host: '10.9.9.9', port: 9443 })).toBe('10.9.9.9:9443');
+    expect(endpointOf(undefined, { host: '', port: 9443 })).toMatch(/^.+:9443$/);
+  });
+});
+
+describe('the lease of a node', () => {
+  it('is made, renewed every ten seconds, and again as soon as the server is back', async () => {
+    const { api, client, clock } = await world();
+    const stop = new AbortController();
+    const renewals: boolean[] = [];
+    const running = keepNodeLease(
+      {
+        client,
+        nodeName: 'node-1',
+        namespace: 'esb-system',
+        clock,
+        logger: silentLogger(),
+        onRenewal: (ok) => renewals.push(ok),
+      },
+      stop.signal,
+    ).catch(() => undefined);
+    const key = { namespace: 'esb-system', name: 'node-1' };
+    const spec = await waitFor('the lease', () => api.get(leases, key)?.spec);
+    expect(spec).toEqual({
+      holderIdentity: 'node-1',
+      leaseDurationSeconds: 40,
+      renewTime: '2026-11-01T00:00:00.000000Z',
+    });
+    await waitFor('the first renewal', () => renewals.length === 1);
+    await clock.advance(10_000);
+    await waitFor('the second renewal', () => renewals.length === 2);
+    expect(api.get(leases, key)?.spec?.renewTime).toBe('2026-11-01T00:00:10.000000Z');
+    stop.abort();
+    await running;
+    expect(renewals).toEqual([true, true]);
+  });
+});
