@@ -1,115 +1,220 @@
-import { type Condition, transition, workerConditions } from '../api/condition.ts';
-import type { LambdaWorkerStatus } from '../api/lambda-worker.ts';
-import { canonicalJson } from './canonical-json.ts';
-import type { WorkerView } from './worker-view.ts';
+import { readyReasons } from '../api/condition.ts';
+import { unreachable } from '../common/errors.ts';
+import type { EnsureStep, WorkerInfo } from '../runtime/container-runtime.ts';
+import type { DesiredWorker } from './desired-worker.ts';
+import type { Goal } from './goal.ts';
+import type { Action, Observed } from './plan.ts';
+import type { ConditionView, WorkerPhase, WorkerView } from './worker-view.ts';
 
-/** The part of a LambdaWorker's status that its agent owns. Nothing else is ever named in what it applies. */
-export type AgentStatus = Omit<LambdaWorkerStatus, 'assignment' | 'lastInvocationTime'>;
+/** Why a worker is not what it should be. */
+export interface Failure {
+  /** The code of the error, or of the way in which the process ended. */
+  readonly code: string;
+  readonly message: string;
+  /** Whether the worker's own process ended, as opposed to never having been started. */
+  readonly exited: boolean;
+  /** Seconds that the next attempt is put off for; 0 when it comes at once. */
+  readonly delaySeconds: number;
+}
 
-/** Most characters that the schema takes in a message. */
-const maxMessageLength = 32_768;
+export interface StatusInput {
+  readonly desired: DesiredWorker;
+  readonly goal: Goal;
+  readonly observed: Observed['kind'];
+  readonly info: WorkerInfo | undefined;
+  readonly acting: Action['kind'] | undefined;
+  /** How far an `Ensure` is. */
+  readonly step: EnsureStep | undefined;
+  readonly failure: Failure | undefined;
+  /** Why the node has no room for it, when it has none. */
+  readonly nodeFull: string | undefined;
+  /** Whether the warm-up call is still to come. */
+  readonly cold: boolean;
+  readonly previous: WorkerView | undefined;
+}
 
-const ownConditions: readonly string[] = [
-  workerConditions.imageReady,
-  workerConditions.networkReady,
-  workerConditions.ready,
-  workerConditions.cleanedUp,
-];
+export interface Status {
+  readonly phase: WorkerPhase;
+  readonly transient: boolean;
+  readonly conditions: WorkerView['conditions'];
+}
 
-/**
- * The status to write for a view.
- *
- * @param present the whole status as it is now: transition times are taken from it
- * @param now wall-clock milliseconds
- */
-export function agentStatus(
-  view: WorkerView,
-  present: LambdaWorkerStatus | undefined,
-  now: number,
-): AgentStatus {
-  const conditions = ownConditions.flatMap((type): Condition[] => {
-    const condition = view.conditions[type as keyof WorkerView['conditions']];
-    if (condition === undefined) {
-      return [];
-    }
-    return [
-      transition(
-        present?.conditions?.find((each) => each.type === type),
-        {
-          type,
-          status: condition.status,
-          observedGeneration: view.observedGeneration,
-          reason: condition.reason,
-          message: condition.message.slice(0, maxMessageLength),
-        },
-        now,
-      ),
-    ];
-  });
-  const { lastTermination } = view;
+const imageCodes: ReadonlySet<string> = new Set([
+  'ImageNotFound',
+  'ImagePullFailed',
+  'ImageInvalid',
+  'RegistryUnreachable',
+]);
+const networkCodes: ReadonlySet<string> = new Set(['NetworkFailed', 'AddressesExhausted']);
+
+/** Phase and conditions of a worker. */
+export function statusOf(input: StatusInput): Status {
+  const { phase, transient } = phaseOf(input);
+  const imageReady = imageCondition(input);
+  const networkReady = networkCondition(input);
+  const cleanedUp = cleanedUpCondition(input);
   return {
-    phase: view.phase,
-    observedGeneration: view.observedGeneration,
-    ...(view.containerId === undefined ? {} : { containerID: view.containerId }),
-    ...(view.image === undefined ? {} : { image: view.image }),
-    ...(view.address === undefined ? {} : { address: { ip: view.address.ip, port: view.address.port } }),
-    ...(view.startedAt === undefined ? {} : { startedAt: view.startedAt }),
-    ...(view.pausedAt === undefined ? {} : { pausedAt: view.pausedAt }),
-    restartCount: view.restartCount,
-    ...(lastTermination === undefined
-      ? {}
-      : {
-          lastTermination: {
-            exitCode: lastTermination.exitCode,
-            reason: lastTermination.reason,
-            finishedAt: lastTermination.finishedAt,
-            message: lastTermination.message.slice(-maxMessageLength),
-          },
-        }),
-    ...(view.observedInvocationTime === undefined
-      ? {}
-      : { observedInvocationTime: view.observedInvocationTime }),
-    conditions,
+    phase,
+    transient,
+    conditions: {
+      ...(imageReady === undefined ? {} : { ImageReady: imageReady }),
+      ...(networkReady === undefined ? {} : { NetworkReady: networkReady }),
+      Ready: readyCondition(input, phase),
+      ...(cleanedUp === undefined ? {} : { CleanedUp: cleanedUp }),
+    },
   };
 }
 
-/** How far a status is from what the agent would write. */
-export type StatusDifference = 'none' | 'acknowledgement' | 'state';
+const resting = (phase: WorkerPhase) => ({ phase, transient: false }) as const;
+const passing = (phase: WorkerPhase) => ({ phase, transient: true }) as const;
 
-/** Compares what would be written with what is there. `acknowledgement`: only the observed stamp differs. */
-export function compareStatus(draft: AgentStatus, present: LambdaWorkerStatus | undefined): StatusDifference {
-  const { observedInvocationTime: seen, ...own } = draft;
-  const {
-    assignment: _,
-    lastInvocationTime: __,
-    observedInvocationTime: seenBefore,
-    ...rest
-  } = present ?? {};
-  const foreign = {
-    ...rest,
-    conditions: (rest.conditions ?? []).filter(({ type }) => ownConditions.includes(type)),
-  };
-  if (canonicalJson(own) !== canonicalJson(foreign)) {
-    return 'state';
+function phaseOf(input: StatusInput): { readonly phase: WorkerPhase; readonly transient: boolean } {
+  if (input.goal.kind === 'Gone') {
+    return input.observed === 'Missing' ? resting('Terminating') : passing('Terminating');
   }
-  return seen === seenBefore ? 'none' : 'acknowledgement';
+  switch (input.acting) {
+    case 'Ensure':
+      return passing(input.step === 'Pulling' ? 'Pulling' : 'Creating');
+    case 'WarmUp':
+      return passing('Creating');
+    case 'Pause':
+      return passing('Pausing');
+    case 'Resume':
+      return passing('Resuming');
+    case 'Destroy':
+      return passing('Terminating');
+    case 'Inspect':
+    case undefined:
+      return phaseAtRest(input);
+    default:
+      return unreachable(input.acting);
+  }
 }
 
-/** Whether two views would be written alike, the acknowledgement of activity apart. Cheap: asked at every call. */
-export function showSameState(a: WorkerView, b: WorkerView): boolean {
-  return (
-    a.phase === b.phase &&
-    a.epoch === b.epoch &&
-    a.observedGeneration === b.observedGeneration &&
-    a.containerId === b.containerId &&
-    a.image === b.image &&
-    a.address?.ip === b.address?.ip &&
-    a.address?.port === b.address?.port &&
-    a.startedAt === b.startedAt &&
-    a.pausedAt === b.pausedAt &&
-    a.restartCount === b.restartCount &&
-    (a.lastTermination === b.lastTermination ||
-      JSON.stringify(a.lastTermination) === JSON.stringify(b.lastTermination)) &&
-    (a.conditions === b.conditions || canonicalJson(a.conditions) === canonicalJson(b.conditions))
-  );
+function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonly transient: boolean } {
+  switch (input.observed) {
+    case 'Running':
+      return input.cold ? passing('Creating') : resting('Running');
+    case 'Paused':
+      return resting('Paused');
+    case 'Unknown':
+      return passing(input.previous?.phase ?? 'Pending');
+    case 'Missing':
+    case 'Created':
+    case 'Stopped':
+      if (input.goal.kind === 'Absent') {
+        return input.observed === 'Missing' ? resting('Absent') : passing('Terminating');
+      }
+      if (input.failure !== undefined && input.failure.delaySeconds > 0) {
+        return resting('Failed');
+      }
+      return input.nodeFull === undefined ? passing('Pending') : resting('Pending');
+    default:
+      return unreachable(input.observed);
+  }
+}
+
+function readyCondition(input: StatusInput, phase: WorkerPhase): ConditionView {
+  const { failure, desired } = input;
+  switch (phase) {
+    case 'Running':
+      return yes(readyReasons.running, 'calls are answered');
+    case 'Paused':
+    case 'Pausing':
+    case 'Resuming':
+      return desired.wakePolicy === 'Never' && desired.restingState !== 'Running'
+        ? no(readyReasons.pausedByOwner, 'paused by its owner: wakePolicy Never refuses calls')
+        : yes(readyReasons.paused, 'frozen; the next call resumes it');
+    case 'Absent':
+      return no(
+        readyReasons.absent,
+        desired.wakePolicy === 'Never'
+          ? 'nothing exists on the node, and wakePolicy Never refuses calls'
+          : 'nothing exists on the node; the next call starts it',
+      );
+    case 'Terminating':
+      return no('Terminating', failure === undefined ? 'being removed' : failure.message);
+    case 'Pending':
+      if (input.nodeFull !== undefined) {
+        return no(readyReasons.nodeFull, input.nodeFull);
+      }
+      return failure === undefined ? no('Pending', 'about to be started') : no(failure.code, failure.message);
+    case 'Pulling':
+      return no('Pulling', `pulling ${desired.image}`);
+    case 'Creating':
+      return failure === undefined
+        ? no('Creating', 'being started')
+        : no('Restarting', `being started again after: ${failure.message}`);
+    case 'Failed':
+      return failedCondition(failure);
+    case 'Unknown':
+      return { status: 'Unknown', reason: 'Unknown', message: 'the state of the container is not known' };
+    default:
+      return unreachable(phase);
+  }
+}
+
+function failedCondition(failure: Failure | undefined): ConditionView {
+  if (failure === undefined) {
+    return no('Failed', 'could not be started');
+  }
+  return failure.exited
+    ? no(readyReasons.crashLoopBackOff, `starts again in ${failure.delaySeconds} s: ${failure.message}`)
+    : no(failure.code, failure.message);
+}
+
+function imageCondition(input: StatusInput): ConditionView | undefined {
+  const { failure, info, step, desired } = input;
+  if (input.acting === 'Ensure') {
+    if (step === 'Creating' || step === 'Starting') {
+      return yes('Present', `${desired.image} is on the node`);
+    }
+    if (failure === undefined) {
+      return step === 'Pulling'
+        ? no('Pulling', `pulling ${desired.image}`)
+        : input.previous?.conditions.ImageReady;
+    }
+    // Until the new attempt has got further, the last one's trouble is the truth.
+    return input.previous?.conditions.ImageReady;
+  }
+  if (info !== undefined) {
+    return yes('Present', info.image === '' ? `${desired.image} is on the node` : info.image);
+  }
+  if (failure !== undefined) {
+    return imageCodes.has(failure.code)
+      ? no(failure.code, failure.message)
+      : input.previous?.conditions.ImageReady;
+  }
+  return undefined;
+}
+
+function networkCondition(input: StatusInput): ConditionView | undefined {
+  const { failure, info } = input;
+  if (info?.address !== undefined) {
+    return yes('Attached', `${info.address.ip}:${info.address.port}`);
+  }
+  if (failure !== undefined && networkCodes.has(failure.code)) {
+    return no(failure.code, failure.message);
+  }
+  return undefined;
+}
+
+function cleanedUpCondition(input: StatusInput): ConditionView | undefined {
+  if (input.goal.kind !== 'Gone') {
+    return undefined;
+  }
+  if (input.observed === 'Missing' && input.acting === undefined) {
+    return yes('CleanedUp', 'nothing is left on the node');
+  }
+  return input.failure === undefined
+    ? no('Removing', 'being removed from the node')
+    : no(input.failure.code, input.failure.message);
+}
+
+function yes(reason: string, message: string): ConditionView {
+  return { status: 'True', reason, message };
+}
+
+function no(reason: string, message: string): ConditionView {
+  return { status: 'False', reason, message };
 }

@@ -1,0 +1,93 @@
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+
+const suffix = '.mark';
+const stampLength = 27;
+const idle = 0x30;
+const busy = 0x31;
+
+/** What an earlier run of the agent left of one worker. */
+export interface FoundMark {
+  readonly uid: string;
+  readonly containerId: string;
+  /** Whether a call was in the container when that run ended. */
+  readonly busy: boolean;
+  /** The last stamp that was issued for it, if any. */
+  readonly stamp: string | undefined;
+}
+
+/**
+ * Says on a tmpfs whether a call is in a worker, so that the next run of the agent knows. One byte is written before
+ * the first byte of a call, one line after its answer; the file stays open in between, since this is on the path of
+ * every call. The line is `0` or `1`, the container and the last stamp. Nothing is synced: it has to survive this
+ * process, not the machine, with which the worker would end too.
+ *
+ * Errors of the file system are thrown as they are.
+ */
+export class InFlightMark {
+  readonly #path: string;
+  #descriptor: number | undefined;
+  #containerId = '';
+  #line = Buffer.alloc(0);
+
+  constructor(folder: string, uid: string) {
+    this.#path = join(folder, `${uid}${suffix}`);
+  }
+
+  begin(containerId: string): void {
+    if (this.#descriptor === undefined || this.#containerId !== containerId) {
+      this.#open(containerId);
+    }
+    this.#line[0] = busy;
+    writeSync(this.#descriptor ?? -1, this.#line, 0, 1, 0);
+  }
+
+  /** The call was answered. */
+  end(stamp: string): void {
+    if (this.#descriptor === undefined) {
+      return;
+    }
+    this.#line[0] = idle;
+    this.#line.write(stamp, this.#line.length - stampLength - 1, stampLength, 'latin1');
+    writeSync(this.#descriptor, this.#line, 0, this.#line.length, 0);
+  }
+
+  /** Gives the descriptor back; the file stays. */
+  release(): void {
+    if (this.#descriptor !== undefined) {
+      closeSync(this.#descriptor);
+      this.#descriptor = undefined;
+    }
+  }
+
+  /** The container is gone, and with it whatever ran in it. */
+  remove(): void {
+    this.release();
+    rmSync(this.#path, { force: true });
+  }
+
+  #open(containerId: string): void {
+    this.release();
+    this.#containerId = containerId;
+    this.#line = Buffer.from(`0 ${containerId} ${'-'.repeat(stampLength)}\n`, 'latin1');
+    this.#descriptor = openSync(this.#path, 'w', 0o600);
+    writeSync(this.#descriptor, this.#line, 0, this.#line.length, 0);
+  }
+}
+
+/** The marks in a folder. A file that is none counts as a call in an unknown container. */
+export function readMarks(folder: string): readonly FoundMark[] {
+  return readdirSync(folder)
+    .filter((name) => name.endsWith(suffix))
+    .map((name) => {
+      const [flag, containerId = '', stamp = ''] = readFileSync(join(folder, name), 'latin1')
+        .trim()
+        .split(' ');
+      return {
+        uid: name.slice(0, -suffix.length),
+        containerId,
+        busy: flag !== '0',
+        stamp: stamp.startsWith('-') || stamp === '' ? undefined : stamp,
+      };
+    });
+}

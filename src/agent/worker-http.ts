@@ -1,0 +1,163 @@
+import { Client, type Dispatcher } from 'undici';
+import type { Clock, Timer } from '../common/clock.ts';
+import { messageOf } from '../common/errors.ts';
+import type { WorkerAddress } from '../runtime/container-runtime.ts';
+
+/** Where the emulator takes calls, whatever the function is called. */
+const invokePath = '/2015-03-31/functions/function/invocations';
+/** Milliseconds until a connection to a worker on this very node counts as impossible. */
+const connectMs = 2_000;
+/** Milliseconds that an unused connection is kept: longer than any freeze that matters. */
+const keepAliveMs = 24 * 3_600_000;
+/** Milliseconds that the last bytes of an answer may take once the time of the call is over. */
+const maxBodyMs = 5_000;
+
+export interface WorkerRequest {
+  readonly payload: Buffer;
+  readonly requestId: string;
+  /** Base64; empty for none. */
+  readonly clientContext: string;
+  /** Milliseconds from the first byte sent until the worker counts as silent. */
+  readonly timeoutMs: number;
+  /** Called in the same synchronous step as the first byte is sent, just before it. */
+  readonly onSending: () => void;
+  readonly onHead: (head: { readonly status: number; readonly contentType: string }) => void;
+  readonly onChunk: (chunk: Buffer) => void;
+}
+
+/** How far a request came. */
+export type WorkerAnswer =
+  /** Not a byte reached the worker. */
+  | { readonly kind: 'NotSent'; readonly message: string }
+  /** Sent, and the connection ended before the whole answer was there. */
+  | { readonly kind: 'Unknown'; readonly message: string }
+  | { readonly kind: 'Answered'; readonly status: number }
+  | { readonly kind: 'TimedOut' };
+
+/** The kept-alive connection to one worker. One request at a time. A frozen worker keeps its connection. */
+export class WorkerConnection {
+  readonly address: WorkerAddress;
+  readonly #clock: Clock;
+  readonly #client: Client;
+  #abort: ((message: string) => void) | undefined;
+
+  constructor(address: WorkerAddress, clock: Clock) {
+    this.address = address;
+    this.#clock = clock;
+    const host = address.ip.includes(':') ? `[${address.ip}]` : address.ip;
+    this.#client = new Client(`http://${host}:${address.port}`, {
+      pipelining: 1,
+      connectTimeout: connectMs,
+      // The time of a call is ours to measure.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      keepAliveTimeout: keepAliveMs,
+      keepAliveMaxTimeout: keepAliveMs,
+      allowH2: false,
+    });
+  }
+
+  /** Never rejects. */
+  call(request: WorkerRequest): Promise<WorkerAnswer> {
+    return new Promise((resolve) => {
+      const exchange = new Exchange(request, this.#clock, (answer) => {
+        this.#abort = undefined;
+        resolve(answer);
+      });
+      this.#abort = (message) => exchange.end(message);
+      const headers = ['content-type', 'application/json', 'x-amzn-requestid', request.requestId];
+      if (request.clientContext !== '') {
+        headers.push('x-amz-client-context', request.clientContext);
+      }
+      try {
+        this.#client.dispatch({ path: invokePath, method: 'POST', headers, body: request.payload }, exchange);
+      } catch (error) {
+        exchange.onResponseError(undefined, error);
+      }
+    });
+  }
+
+  /** Ends the request under way, if there is one: its outcome is `Unknown`, or `NotSent`. */
+  abort(message: string): void {
+    this.#abort?.(message);
+  }
+
+  /** Closes the connection, and ends the request under way. */
+  close(): void {
+    this.abort('the connection was closed');
+    this.#client.destroy().catch(() => undefined);
+  }
+}
+
+class Exchange implements Dispatcher.DispatchHandler {
+  readonly #request: WorkerRequest;
+  readonly #clock: Clock;
+  readonly #settle: (answer: WorkerAnswer) => void;
+  #controller: Dispatcher.DispatchController | undefined;
+  #timer: Timer | undefined;
+  #status = 0;
+  #sent = false;
+  #settled = false;
+
+  constructor(request: WorkerRequest, clock: Clock, settle: (answer: WorkerAnswer) => void) {
+    this.#request = request;
+    this.#clock = clock;
+    this.#settle = settle;
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#settled) {
+      controller.abort(new Error('given up before it was sent'));
+      return;
+    }
+    this.#request.onSending();
+    this.#sent = true;
+    this.#timer = this.#clock.setTimer(() => this.#timeOut(), this.#request.timeoutMs);
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Record<string, string | string[] | undefined>,
+  ): void {
+    // The function has answered in time; what is left is a few bytes on a wire within this machine.
+    this.#timer?.cancel();
+    this.#timer = this.#clock.setTimer(() => this.#timeOut(), maxBodyMs);
+    this.#status = status;
+    const contentType = headers['content-type'];
+    this.#request.onHead({ status, contentType: typeof contentType === 'string' ? contentType : '' });
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (!this.#settled) {
+      this.#request.onChunk(chunk);
+    }
+  }
+
+  onResponseEnd(): void {
+    this.#finish({ kind: 'Answered', status: this.#status });
+  }
+
+  onResponseError(_controller: unknown, error: unknown): void {
+    this.#finish({ kind: this.#sent ? 'Unknown' : 'NotSent', message: messageOf(error) });
+  }
+
+  end(message: string): void {
+    this.#finish({ kind: this.#sent ? 'Unknown' : 'NotSent', message });
+    this.#controller?.abort(new Error(message));
+  }
+
+  #timeOut(): void {
+    this.#finish({ kind: 'TimedOut' });
+    this.#controller?.abort(new Error('the worker was silent for too long'));
+  }
+
+  #finish(answer: WorkerAnswer): void {
+    if (!this.#settled) {
+      this.#settled = true;
+      this.#timer?.cancel();
+      this.#settle(answer);
+    }
+  }
+}

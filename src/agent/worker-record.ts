@@ -1,0 +1,183 @@
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeFileAtomically } from '../common/atomic-file.ts';
+import type { Clock } from '../common/clock.ts';
+import { EsbError, messageOf } from '../common/errors.ts';
+import type { Health } from '../common/health.ts';
+import type { Logger } from '../common/logger.ts';
+import type { DesiredWorker } from './desired-worker.ts';
+import type { Rest } from './idle-clock.ts';
+import type { BackoffSnapshot } from './restart-backoff.ts';
+import type { WorkerView } from './worker-view.ts';
+
+/** Version of the form below. A record of another one is set aside, never guessed at. */
+const version = 1;
+const suffix = '.json';
+/** Milliseconds between two attempts to write what could not be written. */
+const retryMs = 2_000;
+
+/** All that is kept of a worker on disk: enough to serve it without the API. Holds no secret. */
+export interface WorkerRecord {
+  readonly version: typeof version;
+  readonly desired: DesiredWorker;
+  /** Where the idle policy had brought it. */
+  readonly rest: Rest;
+  /** The container that has been called since it was started, with its start time. */
+  readonly warmContainer?: string;
+  readonly startedAt?: string;
+  readonly pausedAt?: string;
+  readonly restartCount: number;
+  readonly lastTermination?: WorkerView['lastTermination'];
+  readonly crashes: BackoffSnapshot;
+  /** The value of status.lastInvocationTime that was acted on last. */
+  readonly observedInvocationTime?: string;
+  /** Stamps that this node issued last. */
+  readonly stamps: readonly string[];
+}
+
+export interface RecordStoreOptions {
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * One file per worker, written in the background: what is saved while a write is under way is gathered to one more.
+ * What cannot be written is tried again until it can.
+ */
+export class RecordStore {
+  readonly #folder: string;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  /** What each file should hold; undefined for no file. */
+  readonly #wanted = new Map<string, WorkerRecord | undefined>();
+  readonly #writing = new Map<string, Promise<void>>();
+  #fault: EsbError | undefined;
+
+  constructor(options: RecordStoreOptions) {
+    this.#folder = options.folder;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+  }
+
+  /** Whether the folder takes what is written to it. */
+  get health(): Health {
+    return this.#fault === undefined
+      ? { ok: true }
+      : { ok: false, reason: this.#fault.code, message: this.#fault.message };
+  }
+
+  /**
+   * Reads every record. One that cannot be read is logged and set aside under another name.
+   *
+   * @throws {EsbError} `StateUnreadable` when the folder itself cannot be read
+   */
+  async load(): Promise<readonly WorkerRecord[]> {
+    try {
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      const records: WorkerRecord[] = [];
+      for (const name of await readdir(this.#folder)) {
+        if (name.endsWith(suffix)) {
+          const record = await this.#read(name);
+          if (record !== undefined) {
+            records.push(record);
+          }
+        } else if (name.endsWith('.tmp')) {
+          await rm(join(this.#folder, name), { force: true });
+        }
+      }
+      return records;
+    } catch (error) {
+      throw new EsbError(`cannot read ${this.#folder}: ${messageOf(error)}`, {
+        code: 'StateUnreadable',
+        retryable: true,
+        cause: error,
+      });
+    }
+  }
+
+  save(uid: string, record: WorkerRecord): void {
+    this.#want(uid, record);
+  }
+
+  remove(uid: string): void {
+    this.#want(uid, undefined);
+  }
+
+  /** Waits until everything is on disk, or cannot be written. */
+  async flush(): Promise<void> {
+    await Promise.all(this.#writing.values());
+  }
+
+  #want(uid: string, record: WorkerRecord | undefined): void {
+    this.#wanted.set(uid, record);
+    if (!this.#writing.has(uid)) {
+      this.#writing.set(uid, this.#write(uid));
+    }
+  }
+
+  /** Never rejects. */
+  async #write(uid: string): Promise<void> {
+    // One turn later, so that several changes of one step become one file.
+    await Promise.resolve();
+    while (this.#wanted.has(uid)) {
+      const record = this.#wanted.get(uid);
+      this.#wanted.delete(uid);
+      try {
+        await this.#put(uid, record);
+        this.#fault = undefined;
+      } catch (error) {
+        this.#fault = storageError(this.#folder, error);
+        this.#logger.error({ uid, err: error }, 'cannot write the record of a worker');
+        if (!this.#wanted.has(uid)) {
+          this.#retry(uid, record);
+          break;
+        }
+      }
+    }
+    this.#writing.delete(uid);
+  }
+
+  #retry(uid: string, record: WorkerRecord | undefined): void {
+    this.#clock.setTimer(() => {
+      if (!this.#wanted.has(uid) && !this.#writing.has(uid)) {
+        this.#want(uid, record);
+      }
+    }, retryMs);
+  }
+
+  async #put(uid: string, record: WorkerRecord | undefined): Promise<void> {
+    const path = join(this.#folder, `${uid}${suffix}`);
+    if (record === undefined) {
+      await rm(path, { force: true });
+    } else {
+      await writeFileAtomically(path, JSON.stringify(record));
+    }
+  }
+
+  async #read(name: string): Promise<WorkerRecord | undefined> {
+    const path = join(this.#folder, name);
+    try {
+      const record = JSON.parse(await readFile(path, 'utf8')) as Partial<WorkerRecord>;
+      if (record.version === version && `${record.desired?.identity.uid}${suffix}` === name) {
+        return record as WorkerRecord;
+      }
+      throw new EsbError(`it has version ${record.version}, this agent knows ${version}`, {
+        code: 'RecordUnreadable',
+      });
+    } catch (error) {
+      this.#logger.error({ path, err: error }, 'set aside a record that cannot be read');
+      await rename(path, `${path}.unreadable`);
+      return undefined;
+    }
+  }
+}
+
+function storageError(folder: string, error: unknown): EsbError {
+  const full =
+    error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
+  return new EsbError(
+    full ? `no space left for ${folder}` : `cannot write to ${folder}: ${messageOf(error)}`,
+    { code: full ? 'DiskFull' : 'StateUnwritable', retryable: true, cause: error },
+  );
+}
