@@ -1,0 +1,291 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, rm } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  type Client,
+  credentials,
+  loadPackageDefinition,
+  Metadata,
+  type ServiceClientConstructor,
+} from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { run } from '../support/command.ts';
+import type { BenchInstance } from './bench-instance.ts';
+
+const protos = join(import.meta.dirname, '../../proto');
+const namespace = 'esb-bench';
+const bridge = 'esbbench0';
+
+type Unary = (
+  request: object,
+  metadata: Metadata,
+  options: object,
+  callback: (error: Error | null, answer: Record<string, unknown>) => void,
+) => void;
+
+/** A container made without any code of ours: raw stub calls and the CNI plugins themselves. */
+export interface BareContainer {
+  readonly id: string;
+  readonly address: string;
+}
+
+/**
+ * The bare mechanism that ESB is compared with: containerd's own services through stubs of the protocol compiler,
+ * `ip netns` and the bridge plugin run as programs. The runtime spec is the one that the agent wrote for a worker of the
+ * same image, with its own id, namespace and cgroup, so that runc has the same work to do.
+ */
+export class BareContainerd {
+  readonly #instance: BenchInstance;
+  readonly #clients = new Map<string, Client>();
+  readonly #folder: string;
+  #donorId = '';
+  #spec = '';
+  #chainId = '';
+  #image = '';
+
+  constructor(instance: BenchInstance) {
+    this.#instance = instance;
+    this.#folder = join(instance.home, 'bench');
+  }
+
+  /** Pulls the image into a namespace of the benchmark's own and takes the spec of the worker `donorId`. */
+  async start(donorId: string, image: string): Promise<void> {
+    this.#donorId = donorId;
+    this.#image = image;
+    await mkdir(join(this.#folder, 'ipam'), { recursive: true });
+    await this.#ctr('images', 'pull', '--plain-http', image);
+    const donor = (await this.#call('containers.Containers', 'Get', { id: donorId }, 'esb')).container as {
+      spec: { value: Buffer };
+    };
+    this.#spec = donor.spec.value.toString();
+    this.#chainId = await this.#topSnapshot();
+  }
+
+  /** The sequence that a cold start is compared with, image present: to the moment that the port is open. */
+  async create(options: { readonly network: boolean } = { network: true }): Promise<BareContainer> {
+    const id = `bare-${randomBytes(4).toString('hex')}`;
+    const netns = `esb-bench-${id}`;
+    const prepared = await this.#call('snapshots.Snapshots', 'Prepare', {
+      snapshotter: 'overlayfs',
+      key: id,
+      parent: this.#chainId,
+      labels: { 'containerd.io/gc.root': new Date().toISOString() },
+    });
+    await this.#call('containers.Containers', 'Create', {
+      container: {
+        id,
+        image: this.#image,
+        runtime: { name: 'io.containerd.runc.v2' },
+        snapshotter: 'overlayfs',
+        snapshotKey: id,
+        spec: {
+          typeUrl: 'types.containerd.io/opencontainers/runtime-spec/1/Spec',
+          value: Buffer.from(this.#specOf(id, netns)),
+        },
+      },
+    });
+    await run('ip', ['netns', 'add', netns]);
+    const address = options.network ? await this.#attach(id, netns) : '';
+    const log = `file://${join(this.#folder, `${id}.log`)}`;
+    await this.#call('tasks.Tasks', 'Create', {
+      containerId: id,
+      rootfs: prepared.mounts,
+      stdout: log,
+      stderr: log,
+    });
+    await this.#call('tasks.Tasks', 'Start', { containerId: id });
+    if (options.network) {
+      await portOpen(address, 8080);
+    }
+    return { id, address };
+  }
+
+  async remove(container: BareContainer): Promise<void> {
+    const { id } = container;
+    await this.#call('tasks.Tasks', 'Kill', { containerId: id, signal: 9, all: true });
+    await this.#call('tasks.Tasks', 'Wait', { containerId: id });
+    await this.#call('tasks.Tasks', 'Delete', { containerId: id });
+    await this.#call('containers.Containers', 'Delete', { id });
+    await this.#call('snapshots.Snapshots', 'Remove', { snapshotter: 'overlayfs', key: id });
+    const netns = `esb-bench-${id}`;
+    if (container.address !== '') {
+      await this.#plugin('DEL', id, netns);
+    }
+    await run('ip', ['netns', 'del', netns]);
+  }
+
+  async pause(container: BareContainer): Promise<void> {
+    await this.#call('tasks.Tasks', 'Pause', { containerId: container.id });
+  }
+
+  async resume(container: BareContainer): Promise<void> {
+    await this.#call('tasks.Tasks', 'Resume', { containerId: container.id });
+  }
+
+  /** RUNNING, PAUSED, … of a worker of ours; undefined without a task. */
+  async workerTask(containerId: string): Promise<string | undefined> {
+    const { tasks } = (await this.#call('tasks.Tasks', 'List', {}, 'esb')) as {
+      tasks?: readonly { readonly id: string; readonly status: string }[];
+    };
+    return tasks?.find((task) => task.id === containerId)?.status;
+  }
+
+  async stop(): Promise<void> {
+    for (const client of this.#clients.values()) {
+      client.close();
+    }
+    await this.#ctr('images', 'rm', '--sync', this.#image);
+    await run('ip', ['link', 'del', bridge], { mayFail: true });
+    await rm(this.#folder, { recursive: true, force: true });
+    await this.#ctrIn('', 'namespaces', 'rm', namespace);
+  }
+
+  #specOf(id: string, netns: string): string {
+    const spec = JSON.parse(this.#spec.replaceAll(this.#donorId, id)) as {
+      mounts: { source: string; options?: readonly string[] }[];
+      linux: { namespaces: { type: string; path?: string }[] };
+    };
+    const donorsFile = new RegExp(`${id}(?=\\b)`);
+    for (const mount of spec.mounts) {
+      // Files that the agent made for the donor are shared, not copied.
+      if (mount.source.startsWith('/') && donorsFile.test(mount.source)) {
+        mount.source = mount.source.replaceAll(id, this.#donorId);
+      }
+    }
+    for (const entry of spec.linux.namespaces) {
+      if (entry.type === 'network') {
+        entry.path = `/run/netns/${netns}`;
+      }
+    }
+    return JSON.stringify(spec);
+  }
+
+  async #attach(id: string, netns: string): Promise<string> {
+    await run('ip', ['-n', netns, 'link', 'set', 'lo', 'up']);
+    const result = JSON.parse(await this.#plugin('ADD', id, netns)) as { ips: { address: string }[] };
+    return result.ips[0]?.address.split('/')[0] ?? '';
+  }
+
+  async #plugin(command: 'ADD' | 'DEL', id: string, netns: string): Promise<string> {
+    const { stdout } = await run(this.#instance.program('bridge'), [], {
+      input: JSON.stringify({
+        cniVersion: '1.0.0',
+        name: 'esb-bench',
+        type: 'bridge',
+        bridge,
+        isGateway: true,
+        ipam: {
+          type: 'host-local',
+          dataDir: join(this.#folder, 'ipam'),
+          ranges: [[{ subnet: '10.239.0.0/16' }]],
+          routes: [{ dst: '0.0.0.0/0' }],
+        },
+      }),
+      env: {
+        CNI_COMMAND: command,
+        CNI_CONTAINERID: id,
+        CNI_NETNS: `/run/netns/${netns}`,
+        CNI_IFNAME: 'eth0',
+        CNI_PATH: join(this.#instance.home, 'bin'),
+      },
+    });
+    return stdout;
+  }
+
+  async #topSnapshot(): Promise<string> {
+    const listed = (await this.#ctr('snapshots', 'ls'))
+      .split('\n')
+      .slice(1)
+      .map((line) => line.split(/\s+/));
+    const parents = new Set(listed.map((row) => row[1]));
+    const top = listed
+      .map((row) => row[0] ?? '')
+      .find((key) => key.startsWith('sha256:') && !parents.has(key));
+    if (top === undefined) {
+      throw new Error(`no unpacked snapshot of ${this.#image}`);
+    }
+    return top;
+  }
+
+  #ctr(...args: string[]): Promise<string> {
+    return this.#ctrIn(namespace, ...args);
+  }
+
+  async #ctrIn(inNamespace: string, ...args: string[]): Promise<string> {
+    const scope = inNamespace === '' ? [] : ['--namespace', inNamespace];
+    const { stdout } = await run(this.#instance.program('ctr'), [
+      '--address',
+      this.#instance.containerdSocket,
+      ...scope,
+      ...args,
+    ]);
+    return stdout;
+  }
+
+  #call(
+    service: string,
+    method: string,
+    request: object,
+    inNamespace = namespace,
+  ): Promise<Record<string, unknown>> {
+    const client = this.#client(service);
+    const metadata = new Metadata();
+    metadata.set('containerd-namespace', inNamespace);
+    const done = Promise.withResolvers<Record<string, unknown>>();
+    const unary = (client as unknown as Record<string, Unary>)[method];
+    unary?.call(client, request, metadata, { deadline: Date.now() + 60_000 }, (error, answer) => {
+      if (error === null) {
+        done.resolve(answer);
+      } else {
+        done.reject(new Error(`${service}.${method}: ${error.message}`));
+      }
+    });
+    return done.promise;
+  }
+
+  #client(service: string): Client {
+    const known = this.#clients.get(service);
+    if (known !== undefined) {
+      return known;
+    }
+    const [family, name] = service.split('.') as [string, string];
+    const definition = loadSync(`containerd/${family}.proto`, {
+      includeDirs: [protos],
+      enums: String,
+      longs: Number,
+      defaults: true,
+    });
+    const loaded = loadPackageDefinition(definition) as unknown as {
+      containerd: { services: Record<string, { v1: Record<string, ServiceClientConstructor> }> };
+    };
+    const Constructor = loaded.containerd.services[family]?.v1[name];
+    if (Constructor === undefined) {
+      throw new Error(`no service ${service} in ${protos}`);
+    }
+    const client = new Constructor(`unix://${this.#instance.containerdSocket}`, credentials.createInsecure());
+    this.#clients.set(service, client);
+    return client;
+  }
+}
+
+/** Resolves when something listens; tries every millisecond. */
+async function portOpen(host: string, port: number): Promise<void> {
+  const end = performance.now() + 10_000;
+  for (;;) {
+    const opened = Promise.withResolvers<boolean>();
+    const socket = connect({ host, port });
+    socket.once('connect', () => opened.resolve(true));
+    socket.once('error', () => opened.resolve(false));
+    const isOpen = await opened.promise;
+    socket.destroy();
+    if (isOpen) {
+      return;
+    }
+    if (performance.now() > end) {
+      throw new Error(`${host}:${port} did not open in 10 s`);
+    }
+    await delay(1);
+  }
+}

@@ -1,0 +1,193 @@
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Pool } from 'undici';
+import { parse } from 'yaml';
+import { run } from '../support/command.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const repository = join(import.meta.dirname, '../..');
+const workersPath = '/apis/esb.dev/v1alpha1/namespaces/default/lambdaworkers';
+
+/** The part of a LambdaWorker that the benchmark looks at. */
+export interface WorkerSeen {
+  readonly metadata: { readonly name: string; readonly resourceVersion: string };
+  readonly status?: {
+    readonly phase?: string;
+    readonly containerID?: string;
+    readonly address?: { readonly ip: string; readonly port: number };
+    readonly conditions?: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly message: string;
+    }[];
+  };
+}
+
+interface Kubeconfig {
+  readonly clusters: readonly {
+    readonly cluster: { readonly server: string; readonly 'certificate-authority-data': string };
+  }[];
+  readonly users: readonly {
+    readonly user: { readonly 'client-certificate-data': string; readonly 'client-key-data': string };
+  }[];
+}
+
+/** A local instance of one node for the benchmark alone, and the raw API server behind it. */
+export class BenchInstance {
+  readonly home: string;
+  readonly registry: string;
+  readonly gateway: string;
+  readonly #api: Pool;
+  readonly #dispose: () => Promise<void>;
+
+  private constructor(home: string, dispose: () => Promise<void>) {
+    const env = new Map(
+      readFileSync(join(home, 'env'), 'utf8')
+        .split('\n')
+        .map((line) => /^(?:export )?([A-Z_]+)=["']?([^"']*)["']?$/.exec(line))
+        .filter((match) => match !== null)
+        .map((match) => [match[1] ?? '', match[2] ?? '']),
+    );
+    this.home = home;
+    this.registry = env.get('ESB_REGISTRY') ?? '';
+    this.gateway = env.get('ESB_GATEWAY') ?? '';
+    this.#dispose = dispose;
+    const config = parse(readFileSync(join(home, 'kubeconfig'), 'utf8')) as Kubeconfig;
+    const cluster = config.clusters[0]?.cluster;
+    const user = config.users[0]?.user;
+    const decode = (text: string | undefined): string => Buffer.from(text ?? '', 'base64').toString();
+    this.#api = new Pool(cluster?.server ?? '', {
+      connections: 4,
+      connect: {
+        ca: decode(cluster?.['certificate-authority-data']),
+        cert: decode(user?.['client-certificate-data']),
+        key: decode(user?.['client-key-data']),
+      },
+    });
+  }
+
+  /** Brings one up, or takes the running one that `ESB_BENCH_HOME` names and leaves it running. */
+  static async up(): Promise<BenchInstance> {
+    const given = process.env.ESB_BENCH_HOME;
+    if (given !== undefined) {
+      return new BenchInstance(given, async () => undefined);
+    }
+    const folder = await mkdtemp('/tmp/esb-bench-');
+    const home = join(folder, 'home');
+    const esb = (...args: string[]): Promise<unknown> =>
+      run(process.execPath, [join(repository, 'src/main.ts'), ...args], {
+        env: { ESB_HOME: home },
+        timeoutMs: 1_800_000,
+      });
+    const down = async (): Promise<void> => {
+      await esb('down');
+      await rm(folder, { recursive: true, force: true });
+    };
+    try {
+      await esb('up', '--no-sample');
+      return new BenchInstance(home, down);
+    } catch (error) {
+      await down();
+      throw error;
+    }
+  }
+
+  async down(): Promise<void> {
+    await this.#api.close();
+    await this.#dispose();
+  }
+
+  program(name: string): string {
+    return join(this.home, 'bin', name);
+  }
+
+  image(name: 'python-counter' | 'nodejs-counter'): string {
+    return `${this.registry}/${name}:latest`;
+  }
+
+  get containerdSocket(): string {
+    return join(this.home, 'nodes', 'node-1', 'containerd.sock');
+  }
+
+  functionUrl(name: string): string {
+    return `${this.gateway}/2015-03-31/functions/${name}/invocations`;
+  }
+
+  /** What `kubectl apply --server-side` sends. */
+  async apply(name: string, spec: object): Promise<void> {
+    await this.#request('PATCH', `${workersPath}/${name}?fieldManager=bench&force=true`, {
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaWorker',
+      metadata: { name, namespace: 'default' },
+      spec: { image: this.image('python-counter'), ...spec },
+    });
+  }
+
+  async worker(name: string): Promise<WorkerSeen | undefined> {
+    return (await this.#request('GET', `${workersPath}/${name}`)) as WorkerSeen | undefined;
+  }
+
+  async waitForPhase(name: string, phase: string): Promise<WorkerSeen> {
+    return waitFor(
+      `worker ${name} to be ${phase}`,
+      async () => {
+        const worker = await this.worker(name);
+        return worker?.status?.phase === phase ? worker : undefined;
+      },
+      { timeoutMs: 120_000, everyMs: 50 },
+    );
+  }
+
+  async delete(name: string): Promise<void> {
+    await this.#request('DELETE', `${workersPath}/${name}`);
+    await waitFor(`worker ${name} to be gone`, async () => (await this.worker(name)) === undefined, {
+      timeoutMs: 120_000,
+      everyMs: 50,
+    });
+  }
+
+  /** A raw watch from now on; resolves with the first worker that `accept` takes. */
+  async watch(accept: (worker: WorkerSeen) => boolean, started: () => void): Promise<WorkerSeen> {
+    const stop = new AbortController();
+    const answer = await this.#api.request({
+      method: 'GET',
+      path: `${workersPath}?watch=1&timeoutSeconds=120`,
+      signal: stop.signal,
+    });
+    answer.body.on('error', () => undefined);
+    started();
+    let text = '';
+    for await (const chunk of answer.body) {
+      text += String(chunk);
+      const lines = text.split('\n');
+      text = lines.pop() ?? '';
+      for (const line of lines) {
+        const worker = (JSON.parse(line) as { object: WorkerSeen }).object;
+        if (accept(worker)) {
+          stop.abort();
+          return worker;
+        }
+      }
+    }
+    throw new Error('the watch ended before what it waited for');
+  }
+
+  async #request(method: 'GET' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<unknown> {
+    const answer = await this.#api.request({
+      method,
+      path,
+      ...(body === undefined
+        ? {}
+        : { body: JSON.stringify(body), headers: { 'content-type': 'application/apply-patch+yaml' } }),
+    });
+    const text = await answer.body.text();
+    if (answer.statusCode === 404) {
+      return undefined;
+    }
+    if (answer.statusCode >= 300) {
+      throw new Error(`${method} ${path} answered ${answer.statusCode}: ${text.slice(0, 500)}`);
+    }
+    return JSON.parse(text);
+  }
+}

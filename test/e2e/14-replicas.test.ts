@@ -1,0 +1,76 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { waitFor } from '../support/wait-for.ts';
+import { auditEvents } from './support/audit-events.ts';
+import { instance } from './support/instance.ts';
+import { Parts } from './support/parts.ts';
+
+describe('two gateways', () => {
+  const esb = instance();
+  const parts = new Parts(esb);
+
+  it('split 50 callers of one worker between them, and the handler never runs twice at once', async () => {
+    await esb.apply('both', { desiredState: 'Paused', timeoutSeconds: 30 });
+    await esb.ready('both');
+    const clients = (await parts.gateways()).map((url) => esb.lambda(url));
+    expect(clients).toHaveLength(2);
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, (_, index) => {
+        const client = clients[index % clients.length];
+        return esb.invoke('both', { sleep: 0.02, echo: index }, client === undefined ? {} : { client });
+      }),
+    );
+    expect(answers.map(({ payload }) => payload.echo)).toEqual(
+      Array.from({ length: 50 }, (_, index) => index),
+    );
+    expect(answers.map(({ payload }) => payload.overlaps)).toEqual(Array.from({ length: 50 }, () => 0));
+    const counters = answers.map(({ payload }) => payload.counter).toSorted((a, b) => a - b);
+    expect(counters).toEqual(Array.from({ length: 50 }, (_, index) => index + 1));
+  });
+});
+
+describe('two controllers', () => {
+  const esb = instance();
+  const parts = new Parts(esb);
+
+  it('the leader frozen for 30 s is succeeded, writes nothing more, and nothing is assigned twice', async () => {
+    const leader = await parts.leader();
+    await esb.apply('before-freeze');
+    await esb.ready('before-freeze');
+    const names = [1, 2, 3].map((index) => `succession-${index}`);
+    let succession: string;
+    {
+      await using _frozen = await parts.freeze(leader);
+      const frozenAt = performance.now();
+      for (const name of names) {
+        await esb.apply(name);
+      }
+      await waitFor('another leader', async () => (await parts.leader()) !== leader, { timeoutMs: 60_000 });
+      succession = new Date().toISOString();
+      for (const name of names) {
+        await esb.ready(name);
+      }
+      await delay(Math.max(0, 30_000 - (performance.now() - frozenAt)));
+    }
+    for (const name of ['after-1', 'after-2']) {
+      await esb.apply(name);
+      await esb.ready(name);
+    }
+    await delay(5_000);
+    expect(await parts.leader()).not.toBe(leader);
+    const events = await auditEvents(esb);
+    const writes = events.filter(
+      ({ verb, user, requestReceivedTimestamp }) =>
+        ['create', 'update', 'patch', 'delete'].includes(verb) &&
+        user.username === 'esb:controller' &&
+        requestReceivedTimestamp > succession,
+    );
+    const byOldLeader = writes.filter(({ userAgent }) => userAgent?.includes(leader) === true);
+    const byNewLeader = writes.filter(({ userAgent }) => userAgent?.includes(leader) === false);
+    expect(byNewLeader.length).toBeGreaterThan(0);
+    expect(byOldLeader.map(({ verb, requestURI }) => `${verb} ${requestURI}`)).toEqual([]);
+    for (const name of [...names, 'after-1', 'after-2']) {
+      expect((await esb.worker(name)).status?.assignment?.epoch).toBe(1);
+    }
+  });
+});

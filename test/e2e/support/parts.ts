@@ -1,0 +1,107 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { homeAt } from '../../../src/cli/home.ts';
+import { readInstanceState } from '../../../src/cli/instance-state.ts';
+import type { PartSpec } from '../../../src/cli/part.ts';
+import { createSupervisorClient, type SupervisorClient } from '../../../src/cli/supervisor-client.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import type { Instance } from './instance.ts';
+
+/** A part that does not run for now; disposing of it lets it go on. */
+export interface FrozenPart extends AsyncDisposable {
+  continue(): Promise<void>;
+}
+
+/** The processes of the instance: what faults are made of. */
+export class Parts {
+  readonly #esb: Instance;
+  readonly #supervisor: SupervisorClient;
+
+  constructor(esb: Instance) {
+    this.#esb = esb;
+    this.#supervisor = createSupervisorClient(join(esb.home, 'supervisor.sock'));
+  }
+
+  /** Of the process that runs now; waits for one while there is none. */
+  pidOf(name: string): Promise<number> {
+    return waitFor(`${name} to run`, async () => {
+      const pid = await this.#supervisor.pidOf(name);
+      return pid > 0 ? pid : undefined;
+    });
+  }
+
+  stop(name: string): Promise<void> {
+    return this.#supervisor.stopPart(name);
+  }
+
+  /** SIGKILL, and not started again until {@link Parts.start}. */
+  kill(name: string): Promise<void> {
+    return this.#supervisor.stopPart(name, { with: 'SIGKILL' });
+  }
+
+  /** Starts it where it is stopped, and waits until it is healthy. */
+  async start(name: string): Promise<void> {
+    if ((await this.#supervisor.pidOf(name)) === 0) {
+      await this.#supervisor.startPart(name);
+    }
+    await waitFor(
+      `${name} to be healthy`,
+      async () => {
+        const { parts } = await this.#supervisor.status();
+        return parts.find((part) => part.name === name)?.health === 'healthy';
+      },
+      { timeoutMs: 60_000 },
+    );
+  }
+
+  /** SIGSTOP: its connections stay open and nothing is answered. */
+  async freeze(name: string): Promise<FrozenPart> {
+    const pid = await this.pidOf(name);
+    process.kill(pid, 'SIGSTOP');
+    let frozen = true;
+    const goOn = async (): Promise<void> => {
+      if (frozen) {
+        frozen = false;
+        process.kill(pid, 'SIGCONT');
+      }
+    };
+    return { continue: goOn, [Symbol.asyncDispose]: goOn };
+  }
+
+  /** Gives a part more environment from its next start on. Returns what takes it back, with a restart. */
+  async withEnvironment(name: string, env: Readonly<Record<string, string>>): Promise<() => Promise<void>> {
+    const specs = JSON.parse(await readFile(join(homeAt(this.#esb.home).run, 'parts'), 'utf8')) as PartSpec[];
+    await this.#supervisor.apply(
+      specs.map((spec) => (spec.name === name ? { ...spec, env: { ...spec.env, ...env } } : spec)),
+    );
+    return async () => {
+      await this.#supervisor.apply(specs);
+      await this.start(name);
+    };
+  }
+
+  /** Where each gateway listens. */
+  async gateways(): Promise<readonly string[]> {
+    const state = await readInstanceState(join(this.#esb.home, 'state.json'));
+    return Object.entries(state?.ports ?? {})
+      .filter(([name]) => /^gateway-\d+$/.test(name))
+      .map(([, port]) => `http://127.0.0.1:${port}`);
+  }
+
+  /** The controller that holds the Lease, by the name of its part. */
+  async leader(): Promise<string> {
+    const { stdout } = await this.#esb.kubectl([
+      'get',
+      'lease',
+      'esb-controller',
+      '--namespace=esb-system',
+      '-o',
+      'jsonpath={.spec.holderIdentity}',
+    ]);
+    const name = /controller-\d+/.exec(stdout)?.[0];
+    if (name === undefined) {
+      throw new Error(`no controller leads: '${stdout}'`);
+    }
+    return name;
+  }
+}
