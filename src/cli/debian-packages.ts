@@ -3,6 +3,7 @@ import { delimiter, join } from 'node:path';
 import { EsbError, messageOf } from '../common/errors.ts';
 import { runCommand } from './command.ts';
 import type { Progress } from './progress.ts';
+import { retry } from './retry.ts';
 
 /** Something of the operating system that ESB needs, and the Debian package that brings it. */
 export interface SystemNeed {
@@ -40,6 +41,8 @@ export const imageBuildNeeds: readonly SystemNeed[] = [
 ];
 
 const INSTALL_DEADLINE_MS = 10 * 60_000;
+/** Somebody else may be installing something; mirrors fail now and then. */
+const aptOptions = ['-o', 'DPkg::Lock::Timeout=120', '-o', 'Acquire::Retries=3'] as const;
 
 /** Those of `needs` that this machine does not have. */
 export async function missingNeeds(
@@ -101,7 +104,7 @@ export async function ensureNeeds(
       await aptGetUpdate(signal);
       step.note('apt-get install');
       try {
-        await install(packages, signal);
+        await retry(() => install(packages, signal), { signal, attempts: 3 });
       } catch (error) {
         throw new EsbError(
           `missing on this machine: ${what}, and apt-get could not install ${packages.join(' ')}: ${messageOf(error)}`,
@@ -119,16 +122,17 @@ export async function hasAptGet(): Promise<boolean> {
 
 /** Fetches the package lists. Needs root. */
 export async function aptGetUpdate(signal?: AbortSignal): Promise<void> {
-  await runCommand('apt-get', ['update', '-qq', '-o', 'DPkg::Lock::Timeout=120'], {
-    deadlineMs: INSTALL_DEADLINE_MS,
-    signal,
-  });
+  await retry(
+    () =>
+      runCommand('apt-get', ['update', '-qq', ...aptOptions], { deadlineMs: INSTALL_DEADLINE_MS, signal }),
+    { signal, attempts: 3 },
+  );
 }
 
 async function install(packages: readonly string[], signal?: AbortSignal): Promise<void> {
   await runCommand(
     'apt-get',
-    ['install', '-y', '-qq', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=120', ...packages],
+    ['install', '-y', '-qq', '--no-install-recommends', ...aptOptions, ...packages],
     {
       env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
       deadlineMs: INSTALL_DEADLINE_MS,

@@ -30,8 +30,10 @@ export interface Home {
   readonly auditPolicy: string;
   /** State of the gateways, one folder each. */
   readonly gateways: string;
-  /** Parent of the agents' folders that must not outlive a boot. */
+  /** Parent of what must not outlive a boot. */
   readonly volatile: string;
+  /** Names this home, for whoever finds the volatile folder. */
+  readonly ownerFile: string;
   node(name: string): NodeHome;
 }
 
@@ -91,13 +93,14 @@ export function homeAt(root: string): Home {
     run: join(root, 'run'),
     supervisorSocket: join(root, 'supervisor.sock'),
     stateFile: join(root, 'state.json'),
-    lockFile: `${root}.lock`,
+    lockFile: `${volatile}.lock`,
     etcd: join(root, 'etcd'),
     registry: join(root, 'registry'),
     auditLog: join(root, 'logs', 'audit.jsonl'),
     auditPolicy: join(root, 'audit-policy.yaml'),
     gateways: join(root, 'gateways'),
     volatile,
+    ownerFile: join(volatile, 'home'),
     node(name) {
       const node = join(root, 'nodes', name);
       return {

@@ -271,7 +271,12 @@ async function fillPython(root: string, options: SampleImageOptions, step: Step)
     [root, `/usr/bin/python${version}`, '-m', 'compileall', '-q', '--invalidation-mode', 'unchecked-hash']
       .concat(['-x', '/(test|tests|idlelib|lib2to3)/'])
       .concat([`/usr/lib/python${version}`, '/var/runtime']),
-    { signal, deadlineMs: PIP_DEADLINE_MS, allowedExitCodes: [0, 1], env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } },
+    {
+      signal,
+      deadlineMs: PIP_DEADLINE_MS,
+      allowedExitCodes: [0, 1],
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    },
   );
 }
 

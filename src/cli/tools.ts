@@ -1,12 +1,13 @@
 import { access, mkdir, mkdtemp, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { CallOptions } from '../common/deadline.ts';
-import { EsbError, errnoOf, hasCode } from '../common/errors.ts';
+import { EsbError, errnoOf, hasCode, messageOf } from '../common/errors.ts';
 import { runCommand } from './command.ts';
 import { ensureNeeds, runcBuildNeeds } from './debian-packages.ts';
 import { findTools } from './found-tools.ts';
 import { lockProgram } from './program-lock.ts';
 import type { Progress, Step } from './progress.ts';
+import { retry } from './retry.ts';
 import { cacheFolder, familyFolder, repositoryRoot, toolSetFolder } from './tool-cache.ts';
 import { type ToolFamily, type ToolProgram, toolFamilies } from './tool-catalog.ts';
 
@@ -113,12 +114,24 @@ async function buildFamily(
       const missing = await missingPrograms(folder, wanted);
       if (missing.length > 0) {
         step.note(`a first build takes ${family.firstBuild}`);
-        await goBuild(family, missing, folder, options, step);
+        await retry(() => goBuild(family, missing, folder, options, step), {
+          signal,
+          firstDelayMs: 5_000,
+          worthRetrying: isNetworkFault,
+          onRetry: (error) => progress.say(`  ! ${messageOf(error).slice(-400)}\n  … trying again`),
+        });
       }
     } finally {
       await lock.release();
     }
   });
+}
+
+/** What Go says when a download failed and not the compiler. */
+function isNetworkFault(error: unknown): boolean {
+  return /dial tcp|i\/o timeout|TLS handshake|connection re(set|fused)|unexpected EOF|no such host|50[0234] |Too Many Requests|bad gateway|temporary failure|stream error/i.test(
+    messageOf(error),
+  );
 }
 
 async function goBuild(

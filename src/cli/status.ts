@@ -1,0 +1,61 @@
+import { hasCode } from '../common/errors.ts';
+import { openHome } from './home.ts';
+import { type Instance, openInstance } from './instance.ts';
+import type { SupervisorStatus } from './supervisor-client.ts';
+import { formatTable } from './table.ts';
+import type { CommandContext } from './up.ts';
+
+export interface StatusOptions {
+  readonly json: boolean;
+}
+
+/**
+ * Shows the parts of the local instance and their health.
+ *
+ * @returns the exit code: 0 when everything is healthy, 1 when something is not, 3 when nothing runs
+ */
+export async function runStatus(options: StatusOptions, context: CommandContext): Promise<number> {
+  const write = context.write ?? ((text) => void process.stdout.write(text));
+  const home = openHome();
+  const instance = await openInstance(home);
+  const status = instance === undefined ? undefined : await ask(instance, context.signal);
+  if (instance === undefined || status === undefined) {
+    write(
+      options.json
+        ? `${JSON.stringify({ supervisor: { pid: 0 }, parts: [] })}\n`
+        : instance === undefined
+          ? `There is no local instance in ${home.root}; bring one up with: npm run up\n`
+          : `The supervisor of the local instance in ${home.root} does not run; start it again with: npm run up\n`,
+    );
+    return 3;
+  }
+  const isHealthy = status.parts.every((part) => part.health === 'healthy');
+  if (options.json) {
+    write(`${JSON.stringify({ home: home.root, ...status }, undefined, 2)}\n`);
+  } else {
+    write(
+      formatTable([
+        ['PART', 'HEALTH', 'PID', 'RESTARTS'],
+        ...status.parts.map(({ name, health, pid, restarts }) => [
+          name,
+          health,
+          pid === 0 ? '-' : String(pid),
+          String(restarts),
+        ]),
+      ]),
+    );
+    write(`\nkubeconfig ${home.kubeconfig}\ngateway    ${instance.gateways.join('  ')}\n`);
+  }
+  return isHealthy ? 0 : 1;
+}
+
+async function ask(instance: Instance, signal: AbortSignal): Promise<SupervisorStatus | undefined> {
+  try {
+    return await instance.supervisor.status({ signal });
+  } catch (error) {
+    if (hasCode(error, 'SupervisorGone')) {
+      return undefined;
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,127 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { run } from './command.ts';
+
+/**
+ * What of the kinds of things that ESB makes is on this machine: kind → the names of what there is. Things that come and go
+ * by themselves (connections, other people's processes) are not looked at.
+ */
+export interface HostInventory {
+  readonly [kind: string]: readonly string[];
+}
+
+/** Takes stock of the machine. Needs root to see everything. */
+export async function takeHostInventory(): Promise<HostInventory> {
+  return {
+    'network interface': await interfaces(),
+    'network namespace': await entries('/run/netns'),
+    'nftables table': await tables(),
+    mount: await mounts(),
+    'control group': await cgroups(),
+    process: await processes(),
+    setting: [`net.ipv4.ip_forward = ${(await read('/proc/sys/net/ipv4/ip_forward')).trim()}`],
+    'volatile folder': (await entries('/run')).filter((name) => name.startsWith('esb-')),
+    'shim socket': await entries('/run/containerd/s'),
+  };
+}
+
+/** What is there now and was not, or was and is not: one readable line each. */
+export function compareHostInventory(before: HostInventory, after: HostInventory): string[] {
+  const differences: string[] = [];
+  for (const kind of new Set([...Object.keys(before), ...Object.keys(after)])) {
+    const earlier = new Set(before[kind]);
+    const later = new Set(after[kind]);
+    for (const name of [...later].filter((one) => !earlier.has(one))) {
+      differences.push(`left behind: ${kind} ${name}`);
+    }
+    // What a person or another program ended meanwhile is none of our business, but settings and interfaces are.
+    if (kind !== 'process') {
+      for (const name of [...earlier].filter((one) => !later.has(one))) {
+        differences.push(`gone: ${kind} ${name}`);
+      }
+    }
+  }
+  return differences;
+}
+
+async function interfaces(): Promise<string[]> {
+  const { stdout } = await run('ip', ['-j', 'link', 'show']);
+  return (JSON.parse(stdout) as readonly { readonly ifname: string }[]).map(({ ifname }) => ifname).sort();
+}
+
+async function tables(): Promise<string[]> {
+  try {
+    const { stdout } = await run('nft', ['-j', 'list', 'tables']);
+    const { nftables } = JSON.parse(stdout) as {
+      readonly nftables: readonly { readonly table?: { readonly family: string; readonly name: string } }[];
+    };
+    return nftables
+      .flatMap(({ table }) => (table === undefined ? [] : [`${table.family} ${table.name}`]))
+      .sort();
+  } catch {
+    // Not installed yet: then there are none.
+    return [];
+  }
+}
+
+/** Mount points without the one that iproute2 makes of its folder for everybody. */
+async function mounts(): Promise<string[]> {
+  const text = await read('/proc/self/mountinfo');
+  return [...new Set(text.split('\n').map((line) => line.split(' ')[4] ?? ''))]
+    .filter((point) => point !== '' && point !== '/run/netns')
+    .sort();
+}
+
+/** Groups of workers; everything else in the hierarchy belongs to the system. */
+async function cgroups(): Promise<string[]> {
+  const root = '/sys/fs/cgroup';
+  const found: string[] = [];
+  const hierarchies = ['', ...(await entries(root))];
+  for (const hierarchy of hierarchies) {
+    await collect(join(root, hierarchy, 'esb'), found);
+  }
+  return [...new Set(found)].sort();
+}
+
+async function collect(folder: string, found: string[]): Promise<void> {
+  let children: readonly { readonly name: string; isDirectory(): boolean }[];
+  try {
+    children = await readdir(folder, { withFileTypes: true });
+  } catch {
+    return;
+  }
+  found.push(folder);
+  for (const child of children.filter((one) => one.isDirectory())) {
+    await collect(join(folder, child.name), found);
+  }
+}
+
+/** Programs that a local instance runs, by pid and first words. */
+async function processes(): Promise<string[]> {
+  const ours =
+    /(^|\/)(containerd|containerd-shim-runc-v2|kube-apiserver|etcd|crane registry|aws-lambda-rie|runc)( |$)|\/src\/(main\.ts (agent|controller|gateway)|cli\/[a-z]+-process\.ts)/;
+  const found: string[] = [];
+  for (const pid of (await entries('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const command = (await read(`/proc/${pid}/cmdline`)).replaceAll('\0', ' ').trim();
+    if (ours.test(command)) {
+      found.push(`${pid} ${command.slice(0, 120)}`);
+    }
+  }
+  return found.sort();
+}
+
+async function entries(folder: string): Promise<string[]> {
+  try {
+    return (await readdir(folder)).sort();
+  } catch {
+    return [];
+  }
+}
+
+async function read(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
