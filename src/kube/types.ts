@@ -76,7 +76,8 @@ export interface FenceOptions extends CallOptions {
 }
 
 export interface WriteOptions extends FenceOptions {
-  readonly subresource?: 'status';
+  /** `approval` is that of certificate signing requests. */
+  readonly subresource?: 'status' | 'approval';
 }
 
 export interface DeleteOptions extends FenceOptions {
