@@ -1,0 +1,30 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/** Where the machine keeps its own, and where systemd-resolved keeps the real servers behind its local stub. */
+const sources = ['/etc/resolv.conf', '/run/systemd/resolve/resolv.conf'] as const;
+
+/** The lines of a resolv.conf that are of use in another network namespace: loopback servers are not. */
+export function forWorkers(text: string): string {
+  const lines = text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#') && !line.startsWith(';'))
+    .filter((line) => !/^nameserver\s+(127\.|::1\b)/.test(line));
+  return `${lines.join('\n')}\n`;
+}
+
+/**
+ * Keeps the `/etc/resolv.conf` of workers at `path` like that of the machine. The file is rewritten in place, since
+ * running workers have it mounted. Errors are those of the file system.
+ */
+export async function refreshResolvConf(path: string, from: readonly string[] = sources): Promise<void> {
+  const texts = await Promise.all(from.map((source) => readFile(source, 'utf8').catch(() => '')));
+  const candidates = texts.map(forWorkers);
+  const chosen = candidates.find((text) => /^nameserver\s/m.test(text)) ?? candidates[0] ?? '\n';
+  const present = await readFile(path, 'utf8').catch(() => undefined);
+  if (present !== chosen) {
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, chosen, { mode: 0o644 });
+  }
+}
