@@ -31,7 +31,7 @@ export class EventFeed {
     this.#options = options;
     this.#filters = [
       `namespace==${options.namespace},topic~="^/tasks/"`,
-      `namespace==${options.namespace},topic==${ECHO_TOPIC}`,
+      `namespace==${options.namespace},topic=="${ECHO_TOPIC}"`,
     ];
   }
 

@@ -1,0 +1,3 @@
+module esb.dev/test-worker
+
+go 1.21
