@@ -1,6 +1,8 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
+import type { CommandRunner } from './command-runner.ts';
+import { runNodeCommand } from './node-command.ts';
 
 /** Whether the node passes packets on between its interfaces; belongs to the network namespace of this process. */
 export interface IpForward {
@@ -8,12 +10,24 @@ export interface IpForward {
   write(value: string): Promise<void>;
 }
 
-/** @param procFolder where /proc is mounted */
-export function createIpForward(procFolder: string): IpForward {
-  const path = join(procFolder, 'sys/net/ipv4/ip_forward');
+const PATH = '/proc/sys/net/ipv4/ip_forward';
+
+export function createIpForward(): IpForward {
   return {
-    read: async () => (await readFile(path, 'utf8')).trim(),
-    write: (value) => writeFile(path, value),
+    read: async () => (await readFile(PATH, 'utf8')).trim(),
+    write: (value) => writeFile(PATH, value),
+  };
+}
+
+/** That of another network namespace, one that `runner` runs its programs in. */
+export function createRemoteIpForward(runner: CommandRunner): IpForward {
+  const shell = (script: string, input = ''): Promise<string> =>
+    runNodeCommand(runner, 'sh', ['-c', script], { input, errorCode: 'ForwardingFailed' });
+  return {
+    read: async () => (await shell(`cat ${PATH}`)).trim(),
+    write: async (value) => {
+      await shell(`cat > ${PATH}`, value);
+    },
   };
 }
 

@@ -29,9 +29,10 @@ export async function createBridge(
   ];
   await runNodeCommand(runner, 'ip', ['-batch', '-'], { ...fail, input: batch(up) });
   if (hostInterfaces.length > 0) {
-    const ports = hostInterfaces.map(
-      (name) => `link set dev ${name} master ${bridge} type bridge_slave isolated on`,
-    );
+    const ports = hostInterfaces.flatMap((name) => [
+      `link set dev ${name} master ${bridge}`,
+      `link set dev ${name} type bridge_slave isolated on`,
+    ]);
     // One interface that is gone must not keep the others off the bridge.
     await runner.run({
       program: 'ip',

@@ -6,11 +6,10 @@ import { errnoOf, messageOf } from '../common/errors.ts';
 import { AttachmentStore, namespacePrefix } from './attachment-store.ts';
 import { CniClient } from './cni-client.ts';
 import { type CommandRunner, inNetworkNamespace, systemCommandRunner } from './command-runner.ts';
-import { createIpForward, type IpForward, restoreIpForward } from './ip-forward.ts';
+import { createIpForward, createRemoteIpForward, restoreIpForward } from './ip-forward.ts';
 import { bridgeNetwork, parseNetworkConfig } from './network-config.ts';
 import { createNamespaceKeeper } from './network-namespace.ts';
 import { removeBridge } from './node-bridge.ts';
-import { runNodeCommand } from './node-command.ts';
 import { removeNodeRules } from './node-rules.ts';
 import { ResultCache } from './result-cache.ts';
 
@@ -72,9 +71,10 @@ export async function removeNodeNetwork(options: NodeNetworkRemovalOptions): Pro
   }
   // Without any trace of a network of ours, a bridge or table of the same name belongs to somebody else.
   if (nodeAlive && (await exists(folder))) {
+    const ipForward = nodeNetns === undefined ? createIpForward() : createRemoteIpForward(nodeRunner);
     await attempt('bridge', () => removeBridge(nodeRunner, network?.bridge ?? 'esb0', { signal }));
     await attempt('nftables', () => removeNodeRules(nodeRunner, { signal }));
-    await attempt('ip_forward', () => restoreIpForward(ipForwardOf(nodeRunner, nodeNetns), folder));
+    await attempt('ip_forward', () => restoreIpForward(ipForward, folder));
   }
   if (failures.length === 0) {
     await attempt(folder, () => rm(folder, { recursive: true, force: true }));
@@ -93,20 +93,6 @@ async function readNetwork(
     // A configuration that is gone or broken since must not keep anything from being removed.
     return undefined;
   }
-}
-
-function ipForwardOf(runner: CommandRunner, nodeNetns: string | undefined): IpForward {
-  if (nodeNetns === undefined) {
-    return createIpForward('/proc');
-  }
-  const shell = (script: string, input = ''): Promise<string> =>
-    runNodeCommand(runner, 'sh', ['-c', script], { input, errorCode: 'ForwardingFailed' });
-  return {
-    read: async () => (await shell('cat /proc/sys/net/ipv4/ip_forward')).trim(),
-    write: async (value) => {
-      await shell('cat > /proc/sys/net/ipv4/ip_forward', value);
-    },
-  };
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -86,11 +86,15 @@ export interface NodeNetworkOptions {
   readonly deniedRanges?: readonly string[];
   /** Ranges beside the routes of this node that the subnet must not touch; asked at every look. */
   readonly otherRanges?: () => readonly NamedRange[];
+  /** Milliseconds that making one namespace with its address may take. Default 20,000. */
+  readonly makeDeadlineMs?: number;
   readonly runner?: CommandRunner;
   readonly clock?: Clock;
   readonly namespaces?: NamespaceKeeper;
-  /** Where /proc is. */
+  /** Folder with `net/route` and `net/dev` of the node's network namespace. Default `/proc`. */
   readonly procFolder?: string;
+  /** Default: that of the network namespace of this process. */
+  readonly ipForward?: IpForward;
 }
 
 /** Makes the network of one node. Nothing happens before {@link NodeNetwork.start}. */
@@ -139,6 +143,7 @@ class CniNodeNetwork implements NodeNetwork {
   readonly #folder: string;
   readonly #prefix: string;
   readonly #wantedSlots: number;
+  readonly #makeDeadlineMs: number;
   readonly #runner: CommandRunner;
   readonly #clock: Clock;
   readonly #namespaces: NamespaceKeeper;
@@ -180,11 +185,12 @@ class CniNodeNetwork implements NodeNetwork {
     this.#folder = join(options.stateDir, 'cni');
     this.#prefix = namespacePrefix(options.stateDir);
     this.#wantedSlots = options.slots ?? DEFAULT_SLOTS;
+    this.#makeDeadlineMs = options.makeDeadlineMs ?? MAKE_DEADLINE_MS;
     this.#runner = options.runner ?? systemCommandRunner;
     this.#clock = options.clock ?? systemClock;
     this.#namespaces = options.namespaces ?? createNamespaceKeeper(this.#runner);
     this.#procFolder = options.procFolder ?? '/proc';
-    this.#ipForward = createIpForward(this.#procFolder);
+    this.#ipForward = options.ipForward ?? createIpForward();
     this.#store = new AttachmentStore(this.#folder);
     this.#logger = options.logger;
   }
@@ -403,8 +409,8 @@ class CniNodeNetwork implements NodeNetwork {
     this.#records.set(id, making);
     try {
       await this.#store.write(making);
-      const netns = await this.#namespaces.create(id, { deadlineMs: MAKE_DEADLINE_MS });
-      const result = await setup.cni.add(target(id, netns), { deadlineMs: MAKE_DEADLINE_MS });
+      const netns = await this.#namespaces.create(id, { deadlineMs: this.#makeDeadlineMs });
+      const result = await setup.cni.add(target(id, netns), { deadlineMs: this.#makeDeadlineMs });
       const ip = addressOf(result);
       if (ip === undefined) {
         throw new EsbError('the CNI plugins gave no IPv4 address', { code: 'PluginInvalidOutput' });

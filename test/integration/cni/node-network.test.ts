@@ -1,0 +1,514 @@
+import { chmod, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { namespacePrefix } from '../../../src/cni/attachment-store.ts';
+import type { NodeNetwork } from '../../../src/cni/node-network.ts';
+import { run } from '../../support/command.ts';
+import { createNetworkLab, type NetworkLab } from '../../support/network-lab.ts';
+import { toolsFolder } from '../../support/tools.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+async function entries(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch {
+    return [];
+  }
+}
+
+async function reservations(lab: NetworkLab): Promise<string[]> {
+  return (await entries(join(lab.stateDir, 'cni/ipam/esb'))).filter((name) =>
+    /^\d+\.\d+\.\d+\.\d+$/.test(name),
+  );
+}
+
+async function namespaces(lab: NetworkLab): Promise<string[]> {
+  return (await entries('/run/netns')).filter((name) => name.startsWith(namespacePrefix(lab.stateDir)));
+}
+
+async function ports(lab: NetworkLab): Promise<string[]> {
+  const { stdout } = await lab.onNode('ip', ['-j', 'link', 'show', 'master', 'esb0'], true);
+  return (JSON.parse(stdout || '[]') as { ifname?: string }[]).flatMap(({ ifname }) =>
+    ifname === undefined ? [] : [ifname],
+  );
+}
+
+/** Every slot that is ready, as the records on disk tell. */
+async function readySlots(lab: NetworkLab): Promise<string[]> {
+  const folder = join(lab.stateDir, 'cni/attachments');
+  const ready: string[] = [];
+  for (const name of await entries(folder)) {
+    const text = await readFile(join(folder, name), 'utf8').catch(() => '');
+    if (text.includes('"Ready"')) {
+      ready.push(name);
+    }
+  }
+  return ready;
+}
+
+/** A folder with the real plugins, where tests may put others in place of them. */
+async function ownPlugins(lab: NetworkLab): Promise<string> {
+  const folder = join(lab.stateDir, 'plugins');
+  await mkdir(folder);
+  for (const name of ['bridge', 'host-local', 'loopback']) {
+    await copyFile(join(toolsFolder(), name), join(folder, name));
+  }
+  return folder;
+}
+
+async function putScript(folder: string, name: string, text: string): Promise<void> {
+  const path = join(folder, name);
+  await rm(path, { force: true });
+  await writeFile(path, text);
+  await chmod(path, 0o755);
+}
+
+async function started(lab: NetworkLab, slots = 0): Promise<NodeNetwork> {
+  const network = lab.network({ slots });
+  await network.start();
+  return network;
+}
+
+describe('a worker on the network of its node', () => {
+  it('reaches the outside as the node, and is reached by the node alone', async () => {
+    const lab = await createNetworkLab();
+    const network = await started(lab);
+    const worker = await network.attach('one');
+    expect(worker.ip).toMatch(/^10\.234\.0\.\d+$/);
+    await lab.listen(worker.netnsPath, 8080);
+    await lab.listen(lab.outsidePath, 443);
+
+    expect(await lab.connect(lab.netnsPath, worker.ip, 8080), 'the agent').toEqual({
+      connected: true,
+      seenAs: '10.234.0.1',
+    });
+    expect(await lab.connect(worker.netnsPath, '127.0.0.1', 8080), 'itself').toMatchObject({
+      connected: true,
+    });
+    expect(await lab.connect(worker.netnsPath, lab.outsideAddress, 443), 'the outside').toEqual({
+      connected: true,
+      seenAs: lab.nodeAddress,
+    });
+    await run('ip', [
+      '-n',
+      lab.outsidePath.split('/').at(-1) ?? '',
+      'route',
+      'add',
+      '10.234.0.0/16',
+      'via',
+      lab.nodeAddress,
+    ]);
+    expect(await lab.connect(lab.outsidePath, worker.ip, 8080), 'from outside').toMatchObject({
+      connected: false,
+    });
+  });
+
+  it('reaches neither the node, nor the metadata service, nor denied ranges, nor another worker', async () => {
+    const lab = await createNetworkLab();
+    const network = lab.network({ slots: 0, deniedRanges: ['203.0.113.0/24'] });
+    await network.start();
+    const worker = await network.attach('one');
+    const other = await network.attach('two');
+    expect(other.ip).not.toBe(worker.ip);
+    await lab.listen(other.netnsPath, 8080);
+    await lab.listen(lab.netnsPath, 9000);
+    await lab.listen(lab.outsidePath, 80);
+    const reach = async (host: string, port: number): Promise<boolean> =>
+      (await lab.connect(worker.netnsPath, host, port)).connected;
+
+    expect(await reach('10.234.0.1', 9000), 'the node by the bridge').toBe(false);
+    expect(await reach(lab.nodeAddress, 9000), 'the node by another address').toBe(false);
+    expect(await reach(other.ip, 8080), 'another worker').toBe(false);
+    expect(await reach(lab.metadataAddress, 80), 'metadata').toBe(false);
+    expect(await reach(lab.extraAddress, 80), 'a denied range').toBe(false);
+    expect(await reach(lab.outsideAddress, 80), 'anything else').toBe(true);
+
+    // Also where a route leads around the bridge's isolation, by the gateway.
+    await run('nsenter', [
+      `--net=${worker.netnsPath}`,
+      'ip',
+      'route',
+      'add',
+      `${other.ip}/32`,
+      'via',
+      '10.234.0.1',
+    ]);
+    expect(await reach(other.ip, 8080), 'another worker by the gateway').toBe(false);
+  });
+
+  it('reaches name servers wherever they are', async () => {
+    const lab = await createNetworkLab();
+    const network = lab.network({ slots: 0, deniedRanges: ['203.0.113.0/24'] });
+    await network.start();
+    const worker = await network.attach('one');
+    await lab.listen(lab.netnsPath, 53);
+    await lab.listen(lab.outsidePath, 53);
+    expect(await lab.connect(worker.netnsPath, '10.234.0.1', 53)).toMatchObject({ connected: true });
+    expect(await lab.connect(worker.netnsPath, lab.extraAddress, 53)).toMatchObject({ connected: true });
+  });
+});
+
+describe('attaching and detaching', () => {
+  it('may be repeated, and leave nothing behind', async () => {
+    const lab = await createNetworkLab();
+    const network = await started(lab);
+    const first = await network.attach('one');
+    expect(await network.attach('one')).toEqual(first);
+    expect(await network.get('one')).toEqual(first);
+    expect(await network.list()).toEqual([first]);
+    await network.detach('one');
+    await network.detach('one');
+    expect(await network.get('one')).toBeUndefined();
+    expect(await reservations(lab)).toEqual([]);
+    expect(await namespaces(lab)).toEqual([]);
+    await waitFor('the interface to go', async () => (await ports(lab)).length === 0);
+    expect(await entries(join(lab.stateDir, 'cni/results'))).toEqual([]);
+    expect(await entries(join(lab.stateDir, 'cni/attachments'))).toEqual([]);
+  });
+
+  it('leave nothing behind after a hundred times, many at once', async () => {
+    const lab = await createNetworkLab();
+    const network = await started(lab, 2);
+    const names = Array.from({ length: 100 }, (_, index) => `worker-${index}`);
+    for (let from = 0; from < names.length; from += 10) {
+      const batch = names.slice(from, from + 10);
+      const attached = await Promise.all(batch.map((name) => network.attach(name)));
+      expect(new Set(attached.map(({ ip }) => ip)).size).toBe(batch.length);
+      await Promise.all(batch.map((name) => network.detach(name)));
+    }
+    await waitFor('the slots to be filled', async () => (await readySlots(lab)).length === 2);
+    expect((await reservations(lab)).length).toBe(2);
+    expect((await namespaces(lab)).length).toBe(2);
+    await network.stop();
+    expect(await lab.remove()).toEqual([]);
+    expect(await namespaces(lab)).toEqual([]);
+    expect((await lab.onNode('nft', ['list', 'ruleset'])).stdout).toBe('');
+    const links = await lab.onNode('ip', ['-br', 'link']);
+    expect(links.stdout.split('\n').filter((line) => /veth|esb0/.test(line))).toEqual([]);
+  });
+
+  it('work when the namespace has vanished', async () => {
+    const lab = await createNetworkLab();
+    const network = await started(lab);
+    const first = await network.attach('one');
+    await network.attach('two');
+    for (const { netnsPath } of await network.list()) {
+      await run('ip', ['netns', 'delete', netnsPath.split('/').at(-1) ?? '']);
+    }
+    await network.detach('two');
+    const again = await network.attach('one');
+    expect(again.netnsPath).not.toBe(first.netnsPath);
+    await lab.listen(again.netnsPath, 8080);
+    expect(await lab.connect(lab.netnsPath, again.ip, 8080)).toMatchObject({ connected: true });
+    await waitFor('the old address to be given back', async () => (await reservations(lab)).length === 1);
+  });
+
+  it('are undone when the caller gives up', async () => {
+    const lab = await createNetworkLab();
+    const network = await started(lab);
+    const caller = new AbortController();
+    const attaching = network.attach('one', { signal: caller.signal });
+    setTimeout(() => caller.abort(), 15);
+    await expect(attaching).rejects.toMatchObject({ code: 'Aborted' });
+    await waitFor('it to be undone', async () => (await namespaces(lab)).length === 0);
+    expect(await network.list()).toEqual([]);
+    expect(await reservations(lab)).toEqual([]);
+    await network.attach('one');
+  });
+
+  it('tell when there is no address left, and go on once there is', async () => {
+    const lab = await createNetworkLab({ subnet: '10.234.0.0/29' });
+    const network = await started(lab);
+    for (let index = 0; index < 5; index += 1) {
+      await network.attach(`worker-${index}`);
+    }
+    await expect(network.attach('too-many')).rejects.toMatchObject({ code: 'AddressesExhausted' });
+    expect(await network.health()).toMatchObject({ ok: false, reason: 'AddressesExhausted' });
+    await network.detach('worker-3');
+    expect(await network.health()).toEqual({ ok: true });
+    await network.attach('too-many');
+  });
+});
+
+describe('prepared slots', () => {
+  it('are given away at once and filled again', async () => {
+    const lab = await createNetworkLab();
+    const network = await started(lab, 3);
+    const before = await waitFor('three slots', async () => {
+      const ready = await readySlots(lab);
+      return ready.length === 3 ? ready : undefined;
+    });
+    const { netnsPath } = await network.attach('one');
+    expect(before).toContain(`${netnsPath.split('/').at(-1)}.json`);
+    await waitFor('three slots again', async () => (await readySlots(lab)).length === 3);
+    expect((await reservations(lab)).length).toBe(4);
+  });
+
+  it('and attachments are taken over by the next run', async () => {
+    const lab = await createNetworkLab();
+    const earlier = await started(lab, 2);
+    const attached = await earlier.attach('one');
+    await waitFor('two slots', async () => (await readySlots(lab)).length === 2);
+    await earlier.stop();
+    const slots = await readySlots(lab);
+
+    const later = await started(lab, 2);
+    expect(await later.list()).toEqual([attached]);
+    expect(await later.attach('one')).toEqual(attached);
+    expect((await later.attach('two')).netnsPath).toContain(slots[0]?.slice(0, 20));
+    await waitFor('two slots', async () => (await readySlots(lab)).length === 2);
+    await later.detach('one');
+    expect((await reservations(lab)).length).toBe(3);
+  });
+
+  it('that no longer work are replaced by the next run', async () => {
+    const lab = await createNetworkLab();
+    const earlier = await started(lab, 2);
+    await waitFor('two slots', async () => (await readySlots(lab)).length === 2);
+    await earlier.stop();
+    const [broken = '', gone = ''] = (await readySlots(lab)).map((name) => name.replace('.json', ''));
+    await run('ip', ['-n', broken, 'link', 'delete', 'eth0']);
+    await run('ip', ['netns', 'delete', gone]);
+
+    const later = await started(lab, 2);
+    const { netnsPath, ip } = await later.attach('one');
+    expect([broken, gone]).not.toContain(netnsPath.split('/').at(-1));
+    await lab.listen(netnsPath, 8080);
+    expect(await lab.connect(lab.netnsPath, ip, 8080)).toMatchObject({ connected: true });
+    await waitFor('what was broken to go', async () => {
+      const names = await namespaces(lab);
+      return names.length === 3 && !names.includes(broken) && (await reservations(lab)).length === 3;
+    });
+  });
+});
+
+describe('repair', () => {
+  it('removes what nobody claims and nothing else', async () => {
+    const lab = await createNetworkLab();
+    const network = await started(lab);
+    const kept = await network.attach('kept');
+    const lost = await network.attach('lost');
+    const ipam = join(lab.stateDir, 'cni/ipam/esb');
+    await writeFile(join(ipam, '10.234.0.77'), 'of-nobody\r\neth0');
+    await writeFile(join(ipam, '10.234.0.78'), '');
+    const stray = `${namespacePrefix(lab.stateDir)}stray`;
+    const foreign = `esb-slot-000000-${namespacePrefix(lab.stateDir).slice(-7)}x`;
+    for (const name of [stray, foreign]) {
+      await run('ip', ['netns', 'add', name]);
+    }
+    onTestFinished(async () => {
+      await run('ip', ['netns', 'delete', foreign]);
+    });
+
+    const removed = await network.repair(new Set(['kept']));
+    expect(removed.toSorted()).toEqual(['10.234.0.77', '10.234.0.78', stray, 'lost'].toSorted());
+    expect(await network.list()).toEqual([kept]);
+    expect(await namespaces(lab)).toEqual([kept.netnsPath.split('/').at(-1)]);
+    expect(await reservations(lab)).toEqual([kept.ip]);
+    expect(await entries('/run/netns')).toContain(foreign);
+    expect(await entries('/run/netns')).not.toContain(lost.netnsPath.split('/').at(-1));
+    expect(await network.repair(new Set(['kept']))).toEqual([]);
+  });
+
+  it('finds what a machine that lost power left', async () => {
+    const lab = await createNetworkLab();
+    const earlier = await started(lab, 1);
+    await earlier.attach('one');
+    await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
+    await earlier.stop();
+    for (const name of await namespaces(lab)) {
+      await run('ip', ['netns', 'delete', name]);
+    }
+    await lab.onNode('ip', ['link', 'delete', 'esb0']);
+    await lab.onNode('nft', ['flush', 'ruleset']);
+
+    const later = await started(lab, 1);
+    expect(await later.list()).toEqual([]);
+    await waitFor('only a new slot to be left', async () => {
+      const [names, addresses] = [await namespaces(lab), await reservations(lab)];
+      return names.length === 1 && addresses.length === 1 && (await readySlots(lab)).length === 1;
+    });
+    const { ip, netnsPath } = await later.attach('one');
+    await lab.listen(netnsPath, 8080);
+    expect(await lab.connect(lab.netnsPath, ip, 8080)).toMatchObject({ connected: true });
+  });
+});
+
+describe('a fault of the network', () => {
+  it('of a plugin that is missing names plugin and folder, and passes', async () => {
+    const lab = await createNetworkLab();
+    const pluginFolder = await ownPlugins(lab);
+    await rename(join(pluginFolder, 'bridge'), join(pluginFolder, 'away'));
+    const network = lab.network({ slots: 1, pluginFolder });
+    await expect(network.start()).rejects.toMatchObject({ code: 'PluginMissing' });
+    expect(await network.health()).toEqual({
+      ok: false,
+      reason: 'PluginMissing',
+      message: expect.stringContaining(`CNI plugin bridge is missing in ${pluginFolder}`),
+    });
+    await expect(network.attach('one')).rejects.toMatchObject({
+      code: 'NetworkFailed',
+      retryable: true,
+      message: expect.stringContaining('bridge is missing'),
+    });
+    await rename(join(pluginFolder, 'away'), join(pluginFolder, 'bridge'));
+    expect(await network.health()).toEqual({ ok: true });
+    await network.attach('one');
+    await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
+  });
+
+  it('of a plugin that fails tells its words, leaves nothing, and passes', async () => {
+    const lab = await createNetworkLab();
+    const pluginFolder = await ownPlugins(lab);
+    const network = lab.network({ slots: 0, pluginFolder });
+    await network.start();
+    await rename(join(pluginFolder, 'bridge'), join(pluginFolder, 'away'));
+    const failing = (body: string): Promise<void> =>
+      putScript(
+        pluginFolder,
+        'bridge',
+        `#!/bin/sh\n[ "$CNI_COMMAND" = ADD ] || exec ${pluginFolder}/away\n${body}\n`,
+      );
+
+    await failing(`echo '{"code": 120, "msg": "no luck", "details": "today"}'; exit 1`);
+    await expect(network.attach('one')).rejects.toMatchObject({
+      message: expect.stringContaining('no luck; today'),
+    });
+    await failing('echo garbage');
+    await expect(network.attach('one')).rejects.toMatchObject({
+      message: expect.stringContaining('garbage'),
+    });
+    expect(await network.health()).toMatchObject({ ok: false, reason: 'AttachFailed' });
+    await failing('echo oh dear >&2; exit 3');
+    await expect(network.attach('one')).rejects.toMatchObject({
+      message: expect.stringContaining('oh dear'),
+    });
+
+    await rename(join(pluginFolder, 'away'), join(pluginFolder, 'bridge'));
+    await waitFor('what was begun to be undone', async () => (await namespaces(lab)).length === 0);
+    await network.attach('one');
+    expect(await network.health()).toEqual({ ok: true });
+    expect((await reservations(lab)).length).toBe(1);
+  });
+
+  it('of a plugin that hangs ends with the caller, and what hung is killed', async () => {
+    const lab = await createNetworkLab();
+    const pluginFolder = await ownPlugins(lab);
+    const network = lab.network({ slots: 0, pluginFolder, makeDeadlineMs: 1500 });
+    await network.start();
+    await rename(join(pluginFolder, 'bridge'), join(pluginFolder, 'away'));
+    const mark = `31${Date.now() % 100_000}`;
+    await putScript(
+      pluginFolder,
+      'bridge',
+      `#!/bin/sh\n[ "$CNI_COMMAND" = ADD ] || exec ${pluginFolder}/away\nsleep ${mark}\n`,
+    );
+    await expect(network.attach('one', { deadlineMs: 300 })).rejects.toMatchObject({
+      code: 'DeadlineExceeded',
+    });
+    await waitFor('the plugin to be killed and the rest undone', async () => {
+      const left = await run('pgrep', ['-f', `sleep ${mark}`], { mayFail: true });
+      return left.stdout.trim() === '' && (await namespaces(lab)).length === 0;
+    });
+    await rename(join(pluginFolder, 'away'), join(pluginFolder, 'bridge'));
+    await network.attach('one');
+  });
+
+  it('of a plugin that is busy is waited for', async () => {
+    const lab = await createNetworkLab();
+    const pluginFolder = await ownPlugins(lab);
+    const network = lab.network({ slots: 0, pluginFolder });
+    await network.start();
+    await rename(join(pluginFolder, 'bridge'), join(pluginFolder, 'away'));
+    await putScript(
+      pluginFolder,
+      'bridge',
+      `#!/bin/sh
+if [ "$CNI_COMMAND" = ADD ] && [ ! -e ${lab.stateDir}/asked-twice ]; then
+  [ -e ${lab.stateDir}/asked ] && touch ${lab.stateDir}/asked-twice; touch ${lab.stateDir}/asked
+  echo '{"code": 11, "msg": "try again later"}'; exit 1
+fi
+exec ${pluginFolder}/away
+`,
+    );
+    await network.attach('one');
+    expect(await entries(lab.stateDir)).toContain('asked-twice');
+  });
+
+  it('of a subnet that collides stops the start, and passes', async () => {
+    const lab = await createNetworkLab();
+    await lab.onNode('ip', ['address', 'add', '10.234.5.1/24', 'dev', 'up0']);
+    let others = [{ cidr: '10.96.0.0/12', what: 'service CIDR' }];
+    const network = lab.network({ slots: 0, otherRanges: () => others });
+    await expect(network.start()).rejects.toMatchObject({ code: 'SubnetCollision' });
+    expect(await network.health()).toEqual({
+      ok: false,
+      reason: 'SubnetCollision',
+      message: expect.stringMatching(/10\.234\.0\.0\/16.*10\.234\.5\.0\/24.*up0.*--subnet/),
+    });
+    await expect(network.attach('one')).rejects.toMatchObject({ code: 'NetworkFailed' });
+    await lab.onNode('ip', ['address', 'delete', '10.234.5.1/24', 'dev', 'up0']);
+    others = [...others, { cidr: '10.234.128.0/24', what: 'pod CIDR of node-b' }];
+    expect(await network.health()).toMatchObject({
+      ok: false,
+      message: expect.stringContaining('pod CIDR of node-b'),
+    });
+    others = [];
+    expect(await network.health()).toEqual({ ok: true });
+    await network.attach('one');
+  });
+
+  it('of rules, forwarding or a bridge that somebody took away is mended', async () => {
+    const lab = await createNetworkLab();
+    let now = 0;
+    const network = lab.network({
+      slots: 0,
+      clock: {
+        now: () => now,
+        monotonic: () => now,
+        setTimer: (callback, delayMs) => {
+          const handle = setTimeout(callback, delayMs);
+          return { cancel: () => clearTimeout(handle) };
+        },
+      },
+    });
+    await network.start();
+    const worker = await network.attach('one');
+    await lab.listen(worker.netnsPath, 8080);
+    await lab.listen(lab.netnsPath, 9000);
+    await lab.onNode('nft', ['flush', 'ruleset']);
+    await lab.onNode('sh', ['-c', 'echo 0 > /proc/sys/net/ipv4/ip_forward']);
+    await lab.onNode('ip', ['link', 'delete', 'esb0']);
+    now += 61_000;
+    expect(await network.health()).toEqual({ ok: true });
+    expect(await lab.connect(lab.netnsPath, worker.ip, 8080)).toMatchObject({ connected: true });
+    expect(await lab.connect(worker.netnsPath, '10.234.0.1', 9000)).toMatchObject({ connected: false });
+    const isolated = await lab.onNode('bridge', ['-d', 'link']);
+    expect(isolated.stdout).toContain('isolated on');
+    expect((await lab.onNode('cat', ['/proc/sys/net/ipv4/ip_forward'])).stdout.trim()).toBe('1');
+  });
+});
+
+describe('removal', () => {
+  it('puts forwarding back as it was before the first start', async () => {
+    const lab = await createNetworkLab();
+    const forwarding = async (): Promise<string> =>
+      (await lab.onNode('cat', ['/proc/sys/net/ipv4/ip_forward'])).stdout.trim();
+    const before = await forwarding();
+    const network = await started(lab, 1);
+    await network.attach('one');
+    await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
+    expect(await forwarding()).toBe('1');
+    await network.stop();
+    // A second run finds what the first one left, not what was before.
+    await (await started(lab, 1)).stop();
+
+    expect(await lab.remove()).toEqual([]);
+    expect(await forwarding()).toBe(before);
+    expect(await namespaces(lab)).toEqual([]);
+    expect((await lab.onNode('nft', ['list', 'ruleset'])).stdout).toBe('');
+    expect((await lab.onNode('ip', ['-br', 'link'])).stdout).not.toMatch(/veth|esb0/);
+    expect(await entries(join(lab.stateDir, 'cni'))).toEqual([]);
+    expect(await lab.remove()).toEqual([]);
+  });
+});
