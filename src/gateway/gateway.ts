@@ -1,5 +1,3 @@
-import type { AddressInfo } from 'node:net';
-import type { FastifyInstance } from 'fastify';
 import type { LambdaNode } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
@@ -17,7 +15,7 @@ import { EventQueue } from './event-queue.ts';
 import { FleetView } from './fleet-view.ts';
 import { createGatewayMetrics, type GatewayMetrics } from './gateway-metrics.ts';
 import { listenError } from './health-server.ts';
-import { createLambdaApi } from './invoke-route.ts';
+import { createLambdaApi, type LambdaApi } from './invoke-route.ts';
 import { Invoker } from './invoker.ts';
 import { unavailable } from './lambda-error.ts';
 
@@ -49,7 +47,7 @@ export class Gateway {
   readonly #agents: AgentDirectory;
   readonly #activity: ActivityWriter;
   readonly #events: EventQueue;
-  readonly #api: FastifyInstance;
+  readonly #api: LambdaApi;
   readonly metrics: GatewayMetrics;
   #draining = false;
 
@@ -109,6 +107,7 @@ export class Gateway {
           ? undefined
           : unavailable('The gateway has just started and has not heard from the Kubernetes API server yet.'),
       isDraining: () => this.#draining,
+      clock,
       logger,
       onCall: (report) => this.metrics.called(report),
     });
@@ -157,12 +156,12 @@ export class Gateway {
    * @throws {EsbError} `AddressInUse` when another program has it, `ListenFailed` for anything else
    */
   async listen(address: HostPort): Promise<number> {
+    let port: number;
     try {
-      await this.#api.listen({ port: address.port, host: address.host === '' ? '::' : address.host });
+      port = await this.#api.listen(address);
     } catch (error) {
       throw listenError(address, error);
     }
-    const port = (this.#api.server.address() as AddressInfo).port;
     this.#options.logger.info({ address: formatHostPort({ ...address, port }) }, 'serving the Lambda API');
     return port;
   }

@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import Fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Clock } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
 import { messageOf, unreachable } from '../common/errors.ts';
+import type { HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
 import { Caller } from './caller.ts';
 import { type FunctionReference, parseFunctionIdentifier } from './function-name.ts';
@@ -37,6 +40,7 @@ export interface LambdaApiOptions {
   readonly notReady: () => LambdaError | undefined;
   /** Whether clients are to be sent elsewhere: answers then end their connection. */
   readonly isDraining: () => boolean;
+  readonly clock: Clock;
   readonly logger: Logger;
   readonly onCall?: (report: CallReport) => void;
 }
@@ -50,8 +54,27 @@ interface InvokeRoute {
 
 type InvokeRouteRequest = FastifyRequest<InvokeRoute>;
 
+/** The HTTP server of the Lambda API. */
+export interface LambdaApi {
+  /** Takes the port and returns the real one. Errors are those of the system. */
+  listen(address: HostPort): Promise<number>;
+  /** Takes no more connections, waits for the end of every request, and closes the connections that are left. */
+  close(): Promise<void>;
+}
+
+/** Milliseconds between two looks at whether all requests have ended. */
+const CLOSE_POLL_MS = 20;
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who waits for the answer. */
+    caller: Caller;
+  }
+}
+
 /** The Lambda API: `POST /2015-03-31/functions/{name}/invocations`, and its errors for everything else. */
-export function createLambdaApi(options: LambdaApiOptions): FastifyInstance {
+export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
+  let active = 0;
   const api = Fastify({
     logger: false,
     genReqId: () => randomUUID(),
@@ -71,7 +94,21 @@ export function createLambdaApi(options: LambdaApiOptions): FastifyInstance {
   // Clients send any type or none, and the body is what they say it is: JSON.
   api.removeAllContentTypeParsers();
   api.addContentTypeParser('*', (request, _stream, done) => readRequestBody(request.raw, done));
-  api.addHook('onRequest', (request, _reply, done) => {
+  api.addHook('onSend', (_request, reply, _payload, done) => {
+    if (options.isDraining()) {
+      reply.header('connection', 'close');
+    }
+    done();
+  });
+  api.decorateRequest('caller');
+  api.addHook('onRequest', (request, reply, done) => {
+    active += 1;
+    const caller = new Caller();
+    request.caller = caller;
+    reply.raw.once('close', () => {
+      active -= 1;
+      caller.hangUp();
+    });
     // A type that makes no sense would be refused before it comes to a parser.
     delete request.raw.headers['content-type'];
     done();
@@ -92,7 +129,22 @@ export function createLambdaApi(options: LambdaApiOptions): FastifyInstance {
   api.post<InvokeRoute>('/2015-03-31/functions/:name/invocations', (request, reply) =>
     serveInvoke(request, reply, options),
   );
-  return api;
+  return {
+    async listen({ host, port }) {
+      await api.listen({ port, host: host === '' ? '::' : host });
+      const bound = api.server.address();
+      return typeof bound === 'object' && bound !== null ? bound.port : port;
+    },
+    async close() {
+      const closed = api.close();
+      while (active > 0) {
+        await sleep(options.clock, CLOSE_POLL_MS);
+      }
+      // Those that never had a request do not count as idle.
+      api.server.closeAllConnections();
+      await closed;
+    },
+  };
 }
 
 async function serveInvoke(
@@ -118,9 +170,6 @@ async function serveInvoke(
     if (call.traceId !== '') {
       reply.header('x-amzn-trace-id', call.traceId);
     }
-    if (options.isDraining()) {
-      reply.header('connection', 'close');
-    }
     switch (type) {
       case 'DryRun':
         result = 'dry_run';
@@ -130,9 +179,7 @@ async function serveInvoke(
         result = 'accepted';
         return reply.code(202).send();
       case 'RequestResponse': {
-        const caller = new Caller();
-        reply.raw.once('close', () => caller.hangUp());
-        const answer = await invoker.invoke(call, caller);
+        const answer = await invoker.invoke(call, request.caller);
         result = resultName(answer);
         start = answer.timings?.start ?? '';
         return sendResult(reply, answer, tailLog);
@@ -143,9 +190,6 @@ async function serveInvoke(
   } catch (error) {
     const known = toLambdaError(error, options.logger, request.id);
     result = known.errorName;
-    if (options.isDraining()) {
-      reply.header('connection', 'close');
-    }
     return sendError(reply, known, request.id);
   } finally {
     options.onCall?.({ result, durationMs: performance.now() - startedAt, start });

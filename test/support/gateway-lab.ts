@@ -1,0 +1,157 @@
+import {
+  InvokeCommand,
+  type InvokeCommandInput,
+  type InvokeCommandOutput,
+  LambdaClient,
+} from '@aws-sdk/client-lambda';
+import { onTestFinished } from 'vitest';
+import type { LambdaNode } from '../../src/api/lambda-node.ts';
+import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
+import { systemClock } from '../../src/common/clock.ts';
+import { silentLogger } from '../../src/common/logger.ts';
+import type { ClientCertificate } from '../../src/gateway/agent-session.ts';
+import { Gateway } from '../../src/gateway/gateway.ts';
+import { createCertificateAuthority } from './certificate-authority.ts';
+import { type FakeAgent, startFakeAgent } from './fake-agent.ts';
+import { type FakeInformer, fakeInformer } from './fake-informer.ts';
+import { waitFor } from './wait-for.ts';
+import { workerFixture } from './worker-fixture.ts';
+
+/** A patch that the gateway sent to the API server. */
+export interface SeenPatch {
+  readonly name: string;
+  readonly body: unknown;
+}
+
+export interface GatewayLabOptions {
+  /** Names of the nodes, each with an agent. Default one, `node-1`. */
+  readonly nodes?: readonly string[];
+  readonly maxWaitMs?: number;
+}
+
+/** A gateway with fake agents and fake informers, called by the AWS SDK. */
+export interface GatewayLab {
+  readonly gateway: Gateway;
+  readonly url: string;
+  readonly agents: readonly FakeAgent[];
+  /** The first of them. */
+  readonly agent: FakeAgent;
+  readonly workers: FakeInformer<LambdaWorker>;
+  readonly nodes: FakeInformer<LambdaNode>;
+  readonly patches: SeenPatch[];
+  /** Adds a running worker to an agent, the first by default, and to the resources. Waits until it can be called. */
+  addWorker(name: string, options?: AddWorkerOptions): Promise<void>;
+  /** The SDK's answer. Nothing is tried twice. */
+  invoke(
+    name: string,
+    input?: Partial<InvokeCommandInput>,
+    signal?: AbortSignal,
+  ): Promise<InvokeCommandOutput>;
+  /** Waits until the gateway has a Watch on as many agents. */
+  connected(count?: number): Promise<void>;
+}
+
+export interface AddWorkerOptions {
+  readonly functionName?: string;
+  readonly agent?: FakeAgent;
+  readonly epoch?: number;
+  readonly phase?: string;
+  readonly callable?: boolean;
+  readonly timeoutSeconds?: number;
+}
+
+/** Starts one; it ends with the test. */
+export async function gatewayLab(options: GatewayLabOptions = {}): Promise<GatewayLab> {
+  const authority = await createCertificateAuthority();
+  const { certificate, key } = await authority.issueClient('esb-gateway', []);
+  const identity: ClientCertificate = { certificate, privateKey: key };
+  const agents = await Promise.all(
+    (options.nodes ?? ['node-1']).map((nodeName) =>
+      startFakeAgent({ nodeName, clientAuthority: authority.certificate }),
+    ),
+  );
+  const [agent] = agents;
+  if (agent === undefined) {
+    throw new Error('there has to be a node');
+  }
+  const workers = fakeInformer<LambdaWorker>();
+  const nodes = fakeInformer<LambdaNode>(agents.map(({ node }) => node));
+  const patches: SeenPatch[] = [];
+  const gateway = new Gateway({
+    namespace: 'default',
+    workers,
+    nodes,
+    client: {
+      patch: async (_type, objectKey, patch) => {
+        patches.push({ name: objectKey.name, body: patch.body });
+        return workers.cache.get({ namespace: 'default', name: objectKey.name }) as never;
+      },
+    },
+    identity: { current: identity, accepted: () => undefined, refused: () => undefined },
+    clock: systemClock,
+    logger: silentLogger(),
+    maxWaitMs: options.maxWaitMs ?? 5_000,
+    lameDuckMs: 0,
+  });
+  const port = await gateway.listen({ host: '127.0.0.1', port: 0 });
+  const url = `http://127.0.0.1:${port}`;
+  const client = new LambdaClient({
+    endpoint: url,
+    region: 'us-east-1',
+    credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+    maxAttempts: 1,
+  });
+  onTestFinished(async () => {
+    client.destroy();
+    const stopped = gateway.stop();
+    await Promise.all(agents.map((each) => each.stop()));
+    await stopped;
+  });
+  const lab: GatewayLab = {
+    gateway,
+    url,
+    agents,
+    agent,
+    workers,
+    nodes,
+    patches,
+    async addWorker(name, worker = {}) {
+      const owner = worker.agent ?? agent;
+      const functionName = worker.functionName ?? name;
+      owner.put({
+        name,
+        functionName,
+        epoch: worker.epoch ?? 1,
+        ...(worker.phase === undefined ? {} : { phase: worker.phase }),
+        ...(worker.callable === undefined ? {} : { callable: worker.callable }),
+      });
+      workers.put(
+        workerFixture({
+          name,
+          spec: { functionName, timeoutSeconds: worker.timeoutSeconds ?? 3 },
+          status: { assignment: { nodeName: owner.nodeName, epoch: worker.epoch ?? 1 } },
+        }),
+      );
+      await waitFor(
+        `worker ${name} to be known`,
+        () => (gateway.view.worker(`uid-of-${name}`)?.holdings.length ?? 0) > 0,
+        { everyMs: 5 },
+      );
+    },
+    invoke: (name, input = {}, signal) =>
+      client.send(
+        new InvokeCommand({ FunctionName: name, ...input }),
+        signal === undefined ? {} : { abortSignal: signal },
+      ),
+    connected: async (count = agents.length) => {
+      await waitFor('agents to be connected', () => gateway.view.connected.size === count, { everyMs: 5 });
+    },
+  };
+  await lab.connected();
+  return lab;
+}
+
+/** The payload of an SDK answer, as text. */
+export function payloadOf(answer: InvokeCommandOutput): string {
+  return Buffer.from(answer.Payload ?? []).toString();
+}

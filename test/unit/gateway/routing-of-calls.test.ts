@@ -1,0 +1,312 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { gatewayLab, payloadOf } from '../../support/gateway-lab.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { workerFixture } from '../../support/worker-fixture.ts';
+
+describe('a function with several workers', () => {
+  it('is called where a worker is running and idle, though others are paused', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('a', { functionName: 'f', phase: 'PHASE_PAUSED' });
+    await lab.addWorker('b', { functionName: 'f', phase: 'PHASE_RUNNING' });
+    await lab.addWorker('c', { functionName: 'f', phase: 'PHASE_ABSENT' });
+    for (let call = 0; call < 4; call += 1) {
+      await lab.invoke('f');
+    }
+    expect(new Set(lab.agent.calls.map(({ worker }) => worker.name))).toEqual(new Set(['b']));
+  });
+
+  it('has calls at the same time spread over its workers', async () => {
+    const lab = await gatewayLab({ nodes: ['node-1', 'node-2'] });
+    const [one, two] = lab.agents;
+    await lab.addWorker('a', { functionName: 'f', ...(one === undefined ? {} : { agent: one }) });
+    await lab.addWorker('b', { functionName: 'f', ...(two === undefined ? {} : { agent: two }) });
+    const waiting: (() => void)[] = [];
+    for (const agent of lab.agents) {
+      agent.onInvoke((call) => waiting.push(() => call.answer('{}')));
+    }
+    const given = Promise.all([lab.invoke('f'), lab.invoke('f'), lab.invoke('f'), lab.invoke('f')]);
+    await waitFor('all calls', () => waiting.length === 4, { everyMs: 5 });
+    expect(one?.calls).toHaveLength(2);
+    expect(two?.calls).toHaveLength(2);
+    for (const answer of waiting) {
+      answer();
+    }
+    await given;
+  });
+
+  it('is called at another worker when one refuses', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('a', { functionName: 'f' });
+    await lab.addWorker('b', { functionName: 'f' });
+    lab.agent.onInvoke((call) =>
+      call.request.worker.name === 'a' ? call.refuse('QueueFull') : call.answer('"b"'),
+    );
+    for (let call = 0; call < 3; call += 1) {
+      expect(payloadOf(await lab.invoke('f'))).toBe('"b"');
+    }
+  });
+
+  it('is refused once all of its workers have refused, with the reason that passes soonest', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('a', { functionName: 'f' });
+    await lab.addWorker('b', { functionName: 'f' });
+    lab.agent.onInvoke((call) => call.refuse(call.request.worker.name === 'a' ? 'StartFailed' : 'QueueFull'));
+    await expect(lab.invoke('f')).rejects.toMatchObject({ name: 'TooManyRequestsException' });
+    expect(lab.agent.calls).toHaveLength(2);
+  });
+});
+
+describe('a refusal that passes', () => {
+  it.each(['Unavailable', 'NotFound', 'Fenced'])('is waited out and tried again (%s)', async (reason) => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello');
+    let refusals = 0;
+    lab.agent.onInvoke((call) => {
+      refusals += 1;
+      if (refusals < 3) {
+        call.refuse(reason);
+      } else {
+        call.answer('"third"');
+      }
+    });
+    expect(payloadOf(await lab.invoke('hello'))).toBe('"third"');
+  });
+
+  it('is tried again when it comes as a status of an agent that has just started', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello');
+    let first = true;
+    lab.agent.onInvoke((call) => {
+      if (first) {
+        first = false;
+        call.fail(14, 'Unavailable', 'Unavailable: still looking');
+      } else {
+        call.answer('{}');
+      }
+    });
+    expect((await lab.invoke('hello')).StatusCode).toBe(200);
+  });
+
+  it('ends in 503 when it does not pass in time', async () => {
+    const lab = await gatewayLab({ maxWaitMs: 300 });
+    await lab.addWorker('hello');
+    lab.agent.onInvoke((call) => call.refuse('Unavailable', 'the agent is stopping'));
+    await expect(lab.invoke('hello')).rejects.toMatchObject({
+      name: 'ServiceException',
+      message: expect.stringContaining('the agent is stopping'),
+      $metadata: { httpStatusCode: 503 },
+    });
+  });
+});
+
+describe('a worker that is being moved', () => {
+  it('is called at its new node under its new epoch, by a call that waited', async () => {
+    const lab = await gatewayLab({ nodes: ['node-1', 'node-2'] });
+    const [one, two] = lab.agents;
+    await lab.addWorker('hello', { epoch: 1 });
+    lab.workers.put(
+      workerFixture({ name: 'hello', status: { assignment: { nodeName: 'node-2', epoch: 2 } } }),
+    );
+    const given = lab.invoke('hello');
+    await delay(30);
+    expect(one?.calls).toHaveLength(0);
+    two?.put({ name: 'hello', epoch: 2, phase: 'PHASE_CREATING' });
+    expect((await given).StatusCode).toBe(200);
+    expect(one?.calls).toHaveLength(0);
+    expect(two?.calls[0]).toMatchObject({ epoch: 2 });
+  });
+
+  it('is never called below an epoch that an agent has told of, whatever the resource says', async () => {
+    const lab = await gatewayLab({ nodes: ['node-1', 'node-2'] });
+    const [one, two] = lab.agents;
+    await lab.addWorker('hello', { epoch: 1 });
+    two?.put({ name: 'hello', epoch: 2 });
+    await waitFor(
+      'both agents to have it',
+      () => lab.gateway.view.worker('uid-of-hello')?.holdings.length === 2,
+    );
+    await lab.invoke('hello');
+    two?.remove('hello');
+    await waitFor('one to be left', () => lab.gateway.view.worker('uid-of-hello')?.holdings.length === 1);
+    const given = lab.invoke('hello').catch(() => undefined);
+    await delay(50);
+    expect(one?.calls).toHaveLength(0);
+    expect(two?.calls).toHaveLength(1);
+    two?.put({ name: 'hello', epoch: 2 });
+    await given;
+    expect(one?.calls).toHaveLength(0);
+  });
+
+  it('or was not assigned yet is waited for, and told of when nothing comes', async () => {
+    const lab = await gatewayLab({ maxWaitMs: 200 });
+    lab.workers.put(workerFixture({ name: 'hello' }));
+    await expect(lab.invoke('hello')).rejects.toMatchObject({
+      name: 'ServiceException',
+      message: expect.stringContaining('has not been assigned yet'),
+      $metadata: { httpStatusCode: 503 },
+    });
+    lab.workers.put(
+      workerFixture({
+        name: 'hello',
+        status: {
+          conditions: [
+            {
+              type: 'Scheduled',
+              status: 'False',
+              reason: 'NoneFits',
+              message: 'no node has 128 MiB',
+              lastTransitionTime: '2026-11-01T00:00:00Z',
+            },
+          ],
+        },
+      }),
+    );
+    await expect(lab.invoke('hello')).rejects.toMatchObject({
+      name: 'TooManyRequestsException',
+      message: expect.stringContaining('no node has 128 MiB'),
+    });
+  });
+
+  it('takes no more calls once it is being deleted', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello');
+    lab.workers.put(
+      workerFixture({ name: 'hello', metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } }),
+    );
+    await expect(lab.invoke('hello')).rejects.toMatchObject({ name: 'ResourceNotFoundException' });
+  });
+});
+
+describe('an agent that is restarted', () => {
+  it('is waited for by calls that come meanwhile', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello');
+    await lab.agent.kill();
+    await lab.connected(0);
+    const given = lab.invoke('hello');
+    await delay(50);
+    await lab.agent.revive();
+    expect((await given).StatusCode).toBe(200);
+    expect(lab.agent.calls).toHaveLength(1);
+  });
+
+  it('lets the calls under way end, when it says that it is stopping', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello');
+    const running = Promise.withResolvers<() => void>();
+    lab.agent.onInvoke((call) => running.resolve(() => call.answer('"done"')));
+    const given = lab.invoke('hello');
+    const finish = await running.promise;
+    lab.agent.endWatches();
+    await waitFor('a new Watch', () => lab.agent.watchers() === 1, { everyMs: 5 });
+    finish();
+    expect(payloadOf(await given)).toBe('"done"');
+  });
+
+  it('that does not come back is told of with 503', async () => {
+    const lab = await gatewayLab({ maxWaitMs: 200 });
+    await lab.addWorker('hello');
+    await lab.agent.kill();
+    await lab.connected(0);
+    await expect(lab.invoke('hello')).rejects.toMatchObject({
+      name: 'ServiceException',
+      message: expect.stringContaining('agent of node node-1'),
+      $retryable: undefined,
+      $metadata: { httpStatusCode: 503 },
+    });
+  });
+
+  it('with another certificate is trusted only once that stands in its LambdaNode', async () => {
+    const lab = await gatewayLab();
+    const other = await gatewayLab();
+    await lab.addWorker('hello');
+    // An impostor at the address of the node: our agent's own, with the certificate of another one in the LambdaNode.
+    lab.nodes.put({
+      ...lab.agent.node,
+      status: { ...lab.agent.node.status, certificate: other.agent.certificate },
+    });
+    await delay(100);
+    // The connection that stood goes on until there is a better one.
+    expect(lab.gateway.view.connected.size).toBe(1);
+    await lab.agent.kill();
+    await lab.agent.revive();
+    await lab.connected(0);
+    await delay(150);
+    expect(lab.agent.watchers()).toBe(0);
+    lab.nodes.put(lab.agent.node);
+    await lab.connected(1);
+    expect((await lab.invoke('hello')).StatusCode).toBe(200);
+  });
+
+  it('and whose LambdaNode is deleted is let go', async () => {
+    const lab = await gatewayLab();
+    lab.nodes.remove({ name: 'node-1' });
+    await lab.connected(0);
+    await waitFor('the Watch to end', () => lab.agent.watchers() === 0);
+  });
+});
+
+describe('a caller who hangs up', () => {
+  it('has the call cancelled at the agent', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello');
+    const cancelled = Promise.withResolvers<void>();
+    lab.agent.onInvoke((call) => {
+      call.cancelled.then(cancelled.resolve, cancelled.reject);
+    });
+    const hangUp = new AbortController();
+    const given = lab.invoke('hello', {}, hangUp.signal);
+    await waitFor('the call', () => lab.agent.calls.length === 1, { everyMs: 5 });
+    hangUp.abort();
+    await expect(given).rejects.toMatchObject({ name: 'AbortError' });
+    await cancelled.promise;
+    lab.agent.onInvoke((call) => call.answer('{}'));
+    expect((await lab.invoke('hello')).StatusCode).toBe(200);
+  });
+
+  it('while the call waits has it sent nowhere', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello');
+    await lab.agent.kill();
+    await lab.connected(0);
+    const hangUp = new AbortController();
+    const given = lab.invoke('hello', {}, hangUp.signal);
+    await delay(50);
+    hangUp.abort();
+    await expect(given).rejects.toMatchObject({ name: 'AbortError' });
+    await lab.agent.revive();
+    await lab.connected();
+    await delay(50);
+    expect(lab.agent.calls).toHaveLength(0);
+  });
+});
+
+describe('activity', () => {
+  it("is written with the agent's own stamp, at most once in a while for each worker", async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello');
+    for (let call = 1; call <= 5; call += 1) {
+      lab.agent.onInvoke((each) => each.answer('{}', { stamp: `2031-01-01T00:00:00.00000${call}Z` }));
+      await lab.invoke('hello');
+    }
+    await waitFor('a patch', () => lab.patches.length === 1);
+    expect(lab.patches[0]).toEqual({
+      name: 'hello',
+      body: { status: { lastInvocationTime: '2031-01-01T00:00:00.000005Z' } },
+    });
+    await lab.invoke('hello');
+    await lab.gateway.stop();
+    // The last one is not lost.
+    expect(lab.patches).toHaveLength(2);
+  });
+
+  it('is not written for calls that reached no worker', async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello');
+    lab.agent.onInvoke((call) => call.refuse('QueueFull'));
+    await lab.invoke('hello').catch(() => undefined);
+    await lab.gateway.stop();
+    expect(lab.patches).toHaveLength(0);
+  });
+});
