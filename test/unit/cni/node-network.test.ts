@@ -1,0 +1,298 @@
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { CommandRequest, CommandResult } from '../../../src/cni/command-runner.ts';
+import {
+  createNodeNetwork,
+  type NodeNetwork,
+  type NodeNetworkOptions,
+} from '../../../src/cni/node-network.ts';
+import { nodeRules } from '../../../src/cni/node-rules.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const ROUTES = 'Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n';
+
+/** A node whose every program is played: namespaces are a set, addresses are counted up. */
+class FakeNode {
+  readonly folder: string;
+  readonly commands: string[] = [];
+  readonly pinned = new Set<string>();
+  forwarding = '0';
+  routes = ROUTES;
+  rules = false;
+  /** Decides what a plugin answers instead of success. */
+  plugin: (command: string, type: string) => Promise<CommandResult> | CommandResult | undefined = () =>
+    undefined;
+  #address = 1;
+  #now = 0;
+
+  constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  network(options: Partial<NodeNetworkOptions> = {}): NodeNetwork {
+    const network = createNodeNetwork({
+      stateDir: join(this.folder, 'state'),
+      configFile: resolve(import.meta.dirname, '../../../cni/10-esb.conflist'),
+      pluginFolder: join(this.folder, 'plugins'),
+      procFolder: join(this.folder, 'proc'),
+      subnet: '10.234.0.0/16',
+      slots: 0,
+      logger: silentLogger(),
+      runner: { run: (request) => this.#run(request) },
+      clock: {
+        now: () => this.#now,
+        monotonic: () => this.#now,
+        setTimer: (callback, delayMs) => {
+          const handle = setTimeout(callback, Math.min(delayMs, 5));
+          return { cancel: () => clearTimeout(handle) };
+        },
+      },
+      ipForward: {
+        read: () => Promise.resolve(this.forwarding),
+        write: (value) => {
+          this.forwarding = value;
+          return Promise.resolve();
+        },
+      },
+      namespaces: {
+        create: (name) => {
+          this.pinned.add(name);
+          return Promise.resolve(`/ns/${name}`);
+        },
+        remove: (name) => {
+          this.pinned.delete(name);
+          return Promise.resolve();
+        },
+        path: (name) => `/ns/${name}`,
+        isPinned: (path) => Promise.resolve(this.pinned.has(path.slice('/ns/'.length))),
+        names: () => Promise.resolve([...this.pinned]),
+      },
+      ...options,
+    });
+    onTestFinished(() => network.stop());
+    return network;
+  }
+
+  async writeProc(): Promise<void> {
+    await mkdir(join(this.folder, 'proc/net'), { recursive: true });
+    await writeFile(join(this.folder, 'proc/net/route'), this.routes);
+    await writeFile(join(this.folder, 'proc/net/dev'), 'a\nb\n  lo: 0\n  esb0: 0\n');
+  }
+
+  pass(ms: number): void {
+    this.#now += ms;
+  }
+
+  async #run(request: CommandRequest): Promise<CommandResult> {
+    const type = request.program.split('/').at(-1) ?? '';
+    const command = request.env?.CNI_COMMAND;
+    this.commands.push(command === undefined ? `${type} ${request.args.join(' ')}` : `${type} ${command}`);
+    const success = { code: 0, stdout: '', stderr: '' };
+    switch (command) {
+      case undefined:
+        return { ...success, stdout: this.#system(type, request.args) };
+      case 'VERSION':
+        return { ...success, stdout: '{"cniVersion":"1.1.0","supportedVersions":["1.1.0"]}' };
+      case 'ADD': {
+        const given = await this.plugin(command, type);
+        this.#address += type === 'bridge' ? 1 : 0;
+        const result = { cniVersion: '1.1.0', ips: [{ address: `10.234.0.${this.#address}/16` }] };
+        return given ?? { ...success, stdout: JSON.stringify(result) };
+      }
+      default:
+        return (await this.plugin(command, type)) ?? success;
+    }
+  }
+
+  #system(program: string, args: readonly string[]): string {
+    if (program === 'nft' && args[0] === '-f') {
+      this.rules = true;
+    }
+    if (program === 'nft' && args.includes('chains')) {
+      const names = this.rules ? ['input', 'forward', 'from_worker', 'postrouting'] : [];
+      return JSON.stringify({
+        nftables: names.map((name) => ({ chain: { family: 'inet', table: 'esb', name } })),
+      });
+    }
+    return '';
+  }
+}
+
+async function fakeNode(): Promise<FakeNode> {
+  const folder = await mkdtemp(join(tmpdir(), 'esb-node-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const node = new FakeNode(folder);
+  await mkdir(join(folder, 'plugins'));
+  for (const name of ['bridge', 'host-local', 'loopback']) {
+    await writeFile(join(folder, 'plugins', name), '');
+    await chmod(join(folder, 'plugins', name), 0o755);
+  }
+  await node.writeProc();
+  return node;
+}
+
+describe('the network of a node', () => {
+  it('attaches once for callers at the same time', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    const [first, second] = await Promise.all([network.attach('one'), network.attach('one')]);
+    expect(second).toEqual(first);
+    expect(node.commands.filter((command) => command === 'bridge ADD')).toHaveLength(1);
+  });
+
+  it('does what is asked of one container in order', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    await Promise.all([
+      network.attach('one'),
+      network.detach('one'),
+      network.attach('one'),
+      network.detach('one'),
+    ]);
+    expect(await network.list()).toEqual([]);
+    expect(node.pinned.size).toBe(0);
+  });
+
+  it('makes no more than a few namespaces at once', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    let [running, most] = [0, 0];
+    node.plugin = async (command, type) => {
+      if (command === 'ADD' && type === 'bridge') {
+        running += 1;
+        most = Math.max(most, running);
+        await new Promise((done) => setTimeout(done, 2));
+        running -= 1;
+      }
+      return undefined;
+    };
+    const attached = await Promise.all(
+      Array.from({ length: 20 }, (_, index) => network.attach(`w-${index}`)),
+    );
+    expect(new Set(attached.map(({ netnsPath }) => netnsPath)).size).toBe(20);
+    expect(most).toBe(4);
+  });
+
+  it('gives a namespace whose container gave up to the next one', async () => {
+    const node = await fakeNode();
+    const network = node.network({ slots: 1 });
+    const gate = Promise.withResolvers<undefined>();
+    node.plugin = (command) => (command === 'ADD' ? gate.promise : undefined);
+    await network.start();
+    const caller = new AbortController();
+    const attaching = network.attach('one', { signal: caller.signal });
+    caller.abort();
+    await expect(attaching).rejects.toMatchObject({ code: 'Aborted' });
+    gate.resolve(undefined);
+    const { netnsPath } = await network.attach('two');
+    expect(await network.list()).toMatchObject([{ containerId: 'two', netnsPath }]);
+  });
+
+  it('runs no program to tell its health more often than once a minute', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    node.commands.length = 0;
+    for (let seconds = 0; seconds < 50; seconds += 1) {
+      expect(await network.health()).toEqual({ ok: true });
+      node.pass(1000);
+    }
+    expect(node.commands).toEqual([]);
+    node.pass(20_000);
+    await network.health();
+    expect(node.commands).toEqual(['nft -j list chains']);
+  });
+
+  it('writes rules that were flushed again, and switches forwarding on again', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    expect(node.forwarding).toBe('1');
+    node.rules = false;
+    node.forwarding = '0';
+    node.pass(61_000);
+    expect(await network.health()).toEqual({ ok: true });
+    expect([node.rules, node.forwarding]).toEqual([true, '1']);
+    const kept = await readFile(join(node.folder, 'state/cni/ip-forward-before'), 'utf8');
+    expect(kept).toBe('0');
+  });
+
+  it('refuses a subnet that a route of the node touches, and not a route of its own bridge', async () => {
+    const node = await fakeNode();
+    node.routes = `${ROUTES}esb0 0000EA0A 0 1 0 0 0 0000FFFF 0 0 0\n`;
+    await node.writeProc();
+    const network = node.network();
+    await network.start();
+    node.routes = `${ROUTES}eth1 0003EA0A 0 1 0 0 0 00FFFFFF 0 0 0\n`;
+    await node.writeProc();
+    expect(await network.health()).toEqual({
+      ok: false,
+      reason: 'SubnetCollision',
+      message: expect.stringContaining('10.234.3.0/24 of this node by eth1'),
+    });
+    // Those that have a network keep it, and new ones get one: a route alone harms nobody yet.
+    await network.attach('one');
+  });
+
+  it('tells which plugin is missing', async () => {
+    const node = await fakeNode();
+    await rm(join(node.folder, 'plugins/host-local'));
+    const network = node.network();
+    await expect(network.start()).rejects.toMatchObject({ code: 'PluginMissing' });
+    expect(await network.health()).toMatchObject({ ok: false, reason: 'PluginMissing' });
+    expect(await network.list()).toEqual([]);
+  });
+
+  it('keeps what could not be removed and tries again', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    await network.attach('one');
+    node.plugin = (command) =>
+      command === 'DEL' ? { code: 1, stdout: '{"code":100,"msg":"no"}', stderr: '' } : undefined;
+    await expect(network.detach('one')).rejects.toMatchObject({ code: 'NetworkFailed', retryable: true });
+    expect(await network.list()).toHaveLength(1);
+    node.plugin = () => undefined;
+    await network.detach('one');
+    expect(await network.list()).toEqual([]);
+  });
+
+  it('removes what a failed attempt left, once that is possible', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    node.plugin = (_, type) =>
+      type === 'bridge' ? { code: 1, stdout: '{"code":100,"msg":"no"}', stderr: '' } : undefined;
+    await expect(network.attach('one')).rejects.toMatchObject({ code: 'NetworkFailed' });
+    expect(node.pinned.size).toBe(1);
+    expect(await network.health()).toMatchObject({ ok: false, reason: 'AttachFailed' });
+    node.plugin = () => undefined;
+    await waitFor('it to be removed', () => node.pinned.size === 0, { everyMs: 5 });
+    await waitFor(
+      'the record to go',
+      async () => {
+        return (await readdir(join(node.folder, 'state/cni/attachments'))).length === 0;
+      },
+      { everyMs: 5 },
+    );
+    expect(await network.health()).toEqual({ ok: true });
+  });
+});
+
+describe('the rules of a node', () => {
+  it('are replaced in one transaction, and name what is denied', () => {
+    const text = nodeRules({ bridge: 'esb0', subnet: '10.234.0.0/16', deniedRanges: ['203.0.113.0/24'] });
+    expect(text.split('\n').slice(0, 3)).toEqual([
+      'table inet esb',
+      'delete table inet esb',
+      'table inet esb {',
+    ]);
+    expect(text).toContain('elements = { 169.254.169.254/32, 203.0.113.0/24 }');
+  });
+});
