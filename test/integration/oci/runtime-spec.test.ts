@@ -1,0 +1,130 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { buildRuntimeSpec, type SpecShape } from '../../../src/oci/runtime-spec.ts';
+import { type CommandResult, run } from '../../support/command.ts';
+import { toolsFolder } from '../../support/tools.ts';
+
+/** Folders of this machine that make up the root file system of the container: enough for a shell. */
+const SHARED = ['/usr', '/bin', '/sbin', '/lib', '/lib64'];
+
+/** Runs a shell script in a container by runc, as the process of a worker. */
+async function inContainer(
+  script: string,
+  shape: Partial<SpecShape> = {},
+  user = '',
+): Promise<CommandResult> {
+  const id = `esb-t-${randomBytes(3).toString('hex')}`;
+  const folder = await mkdtemp(join(tmpdir(), 'esb-spec-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  await run('ip', ['netns', 'add', id]);
+  onTestFinished(async () => {
+    await run('ip', ['netns', 'delete', id]);
+  });
+  await mkdir(join(folder, 'rootfs'));
+  await writeFile(join(folder, 'resolv.conf'), 'nameserver 192.0.2.53\n');
+  const spec = buildRuntimeSpec({
+    containerId: id,
+    functionName: 'hello',
+    netnsPath: `/run/netns/${id}`,
+    cgroupsPath: `/${id}`,
+    etcFiles: { resolvConf: join(folder, 'resolv.conf') },
+    oomScoreAdj: 500,
+    shape: {
+      command: ['/bin/sh', '-c'],
+      args: [script],
+      env: [],
+      memoryMiB: 64,
+      milliCpu: 500,
+      pids: 12,
+      ephemeralStorageMiB: 16,
+      readOnlyRootFilesystem: true,
+      timeoutSeconds: 3,
+      ...shape,
+    },
+    image: {
+      env: [],
+      user,
+      workingDir: '',
+      entrypoint: [],
+      cmd: [],
+      labels: {},
+      diffIds: [],
+      platform: { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch },
+    },
+  });
+  const shared = SHARED.map((path) => ({
+    destination: path,
+    type: 'bind',
+    source: path,
+    options: ['rbind', 'ro'],
+  }));
+  await writeFile(
+    join(folder, 'config.json'),
+    JSON.stringify({ ...spec, mounts: [...shared, ...spec.mounts] }),
+  );
+  const root = join(folder, 'state');
+  return await run(join(toolsFolder(), 'runc'), ['--root', root, 'run', '--bundle', folder, id], {
+    mayFail: true,
+    timeoutMs: 60_000,
+  });
+}
+
+describe('a worker under runc', () => {
+  it('runs with its environment, host name and files', async () => {
+    const { stdout } = await inContainer(
+      'hostname; cat /etc/resolv.conf; echo $AWS_LAMBDA_FUNCTION_NAME; pwd',
+    );
+    expect(stdout).toMatch(/^esb-t-.*\nnameserver 192\.0\.2\.53\nhello\n\/\n$/);
+  });
+
+  it('is no root, has no capabilities, gets none, and is filtered', async () => {
+    const { stdout } = await inContainer('id -u; cat /proc/self/status; cat /proc/self/oom_score_adj');
+    expect(stdout).toMatch(/^993\n/);
+    expect(stdout).toMatch(/CapEff:\s0+\n/);
+    expect(stdout).toMatch(/CapBnd:\s0+\n/);
+    expect(stdout).toMatch(/NoNewPrivs:\s1\n/);
+    expect(stdout).toMatch(/Seccomp:\s2\n/);
+    expect(stdout).toMatch(/\n500\n$/);
+    expect((await inContainer('id -u; id -g', {}, '1234:5')).stdout).toBe('1234\n5\n');
+  });
+
+  it('cannot make namespaces or mounts', async () => {
+    const { stdout } = await inContainer(
+      'unshare --user true 2>/dev/null; echo $?; mount -t tmpfs x /tmp 2>/dev/null; echo $?',
+    );
+    expect(stdout).toMatch(/^[1-9]\d*\n[1-9]\d*\n$/);
+  });
+
+  it('writes to /tmp up to its size and nowhere else', async () => {
+    const { stdout } = await inContainer(
+      [
+        'touch /x 2>/dev/null; echo root $?',
+        'touch /proc/sys/kernel/hostname 2>/dev/null; echo proc $?',
+        'head -c 8M /dev/zero > /tmp/a; echo small $?',
+        'head -c 32M /dev/zero > /tmp/b 2>/dev/null; echo large $?',
+        'stat -c %a /tmp',
+      ].join('\n'),
+    );
+    expect(stdout).toBe('root 1\nproc 1\nsmall 0\nlarge 1\n1777\n');
+  });
+
+  it('may write its root where it is told to', async () => {
+    const { stdout } = await inContainer('touch /x; echo $?', { readOnlyRootFilesystem: false });
+    expect(stdout).toBe('0\n');
+  });
+
+  it('may listen on a low port', async () => {
+    const { stdout } = await inContainer('cat /proc/sys/net/ipv4/ip_unprivileged_port_start');
+    expect(stdout).toBe('0\n');
+  });
+
+  it('is held to its number of processes', async () => {
+    const { stderr } = await inContainer(
+      'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do sleep 1 & done; wait',
+    );
+    expect(stderr).toMatch(/fork/i);
+  });
+});
