@@ -157,6 +157,11 @@ export class AgentSession {
     return this.#opened && !this.#retired;
   }
 
+  /** Pings that wait for their answer. */
+  get unansweredPings(): number {
+    return this.#unanswered;
+  }
+
   /** Calls under way. */
   get calls(): number {
     return this.#calls.size;
@@ -213,9 +218,11 @@ export class AgentSession {
     const { protocol, listener } = this.#options;
     const stream = this.#http2.request(grpcHeaders(protocol.watchPath));
     let ending = 'the agent ended its Watch';
+    let sawStatus = false;
     const reader = new GrpcFrameReader((bytes) => this.#take(protocol.decodeWatch(bytes), listener));
     const noteStatus = (headers: Readonly<Record<string, unknown>>): void => {
       const status = headers['grpc-status'];
+      sawStatus ||= status !== undefined;
       if (status !== undefined && status !== GRPC_OK) {
         ending = `the agent refused to be watched: ${grpcMessage(headers)}`;
       }
@@ -232,7 +239,14 @@ export class AgentSession {
     stream.on('error', (error) => {
       ending = messageOf(error);
     });
-    stream.on('close', () => this.#retire(ending));
+    stream.on('close', () => {
+      if (this.#opened || sawStatus) {
+        this.#retire(ending);
+      } else {
+        // Nothing was said: it is the connection that is over, whose end tells more.
+        this.#http2.destroy();
+      }
+    });
     stream.end(grpcFrame(protocol.encodeWatch()));
   }
 
@@ -308,6 +322,9 @@ export class AgentSession {
         ? error
         : new EsbError(messageOf(error), { code: 'ConnectionLost', retryable: true, cause: error });
     if (!this.#http2.destroyed) {
+      for (const call of this.#calls) {
+        call.lose(this.#fault.message);
+      }
       this.#http2.destroy();
     }
   }

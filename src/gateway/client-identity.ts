@@ -15,6 +15,8 @@ import type { ClientCertificate } from './agent-session.ts';
 
 /** Name of the file with certificate and key. */
 const IDENTITY_FILE = 'client.pem';
+/** How long a certificate is asked for: agents are to be reached through an API server that is away for two days. */
+const LIFETIME_SECONDS = 7 * 24 * 60 * 60;
 /** Milliseconds between two looks at whether the certificate is due for renewal. */
 const CHECK_INTERVAL_MS = 60_000;
 /** Milliseconds between two looks at a request, at first and, doubling, at most. */
@@ -153,6 +155,7 @@ export class ClientIdentity {
           signerName: GATEWAY_SIGNER,
           request: Buffer.from(request.toString('pem')).toString('base64'),
           usages: ['digital signature', 'client auth'],
+          expirationSeconds: LIFETIME_SECONDS,
         },
       },
       { signal },
