@@ -56,6 +56,8 @@ export interface RequestSignerOptions {
   readonly authority: () => AuthorityPair | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Told of each certificate that was issued. */
+  readonly onSigned?: () => void;
 }
 
 /**
@@ -139,6 +141,7 @@ export async function settleRequest(
     withStatus(approved, { certificate: Buffer.from(certificate).toString('base64') }),
     { ...callOptions, subresource: 'status' },
   );
+  options.onSigned?.();
   logger.info({ request: request.metadata.name, user: request.spec.username }, 'gateway certificate signed');
   return true;
 }

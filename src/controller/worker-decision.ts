@@ -108,6 +108,12 @@ function says(worker: LambdaWorker, wanted: ConditionDraft): boolean {
   );
 }
 
+/** Whether its agent says that it cannot be woken for want of room. */
+export function isRefusedByFullNode(worker: LambdaWorker): boolean {
+  const ready = findCondition(worker.status?.conditions, workerConditions.ready);
+  return ready?.status === 'False' && ready.reason === readyReasons.nodeFull;
+}
+
 function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment): Trouble | undefined {
   if (standing.goneBecause !== undefined) {
     return { kind: 'gone', because: standing.goneBecause };
@@ -119,8 +125,7 @@ function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment):
   if (nodeName !== undefined && nodeName !== assignment.nodeName) {
     return { kind: 'pinnedElsewhere', nodeName };
   }
-  const ready = findCondition(worker.status?.conditions, workerConditions.ready);
-  if (ready?.status === 'False' && ready.reason === readyReasons.nodeFull && nodeName === undefined) {
+  if (nodeName === undefined && isRefusedByFullNode(worker)) {
     return { kind: 'full' };
   }
   return undefined;

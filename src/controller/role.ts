@@ -1,0 +1,163 @@
+import { hostname } from 'node:os';
+import { Registry } from 'prom-client';
+import { lambdaNodes } from '../api/lambda-node.ts';
+import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
+import { CONTROLLER_LEASE, GATEWAY_SIGNER, SYSTEM_NAMESPACE } from '../api/name.ts';
+import { systemClock } from '../common/clock.ts';
+import type { Health } from '../common/health.ts';
+import { parseHostPort } from '../common/host-port.ts';
+import type { RoleContext } from '../common/role-context.ts';
+import { createKubeClient } from '../kube/client.ts';
+import { createEventRecorder } from '../kube/event-recorder.ts';
+import { fencedClient } from '../kube/fenced-client.ts';
+import { createInformer } from '../kube/informer.ts';
+import { createKubeConnectionSource } from '../kube/kube-config.ts';
+import { createLeaderElector } from '../kube/leader-elector.ts';
+import { certificateSigningRequests, nodes as coreNodes, type Node } from '../kube/resource-types.ts';
+import { type FleetSource, registerControllerMetrics } from './controller-metrics.ts';
+import { startHealthServer } from './health-server.ts';
+import type { NodeLiveness } from './liveness.ts';
+import { registerReconcilerMetrics } from './reconciler-metrics.ts';
+import { waitForSchema } from './schema-check.ts';
+import { NODE_INDEX, nodeIndex, serveTerm } from './term.ts';
+
+/** Flags of `esb controller`. */
+export interface ControllerFlags {
+  readonly kubeconfig?: string;
+  /** `HOST:PORT` of /healthz, /readyz and /metrics. */
+  readonly health: string;
+  readonly systemNamespace?: string;
+  readonly identity?: string;
+}
+
+const REPORTING_CONTROLLER = 'esb.dev/controller';
+
+function count<T>(items: readonly T[], labelOf: (item: T) => string): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const item of items) {
+    const value = labelOf(item);
+    counts.set(value, (counts.get(value) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/**
+ * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and does all that
+ * writes while it leads. It goes on as a candidate when leadership is lost.
+ */
+export async function runController(flags: ControllerFlags, context: RoleContext): Promise<void> {
+  const { logger, signal } = context;
+  const clock = systemClock;
+  const systemNamespace = flags.systemNamespace ?? SYSTEM_NAMESPACE;
+  const identity = flags.identity ?? `${hostname()}_${process.pid}`;
+  const client = createKubeClient({
+    source: createKubeConnectionSource({ kubeconfig: flags.kubeconfig }),
+    userAgent: 'esb-controller',
+  });
+  const workers = createInformer<LambdaWorker>(
+    client,
+    lambdaWorkers,
+    {},
+    { logger, indexes: { [NODE_INDEX]: nodeIndex } },
+  );
+  const lambdaNodeInformer = createInformer(client, lambdaNodes, {}, { logger });
+  const nodeInformer = createInformer(client, coreNodes, {}, { logger, transform: withoutNodeStatus });
+  const requests = createInformer(
+    client,
+    certificateSigningRequests,
+    { fieldSelector: `spec.signerName=${GATEWAY_SIGNER}` },
+    { logger },
+  );
+  const informers = [workers, lambdaNodeInformer, nodeInformer, requests];
+
+  let liveness: NodeLiveness | undefined;
+  const fleet: FleetSource = {
+    workersByPhase: () => count(workers.cache.list(), (worker) => worker.status?.phase ?? 'Pending'),
+    nodesByLiveness: () =>
+      count(lambdaNodeInformer.cache.list(), (node) => liveness?.of(node.metadata.name) ?? 'unknown'),
+  };
+  const registry = new Registry();
+  const metrics = registerControllerMetrics(registry, fleet);
+  const reconcilerMetrics = registerReconcilerMetrics(registry);
+
+  let health: Health = {
+    ok: false,
+    reason: 'Starting',
+    message: 'the resource definitions were not read yet',
+  };
+  const healthServer = await startHealthServer({
+    address: parseHostPort(flags.health),
+    registry,
+    ready: () => health,
+  });
+  try {
+    await waitForSchema(
+      client,
+      clock,
+      logger,
+      (found) => {
+        health = found;
+      },
+      signal,
+    );
+    health = { ok: false, reason: 'NotSynced', message: 'the first lists are not complete yet' };
+    for (const informer of informers) {
+      informer.start();
+    }
+    await Promise.all(informers.map((informer) => informer.synced(signal)));
+    health = { ok: true };
+
+    const elector = createLeaderElector({
+      client,
+      lease: { namespace: systemNamespace, name: CONTROLLER_LEASE },
+      identity,
+      logger,
+      clock,
+      onChange: (isLeader) => metrics.leader(isLeader),
+    });
+    await elector.run(signal, async (termSignal) => {
+      const fenced = fencedClient(client, () => elector.isLeader());
+      const events = createEventRecorder({
+        client: fenced,
+        controller: REPORTING_CONTROLLER,
+        instance: identity,
+        logger,
+        clock,
+      });
+      events.start();
+      try {
+        await serveTerm(
+          {
+            client: fenced,
+            systemNamespace,
+            workers,
+            lambdaNodes: lambdaNodeInformer,
+            nodes: nodeInformer,
+            requests,
+            events,
+            metrics,
+            reconcilerMetrics,
+            clock,
+            logger,
+            onLiveness: (current) => {
+              liveness = current;
+            },
+          },
+          termSignal,
+        );
+      } finally {
+        await events.stop();
+        liveness = undefined;
+      }
+    });
+  } finally {
+    await Promise.all(informers.map((informer) => informer.stop()));
+    await healthServer.close();
+    await client.close();
+  }
+}
+
+/** Of a Node only its taints and its existence count; the rest is large and changes all the time. */
+function withoutNodeStatus({ metadata, spec }: Node): Node {
+  return { metadata, spec: spec?.taints === undefined ? {} : { taints: spec.taints } };
+}

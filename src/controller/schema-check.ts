@@ -1,0 +1,55 @@
+import { checkDefinition, DEFINITION_NAMES } from '../api/schema-revision.ts';
+import type { Clock } from '../common/clock.ts';
+import { type CallOptions, sleep } from '../common/deadline.ts';
+import { messageOf } from '../common/errors.ts';
+import type { Health } from '../common/health.ts';
+import type { Logger } from '../common/logger.ts';
+import { customResourceDefinitions } from '../kube/resource-types.ts';
+import type { KubeClient } from '../kube/types.ts';
+
+const RETRY_MS = 3_000;
+
+/** Whether all our resource definitions are installed as this program needs them. Errors are those of the API server. */
+export async function checkSchema(client: KubeClient, options?: CallOptions): Promise<Health> {
+  for (const name of DEFINITION_NAMES) {
+    const fit = checkDefinition(name, await client.get(customResourceDefinitions, { name }, options));
+    if (!fit.ok) {
+      return fit;
+    }
+  }
+  return { ok: true };
+}
+
+/**
+ * Waits until the definitions fit.
+ *
+ * @param report told of every look that found something amiss
+ * @throws {AbortedError} when `signal` fires
+ */
+export async function waitForSchema(
+  client: KubeClient,
+  clock: Clock,
+  logger: Logger,
+  report: (health: Health) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  let last = '';
+  for (;;) {
+    let health: Health;
+    try {
+      health = await checkSchema(client, { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      health = { ok: false, reason: 'ApiServerUnavailable', message: messageOf(error) };
+    }
+    if (health.ok) {
+      return;
+    }
+    report(health);
+    if (health.message !== last) {
+      logger.warn({ reason: health.reason, message: health.message }, 'waiting for the resource definitions');
+      last = health.message;
+    }
+    await sleep(clock, RETRY_MS, signal);
+  }
+}

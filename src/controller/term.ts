@@ -1,0 +1,250 @@
+import { type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
+import type { LambdaWorker } from '../api/lambda-worker.ts';
+import type { Clock, Timer } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
+import { messageOf } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
+import { TaskGroup } from '../common/task-group.ts';
+import { referenceTo } from '../kube/event-recorder.ts';
+import { keyText, objectKey } from '../kube/object-key.ts';
+import { createReconciler, type Reconciler, type ReconcilerMetrics } from '../kube/reconciler.ts';
+import type { CertificateSigningRequest, Node } from '../kube/resource-types.ts';
+import type { CacheEvent, Informer, KubeClient } from '../kube/types.ts';
+import { AuthorityKeeper } from './authority-keeper.ts';
+import type { ControllerMetrics } from './controller-metrics.ts';
+import { readLeases } from './lease-reader.ts';
+import { Ledger } from './ledger.ts';
+import { NodeLiveness } from './liveness.ts';
+import { NodeDirectory, placementFingerprint } from './node-directory.ts';
+import { gatewayUsers, settleRequest } from './request-signer.ts';
+import { type EventSink, WorkerReconciler } from './worker-reconciler.ts';
+
+/** Index of the workers' cache: by the node that they are assigned to. */
+export const NODE_INDEX = 'node';
+
+export interface TermOptions {
+  /** Fenced: refuses to write once another controller leads. */
+  readonly client: KubeClient;
+  readonly systemNamespace: string;
+  /** Synced already; {@link NODE_INDEX} is among its indexes. */
+  readonly workers: Informer<LambdaWorker>;
+  readonly lambdaNodes: Informer<LambdaNode>;
+  readonly nodes: Informer<Node>;
+  readonly requests: Informer<CertificateSigningRequest>;
+  readonly events: EventSink;
+  readonly metrics: ControllerMetrics;
+  readonly reconcilerMetrics: ReconcilerMetrics;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told of this term's liveness of nodes, for metrics. */
+  readonly onLiveness: (liveness: NodeLiveness) => void;
+}
+
+/** Workers at a time; as many requests as the client has under way. */
+const CONCURRENCY = 32;
+/** Changes of the nodes within this time lead to one new look at the workers that wait for one. */
+const WAKE_AFTER_MS = 200;
+/** Milliseconds between two looks at the client authority, and after a look that failed. */
+const AUTHORITY_EVERY_MS = 60_000;
+const AUTHORITY_RETRY_MS = 2_000;
+/** How long requests wait for the authority. */
+const UNSETTLED_REQUEUE_MS = 1_000;
+
+export function nodeIndex(worker: LambdaWorker): readonly string[] {
+  const name = worker.status?.assignment?.nodeName;
+  return name === undefined ? [] : [name];
+}
+
+function namesOf(change: CacheEvent<LambdaNode> | CacheEvent<Node>): string {
+  return change.object.metadata.name;
+}
+
+/** Whether a change of the Node may change what is known of its workers: its coming, its end, its taints. */
+function concernsWorkers(change: CacheEvent<Node>): boolean {
+  return (
+    change.kind !== 'updated' ||
+    JSON.stringify(change.object.spec?.taints) !== JSON.stringify(change.old.spec?.taints)
+  );
+}
+
+/**
+ * One term as leader: everything that writes. Nothing of it outlives the term, so that the next one begins with what
+ * the API server says.
+ *
+ * @returns when `signal` has fired and all work has ended
+ */
+export async function serveTerm(options: TermOptions, signal: AbortSignal): Promise<void> {
+  const { client, systemNamespace, workers, lambdaNodes, nodes, requests, clock, logger } = options;
+  const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
+  const ledger = new Ledger();
+  const liveness = new NodeLiveness();
+  options.onLiveness(liveness);
+  const directory = new NodeDirectory({
+    client,
+    lambdaNodes: lambdaNodes.cache,
+    nodes: nodes.cache,
+    liveness,
+    ledger,
+  });
+  const reconciler = new WorkerReconciler({ ...options, workers: workers.cache, directory, ledger });
+  const authority = new AuthorityKeeper({ client, systemNamespace, clock, logger });
+
+  const queue: Reconciler = createReconciler({
+    name: 'workers',
+    workers: CONCURRENCY,
+    reconcile: (key, context) => reconciler.reconcile(key, { signal: context.signal }),
+    logger,
+    clock,
+    metrics: options.reconcilerMetrics,
+  });
+  const requestQueue: Reconciler = createReconciler({
+    name: 'certificate-requests',
+    workers: 1,
+    async reconcile(name, context) {
+      const request = requests.cache.get({ name });
+      if (request === undefined) {
+        return {};
+      }
+      const isSettled = await settleRequest(
+        request,
+        {
+          client,
+          users: gatewayUsers(systemNamespace),
+          authority: () => authority.current,
+          clock,
+          logger,
+          onSigned: () => options.metrics.signed(),
+        },
+        { signal: context.signal },
+      );
+      return isSettled ? {} : { requeueAfterMs: UNSETTLED_REQUEUE_MS };
+    },
+    logger,
+    clock,
+    metrics: options.reconcilerMetrics,
+  });
+
+  let waking: Timer | undefined;
+  const wakeWaiting = (): void => {
+    waking ??= clock.setTimer(() => {
+      waking = undefined;
+      for (const key of reconciler.waiting()) {
+        queue.add(key);
+      }
+    }, WAKE_AFTER_MS);
+  };
+  const lookAtWorkersOf = (node: string): void => {
+    for (const worker of workers.cache.byIndex(NODE_INDEX, node)) {
+      queue.add(keyText(objectKey(worker)));
+    }
+  };
+
+  const unsubscribe = [
+    workers.subscribe((change) => {
+      const key = keyText(objectKey(change.object));
+      const uid = change.object.metadata.uid ?? '';
+      let freed: string | undefined;
+      if (change.kind === 'deleted') {
+        freed = ledger.forget(uid);
+        reconciler.forget(key, uid);
+      } else {
+        freed = ledger.observe(change.object);
+        queue.add(key);
+      }
+      if (freed !== undefined) {
+        wakeWaiting();
+      }
+    }),
+    lambdaNodes.subscribe((change) => {
+      const isSame =
+        change.kind === 'updated' && placementFingerprint(change.object) === placementFingerprint(change.old);
+      if (!isSame) {
+        wakeWaiting();
+      }
+      if (change.kind !== 'updated') {
+        lookAtWorkersOf(namesOf(change));
+      }
+    }),
+    nodes.subscribe((change) => {
+      if (concernsWorkers(change)) {
+        lookAtWorkersOf(namesOf(change));
+        wakeWaiting();
+      }
+    }),
+    requests.subscribe((change) => {
+      if (change.kind !== 'deleted') {
+        requestQueue.add(change.object.metadata.name);
+      }
+    }),
+  ];
+
+  const onLivenessChange = (changed: readonly string[]): void => {
+    for (const name of changed) {
+      const state = liveness.of(name);
+      logger.info({ node: name, liveness: state }, 'node liveness changed');
+      const node = lambdaNodes.cache.get({ name });
+      if (node !== undefined && state === 'lost') {
+        options.events.record({
+          regarding: referenceTo(lambdaNodeType, node),
+          type: 'Warning',
+          reason: 'NodeLost',
+          action: 'Watch',
+          note: 'its Lease is not renewed; its workers are served elsewhere where they can be',
+        });
+      }
+      lookAtWorkersOf(name);
+    }
+    wakeWaiting();
+  };
+
+  const stopped = Promise.withResolvers<void>();
+  signal.addEventListener('abort', () => stopped.resolve(), { once: true });
+  if (signal.aborted) {
+    stopped.resolve();
+  }
+  queue.start();
+  requestQueue.start();
+  tasks.run('leases', (taskSignal) =>
+    readLeases(
+      {
+        client,
+        systemNamespace,
+        liveness,
+        nodeNames: () => lambdaNodes.cache.list().map((node) => node.metadata.name),
+        onChange: onLivenessChange,
+        clock,
+        logger,
+      },
+      taskSignal,
+    ),
+  );
+  tasks.run('authority', (taskSignal) => keepAuthority(authority, clock, logger, taskSignal));
+  try {
+    await stopped.promise;
+  } finally {
+    waking?.cancel();
+    for (const end of unsubscribe) {
+      end();
+    }
+    await Promise.all([queue.stop(), requestQueue.stop(), tasks.stop()]);
+  }
+}
+
+async function keepAuthority(
+  authority: AuthorityKeeper,
+  clock: Clock,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    let delayMs = AUTHORITY_EVERY_MS;
+    try {
+      await authority.refresh({ signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      logger.warn({ error: messageOf(error) }, 'client authority could not be looked after');
+      delayMs = AUTHORITY_RETRY_MS;
+    }
+    await sleep(clock, delayMs, signal);
+  }
+}

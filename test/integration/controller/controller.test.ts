@@ -1,0 +1,397 @@
+import 'reflect-metadata';
+import { join } from 'node:path';
+import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { lambdaNodes } from '../../../src/api/lambda-node.ts';
+import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { runController } from '../../../src/controller/role.ts';
+import { createKubeClient } from '../../../src/kube/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
+import { certificateSigningRequests, configMaps, nodes } from '../../../src/kube/resource-types.ts';
+import type { KubeClient } from '../../../src/kube/types.ts';
+import { type ApiServer, startApiServer } from '../../support/api-server.ts';
+import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const root = join(import.meta.dirname, '../../..');
+
+/** Each test has nodes of its own label, so that it sees only those. */
+describe('the controller, as the user esb:controller of a real API server', () => {
+  let server: ApiServer;
+  let admin: KubeClient;
+  let running: Promise<void>;
+  const stop = new AbortController();
+  const fakeNodes: FakeNode[] = [];
+
+  beforeAll(async () => {
+    server = await startApiServer({ audit: true });
+    for (const part of ['crds', 'manifests/namespace.yaml', 'manifests/rbac.yaml']) {
+      await server.kubectl(['apply', '-f', join(root, part)]);
+    }
+    admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
+    running = runController(
+      { kubeconfig: await server.kubeconfig('esb:controller'), health: '127.0.0.1:0', identity: 'first' },
+      { signal: stop.signal, logger: silentLogger() },
+    );
+    running.catch(() => undefined);
+  });
+
+  afterEach(async () => {
+    await Promise.all(fakeNodes.map((node) => node.die()));
+    fakeNodes.length = 0;
+  });
+
+  afterAll(async () => {
+    stop.abort();
+    await running;
+    await admin.close();
+    await server.stop();
+  });
+
+  const node = async (...parameters: [string, Parameters<typeof startFakeNode>[2]?]): Promise<FakeNode> => {
+    const [name, status] = parameters;
+    const made = await startFakeNode(admin, name, status, { pool: name.split('-')[0] ?? '' });
+    fakeNodes.push(made);
+    return made;
+  };
+
+  const create = async (name: string, spec: Partial<LambdaWorkerSpec> = {}): Promise<LambdaWorker> => {
+    const manifest = {
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaWorker',
+      metadata: { name, namespace: 'default' },
+      spec: { image: 'hello:1', nodeSelector: { pool: name.split('-')[0] ?? '' }, ...spec },
+    };
+    await server.kubectl(['apply', '-f', '-'], stringify(manifest));
+    return get(name);
+  };
+
+  const find = (name: string) => admin.get(lambdaWorkers, { namespace: 'default', name });
+  const get = async (name: string): Promise<LambdaWorker> => {
+    const worker = await find(name);
+    if (worker === undefined) {
+      throw new Error(`there is no worker ${name}`);
+    }
+    return worker;
+  };
+  const when = (name: string, what: string, test: (worker: LambdaWorker) => boolean, timeoutMs = 30_000) =>
+    waitFor(
+      `${name}: ${what}`,
+      async () => {
+        const worker = await get(name);
+        return test(worker) ? worker : undefined;
+      },
+      { timeoutMs },
+    );
+  const condition = (worker: LambdaWorker, type: string) =>
+    worker.status?.conditions?.find((found) => found.type === type);
+  const assigned = (name: string, nodeName?: string, timeoutMs?: number) =>
+    when(
+      name,
+      `assigned to ${nodeName ?? 'a node'}`,
+      (worker) =>
+        worker.status?.assignment !== undefined &&
+        (nodeName === undefined || worker.status.assignment.nodeName === nodeName),
+      timeoutMs,
+    );
+  const remove = (name: string) => admin.delete(lambdaWorkers, { namespace: 'default', name });
+  const eventsOf = async (name: string) =>
+    (
+      await server.kubectl([
+        'get',
+        'events',
+        '-o',
+        'jsonpath={range .items[*]}{.involvedObject.name} {.reason}{"\\n"}{end}',
+      ])
+    )
+      .split('\n')
+      .filter((line) => line.startsWith(`${name} `))
+      .map((line) => line.split(' ')[1]);
+
+  it('assigns a worker, with finalizer, condition and Event, and then writes no more', async () => {
+    await node('plain-1');
+    await create('plain-a');
+    const worker = await assigned('plain-a', 'plain-1');
+    expect(worker.metadata.finalizers).toEqual(['esb.dev/worker']);
+    expect(worker.status?.assignment).toEqual({ nodeName: 'plain-1', epoch: 1 });
+    expect(condition(worker, 'Scheduled')).toMatchObject({
+      status: 'True',
+      reason: 'Assigned',
+      message: 'assigned to node plain-1',
+      observedGeneration: 1,
+    });
+    await waitFor('the Event', async () => (await eventsOf('plain-a')).includes('Assigned'));
+    const writes = () =>
+      server
+        .auditEvents()
+        .filter(
+          (event) =>
+            event.user.username === 'esb:controller' &&
+            event.objectRef?.resource === 'lambdaworkers' &&
+            event.objectRef.name === 'plain-a' &&
+            event.verb !== 'get',
+        ).length;
+    expect(writes()).toBe(2);
+    // A change of the spec that does not concern it, a report of the agent, and a while.
+    await server.kubectl(['patch', 'lw', 'plain-a', '--type=merge', '-p', '{"spec":{"timeoutSeconds":7}}']);
+    await fakeNodes[0]?.report(await get('plain-a'), 'Running', { status: 'True', reason: 'Running' });
+    await assigned(await create('plain-b').then(({ metadata }) => metadata.name));
+    expect(writes()).toBe(2);
+  });
+
+  it('spreads one function over the nodes and honours capacity, cordon and readiness', async () => {
+    const first = await node('spread-1', { images: ['docker.io/library/hello:1'] });
+    await node('spread-2');
+    for (const letter of ['a', 'b', 'c', 'd']) {
+      await create(`spread-${letter}`, { functionName: 'spread' });
+    }
+    const places = await Promise.all(
+      ['a', 'b', 'c', 'd'].map(
+        async (letter) => (await assigned(`spread-${letter}`)).status?.assignment?.nodeName,
+      ),
+    );
+    expect(places.toSorted()).toEqual(['spread-1', 'spread-1', 'spread-2', 'spread-2']);
+
+    await admin.patch(
+      lambdaNodes,
+      { name: 'spread-2' },
+      { kind: 'merge', body: { spec: { unschedulable: true } } },
+    );
+    await create('spread-e', { functionName: 'spread' });
+    await assigned('spread-e', 'spread-1');
+
+    await first.tell({
+      conditions: [
+        {
+          type: 'Ready',
+          status: 'False',
+          reason: 'ContainerdDown',
+          message: '',
+          lastTransitionTime: '2026-11-01T00:00:00Z',
+        },
+      ],
+    });
+    await create('spread-f', { functionName: 'spread' });
+    const waiting = await when(
+      'spread-f',
+      'told',
+      (worker) => condition(worker, 'Scheduled')?.status === 'False',
+    );
+    expect(condition(waiting, 'Scheduled')).toMatchObject({
+      reason: 'AllCordoned',
+      message: expect.stringMatching(/1 not ready, 1 cordoned/) as string,
+    });
+    expect(waiting.metadata.finalizers).toBeUndefined();
+    await admin.patch(
+      lambdaNodes,
+      { name: 'spread-2' },
+      { kind: 'merge', body: { spec: { unschedulable: false } } },
+    );
+    await assigned('spread-f', 'spread-2');
+  });
+
+  it('never promises more than there is, and fills a place as soon as it is free', async () => {
+    const only = await node('tight-1', { capacity: { memoryMiB: 256, workers: 10 } });
+    await Promise.all(['a', 'b', 'c'].map((letter) => create(`tight-${letter}`)));
+    const workers = await waitFor('two of three to be assigned', async () => {
+      const all = await Promise.all(['a', 'b', 'c'].map((letter) => get(`tight-${letter}`)));
+      return all.every((worker) => condition(worker, 'Scheduled') !== undefined) ? all : undefined;
+    });
+    const [leaving, staying, ...rest] = workers.filter((worker) => worker.status?.assignment !== undefined);
+    const waiting = workers.find((worker) => worker.status?.assignment === undefined);
+    if (leaving === undefined || staying === undefined || waiting === undefined) {
+      throw new Error('not two of three were assigned');
+    }
+    expect(rest).toEqual([]);
+    expect(condition(waiting, 'Scheduled')).toMatchObject({ status: 'False', reason: 'NoneFits' });
+    await only.report(leaving, 'Paused', { status: 'True', reason: 'Paused' });
+    await remove(leaving.metadata.name);
+    // Being cleaned up, it still holds its memory.
+    const deleting = await when(
+      leaving.metadata.name,
+      'to be deleted',
+      (worker) => worker.metadata.deletionTimestamp !== undefined,
+    );
+    expect((await get(waiting.metadata.name)).status?.assignment).toBeUndefined();
+    await only.cleanUp(deleting);
+    await assigned(waiting.metadata.name, 'tight-1');
+    await waitFor('the deletion', async () => (await find(leaving.metadata.name)) === undefined);
+  });
+
+  it('lets a worker go that was never assigned', async () => {
+    await create('nowhere-a');
+    await when('nowhere-a', 'told', (worker) => condition(worker, 'Scheduled')?.status === 'False');
+    await remove('nowhere-a');
+    expect(await find('nowhere-a')).toBeUndefined();
+  });
+
+  it('follows the pin of its owner', async () => {
+    await node('pin-1');
+    await create('pin-a');
+    await assigned('pin-a', 'pin-1');
+    await server.kubectl(['patch', 'lw', 'pin-a', '--type=merge', '-p', '{"spec":{"nodeName":"pin-2"}}']);
+    const waiting = await when(
+      'pin-a',
+      'told',
+      (worker) => condition(worker, 'Scheduled')?.status === 'False',
+    );
+    expect(condition(waiting, 'Scheduled')).toMatchObject({ reason: 'PinnedNodeMissing' });
+    expect(waiting.status?.assignment).toEqual({ nodeName: 'pin-1', epoch: 1 });
+    await node('pin-2');
+    expect((await assigned('pin-a', 'pin-2')).status?.assignment?.epoch).toBe(2);
+  });
+
+  it('moves a worker that its full node cannot wake', async () => {
+    const first = await node('full-1');
+    await create('full-a', { desiredState: 'Absent' });
+    const worker = await assigned('full-a', 'full-1');
+    await first.report(worker, 'Absent', { status: 'False', reason: 'NodeFull' });
+    await node('full-2');
+    const moved = await assigned('full-a', 'full-2');
+    expect(moved.status?.assignment?.epoch).toBe(2);
+    expect(condition(moved, 'Ready')).toMatchObject({ status: 'Unknown', reason: 'Reassigned' });
+  });
+
+  it('moves and lets go the workers of a node whose LambdaNode is deleted', async () => {
+    const lost = await node('gone-1');
+    await create('gone-a');
+    await create('gone-b');
+    await assigned('gone-a', 'gone-1');
+    await assigned('gone-b', 'gone-1');
+    await remove('gone-b');
+    await lost.die();
+    await admin.delete(lambdaNodes, { name: 'gone-1' });
+    await waitFor('gone-b to be let go', async () => (await find('gone-b')) === undefined);
+    const told = await when('gone-a', 'told of the loss', (worker) => worker.status?.phase === 'Unknown');
+    expect(told.status?.assignment).toEqual({ nodeName: 'gone-1', epoch: 1 });
+    expect(condition(told, 'Ready')).toMatchObject({ status: 'Unknown', reason: 'NodeLost' });
+    await node('gone-2');
+    expect((await assigned('gone-a', 'gone-2')).status?.assignment?.epoch).toBe(2);
+  });
+
+  it('takes a Node with the out-of-service taint for gone', async () => {
+    await node('taint-1');
+    await node('taint-2', { capacity: { memoryMiB: 1, workers: 1 } });
+    await create('taint-a');
+    await create('taint-b', { nodeName: 'taint-1' });
+    await assigned('taint-a', 'taint-1');
+    await assigned('taint-b', 'taint-1');
+    await remove('taint-b');
+    await admin.create(nodes, {
+      metadata: { name: 'taint-1' },
+      spec: {
+        taints: [{ key: 'node.kubernetes.io/out-of-service', value: 'nodeshutdown', effect: 'NoExecute' }],
+      },
+    });
+    await waitFor('taint-b to be let go', async () => (await find('taint-b')) === undefined);
+    await fakeNodes[1]?.tell({ capacity: { memoryMiB: 1024, workers: 10 } });
+    await assigned('taint-a', 'taint-2');
+  });
+
+  it('moves the workers of a node that is silent for 40 s, keeps its finalizers, and leaves a returned node alone', async () => {
+    const first = await node('loss-1');
+    await create('loss-a');
+    await create('loss-pinned', { nodeName: 'loss-1', nodeSelector: {} });
+    await create('loss-deleted', { nodeName: 'loss-1', nodeSelector: {} });
+    await assigned('loss-a', 'loss-1');
+    await assigned('loss-pinned', 'loss-1');
+    await assigned('loss-deleted', 'loss-1');
+    await first.report(await get('loss-pinned'), 'Running', { status: 'True', reason: 'Running' });
+    await remove('loss-deleted');
+    const start = performance.now();
+    await node('loss-2');
+    await first.die();
+    const moved = await assigned('loss-a', 'loss-2', 90_000);
+    expect(moved.status?.assignment?.epoch).toBe(2);
+    const told = await when(
+      'loss-pinned',
+      'told of the loss',
+      (worker) => worker.status?.phase === 'Unknown',
+      90_000,
+    );
+    expect(performance.now() - start).toBeGreaterThan(30_000);
+    expect(told.status?.assignment).toEqual({ nodeName: 'loss-1', epoch: 1 });
+    expect(condition(told, 'Ready')).toMatchObject({ status: 'Unknown', reason: 'NodeLost' });
+    expect((await get('loss-deleted')).metadata.finalizers).toEqual(['esb.dev/worker']);
+    await waitFor('the Event', async () => (await eventsOf('loss-pinned')).includes('NodeLost'));
+
+    first.live();
+    await first.report(await get('loss-pinned'), 'Running', { status: 'True', reason: 'Running' });
+    await create('loss-again', { nodeName: 'loss-1', nodeSelector: {} });
+    await assigned('loss-again', 'loss-1');
+    expect((await get('loss-pinned')).status).toMatchObject({
+      phase: 'Running',
+      assignment: { nodeName: 'loss-1', epoch: 1 },
+    });
+    await first.cleanUp(await get('loss-deleted'));
+    await waitFor('loss-deleted to be let go', async () => (await find('loss-deleted')) === undefined);
+  });
+
+  it('moves nothing when the API server was frozen', async () => {
+    await node('frozen-1');
+    await node('frozen-2');
+    await create('frozen-a');
+    const before = (await assigned('frozen-a')).status?.assignment;
+    server.pause();
+    await new Promise((resolve) => {
+      setTimeout(resolve, 50_000);
+    });
+    server.continue();
+    await waitFor('the API server', () => find('frozen-a'), { timeoutMs: 60_000 });
+    await create('frozen-b');
+    await assigned('frozen-b', undefined, 90_000);
+    expect((await get('frozen-a')).status?.assignment).toEqual(before);
+  });
+
+  it('keeps the authority of gateways and signs what the gateway asks for, and nobody else', async () => {
+    const published = await waitFor('the authority', () =>
+      admin.get(configMaps, { namespace: 'esb-system', name: 'esb-client-ca' }),
+    );
+    expect(published.data?.['ca.crt']).toContain('BEGIN CERTIFICATE');
+    const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
+    const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+    const pem = (
+      await Pkcs10CertificateRequestGenerator.create({
+        name: 'CN=esb-gateway',
+        keys,
+        signingAlgorithm: algorithm,
+      })
+    ).toString('pem');
+    const request = (name: string, usages = ['client auth', 'digital signature']) => ({
+      metadata: { name },
+      spec: {
+        signerName: 'esb.dev/gateway-client',
+        request: Buffer.from(`${pem}\n`).toString('base64'),
+        usages,
+      },
+    });
+    const gateway = createKubeClient({
+      source: createKubeConnectionSource({ kubeconfig: await server.kubeconfig('esb:gateway') }),
+    });
+    try {
+      await admin.create(certificateSigningRequests, request('esb-gateway-foreign'));
+      await gateway.create(certificateSigningRequests, request('esb-gateway-own'));
+      await gateway.create(
+        certificateSigningRequests,
+        request('esb-gateway-greedy', ['client auth', 'server auth']),
+      );
+      const signed = await waitFor('the certificate', async () => {
+        const found = await gateway.get(certificateSigningRequests, { name: 'esb-gateway-own' });
+        return found?.status?.certificate;
+      });
+      expect(Buffer.from(signed, 'base64').toString()).toContain('BEGIN CERTIFICATE');
+      const greedy = await waitFor('the refusal', async () => {
+        const found = await gateway.get(certificateSigningRequests, { name: 'esb-gateway-greedy' });
+        return found?.status?.conditions?.find(({ type }) => type === 'Failed');
+      });
+      expect(greedy.message).toContain('server auth');
+      expect(
+        (await admin.get(certificateSigningRequests, { name: 'esb-gateway-foreign' }))?.status?.certificate,
+      ).toBeUndefined();
+    } finally {
+      await gateway.close();
+    }
+  });
+});
