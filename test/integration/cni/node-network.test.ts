@@ -1,10 +1,12 @@
 import { chmod, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { namespacePrefix } from '../../../src/cni/attachment-store.ts';
 import type { NodeNetwork } from '../../../src/cni/node-network.ts';
 import { run } from '../../support/command.ts';
 import { createNetworkLab, type NetworkLab } from '../../support/network-lab.ts';
+import { startOwnedProcess } from '../../support/owned-process.ts';
 import { toolsFolder } from '../../support/tools.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -255,7 +257,8 @@ describe('prepared slots', () => {
     const later = await started(lab, 2);
     expect(await later.list()).toEqual([attached]);
     expect(await later.attach('one')).toEqual(attached);
-    expect((await later.attach('two')).netnsPath).toContain(slots[0]?.slice(0, 20));
+    const { netnsPath } = await later.attach('two');
+    expect(slots).toContain(`${netnsPath.split('/').at(-1)}.json`);
     await waitFor('two slots', async () => (await readySlots(lab)).length === 2);
     await later.detach('one');
     expect((await reservations(lab)).length).toBe(3);
@@ -331,6 +334,70 @@ describe('repair', () => {
     const { ip, netnsPath } = await later.attach('one');
     await lab.listen(netnsPath, 8080);
     expect(await lab.connect(lab.netnsPath, ip, 8080)).toMatchObject({ connected: true });
+  });
+});
+
+describe('an agent that is killed at any moment', () => {
+  it('leaves nothing that the next one does not take over or remove', async () => {
+    const lab = await createNetworkLab();
+    const script = `
+      const { createNodeNetwork } = await import(${JSON.stringify(resolve(import.meta.dirname, '../../../src/cni/node-network.ts'))});
+      const { silentLogger } = await import(${JSON.stringify(resolve(import.meta.dirname, '../../../src/common/logger.ts'))});
+      const network = createNodeNetwork({ ...JSON.parse(process.argv[1]), logger: silentLogger() });
+      await network.start();
+      console.log('started');
+      for (let i = 0; ; i += 1) {
+        await Promise.all([0, 1, 2].map((n) => network.attach('w-' + i + '-' + n)));
+        await Promise.all([0, 1].map((n) => network.detach('w-' + i + '-' + n)));
+      }`;
+    const { stateDir, configFile, pluginFolder, subnet } = lab.networkOptions;
+    const options = JSON.stringify({ stateDir, configFile, pluginFolder, subnet, slots: 2 });
+    for (const aliveMs of [5, 40, 90, 150, 260]) {
+      const agent = await startOwnedProcess({
+        program: 'nsenter',
+        args: [
+          `--net=${lab.netnsPath}`,
+          '--',
+          process.execPath,
+          '--input-type=module',
+          '-e',
+          script,
+          options,
+        ],
+        logFile: join(lab.stateDir, `agent-${aliveMs}.log`),
+      });
+      onTestFinished(() => agent.kill());
+      await waitFor('the agent to start', () => agent.output().includes('started'), { everyMs: 5 });
+      await delay(aliveMs);
+      await agent.kill();
+    }
+    const network = await started(lab, 2);
+    const attached = await network.list();
+    for (const { containerId } of attached) {
+      const { ip, netnsPath } = await network.attach(containerId);
+      const inside = await run('nsenter', [
+        `--net=${netnsPath}`,
+        'ip',
+        '-4',
+        '-o',
+        'address',
+        'show',
+        'eth0',
+      ]);
+      expect(inside.stdout).toContain(` ${ip}/16 `);
+    }
+    const kept = attached.slice(0, 1).map(({ containerId }) => containerId);
+    await waitFor('the rest to be removed', async () => {
+      await network.repair(new Set(kept));
+      const expected = 2 + kept.length;
+      return (
+        (await readySlots(lab)).length === 2 &&
+        (await namespaces(lab)).length === expected &&
+        (await reservations(lab)).length === expected &&
+        (await ports(lab)).length === expected
+      );
+    });
+    expect((await network.list()).map(({ containerId }) => containerId)).toEqual(kept);
   });
 });
 
