@@ -2,7 +2,6 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     restoreMocks: true,
     sequence: { hooks: 'stack' },
     testTimeout: 10_000,

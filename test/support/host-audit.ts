@@ -14,7 +14,7 @@ export interface HostInventory {
 export async function takeHostInventory(): Promise<HostInventory> {
   return {
     'network interface': await interfaces(),
-    'network namespace': await entries('/run/netns'),
+    'network namespace': (await entries('/run/netns')).filter((name) => name.startsWith('esb-')),
     'nftables table': await tables(),
     mount: await mounts(),
     'control group': await cgroups(),
@@ -64,11 +64,11 @@ async function tables(): Promise<string[]> {
   }
 }
 
-/** Mount points without the one that iproute2 makes of its folder for everybody. */
+/** Mount points that bear our name; iproute2's own, of its folder for everybody, is none of them. */
 async function mounts(): Promise<string[]> {
   const text = await read('/proc/self/mountinfo');
   return [...new Set(text.split('\n').map((line) => line.split(' ')[4] ?? ''))]
-    .filter((point) => point !== '' && point !== '/run/netns')
+    .filter((point) => point.includes('esb'))
     .sort();
 }
 

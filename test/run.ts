@@ -1,0 +1,255 @@
+/**
+ * `npm test`: every check there is, from a clean clone on.
+ *
+ *   npm test                                   everything
+ *   npm test -- unit integration               these stages only
+ *   npm test -- test/unit/cli/parts.test.ts    tests whose path contains that, in the stages that have some
+ *
+ * A stage that fails stops no other one. The last line is `N passed, N failed`: tests, and one for each check that has
+ * none. The reasons of every failure come right before it.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ensureNeeds, runningNeeds } from '../src/cli/debian-packages.ts';
+import { createProgress, formatDuration } from '../src/cli/progress.ts';
+import { ensureSampleImage, sampleImageNames } from '../src/cli/sample-image.ts';
+import { repositoryRoot } from '../src/cli/tool-cache.ts';
+import { ensureTools } from '../src/cli/tools.ts';
+import { EsbError, messageOf } from '../src/common/errors.ts';
+
+/** What a stage came to. */
+interface StageResult {
+  readonly passed: number;
+  readonly failed: number;
+  /** Why, in the order in which things failed. */
+  readonly reasons: readonly string[];
+}
+
+interface Stage {
+  readonly name: string;
+  /** The longest that it may take, in minutes; what runs longer hangs. */
+  readonly minutes: number;
+  run(stage: Stage): Promise<StageResult>;
+}
+
+const root = repositoryRoot();
+const bin = join(root, 'node_modules', '.bin');
+const REASON_LENGTH = 3_000;
+const KEPT_OUTPUT = 20_000;
+
+const progress = createProgress({ write: (text) => process.stdout.write(text) });
+
+const stages: readonly Stage[] = [
+  { name: 'programs', minutes: 60, run: () => check(preparePrograms) },
+  {
+    name: 'generate',
+    minutes: 5,
+    run: (stage) => program(stage, process.execPath, ['hack/generate.ts', '--check']),
+  },
+  { name: 'lint', minutes: 10, run: lint },
+  { name: 'types', minutes: 10, run: (stage) => program(stage, join(bin, 'tsc'), ['--noEmit']) },
+  { name: 'unit', minutes: 15, run: vitest },
+  { name: 'integration', minutes: 30, run: vitest },
+  { name: 'install', minutes: 25, run: vitest },
+  { name: 'e2e', minutes: 60, run: vitest },
+];
+
+const asked = process.argv.slice(2);
+const stageNames = new Set(stages.map((stage) => stage.name));
+const filters = asked.filter((word) => !stageNames.has(word));
+const chosen = new Set(asked.filter((word) => stageNames.has(word)));
+
+function isWanted(stage: Stage): boolean {
+  if (chosen.size > 0) {
+    return chosen.has(stage.name) || (stage.name === 'programs' && !chosen.has('unit'));
+  }
+  return filters.length === 0 || stage.run === vitest;
+}
+
+/** What integration and end-to-end tests run: programs of the system, third-party programs, images. */
+async function preparePrograms(): Promise<void> {
+  if (process.platform === 'linux') {
+    await ensureNeeds(runningNeeds, progress);
+  }
+  const tools = await ensureTools({ progress });
+  for (const name of sampleImageNames) {
+    await ensureSampleImage(name, { progress, tools: tools.folder });
+  }
+}
+
+async function check(work: () => Promise<void>): Promise<StageResult> {
+  try {
+    await work();
+    return { passed: 1, failed: 0, reasons: [] };
+  } catch (error) {
+    const known = error instanceof EsbError ? messageOf(error) : String((error as Error).stack ?? error);
+    return { passed: 0, failed: 1, reasons: [known] };
+  }
+}
+
+interface ProgramResult {
+  readonly ok: boolean;
+  readonly how: string;
+  /** The end of what it wrote. */
+  readonly output: string;
+}
+
+/** Runs a program, shows what it writes, and keeps the end of it. Its whole process group is killed when it hangs. */
+async function runProgram(stage: Stage, path: string, args: readonly string[]): Promise<ProgramResult> {
+  const child = spawn(path, args, {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+    env: { ...process.env, PATH: `${bin}:${process.env.PATH ?? ''}:/usr/sbin:/sbin` },
+  });
+  let output = '';
+  const keep = (chunk: Buffer): void => {
+    process.stdout.write(chunk);
+    output = (output + chunk.toString()).slice(-KEPT_OUTPUT);
+  };
+  child.stdout.on('data', keep);
+  child.stderr.on('data', keep);
+  const killGroup = (): void => {
+    if (child.pid !== undefined) {
+      try {
+        process.kill(-child.pid, 'SIGKILL');
+      } catch {
+        // Gone already.
+      }
+    }
+  };
+  let hung = false;
+  const timer = setTimeout(() => {
+    hung = true;
+    killGroup();
+  }, stage.minutes * 60_000);
+  process.once('exit', killGroup);
+  const done = Promise.withResolvers<ProgramResult>();
+  child.on('error', (error) => done.resolve({ ok: false, how: error.message, output }));
+  child.on('close', (code, signal) => {
+    const how = hung
+      ? `still ran after ${stage.minutes} minutes and was killed`
+      : signal === null
+        ? `exit code ${code ?? 0}`
+        : `ended by ${signal}`;
+    done.resolve({ ok: code === 0, how, output });
+  });
+  try {
+    return await done.promise;
+  } finally {
+    clearTimeout(timer);
+    process.removeListener('exit', killGroup);
+  }
+}
+
+async function program(stage: Stage, path: string, args: readonly string[]): Promise<StageResult> {
+  const { ok, how, output } = await runProgram(stage, path, args);
+  return ok
+    ? { passed: 1, failed: 0, reasons: [] }
+    : { passed: 0, failed: 1, reasons: [`${how}\n${output.slice(-REASON_LENGTH)}`] };
+}
+
+async function lint(stage: Stage): Promise<StageResult> {
+  const first = await program(stage, join(bin, 'biome'), ['check', '.']);
+  const second = await program(stage, join(bin, 'oxlint'), ['--type-aware']);
+  return {
+    passed: first.passed + second.passed,
+    failed: first.failed + second.failed,
+    reasons: [...first.reasons, ...second.reasons],
+  };
+}
+
+/** The part of vitest's JSON report that is read here. */
+interface VitestReport {
+  readonly numPassedTests: number;
+  readonly numFailedTests: number;
+  readonly numPendingTests: number;
+  readonly testResults: readonly {
+    readonly name: string;
+    readonly status: string;
+    readonly message: string;
+    readonly assertionResults: readonly {
+      readonly fullName: string;
+      readonly status: string;
+      readonly failureMessages: readonly string[] | null;
+    }[];
+  }[];
+}
+
+async function vitest(stage: Stage): Promise<StageResult> {
+  const folder = await mkdtemp(join(tmpdir(), 'esb-test-'));
+  try {
+    const report = join(folder, 'report.json');
+    const { ok, how, output } = await runProgram(stage, join(bin, 'vitest'), [
+      'run',
+      `--project=${stage.name}`,
+      '--passWithNoTests',
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${report}`,
+      ...filters,
+    ]);
+    return await resultOf(stage, report, ok, `${how}\n${output.slice(-REASON_LENGTH)}`);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function resultOf(stage: Stage, file: string, ok: boolean, how: string): Promise<StageResult> {
+  let report: VitestReport;
+  try {
+    report = JSON.parse(await readFile(file, 'utf8')) as VitestReport;
+  } catch {
+    return ok && filters.length > 0
+      ? { passed: 0, failed: 0, reasons: [] }
+      : { passed: 0, failed: 1, reasons: [`vitest left no report: ${how}`] };
+  }
+  const reasons: string[] = [];
+  for (const suite of report.testResults) {
+    const path = suite.name.replace(`${root}/`, '');
+    const failed = suite.assertionResults.filter((test) => test.status === 'failed');
+    for (const test of failed) {
+      const why = (test.failureMessages ?? []).join('\n').slice(0, REASON_LENGTH);
+      reasons.push(`${path} > ${test.fullName}\n${why}`);
+    }
+    if (suite.status === 'failed' && failed.length === 0) {
+      reasons.push(`${path}\n${suite.message.slice(0, REASON_LENGTH)}`);
+    }
+  }
+  if (report.numPendingTests > 0) {
+    // A skipped test is not a passed one.
+    reasons.push(`${report.numPendingTests} tests of ${stage.name} did not run`);
+  }
+  if (!ok && reasons.length === 0) {
+    reasons.push(how);
+  }
+  const failed = Math.max(report.numFailedTests, reasons.length);
+  return { passed: report.numPassedTests, failed, reasons };
+}
+
+async function main(): Promise<void> {
+  let passed = 0;
+  let failed = 0;
+  const failures: string[] = [];
+  const lines: string[] = [];
+  for (const stage of stages.filter(isWanted)) {
+    process.stdout.write(`\n=== ${stage.name}\n`);
+    const began = performance.now();
+    const result = await stage.run(stage);
+    passed += result.passed;
+    failed += result.failed;
+    failures.push(...result.reasons.map((reason) => `✗ ${stage.name}: ${reason.trim()}`));
+    const line = `${stage.name.padEnd(12)} ${result.failed === 0 ? 'passed' : 'FAILED'}  ${formatDuration(performance.now() - began)}`;
+    lines.push(line);
+    process.stdout.write(`--- ${line}\n`);
+  }
+  if (failures.length > 0) {
+    process.stdout.write(`\nWhat failed:\n\n${failures.join('\n\n')}\n`);
+  }
+  process.stdout.write(`\n${lines.join('\n')}\n\n${passed} passed, ${failed} failed\n`);
+  process.exitCode = failed > 0 ? 1 : 0;
+}
+
+await main();
