@@ -267,10 +267,11 @@ export class WorkerCreation {
   }
 
   async #undo(containerId: string, cause: unknown): Promise<void> {
-    const { logger, removal } = this.#options;
+    const { logger, logs, removal } = this.#options;
     try {
       // What it wrote is all that tells why it failed; a caller who gave up has no use for it.
-      await removal.remove(containerId, { graceMs: 0, keepLog: !isAborted(cause) });
+      const keepLog = !isAborted(cause) && (await logs.size(containerId)) > 0;
+      await removal.remove(containerId, { graceMs: 0, keepLog });
     } catch (error) {
       // It shows as half-made in the next list, and is removed or made anew from there.
       logger.error({ containerId, err: error }, 'what a failed creation left could not be removed');

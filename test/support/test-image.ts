@@ -61,9 +61,14 @@ async function workerProgram(): Promise<Buffer> {
   return await readFile(program);
 }
 
+/** The test worker, for images that hold more than it. */
+export async function workerFiles(): Promise<readonly TestImageFile[]> {
+  return [{ path: WORKER_PATH, content: await workerProgram(), mode: 0o755 }];
+}
+
 /** Makes an image with one layer. */
 export async function testImage(options: TestImageOptions = {}): Promise<TestImage> {
-  const files = options.files ?? [{ path: WORKER_PATH, content: await workerProgram(), mode: 0o755 }];
+  const files = options.files ?? (await workerFiles());
   const tar = await tarOf(files);
   const layer = blobOf('application/vnd.oci.image.layer.v1.tar+gzip', gzipSync(tar, { level: 1 }));
   const config = blobOf(

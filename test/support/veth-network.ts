@@ -36,16 +36,17 @@ export function createVethNetwork(node: string): VethNetwork {
       throw error;
     }
     count += 1;
-    const netns = `${node}-${count}`;
-    const [high, low] = [count >> 6, (count & 63) * 4];
+    const number = count;
+    const netns = `${node}-${number}`;
+    const [high, low] = [number >> 6, (number & 63) * 4];
     const [gateway, ip] = [`10.99.${high}.${low + 1}`, `10.99.${high}.${low + 2}`];
     await run('ip', ['netns', 'add', netns]);
     attachments.set(containerId, { containerId, netns, netnsPath: `/run/netns/${netns}`, ip });
     await run('ip', ['-n', node, '-batch', '-'], {
       input: [
-        `link add v${count} type veth peer name eth0 netns ${netns}`,
-        `addr add ${gateway}/30 dev v${count}`,
-        `link set v${count} up`,
+        `link add v${number} type veth peer name eth0 netns ${netns}`,
+        `addr add ${gateway}/30 dev v${number}`,
+        `link set v${number} up`,
       ].join('\n'),
     });
     await run('ip', ['-n', netns, '-batch', '-'], {

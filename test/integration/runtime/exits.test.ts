@@ -1,0 +1,191 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/container-runtime.ts';
+import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const nowhere: WorkerAddress = { ip: '', port: 0 };
+
+describe('a worker', () => {
+  let lab: Lab;
+  let runtime: ContainerdRuntime;
+
+  beforeAll(async () => {
+    lab = await startLab();
+    runtime = await lab.runtime({ listenDeadlineMs: 2000 });
+  });
+  afterAll(async () => {
+    await lab?.close();
+  });
+  afterEach(async () => {
+    for (const worker of await runtime.list()) {
+      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
+    }
+    expect(await lab.leftovers()).toEqual([]);
+  });
+  function events(): RuntimeEvent[] {
+    const seen: RuntimeEvent[] = [];
+    onTestFinished(runtime.subscribe((event) => seen.push(event)));
+    return seen;
+  }
+
+  it('that exits at once is told with its code and last output, and only its log is left', async () => {
+    const request = ensureRequest(lab, 'crasher', {
+      env: [
+        { name: 'EXIT', value: '7' },
+        { name: 'PRINT', value: 'cannot find my wand' },
+      ],
+    });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({
+      code: 'ExitedAtOnce',
+      retryable: true,
+      message: expect.stringContaining('cannot find my wand'),
+      exit: { exitCode: 7, oomKilled: false, output: 'cannot find my wand\n', finishedAt: expect.any(Date) },
+    });
+    expect(await runtime.inspect(request.containerId)).toBeUndefined();
+    expect((await runtime.readLog(request.containerId, 1000)).toString()).toBe('cannot find my wand\n');
+    await runtime.destroy(request.containerId);
+  });
+
+  it('that needs more memory than it may have at once is told as killed for it', async () => {
+    const request = ensureRequest(lab, 'greedy', {
+      memoryMiB: 32,
+      env: [{ name: 'ALLOCATE', value: '200' }],
+    });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({
+      code: 'ExitedAtOnce',
+      message: expect.stringContaining('memory'),
+      exit: { exitCode: 137, oomKilled: true },
+    });
+    await runtime.destroy(request.containerId);
+  });
+
+  it('whose limit is too small to start at all is told so', async () => {
+    const request = ensureRequest(lab, 'tiny', { memoryMiB: 1, ephemeralStorageMiB: 0 });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({ code: 'MemoryTooSmall' });
+    await runtime.destroy(request.containerId);
+  });
+
+  it('that outgrows its memory in a call is told as killed for it', async () => {
+    const seen = events();
+    const request = ensureRequest(lab, 'growing', { memoryMiB: 32 });
+    const { address } = await runtime.ensure(request);
+    await expect(lab.caller.call(address ?? nowhere, { allocate: 200 })).rejects.toThrow();
+    await waitFor(
+      'its end',
+      async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped',
+    );
+    expect((await runtime.inspect(request.containerId))?.task).toMatchObject({
+      exitCode: 137,
+      oomKilled: true,
+    });
+    await waitFor('the events', () =>
+      ['Created', 'OutOfMemory', 'Exited'].every((kind) =>
+        seen.some((event) => event.kind === kind && event.containerId === request.containerId),
+      ),
+    );
+  });
+
+  it('that does not listen where it should is told so with its output', async () => {
+    const request = ensureRequest(lab, 'elsewhere', { port: 9999 });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({
+      code: 'NotListening',
+      message: expect.stringMatching(/9999.*listening on 0\.0\.0\.0:8080/s),
+    });
+    await runtime.destroy(request.containerId);
+  });
+
+  it('that has stopped is made anew, with its address and its log', async () => {
+    const request = ensureRequest(lab, 'again');
+    const first = await runtime.ensure(request);
+    await expect(lab.caller.call(first.address ?? nowhere, { exit: 0 })).rejects.toThrow();
+    await waitFor(
+      'its end',
+      async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped',
+    );
+    const second = await runtime.ensure(request);
+    expect(second.address).toEqual(first.address);
+    expect(await lab.caller.call(second.address ?? nowhere, {})).toMatchObject({ counter: 1 });
+    expect((await runtime.readLog(request.containerId, 1000)).toString()).toBe(
+      'listening on 0.0.0.0:8080\nlistening on 0.0.0.0:8080\n',
+    );
+  });
+
+  it('of another shape is made anew, one of another epoch only marked', async () => {
+    const request = ensureRequest(lab, 'changing');
+    const first = await runtime.ensure(request);
+    const moved = await runtime.ensure({ ...request, epoch: 2 });
+    expect(moved.task).toEqual(first.task);
+    expect((await runtime.list())[0]).toMatchObject({ epoch: 2, shapeHash: request.shapeHash });
+    const changed = await runtime.ensure({ ...request, epoch: 2, shapeHash: 'another' });
+    expect(changed.task).not.toEqual(first.task);
+    expect((await runtime.list())[0]).toMatchObject({ epoch: 2, shapeHash: 'another' });
+  });
+
+  it('that is paused is resumed when it is to run', async () => {
+    const request = ensureRequest(lab, 'sleeper');
+    const first = await runtime.ensure(request);
+    await runtime.pause(request.containerId);
+    const steps: string[] = [];
+    const second = await runtime.ensure({ ...request, onProgress: (step) => steps.push(step) });
+    expect(steps).toEqual(['Resuming']);
+    expect(second.task).toEqual(first.task);
+    expect(await lab.caller.call(second.address ?? nowhere, {})).toMatchObject({ counter: 1 });
+  });
+
+  it('writes a log that can be read from an offset', async () => {
+    const request = ensureRequest(lab, 'writer');
+    const { address } = await runtime.ensure(request);
+    const offset = await runtime.logOffset(request.containerId);
+    await lab.caller.call(address ?? nowhere, { print: 'first line' });
+    await lab.caller.call(address ?? nowhere, { print: 'second line' });
+    await waitFor('the output', async () =>
+      (await runtime.readLogSince(request.containerId, offset, 1000)).toString().endsWith('second line\n'),
+    );
+    expect((await runtime.readLogSince(request.containerId, offset, 1000)).toString()).toBe(
+      'first line\nsecond line\n',
+    );
+    expect((await runtime.readLogSince(request.containerId, offset, 12)).toString()).toBe('second line\n');
+    expect((await runtime.readLogSince(request.containerId, 1e9, 12)).length).toBe(0);
+  });
+
+  it('in the network of the node listens on a port of the agent’s choice', async () => {
+    const request = ensureRequest(lab, 'hosted', { networkMode: 'Host', args: ['one', 'two'] });
+    const info = await runtime.ensure(request);
+    expect(info.address).toEqual({ ip: '127.0.0.1', port: expect.any(Number) });
+    expect(info.address?.port).not.toBe(8080);
+    const answer = await fetch(
+      `http://127.0.0.1:${info.address?.port}/2015-03-31/functions/function/invocations`,
+      { method: 'POST', body: '{}' },
+    );
+    expect(await answer.json()).toMatchObject({
+      args: ['--runtime-interface-emulator-address', `127.0.0.1:${info.address?.port}`, 'one', 'two'],
+    });
+    expect(await lab.network.list()).toEqual([]);
+  });
+
+  it('in the network of the node needs its command line', async () => {
+    const request = ensureRequest(lab, 'hosted', { networkMode: 'Host' });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({
+      code: 'CreateFailed',
+      message: expect.stringContaining('spec.command'),
+    });
+  });
+
+  it('that is not there can be neither paused nor resumed', async () => {
+    await expect(runtime.pause('nobody-00000000')).rejects.toMatchObject({ code: 'NotFound' });
+    await expect(runtime.resume('nobody-00000000')).rejects.toMatchObject({ code: 'NotFound' });
+  });
+
+  it('that has stopped can be neither paused nor resumed', async () => {
+    const request = ensureRequest(lab, 'stopped');
+    const { address } = await runtime.ensure(request);
+    await expect(lab.caller.call(address ?? nowhere, { exit: 0 })).rejects.toThrow();
+    await waitFor(
+      'its end',
+      async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped',
+    );
+    await expect(runtime.pause(request.containerId)).rejects.toMatchObject({ code: 'NotFound' });
+    await expect(runtime.resume(request.containerId)).rejects.toMatchObject({ code: 'NotFound' });
+  });
+});

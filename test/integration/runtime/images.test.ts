@@ -1,0 +1,230 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import type { EnsureStep } from '../../../src/runtime/container-runtime.ts';
+import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { testImage, workerFiles } from '../../support/test-image.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+async function unusedPort(): Promise<number> {
+  const server = createServer();
+  const listening = Promise.withResolvers<void>();
+  server.listen(0, '127.0.0.1', listening.resolve);
+  await listening.promise;
+  const address = server.address();
+  const closed = Promise.withResolvers<void>();
+  server.close(() => closed.resolve());
+  await closed.promise;
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+describe('an image', () => {
+  let lab: Lab;
+  let runtime: ContainerdRuntime;
+  let hostsFolder: string;
+  let count = 0;
+
+  beforeAll(async () => {
+    lab = await startLab();
+    hostsFolder = join(lab.folder, 'certs.d');
+    await mkdir(hostsFolder);
+    runtime = await lab.runtime({ hostsFolder });
+  });
+  afterAll(async () => {
+    await lab?.close();
+  });
+  afterEach(async () => {
+    lab.registry.credentials = undefined;
+    lab.registry.hold = undefined;
+    for (const worker of await runtime.list()) {
+      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
+    }
+    expect(await lab.leftovers()).toEqual([]);
+  });
+
+  /** A reference that nobody has pulled yet. */
+  async function fresh(options: Parameters<typeof testImage>[0] = {}): Promise<string> {
+    count += 1;
+    return lab.registry.put(`fresh-${count}:1`, await testImage({ env: [`COUNT=${count}`], ...options }));
+  }
+  const asked = (from: number, what: RegExp): number =>
+    lab.registry.requests.slice(from).filter((request) => what.test(request)).length;
+
+  it('is pulled once for many workers that need it at the same time', async () => {
+    const reference = await fresh();
+    const before = lab.registry.requests.length;
+    const requests = Array.from({ length: 4 }, (_, index) =>
+      ensureRequest(lab, `twin-${index}`, { image: { reference, pullPolicy: 'IfNotPresent' } }),
+    );
+    await Promise.all(requests.map((request) => runtime.ensure(request)));
+    expect(asked(before, /GET .*\/manifests\//)).toBe(1);
+    expect(await runtime.images()).toContain(reference);
+  });
+
+  it('waits for room when three others are being pulled', async () => {
+    const release = Promise.withResolvers<void>();
+    lab.registry.hold = release.promise;
+    const references = await Promise.all([fresh(), fresh(), fresh(), fresh()]);
+    const before = lab.registry.requests.length;
+    const all = references.map((reference, index) =>
+      runtime.ensure(
+        ensureRequest(lab, `slow-${index}`, { image: { reference, pullPolicy: 'IfNotPresent' } }),
+      ),
+    );
+    const repositories = (): Set<string> =>
+      new Set(
+        lab.registry.requests
+          .slice(before)
+          .flatMap((request) => /(fresh-\d+)\/manifests/.exec(request)?.[1] ?? []),
+      );
+    await waitFor('three pulls', () => repositories().size === 3);
+    release.resolve();
+    await Promise.all(all);
+    expect(repositories().size).toBe(4);
+  });
+
+  it('with a pull policy of IfNotPresent is not asked for again', async () => {
+    const reference = await fresh();
+    const image = { reference, pullPolicy: 'IfNotPresent' } as const;
+    await runtime.ensure(ensureRequest(lab, 'first', { image }));
+    const before = lab.registry.requests.length;
+    const steps: EnsureStep[] = [];
+    await runtime.ensure({
+      ...ensureRequest(lab, 'second', { image }),
+      onProgress: (step) => steps.push(step),
+    });
+    expect(asked(before, /./)).toBe(0);
+    expect(steps).toEqual(['Creating', 'Starting']);
+  });
+
+  it('with a pull policy of Always follows its tag', async () => {
+    const reference = lab.registry.put('moving:1', await testImage({ env: ['GREETING=old'] }));
+    const image = { reference, pullPolicy: 'Always' } as const;
+    const old = await runtime.ensure(ensureRequest(lab, 'old', { image }));
+    lab.registry.put('moving:1', await testImage({ env: ['GREETING=new'] }));
+    const fresher = await runtime.ensure(ensureRequest(lab, 'new', { image }));
+    expect(fresher.image).not.toBe(old.image);
+    const answer = await lab.caller.call(fresher.address ?? { ip: '', port: 0 }, {});
+    expect(answer).toMatchObject({ env: { GREETING: 'new' } });
+  });
+
+  it('with a pull policy of Never is not pulled', async () => {
+    const reference = await fresh();
+    const request = ensureRequest(lab, 'never', { image: { reference, pullPolicy: 'Never' } });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({
+      code: 'ImageNotFound',
+      message: expect.stringContaining('Never'),
+    });
+  });
+
+  it('by digest is that one', async () => {
+    const content = await testImage({ env: ['PINNED=1'] });
+    lab.registry.put('pinned:1', content);
+    const reference = `${lab.registry.host}/pinned@${content.manifest.digest}`;
+    const info = await runtime.ensure(
+      ensureRequest(lab, 'pinned', { image: { reference, pullPolicy: 'IfNotPresent' } }),
+    );
+    expect(info.image).toBe(reference);
+  });
+
+  it('of a private registry is pulled with the credentials of a secret', async () => {
+    const reference = await fresh();
+    lab.registry.credentials = { username: 'me', password: 'it:is' };
+    const image = { reference, pullPolicy: 'IfNotPresent' } as const;
+    await expect(runtime.ensure(ensureRequest(lab, 'nobody', { image }))).rejects.toMatchObject({
+      code: 'ImagePullFailed',
+      message: expect.stringContaining('imagePullSecrets'),
+    });
+    const auth = Buffer.from('me:it:is').toString('base64');
+    const dockerConfigs = ['{"auths":{}}', JSON.stringify({ auths: { [lab.registry.host]: { auth } } })];
+    const info = await runtime.ensure(ensureRequest(lab, 'me', { image: { ...image, dockerConfigs } }));
+    expect(info.task.kind).toBe('Running');
+  });
+
+  it('of a registry that certs.d describes is pulled from where it says', async () => {
+    await fresh();
+    lab.registry.put('mirrored:1', await testImage({ env: ['MIRROR=1'] }));
+    const folder = join(hostsFolder, 'registry.test');
+    await mkdir(folder);
+    await writeFile(join(folder, 'hosts.toml'), `server = "http://${lab.registry.host}"\n`);
+    const image = { reference: 'registry.test/mirrored:1', pullPolicy: 'IfNotPresent' } as const;
+    const info = await runtime.ensure(ensureRequest(lab, 'mirrored', { image }));
+    expect(info.image).toMatch(/^registry\.test\/mirrored@sha256:/);
+  });
+
+  it('that the registry does not have is told as ImageNotFound', async () => {
+    const image = { reference: `${lab.registry.host}/missing:1`, pullPolicy: 'IfNotPresent' } as const;
+    await expect(runtime.ensure(ensureRequest(lab, 'missing', { image }))).rejects.toMatchObject({
+      code: 'ImageNotFound',
+      retryable: true,
+      message: expect.stringContaining(image.reference),
+    });
+  });
+
+  it('of a registry that is not there is told as RegistryUnreachable', async () => {
+    const reference = `127.0.0.1:${await unusedPort()}/missing:1`;
+    const request = ensureRequest(lab, 'far', { image: { reference, pullPolicy: 'IfNotPresent' } });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({
+      code: 'RegistryUnreachable',
+      retryable: true,
+      message: expect.stringContaining(reference),
+    });
+  });
+
+  it('for another processor is told as ImageInvalid', async () => {
+    const reference = await fresh({ architecture: 's390x' });
+    const request = ensureRequest(lab, 'foreign', { image: { reference, pullPolicy: 'IfNotPresent' } });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({ code: 'ImageInvalid' });
+  });
+
+  it('without an entrypoint is told as NoEntrypoint', async () => {
+    const reference = await fresh({ entrypoint: null });
+    const request = ensureRequest(lab, 'mute', { image: { reference, pullPolicy: 'IfNotPresent' } });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({ code: 'NoEntrypoint' });
+  });
+
+  it('whose program does not exist is told as what runc says of it', async () => {
+    const reference = await fresh({ entrypoint: ['/no/such/program'] });
+    const request = ensureRequest(lab, 'broken', { image: { reference, pullPolicy: 'IfNotPresent' } });
+    await expect(runtime.ensure(request)).rejects.toMatchObject({
+      code: expect.stringMatching(/^(Create|Start)Failed$/),
+      message: expect.stringContaining('/no/such/program'),
+    });
+  });
+
+  it('that names its user is run as that user', async () => {
+    const named = await testImage({
+      user: 'alice',
+      files: [
+        { path: '/etc/passwd', content: 'root:x:0:0::/:/x\nalice:x:1234:2345::/:/x\n' },
+        { path: '/etc/group', content: 'staff:x:2345:\n' },
+        ...(await workerFiles()),
+      ],
+    });
+    const reference = lab.registry.put('named-user:1', named);
+    const info = await runtime.ensure(
+      ensureRequest(lab, 'alice', { image: { reference, pullPolicy: 'IfNotPresent' } }),
+    );
+    const answer = await lab.caller.call(info.address ?? { ip: '', port: 0 }, {});
+    expect(answer).toMatchObject({ uid: 1234, gid: 2345 });
+  });
+
+  it('whose pull nobody waits for any more is not pulled on', async () => {
+    const release = Promise.withResolvers<void>();
+    lab.registry.hold = release.promise;
+    const reference = await fresh();
+    const caller = new AbortController();
+    const request = ensureRequest(lab, 'gone', { image: { reference, pullPolicy: 'IfNotPresent' } });
+    const ensured = runtime.ensure(request, { signal: caller.signal });
+    await waitFor('the pull', () =>
+      lab.registry.requests.some((line) => line.includes(`${reference.split('/')[1]?.split(':')[0]}/`)),
+    );
+    caller.abort();
+    await expect(ensured).rejects.toMatchObject({ code: 'Aborted' });
+    onTestFinished(() => release.resolve());
+    await waitFor('nothing to be left', async () => (await lab.leftovers()).length === 0);
+    expect(await runtime.images()).not.toContain(reference);
+  });
+});
