@@ -1,0 +1,122 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+describe('a worker on a node with the real agent', () => {
+  let lab: AgentLab;
+
+  beforeAll(async () => {
+    lab = await startAgentLab();
+    await lab.startAgent();
+    await lab.untilServing();
+  });
+  afterAll(() => lab?.close());
+
+  it('registers the node with its certificate, its versions and its conditions', async () => {
+    const node = await lab.waitForNode('to be ready', ({ status }) =>
+      (status?.conditions ?? []).some(({ type, status: is }) => type === 'Ready' && is === 'True'),
+    );
+    expect(node.status).toMatchObject({
+      endpoint: '127.0.0.1:9443',
+      certificate: expect.stringMatching(/^-----BEGIN CERTIFICATE-----/),
+      capacity: { memoryMiB: 4096, workers: 1000 },
+      versions: {
+        agent: expect.any(String),
+        containerd: expect.stringMatching(/2\./),
+        architecture: 'amd64',
+      },
+    });
+    const lease = await lab.api.kubectl(['get', 'lease', '-n', 'esb-system', 'node-1', '-o', 'name']);
+    expect(lease.trim()).toBe('lease.coordination.k8s.io/node-1');
+  });
+
+  it('starts, is called, pauses, and is woken by a call', async () => {
+    await lab.apply('hello');
+    const running = await lab.waitForPhase('hello', 'Running');
+    const containerId = running.status?.containerID ?? '';
+    expect(await lab.taskState(containerId)).toBe('RUNNING');
+    expect(running.status?.address?.ip).toMatch(/^10\.234\./);
+    const first = await lab.invoke(running);
+    expect(first).toMatchObject({ outcome: 'OUTCOME_ANSWERED', start: 'running' });
+    expect(JSON.parse(first.body)).toMatchObject({ counter: 1 });
+
+    await lab.patch('hello', { spec: { desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 } } });
+    const paused = await lab.waitForPhase('hello', 'Paused');
+    expect(paused.status?.pausedAt).toBeDefined();
+    expect(await lab.taskState(containerId)).toBe('PAUSED');
+    const second = await lab.invoke(paused);
+    expect(second).toMatchObject({ outcome: 'OUTCOME_ANSWERED', start: 'paused' });
+    expect(JSON.parse(second.body)).toMatchObject({ counter: 2 });
+    await waitFor('the worker to rest again', async () => (await lab.taskState(containerId)) === 'PAUSED');
+    await lab.waitForPhase('hello', 'Paused');
+  });
+
+  it('is woken by a foreign stamp alone, once, and acknowledges it', async () => {
+    await lab.waitForPhase('hello', 'Paused');
+    const stamp = '2031-05-06T07:08:09.000123Z';
+    await lab.patch('hello', { status: { lastInvocationTime: stamp } }, 'status');
+    const woken = await lab.waitForWorker(
+      'hello',
+      'to acknowledge',
+      ({ status }) => status?.observedInvocationTime === stamp,
+    );
+    await lab.waitForPhase('hello', 'Paused');
+    expect(woken.status?.restartCount).toBe(0);
+  });
+
+  it('refuses another epoch, and a worker that it does not have', async () => {
+    const worker = await lab.worker('hello');
+    expect(await lab.invoke(worker, { epoch: 7 })).toMatchObject({
+      outcome: 'OUTCOME_REFUSED',
+      reason: 'Fenced',
+    });
+    const stranger = { ...worker, metadata: { ...worker.metadata, uid: 'nobody' } };
+    expect(await lab.invoke(stranger)).toMatchObject({ outcome: 'OUTCOME_REFUSED', reason: 'NotFound' });
+  });
+
+  it('goes and comes back with its desired state', async () => {
+    await lab.patch('hello', { spec: { desiredState: 'Absent' } });
+    await lab.waitForPhase('hello', 'Absent');
+    expect(await lab.lab.ctr('tasks', 'list', '-q')).toBe('');
+    const absent = await lab.worker('hello');
+    const cold = await lab.invoke(absent);
+    expect(cold).toMatchObject({ outcome: 'OUTCOME_ANSWERED', start: 'absent' });
+    expect(JSON.parse(cold.body)).toMatchObject({ counter: 1 });
+  });
+
+  it('gives its environment from Secrets, and its log', async () => {
+    await lab.api.kubectl(['create', 'secret', 'generic', 'greeting', '--from-literal=text=moin']);
+    await lab.apply('secretive', {
+      env: [
+        { name: 'GREETING', valueFrom: { secretKeyRef: { name: 'greeting', key: 'text', optional: false } } },
+      ],
+    });
+    const worker = await lab.waitForPhase('secretive', 'Running');
+    const answer = await lab.invoke(worker, { payload: { print: 'a line of its own' }, tailLog: true });
+    expect(JSON.parse(answer.body).env).toMatchObject({ GREETING: 'moin' });
+    expect(answer.logTail).toContain('a line of its own');
+  });
+
+  it('shows what it takes of the node', async () => {
+    await lab.waitForNode('to count it', ({ status }) => (status?.allocated?.workers ?? 0) >= 1);
+    expect(await lab.health('/metrics')).toContain('esb_agent_workers{phase="Running"}');
+  });
+
+  it('leaves nothing behind when it is deleted', async () => {
+    await Promise.all(['hello', 'secretive'].map((name) => lab.remove(name)));
+    await waitFor('everything to be gone', async () => {
+      const left = await lab.lab.ctr('containers', 'list', '-q');
+      const snapshots = (await lab.lab.ctr('snapshots', 'list'))
+        .split('\n')
+        .filter((l) => l.endsWith(' Active'));
+      return left === '' && snapshots.length === 0;
+    });
+    await lab.waitForNode('to count nothing', ({ status }) => status?.allocated?.workers === 0);
+  });
+
+  it('lets nobody start a second agent on the node', async () => {
+    const { code, stderr } = await lab.runSecondAgent();
+    expect(code).toBe(1);
+    expect(stderr).toContain('127.0.0.1:9443 is taken: another agent runs on this node');
+  });
+});

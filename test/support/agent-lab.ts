@@ -1,0 +1,458 @@
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { credentials, makeGenericClientConstructor } from '@grpc/grpc-js';
+import { stringify } from 'yaml';
+import { loadAgentProto } from '../../src/agent/agent-proto.ts';
+import type { LambdaNode } from '../../src/api/lambda-node.ts';
+import type { LambdaWorker, LambdaWorkerSpec } from '../../src/api/lambda-worker.ts';
+import { removeNodeNetwork } from '../../src/cni/node-network-removal.ts';
+import { type ApiServer, type ApiServerOptions, startApiServer } from './api-server.ts';
+import { type CertificateAuthority, createCertificateAuthority } from './certificate-authority.ts';
+import { run } from './command.ts';
+import { type Lab, startLab } from './lab.ts';
+import { type OwnedProcess, startOwnedProcess } from './owned-process.ts';
+import { relaySockets } from './socket-relay.ts';
+import { toolsFolder } from './tools.ts';
+import { waitFor } from './wait-for.ts';
+
+const root = resolve(import.meta.dirname, '../..');
+const nodeName = 'node-1';
+const agentPort = 9443;
+const healthPort = 9093;
+const subnet = '10.234.0.0/16';
+
+/** What came of one call through the agent. */
+export interface LabAnswer {
+  readonly outcome: string;
+  readonly reason: string;
+  readonly message: string;
+  readonly stamp: string;
+  /** What the call found: running, paused or absent. */
+  readonly start: string;
+  readonly body: string;
+  readonly logTail: string;
+}
+
+export interface LabCall {
+  readonly payload?: unknown;
+  /** Default: as the API server has it. */
+  readonly epoch?: number;
+  readonly tailLog?: boolean;
+  readonly deadlineMs?: number;
+}
+
+/**
+ * One node with the real agent, containerd, runc and CNI plugins, and a real API server outside of it. The node's
+ * network is a namespace of its own; the test plays the controller and the gateway.
+ */
+export interface AgentLab {
+  readonly api: ApiServer;
+  readonly lab: Lab;
+  readonly stateDir: string;
+  readonly runDir: string;
+  readonly nodeName: string;
+  /** The agent's process, while it runs. */
+  readonly agent: OwnedProcess;
+  /** Starts the agent; with more flags where a test wants them. */
+  startAgent(flags?: readonly string[]): Promise<void>;
+  /** Runs another agent beside it, to its end. */
+  runSecondAgent(flags?: readonly string[]): Promise<{ readonly code: number; readonly stderr: string }>;
+  /** Waits until it serves. */
+  untilServing(): Promise<void>;
+  /** SIGKILL. */
+  killAgent(): Promise<void>;
+  /** SIGTERM, and waits for the end. */
+  stopAgent(): Promise<void>;
+  /** Lines that the agent logged. */
+  log(): readonly Record<string, unknown>[];
+  /** Creates a worker and assigns it to the node, as the controller would. */
+  apply(name: string, spec?: Partial<LambdaWorkerSpec>): Promise<LambdaWorker>;
+  patch(name: string, patch: object, subresource?: 'status'): Promise<void>;
+  worker(name: string): Promise<LambdaWorker>;
+  waitForWorker(name: string, what: string, test: (worker: LambdaWorker) => boolean): Promise<LambdaWorker>;
+  waitForPhase(name: string, phase: string): Promise<LambdaWorker>;
+  /** Deletes a worker and takes its finalizer away once the agent has reported that it is cleaned up. */
+  remove(name: string): Promise<void>;
+  node(): Promise<LambdaNode>;
+  waitForNode(what: string, test: (node: LambdaNode) => boolean): Promise<LambdaNode>;
+  /** Calls a worker through the agent. Rejects with a gRPC status. */
+  invoke(worker: LambdaWorker, call?: LabCall): Promise<LabAnswer>;
+  unary(method: string, request: object): Promise<Record<string, unknown>>;
+  /** State of the task of a container, such as RUNNING; undefined when there is none. */
+  taskState(containerId: string): Promise<string | undefined>;
+  /** Runs a program in the node's network. */
+  onNode(program: string, ...args: readonly string[]): Promise<string>;
+  /** GET of the agent's health server, as `status body`. */
+  health(path: string): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** Starts everything but the agent. Whoever does closes it, also when the test fails (`afterAll`). */
+export async function startAgentLab(options: ApiServerOptions = {}): Promise<AgentLab> {
+  const tools = toolsFolder();
+  const closers: (() => Promise<unknown> | unknown)[] = [];
+  const close = async (): Promise<void> => {
+    for (const each of closers.toReversed()) {
+      await each();
+    }
+  };
+  try {
+    return await build(tools, closers, close, options);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function build(
+  tools: string,
+  closers: (() => Promise<unknown> | unknown)[],
+  close: () => Promise<void>,
+  options: ApiServerOptions,
+): Promise<AgentLab> {
+  const [api, lab, authority] = await Promise.all([
+    startApiServer(options).then((started) => {
+      closers.push(() => started.stop());
+      return started;
+    }),
+    startLab().then((started) => {
+      closers.push(() => started.close());
+      return started;
+    }),
+    createCertificateAuthority(),
+  ]);
+  const stateDir = join(lab.folder, 'agent');
+  const runDir = join(lab.folder, 'run');
+  closers.push(() =>
+    removeNodeNetwork({
+      stateDir,
+      configFile: join(root, 'cni/10-esb.conflist'),
+      pluginFolder: tools,
+      subnet,
+      nodeNetns: lab.netnsPath,
+    }),
+  );
+  const inside = (program: string, args: readonly string[], logFile: string): Promise<OwnedProcess> =>
+    startOwnedProcess({
+      program: 'nsenter',
+      args: [`--net=${lab.netnsPath}`, program, ...args],
+      logFile,
+    });
+  const relay = async (from: string, to: string): Promise<void> => {
+    const file = join(lab.folder, `relay-${randomUUID().slice(0, 8)}.log`);
+    const started = await inside(
+      process.execPath,
+      [join(import.meta.dirname, 'socket-relay.ts'), from, to],
+      file,
+    );
+    closers.push(() => started.kill());
+  };
+  const apiPort = new URL(api.url).port;
+  const apiSocket = join(lab.folder, 'api.sock');
+  const agentSocket = join(lab.folder, 'agent.sock');
+  const healthSocket = join(lab.folder, 'health.sock');
+  const outside = await relaySockets(`unix:${apiSocket}`, `tcp:127.0.0.1:${apiPort}`);
+  closers.push(() => outside.close());
+  await relay(`tcp:127.0.0.1:${apiPort}`, `unix:${apiSocket}`);
+  await relay(`unix:${agentSocket}`, `tcp:127.0.0.1:${agentPort}`);
+  await relay(`unix:${healthSocket}`, `tcp:127.0.0.1:${healthPort}`);
+
+  await prepareCluster(api, authority);
+  const kubeconfig = await api.kubeconfig(`esb:agent:${nodeName}`, ['esb:agents']);
+  const clientCertificate = await authority.issueClient('esb-gateway', []);
+
+  const env = { ...process.env, PATH: `${tools}:${process.env.PATH ?? ''}` };
+  const command = (flags: readonly string[]): string[] => [
+    `--net=${lab.netnsPath}`,
+    process.execPath,
+    join(root, 'src/main.ts'),
+    'agent',
+    ...['--node-name', nodeName],
+    ...['--kubeconfig', kubeconfig],
+    ...['--containerd-socket', lab.socketPath],
+    ...['--cni-bin-dir', tools],
+    ...['--state-dir', stateDir],
+    ...['--run-dir', runDir],
+    ...['--certs-dir', join(lab.folder, 'certs.d')],
+    ...['--listen', `127.0.0.1:${agentPort}`],
+    ...['--health', `127.0.0.1:${healthPort}`],
+    ...['--memory', '4096'],
+    ...['--subnet', subnet],
+    ...['--cgroup-parent', lab.cgroupParent],
+    ...['--log-level', 'debug'],
+    ...flags,
+  ];
+
+  let agent: OwnedProcess | undefined;
+  let starts = 0;
+  closers.push(() => agent?.kill());
+
+  const requireAgent = (): OwnedProcess => {
+    if (agent === undefined) {
+      throw new Error('the agent is not running');
+    }
+    return agent;
+  };
+  const health = async (path: string): Promise<string> => {
+    const { stdout } = await run('curl', [
+      '--silent',
+      '--unix-socket',
+      healthSocket,
+      '--write-out',
+      '%{http_code}',
+      '--output',
+      '-',
+      '--max-time',
+      '5',
+      `http://agent${path}`,
+    ]);
+    return `${stdout.slice(-3)} ${stdout.slice(0, -3).trim()}`;
+  };
+
+  let client: InstanceType<ReturnType<typeof makeGenericClientConstructor>> | undefined;
+  closers.push(() => client?.close());
+  const connected = async (): Promise<Record<string, (...args: unknown[]) => unknown>> => {
+    if (client === undefined) {
+      // As gateways do once they have read the LambdaNode; from the file, so that the API server may be away.
+      const pem = await readFile(join(stateDir, 'server.pem'));
+      client = new (makeGenericClientConstructor(loadAgentProto().agent, 'Agent'))(
+        `unix:${agentSocket}`,
+        credentials.createSsl(
+          pem,
+          Buffer.from(clientCertificate.key),
+          Buffer.from(clientCertificate.certificate),
+        ),
+        {
+          'grpc.ssl_target_name_override': nodeName,
+          'grpc.default_authority': nodeName,
+          'grpc.use_local_subchannel_pool': 1,
+          'grpc.initial_reconnect_backoff_ms': 50,
+          'grpc.max_reconnect_backoff_ms': 200,
+          'grpc.max_receive_message_length': -1,
+        },
+      );
+    }
+    return client as unknown as Record<string, (...args: unknown[]) => unknown>;
+  };
+  const unary: AgentLab['unary'] = async (method, request) => {
+    const methods = await connected();
+    const done = Promise.withResolvers<Record<string, unknown>>();
+    methods[method]?.call(
+      client,
+      request,
+      { deadline: Date.now() + 30_000 },
+      (error: Error | null, answer: Record<string, unknown>) =>
+        error === null ? done.resolve(answer) : done.reject(error),
+    );
+    return done.promise;
+  };
+  const kubectlJson = async <T>(...args: readonly string[]): Promise<T> =>
+    JSON.parse(await api.kubectl([...args, '-o', 'json'])) as T;
+  const patch: AgentLab['patch'] = async (name, body, subresource) => {
+    await api.kubectl([
+      'patch',
+      'lw',
+      name,
+      '--type=merge',
+      ...(subresource === undefined ? [] : ['--subresource', subresource]),
+      '-p',
+      JSON.stringify(body),
+    ]);
+  };
+  const worker = (name: string): Promise<LambdaWorker> => kubectlJson('get', 'lw', name);
+  const waitForWorker: AgentLab['waitForWorker'] = async (name, what, test) => {
+    let last: LambdaWorker | undefined;
+    try {
+      return await waitFor(
+        `${name} ${what}`,
+        async () => {
+          last = await worker(name);
+          return test(last) ? last : undefined;
+        },
+        { timeoutMs: 60_000, everyMs: 200 },
+      );
+    } catch (error) {
+      throw new Error(
+        `${String(error)}; its status is ${JSON.stringify(last?.status)}; the agent said:\n${agent?.output().slice(-6000)}`,
+        { cause: error },
+      );
+    }
+  };
+  const node = (): Promise<LambdaNode> => kubectlJson('get', 'ln', nodeName);
+
+  return {
+    api,
+    lab,
+    stateDir,
+    runDir,
+    nodeName,
+    get agent() {
+      return requireAgent();
+    },
+    async startAgent(flags = []) {
+      starts += 1;
+      agent = await startOwnedProcess({
+        program: 'nsenter',
+        args: command(flags),
+        logFile: join(lab.folder, `agent-${starts}.log`),
+        env,
+      });
+    },
+    runSecondAgent: (flags = []) => run('nsenter', command(flags), { env, mayFail: true, timeoutMs: 60_000 }),
+    untilServing: async () => {
+      try {
+        await waitFor(
+          'the agent to serve',
+          async () => {
+            if (requireAgent().ended()) {
+              return true;
+            }
+            return (await health('/readyz')).startsWith('200');
+          },
+          { timeoutMs: 60_000 },
+        );
+      } catch (error) {
+        throw new Error(`${String(error)}:\n${requireAgent().output().slice(-6000)}`, { cause: error });
+      }
+      if (requireAgent().ended()) {
+        throw new Error(`the agent ended:\n${requireAgent().output().slice(-6000)}`);
+      }
+    },
+    async killAgent() {
+      await requireAgent().kill();
+    },
+    async stopAgent() {
+      const stopping = requireAgent();
+      stopping.signal('SIGTERM');
+      await waitFor('the agent to end', () => stopping.ended(), { timeoutMs: 60_000 });
+    },
+    log: () =>
+      requireAgent()
+        .output()
+        .split('\n')
+        .filter((line) => line.startsWith('{'))
+        .map((line) => JSON.parse(line) as Record<string, unknown>),
+    async apply(name, spec = {}) {
+      await api.kubectl(
+        ['apply', '-f', '-'],
+        stringify({
+          apiVersion: 'esb.dev/v1alpha1',
+          kind: 'LambdaWorker',
+          metadata: { name, finalizers: ['esb.dev/worker'] },
+          spec: {
+            image: lab.image,
+            imagePullPolicy: 'IfNotPresent',
+            ephemeralStorage: '16Mi',
+            terminationGracePeriodSeconds: 2,
+            ...spec,
+          },
+        }),
+      );
+      await patch(name, { status: { assignment: { nodeName, epoch: 1 } } }, 'status');
+      return worker(name);
+    },
+    patch,
+    worker,
+    waitForWorker,
+    waitForPhase: (name, phase) =>
+      waitForWorker(name, `to be ${phase}`, ({ status }) => status?.phase === phase),
+    async remove(name) {
+      await api.kubectl(['delete', 'lw', name, '--wait=false']);
+      await waitForWorker(name, 'to be cleaned up', ({ status }) =>
+        (status?.conditions ?? []).some(({ type, status: is }) => type === 'CleanedUp' && is === 'True'),
+      );
+      await patch(name, { metadata: { finalizers: null } });
+    },
+    node,
+    async waitForNode(what, test) {
+      let last: LambdaNode | undefined;
+      try {
+        return await waitFor(
+          `the node ${what}`,
+          async () => {
+            last = await node();
+            return test(last) ? last : undefined;
+          },
+          { timeoutMs: 60_000, everyMs: 200 },
+        );
+      } catch (error) {
+        throw new Error(`${String(error)}; its status is ${JSON.stringify(last?.status)}`, { cause: error });
+      }
+    },
+    async invoke(target, call = {}) {
+      const methods = await connected();
+      const stream = methods.invoke?.call(
+        client,
+        {
+          worker: {
+            namespace: target.metadata.namespace,
+            name: target.metadata.name,
+            uid: target.metadata.uid,
+          },
+          epoch: call.epoch ?? target.status?.assignment?.epoch ?? 1,
+          requestId: randomUUID(),
+          payload: Buffer.from(JSON.stringify(call.payload ?? {})),
+          tailLog: call.tailLog === true,
+        },
+        { deadline: Date.now() + (call.deadlineMs ?? 60_000) },
+      ) as AsyncIterable<{
+        readonly chunk?: Buffer;
+        readonly trailer?: {
+          readonly outcome: string;
+          readonly reason: string;
+          readonly message: string;
+          readonly stamp: string;
+          readonly timings: { readonly start: string } | null;
+          readonly logTail: Buffer;
+        };
+      }>;
+      const chunks: Buffer[] = [];
+      for await (const { chunk, trailer } of stream) {
+        if (chunk !== undefined) {
+          chunks.push(chunk);
+        }
+        if (trailer !== undefined && trailer !== null) {
+          return {
+            outcome: trailer.outcome,
+            reason: trailer.reason,
+            message: trailer.message,
+            stamp: trailer.stamp,
+            start: trailer.timings?.start ?? '',
+            body: Buffer.concat(chunks).toString(),
+            logTail: trailer.logTail.toString(),
+          };
+        }
+      }
+      throw new Error('the answer had no trailer');
+    },
+    unary,
+    async taskState(containerId) {
+      const line = (await lab.ctr('tasks', 'list'))
+        .split('\n')
+        .find((each) => each.startsWith(`${containerId} `));
+      return line?.trim().split(/\s+/)[2];
+    },
+    onNode: async (program, ...args) =>
+      (await run('nsenter', [`--net=${lab.netnsPath}`, program, ...args])).stdout,
+    health,
+    close,
+  };
+}
+
+/** What an installation brings, and what the controller does at its start. */
+async function prepareCluster(api: ApiServer, authority: CertificateAuthority): Promise<void> {
+  await api.kubectl(['apply', '-f', join(root, 'crds')]);
+  await api.kubectl(['apply', '-f', join(root, 'manifests/namespace.yaml')]);
+  await api.kubectl(['apply', '-f', join(root, 'manifests/rbac.yaml')]);
+  await api.kubectl(
+    ['apply', '-f', '-'],
+    stringify({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'esb-client-ca', namespace: 'esb-system' },
+      data: { 'ca.crt': authority.certificate },
+    }),
+  );
+  await api.kubectl(['wait', '--for=condition=Established', '--timeout=60s', 'crd', '--all']);
+}
