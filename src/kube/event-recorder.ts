@@ -347,7 +347,7 @@ export function createEventRecorder(options: EventRecorderOptions): EventRecorde
           enqueue(one);
         }
       }
-      if (started) {
+      if (started && withinMs > 0) {
         const timer = clock.setTimer(ended.resolve, withinMs);
         wake.resolve();
         await ended.promise;
