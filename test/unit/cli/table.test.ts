@@ -1,0 +1,46 @@
+import { expect, it } from 'vitest';
+import { rowOf } from '../../../src/cli/ps.ts';
+import { formatTable } from '../../../src/cli/table.ts';
+import { workerFixture } from '../../support/worker-fixture.ts';
+
+it('columns are as wide as their widest cell', () => {
+  expect(
+    formatTable([
+      ['NAME', 'PID'],
+      ['etcd', '7'],
+      ['apiserver', '12'],
+    ]),
+  ).toBe('NAME       PID\netcd       7\napiserver  12\n');
+});
+
+it('a worker that is not Ready says why', () => {
+  const worker = workerFixture({
+    name: 'late',
+    status: {
+      phase: 'Pulling',
+      assignment: { nodeName: 'node-1', epoch: 1 },
+      lastInvocationTime: '2026-11-01T00:00:00.000000Z',
+      conditions: [
+        {
+          type: 'Ready',
+          status: 'False',
+          reason: 'ImageNotFound',
+          message: 'no such image',
+          lastTransitionTime: '2026-11-01T00:00:00Z',
+        },
+      ],
+    },
+  });
+  const row = rowOf(worker, Date.parse('2026-11-01T00:00:30Z'));
+  expect(row).toEqual([
+    'default',
+    'late',
+    'late',
+    'Pulling',
+    'node-1',
+    '-',
+    '-',
+    '30 s ago',
+    'ImageNotFound: no such image',
+  ]);
+});
