@@ -9,7 +9,7 @@ interface ConditionLike {
 }
 
 /** A status as far as this module looks into it. */
-export type StatusFields = Readonly<Record<string, unknown>> & {
+type StatusFields = Readonly<Record<string, unknown>> & {
   readonly conditions?: readonly ConditionLike[];
 };
 
@@ -46,15 +46,15 @@ export interface StatusApplier<T extends KubeObject> {
    *
    * @param cached the object as it was last seen; something older than our own last write is no harm
    */
-  apply(cached: T, status: StatusFields, options?: StatusApplyOptions<T>): Promise<StatusApplyResult<T>>;
+  apply(cached: T, status: object, options?: StatusApplyOptions<T>): Promise<StatusApplyResult<T>>;
   /** Forgets an object that is gone. */
   forget(uid: string): void;
 }
 
 const TRIES = 5;
 
-function statusOf(object: KubeObject): StatusFields {
-  return (object as { readonly status?: StatusFields }).status ?? {};
+function statusOf(object: KubeObject): object {
+  return (object as { readonly status?: object }).status ?? {};
 }
 
 /** Without members that are undefined, which JSON does not have. */
@@ -67,7 +67,9 @@ function conditionOf(status: StatusFields, type: string): ConditionLike | undefi
 }
 
 /** Whether the part of `current` that is owned differs from `wished`. */
-export function statusDiffers(current: StatusFields, wished: StatusFields, owned: StatusOwnership): boolean {
+export function statusDiffers(currentStatus: object, wishedStatus: object, owned: StatusOwnership): boolean {
+  const current = currentStatus as StatusFields;
+  const wished = wishedStatus as StatusFields;
   return (
     owned.fields.some((name) => !isDeepStrictEqual(plain(current[name]), plain(wished[name]))) ||
     owned.conditions.some(
@@ -113,7 +115,7 @@ export function createStatusApplier<T extends KubeObject>(
     return ours !== undefined && isOlder(cached, ours) ? ours : cached;
   };
 
-  const write = (object: T, status: StatusFields, options: FenceOptions): Promise<T> =>
+  const write = (object: T, status: object, options: FenceOptions): Promise<T> =>
     client.patch(
       type,
       objectKey(object),
@@ -130,7 +132,7 @@ export function createStatusApplier<T extends KubeObject>(
 
   return {
     async apply(cached, status, options = {}) {
-      checkOwned(status, owned);
+      checkOwned(status as StatusFields, owned);
       const { mayWrite = () => true, ...writeOptions } = options;
       const { uid } = cached.metadata;
       let object = latestOf(cached);

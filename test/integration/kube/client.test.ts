@@ -3,58 +3,11 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { createKubeClient } from '../../../src/kube/client.ts';
 import { createInformer } from '../../../src/kube/informer.ts';
 import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
-import {
-  type ConfigMap,
-  configMaps,
-  customResourceDefinitions,
-  leases,
-} from '../../../src/kube/resource-types.ts';
+import { type ConfigMap, configMaps, leases } from '../../../src/kube/resource-types.ts';
 import type { KubeClient, KubeObject, ResourceType } from '../../../src/kube/types.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { waitFor } from '../../support/wait-for.ts';
-
-interface Widget extends KubeObject {
-  readonly spec?: { readonly size?: number };
-  readonly status?: { readonly place?: string; readonly phase?: string };
-}
-
-const widgets: ResourceType<Widget> = {
-  group: 'test.dev',
-  version: 'v1',
-  kind: 'Widget',
-  plural: 'widgets',
-  namespaced: true,
-};
-
-const widgetDefinition = {
-  metadata: { name: 'widgets.test.dev' },
-  spec: {
-    group: 'test.dev',
-    scope: 'Namespaced' as const,
-    names: { kind: 'Widget', plural: 'widgets' },
-    versions: [
-      {
-        name: 'v1',
-        served: true,
-        storage: true,
-        subresources: { status: {} },
-        selectableFields: [{ jsonPath: '.status.place' }],
-        schema: {
-          openAPIV3Schema: {
-            type: 'object',
-            properties: {
-              spec: { type: 'object', properties: { size: { type: 'integer' } } },
-              status: {
-                type: 'object',
-                properties: { place: { type: 'string' }, phase: { type: 'string' } },
-              },
-            },
-          },
-        },
-      },
-    ],
-  },
-};
+import { installWidgets, widgets } from './support/widget.ts';
 
 const namespace = 'default';
 const configMap = (name: string, value: string): ConfigMap => ({
@@ -71,8 +24,7 @@ beforeAll(async () => {
     source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }),
     pageSize: 7,
   });
-  await client.create(customResourceDefinitions, widgetDefinition);
-  await waitFor('the new kind', async () => (await client.list(widgets)).items.length === 0);
+  await installWidgets(client);
 });
 
 afterAll(async () => {
