@@ -9,6 +9,7 @@ describe('checkedPayload', () => {
         const body = Buffer.from(text);
         expect(checkedPayload(body)).toBe(body);
       }),
+      { numRuns: 30 },
     );
   });
 
