@@ -1,4 +1,4 @@
-import { access, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type CommandOptions, type CommandResult, run } from '../support/command.ts';
@@ -6,6 +6,23 @@ import { compareHostInventory, type HostInventory, takeHostInventory } from '../
 import { waitFor } from '../support/wait-for.ts';
 
 const repository = join(import.meta.dirname, '../..');
+
+/** As a person gets it. Where there is no history, as in an unpacked archive, what there is without what was made. */
+async function cloneRepository(folder: string, clone: string): Promise<void> {
+  const hasHistory = await access(join(repository, '.git')).then(
+    () => true,
+    () => false,
+  );
+  if (!hasHistory) {
+    await run('cp', ['-r', '--', repository, clone]);
+    await run('rm', ['-rf', join(clone, 'node_modules'), join(clone, '.esb')]);
+    return;
+  }
+  // The checkout may belong to another user than the one who runs the tests.
+  const config = join(folder, 'gitconfig');
+  await writeFile(config, '[safe]\n\tdirectory = *\n');
+  await run('git', ['clone', '--quiet', repository, clone], { env: { GIT_CONFIG_GLOBAL: config } });
+}
 
 describe('from a clone', () => {
   let folder: string;
@@ -25,7 +42,7 @@ describe('from a clone', () => {
     before = await takeHostInventory();
     folder = await mkdtemp('/tmp/esb-up-');
     clone = join(folder, 'esb');
-    await run('git', ['clone', '--quiet', repository, clone]);
+    await cloneRepository(folder, clone);
   });
 
   afterAll(async () => {
