@@ -1,8 +1,7 @@
 import { EsbError } from '../common/errors.ts';
 
 /** What runc says of a memory limit that its own first process does not fit in. */
-const TOO_LITTLE_MEMORY =
-  /OOM-killed \(memory limit too low\?\)|memory limit too low|memory\.(?:limit_in_bytes|max).*(?:device or resource busy|invalid argument)/;
+const TOO_LITTLE_MEMORY = /memory limit too low|OOM-killed|unable to set memory limit/;
 const PREFIX =
   /^containerd \w+\.\w+: (?:failed to create shim task: )?(?:OCI runtime \w+ failed: )?(?:runc \w+ failed: )?/;
 

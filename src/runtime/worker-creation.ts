@@ -67,9 +67,13 @@ export class WorkerCreation {
   /** Makes a worker of which there is nothing but maybe an attachment and a log. Leaves nothing when it fails. */
   async create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
     const { containerId } = request;
+    const leased = this.#lease(containerId);
+    // It is waited for where it is needed first, and in any case before anything is undone.
+    leased.catch(() => undefined);
     try {
-      return await this.#create(request, signal);
+      return await this.#create(request, leased, signal);
     } catch (error) {
+      await leased.catch(() => undefined);
       await this.#undo(containerId, error);
       throw error;
     }
@@ -110,7 +114,7 @@ export class WorkerCreation {
     }
   }
 
-  async #create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
+  async #create(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<WorkerInfo> {
     const { client, logs, snapshotter, runtime } = this.#options;
     const { containerId } = request;
     const call = { deadlineMs: STEP_DEADLINE_MS };
@@ -142,9 +146,10 @@ export class WorkerCreation {
           runtime,
           spec,
         },
-        { ...call, lease },
+        call,
       ),
     );
+    await leased;
     const rootfs = await this.#step('CreateFailed', signal, () =>
       client.snapshots.prepare(containerId, image.chainId, { ...call, lease }),
     );
@@ -162,11 +167,10 @@ export class WorkerCreation {
     return workerInfoOf(record, { kind: 'Running', pid });
   }
 
-  /** The lease, the image and the attachment, which do not need each other. */
+  /** The image and the attachment, which do not need each other. */
   async #prepare(request: EnsureRequest, signal: AbortSignal): Promise<Prepared> {
     const { images } = this.#options;
     const { containerId, shape } = request;
-    const leased = this.#lease(containerId);
     const pulled = Promise.withResolvers<'pulling'>();
     const image = images.obtain(shape.image, {
       signal,
@@ -183,7 +187,7 @@ export class WorkerCreation {
       request.onProgress?.('Creating');
       return shape.networkMode === 'Host' ? undefined : await this.#attach(containerId, signal);
     });
-    const outcomes = await Promise.allSettled([image, attached, leased]);
+    const outcomes = await Promise.allSettled([image, attached]);
     for (const outcome of outcomes) {
       if (outcome.status === 'rejected') {
         throw outcome.reason;

@@ -61,7 +61,7 @@ describe('a worker', () => {
   });
 
   it('whose limit is too small to start at all is told so', async () => {
-    const request = ensureRequest(lab, 'tiny', { memoryMiB: 1, ephemeralStorageMiB: 0 });
+    const request = ensureRequest(lab, 'tiny', { memoryMiB: 1, ephemeralStorageMiB: 1 });
     await expect(runtime.ensure(request)).rejects.toMatchObject({ code: 'MemoryTooSmall' });
     await runtime.destroy(request.containerId);
   });

@@ -128,10 +128,12 @@ describe('an agent killed', () => {
     await first.stop();
     const second = await lab.runtime();
     const found = await second.list();
-    expect(found.map(({ identity, task }) => [identity.name, task.kind]).toSorted()).toEqual([
-      ['paused', 'Paused'],
-      ['running', 'Running'],
-    ]);
+    expect(new Map(found.map(({ identity, task }) => [identity.name, task.kind]))).toEqual(
+      new Map([
+        ['paused', 'Paused'],
+        ['running', 'Running'],
+      ]),
+    );
     for (const { containerId, address } of found) {
       await second.resume(containerId);
       expect(await lab.caller.call(address ?? nowhere, {})).toMatchObject({ counter: 1 });
@@ -177,8 +179,10 @@ describe('many callers', () => {
     };
     const codes = new Set<string>();
     for (let round = 0; round < 15; round += 1) {
-      const batch = Array.from({ length: 8 }, () => acts[Math.floor(random() * acts.length)]);
-      const outcomes = await Promise.allSettled(batch.map((act) => act?.()));
+      const batch = Array.from({ length: 8 }, async () => {
+        await acts[Math.floor(random() * acts.length)]?.();
+      });
+      const outcomes = await Promise.allSettled(batch);
       for (const outcome of outcomes) {
         if (outcome.status === 'rejected') {
           codes.add((outcome.reason as { code: string }).code);

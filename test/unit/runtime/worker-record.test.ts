@@ -1,0 +1,138 @@
+import { describe, expect, it } from 'vitest';
+import type { NodeNetwork } from '../../../src/cni/node-network.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import type { TaskProcess, TaskStatus } from '../../../src/containerd/task-service.ts';
+import type { ImageConfig } from '../../../src/oci/image-config.ts';
+import type { WorkerShape } from '../../../src/runtime/container-runtime.ts';
+import { withHostPort } from '../../../src/runtime/host-port.ts';
+import { createRuntime } from '../../../src/runtime/runtime-factory.ts';
+import { isWorker, labelsOf, taskStateOf, workerInfoOf } from '../../../src/runtime/worker-record.ts';
+
+const request = {
+  identity: { namespace: 'default', name: 'hello', uid: '1-2-3', functionName: 'greet' },
+  epoch: 3,
+  shapeHash: 'v1-abc',
+};
+
+describe('the labels of a container', () => {
+  it('tell all there is to know of a worker', () => {
+    const labels = labelsOf(request, { ip: '10.234.0.7', port: 8080 }, 'r/hello@sha256:1');
+    const record = {
+      id: 'hello-1',
+      labels,
+      image: 'r/hello:1',
+      snapshotKey: 'hello-1',
+      createdAt: new Date(5),
+    };
+    expect(isWorker(record)).toBe(true);
+    expect(workerInfoOf(record, { kind: 'Missing' })).toEqual({
+      containerId: 'hello-1',
+      ...request,
+      image: 'r/hello@sha256:1',
+      task: { kind: 'Missing' },
+      address: { ip: '10.234.0.7', port: 8080 },
+      createdAt: new Date(5),
+    });
+  });
+
+  it('of somebody else make no worker', () => {
+    const record = { id: 'x', labels: {}, image: '', snapshotKey: '', createdAt: new Date(0) };
+    expect(isWorker(record)).toBe(false);
+    expect(workerInfoOf(record, { kind: 'Missing' }).address).toBeUndefined();
+  });
+});
+
+describe('the state of a task', () => {
+  const task = (status: TaskStatus, exitCode = 0): TaskProcess => ({
+    containerId: 'w',
+    pid: 9,
+    status,
+    exitCode,
+  });
+  it.each([
+    [undefined, { kind: 'Missing' }],
+    [task('CREATED'), { kind: 'Created' }],
+    [task('RUNNING'), { kind: 'Running', pid: 9 }],
+    [task('PAUSED'), { kind: 'Paused', pid: 9 }],
+    [task('PAUSING'), { kind: 'Paused', pid: 9 }],
+    [task('STOPPED', 137), { kind: 'Stopped', exitCode: 137, oomKilled: true }],
+    [task('STOPPED', 0), { kind: 'Stopped', exitCode: 0, oomKilled: false }],
+    [task('UNKNOWN', 255), { kind: 'Stopped', exitCode: 255, oomKilled: true }],
+  ] as const)('%j is %j', async (given, expected) => {
+    expect(await taskStateOf(given, () => Promise.resolve(true))).toEqual(expected);
+  });
+});
+
+describe('a worker in the network of its node', () => {
+  const shape: WorkerShape = {
+    image: { reference: 'r/x:1', pullPolicy: 'Never' },
+    command: [],
+    args: [],
+    handler: 'app.handler',
+    env: [],
+    memoryMiB: 128,
+    pids: 10,
+    ephemeralStorageMiB: 16,
+    readOnlyRootFilesystem: true,
+    timeoutSeconds: 3,
+    port: 8080,
+    networkMode: 'Host',
+    terminationGraceSeconds: 1,
+  };
+  const image: ImageConfig = {
+    env: [],
+    user: '',
+    workingDir: '',
+    entrypoint: ['/usr/local/bin/aws-lambda-rie'],
+    cmd: [],
+    labels: {},
+    diffIds: [],
+    platform: { os: 'linux', architecture: 'amd64' },
+  };
+
+  it('has its emulator listen on the port that is chosen for it', () => {
+    const given = withHostPort({ ...shape, args: ['python3', '-m', 'awslambdaric'] }, image, 4711);
+    expect(given).toMatchObject({
+      command: ['/usr/local/bin/aws-lambda-rie'],
+      args: ['--runtime-interface-emulator-address', '127.0.0.1:4711', 'python3', '-m', 'awslambdaric'],
+      port: 4711,
+    });
+  });
+
+  it('keeps the handler as the last argument where it would have been one', () => {
+    const given = withHostPort({ ...shape, command: ['aws-lambda-rie', 'node'] }, image, 4711);
+    expect(given.args).toEqual([
+      '--runtime-interface-emulator-address',
+      '127.0.0.1:4711',
+      'node',
+      'app.handler',
+    ]);
+  });
+
+  it.each([
+    ['neither spec.command nor spec.args', {}],
+    ["begins with '/lambda-entrypoint.sh'", { command: ['/lambda-entrypoint.sh'] }],
+    ['is for the agent to choose', { args: ['--runtime-interface-emulator-address=0.0.0.0:80'] }],
+  ])('is refused when its command line %s', (why, change) => {
+    expect(() => withHostPort({ ...shape, ...change }, image, 4711)).toThrow(why);
+  });
+});
+
+describe('createRuntime', () => {
+  const containerd = {
+    socketPath: '/none',
+    logFolder: '/none',
+    logger: silentLogger(),
+    network: {} as NodeNetwork,
+  };
+  it('makes the runtime that is asked for, containerd by default', async () => {
+    for (const type of [undefined, '', 'containerd']) {
+      const runtime = createRuntime({
+        type,
+        containerd: { ...containerd, network: { stop: () => Promise.resolve() } as NodeNetwork },
+      });
+      await runtime.stop();
+    }
+    expect(() => createRuntime({ type: 'docker', containerd })).toThrow("RUNTIME_TYPE is 'docker'");
+  });
+});
