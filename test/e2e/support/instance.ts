@@ -171,7 +171,8 @@ export class Instance {
       new InvokeCommand({ FunctionName: name, Payload: JSON.stringify(event), ...input }),
       signal === undefined ? {} : { abortSignal: signal },
     );
-    const text = answer.Payload === undefined ? '' : Buffer.from(answer.Payload).toString();
+    // Null where there is no body, whatever the type says.
+    const text = Buffer.from(answer.Payload ?? []).toString();
     return {
       status: answer.StatusCode ?? 0,
       functionError: answer.FunctionError,

@@ -1,5 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { homeAt } from '../../../src/cli/home.ts';
+import { cgroupParent } from '../../../src/cli/parts.ts';
+import { namespacePrefix } from '../../../src/cni/attachment-store.ts';
 import { run } from '../../support/command.ts';
 import type { Instance } from './instance.ts';
 
@@ -39,11 +42,15 @@ export async function nodeFootprint(esb: Instance): Promise<NodeFootprint> {
     {},
   );
   const shims = await run('pgrep', ['-fc', `containerd-shim-runc-v2.*${node}/`], { mayFail: true });
-  const links = JSON.parse((await run('ip', ['-j', 'link', 'show', 'type', 'veth'])).stdout) as unknown[];
+  const links = JSON.parse(
+    (await run('ip', ['-j', 'link', 'show', 'master', 'esb0'], { mayFail: true })).stdout || '[]',
+  ) as unknown[];
   const mounts = await readFile('/proc/self/mountinfo', 'utf8');
-  const cgroups = await run('find', ['/sys/fs/cgroup', '-mindepth', '3', '-type', 'd', '-path', '*/esb/*'], {
+  const group = cgroupParent(homeAt(esb.home), 'node-1');
+  const cgroups = await run('find', ['/sys/fs/cgroup', '-type', 'd', '-path', `*${group}/*`], {
     mayFail: true,
   });
+  const prefix = namespacePrefix(join(node, 'agent'));
   return {
     containers: await ctr('containers', 'ls', '-q'),
     tasks: await ctr('tasks', 'ls', '-q'),
@@ -51,10 +58,10 @@ export async function nodeFootprint(esb: Instance): Promise<NodeFootprint> {
       .length,
     leases: await ctr('leases', 'ls', '-q'),
     shims: Number(shims.stdout.trim()),
-    namespaces: (await entries('/run/netns')).filter((name) => name.startsWith('esb-')).length,
+    namespaces: (await entries('/run/netns')).filter((name) => name.startsWith(prefix)).length,
     interfaces: links.length,
     reservations: lines(reserved.stdout).length,
-    mounts: lines(mounts).filter((line) => line.includes(node) || line.includes('/netns/esb-')).length,
+    mounts: lines(mounts).filter((line) => line.includes(node) || line.includes(`/netns/${prefix}`)).length,
     cgroups: lines(cgroups.stdout).length,
     logs: (await entries(join(node, 'agent', 'logs'))).length,
     records: (await entries(join(node, 'agent', 'workers'))).length,
