@@ -9,7 +9,7 @@ import { isObject } from './network-config.ts';
  * container only borrows it, so that giving it to one is one small write.
  */
 export type AttachmentRecord =
-  /** Being made, or left half-made. */
+  /** Being made or removed, or left half-way by a crash. */
   | { readonly id: string; readonly state: 'Making' }
   /** Has its address and waits for a container. */
   | { readonly id: string; readonly state: 'Ready'; readonly ip: string }

@@ -13,6 +13,7 @@ import { removeBridge } from './node-bridge.ts';
 import { removeNodeRules } from './node-rules.ts';
 import { ResultCache } from './result-cache.ts';
 
+/** `deadlineMs` is for all of it; default 120,000. */
 export interface NodeNetworkRemovalOptions extends CallOptions {
   /** The agent's state folder, as it was given to `createNodeNetwork`. */
   readonly stateDir: string;
@@ -23,6 +24,9 @@ export interface NodeNetworkRemovalOptions extends CallOptions {
   readonly nodeNetns?: string;
   readonly runner?: CommandRunner;
 }
+
+const DEADLINE_MS = 120_000;
+const PLUGIN_DEADLINE_MS = 5000;
 
 /**
  * Takes away everything that a node's network ever made: attachments and slots by CNI DEL, their namespaces, the bridge,
@@ -40,7 +44,9 @@ export async function removeNodeNetwork(options: NodeNetworkRemovalOptions): Pro
       failures.push(`${what}: ${messageOf(error)}`);
     }
   };
-  const { stateDir, nodeNetns, signal } = options;
+  const { stateDir, nodeNetns } = options;
+  const expiry = AbortSignal.timeout(options.deadlineMs ?? DEADLINE_MS);
+  const signal = options.signal === undefined ? expiry : AbortSignal.any([expiry, options.signal]);
   const runner = options.runner ?? systemCommandRunner;
   const folder = join(stateDir, 'cni');
   const namespaces = createNamespaceKeeper(runner);
@@ -65,7 +71,9 @@ export async function removeNodeNetwork(options: NodeNetworkRemovalOptions): Pro
       const path = namespaces.path(id);
       const netns = (await namespaces.isPinned(path)) ? path : '';
       // The interface ends with its namespace and the reservation with the folder, so a plugin that fails is no matter.
-      await cni.del({ containerId: id, netns, ifName: 'eth0' }, { signal }).catch(() => undefined);
+      await cni
+        .del({ containerId: id, netns, ifName: 'eth0' }, { signal, deadlineMs: PLUGIN_DEADLINE_MS })
+        .catch(() => undefined);
     }
     await attempt(`network namespace ${id}`, () => namespaces.remove(id, { signal }));
   }

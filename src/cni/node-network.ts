@@ -47,7 +47,7 @@ export interface NodeNetwork {
   /** CNI DEL, then the namespace. Missing is success. Works without the namespace and without a process. */
   detach(containerId: string, options?: CallOptions): Promise<void>;
   get(containerId: string): Promise<Attachment | undefined>;
-  /** Every attachment of a container; slots not included. */
+  /** Every attachment of a container, also one whose removal has begun; slots not included. */
   list(): Promise<Attachment[]>;
   /**
    * Removes attachments, namespaces and reservations that neither a container in `inUse` nor a slot claims.
@@ -205,10 +205,6 @@ class CniNodeNetwork implements NodeNetwork {
         await this.#own(this.#load());
         this.#rulesCheckedAt = undefined;
         await this.#verify();
-        const setup = this.#requireSetup();
-        await setup.cni.checkVersions(setup.programs);
-        await setup.cni.status();
-        await this.#own(this.#validateSlots(setup));
       },
     );
     this.#scheduleRefill(0);
@@ -261,15 +257,17 @@ class CniNodeNetwork implements NodeNetwork {
 
   async get(containerId: string): Promise<Attachment | undefined> {
     await this.#own(this.#load());
-    const record = this.#attachedTo(containerId);
-    return record === undefined ? undefined : this.#attachment(record);
+    const id = this.#byContainer.get(containerId);
+    const record = id === undefined ? undefined : this.#records.get(id);
+    return record?.state === 'Attached' ? this.#attachment(record) : undefined;
   }
 
   async list(): Promise<Attachment[]> {
     await this.#own(this.#load());
-    return [...this.#records.values()].flatMap((record) =>
-      record.state === 'Attached' && !this.#discarded.has(record.id) ? [this.#attachment(record)] : [],
-    );
+    return [...this.#byContainer.values()].flatMap((id) => {
+      const record = this.#records.get(id);
+      return record?.state === 'Attached' ? [this.#attachment(record)] : [];
+    });
   }
 
   async repair(inUse: ReadonlySet<string>, options: CallOptions = {}): Promise<string[]> {
@@ -471,7 +469,6 @@ class CniNodeNetwork implements NodeNetwork {
       await this.#dispose(id);
     } catch (error) {
       this.#logger.warn({ err: error, netns: id }, 'a network namespace could not be removed yet');
-      this.#scheduleRefill(Math.max(this.#refillBackoffMs, REFILL_BACKOFF_MS));
     }
   }
 
@@ -485,14 +482,26 @@ class CniNodeNetwork implements NodeNetwork {
 
   async #disposeOnce(id: string): Promise<void> {
     const record = this.#records.get(id);
+    // From here on it is nothing that a container can be given, also when this fails.
+    this.#discarded.add(id);
     try {
       const setup = await this.#readSetup();
+      if (record !== undefined && record.state !== 'Making') {
+        // After a crash from here on it must not be taken for a working one. On a full disk freeing comes first.
+        await this.#store.write({ id, state: 'Making' }).catch((error: unknown) => {
+          this.#logger.warn(
+            { err: error, netns: id },
+            'the removal of a network namespace cannot be recorded',
+          );
+        });
+      }
       const path = this.#namespaces.path(id);
       const netns = (await this.#namespaces.isPinned(path)) ? path : '';
       await setup.cni.del(target(id, netns), { deadlineMs: DISPOSE_DEADLINE_MS });
       await this.#namespaces.remove(id, { deadlineMs: DISPOSE_DEADLINE_MS });
       await this.#store.remove(id);
     } catch (error) {
+      this.#scheduleRefill(Math.max(this.#refillBackoffMs, REFILL_BACKOFF_MS));
       throw convert(`removing ${record?.state === 'Attached' ? record.containerId : id}`, error);
     }
     this.#records.delete(id);
@@ -615,6 +624,10 @@ class CniNodeNetwork implements NodeNetwork {
     await enableIpForward(this.#ipForward, this.#folder);
     await this.#checkBridge(setup);
     if (!this.#usable) {
+      await setup.cni.checkVersions(setup.programs);
+      await setup.cni.status();
+      // Before any is made, so that those of an earlier run are the ones that are kept.
+      await this.#validateSlots(setup);
       this.#usable = true;
       this.#scheduleRefill(0);
     }

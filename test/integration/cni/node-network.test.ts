@@ -326,7 +326,7 @@ describe('repair', () => {
     await lab.onNode('nft', ['flush', 'ruleset']);
 
     const later = await started(lab, 1);
-    expect(await later.list()).toEqual([]);
+    await waitFor('the attachment to go', async () => (await later.list()).length === 0);
     await waitFor('only a new slot to be left', async () => {
       const [names, addresses] = [await namespaces(lab), await reservations(lab)];
       return names.length === 1 && addresses.length === 1 && (await readySlots(lab)).length === 1;

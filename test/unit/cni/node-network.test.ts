@@ -23,8 +23,8 @@ class FakeNode {
   routes = ROUTES;
   rules = false;
   /** Decides what a plugin answers instead of success. */
-  plugin: (command: string, type: string) => Promise<CommandResult> | CommandResult | undefined = () =>
-    undefined;
+  plugin: (command: string, type: string) => Promise<CommandResult | undefined> | CommandResult | undefined =
+    () => undefined;
   #address = 1;
   #now = 0;
 
@@ -261,6 +261,21 @@ describe('the network of a node', () => {
     node.plugin = () => undefined;
     await network.detach('one');
     expect(await network.list()).toEqual([]);
+  });
+
+  it('does not give a container back what its removal has begun with', async () => {
+    const node = await fakeNode();
+    const network = node.network();
+    await network.start();
+    const first = await network.attach('one');
+    node.plugin = (command) =>
+      command === 'DEL' ? { code: 1, stdout: '{"code":100,"msg":"no"}', stderr: '' } : undefined;
+    await expect(network.detach('one')).rejects.toMatchObject({ code: 'NetworkFailed' });
+    node.plugin = () => undefined;
+    const again = await network.attach('one');
+    expect(again.netnsPath).not.toBe(first.netnsPath);
+    await waitFor('the first one to go', () => node.pinned.size === 1, { everyMs: 5 });
+    expect(await network.list()).toEqual([again]);
   });
 
   it('removes what a failed attempt left, once that is possible', async () => {
