@@ -39,7 +39,8 @@ export class FleetView {
   /** What agents hold, by uid. Also of workers whose resource has not been seen yet. */
   readonly #holdings = new Map<string, readonly Holding[]>();
   readonly #connected = new Set<string>();
-  readonly #waiting = new Set<() => void>();
+  /** Who waits for a change, by function. */
+  readonly #waiting = new Map<string, Set<() => void>>();
 
   constructor(namespace: string) {
     this.#namespace = namespace;
@@ -68,10 +69,17 @@ export class FleetView {
     return this.#connected;
   }
 
-  /** Calls `listener` once, at the next change of anything. The returned function takes that back. */
-  onNextChange(listener: () => void): () => void {
-    this.#waiting.add(listener);
-    return () => this.#waiting.delete(listener);
+  /** Calls `listener` once, at the next change of anything about a function. The returned function takes that back. */
+  onNextChange(functionName: string, listener: () => void): () => void {
+    const listeners = this.#waiting.get(functionName) ?? new Set();
+    this.#waiting.set(functionName, listeners);
+    listeners.add(listener);
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0 && this.#waiting.get(functionName) === listeners) {
+        this.#waiting.delete(functionName);
+      }
+    };
   }
 
   /** A resource as it is now. One that is being deleted takes no calls any more. */
@@ -116,7 +124,7 @@ export class FleetView {
         found.workers.push(entry);
       }
     }
-    this.#changed();
+    this.#changed(entry.functionName);
   }
 
   /** The resource is gone or going. */
@@ -133,7 +141,7 @@ export class FleetView {
         this.#functions.delete(entry.functionName);
       }
     }
-    this.#changed();
+    this.#changed(entry.functionName);
   }
 
   /** Everything that the agent of a node holds; it counts as connected from now on. */
@@ -143,24 +151,24 @@ export class FleetView {
     for (const worker of workers) {
       this.#setHolding(nodeName, worker);
     }
-    this.#changed();
+    this.#allChanged();
   }
 
   changeHolding(nodeName: string, worker: WorkerState): void {
     this.#setHolding(nodeName, worker);
-    this.#changed();
+    this.#changed(this.#workers.get(worker.worker?.uid ?? '')?.functionName);
   }
 
   removeHolding(nodeName: string, uid: string): void {
     this.#storeHoldings(uid, this.#others(uid, nodeName));
-    this.#changed();
+    this.#changed(this.#workers.get(uid)?.functionName);
   }
 
   /** The agent of a node is not connected any more. */
   dropNode(nodeName: string): void {
     this.#dropNode(nodeName);
     this.#connected.delete(nodeName);
-    this.#changed();
+    this.#allChanged();
   }
 
   #setHolding(nodeName: string, state: WorkerState): void {
@@ -207,12 +215,18 @@ export class FleetView {
     }
   }
 
-  #changed(): void {
-    if (this.#waiting.size === 0) {
+  #allChanged(): void {
+    for (const functionName of [...this.#waiting.keys()]) {
+      this.#changed(functionName);
+    }
+  }
+
+  #changed(functionName: string | undefined): void {
+    const listeners = functionName === undefined ? undefined : this.#waiting.get(functionName);
+    if (listeners === undefined || functionName === undefined) {
       return;
     }
-    const listeners = [...this.#waiting];
-    this.#waiting.clear();
+    this.#waiting.delete(functionName);
     for (const listener of listeners) {
       listener();
     }

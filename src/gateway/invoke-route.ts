@@ -9,7 +9,7 @@ import { Caller } from './caller.ts';
 import { type FunctionReference, parseFunctionIdentifier } from './function-name.ts';
 import type { FunctionCall, InvokeResult, Invoker } from './invoker.ts';
 import { checkedPayload } from './json-payload.ts';
-import { LambdaError, lambdaErrorAnswer } from './lambda-error.ts';
+import { LambdaError, lambdaErrorAnswer, throttled } from './lambda-error.ts';
 import { readRequestBody } from './request-body.ts';
 
 /** Largest client context, in bytes of base64. */
@@ -18,6 +18,9 @@ const MAX_CLIENT_CONTEXT = 3_583;
 const MAX_EVENT_BYTES = 1024 * 1024;
 /** Bytes of a log tail: what Lambda gives. */
 const MAX_LOG_TAIL = 4_096;
+/** Calls, and bytes of their payloads, that may be under way or waiting at a time. */
+const MAX_CALLS = 8_192;
+const MAX_CALL_BYTES = 512 * 1024 * 1024;
 /** Milliseconds that a connection may be idle: more than load balancers keep theirs, so that they are the ones to close. */
 const KEEP_ALIVE_MS = 75_000;
 /** Milliseconds that a request may take to arrive. */
@@ -43,6 +46,12 @@ export interface LambdaApiOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly onCall?: (report: CallReport) => void;
+}
+
+/** What a gateway has on its hands. */
+interface Load {
+  calls: number;
+  bytes: number;
 }
 
 type InvocationType = 'RequestResponse' | 'Event' | 'DryRun';
@@ -75,6 +84,7 @@ declare module 'fastify' {
 /** The Lambda API: `POST /2015-03-31/functions/{name}/invocations`, and its errors for everything else. */
 export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
   let active = 0;
+  const load: Load = { calls: 0, bytes: 0 };
   const api = Fastify({
     logger: false,
     genReqId: () => randomUUID(),
@@ -127,7 +137,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     );
   });
   api.post<InvokeRoute>('/2015-03-31/functions/:name/invocations', (request, reply) =>
-    serveInvoke(request, reply, options),
+    serveInvoke(request, reply, options, load),
   );
   return {
     async listen({ host, port }) {
@@ -151,6 +161,7 @@ async function serveInvoke(
   request: InvokeRouteRequest,
   reply: FastifyReply,
   options: LambdaApiOptions,
+  load: Load,
 ): Promise<FastifyReply> {
   const startedAt = performance.now();
   let result = 'ok';
@@ -179,7 +190,7 @@ async function serveInvoke(
         result = 'accepted';
         return reply.code(202).send();
       case 'RequestResponse': {
-        const answer = await invoker.invoke(call, request.caller);
+        const answer = await invokeWithin(load, call, () => invoker.invoke(call, request.caller));
         result = resultName(answer);
         start = answer.timings?.start ?? '';
         return sendResult(reply, answer, tailLog);
@@ -193,6 +204,26 @@ async function serveInvoke(
     return sendError(reply, known, request.id);
   } finally {
     options.onCall?.({ result, durationMs: performance.now() - startedAt, start });
+  }
+}
+
+/** Runs a call if there is still room for it in this process. */
+async function invokeWithin(
+  load: Load,
+  call: FunctionCall,
+  invoke: () => Promise<InvokeResult>,
+): Promise<InvokeResult> {
+  const bytes = call.payload.length;
+  if (load.calls >= MAX_CALLS || load.bytes + bytes > MAX_CALL_BYTES) {
+    throw throttled('Rate Exceeded. The gateway has too many calls under way.', 'CallerRateLimitExceeded');
+  }
+  load.calls += 1;
+  load.bytes += bytes;
+  try {
+    return await invoke();
+  } finally {
+    load.calls -= 1;
+    load.bytes -= bytes;
   }
 }
 

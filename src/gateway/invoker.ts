@@ -116,7 +116,11 @@ export class Invoker {
         if (left <= 0 || caller.gone) {
           throw this.#exhausted(target, passing);
         }
-        await this.#nextChange(Math.min(left, passing === undefined ? left : ASK_AGAIN_MS), caller);
+        await this.#nextChange(
+          target.name,
+          Math.min(left, passing === undefined ? left : ASK_AGAIN_MS),
+          caller,
+        );
         tried = undefined;
         lasting = undefined;
         passing = undefined;
@@ -207,12 +211,12 @@ export class Invoker {
     }
   }
 
-  /** Resolves at the next change of the fleet, when the caller hangs up, and at the latest after `delayMs`. */
-  #nextChange(delayMs: number, caller: Caller): Promise<void> {
+  /** Resolves at the next change of the function, when the caller hangs up, and at the latest after `delayMs`. */
+  #nextChange(functionName: string, delayMs: number, caller: Caller): Promise<void> {
     const { view, clock } = this.#options;
     const changed = Promise.withResolvers<void>();
     const timer = clock.setTimer(() => changed.resolve(), delayMs);
-    const forget = view.onNextChange(() => changed.resolve());
+    const forget = view.onNextChange(functionName, () => changed.resolve());
     caller.onGone = () => changed.resolve();
     return changed.promise.finally(() => {
       timer.cancel();
