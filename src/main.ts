@@ -195,7 +195,7 @@ function addCommands(program: Command): void {
     .option('--gateways <n>', 'number of gateways', wholeNumber(1), 1)
     .option('--controllers <n>', 'number of controllers', wholeNumber(1), 1)
     .option('--audit', 'have the API server keep an audit log', false)
-    .option('--no-sample', 'do not build, apply and call the sample')
+    .option('--no-sample', 'do not apply and call the sample')
     .action((options) =>
       command(async (context) => {
         const { runUp } = await import('./cli/up.ts');

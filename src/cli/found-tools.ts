@@ -118,14 +118,21 @@ async function findTool(
   env: NodeJS.ProcessEnv,
   options: FindToolsOptions,
 ): Promise<FoundTool | undefined> {
+  const seen = new Set<string>();
   for (const folder of candidateFolders(requirement, env)) {
     const path = join(folder, name);
     if (!(await isExecutable(path))) {
       continue;
     }
+    // /bin is a link to /usr/bin on most systems.
+    const real = await realpath(path);
+    if (seen.has(real)) {
+      continue;
+    }
+    seen.add(real);
     const version = await versionOf(path, requirement, options.signal);
     if (version.ok) {
-      return { name, path: await realpath(path), version: version.text };
+      return { name, path: real, version: version.text };
     }
     options.onRejected?.(path, version.why);
   }

@@ -326,7 +326,9 @@ function summary(instance: Instance, calls: readonly SampleCall[], milliseconds:
     '  Try next:',
     `    source ${home.envFile}`,
     '    kubectl get lambdaworkers -w',
-    `    curl -d '{"echo": 1}' ${gateway}/2015-03-31/functions/hello/invocations`,
+    calls.length > 0
+      ? `    curl -d '{"echo": 1}' ${gateway}/2015-03-31/functions/hello/invocations`
+      : `    kubectl apply -f ${join(repositoryRoot(), 'manifests/samples/hello.yaml')}`,
     '',
     '  npx esb status shows the parts; npm run down removes everything.',
     '',

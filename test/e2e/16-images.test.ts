@@ -1,0 +1,55 @@
+import { describe, expect, it } from 'vitest';
+import { instance } from './support/instance.ts';
+
+describe('an image', () => {
+  const esb = instance();
+
+  it('with a Node.js function is called, paused and woken like any other', async () => {
+    await esb.apply('nodejs', {
+      image: esb.image('nodejs-counter'),
+      nodeName: 'node-1',
+      resources: { limits: { memory: '256Mi' } },
+      idlePolicy: { pauseAfterSeconds: 2 },
+    });
+    await esb.ready('nodejs');
+    const first = await esb.invoke('nodejs', { echo: { nested: [1, 'ü'] } });
+    expect(first).toMatchObject({
+      status: 200,
+      functionError: undefined,
+      payload: { message: 'hello from nodejs', counter: 1, echo: { nested: [1, 'ü'] } },
+    });
+    await esb.waitForPhase('nodejs', 'Paused');
+    const woken = await esb.invoke('nodejs');
+    expect(woken.payload).toMatchObject({ counter: 2, overlaps: 0, bootId: first.payload.bootId });
+    const raised = await esb.invoke('nodejs', { raise: 'out of cheese' });
+    expect(raised).toMatchObject({ functionError: 'Unhandled', payload: { errorMessage: 'out of cheese' } });
+  });
+
+  it('in the shape of the AWS base images gets its handler as the argument of its entrypoint', async () => {
+    await esb.apply('aws-shape', {
+      image: esb.image('aws-base-shape'),
+      handler: 'lambda_function.lambda_handler',
+      nodeName: 'node-1',
+    });
+    const worker = await esb.ready('aws-shape');
+    expect((await esb.invoke('aws-shape')).payload).toMatchObject({
+      message: 'hello from aws-shape',
+      counter: 1,
+    });
+    const described = await esb.ctr(['containers', 'info', worker.status?.containerID ?? '']);
+    const { Spec } = JSON.parse(described.stdout) as { Spec: { process: { args: string[]; env: string[] } } };
+    expect(Spec.process.args).toEqual(['/lambda-entrypoint.sh', 'lambda_function.lambda_handler']);
+    expect(Spec.process.env).toContain('_HANDLER=lambda_function.lambda_handler');
+  });
+
+  it('in that shape without a handler says what to write', async () => {
+    await esb.apply('no-handler', { image: esb.image('aws-base-shape'), nodeName: 'node-1' });
+    const worker = await esb.waitForWorker('no-handler', 'told of its handler', (found) =>
+      (found.status?.conditions ?? []).some(({ type, status }) => type === 'Ready' && status === 'False'),
+    );
+    expect(worker.status?.phase).not.toBe('Running');
+    await esb.patch('no-handler', { handler: 'lambda_function.handler' });
+    await esb.ready('no-handler');
+    expect((await esb.invoke('no-handler')).payload.counter).toBe(1);
+  });
+});
