@@ -152,7 +152,12 @@ describe('the controller, as the user esb:controller of a real API server', () =
         async (letter) => (await assigned(`spread-${letter}`)).status?.assignment?.nodeName,
       ),
     );
-    expect(places.toSorted()).toEqual(['spread-1', 'spread-1', 'spread-2', 'spread-2']);
+    expect(places.toSorted((a, b) => String(a).localeCompare(String(b)))).toEqual([
+      'spread-1',
+      'spread-1',
+      'spread-2',
+      'spread-2',
+    ]);
 
     await admin.patch(
       lambdaNodes,

@@ -1,0 +1,150 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type LambdaNode, lambdaNodes } from '../../src/api/lambda-node.ts';
+import { lambdaWorkers } from '../../src/api/lambda-worker.ts';
+import { createKubeClient } from '../../src/kube/client.ts';
+import { createKubeConnectionSource } from '../../src/kube/kube-config.ts';
+import { leases, secrets } from '../../src/kube/resource-types.ts';
+import type { KubeClient, PatchBody } from '../../src/kube/types.ts';
+import { type ApiServer, startApiServer } from '../support/api-server.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+const root = join(import.meta.dirname, '../..');
+const status = (body: object): PatchBody => ({
+  kind: 'apply',
+  fieldManager: 'esb-agent',
+  body: { status: body },
+});
+const lease: PatchBody = { kind: 'merge', body: { spec: { holderIdentity: 'x' } } };
+
+describe('an agent', () => {
+  let server: ApiServer;
+  let admin: KubeClient;
+  let agent: KubeClient;
+  let unbound: KubeClient;
+
+  const clientOf = async (user: string, groups: readonly string[] = []): Promise<KubeClient> =>
+    createKubeClient({
+      source: createKubeConnectionSource({ kubeconfig: await server.kubeconfig(user, groups) }),
+    });
+  const key = (name: string) => ({ namespace: 'default', name });
+  const system = (name: string) => ({ namespace: 'esb-system', name });
+
+  beforeAll(async () => {
+    server = await startApiServer();
+    for (const part of [
+      'crds',
+      'manifests/namespace.yaml',
+      'manifests/rbac.yaml',
+      'manifests/agent-policy.yaml',
+    ]) {
+      await server.kubectl(['apply', '-f', join(root, part)]);
+    }
+    admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
+    agent = await clientOf('esb:agent:node-1', ['esb:agents']);
+    unbound = await clientOf('system:serviceaccount:esb-system:esb-agent');
+    for (const [name, nodeName] of [
+      ['own', 'node-1'],
+      ['other', 'node-2'],
+    ] as const) {
+      await server.kubectl(
+        ['create', '-f', '-'],
+        JSON.stringify({
+          apiVersion: 'esb.dev/v1alpha1',
+          kind: 'LambdaWorker',
+          metadata: { name },
+          spec: { image: 'hello:1' },
+        }),
+      );
+      await admin.patch(
+        lambdaWorkers,
+        key(name),
+        {
+          kind: 'merge',
+          body: { status: { assignment: { nodeName, epoch: 1 } } },
+        },
+        { subresource: 'status' },
+      );
+    }
+    // A policy takes effect a moment after it was written.
+    await waitFor('the policy', async () => {
+      const refused = await agent
+        .patch(lambdaWorkers, key('other'), status({ restartCount: 1 }), { subresource: 'status' })
+        .then(
+          () => false,
+          () => true,
+        );
+      return refused;
+    });
+  });
+
+  afterAll(async () => {
+    await Promise.all([admin, agent, unbound].map((client) => client.close()));
+    await server.stop();
+  });
+
+  it('registers its own LambdaNode and renews its own Lease, and no others', async () => {
+    const register = (client: KubeClient, name: string) =>
+      client.patch<LambdaNode>(
+        lambdaNodes,
+        { name },
+        { kind: 'apply', fieldManager: 'esb-agent', body: { metadata: { name } } },
+      );
+    await register(agent, 'node-1');
+    await agent.patch(lambdaNodes, { name: 'node-1' }, status({ endpoint: '10.0.0.1:9443' }), {
+      subresource: 'status',
+    });
+    await agent.create(leases, { metadata: system('node-1') });
+    await agent.patch(leases, system('node-1'), lease);
+
+    await register(admin, 'node-2');
+    await admin.create(leases, { metadata: system('node-2') });
+    const refusal = {
+      code: 'Forbidden',
+      message: expect.stringContaining('only the objects of that name') as string,
+    };
+    await expect(register(agent, 'node-3')).rejects.toMatchObject(refusal);
+    await expect(
+      agent.patch(lambdaNodes, { name: 'node-2' }, status({ endpoint: '10.0.0.1:9443' }), {
+        subresource: 'status',
+      }),
+    ).rejects.toMatchObject(refusal);
+    await expect(agent.patch(leases, system('node-2'), lease)).rejects.toMatchObject(refusal);
+  });
+
+  it('tells of the workers of its node alone, and leaves their assignment as it is', async () => {
+    const options = { subresource: 'status' } as const;
+    await agent.patch(lambdaWorkers, key('own'), status({ phase: 'Running' }), options);
+    await expect(
+      agent.patch(lambdaWorkers, key('other'), status({ phase: 'Running' }), options),
+    ).rejects.toMatchObject({
+      message: expect.stringContaining('not assigned to node node-1') as string,
+    });
+    await expect(
+      agent.patch(
+        lambdaWorkers,
+        key('own'),
+        status({ assignment: { nodeName: 'node-1', epoch: 2 } }),
+        options,
+      ),
+    ).rejects.toMatchObject({ message: expect.stringContaining('by the controller alone') as string });
+    await expect(
+      agent.patch(lambdaWorkers, key('own'), { kind: 'merge', body: { spec: { image: 'other:1' } } }),
+    ).rejects.toMatchObject({ code: 'Forbidden' });
+    await expect(agent.list(secrets, { namespace: 'default' })).rejects.toMatchObject({ code: 'Forbidden' });
+  });
+
+  it('whose token is bound to no node may write nothing', async () => {
+    await expect(
+      unbound.patch(lambdaWorkers, key('own'), status({ phase: 'Paused' }), { subresource: 'status' }),
+    ).rejects.toMatchObject({
+      code: 'Forbidden',
+      message: expect.stringContaining('bound to a node') as string,
+    });
+  });
+
+  it('does not stand in the way of anybody else', async () => {
+    await admin.patch(lambdaWorkers, key('other'), status({ phase: 'Running' }), { subresource: 'status' });
+    await admin.patch(leases, system('node-2'), lease);
+  });
+});
