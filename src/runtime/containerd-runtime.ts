@@ -97,7 +97,7 @@ export class ContainerdRuntime implements ContainerRuntime {
     const client =
       options.client ??
       createContainerdClient({ socketPath, namespace: CONTAINERD_NAMESPACE, snapshotter: SNAPSHOTTER });
-    const cgroups = new WorkerCgroups({ parent: options.cgroupParent ?? '/esb' });
+    const cgroups = new WorkerCgroups({ parent: options.cgroupParent ?? '/esb', clock });
     const logs = new WorkerLogs(options.logFolder);
     this.#client = client;
     this.#network = network;

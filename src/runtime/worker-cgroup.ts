@@ -1,5 +1,7 @@
 import { readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type Clock, systemClock } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
 import { errnoOf } from '../common/errors.ts';
 
 export interface WorkerCgroupsOptions {
@@ -7,7 +9,11 @@ export interface WorkerCgroupsOptions {
   readonly root?: string;
   /** Cgroup above the workers' own, such as `/esb`. */
   readonly parent: string;
+  readonly clock?: Clock;
 }
+
+const EMPTY_DEADLINE_MS = 3000;
+const EMPTY_EVERY_MS = 5;
 
 /** Hierarchies of cgroup v1 that runc puts a container in, and v2 alone or beside them. */
 const HIERARCHIES: readonly string[] = [
@@ -36,10 +42,12 @@ const HIERARCHIES: readonly string[] = [
 export class WorkerCgroups {
   readonly #root: string;
   readonly #parent: string;
+  readonly #clock: Clock;
 
   constructor(options: WorkerCgroupsOptions) {
     this.#root = options.root ?? '/sys/fs/cgroup';
     this.#parent = options.parent;
+    this.#clock = options.clock ?? systemClock;
   }
 
   /** Path of a worker's cgroup for its runtime spec. */
@@ -81,10 +89,34 @@ export class WorkerCgroups {
       if (processes === undefined) {
         continue;
       }
-      for (const pid of processes.split('\n').filter((line) => line !== '')) {
-        kill(Number(pid));
+      const pids = processes.split('\n').filter((line) => line !== '');
+      if (pids.length > 0) {
+        // A frozen process does not take the signal.
+        await this.thaw(containerId);
+        for (const pid of pids) {
+          kill(Number(pid));
+        }
       }
-      await rmdir(this.#folder(hierarchy, containerId)).catch(() => undefined);
+      await this.#removeFolder(this.#folder(hierarchy, containerId));
+    }
+  }
+
+  /** Processes that were killed leave their cgroup a moment later. */
+  async #removeFolder(folder: string): Promise<void> {
+    const end = this.#clock.monotonic() + EMPTY_DEADLINE_MS;
+    for (;;) {
+      try {
+        await rmdir(folder);
+        return;
+      } catch (error) {
+        if (isGone(error)) {
+          return;
+        }
+        if (errnoOf(error) !== 'EBUSY' || this.#clock.monotonic() > end) {
+          throw error;
+        }
+        await sleep(this.#clock, EMPTY_EVERY_MS);
+      }
     }
   }
 

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -50,6 +51,10 @@ func main() {
 			fmt.Println("ended by SIGTERM")
 			os.Exit(0)
 		}()
+	}
+	if os.Getenv("PRINT_ADDRESSES") != "" {
+		addresses, err := net.InterfaceAddrs()
+		fmt.Println("addresses:", addresses, err)
 	}
 	if text := os.Getenv("PRINT"); text != "" {
 		fmt.Println(text)
