@@ -91,7 +91,7 @@ export interface AgentLab {
 /** Starts everything but the agent. Whoever does closes it, also when the test fails (`afterAll`). */
 export async function startAgentLab(options: ApiServerOptions = {}): Promise<AgentLab> {
   const tools = toolsFolder();
-  const closers: (() => Promise<unknown> | unknown)[] = [];
+  const closers: (() => unknown)[] = [];
   const close = async (): Promise<void> => {
     for (const each of closers.toReversed()) {
       await each();
@@ -107,7 +107,7 @@ export async function startAgentLab(options: ApiServerOptions = {}): Promise<Age
 
 async function build(
   tools: string,
-  closers: (() => Promise<unknown> | unknown)[],
+  closers: (() => unknown)[],
   close: () => Promise<void>,
   options: ApiServerOptions,
 ): Promise<AgentLab> {

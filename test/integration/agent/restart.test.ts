@@ -93,9 +93,7 @@ describe('an agent that is killed and started again', () => {
   it('restarts a worker that it left in the middle of a call before it is used again', async () => {
     await counterOf(running);
     const call = lab.invoke(running, { payload: { sleepMs: 2_500 } }).catch((error: unknown) => error);
-    await waitFor('the mark of the call', () =>
-      readdirSync(lab.runDir).some((file) => file.endsWith('.mark')),
-    );
+    await untilInWorker(running);
     await lab.killAgent();
     expect(await call).toBeInstanceOf(Error);
     await lab.startAgent();
@@ -114,6 +112,7 @@ describe('an agent that is killed and started again', () => {
       await delay(ms);
       await lab.killAgent();
       await lab.startAgent();
+      await lab.untilServing();
       const half = await lab.waitForPhase('half', 'Running');
       expect((await lab.invoke(half)).outcome).toBe('OUTCOME_ANSWERED');
       await lab.remove('half');
@@ -140,9 +139,7 @@ describe('an agent that is killed and started again', () => {
     await lab.untilServing();
     const worker = await lab.waitForPhase('runs', 'Running');
     const call = lab.invoke(worker, { payload: { sleepMs: 2_000 } });
-    await waitFor('the mark of the call', () =>
-      readdirSync(lab.runDir).some((file) => file.endsWith('.mark')),
-    );
+    await untilInWorker(worker);
     const before = await tasks();
     await lab.stopAgent();
     expect((await call).outcome).toBe('OUTCOME_ANSWERED');

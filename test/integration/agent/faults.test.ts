@@ -1,0 +1,216 @@
+import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import type { LambdaNode } from '../../../src/api/lambda-node.ts';
+import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
+import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
+import { run } from '../../support/command.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const is =
+  (type: string, status: string, reason?: string) =>
+  (object: LambdaNode | LambdaWorker): boolean =>
+    (object.status?.conditions ?? []).some(
+      (each) =>
+        each.type === type && each.status === status && (reason === undefined || each.reason === reason),
+    );
+
+describe('a node with the real agent', () => {
+  let lab: AgentLab;
+  let worker: LambdaWorker;
+
+  beforeAll(async () => {
+    lab = await startAgentLab({ audit: true });
+    await lab.startAgent();
+    await lab.untilServing();
+    await lab.apply('hello');
+    worker = await lab.waitForPhase('hello', 'Running');
+  });
+  afterAll(() => lab?.close());
+
+  it('writes nothing but its lease while nothing happens, and rests', async () => {
+    const cpu = async (): Promise<number> => {
+      const text = await run('cat', [`/proc/${lab.agent.pid}/stat`]);
+      const fields = text.stdout.slice(text.stdout.lastIndexOf(')') + 2).split(' ');
+      return (Number(fields[11]) + Number(fields[12])) * 10;
+    };
+    await lab.waitForNode('to count the worker', ({ status }) => status?.allocated?.workers === 1);
+    await delay(12_000);
+    const before = lab.api.auditEvents().length;
+    const cpuBefore = await cpu();
+    const seconds = 30;
+    await delay(seconds * 1_000);
+    const used = (await cpu()) - cpuBefore;
+    const writes = lab.api
+      .auditEvents()
+      .slice(before)
+      .filter(
+        ({ user, verb, stage }) =>
+          user.username.startsWith('esb:agent:') &&
+          stage === 'ResponseComplete' &&
+          !['get', 'list', 'watch'].includes(verb),
+      )
+      .map(({ verb, objectRef }) => `${verb} ${objectRef?.resource}`);
+    expect(new Set(writes)).toEqual(new Set(['patch leases']));
+    expect(writes.length).toBeLessThanOrEqual(5);
+    // 1 % is the budget; the machine of a test is shared, and Node's own start-up work may still go on.
+    expect(used / (seconds * 10)).toBeLessThan(2);
+  });
+
+  it('survives the end of containerd: workers serve throughout, the rest recovers', async () => {
+    await lab.lab.killContainerd();
+    expect((await lab.invoke(worker)).outcome).toBe('OUTCOME_ANSWERED');
+    const down = await lab.waitForNode('to say so', is('ContainerdReady', 'False'));
+    expect(down.status?.conditions?.find(({ type }) => type === 'Ready')).toMatchObject({ status: 'False' });
+    expect((await lab.invoke(worker)).outcome).toBe('OUTCOME_ANSWERED');
+    await lab.lab.startContainerd();
+    await lab.waitForNode('to recover', is('Ready', 'True'));
+    await lab.apply('after');
+    const after = await lab.waitForPhase('after', 'Running');
+    expect((await lab.invoke(after)).outcome).toBe('OUTCOME_ANSWERED');
+    expect((await lab.worker('hello')).status?.containerID).toBe(worker.status?.containerID);
+    await lab.remove('after');
+  });
+
+  it('says that its disk is full, and recovers when there is room', async () => {
+    const target = join(lab.stateDir, 'fill');
+    // A file system of its own for the whole state would need a restart: the folder is judged by its free space.
+    await mkdir(target, { recursive: true });
+    const small = join(lab.lab.folder, 'small');
+    await mkdir(small);
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', small]);
+    onTestFinished(async () => {
+      await run('umount', ['-l', small], { mayFail: true });
+    });
+    await lab.stopAgent();
+    await run('cp', ['-a', `${lab.stateDir}/.`, small]);
+    await run('mount', ['--bind', small, lab.stateDir]);
+    onTestFinished(async () => {
+      await run('umount', ['-l', lab.stateDir], { mayFail: true });
+    });
+    await lab.startAgent();
+    await lab.untilServing();
+    await run('dd', ['if=/dev/zero', `of=${small}/filler`, 'bs=1M'], { mayFail: true });
+    await lab.waitForNode('to say so', is('DiskReady', 'False', 'DiskFull'));
+    expect((await lab.invoke(worker)).outcome).toBe('OUTCOME_ANSWERED');
+    await run('rm', [`${small}/filler`]);
+    await lab.waitForNode('to recover', is('Ready', 'True'));
+    await lab.stopAgent();
+    await run('umount', ['-l', lab.stateDir]);
+    await lab.startAgent();
+    await lab.untilServing();
+  });
+
+  it('says which plugin is missing, and recovers when it is back', async () => {
+    const plugins = join(lab.lab.folder, 'plugins');
+    await mkdir(plugins);
+    const tools = (await import('../../support/tools.ts')).toolsFolder();
+    await run('cp', [...['bridge', 'host-local', 'loopback'].map((name) => join(tools, name)), plugins]);
+    await lab.stopAgent();
+    await lab.startAgent(['--cni-bin-dir', plugins]);
+    await lab.untilServing();
+    await rename(join(plugins, 'bridge'), join(plugins, 'egdirb'));
+    const node = await lab.waitForNode('to say so', is('NetworkReady', 'False', 'PluginMissing'));
+    expect(node.status?.conditions?.find(({ type }) => type === 'NetworkReady')?.message).toContain('bridge');
+    expect((await lab.invoke(worker)).outcome).toBe('OUTCOME_ANSWERED');
+    await rename(join(plugins, 'egdirb'), join(plugins, 'bridge'));
+    await lab.waitForNode('to recover', is('Ready', 'True'));
+    await lab.stopAgent();
+    await lab.startAgent();
+    await lab.untilServing();
+  });
+
+  it('says that its subnet collides with a range of the cluster', async () => {
+    await lab.stopAgent();
+    await lab.startAgent(['--service-cidr', '10.234.128.0/20']);
+    await lab.waitForNode('to say so', is('NetworkReady', 'False', 'SubnetCollision'));
+    await lab.stopAgent();
+    await lab.startAgent();
+    await lab.untilServing();
+    await lab.waitForNode('to recover', is('Ready', 'True'));
+  });
+
+  it('mirrors the labels and the cordon of the Node of its name', async () => {
+    await lab.api.kubectl(
+      ['apply', '-f', '-'],
+      JSON.stringify({
+        apiVersion: 'v1',
+        kind: 'Node',
+        metadata: { name: lab.nodeName, labels: { zone: 'a' } },
+      }),
+    );
+    await lab.waitForNode('to have its labels', ({ metadata }) => metadata.labels?.zone === 'a');
+    await lab.api.kubectl([
+      'patch',
+      'node',
+      lab.nodeName,
+      '--type=merge',
+      '-p',
+      '{"spec":{"unschedulable":true}}',
+    ]);
+    await lab.waitForNode('to be cordoned', ({ status }) => status?.unschedulable === true);
+    await lab.api.kubectl(['delete', 'node', lab.nodeName, '--wait=false']);
+    await lab.waitForNode('to be its own again', ({ status }) => status?.unschedulable === undefined);
+  });
+
+  it('is registered again when somebody deletes its LambdaNode', async () => {
+    await lab.api.kubectl(['delete', 'ln', lab.nodeName]);
+    await waitFor('the registration', () => lab.node(), { timeoutMs: 90_000, everyMs: 1_000 });
+    await lab.waitForNode('to be ready', is('Ready', 'True'));
+  });
+
+  it.each([
+    ['an image that is not there', { image: '127.0.0.1:1/nobody:1' }, /Unreachable|Failed|NotFound/],
+    ['a command that is not there', { command: ['/no/such/program'] }, /Failed|Exited/],
+  ])('says what is wrong with %s', async (_, spec, reason) => {
+    await lab.apply('broken', spec);
+    const broken = await lab.waitForWorker('broken', 'to say so', ({ status }) =>
+      (status?.conditions ?? []).some(
+        (each) => each.type === 'Ready' && each.status === 'False' && reason.test(each.reason),
+      ),
+    );
+    expect(broken.status?.conditions?.find(({ type }) => type === 'Ready')?.message).not.toBe('');
+    await lab.remove('broken');
+  });
+
+  it('keeps the status while the API server is frozen, and brings it later', async () => {
+    lab.api.pause();
+    try {
+      expect((await lab.invoke(worker)).outcome).toBe('OUTCOME_ANSWERED');
+      await delay(15_000);
+      expect((await lab.invoke(worker)).outcome).toBe('OUTCOME_ANSWERED');
+    } finally {
+      lab.api.continue();
+    }
+    await lab.patch('hello', { spec: { desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 } } });
+    await lab.waitForPhase('hello', 'Paused');
+  });
+
+  it('takes a new client authority without a restart', async () => {
+    await writeFile(join(lab.lab.folder, 'marker'), '');
+    await lab.api.kubectl([
+      'patch',
+      'configmap',
+      '-n',
+      'esb-system',
+      'esb-client-ca',
+      '--type=merge',
+      '-p',
+      JSON.stringify({ data: { 'ca.crt': await anotherAuthority() } }),
+    ]);
+    await waitFor('the former client to be shut out', async () => {
+      try {
+        await lab.unary('list', {});
+        return false;
+      } catch {
+        return true;
+      }
+    });
+  });
+});
+
+async function anotherAuthority(): Promise<string> {
+  const { createCertificateAuthority } = await import('../../support/certificate-authority.ts');
+  return (await createCertificateAuthority()).certificate;
+}
