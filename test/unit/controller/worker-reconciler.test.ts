@@ -1,0 +1,288 @@
+import { Registry } from 'prom-client';
+import { describe, expect, it } from 'vitest';
+import type { LambdaNode } from '../../../src/api/lambda-node.ts';
+import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { registerControllerMetrics } from '../../../src/controller/controller-metrics.ts';
+import { Ledger } from '../../../src/controller/ledger.ts';
+import { NodeLiveness } from '../../../src/controller/liveness.ts';
+import { NodeDirectory } from '../../../src/controller/node-directory.ts';
+import { WorkerReconciler } from '../../../src/controller/worker-reconciler.ts';
+import { ApiError } from '../../../src/kube/api-error.ts';
+import { createObjectCache, type WritableCache } from '../../../src/kube/object-cache.ts';
+import type { Node } from '../../../src/kube/resource-types.ts';
+import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../src/kube/types.ts';
+import { manualClock } from '../../support/manual-clock.ts';
+import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
+
+type Write = {
+  readonly name: string;
+  readonly subresource: string | undefined;
+  readonly body: Record<string, unknown>;
+};
+
+/** The API server as far as the reconciler uses it: patches of workers with a version as precondition, and gets. */
+class Scene {
+  readonly workers: WritableCache<LambdaWorker> = createObjectCache();
+  readonly nodes: WritableCache<LambdaNode> = createObjectCache();
+  readonly coreNodes: WritableCache<Node> = createObjectCache();
+  readonly stored = new Map<string, LambdaWorker>();
+  readonly storedNodes = new Map<string, LambdaNode>();
+  readonly writes: Write[] = [];
+  readonly events: string[] = [];
+  readonly clock = manualClock();
+  readonly ledger = new Ledger();
+  readonly liveness = new NodeLiveness();
+  readonly reconciler: WorkerReconciler;
+  /** Thrown by the next status patch, after or before it took effect. */
+  fault: { readonly error: Error; readonly applied: boolean } | undefined;
+  #version = 100;
+
+  constructor(...nodes: LambdaNode[]) {
+    const client = {
+      patch: (
+        _type: ResourceType<KubeObject>,
+        key: ObjectKey,
+        patch: PatchBody,
+        options?: { subresource?: string },
+      ) => this.#patch(key, patch, options?.subresource),
+      get: (type: ResourceType<KubeObject>, key: ObjectKey) =>
+        Promise.resolve(type.kind === 'LambdaNode' ? this.storedNodes.get(key.name) : undefined),
+    } as unknown as KubeClient;
+    for (const node of nodes) {
+      this.showNode(node);
+    }
+    this.reconciler = new WorkerReconciler({
+      client,
+      workers: this.workers,
+      directory: new NodeDirectory({
+        client,
+        lambdaNodes: this.nodes,
+        nodes: this.coreNodes,
+        liveness: this.liveness,
+        ledger: this.ledger,
+      }),
+      ledger: this.ledger,
+      events: { record: ({ reason }) => this.events.push(reason) },
+      metrics: registerControllerMetrics(new Registry(), {
+        workersByPhase: () => new Map(),
+        nodesByLiveness: () => new Map(),
+      }),
+      clock: this.clock,
+      logger: silentLogger(),
+    });
+  }
+
+  showNode(node: LambdaNode): void {
+    this.storedNodes.set(node.metadata.name, node);
+    this.nodes.set(node);
+  }
+
+  /** Somebody creates or changes a worker; the cache follows. */
+  put(worker: LambdaWorker): void {
+    this.#store(worker);
+    this.sync();
+  }
+
+  /** The cache catches up with what is stored. */
+  sync(): void {
+    for (const worker of this.stored.values()) {
+      this.workers.set(worker);
+      this.ledger.observe(worker);
+    }
+  }
+
+  reconcile(name: string) {
+    return this.reconciler.reconcile(`default/${name}`, {});
+  }
+
+  assignment(name: string) {
+    return this.stored.get(name)?.status?.assignment;
+  }
+
+  #store(worker: LambdaWorker): LambdaWorker {
+    this.#version++;
+    const next = { ...worker, metadata: { ...worker.metadata, resourceVersion: String(this.#version) } };
+    this.stored.set(worker.metadata.name, next);
+    return next;
+  }
+
+  #patch(key: ObjectKey, patch: PatchBody, subresource: string | undefined): Promise<LambdaWorker> {
+    const present = this.stored.get(key.name);
+    if (present === undefined) {
+      return Promise.reject(ApiError.fromAnswer('patch', 404, ''));
+    }
+    const body = patch.body as {
+      metadata?: { resourceVersion?: string; finalizers?: string[] };
+      status?: object;
+    };
+    if (body.metadata?.resourceVersion !== present.metadata.resourceVersion) {
+      return Promise.reject(ApiError.fromAnswer('patch', 409, ''));
+    }
+    const fault = subresource === 'status' ? this.fault : undefined;
+    this.fault = subresource === 'status' ? undefined : this.fault;
+    if (fault?.applied === false) {
+      return Promise.reject(fault.error);
+    }
+    this.writes.push({ name: key.name, subresource, body: body as Record<string, unknown> });
+    const { finalizers } = body.metadata ?? {};
+    const next = this.#store({
+      ...present,
+      metadata: { ...present.metadata, ...(finalizers === undefined ? {} : { finalizers }) },
+      ...(body.status === undefined ? {} : { status: { ...present.status, ...body.status } }),
+    });
+    return fault === undefined ? Promise.resolve(next) : Promise.reject(fault.error);
+  }
+}
+
+describe('WorkerReconciler', () => {
+  it('puts on the finalizer and assigns in one go, and rests then', async () => {
+    const scene = new Scene(nodeFixture());
+    scene.put(workerFixture());
+    await scene.reconcile('hello');
+    expect(scene.writes.map(({ subresource }) => subresource)).toEqual([undefined, 'status']);
+    expect(scene.assignment('hello')).toEqual({ nodeName: 'node-1', epoch: 1 });
+    expect(scene.events).toEqual(['Assigned']);
+    // The cache has not seen it yet, and then it has.
+    await scene.reconcile('hello');
+    scene.sync();
+    await scene.reconcile('hello');
+    expect(scene.writes).toHaveLength(2);
+  });
+
+  it('sees its own decisions before they come back, so that a burst does not fill a node twice', async () => {
+    const small = { capacity: { memoryMiB: 256, workers: 10 } };
+    const scene = new Scene(nodeFixture({ status: small }), nodeFixture({ name: 'node-2', status: small }));
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    for (const name of names) {
+      scene.put(workerFixture({ name }));
+    }
+    await Promise.all(names.map((name) => scene.reconcile(name)));
+    const places = names
+      .map((name) => scene.assignment(name)?.nodeName ?? 'none')
+      .toSorted((a, b) => a.localeCompare(b));
+    expect(places).toEqual(['node-1', 'node-1', 'node-2', 'node-2', 'none']);
+    expect(scene.reconciler.waiting()).toEqual(['default/e']);
+  });
+
+  it('decides anew after a conflict', async () => {
+    const scene = new Scene(nodeFixture());
+    const worker = workerFixture();
+    scene.put(worker);
+    const stale = scene.workers.get({ namespace: 'default', name: 'hello' });
+    scene.put({ ...worker, spec: { ...worker.spec, nodeName: 'node-9' } });
+    scene.workers.set(stale ?? worker);
+    expect(await scene.reconcile('hello')).toEqual({ requeueAfterMs: 500 });
+    expect(scene.writes).toEqual([]);
+    scene.sync();
+    await scene.reconcile('hello');
+    expect(scene.assignment('hello')).toBeUndefined();
+    expect(scene.events).toEqual(['FailedScheduling']);
+  });
+
+  it.each([false, true])(
+    'settles a write whose answer was lost (carried out: %s) by what is seen later',
+    async (applied) => {
+      const scene = new Scene(nodeFixture(), nodeFixture({ name: 'node-2' }));
+      scene.put(workerFixture());
+      scene.fault = { error: ApiError.unreachable('patch', new Error('reset')), applied };
+      await expect(scene.reconcile('hello')).rejects.toMatchObject({ code: 'Unreachable' });
+      expect(scene.ledger.assumed('uid-of-hello')).toBeUndefined();
+      scene.sync();
+      await scene.reconcile('hello');
+      expect(scene.assignment('hello')).toEqual({ nodeName: 'node-1', epoch: 1 });
+      scene.sync();
+      expect(scene.ledger.load('node-1').assigned).toBe(1);
+      expect(scene.ledger.load('node-2').assigned).toBe(0);
+    },
+  );
+
+  it('asks the API server before it takes a node for gone', async () => {
+    const scene = new Scene(nodeFixture({ name: 'node-2' }));
+    const assigned = {
+      metadata: { finalizers: ['other', 'esb.dev/worker'] },
+      status: { assignment: { nodeName: 'node-1', epoch: 1 } },
+    };
+    scene.put(workerFixture({ ...assigned, name: 'kept' }));
+    scene.put(
+      workerFixture({
+        ...assigned,
+        name: 'leaving',
+        metadata: { ...assigned.metadata, deletionTimestamp: '2026-11-01T00:00:00Z' },
+      }),
+    );
+    // The cache has lost it; the API server has it.
+    scene.storedNodes.set('node-1', nodeFixture());
+    await scene.reconcile('kept');
+    await scene.reconcile('leaving');
+    expect(scene.writes).toEqual([]);
+    expect(scene.ledger.assumed('uid-of-kept')).toBeUndefined();
+
+    scene.storedNodes.delete('node-1');
+    await scene.reconcile('kept');
+    await scene.reconcile('leaving');
+    expect(scene.assignment('kept')).toEqual({ nodeName: 'node-2', epoch: 2 });
+    expect(scene.stored.get('leaving')?.metadata.finalizers).toEqual(['other']);
+    expect(scene.events).toEqual(['Reassigned', 'CleanupSkipped']);
+  });
+
+  it('moves a worker away from full nodes only now and then', async () => {
+    const scene = new Scene(nodeFixture(), nodeFixture({ name: 'node-2' }));
+    const full = {
+      type: 'Ready',
+      status: 'False',
+      reason: 'NodeFull',
+      message: '',
+      lastTransitionTime: '2026-11-01T00:00:00Z',
+    } as const;
+    const on = (nodeName: string, epoch: number) =>
+      workerFixture({
+        metadata: { finalizers: ['esb.dev/worker'] },
+        spec: { desiredState: 'Absent' },
+        status: { assignment: { nodeName, epoch }, phase: 'Absent', conditions: [full] },
+      });
+    scene.put(on('node-1', 1));
+    await scene.reconcile('hello');
+    expect(scene.assignment('hello')).toEqual({ nodeName: 'node-2', epoch: 2 });
+    // Its new node says the same.
+    scene.put(on('node-2', 2));
+    expect(await scene.reconcile('hello')).toEqual({ requeueAfterMs: 15_000 });
+    expect(scene.assignment('hello')?.epoch).toBe(2);
+    await scene.clock.advance(15_000);
+    await scene.reconcile('hello');
+    expect(scene.assignment('hello')).toEqual({ nodeName: 'node-1', epoch: 3 });
+  });
+
+  it('tells a worker of the loss of its node once, though the agent goes on writing', async () => {
+    const scene = new Scene(nodeFixture());
+    const running = workerFixture({
+      metadata: { finalizers: ['esb.dev/worker'] },
+      status: { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Running' },
+    });
+    scene.put(running);
+    const read = (at: number, stamp: string) =>
+      scene.liveness.observe({ at, nodes: ['node-1'], stamps: new Map([['node-1', stamp]]) });
+    for (let at = 0; at <= 50_000; at += 5000) {
+      read(at, 'one');
+    }
+    await scene.reconcile('hello');
+    expect(scene.stored.get('hello')?.status).toMatchObject({ phase: 'Unknown', assignment: { epoch: 1 } });
+    const { length } = scene.writes;
+    scene.put({
+      ...(scene.stored.get('hello') ?? running),
+      status: { ...scene.stored.get('hello')?.status, phase: 'Running' },
+    });
+    await scene.reconcile('hello');
+    expect(scene.writes).toHaveLength(length);
+    expect(scene.events).toEqual(['NodeLost']);
+  });
+
+  it('has nothing to do for a worker that is gone', async () => {
+    const scene = new Scene(nodeFixture());
+    expect(await scene.reconcile('nobody')).toEqual({});
+    const worker = workerFixture();
+    scene.put(worker);
+    scene.stored.delete('hello');
+    expect(await scene.reconcile('hello')).toEqual({});
+  });
+});
