@@ -19,6 +19,7 @@ import { startHealthServer } from './health-server.ts';
 import type { NodeLiveness } from './liveness.ts';
 import { registerReconcilerMetrics } from './reconciler-metrics.ts';
 import { waitForSchema } from './schema-check.ts';
+import { slimWorker } from './slim-worker.ts';
 import { NODE_INDEX, nodeIndex, serveTerm } from './term.ts';
 
 /** Flags of `esb controller`. */
@@ -58,7 +59,7 @@ export async function runController(flags: ControllerFlags, context: RoleContext
     client,
     lambdaWorkers,
     {},
-    { logger, indexes: { [NODE_INDEX]: nodeIndex } },
+    { logger, indexes: { [NODE_INDEX]: nodeIndex }, transform: slimWorker },
   );
   const lambdaNodeInformer = createInformer(client, lambdaNodes, {}, { logger });
   const nodeInformer = createInformer(client, coreNodes, {}, { logger, transform: withoutNodeStatus });
