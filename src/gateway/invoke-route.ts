@@ -177,23 +177,19 @@ async function serveInvoke(
     }
     invoker.find(reference);
     const call = functionCall(request, reference, type, tailLog);
-    reply.header('x-amzn-requestid', request.id);
-    if (call.traceId !== '') {
-      reply.header('x-amzn-trace-id', call.traceId);
-    }
     switch (type) {
       case 'DryRun':
         result = 'dry_run';
-        return reply.code(204).send();
+        return reply.code(204).header('x-amzn-requestid', request.id).send();
       case 'Event':
         options.accept(call);
         result = 'accepted';
-        return reply.code(202).send();
+        return reply.code(202).header('x-amzn-requestid', request.id).send();
       case 'RequestResponse': {
         const answer = await invokeWithin(load, call, () => invoker.invoke(call, request.caller));
         result = resultName(answer);
         start = answer.timings?.start ?? '';
-        return sendResult(reply, answer, tailLog);
+        return sendResult(request, reply, call, answer, options.isDraining());
       }
       default:
         return unreachable(type);
@@ -251,26 +247,51 @@ function functionCall(
   };
 }
 
-function sendResult(reply: FastifyReply, answer: InvokeResult, tailLog: boolean): FastifyReply {
-  reply.header('content-type', 'application/json').header('x-amz-executed-version', '$LATEST');
+/** Written past the framework, whose hooks and serialisers have nothing to do here: this is the path of every call. */
+function sendResult(
+  request: InvokeRouteRequest,
+  reply: FastifyReply,
+  call: FunctionCall,
+  answer: InvokeResult,
+  isDraining: boolean,
+): FastifyReply {
+  const headers = [
+    'content-type',
+    'application/json',
+    'content-length',
+    String(answer.body.length),
+    'x-amzn-requestid',
+    request.id,
+    'x-amz-executed-version',
+    '$LATEST',
+  ];
   if (answer.functionError) {
-    reply.header('x-amz-function-error', 'Unhandled');
+    headers.push('x-amz-function-error', 'Unhandled');
   }
   if (answer.outcome === 'unknown') {
-    reply.header('x-esb-outcome', 'unknown');
+    headers.push('x-esb-outcome', 'unknown');
   }
-  if (tailLog) {
-    const tail = answer.logTail ?? Buffer.alloc(0);
-    reply.header('x-amz-log-result', tail.subarray(-MAX_LOG_TAIL).toString('base64'));
+  if (call.tailLog) {
+    const tail = answer.logTail?.subarray(-MAX_LOG_TAIL).toString('base64') ?? '';
+    headers.push('x-amz-log-result', tail);
+  }
+  if (call.traceId !== '') {
+    headers.push('x-amzn-trace-id', call.traceId);
   }
   const { timings } = answer;
   if (timings !== undefined) {
-    reply.header(
+    headers.push(
       'server-timing',
       `queue;dur=${timings.queued / 1000}, wake;dur=${timings.wake / 1000}, run;dur=${timings.run / 1000}, start;desc="${timings.start}"`,
     );
   }
-  return reply.code(200).send(answer.body);
+  if (isDraining) {
+    headers.push('connection', 'close');
+  }
+  reply.hijack();
+  reply.raw.writeHead(200, headers);
+  reply.raw.end(answer.body);
+  return reply;
 }
 
 function sendError(reply: FastifyReply, error: LambdaError, requestId: string): FastifyReply {
