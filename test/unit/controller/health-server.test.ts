@@ -1,0 +1,58 @@
+import { Registry } from 'prom-client';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { Health } from '../../../src/common/health.ts';
+import { registerControllerMetrics } from '../../../src/controller/controller-metrics.ts';
+import { startHealthServer } from '../../../src/controller/health-server.ts';
+import { registerReconcilerMetrics } from '../../../src/controller/reconciler-metrics.ts';
+
+describe('the health server', () => {
+  it('tells life, readiness and metrics', async () => {
+    let health: Health = {
+      ok: false,
+      reason: 'DefinitionMissing',
+      message: 'apply the resource definitions in crds/',
+    };
+    const registry = new Registry();
+    const metrics = registerControllerMetrics(registry, {
+      workersByPhase: () => new Map([['Running', 3]]),
+      nodesByLiveness: () => new Map([['fresh', 2]]),
+    });
+    registerReconcilerMetrics(registry).reconciled('workers', 'success', 12);
+    metrics.written('moved');
+    metrics.leader(true);
+    const server = await startHealthServer({
+      address: { host: '127.0.0.1', port: 0 },
+      registry,
+      ready: () => health,
+    });
+    onTestFinished(() => server.close());
+    const get = async (path: string) => {
+      const answer = await fetch(`http://127.0.0.1:${server.port}${path}`);
+      return { status: answer.status, text: await answer.text() };
+    };
+
+    expect(await get('/healthz')).toEqual({ status: 200, text: 'ok\n' });
+    expect(await get('/readyz')).toEqual({
+      status: 503,
+      text: 'DefinitionMissing: apply the resource definitions in crds/\n',
+    });
+    health = { ok: true };
+    expect((await get('/readyz')).status).toBe(200);
+    const { text } = await get('/metrics');
+    for (const line of [
+      'esb_controller_status_writes_total{cause="moved"} 1',
+      'esb_controller_status_writes_total{cause="assigned"} 0',
+      'esb_controller_leader 1',
+      'esb_workers{phase="Running"} 3',
+      'esb_nodes{liveness="fresh"} 2',
+      'esb_reconcile_total{name="workers",outcome="success"} 1',
+      'esb_reconcile_total{name="certificate-requests",outcome="error"} 0',
+      'esb_workqueue_depth{name="workers"} 0',
+    ]) {
+      expect(text).toContain(line);
+    }
+    await expect(
+      startHealthServer({ address: { host: '127.0.0.1', port: server.port }, registry, ready: () => health }),
+    ).rejects.toMatchObject({ code: 'AddressInUse' });
+  });
+});
