@@ -18,8 +18,6 @@ interface Living {
   readonly usable: boolean;
   /** Whether it has been called since it was started. */
   readonly warm: boolean;
-  /** Whether a call is in it. */
-  readonly busy: boolean;
 }
 
 export type Action =
@@ -31,10 +29,23 @@ export type Action =
   | { readonly kind: 'Destroy'; readonly why: 'Unwanted' | 'ShapeChanged' | 'Unusable' | 'HalfMade' };
 
 /**
- * The one next step from what is to what should be; undefined when there is nothing to do, or nothing as long as a
- * call is in the worker.
+ * The one next step from what is to what should be; undefined when there is nothing to do.
+ *
+ * @param busy whether a call is in the worker: then almost everything waits for its end
  */
-export function plan(goal: Goal, observed: Observed): Action | undefined {
+export function plan(goal: Goal, observed: Observed, busy: boolean): Action | undefined {
+  const action = planIdle(goal, observed);
+  if (!busy) {
+    return action;
+  }
+  if (observed.kind === 'Paused') {
+    // Somebody else froze it in the middle of the call.
+    return { kind: 'Resume' };
+  }
+  return action?.kind === 'Inspect' ? action : undefined;
+}
+
+function planIdle(goal: Goal, observed: Observed): Action | undefined {
   switch (observed.kind) {
     case 'Unknown':
       return { kind: 'Inspect' };
@@ -71,10 +82,6 @@ function planLiving(
   goal: Goal,
   observed: Extract<Observed, { readonly kind: 'Running' | 'Paused' }>,
 ): Action | undefined {
-  if (observed.busy) {
-    // Somebody else froze it in the middle of a call. Everything else waits for the end of the call.
-    return observed.kind === 'Paused' ? { kind: 'Resume' } : undefined;
-  }
   if (!isAlive(goal)) {
     return { kind: 'Destroy', why: 'Unwanted' };
   }

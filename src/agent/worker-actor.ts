@@ -3,7 +3,13 @@ import type { Clock, Timer } from '../common/clock.ts';
 import { type CallOptions, sleep, withDeadline } from '../common/deadline.ts';
 import { EsbError, hasCode, messageOf, unreachable } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime, EnsureStep, RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
+import type {
+  ContainerRuntime,
+  EnsureStep,
+  RuntimeEvent,
+  WorkerAddress,
+  WorkerInfo,
+} from '../runtime/container-runtime.ts';
 import { WorkerExitError } from '../runtime/worker-exit-error.ts';
 import { IssuedStamps, type StampSource } from './activity-stamp.ts';
 import { CallQueue, PendingCall, startOf } from './call-queue.ts';
@@ -18,7 +24,7 @@ import { resolveShape } from './resolve-shape.ts';
 import { crashBackoff, healthyMs, RestartBackoff, startBackoff } from './restart-backoff.ts';
 import type { SecretReader } from './secret-reader.ts';
 import type { StartGate } from './start-gate.ts';
-import { type WorkerAnswer, WorkerConnection } from './worker-http.ts';
+import type { WorkerAnswer, WorkerLink } from './worker-http.ts';
 import type { RecordStore, WorkerRecord } from './worker-record.ts';
 import { type Failure, statusOf } from './worker-status.ts';
 import type { WorkerView } from './worker-view.ts';
@@ -58,6 +64,7 @@ export interface ActorContext {
   readonly startGate: StartGate;
   readonly marksFolder: string;
   readonly maxQueued: number;
+  readonly connect: (address: WorkerAddress) => WorkerLink;
   /** Whether the last that was heard of the runtime is that it does not answer. */
   readonly runtimeDown: () => boolean;
   readonly onRuntime: (answers: boolean) => void;
@@ -141,10 +148,11 @@ export class WorkerActor {
   #verifying = false;
   #verifyAgain = false;
   #current: PendingCall | undefined;
-  #connection: WorkerConnection | undefined;
+  #connection: WorkerLink | undefined;
   #failures = 0;
   #failedResumes = 0;
   #retryAt = Number.NEGATIVE_INFINITY;
+  #retryKind: Action['kind'] | undefined;
   #inspectAt = Number.NEGATIVE_INFINITY;
   #failingSince: number | undefined;
   /** From when on a worker that is to go goes even with a call in it. */
@@ -186,7 +194,12 @@ export class WorkerActor {
     if (mark?.busy === true) {
       this.#unusable = 'a call was in it when the agent ended';
     }
-    if (start.container !== undefined) {
+    const ended = typeof start.container === 'object' && start.container.task.kind === 'Stopped';
+    if (start.container === 'missing' || ended) {
+      this.#rememberCrash(record);
+    }
+    // How one ended is read, and counted, by a look of its own.
+    if (start.container !== undefined && !ended) {
       this.#observe(start.container === 'missing' ? undefined : start.container);
     }
     this.#unrecorded = record === undefined;
@@ -437,11 +450,28 @@ export class WorkerActor {
           shapeHash: info.shapeHash,
           usable: this.#unusable === undefined && info.address !== undefined,
           warm: this.#warm,
-          busy: this.#current !== undefined && this.#context.clock.monotonic() < this.#hurryAt,
         };
       default:
         return unreachable(task);
     }
+  }
+
+  /** A failure puts off the same action only: a pause that failed must not hold up the call that comes next. */
+  #notBefore(action: Action): number {
+    if (action.kind === 'Inspect') {
+      return this.#inspectAt;
+    }
+    return action.kind === this.#retryKind ? this.#retryAt : Number.NEGATIVE_INFINITY;
+  }
+
+  #putOff(kind: Action['kind'], delayMs: number): void {
+    this.#retryKind = kind;
+    this.#retryAt = this.#context.clock.monotonic() + delayMs;
+  }
+
+  /** Whether a call in the worker is to be waited for. */
+  #isBusy(): boolean {
+    return this.#current !== undefined && this.#context.clock.monotonic() < this.#hurryAt;
   }
 
   /** The next action that may be done now. */
@@ -450,13 +480,13 @@ export class WorkerActor {
       return undefined;
     }
     const goal = this.#goal();
-    const action = plan(goal, this.#observed());
+    const action = plan(goal, this.#observed(), this.#isBusy());
     if (action === undefined) {
       this.#settle(goal);
       return undefined;
     }
     const now = this.#context.clock.monotonic();
-    if (now < (action.kind === 'Inspect' ? this.#inspectAt : this.#retryAt)) {
+    if (now < this.#notBefore(action)) {
       this.#loseFaith(now);
       return undefined;
     }
@@ -466,7 +496,7 @@ export class WorkerActor {
     if (action.kind === 'Pause' && this.#context.runtimeDown()) {
       // It would only leave the worker in a state that nobody can tell. Calls need no runtime as long as it runs.
       this.#verify();
-      this.#retryAt = now + unavailableRetryMs;
+      this.#putOff('Pause', unavailableRetryMs);
       return undefined;
     }
     return action;
@@ -519,7 +549,7 @@ export class WorkerActor {
   #loseFaith(now: number): void {
     if (this.#failingSince !== undefined && now - this.#failingSince >= patienceMs) {
       this.#refuseWhere(
-        () => true,
+        (call) => now - call.arrivedAt >= patienceMs,
         'Unavailable',
         `the worker cannot be made ready: ${this.#failure?.message ?? 'the container runtime does not answer'}`,
       );
@@ -790,7 +820,7 @@ export class WorkerActor {
         return;
       case 'WarmUp':
         this.#startFailed(error, undefined);
-        this.#retryAt = now + this.#starts.remainingMs;
+        this.#putOff('WarmUp', this.#starts.remainingMs);
         return;
       case 'Resume':
         this.#failedResumes += down ? 0 : 1;
@@ -798,11 +828,11 @@ export class WorkerActor {
           this.#failedResumes = 0;
           this.#unusable = 'it cannot be resumed';
         }
-        this.#retryAt = now + (this.#failures === 1 ? 0 : delay);
+        this.#putOff('Resume', this.#failures === 1 ? 0 : delay);
         return;
       case 'Pause':
       case 'Destroy':
-        this.#retryAt = now + delay;
+        this.#putOff(action.kind, delay);
         this.#failure = failureOf(error, 0);
         return;
       default:
@@ -813,7 +843,7 @@ export class WorkerActor {
   /** @param retryMs when it is not the worker's fault and is tried again that soon */
   #startFailed(error: EsbError, retryMs: number | undefined): void {
     if (retryMs !== undefined) {
-      this.#retryAt = this.#context.clock.monotonic() + retryMs;
+      this.#putOff('Ensure', retryMs);
       this.#failure = failureOf(error, 0);
       return;
     }
@@ -837,6 +867,12 @@ export class WorkerActor {
     }
     this.#exitCounted = true;
     const { exitCode, oomKilled, exitedAt } = info.task;
+    const known = this.#adopting !== undefined && this.#lastTermination !== undefined;
+    if (known && this.#lastTermination?.finishedAt === exitedAt?.toISOString()) {
+      // An earlier run of the agent has counted it.
+      this.#restartPending = true;
+      return;
+    }
     let output = '';
     try {
       output = (await this.#context.runtime.readLog(this.containerId, lastOutputBytes)).toString('utf8');
@@ -860,13 +896,9 @@ export class WorkerActor {
     }
     this.#crashes.fail();
     this.#restartPending = true;
-    const lastLine = message.trimEnd().split('\n').at(-1) ?? '';
-    const how = oomKilled
-      ? 'killed for using more memory than its limit'
-      : `exited with code ${exitCode} (${reason})`;
     this.#failure = {
       code: reason,
-      message: lastLine === '' ? how : `${how}, its last output: ${lastLine}`,
+      message: exitMessage({ exitCode, reason, message }),
       exited: true,
       delaySeconds: Math.ceil(this.#crashes.remainingMs / 1_000),
     };
@@ -912,6 +944,23 @@ export class WorkerActor {
         return;
       default:
         unreachable(kind);
+    }
+  }
+
+  /** A worker that crashed before the agent did goes on being put off. */
+  #rememberCrash(record: WorkerRecord | undefined): void {
+    const termination = record?.lastTermination;
+    if (record === undefined || termination === undefined) {
+      return;
+    }
+    if (record.crashes.failures > 0 && record.rest !== 'Absent') {
+      this.#restartPending = true;
+      this.#failure = {
+        code: termination.reason,
+        message: exitMessage(termination),
+        exited: true,
+        delaySeconds: Math.ceil(this.#crashes.remainingMs / 1_000),
+      };
     }
   }
 
@@ -1095,9 +1144,9 @@ export class WorkerActor {
     for (const call of refused) {
       call.refuse(reason, message);
     }
-    if (reason !== 'Fenced') {
+    if (reason !== 'Fenced' && reason !== 'Unavailable') {
       for (const waiter of this.#waiters) {
-        waiter.reject(new EsbError(message, { code: reason, retryable: reason === 'Unavailable' }));
+        waiter.reject(new EsbError(message, { code: reason }));
       }
     }
     if (refused.length > 0) {
@@ -1158,7 +1207,9 @@ export class WorkerActor {
         return;
       case 'Unknown': {
         const reason = await this.#diagnose();
-        this.#unusable ??= 'the connection was lost in the middle of a call';
+        if (reason === 'ConnectionLost') {
+          this.#unusable = 'the connection was lost in the middle of a call';
+        }
         this.#finish(call, { kind: 'Unknown', reason, message: answer.message, stamp: this.#stamp() });
         return;
       }
@@ -1279,6 +1330,9 @@ export class WorkerActor {
   /** Why a connection broke in the middle of a call. The runtime may hear of an exit a moment after we do. */
   async #diagnose(): Promise<UnknownReason> {
     for (const waitMs of [0, 50, 150]) {
+      if (this.#known && (this.#info === undefined || this.#info.task.kind === 'Stopped')) {
+        return 'WorkerExited';
+      }
       if (this.#acting?.kind === 'Destroy' || this.#released || this.#desired.deleting) {
         return 'Restarted';
       }
@@ -1301,7 +1355,7 @@ export class WorkerActor {
     return 'ConnectionLost';
   }
 
-  #connect(): WorkerConnection {
+  #connect(): WorkerLink {
     const address = this.#info?.address;
     if (address === undefined) {
       throw new EsbError('the address of the worker is not known', { code: 'Internal' });
@@ -1312,7 +1366,7 @@ export class WorkerActor {
       this.#connection.address.port !== address.port
     ) {
       this.#connection?.close();
-      this.#connection = new WorkerConnection(address, this.#context.clock);
+      this.#connection = this.#context.connect(address);
     }
     return this.#connection;
   }
@@ -1532,6 +1586,15 @@ export class WorkerActor {
 
 function failureOf(error: EsbError, delaySeconds: number): Failure {
   return { code: error.code, message: error.message, exited: false, delaySeconds };
+}
+
+function exitMessage(exit: { exitCode: number; reason: string; message: string }): string {
+  const lastLine = exit.message.trimEnd().split('\n').at(-1) ?? '';
+  const how =
+    exit.reason === 'OOMKilled'
+      ? 'killed for using more memory than its limit'
+      : `exited with code ${exit.exitCode} (${exit.reason})`;
+  return lastLine === '' ? how : `${how}, its last output: ${lastLine}`;
 }
 
 /** The last lines of an output, at most twenty. */

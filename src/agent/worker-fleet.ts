@@ -8,6 +8,7 @@ import type { Logger } from '../common/logger.ts';
 import type {
   ContainerRuntime,
   RuntimeEvent,
+  WorkerAddress,
   WorkerIdentity,
   WorkerInfo,
 } from '../runtime/container-runtime.ts';
@@ -20,6 +21,7 @@ import { type NodeAmounts, NodeCapacity } from './node-capacity.ts';
 import type { SecretReader } from './secret-reader.ts';
 import { StartGate } from './start-gate.ts';
 import { type ActorContext, WorkerActor } from './worker-actor.ts';
+import { WorkerConnection, type WorkerLink } from './worker-http.ts';
 import { RecordStore, type WorkerRecord } from './worker-record.ts';
 import type { WorkerView } from './worker-view.ts';
 
@@ -55,6 +57,8 @@ export interface FleetOptions {
   readonly secretReader: SecretReader;
   readonly limits?: FleetLimits;
   readonly metrics?: FleetMetrics;
+  /** How a worker is called. Default: HTTP over a kept-alive connection. */
+  readonly connect?: (address: WorkerAddress) => WorkerLink;
 }
 
 /** A {@link Fleet} with what the node's own status shows of it. */
@@ -112,6 +116,7 @@ class WorkerFleet implements NodeFleet {
       startGate: new StartGate(limits.maxStarts ?? 16),
       marksFolder: options.runDir,
       maxQueued: limits.maxQueued ?? 100,
+      connect: options.connect ?? ((address) => new WorkerConnection(address, clock)),
       runtimeDown: () => this.#runtimeDown,
       onRuntime: (answers) => {
         this.#runtimeDown = !answers;

@@ -34,8 +34,19 @@ export type WorkerAnswer =
   | { readonly kind: 'Answered'; readonly status: number }
   | { readonly kind: 'TimedOut' };
 
-/** The kept-alive connection to one worker. One request at a time. A frozen worker keeps its connection. */
-export class WorkerConnection {
+/** The way to one worker: one request at a time. */
+export interface WorkerLink {
+  readonly address: WorkerAddress;
+  /** Never rejects. */
+  call(request: WorkerRequest): Promise<WorkerAnswer>;
+  /** Ends the request under way, if there is one: its outcome is `Unknown`, or `NotSent`. */
+  abort(message: string): void;
+  /** Closes the connection, and ends the request under way. */
+  close(): void;
+}
+
+/** A kept-alive HTTP connection. A frozen worker keeps its own. */
+export class WorkerConnection implements WorkerLink {
   readonly address: WorkerAddress;
   readonly #clock: Clock;
   readonly #client: Client;
@@ -57,7 +68,6 @@ export class WorkerConnection {
     });
   }
 
-  /** Never rejects. */
   call(request: WorkerRequest): Promise<WorkerAnswer> {
     return new Promise((resolve) => {
       const exchange = new Exchange(request, this.#clock, (answer) => {
@@ -77,12 +87,10 @@ export class WorkerConnection {
     });
   }
 
-  /** Ends the request under way, if there is one: its outcome is `Unknown`, or `NotSent`. */
   abort(message: string): void {
     this.#abort?.(message);
   }
 
-  /** Closes the connection, and ends the request under way. */
   close(): void {
     this.abort('the connection was closed');
     this.#client.destroy().catch(() => undefined);

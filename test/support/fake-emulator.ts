@@ -1,0 +1,78 @@
+import type { WorkerAnswer, WorkerLink, WorkerRequest } from '../../src/agent/worker-http.ts';
+import type { WorkerAddress } from '../../src/runtime/container-runtime.ts';
+
+/** A call that is in a worker. */
+export interface FakeCall {
+  readonly address: WorkerAddress;
+  readonly request: WorkerRequest;
+  answer(text?: string, status?: number): void;
+  /** Ends it in another way. */
+  end(answer: WorkerAnswer): void;
+}
+
+/** The emulators of all workers of a node, in memory. Keeps watch over what must never happen to one. */
+export class FakeEmulators {
+  /** Calls that are in workers now. */
+  readonly calls: FakeCall[] = [];
+  /** Request ids of all that were sent, in order. */
+  readonly sent: string[] = [];
+  /** What went wrong: calls that overlapped, calls into a frozen worker. */
+  readonly violations: string[] = [];
+  /** What happens to a call that arrives; by default it waits for {@link FakeCall.answer}. */
+  onCall: (call: FakeCall) => void = () => undefined;
+  /** Whether the worker at that address runs. */
+  isRunning: (address: WorkerAddress) => boolean = () => true;
+
+  readonly connect = (address: WorkerAddress): WorkerLink => {
+    const ended = new Map<FakeCall, (answer: WorkerAnswer) => void>();
+    const abort = (message: string): void => {
+      for (const end of ended.values()) {
+        end({ kind: 'Unknown', message });
+      }
+    };
+    return {
+      address,
+      abort,
+      close: () => abort('the connection was closed'),
+      call: (request) =>
+        new Promise((resolve) => {
+          const end = (answer: WorkerAnswer): void => {
+            if (ended.delete(call)) {
+              this.calls.splice(this.calls.indexOf(call), 1);
+              resolve(answer);
+            }
+          };
+          const call: FakeCall = {
+            address,
+            request,
+            end,
+            answer: (text = '{}', status = 200) => {
+              if (ended.has(call)) {
+                request.onHead({ status, contentType: 'text/plain' });
+                request.onChunk(Buffer.from(text));
+                end({ kind: 'Answered', status });
+              }
+            },
+          };
+          ended.set(call, end);
+          if (!this.isRunning(address)) {
+            this.violations.push(`${request.requestId} was sent to ${address.ip}, which does not run`);
+          }
+          if (this.calls.some((other) => other.address.ip === address.ip)) {
+            this.violations.push(`${request.requestId} overlaps with another call at ${address.ip}`);
+          }
+          this.calls.push(call);
+          this.sent.push(request.requestId);
+          request.onSending();
+          this.onCall(call);
+        }),
+    };
+  };
+
+  /** Answers every call that is in a worker now. */
+  answerAll(): void {
+    for (const call of [...this.calls]) {
+      call.answer();
+    }
+  }
+}

@@ -1,0 +1,254 @@
+import type { CallOptions } from '../../src/common/deadline.ts';
+import { AbortedError } from '../../src/common/deadline.ts';
+import { EsbError } from '../../src/common/errors.ts';
+import type { Health } from '../../src/common/health.ts';
+import type {
+  ContainerRuntime,
+  DestroyOptions,
+  EnsureRequest,
+  RuntimeEvent,
+  RuntimeHealth,
+  TaskState,
+  WorkerInfo,
+} from '../../src/runtime/container-runtime.ts';
+
+export type FakeOperation = 'ensure' | 'pause' | 'resume' | 'destroy' | 'list' | 'inspect';
+
+export interface FakeFault {
+  readonly error: Error;
+  /** Whether the operation has its effect all the same, as after a timeout. Default false. */
+  readonly afterEffect?: boolean;
+}
+
+/** A runtime in memory whose operations take as long, and fail as often, as a test says. */
+export class FakeRuntime implements ContainerRuntime {
+  readonly containers = new Map<string, WorkerInfo>();
+  readonly logs = new Map<string, string>();
+  /** Operations in order, such as `resume hello-1`. Reading is not among them. */
+  readonly operations: string[] = [];
+  readonly requests: EnsureRequest[] = [];
+  /** Every operation fails with `RuntimeUnavailable`. */
+  down = false;
+  /** Awaited by each operation before its effect. */
+  before: (operation: FakeOperation, containerId: string) => Promise<void> = () => Promise.resolve();
+  /** Told of each effect, in the moment that it happens. */
+  onEffect: (operation: FakeOperation, containerId: string) => void = () => undefined;
+  readonly #faults = new Map<FakeOperation, FakeFault[]>();
+  readonly #listeners = new Set<(event: RuntimeEvent) => void>();
+  readonly #now: () => number;
+  #nextAddress = 2;
+
+  constructor(now: () => number = Date.now) {
+    this.#now = now;
+  }
+
+  /** The next calls of `operation` fail, one for each fault. */
+  fail(operation: FakeOperation, ...faults: FakeFault[]): void {
+    this.#faults.set(operation, [...(this.#faults.get(operation) ?? []), ...faults]);
+  }
+
+  count(operation: FakeOperation): number {
+    return this.operations.filter((each) => each.startsWith(`${operation} `)).length;
+  }
+
+  taskOf(containerId: string): TaskState['kind'] | undefined {
+    return this.containers.get(containerId)?.task.kind;
+  }
+
+  /** A container as if it had been made before. */
+  put(info: WorkerInfo): void {
+    this.containers.set(info.containerId, info);
+  }
+
+  /** The process of a worker ends by itself. */
+  exit(containerId: string, exitCode: number, oomKilled = false): void {
+    this.#setTask(containerId, { kind: 'Stopped', exitCode, oomKilled, exitedAt: new Date(this.#now()) });
+    this.emit({ kind: 'Exited', containerId });
+  }
+
+  /** Somebody else freezes or thaws a worker. */
+  foreign(kind: 'Paused' | 'Running', containerId: string): void {
+    this.#setTask(containerId, { kind, pid: 1 });
+    this.emit({ kind: kind === 'Paused' ? 'Paused' : 'Resumed', containerId });
+  }
+
+  /** The machine restarts: containers without tasks are left. */
+  reboot(): void {
+    for (const containerId of this.containers.keys()) {
+      this.#setTask(containerId, { kind: 'Missing' });
+    }
+  }
+
+  emit(event: RuntimeEvent): void {
+    for (const listener of this.#listeners) {
+      listener(event);
+    }
+  }
+
+  async ensure(request: EnsureRequest, options: CallOptions = {}): Promise<WorkerInfo> {
+    const { containerId } = request;
+    this.requests.push(request);
+    await this.#operate('ensure', containerId, options.signal, () => {
+      request.onProgress?.('Pulling');
+      request.onProgress?.('Creating');
+      const present = this.containers.get(containerId);
+      if (present?.task.kind === 'Running' || present?.task.kind === 'Paused') {
+        this.#setTask(containerId, { kind: 'Running', pid: 1 });
+        return;
+      }
+      this.containers.set(containerId, {
+        containerId,
+        identity: request.identity,
+        epoch: request.epoch,
+        shapeHash: request.shapeHash,
+        image: `${request.shape.image.reference}@sha256:0`,
+        task: { kind: 'Running', pid: 1 },
+        address: { ip: `10.234.0.${this.#nextAddress}`, port: request.shape.port },
+        createdAt: new Date(this.#now()),
+      });
+      this.#nextAddress += 1;
+      this.emit({ kind: 'Created', containerId });
+    });
+    const made = this.containers.get(containerId);
+    if (made === undefined) {
+      throw new EsbError('gone again', { code: 'CreateFailed' });
+    }
+    return made;
+  }
+
+  async pause(containerId: string, options: CallOptions = {}): Promise<void> {
+    await this.#operate('pause', containerId, options.signal, () => this.#switch(containerId, 'Paused'));
+  }
+
+  async resume(containerId: string, options: CallOptions = {}): Promise<void> {
+    await this.#operate('resume', containerId, options.signal, () => this.#switch(containerId, 'Running'));
+  }
+
+  async destroy(containerId: string, options: DestroyOptions = {}): Promise<void> {
+    await this.#operate('destroy', containerId, options.signal, () => {
+      this.containers.delete(containerId);
+      this.emit({ kind: 'Exited', containerId });
+      this.emit({ kind: 'Deleted', containerId });
+    });
+  }
+
+  async list(options: CallOptions = {}): Promise<WorkerInfo[]> {
+    await this.#look('list', '', options.signal);
+    return [...this.containers.values()];
+  }
+
+  async inspect(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
+    await this.#look('inspect', containerId, options.signal);
+    return this.containers.get(containerId);
+  }
+
+  readLog(containerId: string, maxBytes: number): Promise<Buffer> {
+    return Promise.resolve(Buffer.from(this.logs.get(containerId) ?? '').subarray(-maxBytes));
+  }
+
+  logOffset(containerId: string): Promise<number> {
+    return Promise.resolve(Buffer.byteLength(this.logs.get(containerId) ?? ''));
+  }
+
+  readLogSince(containerId: string, offset: number, maxBytes: number): Promise<Buffer> {
+    return Promise.resolve(
+      Buffer.from(this.logs.get(containerId) ?? '')
+        .subarray(offset)
+        .subarray(-maxBytes),
+    );
+  }
+
+  subscribe(listener: (event: RuntimeEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  health(): Promise<RuntimeHealth> {
+    return Promise.resolve(
+      this.down
+        ? { ok: false, reason: 'RuntimeUnavailable', message: 'it is down' }
+        : { ok: true, version: '2.4.2' },
+    );
+  }
+
+  networkHealth(): Promise<Health> {
+    return Promise.resolve({ ok: true });
+  }
+
+  images(): Promise<string[]> {
+    return Promise.resolve([]);
+  }
+
+  start(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  stop(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  #switch(containerId: string, kind: 'Paused' | 'Running'): void {
+    const task = this.containers.get(containerId)?.task;
+    if (task?.kind !== 'Running' && task?.kind !== 'Paused') {
+      throw new EsbError(`${containerId} does not run`, { code: 'NotFound' });
+    }
+    if (task.kind !== kind) {
+      this.#setTask(containerId, { kind, pid: task.pid });
+      this.emit({ kind: kind === 'Paused' ? 'Paused' : 'Resumed', containerId });
+    }
+  }
+
+  #setTask(containerId: string, task: TaskState): void {
+    const info = this.containers.get(containerId);
+    if (info !== undefined) {
+      this.containers.set(containerId, { ...info, task });
+    }
+  }
+
+  async #operate(
+    operation: FakeOperation,
+    containerId: string,
+    signal: AbortSignal | undefined,
+    effect: () => void,
+  ): Promise<void> {
+    this.operations.push(`${operation} ${containerId}`);
+    await this.#wait(operation, containerId, signal);
+    const fault = this.#faults.get(operation)?.shift();
+    if (fault === undefined || fault.afterEffect === true) {
+      this.onEffect(operation, containerId);
+      effect();
+    }
+    if (fault !== undefined) {
+      throw fault.error;
+    }
+  }
+
+  async #look(
+    operation: 'list' | 'inspect',
+    containerId: string,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    await this.#wait(operation, containerId, signal);
+    const fault = this.#faults.get(operation)?.shift();
+    if (fault !== undefined) {
+      throw fault.error;
+    }
+  }
+
+  async #wait(operation: FakeOperation, containerId: string, signal: AbortSignal | undefined): Promise<void> {
+    if (this.down) {
+      throw new EsbError('containerd does not answer', { code: 'RuntimeUnavailable', retryable: true });
+    }
+    const aborted = Promise.withResolvers<never>();
+    const onAbort = (): void => aborted.reject(new AbortedError(operation));
+    if (signal?.aborted === true) {
+      throw new AbortedError(operation);
+    }
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      await Promise.race([this.before(operation, containerId), aborted.promise]);
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+}

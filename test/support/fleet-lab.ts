@@ -1,0 +1,207 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import type { DesiredWorker } from '../../src/agent/desired-worker.ts';
+import type { Invocation, InvocationResult } from '../../src/agent/invocation.ts';
+import { containerIdOf } from '../../src/agent/worker-actor.ts';
+import { createFleet, type FleetLimits, type NodeFleet } from '../../src/agent/worker-fleet.ts';
+import type { WorkerRecord } from '../../src/agent/worker-record.ts';
+import type { Clock } from '../../src/common/clock.ts';
+import { silentLogger } from '../../src/common/logger.ts';
+import type { ContainerRuntime, RuntimeEvent } from '../../src/runtime/container-runtime.ts';
+import { FakeEmulators } from './fake-emulator.ts';
+import { FakeRuntime } from './fake-runtime.ts';
+import { type ManualClock, manualClock, settle } from './manual-clock.ts';
+import { waitFor } from './wait-for.ts';
+
+/** A worker `default/hello` that rests Running. */
+export function desiredFixture(
+  change: Partial<DesiredWorker> & { readonly name?: string } = {},
+): DesiredWorker {
+  const { name = 'hello', ...rest } = change;
+  return {
+    identity: { namespace: 'default', name, uid: `uid-of-${name}`, functionName: name },
+    generation: 1,
+    epoch: 1,
+    shapeHash: 'v1-a',
+    image: 'registry.example/hello:1',
+    imagePullPolicy: 'IfNotPresent',
+    imagePullSecrets: [],
+    command: [],
+    args: [],
+    env: [],
+    memoryMiB: 128,
+    pids: 256,
+    ephemeralStorageMiB: 16,
+    readOnlyRootFilesystem: true,
+    timeoutSeconds: 3,
+    port: 8080,
+    networkMode: 'Bridge',
+    restingState: 'Running',
+    wakePolicy: 'OnInvoke',
+    terminationGraceSeconds: 1,
+    deleting: false,
+    ...rest,
+  };
+}
+
+export interface LabOptions {
+  readonly limits?: FleetLimits;
+  readonly capacity?: { readonly memoryMiB: number; readonly workers: number };
+  /** Where an earlier fleet worked. */
+  readonly after?: FleetLab;
+}
+
+/** A fleet over a runtime and emulators in memory, on a clock that the test moves. */
+export class FleetLab {
+  readonly clock: ManualClock;
+  readonly runtime: FakeRuntime;
+  readonly emulators: FakeEmulators;
+  readonly folder: string;
+  readonly fleet: NodeFleet;
+  /** Every phase that was shown of each worker, in order and without repetitions. */
+  readonly phases = new Map<string, string[]>();
+  readonly secrets = new Map<string, string>();
+  readonly #life = { killed: false };
+  #requests = 0;
+
+  constructor(options: LabOptions = {}) {
+    const { after } = options;
+    this.clock = after?.clock ?? manualClock();
+    this.runtime = after?.runtime ?? new FakeRuntime(() => this.clock.now());
+    this.emulators = after?.emulators ?? new FakeEmulators();
+    this.folder = after?.folder ?? mkdtempSync(join(tmpdir(), 'esb-fleet-'));
+    if (after === undefined) {
+      onTestFinished(() => rmSync(this.folder, { recursive: true, force: true }));
+    }
+    this.emulators.isRunning = ({ ip }) =>
+      [...this.runtime.containers.values()].some(
+        (info) => info.address?.ip === ip && info.task.kind === 'Running',
+      );
+    this.fleet = createFleet({
+      runtime: mortalRuntime(this.runtime, this.#life),
+      clock: mortalClock(this.clock, this.#life),
+      logger: silentLogger(),
+      stateDir: join(this.folder, 'state'),
+      runDir: join(this.folder, 'run'),
+      capacity: options.capacity ?? { memoryMiB: 10_000, workers: 100 },
+      secretReader: {
+        read: (namespace, name, key) => Promise.resolve(this.secrets.get(`${namespace}/${name}/${key}`)),
+      },
+      connect: this.emulators.connect,
+      ...(options.limits === undefined ? {} : { limits: options.limits }),
+    });
+    this.fleet.subscribe({
+      changed: (view) => {
+        const phases = this.phases.get(view.identity.name) ?? [];
+        if (phases.at(-1) !== view.phase) {
+          this.phases.set(view.identity.name, [...phases, view.phase]);
+        }
+      },
+      removed: (uid) => {
+        this.phases.set(uid.replace('uid-of-', ''), []);
+      },
+    });
+  }
+
+  /** A fleet that has adopted, with one worker applied and brought to where it rests. */
+  static async with(desired: DesiredWorker, options: LabOptions = {}): Promise<FleetLab> {
+    const lab = new FleetLab(options);
+    await lab.fleet.adopt();
+    lab.fleet.apply(desired);
+    await settle();
+    return lab;
+  }
+
+  /** Kills the agent, as SIGKILL would, and starts it again. */
+  async restart(options: LabOptions = {}): Promise<FleetLab> {
+    this.#life.killed = true;
+    this.emulators.calls.splice(0);
+    const lab = new FleetLab({ ...options, after: this });
+    await lab.fleet.adopt();
+    await settle();
+    return lab;
+  }
+
+  /** Waits until the record of a worker on disk is as `holds` wants it. */
+  async recorded(holds: (record: WorkerRecord) => boolean, name = 'hello'): Promise<void> {
+    const path = join(this.folder, 'state', 'workers', `uid-of-${name}.json`);
+    await waitFor('the record', () => holds(JSON.parse(readFileSync(path, 'utf8')) as WorkerRecord), {
+      everyMs: 2,
+      timeoutMs: 5_000,
+    });
+  }
+
+  container(name = 'hello'): string {
+    return containerIdOf({ namespace: 'default', name, uid: `uid-of-${name}`, functionName: name });
+  }
+
+  task(name = 'hello'): string | undefined {
+    return this.runtime.taskOf(this.container(name));
+  }
+
+  phase(name = 'hello'): string | undefined {
+    return this.fleet.view(`uid-of-${name}`)?.phase;
+  }
+
+  ready(name = 'hello') {
+    return this.fleet.view(`uid-of-${name}`)?.conditions.Ready;
+  }
+
+  invoke(change: Partial<Invocation> & { readonly name?: string } = {}): Promise<InvocationResult> {
+    const { name = 'hello', ...rest } = change;
+    this.#requests += 1;
+    return this.fleet.invoke({
+      uid: `uid-of-${name}`,
+      epoch: 1,
+      requestId: `request-${this.#requests}`,
+      payload: Buffer.from('{}'),
+      clientContext: '',
+      tailLog: false,
+      signal: new AbortController().signal,
+      onHead: () => undefined,
+      onChunk: () => undefined,
+      ...rest,
+    });
+  }
+}
+
+/** What the agent sees of a runtime: nothing any more once it was killed. */
+function mortalRuntime(runtime: FakeRuntime, life: { readonly killed: boolean }): ContainerRuntime {
+  return new Proxy<ContainerRuntime>(runtime, {
+    get(target, property: keyof ContainerRuntime) {
+      if (property === 'subscribe') {
+        return (listener: (event: RuntimeEvent) => void) =>
+          target.subscribe((event) => {
+            if (!life.killed) {
+              listener(event);
+            }
+          });
+      }
+      return (...args: never[]) => {
+        if (life.killed) {
+          return new Promise(() => undefined);
+        }
+        const outcome = (target[property] as (...rest: never[]) => unknown).apply(target, args);
+        return outcome instanceof Promise
+          ? new Promise((resolve, reject) => {
+              outcome.then(
+                (value: unknown) => life.killed || resolve(value),
+                (error: unknown) => life.killed || reject(error as Error),
+              );
+            })
+          : outcome;
+      };
+    },
+  });
+}
+
+/** A clock whose timers do not fire any more once the agent was killed. */
+function mortalClock(clock: ManualClock, life: { readonly killed: boolean }): Clock {
+  return {
+    now: () => clock.now(),
+    monotonic: () => clock.monotonic(),
+    setTimer: (callback, delayMs) => clock.setTimer(() => life.killed || callback(), delayMs),
+  };
+}

@@ -1,0 +1,162 @@
+import { readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
+import { settle } from '../../support/manual-clock.ts';
+
+const records = (lab: FleetLab): readonly string[] => readdirSync(join(lab.folder, 'state', 'workers'));
+
+describe('an agent that starts again', () => {
+  it('serves a running worker as it was, without a word from the API', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    await before.recorded((record) => record.startedAt !== undefined);
+    const operations = before.runtime.operations.length;
+    const lab = await before.restart();
+    expect(lab.phase()).toBe('Running');
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({
+      containerId: before.container(),
+      address: { ip: '10.234.0.2', port: 8080 },
+      startedAt: before.fleet.view('uid-of-hello')?.startedAt,
+    });
+    lab.emulators.onCall = (call) => call.answer();
+    expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
+    expect(lab.runtime.operations).toHaveLength(operations);
+  });
+
+  it('wakes nothing that is idle, and starts nothing that was removed for being idle', async () => {
+    const before = await FleetLab.with(desiredFixture({ pauseAfterSeconds: 2, removeAfterSeconds: 60 }));
+    await before.clock.advance(2_000);
+    expect(before.phase()).toBe('Paused');
+    await before.recorded((record) => record.rest === 'Paused');
+    const second = await before.restart();
+    expect(second.phase()).toBe('Paused');
+    expect(second.runtime.count('resume')).toBe(0);
+    await second.clock.advance(58_100);
+    expect(second.phase()).toBe('Absent');
+    await second.recorded((record) => record.rest === 'Absent');
+    const third = await second.restart();
+    expect(third.phase()).toBe('Absent');
+    expect(third.runtime.count('ensure')).toBe(1);
+    const call = third.invoke();
+    await settle();
+    third.emulators.answerAll();
+    expect(await call).toMatchObject({ kind: 'Answered' });
+  });
+
+  it('replaces a worker that a call was in before it calls it', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    await before.recorded((record) => record.startedAt !== undefined);
+    void before.invoke();
+    await settle();
+    const lab = await before.restart();
+    const call = lab.invoke();
+    await settle();
+    expect(lab.runtime.operations).toEqual([
+      `ensure ${lab.container()}`,
+      `destroy ${lab.container()}`,
+      `ensure ${lab.container()}`,
+    ]);
+    lab.emulators.answerAll();
+    expect(await call).toMatchObject({ kind: 'Answered' });
+  });
+
+  it('leaves a worker alone whose last call was answered', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    await before.recorded((record) => record.startedAt !== undefined);
+    before.emulators.onCall = (call) => call.answer();
+    await before.invoke();
+    const lab = await before.restart();
+    expect(lab.runtime.count('destroy')).toBe(0);
+  });
+
+  it('takes a restart of the machine for an ordinary start, and rests what rested', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    before.fleet.apply(desiredFixture({ name: 'frozen', restingState: 'Paused' }));
+    before.fleet.apply(desiredFixture({ name: 'away', restingState: 'Absent' }));
+    await settle();
+    await before.recorded((record) => record.startedAt !== undefined);
+    await before.recorded((record) => record.rest === 'Paused', 'frozen');
+    await before.recorded((record) => record.rest === 'Absent', 'away');
+    before.runtime.reboot();
+    const lab = await before.restart();
+    expect(lab.phase()).toBe('Running');
+    expect(lab.phase('frozen')).toBe('Paused');
+    expect(lab.phase('away')).toBe('Absent');
+    expect(lab.fleet.view('uid-of-hello')?.restartCount).toBe(0);
+  });
+
+  it('takes over a container without a record as soon as its resource is known', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    await before.recorded((record) => record.startedAt !== undefined);
+    writeFileSync(join(before.folder, 'state', 'workers', 'uid-of-hello.json'), '{"version":1,');
+    const lab = await before.restart();
+    expect(lab.fleet.views()).toEqual([]);
+    expect(records(lab)).toEqual(['uid-of-hello.json.unreadable']);
+    expect(lab.task(), 'nothing adoptable is ended').toBe('Running');
+    const operations = lab.runtime.operations.length;
+    lab.fleet.apply(desiredFixture());
+    await settle();
+    expect(lab.phase()).toBe('Running');
+    expect(lab.runtime.operations).toHaveLength(operations);
+  });
+
+  it('while the runtime does not answer serves once it does, and wakes nobody then', async () => {
+    const before = await FleetLab.with(desiredFixture({ restingState: 'Paused' }));
+    await before.recorded((record) => record.rest === 'Paused' && record.pausedAt !== undefined);
+    before.runtime.down = true;
+    const lab = await before.restart();
+    expect(lab.fleet.views()).toHaveLength(1);
+    await lab.clock.advance(5_000);
+    lab.runtime.down = false;
+    await lab.clock.advance(2_000);
+    expect(lab.phase()).toBe('Paused');
+    expect(lab.runtime.count('resume')).toBe(0);
+  });
+
+  it('keeps counting restarts and goes on putting off what crashes', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    for (let each = 0; each < 2; each += 1) {
+      before.runtime.exit(before.container(), 1);
+      await settle();
+    }
+    expect(before.ready()?.reason).toBe('CrashLoopBackOff');
+    await before.recorded((record) => record.restartCount === 1 && record.crashes.failures === 2);
+    await before.clock.advance(1_000);
+    const ensured = before.runtime.count('ensure');
+    const lab = await before.restart();
+    await lab.clock.advance(5_000);
+    expect(lab.runtime.count('ensure')).toBe(ensured);
+    await lab.clock.advance(5_000);
+    expect(lab.runtime.count('ensure')).toBe(ensured + 1);
+    expect(lab.fleet.view('uid-of-hello')?.restartCount).toBe(2);
+  });
+});
+
+describe('an agent that stops', () => {
+  it('lets the call in the worker finish, refuses those that wait, and touches no worker', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    const inside = lab.invoke();
+    const waiting = lab.invoke();
+    const operations = lab.runtime.operations.length;
+    const stopped = lab.fleet.stop(10_000);
+    expect(await waiting).toMatchObject({ kind: 'Refused', reason: 'Unavailable' });
+    expect(await lab.invoke()).toMatchObject({ kind: 'Refused', reason: 'Unavailable' });
+    await settle();
+    lab.emulators.answerAll();
+    expect(await inside).toMatchObject({ kind: 'Answered' });
+    await stopped;
+    expect(lab.runtime.operations).toHaveLength(operations);
+    expect(lab.clock.pending()).toBe(0);
+  });
+
+  it('tells a caller whose call does not finish that the outcome is unknown', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    const inside = lab.invoke();
+    const stopped = lab.fleet.stop(1_000);
+    await lab.clock.advance(1_100);
+    await stopped;
+    expect(await inside).toMatchObject({ kind: 'Unknown', reason: 'AgentStopped' });
+    const next = await lab.restart();
+    expect(next.runtime.count('destroy'), 'the next run replaces the worker').toBe(1);
+  });
+});
