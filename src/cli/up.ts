@@ -218,13 +218,11 @@ async function writeKubeconfigs(home: Home, state: InstanceState, pki: Pki): Pro
 
 async function applyManifests(home: Home, signal: AbortSignal): Promise<void> {
   const root = repositoryRoot();
-  await kubectl(
-    home,
-    ['apply', '--server-side', '--force-conflicts', '--field-manager=esb-up']
-      .concat(['-f', join(root, 'crds'), '-f', join(root, 'manifests/namespace.yaml')])
-      .concat(['-f', join(root, 'manifests/rbac.yaml')]),
-    { signal },
-  );
+  // A folder is applied file by file in order of names: the namespace has to be there before what is in it.
+  const files = ['crds', 'manifests/namespace.yaml', 'manifests'].flatMap((path) => ['-f', join(root, path)]);
+  await kubectl(home, ['apply', '--server-side', '--force-conflicts', '--field-manager=esb-up', ...files], {
+    signal,
+  });
   await kubectl(
     home,
     ['wait', '--for=condition=Established', '--timeout=30s'].concat([
