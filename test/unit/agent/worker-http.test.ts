@@ -1,0 +1,141 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { WorkerConnection, type WorkerRequest } from '../../../src/agent/worker-http.ts';
+import { systemClock } from '../../../src/common/clock.ts';
+
+type Handler = (request: IncomingMessage, response: ServerResponse, body: string) => void;
+
+/** A server that plays the emulator, and a connection to it. */
+async function emulator(handle: Handler) {
+  let connections = 0;
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => handle(request, response, Buffer.concat(chunks).toString()));
+  });
+  server.on('connection', () => {
+    connections += 1;
+  });
+  const listening = Promise.withResolvers<void>();
+  server.listen(0, '127.0.0.1', listening.resolve);
+  await listening.promise;
+  const { port } = server.address() as AddressInfo;
+  const connection = new WorkerConnection({ ip: '127.0.0.1', port }, systemClock);
+  onTestFinished(() => {
+    connection.close();
+    server.closeAllConnections();
+    server.close();
+  });
+  return { connection, server, connections: () => connections };
+}
+
+function request(change: Partial<WorkerRequest> = {}) {
+  const told: string[] = [];
+  const made: WorkerRequest = {
+    payload: Buffer.from('{"a":1}'),
+    requestId: 'request-1',
+    clientContext: '',
+    timeoutMs: 5_000,
+    onSending: () => told.push('sending'),
+    onHead: ({ status, contentType }) => told.push(`${status} ${contentType}`),
+    onChunk: (chunk) => told.push(chunk.toString()),
+    ...change,
+  };
+  return { made, told };
+}
+
+describe('the connection to a worker', () => {
+  it('sends what the emulator expects and passes the answer on as it comes', async () => {
+    const seen: unknown[] = [];
+    const { connection } = await emulator((incoming, response, body) => {
+      seen.push(incoming.method, incoming.url, incoming.headers, body);
+      response.writeHead(200, { 'content-type': 'text/plain' });
+      response.write('one');
+      setTimeout(() => response.end('two'), 20);
+    });
+    const { made, told } = request({ clientContext: 'eyJ9' });
+    expect(await connection.call(made)).toEqual({ kind: 'Answered', status: 200 });
+    expect(told).toEqual(['sending', '200 text/plain', 'one', 'two']);
+    expect(seen).toMatchObject([
+      'POST',
+      '/2015-03-31/functions/function/invocations',
+      { 'x-amzn-requestid': 'request-1', 'x-amz-client-context': 'eyJ9', 'content-length': '7' },
+      '{"a":1}',
+    ]);
+  });
+
+  it('is one connection for all calls', async () => {
+    const { connection, connections } = await emulator((_incoming, response) => response.end('{}'));
+    for (let each = 0; each < 5; each += 1) {
+      expect(await connection.call(request().made)).toMatchObject({ kind: 'Answered' });
+    }
+    expect(connections()).toBe(1);
+  });
+
+  it('passes an answer with no success and one with nothing in it', async () => {
+    const { connection } = await emulator((_incoming, response) => {
+      response.writeHead(502);
+      response.end();
+    });
+    const { made, told } = request();
+    expect(await connection.call(made)).toEqual({ kind: 'Answered', status: 502 });
+    expect(told).toEqual(['sending', '502 ']);
+  });
+
+  it('tells a silent worker from one that was never reached and one that was lost', async () => {
+    const silent = await emulator(() => undefined);
+    expect(await silent.connection.call(request({ timeoutMs: 30 }).made)).toEqual({ kind: 'TimedOut' });
+
+    const lost = await emulator((incoming) => incoming.socket.destroy());
+    expect(await lost.connection.call(request().made)).toMatchObject({ kind: 'Unknown' });
+
+    const gone = await emulator(() => undefined);
+    const closed = Promise.withResolvers<void>();
+    gone.server.close(() => closed.resolve());
+    await closed.promise;
+    const { made, told } = request();
+    expect(await gone.connection.call(made)).toMatchObject({ kind: 'NotSent' });
+    expect(told).toEqual([]);
+  });
+
+  it('that is lost in the middle of an answer has an unknown outcome', async () => {
+    const { connection } = await emulator((incoming, response) => {
+      response.writeHead(200, { 'content-length': '100' });
+      response.write('half');
+      setTimeout(() => incoming.socket.destroy(), 20);
+    });
+    expect(await connection.call(request().made)).toMatchObject({ kind: 'Unknown' });
+  });
+
+  it('gives up a call when it is told to, and can be used again', async () => {
+    let silent = true;
+    const { connection } = await emulator((_incoming, response) => {
+      if (!silent) {
+        response.end('{}');
+      }
+    });
+    const call = connection.call(request({ onSending: () => undefined }).made);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    connection.abort('the worker exited');
+    expect(await call).toEqual({ kind: 'Unknown', message: 'the worker exited' });
+    silent = false;
+    expect(await connection.call(request().made)).toMatchObject({ kind: 'Answered' });
+  });
+
+  it('survives that the worker closes it between two calls', async () => {
+    const { connection, server, connections } = await emulator((_incoming, response) => response.end('{}'));
+    expect(await connection.call(request().made)).toMatchObject({ kind: 'Answered' });
+    server.closeAllConnections();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await connection.call(request().made)).toMatchObject({ kind: 'Answered' });
+    expect(connections()).toBe(2);
+  });
+
+  it('never sends a header that is none', async () => {
+    const { connection } = await emulator((_incoming, response) => response.end('{}'));
+    expect(await connection.call(request({ clientContext: 'a\r\nx: y' }).made)).toMatchObject({
+      kind: 'NotSent',
+    });
+  });
+});

@@ -1,0 +1,100 @@
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { InFlightMark, readMarks } from '../../../src/agent/in-flight-mark.ts';
+import { RecordStore, type WorkerRecord } from '../../../src/agent/worker-record.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { desiredFixture } from '../../support/fleet-lab.ts';
+import { manualClock } from '../../support/manual-clock.ts';
+
+function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'esb-record-'));
+  onTestFinished(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+const record = (change: Partial<WorkerRecord> = {}): WorkerRecord => ({
+  version: 1,
+  desired: desiredFixture(),
+  rest: 'Running',
+  restartCount: 0,
+  crashes: { failures: 0, until: 0 },
+  stamps: [],
+  ...change,
+});
+
+const store = (path: string, clock = manualClock()): RecordStore =>
+  new RecordStore({ folder: path, clock, logger: silentLogger() });
+
+describe('records', () => {
+  it('are read back as they were saved last, and gone when removed', async () => {
+    const path = folder();
+    const first = store(path);
+    await first.load();
+    for (let restartCount = 0; restartCount < 20; restartCount += 1) {
+      first.save('uid-of-hello', record({ restartCount }));
+    }
+    await first.flush();
+    expect(await store(path).load()).toEqual([record({ restartCount: 19 })]);
+    first.remove('uid-of-hello');
+    await first.flush();
+    expect(readdirSync(path)).toEqual([]);
+  });
+
+  it.each([
+    ['cut off', '{"version":1,"desired"'],
+    ['of another version', JSON.stringify({ ...record(), version: 99 })],
+    ['of another worker', JSON.stringify(record({ desired: desiredFixture({ name: 'other' }) }))],
+    ['empty', ''],
+  ])('that are %s are set aside and disturb no other', async (_what, text) => {
+    const path = folder();
+    writeFileSync(join(path, 'uid-of-hello.json'), text);
+    writeFileSync(join(path, 'left-over.json.1.tmp'), '');
+    const good = record({ desired: desiredFixture({ name: 'good' }) });
+    writeFileSync(join(path, 'uid-of-good.json'), JSON.stringify(good));
+    expect(await store(path).load()).toEqual([good]);
+    expect(readdirSync(path).toSorted()).toEqual(['uid-of-good.json', 'uid-of-hello.json.unreadable']);
+  });
+
+  it('that cannot be written are told of and tried again', async () => {
+    const path = join(folder(), 'workers');
+    const clock = manualClock();
+    const records = store(path, clock);
+    await records.load();
+    rmSync(path, { recursive: true });
+    records.save('uid-of-hello', record());
+    await records.flush();
+    expect(records.health).toMatchObject({ ok: false, reason: 'StateUnwritable' });
+    mkdirSync(path);
+    chmodSync(path, 0o700);
+    await clock.advance(2_000);
+    await records.flush();
+    expect(records.health).toEqual({ ok: true });
+    expect(readdirSync(path)).toEqual(['uid-of-hello.json']);
+  });
+});
+
+describe('marks of calls in flight', () => {
+  it('say that a call is in the worker, and after its answer which stamp it got', () => {
+    const path = folder();
+    const mark = new InFlightMark(path, 'uid-1');
+    mark.begin('hello-1');
+    expect(readMarks(path)).toEqual([{ uid: 'uid-1', containerId: 'hello-1', busy: true, stamp: undefined }]);
+    mark.end('2026-11-25T15:00:00.123456Z');
+    const idle = { uid: 'uid-1', containerId: 'hello-1', busy: false, stamp: '2026-11-25T15:00:00.123456Z' };
+    expect(readMarks(path)).toEqual([idle]);
+    mark.release();
+    expect(readMarks(path)).toEqual([idle]);
+    mark.begin('hello-1');
+    expect(readMarks(path)[0]?.busy).toBe(true);
+    mark.remove();
+    expect(readMarks(path)).toEqual([]);
+  });
+
+  it('that were being written count as a call', () => {
+    const path = folder();
+    writeFileSync(join(path, 'uid-1.mark'), '');
+    expect(readMarks(path)).toMatchObject([{ uid: 'uid-1', busy: true }]);
+  });
+});
