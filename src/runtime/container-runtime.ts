@@ -139,9 +139,14 @@ export interface ContainerRuntime {
   /** Image references (normalised) present on the node. */
   images(options?: CallOptions): Promise<string[]>;
   /** Connects, checks versions, prepares the network. Retried by the caller when it fails. */
-  start(options?: CallOptions): Promise<void>;
+  start(options?: StartOptions): Promise<void>;
   /** Ends subscriptions, waits for what is being undone, closes connections. Touches no worker. */
   stop(): Promise<void>;
+}
+
+export interface StartOptions extends CallOptions {
+  /** Told once workers can be listed and hints of changes come, before the network is looked at. */
+  readonly onObserving?: () => void;
 }
 
 export interface DestroyOptions extends CallOptions {

@@ -16,6 +16,7 @@ import type {
   EnsureRequest,
   RuntimeEvent,
   RuntimeHealth,
+  StartOptions,
   TaskState,
   WorkerInfo,
 } from './container-runtime.ts';
@@ -154,17 +155,18 @@ export class ContainerdRuntime implements ContainerRuntime {
     });
   }
 
-  async start(options: CallOptions = {}): Promise<void> {
+  async start(options: StartOptions = {}): Promise<void> {
     const deadlineMs = options.deadlineMs ?? START_DEADLINE_MS;
     await withDeadline('starting the runtime', deadlineMs, options.signal, async (signal) => {
       await this.#check({ signal });
       await this.#logs.prepare();
-      await this.#network.start({ signal });
       if (!this.#feeding) {
         this.#feeding = true;
         this.#background.run('following events', (ended) => this.#feed.run(ended));
       }
       await this.#feed.begun;
+      options.onObserving?.();
+      await this.#network.start({ signal });
     });
   }
 

@@ -51,8 +51,16 @@ export class ImageStore {
   /** Resolved images by the digest that their name points to: a digest never changes its meaning. */
   readonly #known = new Map<string, ResolvedImage & { readonly userFiles?: UserFiles }>();
 
+  /** Digests that names pointed to when they were looked up last: a guess, to ask containerd two things at once. */
+  readonly #digests = new Map<string, string>();
+
   constructor(options: ImageStoreOptions) {
     this.#options = options;
+  }
+
+  /** Whether a request will most likely be met without a pull. */
+  isLikelyHere(request: ImageRequest): boolean {
+    return request.pullPolicy !== 'Always' && this.#digests.has(parseImageReference(request.reference).name);
   }
 
   /**
@@ -92,10 +100,16 @@ export class ImageStore {
 
   /** The image if it is here and unpacked. */
   async find(reference: ImageReference, options: CallOptions = {}): Promise<LocalImage | undefined> {
+    const { images, snapshots } = this.#options.client;
+    const guess = this.#known.get(this.#digests.get(reference.name) ?? '')?.chainId;
+    const guessed = guess === undefined ? undefined : snapshots.stat(guess, options);
+    // Asked for again below where it matters.
+    guessed?.catch(() => undefined);
     try {
-      const stored = await this.#options.client.images.get(reference.name, options);
+      const stored = await images.get(reference.name, options);
       const known = await this.#resolve(stored, options);
-      await this.#options.client.snapshots.stat(known.chainId, options);
+      await (known.chainId === guess ? guessed : snapshots.stat(known.chainId, options));
+      this.#digests.set(reference.name, stored.target.digest);
       return {
         reference,
         byDigest: `${reference.registry}/${reference.repository}@${stored.target.digest}`,
@@ -106,6 +120,7 @@ export class ImageStore {
     } catch (error) {
       // The name, a blob or the unpacked layers are missing: pulling brings all of them.
       if (hasCode(error, 'NotFound')) {
+        this.#digests.delete(reference.name);
         return undefined;
       }
       throw error;
@@ -138,9 +153,10 @@ export class ImageStore {
     const complete = needsUserFiles(resolved.config)
       ? { ...resolved, userFiles: await readUserFiles(client, clock, resolved.chainId, options) }
       : resolved;
-    const [oldest] = this.#known.keys();
-    if (oldest !== undefined && this.#known.size >= MAX_KNOWN) {
-      this.#known.delete(oldest);
+    if (this.#known.size >= MAX_KNOWN) {
+      // Looked up again when needed.
+      this.#known.clear();
+      this.#digests.clear();
     }
     this.#known.set(digest, complete);
     return complete;

@@ -171,6 +171,7 @@ export class WorkerCreation {
   async #prepare(request: EnsureRequest, signal: AbortSignal): Promise<Prepared> {
     const { images } = this.#options;
     const { containerId, shape } = request;
+    const isLikelyHere = images.isLikelyHere(shape.image);
     const pulled = Promise.withResolvers<'pulling'>();
     const image = images.obtain(shape.image, {
       signal,
@@ -180,7 +181,8 @@ export class WorkerCreation {
       },
     });
     // While an image is pulled, for minutes maybe, no address is held.
-    const attached = Promise.race([image, pulled.promise]).then(async (outcome) => {
+    const here = isLikelyHere ? Promise.resolve(undefined) : image;
+    const attached = Promise.race([here, pulled.promise]).then(async (outcome) => {
       if (outcome === 'pulling') {
         await image;
       }

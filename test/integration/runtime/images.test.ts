@@ -110,6 +110,28 @@ describe('an image', () => {
     expect(answer).toMatchObject({ env: { GREETING: 'new' } });
   });
 
+  it('that was removed behind our back is pulled again', async () => {
+    const reference = await fresh();
+    const image = { reference, pullPolicy: 'IfNotPresent' } as const;
+    const first = ensureRequest(lab, 'before', { image });
+    await runtime.ensure(first);
+    await runtime.destroy(first.containerId, { graceSeconds: 0 });
+    await lab.ctr('images', 'rm', '--sync', reference);
+    const steps: EnsureStep[] = [];
+    await runtime.ensure({
+      ...ensureRequest(lab, 'after', { image }),
+      onProgress: (step) => steps.push(step),
+    });
+    expect(steps).toContain('Pulling');
+  });
+
+  it('whose name cannot be one is told as ImageInvalid', async () => {
+    const image = { reference: 'Not A Name', pullPolicy: 'IfNotPresent' } as const;
+    await expect(runtime.ensure(ensureRequest(lab, 'odd', { image }))).rejects.toMatchObject({
+      code: 'ImageInvalid',
+    });
+  });
+
   it('with a pull policy of Never is not pulled', async () => {
     const reference = await fresh();
     const request = ensureRequest(lab, 'never', { image: { reference, pullPolicy: 'Never' } });
