@@ -72,6 +72,9 @@ const READ_DEADLINE_MS = 10_000;
 /** A thousand shims are asked for their state. */
 const LIST_DEADLINE_MS = 60_000;
 const START_DEADLINE_MS = 60_000;
+const PRUNE_EVERY_MS = 5 * 60_000;
+/** Longer than the longest pause between two starts of a worker that fails. */
+const KEEP_LOG_MS = 15 * 60_000;
 const DEFAULT_GRACE_SECONDS = 10;
 const DEFAULT_LISTEN_DEADLINE_MS = 60_000;
 
@@ -91,6 +94,8 @@ export class ContainerdRuntime implements ContainerRuntime {
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #feed: EventFeed;
   #feeding = false;
+  readonly #clock: Clock;
+  #pruneAfter = 0;
 
   constructor(options: ContainerdRuntimeOptions) {
     const { logger, network, socketPath } = options;
@@ -101,6 +106,7 @@ export class ContainerdRuntime implements ContainerRuntime {
     const cgroups = new WorkerCgroups({ parent: options.cgroupParent ?? '/esb', clock });
     const logs = new WorkerLogs(options.logFolder);
     this.#client = client;
+    this.#clock = clock;
     this.#network = network;
     this.#logger = logger;
     this.#cgroups = cgroups;
@@ -219,6 +225,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       this.#client.containers.list(call),
       this.#client.tasks.list(call),
     ]);
+    this.#pruneLogs(new Set(records.map((record) => record.id)));
     const byId = new Map(tasks.map((task) => [task.containerId, task]));
     const workers = records.filter(isWorker).map((record) => this.#infoOf(record, byId.get(record.id)));
     return await Promise.all(workers);
@@ -355,6 +362,17 @@ export class ContainerdRuntime implements ContainerRuntime {
       );
     }
     return version;
+  }
+
+  /** Now and then, when it is known anyway what there is. */
+  #pruneLogs(containerIds: ReadonlySet<string>): void {
+    const now = this.#clock.monotonic();
+    if (now < this.#pruneAfter) {
+      return;
+    }
+    this.#pruneAfter = now + PRUNE_EVERY_MS;
+    const before = this.#clock.now() - KEEP_LOG_MS;
+    this.#background.run('removing old logs', () => this.#logs.prune(containerIds, before));
   }
 
   #tell(event: RuntimeEvent): void {

@@ -1,4 +1,4 @@
-import { mkdir, open, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { errnoOf } from '../common/errors.ts';
@@ -50,6 +50,23 @@ export class WorkerLogs {
       return buffer.subarray(0, bytesRead);
     } finally {
       await file.close();
+    }
+  }
+
+  /**
+   * Removes the logs of containers that are not among `containerIds` and did not write since `before` (milliseconds
+   * since the epoch): those of failed starts are kept for a while, and nobody may come back for them.
+   */
+  async prune(containerIds: ReadonlySet<string>, before: number): Promise<void> {
+    for (const file of await readdir(this.#folder)) {
+      const containerId = /^(.+)\.log$/.exec(file)?.[1];
+      if (containerId === undefined || containerIds.has(containerId)) {
+        continue;
+      }
+      const found = await stat(this.path(containerId)).catch(() => undefined);
+      if (found !== undefined && found.mtimeMs < before) {
+        await this.remove(containerId);
+      }
     }
   }
 

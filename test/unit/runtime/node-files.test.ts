@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -63,6 +63,18 @@ describe('WorkerLogs', () => {
     await logs.remove('w');
     await logs.remove('w');
     expect(await logs.size('w')).toBe(0);
+  });
+
+  it('drops old logs of containers that are gone', async () => {
+    const logs = new WorkerLogs(folder);
+    for (const name of ['kept', 'old', 'fresh']) {
+      await write(`${name}.log`, 'x');
+    }
+    await write('other', 'x');
+    await utimes(join(folder, 'old.log'), 1, 1);
+    await utimes(join(folder, 'kept.log'), 1, 1);
+    await logs.prune(new Set(['kept']), Date.now() - 60_000);
+    expect((await readdir(folder)).toSorted()).toEqual(['fresh.log', 'kept.log', 'other']);
   });
 
   it('names its file for containerd', () => {
