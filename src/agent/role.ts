@@ -25,7 +25,7 @@ import { ClientAuthority } from './client-authority.ts';
 import { ClusterRanges } from './cluster-ranges.ts';
 import { diskHealth } from './disk-health.ts';
 import { AgentGrpcServer } from './grpc-server.ts';
-import { type HealthServer, startHealthServer } from './health-server.ts';
+import type { HealthServer } from './health-server.ts';
 import { createAgentMetrics } from './metrics.ts';
 import { NetworkRepair } from './network-repair.ts';
 import { NodeHealth } from './node-health.ts';
@@ -202,6 +202,9 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
 
   let healthServer: HealthServer | undefined;
   try {
+    const started = startRuntime(runtime, tasks, logger);
+    // While containerd and plugins are asked there is time to load this.
+    const { startHealthServer } = await import('./health-server.ts');
     healthServer = await startHealthServer(parseHostPort(options.health), {
       ready: () => health.ready(),
       metricsPage: () => metrics.page(),
@@ -211,7 +214,6 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       'agent has its ports',
     );
 
-    const started = startRuntime(runtime, tasks, logger);
     tasks.run('health', (ended) => health.run(ended));
     tasks.run('lease', (ended) =>
       keepNodeLease(
@@ -310,13 +312,14 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
 }
 
 /**
- * Starts the runtime and goes on trying in the background when that fails. Resolves after the first attempt, whatever
- * came of it: running workers can be served without the rest.
+ * Starts the runtime in the background, again and again until it succeeds. Resolves as soon as workers can be looked
+ * after, at the latest after the first attempt, whatever came of it: running workers are served without the rest.
  */
 async function startRuntime(runtime: ContainerRuntime, tasks: TaskGroup, logger: Logger): Promise<void> {
+  const observing = Promise.withResolvers<void>();
   const attempt = async (deadlineMs?: number): Promise<boolean> => {
     try {
-      await runtime.start({ signal: tasks.signal, deadlineMs });
+      await runtime.start({ signal: tasks.signal, deadlineMs, onObserving: () => observing.resolve() });
       logger.info('runtime started');
       return true;
     } catch (error) {
@@ -329,14 +332,15 @@ async function startRuntime(runtime: ContainerRuntime, tasks: TaskGroup, logger:
       return false;
     }
   };
-  if (await attempt(firstStartMs)) {
-    return;
-  }
   tasks.run('runtime start', async (ended) => {
-    do {
+    let started = await attempt(firstStartMs);
+    observing.resolve();
+    while (!started) {
       await sleep(systemClock, startRetryMs, ended);
-    } while (!(await attempt()));
+      started = await attempt();
+    }
   });
+  await observing.promise;
 }
 
 /** The images of the node, read at most once a minute: a thousand references are not for every look. */

@@ -445,6 +445,7 @@ async function prepareCluster(api: ApiServer, authority: CertificateAuthority): 
   await api.kubectl(['apply', '-f', join(root, 'crds')]);
   await api.kubectl(['apply', '-f', join(root, 'manifests/namespace.yaml')]);
   await api.kubectl(['apply', '-f', join(root, 'manifests/rbac.yaml')]);
+  await api.kubectl(['apply', '-f', join(root, 'manifests/agent-policy.yaml')]);
   await api.kubectl(
     ['apply', '-f', '-'],
     stringify({
