@@ -227,7 +227,12 @@ export class ContainerdRuntime implements ContainerRuntime {
     ]);
     this.#pruneLogs(new Set(records.map((record) => record.id)));
     const byId = new Map(tasks.map((task) => [task.containerId, task]));
-    const workers = records.filter(isWorker).map((record) => this.#infoOf(record, byId.get(record.id)));
+    const workers = records.filter(isWorker).map(async (record) => {
+      const task = byId.get(record.id);
+      // A shim that did not answer in time is left out of the list, or told as unknown: it is asked alone.
+      const clear = task !== undefined && task.status !== 'UNKNOWN';
+      return await this.#infoOf(record, clear ? task : await this.#tasks.find(record.id));
+    });
     return await Promise.all(workers);
   }
 
@@ -235,7 +240,7 @@ export class ContainerdRuntime implements ContainerRuntime {
     const call = { deadlineMs: READ_DEADLINE_MS, ...options };
     const [record, task] = await Promise.all([
       missingIsUndefined(this.#client.containers.get(containerId, call)),
-      missingIsUndefined(this.#client.tasks.get(containerId, call)),
+      this.#tasks.find(containerId, call),
     ]);
     if (record !== undefined) {
       return await this.#infoOf(record, task);

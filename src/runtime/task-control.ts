@@ -1,5 +1,5 @@
 import type { Clock } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
+import { type CallOptions, sleep } from '../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
@@ -20,6 +20,9 @@ const CALL_DEADLINE_MS = 10_000;
 const KILL_DEADLINE_MS = 15_000;
 /** A shim kills, unmounts and ends itself in well under a second; the machine may be busy. */
 const DELETE_DEADLINE_MS = 30_000;
+/** How long a shim may fail to tell its state until it counts as broken. */
+const UNKNOWN_DEADLINE_MS = 1000;
+const UNKNOWN_EVERY_MS = 100;
 const SETTLE_DEADLINE_MS = 3000;
 const SETTLE_EVERY_MS = 5;
 
@@ -34,10 +37,19 @@ export class TaskControl {
     this.#options = options;
   }
 
-  /** The task as it is, or undefined. */
-  async find(containerId: string): Promise<TaskProcess | undefined> {
+  /** The task as it is, or undefined. `UNKNOWN` only when that is not a matter of a moment. */
+  async find(containerId: string, options: CallOptions = {}): Promise<TaskProcess | undefined> {
+    const { client, clock } = this.#options;
+    const call = { deadlineMs: CALL_DEADLINE_MS, ...options };
     try {
-      return await this.#options.client.tasks.get(containerId, { deadlineMs: CALL_DEADLINE_MS });
+      const end = clock.monotonic() + UNKNOWN_DEADLINE_MS;
+      for (;;) {
+        const task = await client.tasks.get(containerId, call);
+        if (task.status !== 'UNKNOWN' || clock.monotonic() > end) {
+          return task;
+        }
+        await sleep(clock, UNKNOWN_EVERY_MS, options.signal);
+      }
     } catch (error) {
       if (hasCode(error, 'NotFound')) {
         return undefined;

@@ -3,6 +3,7 @@ import type { CallOptions } from '../common/deadline.ts';
 import { hasCode } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
+import type { TaskProcess } from '../containerd/task-service.ts';
 import type { OrphanShims } from './orphan-shim.ts';
 import type { TaskControl } from './task-control.ts';
 import type { WorkerCgroups } from './worker-cgroup.ts';
@@ -71,7 +72,7 @@ export class WorkerRemoval {
 
   async #endTask(containerId: string, graceMs: number): Promise<void> {
     const { logger, shims, tasks } = this.#options;
-    const task = await tasks.find(containerId);
+    const task = await this.#findTask(containerId);
     if (task !== undefined) {
       await tasks.end(containerId, task, graceMs);
       return;
@@ -82,6 +83,20 @@ export class WorkerRemoval {
     const ended = await shims.end(containerId);
     if (ended > 0) {
       logger.warn({ containerId, ended }, 'a shim that containerd had lost was ended');
+    }
+  }
+
+  /** The task, or undefined after a shim that does not answer was ended: containerd clears up after it. */
+  async #findTask(containerId: string): Promise<TaskProcess | undefined> {
+    const { logger, shims, tasks } = this.#options;
+    try {
+      return await tasks.find(containerId);
+    } catch (error) {
+      if (!hasCode(error, 'DeadlineExceeded') || (await shims.end(containerId)) === 0) {
+        throw error;
+      }
+      logger.warn({ containerId, err: error }, 'a shim that did not answer was ended');
+      return await tasks.find(containerId);
     }
   }
 

@@ -211,7 +211,7 @@ async function connectHere(port: number): Promise<boolean> {
 }
 
 /** Processes of shims that serve this containerd. */
-async function shimsOf(socketPath: string): Promise<number[]> {
+export async function shimsOf(socketPath: string): Promise<number[]> {
   const found: number[] = [];
   for (const entry of await readdir('/proc')) {
     const line = /^\d+$/.test(entry) ? await readFile(`/proc/${entry}/cmdline`, 'utf8').catch(() => '') : '';

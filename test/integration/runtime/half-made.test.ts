@@ -3,7 +3,7 @@ import { EsbError } from '../../../src/common/errors.ts';
 import { type ContainerdClient, createContainerdClient } from '../../../src/containerd/containerd-client.ts';
 import { CONTAINERD_NAMESPACE, type ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
 import { freeze } from '../../support/freezer.ts';
-import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { type CallHooks, watchedClient } from '../../support/tripwire.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -274,6 +274,22 @@ describe('a removal', () => {
     const client = clientOf(lab);
     await client.containers.delete(request.containerId);
     await runtime.destroy(request.containerId);
+  });
+
+  it('of one whose shim hangs works', async () => {
+    const request = ensureRequest(lab, 'hung');
+    await runtime.ensure(request);
+    const [shim] = await shimsOf(lab.socketPath);
+    process.kill(shim ?? 0, 'SIGSTOP');
+    await runtime.destroy(request.containerId, { graceSeconds: 0 });
+  });
+
+  it('of one whose shim was killed works', async () => {
+    const request = ensureRequest(lab, 'orphan');
+    await runtime.ensure(request);
+    const [shim] = await shimsOf(lab.socketPath);
+    process.kill(shim ?? 0, 'SIGKILL');
+    await runtime.destroy(request.containerId, { graceSeconds: 0 });
   });
 
   it('of an attachment alone works', async () => {

@@ -82,6 +82,12 @@ describe('TaskControl', () => {
     await expect(tasks.resume('w')).rejects.toMatchObject({ code: 'NotFound' });
   });
 
+  it('asks again before it takes a task for broken', async () => {
+    addWorker(fake, 'w', 'UNKNOWN');
+    setTimeout(() => fake.setStatus('w', 'PAUSED'), 20);
+    expect(await tasks.find('w')).toMatchObject({ status: 'PAUSED' });
+  });
+
   it.each([
     ['RUNNING', 1000, ['tasks.kill-15 w', 'tasks.delete w']],
     ['RUNNING', 0, ['tasks.kill-9 w', 'tasks.resume w', 'tasks.delete w']],
@@ -92,7 +98,7 @@ describe('TaskControl', () => {
     ['STOPPED', 1000, ['tasks.delete w']],
   ] as const)('ends what is %s, given %d ms', async (status, graceMs, calls) => {
     addWorker(fake, 'w', status);
-    const found = await tasks.find('w');
+    const found = fake.tasks.get('w');
     if (found !== undefined) {
       await tasks.end('w', found, graceMs);
     }
