@@ -104,7 +104,9 @@ export async function resolveImage(
     await readDocument(content, configDescriptor.digest, options),
     configDescriptor.digest,
   );
-  if (!matches(config.platform, platform)) {
+  // Tools that stack layers without building leave the architecture empty: such an image is for whoever runs it.
+  const isSaid = config.platform.architecture !== '' && config.platform.architecture !== undefined;
+  if (isSaid && !matches(config.platform, platform)) {
     throw invalid(`the image is for ${describe(config.platform)}, this node is ${describe(platform)}`);
   }
   return { manifestDigest: descriptor.digest, config, chainId: chainIdOf(config.diffIds) };

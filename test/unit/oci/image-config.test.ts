@@ -81,6 +81,11 @@ describe('an image', () => {
     });
   });
 
+  it('that names no processor is taken as it is', async () => {
+    const store = new Store();
+    expect((await resolveImage(store, store.image({ Cmd: ['x'] }, ''), amd64)).config.cmd).toEqual(['x']);
+  });
+
   it.each([
     ['no image at all', (store: Store) => store.put('application/vnd.cncf.helm.config.v1+json', {})],
     ['broken JSON', (store: Store) => store.put(MANIFEST, '{')],
