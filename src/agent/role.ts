@@ -40,7 +40,7 @@ import { createFleet } from './worker-fleet.ts';
 import { WorkerWatch } from './worker-watch.ts';
 
 /** Milliseconds that the first start of the runtime gets before workers are looked after without it. */
-const firstStartMs = 10_000;
+const firstStartMs = 5_000;
 const startRetryMs = 1_000;
 /** Milliseconds that calls in workers get when the agent stops. */
 const drainMs = 20_000;

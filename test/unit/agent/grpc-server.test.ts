@@ -42,8 +42,8 @@ async function agent() {
   };
   const serve = (): void =>
     server.serve({ fleet, logs, metricsPage: async () => ({ contentType: 'text/plain', text: 'up 1\n' }) });
-  const connect = (certificate?: IssuedCertificate) => {
-    const Client = makeGenericClientConstructor(loadAgentProto().agent, 'Agent');
+  const connect = (certificate?: IssuedCertificate, service: 'agent' | 'health' | 'reflection' = 'agent') => {
+    const Client = makeGenericClientConstructor(loadAgentProto()[service], service);
     const client = new Client(
       `127.0.0.1:${address.port}`,
       certificate === undefined
@@ -70,7 +70,8 @@ async function agent() {
     };
     const stream = (method: string, request: object): Stream =>
       methods[method]?.call(client, request, { deadline: Date.now() + 10_000 }) as Stream;
-    return { call, stream };
+    const duplex = (method: string): Part => methods[method]?.call(client, { deadline: Date.now() + 10_000 });
+    return { call, stream, duplex };
   };
   return {
     server,
@@ -246,6 +247,31 @@ describe("the agent's gRPC server", () => {
       contentType: 'text/plain',
       text: 'up 1\n',
     });
+  });
+
+  it('answers the health service by whether it serves', async () => {
+    const { connect, serve, gateway } = await agent();
+    const { call } = connect(await gateway(), 'health');
+    await expect(call('check', {})).resolves.toEqual({ status: 'NOT_SERVING' });
+    serve();
+    await expect(call('check', { service: 'esb.agent.v1.Agent' })).resolves.toEqual({ status: 'SERVING' });
+    await expect(call('check', { service: 'nothing' })).rejects.toMatchObject({ code: status.NOT_FOUND });
+  });
+
+  it('describes itself to tools', async () => {
+    const { connect, gateway } = await agent();
+    const stream = connect(await gateway(), 'reflection').duplex('serverReflectionInfo');
+    const answers: Part[] = [];
+    stream.on('data', (answer: Part) => answers.push(answer));
+    stream.write({ listServices: '*' });
+    stream.write({ fileContainingSymbol: 'esb.agent.v1.Agent' });
+    stream.write({ fileContainingSymbol: 'no.such.Thing' });
+    stream.end();
+    await waitFor('the answers', () => answers.length === 3);
+    expect(answers[0].listServicesResponse.service).toContainEqual({ name: 'esb.agent.v1.Agent' });
+    const files: Buffer[] = answers[1].fileDescriptorResponse.fileDescriptorProto;
+    expect(files.some((file) => file.includes('InvokeRequest'))).toBe(true);
+    expect(answers[2].errorResponse.errorCode).toBe(status.NOT_FOUND);
   });
 
   it('ends watches but not calls when it refuses, and gives calls their last bytes when it closes', async () => {
