@@ -61,11 +61,16 @@ const stageNames = new Set(stages.map((stage) => stage.name));
 const filters = asked.filter((word) => !stageNames.has(word));
 const chosen = new Set(asked.filter((word) => stageNames.has(word)));
 
+/** Stages that run third-party programs. */
+const onRealParts = new Set(['integration', 'install', 'e2e']);
+
 function isWanted(stage: Stage): boolean {
-  if (chosen.size > 0) {
-    return chosen.has(stage.name) || (stage.name === 'programs' && !chosen.has('unit'));
+  if (stage.name === 'programs' && !chosen.has(stage.name)) {
+    return chosen.size > 0
+      ? [...chosen].some((name) => onRealParts.has(name))
+      : filters.length === 0 || filters.some((filter) => !filter.includes('unit'));
   }
-  return filters.length === 0 || stage.run === vitest;
+  return chosen.size > 0 ? chosen.has(stage.name) : filters.length === 0 || stage.run === vitest;
 }
 
 /** What integration and end-to-end tests run: programs of the system, third-party programs, images. */
