@@ -47,10 +47,13 @@ export class TlsListener {
       options.onConnection(socket);
     });
     this.#server.on('tlsClientError', (error, socket) => {
-      this.#logger.info(
-        { remote: socket.remoteAddress, reason: error.message },
-        'refused a connection during the TLS handshake',
-      );
+      const remote = socket.remoteAddress;
+      if (errnoOf(error) === 'ECONNRESET') {
+        // Probes of the port do this all the time.
+        this.#logger.debug({ remote }, 'connection ended before its TLS handshake');
+      } else {
+        this.#logger.info({ remote, reason: error.message.trim() }, 'refused a TLS handshake');
+      }
     });
   }
 
