@@ -120,6 +120,13 @@ export class WorkerActor {
   #known = false;
   /** The first look at the container decides where the idle clock stands. */
   #adopting: WorkerRecord | 'unrecorded' | undefined;
+  /**
+   * It was found frozen, and nobody has called it or told of its resource since. The record may be a moment older than
+   * the freeze, so what it says is no reason to wake it.
+   */
+  #foundPaused = false;
+  /** Whether the resource has been told of by the API, not by a record alone. */
+  #confirmed = false;
   /** Why the container must not get another call; undefined when it may. */
   #unusable: string | undefined;
   #warm = false;
@@ -164,6 +171,7 @@ export class WorkerActor {
     const { desired, record, mark } = start;
     this.#context = context;
     this.#desired = desired;
+    this.#confirmed = record === undefined;
     this.containerId =
       typeof start.container === 'object' ? start.container.containerId : containerIdOf(desired.identity);
     this.#logger = context.logger.child({
@@ -249,6 +257,8 @@ export class WorkerActor {
     }
     this.#desired = before.deleting ? { ...next, deleting: true } : next;
     const reclaimed = this.#released;
+    this.#confirmed = true;
+    this.#foundPaused = false;
     this.#released = false;
     if (reclaimed) {
       this.#hurryAt = Number.POSITIVE_INFINITY;
@@ -298,7 +308,7 @@ export class WorkerActor {
     const start = this.#acting?.kind === 'Pause' ? 'paused' : startOf(this.#observed().kind);
     const call = new PendingCall(invocation, clock.monotonic(), start);
     this.#queue.push(call);
-    this.#idle.touch();
+    this.#touch();
     if (!this.#pump()) {
       this.#kick();
     }
@@ -341,7 +351,7 @@ export class WorkerActor {
     this.#checkHint(epoch);
     this.#checkMayWake();
     this.#checkStart();
-    this.#idle.touch();
+    this.#touch();
     this.#kick();
     return await this.#until('start', options, (view) => view.phase === 'Running');
   }
@@ -412,7 +422,13 @@ export class WorkerActor {
   // Deciding
 
   #rest(): Rest {
-    return this.#idle.rest(this.#desired).state;
+    const { state } = this.#idle.rest(this.#desired);
+    return this.#foundPaused && state === 'Running' ? 'Paused' : state;
+  }
+
+  #touch(): void {
+    this.#foundPaused = false;
+    this.#idle.touch();
   }
 
   #demand(): boolean {
@@ -931,6 +947,7 @@ export class WorkerActor {
         this.#idle.assume(this.#desired, 'Running');
         return;
       case 'Paused':
+        this.#foundPaused = !this.#confirmed;
         this.#idle.assume(this.#desired, 'Paused');
         return;
       case 'Missing':
@@ -996,6 +1013,12 @@ export class WorkerActor {
           this.#context.onRuntime(false);
         }
         this.#logger.debug({ err: error }, 'cannot look at a container');
+        // What made us look may be true all the same.
+        this.#context.clock.setTimer(() => {
+          if (!this.#stopping && this.#acting === undefined && turn === this.#turns) {
+            this.#verify();
+          }
+        }, unavailableRetryMs);
       })
       .finally(() => {
         this.#verifying = false;
@@ -1076,7 +1099,7 @@ export class WorkerActor {
       return false;
     }
     if (mayWake(this.#desired.wakePolicy, this.#rest())) {
-      this.#idle.touch();
+      this.#touch();
     }
     return true;
   }
@@ -1240,7 +1263,7 @@ export class WorkerActor {
   /** Frees the worker for the next call, then tells the caller. */
   #finish(call: PendingCall, result: InvocationResult): void {
     this.#current = undefined;
-    this.#idle.touch();
+    this.#touch();
     if (!this.#pump()) {
       this.#kick();
     }

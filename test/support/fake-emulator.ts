@@ -20,8 +20,8 @@ export class FakeEmulators {
   readonly violations: string[] = [];
   /** What happens to a call that arrives; by default it waits for {@link FakeCall.answer}. */
   onCall: (call: FakeCall) => void = () => undefined;
-  /** Whether the worker at that address runs. */
-  isRunning: (address: WorkerAddress) => boolean = () => true;
+  /** What the worker at that address is. */
+  stateOf: (address: WorkerAddress) => 'Running' | 'Paused' | 'Gone' = () => 'Running';
 
   readonly connect = (address: WorkerAddress): WorkerLink => {
     const ended = new Map<FakeCall, (answer: WorkerAnswer) => void>();
@@ -39,6 +39,9 @@ export class FakeEmulators {
           const end = (answer: WorkerAnswer): void => {
             if (ended.delete(call)) {
               this.calls.splice(this.calls.indexOf(call), 1);
+              if (answer.kind === 'NotSent') {
+                this.sent.splice(this.sent.lastIndexOf(request.requestId), 1);
+              }
               resolve(answer);
             }
           };
@@ -55,8 +58,13 @@ export class FakeEmulators {
             },
           };
           ended.set(call, end);
-          if (!this.isRunning(address)) {
-            this.violations.push(`${request.requestId} was sent to ${address.ip}, which does not run`);
+          const state = this.stateOf(address);
+          if (state === 'Gone') {
+            resolve({ kind: 'NotSent', message: 'connection refused' });
+            return;
+          }
+          if (state === 'Paused') {
+            this.violations.push(`${request.requestId} was sent to ${address.ip}, which is frozen`);
           }
           if (this.calls.some((other) => other.address.ip === address.ip)) {
             this.violations.push(`${request.requestId} overlaps with another call at ${address.ip}`);

@@ -47,6 +47,11 @@ export class FakeRuntime implements ContainerRuntime {
     this.#faults.set(operation, [...(this.#faults.get(operation) ?? []), ...faults]);
   }
 
+  /** Whether the next call of `operation` works. */
+  works(operation: FakeOperation): boolean {
+    return !this.down && (this.#faults.get(operation)?.length ?? 0) === 0;
+  }
+
   count(operation: FakeOperation): number {
     return this.operations.filter((each) => each.startsWith(`${operation} `)).length;
   }

@@ -75,10 +75,11 @@ export class FleetLab {
     if (after === undefined) {
       onTestFinished(() => rmSync(this.folder, { recursive: true, force: true }));
     }
-    this.emulators.isRunning = ({ ip }) =>
-      [...this.runtime.containers.values()].some(
-        (info) => info.address?.ip === ip && info.task.kind === 'Running',
-      );
+    this.emulators.stateOf = ({ ip }) => {
+      const found = [...this.runtime.containers.values()].find(({ address }) => address?.ip === ip);
+      const kind = found?.task.kind;
+      return kind === 'Running' || kind === 'Paused' ? kind : 'Gone';
+    };
     this.fleet = createFleet({
       runtime: mortalRuntime(this.runtime, this.#life),
       clock: mortalClock(this.clock, this.#life),

@@ -1,0 +1,267 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
+import type { InvocationResult } from '../../../src/agent/invocation.ts';
+import { sleep } from '../../../src/common/deadline.ts';
+import { EsbError } from '../../../src/common/errors.ts';
+import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
+import { settle } from '../../support/manual-clock.ts';
+
+type Step =
+  | { readonly kind: 'Invoke'; readonly callers: number; readonly hangUp: boolean }
+  | { readonly kind: 'Answer' | 'Lose' | 'TimeOut' | 'NotSend' | 'Exit' | 'Freeze' | 'Thaw' | 'Stamp' }
+  | { readonly kind: 'Advance'; readonly ms: number }
+  | { readonly kind: 'Apply'; readonly change: Partial<DesiredWorker> }
+  | {
+      readonly kind: 'Fail';
+      readonly operation: 'pause' | 'resume' | 'ensure' | 'destroy' | 'inspect';
+      readonly afterEffect: boolean;
+    }
+  | { readonly kind: 'Slow'; readonly ms: number }
+  | { readonly kind: 'Down' | 'Up' | 'Restart' };
+
+const steps: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('Invoke' as const),
+      callers: fc.integer({ min: 1, max: 4 }),
+      hangUp: fc.boolean(),
+    }),
+  },
+  { weight: 6, arbitrary: fc.record({ kind: fc.constant('Answer' as const) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant('Advance' as const),
+      ms: fc.constantFrom(1, 50, 1_000, 2_500, 12_000),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('Lose', 'TimeOut', 'NotSend', 'Exit', 'Freeze', 'Thaw', 'Stamp'),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('Apply' as const),
+      change: fc.record(
+        {
+          restingState: fc.constantFrom('Running' as const, 'Paused' as const, 'Absent' as const),
+          shapeHash: fc.constantFrom('v1-a', 'v1-b'),
+          wakePolicy: fc.constantFrom('OnInvoke' as const, 'Never' as const),
+          pauseAfterSeconds: fc.constantFrom(1, 2),
+          removeAfterSeconds: fc.constantFrom(4, 60),
+        },
+        { requiredKeys: [] },
+      ),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('Fail' as const),
+      operation: fc.constantFrom('pause', 'resume', 'ensure', 'destroy', 'inspect'),
+      afterEffect: fc.boolean(),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('Slow' as const), ms: fc.constantFrom(0, 20, 700) }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('Down', 'Up', 'Restart') }) },
+);
+
+/** Runs steps against a worker and keeps watch over what must hold at every moment. */
+class Run {
+  lab: FleetLab;
+  readonly violations: string[] = [];
+  readonly #answered = new Map<string, number>();
+  #desired = desiredFixture();
+  #requests = 0;
+  #stamps = 0;
+  #open: Promise<unknown>[] = [];
+  /** Milliseconds that each operation of the runtime takes. */
+  #slowness = 0;
+  #lives = 0;
+
+  constructor(lab: FleetLab) {
+    this.lab = lab;
+    lab.runtime.before = async (operation) => {
+      const life = this.#lives;
+      if (this.#slowness > 0 && operation !== 'list') {
+        await sleep(lab.clock, this.#slowness);
+      }
+      if (life !== this.#lives) {
+        // Begun by an agent that was killed: it never comes to anything.
+        await new Promise(() => undefined);
+      }
+    };
+    lab.runtime.onEffect = (operation, containerId) => {
+      const ip = lab.runtime.containers.get(containerId)?.address?.ip;
+      const busy = this.lab.emulators.calls.some((call) => call.address.ip === ip);
+      if (operation === 'pause' && busy) {
+        this.violations.push('frozen while a call was in it');
+      }
+    };
+  }
+
+  async take(step: Step): Promise<void> {
+    const { lab } = this;
+    const [inside] = lab.emulators.calls;
+    switch (step.kind) {
+      case 'Invoke':
+        for (let caller = 0; caller < step.callers; caller += 1) {
+          this.#invoke(step.hangUp && caller === 0);
+        }
+        break;
+      case 'Answer':
+        inside?.answer();
+        break;
+      case 'Lose':
+        inside?.end({ kind: 'Unknown', message: 'reset' });
+        break;
+      case 'TimeOut':
+        inside?.end({ kind: 'TimedOut' });
+        break;
+      case 'NotSend':
+        inside?.end({ kind: 'NotSent', message: 'refused' });
+        break;
+      case 'Exit':
+        if (lab.task() === 'Running' || lab.task() === 'Paused') {
+          lab.runtime.exit(lab.container(), 1);
+          inside?.end({ kind: 'Unknown', message: 'reset' });
+        }
+        break;
+      case 'Freeze':
+        // Only between calls, and where it can be seen: what somebody else does unseen is no fault of ours.
+        if (
+          lab.task() === 'Running' &&
+          inside === undefined &&
+          this.#slowness === 0 &&
+          lab.runtime.works('inspect')
+        ) {
+          lab.runtime.foreign('Paused', lab.container());
+          await settle();
+        }
+        break;
+      case 'Thaw':
+        if (lab.task() === 'Paused') {
+          lab.runtime.foreign('Running', lab.container());
+        }
+        break;
+      case 'Stamp':
+        this.#stamps += 1;
+        this.#apply({ lastInvocationTime: `2031-01-01T00:00:00.00000${this.#stamps % 10}Z` }, 0);
+        break;
+      case 'Advance':
+        await lab.clock.advance(step.ms);
+        break;
+      case 'Apply':
+        this.#apply(step.change, 1);
+        break;
+      case 'Fail': {
+        const error = new EsbError('it failed', { code: 'SomeFault', retryable: true });
+        lab.runtime.fail(step.operation, { error, afterEffect: step.afterEffect });
+        break;
+      }
+      case 'Slow':
+        this.#slowness = step.ms;
+        break;
+      case 'Down':
+        lab.runtime.down = true;
+        break;
+      case 'Up':
+        lab.runtime.down = false;
+        lab.runtime.emit({ kind: 'Reconnected', containerId: '' });
+        break;
+      case 'Restart':
+        await this.#restart();
+        break;
+      default:
+        step satisfies never;
+    }
+    await settle();
+  }
+
+  /** With every fault gone, everything comes to rest: no call is left without an answer, the worker where it should be. */
+  async end(): Promise<void> {
+    const { lab } = this;
+    this.#slowness = 0;
+    lab.runtime.down = false;
+    lab.runtime.emit({ kind: 'Reconnected', containerId: '' });
+    lab.emulators.onCall = (call) => call.answer();
+    lab.emulators.answerAll();
+    const { generation } = this.#desired;
+    this.#desired = desiredFixture({ generation, restingState: 'Paused', pauseAfterSeconds: 1 });
+    this.#apply({}, 1);
+    for (let each = 0; each < 40; each += 1) {
+      await lab.clock.advance(10_000);
+      lab.emulators.answerAll();
+    }
+    await Promise.all(this.#open);
+    expect(lab.phase()).toBe('Paused');
+    expect(lab.task()).toBe('Paused');
+    expect(lab.fleet.view('uid-of-hello')?.inFlight).toBe(0);
+    expect(lab.runtime.containers.size).toBe(1);
+    this.#apply({ deleting: true }, 0);
+    await lab.clock.advance(60_000);
+    expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('True');
+    expect(lab.runtime.containers.size).toBe(0);
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 0, workers: 0 });
+    expect(lab.emulators.violations).toEqual([]);
+    expect(this.violations).toEqual([]);
+    expect([...this.#answered.values()].every((times) => times === 1)).toBe(true);
+    expect(new Set(lab.emulators.sent).size, 'no call is sent twice').toBe(lab.emulators.sent.length);
+  }
+
+  #invoke(hangUp: boolean): void {
+    this.#requests += 1;
+    const requestId = `call-${this.#requests}`;
+    const caller = new AbortController();
+    const answered = (_result: InvocationResult): void => {
+      this.#answered.set(requestId, (this.#answered.get(requestId) ?? 0) + 1);
+    };
+    this.#open.push(this.lab.invoke({ requestId, signal: caller.signal }).then(answered));
+    if (hangUp) {
+      caller.abort();
+    }
+  }
+
+  #apply(change: Partial<DesiredWorker>, generations: number): void {
+    this.#desired = { ...this.#desired, ...change, generation: this.#desired.generation + generations };
+    this.lab.fleet.apply(this.#desired);
+  }
+
+  async #restart(): Promise<void> {
+    // What was open is never answered by a dead agent.
+    this.#open = [];
+    this.#lives += 1;
+    const task = this.lab.task();
+    const resumed = this.lab.runtime.count('resume');
+    this.lab = await this.lab.restart();
+    if (task === 'Paused' && this.#desired.restingState !== 'Running') {
+      if (this.lab.runtime.count('resume') !== resumed) {
+        this.violations.push('woken by a restart of the agent');
+      }
+    }
+    this.lab.fleet.apply(this.#desired);
+  }
+}
+
+describe('a worker under any events', () => {
+  it('never has two calls at once, is never frozen while busy, answers each call once, and comes to rest', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(steps, { minLength: 1, maxLength: 30 }), async (sequence) => {
+        const run = new Run(await FleetLab.with(desiredFixture()));
+        for (const step of sequence) {
+          await run.take(step);
+        }
+        await run.end();
+      }),
+      { numRuns: 60 },
+    );
+  }, 120_000);
+});
