@@ -61,7 +61,11 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
   const { nodeName, systemNamespace } = options;
   const stateDir = resolve(options.stateDir);
   const runDir = resolve(options.runDir);
-  await Promise.all([stateDir, runDir].map((folder) => mkdir(folder, { recursive: true, mode: 0o700 })));
+  await Promise.all(
+    [stateDir, join(stateDir, 'workers'), runDir].map((folder) =>
+      mkdir(folder, { recursive: true, mode: 0o700 }),
+    ),
+  );
 
   const server = new AgentGrpcServer({ logger, clock });
   const bound = await server.bind(parseHostPort(options.listen));
@@ -124,7 +128,13 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
 
   const health = new NodeHealth({
     runtime,
-    disk: async () => firstFault(await diskHealth(stateDir), fleet.storageHealth()),
+    // The records may lie on a file system of their own.
+    disk: async () =>
+      firstFault(
+        await diskHealth(stateDir),
+        await diskHealth(join(stateDir, 'workers')),
+        fleet.storageHealth(),
+      ),
     clock,
     logger,
   });

@@ -127,7 +127,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     });
     await bound.promise;
     onTestFinished(() => old.forceShutdown());
-    const told = await waitForNode('ContainerdReady', 'False', 'ContainerdTooOld');
+    const told = await waitForNode('ContainerdReady', 'False', 'RuntimeTooOld');
     expect(told.message).toMatch(/1\.7\.24.*2\.0/);
     old.forceShutdown();
     await rm(socket, { force: true });
