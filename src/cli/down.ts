@@ -1,6 +1,6 @@
-import { access, readdir, rm, rmdir } from 'node:fs/promises';
+import { access, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { removeNodeNetwork } from '../cni/node-network-removal.ts';
 import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
 import { type Home, openHome } from './home.ts';
@@ -23,6 +23,8 @@ const TERM_DEADLINE_MS = 8_000;
 const KILL_DEADLINE_MS = 10_000;
 /** Where containerd's shims listen, whatever the daemon's own folders. */
 const SHIM_SOCKETS = '/run/containerd/s';
+/** Where runc keeps what it knows of each container of the namespace `esb`, whichever daemon made it. */
+const RUNC_STATES = '/run/containerd/runc/esb';
 const MOST_NODES = 8;
 
 /**
@@ -84,6 +86,7 @@ async function takeDown(home: Home, progress: Progress): Promise<string[]> {
     // A shim that was just starting a worker may have made another group.
     await attempt('control groups', () => removeWorkerCgroups(instanceCgroup(home)));
     await attempt('mounts', () => unmountBelow(join(home.root, 'nodes')));
+    await attempt('runc', () => removeRuncStates(home));
     await attempt('shim sockets', removeDeadShimSockets);
   });
   await progress.step('network', async () => {
@@ -164,6 +167,20 @@ async function removeNetwork(home: Home, node: string): Promise<string[]> {
   });
   await removeNodeNamespace(node);
   return failures;
+}
+
+/** What runc remembers of workers that it was never told to delete. Each state names the folder of its container. */
+async function removeRuncStates(home: Home): Promise<string[]> {
+  for (const id of await readdir(RUNC_STATES).catch(() => [])) {
+    const state = await readFile(join(RUNC_STATES, id, 'state.json'), 'utf8').catch(() => '');
+    if (state.includes(`${home.root}/nodes/`)) {
+      await rm(join(RUNC_STATES, id), { recursive: true, force: true });
+    }
+  }
+  for (const folder of [RUNC_STATES, dirname(RUNC_STATES)]) {
+    await rmdir(folder).catch(() => undefined);
+  }
+  return [];
 }
 
 /** Sockets that killed shims left; those that somebody listens on belong to somebody else. */

@@ -22,6 +22,7 @@ export async function takeHostInventory(): Promise<HostInventory> {
     setting: [`net.ipv4.ip_forward = ${(await read('/proc/sys/net/ipv4/ip_forward')).trim()}`],
     'volatile folder': (await entries('/run')).filter((name) => name.startsWith('esb-')),
     'shim socket': await entries('/run/containerd/s'),
+    'state of runc': await entries('/run/containerd/runc/esb'),
   };
 }
 
