@@ -9,6 +9,9 @@ const form = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
 export class StampSource {
   readonly #clock: Clock;
   #last = 0;
+  /** Text of the present second: a stamp is issued for every call. */
+  #second = Number.NaN;
+  #prefix = '';
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -17,7 +20,12 @@ export class StampSource {
   next(): string {
     // The wall clock may step back; the stamps do not.
     this.#last = Math.max(Math.floor(this.#clock.now() * 1_000), this.#last + 1);
-    return formatStamp(this.#last);
+    const second = Math.floor(this.#last / 1_000_000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#prefix = formatStamp(second * 1_000_000).slice(0, -7);
+    }
+    return `${this.#prefix}${String(this.#last - second * 1_000_000).padStart(6, '0')}Z`;
   }
 
   /** No later stamp is earlier than this one, which an earlier run of the agent issued. */
@@ -28,8 +36,7 @@ export class StampSource {
 
 /** The stamps that this agent has issued for one worker, as far back as a late patch may come. */
 export class IssuedStamps {
-  /** Microseconds since the epoch, ascending. */
-  #issued: number[] = [];
+  readonly #issued = new Set<string>();
 
   constructor(stamps: readonly string[] = []) {
     for (const stamp of stamps) {
@@ -38,24 +45,23 @@ export class IssuedStamps {
   }
 
   add(stamp: string): void {
-    const value = parseStamp(stamp);
-    if (value === undefined) {
-      return;
-    }
-    this.#issued.push(value);
-    if (this.#issued.length > 2 * maxRemembered) {
-      this.#issued = this.#issued.slice(-maxRemembered);
+    this.#issued.add(stamp);
+    if (this.#issued.size > maxRemembered) {
+      // The first in is the oldest.
+      for (const oldest of this.#issued) {
+        this.#issued.delete(oldest);
+        return;
+      }
     }
   }
 
   has(stamp: string): boolean {
-    const value = parseStamp(stamp);
-    return value !== undefined && this.#issued.lastIndexOf(value) !== -1;
+    return this.#issued.has(stamp);
   }
 
   /** The latest ones, to be kept on disk. */
   latest(count: number): readonly string[] {
-    return this.#issued.slice(-count).map(formatStamp);
+    return [...this.#issued].slice(-count);
   }
 }
 

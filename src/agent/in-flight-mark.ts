@@ -1,5 +1,6 @@
 import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Clock, Timer } from '../common/clock.ts';
 
 const suffix = '.mark';
 const stampLength = 27;
@@ -16,10 +17,14 @@ export interface FoundMark {
   readonly stamp: string | undefined;
 }
 
+/** Milliseconds that a mark outlives its call: calls that follow each other closely cost one mark, not one each. */
+const lingerMs = 10;
+
 /**
  * Says on a tmpfs whether a call is in a worker, so that the next run of the agent knows. One byte is written before
- * the first byte of a call, one line after its answer; the file stays open in between, since this is on the path of
- * every call. The line is `0` or `1`, the container and the last stamp. Nothing is synced: it has to survive this
+ * the first byte of a call, one line after its answer, or rather a moment later, when no other call has followed; the
+ * file stays open in between, since this is on the path of every call. An agent that dies within that moment restarts a
+ * worker for nothing, which is harmless. The line is `0` or `1`, the container and the last stamp. Nothing is synced: it has to survive this
  * process, not the machine, with which the worker would end too.
  *
  * Errors of the file system are thrown as they are.
@@ -29,45 +34,85 @@ export class InFlightMark {
   #descriptor: number | undefined;
   #containerId = '';
   #line = Buffer.alloc(0);
+  readonly #clock: Clock;
+  readonly #onError: (error: unknown) => void;
+  /** Whether the file says that a call is in the worker. */
+  #marked = false;
+  /** Whether a call is in it. */
+  #inside = false;
+  #stamp = '';
+  #timer: Timer | undefined;
 
-  constructor(folder: string, uid: string) {
+  /** @param onError told when a mark cannot be taken back */
+  constructor(folder: string, uid: string, clock: Clock, onError: (error: unknown) => void) {
     this.#path = join(folder, `${uid}${suffix}`);
+    this.#clock = clock;
+    this.#onError = onError;
   }
 
   begin(containerId: string): void {
+    this.#inside = true;
     if (this.#descriptor === undefined || this.#containerId !== containerId) {
       this.#open(containerId);
     }
-    this.#line[0] = busy;
-    writeSync(this.#descriptor ?? -1, this.#line, 0, 1, 0);
+    if (!this.#marked) {
+      this.#line[0] = busy;
+      writeSync(this.#descriptor ?? -1, this.#line, 0, 1, 0);
+      this.#marked = true;
+    }
   }
 
   /** The call was answered. */
   end(stamp: string): void {
-    if (this.#descriptor === undefined) {
+    this.#inside = false;
+    this.#stamp = stamp;
+    if (this.#marked && this.#timer === undefined) {
+      this.#timer = this.#clock.setTimer(() => {
+        this.#timer = undefined;
+        this.#takeBack();
+      }, lingerMs);
+    }
+  }
+
+  /** Takes the mark back, unless a call is in the worker. */
+  #takeBack(): void {
+    if (this.#descriptor === undefined || !this.#marked || this.#inside) {
       return;
     }
     this.#line[0] = idle;
-    this.#line.write(stamp, this.#line.length - stampLength - 1, stampLength, 'latin1');
-    writeSync(this.#descriptor, this.#line, 0, this.#line.length, 0);
+    this.#line.write(this.#stamp, this.#line.length - stampLength - 1, stampLength, 'latin1');
+    try {
+      writeSync(this.#descriptor, this.#line, 0, this.#line.length, 0);
+      this.#marked = false;
+    } catch (error) {
+      this.#onError(error);
+    }
   }
 
-  /** Gives the descriptor back; the file stays. */
+  /** Gives the descriptor back; the file stays, and with it the mark of a call that was not answered. */
   release(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
     if (this.#descriptor !== undefined) {
+      this.#takeBack();
       closeSync(this.#descriptor);
       this.#descriptor = undefined;
     }
+    this.#marked = false;
   }
 
   /** The container is gone, and with it whatever ran in it. */
   remove(): void {
+    this.#inside = false;
     this.release();
     rmSync(this.#path, { force: true });
   }
 
   #open(containerId: string): void {
-    this.release();
+    if (this.#descriptor !== undefined) {
+      closeSync(this.#descriptor);
+    }
+    this.#marked = false;
     this.#containerId = containerId;
     this.#line = Buffer.from(`0 ${containerId} ${'-'.repeat(stampLength)}\n`, 'latin1');
     this.#descriptor = openSync(this.#path, 'w', 0o600);

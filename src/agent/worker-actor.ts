@@ -182,7 +182,9 @@ export class WorkerActor {
     this.#idle = new IdleClock(context.clock);
     this.#crashes = new RestartBackoff({ clock: context.clock, ...crashBackoff });
     this.#starts = new RestartBackoff({ clock: context.clock, ...startBackoff });
-    this.#mark = new InFlightMark(context.marksFolder, desired.identity.uid);
+    this.#mark = new InFlightMark(context.marksFolder, desired.identity.uid, context.clock, (error) => {
+      this.#logger.error({ err: error }, 'cannot take back the mark of a call');
+    });
     this.#issued = new IssuedStamps(record?.stamps);
     this.#startedMonotonic = context.clock.monotonic();
     if (mark?.stamp !== undefined) {
@@ -307,10 +309,14 @@ export class WorkerActor {
     const { clock } = this.#context;
     const start = this.#acting?.kind === 'Pause' ? 'paused' : startOf(this.#observed().kind);
     const call = new PendingCall(invocation, clock.monotonic(), start);
-    this.#queue.push(call);
     this.#touch();
-    if (!this.#pump()) {
-      this.#kick();
+    if (this.#queue.length === 0 && this.#takesCalls()) {
+      this.#enter(call);
+    } else {
+      this.#queue.push(call);
+      if (!this.#pump()) {
+        this.#kick();
+      }
     }
     this.#callsChanged();
     return call.result;
@@ -1179,23 +1185,33 @@ export class WorkerActor {
 
   /** Sends the next call if the worker can take one now. */
   #pump(): boolean {
-    const info = this.#info;
-    if (
-      this.#current !== undefined ||
-      this.#acting !== undefined ||
-      this.#stopping ||
-      !this.#known ||
-      info?.task.kind !== 'Running' ||
-      info.address === undefined ||
-      this.#unusable !== undefined ||
-      info.shapeHash !== this.#desired.shapeHash
-    ) {
+    if (!this.#takesCalls()) {
       return false;
     }
     const call = this.#queue.shift();
     if (call === undefined) {
       return false;
     }
+    this.#enter(call);
+    return true;
+  }
+
+  /** Whether a call could be sent now. */
+  #takesCalls(): boolean {
+    const info = this.#info;
+    return (
+      this.#current === undefined &&
+      this.#acting === undefined &&
+      !this.#stopping &&
+      this.#known &&
+      info?.task.kind === 'Running' &&
+      info.address !== undefined &&
+      this.#unusable === undefined &&
+      info.shapeHash === this.#desired.shapeHash
+    );
+  }
+
+  #enter(call: PendingCall): void {
     this.#current = call;
     call.readyAt ??= this.#context.clock.monotonic();
     this.#serve(call).catch((error: unknown) => {
@@ -1208,7 +1224,6 @@ export class WorkerActor {
         stamp: this.#stamp(),
       });
     });
-    return true;
   }
 
   async #serve(call: PendingCall): Promise<void> {
@@ -1246,7 +1261,7 @@ export class WorkerActor {
           ...(logTail === undefined ? {} : { logTail }),
         };
         if (answer.kind === 'Answered') {
-          this.#markEnd(stamp);
+          this.#mark.end(stamp);
           this.#finish(call, { kind: 'Answered', ...rest });
         } else {
           this.#unusable = 'a call was not answered in time';
@@ -1407,14 +1422,6 @@ export class WorkerActor {
     } catch (error) {
       // Without it a crash of the agent in the middle of this call goes unnoticed; refusing all calls is worse.
       this.#logger.error({ err: error }, 'cannot write the mark of a call');
-    }
-  }
-
-  #markEnd(stamp: string): void {
-    try {
-      this.#mark.end(stamp);
-    } catch (error) {
-      this.#logger.error({ err: error }, 'cannot take back the mark of a call');
     }
   }
 

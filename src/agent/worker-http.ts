@@ -106,6 +106,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   #status = 0;
   #sent = false;
   #settled = false;
+  #late = false;
 
   constructor(request: WorkerRequest, clock: Clock, settle: (answer: WorkerAnswer) => void) {
     this.#request = request;
@@ -129,9 +130,6 @@ class Exchange implements Dispatcher.DispatchHandler {
     status: number,
     headers: Record<string, string | string[] | undefined>,
   ): void {
-    // The function has answered in time; what is left is a few bytes on a wire within this machine.
-    this.#timer?.cancel();
-    this.#timer = this.#clock.setTimer(() => this.#timeOut(), maxBodyMs);
     this.#status = status;
     const contentType = headers['content-type'];
     this.#request.onHead({ status, contentType: typeof contentType === 'string' ? contentType : '' });
@@ -157,6 +155,12 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #timeOut(): void {
+    if (this.#status !== 0 && !this.#late) {
+      // The function has answered in time; what is left is a few bytes on a wire within this machine.
+      this.#late = true;
+      this.#timer = this.#clock.setTimer(() => this.#timeOut(), maxBodyMs);
+      return;
+    }
     this.#finish({ kind: 'TimedOut' });
     this.#controller?.abort(new Error('the worker was silent for too long'));
   }

@@ -65,6 +65,7 @@ describe('an agent that starts again', () => {
     await before.recorded((record) => record.startedAt !== undefined);
     before.emulators.onCall = (call) => call.answer();
     await before.invoke();
+    await before.clock.advance(20);
     const lab = await before.restart();
     expect(lab.runtime.count('destroy')).toBe(0);
   });

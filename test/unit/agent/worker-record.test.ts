@@ -76,18 +76,23 @@ describe('records', () => {
 });
 
 describe('marks of calls in flight', () => {
-  it('say that a call is in the worker, and after its answer which stamp it got', () => {
+  it('say that a call is in the worker, and after its answer which stamp it got', async () => {
     const path = folder();
-    const mark = new InFlightMark(path, 'uid-1');
+    const clock = manualClock();
+    const mark = new InFlightMark(path, 'uid-1', clock, (error) => expect.unreachable(String(error)));
     mark.begin('hello-1');
     expect(readMarks(path)).toEqual([{ uid: 'uid-1', containerId: 'hello-1', busy: true, stamp: undefined }]);
     mark.end('2026-11-25T15:00:00.123456Z');
     const idle = { uid: 'uid-1', containerId: 'hello-1', busy: false, stamp: '2026-11-25T15:00:00.123456Z' };
+    expect(readMarks(path)[0]?.busy, 'another call may follow at once').toBe(true);
+    await clock.advance(10);
     expect(readMarks(path)).toEqual([idle]);
     mark.release();
     expect(readMarks(path)).toEqual([idle]);
     mark.begin('hello-1');
     expect(readMarks(path)[0]?.busy).toBe(true);
+    mark.release();
+    expect(readMarks(path)[0]?.busy, 'the call was not answered').toBe(true);
     mark.remove();
     expect(readMarks(path)).toEqual([]);
   });
