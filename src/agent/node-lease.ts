@@ -2,6 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import { ApiError } from '../kube/api-error.ts';
+import { microTime } from '../kube/micro-time.ts';
 import { leases } from '../kube/resource-types.ts';
 import type { KubeClient } from '../kube/types.ts';
 
@@ -53,8 +54,7 @@ async function renew(options: NodeLeaseOptions, signal: AbortSignal): Promise<vo
   const spec = {
     holderIdentity: name,
     leaseDurationSeconds,
-    // A MicroTime: six digits, or the server refuses it.
-    renewTime: new Date(clock.now()).toISOString().replace('Z', '000Z'),
+    renewTime: microTime(clock.now()),
   };
   try {
     await client.patch(

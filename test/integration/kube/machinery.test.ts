@@ -3,11 +3,9 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { createKubeClient } from '../../../src/kube/client.ts';
 import { createEventRecorder, referenceTo } from '../../../src/kube/event-recorder.ts';
 import { fencedClient } from '../../../src/kube/fenced-client.ts';
-import { addFinalizer, hasFinalizer, isDeleting, removeFinalizer } from '../../../src/kube/finalizer.ts';
 import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
 import { createLeaderElector, type LeaderElector } from '../../../src/kube/leader-elector.ts';
-import { createLeaseKeeper } from '../../../src/kube/lease-keeper.ts';
-import { type ConfigMap, configMaps, events, leases } from '../../../src/kube/resource-types.ts';
+import { configMaps, events } from '../../../src/kube/resource-types.ts';
 import { createStatusApplier } from '../../../src/kube/status-apply.ts';
 import type { KubeClient } from '../../../src/kube/types.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
@@ -70,30 +68,6 @@ describe('status apply', () => {
   });
 });
 
-describe('finalizers', () => {
-  test('are added beside those of others, and the last one lets the object go', async () => {
-    const key = { namespace, name: 'finalized' };
-    const created = await client.create(configMaps, { metadata: key });
-    const added = await addFinalizer(client, configMaps, created, 'test.dev/first');
-    // Believes that there is none.
-    const second = await addFinalizer(client, configMaps, created, 'test.dev/second');
-    expect(second?.metadata.finalizers).toEqual(['test.dev/first', 'test.dev/second']);
-    expect((await addFinalizer(client, configMaps, second as ConfigMap, 'test.dev/first'))?.metadata).toEqual(
-      second?.metadata,
-    );
-    await client.delete(configMaps, key);
-    const deleting = (await client.get(configMaps, key)) as ConfigMap;
-    expect(isDeleting(deleting)).toBe(true);
-    expect(await addFinalizer(client, configMaps, deleting, 'test.dev/third')).toEqual(deleting);
-    // Believes that it is the only one.
-    const left = await removeFinalizer(client, configMaps, added as ConfigMap, 'test.dev/first');
-    expect(left !== undefined && hasFinalizer(left, 'test.dev/first')).toBe(false);
-    await removeFinalizer(client, configMaps, deleting, 'test.dev/second');
-    expect(await client.get(configMaps, key)).toBeUndefined();
-    expect(await removeFinalizer(client, configMaps, deleting, 'test.dev/second')).toBeUndefined();
-  });
-});
-
 describe('events', () => {
   test('are shown by kubectl describe, with their count', async () => {
     const object = await client.create(configMaps, { metadata: { namespace, name: 'eventful' } });
@@ -125,25 +99,6 @@ describe('events', () => {
 });
 
 describe('leases', () => {
-  test('a sign of life is kept', async () => {
-    const lease = { namespace: 'kube-system', name: 'node-1' };
-    const keeper = createLeaseKeeper({
-      client,
-      lease,
-      identity: 'node-1',
-      fieldManager: 'test',
-      logger,
-      everyMs: 200,
-    });
-    onTestFinished(() => keeper.stop());
-    keeper.start();
-    const first = await waitFor('the lease', () => client.get(leases, lease));
-    await waitFor(
-      'a renewal',
-      async () => (await client.get(leases, lease))?.spec?.renewTime !== first.spec?.renewTime,
-    );
-  });
-
   test('of two candidates one writes, the other follows, and the first one’s writes are fenced', async () => {
     const lease = { namespace: 'kube-system', name: 'leader' };
     const times = { leaseDurationMs: 4000, renewDeadlineMs: 3000, retryMs: 300 };

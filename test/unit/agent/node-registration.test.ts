@@ -160,8 +160,13 @@ describe('the lease of a node', () => {
     await clock.advance(10_000);
     await waitFor('the second renewal', () => renewals.length === 2);
     expect(api.get(leases, key)?.spec?.renewTime).toBe('2026-11-01T00:00:10.000000Z');
+    api.inject(() => true, { kind: 'status', status: 500 });
+    await clock.advance(10_000);
+    await waitFor('the failure', () => renewals.length === 3);
+    await clock.advance(2_000);
+    await waitFor('another try', () => renewals.length === 4);
     stop.abort();
     await running;
-    expect(renewals).toEqual([true, true]);
+    expect(renewals).toEqual([true, true, false, true]);
   });
 });
