@@ -5,7 +5,8 @@ import type { Goal } from './goal.ts';
 export type Observed =
   /** Something happened since it was last read. */
   | { readonly kind: 'Unknown' }
-  | { readonly kind: 'Missing' }
+  /** No container. `traces`: what an earlier one or a start that failed wrote may still be there. */
+  | { readonly kind: 'Missing'; readonly traces: boolean }
   /** A container whose process never ran: left by a crash. */
   | { readonly kind: 'Created' }
   | { readonly kind: 'Stopped' }
@@ -50,7 +51,10 @@ function planIdle(goal: Goal, observed: Observed): Action | undefined {
     case 'Unknown':
       return { kind: 'Inspect' };
     case 'Missing':
-      return isAlive(goal) ? { kind: 'Ensure' } : undefined;
+      if (isAlive(goal)) {
+        return { kind: 'Ensure' };
+      }
+      return goal.kind === 'Gone' && observed.traces ? { kind: 'Destroy', why: 'Unwanted' } : undefined;
     case 'Created':
       return { kind: 'Destroy', why: isAlive(goal) ? 'HalfMade' : 'Unwanted' };
     case 'Stopped':

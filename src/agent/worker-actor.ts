@@ -127,6 +127,8 @@ export class WorkerActor {
   #foundPaused = false;
   /** Whether the resource has been told of by the API, not by a record alone. */
   #confirmed = false;
+  /** Whether a log of a container that is no more may be left: its owner may want to read it until all of it goes. */
+  #traces = true;
   /** Why the container must not get another call; undefined when it may. */
   #unusable: string | undefined;
   #warm = false;
@@ -456,7 +458,7 @@ export class WorkerActor {
     }
     const info = this.#info;
     if (info === undefined) {
-      return { kind: 'Missing' };
+      return { kind: 'Missing', traces: this.#traces };
     }
     const { task } = info;
     switch (task.kind) {
@@ -556,7 +558,7 @@ export class WorkerActor {
       this.#failure = undefined;
       this.#nodeFull = undefined;
     }
-    if (goal.kind === 'Gone' && this.#current === undefined) {
+    if (goal.kind === 'Gone' && !this.#traces && this.#current === undefined) {
       this.#context.records.remove(this.uid);
       if (this.#released) {
         this.#alarm?.timer.cancel();
@@ -694,6 +696,7 @@ export class WorkerActor {
   async #ensure(signal: AbortSignal): Promise<void> {
     const { runtime, secrets, startGate, clock } = this.#context;
     const desired = this.#desired;
+    this.#traces = true;
     this.#startingShape = desired.shapeHash;
     if (this.#restartPending) {
       this.#restartPending = false;
@@ -746,6 +749,7 @@ export class WorkerActor {
       graceSeconds,
       deadlineMs: graceSeconds * 1_000 + destroyMs,
     });
+    this.#traces = false;
     this.#connection?.close();
     this.#connection = undefined;
     this.#mark.remove();
@@ -1566,6 +1570,7 @@ export class WorkerActor {
       desired,
       goal,
       observed,
+      traces: this.#traces,
       info,
       acting: this.#acting?.kind,
       step: this.#step,

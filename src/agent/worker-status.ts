@@ -21,6 +21,8 @@ export interface StatusInput {
   readonly desired: DesiredWorker;
   readonly goal: Goal;
   readonly observed: Observed['kind'];
+  /** Whether something of an earlier container may be left. */
+  readonly traces: boolean;
   readonly info: WorkerInfo | undefined;
   readonly acting: Action['kind'] | undefined;
   /** How far an `Ensure` is. */
@@ -203,7 +205,7 @@ function cleanedUpCondition(input: StatusInput): ConditionView | undefined {
   if (input.goal.kind !== 'Gone') {
     return undefined;
   }
-  if (input.observed === 'Missing' && input.acting === undefined) {
+  if (input.observed === 'Missing' && !input.traces && input.acting === undefined) {
     return yes('CleanedUp', 'nothing is left on the node');
   }
   return input.failure === undefined

@@ -12,7 +12,7 @@ const goals: fc.Arbitrary<Goal> = fc.oneof(
 const states: fc.Arbitrary<Observed> = fc.oneof(
   fc.constantFrom<Observed>(
     { kind: 'Unknown' },
-    { kind: 'Missing' },
+    { kind: 'Missing', traces: true },
     { kind: 'Created' },
     { kind: 'Stopped' },
   ),
@@ -30,11 +30,11 @@ function outcomes(action: Action, before: Observed, goal: Goal): readonly Observ
   const alive = before.kind === 'Running' || before.kind === 'Paused' ? before : undefined;
   switch (action.kind) {
     case 'Inspect':
-      return [{ kind: 'Missing' }, { kind: 'Created' }, { kind: 'Stopped' }];
+      return [{ kind: 'Missing', traces: true }, { kind: 'Created' }, { kind: 'Stopped' }];
     case 'Ensure':
       return [
         { kind: 'Running', shapeHash, usable: true, warm: false },
-        { kind: 'Missing' },
+        { kind: 'Missing', traces: true },
         { kind: 'Created' },
         { kind: 'Stopped' },
         { kind: 'Unknown' },
@@ -48,7 +48,12 @@ function outcomes(action: Action, before: Observed, goal: Goal): readonly Observ
     case 'Resume':
       return alive === undefined ? [] : [{ ...alive, kind: 'Running' }, alive, { kind: 'Stopped' }];
     case 'Destroy':
-      return [{ kind: 'Missing' }, { kind: 'Unknown' }, { kind: 'Created' }, { kind: 'Stopped' }];
+      return [
+        { kind: 'Missing', traces: false },
+        { kind: 'Unknown' },
+        { kind: 'Created' },
+        { kind: 'Stopped' },
+      ];
     default:
       return action satisfies never;
   }
@@ -57,6 +62,7 @@ function outcomes(action: Action, before: Observed, goal: Goal): readonly Observ
 function reached(goal: Goal, observed: Observed): boolean {
   switch (goal.kind) {
     case 'Gone':
+      return observed.kind === 'Missing' && !observed.traces;
     case 'Absent':
       return observed.kind === 'Missing';
     case 'Paused':

@@ -478,6 +478,20 @@ describe('removal', () => {
     expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('True');
   });
 
+  it('of one that never started takes the log of its attempts too', async () => {
+    const lab = new FleetLab();
+    await lab.fleet.adopt();
+    const error = new EsbError('exited at once', { code: 'CreateFailed' });
+    lab.runtime.fail('ensure', { error });
+    lab.fleet.apply(desiredFixture());
+    await settle();
+    const before = lab.runtime.count('destroy');
+    lab.fleet.apply(desiredFixture({ deleting: true }));
+    await settle();
+    expect(lab.runtime.count('destroy')).toBe(before + 1);
+    expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('True');
+  });
+
   it('lets the call in the worker finish within its grace period, and no longer', async () => {
     const lab = await FleetLab.with(desiredFixture({ terminationGraceSeconds: 5, timeoutSeconds: 900 }));
     const call = lab.invoke();
