@@ -41,6 +41,10 @@ export interface LeaderElector {
   run(signal: AbortSignal, lead: (signal: AbortSignal) => Promise<void>): Promise<void>;
 }
 
+/** Looks of a candidate that fail in a row until somebody is told, and milliseconds until they are told again. */
+const WARN_AFTER_FAILURES = 3;
+const WARN_EVERY_MS = 60_000;
+
 const DEFAULTS = { leaseDurationMs: 15_000, renewDeadlineMs: 10_000, retryMs: 2000 } as const;
 
 /** What we hold: the Lease as we last wrote it, and when the request for it began, on both clocks. */
@@ -170,15 +174,26 @@ export function createLeaderElector(options: LeaderElectorOptions): LeaderElecto
 
   /** Waits until we lead; false when `signal` fires first. */
   const won = async (signal: AbortSignal): Promise<boolean> => {
+    let failures = 0;
+    let warnedAt = Number.NEGATIVE_INFINITY;
     while (!signal.aborted) {
       try {
         await compete(signal);
+        failures = 0;
         if (term !== undefined) {
           return true;
         }
       } catch (error) {
-        // Another was faster, or the server cannot be asked.
-        logger.debug({ error: messageOf(error) }, 'candidacy failed');
+        const fields = { error: messageOf(error) };
+        const outrun = hasCode(error, 'Conflict') || hasCode(error, 'AlreadyExists');
+        failures = outrun ? 0 : failures + 1;
+        // Once may happen; without the rights or the namespace nobody will ever lead, and somebody must mend that.
+        if (failures >= WARN_AFTER_FAILURES && clock.monotonic() - warnedAt >= WARN_EVERY_MS) {
+          warnedAt = clock.monotonic();
+          logger.warn({ ...fields, failures }, 'candidacy keeps failing: nobody can lead from here');
+        } else {
+          logger.debug(fields, 'candidacy failed');
+        }
       }
       await pause(signal);
     }

@@ -8,6 +8,7 @@ import { createLeaderElector, type LeaderElector } from '../../../src/kube/leade
 import type { Lease } from '../../../src/kube/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/types.ts';
 import { type ManualClock, manualClock } from '../../support/manual-clock.ts';
+import { recordingLogger } from '../../support/recording-logger.ts';
 
 const key = { namespace: 'system', name: 'controller' };
 
@@ -370,4 +371,42 @@ describe('leader election', () => {
       { numRuns: 60, interruptAfterTimeLimit: 40_000 },
     );
   }, 60_000);
+
+  test('a candidate that keeps failing says so, once a minute', async () => {
+    const clock = manualClock();
+    const { logger, lines } = recordingLogger();
+    const life = new AbortController();
+    let answer = (): Lease | undefined => {
+      throw ApiError.fromAnswer(
+        'lease',
+        403,
+        JSON.stringify({ reason: 'Forbidden', message: 'may not get leases' }),
+      );
+    };
+    const elector = createLeaderElector({
+      client: { get: async () => answer() } as unknown as KubeClient,
+      lease: key,
+      identity: 'candidate',
+      logger,
+      clock,
+      random: () => 0,
+    });
+    const running = elector.run(life.signal, async () => undefined);
+    const warnings = (): number => lines.filter(({ level }) => level >= 40).length;
+    await clock.advance(3_000);
+    expect(warnings(), 'what may pass by itself').toBe(0);
+    await clock.advance(56_000);
+    expect(warnings()).toBe(1);
+    expect(lines.find(({ level }) => level >= 40)).toMatchObject({
+      error: expect.stringContaining('may not get'),
+    });
+    await clock.advance(120_000);
+    expect(warnings()).toBe(3);
+    // Another leads: that is no failure.
+    answer = () => ({ metadata: key, spec: { holderIdentity: 'another', renewTime: String(clock.now()) } });
+    await clock.advance(10_000);
+    expect(warnings()).toBe(3);
+    life.abort();
+    await running;
+  });
 });
