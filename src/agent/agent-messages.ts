@@ -16,6 +16,7 @@ export interface InvokeRequestMessage {
   readonly payload: Buffer;
   readonly clientContext: string;
   readonly tailLog: boolean;
+  readonly traceId: string;
 }
 
 export interface InvokeHeadMessage {

@@ -6,6 +6,8 @@ export interface Invocation {
   readonly payload: Buffer;
   /** Base64 as the caller sent it; empty for none. */
   readonly clientContext: string;
+  /** The caller's X-Amzn-Trace-Id; empty or absent for none. */
+  readonly traceId?: string | undefined;
   readonly tailLog: boolean;
   /** Fires when the caller hung up. A call already sent goes on to occupy its worker. */
   readonly signal: AbortSignal;

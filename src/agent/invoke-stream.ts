@@ -32,6 +32,7 @@ export async function serveInvoke(call: InvokeCall, fleet: Fleet): Promise<Invoc
       requestId: request.requestId,
       payload: request.payload,
       clientContext: request.clientContext,
+      traceId: request.traceId,
       tailLog: request.tailLog,
       signal: gone.signal,
       onHead: (head) => answer.write({ head }, 0),

@@ -771,9 +771,11 @@ export class WorkerActor {
   async #warmUp(): Promise<void> {
     const nothing = (): void => undefined;
     const answer = await this.#send(
-      Buffer.from(this.#desired.warmUpPayload ?? '{}'),
-      `warm-up-${this.#context.clock.now().toString(36)}`,
-      '',
+      {
+        payload: Buffer.from(this.#desired.warmUpPayload ?? '{}'),
+        requestId: `warm-up-${this.#context.clock.now().toString(36)}`,
+        clientContext: '',
+      },
       { onSending: nothing, onHead: nothing, onChunk: nothing },
     );
     switch (answer.kind) {
@@ -1235,7 +1237,7 @@ export class WorkerActor {
     const { invocation } = call;
     const logOffset = invocation.tailLog ? await this.#logOffset() : 0;
     let sentAt = clock.monotonic();
-    const answer = await this.#send(invocation.payload, invocation.requestId, invocation.clientContext, {
+    const answer = await this.#send(invocation, {
       onSending: () => {
         sentAt = clock.monotonic();
       },
@@ -1291,9 +1293,7 @@ export class WorkerActor {
   }
 
   async #send(
-    payload: Buffer,
-    requestId: string,
-    clientContext: string,
+    request: Pick<Invocation, 'payload' | 'requestId' | 'clientContext' | 'traceId'>,
     told: {
       readonly onSending: () => void;
       readonly onHead: Invocation['onHead'];
@@ -1305,9 +1305,10 @@ export class WorkerActor {
     let status = 0;
     let sentAt = 0;
     const answer = await this.#connect().call({
-      payload,
-      requestId,
-      clientContext,
+      payload: request.payload,
+      requestId: request.requestId,
+      clientContext: request.clientContext,
+      traceId: request.traceId,
       timeoutMs: timeoutMs + timeoutMarginMs + (this.#loaded ? 0 : initialisationMs),
       onSending: () => {
         sentAt = clock.monotonic();

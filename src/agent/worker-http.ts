@@ -5,6 +5,8 @@ import type { WorkerAddress } from '../runtime/container-runtime.ts';
 
 /** Where the emulator takes calls, whatever the function is called. */
 const invokePath = '/2015-03-31/functions/function/invocations';
+/** What a header can carry, and as much as any sender of traces needs. */
+const traceIdForm = /^[\x21-\x7e]{1,2048}$/;
 /** Milliseconds until a connection to a worker on this very node counts as impossible. */
 const connectMs = 2_000;
 /** Milliseconds that an unused connection is kept: longer than any freeze that matters. */
@@ -17,6 +19,8 @@ export interface WorkerRequest {
   readonly requestId: string;
   /** Base64; empty for none. */
   readonly clientContext: string;
+  /** As the caller sent it; empty or absent for none. */
+  readonly traceId?: string | undefined;
   /** Milliseconds from the first byte sent until the worker counts as silent. */
   readonly timeoutMs: number;
   /** Called in the same synchronous step as the first byte is sent, just before it. */
@@ -78,6 +82,10 @@ export class WorkerConnection implements WorkerLink {
       const headers = ['content-type', 'application/json', 'x-amzn-requestid', request.requestId];
       if (request.clientContext !== '') {
         headers.push('x-amz-client-context', request.clientContext);
+      }
+      // Nobody's call is to fail for the sake of its trace.
+      if (request.traceId !== undefined && traceIdForm.test(request.traceId)) {
+        headers.push('x-amzn-trace-id', request.traceId);
       }
       try {
         this.#client.dispatch({ path: invokePath, method: 'POST', headers, body: request.payload }, exchange);

@@ -163,6 +163,20 @@ describe("the agent's gRPC server", () => {
     });
   });
 
+  it('passes on what the caller says of a call', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.show(viewFixture());
+    let seen: unknown;
+    fleet.onInvoke(async ({ requestId, clientContext, traceId, tailLog }) => {
+      seen = { requestId, clientContext, traceId, tailLog };
+      return { kind: 'Refused', reason: 'QueueFull', message: '' };
+    });
+    const said = { clientContext: 'eyJ9', traceId: 'Root=1-2-3', tailLog: true };
+    await partsOf(connect(await gateway()).stream('invoke', { ...invoke(), ...said }));
+    expect(seen).toEqual({ requestId: 'r-1', ...said });
+  });
+
   it('tells a refusal with its reason', async () => {
     const { connect, serve, gateway, fleet } = await agent();
     serve();

@@ -65,6 +65,28 @@ describe('the connection to a worker', () => {
     ]);
   });
 
+  it('passes the trace of a caller on, where it is one', async () => {
+    const seen: unknown[] = [];
+    const { connection } = await emulator((incoming, response) => {
+      seen.push(incoming.headers['x-amzn-trace-id']);
+      response.end('{}');
+    });
+    for (const traceId of [
+      'Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1',
+      '',
+      undefined,
+      'a\r\nx: y',
+    ]) {
+      expect(await connection.call(request({ traceId }).made)).toMatchObject({ kind: 'Answered' });
+    }
+    expect(seen).toEqual([
+      'Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1',
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
+
   it('is one connection for all calls', async () => {
     const { connection, connections } = await emulator((_incoming, response) => response.end('{}'));
     for (let each = 0; each < 5; each += 1) {
