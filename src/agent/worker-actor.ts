@@ -159,6 +159,8 @@ export class WorkerActor {
   #current: PendingCall | undefined;
   #connection: WorkerLink | undefined;
   #failures = 0;
+  /** Whether it has been told that the runtime does not answer; until it does. */
+  #outageTold = false;
   #failedResumes = 0;
   #retryAt = Number.NEGATIVE_INFINITY;
   #retryKind: Action['kind'] | undefined;
@@ -807,6 +809,7 @@ export class WorkerActor {
 
   #succeeded(action: Action): void {
     this.#context.onRuntime(true);
+    this.#outageTold = false;
     if (action.kind !== 'Inspect') {
       this.#failures = 0;
       this.#failingSince = undefined;
@@ -837,7 +840,10 @@ export class WorkerActor {
       retryFirstMs * 2 ** Math.min(this.#failures - 1, 16),
       down ? unavailableRetryMs : retryMaxMs,
     );
-    this.#logger.warn({ action: action.kind, code: error.code, err: thrown }, 'an action failed');
+    // Tried every second by each worker of the node: once is enough to say that the runtime is away.
+    const level = down && this.#outageTold ? 'debug' : 'warn';
+    this.#outageTold ||= down;
+    this.#logger[level]({ action: action.kind, code: error.code, err: thrown }, 'an action failed');
     switch (action.kind) {
       case 'Inspect':
         this.#inspectAt = now + delay;

@@ -8,7 +8,7 @@ import { containerIdOf } from '../../src/agent/worker-actor.ts';
 import { createFleet, type FleetLimits, type NodeFleet } from '../../src/agent/worker-fleet.ts';
 import type { WorkerRecord } from '../../src/agent/worker-record.ts';
 import type { Clock } from '../../src/common/clock.ts';
-import { silentLogger } from '../../src/common/logger.ts';
+import { type Logger, silentLogger } from '../../src/common/logger.ts';
 import type { ContainerRuntime, RuntimeEvent } from '../../src/runtime/container-runtime.ts';
 import { FakeEmulators } from './fake-emulator.ts';
 import { FakeRuntime } from './fake-runtime.ts';
@@ -51,6 +51,7 @@ export interface LabOptions {
   readonly capacity?: { readonly memoryMiB: number; readonly workers: number };
   /** Where an earlier fleet worked. */
   readonly after?: FleetLab;
+  readonly logger?: Logger;
 }
 
 /** A fleet over a runtime and emulators in memory, on a clock that the test moves. */
@@ -83,7 +84,7 @@ export class FleetLab {
     this.fleet = createFleet({
       runtime: mortalRuntime(this.runtime, this.#life),
       clock: mortalClock(this.clock, this.#life),
-      logger: silentLogger(),
+      logger: options.logger ?? silentLogger(),
       stateDir: join(this.folder, 'state'),
       runDir: join(this.folder, 'run'),
       capacity: options.capacity ?? { memoryMiB: 10_000, workers: 100 },

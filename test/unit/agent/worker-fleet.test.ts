@@ -4,6 +4,7 @@ import { EsbError } from '../../../src/common/errors.ts';
 import { WorkerExitError } from '../../../src/runtime/worker-exit-error.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
+import { recordingLogger } from '../../support/recording-logger.ts';
 
 const paused = desiredFixture({ restingState: 'Paused' });
 const absent = desiredFixture({ restingState: 'Absent' });
@@ -401,6 +402,30 @@ describe('a fault', () => {
     expect(await late).toMatchObject({ kind: 'Answered' });
     expect(lab.runtime.count('destroy')).toBe(0);
     expect(lab.emulators.violations).toEqual([]);
+  });
+
+  it('of the runtime is told once for each worker, and again when it fails anew', async () => {
+    const { logger, lines } = recordingLogger();
+    const lab = await FleetLab.with(desiredFixture({ restingState: 'Paused' }), { logger });
+    const told = (level: number): number =>
+      lines.filter((line) => line.msg === 'an action failed' && line.level === level).length;
+    for (const outage of [1, 2]) {
+      lab.runtime.down = true;
+      const call = lab.invoke();
+      await lab.clock.advance(20_000);
+      expect(await call).toMatchObject({ kind: 'Refused', reason: 'Unavailable' });
+      lab.fleet.apply(desiredFixture({ restingState: 'Running', generation: outage * 2 }));
+      await lab.clock.advance(20_000);
+      expect(told(40)).toBe(outage);
+      expect(told(20)).toBeGreaterThan(10);
+      lab.runtime.down = false;
+      lab.runtime.emit({ kind: 'Reconnected', containerId: '' });
+      await settle();
+      expect(lab.task()).toBe('Running');
+      lab.fleet.apply(desiredFixture({ restingState: 'Paused', generation: outage * 2 + 1 }));
+      await lab.clock.advance(20_000);
+      expect(lab.task()).toBe('Paused');
+    }
   });
 
   it('of a worker that somebody else froze is mended, also in the middle of a call', async () => {
