@@ -1,5 +1,7 @@
 import { type Condition, transition, workerConditions } from '../api/condition.ts';
 import type { LambdaWorkerStatus } from '../api/lambda-worker.ts';
+import { fieldManagers } from '../api/name.ts';
+import { type StatusOwnership, statusDiffers } from '../kube/status-apply.ts';
 import { canonicalJson } from './canonical-json.ts';
 import type { WorkerView } from './worker-view.ts';
 
@@ -15,6 +17,31 @@ const ownConditions: readonly string[] = [
   workerConditions.ready,
   workerConditions.cleanedUp,
 ];
+
+/** The fields that say how a worker is. */
+const stateFields = [
+  'phase',
+  'observedGeneration',
+  'containerID',
+  'image',
+  'address',
+  'startedAt',
+  'pausedAt',
+  'restartCount',
+  'lastTermination',
+] as const satisfies readonly (keyof AgentStatus)[];
+
+const stateOwnership: StatusOwnership = {
+  fieldManager: fieldManagers.agent,
+  fields: stateFields,
+  conditions: ownConditions,
+};
+
+/** What agents own of a worker's status. */
+export const agentOwnership: StatusOwnership = {
+  ...stateOwnership,
+  fields: [...stateFields, 'observedInvocationTime' satisfies keyof AgentStatus],
+};
 
 /**
  * The status to write for a view.
@@ -78,21 +105,10 @@ export type StatusDifference = 'none' | 'acknowledgement' | 'state';
 
 /** Compares what would be written with what is there. `acknowledgement`: only the observed stamp differs. */
 export function compareStatus(draft: AgentStatus, present: LambdaWorkerStatus | undefined): StatusDifference {
-  const { observedInvocationTime: seen, ...own } = draft;
-  const {
-    assignment: _,
-    lastInvocationTime: __,
-    observedInvocationTime: seenBefore,
-    ...rest
-  } = present ?? {};
-  const foreign = {
-    ...rest,
-    conditions: (rest.conditions ?? []).filter(({ type }) => ownConditions.includes(type)),
-  };
-  if (canonicalJson(own) !== canonicalJson(foreign)) {
+  if (statusDiffers(present ?? {}, draft, stateOwnership)) {
     return 'state';
   }
-  return seen === seenBefore ? 'none' : 'acknowledgement';
+  return draft.observedInvocationTime === present?.observedInvocationTime ? 'none' : 'acknowledgement';
 }
 
 /** Whether two views would be written alike, the acknowledgement of activity apart. Cheap: asked at every call. */

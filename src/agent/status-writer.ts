@@ -1,12 +1,12 @@
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
-import { fieldManagers } from '../api/name.ts';
 import type { Clock, Timer } from '../common/clock.ts';
 import { isAborted } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import { ApiError, isUnavailable } from '../kube/api-error.ts';
+import { createStatusApplier, type StatusApplier } from '../kube/status-apply.ts';
 import type { KubeClient, ObjectCache } from '../kube/types.ts';
 import type { Fleet } from './fleet.ts';
-import { agentStatus, compareStatus, showSameState } from './resource-status.ts';
+import { agentOwnership, agentStatus, compareStatus, showSameState } from './resource-status.ts';
 import type { WorkerView } from './worker-view.ts';
 
 /** Milliseconds that a transient phase must last to be published. */
@@ -25,7 +25,7 @@ const refusedMs = 30_000;
 const flushMs = 3_000;
 
 export interface StatusWriterOptions {
-  readonly client: Pick<KubeClient, 'patch'>;
+  readonly client: Pick<KubeClient, 'get' | 'patch'>;
   readonly fleet: Pick<Fleet, 'view' | 'views' | 'subscribe'>;
   /** The workers of this node as the API server has them. */
   readonly cache: Pick<ObjectCache<LambdaWorker>, 'get'>;
@@ -47,15 +47,14 @@ interface Entry {
   /** Monotonic milliseconds at which `timer` fires. */
   dueAt: number;
   writing: boolean;
-  /** The object as the server returned it at our last write: the cache may lag behind it. */
-  written: LambdaWorker | undefined;
   tokens: number;
   refilledAt: number;
 }
 
 /**
  * Brings the agent's part of each worker's status to the API server: by forced server-side apply of exactly its own
- * fields, compared with what is there first. A resting state is written at once; a transient phase only when it lasts.
+ * fields, compared with what is there first, and only on the version that was compared: a status never lands on a worker
+ * that was made again or assigned anew meanwhile. Only after a conflict is the worker read. A resting state is written at once; a transient phase only when it lasts.
  * While the server cannot be reached, one write at a time is tried, ever more seldom; what has changed meanwhile is
  * written once, as it is then.
  */
@@ -66,6 +65,7 @@ export class StatusWriter {
   readonly #running = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
   readonly #random: () => number;
+  readonly #applier: StatusApplier<LambdaWorker>;
   #unsubscribe: (() => void) | undefined;
   #failures = 0;
   #backoff: Timer | undefined;
@@ -73,6 +73,7 @@ export class StatusWriter {
   constructor(options: StatusWriterOptions) {
     this.#options = options;
     this.#random = options.random ?? Math.random;
+    this.#applier = createStatusApplier(options.client, lambdaWorkers, agentOwnership);
   }
 
   start(): void {
@@ -127,7 +128,6 @@ export class StatusWriter {
         timer: undefined,
         dueAt: 0,
         writing: false,
-        written: undefined,
         tokens: burst,
         refilledAt: now,
       };
@@ -152,6 +152,7 @@ export class StatusWriter {
     this.#entries.get(uid)?.timer?.cancel();
     this.#entries.delete(uid);
     this.#queue.delete(uid);
+    this.#applier.forget(uid);
   }
 
   #schedule(uid: string, entry: Entry, leastMs = 0): void {
@@ -212,9 +213,9 @@ export class StatusWriter {
   }
 
   async #write(uid: string, entry: Entry): Promise<void> {
-    const { clock, logger, onWrite } = this.#options;
+    const { clock, onWrite } = this.#options;
     const { view } = entry;
-    const present = this.#present(uid, entry);
+    const present = this.#present(entry);
     if (present === undefined) {
       return;
     }
@@ -230,63 +231,57 @@ export class StatusWriter {
     }
     const worker = `${view.identity.namespace}/${view.identity.name}`;
     try {
-      const written = await this.#apply(present, draft);
-      entry.tokens -= 1;
-      entry.written = written;
+      const { kind } = await this.#applier.apply(
+        present,
+        (object) => agentStatus(view, object.status, clock.now()),
+        {
+          mayWrite: (object) => this.#isOurs(object, view),
+          signal: this.#stopping.signal,
+          deadlineMs: writeDeadlineMs,
+        },
+      );
       this.#failures = 0;
-      onWrite?.('written');
-      if (written.metadata.uid !== uid) {
-        // The server takes no uid as a precondition of a status apply: the name has been given to another one.
-        logger.warn({ worker }, 'worker was replaced while its status was written; taking it back');
-        await this.#apply(written, {});
+      if (kind === 'written') {
+        entry.tokens -= 1;
+        onWrite?.('written');
       }
+      // Of one that is gone or not ours any more, the watch will tell the rest.
     } catch (error) {
       if (this.#stopping.signal.aborted && isAborted(error)) {
         return;
       }
       onWrite?.('failed');
       this.#failed(uid, entry, worker, error);
+    } finally {
+      if (this.#entries.get(uid) !== entry) {
+        this.#applier.forget(uid);
+      }
     }
-  }
-
-  #apply(present: LambdaWorker, status: object): Promise<LambdaWorker> {
-    const { name, namespace } = present.metadata;
-    return this.#options.client.patch(
-      lambdaWorkers,
-      namespace === undefined ? { name } : { namespace, name },
-      {
-        kind: 'apply',
-        fieldManager: fieldManagers.agent,
-        body: {
-          apiVersion: `${lambdaWorkers.group}/${lambdaWorkers.version}`,
-          kind: lambdaWorkers.kind,
-          metadata: { name, ...(namespace === undefined ? {} : { namespace }) },
-          status,
-        },
-      },
-      { subresource: 'status', signal: this.#stopping.signal, deadlineMs: writeDeadlineMs },
-    );
   }
 
   /** The object that a view is about, as the server is known to have it; undefined when it is not ours to write. */
-  #present(uid: string, entry: Entry): LambdaWorker | undefined {
+  #present(entry: Entry): LambdaWorker | undefined {
     const { namespace, name } = entry.view.identity;
     const cached = this.#options.cache.get({ namespace, name });
-    const assignment = cached?.status?.assignment;
-    if (
-      cached?.metadata.uid !== uid ||
-      assignment?.nodeName !== this.#options.nodeName ||
-      assignment.epoch !== entry.view.epoch
-    ) {
-      return undefined;
-    }
-    return entry.written !== undefined && isNewer(entry.written, cached) ? entry.written : cached;
+    return cached !== undefined && this.#isOurs(cached, entry.view)
+      ? this.#applier.latest(cached)
+      : undefined;
+  }
+
+  #isOurs(object: LambdaWorker, view: WorkerView): boolean {
+    const assignment = object.status?.assignment;
+    return (
+      object.metadata.uid === view.identity.uid &&
+      assignment?.nodeName === this.#options.nodeName &&
+      assignment.epoch === view.epoch
+    );
   }
 
   #failed(uid: string, entry: Entry, worker: string, error: unknown): void {
     const { clock, logger } = this.#options;
-    if (error instanceof ApiError && error.code === 'NotFound') {
-      // The watch will tell the rest.
+    if (error instanceof ApiError && (error.code === 'Conflict' || error.code === 'NotFound')) {
+      // Somebody else writes it again and again.
+      this.#schedule(uid, entry, refillMs);
       return;
     }
     if (!isUnavailable(error)) {
@@ -308,14 +303,5 @@ export class StatusWriter {
       },
       Math.max(asked, exponential * (0.75 + this.#random() / 2)),
     );
-  }
-}
-
-/** Versions of one object only grow, and are whole numbers in every server that there is. */
-function isNewer(a: LambdaWorker, b: LambdaWorker): boolean {
-  try {
-    return BigInt(a.metadata.resourceVersion ?? 0) > BigInt(b.metadata.resourceVersion ?? 0);
-  } catch {
-    return false;
   }
 }

@@ -45,8 +45,15 @@ export interface StatusApplier<T extends KubeObject> {
    * Makes the fields and conditions that we own in the object's status those of `status`, and leaves all others alone.
    *
    * @param cached the object as it was last seen; something older than our own last write is no harm
+   * @param status as it should be, or how to make it for each version of the object that is written to
    */
-  apply(cached: T, status: object, options?: StatusApplyOptions<T>): Promise<StatusApplyResult<T>>;
+  apply(
+    cached: T,
+    status: object | ((object: T) => object),
+    options?: StatusApplyOptions<T>,
+  ): Promise<StatusApplyResult<T>>;
+  /** The object as it is after our own last write, where that is newer than what is given. */
+  latest(cached: T): T;
   /** Forgets an object that is gone. */
   forget(uid: string): void;
 }
@@ -103,7 +110,7 @@ function checkOwned(status: StatusFields, owned: StatusOwnership): void {
  * conflict the object is read and compared again.
  */
 export function createStatusApplier<T extends KubeObject>(
-  client: KubeClient,
+  client: Pick<KubeClient, 'get' | 'patch'>,
   type: ResourceType<T>,
   owned: StatusOwnership,
 ): StatusApplier<T> {
@@ -132,7 +139,6 @@ export function createStatusApplier<T extends KubeObject>(
 
   return {
     async apply(cached, status, options = {}) {
-      checkOwned(status as StatusFields, owned);
       const { mayWrite = () => true, ...writeOptions } = options;
       const { uid } = cached.metadata;
       let object = latestOf(cached);
@@ -140,11 +146,13 @@ export function createStatusApplier<T extends KubeObject>(
         if (!mayWrite(object)) {
           return { kind: 'refused', object };
         }
-        if (!statusDiffers(statusOf(object), status, owned)) {
+        const wished: object = typeof status === 'function' ? status(object) : status;
+        checkOwned(wished as StatusFields, owned);
+        if (!statusDiffers(statusOf(object), wished, owned)) {
           return { kind: 'unchanged', object };
         }
         try {
-          const result = await write(object, status, writeOptions);
+          const result = await write(object, wished, writeOptions);
           written.set(uid ?? '', result);
           return { kind: 'written', object: result };
         } catch (error) {
@@ -166,6 +174,7 @@ export function createStatusApplier<T extends KubeObject>(
         object = fresh;
       }
     },
+    latest: latestOf,
     forget(uid) {
       written.delete(uid);
     },

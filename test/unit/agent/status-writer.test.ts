@@ -16,6 +16,7 @@ function world(status: LambdaWorkerStatus = { assignment }) {
   let stored: LambdaWorker = workerFixture({ status });
   let cached: LambdaWorker | undefined = stored;
   let fault: (() => void) | undefined;
+  let reads = 0;
   const writes: { readonly at: number; readonly status: LambdaWorkerStatus }[] = [];
   const began = clock.monotonic();
   const writer = new StatusWriter({
@@ -26,8 +27,17 @@ function world(status: LambdaWorkerStatus = { assignment }) {
     logger: silentLogger(),
     random: () => 0.5,
     client: {
+      async get() {
+        reads += 1;
+        return stored as never;
+      },
       async patch(_type, _key, patch) {
-        const { status: own } = patch.body as { readonly status: LambdaWorkerStatus };
+        const { status: own, metadata } = patch.body as LambdaWorker & {
+          readonly status: LambdaWorkerStatus;
+        };
+        if (metadata.resourceVersion !== stored.metadata.resourceVersion) {
+          throw ApiError.fromAnswer('patch', 409, JSON.stringify({ reason: 'Conflict' }));
+        }
         writes.push({ at: clock.monotonic() - began, status: own });
         fault?.();
         stored = {
@@ -52,6 +62,7 @@ function world(status: LambdaWorkerStatus = { assignment }) {
     fleet,
     writer,
     writes,
+    reads: () => reads,
     phases: () => writes.map(({ at, status: { phase } }) => `${phase} ${at}`),
     sync(change: (worker: LambdaWorker) => LambdaWorker = (same) => same) {
       stored = change(stored);
@@ -188,16 +199,47 @@ describe('the status writer', () => {
     expect(writes).toEqual([]);
   });
 
-  it('takes back what went to a new worker of the same name', async () => {
-    const { clock, fleet, writer, writes, sync, setCached } = world();
+  it('writes nothing to a new worker of the same name, or to one assigned anew, that the cache does not know of yet', async () => {
+    const successors: readonly ((worker: LambdaWorker) => LambdaWorker)[] = [
+      (worker) => ({ ...worker, metadata: { ...worker.metadata, uid: 'another', resourceVersion: '5' } }),
+      (worker) => ({
+        ...worker,
+        metadata: { ...worker.metadata, resourceVersion: '5' },
+        status: { assignment: { nodeName: 'node-2', epoch: 2 } },
+      }),
+    ];
+    for (const change of successors) {
+      const { clock, fleet, writer, writes, reads, sync, setCached } = world();
+      writer.start();
+      sync(change);
+      setCached(workerFixture({ status: { assignment } }));
+      fleet.show(viewFixture());
+      await clock.advance(5_000);
+      expect(writes).toEqual([]);
+      expect(reads()).toBe(1);
+    }
+  });
+
+  it('reads a worker only when somebody else has written it meanwhile, and tells of it once', async () => {
+    const { clock, fleet, writer, writes, reads, sync, setCached } = world();
     writer.start();
-    const before = workerFixture({ status: { assignment } });
-    sync((worker) => ({ ...worker, metadata: { ...worker.metadata, uid: 'another' } }));
-    setCached(before);
     fleet.show(viewFixture());
     await clock.advance(0);
-    expect(writes.map(({ status }) => status)).toMatchObject([{ phase: 'Running' }, {}]);
-    expect(writes[1]?.status).toEqual({});
+    fleet.show(paused);
+    await clock.advance(0);
+    expect(reads()).toBe(0);
+    const before = workerFixture({ status: { assignment } });
+    sync((worker) => ({
+      ...worker,
+      metadata: { ...worker.metadata, resourceVersion: '9' },
+      status: { ...worker.status, assignment, lastInvocationTime: '2026-11-01T00:00:00.000001Z' },
+    }));
+    setCached(before);
+    await clock.advance(1_000);
+    fleet.show(viewFixture());
+    await clock.advance(5_000);
+    expect(reads()).toBe(1);
+    expect(writes.map(({ status }) => status.phase)).toEqual(['Running', 'Paused', 'Running']);
   });
 
   it('tries one write ever more seldom while the server is away, and then writes what is so by then', async () => {

@@ -106,6 +106,15 @@ describe('applying', () => {
     expect((await stale.apply(object, { phase: 'Running' })).kind).toBe('unchanged');
   });
 
+  test('a status can be made for each version that it is written to', async () => {
+    const object = server.put(widgets, { metadata: key });
+    server.put(widgets, { metadata: key, status: { place: 'b' } });
+    const applier = createStatusApplier(client, widgets, owned);
+    await applier.apply(object, ({ status }) => ({ phase: `Running at ${status?.place ?? 'none'}` }));
+    expect(server.get(widgets, key)?.status).toEqual({ place: 'b', phase: 'Running at b' });
+    expect(applier.latest(object).status).toEqual({ place: 'b', phase: 'Running at b' });
+  });
+
   test('an object that was made again under the name is not told its predecessor’s story', async () => {
     const object = server.put(widgets, { metadata: key });
     server.remove(widgets, key);
