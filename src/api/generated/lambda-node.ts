@@ -70,10 +70,6 @@ export interface LambdaNodeStatusVersions {
    */
   readonly containerd?: string;
   /**
-   * Name and version of the low-level runtime, such as runc 1.5.2.
-   */
-  readonly runtime?: string;
-  /**
    * Version of the kernel.
    */
   readonly kernel?: string;
