@@ -111,6 +111,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       logFolder: join(stateDir, 'logs'),
       hostsFolder: resolve(options.certsDir),
       resolvConfPath,
+      runcRoot: join(runDir, 'runc'),
       cgroupParent: options.cgroupParent,
       logger,
     },

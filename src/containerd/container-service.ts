@@ -5,6 +5,7 @@ import { type AnyValue, dateOf, type Timestamp } from './containerd-proto.ts';
 const SERVICE = 'containerd.services.containers.v1.Containers';
 /** How containerd's own client names a runtime specification, which it keeps as JSON. */
 const SPEC_TYPE = 'types.containerd.io/opencontainers/runtime-spec/1/Spec';
+const RUNC_OPTIONS_TYPE = 'containerd.runc.v1.Options';
 
 /** A container's record; its process is the task of the same name. */
 export interface ContainerRecord {
@@ -23,6 +24,8 @@ export interface NewContainer {
   readonly snapshotKey: string;
   /** Name of the shim, such as `io.containerd.runc.v2`. */
   readonly runtime: string;
+  /** Where runc keeps its states. Default: a folder that all daemons of a machine share. */
+  readonly runcRoot?: string | undefined;
   /** OCI runtime specification. */
   readonly spec: unknown;
 }
@@ -74,7 +77,12 @@ export function createContainerService(channel: ContainerdChannel): ContainerSer
             snapshotter,
             snapshotKey,
             spec,
-            runtime: { name: container.runtime },
+            runtime: {
+              name: container.runtime,
+              ...(container.runcRoot === undefined
+                ? {}
+                : { options: channel.proto.pack(RUNC_OPTIONS_TYPE, { root: container.runcRoot }) }),
+            },
           },
         },
         options,

@@ -43,6 +43,11 @@ export interface ContainerdRuntimeOptions {
   readonly hostsFolder?: string | undefined;
   /** Mounted over `/etc/resolv.conf` of every worker. */
   readonly resolvConfPath?: string | undefined;
+  /**
+   * Where runc keeps its states, on tmpfs. A worker has the same container on whichever node it is, so nodes on one
+   * machine need one each. Default: a folder that all daemons of a machine share.
+   */
+  readonly runcRoot?: string | undefined;
   /** Cgroup above the workers' own. Default `/esb`. */
   readonly cgroupParent?: string | undefined;
   /** `oom_score_adj` of workers. Default: as that of the shim. */
@@ -132,6 +137,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       logs,
       snapshotter: SNAPSHOTTER,
       runtime: SHIM,
+      runcRoot: options.runcRoot,
       logger,
     });
     this.#creation = new WorkerCreation({
@@ -143,6 +149,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       logs,
       snapshotter: SNAPSHOTTER,
       runtime: SHIM,
+      runcRoot: options.runcRoot,
       resolvConfPath: options.resolvConfPath,
       oomScoreAdj: options.oomScoreAdj,
       seccomp: options.seccomp,

@@ -25,6 +25,7 @@ export interface WorkerCreationOptions {
   readonly logs: WorkerLogs;
   readonly snapshotter: string;
   readonly runtime: string;
+  readonly runcRoot?: string | undefined;
   /** Mounted over the worker's own; absent leaves the image's. */
   readonly resolvConfPath?: string | undefined;
   readonly oomScoreAdj?: number | undefined;
@@ -115,7 +116,7 @@ export class WorkerCreation {
   }
 
   async #create(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<WorkerInfo> {
-    const { client, logs, snapshotter, runtime } = this.#options;
+    const { client, logs, snapshotter, runtime, runcRoot } = this.#options;
     const { containerId } = request;
     const call = { deadlineMs: STEP_DEADLINE_MS };
     const lease = leaseOf(containerId);
@@ -144,6 +145,7 @@ export class WorkerCreation {
           snapshotter,
           snapshotKey: containerId,
           runtime,
+          runcRoot,
           spec,
         },
         call,

@@ -18,6 +18,7 @@ export interface WorkerRemovalOptions {
   readonly logs: WorkerLogs;
   readonly snapshotter: string;
   readonly runtime: string;
+  readonly runcRoot?: string | undefined;
   readonly logger: Logger;
 }
 
@@ -105,7 +106,7 @@ export class WorkerRemoval {
    * again, and ended.
    */
   async #endLostTask(containerId: string): Promise<boolean> {
-    const { client, logger, runtime, snapshotter, tasks } = this.#options;
+    const { client, logger, runtime, runcRoot, snapshotter, tasks } = this.#options;
     const all = await client.tasks.list({ deadlineMs: CALL_DEADLINE_MS });
     if (!all.some((task) => task.containerId === containerId)) {
       return false;
@@ -120,6 +121,7 @@ export class WorkerRemoval {
           snapshotter,
           snapshotKey: containerId,
           runtime,
+          runcRoot,
           spec: { ociVersion: '1.1.0' },
         },
         { deadlineMs: CALL_DEADLINE_MS },
