@@ -181,6 +181,7 @@ function addRoles(program: Command): void {
     .option('--slots <n>', 'network attachments prepared in advance', wholeNumber(0), 4)
     .option('--subnet <cidr>', 'addresses of the workers', '10.234.0.0/16')
     .option('--service-cidr <cidr>', 'ranges of the cluster that the subnet may not meet', repeated, [])
+    .option('--deny-cidr <cidr>', 'ranges that workers may not reach, DNS excepted', repeated, [])
     .option('--cgroup-parent <path>', 'control group above those of the workers', '/esb')
     .action(
       role('agent', async (options, context) => {

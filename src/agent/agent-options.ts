@@ -28,5 +28,7 @@ export interface AgentOptions {
   readonly subnet: string;
   /** Ranges of the cluster that the subnet may not meet. */
   readonly serviceCidr: readonly string[];
+  /** Ranges that workers may not reach, beside the node and the metadata service. DNS to them is let through. */
+  readonly denyCidr: readonly string[];
   readonly cgroupParent: string;
 }

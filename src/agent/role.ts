@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CLIENT_CA_NAME, CLIENT_CA_PUBLIC_KEY } from '../api/name.ts';
+import { formatRange, parseIpv4Range } from '../cni/ipv4-range.ts';
 import { createNodeNetwork } from '../cni/node-network.ts';
 import { systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
@@ -59,6 +60,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
   const { signal, logger } = context;
   const clock = systemClock;
   const { nodeName, systemNamespace } = options;
+  const deniedRanges = options.denyCidr.map((cidr) => formatRange(parseIpv4Range(cidr)));
   const stateDir = resolve(options.stateDir);
   const runDir = resolve(options.runDir);
   await Promise.all(
@@ -96,6 +98,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     pluginFolder: resolve(options.cniBinDir),
     subnet: options.subnet,
     slots: options.slots,
+    deniedRanges,
     otherRanges: () => ranges.current(),
     logger,
   });

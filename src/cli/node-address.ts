@@ -12,6 +12,9 @@ export interface NodeAddress {
   readonly link?: string;
 }
 
+/** All addresses of the cables between the host and nodes. */
+export const NODE_LINKS = '10.235.0.0/16';
+
 /** The address plan: node-1 is the host; node-N has 10.235.N.2, cabled to 10.235.N.1 on the host. */
 export function nodeAddress(name: string): NodeAddress {
   const number = Number(/^node-(\d+)$/.exec(name)?.[1] ?? 1);

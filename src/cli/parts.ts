@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Home } from './home.ts';
 import { type InstanceState, nodeNames, portOf } from './instance-state.ts';
-import { nodeAddress } from './node-address.ts';
+import { NODE_LINKS, nodeAddress } from './node-address.ts';
 import type { PartSpec } from './part.ts';
 import type { PkiFiles } from './pki.ts';
 
@@ -252,6 +252,9 @@ function agent(options: PartsOptions, node: string): PartSpec {
       WORKER_SUBNET,
       '--service-cidr',
       SERVICE_CIDR,
+      // Agents and their health are served there, for the host alone.
+      '--deny-cidr',
+      NODE_LINKS,
       '--cgroup-parent',
       cgroupParent(home, node),
     ]),

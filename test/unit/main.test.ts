@@ -43,14 +43,17 @@ describe('the command line', { timeout: 60_000 }, () => {
     expect(stderr).toContain(message);
   });
 
-  it('ends a role that cannot run with one clear line', async () => {
+  it.each([
+    [['--listen', 'nowhere'], "esb: 'nowhere' is not HOST:PORT (for example 127.0.0.1:9443)\n"],
+    [['--deny-cidr', 'nothing'], "esb: 'nothing' is not an IPv4 range such as 10.234.0.0/16\n"],
+  ])('ends a role that cannot run with one clear line, as with %j', async (flags, message) => {
     const folder = mkdtempSync(join(tmpdir(), 'esb-main-'));
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
     const { code, stderr } = await esb(
-      ...['agent', '--node-name', 'node-1', '--listen', 'nowhere'],
+      ...['agent', '--node-name', 'node-1', ...flags],
       ...['--state-dir', folder, '--run-dir', folder, '--log-level', 'silent'],
     );
     expect(code).toBe(1);
-    expect(stderr).toBe("esb: 'nowhere' is not HOST:PORT (for example 127.0.0.1:9443)\n");
+    expect(stderr).toBe(message);
   });
 });

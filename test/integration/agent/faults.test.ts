@@ -131,6 +131,20 @@ describe('a node with the real agent', () => {
     await lab.waitForNode('to recover', is('Ready', 'True'));
   });
 
+  it('keeps its workers from ranges that it is told of', async () => {
+    const denied = (): Promise<string> => lab.onNode('nft', 'list', 'set', 'inet', 'esb', 'denied');
+    expect(await denied()).not.toContain('10.235.0.0/16');
+    await lab.stopAgent();
+    await lab.startAgent(['--deny-cidr', '10.235.0.0/16,192.0.2.0/24']);
+    await lab.untilServing();
+    await waitFor('the rules', async () => (await denied()).includes('10.235.0.0/16'));
+    expect(await denied()).toContain('192.0.2.0/24');
+    await lab.stopAgent();
+    await lab.startAgent();
+    await lab.untilServing();
+    await waitFor('the rules', async () => !(await denied()).includes('10.235.0.0/16'));
+  });
+
   it('mirrors the labels and the cordon of the Node of its name', async () => {
     await lab.api.kubectl(
       ['apply', '-f', '-'],

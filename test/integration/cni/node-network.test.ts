@@ -138,6 +138,34 @@ describe('a worker on the network of its node', () => {
     expect(await reach(other.ip, 8080), 'another worker by the gateway').toBe(false);
   });
 
+  it('reaches no node behind a cable that is denied, though the way to the outside leads over one', async () => {
+    const lab = await createNetworkLab();
+    const outside = lab.outsidePath.split('/').at(-1) ?? '';
+    // As in a local instance: the host's end of the cable to this node, and another node behind the host.
+    const [host, other] = ['10.235.2.1', '10.235.3.2'];
+    for (const address of [`${host}/30`, `${other}/32`]) {
+      await run('ip', ['-n', outside, 'address', 'add', address, 'dev', 'lo']);
+    }
+    const network = lab.network({ slots: 0 });
+    await network.start();
+    const worker = await network.attach('one');
+    for (const port of [53, 9443]) {
+      await lab.listen(lab.outsidePath, port);
+    }
+    const reach = async (address: string, port: number): Promise<boolean> =>
+      (await lab.connect(worker.netnsPath, address, port)).connected;
+    expect(await reach(host, 9443), 'the host, not denied').toBe(true);
+    expect(await reach(other, 9443), 'another node, not denied').toBe(true);
+    await network.stop();
+
+    const denying = lab.network({ slots: 0, deniedRanges: ['10.235.0.0/16'] });
+    await denying.start();
+    expect(await reach(host, 9443), 'the host').toBe(false);
+    expect(await reach(other, 9443), 'another node').toBe(false);
+    expect(await reach(host, 53), 'a name server of the host').toBe(true);
+    expect(await reach(lab.outsideAddress, 9443), 'the outside').toBe(true);
+  });
+
   it('reaches name servers wherever they are', async () => {
     const lab = await createNetworkLab();
     const network = lab.network({ slots: 0, deniedRanges: ['203.0.113.0/24'] });

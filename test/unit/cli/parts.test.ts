@@ -71,6 +71,14 @@ describe('the parts of an instance', () => {
     expect(agent?.args.join(' ')).toContain('--listen 127.0.0.1:9443');
   });
 
+  it('keep workers off the cables between the host and the nodes', () => {
+    const agents = roleParts(options).filter(({ name }) => name.startsWith('agent-'));
+    expect(agents).toHaveLength(2);
+    for (const { args } of agents) {
+      expect(args.join(' ')).toContain('--deny-cidr 10.235.0.0/16');
+    }
+  });
+
   it('keep an audit log only when asked to', () => {
     const flags = (audit: boolean): string =>
       infrastructureParts({ ...options, state: { ...state, audit } })
