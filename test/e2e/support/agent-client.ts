@@ -44,10 +44,10 @@ export class AgentClient {
         oneofs: true,
       }),
     ) as unknown as { esb: { agent: { v1: { Agent: ServiceClientConstructor } } } };
-    const trust = credentials.createSsl(Buffer.from(status?.certificate ?? ''), pem, pem, {
-      checkServerIdentity: () => undefined,
-    });
+    const trust = credentials.createSsl(Buffer.from(status?.certificate ?? ''), pem, pem);
     const stub = new loaded.agent.v1.Agent(status?.endpoint ?? '', trust, {
+      // The certificate is the node's, by name; the endpoint is an address.
+      'grpc.ssl_target_name_override': node,
       'grpc.max_reconnect_backoff_ms': 1_000,
     });
     return new AgentClient(stub as unknown as InvokeStub);
