@@ -443,8 +443,8 @@ class CniNodeNetwork implements NodeNetwork {
     }
     if (this.#usable) {
       this.#refillDue = this.#ready.length < this.#wantedSlots;
-      if (!this.#refillDue) {
-        // Nothing will be made soon that could prove it gone.
+      if (!this.#refillDue && this.#discarded.size === 0) {
+        // What failed was undone, and nothing will be made soon that could prove the cause gone.
         this.#makeError = undefined;
       }
       this.#pump();
