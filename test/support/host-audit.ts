@@ -26,6 +26,17 @@ export async function takeHostInventory(): Promise<HostInventory> {
   };
 }
 
+/**
+ * Kinds of which a loss counts too: what the system and other programs rely on. Of the rest, all bears our name, and what
+ * was left by a run that was killed may go with the next one.
+ */
+const belongingToOthers: ReadonlySet<string> = new Set([
+  'network interface',
+  'nftables table',
+  'mount',
+  'setting',
+]);
+
 /** What is there now and was not, or was and is not: one readable line each. */
 export function compareHostInventory(before: HostInventory, after: HostInventory): string[] {
   const differences: string[] = [];
@@ -35,8 +46,7 @@ export function compareHostInventory(before: HostInventory, after: HostInventory
     for (const name of [...later].filter((one) => !earlier.has(one))) {
       differences.push(`left behind: ${kind} ${name}`);
     }
-    // What a person or another program ended meanwhile is none of our business, but settings and interfaces are.
-    if (kind !== 'process') {
+    if (belongingToOthers.has(kind)) {
       for (const name of [...earlier].filter((one) => !later.has(one))) {
         differences.push(`gone: ${kind} ${name}`);
       }
