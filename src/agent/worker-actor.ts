@@ -169,6 +169,8 @@ export class WorkerActor {
   /** From when on a worker that is to go goes even with a call in it. */
   #hurryAt = Number.POSITIVE_INFINITY;
   #alarm: { readonly timer: Timer; readonly at: number } | undefined;
+  /** When it was last decided what to do, and when that decision would come out otherwise by itself. */
+  #decision: { readonly at: number; readonly changesAt: readonly number[] } = { at: 0, changesAt: [] };
   #view!: WorkerView;
 
   constructor(context: ActorContext, start: ActorStart) {
@@ -505,6 +507,15 @@ export class WorkerActor {
     if (this.#stopping) {
       return undefined;
     }
+    // Read before anything is decided: what changes between decision and alarm would else never be looked at.
+    const decidedAt = this.#context.clock.monotonic();
+    this.#decision = {
+      at: decidedAt,
+      changesAt: [
+        decidedAt + (this.#idle.rest(this.#desired).changesInMs ?? Number.POSITIVE_INFINITY),
+        decidedAt + Math.max(this.#crashes.remainingMs, this.#starts.remainingMs),
+      ],
+    };
     const goal = this.#goal();
     const action = plan(goal, this.#observed(), this.#isBusy());
     if (action === undefined) {
@@ -628,15 +639,9 @@ export class WorkerActor {
     if (this.#stopping) {
       return;
     }
-    const now = this.#context.clock.monotonic();
-    const times = [
-      this.#retryAt,
-      this.#inspectAt,
-      this.#hurryAt,
-      now + (this.#idle.rest(this.#desired).changesInMs ?? Number.POSITIVE_INFINITY),
-      now + Math.max(this.#crashes.remainingMs, this.#starts.remainingMs),
-    ].filter((at) => at > now);
-    const at = Math.min(...times);
+    const decision = this.#decision;
+    const times = [this.#retryAt, this.#inspectAt, this.#hurryAt, ...decision.changesAt];
+    const at = Math.min(...times.filter((time) => time > decision.at));
     if (!Number.isFinite(at) || (this.#alarm !== undefined && this.#alarm.at <= at)) {
       // An alarm that comes too early does no harm; one for each call would cost more.
       return;
@@ -646,7 +651,7 @@ export class WorkerActor {
       this.#alarm = undefined;
       this.#kick();
       this.#publishIfChanged();
-    }, at - now);
+    }, at - this.#context.clock.monotonic());
     this.#alarm = { timer, at };
   }
 

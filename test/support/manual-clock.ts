@@ -6,6 +6,8 @@ export interface ManualClock extends Clock {
   advance(ms: number): Promise<void>;
   /** Moves the wall clock alone. */
   step(ms: number): void;
+  /** From now on time goes by, this many milliseconds with each look at the clock, and timers fire this much early. */
+  flow(perLookMs: number, earlyMs: number): void;
   /** Timers that are set. */
   pending(): number;
 }
@@ -23,12 +25,17 @@ export async function settle(): Promise<void> {
 export function manualClock(start = Date.parse('2026-11-01T00:00:00Z')): ManualClock {
   let wall = start;
   let monotonic = 1_000_000;
+  let perLook = 0;
+  let early = 0;
   const timers = new Set<{ readonly at: number; readonly fire: () => void }>();
   return {
     now: () => wall,
-    monotonic: () => monotonic,
+    monotonic: () => {
+      monotonic += perLook;
+      return monotonic;
+    },
     setTimer(callback, delayMs): Timer {
-      const timer = { at: monotonic + Math.max(0, delayMs), fire: callback };
+      const timer = { at: monotonic + Math.max(Math.min(delayMs, 0.1), delayMs - early), fire: callback };
       timers.add(timer);
       return { cancel: () => timers.delete(timer) };
     },
@@ -50,6 +57,10 @@ export function manualClock(start = Date.parse('2026-11-01T00:00:00Z')): ManualC
     },
     step(ms) {
       wall += ms;
+    },
+    flow(perLookMs, earlyMs) {
+      perLook = perLookMs;
+      early = earlyMs;
     },
     pending: () => timers.size,
   };

@@ -111,6 +111,18 @@ describe('a worker', () => {
     expect(lab.phase()).toBe('Running');
   });
 
+  it('is frozen when idle, also when its time comes in the middle of the decision', async () => {
+    const lab = await FleetLab.with(desiredFixture({ restingState: 'Paused', pauseAfterSeconds: 1 }));
+    lab.emulators.onCall = (call) => call.answer();
+    for (let round = 0; round < 60; round += 1) {
+      lab.clock.flow(0.01 * round, 0.9);
+      expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
+      await lab.clock.advance(1_200);
+      await settle();
+      expect(lab.phase()).toBe('Paused');
+    }
+  });
+
   it('that rests Absent is made for a call, and removed when it is idle', async () => {
     const lab = await FleetLab.with({ ...absent, pauseAfterSeconds: 3 });
     expect(lab.phase()).toBe('Absent');
