@@ -40,6 +40,7 @@ export class BareContainerd {
   readonly #instance: BenchInstance;
   readonly #clients = new Map<string, Client>();
   readonly #folder: string;
+  readonly #living = new Set<BareContainer>();
   #donorId = '';
   #spec = '';
   #chainId = '';
@@ -99,11 +100,14 @@ export class BareContainerd {
     if (options.network) {
       await portOpen(address, 8080);
     }
-    return { id, address };
+    const container = { id, address };
+    this.#living.add(container);
+    return container;
   }
 
   async remove(container: BareContainer): Promise<void> {
     const { id } = container;
+    this.#living.delete(container);
     await this.#call('tasks.Tasks', 'Kill', { containerId: id, signal: 9, all: true });
     await this.#call('tasks.Tasks', 'Wait', { containerId: id });
     await this.#call('tasks.Tasks', 'Delete', { containerId: id });
@@ -127,19 +131,21 @@ export class BareContainerd {
   /** RUNNING, PAUSED, … of a worker of ours; undefined without a task. */
   async workerTask(containerId: string): Promise<string | undefined> {
     const { tasks } = (await this.#call('tasks.Tasks', 'List', {}, 'esb')) as {
-      tasks?: readonly { readonly id: string; readonly status: string }[];
+      tasks?: readonly { readonly id: string; readonly containerId: string; readonly status: string }[];
     };
-    return tasks?.find((task) => task.id === containerId)?.status;
+    return tasks?.find((task) => task.id === containerId || task.containerId === containerId)?.status;
   }
 
   async stop(): Promise<void> {
+    for (const container of this.#living) {
+      await this.remove(container);
+    }
     for (const client of this.#clients.values()) {
       client.close();
     }
-    await this.#ctr('images', 'rm', '--sync', this.#image);
     await run('ip', ['link', 'del', bridge], { mayFail: true });
+    // The image goes with the instance.
     await rm(this.#folder, { recursive: true, force: true });
-    await this.#ctrIn('', 'namespaces', 'rm', namespace);
   }
 
   #specOf(id: string, netns: string): string {
@@ -209,16 +215,12 @@ export class BareContainerd {
     return top;
   }
 
-  #ctr(...args: string[]): Promise<string> {
-    return this.#ctrIn(namespace, ...args);
-  }
-
-  async #ctrIn(inNamespace: string, ...args: string[]): Promise<string> {
-    const scope = inNamespace === '' ? [] : ['--namespace', inNamespace];
+  async #ctr(...args: string[]): Promise<string> {
     const { stdout } = await run(this.#instance.program('ctr'), [
       '--address',
       this.#instance.containerdSocket,
-      ...scope,
+      '--namespace',
+      namespace,
       ...args,
     ]);
     return stdout;
