@@ -128,9 +128,23 @@ export class Instance {
     return this.waitForWorker(name, phase, (worker) => worker.status?.phase === phase, timeoutMs);
   }
 
+  /**
+   * Waits until the worker is Ready and the gateway has heard of it, which takes a moment, and some seconds after an
+   * outage of the API server. A dry run calls nothing.
+   */
   async ready(name: string): Promise<LambdaWorker> {
     await this.kubectl(['wait', `lw/${name}`, '--for=condition=Ready', '--timeout=60s']);
-    return this.worker(name);
+    const worker = await this.worker(name);
+    const url = `${this.gateway}/2015-03-31/functions/${worker.spec.functionName ?? name}/invocations`;
+    await waitFor(`the gateway to know ${name}`, async () => {
+      const answer = await fetch(url, {
+        method: 'POST',
+        headers: { 'x-amz-invocation-type': 'DryRun' },
+        signal: AbortSignal.timeout(5_000),
+      });
+      return answer.status === 204;
+    });
+    return worker;
   }
 
   /** RUNNING, PAUSED, … as `ctr` tells it; undefined when there is no such task. */
