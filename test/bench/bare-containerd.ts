@@ -82,7 +82,7 @@ export class BareContainerd {
         snapshotter: 'overlayfs',
         snapshotKey: id,
         spec: {
-          typeUrl: 'types.containerd.io/opencontainers/runtime-spec/1/Spec',
+          type_url: 'types.containerd.io/opencontainers/runtime-spec/1/Spec',
           value: Buffer.from(this.#specOf(id, netns)),
         },
       },
