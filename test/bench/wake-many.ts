@@ -24,6 +24,8 @@ export const wakeMany: Scenario = {
       await instance.apply(name, {
         desiredState: 'Paused',
         idlePolicy: { pauseAfterSeconds: 5 },
+        // The first wave starts a hundred runtimes at once.
+        timeoutSeconds: 60,
         resources: { limits: { memory: '96Mi' } },
         ephemeralStorage: '16Mi',
       });
