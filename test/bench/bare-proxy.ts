@@ -37,7 +37,8 @@ const { Agent: AgentClient } = (
 
 function front(backPort: number, folder: string): void {
   const client = new AgentClient(
-    `127.0.0.1:${backPort}`,
+    // By name: TLS takes no address for the name of a server.
+    `localhost:${backPort}`,
     credentials.createSsl(
       readFileSync(join(folder, 'ca.pem')),
       readFileSync(join(folder, 'client.key')),
@@ -60,6 +61,9 @@ function front(backPort: number, folder: string): void {
         answer.end(String(error));
       });
       stream.on('end', () => {
+        if (answer.writableEnded) {
+          return;
+        }
         const all = Buffer.concat(body);
         answer.setHeader('content-length', all.length);
         answer.end(all);
