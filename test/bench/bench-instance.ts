@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Pool } from 'undici';
 import { parse } from 'yaml';
 import { run } from '../support/command.ts';
+import { readInstanceEnvironment } from '../support/instance-environment.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const repository = join(import.meta.dirname, '../..');
@@ -42,16 +43,10 @@ export class BenchInstance {
   readonly #dispose: () => Promise<void>;
 
   private constructor(home: string, dispose: () => Promise<void>) {
-    const env = new Map(
-      readFileSync(join(home, 'env'), 'utf8')
-        .split('\n')
-        .map((line) => /^(?:export )?([A-Z_]+)=["']?([^"']*)["']?$/.exec(line))
-        .filter((match) => match !== null)
-        .map((match) => [match[1] ?? '', match[2] ?? '']),
-    );
+    const env = readInstanceEnvironment(home);
     this.home = home;
-    this.registry = env.get('ESB_REGISTRY') ?? '';
-    this.gateway = env.get('ESB_GATEWAY') ?? '';
+    this.registry = env.ESB_REGISTRY ?? '';
+    this.gateway = env.ESB_GATEWAY ?? '';
     this.#dispose = dispose;
     const config = parse(readFileSync(join(home, 'kubeconfig'), 'utf8')) as Kubeconfig;
     const cluster = config.clusters[0]?.cluster;

@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InvokeCommand, type InvokeCommandInput, LambdaClient } from '@aws-sdk/client-lambda';
 import { inject, onTestFinished } from 'vitest';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { type CommandOptions, type CommandResult, run } from '../../support/command.ts';
+import { readInstanceEnvironment } from '../../support/instance-environment.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 /** What a test says of a worker; everything else has its default. */
@@ -34,15 +34,6 @@ export interface CounterAnswer {
   readonly clientContext?: unknown;
 }
 
-const environment = (home: string): Readonly<Record<string, string>> =>
-  Object.fromEntries(
-    readFileSync(join(home, 'env'), 'utf8')
-      .split('\n')
-      .map((line) => /^(?:export )?([A-Z_]+)=["']?([^"']*)["']?$/.exec(line))
-      .filter((match) => match !== null)
-      .map((match) => [match[1] ?? '', match[2] ?? '']),
-  );
-
 /** The running instance, as its users have it: kubectl, ctr, the AWS SDK. */
 export class Instance {
   readonly home: string;
@@ -51,7 +42,7 @@ export class Instance {
   readonly #kubeconfig: string;
 
   constructor(home: string) {
-    const values = environment(home);
+    const values = readInstanceEnvironment(home);
     this.home = home;
     this.registry = values.ESB_REGISTRY ?? '';
     this.gateway = values.ESB_GATEWAY ?? '';
