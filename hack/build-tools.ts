@@ -1,7 +1,13 @@
-// Builds every third-party program into the user cache and prints the folder with all of them.
+// Builds every third-party program into the user cache and prints the folder with all of them; with the argument
+// `cluster`, also those that only `npm run test:cluster` needs.
 import { createProgress } from '../src/cli/progress.ts';
+import { clusterFamilies } from '../src/cli/tool-catalog.ts';
 import { ensureTools } from '../src/cli/tools.ts';
 
 const progress = createProgress({ write: (text) => process.stderr.write(text) });
 const tools = await ensureTools({ progress });
 process.stdout.write(`${tools.folder}\n`);
+if (process.argv[2] === 'cluster') {
+  const cluster = await ensureTools({ progress, families: clusterFamilies });
+  process.stdout.write(`${cluster.folder}\n`);
+}

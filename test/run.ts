@@ -12,12 +12,17 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { buildImage } from '../hack/image/build-image.ts';
 import { ensureNeeds, runningNeeds } from '../src/cli/debian-packages.ts';
 import { createProgress, formatDuration } from '../src/cli/progress.ts';
 import { ensureSampleImage, sampleImageNames } from '../src/cli/sample-image.ts';
 import { repositoryRoot } from '../src/cli/tool-cache.ts';
+import { helmFamily } from '../src/cli/tool-catalog.ts';
 import { ensureTools } from '../src/cli/tools.ts';
 import { EsbError, messageOf } from '../src/common/errors.ts';
+import { ensureDockerPackages } from './support/docker-packages.ts';
+import { operatorDefinitions } from './support/operator-definitions.ts';
+import { ensurePythonClients } from './support/python-clients.ts';
 
 /** What a stage came to. */
 interface StageResult {
@@ -51,7 +56,7 @@ const stages: readonly Stage[] = [
   { name: 'lint', minutes: 10, run: lint },
   { name: 'types', minutes: 10, run: (stage) => program(stage, join(bin, 'tsc'), ['--noEmit']) },
   { name: 'unit', minutes: 15, run: vitest },
-  { name: 'integration', minutes: 30, run: vitest },
+  { name: 'integration', minutes: 55, run: vitest },
   { name: 'install', minutes: 25, run: vitest },
   { name: 'e2e', minutes: 60, run: vitest },
 ];
@@ -73,14 +78,22 @@ function isWanted(stage: Stage): boolean {
   return chosen.size > 0 ? chosen.has(stage.name) : filters.length === 0 || stage.run === vitest;
 }
 
-/** What integration and end-to-end tests run: programs of the system, third-party programs, images. */
+/** What integration and end-to-end tests run: programs of the system, third-party programs, images, AWS clients. */
 async function preparePrograms(): Promise<void> {
   if (process.platform === 'linux') {
     await ensureNeeds(runningNeeds, progress);
   }
   const tools = await ensureTools({ progress });
+  await ensureTools({ progress, families: [helmFamily] });
   for (const name of sampleImageNames) {
     await ensureSampleImage(name, { progress, tools: tools.folder });
+  }
+  // Keeps what its tests build it from again, without a network.
+  await buildImage({ progress });
+  await ensurePythonClients(progress);
+  await operatorDefinitions();
+  if (process.platform === 'linux') {
+    await ensureDockerPackages(progress);
   }
 }
 

@@ -17,6 +17,7 @@ export interface InvokeRequestMessage {
   readonly clientContext: string;
   readonly tailLog: boolean;
   readonly traceId: string;
+  readonly traceParent: string;
 }
 
 export interface InvokeHeadMessage {
@@ -40,11 +41,26 @@ export interface InvokeTrailerMessage {
   readonly logTail?: Buffer;
 }
 
-/** Exactly one field is set. */
-export type InvokeResponseMessage =
-  | { readonly head: InvokeHeadMessage }
-  | { readonly chunk: Buffer }
-  | { readonly trailer: InvokeTrailerMessage };
+/** One or several parts of an answer, in this order. */
+export interface InvokeResponseMessage {
+  readonly head?: InvokeHeadMessage;
+  readonly chunk?: Buffer;
+  readonly trailer?: InvokeTrailerMessage;
+}
+
+/** Exactly one of `invoke` and `cancel` is set. */
+export interface InvokeManyRequestMessage {
+  readonly call: number;
+  readonly invoke: InvokeRequestMessage | null;
+  readonly cancel: boolean;
+}
+
+/** Exactly one of `answer` and `failure`. */
+export interface InvokeManyResponseMessage {
+  readonly call: number;
+  readonly answer?: InvokeResponseMessage;
+  readonly failure?: { readonly code: string; readonly message: string };
+}
 
 export interface WorkerRequestMessage {
   readonly worker: WorkerRefMessage | null;
@@ -71,8 +87,14 @@ export interface GetLogsRequestMessage {
   readonly worker: WorkerRefMessage | null;
   readonly tailLines: number;
   readonly follow: boolean;
+  readonly sinceMs: string;
+  readonly requestId: string;
+  readonly previous: boolean;
 }
 
 export interface LogChunkMessage {
   readonly data: Buffer;
+  readonly offset: number;
+  readonly missed: number;
+  readonly requestId: string;
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../common/atomic-file.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
@@ -7,13 +7,26 @@ import type { Logger } from '../common/logger.ts';
 import { isUnavailable } from '../kube/api-error.ts';
 import { secrets } from '../kube/resource-types.ts';
 import type { KubeClient } from '../kube/types.ts';
+import { secretForbidden } from './secret-grant.ts';
 import type { SecretReader } from './secret-reader.ts';
 
 export interface ApiSecretReaderOptions {
   readonly client: Pick<KubeClient, 'get'>;
   /** Folder on tmpfs: what was read last, for as long as the API server cannot be asked. */
   readonly folder: string;
+  /** Where the agents' service account is. */
+  readonly systemNamespace: string;
   readonly logger: Logger;
+}
+
+export interface SecretName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+export interface ApiSecretReader extends SecretReader {
+  /** Forgets every Secret but these. */
+  keepOnly(wanted: readonly SecretName[]): Promise<void>;
 }
 
 /** Values by key, in base64 as the API server gives them. */
@@ -24,11 +37,12 @@ const readDeadlineMs = 10_000;
 const knownDeadlineMs = 2_000;
 
 /**
- * Reads Secrets from the API server, and while that is away, as they were read last since the machine was booted.
- * `SecretForbidden` is the code where the agent may not read one.
+ * Reads Secrets from the API server, and while that is away, as they were read last since the machine was booted. One
+ * that is gone, or may not be read any more, is forgotten at once. `SecretForbidden` is the code where the agent may not
+ * read one.
  */
-export function createApiSecretReader(options: ApiSecretReaderOptions): SecretReader {
-  const { client, folder, logger } = options;
+export function createApiSecretReader(options: ApiSecretReaderOptions): ApiSecretReader {
+  const { client, folder, logger, systemNamespace } = options;
 
   const fileOf = (namespace: string, name: string): string =>
     join(folder, `${createHash('sha256').update(`${namespace}/${name}`).digest('hex')}.json`);
@@ -53,7 +67,31 @@ export function createApiSecretReader(options: ApiSecretReaderOptions): SecretRe
     }
   };
 
+  const forget = async (namespace: string, name: string): Promise<void> => {
+    try {
+      await rm(fileOf(namespace, name), { force: true });
+    } catch (error) {
+      logger.warn({ err: error, namespace, secret: name }, 'kept secret cannot be removed');
+    }
+  };
+
   return {
+    async keepOnly(wanted) {
+      const files = new Set(wanted.map(({ namespace, name }) => fileOf(namespace, name)));
+      try {
+        for (const entry of await readdir(folder)) {
+          const file = join(folder, entry);
+          if (!files.has(file)) {
+            await rm(file, { force: true });
+          }
+        }
+      } catch (error) {
+        // Where no Secret was ever read there is no folder.
+        if (errnoOf(error) !== 'ENOENT') {
+          throw error;
+        }
+      }
+    },
     async read(namespace, name, key, { signal, deadlineMs = readDeadlineMs } = {}) {
       const known = await recall(namespace, name);
       try {
@@ -63,6 +101,7 @@ export function createApiSecretReader(options: ApiSecretReaderOptions): SecretRe
           { signal, deadlineMs: known === undefined ? deadlineMs : Math.min(deadlineMs, knownDeadlineMs) },
         );
         if (secret === undefined) {
+          await forget(namespace, name);
           return undefined;
         }
         const data = secret.data ?? {};
@@ -76,11 +115,8 @@ export function createApiSecretReader(options: ApiSecretReaderOptions): SecretRe
           return decoded(known, key);
         }
         if (error instanceof EsbError && error.code === 'Forbidden') {
-          throw new EsbError(`the agent may not read the Secret ${namespace}/${name}`, {
-            code: 'SecretForbidden',
-            retryable: true,
-            cause: error,
-          });
+          await forget(namespace, name);
+          throw secretForbidden({ namespace, name }, systemNamespace, error);
         }
         throw error;
       }

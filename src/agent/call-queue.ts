@@ -54,9 +54,17 @@ export class PendingCall {
   }
 }
 
-/** Calls that wait for their worker, first come, first served, and no more than `limit` of them. */
+/** How much may wait for one worker. Once either is reached, no further call may. */
+export interface QueueLimits {
+  readonly calls: number;
+  /** Bytes of payload. */
+  readonly bytes: number;
+}
+
+/** Calls that wait for their worker, first come, first served, within limits. */
 export class CallQueue {
-  readonly #limit: number;
+  readonly #limits: QueueLimits;
+  #bytes = 0;
   readonly #onChanged: () => void;
   /** In order of arrival; entries are taken out in the middle when callers hang up. */
   readonly #waiting = new Set<PendingCall>();
@@ -65,8 +73,8 @@ export class CallQueue {
   #first: PendingCall | undefined;
 
   /** @param onChanged told when a caller hung up */
-  constructor(limit: number, onChanged: () => void) {
-    this.#limit = limit;
+  constructor(limits: QueueLimits, onChanged: () => void) {
+    this.#limits = limits;
     this.#onChanged = onChanged;
   }
 
@@ -75,7 +83,7 @@ export class CallQueue {
   }
 
   get full(): boolean {
-    return this.length >= this.#limit;
+    return this.length >= this.#limits.calls || this.#bytes >= this.#limits.bytes;
   }
 
   push(call: PendingCall): void {
@@ -114,7 +122,8 @@ export class CallQueue {
   }
 
   #watch(call: PendingCall): void {
-    const { signal } = call.invocation;
+    const { signal, payload } = call.invocation;
+    this.#bytes += payload.length;
     const onAbort = (): void => {
       this.#remove(call);
       call.refuse('CallerGone', 'the caller hung up while the call was waiting');
@@ -133,6 +142,7 @@ export class CallQueue {
     const onAbort = this.#hangUps.get(call);
     if (onAbort !== undefined) {
       this.#hangUps.delete(call);
+      this.#bytes -= call.invocation.payload.length;
       call.invocation.signal.removeEventListener('abort', onAbort);
     }
   }

@@ -1,4 +1,4 @@
-import type { NamedRange } from '../cni/node-network.ts';
+import type { NamedRange } from '../cni/ip-range.ts';
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { hasCode } from '../common/errors.ts';
@@ -28,11 +28,9 @@ export class ClusterRanges {
     this.#options = options;
   }
 
-  /** As far as they are known. Only IPv4: workers have no other addresses. */
+  /** As far as they are known. */
   current(): readonly NamedRange[] {
-    return [...this.#options.given.map((cidr) => ({ cidr, what: 'a Service range' })), ...this.#known].filter(
-      ({ cidr }) => !cidr.includes(':'),
-    );
+    return [...this.#options.given.map((cidr) => ({ cidr, what: 'a Service range' })), ...this.#known];
   }
 
   /** Reads them now and then until `signal` fires. */

@@ -7,8 +7,16 @@ export type Goal =
   /** Nothing of it may be left: the resource is being deleted, or is no longer this node's. */
   | { readonly kind: 'Gone' }
   | { readonly kind: 'Absent' }
-  | { readonly kind: 'Paused'; readonly shapeHash: string; readonly warmUp: boolean }
-  | { readonly kind: 'Running'; readonly shapeHash: string; readonly warmUp: boolean };
+  | ({ readonly kind: 'Paused' } & ShapedGoal)
+  | ({ readonly kind: 'Running' } & ShapedGoal);
+
+interface ShapedGoal {
+  readonly shapeHash: string;
+  /** Whether the container that calls go to is to be called once before it is ready. */
+  readonly warmUp: boolean;
+  /** The same for one that is made ready while another one serves. */
+  readonly warmUpBeside: boolean;
+}
 
 export interface GoalInput {
   readonly desired: Pick<DesiredWorker, 'shapeHash' | 'deleting' | 'warmUpPayload'>;
@@ -26,10 +34,12 @@ export function goalOf(input: GoalInput): Goal {
   if (input.released || desired.deleting) {
     return { kind: 'Gone' };
   }
+  const asked = desired.warmUpPayload !== undefined;
   const shaped = {
     shapeHash: desired.shapeHash,
     // A call that waits loads the function just as well.
-    warmUp: desired.warmUpPayload !== undefined && !input.demand,
+    warmUp: asked && !input.demand,
+    warmUpBeside: asked,
   };
   if (input.demand) {
     return { kind: 'Running', ...shaped };

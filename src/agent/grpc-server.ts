@@ -1,10 +1,9 @@
+import type { EventEmitter } from 'node:events';
 import {
   type ConnectionInjector,
-  type handleServerStreamingCall,
   type handleUnaryCall,
   Server,
   ServerCredentials,
-  type ServerWritableStream,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import type { Clock } from '../common/clock.ts';
@@ -12,6 +11,7 @@ import { type CallOptions, sleep } from '../common/deadline.ts';
 import { EsbError, hasCode } from '../common/errors.ts';
 import type { HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
+import type { Tracing } from '../common/tracing.ts';
 import type { WorkerRequestMessage, WorkerStateMessage } from './agent-messages.ts';
 import { loadAgentProto } from './agent-proto.ts';
 import type { Fleet } from './fleet.ts';
@@ -19,7 +19,7 @@ import { GrpcHealthService } from './grpc-health-service.ts';
 import { createReflectionService } from './grpc-reflection-service.ts';
 import { toGrpcStatus } from './grpc-status.ts';
 import type { InvocationResult } from './invocation.ts';
-import { type InvokeCall, serveInvoke } from './invoke-stream.ts';
+import { type InvokeCall, type InvokeManyCall, serveInvoke, serveInvokeMany } from './invoke-stream.ts';
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
 import { type TlsIdentity, TlsListener } from './tls-listener.ts';
 import { serveWatch, type WatchCall } from './watch-stream.ts';
@@ -46,6 +46,8 @@ export interface GrpcServerParts {
   readonly metricsPage: () => Promise<MetricsPage>;
   /** Told of the end of each Invoke. */
   readonly onInvoked?: (result: InvocationResult) => void;
+  /** Where spans of calls go; absent where nobody wants them. */
+  readonly tracing?: Tracing | undefined;
 }
 
 export interface GrpcServerOptions {
@@ -121,6 +123,7 @@ export class AgentGrpcServer {
     const error = new EsbError('the agent is stopping', { code: 'Unavailable', retryable: true });
     this.#parts.reject(error);
     this.#stopping.abort(error);
+    this.#listener.refuse();
     this.#health.stop();
   }
 
@@ -137,9 +140,21 @@ export class AgentGrpcServer {
   #agentService(): UntypedServiceImplementation {
     return {
       Invoke: this.#streaming('Invoke', async (parts, call: InvokeCall) => {
-        const result = await serveInvoke(call, parts.fleet);
+        const result = await serveInvoke(call, parts.fleet, parts.tracing);
         parts.onInvoked?.(result);
       }),
+      InvokeMany: this.#streaming('InvokeMany', ({ fleet, onInvoked, tracing }, call: InvokeManyCall) =>
+        serveInvokeMany(
+          call,
+          fleet,
+          this.#stopping.signal,
+          {
+            onInvoked: (result) => onInvoked?.(result),
+            onFailed: (error) => this.#report('Invoke', error),
+          },
+          tracing,
+        ),
+      ),
       Ensure: this.#hint('Ensure', (fleet, ...rest) => fleet.ensure(...rest)),
       Pause: this.#hint('Pause', (fleet, ...rest) => fleet.pause(...rest)),
       Resume: this.#hint('Resume', (fleet, ...rest) => fleet.resume(...rest)),
@@ -185,10 +200,10 @@ export class AgentGrpcServer {
     };
   }
 
-  #streaming<Request, Response>(
+  #streaming<Call extends EventEmitter & { end(): void }>(
     name: string,
-    handle: (parts: GrpcServerParts, call: ServerWritableStream<Request, Response>) => Promise<void>,
-  ): handleServerStreamingCall<Request, Response> {
+    handle: (parts: GrpcServerParts, call: Call) => Promise<void>,
+  ): (call: Call) => void {
     return (call) => {
       this.#ready()
         .then((parts) => handle(parts, call))

@@ -2,7 +2,8 @@ import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeSync } fro
 import { join } from 'node:path';
 import type { Clock, Timer } from '../common/clock.ts';
 
-const suffix = '.mark';
+/** Ends the name of each mark. */
+export const MARK_SUFFIX = '.mark';
 const stampLength = 27;
 const idle = 0x30;
 const busy = 0x31;
@@ -45,7 +46,7 @@ export class InFlightMark {
 
   /** @param onError told when a mark cannot be taken back */
   constructor(folder: string, uid: string, clock: Clock, onError: (error: unknown) => void) {
-    this.#path = join(folder, `${uid}${suffix}`);
+    this.#path = join(folder, `${uid}${MARK_SUFFIX}`);
     this.#clock = clock;
     this.#onError = onError;
   }
@@ -123,16 +124,21 @@ export class InFlightMark {
 /** The marks in a folder. A file that is none counts as a call in an unknown container. */
 export function readMarks(folder: string): readonly FoundMark[] {
   return readdirSync(folder)
-    .filter((name) => name.endsWith(suffix))
+    .filter((name) => name.endsWith(MARK_SUFFIX))
     .map((name) => {
       const [flag, containerId = '', stamp = ''] = readFileSync(join(folder, name), 'latin1')
         .trim()
         .split(' ');
       return {
-        uid: name.slice(0, -suffix.length),
+        uid: name.slice(0, -MARK_SUFFIX.length),
         containerId,
         busy: flag !== '0',
         stamp: stamp.startsWith('-') || stamp === '' ? undefined : stamp,
       };
     });
+}
+
+/** Removes the mark of a worker that is no more; missing is success. */
+export function removeMark(folder: string, uid: string): void {
+  rmSync(join(folder, `${uid}${MARK_SUFFIX}`), { force: true });
 }

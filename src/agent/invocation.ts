@@ -1,3 +1,17 @@
+/** Follows one call through the agent. */
+export interface InvocationTrace {
+  /** The call is about to be sent to its worker, each time that this is tried. */
+  running(): RunTrace;
+}
+
+/** Follows one attempt of a call within its worker. */
+export interface RunTrace {
+  /** The X-Amzn-Trace-Id that the worker is to be given. */
+  readonly traceId: string;
+  /** @param fault why it is not known to have been answered; undefined when it was */
+  end(fault?: string): void;
+}
+
 /** One call on its way into a worker. */
 export interface Invocation {
   readonly uid: string;
@@ -8,6 +22,8 @@ export interface Invocation {
   readonly clientContext: string;
   /** The caller's X-Amzn-Trace-Id; empty or absent for none. */
   readonly traceId?: string | undefined;
+  /** Who tells of its stages; absent where nobody does. */
+  readonly trace?: InvocationTrace | undefined;
   readonly tailLog: boolean;
   /** Fires when the caller hung up. A call already sent goes on to occupy its worker. */
   readonly signal: AbortSignal;

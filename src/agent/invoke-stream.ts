@@ -1,118 +1,121 @@
-import type { ServerWritableStream } from '@grpc/grpc-js';
+import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { EsbError } from '../common/errors.ts';
-import type { InvokeRequestMessage, InvokeResponseMessage, InvokeTrailerMessage } from './agent-messages.ts';
+import type { Tracing } from '../common/tracing.ts';
+import type {
+  InvokeManyRequestMessage,
+  InvokeManyResponseMessage,
+  InvokeRequestMessage,
+  InvokeResponseMessage,
+} from './agent-messages.ts';
 import type { Fleet } from './fleet.ts';
 import type { InvocationResult } from './invocation.ts';
-import { resolveWorker } from './worker-message.ts';
+import { InvokeAnswer } from './invoke-answer.ts';
 
 export type InvokeCall = ServerWritableStream<InvokeRequestMessage, InvokeResponseMessage>;
+export type InvokeManyCall = ServerDuplexStream<InvokeManyRequestMessage, InvokeManyResponseMessage>;
+
+/** Told how each call ended. */
+export interface InvokeListener {
+  readonly onInvoked: (result: InvocationResult) => void;
+  readonly onFailed: (error: unknown) => void;
+}
 
 /**
- * Bytes of an answer that may wait for a slow caller. A worker's answer is taken in at the worker's own pace, since
- * it holds the slot; a whole answer of the largest size that Lambda allows (6 MB) fits.
- */
-const maxPendingBytes = 8 * 1024 * 1024;
-
-/**
- * Serves one Invoke: passes the request to the fleet and the worker's answer to the caller as it comes. A caller who
- * hangs up or cannot keep pace disturbs nobody: the call in the worker goes on.
+ * Serves one Invoke.
  *
  * @throws {EsbError} what the caller is to be told instead of a trailer
  */
-export async function serveInvoke(call: InvokeCall, fleet: Fleet): Promise<InvocationResult> {
-  const { request } = call;
-  const gone = new AbortController();
-  const answer = new Answer(call, gone);
+export async function serveInvoke(
+  call: InvokeCall,
+  fleet: Fleet,
+  tracing?: Tracing,
+): Promise<InvocationResult> {
+  const answer = new InvokeAnswer((message, sent) => {
+    call.write(message, sent);
+  });
   const onCancelled = (): void => answer.abandon();
   call.on('cancelled', onCancelled);
   try {
-    const result = await fleet.invoke({
-      uid: resolveWorker(fleet, request.worker),
-      epoch: Number(request.epoch),
-      requestId: request.requestId,
-      payload: request.payload,
-      clientContext: request.clientContext,
-      traceId: request.traceId,
-      tailLog: request.tailLog,
-      signal: gone.signal,
-      onHead: (head) => answer.write({ head }, 0),
-      onChunk: (chunk) => answer.write({ chunk }, chunk.length),
-    });
-    if (answer.overflowed) {
-      throw new EsbError(`more than ${maxPendingBytes} bytes of the answer waited for the caller`, {
-        code: 'ResponseTooSlow',
-      });
-    }
-    answer.write({ trailer: trailerOf(result) }, 0);
-    return result;
+    return await answer.run(call.request, fleet, tracing);
   } finally {
     call.off('cancelled', onCancelled);
   }
 }
 
-/** The way back to the caller, with a bound on what waits there. */
-class Answer {
-  readonly #call: InvokeCall;
-  readonly #gone: AbortController;
-  #pendingBytes = 0;
-  #abandoned = false;
-  #overflowed = false;
-
-  constructor(call: InvokeCall, gone: AbortController) {
-    this.#call = call;
-    this.#gone = gone;
-  }
-
-  get overflowed(): boolean {
-    return this.#overflowed;
-  }
-
-  write(message: InvokeResponseMessage, bytes: number): void {
-    if (this.#abandoned || this.#overflowed) {
-      return;
+/**
+ * Serves one InvokeMany, until the caller ends it, or `stopping` fires and what was taken from it has been answered.
+ * Calls that are under way when the caller's connection breaks are treated as those whose caller hung up.
+ */
+export async function serveInvokeMany(
+  call: InvokeManyCall,
+  fleet: Fleet,
+  stopping: AbortSignal,
+  listener: InvokeListener,
+  tracing?: Tracing,
+): Promise<void> {
+  const answers = new Map<number, InvokeAnswer>();
+  const ended = Promise.withResolvers<void>();
+  let closing = false;
+  let broken = false;
+  const settle = (): void => {
+    if (broken || (closing && answers.size === 0)) {
+      // From here on nothing more may be taken from the stream.
+      closing = true;
+      call.off('data', onRequest);
+      ended.resolve();
     }
-    if (this.#pendingBytes + bytes > maxPendingBytes) {
-      this.#overflowed = true;
-      return;
+  };
+  const close = (): void => {
+    closing = true;
+    settle();
+  };
+  const onBroken = (): void => {
+    broken = true;
+    for (const answer of answers.values()) {
+      answer.abandon();
     }
-    this.#pendingBytes += bytes;
-    this.#call.write(message, () => {
-      this.#pendingBytes -= bytes;
-    });
+    settle();
+  };
+  const write = (message: InvokeManyResponseMessage, sent?: () => void): void => {
+    if (!broken) {
+      call.write(message, sent);
+    }
+  };
+  const serve = async (number: number, request: InvokeRequestMessage): Promise<void> => {
+    const answer = new InvokeAnswer((part, sent) => write({ call: number, answer: part }, sent));
+    answers.set(number, answer);
+    try {
+      listener.onInvoked(await answer.run(request, fleet, tracing));
+    } catch (error) {
+      listener.onFailed(error);
+      const { code, message } = EsbError.from(error);
+      write({ call: number, failure: { code, message } });
+    } finally {
+      answers.delete(number);
+      settle();
+    }
+  };
+  const onRequest = ({ call: number, invoke, cancel }: InvokeManyRequestMessage): void => {
+    if (cancel) {
+      answers.get(number)?.abandon();
+    } else if (invoke !== null) {
+      // It does not reject.
+      void serve(number, invoke);
+    }
+  };
+  call.on('cancelled', onBroken);
+  call.on('error', onBroken);
+  call.on('data', onRequest);
+  call.on('end', close);
+  stopping.addEventListener('abort', close, { once: true });
+  if (call.cancelled) {
+    onBroken();
+  } else if (stopping.aborted) {
+    close();
   }
-
-  abandon(): void {
-    this.#abandoned = true;
-    this.#gone.abort();
-  }
-}
-
-/** A result as the last message of an answer. */
-export function trailerOf(result: InvocationResult): InvokeTrailerMessage {
-  switch (result.kind) {
-    case 'Answered':
-      return {
-        outcome: 'OUTCOME_ANSWERED',
-        stamp: result.stamp,
-        timings: result.timings,
-        ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
-      };
-    case 'Refused':
-      return { outcome: 'OUTCOME_REFUSED', reason: result.reason, message: result.message };
-    case 'Unknown':
-      return {
-        outcome: 'OUTCOME_UNKNOWN',
-        reason: result.reason,
-        message: result.message,
-        stamp: result.stamp,
-      };
-    case 'TimedOut':
-      return {
-        outcome: 'OUTCOME_TIMED_OUT',
-        message: result.message,
-        stamp: result.stamp,
-        timings: result.timings,
-        ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
-      };
+  try {
+    await ended.promise;
+  } finally {
+    stopping.removeEventListener('abort', close);
   }
 }

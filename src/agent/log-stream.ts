@@ -2,64 +2,66 @@ import type { ServerWritableStream } from '@grpc/grpc-js';
 import type { Clock } from '../common/clock.ts';
 import { isAborted, sleep } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { WorkerLogReader } from '../runtime/log-reader.ts';
 import type { GetLogsRequestMessage, LogChunkMessage } from './agent-messages.ts';
 import type { Fleet } from './fleet.ts';
+import { type FoundSpan, LogCursor, type LogQuery } from './log-query.ts';
 import { resolveWorker } from './worker-message.ts';
 
 export type LogCall = ServerWritableStream<GetLogsRequestMessage, LogChunkMessage>;
 
 /** The part of the runtime that reads logs. */
-export type LogSource = Pick<ContainerRuntime, 'readLog' | 'readLogSince' | 'logOffset'>;
+export interface LogSource {
+  readonly workerLogs: WorkerLogReader;
+}
 
-const maxLogBytes = 16 * 1024 * 1024;
 const chunkBytes = 256 * 1024;
 const followMs = 250;
 
 /**
- * Serves one GetLogs: the last lines of a worker's output and, where asked, what it writes until the reader hangs up
- * or `signal` fires. A follower stays with the worker when its container is replaced.
+ * Serves one GetLogs: what a worker has written by the query and, where asked, what it writes until the reader hangs
+ * up, the worker is gone, the one call that was asked for has ended, or `signal` fires. A follower stays with the
+ * worker when its container is replaced.
  *
- * @throws {EsbError} `NotFound` when there is no such worker
+ * @throws {EsbError} `NotFound` when there is no such worker, or no container before the present one
  */
 export async function serveLogs(
   call: LogCall,
   fleet: Fleet,
-  logs: LogSource,
+  { workerLogs }: LogSource,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
+  const { request } = call;
   const hungUp = new AbortController();
   const onCancelled = (): void => hungUp.abort();
   call.on('cancelled', onCancelled);
   const ended = AbortSignal.any([signal, hungUp.signal]);
+  const sink = (span: FoundSpan): Promise<void> => send(call, span, ended);
   try {
-    const uid = resolveWorker(fleet, call.request.worker);
-    let containerId = containerOf(fleet, uid);
-    let offset = 0;
-    if (containerId !== undefined) {
-      offset = await logs.logOffset(containerId);
-      await send(
-        call,
-        lastLines(await logs.readLog(containerId, maxLogBytes), call.request.tailLines),
-        ended,
-      );
+    const uid = resolveWorker(fleet, request.worker);
+    if (fleet.view(uid) === undefined) {
+      throw new EsbError(`no worker with uid ${uid} on this node`, { code: 'NotFound' });
     }
-    while (call.request.follow && !ended.aborted) {
+    const query = queryOf(request);
+    let containerId = await containerOf(fleet, workerLogs, uid);
+    let cursor = containerId === undefined ? undefined : new LogCursor(workerLogs, containerId, query);
+    await cursor?.begin(sink);
+    while (request.follow && !request.previous && cursor?.isComplete !== true && !ended.aborted) {
       await sleep(clock, followMs, ended);
-      const present = containerOf(fleet, uid);
-      if (present !== containerId) {
-        containerId = present;
-        offset = 0;
+      await cursor?.readOn(sink);
+      if (fleet.view(uid) === undefined) {
+        break;
       }
-      if (containerId !== undefined) {
-        const end = await logs.logOffset(containerId);
-        if (end > offset) {
-          await send(call, await logs.readLogSince(containerId, offset, end - offset), ended);
-          offset = end;
-        }
+      const present = fleet.view(uid)?.containerId;
+      if (present !== undefined && present !== containerId) {
+        await cursor?.end(sink);
+        containerId = present;
+        cursor = new LogCursor(workerLogs, present, { ...query, tailLines: 0, sinceMs: 0 });
+        await cursor.begin(sink);
       }
     }
+    await cursor?.end(sink);
   } catch (error) {
     if (!isAborted(error)) {
       throw error;
@@ -69,41 +71,45 @@ export async function serveLogs(
   }
 }
 
-function containerOf(fleet: Fleet, uid: string): string | undefined {
-  const view = fleet.view(uid);
-  if (view === undefined) {
-    throw new EsbError(`no worker with uid ${uid} on this node`, { code: 'NotFound' });
-  }
-  return view.containerId;
+function queryOf(request: GetLogsRequestMessage): LogQuery {
+  return {
+    tailLines: Math.max(0, request.tailLines),
+    sinceMs: Number(request.sinceMs),
+    requestId: request.requestId,
+    previous: request.previous,
+  };
 }
 
-async function send(call: LogCall, data: Buffer, signal: AbortSignal): Promise<void> {
-  for (let start = 0; start < data.length && !signal.aborted; start += chunkBytes) {
-    if (!call.write({ data: data.subarray(start, start + chunkBytes) })) {
+/** The container that there is, else the last one: what failed to start has left a log, and no container. */
+async function containerOf(fleet: Fleet, logs: WorkerLogReader, uid: string): Promise<string | undefined> {
+  return fleet.view(uid)?.containerId ?? (await logs.newest(uid));
+}
+
+async function send(call: LogCall, span: FoundSpan, signal: AbortSignal): Promise<void> {
+  for (let start = 0; start < span.data.length && !signal.aborted; start += chunkBytes) {
+    const chunk = {
+      data: span.data.subarray(start, start + chunkBytes),
+      offset: span.offset + start,
+      missed: start === 0 ? span.missed : 0,
+      requestId: span.requestId,
+    };
+    if (!call.write(chunk)) {
       await drained(call, signal);
     }
   }
 }
 
 function drained(call: LogCall, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) {
+    return Promise.resolve();
+  }
   const done = Promise.withResolvers<void>();
-  call.once('drain', done.resolve);
-  signal.addEventListener('abort', () => done.resolve(), { once: true });
+  const finish = (): void => {
+    call.off('drain', finish);
+    signal.removeEventListener('abort', finish);
+    done.resolve();
+  };
+  call.on('drain', finish);
+  signal.addEventListener('abort', finish, { once: true });
   return done.promise;
-}
-
-/** The last `count` lines of `text`; all of it for 0. */
-export function lastLines(text: Buffer, count: number): Buffer {
-  if (count <= 0) {
-    return text;
-  }
-  // A newline at the very end closes the last line and begins none.
-  let at = text.at(-1) === 0x0a ? text.length - 1 : text.length;
-  for (let line = 0; line < count; line += 1) {
-    at = at === 0 ? -1 : text.lastIndexOf(0x0a, at - 1);
-    if (at === -1) {
-      return text;
-    }
-  }
-  return text.subarray(at + 1);
 }

@@ -26,13 +26,20 @@ export class NetworkRepair {
 
   /**
    * Looks once. An attachment goes when it had no container at two looks that lie far enough apart; a namespace or an
-   * address that belongs to no attachment goes at once.
+   * address that belongs to no attachment goes at once. Returns what was removed.
    */
-  async look(options: CallOptions = {}): Promise<void> {
+  async look(options: CallOptions = {}): Promise<readonly string[]> {
     const attachments = await this.#network.list();
-    const containers = new Set((await this.#runtime.list(options)).map(({ containerId }) => containerId));
+    const workers = await this.#runtime.list(options);
+    const containers = new Set(workers.map(({ containerId }) => containerId));
+    const claims = new Map(
+      workers.flatMap(({ address, containerId }) =>
+        address === undefined ? [] : [[address.ip, containerId] as const],
+      ),
+    );
     const now = this.#clock.monotonic();
     const inUse = new Set<string>();
+    const unclaimed = new Set<string>();
     for (const { containerId } of attachments) {
       if (containers.has(containerId)) {
         this.#unclaimedSince.delete(containerId);
@@ -45,6 +52,7 @@ export class NetworkRepair {
         inUse.add(containerId);
       } else {
         this.#unclaimedSince.delete(containerId);
+        unclaimed.add(containerId);
       }
     }
     const present = new Set(attachments.map(({ containerId }) => containerId));
@@ -53,6 +61,6 @@ export class NetworkRepair {
         this.#unclaimedSince.delete(containerId);
       }
     }
-    await this.#network.repair(inUse, options);
+    return await this.#network.repair(inUse, { ...options, claims, unclaimed });
   }
 }

@@ -13,7 +13,14 @@ const lookDeadlineMs = 4_000;
 
 /** One condition of the node before it is known when it came about. */
 export interface NodeCondition {
-  readonly type: 'Ready' | 'ContainerdReady' | 'NetworkReady' | 'DiskReady' | 'ClockStable';
+  readonly type:
+    | 'Ready'
+    | 'ContainerdReady'
+    | 'NetworkReady'
+    | 'DiskReady'
+    | 'ClockStable'
+    | 'Clean'
+    | 'Retired';
   readonly status: ConditionStatus;
   readonly reason: string;
   readonly message: string;
@@ -36,10 +43,16 @@ export class NodeHealth {
   readonly #listeners = new Set<() => void>();
   readonly #notes = new Map<string, Exclude<Health, { ok: true }>>();
   readonly #slow = new Set<string>();
-  #containerd: Health = { ok: false, reason: 'Starting', message: 'containerd has not been asked yet' };
+  #containerd: Health = {
+    ok: false,
+    reason: 'Starting',
+    message: 'the container runtime has not been asked yet',
+  };
   #network: Health = { ok: false, reason: 'Starting', message: 'the network has not been looked at yet' };
   #disk: Health = { ok: true };
   #clockHealth: Health = { ok: true };
+  #leftovers: Health = { ok: true };
+  #retirement: Health | undefined;
   #containerdVersion: string | undefined;
   #wake: AbortController | undefined;
 
@@ -65,6 +78,24 @@ export class NodeHealth {
     }
   }
 
+  /** Whether what workers left behind could be removed. */
+  leftovers(health: Health): void {
+    const before = JSON.stringify(this.#leftovers);
+    this.#leftovers = health;
+    if (JSON.stringify(health) !== before) {
+      this.#tell();
+    }
+  }
+
+  /** How far the retirement of the node is; undefined takes it back. */
+  retirement(health: Health | undefined): void {
+    const before = JSON.stringify(this.#retirement);
+    this.#retirement = health;
+    if (JSON.stringify(health) !== before) {
+      this.#tell();
+    }
+  }
+
   /** Told whenever a condition changed. */
   subscribe(listener: () => void): () => void {
     this.#listeners.add(listener);
@@ -74,7 +105,7 @@ export class NodeHealth {
   /** Every condition of the node, Ready first. */
   conditions(): readonly NodeCondition[] {
     const parts = [
-      condition('ContainerdReady', this.#containerd, 'Serving', 'containerd answers'),
+      condition('ContainerdReady', this.#containerd, 'Serving', 'the container runtime answers'),
       condition('NetworkReady', this.#network, 'Prepared', 'workers can be attached'),
       condition('DiskReady', this.#disk, 'RoomLeft', 'the state folder can be written'),
     ];
@@ -90,7 +121,13 @@ export class NodeHealth {
       first === undefined
         ? { type: 'Ready', status: 'True', reason: 'Ready', message: 'workers are served' }
         : { type: 'Ready', status: 'False', reason: first.reason, message: first.message };
-    return [ready, ...parts, clock];
+    // Neither does what workers left behind, as long as there is room.
+    const clean = condition('Clean', this.#leftovers, 'NothingLeft', 'workers left nothing that stays');
+    const retired =
+      this.#retirement === undefined
+        ? []
+        : [condition('Retired', this.#retirement, 'Left', 'nothing of ESB is left on the node')];
+    return [ready, ...parts, clock, clean, ...retired];
   }
 
   /** Whether workers can be served, with the reason when not. */
@@ -194,6 +231,11 @@ function condition(
   message: string,
 ): NodeCondition {
   return health.ok
-    ? { type, status: 'True', reason, message }
+    ? {
+        type,
+        status: 'True',
+        reason: health.warning?.reason ?? reason,
+        message: health.warning?.message ?? message,
+      }
     : { type, status: 'False', reason: health.reason, message: health.message };
 }

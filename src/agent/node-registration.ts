@@ -17,6 +17,10 @@ const gatherMs = 250;
 const rereadMs = 60_000;
 const retryMs = 2_000;
 const deadlineMs = 10_000;
+const identity = {
+  apiVersion: `${lambdaNodes.group}/${lambdaNodes.version}`,
+  kind: lambdaNodes.kind,
+};
 
 export interface NodeRegistrationOptions {
   readonly client: Pick<KubeClient, 'get' | 'patch'>;
@@ -82,20 +86,31 @@ export class NodeRegistration {
     }
   }
 
+  /**
+   * The last words of a node that is left: what is there is brought up to date, what is gone is not made again.
+   *
+   * @returns false when the LambdaNode is gone
+   */
+  async takeLeave(signal?: AbortSignal): Promise<boolean> {
+    const { client, nodeName: name, clock } = this.#options;
+    this.#present = await client.get(lambdaNodes, { name }, { signal, deadlineMs });
+    this.#readAt = clock.monotonic();
+    if (this.#present === undefined) {
+      return false;
+    }
+    await this.#writeStatus(this.#present, signal);
+    return true;
+  }
+
   /** Compares and, where something changed, writes. */
   async write(signal?: AbortSignal): Promise<void> {
-    const { client, nodeName: name, health, nodes, clock } = this.#options;
-    const facts = await this.#options.facts();
+    const { client, nodeName: name, nodes, clock } = this.#options;
     const node = nodes.get({ name });
     if (clock.monotonic() - this.#readAt > rereadMs) {
       this.#present = await client.get(lambdaNodes, { name }, { signal, deadlineMs });
       this.#readAt = clock.monotonic();
     }
     const labels = node?.metadata.labels ?? {};
-    const identity = {
-      apiVersion: `${lambdaNodes.group}/${lambdaNodes.version}`,
-      kind: lambdaNodes.kind,
-    };
     if (this.#present === undefined || this.#labels !== JSON.stringify(labels)) {
       this.#present = await client.patch(
         lambdaNodes,
@@ -109,16 +124,22 @@ export class NodeRegistration {
       );
       this.#labels = JSON.stringify(labels);
     }
+    await this.#writeStatus(this.#present, signal);
+  }
+
+  async #writeStatus(present: LambdaNode, signal?: AbortSignal): Promise<void> {
+    const { client, nodeName: name, health, nodes, clock } = this.#options;
+    const node = nodes.get({ name });
     const status = nodeStatus(
       {
-        ...facts,
+        ...(await this.#options.facts()),
         unschedulable: node === undefined ? undefined : node.spec?.unschedulable === true,
         conditions: health.conditions(),
       },
-      this.#present.status,
+      present.status,
       clock.now(),
     );
-    if (canonicalJson(status) !== canonicalJson(this.#present.status)) {
+    if (canonicalJson(status) !== canonicalJson(present.status)) {
       this.#present = await client.patch(
         lambdaNodes,
         { name },

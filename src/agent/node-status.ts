@@ -3,6 +3,7 @@ import { arch, networkInterfaces, release, totalmem } from 'node:os';
 import { type Condition, transition } from '../api/condition.ts';
 import type { LambdaNodeStatus, NodeAmounts } from '../api/lambda-node.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../common/host-port.ts';
+import type { Node } from '../kube/resource-types.ts';
 import type { NodeCondition } from './node-health.ts';
 
 /** Limits of the schema. */
@@ -72,6 +73,12 @@ export function machineVersions(agentVersion: string): NonNullable<LambdaNodeSta
     operatingSystem: operatingSystem(),
     architecture: architectures[arch()] ?? arch(),
   };
+}
+
+/** What the kubelet knows better where there is one: in a Pod the agent sees the system of its own image. */
+export function nodeVersions(node: Node | undefined): { readonly operatingSystem?: string } {
+  const osImage = node?.status?.nodeInfo?.osImage ?? '';
+  return osImage === '' ? {} : { operatingSystem: osImage };
 }
 
 /** MiB that may be promised to workers where nobody says how much. */

@@ -1,7 +1,7 @@
 import { unreachable } from '../common/errors.ts';
 import type { Goal } from './goal.ts';
 
-/** What is known of a worker's container. */
+/** What is known of one container of a worker. */
 export type Observed =
   /** Something happened since it was last read. */
   | { readonly kind: 'Unknown' }
@@ -14,11 +14,38 @@ export type Observed =
   | ({ readonly kind: 'Paused' } & Living);
 
 interface Living {
-  readonly shapeHash: string;
   /** False when it must not get another call: an abandoned call may still run in it, or nobody knows its address. */
   readonly usable: boolean;
+  /** Whether its port was seen open, by this run of the agent or one before. */
+  readonly ready: boolean;
   /** Whether it has been called since it was started. */
   readonly warm: boolean;
+}
+
+export interface ObservedContainer {
+  /** Hash of the shape that it is made of, or would be. */
+  readonly shapeHash: string;
+  readonly state: Observed;
+}
+
+/** How a container of an earlier shape is to be replaced. */
+export type Manner =
+  /** The new one is made ready while the old one serves. */
+  | 'Beside'
+  /** The old one is removed first: there is no room for both, or they cannot be told apart from outside. */
+  | 'InPlace'
+  /** Not now: others have their turn, or the new one would find no room at all. The old one serves. */
+  | 'Later';
+
+/** Everything of one worker on this node. */
+export interface Situation {
+  /** The one that calls go to. */
+  readonly present: ObservedContainer;
+  /** A successor that is made ready, and what was replaced and is to go. No two are of the same shape. */
+  readonly others: readonly ObservedContainer[];
+  /** Whether a call is in the present one: then almost everything that would touch it waits for its end. */
+  readonly busy: boolean;
+  readonly manner: Manner;
 }
 
 export type Action =
@@ -27,49 +54,209 @@ export type Action =
   | { readonly kind: 'WarmUp' }
   | { readonly kind: 'Pause' }
   | { readonly kind: 'Resume' }
-  | { readonly kind: 'Destroy'; readonly why: 'Unwanted' | 'ShapeChanged' | 'Unusable' | 'HalfMade' };
+  | {
+      readonly kind: 'Destroy';
+      readonly why: 'Unwanted' | 'ShapeChanged' | 'Replaced' | 'Unusable' | 'HalfMade';
+    };
 
-/**
- * The one next step from what is to what should be; undefined when there is nothing to do.
- *
- * @param busy whether a call is in the worker: then almost everything waits for its end
- */
-export function plan(goal: Goal, observed: Observed, busy: boolean): Action | undefined {
-  const action = planIdle(goal, observed);
+/** A change of which containers a worker is taken to have. Made at once, without a word to the runtime. */
+export type Rearrangement =
+  /** Another one takes the place of the present one, which is from then on among the others. */
+  | { readonly kind: 'Exchange'; readonly index: number }
+  /** One of the present shape takes the place of the present one; nothing of it is there yet. */
+  | { readonly kind: 'Renew' }
+  /** One of the present shape is made beside the present one; nothing of it is there yet. */
+  | { readonly kind: 'Begin' }
+  /** Nothing is left of one of the others. */
+  | { readonly kind: 'Drop'; readonly index: number };
+
+export type Plan =
+  | { readonly kind: 'Rearrange'; readonly rearrangement: Rearrangement }
+  /** The next action for each container, undefined where there is nothing to do. */
+  | {
+      readonly kind: 'Act';
+      readonly present: Action | undefined;
+      readonly others: readonly (Action | undefined)[];
+    };
+
+type LivingGoal = Extract<Goal, { readonly kind: 'Paused' | 'Running' }>;
+type LivingState = Extract<Observed, { readonly kind: 'Running' | 'Paused' }>;
+
+/** The next step from what is to what should be. */
+export function plan(goal: Goal, situation: Situation): Plan {
+  const rearrangement = rearrange(goal, situation);
+  if (rearrangement !== undefined) {
+    return { kind: 'Rearrange', rearrangement };
+  }
+  return {
+    kind: 'Act',
+    present: planPresent(goal, situation),
+    others: situation.others.map((other) => planOther(goal, situation, other)),
+  };
+}
+
+function rearrange(goal: Goal, situation: Situation): Rearrangement | undefined {
+  const { busy, manner, others, present } = situation;
+  const successor = others.findIndex((other) => isSuccessor(goal, present, other));
+  const done = others.findIndex(
+    ({ state }, index) => index !== successor && state.kind === 'Missing' && !state.traces,
+  );
+  if (done >= 0) {
+    return { kind: 'Drop', index: done };
+  }
+  if (!isAlive(goal) || present.shapeHash === goal.shapeHash) {
+    return undefined;
+  }
+  const { state } = present;
+  switch (state.kind) {
+    case 'Unknown':
+      return undefined;
+    case 'Missing':
+    case 'Created':
+    case 'Stopped':
+      if (busy) {
+        // The call that was in it is about to be told.
+        return undefined;
+      }
+      // It serves nobody: whatever becomes of its successor, nothing is lost.
+      return successor >= 0 ? { kind: 'Exchange', index: successor } : { kind: 'Renew' };
+    case 'Running':
+    case 'Paused':
+      if (successor >= 0) {
+        const next = others[successor]?.state;
+        const due = !isOfUse(state) || (next !== undefined && isReplacement(goal, next));
+        return due && !busy ? { kind: 'Exchange', index: successor } : undefined;
+      }
+      return isOfUse(state) && manner === 'Beside' ? { kind: 'Begin' } : undefined;
+    default:
+      return unreachable(state);
+  }
+}
+
+function isSuccessor(goal: Goal, present: ObservedContainer, other: ObservedContainer): boolean {
+  return isAlive(goal) && present.shapeHash !== goal.shapeHash && other.shapeHash === goal.shapeHash;
+}
+
+/** Whether calls may go to it once it runs. */
+function isOfUse(state: LivingState): boolean {
+  // Nothing is frozen by us before it is ready.
+  return state.usable && (state.ready || state.kind === 'Paused');
+}
+
+/** Whether a successor is all that the present one should be. */
+function isReplacement(goal: LivingGoal, state: Observed): boolean {
+  return (
+    state.kind === goal.kind &&
+    isOfUse(state) &&
+    (state.warm || !goal.warmUpBeside || state.kind === 'Paused')
+  );
+}
+
+function planPresent(goal: Goal, situation: Situation): Action | undefined {
+  const { busy, present } = situation;
+  const outdated = isAlive(goal) && present.shapeHash !== goal.shapeHash;
+  const action = outdated
+    ? planOutdated(goal, situation)
+    : planOne(goal, present.state, isAlive(goal) && goal.warmUp);
   if (!busy) {
     return action;
   }
-  if (observed.kind === 'Paused') {
+  if (present.state.kind === 'Paused') {
     // Somebody else froze it in the middle of the call.
     return { kind: 'Resume' };
   }
   return action?.kind === 'Inspect' ? action : undefined;
 }
 
-function planIdle(goal: Goal, observed: Observed): Action | undefined {
-  switch (observed.kind) {
+/** The present container is of an earlier shape: it serves until its successor is ready, or there is none to be. */
+function planOutdated(goal: LivingGoal, situation: Situation): Action | undefined {
+  const { manner, present } = situation;
+  const { state } = present;
+  switch (state.kind) {
+    case 'Unknown':
+      return { kind: 'Inspect' };
+    case 'Missing':
+    case 'Created':
+    case 'Stopped':
+      // It is not to be made again: its successor takes its place when no call is in it any more.
+      return undefined;
+    case 'Running':
+    case 'Paused':
+      if (!isOfUse(state)) {
+        return { kind: 'Destroy', why: 'Unusable' };
+      }
+      return manner === 'InPlace' ? { kind: 'Destroy', why: 'ShapeChanged' } : planLiving(goal, state, false);
+    default:
+      return unreachable(state);
+  }
+}
+
+function planOther(goal: Goal, situation: Situation, other: ObservedContainer): Action | undefined {
+  const { manner, present } = situation;
+  const { state } = other;
+  if (!isSuccessor(goal, present, other)) {
+    switch (state.kind) {
+      case 'Unknown':
+        return { kind: 'Inspect' };
+      case 'Missing':
+        return state.traces ? { kind: 'Destroy', why: 'Unwanted' } : undefined;
+      case 'Created':
+      case 'Stopped':
+      case 'Running':
+      case 'Paused':
+        return { kind: 'Destroy', why: isAlive(goal) ? 'Replaced' : 'Unwanted' };
+      default:
+        return unreachable(state);
+    }
+  }
+  const action = planOne(goal, state, isAlive(goal) && goal.warmUpBeside);
+  return action?.kind === 'Ensure' && manner !== 'Beside' ? undefined : action;
+}
+
+/** What leads one container of the present shape to the goal. */
+function planOne(goal: Goal, state: Observed, warmUp: boolean): Action | undefined {
+  switch (state.kind) {
     case 'Unknown':
       return { kind: 'Inspect' };
     case 'Missing':
       if (isAlive(goal)) {
         return { kind: 'Ensure' };
       }
-      return goal.kind === 'Gone' && observed.traces ? { kind: 'Destroy', why: 'Unwanted' } : undefined;
+      return goal.kind === 'Gone' && state.traces ? { kind: 'Destroy', why: 'Unwanted' } : undefined;
     case 'Created':
       return { kind: 'Destroy', why: isAlive(goal) ? 'HalfMade' : 'Unwanted' };
     case 'Stopped':
       return isAlive(goal) ? { kind: 'Ensure' } : { kind: 'Destroy', why: 'Unwanted' };
     case 'Running':
     case 'Paused':
-      return planLiving(goal, observed);
+      return planLiving(goal, state, warmUp);
     default:
-      return unreachable(observed);
+      return unreachable(state);
   }
 }
 
-type LivingGoal = Extract<Goal, { readonly kind: 'Paused' | 'Running' }>;
+function planLiving(goal: Goal, state: LivingState, warmUp: boolean): Action | undefined {
+  if (!isAlive(goal)) {
+    return { kind: 'Destroy', why: 'Unwanted' };
+  }
+  if (!state.usable) {
+    return { kind: 'Destroy', why: 'Unusable' };
+  }
+  if (state.kind === 'Paused') {
+    return goal.kind === 'Running' ? { kind: 'Resume' } : undefined;
+  }
+  if (!state.ready) {
+    // An agent that died while it made it did not get to see its port open.
+    return { kind: 'Ensure' };
+  }
+  if (warmUp && !state.warm) {
+    return { kind: 'WarmUp' };
+  }
+  return goal.kind === 'Paused' ? { kind: 'Pause' } : undefined;
+}
 
-function isAlive(goal: Goal): goal is LivingGoal {
+/** Whether a goal has a container. */
+export function isAlive(goal: Goal): goal is LivingGoal {
   switch (goal.kind) {
     case 'Gone':
     case 'Absent':
@@ -80,26 +267,4 @@ function isAlive(goal: Goal): goal is LivingGoal {
     default:
       return unreachable(goal);
   }
-}
-
-function planLiving(
-  goal: Goal,
-  observed: Extract<Observed, { readonly kind: 'Running' | 'Paused' }>,
-): Action | undefined {
-  if (!isAlive(goal)) {
-    return { kind: 'Destroy', why: 'Unwanted' };
-  }
-  if (observed.shapeHash !== goal.shapeHash) {
-    return { kind: 'Destroy', why: 'ShapeChanged' };
-  }
-  if (!observed.usable) {
-    return { kind: 'Destroy', why: 'Unusable' };
-  }
-  if (observed.kind === 'Paused') {
-    return goal.kind === 'Running' ? { kind: 'Resume' } : undefined;
-  }
-  if (goal.warmUp && !observed.warm) {
-    return { kind: 'WarmUp' };
-  }
-  return goal.kind === 'Paused' ? { kind: 'Pause' } : undefined;
 }

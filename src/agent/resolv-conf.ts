@@ -4,23 +4,41 @@ import { dirname } from 'node:path';
 /** Where the machine keeps its own, and where systemd-resolved keeps the real servers behind its local stub. */
 const sources = ['/etc/resolv.conf', '/run/systemd/resolve/resolv.conf'] as const;
 
-/** The lines of a resolv.conf that are of use in another network namespace: loopback servers are not. */
-export function forWorkers(text: string): string {
+/**
+ * The lines of a resolv.conf that are of use to workers: servers of the loopback are not, which theirs is not, and neither is
+ * the namespace that the kubelet gives the agent's own Pod to search: a short name of theirs would find one of ours.
+ *
+ * @see https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/ the search list of a Pod
+ */
+export function forWorkers(text: string, systemNamespace: string): string {
   const lines = text
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '' && !line.startsWith('#') && !line.startsWith(';'))
-    .filter((line) => !/^nameserver\s+(127\.|::1\b)/.test(line));
+    .filter((line) => !/^nameserver\s+(127\.|::1\b)/.test(line))
+    .map((line) => (/^search\s/.test(line) ? withoutNamespace(line, systemNamespace) : line))
+    .filter((line) => line !== 'search');
   return `${lines.join('\n')}\n`;
+}
+
+function withoutNamespace(search: string, namespace: string): string {
+  return search
+    .split(/\s+/)
+    .filter((domain) => !domain.startsWith(`${namespace}.svc.`))
+    .join(' ');
 }
 
 /**
  * Keeps the `/etc/resolv.conf` of workers at `path` like that of the machine. The file is rewritten in place, since
  * running workers have it mounted. Errors are those of the file system.
  */
-export async function refreshResolvConf(path: string, from: readonly string[] = sources): Promise<void> {
+export async function refreshResolvConf(
+  path: string,
+  systemNamespace: string,
+  from: readonly string[] = sources,
+): Promise<void> {
   const texts = await Promise.all(from.map((source) => readFile(source, 'utf8').catch(() => '')));
-  const candidates = texts.map(forWorkers);
+  const candidates = texts.map((text) => forWorkers(text, systemNamespace));
   const chosen = candidates.find((text) => /^nameserver\s/m.test(text)) ?? candidates[0] ?? '\n';
   const present = await readFile(path, 'utf8').catch(() => undefined);
   if (present !== chosen) {

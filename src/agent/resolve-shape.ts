@@ -1,17 +1,19 @@
 import type { CallOptions } from '../common/deadline.ts';
-import { EsbError, messageOf } from '../common/errors.ts';
-import type { WorkerShape } from '../runtime/container-runtime.ts';
+import { EsbError, hasCode, messageOf } from '../common/errors.ts';
+import type { PullSecrets, WorkerShape } from '../runtime/container-runtime.ts';
 import type { DesiredVariable, DesiredWorker } from './desired-worker.ts';
 import type { SecretReader } from './secret-reader.ts';
 
 /** Key of a Secret of type kubernetes.io/dockerconfigjson. */
 const dockerConfigKey = '.dockerconfigjson';
+/** Key of a Secret of the older type kubernetes.io/dockercfg. */
+const oldDockerConfigKey = '.dockercfg';
 
 /**
- * Fills the values of Secrets into what forms a container.
+ * Fills the values of Secrets into what forms a container. Those of its image are read only when it is pulled.
  *
- * @throws {EsbError} `SecretMissing` when a Secret or key that is not optional does not exist, `SecretUnreadable` when
- *   the API could not be asked
+ * @throws {EsbError} `SecretMissing` when a Secret or key that is not optional does not exist, `SecretForbidden`
+ *   when the agent may not read one, `SecretUnreadable` when the API could not be asked
  */
 export async function resolveShape(
   desired: DesiredWorker,
@@ -23,6 +25,9 @@ export async function resolveShape(
     try {
       return await secrets.read(namespace, name, key, options);
     } catch (error) {
+      if (hasCode(error, 'SecretForbidden')) {
+        throw error;
+      }
       throw new EsbError(`cannot read the Secret ${namespace}/${name}: ${messageOf(error)}`, {
         code: 'SecretUnreadable',
         retryable: true,
@@ -30,16 +35,14 @@ export async function resolveShape(
       });
     }
   };
-  const [env, dockerConfigs] = await Promise.all([
-    Promise.all(desired.env.map((variable) => resolveVariable(variable, namespace, read))),
-    // As with the kubelet, a pull secret that does not exist is left out: the image may be public.
-    Promise.all(desired.imagePullSecrets.map((name) => read(name, dockerConfigKey))),
-  ]);
+  const env = await Promise.all(desired.env.map((variable) => resolveVariable(variable, namespace, read)));
   return {
     image: {
       reference: desired.image,
       pullPolicy: desired.imagePullPolicy,
-      dockerConfigs: dockerConfigs.filter((config) => config !== undefined),
+      ...(desired.imagePullSecrets.length === 0
+        ? {}
+        : { pullSecrets: (call) => readPullSecrets(desired, secrets, call) }),
     },
     command: desired.command,
     args: desired.args,
@@ -55,6 +58,55 @@ export async function resolveShape(
     networkMode: desired.networkMode,
     terminationGraceSeconds: desired.terminationGraceSeconds,
   };
+}
+
+/**
+ * The pull secrets of a worker. As with the kubelet, one that does not exist is left out: the image may be public.
+ *
+ * @throws {EsbError} `PullSecretForbidden` when the agent may not read one, `PullSecretUnreadable` when the API could not
+ *   be asked
+ */
+async function readPullSecrets(
+  desired: DesiredWorker,
+  secrets: SecretReader,
+  options: CallOptions,
+): Promise<PullSecrets> {
+  const { namespace } = desired.identity;
+  const missing: string[] = [];
+  const configs = await Promise.all(
+    desired.imagePullSecrets.map(async (name) => {
+      try {
+        const config =
+          (await secrets.read(namespace, name, dockerConfigKey, options)) ??
+          inNewForm(await secrets.read(namespace, name, oldDockerConfigKey, options));
+        if (config === undefined) {
+          missing.push(name);
+        }
+        return config;
+      } catch (error) {
+        if (hasCode(error, 'Aborted')) {
+          throw error;
+        }
+        const forbidden = hasCode(error, 'SecretForbidden');
+        throw new EsbError(
+          forbidden
+            ? `spec.imagePullSecrets: ${error.message}`
+            : `cannot read the pull secret ${namespace}/${name}: ${messageOf(error)}`,
+          {
+            code: forbidden ? 'PullSecretForbidden' : 'PullSecretUnreadable',
+            retryable: true,
+            cause: error,
+          },
+        );
+      }
+    }),
+  );
+  return { configs: configs.filter((config) => config !== undefined), missing };
+}
+
+/** The contents of a `.dockercfg` are what `auths` holds today. */
+function inNewForm(oldConfig: string | undefined): string | undefined {
+  return oldConfig === undefined ? undefined : `{"auths":${oldConfig}}`;
 }
 
 async function resolveVariable(

@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { lambdaNodes } from '../api/lambda-node.ts';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CLIENT_CA_NAME, CLIENT_CA_PUBLIC_KEY } from '../api/name.ts';
-import { formatRange, parseIpv4Range } from '../cni/ipv4-range.ts';
-import { createNodeNetwork } from '../cni/node-network.ts';
+import { removeUnfinishedFiles } from '../common/atomic-file.ts';
 import { systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
@@ -13,27 +12,34 @@ import type { Health } from '../common/health.ts';
 import { formatHostPort, parseHostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
 import type { RoleContext } from '../common/role-context.ts';
+import { stopInOrder } from '../common/stop-in-order.ts';
 import { TaskGroup } from '../common/task-group.ts';
+import { openTracing } from '../common/tracing.ts';
 import { createKubeClient } from '../kube/client.ts';
 import { createInformer } from '../kube/informer.ts';
 import { createKubeConnectionSource } from '../kube/kube-config.ts';
 import { configMaps, nodes } from '../kube/resource-types.ts';
 import type { ContainerRuntime } from '../runtime/container-runtime.ts';
-import { createRuntime } from '../runtime/runtime-factory.ts';
 import type { AgentOptions } from './agent-options.ts';
 import { createApiSecretReader } from './api-secret-reader.ts';
 import { ClientAuthority } from './client-authority.ts';
 import { ClusterRanges } from './cluster-ranges.ts';
+import { leaveNode } from './departure.ts';
 import { diskHealth } from './disk-health.ts';
+import { watchEventLoop } from './event-loop.ts';
+import { GarbageCollector } from './garbage-collector.ts';
 import { AgentGrpcServer } from './grpc-server.ts';
 import type { HealthServer } from './health-server.ts';
+import { ImageCollector } from './image-collector.ts';
 import { createAgentMetrics } from './metrics.ts';
-import { NetworkRepair } from './network-repair.ts';
 import { NodeHealth } from './node-health.ts';
 import { keepNodeLease } from './node-lease.ts';
 import { NodeRegistration } from './node-registration.ts';
-import { defaultMemoryMiB, endpointOf, machineVersions } from './node-status.ts';
+import { createNodeRuntime } from './node-runtime.ts';
+import { defaultMemoryMiB, endpointOf, machineVersions, nodeVersions } from './node-status.ts';
+import { OutputCheck } from './output-check.ts';
 import { refreshResolvConf } from './resolv-conf.ts';
+import { Retirement } from './retirement.ts';
 import { checkSchema } from './schema-check.ts';
 import { ServerIdentity } from './server-identity.ts';
 import { StatusWriter } from './status-writer.ts';
@@ -43,16 +49,15 @@ import { WorkerWatch } from './worker-watch.ts';
 /** Milliseconds that the first start of the runtime gets before workers are looked after without it. */
 const firstStartMs = 5_000;
 const startRetryMs = 1_000;
-/** Milliseconds that calls in workers get when the agent stops. */
-const drainMs = 20_000;
-/** Milliseconds between two looks at what hardly ever changes: own certificate, name servers, leftovers. */
-const chore = { certificateMs: 60_000, resolvConfMs: 60_000, repairMs: 300_000, imagesMs: 60_000 } as const;
+/** Milliseconds between two looks at what hardly ever changes: own certificate, name servers, images. */
+const chore = { certificateMs: 60_000, resolvConfMs: 60_000, imagesMs: 60_000, secretsMs: 300_000 } as const;
 const schemaRetryMs = 10_000;
 
 /**
  * Runs the agent of one node until `context.signal` fires. In this order: the port (which makes it the only agent of
  * the node), what an earlier run left, serving, and only then the API server, which may be away all the time. Stopping
- * touches no worker.
+ * touches no worker. On a node that is retired everything is removed once its workers are gone; the agent then waits, and
+ * ends when the node is wanted again, so as to be started anew.
  *
  * @throws {EsbError} `AddressInUse` when another agent runs on this node, `InvalidArgument` for options that make no sense
  */
@@ -60,17 +65,47 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
   const { signal, logger } = context;
   const clock = systemClock;
   const { nodeName, systemNamespace } = options;
-  const deniedRanges = options.denyCidr.map((cidr) => formatRange(parseIpv4Range(cidr)));
   const stateDir = resolve(options.stateDir);
   const runDir = resolve(options.runDir);
+  const resolvConfPath = join(stateDir, 'resolv.conf');
+  const metrics = createAgentMetrics({
+    fleet: () => fleet,
+    health: { conditions: () => health.conditions() },
+    version: programVersion(),
+    slots: () => node.slots(),
+    eventLoop: watchEventLoop(),
+    refusals: () => node.refusals(),
+    images: () => collector.collection,
+  });
+  const node = await createNodeRuntime({
+    agent: options,
+    stateDir,
+    runDir,
+    resolvConfPath,
+    otherRanges: () => ranges.current(),
+    observer: {
+      ...metrics,
+      pullEnded(durationMs, outcome) {
+        metrics.pullEnded(durationMs, outcome);
+        if (outcome === 'DiskFull') {
+          tasks.run('making room for an image', (ended) => collector.makeRoom({ signal: ended }));
+        }
+      },
+    },
+    clock,
+    logger,
+  });
+  const { runtime } = node;
   await Promise.all(
-    [stateDir, join(stateDir, 'workers'), runDir].map((folder) =>
+    [stateDir, join(stateDir, 'workers'), join(stateDir, 'logs'), runDir].map((folder) =>
       mkdir(folder, { recursive: true, mode: 0o700 }),
     ),
   );
 
   const server = new AgentGrpcServer({ logger, clock });
   const bound = await server.bind(parseHostPort(options.listen));
+  // With the port, this is the one agent of the node.
+  await removeUnfinishedFiles(stateDir);
   const endpoint = endpointOf(options.advertise, bound);
   const tasks = new TaskGroup((task, error) =>
     logger.error({ err: error, task }, 'task of the agent failed'),
@@ -90,36 +125,16 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     userAgent: `esb-agent/${nodeName}`,
   });
   const ranges = new ClusterRanges({ client, given: options.serviceCidr, clock, logger });
-  const network = createNodeNetwork({
-    stateDir,
-    configFile: resolve(
-      options.cniConfig ?? fileURLToPath(new URL('../../cni/10-esb.conflist', import.meta.url)),
-    ),
-    pluginFolder: resolve(options.cniBinDir),
-    subnet: options.subnet,
-    slots: options.slots,
-    deniedRanges,
-    otherRanges: () => ranges.current(),
-    logger,
-  });
-  const resolvConfPath = join(stateDir, 'resolv.conf');
-  await refreshResolvConf(resolvConfPath).catch((error: unknown) => {
+  await refreshResolvConf(resolvConfPath, systemNamespace).catch((error: unknown) => {
     logger.error({ err: error }, 'resolv.conf of the workers cannot be written');
   });
-  const runtime = createRuntime({
-    type: options.runtimeType,
-    containerd: {
-      socketPath: resolve(options.containerdSocket),
-      network,
-      logFolder: join(stateDir, 'logs'),
-      hostsFolder: resolve(options.certsDir),
-      resolvConfPath,
-      runcRoot: join(runDir, 'runc'),
-      cgroupParent: options.cgroupParent,
-      logger,
-    },
-  });
   const capacity = { memoryMiB: options.memory ?? defaultMemoryMiB(), workers: options.maxWorkers };
+  const secretReader = createApiSecretReader({
+    client,
+    folder: join(runDir, 'secrets'),
+    systemNamespace,
+    logger,
+  });
   const fleet = createFleet({
     runtime,
     clock,
@@ -127,16 +142,38 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     stateDir,
     runDir,
     capacity,
-    secretReader: createApiSecretReader({ client, folder: join(runDir, 'secrets'), logger }),
+    limits: { maxPrepared: options.preparedWorkers },
+    metrics: {
+      action: (kind, durationMs, outcome) => metrics.action(kind, durationMs, outcome),
+      orphan: (outcome, containerId, why) => {
+        metrics.orphan(outcome, containerId, why);
+        garbage.orphan(outcome, containerId, why);
+      },
+    },
+    secretReader,
+  });
+
+  const collector = new ImageCollector({
+    images: runtime.nodeImages,
+    wanted: () => fleet.images(),
+    thresholds: {
+      highPercent: options.imageGcHigh,
+      lowPercent: options.imageGcLow,
+      minAgeMs: options.imageGcMinAge * 1_000,
+    },
+    file: join(stateDir, 'images.json'),
+    clock,
+    logger,
   });
 
   const health = new NodeHealth({
     runtime,
-    // The records may lie on a file system of their own.
+    // The records and the logs may lie on file systems of their own.
     disk: async () =>
       firstFault(
         await diskHealth(stateDir),
         await diskHealth(join(stateDir, 'workers')),
+        await diskHealth(join(stateDir, 'logs')),
         fleet.storageHealth(),
       ),
     clock,
@@ -147,9 +184,36 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     reason: 'Starting',
     message: 'the agent is looking after what an earlier run left',
   });
-  const metrics = createAgentMetrics({ fleet: () => fleet, health });
+
+  const outputCheck = new OutputCheck({
+    runtime,
+    fleet,
+    clock,
+    logger,
+    onLost: () => metrics.outputLost(),
+  });
+
+  const garbage = new GarbageCollector({
+    runtime,
+    fleet,
+    network: node.network,
+    ports: node.ports,
+    recordsFolder: join(stateDir, 'workers'),
+    marksFolder: runDir,
+    clock,
+    logger,
+    metrics,
+    onHealth: (left) => health.leftovers(left),
+    periodMs: options.auditPeriod * 1_000,
+  });
 
   const ownNode = createInformer(client, nodes, { fieldSelector: `metadata.name=${nodeName}` }, { logger });
+  const ownLambdaNode = createInformer(
+    client,
+    lambdaNodes,
+    { fieldSelector: `metadata.name=${nodeName}` },
+    { logger },
+  );
   const clientCa = createInformer(
     client,
     configMaps,
@@ -204,23 +268,46 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       certificate: identity.published,
       versions: {
         ...machineVersions(programVersion()),
+        ...nodeVersions(ownNode.cache.get({ name: nodeName })),
         ...(health.containerdVersion === undefined ? {} : { containerd: health.containerdVersion }),
       },
       capacity,
       allocated: fleet.allocation(),
-      images: await images.current(),
+      images: leaving ? [] : await images.current(),
     }),
     clock,
     logger,
   });
 
+  const retirement = new Retirement({
+    node: ownLambdaNode,
+    nodeName,
+    client,
+    fieldSelector,
+    fleet,
+    health,
+    clock,
+    logger,
+  });
+
+  // It does not reject, and loads in the meantime what it needs, if anything.
+  const tracing = openTracing({
+    service: 'esb-agent',
+    attributes: { 'service.version': programVersion(), 'k8s.node.name': nodeName },
+    endpoint: options.otlpEndpoint,
+    env: process.env,
+    clock,
+    logger,
+  });
   let healthServer: HealthServer | undefined;
+  let leaving = false;
   try {
     const started = startRuntime(runtime, tasks, logger);
     // While containerd and plugins are asked there is time to load this.
     const { startHealthServer } = await import('./health-server.ts');
     healthServer = await startHealthServer(parseHostPort(options.health), {
-      ready: () => health.ready(),
+      // An agent that has nothing more to do here is not what a rollout has to wait for.
+      ready: () => (leaving ? { ok: true } : health.ready()),
       metricsPage: () => metrics.page(),
     });
     logger.info(
@@ -260,6 +347,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     clientCa.start();
     ownNode.subscribe(() => registration.hurry());
     ownNode.start();
+    ownLambdaNode.start();
 
     await started;
     await fleet.adopt({ signal });
@@ -268,6 +356,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       logs: runtime,
       metricsPage: () => metrics.page(),
       onInvoked: (result) => metrics.invoked(result),
+      tracing: await tracing,
     });
     health.note('start', { ok: true });
     writer.start();
@@ -284,27 +373,58 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       }),
     );
     tasks.run('resolv.conf', (ended) =>
-      every(chore.resolvConfMs, ended, () => refreshResolvConf(resolvConfPath)),
+      every(chore.resolvConfMs, ended, () => refreshResolvConf(resolvConfPath, systemNamespace)),
     );
-    const repair = new NetworkRepair(network, runtime, clock);
-    tasks.run('network repair', (ended) =>
-      every(chore.repairMs, ended, () => repair.look({ signal: ended })),
+    tasks.run('secrets', (ended) =>
+      every(chore.secretsMs, ended, () => secretReader.keepOnly(fleet.secrets())),
     );
+    // Not before the fleet knows which images its workers want.
+    tasks.run('images', (ended) => every(chore.imagesMs, ended, () => collector.look({ signal: ended })));
+    tasks.run('garbage collection', (ended) => garbage.run(ended));
+    tasks.run('retirement', (ended) => retirement.run(ended));
+    const checkOutput = (): void => {
+      const disk = health.conditions().find(({ type }) => type === 'DiskReady');
+      // Other faults of the disk take nothing from anybody's output.
+      const known = disk?.status === 'True' || disk?.reason === 'DiskFull';
+      if (known && outputCheck.told(disk.status === 'True')) {
+        tasks.run('checking the output of workers', (ended) => outputCheck.run(ended));
+      }
+    };
+    checkOutput();
+    health.subscribe(checkOutput);
 
-    await fired(signal);
-    logger.info('agent stops');
+    await Promise.race([fired(signal), retirement.due.then(() => (leaving = !signal.aborted))]);
+    logger.info(leaving ? 'agent leaves the node' : 'agent stops');
     health.note('start', { ok: false, reason: 'Stopping', message: 'the agent is stopping' });
   } finally {
-    server.refuse();
-    await fleet.stop(drainMs);
-    await writer.stop();
-    await watch.stop();
-    await Promise.all([ownNode.stop(), clientCa.stop(), tasks.stop()]);
-    await runtime.stop();
-    await server.close();
-    await healthServer?.close();
-    await client.close();
+    await stopInOrder([
+      async () => server.refuse(),
+      () => fleet.stop(options.drain * 1_000),
+      () => writer.stop(),
+      () => watch.stop(),
+      () => Promise.all([ownNode.stop(), clientCa.stop(), tasks.stop()]),
+      () => (leaving ? undefined : runtime.stop()),
+      () => server.close(),
+      async () => (await tracing)?.close(),
+      () => (leaving ? leave() : undefined),
+      () => ownLambdaNode.stop(),
+      () => healthServer?.close(),
+      () => client.close(),
+    ]);
     logger.info('agent stopped');
+  }
+
+  /** Removes everything, and waits until the node is wanted again or `signal` fires. */
+  async function leave(): Promise<void> {
+    try {
+      await leaveNode({ runtime, health, registration, stateDir, runDir, clock, logger }, signal);
+      await retirement.wantedAgain(signal);
+      logger.info('the node is wanted again: the agent ends to be started anew');
+    } catch (error) {
+      if (!signal.aborted) {
+        throw error;
+      }
+    }
   }
 
   /** Runs `work` now and then until it says that it is done, or `ended` fires. What fails is tried again. */

@@ -56,7 +56,7 @@ interface Entry {
  * fields, compared with what is there first, and only on the version that was compared: a status never lands on a worker
  * that was made again or assigned anew meanwhile. Only after a conflict is the worker read. A resting state is written at once; a transient phase only when it lasts.
  * While the server cannot be reached, one write at a time is tried, ever more seldom; what has changed meanwhile is
- * written once, as it is then.
+ * written once, as it is then. A server that is slow because of many nodes is not asked for everything again at once.
  */
 export class StatusWriter {
   readonly #options: StatusWriterOptions;
@@ -68,6 +68,8 @@ export class StatusWriter {
   readonly #applier: StatusApplier<LambdaWorker>;
   #unsubscribe: (() => void) | undefined;
   #failures = 0;
+  /** Writes at the same time now: one after a failure, and one more for each round of them that succeeded. */
+  #allowed: number = concurrency;
   #backoff: Timer | undefined;
 
   constructor(options: StatusWriterOptions) {
@@ -137,7 +139,7 @@ export class StatusWriter {
     }
     const before = entry.view;
     entry.view = view;
-    if (before.phase !== view.phase) {
+    if (before.phase !== view.phase || (view.transient && !before.transient)) {
       entry.phaseSince = now;
     }
     if (!showSameState(before, view)) {
@@ -192,7 +194,7 @@ export class StatusWriter {
       if (
         this.#stopping.signal.aborted ||
         this.#backoff !== undefined ||
-        this.#running.size >= (this.#failures > 0 ? 1 : concurrency)
+        this.#running.size >= Math.floor(this.#allowed)
       ) {
         return;
       }
@@ -241,6 +243,7 @@ export class StatusWriter {
         },
       );
       this.#failures = 0;
+      this.#allowed = Math.min(concurrency, this.#allowed + 1 / this.#allowed);
       if (kind === 'written') {
         entry.tokens -= 1;
         onWrite?.('written');
@@ -293,6 +296,7 @@ export class StatusWriter {
       logger.warn({ err: error, worker }, 'status cannot be written; trying again until it can');
     }
     this.#failures += 1;
+    this.#allowed = 1;
     this.#queue.add(uid);
     const exponential = Math.min(maxBackoffMs, minBackoffMs * 2 ** Math.min(this.#failures - 1, 10));
     const asked = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0;

@@ -32,10 +32,16 @@ export class TlsListener {
   readonly #server: Server;
   readonly #sockets = new Set<TLSSocket>();
   #authorities: readonly X509Certificate[] = [];
+  #refusing = false;
 
   constructor(options: TlsListenerOptions) {
     this.#logger = options.logger;
     this.#server = createServer({ requestCert: true, rejectUnauthorized: true, ALPNProtocols: ['h2'] });
+    this.#server.on('connection', (socket) => {
+      if (this.#refusing) {
+        socket.destroy();
+      }
+    });
     this.#server.on('secureConnection', (socket) => {
       socket.on('error', (error) => this.#logger.debug({ err: error }, 'connection broke'));
       if (!this.#admits(socket)) {
@@ -103,6 +109,14 @@ export class TlsListener {
         socket.destroy();
       }
     }
+  }
+
+  /**
+   * Lets nobody in any more, and keeps the port. Connections end before their handshake: a client who has shown its
+   * certificate would take the end for a refusal of that, and ask for another one.
+   */
+  refuse(): void {
+    this.#refusing = true;
   }
 
   /** Resolves once no client is connected. */

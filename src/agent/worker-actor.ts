@@ -1,235 +1,130 @@
-import { createHash } from 'node:crypto';
-import type { Clock, Timer } from '../common/clock.ts';
-import { type CallOptions, sleep, withDeadline } from '../common/deadline.ts';
-import { EsbError, hasCode, messageOf, unreachable } from '../common/errors.ts';
+import type { Timer } from '../common/clock.ts';
+import { EsbError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import type {
-  ContainerRuntime,
-  EnsureStep,
-  RuntimeEvent,
-  WorkerAddress,
-  WorkerInfo,
-} from '../runtime/container-runtime.ts';
-import { WorkerExitError } from '../runtime/worker-exit-error.ts';
-import { IssuedStamps, type StampSource } from './activity-stamp.ts';
-import { CallQueue, PendingCall, startOf } from './call-queue.ts';
+import type { RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
+import { ActionGate } from './action-gate.ts';
+import { unavailableRetryMs } from './action-retry.ts';
+import { ActorAlarm } from './actor-alarm.ts';
+import type { ActorContext } from './actor-context.ts';
+import type { SecretName } from './api-secret-reader.ts';
+import { refusalOf } from './call-admission.ts';
+import { type PendingCall, startOf } from './call-queue.ts';
+import { CallSlot, type Closing } from './call-slot.ts';
+import { ContainerCaller } from './container-call.ts';
+import type { ContainerLane, LaneHost } from './container-lane.ts';
 import type { DesiredWorker } from './desired-worker.ts';
-import { type Goal, goalOf, mayWake } from './goal.ts';
-import { IdleClock, type Rest } from './idle-clock.ts';
+import { type Goal, goalOf } from './goal.ts';
+import type { Rest } from './idle-clock.ts';
 import { type FoundMark, InFlightMark } from './in-flight-mark.ts';
-import type { Invocation, InvocationResult, RefusalReason, UnknownReason } from './invocation.ts';
-import type { NodeCapacity } from './node-capacity.ts';
-import { type Action, type Observed, plan } from './plan.ts';
-import { resolveShape } from './resolve-shape.ts';
-import { crashBackoff, healthyMs, RestartBackoff, startBackoff } from './restart-backoff.ts';
-import type { SecretReader } from './secret-reader.ts';
-import type { StartGate } from './start-gate.ts';
-import type { WorkerAnswer, WorkerLink } from './worker-http.ts';
-import type { RecordStore, WorkerRecord } from './worker-record.ts';
-import { type Failure, statusOf } from './worker-status.ts';
+import type { Invocation, InvocationResult, RefusalReason } from './invocation.ts';
+import { type Action, isAlive } from './plan.ts';
+import type { Termination } from './setbacks.ts';
+import { WorkerActivity } from './worker-activity.ts';
+import { WorkerContainers } from './worker-containers.ts';
+import { WorkerDisplay } from './worker-display.ts';
+import { WorkerHints } from './worker-hint.ts';
+import { WorkerMark } from './worker-mark.ts';
+import type { WorkerRecord } from './worker-record.ts';
+import { recordOf, viewOf, type WorkerFacts } from './worker-snapshot.ts';
 import type { WorkerView } from './worker-view.ts';
 
-const inspectMs = 5_000;
-const transitionMs = 15_000;
-const ensureMs = 300_000;
-/** Milliseconds that taking a worker away may take beside its grace period. */
-const destroyMs = 60_000;
-/** Milliseconds after its timeout until a worker counts as silent: the emulator's own answer to it comes first. */
-const timeoutMarginMs = 1_500;
-/** Milliseconds that the first call after a start may take on top, for the runtime and the function to load. */
-const initialisationMs = 10_000;
-/** Milliseconds that a call waits for a runtime that does not answer. */
-const patienceMs = 5_000;
-/** First and longest delay in milliseconds before an action that failed is tried again. */
-const retryFirstMs = 100;
-const retryMaxMs = 30_000;
-/** Longest such delay while the runtime cannot be reached: it may be back at any moment. */
-const unavailableRetryMs = 1_000;
-/** Resumes that fail in a row until the worker is replaced. */
-const maxResumes = 5;
-const maxAttempts = 3;
-const logTailBytes = 4 * 1024;
-const lastOutputBytes = 2 * 1024;
-const keptStamps = 16;
-
-/** What the actors of a node share. */
-export interface ActorContext {
-  readonly runtime: ContainerRuntime;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly secrets: SecretReader;
-  readonly capacity: NodeCapacity;
-  readonly records: RecordStore;
-  readonly stamps: StampSource;
-  readonly startGate: StartGate;
-  readonly marksFolder: string;
-  readonly maxQueued: number;
-  readonly connect: (address: WorkerAddress) => WorkerLink;
-  /** Whether the last that was heard of the runtime is that it does not answer. */
-  readonly runtimeDown: () => boolean;
-  readonly onRuntime: (answers: boolean) => void;
-  readonly onAction: (kind: Action['kind'], durationMs: number, outcome: string) => void;
-  readonly onChanged: (view: WorkerView) => void;
-  /** Nothing is left of a worker that was released. */
-  readonly onGone: (uid: string) => void;
-}
+/** Milliseconds after a thaw for which it is told to nobody while a call is in the worker. */
+const answerFirstMs = 100;
 
 /** What is known of a worker when its actor begins. */
 export interface ActorStart {
   readonly desired: DesiredWorker;
   readonly record?: WorkerRecord;
   readonly mark?: FoundMark;
-  /** Its container as the runtime listed it, or `missing`; absent when nobody has looked. */
-  readonly container?: WorkerInfo | 'missing';
-}
-
-interface Waiter {
-  readonly check: (view: WorkerView) => boolean;
-  readonly resolve: (view: WorkerView) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** Name of a worker's container: the same for its whole life, so that a record lost costs nothing. */
-export function containerIdOf(identity: DesiredWorker['identity']): string {
-  const digest = createHash('sha256').update(identity.uid).digest('hex').slice(0, 8);
-  return `${identity.name.slice(0, 40).replace(/[^A-Za-z0-9]+$/, '')}-${digest}`;
+  /** Its containers as the runtime listed them; absent when nobody could look yet: then it waits for that. */
+  readonly containers?: readonly WorkerInfo[];
 }
 
 /**
- * Everything that happens to one worker happens here, one action after the other. Calls are let in, the resting state
- * is kept, and what is to be done next is decided anew after each action from what is then known. Every decision is
- * made, and made visible in `#acting`, in one synchronous step: a call can never slip in between.
+ * Everything that happens to one worker is decided here. Calls are let in, the resting state is kept, and what is to be
+ * done next is decided anew after each action from what is then known. Every decision is made, and made visible in
+ * the `acting` of its lane, in one synchronous step: a call can never slip in between.
  */
 export class WorkerActor {
-  readonly containerId: string;
+  readonly hints: WorkerHints;
   readonly #context: ActorContext;
   readonly #logger: Logger;
-  readonly #queue: CallQueue;
-  readonly #idle: IdleClock;
-  readonly #crashes: RestartBackoff;
-  readonly #starts: RestartBackoff;
-  readonly #mark: InFlightMark;
-  readonly #issued: IssuedStamps;
-  readonly #waiters = new Set<Waiter>();
+  readonly #mark: WorkerMark;
+  readonly #foundMark: FoundMark | undefined;
+  readonly #containers: WorkerContainers;
+  readonly #gate: ActionGate;
+  readonly #slot: CallSlot;
+  readonly #activity: WorkerActivity;
+  readonly #alarm: ActorAlarm;
+  readonly #display: WorkerDisplay;
   readonly #unrecorded: boolean;
   #desired: DesiredWorker;
   #released = false;
   #stopping = false;
-  /** What the runtime said last; undefined for no container. Means nothing unless `#known`. */
-  #info: WorkerInfo | undefined;
-  #known = false;
+  /** Whether nobody has looked yet what containers it has. */
+  #unlisted: boolean;
   /** The first look at the container decides where the idle clock stands. */
   #adopting: WorkerRecord | 'unrecorded' | undefined;
-  /**
-   * It was found frozen, and nobody has called it or told of its resource since. The record may be a moment older than
-   * the freeze, so what it says is no reason to wake it.
-   */
-  #foundPaused = false;
   /** Whether the resource has been told of by the API, not by a record alone. */
   #confirmed = false;
-  /** Whether a log of a container that is no more may be left: its owner may want to read it until all of it goes. */
-  #traces = true;
-  /** Why the container must not get another call; undefined when it may. */
-  #unusable: string | undefined;
-  #warm = false;
-  /** Whether the function is loaded: the next call need not wait for that. */
-  #loaded = false;
-  /** Hash of the shape that is being started. */
-  #startingShape = '';
-  /** Whether the end of the present container has been counted. */
-  #exitCounted = false;
-  #restartPending = false;
-  #startedMonotonic: number;
-  #startedAt: string | undefined;
-  #pausedAt: string | undefined;
   #restartCount = 0;
   #lastTermination: WorkerView['lastTermination'];
-  #failure: Failure | undefined;
-  #nodeFull: string | undefined;
-  #observedStamp: string | undefined;
   #savedRest: Rest = 'Running';
-  #acting: Action | undefined;
-  #step: EnsureStep | undefined;
-  #abort: AbortController | undefined;
-  #loop: Promise<void> = Promise.resolve();
-  /** Counts actions begun, to tell that a look taken meanwhile is out of date. */
-  #turns = 0;
-  #verifying = false;
-  #verifyAgain = false;
-  #current: PendingCall | undefined;
-  #connection: WorkerLink | undefined;
-  #failures = 0;
-  /** Whether it has been told that the runtime does not answer; until it does. */
-  #outageTold = false;
-  #failedResumes = 0;
-  #retryAt = Number.NEGATIVE_INFINITY;
-  #retryKind: Action['kind'] | undefined;
-  #inspectAt = Number.NEGATIVE_INFINITY;
-  #failingSince: number | undefined;
+  /** Monotonic milliseconds of its last thaw, and when what has become of it since is told. */
+  #wokenAt = Number.NEGATIVE_INFINITY;
+  #telling: Timer | undefined;
   /** From when on a worker that is to go goes even with a call in it. */
   #hurryAt = Number.POSITIVE_INFINITY;
-  #alarm: { readonly timer: Timer; readonly at: number } | undefined;
-  /** When it was last decided what to do, and when that decision would come out otherwise by itself. */
-  #decision: { readonly at: number; readonly changesAt: readonly number[] } = { at: 0, changesAt: [] };
-  #view!: WorkerView;
 
   constructor(context: ActorContext, start: ActorStart) {
     const { desired, record, mark } = start;
+    const { clock } = context;
     this.#context = context;
     this.#desired = desired;
     this.#confirmed = record === undefined;
-    this.containerId =
-      typeof start.container === 'object' ? start.container.containerId : containerIdOf(desired.identity);
     this.#logger = context.logger.child({
       worker: `${desired.identity.namespace}/${desired.identity.name}`,
-      container: this.containerId,
     });
-    this.#queue = new CallQueue(context.maxQueued, () => this.#callsChanged());
-    this.#idle = new IdleClock(context.clock);
-    this.#crashes = new RestartBackoff({ clock: context.clock, ...crashBackoff });
-    this.#starts = new RestartBackoff({ clock: context.clock, ...startBackoff });
-    this.#mark = new InFlightMark(context.marksFolder, desired.identity.uid, context.clock, (error) => {
-      this.#logger.error({ err: error }, 'cannot take back the mark of a call');
+    this.#activity = new WorkerActivity(clock, context.stamps, desired, record);
+    this.#alarm = new ActorAlarm(clock, () => {
+      this.#kick();
+      this.#display.publishIfChanged();
     });
-    this.#issued = new IssuedStamps(record?.stamps);
-    this.#startedMonotonic = context.clock.monotonic();
+    this.#display = this.#createDisplay();
+    this.#mark = new WorkerMark(this.#createMark(), mark?.containerId);
+    this.#foundMark = mark;
+    const caller = new ContainerCaller(context, this.#logger, () => this.#save());
+    this.#slot = this.#createSlot(caller);
+    this.#containers = this.#createContainers(caller, record);
+    this.#gate = this.#createGate();
+    this.hints = this.#createHints();
+    this.#unrecorded = record === undefined;
     if (mark?.stamp !== undefined) {
-      this.#issued.add(mark.stamp);
+      this.#activity.issued(mark.stamp);
     }
     if (record !== undefined) {
-      this.#startedAt = record.startedAt;
-      this.#pausedAt = record.pausedAt;
       this.#restartCount = record.restartCount;
       this.#lastTermination = record.lastTermination;
-      this.#crashes.restore(record.crashes);
-      this.#warm = record.warmContainer === this.containerId;
       this.#savedRest = record.rest;
+      this.#containers.restore(record);
     }
-    this.#observedStamp = record?.observedInvocationTime ?? desired.observedInvocationTime;
-    this.#adopting = record ?? (typeof start.container === 'object' ? 'unrecorded' : undefined);
-    if (mark?.busy === true) {
-      this.#unusable = 'a call was in it when the agent ended';
+    this.#unlisted = start.containers === undefined;
+    if (start.containers === undefined) {
+      this.#adopting = record;
+      this.#containers.present.retry.failed(true);
+    } else {
+      this.#adoptContainers(record, start.containers);
     }
-    const ended = typeof start.container === 'object' && start.container.task.kind === 'Stopped';
-    if (start.container === 'missing' || ended) {
-      this.#rememberCrash(record);
-    }
-    // How one ended is read, and counted, by a look of its own.
-    if (start.container !== undefined && !ended) {
-      this.#observe(start.container === 'missing' ? undefined : start.container);
-    }
-    this.#unrecorded = record === undefined;
     if (this.#unrecorded) {
-      this.#wakeOnForeignStamp();
+      this.#activity.wakeOnForeignStamp(desired);
     }
     if (desired.deleting) {
       this.#beginEnd();
     }
-    this.#view = this.#buildView();
   }
 
   get view(): WorkerView {
-    return this.#view;
+    return this.#display.view;
   }
 
   get uid(): string {
@@ -240,12 +135,23 @@ export class WorkerActor {
     return this.#desired.identity;
   }
 
+  get image(): string {
+    return this.#desired.image;
+  }
+
+  /** Secrets that its resource names. */
+  get secrets(): readonly SecretName[] {
+    const { env, identity, imagePullSecrets } = this.#desired;
+    const ofVariables = env.flatMap((variable) => ('secret' in variable ? [variable.secret.name] : []));
+    return [...imagePullSecrets, ...ofVariables].map((name) => ({ namespace: identity.namespace, name }));
+  }
+
   get released(): boolean {
     return this.#released;
   }
 
   get waitsForRoom(): boolean {
-    return this.#nodeFull !== undefined;
+    return this.#gate.nodeFull !== undefined || this.#containers.noRoomBeside !== undefined;
   }
 
   /** Begins to act. */
@@ -266,14 +172,13 @@ export class WorkerActor {
     this.#desired = before.deleting ? { ...next, deleting: true } : next;
     const reclaimed = this.#released;
     this.#confirmed = true;
-    this.#foundPaused = false;
     this.#released = false;
     if (reclaimed) {
       this.#hurryAt = Number.POSITIVE_INFINITY;
     }
     const changed = next.generation !== before.generation || next.epoch !== before.epoch || reclaimed;
+    this.#activity.told(before, next);
     if (next.generation !== before.generation) {
-      this.#idle.renew(before, next);
       this.#mend();
     }
     if (next.epoch !== before.epoch) {
@@ -286,7 +191,7 @@ export class WorkerActor {
     if (this.#desired.deleting && !before.deleting) {
       this.#beginEnd();
     }
-    const woken = this.#wakeOnForeignStamp();
+    const woken = this.#activity.wakeOnForeignStamp(this.#desired);
     this.#abortUnwantedStart();
     if (changed || woken || this.#desired.deleting !== before.deleting) {
       this.#save();
@@ -310,97 +215,71 @@ export class WorkerActor {
   invoke(invocation: Invocation): Promise<InvocationResult> {
     const refusal = this.#refusalOf(invocation);
     if (refusal !== undefined) {
-      return Promise.resolve(refusal);
+      const [reason, message] = refusal;
+      return Promise.resolve({ kind: 'Refused', reason, message });
     }
-    const { clock } = this.#context;
-    const start = this.#acting?.kind === 'Pause' ? 'paused' : startOf(this.#observed().kind);
-    const call = new PendingCall(invocation, clock.monotonic(), start);
-    this.#touch();
-    if (this.#queue.length === 0 && this.#takesCalls()) {
-      this.#enter(call);
-    } else {
-      this.#queue.push(call);
-      if (!this.#pump()) {
-        this.#kick();
+    const { acting, container } = this.#containers.present;
+    const start = acting?.kind === 'Pause' ? 'paused' : startOf(container.state.kind);
+    return this.#slot.take(invocation, start);
+  }
+
+  /** A hint that something may have happened to one of its containers. */
+  hint(containerId: string, event: RuntimeEvent['kind']): void {
+    this.#containers.find(containerId)?.hint(event);
+  }
+
+  /** What that process of one of its containers writes is lost. Returns whether the container is made anew for that. */
+  outputLost(containerId: string, pid: number): boolean {
+    const container = this.#containers.find(containerId)?.container;
+    const task = container?.info?.task;
+    const isSame = (task?.kind === 'Running' || task?.kind === 'Paused') && task.pid === pid;
+    if (container === undefined || !isSame || container.unusable !== undefined) {
+      return false;
+    }
+    container.unusable = 'its output is not written since the disk was full';
+    this.#kick();
+    return true;
+  }
+
+  /**
+   * Before a look at the whole node: what is returned takes what that look has found, by container. It is ignored where
+   * something was done meanwhile.
+   */
+  look(): (found: ReadonlyMap<string, WorkerInfo>) => void {
+    const looks = this.#unlisted ? [] : this.#containers.all.map((lane) => ({ lane, turn: lane.turn }));
+    return (found) => {
+      for (const { lane, turn } of looks) {
+        const info = found.get(lane.container.id);
+        if (lane.acting === undefined && turn === lane.turn && info?.task.kind !== 'Stopped') {
+          lane.observe(info);
+        } else {
+          lane.hint('Exited');
+        }
       }
-    }
-    this.#callsChanged();
-    return call.result;
-  }
-
-  /** A hint that something may have happened to the container. */
-  hint(event: RuntimeEvent['kind']): void {
-    if (this.#acting === undefined && !this.#isExpected(event)) {
-      this.#verify();
-    }
-  }
-
-  /** A look at the whole node says this of the container. Ignored while something is being done to it. */
-  seen(info: WorkerInfo | undefined, turn: number): void {
-    if (this.#acting === undefined && turn === this.#turns && info?.task.kind !== 'Stopped') {
-      this.#observe(info);
-      this.#pump();
+      this.#slot.pump();
       this.#publish();
       this.#kick();
-    } else {
-      this.hint('Exited');
-    }
+    };
   }
 
-  /** Number of the present turn, to be given to {@link WorkerActor.seen}. */
-  get turn(): number {
-    return this.#turns;
+  /** The containers of a worker that nobody could look at when its actor began. */
+  listed(containers: readonly WorkerInfo[]): void {
+    if (this.#unlisted) {
+      const record = this.#adopting === 'unrecorded' ? undefined : this.#adopting;
+      this.#containers.present.retry.succeeded();
+      this.#adoptContainers(record, containers);
+      this.#slot.pump();
+      this.#publish();
+    }
+    this.retry();
   }
 
   /** What was put off because something outside was broken is tried again now. */
   retry(): void {
-    this.#retryAt = Number.NEGATIVE_INFINITY;
-    this.#inspectAt = Number.NEGATIVE_INFINITY;
+    for (const { retry } of this.#containers.all) {
+      retry.now();
+    }
     this.#kick();
-  }
-
-  async ensure(epoch: number, options: CallOptions): Promise<WorkerView> {
-    this.#checkHint(epoch);
-    this.#checkMayWake();
-    this.#checkStart();
-    this.#touch();
-    this.#kick();
-    return await this.#until('start', options, (view) => view.phase === 'Running');
-  }
-
-  async resume(epoch: number, options: CallOptions): Promise<WorkerView> {
-    this.#checkHint(epoch);
-    this.#checkMayWake();
-    if (this.#known && this.#info === undefined) {
-      throw new EsbError('there is nothing to resume', { code: 'FailedPrecondition' });
-    }
-    return await this.ensure(epoch, options);
-  }
-
-  async pause(epoch: number, options: CallOptions): Promise<WorkerView> {
-    this.#checkHint(epoch);
-    const { restingState, pauseAfterSeconds, removeAfterSeconds } = this.#desired;
-    const allowed =
-      restingState === 'Paused' ||
-      (restingState === 'Running' && pauseAfterSeconds !== undefined) ||
-      (restingState === 'Absent' && removeAfterSeconds !== undefined);
-    if (!allowed) {
-      throw new EsbError(`it rests ${restingState}, and its idle policy does not pause it`, {
-        code: 'FailedPrecondition',
-      });
-    }
-    return await this.#lower('Paused', options);
-  }
-
-  async destroy(epoch: number, options: CallOptions): Promise<WorkerView> {
-    this.#checkHint(epoch);
-    if (this.#desired.restingState !== 'Absent' && this.#desired.removeAfterSeconds === undefined) {
-      throw new EsbError(
-        `it rests ${this.#desired.restingState}, and its idle policy does not remove it: write desiredState Absent`,
-        { code: 'FailedPrecondition' },
-      );
-    }
-    return await this.#lower('Absent', options);
   }
 
   /** Takes no more calls; resolves when no call is in the worker any more. */
@@ -408,43 +287,181 @@ export class WorkerActor {
     this.#stopping = true;
     this.#refuseWhere(() => true, 'Unavailable', 'the agent is stopping');
     this.#publish();
-    await this.#current?.result;
+    await this.#slot.current?.result;
   }
 
   /** Ends the actor and touches no worker: what goes on in it is for the next run of the agent. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#alarm?.timer.cancel();
-    for (const waiter of this.#waiters) {
-      waiter.reject(new EsbError('the agent is stopping', { code: 'Unavailable', retryable: true }));
-    }
-    this.#current?.settle({
+    this.#alarm.cancel();
+    this.#telling?.cancel();
+    this.#display.waiters.reject(
+      new EsbError('the agent is stopping', { code: 'Unavailable', retryable: true }),
+    );
+    this.#slot.current?.settle({
       kind: 'Unknown',
       reason: 'AgentStopped',
       message: 'the agent stopped before the worker answered',
-      stamp: this.#stamp(),
+      stamp: this.#activity.stamp(),
     });
     this.#save();
-    this.#abort?.abort();
-    await this.#loop;
-    this.#mark.release();
-    this.#connection?.close();
+    await this.#containers.stop();
+    this.#mark.close();
+  }
+
+  // Parts
+
+  #createMark(): InFlightMark {
+    const { clock, marksFolder } = this.#context;
+    return new InFlightMark(marksFolder, this.uid, clock, (error) => {
+      this.#logger.error({ err: error }, 'cannot take back the mark of a call');
+    });
+  }
+
+  #createSlot(caller: ContainerCaller): CallSlot {
+    const { clock, queueLimits } = this.#context;
+    return new CallSlot({
+      clock,
+      logger: this.#logger,
+      caller,
+      queueLimits,
+      taker: () => this.#taker(),
+      closing: () => this.#closing(),
+      diagnose: (lane) => lane.diagnose(),
+      stamp: () => this.#activity.stamp(),
+      touch: () => this.#activity.touch(),
+      kick: () => this.#kick(),
+      changed: () => this.#callsChanged(),
+    });
+  }
+
+  #createContainers(caller: ContainerCaller, record: WorkerRecord | undefined): WorkerContainers {
+    return new WorkerContainers(
+      this.#context,
+      this.#logger,
+      this.#mark,
+      {
+        lane: this.#createLaneHost(caller),
+        desired: () => this.#desired,
+        busy: () => this.#isBusy(),
+        exchanged: (lane) => {
+          this.#gate.nodeFull = undefined;
+          if (lane.container.state.kind === 'Running') {
+            this.#slot.markReady();
+          }
+          this.#save();
+        },
+        kick: () => this.#kick(),
+      },
+      record?.container,
+    );
+  }
+
+  #createLaneHost(caller: ContainerCaller): LaneHost {
+    const serves = (lane: ContainerLane): boolean => this.#containers.serves(lane);
+    return {
+      caller,
+      desired: () => this.#desired,
+      stopping: () => this.#stopping,
+      ending: () => this.#isEnding(),
+      urgent: (lane) => serves(lane) && this.#slot.queue.length > 0,
+      serves,
+      occupied: (lane) => this.#slot.occupies(lane),
+      saved: () => this.#context.records.flush(),
+      next: (lane) => this.#next(lane),
+      idle: () => this.#arm(),
+      acted: (lane) => this.#acted(lane),
+      observed: (lane) => this.#observed(lane),
+      ready: (lane) => {
+        if (serves(lane)) {
+          this.#slot.markReady();
+        }
+      },
+      woken: () => {
+        this.#wokenAt = this.#context.clock.monotonic();
+      },
+      restarted: (lane) => {
+        this.#restartCount += serves(lane) ? 1 : 0;
+      },
+      wasCounted: (lane, finishedAt) =>
+        serves(lane) &&
+        this.#adopting !== undefined &&
+        this.#lastTermination !== undefined &&
+        this.#lastTermination.finishedAt === finishedAt?.toISOString(),
+      terminated: (lane, termination) => this.#terminated(lane, termination),
+      putOff: (lane) => {
+        if (serves(lane)) {
+          this.#refuseWaiting();
+        }
+      },
+      stamp: () => this.#activity.stamp(),
+      publish: () => this.#tell(),
+      save: () => this.#save(),
+    };
+  }
+
+  #createGate(): ActionGate {
+    const { capacity, clock, runtimeDown } = this.#context;
+    return new ActionGate({
+      clock,
+      capacity,
+      runtimeDown,
+      containers: this.#containers,
+      refuse: (condition, reason, message) => this.#refuseWhere(condition, reason, message),
+    });
+  }
+
+  #createDisplay(): WorkerDisplay {
+    return new WorkerDisplay(
+      (previous) =>
+        viewOf(this.#facts(), {
+          goal: this.#goal(),
+          stopping: this.#stopping,
+          inFlight: this.#slot.inFlight,
+          nodeFull: this.#gate.nodeFull,
+          previous,
+        }),
+      (view) => this.#context.onChanged(view),
+    );
+  }
+
+  #createHints(): WorkerHints {
+    const view = (): WorkerView => this.view;
+    return new WorkerHints({
+      waiters: this.#display.waiters,
+      get view() {
+        return view();
+      },
+      desired: () => this.#desired,
+      rest: () => this.#rest(),
+      stopping: () => this.#stopping,
+      ending: () => this.#isEnding(),
+      demand: () => this.#demand(),
+      isMissing: () => this.#containers.present.container.state.kind === 'Missing',
+      refusal: () => this.#whyPutOff(),
+      wake: () => {
+        this.#activity.touch();
+        this.#kick();
+      },
+      assume: (rest) => {
+        this.#activity.assume(this.#desired, rest);
+        this.#kick();
+      },
+    });
   }
 
   // Deciding
 
-  #rest(): Rest {
-    const { state } = this.#idle.rest(this.#desired);
-    return this.#foundPaused && state === 'Running' ? 'Paused' : state;
+  #isEnding(): boolean {
+    return this.#released || this.#desired.deleting;
   }
 
-  #touch(): void {
-    this.#foundPaused = false;
-    this.#idle.touch();
+  #rest(): Rest {
+    return this.#activity.rest(this.#desired);
   }
 
   #demand(): boolean {
-    return this.#current !== undefined || this.#queue.length > 0;
+    return this.#slot.inFlight > 0;
   }
 
   #goal(): Goal {
@@ -456,620 +473,171 @@ export class WorkerActor {
     });
   }
 
-  #observed(): Observed {
-    if (!this.#known) {
-      return { kind: 'Unknown' };
-    }
-    const info = this.#info;
-    if (info === undefined) {
-      return { kind: 'Missing', traces: this.#traces };
-    }
-    const { task } = info;
-    switch (task.kind) {
-      case 'Missing':
-      case 'Created':
-        return { kind: 'Created' };
-      case 'Stopped':
-        return { kind: 'Stopped' };
-      case 'Running':
-      case 'Paused':
-        return {
-          kind: task.kind,
-          shapeHash: info.shapeHash,
-          usable: this.#unusable === undefined && info.address !== undefined,
-          warm: this.#warm,
-        };
-      default:
-        return unreachable(task);
-    }
-  }
-
-  /** A failure puts off the same action only: a pause that failed must not hold up the call that comes next. */
-  #notBefore(action: Action): number {
-    if (action.kind === 'Inspect') {
-      return this.#inspectAt;
-    }
-    return action.kind === this.#retryKind ? this.#retryAt : Number.NEGATIVE_INFINITY;
-  }
-
-  #putOff(kind: Action['kind'], delayMs: number): void {
-    this.#retryKind = kind;
-    this.#retryAt = this.#context.clock.monotonic() + delayMs;
-  }
-
   /** Whether a call in the worker is to be waited for. */
   #isBusy(): boolean {
-    return this.#current !== undefined && this.#context.clock.monotonic() < this.#hurryAt;
+    return this.#slot.current !== undefined && this.#context.clock.monotonic() < this.#hurryAt;
   }
 
-  /** The next action that may be done now. */
-  #next(): Action | undefined {
+  /** The next action in that lane that may be done now. */
+  #next(lane: ContainerLane): Action | undefined {
     if (this.#stopping) {
       return undefined;
     }
-    // Read before anything is decided: what changes between decision and alarm would else never be looked at.
     const decidedAt = this.#context.clock.monotonic();
-    this.#decision = {
-      at: decidedAt,
-      changesAt: [
-        decidedAt + (this.#idle.rest(this.#desired).changesInMs ?? Number.POSITIVE_INFINITY),
-        decidedAt + Math.max(this.#crashes.remainingMs, this.#starts.remainingMs),
-      ],
-    };
+    this.#alarm.decided(decidedAt, [
+      decidedAt + this.#activity.changesInMs(this.#desired),
+      ...this.#containers.all.map(({ setbacks }) => decidedAt + setbacks.remainingMs),
+      ...(this.#unlisted ? [decidedAt + unavailableRetryMs] : []),
+    ]);
+    if (this.#unlisted) {
+      this.#gate.loseFaith(decidedAt);
+      return undefined;
+    }
     const goal = this.#goal();
-    const action = plan(goal, this.#observed(), this.#isBusy());
+    const { present, others } = this.#containers.rearrange(goal);
+    const index = this.#containers.others.indexOf(lane);
+    const action = this.#containers.serves(lane) ? present : others[index];
     if (action === undefined) {
       this.#settle(goal);
       return undefined;
     }
-    const now = this.#context.clock.monotonic();
-    if (now < this.#notBefore(action)) {
-      this.#loseFaith(now);
-      return undefined;
-    }
-    if (action.kind === 'Ensure' && !this.#mayStart()) {
-      return undefined;
-    }
-    if (action.kind === 'Pause' && this.#context.runtimeDown()) {
-      // It would only leave the worker in a state that nobody can tell. Calls need no runtime as long as it runs.
-      this.#verify();
-      this.#putOff('Pause', unavailableRetryMs);
-      return undefined;
-    }
-    return action;
-  }
-
-  /** Whether the container may be made now; otherwise those who wait for it are told. */
-  #mayStart(): boolean {
-    if (Math.max(this.#crashes.remainingMs, this.#starts.remainingMs) > 0) {
-      this.#refuseWaiting();
-      return false;
-    }
-    const { capacity } = this.#context;
-    const { memoryMiB } = this.#desired;
-    if (!capacity.fits(this.uid, memoryMiB)) {
-      this.#nodeFull = `no room for ${memoryMiB} MiB: ${capacity.allocated.memoryMiB} of ${capacity.limits.memoryMiB} MiB and ${capacity.allocated.workers} of ${capacity.limits.workers} workers are taken`;
-      this.#refuseWhere(() => true, 'NodeFull', this.#nodeFull);
-      return false;
-    }
-    this.#nodeFull = undefined;
-    capacity.hold(this.uid, memoryMiB);
-    return true;
+    return this.#gate.mayAct(lane, action) ? action : undefined;
   }
 
   /** Nothing is to be done: what a container that does not exist had is given back. */
   #settle(goal: Goal): void {
-    const rest = this.#rest();
-    if (rest !== this.#savedRest && goal.kind !== 'Gone') {
-      this.#save();
+    if (this.#isAnswerFirst()) {
+      this.#tell();
+    } else {
+      this.#keepRest(goal);
     }
-    if (!this.#known || this.#info !== undefined) {
+    this.#containers.freeOthers();
+    const { acting, container, setbacks } = this.#containers.present;
+    if (acting !== undefined || !container.known || container.info !== undefined) {
       return;
     }
-    this.#context.capacity.free(this.uid);
-    if (goal.kind === 'Absent') {
-      this.#failure = undefined;
-      this.#nodeFull = undefined;
+    if (!isAlive(goal)) {
+      this.#context.capacity.free(container.id);
     }
-    if (goal.kind === 'Gone' && !this.#traces && this.#current === undefined) {
+    if (goal.kind === 'Absent') {
+      setbacks.failure = undefined;
+      this.#gate.nodeFull = undefined;
+      if (this.#containers.isOutdated && this.#context.prepared.enabled) {
+        // What is prepared is to be of the present shape.
+        this.#containers.renew();
+        return;
+      }
+      if (this.#context.prepared.offer(container.id, this.#desired)) {
+        // It is to be looked for when the worker goes.
+        container.traces = true;
+      }
+    }
+    if (
+      goal.kind === 'Gone' &&
+      !container.traces &&
+      this.#containers.others.length === 0 &&
+      this.#slot.current === undefined
+    ) {
       this.#context.records.remove(this.uid);
       if (this.#released) {
-        this.#alarm?.timer.cancel();
+        this.#alarm.cancel();
+        this.#telling?.cancel();
         this.#stopping = true;
-        this.#connection?.close();
+        this.#containers.clear();
         this.#context.onGone(this.uid);
       }
     }
   }
 
-  /** Calls do not wait for ever for a runtime that does not answer. */
-  #loseFaith(now: number): void {
-    if (this.#failingSince !== undefined && now - this.#failingSince >= patienceMs) {
-      this.#refuseWhere(
-        (call) => now - call.arrivedAt >= patienceMs,
-        'Unavailable',
-        `the worker cannot be made ready: ${this.#failure?.message ?? 'the container runtime does not answer'}`,
-      );
-    }
-  }
-
   #kick(): void {
-    if (this.#stopping || this.#acting !== undefined) {
-      return;
+    const shown = this.#gate.nodeFull;
+    this.#regroup();
+    for (const lane of this.#containers.all) {
+      lane.kick();
     }
-    const action = this.#next();
-    if (action === undefined) {
-      this.#arm();
-      return;
+    if (this.#gate.nodeFull !== shown || this.#containers.mayBeSeveral) {
+      this.#display.publishIfChanged();
     }
-    // Set before anything is awaited: from here on no call gets into the worker.
-    this.#acting = action;
-    this.#loop = this.#run(action);
   }
 
-  async #run(first: Action): Promise<void> {
-    let action: Action | undefined = first;
-    while (action !== undefined) {
-      this.#acting = action;
-      this.#turns += 1;
-      const begun = this.#context.clock.monotonic();
-      let outcome = 'ok';
-      try {
-        const done = this.#perform(action);
-        this.#publish();
-        await done;
-        this.#succeeded(action);
-      } catch (error) {
-        outcome = EsbError.from(error).code;
-        this.#failed(action, error);
+  /** An action of that lane is over: what the others do may depend on it. */
+  #acted(lane: ContainerLane): void {
+    this.#slot.pump();
+    this.#regroup();
+    for (const other of this.#containers.others.length === 0 ? [] : this.#containers.all) {
+      if (other !== lane) {
+        other.kick();
       }
-      this.#context.onAction(action.kind, this.#context.clock.monotonic() - begun, outcome);
-      this.#acting = undefined;
-      this.#step = undefined;
-      this.#abort = undefined;
-      this.#pump();
-      action = this.#next();
     }
-    this.#publish();
-    this.#arm();
+  }
+
+  /** Brings the lanes up to date, where there may be more than one. */
+  #regroup(): void {
+    if (!this.#stopping && !this.#unlisted && this.#containers.mayBeSeveral) {
+      this.#containers.rearrange(this.#goal());
+    }
   }
 
   /** Looks again when something changes by itself. */
   #arm(): void {
-    if (this.#stopping) {
-      return;
-    }
-    const decision = this.#decision;
-    const times = [this.#retryAt, this.#inspectAt, this.#hurryAt, ...decision.changesAt];
-    const at = Math.min(...times.filter((time) => time > decision.at));
-    if (!Number.isFinite(at) || (this.#alarm !== undefined && this.#alarm.at <= at)) {
-      // An alarm that comes too early does no harm; one for each call would cost more.
-      return;
-    }
-    this.#alarm?.timer.cancel();
-    const timer = this.#context.clock.setTimer(() => {
-      this.#alarm = undefined;
-      this.#kick();
-      this.#publishIfChanged();
-    }, at - this.#context.clock.monotonic());
-    this.#alarm = { timer, at };
-  }
-
-  // Acting
-
-  async #perform(action: Action): Promise<void> {
-    const { runtime, clock } = this.#context;
-    const abort = new AbortController();
-    this.#abort = abort;
-    const options = { signal: abort.signal, deadlineMs: transitionMs };
-    switch (action.kind) {
-      case 'Inspect':
-        await this.#inspect(abort.signal);
-        return;
-      case 'Ensure':
-        await this.#ensure(abort.signal);
-        return;
-      case 'WarmUp':
-        await this.#warmUp();
-        return;
-      case 'Pause':
-        await runtime.pause(this.containerId, options);
-        this.#setTask('Paused');
-        this.#pausedAt = new Date(clock.now()).toISOString();
-        this.#mark.release();
-        this.#save();
-        return;
-      case 'Resume':
-        await runtime.resume(this.containerId, options);
-        this.#setTask('Running');
-        this.#pausedAt = undefined;
-        this.#markReady();
-        return;
-      case 'Destroy':
-        await this.#destroy(action.why, abort.signal);
-        return;
-      default:
-        unreachable(action);
+    if (!this.#stopping) {
+      this.#alarm.arm([...this.#containers.all.flatMap(({ retry }) => retry.times), this.#hurryAt]);
     }
   }
 
-  async #inspect(signal: AbortSignal): Promise<void> {
-    const { runtime } = this.#context;
-    const info = await runtime.inspect(this.containerId, { signal, deadlineMs: inspectMs });
-    await this.#countExit(info);
-    this.#observe(info);
-  }
+  // Observing
 
-  async #ensure(signal: AbortSignal): Promise<void> {
-    const { runtime, secrets, startGate, clock } = this.#context;
-    const desired = this.#desired;
-    this.#traces = true;
-    this.#startingShape = desired.shapeHash;
-    if (this.#restartPending) {
-      this.#restartPending = false;
-      this.#restartCount += 1;
-    }
-    const shape = await withDeadline('reading secrets', transitionMs, signal, (inner) =>
-      resolveShape(desired, secrets, { signal: inner, deadlineMs: transitionMs }),
-    );
-    const info = await startGate.pass(this.#queue.length > 0, signal, (leave) =>
-      runtime.ensure(
-        {
-          containerId: this.containerId,
-          identity: desired.identity,
-          epoch: desired.epoch,
-          shapeHash: desired.shapeHash,
-          shape,
-          onProgress: (step) => {
-            if (step === 'Pulling') {
-              leave();
-            }
-            this.#step = step;
-            this.#publish();
-          },
-        },
-        { signal, deadlineMs: ensureMs },
-      ),
-    );
-    this.#mark.remove();
-    this.#connection?.close();
-    this.#connection = undefined;
-    this.#unusable = undefined;
-    this.#warm = false;
-    this.#loaded = false;
-    this.#exitCounted = false;
-    this.#startedMonotonic = clock.monotonic();
-    this.#startedAt = new Date(clock.now()).toISOString();
-    this.#pausedAt = undefined;
-    this.#failure = undefined;
-    this.#starts.reset();
-    this.#observe(info);
-    this.#markReady();
-    this.#save();
-  }
-
-  async #destroy(why: string, signal: AbortSignal): Promise<void> {
-    const graceSeconds = why === 'Unusable' ? 0 : this.#desired.terminationGraceSeconds;
-    this.#logger.info({ why, reason: this.#unusable }, 'removing a container');
-    await this.#context.runtime.destroy(this.containerId, {
-      signal,
-      graceSeconds,
-      deadlineMs: graceSeconds * 1_000 + destroyMs,
-    });
-    this.#traces = false;
-    this.#connection?.close();
-    this.#connection = undefined;
-    this.#mark.remove();
-    this.#unusable = undefined;
-    this.#warm = false;
-    this.#loaded = false;
-    this.#exitCounted = false;
-    this.#startedAt = undefined;
-    this.#pausedAt = undefined;
-    if (why === 'Unwanted') {
-      this.#restartPending = false;
-    }
-    // What was removed is proven to be gone by looking.
-    this.#known = false;
-    this.#save();
-  }
-
-  /** One call that nobody waits for, so that the runtime and the function are loaded. Its answer is not looked at. */
-  async #warmUp(): Promise<void> {
-    const nothing = (): void => undefined;
-    const answer = await this.#send(
-      {
-        payload: Buffer.from(this.#desired.warmUpPayload ?? '{}'),
-        requestId: `warm-up-${this.#context.clock.now().toString(36)}`,
-        clientContext: '',
-      },
-      { onSending: nothing, onHead: nothing, onChunk: nothing },
-    );
-    switch (answer.kind) {
-      case 'Answered':
-        this.#mark.end(this.#stamp());
-        this.#save();
-        return;
-      case 'NotSent':
-        throw new EsbError(`the warm-up call could not be sent: ${answer.message}`, {
-          code: 'NotListening',
-          retryable: true,
-        });
-      case 'Unknown':
-        this.#unusable = 'its warm-up call was lost';
-        throw new EsbError(`the warm-up call was lost: ${answer.message}`, {
-          code: 'WarmUpFailed',
-          retryable: true,
-        });
-      case 'TimedOut':
-        this.#unusable = 'its warm-up call was not answered';
-        throw new EsbError('the warm-up call was not answered in time', {
-          code: 'WarmUpFailed',
-          retryable: true,
-        });
-      default:
-        unreachable(answer);
-    }
-  }
-
-  #succeeded(action: Action): void {
-    this.#context.onRuntime(true);
-    this.#outageTold = false;
-    if (action.kind !== 'Inspect') {
-      this.#failures = 0;
-      this.#failingSince = undefined;
-      if (action.kind === 'Resume') {
-        this.#failedResumes = 0;
-      }
-      if (action.kind !== 'Destroy') {
-        this.#failure = undefined;
-      }
-    }
-  }
-
-  #failed(action: Action, thrown: unknown): void {
-    const error = EsbError.from(thrown);
-    // Whatever came of it: the truth is what the next look says.
-    this.#known = false;
-    if (error.code === 'Aborted') {
-      return;
-    }
-    const now = this.#context.clock.monotonic();
-    const down = error.code === 'RuntimeUnavailable';
-    if (down) {
-      this.#context.onRuntime(false);
-    }
-    this.#failingSince ??= now;
-    this.#failures += 1;
-    const delay = Math.min(
-      retryFirstMs * 2 ** Math.min(this.#failures - 1, 16),
-      down ? unavailableRetryMs : retryMaxMs,
-    );
-    // Tried every second by each worker of the node: once is enough to say that the runtime is away.
-    const level = down && this.#outageTold ? 'debug' : 'warn';
-    this.#outageTold ||= down;
-    this.#logger[level]({ action: action.kind, code: error.code, err: thrown }, 'an action failed');
-    switch (action.kind) {
-      case 'Inspect':
-        this.#inspectAt = now + delay;
-        this.#failure ??= failureOf(error, 0);
-        return;
-      case 'Ensure':
-        this.#startFailed(error, down ? delay : undefined);
-        return;
-      case 'WarmUp':
-        this.#startFailed(error, undefined);
-        this.#putOff('WarmUp', this.#starts.remainingMs);
-        return;
-      case 'Resume':
-        this.#failedResumes += down ? 0 : 1;
-        if (this.#failedResumes >= maxResumes) {
-          this.#failedResumes = 0;
-          this.#unusable = 'it cannot be resumed';
-        }
-        this.#putOff('Resume', this.#failures === 1 ? 0 : delay);
-        return;
-      case 'Pause':
-      case 'Destroy':
-        this.#putOff(action.kind, delay);
-        this.#failure = failureOf(error, 0);
-        return;
-      default:
-        unreachable(action);
-    }
-  }
-
-  /** @param retryMs when it is not the worker's fault and is tried again that soon */
-  #startFailed(error: EsbError, retryMs: number | undefined): void {
-    if (retryMs !== undefined) {
-      this.#putOff('Ensure', retryMs);
-      this.#failure = failureOf(error, 0);
-      return;
-    }
-    if (error instanceof WorkerExitError) {
-      this.#exitCounted = true;
-      this.#exited(error.exit.exitCode, error.exit.oomKilled, error.exit.finishedAt, error.exit.output);
-    } else {
-      this.#starts.fail();
-      this.#failure = failureOf(error, Math.ceil(this.#starts.remainingMs / 1_000));
-    }
-    if (Math.max(this.#crashes.remainingMs, this.#starts.remainingMs) > 0) {
-      this.#refuseWaiting();
-    }
-    this.#save();
-  }
-
-  /** Counts the end of a process that nobody asked for, once. */
-  async #countExit(info: WorkerInfo | undefined): Promise<void> {
-    if (info?.task.kind !== 'Stopped' || this.#exitCounted) {
-      return;
-    }
-    this.#exitCounted = true;
-    const { exitCode, oomKilled, exitedAt } = info.task;
-    const known = this.#adopting !== undefined && this.#lastTermination !== undefined;
-    if (known && this.#lastTermination?.finishedAt === exitedAt?.toISOString()) {
-      // An earlier run of the agent has counted it.
-      this.#restartPending = true;
-      return;
-    }
-    let output = '';
-    try {
-      output = (await this.#context.runtime.readLog(this.containerId, lastOutputBytes)).toString('utf8');
-    } catch (error) {
-      this.#logger.debug({ err: error }, 'cannot read the last output of a worker');
-    }
-    this.#exited(exitCode, oomKilled, exitedAt ?? new Date(this.#context.clock.now()), output);
-    this.#save();
-  }
-
-  #exited(exitCode: number, oomKilled: boolean, finishedAt: Date, output: string): void {
-    const reason = oomKilled ? 'OOMKilled' : exitCode === 0 ? 'Completed' : 'Error';
-    const message = lastLinesOf(output);
-    this.#lastTermination = { exitCode, reason, finishedAt: finishedAt.toISOString(), message };
-    const goal = this.#goal();
-    if (goal.kind === 'Gone' || goal.kind === 'Absent') {
-      return;
-    }
-    if (this.#context.clock.monotonic() - this.#startedMonotonic >= healthyMs) {
-      this.#crashes.reset();
-    }
-    this.#crashes.fail();
-    this.#restartPending = true;
-    this.#failure = {
-      code: reason,
-      message: exitMessage({ exitCode, reason, message }),
-      exited: true,
-      delaySeconds: Math.ceil(this.#crashes.remainingMs / 1_000),
-    };
-    this.#logger.warn({ exitCode, reason }, 'a worker ended by itself');
-  }
-
-  #observe(info: WorkerInfo | undefined): void {
-    this.#known = true;
-    this.#info = info;
+  /** The container of that lane is known anew. */
+  #observed(lane: ContainerLane): void {
+    const { container } = lane;
+    const { info } = container;
     if (info !== undefined) {
-      this.#context.capacity.hold(this.uid, this.#desired.memoryMiB);
+      this.#context.capacity.hold(container.id, container.make.memoryMiB);
     }
-    if (this.#adopting !== undefined) {
-      this.#adopt(this.#adopting === 'unrecorded' ? undefined : this.#adopting, info);
+    if (this.#adopting !== undefined && this.#containers.serves(lane)) {
+      const record = this.#adopting === 'unrecorded' ? undefined : this.#adopting;
+      this.#activity.adopt(this.#desired, record, info, this.#confirmed);
       this.#adopting = undefined;
     }
     if (info?.task.kind === 'Paused') {
-      this.#pausedAt ??= new Date(this.#context.clock.now()).toISOString();
+      container.pausedAt ??= new Date(this.#context.clock.now()).toISOString();
     }
-    if (this.#current !== undefined && (info === undefined || info.task.kind === 'Stopped')) {
-      this.#connection?.abort('the worker exited');
+    if (this.#slot.occupies(lane) && container.hasEnded) {
+      container.abortCall('the worker exited');
     }
   }
 
-  /** Sets the idle clock so that nothing idle is woken or started, and nothing busy is frozen at once. */
-  #adopt(record: WorkerRecord | undefined, info: WorkerInfo | undefined): void {
-    const kind = info?.task.kind;
-    switch (kind) {
-      case 'Running':
-        this.#idle.assume(this.#desired, 'Running');
-        return;
-      case 'Paused':
-        this.#foundPaused = !this.#confirmed;
-        this.#idle.assume(this.#desired, 'Paused');
-        return;
-      case 'Missing':
-      case 'Created':
-      case 'Stopped':
-      case undefined:
-        // Nothing runs. One that rested goes to where it rested; everything else is an ordinary start.
-        if (record !== undefined && record.rest !== 'Running') {
-          this.#idle.assume(this.#desired, record.rest);
-        }
-        return;
-      default:
-        unreachable(kind);
+  /** A process ended by itself; whether that is to be made good for. */
+  #terminated(lane: ContainerLane, termination: Termination): boolean {
+    const goal = this.#goal();
+    if (this.#containers.serves(lane)) {
+      this.#lastTermination = termination;
+    }
+    return isAlive(goal) && lane.container.shapeHash === goal.shapeHash;
+  }
+
+  /** Takes over what is there: what serves goes on serving, and a replacement that was under way is finished. */
+  #adoptContainers(record: WorkerRecord | undefined, infos: readonly WorkerInfo[]): void {
+    this.#unlisted = false;
+    this.#adopting = record ?? (infos.length === 0 ? undefined : 'unrecorded');
+    const info = this.#containers.adopt(record, this.#foundMark, infos);
+    const ended = info?.task.kind === 'Stopped';
+    if (info === undefined || ended) {
+      this.#rememberCrash(record);
+    }
+    // How one ended is read, and counted, by a look of its own.
+    if (!ended) {
+      this.#containers.present.observe(info);
     }
   }
 
   /** A worker that crashed before the agent did goes on being put off. */
   #rememberCrash(record: WorkerRecord | undefined): void {
     const termination = record?.lastTermination;
-    if (record === undefined || termination === undefined) {
-      return;
-    }
-    if (record.crashes.failures > 0 && record.rest !== 'Absent') {
-      this.#restartPending = true;
-      this.#failure = {
-        code: termination.reason,
-        message: exitMessage(termination),
-        exited: true,
-        delaySeconds: Math.ceil(this.#crashes.remainingMs / 1_000),
-      };
-    }
-  }
-
-  #setTask(kind: 'Running' | 'Paused'): void {
-    const info = this.#info;
-    if (info !== undefined && (info.task.kind === 'Running' || info.task.kind === 'Paused')) {
-      this.#info = { ...info, task: { kind, pid: info.task.pid } };
-    }
-  }
-
-  /** Reads the container beside everything else. A look that fails, or that something overtook, says nothing. */
-  #verify(): void {
-    if (this.#verifying) {
-      this.#verifyAgain = true;
-      return;
-    }
-    this.#verifying = true;
-    const turn = this.#turns;
-    this.#context.runtime
-      .inspect(this.containerId, { deadlineMs: inspectMs })
-      .then(async (info) => {
-        this.#context.onRuntime(true);
-        if (turn === this.#turns && !this.#stopping) {
-          await this.#countExit(info);
-          if (turn === this.#turns) {
-            this.#observe(info);
-            this.#publish();
-          }
-        }
-      })
-      .catch((error: unknown) => {
-        if (hasCode(error, 'RuntimeUnavailable')) {
-          this.#context.onRuntime(false);
-        }
-        this.#logger.debug({ err: error }, 'cannot look at a container');
-        // What made us look may be true all the same.
-        this.#context.clock.setTimer(() => {
-          if (!this.#stopping && this.#acting === undefined && turn === this.#turns) {
-            this.#verify();
-          }
-        }, unavailableRetryMs);
-      })
-      .finally(() => {
-        this.#verifying = false;
-        if (this.#verifyAgain && !this.#stopping) {
-          this.#verifyAgain = false;
-          this.#verify();
-        }
-        this.#kick();
-      });
-  }
-
-  #isExpected(event: RuntimeEvent['kind']): boolean {
-    const { kind } = this.#observed();
-    switch (event) {
-      case 'Paused':
-        return kind === 'Paused';
-      case 'Resumed':
-      case 'Created':
-        return kind === 'Running';
-      case 'Deleted':
-        return kind === 'Missing';
-      case 'Exited':
-      case 'OutOfMemory':
-        return kind === 'Missing' || kind === 'Stopped';
-      case 'Reconnected':
-        return false;
-      default:
-        return unreachable(event);
+    if (record !== undefined && termination !== undefined) {
+      if (record.crashes.failures > 0 && record.rest !== 'Absent') {
+        this.#containers.present.setbacks.remember(termination);
+      }
     }
   }
 
@@ -1077,574 +645,178 @@ export class WorkerActor {
 
   /** Something that may have been the cause of every failure has changed. */
   #mend(): void {
-    this.#crashes.reset();
-    this.#starts.reset();
-    this.#retryAt = Number.NEGATIVE_INFINITY;
-    this.#inspectAt = Number.NEGATIVE_INFINITY;
-    this.#failures = 0;
-    this.#failingSince = undefined;
-    this.#nodeFull = undefined;
-    if (this.#failure !== undefined) {
-      this.#failure = { ...this.#failure, delaySeconds: 0 };
+    for (const { retry, setbacks } of this.#containers.all) {
+      setbacks.mend();
+      retry.now();
+      retry.succeeded();
     }
+    this.#gate.nodeFull = undefined;
   }
 
   #beginEnd(): void {
     this.#refuseWhere(() => true, 'NotFound', 'the worker is being removed');
-    this.#retryAt = Number.NEGATIVE_INFINITY;
     if (this.#hurryAt === Number.POSITIVE_INFINITY) {
       this.#hurryAt = this.#context.clock.monotonic() + this.#desired.terminationGraceSeconds * 1_000;
     }
-    if (this.#acting?.kind === 'WarmUp') {
-      this.#connection?.abort('the worker is being removed');
+    for (const { acting, container, retry } of this.#containers.all) {
+      retry.hurry();
+      if (acting?.kind === 'WarmUp') {
+        container.abortCall('the worker is being removed');
+      }
     }
   }
 
-  /** Ends a start whose result nobody wants any more; the runtime takes back what it has made. */
+  /** Ends a start, or a call to warm up, whose result nobody wants any more. */
   #abortUnwantedStart(): void {
-    if (this.#acting?.kind !== 'Ensure') {
-      return;
-    }
     const goal = this.#goal();
-    const unwanted = goal.kind === 'Gone' || goal.kind === 'Absent';
-    if (unwanted || goal.shapeHash !== this.#startingShape) {
-      this.#abort?.abort();
+    for (const lane of this.#containers.all) {
+      const wanted = isAlive(goal) && goal.shapeHash === lane.container.shapeHash;
+      if (!wanted && lane.acting?.kind === 'Ensure') {
+        lane.abort();
+      } else if (!wanted && lane.acting?.kind === 'WarmUp' && !this.#containers.serves(lane)) {
+        lane.container.abortCall('another shape is wanted by now');
+      }
     }
-  }
-
-  #wakeOnForeignStamp(): boolean {
-    const { lastInvocationTime, observedInvocationTime } = this.#desired;
-    if (lastInvocationTime === undefined || lastInvocationTime === this.#observedStamp) {
-      return false;
-    }
-    this.#observedStamp = lastInvocationTime;
-    if (lastInvocationTime === observedInvocationTime || this.#issued.has(lastInvocationTime)) {
-      return false;
-    }
-    if (mayWake(this.#desired.wakePolicy, this.#rest())) {
-      this.#touch();
-    }
-    return true;
   }
 
   // Calls
 
-  #refusalOf(invocation: Invocation): InvocationResult | undefined {
-    const refuse = (reason: RefusalReason, message: string): InvocationResult => ({
-      kind: 'Refused',
-      reason,
-      message,
+  #refusalOf(invocation: Invocation): Closing | undefined {
+    const { nodeFull } = this.#gate;
+    const { container } = this.#containers.present;
+    const desired = this.#desired;
+    return refusalOf(invocation, {
+      desired,
+      rest: this.#rest(),
+      closing: this.#closing(),
+      putOff: this.#whyPutOff(),
+      nodeFull:
+        nodeFull !== undefined && !this.#context.capacity.fits(container.id, desired.memoryMiB)
+          ? nodeFull
+          : undefined,
+      queue: this.#slot.queue,
     });
+  }
+
+  /** Why no call can be let in, whatever it is. */
+  #closing(): Closing | undefined {
     if (this.#stopping) {
-      return refuse('Unavailable', 'the agent is stopping');
+      return ['Unavailable', 'the agent is stopping'];
     }
-    if (this.#released || this.#desired.deleting) {
-      return refuse('NotFound', 'the worker is being removed');
-    }
-    if (invocation.epoch !== this.#desired.epoch) {
-      return refuse(
-        'Fenced',
-        `the call has epoch ${invocation.epoch}, the assignment ${this.#desired.epoch}`,
-      );
-    }
-    if (invocation.signal.aborted) {
-      return refuse('CallerGone', 'the caller hung up');
-    }
-    if (!mayWake(this.#desired.wakePolicy, this.#rest())) {
-      return refuse('PausedByOwner', 'the worker is paused by its owner');
-    }
-    if (this.#known && this.#acting === undefined && this.#isDown() && this.#isPutOff()) {
-      return refuse(...this.#whyPutOff());
-    }
-    if (this.#nodeFull !== undefined && !this.#context.capacity.fits(this.uid, this.#desired.memoryMiB)) {
-      return refuse('NodeFull', this.#nodeFull);
-    }
-    if (this.#queue.full) {
-      return refuse('QueueFull', `${this.#queue.length} calls wait for this worker already`);
-    }
-    return undefined;
+    return this.#isEnding() ? ['NotFound', 'the worker is being removed'] : undefined;
   }
 
-  #isDown(): boolean {
-    const task = this.#info?.task.kind;
-    return task !== 'Running' && task !== 'Paused';
-  }
-
-  #isPutOff(): boolean {
-    return Math.max(this.#crashes.remainingMs, this.#starts.remainingMs) > 0;
-  }
-
-  #whyPutOff(): [RefusalReason, string] {
-    const message = this.#failure?.message ?? 'it failed before';
-    return this.#failure?.exited === true
-      ? ['CrashLoopBackOff', `the worker starts again later: ${message}`]
-      : ['StartFailed', message];
+  /** Why there is nothing that runs, and nothing is started either; undefined when it is or could be. */
+  #whyPutOff(): Closing | undefined {
+    const { acting, container, setbacks } = this.#containers.present;
+    const task = container.info?.task.kind;
+    const down = task !== 'Running' && task !== 'Paused';
+    return container.known && acting === undefined && down && setbacks.remainingMs > 0
+      ? setbacks.refusal
+      : undefined;
   }
 
   #refuseWaiting(): void {
-    this.#refuseWhere(() => true, ...this.#whyPutOff());
+    this.#refuseWhere(() => true, ...this.#containers.present.setbacks.refusal);
   }
 
   #refuseWhere(condition: (call: PendingCall) => boolean, reason: RefusalReason, message: string): void {
-    const refused = this.#queue.extract(condition);
-    for (const call of refused) {
-      call.refuse(reason, message);
-    }
+    const refused = this.#slot.refuseWhere(condition, reason, message);
     if (reason !== 'Fenced' && reason !== 'Unavailable') {
-      for (const waiter of this.#waiters) {
-        waiter.reject(new EsbError(message, { code: reason }));
-      }
+      this.#display.waiters.reject(new EsbError(message, { code: reason }));
     }
-    if (refused.length > 0) {
+    if (refused) {
       this.#callsChanged();
     }
   }
 
-  /** Sends the next call if the worker can take one now. */
-  #pump(): boolean {
-    if (!this.#takesCalls()) {
-      return false;
+  /** Who takes a call now. */
+  #taker(): ContainerLane | undefined {
+    if (this.#stopping || this.#unlisted) {
+      return undefined;
     }
-    const call = this.#queue.shift();
-    if (call === undefined) {
-      return false;
+    if (this.#containers.isOutdated) {
+      // Between two calls is when its successor takes its place, or, where there is no room for both, it goes.
+      const { present } = this.#containers.rearrange(this.#goal());
+      if (present?.kind === 'Destroy') {
+        return undefined;
+      }
     }
-    this.#enter(call);
-    return true;
-  }
-
-  /** Whether a call could be sent now. */
-  #takesCalls(): boolean {
-    const info = this.#info;
-    return (
-      this.#current === undefined &&
-      this.#acting === undefined &&
-      !this.#stopping &&
-      this.#known &&
+    const { acting, container, settling } = this.#containers.present;
+    const { info } = container;
+    return acting === undefined &&
+      !settling &&
+      container.known &&
+      container.ready &&
       info?.task.kind === 'Running' &&
       info.address !== undefined &&
-      this.#unusable === undefined &&
-      info.shapeHash === this.#desired.shapeHash
-    );
+      container.unusable === undefined
+      ? this.#containers.present
+      : undefined;
   }
 
-  #enter(call: PendingCall): void {
-    this.#current = call;
-    call.readyAt ??= this.#context.clock.monotonic();
-    this.#serve(call).catch((error: unknown) => {
-      this.#logger.error({ err: error }, 'serving a call failed');
-      this.#unusable = 'serving a call failed';
-      this.#finish(call, {
-        kind: 'Unknown',
-        reason: 'ConnectionLost',
-        message: messageOf(error),
-        stamp: this.#stamp(),
-      });
-    });
-  }
+  // Showing and keeping
 
-  async #serve(call: PendingCall): Promise<void> {
-    const { clock } = this.#context;
-    const { invocation } = call;
-    const logOffset = invocation.tailLog ? await this.#logOffset() : 0;
-    let sentAt = clock.monotonic();
-    const answer = await this.#send(invocation, {
-      onSending: () => {
-        sentAt = clock.monotonic();
-      },
-      onHead: invocation.onHead,
-      onChunk: invocation.onChunk,
-    });
-    const answeredAt = clock.monotonic();
-    switch (answer.kind) {
-      case 'NotSent':
-        await this.#notSent(call, answer.message);
-        return;
-      case 'Unknown': {
-        const reason = await this.#diagnose();
-        if (reason === 'ConnectionLost') {
-          this.#unusable = 'the connection was lost in the middle of a call';
-        }
-        this.#finish(call, { kind: 'Unknown', reason, message: answer.message, stamp: this.#stamp() });
-        return;
-      }
-      case 'TimedOut':
-      case 'Answered': {
-        const logTail = invocation.tailLog ? await this.#logTail(logOffset) : undefined;
-        const stamp = this.#stamp();
-        const rest = {
-          stamp,
-          timings: call.timings(sentAt, answeredAt),
-          ...(logTail === undefined ? {} : { logTail }),
-        };
-        if (answer.kind === 'Answered') {
-          this.#mark.end(stamp);
-          this.#finish(call, { kind: 'Answered', ...rest });
-        } else {
-          this.#unusable = 'a call was not answered in time';
-          const message = `Task timed out after ${this.#desired.timeoutSeconds}.00 seconds`;
-          this.#finish(call, { kind: 'TimedOut', message, ...rest });
-        }
-        return;
-      }
-      default:
-        unreachable(answer);
-    }
-  }
-
-  /** Frees the worker for the next call, then tells the caller. */
-  #finish(call: PendingCall, result: InvocationResult): void {
-    this.#current = undefined;
-    this.#touch();
-    if (!this.#pump()) {
-      this.#kick();
-    }
-    call.settle(result);
-    this.#callsChanged();
-  }
-
-  async #send(
-    request: Pick<Invocation, 'payload' | 'requestId' | 'clientContext' | 'traceId'>,
-    told: {
-      readonly onSending: () => void;
-      readonly onHead: Invocation['onHead'];
-      readonly onChunk: Invocation['onChunk'];
-    },
-  ): Promise<WorkerAnswer> {
-    const { clock } = this.#context;
-    const timeoutMs = this.#desired.timeoutSeconds * 1_000;
-    let status = 0;
-    let sentAt = 0;
-    const answer = await this.#connect().call({
-      payload: request.payload,
-      requestId: request.requestId,
-      clientContext: request.clientContext,
-      traceId: request.traceId,
-      timeoutMs: timeoutMs + timeoutMarginMs + (this.#loaded ? 0 : initialisationMs),
-      onSending: () => {
-        sentAt = clock.monotonic();
-        this.#markBegin();
-        told.onSending();
-      },
-      onHead: (head) => {
-        status = head.status;
-        told.onHead(head);
-      },
-      onChunk: told.onChunk,
-    });
-    // After a timeout or a crash of the runtime the emulator loads the function anew.
-    this.#loaded =
-      answer.kind === 'Answered' && status >= 200 && status < 300 && clock.monotonic() - sentAt < timeoutMs;
-    if (answer.kind === 'Answered' && !this.#warm) {
-      this.#warm = true;
-      this.#save();
-    }
-    return answer;
-  }
-
-  /** Nothing was sent: the call is still ours, and goes first once it is known what the worker is. */
-  async #notSent(call: PendingCall, message: string): Promise<void> {
-    call.attempts += 1;
-    if (call.attempts >= maxAttempts) {
-      this.#unusable = 'it does not listen';
-      this.#known = false;
-      this.#finishUnsent(call);
-      call.refuse('StartFailed', `the worker does not listen: ${message}`);
-      this.#callsChanged();
-      return;
-    }
-    await sleep(this.#context.clock, 10 * call.attempts);
-    if (call.settled) {
-      this.#finishUnsent(call);
-      return;
-    }
-    this.#known = false;
-    this.#connection?.close();
-    this.#connection = undefined;
-    if (this.#released || this.#desired.deleting) {
-      call.refuse('NotFound', 'the worker is being removed');
-    } else if (call.invocation.signal.aborted) {
-      call.refuse('CallerGone', 'the caller hung up');
-    } else if (this.#stopping) {
-      call.refuse('Unavailable', 'the agent is stopping');
-    } else {
-      this.#queue.unshift(call);
-    }
-    this.#finishUnsent(call);
-  }
-
-  #finishUnsent(call: PendingCall): void {
-    if (this.#current === call) {
-      this.#current = undefined;
-    }
-    this.#kick();
-    this.#callsChanged();
-  }
-
-  /** Why a connection broke in the middle of a call. The runtime may hear of an exit a moment after we do. */
-  async #diagnose(): Promise<UnknownReason> {
-    for (const waitMs of [0, 50, 150]) {
-      if (this.#known && (this.#info === undefined || this.#info.task.kind === 'Stopped')) {
-        return 'WorkerExited';
-      }
-      if (this.#acting?.kind === 'Destroy' || this.#released || this.#desired.deleting) {
-        return 'Restarted';
-      }
-      if (this.#stopping) {
-        return 'AgentStopped';
-      }
-      await sleep(this.#context.clock, waitMs);
-      const turn = this.#turns;
-      try {
-        const info = await this.#context.runtime.inspect(this.containerId, { deadlineMs: 1_000 });
-        if (turn === this.#turns && (info === undefined || info.task.kind === 'Stopped')) {
-          await this.#countExit(info);
-          this.#observe(info);
-          return 'WorkerExited';
-        }
-      } catch (error) {
-        this.#logger.debug({ err: error }, 'cannot look at a container');
-      }
-    }
-    return 'ConnectionLost';
-  }
-
-  #connect(): WorkerLink {
-    const address = this.#info?.address;
-    if (address === undefined) {
-      throw new EsbError('the address of the worker is not known', { code: 'Internal' });
-    }
-    if (
-      this.#connection === undefined ||
-      this.#connection.address.ip !== address.ip ||
-      this.#connection.address.port !== address.port
-    ) {
-      this.#connection?.close();
-      this.#connection = this.#context.connect(address);
-    }
-    return this.#connection;
-  }
-
-  #markReady(): void {
-    const now = this.#context.clock.monotonic();
-    for (const call of this.#queue) {
-      call.readyAt ??= now;
-    }
-  }
-
-  #markBegin(): void {
-    try {
-      this.#mark.begin(this.containerId);
-    } catch (error) {
-      // Without it a crash of the agent in the middle of this call goes unnoticed; refusing all calls is worse.
-      this.#logger.error({ err: error }, 'cannot write the mark of a call');
-    }
-  }
-
-  #stamp(): string {
-    const stamp = this.#context.stamps.next();
-    this.#issued.add(stamp);
-    return stamp;
-  }
-
-  async #logOffset(): Promise<number> {
-    try {
-      return await this.#context.runtime.logOffset(this.containerId);
-    } catch (error) {
-      this.#logger.debug({ err: error }, 'cannot read the log of a worker');
-      return 0;
-    }
-  }
-
-  /** What was written during the call. The shim writes it down a moment after the emulator has answered. */
-  async #logTail(offset: number): Promise<Buffer> {
-    let tail: Buffer = Buffer.alloc(0);
-    try {
-      for (let look = 0; look < 5; look += 1) {
-        tail = await this.#context.runtime.readLogSince(this.containerId, offset, logTailBytes);
-        if (tail.includes('REPORT RequestId')) {
-          break;
-        }
-        await sleep(this.#context.clock, 10);
-      }
-    } catch (error) {
-      this.#logger.debug({ err: error }, 'cannot read the log of a worker');
-    }
-    return tail;
-  }
-
-  // Hints
-
-  #checkHint(epoch: number): void {
-    if (this.#stopping) {
-      throw new EsbError('the agent is stopping', { code: 'Unavailable', retryable: true });
-    }
-    if (this.#released || this.#desired.deleting) {
-      throw new EsbError('the worker is being removed', { code: 'NotFound' });
-    }
-    if (epoch !== this.#desired.epoch) {
-      throw new EsbError(`the request has epoch ${epoch}, the assignment ${this.#desired.epoch}`, {
-        code: 'Fenced',
-      });
-    }
-  }
-
-  #checkMayWake(): void {
-    if (!mayWake(this.#desired.wakePolicy, this.#rest())) {
-      throw new EsbError('the worker is paused by its owner', { code: 'FailedPrecondition' });
-    }
-  }
-
-  #checkStart(): void {
-    if (this.#known && this.#acting === undefined && this.#isDown() && this.#isPutOff()) {
-      const [code, message] = this.#whyPutOff();
-      throw new EsbError(message, { code, retryable: true });
-    }
-  }
-
-  async #lower(state: 'Paused' | 'Absent', options: CallOptions): Promise<WorkerView> {
-    if (this.#demand()) {
-      throw new EsbError('calls are in it or waiting for it', { code: 'FailedPrecondition' });
-    }
-    this.#idle.assume(this.#desired, state);
-    this.#kick();
-    return await this.#until(state, options, (view) => view.phase === state || this.#rest() !== state);
-  }
-
-  async #until(
-    what: string,
-    options: CallOptions,
-    check: (view: WorkerView) => boolean,
-  ): Promise<WorkerView> {
-    if (check(this.#view)) {
-      return this.#view;
-    }
-    return await withDeadline(what, options.deadlineMs ?? ensureMs, options.signal, async () => {
-      const { promise, resolve, reject } = Promise.withResolvers<WorkerView>();
-      const waiter: Waiter = { check, resolve, reject };
-      this.#waiters.add(waiter);
-      const forget = (): void => {
-        this.#waiters.delete(waiter);
-      };
-      options.signal?.addEventListener('abort', forget, { once: true });
-      try {
-        return await promise;
-      } finally {
-        forget();
-        options.signal?.removeEventListener('abort', forget);
-      }
-    });
-  }
-
-  // Showing
-
-  #callsChanged(): void {
-    const inFlight = this.#inFlight();
-    if (this.#view.inFlight !== inFlight) {
-      this.#show({ ...this.#view, inFlight });
-    }
-  }
-
-  #publish(): void {
-    this.#show(this.#buildView());
-  }
-
-  /** After an alarm, which more often than not changes nothing. */
-  #publishIfChanged(): void {
-    const view = this.#buildView();
-    if (JSON.stringify(view) !== JSON.stringify(this.#view)) {
-      this.#show(view);
-    }
-  }
-
-  #show(view: WorkerView): void {
-    this.#view = view;
-    if (this.#waiters.size > 0) {
-      for (const waiter of this.#waiters) {
-        if (waiter.check(view)) {
-          waiter.resolve(view);
-        }
-      }
-    }
-    this.#context.onChanged(view);
-  }
-
-  #inFlight(): number {
-    return this.#queue.length + (this.#current === undefined ? 0 : 1);
-  }
-
-  #buildView(): WorkerView {
-    const desired = this.#desired;
-    const goal = this.#goal();
-    const observed = this.#observed().kind;
-    const info = this.#info;
-    const status = statusOf({
-      desired,
-      goal,
-      observed,
-      traces: this.#traces,
-      info,
-      acting: this.#acting?.kind,
-      step: this.#step,
-      failure: this.#failure,
-      nodeFull: this.#nodeFull,
-      cold: desired.warmUpPayload !== undefined && !this.#warm,
-      previous: this.#view as WorkerView | undefined,
-    });
+  #facts(): WorkerFacts {
     return {
-      identity: desired.identity,
-      epoch: desired.epoch,
-      ...status,
-      inFlight: this.#inFlight(),
-      callable: goal.kind !== 'Gone' && !this.#stopping && mayWake(desired.wakePolicy, this.#rest()),
-      observedGeneration: desired.generation,
-      ...(info === undefined ? {} : { containerId: info.containerId }),
-      ...(info === undefined || info.image === '' ? {} : { image: info.image }),
-      ...(info?.address === undefined ? {} : { address: info.address }),
-      ...(info === undefined || this.#startedAt === undefined ? {} : { startedAt: this.#startedAt }),
-      ...(observed !== 'Paused' || this.#pausedAt === undefined ? {} : { pausedAt: this.#pausedAt }),
+      desired: this.#desired,
+      rest: this.#rest(),
+      containers: this.#containers,
+      activity: this.#activity,
       restartCount: this.#restartCount,
-      ...(this.#lastTermination === undefined ? {} : { lastTermination: this.#lastTermination }),
-      ...(this.#observedStamp === undefined ? {} : { observedInvocationTime: this.#observedStamp }),
+      lastTermination: this.#lastTermination,
     };
   }
 
-  #save(): void {
-    const desired = this.#desired;
-    if (this.#released || (desired.deleting && this.#known && this.#info === undefined)) {
+  #callsChanged(): void {
+    this.#display.callsChanged(this.#slot.inFlight);
+  }
+
+  #publish(): void {
+    this.#display.publish();
+  }
+
+  /**
+   * Shows and keeps what has become of the worker; a moment later while the call that it was woken for is in it.
+   * Building the view, telling gateways and the API server and writing the record take the agent longer than the wake
+   * does, and an answer that comes meanwhile lies unread.
+   */
+  #tell(): void {
+    if (!this.#isAnswerFirst()) {
+      this.#publish();
       return;
     }
-    this.#savedRest = this.#rest();
-    this.#context.records.save(this.uid, {
-      version: 1,
-      desired,
-      rest: this.#savedRest,
-      ...(this.#warm ? { warmContainer: this.containerId } : {}),
-      ...(this.#startedAt === undefined ? {} : { startedAt: this.#startedAt }),
-      ...(this.#pausedAt === undefined ? {} : { pausedAt: this.#pausedAt }),
-      restartCount: this.#restartCount,
-      ...(this.#lastTermination === undefined ? {} : { lastTermination: this.#lastTermination }),
-      crashes: this.#crashes.snapshot(),
-      ...(this.#observedStamp === undefined ? {} : { observedInvocationTime: this.#observedStamp }),
-      stamps: this.#issued.latest(keptStamps),
-    });
+    this.#telling ??= this.#context.clock.setTimer(() => {
+      this.#telling = undefined;
+      if (!this.#stopping) {
+        this.#keepRest(this.#goal());
+        this.#publish();
+      }
+    }, answerFirstMs);
   }
-}
 
-function failureOf(error: EsbError, delaySeconds: number): Failure {
-  return { code: error.code, message: error.message, exited: false, delaySeconds };
-}
+  #isAnswerFirst(): boolean {
+    const { clock } = this.#context;
+    return (
+      this.#slot.current !== undefined && !this.#stopping && clock.monotonic() < this.#wokenAt + answerFirstMs
+    );
+  }
 
-function exitMessage(exit: { exitCode: number; reason: string; message: string }): string {
-  const lastLine = exit.message.trimEnd().split('\n').at(-1) ?? '';
-  const how =
-    exit.reason === 'OOMKilled'
-      ? 'killed for using more memory than its limit'
-      : `exited with code ${exit.exitCode} (${exit.reason})`;
-  return lastLine === '' ? how : `${how}, its last output: ${lastLine}`;
-}
+  /** Writes down where the worker rests, when that is another place than the record says. */
+  #keepRest(goal: Goal): void {
+    if (this.#rest() !== this.#savedRest && goal.kind !== 'Gone') {
+      this.#save();
+    }
+  }
 
-/** The last lines of an output, at most twenty. */
-function lastLinesOf(output: string): string {
-  return output.trimEnd().split('\n').slice(-20).join('\n');
+  #save(): void {
+    const { others, present } = this.#containers;
+    const isGone = others.length === 0 && present.container.state.kind === 'Missing';
+    if (this.#released || (this.#desired.deleting && isGone)) {
+      return;
+    }
+    const record = recordOf(this.#facts());
+    this.#savedRest = record.rest;
+    this.#context.records.save(this.uid, record);
+  }
 }

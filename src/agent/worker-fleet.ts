@@ -13,14 +13,19 @@ import type {
   WorkerInfo,
 } from '../runtime/container-runtime.ts';
 import { StampSource } from './activity-stamp.ts';
+import type { ActorContext } from './actor-context.ts';
+import type { SecretName } from './api-secret-reader.ts';
+import type { QueueLimits } from './call-queue.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Fleet, FleetListener } from './fleet.ts';
-import { type FoundMark, readMarks } from './in-flight-mark.ts';
+import { type FoundMark, readMarks, removeMark } from './in-flight-mark.ts';
 import type { Invocation, InvocationResult } from './invocation.ts';
 import { type NodeAmounts, NodeCapacity } from './node-capacity.ts';
+import { PreparedWorkers } from './prepared-workers.ts';
+import { type ReplacementLimits, ReplacementTurns } from './replacement-turns.ts';
 import type { SecretReader } from './secret-reader.ts';
 import { StartGate } from './start-gate.ts';
-import { type ActorContext, WorkerActor } from './worker-actor.ts';
+import { WorkerActor } from './worker-actor.ts';
 import { WorkerConnection, type WorkerLink } from './worker-http.ts';
 import { RecordStore, type WorkerRecord } from './worker-record.ts';
 import type { WorkerView } from './worker-view.ts';
@@ -30,10 +35,16 @@ const listMs = 10_000;
 const relistMs = 1_000;
 
 export interface FleetLimits {
-  /** Calls that may wait for one worker. Default 100. */
-  readonly maxQueued?: number;
+  /**
+   * What may wait for one worker. Default 1,000 calls, which are those that a number of gateways send ahead, and 64 MiB.
+   */
+  readonly queue?: QueueLimits;
   /** Containers that are made at once. Default 16. */
   readonly maxStarts?: number;
+  /** Workers whose container is replaced at once. Default 4 that rest, 16 that do not. */
+  readonly replacements?: ReplacementLimits;
+  /** Workers resting Absent whose container is made in advance. Default 0. */
+  readonly maxPrepared?: number;
   /** Milliseconds that a container which no resource claims has to exist before it is removed. Default 30,000. */
   readonly minOrphanAgeMs?: number;
 }
@@ -42,6 +53,8 @@ export interface FleetLimits {
 export interface FleetMetrics {
   /** @param outcome `ok` or the code of the error */
   action(kind: string, durationMs: number, outcome: string): void;
+  /** A container that no resource claims was found, and then removed or not; with the reason why not. */
+  orphan(outcome: 'found' | 'removed' | 'failed', containerId: string, why?: string): void;
 }
 
 export interface FleetOptions {
@@ -63,10 +76,28 @@ export interface FleetOptions {
 
 /** A {@link Fleet} with what the node's own status shows of it. */
 export interface NodeFleet extends Fleet {
+  /** Images of all workers of the node, whatever their state, as their owners wrote them. */
+  images(): readonly string[];
+  /** Secrets of all workers of the node. */
+  secrets(): readonly SecretName[];
   /** What the containers of the node take. */
   allocation(): NodeAmounts;
   /** Whether the records can be written. */
   storageHealth(): Health;
+  /**
+   * What that process of a container writes does not come to its log any more: it is made anew before it stands still. False
+   * when it is not that process's any more.
+   */
+  outputLost(containerId: string, pid: number): boolean;
+  /** Workers that have an actor, and the containers that are theirs. */
+  known(): KnownWorkers;
+  /** Removes the record and the mark of a worker that has no actor. Returns false for one that has. */
+  discard(uid: string): boolean;
+}
+
+export interface KnownWorkers {
+  readonly uids: ReadonlySet<string>;
+  readonly containerIds: ReadonlySet<string>;
 }
 
 /** Makes the fleet of one node. Nothing happens before {@link Fleet.adopt}. */
@@ -84,12 +115,16 @@ class WorkerFleet implements NodeFleet {
   readonly #capacity: NodeCapacity;
   readonly #context: ActorContext;
   readonly #actors = new Map<string, WorkerActor>();
-  readonly #byContainer = new Map<string, WorkerActor>();
+  /** Uids of the workers that have them. */
+  readonly #byContainer = new Map<string, string>();
   /** Containers that were there before any resource was known to claim them, by uid. */
-  readonly #orphans = new Map<string, WorkerInfo>();
+  readonly #orphans = new Map<string, readonly WorkerInfo[]>();
   readonly #listeners = new Set<FleetListener>();
   readonly #stamps: StampSource;
+  readonly #metrics: FleetMetrics | undefined;
   #unsubscribe: (() => void) | undefined;
+  /** Whether it is known what containers there are. */
+  #listed = false;
   #runtimeDown = false;
   #relist: Timer | undefined;
   #roomTold = false;
@@ -105,23 +140,36 @@ class WorkerFleet implements NodeFleet {
     this.#records = new RecordStore({ folder: join(options.stateDir, 'workers'), clock, logger });
     this.#capacity = new NodeCapacity(options.capacity, () => this.#tellRoom());
     this.#stamps = new StampSource(clock);
+    this.#metrics = options.metrics;
+    const secrets = rememberingSecrets(options.secretReader);
     this.#context = {
       runtime,
       clock,
       logger,
-      secrets: rememberingSecrets(options.secretReader),
+      secrets,
       capacity: this.#capacity,
       records: this.#records,
       stamps: this.#stamps,
       startGate: new StartGate(limits.maxStarts ?? 16),
+      replacements: new ReplacementTurns(limits.replacements ?? { resting: 4, active: 16 }, clock),
+      prepared: new PreparedWorkers({
+        runtime,
+        secrets,
+        capacity: this.#capacity,
+        clock,
+        logger,
+        limit: limits.maxPrepared ?? 0,
+      }),
       marksFolder: options.runDir,
-      maxQueued: limits.maxQueued ?? 100,
+      queueLimits: limits.queue ?? { calls: 1_000, bytes: 64 * 2 ** 20 },
       connect: options.connect ?? ((address) => new WorkerConnection(address, clock)),
       runtimeDown: () => this.#runtimeDown,
       onRuntime: (answers) => {
         this.#runtimeDown = !answers;
       },
       onAction: (kind, durationMs, outcome) => options.metrics?.action(kind, durationMs, outcome),
+      onClaimed: (containerId, uid) => this.#byContainer.set(containerId, uid),
+      onUnclaimed: (containerId) => this.#byContainer.delete(containerId),
       onChanged: (view) => this.#tellChanged(view),
       onGone: (uid) => this.#forget(uid),
     };
@@ -137,15 +185,16 @@ class WorkerFleet implements NodeFleet {
     for (const mark of marks.values()) {
       this.#stamps.notBefore(mark.stamp ?? '');
     }
-    const byUid = new Map((containers ?? []).map((info) => [info.identity.uid, info]));
+    this.#listed = containers !== undefined;
+    const byUid = groupByUid(containers ?? []);
     for (const record of records) {
       const { uid } = record.desired.identity;
-      const container = containers === undefined ? undefined : (byUid.get(uid) ?? 'missing');
+      const own = containers === undefined ? undefined : (byUid.get(uid) ?? []);
       byUid.delete(uid);
-      this.#adoptOne(record, container, marks.get(uid));
+      this.#adoptOne(record, own, marks.get(uid));
     }
-    for (const [uid, info] of byUid) {
-      this.#orphans.set(uid, info);
+    for (const [uid, infos] of byUid) {
+      this.#orphans.set(uid, infos);
     }
     if (containers === undefined) {
       this.#relistLater();
@@ -169,13 +218,14 @@ class WorkerFleet implements NodeFleet {
     if (this.#stopping) {
       return;
     }
-    const orphan = this.#orphans.get(uid);
+    const orphans = this.#orphans.get(uid);
     this.#orphans.delete(uid);
-    const mark = orphan === undefined ? undefined : this.#marks().find((found) => found.uid === uid);
+    const mayHaveOne = orphans !== undefined || !this.#listed;
+    const mark = mayHaveOne ? this.#marks().find((found) => found.uid === uid) : undefined;
     this.#add(
       new WorkerActor(this.#context, {
         desired,
-        ...(orphan === undefined ? {} : { container: orphan }),
+        ...(this.#listed ? { containers: orphans ?? [] } : {}),
         ...(mark === undefined ? {} : { mark }),
       }),
     ).begin();
@@ -212,19 +262,19 @@ class WorkerFleet implements NodeFleet {
   }
 
   async ensure(uid: string, epoch: number, options: CallOptions = {}): Promise<WorkerView> {
-    return await this.#actor(uid).ensure(epoch, options);
+    return await this.#actor(uid).hints.ensure(epoch, options);
   }
 
   async pause(uid: string, epoch: number, options: CallOptions = {}): Promise<WorkerView> {
-    return await this.#actor(uid).pause(epoch, options);
+    return await this.#actor(uid).hints.pause(epoch, options);
   }
 
   async resume(uid: string, epoch: number, options: CallOptions = {}): Promise<WorkerView> {
-    return await this.#actor(uid).resume(epoch, options);
+    return await this.#actor(uid).hints.resume(epoch, options);
   }
 
   async destroy(uid: string, epoch: number, options: CallOptions = {}): Promise<WorkerView> {
-    return await this.#actor(uid).destroy(epoch, options);
+    return await this.#actor(uid).hints.destroy(epoch, options);
   }
 
   views(): readonly WorkerView[] {
@@ -242,12 +292,38 @@ class WorkerFleet implements NodeFleet {
     };
   }
 
+  images(): readonly string[] {
+    return [...this.#actors.values()].map((actor) => actor.image);
+  }
+
+  secrets(): readonly SecretName[] {
+    return [...this.#actors.values()].flatMap((actor) => actor.secrets);
+  }
+
   allocation(): NodeAmounts {
     return this.#capacity.allocated;
   }
 
   storageHealth(): Health {
     return this.#records.health;
+  }
+
+  outputLost(containerId: string, pid: number): boolean {
+    const actor = this.#actors.get(this.#byContainer.get(containerId) ?? '');
+    return actor?.outputLost(containerId, pid) === true;
+  }
+
+  known(): KnownWorkers {
+    return { uids: new Set(this.#actors.keys()), containerIds: new Set(this.#byContainer.keys()) };
+  }
+
+  discard(uid: string): boolean {
+    if (this.#actors.has(uid)) {
+      return false;
+    }
+    this.#records.remove(uid);
+    removeMark(this.#runDir, uid);
+    return true;
   }
 
   async stop(drainMs: number): Promise<void> {
@@ -262,12 +338,13 @@ class WorkerFleet implements NodeFleet {
     ]);
     over.abort();
     await Promise.all(actors.map((actor) => actor.stop()));
+    await this.#context.prepared.stop();
     await this.#records.flush();
   }
 
   #adoptOne(
     record: WorkerRecord,
-    container: WorkerInfo | 'missing' | undefined,
+    containers: readonly WorkerInfo[] | undefined,
     mark: FoundMark | undefined,
   ): void {
     for (const stamp of record.stamps) {
@@ -277,7 +354,7 @@ class WorkerFleet implements NodeFleet {
       new WorkerActor(this.#context, {
         desired: record.desired,
         record,
-        ...(container === undefined ? {} : { container }),
+        ...(containers === undefined ? {} : { containers }),
         ...(mark === undefined ? {} : { mark }),
       }),
     );
@@ -285,7 +362,6 @@ class WorkerFleet implements NodeFleet {
 
   #add(actor: WorkerActor): WorkerActor {
     this.#actors.set(actor.uid, actor);
-    this.#byContainer.set(actor.containerId, actor);
     return actor;
   }
 
@@ -298,12 +374,9 @@ class WorkerFleet implements NodeFleet {
   }
 
   #forget(uid: string): void {
-    const actor = this.#actors.get(uid);
-    if (actor === undefined) {
+    if (!this.#actors.delete(uid)) {
       return;
     }
-    this.#actors.delete(uid);
-    this.#byContainer.delete(actor.containerId);
     for (const listener of this.#listeners) {
       listener.removed(uid);
     }
@@ -327,20 +400,23 @@ class WorkerFleet implements NodeFleet {
       });
       return;
     }
-    this.#byContainer.get(event.containerId)?.hint(event.kind);
+    const uid = this.#byContainer.get(event.containerId);
+    if (uid !== undefined) {
+      this.#actors.get(uid)?.hint(event.containerId, event.kind);
+    }
   }
 
   /** Reads everything anew, and tries again what had to wait. */
   async #look(): Promise<void> {
-    const before = [...this.#actors.values()].map((actor) => ({ actor, turn: actor.turn }));
-    for (const { actor } of before) {
+    const looks = [...this.#actors.values()].map((actor) => actor.look());
+    for (const actor of this.#actors.values()) {
       actor.retry();
     }
     const found = new Map(
       (await this.#runtime.list({ deadlineMs: listMs })).map((info) => [info.containerId, info]),
     );
-    for (const { actor, turn } of before) {
-      actor.seen(found.get(actor.containerId), turn);
+    for (const take of looks) {
+      take(found);
     }
   }
 
@@ -359,13 +435,15 @@ class WorkerFleet implements NodeFleet {
   /** What the list says that could not be read when the fleet began. */
   #claimLater(containers: readonly WorkerInfo[]): void {
     this.#runtimeDown = false;
-    for (const info of containers) {
-      if (!this.#actors.has(info.identity.uid)) {
-        this.#orphans.set(info.identity.uid, info);
+    this.#listed = true;
+    const byUid = groupByUid(containers);
+    for (const [uid, infos] of byUid) {
+      if (!this.#actors.has(uid)) {
+        this.#orphans.set(uid, infos);
       }
     }
     for (const actor of this.#actors.values()) {
-      actor.retry();
+      actor.listed(byUid.get(actor.uid) ?? []);
     }
   }
 
@@ -424,9 +502,12 @@ class WorkerFleet implements NodeFleet {
     }
     this.#logger.info({ container: info.containerId, uid }, 'removing a container that no resource claims');
     this.#orphans.delete(uid);
+    this.#metrics?.orphan('found', info.containerId);
     try {
       await this.#runtime.destroy(info.containerId, { graceSeconds: 0 });
+      this.#metrics?.orphan('removed', info.containerId);
     } catch (error) {
+      this.#metrics?.orphan('failed', info.containerId, messageOf(error));
       this.#logger.warn({ container: info.containerId, err: error }, 'cannot remove a container');
     }
   }
@@ -448,6 +529,10 @@ class WorkerFleet implements NodeFleet {
   }
 }
 
+function groupByUid(containers: readonly WorkerInfo[]): Map<string, readonly WorkerInfo[]> {
+  return Map.groupBy(containers, ({ identity }) => identity.uid);
+}
+
 /** Secrets as they were read last, for when the API cannot be asked: a cold start does not depend on it. */
 function rememberingSecrets(reader: SecretReader): SecretReader {
   const known = new Map<string, string | undefined>();
@@ -459,7 +544,9 @@ function rememberingSecrets(reader: SecretReader): SecretReader {
         known.set(id, value);
         return value;
       } catch (error) {
-        if (known.has(id)) {
+        if (hasCode(error, 'SecretForbidden')) {
+          known.delete(id);
+        } else if (known.has(id)) {
           return known.get(id);
         }
         throw error;

@@ -1,18 +1,20 @@
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../common/atomic-file.ts';
-import type { Clock } from '../common/clock.ts';
+import type { Clock, Timer } from '../common/clock.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Rest } from './idle-clock.ts';
 import type { BackoffSnapshot } from './restart-backoff.ts';
+import type { ContainerMake } from './worker-container.ts';
 import type { WorkerView } from './worker-view.ts';
 
 /** Version of the form below. A record of another one is set aside, never guessed at. */
 const version = 1;
-const suffix = '.json';
+/** Ends the name of each record. */
+export const RECORD_SUFFIX = '.json';
 /** Milliseconds between two attempts to write what could not be written. */
 const retryMs = 2_000;
 
@@ -22,6 +24,8 @@ export interface WorkerRecord {
   readonly desired: DesiredWorker;
   /** Where the idle policy had brought it. */
   readonly rest: Rest;
+  /** The container that calls go to. Absent in records of an earlier agent, whose workers had only one. */
+  readonly container?: ContainerMake;
   /** The container that has been called since it was started, with its start time. */
   readonly warmContainer?: string;
   readonly startedAt?: string;
@@ -52,6 +56,8 @@ export class RecordStore {
   /** What each file should hold; undefined for no file. */
   readonly #wanted = new Map<string, WorkerRecord | undefined>();
   readonly #writing = new Map<string, Promise<void>>();
+  /** Attempts to come, each at what was wanted when it failed: anything newer cancels it. */
+  readonly #retries = new Map<string, Timer>();
   #fault: EsbError | undefined;
 
   constructor(options: RecordStoreOptions) {
@@ -77,7 +83,7 @@ export class RecordStore {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
       const records: WorkerRecord[] = [];
       for (const name of await readdir(this.#folder)) {
-        if (name.endsWith(suffix)) {
+        if (name.endsWith(RECORD_SUFFIX)) {
           const record = await this.#read(name);
           if (record !== undefined) {
             records.push(record);
@@ -110,6 +116,8 @@ export class RecordStore {
   }
 
   #want(uid: string, record: WorkerRecord | undefined): void {
+    this.#retries.get(uid)?.cancel();
+    this.#retries.delete(uid);
     this.#wanted.set(uid, record);
     if (!this.#writing.has(uid)) {
       this.#writing.set(uid, this.#write(uid));
@@ -139,15 +147,14 @@ export class RecordStore {
   }
 
   #retry(uid: string, record: WorkerRecord | undefined): void {
-    this.#clock.setTimer(() => {
-      if (!this.#wanted.has(uid) && !this.#writing.has(uid)) {
-        this.#want(uid, record);
-      }
-    }, retryMs);
+    this.#retries.set(
+      uid,
+      this.#clock.setTimer(() => this.#want(uid, record), retryMs),
+    );
   }
 
   async #put(uid: string, record: WorkerRecord | undefined): Promise<void> {
-    const path = join(this.#folder, `${uid}${suffix}`);
+    const path = join(this.#folder, `${uid}${RECORD_SUFFIX}`);
     if (record === undefined) {
       await rm(path, { force: true });
     } else {
@@ -159,7 +166,7 @@ export class RecordStore {
     const path = join(this.#folder, name);
     try {
       const record = JSON.parse(await readFile(path, 'utf8')) as Partial<WorkerRecord>;
-      if (record.version === version && `${record.desired?.identity.uid}${suffix}` === name) {
+      if (record.version === version && `${record.desired?.identity.uid}${RECORD_SUFFIX}` === name) {
         return record as WorkerRecord;
       }
       throw new EsbError(`it has version ${record.version}, this agent knows ${version}`, {

@@ -1,5 +1,6 @@
 import { readyReasons } from '../api/condition.ts';
 import { unreachable } from '../common/errors.ts';
+import { formatHostPort } from '../common/host-port.ts';
 import type { EnsureStep, WorkerInfo } from '../runtime/container-runtime.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Goal } from './goal.ts';
@@ -17,6 +18,17 @@ export interface Failure {
   readonly delaySeconds: number;
 }
 
+/** How the replacement of a container that serves goes. */
+export interface Replacement {
+  /** How far the new one is. */
+  readonly step: EnsureStep | undefined;
+  /** More of the same, as text. */
+  readonly detail: string | undefined;
+  readonly failure: Failure | undefined;
+  /** Why the node has no room for the new one, when it has none. */
+  readonly nodeFull: string | undefined;
+}
+
 export interface StatusInput {
   readonly desired: DesiredWorker;
   readonly goal: Goal;
@@ -27,11 +39,15 @@ export interface StatusInput {
   readonly acting: Action['kind'] | undefined;
   /** How far an `Ensure` is. */
   readonly step: EnsureStep | undefined;
+  /** More of how far it is, for people. */
+  readonly detail: string | undefined;
   readonly failure: Failure | undefined;
   /** Why the node has no room for it, when it has none. */
   readonly nodeFull: string | undefined;
   /** Whether the warm-up call is still to come. */
   readonly cold: boolean;
+  /** Present while the container that serves is of an earlier shape. */
+  readonly replacement: Replacement | undefined;
   readonly previous: WorkerView | undefined;
 }
 
@@ -46,6 +62,8 @@ const imageCodes: ReadonlySet<string> = new Set([
   'ImagePullFailed',
   'ImageInvalid',
   'RegistryUnreachable',
+  'PullSecretForbidden',
+  'PullSecretUnreadable',
 ]);
 const networkCodes: ReadonlySet<string> = new Set(['NetworkFailed', 'AddressesExhausted']);
 
@@ -54,6 +72,7 @@ export function statusOf(input: StatusInput): Status {
   const { phase, transient } = phaseOf(input);
   const imageReady = imageCondition(input);
   const networkReady = networkCondition(input);
+  const limitsReached = limitsCondition(input);
   const cleanedUp = cleanedUpCondition(input);
   return {
     phase,
@@ -62,6 +81,7 @@ export function statusOf(input: StatusInput): Status {
       ...(imageReady === undefined ? {} : { ImageReady: imageReady }),
       ...(networkReady === undefined ? {} : { NetworkReady: networkReady }),
       Ready: readyCondition(input, phase),
+      ...(limitsReached === undefined ? {} : { LimitsReached: limitsReached }),
       ...(cleanedUp === undefined ? {} : { CleanedUp: cleanedUp }),
     },
   };
@@ -96,9 +116,12 @@ function phaseOf(input: StatusInput): { readonly phase: WorkerPhase; readonly tr
 function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonly transient: boolean } {
   switch (input.observed) {
     case 'Running':
+      if (input.replacement !== undefined) {
+        return isUnderWay(input.replacement) ? passing('Running') : resting('Running');
+      }
       return input.cold ? passing('Creating') : resting('Running');
     case 'Paused':
-      return resting('Paused');
+      return isUnderWay(input.replacement) ? passing('Paused') : resting('Paused');
     case 'Unknown':
       return passing(input.previous?.phase ?? 'Pending');
     case 'Missing':
@@ -116,7 +139,47 @@ function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonl
   }
 }
 
+/** Whether a replacement goes on, as opposed to one that failed and is tried again later. */
+function isUnderWay(replacement: Replacement | undefined): boolean {
+  return replacement !== undefined && replacement.failure === undefined && replacement.nodeFull === undefined;
+}
+
+/** The same condition, with what becomes of the container's replacement. */
+function withReplacement(condition: ConditionView, replacement: Replacement | undefined): ConditionView {
+  if (replacement === undefined) {
+    return condition;
+  }
+  const { detail, failure, nodeFull, step } = replacement;
+  const reason = (own: string): string => (condition.status === 'True' ? own : condition.reason);
+  if (nodeFull !== undefined) {
+    return {
+      ...condition,
+      reason: reason(readyReasons.replacementFailed),
+      message: `${condition.message}; the earlier container serves on, its replacement waits: ${nodeFull}`,
+    };
+  }
+  if (failure === undefined) {
+    return {
+      ...condition,
+      reason: reason(readyReasons.replacing),
+      message: `${condition.message}; by the earlier container, until its replacement is ready${
+        step === 'Pulling' ? ` (pulling its image${detail === undefined ? '' : `: ${detail}`})` : ''
+      }`,
+    };
+  }
+  const again = failure.delaySeconds > 0 ? `, and is tried again in ${failure.delaySeconds} s` : '';
+  return {
+    ...condition,
+    reason: reason(readyReasons.replacementFailed),
+    message: `${condition.message}; the earlier container serves on, its replacement failed${again}: ${failure.message}`,
+  };
+}
+
 function readyCondition(input: StatusInput, phase: WorkerPhase): ConditionView {
+  return withReplacement(readyItself(input, phase), input.replacement);
+}
+
+function readyItself(input: StatusInput, phase: WorkerPhase): ConditionView {
   const { failure, desired } = input;
   switch (phase) {
     case 'Running':
@@ -142,7 +205,7 @@ function readyCondition(input: StatusInput, phase: WorkerPhase): ConditionView {
       }
       return failure === undefined ? no('Pending', 'about to be started') : no(failure.code, failure.message);
     case 'Pulling':
-      return no('Pulling', `pulling ${desired.image}`);
+      return no('Pulling', pulling(input));
     case 'Creating':
       return failure === undefined
         ? no('Creating', 'being started')
@@ -166,39 +229,63 @@ function failedCondition(failure: Failure | undefined): ConditionView {
 }
 
 function imageCondition(input: StatusInput): ConditionView | undefined {
-  const { failure, info, step, desired } = input;
+  const { failure, info, step, detail, desired } = input;
   if (input.acting === 'Ensure') {
     if (step === 'Creating' || step === 'Starting') {
       return yes('Present', `${desired.image} is on the node`);
     }
+    if (step === 'Pulling' && detail !== undefined) {
+      return no('Pulling', `pulling ${desired.image}: ${detail}`);
+    }
     if (failure === undefined) {
-      return step === 'Pulling'
-        ? no('Pulling', `pulling ${desired.image}`)
-        : input.previous?.conditions.ImageReady;
+      return step === 'Pulling' ? no('Pulling', pulling(input)) : input.previous?.conditions.ImageReady;
     }
     // Until the new attempt has got further, the last one's trouble is the truth.
     return input.previous?.conditions.ImageReady;
+  }
+  const trouble = input.replacement?.failure;
+  if (trouble !== undefined && imageCodes.has(trouble.code)) {
+    return no(trouble.code, trouble.message);
   }
   if (info !== undefined) {
     return yes('Present', info.image === '' ? `${desired.image} is on the node` : info.image);
   }
   if (failure !== undefined) {
     return imageCodes.has(failure.code)
-      ? no(failure.code, failure.message)
+      ? no(failure.code, withDelay(failure))
       : input.previous?.conditions.ImageReady;
   }
   return undefined;
 }
 
+function pulling({ desired, detail }: StatusInput): string {
+  return `pulling ${desired.image}${detail === undefined ? '' : `: ${detail}`}`;
+}
+
 function networkCondition(input: StatusInput): ConditionView | undefined {
   const { failure, info } = input;
   if (info?.address !== undefined) {
-    return yes('Attached', `${info.address.ip}:${info.address.port}`);
+    const { ip, port } = info.address;
+    return yes('Attached', formatHostPort({ host: ip, port }));
   }
   if (failure !== undefined && networkCodes.has(failure.code)) {
     return no(failure.code, failure.message);
   }
   return undefined;
+}
+
+/** Without numbers: a worker that goes on running into its limits must not have its status written each time. */
+function limitsCondition({ info, desired }: StatusInput): ConditionView | undefined {
+  const hits = info?.limits;
+  if (hits === undefined) {
+    return undefined;
+  }
+  const processes = `it was refused further processes or threads: spec.resources.pids is ${desired.pids}`;
+  const memory = `a process of it was ended for want of memory: spec.resources.limits.memory is ${desired.memoryMiB}Mi, beside ${desired.ephemeralStorageMiB}Mi of /tmp`;
+  if (hits.memory === 0) {
+    return yes('ProcessLimit', processes);
+  }
+  return yes('OutOfMemory', hits.processes === 0 ? memory : `${memory}; ${processes}`);
 }
 
 function cleanedUpCondition(input: StatusInput): ConditionView | undefined {
@@ -211,6 +298,10 @@ function cleanedUpCondition(input: StatusInput): ConditionView | undefined {
   return input.failure === undefined
     ? no('Removing', 'being removed from the node')
     : no(input.failure.code, input.failure.message);
+}
+
+function withDelay({ message, delaySeconds }: Failure): string {
+  return delaySeconds > 0 ? `${message}; next attempt in ${delaySeconds} s` : message;
 }
 
 function yes(reason: string, message: string): ConditionView {

@@ -25,6 +25,8 @@ export const workerConditions = {
   networkReady: 'NetworkReady',
   /** Agent, and the controller when the node is lost: whether calls are answered. */
   ready: 'Ready',
+  /** Agent: whether the kernel held the worker to its limits while it ran; only there when it did. */
+  limitsReached: 'LimitsReached',
   /** Agent: whether nothing of a worker that is being deleted is left on the node. */
   cleanedUp: 'CleanedUp',
 } as const;
@@ -34,6 +36,8 @@ export const nodeConditions = {
   ready: 'Ready',
   containerdReady: 'ContainerdReady',
   networkReady: 'NetworkReady',
+  /** Only there once spec.retired is set: True when nothing of ESB is left on the node. */
+  retired: 'Retired',
 } as const;
 
 /** Reasons of a worker's Scheduled condition. */
@@ -43,12 +47,18 @@ export const scheduledReasons = {
   noNodes: 'NoNodes',
   /** There are nodes, and none is ready. */
   noneReady: 'NoneReady',
-  /** Every ready node is cordoned. */
+  /** Every ready node has a taint that the worker does not tolerate. */
+  noneTolerated: 'NoneTolerated',
+  /** Every node that would do is cordoned, being drained or retired. */
   allCordoned: 'AllCordoned',
+  /** Every node that would do has a hold Pod that the scheduler finds no room for. */
+  noneHeld: 'NoneHeld',
   /** No node carries the labels of spec.nodeSelector. */
   noneMatches: 'NoneMatches',
   /** Nodes would do, but for their memory or number of workers. */
   noneFits: 'NoneFits',
+  /** Nodes would do, but for spec.topologySpread. */
+  spreadUnmet: 'SpreadUnmet',
   /** spec.nodeName names no LambdaNode. */
   pinnedNodeMissing: 'PinnedNodeMissing',
   /** spec.nodeName names a node that is not ready, cordoned, of other labels or full. */
@@ -58,10 +68,16 @@ export const scheduledReasons = {
 /** Reasons of a worker's Ready condition that more than one part has to know. */
 export const readyReasons = {
   running: 'Running',
+  /** Calls are answered by a container of an earlier shape until the new one is ready. */
+  replacing: 'Replacing',
+  /** The same, and the new one could not be made ready; it is tried again. */
+  replacementFailed: 'ReplacementFailed',
   /** Paused, and a call resumes it. */
   paused: 'Paused',
   /** Paused, and calls are refused until its owner says otherwise. */
   pausedByOwner: 'PausedByOwner',
+  /** It was taken away from its node, and no other would do. */
+  unassigned: 'Unassigned',
   /** Nothing exists on the node, as wished. */
   absent: 'Absent',
   /** A call would wake it, but its node has no room; the controller looks for another node. */

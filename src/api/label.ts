@@ -9,6 +9,10 @@ export const containerLabels = {
   ip: 'esb.dev/ip',
   port: 'esb.dev/port',
   image: 'esb.dev/image',
+  /** First of the node's users that are in its user namespace. */
+  userIds: 'esb.dev/user-ids',
+  /** Those of one group share a shim. */
+  shimGroup: 'esb.dev/shim-group',
 } as const;
 
 /** What every label and annotation of ours begins with. */

@@ -19,3 +19,21 @@ export type NodeAmounts = NonNullable<LambdaNodeStatus['capacity']>;
 export function isCordoned(node: LambdaNode): boolean {
   return node.spec?.unschedulable === true || node.status?.unschedulable === true;
 }
+
+/** Kept on a node's hold Pod until the node has no workers any more, so that whoever drains the node waits for that. */
+export const HOLD_FINALIZER = 'esb.dev/hold';
+
+/** Labels of hold Pods, and the selector that finds them. */
+export const holdLabels = {
+  'app.kubernetes.io/name': 'esb',
+  'app.kubernetes.io/component': 'hold',
+  'app.kubernetes.io/managed-by': 'esb',
+} as const;
+export const HOLD_SELECTOR = Object.entries(holdLabels)
+  .map(([name, value]) => `${name}=${value}`)
+  .join(',');
+
+/** Whether ESB is to leave this node. Never taken back: the agent does not register again while its process lives. */
+export function isRetired(node: LambdaNode): boolean {
+  return node.spec?.retired === true;
+}

@@ -23,3 +23,6 @@ export const GATEWAY_SIGNER = 'esb.dev/gateway-client';
 export const GATEWAY_COMMON_NAME = 'esb-gateway';
 /** What the name of a gateway's CertificateSigningRequest begins with. */
 export const GATEWAY_REQUEST_PREFIX = 'esb-gateway-';
+
+/** Secret with the keys that calls are signed with, unless a gateway is told another. */
+export const ACCESS_KEYS_SECRET = 'esb-access-keys';

@@ -2,7 +2,7 @@
 export const SCHEMA_REVISION_ANNOTATION = 'esb.dev/schema-revision';
 
 /** The revision that this program needs; the definitions in `crds/` carry it. */
-export const SCHEMA_REVISION = 1;
+export const SCHEMA_REVISION = 3;
 
 /** Names of our CustomResourceDefinitions. */
 export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaworkers.esb.dev'] as const;

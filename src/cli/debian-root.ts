@@ -74,14 +74,24 @@ export async function ensurePackageLists(name: string, step: Step, signal?: Abor
   }
 }
 
+export interface UnpackOptions extends Pick<CallOptions, 'signal'> {
+  /** Patterns of `tar` that are left out. Default: documentation, translations and the like, copyright notices too. */
+  readonly leftOut?: readonly string[];
+  /** Where package files stay for the next time, which then needs no network. Of these packages only. Default: nowhere. */
+  readonly downloads?: string;
+  /** Told of each package file. */
+  readonly onPackage?: (file: string) => Promise<void>;
+}
+
 /** Downloads packages and unpacks them into `root`, as a minimal Debian file system. */
 export async function unpackDebianPackages(
   packages: readonly string[],
   root: string,
   step: Step,
-  signal?: AbortSignal,
+  options: UnpackOptions = {},
 ): Promise<void> {
-  const downloads = `${root}.packages`;
+  const { signal } = options;
+  const downloads = options.downloads ?? `${root}.packages`;
   await mkdir(downloads, { recursive: true });
   try {
     await download(packages, downloads, step, signal);
@@ -91,21 +101,24 @@ export async function unpackDebianPackages(
     }
     for (const file of (await readdir(downloads)).filter((name) => name.endsWith('.deb')).sort()) {
       step.note(`unpacking ${file}`);
-      const exclude = leftOut.map((pattern) => `--exclude='${pattern}'`).join(' ');
+      const exclude = (options.leftOut ?? leftOut).map((pattern) => `--exclude='${pattern}'`).join(' ');
       await runCommand(
         'bash',
         [
           '-c',
-          `set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink ${exclude} -C "$2"`,
+          `set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -x --no-same-owner --keep-directory-symlink ${exclude} -C "$2"`,
           'unpack',
           join(downloads, file),
           root,
         ],
         { signal },
       );
+      await options.onPackage?.(join(downloads, file));
     }
   } finally {
-    await rm(downloads, { recursive: true, force: true });
+    if (options.downloads === undefined) {
+      await rm(downloads, { recursive: true, force: true });
+    }
   }
 }
 

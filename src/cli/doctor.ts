@@ -9,6 +9,7 @@ import {
   runningNeeds,
   type SystemNeed,
 } from './debian-packages.ts';
+import { exitCodeOf, type Finding, formatFindings } from './finding.ts';
 import { openHome } from './home.ts';
 import { openInstance } from './instance.ts';
 import { otherInstances } from './machine.ts';
@@ -18,14 +19,6 @@ import type { CommandContext } from './up.ts';
 
 export interface DoctorOptions {
   readonly json: boolean;
-}
-
-/** One thing that was looked at. */
-export interface Finding {
-  readonly what: string;
-  readonly level: 'ok' | 'warning' | 'problem';
-  /** What was found and, where it is not well, what to do about it. */
-  readonly message: string;
 }
 
 const NEEDED_DISK_BYTES = 8 * 2 ** 30;
@@ -45,15 +38,8 @@ export async function runDoctor(options: DoctorOptions, context: CommandContext)
       findings.push({ what: check.name, level: 'problem', message: messageOf(error) });
     }
   }
-  if (options.json) {
-    write(`${JSON.stringify(findings, undefined, 2)}\n`);
-  } else {
-    const signs = { ok: '✓', warning: '!', problem: '✗' } as const;
-    for (const { what, level, message } of findings) {
-      write(`${signs[level]} ${what}: ${message}\n`);
-    }
-  }
-  return findings.some((finding) => finding.level === 'problem') ? 1 : 0;
+  write(formatFindings(findings, options.json));
+  return exitCodeOf(findings);
 }
 
 type Check = (signal: AbortSignal) => Promise<Finding[]>;

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { removeNodeNetwork } from '../cni/node-network-removal.ts';
 import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
 import { type Home, openHome } from './home.ts';
+import { dockerSocketOf, removeEngineWorkers } from './instance-engine.ts';
 import { nodeNames, readInstanceState } from './instance-state.ts';
 import { requireRootOnLinux } from './machine.ts';
 import { unmountBelow } from './mount-table.ts';
@@ -79,6 +80,8 @@ async function takeDown(home: Home, progress: Progress): Promise<string[]> {
     }
   };
   const nodes = await nodesOf(home);
+  const state = await readInstanceState(home.stateFile).catch(() => undefined);
+  const engine = dockerSocketOf(state?.agentOptions ?? []);
   await progress.step('parts', () => attempt('parts', () => stopParts(home)));
   await progress.step('workers', async () => {
     await attempt('control groups', () => removeWorkerCgroups(instanceCgroup(home)));
@@ -88,6 +91,9 @@ async function takeDown(home: Home, progress: Progress): Promise<string[]> {
     await attempt('mounts', () => unmountBelow(join(home.root, 'nodes')));
     await attempt('runc', () => removeRuncStates(home));
     await attempt('shim sockets', removeDeadShimSockets);
+    if (engine !== undefined) {
+      await attempt('Docker', () => removeEngineWorkers(home, engine));
+    }
   });
   await progress.step('network', async () => {
     for (const node of nodes) {

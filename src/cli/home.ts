@@ -13,6 +13,8 @@ export interface Home {
   readonly envFile: string;
   /** The administrator's. */
   readonly kubeconfig: string;
+  /** Key that calls are signed with where gateways ask callers who they are. */
+  readonly accessKey: string;
   /** One for each role. */
   readonly kubeconfigs: string;
   readonly logs: string;
@@ -87,6 +89,7 @@ export function homeAt(root: string): Home {
     bin: join(root, 'bin'),
     envFile: join(root, 'env'),
     kubeconfig: join(root, 'kubeconfig'),
+    accessKey: join(root, 'access-key.json'),
     kubeconfigs: join(root, 'kubeconfigs'),
     logs: join(root, 'logs'),
     pki: join(root, 'pki'),

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LayerDescriptor } from './image-layer.ts';
 
@@ -14,6 +14,9 @@ export interface ImageRunConfig {
   readonly Cmd?: readonly string[];
   readonly Env: readonly string[];
   readonly WorkingDir: string;
+  /** `UID:GID`; root when absent. */
+  readonly User?: string;
+  readonly Labels?: Readonly<Record<string, string>>;
 }
 
 /** Writes an image as an OCI layout, a folder that every registry tool reads; gives the digest of its manifest. */
@@ -21,11 +24,12 @@ export async function writeImageLayout(
   folder: string,
   layers: readonly LayerFile[],
   run: ImageRunConfig,
+  created = new Date(0),
 ): Promise<string> {
   const blobs = join(folder, 'blobs', 'sha256');
   await mkdir(blobs, { recursive: true });
   for (const layer of layers) {
-    await copyFile(layer.file, join(blobs, layer.digest.slice('sha256:'.length)));
+    await linkOrCopy(layer.file, join(blobs, layer.digest.slice('sha256:'.length)));
   }
   const writeBlob = async (value: object): Promise<{ readonly digest: string; readonly size: number }> => {
     const content = Buffer.from(JSON.stringify(value));
@@ -34,7 +38,7 @@ export async function writeImageLayout(
     return { digest: `sha256:${hash}`, size: content.length };
   };
   const config = await writeBlob({
-    created: '1970-01-01T00:00:00Z',
+    created: created.toISOString().replace('.000Z', 'Z'),
     architecture: process.arch === 'x64' ? 'amd64' : process.arch,
     os: 'linux',
     config: run,
@@ -57,4 +61,13 @@ export async function writeImageLayout(
     JSON.stringify({ schemaVersion: 2, manifests: [{ mediaType: manifestType, ...manifest }] }),
   );
   return manifest.digest;
+}
+
+/** Layers are never changed in place, so images that share one need it on disk only once. */
+async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch {
+    await copyFile(from, to);
+  }
 }

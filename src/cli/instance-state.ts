@@ -14,6 +14,10 @@ export interface InstanceSize {
 
 /** What `up` chose for an instance and keeps to from then on. */
 export interface InstanceState extends InstanceSize {
+  /** Options of every agent beside those that the instance gives it. */
+  readonly agentOptions?: readonly string[];
+  /** Whether the gateways ask callers who they are. Absent for not. */
+  readonly authentication?: 'on' | 'off';
   /** TCP ports by what they are for, such as `registry`, `gateway-1` or `agent-node-1-health`. */
   readonly ports: Readonly<Record<string, number>>;
 }

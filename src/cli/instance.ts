@@ -6,6 +6,7 @@ import { writeFileAtomically } from '../common/atomic-file.ts';
 import { systemClock } from '../common/clock.ts';
 import { type CallOptions, sleep } from '../common/deadline.ts';
 import { EsbError, hasCode } from '../common/errors.ts';
+import { readInstanceKey } from './call-credentials.ts';
 import { type CommandResult, lastLines, runCommand } from './command.ts';
 import type { Home } from './home.ts';
 import { type InstanceState, portOf, readInstanceState } from './instance-state.ts';
@@ -188,7 +189,8 @@ export function kubectl(
 
 /** Writes what `source .esb/env` gives a shell. */
 export async function writeEnvironment(instance: Instance): Promise<void> {
-  const { home, registry, gateways } = instance;
+  const { home, registry, gateways, state } = instance;
+  const key = state.authentication === 'on' ? await readInstanceKey(home.accessKey) : undefined;
   const values = {
     KUBECONFIG: home.kubeconfig,
     ESB_HOME: home.root,
@@ -197,6 +199,15 @@ export async function writeEnvironment(instance: Instance): Promise<void> {
     ESB_GATEWAYS: gateways.join(' '),
     CONTAINERD_ADDRESS: home.node('node-1').containerdSocket,
     CONTAINERD_NAMESPACE: 'esb',
+    ...(key === undefined
+      ? {}
+      : {
+          AWS_ACCESS_KEY_ID: key.accessKeyId,
+          AWS_SECRET_ACCESS_KEY: key.secretAccessKey,
+          AWS_REGION: 'us-east-1',
+          AWS_DEFAULT_REGION: 'us-east-1',
+          AWS_ENDPOINT_URL_LAMBDA: gateways[0] ?? '',
+        }),
   };
   const lines = Object.entries(values).map(([name, value]) => `export ${name}="${value}"\n`);
   await writeFileAtomically(

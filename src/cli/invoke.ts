@@ -2,8 +2,10 @@ import { readFile } from 'node:fs/promises';
 import { text as textOf } from 'node:stream/consumers';
 import { request } from 'undici';
 import { EsbError, messageOf } from '../common/errors.ts';
+import { type CallCredentials, callCredentials, provenHeaders } from './call-credentials.ts';
 import { openHome } from './home.ts';
 import { requireInstance } from './instance.ts';
+import { timingsOf, timingTable } from './invoke-timings.ts';
 import type { CommandContext } from './up.ts';
 
 export interface InvokeOptions {
@@ -14,6 +16,10 @@ export interface InvokeOptions {
   readonly gateway?: string;
   /** RequestResponse, Event or DryRun. */
   readonly type: string;
+  /** Whether it is of type Event, whatever `type` says. */
+  readonly event: boolean;
+  /** What the function is to find as its client context: JSON, or `@FILE`. */
+  readonly clientContext?: string;
   /** Whether to show what the function wrote during the call. */
   readonly tail: boolean;
 }
@@ -21,19 +27,26 @@ export interface InvokeOptions {
 /** The longest that a function may run, and some time to start it. */
 const CALL_DEADLINE_MS = 16 * 60_000;
 
+/** An answer with all of its text, and the milliseconds from the request to its end. */
+interface TimedAnswer {
+  readonly answer: Awaited<ReturnType<typeof request>>;
+  readonly text: string;
+  readonly milliseconds: number;
+}
+
 /**
- * Calls a function through the Lambda API and writes its answer.
+ * Calls a function through the Lambda API and writes its answer to standard output; what is known of the call beside it, and
+ * where it spent its time, to standard error.
  *
  * @returns the exit code: 0 for an answer of the function, 1 when it failed or was not called
  */
 export async function runInvoke(options: InvokeOptions, context: CommandContext): Promise<number> {
   const write = context.write ?? ((text) => void process.stdout.write(text));
-  const gateway = options.gateway ?? (await requireInstance(openHome())).gateways[0] ?? '';
+  const instance = options.gateway === undefined ? await requireInstance(openHome()) : undefined;
+  const gateway = options.gateway ?? instance?.gateways[0] ?? '';
+  const credentials = await callCredentials(process.env, instance?.home.accessKey);
   const url = `${gateway}/2015-03-31/functions/${encodeURIComponent(options.functionName)}/invocations`;
-  const began = performance.now();
-  const answer = await post(url, options, context.signal);
-  const text = await answer.body.text();
-  const milliseconds = performance.now() - began;
+  const { answer, text, milliseconds } = await post(url, options, credentials, context.signal);
   const header = (name: string): string | undefined => {
     const value = answer.headers[name];
     return Array.isArray(value) ? value[0] : value;
@@ -46,27 +59,51 @@ export async function runInvoke(options: InvokeOptions, context: CommandContext)
     write(text.endsWith('\n') ? text : `${text}\n`);
   }
   const functionError = header('x-amz-function-error');
+  const requestId = header('x-amzn-requestid');
   process.stderr.write(
-    `${answer.statusCode}${functionError === undefined ? '' : ` ${functionError}`} in ${milliseconds.toFixed(1)} ms\n`,
+    [
+      String(answer.statusCode),
+      ...(functionError === undefined ? [] : [functionError]),
+      `in ${milliseconds.toFixed(1)} ms`,
+      ...(requestId === undefined ? [] : [`(request ${requestId})`]),
+    ].join(' '),
   );
+  process.stderr.write('\n');
+  const timings = timingsOf(header('server-timing'), header('x-esb-start'));
+  if (timings !== undefined) {
+    process.stderr.write(timingTable(timings, milliseconds));
+  }
   return answer.statusCode < 300 && functionError === undefined ? 0 : 1;
 }
 
-async function post(url: string, options: InvokeOptions, signal: AbortSignal): ReturnType<typeof request> {
+async function post(
+  url: string,
+  options: InvokeOptions,
+  credentials: CallCredentials,
+  signal: AbortSignal,
+): Promise<TimedAnswer> {
   const body = await payloadOf(options.payload);
+  const clientContext =
+    options.clientContext === undefined ? undefined : await clientContextOf(options.clientContext);
+  const headers = {
+    'content-type': 'application/json',
+    'x-amz-invocation-type': options.event ? 'Event' : options.type,
+    ...(clientContext === undefined ? {} : { 'x-amz-client-context': clientContext }),
+    ...(options.tail ? { 'x-amz-log-type': 'Tail' } : {}),
+  };
+  const proven = await provenHeaders({ method: 'POST', url, headers, body }, credentials, process.env);
+  const began = performance.now();
   try {
-    return await request(url, {
+    const answer = await request(url, {
       method: 'POST',
       body,
       signal,
       headersTimeout: CALL_DEADLINE_MS,
       bodyTimeout: CALL_DEADLINE_MS,
-      headers: {
-        'content-type': 'application/json',
-        'x-amz-invocation-type': options.type,
-        ...(options.tail ? { 'x-amz-log-type': 'Tail' } : {}),
-      },
+      headers: proven,
     });
+    const text = await answer.body.text();
+    return { answer, text, milliseconds: performance.now() - began };
   } catch (error) {
     throw new EsbError(`no answer from the gateway at ${new URL(url).origin}: ${messageOf(error)}`, {
       code: 'GatewayUnreachable',
@@ -80,4 +117,18 @@ async function payloadOf(given: string): Promise<string> {
     return textOf(process.stdin);
   }
   return given.startsWith('@') ? readFile(given.slice(1), 'utf8') : given;
+}
+
+/** A client context as the Lambda API takes it: base64 of a JSON object. */
+async function clientContextOf(given: string): Promise<string> {
+  const json = given.startsWith('@') ? await readFile(given.slice(1), 'utf8') : given;
+  try {
+    JSON.parse(json);
+  } catch (error) {
+    throw new EsbError(`the client context is not JSON: ${messageOf(error)}`, {
+      code: 'InvalidArgument',
+      cause: error,
+    });
+  }
+  return Buffer.from(json).toString('base64');
 }

@@ -1,7 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CallOptions } from '../common/deadline.ts';
-import { runCommand } from './command.ts';
+import { type CommandOptions, runCommand } from './command.ts';
 import { openHome } from './home.ts';
 
 /** How a command for people reaches the API server. */
@@ -14,7 +13,7 @@ export interface ClusterOptions {
 export async function kubectlText(
   args: readonly string[],
   { kubeconfig }: ClusterOptions,
-  options: CallOptions,
+  options: CommandOptions,
 ): Promise<string> {
   const home = openHome();
   const hasInstance = await exists(home.kubeconfig);

@@ -1,11 +1,17 @@
-import { open } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type FoundSpan, LogCursor, type LogQuery } from '../agent/log-query.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
-import { EsbError, errnoOf } from '../common/errors.ts';
-import { lastLines } from './command.ts';
+import { systemCommandRunner } from '../cni/command-runner.ts';
+import { EsbError } from '../common/errors.ts';
+import { LogFolder } from '../runtime/log-folder.ts';
+import { LogFolderReader } from '../runtime/log-reader.ts';
+import { readAgentLogs } from './agent-logs.ts';
 import { openHome } from './home.ts';
 import { openInstance, pause } from './instance.ts';
 import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
+import { showPartLog } from './part-log.ts';
+import { parseSince } from './since.ts';
 import type { CommandContext } from './up.ts';
 
 export interface LogsOptions extends ClusterOptions {
@@ -15,28 +21,131 @@ export interface LogsOptions extends ClusterOptions {
   /** Lines from the end; 0 for all. */
   readonly tail: number;
   readonly follow: boolean;
+  /** A duration such as `10m`, or a date. */
+  readonly since?: string;
+  /** Of one call alone. */
+  readonly requestId?: string;
+  /** Of the container before the present one. */
+  readonly previous: boolean;
+  /** Ask the agent also where its files are on this machine. */
+  readonly throughAgent: boolean;
 }
 
 const FOLLOW_MS = 300;
 
 /**
- * Shows what a worker wrote, from the file that its shim writes on the node, or the log of a part.
+ * Shows what a worker wrote, or a part of the local instance. The files of the worker's node are read where they are on
+ * this machine; else, or when asked to, its agent is called.
  *
- * @throws {EsbError} `NotFound` when there is no such worker or it has no container, `NotLocal` when it is on a machine
- *   other than this one
+ * @throws {EsbError} `NotFound` when there is no such worker or it has left no log, `InvalidArgument` for a time that
+ *   is none, and whatever {@link readAgentLogs} does
  */
 export async function runLogs(options: LogsOptions, context: CommandContext): Promise<void> {
   const write = context.write ?? ((text) => void process.stdout.write(text));
-  const file = (await partLog(options.worker, context)) ?? (await workerLog(options, context));
-  const { text, size } = await readFrom(file, 0);
-  write(options.tail === 0 || text === '' ? text : `${lastLines(text, options.tail)}\n`);
-  let offset = size;
-  while (options.follow && !context.signal.aborted) {
-    await pause(context.signal, FOLLOW_MS);
-    const more = await readFrom(file, offset);
-    write(more.text);
-    offset = more.size;
+  const part = await partLog(options.worker, context);
+  if (part !== undefined) {
+    await showPartLog(part, options, write, context.signal);
+    return;
   }
+  const query: LogQuery = {
+    tailLines: options.tail,
+    sinceMs: options.since === undefined ? 0 : parseSince(options.since, Date.now()),
+    requestId: options.requestId ?? '',
+    previous: options.previous,
+  };
+  const worker = await readWorker(options, context.signal);
+  // A long line comes in pieces, which may end within a letter.
+  const letters = new TextDecoder();
+  const sink = (data: Buffer, missed: number): void => {
+    if (missed > 0) {
+      process.stderr.write(`esb: ${missed} bytes were removed before they could be shown\n`);
+    }
+    write(letters.decode(data, { stream: true }));
+  };
+  const folder = options.throughAgent ? undefined : await localFolder(worker.nodeName, options);
+  if (folder === undefined) {
+    const { nodeName, namespace, name, uid } = worker;
+    const request = { nodeName, worker: { namespace, name, uid }, query, follow: options.follow };
+    await readAgentLogs(request, options, sink, context.signal);
+  } else {
+    await readLocalLogs(folder, worker, { query, follow: options.follow }, sink, context.signal);
+  }
+}
+
+interface FoundWorker {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly nodeName: string;
+  readonly containerId?: string | undefined;
+}
+
+async function readWorker(options: LogsOptions, signal: AbortSignal): Promise<FoundWorker> {
+  const text = await kubectlText(
+    ['get', 'lambdaworker', options.worker, '--namespace', options.namespace, '-o', 'json'],
+    options,
+    { signal },
+  );
+  const { metadata, status } = JSON.parse(text) as LambdaWorker;
+  const nodeName = status?.assignment?.nodeName;
+  if (nodeName === undefined) {
+    throw new EsbError(`worker ${options.worker} is on no node (phase ${status?.phase ?? 'Pending'})`, {
+      code: 'NotFound',
+    });
+  }
+  return {
+    namespace: options.namespace,
+    name: options.worker,
+    uid: metadata.uid ?? '',
+    nodeName,
+    containerId: status?.containerID,
+  };
+}
+
+/** The folder of the logs of a node of the local instance; undefined for a node of another cluster. */
+async function localFolder(nodeName: string, options: LogsOptions): Promise<string | undefined> {
+  const home = openHome();
+  if (options.kubeconfig !== undefined && options.kubeconfig !== home.kubeconfig) {
+    return undefined;
+  }
+  const folder = join(home.node(nodeName).agent, 'logs');
+  return await access(folder).then(
+    () => folder,
+    () => undefined,
+  );
+}
+
+async function readLocalLogs(
+  folder: string,
+  worker: FoundWorker,
+  wanted: { readonly query: LogQuery; readonly follow: boolean },
+  sink: (data: Buffer, missed: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const logs = new LogFolderReader(new LogFolder(folder, systemCommandRunner));
+  const containerId = worker.containerId ?? (await logs.newest(worker.uid));
+  if (containerId === undefined) {
+    throw new EsbError(`worker ${worker.name} has written nothing yet`, { code: 'NotFound' });
+  }
+  const take = ({ data, missed }: FoundSpan): Promise<void> => {
+    sink(data, missed);
+    return Promise.resolve();
+  };
+  let present = containerId;
+  let cursor = new LogCursor(logs, present, wanted.query);
+  await cursor.begin(take);
+  while (wanted.follow && !wanted.query.previous && !cursor.isComplete && !signal.aborted) {
+    await pause(signal, FOLLOW_MS);
+    await cursor.readOn(take);
+    const newest = await logs.newest(worker.uid);
+    if (newest !== undefined && newest !== present) {
+      await cursor.end(take);
+      present = newest;
+      cursor = new LogCursor(logs, present, { ...wanted.query, tailLines: 0, sinceMs: 0 });
+      await cursor.begin(take);
+    }
+  }
+  await cursor.end(take);
 }
 
 async function partLog(name: string, context: CommandContext): Promise<string | undefined> {
@@ -52,47 +161,4 @@ async function partLog(name: string, context: CommandContext): Promise<string | 
   return status?.parts.some((part) => part.name === name) === true
     ? join(home.logs, `${name}.log`)
     : undefined;
-}
-
-async function workerLog(options: LogsOptions, context: CommandContext): Promise<string> {
-  const text = await kubectlText(
-    ['get', 'lambdaworker', options.worker, '--namespace', options.namespace, '-o', 'json'],
-    options,
-    { signal: context.signal },
-  );
-  const { status } = JSON.parse(text) as LambdaWorker;
-  const node = status?.assignment?.nodeName;
-  if (node === undefined || status?.containerID === undefined) {
-    throw new EsbError(`worker ${options.worker} has no container (phase ${status?.phase ?? 'Pending'})`, {
-      code: 'NotFound',
-    });
-  }
-  return join(openHome().node(node).agent, 'logs', `${status.containerID}.log`);
-}
-
-/** What the file has from `offset` on. A file that has become shorter is read from its beginning. */
-async function readFrom(
-  path: string,
-  offset: number,
-): Promise<{ readonly text: string; readonly size: number }> {
-  try {
-    const file = await open(path, 'r');
-    try {
-      const { size } = await file.stat();
-      const from = size < offset ? 0 : offset;
-      const buffer = Buffer.alloc(size - from);
-      const { bytesRead } = await file.read(buffer, 0, buffer.length, from);
-      return { text: buffer.subarray(0, bytesRead).toString(), size: from + bytesRead };
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      throw new EsbError(`there is no ${path}: the worker's node is not on this machine, or has removed it`, {
-        code: 'NotLocal',
-        cause: error,
-      });
-    }
-    throw error;
-  }
 }

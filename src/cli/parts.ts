@@ -213,6 +213,7 @@ function gateway(options: PartsOptions, number: number): PartSpec {
     health,
     '--state-dir',
     join(home.gateways, name),
+    `--authentication=${state.authentication ?? 'off'}`,
   ]);
 }
 
@@ -257,11 +258,14 @@ function agent(options: PartsOptions, node: string): PartSpec {
       NODE_LINKS,
       '--cgroup-parent',
       cgroupParent(home, node),
+      ...(state.agentOptions ?? []),
     ]),
     ...inNamespace(node),
   };
 }
 
+/** Milliseconds for a role to let calls end: an agent gives them 20 seconds. As long as Kubernetes gives to a Pod by default. */
+const ROLE_STOP_GRACE_MS = 30_000;
 const nodeFlags = ['--disable-warning=ExperimentalWarning'] as const;
 
 function rolePart(
@@ -277,7 +281,7 @@ function rolePart(
     env: { RUNTIME_TYPE: 'containerd' },
     logFile: join(home.logs, `${name}.log`),
     health: { kind: 'http', url: `http://${health}/readyz` },
-    stopGraceMs: 10_000,
+    stopGraceMs: ROLE_STOP_GRACE_MS,
   };
 }
 

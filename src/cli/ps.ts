@@ -1,4 +1,5 @@
 import { functionNameOf, type LambdaWorker } from '../api/lambda-worker.ts';
+import { formatHostPort } from '../common/host-port.ts';
 import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
 import { formatTable } from './table.ts';
 import type { CommandContext } from './up.ts';
@@ -36,7 +37,9 @@ export function rowOf(worker: LambdaWorker, now: number): string[] {
     functionNameOf(worker),
     status?.phase ?? 'Pending',
     status?.assignment?.nodeName ?? '-',
-    status?.address === undefined ? '-' : `${status.address.ip}:${status.address.port}`,
+    status?.address === undefined
+      ? '-'
+      : formatHostPort({ host: status.address.ip, port: status.address.port }),
     status?.containerID ?? '-',
     status?.lastInvocationTime === undefined ? '-' : ageOf(status.lastInvocationTime, now),
     ready === undefined || ready.status === 'True' ? '' : `${ready.reason}: ${ready.message}`.slice(0, 80),

@@ -3,10 +3,10 @@ import { access, chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFil
 import { dirname, join } from 'node:path';
 import { EsbError, messageOf } from '../common/errors.ts';
 import { runCommand } from './command.ts';
-import { ensureNeeds } from './debian-packages.ts';
 import { debianClosure, ensurePackageLists, unpackDebianPackages } from './debian-root.ts';
 import { type LayerDescriptor, writeLayer } from './image-layer.ts';
 import { type ImageRunConfig, type LayerFile, writeImageLayout } from './image-layout.ts';
+import { findPip } from './pip.ts';
 import { lockProgram } from './program-lock.ts';
 import type { Progress, Step } from './progress.ts';
 import { retry } from './retry.ts';
@@ -184,7 +184,7 @@ async function build(
     await mkdir(top);
     if (recipe.packages.length > 0) {
       await ensurePackageLists(recipe.packages[0] ?? '', step, options.signal);
-      await unpackDebianPackages(recipe.packages, top, step, options.signal);
+      await unpackDebianPackages(recipe.packages, top, step, { signal: options.signal });
     }
     for (const file of recipe.files) {
       const target = join(top, file.to);
@@ -261,7 +261,9 @@ async function fillPython(root: string, options: SampleImageOptions, step: Step)
     });
   }
   const roots = [`python${version}-minimal`, `libpython${version}-stdlib`, 'libstdc++6'];
-  await unpackDebianPackages(await debianClosure(roots, pythonPackages, { signal }), root, step, signal);
+  await unpackDebianPackages(await debianClosure(roots, pythonPackages, { signal }), root, step, {
+    signal,
+  });
   await runCommand('ln', ['-sf', `python${version}`, join(root, 'usr/bin/python3')]);
   await installRequirements(join(root, 'var/runtime'), version, options, step);
   step.note('compiling Python modules');
@@ -287,7 +289,11 @@ async function installRequirements(
   options: SampleImageOptions,
   step: Step,
 ): Promise<void> {
-  const pip = await findPip(options);
+  const { command: pip } = await findPip({
+    progress: options.progress,
+    purpose: 'installing awslambdaric into the Python sample image',
+    signal: options.signal,
+  });
   const abi = `cp${version.replace('.', '')}`;
   const machine = process.arch === 'arm64' ? 'aarch64' : 'x86_64';
   const platforms = [`manylinux2014_${machine}`, `manylinux_2_17_${machine}`, `manylinux_2_28_${machine}`];
@@ -329,55 +335,12 @@ async function installRequirements(
   );
 }
 
-/** The first of these that answers: what comes first on PATH may be a shim without a version behind it. */
-const pipCandidates: readonly (readonly string[])[] = [
-  ['python3', '-m', 'pip'],
-  ['/usr/bin/python3', '-m', 'pip'],
-  ['pip3'],
-];
-
-async function findPip(options: SampleImageOptions): Promise<readonly string[]> {
-  const look = async (): Promise<readonly string[] | undefined> => {
-    for (const [program = '', ...args] of pipCandidates) {
-      try {
-        await runCommand(program, [...args, '--version'], { signal: options.signal });
-        return [program, ...args];
-      } catch {
-        // Not this one.
-      }
-    }
-    return undefined;
-  };
-  const found = await look();
-  if (found !== undefined) {
-    return found;
-  }
-  await ensureNeeds(
-    [
-      {
-        file: '/usr/lib/python3/dist-packages/pip/__init__.py',
-        debianPackage: 'python3-pip',
-        purpose: 'installing awslambdaric into the Python sample image',
-      },
-    ],
-    options.progress,
-    options.signal,
-  );
-  const installed = await look();
-  if (installed === undefined) {
-    throw new EsbError('pip does not run, although the Debian package python3-pip is installed', {
-      code: 'PackagesMissing',
-    });
-  }
-  return installed;
-}
-
 async function fillNode(root: string, options: SampleImageOptions, step: Step): Promise<void> {
   await ensurePackageLists('libatomic1', step, options.signal);
   const packages = await debianClosure(['libatomic1', 'libstdc++6'], nodePackages, {
     signal: options.signal,
   });
-  await unpackDebianPackages(packages, root, step, options.signal);
+  await unpackDebianPackages(packages, root, step, { signal: options.signal });
   const target = join(root, 'usr/bin/node');
   await copyFile(process.execPath, target);
   step.note('stripping the Node.js program');

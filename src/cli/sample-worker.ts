@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { request } from 'undici';
 import { parse } from 'yaml';
 import { EsbError, messageOf } from '../common/errors.ts';
+import { callCredentials, provenHeaders } from './call-credentials.ts';
 import { type Instance, kubectl, pause } from './instance.ts';
 import type { Step } from './progress.ts';
 import { repositoryRoot } from './tool-cache.ts';
@@ -108,12 +109,16 @@ async function call(
   signal: AbortSignal,
 ): Promise<SampleCall> {
   const url = `${instance.gateways[0] ?? ''}/2015-03-31/functions/${FUNCTION}/invocations`;
+  // Not by what is in the environment: that may be of another account.
+  const credentials = await callCredentials({}, instance.home.accessKey);
   for (let attempt = 1; ; attempt += 1) {
     const began = performance.now();
     try {
+      const unsigned = { method: 'POST', url, headers: {}, body: '{}' };
       const answer = await request(url, {
         method: 'POST',
-        body: '{}',
+        body: unsigned.body,
+        headers: await provenHeaders(unsigned, credentials),
         signal,
         headersTimeout: CALL_DEADLINE_MS,
         bodyTimeout: CALL_DEADLINE_MS,

@@ -179,36 +179,34 @@ export class SupervisedPart {
     closeSync(log);
     child.once('spawn', () => spawned.resolve());
     child.once('error', (error) => spawned.reject(error));
+    // Listened for from the start: a program may end before its process can be looked at, and how is to be told.
+    const exit = Promise.withResolvers<string>();
+    child.once('exit', (code, signal) =>
+      exit.resolve(signal === null ? `it ended with code ${code ?? 0}` : `it was ended by ${signal}`),
+    );
     try {
       await spawned.promise;
     } catch (error) {
       this.#ended(`it cannot be started: ${messageOf(error)}`, 0);
       return;
     }
-    // Until here the child cannot have been reaped: the exit listener below is there before the next event.
     const identity = child.pid === undefined ? undefined : await identify(child.pid);
     const since = this.#options.clock.monotonic();
     if (identity === undefined) {
-      this.#ended('it ended at once', 0);
+      this.#ended(await exit.promise, 0);
       return;
     }
     this.#startedOnce = true;
     this.#running = { process: identity, since };
     await this.#record();
     this.#options.log({ part: spec.name, pid: identity.pid }, 'part started');
-    const ended = (code: number | null, signal: NodeJS.Signals | null): void => {
-      if (this.#running?.process === identity) {
-        this.#ended(
-          signal === null ? `it ended with code ${code ?? 0}` : `it was ended by ${signal}`,
-          this.#options.clock.monotonic() - since,
-        );
-      }
-    };
-    if (child.exitCode !== null || child.signalCode !== null) {
-      ended(child.exitCode, child.signalCode);
-    } else {
-      child.once('exit', ended);
-    }
+    exit.promise
+      .then((how) => {
+        if (this.#running?.process === identity) {
+          this.#ended(how, this.#options.clock.monotonic() - since);
+        }
+      })
+      .catch((error: unknown) => this.#options.log({ error: messageOf(error) }, 'a part’s end was lost'));
   }
 
   #watchAdopted(process: ProcessIdentity): void {

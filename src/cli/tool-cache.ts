@@ -40,10 +40,14 @@ export function familyFolder(cache: string, family: ToolFamily, root: string = r
   return join(cache, 'tools', `${family.name}-${familyKey(family, root)}`);
 }
 
-/** The folder with a link to every program, of whatever family. It exists once `ensureTools` has run. */
-export function toolSetFolder(cache: string = cacheFolder(), root: string = repositoryRoot()): string {
+/** The folder with a link to every program of these families. It exists once `ensureTools` has run for them. */
+export function toolSetFolder(
+  cache: string = cacheFolder(),
+  root: string = repositoryRoot(),
+  families: readonly ToolFamily[] = toolFamilies,
+): string {
   const hash = createHash('sha256');
-  for (const family of toolFamilies) {
+  for (const family of families) {
     hash.update(familyKey(family, root));
   }
   return join(cache, 'tools', `all-${hash.digest('hex').slice(0, 16)}`);

@@ -62,7 +62,7 @@ export async function ensureTools(options: EnsureToolsOptions): Promise<ToolSet>
   if (failures.length > 0) {
     throw failures[0];
   }
-  const folder = toolSetFolder(cache, root);
+  const folder = toolSetFolder(cache, root, families);
   await mkdir(folder, { recursive: true });
   for (const [name, path] of paths) {
     await ensureLink(join(folder, name), path);

@@ -1,7 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ACCESS_KEYS_SECRET } from '../api/name.ts';
 import { writeFileAtomically } from '../common/atomic-file.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
+import { ensureInstanceKey } from './call-credentials.ts';
 import { containerdConfig, registryHosts } from './containerd-config.ts';
 import { ensureNeeds, runningNeeds } from './debian-packages.ts';
 import { type Home, openHome } from './home.ts';
@@ -15,6 +17,7 @@ import {
   waitForParts,
   writeEnvironment,
 } from './instance.ts';
+import { checkEngine } from './instance-engine.ts';
 import {
   anyFreePort,
   choosePorts,
@@ -43,6 +46,10 @@ export interface UpOptions {
   readonly gateways: number;
   readonly controllers: number;
   readonly audit: boolean;
+  /** Options of every agent beside those that the instance gives it, in place of those of an earlier `up`. */
+  readonly agentOption: readonly string[];
+  /** Whether the gateways ask callers who they are; as in an earlier `up`, or not, when absent. */
+  readonly authentication?: 'on' | 'off';
   /** Whether to apply the sample and call it. */
   readonly sample: boolean;
 }
@@ -130,7 +137,12 @@ async function bringUp(
     await supervisor.apply(before, { signal });
     await waitForParts(supervisor, infrastructure, step, { signal, deadlineMs: PARTS_DEADLINE_MS });
   });
-  await progress.step('resource definitions and roles', () => applyManifests(home, signal));
+  await progress.step('resource definitions and roles', async () => {
+    await applyManifests(home, signal);
+    if (state.authentication === 'on') {
+      await applyAccessKey(home, signal);
+    }
+  });
   await progress.step('controller, agent and gateway', async (step) => {
     await supervisor.apply([...infrastructure, ...roles], { signal });
     await waitForParts(supervisor, [...infrastructure, ...roles], step, {
@@ -154,7 +166,15 @@ async function chooseState(home: Home, options: UpOptions): Promise<InstanceStat
     audit: options.audit || (known?.audit ?? false),
   };
   const ports = await choosePorts(wantedPorts(size), known?.ports ?? {}, isPortFree, anyFreePort);
-  const state: InstanceState = { ...size, ports };
+  const agentOptions = options.agentOption.length > 0 ? options.agentOption : (known?.agentOptions ?? []);
+  checkEngine(agentOptions, size.nodes);
+  const authentication = options.authentication ?? known?.authentication;
+  const state: InstanceState = {
+    ...size,
+    ports,
+    ...(agentOptions.length > 0 ? { agentOptions } : {}),
+    ...(authentication === undefined ? {} : { authentication }),
+  };
   await writeInstanceState(home.stateFile, state);
   return state;
 }
@@ -218,8 +238,11 @@ async function writeKubeconfigs(home: Home, state: InstanceState, pki: Pki): Pro
 
 async function applyManifests(home: Home, signal: AbortSignal): Promise<void> {
   const root = repositoryRoot();
-  // A folder is applied file by file in order of names: the namespace has to be there before what is in it.
-  const files = ['crds', 'manifests/namespace.yaml', 'manifests'].flatMap((path) => ['-f', join(root, path)]);
+  // The namespace has to be there before what is in it. What runs in Pods is not for an instance whose parts are processes.
+  const files = [
+    'crds',
+    ...['namespace.yaml', 'rbac.yaml', 'agent-policy.yaml', 'local'].map((name) => join('manifests', name)),
+  ].flatMap((path) => ['-f', join(root, path)]);
   await kubectl(home, ['apply', '--server-side', '--force-conflicts', '--field-manager=esb-up', ...files], {
     signal,
   });
@@ -231,6 +254,22 @@ async function applyManifests(home: Home, signal: AbortSignal): Promise<void> {
     ]),
     { signal },
   );
+}
+
+/** Lets the key of the instance stand for its administrator. Other keys of the Secret are left alone. */
+async function applyAccessKey(home: Home, signal: AbortSignal): Promise<void> {
+  const { accessKeyId, secretAccessKey } = await ensureInstanceKey(home.accessKey);
+  const entry = JSON.stringify({ secretAccessKey, user: 'esb:admin', groups: ['system:masters'] });
+  const secret = {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: ACCESS_KEYS_SECRET, namespace: 'default' },
+    data: { [accessKeyId]: Buffer.from(entry).toString('base64') },
+  };
+  await kubectl(home, ['apply', '--server-side', '--force-conflicts', '--field-manager=esb-up', '-f', '-'], {
+    signal,
+    input: JSON.stringify(secret),
+  });
 }
 
 interface NodeList {
@@ -325,7 +364,9 @@ function summary(instance: Instance, calls: readonly SampleCall[], milliseconds:
     `    source ${home.envFile}`,
     '    kubectl get lambdaworkers -w',
     calls.length > 0
-      ? `    curl -d '{"echo": 1}' ${gateway}/2015-03-31/functions/hello/invocations`
+      ? state.authentication === 'on'
+        ? `    npx esb invoke hello '{"echo": 1}'`
+        : `    curl -d '{"echo": 1}' ${gateway}/2015-03-31/functions/hello/invocations`
       : `    kubectl apply -f ${join(repositoryRoot(), 'manifests/samples/hello.yaml')}`,
     '',
     '  npx esb status shows the parts; npm run down removes everything.',

@@ -10,10 +10,27 @@ import { isObject } from './network-config.ts';
  */
 export type AttachmentRecord =
   /** Being made or removed, or left half-way by a crash. */
-  | { readonly id: string; readonly state: 'Making' }
-  /** Has its address and waits for a container. */
-  | { readonly id: string; readonly state: 'Ready'; readonly ip: string }
-  | { readonly id: string; readonly state: 'Attached'; readonly ip: string; readonly containerId: string };
+  | { readonly id: string; readonly state: 'Making'; readonly segment: number }
+  /** Has its addresses and waits for a container. */
+  | ReadyRecord
+  | AttachedRecord;
+
+export interface ReadyRecord {
+  readonly id: string;
+  readonly state: 'Ready';
+  /** Number of the bridge that it is on. */
+  readonly segment: number;
+  /** IPv4 first. */
+  readonly ips: readonly string[];
+}
+
+export interface AttachedRecord {
+  readonly id: string;
+  readonly state: 'Attached';
+  readonly segment: number;
+  readonly ips: readonly string[];
+  readonly containerId: string;
+}
 
 /**
  * What every namespace of the agent with this state folder starts with. Several agents may share a machine and its
@@ -42,6 +59,9 @@ export class AttachmentStore {
       }
       throw error;
     }
+    // Of writes that a crash cut off; nobody writes before everything has been read.
+    const unfinished = names.filter((name) => name.endsWith('.tmp'));
+    await Promise.all(unfinished.map((name) => rm(join(this.#folder, name), { force: true })));
     const ids = names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length));
     return Promise.all(ids.map(async (id) => readRecord(id, await readFile(this.#path(id), 'utf8'))));
   }
@@ -49,8 +69,13 @@ export class AttachmentStore {
   async write(record: AttachmentRecord): Promise<void> {
     const path = this.#path(record.id);
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-    await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 });
-    await rename(`${path}.tmp`, path);
+    try {
+      await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 });
+      await rename(`${path}.tmp`, path);
+    } catch (error) {
+      await rm(`${path}.tmp`, { force: true });
+      throw error;
+    }
   }
 
   async remove(id: string): Promise<void> {
@@ -67,14 +92,18 @@ function readRecord(id: string, text: string): AttachmentRecord {
   try {
     document = JSON.parse(text);
   } catch {
-    return { id, state: 'Making' };
+    return { id, state: 'Making', segment: 0 };
   }
-  if (!isObject(document) || typeof document.ip !== 'string') {
-    return { id, state: 'Making' };
+  const { state, containerId, ip, ips, segment: number } = isObject(document) ? document : {};
+  const segment = typeof number === 'number' ? number : 0;
+  // Agents before there were several addresses wrote down one.
+  const written: readonly unknown[] = Array.isArray(ips) ? (ips as unknown[]) : [ip];
+  const addresses = written.filter((address) => typeof address === 'string');
+  if (addresses.length === 0) {
+    return { id, state: 'Making', segment };
   }
-  const { ip, state, containerId } = document;
   if (state === 'Attached' && typeof containerId === 'string') {
-    return { id, state, ip, containerId };
+    return { id, state, segment, ips: addresses, containerId };
   }
-  return state === 'Ready' ? { id, state, ip } : { id, state: 'Making' };
+  return state === 'Ready' ? { id, state, segment, ips: addresses } : { id, state: 'Making', segment };
 }

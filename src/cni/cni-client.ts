@@ -180,7 +180,9 @@ export class CniClient {
 
   #request(plugin: PluginConfig, previous?: CniResult): object {
     const { name, cniVersion } = this.#config;
-    return { ...plugin, name, cniVersion, ...(previous === undefined ? {} : { prevResult: previous }) };
+    // What a plugin could do if it were asked is for the runtime alone to know; we ask for none of it.
+    const { capabilities: _, ...rest } = plugin;
+    return { ...rest, name, cniVersion, ...(previous === undefined ? {} : { prevResult: previous }) };
   }
 
   async #optional(

@@ -1,4 +1,4 @@
-import { isIPv4 } from 'node:net';
+import { isIP } from 'node:net';
 import { isObject } from './network-config.ts';
 
 /** What a plugin answers to ADD; passed on and kept as it came. */
@@ -31,17 +31,14 @@ export function readFailure(stdout: string): CniFailure | undefined {
   return { code: document.code, message: parts.join('; ') || 'no message' };
 }
 
-/** The first IPv4 address of a result, without its prefix length. */
-export function addressOf(result: CniResult): string | undefined {
-  const ips = list(result.ips);
-  for (const entry of ips) {
+/** The addresses of a result without their prefix lengths, IPv4 first. */
+export function addressesOf(result: CniResult): readonly string[] {
+  const addresses = list(result.ips).flatMap((entry) => {
     const address = isObject(entry) ? entry.address : undefined;
     const ip = typeof address === 'string' ? address.split('/')[0] : undefined;
-    if (ip !== undefined && isIPv4(ip)) {
-      return ip;
-    }
-  }
-  return undefined;
+    return ip !== undefined && isIP(ip) !== 0 ? [ip] : [];
+  });
+  return [...addresses.filter((ip) => isIP(ip) === 4), ...addresses.filter((ip) => isIP(ip) === 6)];
 }
 
 /** The node's end of the attachment: the interface of the result with no sandbox that is not the bridge. */

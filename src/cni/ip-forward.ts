@@ -1,48 +1,61 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
 import type { CommandRunner } from './command-runner.ts';
+import type { IpFamily } from './ip-range.ts';
 import { runNodeCommand } from './node-command.ts';
 
-/** Whether the node passes packets on between its interfaces; belongs to the network namespace of this process. */
+/** Whether the node passes packets of one family on between its interfaces; belongs to one network namespace. */
 export interface IpForward {
   read(): Promise<string>;
   write(value: string): Promise<void>;
 }
 
-const PATH = '/proc/sys/net/ipv4/ip_forward';
+/** Gives the setting for a family. */
+export type IpForwardOf = (family: IpFamily) => IpForward;
 
-export function createIpForward(): IpForward {
-  return {
-    read: async () => (await readFile(PATH, 'utf8')).trim(),
-    write: (value) => writeFile(PATH, value),
-  };
-}
+const SETTING = { 4: 'net.ipv4.ip_forward', 6: 'net.ipv6.conf.all.forwarding' } as const;
+const IPV6_INTERFACES = '/proc/sys/net/ipv6/conf';
 
-/** That of another network namespace, one that `runner` runs its programs in. */
-export function createRemoteIpForward(runner: CommandRunner): IpForward {
+/** Those of the network namespace of this process. */
+export const localIpForward: IpForwardOf = (family) => ({
+  read: async () => (await readFile(pathOf(family), 'utf8')).trim(),
+  async write(value) {
+    if (family === 6 && value === '1') {
+      await keepRouterAdvertisements();
+    }
+    await writeFile(pathOf(family), value);
+  },
+});
+
+/** Those of another network namespace, one that `runner` runs its programs in. */
+export function remoteIpForward(runner: CommandRunner): IpForwardOf {
   const shell = (script: string, input = ''): Promise<string> =>
     runNodeCommand(runner, 'sh', ['-c', script], { input, errorCode: 'ForwardingFailed' });
-  return {
-    read: async () => (await shell(`cat ${PATH}`)).trim(),
+  return (family) => ({
+    read: async () => (await shell(`cat ${pathOf(family)}`)).trim(),
     write: async (value) => {
-      await shell(`cat > ${PATH}`, value);
+      await shell(`cat > ${pathOf(family)}`, value);
     },
-  };
+  });
 }
 
 /** Where the value from before us is kept, in the `cni` folder of the agent's state. */
-export function ipForwardBeforePath(cniFolder: string): string {
-  return join(cniFolder, 'ip-forward-before');
+function beforePath(cniFolder: string, family: IpFamily): string {
+  return join(cniFolder, family === 4 ? 'ip-forward-before' : 'ipv6-forward-before');
 }
 
 /** Switches forwarding on. The value from before is kept, once, so that {@link restoreIpForward} can put it back. */
-export async function enableIpForward(ipForward: IpForward, cniFolder: string): Promise<void> {
+export async function enableIpForward(
+  ipForward: IpForward,
+  cniFolder: string,
+  family: IpFamily,
+): Promise<void> {
   try {
     const before = await ipForward.read();
     await mkdir(cniFolder, { recursive: true, mode: 0o700 });
     try {
-      await writeFile(ipForwardBeforePath(cniFolder), before, { flag: 'wx', mode: 0o600 });
+      await writeFile(beforePath(cniFolder, family), before, { flag: 'wx', mode: 0o600 });
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') {
         throw error;
@@ -52,7 +65,7 @@ export async function enableIpForward(ipForward: IpForward, cniFolder: string): 
       await ipForward.write('1');
     }
   } catch (error) {
-    throw new EsbError(`cannot switch net.ipv4.ip_forward on: ${messageOf(error)}`, {
+    throw new EsbError(`cannot switch ${SETTING[family]} on: ${messageOf(error)}`, {
       code: 'ForwardingFailed',
       retryable: true,
       cause: error,
@@ -61,8 +74,12 @@ export async function enableIpForward(ipForward: IpForward, cniFolder: string): 
 }
 
 /** Puts back what {@link enableIpForward} found; does nothing when it never ran. */
-export async function restoreIpForward(ipForward: IpForward, cniFolder: string): Promise<void> {
-  const path = ipForwardBeforePath(cniFolder);
+export async function restoreIpForward(
+  ipForward: IpForward,
+  cniFolder: string,
+  family: IpFamily,
+): Promise<void> {
+  const path = beforePath(cniFolder, family);
   let before: string;
   try {
     before = (await readFile(path, 'utf8')).trim();
@@ -76,4 +93,28 @@ export async function restoreIpForward(ipForward: IpForward, cniFolder: string):
     await ipForward.write(before);
   }
   await rm(path, { force: true });
+}
+
+/**
+ * A node that forwards IPv6 takes no more routes from routers unless told so (`accept_ra` 2), and would lose its own way
+ * out. While it does not forward, 2 means the same as 1, so nothing has to be put back.
+ */
+async function keepRouterAdvertisements(): Promise<void> {
+  for (const name of await readdir(IPV6_INTERFACES)) {
+    const path = join(IPV6_INTERFACES, name, 'accept_ra');
+    try {
+      if ((await readFile(path, 'utf8')).trim() === '1') {
+        await writeFile(path, '2');
+      }
+    } catch (error) {
+      // The interface has gone meanwhile.
+      if (errnoOf(error) !== 'ENOENT') {
+        throw error;
+      }
+    }
+  }
+}
+
+function pathOf(family: IpFamily): string {
+  return `/proc/sys/${SETTING[family].replaceAll('.', '/')}`;
 }

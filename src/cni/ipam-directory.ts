@@ -1,7 +1,9 @@
-import { readdir, readFile, unlink } from 'node:fs/promises';
-import { isIPv4 } from 'node:net';
+import { mkdir, readdir, readFile, unlink, writeFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { errnoOf } from '../common/errors.ts';
+import { contains, type IpRange, sizeOf } from './ip-range.ts';
+import { NOT_GIVEN } from './network-plan.ts';
 
 /** An address that host-local has given out. */
 export interface Reservation {
@@ -22,13 +24,22 @@ export class IpamDirectory {
   /** Addresses given out; cheap. */
   async addresses(): Promise<readonly string[]> {
     try {
-      return (await readdir(this.folder)).filter(isIPv4);
+      return (await readdir(this.folder)).filter((name) => isIP(name) !== 0);
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') {
         return [];
       }
       throw error;
     }
+  }
+
+  /** How many addresses are left of the range that has fewest. */
+  async fewestLeft(ranges: readonly IpRange[]): Promise<number> {
+    const given = await this.addresses();
+    const left = ranges.map(
+      (range) => Number(sizeOf(range) - NOT_GIVEN) - given.filter((ip) => contains(range, ip)).length,
+    );
+    return Math.min(...left);
   }
 
   async list(): Promise<readonly Reservation[]> {
@@ -40,6 +51,23 @@ export class IpamDirectory {
       }
     }
     return reservations;
+  }
+
+  /**
+   * Writes down that an address is taken, as host-local itself would. Returns who has it: `containerId`, or somebody else
+   * who was there before.
+   */
+  async reserve(ip: string, containerId: string, ifName: string): Promise<string> {
+    await mkdir(this.folder, { recursive: true, mode: 0o755 });
+    try {
+      await writeFile(join(this.folder, ip), `${containerId}\r\n${ifName}`, { flag: 'wx', mode: 0o600 });
+      return containerId;
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') {
+        throw error;
+      }
+    }
+    return (await this.#holder(ip)) ?? (await this.reserve(ip, containerId, ifName));
   }
 
   /** Gives an address back, unless somebody other than `containerId` has it by now. */

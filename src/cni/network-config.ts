@@ -1,4 +1,6 @@
 import { EsbError, messageOf } from '../common/errors.ts';
+import { formatRange, type IpRange, parseIpRange } from './ip-range.ts';
+import type { Segment } from './network-plan.ts';
 
 /** The configuration of one plugin, as it is passed on to it. */
 export interface PluginConfig extends Readonly<Record<string, unknown>> {
@@ -51,24 +53,26 @@ export function parseNetworkConfig(text: string, origin: string): NetworkConfig 
 
 /** What of the configuration the agent itself has to know. */
 export interface BridgeNetwork {
+  /** As the file has it. */
   readonly config: NetworkConfig;
+  /** Name of the first bridge. */
   readonly bridge: string;
+  /** Whether workers get IPv4 addresses: all but where the file asks for IPv6 alone. */
+  readonly ipv4: boolean;
+  /** The subnet of IPv6 addresses, where the file asks for them. */
+  readonly ipv6: IpRange | undefined;
   /** Every program that is executed, in order, IPAM included. */
   readonly programs: readonly string[];
 }
 
 /**
- * Puts the node's own subnet and host-local folder into a configuration list, which must have one bridge that is a
- * gateway, isolates its ports, and takes addresses from host-local: what the static rules and the repair rely on.
+ * Reads what the agent relies on from a configuration list, which must have one bridge that is a gateway, isolates its
+ * ports, and takes addresses from host-local. Of the ranges of host-local those of IPv4 are replaced by the node's own
+ * subnet, and one of IPv6 is kept.
  *
  * @throws {EsbError} `NetworkConfigInvalid`
  */
-export function bridgeNetwork(
-  config: NetworkConfig,
-  subnet: string,
-  dataDir: string,
-  origin: string,
-): BridgeNetwork {
+export function bridgeNetwork(config: NetworkConfig, origin: string): BridgeNetwork {
   const bridges = config.plugins.filter((plugin) => plugin.type === 'bridge');
   const [bridge, another] = bridges;
   if (bridge === undefined || another !== undefined) {
@@ -91,14 +95,50 @@ export function bridgeNetwork(
   if (!isObject(ipam) || ipam.type !== 'host-local') {
     throw invalid(origin, "the bridge plugin must have an 'ipam' of type 'host-local'");
   }
-  const { subnet: _subnet, ranges: _ranges, ...rest } = ipam;
-  const ownIpam = { ...rest, ranges: [[{ subnet }]], dataDir };
-  const plugins = config.plugins.map((plugin) => (plugin === bridge ? { ...plugin, ipam: ownIpam } : plugin));
+  const subnets = readSubnets(ipam, origin);
+  const ipv6 = subnets.filter(({ family }) => family === 6);
+  if (ipv6.length > 1) {
+    throw invalid(origin, "the 'ipam' must have one IPv6 range at most");
+  }
   return {
-    config: { ...config, plugins },
+    config,
     bridge: name,
-    programs: [...new Set([...plugins.map((plugin) => plugin.type), 'host-local'])],
+    ipv4: ipv6.length === 0 || subnets.some(({ family }) => family === 4),
+    ipv6: ipv6[0],
+    programs: [...new Set([...config.plugins.map((plugin) => plugin.type), 'host-local'])],
   };
+}
+
+/** The configuration list for one bridge of the node, with its own name, addresses and folder of host-local. */
+export function segmentConfig(network: BridgeNetwork, segment: Segment, dataDir: string): NetworkConfig {
+  const ranges = segment.ranges.map((range) => [{ subnet: formatRange(range) }]);
+  return {
+    ...network.config,
+    name: segment.network,
+    plugins: network.config.plugins.map((plugin) => {
+      if (plugin.type !== 'bridge' || !isObject(plugin.ipam)) {
+        return plugin;
+      }
+      const { subnet: _subnet, ranges: _ranges, ...rest } = plugin.ipam;
+      return { ...plugin, bridge: segment.bridge, ipam: { ...rest, ranges, dataDir } };
+    }),
+  };
+}
+
+function readSubnets(ipam: Readonly<Record<string, unknown>>, origin: string): readonly IpRange[] {
+  const sets: readonly unknown[] = Array.isArray(ipam.ranges) ? (ipam.ranges as unknown[]) : [];
+  const ranges: readonly unknown[] = sets.flatMap((set) => (Array.isArray(set) ? (set as unknown[]) : []));
+  return [...(ipam.subnet === undefined ? [] : [ipam]), ...ranges].map((range) => {
+    const subnet = isObject(range) ? range.subnet : undefined;
+    if (typeof subnet !== 'string') {
+      throw invalid(origin, "each range of the 'ipam' must have a 'subnet'");
+    }
+    try {
+      return parseIpRange(subnet);
+    } catch (error) {
+      throw invalid(origin, messageOf(error), error);
+    }
+  });
 }
 
 function chooseVersion(document: Readonly<Record<string, unknown>>, origin: string): string {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { CallOptions } from '../common/deadline.ts';
 import { errnoOf } from '../common/errors.ts';
 import type { CommandRunner } from './command-runner.ts';
+import { isObject } from './network-config.ts';
 import { runNodeCommand } from './node-command.ts';
 
 /** Type of the file system that a pinned namespace is (`NSFS_MAGIC` of linux/magic.h). */
@@ -74,4 +75,34 @@ export function createNamespaceKeeper(runner: CommandRunner): NamespaceKeeper {
       }
     },
   };
+}
+
+/** The addresses of an interface inside a namespace, IPv4 first, without those that every interface has. */
+export async function insideAddresses(
+  runner: CommandRunner,
+  name: string,
+  interfaceName: string,
+  options: CallOptions = {},
+): Promise<readonly string[]> {
+  const args = ['-n', name, '-j', 'address', 'show', 'scope', 'global'];
+  const text = await runNodeCommand(runner, 'ip', args, { ...options, errorCode: 'NamespaceFailed' });
+  return globalAddresses(text, interfaceName).map(({ ip }) => ip);
+}
+
+/** What `ip -j address show` tells of one interface, IPv4 first. */
+export function globalAddresses(
+  text: string,
+  interfaceName: string,
+): readonly { readonly ip: string; readonly prefixLength: number }[] {
+  const links: unknown = text.trim() === '' ? [] : JSON.parse(text);
+  const found = (Array.isArray(links) ? (links as unknown[]) : []).flatMap((link) => {
+    const entries: unknown = isObject(link) && link.ifname === interfaceName ? link.addr_info : undefined;
+    return (Array.isArray(entries) ? (entries as unknown[]) : []).flatMap((entry) => {
+      const { local, prefixlen, scope } = isObject(entry) ? entry : {};
+      return typeof local === 'string' && typeof prefixlen === 'number' && scope === 'global'
+        ? [{ ip: local, prefixLength: prefixlen }]
+        : [];
+    });
+  });
+  return [...found.filter(({ ip }) => !ip.includes(':')), ...found.filter(({ ip }) => ip.includes(':'))];
 }

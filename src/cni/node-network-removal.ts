@@ -1,17 +1,16 @@
-import { access, readFile, rm } from 'node:fs/promises';
+import { access, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import { errnoOf, messageOf } from '../common/errors.ts';
 import { AttachmentStore, namespacePrefix } from './attachment-store.ts';
-import { CniClient } from './cni-client.ts';
+import { BridgeList } from './bridge-list.ts';
 import { type CommandRunner, inNetworkNamespace, systemCommandRunner } from './command-runner.ts';
-import { createIpForward, createRemoteIpForward, restoreIpForward } from './ip-forward.ts';
-import { bridgeNetwork, parseNetworkConfig } from './network-config.ts';
+import { localIpForward, remoteIpForward, restoreIpForward } from './ip-forward.ts';
 import { createNamespaceKeeper } from './network-namespace.ts';
+import { cniTarget, type NetworkSetup, readNetworkSetup } from './network-setup.ts';
 import { removeBridge } from './node-bridge.ts';
 import { removeNodeRules } from './node-rules.ts';
-import { ResultCache } from './result-cache.ts';
 
 /** `deadlineMs` is for all of it; default 120,000. */
 export interface NodeNetworkRemovalOptions extends CallOptions {
@@ -27,6 +26,8 @@ export interface NodeNetworkRemovalOptions extends CallOptions {
 
 const DEADLINE_MS = 120_000;
 const PLUGIN_DEADLINE_MS = 5000;
+/** How many attachments are removed at once: there may be thousands. */
+const AT_ONCE = 4;
 
 /**
  * Takes away everything that a node's network ever made: attachments and slots by CNI DEL, their namespaces, the bridge,
@@ -54,35 +55,40 @@ export async function removeNodeNetwork(options: NodeNetworkRemovalOptions): Pro
   const nodeAlive = nodeNetns === undefined || (await namespaces.isPinned(nodeNetns));
   const nodeRunner = nodeNetns === undefined ? runner : inNetworkNamespace(runner, nodeNetns);
 
-  const network = await readNetwork(options, folder);
+  const setup = await readSetup(options, folder, nodeRunner);
   const prefix = namespacePrefix(stateDir);
-  const recorded = (await new AttachmentStore(folder).load()).map((record) => record.id);
+  const records = await new AttachmentStore(folder).load();
+  const segments = new Map(records.map(({ id, segment }) => [id, segment]));
   const present = (await namespaces.names()).filter((name) => name.startsWith(prefix));
   const pluginsThere = await exists(join(options.pluginFolder, 'bridge'));
-  for (const id of new Set([...recorded, ...present])) {
-    if (nodeAlive && pluginsThere && network !== undefined) {
-      const cni = new CniClient({
-        config: network.config,
-        pluginFolder: options.pluginFolder,
-        cache: new ResultCache(folder),
-        runner: nodeRunner,
-        clock: systemClock,
-      });
-      const path = namespaces.path(id);
-      const netns = (await namespaces.isPinned(path)) ? path : '';
-      // The interface ends with its namespace and the reservation with the folder, so a plugin that fails is no matter.
-      await cni
-        .del({ containerId: id, netns, ifName: 'eth0' }, { signal, deadlineMs: PLUGIN_DEADLINE_MS })
-        .catch(() => undefined);
+  const waiting = [...new Set([...segments.keys(), ...present])];
+  const removeNext = async (): Promise<void> => {
+    for (let id = waiting.shift(); id !== undefined; id = waiting.shift()) {
+      const name = id;
+      if (nodeAlive && pluginsThere && setup !== undefined) {
+        const path = namespaces.path(name);
+        const netns = (await namespaces.isPinned(path)) ? path : '';
+        // The interface ends with its namespace and the reservation with the folder, so a plugin that fails is no matter.
+        await setup
+          .at(segments.get(name) ?? 0)
+          .cni.del(cniTarget(name, netns), { signal, deadlineMs: PLUGIN_DEADLINE_MS })
+          .catch(() => undefined);
+      }
+      await attempt(`network namespace ${name}`, () => namespaces.remove(name, { signal }));
     }
-    await attempt(`network namespace ${id}`, () => namespaces.remove(id, { signal }));
-  }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, removeNext));
   // Without any trace of a network of ours, a bridge or table of the same name belongs to somebody else.
   if (nodeAlive && (await exists(folder))) {
-    const ipForward = nodeNetns === undefined ? createIpForward() : createRemoteIpForward(nodeRunner);
-    await attempt('bridge', () => removeBridge(nodeRunner, network?.bridge ?? 'esb0', { signal }));
+    const ipForward = nodeNetns === undefined ? localIpForward : remoteIpForward(nodeRunner);
+    const made = await new BridgeList(folder).read();
+    for (const bridge of new Set([setup?.at(0).bridge ?? 'esb0', ...made])) {
+      await attempt(`bridge ${bridge}`, () => removeBridge(nodeRunner, bridge, { signal }));
+    }
     await attempt('nftables', () => removeNodeRules(nodeRunner, { signal }));
-    await attempt('ip_forward', () => restoreIpForward(ipForward, folder));
+    for (const family of [4, 6] as const) {
+      await attempt('forwarding', () => restoreIpForward(ipForward(family), folder, family));
+    }
   }
   if (failures.length === 0) {
     await attempt(folder, () => rm(folder, { recursive: true, force: true }));
@@ -90,13 +96,13 @@ export async function removeNodeNetwork(options: NodeNetworkRemovalOptions): Pro
   return failures;
 }
 
-async function readNetwork(
+async function readSetup(
   options: NodeNetworkRemovalOptions,
   folder: string,
-): Promise<ReturnType<typeof bridgeNetwork> | undefined> {
+  runner: CommandRunner,
+): Promise<NetworkSetup | undefined> {
   try {
-    const config = parseNetworkConfig(await readFile(options.configFile, 'utf8'), options.configFile);
-    return bridgeNetwork(config, options.subnet, join(folder, 'ipam'), options.configFile);
+    return await readNetworkSetup({ ...options, folder, runner, clock: systemClock, maxWorkers: 1 });
   } catch {
     // A configuration that is gone or broken since must not keep anything from being removed.
     return undefined;

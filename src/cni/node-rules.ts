@@ -1,69 +1,152 @@
 import type { CallOptions } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
 import type { CommandRunner } from './command-runner.ts';
+import { formatRange, type IpFamily, type IpRange } from './ip-range.ts';
 import { isObject } from './network-config.ts';
 import { runNodeCommand } from './node-command.ts';
 
 /** Name of our table, in the family `inet`. */
 export const RULES_TABLE = 'esb';
 
-/** Where clouds serve credentials to whoever runs on the machine. */
-const METADATA_RANGE = '169.254.169.254/32';
+/**
+ * Where clouds serve credentials to whoever runs on the machine: link-local addresses, which are nobody's but the
+ * machine's own (RFC 3927), and those of Azure (`WireServer`) and Alibaba that are not among them.
+ */
+const METADATA_RANGES = ['169.254.0.0/16', '168.63.129.16/32', '100.100.100.200/32'] as const;
+/** The same of IPv6: link-local addresses (RFC 4291), and those of Amazon, Google and Oracle. */
+const METADATA_RANGES_V6 = ['fe80::/10', 'fd00:ec2::254/128', 'fd20:ce::254/128', 'fd00:c1::a9fe:a9fe/128'];
 
 export interface NodeRulesOptions {
-  readonly bridge: string;
-  readonly subnet: string;
+  /** Every bridge that workers are on. */
+  readonly bridges: readonly string[];
+  /** Addresses of the workers, one range of each family that they have. */
+  readonly subnets: readonly IpRange[];
   /** Destinations that workers are denied, beside the node itself and the metadata address. */
   readonly deniedRanges: readonly string[];
+  /** Destinations that workers reach although a denied range has them. Never the node, nor the metadata address. */
+  readonly allowedRanges?: readonly string[];
 }
+
+/** What a worker tried in vain, and the counter of it in our table. */
+const COUNTERS = {
+  node: 'refused_node',
+  metadata: 'refused_metadata',
+  worker: 'refused_worker',
+  range: 'refused_range',
+  source: 'refused_source',
+} as const;
+
+/** Packets of workers that the rules refused, by where they were to go: `source` are those with a foreign sender. */
+export type Refusals = Readonly<Record<keyof typeof COUNTERS, number>>;
 
 /**
  * The one static table of a node. Workers reach neither the node on any of its addresses, nor the metadata service, nor
- * denied ranges, nor through the node each other; DNS to any of them is let through. From outside nothing reaches workers
- * except answers. What they send on is masqueraded. There is no rule per worker.
+ * denied ranges, nor through the node each other; DNS to any of them is let through, and so is what lies in an allowed range
+ * within a denied one. From outside nothing reaches workers except answers. What they send on is masqueraded. There is no
+ * rule per worker. What is refused is counted.
  */
 export function nodeRules(options: NodeRulesOptions): string {
-  const denied = [METADATA_RANGE, ...options.deniedRanges].join(', ');
-  const bridge = JSON.stringify(options.bridge);
-  const dns = 'meta l4proto { tcp, udp } th dport 53 accept';
-  const refuse = 'reject with icmpx admin-prohibited';
+  const bridges = `{ ${options.bridges.map((name) => JSON.stringify(name)).join(', ')} }`;
+  const families = ([4, 6] as const).map((family) =>
+    familyRules(
+      family,
+      options.subnets.find((subnet) => subnet.family === family),
+      options,
+    ),
+  );
+  const lines = (part: keyof FamilyRules): string => families.flatMap((rules) => rules[part]).join('\n    ');
   return `table inet ${RULES_TABLE}
 delete table inet ${RULES_TABLE}
 table inet ${RULES_TABLE} {
-  set denied {
-    type ipv4_addr
-    flags interval
-    auto-merge
-    elements = { ${denied} }
-  }
+  ${Object.values(COUNTERS)
+    .map((name) => `counter ${name} { }`)
+    .join('\n  ')}
+  ${families.flatMap(({ sets }) => sets).join('\n  ')}
   chain input {
     type filter hook input priority filter; policy accept;
-    iifname != ${bridge} accept
+    iifname != ${bridges} accept
     ct state established,related accept
-    ${dns}
-    ${refuse}
+    ${DNS}
+    ${lines('input')}
+    meta pkttype { broadcast, multicast } drop
+    ${count('node')} ${REJECT}
   }
   chain forward {
     type filter hook forward priority filter; policy accept;
-    iifname ${bridge} jump from_worker
-    oifname ${bridge} ct state established,related accept
-    oifname ${bridge} drop
+    iifname ${bridges} jump from_worker
+    oifname ${bridges} ct state established,related accept
+    oifname ${bridges} drop
   }
   chain from_worker {
     ct state established,related accept
-    oifname ${bridge} ${refuse}
-    ip saddr != ${options.subnet} drop
-    meta nfproto ipv6 ${refuse}
-    ${dns}
-    ip daddr @denied ${refuse}
+    oifname ${bridges} ${count('worker')} ${REJECT}
+    ${lines('source')}
+    ${DNS}
+    ${lines('destination')}
     accept
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr ${options.subnet} ip daddr != ${options.subnet} masquerade
+    ${lines('postrouting')}
   }
 }
 `;
+}
+
+const DNS = 'meta l4proto { tcp, udp } th dport 53 accept';
+const REJECT = 'reject with icmpx admin-prohibited';
+
+/** What there is for one family of addresses in each part of the table. */
+interface FamilyRules {
+  readonly sets: readonly string[];
+  readonly input: readonly string[];
+  readonly source: readonly string[];
+  readonly destination: readonly string[];
+  readonly postrouting: readonly string[];
+}
+
+function familyRules(
+  family: IpFamily,
+  subnet: IpRange | undefined,
+  options: Pick<NodeRulesOptions, 'deniedRanges' | 'allowedRanges'>,
+): FamilyRules {
+  if (subnet === undefined) {
+    // Workers have no address of it.
+    const source = [`meta nfproto ipv${family} ${REJECT}`];
+    return { sets: [], input: [], source, destination: [], postrouting: [] };
+  }
+  const [ip, suffix] = family === 4 ? ['ip', ''] : ['ip6', '6'];
+  const own = formatRange(subnet);
+  const of = (ranges: readonly string[]): string[] =>
+    ranges.filter((range) => range.includes(':') === (family === 6));
+  const set = (name: string, ranges: readonly string[]): string => `set ${name}${suffix} {
+    type ipv${family}_addr
+    flags interval
+    auto-merge${ranges.length === 0 ? '' : `\n    elements = { ${ranges.join(', ')} }`}
+  }`;
+  return {
+    sets: [
+      set('metadata', family === 4 ? METADATA_RANGES : METADATA_RANGES_V6),
+      set('denied', of(options.deniedRanges)),
+      set('allowed', of(options.allowedRanges ?? [])),
+    ],
+    // What ARP is to IPv4 comes by this way in IPv6: without it nobody finds the gateway.
+    input:
+      family === 6 ? ['icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept'] : [],
+    source: [`${ip} saddr != ${own} ${count('source')} drop`],
+    destination: [
+      // Also what no bridge has at the moment, lest it goes out with a worker's own address.
+      `${ip} daddr ${own} ${count('worker')} ${REJECT}`,
+      `${ip} daddr @metadata${suffix} ${count('metadata')} ${REJECT}`,
+      `${ip} daddr @allowed${suffix} accept`,
+      `${ip} daddr @denied${suffix} ${count('range')} ${REJECT}`,
+    ],
+    postrouting: [`${ip} saddr ${own} ${ip} daddr != ${own} masquerade`],
+  };
+}
+
+function count(what: keyof typeof COUNTERS): string {
+  return `counter name ${COUNTERS[what]}`;
 }
 
 /** Puts the table in place of whatever it was before, in one transaction. */
@@ -104,7 +187,7 @@ export async function readRulesState(runner: CommandRunner, call: CallOptions = 
     ...call,
     errorCode: 'NftFailed',
   });
-  const chains = readChains(text);
+  const chains = readEntries(text, 'chain');
   const own = chains.filter((chain) => chain.family === 'inet' && chain.table === RULES_TABLE);
   const others = chains.filter((chain) => !own.includes(chain));
   return {
@@ -115,7 +198,28 @@ export async function readRulesState(runner: CommandRunner, call: CallOptions = 
   };
 }
 
-function readChains(text: string): readonly Readonly<Record<string, unknown>>[] {
+/** How often workers tried what they may not, since the table was last written. */
+export async function readRefusals(runner: CommandRunner, call: CallOptions = {}): Promise<Refusals> {
+  const text = await runNodeCommand(runner, 'nft', ['-j', 'list', 'counters', 'table', 'inet', RULES_TABLE], {
+    ...call,
+    errorCode: 'NftFailed',
+  });
+  const counters = readEntries(text, 'counter');
+  const packets = (what: keyof typeof COUNTERS): number => {
+    const found = counters.find(({ name }) => name === COUNTERS[what]);
+    return typeof found?.packets === 'number' ? found.packets : 0;
+  };
+  return {
+    node: packets('node'),
+    metadata: packets('metadata'),
+    worker: packets('worker'),
+    range: packets('range'),
+    source: packets('source'),
+  };
+}
+
+/** Objects of one kind of what `nft -j` lists. */
+function readEntries(text: string, kind: string): readonly Readonly<Record<string, unknown>>[] {
   let document: unknown;
   try {
     document = JSON.parse(text);
@@ -124,7 +228,7 @@ function readChains(text: string): readonly Readonly<Record<string, unknown>>[] 
   }
   const entries: unknown = isObject(document) ? document.nftables : undefined;
   return (Array.isArray(entries) ? (entries as unknown[]) : []).flatMap((entry) => {
-    const chain = isObject(entry) ? entry.chain : undefined;
-    return isObject(chain) ? [chain] : [];
+    const found = isObject(entry) ? entry[kind] : undefined;
+    return isObject(found) ? [found] : [];
   });
 }

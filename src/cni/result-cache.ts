@@ -36,8 +36,13 @@ export class ResultCache {
       result,
     });
     // After a crash of the machine there is no attachment left, so the file need not be on the platter.
-    await writeFile(`${path}.tmp`, text, { mode: 0o600 });
-    await rename(`${path}.tmp`, path);
+    try {
+      await writeFile(`${path}.tmp`, text, { mode: 0o600 });
+      await rename(`${path}.tmp`, path);
+    } catch (error) {
+      await rm(`${path}.tmp`, { force: true });
+      throw error;
+    }
   }
 
   /** Undefined when there is none, or none that can be read: DEL works without. */
@@ -55,7 +60,10 @@ export class ResultCache {
   }
 
   async remove(network: string, containerId: string, ifName: string): Promise<void> {
-    await rm(this.#path(network, containerId, ifName), { force: true });
+    const path = this.#path(network, containerId, ifName);
+    await rm(path, { force: true });
+    // Of a write in whose middle an agent was killed.
+    await rm(`${path}.tmp`, { force: true });
   }
 
   /** Container ids with a result for an interface of this network. */

@@ -1,5 +1,5 @@
-import { open, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { open, readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 
 export interface AtomicWriteOptions {
   /** Permissions of the file. Default 0o600. */
@@ -34,5 +34,17 @@ export async function writeFileAtomically(
     await folder.sync();
   } finally {
     await folder.close();
+  }
+}
+
+/** What a write is called until it is done. */
+const unfinished = /\.\d+\.[0-9a-z.]+\.tmp$/;
+
+/** Removes what writes left in a folder that a crash cut off. Nobody may be writing there. */
+export async function removeUnfinishedFiles(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (unfinished.test(name)) {
+      await rm(join(folder, name), { force: true });
+    }
   }
 }

@@ -26,6 +26,8 @@ export interface NewContainer {
   readonly runtime: string;
   /** Where runc keeps its states. Default: a folder that all daemons of a machine share. */
   readonly runcRoot?: string | undefined;
+  /** Whether systemd makes the cgroup. Default false: runc itself does. */
+  readonly systemdCgroup?: boolean | undefined;
   /** OCI runtime specification. */
   readonly spec: unknown;
 }
@@ -79,9 +81,14 @@ export function createContainerService(channel: ContainerdChannel): ContainerSer
             spec,
             runtime: {
               name: container.runtime,
-              ...(container.runcRoot === undefined
+              ...(container.runcRoot === undefined && container.systemdCgroup !== true
                 ? {}
-                : { options: channel.proto.pack(RUNC_OPTIONS_TYPE, { root: container.runcRoot }) }),
+                : {
+                    options: channel.proto.pack(RUNC_OPTIONS_TYPE, {
+                      root: container.runcRoot ?? '',
+                      systemdCgroup: container.systemdCgroup === true,
+                    }),
+                  }),
             },
           },
         },

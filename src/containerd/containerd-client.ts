@@ -5,6 +5,7 @@ import { createEventService, type EventService } from './event-service.ts';
 import { createImageService, type ImageService } from './image-service.ts';
 import { createIntrospectionService, type IntrospectionService } from './introspection-service.ts';
 import { createLeaseService, type LeaseService } from './lease-service.ts';
+import { createNamespaceService, type NamespaceService } from './namespace-service.ts';
 import { createSnapshotService, type SnapshotService } from './snapshot-service.ts';
 import { createTaskService, type TaskService } from './task-service.ts';
 import { createTransferService, type TransferService } from './transfer-service.ts';
@@ -22,6 +23,7 @@ export interface ContainerdClient {
   readonly tasks: TaskService;
   readonly events: EventService;
   readonly transfer: TransferService;
+  readonly namespaces: NamespaceService;
   close(): void;
 }
 
@@ -43,6 +45,7 @@ export function createContainerdClient(options: ContainerdClientOptions): Contai
     tasks: createTaskService(channel),
     events: createEventService(channel),
     transfer: createTransferService(channel),
+    namespaces: createNamespaceService(channel),
     close: () => channel.close(),
   };
 }

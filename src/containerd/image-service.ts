@@ -1,5 +1,6 @@
 import type { CallOptions } from '../common/deadline.ts';
 import type { ContainerdChannel } from './containerd-channel.ts';
+import { dateOf, type Timestamp } from './containerd-proto.ts';
 
 const SERVICE = 'containerd.services.images.v1.Images';
 
@@ -7,26 +8,38 @@ const SERVICE = 'containerd.services.images.v1.Images';
 export interface StoredImage {
   readonly name: string;
   readonly target: { readonly mediaType: string; readonly digest: string; readonly size: string };
+  readonly labels: Readonly<Record<string, string>>;
+  /** When the name was given its present target. */
+  readonly updatedAt: Date;
+}
+
+interface WireImage extends Omit<StoredImage, 'updatedAt'> {
+  readonly updatedAt: Timestamp | null;
 }
 
 export interface ImageService {
   get(name: string, options?: CallOptions): Promise<StoredImage>;
   list(options?: CallOptions): Promise<readonly StoredImage[]>;
+  /** Returns when containerd has collected what nothing refers to any more. */
   delete(name: string, options?: CallOptions): Promise<void>;
 }
 
 export function createImageService(channel: ContainerdChannel): ImageService {
   return {
     async get(name, options) {
-      const answer = await channel.unary<{ image: StoredImage }>(SERVICE, 'Get', { name }, options);
-      return answer.image;
+      const answer = await channel.unary<{ image: WireImage }>(SERVICE, 'Get', { name }, options);
+      return imageOf(answer.image);
     },
     async list(options) {
-      const answer = await channel.unary<{ images: StoredImage[] }>(SERVICE, 'List', {}, options);
-      return answer.images;
+      const answer = await channel.unary<{ images: WireImage[] }>(SERVICE, 'List', {}, options);
+      return answer.images.map(imageOf);
     },
     async delete(name, options) {
       await channel.unary(SERVICE, 'Delete', { name, sync: true }, options);
     },
   };
+}
+
+function imageOf({ name, target, labels, updatedAt }: WireImage): StoredImage {
+  return { name, target, labels, updatedAt: dateOf(updatedAt) ?? new Date(0) };
 }

@@ -8,6 +8,8 @@ export interface Plugin {
   readonly type: string;
   readonly id: string;
   readonly exports: Readonly<Record<string, string>>;
+  /** What it says it can do beyond what every one of its type can. */
+  readonly capabilities: readonly string[];
   /** Why it could not be set up; absent when it works. */
   readonly error?: string;
 }
@@ -21,6 +23,7 @@ interface WirePlugin {
   readonly type: string;
   readonly id: string;
   readonly exports: Readonly<Record<string, string>>;
+  readonly capabilities: readonly string[];
   readonly initErr: { readonly message: string } | null;
 }
 
@@ -28,10 +31,11 @@ export function createIntrospectionService(channel: ContainerdChannel): Introspe
   return {
     async plugins(filters, options) {
       const answer = await channel.unary<{ plugins: WirePlugin[] }>(SERVICE, 'Plugins', { filters }, options);
-      return answer.plugins.map(({ type, id, exports, initErr }) => ({
+      return answer.plugins.map(({ type, id, exports, capabilities, initErr }) => ({
         type,
         id,
         exports,
+        capabilities,
         ...(initErr === null ? {} : { error: initErr.message }),
       }));
     },

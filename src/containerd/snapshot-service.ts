@@ -17,10 +17,14 @@ export interface Snapshot {
   readonly kind: 'UNKNOWN' | 'VIEW' | 'ACTIVE' | 'COMMITTED';
 }
 
+export interface PrepareOptions extends LeasedCallOptions {
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+}
+
 /** The file systems of one snapshotter. */
 export interface SnapshotService {
   /** Makes a writable snapshot on top of `parent`. */
-  prepare(key: string, parent: string, options?: LeasedCallOptions): Promise<readonly Mount[]>;
+  prepare(key: string, parent: string, options?: PrepareOptions): Promise<readonly Mount[]>;
   /** Makes a read-only snapshot of `parent`. */
   view(key: string, parent: string, options?: LeasedCallOptions): Promise<readonly Mount[]>;
   mounts(key: string, options?: CallOptions): Promise<readonly Mount[]>;
@@ -32,8 +36,8 @@ export interface SnapshotService {
 export function createSnapshotService(channel: ContainerdChannel, snapshotter: string): SnapshotService {
   type Mounts = { readonly mounts: readonly Mount[] };
   return {
-    async prepare(key, parent, options) {
-      const request = { snapshotter, key, parent };
+    async prepare(key, parent, { labels = {}, ...options } = {}) {
+      const request = { snapshotter, key, parent, labels };
       return (await channel.unary<Mounts>(SERVICE, 'Prepare', request, options)).mounts;
     },
     async view(key, parent, options) {

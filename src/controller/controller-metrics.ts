@@ -18,7 +18,7 @@ export interface FleetSource {
   nodesByLiveness(): ReadonlyMap<string, number>;
 }
 
-const causes: readonly WriteCause[] = ['assigned', 'moved', 'refused', 'lost', 'told'];
+const causes: readonly WriteCause[] = ['assigned', 'moved', 'refused', 'unassigned', 'lost', 'told'];
 
 /** Registers the controller's metrics, each label set at zero from the start. */
 export function registerControllerMetrics(registry: Registry, fleet: FleetSource): ControllerMetrics {

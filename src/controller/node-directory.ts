@@ -1,52 +1,28 @@
-import { isTrue, nodeConditions } from '../api/condition.ts';
-import { isCordoned, type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
+import { isCordoned, isRetired, type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
+import type { Clock } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import { nodes as coreNodes, type Node } from '../kube/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../kube/types.ts';
+import type { HoldInput } from './hold-decision.ts';
 import { completeImageName } from './image-name.ts';
 import { functionKeyOf, type Ledger } from './ledger.ts';
 import type { NodeLiveness } from './liveness.ts';
-import type { Candidate } from './placement.ts';
+import {
+  goneBecause,
+  isNodeCordoned,
+  isNodeDeleted,
+  type NodeFacts,
+  type NodeView,
+  nodeView,
+} from './node-view.ts';
+import type { Candidate, Closure } from './placement.ts';
+import { evictionBy, type Taint, taintText, taintVerdict } from './taint.ts';
 import type { NodeStanding } from './worker-decision.ts';
 
-/** Kubernetes' own word that a node is shut down and will not come back with what it had. */
-const OUT_OF_SERVICE_TAINT = 'node.kubernetes.io/out-of-service';
-
-const none = { memoryMiB: 0, workers: 0 } as const;
-
-/**
- * Why a node will never come back with its workers; undefined while it may.
- *
- * @param isFresh whether its agent has been heard of lately
- */
-export function goneBecause(
-  lambdaNode: LambdaNode | undefined,
-  node: Node | undefined,
-  isFresh: boolean,
-): string | undefined {
-  if (lambdaNode === undefined) {
-    return 'its LambdaNode was deleted';
-  }
-  // An agent tells of the cordon only while there is a Node to mirror; one that lives will soon tell that there is none.
-  const hadNode = lambdaNode.status?.unschedulable !== undefined;
-  if (node === undefined && hadNode && !isFresh) {
-    return 'its Node was deleted';
-  }
-  if (node?.spec?.taints?.some((taint) => taint.key === OUT_OF_SERVICE_TAINT) === true) {
-    return `its Node carries the taint ${OUT_OF_SERVICE_TAINT}`;
-  }
-  return undefined;
-}
-
-/** What of a node decides about placement; equal for two versions between which nothing of it changed. */
-export function placementFingerprint(node: LambdaNode): string {
-  return JSON.stringify([
-    isTrue(node.status?.conditions, nodeConditions.ready),
-    isCordoned(node),
-    node.metadata.labels ?? {},
-    node.status?.capacity ?? none,
-  ]);
+/** Nodes that are closed to new workers because of their hold Pod. */
+export interface NodeClosures {
+  closureOf(node: string): Extract<Closure, 'draining' | 'unheld'> | undefined;
 }
 
 export interface NodeDirectoryOptions {
@@ -56,37 +32,106 @@ export interface NodeDirectoryOptions {
   readonly nodes: ObjectCache<Node>;
   readonly liveness: NodeLiveness;
   readonly ledger: Ledger;
+  readonly closures: NodeClosures;
+  readonly clock: Clock;
+}
+
+/** How a node stands to one worker of its own. */
+export interface WorkerStanding extends NodeStanding {
+  /** Milliseconds after which a taint drives the worker out; absent when none will. */
+  readonly changesAfterMs?: number;
+}
+
+interface Kept extends NodeFacts {
+  readonly view: NodeView;
 }
 
 /** Nodes as decisions about workers need them. */
 export class NodeDirectory {
   readonly #options: NodeDirectoryOptions;
-  /** By version of the node; the lists are long and looked at for every worker. */
-  readonly #images = new WeakMap<LambdaNode, ReadonlySet<string>>();
+  /** All nodes are looked at for every worker, and hardly ever change between two. */
+  readonly #views = new Map<string, Kept>();
+  /** By node, when each of its taints was first seen, monotonic milliseconds. */
+  readonly #taintedAt = new Map<string, ReadonlyMap<string, number>>();
 
   constructor(options: NodeDirectoryOptions) {
     this.#options = options;
   }
 
-  standing(name: string): NodeStanding {
-    const { liveness } = this.#options;
-    const state = liveness.of(name);
-    const because = goneBecause(
-      this.#options.lambdaNodes.get({ name }),
-      this.#options.nodes.get({ name }),
-      state === 'fresh',
+  /** To be told of every Node, and with undefined of one that is gone: how long a taint is tolerated counts from then. */
+  noteTaints(name: string, node: Node | undefined): void {
+    const taints = node?.spec?.taints ?? [];
+    if (taints.length === 0) {
+      this.#taintedAt.delete(name);
+      return;
+    }
+    const before = this.#taintedAt.get(name);
+    const now = this.#options.clock.monotonic();
+    this.#taintedAt.set(
+      name,
+      new Map(taints.map((taint) => [taintText(taint), before?.get(taintText(taint)) ?? now])),
     );
-    return { liveness: state, ...(because === undefined ? {} : { goneBecause: because }) };
+  }
+
+  /** Drops what is kept of a LambdaNode that was deleted. */
+  forget(name: string): void {
+    this.#views.delete(name);
+  }
+
+  /** How the node that a worker is assigned to stands to it. */
+  standing(worker: LambdaWorker, name: string): WorkerStanding {
+    const view = this.#view(name);
+    const standing = {
+      liveness: view.liveness,
+      ...(view.goneBecause === undefined ? {} : { goneBecause: view.goneBecause }),
+    };
+    if (view.closed === 'retired') {
+      return { ...standing, leave: { kind: 'retired' } };
+    }
+    const eviction =
+      view.taints.length === 0
+        ? undefined
+        : evictionBy(view.taints, worker.spec.tolerations ?? [], (taint) => this.#sinceMs(name, taint));
+    if (eviction !== undefined && eviction.inMs <= 0) {
+      return { ...standing, leave: { kind: 'tainted', taint: taintText(eviction.taint) } };
+    }
+    return {
+      ...standing,
+      ...(view.closed === 'draining' ? { leave: { kind: 'draining' } } : {}),
+      ...(eviction === undefined ? {} : { changesAfterMs: eviction.inMs }),
+    };
+  }
+
+  /** What the hold Pod of a node depends on. */
+  presence(name: string): Pick<HoldInput, 'exists' | 'lost' | 'retired' | 'cordoned'> {
+    const lambdaNode = this.#options.lambdaNodes.get({ name });
+    const node = this.#options.nodes.get({ name });
+    const { liveness, goneBecause: because } = this.#view(name);
+    return {
+      exists: lambdaNode !== undefined && node !== undefined && because === undefined,
+      lost: liveness === 'lost',
+      retired: lambdaNode !== undefined && isRetired(lambdaNode),
+      cordoned: (lambdaNode !== undefined && isCordoned(lambdaNode)) || isNodeCordoned(node),
+    };
   }
 
   /** Asks the API server itself whether the node is gone for good. */
   async isGone(name: string, options?: CallOptions): Promise<boolean> {
-    const { client, liveness } = this.#options;
-    const [lambdaNode, node] = await Promise.all([
-      client.get(lambdaNodes, { name }, options),
-      client.get(coreNodes, { name }, options),
-    ]);
-    return goneBecause(lambdaNode, node, liveness.of(name) === 'fresh') !== undefined;
+    const [lambdaNode, node] = await this.#read(name, options);
+    return goneBecause(lambdaNode, node, this.#isFresh(name)) !== undefined;
+  }
+
+  /** Whether a LambdaNode is left of a Node that was deleted, as far as the caches know. */
+  seesNodeDeleted(name: string): boolean {
+    const lambdaNode = this.#options.lambdaNodes.get({ name });
+    const node = this.#options.nodes.get({ name });
+    return lambdaNode !== undefined && isNodeDeleted(lambdaNode, node, this.#isFresh(name));
+  }
+
+  /** The same, by the API server itself. */
+  async isNodeDeleted(name: string, options?: CallOptions): Promise<boolean> {
+    const [lambdaNode, node] = await this.#read(name, options);
+    return lambdaNode !== undefined && isNodeDeleted(lambdaNode, node, this.#isFresh(name));
   }
 
   /**
@@ -97,43 +142,68 @@ export class NodeDirectory {
   candidates(worker: LambdaWorker, trustNodes: boolean): readonly Candidate[] {
     const functionKey = functionKeyOf(worker);
     const image = completeImageName(worker.spec.image);
-    return this.#options.lambdaNodes
-      .list()
-      .map((node) => this.#candidate(node, functionKey, image, trustNodes));
+    const tolerations = worker.spec.tolerations ?? [];
+    return this.#options.lambdaNodes.list().map(({ metadata: { name } }) => {
+      const view = this.#view(name);
+      const load = this.#options.ledger.load(name);
+      const { used } = load;
+      const { said } = view;
+      return {
+        name,
+        labels: view.labels,
+        ready: view.ready,
+        fresh: view.liveness === 'fresh',
+        closed: view.closed,
+        taints: view.taints.length === 0 ? 'free' : taintVerdict(view.taints, tolerations),
+        capacity: view.capacity,
+        used: trustNodes
+          ? {
+              memoryMiB: Math.max(used.memoryMiB, said.memoryMiB),
+              workers: Math.max(used.workers, said.workers),
+            }
+          : used,
+        assigned: load.assigned,
+        sameFunction: load.sameFunction(functionKey),
+        hasImage: view.images.has(image),
+      };
+    });
   }
 
-  #candidate(node: LambdaNode, functionKey: string, image: string, trustNodes: boolean): Candidate {
-    const { name } = node.metadata;
-    const load = this.#options.ledger.load(name);
-    const standing = this.standing(name);
-    const said = trustNodes ? (node.status?.allocated ?? none) : none;
-    return {
-      name,
-      labels: node.metadata.labels ?? {},
-      ready:
-        isTrue(node.status?.conditions, nodeConditions.ready) &&
-        standing.liveness !== 'lost' &&
-        standing.goneBecause === undefined &&
-        node.metadata.deletionTimestamp === undefined,
-      fresh: standing.liveness === 'fresh',
-      cordoned: isCordoned(node),
-      capacity: node.status?.capacity ?? none,
-      used: {
-        memoryMiB: Math.max(load.used.memoryMiB, said.memoryMiB),
-        workers: Math.max(load.used.workers, said.workers),
-      },
-      assigned: load.assigned,
-      sameFunction: load.sameFunction(functionKey),
-      hasImage: this.#imagesOf(node).has(image),
-    };
+  #read(name: string, options?: CallOptions): Promise<[LambdaNode | undefined, Node | undefined]> {
+    const { client } = this.#options;
+    return Promise.all([
+      client.get(lambdaNodes, { name }, options),
+      client.get(coreNodes, { name }, options),
+    ]);
   }
 
-  #imagesOf(node: LambdaNode): ReadonlySet<string> {
-    let images = this.#images.get(node);
-    if (images === undefined) {
-      images = new Set(node.status?.images);
-      this.#images.set(node, images);
+  #isFresh(name: string): boolean {
+    return this.#options.liveness.of(name) === 'fresh';
+  }
+
+  #view(name: string): NodeView {
+    const lambdaNode = this.#options.lambdaNodes.get({ name });
+    const node = this.#options.nodes.get({ name });
+    const liveness = this.#options.liveness.of(name);
+    const closure = this.#options.closures.closureOf(name);
+    const kept = this.#views.get(name);
+    if (
+      kept !== undefined &&
+      kept.lambdaNode === lambdaNode &&
+      kept.node === node &&
+      kept.liveness === liveness &&
+      kept.closure === closure
+    ) {
+      return kept.view;
     }
-    return images;
+    const facts = { lambdaNode, node, liveness, closure };
+    const view = nodeView(name, facts);
+    this.#views.set(name, { ...facts, view });
+    return view;
+  }
+
+  #sinceMs(name: string, taint: Taint): number {
+    const now = this.#options.clock.monotonic();
+    return now - (this.#taintedAt.get(name)?.get(taintText(taint)) ?? now);
   }
 }

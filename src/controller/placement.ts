@@ -1,7 +1,19 @@
 import { scheduledReasons } from '../api/condition.ts';
 import type { NodeAmounts } from '../api/lambda-node.ts';
+import { unreachable } from '../common/errors.ts';
+import type { TaintVerdict } from './taint.ts';
+import { TopologyParts, type TopologySpread } from './topology.ts';
 
 export type ScheduledReason = (typeof scheduledReasons)[keyof typeof scheduledReasons];
+
+/**
+ * Why a node that is well gets no new workers:
+ * - `cordoned`: people asked for that;
+ * - `draining`: its workers are to leave, since its hold Pod was evicted;
+ * - `retired`: ESB leaves it;
+ * - `unheld`: the scheduler finds no room for its hold Pod, so that Pods have the memory.
+ */
+export type Closure = 'cordoned' | 'draining' | 'retired' | 'unheld';
 
 /** A node as placement looks at it. */
 export interface Candidate {
@@ -11,7 +23,10 @@ export interface Candidate {
   readonly ready: boolean;
   /** Has been heard of lately. A silent node is only chosen when there is no other. */
   readonly fresh: boolean;
-  readonly cordoned: boolean;
+  /** Why it gets no new workers although it is well. */
+  readonly closed?: Closure | undefined;
+  /** What its taints say to this worker. */
+  readonly taints: TaintVerdict;
   readonly capacity: NodeAmounts;
   /** Promised to workers that have a container there or are about to, paused ones and ones being removed included. */
   readonly used: NodeAmounts;
@@ -30,8 +45,11 @@ export interface PlacementRequest {
   /** The user's pin. */
   readonly nodeName?: string | undefined;
   readonly nodeSelector?: Readonly<Record<string, string>> | undefined;
+  readonly spread?: TopologySpread | undefined;
   /** A node that is out of the question, because it was lost or has no room. */
   readonly exclude?: string | undefined;
+  /** The node that the worker is on now. */
+  readonly leaves?: string | undefined;
 }
 
 export type Placement =
@@ -39,7 +57,9 @@ export type Placement =
   | { readonly kind: 'refused'; readonly reason: ScheduledReason; readonly message: string };
 
 /** Why a node is out of the question; the first that holds. */
-type Obstacle = 'excluded' | 'selector' | 'notReady' | 'cordoned' | 'tooSmall' | 'full';
+type Obstacle = 'excluded' | 'selector' | 'notReady' | 'tainted' | Closure | Shortage;
+/** What keeps a worker out of a node that is open to it. */
+type Shortage = 'tooSmall' | 'full' | 'tooFarAhead';
 
 // One function's workers are its concurrency, so that spreading them counts more than having the image: otherwise the
 // node of a function's first worker would get all the others.
@@ -54,8 +74,8 @@ function matches(
   return Object.entries(selector).every(([name, value]) => labels[name] === value);
 }
 
-function obstacleOf(candidate: Candidate, request: PlacementRequest): Obstacle | undefined {
-  const { capacity, used } = candidate;
+/** Whether the node could take the worker at all; its room is another question. */
+function closedTo(candidate: Candidate, request: PlacementRequest): Exclude<Obstacle, Shortage> | undefined {
   if (candidate.name === request.exclude) {
     return 'excluded';
   }
@@ -65,8 +85,18 @@ function obstacleOf(candidate: Candidate, request: PlacementRequest): Obstacle |
   if (!candidate.ready) {
     return 'notReady';
   }
-  if (candidate.cordoned) {
-    return 'cordoned';
+  return candidate.taints === 'barred' ? 'tainted' : candidate.closed;
+}
+
+function obstacleOf(
+  candidate: Candidate,
+  request: PlacementRequest,
+  parts: TopologyParts | undefined,
+): Obstacle | undefined {
+  const { capacity, used } = candidate;
+  const closed = closedTo(candidate, request);
+  if (closed !== undefined) {
+    return closed;
   }
   if (request.memoryMiB > capacity.memoryMiB || capacity.workers < 1) {
     return 'tooSmall';
@@ -77,27 +107,36 @@ function obstacleOf(candidate: Candidate, request: PlacementRequest): Obstacle |
   ) {
     return 'full';
   }
-  return undefined;
+  const isStrict = request.spread?.whenUnsatisfiable === 'DoNotSchedule';
+  return isStrict && parts?.isTooFarAhead(candidate) === true ? 'tooFarAhead' : undefined;
 }
 
 function describe(obstacle: Obstacle, request: PlacementRequest): string {
   switch (obstacle) {
     case 'excluded':
-      return 'cannot be used now';
+      return 'out of the question now';
     case 'selector':
       return 'without the labels of spec.nodeSelector';
     case 'notReady':
       return 'not ready';
+    case 'tainted':
+      return 'with a taint that spec.tolerations does not name';
     case 'cordoned':
       return 'cordoned';
+    case 'draining':
+      return 'being drained';
+    case 'retired':
+      return 'retired';
+    case 'unheld':
+      return 'whose hold Pod finds no room';
     case 'tooSmall':
       return `smaller than ${request.memoryMiB} MiB`;
     case 'full':
       return `without ${request.memoryMiB} MiB to spare`;
-    default: {
-      const never: never = obstacle;
-      return never;
-    }
+    case 'tooFarAhead':
+      return `without ${request.spread?.topologyKey ?? 'a part'} or by more than ${request.spread?.maxSkew ?? 1} ahead in it`;
+    default:
+      return unreachable(obstacle);
   }
 }
 
@@ -118,9 +157,23 @@ function scoreOf(candidate: Candidate, request: PlacementRequest, mostOfFunction
   );
 }
 
-function best(fitting: readonly Candidate[], request: PlacementRequest): Candidate | undefined {
-  const fresh = fitting.filter((candidate) => candidate.fresh);
-  const pool = fresh.length > 0 ? fresh : fitting;
+/** Those that have it, if any has. */
+function preferred(pool: readonly Candidate[], test: (one: Candidate) => boolean): readonly Candidate[] {
+  const better = pool.filter(test);
+  return better.length > 0 ? better : pool;
+}
+
+function best(
+  fitting: readonly Candidate[],
+  request: PlacementRequest,
+  parts: TopologyParts | undefined,
+): Candidate | undefined {
+  let pool = preferred(fitting, (candidate) => candidate.fresh);
+  pool = preferred(pool, (candidate) => candidate.taints === 'free');
+  if (parts !== undefined && request.spread?.whenUnsatisfiable === 'ScheduleAnyway') {
+    const fewest = Math.min(...pool.map((candidate) => parts.count(candidate)));
+    pool = pool.filter((candidate) => parts.count(candidate) === fewest);
+  }
   const mostOfFunction = Math.max(0, ...pool.map((candidate) => candidate.sameFunction));
   let winner: Candidate | undefined;
   let highest = Number.NEGATIVE_INFINITY;
@@ -144,9 +197,14 @@ const obstacleOrder: readonly Obstacle[] = [
   'excluded',
   'selector',
   'notReady',
+  'tainted',
   'cordoned',
+  'draining',
+  'retired',
+  'unheld',
   'tooSmall',
   'full',
+  'tooFarAhead',
 ];
 
 /**
@@ -154,11 +212,20 @@ const obstacleOrder: readonly Obstacle[] = [
  * what is missing.
  */
 function reasonOf(counts: ReadonlyMap<Obstacle, number>): ScheduledReason {
+  if (counts.has('tooFarAhead')) {
+    return scheduledReasons.spreadUnmet;
+  }
   if (counts.has('full') || counts.has('tooSmall')) {
     return scheduledReasons.noneFits;
   }
-  if (counts.has('cordoned')) {
+  if (counts.has('unheld')) {
+    return scheduledReasons.noneHeld;
+  }
+  if (counts.has('cordoned') || counts.has('draining') || counts.has('retired')) {
     return scheduledReasons.allCordoned;
+  }
+  if (counts.has('tainted')) {
+    return scheduledReasons.noneTolerated;
   }
   if (counts.has('notReady') || counts.has('excluded')) {
     return scheduledReasons.noneReady;
@@ -166,7 +233,11 @@ function reasonOf(counts: ReadonlyMap<Obstacle, number>): ScheduledReason {
   return scheduledReasons.noneMatches;
 }
 
-function refuse(candidates: readonly Candidate[], request: PlacementRequest): Placement {
+function refuse(
+  candidates: readonly Candidate[],
+  request: PlacementRequest,
+  parts: TopologyParts | undefined,
+): Placement {
   if (candidates.length === 0) {
     return {
       kind: 'refused',
@@ -176,18 +247,18 @@ function refuse(candidates: readonly Candidate[], request: PlacementRequest): Pl
   }
   const counts = new Map<Obstacle, number>();
   for (const candidate of candidates) {
-    const obstacle = obstacleOf(candidate, request);
+    const obstacle = obstacleOf(candidate, request, parts);
     if (obstacle !== undefined) {
       counts.set(obstacle, (counts.get(obstacle) ?? 0) + 1);
     }
   }
-  const parts = obstacleOrder
+  const hurdles = obstacleOrder
     .filter((obstacle) => counts.has(obstacle))
     .map((obstacle) => `${counts.get(obstacle)} ${describe(obstacle, request)}`);
   return {
     kind: 'refused',
     reason: reasonOf(counts),
-    message: `none of ${candidates.length} nodes will do: ${parts.join(', ')}`,
+    message: `none of ${candidates.length} nodes will do: ${hurdles.join(', ')}`,
   };
 }
 
@@ -200,7 +271,8 @@ function placePinned(name: string, candidates: readonly Candidate[], request: Pl
       message: `spec.nodeName is ${name}, and there is no LambdaNode of that name`,
     };
   }
-  const obstacle = obstacleOf(candidate, request);
+  // Whoever names the node has left nothing to spread.
+  const obstacle = obstacleOf(candidate, request, undefined);
   if (obstacle === undefined) {
     return { kind: 'placed', nodeName: name };
   }
@@ -212,14 +284,26 @@ function placePinned(name: string, candidates: readonly Candidate[], request: Pl
 }
 
 /**
- * Chooses a node: of those that are ready, not cordoned, carry the labels and have room, the one that is best by spread
- * of the function, presence of the image and room left. The same input always gives the same answer.
+ * Chooses a node: of those that are ready, open to new workers, carry the labels, have no taint that keeps the worker
+ * out, have room and leave its function spread as asked, the one that is best by spread of the function, presence of the
+ * image and room left. The same input always gives the same answer.
  */
 export function place(request: PlacementRequest, candidates: readonly Candidate[]): Placement {
   if (request.nodeName !== undefined) {
     return placePinned(request.nodeName, candidates, request);
   }
-  const fitting = candidates.filter((candidate) => obstacleOf(candidate, request) === undefined);
-  const winner = best(fitting, request);
-  return winner === undefined ? refuse(candidates, request) : { kind: 'placed', nodeName: winner.name };
+  const parts =
+    request.spread === undefined
+      ? undefined
+      : new TopologyParts(
+          request.spread,
+          candidates,
+          (candidate) => closedTo(candidate, request) === undefined,
+          request.leaves,
+        );
+  const fitting = candidates.filter((candidate) => obstacleOf(candidate, request, parts) === undefined);
+  const winner = best(fitting, request, parts);
+  return winner === undefined
+    ? refuse(candidates, request, parts)
+    : { kind: 'placed', nodeName: winner.name };
 }

@@ -2,7 +2,7 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { ReconcileOutcome, ReconcilerMetrics } from '../kube/reconciler.ts';
 
 const outcomes: readonly ReconcileOutcome[] = ['success', 'requeued', 'error', 'terminal'];
-const reconcilers = ['workers', 'certificate-requests'];
+const reconcilers = ['workers', 'certificate-requests', 'holds', 'nodes'];
 
 /** Registers what the reconcilers count, each label set at zero from the start. */
 export function registerReconcilerMetrics(registry: Registry): Required<ReconcilerMetrics> {

@@ -1,22 +1,30 @@
 import { hostname } from 'node:os';
 import { Registry } from 'prom-client';
-import { lambdaNodes } from '../api/lambda-node.ts';
+import { HOLD_SELECTOR, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CONTROLLER_LEASE, GATEWAY_SIGNER, SYSTEM_NAMESPACE } from '../api/name.ts';
 import { systemClock } from '../common/clock.ts';
 import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { RoleContext } from '../common/role-context.ts';
+import { stopInOrder } from '../common/stop-in-order.ts';
 import { createKubeClient } from '../kube/client.ts';
 import { createEventRecorder } from '../kube/event-recorder.ts';
 import { fencedClient } from '../kube/fenced-client.ts';
 import { createInformer } from '../kube/informer.ts';
 import { createKubeConnectionSource } from '../kube/kube-config.ts';
 import { createLeaderElector } from '../kube/leader-elector.ts';
-import { certificateSigningRequests, nodes as coreNodes, type Node } from '../kube/resource-types.ts';
+import {
+  certificateSigningRequests,
+  nodes as coreNodes,
+  type Node,
+  type Pod,
+  pods,
+} from '../kube/resource-types.ts';
 import { type FleetSource, registerControllerMetrics } from './controller-metrics.ts';
 import { startHealthServer } from './health-server.ts';
 import type { NodeLiveness } from './liveness.ts';
+import { FUNCTION_INDEX, functionIndex } from './move-turns.ts';
 import { registerReconcilerMetrics } from './reconciler-metrics.ts';
 import { waitForSchema } from './schema-check.ts';
 import { slimWorker } from './slim-worker.ts';
@@ -29,6 +37,10 @@ export interface ControllerFlags {
   readonly health: string;
   readonly systemNamespace?: string;
   readonly identity?: string;
+  /** ESB's image, for hold Pods; none are made without it. */
+  readonly holdImage?: string;
+  readonly holdPullPolicy?: string;
+  readonly holdPriorityClass?: string;
 }
 
 const REPORTING_CONTROLLER = 'esb.dev/controller';
@@ -59,7 +71,7 @@ export async function runController(flags: ControllerFlags, context: RoleContext
     client,
     lambdaWorkers,
     {},
-    { logger, indexes: { [NODE_INDEX]: nodeIndex }, transform: slimWorker },
+    { logger, indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex }, transform: slimWorker },
   );
   const lambdaNodeInformer = createInformer(client, lambdaNodes, {}, { logger });
   const nodeInformer = createInformer(client, coreNodes, {}, { logger, transform: withoutNodeStatus });
@@ -69,7 +81,29 @@ export async function runController(flags: ControllerFlags, context: RoleContext
     { fieldSelector: `spec.signerName=${GATEWAY_SIGNER}` },
     { logger },
   );
-  const informers = [workers, lambdaNodeInformer, nodeInformer, requests];
+  const holds =
+    flags.holdImage === undefined
+      ? undefined
+      : {
+          settings: {
+            image: flags.holdImage,
+            pullPolicy: flags.holdPullPolicy ?? 'IfNotPresent',
+            priorityClassName: flags.holdPriorityClass,
+          },
+          pods: createInformer<Pod>(
+            client,
+            pods,
+            { namespace: systemNamespace, labelSelector: HOLD_SELECTOR },
+            { logger },
+          ),
+        };
+  const informers = [
+    workers,
+    lambdaNodeInformer,
+    nodeInformer,
+    requests,
+    ...(holds === undefined ? [] : [holds.pods]),
+  ];
 
   let liveness: NodeLiveness | undefined;
   const fleet: FleetSource = {
@@ -135,6 +169,7 @@ export async function runController(flags: ControllerFlags, context: RoleContext
             lambdaNodes: lambdaNodeInformer,
             nodes: nodeInformer,
             requests,
+            holds,
             events,
             metrics,
             reconcilerMetrics,
@@ -152,13 +187,22 @@ export async function runController(flags: ControllerFlags, context: RoleContext
       }
     });
   } finally {
-    await Promise.all(informers.map((informer) => informer.stop()));
-    await healthServer.close();
-    await client.close();
+    await stopInOrder([
+      () => Promise.all(informers.map((informer) => informer.stop())),
+      () => healthServer.close(),
+      () => client.close(),
+    ]);
   }
 }
 
-/** Of a Node only its taints and its existence count; the rest is large and changes all the time. */
+/** Of a Node only its taints, its cordon and its existence count; the rest is large and changes all the time. */
 function withoutNodeStatus({ metadata, spec }: Node): Node {
-  return { metadata, spec: spec?.taints === undefined ? {} : { taints: spec.taints } };
+  const { taints, unschedulable } = spec ?? {};
+  return {
+    metadata: { ...metadata, annotations: {} },
+    spec: {
+      ...(taints === undefined ? {} : { taints }),
+      ...(unschedulable === undefined ? {} : { unschedulable }),
+    },
+  };
 }

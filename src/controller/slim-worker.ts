@@ -34,6 +34,7 @@ export function slimWorker(worker: LambdaWorker): LambdaWorker {
       : {
           status: defined({
             assignment: status.assignment,
+            lastEpoch: status.lastEpoch,
             phase: status.phase,
             observedGeneration: status.observedGeneration,
             conditions: status.conditions?.filter(({ type }) => conditionTypes.includes(type)),

@@ -1,4 +1,4 @@
-import { type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
+import { isRetired, type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock, Timer } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
@@ -12,10 +12,14 @@ import type { CertificateSigningRequest, Node } from '../kube/resource-types.ts'
 import type { CacheEvent, Informer, KubeClient } from '../kube/types.ts';
 import { AuthorityKeeper } from './authority-keeper.ts';
 import type { ControllerMetrics } from './controller-metrics.ts';
+import { GoneNodeSweeper } from './gone-node-sweeper.ts';
+import { HoldLoop, type HoldSource } from './hold-loop.ts';
+import { removeHoldPods } from './hold-removal.ts';
 import { readLeases } from './lease-reader.ts';
 import { Ledger } from './ledger.ts';
 import { NodeLiveness } from './liveness.ts';
-import { NodeDirectory, placementFingerprint } from './node-directory.ts';
+import { NodeDirectory } from './node-directory.ts';
+import { nodeFingerprint, placementFingerprint } from './node-view.ts';
 import { gatewayUsers, settleRequest } from './request-signer.ts';
 import { type EventSink, WorkerReconciler } from './worker-reconciler.ts';
 
@@ -26,11 +30,13 @@ export interface TermOptions {
   /** Fenced: refuses to write once another controller leads. */
   readonly client: KubeClient;
   readonly systemNamespace: string;
-  /** Synced already; {@link NODE_INDEX} is among its indexes. */
+  /** Synced already; {@link NODE_INDEX} and FUNCTION_INDEX are among its indexes. */
   readonly workers: Informer<LambdaWorker>;
   readonly lambdaNodes: Informer<LambdaNode>;
   readonly nodes: Informer<Node>;
   readonly requests: Informer<CertificateSigningRequest>;
+  /** Absent where no hold Pods are to be made. */
+  readonly holds?: HoldSource | undefined;
   readonly events: EventSink;
   readonly metrics: ControllerMetrics;
   readonly reconcilerMetrics: ReconcilerMetrics;
@@ -44,6 +50,8 @@ export interface TermOptions {
 const CONCURRENCY = 32;
 /** Changes of the nodes within this time lead to one new look at the workers that wait for one. */
 const WAKE_AFTER_MS = 200;
+/** The same for each worker that waits: a look takes some 0.05 ms, so that many of them never take more than a quarter of the time. */
+const WAKE_EACH_MS = 0.2;
 /** Milliseconds between two looks at the client authority, and after a look that failed. */
 const AUTHORITY_EVERY_MS = 60_000;
 const AUTHORITY_RETRY_MS = 2_000;
@@ -59,12 +67,9 @@ function namesOf(change: CacheEvent<LambdaNode> | CacheEvent<Node>): string {
   return change.object.metadata.name;
 }
 
-/** Whether a change of the Node may change what is known of its workers: its coming, its end, its taints. */
+/** Whether a change of the Node may change what is known of its workers: its coming, its end, its taints, its cordon. */
 function concernsWorkers(change: CacheEvent<Node>): boolean {
-  return (
-    change.kind !== 'updated' ||
-    JSON.stringify(change.object.spec?.taints) !== JSON.stringify(change.old.spec?.taints)
-  );
+  return change.kind !== 'updated' || nodeFingerprint(change.object) !== nodeFingerprint(change.old);
 }
 
 /**
@@ -79,20 +84,35 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
   const ledger = new Ledger();
   const liveness = new NodeLiveness();
   options.onLiveness(liveness);
+  let holds: HoldLoop | undefined;
   const directory = new NodeDirectory({
     client,
     lambdaNodes: lambdaNodes.cache,
     nodes: nodes.cache,
     liveness,
     ledger,
+    closures: { closureOf: (node) => holds?.closureOf(node) },
+    clock,
   });
   const reconciler = new WorkerReconciler({ ...options, workers: workers.cache, directory, ledger });
+  const sweeper = new GoneNodeSweeper({ ...options, lambdaNodes: lambdaNodes.cache, directory, ledger });
   const authority = new AuthorityKeeper({ client, systemNamespace, clock, logger });
 
   const queue: Reconciler = createReconciler({
     name: 'workers',
     workers: CONCURRENCY,
     reconcile: (key, context) => reconciler.reconcile(key, { signal: context.signal }),
+    logger,
+    clock,
+    metrics: options.reconcilerMetrics,
+  });
+  const nodeQueue: Reconciler = createReconciler({
+    name: 'nodes',
+    workers: 1,
+    async reconcile(name, context) {
+      await sweeper.sweep(name, { signal: context.signal });
+      return {};
+    },
     logger,
     clock,
     metrics: options.reconcilerMetrics,
@@ -126,18 +146,36 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
 
   let waking: Timer | undefined;
   const wakeWaiting = (): void => {
-    waking ??= clock.setTimer(() => {
-      waking = undefined;
-      for (const key of reconciler.waiting()) {
-        queue.add(key);
-      }
-    }, WAKE_AFTER_MS);
+    waking ??= clock.setTimer(
+      () => {
+        waking = undefined;
+        for (const key of reconciler.waiting()) {
+          queue.add(key);
+        }
+      },
+      Math.max(WAKE_AFTER_MS, WAKE_EACH_MS * reconciler.waiting().length),
+    );
   };
   const lookAtWorkersOf = (node: string): void => {
     for (const worker of workers.cache.byIndex(NODE_INDEX, node)) {
       queue.add(keyText(objectKey(worker)));
     }
   };
+
+  if (options.holds !== undefined) {
+    holds = new HoldLoop({
+      ...options,
+      source: options.holds,
+      metrics: options.reconcilerMetrics,
+      lambdaNodes: lambdaNodes.cache,
+      directory,
+      ledger,
+      onClosure(node) {
+        lookAtWorkersOf(node);
+        wakeWaiting();
+      },
+    });
+  }
 
   const unsubscribe = [
     workers.subscribe((change) => {
@@ -151,6 +189,11 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
         freed = ledger.observe(change.object);
         queue.add(key);
       }
+      holds?.noteWorker(change);
+      const before = (change.kind === 'updated' ? change.old : change.object).status?.assignment?.nodeName;
+      if (before !== undefined && ledger.load(before).assigned === 0) {
+        nodeQueue.add(before);
+      }
       if (freed !== undefined) {
         wakeWaiting();
       }
@@ -158,16 +201,26 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
     lambdaNodes.subscribe((change) => {
       const isSame =
         change.kind === 'updated' && placementFingerprint(change.object) === placementFingerprint(change.old);
+      const name = namesOf(change);
+      holds?.noteNode(change);
       if (!isSame) {
         wakeWaiting();
+        holds?.look(name);
       }
-      if (change.kind !== 'updated') {
-        lookAtWorkersOf(namesOf(change));
+      if (change.kind === 'deleted') {
+        directory.forget(name);
+      }
+      if (change.kind !== 'updated' || isRetired(change.object) !== isRetired(change.old)) {
+        lookAtWorkersOf(name);
       }
     }),
     nodes.subscribe((change) => {
       if (concernsWorkers(change)) {
-        lookAtWorkersOf(namesOf(change));
+        const name = namesOf(change);
+        directory.noteTaints(name, change.kind === 'deleted' ? undefined : change.object);
+        lookAtWorkersOf(name);
+        holds?.look(name);
+        nodeQueue.add(name);
         wakeWaiting();
       }
     }),
@@ -193,6 +246,8 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
         });
       }
       lookAtWorkersOf(name);
+      holds?.look(name);
+      nodeQueue.add(name);
     }
     wakeWaiting();
   };
@@ -202,7 +257,10 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
   if (signal.aborted) {
     stopped.resolve();
   }
+  // First, so that nobody is placed on a node that is being drained.
+  holds?.start();
   queue.start();
+  nodeQueue.start();
   requestQueue.start();
   tasks.run('leases', (taskSignal) =>
     readLeases(
@@ -218,6 +276,11 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
       taskSignal,
     ),
   );
+  if (options.holds === undefined) {
+    tasks.run('holds', (taskSignal) =>
+      removeHoldPods({ client, systemNamespace, clock, logger }, taskSignal),
+    );
+  }
   tasks.run('authority', (taskSignal) => keepAuthority(authority, clock, logger, taskSignal));
   try {
     await stopped.promise;
@@ -226,7 +289,7 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
     for (const end of unsubscribe) {
       end();
     }
-    await Promise.all([queue.stop(), requestQueue.stop(), tasks.stop()]);
+    await Promise.all([queue.stop(), nodeQueue.stop(), requestQueue.stop(), holds?.stop(), tasks.stop()]);
   }
 }
 

@@ -3,20 +3,38 @@ import {
   findCondition,
   isTrue,
   readyReasons,
-  scheduledReasons,
   workerConditions,
 } from '../api/condition.ts';
 import { type Assignment, type LambdaWorker, WORKER_FINALIZER } from '../api/lambda-worker.ts';
 import { unreachable } from '../common/errors.ts';
 import type { Liveness } from './liveness.ts';
 import type { Placement } from './placement.ts';
+import {
+  assignedTo,
+  draftCondition,
+  type Refusal,
+  type StatusDraft,
+  says,
+  unplaced,
+} from './status-draft.ts';
 
 /** What is known of the node that a worker is assigned to. */
 export interface NodeStanding {
   readonly liveness: Liveness;
   /** Why the node will never come back, as a clause ("its LambdaNode was deleted"); absent while it may. */
   readonly goneBecause?: string;
+  /** Why the worker is to live elsewhere although its node is well; absent while it may stay. */
+  readonly leave?: Leave;
 }
+
+/** Why a worker is to leave a node that is well. */
+export type Leave =
+  /** ESB leaves the node: a worker that fits nowhere else is taken away. */
+  | { readonly kind: 'retired' }
+  /** The Node has a taint of effect NoExecute that the worker does not tolerate; the same holds. */
+  | { readonly kind: 'tainted'; readonly taint: string }
+  /** The node is being drained: a worker that fits nowhere else stays until it does. */
+  | { readonly kind: 'draining' };
 
 export interface DecisionInput {
   readonly worker: LambdaWorker;
@@ -28,25 +46,22 @@ export interface DecisionInput {
   readonly isLossTold: boolean;
   /** Whether the worker may be moved away from a full node now, or was moved too short a time ago. */
   readonly mayLeaveFullNode: boolean;
+  /** Whether it is the worker's turn to leave a node that is well. Asked for only when there is another for it. */
+  readonly mayLeave: () => boolean;
 }
 
 /** Why the worker is written to; each has its Event and its metric. */
-export type WriteCause = 'assigned' | 'moved' | 'refused' | 'lost' | 'told';
-
-/** What of the status the controller is to own after the write. */
-export interface StatusDraft {
-  readonly assignment?: Assignment;
-  readonly scheduled: ConditionDraft;
-  /** Only when the node was lost or has been left. */
-  readonly ready?: ConditionDraft;
-  readonly phase?: 'Unknown';
-}
+export type WriteCause = 'assigned' | 'moved' | 'refused' | 'unassigned' | 'lost' | 'told';
 
 export type WorkerDecision =
   | { readonly kind: 'nothing' }
   /** Written before any assignment, so that no worker with an assignment can go without its node's clean-up. */
   | { readonly kind: 'addFinalizer' }
-  | { readonly kind: 'removeFinalizer'; readonly because: string; readonly isNodeGone: boolean }
+  | {
+      readonly kind: 'removeFinalizer';
+      readonly because: string;
+      readonly isNodeGone: boolean;
+    }
   | {
       readonly kind: 'write';
       readonly cause: WriteCause;
@@ -62,50 +77,13 @@ type Trouble =
   | { readonly kind: 'gone'; readonly because: string }
   | { readonly kind: 'lost' }
   | { readonly kind: 'full' }
-  | { readonly kind: 'pinnedElsewhere'; readonly nodeName: string };
+  | { readonly kind: 'pinnedElsewhere'; readonly nodeName: string }
+  | Leave;
 
 const nothing: WorkerDecision = { kind: 'nothing' };
 
 function hasFinalizer(worker: LambdaWorker): boolean {
   return worker.metadata.finalizers?.includes(WORKER_FINALIZER) === true;
-}
-
-function draft(
-  worker: LambdaWorker,
-  type: string,
-  status: ConditionDraft['status'],
-  reason: string,
-  message: string,
-): ConditionDraft {
-  const { generation } = worker.metadata;
-  return {
-    type,
-    status,
-    reason,
-    message,
-    ...(generation === undefined ? {} : { observedGeneration: generation }),
-  };
-}
-
-function assignedTo(worker: LambdaWorker, nodeName: string): ConditionDraft {
-  return draft(
-    worker,
-    workerConditions.scheduled,
-    'True',
-    scheduledReasons.assigned,
-    `assigned to node ${nodeName}`,
-  );
-}
-
-/**
- * Whether the condition says what it would say after the write. The generation is left out: a change of the spec that
- * does not change the answer is no reason to write.
- */
-function says(worker: LambdaWorker, wanted: ConditionDraft): boolean {
-  const found = findCondition(worker.status?.conditions, wanted.type);
-  return (
-    found?.status === wanted.status && found.reason === wanted.reason && found.message === wanted.message
-  );
 }
 
 /** Whether its agent says that it cannot be woken for want of room. */
@@ -121,6 +99,9 @@ function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment):
   if (standing.liveness === 'lost') {
     return { kind: 'lost' };
   }
+  if (standing.leave !== undefined) {
+    return standing.leave;
+  }
   const { nodeName } = worker.spec;
   if (nodeName !== undefined && nodeName !== assignment.nodeName) {
     return { kind: 'pinnedElsewhere', nodeName };
@@ -133,12 +114,17 @@ function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment):
 
 function assignFirst(input: DecisionInput): WorkerDecision {
   const { worker } = input;
+  const { lastEpoch } = worker.status ?? {};
   const placement = input.place();
   if (placement.kind === 'refused') {
-    const scheduled = draft(worker, workerConditions.scheduled, 'False', placement.reason, placement.message);
-    return says(worker, scheduled)
-      ? nothing
-      : { kind: 'write', cause: 'refused', status: { scheduled }, note: placement.message };
+    const status = unplaced(worker, lastEpoch, placement);
+    if (!says(worker, status.scheduled) || (status.ready !== undefined && !says(worker, status.ready))) {
+      return { kind: 'write', cause: 'refused', status, note: placement.message };
+    }
+    // There is nothing on any node that would have to be cleaned up before it may go.
+    return hasFinalizer(worker)
+      ? { kind: 'removeFinalizer', because: 'it is assigned to no node', isNodeGone: false }
+      : nothing;
   }
   if (!hasFinalizer(worker)) {
     return { kind: 'addFinalizer' };
@@ -147,7 +133,23 @@ function assignFirst(input: DecisionInput): WorkerDecision {
   return {
     kind: 'write',
     cause: 'assigned',
-    status: { assignment: { nodeName, epoch: 1 }, scheduled: assignedTo(worker, nodeName) },
+    status: {
+      assignment: { nodeName, epoch: (lastEpoch ?? 0) + 1 },
+      scheduled: assignedTo(worker, nodeName),
+      // What the last node said does not hold here.
+      ...(lastEpoch === undefined
+        ? {}
+        : {
+            ready: draftCondition(
+              worker,
+              workerConditions.ready,
+              'Unknown',
+              readyReasons.reassigned,
+              `assigned to node ${nodeName}, which has not told of it yet`,
+            ),
+            phase: 'Unknown' as const,
+          }),
+    },
     note: `assigned to node ${nodeName}`,
   };
 }
@@ -162,6 +164,12 @@ function why(trouble: Trouble, from: string): string {
       return `${from} has no room for it`;
     case 'pinnedElsewhere':
       return `spec.nodeName is ${trouble.nodeName}`;
+    case 'retired':
+      return `${from} is retired`;
+    case 'tainted':
+      return `${from} has the taint ${trouble.taint}`;
+    case 'draining':
+      return `${from} is being drained`;
     default:
       return unreachable(trouble);
   }
@@ -184,7 +192,7 @@ function move(
       assignment: { nodeName, epoch: assignment.epoch + 1 },
       scheduled: assignedTo(worker, nodeName),
       // What the last node said no longer holds, and the next has not spoken yet.
-      ready: draft(worker, workerConditions.ready, 'Unknown', readyReasons.reassigned, note),
+      ready: draftCondition(worker, workerConditions.ready, 'Unknown', readyReasons.reassigned, note),
       phase: 'Unknown',
     },
     note,
@@ -200,7 +208,7 @@ function tellLoss(
   scheduled: ConditionDraft,
 ): WorkerDecision {
   const { worker } = input;
-  const ready = draft(worker, workerConditions.ready, 'Unknown', readyReasons.nodeLost, message);
+  const ready = draftCondition(worker, workerConditions.ready, 'Unknown', readyReasons.nodeLost, message);
   const isTold = (says(worker, ready) && worker.status?.phase === 'Unknown') || input.isLossTold;
   if (isTold && says(worker, scheduled)) {
     return nothing;
@@ -213,21 +221,50 @@ function tellLoss(
   };
 }
 
+function takeAway(
+  worker: LambdaWorker,
+  assignment: Assignment,
+  trouble: Trouble,
+  refusal: Refusal,
+): WorkerDecision {
+  const { nodeName, epoch } = assignment;
+  return {
+    kind: 'write',
+    cause: 'unassigned',
+    status: unplaced(worker, epoch, refusal),
+    note: `taken away from node ${nodeName}, since ${why(trouble, nodeName)}, and ${refusal.message}`,
+    ...(trouble.kind === 'gone' ? { goneNode: nodeName } : {}),
+  };
+}
+
 function stay(
   input: DecisionInput,
   assignment: Assignment,
   trouble: Trouble,
-  refusal: Placement & { readonly kind: 'refused' },
+  refusal: Refusal,
 ): WorkerDecision {
   const { worker } = input;
   const keeps = assignedTo(worker, assignment.nodeName);
   switch (trouble.kind) {
     case 'gone':
-      return tellLoss(
-        input,
+    case 'retired':
+    case 'tainted':
+      return takeAway(worker, assignment, trouble, refusal);
+    case 'draining':
+      if (worker.spec.nodeName !== undefined) {
+        // No other node will ever do, and whoever drains this one would wait for ever.
+        return takeAway(worker, assignment, trouble, refusal);
+      }
+      return tell(
+        worker,
         assignment,
-        why(trouble, assignment.nodeName),
-        draft(worker, workerConditions.scheduled, 'False', refusal.reason, refusal.message),
+        draftCondition(
+          worker,
+          workerConditions.scheduled,
+          'False',
+          refusal.reason,
+          `${why(trouble, assignment.nodeName)}, and ${refusal.message}; it stays there until then`,
+        ),
       );
     case 'lost':
       return tellLoss(
@@ -240,7 +277,7 @@ function stay(
       return tell(
         worker,
         assignment,
-        draft(
+        draftCondition(
           worker,
           workerConditions.scheduled,
           'False',
@@ -307,9 +344,15 @@ export function decide(input: DecisionInput): WorkerDecision {
   if (trouble.kind === 'full' && !input.mayLeaveFullNode) {
     return nothing;
   }
-  const placement = input.place(trouble.kind === 'pinnedElsewhere' ? undefined : assignment.nodeName);
+  // A node that is lost or full looks as if it would do; the others are ruled out by what they are.
+  const exclude = trouble.kind === 'lost' || trouble.kind === 'full' ? assignment.nodeName : undefined;
+  const placement = input.place(exclude);
   if (placement.kind === 'refused') {
     return stay(input, assignment, trouble, placement);
+  }
+  const isInNoHurry = trouble.kind === 'draining' || trouble.kind === 'retired';
+  if (isInNoHurry && !input.mayLeave()) {
+    return nothing;
   }
   return move(worker, assignment, trouble, placement.nodeName);
 }

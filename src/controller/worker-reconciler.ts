@@ -10,10 +10,11 @@ import type { ReconcileResult } from '../kube/reconciler.ts';
 import type { KubeClient, ObjectCache } from '../kube/types.ts';
 import type { ControllerMetrics } from './controller-metrics.ts';
 import { type Ledger, startsAtOnce } from './ledger.ts';
-import type { NodeDirectory } from './node-directory.ts';
+import { MoveTurns } from './move-turns.ts';
+import type { NodeDirectory, WorkerStanding } from './node-directory.ts';
 import { type Placement, place } from './placement.ts';
 import { decide, isRefusedByFullNode, type WorkerDecision, type WriteCause } from './worker-decision.ts';
-import { finalizerPatch, statusPatch } from './worker-status.ts';
+import { clearancePatch, finalizerPatch, statusPatch } from './worker-status.ts';
 
 /** Where Events go. */
 export type EventSink = Pick<EventRecorder, 'record'>;
@@ -34,6 +35,8 @@ export interface WorkerReconcilerOptions {
 const MAX_STEPS = 3;
 /** Least time between two moves of one worker for want of room, lest nodes that count differently pass it to and fro. */
 const FULL_MOVE_INTERVAL_MS = 15_000;
+/** When a worker that waits for its turn to leave a node asks again. */
+const TURN_REQUEUE_MS = 1_000;
 /** When the cache should have caught up with what made a write conflict. Its event comes first, as a rule. */
 const CONFLICT_REQUEUE_MS = 500;
 
@@ -43,6 +46,7 @@ const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
   assigned: { type: 'Normal', reason: 'Assigned', action: 'Assign' },
   moved: { type: 'Normal', reason: 'Reassigned', action: 'Assign' },
   refused: { type: 'Warning', reason: 'FailedScheduling', action: 'Assign' },
+  unassigned: { type: 'Warning', reason: 'Unassigned', action: 'Assign' },
   lost: { type: 'Warning', reason: 'NodeLost', action: 'Watch' },
   told: undefined,
 };
@@ -57,8 +61,13 @@ export class WorkerReconciler {
   /** By uid, the monotonic time of the last move away from a full node. */
   readonly #leftFullAt = new Map<string, number>();
 
+  readonly #turns: MoveTurns;
+  /** By uid, workers whose turn to leave has not come. */
+  readonly #inTurn = new Set<string>();
+
   constructor(options: WorkerReconcilerOptions) {
     this.#options = options;
+    this.#turns = new MoveTurns(options);
   }
 
   /** Keys of workers that wait for a node to become fit. */
@@ -71,6 +80,8 @@ export class WorkerReconciler {
     this.#waiting.delete(key);
     this.#lossTold.delete(uid);
     this.#leftFullAt.delete(uid);
+    this.#turns.forget(uid);
+    this.#inTurn.delete(uid);
   }
 
   /** Errors are those of the API server; the key is to be tried again after a growing wait. */
@@ -83,11 +94,12 @@ export class WorkerReconciler {
         return {};
       }
       this.#waiting.delete(key);
-      const decision = this.#decide(key, worker);
+      const standing = this.#standing(worker);
+      const decision = this.#decide(key, worker, standing);
       try {
         const next: LambdaWorker | 'done' = await this.#act(worker, decision, options);
         if (next === 'done') {
-          return this.#mayLeaveFullNode(worker) ? {} : { requeueAfterMs: FULL_MOVE_INTERVAL_MS };
+          return this.#again(worker, standing);
         }
         worker = next;
       } catch (error) {
@@ -104,15 +116,34 @@ export class WorkerReconciler {
     return {};
   }
 
-  #decide(key: string, worker: LambdaWorker): WorkerDecision {
-    const { directory } = this.#options;
+  #standing(worker: LambdaWorker): WorkerStanding {
+    const nodeName = worker.status?.assignment?.nodeName;
+    return nodeName === undefined
+      ? { liveness: 'fresh' }
+      : this.#options.directory.standing(worker, nodeName);
+  }
+
+  /** When to look again although nothing changes. */
+  #again(worker: LambdaWorker, { changesAfterMs }: WorkerStanding): ReconcileResult {
+    if (this.#inTurn.has(worker.metadata.uid ?? '')) {
+      return { requeueAfterMs: TURN_REQUEUE_MS };
+    }
+    if (!this.#mayLeaveFullNode(worker)) {
+      return { requeueAfterMs: Math.min(FULL_MOVE_INTERVAL_MS, changesAfterMs ?? FULL_MOVE_INTERVAL_MS) };
+    }
+    return changesAfterMs === undefined ? {} : { requeueAfterMs: changesAfterMs };
+  }
+
+  #decide(key: string, worker: LambdaWorker, standing: WorkerStanding): WorkerDecision {
     const uid = worker.metadata.uid ?? '';
-    const assignment = worker.status?.assignment;
-    const standing =
-      assignment === undefined ? { liveness: 'fresh' as const } : directory.standing(assignment.nodeName);
+    const { assignment } = worker.status ?? {};
     if (standing.liveness !== 'lost' && standing.goneBecause === undefined) {
       this.#lossTold.delete(uid);
     }
+    if (standing.leave === undefined) {
+      this.#turns.forget(uid);
+    }
+    this.#inTurn.delete(uid);
     return decide({
       worker,
       standing,
@@ -125,6 +156,13 @@ export class WorkerReconciler {
       },
       isLossTold: assignment !== undefined && this.#lossTold.get(uid) === assignment.nodeName,
       mayLeaveFullNode: this.#mayLeaveFullNode(worker),
+      mayLeave: () => {
+        const may = this.#turns.mayLeave(worker);
+        if (!may) {
+          this.#inTurn.add(uid);
+        }
+        return may;
+      },
     });
   }
 
@@ -134,7 +172,7 @@ export class WorkerReconciler {
   }
 
   #place(worker: LambdaWorker, exclude: string | undefined): Placement {
-    const { nodeName, nodeSelector } = worker.spec;
+    const { nodeName, nodeSelector, topologySpread } = worker.spec;
     const isWoken = isRefusedByFullNode(worker);
     return place(
       {
@@ -143,7 +181,9 @@ export class WorkerReconciler {
         takesRoom: isWoken || startsAtOnce(worker),
         nodeName,
         nodeSelector,
+        spread: topologySpread,
         exclude,
+        leaves: worker.status?.assignment?.nodeName,
       },
       this.#options.directory.candidates(worker, isWoken),
     );
@@ -190,6 +230,9 @@ export class WorkerReconciler {
     }
     const rest = (worker.metadata.finalizers ?? []).filter((finalizer) => finalizer !== WORKER_FINALIZER);
     await client.patch(lambdaWorkers, objectKey(worker), finalizerPatch(worker, rest), options);
+    if (worker.metadata.deletionTimestamp === undefined) {
+      return;
+    }
     metrics.released();
     logger.info({ worker: keyText(objectKey(worker)), because: decision.because }, 'worker let go');
     if (decision.isNodeGone) {
@@ -216,13 +259,15 @@ export class WorkerReconciler {
     if (isNew) {
       // Before anything is awaited, so that the next placement counts it.
       ledger.assume(worker, assignment);
+      this.#turns.noteMoved(worker);
     }
+    let written: LambdaWorker;
     try {
       if (decision.goneNode !== undefined && !(await directory.isGone(decision.goneNode, options))) {
         ledger.retract(worker);
         return;
       }
-      await client.patch(
+      written = await client.patch(
         lambdaWorkers,
         objectKey(worker),
         statusPatch(worker, decision.status, clock.now()),
@@ -237,13 +282,20 @@ export class WorkerReconciler {
     }
     this.#remember(uid, worker, decision);
     metrics.written(decision.cause);
-    logger.info(
+    // The usual course of things is told by Events and metrics; thousands of lines would cost more than the decisions.
+    logger[decision.cause === 'assigned' ? 'debug' : 'info'](
       { worker: keyText(objectKey(worker)), cause: decision.cause, assignment, note: decision.note },
       'worker status written',
     );
     const kind = eventKinds[decision.cause];
     if (kind !== undefined) {
       events.record({ regarding: referenceTo(lambdaWorkers, worker), ...kind, note: decision.note });
+    }
+    if (decision.cause === 'unassigned') {
+      await client.patch(lambdaWorkers, objectKey(worker), clearancePatch(written), {
+        ...options,
+        subresource: 'status',
+      });
     }
   }
 

@@ -2,7 +2,7 @@ import { findCondition, transition } from '../api/condition.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import { fieldManagers } from '../api/name.ts';
 import type { PatchBody } from '../kube/types.ts';
-import type { StatusDraft } from './worker-decision.ts';
+import type { StatusDraft } from './status-draft.ts';
 
 /**
  * The forced server-side apply that makes the controller the owner of exactly what the draft names. It only succeeds
@@ -11,7 +11,7 @@ import type { StatusDraft } from './worker-decision.ts';
  * @param now wall-clock milliseconds
  */
 export function statusPatch(worker: LambdaWorker, draft: StatusDraft, now: number): PatchBody {
-  const { assignment, scheduled, ready, phase } = draft;
+  const { assignment, lastEpoch, scheduled, ready, phase } = draft;
   const conditions = [scheduled, ...(ready === undefined ? [] : [ready])].map((condition) =>
     transition(findCondition(worker.status?.conditions, condition.type), condition, now),
   );
@@ -22,6 +22,7 @@ export function statusPatch(worker: LambdaWorker, draft: StatusDraft, now: numbe
       metadata: { resourceVersion: worker.metadata.resourceVersion },
       status: {
         ...(assignment === undefined ? {} : { assignment }),
+        ...(lastEpoch === undefined ? {} : { lastEpoch }),
         ...(phase === undefined ? {} : { phase }),
         conditions,
       },
@@ -35,5 +36,20 @@ export function finalizerPatch(worker: LambdaWorker, finalizers: readonly string
     kind: 'merge',
     fieldManager: fieldManagers.controller,
     body: { metadata: { resourceVersion: worker.metadata.resourceVersion, finalizers } },
+  };
+}
+
+/**
+ * Takes away what the agent of the last node told of a container that nobody has any more: no agent is left to do it.
+ * Only on the version that was looked at.
+ */
+export function clearancePatch(worker: LambdaWorker): PatchBody {
+  return {
+    kind: 'merge',
+    fieldManager: fieldManagers.controller,
+    body: {
+      metadata: { resourceVersion: worker.metadata.resourceVersion },
+      status: { containerID: null, address: null, startedAt: null, pausedAt: null },
+    },
   };
 }

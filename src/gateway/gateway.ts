@@ -1,26 +1,43 @@
+import { randomUUID } from 'node:crypto';
+import type { RequestListener, Server } from 'node:http';
 import type { LambdaNode } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
 import { hasCode, unreachable } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import { formatHostPort, type HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
 import type { Informer, KubeClient } from '../kube/types.ts';
-import { ActivityWriter } from './activity-writer.ts';
-import { AgentDirectory } from './agent-directory.ts';
-import { loadAgentProtocol } from './agent-protocol.ts';
-import type { ClientIdentity } from './client-identity.ts';
-import { EventQueue } from './event-queue.ts';
-import { FleetView } from './fleet-view.ts';
-import { createGatewayMetrics, type GatewayMetrics } from './gateway-metrics.ts';
+import { type Access, openAccess } from './access/access.ts';
+import { FunctionAdmission } from './admission/function-admission.ts';
+import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
+import { ProcessPressure } from './admission/process-pressure.ts';
+import { Room } from './admission/room.ts';
+import { unavailable } from './call/lambda-error.ts';
+import { createPostRecord } from './events/event-destination.ts';
+import { EventQueue } from './events/event-queue.ts';
+import { eventSettingsOf } from './events/event-settings.ts';
+import type { EventSettings, EventStore } from './events/event-store.ts';
+import { ActivityWriter } from './fleet/activity-writer.ts';
+import { AgentDirectory } from './fleet/agent-directory.ts';
+import { loadAgentProtocol } from './fleet/agent-protocol.ts';
+import type { ClientIdentity } from './fleet/client-identity.ts';
+import { FleetView } from './fleet/fleet-view.ts';
 import { listenError } from './health-server.ts';
-import { createLambdaApi, type LambdaApi } from './invoke-route.ts';
+import { FunctionCatalog } from './http/function-catalog.ts';
+import { createLambdaApi, type LambdaApi } from './http/lambda-api.ts';
 import { Invoker } from './invoker.ts';
-import { unavailable } from './lambda-error.ts';
+import { DEFAULT_MAX_FUNCTIONS } from './observation/function-metrics.ts';
+import { createGatewayMetrics, type GatewayMetrics } from './observation/gateway-metrics.ts';
+import type { GatewayObservation } from './observation/gateway-observation.ts';
+import { createCallObserver } from './observation/observed-call.ts';
 
-/** Milliseconds that connections are still taken after the end was asked for: load balancers have to hear of it. */
+/**
+ * Milliseconds without a request after which clients count as sent elsewhere, once the end was asked for: load balancers have
+ * to hear of it. Those who go on calling all the same hold it up that many times as long.
+ */
 const LAME_DUCK_MS = 500;
+const MAX_LAME_DUCKS = 10;
 /** Milliseconds for background calls to end, and for the last stamps to be written. */
 const EVENT_DRAIN_MS = 10_000;
 const ACTIVITY_FLUSH_MS = 3_000;
@@ -34,10 +51,22 @@ export interface GatewayOptions {
   readonly identity: Pick<ClientIdentity, 'current' | 'accepted' | 'refused'>;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Milliseconds that a call waits for a worker that is being moved, in place of 15,000. */
+  /** Where events are kept. Who runs the gateway owns it. */
+  readonly eventStore: EventStore;
+  /** Milliseconds that a call waits for a worker that is being moved, in place of 30,000. */
   readonly maxWaitMs?: number;
   /** Milliseconds in place of {@link LAME_DUCK_MS}. */
   readonly lameDuckMs?: number;
+  /** Who may do what; everybody everything when absent. */
+  readonly access?: Access;
+  /** How much is taken on; what the flags have as their defaults when absent. */
+  readonly limits?: GatewayLimits;
+  /** Whether answers tell what the call found and how long it took where. Default true. */
+  readonly timingHeaders?: boolean;
+  /** What is told of calls beside their metrics; nothing when absent. */
+  readonly observation?: GatewayObservation;
+  /** Makes the server of the Lambda API, in place of one for plain HTTP. */
+  readonly createServer?: (listener: RequestListener) => Server;
 }
 
 /** The Lambda API of one namespace, put together. Who runs it owns informers and identity. */
@@ -48,6 +77,7 @@ export class Gateway {
   readonly #activity: ActivityWriter;
   readonly #events: EventQueue;
   readonly #api: LambdaApi;
+  readonly #pressure: ProcessPressure;
   readonly metrics: GatewayMetrics;
   #draining = false;
 
@@ -56,14 +86,21 @@ export class Gateway {
     const { clock, logger, identity, workers, nodes } = options;
     const view = new FleetView(options.namespace);
     this.#view = view;
-    this.metrics = createGatewayMetrics({
-      functions: () => view.functionCount,
-      workers: () => view.workerCount,
-      agents: () => this.#agents.size,
-      agentsConnected: () => view.connected.size,
-      eventsPending: () => this.#events.size,
-      activityPending: () => this.#activity.pending,
-    });
+    const { listeners = [], tracing, maxFunctions = DEFAULT_MAX_FUNCTIONS } = options.observation ?? {};
+    this.metrics = createGatewayMetrics(
+      {
+        functions: () => view.functionCount,
+        workers: () => view.workerCount,
+        agents: () => this.#agents.size,
+        agentsConnected: () => view.connected.size,
+        eventsPending: () => this.#events.size,
+        activityPending: () => this.#activity.pending,
+        requestsHeld: () => room.requests,
+        bytesHeld: () => room.bytes,
+        callsWaiting: () => admission.waiting,
+      },
+      { exists: (name) => view.function(name) !== undefined, maxFunctions },
+    );
     this.#agents = new AgentDirectory({
       protocol: loadAgentProtocol(),
       view,
@@ -87,21 +124,70 @@ export class Gateway {
     });
     const invoker = new Invoker({
       view,
+      isViewCurrent: () => workers.isCurrent(),
       clock,
       sessionOf: (nodeName) => this.#agents.session(nodeName),
       onActivity: (worker, stamp) => this.#activity.note(worker.reference, stamp),
+      tracing,
       ...(options.maxWaitMs === undefined ? {} : { maxWaitMs: options.maxWaitMs }),
     });
+    const limits = options.limits ?? gatewayLimits();
+    this.#pressure = new ProcessPressure(clock);
+    const room = new Room(limits.load, this.#pressure);
+    const admission = new FunctionAdmission({
+      view,
+      room,
+      callerRate: limits.callerRate,
+      maxWaitMs: limits.maxQueueWaitMs,
+      clock,
+    });
+    const eventSettings = (name: string): EventSettings | undefined => {
+      const entry = view.function(name);
+      return entry === undefined ? undefined : eventSettingsOf(entry.settings);
+    };
     this.#events = new EventQueue({
-      invoke: (call, caller) => invoker.invoke(call, caller),
-      concurrencyOf: (name) => view.function(name)?.workers.length ?? 0,
+      store: options.eventStore,
+      post: createPostRecord(fetch),
+      settingsOf: eventSettings,
+      isSwitchedOff: (name) => view.function(name)?.settings.concurrency?.reserved === 0,
+      isReady: () => workers.hasSynced() && nodes.hasSynced(),
+      newRequestId: randomUUID,
+      invoke: async (call, caller) => {
+        const admitted = await admission.enterEvent(call, caller);
+        try {
+          const result = await invoker.invoke(call, caller, admitted);
+          if (result.timings !== undefined) {
+            this.metrics.requests.ran(call.reference.name, result.timings);
+          }
+          return result;
+        } finally {
+          admitted.release();
+        }
+      },
+      concurrencyOf: (name) => {
+        const entry = view.function(name);
+        const workers = entry?.workers.length ?? 0;
+        return Math.min(workers, entry?.settings.concurrency?.reserved ?? workers);
+      },
       clock,
       logger,
+      onTried: (result) => this.metrics.eventTried(result),
       onEnded: (result) => this.metrics.eventEnded(result),
     });
     this.#api = createLambdaApi({
       invoker,
+      catalog: new FunctionCatalog({
+        invoker,
+        functionNames: () => view.functionNames(),
+        resourceOf: (name) => workers.cache.get({ namespace: options.namespace, name }),
+        architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
+      }),
+      access: options.access ?? openAccess,
+      admission,
+      room,
+      maxConnections: limits.maxConnections,
       accept: (call) => this.#events.accept(call),
+      observer: createCallObserver({ listeners: [this.metrics.requests, ...listeners], tracing }),
       notReady: () =>
         workers.hasSynced() && nodes.hasSynced()
           ? undefined
@@ -109,7 +195,8 @@ export class Gateway {
       isDraining: () => this.#draining,
       clock,
       logger,
-      onCall: (report) => this.metrics.called(report),
+      timingHeaders: options.timingHeaders ?? true,
+      ...(options.createServer === undefined ? {} : { createServer: options.createServer }),
     });
     workers.subscribe((event) => {
       switch (event.kind) {
@@ -162,6 +249,8 @@ export class Gateway {
     } catch (error) {
       throw listenError(address, error);
     }
+    this.#pressure.start();
+    this.#events.start();
     this.#options.logger.info({ address: formatHostPort({ ...address, port }) }, 'serving the Lambda API');
     return port;
   }
@@ -174,11 +263,12 @@ export class Gateway {
   /** Sends clients elsewhere, lets every call end, and writes what is left to be written. */
   async stop(): Promise<void> {
     this.#draining = true;
-    await sleep(this.#options.clock, this.#options.lameDuckMs ?? LAME_DUCK_MS);
-    await this.#api.close();
+    const { lameDuckMs = LAME_DUCK_MS } = this.#options;
+    await this.#api.close({ quietMs: lameDuckMs, maxMs: lameDuckMs * MAX_LAME_DUCKS });
     await this.#events.stop(EVENT_DRAIN_MS);
     await this.#activity.stop(ACTIVITY_FLUSH_MS);
     this.#agents.close();
+    this.#pressure.stop();
   }
 
   /** What is known; for tests and debugging. */

@@ -1,21 +1,23 @@
 import type { Clock } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
-import type { InvokeTimings } from './agent-protocol.ts';
-import type { AgentAnswer, AgentSession } from './agent-session.ts';
-import type { Caller } from './caller.ts';
-import {
-  type FunctionAnswer,
-  timeoutError,
-  translateEmulatorAnswer,
-  unknownOutcome,
-} from './emulator-translation.ts';
-import type { FleetView, FunctionEntry, WorkerEntry } from './fleet-view.ts';
-import { type FunctionReference, functionArn } from './function-name.ts';
-import { LambdaError, throttled, unavailable } from './lambda-error.ts';
-import { chooseRoute, obstacleOf, type Route } from './routing.ts';
+import type { Tracing } from '../common/tracing.ts';
+import type { Admitted } from './admission/admission.ts';
+import type { Caller } from './call/caller.ts';
+import { type FunctionReference, functionArn } from './call/function-name.ts';
+import { LambdaError, throttled, unavailable } from './call/lambda-error.ts';
+import type { AgentAnswer } from './fleet/agent-call.ts';
+import type { AgentSession } from './fleet/agent-session.ts';
+import { timeoutError, translateEmulatorAnswer, unknownOutcome } from './fleet/emulator-translation.ts';
+import type { FleetView, FunctionEntry, WorkerEntry } from './fleet/fleet-view.ts';
+import type { FunctionCall, InvokeResult } from './fleet/function-call.ts';
+import { chooseRoute, obstacleOf, type Route } from './fleet/routing.ts';
+import { beginSending, endSending } from './observation/sending-span.ts';
 
-/** Milliseconds that a call waits for a worker that is being moved or whose agent is being restarted. */
-const MAX_WAIT_MS = 15_000;
+/**
+ * Milliseconds that a call waits for a worker that is being moved or whose agent is being restarted: longer than an agent that is told
+ * to end lets its last calls run (20 seconds), and takes no others.
+ */
+const MAX_WAIT_MS = 30_000;
 /** Milliseconds after which it is asked again even though nothing is known to have changed. */
 const ASK_AGAIN_MS = 250;
 /**
@@ -24,34 +26,23 @@ const ASK_AGAIN_MS = 250;
  */
 const MAX_OVERHEAD_MS = 3_600_000;
 
-/** One call as the gateway's edge takes it in. */
-export interface FunctionCall {
-  readonly reference: FunctionReference;
-  readonly requestId: string;
-  readonly payload: Buffer;
-  readonly clientContext: string;
-  readonly tailLog: boolean;
-  readonly traceId: string;
-}
-
-/** What a caller is told of a call that may have run. */
-export interface InvokeResult extends FunctionAnswer {
-  /** `unknown` when nobody knows how far the call came. */
-  readonly outcome: 'answered' | 'timed-out' | 'unknown';
-  readonly timings: InvokeTimings | undefined;
-  readonly logTail: Buffer | undefined;
-}
-
 export interface InvokerOptions {
   readonly view: FleetView;
+  /** Whether a function that is not in the view does not exist, as far as anybody can know. */
+  readonly isViewCurrent: () => boolean;
   /** The session to the agent of a node, while there is one. */
   readonly sessionOf: (nodeName: string) => AgentSession | undefined;
   /** Told of the agent's stamp of each call that reached a worker. */
   readonly onActivity: (worker: WorkerEntry, stamp: string) => void;
   readonly clock: Clock;
-  /** Milliseconds in place of the usual 15,000. */
+  /** Where a span of each time that a call is sent to an agent goes; undefined where nobody wants them. */
+  readonly tracing?: Tracing | undefined;
+  /** Milliseconds in place of the usual 30,000. */
   readonly maxWaitMs?: number;
 }
+
+/** The place that a call has among those of its function. */
+export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'>;
 
 type Refusal = Extract<AgentAnswer, { readonly kind: 'Refused' }>;
 
@@ -80,11 +71,16 @@ export class Invoker {
   /**
    * The function that is meant.
    *
-   * @throws {LambdaError} ResourceNotFoundException
+   * @throws {LambdaError} ResourceNotFoundException, or ServiceException (503) where it may exist all the same
    */
   find(reference: FunctionReference): FunctionEntry {
     const { name, qualifier } = reference;
     const found = this.#options.view.function(name);
+    if (found === undefined && !this.#options.isViewCurrent()) {
+      throw unavailable(
+        `The gateway does not know the function ${name}, and cannot hear from the Kubernetes API server whether it exists.`,
+      );
+    }
     if (found === undefined || (qualifier !== undefined && qualifier !== '$LATEST')) {
       throw new LambdaError('ResourceNotFoundException', `Function not found: ${functionArn(reference)}`);
     }
@@ -94,9 +90,10 @@ export class Invoker {
   /**
    * Runs one call.
    *
+   * @param place given up while the call waits for a worker that is away, so that all who wait do it at the same time
    * @throws {LambdaError} when it has run nowhere
    */
-  async invoke(call: FunctionCall, caller: Caller): Promise<InvokeResult> {
+  async invoke(call: FunctionCall, caller: Caller, place: CallPlace): Promise<InvokeResult> {
     const { view, clock } = this.#options;
     let tried: Set<string> | undefined;
     let lasting: Refusal | undefined;
@@ -116,11 +113,18 @@ export class Invoker {
         if (left <= 0 || caller.gone) {
           throw this.#exhausted(target, passing);
         }
+        place.stepAside();
         await this.#nextChange(
           target.name,
           Math.min(left, passing === undefined ? left : ASK_AGAIN_MS),
           caller,
         );
+        const turn = place.stepBack(caller);
+        if (turn !== undefined) {
+          const since = clock.monotonic();
+          await turn;
+          waitUntil += clock.monotonic() - since;
+        }
         tried = undefined;
         lasting = undefined;
         passing = undefined;
@@ -192,8 +196,10 @@ export class Invoker {
       return { kind: 'Refused', reason: 'ConnectionLost', message: `the agent of ${route.nodeName} is away` };
     }
     worker.outstanding += 1;
+    const { tracing } = this.#options;
+    const sending = tracing === undefined ? undefined : beginSending(tracing, call, worker, route.nodeName);
     try {
-      return await session.invoke(
+      const answer = await session.invoke(
         {
           worker: worker.reference,
           epoch: route.epoch,
@@ -201,11 +207,16 @@ export class Invoker {
           payload: call.payload,
           clientContext: call.clientContext,
           tailLog: call.tailLog,
-          traceId: call.traceId,
+          traceId: sending?.traceId ?? call.traceId,
+          traceParent: sending?.traceParent ?? call.traceParent,
         },
         caller,
         worker.timeoutSeconds * 1000 + MAX_OVERHEAD_MS,
       );
+      if (sending !== undefined) {
+        endSending(sending, answer);
+      }
+      return answer;
     } finally {
       worker.outstanding -= 1;
     }

@@ -7,26 +7,32 @@ import { messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { RoleContext } from '../common/role-context.ts';
+import { stopInOrder } from '../common/stop-in-order.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import { createKubeClient } from '../kube/client.ts';
 import { createInformer } from '../kube/informer.ts';
 import { createKubeConnectionSource } from '../kube/kube-config.ts';
 import { type CustomResourceDefinition, customResourceDefinitions } from '../kube/resource-types.ts';
 import type { KubeClient } from '../kube/types.ts';
-import { ClientIdentity } from './client-identity.ts';
+import { gatewayLimits, type LimitFlags } from './admission/gateway-limits.ts';
+import { type EventFlags, openEventStore } from './events/event-store-choice.ts';
+import { ClientIdentity } from './fleet/client-identity.ts';
 import { Gateway } from './gateway.ts';
+import { type AccessFlags, createGatewayAccess } from './gateway-access.ts';
 import { HealthServer } from './health-server.ts';
+import { type ObservationFlags, openObservation } from './observation/gateway-observation.ts';
 
 /** Milliseconds between two looks at the installed resource definitions, until they fit. */
 const SCHEMA_RETRY_MS = 5_000;
 
 /** Flags of `esb gateway`. */
-export interface GatewayFlags {
+export interface GatewayFlags extends AccessFlags, EventFlags, LimitFlags, ObservationFlags {
   readonly kubeconfig?: string;
   readonly namespace: string;
   readonly listen: string;
   readonly health: string;
   readonly stateDir: string;
+  readonly timingHeaders: boolean;
 }
 
 /** Runs a gateway until the signal fires, and then lets every call end. */
@@ -35,6 +41,14 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
   const clock = systemClock;
   const listen = parseHostPort(flags.listen);
   const healthAddress = parseHostPort(flags.health);
+  const broken = Promise.withResolvers<never>();
+  broken.promise.catch(() => undefined);
+  const eventStore = await openEventStore(flags, {
+    env: process.env,
+    clock,
+    logger,
+    onBroken: (error) => broken.reject(error),
+  });
   const client = createKubeClient({
     source: createKubeConnectionSource({ kubeconfig: flags.kubeconfig }),
     userAgent: 'esb-gateway',
@@ -53,18 +67,31 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
     logger,
     onChange: () => gateway.reconnect(),
   });
+  const observation = await openObservation(flags, {
+    clock,
+    logger,
+    env: process.env,
+    namespace: flags.namespace,
+  });
+  const callers = await createGatewayAccess({ flags, namespace: flags.namespace, client, clock, logger });
   const gateway: Gateway = new Gateway({
     namespace: flags.namespace,
     workers,
     nodes,
     client,
     identity,
+    eventStore,
     clock,
     logger,
+    timingHeaders: flags.timingHeaders,
+    access: callers.access,
+    ...(callers.createServer === undefined ? {} : { createServer: callers.createServer }),
+    limits: gatewayLimits(flags),
+    observation,
   });
   let schema: Health = { ok: false, reason: 'NotChecked', message: 'resource definitions were not read yet' };
   const healthServer = new HealthServer({
-    ready: () => (schema.ok ? gateway.health() : schema),
+    ready: () => [schema, callers.health(), gateway.health()].find(({ ok }) => !ok) ?? { ok: true },
     metricsPage: () => gateway.metrics.page(),
   });
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
@@ -73,6 +100,7 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
     await gateway.listen(listen);
     workers.start();
     nodes.start();
+    callers.start(listen);
     tasks.run('client certificate', (stop) => identity.run(stop));
     tasks.run('resource definitions', async (stop) => {
       for (;;) {
@@ -87,14 +115,20 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
         await sleep(clock, SCHEMA_RETRY_MS, stop);
       }
     });
-    await aborted(signal);
+    await Promise.race([aborted(signal), broken.promise]);
     logger.info('stopping: letting calls end');
   } finally {
-    await gateway.stop();
-    await tasks.stop();
-    await Promise.all([workers.stop(), nodes.stop()]);
-    await healthServer.close();
-    await client.close();
+    await stopInOrder([
+      () => gateway.stop(),
+      () => eventStore.close(),
+      () => callers.stop(),
+      () => observation.tracing?.close(),
+      () => tasks.stop(),
+      () => workers.stop(),
+      () => nodes.stop(),
+      () => healthServer.close(),
+      () => client.close(),
+    ]);
   }
 }
 

@@ -12,6 +12,7 @@ import type {
   FenceOptions,
   KubeClient,
   KubeObject,
+  ListOptions,
   ListParameters,
   ObjectKey,
   ObjectList,
@@ -334,6 +335,7 @@ export function createKubeClient(options: KubeClientOptions): KubeClient {
     type: ResourceType<T>,
     parameters: ListParameters,
     limit: number | undefined,
+    transform: (object: T) => T,
     signal: AbortSignal,
     endsAt: number,
   ): Promise<ObjectList<T>> => {
@@ -345,7 +347,7 @@ export function createKubeClient(options: KubeClientOptions): KubeClient {
       const path = `${collectionPath(type, parameters.namespace)}${query}`;
       const page = parseObject<Page<T>>(what, await patiently({ what, method: 'GET', path }, signal, endsAt));
       for (const item of page.items ?? []) {
-        items.push(item);
+        items.push(transform(item));
       }
       token = page.metadata?.continue;
       if (token === undefined || token === '') {
@@ -412,14 +414,19 @@ export function createKubeClient(options: KubeClientOptions): KubeClient {
 
   return {
     get,
-    list(type, parameters = {}, callOptions = {}) {
+    list<T extends KubeObject>(
+      type: ResourceType<T>,
+      parameters: ListParameters = {},
+      callOptions: ListOptions<T> = {},
+    ): Promise<ObjectList<T>> {
+      const { transform = (object) => object } = callOptions;
       return within(describe('list', type), callOptions, async (signal, endsAt) => {
         try {
-          return await listPages(type, parameters, pageSize, signal, endsAt);
+          return await listPages(type, parameters, pageSize, transform, signal, endsAt);
         } catch (error) {
           // The snapshot that the pages came from is gone. In one piece there is nothing that can expire.
           if (error instanceof ApiError && error.code === 'Expired') {
-            return listPages(type, parameters, undefined, signal, endsAt);
+            return listPages(type, parameters, undefined, transform, signal, endsAt);
           }
           throw error;
         }

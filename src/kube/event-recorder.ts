@@ -6,9 +6,11 @@ import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import { ApiError, isUnavailable } from './api-error.ts';
 import { createBackoff } from './backoff.ts';
+import { createEventRation } from './event-ration.ts';
 import { microTime } from './micro-time.ts';
 import { type Event, events, type ObjectReference } from './resource-types.ts';
 import type { KubeClient, KubeObject, ResourceType } from './types.ts';
+import { createWritePace } from './write-pace.ts';
 
 /** Something that a user should find under `kubectl describe`. */
 export interface RecordedEvent {
@@ -38,7 +40,10 @@ export interface EventRecorderOptions {
   readonly logger: Logger;
   readonly clock?: Clock;
   readonly random?: () => number;
-  /** Events that may wait to be written; more are dropped. Default 1,000. */
+  /**
+   * Events that may wait to be written; more are dropped, a Warning in place of the oldest Normal one. Twice as many are
+   * remembered, to count those that come again. Default 1,000.
+   */
   readonly capacity?: number;
   /** Events of one object at once, before they are rationed. Default 25, as in client-go's spam filter. */
   readonly burst?: number;
@@ -46,6 +51,10 @@ export interface EventRecorderOptions {
   readonly refillMs?: number;
   /** Milliseconds between two writes of one series. Default 60,000. */
   readonly seriesEveryMs?: number;
+  /** Writes of all objects at once, before they are spaced. Default 100, what the scheduler of Kubernetes allows itself. */
+  readonly writeBurst?: number;
+  /** Milliseconds between two writes from then on. Default 20: Events never take what the API server has for real work. */
+  readonly writeEveryMs?: number;
   readonly metrics?: EventRecorderMetrics;
 }
 
@@ -60,7 +69,16 @@ export interface EventRecorder {
   stop(withinMs?: number): Promise<void>;
 }
 
-const DEFAULTS = { capacity: 1000, burst: 25, refillMs: 300_000, seriesEveryMs: 60_000 } as const;
+const DEFAULTS = {
+  capacity: 1000,
+  burst: 25,
+  refillMs: 300_000,
+  seriesEveryMs: 60_000,
+  writeBurst: 100,
+  writeEveryMs: 20,
+} as const;
+/** Milliseconds between two looks for what need not be remembered any more. */
+const FORGET_EVERY_MS = 10_000;
 /** Milliseconds after which an equal event begins a new series. As in client-go. */
 const SERIES_END_MS = 6 * 60_000;
 const NOTE_BYTES = 1024;
@@ -116,44 +134,55 @@ function keyOf({ regarding, type, reason, action, note, related }: RecordedEvent
 
 export function createEventRecorder(options: EventRecorderOptions): EventRecorder {
   const { client, controller, instance, clock = systemClock, random = Math.random, metrics = {} } = options;
-  const { capacity, burst, refillMs, seriesEveryMs } = { ...DEFAULTS, ...options };
+  const { capacity, burst, refillMs, seriesEveryMs, writeBurst, writeEveryMs } = { ...DEFAULTS, ...options };
   const logger = options.logger.child({ part: 'events' });
   const tasks = new TaskGroup((name, error) =>
     logger.error({ err: error, task: name }, 'event recorder failed'),
   );
   const backoff = createBackoff({ firstMs: 500, maxMs: 30_000, random });
   const series = new Map<string, Series>();
-  const buckets = new Map<string, { tokens: number; at: number }>();
   const queue: Series[] = [];
   const ended = Promise.withResolvers<void>();
+  const ration = createEventRation({ burst, refillMs, clock });
+  const pace = createWritePace({ burst: writeBurst, everyMs: writeEveryMs, clock });
   let wake = Promise.withResolvers<void>();
+  let forgottenAt = Number.NEGATIVE_INFINITY;
   let started = false;
   let draining = false;
 
   const forgetOld = (): void => {
     const now = clock.monotonic();
+    if (now - forgottenAt < FORGET_EVERY_MS) {
+      return;
+    }
+    forgottenAt = now;
     for (const [key, one] of series) {
       if (!one.queued && one.timer === undefined && now - one.lastAt > SERIES_END_MS) {
         series.delete(key);
       }
     }
-    for (const [key, bucket] of buckets) {
-      if (bucket.tokens + (now - bucket.at) / refillMs >= burst) {
-        buckets.delete(key);
-      }
-    }
+    ration.forget();
   };
 
-  const spend = (subject: string): boolean => {
-    const now = clock.monotonic();
-    const bucket = buckets.get(subject) ?? { tokens: burst, at: now };
-    bucket.tokens = Math.min(burst, bucket.tokens + (now - bucket.at) / refillMs);
-    bucket.at = now;
-    buckets.set(subject, bucket);
-    if (bucket.tokens < 1) {
+  /** Forgets the series that began first, of those of which nothing is to be written. Of another like it a new one begins. */
+  const forgetFirst = (): boolean => {
+    for (const [key, one] of series) {
+      if (!one.queued && one.timer === undefined) {
+        return series.delete(key);
+      }
+    }
+    return false;
+  };
+
+  /** Drops a Normal event that waits, for a Warning. */
+  const makeWay = (one: Series): boolean => {
+    const index = one.event.type === 'Warning' ? queue.findIndex(({ event }) => event.type === 'Normal') : -1;
+    const [dropped] = index < 0 ? [] : queue.splice(index, 1);
+    if (dropped === undefined) {
       return false;
     }
-    bucket.tokens--;
+    dropped.queued = false;
+    metrics.dropped?.('full');
     return true;
   };
 
@@ -161,7 +190,7 @@ export function createEventRecorder(options: EventRecorderOptions): EventRecorde
     if (one.queued) {
       return;
     }
-    if (queue.length >= capacity) {
+    if (queue.length >= capacity && !makeWay(one)) {
       metrics.dropped?.('full');
       return;
     }
@@ -202,11 +231,13 @@ export function createEventRecorder(options: EventRecorderOptions): EventRecorde
     if (series.size >= capacity) {
       forgetOld();
     }
-    if (series.size >= 2 * capacity) {
+    if (series.size >= 2 * capacity && !forgetFirst()) {
       metrics.dropped?.('full');
       return;
     }
-    if (!spend(event.regarding.uid ?? `${event.regarding.namespace ?? ''}/${event.regarding.name ?? ''}`)) {
+    if (
+      !ration.spend(event.regarding.uid ?? `${event.regarding.namespace ?? ''}/${event.regarding.name ?? ''}`)
+    ) {
       metrics.dropped?.('rate');
       return;
     }
@@ -310,11 +341,18 @@ export function createEventRecorder(options: EventRecorderOptions): EventRecorde
       wake = Promise.withResolvers<void>();
       await wake.promise;
     }
+    if (queue.length > 0) {
+      await pace.turn();
+    }
     return signal.aborted ? undefined : queue.shift();
   };
 
   const run = async (signal: AbortSignal): Promise<void> => {
-    signal.addEventListener('abort', () => wake.resolve(), { once: true });
+    const onAbort = (): void => {
+      wake.resolve();
+      pace.hurry();
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
     for (let one = await next(signal); one !== undefined; one = await next(signal)) {
       one.queued = false;
       await write(one, signal);
@@ -350,6 +388,7 @@ export function createEventRecorder(options: EventRecorderOptions): EventRecorde
       if (started && withinMs > 0) {
         const timer = clock.setTimer(ended.resolve, withinMs);
         wake.resolve();
+        pace.hurry();
         await ended.promise;
         timer.cancel();
       }

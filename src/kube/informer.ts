@@ -68,6 +68,8 @@ const DEFAULTS = {
 const HEALTHY_AFTER_MS = 10_000;
 /** A watch that ends of itself sooner than this, with no frame, counts as failed. As in client-go's reflector. */
 const SHORT_WATCH_MS = 1000;
+/** Seconds of the first watch after a failure: its orderly end says, where nothing changes, that the server is there. */
+const PROBE_WATCH_SECONDS = 2;
 
 function withoutManagedFields<T extends KubeObject>(object: T): T {
   const metadata = object.metadata as T['metadata'] & { managedFields?: unknown };
@@ -110,6 +112,12 @@ export function createInformer<T extends KubeObject>(
   let started = false;
   let synced = false;
   let successAt: number | undefined;
+  let interrupted = false;
+
+  const heard = (): void => {
+    successAt = clock.monotonic();
+    interrupted = false;
+  };
 
   const tellOne = (listener: (event: CacheEvent<T>) => void, event: CacheEvent<T>): void => {
     try {
@@ -133,11 +141,15 @@ export function createInformer<T extends KubeObject>(
   };
 
   const list = async (signal: AbortSignal): Promise<State> => {
-    const listed = await client.list(type, parameters, { signal, deadlineMs: settings.listDeadlineMs });
+    const listed = await client.list(type, parameters, {
+      signal,
+      deadlineMs: settings.listDeadlineMs,
+      transform: prepare,
+    });
     signal.throwIfAborted();
-    successAt = clock.monotonic();
+    heard();
     metrics.listed?.(type.plural);
-    tell(cache.replace(listed.items.map(prepare)));
+    tell(cache.replace(listed.items));
     synced = true;
     firstList.resolve();
     return { kind: 'watch', resourceVersion: listed.resourceVersion };
@@ -184,7 +196,9 @@ export function createInformer<T extends KubeObject>(
         {
           ...parameters,
           resourceVersion: from,
-          timeoutSeconds: Math.ceil(settings.watchSeconds * (1 - random() / 5)),
+          timeoutSeconds: interrupted
+            ? Math.min(PROBE_WATCH_SECONDS, settings.watchSeconds)
+            : Math.ceil(settings.watchSeconds * (1 - random() / 5)),
         },
         { signal: AbortSignal.any([signal, silence.signal]) },
       );
@@ -193,7 +207,7 @@ export function createInformer<T extends KubeObject>(
         signal.throwIfAborted();
         timer.cancel();
         timer = guard();
-        successAt = clock.monotonic();
+        heard();
         frames++;
         backoff.reset();
         const version = take(frame);
@@ -212,7 +226,7 @@ export function createInformer<T extends KubeObject>(
     if (frames === 0 && clock.monotonic() - openedAt < SHORT_WATCH_MS) {
       throw new EsbError('the watch ended at once', { code: 'WatchTooShort', retryable: true });
     }
-    successAt = clock.monotonic();
+    heard();
     backoff.reset();
     metrics.watchStopped?.(type.plural, 'ended');
   };
@@ -244,6 +258,7 @@ export function createInformer<T extends KubeObject>(
         if (signal.aborted) {
           return;
         }
+        interrupted = true;
         const code = EsbError.from(error).code;
         if (state.kind === 'list') {
           metrics.listFailed?.(type.plural, code);
@@ -291,6 +306,7 @@ export function createInformer<T extends KubeObject>(
       return waited.promise;
     },
     lastSuccessAt: () => successAt,
+    isCurrent: () => synced && !interrupted,
     start() {
       if (!started) {
         started = true;

@@ -73,6 +73,41 @@ export interface Node extends KubeObject {
   readonly status?: {
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
     readonly addresses?: readonly { readonly type: string; readonly address: string }[];
+    readonly nodeInfo?: { readonly osImage?: string };
+  };
+}
+
+/** The part of a Pod that we write or read. */
+export interface Pod extends KubeObject {
+  readonly spec?: {
+    readonly nodeName?: string;
+    readonly affinity?: object;
+    readonly tolerations?: readonly object[];
+    readonly containers?: readonly {
+      readonly name: string;
+      readonly image?: string;
+      readonly imagePullPolicy?: string;
+      readonly args?: readonly string[];
+      readonly resources?: { readonly requests?: Readonly<Record<string, string>> };
+      readonly securityContext?: object;
+    }[];
+    readonly serviceAccountName?: string;
+    readonly automountServiceAccountToken?: boolean;
+    readonly enableServiceLinks?: boolean;
+    readonly priorityClassName?: string;
+    readonly terminationGracePeriodSeconds?: number;
+    readonly securityContext?: object;
+  };
+  readonly status?: {
+    readonly phase?: string;
+    readonly reason?: string;
+    readonly message?: string;
+    readonly conditions?: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly reason?: string;
+      readonly message?: string;
+    }[];
   };
 }
 
@@ -102,6 +137,46 @@ export interface CertificateSigningRequest extends KubeObject {
       readonly reason?: string;
       readonly message?: string;
     }[];
+  };
+}
+
+/** `authentication.k8s.io/v1`: a question, answered by its creation and kept nowhere. */
+export interface TokenReview extends KubeObject {
+  readonly spec: { readonly token: string; readonly audiences?: readonly string[] };
+  readonly status?: {
+    readonly authenticated?: boolean;
+    readonly user?: {
+      readonly username?: string;
+      readonly uid?: string;
+      readonly groups?: readonly string[];
+      readonly extra?: Readonly<Record<string, readonly string[]>>;
+    };
+    readonly audiences?: readonly string[];
+    readonly error?: string;
+  };
+}
+
+/** `authorization.k8s.io/v1`: the same about what somebody may do in one namespace. */
+export interface LocalSubjectAccessReview extends KubeObject {
+  readonly spec: {
+    readonly user: string;
+    readonly groups?: readonly string[];
+    readonly uid?: string;
+    readonly extra?: Readonly<Record<string, readonly string[]>>;
+    readonly resourceAttributes: {
+      readonly namespace: string;
+      readonly verb: string;
+      readonly group: string;
+      readonly version: string;
+      readonly resource: string;
+      readonly subresource?: string;
+      readonly name?: string;
+    };
+  };
+  readonly status?: {
+    readonly allowed?: boolean;
+    readonly denied?: boolean;
+    readonly reason?: string;
   };
 }
 
@@ -136,6 +211,7 @@ export const secrets = core<Secret>('Secret', 'secrets', true);
 export const configMaps = core<ConfigMap>('ConfigMap', 'configmaps', true);
 export const namespaces = core<Namespace>('Namespace', 'namespaces', false);
 export const nodes = core<Node>('Node', 'nodes', false);
+export const pods = core<Pod>('Pod', 'pods', true);
 export const leases = grouped<Lease>('coordination.k8s.io', 'Lease', 'leases', true);
 export const events = grouped<Event>('events.k8s.io', 'Event', 'events', true);
 export const serviceCidrs = grouped<ServiceCidr>('networking.k8s.io', 'ServiceCIDR', 'servicecidrs', false);
@@ -150,4 +226,16 @@ export const customResourceDefinitions = grouped<CustomResourceDefinition>(
   'CustomResourceDefinition',
   'customresourcedefinitions',
   false,
+);
+export const tokenReviews = grouped<TokenReview>(
+  'authentication.k8s.io',
+  'TokenReview',
+  'tokenreviews',
+  false,
+);
+export const localSubjectAccessReviews = grouped<LocalSubjectAccessReview>(
+  'authorization.k8s.io',
+  'LocalSubjectAccessReview',
+  'localsubjectaccessreviews',
+  true,
 );

@@ -80,6 +80,11 @@ export interface WriteOptions extends FenceOptions {
   readonly subresource?: 'status' | 'approval';
 }
 
+export interface ListOptions<T extends KubeObject> extends CallOptions {
+  /** Changes each object as its page comes in: what it drops is then never there of more than a page. */
+  readonly transform?: (object: T) => T;
+}
+
 export interface DeleteOptions extends FenceOptions {
   /** Delete only the object with this uid. */
   readonly uid?: string;
@@ -105,7 +110,7 @@ export interface KubeClient {
   list<T extends KubeObject>(
     type: ResourceType<T>,
     parameters?: ListParameters,
-    options?: CallOptions,
+    options?: ListOptions<T>,
   ): Promise<ObjectList<T>>;
   create<T extends KubeObject>(type: ResourceType<T>, object: T, options?: FenceOptions): Promise<T>;
   /** Replaces the object; a resourceVersion in its metadata is a precondition. */
@@ -155,6 +160,11 @@ export interface Informer<T extends KubeObject> {
   synced(signal?: AbortSignal): Promise<void>;
   /** Monotonic milliseconds of the last time that the server answered: a list, a watch frame or a bookmark. */
   lastSuccessAt(): number | undefined;
+  /**
+   * Whether the cache is what the server has, give or take the way: false before the first list, and from a failure
+   * until the server is heard again.
+   */
+  isCurrent(): boolean;
   start(): void;
   stop(): Promise<void>;
 }

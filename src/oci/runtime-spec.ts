@@ -34,7 +34,10 @@ export interface RuntimeSpecOptions {
   readonly image: ImageConfig;
   /** Pinned network namespace to join; absent means the node's own (`Host` mode). */
   readonly netnsPath?: string;
-  /** Absolute path below the cgroup root, such as `/esb/hello-3f2a91bc`. */
+  /**
+   * Absolute path below the cgroup root, such as `/esb/hello-3f2a91bc`; with the systemd driver slice, prefix and name,
+   * such as `esb.slice:esb:hello-3f2a91bc`.
+   */
   readonly cgroupsPath: string;
   /** Host name inside. Default: the container id. In `Host` mode the node's own stays. */
   readonly hostname?: string;
@@ -44,10 +47,27 @@ export interface RuntimeSpecOptions {
   /** Text of the image's /etc/passwd and /etc/group; needed only when {@link needsUserFiles} says so. */
   readonly passwd?: string;
   readonly group?: string;
-  /** How much sooner than others the kernel ends it when memory is short, see {@link permittedOomScoreAdj}. */
+  /** How much sooner than others the kernel ends it when memory is short, 0 to 1000. Default: as its shim. */
   readonly oomScoreAdj?: number;
   /** Whether to filter system calls; off for a runc that was built without. Default true. */
   readonly seccomp?: boolean;
+  /** Gives the worker a user namespace of its own, with these users of the node in it. */
+  readonly userIds?: UserIds;
+  /** Paths that are hidden beside those that always are: the ones that depend on the machine. */
+  readonly maskedPaths?: readonly string[];
+}
+
+/** A block of users and groups of the node: user 0 of the worker is `first`, the last one is `first + count - 1`. */
+export interface UserIds {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** How an id within a user namespace becomes one outside of it. */
+export interface IdMapping {
+  readonly containerID: number;
+  readonly hostID: number;
+  readonly size: number;
 }
 
 export interface SpecMount {
@@ -82,6 +102,8 @@ export interface RuntimeSpec {
   readonly linux: {
     readonly cgroupsPath: string;
     readonly namespaces: readonly { readonly type: string; readonly path?: string }[];
+    readonly uidMappings?: readonly IdMapping[];
+    readonly gidMappings?: readonly IdMapping[];
     readonly resources: {
       readonly devices: readonly { readonly allow: boolean; readonly access: string }[];
       readonly memory: { readonly limit: number; readonly swap: number };
@@ -102,6 +124,12 @@ const MIN_CPU_QUOTA_US = 1000;
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /** Lambda's own limit of open files ("Lambda quotas"). */
 const OPEN_FILES = 1024;
+/**
+ * No core dumps. The kernel writes none to a file that may not have a page, and hands none to a program of the node when
+ * the limit is exactly 1 (core(5) and `fs/coredump.c`; with 0 the program that `core_pattern` names, as root and
+ * outside of every container, is still given the memory of whatever crashes).
+ */
+const CORE_BYTES = 1;
 /** Lambda runs every image as this user whatever it says, so an image made for Lambda can be run as it. */
 const LAMBDA_USER = { uid: 993, gid: 990 } as const;
 
@@ -144,12 +172,19 @@ const READONLY_PATHS: readonly string[] = [
   '/proc/sysrq-trigger',
 ];
 
+/** What little of the node's processors a runtime reads that counts them from `/sys`. */
+const PROCESSORS_PATH = '/sys/devices/system/cpu';
+
 /**
  * Builds the OCI runtime spec of a worker: no capabilities, no new privileges, a read-only root with a sized writable
  * `/tmp`, limits, the environment that Lambda promises, and the process that image and resource name together.
  *
+ * With a user namespace nobody in it is anybody on the node, root included. The network namespace was made before it and
+ * belongs to the node's users, so two things of it are not the worker's to have: `/sys`, in place of which it gets a
+ * folder with the processors alone, and the setting that opens ports below 1024.
+ *
  * @throws {EsbError} `NoEntrypoint` when neither image nor resource names a program; `ImageInvalid` when the image's
- *   user cannot be resolved
+ *   user cannot be resolved, or lies outside of the worker's user namespace
  */
 export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
   const { shape, image } = options;
@@ -157,21 +192,29 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
   const seccomp = options.seccomp === false ? undefined : workerSeccompProfile(architecture);
   const bridged = options.netnsPath !== undefined;
   const memory = (shape.memoryMiB + shape.ephemeralStorageMiB) * MEBIBYTE;
+  const { userIds } = options;
+  const user = resolveUser(options);
+  if (userIds !== undefined) {
+    checkMapped(user, userIds);
+  }
   return {
     ociVersion: '1.1.0',
     ...(bridged ? { hostname: options.hostname ?? hostnameOf(options.containerId) } : {}),
     process: {
-      user: resolveUser(options),
+      user,
       args: processArguments(shape, image),
       env: environment(options),
       cwd: image.workingDir === '' ? '/' : image.workingDir,
       capabilities: { bounding: [], effective: [], permitted: [], inheritable: [], ambient: [] },
-      rlimits: [{ type: 'RLIMIT_NOFILE', hard: OPEN_FILES, soft: OPEN_FILES }],
+      rlimits: [
+        { type: 'RLIMIT_NOFILE', hard: OPEN_FILES, soft: OPEN_FILES },
+        { type: 'RLIMIT_CORE', hard: CORE_BYTES, soft: CORE_BYTES },
+      ],
       noNewPrivileges: true,
       ...(options.oomScoreAdj === undefined ? {} : { oomScoreAdj: options.oomScoreAdj }),
     },
     root: { path: 'rootfs', readonly: shape.readOnlyRootFilesystem },
-    mounts: mounts(shape, options.etcFiles ?? {}),
+    mounts: mounts(shape, options.etcFiles ?? {}, userIds === undefined ? SYS_MOUNTS : MAPPED_SYS_MOUNTS),
     linux: {
       cgroupsPath: options.cgroupsPath,
       namespaces: [
@@ -182,7 +225,9 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
         ...(options.netnsPath === undefined
           ? []
           : [{ type: 'uts' }, { type: 'network', path: options.netnsPath }]),
+        ...(userIds === undefined ? [] : [{ type: 'user' }]),
       ],
+      ...(userIds === undefined ? {} : { uidMappings: mappings(userIds), gidMappings: mappings(userIds) }),
       resources: {
         devices: [{ allow: false, access: 'rwm' }],
         // A tmpfs is charged to whoever writes to it; equal limits mean no swap.
@@ -198,8 +243,8 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
         pids: { limit: shape.pids },
       },
       // Without capabilities a worker could not listen on a port below 1024 otherwise.
-      ...(bridged ? { sysctl: { 'net.ipv4.ip_unprivileged_port_start': '0' } } : {}),
-      maskedPaths: MASKED_PATHS,
+      ...(bridged && userIds === undefined ? { sysctl: { 'net.ipv4.ip_unprivileged_port_start': '0' } } : {}),
+      maskedPaths: [...MASKED_PATHS, ...(options.maskedPaths ?? [])],
       readonlyPaths: READONLY_PATHS,
       ...(seccomp === undefined ? {} : { seccomp }),
     },
@@ -210,14 +255,6 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
 export function needsUserFiles(image: ImageConfig): boolean {
   const { user, group } = splitUser(image.user);
   return !isNumeric(user) || (group !== undefined && !isNumeric(group));
-}
-
-/**
- * The wanted `oom_score_adj`, raised to `current`, that of the process which starts the worker: only a privileged
- * process may lower it.
- */
-export function permittedOomScoreAdj(wanted: number, current: number): number {
-  return Math.min(1000, Math.max(wanted, current));
 }
 
 /** The program and its arguments. Exported for what else has to know them. */
@@ -275,7 +312,41 @@ function environment(options: RuntimeSpecOptions): readonly string[] {
   return [...variables].map(([name, value]) => `${name}=${value}`);
 }
 
-function mounts(shape: SpecShape, files: EtcFiles): readonly SpecMount[] {
+const SYS_MOUNTS: readonly SpecMount[] = [
+  { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'ro'] },
+];
+
+/** Only who owns the network namespace may mount a sysfs, and the node's own shows what is the node's. */
+const MAPPED_SYS_MOUNTS: readonly SpecMount[] = [
+  {
+    destination: '/sys',
+    type: 'tmpfs',
+    source: 'tmpfs',
+    options: ['nosuid', 'noexec', 'nodev', 'ro', 'mode=755', 'size=64k'],
+  },
+  {
+    destination: PROCESSORS_PATH,
+    type: 'bind',
+    source: PROCESSORS_PATH,
+    options: ['bind', 'ro', 'nosuid', 'nodev', 'noexec'],
+  },
+];
+
+function mappings({ first, count }: UserIds): readonly IdMapping[] {
+  return [{ containerID: 0, hostID: first, size: count }];
+}
+
+function checkMapped(user: SpecUser, { count }: UserIds): void {
+  const outside = [user.uid, user.gid, ...(user.additionalGids ?? [])].find((id) => id >= count);
+  if (outside !== undefined) {
+    throw new EsbError(
+      `the image runs as user or group ${outside}, and a worker's user namespace has ${count}: build the image with a smaller one`,
+      { code: 'ImageInvalid' },
+    );
+  }
+}
+
+function mounts(shape: SpecShape, files: EtcFiles, sys: readonly SpecMount[]): readonly SpecMount[] {
   const bind = (source: string | undefined, destination: string): readonly SpecMount[] =>
     source === undefined
       ? []
@@ -300,7 +371,7 @@ function mounts(shape: SpecShape, files: EtcFiles): readonly SpecMount[] {
       source: 'shm',
       options: ['nosuid', 'noexec', 'nodev', 'mode=1777', 'size=65536k'],
     },
-    { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'ro'] },
+    ...sys,
     {
       destination: '/tmp',
       type: 'tmpfs',

@@ -1,3 +1,5 @@
+import { dirname, join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { containerLabels } from '../api/label.ts';
 import type { NodeNetwork } from '../cni/node-network.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
@@ -8,9 +10,10 @@ import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import type { ContainerRecord } from '../containerd/container-service.ts';
 import { type ContainerdClient, createContainerdClient } from '../containerd/containerd-client.ts';
-import type { TaskProcess } from '../containerd/task-service.ts';
 import { linuxPlatform } from '../oci/image-config.ts';
+import { Confinement, type ConfinementOptions } from './confinement.ts';
 import type {
+  ClearOptions,
   ContainerRuntime,
   DestroyOptions,
   EnsureRequest,
@@ -23,12 +26,29 @@ import type {
 import { versionFault } from './containerd-version.ts';
 import { EventFeed } from './event-feed.ts';
 import { FlightLanes } from './flight-lanes.ts';
+import { Freezer } from './freezer.ts';
+import { HOST_MODE_IP } from './host-port.ts';
+import { HostPortBook, type HostPortRange } from './host-port-book.ts';
+import { HostTraces } from './host-traces.ts';
+import { FILES_KEY_PREFIX } from './image-files.ts';
 import { ImageStore } from './image-store.ts';
+import { LimitWatch } from './limit-watch.ts';
+import type { LogLimits } from './log-layout.ts';
+import type { WorkerLogReader } from './log-reader.ts';
+import { clearContainerd } from './node-clearance.ts';
+import { createNodeImages, type NodeImages } from './node-images.ts';
+import { type NodeInventory, takeNodeInventory } from './node-inventory.ts';
 import { OrphanShims } from './orphan-shim.ts';
+import { OutputProbe } from './output-probe.ts';
 import { type Connect, tcpConnect } from './port-probe.ts';
-import { TaskControl } from './task-control.ts';
+import { PreparedContainers } from './prepared-containers.ts';
+import type { RuntimeObserver } from './runtime-observer.ts';
+import { Semaphore } from './semaphore.ts';
+import { ShimGroups } from './shim-groups.ts';
+import { type FoundTask, TaskControl } from './task-control.ts';
 import { WorkerCgroups } from './worker-cgroup.ts';
-import { WorkerCreation } from './worker-creation.ts';
+import { type MadeWorker, WorkerCreation } from './worker-creation.ts';
+import { fits } from './worker-fit.ts';
 import { WorkerLogs } from './worker-log.ts';
 import { isWorker, taskStateOf, workerInfoOf } from './worker-record.ts';
 import { WorkerRemoval } from './worker-removal.ts';
@@ -39,8 +59,17 @@ export interface ContainerdRuntimeOptions {
   readonly network: NodeNetwork;
   /** Folder of the workers' output. */
   readonly logFolder: string;
+  /** Where it is written down which worker has which ports of the node. Default: beside the folder of the output. */
+  readonly hostPortFolder?: string | undefined;
+  /** Ports that workers in `Host` mode may be given. Default 25000 to 26999. */
+  readonly hostPorts?: HostPortRange | undefined;
+  /** How much of a worker's output is kept. Default five files of 10 MiB. */
+  readonly logLimits?: LogLimits | undefined;
   /** `certs.d`: per-registry settings, read by containerd. */
   readonly hostsFolder?: string | undefined;
+  /** Images that are pulled at the same time. Default 3. */
+  readonly maxPulls?: number | undefined;
+  readonly observer?: RuntimeObserver | undefined;
   /** Mounted over `/etc/resolv.conf` of every worker. */
   readonly resolvConfPath?: string | undefined;
   /**
@@ -48,14 +77,12 @@ export interface ContainerdRuntimeOptions {
    * machine need one each. Default: a folder that all daemons of a machine share.
    */
   readonly runcRoot?: string | undefined;
-  /** Cgroup above the workers' own. Default `/esb`. */
-  readonly cgroupParent?: string | undefined;
-  /** `oom_score_adj` of workers. Default: as that of the shim. */
-  readonly oomScoreAdj?: number | undefined;
-  /** Whether workers' system calls are filtered. Default true. */
-  readonly seccomp?: boolean | undefined;
+  /** How workers are held. Default: in cgroups below `/esb` and in no user namespaces. */
+  readonly confinement?: ConfinementOptions | undefined;
   /** Milliseconds that a started worker may take until its port is open. Default 60,000. */
   readonly listenDeadlineMs?: number | undefined;
+  /** How many workers share a shim. Default 1. */
+  readonly workersPerShim?: number | undefined;
   /** How a port is tried. Default TCP from this process. */
   readonly connect?: Connect | undefined;
   /** Default: a client of containerd at `socketPath`. */
@@ -66,14 +93,22 @@ export interface ContainerdRuntimeOptions {
 
 /** Everything of ours lives in this namespace of containerd, and nothing else does. */
 export const CONTAINERD_NAMESPACE = 'esb';
+/** Containers that are remembered as removed. */
+const MAX_REMOVED = 4_096;
 const SNAPSHOTTER = 'overlayfs';
 const SHIM = 'io.containerd.runc.v2';
 
 const ENSURE_DEADLINE_MS = 300_000;
 const SWITCH_DEADLINE_MS = 30_000;
+const SETTLE_DEADLINE_MS = 5_000;
+/** Each is a start of runc, of use to nobody's call. */
+const SETTLED_AT_ONCE = 2;
+/** Tasks whose freezer is read without a pause, at about 20 microseconds each. */
+const SEEN_AT_ONCE = 50;
 /** On top of the grace. */
 const DESTROY_DEADLINE_MS = 120_000;
 const READ_DEADLINE_MS = 10_000;
+const OUTPUT_DEADLINE_MS = 10_000;
 /** A thousand shims are asked for their state. */
 const LIST_DEADLINE_MS = 60_000;
 const START_DEADLINE_MS = 60_000;
@@ -85,22 +120,34 @@ const DEFAULT_LISTEN_DEADLINE_MS = 60_000;
 
 /** Workers as tasks of containerd. */
 export class ContainerdRuntime implements ContainerRuntime {
+  readonly nodeImages: NodeImages;
   readonly #client: ContainerdClient;
   readonly #network: NodeNetwork;
   readonly #logger: Logger;
   readonly #tasks: TaskControl;
   readonly #images: ImageStore;
   readonly #creation: WorkerCreation;
+  readonly #prepared: PreparedContainers<MadeWorker>;
   readonly #removal: WorkerRemoval;
   readonly #cgroups: WorkerCgroups;
+  readonly #confinement: Confinement;
+  readonly #limits: LimitWatch;
   readonly #logs: WorkerLogs;
+  readonly #output: OutputProbe;
+  readonly #hostPorts: HostPortBook;
+  readonly #traces: HostTraces;
   readonly #lanes = new FlightLanes();
+  readonly #groups: ShimGroups;
+  readonly #settling = new Semaphore(SETTLED_AT_ONCE);
   readonly #background: TaskGroup;
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #feed: EventFeed;
   #feeding = false;
   readonly #clock: Clock;
+  readonly #observer: RuntimeObserver | undefined;
   #pruneAfter = 0;
+  /** Containers that this run has removed last: those of workers that rest Absent, which a call is to start soon. */
+  readonly #removed = new Set<string>();
 
   constructor(options: ContainerdRuntimeOptions) {
     const { logger, network, socketPath } = options;
@@ -108,31 +155,59 @@ export class ContainerdRuntime implements ContainerRuntime {
     const client =
       options.client ??
       createContainerdClient({ socketPath, namespace: CONTAINERD_NAMESPACE, snapshotter: SNAPSHOTTER });
-    const cgroups = new WorkerCgroups({ parent: options.cgroupParent ?? '/esb', clock });
-    const logs = new WorkerLogs(options.logFolder);
+    const { confinement = {} } = options;
+    const cgroups = new WorkerCgroups({
+      driver: confinement.cgroupDriver,
+      parent: confinement.cgroupParent,
+      clock,
+    });
+    const hostPorts = new HostPortBook({
+      folder: options.hostPortFolder ?? join(dirname(options.logFolder), 'host-ports'),
+      range: options.hostPorts,
+    });
+    const logs = new WorkerLogs(options.logFolder, { limits: options.logLimits, clock, logger });
     this.#client = client;
     this.#clock = clock;
+    this.#observer = options.observer;
     this.#network = network;
     this.#logger = logger;
     this.#cgroups = cgroups;
+    this.#confinement = new Confinement(confinement, () =>
+      client.containers.list({ deadlineMs: LIST_DEADLINE_MS }),
+    );
     this.#logs = logs;
+    this.#output = new OutputProbe({ logs, clock });
+    this.#hostPorts = hostPorts;
+    this.#traces = new HostTraces({
+      socketPath,
+      namespace: CONTAINERD_NAMESPACE,
+      runcRoot: options.runcRoot,
+    });
     this.#background = new TaskGroup((name, error) => {
       logger.warn({ task: name, err: error }, 'a task in the background failed');
     });
-    this.#tasks = new TaskControl({ client, cgroups, clock, logger });
+    const freezer = new Freezer({ folders: (id) => cgroups.freezerFolders(id), clock });
+    this.#tasks = new TaskControl({ client, freezer, clock, logger });
     this.#images = new ImageStore({
       client,
       platform: linuxPlatform(process.arch),
       snapshotter: SNAPSHOTTER,
       hostsFolder: options.hostsFolder,
+      maxPulls: options.maxPulls,
+      observer: options.observer,
       clock,
       logger,
     });
+    this.nodeImages = createNodeImages({ client, store: this.#images, snapshotter: SNAPSHOTTER });
+    this.#groups = new ShimGroups(options.workersPerShim ?? 1);
     this.#removal = new WorkerRemoval({
+      groups: this.#groups,
       client,
       tasks: this.#tasks,
       network,
+      hostPorts,
       cgroups,
+      confinement: this.#confinement,
       shims: new OrphanShims({ socketPath, namespace: CONTAINERD_NAMESPACE, clock }),
       logs,
       snapshotter: SNAPSHOTTER,
@@ -141,46 +216,96 @@ export class ContainerdRuntime implements ContainerRuntime {
       logger,
     });
     this.#creation = new WorkerCreation({
+      groups: this.#groups,
       client,
       images: this.#images,
       network,
+      hostPorts,
       removal: this.#removal,
       cgroups,
+      confinement: this.#confinement,
       logs,
+      removeBundle: (containerId, error) => this.#traces.removeBundle(containerId, error),
       snapshotter: SNAPSHOTTER,
       runtime: SHIM,
       runcRoot: options.runcRoot,
       resolvConfPath: options.resolvConfPath,
-      oomScoreAdj: options.oomScoreAdj,
-      seccomp: options.seccomp,
       listenDeadlineMs: options.listenDeadlineMs ?? DEFAULT_LISTEN_DEADLINE_MS,
       connect: options.connect ?? tcpConnect,
+      observer: options.observer,
       clock,
       logger,
       inBackground: (name, work) => this.#background.run(name, work),
     });
+    this.#limits = new LimitWatch({
+      read: (id) => cgroups.limitHits(id),
+      onHit: (containerId, limit, count) => {
+        logger.warn({ containerId, limit, count }, 'a worker ran into its limit');
+        options.observer?.limitReached(limit, count);
+        this.#tell({ kind: 'LimitReached', containerId });
+      },
+      clock,
+    });
+    this.#prepared = new PreparedContainers(this.#creation);
     this.#feed = new EventFeed({
       events: client.events,
       namespace: CONTAINERD_NAMESPACE,
       clock,
       logger,
-      listener: (event) => this.#tell(event),
+      listener: (event) => {
+        if (event.kind === 'OutOfMemory') {
+          this.#limits.hint(event.containerId);
+        }
+        this.#tell(event);
+      },
     });
   }
 
   async start(options: StartOptions = {}): Promise<void> {
     const deadlineMs = options.deadlineMs ?? START_DEADLINE_MS;
     await withDeadline('starting the runtime', deadlineMs, options.signal, async (signal) => {
-      await this.#check({ signal });
+      const { capabilities } = await this.#check({ signal });
       await this.#logs.prepare();
+      await this.#adoptGroups({ signal });
+      this.#logs.watch();
       if (!this.#feeding) {
         this.#feeding = true;
         this.#background.run('following events', (ended) => this.#feed.run(ended));
+        this.#background.run('watching limits', (ended) => this.#limits.run(ended));
       }
       await this.#feed.begun;
       options.onObserving?.();
+      await this.#confinement.prepare(capabilities);
       await this.#network.start({ signal });
     });
+  }
+
+  async #adoptGroups(call: CallOptions): Promise<void> {
+    const records = await this.#client.containers.list({ deadlineMs: LIST_DEADLINE_MS, ...call });
+    this.#groups.adopt(
+      records.map(({ id, labels }) => ({ containerId: id, group: labels[containerLabels.shimGroup] ?? '' })),
+    );
+  }
+
+  async leave(options: CallOptions = {}): Promise<string[]> {
+    const clearance = {
+      client: this.#client,
+      namespace: CONTAINERD_NAMESPACE,
+      inventory: (call: CallOptions) => this.inventory(new Set(), call),
+      removeContainer: async (containerId: string, call: CallOptions) => {
+        await this.destroy(containerId, { ...call, graceSeconds: 0 });
+        await this.clear(containerId, call);
+      },
+      logger: this.#logger,
+    };
+    const failures = await clearContainerd(clearance, options);
+    failures.push(...(await this.#network.remove(options)));
+    try {
+      await this.#cgroups.removeParent();
+    } catch (error) {
+      failures.push(`control group of the workers: ${messageOf(error)}`);
+    }
+    return failures;
   }
 
   async stop(): Promise<void> {
@@ -188,6 +313,7 @@ export class ContainerdRuntime implements ContainerRuntime {
     await this.#lanes.idle();
     await this.#images.stop();
     await this.#background.stop();
+    await this.#logs.stop();
     await this.#network.stop();
     this.#client.close();
   }
@@ -203,27 +329,115 @@ export class ContainerdRuntime implements ContainerRuntime {
     return await this.#lanes.run(containerId, kind, call, (signal) => this.#ensure(request, signal));
   }
 
+  async prepare(request: EnsureRequest, options: CallOptions = {}): Promise<void> {
+    const { containerId } = request;
+    const call = {
+      what: `preparing ${containerId}`,
+      deadlineMs: options.deadlineMs ?? ENSURE_DEADLINE_MS,
+      signal: options.signal,
+    };
+    await this.#lanes.run(containerId, `prepare ${request.shapeHash}`, call, async (signal) => {
+      if ((await this.#find(containerId)) === undefined) {
+        this.#removed.delete(containerId);
+        await this.#prepared.make(request, signal);
+      }
+    });
+  }
+
   async pause(containerId: string, options: CallOptions = {}): Promise<void> {
-    await this.#switch('pause', containerId, options, () => this.#tasks.pause(containerId));
+    await this.#switch('pause', containerId, options, (signal) => this.#tasks.pause(containerId, signal));
   }
 
   async resume(containerId: string, options: CallOptions = {}): Promise<void> {
-    await this.#switch('resume', containerId, options, () => this.#tasks.resume(containerId));
+    // Nobody to wait for and nobody to ask: a call is waiting for this.
+    const direct = options.signal?.aborted !== true && this.#lanes.isFree(containerId);
+    const begun = this.#clock.monotonic();
+    if (!direct || !this.#tasks.thawDirectly(containerId)) {
+      await this.#switch('resume', containerId, options, () => this.#tasks.resume(containerId));
+    }
+    this.#observer?.stage('thaw', this.#clock.monotonic() - begun);
+  }
+
+  async settle(containerId: string, options: CallOptions = {}): Promise<boolean> {
+    const call = {
+      what: `settling ${containerId}`,
+      deadlineMs: options.deadlineMs ?? SETTLE_DEADLINE_MS,
+      signal: options.signal,
+    };
+    try {
+      return await this.#lanes.run(containerId, 'settle', call, (ended) => {
+        // The lane tells a few steps later that its last caller has left: too late for a call that is about to be sent.
+        const signal = options.signal === undefined ? ended : AbortSignal.any([ended, options.signal]);
+        return this.#settling.run(signal, () => this.#tasks.settle(containerId, signal));
+      });
+    } catch (error) {
+      if (!hasCode(error, 'Aborted') && !hasCode(error, 'DeadlineExceeded')) {
+        throw error;
+      }
+      // The lane has thawed it when the last one left. That the kernel agrees is read before anybody sends anything.
+      if (this.#tasks.isFrozen(containerId)) {
+        await this.#switch('resume', containerId, {}, () => this.#tasks.resume(containerId));
+      }
+      return false;
+    }
   }
 
   async destroy(containerId: string, options: DestroyOptions = {}): Promise<void> {
     const graceMs = (options.graceSeconds ?? DEFAULT_GRACE_SECONDS) * 1000;
     const what = `destroying ${containerId}`;
-    this.#lanes.cancel(containerId, (kind) => kind.startsWith('ensure '), what);
+    this.#lanes.cancel(containerId, (kind) => /^(ensure|prepare) /.test(kind), what);
     const call = {
       what,
       deadlineMs: options.deadlineMs ?? DESTROY_DEADLINE_MS + graceMs,
       signal: options.signal,
     };
     // Once begun it is carried through: half a removal is of no use to anybody.
-    await this.#lanes.run(containerId, graceMs === 0 ? 'kill' : 'destroy', call, () =>
-      this.#removal.remove(containerId, { graceMs }),
-    );
+    await this.#lanes.run(containerId, graceMs === 0 ? 'kill' : 'destroy', call, async () => {
+      this.#prepared.forget(containerId);
+      await this.#removal.remove(containerId, { graceMs });
+      this.#noteRemoved(containerId);
+      this.#limits.reset(containerId);
+      // A shim that was killed leaves its socket and what runc had noted.
+      await this.#traces.remove(containerId, undefined);
+    });
+  }
+
+  async inventory(known: ReadonlySet<string>, options: CallOptions = {}): Promise<NodeInventory> {
+    const parts = {
+      client: this.#client,
+      cgroups: this.#cgroups,
+      host: this.#traces,
+      uidOf: (labels: Readonly<Record<string, string>>) => labels[containerLabels.uid] ?? '',
+      snapshotFolder: (call: CallOptions) => this.#snapshotFolder(call),
+    };
+    return await takeNodeInventory(parts, () => this.#lanes.keys(), known, {
+      deadlineMs: LIST_DEADLINE_MS,
+      ...options,
+    });
+  }
+
+  async clear(containerId: string, options: ClearOptions = {}): Promise<boolean> {
+    const call = {
+      what: `clearing up after ${containerId}`,
+      deadlineMs: options.deadlineMs ?? DESTROY_DEADLINE_MS,
+      signal: options.signal,
+    };
+    const keepLog = options.keepLog === true;
+    return await this.#lanes.run(containerId, keepLog ? 'clear some' : 'clear', call, async () => {
+      const short = { deadlineMs: READ_DEADLINE_MS };
+      if ((await missingIsUndefined(this.#client.containers.get(containerId, short))) !== undefined) {
+        return false;
+      }
+      if (containerId.startsWith(FILES_KEY_PREFIX)) {
+        await missingIsUndefined(this.#client.snapshots.remove(containerId, short));
+        await missingIsUndefined(this.#client.leases.delete(containerId, short));
+        return true;
+      }
+      this.#prepared.forget(containerId);
+      await this.#removal.remove(containerId, { graceMs: 0, keepLog });
+      await this.#traces.remove(containerId, await this.#snapshotFolder(short));
+      return true;
+    });
   }
 
   async list(options: CallOptions = {}): Promise<WorkerInfo[]> {
@@ -233,17 +447,31 @@ export class ContainerdRuntime implements ContainerRuntime {
       this.#client.tasks.list(call),
     ]);
     this.#pruneLogs(new Set(records.map((record) => record.id)));
-    const byId = new Map(tasks.map((task) => [task.containerId, task]));
-    const workers = records.filter(isWorker).map(async (record) => {
-      const task = byId.get(record.id);
+    const seen = new Map<string, FoundTask>();
+    for (const [index, task] of tasks.entries()) {
+      if (index % SEEN_AT_ONCE === SEEN_AT_ONCE - 1) {
+        // What the kernel says is read synchronously: calls are let in between.
+        await setImmediate();
+      }
       // A shim that did not answer in time is left out of the list, or told as unknown: it is asked alone.
-      const clear = task !== undefined && task.status !== 'UNKNOWN';
-      return await this.#infoOf(record, clear ? task : await this.#tasks.find(record.id));
-    });
-    return await Promise.all(workers);
+      if (task.status !== 'UNKNOWN') {
+        seen.set(task.containerId, this.#tasks.see(task));
+      }
+    }
+    const workers = records
+      .filter(isWorker)
+      .map(async (record) =>
+        this.#infoOf(record, seen.get(record.id) ?? (await this.#tasks.find(record.id))),
+      );
+    return (await Promise.all(workers)).filter(({ containerId }) => !this.#prepared.has(containerId));
   }
 
   async inspect(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
+    const found = await this.#find(containerId, options);
+    return this.#prepared.has(containerId) ? undefined : found;
+  }
+
+  async #find(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
     const call = { deadlineMs: READ_DEADLINE_MS, ...options };
     const [record, task] = await Promise.all([
       missingIsUndefined(this.#client.containers.get(containerId, call)),
@@ -267,6 +495,10 @@ export class ContainerdRuntime implements ContainerRuntime {
     };
   }
 
+  get workerLogs(): WorkerLogReader {
+    return this.#logs;
+  }
+
   async readLog(containerId: string, maxBytes: number): Promise<Buffer> {
     return await this.#logs.read(containerId, 0, maxBytes);
   }
@@ -279,6 +511,13 @@ export class ContainerdRuntime implements ContainerRuntime {
     return await this.#logs.read(containerId, offset, maxBytes);
   }
 
+  async isOutputLost(containerId: string, pid: number, options: CallOptions = {}): Promise<boolean> {
+    const deadlineMs = options.deadlineMs ?? OUTPUT_DEADLINE_MS;
+    return await withDeadline(`checking the output of ${containerId}`, deadlineMs, options.signal, (signal) =>
+      this.#output.isLost(containerId, pid, signal),
+    );
+  }
+
   subscribe(listener: (event: RuntimeEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -286,7 +525,7 @@ export class ContainerdRuntime implements ContainerRuntime {
 
   async health(options: CallOptions = {}): Promise<RuntimeHealth> {
     try {
-      return { ok: true, version: await this.#check(options) };
+      return { ok: true, version: (await this.#check(options)).version };
     } catch (error) {
       const { code, message } = EsbError.from(error);
       const reason = code === 'RuntimeTooOld' || code === 'SnapshotterMissing' ? code : 'RuntimeUnavailable';
@@ -308,19 +547,26 @@ export class ContainerdRuntime implements ContainerRuntime {
 
   async #ensure(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
     const { containerId } = request;
-    const found = await this.inspect(containerId);
+    const started = await this.#prepared.start(request, signal);
+    if (started !== undefined) {
+      return started;
+    }
+    // Of what this run has removed nothing is left, and nobody else makes containers of ours.
+    const found = this.#removed.delete(containerId) ? undefined : await this.#find(containerId);
     if (found === undefined || found.identity.uid === '') {
-      return await this.#creation.create(request, signal);
+      return await this.#create(request, signal);
     }
     if (!fits(found, request)) {
       this.#logger.info(
         { containerId, task: found.task.kind },
         'what is left of a worker is removed and made anew',
       );
-      const keepNetwork = request.shape.networkMode === 'Bridge';
+      // What it has of the other mode is of no use to it.
+      const wasHosted = found.address?.ip === HOST_MODE_IP;
+      const keepNetwork = wasHosted === (request.shape.networkMode === 'Host');
       const graceMs = request.shape.terminationGraceSeconds * 1000;
       await this.#removal.remove(containerId, { graceMs, keepNetwork, keepLog: true });
-      return await this.#creation.create(request, signal);
+      return await this.#create(request, signal);
     }
     if (found.task.kind === 'Paused') {
       request.onProgress?.('Resuming');
@@ -335,11 +581,25 @@ export class ContainerdRuntime implements ContainerRuntime {
     return { ...found, epoch: request.epoch, task: { kind: 'Running', pid: found.task.pid } };
   }
 
+  #noteRemoved(containerId: string): void {
+    if (this.#removed.size >= MAX_REMOVED) {
+      this.#removed.clear();
+    }
+    this.#removed.add(containerId);
+  }
+
+  async #create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
+    this.#limits.reset(request.containerId);
+    const info = await this.#creation.create(request, signal);
+    this.#limits.watch(request.containerId);
+    return info;
+  }
+
   async #switch(
     kind: 'pause' | 'resume',
     containerId: string,
     options: CallOptions,
-    work: () => Promise<void>,
+    work: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
     const call = {
       what: `${kind === 'pause' ? 'pausing' : 'resuming'} ${containerId}`,
@@ -349,16 +609,24 @@ export class ContainerdRuntime implements ContainerRuntime {
     await this.#lanes.run(containerId, kind, call, work);
   }
 
-  async #infoOf(record: ContainerRecord, task: TaskProcess | undefined): Promise<WorkerInfo> {
+  async #infoOf(record: ContainerRecord, task: FoundTask | undefined): Promise<WorkerInfo> {
     const state: TaskState = await taskStateOf(
       task,
-      async () => (await this.#cgroups.oomKills(record.id)) > 0,
+      async () => this.#limits.isStarved(record.id) || (await this.#cgroups.oomKills(record.id)) > 0,
     );
-    return workerInfoOf(record, state);
+    if (state.kind === 'Running' || state.kind === 'Paused') {
+      this.#limits.watch(record.id);
+    } else {
+      this.#limits.forget(record.id);
+    }
+    const limits = this.#limits.of(record.id);
+    return { ...workerInfoOf(record, state), ...(limits === undefined ? {} : { limits }) };
   }
 
-  /** Returns the version. */
-  async #check(options: CallOptions): Promise<string> {
+  /** The version, and what the snapshotter says it can do. */
+  async #check(
+    options: CallOptions,
+  ): Promise<{ readonly version: string; readonly capabilities: readonly string[] }> {
     const call = { deadlineMs: READ_DEADLINE_MS, ...options };
     const { version } = await this.#client.version.get(call);
     const fault = versionFault(version);
@@ -373,7 +641,14 @@ export class ContainerdRuntime implements ContainerRuntime {
         { code: 'SnapshotterMissing' },
       );
     }
-    return version;
+    return { version, capabilities: plugin.capabilities };
+  }
+
+  /** Where containerd keeps its snapshots, as it tells itself. */
+  async #snapshotFolder(options: CallOptions): Promise<string | undefined> {
+    const filter = `type==io.containerd.snapshotter.v1,id==${SNAPSHOTTER}`;
+    const [plugin] = await this.#client.introspection.plugins([filter], options);
+    return plugin?.exports.root;
   }
 
   /** Now and then, when it is known anyway what there is. */
@@ -385,9 +660,16 @@ export class ContainerdRuntime implements ContainerRuntime {
     this.#pruneAfter = now + PRUNE_EVERY_MS;
     const before = this.#clock.now() - KEEP_LOG_MS;
     this.#background.run('removing old logs', () => this.#logs.prune(containerIds, before));
+    this.#background.run('giving ports back', async () => void (await this.#hostPorts.prune(containerIds)));
   }
 
   #tell(event: RuntimeEvent): void {
+    const { containerId, kind } = event;
+    if (kind === 'Exited' && this.#prepared.forget(containerId)) {
+      this.#background.run('removing a prepared worker that ended', () =>
+        this.destroy(containerId, { graceSeconds: 0 }),
+      );
+    }
     for (const listener of this.#listeners) {
       try {
         listener(event);
@@ -396,22 +678,6 @@ export class ContainerdRuntime implements ContainerRuntime {
       }
     }
   }
-}
-
-type LiveWorker = WorkerInfo & {
-  readonly address: NonNullable<WorkerInfo['address']>;
-  readonly task: Extract<TaskState, { kind: 'Running' | 'Paused' }>;
-};
-
-/** Whether a container can be used as it is, at most thawed. */
-function fits(found: WorkerInfo, request: EnsureRequest): found is LiveWorker {
-  const alive = found.task.kind === 'Running' || found.task.kind === 'Paused';
-  return (
-    alive &&
-    found.address !== undefined &&
-    found.shapeHash === request.shapeHash &&
-    found.identity.uid === request.identity.uid
-  );
 }
 
 async function missingIsUndefined<T>(call: Promise<T>): Promise<T | undefined> {

@@ -50,6 +50,11 @@ export class FlightLanes {
     }
   }
 
+  /** Whether nothing is under way on a key. */
+  isFree(key: string): boolean {
+    return !this.#lanes.has(key);
+  }
+
   /** Tells the work on a key that `matches` picks to end. */
   cancel(key: string, matches: (kind: string) => boolean, what: string): void {
     for (const flight of this.#lanes.get(key) ?? []) {
@@ -57,6 +62,11 @@ export class FlightLanes {
         flight.controller.abort(new AbortedError(what));
       }
     }
+  }
+
+  /** Keys on which work is under way or waits. */
+  keys(): Iterable<string> {
+    return this.#lanes.keys();
   }
 
   /** Waits until nothing is under way. */

@@ -1,4 +1,3 @@
-import { createServer } from 'node:net';
 import { basename } from 'node:path';
 import { EsbError } from '../common/errors.ts';
 import type { ImageConfig } from '../oci/image-config.ts';
@@ -9,13 +8,23 @@ import type { WorkerShape } from './container-runtime.ts';
 export const HOST_MODE_IP = '127.0.0.1';
 const EMULATOR = 'aws-lambda-rie';
 const ADDRESS_FLAG = '--runtime-interface-emulator-address';
+/** Where the function's runtime asks the emulator for work; 127.0.0.1:9001 for everybody unless it is told. */
+const RUNTIME_FLAG = '--runtime-api-address';
+
+/** The ports of the node that one worker has. */
+export interface HostPortPair {
+  /** Where the emulator takes calls. */
+  readonly port: number;
+  /** Where the emulator and the function's runtime meet. */
+  readonly runtimePort: number;
+}
 
 /**
- * A worker's shape with the emulator told to listen on `port`: in `Host` mode workers share the node's ports.
+ * A worker's shape with the emulator told which ports to use: in `Host` mode workers share those of the node.
  *
  * @throws {EsbError} `CreateFailed` when the resource does not name the emulator's command line
  */
-export function withHostPort(shape: WorkerShape, image: ImageConfig, port: number): WorkerShape {
+export function withHostPorts(shape: WorkerShape, image: ImageConfig, ports: HostPortPair): WorkerShape {
   if (shape.command.length === 0 && shape.args.length === 0) {
     throw refused('it has neither spec.command nor spec.args');
   }
@@ -23,27 +32,15 @@ export function withHostPort(shape: WorkerShape, image: ImageConfig, port: numbe
   if (basename(program) !== EMULATOR) {
     throw refused(`its command begins with '${program}'`);
   }
-  if (rest.some((argument) => argument.startsWith(ADDRESS_FLAG))) {
-    throw refused(`it sets ${ADDRESS_FLAG} itself, which is for the agent to choose`);
+  const own = [ADDRESS_FLAG, RUNTIME_FLAG].find((flag) => rest.some((argument) => argument.startsWith(flag)));
+  if (own !== undefined) {
+    throw refused(`it sets ${own} itself, which is for the agent to choose`);
   }
-  return { ...shape, command: [program], args: [ADDRESS_FLAG, `${HOST_MODE_IP}:${port}`, ...rest], port };
-}
-
-/** A TCP port that is free at the moment. */
-export async function freeHostPort(): Promise<number> {
-  const server = createServer();
-  const listening = Promise.withResolvers<void>();
-  server.once('error', listening.reject);
-  server.listen(0, HOST_MODE_IP, listening.resolve);
-  await listening.promise;
-  const address = server.address();
-  const closed = Promise.withResolvers<void>();
-  server.close(() => closed.resolve());
-  await closed.promise;
-  if (typeof address !== 'object' || address === null) {
-    throw new EsbError('no free port on the node', { code: 'NetworkFailed', retryable: true });
-  }
-  return address.port;
+  const flags = [
+    ...[ADDRESS_FLAG, `${HOST_MODE_IP}:${ports.port}`],
+    ...[RUNTIME_FLAG, `${HOST_MODE_IP}:${ports.runtimePort}`],
+  ];
+  return { ...shape, command: [program], args: [...flags, ...rest], port: ports.port };
 }
 
 function refused(why: string): EsbError {

@@ -13,6 +13,8 @@ export interface UserFiles {
   readonly group: string;
 }
 
+/** Begins the name of each lease and snapshot that is made here, for moments only. */
+export const FILES_KEY_PREFIX = 'esb-files-';
 /** How long containerd keeps what an agent that died left behind here. */
 const LEASE_MS = 5 * 60_000;
 const MAX_BYTES = 1024 * 1024;
@@ -24,7 +26,7 @@ export async function readUserFiles(
   chainId: string,
   options: CallOptions,
 ): Promise<UserFiles> {
-  const key = `esb-files-${randomUUID()}`;
+  const key = `${FILES_KEY_PREFIX}${randomUUID()}`;
   await client.leases.create(key, new Date(clock.now() + LEASE_MS), options);
   try {
     const layers = layersOf(await client.snapshots.view(key, chainId, { ...options, lease: key }));

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { Clock } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import { EsbError, hasCode } from '../common/errors.ts';
@@ -9,11 +8,9 @@ import { type ImageConfig, type Platform, type ResolvedImage, resolveImage } fro
 import { type ImageReference, parseImageReference } from '../oci/image-reference.ts';
 import { needsUserFiles } from '../oci/runtime-spec.ts';
 import type { ImageRequest } from './container-runtime.ts';
-import { FlightLanes } from './flight-lanes.ts';
 import { readUserFiles, type UserFiles } from './image-files.ts';
-import { pullError } from './pull-error.ts';
-import { findCredentials } from './registry-credentials.ts';
-import { Semaphore } from './semaphore.ts';
+import { ImagePulls, type PullObserver } from './image-pulls.ts';
+import { withMissing } from './pull-error.ts';
 
 export interface ImageStoreOptions {
   readonly client: ContainerdClient;
@@ -21,8 +18,16 @@ export interface ImageStoreOptions {
   readonly snapshotter: string;
   /** `certs.d` folder, read by containerd. */
   readonly hostsFolder?: string | undefined;
+  /** Images that are pulled at the same time. Default 3. */
+  readonly maxPulls?: number | undefined;
+  readonly observer?: PullObserver | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
+}
+
+export interface ObtainOptions extends CallOptions {
+  /** Told before a pull, and while it goes on how far it is. */
+  readonly onPulling?: ((detail?: string) => void) | undefined;
 }
 
 /** An image that is unpacked on this node. */
@@ -37,25 +42,86 @@ export interface LocalImage {
   readonly userFiles?: UserFiles;
 }
 
-const PULLS_AT_ONCE = 3;
-/** Whoever waits for a pull has a deadline of its own; this one only ends what hangs for ever. */
-const PULL_DEADLINE_MS = 30 * 60_000;
+const SECRETS_DEADLINE_MS = 15_000;
 /** Configurations kept in memory, each a few kilobytes. */
 const MAX_KNOWN = 1000;
 
 /** Obtains images: looks in containerd's store, pulls by its Transfer service, follows names to configurations. */
 export class ImageStore {
   readonly #options: ImageStoreOptions;
-  readonly #pulls = new FlightLanes();
-  readonly #room = new Semaphore(PULLS_AT_ONCE);
+  readonly #pulls: ImagePulls;
   /** Resolved images by the digest that their name points to: a digest never changes its meaning. */
   readonly #known = new Map<string, ResolvedImage & { readonly userFiles?: UserFiles }>();
 
   /** Digests that names pointed to when they were looked up last: a guess, to ask containerd two things at once. */
   readonly #digests = new Map<string, string>();
+  /** By name: how many hold it now, and a number that is another one after each hold. */
+  readonly #holds = new Map<string, { now: number; mark: number }>();
+  #marks = 0;
+  readonly #removals = new Map<string, Promise<void>>();
 
   constructor(options: ImageStoreOptions) {
     this.#options = options;
+    this.#pulls = new ImagePulls({ ...options, transfer: options.client.transfer });
+  }
+
+  /**
+   * Keeps an image from being removed, whether it is here already or not, until the function that is returned has been
+   * called. A reference that cannot be one holds nothing.
+   */
+  hold(reference: string): () => void {
+    const name = nameOf(reference);
+    if (name === undefined) {
+      return () => undefined;
+    }
+    const holds = this.#holds.get(name) ?? { now: 0, mark: 0 };
+    this.#holds.set(name, holds);
+    this.#marks += 1;
+    holds.now += 1;
+    holds.mark = this.#marks;
+    let held = true;
+    return () => {
+      holds.now -= held ? 1 : 0;
+      held = false;
+    };
+  }
+
+  /** Whether somebody holds it, and a number that changes whenever somebody does. */
+  holdsOf(name: string): { readonly held: boolean; readonly mark: number } {
+    const { now, mark } = this.#holds.get(name) ?? { now: 0, mark: 0 };
+    return { held: now > 0, mark };
+  }
+
+  /**
+   * Removes an image, and waits until containerd has given its room back.
+   *
+   * @param mark what {@link ImageStore.holdsOf} told before anybody looked whether a container has it
+   * @returns false when somebody has held it since then: it is left alone
+   */
+  async remove(name: string, mark: number, options: CallOptions = {}): Promise<boolean> {
+    const holds = this.holdsOf(name);
+    if (holds.held || holds.mark !== mark || this.#removals.has(name)) {
+      return false;
+    }
+    // In the same step as the look above: who wants the image from here on waits for the end of it, and pulls.
+    const removal = this.#options.client.images.delete(name, options);
+    this.#digests.delete(name);
+    this.#holds.delete(name);
+    this.#removals.set(
+      name,
+      removal.catch(() => undefined),
+    );
+    try {
+      await removal;
+      return true;
+    } catch (error) {
+      if (hasCode(error, 'NotFound')) {
+        return false;
+      }
+      throw error;
+    } finally {
+      this.#removals.delete(name);
+    }
   }
 
   /** Whether a request will most likely be met without a pull. */
@@ -66,36 +132,17 @@ export class ImageStore {
   /**
    * The image, pulled when policy and store ask for it.
    *
-   * @param onPulling told before a pull
    * @throws {EsbError} `ImageNotFound`, `ImagePullFailed`, `ImageInvalid`, `RegistryUnreachable`, `DiskFull`
    */
-  async obtain(
-    request: ImageRequest,
-    options: CallOptions & { readonly onPulling?: (() => void) | undefined } = {},
-  ): Promise<LocalImage> {
+  async obtain(request: ImageRequest, options: ObtainOptions = {}): Promise<LocalImage> {
     const reference = parseImageReference(request.reference);
-    if (request.pullPolicy !== 'Always') {
-      const local = await this.find(reference, options);
-      if (local !== undefined) {
-        return local;
-      }
+    const release = this.hold(request.reference);
+    try {
+      await this.#removals.get(reference.name);
+      return await this.#obtain(reference, request, options);
+    } finally {
+      release();
     }
-    if (request.pullPolicy === 'Never') {
-      throw new EsbError(
-        `the image ${reference.name} is not on the node and spec.imagePullPolicy is Never: import it, or allow pulls`,
-        { code: 'ImageNotFound', retryable: true },
-      );
-    }
-    options.onPulling?.();
-    await this.#pull(reference, request, options);
-    const pulled = await this.find(reference, options);
-    if (pulled === undefined) {
-      throw new EsbError(`${reference.name} was pulled and is not there`, {
-        code: 'ImagePullFailed',
-        retryable: true,
-      });
-    }
-    return pulled;
   }
 
   /** The image if it is here and unpacked. */
@@ -135,8 +182,7 @@ export class ImageStore {
 
   /** Ends what is being pulled and waits for it. */
   async stop(): Promise<void> {
-    this.#pulls.cancelAll('pulling');
-    await this.#pulls.idle();
+    await this.#pulls.stop();
   }
 
   async #resolve(
@@ -162,45 +208,48 @@ export class ImageStore {
     return complete;
   }
 
-  async #pull(reference: ImageReference, request: ImageRequest, options: CallOptions): Promise<void> {
-    const configs = request.dockerConfigs ?? [];
-    const call = {
-      what: `pulling ${reference.name}`,
-      deadlineMs: options.deadlineMs ?? PULL_DEADLINE_MS,
-      signal: options.signal,
-    };
-    await this.#pulls.run(reference.name, fingerprint(configs), call, (signal) =>
-      this.#room.run(signal, () => this.#transfer(reference.name, configs, signal)),
-    );
-  }
-
-  async #transfer(reference: string, dockerConfigs: readonly string[], signal: AbortSignal): Promise<void> {
-    const { client, clock, hostsFolder, logger, platform, snapshotter } = this.#options;
-    const begun = clock.monotonic();
-    logger.info({ image: reference }, 'pulling an image');
-    try {
-      await client.transfer.pull(
-        {
-          reference,
-          platform,
-          snapshotter,
-          hostsFolder,
-          credentialsFor:
-            dockerConfigs.length === 0 ? undefined : (host) => findCredentials(dockerConfigs, host),
-          onProgress: ({ event, name, done, total }) => {
-            logger.debug({ image: reference, event, name, done, total }, 'pull goes on');
-          },
-        },
-        { signal, deadlineMs: PULL_DEADLINE_MS },
-      );
-    } catch (error) {
-      throw pullError(reference, error);
+  async #obtain(
+    reference: ImageReference,
+    request: ImageRequest,
+    options: ObtainOptions,
+  ): Promise<LocalImage> {
+    const { onPulling } = options;
+    if (request.pullPolicy !== 'Always') {
+      const local = await this.find(reference, options);
+      if (local !== undefined) {
+        return local;
+      }
     }
-    logger.info({ image: reference, ms: Math.round(clock.monotonic() - begun) }, 'image pulled');
+    if (request.pullPolicy === 'Never') {
+      throw new EsbError(
+        `the image ${reference.name} is not on the node and spec.imagePullPolicy is Never: import it, or allow pulls`,
+        { code: 'ImageNotFound', retryable: true },
+      );
+    }
+    onPulling?.();
+    const secrets = await request.pullSecrets?.({ signal: options.signal, deadlineMs: SECRETS_DEADLINE_MS });
+    const call = { ...options, onDetail: onPulling };
+    try {
+      await this.#pulls.run(reference, secrets?.configs ?? [], call);
+    } catch (error) {
+      throw withMissing(error, secrets?.missing ?? []);
+    }
+    const pulled = await this.find(reference, options);
+    if (pulled === undefined) {
+      throw new EsbError(`${reference.name} was pulled and is not there`, {
+        code: 'ImagePullFailed',
+        retryable: true,
+      });
+    }
+    return pulled;
   }
 }
 
-/** Tells sets of credentials apart without keeping them. */
-function fingerprint(dockerConfigs: readonly string[]): string {
-  return createHash('sha256').update(JSON.stringify(dockerConfigs)).digest('hex');
+function nameOf(reference: string): string | undefined {
+  try {
+    return parseImageReference(reference).name;
+  } catch {
+    // Whoever obtains it is told what is wrong with it.
+    return undefined;
+  }
 }

@@ -1,8 +1,10 @@
-import { readdir, readFile, readlink, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
+import { parentOf, shimOf } from './host-traces.ts';
+import { seesSameFolder } from './process-view.ts';
 
 export interface OrphanShimsOptions {
   /** Socket of the containerd whose shims these are; each shim names it on its command line. */
@@ -15,6 +17,8 @@ export interface OrphanShimsOptions {
 
 /** A killed process is gone within moments unless it is stuck in the kernel. */
 const EXIT_DEADLINE_MS = 5000;
+/** containerd clears up after a shim that died: it runs one that deletes, unmounts and removes a folder. */
+const CLEANUP_DEADLINE_MS = 10_000;
 
 /**
  * Shims that containerd lost: killed while it starts one, it leaves a process that it does not find again, together
@@ -29,9 +33,43 @@ export class OrphanShims {
     this.#proc = options.procFolder ?? '/proc';
   }
 
-  /** Ends the shims of a container that containerd knows no task of, and removes their sockets. Returns how many. */
+  /**
+   * Ends the shims of a container that containerd knows no task of, and removes their sockets. One that was started for it
+   * and serves others by now is let be. Returns how many.
+   */
   async end(containerId: string): Promise<number> {
-    const pids = await this.#find(containerId);
+    await this.#cleanedUp(containerId);
+    const pids: number[] = [];
+    for (const pid of await this.#find(containerId)) {
+      if (!(await this.#servesOthers(pid, containerId))) {
+        pids.push(pid);
+      }
+    }
+    await this.#end(pids);
+    return pids.length;
+  }
+
+  /**
+   * Ends the shims that do not answer for a container, whomever else they serve.
+   *
+   * @param processes those of the container: the shim that serves it is the parent of one of them
+   */
+  async endOf(containerId: string, processes: readonly number[]): Promise<number> {
+    const parents = new Set<number>();
+    for (const pid of processes) {
+      parents.add(parentOf(await this.#stat(pid)) ?? 0);
+    }
+    const pids = new Set(await this.#find(containerId));
+    for (const [pid, commandLine] of await this.#commandLines()) {
+      if (parents.has(pid) && shimOf(commandLine, this.#options) !== undefined) {
+        pids.add(pid);
+      }
+    }
+    await this.#end([...pids]);
+    return pids.size;
+  }
+
+  async #end(pids: readonly number[]): Promise<void> {
     for (const pid of pids) {
       const sockets = await this.#sockets(pid);
       try {
@@ -41,17 +79,70 @@ export class OrphanShims {
           throw error;
         }
       }
-      await this.#gone(pid, containerId);
+      await this.#gone(pid);
       await Promise.all(sockets.map((path) => rm(path, { force: true })));
     }
-    return pids.length;
+  }
+
+  /** Whether it has children in a control group of another container. Those in its own are runc, at work for a moment. */
+  async #servesOthers(shim: number, containerId: string): Promise<boolean> {
+    const own = await this.#cgroup(shim);
+    for (const entry of await readdir(this.#proc)) {
+      if (!/^\d+$/.test(entry) || parentOf(await this.#stat(entry)) !== shim) {
+        continue;
+      }
+      const cgroup = await this.#cgroup(entry);
+      if (cgroup !== '' && cgroup !== own && !cgroup.includes(containerId)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  async #stat(pid: number | string): Promise<string> {
+    return await readFile(join(this.#proc, String(pid), 'stat'), 'utf8').catch(() => '');
+  }
+
+  async #cgroup(pid: number | string): Promise<string> {
+    return await readFile(join(this.#proc, String(pid), 'cgroup'), 'utf8').catch(() => '');
+  }
+
+  /**
+   * Waits for the end of a cleanup of containerd's own. Cut off in the middle it leaves a folder in the way of the next
+   * task of that name until containerd is started again.
+   */
+  async #cleanedUp(containerId: string): Promise<void> {
+    const { clock } = this.#options;
+    const end = clock.monotonic() + CLEANUP_DEADLINE_MS;
+    for (const [pid, commandLine] of await this.#commandLines()) {
+      if (!isCleanupOf(commandLine, this.#options, containerId)) {
+        continue;
+      }
+      const bundle = commandLine[commandLine.indexOf('-bundle') + 1] ?? '';
+      while (
+        clock.monotonic() < end &&
+        (isCleanupOf(await this.#commandLine(pid), this.#options, containerId) || (await isThere(bundle)))
+      ) {
+        await sleep(clock, 5);
+      }
+    }
   }
 
   async #find(containerId: string): Promise<number[]> {
-    const found: number[] = [];
+    return [...(await this.#commandLines())]
+      .filter(
+        ([pid, commandLine]) =>
+          isShimOf(commandLine, this.#options, containerId) &&
+          seesSameFolder(this.#proc, pid, dirname(this.#options.socketPath)),
+      )
+      .map(([pid]) => pid);
+  }
+
+  async #commandLines(): Promise<ReadonlyMap<number, readonly string[]>> {
+    const found = new Map<number, readonly string[]>();
     for (const entry of await readdir(this.#proc)) {
-      if (/^\d+$/.test(entry) && isShimOf(await this.#commandLine(entry), this.#options, containerId)) {
-        found.push(Number(entry));
+      if (/^\d+$/.test(entry)) {
+        found.set(Number(entry), await this.#commandLine(entry));
       }
     }
     return found;
@@ -86,12 +177,12 @@ export class OrphanShims {
     });
   }
 
-  async #gone(pid: number, containerId: string): Promise<void> {
+  async #gone(pid: number): Promise<void> {
     const { clock } = this.#options;
     const end = clock.monotonic() + EXIT_DEADLINE_MS;
-    while (isShimOf(await this.#commandLine(pid), this.#options, containerId)) {
+    while (shimOf(await this.#commandLine(pid), this.#options) !== undefined) {
       if (clock.monotonic() > end) {
-        throw new EsbError(`the shim ${pid} of ${containerId} does not end`, {
+        throw new EsbError(`the shim ${pid} does not end`, {
           code: 'RuntimeUnavailable',
           retryable: true,
         });
@@ -101,12 +192,23 @@ export class OrphanShims {
   }
 }
 
+interface ShimOwner {
+  readonly socketPath: string;
+  readonly namespace: string;
+}
+
 /** Whether a command line is that of a container's running shim (not of the short-lived one that starts or deletes it). */
-export function isShimOf(
-  commandLine: readonly string[],
-  owner: { readonly socketPath: string; readonly namespace: string },
-  containerId: string,
-): boolean {
+export function isShimOf(commandLine: readonly string[], owner: ShimOwner, containerId: string): boolean {
+  const isLasting = !commandLine.includes('start') && !commandLine.includes('delete');
+  return isLasting && isForContainer(commandLine, owner, containerId);
+}
+
+/** Whether a command line is that of a shim that clears up after one of a container that died. */
+export function isCleanupOf(commandLine: readonly string[], owner: ShimOwner, containerId: string): boolean {
+  return commandLine.includes('delete') && isForContainer(commandLine, owner, containerId);
+}
+
+function isForContainer(commandLine: readonly string[], owner: ShimOwner, containerId: string): boolean {
   const value = (flag: string): string | undefined => {
     const index = commandLine.indexOf(flag);
     return index < 0 ? undefined : commandLine[index + 1];
@@ -116,5 +218,12 @@ export function isShimOf(
     value('-namespace') === owner.namespace &&
     value('-id') === containerId &&
     value('-address') === owner.socketPath
+  );
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
   );
 }

@@ -4,22 +4,27 @@ import type { RegistryCredentials } from '../containerd/transfer-service.ts';
 const DOCKER_HUB: ReadonlySet<string> = new Set(['docker.io', 'index.docker.io', 'registry-1.docker.io']);
 
 /**
- * Credentials for `host` from the contents of `.dockerconfigjson` secrets, the first that has some. What cannot be
- * read counts as empty, as in Kubernetes.
+ * Credentials for `host` from the contents of `.dockerconfigjson` secrets. As the kubelet has it: an entry may name a
+ * path beside the host and holds then for repositories below it, and parts of its host may be `*`. The longest path
+ * wins, then the first secret that has one. What cannot be read counts as empty, as in Kubernetes.
+ *
+ * @param repository path within the registry, such as `team/hello`
  */
 export function findCredentials(
   dockerConfigs: readonly string[],
   host: string,
+  repository: string,
 ): RegistryCredentials | undefined {
-  for (const text of dockerConfigs) {
-    for (const [key, entry] of entriesOf(text)) {
-      const found = hostOf(key) === canonical(host) ? credentialsOf(entry) : undefined;
-      if (found !== undefined) {
-        return found;
-      }
+  let best: { readonly length: number; readonly credentials: RegistryCredentials } | undefined;
+  for (const [key, entry] of dockerConfigs.flatMap(entriesOf)) {
+    const { host: pattern, path } = placeOf(key);
+    const length = path.length;
+    if (matchesHost(pattern, canonical(host)) && isBelow(repository, path) && length > (best?.length ?? -1)) {
+      const credentials = credentialsOf(entry);
+      best = credentials === undefined ? best : { length, credentials };
     }
   }
-  return undefined;
+  return best?.credentials;
 }
 
 function entriesOf(text: string): readonly (readonly [string, Readonly<Record<string, unknown>>])[] {
@@ -35,10 +40,58 @@ function entriesOf(text: string): readonly (readonly [string, Readonly<Record<st
   );
 }
 
-/** `https://index.docker.io/v1/` and `registry.example/team` alike are kept for their host. */
-function hostOf(key: string): string {
-  const withoutScheme = key.replace(/^[a-z]+:\/\//i, '');
-  return canonical(withoutScheme.split('/')[0] ?? '');
+/** `https://index.docker.io/v1/` is kept for all of its host, `registry.example/team` for what is below. */
+function placeOf(key: string): { readonly host: string; readonly path: string } {
+  const [host = '', ...path] = key.replace(/^[a-z]+:\/\//i, '').split('/');
+  return {
+    host: canonical(host),
+    path: path
+      .join('/')
+      .replace(/^v[12](?:\/|$)/, '')
+      .replace(/\/+$/, ''),
+  };
+}
+
+/** `*` stands for anything within one part between two dots. A port has to be the same. */
+function matchesHost(pattern: string, host: string): boolean {
+  const [name, port] = splitPort(pattern);
+  const [otherName, otherPort] = splitPort(host);
+  const parts = name.split('.');
+  const otherParts = otherName.split('.');
+  return (
+    port === otherPort &&
+    parts.length === otherParts.length &&
+    parts.every((part, index) => matchesPart(part, otherParts[index] ?? ''))
+  );
+}
+
+function matchesPart(pattern: string, part: string): boolean {
+  const [first = '', ...rest] = pattern.split('*');
+  const last = rest.pop();
+  if (last === undefined) {
+    return pattern === part;
+  }
+  if (!part.startsWith(first) || !part.endsWith(last) || part.length < first.length + last.length) {
+    return false;
+  }
+  let at = first.length;
+  for (const piece of rest) {
+    const found = part.indexOf(piece, at);
+    if (found < 0 || found + piece.length > part.length - last.length) {
+      return false;
+    }
+    at = found + piece.length;
+  }
+  return true;
+}
+
+function splitPort(host: string): readonly [string, string] {
+  const [, name = host, port = ''] = /^(.*?)(?::(\d+))?$/.exec(host) ?? [];
+  return [name, port];
+}
+
+function isBelow(repository: string, path: string): boolean {
+  return path === '' || repository === path || repository.startsWith(`${path}/`);
 }
 
 function canonical(host: string): string {

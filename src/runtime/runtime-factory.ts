@@ -1,24 +1,27 @@
-import { EsbError } from '../common/errors.ts';
+import { unreachable } from '../common/errors.ts';
 import type { ContainerRuntime } from './container-runtime.ts';
-import { ContainerdRuntime, type ContainerdRuntimeOptions } from './containerd-runtime.ts';
+import type { ContainerdRuntimeOptions } from './containerd-runtime.ts';
+import type { DockerRuntimeOptions } from './docker-runtime.ts';
 
-export interface RuntimeFactoryOptions {
-  /** As `RUNTIME_TYPE` has it. Default `containerd`. */
-  readonly type?: string | undefined;
-  readonly containerd: ContainerdRuntimeOptions;
-}
+/** What runs the workers of a node, by `RUNTIME_TYPE`. */
+export type RuntimeChoice =
+  | { readonly type: 'containerd'; readonly containerd: ContainerdRuntimeOptions }
+  | { readonly type: 'docker'; readonly docker: DockerRuntimeOptions };
 
-/**
- * Makes the runtime of a node.
- *
- * @throws {EsbError} `InvalidArgument` for a type that does not exist
- */
-export function createRuntime(options: RuntimeFactoryOptions): ContainerRuntime {
-  const type = options.type === undefined || options.type === '' ? 'containerd' : options.type;
-  if (type === 'containerd') {
-    return new ContainerdRuntime(options.containerd);
+export type RuntimeType = RuntimeChoice['type'];
+
+/** Makes the runtime of a node, and loads no other one. Nothing happens before its start. */
+export async function createRuntime(choice: RuntimeChoice): Promise<ContainerRuntime> {
+  switch (choice.type) {
+    case 'containerd': {
+      const { ContainerdRuntime } = await import('./containerd-runtime.ts');
+      return new ContainerdRuntime(choice.containerd);
+    }
+    case 'docker': {
+      const { DockerRuntime } = await import('./docker-runtime.ts');
+      return new DockerRuntime(choice.docker);
+    }
+    default:
+      return unreachable(choice);
   }
-  throw new EsbError(`RUNTIME_TYPE is '${type}'; the one there is is 'containerd'`, {
-    code: 'InvalidArgument',
-  });
 }

@@ -9,6 +9,11 @@ export class Semaphore {
     this.#free = size;
   }
 
+  /** Whether the next task has to wait. */
+  get isFull(): boolean {
+    return this.#free === 0;
+  }
+
   /**
    * Runs `task` as soon as there is room.
    *

@@ -1,14 +1,19 @@
-import { readFile, rmdir, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { errnoOf } from '../common/errors.ts';
+import { CGROUP_ROOT, type CgroupDriver, type CgroupParent, cgroupParent } from './cgroup-parent.ts';
+import type { LimitHits } from './limit-watch.ts';
 
 export interface WorkerCgroupsOptions {
   /** Where the hierarchies are mounted. Default `/sys/fs/cgroup`. */
   readonly root?: string;
-  /** Cgroup above the workers' own, such as `/esb`. */
-  readonly parent: string;
+  /** Who makes the cgroups. Default `cgroupfs`. */
+  readonly driver?: CgroupDriver | undefined;
+  /** Cgroup above the workers' own. Default `/esb`, with systemd `esb.slice`. */
+  readonly parent?: string | undefined;
   readonly clock?: Clock;
 }
 
@@ -41,18 +46,48 @@ const HIERARCHIES: readonly string[] = [
 /** The kernel's own view of a worker, for what containerd does not tell. Version 1 and 2 of cgroups. */
 export class WorkerCgroups {
   readonly #root: string;
-  readonly #parent: string;
+  readonly #parent: CgroupParent;
   readonly #clock: Clock;
 
   constructor(options: WorkerCgroupsOptions) {
-    this.#root = options.root ?? '/sys/fs/cgroup';
-    this.#parent = options.parent;
+    this.#root = options.root ?? CGROUP_ROOT;
+    this.#parent = cgroupParent(options.driver ?? 'cgroupfs', options.parent);
     this.#clock = options.clock ?? systemClock;
   }
 
-  /** Path of a worker's cgroup for its runtime spec. */
-  path(containerId: string): string {
-    return join(this.#parent, containerId);
+  /** Every worker that has a cgroup in any hierarchy, also an empty one. */
+  async list(): Promise<readonly string[]> {
+    const found = new Set<string>();
+    for (const hierarchy of HIERARCHIES) {
+      const folder = join(this.#root, hierarchy, this.#parent.folder);
+      const children = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
+        if (isGone(error)) {
+          return [];
+        }
+        throw error;
+      });
+      // The folder that the hierarchies of version 1 are mounted in is no hierarchy itself.
+      const isHierarchy = children.some(({ name }) => name === 'cgroup.procs');
+      for (const child of children.filter((one) => isHierarchy && one.isDirectory())) {
+        const containerId = this.#parent.containerId(child.name);
+        if (containerId !== undefined) {
+          found.add(containerId);
+        }
+      }
+    }
+    return [...found];
+  }
+
+  /** Its processes, as the kernel has them. */
+  async processes(containerId: string): Promise<readonly number[]> {
+    const text =
+      (await this.#read('freezer', containerId, 'cgroup.procs')) ??
+      (await this.#read('', containerId, 'cgroup.procs')) ??
+      '';
+    return text
+      .split('\n')
+      .filter((line) => line !== '')
+      .map(Number);
   }
 
   /** How many of its processes the kernel killed for want of memory. 0 once the cgroup is gone. */
@@ -64,14 +99,24 @@ export class WorkerCgroups {
     return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
   }
 
-  /** Whether the kernel holds it frozen or is about to; false once the cgroup is gone. */
-  async frozen(containerId: string): Promise<boolean> {
-    const state = await this.#read('freezer', containerId, 'freezer.state');
-    if (state !== undefined) {
-      return state.trim() !== 'THAWED';
+  /** How often the kernel held a worker to its limits; undefined once the cgroup is gone. */
+  limitHits(containerId: string): LimitHits | undefined {
+    const first = (hierarchy: string, file: string, older: string): string | undefined =>
+      this.#readNow(hierarchy, containerId, older) ?? this.#readNow('', containerId, file);
+    const processes = first('pids', 'pids.events', 'pids.events');
+    const memory = first('memory', 'memory.events', 'memory.oom_control');
+    if (processes === undefined && memory === undefined) {
+      return undefined;
     }
-    const wanted = await this.#read('', containerId, 'cgroup.freeze');
-    return wanted?.trim() === '1';
+    return {
+      processes: Number(/^max (\d+)$/m.exec(processes ?? '')?.[1] ?? 0),
+      memory: Number(/^oom_kill (\d+)$/m.exec(memory ?? '')?.[1] ?? 0),
+    };
+  }
+
+  /** Where the files of a worker's freezer are, for either version. */
+  freezerFolders(containerId: string): { readonly v1: string; readonly v2: string } {
+    return { v1: this.#folder('freezer', containerId), v2: this.#folder('', containerId) };
   }
 
   /** Takes back a request to freeze it, which outlives the call that made it (runc issue 5325). */
@@ -101,6 +146,16 @@ export class WorkerCgroups {
     }
   }
 
+  /** Removes the cgroup above the workers' own from every hierarchy; missing is success. A slice is systemd's to remove. */
+  async removeParent(): Promise<void> {
+    if (this.#parent.driver === 'systemd') {
+      return;
+    }
+    for (const hierarchy of HIERARCHIES) {
+      await this.#removeFolder(join(this.#root, hierarchy, this.#parent.folder));
+    }
+  }
+
   /** Processes that were killed leave their cgroup a moment later. */
   async #removeFolder(folder: string): Promise<void> {
     const end = this.#clock.monotonic() + EMPTY_DEADLINE_MS;
@@ -121,12 +176,23 @@ export class WorkerCgroups {
   }
 
   #folder(hierarchy: string, containerId: string): string {
-    return join(this.#root, hierarchy, this.#parent, containerId);
+    return join(this.#root, hierarchy, this.#parent.folder, this.#parent.folderName(containerId));
   }
 
   async #read(hierarchy: string, containerId: string, file: string): Promise<string | undefined> {
     try {
       return await readFile(join(this.#folder(hierarchy, containerId), file), 'utf8');
+    } catch (error) {
+      if (isGone(error)) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  #readNow(hierarchy: string, containerId: string, file: string): string | undefined {
+    try {
+      return readFileSync(join(this.#folder(hierarchy, containerId), file), 'utf8');
     } catch (error) {
       if (isGone(error)) {
         return undefined;

@@ -1,15 +1,24 @@
+import { containerLabels } from '../api/label.ts';
 import type { Attachment, NodeNetwork } from '../cni/node-network.ts';
 import type { Clock } from '../common/clock.ts';
-import { AbortedError, isAborted } from '../common/deadline.ts';
-import { EsbError } from '../common/errors.ts';
+import { isAborted } from '../common/deadline.ts';
+import { EsbError, hasCode, unreachable } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
+import type { ContainerRecord } from '../containerd/container-service.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
+import type { Mount } from '../containerd/snapshot-service.ts';
+import type { NewTask } from '../containerd/task-service.ts';
 import { buildRuntimeSpec } from '../oci/runtime-spec.ts';
-import type { EnsureRequest, WorkerAddress, WorkerInfo, WorkerShape } from './container-runtime.ts';
-import { createError, networkError } from './create-error.ts';
-import { freeHostPort, HOST_MODE_IP, withHostPort } from './host-port.ts';
+import type { Confinement, WorkerConfinement } from './confinement.ts';
+import type { EnsureRequest, WorkerAddress, WorkerInfo } from './container-runtime.ts';
+import { createError, creationStep, memoryTooSmall, networkError } from './create-error.ts';
+import { HOST_MODE_IP, withHostPorts } from './host-port.ts';
+import type { HostPortBook } from './host-port-book.ts';
 import type { ImageStore, LocalImage } from './image-store.ts';
-import { type Connect, waitForPort } from './port-probe.ts';
+import { notListening, waitUntilListening } from './listening-wait.ts';
+import type { Connect } from './port-probe.ts';
+import { observed, type RuntimeObserver, type StartStage } from './runtime-observer.ts';
+import { SHIM_GROUP_ANNOTATION, type ShimGroups } from './shim-groups.ts';
 import type { WorkerCgroups } from './worker-cgroup.ts';
 import { WorkerExitError } from './worker-exit-error.ts';
 import type { WorkerLogs } from './worker-log.ts';
@@ -20,21 +29,25 @@ export interface WorkerCreationOptions {
   readonly client: ContainerdClient;
   readonly images: ImageStore;
   readonly network: NodeNetwork;
+  readonly hostPorts: HostPortBook;
   readonly removal: WorkerRemoval;
   readonly cgroups: WorkerCgroups;
+  readonly confinement: Confinement;
+  readonly groups: ShimGroups;
   readonly logs: WorkerLogs;
+  /** Removes the folder of a task that containerd has forgotten, where that is what a creation failed for. */
+  readonly removeBundle: (containerId: string, error: unknown) => Promise<boolean>;
   readonly snapshotter: string;
   readonly runtime: string;
   readonly runcRoot?: string | undefined;
   /** Mounted over the worker's own; absent leaves the image's. */
   readonly resolvConfPath?: string | undefined;
-  readonly oomScoreAdj?: number | undefined;
-  readonly seccomp?: boolean | undefined;
   /** How long a new process may take until it listens. */
   readonly listenDeadlineMs: number;
   readonly connect: Connect;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly observer?: RuntimeObserver | undefined;
   /** Owns work whose end nobody waits for. */
   readonly inBackground: (name: string, work: () => Promise<void>) => void;
 }
@@ -46,12 +59,21 @@ const STEP_DEADLINE_MS = 20_000;
 const TASK_DEADLINE_MS = 60_000;
 const ATTACH_DEADLINE_MS = 60_000;
 const LOG_TAIL_BYTES = 2048;
+const STOPPED_BEFORE = /cannot start a stopped process/;
 
 interface Prepared {
-  readonly image: LocalImage;
-  readonly shape: WorkerShape;
+  readonly record: ContainerRecord;
+  /** Of those that share its shim; undefined for a shim of its own. */
+  readonly group: string | undefined;
   readonly address: WorkerAddress;
-  readonly netnsPath?: string;
+  readonly rootfs: readonly Mount[];
+}
+
+/** A worker of which everything is there, and nothing of its image has run. */
+export interface MadeWorker {
+  readonly record: ContainerRecord;
+  readonly pid: number;
+  readonly address: WorkerAddress;
 }
 
 /**
@@ -67,121 +89,129 @@ export class WorkerCreation {
 
   /** Makes a worker of which there is nothing but maybe an attachment and a log. Leaves nothing when it fails. */
   async create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
+    return await this.launch(request, await this.make(request, signal), signal);
+  }
+
+  /** Does all of it but the start. */
+  async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {
     const { containerId } = request;
     const leased = this.#lease(containerId);
+    // Until the container's record refers to the image.
+    const release = this.#options.images.hold(request.shape.image.reference);
     // It is waited for where it is needed first, and in any case before anything is undone.
     leased.catch(() => undefined);
     try {
-      return await this.#create(request, leased, signal);
+      return await this.#make(request, leased, signal);
     } catch (error) {
       await leased.catch(() => undefined);
+      await this.#undo(containerId, error);
+      throw error;
+    } finally {
+      release();
+    }
+  }
+
+  /** Starts what was made, and waits until it listens. Leaves nothing when it fails. */
+  async launch(request: EnsureRequest, made: MadeWorker, signal: AbortSignal): Promise<WorkerInfo> {
+    const { client } = this.#options;
+    const { containerId } = request;
+    const { address, pid, record } = made;
+    try {
+      await creationStep('StartFailed', signal, () =>
+        this.#observed('start', client.tasks.start(containerId, { deadlineMs: TASK_DEADLINE_MS })),
+      );
+      request.onProgress?.('Starting');
+      await this.#observed('listen', this.waitUntilListening(containerId, address, signal));
+      return workerInfoOf(record, { kind: 'Running', pid });
+    } catch (thrown) {
+      const error = await this.#starved(containerId, thrown);
       await this.#undo(containerId, error);
       throw error;
     }
   }
 
+  /** runc's first process may be ended for want of memory between its creation and its start: it is only stopped then. */
+  async #starved(containerId: string, error: unknown): Promise<unknown> {
+    const isDead = hasCode(error, 'StartFailed') && STOPPED_BEFORE.test(error.message);
+    return isDead && (await this.#options.cgroups.oomKills(containerId)) > 0 ? memoryTooSmall(error) : error;
+  }
+
   /** Waits until a running worker listens, or has ended instead. */
   async waitUntilListening(containerId: string, address: WorkerAddress, signal: AbortSignal): Promise<void> {
-    const { client, clock, connect, listenDeadlineMs } = this.#options;
-    const controller = new AbortController();
-    const giveUp = (): void => controller.abort(new AbortedError('waiting for the port', signal.reason));
-    signal.addEventListener('abort', giveUp, { once: true });
-    let late = false;
-    const timer = clock.setTimer(() => {
-      late = true;
-      controller.abort(new AbortedError('waiting for the port'));
-    }, listenDeadlineMs);
-    try {
-      if (signal.aborted) {
-        throw new AbortedError('waiting for the port', signal.reason);
-      }
-      const opened = waitForPort(address, connect, clock, controller.signal).then(() => undefined);
-      const exited = client.tasks.wait(containerId, { signal: controller.signal });
-      // The one that is not waited for ends by the signal below.
-      exited.catch(() => undefined);
-      const exit = await Promise.race([opened, exited]);
-      if (exit !== undefined) {
-        throw await this.#exitError(containerId, exit.exitCode, exit.exitedAt);
-      }
-    } catch (error) {
-      if (late && isAborted(error)) {
-        throw await this.#notListening(containerId, address, error);
-      }
-      throw error;
-    } finally {
-      timer.cancel();
-      controller.abort(new AbortedError('waiting for the port'));
-      signal.removeEventListener('abort', giveUp);
+    const { client, clock, connect, listenDeadlineMs, logs } = this.#options;
+    const wait = {
+      address,
+      connect,
+      clock,
+      deadlineMs: listenDeadlineMs,
+      exited: (ended: AbortSignal) => client.tasks.wait(containerId, { signal: ended }),
+    };
+    const outcome = await waitUntilListening(wait, signal);
+    switch (outcome.kind) {
+      case 'Listening':
+        return;
+      case 'Exited':
+        throw await this.#exitError(containerId, outcome.exit.exitCode, outcome.exit.exitedAt);
+      case 'Late':
+        throw notListening(
+          containerId,
+          wait,
+          (await logs.read(containerId, 0, LOG_TAIL_BYTES)).toString('utf8'),
+        );
+      default:
+        unreachable(outcome);
     }
   }
 
-  async #create(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<WorkerInfo> {
-    const { client, logs, snapshotter, runtime, runcRoot } = this.#options;
+  async #make(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<MadeWorker> {
+    const { client, logs } = this.#options;
     const { containerId } = request;
-    const call = { deadlineMs: STEP_DEADLINE_MS };
-    const lease = leaseOf(containerId);
-    const prepared = await this.#prepare(request, signal);
-    const { image, address } = prepared;
-    const spec = buildRuntimeSpec({
-      containerId,
-      functionName: request.identity.functionName,
-      shape: prepared.shape,
-      image: image.config,
-      cgroupsPath: this.#options.cgroups.path(containerId),
-      ...(prepared.netnsPath === undefined ? {} : { netnsPath: prepared.netnsPath }),
-      ...(this.#options.resolvConfPath === undefined
-        ? {}
-        : { etcFiles: { resolvConf: this.#options.resolvConfPath } }),
-      ...(image.userFiles === undefined ? {} : image.userFiles),
-      ...(this.#options.oomScoreAdj === undefined ? {} : { oomScoreAdj: this.#options.oomScoreAdj }),
-      ...(this.#options.seccomp === undefined ? {} : { seccomp: this.#options.seccomp }),
-    });
-    const record = await this.#step('CreateFailed', signal, () =>
-      client.containers.create(
-        {
-          id: containerId,
-          labels: labelsOf(request, address, image.byDigest),
-          image: image.reference.name,
-          snapshotter,
-          snapshotKey: containerId,
-          runtime,
-          runcRoot,
-          spec,
-        },
-        call,
-      ),
-    );
-    await leased;
-    const rootfs = await this.#step('CreateFailed', signal, () =>
-      client.snapshots.prepare(containerId, image.chainId, { ...call, lease }),
-    );
+    const begun = logs.begin(containerId, request.identity.uid);
+    begun.catch(() => undefined);
+    const { record, group, address, rootfs } = await this.#prepare(request, leased, signal);
+    await creationStep('CreateFailed', signal, () => begun);
     const task = { containerId, rootfs, logUri: logs.uri(containerId) };
-    const { pid } = await this.#step('CreateFailed', signal, () =>
-      client.tasks.create(task, { deadlineMs: TASK_DEADLINE_MS }),
+    const { pid } = await creationStep('CreateFailed', signal, () =>
+      this.#options.groups.inTurn(group, () => this.#observed('create', this.#createTask(task))),
     );
-    await this.#step('StartFailed', signal, () =>
-      client.tasks.start(containerId, { deadlineMs: TASK_DEADLINE_MS }),
-    );
-    request.onProgress?.('Starting');
     // The container's record refers to the snapshot by now; nobody has to wait for the lease to go.
-    this.#options.inBackground('ending a lease', () => client.leases.delete(lease, call));
-    await this.waitUntilListening(containerId, address, signal);
-    return workerInfoOf(record, { kind: 'Running', pid });
+    this.#options.inBackground('ending a lease', () =>
+      client.leases.delete(leaseOf(containerId), { deadlineMs: STEP_DEADLINE_MS }),
+    );
+    return { record, pid, address };
   }
 
-  /** The image and the attachment, which do not need each other. */
-  async #prepare(request: EnsureRequest, signal: AbortSignal): Promise<Prepared> {
+  /** Once more where only the folder of a task that containerd has forgotten was in the way. */
+  async #createTask(task: NewTask): Promise<{ readonly pid: number }> {
+    const { client, logger, removeBundle } = this.#options;
+    const { containerId } = task;
+    try {
+      return await client.tasks.create(task, { deadlineMs: TASK_DEADLINE_MS });
+    } catch (error) {
+      if (!(await removeBundle(containerId, error))) {
+        throw error;
+      }
+      logger.warn({ containerId, err: error }, 'removed what containerd had forgotten of a task');
+      return await client.tasks.create(task, { deadlineMs: TASK_DEADLINE_MS });
+    }
+  }
+
+  /** All that a task needs. The image comes first; attachment, snapshot and record wait for each other only where they must. */
+  async #prepare(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<Prepared> {
     const { images } = this.#options;
     const { containerId, shape } = request;
     const isLikelyHere = images.isLikelyHere(shape.image);
     const pulled = Promise.withResolvers<'pulling'>();
-    const image = images.obtain(shape.image, {
-      signal,
-      onPulling: () => {
-        request.onProgress?.('Pulling');
-        pulled.resolve('pulling');
-      },
-    });
+    const image = this.#observed(
+      'image',
+      images.obtain(shape.image, {
+        signal,
+        onPulling: (detail) => {
+          request.onProgress?.('Pulling', detail);
+          pulled.resolve('pulling');
+        },
+      }),
+    );
     // While an image is pulled, for minutes maybe, no address is held.
     const here = isLikelyHere ? Promise.resolve(undefined) : image;
     const attached = Promise.race([here, pulled.promise]).then(async (outcome) => {
@@ -189,29 +219,106 @@ export class WorkerCreation {
         await image;
       }
       request.onProgress?.('Creating');
-      return shape.networkMode === 'Host' ? undefined : await this.#attach(containerId, signal);
+      return shape.networkMode === 'Host'
+        ? undefined
+        : await this.#observed('network', this.#attach(containerId, signal));
     });
-    const outcomes = await Promise.allSettled([image, attached]);
+    const confinement = creationStep('CreateFailed', signal, () =>
+      this.#options.confinement.take(containerId),
+    );
+    const snapshot = this.#snapshot(containerId, { image, confinement, leased }, signal);
+    const recorded = Promise.all([image, attached, confinement]).then(([found, attachment, confined]) =>
+      this.#record(request, { image: found, attachment, confined }, signal),
+    );
+    // Whatever fails, nothing may be under way any more when what was made is undone.
+    const outcomes = await Promise.allSettled([image, attached, confinement, snapshot, recorded]);
     for (const outcome of outcomes) {
       if (outcome.status === 'rejected') {
         throw outcome.reason;
       }
     }
-    const [found, attachment] = await Promise.all([image, attached]);
-    if (attachment === undefined) {
-      const port = await freeHostPort();
-      return {
-        image: found,
-        shape: withHostPort(shape, found.config, port),
-        address: { ip: HOST_MODE_IP, port },
-      };
-    }
-    return {
-      image: found,
+    const [rootfs, rest] = await Promise.all([snapshot, recorded]);
+    return { ...rest, rootfs };
+  }
+
+  /** Writes down what the container is to be. */
+  async #record(
+    request: EnsureRequest,
+    parts: {
+      readonly image: LocalImage;
+      /** Undefined in the network of the node. */
+      readonly attachment: Attachment | undefined;
+      readonly confined: WorkerConfinement;
+    },
+    signal: AbortSignal,
+  ): Promise<Omit<Prepared, 'rootfs'>> {
+    const { client, snapshotter, runtime, runcRoot } = this.#options;
+    const { containerId } = request;
+    const { image, attachment, confined } = parts;
+    const ports = attachment === undefined ? await this.#options.hostPorts.allocate(containerId) : undefined;
+    const shape = ports === undefined ? request.shape : withHostPorts(request.shape, image.config, ports);
+    const address = { ip: attachment?.ip ?? HOST_MODE_IP, port: ports?.port ?? shape.port };
+    const spec = buildRuntimeSpec({
+      ...confined.spec,
+      containerId,
+      functionName: request.identity.functionName,
       shape,
-      address: { ip: attachment.ip, port: shape.port },
-      netnsPath: attachment.netnsPath,
-    };
+      image: image.config,
+      ...(attachment === undefined ? {} : { netnsPath: attachment.netnsPath }),
+      ...(this.#options.resolvConfPath === undefined
+        ? {}
+        : { etcFiles: { resolvConf: this.#options.resolvConfPath } }),
+      ...(image.userFiles === undefined ? {} : image.userFiles),
+    });
+    const group = this.#options.groups.join(containerId);
+    const record = await creationStep('CreateFailed', signal, () =>
+      client.containers.create(
+        {
+          id: containerId,
+          labels: {
+            ...labelsOf(request, address, image.byDigest),
+            ...confined.labels,
+            ...(group === undefined ? {} : { [containerLabels.shimGroup]: group }),
+          },
+          image: image.reference.name,
+          snapshotter,
+          snapshotKey: containerId,
+          runtime,
+          runcRoot,
+          systemdCgroup: confined.systemdCgroup,
+          spec: group === undefined ? spec : { ...spec, annotations: { [SHIM_GROUP_ANNOTATION]: group } },
+        },
+        { deadlineMs: STEP_DEADLINE_MS },
+      ),
+    );
+    return { record, group, address };
+  }
+
+  /** The lease keeps it until the container's record refers to it. */
+  async #snapshot(
+    containerId: string,
+    after: {
+      readonly image: Promise<LocalImage>;
+      readonly confinement: Promise<WorkerConfinement>;
+      readonly leased: Promise<void>;
+    },
+    signal: AbortSignal,
+  ): Promise<readonly Mount[]> {
+    const [{ chainId }, { snapshotLabels }] = await Promise.all([
+      after.image,
+      after.confinement,
+      after.leased,
+    ]);
+    return await creationStep('CreateFailed', signal, () =>
+      this.#observed(
+        'snapshot',
+        this.#options.client.snapshots.prepare(containerId, chainId, {
+          deadlineMs: STEP_DEADLINE_MS,
+          lease: leaseOf(containerId),
+          labels: snapshotLabels,
+        }),
+      ),
+    );
   }
 
   async #lease(containerId: string): Promise<void> {
@@ -239,19 +346,9 @@ export class WorkerCreation {
     }
   }
 
-  async #step<T>(
-    code: 'CreateFailed' | 'StartFailed',
-    signal: AbortSignal,
-    call: () => Promise<T>,
-  ): Promise<T> {
-    if (signal.aborted) {
-      throw new AbortedError('making a worker', signal.reason);
-    }
-    try {
-      return await call();
-    } catch (error) {
-      throw createError(code, error);
-    }
+  #observed<T>(stage: StartStage, work: Promise<T>): Promise<T> {
+    const { clock, observer } = this.#options;
+    return observed(observer, stage, () => clock.monotonic(), work);
   }
 
   async #exitError(containerId: string, exitCode: number, exitedAt: Date | undefined): Promise<EsbError> {
@@ -263,15 +360,6 @@ export class WorkerCreation {
       finishedAt: exitedAt ?? new Date(clock.now()),
       output: output.toString('utf8'),
     });
-  }
-
-  async #notListening(containerId: string, address: WorkerAddress, cause: unknown): Promise<EsbError> {
-    const { listenDeadlineMs, logs } = this.#options;
-    const output = (await logs.read(containerId, 0, LOG_TAIL_BYTES)).toString('utf8').trim();
-    return new EsbError(
-      `nothing listens on port ${address.port} of ${containerId} after ${Math.round(listenDeadlineMs / 1000)} s: is spec.port the port of the emulator?${output === '' ? '' : ` Its last output: ${output}`}`,
-      { code: 'NotListening', retryable: true, cause },
-    );
   }
 
   async #undo(containerId: string, cause: unknown): Promise<void> {

@@ -1,18 +1,106 @@
-import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { watch } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import { errnoOf } from '../common/errors.ts';
+import { systemCommandRunner } from '../cni/command-runner.ts';
+import { type Clock, systemClock } from '../common/clock.ts';
+import { type Logger, silentLogger } from '../common/logger.ts';
+import { LogFolder } from './log-folder.ts';
+import { LogGrowth } from './log-growth.ts';
+import { defaultLogLimits, formatLogFileName, type LogLimits } from './log-layout.ts';
+import {
+  extentOf,
+  type LogExtent,
+  type LogReading,
+  newestOf,
+  readPiece,
+  type WorkerLogReader,
+} from './log-reader.ts';
+import {
+  beginsOf,
+  formatLogPoint,
+  joinedPoints,
+  keptPoints,
+  type LogPoint,
+  LogTimes,
+  offsetAtTime,
+  thinned,
+} from './log-times.ts';
+import { type FoundLog, findLogs, RotatingLog } from './rotating-log.ts';
 
-/** The files that shims write the output of workers to. The shim opens one once and appends. */
-export class WorkerLogs {
-  readonly #folder: string;
+export interface WorkerLogsOptions {
+  readonly limits?: LogLimits | undefined;
+  readonly clock?: Clock | undefined;
+  readonly logger?: Logger | undefined;
+}
 
-  constructor(folder: string) {
-    this.#folder = folder;
+/** Lines of a file of points between two times that it is thinned. */
+const THIN_EVERY = 512;
+
+interface WorkerLog {
+  readonly rotating: RotatingLog;
+  readonly times: LogTimes;
+  /** Lines appended to the file of points since it was thinned. */
+  appended: number;
+  end: number;
+  /** When a container was last made that writes to it, in milliseconds since the epoch; 0 for before this process. */
+  begunAt: number;
+}
+
+/**
+ * The files that shims write the output of workers to, kept within limits. The shim opens one once and appends, so
+ * that neither a crash of the agent nor a chatty worker blocks anybody; see {@link RotatingLog} for how it is rotated
+ * all the same, and {@link LogGrowth} for when.
+ */
+export class WorkerLogs implements WorkerLogReader {
+  readonly #files: LogFolder;
+  readonly #limits: LogLimits;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #growth: LogGrowth;
+  readonly #logs = new Map<string, WorkerLog>();
+  readonly #removals = new Map<string, Promise<void>>();
+  #found: Promise<void> | undefined;
+
+  constructor(folder: string, options: WorkerLogsOptions = {}) {
+    this.#files = new LogFolder(folder, systemCommandRunner);
+    this.#limits = options.limits ?? defaultLogLimits;
+    this.#clock = options.clock ?? systemClock;
+    this.#logger = options.logger ?? silentLogger();
+    this.#growth = new LogGrowth({
+      look: (containerId) => this.#look(containerId),
+      onWrite: (containerId) => this.#onWrite(containerId),
+      watch: (containerId, onWrite) => {
+        const watcher = watch(this.path(containerId), { persistent: false }, onWrite);
+        watcher.on('error', onWrite);
+        return watcher;
+      },
+      budget: this.#limits.maxBytes / 4,
+      clock: this.#clock,
+      logger: this.#logger,
+    });
   }
 
+  /** Makes the folder, finds out how files are rotated in it, and what earlier runs left. */
   async prepare(): Promise<void> {
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    await this.#files.prepare();
+    const { mode, why } = await this.#files.probe();
+    if (mode === 'Truncate') {
+      this.#logger.warn(
+        { why },
+        'holes cannot be punched in the folder of the logs: a line that is written in the moment of a rotation is lost',
+      );
+    }
+    await this.#find();
+  }
+
+  /** Looks after all logs until {@link WorkerLogs.stop}. */
+  watch(): void {
+    for (const containerId of this.#logs.keys()) {
+      this.#growth.add(containerId);
+    }
+  }
+
+  async stop(): Promise<void> {
+    await this.#growth.stop();
   }
 
   /** For containerd. */
@@ -21,36 +109,63 @@ export class WorkerLogs {
   }
 
   path(containerId: string): string {
-    return join(this.#folder, `${containerId}.log`);
+    return this.#files.path(formatLogFileName({ kind: 'Live', containerId }));
   }
 
-  /** Bytes; 0 when there is no log. */
+  /** A container of a worker is about to write. */
+  async begin(containerId: string, uid: string): Promise<void> {
+    await this.#find();
+    await this.#removals.get(containerId);
+    const log = this.#logs.get(containerId) ?? this.#newLog(containerId);
+    this.#logs.set(containerId, log);
+    log.begunAt = this.#clock.now();
+    await this.#files.append(formatLogFileName({ kind: 'Live', containerId }), '');
+    log.end = await this.size(containerId);
+    await this.#note(containerId, log, { kind: 'Began', uid });
+    this.#growth.add(containerId);
+  }
+
+  /** Offset after the last byte; 0 when there is no log. */
   async size(containerId: string): Promise<number> {
-    try {
-      return (await stat(this.path(containerId))).size;
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return 0;
-      }
-      throw error;
-    }
+    return (await this.#files.state(formatLogFileName({ kind: 'Live', containerId })))?.size ?? 0;
   }
 
   /** What was written after `offset`, at most the last `maxBytes` of it. */
   async read(containerId: string, offset: number, maxBytes: number): Promise<Buffer> {
-    const size = await this.size(containerId);
-    const from = Math.max(0, offset, size - maxBytes);
-    if (from >= size) {
-      return Buffer.alloc(0);
+    const end = await this.size(containerId);
+    const pieces: Buffer[] = [];
+    for (let at = Math.max(0, offset, end - maxBytes); at < end; ) {
+      const piece = await this.readFrom(containerId, at, end - at);
+      if (piece.data.length === 0) {
+        break;
+      }
+      pieces.push(piece.data);
+      at = piece.offset + piece.data.length;
     }
-    const file = await open(this.path(containerId), 'r');
-    try {
-      const buffer = Buffer.alloc(size - from);
-      const { bytesRead } = await file.read(buffer, 0, buffer.length, from);
-      return buffer.subarray(0, bytesRead);
-    } finally {
-      await file.close();
-    }
+    return pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces);
+  }
+
+  async extent(containerId: string): Promise<LogExtent | undefined> {
+    const { rotating } = await this.#log(containerId);
+    return await extentOf(this.#files, containerId, () => rotating.layout);
+  }
+
+  async readFrom(containerId: string, offset: number, maxBytes: number): Promise<LogReading> {
+    const { rotating } = await this.#log(containerId);
+    return await readPiece(this.#files, containerId, () => rotating.layout, offset, maxBytes);
+  }
+
+  async offsetAt(containerId: string, time: number): Promise<number> {
+    return offsetAtTime(await this.#points(containerId), time);
+  }
+
+  async begins(containerId: string): Promise<readonly number[]> {
+    return beginsOf(await this.#points(containerId));
+  }
+
+  async newest(uid: string): Promise<string | undefined> {
+    await this.#find();
+    return await newestOf(uid, this.#logs.keys(), (containerId) => this.#points(containerId));
   }
 
   /**
@@ -58,19 +173,121 @@ export class WorkerLogs {
    * since the epoch): those of failed starts are kept for a while, and nobody may come back for them.
    */
   async prune(containerIds: ReadonlySet<string>, before: number): Promise<void> {
-    for (const file of await readdir(this.#folder)) {
-      const containerId = /^(.+)\.log$/.exec(file)?.[1];
-      if (containerId === undefined || containerIds.has(containerId)) {
+    const { logs } = await findLogs(this.#files);
+    for (const [containerId, found] of logs) {
+      if (containerIds.has(containerId) || (this.#logs.get(containerId)?.begunAt ?? 0) >= before) {
         continue;
       }
-      const found = await stat(this.path(containerId)).catch(() => undefined);
-      if (found !== undefined && found.mtimeMs < before) {
-        await this.remove(containerId);
+      const live = await this.#files.state(formatLogFileName({ kind: 'Live', containerId }));
+      if (live === undefined || live.mtimeMs < before) {
+        await this.#remove(containerId, found);
       }
     }
   }
 
   async remove(containerId: string): Promise<void> {
-    await rm(this.path(containerId), { force: true });
+    await this.#remove(containerId, { parts: [] });
+  }
+
+  async #remove(containerId: string, found: FoundLog): Promise<void> {
+    await this.#find();
+    this.#growth.delete(containerId);
+    const log = this.#logs.get(containerId) ?? this.#newLog(containerId, found);
+    this.#logs.delete(containerId);
+    const removal = log.rotating.remove().finally(() => {
+      if (this.#removals.get(containerId) === removal) {
+        this.#removals.delete(containerId);
+      }
+    });
+    this.#removals.set(containerId, removal);
+    await removal;
+  }
+
+  async #look(containerId: string): Promise<number | undefined> {
+    const log = this.#logs.get(containerId);
+    const end = await log?.rotating.look();
+    if (log !== undefined && end !== undefined) {
+      log.end = end;
+      await this.#note(containerId, log, { kind: 'Looked' });
+    }
+    return end;
+  }
+
+  /** Up to this moment it was as long as it was at the last look. */
+  async #onWrite(containerId: string): Promise<void> {
+    const log = this.#logs.get(containerId);
+    if (log !== undefined) {
+      await this.#note(containerId, log, { kind: 'Looked' });
+    }
+  }
+
+  async #note(
+    containerId: string,
+    log: WorkerLog,
+    what: { readonly kind: 'Looked' } | { readonly kind: 'Began'; readonly uid: string },
+  ): Promise<void> {
+    const point: LogPoint = { ...what, time: this.#clock.now(), offset: log.end };
+    if (!log.times.add(point)) {
+      return;
+    }
+    const name = formatLogFileName({ kind: 'Times', containerId });
+    await log.rotating.whileThere(async () => {
+      await this.#files.append(name, formatLogPoint(point));
+      log.appended += 1;
+      if (log.appended >= THIN_EVERY) {
+        log.appended = 0;
+        const kept = thinned(await keptPoints(this.#files, containerId));
+        const unfinished = formatLogFileName({ kind: 'Unfinished', containerId });
+        await this.#files.remove(unfinished);
+        await this.#files.append(unfinished, kept.map(formatLogPoint).join(''));
+        await this.#files.rename(unfinished, name);
+      }
+    });
+  }
+
+  async #points(containerId: string): Promise<readonly LogPoint[]> {
+    const { times } = await this.#log(containerId);
+    return joinedPoints(await keptPoints(this.#files, containerId), times.points);
+  }
+
+  /** What is known of a log; of one that nobody has begun, nothing is kept. */
+  async #log(containerId: string): Promise<WorkerLog> {
+    await this.#find();
+    return this.#logs.get(containerId) ?? this.#newLog(containerId);
+  }
+
+  /** What earlier runs left, once. */
+  async #find(): Promise<void> {
+    this.#found ??= this.#findOnce();
+    try {
+      await this.#found;
+    } catch (error) {
+      this.#found = undefined;
+      throw error;
+    }
+  }
+
+  async #findOnce(): Promise<void> {
+    const { logs, rubbish } = await findLogs(this.#files);
+    for (const [containerId, found] of logs) {
+      this.#logs.set(containerId, this.#newLog(containerId, found));
+    }
+    await Promise.all(rubbish.map((name) => this.#files.remove(name)));
+  }
+
+  #newLog(containerId: string, found: FoundLog = { parts: [] }): WorkerLog {
+    return {
+      rotating: new RotatingLog({
+        files: this.#files,
+        containerId,
+        limits: this.#limits,
+        found,
+        monotonic: () => this.#clock.monotonic(),
+      }),
+      times: new LogTimes(),
+      appended: 0,
+      end: 0,
+      begunAt: 0,
+    };
   }
 }

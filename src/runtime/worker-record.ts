@@ -1,7 +1,7 @@
 import { containerLabels } from '../api/label.ts';
 import type { ContainerRecord } from '../containerd/container-service.ts';
-import type { TaskProcess } from '../containerd/task-service.ts';
 import type { EnsureRequest, TaskState, WorkerAddress, WorkerInfo } from './container-runtime.ts';
+import type { FoundTask } from './task-control.ts';
 
 /** The labels that say whom a container belongs to; together with the task they are all there is to know of it. */
 export function labelsOf(
@@ -50,12 +50,12 @@ export function workerInfoOf(record: ContainerRecord, task: TaskState): WorkerIn
 }
 
 /**
- * The state of a task as containerd tells it.
+ * The state of a task as containerd and the kernel tell it.
  *
  * @param oomKilled asked only for a process that has ended
  */
 export async function taskStateOf(
-  task: TaskProcess | undefined,
+  task: FoundTask | undefined,
   oomKilled: () => Promise<boolean>,
 ): Promise<TaskState> {
   switch (task?.status) {
@@ -64,7 +64,7 @@ export async function taskStateOf(
     case 'CREATED':
       return { kind: 'Created' };
     case 'RUNNING':
-      return { kind: 'Running', pid: task.pid };
+      return { kind: 'Running', pid: task.pid, ...(task.told === 'PAUSED' ? { unsettled: true } : {}) };
     case 'PAUSED':
     // It gets there or is thawed; whoever acts on either reads again.
     case 'PAUSING':

@@ -4,7 +4,10 @@ import { hasCode } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
 import type { TaskProcess } from '../containerd/task-service.ts';
+import type { Confinement } from './confinement.ts';
+import type { HostPortBook } from './host-port-book.ts';
 import type { OrphanShims } from './orphan-shim.ts';
+import type { ShimGroups } from './shim-groups.ts';
 import type { TaskControl } from './task-control.ts';
 import type { WorkerCgroups } from './worker-cgroup.ts';
 import type { WorkerLogs } from './worker-log.ts';
@@ -13,8 +16,11 @@ export interface WorkerRemovalOptions {
   readonly client: ContainerdClient;
   readonly tasks: TaskControl;
   readonly network: NodeNetwork;
+  readonly hostPorts: Pick<HostPortBook, 'release'>;
   readonly cgroups: WorkerCgroups;
+  readonly confinement: Pick<Confinement, 'release'>;
   readonly shims: OrphanShims;
+  readonly groups: ShimGroups;
   readonly logs: WorkerLogs;
   readonly snapshotter: string;
   readonly runtime: string;
@@ -24,17 +30,23 @@ export interface WorkerRemovalOptions {
 
 export interface RemovalRequest {
   readonly graceMs: number;
-  /** Leave the attachment and its address: the same worker is made anew. */
+  /** Leave the attachment and its address, or its ports of the node: the same worker is made anew. */
   readonly keepNetwork?: boolean;
   readonly keepLog?: boolean;
 }
 
 const CALL_DEADLINE_MS = 20_000;
 const DETACH_DEADLINE_MS = 30_000;
+const LEASE_PREFIX = 'esb-create-';
 
 /** The lease that a worker's creation holds; named after it so that a removal finds it. */
 export function leaseOf(containerId: string): string {
-  return `esb-create-${containerId}`;
+  return `${LEASE_PREFIX}${containerId}`;
+}
+
+/** The opposite of {@link leaseOf}; undefined for leases of anything else. */
+export function containerOfLease(lease: string): string | undefined {
+  return lease.startsWith(LEASE_PREFIX) ? lease.slice(LEASE_PREFIX.length) : undefined;
 }
 
 /**
@@ -49,9 +61,14 @@ export class WorkerRemoval {
   }
 
   async remove(containerId: string, request: RemovalRequest): Promise<void> {
-    const { cgroups, client, logs, network } = this.#options;
+    const { cgroups, client, confinement, groups, hostPorts, logs, network } = this.#options;
     const call: CallOptions = { deadlineMs: CALL_DEADLINE_MS };
+    groups.leave(containerId);
     await this.#endTask(containerId, request.graceMs);
+    // Nobody writes it any more. As long as there is a record, whoever comes after a crash knows that there was a log.
+    if (request.keepLog !== true) {
+      await logs.remove(containerId);
+    }
     // Strictly after the task: a task without its container's record cannot be deleted any more.
     await missingIsDone(client.containers.delete(containerId, call));
     await Promise.all([
@@ -59,12 +76,12 @@ export class WorkerRemoval {
       request.keepNetwork === true
         ? undefined
         : network.detach(containerId, { deadlineMs: DETACH_DEADLINE_MS }),
+      request.keepNetwork === true ? undefined : hostPorts.release(containerId),
       missingIsDone(client.leases.delete(leaseOf(containerId), call)),
       cgroups.clear(containerId),
     ]);
-    if (request.keepLog !== true) {
-      await logs.remove(containerId);
-    }
+    await confinement.release(containerId);
+    groups.left(containerId);
   }
 
   async #removeSnapshot(containerId: string, call: CallOptions): Promise<void> {
@@ -89,11 +106,13 @@ export class WorkerRemoval {
 
   /** The task, or undefined after a shim that does not answer was ended: containerd clears up after it. */
   async #findTask(containerId: string): Promise<TaskProcess | undefined> {
-    const { logger, shims, tasks } = this.#options;
+    const { cgroups, logger, shims, tasks } = this.#options;
     try {
       return await tasks.find(containerId);
     } catch (error) {
-      if (!hasCode(error, 'DeadlineExceeded') || (await shims.end(containerId)) === 0) {
+      // Also one that it shares: what does not answer serves nobody.
+      const isStuck = hasCode(error, 'DeadlineExceeded');
+      if (!isStuck || (await shims.endOf(containerId, await cgroups.processes(containerId))) === 0) {
         throw error;
       }
       logger.warn({ containerId, err: error }, 'a shim that did not answer was ended');

@@ -12,6 +12,7 @@ import {
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { run } from '../support/command.ts';
+import { stateOfTask } from '../support/freezer.ts';
 import type { BenchInstance } from './bench-instance.ts';
 
 const protos = join(import.meta.dirname, '../../proto');
@@ -128,12 +129,18 @@ export class BareContainerd {
     await this.#call('tasks.Tasks', 'Resume', { containerId: container.id });
   }
 
-  /** RUNNING, PAUSED, … of a worker of ours; undefined without a task. */
+  /** RUNNING, PAUSED, … of a worker of ours, as containerd and the kernel have it; undefined without a task. */
   async workerTask(containerId: string): Promise<string | undefined> {
     const { tasks } = (await this.#call('tasks.Tasks', 'List', {}, 'esb')) as {
-      tasks?: readonly { readonly id: string; readonly containerId: string; readonly status: string }[];
+      tasks?: readonly {
+        readonly id: string;
+        readonly containerId: string;
+        readonly status: string;
+        readonly pid: number;
+      }[];
     };
-    return tasks?.find((task) => task.id === containerId || task.containerId === containerId)?.status;
+    const found = tasks?.find((task) => task.id === containerId || task.containerId === containerId);
+    return found === undefined ? undefined : await stateOfTask(found.status, found.pid);
   }
 
   async stop(): Promise<void> {

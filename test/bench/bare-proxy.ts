@@ -94,7 +94,8 @@ function back(url: string, folder: string, connections: number): void {
           });
         },
       );
-      outgoing.on('error', (error) => call.destroy(error));
+      // Destroyed, the stream would end without a status, and the front hop would wait for ever.
+      outgoing.on('error', (error) => call.emit('error', error));
       outgoing.end(payload);
     },
   });

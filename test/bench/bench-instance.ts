@@ -10,6 +10,14 @@ import { waitFor } from '../support/wait-for.ts';
 const repository = join(import.meta.dirname, '../..');
 const workersPath = '/apis/esb.dev/v1alpha1/namespaces/default/lambdaworkers';
 
+/** How long something is waited for, and how often it is asked for. */
+export interface Patience {
+  readonly timeoutMs: number;
+  readonly everyMs: number;
+}
+
+const soon: Patience = { timeoutMs: 120_000, everyMs: 50 };
+
 /** The part of a LambdaWorker that the benchmark looks at. */
 export interface WorkerSeen {
   readonly metadata: { readonly name: string; readonly resourceVersion: string };
@@ -63,7 +71,7 @@ export class BenchInstance {
   }
 
   /** Brings one up, or takes the running one that `ESB_BENCH_HOME` names and leaves it running. */
-  static async up(): Promise<BenchInstance> {
+  static async up(agentOptions: readonly string[]): Promise<BenchInstance> {
     const given = process.env.ESB_BENCH_HOME;
     if (given !== undefined) {
       return new BenchInstance(given, async () => undefined);
@@ -80,7 +88,7 @@ export class BenchInstance {
       await rm(folder, { recursive: true, force: true });
     };
     try {
-      await esb('up', '--no-sample');
+      await esb('up', '--no-sample', ...agentOptions.map((option) => `--agent-option=${option}`));
       return new BenchInstance(home, down);
     } catch (error) {
       await down();
@@ -115,7 +123,8 @@ export class BenchInstance {
       apiVersion: 'esb.dev/v1alpha1',
       kind: 'LambdaWorker',
       metadata: { name, namespace: 'default' },
-      spec: { image: this.image('python-counter'), ...spec },
+      // By default a tag `latest` is asked for at its registry at every start, which the bare sequence does not do either.
+      spec: { image: this.image('python-counter'), imagePullPolicy: 'IfNotPresent', ...spec },
     });
   }
 
@@ -123,23 +132,20 @@ export class BenchInstance {
     return (await this.#request('GET', `${workersPath}/${name}`)) as WorkerSeen | undefined;
   }
 
-  async waitForPhase(name: string, phase: string): Promise<WorkerSeen> {
+  async waitForPhase(name: string, phase: string, patience = soon): Promise<WorkerSeen> {
     return waitFor(
       `worker ${name} to be ${phase}`,
       async () => {
         const worker = await this.worker(name);
         return worker?.status?.phase === phase ? worker : undefined;
       },
-      { timeoutMs: 120_000, everyMs: 50 },
+      patience,
     );
   }
 
-  async delete(name: string): Promise<void> {
+  async delete(name: string, patience = soon): Promise<void> {
     await this.#request('DELETE', `${workersPath}/${name}`);
-    await waitFor(`worker ${name} to be gone`, async () => (await this.worker(name)) === undefined, {
-      timeoutMs: 120_000,
-      everyMs: 50,
-    });
+    await waitFor(`worker ${name} to be gone`, async () => (await this.worker(name)) === undefined, patience);
   }
 
   /** A raw watch from now on; resolves with the first worker that `accept` takes. */

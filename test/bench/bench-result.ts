@@ -8,6 +8,10 @@ export interface BenchResult extends Distribution {
   readonly ratio: { readonly p50: number; readonly p99: number };
   readonly budget: string;
   readonly met: boolean;
+  /** Whether the budget of the second step is met too; absent where there is none. */
+  readonly nextMet?: boolean;
+  /** Calls that failed, where that is part of the budget. */
+  readonly failures?: number;
   /** What else was measured in the same run, in words. */
   readonly note?: string;
 }
@@ -19,6 +23,9 @@ export interface Comparison {
   readonly baseline: { readonly what: string; readonly sample: Sample };
   readonly budget: string;
   readonly met: (ours: Distribution, baseline: Distribution) => boolean;
+  /** The budget of the second step. */
+  readonly next?: (ours: Distribution, baseline: Distribution) => boolean;
+  readonly failures?: number;
   readonly note?: string;
 }
 
@@ -33,11 +40,23 @@ export function compare(comparison: Comparison): BenchResult {
     ratio: { p50: ours.p50 / baseline.p50, p99: ours.p99 / baseline.p99 },
     budget: comparison.budget,
     met: comparison.met(ours, baseline),
+    ...(comparison.next === undefined ? {} : { nextMet: comparison.next(ours, baseline) }),
+    ...(comparison.failures === undefined ? {} : { failures: comparison.failures }),
     ...(comparison.note === undefined ? {} : { note: comparison.note }),
   };
 }
 
 const digits = (value: number): string => value.toFixed(value < 10 ? 2 : value < 1000 ? 1 : 0);
+
+/** There is no ratio to nothing. */
+const ratioText = (value: number): string => (Number.isFinite(value) ? value.toFixed(2) : '–');
+
+function verdictOf({ met, nextMet }: BenchResult): string {
+  if (!met) {
+    return 'MISSED';
+  }
+  return nextMet === undefined ? 'met' : nextMet ? 'both met' : 'first met';
+}
 
 /** The results as a Markdown table. */
 export function tableOf(results: readonly BenchResult[]): string {
@@ -49,9 +68,9 @@ export function tableOf(results: readonly BenchResult[]): string {
     digits(result.p95),
     digits(result.p99),
     `${digits(result.baseline.p50)} / ${digits(result.baseline.p99)}`,
-    `${result.ratio.p50.toFixed(2)} / ${result.ratio.p99.toFixed(2)}`,
+    `${ratioText(result.ratio.p50)} / ${ratioText(result.ratio.p99)}`,
     result.budget,
-    result.met ? 'met' : 'MISSED',
+    verdictOf(result),
   ]);
   const head = ['what', 'unit', 'n', 'p50', 'p95', 'p99', 'bare p50 / p99', 'ratio p50 / p99', 'budget', ''];
   const widths = head.map((text, column) =>

@@ -1,28 +1,43 @@
-// npm run bench [-- --json FILE] [--only NAME ...] [--scale N]
+// npm run bench [-- [GROUP] [--json FILE] [--only NAME ...] [--scale N]]
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
-import { Command } from 'commander';
+import { Argument, Command } from 'commander';
 import { applyToRunning } from './apply-to-running.ts';
 import { BareContainerd } from './bare-containerd.ts';
 import { BenchInstance } from './bench-instance.ts';
 import { type BenchResult, tableOf } from './bench-result.ts';
-import { coldStart } from './cold-start.ts';
-import type { Scenario } from './scenario.ts';
+import { coldStart, coldStartPrepared } from './cold-start.ts';
+import { density } from './density.ts';
+import { gatewayOverhead } from './gateway-overhead.ts';
+import { gatewayStorm } from './gateway-storm.ts';
+import { gatewayThroughput } from './gateway-throughput.ts';
+import { placement } from './placement.ts';
+import type { ClusterScenario, Scenario } from './scenario.ts';
+import { takeover } from './takeover.ts';
 import { wake } from './wake.ts';
-import { wakeMany } from './wake-many.ts';
+import { wakeHundred, wakeTen } from './wake-many.ts';
 import { warmOverhead } from './warm-overhead.ts';
 import { warmThroughput } from './warm-throughput.ts';
 
 const scenarios: readonly Scenario[] = [
   coldStart,
   wake,
-  wakeMany,
+  wakeTen,
+  wakeHundred,
   warmOverhead,
   warmThroughput,
   applyToRunning,
+  coldStartPrepared,
+  density,
+  gatewayOverhead,
+  gatewayThroughput,
+  gatewayStorm,
 ];
+const clusterScenarios: readonly ClusterScenario[] = [placement, takeover];
+const all = [...scenarios, ...clusterScenarios];
+const groups = new Set(all.flatMap(({ group }) => group ?? []));
 
 interface BenchOptions {
   readonly json?: string;
@@ -46,33 +61,79 @@ function conditions(): Record<string, string | number> {
   };
 }
 
-async function measure(options: BenchOptions): Promise<boolean> {
+/** Those that can share an instance, by the options of its agent. */
+function byAgentOptions(chosen: readonly Scenario[]): Map<string, Scenario[]> {
+  return Map.groupBy(chosen, ({ agentOptions = [] }) => agentOptions.join(' '));
+}
+
+async function measureOn(
+  instance: BenchInstance,
+  chosen: readonly Scenario[],
+  scale: number,
+  say: (text: string) => void,
+): Promise<BenchResult[]> {
+  const results: BenchResult[] = [];
+  const image = instance.image('python-counter');
+  await instance.apply('donor', {});
+  const donor = await instance.waitForPhase('donor', 'Running');
+  const bare = new BareContainerd(instance);
+  await bare.start(donor.status?.containerID ?? '', image);
+  try {
+    for (const scenario of chosen) {
+      say(`${scenario.name} ...`);
+      results.push(...tell(await scenario.run({ instance, bare, scale, say }), say));
+    }
+  } finally {
+    await bare.stop();
+  }
+  return results;
+}
+
+async function measureAlone(
+  scenario: ClusterScenario,
+  scale: number,
+  say: (text: string) => void,
+): Promise<readonly BenchResult[]> {
+  return tell(await scenario.run({ scale, say }), say);
+}
+
+function tell(
+  given: BenchResult | readonly BenchResult[],
+  say: (text: string) => void,
+): readonly BenchResult[] {
+  const those = 'name' in given ? [given] : given;
+  say([tableOf(those), ...those.map(({ note }) => note ?? '')].join('\n').trimEnd());
+  return those;
+}
+
+/** Those that are named, else those of the group, else those of none. */
+function chosenBy<T extends { readonly name: string; readonly group?: string }>(
+  those: readonly T[],
+  group: string | undefined,
+  names: readonly string[] | undefined,
+): readonly T[] {
+  return those.filter(({ name, group: own }) => (names === undefined ? own === group : names.includes(name)));
+}
+
+async function measure(group: string | undefined, options: BenchOptions): Promise<boolean> {
   const say = (text: string): void => {
     process.stderr.write(`${text}\n`);
   };
-  const chosen = scenarios.filter((scenario) => options.only?.includes(scenario.name) ?? true);
+  const chosen = chosenBy(scenarios, group, options.only);
   const described = conditions();
-  say('bringing up an instance of one node ...');
-  const instance = await BenchInstance.up();
   const results: BenchResult[] = [];
-  try {
-    const image = instance.image('python-counter');
-    await instance.apply('donor', {});
-    const donor = await instance.waitForPhase('donor', 'Running');
-    const bare = new BareContainerd(instance);
-    await bare.start(donor.status?.containerID ?? '', image);
+  for (const [agentOptions, those] of byAgentOptions(chosen)) {
+    say(`bringing up an instance of one node ${agentOptions} ...`);
+    const instance = await BenchInstance.up(those[0]?.agentOptions ?? []);
     try {
-      for (const scenario of chosen) {
-        say(`${scenario.name} ...`);
-        const result = await scenario.run({ instance, bare, scale: Number(options.scale), say });
-        results.push(result);
-        say(`${tableOf([result])}${result.note === undefined ? '' : `\n${result.note}`}`);
-      }
+      results.push(...(await measureOn(instance, those, Number(options.scale), say)));
     } finally {
-      await bare.stop();
+      await instance.down();
     }
-  } finally {
-    await instance.down();
+  }
+  for (const scenario of chosenBy(clusterScenarios, group, options.only)) {
+    say(`${scenario.name}: an API server and its agents ...`);
+    results.push(...(await measureAlone(scenario, Number(options.scale), say)));
   }
   const output = { conditions: described, results };
   if (options.json !== undefined) {
@@ -94,10 +155,11 @@ async function measure(options: BenchOptions): Promise<boolean> {
 
 const program = new Command('bench')
   .description('Measures ESB side by side with the bare mechanism, in the same run.')
+  .addArgument(new Argument('[group]', 'in place of the usual ones, those of a group').choices([...groups]))
   .option('--json <file>', 'write conditions and results there')
-  .option('--only <name...>', `some of: ${scenarios.map((scenario) => scenario.name).join(', ')}`)
+  .option('--only <name...>', `some of: ${all.map((scenario) => scenario.name).join(', ')}`)
   .option('--scale <share>', 'share of the repetitions of a full run', '1')
-  .action(async (options: BenchOptions) => {
-    process.exitCode = (await measure(options)) ? 0 : 3;
+  .action(async (group: string | undefined, options: BenchOptions) => {
+    process.exitCode = (await measure(group, options)) ? 0 : 3;
   });
 await program.parseAsync();

@@ -8,6 +8,8 @@ export interface TimedCall {
   readonly totalMs: number;
   /** Milliseconds by name, from the `Server-Timing` header. */
   readonly serverTiming: ReadonlyMap<string, number>;
+  /** What the call found: `running`, `paused` or `absent`, from the same header; undefined where there is none. */
+  readonly start: string | undefined;
   readonly body: string;
 }
 
@@ -34,6 +36,7 @@ export function timedPost(agent: Agent, url: string, body: string): Promise<Time
           firstByteMs,
           totalMs: performance.now() - began,
           serverTiming: parseServerTiming(answer.headers['server-timing']),
+          start: /start;desc="(\w+)"/.exec(String(answer.headers['server-timing']))?.[1],
           body: text,
         });
       });

@@ -7,6 +7,8 @@ import { createCertificateAuthority } from '../support/certificate-authority.ts'
 /** A running bare two-hop proxy in front of one worker. */
 export interface TwoHopProxy {
   readonly url: string;
+  /** Process of the hop that takes the calls. */
+  readonly frontPid: number;
   stop(): Promise<void>;
 }
 
@@ -33,19 +35,19 @@ export async function startTwoHopProxy(workerUrl: string, connections: number): 
         ['client.key', client.key],
       ].map(([name, text]) => writeFile(join(folder, name ?? ''), text ?? '')),
     );
-    const start = async (...args: string[]): Promise<number> => {
+    const start = async (...args: string[]): Promise<{ readonly port: number; readonly pid: number }> => {
       const child = spawn(process.execPath, [join(import.meta.dirname, 'bare-proxy.ts'), ...args], {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       children.push(child);
       for await (const line of createInterface({ input: child.stdout })) {
-        return Number(line);
+        return { port: Number(line), pid: child.pid ?? 0 };
       }
       throw new Error('a hop of the bare proxy ended before it listened');
     };
     const back = await start('back', workerUrl, folder, String(connections));
-    const front = await start('front', String(back), folder);
-    return { url: `http://127.0.0.1:${front}/`, stop };
+    const front = await start('front', String(back.port), folder);
+    return { url: `http://127.0.0.1:${front.port}/`, frontPid: front.pid, stop };
   } catch (error) {
     await stop();
     throw error;

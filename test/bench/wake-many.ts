@@ -1,81 +1,99 @@
 import { Agent } from 'node:http';
 import { waitFor } from '../support/wait-for.ts';
 import type { BareContainer } from './bare-containerd.ts';
-import { compare } from './bench-result.ts';
-import { quantile } from './distribution.ts';
-import type { Scenario } from './scenario.ts';
-import { times } from './scenario.ts';
+import { type BenchResult, compare } from './bench-result.ts';
+import { quantile, type Sample } from './distribution.ts';
+import { type Bench, type Scenario, times } from './scenario.ts';
 import { timedPost } from './timed-call.ts';
 
-const WORKERS = 100;
-
 /**
- * 100 paused workers called at once: the time of each first byte since the first call went out, less the median of the
- * same 100 calls to the running workers; against 100 bare `Tasks.Resume` calls sent at once.
+ * Some paused workers called at once: when the first, second, … of the answers begins, less when that of the same calls to
+ * the running workers does, which share two processors just the same; against as many bare `Tasks.Resume` calls sent at once.
  */
-export const wakeMany: Scenario = {
-  name: 'wake-100',
-  async run(bench) {
-    const { instance, bare } = bench;
-    const agent = new Agent({ keepAlive: true, maxSockets: WORKERS });
-    const names = Array.from({ length: WORKERS }, (_, index) => `many-${index}`);
-    const ids: string[] = [];
-    for (const name of names) {
-      await instance.apply(name, {
-        desiredState: 'Paused',
-        idlePolicy: { pauseAfterSeconds: 5 },
-        // The first wave starts a hundred runtimes at once.
-        timeoutSeconds: 60,
-        resources: { limits: { memory: '96Mi' } },
-        ephemeralStorage: '16Mi',
-      });
-    }
-    for (const name of names) {
-      ids.push((await instance.waitForPhase(name, 'Paused')).status?.containerID ?? '');
-    }
-    const containers: BareContainer[] = [];
-    for (const _ of names) {
-      containers.push(await bare.create({ network: false }));
-    }
-    const ours: number[] = [];
-    const baseline: number[] = [];
-    const wave = async (): Promise<number[]> =>
-      Promise.all(
-        names.map(async (name) => (await timedPost(agent, instance.functionUrl(name), '{}')).firstByteMs),
-      );
-    // The first call of a worker starts its runtime.
-    await wave();
-    for (let round = 0; round < times(bench, 10); round += 1) {
-      await waitFor(
-        'all workers to be frozen',
-        async () =>
-          (await Promise.all(ids.map((id) => bare.workerTask(id)))).every((state) => state === 'PAUSED'),
-        { everyMs: 500, timeoutMs: 60_000 },
-      );
-      await Promise.all(containers.map((container) => bare.pause(container)));
-      const began = performance.now();
-      await Promise.all(
-        containers.map(async (container) => {
-          await bare.resume(container);
-          baseline.push(performance.now() - began);
-        }),
-      );
-      const paused = await wave();
-      const running = quantile(await wave(), 0.5);
-      ours.push(...paused.map((firstByte) => firstByte - running));
-    }
-    for (const container of containers) {
-      await bare.remove(container);
-    }
-    await Promise.all(names.map((name) => instance.delete(name)));
-    agent.destroy();
-    return compare({
-      name: 'wake-100',
-      unit: 'ms',
-      ours,
-      baseline: { what: '100 Tasks.Resume calls at once by a raw stub', sample: baseline },
-      budget: 'p99 ≤ 1.5 × bare',
-      met: (mine, bareOnes) => mine.p99 <= 1.5 * bareOnes.p99,
+function wakeMany(workers: number, rounds: number, budgetMs: number): Scenario {
+  return {
+    name: `wake-${workers}`,
+    run: (bench) => measure(bench, workers, times(bench, rounds), budgetMs),
+  };
+}
+
+async function measure(
+  bench: Bench,
+  workers: number,
+  rounds: number,
+  budgetMs: number,
+): Promise<BenchResult> {
+  const { instance, bare } = bench;
+  const agent = new Agent({ keepAlive: true, maxSockets: workers });
+  const names = Array.from({ length: workers }, (_, index) => `many-${index}`);
+  const ids: string[] = [];
+  for (const name of names) {
+    await instance.apply(name, {
+      desiredState: 'Paused',
+      idlePolicy: { pauseAfterSeconds: 5 },
+      // The first wave starts as many runtimes at once.
+      timeoutSeconds: 60,
+      resources: { limits: { memory: '96Mi' } },
+      ephemeralStorage: '16Mi',
     });
-  },
-};
+  }
+  for (const name of names) {
+    ids.push((await instance.waitForPhase(name, 'Paused')).status?.containerID ?? '');
+  }
+  const containers: BareContainer[] = [];
+  for (const _ of names) {
+    containers.push(await bare.create({ network: false }));
+  }
+  const ours: number[] = [];
+  const overMedian: number[] = [];
+  const baseline: number[] = [];
+  const wave = async (): Promise<number[]> =>
+    Promise.all(
+      names.map(async (name) => (await timedPost(agent, instance.functionUrl(name), '{}')).firstByteMs),
+    );
+  // The first call of a worker starts its runtime.
+  await wave();
+  for (let round = 0; round < rounds; round += 1) {
+    await waitFor(
+      'all workers to be frozen',
+      async () =>
+        (await Promise.all(ids.map((id) => bare.workerTask(id)))).every((state) => state === 'PAUSED'),
+      { everyMs: 500, timeoutMs: 60_000 },
+    );
+    await Promise.all(containers.map((container) => bare.pause(container)));
+    const began = performance.now();
+    await Promise.all(
+      containers.map(async (container) => {
+        await bare.resume(container);
+        baseline.push(performance.now() - began);
+      }),
+    );
+    const paused = sorted(await wave());
+    const running = sorted(await wave());
+    const median = quantile(running, 0.5);
+    ours.push(...paused.map((firstByte, rank) => firstByte - (running[rank] ?? Number.NaN)));
+    overMedian.push(...paused.map((firstByte) => firstByte - median));
+  }
+  for (const container of containers) {
+    await bare.remove(container);
+  }
+  await Promise.all(names.map((name) => instance.delete(name)));
+  agent.destroy();
+  return compare({
+    name: `wake-${workers}`,
+    unit: 'ms',
+    ours,
+    baseline: { what: `${workers} Tasks.Resume calls at once by a raw stub`, sample: baseline },
+    budget: `p99 ≤ 1.5 × bare, then ${budgetMs} ms`,
+    met: (mine, bareOnes) => mine.p99 <= 1.5 * bareOnes.p99,
+    next: (mine) => mine.p99 <= budgetMs,
+    note: `less the median of the calls to the running workers: p50 ${quantile(overMedian, 0.5).toFixed(1)} ms, p99 ${quantile(overMedian, 0.99).toFixed(1)} ms`,
+  });
+}
+
+function sorted(sample: Sample): Sample {
+  return sample.toSorted((a, b) => a - b);
+}
+
+export const wakeTen = wakeMany(10, 20, 10);
+export const wakeHundred = wakeMany(100, 10, 25);

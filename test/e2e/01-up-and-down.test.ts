@@ -107,6 +107,27 @@ describe('from a clone', () => {
     );
   });
 
+  it('gateways ask callers who they are once they are told to, and no longer when they are told so', async () => {
+    const statuses = async (): Promise<string> => {
+      const call =
+        '-s -o /dev/null -w "%{http_code} " -d "{}" "$ESB_GATEWAY/2015-03-31/functions/hello/invocations"';
+      const signed = `--user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" --aws-sigv4 aws:amz:us-east-1:lambda`;
+      const script = `set -e; unset \${!AWS_*}; . .esb/env; curl ${call}; [ -z "$AWS_ACCESS_KEY_ID" ] || curl ${signed} ${call}`;
+      return (await run('bash', ['-c', script], { cwd: clone })).stdout.trim();
+    };
+    const invoke = (): Promise<{ readonly stdout: string }> =>
+      run('npx', ['esb', 'invoke', 'hello', '{"echo":1}'], { cwd: clone });
+    await npm(['run', 'up', '--', '--authentication', 'on']);
+    expect(await statuses()).toBe('403 200');
+    expect(JSON.parse((await invoke()).stdout)).toMatchObject({ echo: 1 });
+    // What was chosen stays so.
+    await npm(['run', 'up']);
+    expect(await statuses()).toBe('403 200');
+    await npm(['run', 'up', '--', '--authentication', 'off']);
+    expect(await statuses()).toBe('200');
+    expect(JSON.parse((await invoke()).stdout)).toMatchObject({ echo: 1 });
+  }, 300_000);
+
   it('npm run down leaves nothing behind and puts back what it changed, even after a crash', async () => {
     const status = JSON.parse((await npm(['run', '--silent', 'status', '--', '--json'])).stdout) as {
       supervisor: { pid: number };

@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { run } from '../support/command.ts';
+import { freePort } from '../support/free-port.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
 
@@ -12,18 +12,6 @@ const condition = (worker: LambdaWorker, type: string) =>
   worker.status?.conditions?.find((found) => found.type === type);
 
 /** A TCP port of loopback that nothing listens on. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  const listening = Promise.withResolvers<void>();
-  server.listen(0, '127.0.0.1', listening.resolve);
-  await listening.promise;
-  const address = server.address();
-  const closed = Promise.withResolvers<void>();
-  server.close(() => closed.resolve());
-  await closed.promise;
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
-
 describe('a worker that cannot start', () => {
   const esb = instance();
 

@@ -36,6 +36,7 @@ describe('an agent', () => {
       'crds',
       'manifests/namespace.yaml',
       'manifests/rbac.yaml',
+      'manifests/local',
       'manifests/agent-policy.yaml',
     ]) {
       await server.kubectl(['apply', '-f', join(root, part)]);

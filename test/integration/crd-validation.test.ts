@@ -112,6 +112,82 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['two variables of one name', { env: [{ name: 'A' }, { name: 'A' }] }, 'Duplicate value'],
   ['a grace period below nothing', { terminationGracePeriodSeconds: -1 }, 'greater than or equal to 0'],
   ['a command in one string', { command: 'python3 app.py' }, 'must be of type array'],
+  ['three retries of an Event', { asyncInvoke: { maximumRetryAttempts: 3 } }, 'less than or equal to 2'],
+  [
+    'an Event that is too old at once',
+    { asyncInvoke: { maximumEventAgeSeconds: 59 } },
+    'greater than or equal to 60',
+  ],
+  [
+    'an Event older than in Lambda',
+    { asyncInvoke: { maximumEventAgeSeconds: 21_601 } },
+    'less than or equal to 21600',
+  ],
+  ['failures that go nowhere', { asyncInvoke: { onFailure: {} } }, 'write either functionName or url'],
+  [
+    'failures that go to two places',
+    { asyncInvoke: { onFailure: { functionName: 'letters', url: 'http://letters.example/' } } },
+    'write either functionName or url',
+  ],
+  [
+    'failures that go to no function',
+    { asyncInvoke: { onFailure: { functionName: 'a.b' } } },
+    "letters, digits, '-' and '_'",
+  ],
+  [
+    'failures that go back to the function by its own name',
+    { functionName: 'self', asyncInvoke: { onFailure: { functionName: 'self' } } },
+    'must be another function',
+  ],
+  [
+    'failures that go back to the function by the name of the resource',
+    { asyncInvoke: { onFailure: { functionName: 'candidate' } } },
+    'must be another function',
+  ],
+  ...[
+    'letters.example',
+    'ftp://letters.example/',
+    'http://',
+    'http://user:secret@letters.example/',
+    'http://a b/',
+  ].map(
+    (url) =>
+      [
+        `failures that go to ${url}`,
+        { asyncInvoke: { onFailure: { url } } },
+        'url is an absolute http:// or https:// address',
+      ] as const,
+  ),
+  ['a concurrency below nothing', { concurrency: { reserved: -1 } }, 'greater than or equal to 0'],
+  ['an unknown effect', { tolerations: [{ key: 'a', effect: 'NoEntry' }] }, 'supported values: "NoSchedule"'],
+  ['a toleration of nothing', { tolerations: [{ value: 'a' }] }, 'needs operator Exists'],
+  [
+    'a toleration of any value and of one',
+    { tolerations: [{ key: 'a', operator: 'Exists', value: 'b' }] },
+    'take value away, or write operator Equal',
+  ],
+  [
+    'a time to stay in spite of a taint that drives nobody out',
+    { tolerations: [{ key: 'a', operator: 'Exists', effect: 'NoSchedule', tolerationSeconds: 5 }] },
+    'needs effect NoExecute',
+  ],
+  [
+    'more tolerations than anybody reads',
+    { tolerations: Array.from({ length: 33 }, (_, index) => ({ key: `a${index}` })) },
+    'must have at most 32 items',
+  ],
+  ['a spread over nothing', { topologySpread: {} }, 'topologyKey: Required value'],
+  [
+    'a spread that allows no difference',
+    { topologySpread: { topologyKey: 'zone', maxSkew: 0 } },
+    'greater than or equal to 1',
+  ],
+  [
+    'an unknown way out of a spread',
+    { topologySpread: { topologyKey: 'zone', whenUnsatisfiable: 'Never' } },
+    'supported values: "DoNotSchedule", "ScheduleAnyway"',
+  ],
+  ['a queue without end', { concurrency: { queueDepth: 10_001 } }, 'less than or equal to 10000'],
 ];
 
 const accepted: readonly (readonly [string, object])[] = [
@@ -129,6 +205,17 @@ const accepted: readonly (readonly [string, object])[] = [
   [
     'a variable out of a Secret',
     { env: [{ name: 'A', valueFrom: { secretKeyRef: { name: 's', key: 'k' } } }] },
+  ],
+  ['every taint tolerated', { tolerations: [{ operator: 'Exists' }] }],
+  [
+    'a taint tolerated for a while',
+    { tolerations: [{ key: 'a', value: 'b', effect: 'NoExecute', tolerationSeconds: 60 }] },
+  ],
+  ['a function that is switched off', { concurrency: { reserved: 0 } }],
+  ['failures that go to another function', { asyncInvoke: { onFailure: { functionName: 'letters' } } }],
+  [
+    'failures that go to an endpoint',
+    { asyncInvoke: { onFailure: { url: 'https://letters.example:8443/failed?of=hello' } } },
   ],
   [
     'everything at once',
@@ -149,8 +236,16 @@ const accepted: readonly (readonly [string, object])[] = [
       desiredState: 'Absent',
       idlePolicy: { pauseAfterSeconds: 30, removeAfterSeconds: 900 },
       wakePolicy: 'Never',
+      asyncInvoke: {
+        maximumRetryAttempts: 0,
+        maximumEventAgeSeconds: 60,
+        onFailure: { url: 'http://[::1]:8080/' },
+      },
+      concurrency: { reserved: 10, queueDepth: 0 },
       nodeName: 'node-1',
       nodeSelector: { zone: 'a' },
+      tolerations: [{ key: 'dedicated', operator: 'Equal', value: 'lambda', effect: 'NoSchedule' }],
+      topologySpread: { topologyKey: 'zone', maxSkew: 2, whenUnsatisfiable: 'ScheduleAnyway' },
       terminationGracePeriodSeconds: 0,
     },
   ],
@@ -218,6 +313,14 @@ describe('the resource definitions', () => {
       terminationGracePeriodSeconds: 10,
       timeoutSeconds: 3,
       wakePolicy: 'OnInvoke',
+    });
+    const within = { asyncInvoke: {}, concurrency: {}, topologySpread: { topologyKey: 'zone' } };
+    await create(worker({ ...within, tolerations: [{ key: 'a' }] }, 'defaults-within'));
+    expect((await get('defaults-within')).spec).toMatchObject({
+      asyncInvoke: { maximumRetryAttempts: 2, maximumEventAgeSeconds: 21_600 },
+      concurrency: { queueDepth: 100 },
+      topologySpread: { topologyKey: 'zone', maxSkew: 1, whenUnsatisfiable: 'DoNotSchedule' },
+      tolerations: [{ key: 'a', operator: 'Equal' }],
     });
   });
 
@@ -307,6 +410,11 @@ describe('the resource definitions', () => {
           ? [
               'spec',
               'spec.idlePolicy',
+              'spec.asyncInvoke',
+              'spec.asyncInvoke.onFailure',
+              'spec.concurrency',
+              'spec.tolerations',
+              'spec.topologySpread',
               'spec.env.valueFrom.secretKeyRef',
               'spec.resources.limits',
               'status',

@@ -10,7 +10,9 @@ import { removeNodeNetwork } from '../../src/cni/node-network-removal.ts';
 import { type ApiServer, type ApiServerOptions, startApiServer } from './api-server.ts';
 import { type CertificateAuthority, createCertificateAuthority } from './certificate-authority.ts';
 import { run } from './command.ts';
-import { type Lab, startLab } from './lab.ts';
+import { type DockerLab, startDockerLab } from './docker-lab.ts';
+import { stateOfTask } from './freezer.ts';
+import { type Lab, type LabOptions, startLab } from './lab.ts';
 import { type OwnedProcess, startOwnedProcess } from './owned-process.ts';
 import { relaySockets } from './socket-relay.ts';
 import { toolsFolder } from './tools.ts';
@@ -39,6 +41,8 @@ export interface LabCall {
   /** Default: as the API server has it. */
   readonly epoch?: number;
   readonly tailLog?: boolean;
+  /** Default: a random one. */
+  readonly requestId?: string;
   readonly deadlineMs?: number;
 }
 
@@ -79,7 +83,9 @@ export interface AgentLab {
   /** Calls a worker through the agent. Rejects with a gRPC status. */
   invoke(worker: LambdaWorker, call?: LabCall): Promise<LabAnswer>;
   unary(method: string, request: object): Promise<Record<string, unknown>>;
-  /** State of the task of a container, such as RUNNING; undefined when there is none. */
+  /** Messages of a call whose answer is a stream, as they come; leaving the loop ends it. */
+  stream<Message>(method: string, request: object): AsyncIterable<Message>;
+  /** State of the task of a container as containerd and the kernel have it, such as RUNNING; undefined without one. */
   taskState(containerId: string): Promise<string | undefined>;
   /** Runs a program in the node's network. */
   onNode(program: string, ...args: readonly string[]): Promise<string>;
@@ -88,8 +94,83 @@ export interface AgentLab {
   close(): Promise<void>;
 }
 
+/** The same node with a Docker engine in place of containerd. */
+export interface DockerAgentLab extends Omit<AgentLab, 'lab' | 'taskState'> {
+  readonly lab: DockerLab;
+}
+
+/** Where the agent of a lab has its workers. */
+interface LabNode {
+  readonly folder: string;
+  readonly netnsPath: string;
+  readonly image: string;
+  /** What the agent is to be told of the node. */
+  readonly flags: readonly string[];
+  readonly close: () => Promise<void>;
+}
+
 /** Starts everything but the agent. Whoever does closes it, also when the test fails (`afterAll`). */
-export async function startAgentLab(options: ApiServerOptions = {}): Promise<AgentLab> {
+export async function startAgentLab(options: ApiServerOptions & LabOptions = {}): Promise<AgentLab> {
+  const tools = toolsFolder();
+  let lab: Lab | undefined;
+  const built = await startAround(options, async () => {
+    const started = await startLab(options);
+    lab = started;
+    return {
+      ...placeOf(started),
+      flags: [
+        ...['--containerd-socket', started.socketPath],
+        ...['--cni-bin-dir', tools],
+        ...['--certs-dir', join(started.folder, 'certs.d')],
+        ...['--cgroup-parent', started.cgroupParent],
+      ],
+      close: async () => {
+        await removeNodeNetwork({
+          stateDir: stateFolder(started),
+          configFile: join(root, 'cni/10-esb.conflist'),
+          pluginFolder: tools,
+          subnet,
+          nodeNetns: started.netnsPath,
+        });
+        await started.close();
+      },
+    };
+  });
+  const containerd = lab;
+  if (containerd === undefined) {
+    throw new Error('the node has not been started');
+  }
+  return Object.assign(built, {
+    lab: containerd,
+    async taskState(containerId: string) {
+      const line = (await containerd.ctr('tasks', 'list'))
+        .split('\n')
+        .find((each) => each.startsWith(`${containerId} `));
+      const [, pid, told] = line?.trim().split(/\s+/) ?? [];
+      return told === undefined ? undefined : await stateOfTask(told, Number(pid));
+    },
+  });
+}
+
+/** The same with a Docker engine. */
+export async function startDockerAgentLab(options: ApiServerOptions = {}): Promise<DockerAgentLab> {
+  let lab: DockerLab | undefined;
+  const built = await startAround(options, async () => {
+    const started = await startDockerLab();
+    lab = started;
+    const flags = ['--runtime-type', 'docker', '--docker-socket', started.socketPath];
+    return { ...placeOf(started), flags, close: () => started.close() };
+  });
+  if (lab === undefined) {
+    throw new Error('the node has not been started');
+  }
+  return Object.assign(built, { lab });
+}
+
+async function startAround(
+  options: ApiServerOptions,
+  startNode: () => Promise<LabNode>,
+): Promise<Omit<AgentLab, 'lab' | 'taskState'>> {
   const tools = toolsFolder();
   const closers: (() => unknown)[] = [];
   const close = async (): Promise<void> => {
@@ -98,11 +179,23 @@ export async function startAgentLab(options: ApiServerOptions = {}): Promise<Age
     }
   };
   try {
-    return await build(tools, closers, close, options);
+    return await build(tools, closers, close, options, startNode);
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+function placeOf({
+  folder,
+  netnsPath,
+  image,
+}: Omit<LabNode, 'flags' | 'close'>): Omit<LabNode, 'flags' | 'close'> {
+  return { folder, netnsPath, image };
+}
+
+function stateFolder({ folder }: { readonly folder: string }): string {
+  return join(folder, 'agent');
 }
 
 async function build(
@@ -110,29 +203,21 @@ async function build(
   closers: (() => unknown)[],
   close: () => Promise<void>,
   options: ApiServerOptions,
-): Promise<AgentLab> {
+  startNode: () => Promise<LabNode>,
+): Promise<Omit<AgentLab, 'lab' | 'taskState'>> {
   const [api, lab, authority] = await Promise.all([
     startApiServer(options).then((started) => {
       closers.push(() => started.stop());
       return started;
     }),
-    startLab().then((started) => {
+    startNode().then((started) => {
       closers.push(() => started.close());
       return started;
     }),
     createCertificateAuthority(),
   ]);
-  const stateDir = join(lab.folder, 'agent');
+  const stateDir = stateFolder(lab);
   const runDir = join(lab.folder, 'run');
-  closers.push(() =>
-    removeNodeNetwork({
-      stateDir,
-      configFile: join(root, 'cni/10-esb.conflist'),
-      pluginFolder: tools,
-      subnet,
-      nodeNetns: lab.netnsPath,
-    }),
-  );
   const inside = (program: string, args: readonly string[], logFile: string): Promise<OwnedProcess> =>
     startOwnedProcess({
       program: 'nsenter',
@@ -170,16 +255,13 @@ async function build(
     'agent',
     ...['--node-name', nodeName],
     ...['--kubeconfig', kubeconfig],
-    ...['--containerd-socket', lab.socketPath],
-    ...['--cni-bin-dir', tools],
     ...['--state-dir', stateDir],
     ...['--run-dir', runDir],
-    ...['--certs-dir', join(lab.folder, 'certs.d')],
     ...['--listen', `127.0.0.1:${agentPort}`],
     ...['--health', `127.0.0.1:${healthPort}`],
     ...['--memory', '4096'],
     ...['--subnet', subnet],
-    ...['--cgroup-parent', lab.cgroupParent],
+    ...lab.flags,
     ...['--log-level', 'debug'],
     ...flags,
   ];
@@ -211,11 +293,14 @@ async function build(
   };
 
   let client: InstanceType<ReturnType<typeof makeGenericClientConstructor>> | undefined;
+  let trusted = Buffer.alloc(0);
   closers.push(() => client?.close());
   const connected = async (): Promise<Record<string, (...args: unknown[]) => unknown>> => {
-    if (client === undefined) {
-      // As gateways do once they have read the LambdaNode; from the file, so that the API server may be away.
-      const pem = await readFile(join(stateDir, 'server.pem'));
+    // As gateways do once they have read the LambdaNode; from the file, so that the API server may be away.
+    const pem = await readFile(join(stateDir, 'server.pem'));
+    if (client === undefined || !pem.equals(trusted)) {
+      client?.close();
+      trusted = pem;
       client = new (makeGenericClientConstructor(loadAgentProto().agent, 'Agent'))(
         `unix:${agentSocket}`,
         credentials.createSsl(
@@ -283,7 +368,6 @@ async function build(
 
   return {
     api,
-    lab,
     stateDir,
     runDir,
     nodeName,
@@ -391,7 +475,7 @@ async function build(
             uid: target.metadata.uid,
           },
           epoch: call.epoch ?? target.status?.assignment?.epoch ?? 1,
-          requestId: randomUUID(),
+          requestId: call.requestId ?? randomUUID(),
           payload: Buffer.from(JSON.stringify(call.payload ?? {})),
           tailLog: call.tailLog === true,
         },
@@ -427,11 +511,9 @@ async function build(
       throw new Error('the answer had no trailer');
     },
     unary,
-    async taskState(containerId) {
-      const line = (await lab.ctr('tasks', 'list'))
-        .split('\n')
-        .find((each) => each.startsWith(`${containerId} `));
-      return line?.trim().split(/\s+/)[2];
+    async *stream<Message>(method: string, request: object) {
+      const methods = await connected();
+      yield* methods[method]?.call(client, request) as AsyncIterable<Message>;
     },
     onNode: async (program, ...args) =>
       (await run('nsenter', [`--net=${lab.netnsPath}`, program, ...args])).stdout,
@@ -445,6 +527,7 @@ async function prepareCluster(api: ApiServer, authority: CertificateAuthority): 
   await api.kubectl(['apply', '-f', join(root, 'crds')]);
   await api.kubectl(['apply', '-f', join(root, 'manifests/namespace.yaml')]);
   await api.kubectl(['apply', '-f', join(root, 'manifests/rbac.yaml')]);
+  await api.kubectl(['apply', '-f', join(root, 'manifests/local')]);
   await api.kubectl(['apply', '-f', join(root, 'manifests/agent-policy.yaml')]);
   await api.kubectl(
     ['apply', '-f', '-'],

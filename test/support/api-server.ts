@@ -46,6 +46,8 @@ export interface ApiServer {
   kubeconfig(user: string, groups?: readonly string[]): Promise<string>;
   /** Runs kubectl as the administrator; gives its standard output. Rejects when it fails, with what it printed. */
   kubectl(args: readonly string[], input?: string): Promise<string>;
+  /** Process ids of etcd and kube-apiserver. */
+  pids(): readonly number[];
   /** Freezes kube-apiserver (SIGSTOP): connections stay open and nothing is answered. */
   pause(): void;
   /** Lets it run again. */
@@ -297,6 +299,7 @@ async function startIn(
       );
       return result.stdout;
     },
+    pids: () => [etcd.pid, kubeApiserver.pid],
     pause: () => kubeApiserver.signal('SIGSTOP'),
     continue: () => kubeApiserver.signal('SIGCONT'),
     takeDown: () => kubeApiserver.kill(),

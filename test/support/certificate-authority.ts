@@ -1,6 +1,7 @@
 import type { webcrypto } from 'node:crypto';
 import 'reflect-metadata';
 import {
+  AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
@@ -8,6 +9,7 @@ import {
   KeyUsagesExtension,
   PemConverter,
   SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
   type X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
@@ -22,8 +24,8 @@ export interface IssuedCertificate {
 export interface CertificateAuthority {
   /** PEM. */
   readonly certificate: string;
-  /** For a server on 127.0.0.1 and localhost. */
-  issueServer(): Promise<IssuedCertificate>;
+  /** For a server on 127.0.0.1 and localhost, and on these addresses too. */
+  issueServer(addresses?: readonly string[]): Promise<IssuedCertificate>;
   /** For a client; Kubernetes reads the user from CN and its groups from O. */
   issueClient(user: string, groups: readonly string[]): Promise<IssuedCertificate>;
 }
@@ -53,6 +55,7 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
     extensions: [
       new BasicConstraintsExtension(true, undefined, true),
       new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.digitalSignature, true),
+      await SubjectKeyIdentifierExtension.create(authorityKeys.publicKey),
     ],
   });
 
@@ -72,6 +75,8 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
       extensions: [
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
         new ExtendedKeyUsageExtension([usage]),
+        // Tells authorities of the same name apart.
+        await AuthorityKeyIdentifierExtension.create(authorityKeys.publicKey),
         ...(names.length > 0 ? [new SubjectAlternativeNameExtension([...names])] : []),
       ],
     });
@@ -80,9 +85,9 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
 
   return {
     certificate: root.toString('pem'),
-    issueServer: () =>
+    issueServer: (addresses = []) =>
       issue([{ CN: ['esb-test-server'] }], ExtendedKeyUsage.serverAuth, [
-        { type: 'ip', value: '127.0.0.1' },
+        ...['127.0.0.1', ...addresses].map((value) => ({ type: 'ip' as const, value })),
         { type: 'dns', value: 'localhost' },
         { type: 'dns', value: 'kubernetes.default.svc' },
       ]),

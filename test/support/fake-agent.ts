@@ -1,11 +1,13 @@
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
+import { EventEmitter } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import {
   loadPackageDefinition,
   Metadata,
   Server,
   ServerCredentials,
+  type ServerDuplexStream,
   type ServerWritableStream,
   type ServiceDefinition,
   status,
@@ -92,6 +94,10 @@ export interface FakeAgent {
   watchers(): number;
   /** Ends Watches as a stopping agent does: calls under way go on. */
   endWatches(): void;
+  /** Ends every stream that is shared by calls, orderly and whatever is unanswered. */
+  endShared(): void;
+  /** Calls that came on a stream of their own. */
+  alone(): number;
   /** Cuts every connection and stops to listen, as a killed process. */
   kill(): Promise<void>;
   /** Listens again on the same port. */
@@ -107,7 +113,18 @@ export interface FakeAgentOptions {
   readonly identity?: IssuedCertificate;
 }
 
-type InvokeStream = ServerWritableStream<SeenInvoke, object>;
+/** What a call is answered on: a stream of its own, or its share of one. */
+interface InvokeStream extends EventEmitter {
+  readonly request: SeenInvoke;
+  write(message: object): unknown;
+  end(): unknown;
+}
+
+interface ManyRequest {
+  readonly call: number;
+  readonly invoke: SeenInvoke | null;
+  readonly cancel: boolean;
+}
 
 const timings: FakeTimings = { queued: 12, wake: 0, run: 1_500, start: 'running' };
 
@@ -117,7 +134,9 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
   const identity = options.identity ?? (await makeServerCertificate(nodeName));
   const workers = new Map<string, FakeWorkerState>();
   const watches = new Set<ServerWritableStream<object, object>>();
+  const shares = new Set<{ end(): unknown }>();
   const calls: SeenInvoke[] = [];
+  let alone = 0;
   let handle: (call: FakeCall) => void = (call) => call.answer('{}');
   let stamps = 0;
   const nextStamp = (): string => {
@@ -131,8 +150,30 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
   };
   const service = {
     Invoke: (stream: InvokeStream): void => {
+      alone += 1;
       calls.push(stream.request);
       handle(fakeCall(stream, nextStamp));
+    },
+    InvokeMany: (shared: ServerDuplexStream<ManyRequest, object>): void => {
+      const open = new Map<number, InvokeStream>();
+      shares.add(shared);
+      shared.on('close', () => shares.delete(shared));
+      shared.on('data', ({ call, invoke, cancel }: ManyRequest) => {
+        if (cancel) {
+          open.get(call)?.emit('cancelled');
+        } else if (invoke !== null) {
+          const share = shareOf(shared, call, invoke, () => open.delete(call));
+          open.set(call, share);
+          calls.push(invoke);
+          handle(fakeCall(share, nextStamp));
+        }
+      });
+      shared.on('end', () => shared.end());
+      shared.on('cancelled', () => {
+        for (const share of open.values()) {
+          share.emit('cancelled');
+        }
+      });
     },
     Watch: (stream: ServerWritableStream<object, object>): void => {
       watches.add(stream);
@@ -199,6 +240,12 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
       }
     },
     watchers: () => watches.size,
+    alone: () => alone,
+    endShared() {
+      for (const shared of shares) {
+        shared.end();
+      }
+    },
     endWatches() {
       for (const watch of watches) {
         watch.emit('error', { code: status.UNAVAILABLE, details: 'Unavailable: stopping' });
@@ -211,6 +258,26 @@ export async function startFakeAgent(options: FakeAgentOptions): Promise<FakeAge
     },
     stop: kill,
   };
+}
+
+/** One call's share of a stream for many. */
+function shareOf(
+  shared: ServerDuplexStream<ManyRequest, object>,
+  call: number,
+  request: SeenInvoke,
+  ended: () => void,
+): InvokeStream {
+  const share = Object.assign(new EventEmitter(), {
+    request,
+    write: (answer: object) => shared.write({ call, answer }),
+    end: ended,
+  });
+  share.on('error', ({ details, metadata }: { details: string; metadata: Metadata }) => {
+    const code = metadata.get('esb-code')[0];
+    shared.write({ call, failure: { code: typeof code === 'string' ? code : '', message: details } });
+    ended();
+  });
+  return share;
 }
 
 function fakeCall(stream: InvokeStream, nextStamp: () => string): FakeCall {

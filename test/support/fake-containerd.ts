@@ -19,6 +19,8 @@ export interface FakeContainerd {
   emit(event: ContainerdEvent): void;
   /** Ends every subscription. */
   breakSubscriptions(): void;
+  /** Awaited before a task is frozen or thawed, where a test has the kernel's freezer too. */
+  hold: (() => Promise<void>) | undefined;
   /** While false, published events come back to nobody. */
   echoes: boolean;
   version: string;
@@ -86,7 +88,9 @@ export function fakeContainerd(): FakeContainerd {
     version: { get: () => act('version.get', '', () => ({ version: fake.version, revision: '' })) },
     introspection: {
       plugins: () =>
-        Promise.resolve([{ type: 'io.containerd.snapshotter.v1', id: 'overlayfs', exports: {} }]),
+        Promise.resolve([
+          { type: 'io.containerd.snapshotter.v1', id: 'overlayfs', exports: {}, capabilities: ['remap-ids'] },
+        ]),
     },
     leases: {
       create: (id) => act('leases.create', id, () => void leases.add(id)),
@@ -98,6 +102,7 @@ export function fakeContainerd(): FakeContainerd {
         }),
       list: () => Promise.resolve([...leases].map((id) => ({ id, labels: {} }))),
     },
+    namespaces: { delete: (name) => act('namespaces.delete', name, () => undefined) },
     images: { get: missing, list: () => Promise.resolve([]), delete: () => Promise.resolve() },
     content: { read: missing },
     snapshots: {
@@ -251,6 +256,7 @@ export function fakeContainerd(): FakeContainerd {
         subscription.end();
       }
     },
+    hold: undefined,
     echoes: true,
     version: '2.4.2',
   };

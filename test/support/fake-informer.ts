@@ -7,6 +7,8 @@ export interface FakeInformer<T extends KubeObject> extends Informer<T> {
   remove(key: ObjectKey): void;
   /** From now on it counts as synced, or not. */
   setSynced(synced: boolean): void;
+  /** From now on it counts as what the server has, or not. */
+  setCurrent(current: boolean): void;
 }
 
 function textOf({ namespace, name }: ObjectKey): string {
@@ -18,6 +20,7 @@ export function fakeInformer<T extends KubeObject>(objects: readonly T[] = []): 
   const kept = new Map(objects.map((object) => [textOf(object.metadata), object]));
   const listeners = new Set<(event: CacheEvent<T>) => void>();
   let synced = true;
+  let current = true;
   const tell = (event: CacheEvent<T>): void => {
     for (const listener of listeners) {
       listener(event);
@@ -39,6 +42,7 @@ export function fakeInformer<T extends KubeObject>(objects: readonly T[] = []): 
     hasSynced: () => synced,
     synced: async () => undefined,
     lastSuccessAt: () => undefined,
+    isCurrent: () => synced && current,
     start: () => undefined,
     stop: async () => undefined,
     put(object) {
@@ -55,6 +59,9 @@ export function fakeInformer<T extends KubeObject>(objects: readonly T[] = []): 
     },
     setSynced(now) {
       synced = now;
+    },
+    setCurrent(now) {
+      current = now;
     },
   };
 }

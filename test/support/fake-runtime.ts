@@ -11,8 +11,20 @@ import type {
   TaskState,
   WorkerInfo,
 } from '../../src/runtime/container-runtime.ts';
+import type { WorkerLogReader } from '../../src/runtime/log-reader.ts';
+import type { NodeImages } from '../../src/runtime/node-images.ts';
+import type { NodeInventory, Trace } from '../../src/runtime/node-inventory.ts';
 
-export type FakeOperation = 'ensure' | 'pause' | 'resume' | 'destroy' | 'list' | 'inspect';
+export type FakeOperation =
+  | 'ensure'
+  | 'prepare'
+  | 'pause'
+  | 'resume'
+  | 'settle'
+  | 'destroy'
+  | 'clear'
+  | 'list'
+  | 'inspect';
 
 export interface FakeFault {
   readonly error: Error;
@@ -23,10 +35,24 @@ export interface FakeFault {
 /** A runtime in memory whose operations take as long, and fail as often, as a test says. */
 export class FakeRuntime implements ContainerRuntime {
   readonly containers = new Map<string, WorkerInfo>();
+  /** Until when the last output of a worker cannot be read. */
+  slowLogs: Promise<void> | undefined;
   readonly logs = new Map<string, string>();
+  /** Containers whose output does not come to their logs. One that is made anew is none of them. */
+  readonly outputLost = new Set<string>();
+  /** Containers whose output was checked, in order. */
+  readonly outputChecks: string[] = [];
+  /** What is left of containers that are no more. */
+  traces: Trace[] = [];
   /** Operations in order, such as `resume hello-1`. Reading is not among them. */
   readonly operations: string[] = [];
   readonly requests: EnsureRequest[] = [];
+  readonly nodeImages: NodeImages = {
+    list: () => Promise.resolve([]),
+    remove: () => Promise.resolve(false),
+    room: () => Promise.resolve({ totalBytes: 1, freeBytes: 1, totalFiles: 0, freeFiles: 0 }),
+    nameOf: (reference) => reference,
+  };
   /** Every operation fails with `RuntimeUnavailable`. */
   down = false;
   /** Awaited by each operation before its effect. */
@@ -121,6 +147,12 @@ export class FakeRuntime implements ContainerRuntime {
     return made;
   }
 
+  async prepare(request: EnsureRequest, options: CallOptions = {}): Promise<void> {
+    await this.#operate('prepare', request.containerId, options.signal, () => {
+      this.emit({ kind: 'Created', containerId: request.containerId });
+    });
+  }
+
   async pause(containerId: string, options: CallOptions = {}): Promise<void> {
     await this.#operate('pause', containerId, options.signal, () => this.#switch(containerId, 'Paused'));
   }
@@ -129,9 +161,38 @@ export class FakeRuntime implements ContainerRuntime {
     await this.#operate('resume', containerId, options.signal, () => this.#switch(containerId, 'Running'));
   }
 
+  /** Frozen for as long as it takes, as the real one. */
+  async settle(containerId: string, options: CallOptions = {}): Promise<boolean> {
+    this.operations.push(`settle ${containerId}`);
+    const task = this.containers.get(containerId)?.task;
+    if (task?.kind !== 'Running') {
+      return true;
+    }
+    const { pid } = task;
+    this.onEffect('settle', containerId);
+    this.#setTask(containerId, { kind: 'Paused', pid });
+    const thaw = (): void => {
+      if (this.containers.get(containerId)?.task.kind === 'Paused') {
+        this.#setTask(containerId, { kind: 'Running', pid });
+      }
+    };
+    options.signal?.addEventListener('abort', thaw, { once: true });
+    try {
+      await this.#wait('settle', containerId, options.signal);
+      this.emit({ kind: 'Resumed', containerId });
+      return true;
+    } catch {
+      return false;
+    } finally {
+      options.signal?.removeEventListener('abort', thaw);
+      thaw();
+    }
+  }
+
   async destroy(containerId: string, options: DestroyOptions = {}): Promise<void> {
     await this.#operate('destroy', containerId, options.signal, () => {
       this.containers.delete(containerId);
+      this.outputLost.delete(containerId);
       this.emit({ kind: 'Exited', containerId });
       this.emit({ kind: 'Deleted', containerId });
     });
@@ -147,8 +208,51 @@ export class FakeRuntime implements ContainerRuntime {
     return this.containers.get(containerId);
   }
 
-  readLog(containerId: string, maxBytes: number): Promise<Buffer> {
-    return Promise.resolve(Buffer.from(this.logs.get(containerId) ?? '').subarray(-maxBytes));
+  inventory(): Promise<NodeInventory> {
+    return Promise.resolve({
+      containers: new Set(this.containers.keys()),
+      uids: new Set([...this.containers.values()].map(({ identity }) => identity.uid)),
+      busy: new Set<string>(),
+      traces: this.traces.map((trace) => ({ ...trace })),
+    });
+  }
+
+  async clear(containerId: string): Promise<boolean> {
+    await this.#operate('clear', containerId, undefined, () => {
+      this.traces = this.traces.filter((trace) => trace.containerId !== containerId);
+    });
+    return true;
+  }
+
+  /** What each of the next attempts to leave the node cannot remove. */
+  readonly obstacles: (readonly string[])[] = [];
+
+  async leave(): Promise<string[]> {
+    await Promise.resolve();
+    this.traces = [];
+    this.containers.clear();
+    return [...(this.obstacles.shift() ?? [])];
+  }
+
+  readonly workerLogs: WorkerLogReader = {
+    extent: (containerId) => {
+      const text = this.logs.get(containerId);
+      return Promise.resolve(
+        text === undefined ? undefined : { id: containerId, first: 0, end: Buffer.byteLength(text) },
+      );
+    },
+    readFrom: (containerId, offset, maxBytes) => {
+      const text = Buffer.from(this.logs.get(containerId) ?? '');
+      return Promise.resolve({ offset, data: text.subarray(offset, offset + maxBytes) });
+    },
+    offsetAt: () => Promise.resolve(0),
+    begins: () => Promise.resolve([0]),
+    newest: () => Promise.resolve(undefined),
+  };
+
+  async readLog(containerId: string, maxBytes: number): Promise<Buffer> {
+    await this.slowLogs;
+    return Buffer.from(this.logs.get(containerId) ?? '').subarray(-maxBytes);
   }
 
   logOffset(containerId: string): Promise<number> {
@@ -161,6 +265,11 @@ export class FakeRuntime implements ContainerRuntime {
         .subarray(offset)
         .subarray(-maxBytes),
     );
+  }
+
+  isOutputLost(containerId: string): Promise<boolean> {
+    this.outputChecks.push(containerId);
+    return Promise.resolve(this.outputLost.has(containerId));
   }
 
   subscribe(listener: (event: RuntimeEvent) => void): () => void {

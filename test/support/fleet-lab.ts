@@ -2,9 +2,9 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
+import { containerIdOf } from '../../src/agent/container-id.ts';
 import type { DesiredWorker } from '../../src/agent/desired-worker.ts';
 import type { Invocation, InvocationResult } from '../../src/agent/invocation.ts';
-import { containerIdOf } from '../../src/agent/worker-actor.ts';
 import { createFleet, type FleetLimits, type NodeFleet } from '../../src/agent/worker-fleet.ts';
 import type { WorkerRecord } from '../../src/agent/worker-record.ts';
 import type { Clock } from '../../src/common/clock.ts';
@@ -135,8 +135,12 @@ export class FleetLab {
     });
   }
 
-  container(name = 'hello'): string {
-    return containerIdOf({ namespace: 'default', name, uid: `uid-of-${name}`, functionName: name });
+  /** The container of a worker of one shape. */
+  container(name = 'hello', shapeHash = 'v1-a'): string {
+    return containerIdOf(
+      { namespace: 'default', name, uid: `uid-of-${name}`, functionName: name },
+      shapeHash,
+    );
   }
 
   task(name = 'hello'): string | undefined {

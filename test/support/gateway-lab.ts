@@ -9,11 +9,12 @@ import type { LambdaNode } from '../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
-import type { ClientCertificate } from '../../src/gateway/agent-session.ts';
-import { Gateway } from '../../src/gateway/gateway.ts';
+import type { ClientCertificate } from '../../src/gateway/fleet/agent-session.ts';
+import { Gateway, type GatewayOptions } from '../../src/gateway/gateway.ts';
 import { createCertificateAuthority } from './certificate-authority.ts';
 import { type FakeAgent, startFakeAgent } from './fake-agent.ts';
 import { type FakeInformer, fakeInformer } from './fake-informer.ts';
+import { inThreadEventStore } from './in-thread-event-store.ts';
 import { waitFor } from './wait-for.ts';
 import { workerFixture } from './worker-fixture.ts';
 
@@ -27,12 +28,16 @@ export interface GatewayLabOptions {
   /** Names of the nodes, each with an agent. Default one, `node-1`. */
   readonly nodes?: readonly string[];
   readonly maxWaitMs?: number;
+  /** Options of the gateway, in place of those of the lab. */
+  readonly gateway?: Partial<GatewayOptions>;
 }
 
 /** A gateway with fake agents and fake informers, called by the AWS SDK. */
 export interface GatewayLab {
   readonly gateway: Gateway;
   readonly url: string;
+  /** Tries nothing twice. */
+  readonly client: LambdaClient;
   readonly agents: readonly FakeAgent[];
   /** The first of them. */
   readonly agent: FakeAgent;
@@ -88,10 +93,12 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
       },
     },
     identity: { current: identity, accepted: () => undefined, refused: () => undefined },
+    eventStore: inThreadEventStore(),
     clock: systemClock,
     logger: silentLogger(),
     maxWaitMs: options.maxWaitMs ?? 5_000,
     lameDuckMs: 0,
+    ...options.gateway,
   });
   const port = await gateway.listen({ host: '127.0.0.1', port: 0 });
   const url = `http://127.0.0.1:${port}`;
@@ -110,6 +117,7 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
   const lab: GatewayLab = {
     gateway,
     url,
+    client,
     agents,
     agent,
     workers,

@@ -10,14 +10,19 @@ export interface HostInventory {
   readonly [kind: string]: readonly string[];
 }
 
+export interface InventoryOptions {
+  /** The control group of one instance, where others come and go on the same machine. Default: those of all. */
+  readonly cgroup?: string;
+}
+
 /** Takes stock of the machine. Needs root to see everything. */
-export async function takeHostInventory(): Promise<HostInventory> {
+export async function takeHostInventory({ cgroup = '/esb' }: InventoryOptions = {}): Promise<HostInventory> {
   return {
     'network interface': await interfaces(),
     'network namespace': (await entries('/run/netns')).filter((name) => name.startsWith('esb-')),
     'nftables table': await tables(),
     mount: await mounts(),
-    'control group': await cgroups(),
+    'control group': await cgroups(cgroup),
     process: await processes(),
     setting: [`net.ipv4.ip_forward = ${(await read('/proc/sys/net/ipv4/ip_forward')).trim()}`],
     'volatile folder': (await entries('/run')).filter((name) => name.startsWith('esb-')),
@@ -84,12 +89,12 @@ async function mounts(): Promise<string[]> {
 }
 
 /** Groups of workers; everything else in the hierarchy belongs to the system. */
-async function cgroups(): Promise<string[]> {
+async function cgroups(group: string): Promise<string[]> {
   const root = '/sys/fs/cgroup';
   const found: string[] = [];
   const hierarchies = ['', ...(await entries(root))];
   for (const hierarchy of hierarchies) {
-    await collect(join(root, hierarchy, 'esb'), found);
+    await collect(join(root, hierarchy, group), found);
   }
   return [...new Set(found)].sort();
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { silentLogger } from '../../src/common/logger.ts';
 import type { EnsureRequest, WorkerShape } from '../../src/runtime/container-runtime.ts';
@@ -74,19 +74,34 @@ export function ensureRequest(
   };
 }
 
-const LAB_PREFIX = '/tmp/esb-lab-';
+export interface LabOptions {
+  /** Gives containerd a file system of its own of so many MiB, in memory, to be filled up. Default: that of /tmp. */
+  readonly diskMiB?: number;
+}
+
+const LABS = '/tmp';
 
 /** Starts a lab. Whoever does closes it, also when the test fails (`afterAll`). */
-export async function startLab(): Promise<Lab> {
+export async function startLab(options: LabOptions = {}): Promise<Lab> {
   await sweep();
   const tools = toolsFolder();
-  const folder = await mkdtemp(`${LAB_PREFIX}${process.pid}-`);
+  const folder = await mkdtemp(join(LABS, `${await labPrefix()}${process.pid}-`));
+  // As containerd's own folders are: workers with users of their own have to get through to their files.
+  await chmod(folder, 0o711);
   const name = `esb-t-${randomBytes(4).toString('hex')}`;
   const socketPath = join(folder, 'c.sock');
   const logFolder = join(folder, 'logs');
   const config = join(folder, 'config.toml');
   await writeFile(config, configuration(folder, socketPath));
   await writeFile(join(folder, 'name'), name);
+  if (options.diskMiB !== undefined) {
+    // Taken away by `clean`, as all mounts below the folder are.
+    await mkdir(join(folder, 'root'));
+    await run('mount', [
+      ...['-t', 'tmpfs', '-o', `size=${options.diskMiB}m`],
+      ...['esb-lab', join(folder, 'root')],
+    ]);
+  }
   await run('ip', ['netns', 'add', name]);
   await run('ip', ['-n', name, 'link', 'set', 'lo', 'up']);
   const network = createVethNetwork(name);
@@ -141,7 +156,7 @@ export async function startLab(): Promise<Lab> {
         socketPath,
         network,
         logFolder,
-        cgroupParent: `/${name}`,
+        confinement: { cgroupParent: `/${name}` },
         connect: (address) =>
           address.ip === '127.0.0.1' ? connectHere(address.port) : caller.connect(address),
         logger: silentLogger(),
@@ -222,7 +237,8 @@ export async function shimsOf(socketPath: string): Promise<number[]> {
   return found;
 }
 
-async function cgroupFolders(name: string): Promise<string[]> {
+/** Every control group of a lab, in every hierarchy. */
+export async function cgroupFolders(name: string): Promise<string[]> {
   const result = await run('find', ['/sys/fs/cgroup', '-type', 'd', '-path', `*/${name}*`], {
     mayFail: true,
   });
@@ -263,11 +279,21 @@ async function clean(folder: string, name: string): Promise<void> {
   await rm(folder, { recursive: true, force: true });
 }
 
+/**
+ * What the folders of labs of this process table begin with. A lab that runs apart from the machine (`apart.sh`) cannot
+ * see the processes of other ones, and would take them for dead.
+ */
+async function labPrefix(): Promise<string> {
+  const table = /\d+/.exec(await readlink('/proc/self/ns/pid'))?.[0] ?? '';
+  return `esb-lab-p${table}-`;
+}
+
 /** Cleans up after labs whose test process was killed. */
 async function sweep(): Promise<void> {
-  for (const entry of await readdir('/tmp')) {
-    const path = join('/tmp', entry);
-    const pid = /^esb-lab-(\d+)-/.exec(entry)?.[1];
+  const prefix = await labPrefix();
+  for (const entry of await readdir(LABS)) {
+    const path = join(LABS, entry);
+    const pid = entry.startsWith(prefix) ? /^\d+/.exec(entry.slice(prefix.length))?.[0] : undefined;
     if (pid === undefined || (await isAlive(pid))) {
       continue;
     }

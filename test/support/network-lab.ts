@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { inNetworkNamespace, systemCommandRunner } from '../../src/cni/command-runner.ts';
-import { createRemoteIpForward } from '../../src/cni/ip-forward.ts';
+import { remoteIpForward } from '../../src/cni/ip-forward.ts';
 import { createNodeNetwork, type NodeNetwork, type NodeNetworkOptions } from '../../src/cni/node-network.ts';
 import { removeNodeNetwork } from '../../src/cni/node-network-removal.ts';
 import { silentLogger } from '../../src/common/logger.ts';
@@ -131,7 +131,7 @@ export async function createNetworkLab({
     logger: silentLogger(),
     runner,
     procFolder: `/proc/${resident.pid}`,
-    ipForward: createRemoteIpForward(runner),
+    ipForward: remoteIpForward(runner),
   };
   const remove = (): Promise<string[]> =>
     removeNodeNetwork({ ...networkOptions, runner: systemCommandRunner, nodeNetns: netnsPath });

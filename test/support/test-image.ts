@@ -1,10 +1,10 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { gzipSync } from 'node:zlib';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { pack } from 'tar-stream';
 import { run } from './command.ts';
 
@@ -23,7 +23,15 @@ export interface TestImageOptions {
   readonly env?: readonly string[];
   readonly user?: string;
   readonly architecture?: string;
+  /** Default gzip. */
+  readonly compression?: keyof typeof compressions;
 }
+
+const compressions = {
+  gzip: { suffix: '+gzip', compress: (tar: Buffer) => gzipSync(tar, { level: 1 }) },
+  zstd: { suffix: '+zstd', compress: (tar: Buffer) => zstdCompressSync(tar) },
+  none: { suffix: '', compress: (tar: Buffer) => tar },
+} as const;
 
 export interface Blob {
   readonly digest: string;
@@ -37,15 +45,26 @@ export interface TestImage {
   readonly blobs: readonly Blob[];
 }
 
+/** An index in memory with its images. */
+export interface TestIndex {
+  readonly index: Blob;
+  readonly images: readonly TestImage[];
+}
+
 /** Where the test worker is within its image. */
 export const WORKER_PATH = '/usr/local/bin/aws-lambda-rie';
+
+/** The processor of this machine, as images name it. */
+export const ownArchitecture = process.arch === 'x64' ? 'amd64' : process.arch;
 
 const source = fileURLToPath(new URL('./test-worker', import.meta.url));
 
 /** The test worker as a static program, built once per version of its source. */
-async function workerProgram(): Promise<Buffer> {
+export async function workerProgram(): Promise<Buffer> {
   const hash = createHash('sha256');
-  hash.update(await readFile(join(source, 'main.go')));
+  for (const file of (await readdir(source)).toSorted()) {
+    hash.update(await readFile(join(source, file)));
+  }
   const folder = join(tmpdir(), 'esb-test-worker');
   const program = join(folder, hash.digest('hex').slice(0, 16));
   if (!existsSync(program)) {
@@ -70,11 +89,12 @@ export async function workerFiles(): Promise<readonly TestImageFile[]> {
 export async function testImage(options: TestImageOptions = {}): Promise<TestImage> {
   const files = options.files ?? (await workerFiles());
   const tar = await tarOf(files);
-  const layer = blobOf('application/vnd.oci.image.layer.v1.tar+gzip', gzipSync(tar, { level: 1 }));
+  const { suffix, compress } = compressions[options.compression ?? 'gzip'];
+  const layer = blobOf(`application/vnd.oci.image.layer.v1.tar${suffix}`, compress(tar));
   const config = blobOf(
     'application/vnd.oci.image.config.v1+json',
     json({
-      architecture: options.architecture ?? (process.arch === 'x64' ? 'amd64' : process.arch),
+      architecture: options.architecture ?? ownArchitecture,
       os: 'linux',
       config: {
         Entrypoint: options.entrypoint === undefined ? [WORKER_PATH] : options.entrypoint,
@@ -93,6 +113,48 @@ export async function testImage(options: TestImageOptions = {}): Promise<TestIma
       config: descriptorOf(config),
       layers: [descriptorOf(layer)],
     }),
+  );
+  return { manifest, blobs: [layer, config] };
+}
+
+/** Makes an index of images for several platforms, with an attestation as build tools add them. */
+export function testIndex(
+  entries: readonly { readonly image: TestImage; readonly architecture: string; readonly variant?: string }[],
+): TestIndex {
+  const attestation = attestationOf(entries[0]?.image.manifest.digest ?? '');
+  const manifests = [
+    {
+      ...descriptorOf(attestation.manifest),
+      platform: { os: 'unknown', architecture: 'unknown' },
+      annotations: { 'vnd.docker.reference.type': 'attestation-manifest' },
+    },
+    ...entries.map(({ image, architecture, variant }) => ({
+      ...descriptorOf(image.manifest),
+      platform: { os: 'linux', architecture, ...(variant === undefined ? {} : { variant }) },
+    })),
+  ];
+  const mediaType = 'application/vnd.oci.image.index.v1+json';
+  return {
+    index: blobOf(mediaType, json({ schemaVersion: 2, mediaType, manifests })),
+    images: [attestation, ...entries.map(({ image }) => image)],
+  };
+}
+
+function attestationOf(subject: string): TestImage {
+  const layer = blobOf('application/vnd.in-toto+json', json({ subject }));
+  const config = blobOf(
+    'application/vnd.oci.image.config.v1+json',
+    json({
+      architecture: 'unknown',
+      os: 'unknown',
+      config: {},
+      rootfs: { type: 'layers', diff_ids: [layer.digest] },
+    }),
+  );
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+  const manifest = blobOf(
+    mediaType,
+    json({ schemaVersion: 2, mediaType, config: descriptorOf(config), layers: [descriptorOf(layer)] }),
   );
   return { manifest, blobs: [layer, config] };
 }
@@ -117,6 +179,25 @@ async function tarOf(files: readonly TestImageFile[]): Promise<Buffer> {
     parts.push(part as Buffer);
   }
   return Buffer.concat(parts);
+}
+
+/** An image of an OCI layout on disk, as `writeImageLayout` makes them: with one manifest. */
+export async function layoutImage(folder: string): Promise<TestImage> {
+  type Descriptor = { readonly digest: string; readonly mediaType: string };
+  const load = async ({ digest, mediaType }: Descriptor): Promise<Blob> => ({
+    digest,
+    mediaType,
+    content: await readFile(join(folder, 'blobs', ...digest.split(':'))),
+  });
+  const index = JSON.parse(await readFile(join(folder, 'index.json'), 'utf8')) as {
+    readonly manifests: readonly [Descriptor];
+  };
+  const manifest = await load(index.manifests[0]);
+  const { config, layers } = JSON.parse(manifest.content.toString()) as {
+    readonly config: Descriptor;
+    readonly layers: readonly Descriptor[];
+  };
+  return { manifest, blobs: await Promise.all([config, ...layers].map(load)) };
 }
 
 function blobOf(mediaType: string, content: Buffer): Blob {

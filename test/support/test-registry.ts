@@ -1,5 +1,7 @@
+import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { Blob, TestImage } from './test-image.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Blob, TestImage, TestIndex } from './test-image.ts';
 
 /** A registry on loopback that serves images from memory. */
 export interface TestRegistry {
@@ -7,12 +9,21 @@ export interface TestRegistry {
   readonly host: string;
   /** Serves `image` as `repository:tag` and returns the full reference. */
   put(name: string, image: TestImage): string;
+  /** The same for an index. */
+  putIndex(name: string, index: TestIndex): string;
   /** What was asked for so far, as `METHOD path`. */
   readonly requests: readonly string[];
   /** Who may pull; undefined for everybody. */
   credentials: { readonly username: string; readonly password: string } | undefined;
+  /** How they are asked for: with each request, or once for a token that stands for them. Default basic. */
+  authentication: 'basic' | 'token';
   /** While set, downloads of blobs wait for it. */
   hold: Promise<void> | undefined;
+  /** While set, blobs are sent so many bytes at a time. */
+  pace: { readonly bytes: number; readonly everyMs: number } | undefined;
+  /** Refuses connections until `bringUp()`. */
+  takeDown(): Promise<void>;
+  bringUp(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -20,14 +31,50 @@ export async function startTestRegistry(): Promise<TestRegistry> {
   const manifests = new Map<string, Blob>();
   const blobs = new Map<string, Blob>();
   const requests: string[] = [];
+  const tokens = new Set<string>();
+
+  /** Whether the request may go on; otherwise it has been answered. */
+  function admit(request: IncomingMessage, response: ServerResponse): boolean {
+    const { credentials, authentication, host } = registry;
+    if (credentials === undefined) {
+      return true;
+    }
+    const expected = `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64')}`;
+    const shown = request.headers.authorization ?? '';
+    if (authentication === 'basic' ? shown === expected : tokens.has(shown.replace('Bearer ', ''))) {
+      return true;
+    }
+    if (request.url?.startsWith('/token') === true && shown === expected) {
+      const token = randomUUID();
+      tokens.add(token);
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ token }));
+      return false;
+    }
+    const challenge =
+      authentication === 'basic' || request.url?.startsWith('/token') === true
+        ? 'Basic realm="test"'
+        : `Bearer realm="http://${host}/token",service="test"`;
+    response.writeHead(401, { 'www-authenticate': challenge }).end('{"errors":[{"code":"UNAUTHORIZED"}]}');
+    return false;
+  }
+
+  async function send(response: ServerResponse, content: Buffer): Promise<void> {
+    const { pace } = registry;
+    if (pace === undefined) {
+      response.end(content);
+      return;
+    }
+    for (let at = 0; at < content.length && !response.destroyed; at += pace.bytes) {
+      response.write(content.subarray(at, at + pace.bytes));
+      await delay(pace.everyMs);
+    }
+    response.end();
+  }
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = request.url ?? '';
     requests.push(`${request.method} ${path}`);
-    if (registry.credentials !== undefined && !authorized(request, registry.credentials)) {
-      response
-        .writeHead(401, { 'www-authenticate': 'Basic realm="test"' })
-        .end('{"errors":[{"code":"UNAUTHORIZED"}]}');
+    if (!admit(request, response)) {
       return;
     }
     const [, repository, kind, reference] = /^\/v2\/(.+)\/(manifests|blobs)\/([^/?]+)/.exec(path) ?? [];
@@ -45,45 +92,61 @@ export async function startTestRegistry(): Promise<TestRegistry> {
       'content-length': found.content.length,
       'docker-content-digest': found.digest,
     });
-    response.end(request.method === 'HEAD' ? undefined : found.content);
+    if (request.method === 'HEAD' || kind === 'manifests') {
+      response.end(request.method === 'HEAD' ? undefined : found.content);
+    } else {
+      await send(response, found.content);
+    }
   }
 
   const server = createServer((request, response) => {
     answer(request, response).catch(() => response.destroy());
   });
-  const listening = Promise.withResolvers<void>();
-  server.listen(0, '127.0.0.1', listening.resolve);
-  await listening.promise;
-  const address = server.address();
-  const host = `127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`;
+  const listen = async (port: number): Promise<number> => {
+    const listening = Promise.withResolvers<void>();
+    server.once('error', listening.reject);
+    server.listen(port, '127.0.0.1', listening.resolve);
+    await listening.promise;
+    const address = server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  };
+  const close = async (): Promise<void> => {
+    const closed = Promise.withResolvers<void>();
+    server.close(() => closed.resolve());
+    server.closeAllConnections();
+    await closed.promise;
+  };
+  const put = (name: string, manifest: Blob, images: readonly TestImage[]): string => {
+    const repository = name.slice(0, name.lastIndexOf(':'));
+    for (const each of [manifest, ...images.map((image) => image.manifest)]) {
+      manifests.set(`${repository}:${each.digest}`, each);
+    }
+    manifests.set(name, manifest);
+    for (const blob of images.flatMap((image) => image.blobs)) {
+      blobs.set(blob.digest, blob);
+    }
+    return `${host}/${name}`;
+  };
+  const port = await listen(0);
+  const host = `127.0.0.1:${port}`;
   const registry: TestRegistry = {
     host,
     requests,
     credentials: undefined,
+    authentication: 'basic',
     hold: undefined,
-    put(name, image) {
-      const repository = name.slice(0, name.lastIndexOf(':'));
-      manifests.set(name, image.manifest);
-      manifests.set(`${repository}:${image.manifest.digest}`, image.manifest);
-      for (const blob of image.blobs) {
-        blobs.set(blob.digest, blob);
-      }
-      return `${host}/${name}`;
+    pace: undefined,
+    put: (name, image) => put(name, image.manifest, [image]),
+    putIndex: (name, { index, images }) => put(name, index, images),
+    takeDown: close,
+    bringUp: async () => {
+      await listen(port);
     },
     async close() {
-      const closed = Promise.withResolvers<void>();
-      server.close(() => closed.resolve());
-      server.closeAllConnections();
-      await closed.promise;
+      if (server.listening) {
+        await close();
+      }
     },
   };
   return registry;
-}
-
-function authorized(
-  request: IncomingMessage,
-  { username, password }: { readonly username: string; readonly password: string },
-): boolean {
-  const expected = Buffer.from(`${username}:${password}`).toString('base64');
-  return request.headers.authorization === `Basic ${expected}`;
 }

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { toolSetFolder } from '../../src/cli/tool-cache.ts';
-import { toolFamilies } from '../../src/cli/tool-catalog.ts';
+import { cacheFolder, familyFolder, toolSetFolder } from '../../src/cli/tool-cache.ts';
+import { clusterFamilies, helmFamily, type ToolFamily, toolFamilies } from '../../src/cli/tool-catalog.ts';
 
 /**
  * The folder with every third-party program: kube-apiserver, kubectl, etcd, containerd and its shim, ctr, runc, the CNI
@@ -13,13 +13,42 @@ export function toolsFolder(): string {
   const given = process.env.ESB_TOOLS;
   const folder = given === undefined || given === '' ? toolSetFolder() : given;
   for (const family of toolFamilies) {
-    for (const program of family.programs) {
-      if (!existsSync(join(folder, program.name))) {
-        throw new Error(
-          `${program.name} is not in ${folder}; build the programs with: node hack/run.mjs hack/build-tools.ts`,
-        );
-      }
-    }
+    requirePrograms(folder, family);
   }
   return folder;
+}
+
+/**
+ * Path of Helm.
+ *
+ * @throws {Error} when it has not been built yet; `npm test` builds it
+ */
+export function helmProgram(): string {
+  const folder = familyFolder(cacheFolder(), helmFamily);
+  requirePrograms(folder, helmFamily);
+  return join(folder, 'helm');
+}
+
+/**
+ * The folder with what a whole cluster needs beside `toolsFolder()`: kube-controller-manager, kube-scheduler, kubelet,
+ * kube-proxy and Helm.
+ *
+ * @throws {Error} when they have not been built yet; `npm run test:cluster` builds them
+ */
+export function clusterToolsFolder(): string {
+  const folder = toolSetFolder(undefined, undefined, clusterFamilies);
+  for (const family of clusterFamilies) {
+    requirePrograms(folder, family);
+  }
+  return folder;
+}
+
+function requirePrograms(folder: string, family: ToolFamily): void {
+  for (const program of family.programs) {
+    if (!existsSync(join(folder, program.name))) {
+      throw new Error(
+        `${program.name} is not in ${folder}; build the programs with: node hack/run.mjs hack/build-tools.ts`,
+      );
+    }
+  }
 }

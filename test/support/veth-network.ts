@@ -61,6 +61,7 @@ export function createVethNetwork(node: string): VethNetwork {
   }
 
   const network: VethNetwork = {
+    slots: { ready: 0, wanted: 0 },
     failWith: undefined,
     hold: undefined,
     attach,
@@ -69,6 +70,10 @@ export function createVethNetwork(node: string): VethNetwork {
     stop: () => Promise.resolve(),
     get: (containerId) => Promise.resolve(attachments.get(containerId)),
     list: () => Promise.resolve([...attachments.values()]),
+    async remove() {
+      await Promise.all([...attachments.keys()].map((containerId) => detach(containerId)));
+      return [];
+    },
     repair: () => Promise.resolve([]),
     health: () => Promise.resolve({ ok: true }),
   };

@@ -46,6 +46,7 @@ export interface NodeFixture {
   readonly name?: string;
   readonly metadata?: Partial<LambdaNode['metadata']>;
   readonly unschedulable?: boolean;
+  readonly retired?: boolean;
   /** Status of the Ready condition. Default True. */
   readonly ready?: 'True' | 'False' | 'Unknown';
   readonly status?: Partial<LambdaNodeStatus>;
@@ -58,7 +59,7 @@ export function nodeFixture(fixture: NodeFixture = {}): LambdaNode {
     apiVersion: 'esb.dev/v1alpha1',
     kind: 'LambdaNode',
     metadata: { name, uid: `uid-of-${name}`, resourceVersion: '1', ...fixture.metadata },
-    spec: { unschedulable: fixture.unschedulable ?? false },
+    spec: { unschedulable: fixture.unschedulable ?? false, retired: fixture.retired ?? false },
     status: {
       endpoint: '127.0.0.1:9443',
       capacity: { memoryMiB: 1024, workers: 10 },

@@ -21,12 +21,14 @@ describe('the command line', { timeout: 60_000 }, () => {
       'controller',
       'gateway',
       'agent',
+      'hold',
       'up',
       'down',
       'status',
       'invoke',
       'ps',
       'logs',
+      'retire',
       'doctor',
     ]) {
       expect(stderr).toContain(`  ${name} `);
@@ -45,7 +47,7 @@ describe('the command line', { timeout: 60_000 }, () => {
 
   it.each([
     [['--listen', 'nowhere'], "esb: 'nowhere' is not HOST:PORT (for example 127.0.0.1:9443)\n"],
-    [['--deny-cidr', 'nothing'], "esb: 'nothing' is not an IPv4 range such as 10.234.0.0/16\n"],
+    [['--deny-cidr', 'nothing'], "esb: 'nothing' is not a range of addresses such as 10.234.0.0/16\n"],
   ])('ends a role that cannot run with one clear line, as with %j', async (flags, message) => {
     const folder = mkdtempSync(join(tmpdir(), 'esb-main-'));
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }));

@@ -26,6 +26,10 @@ export interface LambdaNodeSpec {
    * Whether no more workers are to be assigned here. Those it has stay.
    */
   readonly unschedulable: boolean;
+  /**
+   * Whether ESB leaves this node. No more workers are assigned here, those it has are moved elsewhere or, where nothing else has room for them, taken away; then the agent removes everything that it made there and says so in the condition Retired.
+   */
+  readonly retired: boolean;
 }
 /**
  * What the agent tells of its node.
@@ -53,7 +57,7 @@ export interface LambdaNodeStatus {
    */
   readonly unschedulable?: boolean;
   /**
-   * Ready, ContainerdReady and NetworkReady.
+   * Ready, ContainerdReady, NetworkReady and Retired.
    */
   readonly conditions?: readonly LambdaNodeStatusCondition[];
 }

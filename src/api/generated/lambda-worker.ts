@@ -35,7 +35,7 @@ export interface LambdaWorkerSpec {
    */
   readonly imagePullPolicy?: 'Always' | 'IfNotPresent' | 'Never';
   /**
-   * Secrets of type kubernetes.io/dockerconfigjson in the same namespace, tried in this order.
+   * Secrets of type kubernetes.io/dockerconfigjson in the same namespace, read when the image is pulled. A Role and a RoleBinding there have to let the agents get each one; the condition ImageReady says when they do not.
    */
   readonly imagePullSecrets?: readonly LambdaWorkerSpecImagePullSecret[];
   /**
@@ -85,6 +85,8 @@ export interface LambdaWorkerSpec {
    * Whether a call may lift the worker out of Paused or Absent (OnInvoke), or is refused while it rests there (Never).
    */
   readonly wakePolicy: 'OnInvoke' | 'Never';
+  readonly asyncInvoke?: LambdaWorkerSpecAsyncInvoke;
+  readonly concurrency?: LambdaWorkerSpecConcurrency;
   readonly network: LambdaWorkerSpecNetwork;
   /**
    * Pins the worker to the LambdaNode of this name. Never written by ESB.
@@ -94,6 +96,11 @@ export interface LambdaWorkerSpec {
    * Labels that a LambdaNode must carry to be chosen.
    */
   readonly nodeSelector?: Readonly<Record<string, string>>;
+  /**
+   * Taints of Nodes that the worker puts up with, in the form that Pods use. Without them no worker is placed on a Node with a taint of effect NoSchedule, and workers leave a Node that gets one of effect NoExecute.
+   */
+  readonly tolerations?: readonly LambdaWorkerSpecToleration[];
+  readonly topologySpread?: LambdaWorkerSpecTopologySpread;
   /**
    * Seconds between the request to end (SIGTERM) and the end by force (SIGKILL). 0 ends it at once.
    */
@@ -129,7 +136,7 @@ export interface LambdaWorkerSpecVariableValueFrom {
   readonly secretKeyRef: LambdaWorkerSpecVariableValueFromSecretKeyRef;
 }
 /**
- * One key of a Secret in the same namespace, read when the container is made.
+ * One key of a Secret in the same namespace, read when the container is made. A Role and a RoleBinding there have to let the agents get the Secret; the condition Ready says when they do not.
  */
 export interface LambdaWorkerSpecVariableValueFromSecretKeyRef {
   /**
@@ -191,6 +198,46 @@ export interface LambdaWorkerSpecIdlePolicy {
   readonly removeAfterSeconds?: number;
 }
 /**
+ * What becomes of calls with InvocationType Event, as the event invoke configuration of Lambda. It is a property of the function: of its workers the oldest resource speaks for all, the first by name among those of one second.
+ */
+export interface LambdaWorkerSpecAsyncInvoke {
+  /**
+   * How often a call is made again after the function failed. The first try comes after 1 minute, the second after 2.
+   */
+  readonly maximumRetryAttempts: number;
+  /**
+   * Seconds after which a call that has not succeeded is given up, counted from its acceptance.
+   */
+  readonly maximumEventAgeSeconds: number;
+  readonly onFailure?: LambdaWorkerSpecAsyncInvokeOnFailure;
+}
+/**
+ * Where the record of a call goes that was given up. Without it the call is dropped and counted.
+ */
+export interface LambdaWorkerSpecAsyncInvokeOnFailure {
+  /**
+   * Function of the same namespace that is called with the record, as an Event of its own.
+   */
+  readonly functionName?: string;
+  /**
+   * HTTP endpoint that the record is posted to. Any status from 200 to 299 takes it. No passwords in it.
+   */
+  readonly url?: string;
+}
+/**
+ * How many calls of the function run and wait at once. It is a property of the function: of its workers the oldest resource speaks for all, the first by name among those of one second.
+ */
+export interface LambdaWorkerSpecConcurrency {
+  /**
+   * Calls that run at once. Without it as many as the function has workers; 0 switches the function off, as in Lambda.
+   */
+  readonly reserved?: number;
+  /**
+   * Calls that wait in a gateway for a place before further ones are refused with 429.
+   */
+  readonly queueDepth: number;
+}
+/**
  * How the worker is attached to the network.
  */
 export interface LambdaWorkerSpecNetwork {
@@ -200,10 +247,56 @@ export interface LambdaWorkerSpecNetwork {
   readonly mode: 'Bridge' | 'Host';
 }
 /**
+ * One toleration.
+ */
+export interface LambdaWorkerSpecToleration {
+  /**
+   * Key of the taint. Without it every taint is meant, and operator must be Exists.
+   */
+  readonly key?: string;
+  /**
+   * Whether the taint must have the same value (Equal) or may have any (Exists).
+   */
+  readonly operator: 'Equal' | 'Exists';
+  /**
+   * Value of the taint, for operator Equal.
+   */
+  readonly value?: string;
+  /**
+   * Effect of the taint. Without it every effect is meant.
+   */
+  readonly effect?: 'NoSchedule' | 'PreferNoSchedule' | 'NoExecute';
+  /**
+   * Seconds from the coming of a taint of effect NoExecute after which the worker leaves after all. Without it, it stays; 0 or less is at once.
+   */
+  readonly tolerationSeconds?: number;
+}
+/**
+ * How the workers of the function, those of the same namespace and function name, are spread over parts of the cluster such as zones. Without it they are spread over nodes as far as room allows.
+ */
+export interface LambdaWorkerSpecTopologySpread {
+  /**
+   * Label of LambdaNodes whose values are the parts, such as topology.kubernetes.io/zone. Nodes without it are not chosen, or with ScheduleAnyway last.
+   */
+  readonly topologyKey: string;
+  /**
+   * By how many workers of the function a part may be ahead of the one that has fewest.
+   */
+  readonly maxSkew: number;
+  /**
+   * Whether a worker waits when every node that would do is in a part too far ahead (DoNotSchedule), or goes to the part that has fewest (ScheduleAnyway).
+   */
+  readonly whenUnsatisfiable: 'DoNotSchedule' | 'ScheduleAnyway';
+}
+/**
  * What exists. Written by the controller (assignment, Scheduled), the node's agent (the rest) and gateways (lastInvocationTime).
  */
 export interface LambdaWorkerStatus {
   readonly assignment?: LambdaWorkerStatusAssignment;
+  /**
+   * Epoch of the last assignment, while there is none because it was taken away; the next is higher. Written by the controller alone.
+   */
+  readonly lastEpoch?: number;
   /**
    * What the worker is doing, in one word. Conditions say why.
    */
@@ -254,7 +347,7 @@ export interface LambdaWorkerStatus {
    */
   readonly observedInvocationTime?: string;
   /**
-   * Scheduled, ImageReady, NetworkReady, Ready and CleanedUp.
+   * Scheduled, ImageReady, NetworkReady, Ready, LimitsReached and CleanedUp.
    */
   readonly conditions?: readonly LambdaWorkerStatusCondition[];
 }

@@ -4,6 +4,7 @@ import { InvokeCommand, type InvokeCommandInput, LambdaClient } from '@aws-sdk/c
 import { inject, onTestFinished } from 'vitest';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { type CommandOptions, type CommandResult, run } from '../../support/command.ts';
+import { stateOfTask } from '../../support/freezer.ts';
 import { readInstanceEnvironment } from '../../support/instance-environment.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -138,11 +139,12 @@ export class Instance {
     return worker;
   }
 
-  /** RUNNING, PAUSED, … as `ctr` tells it; undefined when there is no such task. */
+  /** RUNNING, PAUSED, … as `ctr` and the kernel tell it together; undefined when there is no such task. */
   async taskState(containerId: string, node = 'node-1'): Promise<string | undefined> {
     const { stdout } = await this.ctr(['tasks', 'ls'], node);
     const line = stdout.split('\n').find((row) => row.split(/\s+/)[0] === containerId);
-    return line?.split(/\s+/)[2];
+    const [, pid, told] = line?.split(/\s+/) ?? [];
+    return told === undefined ? undefined : await stateOfTask(told, Number(pid));
   }
 
   async taskPid(containerId: string, node = 'node-1'): Promise<number> {

@@ -6,6 +6,7 @@ import type { PartSpec } from '../../../src/cli/part.ts';
 import { createSupervisorClient, type SupervisorClient } from '../../../src/cli/supervisor-client.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import type { Instance } from './instance.ts';
+import type { BalancedGateway } from './load-balancer.ts';
 
 /** A part that does not run for now; disposing of it lets it go on. */
 export interface FrozenPart extends AsyncDisposable {
@@ -86,6 +87,26 @@ export class Parts {
     return Object.entries(state?.ports ?? {})
       .filter(([name]) => /^gateway-\d+$/.test(name))
       .map(([, port]) => `http://127.0.0.1:${port}`);
+  }
+
+  /** Where each gateway takes calls, and where it says whether it is ready. */
+  async balanced(): Promise<readonly BalancedGateway[]> {
+    const { ports = {} } = (await readInstanceState(join(this.#esb.home, 'state.json'))) ?? {};
+    return Object.keys(ports)
+      .filter((name) => /^gateway-\d+$/.test(name))
+      .map((name) => ({
+        url: `http://127.0.0.1:${ports[name]}`,
+        ready: `http://127.0.0.1:${ports[`${name}-health`]}/readyz`,
+      }));
+  }
+
+  /** How often the agent of node-1 has woken a worker since it was started; containerd is not told of that. */
+  async resumes(): Promise<number> {
+    const state = await readInstanceState(join(this.#esb.home, 'state.json'));
+    const answer = await fetch(`http://127.0.0.1:${state?.ports['agent-node-1-health']}/metrics`);
+    const page = await answer.text();
+    const line = /^esb_agent_action_seconds_count\{.*action="Resume",result="ok".*\} (\d+)$/m.exec(page);
+    return Number(line?.[1] ?? 0);
   }
 
   /** The controller that holds the Lease, by the name of its part. */

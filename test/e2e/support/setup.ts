@@ -1,6 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
+import { homeAt } from '../../../src/cli/home.ts';
+import { instanceCgroup } from '../../../src/cli/parts.ts';
 import { run } from '../../support/command.ts';
 import { compareHostInventory, takeHostInventory } from '../../support/host-audit.ts';
 
@@ -14,7 +16,8 @@ const repository = join(import.meta.dirname, '../../..');
 
 /**
  * One local instance for all end-to-end tests: two nodes, two gateways, two controllers. When they are through it is
- * taken down, and the host has to be as it was. `ESB_E2E_HOME` names a running instance to use instead.
+ * taken down, and the host has to be as it was. `ESB_E2E_HOME` names a running instance to use instead. Beside another
+ * instance they run apart from the machine: `test/support/apart.sh npx vitest run --project=e2e`.
  */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const given = process.env.ESB_E2E_HOME;
@@ -22,10 +25,11 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     project.provide('home', given);
     return async () => undefined;
   }
-  const before = await takeHostInventory();
   // Paths of Unix sockets below it must stay under 108 bytes.
   const folder = await mkdtemp('/tmp/esb-e2e-');
   const home = join(folder, 'home');
+  const cgroup = instanceCgroup(homeAt(home));
+  const before = await takeHostInventory({ cgroup });
   const esb = (args: readonly string[]): Promise<unknown> =>
     run(process.execPath, [join(repository, 'src/main.ts'), ...args], {
       env: { ESB_HOME: home },
@@ -44,7 +48,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide('home', home);
   return async () => {
     await down();
-    const left = compareHostInventory(before, await takeHostInventory());
+    const left = compareHostInventory(before, await takeHostInventory({ cgroup }));
     if (left.length > 0) {
       throw new Error(`the host is not as it was before the tests:\n${left.join('\n')}`);
     }

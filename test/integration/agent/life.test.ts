@@ -86,6 +86,21 @@ describe('a worker on a node with the real agent', () => {
 
   it('gives its environment from Secrets, and its log', async () => {
     await lab.api.kubectl(['create', 'secret', 'generic', 'greeting', '--from-literal=text=moin']);
+    const role = [
+      'role',
+      'esb-secret-greeting',
+      '--verb=get',
+      '--resource=secrets',
+      '--resource-name=greeting',
+    ];
+    await lab.api.kubectl(['create', ...role]);
+    const binding = [
+      'rolebinding',
+      'esb-secret-greeting',
+      '--role=esb-secret-greeting',
+      '--group=esb:agents',
+    ];
+    await lab.api.kubectl(['create', ...binding]);
     await lab.apply('secretive', {
       env: [
         { name: 'GREETING', valueFrom: { secretKeyRef: { name: 'greeting', key: 'text', optional: false } } },

@@ -148,6 +148,21 @@ describe('an agent that is killed and started again', () => {
     await lab.untilServing();
   });
 
+  it('waits no longer for them than it is told, and says that their outcome is unknown', async () => {
+    await lab.stopAgent();
+    await lab.startAgent(['--drain', '1']);
+    await lab.untilServing();
+    const worker = await lab.waitForPhase('runs', 'Running');
+    const call = lab.invoke(worker, { payload: { sleepMs: 30_000 } });
+    await untilInWorker(worker);
+    const stoppedAt = performance.now();
+    await lab.stopAgent();
+    expect(performance.now() - stoppedAt).toBeLessThan(15_000);
+    expect((await call).outcome).toBe('OUTCOME_UNKNOWN');
+    await lab.startAgent();
+    await lab.untilServing();
+  });
+
   it('leaves nothing behind after all of that', async () => {
     await Promise.all(['runs', 'sleeps'].map((name) => lab.remove(name)));
     await waitFor('everything to be gone', async () => {

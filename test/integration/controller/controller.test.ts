@@ -27,7 +27,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
 
   beforeAll(async () => {
     server = await startApiServer({ audit: true });
-    for (const part of ['crds', 'manifests/namespace.yaml', 'manifests/rbac.yaml']) {
+    for (const part of ['crds', 'manifests/namespace.yaml', 'manifests/rbac.yaml', 'manifests/local']) {
       await server.kubectl(['apply', '-f', join(root, part)]);
     }
     admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
@@ -269,9 +269,13 @@ describe('the controller, as the user esb:controller of a real API server', () =
     await lost.die();
     await admin.delete(lambdaNodes, { name: 'gone-1' });
     await waitFor('gone-b to be let go', async () => (await find('gone-b')) === undefined);
-    const told = await when('gone-a', 'told of the loss', (worker) => worker.status?.phase === 'Unknown');
-    expect(told.status?.assignment).toEqual({ nodeName: 'gone-1', epoch: 1 });
-    expect(condition(told, 'Ready')).toMatchObject({ status: 'Unknown', reason: 'NodeLost' });
+    const away = await when(
+      'gone-a',
+      'taken away',
+      ({ metadata, status }) => status?.assignment === undefined && metadata.finalizers === undefined,
+    );
+    expect(away.status?.lastEpoch).toBe(1);
+    expect(condition(away, 'Ready')).toMatchObject({ status: 'False', reason: 'Unassigned' });
     await node('gone-2');
     expect((await assigned('gone-a', 'gone-2')).status?.assignment?.epoch).toBe(2);
   });

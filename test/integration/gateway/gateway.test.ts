@@ -1,5 +1,4 @@
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { InvokeCommand, LambdaClient } from '@aws-sdk/client-lambda';
@@ -9,6 +8,7 @@ import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { type Authority, advanceAuthority } from '../../../src/controller/gateway-authority.ts';
 import { settleRequest } from '../../../src/controller/request-signer.ts';
+import { DEFAULT_LIMIT_FLAGS } from '../../../src/gateway/admission/gateway-limits.ts';
 import { runGateway } from '../../../src/gateway/role.ts';
 import { createKubeClient } from '../../../src/kube/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
@@ -19,6 +19,7 @@ import {
 import type { KubeClient } from '../../../src/kube/types.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { type FakeAgent, startFakeAgent } from '../../support/fake-agent.ts';
+import { freePort } from '../../support/free-port.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 let api: ApiServer;
@@ -26,18 +27,6 @@ let admin: KubeClient;
 let authority: Authority;
 let kubeconfig: string;
 let agent: FakeAgent;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  const listening = Promise.withResolvers<void>();
-  server.listen(0, '127.0.0.1', () => listening.resolve());
-  await listening.promise;
-  const address = server.address();
-  const closed = Promise.withResolvers<void>();
-  server.close(() => closed.resolve());
-  await closed.promise;
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
 
 interface RunningGateway {
   readonly url: string;
@@ -50,11 +39,23 @@ async function startGateway(stateDir: string): Promise<RunningGateway> {
   const stop = new AbortController();
   const running = runGateway(
     {
+      ...DEFAULT_LIMIT_FLAGS,
       kubeconfig,
       namespace: 'default',
       listen: `127.0.0.1:${port}`,
       health: `127.0.0.1:${healthPort}`,
       stateDir,
+      timingHeaders: true,
+      authentication: 'off',
+      accessKeys: 'esb-access-keys',
+      tokenAudience: [],
+      accessCache: 60,
+      accessGrace: 3600,
+      accessLog: false,
+      metricsFunctions: 100,
+      eventStore: 'sqlite',
+      maxEvents: 100,
+      maxEventBytes: 2 ** 20,
     },
     { signal: stop.signal, logger: silentLogger() },
   );
@@ -171,7 +172,7 @@ beforeAll(async () => {
     'crd/lambdanodes.esb.dev',
   ]);
   await api.kubectl(['create', 'namespace', 'esb-system']);
-  await api.kubectl(['apply', '-f', 'manifests/rbac.yaml']);
+  await api.kubectl(['apply', '-f', 'manifests/rbac.yaml', '-f', 'manifests/local']);
   admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: api.adminKubeconfig }) });
   authority = await advanceAuthority(undefined, Date.now());
   kubeconfig = await api.kubeconfig('esb:gateway');
@@ -221,7 +222,7 @@ describe('a gateway on a real API server', () => {
       return status?.lastInvocationTime === '2031-02-03T04:05:06.000007Z';
     });
     const metrics = await (await fetch(`${gateway.health}/metrics`)).text();
-    expect(metrics).toContain('esb_gateway_calls_total{result="ok"} 1');
+    expect(metrics).toContain('esb_gateway_calls_total{function="hello",outcome="ok",start="warm"} 1');
     expect(metrics).toContain('esb_gateway_agents_connected 1');
   });
 

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { buildRuntimeSpec, type SpecShape } from '../../../src/oci/runtime-spec.ts';
+import { buildRuntimeSpec, type SpecShape, type UserIds } from '../../../src/oci/runtime-spec.ts';
 import { type CommandResult, run } from '../../support/command.ts';
 import { toolsFolder } from '../../support/tools.ts';
 
@@ -15,6 +15,7 @@ async function inContainer(
   script: string,
   shape: Partial<SpecShape> = {},
   user = '',
+  userIds?: UserIds,
 ): Promise<CommandResult> {
   const id = `esb-t-${randomBytes(3).toString('hex')}`;
   const folder = await mkdtemp(join(tmpdir(), 'esb-spec-'));
@@ -23,7 +24,10 @@ async function inContainer(
   onTestFinished(async () => {
     await run('ip', ['netns', 'delete', id]);
   });
+  // Whoever is not root outside has to get through to the root of the container.
+  await chmod(folder, 0o711);
   await mkdir(join(folder, 'rootfs'));
+  await chown(join(folder, 'rootfs'), userIds?.first ?? 0, userIds?.first ?? 0);
   await writeFile(join(folder, 'resolv.conf'), 'nameserver 192.0.2.53\n');
   const spec = buildRuntimeSpec({
     containerId: id,
@@ -32,6 +36,7 @@ async function inContainer(
     cgroupsPath: `/${id}`,
     etcFiles: { resolvConf: join(folder, 'resolv.conf') },
     oomScoreAdj: 500,
+    ...(userIds === undefined ? {} : { userIds }),
     shape: {
       command: ['/bin/sh', '-c'],
       args: [script],
@@ -71,6 +76,9 @@ async function inContainer(
     timeoutMs: 60_000,
   });
 }
+
+/** Far from what anybody on the machine has. */
+const someIds: UserIds = { first: 700_000_000, count: 65_536 };
 
 describe('a worker under runc', () => {
   it('runs with its environment, host name and files', async () => {
@@ -126,5 +134,77 @@ describe('a worker under runc', () => {
       'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do sleep 1 & done; wait',
     );
     expect(stderr).toMatch(/fork/i);
+  });
+
+  it('calls nothing of the kernel that RuntimeDefault does not have', async () => {
+    const { stdout } = await inContainer(
+      [
+        'python3 - <<END',
+        'import ctypes, socket',
+        'libc = ctypes.CDLL(None, use_errno=True)',
+        'def call(name, *args):',
+        '    ctypes.set_errno(0)',
+        '    libc.syscall(*args)',
+        '    print(name, ctypes.get_errno())',
+        "call('keyctl', 250, 0, 0)",
+        "call('bpf', 321, 0, 0, 0)",
+        "call('io_uring_setup', 425, 1, 0)",
+        "call('clone3', 435, 0, 0)",
+        "call('newer than the list', 999)",
+        "call('chroot', 161, b'/tmp')",
+        "call('32 bit sync_file_range', 277, -1, 0, 0, 0)",
+        'for family in (1, 2, 10, 16, 17, 29, 38, 40):',
+        '    try:',
+        '        socket.socket(family, socket.SOCK_DGRAM if family != 16 else socket.SOCK_RAW).close()',
+        "        print('family', family, 0)",
+        '    except OSError as error:',
+        "        print('family', family, error.errno)",
+        'END',
+      ].join('\n'),
+    );
+    expect(stdout.trim().split('\n')).toEqual([
+      'keyctl 1',
+      'bpf 1',
+      'io_uring_setup 1',
+      'clone3 38',
+      'newer than the list 38',
+      'chroot 1',
+      '32 bit sync_file_range 9',
+      'family 1 0',
+      'family 2 0',
+      'family 10 0',
+      'family 16 0',
+      'family 17 1',
+      'family 29 1',
+      'family 38 1',
+      'family 40 1',
+    ]);
+  });
+
+  it('dumps no memory when it crashes', async () => {
+    const { stdout } = await inContainer('ulimit -c; grep core /proc/self/limits');
+    expect(stdout).toMatch(/core file size\s+1\s+1\s+bytes/);
+  });
+});
+
+describe('a worker with a user namespace under runc', () => {
+  it('is another user outside than it is inside, root included', async () => {
+    const script = 'id -u; cat /proc/self/uid_map; cat /proc/self/gid_map; grep CapEff /proc/self/status';
+    const { stdout, stderr } = await inContainer(script, {}, '0:0', someIds);
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/^0\n\s+0\s+700000000\s+65536\n\s+0\s+700000000\s+65536\nCapEff:\s0+\n$/);
+    expect((await inContainer('id -u', {}, '', someIds)).stdout).toBe('993\n');
+  });
+
+  it('sees the processors of the node and nothing else of its devices', async () => {
+    const script = [
+      'ls /sys /sys/devices/system; cat /sys/devices/system/cpu/possible',
+      'touch /sys/x 2>/dev/null; echo $?; cat /etc/resolv.conf; hostname',
+      'head -c 8M /dev/zero > /tmp/a; echo $?; echo > /dev/null; echo $?',
+    ].join('\n');
+    const { stdout } = await inContainer(script, {}, '', someIds);
+    expect(stdout).toMatch(
+      /^\/sys:\ndevices\n\n\/sys\/devices\/system:\ncpu\n[\d,-]+\n1\nnameserver 192\.0\.2\.53\nesb-t-\w+\n0\n0\n$/,
+    );
   });
 });

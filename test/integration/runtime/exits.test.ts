@@ -1,3 +1,5 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/container-runtime.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
@@ -149,19 +151,39 @@ describe('a worker', () => {
     expect((await runtime.readLogSince(request.containerId, 1e9, 12)).length).toBe(0);
   });
 
-  it('in the network of the node listens on a port of the agent’s choice', async () => {
+  it('in the network of the node listens on ports of the agent’s choice, and keeps them until it is removed', async () => {
     const request = ensureRequest(lab, 'hosted', { networkMode: 'Host', args: ['one', 'two'] });
-    const info = await runtime.ensure(request);
+    const other = ensureRequest(lab, 'other', { networkMode: 'Host', args: ['three'] });
+    const [info, otherInfo] = await Promise.all([runtime.ensure(request), runtime.ensure(other)]);
+    const port = info.address?.port ?? 0;
     expect(info.address).toEqual({ ip: '127.0.0.1', port: expect.any(Number) });
-    expect(info.address?.port).not.toBe(8080);
-    const answer = await fetch(
-      `http://127.0.0.1:${info.address?.port}/2015-03-31/functions/function/invocations`,
-      { method: 'POST', body: '{}' },
-    );
+    expect(otherInfo.address?.port).not.toBe(port);
+    const answer = await fetch(`http://127.0.0.1:${port}/2015-03-31/functions/function/invocations`, {
+      method: 'POST',
+      body: '{}',
+    });
     expect(await answer.json()).toMatchObject({
-      args: ['--runtime-interface-emulator-address', `127.0.0.1:${info.address?.port}`, 'one', 'two'],
+      args: [
+        ...['--runtime-interface-emulator-address', `127.0.0.1:${port}`],
+        ...['--runtime-api-address', `127.0.0.1:${port + 1}`],
+        'one',
+        'two',
+      ],
     });
     expect(await lab.network.list()).toEqual([]);
+
+    // By another agent, after the worker has died.
+    await lab.ctr('tasks', 'kill', '--signal', 'SIGKILL', request.containerId);
+    await waitFor('the end of the worker', async () => {
+      return (await runtime.inspect(request.containerId))?.task.kind === 'Stopped';
+    });
+    const later = await lab.runtime();
+    expect((await later.ensure(request)).address?.port).toBe(port);
+    const folder = join(lab.folder, 'host-ports');
+    expect(await readdir(folder)).toHaveLength(2);
+    await later.destroy(request.containerId);
+    await later.destroy(other.containerId);
+    expect(await readdir(folder)).toEqual([]);
   });
 
   it('in the network of the node needs its command line', async () => {

@@ -1,7 +1,10 @@
+import { mkdir, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { EsbError } from '../../../src/common/errors.ts';
 import { type ContainerdClient, createContainerdClient } from '../../../src/containerd/containerd-client.ts';
 import { CONTAINERD_NAMESPACE, type ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import { run } from '../../support/command.ts';
 import { freeze } from '../../support/freezer.ts';
 import { ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { type CallHooks, watchedClient } from '../../support/tripwire.ts';
@@ -316,5 +319,48 @@ describe('a removal', () => {
     const request = ensureRequest(lab, 'popular');
     await runtime.ensure(request);
     await Promise.all(Array.from({ length: 10 }, () => runtime.destroy(request.containerId)));
+  });
+});
+
+describe('the folder of a task that containerd has forgotten', () => {
+  let lab: Lab;
+  let runtime: ContainerdRuntime;
+
+  beforeAll(async () => {
+    lab = await startLab();
+    runtime = await lab.runtime();
+  });
+  afterAll(async () => {
+    await lab?.close();
+  });
+
+  /** As a cleanup that failed leaves it: with the root file system still mounted. */
+  async function forgotten(containerId: string, ageMs: number): Promise<string> {
+    const bundle = join(lab.folder, 'state/io.containerd.runtime.v2.task', CONTAINERD_NAMESPACE, containerId);
+    await mkdir(join(bundle, 'rootfs'), { recursive: true });
+    await writeFile(join(bundle, 'config.json'), '{}');
+    await run('mount', ['-t', 'tmpfs', 'left', join(bundle, 'rootfs')]);
+    const then = new Date(Date.now() - ageMs);
+    await utimes(bundle, then, then);
+    return bundle;
+  }
+
+  it('is not in the way of the next one', async () => {
+    const request = ensureRequest(lab, 'again');
+    await forgotten(request.containerId, 60_000);
+    const info = await runtime.ensure(request);
+    expect(info.task.kind).toBe('Running');
+    await runtime.destroy(request.containerId, { graceSeconds: 0 });
+    expect(await lab.leftovers()).toEqual([]);
+  });
+
+  it('is left alone while it is so young that containerd may be at it', async () => {
+    const request = ensureRequest(lab, 'young');
+    const bundle = await forgotten(request.containerId, 0);
+    await expect(runtime.ensure(request)).rejects.toMatchObject({
+      code: 'CreateFailed',
+      message: expect.stringContaining('file exists'),
+    });
+    await expect(stat(join(bundle, 'config.json'))).resolves.toBeDefined();
   });
 });

@@ -160,8 +160,9 @@ describe('an image', () => {
       message: expect.stringContaining('imagePullSecrets'),
     });
     const auth = Buffer.from('me:it:is').toString('base64');
-    const dockerConfigs = ['{"auths":{}}', JSON.stringify({ auths: { [lab.registry.host]: { auth } } })];
-    const info = await runtime.ensure(ensureRequest(lab, 'me', { image: { ...image, dockerConfigs } }));
+    const configs = ['{"auths":{}}', JSON.stringify({ auths: { [lab.registry.host]: { auth } } })];
+    const pullSecrets = () => Promise.resolve({ configs, missing: [] });
+    const info = await runtime.ensure(ensureRequest(lab, 'me', { image: { ...image, pullSecrets } }));
     expect(info.task.kind).toBe('Running');
   });
 

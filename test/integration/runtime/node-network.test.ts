@@ -29,7 +29,7 @@ describe('a worker attached by the CNI plugins', () => {
     expect(new Set(infos.map(({ address }) => address?.ip)).size).toBe(3);
     for (const { containerId, address } of infos) {
       const log = (await runtime.readLog(containerId, 1000)).toString();
-      expect(log.split('\n')[0]).toContain(` ${address?.ip}/16`);
+      expect(log.split('\n')[0]).toContain(` ${address?.ip}/21`);
       expect(log.split('\n')[0]).toContain('127.0.0.1/8');
       expect((await network.get(containerId))?.ip).toBe(address?.ip);
       expect(await caller.call(address ?? nowhere, {})).toMatchObject({ counter: 1 });

@@ -48,6 +48,8 @@ describe('containerd killed', () => {
     );
     seen.length = 0;
     await runtime.resume(paused.containerId);
+    // Thawed below containerd, which tells of it once it knows.
+    expect(await runtime.settle(paused.containerId)).toBe(true);
     await waitFor('the resume', () => seen.some(({ kind }) => kind === 'Resumed'));
     await runtime.destroy(running.containerId);
     await runtime.destroy(paused.containerId);
@@ -156,6 +158,7 @@ describe('many callers', () => {
     expect(new Set(infos.map(({ task }) => JSON.stringify(task))).size).toBe(1);
     await Promise.all(Array.from({ length: 20 }, () => runtime.pause(request.containerId)));
     await Promise.all(Array.from({ length: 20 }, () => runtime.resume(request.containerId)));
+    await Promise.all(Array.from({ length: 20 }, () => runtime.settle(request.containerId)));
     await waitFor('the events', () => count('Resumed') > 0);
     expect([count('Paused'), count('Resumed')]).toEqual([1, 1]);
   });

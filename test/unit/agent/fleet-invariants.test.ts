@@ -6,10 +6,12 @@ import { sleep } from '../../../src/common/deadline.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 type Step =
   | { readonly kind: 'Invoke'; readonly callers: number; readonly hangUp: boolean }
   | { readonly kind: 'Answer' | 'Lose' | 'TimeOut' | 'NotSend' | 'Exit' | 'Freeze' | 'Thaw' | 'Stamp' }
+  | { readonly kind: 'ExitOther' | 'FreezeOther' }
   | { readonly kind: 'Advance'; readonly ms: number }
   | { readonly kind: 'Apply'; readonly change: Partial<DesiredWorker> }
   | {
@@ -40,7 +42,17 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 2,
     arbitrary: fc.record({
-      kind: fc.constantFrom('Lose', 'TimeOut', 'NotSend', 'Exit', 'Freeze', 'Thaw', 'Stamp'),
+      kind: fc.constantFrom(
+        'Lose',
+        'TimeOut',
+        'NotSend',
+        'Exit',
+        'Freeze',
+        'Thaw',
+        'Stamp',
+        'ExitOther',
+        'FreezeOther',
+      ),
     }),
   },
   {
@@ -50,7 +62,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
       change: fc.record(
         {
           restingState: fc.constantFrom('Running' as const, 'Paused' as const, 'Absent' as const),
-          shapeHash: fc.constantFrom('v1-a', 'v1-b'),
+          shapeHash: fc.constantFrom('v1-a', 'v1-b', 'v1-c'),
           wakePolicy: fc.constantFrom('OnInvoke' as const, 'Never' as const),
           pauseAfterSeconds: fc.constantFrom(1, 2),
           removeAfterSeconds: fc.constantFrom(4, 60),
@@ -73,6 +85,16 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('Down', 'Up', 'Restart') }) },
 );
+
+/** What was replaced goes once the record says so on the disk, which takes real time. */
+async function untilHolds(lab: FleetLab, what: string, holds: () => boolean): Promise<void> {
+  const probe = async (): Promise<boolean> => {
+    await lab.clock.advance(1_000);
+    lab.emulators.answerAll();
+    return holds();
+  };
+  await waitFor(what, probe, { everyMs: 2, timeoutMs: 10_000 });
+}
 
 /** Runs steps against a worker and keeps watch over what must hold at every moment. */
 class Run {
@@ -102,7 +124,7 @@ class Run {
     lab.runtime.onEffect = (operation, containerId) => {
       const ip = lab.runtime.containers.get(containerId)?.address?.ip;
       const busy = this.lab.emulators.calls.some((call) => call.address.ip === ip);
-      if (operation === 'pause' && busy) {
+      if ((operation === 'pause' || operation === 'settle') && busy) {
         this.violations.push('frozen while a call was in it');
       }
     };
@@ -130,26 +152,39 @@ class Run {
         inside?.end({ kind: 'NotSent', message: 'refused' });
         break;
       case 'Exit':
-        if (lab.task() === 'Running' || lab.task() === 'Paused') {
-          lab.runtime.exit(lab.container(), 1);
+        if (this.#task() === 'Running' || this.#task() === 'Paused') {
+          lab.runtime.exit(this.#serving(), 1);
           inside?.end({ kind: 'Unknown', message: 'reset' });
         }
         break;
       case 'Freeze':
         // Only between calls, and where it can be seen: what somebody else does unseen is no fault of ours.
         if (
-          lab.task() === 'Running' &&
+          this.#task() === 'Running' &&
           inside === undefined &&
           this.#slowness === 0 &&
           lab.runtime.works('inspect')
         ) {
-          lab.runtime.foreign('Paused', lab.container());
+          lab.runtime.foreign('Paused', this.#serving());
           await settle();
         }
         break;
       case 'Thaw':
-        if (lab.task() === 'Paused') {
-          lab.runtime.foreign('Running', lab.container());
+        if (this.#task() === 'Paused') {
+          lab.runtime.foreign('Running', this.#serving());
+        }
+        break;
+      case 'ExitOther':
+      case 'FreezeOther':
+        for (const { containerId, task } of lab.runtime.containers.values()) {
+          const alive = task.kind === 'Running' || task.kind === 'Paused';
+          if (containerId !== this.#serving() && alive && !this.#isBusy(containerId)) {
+            if (step.kind === 'ExitOther') {
+              lab.runtime.exit(containerId, 1);
+            } else {
+              lab.runtime.foreign('Paused', containerId);
+            }
+          }
         }
         break;
       case 'Stamp':
@@ -201,6 +236,11 @@ class Run {
       await lab.clock.advance(10_000);
       lab.emulators.answerAll();
     }
+    await untilHolds(
+      lab,
+      'the worker to rest, and what was replaced to go',
+      () => lab.runtime.containers.size === 1 && lab.ready()?.reason === 'Paused',
+    );
     await Promise.all(this.#open);
     expect(lab.phase()).toBe('Paused');
     expect(lab.task()).toBe('Paused');
@@ -208,13 +248,31 @@ class Run {
     expect(lab.runtime.containers.size).toBe(1);
     this.#apply({ deleting: true }, 0);
     await lab.clock.advance(60_000);
-    expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('True');
+    await untilHolds(
+      lab,
+      'everything to go',
+      () => lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status === 'True',
+    );
     expect(lab.runtime.containers.size).toBe(0);
     expect(lab.fleet.allocation()).toEqual({ memoryMiB: 0, workers: 0 });
     expect(lab.emulators.violations).toEqual([]);
     expect(this.violations).toEqual([]);
     expect([...this.#answered.values()].every((times) => times === 1)).toBe(true);
     expect(new Set(lab.emulators.sent).size, 'no call is sent twice').toBe(lab.emulators.sent.length);
+  }
+
+  /** The container that calls go to, as the agent shows it. */
+  #serving(): string {
+    return this.lab.fleet.view('uid-of-hello')?.containerId ?? '';
+  }
+
+  #isBusy(containerId: string): boolean {
+    const ip = this.lab.runtime.containers.get(containerId)?.address?.ip;
+    return this.lab.emulators.calls.some((call) => call.address.ip === ip);
+  }
+
+  #task(): string | undefined {
+    return this.lab.runtime.taskOf(this.#serving());
   }
 
   #invoke(hangUp: boolean): void {
@@ -239,7 +297,7 @@ class Run {
     // What was open is never answered by a dead agent.
     this.#open = [];
     this.#lives += 1;
-    const task = this.lab.task();
+    const task = this.#task();
     const resumed = this.lab.runtime.count('resume');
     this.lab = await this.lab.restart();
     if (task === 'Paused' && this.#desired.restingState !== 'Running') {

@@ -1,3 +1,4 @@
+import { setTimeout as elapse } from 'node:timers/promises';
 import { type ClientReadableStream, credentials, makeGenericClientConstructor, status } from '@grpc/grpc-js';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { loadAgentProto } from '../../../src/agent/agent-proto.ts';
@@ -11,6 +12,7 @@ import {
   type IssuedCertificate,
 } from '../../support/certificate-authority.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
+import { type MemoryWorkerLog, memoryWorkerLogs } from '../../support/memory-worker-logs.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 // Whatever the loader makes of the messages; the expectations say what that is.
@@ -35,11 +37,8 @@ async function agent() {
       clientAuthority: authority?.certificate,
     });
   configure(clients);
-  const logs = {
-    readLog: async () => Buffer.from('one\ntwo\nthree\n'),
-    readLogSince: async () => Buffer.alloc(0),
-    logOffset: async () => 14,
-  };
+  const written = new Map<string, MemoryWorkerLog>();
+  const logs = { workerLogs: memoryWorkerLogs(written) };
   const serve = (): void =>
     server.serve({ fleet, logs, metricsPage: async () => ({ contentType: 'text/plain', text: 'up 1\n' }) });
   const connect = (certificate?: IssuedCertificate, service: 'agent' | 'health' | 'reflection' = 'agent') => {
@@ -76,6 +75,7 @@ async function agent() {
   return {
     server,
     fleet,
+    written,
     serve,
     configure,
     connect,
@@ -149,18 +149,36 @@ describe("the agent's gRPC server", () => {
     fleet.onInvoke(async (invocation): Promise<InvocationResult> => {
       invocation.onHead({ status: 200, contentType: 'application/json' });
       invocation.onChunk(Buffer.from('{"got":'));
+      await elapse(5);
       invocation.onChunk(Buffer.concat([invocation.payload, Buffer.from('}')]));
+      await elapse(5);
       return { kind: 'Answered', stamp: '2026-11-01T00:00:00.000001Z', timings };
     });
     const parts = await partsOf(connect(await gateway()).stream('invoke', invoke()));
-    expect(parts.map(({ part }) => part)).toEqual(['head', 'chunk', 'chunk', 'trailer']);
+    expect(parts).toHaveLength(3);
     expect(parts[0].head).toEqual({ status: 200, contentType: 'application/json' });
-    expect(Buffer.concat([parts[1].chunk, parts[2].chunk]).toString()).toBe('{"got":{"a":1}}');
-    expect(parts[3].trailer).toMatchObject({
+    expect(Buffer.concat([parts[0].chunk, parts[1].chunk]).toString()).toBe('{"got":{"a":1}}');
+    expect(parts[2].trailer).toMatchObject({
       outcome: 'OUTCOME_ANSWERED',
       stamp: '2026-11-01T00:00:00.000001Z',
       timings: { queued: '1', wake: '2', run: '3', start: 'paused' },
     });
+  });
+
+  it('puts an answer that comes in one go into one message', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.show(viewFixture());
+    fleet.onInvoke(async (invocation): Promise<InvocationResult> => {
+      invocation.onHead({ status: 200, contentType: '' });
+      invocation.onChunk(Buffer.from('a'));
+      invocation.onChunk(Buffer.from('b'));
+      return { kind: 'Answered', stamp: '2026-11-01T00:00:00.000001Z', timings };
+    });
+    const parts = await partsOf(connect(await gateway()).stream('invoke', invoke()));
+    expect(parts).toMatchObject([
+      { head: { status: 200 }, chunk: Buffer.from('ab'), trailer: { outcome: 'OUTCOME_ANSWERED' } },
+    ]);
   });
 
   it('passes on what the caller says of a call', async () => {
@@ -250,13 +268,14 @@ describe("the agent's gRPC server", () => {
   });
 
   it('gives the last lines of a log, and the metrics page', async () => {
-    const { connect, serve, gateway, fleet } = await agent();
+    const { connect, serve, gateway, fleet, written } = await agent();
     serve();
-    fleet.show(viewFixture());
+    fleet.show(viewFixture({ containerId: 'c' }));
+    written.set('c', { text: 'one\ntwo\nthree\n' });
     const client = connect(await gateway());
     const worker = { namespace: 'default', name: 'hello' };
     const chunks = await partsOf(client.stream('getLogs', { worker, tailLines: 2 }));
-    expect(Buffer.concat(chunks.map(({ data }) => data)).toString()).toBe('two\nthree\n');
+    expect(chunks).toEqual([{ data: Buffer.from('two\nthree\n'), offset: '4', missed: '0', requestId: '' }]);
     await expect(client.call('getMetrics', {})).resolves.toEqual({
       contentType: 'text/plain',
       text: 'up 1\n',
@@ -313,5 +332,84 @@ describe("the agent's gRPC server", () => {
     await server.close();
     const parts = await rest;
     expect(parts.at(-1).trailer.outcome).toBe('OUTCOME_ANSWERED');
+  });
+
+  it('serves many calls on one stream, each answered under its number', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.show(viewFixture());
+    const held = Promise.withResolvers<void>();
+    fleet.onInvoke(async (invocation) => {
+      if (invocation.requestId === 'slow') {
+        await held.promise;
+      }
+      invocation.onHead({ status: 200, contentType: '' });
+      invocation.onChunk(Buffer.from(invocation.requestId));
+      return { kind: 'Answered', stamp: '', timings };
+    });
+    const shared = connect(await gateway()).duplex('invokeMany');
+    const answers: Part[] = [];
+    shared.on('data', (part: Part) => answers.push(part));
+    shared.write({ call: 1, invoke: { ...invoke(), requestId: 'slow' } });
+    shared.write({ call: 2, invoke: { ...invoke(), requestId: 'quick' } });
+    shared.write({ call: 3, invoke: { ...invoke(), worker: null } });
+    await waitFor('two answers', () => answers.length === 2);
+    held.resolve();
+    await waitFor('the third', () => answers.length === 3);
+    expect(answers.find(({ call }) => call === 3).failure.code).toBe('InvalidArgument');
+    expect(
+      answers.filter(({ answer }) => answer !== null).map(({ call, answer }) => [call, String(answer.chunk)]),
+    ).toEqual([
+      [2, 'quick'],
+      [1, 'slow'],
+    ]);
+    shared.end();
+  });
+
+  it('tells the fleet of the one of many callers who hangs up, and of all when the connection breaks', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.show(viewFixture());
+    const signals = new Map<string, AbortSignal>();
+    fleet.onInvoke((invocation) => {
+      signals.set(invocation.requestId, invocation.signal);
+      return new Promise(() => undefined);
+    });
+    const shared = connect(await gateway()).duplex('invokeMany');
+    shared.on('error', () => undefined);
+    for (const call of [1, 2, 3]) {
+      shared.write({ call, invoke: { ...invoke(), requestId: `r-${call}` } });
+    }
+    await waitFor('the calls', () => signals.size === 3);
+    shared.write({ call: 2, cancel: true });
+    await waitFor('one to be gone', () => signals.get('r-2')?.aborted === true);
+    expect(signals.get('r-1')?.aborted).toBe(false);
+    shared.cancel();
+    await waitFor('all to be gone', () => [...signals.values()].every(({ aborted }) => aborted));
+  });
+
+  it('answers what it took of many calls before it ends their stream', async () => {
+    const { connect, serve, gateway, fleet, server } = await agent();
+    serve();
+    fleet.show(viewFixture());
+    const finish = Promise.withResolvers<void>();
+    let begun = false;
+    fleet.onInvoke(async () => {
+      begun = true;
+      await finish.promise;
+      return { kind: 'Answered', stamp: '', timings };
+    });
+    const shared = connect(await gateway()).duplex('invokeMany');
+    const seen: string[] = [];
+    shared.on('data', ({ answer }: Part) => seen.push(answer.trailer.outcome));
+    shared.on('status', ({ code }: Part) => seen.push(`status ${code}`));
+    shared.write({ call: 1, invoke: invoke() });
+    await waitFor('the call', () => begun);
+    server.refuse();
+    await elapse(20);
+    expect(seen).toEqual([]);
+    finish.resolve();
+    await waitFor('the end', () => seen.length === 2);
+    expect(seen).toEqual(['OUTCOME_ANSWERED', 'status 0']);
   });
 });

@@ -1,13 +1,9 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { ClusterRanges } from '../../../src/agent/cluster-ranges.ts';
 import { startHealthServer } from '../../../src/agent/health-server.ts';
-import { lastLines } from '../../../src/agent/log-stream.ts';
+import { lastLines } from '../../../src/agent/log-query.ts';
 import { createAgentMetrics } from '../../../src/agent/metrics.ts';
 import { NetworkRepair } from '../../../src/agent/network-repair.ts';
-import { forWorkers, refreshResolvConf } from '../../../src/agent/resolv-conf.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { ApiError } from '../../../src/kube/api-error.ts';
@@ -21,23 +17,38 @@ describe('what the network was left with', () => {
     const attached = new Set<string>();
     const containers = new Set<string>();
     const kept: string[][] = [];
+    let meanwhile = async (): Promise<void> => undefined;
     const repair = new NetworkRepair(
       {
         list: async () => [...attached].map((containerId) => ({ containerId, netnsPath: '', ip: '' })),
-        async repair(inUse) {
+        async repair(inUse, { unclaimed } = {}) {
           kept.push([...inUse].toSorted());
           for (const id of attached) {
-            if (!inUse.has(id)) {
+            if (!inUse.has(id) && (unclaimed?.has(id) ?? true)) {
               attached.delete(id);
             }
           }
           return [];
         },
       },
-      { list: async () => [...containers].map((containerId) => ({ containerId }) as WorkerInfo) },
+      {
+        list: async () => {
+          await meanwhile();
+          return [...containers].map((containerId) => ({ containerId }) as WorkerInfo);
+        },
+      },
       clock,
     );
-    return { clock, attached, containers, kept, repair };
+    return {
+      clock,
+      attached,
+      containers,
+      kept,
+      repair,
+      whileListing: (action: () => Promise<void>) => {
+        meanwhile = action;
+      },
+    };
   }
 
   it('keeps an attachment whose worker is in the making, and takes one that nobody claims in the end', async () => {
@@ -55,6 +66,16 @@ describe('what the network was left with', () => {
     expect(kept.at(-1)).toEqual(['making', 'used']);
   });
 
+  it('leaves alone what is attached while containers are listed', async () => {
+    const { attached, repair, whileListing } = world();
+    attached.add('early');
+    whileListing(async () => {
+      attached.add('late');
+    });
+    await repair.look();
+    expect([...attached].toSorted()).toEqual(['early', 'late']);
+  });
+
   it('begins to wait anew when a container came and went in between', async () => {
     const { clock, attached, containers, kept, repair } = world();
     attached.add('a');
@@ -66,35 +87,6 @@ describe('what the network was left with', () => {
     await clock.advance(100_000);
     await repair.look();
     expect(kept.at(-1)).toEqual(['a']);
-  });
-});
-
-describe('the resolv.conf of workers', () => {
-  it('has no servers that only the machine itself can reach', () => {
-    expect(forWorkers('# by hand\nnameserver 127.0.0.53\nnameserver 10.0.0.2\n\nsearch example.org\n')).toBe(
-      'nameserver 10.0.0.2\nsearch example.org\n',
-    );
-  });
-
-  it('is taken from the first file with a server that is of use, and rewritten in place', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'esb-resolv-'));
-    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-    const [stub, real, path] = ['stub', 'real', 'out'].map((name) => join(folder, name)) as [
-      string,
-      string,
-      string,
-    ];
-    writeFileSync(stub, 'nameserver 127.0.0.53\n');
-    writeFileSync(real, 'nameserver 192.0.2.1\n');
-    await refreshResolvConf(path, [stub, real]);
-    expect(readFileSync(path, 'utf8')).toBe('nameserver 192.0.2.1\n');
-    const { ino } = statSync(path);
-    writeFileSync(stub, 'nameserver 192.0.2.9\n');
-    await refreshResolvConf(path, [stub, real]);
-    expect(readFileSync(path, 'utf8')).toBe('nameserver 192.0.2.9\n');
-    expect(statSync(path).ino).toBe(ino);
-    await refreshResolvConf(path, [join(folder, 'none')]);
-    expect(readFileSync(path, 'utf8')).toBe('\n');
   });
 });
 
@@ -126,6 +118,7 @@ describe('ranges of the cluster', () => {
     expect(ranges.current()).toEqual([
       { cidr: '10.100.0.0/16', what: 'a Service range' },
       { cidr: '10.1.0.0/24', what: 'the Pod range of node n1' },
+      { cidr: 'fd00::/64', what: 'the Pod range of node n1' },
       { cidr: '10.96.0.0/16', what: 'the Service range kubernetes' },
     ]);
     stop.abort();
@@ -142,7 +135,31 @@ describe('health over HTTP', () => {
     const metrics = createAgentMetrics({
       fleet: () => fleet,
       health: { conditions: () => [{ type: 'Ready', status: 'False', reason: 'Starting', message: '' }] },
+      version: '1.2.3',
+      slots: () => ({ ready: 3, wanted: 4 }),
+      eventLoop: () => ({ mean: 0, p50: 0, p99: 0.002, max: 0.02 }),
+      refusals: () => Promise.resolve({ node: 1, metadata: 2, worker: 0, range: 0, source: 0 }),
+      images: () => ({
+        usedPercent: 79.5,
+        removed: 2,
+        freedBytes: 4_096,
+        failed: 1,
+        underPressure: false,
+      }),
     });
+    metrics.stage('thaw', 0.4);
+    metrics.limitReached('processes', 3);
+    metrics.pullBegan();
+    metrics.pullBegan();
+    metrics.pullEnded(1_500, 'ok');
+    metrics.pullEnded(10, 'ImageNotFound');
+    metrics.action('Start', 120, 'ok');
+    metrics.action('Start', 120, 'CreateFailed');
+    metrics.leftoverFound('cgroup');
+    metrics.leftoverRemoved('cgroup');
+    metrics.leftoverFailed('mount');
+    metrics.orphan('found', 'a-00000001');
+    metrics.audited(20, true);
     metrics.invoked({ kind: 'Refused', reason: 'Fenced', message: '' });
     metrics.invoked({
       kind: 'Answered',
@@ -176,6 +193,32 @@ describe('health over HTTP', () => {
       'esb_agent_invocations_total{outcome="Answered",reason=""} 1',
       'esb_agent_wake_seconds_count{start="paused"} 1',
       'esb_agent_status_writes_total{result="written"} 1',
+      'esb_agent_lease_renewals_total{result="failed"} 0',
+      'esb_agent_queued_calls 1',
+      'esb_agent_starts_total{kind="resumed"} 1',
+      'esb_agent_starts_total{kind="cold"} 0',
+      'esb_agent_start_stage_seconds_bucket{le="0.0005",stage="thaw"} 1',
+      'esb_agent_start_stage_seconds_count{stage="network"} 0',
+      'esb_agent_pulls_in_progress 0',
+      'esb_agent_pulls_total{result="ok"} 1',
+      'esb_agent_pulls_total{result="ImageNotFound"} 1',
+      'esb_agent_pull_seconds_count 1',
+      'esb_agent_image_disk_used_ratio 0.795',
+      'esb_agent_images_removed_total 2',
+      'esb_agent_image_bytes_freed_total 4096',
+      'esb_agent_image_removals_failed_total 1',
+      'esb_agent_action_seconds_count{action="Start",result="failed"} 1',
+      'esb_agent_action_failures_total{action="Start",code="CreateFailed"} 1',
+      'esb_agent_network_slots{state="ready"} 3',
+      'esb_agent_network_slots{state="wanted"} 4',
+      'esb_agent_leaks_found_total{kind="cgroup"} 1',
+      'esb_agent_leaks_found_total{kind="container"} 1',
+      'esb_agent_leaks_repaired_total{kind="cgroup"} 1',
+      'esb_agent_leaks_repaired_total{kind="address"} 0',
+      'esb_agent_leaks_failed_total{kind="mount"} 1',
+      'esb_agent_audits_total{result="ok"} 1',
+      'esb_agent_event_loop_delay_seconds{statistic="p99"} 0.002',
+      `esb_agent_build_info{version="1.2.3",node_version="${process.versions.node}"} 1`,
     ]) {
       expect(page).toContain(line);
     }

@@ -55,6 +55,7 @@ const fine = [
   'NetworkReady=True Prepared',
   'DiskReady=True RoomLeft',
   'ClockStable=True Steady',
+  'Clean=True NothingLeft',
 ];
 
 describe('the health of a node', () => {
@@ -151,13 +152,30 @@ describe('the health of a node', () => {
     await running;
   });
 
+  it('shows what cannot be cleared away, tells of it at once, and stays ready', async () => {
+    const { health, show } = world();
+    await health.look();
+    let told = 0;
+    health.subscribe(() => {
+      told += 1;
+    });
+    health.leftovers({ ok: false, reason: 'RepairFailed', message: 'mount of a-1: busy' });
+    expect(show()).toEqual(fine.with(5, 'Clean=False RepairFailed'));
+    expect(health.ready()).toEqual({ ok: true });
+    health.leftovers({ ok: false, reason: 'RepairFailed', message: 'mount of a-1: busy' });
+    expect(told).toBe(1);
+    health.leftovers({ ok: true });
+    expect(show()).toEqual(fine);
+    expect(told).toBe(2);
+  });
+
   it('shows a step of the wall clock for a minute and stays ready', async () => {
     const { health, clock, show } = world();
     await health.look();
     clock.step(3_600_000);
     await health.look();
-    expect(show()).toEqual([...fine.slice(0, 4), 'ClockStable=False ClockStepped']);
-    expect(health.conditions().at(-1)?.message).toContain('+3600 s');
+    expect(show()).toEqual(fine.with(4, 'ClockStable=False ClockStepped'));
+    expect(health.conditions().at(4)?.message).toContain('+3600 s');
     await clock.advance(61_000);
     await health.look();
     expect(show()).toEqual(fine);
@@ -181,5 +199,19 @@ describe('the health of a node', () => {
     expect(judgeRoom('/s', small)).toEqual({ ok: true });
     expect(judgeRoom('/s', { ...small, freeBytes: 1000 })).toMatchObject({ reason: 'DiskFull' });
     expect(judgeRoom('/s', { ...small, freeFiles: 0 })).toMatchObject({ reason: 'DiskFull' });
+  });
+
+  it('are well and warn while something is only about to run out', async () => {
+    const { health, setNetwork } = world();
+    const warning = { reason: 'PortsLow', message: '930 of 1023 ports are taken' };
+    setNetwork(async () => ({ ok: true, warning }));
+    await health.look();
+    expect(health.conditions()).toContainEqual({ type: 'NetworkReady', status: 'True', ...warning });
+    expect(health.ready()).toEqual({ ok: true });
+    setNetwork(async () => ({ ok: true }));
+    await health.look();
+    expect(health.conditions()).toContainEqual(
+      expect.objectContaining({ type: 'NetworkReady', reason: 'Prepared' }),
+    );
   });
 });

@@ -2,7 +2,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { NodeHealth } from '../../../src/agent/node-health.ts';
 import { keepNodeLease } from '../../../src/agent/node-lease.ts';
 import { NodeRegistration } from '../../../src/agent/node-registration.ts';
-import { endpointOf } from '../../../src/agent/node-status.ts';
+import { endpointOf, nodeVersions } from '../../../src/agent/node-status.ts';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { createKubeClient } from '../../../src/kube/client.ts';
@@ -71,7 +71,7 @@ describe('the registration of a node', () => {
     expect(stored()?.status).toMatchObject({
       endpoint: '10.0.0.7:9443',
       capacity: { memoryMiB: 1000, workers: 10 },
-      conditions: [{ type: 'Ready', status: 'True' }, {}, {}, {}, {}],
+      conditions: [{ type: 'Ready', status: 'True' }, {}, {}, {}, {}, {}],
     });
     const before = writes();
     await registration.write();
@@ -123,6 +123,12 @@ describe('the registration of a node', () => {
     });
     stop.abort();
     await running;
+  });
+
+  it('takes the name of the system from the kubelet, since an agent in a Pod sees that of its image', () => {
+    const node = { metadata: { name: 'node-1' }, status: { nodeInfo: { osImage: 'Flatcar 4000' } } };
+    expect(nodeVersions(node)).toEqual({ operatingSystem: 'Flatcar 4000' });
+    expect(nodeVersions(undefined)).toEqual({});
   });
 
   it('advertises an address that others can reach', () => {

@@ -99,6 +99,7 @@ describe('secrets', () => {
       createApiSecretReader({
         client: { get: () => answer() as never },
         folder: path,
+        systemNamespace: 'esb-system',
         logger: silentLogger(),
       });
     expect(await open().read('default', 's', 'key')).toBe('value');
@@ -109,7 +110,66 @@ describe('secrets', () => {
     await expect(open().read('default', 'other', 'key')).rejects.toMatchObject({ code: 'Unreachable' });
     answer = async () => undefined;
     expect(await open().read('default', 's', 'key')).toBeUndefined();
-    answer = () => Promise.reject(ApiError.fromAnswer('get', 403, ''));
-    await expect(open().read('default', 's', 'key')).rejects.toMatchObject({ code: 'SecretForbidden' });
+  });
+
+  it('that are gone or not granted any more are forgotten, also for while the server is away', async () => {
+    const secret = { metadata: { name: 's' }, data: { key: Buffer.from('value').toString('base64') } };
+    const away = () => Promise.reject(ApiError.unreachable('get', new Error('refused')));
+    const forbidden = () => Promise.reject(ApiError.fromAnswer('get', 403, ''));
+    let answer: () => Promise<object | undefined> = async () => secret;
+    const reader = createApiSecretReader({
+      client: { get: () => answer() as never },
+      folder: folder(),
+      systemNamespace: 'esb-system',
+      logger: silentLogger(),
+    });
+    const read = () => reader.read('shop', 's', 'key');
+    for (const loss of [forbidden, async () => undefined]) {
+      answer = async () => secret;
+      expect(await read()).toBe('value');
+      answer = loss;
+      await read().catch(() => undefined);
+      answer = away;
+      await expect(read()).rejects.toMatchObject({ code: 'Unreachable' });
+    }
+  });
+
+  it('that no worker names any more are not kept', async () => {
+    let answer: () => Promise<object | undefined> = async () => ({
+      metadata: { name: 's' },
+      data: { key: Buffer.from('value').toString('base64') },
+    });
+    const reader = createApiSecretReader({
+      client: { get: () => answer() as never },
+      folder: folder(),
+      systemNamespace: 'esb-system',
+      logger: silentLogger(),
+    });
+    await reader.keepOnly([]);
+    await reader.read('shop', 'kept', 'key');
+    await reader.read('shop', 'dropped', 'key');
+    await reader.keepOnly([{ namespace: 'shop', name: 'kept' }]);
+    answer = () => Promise.reject(ApiError.unreachable('get', new Error('refused')));
+    expect(await reader.read('shop', 'kept', 'key')).toBe('value');
+    await expect(reader.read('shop', 'dropped', 'key')).rejects.toMatchObject({ code: 'Unreachable' });
+  });
+
+  it('that are not granted are told with the commands that grant them', async () => {
+    const reader = createApiSecretReader({
+      client: { get: () => Promise.reject(ApiError.fromAnswer('get', 403, '')) },
+      folder: folder(),
+      systemNamespace: 'lambda',
+      logger: silentLogger(),
+    });
+    await expect(reader.read('shop', 'regcred', 'key')).rejects.toMatchObject({
+      code: 'SecretForbidden',
+      retryable: true,
+      message:
+        'the agent may not read the Secret shop/regcred: there is no Role with a RoleBinding in the namespace shop ' +
+        'that allows it. Make both, called esb-secret-regcred: ' +
+        'kubectl -n shop create role esb-secret-regcred --verb=get --resource=secrets --resource-name=regcred && ' +
+        'kubectl -n shop create rolebinding esb-secret-regcred --role=esb-secret-regcred ' +
+        '--serviceaccount=lambda:esb-agent --group=esb:agents',
+    });
   });
 });

@@ -302,4 +302,56 @@ describe('the status writer', () => {
     await settle();
     expect(phases()).toEqual(['Running 2000']);
   });
+
+  it('asks a server that was too slow for little at first, and for more with each round that succeeds', async () => {
+    const clock = manualClock();
+    const fleet = fakeFleet();
+    const names = Array.from({ length: 30 }, (_, index) => `w-${index}`);
+    const objects = new Map(names.map((name) => [name, workerFixture({ name, status: { assignment } })]));
+    const running: { readonly end: (error?: Error) => void }[] = [];
+    const writer = new StatusWriter({
+      fleet,
+      cache: { get: ({ name }) => objects.get(name) },
+      nodeName: 'node-1',
+      clock,
+      logger: silentLogger(),
+      random: () => 0.5,
+      client: {
+        get: () => Promise.resolve(undefined),
+        patch: (_type, { name }) => {
+          const done = Promise.withResolvers<never>();
+          running.push({
+            end: (error) =>
+              error === undefined ? done.resolve(objects.get(name) as never) : done.reject(error),
+          });
+          return done.promise;
+        },
+      },
+    });
+    /** Ends every write that runs; gives how many they were. */
+    const round = async (error?: Error): Promise<number> => {
+      const ended = running.splice(0);
+      for (const { end } of ended) {
+        end(error);
+      }
+      await settle();
+      return ended.length;
+    };
+    writer.start();
+    for (const name of names) {
+      fleet.show(viewFixture({ name, uid: `uid-of-${name}` }));
+    }
+    await clock.advance(0);
+    expect(await round(ApiError.unreachable('patch', new Error('too slow')))).toBe(8);
+    await clock.advance(1_000);
+    const rounds: number[] = [];
+    for (let count = await round(); count > 0; count = await round()) {
+      rounds.push(count);
+      expect(running.length).toBeLessThanOrEqual(8);
+    }
+    expect(rounds.slice(0, 3)).toEqual([1, 2, 2]);
+    expect(rounds.reduce((sum, count) => sum + count, 0)).toBe(30);
+    expect(Math.max(...rounds)).toBeGreaterThan(4);
+    await writer.stop();
+  });
 });

@@ -191,7 +191,7 @@ describe('a worker', () => {
     lab.emulators.answerAll();
     expect(await running).toMatchObject({ kind: 'Answered' });
     await settle();
-    expect(lab.runtime.containers.get(lab.container())?.shapeHash).toBe('v1-b');
+    expect(lab.runtime.containers.get(lab.container('hello', 'v1-b'))?.shapeHash).toBe('v1-b');
     lab.emulators.answerAll();
     expect(await waiting).toMatchObject({ kind: 'Answered' });
     expect(lab.emulators.violations).toEqual([]);
@@ -208,7 +208,7 @@ describe('a worker', () => {
   });
 
   it('has a bounded queue, and callers that hang up leave it', async () => {
-    const lab = await FleetLab.with(desiredFixture(), { limits: { maxQueued: 2 } });
+    const lab = await FleetLab.with(desiredFixture(), { limits: { queue: { calls: 2, bytes: 1_000 } } });
     const caller = new AbortController();
     const first = lab.invoke();
     const second = lab.invoke({ signal: caller.signal });
@@ -223,6 +223,23 @@ describe('a worker', () => {
     lab.emulators.answerAll();
     expect(await third).toMatchObject({ kind: 'Answered' });
     expect(lab.emulators.sent).toEqual(['request-1', 'request-3']);
+  });
+
+  it('lets no more calls wait once their payloads are as large as they may be', async () => {
+    const lab = await FleetLab.with(desiredFixture(), { limits: { queue: { calls: 10, bytes: 1_000 } } });
+    const first = lab.invoke();
+    const caller = new AbortController();
+    const small = lab.invoke({ payload: Buffer.alloc(999) });
+    const large = lab.invoke({ payload: Buffer.alloc(5_000), signal: caller.signal });
+    expect(await lab.invoke()).toMatchObject({ kind: 'Refused', reason: 'QueueFull' });
+    caller.abort();
+    expect(await large).toMatchObject({ kind: 'Refused', reason: 'CallerGone' });
+    const last = lab.invoke();
+    for (const call of [first, small, last]) {
+      lab.emulators.answerAll();
+      expect(await call).toMatchObject({ kind: 'Answered' });
+      await settle();
+    }
   });
 
   it('is occupied by a call whose caller hung up until it is answered', async () => {
@@ -281,6 +298,25 @@ describe('a fault', () => {
       lastTermination: { exitCode: 7, reason: 'Error', message: 'one\ncannot find my wand' },
     });
     expect(lab.emulators.sent).toHaveLength(1);
+  });
+
+  it('of a worker that exits is counted before it is made good for, also when two looks find it at once', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    const call = lab.invoke();
+    const log = Promise.withResolvers<void>();
+    lab.runtime.slowLogs = log.promise;
+    lab.runtime.exit(lab.container(), 137, true);
+    lab.emulators.calls[0]?.end({ kind: 'Unknown', message: 'socket hang up' });
+    await lab.clock.advance(300);
+    expect(lab.runtime.count('ensure'), 'nothing is started before the end is counted').toBe(1);
+    log.resolve();
+    await settle();
+    expect(await call).toMatchObject({ kind: 'Unknown', reason: 'WorkerExited' });
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({
+      phase: 'Running',
+      restartCount: 1,
+      lastTermination: { exitCode: 137, reason: 'OOMKilled' },
+    });
   });
 
   it('of a connection that breaks while the worker lives is told as unknown, and the worker is replaced', async () => {

@@ -73,6 +73,22 @@ describe('records', () => {
     expect(records.health).toEqual({ ok: true });
     expect(readdirSync(path)).toEqual(['uid-of-hello.json']);
   });
+
+  it('that could not be written do not come back once they were removed', async () => {
+    const path = join(folder(), 'workers');
+    const clock = manualClock();
+    const records = store(path, clock);
+    await records.load();
+    rmSync(path, { recursive: true });
+    records.save('uid-of-hello', record());
+    await records.flush();
+    mkdirSync(path);
+    records.remove('uid-of-hello');
+    await records.flush();
+    await clock.advance(10_000);
+    await records.flush();
+    expect(readdirSync(path)).toEqual([]);
+  });
 });
 
 describe('marks of calls in flight', () => {

@@ -52,6 +52,8 @@ describe('shapeHashOf', () => {
     ['nodeName', { nodeName: 'node-1' }],
     ['terminationGracePeriodSeconds', { terminationGracePeriodSeconds: 0 }],
     ['imagePullPolicy', { imagePullPolicy: 'Never' }],
+    ['asyncInvoke', { asyncInvoke: { maximumRetryAttempts: 0, maximumEventAgeSeconds: 60 } }],
+    ['concurrency', { concurrency: { reserved: 0, queueDepth: 1 } }],
     ['a quantity written differently', { resources: { limits: { memory: 134_217_728 }, pids: 256 } }],
     ['an empty list instead of none', { command: [], env: [] }],
   ];

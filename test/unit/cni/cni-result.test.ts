@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { addressOf, hostInterfaceOf, readFailure, readResult } from '../../../src/cni/cni-result.ts';
+import { addressesOf, hostInterfaceOf, readFailure, readResult } from '../../../src/cni/cni-result.ts';
 
 const result = {
   cniVersion: '1.1.0',
@@ -12,14 +12,14 @@ const result = {
 };
 
 describe('the answer of a plugin', () => {
-  it('gives the IPv4 address and the interface on the node', () => {
-    expect(addressOf(result)).toBe('10.234.0.2');
+  it('gives the addresses, IPv4 first, and the interface on the node', () => {
+    expect(addressesOf(result)).toEqual(['10.234.0.2', 'fd00::2']);
     expect(hostInterfaceOf(result, 'esb0')).toBe('veth1');
   });
 
   it('may give neither', () => {
-    expect(addressOf({})).toBeUndefined();
-    expect(addressOf({ ips: [{ address: 'nonsense' }, 5] })).toBeUndefined();
+    expect(addressesOf({})).toEqual([]);
+    expect(addressesOf({ ips: [{ address: 'nonsense' }, 5] })).toEqual([]);
     expect(hostInterfaceOf({ interfaces: [{ name: 'lo' }] }, 'esb0')).toBeUndefined();
   });
 

@@ -1,7 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { bridgeNetwork, parseNetworkConfig } from '../../../src/cni/network-config.ts';
+import { parseIpRange } from '../../../src/cni/ip-range.ts';
+import {
+  bridgeNetwork,
+  type NetworkConfig,
+  parseNetworkConfig,
+  segmentConfig,
+} from '../../../src/cni/network-config.ts';
+import { segmentAt } from '../../../src/cni/network-plan.ts';
 
 const shipped = resolve(import.meta.dirname, '../../../cni/10-esb.conflist');
 
@@ -24,26 +31,53 @@ function list(overrides: object = {}, bridge: object = {}): string {
   });
 }
 
+/** The configuration of the bridge with a number, on a node with these subnets. */
+function configOf(text: string, index = 0, subnets = ['10.1.0.0/16']): NetworkConfig {
+  const network = bridgeNetwork(parseNetworkConfig(text, 'x'), 'x');
+  const plan = { bridge: network.bridge, network: 'esb', subnets: subnets.map(parseIpRange) };
+  return segmentConfig(network, segmentAt(plan, index), '/state/ipam');
+}
+
 describe('a network configuration list', () => {
-  it('that is shipped is valid, and gets the subnet and folder of the node', async () => {
-    const config = parseNetworkConfig(await readFile(shipped, 'utf8'), shipped);
-    const network = bridgeNetwork(config, '10.1.0.0/16', '/state/ipam', shipped);
-    expect(network.bridge).toBe('esb0');
+  it('that is shipped is valid, and gets the addresses and the folder of the node', async () => {
+    const text = await readFile(shipped, 'utf8');
+    const network = bridgeNetwork(parseNetworkConfig(text, shipped), shipped);
+    expect(network).toMatchObject({ bridge: 'esb0', ipv4: true, ipv6: undefined });
     expect(network.programs).toEqual(['loopback', 'bridge', 'host-local']);
-    expect(network.config.plugins.at(-1)).toMatchObject({
+    expect(configOf(text).plugins.at(-1)).toMatchObject({
+      bridge: 'esb0',
       portIsolation: true,
-      ipam: { type: 'host-local', ranges: [[{ subnet: '10.1.0.0/16' }]], dataDir: '/state/ipam' },
+      ipam: { type: 'host-local', ranges: [[{ subnet: '10.1.0.0/21' }]], dataDir: '/state/ipam' },
     });
   });
 
   it('loses a subnet of its own, and keeps the rest', () => {
-    const network = bridgeNetwork(parseNetworkConfig(list(), 'x'), '10.1.0.0/16', '/ipam', 'x');
-    expect(network.config.plugins[1]?.ipam).toEqual({
+    expect(configOf(list()).plugins[1]?.ipam).toEqual({
       type: 'host-local',
       routes: [{ dst: '0.0.0.0/0' }],
-      ranges: [[{ subnet: '10.1.0.0/16' }]],
-      dataDir: '/ipam',
+      ranges: [[{ subnet: '10.1.0.0/21' }]],
+      dataDir: '/state/ipam',
     });
+  });
+
+  it('gives each further bridge a name, a network and addresses of its own', () => {
+    const config = configOf(list(), 2, ['10.1.0.0/16', 'fd00:1::/64']);
+    expect(config.name).toBe('esb.2');
+    expect(config.plugins[1]).toMatchObject({
+      bridge: 'esb2',
+      ipam: { ranges: [[{ subnet: '10.1.16.0/21' }], [{ subnet: 'fd00:1::2:0/112' }]] },
+    });
+  });
+
+  it.each([
+    [[[{ subnet: '10.0.0.0/8' }], [{ subnet: 'fd00:1::/64' }]], true, 'fd00:1::'],
+    [[[{ subnet: 'fd00:1::/64' }]], false, 'fd00:1::'],
+    [[], true, undefined],
+  ])('with the ranges %j asks for IPv4: %s, and for IPv6: %s', (ranges, ipv4, ipv6) => {
+    const text = list({}, { ipam: { type: 'host-local', ranges } });
+    const network = bridgeNetwork(parseNetworkConfig(text, 'x'), 'x');
+    expect(network.ipv4).toBe(ipv4);
+    expect(network.ipv6).toEqual(ipv6 === undefined ? undefined : parseIpRange(`${ipv6}/64`));
   });
 
   it('is read at the newest version that both sides know', () => {
@@ -71,8 +105,17 @@ describe('a network configuration list', () => {
     [list({}, { portIsolation: false }), /portIsolation/],
     [list({}, { ipMasq: true }), /ipMasq/],
     [list({}, { ipam: { type: 'dhcp' } }), /host-local/],
+    [list({}, { ipam: { type: 'host-local', ranges: [[{}]] } }), /must have a 'subnet'/],
+    [list({}, { ipam: { type: 'host-local', subnet: 'here' } }), /is not a range of addresses/],
+    [
+      list(
+        {},
+        { ipam: { type: 'host-local', ranges: [[{ subnet: 'fd00:1::/64' }, { subnet: 'fd00:2::/64' }]] } },
+      ),
+      /one IPv6 range at most/,
+    ],
   ])('%s is refused by the node', (text, message) => {
     const config = parseNetworkConfig(text, 'x');
-    expect(() => bridgeNetwork(config, '10.1.0.0/16', '/ipam', 'x')).toThrow(message);
+    expect(() => bridgeNetwork(config, 'x')).toThrow(message);
   });
 });

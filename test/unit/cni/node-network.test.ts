@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { CommandRequest, CommandResult } from '../../../src/cni/command-runner.ts';
+import { parseIpRange } from '../../../src/cni/ip-range.ts';
 import {
   createNodeNetwork,
   type NodeNetwork,
@@ -50,13 +51,13 @@ class FakeNode {
           return { cancel: () => clearTimeout(handle) };
         },
       },
-      ipForward: {
+      ipForward: () => ({
         read: () => Promise.resolve(this.forwarding),
         write: (value) => {
           this.forwarding = value;
           return Promise.resolve();
         },
-      },
+      }),
       namespaces: {
         create: (name) => {
           this.pinned.add(name);
@@ -194,6 +195,72 @@ describe('the network of a node', () => {
     expect(await network.list()).toMatchObject([{ containerId: 'two', netnsPath }]);
   });
 
+  it('fills its slots one at a time, and waits longer and longer while that fails', async () => {
+    const node = await fakeNode();
+    const waits: number[] = [];
+    let [running, most] = [0, 0];
+    const network = node.network({
+      slots: 4,
+      clock: {
+        now: () => 0,
+        monotonic: () => 0,
+        setTimer: (callback, delayMs) => {
+          // What a plugin may take is no wait.
+          const isDeadline = delayMs === 20_000;
+          if (!isDeadline) {
+            waits.push(delayMs);
+          }
+          const handle = setTimeout(callback, isDeadline ? delayMs : 1);
+          return { cancel: () => clearTimeout(handle) };
+        },
+      },
+    });
+    node.plugin = async (command, type) => {
+      if (command !== 'ADD' || type !== 'bridge') {
+        return undefined;
+      }
+      running += 1;
+      most = Math.max(most, running);
+      await new Promise((done) => setTimeout(done, 1));
+      running -= 1;
+      return { code: 1, stdout: '{"code":100,"msg":"no"}', stderr: '' };
+    };
+    await network.start();
+    await waitFor('the longest wait', () => waits.filter((wait) => wait === 30_000).length > 1, {
+      everyMs: 2,
+    });
+    expect(waits.filter((wait) => wait >= 1000).slice(0, 6)).toEqual([
+      1000, 2000, 4000, 8000, 16_000, 30_000,
+    ]);
+    expect(most).toBe(1);
+    expect(await network.health()).toMatchObject({ ok: false, reason: 'AttachFailed' });
+    node.plugin = () => undefined;
+    await waitFor('every slot', () => network.slots.ready === 4, { everyMs: 2 });
+    expect(await network.health()).toEqual({ ok: true });
+    expect(node.pinned.size).toBe(4);
+  });
+
+  it('knows the attachment that works from one that a crash left beside it', async () => {
+    const node = await fakeNode();
+    const earlier = node.network();
+    await earlier.start();
+    const { netnsPath } = await earlier.attach('one');
+    await earlier.stop();
+    const folder = join(node.folder, 'state/cni/attachments');
+    const id = netnsPath.slice('/ns/'.length);
+    const text = await readFile(join(folder, `${id}.json`), 'utf8');
+    for (const other of [`${id}0`, `${id}z`]) {
+      await writeFile(join(folder, `${other}.json`), text.replaceAll(id, other));
+    }
+    const later = node.network();
+    await later.start();
+    expect((await later.attach('one')).netnsPath).toBe(netnsPath);
+    await waitFor('the others to go', async () => (await readdir(folder)).length === 1, { everyMs: 5 });
+    expect(await later.list()).toHaveLength(1);
+    await later.detach('one');
+    expect([await later.list(), node.pinned.size]).toEqual([[], 0]);
+  });
+
   it('runs no program to tell its health more often than once a minute', async () => {
     const node = await fakeNode();
     const network = node.network();
@@ -302,12 +369,34 @@ describe('the network of a node', () => {
 
 describe('the rules of a node', () => {
   it('are replaced in one transaction, and name what is denied', () => {
-    const text = nodeRules({ bridge: 'esb0', subnet: '10.234.0.0/16', deniedRanges: ['203.0.113.0/24'] });
+    const text = nodeRules({
+      bridges: ['esb0'],
+      subnets: [parseIpRange('10.234.0.0/16')],
+      deniedRanges: ['203.0.113.0/24'],
+    });
     expect(text.split('\n').slice(0, 3)).toEqual([
       'table inet esb',
       'delete table inet esb',
       'table inet esb {',
     ]);
-    expect(text).toContain('elements = { 169.254.169.254/32, 203.0.113.0/24 }');
+    expect(text).toContain('elements = { 203.0.113.0/24 }');
+  });
+
+  it('name what is allowed behind the metadata address and before what is denied', () => {
+    const text = nodeRules({
+      bridges: ['esb0', 'esb1'],
+      subnets: [parseIpRange('10.234.0.0/16')],
+      deniedRanges: ['0.0.0.0/0'],
+      allowedRanges: ['203.0.113.5/32'],
+    });
+    expect(text).toContain('elements = { 203.0.113.5/32 }');
+    const order = [
+      'oifname { "esb0", "esb1" } counter',
+      'daddr @metadata',
+      'daddr @allowed accept',
+      'daddr @denied',
+    ].map((rule) => text.indexOf(rule));
+    expect(order).toEqual(order.toSorted((a, b) => a - b));
+    expect(order).not.toContain(-1);
   });
 });

@@ -7,7 +7,7 @@ const candidate = (name: string, changes: Partial<Candidate> = {}): Candidate =>
   labels: {},
   ready: true,
   fresh: true,
-  cordoned: false,
+  taints: 'free',
   capacity: { memoryMiB: 1024, workers: 10 },
   used: { memoryMiB: 0, workers: 0 },
   assigned: 0,
@@ -57,16 +57,90 @@ describe('place', () => {
   it('honours labels, cordon, readiness and the pin', () => {
     const zoned = candidate('z', { labels: { zone: 'a' } });
     expect(chosen([candidate('a'), zoned], { nodeSelector: { zone: 'a' } })).toBe('z');
-    expect(chosen([candidate('a', { cordoned: true }), zoned])).toBe('z');
+    expect(chosen([candidate('a', { closed: 'cordoned' }), zoned])).toBe('z');
     expect(chosen([candidate('a', { ready: false }), zoned])).toBe('z');
     expect(chosen([candidate('a'), zoned], { nodeName: 'z' })).toBe('z');
     expect(chosen([candidate('a'), zoned], { exclude: 'a' })).toBe('z');
   });
 
+  it('keeps workers out of tainted and closed nodes, and of discouraged ones while there are others', () => {
+    expect(chosen([candidate('a', { taints: 'barred' }), candidate('b', { assigned: 5 })])).toBe('b');
+    expect(chosen([candidate('a', { taints: 'discouraged', hasImage: true }), candidate('b')])).toBe('b');
+    expect(chosen([candidate('a', { taints: 'discouraged' })])).toBe('a');
+    for (const closed of ['retired', 'draining', 'unheld'] as const) {
+      expect(chosen([candidate('a', { closed }), candidate('b', { assigned: 5 })])).toBe('b');
+    }
+  });
+
+  describe('with a spread over zones', () => {
+    const spread = { topologyKey: 'zone', maxSkew: 1, whenUnsatisfiable: 'DoNotSchedule' } as const;
+    const inZone = (name: string, zone: string, changes: Partial<Candidate> = {}) =>
+      candidate(name, { labels: { zone }, ...changes });
+
+    it('goes where it leaves no zone too far ahead, even to a fuller node', () => {
+      const nodes = [
+        inZone('a1', 'a', { sameFunction: 1 }),
+        inZone('a2', 'a'),
+        inZone('b1', 'b', { sameFunction: 0, assigned: 9, used: { memoryMiB: 800, workers: 9 } }),
+      ];
+      expect(chosen(nodes, { spread })).toBe('b1');
+      expect(chosen(nodes, { spread: { ...spread, maxSkew: 2 } })).toBe('a2');
+    });
+
+    it('waits while the zone that is behind has no room, and takes what is there where it may', () => {
+      const nodes = [
+        inZone('a1', 'a', { sameFunction: 1 }),
+        inZone('b1', 'b', { used: { memoryMiB: 1024, workers: 9 } }),
+      ];
+      expect(chosen(nodes, { spread })).toBe('SpreadUnmet');
+      expect(chosen(nodes, { spread: { ...spread, whenUnsatisfiable: 'ScheduleAnyway' } })).toBe('a1');
+    });
+
+    it('does not measure by a zone that could not take a worker anyway', () => {
+      const ahead = inZone('a1', 'a', { sameFunction: 3 });
+      expect(chosen([ahead, inZone('b1', 'b', { ready: false })], { spread })).toBe('a1');
+      expect(chosen([ahead, inZone('b1', 'b', { closed: 'cordoned' })], { spread })).toBe('a1');
+      expect(chosen([ahead, inZone('b1', 'b', { taints: 'barred' })], { spread })).toBe('a1');
+      expect(chosen([ahead, inZone('b1', 'b')], { spread })).toBe('b1');
+    });
+
+    it('does not count a worker where it leaves', () => {
+      const nodes = [
+        inZone('a1', 'a', { sameFunction: 1, closed: 'draining' }),
+        inZone('a2', 'a'),
+        inZone('b1', 'b', { sameFunction: 0, used: { memoryMiB: 1024, workers: 9 } }),
+      ];
+      expect(chosen(nodes, { spread })).toBe('SpreadUnmet');
+      expect(chosen(nodes, { spread, leaves: 'a1' })).toBe('a2');
+    });
+
+    it('leaves out nodes without the label, or takes them last', () => {
+      const nodes = [candidate('none'), inZone('a1', 'a', { sameFunction: 4 })];
+      expect(chosen(nodes, { spread })).toBe('a1');
+      expect(chosen([candidate('none')], { spread })).toBe('SpreadUnmet');
+      const anyway = { ...spread, whenUnsatisfiable: 'ScheduleAnyway' } as const;
+      expect(chosen(nodes, { spread: anyway })).toBe('a1');
+      expect(chosen([candidate('none')], { spread: anyway })).toBe('none');
+    });
+
+    it('goes to the zone with fewest where the rest is a wish', () => {
+      const nodes = [
+        inZone('a1', 'a', { sameFunction: 2 }),
+        inZone('a2', 'a'),
+        inZone('b1', 'b', { sameFunction: 1 }),
+      ];
+      expect(chosen(nodes, { spread: { ...spread, whenUnsatisfiable: 'ScheduleAnyway' } })).toBe('b1');
+    });
+  });
+
   it.each<[string, Candidate[], Partial<PlacementRequest>, string, string]>([
     ['there is no node', [], {}, 'NoNodes', 'no agent has registered'],
     ['none is ready', [candidate('a', { ready: false })], {}, 'NoneReady', '1 not ready'],
-    ['all are cordoned', [candidate('a', { cordoned: true })], {}, 'AllCordoned', '1 cordoned'],
+    ['all are cordoned', [candidate('a', { closed: 'cordoned' })], {}, 'AllCordoned', '1 cordoned'],
+    ['all are tainted', [candidate('a', { taints: 'barred' })], {}, 'NoneTolerated', 'spec.tolerations'],
+    ['all are retired', [candidate('a', { closed: 'retired' })], {}, 'AllCordoned', '1 retired'],
+    ['all are drained', [candidate('a', { closed: 'draining' })], {}, 'AllCordoned', '1 being drained'],
+    ['Pods have the memory', [candidate('a', { closed: 'unheld' })], {}, 'NoneHeld', 'hold Pod'],
     [
       'none has the labels',
       [candidate('a')],
@@ -104,7 +178,7 @@ describe('place', () => {
     ],
     [
       'the pinned node is cordoned',
-      [candidate('a', { cordoned: true })],
+      [candidate('a', { closed: 'cordoned' })],
       { nodeName: 'a' },
       'PinnedNodeUnfit',
       'cordoned',
@@ -119,7 +193,7 @@ describe('place', () => {
 
   it('counts each kind of obstacle', () => {
     const nodes = [
-      candidate('a', { cordoned: true }),
+      candidate('a', { closed: 'cordoned' }),
       candidate('b', { ready: false }),
       candidate('c', { ready: false }),
       candidate('d', { used: { memoryMiB: 1024, workers: 1 } }),
@@ -138,7 +212,14 @@ const candidates = fc
       labels: fc.constantFrom({}, { zone: 'x' }, { zone: 'y' }),
       ready: fc.boolean(),
       fresh: fc.boolean(),
-      cordoned: fc.boolean(),
+      closed: fc.constantFrom(
+        undefined,
+        'cordoned' as const,
+        'retired' as const,
+        'draining' as const,
+        'unheld' as const,
+      ),
+      taints: fc.constantFrom('free' as const, 'free' as const, 'discouraged' as const, 'barred' as const),
       capacity: fc.record({
         memoryMiB: fc.integer({ min: 0, max: 1024 }),
         workers: fc.integer({ min: 0, max: 5 }),
@@ -168,7 +249,8 @@ const requests: fc.Arbitrary<PlacementRequest> = fc.record(
 
 const isFit = (one: Candidate, wish: PlacementRequest): boolean =>
   one.ready &&
-  !one.cordoned &&
+  one.closed === undefined &&
+  one.taints !== 'barred' &&
   one.name !== wish.exclude &&
   (wish.nodeName === undefined || one.name === wish.nodeName) &&
   Object.entries(wish.nodeSelector ?? {}).every(([name, value]) => one.labels[name] === value) &&

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { DEFINITION_NAMES } from '../../../src/api/schema-revision.ts';
+import { DEFINITION_NAMES, SCHEMA_REVISION } from '../../../src/api/schema-revision.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { waitForSchema } from '../../../src/controller/schema-check.ts';
@@ -27,8 +27,8 @@ describe('waitForSchema', () => {
     ).then(() => {
       done = true;
     });
-    const definition = (name: string, revision: string) => ({
-      metadata: { name, annotations: { 'esb.dev/schema-revision': revision } },
+    const definition = (name: string, revision: number) => ({
+      metadata: { name, annotations: { 'esb.dev/schema-revision': String(revision) } },
     });
 
     await settle();
@@ -37,7 +37,7 @@ describe('waitForSchema', () => {
     await clock.advance(3_000);
     await settle();
     expect(reports.at(-1)).toMatchObject({ reason: 'DefinitionMissing' });
-    answer = (name) => definition(name, name === DEFINITION_NAMES[1] ? '0' : '1');
+    answer = (name) => definition(name, name === DEFINITION_NAMES[1] ? SCHEMA_REVISION - 1 : SCHEMA_REVISION);
     await clock.advance(3_000);
     await settle();
     expect(reports.at(-1)).toMatchObject({
@@ -45,7 +45,7 @@ describe('waitForSchema', () => {
       message: expect.stringContaining('crds/') as string,
     });
     expect(done).toBe(false);
-    answer = (name) => definition(name, '1');
+    answer = (name) => definition(name, SCHEMA_REVISION);
     await clock.advance(3_000);
     await waiting;
     expect(done).toBe(true);

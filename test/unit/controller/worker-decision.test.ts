@@ -48,6 +48,7 @@ const decision = (
     place: () => toNode2,
     isLossTold: false,
     mayLeaveFullNode: true,
+    mayLeave: () => true,
     ...changes,
   });
 
@@ -87,6 +88,38 @@ describe('a worker without assignment', () => {
       },
     });
     expect(decision(told, { place: () => nowhere })).toEqual({ kind: 'nothing' });
+  });
+
+  describe('that had one', () => {
+    const left = (finalizers: readonly string[], conditions: Conditions = []) =>
+      workerFixture({ metadata: { finalizers }, status: { lastEpoch: 3, conditions } });
+
+    it('goes on with the epochs where it left off', () => {
+      expect(decision(left([FINALIZER]))).toMatchObject({
+        cause: 'assigned',
+        status: {
+          assignment: { nodeName: 'node-2', epoch: 4 },
+          ready: { status: 'Unknown', reason: 'Reassigned' },
+          phase: 'Unknown',
+        },
+      });
+    });
+
+    it('keeps its last epoch while it waits, and loses the finalizer once it is told', () => {
+      const refusal = decision(left([FINALIZER]), { place: () => nowhere });
+      expect(refusal).toMatchObject({ cause: 'refused', status: { lastEpoch: 3, phase: 'Pending' } });
+      const told = [
+        condition('Scheduled', 'False', 'NoneFits', 'none of 1 nodes will do: 1 full'),
+        condition('Ready', 'False', 'Unassigned', 'it was taken away from its node, and no other will do'),
+      ];
+      expect(decision(left([FINALIZER], told), { place: () => nowhere })).toEqual({
+        kind: 'removeFinalizer',
+        because: 'it is assigned to no node',
+        isNodeGone: false,
+      });
+      expect(decision(left([], told), { place: () => nowhere })).toEqual({ kind: 'nothing' });
+      expect(decision(left([], told))).toEqual({ kind: 'addFinalizer' });
+    });
   });
 
   it('is let go when it is deleted', () => {
@@ -151,18 +184,93 @@ describe('an assigned worker', () => {
     });
   });
 
-  it('is moved when its node is gone for good, and stays assigned where there is no other', () => {
-    expect(decision(assigned(), { standing: gone })).toMatchObject({ cause: 'moved', goneNode: 'node-1' });
+  it.each<[string, DecisionInput['standing'], string]>([
+    ['is gone for good', gone, 'its LambdaNode was deleted'],
+    ['is retired', { liveness: 'fresh', leave: { kind: 'retired' } }, 'node-1 is retired'],
+    [
+      'has a taint that it does not tolerate',
+      { liveness: 'fresh', leave: { kind: 'tainted', taint: 'broken:NoExecute' } },
+      'node-1 has the taint broken:NoExecute',
+    ],
+  ])('is moved when its node %s, and taken away where there is no other', (_when, standing, note) => {
+    expect(decision(assigned(), { standing })).toMatchObject({
+      cause: 'moved',
+      status: { assignment: { nodeName: 'node-2', epoch: 4 } },
+      note: expect.stringContaining(note) as string,
+    });
+    const away = decision(assigned(), { standing, place: () => nowhere });
+    expect(away).toMatchObject({
+      cause: 'unassigned',
+      status: {
+        lastEpoch: 3,
+        scheduled: { status: 'False', reason: 'NoneFits', message: 'none of 1 nodes will do: 1 full' },
+        ready: { status: 'False', reason: 'Unassigned' },
+        phase: 'Pending',
+      },
+      note: expect.stringContaining(note) as string,
+    });
+    expect(away).not.toHaveProperty('status.assignment');
+  });
+
+  it('asks for a second look before it takes a node for gone', () => {
+    expect(decision(assigned(), { standing: gone })).toMatchObject({ goneNode: 'node-1' });
     expect(decision(assigned(), { standing: gone, place: () => nowhere })).toMatchObject({
-      cause: 'lost',
+      goneNode: 'node-1',
+    });
+  });
+
+  it('leaves a node that is being drained as soon as there is another, and stays and says so until then', () => {
+    const standing = { liveness: 'fresh', leave: { kind: 'draining' } } as const;
+    expect(decision(assigned(), { standing })).toMatchObject({
+      cause: 'moved',
+      status: { assignment: { nodeName: 'node-2', epoch: 4 } },
+    });
+    const staying = decision(assigned(), { standing, place: () => nowhere });
+    expect(staying).toMatchObject({
+      cause: 'told',
       status: {
         assignment: { nodeName: 'node-1', epoch: 3 },
-        scheduled: { status: 'False', reason: 'NoneFits' },
-        ready: {
-          reason: 'NodeLost',
-          message: expect.stringContaining('its LambdaNode was deleted') as string,
+        scheduled: {
+          status: 'False',
+          reason: 'NoneFits',
+          message: expect.stringMatching(/node-1 is being drained.*stays there/) as string,
         },
       },
+    });
+    const told = assigned({
+      conditions: [condition('Scheduled', 'False', 'NoneFits', staying.kind === 'write' ? staying.note : '')],
+    });
+    expect(decision(told, { standing, place: () => nowhere })).toEqual({ kind: 'nothing' });
+    // The drain is called off.
+    expect(decision(told)).toMatchObject({ cause: 'told', status: { scheduled: { status: 'True' } } });
+    // Nothing else will ever do for one that is pinned there.
+    const pinned = assigned({ spec: { nodeName: 'node-1' } });
+    expect(decision(pinned, { standing, place: () => nowhere })).toMatchObject({ cause: 'unassigned' });
+  });
+
+  it('waits for its turn to leave a node that is drained or retired, and for nothing elsewhere', () => {
+    const mayLeave = () => false;
+    for (const kind of ['draining', 'retired'] as const) {
+      const standing = { liveness: 'fresh', leave: { kind } } as const;
+      expect(decision(assigned(), { standing, mayLeave })).toEqual({ kind: 'nothing' });
+    }
+    const tainted = { kind: 'tainted', taint: 'broken:NoExecute' } as const;
+    expect(decision(assigned(), { standing: { liveness: 'fresh', leave: tainted }, mayLeave })).toMatchObject(
+      { cause: 'moved' },
+    );
+    expect(decision(assigned(), { standing: lost, mayLeave })).toMatchObject({ cause: 'moved' });
+    // Where there is no other node, nobody is served by waiting.
+    const retired = { liveness: 'fresh', leave: { kind: 'retired' } } as const;
+    expect(decision(assigned(), { standing: retired, mayLeave, place: () => nowhere })).toMatchObject({
+      cause: 'unassigned',
+    });
+  });
+
+  it('is taken for lost, whatever else its node is', () => {
+    const standing = { liveness: 'lost', leave: { kind: 'retired' } } as const;
+    expect(decision(assigned(), { standing, place: () => nowhere })).toMatchObject({
+      cause: 'lost',
+      status: { assignment: { nodeName: 'node-1', epoch: 3 } },
     });
   });
 
@@ -268,13 +376,18 @@ describe('whatever is known', () => {
         { liveness: 'quiet' },
         lost,
         gone,
+        { liveness: 'fresh', leave: { kind: 'retired' } },
+        { liveness: 'fresh', leave: { kind: 'draining' } },
+        { liveness: 'quiet', leave: { kind: 'tainted', taint: 'broken:NoExecute' } },
       ),
       hasRoom: fc.boolean(),
       isLossTold: fc.boolean(),
       mayLeaveFullNode: fc.boolean(),
+      isItsTurn: fc.boolean(),
     })
-    .map(({ hasRoom, ...input }) => ({
+    .map(({ hasRoom, isItsTurn, ...input }) => ({
       ...input,
+      mayLeave: () => isItsTurn,
       // As placement does, it honours the pin.
       place: () => (hasRoom && input.worker.spec.nodeName !== 'node-1' ? toNode2 : nowhere),
     }));
@@ -284,7 +397,8 @@ describe('whatever is known', () => {
       fc.property(inputs, (input) => {
         const made = decide(input);
         const before = input.worker.status?.assignment;
-        if (made.kind === 'write' && made.status.assignment?.nodeName !== before?.nodeName) {
+        const after = made.kind === 'write' ? made.status.assignment : undefined;
+        if (made.kind === 'write' && after !== undefined && after.nodeName !== before?.nodeName) {
           expect(input.worker.metadata.finalizers).toContain(FINALIZER);
           expect(input.worker.metadata.deletionTimestamp).toBeUndefined();
           expect(made.status.assignment?.epoch).toBe((before?.epoch ?? 0) + 1);
@@ -293,13 +407,18 @@ describe('whatever is known', () => {
     );
   });
 
-  it('an assignment that there was is never dropped, nor its epoch lowered', () => {
+  it('an epoch is never lowered nor forgotten, and an assignment only dropped where the node must be left', () => {
     fc.assert(
       fc.property(inputs, (input) => {
         const made = decide(input);
         const before = input.worker.status?.assignment;
         if (made.kind === 'write' && before !== undefined) {
-          expect(made.status.assignment?.epoch).toBeGreaterThanOrEqual(before.epoch);
+          const { assignment, lastEpoch } = made.status;
+          expect(assignment?.epoch ?? lastEpoch).toBeGreaterThanOrEqual(before.epoch);
+          if (assignment === undefined) {
+            const { goneBecause, leave } = input.standing;
+            expect(goneBecause ?? leave).toBeDefined();
+          }
         }
       }),
     );
@@ -310,7 +429,8 @@ describe('whatever is known', () => {
       fc.property(inputs, (input) => {
         const { worker, standing } = input;
         if (decide(input).kind === 'removeFinalizer') {
-          expect(worker.metadata.deletionTimestamp).toBeDefined();
+          const isAlive = worker.metadata.deletionTimestamp === undefined;
+          expect(isAlive && worker.status?.assignment !== undefined).toBe(false);
           const isClean = worker.status?.conditions?.some((one) => one.type === 'CleanedUp') === true;
           expect(
             worker.status?.assignment === undefined || isClean || standing.goneBecause !== undefined,
@@ -330,6 +450,7 @@ describe('whatever is known', () => {
         if (
           before !== undefined &&
           standing.liveness !== 'lost' &&
+          standing.leave === undefined &&
           !isFull &&
           worker.spec.nodeName !== 'node-2'
         ) {
@@ -351,7 +472,8 @@ describe('whatever is known', () => {
             worker,
             standing: onNode1 ? input.standing : { liveness: 'fresh' },
           });
-          if (made.kind === 'nothing' || made.kind === 'removeFinalizer') {
+          const isLetGo = made.kind === 'removeFinalizer' && worker.metadata.deletionTimestamp !== undefined;
+          if (made.kind === 'nothing' || isLetGo) {
             return;
           }
           worker = applied(worker, made);
@@ -366,10 +488,13 @@ function applied(worker: LambdaWorker, made: WorkerDecision): LambdaWorker {
   if (made.kind === 'addFinalizer') {
     return { ...worker, metadata: { ...worker.metadata, finalizers: [FINALIZER] } };
   }
+  if (made.kind === 'removeFinalizer') {
+    return { ...worker, metadata: { ...worker.metadata, finalizers: [] } };
+  }
   if (made.kind !== 'write') {
     return worker;
   }
-  const { assignment, phase, scheduled: draft, ready } = made.status;
+  const { assignment, lastEpoch, phase, scheduled: draft, ready } = made.status;
   const drafts = [draft, ...(ready === undefined ? [] : [ready])];
   const kept = (worker.status?.conditions ?? []).filter(
     (one) => !drafts.some(({ type }) => type === one.type),
@@ -377,7 +502,8 @@ function applied(worker: LambdaWorker, made: WorkerDecision): LambdaWorker {
   return {
     ...worker,
     status: {
-      ...worker.status,
+      ...(worker.status?.phase === undefined ? {} : { phase: worker.status.phase }),
+      ...(lastEpoch === undefined ? {} : { lastEpoch }),
       ...(assignment === undefined ? {} : { assignment }),
       ...(phase === undefined ? {} : { phase }),
       conditions: [...kept, ...drafts.map((one) => ({ ...one, lastTransitionTime: time }))],

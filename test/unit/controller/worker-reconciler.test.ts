@@ -6,6 +6,7 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { registerControllerMetrics } from '../../../src/controller/controller-metrics.ts';
 import { Ledger } from '../../../src/controller/ledger.ts';
 import { NodeLiveness } from '../../../src/controller/liveness.ts';
+import { FUNCTION_INDEX, functionIndex } from '../../../src/controller/move-turns.ts';
 import { NodeDirectory } from '../../../src/controller/node-directory.ts';
 import { WorkerReconciler } from '../../../src/controller/worker-reconciler.ts';
 import { ApiError } from '../../../src/kube/api-error.ts';
@@ -23,7 +24,7 @@ type Write = {
 
 /** The API server as far as the reconciler uses it: patches of workers with a version as precondition, and gets. */
 class Scene {
-  readonly workers: WritableCache<LambdaWorker> = createObjectCache();
+  readonly workers: WritableCache<LambdaWorker> = createObjectCache({ [FUNCTION_INDEX]: functionIndex });
   readonly nodes: WritableCache<LambdaNode> = createObjectCache();
   readonly coreNodes: WritableCache<Node> = createObjectCache();
   readonly stored = new Map<string, LambdaWorker>();
@@ -33,6 +34,8 @@ class Scene {
   readonly clock = manualClock();
   readonly ledger = new Ledger();
   readonly liveness = new NodeLiveness();
+  readonly closures = new Map<string, 'draining' | 'unheld'>();
+  readonly directory: NodeDirectory;
   readonly reconciler: WorkerReconciler;
   /** Thrown by the next status patch, after or before it took effect. */
   fault: { readonly error: Error; readonly applied: boolean } | undefined;
@@ -52,16 +55,19 @@ class Scene {
     for (const node of nodes) {
       this.showNode(node);
     }
+    this.directory = new NodeDirectory({
+      client,
+      lambdaNodes: this.nodes,
+      nodes: this.coreNodes,
+      liveness: this.liveness,
+      ledger: this.ledger,
+      closures: { closureOf: (node) => this.closures.get(node) },
+      clock: this.clock,
+    });
     this.reconciler = new WorkerReconciler({
       client,
       workers: this.workers,
-      directory: new NodeDirectory({
-        client,
-        lambdaNodes: this.nodes,
-        nodes: this.coreNodes,
-        liveness: this.liveness,
-        ledger: this.ledger,
-      }),
+      directory: this.directory,
       ledger: this.ledger,
       events: { record: ({ reason }) => this.events.push(reason) },
       metrics: registerControllerMetrics(new Registry(), {
@@ -275,6 +281,142 @@ describe('WorkerReconciler', () => {
     await scene.reconcile('hello');
     expect(scene.writes).toHaveLength(length);
     expect(scene.events).toEqual(['NodeLost']);
+  });
+
+  it('takes a worker away from a retired node that is the only one, and brings it back with a higher epoch', async () => {
+    const scene = new Scene(nodeFixture());
+    scene.put(
+      workerFixture({
+        metadata: { finalizers: ['esb.dev/worker'] },
+        status: {
+          assignment: { nodeName: 'node-1', epoch: 4 },
+          phase: 'Running',
+          containerID: 'hello-1',
+          address: { ip: '10.234.0.7', port: 8080 },
+        },
+      }),
+    );
+    scene.showNode(nodeFixture({ retired: true, metadata: { resourceVersion: '2' } }));
+    await scene.reconcile('hello');
+    expect(scene.events).toEqual(['Unassigned']);
+    expect(scene.writes.map(({ body }) => body.status)).toMatchObject([
+      { lastEpoch: 4, phase: 'Pending' },
+      { containerID: null, address: null, startedAt: null, pausedAt: null },
+    ]);
+    expect(scene.writes[0]?.body.status).not.toHaveProperty('assignment');
+    // As the API server has it then.
+    const { assignment: _assignment, ...left } = scene.stored.get('hello')?.status ?? {};
+    scene.put({ ...(scene.stored.get('hello') as LambdaWorker), status: left });
+    expect(scene.ledger.load('node-1').assigned).toBe(0);
+    // The finalizer goes, and then there is nothing more to write.
+    for (let round = 0; round < 3; round++) {
+      await scene.reconcile('hello');
+      scene.sync();
+    }
+    expect(scene.writes).toHaveLength(3);
+    expect(scene.stored.get('hello')?.metadata.finalizers).toEqual([]);
+    expect(scene.reconciler.waiting()).toEqual(['default/hello']);
+
+    scene.showNode(nodeFixture({ name: 'node-2' }));
+    await scene.reconcile('hello');
+    expect(scene.assignment('hello')).toEqual({ nodeName: 'node-2', epoch: 5 });
+    expect(scene.stored.get('hello')?.metadata.finalizers).toEqual(['esb.dev/worker']);
+  });
+
+  it('moves the workers of a node that is being drained, as far as the others have room', async () => {
+    const scene = new Scene(
+      nodeFixture(),
+      nodeFixture({ name: 'node-2', status: { capacity: { memoryMiB: 128, workers: 10 } } }),
+    );
+    for (const name of ['one', 'two']) {
+      scene.put(
+        workerFixture({
+          name,
+          metadata: { finalizers: ['esb.dev/worker'] },
+          status: { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Running' },
+        }),
+      );
+    }
+    scene.closures.set('node-1', 'draining');
+    await scene.reconcile('one');
+    await scene.reconcile('two');
+    expect(scene.assignment('one')).toEqual({ nodeName: 'node-2', epoch: 2 });
+    expect(scene.assignment('two')).toEqual({ nodeName: 'node-1', epoch: 1 });
+    expect(scene.reconciler.waiting()).toEqual(['default/two']);
+  });
+
+  it('lets a quarter of a function leave at a time, until those are ready or a minute is over', async () => {
+    const scene = new Scene(nodeFixture(), nodeFixture({ name: 'node-2' }));
+    const names = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+    const ready = {
+      type: 'Ready',
+      status: 'True',
+      reason: 'Running',
+      message: '',
+      lastTransitionTime: '2026-11-01T00:00:00Z',
+    } as const;
+    const tell = (name: string, nodeName: string, epoch: number): void =>
+      scene.put(
+        workerFixture({
+          name,
+          metadata: { finalizers: ['esb.dev/worker'] },
+          spec: { functionName: 'one', resources: { limits: { memory: '64Mi' }, pids: 64 } },
+          status: { assignment: { nodeName, epoch }, phase: 'Running', conditions: [ready] },
+        }),
+      );
+    const moved = () => names.filter((name) => scene.assignment(name)?.nodeName === 'node-2');
+    const round = async () => Promise.all(names.map((name) => scene.reconcile(name)));
+    for (const name of names) {
+      tell(name, 'node-1', 1);
+    }
+    scene.closures.set('node-1', 'draining');
+    const results = await round();
+    expect(moved()).toEqual(['a', 'b']);
+    expect(results.slice(2)).toEqual(Array(6).fill({ requeueAfterMs: 1000 }));
+    // Nothing of them has come back; then it has, and they are not ready.
+    await scene.clock.advance(1000);
+    await round();
+    scene.sync();
+    await scene.clock.advance(1000);
+    await round();
+    expect(moved()).toEqual(['a', 'b']);
+    tell('a', 'node-2', 2);
+    await scene.clock.advance(1000);
+    await round();
+    expect(moved()).toEqual(['a', 'b', 'c']);
+    scene.sync();
+    // The rest does not wait for ever.
+    await scene.clock.advance(60_000);
+    await round();
+    expect(moved()).toEqual(names);
+  });
+
+  it('looks again when the time is over for which a worker tolerates a taint', async () => {
+    const scene = new Scene(nodeFixture(), nodeFixture({ name: 'node-2' }));
+    const node = {
+      metadata: { name: 'node-1' },
+      spec: { taints: [{ key: 'maintenance', effect: 'NoExecute' }] },
+    };
+    scene.coreNodes.set(node);
+    scene.directory.noteTaints('node-1', node);
+    scene.put(
+      workerFixture({
+        metadata: { finalizers: ['esb.dev/worker'] },
+        spec: {
+          tolerations: [
+            { key: 'maintenance', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 60 },
+          ],
+        },
+        status: { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Running' },
+      }),
+    );
+    // The first look says that it is assigned, since that was not said yet.
+    await scene.reconcile('hello');
+    scene.sync();
+    expect(await scene.reconcile('hello')).toEqual({ requeueAfterMs: 60_000 });
+    await scene.clock.advance(60_000);
+    await scene.reconcile('hello');
+    expect(scene.assignment('hello')).toEqual({ nodeName: 'node-2', epoch: 2 });
   });
 
   it('has nothing to do for a worker that is gone', async () => {

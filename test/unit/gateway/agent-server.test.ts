@@ -13,6 +13,8 @@ import { Gateway } from '../../../src/gateway/gateway.ts';
 import { createCertificateAuthority } from '../../support/certificate-authority.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { fakeInformer } from '../../support/fake-informer.ts';
+import { inThreadEventStore } from '../../support/in-thread-event-store.ts';
+import { memoryWorkerLogs } from '../../support/memory-worker-logs.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 
@@ -46,17 +48,14 @@ async function lab() {
   configure(clients.certificate);
   server.serve({
     fleet,
-    logs: {
-      readLog: async () => Buffer.alloc(0),
-      readLogSince: async () => Buffer.alloc(0),
-      logOffset: async () => 0,
-    },
+    logs: { workerLogs: memoryWorkerLogs(new Map()) },
     metricsPage: async () => ({ contentType: 'text/plain', text: '' }),
   });
   const issued = await clients.issueClient('esb-gateway', []);
   let refusals = 0;
   const gateway = new Gateway({
     namespace: 'default',
+    eventStore: inThreadEventStore(),
     workers: fakeInformer<LambdaWorker>([
       workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } }),
     ]),
@@ -148,6 +147,17 @@ describe("a gateway with the agent's own server", () => {
     await waitFor('the Watch to end', () => gateway.view.connected.size === 0, { everyMs: 5 });
     finish();
     expect(await (await given).text()).toBe('"late"');
+  });
+
+  it('does not take the end of an agent for a refusal of its certificate', async () => {
+    const { gateway, refusals, server } = await lab();
+    server.refuse();
+    await waitFor('the end of the Watch', () => gateway.view.connected.size === 0, { everyMs: 5 });
+    await waitFor('several attempts to come back', async () => {
+      const { text } = await gateway.metrics.page();
+      return Number(/^esb_gateway_agent_connection_failures_total (\d+)$/m.exec(text)?.[1]) >= 3;
+    });
+    expect(refusals()).toBe(0);
   });
 
   it('notices that the agent does not accept its certificate any more', async () => {

@@ -106,6 +106,25 @@ describe('lists', () => {
     expect(server.requests.filter(listsOf(configMaps))).toHaveLength(3);
   });
 
+  test('change each object before the next page is asked for', async () => {
+    for (let number = 0; number < 5; number++) {
+      server.put(configMaps, configMap(`map-${number}`));
+    }
+    const lists: number[] = [];
+    const listed = await clientOf({ pageSize: 2 }).list(
+      configMaps,
+      { namespace: 'default' },
+      {
+        transform({ metadata }) {
+          lists.push(server.requests.filter(listsOf(configMaps)).length);
+          return { metadata: { name: metadata.name } };
+        },
+      },
+    );
+    expect(lists).toEqual([1, 1, 2, 2, 3]);
+    expect(listed.items[4]).toEqual({ metadata: { name: 'map-4' } });
+  });
+
   test('start over in one piece when the snapshot expires between pages', async () => {
     for (let number = 0; number < 5; number++) {
       server.put(configMaps, configMap(`map-${number}`));

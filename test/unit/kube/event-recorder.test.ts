@@ -145,6 +145,49 @@ test('what waits is bounded, and recording never throws', () => {
   expect(dropped).toEqual(['full', 'full', 'full']);
 });
 
+test('a Warning takes the place of a Normal event that waits', async () => {
+  const { recorder, dropped, written } = recorderOf({ capacity: 3, burst: 100 });
+  for (let number = 0; number < 3; number++) {
+    recorder.record(event({ note: `note ${number}` }));
+  }
+  recorder.record(event({ type: 'Warning', note: 'the disk is full' }));
+  expect([recorder.pending(), dropped]).toEqual([3, ['full']]);
+  recorder.start();
+  await written(3);
+  expect(stored().map(({ note }) => note)).toEqual(['note 1', 'note 2', 'the disk is full']);
+});
+
+test('many objects are told of, however short a time ago the others were', async () => {
+  const { recorder, dropped, written } = recorderOf({ capacity: 5 });
+  recorder.start();
+  for (let number = 0; number < 30; number++) {
+    recorder.record(
+      event({
+        regarding: referenceTo(configMaps, { metadata: { name: `map-${number}`, uid: `u${number}` } }),
+      }),
+    );
+    await written(number + 1);
+  }
+  expect(dropped).toEqual([]);
+});
+
+test('after a burst, writes are spaced', async () => {
+  const { recorder, written } = recorderOf({ writeBurst: 2, writeEveryMs: 100 });
+  recorder.start();
+  for (let number = 0; number < 4; number++) {
+    recorder.record(event({ note: `note ${number}` }));
+  }
+  await written(2);
+  await clock.advance(99);
+  expect(stored()).toHaveLength(2);
+  await clock.advance(1);
+  await written(3);
+  // In order to stop, it waits no longer.
+  await recorder.stop();
+  expect(stored()).toHaveLength(4);
+  expect(clock.pending()).toBe(0);
+});
+
 test('a server that is away is tried again, and a lost answer makes no second event', async () => {
   const { recorder, written } = recorderOf();
   server.inject(({ method }) => method === 'POST', { kind: 'cut', applied: true });

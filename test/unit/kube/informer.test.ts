@@ -71,6 +71,33 @@ describe('listing', () => {
     expect(informer.lastSuccessAt()).toBeGreaterThan(0);
   });
 
+  test('what is in the cache counts as current, but not from a failure until the server is heard again', async () => {
+    const { informer } = watchThem({ backoffFirstMs: 20 });
+    expect(informer.isCurrent()).toBe(false);
+    await informer.synced();
+    expect(informer.isCurrent()).toBe(true);
+    await waitFor('the watch', () => server.openWatches() === 1, soon);
+    server.inject(watchesOf(configMaps), { kind: 'status', status: 503 }, 3);
+    server.cutWatches();
+    await waitFor('the loss', () => !informer.isCurrent(), soon);
+    server.put(configMaps, configMap('one'));
+    await waitFor('the server to be back', () => informer.isCurrent(), soon);
+    expect(informer.cache.get(key('one'))).toBeDefined();
+  });
+
+  test('the first watch after a failure is short, so that its end soon tells of the server', async () => {
+    const { informer } = watchThem();
+    await informer.synced();
+    await waitFor('the watch', () => server.openWatches() === 1, soon);
+    server.cutWatches();
+    const watches = () => server.requests.filter(watchesOf(configMaps));
+    await waitFor('the next watch', () => watches().length === 2 && server.openWatches() === 1, soon);
+    const seconds = watches().map(({ query }) => Number(query.get('timeoutSeconds')));
+    expect(seconds[0]).toBeGreaterThan(30);
+    expect(seconds[1]).toBe(2);
+    expect(informer.isCurrent()).toBe(false);
+  });
+
   test('a late listener is first told of what is there', async () => {
     server.put(configMaps, configMap('one'));
     const { informer } = watchThem();

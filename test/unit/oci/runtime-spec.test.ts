@@ -4,7 +4,6 @@ import type { ImageConfig } from '../../../src/oci/image-config.ts';
 import {
   buildRuntimeSpec,
   needsUserFiles,
-  permittedOomScoreAdj,
   type RuntimeSpec,
   type RuntimeSpecOptions,
   type SpecShape,
@@ -215,9 +214,40 @@ describe('the confinement of a worker', () => {
     expect(build({ seccomp: false }).linux.seccomp).toBeUndefined();
   });
 
-  it('raises oom_score_adj and never lowers it', () => {
-    expect(permittedOomScoreAdj(500, 0)).toBe(500);
-    expect(permittedOomScoreAdj(500, 900)).toBe(900);
+  it('hides what it is told to hide beside what is always hidden', () => {
+    const { maskedPaths } = build({ maskedPaths: ['/sys/devices/system/cpu/cpu0/thermal_throttle'] }).linux;
+    expect(maskedPaths).toContain('/sys/devices/system/cpu/cpu0/thermal_throttle');
+    expect(maskedPaths).toContain('/proc/kcore');
+  });
+
+  it('dumps no core, to no file and to no program of the node', () => {
+    expect(build().process.rlimits).toContainEqual({ type: 'RLIMIT_CORE', hard: 1, soft: 1 });
+  });
+
+  it('gives a user namespace only to who is to have one', () => {
+    const types = (spec: RuntimeSpec): readonly string[] => spec.linux.namespaces.map(({ type }) => type);
+    expect(types(build())).not.toContain('user');
+    expect(build().linux).not.toHaveProperty('uidMappings');
+    const spec = build({ userIds: { first: 131_072, count: 65_536 } });
+    expect(types(spec)).toContain('user');
+    expect(spec.linux).toMatchObject({
+      uidMappings: [{ containerID: 0, hostID: 131_072, size: 65_536 }],
+      gidMappings: [{ containerID: 0, hostID: 131_072, size: 65_536 }],
+    });
+    expect(spec.linux).not.toHaveProperty('sysctl');
+    expect(spec.mounts.map(({ type }) => type)).not.toContain('sysfs');
+  });
+
+  it('refuses a user who is not in the user namespace', () => {
+    const userIds = { first: 131_072, count: 65_536 };
+    expect(() => build({ image: { user: '65536' }, userIds })).toThrow(
+      expect.objectContaining({ code: 'ImageInvalid' }),
+    );
+    expect(() => build({ image: { user: '1:70000' }, userIds })).toThrow(/70000/);
+    expect(build({ image: { user: '65535' }, userIds }).process.user.uid).toBe(65_535);
+  });
+
+  it('has the oom_score_adj that it is given', () => {
     expect(build({ oomScoreAdj: 500 }).process.oomScoreAdj).toBe(500);
     expect(build().process).not.toHaveProperty('oomScoreAdj');
   });

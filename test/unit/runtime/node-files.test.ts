@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
 import { layersOf, readUserFiles } from '../../../src/runtime/image-files.ts';
-import { isShimOf } from '../../../src/runtime/orphan-shim.ts';
+import { isCleanupOf, isShimOf } from '../../../src/runtime/orphan-shim.ts';
 import { WorkerCgroups } from '../../../src/runtime/worker-cgroup.ts';
 import { WorkerLogs } from '../../../src/runtime/worker-log.ts';
 import { fakeContainerd } from '../../support/fake-containerd.ts';
@@ -27,7 +27,6 @@ describe('WorkerCgroups', () => {
     await write('memory/esb/w/memory.oom_control', 'oom_kill_disable 0\nunder_oom 0\noom_kill 2\n');
     await write('freezer/esb/w/freezer.state', 'FROZEN\n');
     expect(await cgroups().oomKills('w')).toBe(2);
-    expect(await cgroups().frozen('w')).toBe(true);
     await cgroups().thaw('w');
     expect(await readFile(join(folder, 'freezer/esb/w/freezer.state'), 'utf8')).toMatch(/^THAWED/);
   });
@@ -36,15 +35,12 @@ describe('WorkerCgroups', () => {
     await write('esb/w/memory.events', 'low 0\nhigh 0\nmax 9\noom 3\noom_kill 3\noom_group_kill 0\n');
     await write('esb/w/cgroup.freeze', '1\n');
     expect(await cgroups().oomKills('w')).toBe(3);
-    expect(await cgroups().frozen('w')).toBe(true);
     await cgroups().thaw('w');
     expect(await readFile(join(folder, 'esb/w/cgroup.freeze'), 'utf8')).toMatch(/^0/);
-    expect(await cgroups().frozen('w')).toBe(false);
   });
 
   it('finds a cgroup that is gone neither frozen nor out of memory', async () => {
     expect(await cgroups().oomKills('w')).toBe(0);
-    expect(await cgroups().frozen('w')).toBe(false);
     await cgroups().thaw('w');
     await cgroups().clear('w');
   });
@@ -120,5 +116,13 @@ describe('isShimOf', () => {
     expect(isShimOf(line, { ...owner, namespace: 'k8s.io' }, 'w')).toBe(false);
     expect(isShimOf(['grep', ...line], owner, 'w')).toBe(false);
     expect(isShimOf([], owner, 'w')).toBe(false);
+  });
+
+  it('takes what containerd runs to clear up after a dead one for no shim', () => {
+    const cleanup = [...line, '-bundle', '/run/b/w', 'delete'];
+    expect(isShimOf(cleanup, owner, 'w')).toBe(false);
+    expect(isCleanupOf(cleanup, owner, 'w')).toBe(true);
+    expect(isCleanupOf(cleanup, owner, 'w2')).toBe(false);
+    expect(isCleanupOf(line, owner, 'w')).toBe(false);
   });
 });

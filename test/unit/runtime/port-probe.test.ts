@@ -1,8 +1,8 @@
 import { createServer } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
-import { freeHostPort } from '../../../src/runtime/host-port.ts';
 import { tcpConnect, waitForPort } from '../../../src/runtime/port-probe.ts';
+import { freePort } from '../../support/free-port.ts';
 import { manualClock, settle } from '../../support/manual-clock.ts';
 
 const never = new AbortController().signal;
@@ -47,7 +47,7 @@ describe('waitForPort', () => {
   });
 
   it('knows an open port from one that is not', async () => {
-    const port = await freeHostPort();
+    const port = await freePort();
     const address = { ip: '127.0.0.1', port };
     expect(await tcpConnect(address, never)).toBe(false);
     const server = createServer().listen(port, '127.0.0.1');
@@ -56,3 +56,5 @@ describe('waitForPort', () => {
     expect(await tcpConnect(address, AbortSignal.timeout(1000))).toBe(true);
   });
 });
+
+/** A port that nobody listens on at the moment. */

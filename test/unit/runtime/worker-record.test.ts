@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import type { NodeNetwork } from '../../../src/cni/node-network.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import type { TaskProcess, TaskStatus } from '../../../src/containerd/task-service.ts';
+import type { TaskStatus } from '../../../src/containerd/task-service.ts';
 import type { ImageConfig } from '../../../src/oci/image-config.ts';
 import type { WorkerShape } from '../../../src/runtime/container-runtime.ts';
-import { withHostPort } from '../../../src/runtime/host-port.ts';
+import { withHostPorts } from '../../../src/runtime/host-port.ts';
 import { createRuntime } from '../../../src/runtime/runtime-factory.ts';
+import type { FoundTask } from '../../../src/runtime/task-control.ts';
 import { isWorker, labelsOf, taskStateOf, workerInfoOf } from '../../../src/runtime/worker-record.ts';
 
 const request = {
@@ -43,16 +44,19 @@ describe('the labels of a container', () => {
 });
 
 describe('the state of a task', () => {
-  const task = (status: TaskStatus, exitCode = 0): TaskProcess => ({
+  const task = (status: TaskStatus, exitCode = 0, told = status): FoundTask => ({
     containerId: 'w',
     pid: 9,
     status,
+    told,
     exitCode,
   });
   it.each([
     [undefined, { kind: 'Missing' }],
     [task('CREATED'), { kind: 'Created' }],
     [task('RUNNING'), { kind: 'Running', pid: 9 }],
+    [task('RUNNING', 0, 'PAUSED'), { kind: 'Running', pid: 9, unsettled: true }],
+    [task('PAUSED', 0, 'RUNNING'), { kind: 'Paused', pid: 9 }],
     [task('PAUSED'), { kind: 'Paused', pid: 9 }],
     [task('PAUSING'), { kind: 'Paused', pid: 9 }],
     [task('STOPPED', 137), { kind: 'Stopped', exitCode: 137, oomKilled: true }],
@@ -90,31 +94,33 @@ describe('a worker in the network of its node', () => {
     platform: { os: 'linux', architecture: 'amd64' },
   };
 
-  it('has its emulator listen on the port that is chosen for it', () => {
-    const given = withHostPort({ ...shape, args: ['python3', '-m', 'awslambdaric'] }, image, 4711);
+  const ports = { port: 4711, runtimePort: 4712 };
+  const flags = [
+    ...['--runtime-interface-emulator-address', '127.0.0.1:4711'],
+    ...['--runtime-api-address', '127.0.0.1:4712'],
+  ];
+
+  it('has its emulator use the ports that are chosen for it', () => {
+    const given = withHostPorts({ ...shape, args: ['python3', '-m', 'awslambdaric'] }, image, ports);
     expect(given).toMatchObject({
       command: ['/usr/local/bin/aws-lambda-rie'],
-      args: ['--runtime-interface-emulator-address', '127.0.0.1:4711', 'python3', '-m', 'awslambdaric'],
+      args: [...flags, 'python3', '-m', 'awslambdaric'],
       port: 4711,
     });
   });
 
   it('keeps the handler as the last argument where it would have been one', () => {
-    const given = withHostPort({ ...shape, command: ['aws-lambda-rie', 'node'] }, image, 4711);
-    expect(given.args).toEqual([
-      '--runtime-interface-emulator-address',
-      '127.0.0.1:4711',
-      'node',
-      'app.handler',
-    ]);
+    const given = withHostPorts({ ...shape, command: ['aws-lambda-rie', 'node'] }, image, ports);
+    expect(given.args).toEqual([...flags, 'node', 'app.handler']);
   });
 
   it.each([
     ['neither spec.command nor spec.args', {}],
     ["begins with '/lambda-entrypoint.sh'", { command: ['/lambda-entrypoint.sh'] }],
     ['is for the agent to choose', { args: ['--runtime-interface-emulator-address=0.0.0.0:80'] }],
+    ['is for the agent to choose', { args: ['--runtime-api-address', '127.0.0.1:9001'] }],
   ])('is refused when its command line %s', (why, change) => {
-    expect(() => withHostPort({ ...shape, ...change }, image, 4711)).toThrow(why);
+    expect(() => withHostPorts({ ...shape, ...change }, image, ports)).toThrow(why);
   });
 });
 
@@ -125,14 +131,14 @@ describe('createRuntime', () => {
     logger: silentLogger(),
     network: {} as NodeNetwork,
   };
-  it('makes the runtime that is asked for, containerd by default', async () => {
-    for (const type of [undefined, '', 'containerd']) {
-      const runtime = createRuntime({
-        type,
-        containerd: { ...containerd, network: { stop: () => Promise.resolve() } as NodeNetwork },
-      });
-      await runtime.stop();
-    }
-    expect(() => createRuntime({ type: 'docker', containerd })).toThrow("RUNTIME_TYPE is 'docker'");
+  it('makes the runtime that is asked for', async () => {
+    const network = { stop: () => Promise.resolve() } as NodeNetwork;
+    const docker = { socketPath: '/none', logFolder: '/none', logger: silentLogger() };
+    const made = await Promise.all([
+      createRuntime({ type: 'containerd', containerd: { ...containerd, network } }),
+      createRuntime({ type: 'docker', docker }),
+    ]);
+    expect(made.map((runtime) => runtime.constructor.name)).toEqual(['ContainerdRuntime', 'DockerRuntime']);
+    await Promise.all(made.map((runtime) => runtime.stop()));
   });
 });

@@ -1,3 +1,4 @@
+import { existsSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -5,7 +6,9 @@ import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import type { NodeNetwork } from '../../../src/cni/node-network.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
+import { Freezer } from '../../../src/runtime/freezer.ts';
 import { OrphanShims } from '../../../src/runtime/orphan-shim.ts';
+import { ShimGroups } from '../../../src/runtime/shim-groups.ts';
 import { TaskControl } from '../../../src/runtime/task-control.ts';
 import { WorkerCgroups } from '../../../src/runtime/worker-cgroup.ts';
 import { WorkerLogs } from '../../../src/runtime/worker-log.ts';
@@ -16,10 +19,12 @@ describe('WorkerRemoval', () => {
   let fake: FakeContainerd;
   let removal: WorkerRemoval;
   let detached: string[];
+  let folder: string;
 
   beforeEach(async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'esb-removal-'));
-    onTestFinished(() => rm(folder, { recursive: true }));
+    folder = await mkdtemp(join(tmpdir(), 'esb-removal-'));
+    const made = folder;
+    onTestFinished(() => rm(made, { recursive: true }));
     fake = fakeContainerd();
     detached = [];
     const cgroups = new WorkerCgroups({ root: folder, parent: '/esb' });
@@ -27,7 +32,12 @@ describe('WorkerRemoval', () => {
     const { client } = fake;
     removal = new WorkerRemoval({
       client,
-      tasks: new TaskControl({ client, cgroups, clock: systemClock, logger }),
+      tasks: new TaskControl({
+        client,
+        freezer: new Freezer({ folders: (id) => cgroups.freezerFolders(id) }),
+        clock: systemClock,
+        logger,
+      }),
       network: {
         detach: (id) => {
           fake.calls.push(`network.detach ${id}`);
@@ -35,7 +45,15 @@ describe('WorkerRemoval', () => {
           return Promise.resolve();
         },
       } as Partial<NodeNetwork> as NodeNetwork,
+      hostPorts: {
+        release: (id) => {
+          fake.calls.push(`hostPorts.release ${id}`);
+          return Promise.resolve();
+        },
+      },
       cgroups,
+      confinement: { release: () => Promise.resolve() },
+      groups: new ShimGroups(1),
       shims: new OrphanShims({ socketPath: '/s', namespace: 'esb', clock: systemClock, procFolder: folder }),
       logs: new WorkerLogs(folder),
       snapshotter: 'overlayfs',
@@ -54,10 +72,20 @@ describe('WorkerRemoval', () => {
       'containers.delete w',
     ]);
     expect(fake.calls.slice(4).toSorted()).toEqual([
+      'hostPorts.release w',
       'leases.delete esb-create-w',
       'network.detach w',
       'snapshots.remove w',
     ]);
+  });
+
+  it('takes the log while there is a record that tells of it', async () => {
+    addWorker(fake, 'w');
+    const log = join(folder, 'w.log');
+    writeFileSync(log, 'said');
+    fake.fail('containers.delete', refused('busy'));
+    await expect(removal.remove('w', { graceMs: 0 })).rejects.toThrow('busy');
+    expect(existsSync(log)).toBe(false);
   });
 
   it('leaves the container while its task cannot be deleted', async () => {

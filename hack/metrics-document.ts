@@ -1,0 +1,85 @@
+import { Registry } from 'prom-client';
+import { createAgentMetrics } from '../src/agent/metrics.ts';
+import { registerControllerMetrics } from '../src/controller/controller-metrics.ts';
+import { registerReconcilerMetrics } from '../src/controller/reconciler-metrics.ts';
+import { createGatewayMetrics } from '../src/gateway/observation/gateway-metrics.ts';
+import type { Product } from './product.ts';
+
+/** What prom-client keeps of a metric, as far as it is documented. */
+interface MetricFacts {
+  readonly name: string;
+  readonly help: string;
+  readonly type: string;
+  readonly labelNames: readonly string[];
+}
+
+const introduction = `# Metrics
+
+Each role serves its metrics for Prometheus at \`/metrics\` of its \`--health\` address, beside \`/healthz\` and \`/readyz\`:
+the agent at port 9093, the controller at 9091, the gateway at 9092, where nothing else is asked for. Agents give theirs by gRPC
+too (\`GetMetrics\`). No label holds the name of a worker or an image, and how many series there are does not depend on how many
+workers there are. Functions have labels in the gateway alone, and only so many: the first 100 that are called (\`--metrics-functions\`)
+have series of their own, some 80 each; the others share \`function="(other)"\`, names that no function has \`function="(unknown)"\`, and
+the series of a function end with it. Durations are in seconds, sizes in bytes.
+
+Where one call spent its time is told by [spans](../how-to/tracing.md) and by the access log of the gateway (\`--access-log\`), a line for each
+request. What to collect and what is worth an alarm is in [how to watch ESB](../how-to/metrics.md).
+
+\`/healthz\` says that the process turns. It does not ask containerd, the API server or anybody else: to restart an agent mends
+none of them, and workers are served without the API server. \`/readyz\` says whether the role does its work now, and why not. A
+probe of life belongs on the first, one of readiness on the second.
+
+This page is made from the source by \`npm run generate\`; what is said of each metric is its own help text.
+`;
+
+/** The reference of metrics: every metric of every role. */
+export function metricsDocument(): readonly Product[] {
+  const controller = new Registry();
+  const none = (): ReadonlyMap<string, number> => new Map();
+  registerControllerMetrics(controller, { workersByPhase: none, nodesByLiveness: none });
+  registerReconcilerMetrics(controller);
+  const agent = createAgentMetrics({
+    fleet: () => undefined,
+    health: { conditions: () => [] },
+    version: '',
+    slots: () => ({ ready: 0, wanted: 0 }),
+    eventLoop: () => ({ mean: 0, p50: 0, p99: 0, max: 0 }),
+    refusals: () => Promise.resolve({ node: 0, metadata: 0, worker: 0, range: 0, source: 0 }),
+    images: () => ({ removed: 0, freedBytes: 0, failed: 0, usedPercent: undefined, underPressure: false }),
+  });
+  const zero = (): number => 0;
+  const gateway = createGatewayMetrics({
+    functions: zero,
+    workers: zero,
+    agents: zero,
+    agentsConnected: zero,
+    eventsPending: zero,
+    activityPending: zero,
+    requestsHeld: zero,
+    bytesHeld: zero,
+    callsWaiting: zero,
+  });
+  const text = [
+    introduction,
+    section('Agent', agent.registry),
+    `${section('Gateway', gateway.registry)}\nBeside these it has the usual ones of Node.js (\`nodejs_*\`, \`process_*\`).\n`,
+    section('Controller', controller),
+  ].join('\n');
+  return [{ path: 'docs/reference/metrics.md', text }];
+}
+
+function section(title: string, registry: Registry): string {
+  const metrics = registry.getMetricsAsArray() as unknown as readonly (MetricFacts & {
+    readonly constructor: { readonly name: string };
+  })[];
+  const rows = metrics
+    // What Node.js and the operating system tell is not ours to document, and not the same everywhere.
+    .filter(({ name }) => name.startsWith('esb_'))
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+    .map((metric) => {
+      const labels = metric.labelNames.filter((name) => name !== 'le').map((name) => `\`${name}\``);
+      const kind = metric.constructor.name.toLowerCase();
+      return `| \`${metric.name}\` | ${kind} | ${labels.join(', ')} | ${metric.help.replaceAll('|', '\\|')} |`;
+    });
+  return `## ${title}\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n${rows.join('\n')}\n`;
+}

@@ -1,0 +1,92 @@
+import type { Clock } from '../common/clock.ts';
+import { unavailableRetryMs } from './action-retry.ts';
+import type { PendingCall } from './call-queue.ts';
+import type { ContainerLane } from './container-lane.ts';
+import type { RefusalReason } from './invocation.ts';
+import type { NodeCapacity } from './node-capacity.ts';
+import type { Action } from './plan.ts';
+import type { WorkerContainers } from './worker-containers.ts';
+
+/** Milliseconds that a call waits for a runtime that does not answer. */
+const patienceMs = 5_000;
+
+export interface ActionGateOptions {
+  readonly clock: Clock;
+  readonly capacity: NodeCapacity;
+  /** Whether the last that was heard of the runtime is that it does not answer. */
+  readonly runtimeDown: () => boolean;
+  readonly containers: WorkerContainers;
+  /** Refuses the calls that wait and of which `condition` holds. */
+  readonly refuse: (
+    condition: (call: PendingCall) => boolean,
+    reason: RefusalReason,
+    message: string,
+  ) => void;
+}
+
+/** Says whether what is planned may be done now. Where it has to wait, calls are told that need not wait with it. */
+export class ActionGate {
+  readonly #options: ActionGateOptions;
+  /** Why the node has no room for the worker, when it has none and nothing serves. */
+  nodeFull: string | undefined;
+
+  constructor(options: ActionGateOptions) {
+    this.#options = options;
+  }
+
+  mayAct(lane: ContainerLane, action: Action): boolean {
+    const { clock, runtimeDown } = this.#options;
+    const now = clock.monotonic();
+    if (now < lane.retry.notBefore(action.kind)) {
+      this.loseFaith(now);
+      return false;
+    }
+    if (action.kind === 'Ensure') {
+      return this.#mayStart(lane);
+    }
+    if (action.kind === 'Pause' && runtimeDown()) {
+      // It would only leave the worker in a state that nobody can tell. Calls need no runtime as long as it runs.
+      lane.verify();
+      lane.retry.putOff('Pause', unavailableRetryMs);
+      return false;
+    }
+    return true;
+  }
+
+  /** Calls do not wait for ever for a runtime that does not answer. */
+  loseFaith(now: number): void {
+    const { containers, refuse } = this.#options;
+    const { retry, setbacks } = containers.present;
+    if (retry.failingSince !== undefined && now - retry.failingSince >= patienceMs) {
+      refuse(
+        (call) => now - call.arrivedAt >= patienceMs,
+        'Unavailable',
+        `the worker cannot be made ready: ${setbacks.failure?.message ?? 'the container runtime does not answer'}`,
+      );
+    }
+  }
+
+  /** Whether a container may be made now; otherwise those who wait for it are told. */
+  #mayStart(lane: ContainerLane): boolean {
+    const { capacity, containers, refuse } = this.#options;
+    const { container, setbacks } = lane;
+    const serves = containers.serves(lane);
+    if (setbacks.remainingMs > 0) {
+      if (serves) {
+        refuse(() => true, ...setbacks.refusal);
+      }
+      return false;
+    }
+    // For one beside another the room was looked for when that was decided.
+    if (serves && !capacity.fits(container.id, container.make.memoryMiB)) {
+      this.nodeFull = containers.noRoom();
+      refuse(() => true, 'NodeFull', this.nodeFull);
+      return false;
+    }
+    if (serves) {
+      this.nodeFull = undefined;
+    }
+    capacity.hold(container.id, container.make.memoryMiB);
+    return true;
+  }
+}

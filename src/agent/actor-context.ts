@@ -1,0 +1,41 @@
+import type { Clock } from '../common/clock.ts';
+import type { Logger } from '../common/logger.ts';
+import type { ContainerRuntime, WorkerAddress } from '../runtime/container-runtime.ts';
+import type { StampSource } from './activity-stamp.ts';
+import type { QueueLimits } from './call-queue.ts';
+import type { NodeCapacity } from './node-capacity.ts';
+import type { Action } from './plan.ts';
+import type { PreparedWorkers } from './prepared-workers.ts';
+import type { ReplacementTurns } from './replacement-turns.ts';
+import type { SecretReader } from './secret-reader.ts';
+import type { StartGate } from './start-gate.ts';
+import type { WorkerLink } from './worker-http.ts';
+import type { RecordStore } from './worker-record.ts';
+import type { WorkerView } from './worker-view.ts';
+
+/** What the actors of a node share. */
+export interface ActorContext {
+  readonly runtime: ContainerRuntime;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly secrets: SecretReader;
+  readonly capacity: NodeCapacity;
+  readonly records: RecordStore;
+  readonly stamps: StampSource;
+  readonly startGate: StartGate;
+  readonly replacements: ReplacementTurns;
+  readonly prepared: PreparedWorkers;
+  readonly marksFolder: string;
+  readonly queueLimits: QueueLimits;
+  readonly connect: (address: WorkerAddress) => WorkerLink;
+  /** Whether the last that was heard of the runtime is that it does not answer. */
+  readonly runtimeDown: () => boolean;
+  readonly onRuntime: (answers: boolean) => void;
+  readonly onAction: (kind: Action['kind'], durationMs: number, outcome: string) => void;
+  /** A container is this worker's from now on, or was: nobody else is to remove it, hints of it go to the worker. */
+  readonly onClaimed: (containerId: string, uid: string) => void;
+  readonly onUnclaimed: (containerId: string) => void;
+  readonly onChanged: (view: WorkerView) => void;
+  /** Nothing is left of a worker that was released. */
+  readonly onGone: (uid: string) => void;
+}

@@ -1,0 +1,128 @@
+/*
+ * The emulator writes `START RequestId: <id> …` when it hands a call to the runtime, and `END RequestId: <id>` and
+ * `REPORT RequestId: <id> …` when it has the answer. What the function writes goes through the same pipe, and one call
+ * at a time is in a worker: what stands between the lines was written during the call.
+ */
+
+/** Bytes of a log that follow each other and belong to one call, or to none. */
+export interface LogSpan {
+  /** Empty for what was written between calls. */
+  readonly requestId: string;
+  readonly offset: number;
+  readonly data: Buffer;
+  /** Whether the call has written its last line. */
+  readonly isLast: boolean;
+}
+
+const MARK = Buffer.from('RequestId: ');
+const NEWLINE = 0x0a;
+/** An incomplete line that is longer is no marker, and goes out as it is. */
+const MAX_LINE = 64 * 1024;
+const MAX_ID = 256;
+
+interface Marker {
+  readonly word: 'START' | 'END' | 'REPORT';
+  readonly requestId: string;
+  readonly at: number;
+  /** Whether a line begins there. */
+  readonly beginsLine: boolean;
+  /** After the newline. */
+  readonly lineEnd: number;
+}
+
+/** Tells of each byte of a log during which call it was written. */
+export class CallSplitter {
+  #open = '';
+  #rest: Buffer = Buffer.alloc(0);
+  #offset = 0;
+
+  /** Begins at an offset, within a call that has begun before. */
+  start(offset: number, requestId: string): void {
+    this.#rest = Buffer.alloc(0);
+    this.#offset = offset;
+    this.#open = requestId;
+  }
+
+  /** Takes in what comes next, and gives what can be told by now: whole lines. A gap ends what was open. */
+  push(data: Buffer, offset: number): LogSpan[] {
+    const spans: LogSpan[] = [];
+    if (offset !== this.#offset + this.#rest.length) {
+      spans.push(...this.flush());
+      this.#open = '';
+      this.#offset = offset;
+    }
+    const text = this.#rest.length === 0 ? data : Buffer.concat([this.#rest, data]);
+    const whole = text.lastIndexOf(NEWLINE) + 1;
+    const end = text.length - whole > MAX_LINE ? text.length : whole;
+    spans.push(...this.#split(text.subarray(0, end)));
+    this.#rest = text.subarray(end);
+    this.#offset += end;
+    return spans;
+  }
+
+  /** Gives also the line that is not at its end yet. */
+  flush(): LogSpan[] {
+    const spans = this.#split(this.#rest);
+    this.#offset += this.#rest.length;
+    this.#rest = Buffer.alloc(0);
+    return spans;
+  }
+
+  #split(text: Buffer): LogSpan[] {
+    const spans: LogSpan[] = [];
+    let begin = 0;
+    const cut = (at: number, isLast: boolean): void => {
+      if (at > begin) {
+        const data = text.subarray(begin, at);
+        spans.push({ requestId: this.#open, offset: this.#offset + begin, data, isLast });
+        begin = at;
+      }
+    };
+    for (let at = text.indexOf(MARK); at !== -1; at = text.indexOf(MARK, at + 1)) {
+      const marker = markerAt(text, at);
+      // In the midst of a line, a function may as well be quoting one.
+      if (marker?.word === 'START' && (marker.beginsLine || this.#open === '')) {
+        cut(marker.at, false);
+        this.#open = marker.requestId;
+      } else if (marker?.word === 'REPORT' && marker.requestId === this.#open) {
+        cut(marker.lineEnd, true);
+        this.#open = '';
+      }
+    }
+    cut(text.length, false);
+    return spans;
+  }
+}
+
+/** The call that was in the worker where `text` begins, as far as its markers tell; empty for none. */
+export function callBefore(text: Buffer): string {
+  for (let at = text.indexOf(MARK); at !== -1; at = text.indexOf(MARK, at + 1)) {
+    const marker = markerAt(text, at);
+    if (marker !== undefined) {
+      return marker.word === 'START' ? '' : marker.requestId;
+    }
+  }
+  return '';
+}
+
+function markerAt(text: Buffer, mark: number): Marker | undefined {
+  const before = text.toString('latin1', Math.max(0, mark - 7), mark);
+  const word = (['START', 'END', 'REPORT'] as const).find((each) => before.endsWith(`${each} `));
+  if (word === undefined) {
+    return undefined;
+  }
+  const at = mark - word.length - 1;
+  const from = mark + MARK.length;
+  const requestId = /^[^\s]+/.exec(text.toString('latin1', from, from + MAX_ID))?.[0];
+  if (requestId === undefined) {
+    return undefined;
+  }
+  const newline = text.indexOf(NEWLINE, from);
+  return {
+    word,
+    requestId,
+    at,
+    beginsLine: at === 0 || text[at - 1] === NEWLINE,
+    lineEnd: newline === -1 ? text.length : newline + 1,
+  };
+}

@@ -1,0 +1,181 @@
+import type { Clock } from '../common/clock.ts';
+import { EsbError, unreachable } from '../common/errors.ts';
+import type { RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
+import type { ActorContext } from './actor-context.ts';
+import type { Observed } from './plan.ts';
+import type { WorkerLink } from './worker-http.ts';
+import type { WorkerMark } from './worker-mark.ts';
+
+/** What a container is made of, as far as it has to be known once its resource asks for something else. */
+export interface ContainerMake {
+  readonly id: string;
+  readonly shapeHash: string;
+  readonly memoryMiB: number;
+  readonly timeoutSeconds: number;
+}
+
+/** What is known of one container of a worker, and the way to it. */
+export class WorkerContainer {
+  readonly make: ContainerMake;
+  readonly mark: WorkerMark;
+  readonly #clock: Clock;
+  readonly #connectTo: ActorContext['connect'];
+  /** What the runtime said last; undefined for no container. Means nothing unless `known`. */
+  info: WorkerInfo | undefined;
+  known = false;
+  /** Whether a log of a container that is no more may be left: its owner may want to read it until all of it goes. */
+  traces = true;
+  /** Why it must not get another call; undefined when it may. */
+  unusable: string | undefined;
+  /** Whether its port was seen open. */
+  ready = false;
+  /** Whether it has been called since it was started. */
+  warm = false;
+  /** Whether the function is loaded: the next call need not wait for that. */
+  loaded = false;
+  /** Whether its end has been counted. */
+  exitCounted = false;
+  /** Monotonic milliseconds. */
+  startedMonotonic: number;
+  startedAt: string | undefined;
+  pausedAt: string | undefined;
+  #connection: WorkerLink | undefined;
+
+  constructor(make: ContainerMake, mark: WorkerMark, context: Pick<ActorContext, 'clock' | 'connect'>) {
+    this.make = make;
+    this.mark = mark;
+    this.#clock = context.clock;
+    this.#connectTo = context.connect;
+    this.startedMonotonic = context.clock.monotonic();
+  }
+
+  get id(): string {
+    return this.make.id;
+  }
+
+  get shapeHash(): string {
+    return this.make.shapeHash;
+  }
+
+  get state(): Observed {
+    if (!this.known) {
+      return { kind: 'Unknown' };
+    }
+    const { info } = this;
+    if (info === undefined) {
+      return { kind: 'Missing', traces: this.traces };
+    }
+    const { task } = info;
+    switch (task.kind) {
+      case 'Missing':
+      case 'Created':
+        return { kind: 'Created' };
+      case 'Stopped':
+        return { kind: 'Stopped' };
+      case 'Running':
+      case 'Paused':
+        return {
+          kind: task.kind,
+          usable: this.unusable === undefined && info.address !== undefined,
+          ready: this.ready,
+          warm: this.warm,
+        };
+      default:
+        return unreachable(task);
+    }
+  }
+
+  /** Whether it is known to have ended. */
+  get hasEnded(): boolean {
+    return this.known && (this.info === undefined || this.info.task.kind === 'Stopped');
+  }
+
+  /** Whether an event says what is known already. */
+  expects(event: RuntimeEvent['kind']): boolean {
+    const { kind } = this.state;
+    switch (event) {
+      case 'Paused':
+        return kind === 'Paused';
+      case 'Resumed':
+      case 'Created':
+        return kind === 'Running';
+      case 'Deleted':
+        return kind === 'Missing';
+      case 'Exited':
+      case 'OutOfMemory':
+        return kind === 'Missing' || kind === 'Stopped';
+      case 'LimitReached':
+      case 'Reconnected':
+        return false;
+      default:
+        return unreachable(event);
+    }
+  }
+
+  /** The runtime says that this is how it is. */
+  observe(info: WorkerInfo | undefined): void {
+    this.known = true;
+    this.info = info;
+  }
+
+  setTask(kind: 'Running' | 'Paused'): void {
+    const { info } = this;
+    if (info !== undefined && (info.task.kind === 'Running' || info.task.kind === 'Paused')) {
+      this.info = { ...info, task: { kind, pid: info.task.pid } };
+    }
+  }
+
+  /** It has just been started. */
+  started(): void {
+    this.#forget();
+    this.ready = true;
+    this.startedMonotonic = this.#clock.monotonic();
+    this.startedAt = new Date(this.#clock.now()).toISOString();
+  }
+
+  /** It has just been removed. What was removed is proven to be gone by looking. */
+  removed(): void {
+    this.#forget();
+    this.traces = false;
+    this.startedAt = undefined;
+    this.known = false;
+  }
+
+  /** The way to it, kept from call to call. */
+  connect(): WorkerLink {
+    const address = this.info?.address;
+    if (address === undefined) {
+      throw new EsbError('the address of the worker is not known', { code: 'Internal' });
+    }
+    if (
+      this.#connection === undefined ||
+      this.#connection.address.ip !== address.ip ||
+      this.#connection.address.port !== address.port
+    ) {
+      this.#connection?.close();
+      this.#connection = this.#connectTo(address);
+    }
+    return this.#connection;
+  }
+
+  /** Ends the call in it, if there is one. */
+  abortCall(message: string): void {
+    this.#connection?.abort(message);
+  }
+
+  disconnect(): void {
+    this.#connection?.close();
+    this.#connection = undefined;
+  }
+
+  #forget(): void {
+    this.mark.remove(this.id);
+    this.disconnect();
+    this.unusable = undefined;
+    this.ready = false;
+    this.warm = false;
+    this.loaded = false;
+    this.exitCounted = false;
+    this.pausedAt = undefined;
+  }
+}

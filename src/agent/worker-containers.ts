@@ -1,0 +1,341 @@
+import { unreachable } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
+import type { WorkerInfo } from '../runtime/container-runtime.ts';
+import type { ActorContext } from './actor-context.ts';
+import { inOrderOfService } from './adoption.ts';
+import { containerIdOf } from './container-id.ts';
+import { ContainerLane, type LaneHost } from './container-lane.ts';
+import type { DesiredWorker } from './desired-worker.ts';
+import type { Goal } from './goal.ts';
+import type { FoundMark } from './in-flight-mark.ts';
+import { isAlive, type Manner, type Plan, plan, type Rearrangement } from './plan.ts';
+import { type ContainerMake, WorkerContainer } from './worker-container.ts';
+import type { WorkerMark } from './worker-mark.ts';
+import type { WorkerRecord } from './worker-record.ts';
+import type { Replacement } from './worker-status.ts';
+
+/** What the containers ask of their worker, and tell it. */
+export interface ContainersHost {
+  /** What each lane asks and tells. */
+  readonly lane: LaneHost;
+  desired(): DesiredWorker;
+  /** Whether a call in the present container is to be waited for. */
+  busy(): boolean;
+  /** Another container takes calls from here on. */
+  exchanged(lane: ContainerLane): void;
+  /** Something is to be decided anew. */
+  kick(): void;
+}
+
+/**
+ * The containers of one worker: the present one, which calls go to, and, while it is replaced, a successor or what was
+ * replaced.
+ */
+export class WorkerContainers {
+  readonly #context: ActorContext;
+  readonly #logger: Logger;
+  readonly #mark: WorkerMark;
+  readonly #host: ContainersHost;
+  #present: ContainerLane;
+  #others: ContainerLane[] = [];
+  #noRoomBeside: string | undefined;
+
+  /** @param present the container that served when a record was written; default one as the resource wants it */
+  constructor(
+    context: ActorContext,
+    logger: Logger,
+    mark: WorkerMark,
+    host: ContainersHost,
+    present: ContainerMake | undefined,
+  ) {
+    this.#context = context;
+    this.#logger = logger;
+    this.#mark = mark;
+    this.#host = host;
+    this.#present = this.#createLane(present ?? this.#make());
+  }
+
+  /** The lane of the container that calls go to. */
+  get present(): ContainerLane {
+    return this.#present;
+  }
+
+  get others(): readonly ContainerLane[] {
+    return this.#others;
+  }
+
+  get all(): readonly ContainerLane[] {
+    return [this.#present, ...this.#others];
+  }
+
+  /** Why the node has no room for a successor, when it has none and the present container serves on. */
+  get noRoomBeside(): string | undefined {
+    return this.#noRoomBeside;
+  }
+
+  /** Whether the present container is of another shape than is wanted. */
+  get isOutdated(): boolean {
+    return this.#present.container.shapeHash !== this.#host.desired().shapeHash;
+  }
+
+  /** Whether there is more than one, or may have to be. */
+  get mayBeSeveral(): boolean {
+    return this.#others.length > 0 || this.isOutdated;
+  }
+
+  serves(lane: ContainerLane): boolean {
+    return lane === this.#present;
+  }
+
+  find(containerId: string): ContainerLane | undefined {
+    return this.all.find(({ container }) => container.id === containerId);
+  }
+
+  /** How the replacement of the present container goes; undefined when there is none, or it does not serve. */
+  replacement(goal: Goal): Replacement | undefined {
+    const { container } = this.#present;
+    const { kind } = container.state;
+    const alive = kind === 'Running' || kind === 'Paused';
+    if (!isAlive(goal) || !alive || container.shapeHash === goal.shapeHash) {
+      return undefined;
+    }
+    const successor = this.#successor(goal.shapeHash);
+    return {
+      step: successor?.step,
+      detail: successor?.detail,
+      failure: successor?.setbacks.failure,
+      nodeFull: this.#noRoomBeside,
+    };
+  }
+
+  /** Brings the lanes up to date with the plan, and returns what is left of it to be done. */
+  rearrange(goal: Goal): Extract<Plan, { readonly kind: 'Act' }> {
+    for (;;) {
+      const next = plan(goal, {
+        present: this.#present.container,
+        others: this.#others.map(({ container }) => container),
+        busy: this.#host.busy(),
+        manner: this.#manner(goal),
+      });
+      if (next.kind === 'Act') {
+        return next;
+      }
+      this.#apply(next.rearrangement);
+    }
+  }
+
+  /** Nothing exists, and nothing is wanted: from here on it goes by the present shape. */
+  renew(): void {
+    this.#exchange(this.#createLane(this.#make()));
+  }
+
+  /** Takes over what an earlier run of the agent has left. */
+  adopt(
+    record: WorkerRecord | undefined,
+    mark: FoundMark | undefined,
+    infos: readonly WorkerInfo[],
+  ): WorkerInfo | undefined {
+    const [first, ...others] = inOrderOfService(infos, {
+      serving: record?.container?.id,
+      shapeHash: this.#host.desired().shapeHash,
+    });
+    const presentId = this.#present.container.id;
+    if (first !== undefined && first.containerId !== presentId) {
+      this.#context.onUnclaimed(presentId);
+      this.#present = this.#createLane(this.#makeOf(first, record));
+    }
+    if (record !== undefined) {
+      this.restore(record);
+    }
+    this.#present.container.ready = true;
+    for (const info of others) {
+      const lane = this.#createLane(this.#makeOf(info, record));
+      this.#others.push(lane);
+      if (info.task.kind === 'Running' && this.#host.desired().warmUpPayload !== undefined) {
+        lane.container.unusable = 'a call to warm it up may be in it since the agent ended';
+      }
+    }
+    for (const { container } of this.all) {
+      if (mark?.busy === true && (mark.containerId === container.id || mark.containerId === '')) {
+        container.unusable = 'a call was in it when the agent ended';
+      }
+    }
+    for (const info of others) {
+      this.#takeOver(info);
+    }
+    return first;
+  }
+
+  /** What the record says of the container that served. */
+  restore(record: WorkerRecord): void {
+    const { container, setbacks } = this.#present;
+    setbacks.restore(record.crashes);
+    if (record.container === undefined || record.container.id === container.id) {
+      container.startedAt = record.startedAt;
+      container.pausedAt = record.pausedAt;
+      container.warm = record.warmContainer === container.id;
+    }
+  }
+
+  /** Gives back what those hold that do not exist. */
+  freeOthers(): void {
+    for (const { acting, container } of this.#others) {
+      if (acting === undefined && container.known && container.info === undefined) {
+        this.#context.capacity.free(container.id);
+      }
+    }
+  }
+
+  /** Nothing is left of the worker. */
+  clear(): void {
+    for (const lane of this.all) {
+      this.#drop(lane);
+    }
+    this.#others = [];
+    this.#context.replacements.give(this.#host.desired().identity.uid);
+  }
+
+  /** Ends what is being done, and waits for the end of it. */
+  async stop(): Promise<void> {
+    const lanes = this.all;
+    for (const lane of lanes) {
+      lane.abort();
+    }
+    await Promise.all(lanes.map((lane) => lane.ended()));
+    for (const { container } of lanes) {
+      container.disconnect();
+    }
+    this.#context.replacements.give(this.#host.desired().identity.uid);
+  }
+
+  noRoom(): string {
+    const { allocated, limits } = this.#context.capacity;
+    return `no room for ${this.#host.desired().memoryMiB} MiB: ${allocated.memoryMiB} of ${limits.memoryMiB} MiB and ${allocated.workers} of ${limits.workers} workers are taken`;
+  }
+
+  /** How the present container is to be replaced, where it is of an earlier shape. */
+  #manner(goal: Goal): Manner {
+    const { capacity, replacements } = this.#context;
+    const { identity, memoryMiB, networkMode } = this.#host.desired();
+    this.#noRoomBeside = undefined;
+    const { container } = this.#present;
+    if (!isAlive(goal) || container.shapeHash === goal.shapeHash) {
+      if (this.#others.length === 0) {
+        replacements.give(identity.uid);
+      }
+      return 'Later';
+    }
+    const successor = this.#successor(goal.shapeHash);
+    const state = successor?.container.state.kind;
+    if (state !== undefined && (state !== 'Missing' || successor?.acting !== undefined)) {
+      return 'Beside';
+    }
+    if (successor !== undefined && successor.setbacks.remainingMs > 0) {
+      // Others may try meanwhile.
+      replacements.give(identity.uid);
+      return 'Later';
+    }
+    if (!replacements.take(identity.uid, goal.kind === 'Paused', () => this.#host.kick())) {
+      return 'Later';
+    }
+    if (networkMode !== 'Host' && capacity.fits(this.#make().id, memoryMiB)) {
+      return 'Beside';
+    }
+    if (this.#others.some((other) => other !== successor)) {
+      // What they hold is about to be given back.
+      return 'Later';
+    }
+    if (capacity.fits(container.id, memoryMiB)) {
+      return 'InPlace';
+    }
+    replacements.give(identity.uid);
+    this.#noRoomBeside = this.noRoom();
+    return 'Later';
+  }
+
+  #successor(shapeHash: string): ContainerLane | undefined {
+    return this.#others.find(({ container }) => container.shapeHash === shapeHash);
+  }
+
+  #apply(rearrangement: Rearrangement): void {
+    switch (rearrangement.kind) {
+      case 'Begin':
+        this.#others.push(this.#createLane(this.#make()));
+        return;
+      case 'Renew':
+        this.renew();
+        return;
+      case 'Exchange': {
+        const [lane] = this.#others.splice(rearrangement.index, 1);
+        if (lane !== undefined) {
+          this.#exchange(lane);
+        }
+        return;
+      }
+      case 'Drop': {
+        const [lane] = this.#others.splice(rearrangement.index, 1);
+        if (lane !== undefined) {
+          this.#drop(lane);
+        }
+        return;
+      }
+      default:
+        unreachable(rearrangement);
+    }
+  }
+
+  /** From here on calls go to the container of that lane. */
+  #exchange(lane: ContainerLane): void {
+    const { container } = lane;
+    this.#logger.info(
+      { from: this.#present.container.id, to: container.id },
+      'a container takes the place of another',
+    );
+    this.#others.push(this.#present);
+    this.#present = lane;
+    if (lane.acting?.kind === 'WarmUp') {
+      this.#mark.begin(container.id);
+    }
+    this.#host.exchanged(lane);
+    // Between two calls nobody else would see to what was replaced.
+    queueMicrotask(() => this.#host.kick());
+  }
+
+  #drop(lane: ContainerLane): void {
+    const { container } = lane;
+    lane.end();
+    container.disconnect();
+    this.#context.capacity.free(container.id);
+    this.#context.onUnclaimed(container.id);
+  }
+
+  #takeOver(info: WorkerInfo): void {
+    // How one ended is read by a look of its own.
+    if (info.task.kind !== 'Stopped') {
+      this.find(info.containerId)?.observe(info);
+    }
+  }
+
+  /** A container as the resource wants it now. */
+  #make(): ContainerMake {
+    const { identity, memoryMiB, shapeHash, timeoutSeconds } = this.#host.desired();
+    return { id: containerIdOf(identity, shapeHash), shapeHash, memoryMiB, timeoutSeconds };
+  }
+
+  /** A container as it was found. */
+  #makeOf(info: WorkerInfo, record: WorkerRecord | undefined): ContainerMake {
+    const { containerId: id, shapeHash } = info;
+    if (record?.container?.id === id) {
+      return record.container;
+    }
+    const { memoryMiB, timeoutSeconds } = this.#host.desired();
+    return { id, shapeHash, memoryMiB, timeoutSeconds };
+  }
+
+  #createLane(make: ContainerMake): ContainerLane {
+    const container = new WorkerContainer(make, this.#mark, this.#context);
+    this.#context.onClaimed(make.id, this.#host.desired().identity.uid);
+    const logger = this.#logger.child({ container: make.id });
+    return new ContainerLane(container, this.#context, this.#host.lane, logger);
+  }
+}

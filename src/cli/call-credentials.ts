@@ -1,0 +1,119 @@
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { SignatureV4 } from '@smithy/signature-v4';
+import { writeFileAtomically } from '../common/atomic-file.ts';
+import { EsbError, errnoOf } from '../common/errors.ts';
+import { Sha256 } from './sha256.ts';
+
+/** A key as AWS's tools have them. */
+export interface AccessKeyPair {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string;
+}
+
+/** By what a caller of a gateway proves who it is. */
+export type CallCredentials =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'token'; readonly token: string }
+  | ({ readonly kind: 'key' } & AccessKeyPair);
+
+/** A request before it is signed. */
+export interface UnsignedRequest {
+  readonly method: string;
+  readonly url: string;
+  /** By names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+/** A gateway does not look at it, but it is a part of every signature. */
+const DEFAULT_REGION = 'us-east-1';
+
+/**
+ * What a caller has: a bearer token in `ESB_TOKEN`, else the key of the local instance, else one in the variables of AWS's tools,
+ * which may be of another account.
+ *
+ * @param keyFile where the local instance keeps its key; undefined when it is not the one that is called
+ */
+export async function callCredentials(
+  env: NodeJS.ProcessEnv,
+  keyFile: string | undefined,
+): Promise<CallCredentials> {
+  const { ESB_TOKEN: token = '', AWS_ACCESS_KEY_ID: accessKeyId = '' } = env;
+  const { AWS_SECRET_ACCESS_KEY: secretAccessKey = '', AWS_SESSION_TOKEN: sessionToken = '' } = env;
+  if (token !== '') {
+    return { kind: 'token', token };
+  }
+  const own = keyFile === undefined ? undefined : await readInstanceKey(keyFile);
+  if (own !== undefined) {
+    return { kind: 'key', ...own };
+  }
+  return accessKeyId === '' || secretAccessKey === ''
+    ? { kind: 'none' }
+    : { kind: 'key', accessKeyId, secretAccessKey, ...(sessionToken === '' ? {} : { sessionToken }) };
+}
+
+/** The headers of a request, with those that prove who makes it. */
+export async function provenHeaders(
+  request: UnsignedRequest,
+  credentials: CallCredentials,
+  env: NodeJS.ProcessEnv = {},
+): Promise<Readonly<Record<string, string>>> {
+  switch (credentials.kind) {
+    case 'none':
+      return request.headers;
+    case 'token':
+      return { ...request.headers, authorization: `Bearer ${credentials.token}` };
+    case 'key': {
+      const { host, pathname, searchParams, protocol, hostname } = new URL(request.url);
+      const signer = new SignatureV4({
+        credentials,
+        region: env.AWS_REGION ?? env.AWS_DEFAULT_REGION ?? DEFAULT_REGION,
+        service: 'lambda',
+        sha256: Sha256,
+      });
+      const signed = await signer.sign({
+        method: request.method,
+        protocol,
+        hostname,
+        path: pathname,
+        query: Object.fromEntries(searchParams),
+        headers: { ...request.headers, host },
+        body: request.body,
+      });
+      return signed.headers;
+    }
+    default:
+      return credentials satisfies never;
+  }
+}
+
+/** The key of the local instance; undefined where it has none. */
+export async function readInstanceKey(file: string): Promise<AccessKeyPair | undefined> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8')) as AccessKeyPair;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      return undefined;
+    }
+    throw new EsbError(`${file} cannot be read; remove it and run \`npm run up\` again`, {
+      code: 'InvalidState',
+      cause: error,
+    });
+  }
+}
+
+/** The same, made now if there was none. */
+export async function ensureInstanceKey(file: string): Promise<AccessKeyPair> {
+  const known = await readInstanceKey(file);
+  if (known !== undefined) {
+    return known;
+  }
+  const key: AccessKeyPair = {
+    accessKeyId: `ESB${randomBytes(8).toString('hex').toUpperCase()}`,
+    secretAccessKey: randomBytes(30).toString('base64'),
+  };
+  await writeFileAtomically(file, `${JSON.stringify(key, undefined, 2)}\n`);
+  return key;
+}

@@ -1,0 +1,97 @@
+import 'reflect-metadata';
+import { randomBytes, webcrypto } from 'node:crypto';
+import { PemConverter, Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
+import { GATEWAY_COMMON_NAME, GATEWAY_SIGNER } from '../api/name.ts';
+import { systemClock } from '../common/clock.ts';
+import { type CallOptions, sleep, withDeadline } from '../common/deadline.ts';
+import { EsbError } from '../common/errors.ts';
+import type { CertificateSigningRequest } from '../kube/resource-types.ts';
+import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
+
+/** Certificate and key, PEM. */
+export interface ClientCertificate {
+  readonly certificate: string;
+  readonly privateKey: string;
+}
+
+const REQUEST_PREFIX = 'esb-cli-';
+/** Least validity that the API server takes: nothing of it is kept. */
+const LIFETIME_SECONDS = 600;
+const DEADLINE_MS = 30_000;
+const POLL_MS = 100;
+
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
+
+/**
+ * Gets a certificate that agents accept, for some minutes and for this process alone: a request for the signer of the
+ * gateways, which the caller approves by rights of its own (`approve` on the signer, `update` on the approval of
+ * requests) and the controller signs. The key leaves this process in no form.
+ *
+ * @throws {EsbError} `CommandFailed` where the caller may not do that, `DeadlineExceeded` when no controller signs
+ */
+export async function requestClientCertificate(
+  cluster: ClusterOptions,
+  options: CallOptions = {},
+): Promise<ClientCertificate> {
+  const deadlineMs = options.deadlineMs ?? DEADLINE_MS;
+  return await withDeadline('getting a client certificate', deadlineMs, options.signal, async (signal) => {
+    const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+    const request = await Pkcs10CertificateRequestGenerator.create({
+      name: `CN=${GATEWAY_COMMON_NAME}`,
+      keys,
+      signingAlgorithm: algorithm,
+    });
+    const name = `${REQUEST_PREFIX}${randomBytes(8).toString('hex')}`;
+    await kubectlText(['create', '-f', '-'], cluster, {
+      signal,
+      input: JSON.stringify({
+        apiVersion: 'certificates.k8s.io/v1',
+        kind: 'CertificateSigningRequest',
+        metadata: { name },
+        spec: {
+          signerName: GATEWAY_SIGNER,
+          request: Buffer.from(request.toString('pem')).toString('base64'),
+          usages: ['digital signature', 'client auth'],
+          expirationSeconds: LIFETIME_SECONDS,
+        },
+      }),
+    });
+    try {
+      await kubectlText(['certificate', 'approve', name], cluster, { signal });
+      return {
+        certificate: await issued(name, cluster, signal),
+        privateKey: PemConverter.encode(
+          await webcrypto.subtle.exportKey('pkcs8', keys.privateKey),
+          'PRIVATE KEY',
+        ),
+      };
+    } finally {
+      // It has served; the API server would remove it in an hour.
+      await kubectlText(
+        ['delete', 'certificatesigningrequest', name, '--ignore-not-found'],
+        cluster,
+        {},
+      ).catch(() => undefined);
+    }
+  });
+}
+
+async function issued(name: string, cluster: ClusterOptions, signal: AbortSignal): Promise<string> {
+  for (;;) {
+    const text = await kubectlText(['get', 'certificatesigningrequest', name, '-o', 'json'], cluster, {
+      signal,
+    });
+    const { status } = JSON.parse(text) as CertificateSigningRequest;
+    const refusal = status?.conditions?.find(({ type }) => type === 'Denied' || type === 'Failed');
+    if (refusal !== undefined) {
+      throw new EsbError(`the certificate was refused (${refusal.reason ?? ''}): ${refusal.message ?? ''}`, {
+        code: 'RequestDenied',
+      });
+    }
+    const certificate = status?.certificate ?? '';
+    if (certificate !== '') {
+      return Buffer.from(certificate, 'base64').toString('utf8');
+    }
+    await sleep(systemClock, POLL_MS, signal);
+  }
+}

@@ -1,0 +1,254 @@
+import { type Finding, problem, warning, well } from './finding.ts';
+import { compareVersions, type MountEntry, mountOf, type NodeProbe, parseMounts } from './node-probe.ts';
+
+/** What of the agent's options the machine is measured by. */
+export interface MachineNeeds {
+  readonly stateDir: string;
+  readonly runDir: string;
+  readonly maxWorkers: number;
+  readonly cgroupDriver: 'cgroupfs' | 'systemd';
+}
+
+/** Oldest kernel that still gets fixes. */
+const OLDEST_KERNEL = '5.4';
+/** First kernel with idmapped overlay mounts, which workers with users of their own need. */
+const IDMAP_KERNEL = '5.19';
+const GIB = 2 ** 30;
+const LEAST_DISK = 10 * GIB;
+/** A shim has about a dozen threads, a worker with a small runtime about as many. */
+const THREADS_PER_WORKER = 32;
+const SPARE = 200;
+
+export async function checkKernel(probe: NodeProbe): Promise<Finding[]> {
+  const release = (await probe.read('/proc/sys/kernel/osrelease'))?.trim() ?? '';
+  const seccomp = await probe.exists('/proc/sys/kernel/seccomp/actions_avail');
+  const filters = seccomp
+    ? []
+    : [
+        problem(
+          'seccomp',
+          'the kernel cannot filter system calls',
+          'boot a kernel with CONFIG_SECCOMP_FILTER; workers are not started without their filter',
+        ),
+      ];
+  if (compareVersions(release, OLDEST_KERNEL) < 0) {
+    return [problem('kernel', release, `boot ${OLDEST_KERNEL} or newer`), ...filters];
+  }
+  return [
+    compareVersions(release, IDMAP_KERNEL) < 0
+      ? warning(
+          'kernel',
+          `${release}: workers cannot have users of their own (--user-namespaces)`,
+          `boot ${IDMAP_KERNEL} or newer, or leave that option out`,
+        )
+      : well('kernel', release),
+    ...filters,
+  ];
+}
+
+export async function checkCgroups(probe: NodeProbe, needs: MachineNeeds): Promise<Finding[]> {
+  const mounts = parseMounts((await probe.read('/proc/self/mountinfo')) ?? '');
+  const pure = mounts.some(({ point, type }) => point === '/sys/fs/cgroup' && type === 'cgroup2');
+  return [
+    pure ? await checkVersion2(probe) : checkVersion1(mounts, (await probe.read('/proc/cgroups')) ?? ''),
+    await checkDriver(probe, needs),
+  ];
+}
+
+async function checkVersion2(probe: NodeProbe): Promise<Finding> {
+  const controllers = ((await probe.read('/sys/fs/cgroup/cgroup.controllers')) ?? '').trim().split(/\s+/);
+  const missing = ['cpu', 'memory', 'pids'].filter((name) => !controllers.includes(name));
+  return missing.length === 0
+    ? well('control groups', 'version 2')
+    : problem(
+        'control groups',
+        `version 2 without ${missing.join(', ')}: workers cannot be limited`,
+        missing.includes('memory')
+          ? 'boot with cgroup_enable=memory on the kernel command line (small boards switch it off)'
+          : 'switch them on in /sys/fs/cgroup/cgroup.subtree_control of the groups above, or see who mounted them as version 1',
+      );
+}
+
+function checkVersion1(mounts: readonly MountEntry[], table: string): Finding {
+  const mounted = mounts.filter(({ type }) => type === 'cgroup').map(({ point }) => point);
+  const names = mounted.flatMap((point) => (point.split('/').at(-1) ?? '').split(','));
+  const missing = ['freezer', 'memory', 'pids', 'cpu'].filter((name) => !names.includes(name));
+  if (missing.length > 0) {
+    const disabled = missing.filter((name) => new RegExp(`^${name}\\s+\\d+\\s+\\d+\\s+0$`, 'm').test(table));
+    return problem(
+      'control groups',
+      `${missing.join(', ')} not mounted: workers cannot be ${missing.includes('freezer') ? 'paused' : 'limited'}`,
+      disabled.length > 0
+        ? `boot without ${disabled.map((name) => `cgroup_disable=${name}`).join(' ')}`
+        : 'boot with systemd.unified_cgroup_hierarchy=1 for version 2, or mount them',
+    );
+  }
+  return warning(
+    'control groups',
+    'version 1, which systemd and the kubelet give up',
+    'boot with systemd.unified_cgroup_hierarchy=1 for version 2',
+  );
+}
+
+async function checkDriver(probe: NodeProbe, needs: MachineNeeds): Promise<Finding> {
+  const systemd = await probe.exists('/run/systemd/system');
+  const kubelet = /^cgroupDriver:\s*"?(\w+)"?/m.exec(
+    (await probe.read('/var/lib/kubelet/config.yaml')) ?? '',
+  )?.[1];
+  if (needs.cgroupDriver === 'systemd' && !systemd) {
+    return problem(
+      'cgroup driver',
+      'systemd is asked for and does not run here',
+      'give the agent --cgroup-driver cgroupfs',
+    );
+  }
+  if (needs.cgroupDriver === 'cgroupfs' && kubelet === 'systemd') {
+    return warning(
+      'cgroup driver',
+      'cgroupfs, while the kubelet of this node has systemd make its groups: two masters of one tree',
+      'give the agent --cgroup-driver systemd',
+    );
+  }
+  return well(
+    'cgroup driver',
+    kubelet === undefined ? needs.cgroupDriver : `${needs.cgroupDriver}; the kubelet has ${kubelet}`,
+  );
+}
+
+export async function checkMounts(probe: NodeProbe, needs: MachineNeeds): Promise<Finding[]> {
+  const mounts = parseMounts((await probe.read('/proc/self/mountinfo')) ?? '');
+  const inPod = await probe.exists('/var/run/secrets/kubernetes.io/serviceaccount/token');
+  const findings: Finding[] = [];
+  for (const path of ['/run/netns', needs.runDir]) {
+    const mount = mountOf(path, mounts);
+    if (mount?.shared === true) {
+      findings.push(well(`mount propagation of ${path}`, `shared, by ${mount.point}`));
+    } else if (inPod) {
+      findings.push(
+        problem(
+          `mount propagation of ${path}`,
+          `what is mounted below ${mount?.point ?? '/'} in this container is not seen by containerd`,
+          `mount ${path} of the host with mountPropagation: Bidirectional`,
+        ),
+      );
+    } else {
+      findings.push(
+        warning(
+          `mount propagation of ${path}`,
+          `${mount?.point ?? '/'} is private: an agent in a Pod could not hand its mounts to containerd`,
+          'mount --make-rshared / (systemd does so at boot); not needed for an agent outside of a Pod',
+        ),
+      );
+    }
+  }
+  const run = mountOf(needs.runDir, mounts);
+  findings.push(
+    run?.type === 'tmpfs'
+      ? well('run folder', `${needs.runDir} is on tmpfs`)
+      : warning(
+          'run folder',
+          `${needs.runDir} is on ${run?.type ?? 'nothing known'}: marks of calls would outlive a boot, and each call would write to a disk`,
+          'give the agent a --run-dir on tmpfs, such as below /run',
+        ),
+  );
+  return findings;
+}
+
+export async function checkLimits(probe: NodeProbe, needs: MachineNeeds): Promise<Finding[]> {
+  const { maxWorkers } = needs;
+  const isVersion2 = await probe.exists('/sys/fs/cgroup/cgroup.controllers');
+  const limits: readonly {
+    readonly key: string;
+    readonly least: number;
+    readonly suggested: number;
+    readonly why: string;
+  }[] = [
+    {
+      key: 'fs.inotify.max_user_instances',
+      // With control groups of version 1 shims watch the memory of workers by other means.
+      least: isVersion2 ? maxWorkers + SPARE : SPARE / 2,
+      suggested: 8192,
+      why: 'shims watch the memory of workers with them',
+    },
+    { key: 'kernel.pid_max', least: maxWorkers * THREADS_PER_WORKER, suggested: 4_194_304, why: 'threads' },
+    {
+      key: 'kernel.threads-max',
+      least: maxWorkers * THREADS_PER_WORKER,
+      suggested: 4_194_304,
+      why: 'threads',
+    },
+    {
+      key: 'net.ipv4.neigh.default.gc_thresh3',
+      least: maxWorkers + SPARE,
+      suggested: 8192,
+      why: 'each worker is a neighbour on the bridge',
+    },
+    {
+      key: 'user.max_net_namespaces',
+      least: maxWorkers + SPARE,
+      suggested: 16_384,
+      why: 'each worker has one',
+    },
+    {
+      key: 'fs.file-max',
+      least: maxWorkers * 64,
+      suggested: 1_048_576,
+      why: 'open files of shims and workers',
+    },
+  ];
+  const findings: Finding[] = [];
+  for (const { key, least, suggested, why } of limits) {
+    const text = await probe.read(`/proc/sys/${key.replaceAll('.', '/')}`);
+    const value = Number(text);
+    if (text !== undefined && value < least) {
+      findings.push(
+        warning(
+          key,
+          `${value}; ${maxWorkers} workers need ${least} (${why})`,
+          `sysctl -w ${key}=${suggested}, and the same in a file of /etc/sysctl.d`,
+        ),
+      );
+    }
+  }
+  return findings.length === 0
+    ? [well('limits of the kernel', `enough for ${maxWorkers} workers`)]
+    : findings;
+}
+
+export async function checkDisk(probe: NodeProbe, needs: MachineNeeds): Promise<Finding[]> {
+  const { free, total } = await probe.room(needs.stateDir);
+  const text = `${(free / GIB).toFixed(1)} of ${(total / GIB).toFixed(1)} GiB free at ${needs.stateDir}`;
+  return [
+    free < LEAST_DISK
+      ? warning('disk', text, 'make room, or put the state folder elsewhere with --state-dir')
+      : well('disk', text),
+  ];
+}
+
+/** Whether somebody keeps the clock right. The kernel's own word (adjtimex) is asked for by the programs that have it. */
+export async function checkClock(probe: NodeProbe): Promise<Finding[]> {
+  const mend = 'systemctl enable --now systemd-timesyncd, or install chrony';
+  const told = (synchronised: boolean, by: string): Finding[] => [
+    synchronised
+      ? well('clock', `synchronised, says ${by}`)
+      : warning('clock', `not synchronised, says ${by}: certificates and logs rely on it`, mend),
+  ];
+  const timedatectl = await probe.run('timedatectl', ['show', '--property=NTPSynchronized', '--value']);
+  if (timedatectl?.code === 0) {
+    return told(timedatectl.stdout.trim() === 'yes', 'timedatectl');
+  }
+  const chrony = await probe.run('chronyc', ['-n', 'tracking']);
+  if (chrony?.code === 0) {
+    return told(/^Leap status\s*:\s*Normal/m.test(chrony.stdout), 'chronyc');
+  }
+  const kernel = await probe.run('adjtimex', ['--print']);
+  const status = /^\s*(?:status|-[a-z]*\s+status):?\s*(\d+)/m.exec(kernel?.stdout ?? '')?.[1];
+  if (kernel?.code === 0 && status !== undefined) {
+    // STA_UNSYNC of linux/timex.h.
+    return told((Number(status) & 0x40) === 0, 'adjtimex');
+  }
+  if (await probe.exists('/run/systemd/timesync/synchronized')) {
+    return told(true, 'systemd-timesyncd');
+  }
+  return [warning('clock', 'nothing here tells whether it is synchronised', mend)];
+}

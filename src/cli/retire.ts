@@ -1,0 +1,227 @@
+import { access } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { nodeConditions } from '../api/condition.ts';
+import { isRetired, type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
+import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../api/lambda-worker.ts';
+import { CLIENT_CA_NAME, CONTROLLER_LEASE } from '../api/name.ts';
+import { type Clock, systemClock } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
+import { EsbError } from '../common/errors.ts';
+import { createKubeClient } from '../kube/client.ts';
+import { createKubeConnectionSource } from '../kube/kube-config.ts';
+import { configMaps, leases, secrets } from '../kube/resource-types.ts';
+import type { KubeClient } from '../kube/types.ts';
+import { openHome } from './home.ts';
+import type { CommandContext } from './up.ts';
+
+export interface RetireOptions {
+  /** Names of nodes to be retired. */
+  readonly nodes: readonly string[];
+  /** Every node there is, and then the traces of each; in place of names. */
+  readonly all: boolean;
+  /** What ESB made at run time in its own namespace, in place of nodes; for after its controllers have ended. */
+  readonly leftovers: boolean;
+  /** Seconds to wait until the nodes are left. */
+  readonly timeout: number;
+  readonly systemNamespace: string;
+  /** Default: in a Pod its service account, else that of the local instance or the one that kubectl takes. */
+  readonly kubeconfig?: string;
+}
+
+/** What the work is done with, and what it says. */
+export interface RetireParts {
+  readonly client: Pick<KubeClient, 'get' | 'list' | 'patch' | 'delete'>;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  readonly say: (line: string) => void;
+}
+
+const LOOK_EVERY_MS = 1_000;
+/** Milliseconds that controllers get to let go of the workers of a node that was given up. */
+const RELEASE_MS = 30_000;
+const MOST_NAMED = 5;
+
+/** While it waits, nothing else keeps the process alive. */
+const waitingClock: Clock = {
+  ...systemClock,
+  setTimer(callback, delayMs) {
+    const timer = setTimeout(callback, delayMs);
+    return { cancel: () => clearTimeout(timer) };
+  },
+};
+
+/**
+ * Has ESB leave nodes: their workers move to other nodes or are taken away, and their agents remove everything that they
+ * made there.
+ *
+ * @throws {EsbError} `InvalidArgument`, `NotFound` for a node that there is none of, `NotRetired` naming what is left
+ */
+export async function runRetire(options: RetireOptions, context: CommandContext): Promise<void> {
+  const kinds = [options.nodes.length > 0, options.all, options.leftovers].filter(Boolean).length;
+  if (kinds !== 1) {
+    throw new EsbError('name nodes, or give --all or --leftovers, and no two of these', {
+      code: 'InvalidArgument',
+    });
+  }
+  const write = context.write ?? ((text) => void process.stdout.write(text));
+  const client = createKubeClient({
+    source: createKubeConnectionSource({
+      kubeconfig: options.kubeconfig ?? (await usualKubeconfig(process.env)),
+    }),
+    userAgent: 'esb-retire',
+  });
+  const parts: RetireParts = {
+    client,
+    clock: waitingClock,
+    signal: context.signal,
+    say: (line) => write(`${line}\n`),
+  };
+  try {
+    if (options.leftovers) {
+      await removeLeftovers(options, parts);
+    } else {
+      await retireNodes(options, parts);
+    }
+  } finally {
+    await client.close();
+  }
+}
+
+/** That of the local instance, else the one that kubectl would take; undefined in a Pod, which has a service account. */
+async function usualKubeconfig(env: NodeJS.ProcessEnv): Promise<string | undefined> {
+  if ((env.KUBERNETES_SERVICE_HOST ?? '') !== '') {
+    return undefined;
+  }
+  const { kubeconfig } = openHome(env);
+  return await access(kubeconfig).then(
+    () => kubeconfig,
+    () => env.KUBECONFIG ?? join(homedir(), '.kube', 'config'),
+  );
+}
+
+/** Retires the nodes that are named, or all of them; with all of them their LambdaNodes and Leases go, too. */
+export async function retireNodes(options: RetireOptions, parts: RetireParts): Promise<void> {
+  const { client, say, signal } = parts;
+  const present = await allNodes(parts);
+  const missing = options.nodes.filter((name) => !present.some(({ metadata }) => metadata.name === name));
+  if (missing.length > 0) {
+    throw new EsbError(`there is no LambdaNode ${missing.join(', ')}`, { code: 'NotFound' });
+  }
+  const names = new Set(options.all ? present.map(({ metadata }) => metadata.name) : options.nodes);
+  for (const name of names) {
+    await client.patch(
+      lambdaNodes,
+      { name },
+      { kind: 'merge', body: { spec: { retired: true } } },
+      { signal },
+    );
+  }
+  say(names.size === 0 ? 'There is no node.' : `Retiring ${[...names].join(', ')}.`);
+  const silent = await untilLeft(names, options.timeout * 1_000, parts);
+  if (!options.all) {
+    if (silent.size > 0) {
+      throw new EsbError(
+        `after ${options.timeout} s these are not left yet: ${[...silent.values()].join('; ')}`,
+        {
+          code: 'NotRetired',
+        },
+      );
+    }
+    return;
+  }
+  for (const why of silent.values()) {
+    say(`Given up: ${why}. What ESB made there stays.`);
+  }
+  // From here on a worker of such a node counts as lost, and its finalizer goes.
+  for (const name of names) {
+    await client.delete(lambdaNodes, { name }, { signal });
+    await client.delete(leases, { namespace: options.systemNamespace, name }, { signal });
+  }
+  await untilReleased(parts);
+  say('ESB has left every node.');
+}
+
+/**
+ * Removes what ESB made at run time in its own namespace. A controller that still runs would make it anew.
+ */
+export async function removeLeftovers(
+  options: Pick<RetireOptions, 'systemNamespace'>,
+  parts: RetireParts,
+): Promise<void> {
+  const { client, say, signal } = parts;
+  const namespace = options.systemNamespace;
+  await client.delete(leases, { namespace, name: CONTROLLER_LEASE }, { signal });
+  await client.delete(secrets, { namespace, name: CLIENT_CA_NAME }, { signal });
+  await client.delete(configMaps, { namespace, name: CLIENT_CA_NAME }, { signal });
+  say('What ESB made at run time is removed.');
+}
+
+/** Gives those that were not left within the time, with the reason; what is gone altogether counts as left. */
+async function untilLeft(
+  names: ReadonlySet<string>,
+  timeoutMs: number,
+  parts: RetireParts,
+): Promise<ReadonlyMap<string, string>> {
+  const { clock, say, signal } = parts;
+  const end = clock.monotonic() + timeoutMs;
+  const told = new Map<string, string>();
+  for (;;) {
+    const waiting = new Map<string, string>();
+    for (const node of await allNodes(parts)) {
+      const { name } = node.metadata;
+      if (names.has(name)) {
+        const why = whyNotLeft(node);
+        if (why !== undefined) {
+          waiting.set(name, `${name}: ${why}`);
+        }
+        if (told.get(name) !== (why ?? '')) {
+          say(`${name}: ${why ?? 'left'}`);
+        }
+        told.set(name, why ?? '');
+      }
+    }
+    if (waiting.size === 0 || clock.monotonic() >= end) {
+      return waiting;
+    }
+    await sleep(clock, LOOK_EVERY_MS, signal);
+  }
+}
+
+/** What keeps a node that is to be retired from being left; undefined for one that is. */
+export function whyNotLeft(node: LambdaNode): string | undefined {
+  if (!isRetired(node)) {
+    return 'somebody took its retirement back';
+  }
+  const retired = node.status?.conditions?.find(({ type }) => type === nodeConditions.retired);
+  if (retired === undefined) {
+    return 'its agent has not answered yet';
+  }
+  return retired.status === 'True' ? undefined : retired.message;
+}
+
+/** Waits until no worker has a finalizer of ours: nobody could delete one any more once the controllers are gone. */
+async function untilReleased(parts: RetireParts): Promise<void> {
+  const { client, clock, signal } = parts;
+  const end = clock.monotonic() + RELEASE_MS;
+  for (;;) {
+    const { items } = await client.list<LambdaWorker>(lambdaWorkers, {}, { signal });
+    const held = items.filter(({ metadata }) => metadata.finalizers?.includes(WORKER_FINALIZER) === true);
+    if (held.length === 0) {
+      return;
+    }
+    if (clock.monotonic() >= end) {
+      const named = held.slice(0, MOST_NAMED).map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
+      const more = held.length > MOST_NAMED ? ` and ${held.length - MOST_NAMED} more` : '';
+      throw new EsbError(
+        `the finalizer ${WORKER_FINALIZER} is still on ${named.join(', ')}${more}: does a controller run?`,
+        { code: 'NotRetired' },
+      );
+    }
+    await sleep(clock, LOOK_EVERY_MS, signal);
+  }
+}
+
+async function allNodes({ client, signal }: RetireParts): Promise<readonly LambdaNode[]> {
+  return (await client.list<LambdaNode>(lambdaNodes, {}, { signal })).items;
+}

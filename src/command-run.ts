@@ -1,0 +1,99 @@
+import { flushCompileCache } from 'node:module';
+import { isAborted } from './common/deadline.ts';
+import { EsbError, messageOf } from './common/errors.ts';
+import { createLogger } from './common/logger.ts';
+import type { RoleContext } from './common/role-context.ts';
+
+/** What a command ends with when it does not say. */
+export const exitCodes = { ok: 0, failed: 1, usage: 2 } as const;
+/** Milliseconds after its start when a role has surely loaded everything. */
+const flushAfterMs = 5_000;
+const signalNumbers = { SIGINT: 2, SIGTERM: 15 } as const;
+
+/** What a command of the command line is given beside its options. */
+export interface CommandContext {
+  readonly signal: AbortSignal;
+}
+
+/** Options that every role takes. */
+export interface RoleFlags {
+  readonly logLevel: string;
+}
+
+/** Ends with the process; the first SIGTERM or SIGINT fires `signal`, the second ends the process at once. */
+function watchSignals(): { readonly signal: AbortSignal; readonly received: () => number | undefined } {
+  const controller = new AbortController();
+  let received: number | undefined;
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(name, () => {
+      if (received !== undefined) {
+        process.exit(128 + signalNumbers[name]);
+      }
+      received = signalNumbers[name];
+      controller.abort(new EsbError(`received ${name}`, { code: 'Aborted' }));
+    });
+  }
+  return { signal: controller.signal, received: () => received };
+}
+
+/** Runs a role until it ends. A role that was asked to stop and did has succeeded. */
+export function role<Flags extends RoleFlags>(
+  name: string,
+  run: (flags: Flags, context: RoleContext) => Promise<void>,
+): (flags: Flags) => Promise<void> {
+  return async (flags) => {
+    const logger = createLogger(name, flags.logLevel);
+    const { signal } = watchSignals();
+    process.on('unhandledRejection', (error) => {
+      logger.fatal({ err: error }, 'unhandled rejection');
+      process.exit(exitCodes.failed);
+    });
+    setTimeout(flushCompileCache, flushAfterMs).unref();
+    try {
+      await run(flags, { signal, logger });
+      process.exit(exitCodes.ok);
+    } catch (error) {
+      if (signal.aborted && isAborted(error)) {
+        process.exit(exitCodes.ok);
+      }
+      logger.fatal({ err: error }, 'role failed');
+      fail(error);
+    }
+  };
+}
+
+/** Runs a command for a person. A number that it returns is the exit code. */
+export async function command(run: (context: CommandContext) => Promise<unknown>): Promise<void> {
+  const { signal, received } = watchSignals();
+  try {
+    const code = await run({ signal });
+    const interrupted = received();
+    const own = typeof code === 'number' ? code : exitCodes.ok;
+    process.exit(interrupted === undefined ? own : 128 + interrupted);
+  } catch (error) {
+    const interrupted = received();
+    if (interrupted !== undefined && isAborted(error)) {
+      process.exit(128 + interrupted);
+    }
+    fail(error);
+  }
+}
+
+function fail(error: unknown): never {
+  if (error instanceof EsbError) {
+    process.stderr.write(`esb: ${error.message}\n`);
+    for (
+      let { cause } = error;
+      cause !== undefined;
+      cause = cause instanceof Error ? cause.cause : undefined
+    ) {
+      const text = messageOf(cause);
+      if (!error.message.includes(text)) {
+        process.stderr.write(`  because: ${text}\n`);
+      }
+    }
+  } else {
+    process.stderr.write(`esb: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  }
+  process.exit(exitCodes.failed);
+}

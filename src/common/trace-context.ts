@@ -1,0 +1,117 @@
+/*
+ * How a trace is told from one program to the next: `traceparent` of W3C Trace Context (level 1), and `X-Amzn-Trace-Id` of AWS
+ * X-Ray, which is what Lambda and its runtimes know. Both name the same 16 bytes: a Root of
+ * X-Ray is a trace id cut after its first four bytes.
+ */
+
+/** Names one span of one trace. */
+export interface TraceContext {
+  /** 32 hexadecimal digits, in lower case and not all zero. */
+  readonly traceId: string;
+  /** 16 hexadecimal digits, in lower case and not all zero. */
+  readonly spanId: string;
+  /** Whether whoever began the trace wants it to be kept. */
+  readonly sampled: boolean;
+}
+
+const traceParentForm = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
+const rootForm = /^1-([0-9a-f]{8})-([0-9a-f]{24})$/i;
+const parentForm = /^[0-9a-f]{16}$/i;
+const noTrace = '0'.repeat(32);
+const noSpan = '0'.repeat(16);
+const sampledFlag = 1;
+/** Longest header that is looked at, in characters: one of X-Ray has well below 200. */
+const maxHeader = 2_048;
+
+/** What a `traceparent` names; undefined for one that names nothing. */
+export function parseTraceParent(text: string): TraceContext | undefined {
+  const match = text.length > maxHeader ? null : traceParentForm.exec(text);
+  if (match === null) {
+    return undefined;
+  }
+  const [, traceId = '', spanId = '', flags = '', rest] = match;
+  // Only later versions may say more than version 00.
+  const isMalformed = rest !== undefined && text.startsWith('00');
+  if (isMalformed || traceId === noTrace || spanId === noSpan) {
+    return undefined;
+  }
+  return { traceId, spanId, sampled: (Number.parseInt(flags, 16) & sampledFlag) === sampledFlag };
+}
+
+/** A `traceparent` of version 00. */
+export function formatTraceParent({ traceId, spanId, sampled }: TraceContext): string {
+  return `00-${traceId}-${spanId}-${sampled ? '01' : '00'}`;
+}
+
+/** What an `X-Amzn-Trace-Id` names; undefined for one without a whole Root and Parent. */
+export function parseXRay(text: string): TraceContext | undefined {
+  const fields = xRayFields(text);
+  const root = rootForm.exec(fields.get('root')?.value ?? '');
+  const parent = fields.get('parent')?.value ?? '';
+  if (root === null || !parentForm.test(parent)) {
+    return undefined;
+  }
+  const traceId = `${root[1]}${root[2]}`.toLowerCase();
+  const spanId = parent.toLowerCase();
+  if (traceId === noTrace || spanId === noSpan) {
+    return undefined;
+  }
+  // Without a decision, which is also written as `?`, it is ours.
+  return { traceId, spanId, sampled: fields.get('sampled')?.value !== '0' };
+}
+
+/** An `X-Amzn-Trace-Id` of Root, Parent and Sampled. */
+export function formatXRay({ traceId, spanId, sampled }: TraceContext): string {
+  return `Root=1-${traceId.slice(0, 8)}-${traceId.slice(8)};Parent=${spanId};Sampled=${sampled ? 1 : 0}`;
+}
+
+/**
+ * The `X-Amzn-Trace-Id` that goes on from a span. What the caller's own says beside Root, Parent and Sampled is kept; one
+ * of another trace, which names something that only its reader knows, is left as it is.
+ *
+ * @param given the caller's own; empty for none
+ */
+export function continuedXRay(given: string, context: TraceContext): string {
+  if (given === '') {
+    return formatXRay(context);
+  }
+  const fields = xRayFields(given);
+  const root = rootForm.exec(fields.get('root')?.value ?? '');
+  if (root === null || `${root[1]}${root[2]}`.toLowerCase() !== context.traceId) {
+    return given;
+  }
+  const others = [...fields]
+    .filter(([name]) => name !== 'root' && name !== 'parent' && name !== 'sampled')
+    .map(([, field]) => `;${field.text}`);
+  return `${formatXRay(context)}${others.join('')}`;
+}
+
+/** The span that a call comes from, by its `traceparent` or else its `X-Amzn-Trace-Id`; empty where it has none. */
+export function parentOf(traceParent: string, traceId: string): TraceContext | undefined {
+  return (
+    (traceParent === '' ? undefined : parseTraceParent(traceParent)) ??
+    (traceId === '' ? undefined : parseXRay(traceId))
+  );
+}
+
+interface XRayField {
+  readonly text: string;
+  readonly value: string;
+}
+
+/** The `name=value` parts by their name in lower case; the first of each counts. */
+function xRayFields(text: string): Map<string, XRayField> {
+  const fields = new Map<string, XRayField>();
+  if (text.length > maxHeader) {
+    return fields;
+  }
+  for (const part of text.split(';')) {
+    const field = part.trim();
+    const at = field.indexOf('=');
+    const name = field.slice(0, Math.max(0, at)).toLowerCase();
+    if (at > 0 && !fields.has(name)) {
+      fields.set(name, { text: field, value: field.slice(at + 1).trim() });
+    }
+  }
+  return fields;
+}

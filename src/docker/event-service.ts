@@ -1,0 +1,57 @@
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import type { DockerChannel } from './docker-channel.ts';
+import { dockerError } from './docker-error.ts';
+
+/** Something that happened to a container. */
+export interface DockerEvent {
+  /** Such as `create`, `die`, `oom`, `pause`, `unpause` or `destroy`. */
+  readonly action: string;
+  readonly containerName: string;
+}
+
+/** What the engine tells of containers. Errors are those of `dockerError`. */
+export interface EventService {
+  /**
+   * Events of containers with a label, until the engine or `signal` ends it. Those of the last second come first: what
+   * happens while a subscription begins is in no later one.
+   *
+   * @param onBegun told once the engine has accepted it
+   */
+  follow(label: string, signal: AbortSignal, onBegun: () => void): AsyncIterable<DockerEvent>;
+}
+
+interface EventMessage {
+  readonly Action?: string;
+  readonly Actor?: { readonly Attributes?: Readonly<Record<string, string>> };
+}
+
+const OVERLAP_MS = 1_000;
+const OPEN_DEADLINE_MS = 30_000;
+
+/** @param now milliseconds since the epoch, of the clock that the engine has too */
+export function createEventService({ docker, call }: DockerChannel, now: () => number): EventService {
+  return {
+    async *follow(label, signal, onBegun) {
+      const what = 'docker events';
+      try {
+        // The signal has to outlive the call: it ends the stream as well.
+        const stream = await call(what, { signal, deadlineMs: OPEN_DEADLINE_MS }, () =>
+          docker.getEvents({
+            since: Math.floor((now() - OVERLAP_MS) / 1000),
+            filters: { type: ['container'], label: [label] },
+            abortSignal: signal,
+          }),
+        );
+        onBegun();
+        for await (const line of createInterface({ input: stream as Readable })) {
+          const { Action: action = '', Actor: actor } = JSON.parse(line) as EventMessage;
+          yield { action, containerName: actor?.Attributes?.name ?? '' };
+        }
+        signal.throwIfAborted();
+      } catch (error) {
+        throw dockerError(what, error, signal);
+      }
+    },
+  };
+}

@@ -1,0 +1,114 @@
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import type { CallOptions } from '../common/deadline.ts';
+import type { DockerChannel } from './docker-channel.ts';
+import { codeOf, DockerError, dockerError } from './docker-error.ts';
+
+/** An image in the engine's store. */
+export interface DockerImage {
+  /** Digest of its configuration. */
+  readonly id: string;
+  /** As `repository@sha256:…`, in the engine's short form, of each registry that it came from. None when built here. */
+  readonly repoDigests: readonly string[];
+  /** What it says about the process to run, in the form of an image configuration document (OCI or Docker). */
+  readonly document: Readonly<Record<string, unknown>>;
+}
+
+export interface DockerCredentials {
+  readonly username?: string;
+  readonly password?: string;
+  readonly identitytoken?: string;
+}
+
+export interface DockerPullProgress {
+  /** The layer that it is about; empty for a sentence about the pull as a whole. */
+  readonly layer: string;
+  /** The engine's own words: `Downloading`, `Pull complete`. */
+  readonly status: string;
+  /** Bytes, where the engine tells. */
+  readonly done: number;
+  readonly total: number;
+}
+
+export interface DockerPull {
+  /** Full reference. */
+  readonly reference: string;
+  /** `os/architecture`. */
+  readonly platform: string;
+  readonly credentials?: DockerCredentials | undefined;
+  readonly onProgress?: (progress: DockerPullProgress) => void;
+}
+
+/** Images of the engine. Errors are those of `dockerError`. */
+export interface ImageService {
+  inspect(reference: string, options?: CallOptions): Promise<DockerImage>;
+  /** Names of all, in the engine's short form (`python:3.12`). */
+  names(options?: CallOptions): Promise<string[]>;
+  /** Fetches an image and gives it its name. */
+  pull(pull: DockerPull, options: { readonly signal: AbortSignal }): Promise<void>;
+}
+
+const UNTAGGED = '<none>:<none>';
+
+/** A line of the answer to a pull. */
+interface PullLine {
+  readonly id?: string;
+  readonly status?: string;
+  readonly error?: string;
+  readonly progressDetail?: { readonly current?: number; readonly total?: number };
+}
+
+export function createImageService({ docker, call }: DockerChannel): ImageService {
+  return {
+    async inspect(reference, options = {}) {
+      const info = await call(`docker image inspect ${reference}`, options, () =>
+        docker.getImage(reference).inspect(),
+      );
+      const { Id: id, RepoDigests: repoDigests, Config: config, Os: os, Architecture: architecture } = info;
+      const layers = info.RootFS?.Layers ?? [];
+      return {
+        id,
+        repoDigests: repoDigests ?? [],
+        document: { os, architecture, config, rootfs: { diff_ids: layers } },
+      };
+    },
+    async names(options = {}) {
+      const images = await call('docker image ls', options, (abortSignal) =>
+        docker.listImages({ abortSignal }),
+      );
+      return images.flatMap(({ RepoTags: tags }) => tags ?? []).filter((tag) => tag !== UNTAGGED);
+    },
+    async pull({ reference, platform, credentials, onProgress }, { signal }) {
+      const what = `docker pull ${reference}`;
+      try {
+        const stream = (await docker.pull(reference, {
+          platform,
+          ...(credentials === undefined ? {} : { authconfig: credentials }),
+          abortSignal: signal,
+        })) as Readable;
+        await readPull(what, stream, (line) =>
+          onProgress?.({
+            layer: line.progressDetail === undefined ? '' : (line.id ?? ''),
+            status: line.status ?? '',
+            done: line.progressDetail?.current ?? 0,
+            total: line.progressDetail?.total ?? 0,
+          }),
+        );
+      } catch (error) {
+        throw dockerError(what, error, signal);
+      }
+    },
+  };
+}
+
+/** Once an answer has begun the engine can tell of a fault only in the answer. */
+async function readPull(what: string, stream: Readable, onLine: (line: PullLine) => void): Promise<void> {
+  for await (const text of createInterface({ input: stream })) {
+    const line = JSON.parse(text) as PullLine;
+    if (line.error !== undefined) {
+      stream.destroy();
+      throw new DockerError(`${what}: ${line.error}`, codeOf(0, line.error));
+    }
+    onLine(line);
+  }
+}

@@ -1,0 +1,24 @@
+import type { CallOptions } from '../common/deadline.ts';
+import type { DockerChannel } from './docker-channel.ts';
+
+export interface DockerVersion {
+  /** Such as `20.10.24`. */
+  readonly version: string;
+  /** Of the API, such as `1.41`. */
+  readonly apiVersion: string;
+  readonly os: string;
+}
+
+/** The engine itself. Errors are those of `dockerError`. */
+export interface SystemService {
+  version(options?: CallOptions): Promise<DockerVersion>;
+}
+
+export function createSystemService({ docker, call }: DockerChannel): SystemService {
+  return {
+    async version(options = {}) {
+      const info = await call('docker version', options, () => docker.version());
+      return { version: info.Version, apiVersion: info.ApiVersion, os: info.Os };
+    },
+  };
+}

@@ -1,0 +1,106 @@
+import { EsbError } from '../../common/errors.ts';
+import type { Principal } from './principal.ts';
+import { deriveSigningKey } from './sigv4.ts';
+
+/** Groups that everybody is in who has proved to be someone, as the API server has it. */
+export const AUTHENTICATED_GROUP = 'system:authenticated';
+
+/** Signing keys that are kept of one access key: it is used with few regions, and for two days around midnight. */
+const MAX_SIGNING_KEYS = 16;
+/** Shortest secret that is taken, in characters. AWS's have 40. */
+const MIN_SECRET_LENGTH = 16;
+
+/** How a key is written in the Secret: a JSON object under the key's id. */
+interface AccessKeyEntry {
+  readonly secretAccessKey?: unknown;
+  readonly sessionToken?: unknown;
+  readonly user?: unknown;
+  readonly groups?: unknown;
+  readonly expires?: unknown;
+}
+
+/** A key that requests are signed with, and whom it stands for. */
+export interface AccessKey {
+  readonly id: string;
+  readonly principal: Principal;
+  /** What has to go with the signature, for keys that are temporary ones. */
+  readonly sessionToken: string | undefined;
+  /** Milliseconds since the epoch when it stops being good; infinite for never. */
+  readonly expiresAtMs: number;
+  /** Derived once for a day, region and service. */
+  signingKey(date: string, region: string, service: string): Buffer;
+}
+
+/** Milliseconds since the epoch; not a number for what is no time. */
+function timeOf(value: unknown): number {
+  return typeof value === 'string' ? Date.parse(value) : Number.NaN;
+}
+
+/**
+ * Reads one entry of the Secret. Nothing of its value is told in an error.
+ *
+ * @throws {EsbError} `InvalidAccessKey`
+ */
+export function parseAccessKey(id: string, value: string): AccessKey {
+  const entry = parseEntry(value);
+  const { secretAccessKey, sessionToken, user, groups = [], expires } = entry;
+  if (typeof secretAccessKey !== 'string' || secretAccessKey.length < MIN_SECRET_LENGTH) {
+    throw invalid(`secretAccessKey must be a text of at least ${MIN_SECRET_LENGTH} characters`);
+  }
+  if (typeof user !== 'string' || user === '') {
+    throw invalid('user must be the name of whom the key stands for');
+  }
+  if (!Array.isArray(groups) || !groups.every((group) => typeof group === 'string' && group !== '')) {
+    throw invalid('groups must be a list of names');
+  }
+  if (sessionToken !== undefined && (typeof sessionToken !== 'string' || sessionToken === '')) {
+    throw invalid('sessionToken must be a text');
+  }
+  const expiresAtMs = expires === undefined ? Number.POSITIVE_INFINITY : timeOf(expires);
+  if (Number.isNaN(expiresAtMs)) {
+    throw invalid('expires must be a time such as 2030-01-31T12:00:00Z');
+  }
+  const signingKeys = new Map<string, Buffer>();
+  return {
+    id,
+    principal: {
+      kind: 'AccessKey',
+      accessKeyId: id,
+      user,
+      groups: [...new Set([...(groups as readonly string[]), AUTHENTICATED_GROUP])],
+    },
+    sessionToken,
+    expiresAtMs,
+    signingKey(date, region, service) {
+      const scope = `${date}/${region}/${service}`;
+      let key = signingKeys.get(scope);
+      if (key === undefined) {
+        key = deriveSigningKey(secretAccessKey, date, region, service);
+        // Callers choose the region, so anybody could make more of them; the next ones are derived anew.
+        if (signingKeys.size >= MAX_SIGNING_KEYS) {
+          signingKeys.clear();
+        }
+        signingKeys.set(scope, key);
+      }
+      return key;
+    },
+  };
+}
+
+function parseEntry(value: string): AccessKeyEntry {
+  let entry: unknown;
+  try {
+    entry = JSON.parse(value);
+  } catch {
+    // The message of the parser would repeat a part of the secret.
+    throw invalid('it is not JSON');
+  }
+  if (typeof entry !== 'object' || entry === null) {
+    throw invalid('it is not a JSON object');
+  }
+  return entry;
+}
+
+function invalid(message: string): EsbError {
+  return new EsbError(message, { code: 'InvalidAccessKey' });
+}

@@ -1,0 +1,67 @@
+import { messageOf, unreachable } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { Secret } from '../../kube/resource-types.ts';
+import type { CacheEvent } from '../../kube/types.ts';
+import { type AccessKey, parseAccessKey } from './access-key.ts';
+
+/** Most keys of one Secret, which itself is no larger than 1 MiB. */
+const MAX_KEYS = 10_000;
+
+/**
+ * The access keys of a Secret, as it is now. Entries that make no sense are left out and told in the log, by their id alone; the
+ * others are good all the same.
+ */
+export class AccessKeys {
+  readonly #logger: Logger;
+  #keys: ReadonlyMap<string, AccessKey> = new Map();
+  /** The text that each key was read from, so that one that did not change stays the object that it was. */
+  #texts: ReadonlyMap<string, string> = new Map();
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  get size(): number {
+    return this.#keys.size;
+  }
+
+  /** Undefined for a key that is not known. */
+  get(id: string): AccessKey | undefined {
+    return this.#keys.get(id);
+  }
+
+  /** Takes in a change of the Secret. */
+  apply(event: CacheEvent<Secret>): void {
+    switch (event.kind) {
+      case 'added':
+      case 'updated':
+        this.#replace(event.object.data ?? {});
+        break;
+      case 'deleted':
+        this.#replace({});
+        break;
+      default:
+        unreachable(event);
+    }
+  }
+
+  #replace(data: Readonly<Record<string, string>>): void {
+    const keys = new Map<string, AccessKey>();
+    const texts = new Map<string, string>();
+    for (const [id, text] of Object.entries(data).slice(0, MAX_KEYS)) {
+      const known = this.#texts.get(id) === text ? this.#keys.get(id) : undefined;
+      try {
+        keys.set(id, known ?? parseAccessKey(id, Buffer.from(text, 'base64').toString('utf8')));
+        texts.set(id, text);
+      } catch (error) {
+        this.#logger.warn(
+          { accessKeyId: id, reason: messageOf(error) },
+          'access key in the Secret makes no sense',
+        );
+      }
+    }
+    this.#keys = keys;
+    this.#texts = texts;
+    this.#logger.info({ accessKeys: keys.size }, 'read the access keys');
+  }
+}

@@ -1,0 +1,152 @@
+import { lambdaWorkers } from '../../api/lambda-worker.ts';
+import { unreachable } from '../../common/errors.ts';
+import { type LocalSubjectAccessReview, localSubjectAccessReviews } from '../../kube/resource-types.ts';
+import type { KubeClient } from '../../kube/types.ts';
+import { functionArn } from '../call/function-name.ts';
+import { LambdaError } from '../call/lambda-error.ts';
+import type { AccessAction } from './access.ts';
+import { AccessCache, type AccessCacheOptions } from './access-cache.ts';
+import { type Principal, principalName } from './principal.ts';
+
+/** What the API server says somebody may do. */
+type Decision = 'allowed' | 'denied';
+
+export interface AccessReviewerOptions
+  extends Pick<AccessCacheOptions<Decision>, 'clock' | 'tasks' | 'graceMs'> {
+  readonly client: Pick<KubeClient, 'create'>;
+  /** The one that is served. */
+  readonly namespace: string;
+  /** Milliseconds that an answer is good for, where it is yes and where it is no. */
+  readonly allowedMs: number;
+  readonly deniedMs: number;
+}
+
+/** What Kubernetes and AWS call each action. */
+const ACTIONS = {
+  invoke: { verb: 'create', subresource: 'invoke', permission: 'lambda:InvokeFunction' },
+  get: { verb: 'get', subresource: '', permission: 'lambda:GetFunction' },
+  list: { verb: 'list', subresource: '', permission: 'lambda:ListFunctions' },
+} as const satisfies Record<AccessAction, object>;
+
+/**
+ * Asks the API server what somebody may do: to call a function is `create` on `lambdaworkers/invoke`, with the name of the function as that
+ * of the resource, and to read is `get` and `list` on `lambdaworkers`.
+ */
+export class AccessReviewer {
+  readonly #options: AccessReviewerOptions;
+  readonly #decisions: AccessCache<Decision>;
+  /** The text that tells one principal from another, by principal: it is too dear to be made for every call. */
+  readonly #identities = new WeakMap<Principal, string>();
+
+  constructor(options: AccessReviewerOptions) {
+    this.#options = options;
+    const { clock, tasks, graceMs, allowedMs, deniedMs } = options;
+    this.#decisions = new AccessCache({
+      what: 'review of an access',
+      clock,
+      tasks,
+      graceMs,
+      ttlMs: (decision) => (decision === 'allowed' ? allowedMs : deniedMs),
+    });
+  }
+
+  /**
+   * @throws {LambdaError} AccessDeniedException, or ServiceException (503)
+   */
+  authorize(
+    principal: Principal,
+    action: AccessAction,
+    functionName: string | undefined,
+  ): void | Promise<void> {
+    const key = `${action}\n${functionName ?? ''}\n${this.#identityOf(principal)}`;
+    const decision = this.#decisions.get(key, (signal) =>
+      this.#review(principal, action, functionName, signal),
+    );
+    if (decision instanceof Promise) {
+      return decision.then((made) => this.#settle(made, principal, action, functionName));
+    }
+    this.#settle(decision, principal, action, functionName);
+  }
+
+  #settle(
+    decision: Decision,
+    principal: Principal,
+    action: AccessAction,
+    functionName: string | undefined,
+  ): void {
+    if (decision === 'allowed') {
+      return;
+    }
+    const { verb, subresource, permission } = ACTIONS[action];
+    const { plural, group } = lambdaWorkers;
+    const resource = functionName === undefined ? '*' : functionArn({ name: functionName });
+    throw new LambdaError(
+      'AccessDeniedException',
+      `User: ${principalName(principal)} is not authorized to perform: ${permission} on resource: ${resource} ` +
+        `because no role in namespace ${this.#options.namespace} allows ${verb} on ` +
+        `${plural}.${group}${subresource === '' ? '' : `/${subresource}`}`,
+    );
+  }
+
+  async #review(
+    principal: Principal,
+    action: AccessAction,
+    functionName: string | undefined,
+    signal: AbortSignal,
+  ): Promise<Decision> {
+    const { client, namespace } = this.#options;
+    const { verb, subresource } = ACTIONS[action];
+    const { group, version, plural } = lambdaWorkers;
+    const { status } = await client.create<LocalSubjectAccessReview>(
+      localSubjectAccessReviews,
+      {
+        metadata: { name: '', namespace },
+        spec: {
+          ...subjectOf(principal),
+          resourceAttributes: {
+            namespace,
+            verb,
+            group,
+            version,
+            resource: plural,
+            ...(subresource === '' ? {} : { subresource }),
+            ...(functionName === undefined ? {} : { name: functionName }),
+          },
+        },
+      },
+      { signal },
+    );
+    return status?.allowed === true && status.denied !== true ? 'allowed' : 'denied';
+  }
+
+  #identityOf(principal: Principal): string {
+    let identity = this.#identities.get(principal);
+    if (identity === undefined) {
+      identity = JSON.stringify(subjectOf(principal));
+      this.#identities.set(principal, identity);
+    }
+    return identity;
+  }
+}
+
+type Subject = Pick<LocalSubjectAccessReview['spec'], 'user' | 'groups' | 'uid' | 'extra'>;
+
+/** Somebody in the words of the API server. */
+function subjectOf(principal: Principal): Subject {
+  switch (principal.kind) {
+    case 'Anonymous':
+      return { user: 'system:anonymous', groups: ['system:unauthenticated'] };
+    case 'AccessKey':
+    case 'Certificate':
+      return { user: principal.user, groups: principal.groups };
+    case 'Token':
+      return {
+        user: principal.user,
+        groups: principal.groups,
+        ...(principal.uid === '' ? {} : { uid: principal.uid }),
+        extra: principal.extra,
+      };
+    default:
+      return unreachable(principal);
+  }
+}

@@ -1,0 +1,136 @@
+import { createHmac, hash, timingSafeEqual } from 'node:crypto';
+import { LambdaError } from '../call/lambda-error.ts';
+import type { AccessRequest } from './access.ts';
+import type { AccessKey } from './access-key.ts';
+import { canonicalRequest } from './canonical-request.ts';
+import { longDate, SIGNATURE_ALGORITHM, type Signature } from './signature.ts';
+
+/** Milliseconds by which the clocks of a client and of the gateway may differ: AWS's own "5 min." */
+export const MAX_SKEW_MS = 5 * 60_000;
+/** The service that requests have to be signed for. */
+const SERVICE = 'lambda';
+
+/**
+ * Checks a signature against the secret of the key that it names.
+ *
+ * @param now milliseconds since the epoch
+ * @throws {LambdaError} InvalidSignatureException, with what is wrong as AWS words it
+ */
+export function checkSignature(
+  request: AccessRequest,
+  signature: Signature,
+  key: Pick<AccessKey, 'signingKey'>,
+  now: number,
+): void {
+  checkClaims(request, signature, now);
+  const stated = statedPayloadHash(request);
+  // With a hash that the request states itself the body is not looked at before the signature has turned out to be good.
+  const payloadHash = stated ?? payloadHashOf(request);
+  const expected = sign(
+    key.signingKey(signature.date, signature.region, signature.service),
+    signature,
+    canonicalRequest(request, signature.signedHeaders, payloadHash),
+  );
+  if (!timingSafeEqual(Buffer.from(expected), Buffer.from(signature.value))) {
+    throw mismatch();
+  }
+  if (stated !== undefined && stated !== payloadHashOf(request)) {
+    throw mismatch();
+  }
+}
+
+/**
+ * Checks what can be told of a signature without the secret, and without the body of the request.
+ *
+ * @throws {LambdaError} InvalidSignatureException
+ */
+export function checkClaims(request: AccessRequest, signature: Signature, now: number): void {
+  checkScope(signature);
+  checkAge(signature, now);
+  checkSignedHeaders(request, signature);
+}
+
+/** The key that signatures of one day, region and service are made with. */
+export function deriveSigningKey(secret: string, date: string, region: string, service: string): Buffer {
+  const ofDate = hmac(`AWS4${secret}`, date);
+  const ofRegion = hmac(ofDate, region);
+  const ofService = hmac(ofRegion, service);
+  return hmac(ofService, 'aws4_request');
+}
+
+/** The signature of a canonical request, in hexadecimal. */
+export function sign(
+  signingKey: Buffer,
+  signature: Pick<Signature, 'signedAt' | 'scope'>,
+  canonical: string,
+): string {
+  const text = `${SIGNATURE_ALGORITHM}\n${signature.signedAt}\n${signature.scope}\n${hash('sha256', canonical)}`;
+  return createHmac('sha256', signingKey).update(text).digest('hex');
+}
+
+function hmac(key: string | Buffer, text: string): Buffer {
+  return createHmac('sha256', key).update(text).digest();
+}
+
+function checkScope(signature: Signature): void {
+  const day = signature.signedAt.slice(0, 8);
+  if (signature.date !== day) {
+    throw invalid(
+      `Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '${signature.date}' != '${day}', from '${signature.signedAt}'.`,
+    );
+  }
+  if (signature.service !== SERVICE) {
+    throw invalid(`Credential should be scoped to correct service: '${SERVICE}'.`);
+  }
+}
+
+function checkAge(signature: Signature, now: number): void {
+  const { signedAtMs, expiresSeconds } = signature;
+  if (signedAtMs > now + MAX_SKEW_MS) {
+    throw invalid(
+      `Signature not yet current: ${signature.signedAt} is still later than ${longDate(now + MAX_SKEW_MS)} (${longDate(now)} + 5 min.)`,
+    );
+  }
+  if (expiresSeconds !== undefined) {
+    const endsAt = signedAtMs + expiresSeconds * 1000;
+    if (endsAt <= now) {
+      throw invalid(`Signature expired: ${longDate(endsAt)} is now earlier than ${longDate(now)}.`);
+    }
+  } else if (signedAtMs < now - MAX_SKEW_MS) {
+    throw invalid(
+      `Signature expired: ${signature.signedAt} is now earlier than ${longDate(now - MAX_SKEW_MS)} (${longDate(now)} - 5 min.)`,
+    );
+  }
+}
+
+/** The name of the host, and everything that changes what a call means, has to be signed. */
+function checkSignedHeaders({ headers }: AccessRequest, { signedHeaders }: Signature): void {
+  if (!signedHeaders.includes('host')) {
+    throw invalid("'Host' must be a 'SignedHeader' in the AWS Authorization.");
+  }
+  for (const name in headers) {
+    if (name.startsWith('x-amz-') && !signedHeaders.includes(name)) {
+      throw invalid(`'${name}' must be a 'SignedHeader' in the AWS Authorization.`);
+    }
+  }
+}
+
+/** The hash of the body that a request states; signed with everything else, whether its header is or not. */
+function statedPayloadHash(request: AccessRequest): string | undefined {
+  const value = request.headers['x-amz-content-sha256'];
+  return typeof value === 'string' ? value : undefined;
+}
+
+function payloadHashOf(request: AccessRequest): string {
+  return hash('sha256', request.body);
+}
+
+function mismatch(): LambdaError {
+  return invalid(
+    'The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.',
+  );
+}
+
+function invalid(message: string): LambdaError {
+  return new LambdaError('InvalidSignatureException', message);
+}

@@ -1,0 +1,143 @@
+import { hash, timingSafeEqual } from 'node:crypto';
+import type { Clock } from '../../common/clock.ts';
+import { unreachable } from '../../common/errors.ts';
+import { LambdaError } from '../call/lambda-error.ts';
+import type { Access, AccessRequest } from './access.ts';
+import type { AccessKey } from './access-key.ts';
+import type { AccessKeys } from './access-keys.ts';
+import type { AccessReviewer } from './access-review.ts';
+import type { ClientCertificates } from './client-certificates.ts';
+import type { Principal } from './principal.ts';
+import type { ReplayGuard } from './replay-guard.ts';
+import { headerSignature, isPresigned, querySignature, type Signature } from './signature.ts';
+import { checkClaims, checkSignature } from './sigv4.ts';
+import type { TokenReviewer } from './token-review.ts';
+
+export interface VerifiedAccessOptions {
+  readonly keys: Pick<AccessKeys, 'get'>;
+  /** Why the keys cannot be relied on at the moment; undefined when they can. */
+  readonly keysNotReady: () => LambdaError | undefined;
+  readonly tokens: Pick<TokenReviewer, 'identify'>;
+  readonly certificates: Pick<ClientCertificates, 'identify'>;
+  readonly reviewer: Pick<AccessReviewer, 'authorize'>;
+  readonly replays: Pick<ReplayGuard, 'admit'>;
+  readonly clock: Clock;
+}
+
+const BEARER = /^bearer +/i;
+
+/** What a request says itself of who makes it. */
+type Claim =
+  | { readonly kind: 'nothing' }
+  | { readonly kind: 'token'; readonly token: string }
+  | { readonly kind: 'signature'; readonly signature: Signature };
+
+/**
+ * Authentication is on. A request proves who makes it by what it says itself, a signature or a token, and only where it says nothing by
+ * the certificate of its connection: a proxy with a certificate of its own does not lend it to its callers.
+ */
+export function createVerifiedAccess(options: VerifiedAccessOptions): Access {
+  const { tokens, reviewer, clock } = options;
+  return {
+    screen(request) {
+      const claim = claimOf(request);
+      switch (claim.kind) {
+        case 'nothing':
+          holder(request, options);
+          return undefined;
+        case 'token': {
+          const principal = tokens.identify(claim.token);
+          return principal instanceof Promise ? principal.then(() => undefined) : undefined;
+        }
+        case 'signature':
+          keyOf(claim.signature, options);
+          checkClaims(request, claim.signature, clock.now());
+          return undefined;
+        default:
+          return unreachable(claim);
+      }
+    },
+    authenticate(request) {
+      const claim = claimOf(request);
+      switch (claim.kind) {
+        case 'nothing':
+          return holder(request, options);
+        case 'token':
+          return tokens.identify(claim.token);
+        case 'signature':
+          return signer(request, claim.signature, options);
+        default:
+          return unreachable(claim);
+      }
+    },
+    authorize: (principal, action, functionName) => reviewer.authorize(principal, action, functionName),
+  };
+}
+
+function claimOf(request: AccessRequest): Claim {
+  const { authorization } = request.headers;
+  const presigned = isPresigned(request.url);
+  if (authorization === undefined) {
+    return presigned ? { kind: 'signature', signature: querySignature(request) } : { kind: 'nothing' };
+  }
+  if (presigned) {
+    throw new LambdaError(
+      'IncompleteSignatureException',
+      'Only one way to authenticate may be used: the Authorization header or the query of a presigned URL.',
+    );
+  }
+  return BEARER.test(authorization)
+    ? { kind: 'token', token: authorization.replace(BEARER, '').trim() }
+    : { kind: 'signature', signature: headerSignature(request) };
+}
+
+/** Whom the certificate of the connection stands for. */
+function holder({ connection }: AccessRequest, { certificates, clock }: VerifiedAccessOptions): Principal {
+  const principal = connection === undefined ? undefined : certificates.identify(connection, clock.now());
+  if (principal === undefined) {
+    throw new LambdaError('MissingAuthenticationTokenException', 'Missing Authentication Token');
+  }
+  return principal;
+}
+
+/** Whom the key of a signature stands for, the signature being right. */
+function signer(request: AccessRequest, signature: Signature, options: VerifiedAccessOptions): Principal {
+  const { clock, replays } = options;
+  const key = keyOf(signature, options);
+  const now = clock.now();
+  checkSignature(request, signature, key, now);
+  if (key.expiresAtMs <= now) {
+    throw new LambdaError('ExpiredTokenException', 'The security token included in the request is expired.');
+  }
+  // A URL that was signed beforehand is made to be used until it runs out, and what only reads may be read again.
+  if (signature.form === 'header' && request.method === 'POST') {
+    replays.admit(signature, request.headers, now);
+  }
+  return key.principal;
+}
+
+/** The key that a signature names. */
+function keyOf(signature: Signature, { keys, keysNotReady }: VerifiedAccessOptions): AccessKey {
+  const notReady = keysNotReady();
+  if (notReady !== undefined) {
+    throw notReady;
+  }
+  const key = keys.get(signature.accessKeyId);
+  if (key === undefined || !hasItsToken(key, signature)) {
+    throw new LambdaError(
+      'UnrecognizedClientException',
+      'The security token included in the request is invalid.',
+    );
+  }
+  return key;
+}
+
+function hasItsToken(key: AccessKey, { sessionToken }: Signature): boolean {
+  if (key.sessionToken === undefined || sessionToken === undefined) {
+    return key.sessionToken === sessionToken;
+  }
+  return timingSafeEqual(
+    Buffer.from(hash('sha256', key.sessionToken)),
+    Buffer.from(hash('sha256', sessionToken)),
+  );
+}

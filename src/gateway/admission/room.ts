@@ -1,0 +1,99 @@
+import { type Load, type LoadLimits, type Overload, overloadOf, type Pressure } from './load-shed.ts';
+
+/** What one request holds of the room. */
+export class Hold {
+  readonly #room: Room;
+  #bytes = 0;
+  #open = true;
+
+  constructor(room: Room) {
+    this.#room = room;
+  }
+
+  /**
+   * Takes bytes for what has come of a body. False when there is no room for them, and then none are taken.
+   *
+   * No request may hold more than is still free, so that large bodies are refused before small ones are.
+   */
+  take(bytes: number): boolean {
+    if (!this.#open || this.#bytes + bytes > this.#room.freeBytes) {
+      return false;
+    }
+    this.add(bytes);
+    return true;
+  }
+
+  /** Takes bytes that are held already, such as those of an answer, whether or not there is room. */
+  add(bytes: number): void {
+    if (this.#open) {
+      this.#bytes += bytes;
+      this.#room.change(0, bytes);
+    }
+  }
+
+  /** Gives back bytes of a body that was dropped. */
+  drop(): void {
+    this.#room.change(0, -this.#bytes);
+    this.#bytes = 0;
+  }
+
+  /** The request is over. */
+  close(): void {
+    if (this.#open) {
+      this.#open = false;
+      this.#room.change(-1, -this.#bytes);
+      this.#bytes = 0;
+    }
+  }
+}
+
+/** The room that a gateway has for requests, from their head to the last byte of their answer. */
+export class Room implements Load {
+  readonly limits: LoadLimits;
+  readonly #pressure: Pressure;
+  #requests = 0;
+  #bytes = 0;
+
+  constructor(limits: LoadLimits, pressure: Pressure) {
+    this.limits = limits;
+    this.#pressure = pressure;
+  }
+
+  get requests(): number {
+    return this.#requests;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Why one more request is too much now; undefined when it is not. */
+  overload(): Overload | undefined {
+    return overloadOf(this, this.#pressure, this.limits);
+  }
+
+  /** Takes in a request, whether or not it is to be refused: it has come. */
+  open(): Hold {
+    this.#requests += 1;
+    return new Hold(this);
+  }
+
+  /** Requests, and bytes, that may come yet. */
+  get freeRequests(): number {
+    return this.limits.maxRequests - this.#requests;
+  }
+
+  get freeBytes(): number {
+    return this.limits.maxBytes - this.#bytes;
+  }
+
+  hasRoomFor(bytes: number): boolean {
+    return this.#bytes + bytes <= this.limits.maxBytes;
+  }
+
+  /** For {@link Hold} alone. */
+  change(requests: number, bytes: number): void {
+    this.#requests += requests;
+    this.#bytes += bytes;
+  }
+}

@@ -1,0 +1,85 @@
+import { constraintError, LambdaError } from './lambda-error.ts';
+
+/** Which function a caller means. */
+export interface FunctionReference {
+  /** The bare name, as in `spec.functionName`. */
+  readonly name: string;
+  /** Version or alias; absent means the latest. */
+  readonly qualifier?: string;
+}
+
+/** Longest bare name, in characters. */
+export const MAX_FUNCTION_NAME = 64;
+
+/** Longest identifier in any form, in characters: that of the service model of 2026 (170 before). */
+export const MAX_FUNCTION_IDENTIFIER = 256;
+
+/** Longest qualifier, in characters. */
+export const MAX_QUALIFIER = 128;
+
+/**
+ * The pattern of `NamespacedFunctionName` in Lambda's API model, with groups. Its optional parts are greedy from the left, so
+ * `function:x` is the function `x` and `123456789012:x` the function `x` of that account, not aliases.
+ */
+const IDENTIFIER =
+  /^(?:arn:(?:aws[a-zA-Z-]*)?:lambda:)?(?:(?:eusc-)?[a-z]{2}(?:-gov|-iso[a-z]?)?-[a-z]+-\d:)?(?:\d{12}:)?(?:function:)?([a-zA-Z0-9-_.]+)(?::(\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_]+))?$/;
+
+const QUALIFIER = /^(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_$]+)$/;
+
+/**
+ * Reads a function identifier, percent-decoding already done: `name`, `name:qualifier`, a partial ARN
+ * (`123456789012:function:name`) or a full one, each with or without a qualifier. Region and account are accepted
+ * whatever they are: ESB has neither.
+ *
+ * @param queryQualifier the `Qualifier` of the query, if there was one; an empty one counts as none
+ * @throws {LambdaError} InvalidParameterValueException, saying what is wrong
+ */
+export function parseFunctionIdentifier(identifier: string, queryQualifier?: string): FunctionReference {
+  if (identifier.length > MAX_FUNCTION_IDENTIFIER) {
+    throw constraintError(
+      'functionName',
+      identifier,
+      `Member must have length less than or equal to ${MAX_FUNCTION_IDENTIFIER}`,
+    );
+  }
+  const match = IDENTIFIER.exec(identifier);
+  const name = match?.[1];
+  if (match === null || name === undefined) {
+    throw constraintError(
+      'functionName',
+      identifier,
+      `Member must satisfy regular expression pattern: ${IDENTIFIER.source}`,
+    );
+  }
+  if (name.length > MAX_FUNCTION_NAME) {
+    throw constraintError(
+      'functionName',
+      name,
+      `Member must have length less than or equal to ${MAX_FUNCTION_NAME}`,
+    );
+  }
+  const derived = match[2];
+  if (queryQualifier !== undefined && queryQualifier !== '') {
+    if (queryQualifier.length > MAX_QUALIFIER || !QUALIFIER.test(queryQualifier)) {
+      throw constraintError(
+        'qualifier',
+        queryQualifier,
+        `Member must satisfy regular expression pattern: ${QUALIFIER.source}`,
+      );
+    }
+    if (derived !== undefined && derived !== queryQualifier) {
+      throw new LambdaError(
+        'InvalidParameterValueException',
+        'The derived qualifier from the function name does not match the specified qualifier.',
+      );
+    }
+  }
+  const qualifier = derived ?? queryQualifier ?? '';
+  return qualifier === '' ? { name } : { name, qualifier };
+}
+
+/** The ARN that answers and messages give a function. Region and account are those that the emulator in the images uses. */
+export function functionArn(reference: FunctionReference): string {
+  const base = `arn:aws:lambda:us-east-1:012345678912:function:${reference.name}`;
+  return reference.qualifier === undefined ? base : `${base}:${reference.qualifier}`;
+}

@@ -1,0 +1,193 @@
+import { isUtf8 } from 'node:buffer';
+import { messageOf, unreachable } from '../../common/errors.ts';
+import { functionArn } from '../call/function-name.ts';
+import { MAX_PAYLOAD_BYTES } from '../call/json-payload.ts';
+import type { GiveUpCondition } from './event-retry.ts';
+import {
+  DEFAULT_EVENT_SETTINGS,
+  type EventProgress,
+  type EventSettings,
+  type EventTarget,
+  NO_PROGRESS,
+  type StoredEvent,
+} from './event-store.ts';
+
+/** Records that may follow from one event, one from the other, as Lambda ends recursive loops after about 16. */
+const MAX_HOPS = 16;
+/** Bytes kept free in a record for the members that have not been added yet, payloads excepted. */
+const ROOM_BYTES = 512;
+/** Milliseconds that an endpoint may take to answer. */
+const POST_DEADLINE_MS = 30_000;
+
+/** What a function answered at the last try. */
+export interface LastResponse {
+  readonly body: Buffer;
+  readonly functionError: boolean;
+}
+
+/** An event that was given up. */
+export interface FailedEvent {
+  readonly event: StoredEvent;
+  readonly condition: GiveUpCondition;
+  readonly progress: EventProgress;
+  /** Undefined when the function was not reached at the last try. */
+  readonly response: LastResponse | undefined;
+}
+
+/**
+ * The record of an event that was given up, in the shape of Lambda's destinations. Payloads are put in as they are, so that
+ * numbers and the order of members stay. What would make it larger than a payload may be is left out, the answer first.
+ *
+ * @param now wall-clock milliseconds
+ */
+export function failureRecord(failed: FailedEvent, now: number): Buffer {
+  const { event, condition, progress, response } = failed;
+  const { target } = event;
+  const head = JSON.stringify({
+    version: '1.0',
+    timestamp: new Date(now).toISOString(),
+    requestContext: {
+      requestId: event.requestId,
+      functionArn:
+        target.kind === 'Function'
+          ? functionArn({ name: target.functionName, qualifier: target.qualifier ?? '$LATEST' })
+          : target.url,
+      condition,
+      approximateInvokeCount: progress.invocations,
+    },
+  });
+  const parts: Buffer[] = [Buffer.from(head.slice(0, -1))];
+  const add = (name: string, value: Buffer): void => {
+    const size = parts.reduce((sum, part) => sum + part.length, value.length + ROOM_BYTES);
+    if (size <= MAX_PAYLOAD_BYTES) {
+      parts.push(Buffer.from(`,"${name}":`), value);
+    }
+  };
+  add('requestPayload', event.payload);
+  if (response !== undefined) {
+    add('responseContext', responseContext(response));
+    add('responsePayload', asJson(response.body));
+  }
+  parts.push(Buffer.from('}'));
+  return Buffer.concat(parts);
+}
+
+function responseContext(response: LastResponse): Buffer {
+  return Buffer.from(
+    JSON.stringify({
+      statusCode: 200,
+      executedVersion: '$LATEST',
+      ...(response.functionError ? { functionError: 'Unhandled' } : {}),
+    }),
+  );
+}
+
+/** What is to be done with an event that was given up. */
+export type Letter =
+  | { readonly kind: 'Send'; readonly event: StoredEvent }
+  /** Why nobody is told. */
+  | { readonly kind: 'Drop'; readonly reason: 'NoDestination' | 'DestinationFailed' | 'TooManyHops' };
+
+/**
+ * The event that takes the place of one that was given up.
+ *
+ * @param requestId of the new event
+ * @param settingsOf the settings of a function; undefined when it is not known
+ * @param now wall-clock milliseconds
+ */
+export function letterFor(
+  failed: FailedEvent,
+  settings: EventSettings,
+  settingsOf: (functionName: string) => EventSettings | undefined,
+  requestId: string,
+  now: number,
+): Letter {
+  const { event } = failed;
+  if (event.target.kind === 'Endpoint') {
+    return { kind: 'Drop', reason: 'DestinationFailed' };
+  }
+  const target = settings.onFailure;
+  if (target === undefined) {
+    return { kind: 'Drop', reason: 'NoDestination' };
+  }
+  if (event.hops >= MAX_HOPS) {
+    return { kind: 'Drop', reason: 'TooManyHops' };
+  }
+  return {
+    kind: 'Send',
+    event: {
+      requestId,
+      target,
+      payload: failureRecord(failed, now),
+      traceId: event.traceId,
+      traceParent: event.traceParent,
+      acceptedAt: now,
+      hops: event.hops + 1,
+      settings: settingsOfTarget(target, settingsOf),
+      progress: NO_PROGRESS,
+    },
+  };
+}
+
+/** How an endpoint took a record. */
+export type PostResult = { readonly kind: 'Taken' } | { readonly kind: 'NotTaken'; readonly message: string };
+
+/** Brings a record to an HTTP endpoint. Never throws but when the signal fires. */
+export type PostRecord = (url: string, record: StoredEvent, signal: AbortSignal) => Promise<PostResult>;
+
+/**
+ * Posts records. A redirect is not followed: who may write a LambdaWorker names the address, and nobody else.
+ *
+ * @param send `fetch`, or what stands for it
+ */
+export function createPostRecord(send: typeof fetch): PostRecord {
+  return async (url, record, signal) => {
+    try {
+      const answer = await send(url, {
+        method: 'POST',
+        headers: {
+          'content-type': 'application/json',
+          'user-agent': 'esb-gateway',
+          'x-amzn-requestid': record.requestId,
+          ...(record.traceId === '' ? {} : { 'x-amzn-trace-id': record.traceId }),
+          ...(record.traceParent === '' ? {} : { traceparent: record.traceParent }),
+        },
+        body: new Uint8Array(record.payload),
+        redirect: 'manual',
+        signal: AbortSignal.any([signal, AbortSignal.timeout(POST_DEADLINE_MS)]),
+      });
+      await answer.body?.cancel();
+      return answer.ok
+        ? { kind: 'Taken' }
+        : { kind: 'NotTaken', message: `the endpoint answered ${answer.status}` };
+    } catch (error) {
+      signal.throwIfAborted();
+      return { kind: 'NotTaken', message: messageOf(error) };
+    }
+  };
+}
+
+function settingsOfTarget(
+  target: EventTarget,
+  settingsOf: (functionName: string) => EventSettings | undefined,
+): EventSettings {
+  switch (target.kind) {
+    case 'Function':
+      return settingsOf(target.functionName) ?? DEFAULT_EVENT_SETTINGS;
+    case 'Endpoint':
+      return DEFAULT_EVENT_SETTINGS;
+    default:
+      return unreachable(target);
+  }
+}
+
+/** An answer as JSON: itself, or a string of it where it is none. */
+function asJson(body: Buffer): Buffer {
+  const text = body.toString('utf8');
+  try {
+    JSON.parse(text);
+  } catch {
+    return Buffer.from(JSON.stringify(text));
+  }
+  return isUtf8(body) ? body : Buffer.from(text);
+}

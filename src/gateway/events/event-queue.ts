@@ -1,0 +1,278 @@
+import { sleep } from '../../common/deadline.ts';
+import { hasCode } from '../../common/errors.ts';
+import { TaskGroup } from '../../common/task-group.ts';
+import { throttled, unavailable } from '../call/lambda-error.ts';
+import type { FunctionCall } from '../fleet/function-call.ts';
+import { EventRunner, type EventRunnerOptions } from './event-runner.ts';
+import {
+  type ClaimedEvent,
+  DEFAULT_EVENT_SETTINGS,
+  type EventLane,
+  functionOfLane,
+  NO_PROGRESS,
+  type StoredEvent,
+} from './event-store.ts';
+
+/** Events of one function, and records for one endpoint, under way at a time. */
+const MAX_PER_FUNCTION = 64;
+const MAX_PER_ENDPOINT = 8;
+/** Events under way at a time, and bytes of their payloads: what the gateway holds in memory. */
+const MAX_RUNNING = 2_048;
+const MAX_RUNNING_BYTES = 256 * 1024 * 1024;
+/** Milliseconds that a claim lasts without being renewed: how long the events of a killed gateway rest. */
+const LEASE_MS = 30_000;
+/** Milliseconds between two renewals. */
+const RENEW_MS = 10_000;
+/** Milliseconds before a store that failed is asked again, at first and, doubling, at most. */
+const MIN_STORE_RETRY_MS = 100;
+const MAX_STORE_RETRY_MS = 5_000;
+/** Milliseconds between two looks at whether the functions are known yet. */
+const READY_POLL_MS = 100;
+
+export interface EventQueueOptions extends EventRunnerOptions {
+  /** Workers of a function: that many of its events are tried at a time. */
+  readonly concurrencyOf: (functionName: string) => number;
+  /** Whether the gateway knows the functions. Before that no event is tried. */
+  readonly isReady: () => boolean;
+}
+
+/** What is under way of one lane. */
+interface Running {
+  count: number;
+}
+
+/**
+ * The calls of type `Event`: kept in a store before they are answered with 202, and tried from there until they are done or
+ * given up. What was given up goes to the destination of its function, as an event in its place.
+ *
+ * At least once: an event leaves the store after its end is known. When a gateway is killed, its events are found by the next
+ * one, or by another, and tried again with the same request id.
+ */
+export class EventQueue {
+  readonly #options: EventQueueOptions;
+  readonly #runner: EventRunner;
+  readonly #loops: TaskGroup;
+  readonly #runs: TaskGroup;
+  readonly #claimed = new Set<ClaimedEvent>();
+  /** Request ids of those. */
+  readonly #running = new Set<string>();
+  readonly #lanes = new Map<string, Running>();
+  #bytes = 0;
+  #kicked = false;
+  #onKick: (() => void) | undefined;
+  #onIdle: (() => void) | undefined;
+
+  constructor(options: EventQueueOptions) {
+    this.#options = options;
+    const onError = (task: string, error: unknown): void => {
+      options.logger.error({ err: error, task }, 'event task failed');
+    };
+    this.#runner = new EventRunner(options);
+    this.#loops = new TaskGroup(onError);
+    this.#runs = new TaskGroup(onError);
+  }
+
+  /** Begins to try what is in the store. */
+  start(): void {
+    this.#loops.run('take events', (signal) => this.#take(signal));
+    this.#loops.run('renew claims', (signal) => this.#renew(signal));
+  }
+
+  /** Events in the store, by last knowledge. */
+  get size(): number {
+    return this.#options.store.load().events;
+  }
+
+  /**
+   * Takes an event over. Resolves once it is durable.
+   *
+   * @throws {LambdaError} TooManyRequestsException when there is no room, ServiceException (503) when it could not be kept
+   */
+  async accept(call: FunctionCall): Promise<void> {
+    const { store, clock, settingsOf } = this.#options;
+    const { name, qualifier } = call.reference;
+    const event: StoredEvent = {
+      requestId: call.requestId,
+      target: { kind: 'Function', functionName: name, ...(qualifier === undefined ? {} : { qualifier }) },
+      payload: call.payload,
+      traceId: call.traceId,
+      traceParent: call.traceParent,
+      acceptedAt: clock.now(),
+      hops: 0,
+      settings: settingsOf(name) ?? DEFAULT_EVENT_SETTINGS,
+      progress: NO_PROGRESS,
+    };
+    try {
+      await store.put(event);
+    } catch (error) {
+      if (hasCode(error, 'EventStoreFull')) {
+        throw throttled(
+          'Rate Exceeded. Too many events are waiting.',
+          'ConcurrentInvocationLimitExceeded',
+          5,
+        );
+      }
+      this.#options.logger.warn({ err: error, requestId: call.requestId }, 'event was not accepted');
+      throw unavailable('The event could not be kept, and was not accepted.', error);
+    }
+    this.#kick();
+  }
+
+  /** Takes no more, lets those under way end, and gives those back that have not within `deadlineMs`. */
+  async stop(deadlineMs: number): Promise<void> {
+    await this.#loops.stop();
+    if (this.#claimed.size > 0) {
+      const idle = Promise.withResolvers<void>();
+      this.#onIdle = idle.resolve;
+      const timer = this.#options.clock.setTimer(idle.resolve, Math.min(deadlineMs, LEASE_MS - RENEW_MS));
+      await idle.promise;
+      timer.cancel();
+    }
+    if (this.#claimed.size > 0) {
+      this.#options.logger.warn(
+        { events: this.#claimed.size },
+        'events are given back: the gateway is ending',
+      );
+    }
+    await this.#runs.stop();
+  }
+
+  #kick(): void {
+    this.#kicked = true;
+    this.#onKick?.();
+  }
+
+  async #take(signal: AbortSignal): Promise<void> {
+    const { store, clock, logger, isReady } = this.#options;
+    let retryMs = MIN_STORE_RETRY_MS;
+    while (!signal.aborted) {
+      this.#kicked = false;
+      let waitMs = READY_POLL_MS;
+      if (isReady()) {
+        try {
+          waitMs = await this.#takeDue(await store.lanes(), signal);
+          retryMs = MIN_STORE_RETRY_MS;
+        } catch (error) {
+          logger.warn({ err: error, retryMs }, 'events could not be read');
+          await sleep(clock, retryMs, signal);
+          retryMs = Math.min(MAX_STORE_RETRY_MS, retryMs * 2);
+          continue;
+        }
+      }
+      await this.#pause(waitMs, signal);
+    }
+  }
+
+  /** Claims and starts what is due and has room. Returns the milliseconds until more may be. */
+  async #takeDue(lanes: readonly EventLane[], signal: AbortSignal): Promise<number> {
+    const { store } = this.#options;
+    let nextMs = store.pollMs;
+    let left = this.#bytes >= MAX_RUNNING_BYTES ? 0 : MAX_RUNNING - this.#claimed.size;
+    const claims: Promise<void>[] = [];
+    const due = lanes.filter(({ dueInMs }) => dueInMs <= 0);
+    for (const { dueInMs } of lanes) {
+      if (dueInMs > 0) {
+        nextMs = Math.min(nextMs, dueInMs);
+      }
+    }
+    // Those with the least under way first, a share for each, or many busy functions could keep all the room to themselves.
+    const share = Math.max(1, Math.floor(left / Math.max(1, due.length)));
+    for (const { lane } of due.toSorted((a, b) => this.#countOf(a.lane) - this.#countOf(b.lane))) {
+      const room = Math.min(left, share, this.#roomOf(lane));
+      if (room > 0) {
+        left -= room;
+        claims.push(this.#claim(lane, room));
+      }
+    }
+    const failed = (await Promise.allSettled(claims)).find(({ status }) => status === 'rejected');
+    if (failed?.status === 'rejected') {
+      signal.throwIfAborted();
+      throw failed.reason;
+    }
+    return nextMs;
+  }
+
+  async #claim(lane: string, room: number): Promise<void> {
+    const claimed = await this.#options.store.claim(lane, room, LEASE_MS);
+    for (const each of claimed) {
+      this.#start(lane, each);
+    }
+    if (claimed.length === room) {
+      // There may be more, and more room than this share of it.
+      this.#kick();
+    }
+  }
+
+  #roomOf(lane: string): number {
+    const name = functionOfLane(lane);
+    const most =
+      name === undefined
+        ? MAX_PER_ENDPOINT
+        : Math.min(MAX_PER_FUNCTION, Math.max(1, this.#options.concurrencyOf(name)));
+    return most - this.#countOf(lane);
+  }
+
+  #countOf(lane: string): number {
+    return this.#lanes.get(lane)?.count ?? 0;
+  }
+
+  async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    if (this.#kicked) {
+      return;
+    }
+    const done = Promise.withResolvers<void>();
+    const timer = this.#options.clock.setTimer(done.resolve, delayMs);
+    const onAbort = (): void => done.resolve();
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.#onKick = done.resolve;
+    await done.promise;
+    this.#onKick = undefined;
+    signal.removeEventListener('abort', onAbort);
+    timer.cancel();
+  }
+
+  async #renew(signal: AbortSignal): Promise<void> {
+    const { store, clock, logger } = this.#options;
+    for (;;) {
+      await sleep(clock, RENEW_MS, signal);
+      if (this.#claimed.size > 0) {
+        try {
+          await store.renew([...this.#claimed], LEASE_MS);
+        } catch (error) {
+          logger.warn({ err: error, events: this.#claimed.size }, 'claims of events were not renewed');
+        }
+      }
+    }
+  }
+
+  #start(lane: string, claimed: ClaimedEvent): void {
+    const { requestId } = claimed.event;
+    if (this.#running.has(requestId)) {
+      // Its claim has lapsed while the store was away, and it still runs here: its end is written all the same.
+      return;
+    }
+    this.#running.add(requestId);
+    const running = this.#lanes.get(lane) ?? { count: 0 };
+    this.#lanes.set(lane, running);
+    running.count += 1;
+    this.#claimed.add(claimed);
+    this.#bytes += claimed.event.payload.length;
+    this.#runs.run('event', async (signal) => {
+      try {
+        await this.#runner.run(claimed, signal);
+      } finally {
+        running.count -= 1;
+        if (running.count === 0) {
+          this.#lanes.delete(lane);
+        }
+        this.#claimed.delete(claimed);
+        this.#running.delete(requestId);
+        this.#bytes -= claimed.event.payload.length;
+        this.#kick();
+        if (this.#claimed.size === 0) {
+          this.#onIdle?.();
+        }
+      }
+    });
+  }
+}

@@ -1,0 +1,109 @@
+import { unreachable } from '../../common/errors.ts';
+import type { EventProgress, EventSettings } from './event-store.ts';
+
+/** Milliseconds before a try that follows a function error, for the first and for the second, as in Lambda. */
+const FAILURE_DELAYS_MS = [60_000, 120_000] as const;
+/** Milliseconds before a try that follows any setback, at first and, doubling, at most, as in Lambda. */
+const MIN_SETBACK_MS = 1_000;
+const MAX_SETBACK_MS = 300_000;
+/**
+ * Tries in a row without such a function after which it is taken for gone, about a minute: one that is deleted and applied
+ * again is away for less.
+ */
+const MAX_MISSES = 7;
+
+/** How one try ended. */
+export type TryResult =
+  | { readonly kind: 'Succeeded' }
+  /** The function, or its runtime, raised an error or ran out of time. */
+  | { readonly kind: 'FunctionFailed' }
+  /** The call was sent, and nobody knows how far it came. */
+  | { readonly kind: 'OutcomeUnknown' }
+  /** It has run nowhere, for a reason that may pass. */
+  | { readonly kind: 'Refused' }
+  /** There is no such function. */
+  | { readonly kind: 'Missing' }
+  /** The function is switched off by a reserved concurrency of 0: Lambda does not try again either. */
+  | { readonly kind: 'SwitchedOff' }
+  /** It can never run: what it carries is refused. */
+  | { readonly kind: 'Impossible' };
+
+/** Why an event was given up, in the words of Lambda's destination records. */
+export type GiveUpCondition = 'RetriesExhausted' | 'EventAgeExceeded';
+
+/** What becomes of an event after a try. */
+export type EventDecision =
+  | { readonly kind: 'Finish' }
+  | { readonly kind: 'TryAgain'; readonly delayMs: number; readonly progress: EventProgress }
+  | { readonly kind: 'GiveUp'; readonly condition: GiveUpCondition; readonly progress: EventProgress };
+
+/**
+ * What becomes of an event after a try, as Lambda decides it: a function error is tried twice more, after 1 and 2 minutes;
+ * throttles and system errors are tried from 1 second to 5 minutes apart until the event is too old.
+ *
+ * An unknown outcome counts as a system error. Only a known end of the function, good or bad, ends an event or uses up one of its
+ * retries; so it is run at least once, and after the loss of an agent possibly twice.
+ *
+ * @param ageMs since its acceptance
+ */
+export function decideAfterTry(
+  result: TryResult,
+  before: EventProgress,
+  settings: EventSettings,
+  ageMs: number,
+): EventDecision {
+  switch (result.kind) {
+    case 'Succeeded':
+      return { kind: 'Finish' };
+    case 'FunctionFailed': {
+      const progress: EventProgress = {
+        failures: before.failures + 1,
+        invocations: before.invocations + 1,
+        setbacks: 0,
+        misses: 0,
+      };
+      if (progress.failures > settings.maximumRetryAttempts) {
+        return { kind: 'GiveUp', condition: 'RetriesExhausted', progress };
+      }
+      const delayMs = FAILURE_DELAYS_MS[progress.failures - 1] ?? FAILURE_DELAYS_MS[1];
+      return unlessTooOld(delayMs, progress, settings, ageMs);
+    }
+    case 'OutcomeUnknown':
+      return afterSetback({ ...before, invocations: before.invocations + 1, misses: 0 }, settings, ageMs);
+    case 'Refused':
+      return afterSetback({ ...before, misses: 0 }, settings, ageMs);
+    case 'Missing': {
+      const progress = { ...before, misses: before.misses + 1 };
+      return progress.misses >= MAX_MISSES
+        ? { kind: 'GiveUp', condition: 'RetriesExhausted', progress }
+        : afterSetback(progress, settings, ageMs);
+    }
+    case 'SwitchedOff':
+    case 'Impossible':
+      return { kind: 'GiveUp', condition: 'RetriesExhausted', progress: before };
+    default:
+      return unreachable(result);
+  }
+}
+
+/** Whether an event is too old to be tried at all. */
+export function isTooOld(settings: EventSettings, ageMs: number): boolean {
+  return ageMs >= settings.maximumEventAgeSeconds * 1000;
+}
+
+function afterSetback(progress: EventProgress, settings: EventSettings, ageMs: number): EventDecision {
+  const delayMs = Math.min(MAX_SETBACK_MS, MIN_SETBACK_MS * 2 ** Math.min(progress.setbacks, 16));
+  return unlessTooOld(delayMs, { ...progress, setbacks: progress.setbacks + 1 }, settings, ageMs);
+}
+
+/** A try that would come too late is not waited for: whoever gets the record of failure gets it sooner. */
+function unlessTooOld(
+  delayMs: number,
+  progress: EventProgress,
+  settings: EventSettings,
+  ageMs: number,
+): EventDecision {
+  return isTooOld(settings, ageMs + delayMs)
+    ? { kind: 'GiveUp', condition: 'EventAgeExceeded', progress }
+    : { kind: 'TryAgain', delayMs, progress };
+}

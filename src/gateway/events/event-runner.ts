@@ -1,0 +1,180 @@
+import type { Clock } from '../../common/clock.ts';
+import { sleep, withDeadline } from '../../common/deadline.ts';
+import { hasCode, unreachable } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { Caller } from '../call/caller.ts';
+import { type FailedEvent, type LastResponse, letterFor } from './event-destination.ts';
+import { decideAfterTry, type EventDecision, isTooOld, type TryResult } from './event-retry.ts';
+import {
+  type ClaimedEvent,
+  type EventSettings,
+  type EventStore,
+  laneOf,
+  type StoredEvent,
+} from './event-store.ts';
+import { type TryOutcome, type TryTools, tryEvent } from './event-try.ts';
+
+/**
+ * Milliseconds after which a try is given up and its outcome taken for unknown: more than the longest call, 15 minutes, and what
+ * comes before it at its agent. Whoever is tried has limits of its own; this one is for a part that is at fault.
+ */
+const MAX_TRY_MS = 2 * 60 * 60 * 1000;
+/** Milliseconds before a store that failed is written to again, at first and, doubling, at most. */
+const MIN_STORE_RETRY_MS = 100;
+const MAX_STORE_RETRY_MS = 5_000;
+
+export interface EventRunnerOptions extends TryTools {
+  readonly store: EventStore;
+  /** Settings of a function; undefined when there is none of this name. */
+  readonly settingsOf: (functionName: string) => EventSettings | undefined;
+  /** A request id that nobody has yet. */
+  readonly newRequestId: () => string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told of each try. */
+  readonly onTried?: (result: TryResult['kind']) => void;
+  /** Told of the end of each event: `ok`, or why it was given up. */
+  readonly onEnded?: (result: string) => void;
+}
+
+/** Tries events that were claimed, and writes down what became of them. */
+export class EventRunner {
+  readonly #options: EventRunnerOptions;
+
+  constructor(options: EventRunnerOptions) {
+    this.#options = options;
+  }
+
+  /** Tries an event once and carries out what follows. */
+  async run(claimed: ClaimedEvent, signal: AbortSignal): Promise<void> {
+    const { event } = claimed;
+    const { store, clock, settingsOf, onTried } = this.#options;
+    const settings =
+      event.target.kind === 'Function'
+        ? (settingsOf(event.target.functionName) ?? event.settings)
+        : event.settings;
+    if (isTooOld(settings, clock.now() - event.acceptedAt)) {
+      const decision = { kind: 'GiveUp', condition: 'EventAgeExceeded', progress: event.progress } as const;
+      await this.#carryOut(claimed, decision, settings, undefined, signal);
+      return;
+    }
+    const outcome = await this.#try(event, signal);
+    if (outcome === undefined) {
+      // The gateway is ending and nothing is known of the try: whoever comes next begins it anew, at once.
+      await store.postpone(claimed, event.progress, 0);
+      return;
+    }
+    const { result, response, detail } = outcome;
+    onTried?.(result.kind);
+    const decision = decideAfterTry(result, event.progress, settings, clock.now() - event.acceptedAt);
+    if (decision.kind !== 'Finish') {
+      this.#logTry(event, result, decision, detail);
+    }
+    await this.#carryOut(claimed, decision, settings, response, signal);
+  }
+
+  /** One try; undefined when the signal fired before its end. */
+  async #try(event: StoredEvent, signal: AbortSignal): Promise<TryOutcome | undefined> {
+    const caller = new Caller();
+    try {
+      return await withDeadline('an event', MAX_TRY_MS, signal, (ended) =>
+        tryEvent(event, this.#options, caller, ended),
+      );
+    } catch (error) {
+      caller.hangUp();
+      if (signal.aborted) {
+        return undefined;
+      }
+      if (hasCode(error, 'DeadlineExceeded')) {
+        return { result: { kind: 'OutcomeUnknown' }, response: undefined, detail: error.message };
+      }
+      throw error;
+    }
+  }
+
+  async #carryOut(
+    claimed: ClaimedEvent,
+    decision: EventDecision,
+    settings: EventSettings,
+    response: LastResponse | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { store, onEnded } = this.#options;
+    switch (decision.kind) {
+      case 'Finish':
+        await this.#insist(() => store.finish(claimed), signal);
+        onEnded?.('ok');
+        return;
+      case 'TryAgain':
+        await this.#insist(() => store.postpone(claimed, decision.progress, decision.delayMs), signal);
+        return;
+      case 'GiveUp': {
+        const { condition, progress } = decision;
+        await this.#giveUp(
+          claimed,
+          { event: claimed.event, condition, progress, response },
+          settings,
+          signal,
+        );
+        onEnded?.(condition);
+        return;
+      }
+      default:
+        unreachable(decision);
+    }
+  }
+
+  async #giveUp(
+    claimed: ClaimedEvent,
+    failed: FailedEvent,
+    settings: EventSettings,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { store, clock, logger, settingsOf, newRequestId } = this.#options;
+    const { event, condition, progress } = failed;
+    const letter = letterFor(failed, settings, settingsOf, newRequestId(), clock.now());
+    const fields = { requestId: event.requestId, lane: laneOf(event.target), condition, ...progress };
+    switch (letter.kind) {
+      case 'Send':
+        await this.#insist(() => store.exchange(claimed, letter.event), signal);
+        logger.warn(
+          { ...fields, destination: laneOf(letter.event.target), letterId: letter.event.requestId },
+          'event was given up and goes to its destination',
+        );
+        return;
+      case 'Drop':
+        await this.#insist(() => store.finish(claimed), signal);
+        logger.error({ ...fields, reason: letter.reason }, 'event was given up and nobody is told');
+        return;
+      default:
+        unreachable(letter);
+    }
+  }
+
+  /** A step that has to be written: an event whose end is known is not to be tried again for a store that was away. */
+  async #insist(step: () => Promise<void>, signal: AbortSignal): Promise<void> {
+    const { clock, logger } = this.#options;
+    for (let retryMs = MIN_STORE_RETRY_MS; ; retryMs = Math.min(MAX_STORE_RETRY_MS, retryMs * 2)) {
+      try {
+        await step();
+        return;
+      } catch (error) {
+        logger.warn({ err: error, retryMs }, 'end of an event could not be written');
+        await sleep(clock, retryMs, signal);
+      }
+    }
+  }
+
+  #logTry(event: StoredEvent, result: TryResult, decision: EventDecision, detail: string): void {
+    this.#options.logger.info(
+      {
+        requestId: event.requestId,
+        lane: laneOf(event.target),
+        result: result.kind,
+        detail,
+        ...(decision.kind === 'TryAgain' ? { delayMs: decision.delayMs } : {}),
+      },
+      'event did not succeed',
+    );
+  }
+}

@@ -1,0 +1,74 @@
+import { readFile } from 'node:fs/promises';
+import type { Clock } from '../../common/clock.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { EventLimits, EventStore } from './event-store.ts';
+import { PostgresEventStore } from './postgres-event-store.ts';
+import { SqliteEventChannel } from './sqlite-event-channel.ts';
+import { SqliteEventStore } from './sqlite-event-store.ts';
+
+/** Variable of the environment with the connection string of the event database. */
+export const EVENT_DATABASE_VARIABLE = 'ESB_EVENT_DATABASE';
+
+/** Flags of `esb gateway` for its events. */
+export interface EventFlags {
+  readonly stateDir: string;
+  readonly namespace: string;
+  readonly eventStore: 'sqlite' | 'postgres';
+  /** File with the connection string; the variable {@link EVENT_DATABASE_VARIABLE} when absent. */
+  readonly eventDatabaseFile?: string;
+  readonly maxEvents: number;
+  /** Bytes. */
+  readonly maxEventBytes: number;
+}
+
+export interface EventStoreContext {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told when the store will never work again. */
+  readonly onBroken: (error: EsbError) => void;
+}
+
+/**
+ * Opens the store that the flags ask for. A database that is away does not hinder: events are refused until it is there.
+ *
+ * @throws {EsbError} `EventStoreLocked`, `EventStoreUnreadable`, or `EventDatabaseMissing` when nothing says where it is
+ */
+export async function openEventStore(flags: EventFlags, context: EventStoreContext): Promise<EventStore> {
+  const limits: EventLimits = { maxEvents: flags.maxEvents, maxBytes: flags.maxEventBytes };
+  if (flags.eventStore === 'sqlite') {
+    const { onBroken } = context;
+    return new SqliteEventStore(await SqliteEventChannel.open({ folder: flags.stateDir, limits, onBroken }));
+  }
+  return new PostgresEventStore({
+    connectionString: await connectionString(flags, context.env),
+    namespace: flags.namespace,
+    limits,
+    clock: context.clock,
+    logger: context.logger,
+  });
+}
+
+/** Never in an argument, which every user of the machine may read. */
+async function connectionString(flags: EventFlags, env: EventStoreContext['env']): Promise<string> {
+  const { eventDatabaseFile: file } = flags;
+  if (file !== undefined) {
+    try {
+      return await readFile(file, 'utf8');
+    } catch (error) {
+      throw new EsbError(`cannot read the connection string of the event database: ${messageOf(error)}`, {
+        code: 'EventDatabaseMissing',
+        cause: error,
+      });
+    }
+  }
+  const value = env[EVENT_DATABASE_VARIABLE];
+  if (value === undefined || value === '') {
+    throw new EsbError(
+      `--event-store=postgres needs the connection string in a file (--event-database-file) or in ${EVENT_DATABASE_VARIABLE}`,
+      { code: 'EventDatabaseMissing' },
+    );
+  }
+  return value;
+}

@@ -1,0 +1,100 @@
+import { messageOf, unreachable } from '../../common/errors.ts';
+import type { Caller } from '../call/caller.ts';
+import { LambdaError, type LambdaErrorName } from '../call/lambda-error.ts';
+import type { FunctionCall, InvokeResult } from '../fleet/function-call.ts';
+import type { LastResponse, PostRecord } from './event-destination.ts';
+import type { TryResult } from './event-retry.ts';
+import type { StoredEvent } from './event-store.ts';
+
+/** What an event is tried with. */
+export interface TryTools {
+  readonly invoke: (call: FunctionCall, caller: Caller) => Promise<InvokeResult>;
+  readonly post: PostRecord;
+  /** Whether the reserved concurrency of a function is 0. */
+  readonly isSwitchedOff: (functionName: string) => boolean;
+}
+
+/** How one try of an event ended. */
+export interface TryOutcome {
+  readonly result: TryResult;
+  /** Undefined when no function answered. */
+  readonly response: LastResponse | undefined;
+  /** For logs: why it came to nothing. */
+  readonly detail: string;
+}
+
+/**
+ * Tries an event once.
+ *
+ * @throws {Error} when the signal has fired: then nothing is known
+ */
+export async function tryEvent(
+  event: StoredEvent,
+  tools: TryTools,
+  caller: Caller,
+  signal: AbortSignal,
+): Promise<TryOutcome> {
+  const { target } = event;
+  switch (target.kind) {
+    case 'Endpoint': {
+      const posted = await tools.post(target.url, event, signal);
+      return posted.kind === 'Taken'
+        ? { result: { kind: 'Succeeded' }, response: undefined, detail: '' }
+        : { result: { kind: 'Refused' }, response: undefined, detail: posted.message };
+    }
+    case 'Function': {
+      if (tools.isSwitchedOff(target.functionName)) {
+        return {
+          result: { kind: 'SwitchedOff' },
+          response: undefined,
+          detail: 'the reserved concurrency is 0',
+        };
+      }
+      const { functionName: name, qualifier } = target;
+      const call: FunctionCall = {
+        reference: qualifier === undefined ? { name } : { name, qualifier },
+        requestId: event.requestId,
+        payload: event.payload,
+        clientContext: '',
+        tailLog: false,
+        traceId: event.traceId,
+        traceParent: event.traceParent,
+      };
+      try {
+        return outcomeOf(await tools.invoke(call, caller));
+      } catch (error) {
+        signal.throwIfAborted();
+        return { result: refusal(error), response: undefined, detail: messageOf(error) };
+      }
+    }
+    default:
+      return unreachable(target);
+  }
+}
+
+function outcomeOf(answer: InvokeResult): TryOutcome {
+  if (answer.outcome === 'unknown') {
+    return { result: { kind: 'OutcomeUnknown' }, response: answer, detail: answer.body.toString('utf8') };
+  }
+  return answer.functionError
+    ? { result: { kind: 'FunctionFailed' }, response: answer, detail: '' }
+    : { result: { kind: 'Succeeded' }, response: undefined, detail: '' };
+}
+
+/** Refusals of what an event carries: it is the same at every try. */
+const HOPELESS: ReadonlySet<LambdaErrorName> = new Set<LambdaErrorName>([
+  'InvalidParameterValueException',
+  'InvalidRequestContentException',
+  'RequestTooLargeException',
+]);
+
+/** What a refusal means. One that is no refusal of the Lambda API is a fault of ours, which counts as one that passes. */
+function refusal(error: unknown): TryResult {
+  if (!(error instanceof LambdaError)) {
+    return { kind: 'Refused' };
+  }
+  if (error.errorName === 'ResourceNotFoundException') {
+    return { kind: 'Missing' };
+  }
+  return { kind: HOPELESS.has(error.errorName) ? 'Impossible' : 'Refused' };
+}

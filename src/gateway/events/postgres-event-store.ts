@@ -1,0 +1,285 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { TaskGroup } from '../../common/task-group.ts';
+import {
+  type ClaimedEvent,
+  decodeEvent,
+  type EventLane,
+  type EventLimits,
+  type EventLoad,
+  type EventProgress,
+  type EventStore,
+  encodeHead,
+  laneOf,
+  type StoredEvent,
+  storeFull,
+  storeUnavailable,
+} from './event-store.ts';
+import { prepareEventSchema } from './postgres-event-schema.ts';
+
+/** Connections of one gateway. */
+const MAX_CONNECTIONS = 8;
+/** Milliseconds that connecting, a statement, and a statement with the way to and fro may take. */
+const CONNECT_MS = 5_000;
+const STATEMENT_MS = 10_000;
+const QUERY_MS = 15_000;
+/** Milliseconds between two counts of what is held: other gateways put events in too. */
+const COUNT_MS = 1_000;
+/** Milliseconds between two looks for events when none of this gateway's own is due. */
+const POLL_MS = 1_000;
+
+export interface PostgresEventStoreOptions {
+  /** `postgres://…`. A secret: it is in no message and no log. */
+  readonly connectionString: string;
+  /** Kubernetes namespace: gateways of several may share a database. */
+  readonly namespace: string;
+  readonly limits: EventLimits;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+interface RecentPut {
+  readonly bytes: number;
+  isDone: boolean;
+}
+
+interface ClaimedRow {
+  readonly id: string;
+  readonly head: string;
+  readonly progress: string;
+  readonly accepted_at: string;
+  readonly payload: Buffer;
+}
+
+/**
+ * Events in a PostgreSQL database, for several gateways of a namespace. Times are the database's, so that clocks of gateways
+ * need not agree; claims pass over rows that another gateway is claiming (`SKIP LOCKED`), and lapse by themselves.
+ *
+ * The limits are looked at with the count of a second ago and what was put here since: together gateways may go over
+ * them by what they take in a second.
+ */
+export class PostgresEventStore implements EventStore {
+  readonly pollMs = POLL_MS;
+  readonly #pool: pg.Pool;
+  readonly #options: PostgresEventStoreOptions;
+  readonly #tasks: TaskGroup;
+  readonly #owner = randomUUID();
+  #counted: EventLoad = { events: 0, bytes: 0 };
+  /** Puts that the last count may not have seen. */
+  readonly #recent = new Set<RecentPut>();
+  #recentBytes = 0;
+  #claims = 0;
+  #prepared: Promise<void> | undefined;
+
+  /**
+   * Connects when it is first asked, and makes the tables where they are not there.
+   *
+   * @throws {EsbError} `EventStoreUnreadable` when the connection string is none
+   */
+  constructor(options: PostgresEventStoreOptions) {
+    this.#options = options;
+    this.#pool = new pg.Pool({
+      connectionString: checked(options.connectionString),
+      application_name: 'esb-gateway',
+      max: MAX_CONNECTIONS,
+      connectionTimeoutMillis: CONNECT_MS,
+      statement_timeout: STATEMENT_MS,
+      query_timeout: QUERY_MS,
+      idle_in_transaction_session_timeout: STATEMENT_MS,
+      keepAlive: true,
+      // A database or a role may have it off, and then an event that was accepted could be lost with the server.
+      // The pool waits for what this returns, and its types do not say so.
+      onConnect: (client): unknown =>
+        client.query(
+          "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+        ),
+    });
+    this.#pool.on('error', (error) => {
+      options.logger.warn({ reason: error.message }, 'connection to the event database was lost');
+    });
+    this.#tasks = new TaskGroup((_name, error) => {
+      options.logger.error({ err: error }, 'counting events failed');
+    });
+    this.#tasks.run('count events', (signal) => this.#keepCount(signal));
+  }
+
+  async put(event: StoredEvent): Promise<void> {
+    const { limits, namespace } = this.#options;
+    const { events, bytes } = this.load();
+    const put: RecentPut = { bytes: event.payload.length, isDone: false };
+    if (events >= limits.maxEvents || bytes + put.bytes > limits.maxBytes) {
+      throw storeFull(limits);
+    }
+    this.#recent.add(put);
+    this.#recentBytes += put.bytes;
+    try {
+      await this.#query(
+        'INSERT INTO esb_events (namespace, id, lane, accepted_at, head, progress, payload) VALUES ($1, $2, $3, $4, $5, $6, $7)',
+        [namespace, ...valuesOf(event)],
+      );
+    } finally {
+      put.isDone = true;
+    }
+  }
+
+  async lanes(): Promise<readonly EventLane[]> {
+    // From lane to lane along the index, however many events each has.
+    const rows = await this.#query<{ readonly lane: string; readonly due: number }>(
+      `WITH RECURSIVE known (lane) AS (
+         SELECT min(lane) FROM esb_events WHERE namespace = $1
+         UNION ALL
+         SELECT (SELECT min(lane) FROM esb_events WHERE namespace = $1 AND lane > known.lane)
+         FROM known WHERE known.lane IS NOT NULL
+       )
+       SELECT lane, (extract(epoch FROM (
+         SELECT min(visible_at) FROM esb_events e WHERE e.namespace = $1 AND e.lane = known.lane
+       ) - now()) * 1000)::float8 AS due
+       FROM known WHERE lane IS NOT NULL`,
+      [this.#options.namespace],
+    );
+    return rows.map(({ lane, due }) => ({ lane, dueInMs: due }));
+  }
+
+  async claim(lane: string, limit: number, leaseMs: number): Promise<readonly ClaimedEvent[]> {
+    this.#claims += 1;
+    const claim = `${this.#owner}:${this.#claims}`;
+    const rows = await this.#query<ClaimedRow>(
+      `WITH due AS MATERIALIZED (
+         SELECT seq, visible_at FROM esb_events
+         WHERE namespace = $1 AND lane = $2 AND visible_at <= now()
+         ORDER BY visible_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED
+       ), taken AS (
+         UPDATE esb_events e SET visible_at = now() + $4 * interval '1 millisecond', claim = $5
+         FROM due WHERE e.seq = due.seq
+         RETURNING e.seq, due.visible_at AS was_due, e.id, e.head, e.progress, e.accepted_at, e.payload
+       )
+       SELECT id, head, progress, accepted_at, payload FROM taken ORDER BY was_due, seq`,
+      [this.#options.namespace, lane, limit, leaseMs, claim],
+    );
+    return rows.map(({ accepted_at, ...row }) => ({
+      event: decodeEvent({ ...row, acceptedAt: Number(accepted_at) }),
+      claim,
+    }));
+  }
+
+  async renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void> {
+    await this.#query(
+      `UPDATE esb_events e SET visible_at = now() + $3 * interval '1 millisecond'
+       FROM unnest($1::text[], $2::text[]) AS mine (id, claim) WHERE e.id = mine.id AND e.claim = mine.claim`,
+      [claimed.map(({ event }) => event.requestId), claimed.map(({ claim }) => claim), leaseMs],
+    );
+  }
+
+  async finish({ event }: ClaimedEvent): Promise<void> {
+    await this.#query('DELETE FROM esb_events WHERE id = $1', [event.requestId]);
+  }
+
+  async postpone({ event, claim }: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void> {
+    await this.#query(
+      `UPDATE esb_events SET visible_at = now() + $4 * interval '1 millisecond', progress = $3, claim = NULL
+       WHERE id = $1 AND claim = $2`,
+      [event.requestId, claim, JSON.stringify(progress), delayMs],
+    );
+  }
+
+  async exchange({ event, claim }: ClaimedEvent, successor: StoredEvent): Promise<void> {
+    // One statement, so that it is one transaction.
+    await this.#query(
+      `WITH gone AS (DELETE FROM esb_events WHERE id = $1 AND claim = $2 RETURNING namespace)
+       INSERT INTO esb_events (namespace, id, lane, accepted_at, head, progress, payload)
+       SELECT namespace, $3, $4, $5, $6, $7, $8 FROM gone`,
+      [event.requestId, claim, ...valuesOf(successor)],
+    );
+  }
+
+  load(): EventLoad {
+    const { events, bytes } = this.#counted;
+    return { events: events + this.#recent.size, bytes: bytes + this.#recentBytes };
+  }
+
+  async close(): Promise<void> {
+    await this.#tasks.stop();
+    await this.#pool.end();
+  }
+
+  async #keepCount(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      try {
+        await this.#count();
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#options.logger.warn({ err: error }, 'events were not counted');
+      }
+      await sleep(this.#options.clock, COUNT_MS, signal);
+    }
+  }
+
+  async #count(): Promise<void> {
+    const seen = [...this.#recent].filter(({ isDone }) => isDone);
+    const [row] = await this.#query<{ readonly events: string; readonly bytes: string }>(
+      'SELECT count(*) AS events, coalesce(sum(octet_length(payload)), 0) AS bytes FROM esb_events WHERE namespace = $1',
+      [this.#options.namespace],
+    );
+    this.#counted = { events: Number(row?.events ?? 0), bytes: Number(row?.bytes ?? 0) };
+    for (const put of seen) {
+      this.#recent.delete(put);
+      this.#recentBytes -= put.bytes;
+    }
+  }
+
+  /** Asks the database. Foreign errors end here. */
+  async #query<T extends object>(text: string, values: readonly unknown[]): Promise<readonly T[]> {
+    try {
+      await this.#prepare();
+      return (await this.#pool.query<T>(text, [...values])).rows;
+    } catch (error) {
+      throw error instanceof EsbError
+        ? error
+        : storeUnavailable(`the event database cannot be used: ${messageOf(error)}`, error);
+    }
+  }
+
+  /** Makes the tables, once; after a failure again at the next call. */
+  #prepare(): Promise<void> {
+    this.#prepared ??= this.#makeTables().catch((error: unknown) => {
+      this.#prepared = undefined;
+      throw error;
+    });
+    return this.#prepared;
+  }
+
+  async #makeTables(): Promise<void> {
+    const client = await this.#pool.connect();
+    try {
+      await prepareEventSchema(client);
+    } finally {
+      client.release();
+    }
+  }
+}
+
+/** @throws {EsbError} without the text, which is a secret */
+function checked(connectionString: string): string {
+  const text = connectionString.trim();
+  if (!/^postgres(?:ql)?:\/\//.test(text) || !URL.canParse(text)) {
+    throw new EsbError('the connection string of the event database is no postgres://… address', {
+      code: 'EventStoreUnreadable',
+    });
+  }
+  return text;
+}
+
+function valuesOf(event: StoredEvent): readonly unknown[] {
+  return [
+    event.requestId,
+    laneOf(event.target),
+    event.acceptedAt,
+    encodeHead(event),
+    JSON.stringify(event.progress),
+    event.payload,
+  ];
+}

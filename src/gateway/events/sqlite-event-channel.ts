@@ -1,0 +1,184 @@
+import { mkdir, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { withDeadline } from '../../common/deadline.ts';
+import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
+import { type EventLimits, type EventLoad, storeUnavailable } from './event-store.ts';
+import type {
+  FromSqliteThread,
+  SentError,
+  SqliteOperation,
+  SqliteThreadData,
+  SqliteValue,
+  ToSqliteThread,
+} from './sqlite-event-message.ts';
+import type { SqliteChannel } from './sqlite-event-store.ts';
+
+/** Name of the file in the state folder. */
+const EVENTS_FILE = 'events.db';
+/** Milliseconds that the disk may take for one thing. */
+const OPERATION_DEADLINE_MS = 30_000;
+
+export interface SqliteEventChannelOptions {
+  /** Folder that outlives a restart, and belongs to one gateway alone. */
+  readonly folder: string;
+  readonly limits: EventLimits;
+  /** Told when the thread has ended by itself. From then on every method throws. */
+  readonly onBroken: (error: EsbError) => void;
+}
+
+type Waiting = PromiseWithResolvers<SqliteValue>;
+
+/** The thread that has the file of a gateway's events. */
+export class SqliteEventChannel implements SqliteChannel {
+  readonly #thread: Worker;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #ended = Promise.withResolvers<void>();
+  #load: EventLoad;
+  #next = 0;
+  #broken: EsbError | undefined;
+  #closing = false;
+
+  private constructor(thread: Worker, load: EventLoad, onBroken: (error: EsbError) => void) {
+    this.#thread = thread;
+    this.#load = load;
+    thread.on('message', (message: FromSqliteThread) => this.#receive(message));
+    thread.on('error', (error: Error) => {
+      this.#broken ??= storeUnavailable(`the event store has failed: ${error.message}`, error);
+    });
+    thread.on('exit', () => {
+      const broken = this.#broken ?? storeUnavailable('the event store is closed');
+      this.#broken = broken;
+      for (const waiting of this.#waiting.values()) {
+        waiting.reject(broken);
+      }
+      this.#waiting.clear();
+      this.#ended.resolve();
+      if (!this.#closing) {
+        onBroken(broken);
+      }
+    });
+  }
+
+  /**
+   * Opens the file, or makes it, readable by its owner alone. What an earlier process had claimed is due again at once.
+   *
+   * @throws {EsbError} `EventStoreLocked` when another process has it, `EventStoreUnreadable` for anything else
+   */
+  static async open(options: SqliteEventChannelOptions): Promise<SqliteEventChannel> {
+    const file = join(options.folder, EVENTS_FILE);
+    await create(options.folder, file);
+    const data: SqliteThreadData = { file, limits: options.limits };
+    const thread = new Worker(new URL('./sqlite-event-thread.ts', import.meta.url), {
+      name: 'event-store',
+      workerData: data,
+    });
+    thread.unref();
+    const opened = Promise.withResolvers<FromSqliteThread>();
+    const onExit = (): void => opened.reject(storeUnavailable('the event store has not been opened'));
+    thread.once('message', opened.resolve);
+    thread.once('error', opened.reject);
+    thread.once('exit', onExit);
+    const message = await withDeadline(
+      'opening the event store',
+      OPERATION_DEADLINE_MS,
+      undefined,
+      () => opened.promise,
+    );
+    // One by one: without those that it has itself, a Worker of Node.js 26 hears no more from its thread.
+    thread.off('error', opened.reject);
+    thread.off('exit', onExit);
+    if (message.kind !== 'Opened') {
+      await thread.terminate();
+      throw message.kind === 'NotOpened'
+        ? new EsbError(message.error.message, { code: message.error.code })
+        : storeUnavailable('the event store has not been opened');
+    }
+    return new SqliteEventChannel(thread, message.load, options.onBroken);
+  }
+
+  load(): EventLoad {
+    return this.#load;
+  }
+
+  async close(): Promise<void> {
+    if (!this.#closing) {
+      this.#closing = true;
+      // Or the process could end before the thread has.
+      this.#thread.ref();
+      this.#post({ kind: 'Close' });
+    }
+    await this.#ended.promise;
+  }
+
+  async run(operation: SqliteOperation): Promise<SqliteValue> {
+    if (this.#broken !== undefined || this.#closing) {
+      throw this.#broken ?? storeUnavailable('the event store is closed');
+    }
+    this.#next += 1;
+    const number = this.#next;
+    const waiting: Waiting = Promise.withResolvers();
+    this.#waiting.set(number, waiting);
+    this.#post({ kind: 'Do', number, operation });
+    try {
+      return await withDeadline('the event store', OPERATION_DEADLINE_MS, undefined, () => waiting.promise);
+    } catch (error) {
+      throw error instanceof EsbError && error.code.startsWith('EventStore')
+        ? error
+        : storeUnavailable(messageOf(error), error);
+    } finally {
+      this.#waiting.delete(number);
+    }
+  }
+
+  #post(message: ToSqliteThread): void {
+    this.#thread.postMessage(message);
+  }
+
+  #receive(message: FromSqliteThread): void {
+    switch (message.kind) {
+      case 'Done':
+        this.#load = message.load;
+        for (const { number, error, value } of message.outcomes) {
+          const waiting = this.#waiting.get(number);
+          if (error === undefined) {
+            waiting?.resolve(value ?? []);
+          } else {
+            waiting?.reject(receivedError(error));
+          }
+        }
+        break;
+      case 'Opened':
+      case 'NotOpened':
+        break;
+      default:
+        unreachable(message);
+    }
+  }
+}
+
+async function create(folder: string, file: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const handle = await open(file, 'a', 0o600);
+    await handle.close();
+    // Or the machine could lose the file and keep what is in it.
+    const entry = await open(folder, 'r');
+    try {
+      await entry.sync();
+    } finally {
+      await entry.close();
+    }
+  } catch (error) {
+    throw new EsbError(`cannot make the event store ${file}: ${messageOf(error)}`, {
+      code: 'EventStoreUnreadable',
+      cause: error,
+    });
+  }
+}
+
+function receivedError({ code, message }: SentError): EsbError {
+  return code === 'EventStoreFull'
+    ? new EsbError(message, { code, retryable: true })
+    : storeUnavailable(`the event store has failed: ${message}`);
+}

@@ -1,0 +1,242 @@
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { EsbError, messageOf } from '../../common/errors.ts';
+import type { EventLane, EventLimits, EventLoad, EventRow } from './event-store.ts';
+import { storeFull } from './event-store.ts';
+
+/** Layout of the file, kept in its `user_version`. */
+const LAYOUT = 1;
+/** Bytes beyond which the write-ahead log is cut after a checkpoint. */
+const LOG_LIMIT_BYTES = 64 * 1024 * 1024;
+/** SQLite's result codes for a file that another connection has locked. */
+const BUSY = 5;
+const LOCKED = 6;
+
+/** A row with the claim that it was given. */
+export interface ClaimedRow extends EventRow {
+  readonly claim: string;
+}
+
+/** A row as it is put in. */
+export interface NewRow extends EventRow {
+  readonly lane: string;
+}
+
+/**
+ * The events of a gateway in an SQLite file. Synchronous, so that it has to live on a thread of its own. Each method is to
+ * be called within {@link SqliteEventTable.transaction}: nothing is durable before that has returned.
+ *
+ * The file is written with a write-ahead log and `synchronous=FULL`: a transaction is on the disk when it is over. The connection
+ * keeps the file locked for as long as it lives, which the kernel ends with the process.
+ */
+export class SqliteEventTable {
+  readonly #database: DatabaseSync;
+  readonly #limits: EventLimits;
+  readonly #now: () => number;
+  readonly #statements: ReturnType<typeof prepare>;
+  #load: { events: number; bytes: number };
+  #claims = 0;
+
+  /**
+   * Opens the file and gives back what an earlier process had claimed.
+   *
+   * @param now wall-clock milliseconds
+   * @throws {EsbError} `EventStoreLocked` when another process has it, `EventStoreUnreadable` when it is damaged or of a newer
+   *   version
+   */
+  constructor(file: string, limits: EventLimits, now: () => number) {
+    this.#limits = limits;
+    this.#now = now;
+    this.#database = open(file);
+    this.#statements = prepare(this.#database);
+    this.#database
+      .prepare('UPDATE events SET visible_at = ?, claim = NULL WHERE claim IS NOT NULL')
+      .run(now());
+    const counted = this.#database
+      .prepare('SELECT count(*) AS events, coalesce(sum(length(payload)), 0) AS bytes FROM events')
+      .get();
+    this.#load = { events: Number(counted?.events), bytes: Number(counted?.bytes) };
+  }
+
+  /** What is held, with what the transaction that is open has done. */
+  get load(): EventLoad {
+    return { ...this.#load };
+  }
+
+  /**
+   * Runs `work`, and makes all of it durable, or nothing.
+   *
+   * @throws {Error} those of SQLite, such as a disk that is full
+   */
+  transaction<T>(work: () => T): T {
+    const before = { ...this.#load };
+    this.#database.exec('BEGIN IMMEDIATE');
+    try {
+      const result = work();
+      this.#database.exec('COMMIT');
+      return result;
+    } catch (error) {
+      this.#load = before;
+      // SQLite has ended some failed transactions by itself.
+      if (this.#database.isTransaction) {
+        this.#database.exec('ROLLBACK');
+      }
+      throw error;
+    }
+  }
+
+  /** @throws {EsbError} `EventStoreFull` */
+  put(row: NewRow): void {
+    const { maxEvents, maxBytes } = this.#limits;
+    if (this.#load.events >= maxEvents || this.#load.bytes + row.payload.length > maxBytes) {
+      throw storeFull(this.#limits);
+    }
+    this.#insert(row);
+  }
+
+  lanes(): readonly EventLane[] {
+    const now = this.#now();
+    return this.#statements.lanes
+      .all()
+      .map((row) => ({ lane: String(row.lane), dueInMs: Number(row.due) - now }));
+  }
+
+  claim(lane: string, limit: number, leaseMs: number): readonly ClaimedRow[] {
+    const now = this.#now();
+    return this.#statements.due.all(lane, now, limit).map((row) => {
+      this.#claims += 1;
+      const claim = String(this.#claims);
+      this.#statements.claim.run(now + leaseMs, claim, row.seq ?? null);
+      return {
+        id: String(row.id),
+        head: String(row.head),
+        progress: String(row.progress),
+        acceptedAt: Number(row.accepted_at),
+        payload: row.payload as Uint8Array,
+        claim,
+      };
+    });
+  }
+
+  renew(claims: readonly { readonly id: string; readonly claim: string }[], leaseMs: number): void {
+    const until = this.#now() + leaseMs;
+    for (const { id, claim } of claims) {
+      this.#statements.renew.run(until, id, claim);
+    }
+  }
+
+  finish(id: string): void {
+    const removed = this.#statements.finish.get(id);
+    if (removed !== undefined) {
+      this.#load.events -= 1;
+      this.#load.bytes -= Number(removed.bytes);
+    }
+  }
+
+  postpone(id: string, claim: string, progress: string, delayMs: number): void {
+    this.#statements.postpone.run(this.#now() + delayMs, progress, id, claim);
+  }
+
+  exchange(id: string, claim: string, successor: NewRow): void {
+    if (this.#statements.owned.get(id, claim) !== undefined) {
+      this.#insert(successor);
+      this.finish(id);
+    }
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  #insert({ id, lane, head, progress, acceptedAt, payload }: NewRow): void {
+    this.#statements.insert.run(id, lane, this.#now(), acceptedAt, head, progress, payload);
+    this.#load.events += 1;
+    this.#load.bytes += payload.length;
+  }
+}
+
+function open(file: string): DatabaseSync {
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(file, { timeout: 0 });
+    // Exclusive before the log is first used: then there is no shared memory beside the file, and the lock is held from
+    // the first transaction on until the connection ends.
+    database.exec('PRAGMA locking_mode = EXCLUSIVE');
+    database.exec('PRAGMA journal_mode = WAL');
+    database.exec('PRAGMA synchronous = FULL');
+    database.exec(`PRAGMA journal_size_limit = ${LOG_LIMIT_BYTES}`);
+    database.exec('BEGIN EXCLUSIVE');
+    const layout = Number(database.prepare('PRAGMA user_version').get()?.user_version);
+    if (layout > LAYOUT) {
+      throw new EsbError(`${file} has layout ${layout} and this program knows ${LAYOUT}: use a newer one`, {
+        code: 'EventStoreUnreadable',
+      });
+    }
+    if (layout === 0) {
+      database.exec(`
+        CREATE TABLE events (
+          seq INTEGER PRIMARY KEY AUTOINCREMENT,
+          id TEXT NOT NULL UNIQUE,
+          lane TEXT NOT NULL,
+          visible_at INTEGER NOT NULL,
+          accepted_at INTEGER NOT NULL,
+          claim TEXT,
+          head TEXT NOT NULL,
+          progress TEXT NOT NULL,
+          payload BLOB NOT NULL
+        ) STRICT;
+        CREATE INDEX events_due ON events (lane, visible_at, seq);
+        PRAGMA user_version = ${LAYOUT};
+      `);
+    }
+    database.exec('COMMIT');
+    return database;
+  } catch (error) {
+    database?.close();
+    throw error instanceof EsbError ? error : openError(file, error);
+  }
+}
+
+function openError(file: string, error: unknown): EsbError {
+  const code = error instanceof Error && 'errcode' in error ? Number(error.errcode) : 0;
+  // The low byte is the class of an extended code.
+  if ((code & 0xff) === BUSY || (code & 0xff) === LOCKED) {
+    return new EsbError(
+      `another process has the event store ${file}: a state folder belongs to one gateway; give each its own --state-dir, or let several share a database with --event-store=postgres`,
+      { code: 'EventStoreLocked', cause: error },
+    );
+  }
+  return new EsbError(`cannot open the event store ${file}: ${messageOf(error)}`, {
+    code: 'EventStoreUnreadable',
+    cause: error,
+  });
+}
+
+function prepare(
+  database: DatabaseSync,
+): Record<'insert' | 'lanes' | 'due' | 'claim' | 'renew' | 'finish' | 'postpone' | 'owned', StatementSync> {
+  return {
+    insert: database.prepare(
+      'INSERT INTO events (id, lane, visible_at, accepted_at, head, progress, payload) VALUES (?, ?, ?, ?, ?, ?, ?)',
+    ),
+    // From lane to lane along the index, however many events each has.
+    lanes: database.prepare(`
+      WITH RECURSIVE known (lane) AS (
+        SELECT min(lane) FROM events
+        UNION ALL
+        SELECT (SELECT min(lane) FROM events WHERE lane > known.lane) FROM known WHERE known.lane IS NOT NULL
+      )
+      SELECT lane, (SELECT min(visible_at) FROM events WHERE events.lane = known.lane) AS due
+      FROM known WHERE lane IS NOT NULL
+    `),
+    due: database.prepare(
+      'SELECT seq, id, head, progress, accepted_at, payload FROM events WHERE lane = ? AND visible_at <= ? ORDER BY visible_at, seq LIMIT ?',
+    ),
+    claim: database.prepare('UPDATE events SET visible_at = ?, claim = ? WHERE seq = ?'),
+    renew: database.prepare('UPDATE events SET visible_at = ? WHERE id = ? AND claim = ?'),
+    finish: database.prepare('DELETE FROM events WHERE id = ? RETURNING length(payload) AS bytes'),
+    postpone: database.prepare(
+      'UPDATE events SET visible_at = ?, progress = ?, claim = NULL WHERE id = ? AND claim = ?',
+    ),
+    owned: database.prepare('SELECT 1 AS owned FROM events WHERE id = ? AND claim = ?'),
+  };
+}

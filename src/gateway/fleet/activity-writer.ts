@@ -1,0 +1,163 @@
+import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
+import { fieldManagers } from '../../api/name.ts';
+import type { Clock, Timer } from '../../common/clock.ts';
+import { hasCode } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { KubeClient } from '../../kube/types.ts';
+import type { WorkerReference } from './agent-protocol.ts';
+
+/** Milliseconds between two patches of one worker. */
+const INTERVAL_MS = 3_000;
+/** Milliseconds between two looks at what is due. */
+const TICK_MS = 500;
+/** Patches under way at a time. */
+const MAX_CONCURRENT = 8;
+/** Milliseconds that one patch may take. */
+const PATCH_DEADLINE_MS = 5_000;
+/** Milliseconds that nothing is tried after the API server could not be asked, at first and, doubling, at most. */
+const MIN_PAUSE_MS = 1_000;
+const MAX_PAUSE_MS = 30_000;
+
+export interface ActivityWriterOptions {
+  readonly client: Pick<KubeClient, 'patch'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Whether a worker still exists, as far as is known. */
+  readonly exists: (uid: string) => boolean;
+  /** Told of each patch that was tried. */
+  readonly onWritten?: (ok: boolean) => void;
+}
+
+interface Activity {
+  readonly worker: WorkerReference;
+  /** The newest stamp that has not been written; undefined when there is none. */
+  stamp: string | undefined;
+  /** Monotonic milliseconds before which it is not written. */
+  notBefore: number;
+  writing: boolean;
+}
+
+/**
+ * Writes the agents' stamps of calls to `status.lastInvocationTime`, verbatim, at most once in three seconds for each
+ * worker. Nothing depends on it arriving: while the API server is away the newest stamps are kept and written later.
+ */
+export class ActivityWriter {
+  readonly #options: ActivityWriterOptions;
+  readonly #activities = new Map<string, Activity>();
+  readonly #running = new Set<Promise<void>>();
+  #timer: Timer | undefined;
+  #pausedUntil = 0;
+  #pauseMs = MIN_PAUSE_MS;
+  #stopped = false;
+
+  constructor(options: ActivityWriterOptions) {
+    this.#options = options;
+  }
+
+  /** Workers with a stamp that has not been written. */
+  get pending(): number {
+    let count = 0;
+    for (const activity of this.#activities.values()) {
+      count += activity.stamp === undefined ? 0 : 1;
+    }
+    return count;
+  }
+
+  /** Notes one call. */
+  note(worker: WorkerReference, stamp: string): void {
+    const known = this.#activities.get(worker.uid);
+    if (known === undefined) {
+      this.#activities.set(worker.uid, { worker, stamp, notBefore: 0, writing: false });
+    } else {
+      known.stamp = stamp;
+    }
+    if (this.#timer === undefined && !this.#stopped) {
+      this.#timer = this.#options.clock.setTimer(() => this.#tick(), TICK_MS);
+    }
+  }
+
+  /** Writes what is left, without regard to the interval, and ends; gives up on what has not been written by then. */
+  async stop(deadlineMs: number): Promise<void> {
+    this.#stopped = true;
+    this.#timer?.cancel();
+    const end = this.#options.clock.monotonic() + deadlineMs;
+    for (const activity of this.#activities.values()) {
+      activity.notBefore = 0;
+    }
+    this.#pausedUntil = 0;
+    while (this.#options.clock.monotonic() < end) {
+      this.#startDue();
+      if (this.#running.size === 0) {
+        return;
+      }
+      await Promise.race(this.#running);
+    }
+  }
+
+  #tick(): void {
+    this.#timer = undefined;
+    this.#startDue();
+    if (this.#activities.size > 0 && !this.#stopped) {
+      this.#timer = this.#options.clock.setTimer(() => this.#tick(), TICK_MS);
+    }
+  }
+
+  #startDue(): void {
+    const now = this.#options.clock.monotonic();
+    if (now < this.#pausedUntil) {
+      return;
+    }
+    for (const [uid, activity] of this.#activities) {
+      if (this.#running.size >= MAX_CONCURRENT) {
+        return;
+      }
+      if (activity.writing || activity.notBefore > now) {
+        continue;
+      }
+      if (activity.stamp === undefined || !this.#options.exists(uid)) {
+        this.#activities.delete(uid);
+        continue;
+      }
+      const running = this.#write(activity, activity.stamp).finally(() => this.#running.delete(running));
+      this.#running.add(running);
+    }
+  }
+
+  async #write(activity: Activity, stamp: string): Promise<void> {
+    const { client, clock, logger } = this.#options;
+    const { namespace, name } = activity.worker;
+    activity.writing = true;
+    activity.stamp = undefined;
+    activity.notBefore = clock.monotonic() + INTERVAL_MS;
+    try {
+      await client.patch<LambdaWorker>(
+        lambdaWorkers,
+        { namespace, name },
+        {
+          kind: 'merge',
+          body: { status: { lastInvocationTime: stamp } },
+          fieldManager: fieldManagers.gateway,
+        },
+        { subresource: 'status', deadlineMs: PATCH_DEADLINE_MS },
+      );
+      this.#pauseMs = MIN_PAUSE_MS;
+      this.#options.onWritten?.(true);
+    } catch (error) {
+      this.#options.onWritten?.(false);
+      if (hasCode(error, 'NotFound')) {
+        return;
+      }
+      logger.debug({ err: error, worker: name }, 'activity was not written; it will be tried again');
+      activity.stamp ??= stamp;
+      if (this.#stopped) {
+        // Once more would not help within the seconds that are left.
+        activity.stamp = undefined;
+        return;
+      }
+      this.#pausedUntil = clock.monotonic() + this.#pauseMs;
+      this.#pauseMs = Math.min(MAX_PAUSE_MS, this.#pauseMs * 2);
+    } finally {
+      activity.writing = false;
+    }
+  }
+}

@@ -1,0 +1,160 @@
+import { unreachable } from '../../common/errors.ts';
+import type { InvokeResponse, InvokeTrailer } from './agent-protocol.ts';
+import { MAX_RESPONSE_BYTES } from './emulator-translation.ts';
+
+/** Codes with which an agent ends a call that it has not begun. */
+const NOT_STARTED_CODES: ReadonlySet<string> = new Set([
+  'Unavailable',
+  'NotFound',
+  'Fenced',
+  'InvalidArgument',
+  'FailedPrecondition',
+  'PausedByOwner',
+  'QueueFull',
+  'NodeFull',
+]);
+
+/** How a call ended, as far as its agent or the loss of it tells. */
+export type AgentAnswer =
+  | {
+      readonly kind: 'Answered';
+      readonly status: number;
+      /** Cut off beyond {@link MAX_RESPONSE_BYTES}. */
+      readonly body: Buffer;
+      /** Bytes that the worker sent. */
+      readonly size: number;
+      readonly trailer: InvokeTrailer;
+    }
+  | { readonly kind: 'TimedOut'; readonly trailer: InvokeTrailer }
+  /** Nothing reached the worker: anyone may try again. `ConnectionLost` is the reason when the agent never had it. */
+  | { readonly kind: 'Refused'; readonly reason: string; readonly message: string }
+  | {
+      readonly kind: 'Unknown';
+      readonly reason: string;
+      readonly message: string;
+      readonly stamp: string;
+    };
+
+/** The way that a call went to its agent. */
+export interface CallWay {
+  /** Whether it is certain that the agent has not looked at the call. */
+  readonly neverSeen: boolean;
+  /** Tells the agent that nobody waits for the call any more. */
+  cancel(): void;
+}
+
+/** One call that an agent is at work on, whichever way it went there. The first end that it is told of counts. */
+export class AgentCall {
+  /** Undefined until it is on its way. */
+  way: CallWay | undefined;
+  readonly #limit: number;
+  readonly #onSettled: () => void;
+  readonly #answered = Promise.withResolvers<AgentAnswer>();
+  #status = 0;
+  #chunks: Buffer[] = [];
+  #size = 0;
+  #settled = false;
+
+  /**
+   * @param limit monotonic milliseconds after which the agent is no longer believed to be at work on it
+   * @param onSettled told once, before the answer is given out
+   */
+  constructor(limit: number, onSettled: () => void) {
+    this.#limit = limit;
+    this.#onSettled = onSettled;
+  }
+
+  get answer(): Promise<AgentAnswer> {
+    return this.#answered.promise;
+  }
+
+  /** The next parts of the answer. */
+  take({ head, chunk, trailer }: InvokeResponse): void {
+    if (head !== null) {
+      this.#status = head.status;
+    }
+    if (chunk.length > 0) {
+      this.#size += chunk.length;
+      if (this.#size <= MAX_RESPONSE_BYTES) {
+        this.#chunks.push(chunk);
+      }
+    }
+    if (trailer !== null) {
+      this.#settle(this.#answerOf(trailer));
+    }
+  }
+
+  /** The agent ended it with an error of this code. */
+  fail(code: string, message: string): void {
+    this.#settle(
+      NOT_STARTED_CODES.has(code)
+        ? { kind: 'Refused', reason: code, message }
+        : { kind: 'Unknown', reason: code, message, stamp: '' },
+    );
+  }
+
+  /** The agent has never looked at it. */
+  refuse(message: string): void {
+    this.#settle({ kind: 'Refused', reason: 'ConnectionLost', message });
+  }
+
+  /** The way to the agent is gone. */
+  lose(message: string): void {
+    if (this.way?.neverSeen ?? true) {
+      this.refuse(message);
+    } else {
+      this.#settle({ kind: 'Unknown', reason: 'ConnectionLost', message, stamp: '' });
+    }
+  }
+
+  /** The caller is gone. The agent takes the call out of its queue, or lets it run to its end. */
+  abandon(): void {
+    this.#settle({ kind: 'Unknown', reason: 'CallerGone', message: 'the caller hung up', stamp: '' });
+    this.way?.cancel();
+  }
+
+  checkLimit(now: number): void {
+    if (now > this.#limit) {
+      this.lose('the agent has not told the end of the call long after its time was over');
+      this.way?.cancel();
+    }
+  }
+
+  #answerOf(trailer: InvokeTrailer): AgentAnswer {
+    switch (trailer.outcome) {
+      case 'OUTCOME_ANSWERED': {
+        const [first] = this.#chunks;
+        return {
+          kind: 'Answered',
+          status: this.#status,
+          body: this.#chunks.length === 1 && first !== undefined ? first : Buffer.concat(this.#chunks),
+          size: this.#size,
+          trailer,
+        };
+      }
+      case 'OUTCOME_TIMED_OUT':
+        return { kind: 'TimedOut', trailer };
+      case 'OUTCOME_REFUSED':
+        return { kind: 'Refused', reason: trailer.reason, message: trailer.message };
+      case 'OUTCOME_UNKNOWN':
+      case 'OUTCOME_UNSPECIFIED':
+        return {
+          kind: 'Unknown',
+          reason: trailer.reason === '' ? 'ConnectionLost' : trailer.reason,
+          message: trailer.message,
+          stamp: trailer.stamp,
+        };
+      default:
+        return unreachable(trailer.outcome);
+    }
+  }
+
+  #settle(answer: AgentAnswer): void {
+    if (!this.#settled) {
+      this.#settled = true;
+      this.#chunks = [];
+      this.#onSettled();
+      this.#answered.resolve(answer);
+    }
+  }
+}

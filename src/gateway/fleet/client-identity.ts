@@ -1,0 +1,229 @@
+import 'reflect-metadata';
+import { randomBytes, webcrypto, X509Certificate } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { PemConverter, Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
+import { GATEWAY_COMMON_NAME, GATEWAY_REQUEST_PREFIX, GATEWAY_SIGNER } from '../../api/name.ts';
+import { writeFileAtomically } from '../../common/atomic-file.ts';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { EsbError, errnoOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { type CertificateSigningRequest, certificateSigningRequests } from '../../kube/resource-types.ts';
+import type { KubeClient } from '../../kube/types.ts';
+import type { ClientCertificate } from './agent-session.ts';
+
+/** Name of the file with certificate and key. */
+const IDENTITY_FILE = 'client.pem';
+/** How long a certificate is asked for: agents are to be reached through an API server that is away for two days. */
+const LIFETIME_SECONDS = 7 * 24 * 60 * 60;
+/** Milliseconds between two looks at whether the certificate is due for renewal. */
+const CHECK_INTERVAL_MS = 60_000;
+/** Milliseconds between two looks at a request, at first and, doubling, at most. */
+const MIN_POLL_MS = 100;
+const MAX_POLL_MS = 2_000;
+/** Milliseconds before a failed request is made again, at first and, doubling, at most. */
+const MIN_RETRY_MS = 500;
+const MAX_RETRY_MS = 15_000;
+/** Refusals by agents without an acceptance in between, after which the certificate is taken for useless. */
+const MAX_REFUSALS = 3;
+/** Milliseconds between two replacements for that reason, at first and, doubling, at most. */
+const MIN_REPLACEMENT_MS = 60_000;
+const MAX_REPLACEMENT_MS = 900_000;
+
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
+
+export interface ClientIdentityOptions {
+  /** Folder that outlives a restart. */
+  readonly folder: string;
+  readonly client: Pick<KubeClient, 'create' | 'get'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told of each certificate that takes the place of another, or is the first. */
+  readonly onChange: () => void;
+}
+
+/**
+ * Key and certificate by which agents know this gateway. The key is made here and never leaves the state folder; the controller
+ * signs it on a CertificateSigningRequest. Renewed at two thirds of its life, and when agents keep refusing it, as
+ * they do after the authority was made anew.
+ */
+export class ClientIdentity {
+  readonly #options: ClientIdentityOptions;
+  #current: ClientCertificate | undefined;
+  #refusals = 0;
+  #replaceNotBefore = 0;
+  #replacementMs = MIN_REPLACEMENT_MS;
+  #wake: (() => void) | undefined;
+
+  private constructor(options: ClientIdentityOptions, current: ClientCertificate | undefined) {
+    this.#options = options;
+    this.#current = current;
+  }
+
+  /** Reads what an earlier run left. Errors are those of the file system. */
+  static async open(options: ClientIdentityOptions): Promise<ClientIdentity> {
+    await mkdir(options.folder, { recursive: true, mode: 0o700 });
+    return new ClientIdentity(options, await read(options));
+  }
+
+  /** What to show to agents; undefined while there is nothing. */
+  get current(): ClientCertificate | undefined {
+    return this.#current;
+  }
+
+  /** An agent has let us in. */
+  accepted(): void {
+    this.#refusals = 0;
+    this.#replacementMs = MIN_REPLACEMENT_MS;
+  }
+
+  /** An agent has hung up on seeing the certificate. */
+  refused(): void {
+    this.#refusals += 1;
+    if (this.#refusals >= MAX_REFUSALS && this.#options.clock.monotonic() >= this.#replaceNotBefore) {
+      this.#wake?.();
+    }
+  }
+
+  /** Gets and renews certificates until the signal fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, logger } = this.#options;
+    let retryMs = MIN_RETRY_MS;
+    while (!signal.aborted) {
+      if (!this.#isDue()) {
+        await this.#pause(CHECK_INTERVAL_MS, signal);
+        continue;
+      }
+      try {
+        const certificate = await this.#request(signal);
+        retryMs = MIN_RETRY_MS;
+        this.#refusals = 0;
+        this.#replaceNotBefore = clock.monotonic() + this.#replacementMs;
+        this.#replacementMs = Math.min(MAX_REPLACEMENT_MS, this.#replacementMs * 2);
+        this.#current = certificate;
+        await this.#keep(certificate);
+        logger.info('client certificate issued');
+        this.#options.onChange();
+      } catch (error) {
+        signal.throwIfAborted();
+        logger.warn({ err: error, retryMs }, 'client certificate was not issued');
+        await sleep(clock, retryMs, signal);
+        retryMs = Math.min(MAX_RETRY_MS, retryMs * 2);
+      }
+    }
+  }
+
+  #isDue(): boolean {
+    const { clock } = this.#options;
+    if (this.#current === undefined) {
+      return true;
+    }
+    if (this.#refusals >= MAX_REFUSALS && clock.monotonic() >= this.#replaceNotBefore) {
+      return true;
+    }
+    const { validFromDate, validToDate } = new X509Certificate(this.#current.certificate);
+    const lifetime = validToDate.getTime() - validFromDate.getTime();
+    return clock.now() >= validFromDate.getTime() + (lifetime * 2) / 3;
+  }
+
+  async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    const done = Promise.withResolvers<void>();
+    const timer = this.#options.clock.setTimer(() => done.resolve(), delayMs);
+    const stop = (): void => done.resolve();
+    this.#wake = stop;
+    signal.addEventListener('abort', stop, { once: true });
+    await done.promise;
+    timer.cancel();
+    signal.removeEventListener('abort', stop);
+    this.#wake = undefined;
+  }
+
+  async #request(signal: AbortSignal): Promise<ClientCertificate> {
+    const { client, clock } = this.#options;
+    const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+    const request = await Pkcs10CertificateRequestGenerator.create({
+      name: `CN=${GATEWAY_COMMON_NAME}`,
+      keys,
+      signingAlgorithm: algorithm,
+    });
+    const created = await client.create<CertificateSigningRequest>(
+      certificateSigningRequests,
+      {
+        metadata: { name: `${GATEWAY_REQUEST_PREFIX}${randomBytes(8).toString('hex')}` },
+        spec: {
+          signerName: GATEWAY_SIGNER,
+          request: Buffer.from(request.toString('pem')).toString('base64'),
+          usages: ['digital signature', 'client auth'],
+          expirationSeconds: LIFETIME_SECONDS,
+        },
+      },
+      { signal },
+    );
+    const { name } = created.metadata;
+    for (let pollMs = MIN_POLL_MS; ; pollMs = Math.min(MAX_POLL_MS, pollMs * 2)) {
+      await sleep(clock, pollMs, signal);
+      const now = await client.get<CertificateSigningRequest>(
+        certificateSigningRequests,
+        { name },
+        { signal },
+      );
+      if (now === undefined) {
+        throw new EsbError(`CertificateSigningRequest ${name} was deleted before it was answered`, {
+          code: 'RequestDeleted',
+          retryable: true,
+        });
+      }
+      const refusal = now.status?.conditions?.find(({ type }) => type === 'Denied' || type === 'Failed');
+      if (refusal !== undefined) {
+        throw new EsbError(
+          `CertificateSigningRequest ${name}: ${refusal.type} (${refusal.reason ?? ''}): ${refusal.message ?? ''}`,
+          { code: 'RequestDenied', retryable: true },
+        );
+      }
+      const certificate = now.status?.certificate;
+      if (certificate !== undefined && certificate !== '') {
+        return {
+          certificate: `${Buffer.from(certificate, 'base64').toString('utf8').trim()}\n`,
+          privateKey: `${PemConverter.encode(
+            await webcrypto.subtle.exportKey('pkcs8', keys.privateKey),
+            'PRIVATE KEY',
+          ).trim()}\n`,
+        };
+      }
+    }
+  }
+
+  /** A certificate that cannot be kept serves all the same, until the next restart. */
+  async #keep(certificate: ClientCertificate): Promise<void> {
+    try {
+      await writeFileAtomically(
+        join(this.#options.folder, IDENTITY_FILE),
+        certificate.certificate + certificate.privateKey,
+      );
+    } catch (error) {
+      this.#options.logger.error({ err: error }, 'client certificate cannot be kept on disk');
+    }
+  }
+}
+
+async function read(options: ClientIdentityOptions): Promise<ClientCertificate | undefined> {
+  let text: string;
+  try {
+    text = await readFile(join(options.folder, IDENTITY_FILE), 'utf8');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      return undefined;
+    }
+    throw error;
+  }
+  const split = text.indexOf('-----BEGIN PRIVATE KEY-----');
+  try {
+    const certificate = { certificate: text.slice(0, split), privateKey: text.slice(split) };
+    const { validToDate } = new X509Certificate(certificate.certificate);
+    return split > 0 && validToDate.getTime() > options.clock.now() ? certificate : undefined;
+  } catch (error) {
+    options.logger.warn({ err: error }, 'kept client certificate cannot be read; asking for a new one');
+    return undefined;
+  }
+}

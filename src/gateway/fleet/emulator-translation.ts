@@ -1,0 +1,157 @@
+import { MAX_PAYLOAD_BYTES } from '../call/json-payload.ts';
+
+/** What the emulator in a worker answered. */
+export interface EmulatorAnswer {
+  readonly status: number;
+  /** The whole body; cut off beyond {@link MAX_RESPONSE_BYTES}, which {@link EmulatorAnswer.size} tells. */
+  readonly body: Buffer;
+  /** Bytes that the emulator sent. */
+  readonly size: number;
+}
+
+/** The call that an answer belongs to. */
+export interface AnsweredCall {
+  readonly requestId: string;
+  /** `spec.timeoutSeconds` of the worker. */
+  readonly timeoutSeconds: number;
+  /** Wall clock in milliseconds, for the text of a timeout. */
+  readonly now: number;
+}
+
+/** What Lambda would have answered: always status 200, with `X-Amz-Function-Error: Unhandled` on a function error. */
+export interface FunctionAnswer {
+  readonly body: Buffer;
+  readonly functionError: boolean;
+}
+
+/** Largest answer that AWS, and the emulator, let a function give: 6 MiB and 100 bytes. */
+export const MAX_RESPONSE_BYTES = MAX_PAYLOAD_BYTES + 100;
+
+/** Every member that the runtime interface clients (Python, Node.js, Java, .NET, Ruby, Go, Rust) put into an error. */
+const ERROR_MEMBERS: ReadonlySet<string> = new Set([
+  'errorMessage',
+  'errorType',
+  'stackTrace',
+  'trace',
+  'requestId',
+  'cause',
+  'causes',
+]);
+
+const STARTS_LIKE_ERROR = /^\s*\{\s*"(?:errorMessage|errorType|stackTrace|trace|requestId|causes?)"/;
+
+const TIMEOUT_TEXT = /^\s*Task timed out after (\d+)\.\d\d seconds\s*$/;
+
+/**
+ * Makes of the emulator's answer what Lambda would have answered.
+ *
+ * The emulator hides what happened: a function error comes as a plain 200 (its issue 20), a timeout as a 200 with a line of text
+ * (issue 21), a runtime that exited as 502 or as a 200 with nothing in it (issue 86). The rules here, in order:
+ *
+ * 1. Any status but 2xx: the runtime failed. The error in the body is passed on if there is one, else `Runtime.ExitError` (502,
+ *    504) or `Runtime.Unknown`.
+ * 2. No body: `Runtime.ExitError`. A custom runtime may answer with nothing on purpose; a crash that looks like success is
+ *    the worse mistake.
+ * 3. The timeout line, bare: a JSON string with the same words would carry quotes.
+ * 4. Too large: `Function.ResponseSizeTooLarge`.
+ * 5. A JSON object with `errorType` and `errorMessage`, and **no member that a runtime would not put there**: a function error.
+ *    A function can still return exactly that on purpose and be taken for a failed one, as the emulator gives no other
+ *    sign; but an answer that merely carries the two among others (`statusCode`, `headers`, ...) is left alone.
+ */
+export function translateEmulatorAnswer(answer: EmulatorAnswer, call: AnsweredCall): FunctionAnswer {
+  if (answer.status < 200 || answer.status > 299) {
+    return runtimeFailure(answer, call);
+  }
+  if (answer.size === 0) {
+    return exitError(call.requestId, 'Runtime exited without providing a reason');
+  }
+  if (answer.size > MAX_RESPONSE_BYTES) {
+    return functionError(
+      'Function.ResponseSizeTooLarge',
+      `Response payload size exceeded maximum allowed payload size (${MAX_RESPONSE_BYTES} bytes).`,
+    );
+  }
+  const { body } = answer;
+  // Both tells are in the first bytes, so that an ordinary answer costs no more than a look at them.
+  const start = body.toString('latin1', 0, 96);
+  const timeout = body.length <= 96 ? TIMEOUT_TEXT.exec(start) : null;
+  if (timeout !== null) {
+    return timeoutError(call, Number(timeout[1]));
+  }
+  return { body, functionError: STARTS_LIKE_ERROR.test(start) && isRuntimeError(body) };
+}
+
+/**
+ * The answer to a call that ran out of time.
+ *
+ * @param seconds what the function was given
+ */
+export function timeoutError(call: AnsweredCall, seconds: number = call.timeoutSeconds): FunctionAnswer {
+  return functionError(
+    'Sandbox.Timedout',
+    `${new Date(call.now).toISOString()} ${call.requestId} Task timed out after ${seconds}.00 seconds`,
+  );
+}
+
+/**
+ * The answer to a call whose outcome nobody knows: it was sent, and the worker, its agent or the way to them was lost
+ * before the answer came.
+ *
+ * It is a function error with status 200, not a 5xx, because SDKs repeat 500, 502, 503 and 504 by themselves (measured:
+ * `@aws-sdk/client-lambda`; botocore lists the same four) and proxies repeat any 5xx, and the function may have run already. It is
+ * also what Lambda itself tells of an environment that died under a call. Its type is `Runtime.ExitError` where the worker's own
+ * process ended, else `Esb.OutcomeUnknown`; the header `X-Esb-Outcome: unknown` is on both.
+ *
+ * @param reason the agent's, or `ConnectionLost`
+ */
+export function unknownOutcome(requestId: string, reason: string, message: string): FunctionAnswer {
+  return functionError(
+    reason === 'WorkerExited' ? 'Runtime.ExitError' : 'Esb.OutcomeUnknown',
+    `RequestId: ${requestId} Error: ${message === '' ? reason : message}. The outcome is unknown: the function may have run, in whole or in part. It was not called again.`,
+  );
+}
+
+function runtimeFailure(answer: EmulatorAnswer, call: AnsweredCall): FunctionAnswer {
+  if (answer.size <= MAX_RESPONSE_BYTES && hasErrorMembers(parsedObject(answer.body))) {
+    return { body: answer.body, functionError: true };
+  }
+  if (answer.status === 502 || answer.status === 504) {
+    return exitError(call.requestId, 'Runtime exited without providing a reason');
+  }
+  return functionError(
+    'Runtime.Unknown',
+    `RequestId: ${call.requestId} Error: the emulator in the worker answered with status ${answer.status}`,
+  );
+}
+
+function exitError(requestId: string, message: string): FunctionAnswer {
+  return functionError('Runtime.ExitError', `RequestId: ${requestId} Error: ${message}`);
+}
+
+function functionError(errorType: string, errorMessage: string): FunctionAnswer {
+  return { body: Buffer.from(JSON.stringify({ errorType, errorMessage })), functionError: true };
+}
+
+function isRuntimeError(body: Buffer): boolean {
+  const object = parsedObject(body);
+  return hasErrorMembers(object) && Object.keys(object).every((member) => ERROR_MEMBERS.has(member));
+}
+
+function hasErrorMembers(object: object | undefined): object is { errorType: string; errorMessage: string } {
+  return (
+    object !== undefined &&
+    'errorType' in object &&
+    typeof object.errorType === 'string' &&
+    'errorMessage' in object &&
+    typeof object.errorMessage === 'string'
+  );
+}
+
+function parsedObject(body: Buffer): object | undefined {
+  try {
+    const value: unknown = JSON.parse(body.toString('utf8'));
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}

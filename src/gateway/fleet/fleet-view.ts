@@ -1,0 +1,260 @@
+import { findCondition, workerConditions } from '../../api/condition.ts';
+import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
+import type { WorkerReference, WorkerState } from './agent-protocol.ts';
+import {
+  type FunctionSettings,
+  type SettingsSource,
+  settingsOf,
+  settingsSource,
+} from './function-settings.ts';
+import type { Holding, RoutableWorker } from './routing.ts';
+
+/** One worker of a function, in which resource and agents are put together. */
+export interface WorkerEntry extends RoutableWorker {
+  /** How it is named to agents. */
+  readonly reference: WorkerReference;
+  readonly functionName: string;
+  readonly timeoutSeconds: number;
+  /** The message of its Scheduled condition, where that is False. */
+  readonly unschedulable: { readonly reason: string; readonly message: string } | undefined;
+  /** What its resource says of the function. */
+  readonly source: SettingsSource;
+  outstanding: number;
+}
+
+/** The workers of one function. */
+export interface FunctionEntry {
+  readonly name: string;
+  readonly workers: readonly WorkerEntry[];
+  /** What holds for all of its calls. */
+  readonly settings: FunctionSettings;
+  /** Goes up by one with each call, so that equal workers take turns. */
+  rotation: number;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+interface MutableFunction extends FunctionEntry {
+  workers: Mutable<WorkerEntry>[];
+  settings: FunctionSettings;
+}
+
+/**
+ * All that a gateway knows of its namespace: the resources as last watched and what each connected agent says. Changed in place,
+ * because it is read at every call.
+ */
+export class FleetView {
+  readonly #namespace: string;
+  readonly #workers = new Map<string, Mutable<WorkerEntry>>();
+  readonly #functions = new Map<string, MutableFunction>();
+  /** What agents hold, by uid. Also of workers whose resource has not been seen yet. */
+  readonly #holdings = new Map<string, readonly Holding[]>();
+  readonly #connected = new Set<string>();
+  /** Who waits for a change, by function. */
+  readonly #waiting = new Map<string, Set<() => void>>();
+
+  constructor(namespace: string) {
+    this.#namespace = namespace;
+  }
+
+  /** The function of this name; undefined when no worker serves it. */
+  function(name: string): FunctionEntry | undefined {
+    return this.#functions.get(name);
+  }
+
+  /** The worker of this uid, unless it is gone or going. */
+  worker(uid: string): WorkerEntry | undefined {
+    return this.#workers.get(uid);
+  }
+
+  /** Names of all functions, in no order. */
+  functionNames(): Iterable<string> {
+    return this.#functions.keys();
+  }
+
+  get functionCount(): number {
+    return this.#functions.size;
+  }
+
+  get workerCount(): number {
+    return this.#workers.size;
+  }
+
+  /** Nodes whose agent is connected. */
+  get connected(): ReadonlySet<string> {
+    return this.#connected;
+  }
+
+  /** Calls `listener` once, at the next change of anything about a function. The returned function takes that back. */
+  onNextChange(functionName: string, listener: () => void): () => void {
+    const listeners = this.#waiting.get(functionName) ?? new Set();
+    this.#waiting.set(functionName, listeners);
+    listeners.add(listener);
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0 && this.#waiting.get(functionName) === listeners) {
+        this.#waiting.delete(functionName);
+      }
+    };
+  }
+
+  /** A resource as it is now. One that is being deleted takes no calls any more. */
+  applyResource(worker: LambdaWorker): void {
+    const { uid, name, namespace, deletionTimestamp } = worker.metadata;
+    if (uid === undefined) {
+      return;
+    }
+    if (deletionTimestamp !== undefined) {
+      this.removeResource(uid);
+      return;
+    }
+    const assignment = worker.status?.assignment;
+    const scheduled = findCondition(worker.status?.conditions, workerConditions.scheduled);
+    const known = this.#workers.get(uid);
+    const entry: Mutable<WorkerEntry> = known ?? {
+      uid,
+      name,
+      reference: { namespace: namespace ?? this.#namespace, name, uid },
+      functionName: functionNameOf(worker),
+      timeoutSeconds: worker.spec.timeoutSeconds,
+      assignment: undefined,
+      unschedulable: undefined,
+      highestEpoch: 0,
+      holdings: this.#holdings.get(uid) ?? [],
+      source: settingsSource(worker),
+      outstanding: 0,
+    };
+    entry.source = settingsSource(worker);
+    entry.timeoutSeconds = worker.spec.timeoutSeconds;
+    entry.assignment = assignment;
+    entry.unschedulable = scheduled?.status === 'False' ? scheduled : undefined;
+    entry.highestEpoch = Math.max(
+      entry.highestEpoch,
+      assignment?.epoch ?? 0,
+      ...entry.holdings.map((holding) => holding.epoch),
+    );
+    const owner = this.#functionOf(entry);
+    if (known === undefined) {
+      this.#workers.set(uid, entry);
+      owner.workers.push(entry);
+    }
+    owner.settings = settingsOf(owner.workers.map(({ source }) => source));
+    this.#changed(entry.functionName);
+  }
+
+  /** The resource is gone or going. */
+  removeResource(uid: string): void {
+    const entry = this.#workers.get(uid);
+    if (entry === undefined) {
+      return;
+    }
+    this.#workers.delete(uid);
+    const owner = this.#functions.get(entry.functionName);
+    if (owner !== undefined) {
+      owner.workers = owner.workers.filter((worker) => worker !== entry);
+      if (owner.workers.length === 0) {
+        this.#functions.delete(entry.functionName);
+      }
+      owner.settings = settingsOf(owner.workers.map(({ source }) => source));
+    }
+    this.#changed(entry.functionName);
+  }
+
+  /** Everything that the agent of a node holds; it counts as connected from now on. */
+  replaceHoldings(nodeName: string, workers: readonly WorkerState[]): void {
+    this.#dropNode(nodeName);
+    this.#connected.add(nodeName);
+    for (const worker of workers) {
+      this.#setHolding(nodeName, worker);
+    }
+    this.#allChanged();
+  }
+
+  changeHolding(nodeName: string, worker: WorkerState): void {
+    this.#setHolding(nodeName, worker);
+    this.#changed(this.#workers.get(worker.worker?.uid ?? '')?.functionName);
+  }
+
+  removeHolding(nodeName: string, uid: string): void {
+    this.#storeHoldings(uid, this.#others(uid, nodeName));
+    this.#changed(this.#workers.get(uid)?.functionName);
+  }
+
+  /** The agent of a node is not connected any more. */
+  dropNode(nodeName: string): void {
+    this.#dropNode(nodeName);
+    this.#connected.delete(nodeName);
+    this.#allChanged();
+  }
+
+  #functionOf({ functionName: name }: WorkerEntry): MutableFunction {
+    const found = this.#functions.get(name);
+    if (found !== undefined) {
+      return found;
+    }
+    const made: MutableFunction = { name, workers: [], settings: settingsOf([]), rotation: 0 };
+    this.#functions.set(name, made);
+    return made;
+  }
+
+  #setHolding(nodeName: string, state: WorkerState): void {
+    const { worker } = state;
+    if (worker === null || worker.namespace !== this.#namespace) {
+      return;
+    }
+    const entry = this.#workers.get(worker.uid);
+    const holding: Holding = {
+      nodeName,
+      epoch: state.epoch,
+      phase: state.phase,
+      foreignInFlight: Math.max(0, state.inFlight - (entry?.outstanding ?? 0)),
+      callable: state.callable,
+    };
+    this.#storeHoldings(worker.uid, [...this.#others(worker.uid, nodeName), holding]);
+    if (entry !== undefined && state.epoch > entry.highestEpoch) {
+      entry.highestEpoch = state.epoch;
+    }
+  }
+
+  #dropNode(nodeName: string): void {
+    for (const [uid, holdings] of this.#holdings) {
+      if (holdings.some((holding) => holding.nodeName === nodeName)) {
+        this.#storeHoldings(uid, this.#others(uid, nodeName));
+      }
+    }
+  }
+
+  #others(uid: string, nodeName: string): readonly Holding[] {
+    const holdings = this.#holdings.get(uid);
+    return holdings === undefined ? [] : holdings.filter((holding) => holding.nodeName !== nodeName);
+  }
+
+  #storeHoldings(uid: string, holdings: readonly Holding[]): void {
+    if (holdings.length === 0) {
+      this.#holdings.delete(uid);
+    } else {
+      this.#holdings.set(uid, holdings);
+    }
+    const entry = this.#workers.get(uid);
+    if (entry !== undefined) {
+      entry.holdings = holdings;
+    }
+  }
+
+  #allChanged(): void {
+    for (const functionName of [...this.#waiting.keys()]) {
+      this.#changed(functionName);
+    }
+  }
+
+  #changed(functionName: string | undefined): void {
+    const listeners = functionName === undefined ? undefined : this.#waiting.get(functionName);
+    if (listeners === undefined || functionName === undefined) {
+      return;
+    }
+    this.#waiting.delete(functionName);
+    for (const listener of listeners) {
+      listener();
+    }
+  }
+}

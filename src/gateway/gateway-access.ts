@@ -1,0 +1,217 @@
+import type { RequestListener, Server } from 'node:http';
+import type { Clock } from '../common/clock.ts';
+import { EsbError } from '../common/errors.ts';
+import type { Health } from '../common/health.ts';
+import type { HostPort } from '../common/host-port.ts';
+import type { Logger } from '../common/logger.ts';
+import { TaskGroup } from '../common/task-group.ts';
+import { createInformer } from '../kube/informer.ts';
+import { type Secret, secrets } from '../kube/resource-types.ts';
+import type { Informer, KubeClient } from '../kube/types.ts';
+import { type Access, openAccess } from './access/access.ts';
+import { AccessKeys } from './access/access-keys.ts';
+import { AccessReviewer } from './access/access-review.ts';
+import { ClientCertificates } from './access/client-certificates.ts';
+import { ReplayGuard } from './access/replay-guard.ts';
+import { TokenReviewer } from './access/token-review.ts';
+import { createVerifiedAccess } from './access/verified-access.ts';
+import { unavailable } from './call/lambda-error.ts';
+import { TlsFiles, type TlsPaths } from './http/tls-files.ts';
+import { createTlsServer, type TlsServer } from './http/tls-server.ts';
+
+/** Milliseconds that a refusal is good for: whoever was just given a right is to have it soon. */
+const REFUSED_MS = 10_000;
+
+/** What tokens are for; those for the API server itself are not taken, since whoever sees one could use it there. */
+const DEFAULT_AUDIENCE = 'esb-gateway';
+
+/** Flags of `esb gateway` that say who may call. */
+export interface AccessFlags {
+  readonly authentication: 'on' | 'off';
+  /** Name of the Secret with the access keys, in the namespace that is served; empty where no signature is to be taken. */
+  readonly accessKeys: string;
+  /** {@link DEFAULT_AUDIENCE} when empty. */
+  readonly tokenAudience: readonly string[];
+  /** Seconds that an answer of the API server is good for, and beyond that while the server is away. */
+  readonly accessCache: number;
+  readonly accessGrace: number;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly clientCa?: string;
+}
+
+export interface GatewayAccessOptions {
+  readonly flags: AccessFlags;
+  readonly namespace: string;
+  readonly client: KubeClient;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Who may call, and by what server, with all that keeps it up to date. */
+export interface GatewayAccess {
+  readonly access: Access;
+  /** Makes the server of the Lambda API; undefined for one of plain HTTP. */
+  readonly createServer: ((listener: RequestListener) => Server) | undefined;
+  /** Whether callers can be told apart by all means that they have. */
+  health(): Health;
+  /** Begins to follow what it depends on, and warns where calls are less safe than they might be. */
+  start(listen: HostPort): void;
+  /** Ends that; from then on nobody new can be let in. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Puts together what the flags ask for.
+ *
+ * @throws {EsbError} `InvalidCertificate` for TLS files that cannot be used
+ */
+export async function createGatewayAccess(options: GatewayAccessOptions): Promise<GatewayAccess> {
+  const { flags, logger } = options;
+  const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
+  const certificates = new ClientCertificates();
+  const tls = await openTls(options, certificates);
+  const verified = flags.authentication === 'on' ? verify(options, tasks, certificates) : undefined;
+  return {
+    access: verified?.access ?? openAccess,
+    createServer: tls?.createServer,
+    health: () => verified?.health() ?? { ok: true },
+    start(listen) {
+      warn(flags, listen, logger);
+      verified?.start();
+      if (tls !== undefined) {
+        tasks.run('TLS files', (stop) => tls.files.run(stop));
+      }
+    },
+    async stop() {
+      await tasks.stop();
+      await verified?.stop();
+    },
+  };
+}
+
+/** Tells those who look at the log how far the API is open. */
+function warn(flags: AccessFlags, listen: HostPort, logger: Logger): void {
+  if (isLoopback(listen.host)) {
+    return;
+  }
+  if (flags.authentication === 'off') {
+    logger.warn('authentication is off: whoever reaches the port may call every function of the namespace');
+  } else if (flags.tlsCert === undefined) {
+    logger.warn('no TLS: unless a proxy in front has it, tokens and calls can be read on their way');
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host.startsWith('127.');
+}
+
+interface Verified {
+  readonly access: Access;
+  health(): Health;
+  start(): void;
+  stop(): Promise<void>;
+}
+
+function verify(options: GatewayAccessOptions, tasks: TaskGroup, certificates: ClientCertificates): Verified {
+  const { flags, namespace, client, clock, logger } = options;
+  const keys = new AccessKeys(logger);
+  const informer = flags.accessKeys === '' ? undefined : keysInformer(options);
+  informer?.subscribe((event) => keys.apply(event));
+  const graceMs = flags.accessGrace * 1000;
+  const cached = { client, clock, tasks, graceMs };
+  const yesMs = flags.accessCache * 1000;
+  const noMs = Math.min(REFUSED_MS, yesMs);
+  const access = createVerifiedAccess({
+    keys,
+    keysNotReady() {
+      if (informer === undefined || informer.isCurrent()) {
+        return undefined;
+      }
+      const heardAt = informer.hasSynced() ? informer.lastSuccessAt() : undefined;
+      return heardAt !== undefined && clock.monotonic() - heardAt <= graceMs
+        ? undefined
+        : unavailable('The access keys cannot be read from the Kubernetes API server at the moment.');
+    },
+    tokens: new TokenReviewer({
+      ...cached,
+      audiences: flags.tokenAudience.length > 0 ? flags.tokenAudience : [DEFAULT_AUDIENCE],
+      acceptedMs: yesMs,
+      refusedMs: noMs,
+    }),
+    certificates,
+    reviewer: new AccessReviewer({ ...cached, namespace, allowedMs: yesMs, deniedMs: noMs }),
+    replays: new ReplayGuard(),
+    clock,
+  });
+  return {
+    access,
+    health: () =>
+      informer?.hasSynced() === false
+        ? {
+            ok: false,
+            reason: 'NoAccessKeys',
+            message: `the access keys (Secret ${flags.accessKeys} in namespace ${namespace}) have not been read from the API server yet`,
+          }
+        : { ok: true },
+    start: () => informer?.start(),
+    async stop() {
+      await informer?.stop();
+    },
+  };
+}
+
+function keysInformer({ flags, namespace, client, clock, logger }: GatewayAccessOptions): Informer<Secret> {
+  const fieldSelector = `metadata.name=${flags.accessKeys}`;
+  return createInformer(client, secrets, { namespace, fieldSelector }, { logger, clock });
+}
+
+interface Tls {
+  readonly files: TlsFiles;
+  readonly createServer: (listener: RequestListener) => Server;
+}
+
+async function openTls(
+  options: GatewayAccessOptions,
+  certificates: ClientCertificates,
+): Promise<Tls | undefined> {
+  const { clock, logger } = options;
+  const paths = tlsPaths(options.flags);
+  if (paths === undefined) {
+    return undefined;
+  }
+  let server: TlsServer | undefined;
+  const files = await TlsFiles.open({
+    paths,
+    clock,
+    logger,
+    onChange: (material) => {
+      certificates.trust(material.clientAuthorities);
+      server?.renew(material);
+    },
+  });
+  certificates.trust(files.current.clientAuthorities);
+  return {
+    files,
+    createServer(listener) {
+      server = createTlsServer(files.current, listener, logger);
+      return server.server as unknown as Server;
+    },
+  };
+}
+
+function tlsPaths({ tlsCert, tlsKey, clientCa }: AccessFlags): TlsPaths | undefined {
+  if (tlsCert === undefined && tlsKey === undefined && clientCa === undefined) {
+    return undefined;
+  }
+  if (tlsCert === undefined || tlsKey === undefined) {
+    throw new EsbError('--tls-cert and --tls-key go together, and --client-ca needs both', {
+      code: 'InvalidArgument',
+    });
+  }
+  return {
+    certificate: tlsCert,
+    privateKey: tlsKey,
+    ...(clientCa === undefined ? {} : { clientAuthority: clientCa }),
+  };
+}

@@ -1,0 +1,94 @@
+import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
+import type { Logger } from '../../common/logger.ts';
+import type { Hold } from '../admission/room.ts';
+import type { Caller } from '../call/caller.ts';
+import { LambdaError, lambdaErrorAnswer } from '../call/lambda-error.ts';
+import {
+  type CallObservation,
+  type CallObserver,
+  type CallReport,
+  UNOBSERVED,
+} from '../observation/call-observer.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who waits for the answer. */
+    caller: Caller;
+    /** What the request holds of the gateway's room. */
+    hold: Hold;
+    /** Who follows this request and has not been told of the end; undefined before there is anybody. */
+    observation: CallObservation | undefined;
+  }
+
+  interface FastifyContextConfig {
+    /** The operation of a route, as SDKs name it. */
+    operation?: string;
+  }
+}
+
+/** A hook of a route that begins to follow its requests. */
+export function observing(
+  observer: CallObserver,
+  operation: string,
+): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction) => void {
+  return (request, _reply, done) => {
+    request.observation = observer.begin({ requestId: request.id, operation, message: request.raw });
+    done();
+  };
+}
+
+/** Takes over what follows a request: whoever does so tells it of the end. */
+export function takeObservation(request: FastifyRequest): CallObservation {
+  const { observation } = request;
+  request.observation = UNOBSERVED;
+  return observation ?? UNOBSERVED;
+}
+
+/** Tells of the end of a request that nobody has taken over. */
+export function endUntaken(request: FastifyRequest, report: CallReport): void {
+  takeObservation(request).end(report);
+}
+
+/** The report of a request that was refused. */
+export function refusalReport(error: LambdaError, durationMs: number): CallReport {
+  return {
+    result: error.errorName,
+    status: error.status,
+    durationMs,
+    start: '',
+    timings: undefined,
+    answerBytes: 0,
+  };
+}
+
+/** Answers with an error. */
+export function sendError(reply: FastifyReply, error: LambdaError, requestId: string): FastifyReply {
+  const answer = lambdaErrorAnswer(error, requestId);
+  return reply.code(answer.status).headers(answer.headers).send(answer.body);
+}
+
+/** Answers with 200 and JSON. */
+export function sendJson(reply: FastifyReply, json: Buffer, requestId: string): FastifyReply {
+  return reply
+    .code(200)
+    .headers({ 'content-type': 'application/json', 'x-amzn-requestid': requestId })
+    .send(json);
+}
+
+/** What a caller is told of anything that was thrown. Faults of ours are logged. */
+export function toLambdaError(error: unknown, logger: Logger, requestId: string): LambdaError {
+  if (error instanceof LambdaError) {
+    return error;
+  }
+  if (error instanceof Error && 'statusCode' in error && Number(error.statusCode) < 500) {
+    return new LambdaError('InvalidRequestContentException', error.message, { cause: error });
+  }
+  logger.error({ err: error, requestId }, 'call failed for a fault of the gateway');
+  return new LambdaError('ServiceException', 'The service encountered an internal error.', { cause: error });
+}
+
+/** A header of a request; the first of several, and empty for none. */
+export function headerOf(request: FastifyRequest, name: string): string {
+  const value = request.headers[name];
+  return typeof value === 'string' ? value : (value?.[0] ?? '');
+}

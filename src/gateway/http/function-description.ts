@@ -1,0 +1,208 @@
+import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
+import { quantityToMiB } from '../../api/quantity.ts';
+import { unreachable } from '../../common/errors.ts';
+import { type FunctionReference, functionArn } from '../call/function-name.ts';
+import { isBefore, type Speaker } from '../fleet/function-settings.ts';
+
+/** A resource beside the processor of its node, as the node names it (`amd64`), where that is known. */
+export interface DescribedWorker {
+  readonly resource: LambdaWorker;
+  readonly architecture: string | undefined;
+}
+
+/** Members of Lambda's FunctionConfiguration that ESB has something to say for. */
+export interface FunctionConfiguration {
+  readonly FunctionName: string;
+  readonly FunctionArn: string;
+  readonly Role: string;
+  readonly Handler?: string;
+  readonly CodeSize: number;
+  readonly Description: string;
+  readonly Timeout: number;
+  readonly MemorySize: number;
+  readonly LastModified: string;
+  readonly CodeSha256: string;
+  readonly Version: string;
+  readonly Environment?: { readonly Variables: Readonly<Record<string, string>> };
+  readonly TracingConfig: { readonly Mode: 'PassThrough' };
+  readonly RevisionId: string;
+  readonly State: 'Active' | 'Pending' | 'Inactive' | 'Failed';
+  readonly StateReason?: string;
+  readonly StateReasonCode?: string;
+  readonly LastUpdateStatus: 'Successful' | 'InProgress' | 'Failed';
+  readonly LastUpdateStatusReason?: string;
+  readonly PackageType: 'Image';
+  readonly ImageConfigResponse?: {
+    readonly ImageConfig: { readonly EntryPoint?: readonly string[]; readonly Command?: readonly string[] };
+  };
+  readonly Architectures: readonly string[];
+  readonly EphemeralStorage: { readonly Size: number };
+  readonly SnapStart: { readonly ApplyOn: 'None'; readonly OptimizationStatus: 'Off' };
+  readonly LoggingConfig: { readonly LogFormat: 'Text'; readonly LogGroup: string };
+}
+
+/** The state of a function in Lambda's words. */
+type FunctionState = Pick<
+  FunctionConfiguration,
+  'State' | 'StateReason' | 'StateReasonCode' | 'LastUpdateStatus' | 'LastUpdateStatusReason'
+>;
+
+/** The worker that speaks for its function. Undefined when there is none. */
+export function speakerOf(workers: readonly DescribedWorker[]): DescribedWorker | undefined {
+  return workers.reduce<DescribedWorker | undefined>(
+    (best, worker) =>
+      best === undefined || isBefore(rankOf(worker.resource), rankOf(best.resource)) ? worker : best,
+    undefined,
+  );
+}
+
+function rankOf({ metadata }: LambdaWorker): Speaker {
+  return { name: metadata.name, createdAt: metadata.creationTimestamp ?? '' };
+}
+
+/**
+ * What Lambda would say of a function whose workers these are. What belongs to the function as a whole is read from the worker that
+ * speaks for it; the state takes all of them into account. Values that come out of Secrets are left out.
+ *
+ * @param workers all of the function, the speaker among them
+ * @param reference how the caller named it: its qualifier becomes part of the ARN
+ */
+export function describeFunction(
+  speaker: DescribedWorker,
+  workers: readonly DescribedWorker[],
+  reference: FunctionReference,
+): FunctionConfiguration {
+  const { metadata, spec, status } = speaker.resource;
+  const name = functionNameOf(speaker.resource);
+  const image = imageConfig(speaker.resource);
+  const variables = environmentOf(speaker.resource);
+  return {
+    FunctionName: name,
+    FunctionArn: functionArn(reference),
+    // There are no roles: what a function may do, its network and its Secrets say.
+    Role: '',
+    ...(spec.handler === undefined ? {} : { Handler: spec.handler }),
+    // As Lambda has it for images.
+    CodeSize: 0,
+    Description: '',
+    Timeout: spec.timeoutSeconds,
+    MemorySize: quantityToMiB(spec.resources.limits.memory, 128),
+    LastModified: lambdaTime(metadata.creationTimestamp),
+    CodeSha256: /@sha256:([0-9a-f]{64})$/.exec(status?.image ?? spec.image)?.[1] ?? '',
+    Version: '$LATEST',
+    ...(variables === undefined ? {} : { Environment: { Variables: variables } }),
+    TracingConfig: { Mode: 'PassThrough' },
+    RevisionId: `${metadata.uid ?? metadata.name}-${metadata.generation ?? 1}`,
+    ...stateOf(workers.map(({ resource }) => resource)),
+    PackageType: 'Image',
+    ...(image === undefined ? {} : { ImageConfigResponse: { ImageConfig: image } }),
+    Architectures: [speaker.architecture === 'arm64' ? 'arm64' : 'x86_64'],
+    EphemeralStorage: { Size: quantityToMiB(spec.ephemeralStorage, 512) },
+    SnapStart: { ApplyOn: 'None', OptimizationStatus: 'Off' },
+    LoggingConfig: { LogFormat: 'Text', LogGroup: `/aws/lambda/${name}` },
+  };
+}
+
+/** Labels are what tags are in Lambda. */
+export function tagsOf(worker: LambdaWorker): Readonly<Record<string, string>> {
+  return worker.metadata.labels ?? {};
+}
+
+/** A time as Lambda writes it: `2026-11-01T00:00:00.000+0000`. */
+export function lambdaTime(timestamp: string | undefined): string {
+  return new Date(timestamp ?? 0).toISOString().replace('Z', '+0000');
+}
+
+function environmentOf(worker: LambdaWorker): Readonly<Record<string, string>> | undefined {
+  const plain = worker.spec.env?.filter(({ valueFrom }) => valueFrom === undefined) ?? [];
+  return plain.length === 0
+    ? undefined
+    : Object.fromEntries(plain.map(({ name, value }) => [name, value ?? '']));
+}
+
+function imageConfig({ spec }: LambdaWorker) {
+  return spec.command === undefined && spec.args === undefined
+    ? undefined
+    : {
+        ...(spec.command === undefined ? {} : { EntryPoint: spec.command }),
+        ...(spec.args === undefined ? {} : { Command: spec.args }),
+      };
+}
+
+/**
+ * A function is active when one worker of it can be called, be it paused or absent. SDKs wait for `Active` after a
+ * function was made and for `Successful` after it was changed.
+ */
+function stateOf(workers: readonly LambdaWorker[]): FunctionState {
+  const states = workers.map(workerState);
+  const isChanging = workers.some(
+    ({ metadata, status }) =>
+      status?.observedGeneration !== undefined && status.observedGeneration < (metadata.generation ?? 0),
+  );
+  const update = {
+    LastUpdateStatus: isChanging ? 'InProgress' : 'Successful',
+    ...(isChanging ? { LastUpdateStatusReason: 'The workers are being changed.' } : {}),
+  } as const;
+  if (states.includes('Active')) {
+    return { State: 'Active', ...update };
+  }
+  if (states.includes('Pending')) {
+    return {
+      State: 'Pending',
+      StateReason: 'The function is being created.',
+      StateReasonCode: 'Creating',
+      ...update,
+    };
+  }
+  if (states.includes('Inactive')) {
+    return {
+      State: 'Inactive',
+      StateReason: 'Every worker is kept at rest by its owner (wakePolicy: Never).',
+      StateReasonCode: 'Idle',
+      ...update,
+    };
+  }
+  return {
+    State: 'Failed',
+    StateReason: failureOf(workers),
+    StateReasonCode: 'InternalError',
+    LastUpdateStatus: 'Failed',
+    LastUpdateStatusReason: failureOf(workers),
+  };
+}
+
+function workerState({ spec, status }: LambdaWorker): FunctionConfiguration['State'] {
+  const phase = status?.phase;
+  switch (phase) {
+    case undefined:
+    case 'Pending':
+    case 'Pulling':
+    case 'Creating':
+      return 'Pending';
+    case 'Running':
+    case 'Pausing':
+    case 'Resuming':
+    case 'Terminating':
+    case 'Unknown':
+      return 'Active';
+    case 'Paused':
+    case 'Absent':
+      return spec.wakePolicy === 'Never' ? 'Inactive' : 'Active';
+    case 'Failed':
+      return 'Failed';
+    default:
+      return unreachable(phase);
+  }
+}
+
+function failureOf(workers: readonly LambdaWorker[]): string {
+  for (const { status } of workers) {
+    const failed = status?.conditions?.find(
+      ({ type, status: value }) => type === 'Ready' && value === 'False',
+    );
+    if (failed !== undefined) {
+      return `${failed.reason}: ${failed.message}`;
+    }
+  }
+  return 'No worker can be started.';
+}

@@ -1,0 +1,99 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { Logger } from '../../common/logger.ts';
+import { type Access, HttpAccessRequest } from '../access/access.ts';
+import type { Admission } from '../admission/admission.ts';
+import { parseFunctionIdentifier } from '../call/function-name.ts';
+import type { LambdaError } from '../call/lambda-error.ts';
+import type { CallObserver } from '../observation/call-observer.ts';
+import { observing, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
+import type { FunctionCatalog } from './function-catalog.ts';
+import { type ReadOperation, readOperations } from './read-operations.ts';
+
+/** What the routes that read stand on. */
+export interface FunctionRoutesOptions {
+  readonly catalog: FunctionCatalog;
+  readonly access: Access;
+  readonly admission: Admission;
+  readonly observer: CallObserver;
+  /** Why nothing can be said about any function yet; undefined when that is not so. */
+  readonly notReady: () => LambdaError | undefined;
+  readonly logger: Logger;
+}
+
+interface ReadRoute {
+  readonly Params: { readonly name?: string; readonly item?: string };
+  readonly Querystring: Readonly<Record<string, string | readonly string[] | undefined>>;
+}
+
+/** The operations that read. */
+export function addFunctionRoutes(api: FastifyInstance, options: FunctionRoutesOptions): void {
+  for (const operation of readOperations) {
+    api.route<ReadRoute>({
+      method: 'GET',
+      url: operation.url,
+      config: { operation: operation.name },
+      exposeHeadRoute: false,
+      onRequest: observing(options.observer, operation.name),
+      handler: (request, reply) => serveRead(operation, request, reply, options),
+    });
+  }
+}
+
+async function serveRead(
+  operation: ReadOperation,
+  request: FastifyRequest<ReadRoute>,
+  reply: FastifyReply,
+  options: FunctionRoutesOptions,
+): Promise<FastifyReply> {
+  const startedAt = performance.now();
+  const observation = takeObservation(request);
+  const { access, admission, catalog } = options;
+  const { caller, params } = request;
+  let result = 'ok';
+  let answerBytes = 0;
+  try {
+    const principal = await access.authenticate(new HttpAccessRequest(request.raw, undefined), caller);
+    observation.identified(principal);
+    const query = firstValues(request.query);
+    const reference =
+      params.name === undefined ? undefined : parseFunctionIdentifier(params.name, query.Qualifier);
+    observation.addressed(reference?.name ?? '', '', 0);
+    await access.authorize(principal, operation.action, reference?.name, caller);
+    const notReady = options.notReady();
+    if (notReady !== undefined) {
+      throw notReady;
+    }
+    admission.pass(principal, caller);
+    const answer = operation.answer(catalog, {
+      reference: reference ?? { name: '' },
+      item: params.item ?? '',
+      query,
+    });
+    const body = Buffer.from(JSON.stringify(answer));
+    answerBytes = body.length;
+    return sendJson(reply, body, request.id);
+  } catch (error) {
+    const known = toLambdaError(error, options.logger, request.id);
+    result = known.errorName;
+    return sendError(reply, known, request.id);
+  } finally {
+    observation.end({
+      result,
+      status: reply.statusCode,
+      durationMs: performance.now() - startedAt,
+      start: '',
+      timings: undefined,
+      answerBytes,
+    });
+  }
+}
+
+/** The parameters of a query, of those that come more than once the first. */
+function firstValues(query: ReadRoute['Querystring']): Readonly<Record<string, string | undefined>> {
+  return Object.fromEntries(
+    Object.entries(query).map(([name, value]) => [
+      name,
+      value === undefined || typeof value === 'string' ? value : value[0],
+    ]),
+  );
+}

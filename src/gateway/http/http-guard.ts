@@ -1,0 +1,124 @@
+import { randomUUID } from 'node:crypto';
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import { errnoOf } from '../../common/errors.ts';
+import { LambdaError, lambdaErrorAnswer } from '../call/lambda-error.ts';
+
+/** Milliseconds that a connection may be idle: more than load balancers keep theirs, so that they are the ones to close. */
+const KEEP_ALIVE_MS = 75_000;
+/** Milliseconds that a whole request may take to arrive. */
+const REQUEST_TIMEOUT_MS = 120_000;
+/** Milliseconds that the head of a request may take to arrive, and that a connection may take to its first. */
+const HEADERS_TIMEOUT_MS = 30_000;
+/** Milliseconds that a client may leave an answer unread. Node.js tells of it after up to twice that, if the client has read some of it. */
+const UNREAD_MS = 20_000;
+
+/** What a server has to be made with, so that the times above are kept to a few seconds. */
+export const GUARDED_SERVER = { connectionsCheckingInterval: 5_000 } as const;
+
+/** The requests of a connection that have not been answered: their answers, and the last of them. */
+interface UnderWay {
+  readonly answers: Set<ServerResponse>;
+  last: IncomingMessage;
+}
+
+/** Keeps clients that are slow, or that do not speak HTTP, from holding a server or from being told what is not so. */
+export class HttpGuard {
+  readonly #underWay = new WeakMap<Socket, UnderWay>();
+
+  /** @param server before it listens */
+  constructor(server: Server, maxConnections: number) {
+    server.keepAliveTimeout = KEEP_ALIVE_MS;
+    server.requestTimeout = REQUEST_TIMEOUT_MS;
+    server.headersTimeout = HEADERS_TIMEOUT_MS;
+    server.maxConnections = maxConnections;
+    server.prependListener('request', (request, response) => this.#begin(request, response));
+    // An expectation that is not known is no reason to refuse a call.
+    server.on('checkExpectation', (request, response) => server.emit('request', request, response));
+  }
+
+  /**
+   * Answers what is no request, and closes its connection. Nothing is answered where a request that came before on the same connection is
+   * under way: its client would take that for its answer, and believe that it has not run.
+   */
+  refuse(error: Error, socket: Socket): void {
+    const underWay = this.#underWay.get(socket);
+    const isOwn = underWay?.answers.size === 1 && !underWay.last.complete;
+    const isIdle = underWay === undefined || underWay.answers.size === 0;
+    if (socket.writable && errnoOf(error) !== 'ECONNRESET' && (isIdle || isOwn)) {
+      socket.write(rawAnswer(malformed(error), randomUUID()));
+    }
+    socket.destroy();
+  }
+
+  #begin(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    const underWay = this.#underWay.get(socket) ?? this.#follow(request);
+    const { answers } = underWay;
+    answers.add(response);
+    underWay.last = request;
+    response.once('prefinish', cutWhenUnread);
+    response.once('close', () => answers.delete(response));
+  }
+
+  /**
+   * Sees to it that every answer of a connection is closed with it, which is what ends a call whose caller is gone, and gives back its room. Node.js
+   * forgets those that wait for their turn when the client sends a CONNECT behind them.
+   */
+  #follow(request: IncomingMessage): UnderWay {
+    const { socket } = request;
+    const answers = new Set<ServerResponse>();
+    const underWay: UnderWay = { answers, last: request };
+    this.#underWay.set(socket, underWay);
+    socket.once('close', () => {
+      // After Node.js has closed those that it knows of.
+      setImmediate(() => {
+        for (const response of answers) {
+          response.emit('close');
+        }
+      });
+    });
+    return underWay;
+  }
+}
+
+/**
+ * Cuts the connection of a client that does not read its answer: called when all of it has been written. Costs nothing where the system has
+ * taken it.
+ */
+function cutWhenUnread(this: ServerResponse): void {
+  const { socket } = this;
+  if (socket === null || socket.writableLength === 0) {
+    return;
+  }
+  socket.setTimeout(UNREAD_MS);
+  // Before the server sets the time for an idle connection.
+  this.prependOnceListener('finish', () => socket.setTimeout(0));
+}
+
+/** What a client is told that did not send a whole request. */
+function malformed(error: Error): LambdaError {
+  switch (errnoOf(error) ?? '') {
+    case 'HPE_HEADER_OVERFLOW':
+      return new LambdaError('InvalidParameterValueException', 'The headers of the request are too large.', {
+        status: 431,
+      });
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      // By this name SDKs know that they may send it anew.
+      return new LambdaError('RequestTimeoutException', 'The request did not arrive in time.');
+    default:
+      return new LambdaError('InvalidRequestContentException', 'This is no valid HTTP/1.1 request.');
+  }
+}
+
+function rawAnswer(error: LambdaError, requestId: string): string {
+  const { status, headers, body } = lambdaErrorAnswer(error, requestId);
+  return [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
+    '',
+    body,
+  ].join('\r\n');
+}

@@ -1,0 +1,166 @@
+import { randomUUID } from 'node:crypto';
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
+import Fastify from 'fastify';
+import type { Clock } from '../../common/clock.ts';
+import { messageOf } from '../../common/errors.ts';
+import type { HostPort } from '../../common/host-port.ts';
+import { HttpAccessRequest } from '../access/access.ts';
+import { overloaded } from '../admission/function-admission.ts';
+import type { Room } from '../admission/room.ts';
+import { Caller } from '../call/caller.ts';
+import { LambdaError } from '../call/lambda-error.ts';
+import type { CallReport } from '../observation/call-observer.ts';
+import { endUntaken, refusalReport, sendError, toLambdaError } from './answer.ts';
+import { ConnectionDrain, type DrainOptions } from './connection-drain.ts';
+import { addFunctionRoutes, type FunctionRoutesOptions } from './function-routes.ts';
+import { GUARDED_SERVER, HttpGuard } from './http-guard.ts';
+import { addInvokeRoute, type InvokeRouteOptions } from './invoke-route.ts';
+import { readRequestBody } from './request-body.ts';
+import { addUnsupportedRoutes } from './unsupported-routes.ts';
+
+/** Characters of one part of a path: more than the server takes as a whole. */
+const MAX_PATH_PART = 64 * 1024;
+
+/** Bodies of up to this are read before anybody is asked who sends them: it is the path of most calls. */
+const SMALL_BODY_BYTES = 64 * 1024;
+
+/** Told of a request whose client left before all of it had come. */
+const HUNG_UP: CallReport = {
+  result: 'hung_up',
+  status: 0,
+  durationMs: 0,
+  start: '',
+  timings: undefined,
+  answerBytes: 0,
+};
+
+export interface LambdaApiOptions extends InvokeRouteOptions, FunctionRoutesOptions {
+  readonly clock: Clock;
+  /** What requests may hold in all. */
+  readonly room: Room;
+  /** Connections; further ones are closed at once. */
+  readonly maxConnections: number;
+  /** Makes the server that requests come in by, in place of one for plain HTTP. */
+  readonly createServer?: (listener: RequestListener) => Server;
+}
+
+/** The HTTP server of the Lambda API. */
+export interface LambdaApi {
+  /** Takes the port and returns the real one. Errors are those of the system. */
+  listen(address: HostPort): Promise<number>;
+  /** Waits until clients are elsewhere, takes no more connections, and waits for the end of every request. */
+  close(options: DrainOptions): Promise<void>;
+}
+
+/** The Lambda API: Invoke, the operations that read, and its errors for everything else. */
+export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
+  const { observer, logger, room } = options;
+  let guard: HttpGuard | undefined;
+  const api = Fastify({
+    logger: false,
+    genReqId: () => randomUUID(),
+    serverFactory: (listener) => {
+      const server = options.createServer?.(listener) ?? createServer(GUARDED_SERVER, listener);
+      guard = new HttpGuard(server, options.maxConnections);
+      return server;
+    },
+    clientErrorHandler: (error, socket) => guard?.refuse(error, socket),
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    // A name that is far too long is refused as a name, and not as a path.
+    routerOptions: { maxParamLength: MAX_PATH_PART, ignoreTrailingSlash: true },
+    frameworkErrors: (error, request, reply) => {
+      const known = new LambdaError('InvalidParameterValueException', messageOf(error), { cause: error });
+      observer
+        .begin({ requestId: request.id, operation: 'Unknown', message: request.raw })
+        .end(refusalReport(known, 0));
+      sendError(reply, known, request.id);
+    },
+  });
+  // Clients send any type or none, and the body is what they say it is: JSON.
+  api.removeAllContentTypeParsers();
+  api.addContentTypeParser('*', (request, _stream, done) => readRequestBody(request.raw, request.hold, done));
+  api.addHook('onSend', (_request, reply, _payload, done) => {
+    if (options.isDraining()) {
+      reply.header('connection', 'close');
+    }
+    done();
+  });
+  api.decorateRequest('caller');
+  api.decorateRequest('observation');
+  api.decorateRequest('hold');
+  api.addHook('onRequest', (request, reply, done) => {
+    const caller = new Caller(request.raw.socket.remoteAddress);
+    request.caller = caller;
+    const overload = room.overload();
+    const hold = room.open();
+    request.hold = hold;
+    reply.raw.once('close', () => {
+      hold.close();
+      caller.hangUp();
+      // Only of requests that ended before they were whole.
+      endUntaken(request, HUNG_UP);
+    });
+    // A type that makes no sense would be refused before it comes to a parser.
+    delete request.raw.headers['content-type'];
+    if (overload === undefined) {
+      done();
+    } else {
+      done(overloaded());
+    }
+  });
+  const { access } = options;
+  const screen = async (message: IncomingMessage): Promise<void> => {
+    await access.screen?.(new HttpAccessRequest(message, undefined));
+  };
+  api.addHook('preParsing', (request, _reply, payload, done) => {
+    if (access.screen === undefined || request.is404 || !hasLargeBody(request.raw)) {
+      done(null, payload);
+      return;
+    }
+    // The framework waits for a promise, too; to give one for every request would make each wait a turn.
+    return screen(request.raw);
+  });
+  api.setErrorHandler((error, request, reply) => {
+    const known = toLambdaError(error, logger, request.id);
+    // What is refused at the door has nobody yet who follows it.
+    request.observation ??= observer.begin({
+      requestId: request.id,
+      operation: request.routeOptions.config.operation ?? 'Unknown',
+      message: request.raw,
+    });
+    endUntaken(request, refusalReport(known, 0));
+    sendError(reply, known, request.id);
+  });
+  api.setNotFoundHandler((request, reply) => {
+    const known = new LambdaError(
+      'UnknownOperationException',
+      `${request.method} ${request.url.split('?')[0]} is no operation of this service`,
+    );
+    observer
+      .begin({ requestId: request.id, operation: 'Unknown', message: request.raw })
+      .end(refusalReport(known, 0));
+    sendError(reply, known, request.id);
+  });
+  const drain = new ConnectionDrain(api.server, options.clock);
+  addInvokeRoute(api, options);
+  addFunctionRoutes(api, options);
+  addUnsupportedRoutes(api, options);
+  return {
+    async listen({ host, port }) {
+      await api.listen({ port, host: host === '' ? '::' : host });
+      const bound = api.server.address();
+      return typeof bound === 'object' && bound !== null ? bound.port : port;
+    },
+    async close(how) {
+      await drain.run(how);
+      await api.close();
+    },
+  };
+}
+
+/** Whether a body may be too large to be read for nobody. */
+function hasLargeBody({ headers }: IncomingMessage): boolean {
+  const size = headers['content-length'];
+  return size === undefined ? headers['transfer-encoding'] !== undefined : Number(size) > SMALL_BODY_BYTES;
+}

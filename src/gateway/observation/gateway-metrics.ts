@@ -1,0 +1,106 @@
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import {
+  DEFAULT_MAX_FUNCTIONS,
+  type FunctionMetrics,
+  type FunctionMetricsOptions,
+  registerFunctionMetrics,
+} from './function-metrics.ts';
+
+/** Numbers that are read when the page is. */
+export interface GatewayGauges {
+  readonly functions: () => number;
+  readonly workers: () => number;
+  readonly agents: () => number;
+  readonly agentsConnected: () => number;
+  readonly eventsPending: () => number;
+  readonly activityPending: () => number;
+  readonly requestsHeld: () => number;
+  readonly bytesHeld: () => number;
+  readonly callsWaiting: () => number;
+}
+
+/** What a gateway counts. */
+export interface GatewayMetrics {
+  readonly requests: FunctionMetrics;
+  eventTried(result: string): void;
+  eventEnded(result: string): void;
+  agentFailed(): void;
+  activityWritten(ok: boolean): void;
+  /** Every metric, for their documentation. */
+  readonly registry: Registry;
+  page(): Promise<{ readonly contentType: string; readonly text: string }>;
+}
+
+/** Makes the metrics of one gateway, in a registry of their own. */
+export function createGatewayMetrics(
+  gauges: GatewayGauges,
+  functions: FunctionMetricsOptions = { exists: () => false, maxFunctions: DEFAULT_MAX_FUNCTIONS },
+): GatewayMetrics {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  const requestMetrics = registerFunctionMetrics(registry, functions);
+  const events = new Counter({
+    name: 'esb_gateway_events_total',
+    help: 'Calls of type Event, and records of failed ones, that ended, by how: ok, RetriesExhausted or EventAgeExceeded.',
+    labelNames: ['result'],
+    registers,
+  });
+  const tries = new Counter({
+    name: 'esb_gateway_event_tries_total',
+    help: 'Tries of calls of type Event, and of records of failed ones, by how they ended.',
+    labelNames: ['result'],
+    registers,
+  });
+  const agentFailures = new Counter({
+    name: 'esb_gateway_agent_connection_failures_total',
+    help: 'Attempts to connect to an agent that failed.',
+    registers,
+  });
+  const activity = new Counter({
+    name: 'esb_gateway_activity_writes_total',
+    help: 'Patches of status.lastInvocationTime, by whether they succeeded.',
+    labelNames: ['ok'],
+    registers,
+  });
+  const gauge = (name: string, help: string, read: () => number): void => {
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(read());
+      },
+    });
+  };
+  gauge('esb_gateway_functions', 'Functions that are known.', gauges.functions);
+  gauge('esb_gateway_workers', 'Workers that are known.', gauges.workers);
+  gauge('esb_gateway_agents', 'Agents that are known.', gauges.agents);
+  gauge('esb_gateway_agents_connected', 'Agents that are connected.', gauges.agentsConnected);
+  gauge('esb_gateway_events_pending', 'Calls of type Event that have not ended.', gauges.eventsPending);
+  gauge(
+    'esb_gateway_requests',
+    'Requests that have come and whose answer has not gone out.',
+    gauges.requestsHeld,
+  );
+  gauge('esb_gateway_held_bytes', 'Bytes of the bodies and answers of these.', gauges.bytesHeld);
+  gauge(
+    'esb_gateway_calls_waiting',
+    'Calls that wait for a place among those of their function.',
+    gauges.callsWaiting,
+  );
+  gauge(
+    'esb_gateway_activity_pending',
+    'Workers whose last call has not been written.',
+    gauges.activityPending,
+  );
+  return {
+    registry,
+    requests: requestMetrics,
+    eventTried: (result) => tries.inc({ result }),
+    eventEnded: (result) => events.inc({ result }),
+    agentFailed: () => agentFailures.inc(),
+    activityWritten: (ok) => activity.inc({ ok: String(ok) }),
+    page: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+  };
+}

@@ -1,0 +1,45 @@
+import type { Clock } from '../../common/clock.ts';
+import type { Logger } from '../../common/logger.ts';
+import { openTracing, type Tracing, type TracingEnvironment } from '../../common/tracing.ts';
+import { createAccessLog } from './access-log.ts';
+import type { CallListener } from './observed-call.ts';
+
+/** Flags of what a gateway tells of its calls. */
+export interface ObservationFlags {
+  readonly accessLog: boolean;
+  /** Base address of the receiver of spans; the environment says it when absent. */
+  readonly otlpEndpoint?: string;
+  readonly metricsFunctions: number;
+}
+
+/** What a gateway tells of its calls beside their metrics. */
+export interface GatewayObservation {
+  readonly listeners: readonly CallListener[];
+  /** Where spans go; undefined where nobody wants them. */
+  readonly tracing: Tracing | undefined;
+  /** Most functions with metrics of their own. */
+  readonly maxFunctions: number;
+}
+
+/** Makes what the flags ask for, and nothing else. Does not reject. */
+export async function openObservation(
+  flags: ObservationFlags,
+  context: {
+    readonly clock: Clock;
+    readonly logger: Logger;
+    readonly env: TracingEnvironment;
+    readonly namespace: string;
+  },
+): Promise<GatewayObservation> {
+  const { logger, namespace } = context;
+  return {
+    listeners: flags.accessLog ? [createAccessLog(logger)] : [],
+    tracing: await openTracing({
+      ...context,
+      service: 'esb-gateway',
+      attributes: { 'k8s.namespace.name': namespace },
+      endpoint: flags.otlpEndpoint,
+    }),
+    maxFunctions: flags.metricsFunctions,
+  };
+}

@@ -1,0 +1,18 @@
+import type { EnsureRequest, TaskState, WorkerInfo } from './container-runtime.ts';
+
+/** A worker whose process runs or is frozen, and that can be called. */
+export type LiveWorker = WorkerInfo & {
+  readonly address: NonNullable<WorkerInfo['address']>;
+  readonly task: Extract<TaskState, { kind: 'Running' | 'Paused' }>;
+};
+
+/** Whether a container can be used as it is, at most thawed. */
+export function fits(found: WorkerInfo, request: EnsureRequest): found is LiveWorker {
+  const alive = found.task.kind === 'Running' || found.task.kind === 'Paused';
+  return (
+    alive &&
+    found.address !== undefined &&
+    found.shapeHash === request.shapeHash &&
+    found.identity.uid === request.identity.uid
+  );
+}

@@ -1,0 +1,64 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
+import type { BenchInstance } from './bench-instance.ts';
+
+/** A process as /proc has it. */
+export interface Process {
+  readonly pid: number;
+  readonly commandLine: string;
+}
+
+/** All processes that run, but those of the kernel. */
+export async function processes(): Promise<Process[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(
+    pids.map(async (pid) => ({
+      pid,
+      commandLine: (await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => ''))
+        .replaceAll('\0', ' ')
+        .trim(),
+    })),
+  );
+  return found.filter(({ commandLine }) => commandLine !== '');
+}
+
+/** The process of the gateway of an instance. */
+export async function gatewayProcess(instance: BenchInstance): Promise<Process> {
+  const found = (await processes()).find(
+    ({ commandLine }) => commandLine.includes(instance.home) && / gateway --kubeconfig /.test(commandLine),
+  );
+  if (found === undefined) {
+    throw new Error('the gateway of the instance is not to be found');
+  }
+  return found;
+}
+
+/** Proportional set size in MiB; 0 for a process that has ended. */
+export async function proportionalMiB(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/smaps_rollup`, 'latin1').catch(() => '');
+  return Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) / 1024;
+}
+
+/** Resident set size in MiB. Rejects for a process that has ended. */
+export async function residentMiB(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/status`, 'latin1');
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text)?.[1]) / 1024;
+}
+
+/** The most that the resident set of a process has been, in MiB. Rejects for a process that has ended. */
+export async function peakResidentMiB(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/status`, 'latin1');
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(text)?.[1]) / 1024;
+}
+
+/** Resident set of a Node.js process that does nothing, in MiB. */
+export async function bareNodeMiB(): Promise<number> {
+  const child = execFile(process.execPath, ['--eval', 'setInterval(() => undefined, 1000); console.log()']);
+  try {
+    await once(child.stdout ?? child, 'data');
+    return await residentMiB(child.pid ?? 0);
+  } finally {
+    child.kill('SIGKILL');
+  }
+}

@@ -1,0 +1,150 @@
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Home, homeAt } from '../../src/cli/home.ts';
+import { readInstanceState } from '../../src/cli/instance-state.ts';
+import type { PartSpec } from '../../src/cli/part.ts';
+import { createSupervisorClient } from '../../src/cli/supervisor-client.ts';
+import { repositoryRoot } from '../../src/cli/tool-cache.ts';
+import { createKubeClient } from '../../src/kube/client.ts';
+import { createKubeConnectionSource } from '../../src/kube/kube-config.ts';
+import type { KubeClient } from '../../src/kube/types.ts';
+import { run } from '../support/command.ts';
+import { testImage } from '../support/test-image.ts';
+import { waitFor } from '../support/wait-for.ts';
+
+/** Where Debian's libfaketime has its library: it adds to the wall clock what a file says. */
+export const clockLibrary = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
+/** Parts that have a clock of their own in this instance. */
+const clocked: ReadonlySet<string> = new Set(['agent-node-2', 'gateway-2', 'controller-2']);
+/** MiB of the file system that an agent keeps its state in. */
+const DISK_MIB = 64;
+/** Seconds between two audits of an agent. */
+const AUDIT_SECONDS = 15;
+
+export const nodes = ['node-1', 'node-2'] as const;
+
+/** A local instance that a walk has for itself: two of everything, small disks, and clocks that can be set. */
+export interface ChaosInstance {
+  readonly home: Home;
+  readonly gateways: readonly string[];
+  readonly image: string;
+  readonly clockFile: string;
+  readonly client: KubeClient;
+  /** Process of each part by its name; 0 where it does not run. */
+  parts(): Promise<ReadonlyMap<string, number>>;
+  /** Waits until every part is healthy. */
+  untilHealthy(timeoutMs: number): Promise<void>;
+  down(): Promise<void>;
+}
+
+const esb = (home: string, args: readonly string[]): Promise<unknown> =>
+  run(process.execPath, [join(repositoryRoot(), 'src/main.ts'), ...args], {
+    env: { ESB_HOME: home },
+    timeoutMs: 300_000,
+  });
+
+/** Brings the instance up in `root`. Whoever does takes it down. */
+export async function startChaosInstance(root: string): Promise<ChaosInstance> {
+  const home = homeAt(root);
+  // Beside the nodes: `down` unmounts what is in them before it reads what the agents have left.
+  const disks = join(root, 'disks');
+  for (const node of nodes) {
+    await mkdir(join(disks, node), { recursive: true });
+    await run('mount', ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m`, 'tmpfs', join(disks, node)]);
+    await mkdir(home.node(node).root, { recursive: true });
+    await symlink(join(disks, node), home.node(node).agent);
+  }
+  await esb(root, ['up', '--nodes', '2', '--gateways', '2', '--controllers', '2', '--no-sample']);
+  const state = await readInstanceState(home.stateFile);
+  const port = (name: string): number => state?.ports[name] ?? 0;
+  const supervisor = createSupervisorClient(home.supervisorSocket);
+  const clockFile = join(home.root, 'clock');
+  await writeFile(clockFile, '+0');
+  const specs = JSON.parse(await readFile(join(home.run, 'parts'), 'utf8')) as PartSpec[];
+  await supervisor.apply(
+    specs.map((spec) => withAudits(clocked.has(spec.name) ? withClock(spec, clockFile) : spec)),
+  );
+  const client = createKubeClient({
+    source: createKubeConnectionSource({ kubeconfig: home.kubeconfig }),
+    userAgent: 'esb-chaos',
+  });
+  const instance: ChaosInstance = {
+    home,
+    gateways: [1, 2].map((number) => `http://127.0.0.1:${port(`gateway-${number}`)}`),
+    image: await pushTestImage(`127.0.0.1:${port('registry')}`),
+    clockFile,
+    client,
+    async parts() {
+      const { parts } = await supervisor.status();
+      return new Map(parts.map(({ name, pid }) => [name, pid]));
+    },
+    untilHealthy: (timeoutMs) =>
+      waitFor(
+        'every part to be healthy',
+        async () => {
+          const { parts } = await supervisor.status();
+          const ill = parts.filter(({ health }) => health !== 'healthy');
+          if (ill.length > 0) {
+            throw new Error(ill.map(({ name, health }) => `${name}: ${health}`).join('; '));
+          }
+          return true;
+        },
+        { timeoutMs, everyMs: 500 },
+      ).then(() => undefined),
+    async down() {
+      await client.close();
+      await esb(root, ['down']);
+      for (const node of nodes) {
+        await run('umount', [join(disks, node)]);
+      }
+    },
+  };
+  await instance.untilHealthy(60_000);
+  return instance;
+}
+
+function withClock(spec: PartSpec, file: string): PartSpec {
+  return {
+    ...spec,
+    env: {
+      ...spec.env,
+      LD_PRELOAD: clockLibrary,
+      FAKETIME_TIMESTAMP_FILE: file,
+      FAKETIME_CACHE_DURATION: '1',
+      DONT_FAKE_MONOTONIC: '1',
+    },
+  };
+}
+
+/** What a creation leaves that died with its agent is found by the audit, at its second look. */
+function withAudits(spec: PartSpec): PartSpec {
+  return spec.name.startsWith('agent-')
+    ? { ...spec, args: [...spec.args, '--audit-period', String(AUDIT_SECONDS)] }
+    : spec;
+}
+
+/** Puts the test worker into the registry of the instance. */
+async function pushTestImage(registry: string): Promise<string> {
+  const image = await testImage();
+  const base = `http://${registry}/v2/chaos/worker`;
+  const accepted = async (answer: Response): Promise<Response> => {
+    if (!answer.ok) {
+      throw new Error(`the registry answered ${answer.status}: ${await answer.text()}`);
+    }
+    return answer;
+  };
+  for (const blob of image.blobs) {
+    const begun = await accepted(await fetch(`${base}/blobs/uploads/`, { method: 'POST' }));
+    const place = new URL(begun.headers.get('location') ?? '', base);
+    place.searchParams.set('digest', blob.digest);
+    await accepted(await fetch(place, { method: 'PUT', body: new Uint8Array(blob.content) }));
+  }
+  await accepted(
+    await fetch(`${base}/manifests/1`, {
+      method: 'PUT',
+      headers: { 'content-type': image.manifest.mediaType },
+      body: new Uint8Array(image.manifest.content),
+    }),
+  );
+  return `${registry}/chaos/worker:1`;
+}

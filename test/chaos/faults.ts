@@ -1,0 +1,242 @@
+import { chmod, open, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Home } from '../../src/cli/home.ts';
+import { instanceCgroup } from '../../src/cli/parts.ts';
+import { identify, isRunning, type ProcessIdentity, signalProcess } from '../../src/cli/process-table.ts';
+import { readPartRecord } from '../../src/cli/supervised-part.ts';
+import { errnoOf, unreachable } from '../../src/common/errors.ts';
+import { type Fault, faultText, type PluginFault, type Target } from './step.ts';
+import { processOfContainer, shimOf } from './worker-processes.ts';
+
+/** A fault that was done, for the history and for excuses. */
+export interface DoneFault {
+  readonly fault: Fault;
+  readonly from: number;
+  to: number;
+}
+
+export interface FaultsOptions {
+  readonly home: Home;
+  /** Container of a worker as its status has it. */
+  readonly containerOf: (worker: string) => Promise<string | undefined>;
+  /** What the clocks of the parts with a false one add, by the library that they are started with. */
+  readonly clockFile: string;
+  readonly note: (text: string) => void;
+}
+
+/** Does faults to real parts, and undoes them. */
+export class Faults {
+  readonly #options: FaultsOptions;
+  readonly #done: DoneFault[] = [];
+  readonly #running = new Set<Promise<void>>();
+  readonly #busy = new Set<string>();
+  readonly #healing = new AbortController();
+
+  constructor(options: FaultsOptions) {
+    this.#options = options;
+  }
+
+  get done(): readonly DoneFault[] {
+    return this.#done;
+  }
+
+  /** Begins a fault in the background. One like it that still lasts makes it nothing. */
+  start(fault: Fault): void {
+    const running = this.#do(fault).catch((error: unknown) =>
+      this.#options.note(`${faultText(fault)} could not be done: ${String(error)}`),
+    );
+    this.#running.add(running);
+    void running.finally(() => this.#running.delete(running));
+  }
+
+  /** Ends every fault now. */
+  async heal(): Promise<void> {
+    this.#healing.abort();
+    while (this.#running.size > 0) {
+      await Promise.all(this.#running);
+    }
+  }
+
+  async #do(fault: Fault): Promise<void> {
+    const what = fault.kind === 'kill' || fault.kind === 'stop' ? JSON.stringify(fault.target) : fault.kind;
+    if (this.#busy.has(what)) {
+      return;
+    }
+    this.#busy.add(what);
+    try {
+      switch (fault.kind) {
+        case 'kill':
+          return await this.#kill(fault);
+        case 'stop':
+          return await this.#stop(fault);
+        case 'plugin':
+          return await this.#plugin(fault);
+        case 'disk':
+          return await this.#disk(fault);
+        case 'clock':
+          return await this.#clock(fault);
+        default:
+          return unreachable(fault);
+      }
+    } finally {
+      this.#busy.delete(what);
+    }
+  }
+
+  /** Notes a fault as done for as long as `body` takes. */
+  async #during(fault: Fault, body: () => Promise<void>): Promise<void> {
+    const done: DoneFault = { fault, from: performance.now(), to: Number.POSITIVE_INFINITY };
+    this.#done.push(done);
+    try {
+      await body();
+    } finally {
+      done.to = performance.now();
+    }
+  }
+
+  /** Waits, or until everything is to be healed. */
+  async #for(milliseconds: number): Promise<void> {
+    await delay(milliseconds, undefined, { signal: this.#healing.signal }).catch(() => undefined);
+  }
+
+  async #kill(fault: Extract<Fault, { kind: 'kill' }>): Promise<void> {
+    const target = await this.#processOf(fault.target);
+    if (target !== undefined) {
+      await this.#during(fault, () => signalProcess(target, 'SIGKILL'));
+    }
+  }
+
+  async #stop(fault: Extract<Fault, { kind: 'stop' }>): Promise<void> {
+    const target = await this.#processOf(fault.target);
+    if (target === undefined) {
+      return;
+    }
+    await this.#during(fault, async () => {
+      await signalProcess(target, 'SIGSTOP');
+      try {
+        await this.#for(fault.forMs);
+      } finally {
+        await signalProcess(target, 'SIGCONT');
+      }
+    });
+  }
+
+  async #processOf(target: Target): Promise<ProcessIdentity | undefined> {
+    switch (target.kind) {
+      case 'agent':
+      case 'containerd':
+        return this.#part(`${target.kind}-${target.node}`);
+      case 'gateway':
+      case 'controller':
+        return this.#part(`${target.kind}-${target.number}`);
+      case 'apiserver':
+        return this.#part('apiserver');
+      case 'worker':
+      case 'shim': {
+        const container = await this.#options.containerOf(target.worker);
+        if (container === undefined) {
+          return undefined;
+        }
+        const pid = await processOfContainer(instanceCgroup(this.#options.home), container);
+        const chosen = pid === undefined || target.kind === 'worker' ? pid : await shimOf(pid);
+        return chosen === undefined ? undefined : identify(chosen);
+      }
+      default:
+        return unreachable(target);
+    }
+  }
+
+  async #part(name: string): Promise<ProcessIdentity | undefined> {
+    const record = await readPartRecord(join(this.#options.home.run, `${name}.json`));
+    const found = record?.process;
+    return found !== undefined && (await isRunning(found)) ? found : undefined;
+  }
+
+  /** Puts a program in the place of a plugin, in one step, and the plugin back. */
+  async #plugin(fault: Extract<Fault, { kind: 'plugin' }>): Promise<void> {
+    const path = join(this.#options.home.bin, fault.plugin);
+    const target = await readlink(path);
+    const gate = join(this.#options.home.run, `chaos-${fault.plugin}`);
+    await writeFile(gate, '');
+    await writeFile(`${path}.chaos`, pluginScript(fault.how, target, gate));
+    await chmod(`${path}.chaos`, 0o755);
+    await this.#during(fault, async () => {
+      await rename(`${path}.chaos`, path);
+      try {
+        await this.#for(fault.forMs);
+      } finally {
+        await rm(`${path}.chaos`, { force: true });
+        await symlink(target, `${path}.chaos`);
+        await rename(`${path}.chaos`, path);
+        // What hangs goes on now, as a plugin does that waited for a lock.
+        await rm(gate, { force: true });
+      }
+    });
+  }
+
+  async #disk(fault: Extract<Fault, { kind: 'disk' }>): Promise<void> {
+    const filler = join(this.#options.home.node(fault.node).agent, 'chaos-filler');
+    await this.#during(fault, async () => {
+      try {
+        await fill(filler);
+        await this.#for(fault.forMs);
+      } finally {
+        await rm(filler, { force: true });
+      }
+    });
+  }
+
+  async #clock(fault: Extract<Fault, { kind: 'clock' }>): Promise<void> {
+    const { clockFile } = this.#options;
+    await this.#during(fault, async () => {
+      await writeFile(clockFile, `${fault.seconds >= 0 ? '+' : ''}${fault.seconds}`);
+      try {
+        await this.#for(fault.forMs);
+      } finally {
+        await writeFile(clockFile, '+0');
+      }
+    });
+  }
+}
+
+function pluginScript(how: PluginFault, plugin: string, gate: string): string {
+  const refusal = `echo '{"cniVersion":"1.1.0","code":11,"msg":"try again later"}'; exit 1`;
+  switch (how) {
+    case 'fails':
+      return `#!/bin/sh\ncat >/dev/null\n${refusal}\n`;
+    case 'fails-late':
+      return `#!/bin/sh\n'${plugin}' >/dev/null 2>&1\n${refusal}\n`;
+    case 'hangs':
+      return `#!/bin/sh\nwhile [ -e '${gate}' ]; do sleep 0.1; done\nexec '${plugin}'\n`;
+    case 'garbage':
+      return `#!/bin/sh\ncat >/dev/null\necho '{]'\n`;
+    default:
+      return unreachable(how);
+  }
+}
+
+/** Writes until there is no room. */
+async function fill(path: string): Promise<void> {
+  const file = await open(path, 'w');
+  try {
+    for (let size = 1 << 20; size >= 1; size = Math.floor(size / 16)) {
+      await writeUntilFull(file, Buffer.alloc(size));
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+async function writeUntilFull(file: { write(data: Buffer): Promise<unknown> }, block: Buffer): Promise<void> {
+  for (;;) {
+    try {
+      await file.write(block);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOSPC') {
+        return;
+      }
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * `npm run test:chaos`: a random walk over an instance of its own, and whether everything comes to rest without a trace.
+ *
+ *   npm run test:chaos                                  50 workers, 2,000 steps, a new seed
+ *   npm run test:chaos -- --seed 7                      the walk of seed 7 again
+ *   npm run test:chaos -- --workers 8 --steps 80        a short one
+ *   npm run test:chaos -- --only kill,plugin            these kinds of faults only
+ *   npm run test:chaos -- --minutes 10                  ends walking after ten minutes
+ *
+ * A step is to create, pause, resume, call, change or delete a worker, or a fault: SIGKILL or SIGSTOP of the agent,
+ * containerd, a shim, a worker, a gateway, a controller or the API server; a CNI plugin that fails, hangs or answers
+ * garbage; a full disk; a step of the clock. The steps follow from the seed and the options; when they hit what, the machine decides.
+ * The instance runs apart from the machine (test/support/apart.sh), so that another one may run beside it.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { ensureNeeds, runningNeeds } from '../../src/cli/debian-packages.ts';
+import { createProgress } from '../../src/cli/progress.ts';
+import { ensureTools } from '../../src/cli/tools.ts';
+import { workerFiles } from '../support/test-image.ts';
+import { clockLibrary } from './chaos-instance.ts';
+import { runChaos } from './chaos-run.ts';
+import { type FaultKind, faultKinds } from './step.ts';
+
+/** Set in the process that runs apart. */
+const APART = 'ESB_CHAOS_APART';
+const write = (text: string): void => void process.stdout.write(text);
+
+const { values } = parseArgs({
+  args: process.argv.slice(2),
+  options: {
+    seed: { type: 'string' },
+    steps: { type: 'string', default: '2000' },
+    workers: { type: 'string', default: '50' },
+    minutes: { type: 'string', default: '60' },
+    only: { type: 'string' },
+    'longest-fault': { type: 'string', default: '60000' },
+    'rest-within': { type: 'string', default: '300000' },
+    keep: { type: 'string' },
+  },
+});
+
+function faultsOf(only: string | undefined): readonly FaultKind[] {
+  const wanted = only === undefined ? faultKinds : only.split(',').filter((word) => word !== '');
+  const unknown = wanted.filter((word) => !faultKinds.includes(word as FaultKind));
+  if (unknown.length > 0) {
+    throw new Error(`there is no fault ${unknown.join(', ')}; there are ${faultKinds.join(', ')}`);
+  }
+  return wanted as readonly FaultKind[];
+}
+
+/** What is not there inside, where no way leads out. */
+async function prepare(): Promise<void> {
+  const progress = createProgress({ write, quietBelowMs: 300 });
+  await ensureNeeds(
+    [...runningNeeds, { file: clockLibrary, debianPackage: 'libfaketime', purpose: 'steps of the clock' }],
+    progress,
+  );
+  await ensureTools({ progress });
+  await workerFiles();
+}
+
+async function runApart(): Promise<number> {
+  const script = fileURLToPath(new URL('../support/apart.sh', import.meta.url));
+  const child = spawn(script, [process.execPath, ...process.execArgv, ...process.argv.slice(1)], {
+    stdio: 'inherit',
+    env: { ...process.env, [APART]: '1', PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` },
+  });
+  const ended = Promise.withResolvers<number>();
+  child.once('error', ended.reject);
+  child.once('exit', (code) => ended.resolve(code ?? 1));
+  return ended.promise;
+}
+
+async function main(): Promise<number> {
+  const faults = faultsOf(values.only);
+  const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : Number(values.seed);
+  if (process.env[APART] === undefined) {
+    await prepare();
+    process.argv.push(`--seed=${seed}`);
+    return runApart();
+  }
+  // Paths of Unix sockets below it must stay under 108 bytes.
+  const folder = await mkdtemp('/tmp/esb-chaos-');
+  try {
+    const { steps, history, wrong } = await runChaos({
+      seed,
+      faults,
+      steps: Number(values.steps),
+      workers: Number(values.workers),
+      minutes: Number(values.minutes),
+      longestFaultMs: Number(values['longest-fault']),
+      restWithinMs: Number(values['rest-within']),
+      home: join(folder, 'home'),
+      keep: values.keep,
+      write,
+    });
+    if (values.keep !== undefined) {
+      await writeFile(join(values.keep, 'history'), `${history.join('\n')}\n`);
+    }
+    const again = `npm run test:chaos -- --seed ${seed} --steps ${values.steps} --workers ${values.workers} --only ${faults.join(',')} --longest-fault ${values['longest-fault']}`;
+    if (wrong.length === 0) {
+      write(`chaos passed: seed ${seed}, ${steps} steps, ${values.workers} workers\n`);
+      return 0;
+    }
+    write(
+      `\nHistory (seconds, step, what):\n${history.join('\n')}\n\nWhat is wrong:\n${wrong.join('\n')}\n\n`,
+    );
+    write(`chaos FAILED: seed ${seed}, ${steps} steps; once more with: ${again}\n`);
+    return 1;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+process.exitCode = await main();

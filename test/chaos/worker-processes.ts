@@ -1,0 +1,33 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/** A hierarchy that every worker is a member of, on both versions of control groups. */
+const hierarchies = ['/sys/fs/cgroup/pids', '/sys/fs/cgroup'];
+
+/** The first process of a container, by its control group below `group`; undefined when there is none. */
+export async function processOfContainer(group: string, containerId: string): Promise<number | undefined> {
+  for (const hierarchy of hierarchies) {
+    const folders = await readdir(join(hierarchy, group), { recursive: true }).catch(() => []);
+    const folder = folders.find((path) => path === containerId || path.endsWith(`/${containerId}`));
+    if (folder === undefined) {
+      continue;
+    }
+    const text = await readFile(join(hierarchy, group, folder, 'cgroup.procs'), 'utf8').catch(() => '');
+    const pids = text
+      .split('\n')
+      .filter((each) => each !== '')
+      .map(Number);
+    if (pids.length > 0) {
+      return Math.min(...pids);
+    }
+  }
+  return undefined;
+}
+
+/** The shim that looks after a worker's first process: its parent. */
+export async function shimOf(pid: number): Promise<number | undefined> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
+  const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+  const command = await readFile(`/proc/${parent}/cmdline`, 'latin1').catch(() => '');
+  return command.includes('containerd-shim') ? parent : undefined;
+}

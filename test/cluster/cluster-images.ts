@@ -1,0 +1,55 @@
+import { cp, mkdir, rm, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeLayer } from '../../src/cli/image-layer.ts';
+import { writeImageLayout } from '../../src/cli/image-layout.ts';
+import { run } from '../support/command.ts';
+import { toolsFolder } from '../support/tools.ts';
+import { registryAddress } from './cluster-network.ts';
+
+/** Where the image is that sandboxes run and test Pods have their shell from. */
+export const shellImage = `${registryAddress}/busybox:1`;
+
+const programs = [
+  'sh',
+  'sleep',
+  'cat',
+  'ls',
+  'echo',
+  'wget',
+  'httpd',
+  'mount',
+  'mkdir',
+  'touch',
+  'id',
+] as const;
+
+/** Puts the image of a shell together from the machine's busybox; gives the folder of its OCI layout. */
+export async function buildShellImage(folder: string): Promise<string> {
+  const root = join(folder, 'busybox-root');
+  const bin = join(root, 'bin');
+  const layer = join(folder, 'busybox.tar.gz');
+  const layout = join(folder, 'busybox');
+  await mkdir(bin, { recursive: true });
+  await mkdir(join(root, 'tmp'), { recursive: true });
+  const { stdout } = await run('sh', ['-c', 'command -v busybox']);
+  await cp(stdout.trim(), join(bin, 'busybox'), { dereference: true });
+  for (const program of programs) {
+    await symlink('busybox', join(bin, program));
+  }
+  const descriptor = await writeLayer(root, layer);
+  await writeImageLayout(layout, [{ ...descriptor, file: layer }], {
+    Entrypoint: ['/bin/sleep'],
+    Cmd: ['2000000000'],
+    Env: ['PATH=/bin'],
+    WorkingDir: '/',
+  });
+  await rm(root, { recursive: true, force: true });
+  return layout;
+}
+
+/** Pushes an OCI layout to the registry of the lab; gives the reference. */
+export async function pushImage(layout: string, name: string): Promise<string> {
+  const reference = `${registryAddress}/${name}`;
+  await run(join(toolsFolder(), 'crane'), ['push', '--insecure', layout, reference], { timeoutMs: 300_000 });
+  return reference;
+}

@@ -1,0 +1,170 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type CommandResult, run } from '../support/command.ts';
+import { type OwnedProcess, startOwnedProcess } from '../support/owned-process.ts';
+import { clusterToolsFolder, toolsFolder } from '../support/tools.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { buildShellImage, pushImage, shellImage } from './cluster-images.ts';
+import { labAddress, makeBridge, nodePlace, registryAddress } from './cluster-network.ts';
+import { type ClusterNode, startClusterNode } from './cluster-node.ts';
+import { type ControlPlane, startControlPlane } from './control-plane.ts';
+import type { NodePlace } from './node-shell.ts';
+
+/** A real cluster: control plane, nodes with kubelets, and a registry. */
+export interface ClusterLab {
+  /** Folder of everything, with the logs. */
+  readonly folder: string;
+  readonly controlPlane: ControlPlane;
+  readonly nodes: readonly ClusterNode[];
+  /** Runs kubectl as the administrator; gives what it prints. Rejects when it fails, with that. */
+  kubectl(args: readonly string[], input?: string): Promise<string>;
+  /** The same with the kubeconfig of somebody else, and as a result also when it fails. */
+  kubectlAs(kubeconfig: string, args: readonly string[], input?: string): Promise<CommandResult>;
+  /** Runs Helm as the administrator; gives what it prints. Rejects when it fails, with that. */
+  helm(args: readonly string[]): Promise<string>;
+  node(name: string): ClusterNode;
+  /** Ends all of a node at once, as when its power fails. */
+  powerOff(name: string): Promise<void>;
+  /** Starts it again, with the disk that it had, and waits until it is Ready. */
+  powerOn(name: string): Promise<void>;
+  /** Ends everything and removes the folder. */
+  stop(): Promise<void>;
+}
+
+const NODES = 2;
+const COMMAND_TIMEOUT_MS = 6 * 60_000;
+
+/**
+ * Starts the cluster and waits until its nodes are Ready. It needs a network namespace, mounts and a process table of its
+ * own (`test/support/apart.sh`).
+ */
+export async function startClusterLab(): Promise<ClusterLab> {
+  const folder = await mkdtemp('/tmp/esb-cluster-');
+  const cgroup = folder.slice('/tmp/'.length);
+  const tools = toolsFolder();
+  const stopping: (() => Promise<void>)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const one of stopping.reverse()) {
+      await one();
+    }
+    await rm(folder, { recursive: true, force: true });
+  };
+  try {
+    await makeBridge();
+    const registry = await startRegistry(folder);
+    stopping.push(() => registry.kill());
+    await pushImage(await buildShellImage(folder), 'busybox:1');
+    const controlPlane = await startControlPlane(join(folder, 'control-plane'));
+    stopping.push(() => controlPlane.stop());
+    const places = Array.from({ length: NODES }, (_, index) => nodePlace(folder, cgroup, index + 1));
+    const nodes = new Map<string, ClusterNode>();
+    const startNode = async (place: NodePlace): Promise<void> => {
+      const others = places.filter((other) => other !== place);
+      nodes.set(
+        place.name,
+        await startClusterNode({ place, others, controlPlane, sandboxImage: shellImage }),
+      );
+    };
+    stopping.push(async () => {
+      await run('sh', [
+        '-c',
+        `for group in /sys/fs/cgroup/${cgroup} /sys/fs/cgroup/*/${cgroup}; do [ ! -d "$group" ] || rmdir "$group"; done`,
+      ]);
+    });
+    stopping.push(async () => {
+      for (const node of nodes.values()) {
+        await node.stop();
+      }
+    });
+    for (const place of places) {
+      await startNode(place);
+    }
+    const kubectlAs: ClusterLab['kubectlAs'] = (kubeconfig, args, input) =>
+      run(
+        join(tools, 'kubectl'),
+        ['--kubeconfig', kubeconfig, '--cache-dir', join(folder, 'kubectl-cache'), ...args],
+        { timeoutMs: COMMAND_TIMEOUT_MS, mayFail: true, ...(input === undefined ? {} : { input }) },
+      );
+    const kubectl: ClusterLab['kubectl'] = async (args, input) => {
+      const { code, stdout, stderr } = await kubectlAs(controlPlane.adminKubeconfig, args, input);
+      if (code !== 0) {
+        throw new Error(`kubectl ${args.join(' ')} exited with ${code}\n${stdout}${stderr}`);
+      }
+      return stdout;
+    };
+    const nodesReady = (): Promise<boolean> =>
+      waitFor(
+        'nodes that are Ready',
+        async () => {
+          const { items } = JSON.parse(await kubectl(['get', 'nodes', '-o', 'json'])) as {
+            items: readonly { status: { conditions: readonly { type: string; status: string }[] } }[];
+          };
+          const ready = items.filter(({ status }) =>
+            status.conditions.some((condition) => condition.type === 'Ready' && condition.status === 'True'),
+          );
+          return ready.length === NODES;
+        },
+        { timeoutMs: 120_000, everyMs: 500 },
+      );
+    const node = (name: string): ClusterNode => {
+      const found = nodes.get(name);
+      if (found === undefined) {
+        throw new Error(`there is no node ${name}`);
+      }
+      return found;
+    };
+    await nodesReady();
+    return {
+      folder,
+      controlPlane,
+      get nodes() {
+        return [...nodes.values()];
+      },
+      kubectl,
+      kubectlAs,
+      async helm(args) {
+        const { stdout } = await run(
+          join(clusterToolsFolder(), 'helm'),
+          [`--kubeconfig=${controlPlane.adminKubeconfig}`, ...args],
+          {
+            timeoutMs: COMMAND_TIMEOUT_MS,
+            env: {
+              HELM_CACHE_HOME: join(folder, 'helm/cache'),
+              HELM_CONFIG_HOME: join(folder, 'helm/config'),
+              HELM_DATA_HOME: join(folder, 'helm/data'),
+            },
+          },
+        );
+        return stdout;
+      },
+      node,
+      powerOff: (name) => node(name).stop(),
+      async powerOn(name) {
+        const place = places.find((one) => one.name === name);
+        if (place !== undefined) {
+          await startNode(place);
+        }
+        await nodesReady();
+      },
+      stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function startRegistry(folder: string): Promise<OwnedProcess> {
+  await mkdir(join(folder, 'registry'));
+  const crane = join(toolsFolder(), 'crane');
+  const registry = await startOwnedProcess({
+    program: crane,
+    args: ['registry', 'serve', '--address', registryAddress, '--disk', join(folder, 'registry')],
+    logFile: join(folder, 'registry.log'),
+  });
+  await waitFor(`the registry at ${labAddress}`, async () => {
+    await run(crane, ['catalog', '--insecure', registryAddress]);
+    return true;
+  });
+  return registry;
+}

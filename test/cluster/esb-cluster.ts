@@ -1,0 +1,186 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
+import { repositoryRoot } from '../../src/cli/tool-cache.ts';
+import { toolsFolder } from '../support/tools.ts';
+import { waitFor } from '../support/wait-for.ts';
+import type { ClusterLab } from './cluster-lab.ts';
+import { registryAddress } from './cluster-network.ts';
+import { type Load, startLoad } from './load.ts';
+
+export const systemNamespace = 'esb-system';
+export const chartFolder = join(repositoryRoot(), 'charts/esb');
+export const manifestsFolder = join(repositoryRoot(), 'manifests');
+/** Two references of one image: replacing one by the other replaces every Pod, as any upgrade does. */
+export const imageTags = ['first', 'second'] as const;
+export const imageRepository = `${registryAddress}/esb`;
+export const sampleReference = `${registryAddress}/python-counter:latest`;
+/** Where the database of the gateways' events is, from their Secret. */
+export const eventSecret = 'esb-events';
+/** Service account whose token may call every function of the namespace `default`. */
+const caller = 'caller';
+
+/** What ESB is like in the cluster, and what operators do with it. */
+export interface EsbCluster {
+  readonly lab: ClusterLab;
+  /** Words that tell Helm the values of the release. */
+  readonly values: readonly string[];
+  /** Makes workers `<name>-1` to `<name>-<count>` of the function `<name>`. */
+  applyWorkers(name: string, count: number): Promise<void>;
+  workers(): Promise<readonly LambdaWorker[]>;
+  /** Waits until every worker is Ready; gives them. */
+  workersReady(timeoutMs?: number): Promise<readonly LambdaWorker[]>;
+  /** Ids and process ids of the containers that run or are frozen, as containerd of the node tells them. */
+  tasks(node: string): Promise<readonly string[]>;
+  /** Steady calls from a node through the Service of the gateway. */
+  load(node: string, functions: readonly string[], clients: number): Promise<Load>;
+  /** Throws unless every Pod of the system namespace that should be there is Ready, with this tag where one is given. */
+  rolledOut(tag?: string): Promise<void>;
+}
+
+interface Pod {
+  readonly metadata: { readonly name: string; readonly deletionTimestamp?: string };
+  readonly spec: { readonly containers: readonly { readonly image: string }[] };
+}
+
+/** The values that the lab has to give: its images, its database, and memory that two nodes of one machine share. */
+function releaseValues(tag: string): object {
+  return {
+    image: { repository: imageRepository, tag },
+    agent: { memoryMiB: 2048 },
+    gateway: {
+      events: { store: 'postgres', postgres: { secretName: eventSecret } },
+      podDisruptionBudget: { enabled: true },
+    },
+    test: { function: 'hello' },
+  };
+}
+
+/** `moreValues`: path of values that go before those of the lab. */
+export async function openEsbCluster(lab: ClusterLab, moreValues?: string): Promise<EsbCluster> {
+  const file = join(lab.folder, 'values.yaml');
+  await writeFile(file, stringify(releaseValues(imageTags[0])));
+  const values = ['-f', file, ...(moreValues === undefined ? [] : ['-f', moreValues])];
+  await lab.kubectl(['create', 'serviceaccount', caller]);
+  await lab.kubectl(['apply', '-f', '-'], `${stringify(callerRole)}---\n${stringify(callerBinding)}`);
+  const workers: EsbCluster['workers'] = async () => {
+    const list = await lab.kubectl(['get', 'lambdaworkers', '-n', 'default', '-o', 'json']);
+    return (JSON.parse(list) as { items: readonly LambdaWorker[] }).items;
+  };
+  return {
+    lab,
+    values,
+    workers,
+    async applyWorkers(name, count) {
+      const items = Array.from({ length: count }, (_, index) => workerOf(name, index + 1));
+      await lab.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+    },
+    workersReady: (timeoutMs = 120_000) =>
+      waitFor(
+        'workers that are Ready',
+        async () => {
+          const all = await workers();
+          const waiting = all.filter((worker) => !isReady(worker));
+          if (waiting.length > 0) {
+            throw new Error(waiting.map(told).join('\n'));
+          }
+          return all;
+        },
+        { timeoutMs, everyMs: 500 },
+      ),
+    async tasks(node) {
+      const ctr = join(toolsFolder(), 'ctr');
+      const { stdout } = await lab.node(node).run(ctr, ['-n', 'esb', 'tasks', 'ls']);
+      return stdout
+        .trim()
+        .split('\n')
+        .slice(1)
+        .map((line) => line.trim().split(/\s+/).slice(0, 2).join(' '))
+        .sort();
+    },
+    async load(node, functions, clients) {
+      const service = ['get', 'service', 'esb-gateway', '-n', systemNamespace];
+      const address = await lab.kubectl([...service, '-o', 'jsonpath={.spec.clusterIP}']);
+      const token = await lab.kubectl(['create', 'token', caller, '--audience=esb-gateway', '--duration=2h']);
+      const origin = `http://${address}:9080`;
+      return startLoad(lab.node(node), { origin, token: token.trim(), functions, clients });
+    },
+    async rolledOut(tag) {
+      for (const kind of ['deployment', 'daemonset', 'statefulset']) {
+        const names = await lab.kubectl(['get', kind, '-n', systemNamespace, '-o', 'name']);
+        for (const name of names.split('\n').filter((line) => line !== '')) {
+          await lab.kubectl(['rollout', 'status', name, '-n', systemNamespace, '--timeout=180s']);
+        }
+      }
+      if (tag === undefined) {
+        return;
+      }
+      const list = await lab.kubectl([
+        ...['get', 'pods', '-n', systemNamespace, '-o', 'json'],
+        ...['-l', 'app.kubernetes.io/component in (controller,gateway,agent)'],
+      ]);
+      const old = (JSON.parse(list) as { items: readonly Pod[] }).items.filter(
+        ({ metadata, spec }) =>
+          metadata.deletionTimestamp === undefined &&
+          spec.containers.some(({ image }) => image !== `${imageRepository}:${tag}`),
+      );
+      if (old.length > 0) {
+        throw new Error(`not of the tag ${tag}: ${old.map(({ metadata }) => metadata.name).join(', ')}`);
+      }
+    },
+  };
+}
+
+const callerRole = {
+  apiVersion: 'rbac.authorization.k8s.io/v1',
+  kind: 'Role',
+  metadata: { name: caller, namespace: 'default' },
+  rules: [
+    { apiGroups: ['esb.dev'], resources: ['lambdaworkers/invoke'], verbs: ['create'] },
+    { apiGroups: ['esb.dev'], resources: ['lambdaworkers'], verbs: ['list'] },
+  ],
+};
+
+const callerBinding = {
+  apiVersion: 'rbac.authorization.k8s.io/v1',
+  kind: 'RoleBinding',
+  metadata: { name: caller, namespace: 'default' },
+  roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: caller },
+  subjects: [{ kind: 'ServiceAccount', name: caller, namespace: 'default' }],
+};
+
+function workerOf(functionName: string, number: number): object {
+  return {
+    apiVersion: 'esb.dev/v1alpha1',
+    kind: 'LambdaWorker',
+    metadata: { name: `${functionName}-${number}`, namespace: 'default' },
+    spec: {
+      image: sampleReference,
+      functionName,
+      timeoutSeconds: 30,
+      resources: { limits: { memory: '128Mi' } },
+      topologySpread: {
+        topologyKey: 'kubernetes.io/hostname',
+        maxSkew: 1,
+        whenUnsatisfiable: 'ScheduleAnyway',
+      },
+    },
+  };
+}
+
+export function isReady(worker: LambdaWorker): boolean {
+  const conditions = worker.status?.conditions ?? [];
+  return conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
+}
+
+export function nodeOf(worker: LambdaWorker): string | undefined {
+  return worker.status?.assignment?.nodeName;
+}
+
+function told(worker: LambdaWorker): string {
+  const conditions = (worker.status?.conditions ?? [])
+    .filter(({ status }) => status !== 'True')
+    .map(({ type, reason, message }) => `${type}: ${reason}: ${message}`);
+  return `${worker.metadata.name} on ${nodeOf(worker) ?? 'no node'}: ${conditions.join('; ')}`;
+}

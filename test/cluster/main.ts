@@ -1,0 +1,160 @@
+// Installs ESB into a real cluster on this machine (kube-apiserver, controller-manager, scheduler, and two nodes with
+// kubelet, kube-proxy and containerd) and does to it what operators do: install, upgrade, drain, uninstall.
+//   npm run test:cluster [-- --only NAME[,NAME...]] [--keep FOLDER] [--values FILE]
+// --keep copies the logs of a run that failed to a folder; --values adds to the values of the chart.
+import { spawn } from 'node:child_process';
+import { cp } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { buildImage } from '../../hack/image/build-image.ts';
+import { ensureNeeds, runningNeeds } from '../../src/cli/debian-packages.ts';
+import { createProgress } from '../../src/cli/progress.ts';
+import { ensureSampleImage } from '../../src/cli/sample-image.ts';
+import { clusterFamilies } from '../../src/cli/tool-catalog.ts';
+import { ensureTools } from '../../src/cli/tools.ts';
+import { startPostgresServer } from '../support/postgres-server.ts';
+import { pushImage } from './cluster-images.ts';
+import { startClusterLab } from './cluster-lab.ts';
+import { labAddress } from './cluster-network.ts';
+import { diagnosis } from './diagnosis.ts';
+import { eventSecret, imageTags, openEsbCluster, systemNamespace } from './esb-cluster.ts';
+import { createReport, type Report } from './report.ts';
+import { definitionsScenario } from './scenarios/definitions.ts';
+import { howTosScenario } from './scenarios/how-tos.ts';
+import { installScenario, upgradeScenario } from './scenarios/install.ts';
+import { manifestsScenario } from './scenarios/manifests.ts';
+import { nodesScenario } from './scenarios/nodes.ts';
+import { rebootScenario } from './scenarios/reboot.ts';
+import { rightsScenario } from './scenarios/rights.ts';
+import { allTraces, uninstallScenario } from './scenarios/uninstall.ts';
+
+/** Layouts of the images, told to the process that runs apart. */
+const ESB_LAYOUT = 'ESB_CLUSTER_IMAGE';
+const SAMPLE_LAYOUT = 'ESB_CLUSTER_SAMPLE';
+const scenarioNames = [
+  'rights',
+  'upgrade',
+  'definitions',
+  'reboot',
+  'nodes',
+  'uninstall',
+  'manifests',
+  'how-tos',
+] as const;
+
+const write = (text: string): void => void process.stdout.write(text);
+const { values } = parseArgs({
+  args: process.argv.slice(2),
+  options: { only: { type: 'string' }, keep: { type: 'string' }, values: { type: 'string' } },
+});
+
+/** What is not there inside, where no way leads out. */
+async function prepare(): Promise<Readonly<Record<string, string>>> {
+  const progress = createProgress({ write, quietBelowMs: 300 });
+  await ensureNeeds(
+    [
+      ...runningNeeds,
+      { program: 'busybox', debianPackage: 'busybox-static', purpose: 'the sandboxes of Pods' },
+      { program: 'sysctl', debianPackage: 'procps', purpose: 'the network of the nodes' },
+    ],
+    progress,
+  );
+  const tools = await ensureTools({ progress });
+  await ensureTools({ progress, families: clusterFamilies });
+  const sample = await ensureSampleImage('python-counter', { progress, tools: tools.folder });
+  const image = await buildImage({ progress });
+  return { [ESB_LAYOUT]: image.layout, [SAMPLE_LAYOUT]: sample.layout };
+}
+
+async function runApart(env: Readonly<Record<string, string>>): Promise<number> {
+  const script = fileURLToPath(new URL('../support/apart.sh', import.meta.url));
+  const child = spawn(script, [process.execPath, ...process.execArgv, ...process.argv.slice(1)], {
+    stdio: 'inherit',
+    env: { ...process.env, ...env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` },
+  });
+  const ended = Promise.withResolvers<number>();
+  child.once('error', ended.reject);
+  child.once('exit', (code) => ended.resolve(code ?? 1));
+  return ended.promise;
+}
+
+/** Scenarios in an order in which each finds what the ones before left. */
+async function runScenarios(report: Report, wanted: (name: string) => boolean): Promise<void> {
+  const lab = await startClusterLab();
+  const database = await startPostgresServer({ listen: labAddress }).catch(async (error: unknown) => {
+    await lab.stop();
+    throw error;
+  });
+  report.diagnose = () => diagnosis(lab);
+  try {
+    write(`a cluster of ${lab.nodes.map(({ name }) => name).join(' and ')} is there\n`);
+    for (const tag of imageTags) {
+      await pushImage(process.env[ESB_LAYOUT] ?? '', `esb:${tag}`);
+    }
+    await pushImage(process.env[SAMPLE_LAYOUT] ?? '', 'python-counter:latest');
+    await lab.kubectl(['create', 'namespace', systemNamespace]);
+    const url = `postgres://esb@${labAddress}/postgres`;
+    const secret = ['create', 'secret', 'generic', eventSecret, '-n', systemNamespace];
+    await lab.kubectl([...secret, `--from-literal=url=${url}`]);
+    const esb = await openEsbCluster(lab, values.values);
+    const before = await allTraces(esb);
+    if (!(await installScenario(esb, report))) {
+      return;
+    }
+    if (wanted('rights')) {
+      await rightsScenario(esb, report);
+    }
+    if (wanted('upgrade')) {
+      await upgradeScenario(esb, report);
+    }
+    if (wanted('definitions')) {
+      await definitionsScenario(esb, report);
+    }
+    if (wanted('reboot')) {
+      await rebootScenario(esb, report);
+    }
+    if (wanted('nodes')) {
+      await nodesScenario(esb, report);
+    }
+    if (wanted('uninstall')) {
+      await uninstallScenario(esb, report, before);
+    }
+    if (wanted('manifests')) {
+      await manifestsScenario(esb, report, before);
+    }
+    if (wanted('how-tos')) {
+      await howTosScenario(esb, report);
+    }
+  } finally {
+    if (values.keep !== undefined && report.failed.length > 0) {
+      await cp(lab.folder, values.keep, {
+        recursive: true,
+        filter: (path) => !/\/(var|etcd|registry)(\/|$)/.test(path),
+      });
+    }
+    await database.stop();
+    await lab.stop();
+  }
+}
+
+async function main(): Promise<number> {
+  const only = values.only?.split(',');
+  const unknown = only?.filter((name) => !(scenarioNames as readonly string[]).includes(name)) ?? [];
+  if (unknown.length > 0) {
+    throw new Error(`there is no scenario ${unknown.join(', ')}; there are ${scenarioNames.join(', ')}`);
+  }
+  if (process.env[ESB_LAYOUT] === undefined) {
+    return runApart(await prepare());
+  }
+  const report = createReport(write);
+  await runScenarios(report, (name) => only?.includes(name) ?? true);
+  const { passed, failed } = report;
+  write(
+    failed.length === 0
+      ? `cluster passed: ${passed} checks\n`
+      : `cluster FAILED: ${failed.length} of ${passed + failed.length} checks: ${failed.join('; ')}\n`,
+  );
+  return failed.length === 0 ? 0 : 1;
+}
+
+process.exitCode = await main();

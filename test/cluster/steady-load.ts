@@ -1,0 +1,94 @@
+// Calls functions without a pause until it is told to end (SIGTERM), and then prints what became of the calls. It runs on
+// a node of the cluster, in a process of its own, and finds the gateway as any program there does: by its Service.
+//   ESB_LOAD_TOKEN=... node steady-load.ts ORIGIN FUNCTION[,FUNCTION...] CLIENTS
+import { Agent, request } from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** What the program prints at its end. */
+export interface LoadResult {
+  readonly answered: number;
+  /** Of the calls that failed, the first hundred. */
+  readonly failures: readonly LoadFailure[];
+  readonly failed: number;
+  readonly longestMs: number;
+}
+
+export interface LoadFailure {
+  readonly at: string;
+  readonly functionName: string;
+  readonly afterMs: number;
+  readonly why: string;
+}
+
+const KEPT_FAILURES = 100;
+/** Milliseconds between an answer and the next call of the same client. */
+const THINK_MS = 20;
+/** Longer than any call takes while its worker moves. */
+const CALL_TIMEOUT_MS = 120_000;
+
+const [origin = '', names = '', clients = '1'] = process.argv.slice(2);
+const functions = names.split(',');
+const failures: LoadFailure[] = [];
+let answered = 0;
+let failed = 0;
+let longestMs = 0;
+let ending = false;
+
+/** One call; gives why it failed. */
+function call(functionName: string, payload: string, agent: Agent): Promise<string | undefined> {
+  const done = Promise.withResolvers<string | undefined>();
+  const sent = request(`${origin}/2015-03-31/functions/${functionName}/invocations`, {
+    method: 'POST',
+    agent,
+    timeout: CALL_TIMEOUT_MS,
+    headers: { authorization: `Bearer ${process.env.ESB_LOAD_TOKEN ?? ''}` },
+  });
+  sent.on('timeout', () => sent.destroy(new Error('no answer in time')));
+  sent.on('error', (error: NodeJS.ErrnoException) => done.resolve(`${error.code ?? ''} ${error.message}`));
+  sent.on('response', (response) => {
+    const chunks: Buffer[] = [];
+    response.on('data', (chunk: Buffer) => chunks.push(chunk));
+    response.on('error', (error) => done.resolve(`in the answer: ${error.message}`));
+    response.on('end', () => {
+      const text = Buffer.concat(chunks).toString();
+      const good =
+        response.statusCode === 200 &&
+        response.headers['x-amz-function-error'] === undefined &&
+        text.includes(payload);
+      done.resolve(good ? undefined : `${response.statusCode} ${text.slice(0, 300)}`);
+    });
+  });
+  sent.end(JSON.stringify({ echo: payload }));
+  return done.promise;
+}
+
+/** Half of the clients keep their connection, and half come anew each time, to whichever gateway the Service chooses. */
+async function client(number: number): Promise<void> {
+  const agent = new Agent(number % 2 === 0 ? { keepAlive: true, maxSockets: 1 } : { keepAlive: false });
+  for (let turn = 0; !ending; turn++) {
+    const functionName = functions[(number + turn) % functions.length] ?? '';
+    const began = performance.now();
+    const why = await call(functionName, `client ${number} turn ${turn}`, agent);
+    const afterMs = Math.round(performance.now() - began);
+    longestMs = Math.max(longestMs, afterMs);
+    if (why === undefined) {
+      answered += 1;
+    } else {
+      failed += 1;
+      if (failures.length < KEPT_FAILURES) {
+        failures.push({ at: new Date().toISOString(), functionName, afterMs, why });
+      }
+    }
+    await delay(THINK_MS);
+  }
+  agent.destroy();
+}
+
+process.on('SIGTERM', () => {
+  ending = true;
+});
+// How far it is, a line each time.
+const telling = setInterval(() => process.stdout.write(`${answered}\n`), 200);
+await Promise.all(Array.from({ length: Number(clients) }, (_, number) => client(number)));
+clearInterval(telling);
+process.stdout.write(`${JSON.stringify({ answered, failed, longestMs, failures } satisfies LoadResult)}\n`);

@@ -1,0 +1,92 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { LambdaNode } from '../../src/api/lambda-node.ts';
+import { namespacePrefix } from '../../src/cni/attachment-store.ts';
+import { run } from '../support/command.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { instance } from './support/instance.ts';
+
+const program = resolve(import.meta.dirname, '../../src/main.ts');
+const names = ['retire-1', 'retire-2', 'retire-3', 'retire-4'] as const;
+const conditionOf = (node: LambdaNode, type: string) =>
+  node.status?.conditions?.find((condition) => condition.type === type);
+
+describe('a node that ESB is to leave', () => {
+  const esb = instance();
+
+  const node = async (name: string): Promise<LambdaNode> =>
+    JSON.parse((await esb.kubectl(['get', 'lambdanode', name, '-o', 'json'])).stdout) as LambdaNode;
+  const nodesOf = async (): Promise<readonly (string | undefined)[]> =>
+    Promise.all(names.map(async (name) => (await esb.worker(name)).status?.assignment?.nodeName));
+  const onNode2 = async (...command: readonly string[]): Promise<string> =>
+    (await run('nsenter', ['--net=/run/netns/esb-node-2', ...command])).stdout;
+
+  it('gives its workers to the other node while they are called, is left without a trace, and can come back', {
+    timeout: 240_000,
+  }, async () => {
+    for (const name of names) {
+      await esb.apply(name);
+    }
+    for (const name of names) {
+      await esb.ready(name);
+    }
+    expect(new Set(await nodesOf())).toEqual(new Set(['node-1', 'node-2']));
+    const state = join(esb.home, 'nodes', 'node-2', 'agent');
+    expect(existsSync(state)).toBe(true);
+
+    const client = esb.lambda();
+    let retired = false;
+    const calls = names.map(async (name) => {
+      const failures: string[] = [];
+      let answered = 0;
+      while (!retired) {
+        try {
+          const { payload } = await esb.invoke(name, {}, { client });
+          if (payload.message === `hello from ${name}`) {
+            answered += 1;
+          } else {
+            failures.push(JSON.stringify(payload));
+          }
+        } catch (error) {
+          failures.push(String(error));
+        }
+      }
+      return { answered, failures };
+    });
+    try {
+      const { stdout } = await run(process.execPath, [program, 'retire', 'node-2', '--timeout', '120'], {
+        env: { ...process.env, ESB_HOME: esb.home },
+        timeoutMs: 150_000,
+      });
+      expect(stdout).toMatch(/node-2: left\n$/);
+    } finally {
+      retired = true;
+    }
+    for (const { answered, failures } of await Promise.all(calls)) {
+      expect(failures).toEqual([]);
+      expect(answered).toBeGreaterThan(0);
+    }
+
+    expect(await nodesOf()).toEqual(['node-1', 'node-1', 'node-1', 'node-1']);
+    expect(conditionOf(await node('node-2'), 'Ready')).toMatchObject({ status: 'False', reason: 'Retired' });
+    expect(existsSync(state)).toBe(false);
+    expect(await onNode2('ip', '-o', 'link', 'show', 'type', 'bridge')).toBe('');
+    expect(await onNode2('nft', 'list', 'tables')).toBe('');
+    expect(readdirSync('/run/netns').filter((name) => name.startsWith(namespacePrefix(state)))).toEqual([]);
+    expect((await esb.ctr(['namespaces', 'list', '-q'], 'node-2')).stdout).not.toContain('esb');
+
+    await esb.kubectl(['patch', 'lambdanode', 'node-2', '--type=merge', '-p', '{"spec":{"retired":false}}']);
+    await waitFor(
+      'the node to be back',
+      async () => {
+        const back = await node('node-2');
+        return conditionOf(back, 'Ready')?.status === 'True' && conditionOf(back, 'Retired') === undefined;
+      },
+      { timeoutMs: 60_000 },
+    );
+    await esb.apply('retire-back', { nodeName: 'node-2' });
+    await esb.ready('retire-back');
+    expect((await esb.invoke('retire-back')).payload.message).toBe('hello from retire-back');
+  });
+});

@@ -1,0 +1,106 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { run } from '../support/command.ts';
+import { documentationRoot, textOf } from '../support/documentation.ts';
+import { shellBlocksOf } from '../support/markdown-file.ts';
+import { instance } from './support/instance.ts';
+
+/** Lines that are about the instance itself: it is there already, and goes on to be there. */
+const aboutInstance = /^(npm run (up|down)|source \.esb\/env)$/;
+
+describe('pages for a local instance', () => {
+  const esb = instance();
+
+  /** Runs lines of shell as a reader would, in the root of a clone; what both streams showed. */
+  async function follow(lines: readonly string[]): Promise<string> {
+    const temporary = mkdtempSync(join(tmpdir(), 'esb-pages-'));
+    onTestFinished(() => rmSync(temporary, { recursive: true, force: true }));
+    const script = ['exec 2>&1', 'esb() { npx esb "$@"; }', ...lines].join('\n');
+    const { stdout } = await run('bash', ['-e', '-o', 'pipefail', '-c', script], {
+      cwd: documentationRoot,
+      timeoutMs: 280_000,
+      env: {
+        ESB_HOME: esb.home,
+        ESB_GATEWAY: esb.gateway,
+        ESB_REGISTRY: esb.registry,
+        KUBECONFIG: `${esb.home}/kubeconfig`,
+        CONTAINERD_ADDRESS: `${esb.home}/nodes/node-1/containerd.sock`,
+        CONTAINERD_NAMESPACE: 'esb',
+        PATH: `${esb.home}/bin:${process.env.PATH ?? ''}`,
+        TMPDIR: temporary,
+      },
+    });
+    return stdout;
+  }
+
+  const linesOf = (page: string): readonly string[] => shellBlocksOf(textOf(page)).join('\n').split('\n');
+
+  beforeAll(async () => {
+    // What `npm run up` would have done beside the parts.
+    await esb.kubectl(['apply', '-f', 'manifests/samples/hello.yaml'], { cwd: documentationRoot });
+    await esb.ready('hello');
+    return async () => {
+      await esb.delete('hello');
+    };
+  });
+
+  it('the tutorial can be followed to its end, and shows what it says', { timeout: 300_000 }, async () => {
+    const lines = linesOf('docs/tutorial/first-function.md');
+    expect(lines).toContain('npm run up');
+    const script = lines.filter((line) => !aboutInstance.test(line));
+    expect(script.length).toBeGreaterThan(30);
+    const shown = await follow(script);
+    for (const wanted of [
+      /"message": "hello from hello", "counter": \d+, "overlaps": 0, .*"echo": "first"/,
+      /wake +\S+ ms {2}resumed/,
+      '{"greeting": "Hello, Ada!", "before you": []}',
+      '{"greeting": "Hello, Grace!", "before you": ["Ada"]}',
+      'greeting Grace',
+      /default +greeter-2 +greeter +/,
+      /wake +\S+ ms {2}cold/,
+      '{"greeting": "Hello, Edsger!", "before you": []}',
+      /ImageReady=False ImageNotFound: pulling \S+\/greeter:2: the registry has no such image/,
+      /Ready=True ReplacementFailed: calls are answered; the earlier container serves on/,
+    ]) {
+      expect(shown).toMatch(wanted);
+    }
+  });
+
+  it('what is wrong can be found out as docs/how-to/debug.md says', { timeout: 300_000 }, async () => {
+    // It shows how the process ended the last time.
+    const { status } = await esb.worker('hello');
+    const kill = ['tasks', 'kill', '--signal', 'SIGKILL', status?.containerID ?? ''];
+    await esb.ctr(kill, status?.assignment?.nodeName);
+    await esb.waitForWorker('hello', 'restarted', (worker) => (worker.status?.restartCount ?? 0) > 0);
+    // Nodes lie apart from the machine here, and doctor asks the machine.
+    const lines = linesOf('docs/how-to/debug.md').filter((line) => line !== 'npx esb doctor');
+    const shown = await follow(lines);
+    for (const wanted of [
+      /"message": "hello from hello"/,
+      /Type: +Scheduled/,
+      /"exitCode":137,"finishedAt":".*","message":/,
+      /^node-1 +True/m,
+      /Type: +ContainerdReady/,
+      /agent-node-1 +healthy/,
+      /^CONTAINER +IMAGE +RUNTIME/m,
+    ]) {
+      expect(shown).toMatch(wanted);
+    }
+  });
+
+  it('logs are read as docs/how-to/logs.md says', { timeout: 300_000 }, async () => {
+    const { requestId } = await esb.invoke('hello', { print: 'a line of one call' });
+    const lines = linesOf('docs/how-to/logs.md').map((line) =>
+      line
+        .replace('8f0c…', requestId ?? '')
+        // Shows what comes until somebody ends it.
+        .replace(/^esb (logs \S+ -f [^#]*).*$/, 'timeout 10 npx esb $1 || test $? = 124'),
+    );
+    expect(lines.filter((line) => line.includes('timeout'))).toHaveLength(1);
+    const shown = await follow(lines);
+    expect(shown.split('a line of one call').length - 1).toBe(4);
+    expect(shown).toContain('exec');
+  });
+});

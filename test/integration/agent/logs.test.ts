@@ -1,0 +1,250 @@
+import { randomUUID } from 'node:crypto';
+import { join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
+import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
+import { run } from '../../support/command.ts';
+import { emulatorImage } from '../../support/emulator-image.ts';
+import { startOwnedProcess } from '../../support/owned-process.ts';
+import { toolsFolder } from '../../support/tools.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+interface Chunk {
+  readonly data: Buffer;
+  readonly offset: string;
+  readonly missed: string;
+  readonly requestId: string;
+}
+
+const root = resolve(import.meta.dirname, '../../..');
+
+describe('the log of a worker with the real emulator', () => {
+  let lab: AgentLab;
+  let image: string;
+
+  beforeAll(async () => {
+    lab = await startAgentLab();
+    image = lab.lab.registry.put('emulator:1', await emulatorImage());
+    await lab.startAgent(['--log-max-size', '64Ki', '--log-max-files', '4']);
+    await lab.untilServing();
+  });
+  afterAll(async () => {
+    await lab?.close();
+  });
+
+  async function running(name: string): Promise<LambdaWorker> {
+    await lab.apply(name, { image, timeoutSeconds: 20 });
+    onTestFinished(() => lab.remove(name));
+    return await lab.waitForPhase(name, 'Running');
+  }
+
+  function chunks(name: string, request: object = {}): AsyncIterable<Chunk> {
+    return lab.stream<Chunk>('getLogs', { worker: { namespace: 'default', name }, ...request });
+  }
+
+  async function text(name: string, request: object = {}): Promise<string> {
+    let whole = '';
+    for await (const { data } of chunks(name, request)) {
+      whole += data.toString();
+    }
+    return whole;
+  }
+
+  /** Without what the emulator itself tells on its other stream, which comes when it comes, also within a line. */
+  function functionText(log: string): string {
+    return log.replaceAll(/\d\d \w{3} \d{4} [\d:,]+ \[INFO\] \(rapid\) [^\n]*\n/g, '');
+  }
+
+  it('is split by calls, whichever stream the function writes to and however its lines end', async () => {
+    const worker = await running('split');
+    const ids = [randomUUID(), randomUUID(), randomUUID()] as const;
+    await lab.invoke(worker, { requestId: ids[0], payload: { print: 'first\n', error: 'also first\n' } });
+    await lab.invoke(worker, { requestId: ids[1], payload: { print: 'second, not ended', after: 'late\n' } });
+    await waitFor('the late line', async () => (await text('split')).includes('late\n'));
+    await lab.invoke(worker, { requestId: ids[2], payload: { print: 'third\n' } });
+    const byCall = new Map<string, string>();
+    let offset: number | undefined;
+    for await (const chunk of chunks('split')) {
+      byCall.set(chunk.requestId, (byCall.get(chunk.requestId) ?? '') + chunk.data.toString());
+      expect(Number(chunk.offset)).toBe(offset ?? Number(chunk.offset));
+      offset = Number(chunk.offset) + chunk.data.length;
+    }
+    for (const [id, spoken] of byCall) {
+      byCall.set(id, functionText(spoken));
+    }
+    expect([...byCall.keys()].filter((id) => id !== '')).toEqual([...ids]);
+    // The emulator loads the function once it has a call.
+    expect(byCall.get(ids[0])).toMatch(
+      /^START RequestId: [^\n]+\nthe function is loaded\nfirst\nalso first\nEND [^\n]+\nREPORT [^\n]+\n$/,
+    );
+    expect(byCall.get(ids[1])).toMatch(
+      /^START [^\n]+\nsecond, not endedEND RequestId: [^\n]+\nREPORT [^\n]+\n$/,
+    );
+    expect(byCall.get('')).toContain('late\n');
+    expect(functionText(await text('split', { requestId: ids[1] }))).toBe(byCall.get(ids[1]));
+    const third = await text('split', { requestId: ids[2] });
+    expect(functionText(third)).toContain('third\n');
+    expect(await text('split', { requestId: ids[2], tailLines: 2 })).toBe(
+      third.split('\n').slice(-3).join('\n'),
+    );
+    const whole = await text('split');
+    expect(await text('split', { tailLines: 3 })).toBe(whole.split('\n').slice(-4).join('\n'));
+  });
+
+  it('is followed over rotations, and the end of the one call that was asked for ends it', async () => {
+    const worker = await running('followed');
+    const requestId = randomUUID();
+    const lines = 20_000;
+    const following = (async () => {
+      let whole = '';
+      for await (const { data, missed } of chunks('followed', { requestId, follow: true })) {
+        expect(missed).toBe('0');
+        whole += data.toString();
+      }
+      return whole;
+    })();
+    const everything = (async () => {
+      let whole = '';
+      for await (const { data } of chunks('followed', { follow: true })) {
+        whole += data.toString();
+        if (whole.includes(`REPORT RequestId: ${requestId}`)) {
+          break;
+        }
+      }
+      return whole;
+    })();
+    // 480 KB: a little at a time, or a follower that looks four times a second would be told what it missed.
+    for (let round = 0; round < 10; round += 1) {
+      await lab.invoke(worker, { payload: { lines: lines / 100 } });
+    }
+    for (let round = 0; round < 20; round += 1) {
+      await lab.invoke(worker, { payload: { lines: lines / 20 } });
+      await delay(300);
+    }
+    const answer = await lab.invoke(worker, { requestId, payload: { lines: 3 }, tailLog: true });
+    expect(functionText(answer.logTail)).toMatch(
+      /^START [^\n]+\n(?:line 00000\d of a call\n){3}END [^\n]+\nREPORT/,
+    );
+    const one = await following;
+    expect(functionText(one)).toBe(functionText(answer.logTail));
+    const seen = functionText(await everything).match(/^line \d+ of a call$/gm) ?? [];
+    expect(seen).toHaveLength(10 * (lines / 100) + lines + 3);
+    // Of what nobody followed, the latest is kept.
+    const kept = await text('followed');
+    expect(kept.length).toBeGreaterThan(3 * 64 * 1024 - 100);
+    expect(kept.length).toBeLessThan(4 * 64 * 1024 + 100);
+    expect(functionText(kept).endsWith(functionText(answer.logTail))).toBe(true);
+  });
+
+  it('gives the tail of a call that wrote more than a file holds', async () => {
+    const worker = await running('tail');
+    for (let round = 0; round < 5; round += 1) {
+      const answer = await lab.invoke(worker, {
+        payload: { lines: 4_000, print: `${round}` },
+        tailLog: true,
+      });
+      expect(answer.logTail).toHaveLength(4096);
+      expect(functionText(answer.logTail)).toMatch(
+        /line 003999 of a call\nEND [^\n]+\nREPORT RequestId: [^\n]+\n$/,
+      );
+    }
+  });
+
+  it('is given since a time, also by an agent that was killed and started again', async () => {
+    const worker = await running('since');
+    await lab.invoke(worker, { payload: { print: 'long ago\n' } });
+    await delay(2_500);
+    const before = Date.now();
+    await lab.invoke(worker, { payload: { print: 'just now\n' } });
+    const recent = await text('since', { sinceMs: before });
+    expect(recent).toContain('just now\n');
+    expect(recent).not.toContain('long ago\n');
+    await delay(11_000);
+    await lab.invoke(worker, { payload: { print: 'later\n' } });
+    await delay(1_500);
+    await lab.killAgent();
+    await lab.startAgent(['--log-max-size', '64Ki', '--log-max-files', '4']);
+    await lab.untilServing();
+    const after = Date.now();
+    await lab.invoke(worker, { payload: { print: 'after the restart\n' } });
+    const latest = await text('since', { sinceMs: after });
+    expect(latest).toContain('after the restart\n');
+    expect(latest).not.toContain('later\n');
+    expect(await text('since', { sinceMs: before + 12_000 })).not.toContain('long ago\n');
+    expect(await text('since')).toContain('long ago\n');
+  });
+
+  it('of the container before is there after a crash', async () => {
+    const worker = await running('crashed');
+    await lab.invoke(worker, { payload: { print: 'first life\n' } });
+    const { restartCount } = (await lab.worker('crashed')).status ?? {};
+    const [task] = (await lab.lab.ctr('tasks', 'list', '-q'))
+      .split('\n')
+      .filter((id) => id.startsWith('crashed-'));
+    await lab.lab.ctr('tasks', 'kill', '--signal', 'SIGKILL', task ?? '');
+    await lab.waitForWorker(
+      'crashed',
+      'to be started again',
+      ({ status }) => status?.phase === 'Running' && (status.restartCount ?? 0) > (restartCount ?? 0),
+    );
+    await lab.invoke(await lab.worker('crashed'), { payload: { print: 'second life\n' } });
+    const previous = await text('crashed', { previous: true });
+    expect(previous).toContain('first life\n');
+    expect(previous).not.toContain('second life\n');
+    expect(await text('crashed')).toContain('second life\n');
+    await expect(text('nobody')).rejects.toThrow('no worker default/nobody');
+  });
+
+  it('is shown to an administrator who has a kubeconfig and nothing else', async () => {
+    const worker = await running('remote');
+    const requestId = randomUUID();
+    await lab.invoke(worker, { requestId, payload: { print: 'seen from afar\n' } });
+    // Its authority takes the place of the one that the test signs with.
+    const controller = await startOwnedProcess({
+      program: process.execPath,
+      args: [
+        join(root, 'src/main.ts'),
+        'controller',
+        ...['--kubeconfig', lab.api.adminKubeconfig, '--health', '127.0.0.1:0'],
+      ],
+      logFile: join(lab.lab.folder, 'controller.log'),
+    });
+    onTestFinished(() => controller.kill());
+    const logs = async (...args: readonly string[]) =>
+      await run(
+        'nsenter',
+        [
+          `--net=${lab.lab.netnsPath}`,
+          process.execPath,
+          join(root, 'src/main.ts'),
+          ...['logs', 'remote', '--kubeconfig', lab.api.adminKubeconfig, ...args],
+        ],
+        {
+          env: {
+            ...process.env,
+            ESB_HOME: join(lab.lab.folder, 'none'),
+            PATH: `${toolsFolder()}:${process.env.PATH ?? ''}`,
+          },
+          mayFail: true,
+          timeoutMs: 60_000,
+        },
+      );
+    let last = '';
+    await waitFor(
+      'the log',
+      async () => {
+        const { code, stdout, stderr } = await logs('--request-id', requestId);
+        last = stdout + stderr;
+        return code === 0 && stdout.includes('seen from afar\n');
+      },
+      { timeoutMs: 60_000 },
+    ).catch((error: unknown) => {
+      throw new Error(`${String(error)}: ${last}\n${controller.output().slice(-3000)}`);
+    });
+    const tail = await logs('--tail', '2');
+    expect(tail.stdout).toMatch(/^[^\n]+\n[^\n]+\n$/);
+    expect((await logs('--since', 'tomorrow')).stderr).toContain('neither a duration');
+    expect(await lab.api.kubectl(['get', 'csr', '-o', 'name'])).not.toContain('esb-cli-');
+  });
+});

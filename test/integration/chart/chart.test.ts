@@ -1,0 +1,135 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import {
+  chartFolder,
+  chartNotes,
+  helm,
+  objectsIn,
+  podTemplates,
+  renderChart,
+  valuesArguments,
+  valuesFiles,
+} from '../../support/chart.ts';
+
+const root = join(import.meta.dirname, '../../..');
+const postgres = ['gateway.events.store=postgres', 'gateway.events.postgres.secretName=database'];
+const set = (...values: readonly string[]): readonly string[] => values.flatMap((value) => ['--set', value]);
+
+async function named(kind: string, name: string, args: readonly string[] = []) {
+  const objects = objectsIn(await renderChart(args));
+  return objects.find((object) => object.kind === kind && object.metadata.name === name);
+}
+
+async function argumentsOf(kind: string, name: string, args: readonly string[] = []) {
+  return (await named(kind, name, args))?.spec?.template?.spec.containers[0]?.args ?? [];
+}
+
+describe('the chart', () => {
+  it.each(valuesFiles)('passes helm lint --strict with the values %s', async (name) => {
+    const told = await helm(['lint', '--strict', chartFolder, ...valuesArguments(name)]);
+    expect(told).toContain('0 chart(s) failed');
+  });
+
+  it('has the version of the program', async () => {
+    const chart = parse(await readFile(join(chartFolder, 'Chart.yaml'), 'utf8')) as Record<string, string>;
+    const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string };
+    expect(chart).toMatchObject({ version, appVersion: version });
+  });
+
+  it.each([
+    ['gateway.replica=2', 'replica'],
+    ['agent.drainSeconds=soon', 'drainSeconds'],
+    ['image.pullPolicy=Sometimes', 'pullPolicy'],
+    ['image.digest=sha256:12', 'digest'],
+    ['controller.replicas=0', 'replicas'],
+  ])('refuses %s by its schema', async (value, told) => {
+    await expect(renderChart(set(value))).rejects.toThrow(told);
+  });
+
+  it.each([
+    [['gateway.replicas=2'], 'only one gateway can have'],
+    [['gateway.autoscaling.enabled=true'], 'only one gateway can have'],
+    [['gateway.events.store=postgres'], 'needs a Secret with the connection string'],
+    [['gateway.tls.clientCAConfigMap=clients'], 'gateway.tls.secretName'],
+    [[...postgres, 'gateway.autoscaling.minReplicas=11'], 'minReplicas is more than maxReplicas'],
+    [['agent.stateDir=/var/lib'], 'is shared with others'],
+  ])('refuses %j, which no schema can say', async (values, told) => {
+    await expect(renderChart(['--skip-schema-validation', ...set(...values)])).rejects.toThrow(told);
+  });
+
+  it('lets others of its gateways begin before one ends, where they share a store', async () => {
+    expect(await named('Deployment', 'esb-gateway')).toBeUndefined();
+    expect(await named('StatefulSet', 'esb-gateway')).toMatchObject({ spec: { replicas: 1 } });
+    expect(await named('Deployment', 'esb-gateway', set(...postgres))).toMatchObject({
+      spec: { replicas: 2, strategy: { rollingUpdate: { maxUnavailable: 0 } } },
+    });
+    const scaled = await named('Deployment', 'esb-gateway', [
+      ...set(...postgres),
+      ...set('gateway.autoscaling.enabled=true'),
+    ]);
+    expect(scaled?.spec).not.toHaveProperty('replicas');
+  });
+
+  it('replaces no Pod for a new version of itself with the same image', async () => {
+    const objects = objectsIn(await renderChart());
+    const labels = podTemplates(objects.filter(({ kind }) => kind !== 'Pod')).flatMap(({ metadata }) =>
+      Object.keys(metadata.labels),
+    );
+    expect(labels).not.toContain('app.kubernetes.io/version');
+    expect(labels).not.toContain('helm.sh/chart');
+  });
+
+  it('keeps the resource definitions at an uninstall unless it is told not to', async () => {
+    const policies = async (args: readonly string[]) =>
+      objectsIn(await renderChart(args))
+        .filter(({ kind }) => kind === 'CustomResourceDefinition')
+        .map(({ metadata }) => metadata.annotations?.['helm.sh/resource-policy']);
+    expect(await policies([])).toEqual(['keep', 'keep']);
+    expect(await policies(set('crds.keep=false'))).toEqual([undefined, undefined]);
+    expect(await policies(set('crds.install=false'))).toEqual([]);
+  });
+
+  it('gives an agent the time that its calls have, and ten seconds more', async () => {
+    const args = set('agent.drainSeconds=100');
+    expect(await argumentsOf('DaemonSet', 'esb-agent', args)).toContain('--drain=100');
+    expect(await named('DaemonSet', 'esb-agent', args)).toMatchObject({
+      spec: { template: { spec: { terminationGracePeriodSeconds: 110 } } },
+    });
+  });
+
+  it('warns whoever installs it of what they gave up', async () => {
+    const open = ['gateway.authentication.enabled=false', 'gateway.events.persistence.enabled=false'];
+    const careful = ['gateway.tls.secretName=tls', 'agent.network.denyCIDRs={10.0.0.0/8}', ...postgres];
+    expect(await chartNotes(set(...careful))).not.toMatch(/WARNING|NOTE: /);
+    const told = await chartNotes(set(...open, 'hold.enabled=false'));
+    for (const value of [...open, 'hold.enabled=false'].map((each) => each.replace(/=.*/, ''))) {
+      expect(told).toContain(value);
+    }
+    expect(told).not.toContain('Authorization');
+    expect(await chartNotes()).toContain(
+      '-H "Authorization: Bearer $(kubectl create token -n default caller',
+    );
+  });
+
+  it('asks for no more rights than a part that is on needs', async () => {
+    const rules = async (args: readonly string[]) =>
+      JSON.stringify(
+        objectsIn(await renderChart(args))
+          .filter(({ kind }) => kind === 'ClusterRole' || kind === 'Role')
+          .map(({ rules }) => rules),
+      );
+    const open = await rules([
+      '--skip-tests',
+      ...set('gateway.authentication.enabled=false', 'hold.enabled=false'),
+    ]);
+    expect(open).not.toContain('tokenreviews');
+    expect(open).not.toContain('esb-access-keys');
+    expect(open).toContain('"resources":["pods"],"verbs":["list","patch","delete"]');
+    const all = await rules([]);
+    expect(all).toContain('tokenreviews');
+    expect(all).not.toContain('"*"');
+    expect(await rules(set('gateway.authentication.accessKeysSecret=keys'))).toContain('"keys"');
+  });
+});

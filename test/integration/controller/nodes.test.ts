@@ -1,0 +1,546 @@
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { lambdaNodes } from '../../../src/api/lambda-node.ts';
+import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { holdPod } from '../../../src/controller/hold-pod.ts';
+import { runController } from '../../../src/controller/role.ts';
+import { createKubeClient } from '../../../src/kube/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
+import { leases, type Node, nodes, type Pod, pods } from '../../../src/kube/resource-types.ts';
+import type { KubeClient } from '../../../src/kube/types.ts';
+import { type ApiServer, startApiServer } from '../../support/api-server.ts';
+import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const root = join(import.meta.dirname, '../../..');
+type Taints = NonNullable<NonNullable<Node['spec']>['taints']>;
+
+/**
+ * Nodes of Kubernetes and what happens to them, with the agents, the scheduler and the kubelet played by the test. Each
+ * test has nodes of its own label, so that it sees only those.
+ */
+describe('the controller, with Nodes and hold Pods on a real API server', () => {
+  let server: ApiServer;
+  let admin: KubeClient;
+  let running: Promise<void>;
+  const stop = new AbortController();
+  const fakeNodes: FakeNode[] = [];
+
+  beforeAll(async () => {
+    server = await startApiServer({ audit: true });
+    for (const part of [
+      'crds',
+      ...['namespace', 'rbac', 'hold-policy'].map((file) => `manifests/${file}.yaml`),
+      'manifests/local',
+    ]) {
+      await server.kubectl(['apply', '-f', join(root, part)]);
+    }
+    admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
+    running = runController(
+      {
+        kubeconfig: await server.kubeconfig('esb:controller'),
+        health: '127.0.0.1:0',
+        identity: 'first',
+        holdImage: 'registry.example/esb:1',
+      },
+      { signal: stop.signal, logger: silentLogger() },
+    );
+    running.catch(() => undefined);
+  });
+
+  afterEach(async () => {
+    await Promise.all(fakeNodes.map((node) => node.die()));
+    fakeNodes.length = 0;
+  });
+
+  afterAll(async () => {
+    stop.abort();
+    await running;
+    await admin.close();
+    await server.stop();
+  });
+
+  /** A Node with its agent. */
+  const node = async (
+    name: string,
+    labels: Readonly<Record<string, string>> = {},
+    status: Parameters<typeof startFakeNode>[2] = {},
+  ): Promise<FakeNode> => {
+    await admin.create(nodes, { metadata: { name } });
+    // Nodes are born with a taint that goes with their first sign of life.
+    await taint(name, []);
+    const all = { pool: name.split('-')[0] ?? '', ...labels };
+    const made = await startFakeNode(admin, name, { unschedulable: false, ...status }, all);
+    fakeNodes.push(made);
+    return made;
+  };
+  const taint = (name: string, taints: Taints) =>
+    admin.patch(nodes, { name }, { kind: 'merge', body: { spec: { taints } } });
+  const cordon = (name: string, unschedulable: boolean) =>
+    admin.patch(nodes, { name }, { kind: 'merge', body: { spec: { unschedulable } } });
+  const retire = (name: string) =>
+    admin.patch(lambdaNodes, { name }, { kind: 'merge', body: { spec: { retired: true } } });
+
+  const create = async (name: string, spec: Partial<LambdaWorkerSpec> = {}): Promise<void> => {
+    const manifest = {
+      apiVersion: 'esb.dev/v1alpha1',
+      kind: 'LambdaWorker',
+      metadata: { name, namespace: 'default' },
+      spec: { image: 'hello:1', nodeSelector: { pool: name.split('-')[0] ?? '' }, ...spec },
+    };
+    await server.kubectl(['apply', '-f', '-'], stringify(manifest));
+  };
+  const find = (name: string) => admin.get(lambdaWorkers, { namespace: 'default', name });
+  const when = (name: string, what: string, test: (worker: LambdaWorker) => boolean, timeoutMs = 30_000) =>
+    waitFor(
+      `${name}: ${what}`,
+      async () => {
+        const worker = await find(name);
+        return worker !== undefined && test(worker) ? worker : undefined;
+      },
+      { timeoutMs },
+    );
+  const assigned = (name: string, nodeName?: string) =>
+    when(name, `assigned to ${nodeName ?? 'a node'}`, ({ status }) =>
+      nodeName === undefined ? status?.assignment !== undefined : status?.assignment?.nodeName === nodeName,
+    );
+  const condition = (worker: LambdaWorker, type: string) =>
+    worker.status?.conditions?.find((found) => found.type === type);
+  const told = (name: string, reason: string) =>
+    when(name, `told ${reason}`, (worker) => {
+      const found = condition(worker, 'Scheduled');
+      return found?.status === 'False' && found.reason === reason;
+    });
+  const nodeEvents = async (name: string): Promise<readonly string[]> =>
+    (
+      await server.kubectl([
+        'get',
+        'events',
+        '-A',
+        '-o',
+        'jsonpath={range .items[*]}{.involvedObject.kind} {.involvedObject.name} {.reason}{"\\n"}{end}',
+      ])
+    )
+      .split('\n')
+      .filter((line) => line.startsWith(`LambdaNode ${name} `))
+      .map((line) => line.split(' ')[2] ?? '');
+
+  const hold = (nodeName: string): Promise<Pod | undefined> =>
+    admin.get(pods, { namespace: 'esb-system', name: `esb-hold-${nodeName}` });
+  const holdWhen = (nodeName: string, what: string, test: (pod: Pod) => boolean, timeoutMs = 30_000) =>
+    waitFor(
+      `the hold Pod of ${nodeName}: ${what}`,
+      async () => {
+        const pod = await hold(nodeName);
+        return pod !== undefined && test(pod) ? pod : undefined;
+      },
+      { timeoutMs },
+    );
+  /** What the scheduler does. */
+  const schedule = async (nodeName: string): Promise<Pod> => {
+    const pod = await holdWhen(nodeName, 'made', ({ metadata }) => metadata.deletionTimestamp === undefined);
+    const { name } = pod.metadata;
+    const binding = {
+      apiVersion: 'v1',
+      kind: 'Binding',
+      metadata: { name, namespace: 'esb-system' },
+      target: { apiVersion: 'v1', kind: 'Node', name: nodeName },
+    };
+    await server.kubectl(
+      ['create', '--raw', `/api/v1/namespaces/esb-system/pods/${name}/binding`, '-f', '-'],
+      JSON.stringify(binding),
+    );
+    return pod;
+  };
+  /** What the kubelet does once the process has ended. */
+  const confirmEnd = (nodeName: string) =>
+    server.kubectl([
+      'delete',
+      'pod',
+      `esb-hold-${nodeName}`,
+      '-n',
+      'esb-system',
+      '--grace-period=0',
+      '--force',
+      '--wait=false',
+    ]);
+  const holdGone = (nodeName: string) =>
+    waitFor(`the hold Pod of ${nodeName} to go`, async () => {
+      const pod = await hold(nodeName);
+      if (pod?.metadata.deletionTimestamp !== undefined && pod.spec?.nodeName !== undefined) {
+        await confirmEnd(nodeName).catch(() => undefined);
+      }
+      return pod === undefined;
+    });
+  /** What the agent tells of its containers. */
+  const present = (fake: FakeNode, workers: number) =>
+    fake.tell({ allocated: { memoryMiB: workers * 128, workers } });
+
+  it('keeps workers off tainted Nodes, drives them out by NoExecute, and honours what they tolerate', async () => {
+    await node('taints-1');
+    await taint('taints-1', [{ key: 'dedicated', value: 'web', effect: 'NoSchedule' }]);
+    await create('taints-a');
+    await told('taints-a', 'NoneTolerated');
+    await create('taints-b', {
+      tolerations: [{ key: 'dedicated', operator: 'Equal', value: 'web', effect: 'NoSchedule' }],
+    });
+    await assigned('taints-b', 'taints-1');
+    await node('taints-2');
+    await assigned('taints-a', 'taints-2');
+
+    await taint('taints-2', [{ key: 'broken', effect: 'NoExecute' }]);
+    // Nothing else will do: it is taken away, and may be deleted without anybody's help.
+    const away = await when(
+      'taints-a',
+      'taken away',
+      ({ status, metadata }) => status?.assignment === undefined && metadata.finalizers === undefined,
+    );
+    expect(away.status).toMatchObject({ lastEpoch: 1, phase: 'Pending' });
+    expect(condition(away, 'Ready')).toMatchObject({ status: 'False', reason: 'Unassigned' });
+    await taint('taints-2', []);
+    const back = await assigned('taints-a', 'taints-2');
+    expect(back.status?.assignment?.epoch).toBe(2);
+    expect(back.status).not.toHaveProperty('lastEpoch');
+    expect(back.metadata.finalizers).toEqual(['esb.dev/worker']);
+
+    // A kubelet that is silent is not the agent's silence.
+    await taint('taints-2', [{ key: 'node.kubernetes.io/unreachable', effect: 'NoExecute' }]);
+    await create('taints-c', {
+      tolerations: [
+        { key: 'dedicated', operator: 'Exists' },
+        { key: 'broken', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 3 },
+      ],
+    });
+    await assigned('taints-c', 'taints-1');
+    expect((await find('taints-a'))?.status?.assignment).toEqual({ nodeName: 'taints-2', epoch: 2 });
+
+    await taint('taints-2', []);
+    const since = performance.now();
+    await taint('taints-1', [{ key: 'broken', effect: 'NoExecute' }]);
+    await assigned('taints-b', 'taints-2');
+    await assigned('taints-c', 'taints-2');
+    expect(performance.now() - since).toBeGreaterThan(2_500);
+  });
+
+  it('spreads a function over zones', async () => {
+    await node('zones-1', { zone: 'a' });
+    await node('zones-2', { zone: 'a' });
+    await node('zones-3', { zone: 'b' }, { capacity: { memoryMiB: 256, workers: 2 } });
+    const spec = {
+      functionName: 'zones',
+      topologySpread: { topologyKey: 'zone', maxSkew: 1, whenUnsatisfiable: 'DoNotSchedule' as const },
+    };
+    for (const letter of ['a', 'b', 'c', 'd', 'e']) {
+      await create(`zones-${letter}`, spec);
+      await assigned(`zones-${letter}`);
+    }
+    const places = await Promise.all(
+      ['a', 'b', 'c', 'd', 'e'].map(
+        async (letter) => (await find(`zones-${letter}`))?.status?.assignment?.nodeName,
+      ),
+    );
+    expect(places.filter((name) => name === 'zones-3')).toHaveLength(2);
+    // Zone b is full, and zone a may not get further ahead.
+    await create('zones-f', spec);
+    await told('zones-f', 'SpreadUnmet');
+    await create('zones-g', {
+      ...spec,
+      topologySpread: { ...spec.topologySpread, whenUnsatisfiable: 'ScheduleAnyway' },
+    });
+    await assigned('zones-g');
+  });
+
+  it('holds the memory of a node with workers by one Pod, writes no more, and lets go of it with the last', async () => {
+    const fake = await node('hold-1');
+    await create('hold-a');
+    const pod = await schedule('hold-1');
+    expect(pod).toMatchObject({
+      metadata: { finalizers: ['esb.dev/hold'] },
+      spec: {
+        serviceAccountName: 'esb-hold',
+        containers: [{ image: 'registry.example/esb:1', resources: { requests: { memory: '1Gi' } } }],
+      },
+    });
+    const restricted = await server.kubectl([
+      'label',
+      '--dry-run=server',
+      '--overwrite',
+      'ns',
+      'esb-system',
+      'pod-security.kubernetes.io/enforce=restricted',
+    ]);
+    expect(restricted).not.toContain('esb-hold');
+    await present(fake, 1);
+    await create('hold-b');
+    await assigned('hold-b', 'hold-1');
+    await present(fake, 2);
+    const writes = () =>
+      server
+        .auditEvents()
+        .filter(
+          ({ user, objectRef, verb }) =>
+            user.username === 'esb:controller' &&
+            objectRef?.resource === 'pods' &&
+            objectRef.name === 'esb-hold-hold-1' &&
+            !['get', 'list', 'watch'].includes(verb),
+        ).length;
+    expect(writes()).toBe(1);
+
+    for (const name of ['hold-a', 'hold-b']) {
+      await admin.delete(lambdaWorkers, { namespace: 'default', name });
+      const deleting = await when(
+        name,
+        'to be deleted',
+        ({ metadata }) => metadata.deletionTimestamp !== undefined,
+      );
+      await fake.cleanUp(deleting);
+      await waitFor(`${name} to go`, async () => (await find(name)) === undefined);
+    }
+    await present(fake, 0);
+    await holdGone('hold-1');
+  });
+
+  it('is kept from making any other Pod by the admission policy', async () => {
+    const controller = createKubeClient({
+      source: createKubeConnectionSource({ kubeconfig: await server.kubeconfig('esb:controller') }),
+    });
+    const lambdaNode = await admin.patch(
+      lambdaNodes,
+      { name: 'policy-1' },
+      { kind: 'apply', fieldManager: 'test', body: {} },
+    );
+    const good = holdPod({ image: 'esb:1', pullPolicy: 'Never' }, lambdaNode, 'esb-system');
+    const [container] = good.spec?.containers ?? [];
+    const refused: [string, Pod, RegExp][] = [
+      [
+        'another name',
+        { ...good, metadata: { ...good.metadata, name: 'esb-controller-2' } },
+        /only write Pods that hold memory/,
+      ],
+      [
+        'the account of the agents',
+        { ...good, spec: { ...good.spec, serviceAccountName: 'esb-agent' } },
+        /runs as esb-hold/,
+      ],
+      ['a token', { ...good, spec: { ...good.spec, automountServiceAccountToken: true } }, /without a token/],
+      [
+        'the network of the host',
+        { ...good, spec: { ...good.spec, hostNetwork: true } as Pod['spec'] & object },
+        /nothing of its host/,
+      ],
+      [
+        'a folder of the host',
+        {
+          ...good,
+          spec: { ...good.spec, volumes: [{ name: 'root', hostPath: { path: '/' } }] } as Pod['spec'] &
+            object,
+        },
+        /nothing of its host/,
+      ],
+      [
+        'all privileges',
+        {
+          ...good,
+          spec: {
+            ...good.spec,
+            containers: [{ ...container, name: 'hold', securityContext: { privileged: true } }],
+          },
+        },
+        /nothing of its host/,
+      ],
+    ];
+    try {
+      // The API server learns of a policy a moment after it has taken it in.
+      await waitFor('the policy to be in force', async () => {
+        const probe = { ...good, metadata: { name: 'probe', namespace: 'esb-system' } };
+        try {
+          await controller.create(pods, probe);
+          await admin.delete(pods, { namespace: 'esb-system', name: 'probe' });
+          return false;
+        } catch {
+          return true;
+        }
+      });
+      for (const [what, pod, message] of refused) {
+        await expect(controller.create(pods, pod), what).rejects.toThrow(message);
+      }
+      const other = { ...good, metadata: { name: 'bystander', namespace: 'esb-system' } };
+      await admin.create(pods, other);
+      const key = { namespace: 'esb-system', name: 'bystander' };
+      await expect(controller.delete(pods, key)).rejects.toThrow(/only write Pods that hold memory/);
+      await admin.delete(pods, key);
+    } finally {
+      await controller.close();
+      await admin.delete(lambdaNodes, { name: 'policy-1' });
+    }
+  });
+
+  it('empties a node for `kubectl drain`, which waits for that, and gives a cordoned node nothing new', async () => {
+    const fake = await node('drain-1');
+    await create('drain-a');
+    await create('drain-b');
+    await assigned('drain-a', 'drain-1');
+    await assigned('drain-b', 'drain-1');
+    await present(fake, 2);
+    await schedule('drain-1');
+    const other = await node('drain-2', {}, { capacity: { memoryMiB: 128, workers: 1 } });
+    let drained = false;
+    const drain = server
+      .kubectl(['drain', 'drain-1', '--ignore-daemonsets', '--timeout=120s'])
+      .finally(() => {
+        drained = true;
+      });
+    drain.catch(() => undefined);
+    const staying = await waitFor('one worker to move', async () => {
+      const both = await Promise.all(['drain-a', 'drain-b'].map((name) => find(name)));
+      const [moved, stayed] = both.toSorted((a) => (a?.status?.assignment?.nodeName === 'drain-2' ? -1 : 1));
+      return moved?.status?.assignment?.nodeName === 'drain-2' ? stayed : undefined;
+    });
+    // The other has no place to go, and says so; the drain waits.
+    const name = staying?.metadata.name ?? '';
+    const waiting = await told(name, 'NoneFits');
+    expect(condition(waiting, 'Scheduled')?.message).toContain('drain-1 is being drained');
+    expect(waiting.status?.assignment).toEqual({ nodeName: 'drain-1', epoch: 1 });
+    await present(fake, 1);
+    await create('drain-c');
+    await told('drain-c', 'NoneFits');
+    expect(drained).toBe(false);
+
+    await other.tell({ capacity: { memoryMiB: 256, workers: 2 } });
+    await assigned(name, 'drain-2');
+    expect((await hold('drain-1'))?.metadata.finalizers).toEqual(['esb.dev/hold']);
+    // Only once the agent has removed its containers.
+    await present(fake, 0);
+    await holdGone('drain-1');
+    await drain;
+    await waitFor('the Events', async () => {
+      const reasons = await nodeEvents('drain-1');
+      return reasons.includes('Draining') && reasons.includes('Drained');
+    });
+    await cordon('drain-1', false);
+    await assigned('drain-c', 'drain-1');
+  });
+
+  it('calls a drain off when the Node is uncordoned', async () => {
+    const fake = await node('quit-1');
+    await create('quit-a');
+    await assigned('quit-a', 'quit-1');
+    await present(fake, 1);
+    await schedule('quit-1');
+    await cordon('quit-1', true);
+    const first = await hold('quit-1');
+    await admin.delete(pods, { namespace: 'esb-system', name: 'esb-hold-quit-1' });
+    await told('quit-a', 'AllCordoned');
+    await cordon('quit-1', false);
+    await waitFor(
+      'the Pod to be made anew',
+      async () => {
+        const pod = await hold('quit-1');
+        if (pod?.metadata.deletionTimestamp !== undefined && pod.metadata.finalizers === undefined) {
+          await confirmEnd('quit-1').catch(() => undefined);
+        }
+        return pod !== undefined && pod.metadata.uid !== first?.metadata.uid;
+      },
+      { timeoutMs: 30_000 },
+    );
+    const stayed = await when(
+      'quit-a',
+      'to stay',
+      (worker) => condition(worker, 'Scheduled')?.status === 'True',
+    );
+    expect(stayed.status?.assignment).toEqual({ nodeName: 'quit-1', epoch: 1 });
+  });
+
+  it('gives no more workers to a node whose Pod the scheduler finds no room for', async () => {
+    await node('unheld-1');
+    await create('unheld-a');
+    const pod = await holdWhen('unheld-1', 'made', () => true);
+    await admin.patch(
+      pods,
+      { namespace: 'esb-system', name: pod.metadata.name },
+      {
+        kind: 'merge',
+        body: {
+          status: {
+            conditions: [
+              {
+                type: 'PodScheduled',
+                status: 'False',
+                reason: 'Unschedulable',
+                message: '0/1 nodes are available: 1 Insufficient memory.',
+              },
+            ],
+          },
+        },
+      },
+      { subresource: 'status' },
+    );
+    await waitFor('the Event', async () => (await nodeEvents('unheld-1')).includes('HoldRefused'), {
+      timeoutMs: 60_000,
+    });
+    await create('unheld-b');
+    const refused = await told('unheld-b', 'NoneHeld');
+    expect(condition(refused, 'Scheduled')?.message).toContain('1 whose hold Pod finds no room');
+    expect((await find('unheld-a'))?.status?.assignment?.nodeName).toBe('unheld-1');
+    await schedule('unheld-1');
+    await assigned('unheld-b', 'unheld-1');
+  });
+
+  it('empties a retired node, of workers that fit nowhere else as well', async () => {
+    const fake = await node('retire-1');
+    await create('retire-a');
+    await create('retire-b', { nodeName: 'retire-1', nodeSelector: {} });
+    await assigned('retire-a', 'retire-1');
+    await assigned('retire-b', 'retire-1');
+    await present(fake, 2);
+    await schedule('retire-1');
+    await node('retire-2');
+    await retire('retire-1');
+    await assigned('retire-a', 'retire-2');
+    await when(
+      'retire-b',
+      'taken away',
+      ({ status, metadata }) => status?.assignment === undefined && metadata.finalizers === undefined,
+    );
+    await present(fake, 0);
+    await holdGone('retire-1');
+    await retire('retire-2');
+    await when('retire-a', 'taken away', ({ metadata }) => metadata.finalizers === undefined);
+    await admin.delete(lambdaWorkers, { namespace: 'default', name: 'retire-a' });
+    expect(await find('retire-a')).toBeUndefined();
+  });
+
+  it('moves the workers of a deleted Node once its agent is silent, and lets go what is left of it', async () => {
+    const fake = await node('deleted-1');
+    for (const letter of ['a', 'b', 'c']) {
+      await create(`deleted-${letter}`);
+      await assigned(`deleted-${letter}`, 'deleted-1');
+    }
+    await present(fake, 3);
+    await schedule('deleted-1');
+    await node('deleted-2', {}, { capacity: { memoryMiB: 128, workers: 1 } });
+    await admin.delete(lambdaWorkers, { namespace: 'default', name: 'deleted-a' });
+    await fake.die();
+    await admin.delete(nodes, { name: 'deleted-1' });
+    await waitFor('deleted-a to be let go', async () => (await find('deleted-a')) === undefined, {
+      timeoutMs: 60_000,
+    });
+    const both = await waitFor('one to be moved and one to be taken away', async () => {
+      const workers = await Promise.all(['deleted-b', 'deleted-c'].map((name) => find(name)));
+      const isMoved = workers.some((worker) => worker?.status?.assignment?.nodeName === 'deleted-2');
+      const isAway = workers.some(
+        (worker) => worker?.status?.assignment === undefined && worker?.metadata.finalizers === undefined,
+      );
+      return isMoved && isAway ? workers : undefined;
+    });
+    const moved = both.find((worker) => worker?.status?.assignment !== undefined);
+    expect(moved?.status?.assignment?.epoch).toBe(2);
+    await holdGone('deleted-1');
+    await waitFor('the LambdaNode and its Lease to go', async () => {
+      const lease = await admin.get(leases, { namespace: 'esb-system', name: 'deleted-1' });
+      return (await admin.get(lambdaNodes, { name: 'deleted-1' })) === undefined && lease === undefined;
+    });
+  });
+});

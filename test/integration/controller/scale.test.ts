@@ -1,0 +1,95 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { isTrue, nodeConditions } from '../../../src/api/condition.ts';
+import { lambdaNodes } from '../../../src/api/lambda-node.ts';
+import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { writesBetween } from '../../support/scale/api-requests.ts';
+import { type Controller, restingState, ScaleCluster } from '../../support/scale/scale-cluster.ts';
+import type { WorkerFollower } from '../../support/scale/worker-follower.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+/** `npm run bench -- scale` does it with 10,000 workers on 100 agents. */
+const WORKERS = 500;
+const AGENTS = 10;
+/** A node tells of what it has promised every ten seconds; a machine may be busy. */
+const QUIET_AFTER_MS = 25_000;
+const STEADY_MS = 15_000;
+const waiting = { timeoutMs: 240_000, everyMs: 200 };
+
+describe(`${WORKERS} workers on ${AGENTS} simulated agents and a real API server`, () => {
+  let cluster: ScaleCluster;
+  let follower: WorkerFollower;
+  const controllers: Controller[] = [];
+
+  beforeAll(async () => {
+    cluster = await ScaleCluster.up({ agents: AGENTS, workersPerNode: 70, agentsPerProcess: AGENTS });
+    follower = await cluster.follow();
+  });
+
+  afterAll(() => cluster.down());
+
+  it('come to rest with one write for the assignment and one for the status each, and then nothing is written', {
+    timeout: 480_000,
+  }, async () => {
+    await cluster.createWorkers(0, WORKERS);
+    const created = await cluster.requests();
+    controllers.push(await cluster.startController('first'));
+    await waitFor('every worker to rest', () => follower.rested === WORKERS, waiting);
+    await delay(QUIET_AFTER_MS);
+
+    const settled = await cluster.requests();
+    const writes = writesBetween(created, settled);
+    // The finalizers came with the creation.
+    expect(writes.get('lambdaworkers') ?? 0).toBe(0);
+    // A status whose first version was outrun by a change of state is written once more.
+    expect(writes.get('lambdaworkers/status') ?? 0).toBeGreaterThanOrEqual(2 * WORKERS);
+    expect(writes.get('lambdaworkers/status') ?? 0).toBeLessThanOrEqual(2.1 * WORKERS);
+
+    await delay(STEADY_MS);
+    const steady = writesBetween(settled, await cluster.requests());
+    expect([...steady.keys()].filter((what) => what !== 'leases')).toEqual([]);
+    expect(steady.get('leases')).toBeGreaterThan(0);
+  });
+
+  it('are spread over the nodes, each where its agent says that it is', async () => {
+    const { items } = await cluster.admin.list(lambdaWorkers);
+    for (const { metadata, status } of items) {
+      const index = Number(metadata.name.slice(2));
+      expect([metadata.name, status?.phase, status?.assignment?.epoch]).toEqual([
+        metadata.name,
+        restingState(index),
+        1,
+      ]);
+      expect(metadata.finalizers).toEqual(['esb.dev/worker']);
+    }
+    const counts = [...follower.byNode().values()];
+    expect(counts).toHaveLength(AGENTS);
+    expect(Math.max(...counts)).toBeLessThanOrEqual(70);
+    expect(Math.min(...counts)).toBeGreaterThanOrEqual(30);
+    const nodes = await cluster.admin.list(lambdaNodes);
+    expect(nodes.items.every((node) => isTrue(node.status?.conditions, nodeConditions.ready))).toBe(true);
+  });
+
+  it('go when they are deleted, each by way of its agent', { timeout: 480_000 }, async () => {
+    await cluster.deleteWorkers(0, WORKERS);
+    await waitFor(
+      'every worker to be gone',
+      async () => (await cluster.admin.list(lambdaWorkers)).items.length === 0,
+      { timeoutMs: 240_000, everyMs: 2_000 },
+    );
+  });
+
+  it('are assigned by the next controller when the one that leads is killed in the middle, and none twice', {
+    timeout: 480_000,
+  }, async () => {
+    controllers.push(await cluster.startController('second'));
+    const before = follower.assigned;
+    const creating = cluster.createWorkers(WORKERS, WORKERS);
+    await waitFor('some to be assigned', () => follower.assigned >= before + WORKERS / 5, waiting);
+    await controllers[0]?.kill();
+    await creating;
+    await waitFor('all to be assigned', () => follower.assigned === before + WORKERS, waiting);
+    expect(await cluster.leader()).toBe('second');
+    expect(follower.reassigned()).toEqual([]);
+  });
+});

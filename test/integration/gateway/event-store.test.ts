@@ -1,0 +1,462 @@
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import pino from 'pino';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { systemClock } from '../../../src/common/clock.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import {
+  DEFAULT_EVENT_SETTINGS,
+  type EventLimits,
+  type EventStore,
+  NO_PROGRESS,
+  type StoredEvent,
+} from '../../../src/gateway/events/event-store.ts';
+import { openEventStore } from '../../../src/gateway/events/event-store-choice.ts';
+import { PostgresEventStore } from '../../../src/gateway/events/postgres-event-store.ts';
+import { SqliteEventChannel } from '../../../src/gateway/events/sqlite-event-channel.ts';
+import { SqliteEventStore } from '../../../src/gateway/events/sqlite-event-store.ts';
+import { type PostgresServer, startPostgresServer } from '../../support/postgres-server.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const LANE = 'function:f';
+const roomy: EventLimits = { maxEvents: 100_000, maxBytes: 2 ** 30 };
+
+function event(requestId: string, changes: Partial<StoredEvent> = {}): StoredEvent {
+  return {
+    requestId,
+    target: { kind: 'Function', functionName: 'f' },
+    payload: Buffer.from('{"n":1}'),
+    traceId: 'Root=1-2-3',
+    traceParent: '00-1-2-01',
+    acceptedAt: 1_700_000_000_123,
+    hops: 0,
+    settings: DEFAULT_EVENT_SETTINGS,
+    progress: NO_PROGRESS,
+    ...changes,
+  };
+}
+
+interface Kind {
+  readonly name: string;
+  /** Opens the store of this test anew each time; its content stays. */
+  open(limits?: EventLimits): Promise<EventStore>;
+  /** Starts the next test with nothing. */
+  next(): Promise<void>;
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+function sqlite(): Kind {
+  let folder = '';
+  return {
+    name: 'SQLite',
+    open: async (limits = roomy) =>
+      new SqliteEventStore(
+        await SqliteEventChannel.open({
+          folder,
+          limits,
+          onBroken: (error) => {
+            throw error;
+          },
+        }),
+      ),
+    async next() {
+      await rm(folder, { recursive: true, force: true });
+      folder = await mkdtemp(join(tmpdir(), 'esb-events-'));
+    },
+    async start() {
+      folder = await mkdtemp(join(tmpdir(), 'esb-events-'));
+    },
+    stop: () => rm(folder, { recursive: true, force: true }),
+  };
+}
+
+function postgres(): Kind {
+  let server: PostgresServer | undefined;
+  let connectionString = '';
+  let databases = 0;
+  return {
+    name: 'PostgreSQL',
+    open: async (limits = roomy) =>
+      new PostgresEventStore({
+        connectionString,
+        namespace: 'default',
+        limits,
+        clock: systemClock,
+        logger: silentLogger(),
+      }),
+    async next() {
+      databases += 1;
+      connectionString = (await server?.createDatabase(`events_${databases}`)) ?? '';
+    },
+    async start() {
+      server = await startPostgresServer();
+    },
+    stop: async () => server?.stop(),
+  };
+}
+
+describe.each([sqlite(), postgres()])('an event store in $name', (kind) => {
+  beforeAll(() => kind.start());
+  afterAll(() => kind.stop());
+
+  /** A test with an empty store; `reopen` closes it and opens it again. */
+  const withStore =
+    (
+      work: (store: EventStore, reopen: () => Promise<EventStore>) => Promise<void>,
+      limits: EventLimits = roomy,
+    ) =>
+    async (): Promise<void> => {
+      await kind.next();
+      let store = await kind.open(limits);
+      try {
+        await work(store, async () => {
+          await store.close();
+          store = await kind.open(limits);
+          return store;
+        });
+      } finally {
+        await store.close();
+      }
+    };
+
+  it(
+    'gives back what it was given, after it was closed and opened',
+    withStore(async (store, reopen) => {
+      const whole = event('1', {
+        target: { kind: 'Function', functionName: 'f', qualifier: '$LATEST' },
+        payload: Buffer.from([0x22, 0xc3, 0xa9, 0x00, 0xff, 0x22]),
+        hops: 3,
+        settings: {
+          maximumRetryAttempts: 0,
+          maximumEventAgeSeconds: 60,
+          onFailure: { kind: 'Endpoint', url: 'http://letters.example/x' },
+        },
+        progress: { failures: 1, invocations: 2, setbacks: 3, misses: 4 },
+      });
+      await store.put(whole);
+      const again = await reopen();
+      const [claimed, ...others] = await again.claim(LANE, 10, 30_000);
+      expect(claimed?.event).toEqual(whole);
+      expect(others).toEqual([]);
+    }),
+  );
+
+  it(
+    'hands out the oldest first, each to one alone, and by lane',
+    withStore(async (store) => {
+      for (const id of ['1', '2', '3']) {
+        await store.put(event(id));
+      }
+      await store.put(event('other', { target: { kind: 'Function', functionName: 'g' } }));
+      await store.put(event('letter', { target: { kind: 'Endpoint', url: 'http://letters.example:81/x' } }));
+      const ids = async (lane: string, limit: number): Promise<readonly string[]> =>
+        (await store.claim(lane, limit, 30_000)).map(({ event: { requestId } }) => requestId);
+      expect(await ids(LANE, 2)).toEqual(['1', '2']);
+      expect(await ids(LANE, 2)).toEqual(['3']);
+      expect(await ids(LANE, 2)).toEqual([]);
+      expect(await ids('function:g', 2)).toEqual(['other']);
+      expect(await ids('endpoint:http://letters.example:81', 2)).toEqual(['letter']);
+    }),
+  );
+
+  it(
+    'tells of each lane when its next event is due',
+    withStore(async (store) => {
+      await store.put(event('1'));
+      await store.put(event('2', { target: { kind: 'Function', functionName: 'g' } }));
+      const [claimed] = await store.claim('function:g', 1, 30_000);
+      if (claimed === undefined) {
+        throw new Error('nothing was claimed');
+      }
+      await store.postpone(claimed, NO_PROGRESS, 60_000);
+      const lanes = await store.lanes();
+      expect(lanes.map(({ lane }) => lane)).toEqual([LANE, 'function:g']);
+      expect(lanes[0]?.dueInMs).toBeLessThanOrEqual(0);
+      expect(lanes[1]?.dueInMs).toBeGreaterThan(30_000);
+      expect(lanes[1]?.dueInMs).toBeLessThanOrEqual(60_000);
+    }),
+  );
+
+  it(
+    'forgets what is done, and keeps what is postponed with its progress',
+    withStore(async (store, reopen) => {
+      await store.put(event('1'));
+      await store.put(event('2'));
+      const [one, two] = await store.claim(LANE, 2, 30_000);
+      if (one === undefined || two === undefined) {
+        throw new Error('two had to be claimed');
+      }
+      await store.finish(one);
+      const progress = { failures: 1, invocations: 1, setbacks: 0, misses: 0 };
+      await store.postpone(two, progress, 0);
+      const again = await (await reopen()).claim(LANE, 10, 30_000);
+      expect(again.map(({ event: { requestId, progress: kept } }) => ({ requestId, kept }))).toEqual([
+        { requestId: '2', kept: progress },
+      ]);
+    }),
+  );
+
+  it(
+    'puts a successor in the place of an event, in one step',
+    withStore(async (store, reopen) => {
+      await store.put(event('1'));
+      const [claimed] = await store.claim(LANE, 1, 30_000);
+      if (claimed === undefined) {
+        throw new Error('nothing was claimed');
+      }
+      const successor = event('letter', {
+        target: { kind: 'Endpoint', url: 'http://letters.example/' },
+        payload: Buffer.alloc(2 * 2 ** 20, 0x20),
+        hops: 1,
+      });
+      await store.exchange(claimed, successor);
+      // A second time, as after an answer that was lost: nothing is there to be exchanged.
+      await store.exchange(claimed, event('letter-again'));
+      const again = await reopen();
+      expect((await again.lanes()).map(({ lane }) => lane)).toEqual(['endpoint:http://letters.example']);
+      expect(
+        (await again.claim('endpoint:http://letters.example', 10, 30_000)).map(({ event: kept }) => kept),
+      ).toEqual([successor]);
+    }),
+  );
+
+  it(
+    'hands an event out again when its lease is over, and then heeds the new claim alone',
+    withStore(async (store) => {
+      await store.put(event('1'));
+      const [first] = await store.claim(LANE, 1, 50);
+      await delay(80);
+      const [second] = await store.claim(LANE, 1, 30_000);
+      if (first === undefined || second === undefined) {
+        throw new Error('it had to be claimed twice');
+      }
+      expect(second.event).toEqual(first.event);
+      await store.postpone(first, { ...NO_PROGRESS, failures: 9 }, 0);
+      await store.exchange(first, event('letter'));
+      await store.renew([first], 0);
+      expect(await store.claim(LANE, 10, 30_000)).toEqual([]);
+      await store.postpone(second, NO_PROGRESS, 0);
+      expect(await store.claim(LANE, 10, 30_000)).toHaveLength(1);
+    }),
+  );
+
+  it(
+    'leaves an event to its gateway for as long as the lease is renewed',
+    withStore(async (store) => {
+      await store.put(event('1'));
+      const claimed = await store.claim(LANE, 1, 300);
+      for (let turn = 0; turn < 5; turn += 1) {
+        await delay(100);
+        await store.renew(claimed, 300);
+      }
+      expect(await store.claim(LANE, 1, 300)).toEqual([]);
+      await store.renew([], 300);
+    }),
+  );
+
+  it(
+    'refuses more events, and more bytes, than it may hold, and takes new ones when there is room',
+    withStore(
+      async (store) => {
+        const full = expect.objectContaining({ code: 'EventStoreFull', retryable: true });
+        await store.put(event('1', { payload: Buffer.alloc(600) }));
+        await expect(store.put(event('big', { payload: Buffer.alloc(600) }))).rejects.toEqual(full);
+        await store.put(event('2'));
+        await store.put(event('3'));
+        await expect(store.put(event('4'))).rejects.toEqual(full);
+        const [claimed] = await store.claim(LANE, 1, 30_000);
+        if (claimed === undefined) {
+          throw new Error('nothing was claimed');
+        }
+        // The record of a failure takes the place of its event, and is never refused.
+        await store.exchange(claimed, event('letter', { payload: Buffer.alloc(2_000) }));
+        const [letter] = await store
+          .claim(LANE, 10, 30_000)
+          .then((all) => all.filter(({ event: { requestId } }) => requestId === 'letter'));
+        if (letter === undefined) {
+          throw new Error('the letter has to be there');
+        }
+        await store.finish(letter);
+        await waitFor('room', async () => {
+          await store.put(event('5'));
+          return true;
+        });
+      },
+      { maxEvents: 3, maxBytes: 1_000 },
+    ),
+  );
+
+  it(
+    'keeps every one of many that come at once',
+    withStore(async (store, reopen) => {
+      const ids = Array.from({ length: 500 }, (_, index) => String(index));
+      await Promise.all(ids.map((id) => store.put(event(id))));
+      const again = await reopen();
+      await waitFor('the count', () => again.load().events === 500);
+      const claims = await Promise.all(Array.from({ length: 10 }, () => again.claim(LANE, 100, 30_000)));
+      const found = claims.flat().map(({ event: { requestId } }) => requestId);
+      expect(found.toSorted()).toEqual(ids.toSorted());
+    }),
+  );
+});
+
+describe('the event store in SQLite', () => {
+  const options = async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'esb-events-'));
+    return { folder, limits: roomy, onBroken: () => undefined };
+  };
+
+  it('belongs to one process, and says so to another', async () => {
+    const open = await options();
+    const channel = await SqliteEventChannel.open(open);
+    await expect(SqliteEventChannel.open(open)).rejects.toMatchObject({
+      code: 'EventStoreLocked',
+      message: expect.stringContaining('give each its own --state-dir'),
+    });
+    await channel.close();
+    await (await SqliteEventChannel.open(open)).close();
+    await rm(open.folder, { recursive: true });
+  });
+
+  it('is readable by its owner alone', async () => {
+    const open = await options();
+    const channel = await SqliteEventChannel.open(open);
+    await new SqliteEventStore(channel).put(event('1'));
+    for (const name of ['events.db', 'events.db-wal']) {
+      expect((await stat(join(open.folder, name))).mode & 0o777, name).toBe(0o600);
+    }
+    await channel.close();
+    await rm(open.folder, { recursive: true });
+  });
+
+  it('says what is wrong with a file that is none of its own', async () => {
+    const open = await options();
+    await writeFile(
+      join(open.folder, 'events.db'),
+      'something else entirely, and long enough to be looked at',
+    );
+    await expect(SqliteEventChannel.open(open)).rejects.toMatchObject({ code: 'EventStoreUnreadable' });
+    await rm(open.folder, { recursive: true });
+  });
+});
+
+describe('the event store in PostgreSQL', () => {
+  let server: PostgresServer;
+
+  beforeAll(async () => {
+    server = await startPostgresServer();
+  });
+
+  afterAll(() => server.stop());
+
+  const open = (connectionString: string, namespace = 'default') =>
+    new PostgresEventStore({
+      connectionString,
+      namespace,
+      limits: roomy,
+      clock: systemClock,
+      logger: silentLogger(),
+    });
+
+  it('is made once by gateways that start at once, and hands each event to one of them', async () => {
+    const database = await server.createDatabase('together');
+    const stores = Array.from({ length: 4 }, () => open(database));
+    const ids = Array.from({ length: 200 }, (_, index) => String(index));
+    await Promise.all(ids.map(async (id, index) => stores[index % 4]?.put(event(id))));
+    const claims = await Promise.all(
+      Array.from({ length: 40 }, async (_, index) => stores[index % 4]?.claim(LANE, 7, 30_000)),
+    );
+    const found = claims.flat().map((claimed) => claimed?.event.requestId);
+    expect(new Set(found).size).toBe(found.length);
+    await Promise.all(stores.map((store) => store.close()));
+  });
+
+  it('keeps the events of namespaces apart', async () => {
+    const database = await server.createDatabase('apart');
+    const [one, other] = [open(database, 'one'), open(database, 'other')];
+    await one.put(event('1'));
+    expect(await other.lanes()).toEqual([]);
+    expect(await other.claim(LANE, 10, 30_000)).toEqual([]);
+    expect(await one.claim(LANE, 10, 30_000)).toHaveLength(1);
+    await Promise.all([one.close(), other.close()]);
+  });
+
+  it('is durable also where the database has synchronous_commit off', async () => {
+    const database = await server.createDatabase('careless');
+    await server.query('ALTER DATABASE careless SET synchronous_commit = off');
+    const store = open(database);
+    await store.put(event('1'));
+    await server.kill();
+    await server.start();
+    await waitFor('the event to be there', async () => (await store.claim(LANE, 10, 30_000)).length === 1);
+    await store.close();
+  });
+
+  it('refuses while the server is away, and goes on when it is back', async () => {
+    const database = await server.createDatabase('away');
+    const store = open(database);
+    await store.put(event('1'));
+    await server.kill();
+    await expect(store.put(event('2'))).rejects.toMatchObject({
+      code: 'EventStoreUnavailable',
+      retryable: true,
+    });
+    await server.start();
+    await waitFor('the store to go on', async () => {
+      await store.put(event('3'));
+      return true;
+    });
+    const found = (await store.claim(LANE, 10, 30_000)).map(({ event: { requestId } }) => requestId);
+    expect(found).toContain('1');
+    expect(found).toContain('3');
+    await store.close();
+  });
+
+  it('refuses tables of a newer version', async () => {
+    const database = await server.createDatabase('newer');
+    const store = open(database);
+    await store.put(event('1'));
+    await server.query('UPDATE esb_event_layout SET layout = 99', 'newer');
+    const next = open(database);
+    await expect(next.lanes()).rejects.toMatchObject({ code: 'EventStoreUnreadable' });
+    await Promise.all([store.close(), next.close()]);
+  });
+
+  it('never shows the connection string', async () => {
+    const lines: string[] = [];
+    const logger = pino({ level: 'trace' }, { write: (line: string) => void lines.push(line) });
+    const flags = {
+      stateDir: '/nowhere',
+      namespace: 'default',
+      eventStore: 'postgres' as const,
+      maxEvents: 10,
+      maxEventBytes: 1_000,
+    };
+    const context = { clock: systemClock, logger, onBroken: () => undefined };
+    const shown = (error: unknown): string => {
+      logger.error({ err: error }, 'failed');
+      return String(error);
+    };
+    for (const value of [
+      'postgres://esb:hunter2@127.0.0.1:1/postgres',
+      'postgres://esb:hunter2@host with spaces/x',
+      'hunter2',
+    ]) {
+      const message = await openEventStore(flags, { ...context, env: { ESB_EVENT_DATABASE: value } })
+        .then(async (store) => {
+          const failed = await store.lanes().catch(shown);
+          await store.close();
+          return failed;
+        })
+        .catch(shown);
+      expect(message).toMatch(/event database/);
+    }
+    await expect(openEventStore(flags, { ...context, env: {} })).rejects.toMatchObject({
+      code: 'EventDatabaseMissing',
+    });
+    expect(lines.join('')).not.toContain('hunter2');
+  });
+});

@@ -1,0 +1,369 @@
+import { connect as connectHttp2 } from 'node:http2';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type GatewayProcess, startGatewayProcess } from '../../support/gateway-process.ts';
+import { converse, openSocket } from '../../support/raw-http.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { conversation, expectFair } from './http-fuzz.ts';
+
+/** Conversations of a run; more in a long one. */
+const RUNS = Number(process.env.ESB_FUZZ_RUNS ?? 600);
+/** Conversations at the same time. */
+const WIDTH = 24;
+/** MiB that the process may take in all of this, and by which it may grow once it is warm. */
+const MAX_RESIDENT = 512;
+const MAX_GROWTH = 96;
+
+/** Connections that this gateway takes. */
+const MAX_CONNECTIONS = 700;
+
+let gateway: GatewayProcess;
+
+function call(name: string, body = '{}', headers = ''): Buffer {
+  return Buffer.from(
+    `POST /2015-03-31/functions/${name}/invocations HTTP/1.1\r\nHost: g\r\n${headers}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+}
+
+function once(bytes: Buffer): Parameters<typeof converse>[1] {
+  return { pieces: [bytes], gapMs: 0, ending: 'Wait' };
+}
+
+/** One good call, to see that the gateway serves. */
+async function served(): Promise<void> {
+  const { answers } = await converse(gateway.port, once(call('echo', '"still here"')), {
+    answers: 1,
+    quietMs: 10_000,
+  });
+  expect(answers.map(({ status, body }) => [status, body])).toEqual([[200, '"still here"']]);
+}
+
+/** Waits until nothing is left of all that was said. */
+async function untilQuiet(): Promise<void> {
+  for (const name of ['esb_gateway_requests', 'esb_gateway_held_bytes', 'esb_gateway_calls_waiting']) {
+    await waitFor(`${name} to be 0`, async () => (await gateway.metric(name)) === 0);
+  }
+}
+
+beforeAll(async () => {
+  gateway = await startGatewayProcess([
+    ...['--authentication', 'off'],
+    ...['--log-level', 'warn'],
+    ...['--max-held', '96Mi'],
+    ...['--max-connections', String(MAX_CONNECTIONS)],
+  ]);
+  for (const name of ['echo', 'slow', 'large', 'lost', 'full']) {
+    await gateway.addWorker(name);
+  }
+  const large = Buffer.from(`"${'x'.repeat(3 * 1024 * 1024)}"`);
+  gateway.agent.onInvoke((each) => {
+    switch (each.request.worker.name) {
+      case 'slow':
+        setTimeout(() => each.answer('"slow"'), 40);
+        break;
+      case 'large':
+        each.answer(
+          Array.from({ length: 3 }, (_each, part) => large.subarray(part * 2 ** 20, (part + 1) * 2 ** 20)),
+        );
+        break;
+      case 'lost':
+        each.refuse('StartFailed');
+        break;
+      case 'full':
+        each.refuse('QueueFull');
+        break;
+      default:
+        each.answer(each.request.payload);
+    }
+  });
+});
+
+afterAll(() => gateway?.close());
+
+describe('a gateway among clients of any kind', () => {
+  it('answers what is not HTTP, or not its API, with an error of the client, and goes on', async () => {
+    const seen = new Map<number, number>();
+    const check = async (one: Parameters<typeof converse>[1]): Promise<void> => {
+      const heard = await converse(gateway.port, one, { quietMs: 250 });
+      expectFair(one, heard);
+      for (const { status } of heard.answers) {
+        seen.set(status, (seen.get(status) ?? 0) + 1);
+      }
+    };
+    const batches = Math.ceil(RUNS / WIDTH);
+    let warm = 0;
+    let descriptors = 0;
+    for (let batch = 0; batch < batches; batch += 1) {
+      await fc.assert(
+        fc.asyncProperty(fc.array(conversation, { minLength: WIDTH, maxLength: WIDTH }), async (all) => {
+          await Promise.all(all.map(check));
+          expect(gateway.process.ended(), gateway.process.output().slice(-2_000)).toBe(false);
+        }),
+        { numRuns: 1, endOnFailure: true },
+      );
+      if (batch === Math.floor(batches / 3)) {
+        await untilQuiet();
+        warm = await gateway.residentMiB();
+        descriptors = await gateway.descriptors();
+      }
+      expect(await gateway.residentMiB()).toBeLessThan(MAX_RESIDENT);
+    }
+    await served();
+    await untilQuiet();
+    await waitFor(
+      'its descriptors to be as before',
+      async () => (await gateway.descriptors()) <= descriptors + 2,
+    );
+    expect((await gateway.residentMiB()) - warm).toBeLessThan(MAX_GROWTH);
+    // Each kind of refusal was met, or the fuzz would have tried nothing.
+    expect([...seen.keys()]).toEqual(expect.arrayContaining([200, 202, 204, 400, 404]));
+    expect(gateway.process.output()).not.toMatch(/fault of the gateway|uncaught|unhandled/i);
+  }, 600_000);
+
+  it('answers calls that come in a row on one connection in their order', async () => {
+    const count = 60;
+    const all = Buffer.concat(Array.from({ length: count }, (_each, index) => call('echo', `"${index}"`)));
+    const { answers } = await converse(gateway.port, once(all), { answers: count, quietMs: 10_000 });
+    expect(answers.map(({ status, body }) => `${status} ${body}`)).toEqual(
+      Array.from({ length: count }, (_each, index) => `200 "${index}"`),
+    );
+  });
+
+  it('does not answer nonsense in place of a call before it, whose client would believe that it has not run', async () => {
+    const heard = await converse(
+      gateway.port,
+      once(Buffer.concat([call('slow'), Buffer.from('NONSENSE\r\n\r\n')])),
+      {
+        quietMs: 10_000,
+      },
+    );
+    expect(heard).toMatchObject({ answers: [], closed: true });
+    const alone = await converse(gateway.port, once(Buffer.from('NONSENSE\r\n\r\n')), { quietMs: 10_000 });
+    expect(alone.answers.map(({ status }) => status)).toEqual([400]);
+    const ownBody =
+      'POST /2015-03-31/functions/slow/invocations HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n';
+    const own = await converse(gateway.port, once(Buffer.from(ownBody)), { quietMs: 10_000 });
+    expect(own.answers.map(({ status }) => status)).toEqual([400]);
+  });
+
+  it('takes a connection that is ended halfway for a caller who has hung up', async () => {
+    const heard = await converse(
+      gateway.port,
+      { pieces: [call('slow')], gapMs: 0, ending: 'HalfClose' },
+      { quietMs: 2_000 },
+    );
+    expect(heard.answers).toEqual([]);
+    await untilQuiet();
+    await served();
+  });
+
+  it('refuses bodies that are too large, whatever length they were said to have, and holds none of them', async () => {
+    const large = Buffer.alloc(7 * 1024 * 1024, 'x');
+    const head = 'POST /2015-03-31/functions/echo/invocations HTTP/1.1\r\nHost: g\r\n';
+    const announced = Buffer.from(`${head}Content-Length: ${large.length}\r\n\r\n`);
+    const chunk = Buffer.concat([
+      Buffer.from(`${large.length.toString(16)}\r\n`),
+      large,
+      Buffer.from('\r\n0\r\n\r\n'),
+    ]);
+    const ways = [
+      [announced, large],
+      [Buffer.from(`${head}Transfer-Encoding: chunked\r\n\r\n`), chunk],
+    ];
+    await Promise.all(
+      Array.from({ length: 12 }, async (_each, index) => {
+        const pieces = ways[index % 2] ?? [];
+        const heard = await converse(
+          gateway.port,
+          { pieces, gapMs: 0, ending: 'Wait' },
+          { answers: 1, quietMs: 20_000 },
+        );
+        expect(heard.answers.map(({ status }) => [413, 429].includes(status))).toEqual([true]);
+      }),
+    );
+    // More than is read and dropped: the connection is cut.
+    const endless = await openSocket(gateway.port);
+    endless.write(`${head}Content-Length: 100000000000\r\n\r\n`);
+    const feed = setInterval(() => endless.writableLength < 2 ** 24 && endless.write(large), 5);
+    try {
+      await waitFor('the connection to be cut', () => endless.destroyed, { timeoutMs: 30_000 });
+    } finally {
+      clearInterval(feed);
+      endless.destroy();
+    }
+    await untilQuiet();
+    expect(await gateway.residentMiB()).toBeLessThan(MAX_RESIDENT);
+  });
+
+  it('keeps room for small calls while large ones come in slowly, and takes no more of those than it can hold', async () => {
+    const part = Buffer.alloc(5 * 1024 * 1024, 'x');
+    const slow = await Promise.all(
+      Array.from({ length: 60 }, async () => {
+        const socket = await openSocket(gateway.port);
+        socket.resume();
+        socket.write(
+          `POST /2015-03-31/functions/echo/invocations HTTP/1.1\r\nHost: g\r\nContent-Length: ${part.length + 10}\r\n\r\n"`,
+        );
+        socket.write(part);
+        return socket;
+      }),
+    );
+    try {
+      await waitFor('what was sent to be read', () =>
+        slow.every(({ writableLength }) => writableLength === 0),
+      );
+      const held = await gateway.metric('esb_gateway_held_bytes');
+      expect(held).toBeGreaterThan(32 * 2 ** 20);
+      expect(held).toBeLessThanOrEqual(96 * 2 ** 20);
+      await served();
+      expect(await gateway.residentMiB()).toBeLessThan(MAX_RESIDENT);
+      const first = slow.map(
+        (socket) => new Promise<string>((resolve) => socket.once('data', (data) => resolve(String(data)))),
+      );
+      for (const socket of slow) {
+        socket.write('xxxxxxxx"');
+      }
+      const answers = await Promise.all(first);
+      const statuses = answers.map((text) => text.slice(9, 12));
+      expect(new Set(statuses)).toEqual(new Set(['200', '429']));
+      expect(answers.find((text) => text.includes(' 429 '))).toContain('ConcurrentInvocationLimitExceeded');
+    } finally {
+      for (const socket of slow) {
+        socket.destroy();
+      }
+    }
+    await untilQuiet();
+  });
+
+  it('ends connections that never come to a whole head, and serves others meanwhile', async () => {
+    const sockets = await Promise.all(Array.from({ length: 300 }, () => openSocket(gateway.port)));
+    let ended = 0;
+    let said = '';
+    for (const socket of sockets) {
+      socket.on('data', (data) => {
+        said ||= String(data);
+      });
+      socket.on('close', () => {
+        ended += 1;
+      });
+      socket.write('POST /2015-03-31/functions/echo/invocations HTTP/1.1\r\nHost: g\r\n');
+    }
+    const trickle = setInterval(() => {
+      for (const socket of sockets) {
+        if (socket.writable) {
+          socket.write('X-A: b\r\n');
+        }
+      }
+    }, 1_000);
+    try {
+      await served();
+      await waitFor('all of them to be ended', () => ended === sockets.length, { timeoutMs: 60_000 });
+    } finally {
+      clearInterval(trickle);
+      for (const socket of sockets) {
+        socket.destroy();
+      }
+    }
+    expect(said).toContain('408');
+    await served();
+  });
+
+  it.each([
+    ['large answers', 20, Buffer.from(call('large').toString().repeat(4))],
+    ['thousands of answers', 4, Buffer.from(call('x!').toString().repeat(20_000))],
+  ])('cuts clients that do not read %s, and then has room again', async (_what, count, bytes) => {
+    const sockets = await Promise.all(Array.from({ length: count }, () => openSocket(gateway.port)));
+    for (const socket of sockets) {
+      socket.pause();
+      socket.write(bytes);
+    }
+    try {
+      await waitFor(
+        'answers to be held',
+        async () => (await gateway.metric('esb_gateway_requests')) >= count,
+      );
+      expect(await gateway.residentMiB()).toBeLessThan(MAX_RESIDENT);
+      const [other] = (await converse(gateway.port, once(call('echo')), { answers: 1, quietMs: 10_000 }))
+        .answers;
+      expect([200, 429]).toContain(other?.status);
+      await waitFor('them to be cut', async () => (await gateway.metric('esb_gateway_requests')) === 0, {
+        timeoutMs: 60_000,
+      });
+    } finally {
+      for (const socket of sockets) {
+        socket.destroy();
+      }
+    }
+    await untilQuiet();
+    await served();
+  });
+
+  it('gives up calls whose callers have reset their connection', async () => {
+    await Promise.all(
+      Array.from({ length: 300 }, (_each, index) =>
+        converse(
+          gateway.port,
+          { pieces: [call(index % 2 === 0 ? 'slow' : 'large')], gapMs: index % 3, ending: 'Reset' },
+          { quietMs: 10 },
+        ),
+      ),
+    );
+    await untilQuiet();
+    await served();
+  });
+
+  it('forgets no request of a connection on which a CONNECT comes behind it', async () => {
+    const dry = call('echo', '{}', 'X-Amz-Invocation-Type: DryRun\r\n');
+    const tunnel = Buffer.from('CONNECT other:443 HTTP/1.1\r\nHost: other\r\n\r\n');
+    await Promise.all(
+      Array.from({ length: 20 }, () =>
+        converse(gateway.port, once(Buffer.concat([call('slow'), dry, dry, dry, tunnel])), { quietMs: 100 }),
+      ),
+    );
+    await untilQuiet();
+    await served();
+  });
+
+  it('is not taken in by clients of HTTP/2 or TLS', async () => {
+    const session = connectHttp2(`http://127.0.0.1:${gateway.port}`);
+    const failed = new Promise<string>((resolve) => {
+      session.once('error', (error) => resolve(error.message));
+      session.once('close', () => resolve('closed'));
+    });
+    session.request({ ':path': '/', ':method': 'POST' }).on('error', () => undefined);
+    expect(await failed).not.toBe('');
+    session.destroy();
+    await expect(
+      fetch(`https://127.0.0.1:${gateway.port}/`, { signal: AbortSignal.timeout(10_000) }),
+    ).rejects.toThrow('fetch failed');
+    await served();
+  });
+
+  it('takes no more connections than it may, and takes them again when others have gone', async () => {
+    const sockets = await Promise.all(
+      Array.from({ length: MAX_CONNECTIONS + 100 }, () => openSocket(gateway.port)),
+    );
+    let refused = 0;
+    for (const socket of sockets) {
+      socket.resume();
+      socket.on('close', () => {
+        refused += 1;
+      });
+    }
+    await waitFor('those too many to be closed', () => refused >= 100);
+    expect(await gateway.descriptors()).toBeLessThan(MAX_CONNECTIONS + 100);
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+    await waitFor('the next one to be taken', async () => {
+      const { answers } = await converse(gateway.port, once(call('echo')), { answers: 1, quietMs: 1_000 });
+      return answers[0]?.status === 200;
+    });
+  });
+
+  it('ends in time after all of that, with nothing that it still waits for', async () => {
+    await untilQuiet();
+    expect(gateway.process.output()).not.toMatch(/fault of the gateway|uncaught|unhandled/i);
+    expect(await gateway.terminate(20_000)).toBeLessThan(15_000);
+  });
+});

@@ -1,0 +1,14 @@
+import { describeConformance } from './conformance-suite.ts';
+import { faultContract } from './fault-contract.ts';
+import { isolationContract } from './isolation-contract.ts';
+import { lifeContract } from './life-contract.ts';
+import { containerdLab } from './runtime-lab.ts';
+import { departureContract, upkeepContract } from './upkeep-contract.ts';
+
+describeConformance('the runtime on containerd', containerdLab, {
+  life: lifeContract,
+  faults: faultContract,
+  isolation: isolationContract,
+  upkeep: upkeepContract,
+  departure: departureContract,
+});

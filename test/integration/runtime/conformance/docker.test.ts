@@ -1,0 +1,14 @@
+import { describeConformance } from './conformance-suite.ts';
+import { faultContract } from './fault-contract.ts';
+import { isolationContract } from './isolation-contract.ts';
+import { lifeContract } from './life-contract.ts';
+import { dockerLab } from './runtime-lab.ts';
+import { departureContract, upkeepContract } from './upkeep-contract.ts';
+
+describeConformance('the runtime on Docker', dockerLab, {
+  life: lifeContract,
+  faults: faultContract,
+  isolation: isolationContract,
+  upkeep: upkeepContract,
+  departure: departureContract,
+});

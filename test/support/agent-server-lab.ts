@@ -1,0 +1,103 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import type { Fleet } from '../../src/agent/fleet.ts';
+import { AgentGrpcServer } from '../../src/agent/grpc-server.ts';
+import { ServerIdentity } from '../../src/agent/server-identity.ts';
+import type { LambdaNode } from '../../src/api/lambda-node.ts';
+import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
+import { systemClock } from '../../src/common/clock.ts';
+import { silentLogger } from '../../src/common/logger.ts';
+import type { Tracing } from '../../src/common/tracing.ts';
+import { Gateway, type GatewayOptions } from '../../src/gateway/gateway.ts';
+import { createCertificateAuthority } from './certificate-authority.ts';
+import { fakeInformer } from './fake-informer.ts';
+import { inThreadEventStore } from './in-thread-event-store.ts';
+import { memoryWorkerLogs } from './memory-worker-logs.ts';
+import { waitFor } from './wait-for.ts';
+import { nodeFixture, workerFixture } from './worker-fixture.ts';
+
+export interface AgentServerLabOptions {
+  /** The worker `default/hello` on it is what is called. */
+  readonly fleet: Fleet;
+  /** Of the agent. */
+  readonly tracing?: Tracing | undefined;
+  readonly gateway?: Partial<GatewayOptions>;
+}
+
+/** A gateway and the agent's own server before a fleet. */
+export interface AgentServerLab {
+  readonly gateway: Gateway;
+  readonly url: string;
+  call(body: string, headers?: Readonly<Record<string, string>>): Promise<Response>;
+  /** The server of the agent ends, as at the end of its role; `drained` settles once the calls under way have ended. */
+  stopAgent(drained: () => Promise<unknown>): Promise<void>;
+  /** Another one takes its port. */
+  startAgent(): Promise<void>;
+}
+
+/** Starts one; it ends with the test. */
+export async function agentServerLab(options: AgentServerLabOptions): Promise<AgentServerLab> {
+  const folder = await mkdtemp(join(tmpdir(), 'esb-served-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const logger = silentLogger();
+  const clock = systemClock;
+  const shown = await ServerIdentity.open({ folder, nodeName: 'node-1', clock, logger });
+  const clients = await createCertificateAuthority();
+  const serve = async (port: number): Promise<{ server: AgentGrpcServer; port: number }> => {
+    const server = new AgentGrpcServer({ logger, clock });
+    const bound = await server.bind({ host: '127.0.0.1', port });
+    server.configure({ ...shown.current, clientAuthority: clients.certificate });
+    server.serve({
+      fleet: options.fleet,
+      logs: { workerLogs: memoryWorkerLogs(new Map()) },
+      metricsPage: async () => ({ contentType: 'text/plain', text: '' }),
+      tracing: options.tracing,
+    });
+    return { server, port: bound.port };
+  };
+  let agent = await serve(0);
+  onTestFinished(() => agent.server.close());
+  const issued = await clients.issueClient('esb-gateway', []);
+  const gateway = new Gateway({
+    namespace: 'default',
+    eventStore: inThreadEventStore(),
+    workers: fakeInformer<LambdaWorker>([
+      workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } }),
+    ]),
+    nodes: fakeInformer<LambdaNode>([
+      nodeFixture({
+        status: { endpoint: `127.0.0.1:${agent.port}`, certificate: shown.published },
+      }),
+    ]),
+    client: { patch: async () => ({}) as never },
+    identity: {
+      current: { certificate: issued.certificate, privateKey: issued.key },
+      accepted: () => undefined,
+      refused: () => undefined,
+    },
+    clock,
+    logger,
+    lameDuckMs: 0,
+    ...options.gateway,
+  });
+  const port = await gateway.listen({ host: '127.0.0.1', port: 0 });
+  const url = `http://127.0.0.1:${port}`;
+  onTestFinished(() => gateway.stop());
+  await waitFor('the Watch', () => gateway.view.connected.size === 1, { everyMs: 5 });
+  return {
+    gateway,
+    url,
+    call: (body, headers = {}) =>
+      fetch(`${url}/2015-03-31/functions/hello/invocations`, { method: 'POST', body, headers }),
+    async stopAgent(drained) {
+      agent.server.refuse();
+      await drained();
+      await agent.server.close();
+    },
+    async startAgent() {
+      agent = await serve(agent.port);
+    },
+  };
+}

@@ -1,0 +1,228 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { LambdaWorker, LambdaWorkerSpec } from '../../src/api/lambda-worker.ts';
+import { systemClock } from '../../src/common/clock.ts';
+import { silentLogger } from '../../src/common/logger.ts';
+import { advanceAuthority } from '../../src/controller/gateway-authority.ts';
+import { settleRequest } from '../../src/controller/request-signer.ts';
+import { createKubeClient } from '../../src/kube/client.ts';
+import { createKubeConnectionSource } from '../../src/kube/kube-config.ts';
+import { type CertificateSigningRequest, certificateSigningRequests } from '../../src/kube/resource-types.ts';
+import { type ApiServer, startApiServer } from './api-server.ts';
+import { type FakeAgent, startFakeAgent } from './fake-agent.ts';
+import { freePort } from './free-port.ts';
+import { type OwnedProcess, startOwnedProcess } from './owned-process.ts';
+import { waitFor } from './wait-for.ts';
+
+const root = resolve(import.meta.dirname, '../..');
+
+/** A process of a gateway that may be killed and started again, with the same port and the same state folder. */
+export interface LaunchedGateway {
+  /** The one that was started last. */
+  readonly process: OwnedProcess;
+  readonly port: number;
+  /** SIGKILL; resolves when it is gone. */
+  kill(): Promise<void>;
+  /** Starts it again after {@link LaunchedGateway.kill}. Does not wait until it is ready. */
+  start(): Promise<void>;
+  /** Waits until it is ready. */
+  ready(): Promise<void>;
+}
+
+/** A gateway's own process on a real API server, with one agent that does what the test says. */
+export interface GatewayProcess extends LaunchedGateway {
+  readonly stateDir: string;
+  /** Starts a further gateway of the same namespace, with the same flags. */
+  startPeer(): Promise<LaunchedGateway>;
+  readonly api: ApiServer;
+  readonly agent: FakeAgent;
+  /** Makes a worker, and waits until the gateway takes its calls. */
+  addWorker(name: string, spec?: Partial<LambdaWorkerSpec>): Promise<void>;
+  /** The value of a metric without labels. */
+  metric(name: string): Promise<number>;
+  /** File descriptors that the process has open. */
+  descriptors(): Promise<number>;
+  /** Resident set size in MiB. */
+  residentMiB(): Promise<number>;
+  /** SIGTERM; resolves with the milliseconds until its end. */
+  terminate(timeoutMs: number): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** Starts one that is ready. Whoever does closes it, also when the test fails (`afterAll`). */
+export async function startGatewayProcess(
+  flags: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<GatewayProcess> {
+  const closers: (() => unknown)[] = [];
+  const close = async (): Promise<void> => {
+    for (const each of closers.toReversed()) {
+      await each();
+    }
+  };
+  try {
+    return await build(flags, env, closers, close);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function build(
+  flags: readonly string[],
+  env: NodeJS.ProcessEnv,
+  closers: (() => unknown)[],
+  close: () => Promise<void>,
+): Promise<GatewayProcess> {
+  const api = await startApiServer();
+  closers.push(() => api.stop());
+  const crds = ['lambdaworkers', 'lambdanodes'];
+  for (const crd of crds) {
+    await api.kubectl(['apply', '-f', join(root, 'crds', `${crd}.yaml`)]);
+  }
+  await api.kubectl(['wait', '--for=condition=Established', ...crds.map((crd) => `crd/${crd}.esb.dev`)]);
+  await api.kubectl(['create', 'namespace', 'esb-system']);
+  await api.kubectl(['apply', '-f', join(root, 'manifests/rbac.yaml')]);
+  await api.kubectl(['apply', '-f', join(root, 'manifests/local')]);
+  const admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: api.adminKubeconfig }) });
+  closers.push(() => admin.close());
+  const authority = await advanceAuthority(undefined, Date.now());
+  const agent = await startFakeAgent({ clientAuthority: authority.current.certificate });
+  closers.push(() => agent.stop());
+  const apply = (resource: object): Promise<string> =>
+    api.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'esb.dev/v1alpha1', ...resource }));
+  const patchStatus = (kind: string, name: string, status: object): Promise<string> =>
+    api.kubectl([
+      'patch',
+      kind,
+      name,
+      '--subresource=status',
+      '--type=merge',
+      '-p',
+      JSON.stringify({ status }),
+    ]);
+  await apply({ kind: 'LambdaNode', metadata: { name: agent.nodeName } });
+  const { endpoint, certificate } = agent.node.status ?? {};
+  await patchStatus('ln', agent.nodeName, { endpoint, certificate });
+
+  const folder = await mkdtemp(join(tmpdir(), 'esb-gateway-'));
+  closers.push(() => rm(folder, { recursive: true, force: true }));
+  const kubeconfig = await api.kubeconfig('esb:gateway');
+  const sign = async (): Promise<void> => {
+    const { items } = await admin.list<CertificateSigningRequest>(certificateSigningRequests);
+    for (const request of items) {
+      await settleRequest(request, {
+        client: admin,
+        users: ['esb:gateway'],
+        authority: () => authority.current,
+        clock: systemClock,
+        logger: silentLogger(),
+      });
+    }
+  };
+  const launch = async (name: string): Promise<LaunchedGateway & { readonly healthPort: number }> => {
+    const [port, healthPort] = [await freePort(), await freePort()];
+    const spawn = (): Promise<OwnedProcess> =>
+      startOwnedProcess({
+        program: process.execPath,
+        args: [
+          join(root, 'src/main.ts'),
+          'gateway',
+          ...['--namespace', 'default'],
+          ...['--kubeconfig', kubeconfig],
+          ...['--listen', `127.0.0.1:${port}`],
+          ...['--health', `127.0.0.1:${healthPort}`],
+          ...['--state-dir', join(folder, name)],
+          ...flags,
+        ],
+        logFile: join(folder, `${name}.log`),
+        env,
+      });
+    let current = await spawn();
+    closers.push(() => current.kill());
+    const ready = async (): Promise<void> => {
+      await waitFor(
+        'the gateway to be ready',
+        async () => {
+          if (current.ended()) {
+            return true;
+          }
+          await sign();
+          return (await get(healthPort, '/readyz')).startsWith('200');
+        },
+        { timeoutMs: 60_000 },
+      );
+      if (current.ended()) {
+        throw new Error(`the gateway ended:\n${current.output().slice(-4_000)}`);
+      }
+    };
+    await ready();
+    return {
+      get process() {
+        return current;
+      },
+      port,
+      healthPort,
+      kill: () => current.kill(),
+      async start() {
+        current = await spawn();
+      },
+      ready,
+    };
+  };
+  const gateway = await launch('state');
+  const { port, healthPort } = gateway;
+  return {
+    get process() {
+      return gateway.process;
+    },
+    port,
+    kill: gateway.kill,
+    start: gateway.start,
+    ready: gateway.ready,
+    stateDir: join(folder, 'state'),
+    startPeer: () => launch('peer'),
+    api,
+    agent,
+    async addWorker(name, spec = {}) {
+      await apply({
+        kind: 'LambdaWorker',
+        metadata: { name, namespace: 'default' },
+        spec: { image: 'registry.example/hello:1', ...spec },
+      });
+      await patchStatus('lw', name, { assignment: { nodeName: agent.nodeName, epoch: 1 } });
+      const { metadata } = JSON.parse(await api.kubectl(['get', 'lw', name, '-o', 'json'])) as LambdaWorker;
+      agent.put({ name, worker: { namespace: 'default', name, uid: metadata.uid ?? '' } });
+      const url = `http://127.0.0.1:${port}/2015-03-31/functions/${spec.functionName ?? name}/invocations`;
+      await waitFor(`the gateway to know ${name}`, async () => {
+        const answer = await fetch(url, { method: 'POST', headers: { 'x-amz-invocation-type': 'DryRun' } });
+        return answer.status === 204;
+      });
+    },
+    async metric(name) {
+      const line = new RegExp(`^${name} (.+)$`, 'm').exec(await get(healthPort, '/metrics'));
+      if (line?.[1] === undefined) {
+        throw new Error(`there is no metric ${name}`);
+      }
+      return Number(line[1]);
+    },
+    descriptors: async () => (await readdir(`/proc/${gateway.process.pid}/fd`)).length,
+    async residentMiB() {
+      const text = await readFile(`/proc/${gateway.process.pid}/status`, 'latin1');
+      return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text)?.[1]) / 1024;
+    },
+    async terminate(timeoutMs) {
+      const began = performance.now();
+      gateway.process.signal('SIGTERM');
+      await waitFor('the gateway to end', () => gateway.process.ended(), { timeoutMs, everyMs: 20 });
+      return performance.now() - began;
+    },
+    close,
+  };
+}
+
+async function get(port: number, path: string): Promise<string> {
+  const answer = await fetch(`http://127.0.0.1:${port}${path}`, { signal: AbortSignal.timeout(10_000) });
+  return `${answer.status} ${await answer.text()}`;
+}

@@ -1,0 +1,29 @@
+import { runOperation } from '../../src/gateway/events/sqlite-event-message.ts';
+import { SqliteEventStore } from '../../src/gateway/events/sqlite-event-store.ts';
+import { SqliteEventTable } from '../../src/gateway/events/sqlite-event-table.ts';
+
+export interface InThreadEventStoreOptions {
+  /** Wall-clock milliseconds. */
+  readonly now?: () => number;
+  readonly maxEvents?: number;
+  readonly maxBytes?: number;
+  /** Called before each thing that is asked: throws to have it fail. */
+  readonly before?: (kind: string) => void;
+}
+
+/** The store of a gateway with its table in memory and on the test's own thread. */
+export function inThreadEventStore(options: InThreadEventStoreOptions = {}): SqliteEventStore {
+  const table = new SqliteEventTable(
+    ':memory:',
+    { maxEvents: options.maxEvents ?? 1_000, maxBytes: options.maxBytes ?? 64 * 2 ** 20 },
+    options.now ?? Date.now,
+  );
+  return new SqliteEventStore({
+    run: async (operation) => {
+      options.before?.(operation.kind);
+      return table.transaction(() => runOperation(table, operation));
+    },
+    load: () => table.load,
+    close: async () => table.close(),
+  });
+}

@@ -1,0 +1,124 @@
+import * as sdk from '@aws-sdk/client-lambda';
+import { isBytes } from './boto3-caller.ts';
+import type { CallerOptions, LambdaCaller, Outcome } from './lambda-caller.ts';
+
+type Input = Readonly<Record<string, unknown>>;
+type AnyCommand = Parameters<sdk.LambdaClient['send']>[0];
+type Paginate = (
+  config: { readonly client: sdk.LambdaClient },
+  input: Input,
+) => AsyncIterable<Readonly<Record<string, unknown>>>;
+
+interface RaisedError extends Error {
+  readonly $metadata?: { readonly httpStatusCode?: number; readonly requestId?: string };
+  readonly Type?: string;
+  readonly Reason?: string;
+  readonly retryAfterSeconds?: string;
+}
+
+/** Commands, paginators and classes of errors, by name. */
+const exported: Readonly<Record<string, unknown>> = { ...sdk };
+
+/** The AWS SDK for JavaScript, calling a gateway. */
+export function createJavaScriptCaller(endpoint: string): LambdaCaller {
+  const clients = new Map<string, sdk.LambdaClient>();
+  const clientOf = (options: CallerOptions): sdk.LambdaClient => {
+    const config = {
+      endpoint: options.endpoint ?? endpoint,
+      region: 'us-east-1',
+      credentials: options.credentials ?? { accessKeyId: 'test', secretAccessKey: 'test' },
+      maxAttempts: options.maxAttempts ?? 1,
+    };
+    const key = JSON.stringify([config, options.unsigned]);
+    const client =
+      clients.get(key) ??
+      new sdk.LambdaClient(
+        options.unsigned === true ? { ...config, signer: { sign: async (request) => request } } : config,
+      );
+    clients.set(key, client);
+    return client;
+  };
+  return {
+    name: 'the SDK for JavaScript',
+    has: (operation) => `${operation}Command` in exported,
+    async call(operation, input, options = {}) {
+      const Command = exported[`${operation}Command`] as new (input: Input) => AnyCommand;
+      const command = new Command(withBytes(input));
+      let headers: Record<string, string> = {};
+      command.middlewareStack.add(
+        (next) => async (args) => {
+          Object.assign((args.request as { headers: Record<string, string> }).headers, options.headers);
+          return await next(args);
+        },
+        { step: 'build', name: 'moreHeaders' },
+      );
+      command.middlewareStack.add(
+        (next) => async (args) => {
+          const result = await next(args);
+          ({ headers } = result.response as { headers: Record<string, string> });
+          return result;
+        },
+        { step: 'deserialize', name: 'seenHeaders', priority: 'low' },
+      );
+      try {
+        const { $metadata, ...output } = await clientOf(options).send(command);
+        return {
+          kind: 'answered',
+          output: readable(output),
+          httpStatus: $metadata.httpStatusCode ?? 0,
+          requestId: $metadata.requestId,
+          headers,
+        };
+      } catch (error) {
+        return outcomeOf(error as RaisedError, headers);
+      }
+    },
+    async pages(operation, input, options = {}) {
+      const paginate = exported[`paginate${operation}`] as Paginate;
+      const pages: Readonly<Record<string, unknown>>[] = [];
+      for await (const { $metadata: _, ...page } of paginate({ client: clientOf(options) }, input)) {
+        pages.push(page);
+      }
+      return pages;
+    },
+    async close() {
+      for (const client of clients.values()) {
+        client.destroy();
+      }
+    },
+  };
+}
+
+function outcomeOf(error: RaisedError, headers: Readonly<Record<string, string>>): Outcome {
+  const Modeled = exported[error.name];
+  return {
+    kind: 'refused',
+    error: error.name,
+    modeled: typeof Modeled === 'function' && error instanceof Modeled,
+    code: error.name,
+    httpStatus: error.$metadata?.httpStatusCode,
+    requestId: error.$metadata?.requestId,
+    message: error.message,
+    type: error.Type,
+    reason: error.Reason,
+    retryAfterSeconds: error.retryAfterSeconds,
+    headers,
+  };
+}
+
+function withBytes(input: Input): Input {
+  return Object.fromEntries(
+    Object.entries(input).map(([name, value]) => [
+      name,
+      isBytes(value) ? Buffer.from(value.base64, 'base64') : value,
+    ]),
+  );
+}
+
+function readable(output: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(
+    Object.entries(output)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => [name, value instanceof Uint8Array ? Buffer.from(value).toString() : value]),
+  );
+}

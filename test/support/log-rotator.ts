@@ -1,0 +1,10 @@
+/** Looks after the logs in a folder until it is killed: `node log-rotator.ts FOLDER MAX-BYTES MAX-FILES`. */
+import { WorkerLogs } from '../../src/runtime/worker-log.ts';
+
+const [folder = '', maxBytes, maxFiles] = process.argv.slice(2);
+const logs = new WorkerLogs(folder, { limits: { maxBytes: Number(maxBytes), maxFiles: Number(maxFiles) } });
+await logs.prepare();
+logs.watch();
+process.stdout.write('watching\n');
+// The watches alone keep nobody alive.
+setInterval(() => undefined, 60_000);

@@ -1,0 +1,92 @@
+import { createHash } from 'node:crypto';
+import { access, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runCommand } from '../../src/cli/command.ts';
+import { findPip } from '../../src/cli/pip.ts';
+import { lockProgram } from '../../src/cli/program-lock.ts';
+import type { Progress } from '../../src/cli/progress.ts';
+import { retry } from '../../src/cli/retry.ts';
+import { cacheFolder } from '../../src/cli/tool-cache.ts';
+import { EsbError, messageOf } from '../../src/common/errors.ts';
+
+/** boto3 and the AWS command line, as other people have them. */
+export interface PythonClients {
+  /** The Python that runs them. */
+  readonly python: string;
+  /** Folder of the packages: its PYTHONPATH. */
+  readonly packages: string;
+}
+
+const INSTALL_DEADLINE_MS = 5 * 60_000;
+const requirements = join(import.meta.dirname, 'python-clients', 'requirements.txt');
+
+/**
+ * Installs what `python-clients/requirements.txt` pins by version and hash, once, into the user cache. No virtual
+ * environment: Debian's Python can make one only with a package more.
+ *
+ * @throws {EsbError} `PackagesMissing` without Python or pip, `CommandFailed` with what pip said
+ */
+export async function ensurePythonClients(progress: Progress): Promise<PythonClients> {
+  const pip = await findPip({ progress, purpose: 'installing boto3 and the AWS command line for tests' });
+  if (pip.python === undefined) {
+    throw new EsbError('there is pip but no python3 that has it', { code: 'PackagesMissing' });
+  }
+  const { python } = pip;
+  const { stdout: version } = await runCommand(python, ['-c', 'import sys; print(sys.version)']);
+  const hash = createHash('sha256').update(await readFile(requirements));
+  const key = hash.update(`${version} ${process.arch}`).digest('hex').slice(0, 16);
+  const folder = join(cacheFolder(), 'python');
+  const packages = join(folder, `clients-${key}`);
+  if (!(await exists(packages))) {
+    await progress.step('installing boto3 and the AWS command line', async (step) => {
+      const lock = await lockProgram(join(folder, 'lock'), {
+        onWait: () => step.note('waiting for another process that installs them'),
+      });
+      try {
+        if (!(await exists(packages))) {
+          await retry(() => install(pip.command, folder, packages), {
+            onRetry: (error) => step.note(`trying again: ${messageOf(error).slice(-200)}`),
+          });
+        }
+      } finally {
+        await lock.release();
+      }
+    });
+  }
+  return { python, packages };
+}
+
+async function install(pip: readonly string[], folder: string, packages: string): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const staging = await mkdtemp(join(folder, '.install-'));
+  try {
+    await runCommand(
+      pip[0] ?? '',
+      [
+        ...pip.slice(1),
+        'install',
+        '--quiet',
+        '--disable-pip-version-check',
+        '--require-hashes',
+        '--no-deps',
+        '--only-binary=:all:',
+        `--target=${staging}`,
+        `--requirement=${requirements}`,
+      ],
+      { deadlineMs: INSTALL_DEADLINE_MS, env: { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' } },
+    );
+    await writeFile(join(staging, 'installed'), '');
+    await rename(staging, packages);
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+}
+
+async function exists(folder: string): Promise<boolean> {
+  try {
+    await access(join(folder, 'installed'));
+    return true;
+  } catch {
+    return false;
+  }
+}

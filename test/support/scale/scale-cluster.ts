@@ -1,0 +1,311 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Pool } from 'undici';
+import { isTrue, nodeConditions } from '../../../src/api/condition.ts';
+import { lambdaNodes } from '../../../src/api/lambda-node.ts';
+import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { CONTROLLER_LEASE, SYSTEM_NAMESPACE } from '../../../src/api/name.ts';
+import { createKubeClient } from '../../../src/kube/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
+import { leases } from '../../../src/kube/resource-types.ts';
+import type { KubeClient } from '../../../src/kube/types.ts';
+import { type ApiServer, startApiServer } from '../api-server.ts';
+import { type OwnedProcess, startOwnedProcess } from '../owned-process.ts';
+import { waitFor } from '../wait-for.ts';
+import type { AgentsFile } from './agents-process.ts';
+import { type ApiRequests, parseApiRequests } from './api-requests.ts';
+import { WorkerFollower } from './worker-follower.ts';
+
+const root = join(import.meta.dirname, '../../..');
+const collection = `/apis/${lambdaWorkers.group}/${lambdaWorkers.version}/namespaces/default/${lambdaWorkers.plural}`;
+const restingStates = ['Running', 'Paused', 'Absent'] as const;
+/** Requests at a time, as many as our own client has under way. */
+const CONNECTIONS = 32;
+/** Workers of one function. */
+const PER_FUNCTION = 5;
+
+export interface ScaleClusterOptions {
+  readonly agents: number;
+  /** Simulated agents in one process. Default 25. */
+  readonly agentsPerProcess?: number;
+  /** Workers that a node has room for. */
+  readonly workersPerNode: number;
+}
+
+/** A request as it is sent, without any client of ours in between. */
+export interface RawRequest {
+  readonly method: 'POST' | 'PATCH' | 'DELETE';
+  readonly path: string;
+  readonly contentType?: string;
+  readonly body?: object;
+}
+
+export type Controller = OwnedProcess & { readonly name: string };
+
+/** A real etcd and API server with many simulated agents, and controllers as processes of their own. */
+export class ScaleCluster {
+  readonly admin: KubeClient;
+  readonly #server: ApiServer;
+  readonly #pool: Pool;
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #agents: readonly OwnedProcess[];
+  readonly #controllers: Controller[] = [];
+  readonly #followers: WorkerFollower[] = [];
+
+  private constructor(
+    server: ApiServer,
+    admin: KubeClient,
+    pool: Pool,
+    headers: Readonly<Record<string, string>>,
+    agents: readonly OwnedProcess[],
+  ) {
+    this.#server = server;
+    this.admin = admin;
+    this.#pool = pool;
+    this.#headers = headers;
+    this.#agents = agents;
+  }
+
+  /** Resolves once every node says that it is ready. */
+  static async up(options: ScaleClusterOptions): Promise<ScaleCluster> {
+    const server = await startApiServer();
+    const agents: OwnedProcess[] = [];
+    try {
+      for (const part of [
+        'crds',
+        'manifests/namespace.yaml',
+        'manifests/rbac.yaml',
+        'manifests/local',
+        'manifests/agent-policy.yaml',
+        'manifests/worker-finalizer.yaml',
+      ]) {
+        await server.kubectl(['apply', '-f', join(root, part)]);
+      }
+      const source = createKubeConnectionSource({ kubeconfig: server.adminKubeconfig });
+      const admin = createKubeClient({ source });
+      const { origin, tls, headers } = await source.current();
+      const pool = new Pool(origin, { connections: CONNECTIONS, connect: { ...tls } });
+      agents.push(...(await startAgents(server, options)));
+      const cluster = new ScaleCluster(server, admin, pool, headers, agents);
+      await cluster.#registered(options.agents);
+      await waitFor('workers to be admitted', () => cluster.#admitsWorkers(), { timeoutMs: 120_000 });
+      return cluster;
+    } catch (error) {
+      await Promise.all(agents.map((agent) => agent.kill()));
+      await server.stop();
+      throw error;
+    }
+  }
+
+  /** Processor time of everything so far, by part, in milliseconds. */
+  async processorTimes(): Promise<Readonly<Record<'apiServer' | 'agents' | 'controllers', number>>> {
+    const [apiServer, agents, controllers] = await Promise.all(
+      [this.#server.pids(), this.#agents.map(({ pid }) => pid), this.#controllers.map(({ pid }) => pid)].map(
+        async (pids) => (await Promise.all(pids.map(processorMs))).reduce((sum, each) => sum + each, 0),
+      ),
+    );
+    return { apiServer: apiServer ?? 0, agents: agents ?? 0, controllers: controllers ?? 0 };
+  }
+
+  /** Starts a controller; it is not waited for. `nodeOptions` are those of Node.js. */
+  async startController(name: string, nodeOptions: readonly string[] = []): Promise<Controller> {
+    const started = await startOwnedProcess({
+      program: process.execPath,
+      args: [
+        ...nodeOptions,
+        join(root, 'src/main.ts'),
+        'controller',
+        '--kubeconfig',
+        await this.#server.kubeconfig('esb:controller'),
+        '--health',
+        '127.0.0.1:0',
+        '--identity',
+        name,
+      ],
+      cwd: this.#server.folder,
+      logFile: join(this.#server.folder, `${name}.log`),
+    });
+    const controller = { ...started, name };
+    this.#controllers.push(controller);
+    return controller;
+  }
+
+  /** Ends a controller in order. */
+  async stopController(controller: Controller): Promise<void> {
+    controller.signal('SIGTERM');
+    await waitFor(`${controller.name} to end`, () => controller.ended(), { timeoutMs: 60_000 });
+  }
+
+  /** Stops every agent where it stands, so that the API server works for nobody but who is measured. */
+  holdAgents(): void {
+    for (const agent of this.#agents) {
+      agent.signal('SIGSTOP');
+    }
+  }
+
+  releaseAgents(): void {
+    for (const agent of this.#agents) {
+      agent.signal('SIGCONT');
+    }
+  }
+
+  /** The controller that leads, by its Lease; undefined while none does. */
+  async leader(): Promise<string | undefined> {
+    const lease = await this.admin.get(leases, { namespace: SYSTEM_NAMESPACE, name: CONTROLLER_LEASE });
+    const holder = lease?.spec?.holderIdentity ?? '';
+    return this.#controllers.find(({ name, ended }) => !ended() && holder.startsWith(`${name}_`))?.name;
+  }
+
+  /** Creates workers `w-FIRST` to `w-(FIRST + count - 1)`, a third of each resting state. */
+  async createWorkers(first: number, count: number): Promise<void> {
+    await this.send(count, (index) => workerRequest(first + index));
+  }
+
+  async deleteWorkers(first: number, count: number): Promise<void> {
+    await this.send(count, (index) => ({ method: 'DELETE', path: workerPath(first + index) }));
+  }
+
+  /** Sends `count` requests over 32 connections; gives what that took in milliseconds. */
+  async send(count: number, requestOf: (index: number) => RawRequest): Promise<number> {
+    const began = performance.now();
+    let next = 0;
+    const client = async (): Promise<void> => {
+      for (let index = next++; index < count; index = next++) {
+        await this.#request(requestOf(index));
+      }
+    };
+    await Promise.all(Array.from({ length: CONNECTIONS }, client));
+    return performance.now() - began;
+  }
+
+  /** Follows every worker from now on, until the cluster goes down. */
+  async follow(): Promise<WorkerFollower> {
+    const follower = await WorkerFollower.start(this.admin);
+    this.#followers.push(follower);
+    return follower;
+  }
+
+  async requests(): Promise<ApiRequests> {
+    return parseApiRequests(await this.admin.raw('/metrics'));
+  }
+
+  async down(): Promise<void> {
+    await Promise.all(this.#followers.map((follower) => follower.stop()));
+    await Promise.all([...this.#controllers, ...this.#agents].map((one) => one.kill()));
+    await this.admin.close();
+    await this.#pool.destroy();
+    await this.#server.stop();
+  }
+
+  /** The API server refuses what it has a mutating policy for until it has read the definition of the resource itself. */
+  async #admitsWorkers(): Promise<true> {
+    const request = workerRequest(0);
+    await this.#request({ ...request, path: `${request.path}?dryRun=All` });
+    return true;
+  }
+
+  async #registered(count: number): Promise<void> {
+    await waitFor(
+      `${count} nodes to be ready`,
+      async () => {
+        const ended = this.#agents.find((agent) => agent.ended());
+        if (ended !== undefined) {
+          throw new Error(`agents ended:\n${ended.output().slice(-3_000)}`);
+        }
+        const { items } = await this.admin.list(lambdaNodes);
+        return (
+          items.length === count &&
+          items.every((node) => isTrue(node.status?.conditions, nodeConditions.ready))
+        );
+      },
+      { timeoutMs: 180_000, everyMs: 500 },
+    );
+  }
+
+  async #request({ method, path, contentType = 'application/json', body }: RawRequest): Promise<void> {
+    const answer = await this.#pool.request({
+      method,
+      path,
+      headers: { ...this.#headers, 'content-type': contentType },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const text = await answer.body.text();
+    if (answer.statusCode >= 300) {
+      throw new Error(`${method} ${path} answered ${answer.statusCode}: ${text.slice(0, 500)}`);
+    }
+  }
+}
+
+/** The path of a worker. */
+export function workerPath(index: number): string {
+  return `${collection}/${workerName(index)}`;
+}
+
+/** Where a worker rests. */
+export function restingState(index: number): (typeof restingStates)[number] {
+  return restingStates[index % restingStates.length] ?? 'Running';
+}
+
+export function workerName(index: number): string {
+  return `w-${index}`;
+}
+
+function workerRequest(index: number): RawRequest {
+  return {
+    method: 'POST',
+    path: collection,
+    body: {
+      apiVersion: `${lambdaWorkers.group}/${lambdaWorkers.version}`,
+      kind: lambdaWorkers.kind,
+      metadata: { name: workerName(index), labels: { 'app.kubernetes.io/part-of': 'scale' } },
+      spec: {
+        functionName: `f-${Math.floor(index / PER_FUNCTION)}`,
+        image: 'registry.example/team/function:1.2.3',
+        handler: 'lambda_function.handler',
+        env: [
+          { name: 'STAGE', value: 'production' },
+          { name: 'TABLE', value: 'customers' },
+        ],
+        desiredState: restingState(index),
+      },
+    },
+  };
+}
+
+async function startAgents(server: ApiServer, options: ScaleClusterOptions): Promise<OwnedProcess[]> {
+  const { agents, agentsPerProcess = 25, workersPerNode } = options;
+  const names = Array.from({ length: agents }, (_, index) => `node-${index}`);
+  const nodes = await Promise.all(
+    names.map(async (name) => ({
+      name,
+      kubeconfig: await server.kubeconfig(`esb:agent:${name}`, ['esb:agents']),
+    })),
+  );
+  const started: OwnedProcess[] = [];
+  for (let first = 0; first < nodes.length; first += agentsPerProcess) {
+    const folder = join(server.folder, `agents-${first}`);
+    await mkdir(folder, { recursive: true });
+    const file = join(folder, 'agents.json');
+    const content: AgentsFile = {
+      folder,
+      capacity: { memoryMiB: workersPerNode * 128, workers: workersPerNode },
+      nodes: nodes.slice(first, first + agentsPerProcess),
+    };
+    await writeFile(file, JSON.stringify(content));
+    started.push(
+      await startOwnedProcess({
+        program: process.execPath,
+        args: [join(import.meta.dirname, 'agents-process.ts'), file],
+        logFile: join(folder, 'agents.log'),
+      }),
+    );
+  }
+  return started;
+}
+
+/** Processor time of a process, user and system; 0 for one that has ended. Ticks are hundredths of a second. */
+async function processorMs(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) * 10;
+}

@@ -1,0 +1,130 @@
+import { join } from 'node:path';
+import { NodeHealth } from '../../../src/agent/node-health.ts';
+import { keepNodeLease } from '../../../src/agent/node-lease.ts';
+import { NodeRegistration } from '../../../src/agent/node-registration.ts';
+import { machineVersions } from '../../../src/agent/node-status.ts';
+import { StatusWriter } from '../../../src/agent/status-writer.ts';
+import { createFleet } from '../../../src/agent/worker-fleet.ts';
+import { WorkerWatch } from '../../../src/agent/worker-watch.ts';
+import type { NodeAmounts } from '../../../src/api/lambda-node.ts';
+import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { CLIENT_CA_NAME, SYSTEM_NAMESPACE } from '../../../src/api/name.ts';
+import { systemClock } from '../../../src/common/clock.ts';
+import { sleep } from '../../../src/common/deadline.ts';
+import type { Logger } from '../../../src/common/logger.ts';
+import { TaskGroup } from '../../../src/common/task-group.ts';
+import { createKubeClient } from '../../../src/kube/client.ts';
+import { createInformer } from '../../../src/kube/informer.ts';
+import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
+import { configMaps, nodes } from '../../../src/kube/resource-types.ts';
+import { FakeEmulators } from '../fake-emulator.ts';
+import { FakeRuntime } from '../fake-runtime.ts';
+
+/** How long a container takes to be made, frozen and thawed, in milliseconds; about what the real ones do. */
+const takes = { ensure: 100, pause: 5, resume: 1 } as const;
+/** As long as a real one: a P-256 certificate in PEM. */
+const certificate = `-----BEGIN CERTIFICATE-----\n${'A'.repeat(560)}\n-----END CERTIFICATE-----\n`;
+
+export interface SimulatedAgentOptions {
+  readonly nodeName: string;
+  /** File; of the node's own user. */
+  readonly kubeconfig: string;
+  /** Folder of the agent's records; it must exist. */
+  readonly folder: string;
+  readonly capacity: NodeAmounts;
+  readonly logger: Logger;
+}
+
+export interface SimulatedAgent {
+  stop(): Promise<void>;
+}
+
+/**
+ * The agent of a node without the node: all that it says to the API server and hears from it, with the workers' actors
+ * and records in between, is the agent's own code, put together as its role does; the containers are in memory. What a
+ * gateway would talk to, and what looks after containerd, network and disk, is left out.
+ */
+export async function startSimulatedAgent(options: SimulatedAgentOptions): Promise<SimulatedAgent> {
+  const { nodeName, folder, capacity, logger } = options;
+  const clock = systemClock;
+  const tasks = new TaskGroup((task, error) => logger.error({ err: error, task, nodeName }, 'task failed'));
+  const client = createKubeClient({
+    source: createKubeConnectionSource({ kubeconfig: options.kubeconfig }),
+    userAgent: `esb-agent/${nodeName}`,
+  });
+  const runtime = new FakeRuntime();
+  runtime.before = (operation) =>
+    operation in takes
+      ? sleep(clock, takes[operation as keyof typeof takes], tasks.signal)
+      : Promise.resolve();
+  const fleet = createFleet({
+    runtime,
+    clock,
+    logger,
+    stateDir: join(folder, 'state'),
+    runDir: join(folder, 'run'),
+    capacity,
+    secretReader: { read: () => Promise.resolve(undefined) },
+    connect: new FakeEmulators().connect,
+  });
+  const health = new NodeHealth({ runtime, disk: () => Promise.resolve({ ok: true }), clock, logger });
+  const ownNode = createInformer(client, nodes, { fieldSelector: `metadata.name=${nodeName}` }, { logger });
+  const clientCa = createInformer(
+    client,
+    configMaps,
+    { namespace: SYSTEM_NAMESPACE, fieldSelector: `metadata.name=${CLIENT_CA_NAME}` },
+    { logger },
+  );
+  const fieldSelector = `${ASSIGNED_NODE_FIELD}=${nodeName}`;
+  const assigned = createInformer<LambdaWorker>(client, lambdaWorkers, { fieldSelector }, { logger });
+  const writer = new StatusWriter({ client, fleet, cache: assigned.cache, nodeName, clock, logger });
+  const watch = new WorkerWatch({
+    informer: assigned,
+    client,
+    fleet,
+    nodeName,
+    fieldSelector,
+    clock,
+    logger,
+    onObject: (worker) => writer.objectChanged(worker),
+  });
+  const registration = new NodeRegistration({
+    client,
+    nodeName,
+    health,
+    nodes: ownNode.cache,
+    facts: () =>
+      Promise.resolve({
+        endpoint: '127.0.0.1:1',
+        certificate,
+        versions: machineVersions('simulated'),
+        capacity,
+        allocated: fleet.allocation(),
+        images: [],
+      }),
+    clock,
+    logger,
+  });
+
+  await fleet.adopt({ signal: tasks.signal });
+  tasks.run('health', (signal) => health.run(signal));
+  tasks.run('lease', (signal) =>
+    keepNodeLease({ client, nodeName, namespace: SYSTEM_NAMESPACE, clock, logger }, signal),
+  );
+  tasks.run('registration', (signal) => registration.run(signal));
+  clientCa.start();
+  ownNode.subscribe(() => registration.hurry());
+  ownNode.start();
+  writer.start();
+  watch.start();
+
+  return {
+    async stop() {
+      await fleet.stop(0);
+      await writer.stop();
+      await watch.stop();
+      await Promise.all([ownNode.stop(), clientCa.stop(), tasks.stop()]);
+      await client.close();
+    },
+  };
+}

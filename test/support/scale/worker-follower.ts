@@ -1,0 +1,110 @@
+import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { slimWorker } from '../../../src/controller/slim-worker.ts';
+import { createInformer } from '../../../src/kube/informer.ts';
+import type { Informer, KubeClient } from '../../../src/kube/types.ts';
+
+/** What was seen of one worker. */
+interface Seen {
+  /** Milliseconds (`performance.now()`) of its first assignment. */
+  readonly assignedAt?: number;
+  /** How often its assignment was made or changed. */
+  readonly assignments: number;
+  readonly nodeName?: string;
+  readonly epoch?: number;
+  /** Milliseconds at which it was first seen in its resting state. */
+  readonly restedAt?: number;
+}
+
+const unseen: Seen = { assignments: 0 };
+
+/** Watches all workers and keeps when each was assigned and came to rest. */
+export class WorkerFollower {
+  readonly #seen = new Map<string, Seen>();
+  readonly #informer: Informer<LambdaWorker>;
+  #assigned = 0;
+  #rested = 0;
+
+  private constructor(informer: Informer<LambdaWorker>) {
+    this.#informer = informer;
+    informer.subscribe(({ object }) => this.#take(object));
+  }
+
+  /** Resolves once it watches. */
+  static async start(client: KubeClient): Promise<WorkerFollower> {
+    const informer = createInformer(
+      client,
+      lambdaWorkers,
+      {},
+      { logger: silentLogger(), transform: slimWorker },
+    );
+    const follower = new WorkerFollower(informer);
+    informer.start();
+    await informer.synced();
+    return follower;
+  }
+
+  /** Workers with an assignment. */
+  get assigned(): number {
+    return this.#assigned;
+  }
+
+  /** Workers in their resting state. */
+  get rested(): number {
+    return this.#rested;
+  }
+
+  /** Milliseconds of every first assignment, in order. */
+  assignmentTimes(): readonly number[] {
+    return [...this.#seen.values()]
+      .flatMap(({ assignedAt }) => assignedAt ?? [])
+      .toSorted((left, right) => left - right);
+  }
+
+  /** Milliseconds at which the last worker came to rest. */
+  lastRestedAt(): number {
+    return Math.max(...[...this.#seen.values()].map(({ restedAt }) => restedAt ?? 0));
+  }
+
+  /** Names of workers that were assigned more than once. */
+  reassigned(): readonly string[] {
+    return [...this.#seen].filter(([, { assignments }]) => assignments > 1).map(([name]) => name);
+  }
+
+  /** Workers by node. */
+  byNode(): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>();
+    for (const { nodeName } of this.#seen.values()) {
+      if (nodeName !== undefined) {
+        counts.set(nodeName, (counts.get(nodeName) ?? 0) + 1);
+      }
+    }
+    return counts;
+  }
+
+  stop(): Promise<void> {
+    return this.#informer.stop();
+  }
+
+  #take({ metadata, spec, status }: LambdaWorker): void {
+    const before = this.#seen.get(metadata.name) ?? unseen;
+    const now = performance.now();
+    let seen = before;
+    const assignment = status?.assignment;
+    if (assignment !== undefined && assignment.epoch !== before.epoch) {
+      seen = {
+        ...seen,
+        assignedAt: before.assignedAt ?? now,
+        assignments: before.assignments + 1,
+        nodeName: assignment.nodeName,
+        epoch: assignment.epoch,
+      };
+      this.#assigned += before.assignedAt === undefined ? 1 : 0;
+    }
+    if (before.restedAt === undefined && status?.phase === (spec.desiredState ?? 'Running')) {
+      seen = { ...seen, restedAt: now };
+      this.#rested += 1;
+    }
+    this.#seen.set(metadata.name, seen);
+  }
+}

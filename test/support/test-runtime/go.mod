@@ -1,0 +1,3 @@
+module esb.dev/test-runtime
+
+go 1.21

@@ -1,0 +1,52 @@
+// The runtime of a function for tests: takes calls from the emulator's Runtime API and writes what they ask for.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+type request struct {
+	Print string `json:"print"` // written as it is, without an end of the line
+	Error string `json:"error"` // written to the other stream
+	Lines int    `json:"lines"` // numbered lines to write
+	After string `json:"after"` // written 200 ms after the answer
+	Exit  bool   `json:"exit"`
+}
+
+func main() {
+	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/"
+	fmt.Println("the function is loaded")
+	for {
+		next, err := http.Get(api + "next")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		body, _ := io.ReadAll(next.Body)
+		next.Body.Close()
+		var wanted request
+		_ = json.Unmarshal(body, &wanted)
+		fmt.Print(wanted.Print)
+		fmt.Fprint(os.Stderr, wanted.Error)
+		for i := 0; i < wanted.Lines; i++ {
+			fmt.Printf("line %06d of a call\n", i)
+		}
+		if wanted.Exit {
+			os.Exit(3)
+		}
+		id := next.Header.Get("Lambda-Runtime-Aws-Request-Id")
+		answer, err := http.Post(api+id+"/response", "application/json", bytes.NewReader(body))
+		if err == nil {
+			answer.Body.Close()
+		}
+		if wanted.After != "" {
+			time.AfterFunc(200*time.Millisecond, func() { fmt.Print(wanted.After) })
+		}
+	}
+}

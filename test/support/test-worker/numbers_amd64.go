@@ -1,0 +1,8 @@
+package main
+
+const (
+	sysBpf            = 321
+	sysProcessVmReadv = 310
+	sysSetns          = 308
+	sysUserfaultfd    = 323
+)

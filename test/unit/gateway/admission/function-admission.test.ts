@@ -1,0 +1,411 @@
+import { describe, expect, it } from 'vitest';
+import { ANONYMOUS, type Principal } from '../../../../src/gateway/access/principal.ts';
+import type { Admitted } from '../../../../src/gateway/admission/admission.ts';
+import {
+  FunctionAdmission,
+  type FunctionAdmissionOptions,
+} from '../../../../src/gateway/admission/function-admission.ts';
+import type { LoadLimits } from '../../../../src/gateway/admission/load-shed.ts';
+import { Room } from '../../../../src/gateway/admission/room.ts';
+import { Caller } from '../../../../src/gateway/call/caller.ts';
+import { FleetView } from '../../../../src/gateway/fleet/fleet-view.ts';
+import type { FunctionCall } from '../../../../src/gateway/fleet/function-call.ts';
+import { type ManualClock, manualClock, settle } from '../../../support/manual-clock.ts';
+import { workerFixture } from '../../../support/worker-fixture.ts';
+
+interface Lab {
+  readonly admission: FunctionAdmission;
+  readonly view: FleetView;
+  readonly room: Room;
+  readonly clock: ManualClock;
+  /** Adds workers of a function; the first speaks for it. */
+  add(functionName: string, workers: number, concurrency?: { reserved?: number; queueDepth?: number }): void;
+  enter(functionName: string, caller?: Caller, payload?: Buffer): Promise<Admitted> | Admitted;
+}
+
+function admissionLab(
+  options: Partial<Omit<FunctionAdmissionOptions, 'room'>> & { readonly load?: Partial<LoadLimits> } = {},
+): Lab {
+  const view = new FleetView('default');
+  const clock = manualClock();
+  const room = new Room(
+    { maxRequests: 1_000, maxBytes: 1_000_000, maxLoopDelayMs: 1_000, maxHeapUse: 0.9, ...options.load },
+    { loopDelayMs: 0, heapUse: 0 },
+  );
+  const admission = new FunctionAdmission({
+    view,
+    room,
+    callerRate: { perSecond: 0, burst: 1 },
+    maxWaitMs: 60_000,
+    clock,
+    ...options,
+  });
+  return {
+    admission,
+    view,
+    room,
+    clock,
+    add(functionName, workers, concurrency) {
+      for (let index = 0; index < workers; index += 1) {
+        view.applyResource(
+          workerFixture({
+            name: `${functionName}-${index}`,
+            spec: {
+              functionName,
+              ...(concurrency === undefined ? {} : { concurrency: { queueDepth: 100, ...concurrency } }),
+            },
+          }),
+        );
+      }
+    },
+    enter: (functionName, caller = new Caller('192.0.2.1'), payload = Buffer.from('{}')) =>
+      admission.enter(callOf(functionName, payload), ANONYMOUS, caller),
+  };
+}
+
+function callOf(name: string, payload: Buffer = Buffer.from('{}')): FunctionCall {
+  return {
+    reference: { name },
+    requestId: 'request-1',
+    payload,
+    clientContext: '',
+    tailLog: false,
+    traceId: '',
+    traceParent: '',
+  };
+}
+
+/** A place that is had at once. */
+function atOnce(entrance: Promise<Admitted> | Admitted): Admitted {
+  if (entrance instanceof Promise) {
+    throw new Error('the call has to wait');
+  }
+  return entrance;
+}
+
+/** A place that has to be waited for, and whether it has come. */
+function later(entrance: Promise<Admitted> | Admitted): { place: Admitted | undefined; error: unknown } {
+  if (!(entrance instanceof Promise)) {
+    throw new Error('the call was let in at once');
+  }
+  const seen: { place: Admitted | undefined; error: unknown } = { place: undefined, error: undefined };
+  entrance.then(
+    (place) => {
+      seen.place = place;
+    },
+    (error: unknown) => {
+      seen.error = error;
+    },
+  );
+  return seen;
+}
+
+const busy = {
+  code: 'TooManyRequestsException',
+  reason: 'ReservedFunctionConcurrentInvocationLimitExceeded',
+};
+
+describe('a call of a function', () => {
+  it('is let in at once, without a promise, while a worker is free', () => {
+    const lab = admissionLab();
+    lab.add('f', 2);
+    expect(atOnce(lab.enter('f')).queuedMs).toBe(0);
+    atOnce(lab.enter('f'));
+  });
+
+  it('waits for the next place otherwise, in the order of arrival, and is told for how long', async () => {
+    const lab = admissionLab();
+    lab.add('f', 2);
+    const one = atOnce(lab.enter('f'));
+    const two = atOnce(lab.enter('f'));
+    const third = later(lab.enter('f'));
+    const fourth = later(lab.enter('f'));
+    expect(lab.admission.waiting).toBe(2);
+    await lab.clock.advance(40);
+    one.release();
+    await settle();
+    expect(third.place?.queuedMs).toBe(40);
+    expect(fourth.place).toBeUndefined();
+    two.release();
+    await settle();
+    expect(fourth.place).toBeDefined();
+    expect(lab.admission.waiting).toBe(0);
+    expect(lab.clock.pending()).toBe(0);
+  });
+
+  it('is refused when the queue is full', () => {
+    const lab = admissionLab();
+    lab.add('f', 2, { queueDepth: 1 });
+    void lab.enter('f');
+    void lab.enter('f');
+    later(lab.enter('f'));
+    expect(() => lab.enter('f')).toThrow(expect.objectContaining(busy));
+  });
+
+  it('is refused when it has waited for too long, and leaves the queue', async () => {
+    const lab = admissionLab({ maxWaitMs: 5_000 });
+    lab.add('f', 2, { queueDepth: 1 });
+    void lab.enter('f');
+    void lab.enter('f');
+    const third = later(lab.enter('f'));
+    await lab.clock.advance(5_000);
+    expect(third.error).toMatchObject(busy);
+    later(lab.enter('f'));
+  });
+
+  it('leaves the queue when its caller hangs up', async () => {
+    const lab = admissionLab();
+    lab.add('f', 2);
+    const one = atOnce(lab.enter('f'));
+    void lab.enter('f');
+    const caller = new Caller();
+    const gone = later(lab.enter('f', caller));
+    const next = later(lab.enter('f'));
+    caller.hangUp();
+    one.release();
+    await settle();
+    expect(gone).toMatchObject({ place: undefined, error: { status: 503 } });
+    expect(next.place).toBeDefined();
+  });
+
+  it('is refused when its function is switched off, waiting or not', async () => {
+    const lab = admissionLab();
+    lab.add('f', 2);
+    void lab.enter('f');
+    void lab.enter('f');
+    const waiting = later(lab.enter('f'));
+    lab.add('f', 1, { reserved: 0 });
+    await settle();
+    expect(waiting.error).toMatchObject(busy);
+    expect(() => lab.enter('f')).toThrow(expect.objectContaining(busy));
+  });
+
+  it('is let in when a worker is added, or more are reserved', async () => {
+    const lab = admissionLab();
+    lab.add('f', 3, { reserved: 1 });
+    atOnce(lab.enter('f'));
+    const second = later(lab.enter('f'));
+    const third = later(lab.enter('f'));
+    lab.add('f', 1, { reserved: 2 });
+    await settle();
+    expect(second.place).toBeDefined();
+    expect(third.place).toBeUndefined();
+    lab.add('f', 1, { reserved: 3 });
+    await settle();
+    expect(third.place).toBeDefined();
+  });
+
+  it('is let go when the function is removed: whoever runs it finds that out', async () => {
+    const lab = admissionLab();
+    lab.add('f', 2);
+    void lab.enter('f');
+    void lab.enter('f');
+    const third = later(lab.enter('f'));
+    for (const name of ['f-0', 'f-1']) {
+      lab.view.removeResource(`uid-of-${name}`);
+    }
+    await settle();
+    expect(third.place).toBeDefined();
+    atOnce(lab.enter('f')).release();
+  });
+});
+
+describe('a call whose worker is away', () => {
+  it('lets others have its place meanwhile, and comes back before those that have not had one', async () => {
+    const lab = admissionLab();
+    lab.add('f', 2);
+    const away = atOnce(lab.enter('f'));
+    const running = atOnce(lab.enter('f'));
+    const next = later(lab.enter('f'));
+    const last = later(lab.enter('f'));
+    away.stepAside();
+    await settle();
+    expect(next.place).toBeDefined();
+    let back = false;
+    const returning = away.stepBack(new Caller())?.then(() => {
+      back = true;
+    });
+    expect(returning).toBeDefined();
+    running.release();
+    await settle();
+    expect(back).toBe(true);
+    expect(last.place).toBeUndefined();
+    away.release();
+    await settle();
+    expect(last.place).toBeDefined();
+  });
+
+  it('has its place back at once where there is one', () => {
+    const lab = admissionLab();
+    lab.add('f', 2);
+    const away = atOnce(lab.enter('f'));
+    away.stepAside();
+    expect(away.stepBack(new Caller())).toBeUndefined();
+    away.release();
+    atOnce(lab.enter('f'));
+    atOnce(lab.enter('f'));
+  });
+
+  it('is let go when its function was removed meanwhile, or replaced by another of its name', async () => {
+    const lab = admissionLab();
+    lab.add('f', 2);
+    const away = atOnce(lab.enter('f'));
+    away.stepAside();
+    for (const name of ['f-0', 'f-1']) {
+      lab.view.removeResource(`uid-of-${name}`);
+    }
+    lab.add('f', 2);
+    await away.stepBack(new Caller());
+    away.release();
+  });
+
+  it('is refused when its function was switched off meanwhile', async () => {
+    const lab = admissionLab();
+    lab.add('f', 2);
+    const away = atOnce(lab.enter('f'));
+    away.stepAside();
+    lab.add('f', 1, { reserved: 0 });
+    await expect(away.stepBack(new Caller())).rejects.toMatchObject(busy);
+    away.release();
+  });
+
+  it('holds no place after it was given up while away', async () => {
+    const lab = admissionLab();
+    lab.add('f', 2);
+    const away = atOnce(lab.enter('f'));
+    away.stepAside();
+    away.release();
+    atOnce(lab.enter('f'));
+    atOnce(lab.enter('f'));
+    later(lab.enter('f'));
+  });
+
+  it('does not count against the queue of those that come new', () => {
+    const lab = admissionLab();
+    lab.add('f', 2, { queueDepth: 1 });
+    for (let call = 0; call < 50; call += 1) {
+      atOnce(lab.enter('f')).stepAside();
+    }
+    expect(lab.enter('f')).not.toBeInstanceOf(Promise);
+  });
+});
+
+describe('functions beside each other', () => {
+  it('have queues of their own: a slow one does not hold up another', () => {
+    const lab = admissionLab();
+    lab.add('slow', 2);
+    lab.add('quick', 2);
+    for (let call = 0; call < 50; call += 1) {
+      void lab.enter('slow');
+    }
+    atOnce(lab.enter('quick'));
+  });
+
+  it('share the room of the gateway: one that holds as much as is free gets no more', () => {
+    const lab = admissionLab({ load: { maxRequests: 100 } });
+    lab.add('greedy', 2, { queueDepth: 10_000 });
+    lab.add('other', 2);
+    let taken = 0;
+    const fill = (): void => {
+      for (;;) {
+        const hold = lab.room.open();
+        try {
+          void lab.enter('greedy');
+          taken += 1;
+        } catch (error) {
+          hold.close();
+          throw error;
+        }
+      }
+    };
+    expect(fill).toThrow(expect.objectContaining({ reason: 'FunctionInvocationRateLimitExceeded' }));
+    expect(taken).toBe(50);
+    atOnce(lab.enter('other'));
+  });
+
+  it('share its bytes', () => {
+    const lab = admissionLab({ load: { maxBytes: 1_000 } });
+    lab.add('greedy', 2);
+    lab.add('other', 2);
+    const payload = Buffer.alloc(400, 'a');
+    const send = (name: string): unknown => {
+      lab.room.open().take(payload.length);
+      return lab.enter(name, new Caller(), payload);
+    };
+    send('greedy');
+    expect(() => send('greedy')).toThrow(
+      expect.objectContaining({ reason: 'FunctionInvocationRateLimitExceeded' }),
+    );
+    send('other');
+  });
+});
+
+describe('a gateway that holds as many bytes as it may', () => {
+  const full = { code: 'TooManyRequestsException', reason: 'ConcurrentInvocationLimitExceeded' };
+
+  it('lets in none of those that wait, whose answers it could not hold', async () => {
+    const lab = admissionLab({ load: { maxBytes: 1_000 } });
+    lab.add('f', 2);
+    const one = atOnce(lab.enter('f'));
+    atOnce(lab.enter('f'));
+    const waiting = [later(lab.enter('f')), later(lab.enter('f'))];
+    const answer = lab.room.open();
+    answer.add(2_000);
+    one.release();
+    await settle();
+    expect(waiting).toMatchObject([{ error: full }, { error: full }]);
+    expect(() => lab.enter('f')).toThrow(expect.objectContaining(full));
+    answer.close();
+    atOnce(lab.enter('f'));
+  });
+});
+
+describe('callers', () => {
+  const callerRate = { perSecond: 1, burst: 2 };
+  const limited = {
+    code: 'TooManyRequestsException',
+    reason: 'CallerRateLimitExceeded',
+    retryAfterSeconds: 1,
+  };
+
+  it('are told apart by their address when they are anonymous', async () => {
+    const lab = admissionLab({ callerRate });
+    lab.add('f', 50);
+    void lab.enter('f', new Caller('192.0.2.1'));
+    void lab.enter('f', new Caller('::ffff:192.0.2.1'));
+    expect(() => lab.enter('f', new Caller('192.0.2.1'))).toThrow(expect.objectContaining(limited));
+    void lab.enter('f', new Caller('192.0.2.2'));
+    await lab.clock.advance(1_000);
+    void lab.enter('f', new Caller('192.0.2.1'));
+  });
+
+  it('are told apart by who they are otherwise, wherever they call from', () => {
+    const lab = admissionLab({ callerRate });
+    lab.add('f', 50);
+    const ann: Principal = { kind: 'Certificate', user: 'ann', groups: [] };
+    const token: Principal = { kind: 'Token', user: 'ann', uid: '', groups: [], extra: {} };
+    lab.admission.pass(ann, new Caller('192.0.2.1'));
+    void lab.admission.enter(callOf('f'), ann, new Caller('192.0.2.2'));
+    expect(() => lab.admission.pass(ann, new Caller('192.0.2.3'))).toThrow(expect.objectContaining(limited));
+    lab.admission.pass(token, new Caller('192.0.2.1'));
+  });
+
+  it('have gone when their events are run, which counts for nobody', () => {
+    const lab = admissionLab({ callerRate });
+    lab.add('f', 50);
+    for (let event = 0; event < 10; event += 1) {
+      atOnce(lab.admission.enterEvent(callOf('f'), new Caller()));
+    }
+  });
+});
+
+it('puts events off while the gateway has too much on its hands', () => {
+  const lab = admissionLab({ load: { maxRequests: 1 } });
+  lab.add('f', 2);
+  const hold = lab.room.open();
+  expect(() => lab.admission.enterEvent(callOf('f'), new Caller())).toThrow(
+    expect.objectContaining({ reason: 'ConcurrentInvocationLimitExceeded' }),
+  );
+  hold.close();
+  atOnce(lab.admission.enterEvent(callOf('f'), new Caller()));
+});

@@ -1,0 +1,122 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { runningPlaces, waitingPlaces } from '../../../../src/gateway/admission/admission-policy.ts';
+import { FunctionLane, type LaneFunction } from '../../../../src/gateway/admission/function-lane.ts';
+import { Caller } from '../../../../src/gateway/call/caller.ts';
+import { unavailable } from '../../../../src/gateway/call/lambda-error.ts';
+import { manualClock, settle } from '../../../support/manual-clock.ts';
+
+/** What a call is at, as a test follows it. */
+interface Followed {
+  readonly caller: Caller;
+  at: 'waiting' | 'running' | 'aside' | 'returning' | 'over';
+}
+
+const step = fc.oneof(
+  { weight: 4, arbitrary: fc.constant({ kind: 'arrive' } as const) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('end' as const), which: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('aside' as const), which: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('back' as const), which: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('hangUp' as const), which: fc.nat() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('workers' as const), count: fc.integer({ min: 1, max: 4 }) }),
+  },
+);
+
+it('never has more calls running than there are places, and never one waiting while there is a place', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+      const target = {
+        name: 'f',
+        workers: [1, 2] as unknown[],
+        settings: { concurrency: { queueDepth: 5 } },
+      };
+      let changed: (() => void) | undefined;
+      const lane = new FunctionLane(target satisfies LaneFunction, {
+        clock: manualClock(),
+        maxWaitMs: 60_000,
+        isKnown: () => true,
+        onNextChange: (_name, listener) => {
+          changed = listener;
+        },
+        overload: () => undefined,
+        refusal: () => unavailable('too long'),
+      });
+      const calls: Followed[] = [];
+      const pick = (at: Followed['at'], which: number): Followed | undefined => {
+        const some = calls.filter((call) => call.at === at);
+        return some[which % Math.max(1, some.length)];
+      };
+      const wait = (call: Followed, returns: boolean): void => {
+        lane.wait(call.caller, returns).then(
+          () => {
+            call.at = 'running';
+          },
+          () => {
+            call.at = 'over';
+          },
+        );
+      };
+      for (const each of steps) {
+        const before = lane.running;
+        switch (each.kind) {
+          case 'arrive': {
+            const { settings, workers } = lane;
+            if (lane.waiting === 0 && lane.running < runningPlaces(settings, workers)) {
+              lane.running += 1;
+              calls.push({ caller: new Caller(), at: 'running' });
+            } else if (lane.waiting < waitingPlaces(settings, workers)) {
+              const call: Followed = { caller: new Caller(), at: 'waiting' };
+              calls.push(call);
+              wait(call, false);
+            }
+            break;
+          }
+          case 'end':
+          case 'aside': {
+            const call = pick('running', each.which);
+            if (call !== undefined) {
+              call.at = each.kind === 'end' ? 'over' : 'aside';
+              lane.running -= 1;
+              lane.advance();
+            }
+            break;
+          }
+          case 'back': {
+            const call = pick('aside', each.which);
+            if (call !== undefined && lane.hasPlace) {
+              lane.running += 1;
+              call.at = 'running';
+            } else if (call !== undefined) {
+              call.at = 'returning';
+              wait(call, true);
+            }
+            break;
+          }
+          case 'hangUp':
+            (pick('waiting', each.which) ?? pick('returning', each.which))?.caller.hangUp();
+            break;
+          case 'workers': {
+            target.workers = Array.from({ length: each.count });
+            const listener = changed;
+            changed = undefined;
+            listener?.();
+            break;
+          }
+        }
+        await settle();
+        const count = (at: Followed['at']): number => calls.filter((call) => call.at === at).length;
+        const places = runningPlaces(lane.settings, lane.workers);
+        expect(lane.running).toBe(count('running'));
+        expect(lane.waiting).toBe(count('waiting'));
+        if (count('waiting') + count('returning') > 0) {
+          expect(lane.running).toBeGreaterThanOrEqual(places);
+        }
+        // Workers that go take no call with them: what runs already may be more than there are places.
+        expect(lane.running).toBeLessThanOrEqual(Math.max(places, before));
+      }
+    }),
+    { numRuns: 200 },
+  );
+}, 30_000);

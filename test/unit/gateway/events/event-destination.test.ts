@@ -1,0 +1,202 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { MAX_PAYLOAD_BYTES } from '../../../../src/gateway/call/json-payload.ts';
+import {
+  createPostRecord,
+  type FailedEvent,
+  failureRecord,
+  letterFor,
+} from '../../../../src/gateway/events/event-destination.ts';
+import {
+  DEFAULT_EVENT_SETTINGS,
+  type EventTarget,
+  NO_PROGRESS,
+  type StoredEvent,
+} from '../../../../src/gateway/events/event-store.ts';
+
+const NOW = Date.parse('2026-11-01T00:00:00.123Z');
+
+function event(changes: Partial<StoredEvent> = {}): StoredEvent {
+  return {
+    requestId: 'e4b46cbf',
+    target: { kind: 'Function', functionName: 'f' },
+    payload: Buffer.from('{"big":12345678901234567890, "b":1,"a":2}'),
+    traceId: 'Root=1',
+    traceParent: '',
+    acceptedAt: NOW - 5_000,
+    hops: 0,
+    settings: DEFAULT_EVENT_SETTINGS,
+    progress: NO_PROGRESS,
+    ...changes,
+  };
+}
+
+function failed(changes: Partial<FailedEvent> = {}): FailedEvent {
+  return {
+    event: event(),
+    condition: 'RetriesExhausted',
+    progress: { failures: 3, invocations: 3, setbacks: 0, misses: 0 },
+    response: { body: Buffer.from('{"errorMessage":"m","errorType":"E"}'), functionError: true },
+    ...changes,
+  };
+}
+
+describe('failureRecord', () => {
+  it('has the shape of the records of Lambda, with the payloads letter by letter', () => {
+    expect(failureRecord(failed(), NOW).toString()).toBe(
+      '{"version":"1.0","timestamp":"2026-11-01T00:00:00.123Z","requestContext":{"requestId":"e4b46cbf",' +
+        '"functionArn":"arn:aws:lambda:us-east-1:012345678912:function:f:$LATEST","condition":"RetriesExhausted",' +
+        '"approximateInvokeCount":3},"requestPayload":{"big":12345678901234567890, "b":1,"a":2},' +
+        '"responseContext":{"statusCode":200,"executedVersion":"$LATEST","functionError":"Unhandled"},' +
+        '"responsePayload":{"errorMessage":"m","errorType":"E"}}',
+    );
+  });
+
+  it('says nothing of an answer that there was not', () => {
+    const record = JSON.parse(
+      failureRecord(failed({ condition: 'EventAgeExceeded', response: undefined }), NOW).toString(),
+    ) as object;
+    expect(record).toMatchObject({ requestContext: { condition: 'EventAgeExceeded' } });
+    expect(Object.keys(record)).toEqual(['version', 'timestamp', 'requestContext', 'requestPayload']);
+  });
+
+  it.each([
+    ['text', Buffer.from('Task timed out'), '"Task timed out"'],
+    ['bytes that are no UTF-8', Buffer.from([0x22, 0xff, 0x22]), '"\uFFFD"'],
+    ['nothing', Buffer.alloc(0), '""'],
+  ])('is JSON also when the answer is %s', (_what, body, expected) => {
+    const record = failureRecord(failed({ response: { body, functionError: true } }), NOW).toString();
+    expect(record).toContain(`"responsePayload":${expected}}`);
+    JSON.parse(record);
+  });
+
+  it('is never larger than a payload may be: the answer is left out first, then the payload', () => {
+    const body = Buffer.from(`"${'x'.repeat(MAX_PAYLOAD_BYTES - 1_000)}"`);
+    const fits = failureRecord(failed({ response: { body, functionError: true } }), NOW);
+    const fitsKeys = Object.keys(JSON.parse(fits.toString()) as object);
+    expect(fitsKeys).toContain('responsePayload');
+    const both = failureRecord(
+      failed({ event: event({ payload: body }), response: { body, functionError: true } }),
+      NOW,
+    );
+    expect(Object.keys(JSON.parse(both.toString()) as object)).not.toContain('responsePayload');
+    const huge = Buffer.from(`"${'x'.repeat(MAX_PAYLOAD_BYTES)}"`);
+    const neither = failureRecord(
+      failed({ event: event({ payload: huge }), response: { body: huge, functionError: true } }),
+      NOW,
+    );
+    expect(Object.keys(JSON.parse(neither.toString()) as object)).toEqual([
+      'version',
+      'timestamp',
+      'requestContext',
+      'responseContext',
+    ]);
+    for (const record of [fits, both, neither]) {
+      expect(record.length).toBeLessThanOrEqual(MAX_PAYLOAD_BYTES);
+    }
+  });
+});
+
+describe('letterFor', () => {
+  const letter = (onFailure: EventTarget | undefined, changes: Partial<StoredEvent> = {}) =>
+    letterFor(
+      failed({ event: event(changes) }),
+      { ...DEFAULT_EVENT_SETTINGS, onFailure },
+      (name) => (name === 'letters' ? { ...DEFAULT_EVENT_SETTINGS, maximumEventAgeSeconds: 60 } : undefined),
+      'letter-1',
+      NOW,
+    );
+  const url = 'http://letters.example/failed';
+
+  it('is an event with a request id, an age and settings of its own', () => {
+    expect(letter({ kind: 'Function', functionName: 'letters' })).toMatchObject({
+      kind: 'Send',
+      event: {
+        requestId: 'letter-1',
+        target: { kind: 'Function', functionName: 'letters' },
+        acceptedAt: NOW,
+        hops: 1,
+        traceId: 'Root=1',
+        settings: { maximumEventAgeSeconds: 60 },
+        progress: NO_PROGRESS,
+      },
+    });
+  });
+
+  it('is none where the function names no destination, for a record itself, and after too many in a row', () => {
+    expect(letter(undefined)).toEqual({ kind: 'Drop', reason: 'NoDestination' });
+    expect(letter({ kind: 'Endpoint', url }, { target: { kind: 'Endpoint', url } })).toEqual({
+      kind: 'Drop',
+      reason: 'DestinationFailed',
+    });
+    expect(letter({ kind: 'Endpoint', url }, { hops: 16 })).toEqual({ kind: 'Drop', reason: 'TooManyHops' });
+  });
+});
+
+describe('createPostRecord', () => {
+  const post = createPostRecord(fetch);
+  const signal = new AbortController().signal;
+
+  async function endpoint(status: number, headers: Record<string, string> = {}) {
+    const seen: { readonly method: string; readonly headers: object; readonly body: string }[] = [];
+    const server = createServer((request, response) => {
+      const chunks: Buffer[] = [];
+      request.on('data', (chunk: Buffer) => chunks.push(chunk));
+      request.on('end', () => {
+        seen.push({
+          method: request.method ?? '',
+          headers: request.headers,
+          body: Buffer.concat(chunks).toString(),
+        });
+        response.writeHead(status, headers).end('thanks');
+      });
+    });
+    const listening = Promise.withResolvers<void>();
+    server.listen(0, '127.0.0.1', () => listening.resolve());
+    await listening.promise;
+    onTestFinished(() => {
+      server.close();
+      server.closeAllConnections();
+    });
+    return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/failed?of=f`, seen };
+  }
+
+  it('posts the record as JSON, with its ids', async () => {
+    const { url, seen } = await endpoint(202);
+    await expect(post(url, event(), signal)).resolves.toEqual({ kind: 'Taken' });
+    expect(seen).toEqual([
+      {
+        method: 'POST',
+        headers: expect.objectContaining({
+          'content-type': 'application/json',
+          'x-amzn-requestid': 'e4b46cbf',
+          'x-amzn-trace-id': 'Root=1',
+        }),
+        body: event().payload.toString(),
+      },
+    ]);
+  });
+
+  it.each([400, 404, 429, 500, 503])('takes status %i for a refusal', async (status) => {
+    const { url } = await endpoint(status);
+    await expect(post(url, event(), signal)).resolves.toEqual({
+      kind: 'NotTaken',
+      message: `the endpoint answered ${status}`,
+    });
+  });
+
+  it('follows no redirect', async () => {
+    const target = await endpoint(200);
+    const { url } = await endpoint(307, { location: target.url });
+    await expect(post(url, event(), signal)).resolves.toMatchObject({ kind: 'NotTaken' });
+    expect(target.seen).toEqual([]);
+  });
+
+  it('says why nobody was reached, and throws only when it is ended', async () => {
+    await expect(post('http://127.0.0.1:1/', event(), signal)).resolves.toMatchObject({ kind: 'NotTaken' });
+    await expect(post('http://127.0.0.1:1/', event(), AbortSignal.abort(new Error('over')))).rejects.toThrow(
+      'over',
+    );
+  });
+});

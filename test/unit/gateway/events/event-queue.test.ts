@@ -1,0 +1,444 @@
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { silentLogger } from '../../../../src/common/logger.ts';
+import { LambdaError, throttled, unavailable } from '../../../../src/gateway/call/lambda-error.ts';
+import type { PostResult } from '../../../../src/gateway/events/event-destination.ts';
+import { EventQueue } from '../../../../src/gateway/events/event-queue.ts';
+import {
+  DEFAULT_EVENT_SETTINGS,
+  type EventSettings,
+  storeUnavailable,
+} from '../../../../src/gateway/events/event-store.ts';
+import type { FunctionCall, InvokeResult } from '../../../../src/gateway/fleet/function-call.ts';
+import { inThreadEventStore } from '../../../support/in-thread-event-store.ts';
+import { manualClock, settle } from '../../../support/manual-clock.ts';
+
+function event(requestId: string, name = 'f'): FunctionCall {
+  return {
+    reference: { name },
+    requestId,
+    payload: Buffer.from('{"n":1}'),
+    clientContext: '',
+    tailLog: false,
+    traceId: 'Root=1',
+    traceParent: '',
+  };
+}
+
+const done: InvokeResult = {
+  body: Buffer.from('{}'),
+  functionError: false,
+  outcome: 'answered',
+  timings: undefined,
+  logTail: undefined,
+};
+const failed: InvokeResult = {
+  ...done,
+  functionError: true,
+  body: Buffer.from('{"errorType":"E","errorMessage":"m"}'),
+};
+const unknown: InvokeResult = { ...failed, outcome: 'unknown' };
+
+interface LabOptions {
+  readonly workers?: number;
+  readonly maxEvents?: number;
+  /** By function; those that are not named have the defaults. */
+  readonly settings?: Readonly<Record<string, Partial<EventSettings>>>;
+  readonly gone?: ReadonlySet<string>;
+  readonly switchedOff?: boolean;
+  readonly post?: (url: string) => PostResult;
+}
+
+function lab(options: LabOptions = {}) {
+  const clock = manualClock();
+  const calls: {
+    readonly id: string;
+    readonly call: FunctionCall;
+    end(result: InvokeResult): void;
+    fail(error: Error): void;
+  }[] = [];
+  const ended: string[] = [];
+  const posts: { readonly url: string; readonly record: unknown }[] = [];
+  let ready = true;
+  let broken: string | undefined;
+  let letters = 0;
+  const store = inThreadEventStore({
+    now: () => clock.now(),
+    ...(options.maxEvents === undefined ? { maxEvents: 10_000 } : { maxEvents: options.maxEvents }),
+    before: (kind) => {
+      if (broken === kind) {
+        throw storeUnavailable('the disk is away');
+      }
+    },
+  });
+  const makeQueue = (): EventQueue => {
+    const queue = new EventQueue({
+      store,
+      invoke: (call) => {
+        const answer = Promise.withResolvers<InvokeResult>();
+        calls.push({ id: call.requestId, call, end: answer.resolve, fail: answer.reject });
+        return answer.promise;
+      },
+      post: async (url, record) => {
+        posts.push({ url, record: JSON.parse(record.payload.toString()) });
+        return options.post?.(url) ?? { kind: 'Taken' };
+      },
+      settingsOf: (name) =>
+        options.gone?.has(name) === true
+          ? undefined
+          : { ...DEFAULT_EVENT_SETTINGS, ...options.settings?.[name] },
+      isSwitchedOff: () => options.switchedOff === true,
+      isReady: () => ready,
+      newRequestId: () => {
+        letters += 1;
+        return `letter-${letters}`;
+      },
+      concurrencyOf: () => options.workers ?? 1,
+      clock,
+      logger: silentLogger(),
+      onEnded: (result) => ended.push(result),
+    });
+    queue.start();
+    onTestFinished(async () => {
+      const stopped = queue.stop(0);
+      await clock.advance(0);
+      await stopped;
+    });
+    return queue;
+  };
+  const queue = makeQueue();
+  return {
+    clock,
+    queue,
+    makeQueue,
+    store,
+    calls,
+    ended,
+    posts,
+    setReady: (is: boolean) => {
+      ready = is;
+    },
+    /** Has one kind of write fail until it is told otherwise. */
+    breakStore: (kind: string | undefined) => {
+      broken = kind;
+    },
+  };
+}
+
+describe('EventQueue', () => {
+  it('runs as many events of a function at a time as it has workers, in order', async () => {
+    const { queue, calls } = lab({ workers: 2 });
+    for (const id of ['1', '2', '3', '4']) {
+      await queue.accept(event(id));
+    }
+    await queue.accept(event('other', 'g'));
+    await settle();
+    expect(calls.map(({ id }) => id)).toEqual(['1', '2', 'other']);
+    calls[0]?.end(done);
+    await settle();
+    expect(calls.map(({ id }) => id)).toEqual(['1', '2', 'other', '3']);
+    expect(queue.size).toBe(4);
+  });
+
+  it('gives the function what its caller sent, and the same request id at each try', async () => {
+    const { queue, calls, clock } = lab();
+    await queue.accept(event('1'));
+    await settle();
+    calls[0]?.end(failed);
+    await clock.advance(60_000);
+    expect(calls.map(({ id }) => id)).toEqual(['1', '1']);
+    expect(calls[1]?.call).toEqual(event('1'));
+  });
+
+  it('tries a function error twice more, after one minute and after two', async () => {
+    const { queue, calls, clock, ended } = lab();
+    await queue.accept(event('1'));
+    await settle();
+    calls[0]?.end(failed);
+    await clock.advance(59_999);
+    expect(calls).toHaveLength(1);
+    await clock.advance(1);
+    calls[1]?.end({ ...failed, outcome: 'timed-out' });
+    await clock.advance(119_999);
+    expect(calls).toHaveLength(2);
+    await clock.advance(1);
+    calls[2]?.end(failed);
+    await settle();
+    expect(ended).toEqual(['RetriesExhausted']);
+    expect(queue.size).toBe(0);
+  });
+
+  it('tries again what nobody took, from one second to five minutes apart', async () => {
+    const { queue, calls, clock } = lab();
+    await queue.accept(event('1'));
+    await settle();
+    for (const seconds of [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]) {
+      const before = calls.length;
+      calls
+        .at(-1)
+        ?.fail(
+          before % 2 === 0 ? unavailable('away') : throttled('full', 'ConcurrentInvocationLimitExceeded'),
+        );
+      await clock.advance(seconds * 1000 - 1);
+      expect(calls).toHaveLength(before);
+      await clock.advance(1);
+      expect(calls).toHaveLength(before + 1);
+    }
+  });
+
+  it('tries again what may have run, since at least once is what Event means', async () => {
+    const { queue, calls, clock, ended } = lab({ settings: { f: { maximumRetryAttempts: 0 } } });
+    await queue.accept(event('1'));
+    await settle();
+    calls[0]?.end(unknown);
+    await clock.advance(1_000);
+    calls[1]?.end(done);
+    await settle();
+    expect(ended).toEqual(['ok']);
+  });
+
+  it('gives up an event whose function is gone, and not one whose function is away for half a minute', async () => {
+    const gone = new LambdaError('ResourceNotFoundException', 'no such function');
+    const { queue, calls, clock, ended } = lab();
+    await queue.accept(event('1'));
+    await settle();
+    for (let seconds = 1; seconds <= 16; seconds *= 2) {
+      calls.at(-1)?.fail(gone);
+      await clock.advance(seconds * 1000);
+    }
+    expect(ended).toEqual([]);
+    calls.at(-1)?.fail(gone);
+    await clock.advance(32_000);
+    calls.at(-1)?.fail(gone);
+    await settle();
+    expect(ended).toEqual(['RetriesExhausted']);
+    expect(calls).toHaveLength(7);
+  });
+
+  it('gives up an event that is too old, at the latest before it would be tried', async () => {
+    const { queue, calls, clock, ended } = lab({ settings: { f: { maximumEventAgeSeconds: 60 } } });
+    await queue.accept(event('1'));
+    await queue.accept(event('2'));
+    await settle();
+    calls[0]?.end(failed);
+    await settle();
+    expect(ended).toEqual(['EventAgeExceeded']);
+    // The second is under way; a third waits for it for too long.
+    await queue.accept(event('3'));
+    await clock.advance(61_000);
+    calls[1]?.end(done);
+    await settle();
+    expect(ended).toEqual(['EventAgeExceeded', 'ok', 'EventAgeExceeded']);
+    expect(calls).toHaveLength(2);
+  });
+
+  it('gives up at once where the function is switched off', async () => {
+    const { queue, calls, ended } = lab({ switchedOff: true });
+    await queue.accept(event('1'));
+    await settle();
+    expect(ended).toEqual(['RetriesExhausted']);
+    expect(calls).toEqual([]);
+  });
+
+  it('sends what was given up to another function, as an event of its own', async () => {
+    const { queue, calls, clock, ended, posts } = lab({
+      settings: {
+        f: { maximumRetryAttempts: 0, onFailure: { kind: 'Function', functionName: 'letters' } },
+        letters: { onFailure: { kind: 'Endpoint', url: 'http://letters.example/' } },
+      },
+    });
+    await queue.accept(event('1'));
+    await settle();
+    calls[0]?.end(failed);
+    await settle();
+    expect(calls[1]?.call).toMatchObject({ reference: { name: 'letters' }, requestId: 'letter-1' });
+    expect(JSON.parse(calls[1]?.call.payload.toString() ?? '')).toMatchObject({
+      requestContext: { requestId: '1', condition: 'RetriesExhausted', approximateInvokeCount: 1 },
+      requestPayload: { n: 1 },
+      responseContext: { statusCode: 200, functionError: 'Unhandled' },
+      responsePayload: { errorType: 'E', errorMessage: 'm' },
+    });
+    // It is retried like any other, and has a destination of its own.
+    calls[1]?.end(failed);
+    await clock.advance(60_000);
+    calls[2]?.end(failed);
+    await clock.advance(120_000);
+    calls[3]?.end(failed);
+    await settle();
+    expect(posts).toHaveLength(1);
+    expect(ended).toEqual(['RetriesExhausted', 'RetriesExhausted', 'ok']);
+    expect(queue.size).toBe(0);
+  });
+
+  it('tries an endpoint again until it takes the record', async () => {
+    let answers = 0;
+    const { queue, calls, clock, posts, ended } = lab({
+      settings: {
+        f: { maximumRetryAttempts: 0, onFailure: { kind: 'Endpoint', url: 'http://letters.example/x' } },
+      },
+      post: () => {
+        answers += 1;
+        return answers < 3 ? { kind: 'NotTaken', message: 'status 500' } : { kind: 'Taken' };
+      },
+    });
+    await queue.accept(event('1'));
+    await settle();
+    calls[0]?.end(failed);
+    await settle();
+    expect(posts).toHaveLength(1);
+    await clock.advance(1_000);
+    expect(posts).toHaveLength(2);
+    await clock.advance(2_000);
+    expect(posts.map(({ url }) => url)).toEqual(Array.from({ length: 3 }, () => 'http://letters.example/x'));
+    expect(ended).toEqual(['RetriesExhausted', 'ok']);
+  });
+
+  it('ends a circle of functions that fail into each other', async () => {
+    const { queue, calls, ended } = lab({
+      settings: {
+        a: { maximumRetryAttempts: 0, onFailure: { kind: 'Function', functionName: 'b' } },
+        b: { maximumRetryAttempts: 0, onFailure: { kind: 'Function', functionName: 'a' } },
+      },
+    });
+    await queue.accept(event('1', 'a'));
+    for (let turn = 0; turn < 40; turn += 1) {
+      await settle();
+      calls[turn]?.end(failed);
+    }
+    await settle();
+    expect(calls).toHaveLength(17);
+    expect(ended).toHaveLength(17);
+    expect(queue.size).toBe(0);
+  });
+
+  it('keeps to the settings at the acceptance when the function is gone', async () => {
+    const gone = new Set<string>();
+    const { queue, calls, posts } = lab({
+      gone,
+      settings: {
+        f: { maximumRetryAttempts: 0, onFailure: { kind: 'Endpoint', url: 'http://letters.example/' } },
+      },
+    });
+    await queue.accept(event('1'));
+    gone.add('f');
+    await settle();
+    calls[0]?.end(failed);
+    await settle();
+    expect(posts).toHaveLength(1);
+  });
+
+  it('refuses what it has no room for, and what it could not keep', async () => {
+    const { queue, breakStore } = lab({ maxEvents: 2 });
+    await queue.accept(event('1'));
+    await queue.accept(event('2'));
+    await expect(queue.accept(event('3'))).rejects.toMatchObject({
+      code: 'TooManyRequestsException',
+      status: 429,
+    });
+    breakStore('Put');
+    await expect(queue.accept(event('4'))).rejects.toMatchObject({ code: 'ServiceException', status: 503 });
+    expect(queue.size).toBe(2);
+  });
+
+  it('does not try an event again whose end could not be written at first', async () => {
+    const { queue, calls, clock, ended, breakStore } = lab();
+    await queue.accept(event('1'));
+    await settle();
+    breakStore('Finish');
+    calls[0]?.end(done);
+    await clock.advance(40_000);
+    expect(ended).toEqual([]);
+    breakStore(undefined);
+    await clock.advance(5_000);
+    expect(ended).toEqual(['ok']);
+    expect(calls).toHaveLength(1);
+  });
+
+  it('goes on when the store could not be read', async () => {
+    const { queue, calls, clock, breakStore } = lab();
+    breakStore('Lanes');
+    await queue.accept(event('1'));
+    await clock.advance(2_000);
+    expect(calls).toHaveLength(0);
+    breakStore(undefined);
+    await clock.advance(5_000);
+    expect(calls).toHaveLength(1);
+  });
+
+  it('tries nothing before the functions are known', async () => {
+    const { queue, calls, clock, setReady } = lab();
+    setReady(false);
+    await queue.accept(event('1'));
+    await clock.advance(1_000);
+    setReady(true);
+    await clock.advance(1_000);
+    expect(calls).toHaveLength(1);
+  });
+
+  it('keeps the claim on a long call, and runs it once also when it could not be renewed for a while', async () => {
+    const { queue, calls, clock, store, ended, breakStore } = lab();
+    await queue.accept(event('1'));
+    await settle();
+    await clock.advance(120_000);
+    expect(await store.claim('function:f', 10, 1_000)).toEqual([]);
+    breakStore('Renew');
+    await clock.advance(60_000);
+    breakStore(undefined);
+    await clock.advance(60_000);
+    expect(calls).toHaveLength(1);
+    calls[0]?.end(done);
+    await settle();
+    expect(ended).toEqual(['ok']);
+    expect(queue.size).toBe(0);
+  });
+
+  it('finds what a killed gateway had under way, once its claim is over', async () => {
+    const { queue, calls, clock, store, setReady } = lab();
+    setReady(false);
+    await queue.accept(event('1'));
+    await clock.advance(200);
+    expect(await store.claim('function:f', 10, 30_000)).toHaveLength(1);
+    setReady(true);
+    await clock.advance(29_000);
+    expect(calls).toEqual([]);
+    await clock.advance(1_000);
+    expect(calls.map(({ id }) => id)).toEqual(['1']);
+  });
+
+  it('takes the events of quiet functions before more of busy ones', async () => {
+    const { queue, calls } = lab({ workers: 64 });
+    const busy = Array.from({ length: 33 }, (_, index) => `busy-${String(index).padStart(2, '0')}`);
+    for (const name of busy) {
+      for (let index = 0; index < 64; index += 1) {
+        await queue.accept(event(`${name}-${index}`, name));
+      }
+    }
+    await settle();
+    expect(calls).toHaveLength(2_048);
+    await queue.accept(event('quiet', 'quiet'));
+    calls[0]?.end(done);
+    await settle();
+    expect(calls.at(-1)?.call.reference.name).not.toBe('busy-00');
+    for (const call of calls.slice(1, 10)) {
+      call.end(done);
+    }
+    await settle();
+    expect(calls.map(({ id }) => id)).toContain('quiet');
+  });
+
+  it('waits for the end of its events when it ends, for as long as it may, and gives the others back', async () => {
+    const { clock, queue, makeQueue, calls } = lab({ workers: 2 });
+    await queue.accept(event('1'));
+    await queue.accept(event('2'));
+    await queue.accept(event('3'));
+    await settle();
+    const stopped = queue.stop(5_000);
+    calls[0]?.end(done);
+    await settle();
+    await clock.advance(5_000);
+    await stopped;
+    expect(calls.map(({ id }) => id)).toEqual(['1', '2']);
+    makeQueue();
+    await settle();
+    expect(calls.map(({ id }) => id).toSorted()).toEqual(['1', '2', '2', '3']);
+  });
+});

@@ -1,0 +1,136 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  type AgentPhase,
+  chooseRoute,
+  type Holding,
+  obstacleOf,
+  type RoutableWorker,
+} from '../../../../src/gateway/fleet/routing.ts';
+
+function worker(
+  name: string,
+  phase: AgentPhase,
+  more: Partial<RoutableWorker & Holding> = {},
+): RoutableWorker {
+  const epoch = more.epoch ?? 1;
+  return {
+    uid: name,
+    name,
+    assignment: { nodeName: 'node-1', epoch },
+    highestEpoch: more.highestEpoch ?? epoch,
+    outstanding: more.outstanding ?? 0,
+    holdings: [
+      {
+        nodeName: 'node-1',
+        epoch,
+        phase,
+        foreignInFlight: more.foreignInFlight ?? 0,
+        callable: more.callable ?? true,
+      },
+    ],
+  };
+}
+
+describe('chooseRoute', () => {
+  it.each([
+    ['running and idle before paused', [worker('a', 'PHASE_PAUSED'), worker('b', 'PHASE_RUNNING')], 'b'],
+    ['paused before absent', [worker('a', 'PHASE_ABSENT'), worker('b', 'PHASE_PAUSED')], 'b'],
+    [
+      'a cold start before a queue',
+      [worker('a', 'PHASE_RUNNING', { outstanding: 1 }), worker('b', 'PHASE_ABSENT')],
+      'b',
+    ],
+    [
+      'the shorter queue',
+      [
+        worker('a', 'PHASE_RUNNING', { outstanding: 3 }),
+        worker('b', 'PHASE_RUNNING', { foreignInFlight: 2 }),
+      ],
+      'b',
+    ],
+    [
+      'a short queue before a pull',
+      [worker('a', 'PHASE_PULLING'), worker('b', 'PHASE_RUNNING', { outstanding: 2 })],
+      'b',
+    ],
+    ['anything before a failed one', [worker('a', 'PHASE_FAILED'), worker('b', 'PHASE_TERMINATING')], 'b'],
+    [
+      'one that may be woken before one that may not',
+      [worker('a', 'PHASE_PAUSED', { callable: false }), worker('b', 'PHASE_FAILED')],
+      'b',
+    ],
+    [
+      'one that may not be woken when there is no other',
+      [worker('a', 'PHASE_PAUSED', { callable: false })],
+      'a',
+    ],
+  ])('prefers %s', (_what, workers, expected) => {
+    expect(chooseRoute(workers, undefined, 0)?.name).toBe(expected);
+    expect(chooseRoute(workers, undefined, 1)?.name).toBe(expected);
+  });
+
+  it('goes round among equals', () => {
+    const workers = ['a', 'b', 'c'].map((name) => worker(name, 'PHASE_RUNNING'));
+    expect([0, 1, 2, 3].map((rotation) => chooseRoute(workers, undefined, rotation)?.name)).toEqual([
+      'a',
+      'b',
+      'c',
+      'a',
+    ]);
+  });
+
+  it('never chooses below the highest epoch, one that was tried, or one that nobody holds', () => {
+    const phases: AgentPhase[] = ['PHASE_RUNNING', 'PHASE_PAUSED', 'PHASE_ABSENT', 'PHASE_FAILED'];
+    const holding = fc.record({
+      nodeName: fc.constantFrom('node-1', 'node-2'),
+      epoch: fc.integer({ min: 1, max: 4 }),
+      phase: fc.constantFrom(...phases),
+      foreignInFlight: fc.nat(3),
+      callable: fc.boolean(),
+    });
+    const workers = fc.array(
+      fc.record({
+        name: fc.string(),
+        assignment: fc.constant(undefined),
+        highestEpoch: fc.integer({ min: 1, max: 4 }),
+        holdings: fc.array(holding, { maxLength: 2 }),
+        outstanding: fc.nat(3),
+      }),
+      { maxLength: 6 },
+    );
+    fc.assert(
+      fc.property(workers, fc.nat(), fc.array(fc.nat(5)), (drawn, rotation, triedIndexes) => {
+        const all: RoutableWorker[] = drawn.map((each, index) => ({ ...each, uid: String(index) }));
+        const tried = new Set(triedIndexes.map(String));
+        const route = chooseRoute(all, tried, rotation);
+        const candidates = all.filter(
+          ({ uid, holdings, highestEpoch }) =>
+            !tried.has(uid) && holdings.some(({ epoch }) => epoch >= highestEpoch),
+        );
+        expect(route === undefined).toBe(candidates.length === 0);
+        if (route !== undefined) {
+          const chosen = candidates.find(({ uid }) => uid === route.uid);
+          expect(route.epoch).toBeGreaterThanOrEqual(chosen?.highestEpoch ?? Number.NaN);
+          expect(chosen?.holdings.map(({ nodeName }) => nodeName)).toContain(route.nodeName);
+        }
+      }),
+    );
+  });
+});
+
+describe('obstacleOf', () => {
+  const held = worker('a', 'PHASE_RUNNING');
+  it('is none for a worker that can be called', () => {
+    expect(obstacleOf(held, () => true)).toBeUndefined();
+  });
+
+  it.each([
+    ['Unassigned', { ...held, assignment: undefined, holdings: [] }, true],
+    ['AgentUnreachable', { ...held, holdings: [] }, false],
+    ['NotTakenOver', { ...held, holdings: [] }, true],
+    ['NotTakenOver', { ...held, highestEpoch: 2 }, true],
+  ])('is %s', (expected, subject, connected) => {
+    expect(obstacleOf(subject, () => connected)).toBe(expected);
+  });
+});

@@ -1,0 +1,67 @@
+import * as sdk from '@aws-sdk/client-lambda';
+import { CreateFunctionCommand, InvokeWithResponseStreamCommand } from '@aws-sdk/client-lambda';
+import { expect, it } from 'vitest';
+import type { Access } from '../../../../src/gateway/access/access.ts';
+import { LambdaError } from '../../../../src/gateway/call/lambda-error.ts';
+import { readOperations } from '../../../../src/gateway/http/read-operations.ts';
+import { unsupportedOperations } from '../../../../src/gateway/http/unsupported-operations.ts';
+import { gatewayLab } from '../../../support/gateway-lab.ts';
+
+/** Share a path with another operation, and are told from it by the query. */
+const ALIKE = ['ListProvisionedConcurrencyConfigs', 'GetLayerVersionByArn'];
+
+it('every operation of the SDK is known by its name', () => {
+  const all = Object.keys(sdk)
+    .filter((name) => /^[A-Z].*Command$/.test(name) && name !== '$Command')
+    .map((name) => name.slice(0, -'Command'.length));
+  const known = new Set([
+    'Invoke',
+    'InvokeAsync',
+    ...ALIKE,
+    ...readOperations.map(({ name }) => name),
+    ...unsupportedOperations.map(({ name }) => name),
+  ]);
+  expect(all.length).toBeGreaterThan(80);
+  expect(all.filter((name) => !known.has(name))).toEqual([]);
+});
+
+it('each one that is not supported says what to do with kubectl instead, and is not worth trying again', async () => {
+  const lab = await gatewayLab();
+  for (const { name, method, url } of unsupportedOperations) {
+    const answer = await fetch(`${lab.url}${url.replaceAll(/:\w+/g, 'x')}`, {
+      method,
+      ...(method === 'GET' ? {} : { body: '{}' }),
+    });
+    expect(answer.status, name).toBe(400);
+    expect(answer.headers.get('x-amzn-errortype')).toBe('UnsupportedOperationException');
+    expect(answer.headers.get('x-amzn-requestid')).toMatch(/^[0-9a-f-]{36}$/);
+    expect(await answer.json()).toMatchObject({
+      Type: 'User',
+      message: expect.stringMatching(new RegExp(`^${name} is not supported\\. .*kubectl`)),
+    });
+  }
+});
+
+it('the SDK raises it', async () => {
+  const lab = await gatewayLab();
+  const input = { FunctionName: 'hello', Role: 'arn:aws:iam::123456789012:role/r', Code: { ImageUri: 'i' } };
+  for (const command of [new CreateFunctionCommand(input), new InvokeWithResponseStreamCommand(input)]) {
+    await expect(lab.client.send(command as CreateFunctionCommand)).rejects.toMatchObject({
+      name: 'UnsupportedOperationException',
+      message: expect.stringContaining('kubectl'),
+    });
+  }
+});
+
+it('strangers are refused as strangers', async () => {
+  const access: Access = {
+    authenticate() {
+      throw new LambdaError('MissingAuthenticationTokenException', 'Missing Authentication Token');
+    },
+    authorize: () => undefined,
+  };
+  const lab = await gatewayLab({ gateway: { access } });
+  const answer = await fetch(`${lab.url}/2015-03-31/functions`, { method: 'POST', body: '{}' });
+  expect(answer.status).toBe(403);
+  expect(answer.headers.get('x-amzn-errortype')).toBe('MissingAuthenticationTokenException');
+});
