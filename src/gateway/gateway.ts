@@ -156,6 +156,7 @@ export class Gateway {
         const admitted = await admission.enterEvent(call, caller);
         try {
           const result = await invoker.invoke(call, caller, admitted);
+          admitted.answered(result.body.length);
           if (result.timings !== undefined) {
             this.metrics.requests.ran(call.reference.name, result.timings);
           }

@@ -19,7 +19,7 @@ describe('a paused worker', () => {
     await esb.ready('frozen');
     const before = await esb.invoke('frozen');
     await esb.patch('frozen', { desiredState: 'Paused' });
-    const paused = await esb.waitForPhase('frozen', 'Paused');
+    const paused = await esb.waitUntilPaused('frozen');
     const containerId = paused.status?.containerID ?? '';
     expect(await esb.taskState(containerId)).toBe('PAUSED');
     expect(paused.status?.conditions?.find((condition) => condition.type === 'Ready')?.status).toBe('True');
@@ -39,7 +39,7 @@ describe('a paused worker', () => {
       async () => (await esb.taskState(containerId)) === 'PAUSED',
     );
     expect(await esb.taskPid(containerId)).toBe(pid);
-    expect((await esb.waitForPhase('frozen', 'Paused')).status?.containerID).toBe(containerId);
+    expect((await esb.waitUntilPaused('frozen')).status?.containerID).toBe(containerId);
   });
 
   it('can be made paused from the start, ready and warmed up', async () => {
@@ -48,7 +48,7 @@ describe('a paused worker', () => {
       desiredState: 'Paused',
       warmUp: { payload: { echo: 'warm' } },
     });
-    const worker = await esb.waitForPhase('born-frozen', 'Paused');
+    const worker = await esb.waitUntilPaused('born-frozen');
     expect(await esb.taskState(worker.status?.containerID ?? '')).toBe('PAUSED');
     // The warm-up was the first call.
     expect((await esb.invoke('born-frozen')).payload.counter).toBe(2);

@@ -12,7 +12,7 @@ describe('the idle policy', () => {
     });
     await esb.ready('idler');
     const first = await esb.invoke('idler');
-    const paused = await esb.waitForPhase('idler', 'Paused');
+    const paused = await esb.waitUntilPaused('idler');
     const containerId = paused.status?.containerID ?? '';
     expect(await esb.taskState(containerId)).toBe('PAUSED');
     const absent = await esb.waitForPhase('idler', 'Absent');
@@ -40,7 +40,7 @@ describe('wakePolicy: Never', () => {
 
   it('refuses a call of a resting worker with 409, whoever asks', async () => {
     await esb.apply('sealed', { nodeName: 'node-1', desiredState: 'Paused', wakePolicy: 'Never' });
-    const worker = await esb.waitForPhase('sealed', 'Paused');
+    const worker = await esb.waitUntilPaused('sealed');
     await expect(esb.invoke('sealed')).rejects.toMatchObject({
       name: 'ResourceConflictException',
       message: expect.stringContaining('paused by its owner'),

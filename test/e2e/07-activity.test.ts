@@ -14,7 +14,7 @@ describe('activity by status patch', () => {
       desiredState: 'Paused',
       idlePolicy: { pauseAfterSeconds: 2 },
     });
-    const paused = await esb.waitForPhase('nudged', 'Paused');
+    const paused = await esb.waitUntilPaused('nudged');
     const containerId = paused.status?.containerID ?? '';
     const before = await parts.resumes();
     // A clock of its own, far from ours: stamps are told apart, never compared.
@@ -42,7 +42,7 @@ describe('activity by status patch', () => {
       desiredState: 'Paused',
       idlePolicy: { pauseAfterSeconds: 1 },
     });
-    const paused = await esb.waitForPhase('settled', 'Paused');
+    const paused = await esb.waitUntilPaused('settled');
     const containerId = paused.status?.containerID ?? '';
     const before = await parts.resumes();
     await esb.invoke('settled');

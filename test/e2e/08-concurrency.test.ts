@@ -8,7 +8,7 @@ describe('fifty callers of one paused worker', () => {
 
   it('cause one resume, get fifty right answers, and never overlap in the handler', async () => {
     await esb.apply('popular', { nodeName: 'node-1', desiredState: 'Paused', timeoutSeconds: 30 });
-    await esb.waitForPhase('popular', 'Paused');
+    await esb.waitUntilPaused('popular');
     const before = await parts.resumes();
     const client = esb.lambda();
     const answers = await Promise.all(

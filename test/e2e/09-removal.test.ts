@@ -48,7 +48,7 @@ describe('removal', () => {
 
   it('by deletion of a paused worker takes under two seconds and leaves nothing', async () => {
     await esb.apply('sleeping', { nodeName: 'node-1', desiredState: 'Paused' });
-    await esb.waitForPhase('sleeping', 'Paused');
+    await esb.waitUntilPaused('sleeping');
     const start = performance.now();
     await esb.delete('sleeping');
     expect(performance.now() - start).toBeLessThan(2_000);

@@ -34,7 +34,7 @@ describe('an agent that is killed and started again', () => {
       running: (await esb.invoke(running)).payload,
       paused: (await esb.invoke(paused)).payload,
     };
-    await esb.waitForPhase(paused, 'Paused');
+    await esb.waitUntilPaused(paused);
     return { running, paused, counted, identity, before: [await identity(running), await identity(paused)] };
   }
 
@@ -164,7 +164,7 @@ describe('an agent that is killed and started again', () => {
     await esb.apply(name, { ...onNode, desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 } });
     await esb.ready(name);
     await esb.invoke(name);
-    const { status } = await esb.waitForPhase(name, 'Paused');
+    const { status } = await esb.waitUntilPaused(name);
     const call = esb.invoke(name).then(
       ({ payload }) => payload.errorMessage ?? `answered ${payload.counter}`,
       (error: Error) => error.message,
@@ -176,7 +176,7 @@ describe('an agent that is killed and started again', () => {
     const next = await esb.invoke(name, {}, { client: esb.lambda(undefined, 5) });
     expect([1, 2, 3]).toContain(next.payload.counter);
     expect(next.payload.overlaps).toBe(0);
-    const now = await esb.waitForPhase(name, 'Paused');
+    const now = await esb.waitUntilPaused(name);
     if (next.payload.counter !== 1) {
       expect(now.status?.containerID).toBe(status?.containerID);
     }

@@ -44,7 +44,7 @@ describe('containerd', () => {
     await esb.ready(paused);
     await esb.invoke(running);
     const { payload } = await esb.invoke(paused);
-    await esb.waitForPhase(paused, 'Paused');
+    await esb.waitUntilPaused(paused);
     const ids = async () => [
       (await esb.worker(running)).status?.containerID,
       (await esb.worker(paused)).status?.containerID,

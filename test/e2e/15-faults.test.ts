@@ -333,7 +333,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     await waitForNode('Ready', 'True');
     await esb.apply(name, { ...onNode2, desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 } });
     await esb.ready(name);
-    const { status } = await esb.waitForPhase(name, 'Paused');
+    const { status } = await esb.waitUntilPaused(name);
     const remove = await statusWebhook(kind);
     for (const counter of [1, 2, 3]) {
       const began = performance.now();
@@ -359,7 +359,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
   it('the API server is gone', async () => {
     await esb.apply('alone', { ...onNode2, desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 } });
     await esb.ready('alone');
-    const { status } = await esb.waitForPhase('alone', 'Paused');
+    const { status } = await esb.waitUntilPaused('alone');
     await parts.kill('apiserver');
     onTestFinished(() => parts.start('apiserver'), 60_000);
     for (const counter of [1, 2]) {

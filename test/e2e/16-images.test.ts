@@ -18,7 +18,7 @@ describe('an image', () => {
       functionError: undefined,
       payload: { message: 'hello from nodejs', counter: 1, echo: { nested: [1, 'ü'] } },
     });
-    await esb.waitForPhase('nodejs', 'Paused');
+    await esb.waitUntilPaused('nodejs');
     const woken = await esb.invoke('nodejs');
     expect(woken.payload).toMatchObject({ counter: 2, overlaps: 0, bootId: first.payload.bootId });
     const raised = await esb.invoke('nodejs', { raise: 'out of cheese' });

@@ -23,7 +23,7 @@ describe('what other systems fell over in a cluster:', () => {
     const clients = gateways.map((gateway) => esb.lambda(gateway));
     await esb.ready('shared');
     for (let round = 1; round <= 5; round += 1) {
-      const { status } = await esb.waitForPhase('shared', 'Paused');
+      const { status } = await esb.waitUntilPaused('shared');
       const containerId = status?.containerID ?? '';
       await waitFor('containerd to say so', async () => (await esb.taskState(containerId)) === 'PAUSED');
       const before = await parts.resumes();
@@ -70,7 +70,7 @@ describe('what other systems fell over in a cluster:', () => {
       idlePolicy: { pauseAfterSeconds: 1 },
     });
     await esb.ready('offline');
-    const { status } = await esb.waitForPhase('offline', 'Paused');
+    const { status } = await esb.waitUntilPaused('offline');
     const containerId = status?.containerID ?? '';
     onTestFinished(() => parts.start('apiserver'), 90_000);
     await parts.kill('apiserver');

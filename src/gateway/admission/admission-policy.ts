@@ -8,6 +8,13 @@ const DEFAULT_QUEUE_DEPTH = 100;
  * gateway. With several workers nothing is sent ahead, because a call would wait behind a long one while another worker is free.
  */
 const SENT_AHEAD = 64;
+/**
+ * Bytes of answers to calls sent ahead. They come whether or not their clients read them, and whatever else the gateway has on its hands:
+ * of a function with large answers few calls are sent ahead, and the others can still be refused.
+ */
+const ANSWERS_AHEAD_BYTES = 4 * 2 ** 20;
+/** What the answers of a function are taken to have before the first has come: a worker that is woken by a burst has few of it at once. */
+export const UNKNOWN_ANSWER_BYTES = 2 ** 20;
 
 /** What the resources of a function say of its concurrency. */
 export interface ConcurrencySettings {
@@ -29,7 +36,12 @@ export interface FunctionUse {
   /** All calls, whether they run or wait, and the bytes of their payloads. */
   readonly heldCalls: number;
   readonly heldBytes: number;
+  /** Bytes of an answer: see {@link largestOfLate}. */
+  readonly answerBytes: number;
 }
+
+/** What of a function decides about its places. */
+export type LaneUse = Pick<FunctionUse, 'settings' | 'workers' | 'answerBytes'>;
 
 /** What is done with a call: let in, made to wait, or refused for a reason that callers are told. */
 export type Entry = 'Enter' | 'Wait' | ThrottleReason;
@@ -38,19 +50,34 @@ export type Entry = 'Enter' | 'Wait' | ThrottleReason;
  * Calls of a function that may be with its workers and their agents. Each worker runs one call at a time, so that more would only move the
  * queue elsewhere.
  */
-export function runningPlaces(settings: ConcurrencySettings | undefined, workers: number): number {
+export function runningPlaces({ settings, workers, answerBytes }: LaneUse): number {
   const concurrency = Math.min(settings?.reserved ?? workers, workers);
-  return workers === 1 && concurrency === 1 ? 1 + sentAhead(settings) : concurrency;
+  return workers === 1 && concurrency === 1 ? 1 + sentAhead(settings, answerBytes) : concurrency;
 }
 
 /** Calls of a function that may wait in the gateway. With the running ones they are never more than concurrency and queue depth. */
-export function waitingPlaces(settings: ConcurrencySettings | undefined, workers: number): number {
+export function waitingPlaces({ settings, workers, answerBytes }: LaneUse): number {
   const queueDepth = settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH;
-  return workers === 1 && settings?.reserved !== 0 ? queueDepth - sentAhead(settings) : queueDepth;
+  return workers === 1 && settings?.reserved !== 0
+    ? queueDepth - sentAhead(settings, answerBytes)
+    : queueDepth;
 }
 
-function sentAhead(settings: ConcurrencySettings | undefined): number {
-  return Math.min(SENT_AHEAD, settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH);
+function sentAhead(settings: ConcurrencySettings | undefined, answerBytes: number): number {
+  return Math.min(
+    SENT_AHEAD,
+    settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH,
+    Math.floor(ANSWERS_AHEAD_BYTES / Math.max(1, answerBytes)),
+  );
+}
+
+/**
+ * The largest of the answers that a function gave lately, after one more: a large one counts at once and is forgotten in some twenty small ones.
+ *
+ * @param known what it was before, {@link UNKNOWN_ANSWER_BYTES} at first
+ */
+export function largestOfLate(known: number, bytes: number): number {
+  return Math.max(bytes, known - known / 8);
 }
 
 /**
@@ -66,17 +93,19 @@ function sentAhead(settings: ConcurrencySettings | undefined): number {
  * @param freeBytes likewise
  */
 export function decideEntry(use: FunctionUse, freeCalls: number, freeBytes: number): Entry {
-  const { settings, workers } = use;
+  const { settings } = use;
   if (settings?.reserved === 0) {
     return 'ReservedFunctionConcurrentInvocationLimitExceeded';
   }
   if (use.heldCalls > Math.max(0, freeCalls) || use.heldBytes > Math.max(0, freeBytes)) {
     return 'FunctionInvocationRateLimitExceeded';
   }
-  if (use.waiting === 0 && use.running < runningPlaces(settings, workers)) {
+  if (use.waiting === 0 && use.running < runningPlaces(use)) {
     return 'Enter';
   }
-  return use.waiting < waitingPlaces(settings, workers)
+  // Workers go, and answers grow, while calls are out: those count as if they waited.
+  const tooMany = Math.max(0, use.running - runningPlaces(use));
+  return use.waiting + tooMany < waitingPlaces(use)
     ? 'Wait'
     : 'ReservedFunctionConcurrentInvocationLimitExceeded';
 }

@@ -6,6 +6,8 @@ import type { FunctionCall } from '../fleet/function-call.ts';
 export interface Admitted {
   /** Milliseconds that it waited for the place. */
   readonly queuedMs: number;
+  /** Told the bytes of the answer, if there is one, before {@link Admitted.release}. */
+  answered(bytes: number): void;
   /** Gives the place back: to be called once, at the end of the call. */
   release(): void;
   /** Lets another call have the place while this one waits for a worker that is away. */

@@ -35,6 +35,10 @@ class Place implements Admitted {
     this.queuedMs = queuedMs;
   }
 
+  answered(bytes: number): void {
+    this.#lane.answered(bytes);
+  }
+
   release(): void {
     const lane = this.#lane;
     lane.heldCalls -= 1;
@@ -66,6 +70,7 @@ class Place implements Admitted {
 /** The place of a call whose function has just gone: whoever runs it finds that out. */
 const NOWHERE: Admitted = {
   queuedMs: 0,
+  answered: () => undefined,
   release: () => undefined,
   stepAside: () => undefined,
   stepBack: () => undefined,

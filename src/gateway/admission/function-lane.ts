@@ -1,7 +1,13 @@
 import type { Clock, Timer } from '../../common/clock.ts';
 import type { Caller } from '../call/caller.ts';
 import { type LambdaError, unavailable } from '../call/lambda-error.ts';
-import { type ConcurrencySettings, type FunctionUse, runningPlaces } from './admission-policy.ts';
+import {
+  type ConcurrencySettings,
+  type FunctionUse,
+  largestOfLate,
+  runningPlaces,
+  UNKNOWN_ANSWER_BYTES,
+} from './admission-policy.ts';
 
 /** The function of a lane, as it is now. */
 export interface LaneFunction {
@@ -40,6 +46,7 @@ export class FunctionLane implements FunctionUse {
   running = 0;
   heldCalls = 0;
   heldBytes = 0;
+  answerBytes = UNKNOWN_ANSWER_BYTES;
 
   constructor(target: LaneFunction, options: LaneOptions) {
     this.#target = target;
@@ -61,7 +68,11 @@ export class FunctionLane implements FunctionUse {
 
   /** Whether a call that comes back may run at once. */
   get hasPlace(): boolean {
-    return this.#returning.size === 0 && this.running < runningPlaces(this.settings, this.workers);
+    return this.#returning.size === 0 && this.running < runningPlaces(this);
+  }
+
+  answered(bytes: number): void {
+    this.answerBytes = largestOfLate(this.answerBytes, bytes);
   }
 
   /**
@@ -116,7 +127,7 @@ export class FunctionLane implements FunctionUse {
         queue.clear();
       }
     } else {
-      this.#letInUpTo(runningPlaces(this.settings, this.workers));
+      this.#letInUpTo(runningPlaces(this));
     }
   }
 

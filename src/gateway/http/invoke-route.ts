@@ -116,6 +116,7 @@ async function serveInvoke(
         try {
           observation.admitted(admitted.queuedMs);
           answer = await invoker.invoke(call, caller, admitted);
+          admitted.answered(answer.body.length);
         } finally {
           admitted.release();
         }

@@ -121,6 +121,25 @@ export class Instance {
   }
 
   /**
+   * Waits until the worker is paused: by its resource, which may tell of the time before the last call for a moment, and by the
+   * kernel.
+   */
+  waitUntilPaused(name: string): Promise<LambdaWorker> {
+    return waitFor(
+      `worker ${name} to be frozen`,
+      async () => {
+        const worker = await this.worker(name);
+        const { phase, containerID, assignment } = worker.status ?? {};
+        return phase === 'Paused' &&
+          (await this.taskState(containerID ?? '', assignment?.nodeName)) === 'PAUSED'
+          ? worker
+          : undefined;
+      },
+      { timeoutMs: 60_000, everyMs: 200 },
+    );
+  }
+
+  /**
    * Waits until the worker is Ready and the gateway has heard of it, which takes a moment, and some seconds after an
    * outage of the API server. A dry run calls nothing.
    */

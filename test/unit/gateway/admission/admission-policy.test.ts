@@ -3,15 +3,26 @@ import { describe, expect, it } from 'vitest';
 import {
   decideEntry,
   type FunctionUse,
+  largestOfLate,
   refusalText,
   runningPlaces,
+  UNKNOWN_ANSWER_BYTES,
   waitingPlaces,
 } from '../../../../src/gateway/admission/admission-policy.ts';
 
 const plenty = 1_000_000;
 
 function use(change: Partial<FunctionUse> = {}): FunctionUse {
-  return { settings: undefined, workers: 3, running: 0, waiting: 0, heldCalls: 0, heldBytes: 0, ...change };
+  return {
+    settings: undefined,
+    workers: 3,
+    running: 0,
+    waiting: 0,
+    heldCalls: 0,
+    heldBytes: 0,
+    answerBytes: 100,
+    ...change,
+  };
 }
 
 describe('the places of a function', () => {
@@ -24,8 +35,30 @@ describe('the places of a function', () => {
     ['and no more there than the queue may have', { queueDepth: 4 }, 1, 5, 0],
     ['a function without a queue has none at the agent either', { queueDepth: 0 }, 1, 1, 0],
   ])('%s', (_what, settings, workers, running, waiting) => {
-    expect(runningPlaces(settings, workers)).toBe(running);
-    expect(waitingPlaces(settings, workers)).toBe(waiting);
+    expect(runningPlaces(use({ settings, workers }))).toBe(running);
+    expect(waitingPlaces(use({ settings, workers }))).toBe(waiting);
+  });
+
+  it.each([
+    ['small', 64 * 1024, 65],
+    ['unknown', UNKNOWN_ANSWER_BYTES, 5],
+    ['of a megabyte', 2 ** 20, 5],
+    ['as large as Lambda has them', 6 * 2 ** 20, 1],
+  ])('has few calls at the agent where answers are large: %s', (_what, answerBytes, running) => {
+    expect(runningPlaces(use({ workers: 1, answerBytes }))).toBe(running);
+    expect(waitingPlaces(use({ workers: 1, answerBytes }))).toBe(101 - running);
+  });
+
+  it('knows a large answer at once, and forgets it over some twenty small ones', () => {
+    let known = largestOfLate(UNKNOWN_ANSWER_BYTES, 6 * 2 ** 20);
+    expect(known).toBe(6 * 2 ** 20);
+    let answers = 0;
+    while (runningPlaces(use({ workers: 1, answerBytes: known })) < 65) {
+      known = largestOfLate(known, 10);
+      answers += 1;
+    }
+    expect(answers).toBeGreaterThan(20);
+    expect(answers).toBeLessThan(40);
   });
 
   it('are together what runs at once and the depth of the queue, for any settings', () => {
@@ -34,13 +67,17 @@ describe('the places of a function', () => {
       queueDepth: fc.integer({ min: 0, max: 200 }),
     });
     fc.assert(
-      fc.property(settings, fc.integer({ min: 1, max: 50 }), (setting, workers) => {
-        const concurrency = Math.min(setting.reserved ?? workers, workers);
-        expect(runningPlaces(setting, workers) + waitingPlaces(setting, workers)).toBe(
-          concurrency + setting.queueDepth,
-        );
-        expect(waitingPlaces(setting, workers)).toBeGreaterThanOrEqual(0);
-      }),
+      fc.property(
+        settings,
+        fc.integer({ min: 1, max: 50 }),
+        fc.nat({ max: 6 * 2 ** 20 }),
+        (setting, workers, answerBytes) => {
+          const facts = use({ settings: setting, workers, answerBytes });
+          const concurrency = Math.min(setting.reserved ?? workers, workers);
+          expect(runningPlaces(facts) + waitingPlaces(facts)).toBe(concurrency + setting.queueDepth);
+          expect(waitingPlaces(facts)).toBeGreaterThanOrEqual(0);
+        },
+      ),
     );
   });
 });
@@ -53,6 +90,11 @@ describe('a call', () => {
     [
       'is refused where the queue is full',
       use({ running: 3, waiting: 100 }),
+      'ReservedFunctionConcurrentInvocationLimitExceeded',
+    ],
+    [
+      'is refused where the queue would be full if the calls that were sent ahead were in it',
+      use({ workers: 1, answerBytes: 6 * 2 ** 20, running: 65, waiting: 36 }),
       'ReservedFunctionConcurrentInvocationLimitExceeded',
     ],
     [

@@ -17,6 +17,10 @@ const step = fc.oneof(
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('end' as const), which: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('aside' as const), which: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('back' as const), which: fc.nat() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('answer' as const), bytes: fc.nat({ max: 6 * 2 ** 20 }) }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('hangUp' as const), which: fc.nat() }) },
   {
     weight: 1,
@@ -62,11 +66,10 @@ it('never has more calls running than there are places, and never one waiting wh
         const before = lane.running;
         switch (each.kind) {
           case 'arrive': {
-            const { settings, workers } = lane;
-            if (lane.waiting === 0 && lane.running < runningPlaces(settings, workers)) {
+            if (lane.waiting === 0 && lane.running < runningPlaces(lane)) {
               lane.running += 1;
               calls.push({ caller: new Caller(), at: 'running' });
-            } else if (lane.waiting < waitingPlaces(settings, workers)) {
+            } else if (lane.waiting < waitingPlaces(lane)) {
               const call: Followed = { caller: new Caller(), at: 'waiting' };
               calls.push(call);
               wait(call, false);
@@ -94,6 +97,10 @@ it('never has more calls running than there are places, and never one waiting wh
             }
             break;
           }
+          case 'answer':
+            lane.answered(each.bytes);
+            lane.advance();
+            break;
           case 'hangUp':
             (pick('waiting', each.which) ?? pick('returning', each.which))?.caller.hangUp();
             break;
@@ -107,7 +114,7 @@ it('never has more calls running than there are places, and never one waiting wh
         }
         await settle();
         const count = (at: Followed['at']): number => calls.filter((call) => call.at === at).length;
-        const places = runningPlaces(lane.settings, lane.workers);
+        const places = runningPlaces(lane);
         expect(lane.running).toBe(count('running'));
         expect(lane.waiting).toBe(count('waiting'));
         if (count('waiting') + count('returning') > 0) {
