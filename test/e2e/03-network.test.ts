@@ -35,7 +35,10 @@ describe('the network of a worker', () => {
       'eth0',
     ]);
     expect(JSON.parse(stdout)).toMatchObject([{ addr_info: [{ local: ip }] }]);
-    const cached = await run('grep', ['-rlF', `"${ip}/`, `${esb.home}/nodes/node-1/agent/cni`]);
+    // It fails over a file of somebody else's that goes while it looks, whatever it has found.
+    const cached = await run('grep', ['-rlF', `"${ip}/`, `${esb.home}/nodes/node-1/agent/cni`], {
+      mayFail: true,
+    });
     expect(cached.stdout, 'a CNI result that gives this address').not.toBe('');
     expect((await esb.invoke('first-look')).payload.counter).toBe(1);
   });

@@ -1,5 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
 
 describe('the Lambda Invoke API', () => {
@@ -31,23 +31,28 @@ describe('the Lambda Invoke API', () => {
   });
 
   it('tells of a handler that sleeps too long, and the worker serves the next call', async () => {
-    await esb.apply('sleeper', { timeoutSeconds: 1 });
+    // Enough for the function to be loaded anew, which the next call does within this time.
+    await esb.apply('sleeper', { timeoutSeconds: 3 });
     await esb.ready('sleeper');
     await esb.invoke('sleeper');
     const answer = await esb.invoke('sleeper', { sleep: 20 });
     expect(answer.status).toBe(200);
     expect(answer.functionError).toBe('Unhandled');
-    expect(answer.payload.errorMessage).toContain('Task timed out after 1.00 seconds');
+    expect(answer.payload.errorMessage).toContain('Task timed out after 3.00 seconds');
     expect((await esb.invoke('sleeper')).payload.message).toBe('hello from sleeper');
   });
 
   it('is not disturbed by a caller that hangs up in the middle of a call', async () => {
     await esb.apply('hung-up', { timeoutSeconds: 10 });
-    await esb.ready('hung-up');
+    const { status } = await esb.ready('hung-up');
     const before = await esb.invoke('hung-up');
     const caller = new AbortController();
-    const given = esb.invoke('hung-up', { sleep: 2 }, { signal: caller.signal });
-    await delay(500);
+    const given = esb.invoke('hung-up', { print: 'in the middle', sleep: 4 }, { signal: caller.signal });
+    await waitFor('the call to be in the worker', async () =>
+      (await esb.workerLog(status?.containerID ?? '', status?.assignment?.nodeName)).includes(
+        'in the middle',
+      ),
+    );
     caller.abort();
     await expect(given).rejects.toMatchObject({ name: 'AbortError' });
     const after = await esb.invoke('hung-up');
@@ -61,7 +66,8 @@ describe('the Lambda Invoke API', () => {
     const context = Buffer.from(JSON.stringify({ custom: { tenant: 'blue' } })).toString('base64');
     const answer = await esb.invoke(
       'extras',
-      { print: 'a line of its own' },
+      // The shim writes a line down a moment after the function does.
+      { print: 'a line of its own', sleep: 0.3 },
       { LogType: 'Tail', ClientContext: context },
     );
     expect(answer.logTail).toContain('a line of its own');

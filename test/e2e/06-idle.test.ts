@@ -8,7 +8,8 @@ describe('the idle policy', () => {
   it('takes an idle running worker to Paused, then to nothing, and the next call starts it cold', async () => {
     await esb.apply('idler', {
       nodeName: 'node-1',
-      idlePolicy: { pauseAfterSeconds: 2, removeAfterSeconds: 5 },
+      // So far apart that it is seen Paused on a machine that is slow to look.
+      idlePolicy: { pauseAfterSeconds: 2, removeAfterSeconds: 10 },
     });
     await esb.ready('idler');
     const first = await esb.invoke('idler');

@@ -2,19 +2,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
-import { type NodeFootprint, nodeFootprint } from './support/node-footprint.ts';
+import { footprintAtRest, type NodeFootprint, nodeFootprint } from './support/node-footprint.ts';
 
 describe('removal', () => {
   const esb = instance();
   let before: NodeFootprint;
 
   beforeEach(async () => {
-    // Slots that an earlier test used up are being refilled: two equal looks a second apart are a beginning.
-    before = await waitFor('the node to be at rest', async () => {
-      const first = await nodeFootprint(esb);
-      await delay(1_000);
-      return JSON.stringify(first) === JSON.stringify(await nodeFootprint(esb)) ? first : undefined;
-    });
+    before = await footprintAtRest(esb);
   });
 
   async function expectAsBefore(): Promise<void> {
@@ -47,11 +42,16 @@ describe('removal', () => {
   });
 
   it('by deletion of a paused worker takes under two seconds and leaves nothing', async () => {
-    await esb.apply('sleeping', { nodeName: 'node-1', desiredState: 'Paused' });
-    await esb.waitUntilPaused('sleeping');
-    const start = performance.now();
-    await esb.delete('sleeping');
-    expect(performance.now() - start).toBeLessThan(2_000);
+    const took: number[] = [];
+    for (const name of ['sleeping-1', 'sleeping-2', 'sleeping-3']) {
+      await esb.apply(name, { nodeName: 'node-1', desiredState: 'Paused' });
+      await esb.waitUntilPaused(name);
+      const start = performance.now();
+      await esb.delete(name);
+      took.push(performance.now() - start);
+    }
+    // The machine may be busy during one of them; a grace period that a frozen process lets pass shows in each.
+    expect(Math.min(...took)).toBeLessThan(2_000);
     await expectAsBefore();
   });
 

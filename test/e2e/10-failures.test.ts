@@ -11,6 +11,12 @@ import { instance } from './support/instance.ts';
 const condition = (worker: LambdaWorker, type: string) =>
   worker.status?.conditions?.find((found) => found.type === type);
 
+/** Whether a pull has come to nothing; one that goes on for a second is told as `Pulling` before. */
+function hasFailedPull(worker: LambdaWorker): boolean {
+  const found = condition(worker, 'ImageReady');
+  return found?.status === 'False' && found.reason !== 'Pulling';
+}
+
 /** A TCP port of loopback that nothing listens on. */
 describe('a worker that cannot start', () => {
   const esb = instance();
@@ -18,11 +24,7 @@ describe('a worker that cannot start', () => {
   it('for want of its image says so, tries again, and starts once the image is there', async () => {
     const image = `${esb.registry}/late-${Date.now()}:1`;
     await esb.apply('late-image', { image, nodeName: 'node-1' });
-    const waiting = await esb.waitForWorker(
-      'late-image',
-      'told of its missing image',
-      (worker) => condition(worker, 'ImageReady')?.status === 'False',
-    );
+    const waiting = await esb.waitForWorker('late-image', 'told of its missing image', hasFailedPull);
     expect(condition(waiting, 'ImageReady')).toMatchObject({
       reason: 'ImageNotFound',
       message: expect.stringContaining(image),
@@ -38,11 +40,7 @@ describe('a worker that cannot start', () => {
     const port = await freePort();
     const image = `127.0.0.1:${port}/python-counter:latest`;
     await esb.apply('no-registry', { image, nodeName: 'node-1' });
-    const waiting = await esb.waitForWorker(
-      'no-registry',
-      'told of its registry',
-      (worker) => condition(worker, 'ImageReady')?.status === 'False',
-    );
+    const waiting = await esb.waitForWorker('no-registry', 'told of its registry', hasFailedPull);
     expect(condition(waiting, 'ImageReady')).toMatchObject({
       reason: 'RegistryUnreachable',
       message: expect.stringContaining(`127.0.0.1:${port}`),

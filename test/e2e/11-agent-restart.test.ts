@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
-import { nodeFootprint } from './support/node-footprint.ts';
+import { footprintAtRest, nodeFootprint } from './support/node-footprint.ts';
 import { Parts } from './support/parts.ts';
 
 const onNode = { nodeName: 'node-1' };
@@ -104,14 +104,16 @@ describe('an agent that is killed and started again', () => {
 
   it('in the middle of a call reports that call as unknown and never runs it again', async () => {
     await esb.apply('midcall', { ...onNode, timeoutSeconds: 60 });
-    await esb.ready('midcall');
+    const { status } = await esb.ready('midcall');
     const first = (await esb.invoke('midcall')).payload;
     // The function may have run: not an error that an SDK would answer with another call.
-    const call = esb.invoke('midcall', { sleep: 8 }).then(
+    const call = esb.invoke('midcall', { print: 'in the middle', sleep: 8 }).then(
       ({ payload }) => payload.errorMessage ?? 'answered',
       (error: Error) => error.message,
     );
-    await delay(1_500);
+    await waitFor('the call to be in the worker', async () =>
+      (await esb.workerLog(status?.containerID ?? '')).includes('in the middle'),
+    );
     await replaceAgent();
     expect(await call).toMatch(/unknown|may have run/i);
     const next = await esb.invoke('midcall', {}, { client: esb.lambda(undefined, 5) });
@@ -124,7 +126,7 @@ describe('an agent that is killed and started again', () => {
   it.each([0, 20, 60, 120, 250])(
     '%i ms into a creation ends with one worker of everything',
     async (after) => {
-      const before = await nodeFootprint(esb);
+      const before = await footprintAtRest(esb);
       const name = `midcreate-${after}`;
       await esb.apply(name, onNode);
       await delay(after);

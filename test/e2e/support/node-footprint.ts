@@ -1,9 +1,11 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { homeAt } from '../../../src/cli/home.ts';
 import { cgroupParent } from '../../../src/cli/parts.ts';
 import { namespacePrefix } from '../../../src/cni/attachment-store.ts';
 import { run } from '../../support/command.ts';
+import { waitFor } from '../../support/wait-for.ts';
 import type { Instance } from './instance.ts';
 
 /** How much of each kind of thing a node holds: what has to be the same again once a worker is gone. */
@@ -66,4 +68,14 @@ export async function nodeFootprint(esb: Instance): Promise<NodeFootprint> {
     logs: (await entries(join(node, 'agent', 'logs'))).length,
     records: (await entries(join(node, 'agent', 'workers'))).length,
   };
+}
+
+/** What node-1 holds between two tests: slots that an earlier one used up are refilled while the next one begins. */
+export function footprintAtRest(esb: Instance): Promise<NodeFootprint> {
+  // Two equal looks a second apart are a beginning.
+  return waitFor('the node to be at rest', async () => {
+    const first = await nodeFootprint(esb);
+    await delay(1_000);
+    return JSON.stringify(first) === JSON.stringify(await nodeFootprint(esb)) ? first : undefined;
+  });
 }
