@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readMarks } from '../../../src/agent/in-flight-mark.ts';
 import { type DockerAgentLab, startDockerAgentLab } from '../../support/agent-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -50,7 +50,8 @@ describe('a worker on a node with the real agent and a Docker engine', () => {
     const { address, containerID, image } = running.status ?? {};
     expect(address).toEqual({ ip: expect.stringMatching(/^\d+\.\d+\.\d+\.\d+$/), port: 8080 });
     expect(image).toMatch(/^127\.0\.0\.1:\d+\/worker@sha256:[0-9a-f]{64}$/);
-    const first = await lab.invoke(running, { payload: { print: 'spoken' }, tailLog: true });
+    // It is on its way to the log for a moment, for which the agent does not wait long.
+    const first = await lab.invoke(running, { payload: { print: 'spoken', sleepMs: 1_000 }, tailLog: true });
     expect(first).toMatchObject({ outcome: 'OUTCOME_ANSWERED' });
     expect(JSON.parse(first.body)).toMatchObject({ counter: 1, env: { GREETING: 'hello' } });
     expect(first.logTail).toContain('spoken');
@@ -86,8 +87,8 @@ describe('a worker on a node with the real agent and a Docker engine', () => {
     const kept = await lab.waitForPhase('kept', 'Running');
     const frozen = await lab.waitForPhase('frozen', 'Paused');
     expect(await lab.invoke(kept)).toMatchObject({ outcome: 'OUTCOME_ANSWERED', start: 'running' });
-    // Longer than the mark of a call outlives it: a worker that is marked would be restarted.
-    await delay(200);
+    // The mark of a call outlives it by a moment, and a worker that is marked would be restarted.
+    await waitFor('the mark to be taken back', () => readMarks(lab.runDir).every(({ busy }) => !busy));
     await lab.killAgent();
     expect(await state(kept.status?.containerID)).toBe('running');
     await lab.startAgent();

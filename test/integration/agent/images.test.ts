@@ -186,15 +186,17 @@ describe('images and Secrets of a node with the real agent', () => {
     await lab.stopAgent();
     await lab.startAgent(['--image-gc-high', '1', '--image-gc-low', '0', '--image-gc-min-age', '0']);
     await lab.untilServing();
-    await waitFor('the image that nobody wants to go', async () => !(await images()).includes(gone));
+    // containerd does not list it any more some time before it has cleared away what it took.
+    await waitFor('the image that nobody wants to be removed', () =>
+      lab
+        .log()
+        .some(
+          ({ image, msg }) => image === gone && msg === 'removed an image that nobody uses, to make room',
+        ),
+    );
+    expect(await images()).not.toContain(gone);
     expect(await images()).toContain(kept);
     expect(await lab.health('/metrics')).toMatch(/^esb_agent_images_removed_total [1-9]/m);
-    expect(lab.log()).toContainEqual(
-      expect.objectContaining({
-        image: gone,
-        msg: 'removed an image that nobody uses, to make room',
-      }) as object,
-    );
     expect(await lab.invoke(await lab.worker('keeper'))).toMatchObject({ outcome: 'OUTCOME_ANSWERED' });
     await lab.remove('keeper');
   });

@@ -40,7 +40,9 @@ describe('ports of a real bridge', () => {
       holder.kill('SIGKILL');
     });
     await new Promise((resolve) => holder.once('spawn', resolve));
-    await expect.poll(async () => (await run('ip', ['netns', 'pids', `${node}-lost`])).stdout).not.toBe('');
+    await expect
+      .poll(async () => (await run('ip', ['netns', 'pids', `${node}-lost`])).stdout, { timeout: 10_000 })
+      .not.toBe('');
     await run('ip', ['netns', 'delete', `${node}-lost`]);
 
     const ports = new StrayPorts(folder, inNetworkNamespace(systemCommandRunner, `/run/netns/${node}`));

@@ -14,7 +14,7 @@ describe('a worker', () => {
 
   beforeAll(async () => {
     lab = await startLab();
-    runtime = await lab.runtime({ listenDeadlineMs: 2000 });
+    runtime = await lab.runtime();
   });
   afterAll(async () => {
     await lab?.close();
@@ -90,11 +90,12 @@ describe('a worker', () => {
 
   it('that does not listen where it should is told so with its output', async () => {
     const request = ensureRequest(lab, 'elsewhere', { port: 9999 });
-    await expect(runtime.ensure(request)).rejects.toMatchObject({
+    const impatient = await lab.runtime({ listenDeadlineMs: 2000 });
+    await expect(impatient.ensure(request)).rejects.toMatchObject({
       code: 'NotListening',
       message: expect.stringMatching(/9999.*listening on 0\.0\.0\.0:8080/s),
     });
-    await runtime.destroy(request.containerId);
+    await impatient.destroy(request.containerId);
   });
 
   it('that has stopped is made anew, with its address and its log', async () => {
@@ -108,9 +109,10 @@ describe('a worker', () => {
     const second = await runtime.ensure(request);
     expect(second.address).toEqual(first.address);
     expect(await lab.caller.call(second.address ?? nowhere, {})).toMatchObject({ counter: 1 });
-    expect((await runtime.readLog(request.containerId, 1000)).toString()).toBe(
-      'listening on 0.0.0.0:8080\nlistening on 0.0.0.0:8080\n',
-    );
+    await waitFor('both lines', async () => {
+      const log = (await runtime.readLog(request.containerId, 1000)).toString();
+      return log === 'listening on 0.0.0.0:8080\nlistening on 0.0.0.0:8080\n';
+    });
   });
 
   it('of another shape is made anew, one of another epoch only marked', async () => {
@@ -138,6 +140,11 @@ describe('a worker', () => {
   it('writes a log that can be read from an offset', async () => {
     const request = ensureRequest(lab, 'writer');
     const { address } = await runtime.ensure(request);
+    // The shim writes it down a moment after it was said.
+    await waitFor('the first line', async () => {
+      const log = (await runtime.readLog(request.containerId, 1000)).toString();
+      return log === 'listening on 0.0.0.0:8080\n';
+    });
     const offset = await runtime.logOffset(request.containerId);
     await lab.caller.call(address ?? nowhere, { print: 'first line' });
     await lab.caller.call(address ?? nowhere, { print: 'second line' });

@@ -182,7 +182,7 @@ describe('a creation that is cut off', () => {
 
   it('for one caller goes on for the other', async () => {
     const impatient = new AbortController();
-    const request = ensureRequest(lab, 'shared', { env: [{ name: 'LISTEN_AFTER_MS', value: '300' }] });
+    const request = ensureRequest(lab, 'shared', { env: [{ name: 'LISTEN_AFTER_MS', value: '3000' }] });
     const first = plain.ensure(request, { signal: impatient.signal });
     const second = plain.ensure(request);
     await waitFor('the task', async () => (await plain.inspect(request.containerId)) !== undefined);

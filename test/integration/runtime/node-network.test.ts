@@ -5,6 +5,7 @@ import { ensureRequest, startLab } from '../../support/lab.ts';
 import { startNetnsCaller } from '../../support/netns-caller.ts';
 import { createNetworkLab } from '../../support/network-lab.ts';
 import { testImage } from '../../support/test-image.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
 
@@ -28,7 +29,10 @@ describe('a worker attached by the CNI plugins', () => {
     const infos = await Promise.all(requests.map((request) => runtime.ensure(request)));
     expect(new Set(infos.map(({ address }) => address?.ip)).size).toBe(3);
     for (const { containerId, address } of infos) {
-      const log = (await runtime.readLog(containerId, 1000)).toString();
+      const log = await waitFor('its first lines', async () => {
+        const text = (await runtime.readLog(containerId, 1000)).toString();
+        return text.includes('listening on') && text;
+      });
       expect(log.split('\n')[0]).toContain(` ${address?.ip}/21`);
       expect(log.split('\n')[0]).toContain('127.0.0.1/8');
       expect((await network.get(containerId))?.ip).toBe(address?.ip);

@@ -99,7 +99,8 @@ describe('containerd killed', () => {
       );
       await killed.promise;
       await lab.startContainerd();
-      await waitFor('containerd', async () => (await victim.health()).ok);
+      // Each has a connection of its own.
+      await waitFor('containerd', async () => (await victim.health()).ok && (await runtime.health()).ok);
       await runtime.destroy(request.containerId);
       expect(await lab.leftovers(), `after a creation that ${outcome}`).toEqual([]);
       const again = await runtime.ensure(request);

@@ -33,7 +33,7 @@ export function describeConformance(
     let lab: RuntimeLab | undefined;
     beforeAll(async () => {
       lab = await start();
-      bench = benchOf(lab, await lab.runtime({ listenDeadlineMs: 3_000 }));
+      bench = benchOf(lab, await lab.runtime());
     });
     afterAll(async () => {
       await lab?.close();

@@ -64,13 +64,15 @@ export const faultContract: ConformanceTests = (bench) => {
   });
 
   it('tells of one that does not listen where it should, with its output', async () => {
-    const { request, runtime } = bench();
+    const { lab, request } = bench();
     const wanted = request('elsewhere', { port: 9999 });
-    await expect(runtime.ensure(wanted)).rejects.toMatchObject({
+    const impatient = await lab.runtime({ listenDeadlineMs: 3_000 });
+    await expect(impatient.ensure(wanted)).rejects.toMatchObject({
       code: 'NotListening',
       message: expect.stringMatching(/9999.*listening on 0\.0\.0\.0:8080/s),
     });
-    await runtime.destroy(wanted.containerId);
+    await impatient.destroy(wanted.containerId);
+    await impatient.stop();
   });
 
   it('tells of a program that is not in the image', async () => {
