@@ -1,5 +1,6 @@
 import { Agent, request } from 'undici';
 import { unreachable } from '../../src/common/errors.ts';
+import { waitFor } from '../support/wait-for.ts';
 import type { Executions } from './journal.ts';
 
 /** Milliseconds after which a call that has no answer counts as hanging. */
@@ -79,6 +80,21 @@ export class CallBook {
     const call: Call = { id, step, worker, gateway, beganAt, tookMs: performance.now() - beganAt, end };
     this.#calls.push(call);
     return call;
+  }
+
+  /**
+   * Waits until a gateway has heard of a worker, which takes some seconds after an outage of the API server, and for half a
+   * minute at most. A dry run calls nothing.
+   */
+  async untilKnown(worker: string, gateway: number): Promise<void> {
+    const url = `${this.#gateways[gateway - 1]}/2015-03-31/functions/${worker}/invocations`;
+    const headers = { 'x-amz-invocation-type': 'DryRun' };
+    await waitFor(`gateway-${gateway} to know ${worker}`, async () => {
+      const signal = AbortSignal.timeout(5_000);
+      const answer = await request(url, { method: 'POST', headers, dispatcher: this.#agent, signal });
+      await answer.body.dump();
+      return answer.statusCode === 204;
+    }).catch(() => undefined);
   }
 
   async untilAllEnded(): Promise<void> {

@@ -76,7 +76,9 @@ export async function callEveryWorker(book: CallBook, wishes: Wishes): Promise<r
   await Promise.all(
     [...wishes.wanted].map(async ([name, wish], index) => {
       const takesCalls = wish.wakePolicy === 'OnInvoke' || restingPhase(wish) === 'Running';
-      const { end } = await book.call(0, name, (index % 2) + 1, {});
+      const gateway = (index % 2) + 1;
+      await book.untilKnown(name, gateway);
+      const { end } = await book.call(0, name, gateway, {});
       const right = takesCalls ? end.kind === 'answered' : end.kind === 'refused' && end.status === 409;
       if (!right) {
         wrong.push(`${name} after all: ${JSON.stringify(end)}`);

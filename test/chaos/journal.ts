@@ -53,7 +53,8 @@ export class Journal {
   look(): Promise<void> {
     if (this.#looking !== undefined) {
       this.#again = true;
-      return this.#looking;
+      // The one under way may be past what is there now; the next one has begun by then.
+      return this.#looking.then(() => this.#looking);
     }
     this.#looking = this.#lookOnce().finally(() => {
       this.#looking = undefined;

@@ -9,6 +9,8 @@ describe('an image', () => {
       image: esb.image('nodejs-counter'),
       nodeName: 'node-1',
       resources: { limits: { memory: '256Mi' } },
+      // Its first call starts Node.js, on a machine that may have other work.
+      timeoutSeconds: 20,
       idlePolicy: { pauseAfterSeconds: 2 },
     });
     await esb.ready('nodejs');

@@ -38,12 +38,17 @@ describe('what other systems fell over in a cluster:', () => {
   it('a gateway is killed in the middle of a call: the function runs once, and its worker serves the next', async () => {
     await esb.apply('survivor', { nodeName: 'node-1', timeoutSeconds: 20 });
     const [first, second] = await parts.gateways();
-    await esb.ready('survivor');
+    const { status } = await esb.ready('survivor');
     const before = await esb.invoke('survivor', {}, { client: esb.lambda(first) });
     const cut = esb
-      .invoke('survivor', { sleep: 2 }, { client: esb.lambda(first) })
+      .invoke('survivor', { print: 'about to be cut off', sleep: 2 }, { client: esb.lambda(first) })
       .catch((error: unknown) => error);
-    await delay(700);
+    // From then on it runs, however long it took to come there.
+    await waitFor(
+      'the function to begin',
+      async () => (await esb.workerLog(status?.containerID ?? '')).includes('about to be cut off'),
+      { everyMs: 50 },
+    );
     onTestFinished(() => parts.start('gateway-1'), 60_000);
     await parts.kill('gateway-1');
     expect(await cut).toBeInstanceOf(Error);

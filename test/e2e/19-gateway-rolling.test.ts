@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { waitFor } from '../support/wait-for.ts';
 import { CallTally, endingOf } from './support/call-tally.ts';
 import { instance } from './support/instance.ts';
 import { type BalancedCall, LoadBalancer } from './support/load-balancer.ts';
@@ -10,7 +11,7 @@ const rollingSeconds = Number(process.env.ESB_ROLLING_SECONDS ?? 30);
 const CALLS_PER_SECOND = 50;
 /** Milliseconds between two parts, in which everything is there. */
 const BETWEEN_MS = 500;
-/** Seconds of a call that something is to be killed under. */
+/** Seconds for which a call goes on that something is to be killed under. */
 const STRUCK_SECONDS = 2;
 
 const nodes = [1, 2] as const;
@@ -102,6 +103,7 @@ describe('two gateways on two nodes', () => {
     const over = new AbortController();
     const beganAt = performance.now();
     let begun = 0;
+    let round = 0;
     /** Calls at their times, however long the ones before them take. */
     const load = (async () => {
       while (!over.signal.aborted) {
@@ -118,8 +120,18 @@ describe('two gateways on two nodes', () => {
     };
     /** Kills something under a call of the function, which that call has to be told of. */
     const strike = async (what: string, hit: readonly string[], under: string, kill: () => Promise<void>) => {
-      const struck = begin(under, { sleep: STRUCK_SECONDS });
-      await delay((STRUCK_SECONDS * 1_000) / 2);
+      const { status } = await esb.worker(under);
+      const mark = `struck in round ${round}`;
+      const struck = begin(under, { print: mark, sleep: STRUCK_SECONDS });
+      // Others of the same function may be before it, and what waits in a gateway is not hit.
+      await waitFor(
+        `${under} to begin the call`,
+        async () => {
+          const log = await esb.workerLog(status?.containerID ?? '', status?.assignment?.nodeName);
+          return log.includes(mark);
+        },
+        { everyMs: 50 },
+      );
       tally.killed(what, hit);
       await kill();
       const call = await struck;
@@ -127,7 +139,6 @@ describe('two gateways on two nodes', () => {
         /^unknown: .*outcome is unknown/,
       );
     };
-    let round = 0;
     do {
       for (const part of partsInTurn) {
         await restart(part);
@@ -152,8 +163,9 @@ describe('two gateways on two nodes', () => {
     } while (performance.now() - beganAt < rollingSeconds * 1_000);
     over.abort();
     await load;
-    await Promise.all(running);
+    // Not what the last ones take to end.
     const seconds = (performance.now() - beganAt) / 1_000;
+    await Promise.all(running);
     for (const name of everyWorker) {
       await begin(name, {});
     }

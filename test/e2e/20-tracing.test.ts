@@ -28,6 +28,7 @@ describe('the trace of a call', () => {
       await parts.start('agent-node-1');
       await esb.apply('traced', { nodeName: 'node-1', desiredState: 'Paused' });
       await esb.ready('traced');
+      await esb.waitUntilPaused('traced');
       const [gateway] = await parts.gateways();
       const answer = await fetch(`${gateway}/2015-03-31/functions/traced/invocations`, {
         method: 'POST',

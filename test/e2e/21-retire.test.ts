@@ -1,5 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
 import { namespacePrefix } from '../../src/cni/attachment-store.ts';
@@ -26,7 +27,8 @@ describe('a node that ESB is to leave', () => {
     timeout: 240_000,
   }, async () => {
     for (const name of names) {
-      await esb.apply(name);
+      // The first call starts the runtime, here and on the other node, while everything else is called.
+      await esb.apply(name, { timeoutSeconds: 20 });
     }
     for (const name of names) {
       await esb.ready(name);
@@ -51,6 +53,8 @@ describe('a node that ESB is to leave', () => {
         } catch (error) {
           failures.push(String(error));
         }
+        // Without it four callers take the processors that the workers start on.
+        await delay(20);
       }
       return { answered, failures };
     });

@@ -161,8 +161,8 @@ describe('what other systems fell over with one worker:', () => {
     expect((await shimsOf(lab.socketPath)).length).toBeGreaterThanOrEqual(orphans.length);
     const again = performance.now();
     const { address } = await make('after');
-    // They cost nothing: a creation does not wait for any of them.
-    expect(performance.now() - again).toBeLessThan(Math.max(2_000, 4 * usual));
+    // They cost nothing: a creation does not wait for any of them, which would take containerd three seconds or more.
+    expect(performance.now() - again).toBeLessThan(Math.max(3_000, 4 * usual));
     await answers(address);
     const addresses = (await runtime.list()).map((worker) => worker.address?.ip);
     expect(new Set(addresses).size).toBe(addresses.length);
