@@ -137,7 +137,11 @@ describe('images and Secrets of a node with the real agent', () => {
     expect(await canI('get', 'secrets/other', '-n', 'default')).toBe('no');
     expect(await canI('list', 'secrets', '-A')).toBe('no');
     await lab.api.kubectl(['apply', '-f', 'manifests/samples/secret-grant.yaml']);
-    expect(await canI('get', 'secrets/regcred', '-n', 'default')).toBe('yes');
+    // The API server learns of its own rules by a watch.
+    await waitFor(
+      'the grant to hold',
+      async () => (await canI('get', 'secrets/regcred', '-n', 'default')) === 'yes',
+    );
     expect(await canI('get', 'secrets/other', '-n', 'default')).toBe('no');
     expect(await canI('get', 'secrets/regcred', '-n', 'esb-system')).toBe('no');
   });
