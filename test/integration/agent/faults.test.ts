@@ -35,8 +35,16 @@ describe('a node with the real agent', () => {
       const fields = text.stdout.slice(text.stdout.lastIndexOf(')') + 2).split(' ');
       return (Number(fields[11]) + Number(fields[12])) * 10;
     };
-    await lab.waitForNode('to count the worker', ({ status }) => status?.allocated?.workers === 1);
-    await delay(12_000);
+    // Which images there are is read at the start and once a minute: the worker's is to be among the first ones, or it is told
+    // of while nothing happens.
+    await lab.stopAgent();
+    await lab.startAgent();
+    await lab.untilServing();
+    await lab.waitForNode(
+      'to tell of the image and the worker',
+      ({ status }) => (status?.images ?? []).length > 0 && status?.allocated?.workers === 1,
+    );
+    await delay(22_000);
     const before = lab.api.auditEvents().length;
     const cpuBefore = await cpu();
     const seconds = 30;
