@@ -264,6 +264,8 @@ describe('the resource definitions', () => {
       'crd/lambdanodes.esb.dev',
       '--timeout=60s',
     ]);
+    // kubectl finds them a moment after they are served.
+    await waitFor('the resources to be found', () => server.kubectl(['get', 'lw,ln']).then(() => true));
   });
 
   afterAll(() => server.stop());

@@ -69,14 +69,18 @@ describe("an agent's own token", () => {
     for (const name of ['node-1', 'node-2']) {
       await admin.create(nodes, { metadata: { name } });
       await admin.create(lambdaNodes, { metadata: { name }, spec: { unschedulable: false, retired: false } });
-      await server.kubectl(
-        ['create', '-f', '-'],
-        JSON.stringify({
-          apiVersion: 'esb.dev/v1alpha1',
-          kind: 'LambdaWorker',
-          metadata: { name: `on-${name}` },
-          spec: { image: 'hello:1' },
-        }),
+      // Refused from when the policy that gives workers their finalizer is in force until the API server has read the definition of
+      // workers, which it looks for every five seconds.
+      await waitFor(`a worker for ${name} to be admitted`, () =>
+        server.kubectl(
+          ['create', '-f', '-'],
+          JSON.stringify({
+            apiVersion: 'esb.dev/v1alpha1',
+            kind: 'LambdaWorker',
+            metadata: { name: `on-${name}` },
+            spec: { image: 'hello:1' },
+          }),
+        ),
       );
       const assignment = { nodeName: name, epoch: 1 };
       const body = { status: { assignment } };
