@@ -116,7 +116,15 @@ describe('a gateway among clients of any kind', () => {
       'its descriptors to be as before',
       async () => (await gateway.descriptors()) <= descriptors + 2,
     );
-    expect((await gateway.residentMiB()) - warm).toBeLessThan(MAX_GROWTH);
+    // Garbage is none of its growth, but nobody says when it is collected.
+    await waitFor(
+      `its memory to be at most ${MAX_GROWTH} MiB above the ${Math.round(warm)} of before`,
+      async () => {
+        await served();
+        return (await gateway.residentMiB()) - warm < MAX_GROWTH;
+      },
+      { timeoutMs: 60_000 },
+    );
     // Each kind of refusal was met, or the fuzz would have tried nothing.
     expect([...seen.keys()]).toEqual(expect.arrayContaining([200, 202, 204, 400, 404]));
     expect(gateway.process.output()).not.toMatch(/fault of the gateway|uncaught|unhandled/i);
@@ -214,8 +222,11 @@ describe('a gateway among clients of any kind', () => {
       await waitFor('what was sent to be read', () =>
         slow.every(({ writableLength }) => writableLength === 0),
       );
-      const held = await gateway.metric('esb_gateway_held_bytes');
-      expect(held).toBeGreaterThan(32 * 2 ** 20);
+      // What has left this process may lie in the kernel for a while.
+      const held = await waitFor('much of it to be held', async () => {
+        const bytes = await gateway.metric('esb_gateway_held_bytes');
+        return bytes > 32 * 2 ** 20 && bytes;
+      });
       expect(held).toBeLessThanOrEqual(MAX_HELD_MIB * 2 ** 20);
       await served();
       expect(await gateway.residentMiB()).toBeLessThan(MAX_RESIDENT);
