@@ -61,7 +61,8 @@ describe('the supervisor', () => {
 
   it('starts again what dies, later and later when it goes on dying', async () => {
     const { client, part } = await supervisorLab();
-    await client.apply([part('mortal'), part('doomed', 'exit 3')]);
+    // One that ends before the supervisor has seen that it runs does not count as started again.
+    await client.apply([part('mortal'), part('doomed', 'sleep 0.2; exit 3')]);
     const pid = await client.pidOf('mortal');
     process.kill(pid, 'SIGKILL');
     await waitFor('another process', async () => {

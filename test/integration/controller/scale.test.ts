@@ -41,9 +41,10 @@ describe(`${WORKERS} workers on ${AGENTS} simulated agents and a real API server
     const writes = writesBetween(created, settled);
     // The finalizers came with the creation.
     expect(writes.get('lambdaworkers') ?? 0).toBe(0);
-    // A status whose first version was outrun by a change of state is written once more.
+    // A status whose first version was outrun by a change of state is written once more, which happens the oftener the
+    // slower the machine is. One more for each of those that pass through another state on the way would be 2.33.
     expect(writes.get('lambdaworkers/status') ?? 0).toBeGreaterThanOrEqual(2 * WORKERS);
-    expect(writes.get('lambdaworkers/status') ?? 0).toBeLessThanOrEqual(2.1 * WORKERS);
+    expect(writes.get('lambdaworkers/status') ?? 0).toBeLessThanOrEqual(2.25 * WORKERS);
 
     await delay(STEADY_MS);
     const steady = writesBetween(settled, await cluster.requests());

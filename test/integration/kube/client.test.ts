@@ -159,6 +159,13 @@ describe('an informer', () => {
     await informer.synced();
     server.pause();
     try {
+      // A process of many threads does not stop all of them at once.
+      await waitFor('the freeze', () =>
+        client.raw('/readyz', { deadlineMs: 500 }).then(
+          () => false,
+          () => true,
+        ),
+      );
       const calls = Array.from({ length: 40 }, (_, number) =>
         client.create(configMaps, configMap(`frozen-${number}`, '1'), { deadlineMs: 1000 }),
       );

@@ -210,15 +210,19 @@ describe("the agent's gRPC server", () => {
   it('tells the fleet of a caller who hangs up', async () => {
     const { connect, serve, gateway, fleet } = await agent();
     serve();
+    let begun = false;
     let gone = false;
     fleet.onInvoke(async ({ signal }) => {
+      begun = true;
       await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
       gone = true;
       return { kind: 'Refused', reason: 'CallerGone', message: '' };
     });
     const stream = connect(await gateway()).stream('invoke', invoke());
     stream.on('error', () => undefined);
-    setTimeout(() => stream.cancel(), 50);
+    // Of a call that is given up before there is a connection nobody hears.
+    await waitFor('the call', () => begun);
+    stream.cancel();
     await waitFor('the caller to be gone', () => gone);
   });
 

@@ -175,8 +175,9 @@ describe('connections', () => {
   test('no more than the allowed number of calls runs at a time', async () => {
     const narrow = clientOf({ maxInFlight: 3 });
     server.inject(() => true, { kind: 'hang' }, 3);
-    const calls = Array.from({ length: 12 }, () => narrow.raw('/readyz', { deadlineMs: 150 }));
-    await waitFor('three requests', () => server.requests.length === 3);
+    const calls = Array.from({ length: 12 }, () => narrow.raw('/readyz', { deadlineMs: 500 }));
+    // After their deadline there are more.
+    await waitFor('three requests', () => server.requests.length === 3, { everyMs: 5 });
     const results = await Promise.allSettled(calls);
     expect(results.filter(({ status }) => status === 'rejected').length).toBeGreaterThanOrEqual(3);
     expect(await narrow.raw('/readyz')).toBe('ok');

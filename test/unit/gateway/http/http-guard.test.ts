@@ -98,6 +98,7 @@ describe('a guarded server', () => {
     onTestFinished(() => void socket.destroy());
     socket.pause();
     socket.write(post);
+    await waitFor('the request', () => open() === 1, { everyMs: 5 });
     await delay(200);
     expect(open()).toBe(1);
     let bytes = 0;
