@@ -11,6 +11,9 @@ const timeoutMarginMs = 1_500;
 /** Milliseconds that the first call after a start may take on top, for the runtime and the function to load. */
 const initialisationMs = 10_000;
 const logTailBytes = 4 * 1024;
+/** Milliseconds, and how often in them, that the last line of a call is waited for. */
+const logTailWaitMs = 250;
+const logTailEveryMs = 10;
 
 export interface ContainerCall {
   readonly request: Pick<Invocation, 'payload' | 'requestId' | 'clientContext' | 'traceId'>;
@@ -91,12 +94,13 @@ export class ContainerCaller {
   async logTail(container: WorkerContainer, offset: number): Promise<Buffer> {
     let tail: Buffer = Buffer.alloc(0);
     try {
-      for (let look = 0; look < 5; look += 1) {
+      const end = this.#clock.monotonic() + logTailWaitMs;
+      for (;;) {
         tail = await this.#runtime.readLogSince(container.id, offset, logTailBytes);
-        if (tail.includes('REPORT RequestId')) {
+        if (tail.includes('REPORT RequestId') || this.#clock.monotonic() >= end) {
           break;
         }
-        await sleep(this.#clock, 10);
+        await sleep(this.#clock, logTailEveryMs);
       }
     } catch (error) {
       this.#logger.debug({ err: error }, 'cannot read the log of a worker');

@@ -65,7 +65,7 @@ export async function runController(flags: ControllerFlags, context: RoleContext
   const identity = flags.identity ?? `${hostname()}_${process.pid}`;
   const client = createKubeClient({
     source: createKubeConnectionSource({ kubeconfig: flags.kubeconfig }),
-    userAgent: 'esb-controller',
+    userAgent: `esb-controller/${identity}`,
   });
   const workers = createInformer<LambdaWorker>(
     client,

@@ -223,8 +223,9 @@ export class DockerWorkers {
 
   async #exitError(containerId: string, engineId: string): Promise<EsbError> {
     const { clock, containers, copier, logs } = this.#options;
-    const container = await containers.inspect(engineId, { deadlineMs: READ_DEADLINE_MS });
     await copier.drain(containerId);
+    // The engine hears of an end and of the kernel's reason for it apart, and of the reason a moment later.
+    const container = await containers.inspect(engineId, { deadlineMs: READ_DEADLINE_MS });
     const output = await logs.read(containerId, 0, LOG_TAIL_BYTES);
     return new WorkerExitError(containerId, {
       exitCode: container.exitCode,

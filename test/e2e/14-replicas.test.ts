@@ -59,14 +59,20 @@ describe('two controllers', () => {
     await delay(5_000);
     expect(await parts.leader()).not.toBe(leader);
     const events = await auditEvents(esb);
-    const writes = events.filter(
+    const requests = events.filter(
       ({ verb, user, requestReceivedTimestamp }) =>
         ['create', 'update', 'patch', 'delete'].includes(verb) &&
         user.username === 'esb:controller' &&
         requestReceivedTimestamp > succession,
     );
-    const byOldLeader = writes.filter(({ userAgent }) => userAgent?.includes(leader) === true);
-    const byNewLeader = writes.filter(({ userAgent }) => userAgent?.includes(leader) === false);
+    const ofLeader = (userAgent: string | undefined): boolean =>
+      userAgent?.split('/')[1]?.includes(leader) === true;
+    // It learns by a refusal that the Lease is another's: a request, and not a write.
+    const writes = requests.filter(({ responseStatus }) => (responseStatus?.code ?? 200) < 400);
+    const byOldLeader = writes.filter(({ userAgent }) => ofLeader(userAgent));
+    const byNewLeader = writes.filter(({ userAgent }) => !ofLeader(userAgent));
+    // What tells the two apart does: the old one is there, from before.
+    expect(events.some(({ userAgent }) => ofLeader(userAgent))).toBe(true);
     expect(byNewLeader.length).toBeGreaterThan(0);
     expect(byOldLeader.map(({ verb, requestURI }) => `${verb} ${requestURI}`)).toEqual([]);
     for (const name of [...names, 'after-1', 'after-2']) {
