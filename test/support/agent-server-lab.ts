@@ -30,7 +30,13 @@ export interface AgentServerLabOptions {
 export interface AgentServerLab {
   readonly gateway: Gateway;
   readonly url: string;
-  call(body: string, headers?: Readonly<Record<string, string>>): Promise<Response>;
+  /** The one that serves now. */
+  readonly server: AgentGrpcServer;
+  call(body: string, headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Response>;
+  /** The agent takes the certificates of another authority from now on. */
+  trust(clientAuthority: string): void;
+  /** How often an agent has refused the gateway's certificate. */
+  refusals(): number;
   /** The server of the agent ends, as at the end of its role; `drained` settles once the calls under way have ended. */
   stopAgent(drained: () => Promise<unknown>): Promise<void>;
   /** Another one takes its port. */
@@ -57,6 +63,7 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
     });
     return { server, port: bound.port };
   };
+  let refusals = 0;
   let agent = await serve(0);
   onTestFinished(() => agent.server.close());
   const issued = await clients.issueClient('esb-gateway', []);
@@ -75,7 +82,9 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
     identity: {
       current: { certificate: issued.certificate, privateKey: issued.key },
       accepted: () => undefined,
-      refused: () => undefined,
+      refused: () => {
+        refusals += 1;
+      },
     },
     clock,
     logger,
@@ -89,8 +98,18 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
   return {
     gateway,
     url,
-    call: (body, headers = {}) =>
-      fetch(`${url}/2015-03-31/functions/hello/invocations`, { method: 'POST', body, headers }),
+    get server() {
+      return agent.server;
+    },
+    call: (body, headers = {}, signal) =>
+      fetch(`${url}/2015-03-31/functions/hello/invocations`, {
+        method: 'POST',
+        body,
+        headers,
+        ...(signal === undefined ? {} : { signal }),
+      }),
+    trust: (clientAuthority) => agent.server.configure({ ...shown.current, clientAuthority }),
+    refusals: () => refusals,
     async stopAgent(drained) {
       agent.server.refuse();
       await drained();

@@ -1,22 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
-import { AgentGrpcServer } from '../../../src/agent/grpc-server.ts';
+import { describe, expect, it } from 'vitest';
 import type { Invocation, InvocationResult } from '../../../src/agent/invocation.ts';
-import { ServerIdentity } from '../../../src/agent/server-identity.ts';
-import type { LambdaNode } from '../../../src/api/lambda-node.ts';
-import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
-import { systemClock } from '../../../src/common/clock.ts';
-import { silentLogger } from '../../../src/common/logger.ts';
-import { Gateway } from '../../../src/gateway/gateway.ts';
+import { agentServerLab } from '../../support/agent-server-lab.ts';
 import { createCertificateAuthority } from '../../support/certificate-authority.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
-import { fakeInformer } from '../../support/fake-informer.ts';
-import { inThreadEventStore } from '../../support/in-thread-event-store.ts';
-import { memoryWorkerLogs } from '../../support/memory-worker-logs.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 
 const answered: InvocationResult = {
   kind: 'Answered',
@@ -32,60 +19,9 @@ function answer(invocation: Invocation, body: Buffer): InvocationResult {
 
 /** A gateway and the agent's own server, with a fleet that does what it is told. */
 async function lab() {
-  const folder = await mkdtemp(join(tmpdir(), 'esb-seam-'));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  const logger = silentLogger();
-  const clock = systemClock;
-  const shown = await ServerIdentity.open({ folder, nodeName: 'node-1', clock, logger });
-  const clients = await createCertificateAuthority();
   const fleet = fakeFleet();
   fleet.show(viewFixture());
-  const server = new AgentGrpcServer({ logger, clock });
-  const address = await server.bind({ host: '127.0.0.1', port: 0 });
-  onTestFinished(() => server.close());
-  const configure = (clientAuthority: string): void =>
-    server.configure({ ...shown.current, clientAuthority });
-  configure(clients.certificate);
-  server.serve({
-    fleet,
-    logs: { workerLogs: memoryWorkerLogs(new Map()) },
-    metricsPage: async () => ({ contentType: 'text/plain', text: '' }),
-  });
-  const issued = await clients.issueClient('esb-gateway', []);
-  let refusals = 0;
-  const gateway = new Gateway({
-    namespace: 'default',
-    eventStore: inThreadEventStore(),
-    workers: fakeInformer<LambdaWorker>([
-      workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } }),
-    ]),
-    nodes: fakeInformer<LambdaNode>([
-      nodeFixture({
-        status: { endpoint: `127.0.0.1:${address.port}`, certificate: shown.published },
-      }),
-    ]),
-    client: { patch: async () => ({}) as never },
-    identity: {
-      current: { certificate: issued.certificate, privateKey: issued.key },
-      accepted: () => undefined,
-      refused: () => {
-        refusals += 1;
-      },
-    },
-    clock,
-    logger,
-    lameDuckMs: 0,
-  });
-  const port = await gateway.listen({ host: '127.0.0.1', port: 0 });
-  onTestFinished(() => gateway.stop());
-  await waitFor('the Watch', () => gateway.view.connected.size === 1, { everyMs: 5 });
-  const call = (body: string, signal?: AbortSignal): Promise<Response> =>
-    fetch(`http://127.0.0.1:${port}/2015-03-31/functions/hello/invocations`, {
-      method: 'POST',
-      body,
-      ...(signal === undefined ? {} : { signal }),
-    });
-  return { fleet, server, gateway, call, configure, refusals: () => refusals };
+  return { fleet, ...(await agentServerLab({ fleet })) };
 }
 
 describe("a gateway with the agent's own server", () => {
@@ -115,7 +51,7 @@ describe("a gateway with the agent's own server", () => {
       return new Promise(() => undefined);
     });
     const hangUp = new AbortController();
-    const given = call('{}', hangUp.signal);
+    const given = call('{}', {}, hangUp.signal);
     given.catch(() => undefined);
     const signal = await begun.promise;
     hangUp.abort();
@@ -161,8 +97,8 @@ describe("a gateway with the agent's own server", () => {
   });
 
   it('notices that the agent does not accept its certificate any more', async () => {
-    const { configure, gateway, refusals } = await lab();
-    configure((await createCertificateAuthority()).certificate);
+    const { trust, gateway, refusals } = await lab();
+    trust((await createCertificateAuthority()).certificate);
     await waitFor('the connection to be cut', () => gateway.view.connected.size === 0, { everyMs: 5 });
     await waitFor('refusals', () => refusals() >= 3, { everyMs: 20 });
   });
