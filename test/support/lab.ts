@@ -43,6 +43,13 @@ export interface Lab {
   close(): Promise<void>;
 }
 
+/** Removes all workers of a runtime, at once. */
+export async function destroyAll(runtime: Pick<ContainerdRuntime, 'list' | 'destroy'>): Promise<void> {
+  for (const worker of await runtime.list()) {
+    await runtime.destroy(worker.containerId, { graceSeconds: 0 });
+  }
+}
+
 /** What a test asks a worker to be. */
 export function ensureRequest(
   lab: { readonly image: string },

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } 
 import type { WorkerAddress } from '../../../src/runtime/container-runtime.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
 import { run } from '../../support/command.ts';
-import { ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
+import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { startOwnedProcess } from '../../support/owned-process.ts';
 import { toolsFolder } from '../../support/tools.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -27,9 +27,7 @@ describe('what other systems fell over with one worker:', () => {
     await lab?.close();
   });
   afterEach(async () => {
-    for (const worker of await runtime.list()) {
-      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
-    }
+    await destroyAll(runtime);
     expect(await lab.leftovers()).toEqual([]);
   });
 
@@ -169,9 +167,7 @@ describe('what other systems fell over with one worker:', () => {
     for (const { id } of orphans) {
       await runtime.destroy(id, { graceSeconds: 0 });
     }
-    for (const worker of await runtime.list()) {
-      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
-    }
+    await destroyAll(runtime);
     await waitFor('the shims to end', async () => (await shimsOf(lab.socketPath)).length === 0, {
       timeoutMs: 60_000,
     });

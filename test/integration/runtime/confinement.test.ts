@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { EnsureRequest, WorkerAddress, WorkerInfo } from '../../../src/runtime/container-runtime.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
-import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { testImage, workerFiles } from '../../support/test-image.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
@@ -34,9 +34,7 @@ describe('a worker', () => {
     await lab?.close();
   });
   afterEach(async () => {
-    for (const worker of await runtime.list()) {
-      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
-    }
+    await destroyAll(runtime);
     expect(await lab.leftovers()).toEqual([]);
   });
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/container-runtime.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
-import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
@@ -20,9 +20,7 @@ describe('a worker', () => {
     await lab?.close();
   });
   afterEach(async () => {
-    for (const worker of await runtime.list()) {
-      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
-    }
+    await destroyAll(runtime);
     expect(await lab.leftovers()).toEqual([]);
   });
   function events(): RuntimeEvent[] {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { EnsureStep } from '../../../src/runtime/container-runtime.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
-import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { testImage, workerFiles } from '../../support/test-image.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -38,9 +38,7 @@ describe('an image', () => {
   afterEach(async () => {
     lab.registry.credentials = undefined;
     lab.registry.hold = undefined;
-    for (const worker of await runtime.list()) {
-      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
-    }
+    await destroyAll(runtime);
     expect(await lab.leftovers()).toEqual([]);
   });
 

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
-import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 
 interface Answer {
   readonly counter: number;
@@ -22,9 +22,7 @@ describe('a worker on containerd', () => {
     await lab?.close();
   });
   afterEach(async () => {
-    for (const worker of await runtime.list()) {
-      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
-    }
+    await destroyAll(runtime);
   });
 
   it('is pulled, made, called, frozen, thawed and removed without a trace', async () => {

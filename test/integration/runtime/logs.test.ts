@@ -10,7 +10,7 @@ import type { ContainerdRuntime, ContainerdRuntimeOptions } from '../../../src/r
 import { LogFolder } from '../../../src/runtime/log-folder.ts';
 import { LogFolderReader, type WorkerLogReader } from '../../../src/runtime/log-reader.ts';
 import { WorkerLogs } from '../../../src/runtime/worker-log.ts';
-import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { type OwnedProcess, startOwnedProcess } from '../../support/owned-process.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -82,9 +82,7 @@ describe('the log of a worker that writes as fast as it can', () => {
     // Of two that look after one log, one would go on with files that the other has removed.
     await stopRuntimes();
     const runtime = await startRuntime();
-    for (const worker of await runtime.list()) {
-      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
-    }
+    await destroyAll(runtime);
     await waitFor('the folder to be empty', async () => (await readdir(lab.logFolder)).length === 0);
     await stopRuntimes();
     expect(await lab.leftovers()).toEqual([]);

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { WorkerAddress } from '../../../src/runtime/container-runtime.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
-import { ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
+import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
@@ -18,9 +18,7 @@ describe('a worker that was made in advance', () => {
     await lab?.close();
   });
   afterEach(async () => {
-    for (const worker of await runtime.list()) {
-      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
-    }
+    await destroyAll(runtime);
     expect(await lab.leftovers()).toEqual([]);
   });
 

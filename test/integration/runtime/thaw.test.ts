@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } 
 import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/container-runtime.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
 import { freeze } from '../../support/freezer.ts';
-import { ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
+import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
@@ -20,9 +20,7 @@ describe('a worker thawed below containerd', () => {
     await lab?.close();
   });
   afterEach(async () => {
-    for (const worker of await runtime.list()) {
-      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
-    }
+    await destroyAll(runtime);
     expect(await lab.leftovers()).toEqual([]);
   });
 
@@ -229,9 +227,7 @@ describe('whatever state a worker is in', () => {
   });
   afterEach(async () => {
     const runtime = await lab.runtime();
-    for (const worker of await runtime.list()) {
-      await runtime.destroy(worker.containerId, { graceSeconds: 0 });
-    }
+    await destroyAll(runtime);
   });
 
   for (const [state, prepare] of Object.entries(states)) {
