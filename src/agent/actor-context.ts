@@ -32,9 +32,12 @@ export interface ActorContext {
   readonly runtimeDown: () => boolean;
   readonly onRuntime: (answers: boolean) => void;
   readonly onAction: (kind: Action['kind'], durationMs: number, outcome: string) => void;
-  /** A container is this worker's from now on, or was: nobody else is to remove it, hints of it go to the worker. */
-  readonly onClaimed: (containerId: string, uid: string) => void;
-  readonly onUnclaimed: (containerId: string) => void;
+  /**
+   * Makes a container this worker's: nobody else removes it, and hints of it go to the worker. Returns false for one that
+   * another worker has.
+   */
+  readonly claim: (containerId: string, uid: string) => boolean;
+  readonly unclaim: (containerId: string, uid: string) => void;
   readonly onChanged: (view: WorkerView) => void;
   /** Nothing is left of a worker that was released. */
   readonly onGone: (uid: string) => void;

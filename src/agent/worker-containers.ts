@@ -135,13 +135,16 @@ export class WorkerContainers {
     mark: FoundMark | undefined,
     infos: readonly WorkerInfo[],
   ): WorkerInfo | undefined {
-    const [first, ...others] = inOrderOfService(infos, {
+    const own = infos.filter(({ containerId }) =>
+      this.#context.claim(containerId, this.#host.desired().identity.uid),
+    );
+    const [first, ...others] = inOrderOfService(own, {
       serving: record?.container?.id,
       shapeHash: this.#host.desired().shapeHash,
     });
     const presentId = this.#present.container.id;
     if (first !== undefined && first.containerId !== presentId) {
-      this.#context.onUnclaimed(presentId);
+      this.#context.unclaim(presentId, this.#host.desired().identity.uid);
       this.#present = this.#createLane(this.#makeOf(first, record));
     }
     if (record !== undefined) {
@@ -306,7 +309,7 @@ export class WorkerContainers {
     lane.end();
     container.disconnect();
     this.#context.capacity.free(container.id);
-    this.#context.onUnclaimed(container.id);
+    this.#context.unclaim(container.id, this.#host.desired().identity.uid);
   }
 
   #takeOver(info: WorkerInfo): void {
@@ -332,9 +335,13 @@ export class WorkerContainers {
     return { id, shapeHash, memoryMiB, timeoutSeconds };
   }
 
-  #createLane(make: ContainerMake): ContainerLane {
+  #createLane(wanted: ContainerMake): ContainerLane {
+    const { identity } = this.#host.desired();
+    let make = wanted;
+    for (let generation = 1; !this.#context.claim(make.id, identity.uid); generation += 1) {
+      make = { ...make, id: containerIdOf(identity, make.shapeHash, generation) };
+    }
     const container = new WorkerContainer(make, this.#mark, this.#context);
-    this.#context.onClaimed(make.id, this.#host.desired().identity.uid);
     const logger = this.#logger.child({ container: make.id });
     return new ContainerLane(container, this.#context, this.#host.lane, logger);
   }

@@ -168,8 +168,12 @@ class WorkerFleet implements NodeFleet {
         this.#runtimeDown = !answers;
       },
       onAction: (kind, durationMs, outcome) => options.metrics?.action(kind, durationMs, outcome),
-      onClaimed: (containerId, uid) => this.#byContainer.set(containerId, uid),
-      onUnclaimed: (containerId) => this.#byContainer.delete(containerId),
+      claim: (containerId, uid) => this.#claim(containerId, uid),
+      unclaim: (containerId, uid) => {
+        if (this.#byContainer.get(containerId) === uid) {
+          this.#byContainer.delete(containerId);
+        }
+      },
       onChanged: (view) => this.#tellChanged(view),
       onGone: (uid) => this.#forget(uid),
     };
@@ -187,6 +191,12 @@ class WorkerFleet implements NodeFleet {
     }
     this.#listed = containers !== undefined;
     const byUid = groupByUid(containers ?? []);
+    // What a container says of its owner goes before what a record of another worker says.
+    for (const { desired } of records) {
+      for (const { containerId, identity } of byUid.get(desired.identity.uid) ?? []) {
+        this.#claim(containerId, identity.uid);
+      }
+    }
     for (const record of records) {
       const { uid } = record.desired.identity;
       const own = containers === undefined ? undefined : (byUid.get(uid) ?? []);
@@ -358,6 +368,16 @@ class WorkerFleet implements NodeFleet {
         ...(mark === undefined ? {} : { mark }),
       }),
     );
+  }
+
+  #claim(containerId: string, uid: string): boolean {
+    const owner = this.#byContainer.get(containerId) ?? uid;
+    if (owner === uid) {
+      this.#byContainer.set(containerId, uid);
+      return true;
+    }
+    this.#logger.error({ containerId, uid, owner }, 'a worker claims a container that another worker has');
+    return false;
   }
 
   #add(actor: WorkerActor): WorkerActor {

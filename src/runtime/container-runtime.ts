@@ -144,7 +144,8 @@ export type RuntimeHealth =
 export interface ContainerRuntime {
   /**
    * Brings a worker to a running task with its port open. Running: nothing to do. Paused: resumed. Stopped: deleted
-   * and made anew. Missing: made. Default deadline 300,000 ms, pull included.
+   * and made anew. Missing: made. One that another worker has is left alone, with `CreateFailed`. Default deadline
+   * 300,000 ms, pull included.
    */
   ensure(request: EnsureRequest, options?: CallOptions): Promise<WorkerInfo>;
   /**

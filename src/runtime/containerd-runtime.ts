@@ -48,7 +48,7 @@ import { ShimGroups } from './shim-groups.ts';
 import { type FoundTask, TaskControl } from './task-control.ts';
 import { WorkerCgroups } from './worker-cgroup.ts';
 import { type MadeWorker, WorkerCreation } from './worker-creation.ts';
-import { fits } from './worker-fit.ts';
+import { fits, refuseForeign } from './worker-fit.ts';
 import { WorkerLogs } from './worker-log.ts';
 import { isWorker, taskStateOf, workerInfoOf } from './worker-record.ts';
 import { WorkerRemoval } from './worker-removal.ts';
@@ -556,6 +556,7 @@ export class ContainerdRuntime implements ContainerRuntime {
     if (found === undefined || found.identity.uid === '') {
       return await this.#create(request, signal);
     }
+    refuseForeign(found.identity.uid, request);
     if (!fits(found, request)) {
       this.#logger.info(
         { containerId, task: found.task.kind },

@@ -34,7 +34,7 @@ import type { NodeInventory } from './node-inventory.ts';
 import { type Connect, tcpConnect } from './port-probe.ts';
 import { PreparedContainers } from './prepared-containers.ts';
 import type { RuntimeObserver } from './runtime-observer.ts';
-import { fits } from './worker-fit.ts';
+import { fits, refuseForeign } from './worker-fit.ts';
 import { WorkerLogs } from './worker-log.ts';
 
 export interface DockerRuntimeOptions {
@@ -367,6 +367,7 @@ export class DockerRuntime implements ContainerRuntime {
       return await this.#workers.create(request, signal);
     }
     const found = dockerWorkerInfo(container, this.#epochs.of(containerId));
+    refuseForeign(found.identity.uid, request);
     if (!fits(found, request)) {
       this.#logger.info(
         { containerId, task: found.task.kind },

@@ -113,9 +113,9 @@ export async function takeNodeInventory(
 }
 
 /**
- * Whether a name is one that the agent gives: to a container (its worker's name and a hash) or while it reads the files
+ * Whether a name is one that the agent gives: to a container (its worker's name and a hash, which had 8 digits in earlier versions) or while it reads the files
  * of an image. Whatever else is in the namespace, such as what a person or containerd itself makes there, is left alone.
  */
 export function isOwnName(name: string): boolean {
-  return name.startsWith(FILES_KEY_PREFIX) || /-[0-9a-f]{8}(-[0-9a-z]+)?$/.test(name);
+  return name.startsWith(FILES_KEY_PREFIX) || /-([0-9a-f]{32}|[0-9a-f]{8})(-[0-9a-z]+)?$/.test(name);
 }

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { hasCode } from '../common/errors.ts';
 import type { EnsureRequest, WorkerInfo } from './container-runtime.ts';
+import { refuseForeign } from './worker-fit.ts';
 
 /** Makes workers in two steps. `Made` is what the first one leaves for the second. */
 export interface TwoStepCreation<Made> {
@@ -53,10 +54,12 @@ export class PreparedContainers<Made> {
    *
    * @returns undefined when there is none, or it is not as asked for, or did not outlive the wait: what is left of it is
    * removed and made anew then
+   * @throws {EsbError} `CreateFailed` when it was made for another worker, whose it stays
    */
   async start(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo | undefined> {
     const { containerId } = request;
     const held = this.#held.get(containerId);
+    refuseForeign(held?.request.identity.uid ?? '', request);
     this.#held.delete(containerId);
     if (held?.made === undefined || !isFor(held.request, request)) {
       return undefined;
@@ -77,7 +80,6 @@ function isFor(prepared: EnsureRequest, wanted: EnsureRequest): boolean {
   return (
     prepared.epoch === wanted.epoch &&
     prepared.shapeHash === wanted.shapeHash &&
-    prepared.identity.uid === wanted.identity.uid &&
     isDeepStrictEqual(prepared.shape, wanted.shape)
   );
 }

@@ -1,3 +1,4 @@
+import { EsbError } from '../common/errors.ts';
 import type { EnsureRequest, TaskState, WorkerInfo } from './container-runtime.ts';
 
 /** A worker whose process runs or is frozen, and that can be called. */
@@ -15,4 +16,17 @@ export function fits(found: WorkerInfo, request: EnsureRequest): found is LiveWo
     found.shapeHash === request.shapeHash &&
     found.identity.uid === request.identity.uid
   );
+}
+
+/**
+ * Refuses to touch what is another worker's. A container without an owner is what a crash left of one half made.
+ *
+ * @throws {EsbError} `CreateFailed`
+ */
+export function refuseForeign(uid: string, request: EnsureRequest): void {
+  if (uid !== '' && uid !== request.identity.uid) {
+    throw new EsbError(`the container ${request.containerId} is that of another worker (uid ${uid})`, {
+      code: 'CreateFailed',
+    });
+  }
 }

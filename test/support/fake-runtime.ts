@@ -14,6 +14,7 @@ import type {
 import type { WorkerLogReader } from '../../src/runtime/log-reader.ts';
 import type { NodeImages } from '../../src/runtime/node-images.ts';
 import type { NodeInventory, Trace } from '../../src/runtime/node-inventory.ts';
+import { refuseForeign } from '../../src/runtime/worker-fit.ts';
 
 export type FakeOperation =
   | 'ensure'
@@ -123,6 +124,7 @@ export class FakeRuntime implements ContainerRuntime {
       request.onProgress?.('Pulling');
       request.onProgress?.('Creating');
       const present = this.containers.get(containerId);
+      refuseForeign(present?.identity.uid ?? '', request);
       if (present?.task.kind === 'Running' || present?.task.kind === 'Paused') {
         this.#setTask(containerId, { kind: 'Running', pid: 1 });
         return;

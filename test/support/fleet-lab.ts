@@ -137,10 +137,7 @@ export class FleetLab {
 
   /** The container of a worker of one shape. */
   container(name = 'hello', shapeHash = 'v1-a'): string {
-    return containerIdOf(
-      { namespace: 'default', name, uid: `uid-of-${name}`, functionName: name },
-      shapeHash,
-    );
+    return containerIdOf({ namespace: 'default', name, uid: `uid-of-${name}` }, shapeHash);
   }
 
   task(name = 'hello'): string | undefined {

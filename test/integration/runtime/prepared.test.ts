@@ -80,6 +80,17 @@ describe('a worker that was made in advance', () => {
     expect(await call(info)).toMatchObject({ counter: 1 });
   });
 
+  it('stays that of its worker when another one asks for it', async () => {
+    const request = ensureRequest(lab, 'victim');
+    await runtime.prepare(request);
+    const before = await task(request.containerId);
+    const identity = { ...request.identity, namespace: 'others', uid: 'another uid' };
+    await expect(runtime.ensure({ ...request, identity })).rejects.toMatchObject({ code: 'CreateFailed' });
+    const info = await runtime.ensure(request);
+    expect((await task(request.containerId))?.pid).toBe(before?.pid);
+    expect(await call(info)).toMatchObject({ counter: 1 });
+  });
+
   it('is made anew for secrets that have changed since', async () => {
     const request = ensureRequest(lab, 'secret', { env: [{ name: 'GREETING', value: 'old' }] });
     await runtime.prepare(request);

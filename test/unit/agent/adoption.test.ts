@@ -1,10 +1,37 @@
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { WorkerRecord } from '../../../src/agent/worker-record.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
 
 const records = (lab: FleetLab): readonly string[] => readdirSync(join(lab.folder, 'state', 'workers'));
+const pathOf = (lab: FleetLab, name: string): string =>
+  join(lab.folder, 'state', 'workers', `uid-of-${name}.json`);
+const recordOf = (lab: FleetLab, name: string): WorkerRecord =>
+  JSON.parse(readFileSync(pathOf(lab, name), 'utf8')) as WorkerRecord;
+const writeRecord = (lab: FleetLab, name: string, record: WorkerRecord): void =>
+  writeFileSync(pathOf(lab, name), JSON.stringify(record));
+
+/** Gives the container of a worker another id, as if it had been made under that. */
+function rename(lab: FleetLab, name: string, containerId: string): void {
+  const former = lab.container(name);
+  const info = lab.runtime.containers.get(former);
+  const record = recordOf(lab, name);
+  if (info === undefined) {
+    throw new Error(`${name} has no container`);
+  }
+  lab.runtime.containers.delete(former);
+  lab.runtime.put({ ...info, containerId });
+  writeRecord(lab, name, { ...record, container: { ...containerOf(record), id: containerId } });
+}
+
+function containerOf({ container }: WorkerRecord): NonNullable<WorkerRecord['container']> {
+  if (container === undefined) {
+    throw new Error('the record names no container');
+  }
+  return container;
+}
 
 describe('an agent that starts again', () => {
   it('serves a running worker as it was, without a word from the API', async () => {
@@ -99,6 +126,44 @@ describe('an agent that starts again', () => {
     await settle();
     expect(lab.phase()).toBe('Running');
     expect(lab.runtime.operations).toHaveLength(operations);
+  });
+
+  it('serves a container whose id is of the short form of an earlier version', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    await before.recorded((record) => record.startedAt !== undefined);
+    rename(before, 'hello', 'hello-0a1b2c3d');
+    const operations = before.runtime.operations.length;
+    const lab = await before.restart();
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({
+      phase: 'Running',
+      containerId: 'hello-0a1b2c3d',
+      startedAt: before.fleet.view('uid-of-hello')?.startedAt,
+    });
+    lab.emulators.onCall = (call) => call.answer();
+    expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
+    expect(lab.runtime.operations).toHaveLength(operations);
+  });
+
+  it('leaves a container alone that another worker has, whatever a record says', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    before.fleet.apply(desiredFixture({ name: 'victim' }));
+    await settle();
+    await before.recorded((record) => record.startedAt !== undefined);
+    await before.recorded((record) => record.startedAt !== undefined, 'victim');
+    const victim = recordOf(before, 'victim');
+    before.runtime.containers.delete(before.container());
+    writeRecord(before, 'hello', { ...recordOf(before, 'hello'), container: containerOf(victim) });
+    const lab = await before.restart();
+    expect(lab.fleet.view('uid-of-victim')).toMatchObject({
+      phase: 'Running',
+      containerId: lab.container('victim'),
+    });
+    expect(lab.phase()).toBe('Running');
+    expect(lab.fleet.view('uid-of-hello')?.containerId).not.toBe(lab.container('victim'));
+    lab.fleet.release('uid-of-hello');
+    await settle();
+    expect(lab.task('victim')).toBe('Running');
+    expect(lab.runtime.operations).not.toContain(`destroy ${lab.container('victim')}`);
   });
 
   it('while the runtime does not answer serves once it does, and wakes nobody then', async () => {

@@ -75,6 +75,7 @@ describe('root file systems', () => {
 describe('names', () => {
   it.each([
     ['hello-0a1b2c3d', true],
+    ['hello-0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d', true],
     ['esb-files-0f7e1c0a-0000-4000-8000-000000000000', true],
     ['extract-123-abc sha256:00', false],
     ['by-hand', false],

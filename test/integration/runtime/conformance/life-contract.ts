@@ -119,14 +119,19 @@ export const lifeContract: ConformanceTests = (bench) => {
     expect(await runtime.list()).toEqual([changed]);
   });
 
-  it('makes a worker anew that has the name of another one', async () => {
-    const { request, runtime } = bench();
-    const wanted = request('renewed');
+  it('refuses to touch a container that another worker has', async () => {
+    const { call, request, runtime } = bench();
+    const wanted = request('victim');
     const first = await runtime.ensure(wanted);
-    const identity = { ...wanted.identity, uid: 'another uid' };
-    const second = await runtime.ensure({ ...wanted, identity });
-    expect(second.identity).toEqual(identity);
-    expect(second.task).not.toEqual(first.task);
+    const identity = { ...wanted.identity, namespace: 'others', uid: 'another uid' };
+    const refusal = { code: 'CreateFailed', message: expect.stringContaining('another worker') };
+    await expect(runtime.ensure({ ...wanted, identity })).rejects.toMatchObject(refusal);
+    await expect(runtime.ensure({ ...wanted, identity, shapeHash: 'another' })).rejects.toMatchObject(
+      refusal,
+    );
+    await runtime.prepare({ ...wanted, identity });
+    expect(await runtime.list()).toEqual([first]);
+    expect(await call(first)).toMatchObject({ counter: 1 });
   });
 
   it('neither freezes nor thaws what does not run', async () => {
