@@ -151,6 +151,23 @@ const ready: ReasonSection = {
   ],
 };
 
+const upToDate: ReasonSection = {
+  title: 'LambdaWorker: UpToDate',
+  introduction:
+    'Whether the generation asked for is the one that serves. A roll-out is done once it is True: `kubectl wait --for=condition=UpToDate`. Where no earlier container serves, status, reason and message are those of `Ready`. Written by the agent.',
+  rows: [
+    row('True', 'UpToDate', 'calls are answered by what the spec asks for'),
+    row('True', 'Absent', 'nothing exists on the node, and the next start is of this generation'),
+    row('False', 'Replacing', 'an earlier container serves until its replacement is ready'),
+    row(
+      'False',
+      'ReplacementFailed',
+      'the same, and the replacement failed: its reason stands first in the message. It is tried again',
+    ),
+    row('False', 'NodeFull', 'the same, and the node has no room for the replacement'),
+  ],
+};
+
 const limits: ReasonSection = {
   title: 'LambdaWorker: LimitsReached',
   introduction:
@@ -323,6 +340,7 @@ export const reasonSections: readonly ReasonSection[] = [
   image,
   network,
   ready,
+  upToDate,
   limits,
   cleanedUp,
   termination,

@@ -15,6 +15,7 @@ const ownConditions: readonly string[] = [
   workerConditions.imageReady,
   workerConditions.networkReady,
   workerConditions.ready,
+  workerConditions.upToDate,
   workerConditions.limitsReached,
   workerConditions.cleanedUp,
 ];

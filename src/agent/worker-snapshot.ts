@@ -46,6 +46,7 @@ export function viewOf(worker: WorkerFacts, facts: ViewFacts): WorkerView {
     detail,
     failure: setbacks.failure,
     nodeFull,
+    outdated: containers.isOutdated,
     replacement: containers.replacement(goal),
     cold: desired.warmUpPayload !== undefined && !container.warm,
     previous,

@@ -46,6 +46,8 @@ export interface StatusInput {
   readonly nodeFull: string | undefined;
   /** Whether the warm-up call is still to come. */
   readonly cold: boolean;
+  /** Whether the container that calls go to is of another shape than the resource asks for. */
+  readonly outdated: boolean;
   /** Present while the container that serves is of an earlier shape. */
   readonly replacement: Replacement | undefined;
   readonly previous: WorkerView | undefined;
@@ -72,6 +74,7 @@ export function statusOf(input: StatusInput): Status {
   const { phase, transient } = phaseOf(input);
   const imageReady = imageCondition(input);
   const networkReady = networkCondition(input);
+  const upToDate = upToDateCondition(input, phase);
   const limitsReached = limitsCondition(input);
   const cleanedUp = cleanedUpCondition(input);
   return {
@@ -81,6 +84,7 @@ export function statusOf(input: StatusInput): Status {
       ...(imageReady === undefined ? {} : { ImageReady: imageReady }),
       ...(networkReady === undefined ? {} : { NetworkReady: networkReady }),
       Ready: readyCondition(input, phase),
+      ...(upToDate === undefined ? {} : { UpToDate: upToDate }),
       ...(limitsReached === undefined ? {} : { LimitsReached: limitsReached }),
       ...(cleanedUp === undefined ? {} : { CleanedUp: cleanedUp }),
     },
@@ -142,6 +146,53 @@ function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonl
 /** Whether a replacement goes on, as opposed to one that failed and is tried again later. */
 function isUnderWay(replacement: Replacement | undefined): boolean {
   return replacement !== undefined && replacement.failure === undefined && replacement.nodeFull === undefined;
+}
+
+/** Why the generation asked for does not serve while an earlier container does. */
+function replacementCondition({ detail, failure, nodeFull, step }: Replacement): ConditionView {
+  if (nodeFull !== undefined) {
+    return no(readyReasons.nodeFull, `the earlier container serves on, its replacement waits: ${nodeFull}`);
+  }
+  if (failure !== undefined) {
+    const code = failure.exited ? readyReasons.crashLoopBackOff : failure.code;
+    return no(
+      readyReasons.replacementFailed,
+      `${code}: ${failure.message}; the earlier container serves on, and the replacement is tried again`,
+    );
+  }
+  const pulled =
+    step === 'Pulling' ? `; its image is being pulled${detail === undefined ? '' : `: ${detail}`}` : '';
+  return no(readyReasons.replacing, `the earlier container serves until its replacement is ready${pulled}`);
+}
+
+/** Whether calls reach what the spec asks for. Undefined for a worker that is to go. */
+function upToDateCondition(input: StatusInput, phase: WorkerPhase): ConditionView | undefined {
+  if (input.goal.kind === 'Gone') {
+    return undefined;
+  }
+  if (input.replacement !== undefined) {
+    return replacementCondition(input.replacement);
+  }
+  switch (phase) {
+    case 'Running':
+    case 'Pausing':
+    case 'Paused':
+    case 'Resuming':
+      return input.outdated
+        ? no(readyReasons.replacing, 'the earlier container is being replaced')
+        : yes('UpToDate', 'this generation serves');
+    case 'Absent':
+      return yes(readyReasons.absent, 'nothing exists on the node; the next start is of this generation');
+    case 'Pending':
+    case 'Pulling':
+    case 'Creating':
+    case 'Terminating':
+    case 'Failed':
+    case 'Unknown':
+      return readyItself(input, phase);
+    default:
+      return unreachable(phase);
+  }
 }
 
 /** The same condition, with what becomes of the container's replacement. */

@@ -48,6 +48,7 @@ export interface WorkerView {
     readonly ImageReady?: ConditionView;
     readonly NetworkReady?: ConditionView;
     readonly Ready: ConditionView;
+    readonly UpToDate?: ConditionView;
     readonly LimitsReached?: ConditionView;
     readonly CleanedUp?: ConditionView;
   };

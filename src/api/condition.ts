@@ -25,6 +25,8 @@ export const workerConditions = {
   networkReady: 'NetworkReady',
   /** Agent, and the controller when the node is lost: whether calls are answered. */
   ready: 'Ready',
+  /** Agent: whether the generation asked for is the one that serves. */
+  upToDate: 'UpToDate',
   /** Agent: whether the kernel held the worker to its limits while it ran; only there when it did. */
   limitsReached: 'LimitsReached',
   /** Agent: whether nothing of a worker that is being deleted is left on the node. */
@@ -88,6 +90,17 @@ export const readyReasons = {
   reassigned: 'Reassigned',
   crashLoopBackOff: 'CrashLoopBackOff',
 } as const;
+
+/** Reasons of a worker's UpToDate condition that stand for a change under way, as opposed to one that failed. */
+export const changingReasons: ReadonlySet<string> = new Set([
+  'Replacing',
+  'Pending',
+  'Pulling',
+  'Creating',
+  'Terminating',
+  'NodeFull',
+  'Unknown',
+]);
 
 /** The condition of this type, if there is one. */
 export function findCondition<T extends { readonly type: string }>(

@@ -1,3 +1,4 @@
+import { findCondition, workerConditions } from '../api/condition.ts';
 import { functionNameOf, type LambdaWorker } from '../api/lambda-worker.ts';
 import { formatHostPort } from '../common/host-port.ts';
 import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
@@ -25,12 +26,14 @@ export async function runPs(options: PsOptions, context: CommandContext): Promis
   );
 }
 
+/** Characters of the last column: what does not fit a line is in the conditions. */
+const whyLength = 80;
+
 const header = ['NAMESPACE', 'NAME', 'FUNCTION', 'PHASE', 'NODE', 'ADDRESS', 'CONTAINER', 'LAST CALL', 'WHY'];
 
 /** One line of the list; `now` in milliseconds since the epoch. */
 export function rowOf(worker: LambdaWorker, now: number): string[] {
   const { metadata, status } = worker;
-  const ready = status?.conditions?.find((condition) => condition.type === 'Ready');
   return [
     metadata.namespace ?? '',
     metadata.name,
@@ -42,8 +45,20 @@ export function rowOf(worker: LambdaWorker, now: number): string[] {
       : formatHostPort({ host: status.address.ip, port: status.address.port }),
     status?.containerID ?? '-',
     status?.lastInvocationTime === undefined ? '-' : ageOf(status.lastInvocationTime, now),
-    ready === undefined || ready.status === 'True' ? '' : `${ready.reason}: ${ready.message}`.slice(0, 80),
+    whyOf(worker),
   ];
+}
+
+/** The first of its conditions that says what is not as it should be. */
+function whyOf({ status }: LambdaWorker): string {
+  const condition = (type: string) => findCondition(status?.conditions, type);
+  const ready = condition(workerConditions.ready);
+  const upToDate = condition(workerConditions.upToDate);
+  const limits = condition(workerConditions.limitsReached);
+  const telling =
+    [ready, upToDate].find((each) => each !== undefined && each.status !== 'True') ??
+    (limits?.status === 'True' ? limits : undefined);
+  return telling === undefined ? '' : `${telling.reason}: ${telling.message}`.slice(0, whyLength);
 }
 
 function ageOf(time: string, now: number): string {

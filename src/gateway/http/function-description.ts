@@ -1,3 +1,4 @@
+import { changingReasons, findCondition, readyReasons, workerConditions } from '../../api/condition.ts';
 import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
 import { quantityToMiB } from '../../api/quantity.ts';
 import { unreachable } from '../../common/errors.ts';
@@ -31,6 +32,7 @@ export interface FunctionConfiguration {
   readonly StateReasonCode?: string;
   readonly LastUpdateStatus: 'Successful' | 'InProgress' | 'Failed';
   readonly LastUpdateStatusReason?: string;
+  readonly LastUpdateStatusReasonCode?: UpdateCode;
   readonly PackageType: 'Image';
   readonly ImageConfigResponse?: {
     readonly ImageConfig: { readonly EntryPoint?: readonly string[]; readonly Command?: readonly string[] };
@@ -41,11 +43,45 @@ export interface FunctionConfiguration {
   readonly LoggingConfig: { readonly LogFormat: 'Text'; readonly LogGroup: string };
 }
 
+/** Lambda's words for why an update failed, those of them that fit. */
+type UpdateCode =
+  | 'FunctionError'
+  | 'ImageAccessDenied'
+  | 'InsufficientRolePermissions'
+  | 'InternalError'
+  | 'InvalidConfiguration'
+  | 'InvalidImage';
+
+const updateCodes: ReadonlyMap<string, UpdateCode> = new Map([
+  ['ImageNotFound', 'InvalidImage'],
+  ['ImageInvalid', 'InvalidImage'],
+  ['NoEntrypoint', 'InvalidImage'],
+  ['ImagePullFailed', 'ImageAccessDenied'],
+  ['PullSecretForbidden', 'ImageAccessDenied'],
+  ['SecretForbidden', 'InsufficientRolePermissions'],
+  ['SecretMissing', 'InvalidConfiguration'],
+  ['MemoryTooSmall', 'InvalidConfiguration'],
+  ['CrashLoopBackOff', 'FunctionError'],
+  ['ExitedAtOnce', 'FunctionError'],
+  ['NotListening', 'FunctionError'],
+  ['WarmUpFailed', 'FunctionError'],
+]);
+
 /** The state of a function in Lambda's words. */
 type FunctionState = Pick<
   FunctionConfiguration,
-  'State' | 'StateReason' | 'StateReasonCode' | 'LastUpdateStatus' | 'LastUpdateStatusReason'
+  | 'State'
+  | 'StateReason'
+  | 'StateReasonCode'
+  | 'LastUpdateStatus'
+  | 'LastUpdateStatusReason'
+  | 'LastUpdateStatusReasonCode'
 >;
+
+/** How far one worker is with the newest spec. */
+type Update =
+  | { readonly kind: 'Successful' }
+  | { readonly kind: 'InProgress' | 'Failed'; readonly reason: string; readonly message: string };
 
 /** The worker that speaks for its function. Undefined when there is none. */
 export function speakerOf(workers: readonly DescribedWorker[]): DescribedWorker | undefined {
@@ -135,14 +171,7 @@ function imageConfig({ spec }: LambdaWorker) {
  */
 function stateOf(workers: readonly LambdaWorker[]): FunctionState {
   const states = workers.map(workerState);
-  const isChanging = workers.some(
-    ({ metadata, status }) =>
-      status?.observedGeneration !== undefined && status.observedGeneration < (metadata.generation ?? 0),
-  );
-  const update = {
-    LastUpdateStatus: isChanging ? 'InProgress' : 'Successful',
-    ...(isChanging ? { LastUpdateStatusReason: 'The workers are being changed.' } : {}),
-  } as const;
+  const update = updateOf(workers);
   if (states.includes('Active')) {
     return { State: 'Active', ...update };
   }
@@ -166,9 +195,62 @@ function stateOf(workers: readonly LambdaWorker[]): FunctionState {
     State: 'Failed',
     StateReason: failureOf(workers),
     StateReasonCode: 'InternalError',
-    LastUpdateStatus: 'Failed',
-    LastUpdateStatusReason: failureOf(workers),
+    ...update,
   };
+}
+
+/** One worker that cannot be changed fails the update, and one that is not there yet holds it up. */
+function updateOf(workers: readonly LambdaWorker[]) {
+  const updates = workers.map(workerUpdate);
+  const telling =
+    updates.find((update) => update.kind === 'Failed') ??
+    updates.find((update) => update.kind === 'InProgress');
+  switch (telling?.kind) {
+    case undefined:
+    case 'Successful':
+      return { LastUpdateStatus: 'Successful' } as const;
+    case 'InProgress':
+      return {
+        LastUpdateStatus: telling.kind,
+        LastUpdateStatusReason: `${telling.reason}: ${telling.message}`,
+      } as const;
+    case 'Failed':
+      return {
+        LastUpdateStatus: telling.kind,
+        LastUpdateStatusReason: `${telling.reason}: ${telling.message}`,
+        LastUpdateStatusReasonCode: updateCode(telling),
+      } as const;
+    default:
+      return unreachable(telling);
+  }
+}
+
+function workerUpdate({ metadata, status }: LambdaWorker): Update {
+  const { conditions, observedGeneration, phase } = status ?? {};
+  if (observedGeneration !== undefined && observedGeneration < (metadata.generation ?? 0)) {
+    return { kind: 'InProgress', reason: 'Changing', message: 'no agent has acted on the newest spec yet' };
+  }
+  const upToDate = findCondition(conditions, workerConditions.upToDate);
+  if (upToDate?.status === 'True') {
+    return { kind: 'Successful' };
+  }
+  if (upToDate !== undefined) {
+    const kind = changingReasons.has(upToDate.reason) ? 'InProgress' : 'Failed';
+    return { kind, reason: upToDate.reason, message: upToDate.message };
+  }
+  // Agents of earlier versions tell by Ready alone.
+  const { reason = 'Failed', message = 'no worker can be started' } =
+    findCondition(conditions, workerConditions.ready) ?? {};
+  if (phase === 'Failed' || reason === readyReasons.replacementFailed) {
+    return { kind: 'Failed', reason, message };
+  }
+  return reason === readyReasons.replacing ? { kind: 'InProgress', reason, message } : { kind: 'Successful' };
+}
+
+/** Why a replacement failed stands before the colon of its message. */
+function updateCode({ message, reason }: { readonly message: string; readonly reason: string }): UpdateCode {
+  const code = reason === readyReasons.replacementFailed ? message.split(':', 1)[0] : reason;
+  return updateCodes.get(code ?? '') ?? 'InternalError';
 }
 
 function workerState({ spec, status }: LambdaWorker): FunctionConfiguration['State'] {

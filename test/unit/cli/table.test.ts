@@ -44,3 +44,20 @@ it('a worker that is not Ready says why', () => {
     'ImageNotFound: no such image',
   ]);
 });
+
+it.each([
+  ['UpToDate', 'False', 'Replacing', 'the earlier container serves'],
+  ['LimitsReached', 'True', 'OutOfMemory', 'ended for want of memory'],
+] as const)('tells in WHY of a worker that is ready and whose %s is %s', (type, status, reason, message) => {
+  const at = '2026-11-01T00:00:00Z';
+  const worker = workerFixture({
+    status: {
+      phase: 'Running',
+      conditions: [
+        { type: 'Ready', status: 'True', reason: 'Running', message: '', lastTransitionTime: at },
+        { type, status, reason, message, lastTransitionTime: at },
+      ],
+    },
+  });
+  expect(rowOf(worker, Date.parse(at)).at(-1)).toBe(`${reason}: ${message}`);
+});

@@ -142,6 +142,50 @@ describe('describeFunction', () => {
     });
   });
 
+  /** A worker whose condition says that, all of it seen in generation 2. */
+  const saying = (
+    type: string,
+    status: 'True' | 'False',
+    reason: string,
+    message: string,
+  ): WorkerFixture => ({
+    name: `${type}-${reason}`.toLowerCase(),
+    metadata: { generation: 2 },
+    status: {
+      phase: 'Running',
+      observedGeneration: 2,
+      conditions: [{ type, status, reason, message, lastTransitionTime: '2026-11-01T00:00:00Z' }],
+    },
+  });
+  const updated = saying('UpToDate', 'True', 'UpToDate', 'this generation serves');
+
+  it.each([
+    ['Replacing', 'the earlier container serves', 'InProgress', undefined],
+    ['NodeFull', 'no room', 'InProgress', undefined],
+    ['ReplacementFailed', 'ImageNotFound: no such image; tried again', 'Failed', 'InvalidImage'],
+    ['ReplacementFailed', 'SecretForbidden: no right', 'Failed', 'InsufficientRolePermissions'],
+    ['ReplacementFailed', 'CrashLoopBackOff: ended', 'Failed', 'FunctionError'],
+    ['ReplacementFailed', 'something else', 'Failed', 'InternalError'],
+    ['CrashLoopBackOff', 'starts again in 10 s', 'Failed', 'FunctionError'],
+  ] as const)('tells of a change whose UpToDate is %s: %s', (reason, message, status, code) => {
+    const one = described(updated, saying('UpToDate', 'False', reason, message));
+    expect(one).toMatchObject({ LastUpdateStatus: status, LastUpdateStatusReason: `${reason}: ${message}` });
+    expect(one.LastUpdateStatusReasonCode).toBe(code);
+    expect(one.State).toBe('Active');
+  });
+
+  it('is done when all workers serve what was asked for', () => {
+    expect(described(updated).LastUpdateStatus).toBe('Successful');
+  });
+
+  it.each([
+    ['Replacing', 'InProgress'],
+    ['ReplacementFailed', 'Failed'],
+    ['Running', 'Successful'],
+  ] as const)('goes by Ready where an agent of an earlier version says %s', (reason, status) => {
+    expect(described(saying('Ready', 'True', reason, 'calls are answered')).LastUpdateStatus).toBe(status);
+  });
+
   it('is in progress while an agent has not come to the newest spec', () => {
     const behind = described({
       metadata: { generation: 4 },
