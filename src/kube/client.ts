@@ -164,7 +164,7 @@ export function createKubeClient(options: KubeClientOptions): KubeClient {
     pageSize = DEFAULT_PAGE_SIZE,
   } = options;
   const gate = createRequestGate(maxInFlight);
-  const pool = createConnectionPool(clock);
+  const pool = createConnectionPool(clock, random);
   let closed = false;
 
   const send = async (

@@ -2,7 +2,7 @@ import { type Dispatcher, Pool } from 'undici';
 import type { Clock } from '../common/clock.ts';
 import type { KubeConnection } from './kube-config.ts';
 
-/** Sockets to one API server, kept as long as the address and the TLS material stay the same. */
+/** Sockets to one API server, kept for some minutes while the address and the TLS material stay the same. */
 export interface ConnectionPool {
   /** Where to send a request under this connection. */
   dispatcher(connection: KubeConnection): Dispatcher;
@@ -19,6 +19,12 @@ export interface ConnectionPool {
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Idle milliseconds after which we close; the API server does so after 90,000. */
 const KEEP_ALIVE_MS = 30_000;
+/**
+ * Milliseconds after which new requests get new sockets, at least and at most: a server that came back behind a load
+ * balancer gets its part of the clients again. HTTP/1.1 has no GOAWAY, by which a server could ask for that.
+ */
+const RENEW_AFTER_MS = 600_000;
+const RENEW_SPREAD_MS = 300_000;
 /** Milliseconds between two replacements, so that a slow server is not asked for ever more handshakes. */
 const DISTRUST_EVERY_MS = 5000;
 
@@ -58,9 +64,11 @@ interface Current {
   readonly fingerprint: string;
   readonly pool: Pool;
   readonly dispatcher: Dispatcher;
+  /** Monotonic milliseconds at which it is replaced. */
+  readonly renewAt: number;
 }
 
-function open(connection: KubeConnection): Current {
+function open(connection: KubeConnection, renewAt: number): Current {
   const pool = new Pool(connection.origin, {
     // One request per socket at a time: a request that is given up takes its socket with it, so a frozen server
     // never leaves a dead connection behind for the next one.
@@ -78,10 +86,11 @@ function open(connection: KubeConnection): Current {
     headersTimeout: 0,
     bodyTimeout: 0,
   });
-  return { fingerprint: connection.fingerprint, pool, dispatcher: pool.compose(fencing) };
+  return { fingerprint: connection.fingerprint, pool, dispatcher: pool.compose(fencing), renewAt };
 }
 
-export function createConnectionPool(clock: Clock): ConnectionPool {
+/** @param random gives numbers from 0 to 1, for jitter */
+export function createConnectionPool(clock: Clock, random: () => number): ConnectionPool {
   const pools = new Set<Pool>();
   let current: Current | undefined;
   let distrustedAt = Number.NEGATIVE_INFINITY;
@@ -96,13 +105,14 @@ export function createConnectionPool(clock: Clock): ConnectionPool {
 
   return {
     dispatcher(connection) {
-      if (current?.fingerprint === connection.fingerprint) {
+      const now = clock.monotonic();
+      if (current?.fingerprint === connection.fingerprint && now < current.renewAt) {
         return current.dispatcher;
       }
       if (current !== undefined) {
         retire(current.pool);
       }
-      current = open(connection);
+      current = open(connection, now + RENEW_AFTER_MS + random() * RENEW_SPREAD_MS);
       pools.add(current.pool);
       return current.dispatcher;
     },

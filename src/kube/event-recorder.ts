@@ -7,6 +7,7 @@ import { TaskGroup } from '../common/task-group.ts';
 import { ApiError, isUnavailable } from './api-error.ts';
 import { createBackoff } from './backoff.ts';
 import { createEventRation } from './event-ration.ts';
+import { FencedError } from './fenced-client.ts';
 import { microTime } from './micro-time.ts';
 import { type Event, events, type ObjectReference } from './resource-types.ts';
 import type { KubeClient, KubeObject, ResourceType } from './types.ts';
@@ -323,6 +324,11 @@ export function createEventRecorder(options: EventRecorderOptions): EventRecorde
         return;
       } catch (error) {
         if (signal.aborted) {
+          return;
+        }
+        if (error instanceof FencedError) {
+          // The next leader looks at the same objects and tells of them itself.
+          metrics.dropped?.('notLeader');
           return;
         }
         if (!isUnavailable(error) || tries >= TRIES) {

@@ -40,6 +40,11 @@ export interface InformerOptions<T extends KubeObject> {
   readonly backoffFirstMs?: number;
   /** The most milliseconds between tries. Default 10,000. */
   readonly backoffMaxMs?: number;
+  /**
+   * The most milliseconds until the first list after the server has dropped the history, such as after a change of the
+   * resource definition, which ends all watches of a kind at once. Each informer takes a random part. Default 2,000.
+   */
+  readonly relistSpreadMs?: number;
   /** Milliseconds that a list may take, all pages together. Default 60,000. */
   readonly listDeadlineMs?: number;
   /**
@@ -59,6 +64,7 @@ type State =
 const DEFAULTS = {
   backoffFirstMs: 800,
   backoffMaxMs: 10_000,
+  relistSpreadMs: 2_000,
   listDeadlineMs: 60_000,
   watchSeconds: 45,
   watchSilenceMs: 60_000,
@@ -233,9 +239,12 @@ export function createInformer<T extends KubeObject>(
 
   /** Milliseconds to wait after an error. */
   const delayAfter = (error: unknown): number => {
-    // One relist, or one new watch in the place of a dead one, needs no patience; many in a row do.
-    const atOnce = backoff.failures() === 0 && (needsList(error) || hasCode(error, 'WatchSilent'));
-    const delayMs = backoff.next();
+    const isFirst = backoff.failures() === 0;
+    const grown = backoff.next();
+    // The first relist waits for the sake of the server, which others ask as well. Many in a row wait longer.
+    const delayMs = isFirst && needsList(error) ? random() * settings.relistSpreadMs : grown;
+    // One new watch in the place of a dead one needs no patience.
+    const atOnce = isFirst && hasCode(error, 'WatchSilent');
     const askedForMs = error instanceof ApiError ? error.retryAfterMs : undefined;
     if (askedForMs !== undefined) {
       return Math.max(delayMs, askedForMs * (1 + random() / 4));

@@ -8,6 +8,7 @@ import {
   requestFor,
   startFakeApiServer,
 } from '../../support/fake-api-server.ts';
+import { manualClock } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const key = { namespace: 'default', name: 'one' };
@@ -145,6 +146,18 @@ describe('connections', () => {
     }
     // The second is opened when a call comes before the first one has quite been freed.
     expect(server.connections()).toBeLessThanOrEqual(2);
+  });
+
+  test('are made anew now and then, so that a server that came back gets its part of the clients', async () => {
+    const clock = manualClock();
+    const patient = clientOf({ clock, random: () => 0 });
+    const connection = async (afterMs: number) => {
+      await clock.advance(afterMs);
+      await patient.get(configMaps, key);
+      return server.requests.at(-1)?.connection;
+    };
+    const [first, ...others] = [await connection(0), await connection(599_000), await connection(1_000)];
+    expect(others.map((other) => other === first)).toEqual([true, false]);
   });
 
   test('calls do not wait behind watches', async () => {

@@ -7,10 +7,12 @@ import {
   type RecordedEvent,
   referenceTo,
 } from '../../../src/kube/event-recorder.ts';
+import { fencedClient } from '../../../src/kube/fenced-client.ts';
 import { configMaps, type Event, events } from '../../../src/kube/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/types.ts';
 import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
 import { manualClock } from '../../support/manual-clock.ts';
+import { recordingLogger } from '../../support/recording-logger.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const clock = manualClock();
@@ -213,6 +215,17 @@ test('an event that is refused is dropped, and the next one is written', async (
   recorder.record(event({ reason: 'Stopped' }));
   await written(1);
   expect(dropped).toEqual(['refused']);
+});
+
+test('events of a leader that lost its term are dropped without a word', async () => {
+  const { logger, lines } = recordingLogger();
+  const { recorder, dropped } = recorderOf({ client: fencedClient(client, () => false), logger });
+  recorder.record(event());
+  recorder.record(event({ note: 'another' }));
+  recorder.start();
+  await waitFor('the drops', () => dropped.length === 2, soon);
+  expect(dropped).toEqual(['notLeader', 'notLeader']);
+  expect(lines).toEqual([]);
 });
 
 test('stopping writes what waits', async () => {

@@ -6,6 +6,7 @@ import { createInformer, type InformerOptions } from '../../../src/kube/informer
 import { type ConfigMap, configMaps } from '../../../src/kube/resource-types.ts';
 import type { CacheEvent, Informer, KubeClient, ListParameters } from '../../../src/kube/types.ts';
 import { type FakeApiServer, listsOf, startFakeApiServer, watchesOf } from '../../support/fake-api-server.ts';
+import { manualClock } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const key = (name: string) => ({ namespace: 'default', name });
@@ -37,6 +38,7 @@ function watchThem(
     logger: silentLogger(),
     backoffFirstMs: 1,
     backoffMaxMs: 10,
+    relistSpreadMs: 10,
     ...options,
   });
   const told: string[] = [];
@@ -267,6 +269,25 @@ describe('watching', () => {
     server.sendLine(line);
     server.put(configMaps, configMap('one'));
     await waitFor('agreement', () => agrees(informer), soon);
+  });
+
+  test('clients whose watches the server drops all at once list one after the other', async () => {
+    const clock = manualClock();
+    const informers = [0.2, 0.4, 0.6, 0.8].map((share) =>
+      watchThem({ clock, relistSpreadMs: 10_000, random: () => share }),
+    );
+    await Promise.all(informers.map(({ informer }) => informer.synced()));
+    await waitFor('the watches', () => server.openWatches() === 4, soon);
+    const lists = () => server.requests.filter(listsOf(configMaps)).length - 4;
+    server.sendLine('{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}');
+    await waitFor('the end of the watches', () => server.openWatches() === 0, soon);
+    await clock.advance(1_000);
+    for (const done of [1, 2, 3, 4]) {
+      expect(lists()).toBe(done - 1);
+      await clock.advance(2_000);
+      await waitFor('one list', () => lists() === done && server.openWatches() === done, soon);
+    }
+    expect(lists()).toBe(4);
   });
 
   test('watches that end at once do not turn into a storm', async () => {
