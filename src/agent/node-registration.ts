@@ -4,7 +4,7 @@ import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import type { Node } from '../kube/resource-types.ts';
-import type { KubeClient, ObjectCache } from '../kube/types.ts';
+import type { Informer, KubeClient } from '../kube/types.ts';
 import { canonicalJson } from './canonical-json.ts';
 import type { NodeHealth } from './node-health.ts';
 import { type NodeFacts, nodeStatus } from './node-status.ts';
@@ -15,6 +15,8 @@ const writeEveryMs = 10_000;
 const gatherMs = 250;
 /** Milliseconds after which the object is read again: somebody may have removed or changed it. */
 const rereadMs = 60_000;
+/** Milliseconds for which the first registration waits for the Node, whose labels and cordon it carries over. */
+const nodeWaitMs = 10_000;
 const retryMs = 2_000;
 const deadlineMs = 10_000;
 const identity = {
@@ -26,8 +28,10 @@ export interface NodeRegistrationOptions {
   readonly client: Pick<KubeClient, 'get' | 'patch'>;
   readonly nodeName: string;
   readonly health: NodeHealth;
-  /** The Node of the same name, where there is one. */
-  readonly nodes: Pick<ObjectCache<Node>, 'get'>;
+  /** The Node of the same name, where there is one. Before the first list nothing is known of it. */
+  readonly nodes: Pick<Informer<Node>, 'hasSynced' | 'synced'> & {
+    readonly cache: Pick<Informer<Node>['cache'], 'get'>;
+  };
   /** Everything but the conditions, the labels and the cordon. */
   readonly facts: () => Promise<Omit<NodeFacts, 'conditions' | 'unschedulable'>>;
   readonly clock: Clock;
@@ -36,7 +40,8 @@ export interface NodeRegistrationOptions {
 
 /**
  * Registers the node and keeps its LambdaNode: conditions at once, the rest at most every ten seconds, and nothing at
- * all while nothing changes. The labels of the Node of the same name, and whether it is cordoned, are carried over.
+ * all while nothing changes. The labels of the Node of the same name, and whether it is cordoned, are carried over; before
+ * the Node has been listed, the LambdaNode keeps what it has of both.
  */
 export class NodeRegistration {
   readonly #options: NodeRegistrationOptions;
@@ -60,6 +65,7 @@ export class NodeRegistration {
     const unsubscribe = health.subscribe(() => this.hurry());
     let failing = false;
     try {
+      await this.#untilNodeKnown(signal);
       while (!signal.aborted) {
         this.#hurry = new AbortController();
         try {
@@ -105,13 +111,13 @@ export class NodeRegistration {
   /** Compares and, where something changed, writes. */
   async write(signal?: AbortSignal): Promise<void> {
     const { client, nodeName: name, nodes, clock } = this.#options;
-    const node = nodes.get({ name });
     if (clock.monotonic() - this.#readAt > rereadMs) {
       this.#present = await client.get(lambdaNodes, { name }, { signal, deadlineMs });
       this.#readAt = clock.monotonic();
     }
-    const labels = node?.metadata.labels ?? {};
-    if (this.#present === undefined || this.#labels !== JSON.stringify(labels)) {
+    const labels = nodes.cache.get({ name })?.metadata.labels ?? {};
+    const labelsDiffer = nodes.hasSynced() && this.#labels !== JSON.stringify(labels);
+    if (this.#present === undefined || labelsDiffer) {
       this.#present = await client.patch(
         lambdaNodes,
         { name },
@@ -129,11 +135,12 @@ export class NodeRegistration {
 
   async #writeStatus(present: LambdaNode, signal?: AbortSignal): Promise<void> {
     const { client, nodeName: name, health, nodes, clock } = this.#options;
-    const node = nodes.get({ name });
+    const node = nodes.cache.get({ name });
+    const cordon = node === undefined ? undefined : node.spec?.unschedulable === true;
     const status = nodeStatus(
       {
         ...(await this.#options.facts()),
-        unschedulable: node === undefined ? undefined : node.spec?.unschedulable === true,
+        unschedulable: nodes.hasSynced() ? cordon : present.status?.unschedulable,
         conditions: health.conditions(),
       },
       present.status,
@@ -150,6 +157,23 @@ export class NodeRegistration {
         },
         { subresource: 'status', signal, deadlineMs },
       );
+    }
+  }
+
+  /** Waits until the Node has been listed, for ten seconds at most: a LambdaNode without labels is better than none. */
+  async #untilNodeKnown(signal: AbortSignal): Promise<void> {
+    const { nodes, clock } = this.#options;
+    const waited = new AbortController();
+    try {
+      await Promise.race([
+        nodes.synced(AbortSignal.any([signal, waited.signal])),
+        sleep(clock, nodeWaitMs, AbortSignal.any([signal, waited.signal])),
+      ]);
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#options.logger.debug({ err: error }, 'node is registered before its Node was listed');
+    } finally {
+      waited.abort();
     }
   }
 

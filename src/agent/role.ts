@@ -262,7 +262,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     client,
     nodeName,
     health,
-    nodes: ownNode.cache,
+    nodes: ownNode,
     facts: async () => ({
       endpoint,
       certificate: identity.published,

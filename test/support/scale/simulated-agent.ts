@@ -92,7 +92,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
     client,
     nodeName,
     health,
-    nodes: ownNode.cache,
+    nodes: ownNode,
     facts: () =>
       Promise.resolve({
         endpoint: '127.0.0.1:1',

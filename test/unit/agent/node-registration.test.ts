@@ -3,16 +3,16 @@ import { NodeHealth } from '../../../src/agent/node-health.ts';
 import { keepNodeLease } from '../../../src/agent/node-lease.ts';
 import { NodeRegistration } from '../../../src/agent/node-registration.ts';
 import { endpointOf, nodeVersions } from '../../../src/agent/node-status.ts';
-import { lambdaNodes } from '../../../src/api/lambda-node.ts';
+import { type LambdaNode, lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { createKubeClient } from '../../../src/kube/client.ts';
 import { leases, type Node } from '../../../src/kube/resource-types.ts';
-import { startFakeApiServer } from '../../support/fake-api-server.ts';
+import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
-async function world() {
-  const api = await startFakeApiServer();
+async function world(given?: FakeApiServer) {
+  const api = given ?? (await startFakeApiServer());
   const client = createKubeClient({ source: api.source });
   onTestFinished(async () => {
     await client.close();
@@ -31,6 +31,9 @@ async function world() {
   });
   await health.look();
   let node: Node | undefined;
+  const listed = Promise.withResolvers<void>();
+  let hasSynced = true;
+  const synced = () => (hasSynced ? Promise.resolve() : listed.promise);
   const facts = {
     endpoint: '10.0.0.7:9443',
     certificate: '-----BEGIN CERTIFICATE-----',
@@ -43,7 +46,7 @@ async function world() {
     client,
     nodeName: 'node-1',
     health,
-    nodes: { get: () => node },
+    nodes: { cache: { get: () => node }, hasSynced: () => hasSynced, synced },
     facts: async () => facts,
     clock,
     logger: silentLogger(),
@@ -60,6 +63,17 @@ async function world() {
     stored: () => api.get(lambdaNodes, { name: 'node-1' }),
     setNode(next: Node | undefined) {
       node = next;
+    },
+    /** The process has begun anew and has not listed the Node yet. */
+    startAnew() {
+      node = undefined;
+      hasSynced = false;
+    },
+    /** The Node has been listed. */
+    showNode(next: Node) {
+      node = next;
+      hasSynced = true;
+      listed.resolve();
     },
   };
 }
@@ -93,6 +107,50 @@ describe('the registration of a node', () => {
     await registration.write();
     expect(stored()?.metadata.labels).toEqual({ zone: 'b' });
     expect(stored()?.status?.unschedulable).toBe(false);
+  });
+
+  it('keeps labels and cordon while an agent that begins anew has not listed the Node yet', async () => {
+    const first = await world();
+    const labels = { zone: 'a', pool: 'functions' };
+    const cordoned = { metadata: { name: 'node-1', labels }, spec: { unschedulable: true } };
+    first.setNode(cordoned);
+    await first.registration.write();
+    const next = await world(first.api);
+    next.startAnew();
+    const before = next.writes();
+    // What is applied is all that this agent owns: a field that it leaves out is removed.
+    const applied = () =>
+      next.api.requests
+        .filter(({ method }) => method === 'PATCH')
+        .slice(before)
+        .map(({ body }) => JSON.parse(body) as LambdaNode);
+    next.facts.allocated = { memoryMiB: 128, workers: 1 };
+    await next.registration.write();
+    expect(next.stored()?.status?.allocated).toEqual({ memoryMiB: 128, workers: 1 });
+    expect(applied()).toMatchObject([{ status: { unschedulable: true } }]);
+    next.showNode(cordoned);
+    await next.registration.write();
+    expect(applied().slice(1)).toMatchObject([{ metadata: { labels } }]);
+  });
+
+  it('is made with the labels of the Node, or after ten seconds without them', async () => {
+    const told = await world();
+    told.startAnew();
+    const stop = new AbortController();
+    const running = told.registration.run(stop.signal).catch(() => undefined);
+    await told.clock.advance(9_000);
+    expect(told.stored()).toBeUndefined();
+    told.showNode({ metadata: { name: 'node-1', labels: { zone: 'a' } } });
+    await waitFor('the registration', () => told.stored()?.status !== undefined);
+    expect(told.stored()?.metadata.labels).toEqual({ zone: 'a' });
+
+    const untold = await world();
+    untold.startAnew();
+    const other = untold.registration.run(stop.signal).catch(() => undefined);
+    await untold.clock.advance(10_000);
+    await waitFor('the registration', () => untold.stored()?.status !== undefined);
+    stop.abort();
+    await Promise.all([running, other]);
   });
 
   it('registers again after somebody removed it', async () => {
