@@ -36,6 +36,7 @@ export interface ImageConfig {
   readonly labels: Readonly<Record<string, string>>;
   /** Digests of the uncompressed layers, lowest first. */
   readonly diffIds: readonly string[];
+  /** What its author wrote, in Go's names. Nothing that holds a worker goes by it. */
   readonly platform: Platform;
 }
 
@@ -65,7 +66,7 @@ const MAX_INDEX_DEPTH = 4;
 /** Manifests and configurations are a few kilobytes; this is containerd's own bound. */
 const MAX_DOCUMENT_BYTES = 8 * 1024 * 1024;
 
-/** Go's name of each processor that Node.js and `uname` name otherwise. */
+/** Go's name of each processor that Node.js, `uname` and the authors of images name otherwise. */
 const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
   ['x64', 'amd64'],
   ['x86_64', 'amd64'],
@@ -78,7 +79,12 @@ const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
 
 /** The Linux platform of a processor as Node.js (`process.arch`), `uname` or Go name it. */
 export function linuxPlatform(architecture: string): Platform {
-  return { os: 'linux', architecture: ARCHITECTURES.get(architecture) ?? architecture };
+  return { os: 'linux', architecture: architectureOf(architecture) };
+}
+
+function architectureOf(name: string): string {
+  const lower = name.toLowerCase();
+  return ARCHITECTURES.get(lower) ?? lower;
 }
 
 /**
@@ -105,7 +111,7 @@ export async function resolveImage(
     configDescriptor.digest,
   );
   // Tools that stack layers without building leave the architecture empty: such an image is for whoever runs it.
-  const isSaid = config.platform.architecture !== '' && config.platform.architecture !== undefined;
+  const isSaid = config.platform.architecture !== '';
   if (isSaid && !matches(config.platform, platform)) {
     throw invalid(`the image is for ${describe(config.platform)}, this node is ${describe(platform)}`);
   }
@@ -134,7 +140,6 @@ export function parseImageConfig(document: Readonly<Record<string, unknown>>, di
   const where = `image configuration ${digest}`;
   const config = optionalObject(document.config, where, 'config');
   const rootfs = optionalObject(document.rootfs, where, 'rootfs');
-  const variant = document.variant;
   return {
     env: strings(config.Env, where, 'Env'),
     user: text(config.User, where, 'User'),
@@ -143,11 +148,17 @@ export function parseImageConfig(document: Readonly<Record<string, unknown>>, di
     cmd: strings(config.Cmd, where, 'Cmd'),
     labels: stringMap(config.Labels, where),
     diffIds: strings(rootfs.diff_ids, where, 'diff_ids'),
-    platform: {
-      os: text(document.os, where, 'os') || 'linux',
-      architecture: text(document.architecture, where, 'architecture'),
-      ...(typeof variant === 'string' && variant !== '' ? { variant } : {}),
-    },
+    platform: readPlatform(document, where),
+  };
+}
+
+/** A platform as its author wrote it, in Go's names; no architecture where there is none. */
+function readPlatform(fields: Readonly<Record<string, unknown>>, where: string): Platform {
+  const { variant } = fields;
+  return {
+    os: (text(fields.os, where, 'os') || 'linux').toLowerCase(),
+    architecture: architectureOf(text(fields.architecture, where, 'architecture')),
+    ...(typeof variant === 'string' && variant !== '' ? { variant } : {}),
   };
 }
 
@@ -204,10 +215,9 @@ function choosePlatform(entries: readonly Descriptor[], platform: Platform): Des
 }
 
 function matches(offered: Partial<Platform>, wanted: Platform): boolean {
-  const architecture = ARCHITECTURES.get(offered.architecture ?? '') ?? offered.architecture;
   const sameVariant =
     offered.variant === undefined || wanted.variant === undefined || offered.variant === wanted.variant;
-  return offered.os === wanted.os && architecture === wanted.architecture && sameVariant;
+  return offered.os === wanted.os && offered.architecture === wanted.architecture && sameVariant;
 }
 
 function describe(platform: Partial<Platform>): string {
@@ -244,17 +254,8 @@ function readDescriptor(value: unknown, where: string): Descriptor {
   if (fields.platform === undefined || fields.platform === null) {
     return { mediaType, digest };
   }
-  const platform = object(fields.platform, `a platform of ${where}`);
-  const { variant } = platform;
-  return {
-    mediaType,
-    digest,
-    platform: {
-      os: text(platform.os, where, 'os'),
-      architecture: text(platform.architecture, where, 'architecture'),
-      ...(typeof variant === 'string' && variant !== '' ? { variant } : {}),
-    },
-  };
+  const platform = readPlatform(object(fields.platform, `a platform of ${where}`), where);
+  return { mediaType, digest, platform };
 }
 
 function object(value: unknown, where: string): Readonly<Record<string, unknown>> {

@@ -32,6 +32,8 @@ export interface RuntimeSpecOptions {
   readonly functionName: string;
   readonly shape: SpecShape;
   readonly image: ImageConfig;
+  /** Processor of the node in Go's names, never what the image says: the filter of system calls goes by it. */
+  readonly architecture: string;
   /** Pinned network namespace to join; absent means the node's own (`Host` mode). */
   readonly netnsPath?: string;
   /**
@@ -184,12 +186,12 @@ const PROCESSORS_PATH = '/sys/devices/system/cpu';
  * folder with the processors alone, and the setting that opens ports below 1024.
  *
  * @throws {EsbError} `NoEntrypoint` when neither image nor resource names a program; `ImageInvalid` when the image's
- *   user cannot be resolved, or lies outside of the worker's user namespace
+ *   user cannot be resolved, or lies outside of the worker's user namespace; `CreateFailed` when there is no filter of
+ *   system calls for the node's processor
  */
 export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
   const { shape, image } = options;
-  const architecture = image.platform.architecture;
-  const seccomp = options.seccomp === false ? undefined : workerSeccompProfile(architecture);
+  const seccomp = options.seccomp === false ? undefined : requiredProfile(options.architecture);
   const bridged = options.netnsPath !== undefined;
   const memory = (shape.memoryMiB + shape.ephemeralStorageMiB) * MEBIBYTE;
   const { userIds } = options;
@@ -249,6 +251,16 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
       ...(seccomp === undefined ? {} : { seccomp }),
     },
   };
+}
+
+function requiredProfile(architecture: string): SeccompProfile {
+  const profile = workerSeccompProfile(architecture);
+  if (profile === undefined) {
+    throw new EsbError(`there is no filter of system calls for the processor ${architecture} of this node`, {
+      code: 'CreateFailed',
+    });
+  }
+  return profile;
 }
 
 /** Whether the image names its user or group by a name, so that its own /etc/passwd and /etc/group are needed. */

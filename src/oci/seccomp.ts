@@ -75,7 +75,7 @@ const ALLOWED: readonly string[] = words(`
   sched_setattr sched_setparam sched_setscheduler sched_yield seccomp semctl semget semop semtimedop sendfile
   sendmmsg sendmsg sendto set_robust_list set_tid_address setfsgid setfsuid setgid setgroups setitimer setpgid
   setpriority setregid setresgid setresuid setreuid setrlimit setsid setsockopt setuid setxattr setxattrat shmat
-  shmctl shmdt shmget shutdown sigaltstack signalfd4 socketpair splice stat statfs statmount statx symlinkat
+  shmctl shmdt shmget shutdown sigaltstack signalfd4 splice stat statfs statmount statx symlinkat
   sync sync_file_range syncfs sysinfo tee tgkill timer_create timer_delete timer_getoverrun timer_gettime
   timer_settime timerfd_create timerfd_gettime timerfd_settime times tkill truncate umask uname unlinkat
   utimensat vmsplice wait4 waitid write writev
@@ -117,6 +117,8 @@ export function workerSeccompProfile(architecture: string): SeccompProfile | und
       // Its flags lie in memory where a filter cannot look; told that it does not exist, C libraries use clone.
       { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS },
       ...Object.values(SOCKET_FAMILIES).map((family) => allow(['socket'], isEqual(family))),
+      // A pair of any other family is a way around the rule above, and loads the module of that family.
+      allow(['socketpair'], isEqual(SOCKET_FAMILIES.AF_UNIX)),
       ...PERSONALITIES.map((personality) => allow(['personality'], isEqual(personality))),
     ],
   };

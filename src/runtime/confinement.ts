@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { containerLabels } from '../api/label.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
 import type { ContainerRecord } from '../containerd/container-service.ts';
+import { linuxPlatform } from '../oci/image-config.ts';
 import type { RuntimeSpecOptions, UserIds } from '../oci/runtime-spec.ts';
 import { type CgroupDriver, cgroupParent, prepareCgroupParent } from './cgroup-parent.ts';
 import { UserIdBlocks } from './user-id-blocks.ts';
@@ -25,7 +26,7 @@ export interface ConfinementOptions {
 export interface WorkerConfinement {
   readonly spec: Pick<
     RuntimeSpecOptions,
-    'cgroupsPath' | 'userIds' | 'oomScoreAdj' | 'seccomp' | 'maskedPaths'
+    'architecture' | 'cgroupsPath' | 'userIds' | 'oomScoreAdj' | 'seccomp' | 'maskedPaths'
   >;
   /** Of its container. */
   readonly labels: Readonly<Record<string, string>>;
@@ -88,6 +89,7 @@ export class Confinement {
     this.#maskedPaths ??= throttlePaths(PROCESSORS);
     return {
       spec: {
+        architecture: linuxPlatform(process.arch).architecture,
         cgroupsPath: this.#cgroups.specPath(containerId),
         oomScoreAdj: oomScoreAdj ?? DEFAULT_OOM_SCORE_ADJ,
         maskedPaths: await this.#maskedPaths,

@@ -11,6 +11,8 @@ export interface DockerSpecOptions {
   /** With the ports of the node in it, in `Host` mode. */
   readonly shape: WorkerShape;
   readonly image: ImageConfig;
+  /** Processor of the node in Go's names. */
+  readonly architecture: string;
   /** Id of the image: its name may mean another one by now. */
   readonly imageId: string;
   readonly oomScoreAdj?: number | undefined;
@@ -31,6 +33,7 @@ export function dockerSpecOf(options: DockerSpecOptions): NewContainer {
   const spec = buildRuntimeSpec({
     containerId,
     functionName: options.functionName,
+    architecture: options.architecture,
     shape,
     // The engine reads /etc/passwd of the image itself.
     image: { ...image, user: '' },

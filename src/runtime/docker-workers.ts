@@ -3,6 +3,7 @@ import { isAborted, sleep } from '../common/deadline.ts';
 import { EsbError, hasCode, unreachable } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerService, DockerContainer } from '../docker/container-service.ts';
+import { linuxPlatform } from '../oci/image-config.ts';
 import type { EnsureRequest, WorkerAddress, WorkerInfo } from './container-runtime.ts';
 import { creationStep } from './create-error.ts';
 import type { DockerImages } from './docker-images.ts';
@@ -186,6 +187,7 @@ export class DockerWorkers {
       labels: dockerLabelsOf(request, shape.port, image.byDigest),
       shape,
       image: image.config,
+      architecture: linuxPlatform(process.arch).architecture,
       imageId: image.id,
       oomScoreAdj,
     });

@@ -31,8 +31,8 @@ export async function readUserFiles(
   try {
     const layers = layersOf(await client.snapshots.view(key, chainId, { ...options, lease: key }));
     return {
-      passwd: await readFromLayers(layers, 'etc/passwd'),
-      group: await readFromLayers(layers, 'etc/group'),
+      passwd: await readFromLayers(layers, 'etc', 'passwd'),
+      group: await readFromLayers(layers, 'etc', 'group'),
     };
   } finally {
     await client.snapshots.remove(key).catch(() => undefined);
@@ -51,10 +51,15 @@ export function layersOf(mounts: readonly Mount[]): readonly string[] {
   });
 }
 
-async function readFromLayers(layers: readonly string[], path: string): Promise<string> {
+async function readFromLayers(layers: readonly string[], folder: string, name: string): Promise<string> {
   for (const layer of layers) {
-    const file = join(layer, path);
+    const parent = join(layer, folder);
+    const file = join(parent, name);
     try {
+      if (!(await lstat(parent)).isDirectory()) {
+        // A whiteout, or a link that could lead out of the image, as below.
+        return '';
+      }
       const found = await lstat(file);
       // Anything but a plain file is a whiteout, or a link that could lead out of the image.
       return found.isFile() && found.size <= MAX_BYTES ? await readFile(file, 'utf8') : '';

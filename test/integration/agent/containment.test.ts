@@ -152,7 +152,7 @@ describe('from inside a worker, the network', () => {
   });
 
   it('is not the node’s, raw or by another family of sockets', async () => {
-    const lines = ['raw', 'packet', 'vsock', 'cryptography'];
+    const lines = ['raw', 'packet', 'vsock', 'cryptography', 'tipc-pair'];
     expect(await attack(...lines)).toEqual(each(lines, notPermitted));
     expect((await attack('list /sys/class/net'))['list /sys/class/net']).toBe('ok eth0 lo');
   });

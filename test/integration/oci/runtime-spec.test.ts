@@ -3,6 +3,7 @@ import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { linuxPlatform } from '../../../src/oci/image-config.ts';
 import { buildRuntimeSpec, type SpecShape, type UserIds } from '../../../src/oci/runtime-spec.ts';
 import { type CommandResult, run } from '../../support/command.ts';
 import { toolsFolder } from '../../support/tools.ts';
@@ -32,6 +33,7 @@ async function inContainer(
   const spec = buildRuntimeSpec({
     containerId: id,
     functionName: 'hello',
+    architecture: linuxPlatform(process.arch).architecture,
     netnsPath: `/run/netns/${id}`,
     cgroupsPath: `/${id}`,
     etcFiles: { resolvConf: join(folder, 'resolv.conf') },
@@ -57,7 +59,7 @@ async function inContainer(
       cmd: [],
       labels: {},
       diffIds: [],
-      platform: { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch },
+      platform: linuxPlatform(process.arch),
     },
   });
   const shared = SHARED.map((path) => ({

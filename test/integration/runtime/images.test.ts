@@ -200,6 +200,20 @@ describe('an image', () => {
     await expect(runtime.ensure(request)).rejects.toMatchObject({ code: 'ImageInvalid' });
   });
 
+  it.each(['x86_64', ''])(
+    'whose author calls the processor %j runs under the filter of the node',
+    async (name) => {
+      const architecture = process.arch === 'x64' ? name : name.replace('x86_64', 'aarch64');
+      const reference = await fresh({ architecture });
+      const request = ensureRequest(lab, 'named', { image: { reference, pullPolicy: 'IfNotPresent' } });
+      const { address } = await runtime.ensure(request);
+      const status = 'read /proc/self/status';
+      expect(await lab.caller.call(address ?? { ip: '', port: 0 }, { try: [status] }, 5_000)).toMatchObject({
+        tried: { [status]: expect.stringContaining('Seccomp:\t2') },
+      });
+    },
+  );
+
   it('without an entrypoint is told as NoEntrypoint', async () => {
     const reference = await fresh({ entrypoint: null });
     const request = ensureRequest(lab, 'mute', { image: { reference, pullPolicy: 'IfNotPresent' } });

@@ -277,6 +277,10 @@ func systemCall(verb string, args []string) error {
 		return socket(syscall.AF_PACKET, syscall.SOCK_RAW, 0)
 	case "vsock":
 		return socket(40, syscall.SOCK_STREAM, 0)
+	case "local-pair":
+		return socketPair(syscall.AF_UNIX)
+	case "tipc-pair":
+		return socketPair(30)
 	case "cryptography":
 		return socket(38, syscall.SOCK_SEQPACKET, 0)
 	case "bpf":
@@ -313,6 +317,15 @@ func systemCall(verb string, args []string) error {
 	default:
 		return fmt.Errorf("there is no attempt %s", verb)
 	}
+}
+
+func socketPair(family int) error {
+	pair, err := syscall.Socketpair(family, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		_ = syscall.Close(pair[0])
+		_ = syscall.Close(pair[1])
+	}
+	return err
 }
 
 func socket(family, kind, protocol int) error {

@@ -81,6 +81,16 @@ describe('an image', () => {
     });
   });
 
+  it.each(['x86_64', 'x86-64', 'x64', 'AMD64'])('whose author calls it %s is one for amd64', async (name) => {
+    const store = new Store();
+    const platform = { os: 'Linux', architecture: name };
+    const index = store.put(INDEX, { manifests: [store.image({ Cmd: ['x'] }, name, platform)] });
+    expect((await resolveImage(store, index, amd64)).config).toMatchObject({
+      cmd: ['x'],
+      platform: { os: 'linux', architecture: 'amd64' },
+    });
+  });
+
   it('that names no processor is taken as it is', async () => {
     const store = new Store();
     expect((await resolveImage(store, store.image({ Cmd: ['x'] }, ''), amd64)).config.cmd).toEqual(['x']);

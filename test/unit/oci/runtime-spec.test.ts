@@ -40,6 +40,7 @@ function build(overrides: Overrides = {}): RuntimeSpec {
   return buildRuntimeSpec({
     containerId: 'hello-3f2a91bc',
     functionName: 'hello',
+    architecture: 'amd64',
     netnsPath: '/run/netns/esb-x',
     cgroupsPath: '/esb/hello-3f2a91bc',
     ...overrides,
@@ -186,6 +187,7 @@ describe('the confinement of a worker', () => {
     const { netnsPath: _, ...host }: RuntimeSpecOptions = {
       containerId: 'c',
       functionName: 'f',
+      architecture: 'amd64',
       netnsPath: '',
       cgroupsPath: '/esb/c',
       shape,
@@ -209,9 +211,19 @@ describe('the confinement of a worker', () => {
     ]);
   });
 
-  it('has no profile for a processor that it does not know, and none when told so', () => {
-    expect(workerSeccompProfile('riscv64')).toBeUndefined();
-    expect(build({ seccomp: false }).linux.seccomp).toBeUndefined();
+  it.each(['amd64', 'x86_64', 'X64', 'x86-64', 'arm64', 'aarch64', 'riscv64', 'AMD64', '', 'nonsense'])(
+    'filters system calls by the processor of the node, for an image that names %j',
+    (architecture) => {
+      const spec = build({ image: { platform: { os: 'linux', architecture } } });
+      expect(spec.linux.seccomp).toEqual(workerSeccompProfile('amd64'));
+    },
+  );
+
+  it('is not made on a node for whose processor there is no filter, unless told that there is to be none', () => {
+    expect(() => build({ architecture: 'riscv64' })).toThrow(
+      expect.objectContaining({ code: 'CreateFailed', message: expect.stringContaining('riscv64') }),
+    );
+    expect(build({ architecture: 'riscv64', seccomp: false }).linux.seccomp).toBeUndefined();
   });
 
   it('hides what it is told to hide beside what is always hidden', () => {

@@ -59,6 +59,18 @@ describe('the system calls of a worker', () => {
     expect(families).toEqual([1, 2, 10, 16]);
   });
 
+  it.each(['amd64', 'arm64'])('open pairs of local sockets alone on %s', (architecture) => {
+    expect(allowed(architecture)).not.toContain('socketpair');
+    const pairs = profile(architecture).syscalls.filter(({ names }) => names.includes('socketpair'));
+    expect(pairs).toEqual([
+      {
+        names: ['socketpair'],
+        action: 'SCMP_ACT_ALLOW',
+        args: [{ index: 0, value: 1, op: 'SCMP_CMP_EQ' }],
+      },
+    ]);
+  });
+
   it('are named once each', () => {
     const names = [...profile('amd64').syscalls.filter(({ args }) => args === undefined)].flatMap(
       (rule) => rule.names,

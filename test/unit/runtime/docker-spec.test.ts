@@ -39,6 +39,7 @@ const specOf = (change: Partial<WorkerShape> = {}, config: Partial<ImageConfig> 
     labels: { a: 'b' },
     shape: { ...shape, ...change },
     image: { ...image, ...config },
+    architecture: 'amd64',
     imageId: 'sha256:1',
     oomScoreAdj: 950,
   });

@@ -85,6 +85,8 @@ describe('readUserFiles', () => {
     await write('high/etc/passwd', 'high');
     await mkdir(join(folder, 'top/etc'), { recursive: true });
     await symlink('/etc/group', join(folder, 'top/etc/group'));
+    await mkdir(join(folder, 'linked'));
+    await symlink(join(folder, 'low/etc'), join(folder, 'linked/etc'));
     const fake = fakeContainerd();
     const read = async (...layers: readonly string[]): Promise<unknown> => {
       const lower = layers.map((layer) => join(folder, layer)).join(':');
@@ -97,6 +99,7 @@ describe('readUserFiles', () => {
     };
     expect(await read('high', 'low')).toEqual({ passwd: 'high', group: 'group' });
     expect(await read('top', 'high', 'low')).toEqual({ passwd: 'high', group: '' });
+    expect(await read('linked', 'low')).toEqual({ passwd: '', group: '' });
     expect(await read('none')).toEqual({ passwd: '', group: '' });
     expect(fake.leases.size).toBe(0);
   });

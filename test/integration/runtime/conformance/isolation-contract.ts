@@ -29,6 +29,8 @@ export const isolationContract: ConformanceTests = (bench) => {
       'mount',
       'clone-user',
       'write /proc/sys/kernel/hostname x',
+      'local-pair',
+      'tipc-pair',
     );
     const status = tried['read /proc/self/status'] ?? '';
     for (const line of [
@@ -41,6 +43,7 @@ export const isolationContract: ConformanceTests = (bench) => {
     }
     expect(tried.mount).toMatch(/not permitted/);
     expect(tried['clone-user']).toMatch(/not permitted|function not implemented/);
+    expect(tried).toMatchObject({ 'local-pair': 'ok', 'tipc-pair': 'operation not permitted' });
     expect(tried['write /proc/sys/kernel/hostname x']).toMatch(/read-only file system|permission denied/);
   });
 
