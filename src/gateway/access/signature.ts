@@ -1,4 +1,5 @@
 import { LambdaError } from '../call/lambda-error.ts';
+import { queryParameters, splitTarget } from '../call/request-target.ts';
 import type { AccessRequest } from './access.ts';
 
 /** The one algorithm: AWS Signature Version 4 with a shared secret. */
@@ -51,10 +52,14 @@ const HEADERS_OF_A_CALL = new Set(['x-amz-invocation-type', 'x-amz-log-type', 'x
 const LONG_DATE = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/;
 const HEX_SIGNATURE = /^[0-9a-f]{64}$/;
 
-/** Whether the query of a request has a signature, well formed or not. */
+/**
+ * Whether the query of a request has a signature, well formed or not.
+ *
+ * @throws {LambdaError} InvalidParameterValueException, see {@link splitTarget}
+ */
 export function isPresigned(url: string): boolean {
-  const query = url.indexOf('?');
-  return query >= 0 && /[?&]X-Amz-(?:Algorithm|Credential|Signature)=/.test(url.slice(query));
+  const { query } = splitTarget(url);
+  return query !== '' && /(?:^|&)X-Amz-(?:Algorithm|Credential|Signature)=/.test(query);
 }
 
 /**
@@ -106,15 +111,15 @@ export function headerSignature(request: AccessRequest): Signature {
  * @throws {LambdaError} IncompleteSignatureException, naming everything that is missing
  */
 export function querySignature(request: AccessRequest): Signature {
-  const query = new URLSearchParams(request.url.slice(request.url.indexOf('?') + 1));
+  const parameters = queryParameters(splitTarget(request.url).query);
   const once = (name: string): string | undefined => {
-    const values = query.getAll(name);
-    if (values.length > 1) {
+    const [first, second] = parameters.filter((parameter) => parameter.name === name);
+    if (second !== undefined) {
       throw incomplete(`AWS query-string parameter '${name}' was given more than once.`);
     }
-    return values[0];
+    return first?.value;
   };
-  for (const name of query.keys()) {
+  for (const { name } of parameters) {
     if (HEADERS_OF_A_CALL.has(name.toLowerCase())) {
       throw incomplete(`'${name}' has to be sent as a signed header, not in the query.`);
     }

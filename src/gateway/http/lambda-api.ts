@@ -9,6 +9,7 @@ import { overloaded } from '../admission/function-admission.ts';
 import type { Room } from '../admission/room.ts';
 import { Caller } from '../call/caller.ts';
 import { LambdaError } from '../call/lambda-error.ts';
+import { queryRecord, splitTarget } from '../call/request-target.ts';
 import type { CallReport } from '../observation/call-observer.ts';
 import { endUntaken, refusalReport, sendError, toLambdaError } from './answer.ts';
 import { ConnectionDrain, type DrainOptions } from './connection-drain.ts';
@@ -68,7 +69,11 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     // A name that is far too long is refused as a name, and not as a path.
-    routerOptions: { maxParamLength: MAX_PATH_PART, ignoreTrailingSlash: true },
+    routerOptions: {
+      maxParamLength: MAX_PATH_PART,
+      ignoreTrailingSlash: true,
+      querystringParser: queryRecord,
+    },
     frameworkErrors: (error, request, reply) => {
       const known = new LambdaError('InvalidParameterValueException', messageOf(error), { cause: error });
       observer
@@ -103,11 +108,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     });
     // A type that makes no sense would be refused before it comes to a parser.
     delete request.raw.headers['content-type'];
-    if (overload === undefined) {
-      done();
-    } else {
-      done(overloaded());
-    }
+    done(overload === undefined ? refusalOf(request.url) : overloaded());
   });
   const { access } = options;
   const screen = async (message: IncomingMessage): Promise<void> => {
@@ -157,6 +158,16 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
       await api.close();
     },
   };
+}
+
+/** Why nothing is done about a target; undefined when it is one. */
+function refusalOf(url: string): LambdaError | undefined {
+  try {
+    splitTarget(url);
+    return undefined;
+  } catch (error) {
+    return error as LambdaError;
+  }
 }
 
 /** Whether a body may be too large to be read for nobody. */

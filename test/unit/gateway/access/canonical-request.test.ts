@@ -57,12 +57,8 @@ describe('canonical request', () => {
 
 describe('canonical path', () => {
   it.each([
-    ['', '/'],
     ['/', '/'],
-    ['//', '/'],
-    ['/foo/../bar/./baz', '/bar/baz'],
-    ['/foo//', '/foo/'],
-    ['/..', '/'],
+    ['/foo/', '/foo/'],
     ['/a%20b', '/a%2520b'],
     ['/functions/arn%3Aaws', '/functions/arn%253Aaws'],
     ["/it's(*)!", '/it%27s%28%2A%29%21'],
@@ -84,7 +80,8 @@ describe('canonical query', () => {
     ['flag', 'flag='],
     ['&&a=1&', 'a=1'],
     ['a=x=y', 'a=x%3Dy'],
-    ['a=%zz', 'a=%zz'],
+    ['a=b+c', 'a=b%2Bc'],
+    ['a=%ff', 'a=%25ff'],
     ['X-Amz-Signature=abc&a=1', 'a=1'],
   ])('of %s is %s', (query, canonical) => {
     expect(canonicalQuery(query)).toBe(canonical);

@@ -84,12 +84,14 @@ describe('signature', () => {
 
   it("made by the SDK's signer is right, whatever is in the path, the query and the headers", async () => {
     const text = fc.string({ unit: 'grapheme', maxLength: 20 });
+    // As a name they would make the path one that is refused.
+    const functionName = text.filter((name) => !['', '.', '..'].includes(name));
     const printable = fc.stringMatching(/^[ -~]{0,20}$/);
     // The signer keeps parameters in a plain object, which loses one of that name.
     const parameter = fc.stringMatching(/^[A-Za-z0-9._~-]{1,10}$/).filter((name) => name !== '__proto__');
     await fc.assert(
       fc.asyncProperty(
-        text,
+        functionName,
         fc.dictionary(parameter, fc.oneof(text, fc.array(text, { minLength: 1, maxLength: 3 }))),
         printable,
         text,

@@ -287,6 +287,8 @@ describe('verified access', () => {
 
   it('has no way to be crashed by a path', () => {
     const request = accessRequest('POST', `${invokePath('hello')}?X-Amz-Signature=%zz&%=%`, {}, {});
-    expect(() => authenticate(request)).toThrow(refused('IncompleteSignatureException', 400));
+    expect(() => authenticate(request)).toThrow(refused('InvalidParameterValueException', 400));
+    const odd = accessRequest('POST', `${invokePath('hello')}?X-Amz-Signature=%ff&%fe=%fd`, {}, {});
+    expect(() => authenticate(odd)).toThrow(refused('IncompleteSignatureException', 400));
   });
 });
