@@ -13,6 +13,8 @@ const maxVersionLength = 128;
 const maxMessageLength = 32_768;
 /** Part of the machine's memory that is promised to workers where nobody says how much. */
 const defaultMemoryShare = 0.7;
+/** MiB of which that part is a multiple: the same machine has some MiB more or less under another kernel. */
+const defaultMemoryStep = 64;
 
 export interface NodeFacts {
   readonly endpoint: string;
@@ -83,7 +85,8 @@ export function nodeVersions(node: Node | undefined): { readonly operatingSystem
 
 /** MiB that may be promised to workers where nobody says how much. */
 export function defaultMemoryMiB(): number {
-  return Math.floor((totalmem() / 2 ** 20) * defaultMemoryShare);
+  const share = (totalmem() / 2 ** 20) * defaultMemoryShare;
+  return Math.floor(share / defaultMemoryStep) * defaultMemoryStep;
 }
 
 /**

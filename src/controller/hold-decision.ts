@@ -10,6 +10,8 @@ const UNHELD_AFTER_MS = 30_000;
 const CALL_OFF_AFTER_MS = 60_000;
 /** Milliseconds after which a Pod that has ended is made anew; a kubelet that refuses it would refuse the next at once. */
 const REPLACE_ENDED_AFTER_MS = 10_000;
+/** The part by which a Pod may hold more than its node promises: a machine's memory differs a little from kernel to kernel. */
+const EXCESS_SHARE = 0.02;
 
 export interface HoldInput {
   /** Whether there is a node: it has a LambdaNode and a Node, and is not gone for good. */
@@ -104,7 +106,7 @@ function decidePresent(input: HoldInput, pod: HoldView): HoldDecision {
   if (isEmpty(input)) {
     return { action: { kind: 'remove', because: 'its node has no workers' } };
   }
-  if (!pod.guarded || pod.memoryMiB !== input.wanted.memoryMiB) {
+  if (!pod.guarded || !holdsEnough(pod.memoryMiB, input.wanted.memoryMiB)) {
     return { action: { kind: 'remove', because: 'it is not as it should be' } };
   }
   if (state.kind === 'ended') {
@@ -113,10 +115,13 @@ function decidePresent(input: HoldInput, pod: HoldView): HoldDecision {
       ? { ...decideUnheld(input, nothing, state.refusal), againAfterMs: left }
       : decideUnheld(input, { kind: 'remove', because: state.refusal }, state.refusal);
   }
-  if (pod.image !== input.wanted.image) {
-    return { action: { kind: 'renewImage' } };
-  }
-  return state.kind === 'held' ? { action: nothing } : decideUnheld(input, nothing, state.refusal);
+  const action: HoldAction = pod.image === input.wanted.image ? nothing : { kind: 'renewImage' };
+  return state.kind === 'held' ? { action } : decideUnheld(input, action, state.refusal);
+}
+
+/** Whether each MiB that the node promises is held, and not many more. */
+function holdsEnough(heldMiB: number, wantedMiB: number): boolean {
+  return heldMiB >= wantedMiB && heldMiB <= wantedMiB * (1 + EXCESS_SHARE);
 }
 
 /**

@@ -11,6 +11,8 @@ export interface HoldSettings {
   readonly priorityClassName?: string | undefined;
 }
 
+/** Annotation of a hold Pod: the image that was asked for. Admission webhooks may have put another one in its place. */
+const IMAGE_ANNOTATION = 'esb.dev/image';
 /** Without rights; it brings the pull secrets of the image. */
 const SERVICE_ACCOUNT = 'esb-hold';
 const NAME_PREFIX = 'esb-hold-';
@@ -43,7 +45,10 @@ export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: str
       name: holdPodName(name),
       namespace,
       labels: holdLabels,
-      annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict': 'false' },
+      annotations: {
+        'cluster-autoscaler.kubernetes.io/safe-to-evict': 'false',
+        [IMAGE_ANNOTATION]: settings.image,
+      },
       finalizers: [HOLD_FINALIZER],
       // `kubectl drain` refuses Pods that nobody would make again.
       ownerReferences: [
@@ -125,6 +130,7 @@ export interface HoldView {
   readonly state: HoldState;
   /** Whether it keeps whoever deletes it waiting. */
   readonly guarded: boolean;
+  /** The image that was asked for; of a Pod without such a note, the one that it has. */
   readonly image: string;
   readonly memoryMiB: number;
 }
@@ -155,7 +161,7 @@ export function holdView(pod: Pod): HoldView {
   return {
     state: stateOf(pod),
     guarded: isGuarded(pod),
-    image: container?.image ?? '',
+    image: pod.metadata.annotations?.[IMAGE_ANNOTATION] ?? container?.image ?? '',
     memoryMiB: quantityToMiB(container?.resources?.requests?.memory, 0),
   };
 }
@@ -163,9 +169,14 @@ export function holdView(pod: Pod): HoldView {
 /** Puts another image into a hold Pod that runs: its memory stays taken, which it would not if it were made anew. */
 export function imagePatch(pod: Pod, image: string): readonly object[] {
   const index = pod.spec?.containers?.findIndex(({ name }) => name === CONTAINER) ?? 0;
+  const note =
+    pod.metadata.annotations === undefined
+      ? { op: 'add', path: '/metadata/annotations', value: { [IMAGE_ANNOTATION]: image } }
+      : { op: 'add', path: `/metadata/annotations/${IMAGE_ANNOTATION.replace('/', '~1')}`, value: image };
   return [
     { op: 'test', path: '/metadata/uid', value: pod.metadata.uid },
     { op: 'test', path: `/spec/containers/${index}/name`, value: CONTAINER },
+    note,
     { op: 'replace', path: `/spec/containers/${index}/image`, value: image },
   ];
 }

@@ -34,7 +34,8 @@ export function goneBecause(
   if (isNodeDeleted(lambdaNode, node, isFresh)) {
     return 'its Node was deleted';
   }
-  if (node?.spec?.taints?.some((taint) => taint.key === OUT_OF_SERVICE_TAINT) === true) {
+  // A node whose agent is heard of can still clean up; the taint alone says that somebody was sure of the opposite.
+  if (!isFresh && node?.spec?.taints?.some((taint) => taint.key === OUT_OF_SERVICE_TAINT) === true) {
     return `its Node carries the taint ${OUT_OF_SERVICE_TAINT}`;
   }
   return undefined;

@@ -73,6 +73,16 @@ describe('a node whose hold Pod is held', () => {
   });
 });
 
+describe('a hold Pod whose memory is a little more than the node promises', () => {
+  it('stays, since a new kernel changes what a machine has by some MiB', () => {
+    const held = pod({ kind: 'held' });
+    expect(decision({ pod: { ...held, memoryMiB: 1_040 } })).toEqual(nothing);
+    expect(decision({ pod: { ...held, memoryMiB: 1_060 } }).action.kind).toBe('remove');
+    // Each MiB that is promised is held.
+    expect(decision({ pod: { ...held, memoryMiB: 1_023 } }).action.kind).toBe('remove');
+  });
+});
+
 describe('a node whose hold Pod was evicted', () => {
   const evicted = pod({ kind: 'evicted' });
 

@@ -103,10 +103,15 @@ describe('patches', () => {
       { op: 'test', path: '/metadata/finalizers/1', value: 'esb.dev/hold' },
       { op: 'remove', path: '/metadata/finalizers/1' },
     ]);
-    expect(imagePatch(pod(), 'esb:2').at(-1)).toEqual({
-      op: 'replace',
-      path: '/spec/containers/0/image',
-      value: 'esb:2',
+    expect(imagePatch(pod(), 'esb:2').slice(-2)).toEqual([
+      { op: 'add', path: '/metadata/annotations/esb.dev~1image', value: 'esb:2' },
+      { op: 'replace', path: '/spec/containers/0/image', value: 'esb:2' },
+    ]);
+    const { annotations: _, ...bare } = pod().metadata;
+    expect(imagePatch({ ...pod(), metadata: bare }, 'esb:2').at(-2)).toEqual({
+      op: 'add',
+      path: '/metadata/annotations',
+      value: { 'esb.dev/image': 'esb:2' },
     });
   });
 });

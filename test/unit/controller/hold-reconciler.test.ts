@@ -84,12 +84,13 @@ class Scene {
   }
 
   /** The cache shows the Pod like this. */
-  show(status: NonNullable<Pod['status']>, metadata: Partial<Pod['metadata']> = {}): void {
+  show(status: NonNullable<Pod['status']>, metadata: Partial<Pod['metadata']> = {}, image = 'esb:1'): void {
     this.#version++;
     const made = holdPod(settings, nodeFixture(), 'esb-system');
     this.pods.set({
       ...made,
       metadata: { ...made.metadata, uid: 'pod-1', resourceVersion: String(this.#version), ...metadata },
+      spec: { ...made.spec, containers: made.spec?.containers?.map((each) => ({ ...each, image })) ?? [] },
       status,
     });
   }
@@ -210,6 +211,31 @@ describe('HoldReconciler', () => {
     scene.show(held, { uid: 'pod-2' });
     await scene.look();
     expect(scene.closings).toEqual(['node-1 unheld', 'node-1 open']);
+  });
+
+  it('closes a node whose Pod finds no room, though a webhook has rewritten the image of the Pod', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    scene.show(refused, {}, 'mirror.example/esb@sha256:abc');
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    await scene.clock.advance(30_000);
+    await scene.look();
+    expect(scene.closings).toEqual(['node-1 unheld']);
+    expect(scene.writes).toEqual([]);
+  });
+
+  it('notes once what image it asked for in a Pod that was made without such a note', async () => {
+    const scene = new Scene();
+    scene.workers(1);
+    const rewritten = 'mirror.example/esb@sha256:abc';
+    scene.show(refused, { annotations: { mine: 'kept' } }, rewritten);
+    expect(await scene.look()).toEqual({ requeueAfterMs: 30_000 });
+    expect(scene.writes).toEqual(['patch esb-hold-node-1 /spec/containers/0/image']);
+    scene.show(refused, { annotations: { mine: 'kept', 'esb.dev/image': 'esb:1' } }, rewritten);
+    await scene.clock.advance(30_000);
+    await scene.look();
+    expect(scene.writes).toHaveLength(1);
+    expect(scene.closings).toEqual(['node-1 unheld']);
   });
 
   it('opens a node again that has no workers any more', async () => {

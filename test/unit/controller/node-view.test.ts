@@ -26,9 +26,10 @@ describe('goneBecause', () => {
     expect(goneBecause(nodeFixture({ status: { unschedulable: false } }), undefined, false)).toBe(
       'its Node was deleted',
     );
-    expect(goneBecause(nodeFixture(), node(['node.kubernetes.io/out-of-service']), true)).toContain(
-      'out-of-service',
-    );
+    const outOfService = node(['node.kubernetes.io/out-of-service']);
+    expect(goneBecause(nodeFixture(), outOfService, false)).toContain('out-of-service');
+    // Its agent lives, and can still clean up.
+    expect(goneBecause(nodeFixture(), outOfService, true)).toBeUndefined();
   });
 });
 
