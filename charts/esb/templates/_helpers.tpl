@@ -17,6 +17,35 @@ app.kubernetes.io/part-of: esb
 {{- with .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
+{{- with get (get .root.Values .component | default dict) "podLabels" }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The service account of a role; give (dict "root" $ "component" <name>). */}}
+{{- define "esb.serviceAccount" -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: esb-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "esb.labels" . | nindent 4 }}
+  {{- with (get .root.Values .component).serviceAccountAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{/* The name of the priority class of Pods that hold memory. What cannot be changed of a class is part of its name. */}}
+{{- define "esb.holdPriorityClass" -}}
+{{- with .Values.hold.priorityClass -}}
+{{- .name -}}
+{{- if and .name .create -}}
+{{- if .value }}-{{ int64 .value | toString | replace "-" "minus-" }}{{ end -}}
+{{- if .preempts }}-preempts{{ end -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{/* Labels by which the Pods of a component are told, which never change. */}}
@@ -123,7 +152,10 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 helm.sh/hook-output-log-policy: hook-failed
 {{- end }}
 
-{{/* A Job that runs `esb retire`; give (dict "root" $ "name" <of the Job and its account> "args" <options> "seconds" <limit>). */}}
+{{/*
+A Job that runs `esb retire`; give (dict "root" $ "name" <of the Job and its account> "args" <options> "seconds" <limit>
+"critical" <whether it has the priority class of controllers, which may need a quota of the release>).
+*/}}
 {{- define "esb.retireJob" -}}
 backoffLimit: 1
 activeDeadlineSeconds: {{ .seconds }}
@@ -136,7 +168,7 @@ template:
     restartPolicy: Never
     securityContext:
       {{- include "esb.restrictedPod" .root | nindent 6 }}
-    {{- include "esb.placement" (dict "root" .root "values" (pick .root.Values.controller "priorityClassName" "nodeSelector" "tolerations") "component" "retire") | nindent 4 }}
+    {{- include "esb.placement" (dict "root" .root "values" (.critical | ternary (pick .root.Values.controller "priorityClassName" "nodeSelector" "tolerations") (pick .root.Values.controller "nodeSelector" "tolerations")) "component" "retire") | nindent 4 }}
     containers:
       - name: retire
         {{- include "esb.container" .root | nindent 8 }}

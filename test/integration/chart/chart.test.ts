@@ -113,6 +113,65 @@ describe('the chart', () => {
     );
   });
 
+  it('makes another class for hold Pods that have another value or preempt, since no class can be changed', async () => {
+    const classOf = async (...values: readonly string[]) => {
+      const objects = objectsIn(await renderChart(set(...values)));
+      const made = objects.filter(({ kind }) => kind === 'PriorityClass');
+      const told = (await argumentsOf('Deployment', 'esb-controller', set(...values))).find((arg) =>
+        arg.startsWith('--hold-priority-class='),
+      );
+      expect(made.map(({ metadata }) => `--hold-priority-class=${metadata.name}`)).toEqual(
+        told === undefined || values.includes('hold.priorityClass.create=false') ? [] : [told],
+      );
+      return { name: told?.split('=')[1], value: made[0]?.value, preemption: made[0]?.preemptionPolicy };
+    };
+    expect(await classOf()).toEqual({ name: 'esb-hold', value: 0, preemption: 'Never' });
+    expect(await classOf('hold.priorityClass.value=1000000')).toEqual({
+      name: 'esb-hold-1000000',
+      value: 1_000_000,
+      preemption: 'Never',
+    });
+    expect(await classOf('hold.priorityClass.value=-5', 'hold.priorityClass.preempts=true')).toEqual({
+      name: 'esb-hold-minus-5-preempts',
+      value: -5,
+      preemption: 'PreemptLowerPriority',
+    });
+    const others = ['hold.priorityClass.create=false', 'hold.priorityClass.name=mine'];
+    expect(await classOf(...others, 'hold.priorityClass.value=7')).toMatchObject({ name: 'mine' });
+    expect(await classOf('hold.priorityClass.name=')).toMatchObject({ name: undefined });
+  });
+
+  it('places no agents on virtual nodes, where there is no containerd', async () => {
+    const affinity = (await named('DaemonSet', 'esb-agent'))?.spec?.template?.spec.affinity;
+    expect(JSON.stringify(affinity)).toMatch(/NotIn.*virtual-kubelet.*NotIn.*fargate/);
+  });
+
+  it('gives each role the labels, variables and annotations that others ask for', async () => {
+    for (const [kind, role] of [
+      ['Deployment', 'controller'],
+      ['StatefulSet', 'gateway'],
+      ['DaemonSet', 'agent'],
+    ] as const) {
+      const args = set(
+        `${role}.podLabels.team=edge`,
+        `${role}.extraEnv[0].name=TZ`,
+        `${role}.extraEnv[0].value=UTC`,
+        `${role}.serviceAccountAnnotations.role=cloud`,
+      );
+      const template = (await named(kind, `esb-${role}`, args))?.spec?.template;
+      expect(template?.metadata.labels.team).toBe('edge');
+      expect(template?.spec.containers[0]).toMatchObject({
+        env: expect.arrayContaining([{ name: 'TZ', value: 'UTC' }]),
+      });
+      const account = await named('ServiceAccount', `esb-${role}`, args);
+      expect(account?.metadata.annotations).toEqual({ role: 'cloud' });
+    }
+  });
+
+  it('can be a part of another chart, with a condition', async () => {
+    await expect(renderChart(set('enabled=true'))).resolves.toContain('esb-controller');
+  });
+
   it('asks for no more rights than a part that is on needs', async () => {
     const rules = async (args: readonly string[]) =>
       JSON.stringify(

@@ -1,9 +1,11 @@
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Agent, request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../src/api/lambda-node.ts';
 import { holdPod } from '../../../src/controller/hold-pod.ts';
+import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import {
   chartFolder,
@@ -17,6 +19,7 @@ import {
   valuesFiles,
 } from '../../support/chart.ts';
 import { operatorDefinitions } from '../../support/operator-definitions.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 const root = join(import.meta.dirname, '../../..');
 const strict = ['apply', '--server-side', '--validate=strict'] as const;
@@ -105,6 +108,59 @@ describe('the rendered chart', () => {
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
+  });
+
+  it('takes another value of the class of hold Pods on an upgrade', async () => {
+    const classes = async (...values: readonly string[]) => {
+      const text = await renderChart(values.flatMap((value) => ['--set', value]));
+      return JSON.stringify({
+        apiVersion: 'v1',
+        kind: 'List',
+        items: objectsIn(text).filter(({ kind }) => kind === 'PriorityClass'),
+      });
+    };
+    const apply = async (text: string) => server.kubectl([...strict, '--force-conflicts', '-f', '-'], text);
+    await apply(await classes());
+    await expect(apply(await classes('hold.priorityClass.value=1000'))).resolves.toContain('esb-hold-1000');
+    await expect(apply(await classes('hold.priorityClass.preempts=true'))).resolves.toContain('preempts');
+  });
+
+  it('has the API server serve Leases before what else the same accounts ask for', async () => {
+    const schemas = objectsIn(await renderChart()).filter(({ kind }) => kind === 'FlowSchema');
+    const uids = new Map<string, string>();
+    for (const schema of schemas) {
+      await server.kubectl([...strict, '-f', '-'], JSON.stringify(schema));
+      const { name } = schema.metadata;
+      const uid = await server.kubectl(['get', 'flowschema', name, '-o', 'jsonpath={.metadata.uid}']);
+      uids.set(uid, name);
+    }
+    const flowOf = async (role: string, method: 'GET' | 'PATCH', path: string) => {
+      const kubeconfig = await server.kubeconfig(`system:serviceaccount:esb-system:esb-${role}`, [
+        'system:serviceaccounts',
+        'system:authenticated',
+      ]);
+      const { origin, tls } = await createKubeConnectionSource({ kubeconfig }).current();
+      const dispatcher = new Agent({ connect: tls });
+      try {
+        const answer = await request(`${origin}${path}`, {
+          dispatcher,
+          method,
+          headers: { 'content-type': 'application/merge-patch+json' },
+          ...(method === 'PATCH' ? { body: '{}' } : {}),
+        });
+        await answer.body.dump();
+        return uids.get(String(answer.headers['x-kubernetes-pf-flowschema-uid'])) ?? 'another';
+      } finally {
+        await dispatcher.destroy();
+      }
+    };
+    const leases = '/apis/coordination.k8s.io/v1/namespaces/esb-system/leases';
+    // The API server takes a schema up a little after it was written.
+    await waitFor('the schemas', async () => (await flowOf('agent', 'PATCH', `${leases}/n1`)) !== 'another');
+    expect(await flowOf('agent', 'PATCH', `${leases}/n1`)).toBe('esb-agent-leases');
+    expect(await flowOf('controller', 'GET', `${leases}/esb-controller`)).toBe('esb-controller-leases');
+    expect(await flowOf('agent', 'GET', '/apis/esb.dev/v1alpha1/lambdaworkers')).toBe('another');
+    expect(await flowOf('gateway', 'PATCH', `${leases}/n1`)).toBe('another');
   });
 
   it('is followed by a first function that the API server takes', async () => {
