@@ -156,7 +156,9 @@ export class CallSlot {
       }
       case 'TimedOut':
       case 'Answered': {
-        const logTail = invocation.tailLog ? await caller.logTail(container, logOffset) : undefined;
+        const logTail = invocation.tailLog
+          ? await caller.logTail(container, logOffset, invocation.requestId)
+          : undefined;
         const stamp = host.stamp();
         const rest = {
           stamp,

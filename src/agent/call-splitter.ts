@@ -105,6 +105,37 @@ export function callBefore(text: Buffer): string {
   return '';
 }
 
+/** Whether the last line of that call is in `text`. */
+export function reportsEnd(text: Buffer, requestId: string): boolean {
+  return markersOf(text).some((marker) => marker.word === 'REPORT' && marker.requestId === requestId);
+}
+
+/** The part of `text` that was written during that call, or may have been: without what other calls have written. */
+export function partOf(text: Buffer, requestId: string): Buffer {
+  let from = 0;
+  for (const marker of markersOf(text)) {
+    if (marker.requestId === requestId) {
+      if (marker.word === 'START') {
+        return text.subarray(marker.at);
+      }
+    } else if (marker.word === 'REPORT') {
+      from = marker.lineEnd;
+    }
+  }
+  return text.subarray(from);
+}
+
+function markersOf(text: Buffer): readonly Marker[] {
+  const markers: Marker[] = [];
+  for (let at = text.indexOf(MARK); at !== -1; at = text.indexOf(MARK, at + 1)) {
+    const marker = markerAt(text, at);
+    if (marker !== undefined) {
+      markers.push(marker);
+    }
+  }
+  return markers;
+}
+
 function markerAt(text: Buffer, mark: number): Marker | undefined {
   const before = text.toString('latin1', Math.max(0, mark - 7), mark);
   const word = (['START', 'END', 'REPORT'] as const).find((each) => before.endsWith(`${each} `));

@@ -2,6 +2,8 @@ import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import { partOf, reportsEnd } from './call-splitter.ts';
+import type { MarkedCall } from './in-flight-mark.ts';
 import type { Invocation } from './invocation.ts';
 import type { WorkerContainer } from './worker-container.ts';
 import type { WorkerAnswer } from './worker-http.ts';
@@ -10,6 +12,12 @@ import type { WorkerAnswer } from './worker-http.ts';
 const timeoutMarginMs = 1_500;
 /** Milliseconds that the first call after a start may take on top, for the runtime and the function to load. */
 const initialisationMs = 10_000;
+
+/** Milliseconds that a call in a container with that timeout takes at most, in the first call after a start. */
+export function callBoundMs(timeoutSeconds: number): number {
+  return timeoutSeconds * 1_000 + timeoutMarginMs + initialisationMs;
+}
+
 const logTailBytes = 4 * 1024;
 /** Milliseconds, and how often in them, that the last line of a call is waited for. */
 const logTailWaitMs = 250;
@@ -47,6 +55,7 @@ export class ContainerCaller {
   async call(container: WorkerContainer, call: ContainerCall): Promise<WorkerAnswer> {
     const { request } = call;
     const timeoutMs = container.make.timeoutSeconds * 1_000;
+    const boundMs = callBoundMs(container.make.timeoutSeconds) - (container.loaded ? initialisationMs : 0);
     let status = 0;
     let sentAt = 0;
     const answer = await container.connect().call({
@@ -54,11 +63,12 @@ export class ContainerCaller {
       requestId: request.requestId,
       clientContext: request.clientContext,
       traceId: request.traceId,
-      timeoutMs: timeoutMs + timeoutMarginMs + (container.loaded ? 0 : initialisationMs),
+      timeoutMs: boundMs,
       onSending: () => {
         sentAt = this.#clock.monotonic();
+        container.call = { requestId: request.requestId, until: this.#clock.now() + boundMs };
         if (call.marked) {
-          this.#mark(container);
+          this.#mark(container, container.call);
         }
         call.onSending();
       },
@@ -68,6 +78,7 @@ export class ContainerCaller {
       },
       onChunk: call.onChunk,
     });
+    container.call = undefined;
     // After a timeout or a crash of the runtime the emulator loads the function anew.
     container.loaded =
       answer.kind === 'Answered' &&
@@ -90,14 +101,17 @@ export class ContainerCaller {
     }
   }
 
-  /** What was written during the call. The shim writes it down a moment after the emulator has answered. */
-  async logTail(container: WorkerContainer, offset: number): Promise<Buffer> {
+  /**
+   * What was written during the call, from `offset` on. The shim writes it down a moment after the emulator has
+   * answered; the last lines of the call before may come as late.
+   */
+  async logTail(container: WorkerContainer, offset: number, requestId: string): Promise<Buffer> {
     let tail: Buffer = Buffer.alloc(0);
     try {
       const end = this.#clock.monotonic() + logTailWaitMs;
       for (;;) {
         tail = await this.#runtime.readLogSince(container.id, offset, logTailBytes);
-        if (tail.includes('REPORT RequestId') || this.#clock.monotonic() >= end) {
+        if (reportsEnd(tail, requestId) || this.#clock.monotonic() >= end) {
           break;
         }
         await sleep(this.#clock, logTailEveryMs);
@@ -105,12 +119,12 @@ export class ContainerCaller {
     } catch (error) {
       this.#logger.debug({ err: error }, 'cannot read the log of a worker');
     }
-    return tail;
+    return partOf(tail, requestId);
   }
 
-  #mark(container: WorkerContainer): void {
+  #mark(container: WorkerContainer, call: MarkedCall): void {
     try {
-      container.mark.begin(container.id);
+      container.mark.begin(container.id, call);
     } catch (error) {
       // Without it a crash of the agent in the middle of this call goes unnoticed; refusing all calls is worse.
       this.#logger.error({ err: error }, 'cannot write the mark of a call');

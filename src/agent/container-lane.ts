@@ -8,6 +8,7 @@ import type { ActorContext } from './actor-context.ts';
 import type { ContainerCaller } from './container-call.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { UnknownReason } from './invocation.ts';
+import { type LeftCall, LeftCallWatch } from './left-call.ts';
 import type { Action } from './plan.ts';
 import { resolveShape } from './resolve-shape.ts';
 import { failureOf, Setbacks, type Termination, terminationOf } from './setbacks.ts';
@@ -54,6 +55,8 @@ export interface LaneHost {
   ready(lane: ContainerLane): void;
   /** Its container was thawed just now. */
   woken(): void;
+  /** The call that an earlier run of the agent has left in its container is over. */
+  released(lane: ContainerLane): void;
   /** It is being started again after an end that nobody asked for. */
   restarted(lane: ContainerLane): void;
   /** Whether an earlier run of the agent has counted the end of a process at that time. */
@@ -88,6 +91,7 @@ export class ContainerLane {
   #verifying = false;
   #verifyAgain = false;
   #failedResumes = 0;
+  #leftCallWatch: LeftCallWatch | undefined;
   /** Whether it has been told that the runtime does not answer; until it does. */
   #outageTold = false;
 
@@ -158,14 +162,45 @@ export class ContainerLane {
     this.#abort?.abort();
   }
 
+  /** An earlier run of the agent has left a call in the container: until that is over nothing is done to it. */
+  occupy(call: LeftCall): void {
+    const { clock, runtime } = this.#context;
+    const { container } = this;
+    container.leftCall = call;
+    container.mark.keep(container.id, call);
+    this.#logger.info({ requestId: call.requestId, until: call.until }, 'a call was left in a container');
+    this.#leftCallWatch = new LeftCallWatch({
+      containerId: container.id,
+      call,
+      runtime,
+      clock,
+      logger: this.#logger,
+      onEnd: (seen) => {
+        if (container.leftCall !== call || this.#host.stopping()) {
+          return;
+        }
+        container.leftCall = undefined;
+        if (seen) {
+          container.mark.remove(container.id);
+        } else {
+          container.unusable = 'a call was in it when an agent ended, and was not seen to end';
+        }
+        this.#logger.info({ requestId: call.requestId, seen }, 'a call that was left in a container is over');
+        this.#host.released(this);
+      },
+    });
+  }
+
   /** Nothing is to be done here any more, nor is anything being done. */
   end(): void {
     this.#settling.stop().catch(() => undefined);
+    this.#leftCallWatch?.stop().catch(() => undefined);
   }
 
   /** Resolves when nothing is being done any more. */
   async ended(): Promise<void> {
     await this.#settling.stop();
+    await this.#leftCallWatch?.stop();
     await this.#loop;
   }
 

@@ -1,12 +1,21 @@
-import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock, Timer } from '../common/clock.ts';
 
 /** Ends the name of each mark. */
 export const MARK_SUFFIX = '.mark';
 const stampLength = 27;
-const idle = 0x30;
-const busy = 0x31;
+const idle = '0';
+const busy = '1';
+/** A request id that can stand in a mark. */
+const idForm = /^[\x21-\x7e]{1,256}$/;
+
+/** A call as a mark tells of it. */
+export interface MarkedCall {
+  readonly requestId: string;
+  /** Wall-clock milliseconds at which its time is over. */
+  readonly until: number;
+}
 
 /** What an earlier run of the agent left of one worker. */
 export interface FoundMark {
@@ -14,19 +23,27 @@ export interface FoundMark {
   readonly containerId: string;
   /** Whether a call was in the container when that run ended. */
   readonly busy: boolean;
+  /** As much as is known of that call; an agent before an upgrade left nothing of it. */
+  readonly call: Partial<MarkedCall>;
   /** The last stamp that was issued for it, if any. */
   readonly stamp: string | undefined;
+  /** Calls in other containers, which an agent before that one had left. */
+  readonly left: readonly { readonly containerId: string; readonly call: Partial<MarkedCall> }[];
 }
 
-/** Milliseconds that a mark outlives its call: calls that follow each other closely cost one mark, not one each. */
+/** Milliseconds that a mark outlives its call: of calls that follow each other closely only the last is taken back. */
 const lingerMs = 10;
 
 /**
- * Says on a tmpfs whether a call is in a worker, so that the next run of the agent knows. One byte is written before
- * the first byte of a call, one line after its answer, or rather a moment later, when no other call has followed; the
- * file stays open in between, since this is on the path of every call. An agent that dies within that moment restarts a
- * worker for nothing, which is harmless. The line is `0` or `1`, the container and the last stamp. Nothing is synced: it has to survive this
- * process, not the machine, with which the worker would end too.
+ * Says on a tmpfs whether a call is in a worker, so that the next run of the agent knows. The file is written before
+ * the first byte of a call and after its answer, or rather a moment later, when no other call has followed. Its
+ * descriptor stays open in between, since this is on the path of every call. Nothing is synced: the file has to
+ * survive this process, not the machine, with which the worker would end too.
+ *
+ * Each line is `0` or `1`, the container, the last stamp, when the time of the call is over, and its request id, with
+ * `-` for what is not known. The first line is of the container that was called last, each other line of a call that an
+ * earlier run of the agent has left. An empty line ends the text: what follows it is left of a longer one. Agents
+ * of version 0.1.0 wrote, and read, the first three words alone.
  *
  * Errors of the file system are thrown as they are.
  */
@@ -34,33 +51,40 @@ export class InFlightMark {
   readonly #path: string;
   #descriptor: number | undefined;
   #containerId = '';
-  #line = Buffer.alloc(0);
+  #call = '- -';
+  readonly #left = new Map<string, Partial<MarkedCall>>();
   readonly #clock: Clock;
   readonly #onError: (error: unknown) => void;
   /** Whether the file says that a call is in the worker. */
   #marked = false;
   /** Whether a call is in it. */
   #inside = false;
-  #stamp = '';
+  #stamp: string;
   #timer: Timer | undefined;
 
-  /** @param onError told when a mark cannot be taken back */
-  constructor(folder: string, uid: string, clock: Clock, onError: (error: unknown) => void) {
+  /**
+   * @param stamp the last one that an earlier run of the agent has issued
+   * @param onError told when a mark cannot be taken back
+   */
+  constructor(
+    folder: string,
+    uid: string,
+    clock: Clock,
+    stamp: string | undefined,
+    onError: (error: unknown) => void,
+  ) {
     this.#path = join(folder, `${uid}${MARK_SUFFIX}`);
     this.#clock = clock;
+    this.#stamp = stamp ?? '-'.repeat(stampLength);
     this.#onError = onError;
   }
 
-  begin(containerId: string): void {
+  begin(containerId: string, call: MarkedCall): void {
     this.#inside = true;
-    if (this.#descriptor === undefined || this.#containerId !== containerId) {
-      this.#open(containerId);
-    }
-    if (!this.#marked) {
-      this.#line[0] = busy;
-      writeSync(this.#descriptor ?? -1, this.#line, 0, 1, 0);
-      this.#marked = true;
-    }
+    this.#containerId = containerId;
+    this.#call = textOf(call);
+    this.#write(busy);
+    this.#marked = true;
   }
 
   /** The call was answered. */
@@ -75,19 +99,27 @@ export class InFlightMark {
     }
   }
 
+  /** The file says already that this call was left in a container, and goes on saying so whatever is called. */
+  keep(containerId: string, call: Partial<MarkedCall>): void {
+    this.#left.set(containerId, call);
+  }
+
+  /** The call that was left in a container is over. */
+  forget(containerId: string): void {
+    if (this.#left.delete(containerId) && this.#descriptor !== undefined) {
+      this.#try(() => this.#write(this.#marked ? busy : idle));
+    }
+  }
+
   /** Takes the mark back, unless a call is in the worker. */
   #takeBack(): void {
     if (this.#descriptor === undefined || !this.#marked || this.#inside) {
       return;
     }
-    this.#line[0] = idle;
-    this.#line.write(this.#stamp, this.#line.length - stampLength - 1, stampLength, 'latin1');
-    try {
-      writeSync(this.#descriptor, this.#line, 0, this.#line.length, 0);
+    this.#try(() => {
+      this.#write(idle);
       this.#marked = false;
-    } catch (error) {
-      this.#onError(error);
-    }
+    });
   }
 
   /** Gives the descriptor back; the file stays, and with it the mark of a call that was not answered. */
@@ -105,19 +137,34 @@ export class InFlightMark {
   /** The container is gone, and with it whatever ran in it. */
   remove(): void {
     this.#inside = false;
+    if (this.#left.size > 0) {
+      this.#try(() => this.#write(idle));
+      this.#marked = false;
+      this.release();
+      return;
+    }
     this.release();
     rmSync(this.#path, { force: true });
   }
 
-  #open(containerId: string): void {
-    if (this.#descriptor !== undefined) {
-      closeSync(this.#descriptor);
+  #write(flag: typeof idle | typeof busy): void {
+    let text = `${flag} ${this.#containerId} ${this.#stamp} ${this.#call}\n`;
+    for (const [containerId, call] of this.#left) {
+      if (containerId !== this.#containerId) {
+        text += `${busy} ${containerId} - ${textOf(call)}\n`;
+      }
     }
-    this.#marked = false;
-    this.#containerId = containerId;
-    this.#line = Buffer.from(`0 ${containerId} ${'-'.repeat(stampLength)}\n`, 'latin1');
-    this.#descriptor = openSync(this.#path, 'w', 0o600);
-    writeSync(this.#descriptor, this.#line, 0, this.#line.length, 0);
+    // Not truncated: at no moment may the file say less than the truth.
+    this.#descriptor ??= openSync(this.#path, constants.O_WRONLY | constants.O_CREAT, 0o600);
+    writeSync(this.#descriptor, `${text}\n`, 0, 'latin1');
+  }
+
+  #try(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      this.#onError(error);
+    }
   }
 }
 
@@ -126,14 +173,15 @@ export function readMarks(folder: string): readonly FoundMark[] {
   return readdirSync(folder)
     .filter((name) => name.endsWith(MARK_SUFFIX))
     .map((name) => {
-      const [flag, containerId = '', stamp = ''] = readFileSync(join(folder, name), 'latin1')
-        .trim()
-        .split(' ');
+      const [text = ''] = readFileSync(join(folder, name), 'latin1').split('\n\n', 1);
+      const [first = '', ...others] = text.split('\n');
       return {
         uid: name.slice(0, -MARK_SUFFIX.length),
-        containerId,
-        busy: flag !== '0',
-        stamp: stamp.startsWith('-') || stamp === '' ? undefined : stamp,
+        ...readLine(first),
+        left: others
+          .filter((line) => line !== '')
+          .map(readLine)
+          .map(({ call, containerId }) => ({ containerId, call })),
       };
     });
 }
@@ -141,4 +189,21 @@ export function readMarks(folder: string): readonly FoundMark[] {
 /** Removes the mark of a worker that is no more; missing is success. */
 export function removeMark(folder: string, uid: string): void {
   rmSync(join(folder, `${uid}${MARK_SUFFIX}`), { force: true });
+}
+
+function textOf({ requestId = '', until }: Partial<MarkedCall>): string {
+  return `${until === undefined ? '-' : Math.ceil(until)} ${idForm.test(requestId) ? requestId : '-'}`;
+}
+
+function readLine(line: string): Omit<FoundMark, 'uid' | 'left'> {
+  const [flag, containerId = '', stamp = '', until = '', requestId = ''] = line.split(' ');
+  return {
+    containerId,
+    busy: flag !== idle,
+    call: {
+      ...(/^\d+$/.test(until) ? { until: Number(until) } : {}),
+      ...(requestId === '' || requestId === '-' ? {} : { requestId }),
+    },
+    stamp: stamp.startsWith('-') || stamp === '' ? undefined : stamp,
+  };
 }

@@ -26,9 +26,11 @@ export interface ObservedContainer {
   /** Hash of the shape that it is made of, or would be. */
   readonly shapeHash: string;
   readonly state: Observed;
+  /** Whether a call that an earlier run of the agent has left is in it: until that is over nothing touches it. */
+  readonly occupied: boolean;
 }
 
-/** How a container of an earlier shape is to be replaced. */
+/** How a container of an earlier shape is to be replaced, or one that is occupied while calls wait. */
 export type Manner =
   /** The new one is made ready while the old one serves. */
   | 'Beside'
@@ -41,7 +43,7 @@ export type Manner =
 export interface Situation {
   /** The one that calls go to. */
   readonly present: ObservedContainer;
-  /** A successor that is made ready, and what was replaced and is to go. No two are of the same shape. */
+  /** A successor that is made ready, what was replaced and is to go, and what is occupied. */
   readonly others: readonly ObservedContainer[];
   /** Whether a call is in the present one: then almost everything that would touch it waits for its end. */
   readonly busy: boolean;
@@ -63,7 +65,7 @@ export type Action =
 export type Rearrangement =
   /** Another one takes the place of the present one, which is from then on among the others. */
   | { readonly kind: 'Exchange'; readonly index: number }
-  /** One of the present shape takes the place of the present one; nothing of it is there yet. */
+  /** A new one of the present shape takes the place of the present one; nothing of it is there yet. */
   | { readonly kind: 'Renew' }
   /** One of the present shape is made beside the present one; nothing of it is there yet. */
   | { readonly kind: 'Begin' }
@@ -96,7 +98,7 @@ export function plan(goal: Goal, situation: Situation): Plan {
 }
 
 function rearrange(goal: Goal, situation: Situation): Rearrangement | undefined {
-  const { busy, manner, others, present } = situation;
+  const { others, present } = situation;
   const successor = others.findIndex((other) => isSuccessor(goal, present, other));
   const done = others.findIndex(
     ({ state }, index) => index !== successor && state.kind === 'Missing' && !state.traces,
@@ -104,9 +106,40 @@ function rearrange(goal: Goal, situation: Situation): Rearrangement | undefined 
   if (done >= 0) {
     return { kind: 'Drop', index: done };
   }
-  if (!isAlive(goal) || present.shapeHash === goal.shapeHash) {
+  if (!isAlive(goal)) {
     return undefined;
   }
+  return present.shapeHash === goal.shapeHash
+    ? rearrangeCurrent(goal, situation)
+    : rearrangeOutdated(goal, situation, successor);
+}
+
+/** The present container is of the shape that is wanted. */
+function rearrangeCurrent(
+  goal: LivingGoal,
+  { busy, manner, others, present }: Situation,
+): Rearrangement | undefined {
+  const alive = isLiving(present.state);
+  if (busy || present.state.kind === 'Unknown' || (alive && !present.occupied)) {
+    return undefined;
+  }
+  // It serves nobody, or not yet. One that was occupied may serve again.
+  const free = others.findIndex(
+    ({ occupied, shapeHash, state }) =>
+      !occupied && shapeHash === goal.shapeHash && isLiving(state) && isOfUse(state),
+  );
+  if (free >= 0) {
+    return { kind: 'Exchange', index: free };
+  }
+  return alive && manner === 'Beside' ? { kind: 'Renew' } : undefined;
+}
+
+/** @param successor index of the one of the wanted shape; negative for none */
+function rearrangeOutdated(
+  goal: LivingGoal,
+  { busy, manner, others, present }: Situation,
+  successor: number,
+): Rearrangement | undefined {
   const { state } = present;
   switch (state.kind) {
     case 'Unknown':
@@ -134,7 +167,16 @@ function rearrange(goal: Goal, situation: Situation): Rearrangement | undefined 
 }
 
 function isSuccessor(goal: Goal, present: ObservedContainer, other: ObservedContainer): boolean {
-  return isAlive(goal) && present.shapeHash !== goal.shapeHash && other.shapeHash === goal.shapeHash;
+  return (
+    isAlive(goal) &&
+    present.shapeHash !== goal.shapeHash &&
+    other.shapeHash === goal.shapeHash &&
+    !other.occupied
+  );
+}
+
+function isLiving(state: Observed): state is LivingState {
+  return state.kind === 'Running' || state.kind === 'Paused';
 }
 
 /** Whether calls may go to it once it runs. */
@@ -158,10 +200,10 @@ function planPresent(goal: Goal, situation: Situation): Action | undefined {
   const action = outdated
     ? planOutdated(goal, situation)
     : planOne(goal, present.state, isAlive(goal) && goal.warmUp);
-  if (!busy) {
+  if (!busy && !present.occupied) {
     return action;
   }
-  if (present.state.kind === 'Paused') {
+  if (busy && present.state.kind === 'Paused') {
     // Somebody else froze it in the middle of the call.
     return { kind: 'Resume' };
   }
@@ -194,6 +236,9 @@ function planOutdated(goal: LivingGoal, situation: Situation): Action | undefine
 function planOther(goal: Goal, situation: Situation, other: ObservedContainer): Action | undefined {
   const { manner, present } = situation;
   const { state } = other;
+  if (other.occupied) {
+    return state.kind === 'Unknown' ? { kind: 'Inspect' } : undefined;
+  }
   if (!isSuccessor(goal, present, other)) {
     switch (state.kind) {
       case 'Unknown':

@@ -91,7 +91,7 @@ export class WorkerActor {
       this.#display.publishIfChanged();
     });
     this.#display = this.#createDisplay();
-    this.#mark = new WorkerMark(this.#createMark(), mark?.containerId);
+    this.#mark = new WorkerMark(this.#createMark(mark?.stamp), mark?.containerId);
     this.#foundMark = mark;
     const caller = new ContainerCaller(context, this.#logger, () => this.#save());
     this.#slot = this.#createSlot(caller);
@@ -311,9 +311,10 @@ export class WorkerActor {
 
   // Parts
 
-  #createMark(): InFlightMark {
+  /** @param stamp the last one that an earlier run of the agent has issued */
+  #createMark(stamp: string | undefined): InFlightMark {
     const { clock, marksFolder } = this.#context;
-    return new InFlightMark(marksFolder, this.uid, clock, (error) => {
+    return new InFlightMark(marksFolder, this.uid, clock, stamp, (error) => {
       this.#logger.error({ err: error }, 'cannot take back the mark of a call');
     });
   }
@@ -344,6 +345,8 @@ export class WorkerActor {
         lane: this.#createLaneHost(caller),
         desired: () => this.#desired,
         busy: () => this.#isBusy(),
+        patient: () => this.#context.clock.monotonic() < this.#hurryAt,
+        waiting: () => this.#slot.queue.length > 0,
         exchanged: (lane) => {
           this.#gate.nodeFull = undefined;
           if (lane.container.state.kind === 'Running') {
@@ -366,7 +369,7 @@ export class WorkerActor {
       ending: () => this.#isEnding(),
       urgent: (lane) => serves(lane) && this.#slot.queue.length > 0,
       serves,
-      occupied: (lane) => this.#slot.occupies(lane),
+      occupied: (lane) => this.#slot.occupies(lane) || lane.container.occupied,
       saved: () => this.#context.records.flush(),
       next: (lane) => this.#next(lane),
       idle: () => this.#arm(),
@@ -379,6 +382,13 @@ export class WorkerActor {
       },
       woken: () => {
         this.#wokenAt = this.#context.clock.monotonic();
+      },
+      released: () => {
+        this.#activity.touch();
+        // Its container may take the place of one that is not ready yet.
+        this.#kick();
+        this.#slot.pump();
+        this.#callsChanged();
       },
       restarted: (lane) => {
         this.#restartCount += serves(lane) ? 1 : 0;
@@ -417,7 +427,7 @@ export class WorkerActor {
         viewOf(this.#facts(), {
           goal: this.#goal(),
           stopping: this.#stopping,
-          inFlight: this.#slot.inFlight,
+          inFlight: this.#inFlight(),
           nodeFull: this.#gate.nodeFull,
           previous,
         }),
@@ -471,6 +481,11 @@ export class WorkerActor {
       rest: this.#rest(),
       demand: this.#demand(),
     });
+  }
+
+  /** Calls that wait or run, those included that an earlier run of the agent has left. */
+  #inFlight(): number {
+    return this.#slot.inFlight + this.#containers.all.filter(({ container }) => container.occupied).length;
   }
 
   /** Whether a call in the worker is to be waited for. */
@@ -748,6 +763,7 @@ export class WorkerActor {
       !settling &&
       container.known &&
       container.ready &&
+      !container.occupied &&
       info?.task.kind === 'Running' &&
       info.address !== undefined &&
       container.unusable === undefined
@@ -769,7 +785,7 @@ export class WorkerActor {
   }
 
   #callsChanged(): void {
-    this.#display.callsChanged(this.#slot.inFlight);
+    this.#display.callsChanged(this.#inFlight());
   }
 
   #publish(): void {

@@ -2,6 +2,8 @@ import type { Clock } from '../common/clock.ts';
 import { EsbError, unreachable } from '../common/errors.ts';
 import type { RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
 import type { ActorContext } from './actor-context.ts';
+import type { MarkedCall } from './in-flight-mark.ts';
+import type { LeftCall } from './left-call.ts';
 import type { Observed } from './plan.ts';
 import type { WorkerLink } from './worker-http.ts';
 import type { WorkerMark } from './worker-mark.ts';
@@ -33,6 +35,10 @@ export class WorkerContainer {
   warm = false;
   /** Whether the function is loaded: the next call need not wait for that. */
   loaded = false;
+  /** The call that is in it, sent by this run of the agent. */
+  call: MarkedCall | undefined;
+  /** The call that an earlier run of the agent has left in it. */
+  leftCall: LeftCall | undefined;
   /** Whether its end has been counted. */
   exitCounted = false;
   /** Monotonic milliseconds. */
@@ -88,6 +94,11 @@ export class WorkerContainer {
   /** Whether it is known to have ended. */
   get hasEnded(): boolean {
     return this.known && (this.info === undefined || this.info.task.kind === 'Stopped');
+  }
+
+  /** Whether a call that an earlier run of the agent has left may still run in it. */
+  get occupied(): boolean {
+    return this.leftCall !== undefined && !this.hasEnded;
   }
 
   /** Whether an event says what is known already. */
@@ -177,5 +188,6 @@ export class WorkerContainer {
     this.loaded = false;
     this.exitCounted = false;
     this.pausedAt = undefined;
+    this.leftCall = undefined;
   }
 }

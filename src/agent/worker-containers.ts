@@ -3,12 +3,14 @@ import type { Logger } from '../common/logger.ts';
 import type { WorkerInfo } from '../runtime/container-runtime.ts';
 import type { ActorContext } from './actor-context.ts';
 import { inOrderOfService } from './adoption.ts';
+import { callBoundMs } from './container-call.ts';
 import { containerIdOf } from './container-id.ts';
 import { ContainerLane, type LaneHost } from './container-lane.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Goal } from './goal.ts';
-import type { FoundMark } from './in-flight-mark.ts';
-import { isAlive, type Manner, type Plan, plan, type Rearrangement } from './plan.ts';
+import type { FoundMark, MarkedCall } from './in-flight-mark.ts';
+import { leftCall } from './left-call.ts';
+import { isAlive, type Manner, type ObservedContainer, type Plan, plan, type Rearrangement } from './plan.ts';
 import { type ContainerMake, WorkerContainer } from './worker-container.ts';
 import type { WorkerMark } from './worker-mark.ts';
 import type { WorkerRecord } from './worker-record.ts';
@@ -21,6 +23,10 @@ export interface ContainersHost {
   desired(): DesiredWorker;
   /** Whether a call in the present container is to be waited for. */
   busy(): boolean;
+  /** Whether calls that an earlier run of the agent has left are to be waited for. */
+  patient(): boolean;
+  /** Whether calls wait. */
+  waiting(): boolean;
   /** Another container takes calls from here on. */
   exchanged(lane: ContainerLane): void;
   /** Something is to be decided anew. */
@@ -112,8 +118,8 @@ export class WorkerContainers {
   rearrange(goal: Goal): Extract<Plan, { readonly kind: 'Act' }> {
     for (;;) {
       const next = plan(goal, {
-        present: this.#present.container,
-        others: this.#others.map(({ container }) => container),
+        present: this.#observed(this.#present),
+        others: this.#others.map((lane) => this.#observed(lane)),
         busy: this.#host.busy(),
         manner: this.#manner(goal),
       });
@@ -122,6 +128,11 @@ export class WorkerContainers {
       }
       this.#apply(next.rearrangement);
     }
+  }
+
+  #observed({ container }: ContainerLane): ObservedContainer {
+    const { occupied, shapeHash, state } = container;
+    return { shapeHash, state, occupied: occupied && this.#host.patient() };
   }
 
   /** Nothing exists, and nothing is wanted: from here on it goes by the present shape. */
@@ -158,9 +169,11 @@ export class WorkerContainers {
         lane.container.unusable = 'a call to warm it up may be in it since the agent ended';
       }
     }
-    for (const { container } of this.all) {
-      if (mark?.busy === true && (mark.containerId === container.id || mark.containerId === '')) {
-        container.unusable = 'a call was in it when the agent ended';
+    for (const lane of this.all) {
+      const found = callLeftIn(lane.container.id, mark);
+      if (found !== undefined && infos.some(({ containerId }) => containerId === lane.container.id)) {
+        const boundMs = callBoundMs(lane.container.make.timeoutSeconds);
+        lane.occupy(leftCall(found, this.#context.clock.now(), boundMs));
       }
     }
     for (const info of others) {
@@ -226,7 +239,12 @@ export class WorkerContainers {
       if (this.#others.length === 0) {
         replacements.give(identity.uid);
       }
-      return 'Later';
+      const beside =
+        container.occupied &&
+        this.#host.waiting() &&
+        networkMode !== 'Host' &&
+        capacity.fits(this.#make().id, memoryMiB);
+      return beside ? 'Beside' : 'Later';
     }
     const successor = this.#successor(goal.shapeHash);
     const state = successor?.container.state.kind;
@@ -241,7 +259,7 @@ export class WorkerContainers {
     if (!replacements.take(identity.uid, goal.kind === 'Paused', () => this.#host.kick())) {
       return 'Later';
     }
-    if (networkMode !== 'Host' && capacity.fits(this.#make().id, memoryMiB)) {
+    if (networkMode !== 'Host' && capacity.fits(successor?.container.id ?? this.#make().id, memoryMiB)) {
       return 'Beside';
     }
     if (this.#others.some((other) => other !== successor)) {
@@ -257,7 +275,7 @@ export class WorkerContainers {
   }
 
   #successor(shapeHash: string): ContainerLane | undefined {
-    return this.#others.find(({ container }) => container.shapeHash === shapeHash);
+    return this.#others.find(({ container }) => container.shapeHash === shapeHash && !container.occupied);
   }
 
   #apply(rearrangement: Rearrangement): void {
@@ -296,8 +314,8 @@ export class WorkerContainers {
     );
     this.#others.push(this.#present);
     this.#present = lane;
-    if (lane.acting?.kind === 'WarmUp') {
-      this.#mark.begin(container.id);
+    if (container.call !== undefined) {
+      this.#mark.begin(container.id, container.call);
     }
     this.#host.exchanged(lane);
     // Between two calls nobody else would see to what was replaced.
@@ -319,10 +337,17 @@ export class WorkerContainers {
     }
   }
 
-  /** A container as the resource wants it now. */
+  /** A container as the resource wants it now, that is none of those there are. */
   #make(): ContainerMake {
     const { identity, memoryMiB, shapeHash, timeoutSeconds } = this.#host.desired();
-    return { id: containerIdOf(identity, shapeHash), shapeHash, memoryMiB, timeoutSeconds };
+    const taken = new Set(this.#present === undefined ? [] : this.all.map(({ container }) => container.id));
+    let generation = 0;
+    let id = containerIdOf(identity, shapeHash, generation);
+    while (taken.has(id)) {
+      generation += 1;
+      id = containerIdOf(identity, shapeHash, generation);
+    }
+    return { id, shapeHash, memoryMiB, timeoutSeconds };
   }
 
   /** A container as it was found. */
@@ -345,4 +370,12 @@ export class WorkerContainers {
     const logger = this.#logger.child({ container: make.id });
     return new ContainerLane(container, this.#context, this.#host.lane, logger);
   }
+}
+
+/** The call that may be in that container, as a mark tells of it; undefined for none. */
+function callLeftIn(containerId: string, mark: FoundMark | undefined): Partial<MarkedCall> | undefined {
+  // A mark that was being written names no container.
+  return mark?.busy === true && (mark.containerId === containerId || mark.containerId === '')
+    ? mark.call
+    : mark?.left.find((each) => each.containerId === containerId)?.call;
 }

@@ -1,4 +1,5 @@
-import type { InFlightMark } from './in-flight-mark.ts';
+import type { InFlightMark, MarkedCall } from './in-flight-mark.ts';
+import type { LeftCall } from './left-call.ts';
 
 /**
  * The one mark of a worker, shared by its containers. It is of the container that was called last: one that is made ready
@@ -14,9 +15,14 @@ export class WorkerMark {
     this.#owner = owner;
   }
 
-  begin(containerId: string): void {
+  begin(containerId: string, call: MarkedCall): void {
     this.#owner = containerId;
-    this.#mark.begin(containerId);
+    this.#mark.begin(containerId, call);
+  }
+
+  /** A call that an earlier run of the agent has left is in a container: the mark says so beside whatever else it says. */
+  keep(containerId: string, call: LeftCall): void {
+    this.#mark.keep(containerId, call);
   }
 
   end(containerId: string, stamp: string): void {
@@ -32,9 +38,11 @@ export class WorkerMark {
     }
   }
 
-  /** The container is gone, and with it whatever ran in it. */
+  /** The container is gone, and with it whatever ran in it; or the call that was left in it is over. */
   remove(containerId: string): void {
-    if (this.#owner === containerId) {
+    this.#mark.forget(containerId);
+    // A mark that was being written when an agent ended names no container.
+    if (this.#owner === containerId || this.#owner === '') {
       this.#mark.remove();
       this.#owner = undefined;
     }

@@ -14,6 +14,8 @@ export interface FakeCall {
 export class FakeEmulators {
   /** Calls that are in workers now. */
   readonly calls: FakeCall[] = [];
+  /** Calls that are in workers, and whose answers nobody takes. */
+  readonly left: FakeCall[] = [];
   /** Request ids of all that were sent, in order. */
   readonly sent: string[] = [];
   /** What went wrong: calls that overlapped, calls into a frozen worker. */
@@ -26,7 +28,9 @@ export class FakeEmulators {
   readonly connect = (address: WorkerAddress): WorkerLink => {
     const ended = new Map<FakeCall, (answer: WorkerAnswer) => void>();
     const abort = (message: string): void => {
-      for (const end of ended.values()) {
+      for (const [call, end] of ended) {
+        // The worker goes on with it: nobody tells it.
+        this.left.push(call);
         end({ kind: 'Unknown', message });
       }
     };
@@ -66,7 +70,7 @@ export class FakeEmulators {
           if (state === 'Paused') {
             this.violations.push(`${request.requestId} was sent to ${address.ip}, which is frozen`);
           }
-          if (this.calls.some((other) => other.address.ip === address.ip)) {
+          if ([...this.calls, ...this.left].some((other) => other.address.ip === address.ip)) {
             this.violations.push(`${request.requestId} overlaps with another call at ${address.ip}`);
           }
           this.calls.push(call);
@@ -76,6 +80,11 @@ export class FakeEmulators {
         }),
     };
   };
+
+  /** Nobody is there any more to take the answers of the calls that are in workers. */
+  leave(): void {
+    this.left.push(...this.calls.splice(0));
+  }
 
   /** Answers every call that is in a worker now. */
   answerAll(): void {

@@ -119,7 +119,7 @@ export class FleetLab {
   /** Kills the agent, as SIGKILL would, and starts it again. */
   async restart(options: LabOptions = {}): Promise<FleetLab> {
     this.#life.killed = true;
-    this.emulators.calls.splice(0);
+    this.emulators.leave();
     const lab = new FleetLab({ ...options, after: this });
     await lab.fleet.adopt();
     await settle();
@@ -135,9 +135,25 @@ export class FleetLab {
     });
   }
 
-  /** The container of a worker of one shape. */
-  container(name = 'hello', shapeHash = 'v1-a'): string {
-    return containerIdOf({ namespace: 'default', name, uid: `uid-of-${name}` }, shapeHash);
+  /** A call that an earlier agent has left comes to its end: the emulator writes the last line of it all the same. */
+  endLeft(requestId: string): void {
+    const { left } = this.emulators;
+    const at = left.findIndex(({ request }) => request.requestId === requestId);
+    const [call] = at < 0 ? [] : left.splice(at, 1);
+    const found = [...this.runtime.containers.values()].find(
+      ({ address }) => address !== undefined && address.ip === call?.address.ip,
+    );
+    if (found === undefined) {
+      throw new Error(`no agent has left ${requestId}`);
+    }
+    const log = this.runtime.logs.get(found.containerId) ?? '';
+    const end = `END RequestId: ${requestId}\nREPORT RequestId: ${requestId}\tDuration: 1.00 ms\n`;
+    this.runtime.logs.set(found.containerId, `${log}${end}`);
+  }
+
+  /** The container of a worker of one shape; of that generation, where there are several. */
+  container(name = 'hello', shapeHash = 'v1-a', generation = 0): string {
+    return containerIdOf({ namespace: 'default', name, uid: `uid-of-${name}` }, shapeHash, generation);
   }
 
   task(name = 'hello'): string | undefined {

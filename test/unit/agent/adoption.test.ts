@@ -70,23 +70,6 @@ describe('an agent that starts again', () => {
     expect(await call).toMatchObject({ kind: 'Answered' });
   });
 
-  it('replaces a worker that a call was in before it calls it', async () => {
-    const before = await FleetLab.with(desiredFixture());
-    await before.recorded((record) => record.startedAt !== undefined);
-    void before.invoke();
-    await settle();
-    const lab = await before.restart();
-    const call = lab.invoke();
-    await settle();
-    expect(lab.runtime.operations).toEqual([
-      `ensure ${lab.container()}`,
-      `destroy ${lab.container()}`,
-      `ensure ${lab.container()}`,
-    ]);
-    lab.emulators.answerAll();
-    expect(await call).toMatchObject({ kind: 'Answered' });
-  });
-
   it('leaves a worker alone whose last call was answered', async () => {
     const before = await FleetLab.with(desiredFixture());
     await before.recorded((record) => record.startedAt !== undefined);
@@ -223,6 +206,6 @@ describe('an agent that stops', () => {
     await stopped;
     expect(await inside).toMatchObject({ kind: 'Unknown', reason: 'AgentStopped' });
     const next = await lab.restart();
-    expect(next.runtime.count('destroy'), 'the next run replaces the worker').toBe(1);
+    expect(next.runtime.count('destroy'), 'the next run lets the worker end it').toBe(0);
   });
 });

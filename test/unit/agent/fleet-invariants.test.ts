@@ -4,6 +4,7 @@ import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
 import type { InvocationResult } from '../../../src/agent/invocation.ts';
 import { sleep } from '../../../src/common/deadline.ts';
 import { EsbError } from '../../../src/common/errors.ts';
+import type { FakeCall } from '../../support/fake-emulator.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -11,7 +12,7 @@ import { waitFor } from '../../support/wait-for.ts';
 type Step =
   | { readonly kind: 'Invoke'; readonly callers: number; readonly hangUp: boolean }
   | { readonly kind: 'Answer' | 'Lose' | 'TimeOut' | 'NotSend' | 'Exit' | 'Freeze' | 'Thaw' | 'Stamp' }
-  | { readonly kind: 'ExitOther' | 'FreezeOther' }
+  | { readonly kind: 'ExitOther' | 'FreezeOther' | 'EndLeft' }
   | { readonly kind: 'Advance'; readonly ms: number }
   | { readonly kind: 'Apply'; readonly change: Partial<DesiredWorker> }
   | {
@@ -52,6 +53,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
         'Stamp',
         'ExitOther',
         'FreezeOther',
+        'EndLeft',
       ),
     }),
   },
@@ -108,6 +110,9 @@ class Run {
   /** Milliseconds that each operation of the runtime takes. */
   #slowness = 0;
   #lives = 0;
+  /** Calls that killed agents have left in containers, with the monotonic milliseconds until which they may take. */
+  readonly #left = new Map<FakeCall, number>();
+  readonly #sentAt = new Map<FakeCall, number>();
 
   constructor(lab: FleetLab) {
     this.lab = lab;
@@ -121,11 +126,18 @@ class Run {
         await new Promise(() => undefined);
       }
     };
+    lab.emulators.onCall = (call) => this.#sentAt.set(call, lab.clock.monotonic());
     lab.runtime.onEffect = (operation, containerId) => {
       const ip = lab.runtime.containers.get(containerId)?.address?.ip;
       const busy = this.lab.emulators.calls.some((call) => call.address.ip === ip);
-      if ((operation === 'pause' || operation === 'settle') && busy) {
+      const left = [...this.#left].some(
+        ([call, until]) => call.address.ip === ip && lab.clock.monotonic() < until,
+      );
+      if ((operation === 'pause' || operation === 'settle') && (busy || left)) {
         this.violations.push('frozen while a call was in it');
+      }
+      if (operation === 'destroy' && left) {
+        this.violations.push('ended while a call was in it that an agent has left');
       }
     };
   }
@@ -153,6 +165,7 @@ class Run {
         break;
       case 'Exit':
         if (this.#task() === 'Running' || this.#task() === 'Paused') {
+          this.#forgetLeft(this.#serving());
           lab.runtime.exit(this.#serving(), 1);
           inside?.end({ kind: 'Unknown', message: 'reset' });
         }
@@ -180,6 +193,7 @@ class Run {
           const alive = task.kind === 'Running' || task.kind === 'Paused';
           if (containerId !== this.#serving() && alive && !this.#isBusy(containerId)) {
             if (step.kind === 'ExitOther') {
+              this.#forgetLeft(containerId);
               lab.runtime.exit(containerId, 1);
             } else {
               lab.runtime.foreign('Paused', containerId);
@@ -187,6 +201,14 @@ class Run {
           }
         }
         break;
+      case 'EndLeft': {
+        const [left] = [...this.#left].filter(([call]) => lab.emulators.left.includes(call));
+        if (left !== undefined) {
+          this.#left.delete(left[0]);
+          lab.endLeft(left[0].request.requestId);
+        }
+        break;
+      }
       case 'Stamp':
         this.#stamps += 1;
         this.#apply({ lastInvocationTime: `2031-01-01T00:00:00.00000${this.#stamps % 10}Z` }, 0);
@@ -243,7 +265,7 @@ class Run {
     );
     await Promise.all(this.#open);
     expect(lab.phase()).toBe('Paused');
-    expect(lab.task()).toBe('Paused');
+    expect(this.#task()).toBe('Paused');
     expect(lab.fleet.view('uid-of-hello')?.inFlight).toBe(0);
     expect(lab.runtime.containers.size).toBe(1);
     this.#apply({ deleting: true }, 0);
@@ -264,6 +286,16 @@ class Run {
   /** The container that calls go to, as the agent shows it. */
   #serving(): string {
     return this.lab.fleet.view('uid-of-hello')?.containerId ?? '';
+  }
+
+  /** The process of a container ends, and whatever ran in it. */
+  #forgetLeft(containerId: string): void {
+    const ip = this.lab.runtime.containers.get(containerId)?.address?.ip;
+    for (const call of this.#left.keys()) {
+      if (call.address.ip === ip) {
+        this.#left.delete(call);
+      }
+    }
   }
 
   #isBusy(containerId: string): boolean {
@@ -296,6 +328,9 @@ class Run {
   async #restart(): Promise<void> {
     // What was open is never answered by a dead agent.
     this.#open = [];
+    for (const call of this.lab.emulators.calls) {
+      this.#left.set(call, (this.#sentAt.get(call) ?? 0) + call.request.timeoutMs);
+    }
     this.#lives += 1;
     const task = this.#task();
     const resumed = this.lab.runtime.count('resume');

@@ -51,8 +51,14 @@ const situations: fc.Arbitrary<Situation> = fc
     const [present, ...others] = order.map((shapeHash, index) => ({
       shapeHash,
       state: each[index] ?? { kind: 'Unknown' as const },
+      occupied: false,
     }));
-    return { present: present ?? { shapeHash: 'v1-a', state: each[0] }, others, busy: false, manner: how };
+    return {
+      present: present ?? { shapeHash: 'v1-a', state: each[0], occupied: false },
+      others,
+      busy: false,
+      manner: how,
+    };
   });
 
 /** What may be there after an action that was carried out, or in whose middle something crashed. The first is the good one. */
@@ -100,6 +106,7 @@ function rearranged(goal: Goal, situation: Situation, next: Extract<Plan, { kind
   const fresh: ObservedContainer = {
     shapeHash: isAlive(goal) ? goal.shapeHash : '',
     state: { kind: 'Unknown' },
+    occupied: false,
   };
   const others = [...situation.others];
   switch (rearrangement.kind) {
@@ -231,6 +238,35 @@ describe('plan', () => {
         expect(next.present?.kind === 'Resume').toBe(situation.present.state.kind === 'Paused');
       }),
       { numRuns: 3_000 },
+    );
+  });
+
+  it('touches nothing that a call was left in, sends no calls there, and makes another one beside it when asked to', () => {
+    const flags = fc.tuple(fc.boolean(), fc.boolean(), fc.boolean());
+    fc.assert(
+      fc.property(goals, situations, flags, (goal, idle, [first, ...rest]) => {
+        const occupy = (container: ObservedContainer, flag: boolean): ObservedContainer => ({
+          ...container,
+          occupied: flag && ['Unknown', 'Running', 'Paused'].includes(container.state.kind),
+        });
+        const present = occupy(idle.present, first);
+        const others = idle.others.map((other, index) => occupy(other, rest[index] ?? false));
+        const next = plan(goal, { ...idle, present, others });
+        if (next.kind === 'Act') {
+          for (const [index, each] of [present, ...others].entries()) {
+            const action = [next.present, ...next.others][index];
+            if (each.occupied) {
+              expect([undefined, 'Inspect']).toContain(action?.kind);
+            }
+          }
+          const alive = present.state.kind === 'Running' || present.state.kind === 'Paused';
+          const waits = isAlive(goal) && idle.manner === 'Beside' && present.shapeHash === goal.shapeHash;
+          expect(present.occupied && alive && waits, 'one is made beside it').toBe(false);
+        } else if (next.rearrangement.kind === 'Exchange' || next.rearrangement.kind === 'Drop') {
+          expect(others[next.rearrangement.index]?.occupied).toBe(false);
+        }
+      }),
+      { numRuns: 5_000 },
     );
   });
 

@@ -257,15 +257,23 @@ describe('a worker', () => {
     expect(await next).toMatchObject({ kind: 'Answered' });
   });
 
-  it('gives the tail of what it wrote during a call', async () => {
+  it('gives the tail of what it wrote during a call, and nothing that the call before wrote', async () => {
     const lab = await FleetLab.with(desiredFixture());
-    lab.runtime.logs.set(lab.container(), 'before\n');
-    const call = lab.invoke({ tailLog: true });
+    const { logs } = lab.runtime;
+    const write = (text: string): unknown =>
+      logs.set(lab.container(), `${logs.get(lab.container()) ?? ''}${text}`);
+    const late = 'its last words\nEND RequestId: one\nREPORT RequestId: one\tDuration: 1.00 ms\n';
+    const own = 'START RequestId: two Version: $LATEST\nhello\nREPORT RequestId: two\tDuration: 1.00 ms\n';
+    write('before\n');
+    const call = lab.invoke({ requestId: 'two', tailLog: true });
     await settle();
-    lab.runtime.logs.set(lab.container(), 'before\nduring\nREPORT RequestId: 1\n');
+    write(late);
     lab.emulators.answerAll();
+    await lab.clock.advance(50);
+    write(own);
+    await lab.clock.advance(50);
     const result = await call;
-    expect(result.kind === 'Answered' && result.logTail?.toString()).toBe('during\nREPORT RequestId: 1\n');
+    expect(result.kind === 'Answered' ? result.logTail?.toString() : undefined).toBe(own);
   });
 });
 

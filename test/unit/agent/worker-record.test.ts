@@ -95,20 +95,44 @@ describe('marks of calls in flight', () => {
   it('say that a call is in the worker, and after its answer which stamp it got', async () => {
     const path = folder();
     const clock = manualClock();
-    const mark = new InFlightMark(path, 'uid-1', clock, (error) => expect.unreachable(String(error)));
-    mark.begin('hello-1');
-    expect(readMarks(path)).toEqual([{ uid: 'uid-1', containerId: 'hello-1', busy: true, stamp: undefined }]);
+    const mark = new InFlightMark(path, 'uid-1', clock, undefined, (error) =>
+      expect.unreachable(String(error)),
+    );
+    const call = { requestId: 'a-request', until: 1_800_000_000_000 };
+    mark.begin('hello-1', { ...call, requestId: 'a-request-with-a-longer-id' });
+    mark.begin('hello-1', call);
+    const busy = { uid: 'uid-1', containerId: 'hello-1', busy: true, stamp: undefined, call, left: [] };
+    expect(readMarks(path)).toEqual([busy]);
     mark.end('2026-11-25T15:00:00.123456Z');
-    const idle = { uid: 'uid-1', containerId: 'hello-1', busy: false, stamp: '2026-11-25T15:00:00.123456Z' };
+    const idle = { ...busy, busy: false, stamp: '2026-11-25T15:00:00.123456Z' };
     expect(readMarks(path)[0]?.busy, 'another call may follow at once').toBe(true);
     await clock.advance(10);
     expect(readMarks(path)).toEqual([idle]);
     mark.release();
     expect(readMarks(path)).toEqual([idle]);
-    mark.begin('hello-1');
-    expect(readMarks(path)[0]?.busy).toBe(true);
+    mark.begin('hello-1', { ...call, requestId: 'not an id' });
+    expect(readMarks(path)).toEqual([{ ...idle, busy: true, call: { until: call.until } }]);
     mark.release();
     expect(readMarks(path)[0]?.busy, 'the call was not answered').toBe(true);
+    mark.remove();
+    expect(readMarks(path)).toEqual([]);
+  });
+
+  it('go on telling of a call that an earlier run has left, until that is over', () => {
+    const path = folder();
+    const mark = new InFlightMark(path, 'uid-1', manualClock(), undefined, (error) =>
+      expect.unreachable(String(error)),
+    );
+    const call = { requestId: 'a-request', until: 1_800_000_000_000 };
+    const left = { containerId: 'hello-1', call: { ...call, requestId: 'left' } };
+    mark.keep(left.containerId, left.call);
+    mark.begin('hello-2', call);
+    expect(readMarks(path)).toMatchObject([{ containerId: 'hello-2', busy: true, call, left: [left] }]);
+    mark.remove();
+    expect(readMarks(path)).toMatchObject([{ busy: false, left: [left] }]);
+    mark.begin('hello-2', call);
+    mark.forget('hello-1');
+    expect(readMarks(path)).toMatchObject([{ containerId: 'hello-2', busy: true, call, left: [] }]);
     mark.remove();
     expect(readMarks(path)).toEqual([]);
   });
@@ -116,6 +140,13 @@ describe('marks of calls in flight', () => {
   it('that were being written count as a call', () => {
     const path = folder();
     writeFileSync(join(path, 'uid-1.mark'), '');
-    expect(readMarks(path)).toMatchObject([{ uid: 'uid-1', busy: true }]);
+    expect(readMarks(path)).toMatchObject([{ uid: 'uid-1', busy: true, call: {} }]);
+  });
+
+  it('of an agent before an upgrade say that a call is in the worker, and no more of it', () => {
+    const path = folder();
+    writeFileSync(join(path, 'uid-1.mark'), `1 hello-1 ${'-'.repeat(27)}\n`);
+    const before = { uid: 'uid-1', containerId: 'hello-1', busy: true, stamp: undefined, call: {}, left: [] };
+    expect(readMarks(path)).toEqual([before]);
   });
 });
