@@ -1,7 +1,8 @@
-import { X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { certificatesIn } from '../common/certificates.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
 import { formatHostPort, type HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
@@ -161,22 +162,5 @@ export class TlsListener {
         (authority) => certificate.checkIssued(authority) && certificate.verify(authority.publicKey),
       )
     );
-  }
-}
-
-/**
- * The certificates of a PEM bundle.
- *
- * @throws {EsbError} `InvalidCertificate` when there is none or one cannot be read
- */
-export function certificatesIn(pem: string): readonly X509Certificate[] {
-  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
-  if (blocks.length === 0) {
-    throw new EsbError('no PEM certificate found', { code: 'InvalidCertificate' });
-  }
-  try {
-    return blocks.map((block) => new X509Certificate(block));
-  } catch (error) {
-    throw new EsbError('a PEM certificate cannot be read', { code: 'InvalidCertificate', cause: error });
   }
 }

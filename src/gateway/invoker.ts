@@ -134,7 +134,7 @@ export class Invoker {
       switch (answer.kind) {
         case 'Answered': {
           const { trailer } = answer;
-          this.#options.onActivity(worker, trailer.stamp);
+          this.#noteActivity(worker, trailer.stamp);
           const translated = translateEmulatorAnswer(answer, this.#answered(call, worker));
           return {
             body: translated.body,
@@ -146,7 +146,7 @@ export class Invoker {
         }
         case 'TimedOut': {
           const { trailer } = answer;
-          this.#options.onActivity(worker, trailer.stamp);
+          this.#noteActivity(worker, trailer.stamp);
           return {
             ...timeoutError(this.#answered(call, worker)),
             outcome: 'timed-out',
@@ -155,9 +155,7 @@ export class Invoker {
           };
         }
         case 'Unknown':
-          if (answer.stamp !== '') {
-            this.#options.onActivity(worker, answer.stamp);
-          }
+          this.#noteActivity(worker, answer.stamp);
           return {
             ...unknownOutcome(call.requestId, answer.reason, answer.message),
             outcome: 'unknown',
@@ -179,6 +177,13 @@ export class Invoker {
       if (caller.gone) {
         throw unavailable('The caller hung up.');
       }
+    }
+  }
+
+  /** @param stamp empty for none */
+  #noteActivity(worker: WorkerEntry, stamp: string): void {
+    if (stamp !== '') {
+      this.#options.onActivity(worker, stamp);
     }
   }
 

@@ -142,7 +142,7 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
       );
       await waitFor(
         `worker ${name} to be known`,
-        () => (gateway.view.worker(`uid-of-${name}`)?.holdings.length ?? 0) > 0,
+        () => gateway.view.worker(`uid-of-${name}`)?.holding !== undefined,
         { everyMs: 5 },
       );
     },

@@ -1,7 +1,7 @@
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
-import { hasCode } from '../../common/errors.ts';
+import { EsbError, hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { KubeClient } from '../../kube/types.ts';
 import type { WorkerReference } from './agent-protocol.ts';
@@ -39,7 +39,8 @@ interface Activity {
 
 /**
  * Writes the agents' stamps of calls to `status.lastInvocationTime`, verbatim, at most once in three seconds for each
- * worker. Nothing depends on it arriving: while the API server is away the newest stamps are kept and written later.
+ * worker. Nothing depends on it arriving: while the API server is away the newest stamps are kept and written later; one that it
+ * refuses is dropped.
  */
 export class ActivityWriter {
   readonly #options: ActivityWriterOptions;
@@ -144,7 +145,8 @@ export class ActivityWriter {
       this.#options.onWritten?.(true);
     } catch (error) {
       this.#options.onWritten?.(false);
-      if (hasCode(error, 'NotFound')) {
+      if (isRefusal(error)) {
+        logger.debug({ err: error, worker: name }, 'activity was refused');
         return;
       }
       logger.debug({ err: error, worker: name }, 'activity was not written; it will be tried again');
@@ -160,4 +162,9 @@ export class ActivityWriter {
       activity.writing = false;
     }
   }
+}
+
+/** Whether the API server has said no to this very stamp, so that the same again would help nobody. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof EsbError && !error.retryable && !hasCode(error, 'DeadlineExceeded');
 }

@@ -1,9 +1,9 @@
 import type { Clock, Timer } from '../../common/clock.ts';
-import type { EsbError } from '../../common/errors.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
-import { AgentSession, type ClientCertificate } from './agent-session.ts';
+import { AgentSession, type AgentSessionOptions, type ClientCertificate } from './agent-session.ts';
 import type { FleetView } from './fleet-view.ts';
 
 /** Milliseconds until the first and, doubling, at most until each further attempt to connect. */
@@ -13,7 +13,7 @@ const MAX_BACKOFF_MS = 2_000;
 /** Where an agent is and how it is known: what its LambdaNode says. */
 export interface AgentAddress {
   readonly endpoint: HostPort;
-  /** PEM of the certificates to trust. */
+  /** PEM of the certificates to trust, and nothing else. */
   readonly certificate: string;
 }
 
@@ -69,7 +69,7 @@ export class AgentConnection {
     }
     this.#address = address;
     // A certificate that is only announced beside the old one changes nothing for a connection that stands.
-    if (!sameEndpoint || !address.certificate.includes(certificate.trim()) || this.#current === undefined) {
+    if (!sameEndpoint || !address.certificate.includes(certificate) || this.#current === undefined) {
       this.renew();
     }
   }
@@ -106,7 +106,8 @@ export class AgentConnection {
     if (this.#stopped || identity === undefined || this.#candidate !== undefined) {
       return;
     }
-    const session: AgentSession = new AgentSession({
+    let session: AgentSession;
+    const options: AgentSessionOptions = {
       endpoint: this.#address.endpoint,
       trusted: this.#address.certificate,
       identity,
@@ -133,8 +134,29 @@ export class AgentConnection {
         },
         retired: (reason) => this.#lost(session, reason),
       },
-    });
+    };
+    try {
+      session = new AgentSession(options);
+    } catch (error) {
+      this.#failed(
+        new EsbError(`the address or a certificate cannot be used: ${messageOf(error)}`, {
+          code: 'InvalidAddress',
+          retryable: true,
+          cause: error,
+        }),
+      );
+      this.#retryLater();
+      return;
+    }
     this.#candidate = session;
+  }
+
+  #failed(reason: EsbError): void {
+    this.#options.onFailure(reason);
+    if (!this.#complained) {
+      this.#complained = true;
+      this.#logger.warn({ err: reason }, 'cannot connect to agent');
+    }
   }
 
   #changeOver(session: AgentSession): void {
@@ -155,11 +177,7 @@ export class AgentConnection {
     }
     if (this.#candidate === session) {
       this.#candidate = undefined;
-      this.#options.onFailure(reason);
-      if (!this.#complained) {
-        this.#complained = true;
-        this.#logger.warn({ err: reason }, 'cannot connect to agent');
-      }
+      this.#failed(reason);
     } else if (this.#current === session) {
       this.#current = undefined;
       this.#options.view.dropNode(this.#options.nodeName);

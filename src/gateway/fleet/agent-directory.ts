@@ -1,13 +1,17 @@
 import type { LambdaNode } from '../../api/lambda-node.ts';
+import { certificatesIn } from '../../common/certificates.ts';
 import type { Clock } from '../../common/clock.ts';
-import { type EsbError, unreachable } from '../../common/errors.ts';
-import { parseHostPort } from '../../common/host-port.ts';
+import { EsbError, unreachable } from '../../common/errors.ts';
+import { type HostPort, parseHostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { CacheEvent } from '../../kube/types.ts';
 import { type AgentAddress, AgentConnection } from './agent-connection.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import type { AgentSession, ClientCertificate } from './agent-session.ts';
 import type { FleetView } from './fleet-view.ts';
+
+/** The one that an agent has, and its successor. */
+const MAX_CERTIFICATES = 2;
 
 export interface AgentDirectoryOptions {
   readonly protocol: AgentProtocol;
@@ -99,16 +103,44 @@ export class AgentDirectory {
   }
 }
 
-/** Where the agent of a node is; undefined until it has said so in a form that can be read. */
+/**
+ * Where the agent of a node is; undefined until it has said so in a form that can be read. What cannot be read changes
+ * nothing: the agent may still be where it was.
+ */
 function addressOf(node: LambdaNode, logger: Logger): AgentAddress | undefined {
   const { endpoint, certificate } = node.status ?? {};
   if (endpoint === undefined || endpoint === '' || certificate === undefined || certificate === '') {
     return undefined;
   }
   try {
-    return { endpoint: parseHostPort(endpoint), certificate };
+    return { endpoint: readEndpoint(endpoint), certificate: readCertificates(certificate) };
   } catch (error) {
-    logger.warn({ err: error, node: node.metadata.name }, 'LambdaNode has an endpoint that cannot be read');
+    logger.warn(
+      { err: error, node: node.metadata.name },
+      'LambdaNode has an endpoint or a certificate that cannot be read; what it said before is kept',
+    );
     return undefined;
   }
+}
+
+function readEndpoint(text: string): HostPort {
+  const endpoint = parseHostPort(text);
+  if (endpoint.host === '' || endpoint.port === 0) {
+    throw new EsbError(`'${text}' names no host or no port`, { code: 'InvalidArgument' });
+  }
+  return endpoint;
+}
+
+/** The same certificates, without whatever stands around them. */
+function readCertificates(pem: string): string {
+  const certificates = certificatesIn(pem);
+  if (certificates.length > MAX_CERTIFICATES) {
+    throw new EsbError(
+      `there are ${certificates.length} certificates, and an agent has ${MAX_CERTIFICATES}`,
+      {
+        code: 'InvalidCertificate',
+      },
+    );
+  }
+  return certificates.map((certificate) => certificate.toString()).join('');
 }

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { loadSync, type MethodDefinition, type ServiceDefinition } from '@grpc/proto-loader';
 import { EsbError } from '../../common/errors.ts';
+import { checkedAnswer, checkedCode, checkedEvent, checkedMessage } from './agent-claims.ts';
 import type { AgentPhase } from './routing.ts';
 
 /** Names one worker. */
@@ -88,7 +89,10 @@ export interface WatchEvent {
   readonly removed?: WorkerReference;
 }
 
-/** The messages of the agent's API that a gateway sends and reads, as bytes. */
+/**
+ * The messages of the agent's API that a gateway sends and reads, as bytes. What is read is an agent's word: it comes out in
+ * form, or not at all.
+ */
 export interface AgentProtocol {
   readonly invokePath: string;
   readonly invokeManyPath: string;
@@ -119,11 +123,21 @@ export function loadAgentProtocol(): AgentProtocol {
     invokeManyPath: invokeMany.path,
     watchPath: watch.path,
     encodeInvoke: invoke.requestSerialize,
-    decodeInvoke: invoke.responseDeserialize,
+    decodeInvoke: (bytes) => checkedAnswer(invoke.responseDeserialize(bytes)),
     encodeInvokeMany: invokeMany.requestSerialize,
-    decodeInvokeMany: invokeMany.responseDeserialize,
+    decodeInvokeMany(bytes) {
+      const { call, answer, failure } = invokeMany.responseDeserialize(bytes);
+      return {
+        call,
+        answer: answer === null ? null : checkedAnswer(answer),
+        failure:
+          failure === null
+            ? null
+            : { code: checkedCode(failure.code), message: checkedMessage(failure.message) },
+      };
+    },
     encodeWatch: () => watch.requestSerialize({}),
-    decodeWatch: watch.responseDeserialize,
+    decodeWatch: (bytes) => checkedEvent(watch.responseDeserialize(bytes)),
   };
 }
 

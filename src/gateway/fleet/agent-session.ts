@@ -1,6 +1,6 @@
-import { X509Certificate } from 'node:crypto';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { certificatesIn } from '../../common/certificates.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
@@ -25,6 +25,9 @@ const MAX_UNANSWERED_PINGS = 3;
 /** Bytes of one answer, and of all answers together, that an agent may send ahead of us. */
 const STREAM_WINDOW_BYTES = 8 * 1024 * 1024;
 const SESSION_WINDOW_BYTES = 64 * 1024 * 1024;
+
+/** What requests name as their host. An endpoint need not be one that a URL could hold, and no agent looks at it. */
+const AUTHORITY = 'https://esb-agent';
 
 /** Bytes of a payload up to which a call shares a stream: a larger one would hold up those behind it. */
 const SHARED_PAYLOAD_BYTES = 32 * 1024;
@@ -76,10 +79,11 @@ export class AgentSession {
   #retired = false;
   #fault: EsbError | undefined;
 
+  /** Errors of an address or a certificate that the TLS library does not take are thrown as they are. */
   constructor(options: AgentSessionOptions) {
     this.#options = options;
     const socket = openSocket(options);
-    this.#http2 = connectHttp2(`https://${options.endpoint.host}`, {
+    this.#http2 = connectHttp2(AUTHORITY, {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: STREAM_WINDOW_BYTES },
       // In MB. The default of 10 makes Node.js refuse streams of its own while two large payloads are on their way.
@@ -89,18 +93,11 @@ export class AgentSession {
     this.#http2.on('goaway', () => this.#retire('the agent asked to go away'));
     this.#http2.on('close', () => this.#closed());
     this.#http2.once('connect', () => {
-      if (!isTrusted(socket, options.trusted)) {
-        this.#fail(
-          new EsbError('the agent shows a certificate that does not stand in its LambdaNode', {
-            code: 'UntrustedAgent',
-            retryable: true,
-          }),
-        );
-        return;
+      try {
+        this.#begin(socket);
+      } catch (error) {
+        this.#fail(error);
       }
-      this.#connected = true;
-      this.#http2.setLocalWindowSize(SESSION_WINDOW_BYTES);
-      this.#watch();
     });
     this.#timer = options.clock.setTimer(() => {
       this.#fail(
@@ -167,6 +164,18 @@ export class AgentSession {
   /** Closes at once. Calls under way end as unknown. */
   destroy(): void {
     this.#fail(new EsbError('the gateway closed the connection', { code: 'ConnectionLost' }));
+  }
+
+  #begin(socket: TLSSocket): void {
+    if (!isTrusted(socket, this.#options.trusted)) {
+      throw new EsbError('the agent shows a certificate that does not stand in its LambdaNode', {
+        code: 'UntrustedAgent',
+        retryable: true,
+      });
+    }
+    this.#connected = true;
+    this.#http2.setLocalWindowSize(SESSION_WINDOW_BYTES);
+    this.#watch();
   }
 
   #watch(): void {
@@ -299,12 +308,12 @@ function openSocket(options: AgentSessionOptions): TLSSocket {
   return socket;
 }
 
+/** @throws {EsbError} `InvalidCertificate` for one that is to be trusted and cannot be read */
 function isTrusted(socket: TLSSocket, trusted: string): boolean {
   const shown = socket.getPeerX509Certificate();
-  const blocks = trusted.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
   return (
     shown !== undefined &&
     socket.authorized &&
-    blocks.some((block) => new X509Certificate(block).raw.equals(shown.raw))
+    certificatesIn(trusted).some((certificate) => certificate.raw.equals(shown.raw))
   );
 }

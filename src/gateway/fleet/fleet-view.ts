@@ -9,6 +9,12 @@ import {
 } from './function-settings.ts';
 import type { Holding, RoutableWorker } from './routing.ts';
 
+/**
+ * Workers of one node that are kept although their resource has not been seen: an agent may hear of a worker before a
+ * gateway does. More than a node has workers.
+ */
+const MAX_UNKNOWN_WORKERS = 10_000;
+
 /** One worker of a function, in which resource and agents are put together. */
 export interface WorkerEntry extends RoutableWorker {
   /** How it is named to agents. */
@@ -17,6 +23,8 @@ export interface WorkerEntry extends RoutableWorker {
   readonly timeoutSeconds: number;
   /** The message of its Scheduled condition, where that is False. */
   readonly unschedulable: { readonly reason: string; readonly message: string } | undefined;
+  /** Highest epoch that the resource ever told; 0 for none. */
+  readonly highestEpoch: number;
   /** What its resource says of the function. */
   readonly source: SettingsSource;
   outstanding: number;
@@ -47,8 +55,8 @@ export class FleetView {
   readonly #namespace: string;
   readonly #workers = new Map<string, Mutable<WorkerEntry>>();
   readonly #functions = new Map<string, MutableFunction>();
-  /** What agents hold, by uid. Also of workers whose resource has not been seen yet. */
-  readonly #holdings = new Map<string, readonly Holding[]>();
+  /** What the agent of each node says, by uid. Also of workers whose resource has not been seen yet. */
+  readonly #claims = new Map<string, Map<string, Holding>>();
   readonly #connected = new Set<string>();
   /** Who waits for a change, by function. */
   readonly #waiting = new Map<string, Set<() => void>>();
@@ -120,19 +128,19 @@ export class FleetView {
       assignment: undefined,
       unschedulable: undefined,
       highestEpoch: 0,
-      holdings: this.#holdings.get(uid) ?? [],
+      holding: undefined,
       source: settingsSource(worker),
       outstanding: 0,
     };
     entry.source = settingsSource(worker);
     entry.timeoutSeconds = worker.spec.timeoutSeconds;
-    entry.assignment = assignment;
+    // A list from an API server that is behind tells of a former assignment.
+    if (assignment === undefined || assignment.epoch >= entry.highestEpoch) {
+      entry.assignment = assignment;
+      entry.highestEpoch = assignment?.epoch ?? entry.highestEpoch;
+      entry.holding = this.#claimOf(entry);
+    }
     entry.unschedulable = scheduled?.status === 'False' ? scheduled : undefined;
-    entry.highestEpoch = Math.max(
-      entry.highestEpoch,
-      assignment?.epoch ?? 0,
-      ...entry.holdings.map((holding) => holding.epoch),
-    );
     const owner = this.#functionOf(entry);
     if (known === undefined) {
       this.#workers.set(uid, entry);
@@ -160,7 +168,7 @@ export class FleetView {
     this.#changed(entry.functionName);
   }
 
-  /** Everything that the agent of a node holds; it counts as connected from now on. */
+  /** Everything that the agent of a node says it holds; it counts as connected from now on. */
   replaceHoldings(nodeName: string, workers: readonly WorkerState[]): void {
     this.#dropNode(nodeName);
     this.#connected.add(nodeName);
@@ -176,11 +184,12 @@ export class FleetView {
   }
 
   removeHolding(nodeName: string, uid: string): void {
-    this.#storeHoldings(uid, this.#others(uid, nodeName));
+    this.#claims.get(nodeName)?.delete(uid);
+    this.#heed(uid);
     this.#changed(this.#workers.get(uid)?.functionName);
   }
 
-  /** The agent of a node is not connected any more. */
+  /** The agent of a node is not connected any more: nothing that it said holds. */
   dropNode(nodeName: string): void {
     this.#dropNode(nodeName);
     this.#connected.delete(nodeName);
@@ -202,43 +211,40 @@ export class FleetView {
     if (worker === null || worker.namespace !== this.#namespace) {
       return;
     }
-    const entry = this.#workers.get(worker.uid);
-    const holding: Holding = {
-      nodeName,
+    const { uid } = worker;
+    const entry = this.#workers.get(uid);
+    const claims = this.#claims.get(nodeName) ?? new Map<string, Holding>();
+    this.#claims.set(nodeName, claims);
+    if (entry === undefined && claims.size >= this.#workers.size + MAX_UNKNOWN_WORKERS && !claims.has(uid)) {
+      return;
+    }
+    claims.set(uid, {
       epoch: state.epoch,
       phase: state.phase,
       foreignInFlight: Math.max(0, state.inFlight - (entry?.outstanding ?? 0)),
       callable: state.callable,
-    };
-    this.#storeHoldings(worker.uid, [...this.#others(worker.uid, nodeName), holding]);
-    if (entry !== undefined && state.epoch > entry.highestEpoch) {
-      entry.highestEpoch = state.epoch;
-    }
+    });
+    this.#heed(uid);
   }
 
   #dropNode(nodeName: string): void {
-    for (const [uid, holdings] of this.#holdings) {
-      if (holdings.some((holding) => holding.nodeName === nodeName)) {
-        this.#storeHoldings(uid, this.#others(uid, nodeName));
-      }
+    const claims = this.#claims.get(nodeName);
+    this.#claims.delete(nodeName);
+    for (const uid of claims?.keys() ?? []) {
+      this.#heed(uid);
     }
   }
 
-  #others(uid: string, nodeName: string): readonly Holding[] {
-    const holdings = this.#holdings.get(uid);
-    return holdings === undefined ? [] : holdings.filter((holding) => holding.nodeName !== nodeName);
-  }
-
-  #storeHoldings(uid: string, holdings: readonly Holding[]): void {
-    if (holdings.length === 0) {
-      this.#holdings.delete(uid);
-    } else {
-      this.#holdings.set(uid, holdings);
-    }
+  /** Takes over what the agent of its node says of a worker. */
+  #heed(uid: string): void {
     const entry = this.#workers.get(uid);
     if (entry !== undefined) {
-      entry.holdings = holdings;
+      entry.holding = this.#claimOf(entry);
     }
+  }
+
+  #claimOf({ assignment, uid }: WorkerEntry): Holding | undefined {
+    return assignment === undefined ? undefined : this.#claims.get(assignment.nodeName)?.get(uid);
   }
 
   #allChanged(): void {

@@ -13,9 +13,8 @@ export type AgentPhase =
   | 'PHASE_FAILED'
   | 'PHASE_UNKNOWN';
 
-/** What a connected agent says of a worker. */
+/** What the connected agent of a worker's node says of it. */
 export interface Holding {
-  readonly nodeName: string;
   readonly epoch: number;
   readonly phase: AgentPhase;
   /** Calls in the worker or waiting for it that are not this gateway's own. */
@@ -30,10 +29,8 @@ export interface RoutableWorker {
   readonly name: string;
   /** From the resource; absent when the controller has not placed it. */
   readonly assignment: { readonly nodeName: string; readonly epoch: number } | undefined;
-  /** Highest epoch ever seen of it, whether in the resource or from an agent; 0 for none. */
-  readonly highestEpoch: number;
-  /** From every agent that has it and is connected. During a move there may be two. */
-  readonly holdings: readonly Holding[];
+  /** From the agent of the assigned node alone: what any other says of the worker changes nothing. */
+  readonly holding: Holding | undefined;
   /** Calls that this gateway itself has under way to it. */
   readonly outstanding: number;
 }
@@ -58,8 +55,8 @@ export type Obstacle =
 /**
  * The best worker to call now: a running idle one, then a paused idle one, then one that has to be started, then the busy one with
  * the shortest queue; a failed one and one that its owner keeps at rest come last (their agent says best what is wrong).
- * Among equals the choice goes round with `rotation`. Never one below the highest epoch seen of it: an agent that has
- * lost a worker may not know yet.
+ * Among equals the choice goes round with `rotation`. Only the node that the resource names is chosen, and only where its
+ * agent holds the worker under the very epoch of the resource: an agent may be behind, or lie.
  *
  * @param tried uids that have refused this call
  * @returns undefined when there is nobody to ask
@@ -77,14 +74,15 @@ export function chooseRoute(
     if (worker === undefined || tried?.has(worker.uid) === true) {
       continue;
     }
+    const { assignment } = worker;
     const holding = currentHolding(worker);
-    if (holding === undefined) {
+    if (assignment === undefined || holding === undefined) {
       continue;
     }
     const cost = costOf(holding, holding.foreignInFlight + worker.outstanding);
     if (cost < bestCost) {
       bestCost = cost;
-      best = { uid: worker.uid, name: worker.name, nodeName: holding.nodeName, epoch: holding.epoch };
+      best = { uid: worker.uid, name: worker.name, nodeName: assignment.nodeName, epoch: assignment.epoch };
     }
   }
   return best;
@@ -108,9 +106,9 @@ export function obstacleOf(
   return connected(worker.assignment.nodeName) ? 'NotTakenOver' : 'AgentUnreachable';
 }
 
-/** The agent that holds the worker under the newest assignment known. */
-function currentHolding(worker: RoutableWorker): Holding | undefined {
-  return worker.holdings.find((holding) => holding.epoch >= worker.highestEpoch);
+/** What the assigned agent says, where it has taken over this very assignment. */
+function currentHolding({ assignment, holding }: RoutableWorker): Holding | undefined {
+  return holding !== undefined && holding.epoch === assignment?.epoch ? holding : undefined;
 }
 
 /** Lower is better. A step of 10,000 is more than any queue. */

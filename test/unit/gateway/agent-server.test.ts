@@ -60,11 +60,11 @@ describe("a gateway with the agent's own server", () => {
 
   it('follows what the agent says of its workers', async () => {
     const { fleet, gateway } = await lab();
-    const phase = () => gateway.view.worker('uid-of-hello')?.holdings[0]?.phase;
+    const phase = () => gateway.view.worker('uid-of-hello')?.holding?.phase;
     expect(phase()).toBe('PHASE_RUNNING');
     fleet.show(viewFixture({ phase: 'Paused', epoch: 2 }));
     await waitFor('the change', () => phase() === 'PHASE_PAUSED', { everyMs: 5 });
-    expect(gateway.view.worker('uid-of-hello')?.highestEpoch).toBe(2);
+    expect(gateway.view.worker('uid-of-hello')?.holding?.epoch).toBe(2);
     fleet.remove('uid-of-hello');
     await waitFor('the removal', () => phase() === undefined, { everyMs: 5 });
   });

@@ -96,6 +96,33 @@ describe('ActivityWriter', () => {
     expect(clock.pending()).toBe(0);
   });
 
+  it('drops a stamp that the API server refuses, and holds up nobody else by it', async () => {
+    const clock = manualClock();
+    const written: string[] = [];
+    const writer = new ActivityWriter({
+      client: {
+        patch: async (_type, key) => {
+          if (key.name === 'bad') {
+            throw new EsbError('lastInvocationTime is no time', { code: 'Invalid' });
+          }
+          written.push(key.name);
+          return {} as never;
+        },
+      },
+      clock,
+      logger: silentLogger(),
+      exists: () => true,
+    });
+    writer.note(reference('bad'), 'rubbish');
+    await clock.advance(600);
+    writer.note(reference('good'), 's1');
+    await clock.advance(600);
+    expect(written).toEqual(['good']);
+    await clock.advance(10_000);
+    expect(writer.pending).toBe(0);
+    expect(clock.pending()).toBe(0);
+  });
+
   it('writes what is left at the end, without waiting', async () => {
     const { clock, writer, written } = lab();
     writer.note(reference('a'), 's1');

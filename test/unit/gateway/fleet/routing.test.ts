@@ -13,22 +13,17 @@ function worker(
   phase: AgentPhase,
   more: Partial<RoutableWorker & Holding> = {},
 ): RoutableWorker {
-  const epoch = more.epoch ?? 1;
   return {
     uid: name,
     name,
-    assignment: { nodeName: 'node-1', epoch },
-    highestEpoch: more.highestEpoch ?? epoch,
+    assignment: more.assignment ?? { nodeName: 'node-1', epoch: 1 },
     outstanding: more.outstanding ?? 0,
-    holdings: [
-      {
-        nodeName: 'node-1',
-        epoch,
-        phase,
-        foreignInFlight: more.foreignInFlight ?? 0,
-        callable: more.callable ?? true,
-      },
-    ],
+    holding: {
+      epoch: more.epoch ?? 1,
+      phase,
+      foreignInFlight: more.foreignInFlight ?? 0,
+      callable: more.callable ?? true,
+    },
   };
 }
 
@@ -80,21 +75,24 @@ describe('chooseRoute', () => {
     ]);
   });
 
-  it('never chooses below the highest epoch, one that was tried, or one that nobody holds', () => {
+  it('chooses the assigned node under the assigned epoch, and nobody who was tried or has not taken over', () => {
     const phases: AgentPhase[] = ['PHASE_RUNNING', 'PHASE_PAUSED', 'PHASE_ABSENT', 'PHASE_FAILED'];
-    const holding = fc.record({
-      nodeName: fc.constantFrom('node-1', 'node-2'),
-      epoch: fc.integer({ min: 1, max: 4 }),
-      phase: fc.constantFrom(...phases),
-      foreignInFlight: fc.nat(3),
-      callable: fc.boolean(),
-    });
+    const epoch = fc.integer({ min: 1, max: 3 });
     const workers = fc.array(
       fc.record({
         name: fc.string(),
-        assignment: fc.constant(undefined),
-        highestEpoch: fc.integer({ min: 1, max: 4 }),
-        holdings: fc.array(holding, { maxLength: 2 }),
+        assignment: fc.option(fc.record({ nodeName: fc.constantFrom('node-1', 'node-2'), epoch }), {
+          nil: undefined,
+        }),
+        holding: fc.option(
+          fc.record({
+            epoch,
+            phase: fc.constantFrom(...phases),
+            foreignInFlight: fc.nat(3),
+            callable: fc.boolean(),
+          }),
+          { nil: undefined },
+        ),
         outstanding: fc.nat(3),
       }),
       { maxLength: 6 },
@@ -105,14 +103,16 @@ describe('chooseRoute', () => {
         const tried = new Set(triedIndexes.map(String));
         const route = chooseRoute(all, tried, rotation);
         const candidates = all.filter(
-          ({ uid, holdings, highestEpoch }) =>
-            !tried.has(uid) && holdings.some(({ epoch }) => epoch >= highestEpoch),
+          ({ uid, holding, assignment }) =>
+            !tried.has(uid) &&
+            holding !== undefined &&
+            assignment !== undefined &&
+            holding.epoch === assignment.epoch,
         );
         expect(route === undefined).toBe(candidates.length === 0);
         if (route !== undefined) {
           const chosen = candidates.find(({ uid }) => uid === route.uid);
-          expect(route.epoch).toBeGreaterThanOrEqual(chosen?.highestEpoch ?? Number.NaN);
-          expect(chosen?.holdings.map(({ nodeName }) => nodeName)).toContain(route.nodeName);
+          expect({ nodeName: route.nodeName, epoch: route.epoch }).toEqual(chosen?.assignment);
         }
       }),
     );
@@ -126,10 +126,11 @@ describe('obstacleOf', () => {
   });
 
   it.each([
-    ['Unassigned', { ...held, assignment: undefined, holdings: [] }, true],
-    ['AgentUnreachable', { ...held, holdings: [] }, false],
-    ['NotTakenOver', { ...held, holdings: [] }, true],
-    ['NotTakenOver', { ...held, highestEpoch: 2 }, true],
+    ['Unassigned', { ...held, assignment: undefined, holding: undefined }, true],
+    ['AgentUnreachable', { ...held, holding: undefined }, false],
+    ['NotTakenOver', { ...held, holding: undefined }, true],
+    ['NotTakenOver', { ...held, assignment: { nodeName: 'node-1', epoch: 2 } }, true],
+    ['NotTakenOver', worker('a', 'PHASE_RUNNING', { epoch: 2 }), true],
   ])('is %s', (expected, subject, connected) => {
     expect(obstacleOf(subject, () => connected)).toBe(expected);
   });
