@@ -1,5 +1,6 @@
 import { isTrue, nodeConditions } from '../api/condition.ts';
 import { isCordoned, isRetired, type LambdaNode, type NodeAmounts } from '../api/lambda-node.ts';
+import { quantityToMiB } from '../api/quantity.ts';
 import type { Node } from '../kube/resource-types.ts';
 import type { Liveness } from './liveness.ts';
 import type { Closure } from './placement.ts';
@@ -63,7 +64,27 @@ export function placementFingerprint(node: LambdaNode): string {
 
 /** What of a Node decides about workers. */
 export function nodeFingerprint(node: Node): string {
-  return JSON.stringify([node.spec?.unschedulable === true, node.spec?.taints ?? []]);
+  return JSON.stringify([
+    node.spec?.unschedulable === true,
+    node.spec?.taints ?? [],
+    node.metadata.labels ?? {},
+    node.status?.capacity?.memory,
+  ]);
+}
+
+/**
+ * Labels by which a node is chosen: those of its Node, which its agent cannot write. Only where there is no Node, as in a
+ * local instance, the agent's own word counts.
+ */
+function labelsOf({ lambdaNode, node }: NodeFacts): Readonly<Record<string, string>> {
+  return (node ?? lambdaNode)?.metadata.labels ?? {};
+}
+
+/** What the agent says may be promised, and no more than its Node has at all. */
+function capacityOf({ lambdaNode, node }: NodeFacts): NodeAmounts {
+  const { memoryMiB, workers } = lambdaNode?.status?.capacity ?? none;
+  const most = quantityToMiB(node?.status?.capacity?.memory, Number.POSITIVE_INFINITY);
+  return { memoryMiB: Math.min(memoryMiB, most), workers };
 }
 
 /** What a node is to every worker. */
@@ -107,7 +128,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
   const because = goneBecause(lambdaNode, node, liveness === 'fresh');
   return {
     name,
-    labels: lambdaNode?.metadata.labels ?? {},
+    labels: labelsOf(facts),
     liveness,
     goneBecause: because,
     ready:
@@ -117,7 +138,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
       lambdaNode?.metadata.deletionTimestamp === undefined,
     closed: closedBy(facts),
     taints: (node?.spec?.taints ?? []).filter(({ key }) => key !== UNSCHEDULABLE_TAINT),
-    capacity: lambdaNode?.status?.capacity ?? none,
+    capacity: capacityOf(facts),
     said: lambdaNode?.status?.allocated ?? none,
     images: new Set(lambdaNode?.status?.images),
   };

@@ -74,7 +74,7 @@ export async function runController(flags: ControllerFlags, context: RoleContext
     { logger, indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex }, transform: slimWorker },
   );
   const lambdaNodeInformer = createInformer(client, lambdaNodes, {}, { logger });
-  const nodeInformer = createInformer(client, coreNodes, {}, { logger, transform: withoutNodeStatus });
+  const nodeInformer = createInformer(client, coreNodes, {}, { logger, transform: slimNode });
   const requests = createInformer(
     client,
     certificateSigningRequests,
@@ -195,14 +195,16 @@ export async function runController(flags: ControllerFlags, context: RoleContext
   }
 }
 
-/** Of a Node only its taints, its cordon and its existence count; the rest is large and changes all the time. */
-function withoutNodeStatus({ metadata, spec }: Node): Node {
+/** Of a Node only labels, taints, cordon, memory and its existence count; the rest is large and changes all the time. */
+function slimNode({ metadata, spec, status }: Node): Node {
   const { taints, unschedulable } = spec ?? {};
+  const memory = status?.capacity?.memory;
   return {
     metadata: { ...metadata, annotations: {} },
     spec: {
       ...(taints === undefined ? {} : { taints }),
       ...(unschedulable === undefined ? {} : { unschedulable }),
     },
+    ...(memory === undefined ? {} : { status: { capacity: { memory } } }),
   };
 }

@@ -74,6 +74,7 @@ export interface Node extends KubeObject {
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
     readonly addresses?: readonly { readonly type: string; readonly address: string }[];
     readonly nodeInfo?: { readonly osImage?: string };
+    readonly capacity?: { readonly memory?: string };
   };
 }
 

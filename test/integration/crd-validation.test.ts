@@ -445,7 +445,23 @@ describe('the resource definitions', () => {
     await status({ endpoint: '10.0.0.7:9443' });
     await status({ endpoint: '[fd00::1]:9443' });
     await expect(status({ endpoint: '10.0.0.7' })).rejects.toThrow(/endpoint is host:port/);
-    await expect(status({ certificate: 'x' })).rejects.toThrow(/one certificate in PEM form/);
+    const begin = '-----BEGIN CERTIFICATE-----';
+    const end = '-----END CERTIFICATE-----';
+    const certificate = `${begin}\nMIIB\n+/==\n${end}\n`;
+    await status({ certificate });
+    await status({ certificate: certificate.repeat(2) });
+    for (const none of [
+      'x',
+      begin,
+      `${certificate}x`,
+      `${certificate}-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n`,
+      certificate.repeat(3),
+      `${begin}\nA A\n${end}\n`,
+    ]) {
+      await expect(status({ certificate: none }), none).rejects.toThrow(
+        /one certificate, or two, in PEM form/,
+      );
+    }
     expect(await server.kubectl(['get', 'ln', 'node-1', '-o', 'jsonpath={.spec.unschedulable}'])).toBe(
       'false',
     );

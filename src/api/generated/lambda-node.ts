@@ -40,7 +40,7 @@ export interface LambdaNodeStatus {
    */
   readonly endpoint?: string;
   /**
-   * The agent's own certificate (PEM); gateways trust exactly this one at the endpoint.
+   * The agent's own certificate (PEM), and while it is about to be replaced its successor; gateways trust exactly these at the endpoint.
    */
   readonly certificate?: string;
   readonly versions?: LambdaNodeStatusVersions;

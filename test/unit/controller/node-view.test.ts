@@ -50,9 +50,12 @@ describe('placementFingerprint', () => {
 });
 
 describe('nodeFingerprint', () => {
-  it('changes with cordon and taints', () => {
+  it('changes with cordon, taints and labels, and not with annotations', () => {
     const before = nodeFingerprint(node());
-    expect(nodeFingerprint({ ...node(), metadata: { name: 'node-1', labels: { a: 'b' } } })).toBe(before);
+    expect(nodeFingerprint({ ...node(), metadata: { name: 'node-1', annotations: { a: 'b' } } })).toBe(
+      before,
+    );
+    expect(nodeFingerprint({ ...node(), metadata: { name: 'node-1', labels: { a: 'b' } } })).not.toBe(before);
     expect(nodeFingerprint(node(['a']))).not.toBe(before);
     expect(nodeFingerprint({ ...node(), spec: { unschedulable: true } })).not.toBe(before);
   });
@@ -72,6 +75,21 @@ describe('nodeView', () => {
     expect(view()).toMatchObject({ ready: true, closed: undefined, taints: [] });
     // In a cluster of no Nodes there is none to look at.
     expect(view({ node: undefined })).toMatchObject({ ready: true, closed: undefined });
+  });
+
+  it('has the labels of its Node, whatever its agent says, and those of the agent where there is no Node', () => {
+    const lambdaNode = nodeFixture({ metadata: { labels: { pci: 'true', zone: 'a' } } });
+    const labelled = { ...node(), metadata: { name: 'node-1', labels: { zone: 'b' } } };
+    expect(view({ lambdaNode, node: labelled }).labels).toEqual({ zone: 'b' });
+    expect(view({ lambdaNode, node: node() }).labels).toEqual({});
+    expect(view({ lambdaNode, node: undefined }).labels).toEqual({ pci: 'true', zone: 'a' });
+  });
+
+  it('has no more memory than its Node, whatever its agent says', () => {
+    const lambdaNode = nodeFixture({ status: { capacity: { memoryMiB: 1_000_000, workers: 10 } } });
+    const sized = { ...node(), status: { capacity: { memory: '2097152Ki' } } };
+    expect(view({ lambdaNode, node: sized }).capacity).toEqual({ memoryMiB: 2_048, workers: 10 });
+    expect(view({ lambdaNode, node: node() }).capacity.memoryMiB).toBe(1_000_000);
   });
 
   it('is closed by its cordon, also by the one that its agent has not told of yet', () => {
