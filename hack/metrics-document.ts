@@ -54,6 +54,7 @@ export function metricsDocument(): readonly Product[] {
     agents: zero,
     agentsConnected: zero,
     eventsPending: zero,
+    eventStoreWorks: () => true,
     activityPending: zero,
     requestsHeld: zero,
     bytesHeld: zero,

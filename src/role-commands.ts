@@ -126,7 +126,12 @@ export function addRoles(program: Command): void {
       '--event-database-file <file>',
       'file with the connection string of that database; else it is in ESB_EVENT_DATABASE',
     )
-    .option('--max-events <n>', 'events kept before further ones are refused', wholeNumber(1), 100_000)
+    .option(
+      '--max-events <n>',
+      'events kept before further ones are refused; a function has at most what stays free',
+      wholeNumber(1),
+      100_000,
+    )
     .option('--max-event-bytes <bytes>', 'bytes of their payloads before that', byteSize, 2 ** 30)
     .option('--no-timing-headers', 'answers do not tell what a call found and how long it took where')
     .option('--access-log', 'log a line for each request', false)

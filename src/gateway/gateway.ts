@@ -94,6 +94,7 @@ export class Gateway {
         agents: () => this.#agents.size,
         agentsConnected: () => view.connected.size,
         eventsPending: () => this.#events.size,
+        eventStoreWorks: () => this.#events.health.ok,
         activityPending: () => this.#activity.pending,
         requestsHeld: () => room.requests,
         bytesHeld: () => room.bytes,

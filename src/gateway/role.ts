@@ -41,13 +41,10 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
   const clock = systemClock;
   const listen = parseHostPort(flags.listen);
   const healthAddress = parseHostPort(flags.health);
-  const broken = Promise.withResolvers<never>();
-  broken.promise.catch(() => undefined);
   const eventStore = await openEventStore(flags, {
     env: process.env,
     clock,
     logger,
-    onBroken: (error) => broken.reject(error),
   });
   const client = createKubeClient({
     source: createKubeConnectionSource({ kubeconfig: flags.kubeconfig }),
@@ -115,7 +112,7 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
         await sleep(clock, SCHEMA_RETRY_MS, stop);
       }
     });
-    await Promise.race([aborted(signal), broken.promise]);
+    await aborted(signal);
     logger.info('stopping: letting calls end');
   } finally {
     await stopInOrder([

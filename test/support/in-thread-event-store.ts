@@ -1,5 +1,5 @@
 import { runOperation } from '../../src/gateway/events/sqlite-event-message.ts';
-import { SqliteEventStore } from '../../src/gateway/events/sqlite-event-store.ts';
+import { type SqliteChannel, SqliteEventStore } from '../../src/gateway/events/sqlite-event-store.ts';
 import { SqliteEventTable } from '../../src/gateway/events/sqlite-event-table.ts';
 
 export interface InThreadEventStoreOptions {
@@ -13,17 +13,16 @@ export interface InThreadEventStoreOptions {
 
 /** The store of a gateway with its table in memory and on the test's own thread. */
 export function inThreadEventStore(options: InThreadEventStoreOptions = {}): SqliteEventStore {
-  const table = new SqliteEventTable(
-    ':memory:',
-    { maxEvents: options.maxEvents ?? 1_000, maxBytes: options.maxBytes ?? 64 * 2 ** 20 },
-    options.now ?? Date.now,
-  );
-  return new SqliteEventStore({
+  const limits = { maxEvents: options.maxEvents ?? 1_000, maxBytes: options.maxBytes ?? 64 * 2 ** 20 };
+  const table = new SqliteEventTable(':memory:', limits, options.now ?? Date.now);
+  const channel: SqliteChannel = {
     run: async (operation) => {
       options.before?.(operation.kind);
       return table.transaction(() => runOperation(table, operation));
     },
     load: () => table.load,
+    health: () => ({ ok: true }),
     close: async () => table.close(),
-  });
+  };
+  return new SqliteEventStore(channel, limits);
 }

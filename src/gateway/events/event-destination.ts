@@ -1,7 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { messageOf, unreachable } from '../../common/errors.ts';
 import { functionArn } from '../call/function-name.ts';
-import { MAX_PAYLOAD_BYTES } from '../call/json-payload.ts';
 import type { GiveUpCondition } from './event-retry.ts';
 import {
   DEFAULT_EVENT_SETTINGS,
@@ -16,6 +15,10 @@ import {
 const MAX_HOPS = 16;
 /** Bytes kept free in a record for the members that have not been added yet, payloads excepted. */
 const ROOM_BYTES = 512;
+/** Bytes of a record's members beside the payloads, at most. */
+const ENVELOPE_BYTES = 8 * 1024;
+/** Bytes of a record at most: the largest payload of an event (1 MiB), with room around it. */
+const MAX_RECORD_BYTES = (1024 + 64) * 1024;
 /** Milliseconds that an endpoint may take to answer. */
 const POST_DEADLINE_MS = 30_000;
 
@@ -36,11 +39,16 @@ export interface FailedEvent {
 
 /**
  * The record of an event that was given up, in the shape of Lambda's destinations. Payloads are put in as they are, so that
- * numbers and the order of members stay. What would make it larger than a payload may be is left out, the answer first.
+ * numbers and the order of members stay. What would make it too large is left out, the answer first.
  *
  * @param now wall-clock milliseconds
+ * @param freeBytes of the store: a record takes no more of them than its envelope. Its event's payload is in the store already
  */
-export function failureRecord(failed: FailedEvent, now: number): Buffer {
+export function failureRecord(
+  failed: FailedEvent,
+  now: number,
+  freeBytes = Number.POSITIVE_INFINITY,
+): Buffer {
   const { event, condition, progress, response } = failed;
   const { target } = event;
   const head = JSON.stringify({
@@ -56,10 +64,11 @@ export function failureRecord(failed: FailedEvent, now: number): Buffer {
       approximateInvokeCount: progress.invocations,
     },
   });
+  const most = Math.min(MAX_RECORD_BYTES, event.payload.length + ENVELOPE_BYTES + Math.max(0, freeBytes));
   const parts: Buffer[] = [Buffer.from(head.slice(0, -1))];
   const add = (name: string, value: Buffer): void => {
     const size = parts.reduce((sum, part) => sum + part.length, value.length + ROOM_BYTES);
-    if (size <= MAX_PAYLOAD_BYTES) {
+    if (size <= most) {
       parts.push(Buffer.from(`,"${name}":`), value);
     }
   };
@@ -94,6 +103,7 @@ export type Letter =
  * @param requestId of the new event
  * @param settingsOf the settings of a function; undefined when it is not known
  * @param now wall-clock milliseconds
+ * @param freeBytes of the store
  */
 export function letterFor(
   failed: FailedEvent,
@@ -101,6 +111,7 @@ export function letterFor(
   settingsOf: (functionName: string) => EventSettings | undefined,
   requestId: string,
   now: number,
+  freeBytes?: number,
 ): Letter {
   const { event } = failed;
   if (event.target.kind === 'Endpoint') {
@@ -118,7 +129,7 @@ export function letterFor(
     event: {
       requestId,
       target,
-      payload: failureRecord(failed, now),
+      payload: failureRecord(failed, now, freeBytes),
       traceId: event.traceId,
       traceParent: event.traceParent,
       acceptedAt: now,

@@ -1,14 +1,17 @@
 import { sleep } from '../../common/deadline.ts';
 import { hasCode } from '../../common/errors.ts';
+import type { Health } from '../../common/health.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import { throttled, unavailable } from '../call/lambda-error.ts';
 import type { FunctionCall } from '../fleet/function-call.ts';
 import { EventRunner, type EventRunnerOptions } from './event-runner.ts';
 import {
   type ClaimedEvent,
+  type ClaimLimits,
   DEFAULT_EVENT_SETTINGS,
   type EventLane,
   functionOfLane,
+  MAX_STORED_BYTES,
   NO_PROGRESS,
   type StoredEvent,
 } from './event-store.ts';
@@ -18,7 +21,7 @@ const MAX_PER_FUNCTION = 64;
 const MAX_PER_ENDPOINT = 8;
 /** Events under way at a time, and bytes of their payloads: what the gateway holds in memory. */
 const MAX_RUNNING = 2_048;
-const MAX_RUNNING_BYTES = 256 * 1024 * 1024;
+const DEFAULT_RUNNING_BYTES = 256 * 1024 * 1024;
 /** Milliseconds that a claim lasts without being renewed: how long the events of a killed gateway rest. */
 const LEASE_MS = 30_000;
 /** Milliseconds between two renewals. */
@@ -34,6 +37,8 @@ export interface EventQueueOptions extends EventRunnerOptions {
   readonly concurrencyOf: (functionName: string) => number;
   /** Whether the gateway knows the functions. Before that no event is tried. */
   readonly isReady: () => boolean;
+  /** Bytes of the payloads of events under way. Default 256 MiB. */
+  readonly maxRunningBytes?: number;
 }
 
 /** What is under way of one lane. */
@@ -78,6 +83,11 @@ export class EventQueue {
     this.#loops.run('renew claims', (signal) => this.#renew(signal));
   }
 
+  /** Whether events are taken, by last knowledge. */
+  get health(): Health {
+    return this.#options.store.health();
+  }
+
   /** Events in the store, by last knowledge. */
   get size(): number {
     return this.#options.store.load().events;
@@ -113,7 +123,9 @@ export class EventQueue {
         );
       }
       this.#options.logger.warn({ err: error, requestId: call.requestId }, 'event was not accepted');
-      throw unavailable('The event could not be kept, and was not accepted.', error);
+      throw hasCode(error, 'EventStoreUncertain')
+        ? unavailable('Whether the event was kept is not known: it may run.', error)
+        : unavailable('The event could not be kept, and was not accepted.', error);
     }
     this.#kick();
   }
@@ -167,7 +179,8 @@ export class EventQueue {
   async #takeDue(lanes: readonly EventLane[], signal: AbortSignal): Promise<number> {
     const { store } = this.#options;
     let nextMs = store.pollMs;
-    let left = this.#bytes >= MAX_RUNNING_BYTES ? 0 : MAX_RUNNING - this.#claimed.size;
+    let left = MAX_RUNNING - this.#claimed.size;
+    let bytesLeft = (this.#options.maxRunningBytes ?? DEFAULT_RUNNING_BYTES) - this.#bytes;
     const claims: Promise<void>[] = [];
     const due = lanes.filter(({ dueInMs }) => dueInMs <= 0);
     for (const { dueInMs } of lanes) {
@@ -177,11 +190,14 @@ export class EventQueue {
     }
     // Those with the least under way first, a share for each, or many busy functions could keep all the room to themselves.
     const share = Math.max(1, Math.floor(left / Math.max(1, due.length)));
+    const bytesShare = Math.max(MAX_STORED_BYTES, Math.floor(bytesLeft / Math.max(1, due.length)));
     for (const { lane } of due.toSorted((a, b) => this.#countOf(a.lane) - this.#countOf(b.lane))) {
-      const room = Math.min(left, share, this.#roomOf(lane));
-      if (room > 0) {
-        left -= room;
-        claims.push(this.#claim(lane, room));
+      const events = Math.min(left, share, this.#roomOf(lane));
+      if (events > 0 && bytesLeft >= MAX_STORED_BYTES) {
+        const bytes = Math.min(bytesLeft, bytesShare);
+        left -= events;
+        bytesLeft -= bytes;
+        claims.push(this.#claim(lane, { events, bytes }));
       }
     }
     const failed = (await Promise.allSettled(claims)).find(({ status }) => status === 'rejected');
@@ -192,12 +208,17 @@ export class EventQueue {
     return nextMs;
   }
 
-  async #claim(lane: string, room: number): Promise<void> {
-    const claimed = await this.#options.store.claim(lane, room, LEASE_MS);
-    for (const each of claimed) {
+  async #claim(lane: string, limits: ClaimLimits): Promise<void> {
+    const { logger, store, onEnded } = this.#options;
+    const { events, unreadable } = await store.claim(lane, limits, LEASE_MS);
+    for (const each of events) {
       this.#start(lane, each);
     }
-    if (claimed.length === room) {
+    for (const { requestId, reason } of unreadable) {
+      logger.error({ requestId, lane, reason }, 'event cannot be read and is put off');
+      onEnded?.('Unreadable');
+    }
+    if (events.length + unreadable.length > 0) {
       // There may be more, and more room than this share of it.
       this.#kick();
     }

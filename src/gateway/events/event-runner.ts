@@ -132,7 +132,8 @@ export class EventRunner {
   ): Promise<void> {
     const { store, clock, logger, settingsOf, newRequestId } = this.#options;
     const { event, condition, progress } = failed;
-    const letter = letterFor(failed, settings, settingsOf, newRequestId(), clock.now());
+    const freeBytes = store.limits.maxBytes - store.load().bytes;
+    const letter = letterFor(failed, settings, settingsOf, newRequestId(), clock.now(), freeBytes);
     const fields = { requestId: event.requestId, lane: laneOf(event.target), condition, ...progress };
     switch (letter.kind) {
       case 'Send':

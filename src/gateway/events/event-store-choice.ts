@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import type { Clock } from '../../common/clock.ts';
-import { EsbError, messageOf } from '../../common/errors.ts';
+import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { EventLimits, EventStore } from './event-store.ts';
 import { PostgresEventStore } from './postgres-event-store.ts';
+import { ReopeningEventStore } from './reopening-event-store.ts';
 import { SqliteEventChannel } from './sqlite-event-channel.ts';
 import { SqliteEventStore } from './sqlite-event-store.ts';
 
@@ -26,27 +27,42 @@ export interface EventStoreContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Told when the store will never work again. */
-  readonly onBroken: (error: EsbError) => void;
 }
 
 /**
- * Opens the store that the flags ask for. A database that is away does not hinder: events are refused until it is there.
+ * Opens the store that the flags ask for. A database that is away, or a file that cannot be used, does not hinder: events are
+ * refused until it can be.
  *
- * @throws {EsbError} `EventStoreLocked`, `EventStoreUnreadable`, or `EventDatabaseMissing` when nothing says where it is
+ * @throws {EsbError} `EventStoreLocked` when another gateway has the state folder, or `EventDatabaseMissing` when nothing says
+ *   where the database is
  */
 export async function openEventStore(flags: EventFlags, context: EventStoreContext): Promise<EventStore> {
   const limits: EventLimits = { maxEvents: flags.maxEvents, maxBytes: flags.maxEventBytes };
+  const { clock, logger } = context;
   if (flags.eventStore === 'sqlite') {
-    const { onBroken } = context;
-    return new SqliteEventStore(await SqliteEventChannel.open({ folder: flags.stateDir, limits, onBroken }));
+    const store = new ReopeningEventStore({
+      open: async (onBroken, signal) =>
+        new SqliteEventStore(
+          await SqliteEventChannel.open({ folder: flags.stateDir, limits, onBroken, signal }),
+          limits,
+        ),
+      limits,
+      clock,
+      logger,
+    });
+    await store.start();
+    if (hasCode(store.failure, 'EventStoreLocked')) {
+      await store.close();
+      throw store.failure;
+    }
+    return store;
   }
   return new PostgresEventStore({
     connectionString: await connectionString(flags, context.env),
     namespace: flags.namespace,
     limits,
-    clock: context.clock,
-    logger: context.logger,
+    clock,
+    logger,
   });
 }
 

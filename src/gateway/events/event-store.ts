@@ -1,4 +1,5 @@
-import { EsbError } from '../../common/errors.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
+import type { Health } from '../../common/health.ts';
 
 /** Where an event goes. */
 export type EventTarget =
@@ -75,11 +76,31 @@ export interface EventLoad {
   readonly bytes: number;
 }
 
-/** How much a store takes. The records of failures come on top: they take the place of an event that had been taken. */
+/** How much a store takes. A record of failure takes the place of its event, whatever the limits are. */
 export interface EventLimits {
   readonly maxEvents: number;
   readonly maxBytes: number;
 }
+
+/** The most that one claim takes. */
+export interface ClaimLimits {
+  readonly events: number;
+  /** Bytes of payloads. */
+  readonly bytes: number;
+}
+
+/** What a claim came to. */
+export interface Claimed {
+  readonly events: readonly ClaimedEvent[];
+  /** Events that this program cannot read, each with the reason. The store has put them off for {@link PARK_MS}. */
+  readonly unreadable: readonly { readonly requestId: string; readonly reason: string }[];
+}
+
+/** Milliseconds that an event which cannot be read rests before the next attempt to read it. */
+export const PARK_MS = 60 * 60_000;
+
+/** Bytes of the largest payload that a store may hold: records written by earlier versions reach the limit of a synchronous call. */
+export const MAX_STORED_BYTES = 6 * 2 ** 20 + 100;
 
 /**
  * Where events are until they are done.
@@ -92,16 +113,18 @@ export interface EventLimits {
 export interface EventStore {
   /** Milliseconds after which it is worth a look though nothing was put here: others put into a shared store. */
   readonly pollMs: number;
+  readonly limits: EventLimits;
   /**
    * Keeps an event. Resolves once it is durable.
    *
-   * @throws {EsbError} `EventStoreFull` when there is no room
+   * @throws {EsbError} `EventStoreFull` when there is no room, or the lane of the event has its share;
+   *   `EventStoreUncertain` when the event may have been kept all the same
    */
   put(event: StoredEvent): Promise<void>;
   /** Every lane that has events. */
   lanes(): Promise<readonly EventLane[]>;
-  /** Takes up to `limit` events of a lane that are due, oldest first, for `leaseMs`. */
-  claim(lane: string, limit: number, leaseMs: number): Promise<readonly ClaimedEvent[]>;
+  /** Takes events of a lane that are due, oldest first, for `leaseMs` milliseconds, within `limits`. */
+  claim(lane: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed>;
   /** Has the leases of these events end `leaseMs` from now. Of one that has lapsed nothing is said. */
   renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void>;
   /** Removes an event, whoever has it now: it is done. */
@@ -112,6 +135,8 @@ export interface EventStore {
   exchange(claimed: ClaimedEvent, successor: StoredEvent): Promise<void>;
   /** What is held, by last knowledge. */
   load(): EventLoad;
+  /** Whether events can be kept, by last knowledge. */
+  health(): Health;
   /** Lets what was asked end. */
   close(): Promise<void>;
 }
@@ -128,17 +153,48 @@ export function functionOfLane(lane: string): string | undefined {
   return lane.startsWith('function:') ? lane.slice('function:'.length) : undefined;
 }
 
+/** The reason for which an event finds no room; undefined when there is room. */
+export type Fullness = 'Store' | 'Lane';
+
+/**
+ * Whether an event finds room. No lane holds more than what stays free for all others: one lane alone has at most half, and a
+ * further one still finds room (the dynamic thresholds of Choudhury and Hahne, 1998, as for waiting calls).
+ *
+ * @param held all that the store holds
+ * @param ofLane what the store holds of the event's lane
+ * @param bytes of the event's payload
+ */
+export function fullnessFor(
+  limits: EventLimits,
+  held: EventLoad,
+  ofLane: EventLoad,
+  bytes: number,
+): Fullness | undefined {
+  const freeEvents = limits.maxEvents - held.events - 1;
+  const freeBytes = limits.maxBytes - held.bytes - bytes;
+  if (freeEvents < 0 || freeBytes < 0) {
+    return 'Store';
+  }
+  return ofLane.events > freeEvents || ofLane.bytes > freeBytes ? 'Lane' : undefined;
+}
+
 /** The refusal of an event for which there is no room. */
-export function storeFull(limits: EventLimits): EsbError {
-  return new EsbError(
-    `the event store holds ${limits.maxEvents} events or ${limits.maxBytes} bytes already`,
-    { code: 'EventStoreFull', retryable: true },
-  );
+export function storeFull(fullness: Fullness, limits: EventLimits): EsbError {
+  const message =
+    fullness === 'Store'
+      ? `the event store holds ${limits.maxEvents} events or ${limits.maxBytes} bytes already`
+      : 'the events of the function take their share of the event store already';
+  return new EsbError(message, { code: 'EventStoreFull', retryable: true });
 }
 
 /** The error of a store that cannot be asked. */
 export function storeUnavailable(message: string, cause?: unknown): EsbError {
   return new EsbError(message, { code: 'EventStoreUnavailable', retryable: true, cause });
+}
+
+/** The error of a write whose end is not known. */
+export function storeUncertain(message: string, cause?: unknown): EsbError {
+  return new EsbError(message, { code: 'EventStoreUncertain', retryable: true, cause });
 }
 
 type EventHead = Omit<StoredEvent, 'requestId' | 'payload' | 'acceptedAt' | 'progress'>;
@@ -159,9 +215,16 @@ export interface EventRow {
   readonly payload: Uint8Array;
 }
 
-/** The event of a row. */
-export function decodeEvent(row: EventRow): StoredEvent {
+/** The event of a row. @throws {Error} for a row that this program cannot read */
+function decodeEvent(row: EventRow): StoredEvent {
   const head = JSON.parse(row.head) as EventHead;
+  const { target } = head;
+  const isKnown =
+    (target.kind === 'Function' && typeof target.functionName === 'string') ||
+    (target.kind === 'Endpoint' && URL.canParse(target.url));
+  if (!isKnown) {
+    throw new EsbError(`the event has a target of an unknown kind`, { code: 'EventUnreadable' });
+  }
   return {
     ...head,
     // JSON has no undefined.
@@ -171,4 +234,18 @@ export function decodeEvent(row: EventRow): StoredEvent {
     acceptedAt: row.acceptedAt,
     progress: { ...NO_PROGRESS, ...(JSON.parse(row.progress) as Partial<EventProgress>) },
   };
+}
+
+/** The events of rows that were claimed. One row that cannot be read hinders no other. */
+export function decodeClaim(rows: readonly (EventRow & { readonly claim: string })[]): Claimed {
+  const events: ClaimedEvent[] = [];
+  const unreadable: { requestId: string; reason: string }[] = [];
+  for (const row of rows) {
+    try {
+      events.push({ event: decodeEvent(row), claim: row.claim });
+    } catch (error) {
+      unreadable.push({ requestId: row.id, reason: messageOf(error) });
+    }
+  }
+  return { events, unreadable };
 }

@@ -3,21 +3,27 @@ import pg from 'pg';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
+import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import {
+  type Claimed,
   type ClaimedEvent,
-  decodeEvent,
+  type ClaimLimits,
+  decodeClaim,
   type EventLane,
   type EventLimits,
   type EventLoad,
   type EventProgress,
   type EventStore,
   encodeHead,
+  fullnessFor,
   laneOf,
+  PARK_MS,
   type StoredEvent,
   storeFull,
   storeUnavailable,
+  storeUncertain,
 } from './event-store.ts';
 import { prepareEventSchema } from './postgres-event-schema.ts';
 
@@ -43,9 +49,12 @@ export interface PostgresEventStoreOptions {
 }
 
 interface RecentPut {
+  readonly lane: string;
   readonly bytes: number;
   isDone: boolean;
 }
+
+const NOTHING: EventLoad = { events: 0, bytes: 0 };
 
 interface ClaimedRow {
   readonly id: string;
@@ -64,16 +73,21 @@ interface ClaimedRow {
  */
 export class PostgresEventStore implements EventStore {
   readonly pollMs = POLL_MS;
+  readonly limits: EventLimits;
   readonly #pool: pg.Pool;
   readonly #options: PostgresEventStoreOptions;
   readonly #tasks: TaskGroup;
   readonly #owner = randomUUID();
-  #counted: EventLoad = { events: 0, bytes: 0 };
+  #counted: EventLoad = NOTHING;
+  /** The same by lane. */
+  #countedByLane: ReadonlyMap<string, EventLoad> = new Map();
   /** Puts that the last count may not have seen. */
   readonly #recent = new Set<RecentPut>();
   #recentBytes = 0;
   #claims = 0;
   #prepared: Promise<void> | undefined;
+  /** The reason for which the database was no use the last time that it was asked. */
+  #failure: EsbError | undefined;
 
   /**
    * Connects when it is first asked, and makes the tables where they are not there.
@@ -82,6 +96,7 @@ export class PostgresEventStore implements EventStore {
    */
   constructor(options: PostgresEventStoreOptions) {
     this.#options = options;
+    this.limits = options.limits;
     this.#pool = new pg.Pool({
       connectionString: checked(options.connectionString),
       application_name: 'esb-gateway',
@@ -91,11 +106,12 @@ export class PostgresEventStore implements EventStore {
       query_timeout: QUERY_MS,
       idle_in_transaction_session_timeout: STATEMENT_MS,
       keepAlive: true,
-      // A database or a role may have it off, and then an event that was accepted could be lost with the server.
+      // A database or a role may have it off, or wait for no standby, and then an event that was accepted could be lost with
+      // the server.
       // The pool waits for what this returns, and its types do not say so.
       onConnect: (client): unknown =>
         client.query(
-          "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+          "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')",
         ),
     });
     this.#pool.on('error', (error) => {
@@ -109,10 +125,10 @@ export class PostgresEventStore implements EventStore {
 
   async put(event: StoredEvent): Promise<void> {
     const { limits, namespace } = this.#options;
-    const { events, bytes } = this.load();
-    const put: RecentPut = { bytes: event.payload.length, isDone: false };
-    if (events >= limits.maxEvents || bytes + put.bytes > limits.maxBytes) {
-      throw storeFull(limits);
+    const put: RecentPut = { lane: laneOf(event.target), bytes: event.payload.length, isDone: false };
+    const fullness = fullnessFor(limits, this.load(), this.#loadOf(put.lane), put.bytes);
+    if (fullness !== undefined) {
+      throw storeFull(fullness, limits);
     }
     this.#recent.add(put);
     this.#recentBytes += put.bytes;
@@ -144,26 +160,37 @@ export class PostgresEventStore implements EventStore {
     return rows.map(({ lane, due }) => ({ lane, dueInMs: due }));
   }
 
-  async claim(lane: string, limit: number, leaseMs: number): Promise<readonly ClaimedEvent[]> {
+  async claim(lane: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed> {
     this.#claims += 1;
     const claim = `${this.#owner}:${this.#claims}`;
     const rows = await this.#query<ClaimedRow>(
       `WITH due AS MATERIALIZED (
-         SELECT seq, visible_at FROM esb_events
+         SELECT seq, visible_at, octet_length(payload) AS bytes FROM esb_events
          WHERE namespace = $1 AND lane = $2 AND visible_at <= now()
          ORDER BY visible_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED
+       ), fitting AS (
+         SELECT seq, visible_at FROM (
+           SELECT seq, visible_at, sum(bytes) OVER (ORDER BY visible_at, seq) AS total FROM due
+         ) AS counted WHERE total <= $6
        ), taken AS (
          UPDATE esb_events e SET visible_at = now() + $4 * interval '1 millisecond', claim = $5
-         FROM due WHERE e.seq = due.seq
-         RETURNING e.seq, due.visible_at AS was_due, e.id, e.head, e.progress, e.accepted_at, e.payload
+         FROM fitting WHERE e.seq = fitting.seq
+         RETURNING e.seq, fitting.visible_at AS was_due, e.id, e.head, e.progress, e.accepted_at, e.payload
        )
        SELECT id, head, progress, accepted_at, payload FROM taken ORDER BY was_due, seq`,
-      [this.#options.namespace, lane, limit, leaseMs, claim],
+      [this.#options.namespace, lane, limits.events, leaseMs, claim, limits.bytes],
     );
-    return rows.map(({ accepted_at, ...row }) => ({
-      event: decodeEvent({ ...row, acceptedAt: Number(accepted_at) }),
-      claim,
-    }));
+    const claimed = decodeClaim(
+      rows.map(({ accepted_at, ...row }) => ({ ...row, claim, acceptedAt: Number(accepted_at) })),
+    );
+    if (claimed.unreadable.length > 0) {
+      await this.#query(
+        `UPDATE esb_events SET visible_at = now() + $3 * interval '1 millisecond', claim = NULL
+         WHERE id = ANY($1::text[]) AND claim = $2`,
+        [claimed.unreadable.map(({ requestId }) => requestId), claim, PARK_MS],
+      );
+    }
+    return claimed;
   }
 
   async renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void> {
@@ -201,6 +228,21 @@ export class PostgresEventStore implements EventStore {
     return { events: events + this.#recent.size, bytes: bytes + this.#recentBytes };
   }
 
+  health(): Health {
+    return this.#failure === undefined
+      ? { ok: true }
+      : { ok: false, reason: this.#failure.code, message: this.#failure.message };
+  }
+
+  #loadOf(lane: string): EventLoad {
+    const counted = this.#countedByLane.get(lane) ?? NOTHING;
+    const recent = [...this.#recent].filter((put) => put.lane === lane);
+    return {
+      events: counted.events + recent.length,
+      bytes: counted.bytes + recent.reduce((sum, { bytes }) => sum + bytes, 0),
+    };
+  }
+
   async close(): Promise<void> {
     await this.#tasks.stop();
     await this.#pool.end();
@@ -220,11 +262,23 @@ export class PostgresEventStore implements EventStore {
 
   async #count(): Promise<void> {
     const seen = [...this.#recent].filter(({ isDone }) => isDone);
-    const [row] = await this.#query<{ readonly events: string; readonly bytes: string }>(
-      'SELECT count(*) AS events, coalesce(sum(octet_length(payload)), 0) AS bytes FROM esb_events WHERE namespace = $1',
+    const rows = await this.#query<{
+      readonly lane: string;
+      readonly events: string;
+      readonly bytes: string;
+    }>(
+      `SELECT lane, count(*) AS events, coalesce(sum(octet_length(payload)), 0) AS bytes
+       FROM esb_events WHERE namespace = $1 GROUP BY lane`,
       [this.#options.namespace],
     );
-    this.#counted = { events: Number(row?.events ?? 0), bytes: Number(row?.bytes ?? 0) };
+    const byLane = new Map(
+      rows.map(({ lane, events, bytes }) => [lane, { events: Number(events), bytes: Number(bytes) }]),
+    );
+    this.#countedByLane = byLane;
+    this.#counted = [...byLane.values()].reduce(
+      (sum, { events, bytes }) => ({ events: sum.events + events, bytes: sum.bytes + bytes }),
+      NOTHING,
+    );
     for (const put of seen) {
       this.#recent.delete(put);
       this.#recentBytes -= put.bytes;
@@ -233,13 +287,26 @@ export class PostgresEventStore implements EventStore {
 
   /** Asks the database. Foreign errors end here. */
   async #query<T extends object>(text: string, values: readonly unknown[]): Promise<readonly T[]> {
+    let client: pg.PoolClient;
     try {
       await this.#prepare();
-      return (await this.#pool.query<T>(text, [...values])).rows;
+      client = await this.#pool.connect();
     } catch (error) {
-      throw error instanceof EsbError
-        ? error
-        : storeUnavailable(`the event database cannot be used: ${messageOf(error)}`, error);
+      this.#failure =
+        error instanceof EsbError
+          ? error
+          : storeUnavailable(`the event database cannot be used: ${messageOf(error)}`, error);
+      throw this.#failure;
+    }
+    try {
+      const { rows } = await client.query<T>(text, [...values]);
+      client.release();
+      this.#failure = undefined;
+      return rows;
+    } catch (error) {
+      client.release(error instanceof pg.DatabaseError ? undefined : (error as Error));
+      this.#failure = queryError(error);
+      throw this.#failure;
     }
   }
 
@@ -260,6 +327,14 @@ export class PostgresEventStore implements EventStore {
       client.release();
     }
   }
+}
+
+/** What the server itself refused did not happen; of what was lost on the way nothing is known. */
+function queryError(error: unknown): EsbError {
+  const message = `the event database cannot be used: ${messageOf(error)}`;
+  return error instanceof pg.DatabaseError
+    ? storeUnavailable(message, error)
+    : storeUncertain(message, error);
 }
 
 /** @throws {EsbError} without the text, which is a secret */

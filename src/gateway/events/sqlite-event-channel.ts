@@ -2,8 +2,9 @@ import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { withDeadline } from '../../common/deadline.ts';
-import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
-import { type EventLimits, type EventLoad, storeUnavailable } from './event-store.ts';
+import { EsbError, hasCode, messageOf, unreachable } from '../../common/errors.ts';
+import type { Health } from '../../common/health.ts';
+import { type EventLimits, type EventLoad, storeUnavailable, storeUncertain } from './event-store.ts';
 import type {
   FromSqliteThread,
   SentError,
@@ -23,6 +24,7 @@ export interface SqliteEventChannelOptions {
   /** Folder that outlives a restart, and belongs to one gateway alone. */
   readonly folder: string;
   readonly limits: EventLimits;
+  readonly signal?: AbortSignal;
   /** Told when the thread has ended by itself. From then on every method throws. */
   readonly onBroken: (error: EsbError) => void;
 }
@@ -35,13 +37,19 @@ export class SqliteEventChannel implements SqliteChannel {
   readonly #waiting = new Map<number, Waiting>();
   readonly #ended = Promise.withResolvers<void>();
   #load: EventLoad;
+  #diskFull: boolean;
   #next = 0;
   #broken: EsbError | undefined;
   #closing = false;
 
-  private constructor(thread: Worker, load: EventLoad, onBroken: (error: EsbError) => void) {
+  private constructor(
+    thread: Worker,
+    opened: Extract<FromSqliteThread, { readonly kind: 'Opened' }>,
+    onBroken: (error: EsbError) => void,
+  ) {
     this.#thread = thread;
-    this.#load = load;
+    this.#load = opened.load;
+    this.#diskFull = opened.diskFull;
     thread.on('message', (message: FromSqliteThread) => this.#receive(message));
     thread.on('error', (error: Error) => {
       this.#broken ??= storeUnavailable(`the event store has failed: ${error.message}`, error);
@@ -79,12 +87,18 @@ export class SqliteEventChannel implements SqliteChannel {
     thread.once('message', opened.resolve);
     thread.once('error', opened.reject);
     thread.once('exit', onExit);
-    const message = await withDeadline(
-      'opening the event store',
-      OPERATION_DEADLINE_MS,
-      undefined,
-      () => opened.promise,
-    );
+    let message: FromSqliteThread;
+    try {
+      message = await withDeadline(
+        'opening the event store',
+        OPERATION_DEADLINE_MS,
+        options.signal,
+        () => opened.promise,
+      );
+    } catch (error) {
+      await thread.terminate();
+      throw error;
+    }
     // One by one: without those that it has itself, a Worker of Node.js 26 hears no more from its thread.
     thread.off('error', opened.reject);
     thread.off('exit', onExit);
@@ -94,11 +108,22 @@ export class SqliteEventChannel implements SqliteChannel {
         ? new EsbError(message.error.message, { code: message.error.code })
         : storeUnavailable('the event store has not been opened');
     }
-    return new SqliteEventChannel(thread, message.load, options.onBroken);
+    return new SqliteEventChannel(thread, message, options.onBroken);
   }
 
   load(): EventLoad {
     return this.#load;
+  }
+
+  health(): Health {
+    return this.#diskFull
+      ? {
+          ok: false,
+          reason: 'EventStoreDiskFull',
+          message:
+            'the disk of the event store is full: make room in the state folder, or give it a larger volume',
+        }
+      : { ok: true };
   }
 
   async close(): Promise<void> {
@@ -123,8 +148,11 @@ export class SqliteEventChannel implements SqliteChannel {
     try {
       return await withDeadline('the event store', OPERATION_DEADLINE_MS, undefined, () => waiting.promise);
     } catch (error) {
-      throw error instanceof EsbError && error.code.startsWith('EventStore')
-        ? error
+      if (error instanceof EsbError && error.code.startsWith('EventStore')) {
+        throw error;
+      }
+      throw hasCode(error, 'DeadlineExceeded')
+        ? storeUncertain(messageOf(error), error)
         : storeUnavailable(messageOf(error), error);
     } finally {
       this.#waiting.delete(number);
@@ -139,6 +167,7 @@ export class SqliteEventChannel implements SqliteChannel {
     switch (message.kind) {
       case 'Done':
         this.#load = message.load;
+        this.#diskFull = message.diskFull;
         for (const { number, error, value } of message.outcomes) {
           const waiting = this.#waiting.get(number);
           if (error === undefined) {
@@ -178,7 +207,7 @@ async function create(folder: string, file: string): Promise<void> {
 }
 
 function receivedError({ code, message }: SentError): EsbError {
-  return code === 'EventStoreFull'
+  return code === 'EventStoreFull' || code === 'EventStoreDiskFull'
     ? new EsbError(message, { code, retryable: true })
     : storeUnavailable(`the event store has failed: ${message}`);
 }

@@ -1,5 +1,5 @@
 import { unreachable } from '../../common/errors.ts';
-import type { EventLane, EventLimits, EventLoad } from './event-store.ts';
+import type { ClaimLimits, EventLane, EventLimits, EventLoad } from './event-store.ts';
 import type { ClaimedRow, NewRow, SqliteEventTable } from './sqlite-event-table.ts';
 
 /** What the thread of an SQLite store is started with. */
@@ -12,7 +12,12 @@ export interface SqliteThreadData {
 export type SqliteOperation =
   | { readonly kind: 'Put'; readonly row: NewRow }
   | { readonly kind: 'Lanes' }
-  | { readonly kind: 'Claim'; readonly lane: string; readonly limit: number; readonly leaseMs: number }
+  | {
+      readonly kind: 'Claim';
+      readonly lane: string;
+      readonly limits: ClaimLimits;
+      readonly leaseMs: number;
+    }
   | {
       readonly kind: 'Renew';
       readonly claims: readonly { readonly id: string; readonly claim: string }[];
@@ -26,12 +31,18 @@ export type SqliteOperation =
       readonly progress: string;
       readonly delayMs: number;
     }
+  | { readonly kind: 'Park'; readonly id: string; readonly claim: string; readonly delayMs: number }
   | { readonly kind: 'Exchange'; readonly id: string; readonly claim: string; readonly successor: NewRow };
 
+/** One thing to be done, with the number by which its end is told. */
+export interface SqliteTask {
+  readonly kind: 'Do';
+  readonly number: number;
+  readonly operation: SqliteOperation;
+}
+
 /** What the thread is sent. */
-export type ToSqliteThread =
-  | { readonly kind: 'Do'; readonly number: number; readonly operation: SqliteOperation }
-  | { readonly kind: 'Close' };
+export type ToSqliteThread = SqliteTask | { readonly kind: 'Close' };
 
 /** An error that crosses between threads. */
 export interface SentError {
@@ -51,9 +62,14 @@ export interface SqliteOutcome {
 
 /** What the thread sends. */
 export type FromSqliteThread =
-  | { readonly kind: 'Opened'; readonly load: EventLoad }
+  | { readonly kind: 'Opened'; readonly load: EventLoad; readonly diskFull: boolean }
   | { readonly kind: 'NotOpened'; readonly error: SentError }
-  | { readonly kind: 'Done'; readonly outcomes: readonly SqliteOutcome[]; readonly load: EventLoad };
+  | {
+      readonly kind: 'Done';
+      readonly outcomes: readonly SqliteOutcome[];
+      readonly load: EventLoad;
+      readonly diskFull: boolean;
+    };
 
 /** Does one thing, within a transaction of the table. */
 export function runOperation(table: SqliteEventTable, operation: SqliteOperation): SqliteValue {
@@ -64,7 +80,7 @@ export function runOperation(table: SqliteEventTable, operation: SqliteOperation
     case 'Lanes':
       return table.lanes();
     case 'Claim':
-      return table.claim(operation.lane, operation.limit, operation.leaseMs);
+      return table.claim(operation.lane, operation.limits, operation.leaseMs);
     case 'Renew':
       table.renew(operation.claims, operation.leaseMs);
       return [];
@@ -73,6 +89,9 @@ export function runOperation(table: SqliteEventTable, operation: SqliteOperation
       return [];
     case 'Postpone':
       table.postpone(operation.id, operation.claim, operation.progress, operation.delayMs);
+      return [];
+    case 'Park':
+      table.park(operation.id, operation.claim, operation.delayMs);
       return [];
     case 'Exchange':
       table.exchange(operation.id, operation.claim, operation.successor);

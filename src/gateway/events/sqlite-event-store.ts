@@ -1,12 +1,17 @@
+import type { Health } from '../../common/health.ts';
 import {
+  type Claimed,
   type ClaimedEvent,
-  decodeEvent,
+  type ClaimLimits,
+  decodeClaim,
   type EventLane,
+  type EventLimits,
   type EventLoad,
   type EventProgress,
   type EventStore,
   encodeHead,
   laneOf,
+  PARK_MS,
   type StoredEvent,
 } from './event-store.ts';
 import type { SqliteOperation, SqliteValue } from './sqlite-event-message.ts';
@@ -20,15 +25,20 @@ export interface SqliteChannel {
   /** Does one thing. Resolves once it is durable. Errors are those of {@link EventStore}. */
   run(operation: SqliteOperation): Promise<SqliteValue>;
   load(): EventLoad;
+  /** Whether events can be kept. */
+  health(): Health;
   close(): Promise<void>;
 }
 
 /** Events in an SQLite file in the gateway's state folder, for a gateway that is the only one of its namespace. */
 export class SqliteEventStore implements EventStore {
   readonly pollMs = POLL_MS;
+  readonly limits: EventLimits;
   readonly #channel: SqliteChannel;
 
-  constructor(channel: SqliteChannel) {
+  /** @param limits those of the channel's table */
+  constructor(channel: SqliteChannel, limits: EventLimits) {
+    this.limits = limits;
     this.#channel = channel;
   }
 
@@ -41,9 +51,14 @@ export class SqliteEventStore implements EventStore {
     return (await this.#channel.run({ kind: 'Lanes' })) as readonly EventLane[];
   }
 
-  async claim(lane: string, limit: number, leaseMs: number): Promise<readonly ClaimedEvent[]> {
-    const rows = (await this.#channel.run({ kind: 'Claim', lane, limit, leaseMs })) as readonly ClaimedRow[];
-    return rows.map((row) => ({ event: decodeEvent(row), claim: row.claim }));
+  async claim(lane: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed> {
+    const rows = (await this.#channel.run({ kind: 'Claim', lane, limits, leaseMs })) as readonly ClaimedRow[];
+    const claimed = decodeClaim(rows);
+    const unreadable = new Set(claimed.unreadable.map(({ requestId }) => requestId));
+    for (const { id, claim } of rows.filter((row) => unreadable.has(row.id))) {
+      await this.#channel.run({ kind: 'Park', id, claim, delayMs: PARK_MS });
+    }
+    return claimed;
   }
 
   async renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void> {
@@ -71,6 +86,10 @@ export class SqliteEventStore implements EventStore {
 
   load(): EventLoad {
     return this.#channel.load();
+  }
+
+  health(): Health {
+    return this.#channel.health();
   }
 
   close(): Promise<void> {

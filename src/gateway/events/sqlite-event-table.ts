@@ -1,7 +1,14 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { EsbError, messageOf } from '../../common/errors.ts';
-import type { EventLane, EventLimits, EventLoad, EventRow } from './event-store.ts';
-import { storeFull } from './event-store.ts';
+import {
+  type ClaimLimits,
+  type EventLane,
+  type EventLimits,
+  type EventLoad,
+  type EventRow,
+  fullnessFor,
+  storeFull,
+} from './event-store.ts';
 
 /** Layout of the file, kept in its `user_version`. */
 const LAYOUT = 1;
@@ -10,6 +17,11 @@ const LOG_LIMIT_BYTES = 64 * 1024 * 1024;
 /** SQLite's result codes for a file that another connection has locked. */
 const BUSY = 5;
 const LOCKED = 6;
+/** SQLite's result codes for a disk without room: what the disk says, and what a limit of a file's size says. */
+const FULL = 13;
+const IOERR_WRITE = 778;
+
+const NOTHING: EventLoad = { events: 0, bytes: 0 };
 
 /** A row with the claim that it was given. */
 export interface ClaimedRow extends EventRow {
@@ -33,7 +45,9 @@ export class SqliteEventTable {
   readonly #limits: EventLimits;
   readonly #now: () => number;
   readonly #statements: ReturnType<typeof prepare>;
-  #load: { events: number; bytes: number };
+  #load: EventLoad;
+  /** The same by lane. */
+  #byLane = new Map<string, EventLoad>();
   #claims = 0;
 
   /**
@@ -48,18 +62,21 @@ export class SqliteEventTable {
     this.#now = now;
     this.#database = open(file);
     this.#statements = prepare(this.#database);
-    this.#database
-      .prepare('UPDATE events SET visible_at = ?, claim = NULL WHERE claim IS NOT NULL')
-      .run(now());
-    const counted = this.#database
-      .prepare('SELECT count(*) AS events, coalesce(sum(length(payload)), 0) AS bytes FROM events')
-      .get();
-    this.#load = { events: Number(counted?.events), bytes: Number(counted?.bytes) };
+    this.#giveBack();
+    const lanes = this.#database
+      .prepare(
+        'SELECT lane, count(*) AS events, coalesce(sum(length(payload)), 0) AS bytes FROM events GROUP BY lane',
+      )
+      .all();
+    this.#load = NOTHING;
+    for (const { lane, events, bytes } of lanes) {
+      this.#count(String(lane), Number(events), Number(bytes));
+    }
   }
 
   /** What is held, with what the transaction that is open has done. */
   get load(): EventLoad {
-    return { ...this.#load };
+    return this.#load;
   }
 
   /**
@@ -68,7 +85,8 @@ export class SqliteEventTable {
    * @throws {Error} those of SQLite, such as a disk that is full
    */
   transaction<T>(work: () => T): T {
-    const before = { ...this.#load };
+    const before = this.#load;
+    const lanesBefore = new Map(this.#byLane);
     this.#database.exec('BEGIN IMMEDIATE');
     try {
       const result = work();
@@ -76,6 +94,7 @@ export class SqliteEventTable {
       return result;
     } catch (error) {
       this.#load = before;
+      this.#byLane = lanesBefore;
       // SQLite has ended some failed transactions by itself.
       if (this.#database.isTransaction) {
         this.#database.exec('ROLLBACK');
@@ -86,9 +105,10 @@ export class SqliteEventTable {
 
   /** @throws {EsbError} `EventStoreFull` */
   put(row: NewRow): void {
-    const { maxEvents, maxBytes } = this.#limits;
-    if (this.#load.events >= maxEvents || this.#load.bytes + row.payload.length > maxBytes) {
-      throw storeFull(this.#limits);
+    const ofLane = this.#byLane.get(row.lane) ?? NOTHING;
+    const fullness = fullnessFor(this.#limits, this.#load, ofLane, row.payload.length);
+    if (fullness !== undefined) {
+      throw storeFull(fullness, this.#limits);
     }
     this.#insert(row);
   }
@@ -100,9 +120,9 @@ export class SqliteEventTable {
       .map((row) => ({ lane: String(row.lane), dueInMs: Number(row.due) - now }));
   }
 
-  claim(lane: string, limit: number, leaseMs: number): readonly ClaimedRow[] {
+  claim(lane: string, limits: ClaimLimits, leaseMs: number): readonly ClaimedRow[] {
     const now = this.#now();
-    return this.#statements.due.all(lane, now, limit).map((row) => {
+    return this.#statements.due.all(lane, now, limits.events, limits.bytes).map((row) => {
       this.#claims += 1;
       const claim = String(this.#claims);
       this.#statements.claim.run(now + leaseMs, claim, row.seq ?? null);
@@ -127,13 +147,16 @@ export class SqliteEventTable {
   finish(id: string): void {
     const removed = this.#statements.finish.get(id);
     if (removed !== undefined) {
-      this.#load.events -= 1;
-      this.#load.bytes -= Number(removed.bytes);
+      this.#count(String(removed.lane), -1, -Number(removed.bytes));
     }
   }
 
   postpone(id: string, claim: string, progress: string, delayMs: number): void {
     this.#statements.postpone.run(this.#now() + delayMs, progress, id, claim);
+  }
+
+  park(id: string, claim: string, delayMs: number): void {
+    this.#statements.park.run(this.#now() + delayMs, id, claim);
   }
 
   exchange(id: string, claim: string, successor: NewRow): void {
@@ -149,8 +172,31 @@ export class SqliteEventTable {
 
   #insert({ id, lane, head, progress, acceptedAt, payload }: NewRow): void {
     this.#statements.insert.run(id, lane, this.#now(), acceptedAt, head, progress, payload);
-    this.#load.events += 1;
-    this.#load.bytes += payload.length;
+    this.#count(lane, 1, payload.length);
+  }
+
+  #count(lane: string, events: number, bytes: number): void {
+    const ofLane = this.#byLane.get(lane) ?? NOTHING;
+    const left = { events: ofLane.events + events, bytes: ofLane.bytes + bytes };
+    if (left.events > 0) {
+      this.#byLane.set(lane, left);
+    } else {
+      this.#byLane.delete(lane);
+    }
+    this.#load = { events: this.#load.events + events, bytes: this.#load.bytes + bytes };
+  }
+
+  /** Ends the claims of an earlier process. A disk without room keeps them: they lapse by themselves, a lease later. */
+  #giveBack(): void {
+    try {
+      this.#database
+        .prepare('UPDATE events SET visible_at = ?, claim = NULL WHERE claim IS NOT NULL')
+        .run(this.#now());
+    } catch (error) {
+      if (!isDiskFull(error)) {
+        throw error;
+      }
+    }
   }
 }
 
@@ -196,8 +242,18 @@ function open(file: string): DatabaseSync {
   }
 }
 
+/** Whether an error of SQLite says that the disk has no room. */
+export function isDiskFull(error: unknown): boolean {
+  const code = sqliteCode(error);
+  return code === FULL || code === IOERR_WRITE;
+}
+
+function sqliteCode(error: unknown): number {
+  return error instanceof Error && 'errcode' in error ? Number(error.errcode) : 0;
+}
+
 function openError(file: string, error: unknown): EsbError {
-  const code = error instanceof Error && 'errcode' in error ? Number(error.errcode) : 0;
+  const code = sqliteCode(error);
   // The low byte is the class of an extended code.
   if ((code & 0xff) === BUSY || (code & 0xff) === LOCKED) {
     return new EsbError(
@@ -213,7 +269,10 @@ function openError(file: string, error: unknown): EsbError {
 
 function prepare(
   database: DatabaseSync,
-): Record<'insert' | 'lanes' | 'due' | 'claim' | 'renew' | 'finish' | 'postpone' | 'owned', StatementSync> {
+): Record<
+  'insert' | 'lanes' | 'due' | 'claim' | 'renew' | 'finish' | 'postpone' | 'park' | 'owned',
+  StatementSync
+> {
   return {
     insert: database.prepare(
       'INSERT INTO events (id, lane, visible_at, accepted_at, head, progress, payload) VALUES (?, ?, ?, ?, ?, ?, ?)',
@@ -228,15 +287,22 @@ function prepare(
       SELECT lane, (SELECT min(visible_at) FROM events WHERE events.lane = known.lane) AS due
       FROM known WHERE lane IS NOT NULL
     `),
-    due: database.prepare(
-      'SELECT seq, id, head, progress, accepted_at, payload FROM events WHERE lane = ? AND visible_at <= ? ORDER BY visible_at, seq LIMIT ?',
-    ),
+    // The length of a payload is read without the payload.
+    due: database.prepare(`
+      WITH due AS (
+        SELECT seq, visible_at, sum(length(payload)) OVER (ORDER BY visible_at, seq) AS total
+        FROM (SELECT seq, visible_at, payload FROM events WHERE lane = ? AND visible_at <= ? ORDER BY visible_at, seq LIMIT ?)
+      )
+      SELECT seq, id, head, progress, accepted_at, payload FROM events JOIN due USING (seq)
+      WHERE due.total <= ? ORDER BY due.visible_at, seq
+    `),
     claim: database.prepare('UPDATE events SET visible_at = ?, claim = ? WHERE seq = ?'),
     renew: database.prepare('UPDATE events SET visible_at = ? WHERE id = ? AND claim = ?'),
-    finish: database.prepare('DELETE FROM events WHERE id = ? RETURNING length(payload) AS bytes'),
+    finish: database.prepare('DELETE FROM events WHERE id = ? RETURNING lane, length(payload) AS bytes'),
     postpone: database.prepare(
       'UPDATE events SET visible_at = ?, progress = ?, claim = NULL WHERE id = ? AND claim = ?',
     ),
+    park: database.prepare('UPDATE events SET visible_at = ?, claim = NULL WHERE id = ? AND claim = ?'),
     owned: database.prepare('SELECT 1 AS owned FROM events WHERE id = ? AND claim = ?'),
   };
 }

@@ -3,18 +3,19 @@
  * was busy is one transaction, so that many events are as dear as one.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { EsbError, hasCode, unreachable } from '../../common/errors.ts';
-import {
-  type FromSqliteThread,
-  runOperation,
-  type SentError,
-  type SqliteOutcome,
-  type SqliteThreadData,
-  type ToSqliteThread,
+import { unreachable } from '../../common/errors.ts';
+import { DiskReserve } from './disk-reserve.ts';
+import { SqliteEventDesk, sentError } from './sqlite-event-desk.ts';
+import type {
+  FromSqliteThread,
+  SqliteTask,
+  SqliteThreadData,
+  ToSqliteThread,
 } from './sqlite-event-message.ts';
 import { SqliteEventTable } from './sqlite-event-table.ts';
 
-type Task = Extract<ToSqliteThread, { readonly kind: 'Do' }>;
+/** Bytes on the disk that are kept for the ends of events. */
+const RESERVE_BYTES = 8 * 1024 * 1024;
 
 function serve(port: NonNullable<typeof parentPort>, data: SqliteThreadData): void {
   const send = (message: FromSqliteThread): void => port.postMessage(message);
@@ -22,16 +23,18 @@ function serve(port: NonNullable<typeof parentPort>, data: SqliteThreadData): vo
   try {
     table = new SqliteEventTable(data.file, data.limits, Date.now);
   } catch (error) {
-    send({ kind: 'NotOpened', error: sent(error) });
+    send({ kind: 'NotOpened', error: sentError(error) });
     return;
   }
-  let waiting: Task[] = [];
+  const reserve = new DiskReserve(`${data.file}.reserve`, RESERVE_BYTES);
+  const desk = new SqliteEventDesk(table, reserve, () => performance.now());
+  let waiting: SqliteTask[] = [];
   const flush = (): void => {
     const tasks = waiting;
     waiting = [];
     if (tasks.length > 0) {
-      const outcomes = runAll(table, tasks);
-      send({ kind: 'Done', outcomes, load: table.load });
+      const outcomes = desk.run(tasks);
+      send({ kind: 'Done', outcomes, load: table.load, diskFull: desk.isDiskFull });
     }
   };
   port.on('message', (message: ToSqliteThread) => {
@@ -50,32 +53,7 @@ function serve(port: NonNullable<typeof parentPort>, data: SqliteThreadData): vo
         unreachable(message);
     }
   });
-  send({ kind: 'Opened', load: table.load });
-}
-
-/** All in one transaction. One that is refused does not take the others with it; a disk that fails does. */
-function runAll(table: SqliteEventTable, tasks: readonly Task[]): readonly SqliteOutcome[] {
-  try {
-    return table.transaction(() =>
-      tasks.map(({ number, operation }): SqliteOutcome => {
-        try {
-          return { number, value: runOperation(table, operation) };
-        } catch (error) {
-          if (hasCode(error, 'EventStoreFull')) {
-            return { number, error: sent(error) };
-          }
-          throw error;
-        }
-      }),
-    );
-  } catch (error) {
-    return tasks.map(({ number }) => ({ number, error: sent(error) }));
-  }
-}
-
-function sent(error: unknown): SentError {
-  const { code, message } = EsbError.from(error);
-  return { code, message };
+  send({ kind: 'Opened', load: table.load, diskFull: desk.isDiskFull });
 }
 
 if (parentPort !== null) {

@@ -13,6 +13,7 @@ export interface GatewayGauges {
   readonly agents: () => number;
   readonly agentsConnected: () => number;
   readonly eventsPending: () => number;
+  readonly eventStoreWorks: () => boolean;
   readonly activityPending: () => number;
   readonly requestsHeld: () => number;
   readonly bytesHeld: () => number;
@@ -42,7 +43,7 @@ export function createGatewayMetrics(
   const requestMetrics = registerFunctionMetrics(registry, functions);
   const events = new Counter({
     name: 'esb_gateway_events_total',
-    help: 'Calls of type Event, and records of failed ones, that ended, by how: ok, RetriesExhausted or EventAgeExceeded.',
+    help: 'Calls of type Event, and records of failed ones, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; and those that were put off since they cannot be read: Unreadable.',
     labelNames: ['result'],
     registers,
   });
@@ -78,6 +79,11 @@ export function createGatewayMetrics(
   gauge('esb_gateway_agents', 'Agents that are known.', gauges.agents);
   gauge('esb_gateway_agents_connected', 'Agents that are connected.', gauges.agentsConnected);
   gauge('esb_gateway_events_pending', 'Calls of type Event that have not ended.', gauges.eventsPending);
+  gauge(
+    'esb_gateway_event_store_up',
+    'Whether the event store takes events: 1, or 0 while calls of type Event are answered with 503.',
+    () => (gauges.eventStoreWorks() ? 1 : 0),
+  );
   gauge(
     'esb_gateway_requests',
     'Requests that have come and whose answer has not gone out.',

@@ -1,7 +1,6 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { MAX_PAYLOAD_BYTES } from '../../../../src/gateway/call/json-payload.ts';
 import {
   createPostRecord,
   type FailedEvent,
@@ -71,30 +70,37 @@ describe('failureRecord', () => {
     JSON.parse(record);
   });
 
-  it('is never larger than a payload may be: the answer is left out first, then the payload', () => {
-    const body = Buffer.from(`"${'x'.repeat(MAX_PAYLOAD_BYTES - 1_000)}"`);
-    const fits = failureRecord(failed({ response: { body, functionError: true } }), NOW);
-    const fitsKeys = Object.keys(JSON.parse(fits.toString()) as object);
-    expect(fitsKeys).toContain('responsePayload');
-    const both = failureRecord(
-      failed({ event: event({ payload: body }), response: { body, functionError: true } }),
-      NOW,
-    );
-    expect(Object.keys(JSON.parse(both.toString()) as object)).not.toContain('responsePayload');
-    const huge = Buffer.from(`"${'x'.repeat(MAX_PAYLOAD_BYTES)}"`);
-    const neither = failureRecord(
-      failed({ event: event({ payload: huge }), response: { body: huge, functionError: true } }),
-      NOW,
-    );
-    expect(Object.keys(JSON.parse(neither.toString()) as object)).toEqual([
+  it('holds the largest payload of an event, and leaves out an answer that would make it larger than 1 MiB and 64 KiB', () => {
+    const keys = (record: Buffer): readonly string[] => Object.keys(JSON.parse(record.toString()) as object);
+    const largest = event({ payload: Buffer.from(`"${'x'.repeat(2 ** 20 - 2)}"`) });
+    const answer = (length: number): { body: Buffer; functionError: boolean } => ({
+      body: Buffer.from(`"${'x'.repeat(length)}"`),
+      functionError: true,
+    });
+    const fits = failureRecord(failed({ response: answer(2 ** 20) }), NOW);
+    expect(keys(fits)).toContain('responsePayload');
+    const large = failureRecord(failed({ event: largest, response: answer(2 ** 20) }), NOW);
+    expect(keys(large)).toEqual([
       'version',
       'timestamp',
       'requestContext',
+      'requestPayload',
       'responseContext',
     ]);
-    for (const record of [fits, both, neither]) {
-      expect(record.length).toBeLessThanOrEqual(MAX_PAYLOAD_BYTES);
+    const six = failureRecord(failed({ response: answer(6 * 2 ** 20) }), NOW);
+    expect(keys(six)).not.toContain('responsePayload');
+    for (const record of [fits, large, six]) {
+      expect(record.length).toBeLessThanOrEqual((1024 + 64) * 1024);
     }
+  });
+
+  it('takes no more of a full store than its envelope', () => {
+    const full = event({ payload: Buffer.from(`"${'x'.repeat(10_000)}"`) });
+    const response = { body: Buffer.from(`"${'y'.repeat(20_000)}"`), functionError: true };
+    const record = failureRecord(failed({ event: full, response }), NOW, 0);
+    expect(JSON.parse(record.toString())).toHaveProperty('requestPayload');
+    expect(JSON.parse(record.toString())).not.toHaveProperty('responsePayload');
+    expect(record.length).toBeLessThan(full.payload.length + 8_192);
   });
 });
 

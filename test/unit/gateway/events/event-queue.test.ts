@@ -7,6 +7,7 @@ import {
   DEFAULT_EVENT_SETTINGS,
   type EventSettings,
   storeUnavailable,
+  storeUncertain,
 } from '../../../../src/gateway/events/event-store.ts';
 import type { FunctionCall, InvokeResult } from '../../../../src/gateway/fleet/function-call.ts';
 import { inThreadEventStore } from '../../../support/in-thread-event-store.ts';
@@ -41,6 +42,7 @@ const unknown: InvokeResult = { ...failed, outcome: 'unknown' };
 interface LabOptions {
   readonly workers?: number;
   readonly maxEvents?: number;
+  readonly maxRunningBytes?: number;
   /** By function; those that are not named have the defaults. */
   readonly settings?: Readonly<Record<string, Partial<EventSettings>>>;
   readonly gone?: ReadonlySet<string>;
@@ -53,6 +55,7 @@ function lab(options: LabOptions = {}) {
   const calls: {
     readonly id: string;
     readonly call: FunctionCall;
+    readonly ended: boolean;
     end(result: InvokeResult): void;
     fail(error: Error): void;
   }[] = [];
@@ -60,13 +63,14 @@ function lab(options: LabOptions = {}) {
   const posts: { readonly url: string; readonly record: unknown }[] = [];
   let ready = true;
   let broken: string | undefined;
+  let breakage: Error = storeUnavailable('the disk is away');
   let letters = 0;
   const store = inThreadEventStore({
     now: () => clock.now(),
     ...(options.maxEvents === undefined ? { maxEvents: 10_000 } : { maxEvents: options.maxEvents }),
     before: (kind) => {
       if (broken === kind) {
-        throw storeUnavailable('the disk is away');
+        throw breakage;
       }
     },
   });
@@ -75,7 +79,20 @@ function lab(options: LabOptions = {}) {
       store,
       invoke: (call) => {
         const answer = Promise.withResolvers<InvokeResult>();
-        calls.push({ id: call.requestId, call, end: answer.resolve, fail: answer.reject });
+        const made = {
+          id: call.requestId,
+          call,
+          ended: false,
+          end: (result: InvokeResult): void => {
+            made.ended = true;
+            answer.resolve(result);
+          },
+          fail: (error: Error): void => {
+            made.ended = true;
+            answer.reject(error);
+          },
+        };
+        calls.push(made);
         return answer.promise;
       },
       post: async (url, record) => {
@@ -93,6 +110,7 @@ function lab(options: LabOptions = {}) {
         return `letter-${letters}`;
       },
       concurrencyOf: () => options.workers ?? 1,
+      ...(options.maxRunningBytes === undefined ? {} : { maxRunningBytes: options.maxRunningBytes }),
       clock,
       logger: silentLogger(),
       onEnded: (result) => ended.push(result),
@@ -118,8 +136,9 @@ function lab(options: LabOptions = {}) {
       ready = is;
     },
     /** Has one kind of write fail until it is told otherwise. */
-    breakStore: (kind: string | undefined) => {
+    breakStore: (kind: string | undefined, error: Error = storeUnavailable('the disk is away')) => {
       broken = kind;
+      breakage = error;
     },
   };
 }
@@ -329,14 +348,47 @@ describe('EventQueue', () => {
   it('refuses what it has no room for, and what it could not keep', async () => {
     const { queue, breakStore } = lab({ maxEvents: 2 });
     await queue.accept(event('1'));
-    await queue.accept(event('2'));
-    await expect(queue.accept(event('3'))).rejects.toMatchObject({
+    await queue.accept(event('2', 'g'));
+    await expect(queue.accept(event('3', 'h'))).rejects.toMatchObject({
       code: 'TooManyRequestsException',
       status: 429,
     });
     breakStore('Put');
     await expect(queue.accept(event('4'))).rejects.toMatchObject({ code: 'ServiceException', status: 503 });
     expect(queue.size).toBe(2);
+  });
+
+  it('holds no more bytes of events than its bound, however many functions have some', async () => {
+    const bound = 20 * 2 ** 20;
+    const { queue, calls, setReady, clock } = lab({ workers: 64, maxRunningBytes: bound });
+    setReady(false);
+    const payload = Buffer.alloc(2 ** 20, 0x20);
+    for (let index = 0; index < 30; index += 1) {
+      await queue.accept({ ...event(String(index), `f${index % 10}`), payload });
+    }
+    setReady(true);
+    await clock.advance(1_000);
+    const running = calls.length;
+    expect(running * payload.length).toBeLessThanOrEqual(bound);
+    expect(running).toBeGreaterThan(10);
+    while (calls.some(({ ended }) => !ended)) {
+      for (const call of calls.filter(({ ended }) => !ended)) {
+        call.end(done);
+      }
+      await clock.advance(1_000);
+      expect(calls.filter(({ ended }) => !ended).length * payload.length).toBeLessThanOrEqual(bound);
+    }
+    expect(calls).toHaveLength(30);
+  });
+
+  it('tells that an event may have been kept whose write had no answer', async () => {
+    const { queue, breakStore } = lab();
+    breakStore('Put', storeUncertain('the database did not answer'));
+    await expect(queue.accept(event('1'))).rejects.toMatchObject({
+      code: 'ServiceException',
+      status: 503,
+      message: expect.stringContaining('not known'),
+    });
   });
 
   it('does not try an event again whose end could not be written at first', async () => {
@@ -379,7 +431,7 @@ describe('EventQueue', () => {
     await queue.accept(event('1'));
     await settle();
     await clock.advance(120_000);
-    expect(await store.claim('function:f', 10, 1_000)).toEqual([]);
+    expect((await store.claim('function:f', { events: 10, bytes: 1_000 }, 1_000)).events).toEqual([]);
     breakStore('Renew');
     await clock.advance(60_000);
     breakStore(undefined);
@@ -396,7 +448,7 @@ describe('EventQueue', () => {
     setReady(false);
     await queue.accept(event('1'));
     await clock.advance(200);
-    expect(await store.claim('function:f', 10, 30_000)).toHaveLength(1);
+    expect((await store.claim('function:f', { events: 10, bytes: 1_000 }, 30_000)).events).toHaveLength(1);
     setReady(true);
     await clock.advance(29_000);
     expect(calls).toEqual([]);
