@@ -241,7 +241,9 @@ async function applyManifests(home: Home, signal: AbortSignal): Promise<void> {
   // The namespace has to be there before what is in it. What runs in Pods is not for an instance whose parts are processes.
   const files = [
     'crds',
-    ...['namespace.yaml', 'rbac.yaml', 'agent-policy.yaml', 'local'].map((name) => join('manifests', name)),
+    ...['namespace.yaml', 'rbac.yaml', 'agent-policy.yaml', 'status-policy.yaml', 'local'].map((name) =>
+      join('manifests', name),
+    ),
   ].flatMap((path) => ['-f', join(root, path)]);
   await kubectl(home, ['apply', '--server-side', '--force-conflicts', '--field-manager=esb-up', ...files], {
     signal,

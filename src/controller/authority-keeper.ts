@@ -68,7 +68,8 @@ export class AuthorityKeeper {
     const { client } = this.#options;
     const secret: Secret = {
       metadata: existing?.metadata ?? this.#metadata(),
-      type: 'kubernetes.io/tls',
+      // Nobody may change it. The chart makes an empty one, which cannot be of that type.
+      type: existing?.type ?? 'kubernetes.io/tls',
       data: dataOf(authority),
     };
     if (existing === undefined) {

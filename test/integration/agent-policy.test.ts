@@ -38,6 +38,7 @@ describe('an agent', () => {
       'manifests/rbac.yaml',
       'manifests/local',
       'manifests/agent-policy.yaml',
+      'manifests/status-policy.yaml',
     ]) {
       await server.kubectl(['apply', '-f', join(root, part)]);
     }

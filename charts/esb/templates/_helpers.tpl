@@ -190,6 +190,15 @@ template:
         emptyDir: {sizeLimit: 64Mi}
 {{- end }}
 
+{{/* A quantity of bytes in MiB, rounded up; other suffixes than those of the resource definition count as bytes. */}}
+{{- define "esb.mebibytes" -}}
+{{- $text := toString . -}}
+{{- $number := regexFind "^[0-9.]+" $text | float64 -}}
+{{- $suffix := regexFind "[A-Za-z]*$" $text -}}
+{{- $bytes := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 -}}
+{{- ceil (divf (mulf $number (get $bytes $suffix | default 1.0)) 1048576.0) | int64 -}}
+{{- end }}
+
 {{/* How many gateways there are. */}}
 {{- define "esb.gatewayReplicas" -}}
 {{- .Values.gateway.replicas | default (eq .Values.gateway.events.store "sqlite" | ternary 1 2) -}}

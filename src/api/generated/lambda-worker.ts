@@ -347,7 +347,7 @@ export interface LambdaWorkerStatus {
    */
   readonly observedInvocationTime?: string;
   /**
-   * Scheduled, ImageReady, NetworkReady, Ready, UpToDate, LimitsReached and CleanedUp.
+   * Scheduled, ImageReady, NetworkReady, Ready, UpToDate, LimitsReached, WithinPolicy and CleanedUp.
    */
   readonly conditions?: readonly LambdaWorkerStatusCondition[];
 }

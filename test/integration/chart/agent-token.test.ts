@@ -1,18 +1,13 @@
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parse, stringify } from 'yaml';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
-import { createKubeClient } from '../../../src/kube/client.ts';
-import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
 import { configMaps, leases, nodes, pods, secrets } from '../../../src/kube/resource-types.ts';
 import type { KubeClient, PatchBody } from '../../../src/kube/types.ts';
-import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { objectsIn, renderChart } from '../../support/chart.ts';
+import { type ChartCluster, startChartCluster } from '../../support/chart-cluster.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
-const root = join(import.meta.dirname, '../../..');
 const system = 'esb-system';
 const toStatus = { subresource: 'status' } as const;
 const status = (body: object): PatchBody => ({
@@ -27,60 +22,28 @@ const refused = (told: string) => ({
 
 /** The rights of the chart, and a token such as the kubelet of a node gives to the Pod of the agent there. */
 describe("an agent's own token", () => {
-  let server: ApiServer;
+  let cluster: ChartCluster;
   let admin: KubeClient;
   let agent: KubeClient;
-
-  const connect = (kubeconfig: string): KubeClient =>
-    createKubeClient({ source: createKubeConnectionSource({ kubeconfig }) });
   const worker = (name: string) => ({ namespace: 'default', name });
-
-  /** A kubeconfig with the token of a Pod of that service account on that node. */
-  const tokenOf = async (account: string, node: string): Promise<string> => {
-    const name = `${account}-${node}`;
-    const pod = {
-      apiVersion: 'v1',
-      kind: 'Pod',
-      metadata: { name, namespace: system },
-      spec: { serviceAccountName: account, nodeName: node, containers: [{ name: 'c', image: 'esb' }] },
-    };
-    await server.kubectl(['create', '-f', '-'], JSON.stringify(pod));
-    const token = await server.kubectl([
-      ...['-n', system, 'create', 'token', account],
-      ...['--bound-object-kind', 'Pod', '--bound-object-name', name],
-    ]);
-    const config = parse(await server.kubectl(['config', 'view', '--raw'])) as Record<string, unknown>;
-    const file = join(server.folder, `${name}.kubeconfig`);
-    await writeFile(file, stringify({ ...config, users: [{ name: 'test', user: { token: token.trim() } }] }));
-    return file;
-  };
+  const agentOnNode1 = { name: 'esb-agent', node: 'node-1' };
 
   beforeAll(async () => {
-    server = await startApiServer();
-    admin = connect(server.adminKubeconfig);
-    for (const part of ['crds', 'manifests/namespace.yaml']) {
-      await server.kubectl(['apply', '-f', join(root, part)]);
-    }
-    await server.kubectl(['wait', '--for=condition=Established', '--all', 'crd']);
-    await server.kubectl(
-      ['apply', '-f', '-'],
-      await renderChart(['--no-hooks', '--set', 'crds.install=false']),
-    );
+    cluster = await startChartCluster();
+    admin = cluster.admin;
+    const { server } = cluster;
+    await cluster.install();
     for (const name of ['node-1', 'node-2']) {
       await admin.create(nodes, { metadata: { name } });
       await admin.create(lambdaNodes, { metadata: { name }, spec: { unschedulable: false, retired: false } });
-      // Refused from when the policy that gives workers their finalizer is in force until the API server has read the definition of
-      // workers, which it looks for every five seconds.
-      await waitFor(`a worker for ${name} to be admitted`, () =>
-        server.kubectl(
-          ['create', '-f', '-'],
-          JSON.stringify({
-            apiVersion: 'esb.dev/v1alpha1',
-            kind: 'LambdaWorker',
-            metadata: { name: `on-${name}` },
-            spec: { image: 'hello:1' },
-          }),
-        ),
+      await server.kubectl(
+        ['create', '-f', '-'],
+        JSON.stringify({
+          apiVersion: 'esb.dev/v1alpha1',
+          kind: 'LambdaWorker',
+          metadata: { name: `on-${name}` },
+          spec: { image: 'hello:1' },
+        }),
       );
       const assignment = { nodeName: name, epoch: 1 };
       const body = { status: { assignment } };
@@ -97,7 +60,7 @@ describe("an agent's own token", () => {
       ...['create', 'rolebinding', 'granted', '--role=granted'],
       `--serviceaccount=${system}:esb-agent`,
     ]);
-    agent = connect(await tokenOf('esb-agent', 'node-1'));
+    agent = await cluster.clientOf(agentOnNode1);
     // A policy takes effect a moment after it was written.
     await waitFor('the policy', () =>
       agent.patch(lambdaWorkers, worker('on-node-2'), status({ restartCount: 1 }), toStatus).then(
@@ -108,19 +71,12 @@ describe("an agent's own token", () => {
   });
 
   afterAll(async () => {
-    await Promise.all([admin, agent].map((client) => client.close()));
-    await server.stop();
+    await cluster.stop();
   });
 
   it('says which node it is of', async () => {
-    const who = await server.kubectl([
-      '--kubeconfig',
-      join(server.folder, 'esb-agent-node-1.kubeconfig'),
-      'auth',
-      'whoami',
-      '-o',
-      'json',
-    ]);
+    const kubeconfig = join(cluster.server.folder, 'esb-system-esb-agent-node-1.kubeconfig');
+    const who = await cluster.server.kubectl(['--kubeconfig', kubeconfig, 'auth', 'whoami', '-o', 'json']);
     expect(JSON.parse(who)).toMatchObject({
       status: {
         userInfo: {
@@ -154,11 +110,41 @@ describe("an agent's own token", () => {
     await expect(agent.delete(lambdaNodes, { name: 'node-1' })).rejects.toMatchObject(refused('delete'));
   });
 
+  it('neither retires nor cordons its LambdaNode, and takes back neither', async () => {
+    const merge = (body: object): PatchBody => ({ kind: 'merge', body });
+    const change = (body: object) => agent.patch(lambdaNodes, { name: 'node-1' }, merge(body));
+    await admin.patch(
+      lambdaNodes,
+      { name: 'node-1' },
+      merge({ spec: { retired: true, unschedulable: true } }),
+    );
+    for (const spec of [{ retired: false }, { unschedulable: false }]) {
+      await expect(change({ spec })).rejects.toMatchObject(refused('written by others than its agent'));
+    }
+
+    const newcomer = await cluster.clientOf({ name: 'esb-agent', node: 'node-3' });
+    const register = (object: object) =>
+      newcomer.patch(
+        lambdaNodes,
+        { name: 'node-3' },
+        { kind: 'apply', fieldManager: 'esb-agent', body: { metadata: { name: 'node-3' }, ...object } },
+      );
+    await expect(register({ spec: { unschedulable: true } })).rejects.toMatchObject(
+      refused('written by others than its agent'),
+    );
+    await register({});
+  });
+
   it('tells of the workers of its node, and changes none', async () => {
     await agent.patch(lambdaWorkers, worker('on-node-1'), status({ phase: 'Running' }), toStatus);
     await expect(
       agent.patch(lambdaWorkers, worker('on-node-2'), status({ phase: 'Running' }), toStatus),
     ).rejects.toMatchObject(refused('not assigned to node node-1'));
+    for (const own of [{ assignment: { nodeName: 'node-1', epoch: 2 } }, { lastEpoch: 2 }]) {
+      await expect(
+        agent.patch(lambdaWorkers, worker('on-node-1'), { kind: 'merge', body: { status: own } }, toStatus),
+      ).rejects.toMatchObject(refused('by the controller alone'));
+    }
     const image = { kind: 'merge', body: { spec: { image: 'other:1' } } } as const;
     await expect(agent.patch(lambdaWorkers, worker('on-node-1'), image)).rejects.toMatchObject(
       refused('cannot patch'),
@@ -176,14 +162,10 @@ describe("an agent's own token", () => {
   });
 
   it.each(['esb-hold', 'esb-gateway'])('of %s is none: it writes no LambdaNode', async (account) => {
-    const client = connect(await tokenOf(account, 'node-2'));
-    try {
-      await expect(
-        client.patch(lambdaNodes, { name: 'node-2' }, status({ endpoint: '10.0.0.1:9' }), toStatus),
-      ).rejects.toMatchObject({ code: 'Forbidden' });
-    } finally {
-      await client.close();
-    }
+    const client = await cluster.clientOf({ name: account, node: 'node-2' });
+    await expect(
+      client.patch(lambdaNodes, { name: 'node-2' }, status({ endpoint: '10.0.0.1:9' }), toStatus),
+    ).rejects.toMatchObject({ code: 'Forbidden' });
   });
 
   it('is of the only account that the chart makes for agents', async () => {

@@ -4,17 +4,18 @@ import { stringify } from 'yaml';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { holdPod } from '../../../src/controller/hold-pod.ts';
 import { runController } from '../../../src/controller/role.ts';
 import { createKubeClient } from '../../../src/kube/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
 import { leases, type Node, nodes, type Pod, pods } from '../../../src/kube/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/types.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
+import { renderChart } from '../../support/chart.ts';
 import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const root = join(import.meta.dirname, '../../..');
+const holdImage = 'registry.example/esb:1';
 type Taints = NonNullable<NonNullable<Node['spec']>['taints']>;
 
 /**
@@ -32,18 +33,26 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     server = await startApiServer({ audit: true });
     for (const part of [
       'crds',
-      ...['namespace', 'rbac', 'hold-policy'].map((file) => `manifests/${file}.yaml`),
+      ...['namespace', 'rbac'].map((file) => `manifests/${file}.yaml`),
       'manifests/local',
     ]) {
       await server.kubectl(['apply', '-f', join(root, part)]);
     }
+    const values = [`hold.image=${holdImage}`, 'hold.priorityClass.name='];
+    await server.kubectl(
+      ['apply', '-f', '-'],
+      await renderChart([
+        '--show-only=templates/hold-policy.yaml',
+        ...values.flatMap((value) => ['--set', value]),
+      ]),
+    );
     admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
     running = runController(
       {
         kubeconfig: await server.kubeconfig('esb:controller'),
         health: '127.0.0.1:0',
         identity: 'first',
-        holdImage: 'registry.example/esb:1',
+        holdImage,
       },
       { signal: stop.signal, logger: silentLogger() },
     );
@@ -260,7 +269,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       metadata: { finalizers: ['esb.dev/hold'] },
       spec: {
         serviceAccountName: 'esb-hold',
-        containers: [{ image: 'registry.example/esb:1', resources: { requests: { memory: '1Gi' } } }],
+        containers: [{ image: holdImage, resources: { requests: { memory: '1Gi' } } }],
       },
     });
     const restricted = await server.kubectl([
@@ -300,81 +309,6 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     }
     await present(fake, 0);
     await holdGone('hold-1');
-  });
-
-  it('is kept from making any other Pod by the admission policy', async () => {
-    const controller = createKubeClient({
-      source: createKubeConnectionSource({ kubeconfig: await server.kubeconfig('esb:controller') }),
-    });
-    const lambdaNode = await admin.patch(
-      lambdaNodes,
-      { name: 'policy-1' },
-      { kind: 'apply', fieldManager: 'test', body: {} },
-    );
-    const good = holdPod({ image: 'esb:1', pullPolicy: 'Never' }, lambdaNode, 'esb-system');
-    const [container] = good.spec?.containers ?? [];
-    const refused: [string, Pod, RegExp][] = [
-      [
-        'another name',
-        { ...good, metadata: { ...good.metadata, name: 'esb-controller-2' } },
-        /only write Pods that hold memory/,
-      ],
-      [
-        'the account of the agents',
-        { ...good, spec: { ...good.spec, serviceAccountName: 'esb-agent' } },
-        /runs as esb-hold/,
-      ],
-      ['a token', { ...good, spec: { ...good.spec, automountServiceAccountToken: true } }, /without a token/],
-      [
-        'the network of the host',
-        { ...good, spec: { ...good.spec, hostNetwork: true } as Pod['spec'] & object },
-        /nothing of its host/,
-      ],
-      [
-        'a folder of the host',
-        {
-          ...good,
-          spec: { ...good.spec, volumes: [{ name: 'root', hostPath: { path: '/' } }] } as Pod['spec'] &
-            object,
-        },
-        /nothing of its host/,
-      ],
-      [
-        'all privileges',
-        {
-          ...good,
-          spec: {
-            ...good.spec,
-            containers: [{ ...container, name: 'hold', securityContext: { privileged: true } }],
-          },
-        },
-        /nothing of its host/,
-      ],
-    ];
-    try {
-      // The API server learns of a policy a moment after it has taken it in.
-      await waitFor('the policy to be in force', async () => {
-        const probe = { ...good, metadata: { name: 'probe', namespace: 'esb-system' } };
-        try {
-          await controller.create(pods, probe);
-          await admin.delete(pods, { namespace: 'esb-system', name: 'probe' });
-          return false;
-        } catch {
-          return true;
-        }
-      });
-      for (const [what, pod, message] of refused) {
-        await expect(controller.create(pods, pod), what).rejects.toThrow(message);
-      }
-      const other = { ...good, metadata: { name: 'bystander', namespace: 'esb-system' } };
-      await admin.create(pods, other);
-      const key = { namespace: 'esb-system', name: 'bystander' };
-      await expect(controller.delete(pods, key)).rejects.toThrow(/only write Pods that hold memory/);
-      await admin.delete(pods, key);
-    } finally {
-      await controller.close();
-      await admin.delete(lambdaNodes, { name: 'policy-1' });
-    }
   });
 
   it('empties a node for `kubectl drain`, which waits for that, and gives a cordoned node nothing new', async () => {

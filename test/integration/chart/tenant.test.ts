@@ -1,0 +1,300 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse, stringify } from 'yaml';
+import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import type { KubeClient } from '../../../src/kube/types.ts';
+import { chartFolder, helm } from '../../support/chart.ts';
+import { type ChartCluster, startChartCluster } from '../../support/chart-cluster.ts';
+import { run } from '../../support/command.ts';
+import { toolsFolder } from '../../support/tools.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const label = 'esb.dev/privileged-workers';
+const host = { network: { mode: 'Host' }, command: ['/usr/local/bin/aws-lambda-rie'] };
+const worker = (name: string, spec: object, metadata: object = {}): object => ({
+  apiVersion: 'esb.dev/v1alpha1',
+  kind: 'LambdaWorker',
+  metadata: { name, ...metadata },
+  spec: { image: 'hello:1', ...spec },
+});
+const lambdaNode = {
+  apiVersion: 'esb.dev/v1alpha1',
+  kind: 'LambdaNode',
+  metadata: { name: 'node-2', labels: { pool: 'a' } },
+};
+const request = {
+  apiVersion: 'certificates.k8s.io/v1',
+  kind: 'CertificateSigningRequest',
+  metadata: { name: 'mine' },
+  spec: { request: 'AAAA', signerName: 'esb.dev/gateway-client', usages: ['client auth'] },
+};
+
+/** Somebody with the built-in role `edit` in the namespace team-a, by a real token, and what the chart installs. */
+describe('a tenant', () => {
+  let cluster: ChartCluster;
+  let admin: KubeClient;
+  let kubeconfig: string;
+
+  /** Runs kubectl as the tenant; rejects with what it printed. */
+  const kubectl = async (args: readonly string[], object?: object): Promise<string> => {
+    const { folder } = cluster.server;
+    const all = ['--kubeconfig', kubeconfig, '--cache-dir', join(folder, 'tenant-cache'), ...args];
+    const input = object === undefined ? {} : { input: stringify(object) };
+    return (await run(join(toolsFolder(), 'kubectl'), all, { timeoutMs: 60_000, ...input })).stdout;
+  };
+  const create = (object: object, ...args: readonly string[]) =>
+    kubectl(['create', '-f', '-', '-o', 'yaml', ...args], object);
+  const patch = (kind: string, name: string, body: object, ...args: readonly string[]) =>
+    kubectl(['patch', kind, name, '--type=merge', '-p', JSON.stringify(body), ...args]);
+  const find = (name: string) => admin.get(lambdaWorkers, { namespace: 'team-a', name });
+  const lets = (value: 'true' | '') =>
+    cluster.server.kubectl([
+      ...['label', '--overwrite', 'namespace', 'team-a'],
+      value === '' ? `${label}-` : `${label}=${value}`,
+    ]);
+  const policyIs = (inForce: boolean) =>
+    waitFor(`the policy to be ${inForce ? 'in force' : 'lifted'}`, async () => {
+      const refused = await create(worker('probe', host), '--dry-run=server').then(
+        () => false,
+        () => true,
+      );
+      return refused === inForce;
+    });
+
+  beforeAll(async () => {
+    cluster = await startChartCluster();
+    admin = cluster.admin;
+    const { server } = cluster;
+    await cluster.install(['--set', 'workerPolicy.enabled=false']);
+    for (const namespace of ['team-a', 'team-b']) {
+      await server.kubectl(['create', 'namespace', namespace]);
+      await server.kubectl(['-n', namespace, 'create', 'secret', 'generic', 'keys', '--from-literal=k=v']);
+    }
+    await server.kubectl(['-n', 'team-a', 'create', 'serviceaccount', 'tenant']);
+    // The controller manager, which is not here, adds the roles of ESB to the built-in one.
+    for (const role of ['edit', 'esb-edit', 'esb-view', 'esb-invoke']) {
+      await server.kubectl([
+        ...['-n', 'team-a', 'create', 'rolebinding', `tenant-${role}`],
+        ...[`--clusterrole=${role}`, '--serviceaccount=team-a:tenant'],
+      ]);
+    }
+    await server.kubectl(
+      ['create', '-f', '-'],
+      JSON.stringify({ ...lambdaNode, metadata: { name: 'node-1' } }),
+    );
+    const config = parse(
+      await readFile(await cluster.kubeconfigOf({ name: 'tenant', namespace: 'team-a' }), 'utf8'),
+    ) as { contexts: { context: { namespace?: string } }[] };
+    for (const { context } of config.contexts) {
+      context.namespace = 'team-a';
+    }
+    kubeconfig = join(server.folder, 'tenant.kubeconfig');
+    await writeFile(kubeconfig, stringify(config));
+
+    await create(worker('plain', {}));
+    for (const name of ['before', 'before-too']) {
+      await create(worker(name, { ...host, readOnlyRootFilesystem: false }));
+    }
+    await cluster.install();
+    await policyIs(true);
+  });
+
+  afterAll(() => cluster.stop());
+
+  it.each([
+    ['the network of the node', host, 'spec.network.mode Host is the network of the node: write Bridge, or'],
+    [
+      'a writable root',
+      { readOnlyRootFilesystem: false },
+      'spec.readOnlyRootFilesystem false fills the disk',
+    ],
+    ['a huge /tmp', { ephemeralStorage: '11Gi' }, 'spec.ephemeralStorage is more than 10Gi: write less, or'],
+    ['a huge /tmp in bytes', { ephemeralStorage: 11 * 2 ** 30 }, 'spec.ephemeralStorage is more than 10Gi'],
+    ['more /tmp than anybody may have', { ephemeralStorage: '65Gi' }, 'from 1Mi to 64Gi'],
+    ['a port of the node', { hostPort: 80 }, 'unknown field "spec.hostPort"'],
+    ['all privileges', { securityContext: { privileged: true } }, 'unknown field "spec.securityContext"'],
+    ['a folder of the node', { volumes: [{ hostPath: { path: '/' } }] }, 'unknown field "spec.volumes"'],
+    [
+      'a Secret of another namespace',
+      { env: [{ name: 'A', valueFrom: { secretKeyRef: { name: 's', key: 'k', namespace: 'team-b' } } }] },
+      'unknown field "spec.env[0].valueFrom.secretKeyRef.namespace"',
+    ],
+    ['an image by a path', { image: '../../etc/passwd' }, 'image must be a reference'],
+    ['more processes than a node has', { resources: { pids: 10_000_000 } }, 'spec.resources.pids'],
+  ])('is refused a new worker with %s, and told of the field', async (_what, spec, told) => {
+    await expect(create(worker('new', spec))).rejects.toThrow(told);
+  });
+
+  it('is told of the way out', async () => {
+    await expect(create(worker('new', host))).rejects.toThrow(
+      'kubectl label namespace team-a esb.dev/privileged-workers=true',
+    );
+  });
+
+  it.each([
+    ['the network of the node', host],
+    ['a writable root', { readOnlyRootFilesystem: false }],
+    ['a huge /tmp', { ephemeralStorage: '11Gi' }],
+  ])('is refused a change to %s', async (_what, spec) => {
+    await expect(patch('lambdaworker', 'plain', { spec })).rejects.toThrow('ValidatingAdmissionPolicy');
+    await expect(
+      kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], worker('plain', spec)),
+    ).rejects.toThrow('ValidatingAdmissionPolicy');
+  });
+
+  it.each([
+    ['a worker in another namespace', () => create(worker('new', {}), '-n', 'team-b')],
+    ['a Secret of another namespace', () => kubectl(['-n', 'team-b', 'get', 'secret', 'keys'])],
+    [
+      'the keys of the authority of gateways',
+      () => kubectl(['-n', 'esb-system', 'get', 'secret', 'esb-client-ca']),
+    ],
+    [
+      'a grant of Secrets of another namespace to the agents',
+      () => kubectl(['-n', 'team-b', 'create', 'rolebinding', 'r', '--clusterrole=view', '--user=x']),
+    ],
+    ['the label that lets its namespace', () => kubectl(['label', 'namespace', 'team-a', `${label}=true`])],
+    ['a LambdaNode of its own', () => create(lambdaNode)],
+    ['a label of a LambdaNode', () => kubectl(['label', 'lambdanode', 'node-1', 'pool=a'])],
+    ['to retire a LambdaNode', () => patch('lambdanode', 'node-1', { spec: { retired: true } })],
+    [
+      'the assignment of its worker',
+      () =>
+        patch(
+          'lambdaworker',
+          'plain',
+          { status: { assignment: { nodeName: 'node-1', epoch: 9 } } },
+          '--subresource=status',
+        ),
+    ],
+    [
+      'a stamp of activity',
+      () =>
+        patch(
+          'lambdaworker',
+          'plain',
+          { status: { lastInvocationTime: '2026-11-01T00:00:00Z' } },
+          '--subresource=status',
+        ),
+    ],
+    ['a certificate of a gateway', () => create(request)],
+    ['the policy', () => kubectl(['delete', 'validatingadmissionpolicybinding', 'esb-worker'])],
+    [
+      'what agents know of the policy',
+      () => kubectl(['-n', 'esb-system', 'delete', 'configmap', 'esb-worker-policy']),
+    ],
+    [
+      'to be the controller',
+      () => kubectl(['get', 'lambdanodes', '--as=system:serviceaccount:esb-system:esb-controller']),
+    ],
+    ['a token of the agents', () => kubectl(['-n', 'esb-system', 'create', 'token', 'esb-agent'])],
+    [
+      'a Pod of the system',
+      () =>
+        create({
+          apiVersion: 'v1',
+          kind: 'Pod',
+          metadata: { name: 'p', namespace: 'esb-system' },
+          spec: { serviceAccountName: 'esb-agent', containers: [{ name: 'c', image: 'i' }] },
+        }),
+    ],
+  ])('is refused %s by its rights', async (_what, attempt) => {
+    await expect(attempt()).rejects.toThrow('forbidden');
+  });
+
+  it('cannot make a worker that passes for another one, an older one, or one that is being deleted', async () => {
+    const plain = await find('plain');
+    const forged = {
+      uid: plain?.metadata.uid,
+      creationTimestamp: '2020-01-01T00:00:00Z',
+      deletionTimestamp: '2020-01-01T00:00:00Z',
+      generation: 7,
+    };
+    const assignment = { nodeName: 'node-1', epoch: 9 };
+    const made = parse(
+      await create({ ...worker('forged', {}, forged), status: { assignment } }, '--validate=false'),
+    ) as LambdaWorker;
+    expect(made.status).toBeUndefined();
+    expect(made.metadata.uid).not.toBe(plain?.metadata.uid);
+    expect(made.metadata.deletionTimestamp).toBeUndefined();
+    expect(Date.parse(made.metadata.creationTimestamp ?? '')).toBeGreaterThan(Date.parse('2026-01-01'));
+    await patch('lambdaworker', 'forged', {
+      metadata: { deletionTimestamp: forged.deletionTimestamp },
+    }).catch(() => undefined);
+    await patch('lambdaworker', 'forged', {
+      metadata: { creationTimestamp: forged.creationTimestamp },
+    }).catch(() => undefined);
+    expect((await find('forged'))?.metadata).toMatchObject({
+      uid: made.metadata.uid,
+      creationTimestamp: made.metadata.creationTimestamp,
+    });
+    expect((await find('forged'))?.metadata.deletionTimestamp).toBeUndefined();
+  });
+
+  it('is named by an upgrade, with the workers that break the policy', async () => {
+    const notes = () =>
+      helm([
+        ...[
+          'install',
+          'esb',
+          chartFolder,
+          '--namespace',
+          'esb-system',
+          '--dry-run=server',
+          '--take-ownership',
+        ],
+        ...['--kubeconfig', cluster.server.adminKubeconfig, '--set', 'crds.install=false'],
+      ]);
+    expect(await notes()).toMatch(
+      /WARNING: 2 LambdaWorkers break the policy esb-worker.*\n.*: team-a\/before, team-a\/before-too\n/,
+    );
+    await lets('true');
+    expect(await notes()).not.toContain('break the policy');
+    await lets('');
+    await policyIs(true);
+  });
+
+  it('keeps the workers that were made before, to be annotated and deleted, and not to be changed', async () => {
+    await patch('lambdaworker', 'before', { metadata: { annotations: { note: 'a' } } });
+    await expect(patch('lambdaworker', 'before', { spec: { timeoutSeconds: 9 } })).rejects.toThrow(
+      'spec.network.mode Host',
+    );
+    // As ESB does, and as somebody else might.
+    await patch('lambdaworker', 'before', { metadata: { finalizers: ['team.example/wait'] } });
+    await kubectl(['delete', 'lambdaworker', 'before', '--wait=false']);
+    expect((await find('before'))?.metadata.deletionTimestamp).toBeDefined();
+    await patch('lambdaworker', 'before', { metadata: { finalizers: null } });
+    expect(await find('before')).toBeUndefined();
+  });
+
+  it('may do all that where an administrator lets its namespace, for as long as the label is there', async () => {
+    await lets('true');
+    await policyIs(false);
+    await create(worker('let', { ...host, readOnlyRootFilesystem: false, ephemeralStorage: '11Gi' }));
+    await patch('lambdaworker', 'before-too', { spec: { timeoutSeconds: 9 } });
+    await lets('');
+    await policyIs(true);
+    await patch('lambdaworker', 'let', { metadata: { annotations: { note: 'a' } } });
+    await expect(patch('lambdaworker', 'let', { spec: { timeoutSeconds: 9 } })).rejects.toThrow(
+      'spec.network.mode Host',
+    );
+    await patch('lambdaworker', 'let', {
+      spec: { network: { mode: 'Bridge' }, readOnlyRootFilesystem: true, ephemeralStorage: '1Gi' },
+    });
+  });
+
+  it('is refused an image that its registry is not asked for, where that is wished', async () => {
+    await cluster.install(['--set', 'workerPolicy.requireAlwaysPull=true']);
+    await waitFor('the policy to be changed', () =>
+      create(worker('probe', {}), '--dry-run=server').then(
+        () => false,
+        () => true,
+      ),
+    );
+    for (const spec of [{}, { imagePullPolicy: 'Never' }, { imagePullPolicy: 'IfNotPresent' }]) {
+      await expect(create(worker('new', spec))).rejects.toThrow('spec.imagePullPolicy is not Always');
+    }
+    await create(worker('asked', { imagePullPolicy: 'Always' }));
+  });
+});
