@@ -201,7 +201,7 @@ const termination: ReasonSection = {
 const node: ReasonSection = {
   title: 'LambdaNode',
   introduction:
-    'Written by its agent. `Ready` is False as long as `ContainerdReady`, `NetworkReady` or `DiskReady` is, with the reason of the first of them; `ClockStable` and `Clean` keep nobody from working. `Retired` is only there once `spec.retired` is set.',
+    'Written by its agent. `Ready` is False as long as `ContainerdReady`, `NetworkReady` or `DiskReady` is, with the reason of the first of them; `ClockStable`, `Clean` and `MovesDone` keep nobody from working. `MovesDone` is there while it is False. `Retired` is only there once `spec.retired` is set.',
   rows: [
     row('Ready: True', 'Ready', 'workers are served'),
     row('Ready: False', 'Starting', 'the agent is looking after what an earlier run left'),
@@ -265,6 +265,11 @@ const node: ReasonSection = {
       'Clean: False',
       'RepairFailed',
       'something that workers left behind cannot be removed; it is named and tried again',
+    ),
+    row(
+      'MovesDone: False',
+      'CallsRunning',
+      'calls of workers that were moved away end here first; the message says until when',
     ),
   ],
 };

@@ -6,10 +6,13 @@ import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerRuntime } from '../runtime/container-runtime.ts';
 import { ClockWatch } from './clock-watch.ts';
+import type { LeavingWorker } from './worker-fleet.ts';
 
 /** Milliseconds between two looks. */
 const lookEveryMs = 5_000;
 const lookDeadlineMs = 4_000;
+/** Names in one message. */
+const maxNames = 5;
 
 /** One condition of the node before it is known when it came about. */
 export interface NodeCondition {
@@ -20,6 +23,7 @@ export interface NodeCondition {
     | 'DiskReady'
     | 'ClockStable'
     | 'Clean'
+    | 'MovesDone'
     | 'Retired';
   readonly status: ConditionStatus;
   readonly reason: string;
@@ -29,6 +33,8 @@ export interface NodeCondition {
 export interface NodeHealthOptions {
   readonly runtime: Pick<ContainerRuntime, 'health' | 'networkHealth' | 'subscribe'>;
   readonly disk: () => Promise<Health>;
+  /** Workers that are no longer this node's, and have a call in them that ends first. */
+  readonly leaving: () => readonly LeavingWorker[];
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -53,6 +59,7 @@ export class NodeHealth {
   #clockHealth: Health = { ok: true };
   #leftovers: Health = { ok: true };
   #retirement: Health | undefined;
+  #moves: NodeCondition | undefined;
   #containerdVersion: string | undefined;
   #wake: AbortController | undefined;
 
@@ -127,7 +134,7 @@ export class NodeHealth {
       this.#retirement === undefined
         ? []
         : [condition('Retired', this.#retirement, 'Left', 'nothing of ESB is left on the node')];
-    return [ready, ...parts, clock, clean, ...retired];
+    return [ready, ...parts, clock, clean, ...(this.#moves === undefined ? [] : [this.#moves]), ...retired];
   }
 
   /** Whether workers can be served, with the reason when not. */
@@ -180,6 +187,7 @@ export class NodeHealth {
     this.#network = this.#settled('network', this.#network, network);
     this.#disk = room;
     this.#clockHealth = this.#clockWatch.check();
+    this.#moves = movesDone(this.#options.leaving());
     if (containerd.ok && 'version' in containerd) {
       this.#containerdVersion = containerd.version;
     }
@@ -210,6 +218,22 @@ export class NodeHealth {
       listener();
     }
   }
+}
+
+/** Undefined when there is nothing to be told. */
+function movesDone(leaving: readonly LeavingWorker[]): NodeCondition | undefined {
+  if (leaving.length === 0) {
+    return undefined;
+  }
+  const names = leaving.map(({ identity }) => `${identity.namespace}/${identity.name}`).toSorted();
+  const more = names.length > maxNames ? ` and ${names.length - maxNames} more` : '';
+  const until = new Date(Math.max(...leaving.map(({ callUntil }) => callUntil))).toISOString();
+  return {
+    type: 'MovesDone',
+    status: 'False',
+    reason: 'CallsRunning',
+    message: `calls end here, until ${until} at the latest, of workers that are no longer this node's: ${names.slice(0, maxNames).join(', ')}${more}`,
+  };
 }
 
 async function asked<T extends Health>(answer: Promise<T>): Promise<T | Exclude<Health, { ok: true }>> {

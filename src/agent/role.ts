@@ -176,6 +176,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
         await diskHealth(join(stateDir, 'logs')),
         fleet.storageHealth(),
       ),
+    leaving: () => fleet.leaving(),
     clock,
     logger,
   });

@@ -73,8 +73,9 @@ export class WorkerActor {
   /** Monotonic milliseconds of its last thaw, and when what has become of it since is told. */
   #wokenAt = Number.NEGATIVE_INFINITY;
   #telling: Timer | undefined;
-  /** From when on a worker that is to go goes even with a call in it. */
+  /** From when on a worker that is deleted goes even with a call in it; on the clock that never steps, and by the wall. */
   #hurryAt = Number.POSITIVE_INFINITY;
+  #hurryUntil = Number.POSITIVE_INFINITY;
 
   constructor(context: ActorContext, start: ActorStart) {
     const { desired, record, mark } = start;
@@ -173,9 +174,6 @@ export class WorkerActor {
     const reclaimed = this.#released;
     this.#confirmed = true;
     this.#released = false;
-    if (reclaimed) {
-      this.#hurryAt = Number.POSITIVE_INFINITY;
-    }
     const changed = next.generation !== before.generation || next.epoch !== before.epoch || reclaimed;
     this.#activity.told(before, next);
     if (next.generation !== before.generation) {
@@ -200,7 +198,16 @@ export class WorkerActor {
     this.#kick();
   }
 
-  /** The worker is no longer this node's: whatever is left of it is removed. */
+  /** Wall-clock milliseconds at which the calls that are in its containers are over at the latest; undefined for none. */
+  get callUntil(): number | undefined {
+    const untils = this.#containers.all.flatMap(({ container }) => {
+      const call = container.occupied ? container.leftCall : container.call;
+      return call === undefined ? [] : [call.until];
+    });
+    return untils.length === 0 ? undefined : Math.min(Math.max(...untils), this.#hurryUntil);
+  }
+
+  /** The worker is no longer this node's: whatever is left of it is removed, after the calls that are in it. */
   release(): void {
     if (this.#released) {
       return;
@@ -428,6 +435,7 @@ export class WorkerActor {
           goal: this.#goal(),
           stopping: this.#stopping,
           inFlight: this.#inFlight(),
+          callUntil: this.callUntil,
           nodeFull: this.#gate.nodeFull,
           previous,
         }),
@@ -670,8 +678,11 @@ export class WorkerActor {
 
   #beginEnd(): void {
     this.#refuseWhere(() => true, 'NotFound', 'the worker is being removed');
-    if (this.#hurryAt === Number.POSITIVE_INFINITY) {
-      this.#hurryAt = this.#context.clock.monotonic() + this.#desired.terminationGraceSeconds * 1_000;
+    if (this.#desired.deleting && this.#hurryAt === Number.POSITIVE_INFINITY) {
+      const { clock } = this.#context;
+      const graceMs = this.#desired.terminationGraceSeconds * 1_000;
+      this.#hurryAt = clock.monotonic() + graceMs;
+      this.#hurryUntil = clock.now() + graceMs;
     }
     for (const { acting, container, retry } of this.#containers.all) {
       retry.hurry();

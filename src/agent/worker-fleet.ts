@@ -84,6 +84,8 @@ export interface NodeFleet extends Fleet {
   allocation(): NodeAmounts;
   /** Whether the records can be written. */
   storageHealth(): Health;
+  /** Workers that are no longer this node's, and have a call in them that ends first. */
+  leaving(): readonly LeavingWorker[];
   /**
    * What that process of a container writes does not come to its log any more: it is made anew before it stands still. False
    * when it is not that process's any more.
@@ -93,6 +95,12 @@ export interface NodeFleet extends Fleet {
   known(): KnownWorkers;
   /** Removes the record and the mark of a worker that has no actor. Returns false for one that has. */
   discard(uid: string): boolean;
+}
+
+export interface LeavingWorker {
+  readonly identity: WorkerIdentity;
+  /** Wall-clock milliseconds at which the call is over at the latest. */
+  readonly callUntil: number;
 }
 
 export interface KnownWorkers {
@@ -316,6 +324,12 @@ class WorkerFleet implements NodeFleet {
 
   storageHealth(): Health {
     return this.#records.health;
+  }
+
+  leaving(): readonly LeavingWorker[] {
+    return [...this.#actors.values()].flatMap(({ callUntil, identity, released }) =>
+      released && callUntil !== undefined ? [{ identity, callUntil }] : [],
+    );
   }
 
   outputLost(containerId: string, pid: number): boolean {

@@ -22,6 +22,8 @@ export interface ViewFacts {
   readonly goal: Goal;
   readonly stopping: boolean;
   readonly inFlight: number;
+  /** Wall-clock milliseconds at which the calls that are in it are over at the latest; undefined for none. */
+  readonly callUntil: number | undefined;
   /** Why the node has no room for it, when it has none and nothing serves. */
   readonly nodeFull: string | undefined;
   readonly previous: WorkerView | undefined;
@@ -30,7 +32,7 @@ export interface ViewFacts {
 /** The worker as gateways and its status are to have it. */
 export function viewOf(worker: WorkerFacts, facts: ViewFacts): WorkerView {
   const { containers, desired, lastTermination, rest } = worker;
-  const { goal, inFlight, nodeFull, previous, stopping } = facts;
+  const { callUntil, goal, inFlight, nodeFull, previous, stopping } = facts;
   const { acting, container, detail, setbacks, step } = containers.present;
   const { info, pausedAt, startedAt } = container;
   const observed = container.state.kind;
@@ -45,6 +47,7 @@ export function viewOf(worker: WorkerFacts, facts: ViewFacts): WorkerView {
     step,
     detail,
     failure: setbacks.failure,
+    callUntil,
     nodeFull,
     outdated: containers.isOutdated,
     replacement: containers.replacement(goal),

@@ -42,6 +42,8 @@ export interface StatusInput {
   /** More of how far it is, for people. */
   readonly detail: string | undefined;
   readonly failure: Failure | undefined;
+  /** Wall-clock milliseconds at which the calls that are in it are over at the latest; undefined for none. */
+  readonly callUntil: number | undefined;
   /** Why the node has no room for it, when it has none. */
   readonly nodeFull: string | undefined;
   /** Whether the warm-up call is still to come. */
@@ -346,9 +348,16 @@ function cleanedUpCondition(input: StatusInput): ConditionView | undefined {
   if (input.observed === 'Missing' && !input.traces && input.acting === undefined) {
     return yes('CleanedUp', 'nothing is left on the node');
   }
-  return input.failure === undefined
-    ? no('Removing', 'being removed from the node')
-    : no(input.failure.code, input.failure.message);
+  if (input.failure !== undefined) {
+    return no(input.failure.code, input.failure.message);
+  }
+  const until = input.callUntil === undefined ? undefined : new Date(input.callUntil).toISOString();
+  return no(
+    'Removing',
+    until === undefined
+      ? 'being removed from the node'
+      : `the call that is in it has until ${until} to end; then it is removed from the node`,
+  );
 }
 
 function withDelay({ message, delaySeconds }: Failure): string {

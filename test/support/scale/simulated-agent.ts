@@ -67,7 +67,13 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
     secretReader: { read: () => Promise.resolve(undefined) },
     connect: new FakeEmulators().connect,
   });
-  const health = new NodeHealth({ runtime, disk: () => Promise.resolve({ ok: true }), clock, logger });
+  const health = new NodeHealth({
+    runtime,
+    leaving: () => [],
+    disk: () => Promise.resolve({ ok: true }),
+    clock,
+    logger,
+  });
   const ownNode = createInformer(client, nodes, { fieldSelector: `metadata.name=${nodeName}` }, { logger });
   const clientCa = createInformer(
     client,

@@ -185,6 +185,18 @@ describe('a call that is in a worker when its agent ends', () => {
     expect([...lab.runtime.containers.keys()]).toEqual([fresh]);
   });
 
+  it('is waited for when its worker has moved to another node meanwhile', async () => {
+    const lab = await leftBehind();
+    lab.fleet.release('uid-of-hello');
+    await lab.clock.advance(5_000);
+    expect(lab.task()).toBe('Running');
+    expect(lab.fleet.leaving()).toHaveLength(1);
+    lab.endLeft('long');
+    await lab.clock.advance(500);
+    expect(lab.fleet.views()).toEqual([]);
+    expect(lab.runtime.containers.size).toBe(0);
+  });
+
   it('ends with the grace of the worker when that is deleted', async () => {
     const lab = await leftBehind({ terminationGraceSeconds: 2 });
     lab.fleet.apply(desiredFixture({ terminationGraceSeconds: 2, deleting: true }));

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ClockWatch } from '../../../src/agent/clock-watch.ts';
 import { judgeRoom } from '../../../src/agent/disk-health.ts';
 import { NodeHealth } from '../../../src/agent/node-health.ts';
+import type { LeavingWorker } from '../../../src/agent/worker-fleet.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
@@ -13,6 +14,7 @@ function world() {
   let containerd: () => Promise<RuntimeHealth> = async () => ({ ok: true, version: '2.4.2' });
   let network: () => Promise<Health> = async () => ({ ok: true });
   let disk: Health = { ok: true };
+  let leaving: readonly LeavingWorker[] = [];
   let listener: ((event: RuntimeEvent) => void) | undefined;
   const health = new NodeHealth({
     runtime: {
@@ -23,6 +25,7 @@ function world() {
         return () => undefined;
       },
     },
+    leaving: () => leaving,
     disk: async () => disk,
     clock,
     logger: silentLogger(),
@@ -35,6 +38,9 @@ function world() {
     clock,
     health,
     told: () => told,
+    setLeaving: (next: typeof leaving) => {
+      leaving = next;
+    },
     reconnect: () => listener?.({ kind: 'Reconnected', containerId: '' }),
     setContainerd: (next: typeof containerd) => {
       containerd = next;
@@ -167,6 +173,28 @@ describe('the health of a node', () => {
     health.leftovers({ ok: true });
     expect(show()).toEqual(fine);
     expect(told).toBe(2);
+  });
+
+  it('names workers that are not its own any more while calls are in them, and stays ready', async () => {
+    const { health, setLeaving, show } = world();
+    const names = ['one', 'two', 'three', 'four', 'five', 'six'];
+    setLeaving(
+      names.map((name, index) => ({
+        identity: { namespace: 'default', name, uid: name, functionName: name },
+        callUntil: Date.parse('2026-11-01T00:10:00Z') + index,
+      })),
+    );
+    await health.look();
+    expect(show()).toContain('MovesDone=False CallsRunning');
+    const { message } = health.conditions().find(({ type }) => type === 'MovesDone') ?? {};
+    expect(message).toContain('until 2026-11-01T00:10:00.005Z at the latest');
+    expect(message).toContain(
+      'default/five, default/four, default/one, default/six, default/three and 1 more',
+    );
+    expect(health.ready()).toEqual({ ok: true });
+    setLeaving([]);
+    await health.look();
+    expect(show()).toEqual(fine);
   });
 
   it('shows a step of the wall clock for a minute and stays ready', async () => {

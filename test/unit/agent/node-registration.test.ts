@@ -25,6 +25,7 @@ async function world(given?: FakeApiServer) {
       networkHealth: async () => ({ ok: true }),
       subscribe: () => () => undefined,
     },
+    leaving: () => [],
     disk: async () => ({ ok: true }),
     clock,
     logger: silentLogger(),

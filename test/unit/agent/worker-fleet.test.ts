@@ -577,12 +577,48 @@ describe('removal', () => {
     const lab = await FleetLab.with(desiredFixture({ terminationGraceSeconds: 5, timeoutSeconds: 900 }));
     const call = lab.invoke();
     lab.fleet.apply(desiredFixture({ terminationGraceSeconds: 5, timeoutSeconds: 900, deleting: true }));
+    const until = new Date(lab.clock.now() + 5_000).toISOString();
     await lab.clock.advance(4_000);
     expect(lab.task()).toBe('Running');
+    expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp).toEqual({
+      status: 'False',
+      reason: 'Removing',
+      message: `the call that is in it has until ${until} to end; then it is removed from the node`,
+    });
     await lab.clock.advance(1_100);
     expect(lab.task()).toBeUndefined();
     expect(await call).toMatchObject({ kind: 'Unknown', reason: 'Restarted' });
     expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe('True');
+  });
+
+  it('from this node alone lets the call in the worker finish, however short its grace period', async () => {
+    const lab = await FleetLab.with(desiredFixture({ terminationGraceSeconds: 5, timeoutSeconds: 900 }));
+    const call = lab.invoke();
+    const waiting = lab.invoke();
+    lab.fleet.release('uid-of-hello');
+    expect(await waiting).toMatchObject({ kind: 'Refused', reason: 'NotFound' });
+    await lab.clock.advance(850_000);
+    expect(lab.task()).toBe('Running');
+    expect(lab.fleet.leaving()).toEqual([
+      { identity: desiredFixture().identity, callUntil: lab.clock.now() + 61_500 },
+    ]);
+    lab.emulators.answerAll();
+    expect(await call).toMatchObject({ kind: 'Answered' });
+    await settle();
+    expect(lab.runtime.containers.size).toBe(0);
+    expect(lab.fleet.views()).toEqual([]);
+  });
+
+  it('from this node alone waits for a call no longer than its timeout', async () => {
+    const lab = await FleetLab.with(desiredFixture({ terminationGraceSeconds: 5, timeoutSeconds: 900 }));
+    const call = lab.invoke();
+    const inside = lab.emulators.calls[0];
+    lab.fleet.release('uid-of-hello');
+    expect(inside?.request.timeoutMs).toBe(911_500);
+    inside?.end({ kind: 'TimedOut' });
+    expect(await call).toMatchObject({ kind: 'TimedOut' });
+    await settle();
+    expect(lab.fleet.views()).toEqual([]);
   });
 
   it('that fails says why and is tried again', async () => {
