@@ -108,7 +108,11 @@ const ready: ReasonSection = {
       'its process ended before its port was open; the message has its last output',
     ),
     row('False', 'NotListening', 'nothing listens on `spec.port`: is it the port of the emulator?'),
-    row('False', 'WarmUpFailed', 'the call of `spec.warmUp` was lost or not answered in time'),
+    row(
+      'False',
+      'WarmUpFailed',
+      'the call of `spec.warmUp` failed, was lost or not answered in time; the message has the error. It is made again, and calls are let in meanwhile',
+    ),
     row('False', 'NoEntrypoint', 'neither the image nor the resource says what to run'),
     row(
       'False',
@@ -171,10 +175,27 @@ const upToDate: ReasonSection = {
 const limits: ReasonSection = {
   title: 'LambdaWorker: LimitsReached',
   introduction:
-    'Only there once the kernel held the worker to a limit, until its container is made anew. Written by the agent.',
+    'Only there once the worker ran into a limit, until its container is made anew; `LoadTimeout` until a call is answered. Written by the agent.',
   rows: [
     row('True', 'OutOfMemory', 'a process of it was ended for want of memory'),
+    row(
+      'True',
+      'LoadTimeout',
+      'the function takes longer to load than `spec.timeoutSeconds`, against which loading counts: raise it',
+    ),
     row('True', 'ProcessLimit', 'it was refused further processes or threads: `spec.resources.pids`'),
+  ],
+};
+
+const handlerIgnored: ReasonSection = {
+  title: 'LambdaWorker: HandlerIgnored',
+  introduction: 'Only there while `spec.handler` has no effect. Written by the agent.',
+  rows: [
+    row(
+      'True',
+      'HandlerInImage',
+      'the command of the image, or `spec.command` and `spec.args`, names another handler, and the runtime goes by that; the message has it',
+    ),
   ],
 };
 
@@ -347,6 +368,7 @@ export const reasonSections: readonly ReasonSection[] = [
   ready,
   upToDate,
   limits,
+  handlerIgnored,
   cleanedUp,
   termination,
   node,

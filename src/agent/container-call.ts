@@ -1,5 +1,6 @@
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
+import { timedOutAfter } from '../common/emulator-answer.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerRuntime } from '../runtime/container-runtime.ts';
 import { partOf, reportsEnd } from './call-splitter.ts';
@@ -22,6 +23,9 @@ const logTailBytes = 4 * 1024;
 /** Milliseconds, and how often in them, that the last line of a call is waited for. */
 const logTailWaitMs = 250;
 const logTailEveryMs = 10;
+/** What the emulator logs when a call runs out of time before the runtime has loaded the function. */
+const endedInInit = /INIT RTDONE\(status: error\)/;
+const timedOut = 'Reset initiated: Timeout';
 
 export interface ContainerCall {
   readonly request: Pick<Invocation, 'payload' | 'requestId' | 'clientContext' | 'traceId'>;
@@ -38,17 +42,23 @@ export class ContainerCaller {
   readonly #logger: Logger;
   readonly #runtime: ContainerRuntime;
   readonly #onWarm: () => void;
+  readonly #onLoad: () => void;
 
-  /** @param onWarm told when a container has answered its first call */
+  /**
+   * @param onWarm told when a container has answered its first call
+   * @param onLoad told when a container has turned out not to load its function in time, or to do so after all
+   */
   constructor(
     context: { readonly clock: Clock; readonly runtime: ContainerRuntime },
     logger: Logger,
     onWarm: () => void,
+    onLoad: () => void,
   ) {
     this.#clock = context.clock;
     this.#runtime = context.runtime;
     this.#logger = logger;
     this.#onWarm = onWarm;
+    this.#onLoad = onLoad;
   }
 
   /** Leaves the mark of a call in the very step in which the first byte is sent. */
@@ -58,6 +68,7 @@ export class ContainerCaller {
     const boundMs = callBoundMs(container.make.timeoutSeconds) - (container.loaded ? initialisationMs : 0);
     let status = 0;
     let sentAt = 0;
+    let first: Buffer = Buffer.alloc(0);
     const answer = await container.connect().call({
       payload: request.payload,
       requestId: request.requestId,
@@ -76,20 +87,52 @@ export class ContainerCaller {
         status = head.status;
         call.onHead(head);
       },
-      onChunk: call.onChunk,
+      onChunk: (chunk) => {
+        first = first.length === 0 ? chunk : first;
+        call.onChunk(chunk);
+      },
     });
     container.call = undefined;
+    const answered = answer.kind === 'Answered' && status >= 200 && status < 300;
+    const inTime = this.#clock.monotonic() - sentAt < timeoutMs;
+    const wasLoaded = container.loaded;
     // After a timeout or a crash of the runtime the emulator loads the function anew.
-    container.loaded =
-      answer.kind === 'Answered' &&
-      status >= 200 &&
-      status < 300 &&
-      this.#clock.monotonic() - sentAt < timeoutMs;
+    container.loaded = answered && inTime;
+    const ranOut = answered && !inTime && timedOutAfter(first) !== undefined;
+    if (container.loaded ? container.loadTimedOut : ranOut && !wasLoaded) {
+      await this.#lookAtLoad(container);
+    }
     if (answer.kind === 'Answered' && !container.warm) {
       container.warm = true;
       this.#onWarm();
     }
     return answer;
+  }
+
+  /** Whether a call that ran out of time did so while the function was being loaded: the emulator's log tells. */
+  async #lookAtLoad(container: WorkerContainer): Promise<void> {
+    const before = container.loadTimedOut;
+    container.loadTimedOut = !container.loaded && endedInInit.test(await this.#lastStart(container));
+    if (container.loadTimedOut !== before) {
+      this.#onLoad();
+    }
+  }
+
+  /** What was written since the runtime was started last, once that it was ended for its time is among it. */
+  async #lastStart(container: WorkerContainer): Promise<string> {
+    try {
+      const end = this.#clock.monotonic() + logTailWaitMs;
+      for (;;) {
+        const tail = (await this.#runtime.readLog(container.id, logTailBytes)).toString('utf8');
+        if (tail.includes(timedOut) || this.#clock.monotonic() >= end) {
+          return tail.slice(tail.lastIndexOf('INIT START'));
+        }
+        await sleep(this.#clock, logTailEveryMs);
+      }
+    } catch (error) {
+      this.#logger.debug({ err: error }, 'cannot read the log of a worker');
+      return '';
+    }
   }
 
   async logOffset(container: WorkerContainer): Promise<number> {

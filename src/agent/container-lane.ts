@@ -1,3 +1,4 @@
+import { readyReasons } from '../api/condition.ts';
 import { sleep, withDeadline } from '../common/deadline.ts';
 import { EsbError, hasCode, unreachable } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
@@ -13,6 +14,7 @@ import type { Action } from './plan.ts';
 import { resolveShape } from './resolve-shape.ts';
 import { failureOf, Setbacks, type Termination, terminationOf } from './setbacks.ts';
 import { Settling } from './settling.ts';
+import { WarmUpAnswer } from './warm-up-answer.ts';
 import type { WorkerContainer } from './worker-container.ts';
 
 const inspectMs = 5_000;
@@ -466,11 +468,12 @@ export class ContainerLane {
     this.#host.save();
   }
 
-  /** One call that nobody waits for, so that the runtime and the function are loaded. Its answer is not looked at. */
+  /** One call that nobody waits for, so that the runtime and the function are loaded. It has to succeed. */
   async #warmUp(): Promise<void> {
     const nothing = (): void => undefined;
     const { container } = this;
     const desired = this.#host.desired();
+    const heard = new WarmUpAnswer();
     const answer = await this.#host.caller.call(container, {
       request: {
         payload: Buffer.from(desired.warmUpPayload ?? '{}'),
@@ -481,12 +484,12 @@ export class ContainerLane {
       marked: this.#host.serves(this),
       onSending: nothing,
       onHead: nothing,
-      onChunk: nothing,
+      onChunk: (chunk) => heard.take(chunk),
     });
     switch (answer.kind) {
       case 'Answered':
         container.mark.end(container.id, this.#host.stamp());
-        this.#host.save();
+        this.#judgeWarmUp(heard.failure(answer.status, container.make.timeoutSeconds));
         return;
       case 'NotSent':
         throw new EsbError(`the warm-up call could not be sent: ${answer.message}`, {
@@ -507,6 +510,18 @@ export class ContainerLane {
         });
       default:
         unreachable(answer);
+    }
+  }
+
+  /** One that failed is made again. Calls are let in meanwhile: the container runs. */
+  #judgeWarmUp(failure: string | undefined): void {
+    this.container.warm = failure === undefined;
+    this.#host.save();
+    if (failure !== undefined) {
+      throw new EsbError(`the warm-up call failed: ${failure}`, {
+        code: readyReasons.warmUpFailed,
+        retryable: true,
+      });
     }
   }
 
@@ -556,7 +571,11 @@ export class ContainerLane {
         this.#startFailed(error, down ? delay : undefined);
         return;
       case 'WarmUp':
-        this.#startFailed(error, undefined);
+        if (error.code === readyReasons.warmUpFailed && this.container.unusable === undefined) {
+          this.setbacks.startFailed(error);
+        } else {
+          this.#startFailed(error, undefined);
+        }
         this.retry.putOff('WarmUp', this.setbacks.startDelayMs);
         return;
       case 'Resume':

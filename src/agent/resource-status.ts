@@ -17,6 +17,7 @@ const ownConditions: readonly string[] = [
   workerConditions.ready,
   workerConditions.upToDate,
   workerConditions.limitsReached,
+  workerConditions.handlerIgnored,
   workerConditions.cleanedUp,
 ];
 

@@ -113,13 +113,19 @@ export function failureOf(error: EsbError, delaySeconds: number): Failure {
   return { code: error.code, message: error.message, exited: false, delaySeconds };
 }
 
+/** What a runtime asks for that nothing has started; the emulator would have set the variable. */
+const RUNTIME_API = 'AWS_LAMBDA_RUNTIME_API';
+const NO_EMULATOR =
+  'the image starts its runtime without the Runtime Interface Emulator: put /usr/local/bin/aws-lambda-rie into it and in front of its command (docs/how-to/debug.md)';
+
 function exitMessage(exit: Termination): string {
   const lastLine = exit.message.trimEnd().split('\n').at(-1) ?? '';
   const how =
     exit.reason === 'OOMKilled'
       ? 'killed for using more memory than its limit'
       : `exited with code ${exit.exitCode} (${exit.reason})`;
-  return lastLine === '' ? how : `${how}, its last output: ${lastLine}`;
+  const told = lastLine === '' ? how : `${how}, its last output: ${lastLine}`;
+  return exit.message.includes(RUNTIME_API) ? `${told}; ${NO_EMULATOR}` : told;
 }
 
 /** The last lines of an output, at most twenty. */

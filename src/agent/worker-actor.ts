@@ -94,7 +94,12 @@ export class WorkerActor {
     this.#display = this.#createDisplay();
     this.#mark = new WorkerMark(this.#createMark(mark?.stamp), mark?.containerId);
     this.#foundMark = mark;
-    const caller = new ContainerCaller(context, this.#logger, () => this.#save());
+    const caller = new ContainerCaller(
+      context,
+      this.#logger,
+      () => this.#save(),
+      () => this.#publish(),
+    );
     this.#slot = this.#createSlot(caller);
     this.#containers = this.#createContainers(caller, record);
     this.#gate = this.#createGate();

@@ -39,6 +39,8 @@ export class WorkerContainer {
   call: MarkedCall | undefined;
   /** The call that an earlier run of the agent has left in it. */
   leftCall: LeftCall | undefined;
+  /** Whether its last call was over before the function was loaded. */
+  loadTimedOut = false;
   /** Whether its end has been counted. */
   exitCounted = false;
   /** Monotonic milliseconds. */
@@ -186,6 +188,7 @@ export class WorkerContainer {
     this.ready = false;
     this.warm = false;
     this.loaded = false;
+    this.loadTimedOut = false;
     this.exitCounted = false;
     this.pausedAt = undefined;
     this.leftCall = undefined;

@@ -51,6 +51,7 @@ export function viewOf(worker: WorkerFacts, facts: ViewFacts): WorkerView {
     nodeFull,
     outdated: containers.isOutdated,
     replacement: containers.replacement(goal),
+    loadTimedOut: container.loadTimedOut,
     cold: desired.warmUpPayload !== undefined && !container.warm,
     previous,
   });

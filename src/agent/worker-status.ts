@@ -52,6 +52,8 @@ export interface StatusInput {
   readonly outdated: boolean;
   /** Present while the container that serves is of an earlier shape. */
   readonly replacement: Replacement | undefined;
+  /** Whether the last call was over before the function was loaded. */
+  readonly loadTimedOut: boolean;
   readonly previous: WorkerView | undefined;
 }
 
@@ -77,7 +79,8 @@ export function statusOf(input: StatusInput): Status {
   const imageReady = imageCondition(input);
   const networkReady = networkCondition(input);
   const upToDate = upToDateCondition(input, phase);
-  const limitsReached = limitsCondition(input);
+  const limitsReached = limitsCondition(input) ?? loadCondition(input);
+  const handlerIgnored = handlerCondition(input);
   const cleanedUp = cleanedUpCondition(input);
   return {
     phase,
@@ -88,6 +91,7 @@ export function statusOf(input: StatusInput): Status {
       Ready: readyCondition(input, phase),
       ...(upToDate === undefined ? {} : { UpToDate: upToDate }),
       ...(limitsReached === undefined ? {} : { LimitsReached: limitsReached }),
+      ...(handlerIgnored === undefined ? {} : { HandlerIgnored: handlerIgnored }),
       ...(cleanedUp === undefined ? {} : { CleanedUp: cleanedUp }),
     },
   };
@@ -104,7 +108,8 @@ function phaseOf(input: StatusInput): { readonly phase: WorkerPhase; readonly tr
     case 'Ensure':
       return passing(input.step === 'Pulling' ? 'Pulling' : 'Creating');
     case 'WarmUp':
-      return passing('Creating');
+      // Made again after it failed: until it succeeds nothing has changed.
+      return isWarmUpFailed(input) ? resting('Failed') : passing('Creating');
     case 'Pause':
       return passing('Pausing');
     case 'Resume':
@@ -125,6 +130,9 @@ function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonl
       if (input.replacement !== undefined) {
         return isUnderWay(input.replacement) ? passing('Running') : resting('Running');
       }
+      if (isWarmUpFailed(input)) {
+        return resting('Failed');
+      }
       return input.cold ? passing('Creating') : resting('Running');
     case 'Paused':
       return isUnderWay(input.replacement) ? passing('Paused') : resting('Paused');
@@ -143,6 +151,11 @@ function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonl
     default:
       return unreachable(input.observed);
   }
+}
+
+/** Whether it runs and could be called, but for a warm-up call that failed. */
+function isWarmUpFailed({ cold, failure, observed }: StatusInput): boolean {
+  return observed === 'Running' && cold && failure?.code === readyReasons.warmUpFailed;
 }
 
 /** Whether a replacement goes on, as opposed to one that failed and is tried again later. */
@@ -339,6 +352,25 @@ function limitsCondition({ info, desired }: StatusInput): ConditionView | undefi
     return yes('ProcessLimit', processes);
   }
   return yes('OutOfMemory', hits.processes === 0 ? memory : `${memory}; ${processes}`);
+}
+
+function loadCondition({ desired, loadTimedOut }: StatusInput): ConditionView | undefined {
+  return loadTimedOut
+    ? yes(
+        'LoadTimeout',
+        `the function takes longer to load than spec.timeoutSeconds (${desired.timeoutSeconds}): loading counts against the time of the call, and every call begins it anew. Raise spec.timeoutSeconds`,
+      )
+    : undefined;
+}
+
+function handlerCondition({ desired, info }: StatusInput): ConditionView | undefined {
+  const taken = info?.handlerInItsPlace;
+  return taken === undefined || desired.handler === undefined
+    ? undefined
+    : yes(
+        'HandlerInImage',
+        `spec.handler ${desired.handler} has no effect: the command of the image or of the resource names ${taken}, and its runtime goes by that. Write spec.command without a handler, or leave spec.handler out`,
+      );
 }
 
 function cleanedUpCondition(input: StatusInput): ConditionView | undefined {

@@ -50,6 +50,7 @@ export interface WorkerView {
     readonly Ready: ConditionView;
     readonly UpToDate?: ConditionView;
     readonly LimitsReached?: ConditionView;
+    readonly HandlerIgnored?: ConditionView;
     readonly CleanedUp?: ConditionView;
   };
 }

@@ -29,6 +29,8 @@ export const workerConditions = {
   upToDate: 'UpToDate',
   /** Agent: whether the kernel held the worker to its limits while it ran; only there when it did. */
   limitsReached: 'LimitsReached',
+  /** Agent: whether the image runs another handler than spec.handler; only there when it does. */
+  handlerIgnored: 'HandlerIgnored',
   /** Agent: whether nothing of a worker that is being deleted is left on the node. */
   cleanedUp: 'CleanedUp',
 } as const;
@@ -89,6 +91,8 @@ export const readyReasons = {
   /** Assigned to another node, which has not told of it yet. */
   reassigned: 'Reassigned',
   crashLoopBackOff: 'CrashLoopBackOff',
+  /** It runs, and its warm-up call failed; the call is made again. */
+  warmUpFailed: 'WarmUpFailed',
 } as const;
 
 /** Reasons of a worker's UpToDate condition that stand for a change under way, as opposed to one that failed. */

@@ -9,6 +9,8 @@ export const containerLabels = {
   ip: 'esb.dev/ip',
   port: 'esb.dev/port',
   image: 'esb.dev/image',
+  /** Handler of the image that spec.handler does not replace; only there for one. */
+  handlerInItsPlace: 'esb.dev/handler-in-its-place',
   /** First of the node's users that are in its user namespace. */
   userIds: 'esb.dev/user-ids',
   /** Those of one group share a shim. */

@@ -54,10 +54,11 @@ function whyOf({ status }: LambdaWorker): string {
   const condition = (type: string) => findCondition(status?.conditions, type);
   const ready = condition(workerConditions.ready);
   const upToDate = condition(workerConditions.upToDate);
-  const limits = condition(workerConditions.limitsReached);
   const telling =
     [ready, upToDate].find((each) => each !== undefined && each.status !== 'True') ??
-    (limits?.status === 'True' ? limits : undefined);
+    [condition(workerConditions.limitsReached), condition(workerConditions.handlerIgnored)].find(
+      (each) => each?.status === 'True',
+    );
   return telling === undefined ? '' : `${telling.reason}: ${telling.message}`.slice(0, whyLength);
 }
 

@@ -288,6 +288,28 @@ export function processArguments(shape: SpecShape, image: ImageConfig): readonly
   return handler === undefined || handler === '' ? program : [...program, handler];
 }
 
+/**
+ * The word that a runtime takes for the handler although the resource names another one: `spec.handler` has no effect
+ * then. The emulator and the runtimes go by an argument, the last or the first that looks like a handler, and not by
+ * `_HANDLER`. Undefined where `spec.handler` decides, or none is given.
+ */
+export function handlerInItsPlace(shape: SpecShape, image: ImageConfig): string | undefined {
+  const { handler } = shape;
+  if (handler === undefined || handler === '') {
+    return undefined;
+  }
+  const [, ...words] = processArguments(shape, image);
+  const last = words.at(-1);
+  const taken = last === handler ? words.at(-2) : last;
+  return taken !== undefined && taken !== handler && isHandler(taken) ? taken : undefined;
+}
+
+/** `module.function` or `Class::method`, as opposed to a path, an option, a version, or the name of a file. */
+function isHandler(word: string): boolean {
+  const named = /^\w[\w-]*(?:[./]|::)(?:[\w-]+(?:[./]|::))*[A-Za-z_]\w*$/;
+  return named.test(word) && !/\.(?:[cm]?[jt]s|py|rb|sh|jar|dll|so)$/.test(word) && /\.|::/.test(word);
+}
+
 function environment(options: RuntimeSpecOptions): readonly string[] {
   const { shape, image } = options;
   const region = options.region ?? 'us-east-1';

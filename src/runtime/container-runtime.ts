@@ -104,6 +104,8 @@ export interface WorkerInfo {
   /** Image by digest, `name@sha256:…`. */
   readonly image: string;
   readonly task: TaskState;
+  /** What the image's runtime takes for the handler, although the resource names another; absent for none. */
+  readonly handlerInItsPlace?: string;
   /** Limits that it ran into and lived on; absent for none. */
   readonly limits?: LimitHits;
   readonly address?: WorkerAddress;

@@ -14,9 +14,10 @@ export function dockerLabelsOf(
   request: Pick<EnsureRequest, 'identity' | 'epoch' | 'shapeHash' | 'shape'>,
   port: number,
   image: string,
+  handlerInItsPlace?: string,
 ): Record<string, string> {
   const ip = request.shape.networkMode === 'Host' ? HOST_MODE_IP : '';
-  return { ...labelsOf(request, { ip, port }, image) };
+  return { ...labelsOf(request, { ip, port }, image, handlerInItsPlace) };
 }
 
 /** Whether a container carries our labels. Everything else of the engine belongs to others. */
@@ -45,6 +46,7 @@ export function dockerWorkerInfo(container: DockerContainer, epoch: number | und
     shapeHash: label('shape'),
     image: label('image'),
     task: dockerTaskState(container),
+    ...(label('handlerInItsPlace') === '' ? {} : { handlerInItsPlace: label('handlerInItsPlace') }),
     ...(ip !== '' && port > 0 ? { address: { ip, port } } : {}),
     createdAt: container.createdAt,
   };

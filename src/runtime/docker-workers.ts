@@ -4,6 +4,7 @@ import { EsbError, hasCode, unreachable } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerService, DockerContainer } from '../docker/container-service.ts';
 import { linuxPlatform } from '../oci/image-config.ts';
+import { handlerInItsPlace } from '../oci/runtime-spec.ts';
 import type { EnsureRequest, WorkerAddress, WorkerInfo } from './container-runtime.ts';
 import { creationStep } from './create-error.ts';
 import type { DockerImages } from './docker-images.ts';
@@ -184,7 +185,7 @@ export class DockerWorkers {
     const container = dockerSpecOf({
       containerId,
       functionName: identity.functionName,
-      labels: dockerLabelsOf(request, shape.port, image.byDigest),
+      labels: dockerLabelsOf(request, shape.port, image.byDigest, handlerInItsPlace(wanted, image.config)),
       shape,
       image: image.config,
       architecture: linuxPlatform(process.arch).architecture,

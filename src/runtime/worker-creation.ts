@@ -8,7 +8,7 @@ import type { ContainerRecord } from '../containerd/container-service.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
 import type { Mount } from '../containerd/snapshot-service.ts';
 import type { NewTask } from '../containerd/task-service.ts';
-import { buildRuntimeSpec } from '../oci/runtime-spec.ts';
+import { buildRuntimeSpec, handlerInItsPlace } from '../oci/runtime-spec.ts';
 import type { Confinement, WorkerConfinement } from './confinement.ts';
 import type { EnsureRequest, WorkerAddress, WorkerInfo } from './container-runtime.ts';
 import { createError, creationStep, memoryTooSmall, networkError } from './create-error.ts';
@@ -276,7 +276,7 @@ export class WorkerCreation {
         {
           id: containerId,
           labels: {
-            ...labelsOf(request, address, image.byDigest),
+            ...labelsOf(request, address, image.byDigest, handlerInItsPlace(request.shape, image.config)),
             ...confined.labels,
             ...(group === undefined ? {} : { [containerLabels.shimGroup]: group }),
           },

@@ -8,6 +8,7 @@ export function labelsOf(
   request: Pick<EnsureRequest, 'identity' | 'epoch' | 'shapeHash'>,
   address: WorkerAddress,
   image: string,
+  handlerInItsPlace?: string,
 ): Readonly<Record<string, string>> {
   const { identity } = request;
   return {
@@ -20,6 +21,9 @@ export function labelsOf(
     [containerLabels.ip]: address.ip,
     [containerLabels.port]: String(address.port),
     [containerLabels.image]: image,
+    ...(handlerInItsPlace === undefined
+      ? {}
+      : { [containerLabels.handlerInItsPlace]: handlerInItsPlace.slice(0, 128) }),
   };
 }
 
@@ -44,6 +48,7 @@ export function workerInfoOf(record: ContainerRecord, task: TaskState): WorkerIn
     shapeHash: label('shape'),
     image: label('image'),
     task,
+    ...(label('handlerInItsPlace') === '' ? {} : { handlerInItsPlace: label('handlerInItsPlace') }),
     ...(label('ip') !== '' && port > 0 ? { address: { ip: label('ip'), port } } : {}),
     createdAt: record.createdAt,
   };

@@ -51,7 +51,7 @@ export interface LambdaWorkerSpec {
    */
   readonly args?: readonly string[];
   /**
-   * Handler of the function, such as lambda_function.handler. Sets _HANDLER, and is the argument where neither args nor the image's Cmd gives one (AWS base images).
+   * Handler of the function, such as lambda_function.handler. The worker gets it as the variable _HANDLER, and as the last argument of the command where neither args nor the image's Cmd is given. A handler that the command names already wins; the condition HandlerIgnored tells of that.
    */
   readonly handler?: string;
   /**
@@ -176,7 +176,7 @@ export interface LambdaWorkerSpecResourcesLimits {
   readonly cpu?: number | string;
 }
 /**
- * One call made before the worker is called ready, so that the runtime and the function are loaded. The answer is not looked at.
+ * One call made before the worker is called ready, so that the runtime and the function are loaded. A call that fails keeps the worker from being ready (reason WarmUpFailed) and is made again.
  */
 export interface LambdaWorkerSpecWarmUp {
   /**
@@ -198,7 +198,7 @@ export interface LambdaWorkerSpecIdlePolicy {
   readonly removeAfterSeconds?: number;
 }
 /**
- * What becomes of calls with InvocationType Event, as the event invoke configuration of Lambda. It is a property of the function: of its workers the oldest resource speaks for all, the first by name among those of one second.
+ * What becomes of calls with InvocationType Event, as the event invoke configuration of Lambda. The setting belongs to the function: the worker created first decides for all workers of the function, and the first by name among workers created in the same second.
  */
 export interface LambdaWorkerSpecAsyncInvoke {
   /**
@@ -225,7 +225,7 @@ export interface LambdaWorkerSpecAsyncInvokeOnFailure {
   readonly url?: string;
 }
 /**
- * How many calls of the function run and wait at once. It is a property of the function: of its workers the oldest resource speaks for all, the first by name among those of one second.
+ * How many calls of the function run and wait at once. The setting belongs to the function: the worker created first decides for all workers of the function, and the first by name among workers created in the same second.
  */
 export interface LambdaWorkerSpecConcurrency {
   /**
@@ -347,7 +347,7 @@ export interface LambdaWorkerStatus {
    */
   readonly observedInvocationTime?: string;
   /**
-   * Scheduled, ImageReady, NetworkReady, Ready, UpToDate, LimitsReached, WithinPolicy and CleanedUp.
+   * Scheduled, ImageReady, NetworkReady, Ready and UpToDate; LimitsReached, HandlerIgnored, WithinPolicy and CleanedUp only while there is something to tell.
    */
   readonly conditions?: readonly LambdaWorkerStatusCondition[];
 }

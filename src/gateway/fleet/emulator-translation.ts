@@ -1,3 +1,4 @@
+import { errorMembersIn, runtimeErrorIn, timedOutAfter } from '../../common/emulator-answer.ts';
 import { MAX_PAYLOAD_BYTES } from '../call/json-payload.ts';
 
 /** What the emulator in a worker answered. */
@@ -26,21 +27,6 @@ export interface FunctionAnswer {
 
 /** Largest answer that AWS, and the emulator, let a function give: 6 MiB and 100 bytes. */
 export const MAX_RESPONSE_BYTES = MAX_PAYLOAD_BYTES + 100;
-
-/** Every member that the runtime interface clients (Python, Node.js, Java, .NET, Ruby, Go, Rust) put into an error. */
-const ERROR_MEMBERS: ReadonlySet<string> = new Set([
-  'errorMessage',
-  'errorType',
-  'stackTrace',
-  'trace',
-  'requestId',
-  'cause',
-  'causes',
-]);
-
-const STARTS_LIKE_ERROR = /^\s*\{\s*"(?:errorMessage|errorType|stackTrace|trace|requestId|causes?)"/;
-
-const TIMEOUT_TEXT = /^\s*Task timed out after (\d+)\.\d\d seconds\s*$/;
 
 /**
  * Makes of the emulator's answer what Lambda would have answered.
@@ -72,13 +58,11 @@ export function translateEmulatorAnswer(answer: EmulatorAnswer, call: AnsweredCa
     );
   }
   const { body } = answer;
-  // Both tells are in the first bytes, so that an ordinary answer costs no more than a look at them.
-  const start = body.toString('latin1', 0, 96);
-  const timeout = body.length <= 96 ? TIMEOUT_TEXT.exec(start) : null;
-  if (timeout !== null) {
-    return timeoutError(call, Number(timeout[1]));
+  const seconds = timedOutAfter(body);
+  if (seconds !== undefined) {
+    return timeoutError(call, seconds);
   }
-  return { body, functionError: STARTS_LIKE_ERROR.test(start) && isRuntimeError(body) };
+  return { body, functionError: runtimeErrorIn(body) !== undefined };
 }
 
 /**
@@ -112,7 +96,7 @@ export function unknownOutcome(requestId: string, reason: string, message: strin
 }
 
 function runtimeFailure(answer: EmulatorAnswer, call: AnsweredCall): FunctionAnswer {
-  if (answer.size <= MAX_RESPONSE_BYTES && hasErrorMembers(parsedObject(answer.body))) {
+  if (answer.size <= MAX_RESPONSE_BYTES && errorMembersIn(answer.body) !== undefined) {
     return { body: answer.body, functionError: true };
   }
   if (answer.status === 502 || answer.status === 504) {
@@ -130,28 +114,4 @@ function exitError(requestId: string, message: string): FunctionAnswer {
 
 function functionError(errorType: string, errorMessage: string): FunctionAnswer {
   return { body: Buffer.from(JSON.stringify({ errorType, errorMessage })), functionError: true };
-}
-
-function isRuntimeError(body: Buffer): boolean {
-  const object = parsedObject(body);
-  return hasErrorMembers(object) && Object.keys(object).every((member) => ERROR_MEMBERS.has(member));
-}
-
-function hasErrorMembers(object: object | undefined): object is { errorType: string; errorMessage: string } {
-  return (
-    object !== undefined &&
-    'errorType' in object &&
-    typeof object.errorType === 'string' &&
-    'errorMessage' in object &&
-    typeof object.errorMessage === 'string'
-  );
-}
-
-function parsedObject(body: Buffer): object | undefined {
-  try {
-    const value: unknown = JSON.parse(body.toString('utf8'));
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -3,6 +3,7 @@ import { EsbError } from '../../../src/common/errors.ts';
 import type { ImageConfig } from '../../../src/oci/image-config.ts';
 import {
   buildRuntimeSpec,
+  handlerInItsPlace,
   needsUserFiles,
   type RuntimeSpec,
   type RuntimeSpecOptions,
@@ -52,6 +53,39 @@ function build(overrides: Overrides = {}): RuntimeSpec {
 function env(spec: RuntimeSpec): Record<string, string> {
   return Object.fromEntries(spec.process.env.map((entry) => entry.split(/=(.*)/s).slice(0, 2)));
 }
+
+describe('the handler that a runtime goes by', () => {
+  const inPlace = (program: readonly string[], by: Partial<SpecShape>) =>
+    handlerInItsPlace({ ...shape, ...by }, { ...image, entrypoint: program });
+  const python = ['/aws-lambda-rie', 'python3', '-m', 'awslambdaric'];
+  const handler = 'app.handler';
+
+  it.each([
+    [
+      'the Entrypoint ends with',
+      [...python, 'lambda_function.handler'],
+      { handler },
+      'lambda_function.handler',
+    ],
+    ['spec.args is', python, { handler, args: ['other.handler'] }, 'other.handler'],
+    ['spec.command ends with', [], { handler, command: [...python, 'other.handler'] }, 'other.handler'],
+    ['is a method', ['/rie', '/run', 'example.Handler::handle'], { handler }, 'example.Handler::handle'],
+  ] as const)('is the one that %s', (_, program, by, expected) => {
+    expect(inPlace(program, by)).toBe(expected);
+  });
+
+  it.each([
+    ['none is given', [...python, 'lambda_function.handler'], {}],
+    ['nothing else is named', python, { handler }],
+    ['the same is named', [...python, handler], { handler }],
+    ['a file comes before it', ['/aws-lambda-rie', 'node', 'bootstrap.mjs'], { handler }],
+    ['a path comes before it', ['/aws-lambda-rie', '/var/runtime/bootstrap'], { handler }],
+    ['a version comes before it', ['/aws-lambda-rie', 'python3.11'], { handler }],
+    ['the image starts by a script', ['/lambda-entrypoint.sh'], { handler }],
+  ] as const)('is spec.handler where %s', (_, program, by) => {
+    expect(inPlace(program, by)).toBeUndefined();
+  });
+});
 
 describe('the process of a worker', () => {
   const args = (

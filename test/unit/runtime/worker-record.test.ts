@@ -36,6 +36,13 @@ describe('the labels of a container', () => {
     });
   });
 
+  it('tell the handler that the image goes by in place of another', () => {
+    const address = { ip: '10.234.0.7', port: 8080 };
+    const labels = labelsOf(request, address, 'r/hello@sha256:1', 'lambda_function.handler');
+    const record = { id: 'hello-1', labels, image: '', snapshotKey: 'hello-1', createdAt: new Date(5) };
+    expect(workerInfoOf(record, { kind: 'Missing' }).handlerInItsPlace).toBe('lambda_function.handler');
+  });
+
   it('of somebody else make no worker', () => {
     const record = { id: 'x', labels: {}, image: '', snapshotKey: '', createdAt: new Date(0) };
     expect(isWorker(record)).toBe(false);

@@ -1,0 +1,67 @@
+/** A failure as runtimes tell it. */
+export interface RuntimeError {
+  readonly errorType: string;
+  readonly errorMessage: string;
+}
+
+/** Bytes that are enough to tell a timeout, and to see how an answer begins. */
+const START_BYTES = 96;
+const TIMEOUT_TEXT = /^\s*Task timed out after (\d+)\.\d\d seconds\s*$/;
+
+/** Every member that the runtime interface clients (Python, Node.js, Java, .NET, Ruby, Go, Rust) put into an error. */
+const ERROR_MEMBERS: ReadonlySet<string> = new Set([
+  'errorMessage',
+  'errorType',
+  'stackTrace',
+  'trace',
+  'requestId',
+  'cause',
+  'causes',
+]);
+
+const STARTS_LIKE_ERROR = /^\s*\{\s*"(?:errorMessage|errorType|stackTrace|trace|requestId|causes?)"/;
+
+/** Seconds after which the emulator gave a call up, when that is what an answer says: a line of text, not JSON. */
+export function timedOutAfter(body: Buffer): number | undefined {
+  const timeout = body.length <= START_BYTES ? TIMEOUT_TEXT.exec(startOf(body)) : null;
+  return timeout === null ? undefined : Number(timeout[1]);
+}
+
+/**
+ * The error in an answer that says nothing else: `errorType`, `errorMessage` and **no member that a runtime would not
+ * put there**. An ordinary answer costs no more than a look at its first bytes.
+ */
+export function runtimeErrorIn(body: Buffer): RuntimeError | undefined {
+  if (!STARTS_LIKE_ERROR.test(startOf(body))) {
+    return undefined;
+  }
+  const error = errorMembersIn(body);
+  return error !== undefined && Object.keys(error).every((member) => ERROR_MEMBERS.has(member))
+    ? error
+    : undefined;
+}
+
+/** The object in a body that has `errorType` and `errorMessage`, whatever else it has. */
+export function errorMembersIn(body: Buffer): RuntimeError | undefined {
+  const object = parsedObject(body);
+  return object !== undefined &&
+    'errorType' in object &&
+    typeof object.errorType === 'string' &&
+    'errorMessage' in object &&
+    typeof object.errorMessage === 'string'
+    ? (object as RuntimeError)
+    : undefined;
+}
+
+function startOf(body: Buffer): string {
+  return body.toString('latin1', 0, START_BYTES);
+}
+
+function parsedObject(body: Buffer): object | undefined {
+  try {
+    const value: unknown = JSON.parse(body.toString('utf8'));
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
