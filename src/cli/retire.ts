@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { nodeConditions } from '../api/condition.ts';
 import { isRetired, type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../api/lambda-worker.ts';
@@ -94,10 +94,20 @@ async function usualKubeconfig(env: NodeJS.ProcessEnv): Promise<string | undefin
     return undefined;
   }
   const { kubeconfig } = openHome(env);
-  return await access(kubeconfig).then(
-    () => kubeconfig,
-    () => env.KUBECONFIG ?? join(homedir(), '.kube', 'config'),
+  const isLocal = await access(kubeconfig).then(
+    () => true,
+    () => false,
   );
+  if (isLocal) {
+    return kubeconfig;
+  }
+  const [file = '', ...others] = (env.KUBECONFIG ?? '').split(delimiter).filter((each) => each !== '');
+  if (others.length > 0) {
+    throw new EsbError('KUBECONFIG names several files; name one with --kubeconfig', {
+      code: 'InvalidArgument',
+    });
+  }
+  return file === '' ? join(homedir(), '.kube', 'config') : file;
 }
 
 /** Retires the nodes that are named, or all of them; with all of them their LambdaNodes and Leases go, too. */

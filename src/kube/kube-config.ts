@@ -214,6 +214,13 @@ async function connectionFromFile(file: string, loaded: LoadedFile): Promise<Kub
   if (textField(cluster, 'proxy-url') !== undefined) {
     throw invalid(`${file} asks for a proxy, which is not supported`);
   }
+  // Whoever wrote these meant fewer rights than those of the user itself.
+  const impersonation = ['as', 'as-uid', 'as-groups', 'as-user-extra'].find(
+    (name) => user[name] !== undefined,
+  );
+  if (impersonation !== undefined) {
+    throw invalid(`${file} has ${impersonation} under its user; impersonation is not supported`);
+  }
   const foreign = await loaded.foreign?.();
   const token = await bearerToken(user, folder);
   const tls = withoutUndefined({

@@ -1,7 +1,14 @@
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type LambdaNode, lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
-import { type RetireOptions, removeLeftovers, retireNodes, whyNotLeft } from '../../../src/cli/retire.ts';
+import {
+  type RetireOptions,
+  removeLeftovers,
+  retireNodes,
+  runRetire,
+  whyNotLeft,
+} from '../../../src/cli/retire.ts';
+import type { CommandContext } from '../../../src/cli/up.ts';
 import { createKubeClient } from '../../../src/kube/client.ts';
 import { configMaps, leases, secrets } from '../../../src/kube/resource-types.ts';
 import { startFakeApiServer } from '../../support/fake-api-server.ts';
@@ -145,6 +152,18 @@ describe('esb retire', () => {
     expect(leaseNames()).toEqual(['of-others']);
     expect(api.all(secrets).map(({ metadata }) => metadata.name)).toEqual(['of-others']);
     expect(api.all(configMaps).map(({ metadata }) => metadata.name)).toEqual(['of-others']);
+  });
+
+  it('takes no list of kubeconfigs for the name of one', async () => {
+    vi.stubEnv('KUBERNETES_SERVICE_HOST', '');
+    vi.stubEnv('ESB_HOME', '/nowhere/esb');
+    vi.stubEnv('KUBECONFIG', '/nowhere/one:/nowhere/two');
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const context = { signal: new AbortController().signal } as CommandContext;
+    await expect(runRetire({ ...options, all: true }, context)).rejects.toMatchObject({
+      code: 'InvalidArgument',
+      message: 'KUBECONFIG names several files; name one with --kubeconfig',
+    });
   });
 
   it('says of a node whose retirement was taken back that it is not left', () => {

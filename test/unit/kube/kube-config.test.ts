@@ -66,6 +66,19 @@ describe('a kubeconfig', () => {
     expect(connection.headers).toEqual({ authorization: 'Bearer from-file' });
   });
 
+  test.each([
+    { as: 'somebody' },
+    { 'as-uid': 'u-1' },
+    { 'as-groups': ['readers'] },
+    { 'as-user-extra': { scope: ['less'] } },
+  ])('that wants another user is refused: %j', async (impersonation) => {
+    const kubeconfig = writeConfig(folder(), { token: 'secret', ...impersonation });
+    await expect(createKubeConnectionSource({ kubeconfig }).current()).rejects.toMatchObject({
+      code: 'InvalidKubeconfig',
+      message: expect.stringContaining('impersonation'),
+    });
+  });
+
   test('is read again when it is old, or did not work', async () => {
     const at = folder();
     const clock = manualClock();
