@@ -15,7 +15,7 @@ import type { RoleContext } from '../common/role-context.ts';
 import { stopInOrder } from '../common/stop-in-order.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import { openTracing } from '../common/tracing.ts';
-import { createKubeClient } from '../kube/client.ts';
+import { createKubeClient, LEASE_REQUESTS } from '../kube/client.ts';
 import { createInformer } from '../kube/informer.ts';
 import { createKubeConnectionSource } from '../kube/kube-config.ts';
 import { configMaps, nodes } from '../kube/resource-types.ts';
@@ -52,6 +52,11 @@ const startRetryMs = 1_000;
 /** Milliseconds between two looks at what hardly ever changes: own certificate, name servers, images. */
 const chore = { certificateMs: 60_000, resolvConfMs: 60_000, imagesMs: 60_000, secretsMs: 300_000 } as const;
 const schemaRetryMs = 10_000;
+/**
+ * Watches of what hardly ever changes and nothing urgent hangs on. Each agent has several; opened anew every 45 seconds they
+ * would be most of what a large cluster's agents ask the API server for. A dead connection is found by TCP.
+ */
+const slowWatch = { watchSeconds: 300, watchSilenceMs: 330_000 } as const;
 
 /**
  * Runs the agent of one node until `context.signal` fires. In this order: the port (which makes it the only agent of
@@ -120,10 +125,10 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
   const configure = (): void => server.configure({ ...identity.current, clientAuthority: authority.pem });
   configure();
 
-  const client = createKubeClient({
-    source: createKubeConnectionSource({ kubeconfig: options.kubeconfig }),
-    userAgent: `esb-agent/${nodeName}`,
-  });
+  const source = createKubeConnectionSource({ kubeconfig: options.kubeconfig });
+  const userAgent = `esb-agent/${nodeName}`;
+  const client = createKubeClient({ source, userAgent });
+  const leaseClient = createKubeClient({ source, userAgent, maxInFlight: LEASE_REQUESTS });
   const ranges = new ClusterRanges({ client, given: options.serviceCidr, clock, logger });
   await refreshResolvConf(resolvConfPath, systemNamespace).catch((error: unknown) => {
     logger.error({ err: error }, 'resolv.conf of the workers cannot be written');
@@ -208,18 +213,23 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     periodMs: options.auditPeriod * 1_000,
   });
 
-  const ownNode = createInformer(client, nodes, { fieldSelector: `metadata.name=${nodeName}` }, { logger });
+  const ownNode = createInformer(
+    client,
+    nodes,
+    { fieldSelector: `metadata.name=${nodeName}` },
+    { logger, ...slowWatch },
+  );
   const ownLambdaNode = createInformer(
     client,
     lambdaNodes,
     { fieldSelector: `metadata.name=${nodeName}` },
-    { logger },
+    { logger, ...slowWatch },
   );
   const clientCa = createInformer(
     client,
     configMaps,
     { namespace: systemNamespace, fieldSelector: `metadata.name=${CLIENT_CA_NAME}` },
-    { logger },
+    { logger, ...slowWatch },
   );
   const fieldSelector = `${ASSIGNED_NODE_FIELD}=${nodeName}`;
   let listedBefore = false;
@@ -320,7 +330,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     tasks.run('lease', (ended) =>
       keepNodeLease(
         {
-          client,
+          client: leaseClient,
           nodeName,
           namespace: systemNamespace,
           clock,
@@ -410,7 +420,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       () => (leaving ? leave() : undefined),
       () => ownLambdaNode.stop(),
       () => healthServer?.close(),
-      () => client.close(),
+      () => Promise.all([client.close(), leaseClient.close()]),
     ]);
     logger.info('agent stopped');
   }

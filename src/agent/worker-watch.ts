@@ -3,6 +3,7 @@ import type { Clock } from '../common/clock.ts';
 import { isAborted, sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';
+import { createRequestGate } from '../kube/request-gate.ts';
 import type { CacheEvent, Informer, KubeClient } from '../kube/types.ts';
 import type { WorkerIdentity } from '../runtime/container-runtime.ts';
 import { desiredFromResource } from './desired-from-resource.ts';
@@ -13,6 +14,8 @@ const sweepEveryMs = 300_000;
 const minBackoffMs = 1_000;
 const maxBackoffMs = 30_000;
 const readDeadlineMs = 15_000;
+/** Workers that are read at a time: all of a drained node leave at once, and other requests are not to wait for that. */
+const maxReads = 8;
 
 export interface WorkerWatchOptions {
   /** Lists and watches the workers assigned to this node. */
@@ -39,6 +42,7 @@ export class WorkerWatch {
   readonly #random: () => number;
   /** Uids whose end is being confirmed. */
   readonly #confirming = new Set<string>();
+  readonly #reads = createRequestGate(maxReads);
   #unsubscribe: (() => void) | undefined;
   /** Ends the wait for the next sweep. */
   #hurry: AbortController | undefined;
@@ -129,11 +133,17 @@ export class WorkerWatch {
     signal: AbortSignal,
   ): Promise<LambdaWorker | undefined> {
     const { namespace, name } = identity;
-    const found = await this.#options.client.get(
-      lambdaWorkers,
-      { namespace, name },
-      { signal, deadlineMs: readDeadlineMs },
-    );
+    const leave = await this.#reads.enter(signal);
+    let found: LambdaWorker | undefined;
+    try {
+      found = await this.#options.client.get(
+        lambdaWorkers,
+        { namespace, name },
+        { signal, deadlineMs: readDeadlineMs },
+      );
+    } finally {
+      leave();
+    }
     return found?.metadata.uid === identity.uid &&
       found.status?.assignment?.nodeName === this.#options.nodeName
       ? found

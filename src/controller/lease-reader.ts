@@ -11,7 +11,7 @@ const READ_EVERY_MS = 5_000;
 const READ_DEADLINE_MS = 10_000;
 
 export interface LeaseReaderOptions {
-  readonly client: KubeClient;
+  readonly client: Pick<KubeClient, 'list'>;
   readonly systemNamespace: string;
   readonly liveness: NodeLiveness;
   /** Names of all LambdaNodes. */

@@ -8,7 +8,7 @@ import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { RoleContext } from '../common/role-context.ts';
 import { stopInOrder } from '../common/stop-in-order.ts';
-import { createKubeClient } from '../kube/client.ts';
+import { createKubeClient, LEASE_REQUESTS } from '../kube/client.ts';
 import { createEventRecorder } from '../kube/event-recorder.ts';
 import { fencedClient } from '../kube/fenced-client.ts';
 import { createInformer } from '../kube/informer.ts';
@@ -63,10 +63,10 @@ export async function runController(flags: ControllerFlags, context: RoleContext
   const clock = systemClock;
   const systemNamespace = flags.systemNamespace ?? SYSTEM_NAMESPACE;
   const identity = flags.identity ?? `${hostname()}_${process.pid}`;
-  const client = createKubeClient({
-    source: createKubeConnectionSource({ kubeconfig: flags.kubeconfig }),
-    userAgent: `esb-controller/${identity}`,
-  });
+  const source = createKubeConnectionSource({ kubeconfig: flags.kubeconfig });
+  const userAgent = `esb-controller/${identity}`;
+  const client = createKubeClient({ source, userAgent });
+  const leaseClient = createKubeClient({ source, userAgent, maxInFlight: LEASE_REQUESTS });
   const workers = createInformer<LambdaWorker>(
     client,
     lambdaWorkers,
@@ -143,7 +143,7 @@ export async function runController(flags: ControllerFlags, context: RoleContext
     health = { ok: true };
 
     const elector = createLeaderElector({
-      client,
+      client: leaseClient,
       lease: { namespace: systemNamespace, name: CONTROLLER_LEASE },
       identity,
       logger,
@@ -164,6 +164,7 @@ export async function runController(flags: ControllerFlags, context: RoleContext
         await serveTerm(
           {
             client: fenced,
+            leaseClient,
             systemNamespace,
             workers,
             lambdaNodes: lambdaNodeInformer,
@@ -190,7 +191,7 @@ export async function runController(flags: ControllerFlags, context: RoleContext
     await stopInOrder([
       () => Promise.all(informers.map((informer) => informer.stop())),
       () => healthServer.close(),
-      () => client.close(),
+      () => Promise.all([client.close(), leaseClient.close()]),
     ]);
   }
 }

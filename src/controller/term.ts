@@ -29,6 +29,8 @@ export const NODE_INDEX = 'node';
 export interface TermOptions {
   /** Fenced: refuses to write once another controller leads. */
   readonly client: KubeClient;
+  /** Reads the agents' Leases, without waiting for other requests. */
+  readonly leaseClient: Pick<KubeClient, 'list'>;
   readonly systemNamespace: string;
   /** Synced already; {@link NODE_INDEX} and FUNCTION_INDEX are among its indexes. */
   readonly workers: Informer<LambdaWorker>;
@@ -265,7 +267,7 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
   tasks.run('leases', (taskSignal) =>
     readLeases(
       {
-        client,
+        client: options.leaseClient,
         systemNamespace,
         liveness,
         nodeNames: () => lambdaNodes.cache.list().map((node) => node.metadata.name),

@@ -32,11 +32,17 @@ export interface KubeClientOptions {
   readonly random?: () => number;
   /** Milliseconds that a call may take where it does not say itself. Default 30,000. */
   readonly deadlineMs?: number;
-  /** Requests at a time, watches not counted. Default 32. */
+  /** Requests at a time, watches not counted. Default 32. {@link LEASE_REQUESTS} of a client for Leases alone. */
   readonly maxInFlight?: number;
   /** Objects per page of a list. Default 500, as in client-go. */
   readonly pageSize?: number;
 }
+
+/**
+ * Requests at a time of a client that renews Leases and does nothing else. Signs of life wait neither in the gate nor on
+ * the sockets of other requests.
+ */
+export const LEASE_REQUESTS = 2;
 
 const DEFAULT_DEADLINE_MS = 30_000;
 const DEFAULT_MAX_IN_FLIGHT = 32;

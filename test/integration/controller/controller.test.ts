@@ -288,13 +288,17 @@ describe('the controller, as the user esb:controller of a real API server', () =
     await assigned('taint-a', 'taint-1');
     await assigned('taint-b', 'taint-1');
     await remove('taint-b');
+    // An agent that is heard of can still clean up.
+    await fakeNodes[0]?.die();
     await admin.create(nodes, {
       metadata: { name: 'taint-1' },
       spec: {
         taints: [{ key: 'node.kubernetes.io/out-of-service', value: 'nodeshutdown', effect: 'NoExecute' }],
       },
     });
-    await waitFor('taint-b to be let go', async () => (await find('taint-b')) === undefined);
+    await waitFor('taint-b to be let go', async () => (await find('taint-b')) === undefined, {
+      timeoutMs: 60_000,
+    });
     await fakeNodes[1]?.tell({ capacity: { memoryMiB: 1024, workers: 10 } });
     await assigned('taint-a', 'taint-2');
   });

@@ -20,6 +20,7 @@ function world() {
   let fault: Error | undefined;
   const failing = <T>(answer: () => T): Promise<T> =>
     fault === undefined ? Promise.resolve(answer()) : Promise.reject(fault);
+  let held = <T>(answer: () => Promise<T>): Promise<T> => answer();
   const informer = {
     subscribe(listener: (event: CacheEvent<LambdaWorker>) => void) {
       listeners.add(listener);
@@ -42,7 +43,7 @@ function world() {
     logger: silentLogger(),
     random: () => 0.5,
     client: {
-      get: (_type, { name }) => failing(() => objects.get(name)) as never,
+      get: (_type, { name }) => held(() => failing(() => objects.get(name))) as never,
       list: () =>
         failing(() => ({
           resourceVersion: '1',
@@ -61,6 +62,24 @@ function world() {
       for (const listener of listeners) {
         listener(event);
       }
+    },
+    /** From now on reads of single workers wait until they are let go, those that wait now all at once. */
+    holdReads() {
+      const waiting: (() => void)[] = [];
+      held = async (answer) => {
+        const turn = Promise.withResolvers<void>();
+        waiting.push(turn.resolve);
+        await turn.promise;
+        return answer();
+      };
+      return {
+        waiting: () => waiting.length,
+        answer() {
+          for (const resolve of waiting.splice(0)) {
+            resolve();
+          }
+        },
+      };
     },
     setSynced: () => synced.resolve(),
     setFault(error: Error | undefined) {
@@ -107,6 +126,24 @@ describe('the watch of the workers of a node', () => {
     tell({ kind: 'deleted', object: workerFixture({ status: here }) });
     await settle();
     expect(fleet.asked).toEqual(['release uid-of-hello']);
+  });
+
+  it('asks about eight workers at a time, however many have left at once', async () => {
+    const { tell, fleet, holdReads } = world();
+    const reads = holdReads();
+    for (let number = 0; number < 1_000; number += 1) {
+      tell({
+        kind: 'deleted',
+        object: workerFixture({ name: `w${number}`, uid: `u${number}`, status: here }),
+      });
+    }
+    await settle();
+    expect(reads.waiting()).toBe(8);
+    while (fleet.asked.length < 1_000) {
+      reads.answer();
+      await settle();
+      expect(reads.waiting()).toBeLessThanOrEqual(8);
+    }
   });
 
   it('goes on asking while the server is away', async () => {
