@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { lambdaNodes } from '../api/lambda-node.ts';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
-import { CLIENT_CA_NAME, CLIENT_CA_PUBLIC_KEY } from '../api/name.ts';
+import { CLIENT_CA_NAME, CLIENT_CA_PUBLIC_KEY, CLUSTER_RANGES_NAME } from '../api/name.ts';
 import { removeUnfinishedFiles } from '../common/atomic-file.ts';
 import { systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
@@ -129,7 +129,6 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
   const userAgent = `esb-agent/${nodeName}`;
   const client = createKubeClient({ source, userAgent });
   const leaseClient = createKubeClient({ source, userAgent, maxInFlight: LEASE_REQUESTS });
-  const ranges = new ClusterRanges({ client, given: options.serviceCidr, clock, logger });
   await refreshResolvConf(resolvConfPath, systemNamespace).catch((error: unknown) => {
     logger.error({ err: error }, 'resolv.conf of the workers cannot be written');
   });
@@ -231,6 +230,20 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     { namespace: systemNamespace, fieldSelector: `metadata.name=${CLIENT_CA_NAME}` },
     { logger, ...slowWatch },
   );
+  const published = createInformer(
+    client,
+    configMaps,
+    { namespace: systemNamespace, fieldSelector: `metadata.name=${CLUSTER_RANGES_NAME}` },
+    { logger, ...slowWatch },
+  );
+  const ranges = new ClusterRanges({
+    client,
+    given: options.serviceCidr,
+    ownNode: ownNode.cache,
+    published: published.cache,
+    clock,
+    logger,
+  });
   const fieldSelector = `${ASSIGNED_NODE_FIELD}=${nodeName}`;
   let listedBefore = false;
   const assigned = createInformer<LambdaWorker>(
@@ -356,6 +369,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       }
     });
     clientCa.start();
+    published.start();
     ownNode.subscribe(() => registration.hurry());
     ownNode.start();
     ownLambdaNode.start();
@@ -413,7 +427,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       () => fleet.stop(options.drain * 1_000),
       () => writer.stop(),
       () => watch.stop(),
-      () => Promise.all([ownNode.stop(), clientCa.stop(), tasks.stop()]),
+      () => Promise.all([ownNode.stop(), clientCa.stop(), published.stop(), tasks.stop()]),
       () => (leaving ? undefined : runtime.stop()),
       () => server.close(),
       async () => (await tracing)?.close(),

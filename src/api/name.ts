@@ -17,6 +17,10 @@ export const CLIENT_CA_CERTIFICATE_KEY = 'tls.crt';
 export const CLIENT_CA_PRIVATE_KEY = 'tls.key';
 export const CLIENT_CA_PUBLIC_KEY = 'ca.crt';
 
+/** ConfigMap with the Pod ranges of all Nodes, one a line, which the controller publishes for agents. */
+export const CLUSTER_RANGES_NAME = 'esb-cluster-ranges';
+export const CLUSTER_RANGES_KEY = 'podCIDRs';
+
 /** Signer that gateways name in their CertificateSigningRequest. */
 export const GATEWAY_SIGNER = 'esb.dev/gateway-client';
 /** Common name of gateways' client certificates. */

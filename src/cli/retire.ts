@@ -4,7 +4,7 @@ import { delimiter, join } from 'node:path';
 import { nodeConditions } from '../api/condition.ts';
 import { isRetired, type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../api/lambda-worker.ts';
-import { CLIENT_CA_NAME, CONTROLLER_LEASE } from '../api/name.ts';
+import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, CONTROLLER_LEASE } from '../api/name.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
@@ -164,6 +164,7 @@ export async function removeLeftovers(
   await client.delete(leases, { namespace, name: CONTROLLER_LEASE }, { signal });
   await client.delete(secrets, { namespace, name: CLIENT_CA_NAME }, { signal });
   await client.delete(configMaps, { namespace, name: CLIENT_CA_NAME }, { signal });
+  await client.delete(configMaps, { namespace, name: CLUSTER_RANGES_NAME }, { signal });
   say('What ESB made at run time is removed.');
 }
 

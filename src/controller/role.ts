@@ -196,15 +196,17 @@ export async function runController(flags: ControllerFlags, context: RoleContext
   }
 }
 
-/** Of a Node only labels, taints, cordon, memory and its existence count; the rest is large and changes all the time. */
+/** Of a Node only labels, taints, cordon, memory, Pod ranges and its existence count; the rest is large and changes a lot. */
 function slimNode({ metadata, spec, status }: Node): Node {
-  const { taints, unschedulable } = spec ?? {};
+  const { taints, unschedulable, podCIDR, podCIDRs } = spec ?? {};
   const memory = status?.capacity?.memory;
   return {
     metadata: { ...metadata, annotations: {} },
     spec: {
       ...(taints === undefined ? {} : { taints }),
       ...(unschedulable === undefined ? {} : { unschedulable }),
+      ...(podCIDR === undefined ? {} : { podCIDR }),
+      ...(podCIDRs === undefined ? {} : { podCIDRs }),
     },
     ...(memory === undefined ? {} : { status: { capacity: { memory } } }),
   };

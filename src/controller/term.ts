@@ -20,6 +20,7 @@ import { Ledger } from './ledger.ts';
 import { NodeLiveness } from './liveness.ts';
 import { NodeDirectory } from './node-directory.ts';
 import { nodeFingerprint, placementFingerprint } from './node-view.ts';
+import { publishRanges } from './range-publisher.ts';
 import { gatewayUsers, settleRequest } from './request-signer.ts';
 import { type EventSink, WorkerReconciler } from './worker-reconciler.ts';
 
@@ -283,6 +284,9 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
       removeHoldPods({ client, systemNamespace, clock, logger }, taskSignal),
     );
   }
+  tasks.run('ranges', (taskSignal) =>
+    publishRanges({ client, systemNamespace, nodes: nodes.cache, clock, logger }, taskSignal),
+  );
   tasks.run('authority', (taskSignal) => keepAuthority(authority, clock, logger, taskSignal));
   try {
     await stopped.promise;

@@ -358,6 +358,22 @@ describe('the controller, as the user esb:controller of a real API server', () =
     expect((await get('frozen-a')).status?.assignment).toEqual(before);
   });
 
+  it('publishes the Pod ranges of Nodes, which an agent may read and not change', async () => {
+    const parameters = { namespace: 'esb-system', fieldSelector: 'metadata.name=esb-cluster-ranges' };
+    const kubeconfig = await server.kubeconfig('esb:agent:node-1', ['esb:agents']);
+    const agent = createKubeClient({ source: createKubeConnectionSource({ kubeconfig }) });
+    try {
+      const found = await waitFor(
+        'the ranges',
+        async () => (await agent.list(configMaps, parameters)).items[0],
+      );
+      expect(found.data).toHaveProperty('podCIDRs');
+      await expect(agent.update(configMaps, found)).rejects.toMatchObject({ code: 'Forbidden' });
+    } finally {
+      await agent.close();
+    }
+  });
+
   it('keeps the authority of gateways and signs what the gateway asks for, and nobody else', async () => {
     const published = await waitFor('the authority', () =>
       admin.get(configMaps, { namespace: 'esb-system', name: 'esb-client-ca' }),

@@ -7,6 +7,8 @@ import { NetworkRepair } from '../../../src/agent/network-repair.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { ApiError } from '../../../src/kube/api-error.ts';
+import { createObjectCache } from '../../../src/kube/object-cache.ts';
+import type { ConfigMap, Node } from '../../../src/kube/resource-types.ts';
 import type { WorkerInfo } from '../../../src/runtime/container-runtime.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { manualClock, settle } from '../../support/manual-clock.ts';
@@ -91,23 +93,28 @@ describe('what the network was left with', () => {
 });
 
 describe('ranges of the cluster', () => {
-  it('are those given and, once they can be read, those of Nodes and Services', async () => {
+  it('are those given, of the own Node, of all Nodes as published, and of Services once they can be read', async () => {
     const clock = manualClock();
     let fault: Error | undefined = ApiError.unreachable('list', new Error('refused'));
+    const asked: string[] = [];
+    const ownNode = createObjectCache<Node>();
+    const published = createObjectCache<ConfigMap>();
     const ranges = new ClusterRanges({
       client: {
         list: (async (type: { readonly kind: string }) => {
+          asked.push(type.kind);
           if (fault !== undefined) {
             throw fault;
           }
-          return type.kind === 'Node'
-            ? { items: [{ metadata: { name: 'n1' }, spec: { podCIDRs: ['10.1.0.0/24', 'fd00::/64'] } }] }
-            : { items: [{ metadata: { name: 'kubernetes' }, spec: { cidrs: ['10.96.0.0/16'] } }] };
+          return { items: [{ metadata: { name: 'kubernetes' }, spec: { cidrs: ['10.96.0.0/16'] } }] };
         }) as never,
       },
       given: ['10.100.0.0/16'],
+      ownNode,
+      published,
       clock,
       logger: silentLogger(),
+      random: () => 0,
     });
     const stop = new AbortController();
     const running = ranges.run(stop.signal).catch(() => undefined);
@@ -115,12 +122,25 @@ describe('ranges of the cluster', () => {
     expect(ranges.current().map(({ cidr }) => cidr)).toEqual(['10.100.0.0/16']);
     fault = undefined;
     await clock.advance(10_000);
-    expect(ranges.current()).toEqual([
+    ownNode.set({ metadata: { name: 'n1' }, spec: { podCIDRs: ['10.1.0.0/24', 'fd00::/64'] } });
+    const withoutController = [
       { cidr: '10.100.0.0/16', what: 'a Service range' },
       { cidr: '10.1.0.0/24', what: 'the Pod range of node n1' },
       { cidr: 'fd00::/64', what: 'the Pod range of node n1' },
       { cidr: '10.96.0.0/16', what: 'the Service range kubernetes' },
+    ];
+    expect(ranges.current()).toEqual(withoutController);
+    published.set({
+      metadata: { name: 'esb-cluster-ranges', namespace: 'esb-system' },
+      data: { podCIDRs: '10.1.0.0/24\n10.1.1.0/24\nnonsense\n' },
+    });
+    expect(ranges.current()).toEqual([
+      ...withoutController.slice(0, 3),
+      { cidr: '10.1.1.0/24', what: 'a Pod range of the cluster' },
+      ...withoutController.slice(3),
     ]);
+    await clock.advance(1_200_000);
+    expect(new Set(asked)).toEqual(new Set(['ServiceCIDR']));
     stop.abort();
     await running;
   });

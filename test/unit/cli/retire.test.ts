@@ -144,6 +144,7 @@ describe('esb retire', () => {
     for (const name of ['esb-controller', 'of-others']) {
       lease(name);
     }
+    api.put(configMaps, { metadata: { name: 'esb-cluster-ranges', namespace: 'esb-system' } });
     for (const name of ['esb-client-ca', 'of-others']) {
       api.put(secrets, { metadata: { name, namespace: 'esb-system' } });
       api.put(configMaps, { metadata: { name, namespace: 'esb-system' } });

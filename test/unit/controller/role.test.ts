@@ -1,4 +1,4 @@
-import { it, onTestFinished } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import {
@@ -10,21 +10,24 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { runController } from '../../../src/controller/role.ts';
 import {
   type CustomResourceDefinition,
+  configMaps,
   customResourceDefinitions,
   leases,
+  nodes,
 } from '../../../src/kube/resource-types.ts';
-import { startFakeApiServer } from '../../support/fake-api-server.ts';
+import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
 import { kubeconfigFor } from '../../support/kubeconfig.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 
-async function world() {
+async function world(prepare: (api: FakeApiServer) => void = () => undefined) {
   const api = await startFakeApiServer();
+  prepare(api);
   const stop = new AbortController();
   for (const name of DEFINITION_NAMES) {
     api.put(customResourceDefinitions, {
       metadata: { name, annotations: { [SCHEMA_REVISION_ANNOTATION]: String(SCHEMA_REVISION) } },
-    } as CustomResourceDefinition);
+    } as unknown as CustomResourceDefinition);
   }
   api.put(lambdaNodes, nodeFixture());
   const running = runController(
@@ -52,4 +55,14 @@ it('a leader stays one while all that it asks about workers hangs', async () => 
   await waitFor('the requests', () => api.requests.filter(({ path }) => hangs(path)).length >= 32);
   const before = lease()?.renewTime;
   await waitFor('a renewal', () => lease()?.renewTime !== before, { timeoutMs: 8_000 });
+});
+
+it('a leader publishes the Pod ranges of all Nodes', async () => {
+  const { api } = await world((server) => {
+    server.put(nodes, { metadata: { name: 'n2' }, spec: { podCIDRs: ['10.1.1.0/24', 'fd00:1::/64'] } });
+    server.put(nodes, { metadata: { name: 'n1' }, spec: { podCIDRs: ['10.1.0.0/24'] } });
+  });
+  const key = { namespace: 'esb-system', name: 'esb-cluster-ranges' };
+  const data = await waitFor('the ranges', () => api.get(configMaps, key)?.data);
+  expect(data).toEqual({ podCIDRs: '10.1.0.0/24\n10.1.1.0/24\nfd00:1::/64\n' });
 });
