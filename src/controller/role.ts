@@ -196,7 +196,7 @@ export async function runController(flags: ControllerFlags, context: RoleContext
   }
 }
 
-/** Of a Node only labels, taints, cordon, memory, Pod ranges and its existence count; the rest is large and changes a lot. */
+/** Of a Node only labels, taints, cordon, memory, Pod ranges and existence count; the rest is large and changes a lot. */
 function slimNode({ metadata, spec, status }: Node): Node {
   const { taints, unschedulable, podCIDR, podCIDRs } = spec ?? {};
   const memory = status?.capacity?.memory;
