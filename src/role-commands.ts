@@ -185,7 +185,7 @@ export function addRoles(program: Command): void {
     .option('--health <host:port>', 'where /healthz, /readyz and /metrics are served', ':9093')
     .option(
       '--memory <MiB>',
-      'memory that workers may be promised; 70 % of the machine by default',
+      'memory that workers may be promised, /tmp included; 70 % of the machine by default',
       wholeNumber(1),
     )
     .option('--max-workers <n>', 'how many workers may be here', wholeNumber(1), 1000)

@@ -78,7 +78,7 @@ export class ActionGate {
       return false;
     }
     // For one beside another the room was looked for when that was decided.
-    if (serves && !capacity.fits(container.id, container.make.memoryMiB)) {
+    if (serves && !capacity.fits(container.id, container.takenMiB)) {
       this.nodeFull = containers.noRoom();
       refuse(() => true, 'NodeFull', this.nodeFull);
       return false;
@@ -86,7 +86,7 @@ export class ActionGate {
     if (serves) {
       this.nodeFull = undefined;
     }
-    capacity.hold(container.id, container.make.memoryMiB);
+    capacity.hold(container.id, container.takenMiB);
     return true;
   }
 }

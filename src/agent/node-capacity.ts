@@ -1,5 +1,6 @@
 /** Amounts of a node that workers take. */
 export interface NodeAmounts {
+  /** Memory limits and `/tmp`. */
   readonly memoryMiB: number;
   readonly workers: number;
 }

@@ -1,3 +1,4 @@
+import { takenMiB } from '../api/worker-resources.ts';
 import type { Timer } from '../common/clock.ts';
 import { EsbError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
@@ -620,7 +621,7 @@ export class WorkerActor {
     const { container } = lane;
     const { info } = container;
     if (info !== undefined) {
-      this.#context.capacity.hold(container.id, container.make.memoryMiB);
+      this.#context.capacity.hold(container.id, container.takenMiB);
     }
     if (this.#adopting !== undefined && this.#containers.serves(lane)) {
       const record = this.#adopting === 'unrecorded' ? undefined : this.#adopting;
@@ -722,7 +723,7 @@ export class WorkerActor {
       closing: this.#closing(),
       putOff: this.#whyPutOff(),
       nodeFull:
-        nodeFull !== undefined && !this.#context.capacity.fits(container.id, desired.memoryMiB)
+        nodeFull !== undefined && !this.#context.capacity.fits(container.id, takenMiB(desired))
           ? nodeFull
           : undefined,
       queue: this.#slot.queue,

@@ -1,3 +1,4 @@
+import { takenMiB } from '../api/worker-resources.ts';
 import type { Clock } from '../common/clock.ts';
 import { EsbError, unreachable } from '../common/errors.ts';
 import type { RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
@@ -13,6 +14,7 @@ export interface ContainerMake {
   readonly id: string;
   readonly shapeHash: string;
   readonly memoryMiB: number;
+  readonly ephemeralStorageMiB: number;
   readonly timeoutSeconds: number;
 }
 
@@ -63,6 +65,11 @@ export class WorkerContainer {
 
   get shapeHash(): string {
     return this.make.shapeHash;
+  }
+
+  /** What it takes of the node while it exists, MiB. */
+  get takenMiB(): number {
+    return takenMiB(this.make);
   }
 
   get state(): Observed {

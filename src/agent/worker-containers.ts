@@ -1,3 +1,4 @@
+import { takenMiB } from '../api/worker-resources.ts';
 import { unreachable } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { WorkerInfo } from '../runtime/container-runtime.ts';
@@ -13,7 +14,7 @@ import { leftCall } from './left-call.ts';
 import { isAlive, type Manner, type ObservedContainer, type Plan, plan, type Rearrangement } from './plan.ts';
 import { type ContainerMake, WorkerContainer } from './worker-container.ts';
 import type { WorkerMark } from './worker-mark.ts';
-import type { WorkerRecord } from './worker-record.ts';
+import type { StoredMake, WorkerRecord } from './worker-record.ts';
 import type { Replacement } from './worker-status.ts';
 
 /** What the containers ask of their worker, and tell it. */
@@ -52,13 +53,13 @@ export class WorkerContainers {
     logger: Logger,
     mark: WorkerMark,
     host: ContainersHost,
-    present: ContainerMake | undefined,
+    present: StoredMake | undefined,
   ) {
     this.#context = context;
     this.#logger = logger;
     this.#mark = mark;
     this.#host = host;
-    this.#present = this.#createLane(present ?? this.#make());
+    this.#present = this.#createLane(present === undefined ? this.#make() : this.#makeOfRecord(present));
   }
 
   /** The lane of the container that calls go to. */
@@ -226,13 +227,15 @@ export class WorkerContainers {
 
   noRoom(): string {
     const { allocated, limits } = this.#context.capacity;
-    return `no room for ${this.#host.desired().memoryMiB} MiB: ${allocated.memoryMiB} of ${limits.memoryMiB} MiB and ${allocated.workers} of ${limits.workers} workers are taken`;
+    const { ephemeralStorageMiB, memoryMiB } = this.#host.desired();
+    return `no room for ${memoryMiB} MiB of memory and ${ephemeralStorageMiB} MiB of /tmp: ${allocated.memoryMiB} of ${limits.memoryMiB} MiB and ${allocated.workers} of ${limits.workers} workers are taken`;
   }
 
   /** How the present container is to be replaced, where it is of an earlier shape. */
   #manner(goal: Goal): Manner {
     const { capacity, replacements } = this.#context;
-    const { identity, memoryMiB, networkMode } = this.#host.desired();
+    const { identity, networkMode } = this.#host.desired();
+    const wantedMiB = takenMiB(this.#host.desired());
     this.#noRoomBeside = undefined;
     const { container } = this.#present;
     if (!isAlive(goal) || container.shapeHash === goal.shapeHash) {
@@ -243,7 +246,7 @@ export class WorkerContainers {
         container.occupied &&
         this.#host.waiting() &&
         networkMode !== 'Host' &&
-        capacity.fits(this.#make().id, memoryMiB);
+        capacity.fits(this.#make().id, wantedMiB);
       return beside ? 'Beside' : 'Later';
     }
     const successor = this.#successor(goal.shapeHash);
@@ -259,14 +262,14 @@ export class WorkerContainers {
     if (!replacements.take(identity.uid, goal.kind === 'Paused', () => this.#host.kick())) {
       return 'Later';
     }
-    if (networkMode !== 'Host' && capacity.fits(successor?.container.id ?? this.#make().id, memoryMiB)) {
+    if (networkMode !== 'Host' && capacity.fits(successor?.container.id ?? this.#make().id, wantedMiB)) {
       return 'Beside';
     }
     if (this.#others.some((other) => other !== successor)) {
       // What they hold is about to be given back.
       return 'Later';
     }
-    if (capacity.fits(container.id, memoryMiB)) {
+    if (capacity.fits(container.id, wantedMiB)) {
       return 'InPlace';
     }
     replacements.give(identity.uid);
@@ -339,7 +342,7 @@ export class WorkerContainers {
 
   /** A container as the resource wants it now, that is none of those there are. */
   #make(): ContainerMake {
-    const { identity, memoryMiB, shapeHash, timeoutSeconds } = this.#host.desired();
+    const { ephemeralStorageMiB, identity, memoryMiB, shapeHash, timeoutSeconds } = this.#host.desired();
     const taken = new Set(this.#present === undefined ? [] : this.all.map(({ container }) => container.id));
     let generation = 0;
     let id = containerIdOf(identity, shapeHash, generation);
@@ -347,17 +350,22 @@ export class WorkerContainers {
       generation += 1;
       id = containerIdOf(identity, shapeHash, generation);
     }
-    return { id, shapeHash, memoryMiB, timeoutSeconds };
+    return { id, shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds };
+  }
+
+  /** A container as a record has it. */
+  #makeOfRecord(container: StoredMake): ContainerMake {
+    return { ephemeralStorageMiB: this.#host.desired().ephemeralStorageMiB, ...container };
   }
 
   /** A container as it was found. */
   #makeOf(info: WorkerInfo, record: WorkerRecord | undefined): ContainerMake {
     const { containerId: id, shapeHash } = info;
     if (record?.container?.id === id) {
-      return record.container;
+      return this.#makeOfRecord(record.container);
     }
-    const { memoryMiB, timeoutSeconds } = this.#host.desired();
-    return { id, shapeHash, memoryMiB, timeoutSeconds };
+    const { ephemeralStorageMiB, memoryMiB, timeoutSeconds } = this.#host.desired();
+    return { id, shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds };
   }
 
   #createLane(wanted: ContainerMake): ContainerLane {

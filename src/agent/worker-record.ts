@@ -25,7 +25,7 @@ export interface WorkerRecord {
   /** Where the idle policy had brought it. */
   readonly rest: Rest;
   /** The container that calls go to. Absent in records of an earlier agent, whose workers had only one. */
-  readonly container?: ContainerMake;
+  readonly container?: StoredMake;
   /** The container that has been called since it was started, with its start time. */
   readonly warmContainer?: string;
   readonly startedAt?: string;
@@ -38,6 +38,10 @@ export interface WorkerRecord {
   /** Stamps that this node issued last. */
   readonly stamps: readonly string[];
 }
+
+/** Records of an earlier agent do not have the size of `/tmp`. */
+export type StoredMake = Omit<ContainerMake, 'ephemeralStorageMiB'> &
+  Partial<Pick<ContainerMake, 'ephemeralStorageMiB'>>;
 
 export interface RecordStoreOptions {
   readonly folder: string;

@@ -3,12 +3,20 @@ import { quantityToMiB, quantityToMilli } from './quantity.ts';
 
 /** What a worker may use, in the units that nodes count in. */
 export interface WorkerResources {
-  /** Counted against the node's capacity while a container exists, running or paused. */
   readonly memoryMiB: number;
   /** Absent means no limit. */
   readonly milliCpu?: number;
   readonly pids: number;
+  /** Size of `/tmp`, a tmpfs. */
   readonly ephemeralStorageMiB: number;
+}
+
+/**
+ * MiB that a worker may take of its node's memory: the limit of its control group, and what is counted, placed and
+ * promised while a container exists, running or paused. The kernel charges a tmpfs to whoever writes to it.
+ */
+export function takenMiB(worker: Pick<WorkerResources, 'memoryMiB' | 'ephemeralStorageMiB'>): number {
+  return worker.memoryMiB + worker.ephemeralStorageMiB;
 }
 
 /** The limits of a worker as numbers. The defaults are those of the schema, for objects that never met it. */
@@ -19,6 +27,6 @@ export function resourcesOf(worker: LambdaWorker): WorkerResources {
     memoryMiB: quantityToMiB(resources?.limits?.memory, 128),
     ...(milliCpu === undefined ? {} : { milliCpu }),
     pids: resources?.pids ?? 256,
-    ephemeralStorageMiB: quantityToMiB(ephemeralStorage, 512),
+    ephemeralStorageMiB: quantityToMiB(ephemeralStorage, 64),
   };
 }

@@ -1,7 +1,7 @@
 import { isTrue, workerConditions } from '../api/condition.ts';
 import type { NodeAmounts } from '../api/lambda-node.ts';
 import { type Assignment, functionNameOf, type LambdaWorker } from '../api/lambda-worker.ts';
-import { resourcesOf } from '../api/worker-resources.ts';
+import { resourcesOf, takenMiB } from '../api/worker-resources.ts';
 
 /** What one worker takes of its node. */
 interface Entry {
@@ -162,7 +162,7 @@ function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean): E
     nodeName: assignment.nodeName,
     epoch: assignment.epoch,
     functionKey: functionKeyOf(worker),
-    memoryMiB: room ? resourcesOf(worker).memoryMiB : 0,
+    memoryMiB: room ? takenMiB(resourcesOf(worker)) : 0,
     workers: room ? 1 : 0,
   };
 }

@@ -38,7 +38,7 @@ export interface Candidate {
 }
 
 export interface PlacementRequest {
-  /** Memory limit, MiB. */
+  /** What the worker may take of the node's memory, `/tmp` included, MiB. */
   readonly memoryMiB: number;
   /** Whether a container is to exist now; one that rests Absent takes nothing until it is called. */
   readonly takesRoom: boolean;

@@ -1,5 +1,5 @@
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../api/lambda-worker.ts';
-import { resourcesOf } from '../api/worker-resources.ts';
+import { resourcesOf, takenMiB } from '../api/worker-resources.ts';
 import type { Clock } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import { hasCode, unreachable } from '../common/errors.ts';
@@ -176,7 +176,7 @@ export class WorkerReconciler {
     const isWoken = isRefusedByFullNode(worker);
     return place(
       {
-        memoryMiB: resourcesOf(worker).memoryMiB,
+        memoryMiB: takenMiB(resourcesOf(worker)),
         // One that leaves a full node is to be woken, wherever it rests.
         takesRoom: isWoken || startsAtOnce(worker),
         nodeName,

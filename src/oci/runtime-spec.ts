@@ -1,3 +1,4 @@
+import { takenMiB } from '../api/worker-resources.ts';
 import { EsbError } from '../common/errors.ts';
 import type { ImageConfig } from './image-config.ts';
 import { type SeccompProfile, workerSeccompProfile } from './seccomp.ts';
@@ -193,7 +194,7 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
   const { shape, image } = options;
   const seccomp = options.seccomp === false ? undefined : requiredProfile(options.architecture);
   const bridged = options.netnsPath !== undefined;
-  const memory = (shape.memoryMiB + shape.ephemeralStorageMiB) * MEBIBYTE;
+  const memory = takenMiB(shape) * MEBIBYTE;
   const { userIds } = options;
   const user = resolveUser(options);
   if (userIds !== undefined) {

@@ -160,6 +160,7 @@ function workerOf(functionName: string, number: number): object {
       functionName,
       timeoutSeconds: 30,
       resources: { limits: { memory: '128Mi' } },
+      ephemeralStorage: '16Mi',
       topologySpread: {
         topologyKey: 'kubernetes.io/hostname',
         maxSkew: 1,

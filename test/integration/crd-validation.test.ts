@@ -307,7 +307,7 @@ describe('the resource definitions', () => {
     expect((await get('defaults')).spec).toEqual({
       image: 'hello:1',
       desiredState: 'Running',
-      ephemeralStorage: '512Mi',
+      ephemeralStorage: '64Mi',
       network: { mode: 'Bridge' },
       port: 8080,
       readOnlyRootFilesystem: true,

@@ -80,7 +80,7 @@ export async function startFakeNode(
     { kind: 'apply', fieldManager: 'esb-agent', body: { metadata: { labels } } },
   );
   await tell({
-    capacity: { memoryMiB: 1024, workers: 10 },
+    capacity: { memoryMiB: 1536, workers: 10 },
     conditions: [
       { type: 'Ready', status: 'True', lastTransitionTime: stamp(), reason: 'Ready', message: '' },
     ],

@@ -28,7 +28,7 @@ export function workerFixture(fixture: WorkerFixture = {}): LambdaWorker {
     spec: {
       image: 'registry.example/hello:1',
       resources: { limits: { memory: '128Mi' }, pids: 256 },
-      ephemeralStorage: '512Mi',
+      ephemeralStorage: '64Mi',
       readOnlyRootFilesystem: true,
       timeoutSeconds: 3,
       port: 8080,
@@ -52,7 +52,7 @@ export interface NodeFixture {
   readonly status?: Partial<LambdaNodeStatus>;
 }
 
-/** A LambdaNode that is ready and has room for 10 workers and 1024 MiB. */
+/** A LambdaNode that is ready and has room for 10 workers and 1536 MiB. */
 export function nodeFixture(fixture: NodeFixture = {}): LambdaNode {
   const name = fixture.name ?? 'node-1';
   return {
@@ -62,7 +62,7 @@ export function nodeFixture(fixture: NodeFixture = {}): LambdaNode {
     spec: { unschedulable: fixture.unschedulable ?? false, retired: fixture.retired ?? false },
     status: {
       endpoint: '127.0.0.1:9443',
-      capacity: { memoryMiB: 1024, workers: 10 },
+      capacity: { memoryMiB: 1536, workers: 10 },
       allocated: { memoryMiB: 0, workers: 0 },
       images: [],
       conditions: [

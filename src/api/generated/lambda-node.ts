@@ -91,7 +91,7 @@ export interface LambdaNodeStatusVersions {
  */
 export interface LambdaNodeStatusCapacity {
   /**
-   * Memory in MiB.
+   * Memory in MiB. A worker takes its memory limit and the size of its /tmp.
    */
   readonly memoryMiB: number;
   /**
@@ -104,7 +104,7 @@ export interface LambdaNodeStatusCapacity {
  */
 export interface LambdaNodeStatusAllocated {
   /**
-   * Memory in MiB.
+   * Memory in MiB. A worker takes its memory limit and the size of its /tmp.
    */
   readonly memoryMiB: number;
   /**

@@ -60,7 +60,7 @@ export interface LambdaWorkerSpec {
   readonly env?: readonly LambdaWorkerSpecVariable[];
   readonly resources: LambdaWorkerSpecResources;
   /**
-   * Size of the writable /tmp, kept in memory and not part of the memory limit.
+   * Size of the writable /tmp. What is in it is kept in memory, so a worker takes this of its node beside the memory limit.
    */
   readonly ephemeralStorage: number | string;
   /**
@@ -163,7 +163,7 @@ export interface LambdaWorkerSpecResources {
   readonly pids: number;
 }
 /**
- * Upper limits; memory is also what the worker takes of its node's capacity, running or paused.
+ * Upper limits. While it has a container, running or paused, a worker takes its memory and ephemeralStorage of its node's capacity.
  */
 export interface LambdaWorkerSpecResourcesLimits {
   /**

@@ -133,7 +133,7 @@ export function describeFunction(
     PackageType: 'Image',
     ...(image === undefined ? {} : { ImageConfigResponse: { ImageConfig: image } }),
     Architectures: [speaker.architecture === 'arm64' ? 'arm64' : 'x86_64'],
-    EphemeralStorage: { Size: quantityToMiB(spec.ephemeralStorage, 512) },
+    EphemeralStorage: { Size: quantityToMiB(spec.ephemeralStorage, 64) },
     SnapStart: { ApplyOn: 'None', OptimizationStatus: 'Off' },
     LoggingConfig: { LogFormat: 'Text', LogGroup: `/aws/lambda/${name}` },
   };

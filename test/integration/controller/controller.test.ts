@@ -198,7 +198,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
   });
 
   it('never promises more than there is, and fills a place as soon as it is free', async () => {
-    const only = await node('tight-1', { capacity: { memoryMiB: 256, workers: 10 } });
+    const only = await node('tight-1', { capacity: { memoryMiB: 384, workers: 10 } });
     await Promise.all(['a', 'b', 'c'].map((letter) => create(`tight-${letter}`)));
     const workers = await waitFor('two of three to be assigned', async () => {
       const all = await Promise.all(['a', 'b', 'c'].map((letter) => get(`tight-${letter}`)));

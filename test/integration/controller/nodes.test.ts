@@ -185,7 +185,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     });
   /** What the agent tells of its containers. */
   const present = (fake: FakeNode, workers: number) =>
-    fake.tell({ allocated: { memoryMiB: workers * 128, workers } });
+    fake.tell({ allocated: { memoryMiB: workers * 192, workers } });
 
   it('keeps workers off tainted Nodes, drives them out by NoExecute, and honours what they tolerate', async () => {
     await node('taints-1');
@@ -236,7 +236,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
   it('spreads a function over zones', async () => {
     await node('zones-1', { zone: 'a' });
     await node('zones-2', { zone: 'a' });
-    await node('zones-3', { zone: 'b' }, { capacity: { memoryMiB: 256, workers: 2 } });
+    await node('zones-3', { zone: 'b' }, { capacity: { memoryMiB: 384, workers: 2 } });
     const spec = {
       functionName: 'zones',
       topologySpread: { topologyKey: 'zone', maxSkew: 1, whenUnsatisfiable: 'DoNotSchedule' as const },
@@ -269,7 +269,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       metadata: { finalizers: ['esb.dev/hold'] },
       spec: {
         serviceAccountName: 'esb-hold',
-        containers: [{ image: holdImage, resources: { requests: { memory: '1Gi' } } }],
+        containers: [{ image: holdImage, resources: { requests: { memory: '1536Mi' } } }],
       },
     });
     const restricted = await server.kubectl([
@@ -319,7 +319,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await assigned('drain-b', 'drain-1');
     await present(fake, 2);
     await schedule('drain-1');
-    const other = await node('drain-2', {}, { capacity: { memoryMiB: 128, workers: 1 } });
+    const other = await node('drain-2', {}, { capacity: { memoryMiB: 192, workers: 1 } });
     let drained = false;
     const drain = server
       .kubectl(['drain', 'drain-1', '--ignore-daemonsets', '--timeout=120s'])
@@ -342,7 +342,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await told('drain-c', 'NoneFits');
     expect(drained).toBe(false);
 
-    await other.tell({ capacity: { memoryMiB: 256, workers: 2 } });
+    await other.tell({ capacity: { memoryMiB: 384, workers: 2 } });
     await assigned(name, 'drain-2');
     expect((await hold('drain-1'))?.metadata.finalizers).toEqual(['esb.dev/hold']);
     // Only once the agent has removed its containers.
@@ -454,7 +454,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     }
     await present(fake, 3);
     await schedule('deleted-1');
-    await node('deleted-2', {}, { capacity: { memoryMiB: 128, workers: 1 } });
+    await node('deleted-2', {}, { capacity: { memoryMiB: 192, workers: 1 } });
     await admin.delete(lambdaWorkers, { namespace: 'default', name: 'deleted-a' });
     await fake.die();
     await admin.delete(nodes, { name: 'deleted-1' });

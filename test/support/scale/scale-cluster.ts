@@ -288,7 +288,7 @@ async function startAgents(server: ApiServer, options: ScaleClusterOptions): Pro
     const file = join(folder, 'agents.json');
     const content: AgentsFile = {
       folder,
-      capacity: { memoryMiB: workersPerNode * 128, workers: workersPerNode },
+      capacity: { memoryMiB: workersPerNode * 192, workers: workersPerNode },
       nodes: nodes.slice(first, first + agentsPerProcess),
     };
     await writeFile(file, JSON.stringify(content));

@@ -24,7 +24,7 @@ describe('what a LambdaWorker asks of its node', () => {
       env: [],
       memoryMiB: 128,
       pids: 256,
-      ephemeralStorageMiB: 512,
+      ephemeralStorageMiB: 64,
       readOnlyRootFilesystem: true,
       timeoutSeconds: 3,
       port: 8080,

@@ -70,14 +70,14 @@ describe('a replacement', () => {
     }
     expect(lab.fleet.view(uid)).toMatchObject({ phase: 'Running', transient: true, containerId: a(lab) });
     expect(lab.ready()).toMatchObject({ status: 'True', reason: 'Replacing' });
-    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 256, workers: 2 });
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 288, workers: 2 });
     await gate.release();
     expect(lab.fleet.view(uid)).toMatchObject({ phase: 'Running', transient: false, containerId: b(lab) });
     expect(lab.fleet.view(uid)?.address?.ip).toBe('10.234.0.3');
     expect(lab.ready()).toMatchObject({ status: 'True', reason: 'Running' });
     expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
     await untilOnly(lab, b(lab));
-    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 128, workers: 1 });
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
     expect(lab.fleet.view(uid)?.restartCount).toBe(0);
     expect(lab.phases.get('hello')?.slice(-1)).toEqual(['Running']);
     expect(lab.emulators.violations).toEqual([]);
@@ -187,7 +187,7 @@ describe('a replacement', () => {
       status: 'False',
       reason: 'ImageNotFound',
     });
-    expect(lab.fleet.allocation(), 'what is not there takes nothing').toEqual({ memoryMiB: 128, workers: 1 });
+    expect(lab.fleet.allocation(), 'what is not there takes nothing').toEqual({ memoryMiB: 144, workers: 1 });
     expect(await lab.invoke()).toMatchObject({ kind: 'Answered', timings: { start: 'running' } });
     await lab.clock.advance(2_100);
     expect(lab.runtime.count('ensure')).toBe(3);
@@ -292,7 +292,7 @@ describe('a replacement', () => {
     expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
     await untilOnly(lab, lab.container('hello', 'v1-c'));
     expect(lab.ready()?.reason).toBe('Running');
-    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 128, workers: 1 });
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
   });
 
   it('takes over at once when the earlier container ends by itself', async () => {
@@ -343,7 +343,7 @@ describe('room for a replacement', () => {
     expect(lab.runtime.operations.slice(1)).toEqual([`destroy ${a(lab)}`, `ensure ${b(lab)}`]);
     lab.emulators.answerAll();
     expect(await second).toMatchObject({ kind: 'Answered' });
-    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 128, workers: 1 });
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
   });
 
   it('that the node would not have even then: the earlier container serves on until there is', async () => {
@@ -354,14 +354,14 @@ describe('room for a replacement', () => {
     lab.fleet.apply(desiredFixture({ ...fresh, memoryMiB: 250 }));
     await settle();
     expect(lab.ready()).toMatchObject({ status: 'True', reason: 'ReplacementFailed' });
-    expect(lab.ready()?.message).toContain('no room for 250 MiB');
+    expect(lab.ready()?.message).toContain('no room for 250 MiB of memory and 16 MiB of /tmp');
     expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
     lab.fleet.release('uid-of-other');
     await settle();
     await lab.clock.advance(1);
     await untilOnly(lab, b(lab));
     expect(lab.ready()?.reason).toBe('Running');
-    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 250, workers: 1 });
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 266, workers: 1 });
   });
 
   it('is not looked for on the network of the node', async () => {

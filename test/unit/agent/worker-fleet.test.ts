@@ -1,5 +1,8 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { InvocationResult } from '../../../src/agent/invocation.ts';
+import type { WorkerRecord } from '../../../src/agent/worker-record.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { WorkerExitError } from '../../../src/runtime/worker-exit-error.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
@@ -499,14 +502,14 @@ describe('a fault', () => {
 });
 
 describe('room on the node', () => {
-  const room = { capacity: { memoryMiB: 256, workers: 10 } };
+  const room = { capacity: { memoryMiB: 288, workers: 10 } };
 
   it('is kept for paused workers, and a call of one that finds none is refused', async () => {
     const lab = await FleetLab.with(paused, room);
     lab.fleet.apply(desiredFixture({ name: 'second' }));
     lab.fleet.apply(desiredFixture({ name: 'third', restingState: 'Absent' }));
     await settle();
-    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 256, workers: 2 });
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 288, workers: 2 });
     expect(await lab.invoke({ name: 'third' })).toMatchObject({ kind: 'Refused', reason: 'NodeFull' });
     lab.fleet.apply(desiredFixture({ name: 'second', restingState: 'Absent', generation: 2 }));
     await lab.clock.advance(1);
@@ -514,6 +517,34 @@ describe('room on the node', () => {
     await settle();
     lab.emulators.answerAll();
     expect(await call).toMatchObject({ kind: 'Answered' });
+  });
+
+  it('is what memory and /tmp take together', async () => {
+    const large = { memoryMiB: 100, ephemeralStorageMiB: 44 };
+    const lab = await FleetLab.with(desiredFixture(large), room);
+    lab.fleet.apply(desiredFixture({ name: 'second', ...large, ephemeralStorageMiB: 45 }));
+    await settle();
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
+    expect(lab.ready('second')).toMatchObject({
+      status: 'False',
+      reason: 'NodeFull',
+      message: expect.stringContaining('no room for 100 MiB of memory and 45 MiB of /tmp: 144 of 288 MiB'),
+    });
+    expect(await lab.invoke({ name: 'second' })).toMatchObject({ kind: 'Refused', reason: 'NodeFull' });
+    lab.fleet.apply(desiredFixture({ name: 'second', ...large, generation: 2, shapeHash: 'v1-b' }));
+    await settle();
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 288, workers: 2 });
+  });
+
+  it('is taken by a container of an earlier agent as by any other', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    await before.recorded((record) => record.startedAt !== undefined);
+    const path = join(before.folder, 'state', 'workers', 'uid-of-hello.json');
+    const record = JSON.parse(readFileSync(path, 'utf8')) as WorkerRecord;
+    const container = { ...record.container, ephemeralStorageMiB: undefined };
+    writeFileSync(path, JSON.stringify({ ...record, container }));
+    const lab = await before.restart();
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
   });
 
   it('is waited for by a worker that rests Running, and taken when there is some', async () => {

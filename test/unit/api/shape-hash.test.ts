@@ -11,9 +11,12 @@ const secret = (optional: boolean) => ({
 
 describe('shapeHashOf', () => {
   it('is the same in every version of the program, or each upgrade would restart every worker', () => {
-    expect(hashOf()).toBe('v1-b3d744174ef02520');
+    // The size of /tmp that resources were stored with while it was the default.
+    const stored = { ephemeralStorage: '512Mi' };
+    expect(hashOf(stored)).toBe('v1-b3d744174ef02520');
     expect(
       hashOf({
+        ...stored,
         command: ['/usr/bin/run'],
         args: ['a', 'b'],
         handler: 'app.handler',

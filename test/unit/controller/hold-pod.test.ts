@@ -33,7 +33,7 @@ describe('the hold Pod of a node', () => {
     expect(made.spec?.nodeName).toBeUndefined();
     expect(made.spec?.containers?.[0]).toMatchObject({
       args: ['hold'],
-      resources: { requests: { memory: '1024Mi' } },
+      resources: { requests: { memory: '1536Mi' } },
     });
     expect(JSON.stringify(made.spec?.affinity)).toContain('"values":["node-1"]');
     expect(holdNodeOf(made)).toBe('node-1');
@@ -91,7 +91,7 @@ describe('holdView', () => {
     expect(holdView(pod())).toMatchObject({
       guarded: true,
       image: 'registry.example/esb:1',
-      memoryMiB: 1024,
+      memoryMiB: 1536,
     });
   });
 });

@@ -23,14 +23,14 @@ const cleanedUp = {
 
 describe('Ledger', () => {
   it.each<[string, number, ReturnType<typeof worker>]>([
-    ['a worker that is assigned and not heard of yet', 128, worker(onNode1)],
-    ['a running worker', 128, worker({ ...onNode1, phase: 'Running' })],
-    ['a paused worker', 128, worker({ ...onNode1, phase: 'Paused' }, { spec: { desiredState: 'Paused' } })],
-    ['a crashed worker', 128, worker({ ...onNode1, phase: 'Failed' })],
-    ['a worker on a lost node', 128, worker({ ...onNode1, phase: 'Unknown' })],
+    ['a worker that is assigned and not heard of yet', 192, worker(onNode1)],
+    ['a running worker', 192, worker({ ...onNode1, phase: 'Running' })],
+    ['a paused worker', 192, worker({ ...onNode1, phase: 'Paused' }, { spec: { desiredState: 'Paused' } })],
+    ['a crashed worker', 192, worker({ ...onNode1, phase: 'Failed' })],
+    ['a worker on a lost node', 192, worker({ ...onNode1, phase: 'Unknown' })],
     [
       'a worker being removed',
-      128,
+      192,
       worker(
         { ...onNode1, phase: 'Terminating' },
         { metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } },
@@ -52,7 +52,7 @@ describe('Ledger', () => {
     ['a worker that was removed idle', 0, worker({ ...onNode1, phase: 'Absent' })],
     [
       'a worker that was Absent and is to run now',
-      128,
+      192,
       worker({ ...onNode1, phase: 'Absent' }, { metadata: { generation: 2 } }),
     ],
     [
@@ -62,7 +62,7 @@ describe('Ledger', () => {
     ],
     [
       'a woken worker that rests Absent',
-      128,
+      192,
       worker({ ...onNode1, phase: 'Running' }, { spec: { desiredState: 'Absent' } }),
     ],
     ['a worker without assignment', 0, worker(undefined)],
@@ -70,17 +70,25 @@ describe('Ledger', () => {
     expect(usedBy(subject)).toBe(memoryMiB);
   });
 
+  it('counts memory and /tmp, for placement and for what is seen', () => {
+    const spec = { resources: { limits: { memory: '6Mi' }, pids: 256 }, ephemeralStorage: '64Gi' };
+    expect(usedBy(worker({ ...onNode1, phase: 'Running' }, { spec }))).toBe(65_542);
+    const ledger = new Ledger();
+    ledger.assume(worker(undefined, { spec }), { nodeName: 'node-1', epoch: 1 });
+    expect(ledger.load('node-1').used.memoryMiB).toBe(65_542);
+  });
+
   it('counts its own decisions until they are seen', () => {
     const ledger = new Ledger();
     const subject = worker(undefined);
     ledger.assume(subject, { nodeName: 'node-2', epoch: 1 });
-    expect(ledger.load('node-2').used).toEqual({ memoryMiB: 128, workers: 1 });
+    expect(ledger.load('node-2').used).toEqual({ memoryMiB: 192, workers: 1 });
     expect(ledger.load('node-2').sameFunction(functionKeyOf(subject))).toBe(1);
     ledger.observe(subject);
     expect(ledger.assumed('uid-of-hello')).toEqual({ nodeName: 'node-2', epoch: 1 });
     ledger.observe(worker({ assignment: { nodeName: 'node-2', epoch: 1 }, phase: 'Running' }));
     expect(ledger.assumed('uid-of-hello')).toBeUndefined();
-    expect(ledger.load('node-2').used.memoryMiB).toBe(128);
+    expect(ledger.load('node-2').used.memoryMiB).toBe(192);
   });
 
   it('moves the count with a higher epoch, and not back with what is seen late', () => {

@@ -157,7 +157,7 @@ describe('WorkerReconciler', () => {
   });
 
   it('sees its own decisions before they come back, so that a burst does not fill a node twice', async () => {
-    const small = { capacity: { memoryMiB: 256, workers: 10 } };
+    const small = { capacity: { memoryMiB: 384, workers: 10 } };
     const scene = new Scene(nodeFixture({ status: small }), nodeFixture({ name: 'node-2', status: small }));
     const names = ['a', 'b', 'c', 'd', 'e'];
     for (const name of names) {
@@ -169,6 +169,16 @@ describe('WorkerReconciler', () => {
       .toSorted((a, b) => a.localeCompare(b));
     expect(places).toEqual(['node-1', 'node-1', 'node-2', 'node-2', 'none']);
     expect(scene.reconciler.waiting()).toEqual(['default/e']);
+  });
+
+  it('places nothing where memory and /tmp together find no room', async () => {
+    const scene = new Scene(nodeFixture());
+    scene.put(workerFixture({ spec: { ephemeralStorage: '64Gi' } }));
+    await scene.reconcile('hello');
+    expect(scene.assignment('hello')).toBeUndefined();
+    scene.put(workerFixture({ name: 'small', spec: { ephemeralStorage: '1408Mi' } }));
+    await scene.reconcile('small');
+    expect(scene.assignment('small')).toEqual({ nodeName: 'node-1', epoch: 1 });
   });
 
   it('decides anew after a conflict', async () => {
@@ -326,7 +336,7 @@ describe('WorkerReconciler', () => {
   it('moves the workers of a node that is being drained, as far as the others have room', async () => {
     const scene = new Scene(
       nodeFixture(),
-      nodeFixture({ name: 'node-2', status: { capacity: { memoryMiB: 128, workers: 10 } } }),
+      nodeFixture({ name: 'node-2', status: { capacity: { memoryMiB: 192, workers: 10 } } }),
     );
     for (const name of ['one', 'two']) {
       scene.put(
