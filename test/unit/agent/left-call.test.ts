@@ -96,7 +96,7 @@ describe('a call that is in a worker when its agent ends', () => {
     await lab.clock.advance(500);
     await until(lab, () => lab.task() === undefined);
     expect(done(lab)).toEqual([`ensure ${beside}`, `destroy ${lab.container()}`]);
-    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 128, workers: 1 });
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
     expect(lab.emulators.violations).toEqual([]);
   });
 
