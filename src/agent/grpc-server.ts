@@ -28,6 +28,11 @@ import type { WorkerView } from './worker-view.ts';
 
 /** Largest request: a payload of 6 MB, which is what Lambda allows, with room for what surrounds it. */
 const maxRequestBytes = 8 * 1024 * 1024;
+/**
+ * Milliseconds without a word after which a client is asked whether it is there, and that it gets to answer. A machine
+ * that lost its power closes no connection: without this its calls would wait, and run, for a quarter of an hour.
+ */
+const keepAliveMs = 10_000;
 /** Milliseconds that open connections get to take in their last bytes when the server is closed. */
 const closeGraceMs = 1_000;
 /** Milliseconds that a call waits for {@link AgentGrpcServer.serve}. */
@@ -53,6 +58,8 @@ export interface GrpcServerParts {
 export interface GrpcServerOptions {
   readonly logger: Logger;
   readonly clock: Clock;
+  /** Milliseconds without a word after which a client is asked for one, and that it gets to answer. Default 10,000. */
+  readonly keepAliveMs?: number;
 }
 
 /**
@@ -79,6 +86,8 @@ export class AgentGrpcServer {
     this.#server = new Server({
       'grpc.max_receive_message_length': maxRequestBytes,
       'grpc.max_send_message_length': -1,
+      'grpc.keepalive_time_ms': options.keepAliveMs ?? keepAliveMs,
+      'grpc.keepalive_timeout_ms': options.keepAliveMs ?? keepAliveMs,
     });
     this.#server.addService(proto.agent, this.#agentService());
     this.#server.addService(proto.health, this.#health.implementation);

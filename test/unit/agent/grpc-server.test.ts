@@ -1,3 +1,4 @@
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from 'node:net';
 import { setTimeout as elapse } from 'node:timers/promises';
 import { type ClientReadableStream, credentials, makeGenericClientConstructor, status } from '@grpc/grpc-js';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -22,12 +23,43 @@ type Stream = ClientReadableStream<Part>;
 
 const timings = { queued: 1, wake: 2, run: 3, start: 'paused' } as const;
 
-async function agent() {
+/** A way to a port that stops to carry anything, in both directions, without a word to anybody. */
+async function silentRelay(port: number): Promise<{ readonly port: number; silence(): void }> {
+  const sockets: Socket[] = [];
+  const relay = createServer((near) => {
+    const far = connectTcp(port, '127.0.0.1');
+    sockets.push(near, far);
+    near.pipe(far).pipe(near);
+    for (const socket of [near, far]) {
+      socket.on('error', () => undefined);
+    }
+  });
+  await new Promise<void>((resolve) => {
+    relay.listen(0, '127.0.0.1', resolve);
+  });
+  onTestFinished(() => {
+    relay.close();
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+  });
+  return {
+    port: (relay.address() as AddressInfo).port,
+    silence: () => {
+      for (const socket of sockets) {
+        socket.unpipe();
+        socket.pause();
+      }
+    },
+  };
+}
+
+async function agent(options: { readonly keepAliveMs?: number } = {}) {
   const clients = await createCertificateAuthority();
   const own = await createCertificateAuthority();
   const shown = await own.issueServer();
   const fleet = fakeFleet();
-  const server = new AgentGrpcServer({ logger: silentLogger(), clock: systemClock });
+  const server = new AgentGrpcServer({ logger: silentLogger(), clock: systemClock, ...options });
   const address = await server.bind({ host: '127.0.0.1', port: 0 });
   onTestFinished(() => server.close());
   const configure = (authority: CertificateAuthority | undefined): void =>
@@ -41,10 +73,14 @@ async function agent() {
   const logs = { workerLogs: memoryWorkerLogs(written) };
   const serve = (): void =>
     server.serve({ fleet, logs, metricsPage: async () => ({ contentType: 'text/plain', text: 'up 1\n' }) });
-  const connect = (certificate?: IssuedCertificate, service: 'agent' | 'health' | 'reflection' = 'agent') => {
+  const connect = (
+    certificate?: IssuedCertificate,
+    service: 'agent' | 'health' | 'reflection' = 'agent',
+    port = address.port,
+  ) => {
     const Client = makeGenericClientConstructor(loadAgentProto()[service], service);
     const client = new Client(
-      `127.0.0.1:${address.port}`,
+      `127.0.0.1:${port}`,
       certificate === undefined
         ? credentials.createSsl(Buffer.from(own.certificate))
         : credentials.createSsl(
@@ -74,6 +110,7 @@ async function agent() {
   };
   return {
     server,
+    port: address.port,
     fleet,
     written,
     serve,
@@ -368,6 +405,26 @@ describe("the agent's gRPC server", () => {
       [1, 'slow'],
     ]);
     shared.end();
+  });
+
+  it('tells the fleet of callers whose machine is gone without a word', async () => {
+    const { port, connect, serve, gateway, fleet } = await agent({ keepAliveMs: 500 });
+    serve();
+    const relay = await silentRelay(port);
+    const signals: AbortSignal[] = [];
+    fleet.onInvoke(async ({ signal }) => {
+      signals.push(signal);
+      await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+      return { kind: 'Refused', reason: 'CallerGone', message: 'the caller hung up' };
+    });
+    const shared = connect(await gateway(), 'agent', relay.port).duplex('invokeMany');
+    shared.on('error', () => undefined);
+    shared.write({ call: 1, invoke: invoke() });
+    await waitFor('the call', () => signals.length === 1);
+    await elapse(1_500);
+    expect(signals[0]?.aborted, 'one that answers stays').toBe(false);
+    relay.silence();
+    await waitFor('the caller to be gone', () => signals[0]?.aborted === true, { timeoutMs: 5_000 });
   });
 
   it('tells the fleet of the one of many callers who hangs up, and of all when the connection breaks', async () => {
