@@ -33,7 +33,7 @@ It needs Kubernetes ${kubeVersion.replace(/-0$/, '')}, containerd 2.0 or newer o
 - **Resource definitions** are in the release, so that an upgrade of the chart upgrades them, and stay when it is uninstalled (\`crds.keep\`): with them every
   LambdaWorker would go. A later install under another name or namespace takes them over with \`--take-ownership\`.
 - **An upgrade** replaces agents one by one. Workers are not in their Pods and run on. A call that comes meanwhile waits at the gateway; one that runs has
-  \`agent.drainSeconds\` to end. With the event store \`sqlite\` there is one gateway, and calls find none for the seconds in which it is replaced.
+  \`agent.drainSeconds\` to be answered. With the event store \`sqlite\` there is one gateway, and calls find none for the seconds in which it is replaced.
 - **An uninstall** begins with a Job that takes all workers from the nodes and lets agents remove what they made there (\`uninstall\`).
 
 This page and \`values.schema.json\` are made from \`values.yaml\` by \`npm run generate\`.

@@ -236,7 +236,7 @@ export function addRoles(program: Command): void {
     )
     .option(
       '--drain <seconds>',
-      'how long calls that are in workers get to end when the agent stops',
+      'how long calls that are in workers get to be answered when the agent stops; everybody is served meanwhile',
       wholeNumber(0, 3600),
       20,
     )

@@ -34,8 +34,15 @@ export interface Fleet {
   view(uid: string): WorkerView | undefined;
   /** Told synchronously of every change of a view, and of a uid that is gone. */
   subscribe(listener: FleetListener): () => void;
-  /** Refuses new calls, lets those in the workers finish (at most `drainMs`), then stops the actors. Touches no worker. */
-  stop(drainMs: number): Promise<void>;
+  /**
+   * Serves everybody until the calls that are in the workers now are over, for most of `drainMs`. Then refuses new
+   * calls, gives short ones a moment to end, and stops the actors. Touches no worker: a call that takes longer goes on
+   * in it.
+   *
+   * @param drainMs milliseconds that all of this takes at most
+   * @param onRefusing told when calls are refused from now on
+   */
+  stop(drainMs: number, onRefusing?: () => void): Promise<void>;
 }
 
 export interface FleetListener {

@@ -423,8 +423,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     health.note('start', { ok: false, reason: 'Stopping', message: 'the agent is stopping' });
   } finally {
     await stopInOrder([
-      async () => server.refuse(),
-      () => fleet.stop(options.drain * 1_000),
+      () => fleet.stop(options.drain * 1_000, () => server.refuse()),
       () => writer.stop(),
       () => watch.stop(),
       () => Promise.all([ownNode.stop(), clientCa.stop(), published.stop(), tasks.stop()]),

@@ -295,12 +295,16 @@ export class WorkerActor {
     this.#kick();
   }
 
-  /** Takes no more calls; resolves when no call is in the worker any more. */
-  async drain(): Promise<void> {
+  /** Settles when the call that is in the worker is over; undefined for none. */
+  get currentCall(): Promise<unknown> | undefined {
+    return this.#slot.current?.result;
+  }
+
+  /** Takes no more calls. */
+  refuse(): void {
     this.#stopping = true;
     this.#refuseWhere(() => true, 'Unavailable', 'the agent is stopping');
     this.#publish();
-    await this.#slot.current?.result;
   }
 
   /** Ends the actor and touches no worker: what goes on in it is for the next run of the agent. */
@@ -314,7 +318,7 @@ export class WorkerActor {
     this.#slot.current?.settle({
       kind: 'Unknown',
       reason: 'AgentStopped',
-      message: 'the agent stopped before the worker answered',
+      message: 'the agent stopped before the worker answered; the worker ends the call',
       stamp: this.#activity.stamp(),
     });
     this.#save();

@@ -33,6 +33,8 @@ import type { WorkerView } from './worker-view.ts';
 const listMs = 10_000;
 /** Milliseconds between two attempts to list what is on the node, while the runtime does not answer. */
 const relistMs = 1_000;
+/** The part of the time of a stop that calls get which came while the agent was waiting for longer ones. */
+const lastCallsShare = 0.1;
 
 export interface FleetLimits {
   /**
@@ -350,20 +352,37 @@ class WorkerFleet implements NodeFleet {
     return true;
   }
 
-  async stop(drainMs: number): Promise<void> {
+  async stop(drainMs: number, onRefusing?: () => void): Promise<void> {
+    const lastMs = drainMs * lastCallsShare;
+    const running = this.#currentCalls();
+    await this.#atMost(drainMs - lastMs, running);
+    onRefusing?.();
     this.#stopping = true;
     this.#relist?.cancel();
     this.#unsubscribe?.();
     const actors = [...this.#actors.values()];
-    const over = new AbortController();
-    await Promise.race([
-      Promise.all(actors.map((actor) => actor.drain())),
-      sleep(this.#clock, drainMs, over.signal).catch(() => undefined),
-    ]);
-    over.abort();
+    for (const actor of actors) {
+      actor.refuse();
+    }
+    // Those that were running have had their time.
+    await this.#atMost(lastMs, new Set([...this.#currentCalls()].filter((call) => !running.has(call))));
     await Promise.all(actors.map((actor) => actor.stop()));
     await this.#context.prepared.stop();
     await this.#records.flush();
+  }
+
+  #currentCalls(): Set<Promise<unknown>> {
+    return new Set([...this.#actors.values()].flatMap(({ currentCall }) => currentCall ?? []));
+  }
+
+  /** Waits for the end of all of these, and not longer than that. */
+  async #atMost(ms: number, calls: ReadonlySet<Promise<unknown>>): Promise<void> {
+    if (ms <= 0 || calls.size === 0) {
+      return;
+    }
+    const over = new AbortController();
+    await Promise.race([Promise.all(calls), sleep(this.#clock, ms, over.signal).catch(() => undefined)]);
+    over.abort();
   }
 
   #adoptOne(

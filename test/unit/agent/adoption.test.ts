@@ -182,20 +182,54 @@ describe('an agent that starts again', () => {
 });
 
 describe('an agent that stops', () => {
-  it('lets the call in the worker finish, refuses those that wait, and touches no worker', async () => {
+  it('serves everybody until the calls in its workers are over, then refuses those that wait', async () => {
     const lab = await FleetLab.with(desiredFixture());
-    const inside = lab.invoke();
-    const waiting = lab.invoke();
-    const operations = lab.runtime.operations.length;
-    const stopped = lab.fleet.stop(10_000);
-    expect(await waiting).toMatchObject({ kind: 'Refused', reason: 'Unavailable' });
-    expect(await lab.invoke()).toMatchObject({ kind: 'Refused', reason: 'Unavailable' });
+    lab.fleet.apply(desiredFixture({ name: 'other' }));
     await settle();
+    const running = lab.invoke({ requestId: 'running' });
+    const next = lab.invoke({ requestId: 'next' });
+    const waiting = lab.invoke({ requestId: 'waiting' });
+    const operations = lab.runtime.operations.length;
+    let refusing = false;
+    const stopped = lab.fleet.stop(10_000, () => {
+      refusing = true;
+    });
+    await lab.clock.advance(7_000);
+    const short = lab.invoke({ name: 'other' });
+    lab.emulators.calls.find(({ request }) => request.requestId !== 'running')?.answer();
+    expect(await short).toMatchObject({ kind: 'Answered' });
+    expect(refusing).toBe(false);
+    lab.emulators.calls[0]?.answer();
+    expect(await running).toMatchObject({ kind: 'Answered' });
+    expect(await waiting).toMatchObject({ kind: 'Refused', reason: 'Unavailable' });
+    expect(refusing).toBe(true);
+    expect(await lab.invoke()).toMatchObject({ kind: 'Refused', reason: 'Unavailable' });
     lab.emulators.answerAll();
-    expect(await inside).toMatchObject({ kind: 'Answered' });
+    expect(await next, 'it was in the worker already').toMatchObject({ kind: 'Answered' });
     await stopped;
     expect(lab.runtime.operations).toHaveLength(operations);
     expect(lab.clock.pending()).toBe(0);
+  });
+
+  it('lets nobody else wait for a call that takes longer than it may', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    lab.fleet.apply(desiredFixture({ name: 'other' }));
+    await settle();
+    const long = lab.invoke();
+    let refusing = false;
+    const stopped = lab.fleet.stop(10_000, () => {
+      refusing = true;
+    });
+    await lab.clock.advance(8_900);
+    const short = lab.invoke({ name: 'other' });
+    expect(refusing).toBe(false);
+    await lab.clock.advance(200);
+    expect(refusing).toBe(true);
+    lab.emulators.calls.find(({ request }) => request.requestId === 'request-2')?.answer();
+    expect(await short).toMatchObject({ kind: 'Answered' });
+    await stopped;
+    expect(await long).toMatchObject({ kind: 'Unknown', reason: 'AgentStopped' });
+    expect(lab.task()).toBe('Running');
   });
 
   it('tells a caller whose call does not finish that the outcome is unknown', async () => {
