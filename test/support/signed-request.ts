@@ -1,6 +1,17 @@
 import { SignatureV4 } from '@smithy/signature-v4';
 import { Sha256 } from '../../src/cli/sha256.ts';
-import type { AccessRequest } from '../../src/gateway/access/access.ts';
+import type { Access, AccessRequest } from '../../src/gateway/access/access.ts';
+import type { AccessKey } from '../../src/gateway/access/access-key.ts';
+import type { Identity } from '../../src/gateway/access/identity.ts';
+import type { Principal } from '../../src/gateway/access/principal.ts';
+import type { Signature } from '../../src/gateway/access/signature.ts';
+import {
+  checkClaims,
+  checkPayload,
+  checkSignature,
+  payloadHashOf,
+  statedPayloadHash,
+} from '../../src/gateway/access/sigv4.ts';
 
 /** Who signs. */
 export interface Signer {
@@ -23,13 +34,44 @@ export interface RequestToSign {
   readonly applyChecksum?: boolean;
 }
 
+/** A request, and the whole of its body. */
+export interface WholeRequest extends AccessRequest {
+  readonly body: Buffer;
+}
+
+/** Whom a gateway takes a whole request for, the call being taken for the only time. */
+export function authenticate(access: Access, request: WholeRequest): Principal | Promise<Principal> {
+  const take = (identity: Identity): Principal => {
+    identity.confirm(request.body);
+    identity.spend();
+    return identity.principal;
+  };
+  const identity = access.identify(request);
+  return identity instanceof Promise ? identity.then(take) : take(identity);
+}
+
+/** Checks a signature over a whole request. */
+export function checkWhole(
+  request: WholeRequest,
+  signature: Signature,
+  key: Pick<AccessKey, 'signingKey'>,
+  now: number,
+): void {
+  checkClaims(request, signature, now);
+  const stated = statedPayloadHash(request);
+  checkSignature(request, signature, key, stated ?? payloadHashOf(request.body));
+  if (stated !== undefined) {
+    checkPayload(request.body, stated);
+  }
+}
+
 /** The path of a call of a function. */
 export function invokePath(name: string): string {
   return `/2015-03-31/functions/${encodeURIComponent(name)}/invocations`;
 }
 
 /** A request that the AWS SDK's own signer has signed, as the gateway gets to see it. */
-export async function signedRequest(by: Signer, request: RequestToSign = {}): Promise<AccessRequest> {
+export async function signedRequest(by: Signer, request: RequestToSign = {}): Promise<WholeRequest> {
   const prepared = prepare(request);
   const signed = await signerOf(by, request).sign(prepared, { signingDate: request.signedAt ?? new Date() });
   return accessRequest(prepared.method, prepared.path, signed.query ?? {}, signed.headers, request.body);
@@ -39,7 +81,7 @@ export async function signedRequest(by: Signer, request: RequestToSign = {}): Pr
 export async function presignedRequest(
   by: Signer,
   request: RequestToSign & { readonly expiresSeconds?: number; readonly hoist?: boolean } = {},
-): Promise<AccessRequest> {
+): Promise<WholeRequest> {
   const prepared = prepare(request);
   const signed = await signerOf(by, request).presign(prepared, {
     signingDate: request.signedAt ?? new Date(),
@@ -58,7 +100,7 @@ export function accessRequest(
   query: Readonly<Record<string, string | string[] | null>>,
   headers: Readonly<Record<string, string>>,
   body: string | Uint8Array = '',
-): AccessRequest {
+): WholeRequest {
   const text = Object.entries(query)
     .flatMap(([name, value]) =>
       [value ?? ''].flat().map((each) => `${encodeURIComponent(name)}=${encodeURIComponent(each)}`),

@@ -51,29 +51,26 @@ export class AccessReviewer {
   }
 
   /**
+   * @param name what the principal is called in a refusal
    * @throws {LambdaError} AccessDeniedException, or ServiceException (503)
    */
   authorize(
     principal: Principal,
     action: AccessAction,
     functionName: string | undefined,
+    name = principalName(principal),
   ): void | Promise<void> {
     const key = `${action}\n${functionName ?? ''}\n${this.#identityOf(principal)}`;
     const decision = this.#decisions.get(key, (signal) =>
       this.#review(principal, action, functionName, signal),
     );
     if (decision instanceof Promise) {
-      return decision.then((made) => this.#settle(made, principal, action, functionName));
+      return decision.then((made) => this.#settle(made, name, action, functionName));
     }
-    this.#settle(decision, principal, action, functionName);
+    this.#settle(decision, name, action, functionName);
   }
 
-  #settle(
-    decision: Decision,
-    principal: Principal,
-    action: AccessAction,
-    functionName: string | undefined,
-  ): void {
+  #settle(decision: Decision, name: string, action: AccessAction, functionName: string | undefined): void {
     if (decision === 'allowed') {
       return;
     }
@@ -82,7 +79,7 @@ export class AccessReviewer {
     const resource = functionName === undefined ? '*' : functionArn({ name: functionName });
     throw new LambdaError(
       'AccessDeniedException',
-      `User: ${principalName(principal)} is not authorized to perform: ${permission} on resource: ${resource} ` +
+      `User: ${name} is not authorized to perform: ${permission} on resource: ${resource} ` +
         `because no role in namespace ${this.#options.namespace} allows ${verb} on ` +
         `${plural}.${group}${subresource === '' ? '' : `/${subresource}`}`,
     );

@@ -1,12 +1,12 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { TLSSocket } from 'node:tls';
-import type { Caller } from '../call/caller.ts';
-import { ANONYMOUS, type Principal } from './principal.ts';
+import { type Identity, provedIdentity } from './identity.ts';
+import { ANONYMOUS } from './principal.ts';
 
 /** What can be wanted of a function. */
 export type AccessAction = 'invoke' | 'get' | 'list';
 
-/** One request, with all that proves who makes it. */
+/** The head of one request, with all that it has to prove who makes it. */
 export interface AccessRequest {
   readonly method: string;
   /** Path and query as they were sent. */
@@ -15,8 +15,6 @@ export interface AccessRequest {
   readonly headers: IncomingHttpHeaders;
   /** Names and values in turn, as they were sent. */
   readonly rawHeaders: readonly string[];
-  /** The whole body; empty for none. */
-  readonly body: Buffer;
   readonly remoteAddress: string;
   /** The connection that it came by, if that is one of TLS. */
   readonly connection: TLSSocket | undefined;
@@ -25,19 +23,12 @@ export interface AccessRequest {
 /** Who may do what. Both answer at once where they know the answer already, since they stand in the way of every call. */
 export interface Access {
   /**
-   * Refuses, before the body of a request has been read, whom its head alone shows to be nobody; who passes still has to be authenticated.
+   * Whom a request is by, as far as its head tells. Nothing of its body has been read.
    *
-   * @throws {LambdaError} as `authenticate` does
-   */
-  screen?(request: AccessRequest): Promise<void> | void;
-  /**
-   * Who makes a request.
-   *
-   * @param caller its `signal` ends waiting when the client hangs up
    * @throws {LambdaError} MissingAuthenticationTokenException, InvalidSignatureException, UnrecognizedClientException, … (403),
    *   IncompleteSignatureException (400), or ServiceException (503) when it cannot be told at the moment
    */
-  authenticate(request: AccessRequest, caller: Caller): Promise<Principal> | Principal;
+  identify(request: AccessRequest): Promise<Identity> | Identity;
   /**
    * Lets those pass who may.
    *
@@ -45,29 +36,26 @@ export interface Access {
    * @throws {LambdaError} AccessDeniedException (403), or ServiceException (503)
    */
   authorize(
-    principal: Principal,
+    identity: Pick<Identity, 'principal' | 'claimedKey'>,
     action: AccessAction,
     functionName: string | undefined,
-    caller: Caller,
   ): Promise<void> | void;
 }
 
+const ANYBODY = provedIdentity(ANONYMOUS);
+
 /** Authentication is off: everybody may do everything. */
 export const openAccess: Access = {
-  authenticate: () => ANONYMOUS,
+  identify: () => ANYBODY,
   authorize: () => undefined,
 };
-
-const NO_BODY = Buffer.alloc(0);
 
 /** The {@link AccessRequest} of an HTTP request; nothing is read of it before somebody asks. */
 export class HttpAccessRequest implements AccessRequest {
   readonly #message: IncomingMessage;
-  readonly body: Buffer;
 
-  constructor(message: IncomingMessage, body: Buffer | undefined) {
+  constructor(message: IncomingMessage) {
     this.#message = message;
-    this.body = body ?? NO_BODY;
   }
 
   get method(): string {

@@ -9,32 +9,26 @@ import { longDate, SIGNATURE_ALGORITHM, type Signature } from './signature.ts';
 export const MAX_SKEW_MS = 5 * 60_000;
 /** The service that requests have to be signed for. */
 const SERVICE = 'lambda';
+const HEX_SHA256 = /^[0-9a-f]{64}$/;
 
 /**
  * Checks a signature against the secret of the key that it names.
  *
- * @param now milliseconds since the epoch
+ * @param payloadHash of the body, as it is or as the request states it
  * @throws {LambdaError} InvalidSignatureException, with what is wrong as AWS words it
  */
 export function checkSignature(
   request: AccessRequest,
   signature: Signature,
   key: Pick<AccessKey, 'signingKey'>,
-  now: number,
+  payloadHash: string,
 ): void {
-  checkClaims(request, signature, now);
-  const stated = statedPayloadHash(request);
-  // With a hash that the request states itself the body is not looked at before the signature has turned out to be good.
-  const payloadHash = stated ?? payloadHashOf(request);
   const expected = sign(
     key.signingKey(signature.date, signature.region, signature.service),
     signature,
     canonicalRequest(request, signature.signedHeaders, payloadHash),
   );
   if (!timingSafeEqual(Buffer.from(expected), Buffer.from(signature.value))) {
-    throw mismatch();
-  }
-  if (stated !== undefined && stated !== payloadHashOf(request)) {
     throw mismatch();
   }
 }
@@ -115,14 +109,33 @@ function checkSignedHeaders({ headers }: AccessRequest, { signedHeaders }: Signa
   }
 }
 
-/** The hash of the body that a request states; signed with everything else, whether its header is or not. */
-function statedPayloadHash(request: AccessRequest): string | undefined {
-  const value = request.headers['x-amz-content-sha256'];
+/**
+ * The hash of the body that a request states, signed with everything else, whether its header is or not; undefined for none.
+ *
+ * @throws {LambdaError} InvalidSignatureException for a text that is the hash of no body, such as `UNSIGNED-PAYLOAD`
+ */
+export function statedPayloadHash({ headers }: AccessRequest): string | undefined {
+  const value = headers['x-amz-content-sha256'];
+  if (typeof value === 'string' && !HEX_SHA256.test(value)) {
+    throw mismatch();
+  }
   return typeof value === 'string' ? value : undefined;
 }
 
-function payloadHashOf(request: AccessRequest): string {
-  return hash('sha256', request.body);
+/** The hash of a body. */
+export function payloadHashOf(body: Buffer): string {
+  return hash('sha256', body);
+}
+
+/**
+ * Checks that a body is the one whose hash was signed.
+ *
+ * @throws {LambdaError} InvalidSignatureException
+ */
+export function checkPayload(body: Buffer, stated: string): void {
+  if (payloadHashOf(body) !== stated) {
+    throw mismatch();
+  }
 }
 
 function mismatch(): LambdaError {

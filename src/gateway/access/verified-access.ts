@@ -7,10 +7,11 @@ import type { AccessKey } from './access-key.ts';
 import type { AccessKeys } from './access-keys.ts';
 import type { AccessReviewer } from './access-review.ts';
 import type { ClientCertificates } from './client-certificates.ts';
-import type { Principal } from './principal.ts';
+import { type Identity, provedIdentity } from './identity.ts';
+import { type Principal, principalName } from './principal.ts';
 import type { ReplayGuard } from './replay-guard.ts';
 import { headerSignature, isPresigned, querySignature, type Signature } from './signature.ts';
-import { checkClaims, checkSignature } from './sigv4.ts';
+import { checkClaims, checkPayload, checkSignature, payloadHashOf, statedPayloadHash } from './sigv4.ts';
 import type { TokenReviewer } from './token-review.ts';
 
 export interface VerifiedAccessOptions {
@@ -37,40 +38,31 @@ type Claim =
  * the certificate of its connection: a proxy with a certificate of its own does not lend it to its callers.
  */
 export function createVerifiedAccess(options: VerifiedAccessOptions): Access {
-  const { tokens, reviewer, clock } = options;
+  const { tokens, reviewer } = options;
   return {
-    screen(request) {
+    identify(request) {
       const claim = claimOf(request);
       switch (claim.kind) {
         case 'nothing':
-          holder(request, options);
-          return undefined;
+          return provedIdentity(holder(request, options));
         case 'token': {
           const principal = tokens.identify(claim.token);
-          return principal instanceof Promise ? principal.then(() => undefined) : undefined;
+          return principal instanceof Promise ? principal.then(provedIdentity) : provedIdentity(principal);
         }
-        case 'signature':
-          keyOf(claim.signature, options);
-          checkClaims(request, claim.signature, clock.now());
-          return undefined;
-        default:
-          return unreachable(claim);
-      }
-    },
-    authenticate(request) {
-      const claim = claimOf(request);
-      switch (claim.kind) {
-        case 'nothing':
-          return holder(request, options);
-        case 'token':
-          return tokens.identify(claim.token);
         case 'signature':
           return signer(request, claim.signature, options);
         default:
           return unreachable(claim);
       }
     },
-    authorize: (principal, action, functionName) => reviewer.authorize(principal, action, functionName),
+    authorize: ({ principal, claimedKey }, action, functionName) =>
+      // Who has only named a key is not told whose it is.
+      reviewer.authorize(
+        principal,
+        action,
+        functionName,
+        claimedKey === undefined ? principalName(principal) : `holder of the access key ${claimedKey}`,
+      ),
   };
 }
 
@@ -100,20 +92,35 @@ function holder({ connection }: AccessRequest, { certificates, clock }: Verified
   return principal;
 }
 
-/** Whom the key of a signature stands for, the signature being right. */
-function signer(request: AccessRequest, signature: Signature, options: VerifiedAccessOptions): Principal {
+/** Whom the key of a signature stands for. Where the request states the hash of its body, the signature is right. */
+function signer(request: AccessRequest, signature: Signature, options: VerifiedAccessOptions): Identity {
   const { clock, replays } = options;
   const key = keyOf(signature, options);
-  const now = clock.now();
-  checkSignature(request, signature, key, now);
-  if (key.expiresAtMs <= now) {
+  checkClaims(request, signature, clock.now());
+  const stated = statedPayloadHash(request);
+  if (stated !== undefined) {
+    checkSignature(request, signature, key, stated);
+  }
+  if (key.expiresAtMs <= clock.now()) {
     throw new LambdaError('ExpiredTokenException', 'The security token included in the request is expired.');
   }
-  // A URL that was signed beforehand is made to be used until it runs out, and what only reads may be read again.
-  if (signature.form === 'header' && request.method === 'POST') {
-    replays.admit(signature, request.headers, now);
-  }
-  return key.principal;
+  return {
+    principal: key.principal,
+    claimedKey: stated === undefined ? key.id : undefined,
+    confirm(body) {
+      if (stated === undefined) {
+        checkSignature(request, signature, key, payloadHashOf(body));
+      } else {
+        checkPayload(body, stated);
+      }
+    },
+    spend() {
+      // A URL that was signed beforehand is made to be used until it runs out, and what only reads may be read again.
+      if (signature.form === 'header' && request.method === 'POST') {
+        replays.admit(signature, request.headers, clock.now());
+      }
+    },
+  };
 }
 
 /** The key that a signature names. */

@@ -23,7 +23,13 @@ export interface Admitted {
 /** Decides which requests are served, and when. Answers at once where nothing has to be waited for. */
 export interface Admission {
   /**
-   * For requests that run nothing by themselves: events that are to be kept, dry runs, the read side. Only the rate of the caller counts.
+   * Whether the rate of a caller has room for a request, which is not counted: nobody has proved yet that it is that caller's.
+   *
+   * @throws {LambdaError} TooManyRequestsException with its Reason
+   */
+  look(principal: Principal, caller: Caller): void;
+  /**
+   * Counts a request against the rate of its caller: once for each, as soon as it is proved whose it is, whatever becomes of it.
    *
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */
@@ -33,7 +39,7 @@ export interface Admission {
    *
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */
-  enter(call: FunctionCall, principal: Principal, caller: Caller): Promise<Admitted> | Admitted;
+  enter(call: FunctionCall, caller: Caller): Promise<Admitted> | Admitted;
   /**
    * A place for the run of an event that is kept already: it counts against its function, and its caller is gone.
    *

@@ -50,6 +50,11 @@ export class CallerRates {
     return this.#young.size + this.#old.size;
   }
 
+  /** Milliseconds until a caller will have a token; 0 when it has one, which stays there. */
+  look(caller: string, now: number): number {
+    return this.enabled ? waitForToken(this.#fullAt(caller), now, this.#limit) : 0;
+  }
+
   /**
    * Takes a token of a caller, if it has one.
    *
@@ -60,11 +65,15 @@ export class CallerRates {
     if (!this.enabled) {
       return 0;
     }
-    const fullAt = this.#young.get(caller) ?? this.#old.get(caller) ?? 0;
+    const fullAt = this.#fullAt(caller);
     const wait = waitForToken(fullAt, now, this.#limit);
     // Also of one who is refused, or he would be forgotten, and begin anew, by asking for long enough.
     this.#store(caller, wait === 0 ? tokenTaken(fullAt, now, this.#limit) : fullAt);
     return wait;
+  }
+
+  #fullAt(caller: string): number {
+    return this.#young.get(caller) ?? this.#old.get(caller) ?? 0;
   }
 
   #store(caller: string, fullAt: number): void {

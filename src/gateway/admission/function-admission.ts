@@ -107,24 +107,19 @@ export class FunctionAdmission implements Admission {
     return this.#waiting;
   }
 
-  pass(principal: Principal, caller: Caller): void {
-    if (!this.#rates.enabled) {
-      return;
-    }
-    const name = principalName(principal);
-    const key = name === '' ? `address ${addressGroup(caller.address)}` : `${principal.kind} ${name}`;
-    const wait = this.#rates.take(key, this.#options.clock.monotonic());
-    if (wait > 0) {
-      throw throttled(
-        refusalText('CallerRateLimitExceeded', ''),
-        'CallerRateLimitExceeded',
-        Math.ceil(wait / 1000),
-      );
+  look(principal: Principal, caller: Caller): void {
+    if (this.#rates.enabled) {
+      refuseUntil(this.#rates.look(rateKey(principal, caller), this.#options.clock.monotonic()));
     }
   }
 
-  enter(call: FunctionCall, principal: Principal, caller: Caller): Promise<Admitted> | Admitted {
-    this.pass(principal, caller);
+  pass(principal: Principal, caller: Caller): void {
+    if (this.#rates.enabled) {
+      refuseUntil(this.#rates.take(rateKey(principal, caller), this.#options.clock.monotonic()));
+    }
+  }
+
+  enter(call: FunctionCall, caller: Caller): Promise<Admitted> | Admitted {
     return this.#enter(call, caller);
   }
 
@@ -185,6 +180,19 @@ export class FunctionAdmission implements Admission {
     } finally {
       this.#waiting -= 1;
     }
+  }
+}
+
+/** Whose rate a request counts against: an address, where nobody says who it is. */
+function rateKey(principal: Principal, caller: Caller): string {
+  const name = principalName(principal);
+  return name === '' ? `address ${addressGroup(caller.address)}` : `${principal.kind} ${name}`;
+}
+
+function refuseUntil(waitMs: number): void {
+  if (waitMs > 0) {
+    const text = refusalText('CallerRateLimitExceeded', '');
+    throw throttled(text, 'CallerRateLimitExceeded', Math.ceil(waitMs / 1000));
   }
 }
 

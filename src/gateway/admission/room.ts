@@ -1,13 +1,37 @@
 import { type Load, type LoadLimits, type Overload, overloadOf, type Pressure } from './load-shed.ts';
 
+/** Requests of strangers may be one of as many that the gateway has room for. */
+const STRANGERS_PART = 4;
+
 /** What one request holds of the room. */
 export class Hold {
   readonly #room: Room;
   #bytes = 0;
   #open = true;
+  #stranger = false;
 
   constructor(room: Room) {
     this.#room = room;
+  }
+
+  /**
+   * Takes a place among the requests of whom it is not proved yet who makes them. False when there is none: they have a part of the room, so
+   * that those who are known at once find the rest.
+   */
+  takeStranger(): boolean {
+    if (this.#stranger) {
+      return true;
+    }
+    this.#stranger = this.#open && this.#room.takeStranger();
+    return this.#stranger;
+  }
+
+  /** It is known who makes the request. */
+  known(): void {
+    if (this.#stranger) {
+      this.#stranger = false;
+      this.#room.leaveStranger();
+    }
   }
 
   /**
@@ -40,6 +64,7 @@ export class Hold {
   /** The request is over. */
   close(): void {
     if (this.#open) {
+      this.known();
       this.#open = false;
       this.#room.change(-1, -this.#bytes);
       this.#bytes = 0;
@@ -51,12 +76,15 @@ export class Hold {
 export class Room implements Load {
   readonly limits: LoadLimits;
   readonly #pressure: Pressure;
+  readonly #maxStrangers: number;
   #requests = 0;
   #bytes = 0;
+  #strangers = 0;
 
   constructor(limits: LoadLimits, pressure: Pressure) {
     this.limits = limits;
     this.#pressure = pressure;
+    this.#maxStrangers = Math.ceil(limits.maxRequests / STRANGERS_PART);
   }
 
   get requests(): number {
@@ -89,6 +117,20 @@ export class Room implements Load {
 
   hasRoomFor(bytes: number): boolean {
     return this.#bytes + bytes <= this.limits.maxBytes;
+  }
+
+  /** For {@link Hold} alone. */
+  takeStranger(): boolean {
+    if (this.#strangers >= this.#maxStrangers) {
+      return false;
+    }
+    this.#strangers += 1;
+    return true;
+  }
+
+  /** For {@link Hold} alone. */
+  leaveStranger(): void {
+    this.#strangers -= 1;
   }
 
   /** For {@link Hold} alone. */

@@ -9,6 +9,7 @@ import {
   type CallReport,
   UNOBSERVED,
 } from '../observation/call-observer.ts';
+import type { Visitor } from './entrance.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -16,6 +17,8 @@ declare module 'fastify' {
     caller: Caller;
     /** What the request holds of the gateway's room. */
     hold: Hold;
+    /** Who makes it; undefined before the head has been looked at. */
+    visitor: Visitor | undefined;
     /** Who follows this request and has not been told of the end; undefined before there is anybody. */
     observation: CallObservation | undefined;
   }
@@ -64,6 +67,10 @@ export function refusalReport(error: LambdaError, durationMs: number): CallRepor
 /** Answers with an error. */
 export function sendError(reply: FastifyReply, error: LambdaError, requestId: string): FastifyReply {
   const answer = lambdaErrorAnswer(error, requestId);
+  if (answer.status === 408) {
+    // The rest of the request would be taken for the next one, or waited for.
+    reply.header('connection', 'close');
+  }
   return reply.code(answer.status).headers(answer.headers).send(answer.body);
 }
 

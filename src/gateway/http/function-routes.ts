@@ -1,19 +1,17 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from '../../common/logger.ts';
-import { type Access, HttpAccessRequest } from '../access/access.ts';
-import type { Admission } from '../admission/admission.ts';
-import { parseFunctionIdentifier } from '../call/function-name.ts';
+import { type FunctionReference, parseFunctionIdentifier } from '../call/function-name.ts';
 import type { LambdaError } from '../call/lambda-error.ts';
 import type { CallObserver } from '../observation/call-observer.ts';
 import { observing, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
+import type { Entrance } from './entrance.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { type ReadOperation, readOperations } from './read-operations.ts';
 
 /** What the routes that read stand on. */
 export interface FunctionRoutesOptions {
   readonly catalog: FunctionCatalog;
-  readonly access: Access;
-  readonly admission: Admission;
+  readonly entrance: Entrance;
   readonly observer: CallObserver;
   /** Why nothing can be said about any function yet; undefined when that is not so. */
   readonly notReady: () => LambdaError | undefined;
@@ -33,7 +31,14 @@ export function addFunctionRoutes(api: FastifyInstance, options: FunctionRoutesO
       url: operation.url,
       config: { operation: operation.name },
       exposeHeadRoute: false,
-      onRequest: observing(options.observer, operation.name),
+      onRequest: [
+        observing(options.observer, operation.name),
+        options.entrance.hook((request) => {
+          const reference = referenceOf(request as FastifyRequest<ReadRoute>);
+          request.observation?.addressed(reference?.name ?? '', '', 0);
+          return { action: operation.action, functionName: reference?.name };
+        }),
+      ],
       handler: (request, reply) => serveRead(operation, request, reply, options),
     });
   }
@@ -47,27 +52,20 @@ async function serveRead(
 ): Promise<FastifyReply> {
   const startedAt = performance.now();
   const observation = takeObservation(request);
-  const { access, admission, catalog } = options;
-  const { caller, params } = request;
+  const { entrance, catalog } = options;
+  const { params } = request;
   let result = 'ok';
   let answerBytes = 0;
   try {
-    const principal = await access.authenticate(new HttpAccessRequest(request.raw, undefined), caller);
-    observation.identified(principal);
-    const query = firstValues(request.query);
-    const reference =
-      params.name === undefined ? undefined : parseFunctionIdentifier(params.name, query.Qualifier);
-    observation.addressed(reference?.name ?? '', '', 0);
-    await access.authorize(principal, operation.action, reference?.name, caller);
+    entrance.prove(request, observation);
     const notReady = options.notReady();
     if (notReady !== undefined) {
       throw notReady;
     }
-    admission.pass(principal, caller);
     const answer = operation.answer(catalog, {
-      reference: reference ?? { name: '' },
+      reference: referenceOf(request) ?? { name: '' },
       item: params.item ?? '',
-      query,
+      query: firstValues(request.query),
     });
     const body = Buffer.from(JSON.stringify(answer));
     answerBytes = body.length;
@@ -86,6 +84,13 @@ async function serveRead(
       answerBytes,
     });
   }
+}
+
+/** The function that a request names; undefined where its path names none. */
+function referenceOf({ params, query }: FastifyRequest<ReadRoute>): FunctionReference | undefined {
+  return params.name === undefined
+    ? undefined
+    : parseFunctionIdentifier(params.name, firstValues(query).Qualifier);
 }
 
 /** The parameters of a query, of those that come more than once the first. */

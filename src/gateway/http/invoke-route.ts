@@ -1,17 +1,17 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { type Access, HttpAccessRequest } from '../access/access.ts';
 import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../call/function-name.ts';
-import { checkedPayload } from '../call/json-payload.ts';
+import { checkPayload, payloadOf } from '../call/json-payload.ts';
 import { constraintError, LambdaError } from '../call/lambda-error.ts';
 import { startKind } from '../call/start-kind.ts';
 import type { FunctionCall, InvokeResult } from '../fleet/function-call.ts';
 import type { Invoker } from '../invoker.ts';
 import type { CallObservation, CallObserver } from '../observation/call-observer.ts';
 import { headerOf, observing, sendError, takeObservation, toLambdaError } from './answer.ts';
+import type { Entrance } from './entrance.ts';
 
 /** Largest client context, in bytes of base64. */
 const MAX_CLIENT_CONTEXT = 3_583;
@@ -23,7 +23,7 @@ const MAX_LOG_TAIL = 4_096;
 /** What the route of Invoke stands on. */
 export interface InvokeRouteOptions {
   readonly invoker: Pick<Invoker, 'find' | 'invoke'>;
-  readonly access: Access;
+  readonly entrance: Entrance;
   readonly admission: Admission;
   /**
    * Takes over a call of type Event. Settles only when the event is kept.
@@ -52,13 +52,20 @@ type InvokeRouteRequest = FastifyRequest<InvokeRoute>;
 
 /** Invoke, and InvokeAsync, its predecessor, which old programs call: it is an Invoke of type Event. */
 export function addInvokeRoute(api: FastifyInstance, options: InvokeRouteOptions): void {
-  const { observer } = options;
+  const { entrance, observer } = options;
   const add = (operation: string, url: string, asyncOnly: boolean): void => {
     api.route<InvokeRoute>({
       method: 'POST',
       url,
       config: { operation },
-      onRequest: observing(observer, operation),
+      onRequest: [
+        observing(observer, operation),
+        entrance.hook((request) => {
+          const { reference, type } = addressOf(request as InvokeRouteRequest, asyncOnly);
+          request.observation?.addressed(reference.name, type, 0);
+          return { action: 'invoke', functionName: reference.name };
+        }),
+      ],
       handler: (request, reply) => serveInvoke(request, reply, options, asyncOnly),
     });
   };
@@ -78,22 +85,17 @@ async function serveInvoke(
   let result = '';
   let answer: InvokeResult | undefined;
   try {
-    const { access, admission, invoker } = options;
+    const { admission, entrance, invoker } = options;
     const { caller } = request;
     const body = request.body as Buffer | undefined;
-    // What can be had at once is not awaited: this is the path of every call.
-    const proof = access.authenticate(new HttpAccessRequest(request.raw, body), caller);
-    const principal = proof instanceof Promise ? await proof : proof;
-    observation.identified(principal);
-    const type = asyncOnly ? 'Event' : invocationType(request);
-    const reference = parseFunctionIdentifier(request.params.name, request.query.Qualifier);
+    const identity = entrance.prove(request, observation);
+    const { reference, type } = addressOf(request, asyncOnly);
     observation.addressed(reference.name, type, body?.length ?? 0);
-    const permission = access.authorize(principal, 'invoke', reference.name, caller);
-    if (permission !== undefined) {
-      await permission;
-    }
     const tailLog = isTailWanted(request);
     refuseForeign(request);
+    // Before anything is done with the body that takes time.
+    refuseLarge(body, type);
+    identity.spend();
     const notReady = options.notReady();
     if (notReady !== undefined) {
       throw notReady;
@@ -102,19 +104,20 @@ async function serveInvoke(
     const call = functionCall(request, reference, type, tailLog, observation);
     switch (type) {
       case 'DryRun':
-        admission.pass(principal, caller);
+        checkPayload(call.payload);
         result = 'dry_run';
         return sendNothing(reply, 204, call);
       case 'Event':
-        admission.pass(principal, caller);
-        await options.accept(call, principal);
+        checkPayload(call.payload);
+        await options.accept(call, identity.principal);
         result = 'accepted';
         return sendNothing(reply, 202, call);
       case 'RequestResponse': {
-        const entrance = admission.enter(call, principal, caller);
+        const entrance = admission.enter(call, caller);
         const admitted = entrance instanceof Promise ? await entrance : entrance;
         try {
           observation.admitted(admitted.queuedMs);
+          checkPayload(call.payload);
           answer = await invoker.invoke(call, caller, admitted);
           admitted.answered(answer.body.length);
         } finally {
@@ -148,23 +151,34 @@ function functionCall(
   tailLog: boolean,
   observation: CallObservation,
 ): FunctionCall {
-  const payload = checkedPayload(request.body as Buffer | undefined);
-  if (type === 'Event' && payload.length > MAX_EVENT_BYTES) {
-    throw new LambdaError(
-      'RequestTooLargeException',
-      `${payload.length} byte payload is too large for the Event invocation type (limit ${MAX_EVENT_BYTES} bytes)`,
-    );
-  }
   return {
     reference,
     requestId: request.id,
-    payload,
+    payload: payloadOf(request.body as Buffer | undefined),
     // Lambda gives it to synchronous calls only.
     clientContext: type === 'RequestResponse' ? clientContext(request) : '',
     tailLog,
     traceId: observation.traceId,
     traceParent: observation.traceParent,
   };
+}
+
+/** The function that a request names, and how it wants it called. */
+function addressOf(
+  request: InvokeRouteRequest,
+  asyncOnly: boolean,
+): { readonly reference: FunctionReference; readonly type: InvocationType } {
+  const type = asyncOnly ? 'Event' : invocationType(request);
+  return { reference: parseFunctionIdentifier(request.params.name, request.query.Qualifier), type };
+}
+
+function refuseLarge(body: Buffer | undefined, type: InvocationType): void {
+  if (type === 'Event' && body !== undefined && body.length > MAX_EVENT_BYTES) {
+    throw new LambdaError(
+      'RequestTooLargeException',
+      `${body.length} byte payload is too large for the Event invocation type (limit ${MAX_EVENT_BYTES} bytes)`,
+    );
+  }
 }
 
 function sendNothing(reply: FastifyReply, status: number, call: FunctionCall): FastifyReply {

@@ -1,18 +1,20 @@
 import { randomUUID } from 'node:crypto';
-import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
-import Fastify from 'fastify';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import Fastify, { type FastifyRequest } from 'fastify';
 import type { Clock } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
-import { HttpAccessRequest } from '../access/access.ts';
+import type { Access } from '../access/access.ts';
 import { overloaded } from '../admission/function-admission.ts';
 import type { Room } from '../admission/room.ts';
+import { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import { Caller } from '../call/caller.ts';
 import { LambdaError } from '../call/lambda-error.ts';
 import { queryRecord, splitTarget } from '../call/request-target.ts';
 import type { CallReport } from '../observation/call-observer.ts';
 import { endUntaken, refusalReport, sendError, toLambdaError } from './answer.ts';
 import { ConnectionDrain, type DrainOptions } from './connection-drain.ts';
+import { Entrance } from './entrance.ts';
 import { addFunctionRoutes, type FunctionRoutesOptions } from './function-routes.ts';
 import { GUARDED_SERVER, HttpGuard } from './http-guard.ts';
 import { addInvokeRoute, type InvokeRouteOptions } from './invoke-route.ts';
@@ -21,9 +23,6 @@ import { addUnsupportedRoutes } from './unsupported-routes.ts';
 
 /** Characters of one part of a path: more than the server takes as a whole. */
 const MAX_PATH_PART = 64 * 1024;
-
-/** Bodies of up to this are read before anybody is asked who sends them: it is the path of most calls. */
-const SMALL_BODY_BYTES = 64 * 1024;
 
 /** Told of a request whose client left before all of it had come. */
 const HUNG_UP: CallReport = {
@@ -35,7 +34,10 @@ const HUNG_UP: CallReport = {
   answerBytes: 0,
 };
 
-export interface LambdaApiOptions extends InvokeRouteOptions, FunctionRoutesOptions {
+export interface LambdaApiOptions
+  extends Omit<InvokeRouteOptions, 'entrance'>,
+    Omit<FunctionRoutesOptions, 'entrance'> {
+  readonly access: Access;
   readonly clock: Clock;
   /** What requests may hold in all. */
   readonly room: Room;
@@ -55,7 +57,8 @@ export interface LambdaApi {
 
 /** The Lambda API: Invoke, the operations that read, and its errors for everything else. */
 export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
-  const { observer, logger, room } = options;
+  const { access, admission, clock, observer, logger, room } = options;
+  const entrance = new Entrance({ access, admission, unverified: new UnverifiedBodies(clock) });
   let guard: HttpGuard | undefined;
   const api = Fastify({
     logger: false,
@@ -84,7 +87,19 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
   });
   // Clients send any type or none, and the body is what they say it is: JSON.
   api.removeAllContentTypeParsers();
-  api.addContentTypeParser('*', (request, _stream, done) => readRequestBody(request.raw, request.hold, done));
+  api.addContentTypeParser('*', (request, _stream, done) => {
+    const read = (): void => readRequestBody(request.raw, request.hold, clock, done);
+    try {
+      const room = entrance.awaitBody(request);
+      if (room === undefined) {
+        read();
+      } else {
+        room.then(read, done);
+      }
+    } catch (error) {
+      done(error as Error);
+    }
+  });
   api.addHook('onSend', (_request, reply, _payload, done) => {
     if (options.isDraining()) {
       reply.header('connection', 'close');
@@ -94,6 +109,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
   api.decorateRequest('caller');
   api.decorateRequest('observation');
   api.decorateRequest('hold');
+  api.decorateRequest('visitor');
   api.addHook('onRequest', (request, reply, done) => {
     const caller = new Caller(request.raw.socket.remoteAddress);
     request.caller = caller;
@@ -101,6 +117,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     const hold = room.open();
     request.hold = hold;
     reply.raw.once('close', () => {
+      entrance.leave(request);
       hold.close();
       caller.hangUp();
       // Only of requests that ended before they were whole.
@@ -108,19 +125,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     });
     // A type that makes no sense would be refused before it comes to a parser.
     delete request.raw.headers['content-type'];
-    done(overload === undefined ? refusalOf(request.url) : overloaded());
-  });
-  const { access } = options;
-  const screen = async (message: IncomingMessage): Promise<void> => {
-    await access.screen?.(new HttpAccessRequest(message, undefined));
-  };
-  api.addHook('preParsing', (request, _reply, payload, done) => {
-    if (access.screen === undefined || request.is404 || !hasLargeBody(request.raw)) {
-      done(null, payload);
-      return;
-    }
-    // The framework waits for a promise, too; to give one for every request would make each wait a turn.
-    return screen(request.raw);
+    done(overload === undefined ? refusalOf(request) : overloaded());
   });
   api.setErrorHandler((error, request, reply) => {
     const known = toLambdaError(error, logger, request.id);
@@ -133,20 +138,12 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     endUntaken(request, refusalReport(known, 0));
     sendError(reply, known, request.id);
   });
-  api.setNotFoundHandler((request, reply) => {
-    const known = new LambdaError(
-      'UnknownOperationException',
-      `${request.method} ${request.url.split('?')[0]} is no operation of this service`,
-    );
-    observer
-      .begin({ requestId: request.id, operation: 'Unknown', message: request.raw })
-      .end(refusalReport(known, 0));
-    sendError(reply, known, request.id);
-  });
-  const drain = new ConnectionDrain(api.server, options.clock);
-  addInvokeRoute(api, options);
-  addFunctionRoutes(api, options);
-  addUnsupportedRoutes(api, options);
+  // Never comes to it: such a request is refused by its head.
+  api.setNotFoundHandler(() => undefined);
+  const drain = new ConnectionDrain(api.server, clock);
+  addInvokeRoute(api, { ...options, entrance });
+  addFunctionRoutes(api, { ...options, entrance });
+  addUnsupportedRoutes(api, { ...options, entrance });
   return {
     async listen({ host, port }) {
       await api.listen({ port, host: host === '' ? '::' : host });
@@ -160,18 +157,14 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
   };
 }
 
-/** Why nothing is done about a target; undefined when it is one. */
-function refusalOf(url: string): LambdaError | undefined {
+/** Why nothing is done about a target, whoever asks; undefined when it is one of an operation. */
+function refusalOf({ url, method, is404 }: FastifyRequest): LambdaError | undefined {
   try {
-    splitTarget(url);
-    return undefined;
+    const { path } = splitTarget(url);
+    return is404
+      ? new LambdaError('UnknownOperationException', `${method} ${path} is no operation of this service`)
+      : undefined;
   } catch (error) {
     return error as LambdaError;
   }
-}
-
-/** Whether a body may be too large to be read for nobody. */
-function hasLargeBody({ headers }: IncomingMessage): boolean {
-  const size = headers['content-length'];
-  return size === undefined ? headers['transfer-encoding'] !== undefined : Number(size) > SMALL_BODY_BYTES;
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import type { Clock } from '../../common/clock.ts';
 import { overloaded } from '../admission/function-admission.ts';
 import type { Hold } from '../admission/room.ts';
 import { MAX_PAYLOAD_BYTES } from '../call/json-payload.ts';
@@ -9,43 +10,126 @@ import { LambdaError } from '../call/lambda-error.ts';
  * all before they look. Beyond that the connection is cut.
  */
 const MAX_DROPPED_BYTES = 64 * 1024 * 1024;
+/** Milliseconds that every body may take, and bytes a second that one has to come with which takes longer. */
+const FREE_MS = 10_000;
+const LEAST_BYTES_PER_SECOND = 8 * 1024;
+/** Milliseconds between two looks after that. One that was late itself is no reason: it takes two of them. */
+const LOOK_MS = 1_000;
+/** Bytes of the first buffer of a body that comes in pieces. */
+const FIRST_BUFFER_BYTES = 16 * 1024;
+
+/** A request, as far as its body is read. */
+export type BodySource = Pick<IncomingMessage, 'headers' | 'on' | 'off' | 'destroy' | 'resume'>;
+
+/** Whether a request says that it has a body. */
+export function announcesBody({ headers }: Pick<IncomingMessage, 'headers'>): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+}
+
+/** Bytes that a body may have, by what its request says: as many as one may have at most where it says nothing. */
+export function announcedBytes({ headers }: Pick<IncomingMessage, 'headers'>): number {
+  const bytes = Number(headers['content-length'] ?? MAX_PAYLOAD_BYTES);
+  return Math.min(MAX_PAYLOAD_BYTES, bytes);
+}
 
 /**
  * Gives the whole body to `done`, or why it was dropped: RequestTooLargeException when it is over 6 MiB, TooManyRequestsException when
- * the gateway has no room for it. Room is taken for what has come, not for what was announced, which costs a client nothing.
+ * the gateway has no room for it, RequestTimeoutException when it comes too slowly. Room is taken for what has come, not for what was
+ * announced, which costs a client nothing.
  */
 export function readRequestBody(
-  request: IncomingMessage,
+  request: BodySource,
   hold: Pick<Hold, 'take' | 'drop'>,
+  clock: Clock,
   done: (error: Error | null, body?: Buffer) => void,
 ): void {
-  const chunks: Buffer[] = [];
+  const bytes = new GrowingBuffer(announcedBytes(request));
+  const startedAt = clock.monotonic();
   let size = 0;
+  let late = 0;
   let refusal: LambdaError | undefined;
-  request.on('data', (chunk: Buffer) => {
+  const end = (error: Error | null, body?: Buffer): void => {
+    timer.cancel();
+    request.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose);
+    done(error, body);
+  };
+  const onData = (chunk: Buffer): void => {
     size += chunk.length;
     if (refusal === undefined && size <= MAX_PAYLOAD_BYTES && hold.take(chunk.length)) {
-      chunks.push(chunk);
+      bytes.append(chunk);
       return;
     }
     refusal ??= size > MAX_PAYLOAD_BYTES ? tooLarge() : overloaded();
-    chunks.length = 0;
+    bytes.clear();
     hold.drop();
     if (size > MAX_DROPPED_BYTES) {
       request.destroy();
     }
-  });
-  request.on('end', () => {
-    if (refusal !== undefined) {
-      done(refusal);
+  };
+  const onEnd = (): void => (refusal === undefined ? end(null, bytes.whole()) : end(refusal));
+  const onError = (cause: unknown): void =>
+    end(new LambdaError('InvalidRequestContentException', 'The request was cut off.', { cause }));
+  const onClose = (): void => timer.cancel();
+  const look = (): void => {
+    const isLate = size < ((clock.monotonic() - startedAt) / 1000) * LEAST_BYTES_PER_SECOND;
+    late = isLate ? late + 1 : 0;
+    if (late < 2) {
+      timer = clock.setTimer(look, LOOK_MS);
       return;
     }
-    const [first] = chunks;
-    done(null, chunks.length === 1 ? first : Buffer.concat(chunks, size));
-  });
-  request.on('error', (error) => {
-    done(new LambdaError('InvalidRequestContentException', 'The request was cut off.', { cause: error }));
-  });
+    bytes.clear();
+    hold.drop();
+    end(new LambdaError('RequestTimeoutException', 'The body of the request did not arrive in time.'));
+    // What still comes is dropped until the answer has ended the connection.
+    request.resume();
+  };
+  let timer = clock.setTimer(look, FREE_MS);
+  request.on('data', onData).on('end', onEnd).on('error', onError).on('close', onClose);
+}
+
+/**
+ * Bytes that come in pieces of any size, copied together: a piece of one byte that were kept as it came would take hundreds. Never
+ * more than twice as long as what is in it.
+ */
+class GrowingBuffer {
+  readonly #announced: number;
+  #buffer: Buffer = Buffer.alloc(0);
+  #length = 0;
+
+  /** @param announced bytes that are to be expected at most */
+  constructor(announced: number) {
+    this.#announced = announced;
+  }
+
+  append(piece: Buffer): void {
+    const length = this.#length + piece.length;
+    if (this.#length === 0) {
+      // Most bodies come in one piece, which is not copied.
+      this.#buffer = piece;
+    } else {
+      if (length > this.#buffer.length) {
+        this.#grow(length);
+      }
+      piece.copy(this.#buffer, this.#length);
+    }
+    this.#length = length;
+  }
+
+  whole(): Buffer {
+    return this.#length === this.#buffer.length ? this.#buffer : this.#buffer.subarray(0, this.#length);
+  }
+
+  clear(): void {
+    this.#buffer = Buffer.alloc(0);
+    this.#length = 0;
+  }
+
+  #grow(length: number): void {
+    const wanted = Math.max(FIRST_BUFFER_BYTES, length * 2);
+    const grown = Buffer.allocUnsafeSlow(Math.max(length, Math.min(wanted, this.#announced)));
+    this.#buffer.copy(grown, 0, 0, this.#length);
+    this.#buffer = grown;
+  }
 }
 
 function tooLarge(): LambdaError {

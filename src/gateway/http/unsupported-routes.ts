@@ -1,15 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from '../../common/logger.ts';
-import { type Access, HttpAccessRequest } from '../access/access.ts';
-import type { Admission } from '../admission/admission.ts';
 import type { CallObserver } from '../observation/call-observer.ts';
 import { observing, refusalReport, sendError, takeObservation, toLambdaError } from './answer.ts';
+import type { Entrance } from './entrance.ts';
 import { type UnsupportedOperation, unsupported, unsupportedOperations } from './unsupported-operations.ts';
 
 /** What the routes of operations that there are not stand on. */
 export interface UnsupportedRoutesOptions {
-  readonly access: Access;
-  readonly admission: Admission;
+  readonly entrance: Entrance;
   readonly observer: CallObserver;
   readonly logger: Logger;
 }
@@ -25,7 +23,7 @@ export function addUnsupportedRoutes(api: FastifyInstance, options: UnsupportedR
       url: operation.url,
       config: { operation: operation.name },
       exposeHeadRoute: false,
-      onRequest: observing(options.observer, operation.name),
+      onRequest: [observing(options.observer, operation.name), options.entrance.hook(() => undefined)],
       handler: (request, reply) => refuse(operation, request, reply, options),
     });
   }
@@ -35,16 +33,12 @@ async function refuse(
   { name, instead }: UnsupportedOperation,
   request: FastifyRequest,
   reply: FastifyReply,
-  { access, admission, logger }: UnsupportedRoutesOptions,
+  { entrance, logger }: UnsupportedRoutesOptions,
 ): Promise<FastifyReply> {
   const observation = takeObservation(request);
   let refusal = unsupported(name, instead);
   try {
-    const body = request.body as Buffer | undefined;
-    const { caller } = request;
-    const principal = await access.authenticate(new HttpAccessRequest(request.raw, body), caller);
-    observation.identified(principal);
-    admission.pass(principal, caller);
+    entrance.prove(request, observation);
   } catch (error) {
     refusal = toLambdaError(error, logger, request.id);
   }

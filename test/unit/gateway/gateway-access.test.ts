@@ -1,7 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
 import { openAccess } from '../../../src/gateway/access/access.ts';
-import { Caller } from '../../../src/gateway/call/caller.ts';
 import {
   type AccessFlags,
   createGatewayAccess,
@@ -11,7 +10,7 @@ import { createKubeClient } from '../../../src/kube/client.ts';
 import { type Secret, secrets } from '../../../src/kube/resource-types.ts';
 import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
 import { type LogLine, recordingLogger } from '../../support/recording-logger.ts';
-import { type Signer, signedRequest } from '../../support/signed-request.ts';
+import { authenticate, type Signer, signedRequest } from '../../support/signed-request.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const alice: Signer = { accessKeyId: 'ALICE', secretAccessKey: 'a-secret-of-forty-characters-0123456789a' };
@@ -70,10 +69,10 @@ describe('access to a gateway', () => {
     const { access, health, start } = await create(flags);
     expect(health()).toMatchObject({ ok: false, reason: 'NoAccessKeys' });
     const early = await signedRequest(alice);
-    expect(() => access.authenticate(early, new Caller())).toThrow('cannot be read');
+    expect(() => authenticate(access, early)).toThrow('cannot be read');
     start({ host: '127.0.0.1', port: 0 });
     await waitFor('the keys', () => health().ok, { everyMs: 5 });
-    expect(access.authenticate(await signedRequest(alice), new Caller())).toMatchObject({
+    expect(authenticate(access, await signedRequest(alice))).toMatchObject({
       user: 'esb-access-keys',
     });
     const list = api.requests.find(({ path }) => path === '/api/v1/namespaces/default/secrets');

@@ -2,7 +2,6 @@ import { SignatureV4 } from '@smithy/signature-v4';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Sha256 } from '../../../src/cli/sha256.ts';
-import type { AccessRequest } from '../../../src/gateway/access/access.ts';
 import { canonicalPath } from '../../../src/gateway/access/canonical-request.ts';
 import { type GatewayLab, gatewayLab } from '../../support/gateway-lab.ts';
 import { ALICE, keyedAccess } from '../../support/keyed-access.ts';
@@ -12,6 +11,7 @@ import {
   presignedRequest,
   type RequestToSign,
   signedRequest,
+  type WholeRequest,
 } from '../../support/signed-request.ts';
 
 /** The signer of the SDK, asked for what it makes of a path. */
@@ -111,7 +111,7 @@ async function lab(): Promise<GatewayLab> {
 /** Sends a signed request to another target, with other headers beside its own, and gives the status of the answer; 0 for none. */
 async function send(
   { url }: GatewayLab,
-  request: AccessRequest,
+  request: WholeRequest,
   target = request.url,
   more: readonly (readonly [string, string])[] = [],
 ): Promise<number> {
@@ -137,7 +137,7 @@ async function send(
 }
 
 /** The call of the harmless function: as a signed request, and as a presigned URL. */
-const forms: readonly (readonly [string, (request?: RequestToSign) => Promise<AccessRequest>])[] = [
+const forms: readonly (readonly [string, (request?: RequestToSign) => Promise<WholeRequest>])[] = [
   ['a signed call', (request) => signedRequest(ALICE, { body: '{}', ...request })],
   ['a presigned URL', (request) => presignedRequest(ALICE, { body: '{}', ...request })],
 ];

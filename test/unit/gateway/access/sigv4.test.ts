@@ -1,15 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { AccessRequest } from '../../../../src/gateway/access/access.ts';
 import { parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
 import { headerSignature, querySignature } from '../../../../src/gateway/access/signature.ts';
-import { checkSignature, deriveSigningKey, sign } from '../../../../src/gateway/access/sigv4.ts';
+import { deriveSigningKey, sign } from '../../../../src/gateway/access/sigv4.ts';
 import {
+  checkWhole,
   invokePath,
   presignedRequest,
   type RequestToSign,
   type Signer,
   signedRequest,
+  type WholeRequest,
 } from '../../../support/signed-request.ts';
 
 const signer: Signer = {
@@ -23,11 +24,11 @@ const key = parseAccessKey(
 const MINUTE = 60_000;
 
 /** What is wrong with a request; undefined when it is right. */
-function refusal(request: AccessRequest, now = Date.now()): string | undefined {
+function refusal(request: WholeRequest, now = Date.now()): string | undefined {
   try {
     const signature =
       request.headers.authorization === undefined ? querySignature(request) : headerSignature(request);
-    checkSignature(request, signature, key, now);
+    checkWhole(request, signature, key, now);
     return undefined;
   } catch (error) {
     return error instanceof Error && 'code' in error
@@ -115,7 +116,7 @@ describe('signature', () => {
       query: { Qualifier: '$LATEST' },
       headers: { 'x-amz-invocation-type': 'Event' },
     });
-    const changed = (change: Partial<AccessRequest>): AccessRequest => ({ ...request, ...change });
+    const changed = (change: Partial<WholeRequest>): WholeRequest => ({ ...request, ...change });
     const mismatch = expect.stringMatching(
       /^InvalidSignatureException: The request signature we calculated does not match/,
     );

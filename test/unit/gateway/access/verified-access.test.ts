@@ -2,13 +2,13 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Access, AccessRequest } from '../../../../src/gateway/access/access.ts';
 import { parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
+import type { Identity } from '../../../../src/gateway/access/identity.ts';
 import type { Principal } from '../../../../src/gateway/access/principal.ts';
 import { ReplayGuard } from '../../../../src/gateway/access/replay-guard.ts';
 import {
   createVerifiedAccess,
   type VerifiedAccessOptions,
 } from '../../../../src/gateway/access/verified-access.ts';
-import { Caller } from '../../../../src/gateway/call/caller.ts';
 import { LambdaError, unavailable } from '../../../../src/gateway/call/lambda-error.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import {
@@ -17,6 +17,8 @@ import {
   presignedRequest,
   type Signer,
   signedRequest,
+  authenticate as taken,
+  type WholeRequest,
 } from '../../../support/signed-request.ts';
 
 const secretAccessKey = 'a-secret-of-forty-characters-0123456789a';
@@ -38,10 +40,10 @@ const signedAt = new Date(clock.now());
 const withCertificate = {} as NonNullable<AccessRequest['connection']>;
 
 function authenticate(
-  request: AccessRequest,
+  request: WholeRequest,
   options: Partial<VerifiedAccessOptions> = {},
 ): Principal | Promise<Principal> {
-  return access(options).authenticate(request, new Caller());
+  return taken(access(options), request);
 }
 
 function access(options: Partial<VerifiedAccessOptions> = {}): Access {
@@ -217,36 +219,66 @@ describe('verified access', () => {
     expect(authenticate(proper)).toMatchObject({ user: 'alice' });
   });
 
-  it('refuses by the head of a request alone, without its body, whom that shows to be nobody', async () => {
-    const bodyless = (request: AccessRequest): AccessRequest => ({ ...request, body: Buffer.alloc(0) });
-    const screen = (request: AccessRequest, options: Partial<VerifiedAccessOptions> = {}): unknown =>
-      access(options).screen?.(bodyless(request));
-    const passing = [
-      await signedRequest(alice, { signedAt, body: 'a body' }),
-      await presignedRequest(alice, { signedAt, body: 'a body' }),
-      accessRequest('POST', '/', {}, { authorization: 'Bearer abc' }),
-      { ...accessRequest('POST', '/', {}, {}), connection: withCertificate },
-    ];
-    for (const request of passing) {
-      expect(screen(request)).toBeUndefined();
+  it('proves by the head of a request alone all that can be, and leaves the rest to the body', async () => {
+    const body = 'a body';
+    const identify = (request: AccessRequest, options: Partial<VerifiedAccessOptions> = {}) =>
+      access(options).identify(request) as Identity;
+    const stated = identify(await signedRequest(alice, { signedAt, body }));
+    expect(stated.claimedKey).toBeUndefined();
+    expect(() => stated.confirm(Buffer.from('another'))).toThrow(refused('InvalidSignatureException'));
+    for (const request of [
+      await signedRequest(alice, { signedAt, body, applyChecksum: false }),
+      await presignedRequest(alice, { signedAt, body }),
+    ]) {
+      const claimed = identify(request);
+      expect(claimed).toMatchObject({ claimedKey: 'ALICE', principal: { user: 'alice' } });
+      expect(() => claimed.confirm(Buffer.from('another'))).toThrow(refused('InvalidSignatureException'));
+      claimed.confirm(Buffer.from(body));
     }
-    const pending = { tokens: { identify: async () => bob } };
-    expect(
-      await screen(accessRequest('POST', '/', {}, { authorization: 'Bearer abc' }), pending),
-    ).toBeUndefined();
-    expect(() => screen(accessRequest('POST', '/', {}, {}))).toThrow(
+    const wrong = await signedRequest({ ...alice, secretAccessKey: 'x'.repeat(40) }, { signedAt, body });
+    const nobody = await signedRequest(
+      { ...alice, accessKeyId: 'NOBODY' },
+      { signedAt, applyChecksum: false },
+    );
+    const late = await signedRequest(alice, {
+      signedAt: new Date(signedAt.getTime() - 400_000),
+      applyChecksum: false,
+    });
+    const noHash = await signedRequest(alice, {
+      signedAt,
+      headers: { 'x-amz-content-sha256': 'UNSIGNED-PAYLOAD' },
+    });
+    expect(() => identify(accessRequest('POST', '/', {}, {}))).toThrow(
       refused('MissingAuthenticationTokenException'),
     );
-    const nobody = await signedRequest({ ...alice, accessKeyId: 'NOBODY' }, { signedAt });
-    expect(() => screen(nobody)).toThrow(refused('UnrecognizedClientException'));
-    const late = await signedRequest(alice, { signedAt: new Date(signedAt.getTime() - 400_000) });
-    expect(() => screen(late)).toThrow(refused('InvalidSignatureException'));
-    // Nobody was let in by this: the signature can still be used.
+    expect(() => identify(nobody)).toThrow(refused('UnrecognizedClientException'));
+    for (const request of [wrong, late, noHash]) {
+      expect(() => identify(request)).toThrow(refused('InvalidSignatureException'));
+    }
+    const pending = access({ tokens: { identify: async () => bob } }).identify(
+      accessRequest('POST', '/', {}, { authorization: 'Bearer abc' }),
+    );
+    expect(await pending).toMatchObject({ principal: bob, claimedKey: undefined });
+    // Nothing of this takes a call: it is taken once it is about to run.
     const replays = new ReplayGuard();
     const headers = { 'amz-sdk-invocation-id': 'a', 'amz-sdk-request': 'attempt=1' };
     const once = await signedRequest(alice, { signedAt, headers });
-    screen(once, { replays });
+    identify(once, { replays }).confirm(once.body);
     expect(authenticate(once, { replays })).toMatchObject({ user: 'alice' });
+  });
+
+  it('names nobody by more than the key in a refusal, before it is proved whose that is', async () => {
+    const names: (string | undefined)[] = [];
+    const reviewed = access({
+      reviewer: { authorize: (_principal, _action, _name, called) => void names.push(called) },
+    });
+    for (const applyChecksum of [true, false]) {
+      const identity = (await reviewed.identify(
+        await signedRequest(alice, { signedAt, applyChecksum }),
+      )) as Identity;
+      void reviewed.authorize(identity, 'invoke', 'hello');
+    }
+    expect(names).toEqual(['alice', 'holder of the access key ALICE']);
   });
 
   it('refuses whatever makes no sense as the fault of its sender', async () => {

@@ -59,7 +59,7 @@ function admissionLab(
       }
     },
     enter: (functionName, caller = new Caller('192.0.2.1'), payload = Buffer.from('{}')) =>
-      admission.enter(callOf(functionName, payload), ANONYMOUS, caller),
+      admission.enter(callOf(functionName, payload), caller),
   };
 }
 
@@ -369,14 +369,18 @@ describe('callers', () => {
   };
 
   it('are told apart by their address when they are anonymous', async () => {
-    const lab = admissionLab({ callerRate });
-    lab.add('f', 50);
-    void lab.enter('f', new Caller('192.0.2.1'));
-    void lab.enter('f', new Caller('::ffff:192.0.2.1'));
-    expect(() => lab.enter('f', new Caller('192.0.2.1'))).toThrow(expect.objectContaining(limited));
-    void lab.enter('f', new Caller('192.0.2.2'));
-    await lab.clock.advance(1_000);
-    void lab.enter('f', new Caller('192.0.2.1'));
+    const { admission, clock } = admissionLab({ callerRate });
+    admission.pass(ANONYMOUS, new Caller('192.0.2.1'));
+    admission.look(ANONYMOUS, new Caller('192.0.2.1'));
+    admission.pass(ANONYMOUS, new Caller('::ffff:192.0.2.1'));
+    for (const refuse of ['look', 'pass'] as const) {
+      expect(() => admission[refuse](ANONYMOUS, new Caller('192.0.2.1'))).toThrow(
+        expect.objectContaining(limited),
+      );
+    }
+    admission.pass(ANONYMOUS, new Caller('192.0.2.2'));
+    await clock.advance(1_000);
+    admission.pass(ANONYMOUS, new Caller('192.0.2.1'));
   });
 
   it('are told apart by who they are otherwise, wherever they call from', () => {
@@ -385,7 +389,7 @@ describe('callers', () => {
     const ann: Principal = { kind: 'Certificate', user: 'ann', groups: [] };
     const token: Principal = { kind: 'Token', user: 'ann', uid: '', groups: [], extra: {} };
     lab.admission.pass(ann, new Caller('192.0.2.1'));
-    void lab.admission.enter(callOf('f'), ann, new Caller('192.0.2.2'));
+    lab.admission.pass(ann, new Caller('192.0.2.2'));
     expect(() => lab.admission.pass(ann, new Caller('192.0.2.3'))).toThrow(expect.objectContaining(limited));
     lab.admission.pass(token, new Caller('192.0.2.1'));
   });

@@ -61,7 +61,7 @@ async function lab(): Promise<Lab> {
   const tls = createTlsServer(
     files.current,
     (request, response) => {
-      const { connection } = new HttpAccessRequest(request, undefined);
+      const { connection } = new HttpAccessRequest(request);
       try {
         const principal =
           connection === undefined ? undefined : certificates.identify(connection, Date.now());

@@ -55,7 +55,7 @@ it('the SDK raises it', async () => {
 
 it('strangers are refused as strangers', async () => {
   const access: Access = {
-    authenticate() {
+    identify() {
       throw new LambdaError('MissingAuthenticationTokenException', 'Missing Authentication Token');
     },
     authorize: () => undefined,

@@ -1,0 +1,185 @@
+import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
+import { type Access, type AccessAction, HttpAccessRequest } from '../access/access.ts';
+import type { Identity } from '../access/identity.ts';
+import type { Principal } from '../access/principal.ts';
+import type { Admission } from '../admission/admission.ts';
+import { overloaded } from '../admission/function-admission.ts';
+import type { UnverifiedBodies } from '../admission/unverified-bodies.ts';
+import type { CallObservation } from '../observation/call-observer.ts';
+import { announcedBytes, announcesBody } from './request-body.ts';
+
+/** What the entrance stands on. */
+export interface EntranceOptions {
+  readonly access: Access;
+  readonly admission: Pick<Admission, 'look' | 'pass'>;
+  readonly unverified: UnverifiedBodies;
+}
+
+/** What somebody wants who may have to be asked for a right. */
+export interface Errand {
+  readonly action: AccessAction;
+  /** The bare name; undefined for what concerns all functions. */
+  readonly functionName: string | undefined;
+}
+
+/** Who has come, and how far that is proved. */
+export interface Visitor {
+  readonly identity: Identity;
+  /** Whether it is proved who it is, but for the body's own hash. */
+  known: boolean;
+  /** Gives back the room of a body that nobody had proved to be the holder's. */
+  leave: (() => void) | undefined;
+}
+
+const NO_BODY = Buffer.alloc(0);
+
+/**
+ * Decides about requests by their heads, before a byte of their bodies is read: who it is, whether they keep their rate, and whether they
+ * may do that. Where only the body can prove who it is, all of that is asked of whom the head names, and the body is read within a share
+ * of its key.
+ */
+export class Entrance {
+  readonly #options: EntranceOptions;
+
+  constructor(options: EntranceOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * A hook for the head of each request of a route.
+   *
+   * @param errandOf what the request wants, which may throw for one that makes no sense; undefined for what needs no right
+   */
+  hook(
+    errandOf: (request: FastifyRequest) => Errand | undefined,
+  ): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction) => Promise<void> | void {
+    return (request, _reply, done) => {
+      try {
+        const entered = this.#identify(request, errandOf);
+        if (entered instanceof Promise) {
+          // The framework waits for it. To give a promise for every request would make each wait a turn.
+          return entered;
+        }
+      } catch (error) {
+        done(error as Error);
+        return;
+      }
+      done();
+      return;
+    };
+  }
+
+  /**
+   * Room for the body of a request that was let in. Resolves when there is; undefined for at once.
+   *
+   * @throws {LambdaError} TooManyRequestsException
+   */
+  awaitBody(request: FastifyRequest): Promise<void> | undefined {
+    const { visitor, caller, hold } = request;
+    const key = visitor?.identity.claimedKey;
+    if (visitor === undefined || visitor.known || key === undefined) {
+      return undefined;
+    }
+    if (!hold.takeStranger()) {
+      throw overloaded();
+    }
+    const place = this.#options.unverified.enter(key, announcedBytes(request.raw), caller);
+    if (!(place instanceof Promise)) {
+      visitor.leave = place;
+      return undefined;
+    }
+    return place.then((leave) => {
+      visitor.leave = leave;
+      if (caller.gone) {
+        this.leave(request);
+      }
+    });
+  }
+
+  /**
+   * Proves, with the whole body, whose the request is.
+   *
+   * @throws {LambdaError} InvalidSignatureException, or TooManyRequestsException
+   */
+  prove(request: FastifyRequest, observation: CallObservation): Identity {
+    const { visitor } = request;
+    if (visitor === undefined) {
+      throw new Error('nobody has come by the entrance');
+    }
+    const { identity } = visitor;
+    identity.confirm((request.body as Buffer | undefined) ?? NO_BODY);
+    this.leave(request);
+    if (!visitor.known) {
+      this.#known(request, visitor, observation);
+    }
+    return identity;
+  }
+
+  /** The body of a request is proved, or will not come. */
+  leave({ visitor, hold }: FastifyRequest): void {
+    hold.known();
+    if (visitor?.leave !== undefined) {
+      visitor.leave();
+      visitor.leave = undefined;
+    }
+  }
+
+  #identify(
+    request: FastifyRequest,
+    errandOf: (request: FastifyRequest) => Errand | undefined,
+  ): Promise<void> | void {
+    const identified = this.#options.access.identify(new HttpAccessRequest(request.raw));
+    return identified instanceof Promise
+      ? this.#enterLater(request, identified, errandOf)
+      : this.#enter(request, identified, errandOf);
+  }
+
+  async #enterLater(
+    request: FastifyRequest,
+    identified: Promise<Identity>,
+    errandOf: (request: FastifyRequest) => Errand | undefined,
+  ): Promise<void> {
+    if (!request.hold.takeStranger()) {
+      identified.catch(() => undefined);
+      throw overloaded();
+    }
+    const identity = await identified;
+    request.hold.known();
+    await this.#enter(request, identity, errandOf);
+  }
+
+  #enter(
+    request: FastifyRequest,
+    identity: Identity,
+    errandOf: (request: FastifyRequest) => Errand | undefined,
+  ): Promise<void> | void {
+    const { access, admission } = this.#options;
+    const { observation } = request;
+    const visitor: Visitor = { identity, known: false, leave: undefined };
+    request.visitor = visitor;
+    if (identity.claimedKey === undefined) {
+      this.#known(request, visitor, observation);
+    } else if (announcesBody(request.raw)) {
+      admission.look(identity.principal, request.caller);
+    } else {
+      identity.confirm(NO_BODY);
+      this.#known(request, visitor, observation);
+    }
+    const errand = errandOf(request);
+    return errand === undefined
+      ? undefined
+      : access.authorize(visitor.known ? proved(identity) : identity, errand.action, errand.functionName);
+  }
+
+  #known(request: FastifyRequest, visitor: Visitor, observation: CallObservation | undefined): void {
+    visitor.known = true;
+    const { principal } = visitor.identity;
+    observation?.identified(principal);
+    this.#options.admission.pass(principal, request.caller);
+  }
+}
+
+/** An identity that is proved, whatever it took. */
+function proved({ principal }: Identity): { readonly principal: Principal; readonly claimedKey: undefined } {
+  return { principal, claimedKey: undefined };
+}
