@@ -6,6 +6,7 @@ import {
   ServerCredentials,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
+import { namespacesOfNames } from '../api/gateway-name.ts';
 import type { Clock } from '../common/clock.ts';
 import { type CallOptions, sleep } from '../common/deadline.ts';
 import { EsbError, hasCode } from '../common/errors.ts';
@@ -21,6 +22,7 @@ import { toGrpcStatus } from './grpc-status.ts';
 import type { InvocationResult } from './invocation.ts';
 import { type InvokeCall, type InvokeManyCall, serveInvoke, serveInvokeMany } from './invoke-stream.ts';
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
+import { type ServedFleet, servedFleet } from './served-fleet.ts';
 import { type TlsIdentity, TlsListener } from './tls-listener.ts';
 import { serveWatch, type WatchCall } from './watch-stream.ts';
 import { resolveWorker, workerStateMessage } from './worker-message.ts';
@@ -53,6 +55,11 @@ export interface GrpcServerParts {
   readonly onInvoked?: (result: InvocationResult) => void;
   /** Where spans of calls go; absent where nobody wants them. */
   readonly tracing?: Tracing | undefined;
+}
+
+/** The same as one client may see it. */
+interface ClientParts extends Omit<GrpcServerParts, 'fleet'> {
+  readonly fleet: ServedFleet;
 }
 
 export interface GrpcServerOptions {
@@ -96,6 +103,7 @@ export class AgentGrpcServer {
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = new TlsListener({
       logger: options.logger,
+      clock: options.clock,
       onConnection: (socket) => {
         if (this.#stopping.signal.aborted) {
           socket.destroy();
@@ -182,7 +190,7 @@ export class AgentGrpcServer {
 
   #hint(
     name: string,
-    follow: (fleet: Fleet, uid: string, epoch: number, options: CallOptions) => Promise<WorkerView>,
+    follow: (fleet: ServedFleet, uid: string, epoch: number, options: CallOptions) => Promise<WorkerView>,
   ): handleUnaryCall<WorkerRequestMessage, WorkerStateMessage> {
     return this.#unary(name, async ({ fleet }, request: WorkerRequestMessage, options) => {
       const uid = resolveWorker(fleet, request.worker);
@@ -192,13 +200,16 @@ export class AgentGrpcServer {
 
   #unary<Request, Response>(
     name: string,
-    handle: (parts: GrpcServerParts, request: Request, options: CallOptions) => Promise<Response>,
+    handle: (parts: ClientParts, request: Request, options: CallOptions) => Promise<Response>,
   ): handleUnaryCall<Request, Response> {
     return (call, answer) => {
       const gone = new AbortController();
       call.on('cancelled', () => gone.abort());
+      const namespaces = namespacesOf(call);
       this.#ready()
-        .then((parts) => handle(parts, call.request, { signal: gone.signal, ...deadlineOf(call) }))
+        .then((parts) =>
+          handle(partsFor(namespaces, parts), call.request, { signal: gone.signal, ...deadlineOf(call) }),
+        )
         .then(
           (response) => answer(null, response),
           (error: unknown) => {
@@ -209,13 +220,14 @@ export class AgentGrpcServer {
     };
   }
 
-  #streaming<Call extends EventEmitter & { end(): void }>(
+  #streaming<Call extends EventEmitter & Authenticated & { end(): void }>(
     name: string,
-    handle: (parts: GrpcServerParts, call: Call) => Promise<void>,
+    handle: (parts: ClientParts, call: Call) => Promise<void>,
   ): (call: Call) => void {
     return (call) => {
+      const namespaces = namespacesOf(call);
       this.#ready()
-        .then((parts) => handle(parts, call))
+        .then((parts) => handle(partsFor(namespaces, parts), call))
         .then(
           () => call.end(),
           (error: unknown) => {
@@ -254,6 +266,22 @@ export class AgentGrpcServer {
       this.#logger.error({ err: error, method: name }, 'call to the agent failed');
     }
   }
+}
+
+/** A call of which it is known with which certificate its connection was made. */
+interface Authenticated {
+  getAuthContext(): { readonly sslPeerCertificate?: { readonly subjectaltname?: string } | undefined };
+}
+
+/** The namespaces that the certificate of a client names; undefined where it is one that names none. */
+function namespacesOf(call: Authenticated): ReadonlySet<string> | undefined {
+  const certificate = call.getAuthContext().sslPeerCertificate;
+  // The listener lets nobody in without one: the connection is over already.
+  return certificate === undefined ? new Set() : namespacesOfNames(certificate.subjectaltname);
+}
+
+function partsFor(namespaces: ReadonlySet<string> | undefined, parts: GrpcServerParts): ClientParts {
+  return { ...parts, fleet: servedFleet(parts.fleet, namespaces) };
 }
 
 function deadlineOf(call: { getDeadline(): Date | number }): CallOptions {

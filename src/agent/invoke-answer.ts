@@ -7,8 +7,8 @@ import type {
   InvokeTrailerMessage,
 } from './agent-messages.ts';
 import { CallTrace } from './call-trace.ts';
-import type { Fleet } from './fleet.ts';
 import type { InvocationResult } from './invocation.ts';
+import type { ServedFleet } from './served-fleet.ts';
 import { resolveWorker } from './worker-message.ts';
 
 /**
@@ -47,7 +47,7 @@ export class InvokeAnswer {
    *
    * @throws {EsbError} what the caller is to be told instead of a trailer
    */
-  async run(request: InvokeRequestMessage, fleet: Fleet, tracing?: Tracing): Promise<InvocationResult> {
+  async run(request: InvokeRequestMessage, fleet: ServedFleet, tracing?: Tracing): Promise<InvocationResult> {
     const trace = tracing === undefined ? undefined : new CallTrace(tracing, request);
     try {
       const result = await this.#run(request, fleet, trace);
@@ -66,7 +66,7 @@ export class InvokeAnswer {
 
   async #run(
     request: InvokeRequestMessage,
-    fleet: Fleet,
+    fleet: ServedFleet,
     trace: CallTrace | undefined,
   ): Promise<InvocationResult> {
     const result = await fleet.invoke({

@@ -7,9 +7,9 @@ import type {
   InvokeRequestMessage,
   InvokeResponseMessage,
 } from './agent-messages.ts';
-import type { Fleet } from './fleet.ts';
 import type { InvocationResult } from './invocation.ts';
 import { InvokeAnswer } from './invoke-answer.ts';
+import type { ServedFleet } from './served-fleet.ts';
 
 export type InvokeCall = ServerWritableStream<InvokeRequestMessage, InvokeResponseMessage>;
 export type InvokeManyCall = ServerDuplexStream<InvokeManyRequestMessage, InvokeManyResponseMessage>;
@@ -27,7 +27,7 @@ export interface InvokeListener {
  */
 export async function serveInvoke(
   call: InvokeCall,
-  fleet: Fleet,
+  fleet: ServedFleet,
   tracing?: Tracing,
 ): Promise<InvocationResult> {
   const answer = new InvokeAnswer((message, sent) => {
@@ -48,7 +48,7 @@ export async function serveInvoke(
  */
 export async function serveInvokeMany(
   call: InvokeManyCall,
-  fleet: Fleet,
+  fleet: ServedFleet,
   stopping: AbortSignal,
   listener: InvokeListener,
   tracing?: Tracing,

@@ -4,8 +4,8 @@ import { isAborted, sleep } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
 import type { WorkerLogReader } from '../runtime/log-reader.ts';
 import type { GetLogsRequestMessage, LogChunkMessage } from './agent-messages.ts';
-import type { Fleet } from './fleet.ts';
 import { type FoundSpan, LogCursor, type LogQuery } from './log-query.ts';
+import type { ServedFleet } from './served-fleet.ts';
 import { resolveWorker } from './worker-message.ts';
 
 export type LogCall = ServerWritableStream<GetLogsRequestMessage, LogChunkMessage>;
@@ -27,7 +27,7 @@ const followMs = 250;
  */
 export async function serveLogs(
   call: LogCall,
-  fleet: Fleet,
+  fleet: ServedFleet,
   { workerLogs }: LogSource,
   clock: Clock,
   signal: AbortSignal,
@@ -81,7 +81,11 @@ function queryOf(request: GetLogsRequestMessage): LogQuery {
 }
 
 /** The container that there is, else the last one: what failed to start has left a log, and no container. */
-async function containerOf(fleet: Fleet, logs: WorkerLogReader, uid: string): Promise<string | undefined> {
+async function containerOf(
+  fleet: ServedFleet,
+  logs: WorkerLogReader,
+  uid: string,
+): Promise<string | undefined> {
   return fleet.view(uid)?.containerId ?? (await logs.newest(uid));
 }
 

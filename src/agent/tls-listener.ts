@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import { certificatesIn } from '../common/certificates.ts';
+import type { Clock, Timer } from '../common/clock.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
 import { formatHostPort, type HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
@@ -10,8 +11,12 @@ import type { Logger } from '../common/logger.ts';
 /** Common name of the certificates that gateways hold. */
 export const gatewayCommonName = 'esb-gateway';
 
+/** Longest time that a timer of Node.js runs, in milliseconds: no certificate of a gateway is valid for longer than 30 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 export interface TlsListenerOptions {
   readonly logger: Logger;
+  readonly clock: Clock;
   /** Given each connection of a client that proved to be a gateway. */
   readonly onConnection: (socket: TLSSocket) => void;
 }
@@ -30,6 +35,7 @@ export interface TlsIdentity {
  */
 export class TlsListener {
   readonly #logger: Logger;
+  readonly #clock: Clock;
   readonly #server: Server;
   readonly #sockets = new Set<TLSSocket>();
   #authorities: readonly X509Certificate[] = [];
@@ -37,6 +43,7 @@ export class TlsListener {
 
   constructor(options: TlsListenerOptions) {
     this.#logger = options.logger;
+    this.#clock = options.clock;
     this.#server = createServer({ requestCert: true, rejectUnauthorized: true, ALPNProtocols: ['h2'] });
     this.#server.on('connection', (socket) => {
       if (this.#refusing) {
@@ -50,7 +57,11 @@ export class TlsListener {
         return;
       }
       this.#sockets.add(socket);
-      socket.once('close', () => this.#sockets.delete(socket));
+      const expiry = this.#cutAtExpiry(socket);
+      socket.once('close', () => {
+        this.#sockets.delete(socket);
+        expiry.cancel();
+      });
       options.onConnection(socket);
     });
     this.#server.on('tlsClientError', (error, socket) => {
@@ -135,6 +146,16 @@ export class TlsListener {
       socket.destroy();
     }
     await closed.promise;
+  }
+
+  /** A gateway has another connection long before its certificate ends. */
+  #cutAtExpiry(socket: TLSSocket): Timer {
+    const validTo = socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0;
+    const leftMs = Math.min(MAX_TIMER_MS, Math.max(0, validTo - this.#clock.now()));
+    return this.#clock.setTimer(() => {
+      this.#logger.info({ remote: socket.remoteAddress }, 'certificate of a client has run out');
+      socket.destroy();
+    }, leftMs);
   }
 
   #admits(socket: TLSSocket): boolean {

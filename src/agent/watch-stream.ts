@@ -1,7 +1,7 @@
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import type { Clock, Timer } from '../common/clock.ts';
 import type { WatchEventMessage } from './agent-messages.ts';
-import type { Fleet } from './fleet.ts';
+import type { ServedFleet } from './served-fleet.ts';
 import { workerRefMessage, workerStateMessage } from './worker-message.ts';
 import type { WorkerView } from './worker-view.ts';
 
@@ -16,7 +16,7 @@ const gatherMs = 20;
  */
 export async function serveWatch(
   call: WatchCall,
-  fleet: Fleet,
+  fleet: ServedFleet,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {

@@ -1,7 +1,7 @@
 import { EsbError } from '../common/errors.ts';
 import type { WorkerIdentity } from '../runtime/container-runtime.ts';
 import type { WorkerRefMessage, WorkerStateMessage } from './agent-messages.ts';
-import type { Fleet } from './fleet.ts';
+import type { ServedFleet } from './served-fleet.ts';
 import type { WorkerView } from './worker-view.ts';
 
 /** The name of a worker as it goes over the wire. */
@@ -27,7 +27,7 @@ export function workerStateMessage(view: WorkerView): WorkerStateMessage {
  *
  * @throws {EsbError} `InvalidArgument` when nothing is named, `NotFound` when there is no such worker
  */
-export function resolveWorker(fleet: Fleet, reference: WorkerRefMessage | null): string {
+export function resolveWorker(fleet: ServedFleet, reference: WorkerRefMessage | null): string {
   if (reference === null || (reference.uid === '' && reference.name === '')) {
     throw new EsbError('no worker was named', { code: 'InvalidArgument' });
   }

@@ -43,7 +43,7 @@ export async function readAgentLogs(
 ): Promise<void> {
   const [node, own] = await Promise.all([
     readNode(request.nodeName, cluster, signal),
-    requestClientCertificate(cluster, { signal }),
+    requestClientCertificate(request.worker.namespace, cluster, { signal }),
   ]);
   const Client = makeGenericClientConstructor(loadAgentProto().agent, 'Agent');
   const client = new Client(

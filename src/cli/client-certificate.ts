@@ -1,6 +1,11 @@
 import 'reflect-metadata';
 import { randomBytes, webcrypto } from 'node:crypto';
-import { PemConverter, Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
+import {
+  PemConverter,
+  Pkcs10CertificateRequestGenerator,
+  SubjectAlternativeNameExtension,
+} from '@peculiar/x509';
+import { gatewayUri } from '../api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME, GATEWAY_SIGNER } from '../api/name.ts';
 import { systemClock } from '../common/clock.ts';
 import { type CallOptions, sleep, withDeadline } from '../common/deadline.ts';
@@ -27,9 +32,11 @@ const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as con
  * gateways, which the caller approves by rights of its own (`approve` on the signer, `update` on the approval of
  * requests) and the controller signs. The key leaves this process in no form.
  *
+ * @param namespace the one whose workers it is for
  * @throws {EsbError} `CommandFailed` where the caller may not do that, `DeadlineExceeded` when no controller signs
  */
 export async function requestClientCertificate(
+  namespace: string,
   cluster: ClusterOptions,
   options: CallOptions = {},
 ): Promise<ClientCertificate> {
@@ -40,6 +47,7 @@ export async function requestClientCertificate(
       name: `CN=${GATEWAY_COMMON_NAME}`,
       keys,
       signingAlgorithm: algorithm,
+      extensions: [new SubjectAlternativeNameExtension([{ type: 'url', value: gatewayUri(namespace) }])],
     });
     const name = `${REQUEST_PREFIX}${randomBytes(8).toString('hex')}`;
     await kubectlText(['create', '-f', '-'], cluster, {

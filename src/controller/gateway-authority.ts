@@ -9,10 +9,13 @@ import {
   KeyUsagesExtension,
   PemConverter,
   Pkcs10CertificateRequest,
+  type PublicKey,
+  SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
+import { gatewayUri, namespaceOfUri } from '../api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME } from '../api/name.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 
@@ -31,6 +34,8 @@ const BACKDATE_MS = HOUR_MS;
 const CLIENT_DEFAULT_MS = DAY_MS;
 const CLIENT_SHORTEST_MS = 10 * 60_000;
 const CLIENT_LONGEST_MS = 30 * DAY_MS;
+/** Namespaces that one certificate may name. */
+const MAX_NAMESPACES = 16;
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
@@ -164,29 +169,30 @@ function refused(message: string, cause?: unknown): EsbError {
   return new EsbError(message, { code: 'RequestRefused', cause });
 }
 
+/** What of a gateway's request is signed. */
+export interface GatewayRequest {
+  readonly publicKey: PublicKey;
+  /** Those that the gateway is to serve; one or more. */
+  readonly namespaces: readonly string[];
+}
+
 /**
- * Signs the request of a gateway for a client certificate. Only the key is taken from the request: the subject is
- * always {@link GATEWAY_COMMON_NAME}.
+ * Reads the request of a gateway for a client certificate.
  *
  * @param request PEM of a PKCS #10 request
- * @param expirationSeconds validity that was asked for, a day by default; kept between 10 minutes and 30 days, and
- * within that of the authority
- * @returns PEM
- * @throws {EsbError} `RequestRefused` for a request that is none, asks for another name, or is not signed with its key
+ * @throws {EsbError} `RequestRefused` for a request that is none, asks for another name than {@link GATEWAY_COMMON_NAME}, names no
+ * namespace or anything but namespaces, or is not signed with its key
  */
-export async function signGatewayRequest(
-  authority: AuthorityPair,
-  request: string,
-  now: number,
-  expirationSeconds?: number,
-): Promise<string> {
+export async function readGatewayRequest(request: string): Promise<GatewayRequest> {
   let parsed: Pkcs10CertificateRequest;
+  let isSigned: boolean;
   try {
     parsed = new Pkcs10CertificateRequest(request);
+    isSigned = await parsed.verify();
   } catch (error) {
     throw refused(`spec.request is no PKCS #10 request in PEM form: ${messageOf(error)}`, error);
   }
-  if (!(await parsed.verify())) {
+  if (!isSigned) {
     throw refused('the request is not signed with the key that it is for');
   }
   const names = parsed.subjectName.getField('CN');
@@ -195,6 +201,42 @@ export async function signGatewayRequest(
       `the request is for CN ${names.join(', ') || '(none)'}, and only ${GATEWAY_COMMON_NAME} is signed`,
     );
   }
+  return { publicKey: parsed.publicKey, namespaces: namespacesOf(parsed) };
+}
+
+function namespacesOf(request: Pkcs10CertificateRequest): readonly string[] {
+  const names = request.extensions
+    .filter((extension) => extension instanceof SubjectAlternativeNameExtension)
+    .flatMap(({ names: { items } }) => items);
+  const namespaces = names.map(({ type, value }) => {
+    const namespace = type === 'url' ? namespaceOfUri(value) : undefined;
+    if (namespace === undefined) {
+      throw refused(`the request names ${type} ${value}, and only ${gatewayUri('NAMESPACE')} is signed`);
+    }
+    return namespace;
+  });
+  if (namespaces.length === 0 || namespaces.length > MAX_NAMESPACES) {
+    throw refused(
+      `the request names ${namespaces.length} namespaces; 1 to ${MAX_NAMESPACES} are signed, each as ${gatewayUri('NAMESPACE')}`,
+    );
+  }
+  return [...new Set(namespaces)];
+}
+
+/**
+ * Signs a client certificate for a gateway. Only the key and the namespaces are taken from the request: the subject is
+ * always {@link GATEWAY_COMMON_NAME}.
+ *
+ * @param expirationSeconds validity that was asked for, a day by default; kept between 10 minutes and 30 days, and
+ * within that of the authority
+ * @returns PEM
+ */
+export async function signGatewayRequest(
+  authority: AuthorityPair,
+  request: GatewayRequest,
+  now: number,
+  expirationSeconds?: number,
+): Promise<string> {
   const key = await webcrypto.subtle.importKey(
     'pkcs8',
     PemConverter.decodeFirst(authority.privateKey),
@@ -208,7 +250,7 @@ export async function signGatewayRequest(
   const certificate = await X509CertificateGenerator.create({
     subject: `CN=${GATEWAY_COMMON_NAME}`,
     issuer: issuer.subject,
-    publicKey: parsed.publicKey,
+    publicKey: request.publicKey,
     signingKey: key,
     signingAlgorithm: algorithm,
     notBefore: new Date(now - BACKDATE_MS / 2),
@@ -217,6 +259,9 @@ export async function signGatewayRequest(
       new BasicConstraintsExtension(false, undefined, true),
       new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
       new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth]),
+      new SubjectAlternativeNameExtension(
+        request.namespaces.map((namespace) => ({ type: 'url', value: gatewayUri(namespace) })),
+      ),
       await AuthorityKeyIdentifierExtension.create(issuer.publicKey),
     ],
   });

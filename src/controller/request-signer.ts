@@ -1,43 +1,45 @@
+import { SERVE_VERB } from '../api/gateway-name.ts';
+import { lambdaWorkers } from '../api/lambda-worker.ts';
 import { GATEWAY_SIGNER } from '../api/name.ts';
 import type { Clock } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import { hasCode } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import { type CertificateSigningRequest, certificateSigningRequests } from '../kube/resource-types.ts';
+import {
+  type CertificateSigningRequest,
+  certificateSigningRequests,
+  subjectAccessReviews,
+} from '../kube/resource-types.ts';
 import type { KubeClient } from '../kube/types.ts';
-import { type AuthorityPair, signGatewayRequest } from './gateway-authority.ts';
+import {
+  type AuthorityPair,
+  type GatewayRequest,
+  readGatewayRequest,
+  signGatewayRequest,
+} from './gateway-authority.ts';
 
 const allowedUsages = ['client auth', 'digital signature', 'key encipherment'];
-
-/** Names by which a gateway is known to the API server: in a cluster, and in a local instance. */
-export function gatewayUsers(systemNamespace: string): readonly string[] {
-  return [`system:serviceaccount:${systemNamespace}:esb-gateway`, 'esb:gateway'];
-}
 
 export type RequestStep =
   | { readonly kind: 'nothing'; readonly because: string }
   | { readonly kind: 'refuse'; readonly message: string }
-  | { readonly kind: 'sign'; readonly approve: boolean };
+  | { readonly kind: 'sign'; readonly isApproved: boolean };
+
+/** How a request stands after it was looked at: for good, or to be looked at again in a moment or in a while. */
+export type RequestStanding = 'settled' | 'waits' | 'unapproved';
 
 function has(request: CertificateSigningRequest, type: string): boolean {
   return request.status?.conditions?.some((condition) => condition.type === type) === true;
 }
 
-/** What is to be done about a request: a gateway's own are approved and signed; others only once somebody approved them. */
-export function requestStep(request: CertificateSigningRequest, users: readonly string[]): RequestStep {
+/** What is to be done about a request, by what it is for and what was done about it. */
+export function requestStep(request: CertificateSigningRequest): RequestStep {
   const { spec, status } = request;
   if (spec.signerName !== GATEWAY_SIGNER) {
     return { kind: 'nothing', because: 'it is for another signer' };
   }
   if (status?.certificate !== undefined || has(request, 'Denied') || has(request, 'Failed')) {
     return { kind: 'nothing', because: 'it is settled' };
-  }
-  const isApproved = has(request, 'Approved');
-  if (!isApproved && !users.includes(spec.username ?? '')) {
-    return {
-      kind: 'nothing',
-      because: `it is from ${spec.username}, who is no gateway, and nobody approved it`,
-    };
   }
   const foreign = spec.usages.filter((usage) => !allowedUsages.includes(usage));
   if (foreign.length > 0 || !spec.usages.includes('client auth')) {
@@ -46,12 +48,11 @@ export function requestStep(request: CertificateSigningRequest, users: readonly 
       message: `usages are ${spec.usages.join(', ')}; "client auth" is needed, and beside it only "digital signature" and "key encipherment" are signed`,
     };
   }
-  return { kind: 'sign', approve: !isApproved };
+  return { kind: 'sign', isApproved: has(request, 'Approved') };
 }
 
 export interface RequestSignerOptions {
   readonly client: KubeClient;
-  readonly users: readonly string[];
   /** The authority that signs now. */
   readonly authority: () => AuthorityPair | undefined;
   readonly clock: Clock;
@@ -61,24 +62,25 @@ export interface RequestSignerOptions {
 }
 
 /**
- * Approves and signs one request.
+ * Signs one request, where somebody has approved it, or Kubernetes lets its sender serve every namespace that it names; then it
+ * is approved here.
  *
- * @returns whether it is settled; it is not while there is no authority
+ * @returns `waits` while there is no authority, `unapproved` while neither holds
  */
 export async function settleRequest(
   request: CertificateSigningRequest,
   options: RequestSignerOptions,
   callOptions?: CallOptions,
-): Promise<boolean> {
-  const { client, users, clock, logger } = options;
-  const step = requestStep(request, users);
+): Promise<RequestStanding> {
+  const { client, clock, logger } = options;
+  const step = requestStep(request);
   if (step.kind === 'nothing') {
     logger.debug({ request: request.metadata.name, because: step.because }, 'certificate request left alone');
-    return true;
+    return 'settled';
   }
   const authority = options.authority();
   if (authority === undefined) {
-    return false;
+    return 'waits';
   }
   const stamp = `${new Date(clock.now()).toISOString().slice(0, 19)}Z`;
   const condition = (type: string, reason: string, message: string) => ({
@@ -107,29 +109,36 @@ export async function settleRequest(
 
   if (step.kind === 'refuse') {
     await refuse(step.message);
-    return true;
+    return 'settled';
   }
-  let certificate: string;
+  const { request: encoded, expirationSeconds } = request.spec;
+  let read: GatewayRequest;
   try {
-    const { request: encoded, expirationSeconds } = request.spec;
-    certificate = await signGatewayRequest(
-      authority,
-      Buffer.from(encoded, 'base64').toString('utf8'),
-      clock.now(),
-      expirationSeconds,
-    );
+    read = await readGatewayRequest(Buffer.from(encoded, 'base64').toString('utf8'));
   } catch (error) {
     if (!hasCode(error, 'RequestRefused')) {
       throw error;
     }
     await refuse(error.message);
-    return true;
+    return 'settled';
   }
+  const { namespaces } = read;
+  if (!step.isApproved) {
+    const foreign = await firstForeign(client, request, namespaces, callOptions);
+    if (foreign !== undefined) {
+      logger.info(
+        { request: request.metadata.name, user: request.spec.username, namespace: foreign },
+        'certificate request waits: nobody has approved it, and its sender may not serve the namespace',
+      );
+      return 'unapproved';
+    }
+  }
+  const certificate = await signGatewayRequest(authority, read, clock.now(), expirationSeconds);
   let approved = request;
-  if (step.approve) {
+  if (!step.isApproved) {
     const conditions = [
       ...(request.status?.conditions ?? []),
-      condition('Approved', 'GatewayRequest', 'sent by a gateway itself'),
+      condition('Approved', 'GatewayRequest', 'its sender may serve the namespaces that it names'),
     ];
     approved = await client.update(certificateSigningRequests, withStatus(request, { conditions }), {
       ...callOptions,
@@ -142,6 +151,45 @@ export async function settleRequest(
     { ...callOptions, subresource: 'status' },
   );
   options.onSigned?.();
-  logger.info({ request: request.metadata.name, user: request.spec.username }, 'gateway certificate signed');
-  return true;
+  logger.info(
+    { request: request.metadata.name, user: request.spec.username, namespaces },
+    'gateway certificate signed',
+  );
+  return 'settled';
+}
+
+/** The first of the namespaces that Kubernetes does not let the sender of the request serve, if any. */
+async function firstForeign(
+  client: KubeClient,
+  { spec }: CertificateSigningRequest,
+  namespaces: readonly string[],
+  callOptions?: CallOptions,
+): Promise<string | undefined> {
+  const { username = '', groups, uid, extra } = spec;
+  for (const namespace of namespaces) {
+    const { status } = await client.create(
+      subjectAccessReviews,
+      {
+        metadata: { name: '' },
+        spec: {
+          user: username,
+          ...(groups === undefined ? {} : { groups }),
+          ...(uid === undefined ? {} : { uid }),
+          ...(extra === undefined ? {} : { extra }),
+          resourceAttributes: {
+            namespace,
+            verb: SERVE_VERB,
+            group: lambdaWorkers.group,
+            version: lambdaWorkers.version,
+            resource: lambdaWorkers.plural,
+          },
+        },
+      },
+      callOptions,
+    );
+    if (status?.allowed !== true) {
+      return namespace;
+    }
+  }
+  return undefined;
 }

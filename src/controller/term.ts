@@ -21,7 +21,7 @@ import { NodeLiveness } from './liveness.ts';
 import { NodeDirectory } from './node-directory.ts';
 import { nodeFingerprint, placementFingerprint } from './node-view.ts';
 import { publishRanges } from './range-publisher.ts';
-import { gatewayUsers, settleRequest } from './request-signer.ts';
+import { type RequestStanding, settleRequest } from './request-signer.ts';
 import { type EventSink, WorkerReconciler } from './worker-reconciler.ts';
 
 /** Index of the workers' cache: by the node that they are assigned to. */
@@ -58,8 +58,11 @@ const WAKE_EACH_MS = 0.2;
 /** Milliseconds between two looks at the client authority, and after a look that failed. */
 const AUTHORITY_EVERY_MS = 60_000;
 const AUTHORITY_RETRY_MS = 2_000;
-/** How long requests wait for the authority. */
-const UNSETTLED_REQUEUE_MS = 1_000;
+/** When a request is looked at again that waits for the authority, or for somebody who approves it or lets its sender serve. */
+const REQUEST_REQUEUE_MS: Readonly<Record<Exclude<RequestStanding, 'settled'>, number>> = {
+  waits: 1_000,
+  unapproved: 15_000,
+};
 
 export function nodeIndex(worker: LambdaWorker): readonly string[] {
   const name = worker.status?.assignment?.nodeName;
@@ -128,11 +131,10 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
       if (request === undefined) {
         return {};
       }
-      const isSettled = await settleRequest(
+      const standing = await settleRequest(
         request,
         {
           client,
-          users: gatewayUsers(systemNamespace),
           authority: () => authority.current,
           clock,
           logger,
@@ -140,7 +142,7 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
         },
         { signal: context.signal },
       );
-      return isSettled ? {} : { requeueAfterMs: UNSETTLED_REQUEUE_MS };
+      return standing === 'settled' ? {} : { requeueAfterMs: REQUEST_REQUEUE_MS[standing] };
     },
     logger,
     clock,

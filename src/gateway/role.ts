@@ -59,6 +59,7 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
   const nodes = createInformer<LambdaNode>(client, lambdaNodes, {}, { logger });
   const identity: ClientIdentity = await ClientIdentity.open({
     folder: flags.stateDir,
+    namespace: flags.namespace,
     client,
     clock,
     logger,

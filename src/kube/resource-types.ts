@@ -128,6 +128,8 @@ export interface CertificateSigningRequest extends KubeObject {
     /** Set by the API server from who sent it. */
     readonly username?: string;
     readonly groups?: readonly string[];
+    readonly uid?: string;
+    readonly extra?: Readonly<Record<string, readonly string[]>>;
   };
   readonly status?: {
     /** PEM in base64. */
@@ -239,4 +241,11 @@ export const localSubjectAccessReviews = grouped<LocalSubjectAccessReview>(
   'LocalSubjectAccessReview',
   'localsubjectaccessreviews',
   true,
+);
+/** The same question where the namespace stands in the question alone. */
+export const subjectAccessReviews = grouped<LocalSubjectAccessReview>(
+  'authorization.k8s.io',
+  'SubjectAccessReview',
+  'subjectaccessreviews',
+  false,
 );

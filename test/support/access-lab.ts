@@ -203,7 +203,6 @@ async function signRequests(admin: KubeClient, authority: Authority): Promise<vo
   for (const request of items) {
     await settleRequest(request, {
       client: admin,
-      users: ['esb:gateway'],
       authority: () => authority.current,
       clock: systemClock,
       logger: silentLogger(),

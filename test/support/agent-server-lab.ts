@@ -66,7 +66,7 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
   let refusals = 0;
   let agent = await serve(0);
   onTestFinished(() => agent.server.close());
-  const issued = await clients.issueClient('esb-gateway', []);
+  const issued = await clients.issueGateway(['default']);
   const gateway = new Gateway({
     namespace: 'default',
     eventStore: inThreadEventStore(),

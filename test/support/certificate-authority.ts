@@ -28,6 +28,8 @@ export interface CertificateAuthority {
   issueServer(addresses?: readonly string[]): Promise<IssuedCertificate>;
   /** For a client; Kubernetes reads the user from CN and its groups from O. */
   issueClient(user: string, groups: readonly string[]): Promise<IssuedCertificate>;
+  /** For a gateway that serves these namespaces; for none, as those of earlier releases, where there are none. */
+  issueGateway(namespaces: readonly string[], notAfter?: Date): Promise<IssuedCertificate>;
 }
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
@@ -62,7 +64,8 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
   const issue = async (
     subject: readonly Record<string, string[]>[],
     usage: ExtendedKeyUsage,
-    names: readonly { type: 'dns' | 'ip'; value: string }[],
+    names: readonly { type: 'dns' | 'ip' | 'url'; value: string }[],
+    notAfter = validity.notAfter,
   ): Promise<IssuedCertificate> => {
     const keys = await newKeys();
     const certificate = await X509CertificateGenerator.create({
@@ -72,6 +75,7 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
       signingKey: authorityKeys.privateKey,
       signingAlgorithm: algorithm,
       ...validity,
+      notAfter,
       extensions: [
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
         new ExtendedKeyUsageExtension([usage]),
@@ -93,5 +97,12 @@ export async function createCertificateAuthority(): Promise<CertificateAuthority
       ]),
     issueClient: (user, groups) =>
       issue([...groups.map((group) => ({ O: [group] })), { CN: [user] }], ExtendedKeyUsage.clientAuth, []),
+    issueGateway: (namespaces, notAfter) =>
+      issue(
+        [{ CN: ['esb-gateway'] }],
+        ExtendedKeyUsage.clientAuth,
+        namespaces.map((namespace) => ({ type: 'url', value: `esb://gateway/${namespace}` })),
+        notAfter,
+      ),
   };
 }

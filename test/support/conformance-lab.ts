@@ -106,7 +106,6 @@ async function build(
     for (const request of items) {
       await settleRequest(request, {
         client: admin,
-        users: ['esb:gateway'],
         authority: () => authority.current,
         clock: systemClock,
         logger: silentLogger(),

@@ -68,7 +68,7 @@ export interface AddWorkerOptions {
 /** Starts one; it ends with the test. */
 export async function gatewayLab(options: GatewayLabOptions = {}): Promise<GatewayLab> {
   const authority = await createCertificateAuthority();
-  const { certificate, key } = await authority.issueClient('esb-gateway', []);
+  const { certificate, key } = await authority.issueGateway(['default']);
   const identity: ClientCertificate = { certificate, privateKey: key };
   const agents = await Promise.all(
     (options.nodes ?? ['node-1']).map((nodeName) =>

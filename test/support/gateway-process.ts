@@ -114,7 +114,6 @@ async function build(
     for (const request of items) {
       await settleRequest(request, {
         client: admin,
-        users: ['esb:gateway'],
         authority: () => authority.current,
         clock: systemClock,
         logger: silentLogger(),

@@ -1,8 +1,13 @@
 import 'reflect-metadata';
-import { randomBytes, webcrypto, X509Certificate } from 'node:crypto';
+import { createPrivateKey, randomBytes, webcrypto, X509Certificate } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PemConverter, Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
+import {
+  PemConverter,
+  Pkcs10CertificateRequestGenerator,
+  SubjectAlternativeNameExtension,
+} from '@peculiar/x509';
+import { gatewayUri, namespacesOfNames } from '../../api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME, GATEWAY_REQUEST_PREFIX, GATEWAY_SIGNER } from '../../api/name.ts';
 import { writeFileAtomically } from '../../common/atomic-file.ts';
 import type { Clock } from '../../common/clock.ts';
@@ -30,12 +35,16 @@ const MAX_REFUSALS = 3;
 /** Milliseconds between two replacements for that reason, at first and, doubling, at most. */
 const MIN_REPLACEMENT_MS = 60_000;
 const MAX_REPLACEMENT_MS = 900_000;
+/** Milliseconds after which a controller that signed no names, as one of an earlier release, is asked for them again. */
+const NAMES_RETRY_MS = 3_600_000;
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
 export interface ClientIdentityOptions {
   /** Folder that outlives a restart. */
   readonly folder: string;
+  /** The one that is served: agents show no other. */
+  readonly namespace: string;
   readonly client: Pick<KubeClient, 'create' | 'get'>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -54,6 +63,7 @@ export class ClientIdentity {
   #refusals = 0;
   #replaceNotBefore = 0;
   #replacementMs = MIN_REPLACEMENT_MS;
+  #namesNotBefore = Number.NEGATIVE_INFINITY;
   #wake: (() => void) | undefined;
 
   private constructor(options: ClientIdentityOptions, current: ClientCertificate | undefined) {
@@ -97,6 +107,7 @@ export class ClientIdentity {
       }
       try {
         const certificate = await this.#request(signal);
+        this.#namesNotBefore = clock.monotonic() + NAMES_RETRY_MS;
         retryMs = MIN_RETRY_MS;
         this.#refusals = 0;
         this.#replaceNotBefore = clock.monotonic() + this.#replacementMs;
@@ -122,7 +133,11 @@ export class ClientIdentity {
     if (this.#refusals >= MAX_REFUSALS && clock.monotonic() >= this.#replaceNotBefore) {
       return true;
     }
-    const { validFromDate, validToDate } = new X509Certificate(this.#current.certificate);
+    const { validFromDate, validToDate, subjectAltName } = new X509Certificate(this.#current.certificate);
+    const isNamed = namespacesOfNames(subjectAltName)?.has(this.#options.namespace) === true;
+    if (!isNamed && clock.monotonic() >= this.#namesNotBefore) {
+      return true;
+    }
     const lifetime = validToDate.getTime() - validFromDate.getTime();
     return clock.now() >= validFromDate.getTime() + (lifetime * 2) / 3;
   }
@@ -140,12 +155,13 @@ export class ClientIdentity {
   }
 
   async #request(signal: AbortSignal): Promise<ClientCertificate> {
-    const { client, clock } = this.#options;
+    const { client, clock, namespace } = this.#options;
     const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
     const request = await Pkcs10CertificateRequestGenerator.create({
       name: `CN=${GATEWAY_COMMON_NAME}`,
       keys,
       signingAlgorithm: algorithm,
+      extensions: [new SubjectAlternativeNameExtension([{ type: 'url', value: gatewayUri(namespace) }])],
     });
     const created = await client.create<CertificateSigningRequest>(
       certificateSigningRequests,
@@ -183,13 +199,13 @@ export class ClientIdentity {
       }
       const certificate = now.status?.certificate;
       if (certificate !== undefined && certificate !== '') {
-        return {
+        return checked({
           certificate: `${Buffer.from(certificate, 'base64').toString('utf8').trim()}\n`,
           privateKey: `${PemConverter.encode(
             await webcrypto.subtle.exportKey('pkcs8', keys.privateKey),
             'PRIVATE KEY',
           ).trim()}\n`,
-        };
+        });
       }
     }
   }
@@ -219,11 +235,23 @@ async function read(options: ClientIdentityOptions): Promise<ClientCertificate |
   }
   const split = text.indexOf('-----BEGIN PRIVATE KEY-----');
   try {
-    const certificate = { certificate: text.slice(0, split), privateKey: text.slice(split) };
+    const certificate = checked({ certificate: text.slice(0, split), privateKey: text.slice(split) });
     const { validToDate } = new X509Certificate(certificate.certificate);
     return split > 0 && validToDate.getTime() > options.clock.now() ? certificate : undefined;
   } catch (error) {
     options.logger.warn({ err: error }, 'kept client certificate cannot be read; asking for a new one');
     return undefined;
   }
+}
+
+/** @throws {EsbError} `InvalidCertificate` for a certificate that cannot be read, or is not for the key */
+function checked(identity: ClientCertificate): ClientCertificate {
+  try {
+    if (new X509Certificate(identity.certificate).checkPrivateKey(createPrivateKey(identity.privateKey))) {
+      return identity;
+    }
+  } catch (error) {
+    throw new EsbError('the client certificate cannot be read', { code: 'InvalidCertificate', cause: error });
+  }
+  throw new EsbError('the client certificate is for another key', { code: 'InvalidCertificate' });
 }

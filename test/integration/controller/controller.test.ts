@@ -1,6 +1,7 @@
 import 'reflect-metadata';
+import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
-import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
+import { Pkcs10CertificateRequestGenerator, SubjectAlternativeNameExtension } from '@peculiar/x509';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
@@ -374,53 +375,101 @@ describe('the controller, as the user esb:controller of a real API server', () =
     }
   });
 
-  it('keeps the authority of gateways and signs what the gateway asks for, and nobody else', async () => {
+  it('keeps the authority of gateways, and signs for whoever may serve the namespaces', async () => {
     const published = await waitFor('the authority', () =>
       admin.get(configMaps, { namespace: 'esb-system', name: 'esb-client-ca' }),
     );
     expect(published.data?.['ca.crt']).toContain('BEGIN CERTIFICATE');
     const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
     const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-    const pem = (
-      await Pkcs10CertificateRequestGenerator.create({
+    const request = async (
+      name: string,
+      namespaces: readonly string[],
+      usages = ['client auth', 'digital signature'],
+    ) => {
+      const made = await Pkcs10CertificateRequestGenerator.create({
         name: 'CN=esb-gateway',
         keys,
         signingAlgorithm: algorithm,
-      })
-    ).toString('pem');
-    const request = (name: string, usages = ['client auth', 'digital signature']) => ({
-      metadata: { name },
-      spec: {
-        signerName: 'esb.dev/gateway-client',
-        request: Buffer.from(`${pem}\n`).toString('base64'),
-        usages,
-      },
-    });
-    const gateway = createKubeClient({
-      source: createKubeConnectionSource({ kubeconfig: await server.kubeconfig('esb:gateway') }),
-    });
+        extensions: [
+          new SubjectAlternativeNameExtension(
+            namespaces.map((namespace) => ({ type: 'url', value: `esb://gateway/${namespace}` })),
+          ),
+        ],
+      });
+      return {
+        metadata: { name },
+        spec: {
+          signerName: 'esb.dev/gateway-client',
+          request: Buffer.from(`${made.toString('pem')}\n`).toString('base64'),
+          usages,
+        },
+      };
+    };
+    const clientOf = async (user: string) =>
+      createKubeClient({
+        source: createKubeConnectionSource({ kubeconfig: await server.kubeconfig(user) }),
+      });
+    // An account of its own for the gateway of another namespace, and one that may send requests and serve nothing.
+    await server.kubectl(['create', 'namespace', 'shop']);
+    for (const user of ['gateway-of-shop', 'stranger']) {
+      await server.kubectl([
+        'create',
+        'clusterrolebinding',
+        user,
+        '--clusterrole=esb-gateway',
+        `--user=${user}`,
+      ]);
+    }
+    const gateway = await clientOf('esb:gateway');
+    const shop = await clientOf('gateway-of-shop');
+    const stranger = await clientOf('stranger');
+    const find = (name: string) => admin.get(certificateSigningRequests, { name });
+    const namesOf = async (name: string) => {
+      const signed = await waitFor(
+        `the certificate of ${name}`,
+        async () => (await find(name))?.status?.certificate,
+        { timeoutMs: 60_000 },
+      );
+      return new X509Certificate(Buffer.from(signed, 'base64')).subjectAltName;
+    };
+    const refusalOf = (name: string) =>
+      waitFor(`the refusal of ${name}`, async () => {
+        const found = await find(name);
+        return found?.status?.conditions?.find(({ type }) => type === 'Failed')?.message;
+      });
     try {
-      await admin.create(certificateSigningRequests, request('esb-gateway-foreign'));
-      await gateway.create(certificateSigningRequests, request('esb-gateway-own'));
+      await stranger.create(certificateSigningRequests, await request('stranger-1', ['default']));
+      await gateway.create(certificateSigningRequests, await request('both-1', ['default', 'shop']));
+      await shop.create(certificateSigningRequests, await request('shop-1', ['shop']));
+      await gateway.create(certificateSigningRequests, await request('own-1', ['default']));
       await gateway.create(
         certificateSigningRequests,
-        request('esb-gateway-greedy', ['client auth', 'server auth']),
+        await request('greedy-1', ['default'], ['client auth', 'server auth']),
       );
-      const signed = await waitFor('the certificate', async () => {
-        const found = await gateway.get(certificateSigningRequests, { name: 'esb-gateway-own' });
-        return found?.status?.certificate;
-      });
-      expect(Buffer.from(signed, 'base64').toString()).toContain('BEGIN CERTIFICATE');
-      const greedy = await waitFor('the refusal', async () => {
-        const found = await gateway.get(certificateSigningRequests, { name: 'esb-gateway-greedy' });
-        return found?.status?.conditions?.find(({ type }) => type === 'Failed');
-      });
-      expect(greedy.message).toContain('server auth');
-      expect(
-        (await admin.get(certificateSigningRequests, { name: 'esb-gateway-foreign' }))?.status?.certificate,
-      ).toBeUndefined();
+      await gateway.create(certificateSigningRequests, await request('nameless-1', []));
+      expect(await namesOf('own-1')).toBe('URI:esb://gateway/default');
+      expect(await refusalOf('greedy-1')).toContain('server auth');
+      expect(await refusalOf('nameless-1')).toContain('esb://gateway/');
+      for (const name of ['stranger-1', 'both-1', 'shop-1']) {
+        expect((await find(name))?.status?.conditions).toBeUndefined();
+      }
+      // The binding may come after the request, and a person may approve what no binding allows.
+      await server.kubectl([
+        'create',
+        'rolebinding',
+        'esb-gateway-workers',
+        '-n',
+        'shop',
+        '--clusterrole=esb-gateway-workers',
+        '--user=gateway-of-shop',
+      ]);
+      await server.kubectl(['certificate', 'approve', 'both-1']);
+      expect(await namesOf('shop-1')).toBe('URI:esb://gateway/shop');
+      expect(await namesOf('both-1')).toBe('URI:esb://gateway/default, URI:esb://gateway/shop');
+      expect((await find('stranger-1'))?.status?.certificate).toBeUndefined();
     } finally {
-      await gateway.close();
+      await Promise.all([gateway.close(), shop.close(), stranger.close()]);
     }
   });
 });

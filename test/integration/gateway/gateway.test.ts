@@ -103,7 +103,6 @@ async function signRequests(): Promise<void> {
   for (const request of await requests()) {
     await settleRequest(request, {
       client: admin,
-      users: ['esb:gateway'],
       authority: () => authority.current,
       clock: systemClock,
       logger: silentLogger(),

@@ -117,7 +117,8 @@ async function agent(options: { readonly keepAliveMs?: number } = {}) {
     configure,
     connect,
     clients,
-    gateway: () => clients.issueClient('esb-gateway', []),
+    gateway: (...namespaces: readonly string[]) =>
+      clients.issueGateway(namespaces.length === 0 ? ['default'] : namespaces),
   };
 }
 
@@ -142,7 +143,7 @@ describe("the agent's gRPC server", () => {
     serve();
     await expect(connect(await gateway()).call('list', {})).resolves.toEqual({ workers: [] });
     await expect(connect().call('list', {})).rejects.toMatchObject({ code: status.UNAVAILABLE });
-    const stranger = await (await createCertificateAuthority()).issueClient('esb-gateway', []);
+    const stranger = await (await createCertificateAuthority()).issueGateway(['default']);
     await expect(connect(stranger).call('list', {})).rejects.toMatchObject({ code: status.UNAVAILABLE });
     const other = await clients.issueClient('esb-agent', []);
     await expect(connect(other).call('list', {})).rejects.toMatchObject({ code: status.UNAVAILABLE });
@@ -160,7 +161,7 @@ describe("the agent's gRPC server", () => {
     configure(successor);
     await ended.promise;
     await expect(before.call('list', {})).rejects.toMatchObject({ code: status.UNAVAILABLE });
-    const after = connect(await successor.issueClient('esb-gateway', []));
+    const after = connect(await successor.issueGateway(['default']));
     await expect(after.call('list', {})).resolves.toEqual({ workers: [] });
   });
 
@@ -449,6 +450,17 @@ describe("the agent's gRPC server", () => {
     await waitFor('all to be gone', () => [...signals.values()].every(({ aborted }) => aborted));
   });
 
+  it('cuts a client whose certificate has run out', async () => {
+    const { connect, serve, clients } = await agent();
+    serve();
+    const brief = await clients.issueGateway(['default'], new Date(Date.now() + 1_500));
+    const watch = connect(brief).stream('watch', {});
+    const ended = Promise.withResolvers<void>();
+    watch.on('error', () => ended.resolve());
+    await new Promise((resolve) => watch.once('data', resolve));
+    await ended.promise;
+  });
+
   it('answers what it took of many calls before it ends their stream', async () => {
     const { connect, serve, gateway, fleet, server } = await agent();
     serve();
@@ -472,5 +484,101 @@ describe("the agent's gRPC server", () => {
     finish.resolve();
     await waitFor('the end', () => seen.length === 2);
     expect(seen).toEqual(['OUTCOME_ANSWERED', 'status 0']);
+  });
+});
+
+describe('a gateway whose certificate names namespaces', () => {
+  /** A worker of the gateway's own namespace and one of another, both with a log. */
+  async function two() {
+    const lab = await agent();
+    lab.serve();
+    const own = viewFixture({ containerId: 'own' });
+    const other = viewFixture({
+      identity: { namespace: 'shop', name: 'till', uid: 'uid-of-till', functionName: 'till' },
+      containerId: 'other',
+    });
+    lab.fleet.show(own);
+    lab.fleet.show(other);
+    for (const id of ['own', 'other']) {
+      lab.written.set(id, { text: `${id}\n` });
+    }
+    const invoked: string[] = [];
+    lab.fleet.onInvoke(async ({ uid }) => {
+      invoked.push(uid);
+      return lab.fleet.view(uid) === undefined
+        ? { kind: 'Refused', reason: 'NotFound', message: 'no such worker' }
+        : { kind: 'Answered', stamp: '', timings };
+    });
+    return { ...lab, other, invoked };
+  }
+  const till = { namespace: 'shop', name: 'till', uid: 'uid-of-till' };
+  const nameless = { namespace: 'shop', name: 'till' };
+
+  it('is told of no worker of another, in a list, a snapshot or a change', async () => {
+    const { connect, gateway, fleet, other } = await two();
+    const client = connect(await gateway());
+    const names = ({ workers }: Part) => workers.map(({ worker }: Part) => worker.name);
+    expect(names(await client.call('list', {}))).toEqual(['hello']);
+    const watch = client.stream('watch', {});
+    watch.on('error', () => undefined);
+    const seen: Part[] = [];
+    watch.on('data', (event) => seen.push(event));
+    await waitFor('the snapshot', () => seen.length === 1);
+    expect(names(seen[0].snapshot)).toEqual(['hello']);
+    fleet.show({ ...other, phase: 'Paused' });
+    fleet.remove('uid-of-till');
+    fleet.show(viewFixture({ phase: 'Paused' }));
+    await waitFor('the change', () => seen.length === 2);
+    expect(seen[1].changed.worker.name).toBe('hello');
+    watch.cancel();
+  });
+
+  it.each([till, nameless])('calls, hints at and reads none of another (%j)', async (worker) => {
+    const { connect, gateway, fleet, invoked } = await two();
+    const client = connect(await gateway());
+    for (const method of ['ensure', 'pause', 'resume', 'destroy']) {
+      await expect(client.call(method, { worker, epoch: 1 })).rejects.toMatchObject({
+        code: status.NOT_FOUND,
+      });
+    }
+    await expect(partsOf(client.stream('getLogs', { worker }))).rejects.toMatchObject({
+      code: status.NOT_FOUND,
+    });
+    const alone = await partsOf(client.stream('invoke', { ...invoke(), worker })).catch(
+      ({ code }: Part) => code,
+    );
+    expect(alone === status.NOT_FOUND || alone[0].trailer.reason === 'NotFound').toBe(true);
+    const shared = client.duplex('invokeMany');
+    const answers: Part[] = [];
+    shared.on('data', (part: Part) => answers.push(part));
+    shared.write({ call: 1, invoke: { ...invoke(), worker } });
+    await waitFor('the refusal', () => answers.length === 1);
+    expect(answers[0].failure?.code ?? answers[0].answer.trailer.reason).toBe('NotFound');
+    shared.end();
+    expect(invoked).not.toContain('uid-of-till');
+    expect(fleet.asked.filter((asked) => asked.includes('uid-of-till'))).toEqual([]);
+  });
+
+  it('has all of that in each namespace that is named', async () => {
+    const { connect, gateway, invoked } = await two();
+    const client = connect(await gateway('shop', 'pay'));
+    const { workers }: Part = await client.call('list', {});
+    expect(workers).toHaveLength(1);
+    await expect(client.call('pause', { worker: nameless, epoch: 1 })).resolves.toMatchObject({ epoch: '1' });
+    expect(await partsOf(client.stream('getLogs', { worker: till }))).toHaveLength(1);
+    await partsOf(client.stream('invoke', { ...invoke(), worker: till }));
+    expect(invoked).toEqual(['uid-of-till']);
+  });
+
+  it('has everything with a certificate of an earlier release, which names none', async () => {
+    const { connect, clients } = await two();
+    const { workers }: Part = await connect(await clients.issueClient('esb-gateway', [])).call('list', {});
+    expect(workers).toHaveLength(2);
+  });
+
+  it('has nothing where the names are not those of namespaces', async () => {
+    const { connect, gateway } = await two();
+    const { workers }: Part = await connect(await gateway('a/b')).call('list', {});
+    expect(workers).toEqual([]);
   });
 });

@@ -1,12 +1,13 @@
 import 'reflect-metadata';
 import { X509Certificate } from 'node:crypto';
-import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
+import { Pkcs10CertificateRequestGenerator, SubjectAlternativeNameExtension } from '@peculiar/x509';
 import { beforeAll, describe, expect, it } from 'vitest';
 import {
   type Authority,
   advanceAuthority,
   authorityStep,
   bundleOf,
+  readGatewayRequest,
   signGatewayRequest,
 } from '../../../src/controller/gateway-authority.ts';
 
@@ -17,7 +18,12 @@ const countOf = (bundle: string): number => bundle.split('BEGIN CERTIFICATE').le
 
 async function request(name: string): Promise<string> {
   const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-  const made = await Pkcs10CertificateRequestGenerator.create({ name, keys, signingAlgorithm: algorithm });
+  const made = await Pkcs10CertificateRequestGenerator.create({
+    name,
+    keys,
+    signingAlgorithm: algorithm,
+    extensions: [new SubjectAlternativeNameExtension([{ type: 'url', value: 'esb://gateway/default' }])],
+  });
   return made.toString('pem');
 }
 
@@ -63,9 +69,11 @@ describe('the authority of gateways', () => {
   });
 
   it('signs for gateways alone, for a day where nothing else is asked', async () => {
-    const pem = await signGatewayRequest(first.current, await request('CN=esb-gateway'), start);
+    const asked = await readGatewayRequest(await request('CN=esb-gateway'));
+    const pem = await signGatewayRequest(first.current, asked, start);
     const certificate = new X509Certificate(pem);
     expect(certificate.subject).toBe('CN=esb-gateway');
+    expect(certificate.subjectAltName).toBe('URI:esb://gateway/default');
     expect(certificate.ca).toBe(false);
     expect(certificate.keyUsage).toEqual(['1.3.6.1.5.5.7.3.2']);
     expect(certificate.verify(new X509Certificate(first.current.certificate).publicKey)).toBe(true);
@@ -74,7 +82,8 @@ describe('the authority of gateways', () => {
 
   it('keeps the validity within bounds and within its own', async () => {
     const until = async (now: number, seconds: number) => {
-      const pem = await signGatewayRequest(first.current, await request('CN=esb-gateway'), now, seconds);
+      const asked = await readGatewayRequest(await request('CN=esb-gateway'));
+      const pem = await signGatewayRequest(first.current, asked, now, seconds);
       return new X509Certificate(pem).validToDate.getTime();
     };
     expect(await until(start, 1)).toBe(start + 600_000);
@@ -89,7 +98,7 @@ describe('the authority of gateways', () => {
     ['no name', () => request('O=esb-gateway')],
     ['something that is no request', () => Promise.resolve('hello')],
   ])('refuses %s', async (_what, make) => {
-    await expect(signGatewayRequest(first.current, await make(), start)).rejects.toMatchObject({
+    await expect(readGatewayRequest(await make())).rejects.toMatchObject({
       code: 'RequestRefused',
     });
   });

@@ -58,7 +58,7 @@ async function lab(options: { readonly through?: (agent: FakeAgent) => Promise<n
   const authority = await createCertificateAuthority();
   const agent = await startFakeAgent({ clientAuthority: authority.certificate });
   onTestFinished(() => agent.stop());
-  const issued = await authority.issueClient('esb-gateway', []);
+  const issued = await authority.issueGateway(['default']);
   const clock = manualClock();
   const port = (await options.through?.(agent)) ?? agent.port;
   let retired: EsbError | undefined;
@@ -143,7 +143,7 @@ describe('a session', () => {
   it('is refused by an agent that does not know the authority of its certificate', async () => {
     const other = await lab();
     const stranger = await createCertificateAuthority();
-    const issued = await stranger.issueClient('esb-gateway', []);
+    const issued = await stranger.issueGateway(['default']);
     const retired = Promise.withResolvers<EsbError>();
     new AgentSession({
       endpoint: { host: '127.0.0.1', port: other.agent.port },

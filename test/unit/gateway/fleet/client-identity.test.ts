@@ -6,6 +6,7 @@ import {
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
   Pkcs10CertificateRequest,
+  SubjectAlternativeNameExtension,
   X509CertificateGenerator,
 } from '@peculiar/x509';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -26,6 +27,7 @@ async function lab(clock: ManualClock = manualClock(), givenFolder?: string) {
   let changes = 0;
   const identity = await ClientIdentity.open({
     folder,
+    namespace: 'default',
     client: {
       create: async (_type, object) => {
         requests.set(object.metadata.name, object as unknown as CertificateSigningRequest);
@@ -65,7 +67,8 @@ async function lab(clock: ManualClock = manualClock(), givenFolder?: string) {
       }
       return last;
     },
-    async sign(request: CertificateSigningRequest, lifetimeMs = day): Promise<void> {
+    /** @param named whether the certificate has the names of the request, as those of earlier releases have not */
+    async sign(request: CertificateSigningRequest, lifetimeMs = day, named = true): Promise<void> {
       const parsed = new Pkcs10CertificateRequest(Buffer.from(request.spec.request, 'base64').toString());
       const certificate = await X509CertificateGenerator.create({
         subject: parsed.subject,
@@ -75,7 +78,10 @@ async function lab(clock: ManualClock = manualClock(), givenFolder?: string) {
         signingAlgorithm: algorithm,
         notBefore: new Date(clock.now()),
         notAfter: new Date(clock.now() + lifetimeMs),
-        extensions: [new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth])],
+        extensions: [
+          new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth]),
+          ...parsed.extensions.filter((each) => named && each instanceof SubjectAlternativeNameExtension),
+        ],
       });
       const pem = certificate.toString('pem');
       requests.set(request.metadata.name, {
@@ -105,6 +111,8 @@ describe('ClientIdentity', () => {
     const parsed = new Pkcs10CertificateRequest(Buffer.from(request.spec.request, 'base64').toString());
     expect(parsed.subject).toBe('CN=esb-gateway');
     expect(await parsed.verify()).toBe(true);
+    const names = parsed.extensions.find((each) => each instanceof SubjectAlternativeNameExtension)?.names;
+    expect(names?.toJSON()).toEqual([{ type: 'url', value: 'esb://gateway/default' }]);
     await sign(request);
     await answered(1);
     expect(identity.current?.certificate).toMatch(/^-----BEGIN CERTIFICATE-----/);
@@ -165,6 +173,44 @@ describe('ClientIdentity', () => {
     }
     await clock.advance(30_000);
     expect(requests.size).toBe(2);
+  });
+
+  it('uses a certificate without its namespace, and asks for one with it at once and then every hour', async () => {
+    const { identity, asked, sign, answered, folder, requests, clock } = await lab();
+    await sign(await asked(1), 30 * day, false);
+    await answered(1);
+    expect(identity.current).toBeDefined();
+    await clock.advance(3_000_000);
+    expect(requests.size).toBe(1);
+    await clock.advance(700_000);
+    await sign(await asked(2), 30 * day, false);
+    await answered(2);
+    // As after an upgrade.
+    const again = await lab(clock, folder);
+    expect(again.identity.current).toEqual(identity.current);
+    await again.sign(await again.asked(1), 30 * day);
+    await again.answered(1);
+    await clock.advance(4_000_000);
+    expect(again.requests.size).toBe(1);
+  });
+
+  it('keeps what it has when it is given something that is no certificate, or one for another key', async () => {
+    const { identity, asked, sign, answered, requests, clock } = await lab();
+    const first = await asked(1);
+    requests.set(first.metadata.name, {
+      ...first,
+      status: { certificate: Buffer.from('nonsense').toString('base64') },
+    });
+    await clock.advance(5_000);
+    const second = await asked(2);
+    await sign(first);
+    const { status } = requests.get(first.metadata.name) ?? {};
+    requests.set(second.metadata.name, { ...second, ...(status === undefined ? {} : { status }) });
+    await clock.advance(5_000);
+    const third = await asked(3);
+    expect(identity.current).toBeUndefined();
+    await sign(third);
+    await answered(1);
   });
 
   it.each([
