@@ -134,6 +134,16 @@ const ready: ReasonSection = {
     row('False', 'SecretUnreadable', 'the API server cannot be asked for the Secret of a variable'),
     row('False', 'DiskFull', 'the disk of the node is full'),
     row('False', 'RuntimeUnavailable', 'containerd does not answer'),
+    row(
+      'False',
+      'TaskUnanswering',
+      'containerd answers, and the shim of its container does not; the container is made anew if that lasts',
+    ),
+    row(
+      'False',
+      'TaskStuck',
+      'the kernel does not end or freeze its processes, or its shim, as it was asked to',
+    ),
     row('False', 'DeadlineExceeded', 'something took longer than it may; the message says what'),
     row('False', 'UserIdsExhausted', 'no user ids are left in the range of `--user-namespaces`'),
     row(
@@ -149,7 +159,7 @@ const ready: ReasonSection = {
     row('False', 'FailedPrecondition', 'containerd refused; the message has its words'),
     row('False', 'ContainerdFailed', 'containerd failed; the message has its words'),
     row('False', 'Internal', 'a fault of ESB itself: please report it with the message'),
-    row('Unknown', 'Unknown', 'the state of the container is not known'),
+    row('Unknown', 'Unknown', 'the state of the container has not been known for 5 seconds'),
     row('Unknown', 'NodeLost', 'nothing has been heard of its node'),
     row('Unknown', 'Reassigned', 'it was assigned to another node, which has not told of it yet'),
   ],

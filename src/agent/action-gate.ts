@@ -45,8 +45,7 @@ export class ActionGate {
       return this.#mayStart(lane);
     }
     if (action.kind === 'Pause' && runtimeDown()) {
-      // It would only leave the worker in a state that nobody can tell. Calls need no runtime as long as it runs.
-      lane.verify();
+      // It would keep calls waiting for nothing. Calls need no runtime as long as it runs.
       lane.retry.putOff('Pause', unavailableRetryMs);
       return false;
     }

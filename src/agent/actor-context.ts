@@ -2,6 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerRuntime, WorkerAddress } from '../runtime/container-runtime.ts';
 import type { StampSource } from './activity-stamp.ts';
+import type { Answers } from './answers.ts';
 import type { QueueLimits } from './call-queue.ts';
 import type { NodeCapacity } from './node-capacity.ts';
 import type { Action } from './plan.ts';
@@ -31,6 +32,10 @@ export interface ActorContext {
   /** Whether the last that was heard of the runtime is that it does not answer. */
   readonly runtimeDown: () => boolean;
   readonly onRuntime: (answers: boolean) => void;
+  /** Which containers the runtime tells of. */
+  readonly answers: Answers;
+  /** Whether the runtime answers has to be looked at. */
+  readonly onDoubt: () => void;
   readonly onAction: (kind: Action['kind'], durationMs: number, outcome: string) => void;
   /**
    * Makes a container this worker's: nobody else removes it, and hints of it go to the worker. Returns false for one that

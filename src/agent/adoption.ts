@@ -1,4 +1,5 @@
 import type { WorkerInfo } from '../runtime/container-runtime.ts';
+import type { WorkerRecord } from './worker-record.ts';
 
 export interface ServiceFacts {
   /** The container that served when the record was written. */
@@ -15,8 +16,9 @@ export function inOrderOfService(
   containers: readonly WorkerInfo[],
   facts: ServiceFacts,
 ): readonly WorkerInfo[] {
-  const rank = ({ containerId, shapeHash, task }: WorkerInfo): number => {
-    const alive = task.kind === 'Running' || task.kind === 'Paused';
+  const rank = (info: WorkerInfo): number => {
+    const { containerId, shapeHash } = info;
+    const alive = ['Running', 'Paused'].includes(stateOf(info));
     return (
       (alive ? 4 : 0) + (containerId === facts.serving ? 2 : 0) + (shapeHash === facts.shapeHash ? 0 : 1)
     );
@@ -24,4 +26,23 @@ export function inOrderOfService(
   return containers.toSorted(
     (one, other) => rank(other) - rank(one) || one.createdAt.getTime() - other.createdAt.getTime(),
   );
+}
+
+/**
+ * Whether the port of the container that serves was seen open by the agent that made it. Nothing is frozen before that, and
+ * where no record tells, nothing is replaced before that.
+ */
+export function wasReady(info: WorkerInfo, record: WorkerRecord | undefined, shapeHash: string): boolean {
+  if (stateOf(info) === 'Paused') {
+    return true;
+  }
+  if (record === undefined) {
+    return info.shapeHash !== shapeHash;
+  }
+  // An earlier process may have been started as well, before this container was made.
+  return record.startedAt !== undefined && Date.parse(record.startedAt) >= info.createdAt.getTime();
+}
+
+function stateOf({ task }: WorkerInfo): string {
+  return task.kind === 'Unanswering' ? task.kernel : task.kind;
 }

@@ -1,8 +1,9 @@
+import { isDeepStrictEqual } from 'node:util';
 import { readyReasons } from '../api/condition.ts';
 import { sleep, withDeadline } from '../common/deadline.ts';
 import { EsbError, hasCode, unreachable } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import type { EnsureStep, RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
+import type { EnsureStep, KernelState, RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
 import { WorkerExitError } from '../runtime/worker-exit-error.ts';
 import { ActionRetry, unavailableRetryMs } from './action-retry.ts';
 import type { ActorContext } from './actor-context.ts';
@@ -121,6 +122,7 @@ export class ContainerLane {
         this.container.state.kind === 'Running' &&
         !this.#host.occupied(this) &&
         !this.#host.urgent(this),
+      runs: () => runtime.kernelState(this.container.id) === 'Running',
       turned: () => {
         this.#turn += 1;
       },
@@ -231,12 +233,32 @@ export class ContainerLane {
     }
   }
 
+  /** The runtime was asked, and told this. */
   observe(info: WorkerInfo | undefined): void {
+    if (info?.task.kind === 'Unanswering') {
+      this.#unanswered(info.task.kernel);
+    } else {
+      this.#answered(info);
+    }
+    this.#take(info);
+  }
+
+  #take(info: WorkerInfo | undefined): void {
     this.container.observe(info);
     if (info?.task.kind === 'Running' && info.task.unsettled === true) {
       this.#settling.found();
     }
     this.#host.observed(this);
+  }
+
+  /** Whether a look at the whole node says something of the container that is not known. */
+  isNews(info: WorkerInfo | undefined): boolean {
+    const { container } = this;
+    const isSame = container.known && !container.unanswering && isDeepStrictEqual(container.info, info);
+    if (isSame) {
+      this.#answered(info);
+    }
+    return !isSame;
   }
 
   /** Reads the container beside everything else. A look that fails, or that something overtook, says nothing. */
@@ -297,6 +319,9 @@ export class ContainerLane {
       const turn = this.#turn;
       try {
         const info = await this.#context.runtime.inspect(this.container.id, { deadlineMs: 1_000 });
+        if (info?.task.kind === 'Unanswering' && info.task.kernel === 'Gone') {
+          return 'WorkerExited';
+        }
         if (turn === this.#turn && (info === undefined || info.task.kind === 'Stopped')) {
           await this.#countExit(info);
           this.observe(info);
@@ -394,6 +419,9 @@ export class ContainerLane {
     const info = await this.#context.runtime.inspect(this.container.id, { signal, deadlineMs: inspectMs });
     await this.#countExit(info);
     this.observe(info);
+    if (!this.container.known) {
+      throw new EsbError('its shim does not answer', { code: 'TaskUnanswering', retryable: true });
+    }
   }
 
   async #ensure(signal: AbortSignal): Promise<void> {
@@ -436,7 +464,8 @@ export class ContainerLane {
       container.started();
     }
     this.setbacks.started();
-    this.observe(info);
+    // That one was made does not say that its shim answers.
+    this.#take(info);
     this.#host.ready(this);
     this.#host.save();
   }
@@ -462,6 +491,7 @@ export class ContainerLane {
       deadlineMs: graceSeconds * 1_000 + destroyMs,
     });
     container.removed();
+    this.#context.answers.forget(container.id);
     if (why === 'Unwanted' || why === 'Replaced') {
       this.setbacks.restartPending = false;
     }
@@ -531,6 +561,10 @@ export class ContainerLane {
       this.#context.onRuntime(true);
       this.#outageTold = false;
     }
+    if (action.kind === 'Pause') {
+      this.#context.answers.answered(this.container.id);
+      this.container.answered();
+    }
     if (action.kind !== 'Inspect') {
       this.retry.succeeded();
       if (action.kind === 'Resume') {
@@ -545,10 +579,16 @@ export class ContainerLane {
   #failed(action: Action, thrown: unknown): void {
     const error = EsbError.from(thrown);
     const wasRunning = this.container.state.kind === 'Running';
-    // Whatever came of it: the truth is what the next look says.
-    this.container.known = false;
+    this.#doubt(action);
     if (error.code === 'Aborted') {
       return;
+    }
+    if (error.code === 'TaskUnanswering') {
+      this.#unanswered(this.#context.runtime.kernelState(this.container.id));
+    }
+    if (error.code === 'DeadlineExceeded') {
+      // Whether it is the runtime as a whole is for a look at all of the node to say.
+      this.#context.onDoubt();
     }
     const down = error.code === 'RuntimeUnavailable';
     if (down) {
@@ -565,10 +605,10 @@ export class ContainerLane {
         this.setbacks.failure ??= failureOf(error, 0);
         return;
       case 'Ensure':
-        if (wasRunning && !down) {
+        if (wasRunning && error.code === 'NotListening') {
           this.container.unusable = 'it does not listen';
         }
-        this.#startFailed(error, down ? delay : undefined);
+        this.#startFailed(error, down || error.code === 'TaskUnanswering' ? delay : undefined);
         return;
       case 'WarmUp':
         if (error.code === readyReasons.warmUpFailed && this.container.unusable === undefined) {
@@ -593,6 +633,50 @@ export class ContainerLane {
         return;
       default:
         unreachable(action);
+    }
+  }
+
+  /** What is known of the container after a failure. */
+  #doubt(action: Action): void {
+    const { container } = this;
+    switch (action.kind) {
+      case 'Inspect':
+      case 'Pause':
+      case 'Resume':
+        // Neither a failed look nor a failed switch ends a process: what the kernel says is as good as a look.
+        container.known = container.goByKernel(this.#context.runtime.kernelState(container.id));
+        return;
+      case 'Ensure':
+      case 'WarmUp':
+      case 'Destroy':
+        container.known = false;
+        return;
+      default:
+        unreachable(action);
+    }
+  }
+
+  /** The runtime told of it. What has no task has no shim that could answer. */
+  #answered(info: WorkerInfo | undefined): void {
+    const { answers } = this.#context;
+    if (info === undefined || info.task.kind === 'Missing') {
+      answers.forget(this.container.id);
+    } else {
+      answers.answered(this.container.id);
+    }
+  }
+
+  /** Its shim did not answer, though the runtime did. */
+  #unanswered(kernel: KernelState): void {
+    const { container } = this;
+    const { answers } = this.#context;
+    if (!container.unanswering) {
+      this.#logger.warn({ kernel }, 'the shim of a container does not answer');
+    }
+    container.unanswering = true;
+    if (answers.unanswered(container.id, kernel === 'Gone') && !container.lost) {
+      container.giveUp();
+      this.#logger.warn({ kernel }, 'a container is given up: its shim does not answer, and others do');
     }
   }
 

@@ -4,7 +4,11 @@ import type { Goal } from './goal.ts';
 /** What is known of one container of a worker. */
 export type Observed =
   /** Something happened since it was last read. */
-  | { readonly kind: 'Unknown' }
+  | {
+      readonly kind: 'Unknown';
+      /** What kept the last look from telling: its shim does not answer, and for so long that it is given up. */
+      readonly doubt?: 'Unanswering' | 'Lost';
+    }
   /** No container. `traces`: what an earlier one or a start that failed wrote may still be there. */
   | { readonly kind: 'Missing'; readonly traces: boolean }
   /** A container whose process never ran: left by a crash. */
@@ -216,7 +220,7 @@ function planOutdated(goal: LivingGoal, situation: Situation): Action | undefine
   const { state } = present;
   switch (state.kind) {
     case 'Unknown':
-      return { kind: 'Inspect' };
+      return planUnknown(state, true);
     case 'Missing':
     case 'Created':
     case 'Stopped':
@@ -242,7 +246,7 @@ function planOther(goal: Goal, situation: Situation, other: ObservedContainer): 
   if (!isSuccessor(goal, present, other)) {
     switch (state.kind) {
       case 'Unknown':
-        return { kind: 'Inspect' };
+        return planUnknown(state, false);
       case 'Missing':
         return state.traces ? { kind: 'Destroy', why: 'Unwanted' } : undefined;
       case 'Created':
@@ -262,7 +266,7 @@ function planOther(goal: Goal, situation: Situation, other: ObservedContainer): 
 function planOne(goal: Goal, state: Observed, warmUp: boolean): Action | undefined {
   switch (state.kind) {
     case 'Unknown':
-      return { kind: 'Inspect' };
+      return planUnknown(state, isAlive(goal));
     case 'Missing':
       if (isAlive(goal)) {
         return { kind: 'Ensure' };
@@ -278,6 +282,15 @@ function planOne(goal: Goal, state: Observed, warmUp: boolean): Action | undefin
     default:
       return unreachable(state);
   }
+}
+
+/** @param wanted whether the container is to be there */
+function planUnknown({ doubt }: Extract<Observed, { readonly kind: 'Unknown' }>, wanted: boolean): Action {
+  if (doubt === 'Lost') {
+    return { kind: 'Destroy', why: wanted ? 'Unusable' : 'Unwanted' };
+  }
+  // Nothing is lost by the removal of what is to go, and a removal ends a shim that hangs.
+  return doubt === 'Unanswering' && !wanted ? { kind: 'Destroy', why: 'Unwanted' } : { kind: 'Inspect' };
 }
 
 function planLiving(goal: Goal, state: LivingState, warmUp: boolean): Action | undefined {

@@ -20,6 +20,8 @@ export interface SettlingOptions {
   readonly isAsleep: () => boolean;
   /** Whether the worker runs, and no call is in it or waits, and nothing is being done to it. */
   readonly isIdle: () => boolean;
+  /** Whether the kernel says that the worker runs. */
+  readonly runs: () => boolean;
   /** It begins, or is over: what was read of the container before that is out of date. */
   readonly turned: () => void;
   /** It is over, and the worker runs; `false` when that is not known. */
@@ -95,7 +97,7 @@ export class Settling {
       settled = await runtime.settle(containerId, { signal: abort.signal });
     } catch (error) {
       logger.warn({ err: error }, 'a worker could not be settled');
-      runs = false;
+      runs = this.#options.runs();
     }
     if (!settled && runs) {
       this.#arm(this.#retryMs);

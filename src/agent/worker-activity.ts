@@ -119,6 +119,7 @@ export class WorkerActivity {
       case 'Missing':
       case 'Created':
       case 'Stopped':
+      case 'Unanswering':
       case undefined:
         // Nothing runs. One that rested goes to where it rested; everything else is an ordinary start.
         if (record !== undefined && record.rest !== 'Running') {

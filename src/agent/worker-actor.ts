@@ -255,35 +255,44 @@ export class WorkerActor {
   }
 
   /**
-   * Before a look at the whole node: what is returned takes what that look has found, by container. It is ignored where
-   * something was done meanwhile.
+   * Before a look at the whole node: what is returned takes what that look has found, all of it and what is this worker's.
+   * It is ignored where something was done meanwhile, and where it says nothing new.
    */
-  look(): (found: ReadonlyMap<string, WorkerInfo>) => void {
+  look(): (found: ReadonlyMap<string, WorkerInfo>, own: readonly WorkerInfo[]) => void {
     const looks = this.#unlisted ? [] : this.#containers.all.map((lane) => ({ lane, turn: lane.turn }));
-    return (found) => {
+    return (found, own) => {
+      if (this.#unlisted) {
+        this.#listed(own);
+        return;
+      }
+      let isNews = false;
       for (const { lane, turn } of looks) {
         const info = found.get(lane.container.id);
-        if (lane.acting === undefined && turn === lane.turn && info?.task.kind !== 'Stopped') {
-          lane.observe(info);
-        } else {
+        if (lane.acting !== undefined || turn !== lane.turn || lane.settling) {
+          continue;
+        }
+        if (info?.task.kind === 'Stopped') {
           lane.hint('Exited');
+        } else if (lane.isNews(info)) {
+          lane.observe(info);
+          isNews = true;
         }
       }
-      this.#slot.pump();
-      this.#publish();
-      this.#kick();
+      if (isNews) {
+        this.#slot.pump();
+        this.#publish();
+        this.#kick();
+      }
     };
   }
 
   /** The containers of a worker that nobody could look at when its actor began. */
-  listed(containers: readonly WorkerInfo[]): void {
-    if (this.#unlisted) {
-      const record = this.#adopting === 'unrecorded' ? undefined : this.#adopting;
-      this.#containers.present.retry.succeeded();
-      this.#adoptContainers(record, containers);
-      this.#slot.pump();
-      this.#publish();
-    }
+  #listed(containers: readonly WorkerInfo[]): void {
+    const record = this.#adopting === 'unrecorded' ? undefined : this.#adopting;
+    this.#containers.present.retry.succeeded();
+    this.#adoptContainers(record, containers);
+    this.#slot.pump();
+    this.#publish();
     this.retry();
   }
 
@@ -520,6 +529,7 @@ export class WorkerActor {
     this.#alarm.decided(decidedAt, [
       decidedAt + this.#activity.changesInMs(this.#desired),
       ...this.#containers.all.map(({ setbacks }) => decidedAt + setbacks.remainingMs),
+      this.#containers.present.container.shownUnknownAt,
       ...(this.#unlisted ? [decidedAt + unavailableRetryMs] : []),
     ]);
     if (this.#unlisted) {
@@ -534,7 +544,14 @@ export class WorkerActor {
       this.#settle(goal);
       return undefined;
     }
-    return this.#gate.mayAct(lane, action) ? action : undefined;
+    if (!this.#gate.mayAct(lane, action)) {
+      return undefined;
+    }
+    if (action.kind === 'Inspect') {
+      // It may take longer than nothing may be known.
+      this.#arm();
+    }
+    return action;
   }
 
   /** Nothing is to be done: what a container that does not exist had is given back. */

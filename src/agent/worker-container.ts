@@ -1,13 +1,17 @@
 import { takenMiB } from '../api/worker-resources.ts';
 import type { Clock } from '../common/clock.ts';
 import { EsbError, unreachable } from '../common/errors.ts';
-import type { RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
+import type { KernelState, RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
 import type { ActorContext } from './actor-context.ts';
 import type { MarkedCall } from './in-flight-mark.ts';
 import type { LeftCall } from './left-call.ts';
 import type { Observed } from './plan.ts';
 import type { WorkerLink } from './worker-http.ts';
 import type { WorkerMark } from './worker-mark.ts';
+
+/** Milliseconds for which a container that nothing is known of is shown as it was before. */
+const unknownShownMs = 5_000;
+const givenUp = 'its shim does not answer';
 
 /** What a container is made of, as far as it has to be known once its resource asks for something else. */
 export interface ContainerMake {
@@ -26,7 +30,10 @@ export class WorkerContainer {
   readonly #connectTo: ActorContext['connect'];
   /** What the runtime said last; undefined for no container. Means nothing unless `known`. */
   info: WorkerInfo | undefined;
-  known = false;
+  /** Whether its shim did not answer when it was last looked at. */
+  unanswering = false;
+  /** Whether that is shown to be its own fault: it is given up. */
+  lost = false;
   /** Whether a log of a container that is no more may be left: its owner may want to read it until all of it goes. */
   traces = true;
   /** Why it must not get another call; undefined when it may. */
@@ -50,6 +57,7 @@ export class WorkerContainer {
   startedAt: string | undefined;
   pausedAt: string | undefined;
   #connection: WorkerLink | undefined;
+  #unknownSince: number | undefined;
 
   constructor(make: ContainerMake, mark: WorkerMark, context: Pick<ActorContext, 'clock' | 'connect'>) {
     this.make = make;
@@ -57,6 +65,25 @@ export class WorkerContainer {
     this.#clock = context.clock;
     this.#connectTo = context.connect;
     this.startedMonotonic = context.clock.monotonic();
+    this.#unknownSince = this.startedMonotonic;
+  }
+
+  get known(): boolean {
+    return this.#unknownSince === undefined;
+  }
+
+  set known(known: boolean) {
+    this.#unknownSince = known ? undefined : (this.#unknownSince ?? this.#clock.monotonic());
+  }
+
+  /** When it is to be shown that nothing is known of it, in monotonic milliseconds. */
+  get shownUnknownAt(): number {
+    return (this.#unknownSince ?? Number.POSITIVE_INFINITY) + unknownShownMs;
+  }
+
+  /** Whether nothing has been known of it for too long to show it as it was before. */
+  get isShownUnknown(): boolean {
+    return this.#clock.monotonic() >= this.shownUnknownAt;
   }
 
   get id(): string {
@@ -74,7 +101,8 @@ export class WorkerContainer {
 
   get state(): Observed {
     if (!this.known) {
-      return { kind: 'Unknown' };
+      const doubt = this.lost ? 'Lost' : 'Unanswering';
+      return { kind: 'Unknown', ...(this.unanswering ? { doubt } : {}) };
     }
     const { info } = this;
     if (info === undefined) {
@@ -87,6 +115,8 @@ export class WorkerContainer {
         return { kind: 'Created' };
       case 'Stopped':
         return { kind: 'Stopped' };
+      case 'Unanswering':
+        return { kind: 'Unknown' };
       case 'Running':
       case 'Paused':
         return {
@@ -125,6 +155,7 @@ export class WorkerContainer {
       case 'OutOfMemory':
         return kind === 'Missing' || kind === 'Stopped';
       case 'LimitReached':
+      case 'Disconnected':
       case 'Reconnected':
         return false;
       default:
@@ -134,8 +165,47 @@ export class WorkerContainer {
 
   /** The runtime says that this is how it is. */
   observe(info: WorkerInfo | undefined): void {
+    if (info?.task.kind === 'Unanswering') {
+      if (!this.goByKernel(info.task.kernel, info) && info.task.kernel !== 'Untold') {
+        this.known = false;
+      }
+      return;
+    }
+    this.answered();
     this.known = true;
     this.info = info;
+  }
+
+  /** Its shim does not answer. */
+  giveUp(): void {
+    this.lost = true;
+    this.unusable ??= givenUp;
+  }
+
+  /** Its shim answers, maybe again. */
+  answered(): void {
+    this.unanswering = false;
+    this.lost = false;
+    if (this.unusable === givenUp) {
+      this.unusable = undefined;
+    }
+  }
+
+  /**
+   * The runtime does not tell of it, and the kernel does: what it is called by goes on.
+   *
+   * @param found what is known of it beside its task
+   * @returns whether the kernel says enough
+   */
+  goByKernel(kernel: KernelState, found = this.info): boolean {
+    if (found === undefined || (kernel !== 'Running' && kernel !== 'Paused')) {
+      return false;
+    }
+    const before = this.info?.task;
+    const pid = before?.kind === 'Running' || before?.kind === 'Paused' ? before.pid : 0;
+    this.info = { ...found, task: { kind: kernel, pid } };
+    this.known = true;
+    return true;
   }
 
   setTask(kind: 'Running' | 'Paused'): void {
@@ -197,6 +267,8 @@ export class WorkerContainer {
     this.loaded = false;
     this.loadTimedOut = false;
     this.exitCounted = false;
+    this.unanswering = false;
+    this.lost = false;
     this.pausedAt = undefined;
     this.leftCall = undefined;
   }

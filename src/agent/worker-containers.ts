@@ -3,7 +3,7 @@ import { unreachable } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { WorkerInfo } from '../runtime/container-runtime.ts';
 import type { ActorContext } from './actor-context.ts';
-import { inOrderOfService } from './adoption.ts';
+import { inOrderOfService, wasReady } from './adoption.ts';
 import { callBoundMs } from './container-call.ts';
 import { containerIdOf } from './container-id.ts';
 import { ContainerLane, type LaneHost } from './container-lane.ts';
@@ -162,7 +162,8 @@ export class WorkerContainers {
     if (record !== undefined) {
       this.restore(record);
     }
-    this.#present.container.ready = true;
+    this.#present.container.ready =
+      first !== undefined && wasReady(first, record, this.#host.desired().shapeHash);
     for (const info of others) {
       const lane = this.#createLane(this.#makeOf(info, record));
       this.#others.push(lane);

@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import type { Clock, Timer } from '../common/clock.ts';
 import { type CallOptions, sleep } from '../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../common/errors.ts';
@@ -14,6 +15,7 @@ import type {
 } from '../runtime/container-runtime.ts';
 import { StampSource } from './activity-stamp.ts';
 import type { ActorContext } from './actor-context.ts';
+import { Answers } from './answers.ts';
 import type { SecretName } from './api-secret-reader.ts';
 import type { QueueLimits } from './call-queue.ts';
 import type { DesiredWorker } from './desired-worker.ts';
@@ -30,11 +32,17 @@ import { WorkerConnection, type WorkerLink } from './worker-http.ts';
 import { RecordStore, type WorkerRecord } from './worker-record.ts';
 import type { WorkerView } from './worker-view.ts';
 
-const listMs = 10_000;
-/** Milliseconds between two attempts to list what is on the node, while the runtime does not answer. */
+/** Milliseconds between two looks at the whole node; the last one is cut short by up to a quarter, so that nodes differ. */
+const lookEveryMs = 60_000;
+const lookJitter = 0.25;
+/** The same while a container does not answer. */
+const doubtMs = 10_000;
+/** The same while the runtime does not answer. */
 const relistMs = 1_000;
 /** The part of the time of a stop that calls get which came while the agent was waiting for longer ones. */
 const lastCallsShare = 0.1;
+/** Workers that a look is told to without a pause. */
+const toldAtOnce = 50;
 
 export interface FleetLimits {
   /**
@@ -49,6 +57,8 @@ export interface FleetLimits {
   readonly maxPrepared?: number;
   /** Milliseconds that a container which no resource claims has to exist before it is removed. Default 30,000. */
   readonly minOrphanAgeMs?: number;
+  /** Milliseconds for which the shim of a container has to fail to answer until it is made anew. Default 30,000. */
+  readonly unansweringMs?: number;
 }
 
 /** Told of what the fleet does, for the metrics. */
@@ -136,7 +146,12 @@ class WorkerFleet implements NodeFleet {
   /** Whether it is known what containers there are. */
   #listed = false;
   #runtimeDown = false;
-  #relist: Timer | undefined;
+  readonly #answers: Answers;
+  /** What marks told of calls in flight when the agent started, by uid of workers that have no actor yet. */
+  readonly #foundMarks = new Map<string, FoundMark>();
+  #nextLook: { readonly timer: Timer; readonly at: number } | undefined;
+  #looking = false;
+  #lookAgain = false;
   #roomTold = false;
   #stopping = false;
 
@@ -151,6 +166,11 @@ class WorkerFleet implements NodeFleet {
     this.#capacity = new NodeCapacity(options.capacity, () => this.#tellRoom());
     this.#stamps = new StampSource(clock);
     this.#metrics = options.metrics;
+    this.#answers = new Answers({
+      clock,
+      onDoubt: () => this.#lookWithin(doubtMs),
+      patienceMs: limits.unansweringMs,
+    });
     const secrets = rememberingSecrets(options.secretReader);
     this.#context = {
       runtime,
@@ -174,14 +194,15 @@ class WorkerFleet implements NodeFleet {
       queueLimits: limits.queue ?? { calls: 1_000, bytes: 64 * 2 ** 20 },
       connect: options.connect ?? ((address) => new WorkerConnection(address, clock)),
       runtimeDown: () => this.#runtimeDown,
-      onRuntime: (answers) => {
-        this.#runtimeDown = !answers;
-      },
+      onRuntime: (answers) => this.#heardOfRuntime(answers),
+      answers: this.#answers,
+      onDoubt: () => this.#lookWithin(relistMs),
       onAction: (kind, durationMs, outcome) => options.metrics?.action(kind, durationMs, outcome),
       claim: (containerId, uid) => this.#claim(containerId, uid),
       unclaim: (containerId, uid) => {
         if (this.#byContainer.get(containerId) === uid) {
           this.#byContainer.delete(containerId);
+          this.#answers.forget(containerId);
         }
       },
       onChanged: (view) => this.#tellChanged(view),
@@ -195,8 +216,8 @@ class WorkerFleet implements NodeFleet {
     // Before the list: what happens in between is told by an event.
     this.#unsubscribe = this.#runtime.subscribe((event) => this.#onRuntimeEvent(event));
     const containers = await this.#list(options);
-    const marks = new Map(this.#marks().map((mark) => [mark.uid, mark]));
-    for (const mark of marks.values()) {
+    for (const mark of this.#marks()) {
+      this.#foundMarks.set(mark.uid, mark);
       this.#stamps.notBefore(mark.stamp ?? '');
     }
     this.#listed = containers !== undefined;
@@ -211,17 +232,15 @@ class WorkerFleet implements NodeFleet {
       const { uid } = record.desired.identity;
       const own = containers === undefined ? undefined : (byUid.get(uid) ?? []);
       byUid.delete(uid);
-      this.#adoptOne(record, own, marks.get(uid));
+      this.#adoptOne(record, own);
     }
     for (const [uid, infos] of byUid) {
       this.#orphans.set(uid, infos);
     }
-    if (containers === undefined) {
-      this.#relistLater();
-    }
     for (const actor of this.#actors.values()) {
       actor.begin();
     }
+    this.#lookLater();
     this.#logger.info(
       { workers: records.length, containers: containers?.length, unclaimed: this.#orphans.size },
       'looked after what an earlier run left',
@@ -241,12 +260,12 @@ class WorkerFleet implements NodeFleet {
     const orphans = this.#orphans.get(uid);
     this.#orphans.delete(uid);
     const mayHaveOne = orphans !== undefined || !this.#listed;
-    const mark = mayHaveOne ? this.#marks().find((found) => found.uid === uid) : undefined;
+    const mark = this.#takeMark(uid);
     this.#add(
       new WorkerActor(this.#context, {
         desired,
         ...(this.#listed ? { containers: orphans ?? [] } : {}),
-        ...(mark === undefined ? {} : { mark }),
+        ...(mark === undefined || !mayHaveOne ? {} : { mark }),
       }),
     ).begin();
   }
@@ -268,7 +287,7 @@ class WorkerFleet implements NodeFleet {
         actor.release();
       }
     }
-    for (const info of await this.#runtime.list({ deadlineMs: listMs })) {
+    for (const info of await this.#readNode({})) {
       await this.#sweepContainer(info, confirmGone);
     }
   }
@@ -358,7 +377,7 @@ class WorkerFleet implements NodeFleet {
     await this.#atMost(drainMs - lastMs, running);
     onRefusing?.();
     this.#stopping = true;
-    this.#relist?.cancel();
+    this.#nextLook?.timer.cancel();
     this.#unsubscribe?.();
     const actors = [...this.#actors.values()];
     for (const actor of actors) {
@@ -385,11 +404,8 @@ class WorkerFleet implements NodeFleet {
     over.abort();
   }
 
-  #adoptOne(
-    record: WorkerRecord,
-    containers: readonly WorkerInfo[] | undefined,
-    mark: FoundMark | undefined,
-  ): void {
+  #adoptOne(record: WorkerRecord, containers: readonly WorkerInfo[] | undefined): void {
+    const mark = this.#takeMark(record.desired.identity.uid);
     for (const stamp of record.stamps) {
       this.#stamps.notBefore(stamp);
     }
@@ -445,12 +461,14 @@ class WorkerFleet implements NodeFleet {
   }
 
   #onRuntimeEvent(event: RuntimeEvent): void {
+    if (event.kind === 'Disconnected') {
+      this.#heardOfRuntime(false);
+      return;
+    }
     if (event.kind === 'Reconnected') {
       this.#runtimeDown = false;
-      this.#look().catch((error: unknown) => {
-        this.#logger.warn({ err: error }, 'cannot list the containers of the node');
-        this.#relistLater();
-      });
+      this.#look();
+      this.#retryAll();
       return;
     }
     const uid = this.#byContainer.get(event.containerId);
@@ -459,50 +477,104 @@ class WorkerFleet implements NodeFleet {
     }
   }
 
-  /** Reads everything anew, and tries again what had to wait. */
-  async #look(): Promise<void> {
-    const looks = [...this.#actors.values()].map((actor) => actor.look());
-    for (const actor of this.#actors.values()) {
+  /** The runtime answered, or did not. While it does not, it is asked again and again by one look for all workers. */
+  #heardOfRuntime(answers: boolean): void {
+    const wasDown = this.#runtimeDown;
+    this.#runtimeDown = !answers;
+    if (!answers) {
+      this.#lookWithin(relistMs);
+    } else if (wasDown) {
+      // After the present step, which may be one of a worker's.
+      this.#clock.setTimer(() => this.#retryAll(), 0);
+    }
+  }
+
+  /** Tries again what had to wait. */
+  #retryAll(): void {
+    for (const actor of this.#stopping ? [] : this.#actors.values()) {
       actor.retry();
     }
-    const found = new Map(
-      (await this.#runtime.list({ deadlineMs: listMs })).map((info) => [info.containerId, info]),
-    );
-    for (const take of looks) {
-      take(found);
+  }
+
+  #lookLater(): void {
+    if (this.#runtimeDown || !this.#listed) {
+      this.#lookWithin(relistMs);
+    } else if (this.#answers.inDoubt) {
+      this.#lookWithin(doubtMs);
+    } else {
+      this.#lookWithin(Math.round(lookEveryMs * (1 - lookJitter * Math.random())));
     }
   }
 
-  #relistLater(): void {
-    if (this.#stopping) {
+  /** Looks at the whole node after that time, or sooner where that is to be done already. */
+  #lookWithin(delayMs: number): void {
+    const at = this.#clock.monotonic() + delayMs;
+    if (this.#stopping || (this.#nextLook !== undefined && this.#nextLook.at <= at)) {
       return;
     }
-    this.#relist = this.#clock.setTimer(() => {
-      this.#runtime.list({ deadlineMs: listMs }).then(
-        (containers) => this.#claimLater(containers),
-        () => this.#relistLater(),
-      );
-    }, relistMs);
+    this.#nextLook?.timer.cancel();
+    const timer = this.#clock.setTimer(() => {
+      this.#nextLook = undefined;
+      this.#look();
+    }, delayMs);
+    this.#nextLook = { timer, at };
   }
 
-  /** What the list says that could not be read when the fleet began. */
-  #claimLater(containers: readonly WorkerInfo[]): void {
-    this.#runtimeDown = false;
-    this.#listed = true;
+  /** Reads everything anew, one look at a time. Tried again until it works. */
+  #look(): void {
+    if (this.#looking) {
+      this.#lookAgain = true;
+      return;
+    }
+    this.#looking = true;
+    this.#readNode({})
+      .catch((error: unknown) => {
+        this.#logger[this.#runtimeDown ? 'debug' : 'warn'](
+          { err: error },
+          'cannot list the containers of the node',
+        );
+        this.#runtimeDown = true;
+      })
+      .finally(() => {
+        this.#looking = false;
+        if (this.#lookAgain) {
+          this.#lookAgain = false;
+          this.#lookWithin(0);
+        }
+        this.#lookLater();
+      });
+  }
+
+  /** What there is on the node, which all workers are told of. */
+  async #readNode(options: CallOptions): Promise<readonly WorkerInfo[]> {
+    const looks = [...this.#actors.values()].map((actor) => ({ actor, take: actor.look() }));
+    const containers = await this.#runtime.list(options);
     const byUid = groupByUid(containers);
-    for (const [uid, infos] of byUid) {
-      if (!this.#actors.has(uid)) {
-        this.#orphans.set(uid, infos);
+    const byId = new Map(containers.map((info) => [info.containerId, info]));
+    if (!this.#listed) {
+      this.#listed = true;
+      for (const [uid, infos] of byUid) {
+        if (!this.#actors.has(uid)) {
+          this.#orphans.set(uid, infos);
+        }
       }
     }
-    for (const actor of this.#actors.values()) {
-      actor.listed(byUid.get(actor.uid) ?? []);
+    this.#heardOfRuntime(true);
+    for (const [index, { actor, take }] of looks.entries()) {
+      if (index % toldAtOnce === toldAtOnce - 1) {
+        // Calls are let in between.
+        await setImmediate();
+      }
+      if (this.#actors.get(actor.uid) === actor && !this.#stopping) {
+        take(byId, byUid.get(actor.uid) ?? []);
+      }
     }
+    return containers;
   }
 
   async #list(options: CallOptions): Promise<readonly WorkerInfo[] | undefined> {
     try {
-      return await this.#runtime.list({ deadlineMs: listMs, ...options });
+      return await this.#runtime.list(options);
     } catch (error) {
       if (hasCode(error, 'Aborted')) {
         throw error;
@@ -511,6 +583,12 @@ class WorkerFleet implements NodeFleet {
       this.#logger.warn({ err: error }, 'cannot list the containers of the node, serving from the records');
       return undefined;
     }
+  }
+
+  #takeMark(uid: string): FoundMark | undefined {
+    const mark = this.#foundMarks.get(uid);
+    this.#foundMarks.delete(uid);
+    return mark;
   }
 
   #marks(): readonly FoundMark[] {

@@ -41,6 +41,7 @@ export function viewOf(worker: WorkerFacts, facts: ViewFacts): WorkerView {
     desired,
     goal,
     observed,
+    shownUnknown: container.isShownUnknown,
     traces: container.traces || containers.others.length > 0,
     info,
     acting: acting?.kind,

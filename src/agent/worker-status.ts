@@ -33,6 +33,8 @@ export interface StatusInput {
   readonly desired: DesiredWorker;
   readonly goal: Goal;
   readonly observed: Observed['kind'];
+  /** Whether nothing has been known of the container for too long to show it as it was before. */
+  readonly shownUnknown: boolean;
   /** Whether something of an earlier container may be left. */
   readonly traces: boolean;
   readonly info: WorkerInfo | undefined;
@@ -137,7 +139,7 @@ function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonl
     case 'Paused':
       return isUnderWay(input.replacement) ? passing('Paused') : resting('Paused');
     case 'Unknown':
-      return passing(input.previous?.phase ?? 'Pending');
+      return input.shownUnknown ? resting('Unknown') : passing(input.previous?.phase ?? 'Pending');
     case 'Missing':
     case 'Created':
     case 'Stopped':

@@ -76,6 +76,12 @@ export interface WorkerAddress {
   readonly port: number;
 }
 
+/**
+ * What the kernel alone says of the processes of a container. `Gone` where none is left, `Untold` where the kernel's
+ * files cannot be found.
+ */
+export type KernelState = 'Running' | 'Paused' | 'Gone' | 'Untold';
+
 /** What the runtime found of a task. */
 export type TaskState =
   | { readonly kind: 'Missing' }
@@ -93,7 +99,9 @@ export type TaskState =
       readonly exitCode: number;
       readonly exitedAt?: Date;
       readonly oomKilled: boolean;
-    };
+    }
+  /** The runtime answers for others, and cannot tell of this one: its shim hangs. The kernel says what there is. */
+  | { readonly kind: 'Unanswering'; readonly kernel: KernelState };
 
 /** A container of ours, as containerd, the attachment cache and the labels tell it. */
 export interface WorkerInfo {
@@ -122,8 +130,12 @@ export interface RuntimeEvent {
     | 'Resumed'
     | 'Created'
     | 'Deleted'
+    | 'Disconnected'
     | 'Reconnected';
-  /** Empty for `Reconnected`, after which everything is to be read again. */
+  /**
+   * Empty for `Disconnected`, from which on the runtime may be away, and for `Reconnected`, after which everything is to
+   * be read again.
+   */
   readonly containerId: string;
 }
 
@@ -139,9 +151,11 @@ export type RuntimeHealth =
  * Errors carry these codes: `ImageNotFound`, `ImagePullFailed`, `ImageInvalid`, `NoEntrypoint`, `RegistryUnreachable`,
  * those of {@link ImageRequest.pullSecrets},
  * `NetworkFailed`, `AddressesExhausted`, `CreateFailed`, `StartFailed`, `ExitedAtOnce`, `NotListening`,
- * `RuntimeUnavailable`, `DeadlineExceeded`, `Aborted`, `DiskFull`, `MemoryTooSmall`. An `ExitedAtOnce` is a
- * `WorkerExitError` with the exit code and the last output: the container itself is gone by then, its log is kept until
- * `destroy`. `pause` and `resume` of what does not run: `NotFound`.
+ * `RuntimeUnavailable`, `DeadlineExceeded`, `Aborted`, `DiskFull`, `MemoryTooSmall`, `TaskUnanswering`, `TaskStuck`. An
+ * `ExitedAtOnce` is a `WorkerExitError` with the exit code and the last output: the container itself is gone by then, its
+ * log is kept until `destroy`. `pause` and `resume` of what does not run: `NotFound`. `RuntimeUnavailable` says that the
+ * runtime answers for nobody, `TaskUnanswering` that it answers, and the shim of this container does not, `TaskStuck` that
+ * the kernel does not do what it was asked with this container.
  */
 export interface ContainerRuntime {
   /**
@@ -175,10 +189,16 @@ export interface ContainerRuntime {
    * attachment, log. Missing is success.
    */
   destroy(containerId: string, options?: DestroyOptions): Promise<void>;
-  /** Everything of ours on this node. */
+  /**
+   * Everything of ours on this node. A task that cannot be asked is listed as `Unanswering`. Default deadline 60,000 ms.
+   *
+   * @throws {EsbError} `RuntimeUnavailable` when the runtime answers for nobody
+   */
   list(options?: CallOptions): Promise<WorkerInfo[]>;
-  /** One of ours, or undefined when there is neither container nor attachment. */
+  /** One of ours, or undefined when there is neither container nor attachment. Errors as for `list`. */
   inspect(containerId: string, options?: CallOptions): Promise<WorkerInfo | undefined>;
+  /** What the kernel says of a container, in a few microseconds. Asks no runtime, and never throws. */
+  kernelState(containerId: string): KernelState;
   /**
    * What there is on the node that bears the name of a container.
    *

@@ -10,6 +10,7 @@ import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import type { ContainerRecord } from '../containerd/container-service.ts';
 import { type ContainerdClient, createContainerdClient } from '../containerd/containerd-client.ts';
+import type { TaskProcess } from '../containerd/task-service.ts';
 import { linuxPlatform } from '../oci/image-config.ts';
 import { Confinement, type ConfinementOptions } from './confinement.ts';
 import type {
@@ -17,6 +18,7 @@ import type {
   ContainerRuntime,
   DestroyOptions,
   EnsureRequest,
+  KernelState,
   RuntimeEvent,
   RuntimeHealth,
   StartOptions,
@@ -111,12 +113,21 @@ const READ_DEADLINE_MS = 10_000;
 const OUTPUT_DEADLINE_MS = 10_000;
 /** A thousand shims are asked for their state. */
 const LIST_DEADLINE_MS = 60_000;
+/** The records of a thousand containers, which containerd has at hand. */
+const RECORDS_DEADLINE_MS = 15_000;
+/** containerd asks one shim after the other, and gives each 2 s: five that hang are not waited for. */
+const TOLD_DEADLINE_MS = 10_000;
+/** For each task that was not told of. Longer than the 2 s that containerd gives its shim. */
+const ASK_DEADLINE_MS = 4_000;
+const ASKED_AT_ONCE = 16;
 const START_DEADLINE_MS = 60_000;
 const PRUNE_EVERY_MS = 5 * 60_000;
 /** Longer than the longest pause between two starts of a worker that fails. */
 const KEEP_LOG_MS = 15 * 60_000;
 const DEFAULT_GRACE_SECONDS = 10;
 const DEFAULT_LISTEN_DEADLINE_MS = 60_000;
+
+type Unanswering = Extract<TaskState, { readonly kind: 'Unanswering' }>;
 
 /** Workers as tasks of containerd. */
 export class ContainerdRuntime implements ContainerRuntime {
@@ -440,11 +451,21 @@ export class ContainerdRuntime implements ContainerRuntime {
     });
   }
 
+  kernelState(containerId: string): KernelState {
+    return this.#tasks.kernelState(containerId);
+  }
+
   async list(options: CallOptions = {}): Promise<WorkerInfo[]> {
-    const call = { deadlineMs: LIST_DEADLINE_MS, ...options };
+    const deadlineMs = options.deadlineMs ?? LIST_DEADLINE_MS;
+    return await withDeadline('listing the workers', deadlineMs, options.signal, (signal) =>
+      this.#list(signal),
+    );
+  }
+
+  async #list(signal: AbortSignal): Promise<WorkerInfo[]> {
     const [records, tasks] = await Promise.all([
-      this.#client.containers.list(call),
-      this.#client.tasks.list(call),
+      this.#answered(this.#client.containers.list({ signal, deadlineMs: RECORDS_DEADLINE_MS })),
+      this.#told(signal),
     ]);
     this.#pruneLogs(new Set(records.map((record) => record.id)));
     const seen = new Map<string, FoundTask>();
@@ -458,12 +479,53 @@ export class ContainerdRuntime implements ContainerRuntime {
         seen.set(task.containerId, this.#tasks.see(task));
       }
     }
-    const workers = records
-      .filter(isWorker)
-      .map(async (record) =>
-        this.#infoOf(record, seen.get(record.id) ?? (await this.#tasks.find(record.id))),
-      );
+    const asked = new Semaphore(ASKED_AT_ONCE);
+    const workers = records.filter(isWorker).map(async (record) => {
+      const task =
+        seen.get(record.id) ??
+        (await asked.run(signal, () => this.#ask(record.id, { signal, deadlineMs: ASK_DEADLINE_MS })));
+      return await this.#infoOf(record, task);
+    });
     return (await Promise.all(workers)).filter(({ containerId }) => !this.#prepared.has(containerId));
+  }
+
+  /** What containerd tells of all tasks in one go. Empty where shims that hang take it too long. */
+  async #told(signal: AbortSignal): Promise<readonly TaskProcess[]> {
+    try {
+      return await this.#client.tasks.list({ signal, deadlineMs: TOLD_DEADLINE_MS });
+    } catch (error) {
+      if (hasCode(error, 'DeadlineExceeded')) {
+        return [];
+      }
+      throw error;
+    }
+  }
+
+  /** One task, asked alone. */
+  async #ask(containerId: string, call: CallOptions): Promise<FoundTask | Unanswering | undefined> {
+    try {
+      return await this.#tasks.find(containerId, call);
+    } catch (error) {
+      if (!hasCode(error, 'TaskUnanswering')) {
+        throw error;
+      }
+      return { kind: 'Unanswering', kernel: this.#tasks.kernelState(containerId) };
+    }
+  }
+
+  /** A question to containerd alone, which no shim can hold up. */
+  async #answered<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      throw hasCode(error, 'DeadlineExceeded')
+        ? new EsbError('containerd does not answer', {
+            code: 'RuntimeUnavailable',
+            retryable: true,
+            cause: error,
+          })
+        : error;
+    }
   }
 
   async inspect(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
@@ -474,8 +536,8 @@ export class ContainerdRuntime implements ContainerRuntime {
   async #find(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
     const call = { deadlineMs: READ_DEADLINE_MS, ...options };
     const [record, task] = await Promise.all([
-      missingIsUndefined(this.#client.containers.get(containerId, call)),
-      this.#tasks.find(containerId, call),
+      this.#answered(missingIsUndefined(this.#client.containers.get(containerId, call))),
+      this.#ask(containerId, call),
     ]);
     if (record !== undefined) {
       return await this.#infoOf(record, task);
@@ -557,6 +619,12 @@ export class ContainerdRuntime implements ContainerRuntime {
       return await this.#create(request, signal);
     }
     refuseForeign(found.identity.uid, request);
+    if (found.task.kind === 'Unanswering') {
+      throw new EsbError(`the shim of ${containerId} does not answer`, {
+        code: 'TaskUnanswering',
+        retryable: true,
+      });
+    }
     if (!fits(found, request)) {
       this.#logger.info(
         { containerId, task: found.task.kind },
@@ -610,11 +678,17 @@ export class ContainerdRuntime implements ContainerRuntime {
     await this.#lanes.run(containerId, kind, call, work);
   }
 
-  async #infoOf(record: ContainerRecord, task: FoundTask | undefined): Promise<WorkerInfo> {
-    const state: TaskState = await taskStateOf(
-      task,
-      async () => this.#limits.isStarved(record.id) || (await this.#cgroups.oomKills(record.id)) > 0,
-    );
+  async #infoOf(record: ContainerRecord, task: FoundTask | Unanswering | undefined): Promise<WorkerInfo> {
+    const state: TaskState =
+      task !== undefined && 'kernel' in task
+        ? task
+        : await taskStateOf(
+            task,
+            async () => this.#limits.isStarved(record.id) || (await this.#cgroups.oomKills(record.id)) > 0,
+          );
+    if (state.kind === 'Unanswering') {
+      return workerInfoOf(record, state);
+    }
     if (state.kind === 'Running' || state.kind === 'Paused') {
       this.#limits.watch(record.id);
     } else {

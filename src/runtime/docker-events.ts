@@ -27,6 +27,7 @@ export class DockerEventFeed {
   readonly #options: DockerEventFeedOptions;
   readonly #begun = Promise.withResolvers<void>();
   #wasConnected = false;
+  #isConnected = false;
 
   constructor(options: DockerEventFeedOptions) {
     this.#options = options;
@@ -53,6 +54,10 @@ export class DockerEventFeed {
           logger.info({ err: error }, 'the event subscription ended');
         }
       }
+      if (this.#isConnected && !signal.aborted) {
+        listener({ kind: 'Disconnected', containerId: '' });
+      }
+      this.#isConnected = false;
       await sleep(clock, RETRY_EVERY_MS, signal).catch(() => undefined);
     }
   }
@@ -62,6 +67,7 @@ export class DockerEventFeed {
       this.#options.listener({ kind: 'Reconnected', containerId: '' });
     }
     this.#wasConnected = true;
+    this.#isConnected = true;
     this.#begun.resolve();
   }
 }

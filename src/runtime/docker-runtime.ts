@@ -12,6 +12,7 @@ import type {
   ContainerRuntime,
   DestroyOptions,
   EnsureRequest,
+  KernelState,
   RuntimeEvent,
   RuntimeHealth,
   StartOptions,
@@ -293,6 +294,11 @@ export class DockerRuntime implements ContainerRuntime {
     // With workers on it the engine refuses.
     await attempt(`network ${DOCKER_NETWORK}`, this.#network.remove(options));
     return left;
+  }
+
+  /** The engine decides where its control groups are. */
+  kernelState(): KernelState {
+    return 'Untold';
   }
 
   async list(options: CallOptions = {}): Promise<WorkerInfo[]> {

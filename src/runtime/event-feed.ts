@@ -26,6 +26,7 @@ export class EventFeed {
   readonly #filters: readonly string[];
   readonly #begun = Promise.withResolvers<void>();
   #wasConnected = false;
+  #isConnected = false;
 
   constructor(options: EventFeedOptions) {
     this.#options = options;
@@ -57,6 +58,7 @@ export class EventFeed {
         controller.abort();
         signal.removeEventListener('abort', end);
       }
+      this.#disconnected(signal);
       await sleep(clock, RETRY_EVERY_MS, signal).catch(() => undefined);
     }
   }
@@ -85,7 +87,15 @@ export class EventFeed {
       this.#options.listener({ kind: 'Reconnected', containerId: '' });
     }
     this.#wasConnected = true;
+    this.#isConnected = true;
     this.#begun.resolve();
+  }
+
+  #disconnected(signal: AbortSignal): void {
+    if (this.#isConnected && !signal.aborted) {
+      this.#options.listener({ kind: 'Disconnected', containerId: '' });
+    }
+    this.#isConnected = false;
   }
 
   #pass(event: ContainerdEvent): void {

@@ -1,7 +1,9 @@
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
+import type { KernelState } from './container-runtime.ts';
 
 /** Where the freezer of a container's own cgroup is: the folder of version 1 and that of version 2. */
 export interface FreezerFolders {
@@ -35,6 +37,8 @@ interface Files {
   read(folder: string): FreezerState;
   /** Whether the kernel is done freezing. */
   isStill(folder: string): boolean;
+  /** Whether a process is left in it. One that waits to be reaped is none. */
+  isPopulated(folder: string): boolean;
   write(folder: string, frozen: boolean): void;
 }
 
@@ -55,6 +59,25 @@ export class Freezer {
   state(containerId: string): FreezerState {
     const found = this.#find(containerId);
     return found === undefined ? 'Missing' : found.state;
+  }
+
+  /** What the kernel says of the processes in it. */
+  kernelState(containerId: string): KernelState {
+    const folders = this.#folders(containerId);
+    try {
+      const found = this.#find(containerId);
+      if (found === undefined) {
+        // Without the cgroup of all workers nothing can be told of one.
+        const isVisible = [folders.v1, folders.v2].some((folder) => existsSync(dirname(folder)));
+        return isVisible ? 'Gone' : 'Untold';
+      }
+      if (!found.files.isPopulated(found.folder)) {
+        return 'Gone';
+      }
+      return found.state === 'Frozen' ? 'Paused' : 'Running';
+    } catch (error) {
+      return isGone(error) ? 'Gone' : 'Untold';
+    }
   }
 
   /** Thaws, and reads that it is so. */
@@ -92,7 +115,7 @@ export class Freezer {
   /**
    * Freezes and waits until nothing of it runs any more. A freeze that fails is taken back.
    *
-   * @throws {EsbError} `NotFound` without a cgroup, `RuntimeUnavailable` when it does not freeze
+   * @throws {EsbError} `NotFound` without a cgroup, `TaskStuck` when it does not freeze
    */
   async freeze(containerId: string): Promise<void> {
     this.request(containerId);
@@ -104,7 +127,7 @@ export class Freezer {
       }
       if (this.#clock.monotonic() > end) {
         this.thaw(containerId);
-        throw new EsbError(`${containerId} does not freeze`, { code: 'RuntimeUnavailable', retryable: true });
+        throw new EsbError(`${containerId} does not freeze`, { code: 'TaskStuck', retryable: true });
       }
       await sleep(this.#clock, FREEZE_EVERY_MS);
       // A process that was just being made may have got away (runc does the same).
@@ -136,6 +159,7 @@ interface Found {
 const version1: Files = {
   read: (folder) => (readText(`${folder}/freezer.state`).startsWith('THAWED') ? 'Thawed' : 'Frozen'),
   isStill: (folder) => readText(`${folder}/freezer.state`).startsWith('FROZEN'),
+  isPopulated: (folder) => readText(`${folder}/cgroup.procs`) !== '',
   write: (folder, frozen) => writeText(`${folder}/freezer.state`, frozen ? 'FROZEN' : 'THAWED'),
 };
 
@@ -146,6 +170,7 @@ const version2: Files = {
     return asked || isFrozenByEvents(folder) ? 'Frozen' : 'Thawed';
   },
   isStill: isFrozenByEvents,
+  isPopulated: (folder) => readText(`${folder}/cgroup.events`).includes('populated 1'),
   write: (folder, frozen) => writeText(`${folder}/cgroup.freeze`, frozen ? '1' : '0'),
 };
 

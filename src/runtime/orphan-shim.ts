@@ -183,7 +183,7 @@ export class OrphanShims {
     while (shimOf(await this.#commandLine(pid), this.#options) !== undefined) {
       if (clock.monotonic() > end) {
         throw new EsbError(`the shim ${pid} does not end`, {
-          code: 'RuntimeUnavailable',
+          code: 'TaskStuck',
           retryable: true,
         });
       }

@@ -4,6 +4,8 @@ import { EsbError, hasCode, messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
 import type { TaskProcess, TaskStatus } from '../containerd/task-service.ts';
+import type { KernelState } from './container-runtime.ts';
+import { ContainerdPulse } from './containerd-pulse.ts';
 import type { Freezer } from './freezer.ts';
 
 export interface TaskControlOptions {
@@ -16,8 +18,8 @@ export interface TaskControlOptions {
 const SIGTERM = 15;
 const SIGKILL = 9;
 const CALL_DEADLINE_MS = 10_000;
-/** For a look at what is about to be paused. */
-const LOOK_DEADLINE_MS = 2_000;
+/** For a look at what is about to be paused. containerd itself gives a shim 2 s to tell its state. */
+const LOOK_DEADLINE_MS = 3_000;
 /** From SIGKILL to the end of the process; longer only when it is stuck in the kernel. */
 const KILL_DEADLINE_MS = 15_000;
 /** A shim kills, unmounts and ends itself in well under a second; the machine may be busy. */
@@ -41,12 +43,18 @@ export interface FoundTask extends TaskProcess {
  */
 export class TaskControl {
   readonly #options: TaskControlOptions;
+  readonly #pulse: ContainerdPulse;
 
   constructor(options: TaskControlOptions) {
     this.#options = options;
+    this.#pulse = new ContainerdPulse(options.client);
   }
 
-  /** The task as it is, or undefined. `UNKNOWN` only when that is not a matter of a moment. */
+  /**
+   * The task as it is, or undefined. `UNKNOWN` only when that is not a matter of a moment.
+   *
+   * @throws {EsbError} `TaskUnanswering` when its shim does not answer, `RuntimeUnavailable` when containerd does not
+   */
   async find(containerId: string, options: CallOptions = {}): Promise<FoundTask | undefined> {
     const { client, clock } = this.#options;
     const call = { deadlineMs: CALL_DEADLINE_MS, ...options };
@@ -63,8 +71,13 @@ export class TaskControl {
       if (hasCode(error, 'NotFound')) {
         return undefined;
       }
-      throw error;
+      throw await this.#blame(containerId, error);
     }
+  }
+
+  /** What the kernel alone says of it. */
+  kernelState(containerId: string): KernelState {
+    return this.#options.freezer.kernelState(containerId);
   }
 
   /** What containerd says of a task, put right by the kernel. A few microseconds, synchronously. */
@@ -164,11 +177,18 @@ export class TaskControl {
    * first. `signal` thaws in the very step that it fires in, however long containerd takes.
    *
    * @returns whether containerd's word is true now. The task runs in either case.
-   * @throws {EsbError} `RuntimeUnavailable` when it stays frozen
+   * @throws {EsbError} `TaskStuck` when it stays frozen
    */
   async settle(containerId: string, signal: AbortSignal): Promise<boolean> {
     const { client, freezer, logger } = this.#options;
-    const found = await this.find(containerId, { deadlineMs: SETTLE_DEADLINE_MS });
+    let found: FoundTask | undefined;
+    try {
+      found = await this.find(containerId, { deadlineMs: SETTLE_DEADLINE_MS });
+    } catch (error) {
+      // Nothing was asked of the kernel: it runs as it did.
+      logger.debug({ containerId, err: error }, 'a worker could not be looked at to be settled');
+      return false;
+    }
     if (found === undefined || found.told !== 'PAUSED' || found.status !== 'RUNNING') {
       return true;
     }
@@ -217,7 +237,7 @@ export class TaskControl {
       await client.tasks.delete(containerId, { deadlineMs: DELETE_DEADLINE_MS });
     } catch (error) {
       if (!hasCode(error, 'NotFound')) {
-        throw error;
+        throw await this.#blame(containerId, error);
       }
     }
   }
@@ -248,7 +268,7 @@ export class TaskControl {
     } catch (error) {
       // Not found also says that the process has ended.
       if (hasCode(error, 'RuntimeUnavailable') || hasCode(error, 'DeadlineExceeded')) {
-        throw error;
+        throw await this.#blame(containerId, error);
       }
       this.#options.logger.debug({ containerId, signal, err: error }, 'a signal was not delivered');
     }
@@ -277,12 +297,30 @@ export class TaskControl {
     while (freezer.state(containerId) === 'Frozen') {
       if (clock.monotonic() > end) {
         throw new EsbError(`${containerId} stays frozen after a pause that failed`, {
-          code: 'RuntimeUnavailable',
+          code: 'TaskStuck',
           retryable: true,
         });
       }
       await sleep(clock, SETTLE_EVERY_MS);
     }
+  }
+
+  /** Whose fault it is that containerd did not answer in time. Any other error is returned as it is. */
+  async #blame(containerId: string, error: unknown): Promise<unknown> {
+    if (!hasCode(error, 'DeadlineExceeded')) {
+      return error;
+    }
+    return (await this.#pulse.answers())
+      ? new EsbError(`the shim of ${containerId} does not answer`, {
+          code: 'TaskUnanswering',
+          retryable: true,
+          cause: error,
+        })
+      : new EsbError('containerd does not answer', {
+          code: 'RuntimeUnavailable',
+          retryable: true,
+          cause: error,
+        });
   }
 
   /** The state after a failed call, when it is one that stays. */

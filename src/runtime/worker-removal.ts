@@ -3,7 +3,6 @@ import type { CallOptions } from '../common/deadline.ts';
 import { hasCode } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
-import type { TaskProcess } from '../containerd/task-service.ts';
 import type { Confinement } from './confinement.ts';
 import type { HostPortBook } from './host-port-book.ts';
 import type { OrphanShims } from './orphan-shim.ts';
@@ -90,9 +89,9 @@ export class WorkerRemoval {
 
   async #endTask(containerId: string, graceMs: number): Promise<void> {
     const { logger, shims, tasks } = this.#options;
-    const task = await this.#findTask(containerId);
+    const task = await this.#answered(containerId, () => tasks.find(containerId));
     if (task !== undefined) {
-      await tasks.end(containerId, task, graceMs);
+      await this.#answered(containerId, () => tasks.end(containerId, task, graceMs));
       return;
     }
     if (await this.#endLostTask(containerId)) {
@@ -104,19 +103,25 @@ export class WorkerRemoval {
     }
   }
 
-  /** The task, or undefined after a shim that does not answer was ended: containerd clears up after it. */
-  async #findTask(containerId: string): Promise<TaskProcess | undefined> {
+  /** Does something to a task. A shim that does not answer is ended, and what is left of the task is ended in its place. */
+  async #answered<T>(containerId: string, call: () => Promise<T>): Promise<T | undefined> {
     const { cgroups, logger, shims, tasks } = this.#options;
     try {
-      return await tasks.find(containerId);
+      return await call();
     } catch (error) {
+      if (!hasCode(error, 'TaskUnanswering')) {
+        throw error;
+      }
       // Also one that it shares: what does not answer serves nobody.
-      const isStuck = hasCode(error, 'DeadlineExceeded');
-      if (!isStuck || (await shims.endOf(containerId, await cgroups.processes(containerId))) === 0) {
+      if ((await shims.endOf(containerId, await cgroups.processes(containerId))) === 0) {
         throw error;
       }
       logger.warn({ containerId, err: error }, 'a shim that did not answer was ended');
-      return await tasks.find(containerId);
+      const left = await tasks.find(containerId);
+      if (left !== undefined) {
+        await tasks.end(containerId, left, 0);
+      }
+      return undefined;
     }
   }
 

@@ -21,6 +21,10 @@ export interface FakeContainerd {
   breakSubscriptions(): void;
   /** Awaited before a task is frozen or thawed, where a test has the kernel's freezer too. */
   hold: (() => Promise<void>) | undefined;
+  /** Containers whose shims hang. */
+  readonly hung: Set<string>;
+  /** Whether no task can be asked for. */
+  deaf: boolean;
   /** While false, published events come back to nobody. */
   echoes: boolean;
   version: string;
@@ -152,7 +156,12 @@ export function fakeContainerd(): FakeContainerd {
           return { pid: 42 };
         }),
       start: (id) => act('tasks.start', id, () => setStatus(id, 'RUNNING')),
-      get: async (id) => await Promise.resolve(task(id)),
+      async get(id) {
+        if (fake.deaf || fake.hung.has(id)) {
+          throw new ContainerdError('too late', 'DeadlineExceeded');
+        }
+        return await Promise.resolve(task(id));
+      },
       list: () => Promise.resolve([...tasks.values()]),
       kill: (id, signal) =>
         act(`tasks.kill-${signal}`, id, () => setStatus(task(id).containerId, 'STOPPED', 137)),
@@ -257,6 +266,8 @@ export function fakeContainerd(): FakeContainerd {
       }
     },
     hold: undefined,
+    hung: new Set(),
+    deaf: false,
     echoes: true,
     version: '2.4.2',
   };

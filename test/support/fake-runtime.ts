@@ -6,6 +6,7 @@ import type {
   ContainerRuntime,
   DestroyOptions,
   EnsureRequest,
+  KernelState,
   RuntimeEvent,
   RuntimeHealth,
   TaskState,
@@ -56,6 +57,10 @@ export class FakeRuntime implements ContainerRuntime {
   };
   /** Every operation fails with `RuntimeUnavailable`. */
   down = false;
+  /** Containers whose shims hang: nothing is known of them but what the kernel says. A removal ends the shim too. */
+  readonly hung = new Set<string>();
+  /** Containers that cannot be removed. */
+  readonly undying = new Set<string>();
   /** Awaited by each operation before its effect. */
   before: (operation: FakeOperation, containerId: string) => Promise<void> = () => Promise.resolve();
   /** Told of each effect, in the moment that it happens. */
@@ -156,7 +161,10 @@ export class FakeRuntime implements ContainerRuntime {
   }
 
   async pause(containerId: string, options: CallOptions = {}): Promise<void> {
-    await this.#operate('pause', containerId, options.signal, () => this.#switch(containerId, 'Paused'));
+    await this.#operate('pause', containerId, options.signal, () => {
+      this.#mustAnswer(containerId);
+      this.#switch(containerId, 'Paused');
+    });
   }
 
   async resume(containerId: string, options: CallOptions = {}): Promise<void> {
@@ -166,9 +174,15 @@ export class FakeRuntime implements ContainerRuntime {
   /** Frozen for as long as it takes, as the real one. */
   async settle(containerId: string, options: CallOptions = {}): Promise<boolean> {
     this.operations.push(`settle ${containerId}`);
+    if (this.down) {
+      throw new EsbError('containerd does not answer', { code: 'RuntimeUnavailable', retryable: true });
+    }
     const task = this.containers.get(containerId)?.task;
     if (task?.kind !== 'Running') {
       return true;
+    }
+    if (this.hung.has(containerId)) {
+      return false;
     }
     const { pid } = task;
     this.onEffect('settle', containerId);
@@ -193,6 +207,10 @@ export class FakeRuntime implements ContainerRuntime {
 
   async destroy(containerId: string, options: DestroyOptions = {}): Promise<void> {
     await this.#operate('destroy', containerId, options.signal, () => {
+      if (this.undying.has(containerId)) {
+        throw new EsbError(`the shim of ${containerId} does not end`, { code: 'TaskStuck', retryable: true });
+      }
+      this.hung.delete(containerId);
       this.containers.delete(containerId);
       this.outputLost.delete(containerId);
       this.emit({ kind: 'Exited', containerId });
@@ -202,12 +220,18 @@ export class FakeRuntime implements ContainerRuntime {
 
   async list(options: CallOptions = {}): Promise<WorkerInfo[]> {
     await this.#look('list', '', options.signal);
-    return [...this.containers.values()];
+    return [...this.containers.values()].map((info) => this.#told(info));
   }
 
   async inspect(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
     await this.#look('inspect', containerId, options.signal);
-    return this.containers.get(containerId);
+    const info = this.containers.get(containerId);
+    return info === undefined ? undefined : this.#told(info);
+  }
+
+  kernelState(containerId: string): KernelState {
+    const kind = this.taskOf(containerId);
+    return kind === 'Running' || kind === 'Paused' ? kind : 'Gone';
   }
 
   inventory(): Promise<NodeInventory> {
@@ -301,6 +325,22 @@ export class FakeRuntime implements ContainerRuntime {
 
   stop(): Promise<void> {
     return Promise.resolve();
+  }
+
+  #told(info: WorkerInfo): WorkerInfo {
+    const { containerId } = info;
+    return this.hung.has(containerId)
+      ? { ...info, task: { kind: 'Unanswering', kernel: this.kernelState(containerId) } }
+      : info;
+  }
+
+  #mustAnswer(containerId: string): void {
+    if (this.hung.has(containerId)) {
+      throw new EsbError(`the shim of ${containerId} does not answer`, {
+        code: 'TaskUnanswering',
+        retryable: true,
+      });
+    }
   }
 
   #switch(containerId: string, kind: 'Paused' | 'Running'): void {

@@ -105,10 +105,14 @@ describe('an agent that starts again', () => {
     expect(records(lab)).toEqual(['uid-of-hello.json.unreadable']);
     expect(lab.task(), 'nothing adoptable is ended').toBe('Running');
     const operations = lab.runtime.operations.length;
+    const present = lab.runtime.containers.get(lab.container());
     lab.fleet.apply(desiredFixture());
     await settle();
     expect(lab.phase()).toBe('Running');
-    expect(lab.runtime.operations).toHaveLength(operations);
+    expect(lab.runtime.operations.slice(operations), 'whether its port is open is looked at').toEqual([
+      `ensure ${lab.container()}`,
+    ]);
+    expect(lab.runtime.containers.get(lab.container())).toEqual(present);
   });
 
   it('serves a container whose id is of the short form of an earlier version', async () => {

@@ -522,6 +522,7 @@ describe('an agent that starts again in the middle of a replacement', () => {
 
   it('takes over containers that an earlier version named, and replaces them at the next change only', async () => {
     const before = await start();
+    await before.recorded((record) => record.startedAt !== undefined);
     const present = before.runtime.containers.get(a(before));
     if (present === undefined) {
       throw new Error('no container');

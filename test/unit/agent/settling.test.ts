@@ -8,6 +8,7 @@ describe('Settling', () => {
   let settling: Settling;
   let idle: boolean;
   let asleep: boolean;
+  let kernelRuns: boolean;
   let log: string[];
   let outcome: Promise<boolean>;
   let signal: AbortSignal | undefined;
@@ -16,6 +17,7 @@ describe('Settling', () => {
     clock = manualClock();
     idle = true;
     asleep = false;
+    kernelRuns = false;
     log = [];
     outcome = Promise.resolve(true);
     signal = undefined;
@@ -32,6 +34,7 @@ describe('Settling', () => {
       logger: silentLogger(),
       isIdle: () => idle,
       isAsleep: () => asleep,
+      runs: () => kernelRuns,
       turned: () => log.push(`turn ${settling.active}`),
       ended: (runs) => log.push(`ended ${runs}`),
     });

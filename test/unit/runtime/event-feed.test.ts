@@ -77,12 +77,12 @@ describe('EventFeed', () => {
     await feed.begun;
     fake.breakSubscriptions();
     await settle();
-    expect(seen).toEqual([]);
+    expect(seen).toEqual(['Disconnected ']);
     await clock.advance(200);
-    expect(seen).toEqual(['Reconnected ']);
+    expect(seen).toEqual(['Disconnected ', 'Reconnected ']);
     emit('/tasks/paused');
     await settle();
-    expect(seen).toEqual(['Reconnected ', 'Paused w']);
+    expect(seen).toEqual(['Disconnected ', 'Reconnected ', 'Paused w']);
   });
 
   it('notices a subscription that has gone dead', async () => {
@@ -94,6 +94,6 @@ describe('EventFeed', () => {
     await clock.advance(6000);
     fake.echoes = true;
     await clock.advance(1000);
-    expect(seen).toEqual(['Reconnected ']);
+    expect(seen).toEqual(['Disconnected ', 'Reconnected ']);
   });
 });

@@ -97,7 +97,7 @@ describe('the freezer of cgroups version 2', () => {
       folders: (id) => ({ v1: join(root, 'freezer', id), v2: join(root, id) }),
       clock,
     });
-    const outcome = expect(slow.freeze('w')).rejects.toMatchObject({ code: 'RuntimeUnavailable' });
+    const outcome = expect(slow.freeze('w')).rejects.toMatchObject({ code: 'TaskStuck' });
     await clock.advance(3_100);
     await outcome;
     expect(await read('w/cgroup.freeze')).toMatch(/^0/);

@@ -57,6 +57,32 @@ describe('TaskControl', () => {
     },
   );
 
+  it.each([
+    ['its shim, when containerd answers for others', false, 'TaskUnanswering'],
+    ['containerd, when it answers for nobody', true, 'RuntimeUnavailable'],
+  ] as const)('blames for a task that is not told of %s', async (_, all, code) => {
+    addWorker(fake, 'w');
+    fake.hung.add('w');
+    fake.deaf = all;
+    await expect(tasks.find('w')).rejects.toMatchObject({ code, retryable: true });
+    await expect(tasks.pause('w')).rejects.toMatchObject({ code });
+    expect(await tasks.settle('w', never), 'it runs on').toBe(false);
+    expect(await frozen()).toBe(false);
+    expect(fake.calls).toEqual([]);
+  });
+
+  it('knows from the kernel alone what there is', async () => {
+    await writeFile(join(freezer, '../cgroup.procs'), '7\n');
+    expect(tasks.kernelState('w')).toBe('Running');
+    await writeFile(freezer, 'FREEZING\n');
+    expect(tasks.kernelState('w')).toBe('Paused');
+    await writeFile(join(freezer, '../cgroup.procs'), '');
+    expect(tasks.kernelState('w')).toBe('Gone');
+    expect(tasks.kernelState('nobody')).toBe('Gone');
+    await rm(join(freezer, '../..'), { recursive: true });
+    expect(tasks.kernelState('w'), 'the cgroup of all workers is not to be seen').toBe('Untold');
+  });
+
   it('thaws below containerd, and knows that it runs although containerd calls it paused', async () => {
     addWorker(fake, 'w');
     await tasks.pause('w');
