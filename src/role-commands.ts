@@ -86,6 +86,11 @@ export function addRoles(program: Command): void {
     .option('--max-held <bytes>', 'bytes of bodies and answers held before that', byteSize, 512 * 2 ** 20)
     .option('--max-connections <n>', 'connections before further ones are closed', wholeNumber(1), 16384)
     .option(
+      '--max-connections-per-address <n>',
+      'connections of one address before further ones are closed; half of all by default',
+      wholeNumber(1),
+    )
+    .option(
       '--max-loop-delay <ms>',
       'how late the program may be before requests are refused',
       wholeNumber(10),

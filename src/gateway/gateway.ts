@@ -187,7 +187,7 @@ export class Gateway {
       access: options.access ?? openAccess,
       admission,
       room,
-      maxConnections: limits.maxConnections,
+      connections: limits,
       accept: (call) => this.#events.accept(call),
       observer: createCallObserver({ listeners: [this.metrics.requests, ...listeners], tracing }),
       notReady: () =>

@@ -34,26 +34,26 @@ export class ReplayGuard {
    * @throws {LambdaError} InvalidSignatureException for a call that was sent before
    */
   admit(signature: Signature, headers: IncomingHttpHeaders, now: number): void {
-    const { signedHeaders, value, signedAtMs } = signature;
+    const { accessKeyId, signedHeaders, value, signedAtMs } = signature;
     const isUnique = signedHeaders.includes(INVOCATION_ID) && signedHeaders.includes(ATTEMPT);
-    const earlier = this.#sight(value, signedAtMs, now);
+    const earlier = this.#sight(accessKeyId, value, signedAtMs, now);
     if (earlier !== undefined && (isUnique || now - earlier > SAME_SECOND_MS)) {
       throw replayed();
     }
     const id = headers[INVOCATION_ID];
     if (!isUnique && typeof id === 'string') {
       const mark = hash('sha256', `${value}\n${id}\n${String(headers[ATTEMPT])}`);
-      if (this.#sight(mark, signedAtMs, now) !== undefined) {
+      if (this.#sight(accessKeyId, mark, signedAtMs, now) !== undefined) {
         throw replayed();
       }
     }
   }
 
-  #sight(mark: string, signedAtMs: number, now: number): number | undefined {
-    const sighting = this.#memory.sight(mark, signedAtMs, now);
+  #sight(key: string, mark: string, signedAtMs: number, now: number): number | undefined {
+    const sighting = this.#memory.sight(key, mark, signedAtMs, now);
     if (sighting.kind === 'full') {
       throw throttled(
-        'Rate Exceeded. The gateway has too many signatures to remember.',
+        'Rate Exceeded. The access key has as many signatures as the gateway can remember of it.',
         'CallerRateLimitExceeded',
       );
     }

@@ -5,13 +5,19 @@ const FIRST_SLOTS = 1_024;
 /** Most marks at a time: at 16 bytes a slot and up to three quarters of the slots free, 256 MiB. */
 const MAX_MARKS = 4_194_304;
 
+/**
+ * No access key may have more marks than this many times what is still free: one alone has seven eighths of them, and the next one always
+ * finds room.
+ */
+const SHARE_OF_FREE = 7;
+
 /** What is known of a signature that comes in. */
 export type Sighting =
   /** It had not been seen. */
   | { readonly kind: 'new' }
   /** It came in before, at this time; milliseconds since the epoch. */
   | { readonly kind: 'seen'; readonly firstAtMs: number }
-  /** There is no room to remember it. */
+  /** There is no room to remember one more of its key. */
   | { readonly kind: 'full' };
 
 const NEW: Sighting = { kind: 'new' };
@@ -27,6 +33,7 @@ export class SignatureMemory {
   readonly #maxMarks: number;
   /** By the minute in which they were signed: what is no longer good goes with its table. */
   readonly #tables = new Map<number, MarkTable>();
+  readonly #sizes = new Map<string, number>();
   #size = 0;
 
   /**
@@ -45,11 +52,12 @@ export class SignatureMemory {
   /**
    * Tells whether a signature was seen, and remembers it.
    *
+   * @param key the access key that it is by
    * @param signature at least 13 hexadecimal digits, as good as random
    * @param signedAtMs when it was made, as it says; milliseconds since the epoch
    * @param now the same for the present
    */
-  sight(signature: string, signedAtMs: number, now: number): Sighting {
+  sight(key: string, signature: string, signedAtMs: number, now: number): Sighting {
     const span = Math.floor(signedAtMs / SPAN_MS);
     let table = this.#tables.get(span);
     if (table === undefined) {
@@ -59,7 +67,8 @@ export class SignatureMemory {
     }
     // No mark is 0, which is a free slot.
     const mark = Number.parseInt(signature.slice(0, 13), 16) + 1;
-    if (this.#size >= this.#maxMarks) {
+    const ofKey = this.#sizes.get(key) ?? 0;
+    if (ofKey >= (this.#maxMarks - this.#size) * SHARE_OF_FREE) {
       const firstAtMs = table.get(mark);
       return firstAtMs === undefined ? FULL : { kind: 'seen', firstAtMs };
     }
@@ -68,6 +77,8 @@ export class SignatureMemory {
       return { kind: 'seen', firstAtMs };
     }
     this.#size += 1;
+    this.#sizes.set(key, ofKey + 1);
+    table.sizes.set(key, (table.sizes.get(key) ?? 0) + 1);
     return NEW;
   }
 
@@ -76,6 +87,14 @@ export class SignatureMemory {
       if ((span + 1) * SPAN_MS + this.#windowMs < now) {
         this.#tables.delete(span);
         this.#size -= table.size;
+        for (const [key, size] of table.sizes) {
+          const left = (this.#sizes.get(key) ?? 0) - size;
+          if (left > 0) {
+            this.#sizes.set(key, left);
+          } else {
+            this.#sizes.delete(key);
+          }
+        }
       }
     }
   }
@@ -86,6 +105,8 @@ class MarkTable {
   /** Mark and time in turn. */
   #slots = new Float64Array(FIRST_SLOTS * 2);
   size = 0;
+  /** Marks of each access key. */
+  readonly sizes = new Map<string, number>();
 
   get(mark: number): number | undefined {
     const at = this.#find(mark);

@@ -9,6 +9,8 @@ export interface GatewayLimits {
   readonly maxQueueWaitMs: number;
   /** Connections of clients; further ones are closed at once. */
   readonly maxConnections: number;
+  /** The same of one address: by default half, so that no address alone keeps others out. */
+  readonly maxConnectionsPerAddress: number;
 }
 
 /** Flags of `esb gateway` for its limits. */
@@ -17,6 +19,8 @@ export interface LimitFlags {
   /** Bytes. */
   readonly maxHeld: number;
   readonly maxConnections: number;
+  /** Half of the above when absent. */
+  readonly maxConnectionsPerAddress?: number;
   /** Milliseconds. */
   readonly maxLoopDelay: number;
   /** Percent. */
@@ -52,5 +56,6 @@ export function gatewayLimits(flags: LimitFlags = DEFAULT_LIMIT_FLAGS): GatewayL
     callerRate: { perSecond: flags.callerRate, burst: flags.callerBurst ?? Math.max(1, flags.callerRate) },
     maxQueueWaitMs: flags.maxQueueWait * 1000,
     maxConnections: flags.maxConnections,
+    maxConnectionsPerAddress: flags.maxConnectionsPerAddress ?? Math.ceil(flags.maxConnections / 2),
   };
 }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { errnoOf } from '../../common/errors.ts';
+import { addressGroup } from '../admission/caller-rate.ts';
 import { LambdaError, lambdaErrorAnswer } from '../call/lambda-error.ts';
 
 /** Milliseconds that a connection may be idle: more than load balancers keep theirs, so that they are the ones to close. */
@@ -16,6 +17,14 @@ const UNREAD_MS = 20_000;
 /** What a server has to be made with, so that the times above are kept to a few seconds. */
 export const GUARDED_SERVER = { connectionsCheckingInterval: 5_000 } as const;
 
+/** Connections that a server takes. */
+export interface ConnectionLimits {
+  /** In all; further ones are closed at once. */
+  readonly maxConnections: number;
+  /** Of one IPv4 address, or of the first 64 bits of one of IPv6. */
+  readonly maxConnectionsPerAddress: number;
+}
+
 /** The requests of a connection that have not been answered: their answers, and the last of them. */
 interface UnderWay {
   readonly answers: Set<ServerResponse>;
@@ -26,12 +35,16 @@ interface UnderWay {
 export class HttpGuard {
   readonly #underWay = new WeakMap<Socket, UnderWay>();
 
+  readonly #connections = new Map<string, number>();
+
   /** @param server before it listens */
-  constructor(server: Server, maxConnections: number) {
+  constructor(server: Server, { maxConnections, maxConnectionsPerAddress }: ConnectionLimits) {
     server.keepAliveTimeout = KEEP_ALIVE_MS;
     server.requestTimeout = REQUEST_TIMEOUT_MS;
     server.headersTimeout = HEADERS_TIMEOUT_MS;
     server.maxConnections = maxConnections;
+    // With TLS too these are the connections below it, before their handshakes.
+    server.prependListener('connection', (socket: Socket) => this.#count(socket, maxConnectionsPerAddress));
     server.prependListener('request', (request, response) => this.#begin(request, response));
     // An expectation that is not known is no reason to refuse a call.
     server.on('checkExpectation', (request, response) => server.emit('request', request, response));
@@ -49,6 +62,25 @@ export class HttpGuard {
       socket.write(rawAnswer(malformed(error), randomUUID()));
     }
     socket.destroy();
+  }
+
+  /** Counts a connection against its address, and closes one that is too many. */
+  #count(socket: Socket, most: number): void {
+    const address = addressGroup(socket.remoteAddress ?? '');
+    const count = (this.#connections.get(address) ?? 0) + 1;
+    if (count > most) {
+      socket.destroy();
+      return;
+    }
+    this.#connections.set(address, count);
+    socket.once('close', () => {
+      const left = (this.#connections.get(address) ?? 0) - 1;
+      if (left > 0) {
+        this.#connections.set(address, left);
+      } else {
+        this.#connections.delete(address);
+      }
+    });
   }
 
   #begin(request: IncomingMessage, response: ServerResponse): void {

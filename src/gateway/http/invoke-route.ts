@@ -6,7 +6,8 @@ import type { Admission } from '../admission/admission.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../call/function-name.ts';
 import { checkPayload, payloadOf } from '../call/json-payload.ts';
 import { constraintError, LambdaError } from '../call/lambda-error.ts';
-import { startKind } from '../call/start-kind.ts';
+import { foundState, startKind } from '../call/start-kind.ts';
+import type { InvokeTimings } from '../fleet/agent-protocol.ts';
 import type { FunctionCall, InvokeResult } from '../fleet/function-call.ts';
 import type { Invoker } from '../invoker.ts';
 import type { CallObservation, CallObserver } from '../observation/call-observer.ts';
@@ -221,21 +222,23 @@ function sendResult(
   }
   const { timings } = answer;
   if (timings !== undefined && options.timingHeaders) {
-    headers.push(
-      'x-esb-start',
-      startKind(timings.start),
-      'server-timing',
-      `queue;dur=${timings.queued / 1000}, wake;dur=${timings.wake / 1000}, run;dur=${timings.run / 1000}, start;desc="${timings.start}"`,
-    );
+    headers.push('x-esb-start', startKind(timings.start), 'server-timing', serverTiming(timings));
   }
   if (options.isDraining()) {
     headers.push('connection', 'close');
   }
   request.hold.add(answer.body.length);
-  reply.hijack();
+  // Were there something in it that cannot be written, an error would be answered: the framework still has the answer.
   reply.raw.writeHead(200, headers);
+  reply.hijack();
   reply.raw.end(answer.body);
   return reply;
+}
+
+function serverTiming({ queued, wake, run, start }: InvokeTimings): string {
+  const found = foundState(start);
+  const parts = [`queue;dur=${queued / 1000}`, `wake;dur=${wake / 1000}`, `run;dur=${run / 1000}`];
+  return [...parts, ...(found === '' ? [] : [`start;desc="${found}"`])].join(', ');
 }
 
 function resultName(answer: InvokeResult): string {

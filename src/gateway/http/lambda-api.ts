@@ -16,7 +16,7 @@ import { endUntaken, refusalReport, sendError, toLambdaError } from './answer.ts
 import { ConnectionDrain, type DrainOptions } from './connection-drain.ts';
 import { Entrance } from './entrance.ts';
 import { addFunctionRoutes, type FunctionRoutesOptions } from './function-routes.ts';
-import { GUARDED_SERVER, HttpGuard } from './http-guard.ts';
+import { type ConnectionLimits, GUARDED_SERVER, HttpGuard } from './http-guard.ts';
 import { addInvokeRoute, type InvokeRouteOptions } from './invoke-route.ts';
 import { readRequestBody } from './request-body.ts';
 import { addUnsupportedRoutes } from './unsupported-routes.ts';
@@ -41,8 +41,7 @@ export interface LambdaApiOptions
   readonly clock: Clock;
   /** What requests may hold in all. */
   readonly room: Room;
-  /** Connections; further ones are closed at once. */
-  readonly maxConnections: number;
+  readonly connections: ConnectionLimits;
   /** Makes the server that requests come in by, in place of one for plain HTTP. */
   readonly createServer?: (listener: RequestListener) => Server;
 }
@@ -65,7 +64,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     genReqId: () => randomUUID(),
     serverFactory: (listener) => {
       const server = options.createServer?.(listener) ?? createServer(GUARDED_SERVER, listener);
-      guard = new HttpGuard(server, options.maxConnections);
+      guard = new HttpGuard(server, options.connections);
       return server;
     },
     clientErrorHandler: (error, socket) => guard?.refuse(error, socket),

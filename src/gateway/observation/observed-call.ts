@@ -101,23 +101,34 @@ class ObservedCall implements CallObservation, CallRecord {
   }
 }
 
-/** A request that is a span as well. */
+/**
+ * A request that is a span as well, from the moment on at which it is known who makes it: a stranger has no say in which traces are kept, and
+ * what strangers send is no work for whoever keeps them.
+ */
 class TracedCall extends ObservedCall {
   readonly #tracing: Tracing;
-  readonly #span: TraceSpan;
+  readonly #startedAt: number;
+  #span: TraceSpan | undefined;
 
   constructor(info: CallInfo, listeners: readonly CallListener[], tracing: Tracing) {
     super(info, listeners);
     this.#tracing = tracing;
-    this.#span = tracing.begin(info.operation, {
+    this.#startedAt = tracing.now();
+  }
+
+  override identified(principal: Principal): void {
+    super.identified(principal);
+    const { operation, requestId, message } = this.info;
+    this.#span = this.#tracing.begin(operation, {
       kind: 'server',
       parent: parentOf(this.traceParent, this.traceId),
+      startedAt: this.#startedAt,
       attributes: {
         'rpc.system': 'aws-api',
         'rpc.service': 'Lambda',
-        'rpc.method': info.operation,
-        'faas.invocation_id': info.requestId,
-        'client.address': info.message.socket.remoteAddress ?? '',
+        'rpc.method': operation,
+        'faas.invocation_id': requestId,
+        'client.address': message.socket.remoteAddress ?? '',
       },
     });
     this.traceParent = formatTraceParent(this.#span.context);
@@ -126,7 +137,7 @@ class TracedCall extends ObservedCall {
 
   override admitted(queuedMs: number): void {
     super.admitted(queuedMs);
-    if (queuedMs > 0) {
+    if (queuedMs > 0 && this.#span !== undefined) {
       const now = this.#tracing.now();
       this.#tracing
         .begin('queue', { kind: 'internal', parent: this.#span.context, startedAt: now - queuedMs })
@@ -135,7 +146,15 @@ class TracedCall extends ObservedCall {
   }
 
   override end(report: CallReport): void {
+    this.#endSpan(report);
+    super.end(report);
+  }
+
+  #endSpan(report: CallReport): void {
     const span = this.#span;
+    if (span === undefined) {
+      return;
+    }
     span.set({
       'http.response.status_code': report.status,
       'http.request.body.size': this.requestBytes,
@@ -150,7 +169,6 @@ class TracedCall extends ObservedCall {
       span.fail(report.result);
     }
     span.end();
-    super.end(report);
   }
 }
 

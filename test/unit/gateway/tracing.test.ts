@@ -4,8 +4,11 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { openTracing, type Tracing } from '../../../src/common/tracing.ts';
 import { agentServerLab } from '../../support/agent-server-lab.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
+import { gatewayLab } from '../../support/gateway-lab.ts';
+import { ALICE, keyedAccess } from '../../support/keyed-access.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { type OtlpReceiver, type ReceivedSpan, startOtlpReceiver } from '../../support/otlp-receiver.ts';
+import { invokePath, signedRequest } from '../../support/signed-request.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const traceId = '4bf92f3577b34da6a3ce929d0e0e4736';
@@ -231,6 +234,33 @@ describe('the spans of a call', () => {
     const sent = await receiver.span('esb-gateway', 'esb.agent.v1.Agent/Invoke');
     expect(given).toEqual([`${root};Parent=${sent.spanId};Sampled=1`]);
   });
+});
+
+it('strangers have no spans, and no say in which traces are kept', async () => {
+  const receiver = await startOtlpReceiver();
+  const tracing = await tracingOf('esb-gateway', receiver);
+  onTestFinished(() => tracing.close());
+  const lab = await gatewayLab({
+    gateway: { access: keyedAccess(), observation: { listeners: [], tracing, maxFunctions: 100 } },
+  });
+  await lab.addWorker('hello');
+  const url = `${lab.url}${invokePath('hello')}`;
+  const strange = await fetch(url, { method: 'POST', body: '{}', headers: { traceparent: traceParent } });
+  expect(strange.status).toBe(403);
+  expect((await fetch(`${lab.url}/nope`, { headers: { traceparent: traceParent } })).status).toBe(404);
+  const { host } = new URL(lab.url);
+  const { headers } = await signedRequest(ALICE, { body: '{}', headers: { host } });
+  const known = await fetch(url, {
+    method: 'POST',
+    body: '{}',
+    headers: { ...(headers as Record<string, string>), traceparent: traceParent },
+  });
+  expect(known.status).toBe(200);
+  await tracing.close();
+  const spans = receiver.spans.filter(({ name }) => name === 'Invoke');
+  expect(spans).toHaveLength(1);
+  expect(spans[0]).toMatchObject({ traceId, parentSpanId: callerSpan });
+  expect(receiver.spans.filter(({ name }) => name === 'Unknown')).toEqual([]);
 });
 
 describe('without tracing', () => {

@@ -80,7 +80,7 @@ describe('replay guard', () => {
     guard.admit(...first);
     guard.admit(...(await fromJavaScript('b')));
     const third = await fromJavaScript('c');
-    expect(() => guard.admit(...third)).toThrow('too many signatures');
+    expect(() => guard.admit(...third)).toThrow('as many signatures as the gateway can remember');
     expect(() => guard.admit(...first)).toThrow(REPLAYED);
   });
 });
@@ -91,10 +91,10 @@ describe('signature memory', () => {
   it('knows every one of many signatures, and when it came first', () => {
     const memory = new SignatureMemory(300_000);
     for (let n = 0; n < 5_000; n += 1) {
-      expect(memory.sight(hex(String(n)), now + n, now + n).kind).toBe('new');
+      expect(memory.sight('KEY', hex(String(n)), now + n, now + n).kind).toBe('new');
     }
     for (let n = 0; n < 5_000; n += 1) {
-      expect(memory.sight(hex(String(n)), now + n, now + 50_000)).toEqual({
+      expect(memory.sight('KEY', hex(String(n)), now + n, now + 50_000)).toEqual({
         kind: 'seen',
         firstAtMs: now + n,
       });
@@ -104,10 +104,29 @@ describe('signature memory', () => {
 
   it('forgets what is no longer good, and not before', () => {
     const memory = new SignatureMemory(300_000);
-    memory.sight(hex('a'), now, now);
-    memory.sight(hex('b'), now + 300_000, now + 300_000);
-    expect(memory.sight(hex('a'), now, now + 300_000).kind).toBe('seen');
-    memory.sight(hex('c'), now + 450_000, now + 450_000);
+    memory.sight('KEY', hex('a'), now, now);
+    memory.sight('KEY', hex('b'), now + 300_000, now + 300_000);
+    expect(memory.sight('KEY', hex('a'), now, now + 300_000).kind).toBe('seen');
+    memory.sight('KEY', hex('c'), now + 450_000, now + 450_000);
     expect(memory.size).toBe(2);
+  });
+
+  it('keeps room for others, whatever one key has signed', () => {
+    const memory = new SignatureMemory(300_000, 800);
+    const fill = (key: string): number => {
+      for (let n = 0; ; n += 1) {
+        if (memory.sight(key, hex(`${key} ${n}`), now, now).kind === 'full') {
+          return n;
+        }
+      }
+    };
+    expect(fill('GREEDY')).toBe(700);
+    expect(memory.sight('GREEDY', hex('GREEDY 0'), now, now).kind).toBe('seen');
+    expect(fill('SECOND')).toBeGreaterThan(80);
+    expect(memory.sight('THIRD', hex('a'), now, now).kind).toBe('new');
+    // Their room is free again when they are no longer good.
+    memory.sight('LATER', hex('b'), now + 450_000, now + 450_000);
+    expect(memory.size).toBe(1);
+    expect(memory.sight('GREEDY', hex('GREEDY 0'), now + 450_000, now + 450_000).kind).toBe('new');
   });
 });

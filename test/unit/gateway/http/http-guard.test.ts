@@ -1,15 +1,16 @@
+import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { GUARDED_SERVER, HttpGuard } from '../../../../src/gateway/http/http-guard.ts';
+import { type ConnectionLimits, GUARDED_SERVER, HttpGuard } from '../../../../src/gateway/http/http-guard.ts';
 import { converse, openSocket } from '../../../support/raw-http.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
 /** Starts a guarded server; gives its port, and how many requests have not been closed. */
 async function guarded(
   listener: RequestListener,
-  maxConnections = 100,
+  limits: Partial<ConnectionLimits> = {},
 ): Promise<{ readonly port: number; open(): number }> {
   let open = 0;
   const server = createServer(GUARDED_SERVER, (request, response) => {
@@ -19,7 +20,7 @@ async function guarded(
     });
     listener(request, response);
   });
-  const guard = new HttpGuard(server, maxConnections);
+  const guard = new HttpGuard(server, { maxConnections: 100, maxConnectionsPerAddress: 100, ...limits });
   server.on('clientError', (error, socket) => guard.refuse(error, socket as never));
   const listening = Promise.withResolvers<void>();
   server.listen(0, '127.0.0.1', () => listening.resolve());
@@ -115,7 +116,7 @@ describe('a guarded server', () => {
   });
 
   it('takes no more connections than it may', async () => {
-    const { port } = await guarded(late, 2);
+    const { port } = await guarded(late, { maxConnections: 2 });
     const sockets = await Promise.all([1, 2, 3].map(() => openSocket(port)));
     onTestFinished(() => {
       for (const socket of sockets) {
@@ -126,5 +127,36 @@ describe('a guarded server', () => {
       socket.resume();
     }
     await waitFor('one to be closed', () => sockets.filter(({ destroyed }) => destroyed).length === 1);
+  });
+
+  it('takes no more connections of one address than it may, and others of another', async () => {
+    const { port } = await guarded(late, { maxConnectionsPerAddress: 2 });
+    const open = async (localAddress: string): Promise<Socket> => {
+      const socket = connect({ port, host: '127.0.0.1', localAddress });
+      onTestFinished(() => void socket.destroy());
+      socket.resume().on('error', () => undefined);
+      await once(socket, 'connect');
+      return socket;
+    };
+    const ended = (sockets: readonly Socket[]): number => sockets.filter(({ destroyed }) => destroyed).length;
+    const first = [await open('127.0.0.1'), await open('127.0.0.1'), await open('127.0.0.1')];
+    const others = [await open('127.0.0.2'), await open('127.0.0.2')];
+    await waitFor('one to be closed', () => ended(first) === 1, { everyMs: 5 });
+    expect(ended(others)).toBe(0);
+    for (const socket of first) {
+      socket.destroy();
+    }
+    // Their places are free again, once the server has heard of it.
+    await waitFor(
+      'another connection to be taken',
+      async () => {
+        const again = await open('127.0.0.1');
+        again.write(post);
+        return (
+          (await Promise.race([once(again, 'data'), once(again, 'close')])).length > 0 && !again.destroyed
+        );
+      },
+      { everyMs: 20 },
+    );
   });
 });

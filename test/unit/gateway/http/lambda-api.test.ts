@@ -77,6 +77,21 @@ describe('a synchronous call', () => {
     expect(lab.agent.calls[1]?.traceId).toBe('Root=1-2-3');
   });
 
+  it.each(['running\r\nset-cookie: a=b', 'run"ning', '\u0000', 'ü€'])(
+    'is answered whatever its agent says that it found (%j)',
+    async (start) => {
+      const lab = await gatewayLab();
+      await lab.addWorker('hello');
+      lab.agent.onInvoke((call) =>
+        call.answer('{}', { timings: { queued: 12, wake: 0, run: 1_500, start } }),
+      );
+      const answer = await fetch(`${lab.url}/2015-03-31/functions/hello/invocations`, { method: 'POST' });
+      expect(answer.status).toBe(200);
+      expect(answer.headers.get('server-timing')).toBe('queue;dur=0.012, wake;dur=0, run;dur=1.5');
+      expect(answer.headers.get('set-cookie')).toBeNull();
+    },
+  );
+
   it('tells how long it took where', async () => {
     const lab = await gatewayLab();
     await lab.addWorker('hello');
