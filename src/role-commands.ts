@@ -63,7 +63,7 @@ export function addRoles(program: Command): void {
     )
     .option(
       '--token-audience <name>',
-      'audience that bearer tokens have to be for, in place of esb-gateway; may be repeated',
+      'audience that bearer tokens have to be for, in place of esb-gateway.NAMESPACE and esb-gateway; may be repeated',
       repeated,
       [],
     )

@@ -22,15 +22,20 @@ import { createTlsServer, type TlsServer } from './http/tls-server.ts';
 /** Milliseconds that a refusal is good for: whoever was just given a right is to have it soon. */
 const REFUSED_MS = 10_000;
 
-/** What tokens are for; those for the API server itself are not taken, since whoever sees one could use it there. */
-const DEFAULT_AUDIENCE = 'esb-gateway';
+/**
+ * What tokens are for; those for the API server itself are not taken, since whoever sees one could use it there. One for the
+ * gateways of a namespace alone is of no use to a gateway of another that was taken over.
+ */
+function defaultAudiences(namespace: string): readonly string[] {
+  return [`esb-gateway.${namespace}`, 'esb-gateway'];
+}
 
 /** Flags of `esb gateway` that say who may call. */
 export interface AccessFlags {
   readonly authentication: 'on' | 'off';
   /** Name of the Secret with the access keys, in the namespace that is served; empty where no signature is to be taken. */
   readonly accessKeys: string;
-  /** {@link DEFAULT_AUDIENCE} when empty. */
+  /** {@link defaultAudiences} when empty. */
   readonly tokenAudience: readonly string[];
   /** Seconds that an answer of the API server is good for, and beyond that while the server is away. */
   readonly accessCache: number;
@@ -135,7 +140,7 @@ function verify(options: GatewayAccessOptions, tasks: TaskGroup, certificates: C
     },
     tokens: new TokenReviewer({
       ...cached,
-      audiences: flags.tokenAudience.length > 0 ? flags.tokenAudience : [DEFAULT_AUDIENCE],
+      audiences: flags.tokenAudience.length > 0 ? flags.tokenAudience : defaultAudiences(namespace),
       acceptedMs: yesMs,
       refusedMs: noMs,
     }),

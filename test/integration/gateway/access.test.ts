@@ -271,11 +271,17 @@ describe('a gateway with authentication', () => {
     await lab.allow('robots', { kind: 'Group', name: 'system:serviceaccounts:default' }, ['hello']);
     // A refusal is good for ten seconds.
     await waitFor('the right to be seen', () => invoke(robot));
-    const forApiServer = sdkWith(gateway, { authorization: `Bearer ${await token()}` });
-    expect(await refusal(invoke(forApiServer))).toMatchObject({
-      name: 'UnrecognizedClientException',
-      status: 403,
+    const here = sdkWith(gateway, {
+      authorization: `Bearer ${await token('--audience=esb-gateway.default')}`,
     });
+    expect(await invoke(here)).toBe('"hi"');
+    for (const other of [await token(), await token('--audience=esb-gateway.shop')]) {
+      const elsewhere = sdkWith(gateway, { authorization: `Bearer ${other}` });
+      expect(await refusal(invoke(elsewhere))).toMatchObject({
+        name: 'UnrecognizedClientException',
+        status: 403,
+      });
+    }
     const made = sdkWith(gateway, { authorization: 'Bearer made-up' });
     expect(await refusal(invoke(made))).toMatchObject({ name: 'UnrecognizedClientException', status: 403 });
     expect(gateway.log()).not.toContain('made-up');
