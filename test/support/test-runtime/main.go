@@ -12,10 +12,11 @@ import (
 )
 
 type request struct {
-	Print string `json:"print"` // written as it is, without an end of the line
-	Error string `json:"error"` // written to the other stream
-	Lines int    `json:"lines"` // numbered lines to write
-	After string `json:"after"` // written 200 ms after the answer
+	Print string `json:"print"`   // written as it is, without an end of the line
+	Error string `json:"error"`   // written to the other stream
+	Lines int    `json:"lines"`   // numbered lines to write
+	After string `json:"after"`   // written 200 ms after the answer
+	Sleep int    `json:"sleepMs"` // before the answer, between two lines that say when it begins and ends
 	Exit  bool   `json:"exit"`
 }
 
@@ -36,6 +37,11 @@ func main() {
 		fmt.Fprint(os.Stderr, wanted.Error)
 		for i := 0; i < wanted.Lines; i++ {
 			fmt.Printf("line %06d of a call\n", i)
+		}
+		if wanted.Sleep > 0 {
+			fmt.Println("began", wanted.Sleep)
+			time.Sleep(time.Duration(wanted.Sleep) * time.Millisecond)
+			fmt.Println("ended", wanted.Sleep)
 		}
 		if wanted.Exit {
 			os.Exit(3)
