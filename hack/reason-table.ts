@@ -276,6 +276,11 @@ const node: ReasonSection = {
     row('NetworkReady: False', 'ForwardingFailed', 'forwarding cannot be switched on'),
     row('NetworkReady: False', 'NetworkFailed', 'something else; the message has its words'),
     row('DiskReady: True', 'RoomLeft', 'the state folder can be written'),
+    row(
+      'DiskReady: True',
+      'RecordsSetAside',
+      'some records of workers could not be read and are kept under another name',
+    ),
     row('DiskReady: False', 'DiskFull', 'it has no room left'),
     row('DiskReady: False', 'StateFolderMissing', 'it is not there'),
     row('DiskReady: False', 'StateUnwritable', 'records of workers cannot be written'),

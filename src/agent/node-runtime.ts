@@ -76,6 +76,7 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
     deniedRanges: agent.denyCidr.map((cidr) => formatRange(parseIpRange(cidr))),
     allowedRanges: agent.allowCidr.map((cidr) => formatRange(parseIpRange(cidr))),
     otherRanges: options.otherRanges,
+    resolvConfPath: options.resolvConfPath,
     logger,
   });
   const runtime = await createRuntime({

@@ -1,5 +1,6 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { EsbError } from '../common/errors.ts';
 
 /** Where the machine keeps its own, and where systemd-resolved keeps the real servers behind its local stub. */
 const sources = ['/etc/resolv.conf', '/run/systemd/resolve/resolv.conf'] as const;
@@ -41,8 +42,34 @@ export async function refreshResolvConf(
   const candidates = texts.map((text) => forWorkers(text, systemNamespace));
   const chosen = candidates.find((text) => /^nameserver\s/m.test(text)) ?? candidates[0] ?? '\n';
   const present = await readFile(path, 'utf8').catch(() => undefined);
-  if (present !== chosen) {
+  if (present === undefined) {
     await mkdir(dirname(path), { recursive: true });
     await writeFile(path, chosen, { mode: 0o644 });
+  } else if (present !== chosen) {
+    await overwrite(path, present, chosen);
+  }
+}
+
+/**
+ * Writes over a file that others have open or mounted. Nobody sees it empty, also when the disk is full: the new text goes over
+ * the old one in one write, padded to its length, and only then is the rest cut off. What does not fit is taken back.
+ */
+async function overwrite(path: string, before: string, text: string): Promise<void> {
+  const old = Buffer.from(before);
+  const bytes = Buffer.from(text);
+  const padded = Buffer.concat([bytes, Buffer.alloc(Math.max(0, old.length - bytes.length), '\n')]);
+  const file = await open(path, 'r+');
+  try {
+    const { bytesWritten } = await file.write(padded, 0, padded.length, 0);
+    if (bytesWritten < padded.length) {
+      throw new EsbError(`no space left for ${path}`, { code: 'DiskFull', retryable: true });
+    }
+    await file.truncate(bytes.length);
+  } catch (error) {
+    await file.write(old, 0, old.length, 0);
+    await file.truncate(old.length);
+    throw error;
+  } finally {
+    await file.close();
   }
 }

@@ -527,7 +527,8 @@ class ImageList {
 }
 
 function firstFault(...states: readonly Health[]): Health {
-  return states.find(({ ok }) => !ok) ?? { ok: true };
+  const fault = states.find(({ ok }) => !ok);
+  return fault ?? states.find((state) => state.ok && state.warning !== undefined) ?? { ok: true };
 }
 
 function programVersion(): string {

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../common/atomic-file.ts';
 import type { Clock, Timer } from '../common/clock.ts';
@@ -13,6 +13,9 @@ import type { WorkerView } from './worker-view.ts';
 
 /** Version of the form below. A record of another one is set aside, never guessed at. */
 const version = 1;
+/** Ends the name of a record that cannot be read, and milliseconds for which it is kept. */
+const SET_ASIDE_SUFFIX = '.unreadable';
+const KEEP_SET_ASIDE_MS = 30 * 24 * 60 * 60_000;
 /** Ends the name of each record. */
 export const RECORD_SUFFIX = '.json';
 /** Milliseconds between two attempts to write what could not be written. */
@@ -63,6 +66,8 @@ export class RecordStore {
   /** Attempts to come, each at what was wanted when it failed: anything newer cancels it. */
   readonly #retries = new Map<string, Timer>();
   #fault: EsbError | undefined;
+  /** Records that could not be read, and are there yet. */
+  #setAside = 0;
 
   constructor(options: RecordStoreOptions) {
     this.#folder = options.folder;
@@ -72,9 +77,14 @@ export class RecordStore {
 
   /** Whether the folder takes what is written to it. */
   get health(): Health {
-    return this.#fault === undefined
-      ? { ok: true }
-      : { ok: false, reason: this.#fault.code, message: this.#fault.message };
+    if (this.#fault !== undefined) {
+      return { ok: false, reason: this.#fault.code, message: this.#fault.message };
+    }
+    if (this.#setAside > 0) {
+      const message = `${this.#setAside} records of workers could not be read and are kept as *${SET_ASIDE_SUFFIX} in ${this.#folder} for 30 days`;
+      return { ok: true, warning: { reason: 'RecordsSetAside', message } };
+    }
+    return { ok: true };
   }
 
   /**
@@ -96,6 +106,7 @@ export class RecordStore {
           await rm(join(this.#folder, name), { force: true });
         }
       }
+      this.#setAside = await this.#pruneSetAside();
       return records;
     } catch (error) {
       throw new EsbError(`cannot read ${this.#folder}: ${messageOf(error)}`, {
@@ -104,6 +115,23 @@ export class RecordStore {
         cause: error,
       });
     }
+  }
+
+  /** Removes records that were set aside long ago. Returns how many are left. */
+  async #pruneSetAside(): Promise<number> {
+    let left = 0;
+    for (const name of await readdir(this.#folder)) {
+      if (name.endsWith(SET_ASIDE_SUFFIX)) {
+        const path = join(this.#folder, name);
+        const { mtimeMs } = await stat(path);
+        if (this.#clock.now() - mtimeMs > KEEP_SET_ASIDE_MS) {
+          await rm(path, { force: true });
+        } else {
+          left += 1;
+        }
+      }
+    }
+    return left;
   }
 
   save(uid: string, record: WorkerRecord): void {
@@ -178,7 +206,7 @@ export class RecordStore {
       });
     } catch (error) {
       this.#logger.error({ path, err: error }, 'set aside a record that cannot be read');
-      await rename(path, `${path}.unreadable`);
+      await rename(path, `${path}${SET_ASIDE_SUFFIX}`);
       return undefined;
     }
   }

@@ -73,11 +73,17 @@ export async function enableIpForward(
   }
 }
 
-/** Puts back what {@link enableIpForward} found; does nothing when it never ran. */
+/**
+ * Puts back what {@link enableIpForward} found; does nothing when it never ran. Others on the node may rely on forwarding by
+ * now, whatever it was before: it is switched off only where the node has no second interface to forward between.
+ *
+ * @param others interfaces of the node that are up, the loopback and ours left out
+ */
 export async function restoreIpForward(
   ipForward: IpForward,
   cniFolder: string,
   family: IpFamily,
+  others: number,
 ): Promise<void> {
   const path = beforePath(cniFolder, family);
   let before: string;
@@ -89,7 +95,7 @@ export async function restoreIpForward(
     }
     throw error;
   }
-  if (before === '0' || before === '1') {
+  if (before === '0' && others < 2) {
     await ipForward.write(before);
   }
   await rm(path, { force: true });

@@ -14,7 +14,7 @@ import { enableIpForward, type IpForwardOf } from './ip-forward.ts';
 import { formatRange, type IpRange, type NamedRange, overlaps, parseIpRange } from './ip-range.ts';
 import { INTERFACE, type NetworkSetup, type NodeSegment } from './network-setup.ts';
 import { type BridgePort, correctBridge, createBridge, removeBridge } from './node-bridge.ts';
-import { applyNodeRules, readRulesState } from './node-rules.ts';
+import { applyNodeRules, hasNodeRules, readRulesState } from './node-rules.ts';
 
 export interface NetworkChecksOptions {
   readonly book: AttachmentBook;
@@ -28,10 +28,12 @@ export interface NetworkChecksOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly procFolder: string;
+  readonly nameServers: () => Promise<readonly string[]>;
   readonly ipForward: IpForwardOf;
 }
 
-/** How often the packet filter is looked at while all is well, and how soon writing to it is tried again when not. */
+/** Milliseconds between two looks at our table, at the whole packet filter, and before a write that failed is tried again. */
+const TABLE_CHECK_MS = 5_000;
 const RULES_CHECK_MS = 60_000;
 const RULES_RETRY_MS = 2000;
 
@@ -40,6 +42,9 @@ export class NetworkChecks {
   readonly #options: NetworkChecksOptions;
   readonly #bridges: BridgeList;
   #rulesCheckedAt: number | undefined;
+  #tableCheckedAt: number | undefined;
+  /** Name servers that the table was written with. */
+  #nameServers: readonly string[] = [];
   #rulesTriedAt: number | undefined;
   #rulesError: EsbError | undefined;
 
@@ -120,7 +125,9 @@ export class NetworkChecks {
 
   async #checkRules(setup: NetworkSetup, segments: readonly NodeSegment[]): Promise<void> {
     const now = this.#options.clock.monotonic();
-    if (this.#rulesCheckedAt !== undefined && now - this.#rulesCheckedAt < RULES_CHECK_MS) {
+    const nameServers = await this.#options.nameServers();
+    const moved = nameServers.join() !== this.#nameServers.join();
+    if (!moved && (await this.#isTableRecent(now))) {
       return;
     }
     if (
@@ -133,8 +140,10 @@ export class NetworkChecks {
     const first = this.#rulesTriedAt === undefined || this.#rulesCheckedAt === undefined;
     this.#rulesTriedAt = now;
     try {
-      await this.#writeRules(setup, segments, first);
+      await this.#writeRules(setup, segments, nameServers, first || moved);
+      this.#nameServers = nameServers;
       this.#rulesCheckedAt = now;
+      this.#tableCheckedAt = now;
       this.#rulesError = undefined;
     } catch (error) {
       this.#rulesCheckedAt = undefined;
@@ -143,14 +152,40 @@ export class NetworkChecks {
     }
   }
 
-  async #writeRules(setup: NetworkSetup, segments: readonly NodeSegment[], always: boolean): Promise<void> {
+  /** Whether the table was there a moment ago: who flushes the packet filter of a node takes the table of workers with it. */
+  async #isTableRecent(now: number): Promise<boolean> {
+    if (this.#rulesCheckedAt === undefined || now - this.#rulesCheckedAt >= RULES_CHECK_MS) {
+      return false;
+    }
+    if (this.#tableCheckedAt !== undefined && now - this.#tableCheckedAt < TABLE_CHECK_MS) {
+      return true;
+    }
+    if (!(await hasNodeRules(this.#options.runner))) {
+      return false;
+    }
+    this.#tableCheckedAt = now;
+    return true;
+  }
+
+  async #writeRules(
+    setup: NetworkSetup,
+    segments: readonly NodeSegment[],
+    nameServers: readonly string[],
+    always: boolean,
+  ): Promise<void> {
     const { allowedRanges, deniedRanges, logger, runner } = this.#options;
     const state = await readRulesState(runner);
     if (!always && state.present) {
       return;
     }
     const bridges = segments.map(({ bridge }) => bridge);
-    await applyNodeRules(runner, { bridges, subnets: setup.subnets, deniedRanges, allowedRanges });
+    await applyNodeRules(runner, {
+      bridges,
+      subnets: setup.subnets,
+      deniedRanges,
+      allowedRanges,
+      nameServers,
+    });
     if (!always) {
       logger.warn('the rules of the worker network were gone and have been written again');
     }

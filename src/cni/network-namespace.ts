@@ -18,6 +18,8 @@ export interface NamespaceKeeper {
   create(name: string, options?: CallOptions): Promise<string>;
   /** Unmounts and removes it; missing is success. */
   remove(name: string, options?: CallOptions): Promise<void>;
+  /** Takes every way to these addresses away; may be repeated. */
+  closeWays(name: string, addresses: readonly string[], options?: CallOptions): Promise<void>;
   path(name: string): string;
   /** Whether a namespace is mounted there: after a reboot or a crash the bare file may be left. */
   isPinned(path: string): Promise<boolean>;
@@ -46,6 +48,13 @@ export function createNamespaceKeeper(runner: CommandRunner): NamespaceKeeper {
         errorCode: 'NamespaceFailed',
       });
       return path(name);
+    },
+    async closeWays(name, addresses, options = {}) {
+      await runNodeCommand(runner, 'ip', ['-n', name, '-batch', '-'], {
+        ...options,
+        input: addresses.map((address) => `route replace unreachable ${address}\n`).join(''),
+        errorCode: 'NamespaceFailed',
+      });
     },
     async remove(name, options = {}) {
       const file = path(name);

@@ -10,6 +10,7 @@ import { localIpForward, remoteIpForward, restoreIpForward } from './ip-forward.
 import { createNamespaceKeeper } from './network-namespace.ts';
 import { cniTarget, type NetworkSetup, readNetworkSetup } from './network-setup.ts';
 import { removeBridge } from './node-bridge.ts';
+import { runNodeCommand } from './node-command.ts';
 import { removeNodeRules } from './node-rules.ts';
 
 /** `deadlineMs` is for all of it; default 120,000. */
@@ -31,7 +32,7 @@ const AT_ONCE = 4;
 
 /**
  * Takes away everything that a node's network ever made: attachments and slots by CNI DEL, their namespaces, the bridge,
- * the rules, the folder `cni` of the state, and puts `ip_forward` back. The agent must have ended. Goes on after a failure;
+ * the rules, the folder `cni` of the state, and puts `ip_forward` back where nobody else can need it. The agent must have ended. Goes on after a failure;
  * may be repeated, also when nothing is there.
  *
  * @returns what could not be done, one message each; empty when nothing is left
@@ -86,14 +87,26 @@ export async function removeNodeNetwork(options: NodeNetworkRemovalOptions): Pro
       await attempt(`bridge ${bridge}`, () => removeBridge(nodeRunner, bridge, { signal }));
     }
     await attempt('nftables', () => removeNodeRules(nodeRunner, { signal }));
-    for (const family of [4, 6] as const) {
-      await attempt('forwarding', () => restoreIpForward(ipForward(family), folder, family));
-    }
+    await attempt('forwarding', async () => {
+      const others = await countInterfaces(nodeRunner, { signal });
+      for (const family of [4, 6] as const) {
+        await restoreIpForward(ipForward(family), folder, family, others);
+      }
+    });
   }
   if (failures.length === 0) {
     await attempt(folder, () => rm(folder, { recursive: true, force: true }));
   }
   return failures;
+}
+
+/** Interfaces that are up, without the loopback. Ours are gone by now. */
+async function countInterfaces(runner: CommandRunner, options: CallOptions): Promise<number> {
+  const text = await runNodeCommand(runner, 'ip', ['-o', 'link', 'show', 'up'], {
+    ...options,
+    errorCode: 'ForwardingFailed',
+  });
+  return text.split('\n').filter((line) => line !== '' && !/^\d+: lo:/.test(line)).length;
 }
 
 async function readSetup(

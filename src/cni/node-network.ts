@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { type CallOptions, withDeadline } from '../common/deadline.ts';
-import { EsbError } from '../common/errors.ts';
+import { EsbError, errnoOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
 import { AttachmentBook } from './attachment-book.ts';
@@ -17,6 +19,7 @@ import { ContainerTurns } from './container-turns.ts';
 import { Disposal } from './disposal.ts';
 import { type IpForwardOf, localIpForward } from './ip-forward.ts';
 import type { NamedRange } from './ip-range.ts';
+import { nameServersOf } from './name-servers.ts';
 import { NetworkAudit } from './network-audit.ts';
 import { NetworkChecks } from './network-checks.ts';
 import { networkFailure, unhealthy } from './network-error.ts';
@@ -24,6 +27,7 @@ import { createNamespaceKeeper, insideAddresses, type NamespaceKeeper } from './
 import { exhaustionOf, shortageOf } from './network-room.ts';
 import { cniTarget, INTERFACE, type NetworkSetup, readNetworkSetup } from './network-setup.ts';
 import { removeNodeNetwork } from './node-network-removal.ts';
+import { METADATA_ADDRESSES } from './node-rules.ts';
 import { OwnedWork } from './owned-work.ts';
 import { SlotPool } from './slot-pool.ts';
 
@@ -112,6 +116,8 @@ export interface NodeNetworkOptions {
   readonly allowedRanges?: readonly string[];
   /** Ranges beside the routes of this node that the subnet must not touch; asked at every look. */
   readonly otherRanges?: () => readonly NamedRange[];
+  /** The `/etc/resolv.conf` of workers. Default: one without name servers. */
+  readonly resolvConfPath?: string | undefined;
   /** Milliseconds that making one namespace with its address may take. Default 20,000. */
   readonly makeDeadlineMs?: number;
   readonly runner?: CommandRunner;
@@ -179,6 +185,7 @@ class CniNodeNetwork implements NodeNetwork {
       disposal: this.#disposal,
       wanted: options.slots ?? DEFAULT_SLOTS,
       makeDeadlineMs: options.makeDeadlineMs ?? MAKE_DEADLINE_MS,
+      closedFor: (ips) => this.#closedFor(ips),
       newId: () => `${prefix}${randomBytes(4).toString('hex')}`,
     });
     this.#audit = new NetworkAudit({ book, namespaces, runner, logger, prefix });
@@ -193,6 +200,7 @@ class CniNodeNetwork implements NodeNetwork {
       clock,
       logger,
       procFolder: options.procFolder ?? '/proc',
+      nameServers: () => this.#nameServers(),
       ipForward: options.ipForward ?? localIpForward,
     });
   }
@@ -387,6 +395,7 @@ class CniNodeNetwork implements NodeNetwork {
         code: 'SlotInvalid',
       });
     }
+    await this.#namespaces.closeWays(record.id, await this.#closedFor(record.ips));
     await setup.at(record.segment).cni.check(cniTarget(record.id, this.#namespaces.path(record.id)));
   }
 
@@ -412,6 +421,31 @@ class CniNodeNetwork implements NodeNetwork {
       this.#logger.info({ removed }, 'leftovers of the network removed');
     }
     return removed;
+  }
+
+  /** Name servers of the workers, in order of the file. */
+  async #nameServers(): Promise<readonly string[]> {
+    const { resolvConfPath } = this.#options;
+    if (resolvConfPath === undefined) {
+      return [];
+    }
+    try {
+      return nameServersOf(await readFile(resolvConfPath, 'utf8'));
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') {
+        return [];
+      }
+      throw error;
+    }
+  }
+
+  /** Where clouds serve credentials, in the families of `ips`, but for a name server that has the same address. */
+  async #closedFor(ips: readonly string[]): Promise<readonly string[]> {
+    const nameServers = await this.#nameServers();
+    const families = new Set(ips.map(isIP));
+    return METADATA_ADDRESSES.filter(
+      (address) => families.has(isIP(address)) && !nameServers.includes(address),
+    );
   }
 
   /** Reads the configuration; a valid one is kept, a bad one is read again by the next caller. */

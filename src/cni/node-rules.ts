@@ -1,5 +1,5 @@
 import type { CallOptions } from '../common/deadline.ts';
-import { EsbError } from '../common/errors.ts';
+import { EsbError, hasCode } from '../common/errors.ts';
 import type { CommandRunner } from './command-runner.ts';
 import { formatRange, type IpFamily, type IpRange } from './ip-range.ts';
 import { isObject } from './network-config.ts';
@@ -16,6 +16,22 @@ const METADATA_RANGES = ['169.254.0.0/16', '168.63.129.16/32', '100.100.100.200/
 /** The same of IPv6: link-local addresses (RFC 4291), and those of Amazon, Google and Oracle. */
 const METADATA_RANGES_V6 = ['fe80::/10', 'fd00:ec2::254/128', 'fd20:ce::254/128', 'fd00:c1::a9fe:a9fe/128'];
 
+/**
+ * The addresses of these services themselves: of all clouds, of tasks of ECS and Pods of EKS, Azure's and Alibaba's. A worker's
+ * own network namespace has no way to them, whatever becomes of the table of the node.
+ */
+export const METADATA_ADDRESSES: readonly string[] = [
+  '169.254.169.254',
+  '169.254.170.2',
+  '169.254.170.23',
+  '168.63.129.16',
+  '100.100.100.200',
+  'fd00:ec2::254',
+  'fd00:ec2::23',
+  'fd20:ce::254',
+  'fd00:c1::a9fe:a9fe',
+];
+
 export interface NodeRulesOptions {
   /** Every bridge that workers are on. */
   readonly bridges: readonly string[];
@@ -25,6 +41,8 @@ export interface NodeRulesOptions {
   readonly deniedRanges: readonly string[];
   /** Destinations that workers reach although a denied range has them. Never the node, nor the metadata address. */
   readonly allowedRanges?: readonly string[];
+  /** Name servers of the workers: DNS to these alone is let through wherever they are. */
+  readonly nameServers?: readonly string[];
 }
 
 /** What a worker tried in vain, and the counter of it in our table. */
@@ -41,8 +59,8 @@ export type Refusals = Readonly<Record<keyof typeof COUNTERS, number>>;
 
 /**
  * The one static table of a node. Workers reach neither the node on any of its addresses, nor the metadata service, nor
- * denied ranges, nor through the node each other; DNS to any of them is let through, and so is what lies in an allowed range
- * within a denied one. From outside nothing reaches workers except answers. What they send on is masqueraded. There is no
+ * denied ranges, nor through the node each other; DNS to their name servers is let through, and so is what lies in an allowed
+ * range within a denied one. From outside nothing reaches workers except answers. What they send on is masqueraded. There is no
  * rule per worker. What is refused is counted.
  */
 export function nodeRules(options: NodeRulesOptions): string {
@@ -66,7 +84,7 @@ table inet ${RULES_TABLE} {
     type filter hook input priority filter; policy accept;
     iifname != ${bridges} accept
     ct state established,related accept
-    ${DNS}
+    ${lines('dns')}
     ${lines('input')}
     meta pkttype { broadcast, multicast } drop
     ${count('node')} ${REJECT}
@@ -81,7 +99,7 @@ table inet ${RULES_TABLE} {
     ct state established,related accept
     oifname ${bridges} ${count('worker')} ${REJECT}
     ${lines('source')}
-    ${DNS}
+    ${lines('dns')}
     ${lines('destination')}
     accept
   }
@@ -93,12 +111,12 @@ table inet ${RULES_TABLE} {
 `;
 }
 
-const DNS = 'meta l4proto { tcp, udp } th dport 53 accept';
 const REJECT = 'reject with icmpx admin-prohibited';
 
 /** What there is for one family of addresses in each part of the table. */
 interface FamilyRules {
   readonly sets: readonly string[];
+  readonly dns: readonly string[];
   readonly input: readonly string[];
   readonly source: readonly string[];
   readonly destination: readonly string[];
@@ -108,12 +126,12 @@ interface FamilyRules {
 function familyRules(
   family: IpFamily,
   subnet: IpRange | undefined,
-  options: Pick<NodeRulesOptions, 'deniedRanges' | 'allowedRanges'>,
+  options: Pick<NodeRulesOptions, 'deniedRanges' | 'allowedRanges' | 'nameServers'>,
 ): FamilyRules {
   if (subnet === undefined) {
     // Workers have no address of it.
     const source = [`meta nfproto ipv${family} ${REJECT}`];
-    return { sets: [], input: [], source, destination: [], postrouting: [] };
+    return { sets: [], dns: [], input: [], source, destination: [], postrouting: [] };
   }
   const [ip, suffix] = family === 4 ? ['ip', ''] : ['ip6', '6'];
   const own = formatRange(subnet);
@@ -129,6 +147,11 @@ function familyRules(
       set('metadata', family === 4 ? METADATA_RANGES : METADATA_RANGES_V6),
       set('denied', of(options.deniedRanges)),
       set('allowed', of(options.allowedRanges ?? [])),
+      set('name_servers', of(options.nameServers ?? [])),
+    ],
+    // By the address that the worker asked: a Service's was replaced on the way here by that of a Pod.
+    dns: [
+      `meta l4proto { tcp, udp } ct original ${ip} daddr @name_servers${suffix} ct original proto-dst 53 accept`,
     ],
     // What ARP is to IPv4 comes by this way in IPv6: without it nobody finds the gateway.
     input:
@@ -181,6 +204,25 @@ export interface RulesState {
 
 /** Chains that {@link nodeRules} makes. */
 const OWN_CHAINS: readonly string[] = ['input', 'forward', 'from_worker', 'postrouting'];
+
+/** Whether our table has its chains: a look that reads nothing else of the packet filter. */
+export async function hasNodeRules(runner: CommandRunner, call: CallOptions = {}): Promise<boolean> {
+  let text: string;
+  try {
+    text = await runNodeCommand(runner, 'nft', ['-j', 'list', 'table', 'inet', RULES_TABLE], {
+      ...call,
+      errorCode: 'NftFailed',
+    });
+  } catch (error) {
+    // The table is gone; anything else that is wrong shows when the table is written.
+    if (hasCode(error, 'NftFailed')) {
+      return false;
+    }
+    throw error;
+  }
+  const chains = readEntries(text, 'chain');
+  return OWN_CHAINS.every((name) => chains.some((chain) => chain.name === name));
+}
 
 export async function readRulesState(runner: CommandRunner, call: CallOptions = {}): Promise<RulesState> {
   const text = await runNodeCommand(runner, 'nft', ['-j', 'list', 'chains'], {

@@ -25,6 +25,8 @@ export interface SlotPoolOptions {
   readonly wanted: number;
   /** Milliseconds that making one may take. */
   readonly makeDeadlineMs: number;
+  /** Addresses to which a slot with these addresses has no way. */
+  readonly closedFor: (ips: readonly string[]) => Promise<readonly string[]>;
   /** Name for a new namespace. */
   readonly newId: () => string;
 }
@@ -34,7 +36,7 @@ const REFILL_DELAY_MS = 250;
 /** After a slot could not be made: the first wait, and the longest. */
 const BACKOFF_MS = 1000;
 const MAX_BACKOFF_MS = 30_000;
-/** How many namespaces are made at once: each runs four programs. */
+/** How many namespaces are made at once: each runs five programs. */
 const MAKING_AT_ONCE = 4;
 /** What the kernel says (`EXFULL`) when a bridge takes no further port: some of them may be nobody's. */
 const PORTS_TAKEN = /exchange full/i;
@@ -240,6 +242,7 @@ export class SlotPool {
       if (ips.length === 0) {
         throw new EsbError('the CNI plugins gave no address', { code: 'PluginInvalidOutput' });
       }
+      await namespaces.closeWays(id, await this.#options.closedFor(ips), { deadlineMs });
       const ready: ReadyRecord = { id, state: 'Ready', segment: segment.index, ips };
       await book.write(ready);
       return ready;

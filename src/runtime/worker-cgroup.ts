@@ -84,10 +84,7 @@ export class WorkerCgroups {
       (await this.#read('freezer', containerId, 'cgroup.procs')) ??
       (await this.#read('', containerId, 'cgroup.procs')) ??
       '';
-    return text
-      .split('\n')
-      .filter((line) => line !== '')
-      .map(Number);
+    return pidsOf(text);
   }
 
   /** How many of its processes the kernel killed for want of memory. 0 once the cgroup is gone. */
@@ -134,12 +131,12 @@ export class WorkerCgroups {
       if (processes === undefined) {
         continue;
       }
-      const pids = processes.split('\n').filter((line) => line !== '');
+      const pids = pidsOf(processes);
       if (pids.length > 0) {
         // A frozen process does not take the signal.
         await this.thaw(containerId);
         for (const pid of pids) {
-          kill(Number(pid));
+          kill(pid);
         }
       }
       await this.#removeFolder(this.#folder(hierarchy, containerId));
@@ -213,6 +210,14 @@ export class WorkerCgroups {
       throw error;
     }
   }
+}
+
+/** The processes of a `cgroup.procs`. One outside of this process's pid namespace is 0 there, which `kill` takes for our own group. */
+function pidsOf(text: string): readonly number[] {
+  return text
+    .split('\n')
+    .map(Number)
+    .filter((pid) => pid > 0);
 }
 
 function isGone(error: unknown): boolean {

@@ -123,7 +123,9 @@ describe('a worker on the network of its node', () => {
     expect(await reach(other, 9443), 'another node, not denied').toBe(true);
     await network.stop();
 
-    const denying = lab.network({ slots: 0, deniedRanges: ['10.235.0.0/16'] });
+    const resolvConfPath = join(lab.stateDir, 'resolv.conf');
+    await writeFile(resolvConfPath, `nameserver ${host}\n`);
+    const denying = lab.network({ slots: 0, deniedRanges: ['10.235.0.0/16'], resolvConfPath });
     await denying.start();
     expect(await reach(host, 9443), 'the host').toBe(false);
     expect(await reach(other, 9443), 'another node').toBe(false);
@@ -159,7 +161,8 @@ describe('a worker on the network of its node', () => {
 
     expect(await reach(lab.extraAddress, 80), 'the allowed part of a denied range').toEqual([true, []]);
     expect(await reach(lab.outsideAddress, 80), 'the rest of it').toEqual([false, ['range']]);
-    expect(await reach(lab.metadataAddress, 80), 'metadata, allowed or not').toEqual([false, ['metadata']]);
+    expect(await reach(lab.metadataAddress, 80), 'metadata, allowed or not').toEqual([false, []]);
+    expect(await reach('169.254.7.7', 80), 'another link-local address').toEqual([false, ['metadata']]);
     expect(await reach(lab.nodeAddress, 9000), 'the node, allowed or not').toEqual([false, ['node']]);
     expect(await reach('10.234.0.1', 9000), 'the node by the bridge, allowed or not').toEqual([
       false,
@@ -167,15 +170,39 @@ describe('a worker on the network of its node', () => {
     ]);
   });
 
-  it('reaches name servers wherever they are', async () => {
+  it('reaches its name servers wherever they are, and asks nobody else where it may not call', async () => {
     const lab = await createNetworkLab();
-    const network = lab.network({ slots: 0, deniedRanges: ['203.0.113.0/24'] });
+    const resolvConfPath = join(lab.stateDir, 'resolv.conf');
+    await writeFile(resolvConfPath, `nameserver 10.234.0.1\nnameserver ${lab.extraAddress}\n`);
+    const network = lab.network({
+      slots: 0,
+      deniedRanges: ['203.0.113.0/24', '198.51.100.0/24'],
+      resolvConfPath,
+    });
     await network.start();
     const worker = await network.attach('one');
     await lab.listen(lab.netnsPath, 53);
     await lab.listen(lab.outsidePath, 53);
     expect(await lab.connect(worker.netnsPath, '10.234.0.1', 53)).toMatchObject({ connected: true });
     expect(await lab.connect(worker.netnsPath, lab.extraAddress, 53)).toMatchObject({ connected: true });
+    for (const other of [lab.outsideAddress, lab.nodeAddress, lab.metadataAddress]) {
+      expect(await lab.connect(worker.netnsPath, other, 53), other).toMatchObject({ connected: false });
+    }
+  });
+
+  it('has no way to a metadata service while the rules of the node are gone', async () => {
+    const lab = await createNetworkLab();
+    const network = lab.network({ slots: 0 });
+    await network.start();
+    const worker = await network.attach('one');
+    await lab.listen(lab.outsidePath, 80);
+    await lab.onNode('nft', ['flush', 'ruleset']);
+    // With nothing in between, and with a sender that finds its way back.
+    await lab.onNode('nft', [
+      'add table ip elsewhere; add chain ip elsewhere post { type nat hook postrouting priority srcnat; }; add rule ip elsewhere post masquerade',
+    ]);
+    expect(await lab.connect(worker.netnsPath, lab.outsideAddress, 80)).toMatchObject({ connected: true });
+    expect(await lab.connect(worker.netnsPath, lab.metadataAddress, 80)).toMatchObject({ connected: false });
   });
 });
 
@@ -589,7 +616,7 @@ exec ${pluginFolder}/away
     await lab.onNode('nft', ['flush', 'ruleset']);
     await lab.onNode('sh', ['-c', 'echo 0 > /proc/sys/net/ipv4/ip_forward']);
     await lab.onNode('ip', ['link', 'delete', 'esb0']);
-    now += 61_000;
+    now += 5_000;
     expect(await network.health()).toEqual({ ok: true });
     expect(await lab.connect(lab.netnsPath, worker.ip, 8080)).toMatchObject({ connected: true });
     expect(await lab.connect(worker.netnsPath, '10.234.0.1', 9000)).toMatchObject({ connected: false });
@@ -620,5 +647,14 @@ describe('removal', () => {
     expect((await lab.onNode('ip', ['-br', 'link'])).stdout).not.toMatch(/veth|esb0/);
     expect(await entries(join(lab.stateDir, 'cni'))).toEqual([]);
     expect(await lab.remove()).toEqual([]);
+  });
+
+  it('leaves forwarding on where others on the node may rely on it by now', async () => {
+    const lab = await createNetworkLab();
+    await (await started(lab, 0)).stop();
+    await lab.onNode('ip', ['link', 'add', 'pods0', 'type', 'bridge']);
+    await lab.onNode('ip', ['link', 'set', 'pods0', 'up']);
+    expect(await lab.remove()).toEqual([]);
+    expect((await lab.onNode('cat', ['/proc/sys/net/ipv4/ip_forward'])).stdout.trim()).toBe('1');
   });
 });

@@ -48,5 +48,26 @@ describe('the resolv.conf of workers', () => {
       await refreshResolvConf(path('workers/resolv.conf'), 'esb-system', [path('missing')]);
       expect(await readFile(path('workers/resolv.conf'), 'utf8')).toBe('\n');
     });
+
+    it('is never empty for who reads it while it changes', async () => {
+      const workers = path('workers/resolv.conf');
+      const texts = ['nameserver 192.0.2.1\nnameserver 192.0.2.2\n', 'nameserver 192.0.2.3\n'];
+      await writeFile(path('real'), texts[0] ?? '');
+      await refreshResolvConf(workers, 'esb-system', [path('real')]);
+      let done = false;
+      const seen = new Set<string>();
+      const reader = (async () => {
+        while (!done) {
+          seen.add(await readFile(workers, 'utf8'));
+        }
+      })();
+      for (let turn = 1; turn <= 200; turn += 1) {
+        await writeFile(path('real'), texts[turn % 2] ?? '');
+        await refreshResolvConf(workers, 'esb-system', [path('real')]);
+      }
+      done = true;
+      await reader;
+      expect([...seen].filter((text) => !text.startsWith('nameserver 192.0.2.'))).toEqual([]);
+    });
   });
 });

@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -55,6 +55,25 @@ describe('records', () => {
     writeFileSync(join(path, 'uid-of-good.json'), JSON.stringify(good));
     expect(await store(path).load()).toEqual([good]);
     expect(readdirSync(path).toSorted()).toEqual(['uid-of-good.json', 'uid-of-hello.json.unreadable']);
+  });
+
+  it('that were set aside are counted, and removed after 30 days', async () => {
+    const path = folder();
+    const day = 24 * 60 * 60;
+    const clock = manualClock();
+    for (const [name, days] of [
+      ['old', 31],
+      ['young', 29],
+    ] as const) {
+      const file = join(path, `uid-of-${name}.json.unreadable`);
+      writeFileSync(file, '');
+      const at = clock.now() / 1_000 - days * day;
+      utimesSync(file, at, at);
+    }
+    const records = store(path, clock);
+    expect(await records.load()).toEqual([]);
+    expect(readdirSync(path)).toEqual(['uid-of-young.json.unreadable']);
+    expect(records.health).toMatchObject({ ok: true, warning: { reason: 'RecordsSetAside' } });
   });
 
   it('that cannot be written are told of and tried again', async () => {

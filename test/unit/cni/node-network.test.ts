@@ -20,6 +20,8 @@ class FakeNode {
   readonly folder: string;
   readonly commands: string[] = [];
   readonly pinned = new Set<string>();
+  /** Addresses that each namespace has no way to. */
+  readonly closed = new Map<string, readonly string[]>();
   forwarding = '0';
   routes = ROUTES;
   rules = false;
@@ -67,6 +69,10 @@ class FakeNode {
           this.pinned.delete(name);
           return Promise.resolve();
         },
+        closeWays: (name, addresses) => {
+          this.closed.set(name, addresses);
+          return Promise.resolve();
+        },
         path: (name) => `/ns/${name}`,
         isPinned: (path) => Promise.resolve(this.pinned.has(path.slice('/ns/'.length))),
         names: () => Promise.resolve([...this.pinned]),
@@ -112,7 +118,7 @@ class FakeNode {
     if (program === 'nft' && args[0] === '-f') {
       this.rules = true;
     }
-    if (program === 'nft' && args.includes('chains')) {
+    if (program === 'nft' && (args.includes('chains') || args.includes('table'))) {
       const names = this.rules ? ['input', 'forward', 'from_worker', 'postrouting'] : [];
       return JSON.stringify({
         nftables: names.map((name) => ({ chain: { family: 'inet', table: 'esb', name } })),
@@ -261,7 +267,7 @@ describe('the network of a node', () => {
     expect([await later.list(), node.pinned.size]).toEqual([[], 0]);
   });
 
-  it('runs no program to tell its health more often than once a minute', async () => {
+  it('runs one program to tell its health, every 5 seconds, and reads the whole packet filter once a minute', async () => {
     const node = await fakeNode();
     const network = node.network();
     await network.start();
@@ -270,24 +276,50 @@ describe('the network of a node', () => {
       expect(await network.health()).toEqual({ ok: true });
       node.pass(1000);
     }
-    expect(node.commands).toEqual([]);
+    expect(node.commands).toEqual(Array.from({ length: 9 }, () => 'nft -j list table inet esb'));
+    node.commands.length = 0;
     node.pass(20_000);
     await network.health();
     expect(node.commands).toEqual(['nft -j list chains']);
   });
 
-  it('writes rules that were flushed again, and switches forwarding on again', async () => {
+  it('writes rules that were flushed again within 5 seconds, and switches forwarding on again', async () => {
     const node = await fakeNode();
     const network = node.network();
     await network.start();
     expect(node.forwarding).toBe('1');
     node.rules = false;
     node.forwarding = '0';
-    node.pass(61_000);
+    node.pass(5_000);
     expect(await network.health()).toEqual({ ok: true });
     expect([node.rules, node.forwarding]).toEqual([true, '1']);
     const kept = await readFile(join(node.folder, 'state/cni/ip-forward-before'), 'utf8');
     expect(kept).toBe('0');
+  });
+
+  it('closes the ways to metadata services in each namespace, but for one that is a name server', async () => {
+    const node = await fakeNode();
+    const resolvConfPath = join(node.folder, 'resolv.conf');
+    await writeFile(resolvConfPath, 'nameserver 10.96.0.10\nnameserver 169.254.169.254\n');
+    const network = node.network({ resolvConfPath });
+    await network.start();
+    await network.attach('one');
+    const [closed] = node.closed.values();
+    expect(closed).toEqual(['169.254.170.2', '169.254.170.23', '168.63.129.16', '100.100.100.200']);
+  });
+
+  it('writes the rules again when the name servers of the workers change', async () => {
+    const node = await fakeNode();
+    const resolvConfPath = join(node.folder, 'resolv.conf');
+    await writeFile(resolvConfPath, 'nameserver 10.96.0.10\n');
+    const network = node.network({ resolvConfPath });
+    await network.start();
+    node.commands.length = 0;
+    expect(await network.health()).toEqual({ ok: true });
+    expect(node.commands).toEqual([]);
+    await writeFile(resolvConfPath, 'nameserver 10.96.0.11\n');
+    expect(await network.health()).toEqual({ ok: true });
+    expect(node.commands).toContain('nft -f -');
   });
 
   it('refuses a subnet that a route of the node touches, and not a route of its own bridge', async () => {
@@ -368,6 +400,20 @@ describe('the network of a node', () => {
 });
 
 describe('the rules of a node', () => {
+  it('let DNS through to the name servers of the workers alone, by the address that was asked', () => {
+    const text = nodeRules({
+      bridges: ['esb0'],
+      subnets: [parseIpRange('10.234.0.0/16'), parseIpRange('fd00:234::/64')],
+      deniedRanges: [],
+      nameServers: ['10.96.0.10', 'fd00:96::a'],
+    });
+    expect(text).toContain('elements = { 10.96.0.10 }');
+    expect(text).toContain('elements = { fd00:96::a }');
+    const dns = text.split('\n').filter((line) => line.includes('proto-dst 53'));
+    expect(dns).toHaveLength(4);
+    expect(dns.every((line) => /ct original ip6? daddr @name_servers6? /.test(line))).toBe(true);
+  });
+
   it('are replaced in one transaction, and name what is denied', () => {
     const text = nodeRules({
       bridges: ['esb0'],

@@ -44,3 +44,10 @@ describe('cgroups that systemd makes', () => {
     expect(cgroups.freezerFolders('hello-3f2a91bc').v2).toBe(join(root, folder));
   });
 });
+
+describe('the processes of a worker', () => {
+  it('are none where the kernel says 0: that would be the process group of whoever kills it', async () => {
+    await write('freezer/esb/w/cgroup.procs', '0\n4242\n0\n');
+    expect(await new WorkerCgroups({ root }).processes('w')).toEqual([4242]);
+  });
+});
