@@ -132,6 +132,11 @@ const ready: ReasonSection = {
       'the agent may not read the Secret of a variable; the message has the commands that allow it',
     ),
     row('False', 'SecretUnreadable', 'the API server cannot be asked for the Secret of a variable'),
+    row(
+      'False',
+      'PolicyRefused',
+      'the worker breaks the policy of workers, which its namespace is not [let](../how-to/privileged-workers.md) do',
+    ),
     row('False', 'DiskFull', 'the disk of the node is full'),
     row('False', 'RuntimeUnavailable', 'containerd does not answer'),
     row(
@@ -206,6 +211,20 @@ const handlerIgnored: ReasonSection = {
       'HandlerInImage',
       'the command of the image, or `spec.command` and `spec.args`, names another handler, and the runtime goes by that; the message has it',
     ),
+  ],
+};
+
+const withinPolicy: ReasonSection = {
+  title: 'LambdaWorker: WithinPolicy',
+  introduction:
+    'Only there where the worker breaks the policy of workers in a namespace that is not [let](../how-to/privileged-workers.md). Written by the agent.',
+  rows: [
+    row(
+      'False',
+      'MadeBeforePolicy',
+      'it is older than the policy, and runs on; its `spec` may not be changed',
+    ),
+    row('False', 'PolicyRefused', 'no container is made of it; one that runs is not ended'),
   ],
 };
 
@@ -384,6 +403,7 @@ export const reasonSections: readonly ReasonSection[] = [
   upToDate,
   limits,
   handlerIgnored,
+  withinPolicy,
   cleanedUp,
   termination,
   node,

@@ -8,6 +8,14 @@ export type DesiredVariable =
       readonly secret: { readonly name: string; readonly key: string; readonly optional?: boolean };
     };
 
+/** Why a worker is not within the policy of workers. Without a word of it a worker is. */
+export interface Permission {
+  /** It is older than the policy, and runs on; or no container is made of it. */
+  readonly kind: 'MadeBefore' | 'Refused';
+  /** What breaks the policy, and the way out. */
+  readonly message: string;
+}
+
 /** What a LambdaWorker asks of this node: its resource reduced to what the agent acts on. Plain JSON, kept on disk. */
 export interface DesiredWorker {
   readonly identity: WorkerIdentity;
@@ -39,6 +47,7 @@ export interface DesiredWorker {
   readonly terminationGraceSeconds: number;
   /** `metadata.deletionTimestamp` is set: clean up and report it. */
   readonly deleting: boolean;
+  readonly permission?: Permission;
   /** status.lastInvocationTime and status.observedInvocationTime, verbatim. */
   readonly lastInvocationTime?: string;
   readonly observedInvocationTime?: string;

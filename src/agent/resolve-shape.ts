@@ -12,6 +12,7 @@ const oldDockerConfigKey = '.dockercfg';
 /**
  * Fills the values of Secrets into what forms a container. Those of its image are read only when it is pulled.
  *
+ * @throws {EsbError} `PolicyRefused` when the policy of workers lets no container be made
  * @throws {EsbError} `SecretMissing` when a Secret or key that is not optional does not exist, `SecretForbidden`
  *   when the agent may not read one, `SecretUnreadable` when the API could not be asked
  */
@@ -20,7 +21,11 @@ export async function resolveShape(
   secrets: SecretReader,
   options: CallOptions = {},
 ): Promise<WorkerShape> {
-  const { namespace } = desired.identity;
+  const { identity, permission } = desired;
+  if (permission?.kind === 'Refused') {
+    throw new EsbError(permission.message, { code: 'PolicyRefused', retryable: true });
+  }
+  const { namespace } = identity;
   const read = async (name: string, key: string): Promise<string | undefined> => {
     try {
       return await secrets.read(namespace, name, key, options);

@@ -18,6 +18,7 @@ const ownConditions: readonly string[] = [
   workerConditions.upToDate,
   workerConditions.limitsReached,
   workerConditions.handlerIgnored,
+  workerConditions.withinPolicy,
   workerConditions.cleanedUp,
 ];
 

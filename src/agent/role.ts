@@ -3,7 +3,12 @@ import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { lambdaNodes } from '../api/lambda-node.ts';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
-import { CLIENT_CA_NAME, CLIENT_CA_PUBLIC_KEY, CLUSTER_RANGES_NAME } from '../api/name.ts';
+import {
+  CLIENT_CA_NAME,
+  CLIENT_CA_PUBLIC_KEY,
+  CLUSTER_RANGES_NAME,
+  WORKER_POLICY_NAME,
+} from '../api/name.ts';
 import { removeUnfinishedFiles } from '../common/atomic-file.ts';
 import { systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
@@ -44,6 +49,7 @@ import { checkSchema } from './schema-check.ts';
 import { ServerIdentity } from './server-identity.ts';
 import { StatusWriter } from './status-writer.ts';
 import { createFleet } from './worker-fleet.ts';
+import { WorkerPolicy } from './worker-policy.ts';
 import { WorkerWatch } from './worker-watch.ts';
 
 /** Milliseconds that the first start of the runtime gets before workers are looked after without it. */
@@ -244,6 +250,13 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     clock,
     logger,
   });
+  const policyInformer = createInformer(
+    client,
+    configMaps,
+    { namespace: systemNamespace, fieldSelector: `metadata.name=${WORKER_POLICY_NAME}` },
+    { logger, ...slowWatch },
+  );
+  const policy = new WorkerPolicy({ informer: policyInformer, client, clock, logger });
   const fieldSelector = `${ASSIGNED_NODE_FIELD}=${nodeName}`;
   let listedBefore = false;
   const assigned = createInformer<LambdaWorker>(
@@ -279,6 +292,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     fieldSelector,
     clock,
     logger,
+    policy,
     onObject: (worker) => writer.objectChanged(worker),
   });
   const images = new ImageList(runtime, clock.monotonic);
@@ -373,6 +387,8 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     ownNode.subscribe(() => registration.hurry());
     ownNode.start();
     ownLambdaNode.start();
+    policyInformer.start();
+    tasks.run('policy of workers', (ended) => policy.run(ended));
 
     await started;
     await fleet.adopt({ signal });
@@ -385,7 +401,12 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     });
     health.note('start', { ok: true });
     writer.start();
-    watch.start();
+    tasks.run('start of the watch', async (ended) => {
+      await policy.listed(ended);
+      if (!ended.aborted) {
+        watch.start();
+      }
+    });
     logger.info({ workers: fleet.views().length }, 'agent serves');
 
     tasks.run('certificate', (ended) =>
@@ -426,7 +447,8 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       () => fleet.stop(options.drain * 1_000, () => server.refuse()),
       () => writer.stop(),
       () => watch.stop(),
-      () => Promise.all([ownNode.stop(), clientCa.stop(), published.stop(), tasks.stop()]),
+      () =>
+        Promise.all([ownNode.stop(), clientCa.stop(), published.stop(), policyInformer.stop(), tasks.stop()]),
       () => (leaving ? undefined : runtime.stop()),
       () => server.close(),
       async () => (await tracing)?.close(),

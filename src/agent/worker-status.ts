@@ -83,6 +83,7 @@ export function statusOf(input: StatusInput): Status {
   const upToDate = upToDateCondition(input, phase);
   const limitsReached = limitsCondition(input) ?? loadCondition(input);
   const handlerIgnored = handlerCondition(input);
+  const withinPolicy = policyCondition(input);
   const cleanedUp = cleanedUpCondition(input);
   return {
     phase,
@@ -94,6 +95,7 @@ export function statusOf(input: StatusInput): Status {
       ...(upToDate === undefined ? {} : { UpToDate: upToDate }),
       ...(limitsReached === undefined ? {} : { LimitsReached: limitsReached }),
       ...(handlerIgnored === undefined ? {} : { HandlerIgnored: handlerIgnored }),
+      ...(withinPolicy === undefined ? {} : { WithinPolicy: withinPolicy }),
       ...(cleanedUp === undefined ? {} : { CleanedUp: cleanedUp }),
     },
   };
@@ -373,6 +375,21 @@ function handlerCondition({ desired, info }: StatusInput): ConditionView | undef
         'HandlerInImage',
         `spec.handler ${desired.handler} has no effect: the command of the image or of the resource names ${taken}, and its runtime goes by that. Write spec.command without a handler, or leave spec.handler out`,
       );
+}
+
+function policyCondition({ desired }: StatusInput): ConditionView | undefined {
+  const { permission } = desired;
+  if (permission === undefined) {
+    return undefined;
+  }
+  switch (permission.kind) {
+    case 'MadeBefore':
+      return no('MadeBeforePolicy', permission.message);
+    case 'Refused':
+      return no('PolicyRefused', permission.message);
+    default:
+      return unreachable(permission.kind);
+  }
 }
 
 function cleanedUpCondition(input: StatusInput): ConditionView | undefined {

@@ -51,6 +51,7 @@ export interface WorkerView {
     readonly UpToDate?: ConditionView;
     readonly LimitsReached?: ConditionView;
     readonly HandlerIgnored?: ConditionView;
+    readonly WithinPolicy?: ConditionView;
     readonly CleanedUp?: ConditionView;
   };
 }

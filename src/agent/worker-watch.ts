@@ -1,6 +1,7 @@
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
 import { isAborted, sleep } from '../common/deadline.ts';
+import { unreachable } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import { createRequestGate } from '../kube/request-gate.ts';
@@ -8,6 +9,7 @@ import type { CacheEvent, Informer, KubeClient } from '../kube/types.ts';
 import type { WorkerIdentity } from '../runtime/container-runtime.ts';
 import { desiredFromResource } from './desired-from-resource.ts';
 import type { Fleet } from './fleet.ts';
+import type { WorkerPolicy } from './worker-policy.ts';
 
 /** Milliseconds between two complete views, in which a missed event or a leftover is found. */
 const sweepEveryMs = 300_000;
@@ -28,6 +30,8 @@ export interface WorkerWatchOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly random?: () => number;
+  /** What workers need a label of their namespace for; everything is allowed without. */
+  readonly policy?: Pick<WorkerPolicy, 'judge' | 'subscribe'>;
   /** Told of each object that is assigned to this node, after the fleet. */
   readonly onObject?: (worker: LambdaWorker) => void;
 }
@@ -56,8 +60,21 @@ export class WorkerWatch {
   }
 
   start(): void {
-    this.#unsubscribe = this.#options.informer.subscribe((event) => this.#take(event));
-    this.#options.informer.start();
+    const { informer, policy } = this.#options;
+    const unsubscribes = [
+      informer.subscribe((event) => this.#take(event)),
+      policy?.subscribe(() => {
+        for (const worker of informer.cache.list()) {
+          this.#apply(worker);
+        }
+      }),
+    ];
+    this.#unsubscribe = () => {
+      for (const unsubscribe of unsubscribes) {
+        unsubscribe?.();
+      }
+    };
+    informer.start();
     this.#tasks.run('sweep', (signal) => this.#sweepForever(signal));
   }
 
@@ -91,7 +108,25 @@ export class WorkerWatch {
       this.#confirmGone(worker);
       return;
     }
-    this.#options.fleet.apply(desired);
+    const verdict = this.#options.policy?.judge(worker) ?? { kind: 'Allowed' };
+    switch (verdict.kind) {
+      case 'Allowed':
+        this.#options.fleet.apply(desired);
+        break;
+      case 'MadeBefore':
+      case 'Refused':
+        this.#options.fleet.apply({ ...desired, permission: verdict });
+        break;
+      case 'Unknown':
+        if (!desired.deleting) {
+          // The policy tells when it knows.
+          return;
+        }
+        this.#options.fleet.apply(desired);
+        break;
+      default:
+        unreachable(verdict);
+    }
     this.#options.onObject?.(worker);
   }
 

@@ -31,6 +31,8 @@ export const workerConditions = {
   limitsReached: 'LimitsReached',
   /** Agent: whether the image runs another handler than spec.handler; only there when it does. */
   handlerIgnored: 'HandlerIgnored',
+  /** Agent: False where the worker breaks the policy of workers; only there when it does. */
+  withinPolicy: 'WithinPolicy',
   /** Agent: whether nothing of a worker that is being deleted is left on the node. */
   cleanedUp: 'CleanedUp',
 } as const;

@@ -21,6 +21,11 @@ export const CLIENT_CA_PUBLIC_KEY = 'ca.crt';
 export const CLUSTER_RANGES_NAME = 'esb-cluster-ranges';
 export const CLUSTER_RANGES_KEY = 'podCIDRs';
 
+/** ConfigMap with the policy of workers: what a namespace needs the label for. */
+export const WORKER_POLICY_NAME = 'esb-worker-policy';
+/** Label of a namespace whose workers may have the network of the node and the like, when it is `true`. */
+export const PRIVILEGED_WORKERS_LABEL = 'esb.dev/privileged-workers';
+
 /** Signer that gateways name in their CertificateSigningRequest. */
 export const GATEWAY_SIGNER = 'esb.dev/gateway-client';
 /** Common name of gateways' client certificates. */
