@@ -163,6 +163,14 @@ describe('taken over', () => {
       await cluster.install(['--set', `hold.image=${image}`]);
       expect((await admin.get(secrets, authority))?.data).toHaveProperty(['tls.key']);
 
+      const ranges = { namespace: system, name: 'esb-cluster-ranges' };
+      const published = await controller.get(configMaps, ranges);
+      await controller.update(configMaps, {
+        ...published,
+        metadata: ranges,
+        data: { podCIDRs: '10.0.0.0/8\n' },
+      });
+
       const token = {
         metadata: {
           namespace: system,
