@@ -25,7 +25,7 @@ const worker = (fixture: WorkerFixture): LambdaWorker =>
 
 /** A fleet with its watch of workers and its policy, and an API server that is told what there is. */
 async function world(options: { policy?: ConfigMap; labels?: Record<string, string> } = {}) {
-  const lab = new FleetLab();
+  const lab = new FleetLab({ capacity: { memoryMiB: 100_000, workers: 100 } });
   await lab.fleet.adopt();
   const policies = fakeInformer<ConfigMap>(options.policy === undefined ? [] : [options.policy]);
   const workers = fakeInformer<LambdaWorker>();
