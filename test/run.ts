@@ -9,6 +9,7 @@
  * none. The reasons of every failure come right before it.
  */
 import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -69,13 +70,28 @@ const chosen = new Set(asked.filter((word) => stageNames.has(word)));
 /** Stages that run third-party programs. */
 const onRealParts = new Set(['integration', 'install', 'e2e']);
 
+/** Whether the stage has a test file whose path contains one of the words. */
+function hasTests({ name }: Stage, words: readonly string[]): boolean {
+  const isInstall = (file: string): boolean => /^test\/e2e\/01-/.test(file);
+  const folder = name === 'install' ? 'e2e' : name;
+  return readdirSync(join(root, 'test', folder), { recursive: true, encoding: 'utf8' })
+    .map((file) => join('test', folder, file))
+    .filter(
+      (file) => file.endsWith('.test.ts') && (folder !== 'e2e' || isInstall(file) === (name === 'install')),
+    )
+    .some((file) => words.some((word) => join(root, file).includes(word)));
+}
+
 function isWanted(stage: Stage): boolean {
   if (stage.name === 'programs' && !chosen.has(stage.name)) {
     return chosen.size > 0
       ? [...chosen].some((name) => onRealParts.has(name))
-      : filters.length === 0 || filters.some((filter) => !filter.includes('unit'));
+      : filters.length === 0 || stages.some((each) => onRealParts.has(each.name) && hasTests(each, filters));
   }
-  return chosen.size > 0 ? chosen.has(stage.name) : filters.length === 0 || stage.run === vitest;
+  if (chosen.size > 0) {
+    return chosen.has(stage.name);
+  }
+  return filters.length === 0 || (stage.run === vitest && hasTests(stage, filters));
 }
 
 /** What integration and end-to-end tests run: programs of the system, third-party programs, images, AWS clients. */
@@ -252,7 +268,12 @@ async function main(): Promise<void> {
   let failed = 0;
   const failures: string[] = [];
   const lines: string[] = [];
-  for (const stage of stages.filter(isWanted)) {
+  const wanted = stages.filter(isWanted);
+  if (wanted.length === 0) {
+    failures.push(`✗ no test file has a path that contains ${filters.join(' or ')}`);
+    failed += 1;
+  }
+  for (const stage of wanted) {
     process.stdout.write(`\n=== ${stage.name}\n`);
     const began = performance.now();
     const result = await stage.run(stage);
