@@ -95,11 +95,17 @@ export function addCommands(program: Command): void {
     .argument('<worker>', 'name of the worker')
     .option('--kubeconfig <file>', 'how to reach the API server; that of the local instance by default')
     .option('-n, --namespace <name>', 'namespace of the worker', 'default')
-    .option('--tail <lines>', 'how many lines from the end; 0 for all', wholeNumber(0), 0)
+    .option(
+      '--tail <lines>',
+      'how many lines from the end, hidden ones included; 0 for all',
+      wholeNumber(0),
+      0,
+    )
     .option('-f, --follow', 'go on showing', false)
     .option('--since <time>', 'only what was written since: a duration such as 10m, or a date')
     .option('--request-id <id>', 'only what was written during this call')
     .option('-p, --previous', 'what the container before the present one wrote', false)
+    .option('--emulator', 'show also what the emulator writes about itself, and its figures', false)
     .option('--through-agent', 'call the agent also where its files are on this machine', false)
     .action((worker, options) =>
       command(async (context) => {

@@ -6,6 +6,7 @@ import { type CallCredentials, callCredentials, provenHeaders } from './call-cre
 import { openHome } from './home.ts';
 import { requireInstance } from './instance.ts';
 import { timingsOf, timingTable } from './invoke-timings.ts';
+import { LogText } from './log-text.ts';
 import type { CommandContext } from './up.ts';
 
 export interface InvokeOptions {
@@ -53,7 +54,8 @@ export async function runInvoke(options: InvokeOptions, context: CommandContext)
   };
   const tail = header('x-amz-log-result');
   if (tail !== undefined) {
-    process.stderr.write(Buffer.from(tail, 'base64').toString());
+    const shown = new LogText({ emulator: false });
+    process.stderr.write(shown.take(Buffer.from(tail, 'base64')) + shown.end());
   }
   if (text !== '') {
     write(text.endsWith('\n') ? text : `${text}\n`);

@@ -10,6 +10,7 @@ import { readAgentLogs } from './agent-logs.ts';
 import { openHome } from './home.ts';
 import { openInstance, pause } from './instance.ts';
 import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
+import { LogText } from './log-text.ts';
 import { showPartLog } from './part-log.ts';
 import { parseSince } from './since.ts';
 import type { CommandContext } from './up.ts';
@@ -29,6 +30,8 @@ export interface LogsOptions extends ClusterOptions {
   readonly previous: boolean;
   /** Ask the agent also where its files are on this machine. */
   readonly throughAgent: boolean;
+  /** Show what the emulator writes about itself, too. */
+  readonly emulator: boolean;
 }
 
 const FOLLOW_MS = 300;
@@ -54,13 +57,12 @@ export async function runLogs(options: LogsOptions, context: CommandContext): Pr
     previous: options.previous,
   };
   const worker = await readWorker(options, context.signal);
-  // A long line comes in pieces, which may end within a letter.
-  const letters = new TextDecoder();
+  const shown = new LogText({ emulator: options.emulator });
   const sink = (data: Buffer, missed: number): void => {
     if (missed > 0) {
       process.stderr.write(`esb: ${missed} bytes were removed before they could be shown\n`);
     }
-    write(letters.decode(data, { stream: true }));
+    write(shown.take(data));
   };
   const folder = options.throughAgent ? undefined : await localFolder(worker.nodeName, options);
   if (folder === undefined) {
@@ -70,6 +72,7 @@ export async function runLogs(options: LogsOptions, context: CommandContext): Pr
   } else {
     await readLocalLogs(folder, worker, { query, follow: options.follow }, sink, context.signal);
   }
+  write(shown.end());
 }
 
 interface FoundWorker {

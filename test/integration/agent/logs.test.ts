@@ -265,7 +265,7 @@ describe('the log of a worker with the real emulator', () => {
     ).catch((error: unknown) => {
       throw new Error(`${String(error)}: ${last}\n${controller.output().slice(-3000)}`);
     });
-    const tail = await logs('--tail', '2');
+    const tail = await logs('--tail', '2', '--emulator');
     expect(tail.stdout).toMatch(/^[^\n]+\n[^\n]+\n$/);
     expect((await logs('--since', 'tomorrow')).stderr).toContain('neither a duration');
     expect(await lab.api.kubectl(['get', 'csr', '-o', 'name'])).not.toContain('esb-cli-');

@@ -1,0 +1,49 @@
+import { describe, expect, it } from 'vitest';
+import { LogText } from '../../../src/cli/log-text.ts';
+
+/** What is shown of an output that comes in these pieces. */
+function shown(pieces: readonly string[], emulator = false): string {
+  const text = new LogText({ emulator });
+  return pieces.map((piece) => text.take(Buffer.from(piece))).join('') + text.end();
+}
+
+const rapid = '28 Nov 2026 02:31:27,036 [INFO] (rapid) INIT START(type: on-demand, phase: init)\n';
+const warning = '28 Nov 2026 02:31:29,037 [WARNING] (rapid) Reset initiated: Timeout\n';
+const report =
+  'REPORT RequestId: f28\tInit Duration: 0.04 ms\tDuration: 25.00 ms\tBilled Duration: 25 ms\tMemory Size: 128 MB\tMax Memory Used: 128 MB\t\n';
+
+describe('the output of a worker', () => {
+  it('has a line break for each carriage return, however it comes in pieces', () => {
+    const text = '[ERROR] ValueError: boom\rTraceback (most recent call last):\r  File "a.py"\r\nnext\n';
+    const lines = '[ERROR] ValueError: boom\nTraceback (most recent call last):\n  File "a.py"\nnext\n';
+    for (const emulator of [false, true]) {
+      expect(shown([text], emulator)).toBe(lines);
+      expect(shown(text.split(''), emulator)).toBe(lines);
+    }
+    expect(shown(['one\r'])).toBe('one\n');
+  });
+
+  it('is shown without what the emulator says of itself, but for its warnings and errors', () => {
+    const text = `${rapid}START RequestId: f28 Version: $LATEST\nmine\n${warning}`;
+    const rest = `START RequestId: f28 Version: $LATEST\nmine\n${warning}`;
+    expect(shown([text])).toBe(rest);
+    expect(shown(text.split(''))).toBe(rest);
+    expect(shown([text], true)).toBe(text);
+  });
+
+  it('is shown without figures that the emulator makes up', () => {
+    const told = 'REPORT RequestId: f28\tDuration: 25.00 ms\tBilled Duration: 25 ms\tMemory Size: 128 MB\t\n';
+    expect(shown([report])).toBe(told);
+    expect(shown([report], true)).toBe(report);
+    expect(shown(['mine:\tMax Memory Used: 1 MB\t\n'])).toBe('mine:\tMax Memory Used: 1 MB\t\n');
+  });
+
+  it('is not held back where a line is not over, and keeps letters that come in pieces', () => {
+    const text = new LogText({ emulator: false });
+    expect(text.take(Buffer.from('how far: 10 %'))).toBe('how far: 10 %');
+    const [first, second] = [Buffer.from('é').subarray(0, 1), Buffer.from('é').subarray(1)];
+    expect(text.take(first) + text.take(second)).toBe('é');
+    expect(text.take(Buffer.from('\n1'))).toBe('\n');
+    expect(text.end()).toBe('1');
+  });
+});
