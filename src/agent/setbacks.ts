@@ -116,7 +116,7 @@ export function failureOf(error: EsbError, delaySeconds: number): Failure {
 /** What a runtime asks for that nothing has started; the emulator would have set the variable. */
 const RUNTIME_API = 'AWS_LAMBDA_RUNTIME_API';
 const NO_EMULATOR =
-  'the image starts its runtime without the Runtime Interface Emulator: put /usr/local/bin/aws-lambda-rie into it and in front of its command (docs/how-to/debug.md)';
+  'the image starts its runtime without the Runtime Interface Emulator: put /usr/local/bin/aws-lambda-rie into it and in front of its command (docs/how-to/functions.md)';
 
 function exitMessage(exit: Termination): string {
   const lastLine = exit.message.trimEnd().split('\n').at(-1) ?? '';

@@ -78,6 +78,21 @@ export async function choosePorts(
   return chosen;
 }
 
+/** A line for each port that is another one than was wanted, and why. */
+export function movedPorts(
+  wanted: readonly WantedPort[],
+  chosen: Readonly<Record<string, number>>,
+): readonly string[] {
+  return wanted.flatMap(({ name, preferred }) => {
+    const port = chosen[name];
+    return port === undefined || port === preferred
+      ? []
+      : [
+          `  · ${name} listens on port ${port}: ${preferred} was taken when the instance was first brought up`,
+        ];
+  });
+}
+
 /** Whether nobody listens on that TCP port, on loopback or on every address. */
 export async function isPortFree(port: number): Promise<boolean> {
   return (

@@ -13,10 +13,17 @@ import { retry } from './retry.ts';
 import { cacheFolder, repositoryRoot } from './tool-cache.ts';
 
 /** The images that a local instance has, each named as its folder below `examples/`. */
-export type SampleImageName = 'python-counter' | 'nodejs-counter' | 'aws-base-shape';
+export type SampleImageName =
+  | 'python-base'
+  | 'python-counter'
+  | 'nodejs-base'
+  | 'nodejs-counter'
+  | 'aws-base-shape';
 
 export const sampleImageNames: readonly SampleImageName[] = [
+  'python-base',
   'python-counter',
+  'nodejs-base',
   'nodejs-counter',
   'aws-base-shape',
 ];
@@ -127,35 +134,39 @@ const pythonFunction = {
   mode: 0o644,
 };
 
+const nodeClient = {
+  from: 'examples/nodejs-base/bootstrap.mjs',
+  to: 'var/runtime/bootstrap.mjs',
+  mode: 0o644,
+};
+
+/** What runs a function in Python; without a handler, which the resource is to give. */
+const pythonRun = {
+  Entrypoint: ['/usr/local/bin/aws-lambda-rie', 'python3', '-m', 'awslambdaric'],
+  Env: pythonEnv,
+  WorkingDir: '/var/task',
+};
+/** The same for JavaScript. */
+const nodeRun = {
+  Entrypoint: ['/usr/local/bin/aws-lambda-rie', 'node', '/var/runtime/bootstrap.mjs'],
+  Env: [path, 'LAMBDA_TASK_ROOT=/var/task'],
+  WorkingDir: '/var/task',
+};
+
 const recipes: Readonly<Record<SampleImageName, Recipe>> = {
+  'python-base': { base: 'python', files: [], packages: [], run: pythonRun },
   'python-counter': {
     base: 'python',
     files: [pythonFunction],
     packages: [],
-    run: {
-      Entrypoint: [
-        '/usr/local/bin/aws-lambda-rie',
-        'python3',
-        '-m',
-        'awslambdaric',
-        'lambda_function.handler',
-      ],
-      Env: pythonEnv,
-      WorkingDir: '/var/task',
-    },
+    run: { ...pythonRun, Entrypoint: [...pythonRun.Entrypoint, 'lambda_function.handler'] },
   },
+  'nodejs-base': { base: 'nodejs', files: [nodeClient], packages: [], run: nodeRun },
   'nodejs-counter': {
     base: 'nodejs',
-    files: [
-      { from: 'examples/nodejs-counter/index.mjs', to: 'var/task/index.mjs', mode: 0o644 },
-      { from: 'examples/nodejs-counter/bootstrap.mjs', to: 'var/runtime/bootstrap.mjs', mode: 0o644 },
-    ],
+    files: [{ from: 'examples/nodejs-counter/index.mjs', to: 'var/task/index.mjs', mode: 0o644 }, nodeClient],
     packages: [],
-    run: {
-      Entrypoint: ['/usr/local/bin/aws-lambda-rie', 'node', '/var/runtime/bootstrap.mjs', 'index.handler'],
-      Env: [path, 'LAMBDA_TASK_ROOT=/var/task'],
-      WorkingDir: '/var/task',
-    },
+    run: { ...nodeRun, Entrypoint: [...nodeRun.Entrypoint, 'index.handler'] },
   },
   'aws-base-shape': {
     base: 'python',

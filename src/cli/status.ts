@@ -1,6 +1,7 @@
 import { hasCode } from '../common/errors.ts';
 import { openHome } from './home.ts';
 import { type Instance, openInstance } from './instance.ts';
+import type { InstanceState } from './instance-state.ts';
 import type { SupervisorStatus } from './supervisor-client.ts';
 import { formatTable } from './table.ts';
 import type { CommandContext } from './up.ts';
@@ -35,18 +36,25 @@ export async function runStatus(options: StatusOptions, context: CommandContext)
   } else {
     write(
       formatTable([
-        ['PART', 'HEALTH', 'PID', 'RESTARTS'],
+        ['PART', 'HEALTH', 'PID', 'RESTARTS', 'PORTS'],
         ...status.parts.map(({ name, health, pid, restarts }) => [
           name,
           health,
           pid === 0 ? '-' : String(pid),
           String(restarts),
+          portsOf(instance.state, name),
         ]),
       ]),
     );
     write(`\nkubeconfig ${home.kubeconfig}\ngateway    ${instance.gateways.join('  ')}\n`);
   }
   return isHealthy ? 0 : 1;
+}
+
+/** The ports of a part; what it is asked for its health and its metrics comes last. */
+function portsOf({ ports }: InstanceState, part: string): string {
+  const found = [part, `${part}-peer`, `${part}-health`].flatMap((name) => ports[name] ?? []);
+  return found.length === 0 ? '-' : found.join(', ');
 }
 
 async function ask(instance: Instance, signal: AbortSignal): Promise<SupervisorStatus | undefined> {

@@ -23,6 +23,7 @@ import {
   choosePorts,
   type InstanceState,
   isPortFree,
+  movedPorts,
   nodeNames,
   portOf,
   readInstanceState,
@@ -114,7 +115,7 @@ async function bringUp(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Instance> {
-  const state = await chooseState(home, options);
+  const state = await chooseState(home, options, (line) => progress.say(line));
   const instance = instanceOf(home, state);
   const pki = await writeFiles(instance, tools);
   for (const node of nodeNames(state.nodes)) {
@@ -156,7 +157,11 @@ async function bringUp(
 }
 
 /** Never less than what there is: `up` takes nothing down. */
-async function chooseState(home: Home, options: UpOptions): Promise<InstanceState> {
+async function chooseState(
+  home: Home,
+  options: UpOptions,
+  say: (line: string) => void,
+): Promise<InstanceState> {
   await mkdir(home.root, { recursive: true, mode: 0o755 });
   const known = await readInstanceState(home.stateFile);
   const size = {
@@ -165,7 +170,11 @@ async function chooseState(home: Home, options: UpOptions): Promise<InstanceStat
     controllers: Math.max(options.controllers, known?.controllers ?? 0),
     audit: options.audit || (known?.audit ?? false),
   };
-  const ports = await choosePorts(wantedPorts(size), known?.ports ?? {}, isPortFree, anyFreePort);
+  const wanted = wantedPorts(size);
+  const ports = await choosePorts(wanted, known?.ports ?? {}, isPortFree, anyFreePort);
+  for (const line of movedPorts(wanted, ports)) {
+    say(line);
+  }
   const agentOptions = options.agentOption.length > 0 ? options.agentOption : (known?.agentOptions ?? []);
   checkEngine(agentOptions, size.nodes);
   const authentication = options.authentication ?? known?.authentication;
@@ -189,6 +198,7 @@ async function writeFiles(instance: Instance, tools: ToolSet): Promise<Pki> {
   for (const [name, path] of tools.paths) {
     await ensureLink(join(home.bin, name), path);
   }
+  await ensureLink(join(home.bin, 'esb'), join(repositoryRoot(), 'hack', 'esb.mjs'));
   await writeFile(home.auditPolicy, auditPolicy);
   const pki = await openPki(home.pki);
   await writeKubeconfigs(home, state, pki);
@@ -367,11 +377,11 @@ function summary(instance: Instance, calls: readonly SampleCall[], milliseconds:
     '    kubectl get lambdaworkers -w',
     calls.length > 0
       ? state.authentication === 'on'
-        ? `    npx esb invoke hello '{"echo": 1}'`
+        ? `    esb invoke hello '{"echo": 1}'`
         : `    curl -d '{"echo": 1}' ${gateway}/2015-03-31/functions/hello/invocations`
       : `    kubectl apply -f ${join(repositoryRoot(), 'manifests/samples/hello.yaml')}`,
     '',
-    '  npx esb status shows the parts; npm run down removes everything.',
+    '  esb status shows the parts and their ports; npm run down removes everything.',
     '',
   );
   return lines.join('\n');

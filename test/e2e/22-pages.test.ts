@@ -2,9 +2,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { createProgress } from '../../src/cli/progress.ts';
 import { run } from '../support/command.ts';
 import { documentationRoot, textOf } from '../support/documentation.ts';
+import { readInstanceEnvironment } from '../support/instance-environment.ts';
 import { shellBlocksOf } from '../support/markdown-file.ts';
+import { ensurePythonClients } from '../support/python-clients.ts';
 import { instance } from './support/instance.ts';
 
 /** Lines that are about the instance itself: it is there already, and goes on to be there. */
@@ -17,17 +20,12 @@ describe('pages for a local instance', () => {
   async function follow(lines: readonly string[]): Promise<string> {
     const temporary = mkdtempSync(join(tmpdir(), 'esb-pages-'));
     onTestFinished(() => rmSync(temporary, { recursive: true, force: true }));
-    const script = ['exec 2>&1', 'esb() { npx esb "$@"; }', ...lines].join('\n');
+    const script = ['exec 2>&1', ...lines].join('\n');
     const { stdout } = await run('bash', ['-e', '-o', 'pipefail', '-c', script], {
       cwd: documentationRoot,
       timeoutMs: 280_000,
       env: {
-        ESB_HOME: esb.home,
-        ESB_GATEWAY: esb.gateway,
-        ESB_REGISTRY: esb.registry,
-        KUBECONFIG: `${esb.home}/kubeconfig`,
-        CONTAINERD_ADDRESS: `${esb.home}/nodes/node-1/containerd.sock`,
-        CONTAINERD_NAMESPACE: 'esb',
+        ...readInstanceEnvironment(esb.home),
         PATH: `${esb.home}/bin:${process.env.PATH ?? ''}`,
         TMPDIR: temporary,
       },
@@ -63,6 +61,37 @@ describe('pages for a local instance', () => {
       '{"greeting": "Hello, Edsger!", "before you": []}',
       /ImageReady=False ImageNotFound: pulling \S+\/greeter:2: the registry has no such image/,
       /Ready=True ReplacementFailed: calls are answered; the earlier container serves on/,
+      /UpToDate=False ReplacementFailed: ImageNotFound: /,
+    ]) {
+      expect(shown).toMatch(wanted);
+    }
+  });
+
+  it('functions are made and called as docs/how-to/functions.md says', { timeout: 300_000 }, async () => {
+    const clients = await ensurePythonClients(createProgress({ write: () => undefined }));
+    const lines = linesOf('docs/how-to/functions.md').map((line) =>
+      line
+        // What pip would bring, for machines that do not reach PyPI.
+        .replace(/^pip install .*$/, `echo 'emojize = lambda text: text' > "$work/shout/var/task/emoji.py"`)
+        .replace(/^aws lambda/, `${clients.python} -m awscli lambda`)
+        .replace(/^python3 - /, `${clients.python} - `)
+        .replace(/ \.esb\//, ` ${esb.home}/`),
+    );
+    expect(lines.filter((line) => line.includes(clients.python))).toHaveLength(2);
+    const shown = await follow([
+      `export PYTHONPATH=${clients.packages}`,
+      ...lines.filter((line) => !aboutInstance.test(line)),
+    ]);
+    for (const wanted of [
+      '{"shout": "HI :thumbs_up:"}',
+      /\{"id":"[-0-9a-f]{36}","name":"Ada"\}/,
+      '"name":"Grace"}',
+      '{"shout": "PLAIN :thumbs_up:"}',
+      '{"shout": "CHANGED! :thumbs_up:"}',
+      '"StatusCode": 200',
+      '{"shout": "CLI! :thumbs_up:"}',
+      "{'shout': 'BOTO3! :thumbs_up:'}",
+      '"name":"one of two"}',
     ]) {
       expect(shown).toMatch(wanted);
     }
@@ -75,7 +104,7 @@ describe('pages for a local instance', () => {
     await esb.ctr(kill, status?.assignment?.nodeName);
     await esb.waitForWorker('hello', 'restarted', (worker) => (worker.status?.restartCount ?? 0) > 0);
     // Nodes lie apart from the machine here, and doctor asks the machine.
-    const lines = linesOf('docs/how-to/debug.md').filter((line) => line !== 'npx esb doctor');
+    const lines = linesOf('docs/how-to/debug.md').filter((line) => line !== 'esb doctor');
     const shown = await follow(lines);
     for (const wanted of [
       /"message": "hello from hello"/,
@@ -96,7 +125,7 @@ describe('pages for a local instance', () => {
       line
         .replace('8f0c…', requestId ?? '')
         // Shows what comes until somebody ends it.
-        .replace(/^esb (logs \S+ -f [^#]*).*$/, 'timeout 10 npx esb $1 || test $? = 124'),
+        .replace(/^esb (logs \S+ -f [^#]*).*$/, 'timeout 10 esb $1 || test $? = 124'),
     );
     expect(lines.filter((line) => line.includes('timeout'))).toHaveLength(1);
     const shown = await follow(lines);

@@ -19,6 +19,11 @@ const foreignFlags: ReadonlySet<string> = new Set([
   '--take-ownership',
   '--cascade',
   '--field-selector',
+  '--reuse-values',
+  '--reset-then-reuse-values',
+  // pip, the AWS command line
+  '--python-version',
+  '--endpoint-url',
   // npm run image
   '--insecure',
   '--archive',

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { InvokeCommand, type InvokeCommandInput, LambdaClient } from '@aws-sdk/client-lambda';
 import { inject, onTestFinished } from 'vitest';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
+import type { SampleImageName } from '../../../src/cli/sample-image.ts';
 import { type CommandOptions, type CommandResult, run } from '../../support/command.ts';
 import { stateOfTask } from '../../support/freezer.ts';
 import { readInstanceEnvironment } from '../../support/instance-environment.ts';
@@ -51,7 +52,7 @@ export class Instance {
   }
 
   /** The image of one of the samples in the instance's registry. */
-  image(name: 'python-counter' | 'nodejs-counter' | 'aws-base-shape'): string {
+  image(name: SampleImageName): string {
     return `${this.registry}/${name}:latest`;
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { choosePorts, nodeNames, wantedPorts } from '../../../src/cli/instance-state.ts';
+import { choosePorts, movedPorts, nodeNames, wantedPorts } from '../../../src/cli/instance-state.ts';
 
 const size = { nodes: 1, gateways: 2, controllers: 1, audit: false };
 
@@ -47,6 +47,16 @@ describe('ports of an instance', () => {
     );
     expect(ports).toEqual({ a: 9080, b: 9085 });
   });
+});
+
+it('tells which ports are others than wanted, and why', () => {
+  const wanted = [
+    { name: 'registry', preferred: 5000 },
+    { name: 'gateway-1', preferred: 9080 },
+  ];
+  expect(movedPorts(wanted, { registry: 41_000, 'gateway-1': 9080 })).toEqual([
+    '  · registry listens on port 41000: 5000 was taken when the instance was first brought up',
+  ]);
 });
 
 it('nodes are counted from one', () => {

@@ -1,5 +1,7 @@
 // A small client of the Lambda Runtime API: asks for an event, calls the handler, posts its answer, and again.
-// What `aws-lambda-ric` does, without its native code. The handler is named as `file.function`.
+// What `aws-lambda-ric` does, without its native code. The handler is named as `file.function`; the file is one of ES modules
+// (.mjs), of CommonJS (.cjs), or what package.json makes of a .js.
+import { existsSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { pathToFileURL } from 'node:url';
 
@@ -34,12 +36,31 @@ function describe(error) {
 async function loadHandler() {
   const name = process.argv[2] ?? process.env._HANDLER ?? '';
   const dot = name.lastIndexOf('.');
-  const file = `${process.env.LAMBDA_TASK_ROOT ?? process.cwd()}/${name.slice(0, dot)}.mjs`;
-  const found = (await import(pathToFileURL(file).href))[name.slice(dot + 1)];
-  if (typeof found !== 'function') {
-    throw new Error(`${file} exports no function ${name.slice(dot + 1)}`);
+  const path = `${process.env.LAMBDA_TASK_ROOT ?? process.cwd()}/${name.slice(0, dot)}`;
+  const exported = name.slice(dot + 1);
+  const file = ['.js', '.mjs', '.cjs'].map((end) => path + end).find((each) => existsSync(each));
+  if (dot <= 0 || file === undefined) {
+    throw new Error(
+      `the handler "${name}" needs a file ${path}.js, .mjs or .cjs: is spec.handler file.function?`,
+    );
   }
-  return found;
+  const module = await import(pathToFileURL(file).href);
+  // What CommonJS exports is not always seen by name.
+  const found = module[exported] ?? module.default?.[exported];
+  if (typeof found !== 'function') {
+    throw new Error(`${file} exports no function ${exported}`);
+  }
+  return found.length > 2 ? withCallback(found) : found;
+}
+
+/** A handler of the older kind, which is given a function to answer by. */
+function withCallback(found) {
+  return (event, context) => {
+    const { promise, resolve, reject } = Promise.withResolvers();
+    const returned = found(event, context, (error, answer) => (error ? reject(error) : resolve(answer)));
+    returned?.then?.(resolve, reject);
+    return promise;
+  };
 }
 
 function contextOf(headers) {
