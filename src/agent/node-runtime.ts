@@ -14,6 +14,7 @@ import type { RuntimeObserver } from '../runtime/runtime-observer.ts';
 import { readUserIdRange } from '../runtime/user-id-blocks.ts';
 import type { AgentOptions } from './agent-options.ts';
 import { NetworkRepair } from './network-repair.ts';
+import { defaultMemoryMiB } from './node-status.ts';
 import { StrayPorts } from './stray-ports.ts';
 
 /** The runtime of a node, and what of the node's network comes with it. */
@@ -92,6 +93,7 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
       confinement: {
         cgroupDriver: agent.cgroupDriver,
         cgroupParent: agent.cgroupParent,
+        promisedMiB: agent.memory ?? defaultMemoryMiB(),
         userIds,
         oomScoreAdj: agent.oomScoreAdj,
       },

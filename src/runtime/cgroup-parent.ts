@@ -81,7 +81,7 @@ export async function prepareCgroupParent(
     await requireSystemd(options.systemdFolder ?? SYSTEMD_FOLDER);
     return;
   }
-  const isVersion2 = options.isVersion2 ?? (await statfs(root)).type === CGROUP2_MAGIC;
+  const isVersion2 = options.isVersion2 ?? (await isCgroup2(root));
   try {
     if (isVersion2) {
       await prepareVersion2(root, parent.folder);
@@ -93,6 +93,11 @@ export async function prepareCgroupParent(
   } catch (error) {
     throw error instanceof EsbError ? error : unusable(parent.folder, messageOf(error), error);
   }
+}
+
+/** Whether the one hierarchy of version 2 is mounted there, and not those of version 1. */
+export async function isCgroup2(root: string): Promise<boolean> {
+  return (await statfs(root)).type === CGROUP2_MAGIC;
 }
 
 /** Controllers of version 2 are handed down one folder at a time. */

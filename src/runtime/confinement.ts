@@ -5,7 +5,14 @@ import { EsbError, errnoOf } from '../common/errors.ts';
 import type { ContainerRecord } from '../containerd/container-service.ts';
 import { linuxPlatform } from '../oci/image-config.ts';
 import type { RuntimeSpecOptions, UserIds } from '../oci/runtime-spec.ts';
-import { type CgroupDriver, cgroupParent, prepareCgroupParent } from './cgroup-parent.ts';
+import {
+  CGROUP_ROOT,
+  type CgroupDriver,
+  cgroupParent,
+  isCgroup2,
+  prepareCgroupParent,
+} from './cgroup-parent.ts';
+import { type LimitOutcome, limitParent, machineSize, parentLimits } from './parent-limits.ts';
 import { UserIdBlocks } from './user-id-blocks.ts';
 
 /** How the workers of a node are held. */
@@ -14,6 +21,8 @@ export interface ConfinementOptions {
   readonly cgroupDriver?: CgroupDriver | undefined;
   /** Cgroup above the workers' own. Default `/esb`, with systemd `esb.slice`. */
   readonly cgroupParent?: string | undefined;
+  /** Memory that all workers together are promised, MiB: what the cgroup above them is held to. Default: no limit. */
+  readonly promisedMiB?: number | undefined;
   /** Users of the node from which each worker gets a user namespace. Default: none has one. */
   readonly userIds?: UserIds | undefined;
   /** `oom_score_adj` of workers. Default {@link DEFAULT_OOM_SCORE_ADJ}. */
@@ -80,6 +89,20 @@ export class Confinement {
       );
     }
     await prepareCgroupParent(this.#cgroups);
+  }
+
+  /** Holds all workers together to what they are promised, as far as the parent is there. May be repeated at any time. */
+  async limit(): Promise<LimitOutcome> {
+    const { promisedMiB } = this.#options;
+    if (promisedMiB === undefined) {
+      return { kind: 'Limited' };
+    }
+    const place = {
+      root: CGROUP_ROOT,
+      folder: this.#cgroups.folder,
+      isVersion2: await isCgroup2(CGROUP_ROOT),
+    };
+    return await limitParent(parentLimits(promisedMiB, await machineSize()), place);
   }
 
   /** @throws {EsbError} `UserIdsExhausted` */

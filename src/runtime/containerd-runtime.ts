@@ -157,6 +157,8 @@ export class ContainerdRuntime implements ContainerRuntime {
   readonly #clock: Clock;
   readonly #observer: RuntimeObserver | undefined;
   #pruneAfter = 0;
+  /** Whether the parent of all workers has its limits. */
+  #limited = false;
   /** Containers that this run has removed last: those of workers that rest Absent, which a call is to start soon. */
   readonly #removed = new Set<string>();
 
@@ -287,6 +289,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       await this.#feed.begun;
       options.onObserving?.();
       await this.#confinement.prepare(capabilities);
+      await this.#limitAll();
       await this.#network.start({ signal });
     });
   }
@@ -650,6 +653,19 @@ export class ContainerdRuntime implements ContainerRuntime {
     return { ...found, epoch: request.epoch, task: { kind: 'Running', pid: found.task.pid } };
   }
 
+  /** Never rejects: a worker is held by its own limits all the same. */
+  async #limitAll(): Promise<void> {
+    try {
+      const { kind } = await this.#confinement.limit();
+      this.#limited = kind === 'Limited';
+      if (kind === 'InUse') {
+        this.#logger.warn('workers hold more memory than they are promised, their common limit waits');
+      }
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'the workers cannot be limited together');
+    }
+  }
+
   #noteRemoved(containerId: string): void {
     if (this.#removed.size >= MAX_REMOVED) {
       this.#removed.clear();
@@ -661,6 +677,9 @@ export class ContainerdRuntime implements ContainerRuntime {
     this.#limits.reset(request.containerId);
     const info = await this.#creation.create(request, signal);
     this.#limits.watch(request.containerId);
+    if (!this.#limited) {
+      this.#background.run('limiting the workers together', () => this.#limitAll());
+    }
     return info;
   }
 
@@ -735,6 +754,7 @@ export class ContainerdRuntime implements ContainerRuntime {
     this.#pruneAfter = now + PRUNE_EVERY_MS;
     const before = this.#clock.now() - KEEP_LOG_MS;
     this.#background.run('removing old logs', () => this.#logs.prune(containerIds, before));
+    this.#background.run('limiting the workers together', () => this.#limitAll());
     this.#background.run('giving ports back', async () => void (await this.#hostPorts.prune(containerIds)));
   }
 

@@ -3,8 +3,10 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { EnsureRequest, WorkerAddress, WorkerInfo } from '../../../src/runtime/container-runtime.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import { cpuWeightOf, machineSize, parentLimits } from '../../../src/runtime/parent-limits.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { testImage, workerFiles } from '../../support/test-image.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
 const userIds = { first: 700_000_000, count: 3 * 65_536 };
@@ -46,6 +48,37 @@ describe('a worker', () => {
     const answer = await lab.caller.call(info.address ?? nowhere, { try: lines });
     return (answer as { tried: Record<string, string> }).tried;
   };
+
+  it('fights other workers and nobody else for what all of them are promised', async () => {
+    const promisedMiB = 200;
+    runtime = await lab.runtime({ confinement: { cgroupParent: lab.cgroupParent, promisedMiB } });
+    const value = async (version1: readonly string[], version2: string): Promise<number> => {
+      const [hierarchy = '', file = ''] = version1;
+      const paths = [join(hierarchy, lab.cgroupParent, file), join(lab.cgroupParent, version2)];
+      const texts = paths.map((path) => readFile(join('/sys/fs/cgroup', path), 'utf8'));
+      return Number(await Promise.any(texts));
+    };
+    const expected = parentLimits(promisedMiB, await machineSize());
+    expect(await value(['memory', 'memory.limit_in_bytes'], 'memory.max')).toBe(expected.memoryBytes);
+    expect(await value(['pids', 'pids.max'], 'pids.max')).toBe(expected.processes);
+    expect([expected.cpuShares, cpuWeightOf(expected.cpuShares)]).toContain(
+      await value(['cpu', 'cpu.shares'], 'cpu.weight'),
+    );
+    // Made before /tmp was counted: together they may take more than is promised.
+    const infos = await Promise.all(
+      ['one', 'two'].map((name) => runtime.ensure(ensureRequest(lab, name, { memoryMiB: 128 }))),
+    );
+    await Promise.allSettled(infos.map((info) => tries(info, 'keep 110')));
+    const ended = await waitFor('the end of one', async () => {
+      const found = await Promise.all(infos.map(({ containerId }) => runtime.inspect(containerId)));
+      return found.find((info) => info?.task.kind === 'Stopped');
+    });
+    expect(ended.task).toMatchObject({ kind: 'Stopped', oomKilled: true });
+    const others = infos.filter(({ containerId }) => containerId !== ended.containerId);
+    for (const other of others) {
+      expect(await tries(other, 'create /tmp/fine')).toEqual({ 'create /tmp/fine': 'ok' });
+    }
+  });
 
   it('ends before others when memory is short, and lives in the group that was made for it', async () => {
     runtime = await lab.runtime();

@@ -91,6 +91,8 @@ func attempt(verb string, args []string) (string, error) {
 		return reap(), nil
 	case "spawn":
 		return "", exec.Command("/proc/self/exe", args[0]).Run()
+	case "keep":
+		return "", keep(amount(args[0]))
 	case "allocate":
 		return allocateInChild(args[0])
 	case "trace":
@@ -209,6 +211,21 @@ func reap() string {
 	}
 	forked = nil
 	return strconv.Itoa(count)
+}
+
+// What this program was told to keep for as long as it lives.
+var kept [][]byte
+
+// Takes memory, in steps so that no more is asked for than is used, and keeps it.
+func keep(mebibytes int) error {
+	for taken := 0; taken < mebibytes; taken++ {
+		block := make([]byte, mebibyte)
+		for at := 0; at < len(block); at += os.Getpagesize() {
+			block[at] = 1
+		}
+		kept = append(kept, block)
+	}
+	return nil
 }
 
 // Has a child use memory, as the function of an emulator would.
