@@ -54,12 +54,26 @@ export interface PlacementRequest {
 
 export type Placement =
   | { readonly kind: 'placed'; readonly nodeName: string }
-  | { readonly kind: 'refused'; readonly reason: ScheduledReason; readonly message: string };
+  | {
+      readonly kind: 'refused';
+      readonly reason: ScheduledReason;
+      /** For the condition: without numbers of nodes, so that it stays the same while a few of many come and go. */
+      readonly message: string;
+      /** For the Event: the same with numbers. */
+      readonly detail: string;
+      /** Whether ESB has no node, or leaves each of them: then there may soon be nobody who lets workers go. */
+      readonly leaving: boolean;
+    };
 
 /** Why a node is out of the question; the first that holds. */
 type Obstacle = 'excluded' | 'selector' | 'notReady' | 'tainted' | Closure | Shortage;
 /** What keeps a worker out of a node that is open to it. */
 type Shortage = 'tooSmall' | 'full' | 'tooFarAhead';
+
+/** The part of all nodes from which on an obstacle is told of. */
+const TOLD_SHARE = 0.2;
+/** With fewer nodes than these a single one is a part that is told of. */
+const MANY_NODES = 6;
 
 // One function's workers are its concurrency, so that spreading them counts more than having the image: otherwise the
 // node of a function's first worker would get all the others.
@@ -207,30 +221,58 @@ const obstacleOrder: readonly Obstacle[] = [
   'tooFarAhead',
 ];
 
+const reasons: Readonly<Record<Obstacle, ScheduledReason>> = {
+  excluded: scheduledReasons.noneReady,
+  selector: scheduledReasons.noneMatches,
+  notReady: scheduledReasons.noneReady,
+  tainted: scheduledReasons.noneTolerated,
+  cordoned: scheduledReasons.allCordoned,
+  draining: scheduledReasons.allCordoned,
+  retired: scheduledReasons.allCordoned,
+  unheld: scheduledReasons.noneHeld,
+  tooSmall: scheduledReasons.noneFits,
+  full: scheduledReasons.noneFits,
+  tooFarAhead: scheduledReasons.spreadUnmet,
+};
+
+/** From the one that says most to the one that says least. */
+const reasonOrder: readonly ScheduledReason[] = [
+  scheduledReasons.spreadUnmet,
+  scheduledReasons.noneFits,
+  scheduledReasons.noneHeld,
+  scheduledReasons.allCordoned,
+  scheduledReasons.noneTolerated,
+  scheduledReasons.noneReady,
+  scheduledReasons.noneMatches,
+];
+
 /**
  * The last hurdle at which the last node failed names the reason: with one node full and another not ready, room is
  * what is missing.
  */
 function reasonOf(counts: ReadonlyMap<Obstacle, number>): ScheduledReason {
-  if (counts.has('tooFarAhead')) {
-    return scheduledReasons.spreadUnmet;
+  const found = new Set([...counts.keys()].map((obstacle) => reasons[obstacle]));
+  return reasonOrder.find((reason) => found.has(reason)) ?? scheduledReasons.noneMatches;
+}
+
+/** How many of the nodes an obstacle keeps out, in a word that a few nodes do not change; undefined for a few. */
+function portion(count: number, total: number): 'all' | 'all or nearly all' | 'most' | 'some' | undefined {
+  const share = count / total;
+  if (total >= MANY_NODES && share > 1 - TOLD_SHARE) {
+    return 'all or nearly all';
   }
-  if (counts.has('full') || counts.has('tooSmall')) {
-    return scheduledReasons.noneFits;
+  if (share === 1) {
+    return 'all';
   }
-  if (counts.has('unheld')) {
-    return scheduledReasons.noneHeld;
+  if (share >= 0.5) {
+    return 'most';
   }
-  if (counts.has('cordoned') || counts.has('draining') || counts.has('retired')) {
-    return scheduledReasons.allCordoned;
-  }
-  if (counts.has('tainted')) {
-    return scheduledReasons.noneTolerated;
-  }
-  if (counts.has('notReady') || counts.has('excluded')) {
-    return scheduledReasons.noneReady;
-  }
-  return scheduledReasons.noneMatches;
+  return share >= TOLD_SHARE ? 'some' : undefined;
+}
+
+/** Whether ESB has no node, or leaves each of them. */
+function isLeaving(candidates: readonly Candidate[]): boolean {
+  return candidates.every(({ closed }) => closed === 'retired');
 }
 
 function refuse(
@@ -243,6 +285,8 @@ function refuse(
       kind: 'refused',
       reason: scheduledReasons.noNodes,
       message: 'there is no LambdaNode: no agent has registered yet',
+      detail: 'there is no LambdaNode: no agent has registered yet',
+      leaving: true,
     };
   }
   const counts = new Map<Obstacle, number>();
@@ -252,35 +296,49 @@ function refuse(
       counts.set(obstacle, (counts.get(obstacle) ?? 0) + 1);
     }
   }
-  const hurdles = obstacleOrder
-    .filter((obstacle) => counts.has(obstacle))
-    .map((obstacle) => `${counts.get(obstacle)} ${describe(obstacle, request)}`);
+  const total = candidates.length;
+  const reason = reasonOf(counts);
+  const hurdles = obstacleOrder.flatMap((obstacle) => {
+    const count = counts.get(obstacle);
+    return count === undefined ? [] : [{ obstacle, count, what: describe(obstacle, request) }];
+  });
+  const told = hurdles.flatMap(({ obstacle, count, what }) => {
+    const part = portion(count, total) ?? (reasons[obstacle] === reason ? 'few' : undefined);
+    return part === undefined ? [] : [`${part} ${what}`];
+  });
   return {
     kind: 'refused',
-    reason: reasonOf(counts),
-    message: `none of ${candidates.length} nodes will do: ${hurdles.join(', ')}`,
+    reason,
+    message: `no node will do: ${told.join(', ')}`,
+    detail: `none of ${total} nodes will do: ${hurdles.map(({ count, what }) => `${count} ${what}`).join(', ')}`,
+    leaving: isLeaving(candidates),
   };
 }
 
 function placePinned(name: string, candidates: readonly Candidate[], request: PlacementRequest): Placement {
   const candidate = candidates.find((one) => one.name === name);
+  const refused = (reason: ScheduledReason, message: string): Placement => ({
+    kind: 'refused',
+    reason,
+    message,
+    detail: message,
+    leaving: isLeaving(candidates),
+  });
   if (candidate === undefined) {
-    return {
-      kind: 'refused',
-      reason: scheduledReasons.pinnedNodeMissing,
-      message: `spec.nodeName is ${name}, and there is no LambdaNode of that name`,
-    };
+    return refused(
+      scheduledReasons.pinnedNodeMissing,
+      `spec.nodeName is ${name}, and there is no LambdaNode of that name`,
+    );
   }
   // Whoever names the node has left nothing to spread.
   const obstacle = obstacleOf(candidate, request, undefined);
   if (obstacle === undefined) {
     return { kind: 'placed', nodeName: name };
   }
-  return {
-    kind: 'refused',
-    reason: scheduledReasons.pinnedNodeUnfit,
-    message: `spec.nodeName is ${name}, which is ${describe(obstacle, request)}`,
-  };
+  return refused(
+    scheduledReasons.pinnedNodeUnfit,
+    `spec.nodeName is ${name}, which is ${describe(obstacle, request)}`,
+  );
 }
 
 /**

@@ -62,6 +62,24 @@ export function says(worker: LambdaWorker, wanted: ConditionDraft): boolean {
   );
 }
 
+/** Whether the write would change nothing but what conditions say in words. */
+export function onlyRewords(
+  worker: LambdaWorker,
+  { assignment, scheduled, ready, phase }: StatusDraft,
+): boolean {
+  const { status } = worker;
+  const isSame = (wanted: ConditionDraft): boolean => {
+    const found = findCondition(status?.conditions, wanted.type);
+    return found?.status === wanted.status && found.reason === wanted.reason;
+  };
+  return (
+    assignment?.epoch === status?.assignment?.epoch &&
+    isSame(scheduled) &&
+    (ready === undefined || isSame(ready)) &&
+    (phase === undefined || phase === status?.phase)
+  );
+}
+
 /** What is written to a worker that no node was found for. One that had a node has no more to show of it. */
 export function unplaced(worker: LambdaWorker, lastEpoch: number | undefined, refusal: Refusal): StatusDraft {
   const scheduled = draftCondition(

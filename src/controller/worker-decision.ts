@@ -117,14 +117,14 @@ function assignFirst(input: DecisionInput): WorkerDecision {
   const { lastEpoch } = worker.status ?? {};
   const placement = input.place();
   if (placement.kind === 'refused') {
-    const status = unplaced(worker, lastEpoch, placement);
-    if (!says(worker, status.scheduled) || (status.ready !== undefined && !says(worker, status.ready))) {
-      return { kind: 'write', cause: 'refused', status, note: placement.message };
+    // It would be put on again with the next assignment. Where none is to come, controllers may soon be gone, too.
+    if (placement.leaving && hasFinalizer(worker)) {
+      return { kind: 'removeFinalizer', because: 'it is assigned to no node', isNodeGone: false };
     }
-    // There is nothing on any node that would have to be cleaned up before it may go.
-    return hasFinalizer(worker)
-      ? { kind: 'removeFinalizer', because: 'it is assigned to no node', isNodeGone: false }
-      : nothing;
+    const status = unplaced(worker, lastEpoch, placement);
+    const isTold =
+      says(worker, status.scheduled) && (status.ready === undefined || says(worker, status.ready));
+    return isTold ? nothing : { kind: 'write', cause: 'refused', status, note: placement.detail };
   }
   if (!hasFinalizer(worker)) {
     return { kind: 'addFinalizer' };
@@ -232,7 +232,7 @@ function takeAway(
     kind: 'write',
     cause: 'unassigned',
     status: unplaced(worker, epoch, refusal),
-    note: `taken away from node ${nodeName}, since ${why(trouble, nodeName)}, and ${refusal.message}`,
+    note: `taken away from node ${nodeName}, since ${why(trouble, nodeName)}, and ${refusal.detail}`,
     ...(trouble.kind === 'gone' ? { goneNode: nodeName } : {}),
   };
 }

@@ -13,6 +13,7 @@ import { type Ledger, startsAtOnce } from './ledger.ts';
 import { MoveTurns } from './move-turns.ts';
 import type { NodeDirectory, WorkerStanding } from './node-directory.ts';
 import { type Placement, place } from './placement.ts';
+import { onlyRewords } from './status-draft.ts';
 import { decide, isRefusedByFullNode, type WorkerDecision, type WriteCause } from './worker-decision.ts';
 import { clearancePatch, finalizerPatch, statusPatch } from './worker-status.ts';
 
@@ -37,6 +38,9 @@ const MAX_STEPS = 3;
 const FULL_MOVE_INTERVAL_MS = 15_000;
 /** When a worker that waits for its turn to leave a node asks again. */
 const TURN_REQUEUE_MS = 1_000;
+/** Milliseconds after a write that changed a text alone until the next such write; they double up to the most. */
+const REWORD_FIRST_MS = 15_000;
+const REWORD_MAX_MS = 300_000;
 /** When the cache should have caught up with what made a write conflict. Its event comes first, as a rule. */
 const CONFLICT_REQUEUE_MS = 500;
 
@@ -51,6 +55,14 @@ const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
   told: undefined,
 };
 
+/** A write that changed nothing but a text. */
+interface Reworded {
+  /** Monotonic milliseconds. */
+  readonly at: number;
+  /** Milliseconds until the next one. */
+  readonly pauseMs: number;
+}
+
 /** Brings one worker at a time to where {@link decide} wants it. */
 export class WorkerReconciler {
   readonly #options: WorkerReconcilerOptions;
@@ -60,6 +72,9 @@ export class WorkerReconciler {
   readonly #lossTold = new Map<string, string>();
   /** By uid, the monotonic time of the last move away from a full node. */
   readonly #leftFullAt = new Map<string, number>();
+
+  /** By uid, workers whose texts were rewritten. */
+  readonly #reworded = new Map<string, Reworded>();
 
   readonly #turns: MoveTurns;
   /** By uid, workers whose turn to leave has not come. */
@@ -80,6 +95,7 @@ export class WorkerReconciler {
     this.#waiting.delete(key);
     this.#lossTold.delete(uid);
     this.#leftFullAt.delete(uid);
+    this.#reworded.delete(uid);
     this.#turns.forget(uid);
     this.#inTurn.delete(uid);
   }
@@ -96,6 +112,11 @@ export class WorkerReconciler {
       this.#waiting.delete(key);
       const standing = this.#standing(worker);
       const decision = this.#decide(key, worker, standing);
+      const pauseMs = this.#pauseBeforeRewording(worker, decision);
+      if (pauseMs > 0) {
+        const { requeueAfterMs = pauseMs } = this.#again(worker, standing);
+        return { requeueAfterMs: Math.min(requeueAfterMs, pauseMs) };
+      }
       try {
         const next: LambdaWorker | 'done' = await this.#act(worker, decision, options);
         if (next === 'done') {
@@ -121,6 +142,28 @@ export class WorkerReconciler {
     return nodeName === undefined
       ? { liveness: 'fresh' }
       : this.#options.directory.standing(worker, nodeName);
+  }
+
+  /**
+   * Milliseconds for which a write that would change a text alone has to wait. What is true flips with each node that comes
+   * and goes, for every worker that waits for one; the reason is told at once, the words ever more seldom.
+   */
+  #pauseBeforeRewording(worker: LambdaWorker, decision: WorkerDecision): number {
+    const uid = worker.metadata.uid ?? '';
+    if (decision.kind !== 'write' || !onlyRewords(worker, decision.status)) {
+      return 0;
+    }
+    const now = this.#options.clock.monotonic();
+    const last = this.#reworded.get(uid);
+    const leftMs = last === undefined ? 0 : last.at + last.pauseMs - now;
+    if (leftMs > 0) {
+      return leftMs;
+    }
+    // One that was left alone for long enough begins anew.
+    const isQuiet = last === undefined || now - last.at > 2 * last.pauseMs;
+    const pauseMs = isQuiet ? REWORD_FIRST_MS : Math.min(REWORD_MAX_MS, 2 * last.pauseMs);
+    this.#reworded.set(uid, { at: now, pauseMs });
+    return 0;
   }
 
   /** When to look again although nothing changes. */

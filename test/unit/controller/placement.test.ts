@@ -135,11 +135,11 @@ describe('place', () => {
 
   it.each<[string, Candidate[], Partial<PlacementRequest>, string, string]>([
     ['there is no node', [], {}, 'NoNodes', 'no agent has registered'],
-    ['none is ready', [candidate('a', { ready: false })], {}, 'NoneReady', '1 not ready'],
-    ['all are cordoned', [candidate('a', { closed: 'cordoned' })], {}, 'AllCordoned', '1 cordoned'],
+    ['none is ready', [candidate('a', { ready: false })], {}, 'NoneReady', 'all not ready'],
+    ['all are cordoned', [candidate('a', { closed: 'cordoned' })], {}, 'AllCordoned', 'all cordoned'],
     ['all are tainted', [candidate('a', { taints: 'barred' })], {}, 'NoneTolerated', 'spec.tolerations'],
-    ['all are retired', [candidate('a', { closed: 'retired' })], {}, 'AllCordoned', '1 retired'],
-    ['all are drained', [candidate('a', { closed: 'draining' })], {}, 'AllCordoned', '1 being drained'],
+    ['all are retired', [candidate('a', { closed: 'retired' })], {}, 'AllCordoned', 'all retired'],
+    ['all are drained', [candidate('a', { closed: 'draining' })], {}, 'AllCordoned', 'all being drained'],
     ['Pods have the memory', [candidate('a', { closed: 'unheld' })], {}, 'NoneHeld', 'hold Pod'],
     [
       'none has the labels',
@@ -191,7 +191,7 @@ describe('place', () => {
     });
   });
 
-  it('counts each kind of obstacle', () => {
+  it('says roughly what is in the way, and counts it for the Event alone', () => {
     const nodes = [
       candidate('a', { closed: 'cordoned' }),
       candidate('b', { ready: false }),
@@ -200,8 +200,41 @@ describe('place', () => {
     ];
     expect(place(request(), nodes)).toMatchObject({
       reason: 'NoneFits',
-      message: 'none of 4 nodes will do: 2 not ready, 1 cordoned, 1 without 128 MiB to spare',
+      message: 'no node will do: most not ready, some cordoned, some without 128 MiB to spare',
+      detail: 'none of 4 nodes will do: 2 not ready, 1 cordoned, 1 without 128 MiB to spare',
+      leaving: false,
     });
+    expect(place(request(), [candidate('a', { ready: false })])).toMatchObject({
+      message: 'no node will do: all not ready',
+    });
+  });
+
+  it('says the same while a few of many nodes come and go', () => {
+    const full = { used: { memoryMiB: 1024, workers: 1 } };
+    const nodes = Array.from({ length: 100 }, (_, index) => candidate(`n${index}`, full));
+    const message = 'no node will do: all or nearly all without 128 MiB to spare';
+    expect(place(request(), nodes)).toMatchObject({ reason: 'NoneFits', message });
+    const [first, second, ...others] = nodes;
+    const fewer = [{ ...first, ready: false }, { ...second, closed: 'cordoned' }, ...others] as Candidate[];
+    expect(place(request(), fewer)).toMatchObject({ reason: 'NoneFits', message });
+    expect(place(request(), others)).toMatchObject({ reason: 'NoneFits', message });
+  });
+
+  it('always names what gives the reason', () => {
+    const away = Array.from({ length: 20 }, (_, index) => candidate(`n${index}`, { ready: false }));
+    const full = candidate('full', { used: { memoryMiB: 1024, workers: 1 } });
+    expect(place(request(), [...away, full])).toMatchObject({
+      reason: 'NoneFits',
+      message: 'no node will do: all or nearly all not ready, few without 128 MiB to spare',
+    });
+  });
+
+  it('tells whether ESB has no node or leaves each of them', () => {
+    const retired = candidate('a', { closed: 'retired', ready: false });
+    expect(place(request(), [])).toMatchObject({ leaving: true });
+    expect(place(request(), [retired])).toMatchObject({ leaving: true });
+    expect(place(request({ nodeName: 'a' }), [retired])).toMatchObject({ leaving: true });
+    expect(place(request(), [retired, candidate('b', { ready: false })])).toMatchObject({ leaving: false });
   });
 });
 

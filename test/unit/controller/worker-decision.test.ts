@@ -11,8 +11,11 @@ const toNode2: Placement = { kind: 'placed', nodeName: 'node-2' };
 const nowhere: Placement = {
   kind: 'refused',
   reason: 'NoneFits',
-  message: 'none of 1 nodes will do: 1 full',
+  message: 'no node will do: all full',
+  detail: 'none of 1 nodes will do: 1 full',
+  leaving: false,
 };
+const leaving: Placement = { ...nowhere, leaving: true };
 type Conditions = NonNullable<LambdaWorkerStatus['conditions']>;
 type Condition = Conditions[number];
 
@@ -74,17 +77,14 @@ describe('a worker without assignment', () => {
     expect(refusal).toMatchObject({
       kind: 'write',
       cause: 'refused',
+      note: 'none of 1 nodes will do: 1 full',
       status: {
-        scheduled: {
-          status: 'False',
-          reason: 'NoneFits',
-          message: expect.stringContaining('1 full') as string,
-        },
+        scheduled: { status: 'False', reason: 'NoneFits', message: 'no node will do: all full' },
       },
     });
     const told = workerFixture({
       status: {
-        conditions: [condition('Scheduled', 'False', 'NoneFits', 'none of 1 nodes will do: 1 full')],
+        conditions: [condition('Scheduled', 'False', 'NoneFits', 'no node will do: all full')],
       },
     });
     expect(decision(told, { place: () => nowhere })).toEqual({ kind: 'nothing' });
@@ -105,20 +105,25 @@ describe('a worker without assignment', () => {
       });
     });
 
-    it('keeps its last epoch while it waits, and loses the finalizer once it is told', () => {
+    it('keeps its last epoch and its finalizer while it waits for one of the nodes', () => {
       const refusal = decision(left([FINALIZER]), { place: () => nowhere });
       expect(refusal).toMatchObject({ cause: 'refused', status: { lastEpoch: 3, phase: 'Pending' } });
       const told = [
-        condition('Scheduled', 'False', 'NoneFits', 'none of 1 nodes will do: 1 full'),
+        condition('Scheduled', 'False', 'NoneFits', 'no node will do: all full'),
         condition('Ready', 'False', 'Unassigned', 'it was taken away from its node, and no other will do'),
       ];
-      expect(decision(left([FINALIZER], told), { place: () => nowhere })).toEqual({
+      expect(decision(left([FINALIZER], told), { place: () => nowhere })).toEqual({ kind: 'nothing' });
+      expect(decision(left([], told), { place: () => nowhere })).toEqual({ kind: 'nothing' });
+      expect(decision(left([], told))).toEqual({ kind: 'addFinalizer' });
+    });
+
+    it('loses the finalizer before anything else once ESB leaves every node', () => {
+      expect(decision(left([FINALIZER]), { place: () => leaving })).toEqual({
         kind: 'removeFinalizer',
         because: 'it is assigned to no node',
         isNodeGone: false,
       });
-      expect(decision(left([], told), { place: () => nowhere })).toEqual({ kind: 'nothing' });
-      expect(decision(left([], told))).toEqual({ kind: 'addFinalizer' });
+      expect(decision(left([]), { place: () => leaving })).toMatchObject({ cause: 'refused' });
     });
   });
 
@@ -203,7 +208,7 @@ describe('an assigned worker', () => {
       cause: 'unassigned',
       status: {
         lastEpoch: 3,
-        scheduled: { status: 'False', reason: 'NoneFits', message: 'none of 1 nodes will do: 1 full' },
+        scheduled: { status: 'False', reason: 'NoneFits', message: 'no node will do: all full' },
         ready: { status: 'False', reason: 'Unassigned' },
         phase: 'Pending',
       },

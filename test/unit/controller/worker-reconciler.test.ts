@@ -181,6 +181,70 @@ describe('WorkerReconciler', () => {
     expect(scene.assignment('small')).toEqual({ nodeName: 'node-1', epoch: 1 });
   });
 
+  it('writes nothing to workers that wait for room while the agents of a full cluster restart in turn', async () => {
+    const full = { capacity: { memoryMiB: 64, workers: 10 } };
+    const nodeOf = (number: number, ready: 'True' | 'False', version: number) =>
+      nodeFixture({
+        name: `node-${number}`,
+        ready,
+        status: full,
+        metadata: { resourceVersion: String(version) },
+      });
+    const scene = new Scene(...Array.from({ length: 100 }, (_, number) => nodeOf(number, 'True', 1)));
+    const names = Array.from({ length: 20 }, (_, number) => `w${number}`);
+    for (const name of names) {
+      scene.put(workerFixture({ name, metadata: { finalizers: ['esb.dev/worker'] } }));
+    }
+    const look = async () => {
+      for (const name of names) {
+        await scene.reconcile(name);
+      }
+      scene.sync();
+    };
+    await look();
+    expect(scene.writes).toHaveLength(20);
+    for (let number = 0; number < 100; number += 1) {
+      scene.showNode(nodeOf(number, 'False', 2 * number + 2));
+      await look();
+      scene.showNode(nodeOf(number, 'True', 2 * number + 3));
+      await look();
+    }
+    expect(scene.writes).toHaveLength(20);
+  });
+
+  it('writes ever more seldom where nothing but the text differs', async () => {
+    const small = { capacity: { memoryMiB: 64, workers: 10 } };
+    const scene = new Scene(nodeFixture({ status: small }), nodeFixture({ name: 'node-2', status: small }));
+    scene.put(workerFixture());
+    let version = 1;
+    const isReady = () => version % 2 === 1;
+    const flip = async () => {
+      version += 1;
+      const ready = isReady() ? 'True' : 'False';
+      scene.showNode(nodeFixture({ ready, status: small, metadata: { resourceVersion: String(version) } }));
+      const result = await scene.reconcile('hello');
+      scene.sync();
+      return result;
+    };
+    await scene.reconcile('hello');
+    scene.sync();
+    for (let second = 0; second < 600; second += 1) {
+      await flip();
+      await scene.clock.advance(1_000);
+    }
+    // The reason first; then the text at 0, 15, 45, 105, 225 and 465 seconds, or a little later.
+    expect(scene.writes.length).toBeGreaterThan(4);
+    expect(scene.writes.length).toBeLessThanOrEqual(8);
+    // What it says in the end is true.
+    const { requeueAfterMs = 0 } = await flip();
+    await scene.clock.advance(requeueAfterMs);
+    await scene.reconcile('hello');
+    scene.sync();
+    expect(scene.stored.get('hello')?.status?.conditions?.[0]?.message).toContain(
+      isReady() ? 'all smaller than' : 'not ready',
+    );
+  });
+
   it('decides anew after a conflict', async () => {
     const scene = new Scene(nodeFixture());
     const worker = workerFixture();
