@@ -336,7 +336,11 @@ const events: ReasonSection = {
   rows: [
     row('Normal', 'Assigned', 'LambdaWorker: a node was found'),
     row('Normal', 'Reassigned', 'LambdaWorker: it was moved to another node'),
-    row('Warning', 'FailedScheduling', 'LambdaWorker: no node will do; the note is that of `Scheduled`'),
+    row(
+      'Warning',
+      'FailedScheduling',
+      'LambdaWorker: no node will do; the note is that of `Scheduled`, with numbers of nodes',
+    ),
     row('Warning', 'Unassigned', 'LambdaWorker: it was taken away from its node, and no other would do'),
     row(
       'Normal',
