@@ -79,6 +79,12 @@ export function addRoles(program: Command): void {
       wholeNumber(0),
       3600,
     )
+    .option(
+      '--stranger-rate <n>',
+      'questions a second to the API server about callers of one address who are not known; 0 for no limit',
+      wholeNumber(0),
+      100,
+    )
     .option('--tls-cert <file>', 'certificate of the Lambda API; it is served without TLS else')
     .option('--tls-key <file>', 'key of that certificate')
     .option('--client-ca <file>', 'authorities whose clients are known by their certificate')

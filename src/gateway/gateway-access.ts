@@ -15,12 +15,17 @@ import { ClientCertificates } from './access/client-certificates.ts';
 import { ReplayGuard } from './access/replay-guard.ts';
 import { TokenReviewer } from './access/token-review.ts';
 import { createVerifiedAccess } from './access/verified-access.ts';
+import { CallerRates } from './call/caller-rate.ts';
 import { unavailable } from './call/lambda-error.ts';
 import { TlsFiles, type TlsPaths } from './http/tls-files.ts';
 import { createTlsServer, type TlsServer } from './http/tls-server.ts';
 
 /** Milliseconds that a refusal is good for: whoever was just given a right is to have it soon. */
 const REFUSED_MS = 10_000;
+
+/** Seconds' worth of questions that strangers of one address may have at once after a rest, and addresses that are remembered. */
+const STRANGER_BURST_SECONDS = 5;
+const MAX_ADDRESSES = 20_000;
 
 /**
  * What tokens are for; those for the API server itself are not taken, since whoever sees one could use it there. One for the
@@ -40,6 +45,8 @@ export interface AccessFlags {
   /** Seconds that an answer of the API server is good for, and beyond that while the server is away. */
   readonly accessCache: number;
   readonly accessGrace: number;
+  /** Questions a second to the API server about strangers of one address; 0 for no limit. */
+  readonly strangerRate: number;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly clientCa?: string;
@@ -51,6 +58,8 @@ export interface GatewayAccessOptions {
   readonly client: KubeClient;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Whether the API server is away, by what the gateway hears of it all the time. */
+  readonly isApiServerAway: () => boolean;
 }
 
 /** Who may call, and by what server, with all that keeps it up to date. */
@@ -124,7 +133,12 @@ function verify(options: GatewayAccessOptions, tasks: TaskGroup, certificates: C
   const informer = flags.accessKeys === '' ? undefined : keysInformer(options);
   informer?.subscribe((event) => keys.apply(event));
   const graceMs = flags.accessGrace * 1000;
-  const cached = { client, clock, tasks, graceMs };
+  const { strangerRate } = flags;
+  const strangers = new CallerRates(
+    { perSecond: strangerRate, burst: Math.max(1, strangerRate * STRANGER_BURST_SECONDS) },
+    MAX_ADDRESSES,
+  );
+  const cached = { client, clock, tasks, graceMs, isAway: options.isApiServerAway, strangers };
   const yesMs = flags.accessCache * 1000;
   const noMs = Math.min(REFUSED_MS, yesMs);
   const access = createVerifiedAccess({

@@ -71,7 +71,14 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
     env: process.env,
     namespace: flags.namespace,
   });
-  const callers = await createGatewayAccess({ flags, namespace: flags.namespace, client, clock, logger });
+  const callers = await createGatewayAccess({
+    flags,
+    namespace: flags.namespace,
+    client,
+    clock,
+    logger,
+    isApiServerAway: () => workers.hasSynced() && !workers.isCurrent(),
+  });
   const gateway: Gateway = new Gateway({
     namespace: flags.namespace,
     workers,

@@ -1,17 +1,22 @@
 import type { Clock } from '../../common/clock.ts';
 import { withDeadline } from '../../common/deadline.ts';
 import type { TaskGroup } from '../../common/task-group.ts';
-import { isUnavailable } from '../../kube/api-error.ts';
-import { createRequestGate } from '../../kube/request-gate.ts';
-import { unavailable } from '../call/lambda-error.ts';
+import { ApiError, isUnavailable } from '../../kube/api-error.ts';
+import { createRequestGate, type RequestGate } from '../../kube/request-gate.ts';
+import { addressGroup, type CallerRates } from '../call/caller-rate.ts';
+import { type LambdaError, throttled, unavailable } from '../call/lambda-error.ts';
 
 export interface AccessCacheOptions<T> {
   /** What is asked for, in messages and logs. */
   readonly what: string;
   /** Milliseconds that an answer is good for. */
   readonly ttlMs: (value: T) => number;
-  /** Milliseconds beyond it that the last answer does while the API server cannot be asked. */
+  /** Milliseconds beyond it that the last answer does while the API server is away. */
   readonly graceMs: number;
+  /** Whether the API server is away, as far as is known by other means than these questions, which callers have a hand in. */
+  readonly isAway: () => boolean;
+  /** What questions strangers may make the gateway ask, by their addresses. */
+  readonly strangers: CallerRates;
   readonly clock: Clock;
   /** Owns what is under way. */
   readonly tasks: TaskGroup;
@@ -19,14 +24,22 @@ export interface AccessCacheOptions<T> {
 }
 
 const MAX_ENTRIES = 10_000;
-/** Questions to the API server at a time, and such that wait for their turn: a flood of unknown callers may not go beyond. */
+/**
+ * Questions to the API server at a time, and such that wait for their turn: a flood of unknown callers may not go beyond. As many again are for
+ * those whose last answer is there, who do not stand in one line with strangers.
+ */
 const MAX_LOADS = 16;
 const MAX_PENDING = 1_024;
 /** Milliseconds that an answer may take, waiting included; and where the last one would do. */
 const LOAD_DEADLINE_MS = 5_000;
 const KNOWN_DEADLINE_MS = 1_000;
-/** Milliseconds after a failed question in which the API server counts as away: nobody with an answer of old waits for it then. */
-const AWAY_MS = 10_000;
+/** Milliseconds after a failed question in which nobody with an answer of old waits for a new one. */
+const TROUBLE_MS = 10_000;
+/**
+ * Milliseconds beyond its time that an answer does while the API server is too busy to give a new one. Callers can make it so, which gives
+ * nobody back a right for long that was taken away.
+ */
+const BUSY_MS = 30_000;
 /** Milliseconds between two questions about the same in the background. */
 const REFRESH_MS = 3_000;
 /** Part of its time after which an answer that is in use is asked for anew, while it still is good: nobody then waits for it. */
@@ -41,18 +54,42 @@ interface Entry<T> {
   used: boolean;
 }
 
+/** Who wants to know. */
+export interface Asker {
+  /** Questions that wait are shared out by this. */
+  readonly name: string;
+  /** Whether nobody has proved who it is; the name then is that of an address. */
+  readonly isStranger: boolean;
+}
+
+/** Somebody at an address. */
+export function strangerAt(address: string): Asker {
+  return { name: `address ${addressGroup(address)}`, isStranger: true };
+}
+
+/** Questions that wait, of those with an answer of old or of those without. */
+interface Line {
+  readonly gate: RequestGate;
+  pending: number;
+}
+
 /**
  * Answers of the API server about who somebody is and what they may do. A good answer is there at once; one of old is used only while
- * the server is away. Questions about the same are asked once at a time, and entries nobody uses make room for others.
+ * the server is away, or for some seconds while it is busy. Questions about the same are asked once at a time, and entries nobody uses make
+ * room for others.
  */
 export class AccessCache<T> {
   readonly #options: AccessCacheOptions<T>;
   readonly #maxEntries: number;
   readonly #entries = new Map<string, Entry<T>>();
   readonly #loads = new Map<string, Promise<T>>();
-  readonly #gate = createRequestGate(MAX_LOADS);
-  /** Monotonic milliseconds until which the API server counts as away. */
+  readonly #known: Line = { gate: createRequestGate(MAX_LOADS), pending: 0 };
+  readonly #unknown: Line = { gate: createRequestGate(MAX_LOADS), pending: 0 };
+  /** Questions that wait of each asker who has no answer. */
+  readonly #pendingOf = new Map<string, number>();
+  /** Monotonic milliseconds until which the API server counts as away, and those until which it counts as away or busy. */
   #awayUntilMs = 0;
+  #troubledUntilMs = 0;
 
   constructor(options: AccessCacheOptions<T>) {
     this.#options = options;
@@ -68,38 +105,41 @@ export class AccessCache<T> {
    *
    * @param key what the answer depends on; no secret
    * @param load asks the API server
-   * @throws {LambdaError} ServiceException (503) when it is not known and cannot be asked for; other errors are those of `load`
+   * @throws {LambdaError} ServiceException (503) when it is not known and cannot be asked for, TooManyRequestsException when the asker asks too
+   *   much; other errors are those of `load`
    */
-  get(key: string, load: (signal: AbortSignal) => Promise<T>): T | Promise<T> {
+  get(key: string, load: (signal: AbortSignal) => Promise<T>, asker: Asker): T | Promise<T> {
     const entry = this.#entries.get(key);
     const now = this.#options.clock.monotonic();
     if (entry !== undefined) {
       entry.used = true;
-      if (now < entry.freshUntilMs) {
+      const isFresh = now < entry.freshUntilMs;
+      if (isFresh || (now < this.#troubledUntilMs && this.#does(entry, now))) {
         if (now >= entry.refreshAtMs) {
           this.#refresh(key, entry, load);
         }
         return entry.value;
       }
       if (now < entry.keptUntilMs) {
-        if (now >= this.#awayUntilMs) {
-          return this.#loadOrKeep(key, entry, load);
-        }
-        if (now >= entry.refreshAtMs) {
-          this.#refresh(key, entry, load);
-        }
-        return entry.value;
+        return this.#loadOrKeep(key, entry, load);
       }
       this.#entries.delete(key);
     }
-    return this.#load(key, load, LOAD_DEADLINE_MS);
+    return this.#loads.get(key) ?? this.#ask(key, load, asker);
+  }
+
+  /** Whether an answer of old does, there being no new one. */
+  #does(entry: Entry<T>, now: number): boolean {
+    const isAway = now < this.#awayUntilMs || this.#options.isAway();
+    return now < (isAway ? entry.keptUntilMs : Math.min(entry.keptUntilMs, entry.freshUntilMs + BUSY_MS));
   }
 
   async #loadOrKeep(key: string, entry: Entry<T>, load: (signal: AbortSignal) => Promise<T>): Promise<T> {
     try {
-      return await this.#load(key, load, KNOWN_DEADLINE_MS);
+      return await this.#load(key, load, KNOWN_DEADLINE_MS, this.#known);
     } catch (error) {
-      if (this.#options.clock.monotonic() < this.#awayUntilMs) {
+      const now = this.#options.clock.monotonic();
+      if (now < this.#troubledUntilMs && this.#does(entry, now)) {
         return entry.value;
       }
       throw error;
@@ -110,29 +150,53 @@ export class AccessCache<T> {
   #refresh(key: string, entry: Entry<T>, load: (signal: AbortSignal) => Promise<T>): void {
     // Whatever becomes of it, it is tried again only after this.
     entry.refreshAtMs = this.#options.clock.monotonic() + REFRESH_MS;
-    if (this.#loads.size < MAX_PENDING) {
-      this.#load(key, load, LOAD_DEADLINE_MS).catch(() => undefined);
+    if (this.#known.pending < MAX_PENDING) {
+      this.#load(key, load, LOAD_DEADLINE_MS, this.#known).catch(() => undefined);
     }
   }
 
-  #load(key: string, load: (signal: AbortSignal) => Promise<T>, deadlineMs: number): Promise<T> {
+  /** Asks for somebody of whom nothing is known. */
+  #ask(key: string, load: (signal: AbortSignal) => Promise<T>, { name, isStranger }: Asker): Promise<T> {
+    const { strangers, clock, what } = this.#options;
+    const pending = this.#pendingOf.get(name) ?? 0;
+    // No asker may have more questions waiting than there is room for yet, so that the next one always finds some.
+    if (pending > 0 && pending >= MAX_PENDING - this.#unknown.pending) {
+      return Promise.reject(tooMany(what));
+    }
+    if (isStranger && strangers.take(name, clock.monotonic()) > 0) {
+      return Promise.reject(tooMany(what));
+    }
+    const asked = this.#load(key, load, LOAD_DEADLINE_MS, this.#unknown);
+    this.#pendingOf.set(name, pending + 1);
+    const settled = (): void => {
+      const left = (this.#pendingOf.get(name) ?? 0) - 1;
+      if (left > 0) {
+        this.#pendingOf.set(name, left);
+      } else {
+        this.#pendingOf.delete(name);
+      }
+    };
+    asked.then(settled, settled);
+    return asked;
+  }
+
+  #load(key: string, load: (signal: AbortSignal) => Promise<T>, deadlineMs: number, line: Line): Promise<T> {
     const { tasks, what } = this.#options;
     const pending = this.#loads.get(key);
     if (pending !== undefined) {
       return pending;
     }
-    if (tasks.signal.aborted || this.#loads.size >= MAX_PENDING) {
-      return Promise.reject(
-        unavailable(`Too many callers are unknown to the gateway at the moment (${what}).`),
-      );
+    if (tasks.signal.aborted || line.pending >= MAX_PENDING) {
+      return Promise.reject(this.#troubled(undefined));
     }
     const done = Promise.withResolvers<T>();
     this.#loads.set(key, done.promise);
+    line.pending += 1;
     tasks.run(what, async (stop) => {
       let asked = false;
       try {
         const value = await withDeadline(what, deadlineMs, stop, async (signal) => {
-          const leave = await this.#gate.enter(signal);
+          const leave = await line.gate.enter(signal);
           asked = true;
           try {
             return await load(signal);
@@ -146,6 +210,7 @@ export class AccessCache<T> {
         done.reject(this.#failed(error, asked));
       } finally {
         this.#loads.delete(key);
+        line.pending -= 1;
       }
     });
     return done.promise;
@@ -156,12 +221,20 @@ export class AccessCache<T> {
     if (!isUnavailable(error)) {
       return error;
     }
-    if (asked) {
-      this.#awayUntilMs = this.#options.clock.monotonic() + AWAY_MS;
+    if (asked && !isBusy(error)) {
+      this.#awayUntilMs = this.#options.clock.monotonic() + TROUBLE_MS;
     }
+    return this.#troubled(error);
+  }
+
+  /** There is no new answer for now. */
+  #troubled(cause: unknown): LambdaError {
+    this.#troubledUntilMs = this.#options.clock.monotonic() + TROUBLE_MS;
     return unavailable(
-      `The Kubernetes API server cannot be asked at the moment (${this.#options.what}).`,
-      error,
+      cause === undefined
+        ? `Too many callers are unknown to the gateway at the moment (${this.#options.what}).`
+        : `The Kubernetes API server cannot be asked at the moment (${this.#options.what}).`,
+      cause,
     );
   }
 
@@ -170,6 +243,7 @@ export class AccessCache<T> {
     const now = clock.monotonic();
     const goodForMs = ttlMs(value);
     this.#awayUntilMs = 0;
+    this.#troubledUntilMs = 0;
     this.#entries.delete(key);
     this.#entries.set(key, {
       value,
@@ -194,4 +268,16 @@ export class AccessCache<T> {
       }
     }
   }
+}
+
+/** Whether the API server has too much to do, which callers can bring about: it says so, or gives no answer in time. */
+function isBusy(error: unknown): boolean {
+  return !(error instanceof ApiError) || error.status === 429;
+}
+
+function tooMany(what: string): LambdaError {
+  return throttled(
+    `Rate Exceeded. Too many questions have to be asked for this caller (${what}).`,
+    'CallerRateLimitExceeded',
+  );
 }

@@ -5,20 +5,27 @@ import type { KubeClient } from '../../kube/types.ts';
 import { functionArn } from '../call/function-name.ts';
 import { LambdaError } from '../call/lambda-error.ts';
 import type { AccessAction } from './access.ts';
-import { AccessCache, type AccessCacheOptions } from './access-cache.ts';
+import { AccessCache, type AccessCacheOptions, strangerAt } from './access-cache.ts';
 import { type Principal, principalName } from './principal.ts';
 
 /** What the API server says somebody may do. */
 type Decision = 'allowed' | 'denied';
 
 export interface AccessReviewerOptions
-  extends Pick<AccessCacheOptions<Decision>, 'clock' | 'tasks' | 'graceMs'> {
+  extends Pick<AccessCacheOptions<Decision>, 'clock' | 'tasks' | 'graceMs' | 'isAway' | 'strangers'> {
   readonly client: Pick<KubeClient, 'create'>;
   /** The one that is served. */
   readonly namespace: string;
   /** Milliseconds that an answer is good for, where it is yes and where it is no. */
   readonly allowedMs: number;
   readonly deniedMs: number;
+}
+
+/** A key that a request names, without a proof so far. */
+export interface UnprovedClaim {
+  readonly key: string;
+  /** Where the request is from. */
+  readonly address: string;
 }
 
 /** What Kubernetes and AWS call each action. */
@@ -40,29 +47,30 @@ export class AccessReviewer {
 
   constructor(options: AccessReviewerOptions) {
     this.#options = options;
-    const { clock, tasks, graceMs, allowedMs, deniedMs } = options;
+    const { allowedMs, deniedMs } = options;
     this.#decisions = new AccessCache({
+      ...options,
       what: 'review of an access',
-      clock,
-      tasks,
-      graceMs,
       ttlMs: (decision) => (decision === 'allowed' ? allowedMs : deniedMs),
     });
   }
 
   /**
-   * @param name what the principal is called in a refusal
+   * @param claim present where nobody has proved yet that it is this principal: whose questions they are then, and who is not told its name
    * @throws {LambdaError} AccessDeniedException, or ServiceException (503)
    */
   authorize(
     principal: Principal,
     action: AccessAction,
     functionName: string | undefined,
-    name = principalName(principal),
+    claim?: UnprovedClaim,
   ): void | Promise<void> {
-    const key = `${action}\n${functionName ?? ''}\n${this.#identityOf(principal)}`;
-    const decision = this.#decisions.get(key, (signal) =>
-      this.#review(principal, action, functionName, signal),
+    const identity = this.#identityOf(principal);
+    const name = claim === undefined ? principalName(principal) : `holder of the access key ${claim.key}`;
+    const decision = this.#decisions.get(
+      `${action}\n${functionName ?? ''}\n${identity}`,
+      (signal) => this.#review(principal, action, functionName, signal),
+      claim === undefined ? { name: identity, isStranger: false } : strangerAt(claim.address),
     );
     if (decision instanceof Promise) {
       return decision.then((made) => this.#settle(made, name, action, functionName));

@@ -33,12 +33,14 @@ export interface Access {
    * Lets those pass who may.
    *
    * @param functionName the bare name; undefined for what concerns all functions
-   * @throws {LambdaError} AccessDeniedException (403), or ServiceException (503)
+   * @param address where the request is from
+   * @throws {LambdaError} AccessDeniedException (403), TooManyRequestsException (429), or ServiceException (503)
    */
   authorize(
     identity: Pick<Identity, 'principal' | 'claimedKey'>,
     action: AccessAction,
     functionName: string | undefined,
+    address: string,
   ): Promise<void> | void;
 }
 

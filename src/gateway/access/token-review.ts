@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { type TokenReview, tokenReviews } from '../../kube/resource-types.ts';
 import type { KubeClient } from '../../kube/types.ts';
 import { LambdaError } from '../call/lambda-error.ts';
-import { AccessCache, type AccessCacheOptions } from './access-cache.ts';
+import { AccessCache, type AccessCacheOptions, strangerAt } from './access-cache.ts';
 import type { Principal } from './principal.ts';
 
 /** What the API server says of a token. */
@@ -11,7 +11,7 @@ type TokenVerdict =
   | { readonly kind: 'refused'; readonly reason: string };
 
 export interface TokenReviewerOptions
-  extends Pick<AccessCacheOptions<TokenVerdict>, 'clock' | 'tasks' | 'graceMs'> {
+  extends Pick<AccessCacheOptions<TokenVerdict>, 'clock' | 'tasks' | 'graceMs' | 'isAway' | 'strangers'> {
   readonly client: Pick<KubeClient, 'create'>;
   /** Audiences of which a token has to be for one. */
   readonly audiences: readonly string[];
@@ -32,12 +32,10 @@ export class TokenReviewer {
 
   constructor(options: TokenReviewerOptions) {
     this.#options = options;
-    const { clock, tasks, graceMs, acceptedMs, refusedMs } = options;
+    const { acceptedMs, refusedMs } = options;
     this.#verdicts = new AccessCache({
+      ...options,
       what: 'review of a token',
-      clock,
-      tasks,
-      graceMs,
       ttlMs: (verdict) => (verdict.kind === 'accepted' ? acceptedMs : refusedMs),
     });
   }
@@ -45,9 +43,10 @@ export class TokenReviewer {
   /**
    * Whose a token is. A token that has run out is refused at once, whatever is known of it.
    *
-   * @throws {LambdaError} UnrecognizedClientException, ExpiredTokenException, or ServiceException (503)
+   * @param address whose questions they are, where the API server has to be asked
+   * @throws {LambdaError} UnrecognizedClientException, ExpiredTokenException, TooManyRequestsException, or ServiceException (503)
    */
-  identify(token: string): Principal | Promise<Principal> {
+  identify(token: string, address: string): Principal | Promise<Principal> {
     if (token === '' || token.length > MAX_TOKEN_LENGTH) {
       throw unrecognized();
     }
@@ -55,7 +54,11 @@ export class TokenReviewer {
     if (endsAtMs + MAX_CLOCK_DIFFERENCE_MS <= this.#options.clock.now()) {
       throw expired();
     }
-    const verdict = this.#verdicts.get(hash('sha256', token), (signal) => this.#review(token, signal));
+    const verdict = this.#verdicts.get(
+      hash('sha256', token),
+      (signal) => this.#review(token, signal),
+      strangerAt(address),
+    );
     return verdict instanceof Promise ? verdict.then(principalOf) : principalOf(verdict);
   }
 

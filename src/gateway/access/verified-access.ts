@@ -8,7 +8,7 @@ import type { AccessKeys } from './access-keys.ts';
 import type { AccessReviewer } from './access-review.ts';
 import type { ClientCertificates } from './client-certificates.ts';
 import { type Identity, provedIdentity } from './identity.ts';
-import { type Principal, principalName } from './principal.ts';
+import type { Principal } from './principal.ts';
 import type { ReplayGuard } from './replay-guard.ts';
 import { headerSignature, isPresigned, querySignature, type Signature } from './signature.ts';
 import { checkClaims, checkPayload, checkSignature, payloadHashOf, statedPayloadHash } from './sigv4.ts';
@@ -46,7 +46,7 @@ export function createVerifiedAccess(options: VerifiedAccessOptions): Access {
         case 'nothing':
           return provedIdentity(holder(request, options));
         case 'token': {
-          const principal = tokens.identify(claim.token);
+          const principal = tokens.identify(claim.token, request.remoteAddress);
           return principal instanceof Promise ? principal.then(provedIdentity) : provedIdentity(principal);
         }
         case 'signature':
@@ -55,13 +55,12 @@ export function createVerifiedAccess(options: VerifiedAccessOptions): Access {
           return unreachable(claim);
       }
     },
-    authorize: ({ principal, claimedKey }, action, functionName) =>
-      // Who has only named a key is not told whose it is.
+    authorize: ({ principal, claimedKey }, action, functionName, address) =>
       reviewer.authorize(
         principal,
         action,
         functionName,
-        claimedKey === undefined ? principalName(principal) : `holder of the access key ${claimedKey}`,
+        claimedKey === undefined ? undefined : { key: claimedKey, address },
       ),
   };
 }

@@ -1,12 +1,12 @@
 import type { Clock } from '../../common/clock.ts';
 import { type Principal, principalName } from '../access/principal.ts';
 import type { Caller } from '../call/caller.ts';
+import { addressGroup, CallerRates, type RateLimit } from '../call/caller-rate.ts';
 import { type LambdaError, throttled } from '../call/lambda-error.ts';
 import type { FleetView, FunctionEntry } from '../fleet/fleet-view.ts';
 import type { FunctionCall } from '../fleet/function-call.ts';
 import type { Admission, Admitted } from './admission.ts';
 import { decideEntry, refusalText } from './admission-policy.ts';
-import { addressGroup, CallerRates, type RateLimit } from './caller-rate.ts';
 import { FunctionLane, type LaneOptions } from './function-lane.ts';
 import type { Room } from './room.ts';
 

@@ -49,7 +49,7 @@ export function jsonFault(text: Uint8Array): string | undefined {
       case 0x5b: // [
       case 0x7b: // {
         if (depth === MAX_JSON_DEPTH) {
-          return `it is nested deeper than ${MAX_JSON_DEPTH} levels`;
+          return `the JSON is nested deeper than ${MAX_JSON_DEPTH} levels`;
         }
         allowed = next & VALUE;
         depth += 1;
@@ -76,11 +76,11 @@ export function jsonFault(text: Uint8Array): string | undefined {
         end = afterScalar(text, at);
     }
     if (allowed === 0 || end < 0) {
-      return `unexpected text at byte ${at}`;
+      return `unexpected text at byte ${at} of the JSON`;
     }
     at = end;
   }
-  return next === 0 ? undefined : 'it ends too early';
+  return next === 0 ? undefined : 'the JSON ends too early';
 }
 
 function longer(levels: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {

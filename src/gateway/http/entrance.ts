@@ -168,7 +168,12 @@ export class Entrance {
     const errand = errandOf(request);
     return errand === undefined
       ? undefined
-      : access.authorize(visitor.known ? proved(identity) : identity, errand.action, errand.functionName);
+      : access.authorize(
+          visitor.known ? proved(identity) : identity,
+          errand.action,
+          errand.functionName,
+          request.caller.address,
+        );
   }
 
   #known(request: FastifyRequest, visitor: Visitor, observation: CallObservation | undefined): void {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { errnoOf } from '../../common/errors.ts';
-import { addressGroup } from '../admission/caller-rate.ts';
+import { addressGroup } from '../call/caller-rate.ts';
 import { LambdaError, lambdaErrorAnswer } from '../call/lambda-error.ts';
 
 /** Milliseconds that a connection may be idle: more than load balancers keep theirs, so that they are the ones to close. */

@@ -51,6 +51,7 @@ async function startGateway(stateDir: string): Promise<RunningGateway> {
       tokenAudience: [],
       accessCache: 60,
       accessGrace: 3600,
+      strangerRate: 100,
       accessLog: false,
       metricsFunctions: 100,
       eventStore: 'sqlite',

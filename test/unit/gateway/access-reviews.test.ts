@@ -3,9 +3,12 @@ import { TaskGroup } from '../../../src/common/task-group.ts';
 import { AccessReviewer } from '../../../src/gateway/access/access-review.ts';
 import type { Principal } from '../../../src/gateway/access/principal.ts';
 import { TokenReviewer } from '../../../src/gateway/access/token-review.ts';
+import { CallerRates } from '../../../src/gateway/call/caller-rate.ts';
 import type { LocalSubjectAccessReview, TokenReview } from '../../../src/kube/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/types.ts';
 import { type ManualClock, manualClock } from '../../support/manual-clock.ts';
+
+const unlimited = new CallerRates({ perSecond: 0, burst: 1 }, 10);
 
 /** A client whose creations are answered with this status. */
 function client<T extends object>(
@@ -50,6 +53,8 @@ describe('token reviewer', () => {
         acceptedMs: 60_000,
         refusedMs: 10_000,
         graceMs: 3_600_000,
+        isAway: () => false,
+        strangers: unlimited,
         clock,
         tasks: group(),
       }),
@@ -65,8 +70,8 @@ describe('token reviewer', () => {
   it('takes whom the API server names, and then knows him at once', async () => {
     const { reviewer: one, asked } = reviewer(accepted);
     const principal = { kind: 'Token', user: 'bob', uid: 'u1', groups: ['g'], extra: { scopes: ['s'] } };
-    expect(await one.identify('opaque')).toEqual(principal);
-    expect(one.identify('opaque')).toEqual(principal);
+    expect(await one.identify('opaque', '192.0.2.1')).toEqual(principal);
+    expect(one.identify('opaque', '192.0.2.1')).toEqual(principal);
     expect(asked.map(({ spec }) => spec)).toEqual([{ token: 'opaque', audiences: ['esb-gateway'] }]);
   });
 
@@ -83,18 +88,18 @@ describe('token reviewer', () => {
     ['without an answer', undefined, 'UnrecognizedClientException'],
   ])('refuses one %s', async (_what, status, errorName) => {
     const { reviewer: one } = reviewer(status);
-    await expect(one.identify('opaque')).rejects.toMatchObject({ errorName });
+    await expect(one.identify('opaque', '192.0.2.1')).rejects.toMatchObject({ errorName });
     // Known by now, and refused at once.
-    expect(() => one.identify('opaque')).toThrow(expect.objectContaining({ errorName }));
+    expect(() => one.identify('opaque', '192.0.2.1')).toThrow(expect.objectContaining({ errorName }));
   });
 
   it('asks nobody about a token that says itself that it is over, or that is none', async () => {
     const clock = manualClock();
     const { reviewer: one, asked } = reviewer(accepted, clock);
     const exp = clock.now() / 1000;
-    expect(() => one.identify(token({ exp: exp - 120 }))).toThrow('expired');
-    expect(() => one.identify('')).toThrow('invalid');
-    expect(() => one.identify('x'.repeat(20_000))).toThrow('invalid');
+    expect(() => one.identify(token({ exp: exp - 120 }), '192.0.2.1')).toThrow('expired');
+    expect(() => one.identify('', '192.0.2.1')).toThrow('invalid');
+    expect(() => one.identify('x'.repeat(20_000), '192.0.2.1')).toThrow('invalid');
     expect(asked).toEqual([]);
   });
 
@@ -102,10 +107,10 @@ describe('token reviewer', () => {
     const clock = manualClock();
     const { reviewer: one } = reviewer(accepted, clock);
     const short = token({ exp: clock.now() / 1000 - 50 });
-    await one.identify(short);
-    expect(one.identify(short)).toMatchObject({ user: 'bob' });
+    await one.identify(short, '192.0.2.1');
+    expect(one.identify(short, '192.0.2.1')).toMatchObject({ user: 'bob' });
     await clock.advance(10_000);
-    expect(() => one.identify(short)).toThrow(
+    expect(() => one.identify(short, '192.0.2.1')).toThrow(
       expect.objectContaining({ errorName: 'ExpiredTokenException' }),
     );
   });
@@ -124,6 +129,8 @@ describe('access reviewer', () => {
         allowedMs: 60_000,
         deniedMs: 10_000,
         graceMs: 0,
+        isAway: () => false,
+        strangers: unlimited,
         clock: manualClock(),
         tasks: group(),
       }),

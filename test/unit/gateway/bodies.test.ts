@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { principalName } from '../../../src/gateway/access/principal.ts';
 import { DEFAULT_LIMIT_FLAGS, gatewayLimits } from '../../../src/gateway/admission/gateway-limits.ts';
 import { LambdaError } from '../../../src/gateway/call/lambda-error.ts';
 import { type GatewayLab, type GatewayLabOptions, gatewayLab } from '../../support/gateway-lab.ts';
@@ -108,7 +109,8 @@ describe('no body is read', () => {
   it('of one who names a key that may not call the function, and whose owner is not told', async () => {
     const access = keyedAccess({
       reviewer: {
-        authorize: (_principal, _action, name, called) => {
+        authorize: (principal, _action, name, claim) => {
+          const called = claim?.key ?? principalName(principal);
           throw new LambdaError('AccessDeniedException', `User: ${called} may not call ${name}`);
         },
       },

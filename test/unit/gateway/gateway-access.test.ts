@@ -20,6 +20,7 @@ const flags: AccessFlags = {
   tokenAudience: [],
   accessCache: 60,
   accessGrace: 3600,
+  strangerRate: 100,
 };
 
 interface Lab {
@@ -46,6 +47,7 @@ async function lab(): Promise<Lab> {
         client,
         clock: systemClock,
         logger,
+        isApiServerAway: () => false,
       });
       onTestFinished(() => access.stop());
       return access;

@@ -1,6 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { TaskGroup } from '../../../../src/common/task-group.ts';
-import { AccessCache } from '../../../../src/gateway/access/access-cache.ts';
+import { AccessCache, type Asker, strangerAt } from '../../../../src/gateway/access/access-cache.ts';
+import { CallerRates } from '../../../../src/gateway/call/caller-rate.ts';
 import { ApiError } from '../../../../src/kube/api-error.ts';
 import { type ManualClock, manualClock, settle } from '../../../support/manual-clock.ts';
 
@@ -36,11 +37,16 @@ interface Lab {
   readonly clock: ManualClock;
   readonly cache: AccessCache<string>;
   readonly api: Server;
+  /** What is heard of the API server by other means. */
+  readonly watch: { isAway: boolean };
   get(key?: string): string | Promise<string>;
 }
 
-function lab(maxEntries?: number): Lab {
+const nobody: Asker = { name: 'a', isStranger: false };
+
+function lab(maxEntries?: number, strangers = new CallerRates({ perSecond: 0, burst: 1 }, 10)): Lab {
   const clock = manualClock();
+  const watch = { isAway: false };
   const tasks = new TaskGroup((_task, error) => {
     throw error;
   });
@@ -49,12 +55,14 @@ function lab(maxEntries?: number): Lab {
     what: 'review',
     ttlMs: (value) => (value === 'yes' ? 60_000 : 10_000),
     graceMs: 3_600_000,
+    isAway: () => watch.isAway,
+    strangers,
     clock,
     tasks,
     ...(maxEntries === undefined ? {} : { maxEntries }),
   });
   const api = server();
-  return { clock, cache, api, get: (key = 'k') => cache.get(key, api.load) };
+  return { clock, cache, api, watch, get: (key = 'k') => cache.get(key, api.load, nobody) };
 }
 
 describe('access cache', () => {
@@ -134,7 +142,7 @@ describe('access cache', () => {
     await get();
     await clock.advance(60_000);
     const forbidden = new ApiError('forbidden', { code: 'Forbidden', retryable: false, status: 403 });
-    await expect(cache.get('k', () => Promise.reject(forbidden))).rejects.toBe(forbidden);
+    await expect(cache.get('k', () => Promise.reject(forbidden), nobody)).rejects.toBe(forbidden);
   });
 
   it('is bounded, and keeps what is in use', async () => {
@@ -148,28 +156,110 @@ describe('access cache', () => {
     expect(api.asked).toBe(21);
   });
 
-  it('takes no crowd of others for an API server that is away', async () => {
+  it('goes on with the last answer for 30 seconds while a crowd of others keeps the API server busy, and no longer', async () => {
     const { api, cache, clock, get } = lab();
     await get();
     await clock.advance(60_000);
-    const held = Promise.withResolvers<void>();
-    api.hold = held.promise;
-    const others = Array.from({ length: 16 }, async (_, n) => cache.get(`other-${n}`, api.load));
-    // What was known could have been taken back since, and nobody has said that it was not.
+    const busy = new ApiError('too many', { code: 'TooManyRequests', retryable: true, status: 429 });
+    const ask = (): string | Promise<string> => cache.get('k', () => Promise.reject(busy), nobody);
+    expect(await ask()).toBe('yes');
+    await clock.advance(29_999);
+    expect(await ask()).toBe('yes');
+    await clock.advance(1);
+    // It could have been taken back since, and nobody has said that it was not.
+    await expect(ask()).rejects.toMatchObject({ status: 503 });
+    expect(await get()).toBe('yes');
+    expect(api.asked).toBe(2);
+  });
+
+  it('takes no answer that does not come in time for an API server that is away, unless that is known otherwise', async () => {
+    const { api, clock, watch, get } = lab();
+    await get();
+    api.hold = new Promise(() => undefined);
+    await clock.advance(100_000);
     await expect(get()).rejects.toMatchObject({ status: 503 });
-    held.resolve();
-    await Promise.all(others);
+    watch.isAway = true;
+    expect(await get()).toBe('yes');
   });
 
   it('asks no more than it may at a time, and turns away whoever would wait too long in line', async () => {
     const { api, cache } = lab();
     const held = Promise.withResolvers<void>();
     api.hold = held.promise;
-    const answers = Array.from({ length: 1_024 }, async (_, n) => cache.get(`k${n}`, api.load));
+    const ask = async (n: number): Promise<string> =>
+      cache.get(`k${n}`, api.load, { name: `asker ${n}`, isStranger: false });
+    const answers = Array.from({ length: 1_024 }, (_, n) => ask(n));
     await settle();
     expect(api.asked).toBe(16);
-    await expect(cache.get('one more', api.load)).rejects.toMatchObject({ status: 503 });
+    await expect(ask(1_024)).rejects.toMatchObject({ status: 503 });
     held.resolve();
     expect(new Set(await Promise.all(answers))).toEqual(new Set(['yes']));
+  });
+
+  it('keeps those who are known out of the line of those who are not', async () => {
+    const { api, cache, clock, get } = lab();
+    await get();
+    await get('other');
+    await clock.advance(60_000);
+    const held = Promise.withResolvers<void>();
+    const slow = async (): Promise<string> => {
+      await held.promise;
+      return 'no';
+    };
+    const crowd = Array.from({ length: 1_024 }, async (_, n) =>
+      cache.get(`stranger-${n}`, slow, { name: `asker ${n}`, isStranger: false }),
+    );
+    await settle();
+    expect(await get()).toBe('yes');
+    api.answer = 'no';
+    expect(await get('other')).toBe('no');
+    held.resolve();
+    await Promise.all(crowd);
+  });
+
+  it('leaves room for the questions of others, whoever asks too much', async () => {
+    const { cache } = lab();
+    const held = Promise.withResolvers<string>();
+    const refused: string[] = [];
+    const ask = (name: string, n: number): Promise<void> =>
+      Promise.resolve(cache.get(`${name} ${n}`, () => held.promise, { name, isStranger: false })).then(
+        () => undefined,
+        (error: { reason?: string }) => void refused.push(`${name} ${error.reason}`),
+      );
+    const asked = Array.from({ length: 700 }, (_, n) => ask('greedy', n));
+    await settle();
+    expect(refused).toEqual(Array.from({ length: 188 }, () => 'greedy CallerRateLimitExceeded'));
+    asked.push(...Array.from({ length: 200 }, (_, n) => ask('other', n)));
+    await settle();
+    expect(refused).toHaveLength(188);
+    held.resolve('yes');
+    await Promise.all(asked);
+  });
+
+  it('asks for the strangers of one address at their rate, and at once for those that are known', async () => {
+    const { cache, clock, api } = lab(undefined, new CallerRates({ perSecond: 10, burst: 20 }, 100));
+    const ask = async (n: number, asker: Asker): Promise<string> => {
+      try {
+        return await cache.get(`${asker.name} ${n}`, api.load, asker);
+      } catch (error) {
+        return (error as { reason?: string }).reason ?? 'error';
+      }
+    };
+    const at = (address: string): Asker => strangerAt(address);
+    const answers = async (asker: Asker): Promise<readonly number[]> => {
+      const all = await Promise.all(Array.from({ length: 30 }, (_, n) => ask(n, asker)));
+      return [
+        all.filter((text) => text === 'yes').length,
+        all.filter((text) => text === 'CallerRateLimitExceeded').length,
+      ];
+    };
+    expect(await answers(at('192.0.2.1'))).toEqual([20, 10]);
+    expect(await answers(at('2001:db8::1'))).toEqual([20, 10]);
+    expect(await ask(99, at('2001:db8::2'))).toBe('CallerRateLimitExceeded');
+    expect(await answers({ name: 'bob', isStranger: false })).toEqual([30, 0]);
+    // What is known is not asked.
+    expect(await ask(0, at('192.0.2.1'))).toBe('yes');
+    await clock.advance(1_000);
+    expect(await answers(at('192.0.2.1'))).toEqual([30, 0]);
   });
 });

@@ -268,17 +268,17 @@ describe('verified access', () => {
   });
 
   it('names nobody by more than the key in a refusal, before it is proved whose that is', async () => {
-    const names: (string | undefined)[] = [];
+    const claims: unknown[] = [];
     const reviewed = access({
-      reviewer: { authorize: (_principal, _action, _name, called) => void names.push(called) },
+      reviewer: { authorize: (_principal, _action, _name, claim) => void claims.push(claim) },
     });
     for (const applyChecksum of [true, false]) {
       const identity = (await reviewed.identify(
         await signedRequest(alice, { signedAt, applyChecksum }),
       )) as Identity;
-      void reviewed.authorize(identity, 'invoke', 'hello');
+      void reviewed.authorize(identity, 'invoke', 'hello', '192.0.2.1');
     }
-    expect(names).toEqual(['alice', 'holder of the access key ALICE']);
+    expect(claims).toEqual([undefined, { key: 'ALICE', address: '192.0.2.1' }]);
   });
 
   it('refuses whatever makes no sense as the fault of its sender', async () => {

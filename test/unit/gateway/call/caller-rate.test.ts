@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { addressGroup, CallerRates } from '../../../../src/gateway/admission/caller-rate.ts';
+import { addressGroup, CallerRates } from '../../../../src/gateway/call/caller-rate.ts';
 
 const now = 1_000_000;
 
