@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 
-/** Stamps of a worker that are remembered; a gateway's patch is a few seconds late at most. */
-const maxRemembered = 4_096;
+/** Stamps of a worker that are remembered one by one, in 2 KiB. */
+const maxRemembered = 256;
 
 const form = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
 
@@ -34,34 +34,64 @@ export class StampSource {
   }
 }
 
-/** The stamps that this agent has issued for one worker, as far back as a late patch may come. */
+/**
+ * The stamps that the agents of this node have issued for one worker. The latest are known by value. Older ones are too
+ * many to be kept: once some are forgotten, an older stamp of our form counts as one of them. Somebody else's patch is
+ * taken for ours only when it tells of a time before hundreds of calls.
+ */
 export class IssuedStamps {
-  readonly #issued = new Set<string>();
+  /** Microseconds since the epoch, rising. */
+  readonly #recent: number[];
+  #forgotten: boolean;
+  /** What was issued between these two, the first excluded, is not known one by one. */
+  #gap: { readonly after: number; readonly upTo: number } | undefined;
 
-  constructor(stamps: readonly string[] = []) {
-    for (const stamp of stamps) {
-      this.add(stamp);
-    }
+  /**
+   * @param stamps the latest that an earlier run of the agent has kept, in order
+   * @param keptAtMost how many it keeps: with as many there were more
+   */
+  constructor(stamps: readonly string[] = [], keptAtMost = Number.POSITIVE_INFINITY) {
+    this.#recent = stamps.flatMap((stamp) => parseStamp(stamp) ?? []);
+    this.#forgotten = this.#recent.length >= keptAtMost;
   }
 
   add(stamp: string): void {
-    this.#issued.add(stamp);
-    if (this.#issued.size > maxRemembered) {
-      // The first in is the oldest.
-      for (const oldest of this.#issued) {
-        this.#issued.delete(oldest);
-        return;
-      }
+    const at = parseStamp(stamp);
+    if (at === undefined || at <= (this.#recent.at(-1) ?? 0)) {
+      return;
+    }
+    this.#recent.push(at);
+    if (this.#recent.length > maxRemembered) {
+      this.#recent.shift();
+      this.#forgotten = true;
     }
   }
 
+  /** The last one that an earlier run of the agent has issued, after those that it has kept. */
+  found(stamp: string): void {
+    const after = this.#recent.at(-1) ?? 0;
+    this.#forgotten ||= this.#recent.length === 0;
+    this.add(stamp);
+    const upTo = this.#recent.at(-1) ?? 0;
+    this.#gap = upTo > after ? { after, upTo } : undefined;
+  }
+
   has(stamp: string): boolean {
-    return this.#issued.has(stamp);
+    const at = parseStamp(stamp);
+    const [oldest] = this.#recent;
+    if (at === undefined || oldest === undefined) {
+      return false;
+    }
+    if (at < oldest) {
+      return this.#forgotten;
+    }
+    const inGap = this.#gap !== undefined && at > this.#gap.after && at <= this.#gap.upTo;
+    return inGap || this.#recent.includes(at);
   }
 
   /** The latest ones, to be kept on disk. */
   latest(count: number): readonly string[] {
-    return [...this.#issued].slice(-count);
+    return this.#recent.slice(-count).map(formatStamp);
   }
 }
 

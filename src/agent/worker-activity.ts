@@ -25,7 +25,7 @@ export class WorkerActivity {
   constructor(clock: Clock, source: StampSource, desired: DesiredWorker, record: WorkerRecord | undefined) {
     this.#idle = new IdleClock(clock);
     this.#source = source;
-    this.#issued = new IssuedStamps(record?.stamps);
+    this.#issued = new IssuedStamps(record?.stamps, keptStamps);
     this.#observed = record?.observedInvocationTime ?? desired.observedInvocationTime;
   }
 
@@ -75,9 +75,9 @@ export class WorkerActivity {
     return stamp;
   }
 
-  /** A stamp that an earlier run of the agent has issued. */
+  /** The last stamp that an earlier run of the agent has issued. */
   issued(stamp: string): void {
-    this.#issued.add(stamp);
+    this.#issued.found(stamp);
   }
 
   /** Whether there is a stamp to be acknowledged; one that is not our own wakes the worker. */

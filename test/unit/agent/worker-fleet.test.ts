@@ -729,6 +729,31 @@ describe('activity by status patch', () => {
     expect(next.runtime.count('resume'), 'not even after a restart of the agent').toBe(1);
   });
 
+  it('of our own gateway wakes nobody after a restart, though hardly any stamps are on disk', async () => {
+    const busy = desiredFixture({ pauseAfterSeconds: 1 });
+    const before = await FleetLab.with(busy);
+    before.emulators.onCall = (call) => call.answer();
+    const stamps: string[] = [];
+    for (let each = 0; each < 40; each += 1) {
+      const result = await before.invoke();
+      stamps.push(result.kind === 'Answered' ? result.stamp : '');
+      await before.clock.advance(20);
+    }
+    const lab = await before.restart();
+    lab.fleet.apply(busy);
+    await lab.clock.advance(1_100);
+    expect(lab.task()).toBe('Paused');
+    for (const stamp of [stamps[38], stamps[39], stamps[20]]) {
+      lab.fleet.apply({ ...busy, lastInvocationTime: stamp ?? '' });
+      await settle();
+      expect(lab.fleet.view('uid-of-hello')?.observedInvocationTime).toBe(stamp);
+    }
+    expect(lab.runtime.count('resume')).toBe(0);
+    lab.fleet.apply({ ...busy, lastInvocationTime: foreign });
+    await settle();
+    expect(lab.runtime.count('resume')).toBe(1);
+  });
+
   it('does not wake what its owner keeps at rest', async () => {
     const lab = await FleetLab.with({ ...paused, wakePolicy: 'Never' });
     lab.fleet.apply({ ...paused, wakePolicy: 'Never', lastInvocationTime: foreign });
