@@ -39,6 +39,8 @@ export interface ActorStart {
   readonly mark?: FoundMark;
   /** Its containers as the runtime listed them; absent when nobody could look yet: then it waits for that. */
   readonly containers?: readonly WorkerInfo[];
+  /** Whether there may be more containers than these, which the first list is to tell of. Default false. */
+  readonly partial?: boolean;
 }
 
 /**
@@ -64,6 +66,8 @@ export class WorkerActor {
   #stopping = false;
   /** Whether nobody has looked yet what containers it has. */
   #unlisted: boolean;
+  /** Whether only the container that served is known, by the record and the kernel. */
+  #partial: boolean;
   /** The first look at the container decides where the idle clock stands. */
   #adopting: WorkerRecord | 'unrecorded' | undefined;
   /** Whether the resource has been told of by the API, not by a record alone. */
@@ -116,6 +120,7 @@ export class WorkerActor {
       this.#containers.restore(record);
     }
     this.#unlisted = start.containers === undefined;
+    this.#partial = start.partial === true;
     if (start.containers === undefined) {
       this.#adopting = record;
       this.#containers.present.retry.failed(true);
@@ -265,7 +270,11 @@ export class WorkerActor {
         this.#listed(own);
         return;
       }
-      let isNews = false;
+      let isNews = this.#partial;
+      if (this.#partial) {
+        this.#partial = false;
+        this.#containers.adoptBeside(undefined, this.#foundMark, own);
+      }
       for (const { lane, turn } of looks) {
         const info = found.get(lane.container.id);
         if (lane.acting !== undefined || turn !== lane.turn || lane.settling) {

@@ -164,24 +164,44 @@ export class WorkerContainers {
     }
     this.#present.container.ready =
       first !== undefined && wasReady(first, record, this.#host.desired().shapeHash);
-    for (const info of others) {
+    if (first !== undefined) {
+      this.#occupy(this.#present, mark);
+    }
+    this.adoptBeside(record, mark, others);
+    return first;
+  }
+
+  /** The same of containers beside the present one. Those that are known are let be. */
+  adoptBeside(
+    record: WorkerRecord | undefined,
+    mark: FoundMark | undefined,
+    infos: readonly WorkerInfo[],
+  ): void {
+    for (const info of infos) {
+      if (
+        this.find(info.containerId) !== undefined ||
+        !this.#context.claim(info.containerId, this.#host.desired().identity.uid)
+      ) {
+        continue;
+      }
       const lane = this.#createLane(this.#makeOf(info, record));
       this.#others.push(lane);
       if (info.task.kind === 'Running' && this.#host.desired().warmUpPayload !== undefined) {
         lane.container.unusable = 'a call to warm it up may be in it since the agent ended';
       }
-    }
-    for (const lane of this.all) {
-      const found = callLeftIn(lane.container.id, mark);
-      if (found !== undefined && infos.some(({ containerId }) => containerId === lane.container.id)) {
-        const boundMs = callBoundMs(lane.container.make.timeoutSeconds);
-        lane.occupy(leftCall(found, this.#context.clock.now(), boundMs));
-      }
-    }
-    for (const info of others) {
+      this.#occupy(lane, mark);
       this.#takeOver(info);
     }
-    return first;
+  }
+
+  /** A call that an earlier run of the agent has left goes on in its container. */
+  #occupy(lane: ContainerLane, mark: FoundMark | undefined): void {
+    const { container } = lane;
+    const found = callLeftIn(container.id, mark);
+    if (found !== undefined) {
+      const boundMs = callBoundMs(container.make.timeoutSeconds);
+      lane.occupy(leftCall(found, this.#context.clock.now(), boundMs));
+    }
   }
 
   /** What the record says of the container that served. */

@@ -230,7 +230,7 @@ class WorkerFleet implements NodeFleet {
     }
     for (const record of records) {
       const { uid } = record.desired.identity;
-      const own = containers === undefined ? undefined : (byUid.get(uid) ?? []);
+      const own = containers === undefined ? this.#standing(record) : (byUid.get(uid) ?? []);
       byUid.delete(uid);
       this.#adoptOne(record, own);
     }
@@ -404,6 +404,28 @@ class WorkerFleet implements NodeFleet {
     over.abort();
   }
 
+  /** The container that served, where the kernel says that it is there: no list can be had. Undefined otherwise. */
+  #standing({ container, desired, served }: WorkerRecord): readonly WorkerInfo[] | undefined {
+    if (container === undefined || served === undefined) {
+      return undefined;
+    }
+    const kernel = this.#runtime.kernelState(container.id);
+    return kernel === 'Running' || kernel === 'Paused'
+      ? [
+          {
+            containerId: container.id,
+            identity: desired.identity,
+            epoch: served.epoch,
+            shapeHash: container.shapeHash,
+            image: served.image,
+            address: served.address,
+            createdAt: new Date(served.createdAt),
+            task: { kind: kernel, pid: 0 },
+          },
+        ]
+      : undefined;
+  }
+
   #adoptOne(record: WorkerRecord, containers: readonly WorkerInfo[] | undefined): void {
     const mark = this.#takeMark(record.desired.identity.uid);
     for (const stamp of record.stamps) {
@@ -413,7 +435,7 @@ class WorkerFleet implements NodeFleet {
       new WorkerActor(this.#context, {
         desired: record.desired,
         record,
-        ...(containers === undefined ? {} : { containers }),
+        ...(containers === undefined ? {} : { containers, partial: !this.#listed }),
         ...(mark === undefined ? {} : { mark }),
       }),
     );

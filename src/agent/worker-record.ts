@@ -5,6 +5,7 @@ import type { Clock, Timer } from '../common/clock.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
+import type { WorkerAddress } from '../runtime/container-runtime.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Rest } from './idle-clock.ts';
 import type { BackoffSnapshot } from './restart-backoff.ts';
@@ -29,6 +30,14 @@ export interface WorkerRecord {
   readonly rest: Rest;
   /** The container that calls go to. Absent in records of an earlier agent, whose workers had only one. */
   readonly container?: StoredMake;
+  /** What the runtime said of it beside its task, for when it cannot be asked. Absent without a process. */
+  readonly served?: {
+    readonly address: WorkerAddress;
+    readonly image: string;
+    readonly epoch: number;
+    /** ISO 8601. */
+    readonly createdAt: string;
+  };
   /** The container that has been called since it was started, with its start time. */
   readonly warmContainer?: string;
   readonly startedAt?: string;

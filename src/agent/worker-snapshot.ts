@@ -2,6 +2,7 @@ import type { DesiredWorker } from './desired-worker.ts';
 import { type Goal, mayWake } from './goal.ts';
 import type { Rest } from './idle-clock.ts';
 import type { WorkerActivity } from './worker-activity.ts';
+import type { WorkerContainer } from './worker-container.ts';
 import type { WorkerContainers } from './worker-containers.ts';
 import type { WorkerRecord } from './worker-record.ts';
 import { statusOf } from './worker-status.ts';
@@ -80,11 +81,13 @@ export function recordOf(worker: WorkerFacts): WorkerRecord {
   const { container, setbacks } = worker.containers.present;
   const { keptStamps, observedStamp } = worker.activity;
   const { id, make, pausedAt, startedAt, warm } = container;
+  const served = servedOf(container);
   return {
     version: 1,
     desired,
     rest,
     container: make,
+    ...(served === undefined ? {} : { served }),
     ...(warm ? { warmContainer: id } : {}),
     ...(startedAt === undefined ? {} : { startedAt }),
     ...(pausedAt === undefined ? {} : { pausedAt }),
@@ -94,4 +97,13 @@ export function recordOf(worker: WorkerFacts): WorkerRecord {
     ...(observedStamp === undefined ? {} : { observedInvocationTime: observedStamp }),
     stamps: keptStamps,
   };
+}
+
+function servedOf({ info, state }: WorkerContainer): WorkerRecord['served'] {
+  const isAlive = state.kind === 'Running' || state.kind === 'Paused';
+  if (!isAlive || info?.address === undefined) {
+    return undefined;
+  }
+  const { address, createdAt, epoch, image } = info;
+  return { address, image, epoch, createdAt: createdAt.toISOString() };
 }

@@ -173,6 +173,27 @@ describe('a containerd that answers nobody', () => {
     expect(names.map((name) => lab.phase(name))).toEqual(names.map(() => 'Paused'));
   });
 
+  it.each([
+    ['refuses', 'RuntimeUnavailable'],
+    ['hangs', 'DeadlineExceeded'],
+  ])('and %s when the agent starts again: keeps nobody from calling what runs or is frozen', async (_, code) => {
+    const before = await ten();
+    before.fleet.apply(desiredFixture({ name: 'frozen', restingState: 'Paused' }));
+    await settle();
+    for (const name of [...names, 'frozen']) {
+      await before.recorded((record) => record.served !== undefined, name);
+    }
+    const fault = { error: Object.assign(new DeadlineError('Tasks.List', 10_000), { code }) };
+    before.runtime.fail('list', ...Array.from({ length: 8 }, () => fault));
+    const lab = await before.restart();
+    lab.emulators.onCall = (call) => call.answer();
+    expect(await outcomes(lab, [...names, 'frozen'])).toEqual(answered(11));
+    await lab.clock.advance(30_000);
+    expect(await outcomes(lab, [...names, 'frozen'])).toEqual(answered(11));
+    expect(lab.runtime.count('destroy')).toBe(0);
+    expect(lab.runtime.containers.size).toBe(11);
+  });
+
   it('leaves a worker callable that was to be settled', async () => {
     const lab = await FleetLab.with(desiredFixture({ restingState: 'Paused', pauseAfterSeconds: 600 }));
     await lab.clock.advance(1_000);
