@@ -9,6 +9,7 @@ import type { Action } from './plan.ts';
 import type { PreparedWorkers } from './prepared-workers.ts';
 import type { ReplacementTurns } from './replacement-turns.ts';
 import type { SecretReader } from './secret-reader.ts';
+import type { SetAside } from './set-aside.ts';
 import type { StartGate } from './start-gate.ts';
 import type { WorkerLink } from './worker-http.ts';
 import type { RecordStore } from './worker-record.ts';
@@ -36,6 +37,8 @@ export interface ActorContext {
   readonly answers: Answers;
   /** Whether the runtime answers has to be looked at. */
   readonly onDoubt: () => void;
+  /** A container cannot be removed. From now on it is no worker's, and what it takes stays taken. */
+  readonly setAside: (container: Omit<SetAside, 'since'>) => void;
   readonly onAction: (kind: Action['kind'], durationMs: number, outcome: string) => void;
   /**
    * Makes a container this worker's: nobody else removes it, and hints of it go to the worker. Returns false for one that

@@ -23,6 +23,8 @@ const transitionMs = 15_000;
 export const ensureMs = 300_000;
 /** Milliseconds that taking a container away may take beside its grace period. */
 const destroyMs = 60_000;
+/** Milliseconds for which a container may fail to be removed, beside its grace period, until it is set aside. */
+const setAsideMs = 120_000;
 /** Milliseconds that a start may take with the longest pull. Each of its steps has a deadline of its own. */
 const startMs = 65 * 60_000;
 /** Milliseconds that a wake takes until it is shown. */
@@ -66,6 +68,8 @@ export interface LaneHost {
   wasCounted(lane: ContainerLane, finishedAt: Date | undefined): boolean;
   /** Its process ended by itself; whether that is to be made good for. */
   terminated(lane: ContainerLane, termination: Termination): boolean;
+  /** It cannot be removed: the worker is to go on without it. */
+  unremovable(lane: ContainerLane, why: string): void;
   /** A start failed, and may have to wait now. */
   putOff(lane: ContainerLane): void;
   stamp(): string;
@@ -94,6 +98,8 @@ export class ContainerLane {
   #verifying = false;
   #verifyAgain = false;
   #failedResumes = 0;
+  /** Since when it is being removed in vain, in monotonic milliseconds. */
+  #endingSince: number | undefined;
   #leftCallWatch: LeftCallWatch | undefined;
   /** Whether it has been told that the runtime does not answer; until it does. */
   #outageTold = false;
@@ -492,6 +498,7 @@ export class ContainerLane {
     });
     container.removed();
     this.#context.answers.forget(container.id);
+    this.#endingSince = undefined;
     if (why === 'Unwanted' || why === 'Replaced') {
       this.setbacks.restartPending = false;
     }
@@ -626,13 +633,30 @@ export class ContainerLane {
         }
         this.retry.putOff('Resume', this.retry.failures === 1 ? 0 : delay);
         return;
-      case 'Pause':
       case 'Destroy':
+        this.#endFailed(error, delay);
+        return;
+      case 'Pause':
         this.retry.putOff(action.kind, delay);
         this.setbacks.failure = failureOf(error, 0);
         return;
       default:
         unreachable(action);
+    }
+  }
+
+  #endFailed(error: EsbError, delayMs: number): void {
+    this.retry.putOff('Destroy', delayMs);
+    this.setbacks.failure = failureOf(error, 0);
+    if (error.code === 'RuntimeUnavailable') {
+      // Nothing can be removed at all.
+      this.#endingSince = undefined;
+      return;
+    }
+    const now = this.#context.clock.monotonic();
+    this.#endingSince ??= now;
+    if (now - this.#endingSince >= setAsideMs) {
+      this.#host.unremovable(this, `${error.code}: ${error.message}`);
     }
   }
 

@@ -23,6 +23,7 @@ const stateNames: readonly string[] = [
   'resolv.conf',
   'server-next.pem',
   'server.pem',
+  'set-aside.json',
   'workers',
 ];
 /** What it keeps in its folder on tmpfs, beside the marks of calls. */

@@ -5,12 +5,15 @@ import type { LambdaNodeStatus, NodeAmounts } from '../api/lambda-node.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../common/host-port.ts';
 import type { Node } from '../kube/resource-types.ts';
 import type { NodeCondition } from './node-health.ts';
+import type { SetAside } from './set-aside.ts';
 
 /** Limits of the schema. */
 const maxImages = 512;
 const maxImageLength = 1_024;
 const maxVersionLength = 128;
 const maxMessageLength = 32_768;
+const maxSetAside = 64;
+const maxSetAsideMessage = 1_024;
 /** Part of the machine's memory that is promised to workers where nobody says how much. */
 const defaultMemoryShare = 0.7;
 /** MiB of which that part is a multiple: the same machine has some MiB more or less under another kernel. */
@@ -23,6 +26,8 @@ export interface NodeFacts {
   readonly capacity: NodeAmounts;
   readonly allocated: NodeAmounts;
   readonly images: readonly string[];
+  /** Containers that could not be removed. */
+  readonly setAside: readonly SetAside[];
   /** Whether the Node of the same name is cordoned; undefined where there is none. */
   readonly unschedulable: boolean | undefined;
   readonly conditions: readonly NodeCondition[];
@@ -54,6 +59,15 @@ export function nodeStatus(
       .filter((image) => image.length <= maxImageLength)
       .toSorted()
       .slice(0, maxImages),
+    ...(facts.setAside.length === 0
+      ? {}
+      : {
+          setAside: facts.setAside.slice(0, maxSetAside).map(({ containerId, message, ...rest }) => ({
+            containerID: containerId,
+            ...rest,
+            message: message.slice(0, maxSetAsideMessage),
+          })),
+        }),
     ...(facts.unschedulable === undefined ? {} : { unschedulable: facts.unschedulable }),
     conditions: facts.conditions.map(
       (condition): Condition =>

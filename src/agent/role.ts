@@ -311,6 +311,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       },
       capacity,
       allocated: fleet.allocation(),
+      setAside: fleet.setAside(),
       images: leaving ? [] : await images.current(),
     }),
     clock,

@@ -434,6 +434,19 @@ export class WorkerActor {
         this.#lastTermination !== undefined &&
         this.#lastTermination.finishedAt === finishedAt?.toISOString(),
       terminated: (lane, termination) => this.#terminated(lane, termination),
+      unremovable: (lane, why) => {
+        const { identity } = this.#desired;
+        this.#context.setAside({
+          containerId: lane.container.id,
+          namespace: identity.namespace,
+          name: identity.name,
+          memoryMiB: lane.container.takenMiB,
+          message: why,
+        });
+        this.#containers.setAside(lane);
+        // After the end of the action that failed.
+        queueMicrotask(() => this.#kick());
+      },
       putOff: (lane) => {
         if (serves(lane)) {
           this.#refuseWaiting();

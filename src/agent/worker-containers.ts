@@ -215,6 +215,19 @@ export class WorkerContainers {
     }
   }
 
+  /** Goes on without a container that cannot be removed, and that is nobody's from here on. */
+  setAside(lane: ContainerLane): void {
+    lane.end();
+    lane.container.mark.remove(lane.container.id);
+    lane.container.disconnect();
+    if (lane === this.#present) {
+      this.#present = this.#createLane(this.#make());
+      this.#host.exchanged(this.#present);
+    } else {
+      this.#others = this.#others.filter((other) => other !== lane);
+    }
+  }
+
   /** Gives back what those hold that do not exist. */
   freeOthers(): void {
     for (const { acting, container } of this.#others) {

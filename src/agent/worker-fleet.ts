@@ -26,6 +26,7 @@ import { type NodeAmounts, NodeCapacity } from './node-capacity.ts';
 import { PreparedWorkers } from './prepared-workers.ts';
 import { type ReplacementLimits, ReplacementTurns } from './replacement-turns.ts';
 import type { SecretReader } from './secret-reader.ts';
+import { type SetAside, SetAsides } from './set-aside.ts';
 import { StartGate } from './start-gate.ts';
 import { WorkerActor } from './worker-actor.ts';
 import { WorkerConnection, type WorkerLink } from './worker-http.ts';
@@ -41,6 +42,8 @@ const doubtMs = 10_000;
 const relistMs = 1_000;
 /** The part of the time of a stop that calls get which came while the agent was waiting for longer ones. */
 const lastCallsShare = 0.1;
+/** Stands for the uid of a worker that has a container which is set aside. */
+const nobody = '';
 /** Workers that a look is told to without a pause. */
 const toldAtOnce = 50;
 
@@ -103,6 +106,8 @@ export interface NodeFleet extends Fleet {
    * when it is not that process's any more.
    */
   outputLost(containerId: string, pid: number): boolean;
+  /** Containers that could not be removed, and that no worker has any more. */
+  setAside(): readonly SetAside[];
   /** Workers that have an actor, and the containers that are theirs. */
   known(): KnownWorkers;
   /** Removes the record and the mark of a worker that has no actor. Returns false for one that has. */
@@ -147,6 +152,7 @@ class WorkerFleet implements NodeFleet {
   #listed = false;
   #runtimeDown = false;
   readonly #answers: Answers;
+  readonly #setAsides: SetAsides;
   /** What marks told of calls in flight when the agent started, by uid of workers that have no actor yet. */
   readonly #foundMarks = new Map<string, FoundMark>();
   #nextLook: { readonly timer: Timer; readonly at: number } | undefined;
@@ -170,6 +176,13 @@ class WorkerFleet implements NodeFleet {
       clock,
       onDoubt: () => this.#lookWithin(doubtMs),
       patienceMs: limits.unansweringMs,
+    });
+    this.#setAsides = new SetAsides({
+      file: join(options.stateDir, 'set-aside.json'),
+      runtime,
+      clock,
+      logger,
+      onGone: (containerId) => this.#releaseSetAside(containerId),
     });
     const secrets = rememberingSecrets(options.secretReader);
     this.#context = {
@@ -197,6 +210,10 @@ class WorkerFleet implements NodeFleet {
       onRuntime: (answers) => this.#heardOfRuntime(answers),
       answers: this.#answers,
       onDoubt: () => this.#lookWithin(relistMs),
+      setAside: (container) => {
+        this.#setAsides.add(container);
+        this.#holdSetAside(container);
+      },
       onAction: (kind, durationMs, outcome) => options.metrics?.action(kind, durationMs, outcome),
       claim: (containerId, uid) => this.#claim(containerId, uid),
       unclaim: (containerId, uid) => {
@@ -213,6 +230,10 @@ class WorkerFleet implements NodeFleet {
   async adopt(options: CallOptions = {}): Promise<void> {
     mkdirSync(this.#runDir, { recursive: true, mode: 0o700 });
     const records = await this.#records.load();
+    await this.#setAsides.load();
+    for (const each of this.#setAsides.all) {
+      this.#holdSetAside(each);
+    }
     // Before the list: what happens in between is told by an event.
     this.#unsubscribe = this.#runtime.subscribe((event) => this.#onRuntimeEvent(event));
     const containers = await this.#list(options);
@@ -221,7 +242,7 @@ class WorkerFleet implements NodeFleet {
       this.#stamps.notBefore(mark.stamp ?? '');
     }
     this.#listed = containers !== undefined;
-    const byUid = groupByUid(containers ?? []);
+    const byUid = this.#ofWorkers(containers ?? []);
     // What a container says of its owner goes before what a record of another worker says.
     for (const { desired } of records) {
       for (const { containerId, identity } of byUid.get(desired.identity.uid) ?? []) {
@@ -353,6 +374,10 @@ class WorkerFleet implements NodeFleet {
     );
   }
 
+  setAside(): readonly SetAside[] {
+    return this.#setAsides.all;
+  }
+
   outputLost(containerId: string, pid: number): boolean {
     const actor = this.#actors.get(this.#byContainer.get(containerId) ?? '');
     return actor?.outputLost(containerId, pid) === true;
@@ -386,6 +411,7 @@ class WorkerFleet implements NodeFleet {
     // Those that were running have had their time.
     await this.#atMost(lastMs, new Set([...this.#currentCalls()].filter((call) => !running.has(call))));
     await Promise.all(actors.map((actor) => actor.stop()));
+    await this.#setAsides.stop();
     await this.#context.prepared.stop();
     await this.#records.flush();
   }
@@ -442,6 +468,9 @@ class WorkerFleet implements NodeFleet {
   }
 
   #claim(containerId: string, uid: string): boolean {
+    if (this.#setAsides.has(containerId)) {
+      return false;
+    }
     const owner = this.#byContainer.get(containerId) ?? uid;
     if (owner === uid) {
       this.#byContainer.set(containerId, uid);
@@ -449,6 +478,25 @@ class WorkerFleet implements NodeFleet {
     }
     this.#logger.error({ containerId, uid, owner }, 'a worker claims a container that another worker has');
     return false;
+  }
+
+  /** Nobody claims it, and nobody removes it as an orphan. */
+  #holdSetAside({ containerId, memoryMiB }: Pick<SetAside, 'containerId' | 'memoryMiB'>): void {
+    this.#byContainer.set(containerId, nobody);
+    this.#answers.forget(containerId);
+    this.#capacity.hold(containerId, memoryMiB);
+  }
+
+  #releaseSetAside(containerId: string): void {
+    if (this.#byContainer.get(containerId) === nobody) {
+      this.#byContainer.delete(containerId);
+    }
+    this.#capacity.free(containerId);
+  }
+
+  /** Containers that workers may have, by uid. */
+  #ofWorkers(containers: readonly WorkerInfo[]): Map<string, readonly WorkerInfo[]> {
+    return groupByUid(containers.filter(({ containerId }) => !this.#setAsides.has(containerId)));
   }
 
   #add(actor: WorkerActor): WorkerActor {
@@ -571,7 +619,7 @@ class WorkerFleet implements NodeFleet {
   async #readNode(options: CallOptions): Promise<readonly WorkerInfo[]> {
     const looks = [...this.#actors.values()].map((actor) => ({ actor, take: actor.look() }));
     const containers = await this.#runtime.list(options);
-    const byUid = groupByUid(containers);
+    const byUid = this.#ofWorkers(containers);
     const byId = new Map(containers.map((info) => [info.containerId, info]));
     if (!this.#listed) {
       this.#listed = true;
@@ -582,6 +630,7 @@ class WorkerFleet implements NodeFleet {
       }
     }
     this.#heardOfRuntime(true);
+    this.#setAsides.retry();
     for (const [index, { actor, take }] of looks.entries()) {
       if (index % toldAtOnce === toldAtOnce - 1) {
         // Calls are let in between.

@@ -53,6 +53,10 @@ export interface LambdaNodeStatus {
    */
   readonly images?: readonly string[];
   /**
+   * Containers that could not be removed for two minutes. Their workers go on without them; what they take is part of what is allocated until they are gone, which is tried again every minute.
+   */
+  readonly setAside?: readonly LambdaNodeStatusSetAside[];
+  /**
    * Whether the Node of the same name is cordoned.
    */
   readonly unschedulable?: boolean;
@@ -111,6 +115,35 @@ export interface LambdaNodeStatusAllocated {
    * Number of workers.
    */
   readonly workers: number;
+}
+/**
+ * One of them.
+ */
+export interface LambdaNodeStatusSetAside {
+  /**
+   * Name of the container in containerd.
+   */
+  readonly containerID: string;
+  /**
+   * Namespace of the worker that had it.
+   */
+  readonly namespace: string;
+  /**
+   * Name of that worker.
+   */
+  readonly name: string;
+  /**
+   * Memory in MiB that it takes.
+   */
+  readonly memoryMiB: number;
+  /**
+   * When it was set aside.
+   */
+  readonly since: string;
+  /**
+   * Why it could not be removed, the last time.
+   */
+  readonly message: string;
 }
 /**
  * One aspect of the state, in the usual form.

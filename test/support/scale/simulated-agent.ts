@@ -107,6 +107,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
         capacity,
         allocated: fleet.allocation(),
         images: [],
+        setAside: [],
       }),
     clock,
     logger,

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
 import { DeadlineError } from '../../../src/common/deadline.ts';
@@ -176,23 +176,26 @@ describe('a containerd that answers nobody', () => {
   it.each([
     ['refuses', 'RuntimeUnavailable'],
     ['hangs', 'DeadlineExceeded'],
-  ])('and %s when the agent starts again: keeps nobody from calling what runs or is frozen', async (_, code) => {
-    const before = await ten();
-    before.fleet.apply(desiredFixture({ name: 'frozen', restingState: 'Paused' }));
-    await settle();
-    for (const name of [...names, 'frozen']) {
-      await before.recorded((record) => record.served !== undefined, name);
-    }
-    const fault = { error: Object.assign(new DeadlineError('Tasks.List', 10_000), { code }) };
-    before.runtime.fail('list', ...Array.from({ length: 8 }, () => fault));
-    const lab = await before.restart();
-    lab.emulators.onCall = (call) => call.answer();
-    expect(await outcomes(lab, [...names, 'frozen'])).toEqual(answered(11));
-    await lab.clock.advance(30_000);
-    expect(await outcomes(lab, [...names, 'frozen'])).toEqual(answered(11));
-    expect(lab.runtime.count('destroy')).toBe(0);
-    expect(lab.runtime.containers.size).toBe(11);
-  });
+  ])(
+    'and %s when the agent starts again: keeps nobody from calling what runs or is frozen',
+    async (_, code) => {
+      const before = await ten();
+      before.fleet.apply(desiredFixture({ name: 'frozen', restingState: 'Paused' }));
+      await settle();
+      for (const name of [...names, 'frozen']) {
+        await before.recorded((record) => record.served !== undefined, name);
+      }
+      const fault = { error: Object.assign(new DeadlineError('Tasks.List', 10_000), { code }) };
+      before.runtime.fail('list', ...Array.from({ length: 8 }, () => fault));
+      const lab = await before.restart();
+      lab.emulators.onCall = (call) => call.answer();
+      expect(await outcomes(lab, [...names, 'frozen'])).toEqual(answered(11));
+      await lab.clock.advance(30_000);
+      expect(await outcomes(lab, [...names, 'frozen'])).toEqual(answered(11));
+      expect(lab.runtime.count('destroy')).toBe(0);
+      expect(lab.runtime.containers.size).toBe(11);
+    },
+  );
 
   it('leaves a worker callable that was to be settled', async () => {
     const lab = await FleetLab.with(desiredFixture({ restingState: 'Paused', pauseAfterSeconds: 600 }));
@@ -297,5 +300,89 @@ describe('marks of calls that an earlier agent left', () => {
     }
     await settle();
     expect(lab.runtime.count('destroy')).toBe(0);
+  });
+});
+
+describe('a container that cannot be removed', () => {
+  const another = { generation: 2, shapeHash: 'v1-b' };
+
+  it.each([
+    [
+      'deleted',
+      (lab: FleetLab) => lab.fleet.apply(desiredFixture({ generation: 2, deleting: true })),
+      'True',
+    ],
+    ['released', (lab: FleetLab) => lab.fleet.release('uid-of-hello'), undefined],
+  ] as const)('does not keep a worker that is %s, and keeps what it takes', async (_, change, cleanedUp) => {
+    const lab = await FleetLab.with(desiredFixture());
+    lab.runtime.undying.add(lab.container());
+    change(lab);
+    await lab.clock.advance(110_000);
+    expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp).toMatchObject({
+      status: 'False',
+      reason: 'TaskStuck',
+    });
+    await lab.clock.advance(70_000);
+    expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe(cleanedUp);
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
+    expect(lab.fleet.setAside()).toMatchObject([
+      { containerId: lab.container(), name: 'hello', memoryMiB: 144 },
+    ]);
+    lab.runtime.undying.clear();
+    await lab.clock.advance(61_000);
+    expect(lab.runtime.containers.size).toBe(0);
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 0, workers: 0 });
+    expect(lab.fleet.setAside()).toEqual([]);
+  });
+
+  it('does not keep its worker from another container of the same shape', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    lab.runtime.undying.add(lab.container());
+    lab.fleet.outputLost(lab.container(), 1);
+    await lab.clock.advance(180_000);
+    lab.emulators.onCall = (call) => call.answer();
+    expect(await outcomes(lab, ['hello'])).toEqual(['Answered']);
+    const { containerId } = lab.fleet.view('uid-of-hello') ?? {};
+    expect(containerId).not.toBe(lab.container());
+    expect(lab.runtime.taskOf(containerId ?? '')).toBe('Running');
+    expect(lab.fleet.allocation().workers).toBe(2);
+  });
+
+  it('does not keep a replacement from its place', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    lab.runtime.undying.add(lab.container());
+    lab.fleet.apply(desiredFixture(another));
+    await waitFor('the successor', () => lab.runtime.taskOf(lab.container('hello', 'v1-b')) === 'Running');
+    await lab.recorded((record) => record.container?.shapeHash === 'v1-b');
+    await lab.clock.advance(190_000);
+    expect(lab.fleet.setAside()).toMatchObject([{ containerId: lab.container() }]);
+    expect(lab.phase()).toBe('Running');
+  });
+
+  it("is known to the next agent, which takes it for nobody's", async () => {
+    const before = await FleetLab.with(desiredFixture());
+    before.runtime.undying.add(before.container());
+    before.fleet.apply(desiredFixture({ generation: 2, deleting: true }));
+    await before.clock.advance(180_000);
+    await waitFor('the file', () => existsSync(`${before.folder}/state/set-aside.json`));
+    const lab = await before.restart();
+    expect(lab.fleet.setAside()).toMatchObject([{ containerId: lab.container() }]);
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
+    await lab.fleet.sweep(new Set(), () => Promise.resolve(true));
+    lab.fleet.apply(desiredFixture({ generation: 3 }));
+    await lab.clock.advance(1_000);
+    expect(lab.fleet.view('uid-of-hello')?.phase).toBe('Running');
+    expect(lab.fleet.view('uid-of-hello')?.containerId).not.toBe(lab.container());
+  });
+
+  it('is not set aside while containerd answers for nobody', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    lab.runtime.down = true;
+    lab.fleet.release('uid-of-hello');
+    await lab.clock.advance(600_000);
+    expect(lab.fleet.setAside()).toEqual([]);
+    lab.runtime.down = false;
+    await lab.clock.advance(5_000);
+    expect(lab.fleet.views()).toEqual([]);
   });
 });

@@ -3,6 +3,7 @@ import { NodeHealth } from '../../../src/agent/node-health.ts';
 import { keepNodeLease } from '../../../src/agent/node-lease.ts';
 import { NodeRegistration } from '../../../src/agent/node-registration.ts';
 import { endpointOf, nodeVersions } from '../../../src/agent/node-status.ts';
+import type { SetAside } from '../../../src/agent/set-aside.ts';
 import { type LambdaNode, lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { createKubeClient } from '../../../src/kube/client.ts';
@@ -42,6 +43,7 @@ async function world(given?: FakeApiServer) {
     capacity: { memoryMiB: 1000, workers: 10 },
     allocated: { memoryMiB: 0, workers: 0 },
     images: [] as string[],
+    setAside: [] as SetAside[],
   };
   const registration = new NodeRegistration({
     client,

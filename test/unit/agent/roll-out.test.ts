@@ -3,7 +3,6 @@ import type { ConditionView } from '../../../src/agent/worker-view.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
-import { waitFor } from '../../support/wait-for.ts';
 
 const uid = 'uid-of-hello';
 const fresh = { generation: 2, shapeHash: 'v1-b' } as const;
@@ -85,18 +84,18 @@ describe('UpToDate', () => {
   it('is not claimed by an agent that starts again before the new container serves', async () => {
     const lab = await FleetLab.with(desiredFixture());
     await lab.recorded((record) => record.container?.shapeHash === 'v1-a');
-    holdFresh(lab);
+    const release = holdFresh(lab);
     lab.fleet.apply(desiredFixture(fresh));
     await lab.recorded((record) => record.desired.shapeHash === 'v1-b');
     lab.runtime.down = true;
     const again = await lab.restart();
     expect(upToDate(again)?.status).not.toBe('True');
     lab.runtime.down = false;
-    await waitFor('the look at the container', async () => {
-      await again.clock.advance(500);
-      return again.fleet.view(uid)?.phase === 'Running';
-    });
-    expect(upToDate(again)).toMatchObject({ status: 'False', reason: 'Replacing' });
+    await again.clock.advance(5_000);
+    expect(again.fleet.view(uid)?.phase).toBe('Running');
+    expect(upToDate(again)?.status).toBe('False');
+    await release();
+    expect(upToDate(again)).toMatchObject({ status: 'True', reason: 'UpToDate' });
   });
 
   it('is gone with the worker', async () => {
