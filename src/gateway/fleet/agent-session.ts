@@ -29,6 +29,12 @@ const SESSION_WINDOW_BYTES = 64 * 1024 * 1024;
 /** What requests name as their host. An endpoint need not be one that a URL could hold, and no agent looks at it. */
 const AUTHORITY = 'https://esb-agent';
 
+/**
+ * MB that Node.js may hold for one agent. The default of 10 makes it refuse streams while two large payloads are on their way;
+ * what a gateway holds in all by default, and what an agent may send ahead, are below this one.
+ */
+const SESSION_MEMORY_MB = 1_024;
+
 /** Bytes of a payload up to which a call shares a stream: a larger one would hold up those behind it. */
 const SHARED_PAYLOAD_BYTES = 32 * 1024;
 
@@ -86,8 +92,7 @@ export class AgentSession {
     this.#http2 = connectHttp2(AUTHORITY, {
       createConnection: () => socket,
       settings: { enablePush: false, initialWindowSize: STREAM_WINDOW_BYTES },
-      // In MB. The default of 10 makes Node.js refuse streams of its own while two large payloads are on their way.
-      maxSessionMemory: 65_536,
+      maxSessionMemory: SESSION_MEMORY_MB,
     });
     this.#http2.on('error', (error) => this.#fail(error));
     this.#http2.on('goaway', () => this.#retire('the agent asked to go away'));

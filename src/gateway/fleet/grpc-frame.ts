@@ -3,8 +3,8 @@ import { EsbError } from '../../common/errors.ts';
 /** Bytes before each message: whether it is compressed (1), and its length (4, big-endian). */
 const PREFIX_BYTES = 5;
 
-/** Largest message that is taken in: far more than an answer of 6 MiB in one piece. */
-const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
+/** Largest message that is taken in: twice an answer of 6 MiB in one piece, or what an agent says of 10,000 workers. */
+const MAX_MESSAGE_BYTES = 12 * 1024 * 1024;
 
 /** A message as gRPC puts it on an HTTP/2 stream. */
 export function grpcFrame(message: Buffer): Buffer {

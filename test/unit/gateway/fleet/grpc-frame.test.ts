@@ -27,7 +27,7 @@ describe('gRPC frames', () => {
 
   it.each([
     ['are compressed', Buffer.from([1, 0, 0, 0, 1, 7])],
-    ['are larger than anything we ask for', Buffer.from([0, 0x7f, 0, 0, 0])],
+    ['are larger than anything we ask for', Buffer.from([0, 0, 0xd0, 0, 0])],
   ])('are refused when they %s', (_what, bytes) => {
     const reader = new GrpcFrameReader(() => undefined);
     expect(() => reader.push(bytes)).toThrow(expect.objectContaining({ code: 'InvalidAnswer' }));
