@@ -89,6 +89,7 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
       hostsFolder: resolve(agent.certsDir),
       resolvConfPath: options.resolvConfPath,
       runcRoot: join(runDir, 'runc'),
+      etcHostsFolder: join(runDir, 'hosts'),
       workersPerShim: agent.workersPerShim,
       confinement: {
         cgroupDriver: agent.cgroupDriver,

@@ -510,7 +510,8 @@ function records(text: string): readonly (readonly string[])[] {
     .map((line) => line.split(':'));
 }
 
-function hostnameOf(containerId: string): string {
+/** Host name of a worker with a network of its own. */
+export function hostnameOf(containerId: string): string {
   // The kernel takes at most 64 bytes.
   return containerId.slice(0, 63);
 }

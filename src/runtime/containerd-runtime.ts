@@ -32,6 +32,7 @@ import { Freezer } from './freezer.ts';
 import { HOST_MODE_IP } from './host-port.ts';
 import { HostPortBook, type HostPortRange } from './host-port-book.ts';
 import { HostTraces } from './host-traces.ts';
+import { HostsFiles } from './hosts-files.ts';
 import { FILES_KEY_PREFIX } from './image-files.ts';
 import { ImageStore } from './image-store.ts';
 import { LimitWatch } from './limit-watch.ts';
@@ -74,6 +75,8 @@ export interface ContainerdRuntimeOptions {
   readonly observer?: RuntimeObserver | undefined;
   /** Mounted over `/etc/resolv.conf` of every worker. */
   readonly resolvConfPath?: string | undefined;
+  /** Folder on a tmpfs for what is mounted over `/etc/hosts` of the workers. */
+  readonly etcHostsFolder: string;
   /**
    * Where runc keeps its states, on tmpfs. A worker has the same container on whichever node it is, so nodes on one
    * machine need one each. Default: a folder that all daemons of a machine share.
@@ -144,6 +147,7 @@ export class ContainerdRuntime implements ContainerRuntime {
   readonly #confinement: Confinement;
   readonly #limits: LimitWatch;
   readonly #logs: WorkerLogs;
+  readonly #hosts: HostsFiles;
   readonly #output: OutputProbe;
   readonly #hostPorts: HostPortBook;
   readonly #traces: HostTraces;
@@ -178,6 +182,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       folder: options.hostPortFolder ?? join(dirname(options.logFolder), 'host-ports'),
       range: options.hostPorts,
     });
+    const hosts = new HostsFiles(options.etcHostsFolder);
     const logs = new WorkerLogs(options.logFolder, { limits: options.logLimits, clock, logger });
     this.#client = client;
     this.#clock = clock;
@@ -189,6 +194,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       client.containers.list({ deadlineMs: LIST_DEADLINE_MS }),
     );
     this.#logs = logs;
+    this.#hosts = hosts;
     this.#output = new OutputProbe({ logs, clock });
     this.#hostPorts = hostPorts;
     this.#traces = new HostTraces({
@@ -223,6 +229,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       confinement: this.#confinement,
       shims: new OrphanShims({ socketPath, namespace: CONTAINERD_NAMESPACE, clock }),
       logs,
+      hosts,
       snapshotter: SNAPSHOTTER,
       runtime: SHIM,
       runcRoot: options.runcRoot,
@@ -243,6 +250,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       runtime: SHIM,
       runcRoot: options.runcRoot,
       resolvConfPath: options.resolvConfPath,
+      hosts,
       listenDeadlineMs: options.listenDeadlineMs ?? DEFAULT_LISTEN_DEADLINE_MS,
       connect: options.connect ?? tcpConnect,
       observer: options.observer,
@@ -755,6 +763,7 @@ export class ContainerdRuntime implements ContainerRuntime {
     const before = this.#clock.now() - KEEP_LOG_MS;
     this.#background.run('removing old logs', () => this.#logs.prune(containerIds, before));
     this.#background.run('limiting the workers together', () => this.#limitAll());
+    this.#background.run('removing old hosts files', () => this.#hosts.prune(containerIds, before));
     this.#background.run('giving ports back', async () => void (await this.#hostPorts.prune(containerIds)));
   }
 

@@ -1,3 +1,4 @@
+import { hostname as nodeHostname } from 'node:os';
 import { containerLabels } from '../api/label.ts';
 import type { Attachment, NodeNetwork } from '../cni/node-network.ts';
 import type { Clock } from '../common/clock.ts';
@@ -8,12 +9,13 @@ import type { ContainerRecord } from '../containerd/container-service.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
 import type { Mount } from '../containerd/snapshot-service.ts';
 import type { NewTask } from '../containerd/task-service.ts';
-import { buildRuntimeSpec, handlerInItsPlace } from '../oci/runtime-spec.ts';
+import { buildRuntimeSpec, handlerInItsPlace, hostnameOf } from '../oci/runtime-spec.ts';
 import type { Confinement, WorkerConfinement } from './confinement.ts';
 import type { EnsureRequest, WorkerAddress, WorkerInfo } from './container-runtime.ts';
 import { createError, creationStep, memoryTooSmall, networkError } from './create-error.ts';
 import { HOST_MODE_IP, withHostPorts } from './host-port.ts';
 import type { HostPortBook } from './host-port-book.ts';
+import type { HostsFiles } from './hosts-files.ts';
 import type { ImageStore, LocalImage } from './image-store.ts';
 import { notListening, waitUntilListening } from './listening-wait.ts';
 import type { Connect } from './port-probe.ts';
@@ -42,6 +44,7 @@ export interface WorkerCreationOptions {
   readonly runcRoot?: string | undefined;
   /** Mounted over the worker's own; absent leaves the image's. */
   readonly resolvConfPath?: string | undefined;
+  readonly hosts: HostsFiles;
   /** How long a new process may take until it listens. */
   readonly listenDeadlineMs: number;
   readonly connect: Connect;
@@ -258,6 +261,11 @@ export class WorkerCreation {
     const ports = attachment === undefined ? await this.#options.hostPorts.allocate(containerId) : undefined;
     const shape = ports === undefined ? request.shape : withHostPorts(request.shape, image.config, ports);
     const address = { ip: attachment?.ip ?? HOST_MODE_IP, port: ports?.port ?? shape.port };
+    const { resolvConfPath } = this.#options;
+    const hostname = attachment === undefined ? nodeHostname() : hostnameOf(containerId);
+    const hosts = await creationStep('CreateFailed', signal, () =>
+      this.#options.hosts.write(containerId, address.ip, hostname),
+    );
     const spec = buildRuntimeSpec({
       ...confined.spec,
       containerId,
@@ -265,9 +273,7 @@ export class WorkerCreation {
       shape,
       image: image.config,
       ...(attachment === undefined ? {} : { netnsPath: attachment.netnsPath }),
-      ...(this.#options.resolvConfPath === undefined
-        ? {}
-        : { etcFiles: { resolvConf: this.#options.resolvConfPath } }),
+      etcFiles: { hosts, ...(resolvConfPath === undefined ? {} : { resolvConf: resolvConfPath }) },
       ...(image.userFiles === undefined ? {} : image.userFiles),
     });
     const group = this.#options.groups.join(containerId);

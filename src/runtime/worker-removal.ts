@@ -5,6 +5,7 @@ import type { Logger } from '../common/logger.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
 import type { Confinement } from './confinement.ts';
 import type { HostPortBook } from './host-port-book.ts';
+import type { HostsFiles } from './hosts-files.ts';
 import type { OrphanShims } from './orphan-shim.ts';
 import type { ShimGroups } from './shim-groups.ts';
 import type { TaskControl } from './task-control.ts';
@@ -21,6 +22,7 @@ export interface WorkerRemovalOptions {
   readonly shims: OrphanShims;
   readonly groups: ShimGroups;
   readonly logs: WorkerLogs;
+  readonly hosts: Pick<HostsFiles, 'remove'>;
   readonly snapshotter: string;
   readonly runtime: string;
   readonly runcRoot?: string | undefined;
@@ -60,7 +62,7 @@ export class WorkerRemoval {
   }
 
   async remove(containerId: string, request: RemovalRequest): Promise<void> {
-    const { cgroups, client, confinement, groups, hostPorts, logs, network } = this.#options;
+    const { cgroups, client, confinement, groups, hostPorts, hosts, logs, network } = this.#options;
     const call: CallOptions = { deadlineMs: CALL_DEADLINE_MS };
     groups.leave(containerId);
     await this.#endTask(containerId, request.graceMs);
@@ -78,6 +80,7 @@ export class WorkerRemoval {
       request.keepNetwork === true ? undefined : hostPorts.release(containerId),
       missingIsDone(client.leases.delete(leaseOf(containerId), call)),
       cgroups.clear(containerId),
+      hosts.remove(containerId),
     ]);
     await confinement.release(containerId);
     groups.left(containerId);

@@ -98,6 +98,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   const name = `esb-t-${randomBytes(4).toString('hex')}`;
   const socketPath = join(folder, 'c.sock');
   const logFolder = join(folder, 'logs');
+  const hostsFolder = join(folder, 'hosts');
   const config = join(folder, 'config.toml');
   await writeFile(config, configuration(folder, socketPath));
   await writeFile(join(folder, 'name'), name);
@@ -163,6 +164,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
         socketPath,
         network,
         logFolder,
+        etcHostsFolder: hostsFolder,
         confinement: { cgroupParent: `/${name}` },
         connect: (address) =>
           address.ip === '127.0.0.1' ? connectHere(address.port) : caller.connect(address),
@@ -187,6 +189,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
         ...(await cgroupFolders(name)).filter((path) => !path.endsWith(name)).map((path) => `cgroup ${path}`),
         ...(await shimsOf(socketPath)).map((pid) => `shim ${pid}`),
         ...(await readdir(logFolder).catch(() => [])).map((file) => `log ${file}`),
+        ...(await readdir(hostsFolder).catch(() => [])).map((file) => `hosts file ${file}`),
       ];
     },
     async close() {

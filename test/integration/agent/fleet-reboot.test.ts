@@ -74,6 +74,7 @@ async function startAgent(lab: NetworkLab, folder: string, client: ContainerdCli
     socketPath: join(folder, 'none.sock'),
     network,
     logFolder: join(folder, 'logs'),
+    etcHostsFolder: join(folder, 'hosts'),
     client,
     connect: () => Promise.resolve(true),
     logger,

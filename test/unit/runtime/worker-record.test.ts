@@ -135,6 +135,7 @@ describe('createRuntime', () => {
   const containerd = {
     socketPath: '/none',
     logFolder: '/none',
+    etcHostsFolder: '/none',
     logger: silentLogger(),
     network: {} as NodeNetwork,
   };

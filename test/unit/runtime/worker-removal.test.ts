@@ -7,6 +7,7 @@ import type { NodeNetwork } from '../../../src/cni/node-network.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { Freezer } from '../../../src/runtime/freezer.ts';
+import { HostsFiles } from '../../../src/runtime/hosts-files.ts';
 import { OrphanShims } from '../../../src/runtime/orphan-shim.ts';
 import { ShimGroups } from '../../../src/runtime/shim-groups.ts';
 import { TaskControl } from '../../../src/runtime/task-control.ts';
@@ -56,6 +57,7 @@ describe('WorkerRemoval', () => {
       groups: new ShimGroups(1),
       shims: new OrphanShims({ socketPath: '/s', namespace: 'esb', clock: systemClock, procFolder: folder }),
       logs: new WorkerLogs(folder),
+      hosts: new HostsFiles(join(folder, 'hosts')),
       snapshotter: 'overlayfs',
       runtime: 'io.containerd.runc.v2',
       logger,

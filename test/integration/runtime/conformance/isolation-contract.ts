@@ -47,6 +47,16 @@ export const isolationContract: ConformanceTests = (bench) => {
     expect(tried['write /proc/sys/kernel/hostname x']).toMatch(/read-only file system|permission denied/);
   });
 
+  it('gives a worker the names of its loopback and of itself', async () => {
+    const { request, runtime, tries } = bench();
+    const info = await runtime.ensure(request('named'));
+    const own = `resolve ${info.containerId}`;
+    expect(await tries(info, 'resolve localhost', own)).toEqual({
+      'resolve localhost': expect.stringMatching(/^ok (127\.0\.0\.1|::1)/),
+      [own]: `ok ${info.address?.ip}`,
+    });
+  });
+
   it('holds a worker to its number of processes', async () => {
     const { request, runtime, tries } = bench();
     // With one processor Go makes no thread while this goes on, which it would be refused and end for.
