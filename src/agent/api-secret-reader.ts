@@ -7,15 +7,14 @@ import type { Logger } from '../common/logger.ts';
 import { isUnavailable } from '../kube/api-error.ts';
 import { secrets } from '../kube/resource-types.ts';
 import type { KubeClient } from '../kube/types.ts';
-import { secretForbidden } from './secret-grant.ts';
+import { type AgentSubject, secretForbidden } from './secret-grant.ts';
 import type { SecretReader } from './secret-reader.ts';
 
 export interface ApiSecretReaderOptions {
   readonly client: Pick<KubeClient, 'get'>;
   /** Folder on tmpfs: what was read last, for as long as the API server cannot be asked. */
   readonly folder: string;
-  /** Where the agents' service account is. */
-  readonly systemNamespace: string;
+  readonly agents: AgentSubject;
   readonly logger: Logger;
 }
 
@@ -42,7 +41,7 @@ const knownDeadlineMs = 2_000;
  * read one.
  */
 export function createApiSecretReader(options: ApiSecretReaderOptions): ApiSecretReader {
-  const { client, folder, logger, systemNamespace } = options;
+  const { agents, client, folder, logger } = options;
 
   const fileOf = (namespace: string, name: string): string =>
     join(folder, `${createHash('sha256').update(`${namespace}/${name}`).digest('hex')}.json`);
@@ -116,7 +115,7 @@ export function createApiSecretReader(options: ApiSecretReaderOptions): ApiSecre
         }
         if (error instanceof EsbError && error.code === 'Forbidden') {
           await forget(namespace, name);
-          throw secretForbidden({ namespace, name }, systemNamespace, error);
+          throw secretForbidden({ namespace, name }, agents, error);
         }
         throw error;
       }

@@ -142,7 +142,11 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
   const secretReader = createApiSecretReader({
     client,
     folder: join(runDir, 'secrets'),
-    systemNamespace,
+    // A Pod has its service account; who is given a kubeconfig is a user.
+    agents:
+      options.kubeconfig === undefined
+        ? { kind: 'ServiceAccount', namespace: systemNamespace }
+        : { kind: 'Users' },
     logger,
   });
   const fleet = createFleet({

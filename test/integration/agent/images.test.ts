@@ -140,8 +140,9 @@ describe('images and Secrets of a node with the real agent', () => {
     // The API server learns of its own rules by a watch.
     await waitFor(
       'the grant to hold',
-      async () => (await canI('get', 'secrets/regcred', '-n', 'default')) === 'yes',
+      async () => (await answerTo(inCluster, ['get', 'secrets/regcred', '-n', 'default'])) === 'yes',
     );
+    expect(await answerTo(local, ['get', 'secrets/regcred', '-n', 'default'])).toBe('no');
     expect(await canI('get', 'secrets/other', '-n', 'default')).toBe('no');
     expect(await canI('get', 'secrets/regcred', '-n', 'esb-system')).toBe('no');
   });

@@ -24,7 +24,11 @@ function reader(
 }
 
 const forbidden = (name: string): EsbError =>
-  secretForbidden({ namespace: 'default', name }, 'esb-system', undefined);
+  secretForbidden(
+    { namespace: 'default', name },
+    { kind: 'ServiceAccount', namespace: 'esb-system' },
+    undefined,
+  );
 const worker = (change: Partial<DesiredWorker>): DesiredWorker => desiredFixture(change);
 
 describe('the variables of a worker', () => {

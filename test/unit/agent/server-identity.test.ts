@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createApiSecretReader } from '../../../src/agent/api-secret-reader.ts';
 import { ClientAuthority } from '../../../src/agent/client-authority.ts';
+import type { AgentSubject } from '../../../src/agent/secret-grant.ts';
 import { ServerIdentity } from '../../../src/agent/server-identity.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { ApiError } from '../../../src/kube/api-error.ts';
@@ -99,7 +100,7 @@ describe('secrets', () => {
       createApiSecretReader({
         client: { get: () => answer() as never },
         folder: path,
-        systemNamespace: 'esb-system',
+        agents: { kind: 'Users' },
         logger: silentLogger(),
       });
     expect(await open().read('default', 's', 'key')).toBe('value');
@@ -120,7 +121,7 @@ describe('secrets', () => {
     const reader = createApiSecretReader({
       client: { get: () => answer() as never },
       folder: folder(),
-      systemNamespace: 'esb-system',
+      agents: { kind: 'Users' },
       logger: silentLogger(),
     });
     const read = () => reader.read('shop', 's', 'key');
@@ -142,7 +143,7 @@ describe('secrets', () => {
     const reader = createApiSecretReader({
       client: { get: () => answer() as never },
       folder: folder(),
-      systemNamespace: 'esb-system',
+      agents: { kind: 'Users' },
       logger: silentLogger(),
     });
     await reader.keepOnly([]);
@@ -154,22 +155,28 @@ describe('secrets', () => {
     await expect(reader.read('shop', 'dropped', 'key')).rejects.toMatchObject({ code: 'Unreachable' });
   });
 
-  it('that are not granted are told with the commands that grant them', async () => {
-    const reader = createApiSecretReader({
-      client: { get: () => Promise.reject(ApiError.fromAnswer('get', 403, '')) },
-      folder: folder(),
-      systemNamespace: 'lambda',
-      logger: silentLogger(),
-    });
-    await expect(reader.read('shop', 'regcred', 'key')).rejects.toMatchObject({
-      code: 'SecretForbidden',
-      retryable: true,
-      message:
-        'the agent may not read the Secret shop/regcred: there is no Role with a RoleBinding in the namespace shop ' +
-        'that allows it. Make both, called esb-secret-regcred: ' +
-        'kubectl -n shop create role esb-secret-regcred --verb=get --resource=secrets --resource-name=regcred && ' +
-        'kubectl -n shop create rolebinding esb-secret-regcred --role=esb-secret-regcred ' +
-        '--serviceaccount=lambda:esb-agent --group=esb:agents',
-    });
-  });
+  it.each<[AgentSubject, string]>([
+    [{ kind: 'ServiceAccount', namespace: 'lambda' }, '--serviceaccount=lambda:esb-agent'],
+    [{ kind: 'Users' }, '--group=esb:agents'],
+  ])(
+    'that are not granted are told with the commands that grant them to %j alone',
+    async (agents, subject) => {
+      const reader = createApiSecretReader({
+        client: { get: () => Promise.reject(ApiError.fromAnswer('get', 403, '')) },
+        folder: folder(),
+        agents,
+        logger: silentLogger(),
+      });
+      await expect(reader.read('shop', 'regcred', 'key')).rejects.toMatchObject({
+        code: 'SecretForbidden',
+        retryable: true,
+        message:
+          'the agent may not read the Secret shop/regcred: there is no Role with a RoleBinding in the namespace shop ' +
+          'that allows it. Make both, called esb-secret-regcred: ' +
+          'kubectl -n shop create role esb-secret-regcred --verb=get --resource=secrets --resource-name=regcred && ' +
+          'kubectl -n shop create rolebinding esb-secret-regcred --role=esb-secret-regcred ' +
+          subject,
+      });
+    },
+  );
 });
