@@ -144,6 +144,12 @@ export function addRoles(program: Command): void {
       100_000,
     )
     .option('--max-event-bytes <bytes>', 'bytes of their payloads before that', byteSize, 2 ** 30)
+    .option(
+      '--event-destination <host|cidr>',
+      'where records of failure may be posted: a host, *.domain, address or range; may be repeated. Without it anywhere; loopback, link-local, metadata and own addresses only where a range names them',
+      repeated,
+      [],
+    )
     .option('--no-timing-headers', 'answers do not tell what a call found and how long it took where')
     .option('--access-log', 'log a line for each request', false)
     .option('--otlp-endpoint <url>', otlpHelp)

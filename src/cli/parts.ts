@@ -214,6 +214,10 @@ function gateway(options: PartsOptions, number: number): PartSpec {
     '--state-dir',
     join(home.gateways, name),
     `--authentication=${state.authentication ?? 'off'}`,
+    // Whoever calls here has the machine, and tries destinations on it.
+    '--event-destination=*',
+    '--event-destination=127.0.0.0/8',
+    '--event-destination=::1',
   ]);
 }
 

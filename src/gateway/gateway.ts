@@ -14,6 +14,7 @@ import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts
 import { ProcessPressure } from './admission/process-pressure.ts';
 import { Room } from './admission/room.ts';
 import { unavailable } from './call/lambda-error.ts';
+import { EndpointGuard } from './events/endpoint-guard.ts';
 import { createPostRecord } from './events/event-destination.ts';
 import { EventQueue } from './events/event-queue.ts';
 import { eventSettingsOf } from './events/event-settings.ts';
@@ -53,6 +54,8 @@ export interface GatewayOptions {
   readonly logger: Logger;
   /** Where events are kept. Who runs the gateway owns it. */
   readonly eventStore: EventStore;
+  /** Where records of failure may be posted; as without `--event-destination` when absent. */
+  readonly endpoints?: EndpointGuard;
   /** Milliseconds that a call waits for a worker that is being moved, in place of 30,000. */
   readonly maxWaitMs?: number;
   /** Milliseconds in place of {@link LAME_DUCK_MS}. */
@@ -148,7 +151,7 @@ export class Gateway {
     };
     this.#events = new EventQueue({
       store: options.eventStore,
-      post: createPostRecord(fetch),
+      post: createPostRecord(options.endpoints ?? new EndpointGuard({ allowed: [] })),
       settingsOf: eventSettings,
       isSwitchedOff: (name) => view.function(name)?.settings.concurrency?.reserved === 0,
       isReady: () => workers.hasSynced() && nodes.hasSynced(),

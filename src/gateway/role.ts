@@ -15,6 +15,7 @@ import { createKubeConnectionSource } from '../kube/kube-config.ts';
 import { type CustomResourceDefinition, customResourceDefinitions } from '../kube/resource-types.ts';
 import type { KubeClient } from '../kube/types.ts';
 import { gatewayLimits, type LimitFlags } from './admission/gateway-limits.ts';
+import { EndpointGuard } from './events/endpoint-guard.ts';
 import { type EventFlags, openEventStore } from './events/event-store-choice.ts';
 import { ClientIdentity } from './fleet/client-identity.ts';
 import { Gateway } from './gateway.ts';
@@ -33,6 +34,7 @@ export interface GatewayFlags extends AccessFlags, EventFlags, LimitFlags, Obser
   readonly health: string;
   readonly stateDir: string;
   readonly timingHeaders: boolean;
+  readonly eventDestination: readonly string[];
 }
 
 /** Runs a gateway until the signal fires, and then lets every call end. */
@@ -41,6 +43,7 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
   const clock = systemClock;
   const listen = parseHostPort(flags.listen);
   const healthAddress = parseHostPort(flags.health);
+  const endpoints = new EndpointGuard({ allowed: flags.eventDestination });
   const eventStore = await openEventStore(flags, {
     env: process.env,
     clock,
@@ -86,6 +89,7 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
     client,
     identity,
     eventStore,
+    endpoints,
     clock,
     logger,
     timingHeaders: flags.timingHeaders,

@@ -133,6 +133,7 @@ async function build(
           ...['--listen', `127.0.0.1:${port}`],
           ...['--health', `127.0.0.1:${healthPort}`],
           ...['--state-dir', join(folder, name)],
+          ...['--event-destination', '127.0.0.0/8'],
           ...flags,
         ],
         logFile: join(folder, `${name}.log`),

@@ -1,6 +1,8 @@
 import { isUtf8 } from 'node:buffer';
-import { messageOf, unreachable } from '../../common/errors.ts';
+import { Agent, fetch } from 'undici';
+import { hasCode, messageOf, unreachable } from '../../common/errors.ts';
 import { functionArn } from '../call/function-name.ts';
+import type { EndpointGuard } from './endpoint-guard.ts';
 import type { GiveUpCondition } from './event-retry.ts';
 import {
   DEFAULT_EVENT_SETTINGS,
@@ -147,14 +149,17 @@ export type PostResult = { readonly kind: 'Taken' } | { readonly kind: 'NotTaken
 export type PostRecord = (url: string, record: StoredEvent, signal: AbortSignal) => Promise<PostResult>;
 
 /**
- * Posts records. A redirect is not followed: who may write a LambdaWorker names the address, and nobody else.
- *
- * @param send `fetch`, or what stands for it
+ * Posts records, to where the guard lets them go. A redirect is not followed: who may write a LambdaWorker names the
+ * address, and nobody else.
  */
-export function createPostRecord(send: typeof fetch): PostRecord {
+export function createPostRecord(guard: EndpointGuard): PostRecord {
   return async (url, record, signal) => {
+    // Of this post alone: records are rare, and no connection has to be looked after.
+    const dispatcher = new Agent({ connect: { lookup: guard.lookup } });
     try {
-      const answer = await send(url, {
+      guard.check(url);
+      const answer = await fetch(url, {
+        dispatcher,
         method: 'POST',
         headers: {
           'content-type': 'application/json',
@@ -173,7 +178,10 @@ export function createPostRecord(send: typeof fetch): PostRecord {
         : { kind: 'NotTaken', message: `the endpoint answered ${answer.status}` };
     } catch (error) {
       signal.throwIfAborted();
-      return { kind: 'NotTaken', message: messageOf(error) };
+      const { cause } = error as { readonly cause?: unknown };
+      return { kind: 'NotTaken', message: messageOf(hasCode(cause, 'EndpointRefused') ? cause : error) };
+    } finally {
+      await dispatcher.destroy();
     }
   };
 }

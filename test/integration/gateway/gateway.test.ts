@@ -46,6 +46,7 @@ async function startGateway(stateDir: string): Promise<RunningGateway> {
       health: `127.0.0.1:${healthPort}`,
       stateDir,
       timingHeaders: true,
+      eventDestination: [],
       authentication: 'off',
       accessKeys: 'esb-access-keys',
       tokenAudience: [],

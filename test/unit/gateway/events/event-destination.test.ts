@@ -1,6 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { EndpointGuard } from '../../../../src/gateway/events/endpoint-guard.ts';
 import {
   createPostRecord,
   type FailedEvent,
@@ -141,7 +142,8 @@ describe('letterFor', () => {
 });
 
 describe('createPostRecord', () => {
-  const post = createPostRecord(fetch);
+  const to = (...allowed: readonly string[]) => createPostRecord(new EndpointGuard({ allowed }));
+  const post = to('127.0.0.0/8', '::1');
   const signal = new AbortController().signal;
 
   async function endpoint(status: number, headers: Record<string, string> = {}) {
@@ -189,6 +191,36 @@ describe('createPostRecord', () => {
     await expect(post(url, event(), signal)).resolves.toEqual({
       kind: 'NotTaken',
       message: `the endpoint answered ${status}`,
+    });
+  });
+
+  it('does not post to the machine of the gateway, by whatever name, unless a range lets it', async () => {
+    const { url, seen } = await endpoint(200);
+    const { port } = new URL(url);
+    for (const host of [
+      '127.0.0.1',
+      'localhost',
+      '127.1',
+      '2130706433',
+      '0x7f.0.0.1',
+      '0.0.0.0',
+      '[::ffff:127.0.0.1]',
+      '[::1]',
+      '[::]',
+      '[64:ff9b::7f00:1]',
+    ]) {
+      await expect(to()(`http://${host}:${port}/`, event(), signal), host).resolves.toMatchObject({
+        kind: 'NotTaken',
+        message: expect.stringContaining('the gateway may not post to') as string,
+      });
+    }
+    expect(seen).toEqual([]);
+    await expect(to('localhost')(`http://localhost:${port}/`, event(), signal)).resolves.toMatchObject({
+      kind: 'NotTaken',
+    });
+    expect(seen).toEqual([]);
+    await expect(to('127.0.0.0/8')(`http://localhost:${port}/`, event(), signal)).resolves.toEqual({
+      kind: 'Taken',
     });
   });
 

@@ -1,0 +1,155 @@
+import { lookup as resolveName } from 'node:dns';
+import { BlockList, isIP, type LookupFunction } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { EsbError } from '../../common/errors.ts';
+
+/** What no stranger's record may reach: this machine, its link, and the metadata services of clouds. */
+const NEVER: readonly (readonly [string, number])[] = [
+  ['0.0.0.0', 8],
+  ['127.0.0.0', 8],
+  ['169.254.0.0', 16],
+  // Azure and Alibaba.
+  ['168.63.129.16', 32],
+  ['100.100.100.200', 32],
+  ['::', 127],
+  ['fe80::', 10],
+  // Amazon, Google and Oracle.
+  ['fd00:ec2::', 32],
+  ['fd20:ce::254', 128],
+  ['fd00:c1::a9fe:a9fe', 128],
+  // The IPv4 addresses above, by a translator of addresses (RFC 6052).
+  ['64:ff9b::', 104],
+  ['64:ff9b::7f00:0', 104],
+  ['64:ff9b::a9fe:0', 112],
+  ['64:ff9b::a83f:8110', 128],
+  ['64:ff9b::6464:64c8', 128],
+];
+
+/** A host as in a certificate: a name, or `*.` and what it ends with; `*` is every name and address. */
+const HOST = /^(\*|(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?)$/;
+
+export interface EndpointGuardOptions {
+  /** Names, `*.` domains, addresses and ranges; everything but {@link NEVER} and own addresses when empty. */
+  readonly allowed: readonly string[];
+  /** Addresses of this machine; those of its interfaces by default. */
+  readonly ownAddresses?: () => readonly string[];
+}
+
+/**
+ * Decides where records of failure may be posted. Loopback, link-local and metadata addresses and those of the gateway itself
+ * are out of reach, unless the operator names their range. The address counts that the connection is made to: a name is
+ * resolved here, once.
+ */
+export class EndpointGuard {
+  readonly #hosts: readonly string[];
+  readonly #ranges = new BlockList();
+  readonly #never = new BlockList();
+  readonly #isOpen: boolean;
+  readonly #ownAddresses: () => readonly string[];
+
+  /** @throws {EsbError} `InvalidArgument` for what is neither a host nor a range */
+  constructor({ allowed, ownAddresses }: EndpointGuardOptions) {
+    this.#ownAddresses = ownAddresses ?? interfaceAddresses;
+    for (const [address, prefix] of NEVER) {
+      this.#never.addSubnet(address, prefix, familyOf(address));
+    }
+    const hosts: string[] = [];
+    for (const entry of allowed) {
+      const [address = '', prefix] = entry.split('/');
+      if (isIP(address) !== 0 && (prefix === undefined || /^\d{1,3}$/.test(prefix))) {
+        addRange(this.#ranges, address, prefix, entry);
+      } else if (HOST.test(entry.toLowerCase())) {
+        hosts.push(entry.toLowerCase());
+      } else {
+        throw invalid(entry);
+      }
+    }
+    this.#hosts = hosts;
+    this.#isOpen = allowed.length === 0 || hosts.includes('*');
+  }
+
+  /**
+   * Checks a URL as far as that is possible before its name is resolved.
+   *
+   * @throws {EsbError} `EndpointRefused`
+   */
+  check(url: string): void {
+    const host = hostOf(url);
+    if (isIP(host) !== 0) {
+      this.#admit(host, [host], host);
+    }
+  }
+
+  /** Resolves the name of a connection to addresses that may be reached; fails with `EndpointRefused` when there are none. */
+  readonly lookup: LookupFunction = (hostname, options, callback) => {
+    resolveName(hostname, { ...options, all: true }, (error, found) => {
+      if (error !== null) {
+        callback(error, '', 0);
+        return;
+      }
+      try {
+        const addresses = this.#admit(
+          hostname,
+          found.map(({ address }) => address),
+          found.map(({ address }) => address).join(', '),
+        );
+        const admitted = found.filter(({ address }) => addresses.includes(address));
+        if (options.all === true) {
+          callback(null, admitted);
+        } else {
+          callback(null, admitted[0]?.address ?? '', admitted[0]?.family ?? 0);
+        }
+      } catch (refusal) {
+        callback(refusal as EsbError, '', 0);
+      }
+    });
+  };
+
+  #admit(host: string, addresses: readonly string[], told: string): readonly string[] {
+    const isListed = this.#isOpen || this.#hosts.some((pattern) => matches(pattern, host.toLowerCase()));
+    const own = new Set(this.#ownAddresses());
+    const admitted = addresses.filter((address) => {
+      const family = familyOf(address);
+      const isNever = this.#never.check(address, family) || own.has(address);
+      return this.#ranges.check(address, family) || (isListed && !isNever);
+    });
+    if (admitted.length === 0) {
+      throw new EsbError(
+        `the gateway may not post to ${host === told ? host : `${host} (${told})`}: see --event-destination`,
+        { code: 'EndpointRefused' },
+      );
+    }
+    return admitted;
+  }
+}
+
+function invalid(entry: string): EsbError {
+  return new EsbError(
+    `--event-destination ${entry}: write a host name, a domain such as *.example.com, an address or a range such as 10.0.0.0/8`,
+    { code: 'InvalidArgument' },
+  );
+}
+
+function addRange(list: BlockList, address: string, prefix: string | undefined, entry: string): void {
+  try {
+    list.addSubnet(address, Number(prefix ?? (isIP(address) === 6 ? 128 : 32)), familyOf(address));
+  } catch {
+    throw invalid(entry);
+  }
+}
+
+function matches(pattern: string, host: string): boolean {
+  return pattern.startsWith('*.') ? host.endsWith(pattern.slice(1)) : host === pattern;
+}
+
+function hostOf(url: string): string {
+  return new URL(url).hostname.replace(/^\[|\]$/g, '');
+}
+
+function familyOf(address: string): 'ipv4' | 'ipv6' {
+  return isIP(address) === 6 ? 'ipv6' : 'ipv4';
+}
+
+function interfaceAddresses(): readonly string[] {
+  return Object.values(networkInterfaces()).flatMap((each) => (each ?? []).map(({ address }) => address));
+}
