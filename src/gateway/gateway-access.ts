@@ -8,7 +8,7 @@ import { TaskGroup } from '../common/task-group.ts';
 import { createInformer } from '../kube/informer.ts';
 import { type Secret, secrets } from '../kube/resource-types.ts';
 import type { Informer, KubeClient } from '../kube/types.ts';
-import { type Access, openAccess } from './access/access.ts';
+import { type Access, createOpenAccess } from './access/access.ts';
 import { AccessKeys } from './access/access-keys.ts';
 import { AccessReviewer } from './access/access-review.ts';
 import { ClientCertificates } from './access/client-certificates.ts';
@@ -85,12 +85,16 @@ export async function createGatewayAccess(options: GatewayAccessOptions): Promis
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
   const certificates = new ClientCertificates();
   const tls = await openTls(options, certificates);
-  const verified = flags.authentication === 'on' ? verify(options, tasks, certificates) : undefined;
+  // Not known before it listens, and nobody can call before that.
+  let onLoopback = false;
+  const verified =
+    flags.authentication === 'on' ? verify(options, tasks, certificates, () => onLoopback) : undefined;
   return {
-    access: verified?.access ?? openAccess,
+    access: verified?.access ?? createOpenAccess(() => onLoopback),
     createServer: tls?.createServer,
     health: () => verified?.health() ?? { ok: true },
     start(listen) {
+      onLoopback = isLoopback(listen.host);
       warn(flags, listen, logger);
       verified?.start();
       if (tls !== undefined) {
@@ -127,7 +131,12 @@ interface Verified {
   stop(): Promise<void>;
 }
 
-function verify(options: GatewayAccessOptions, tasks: TaskGroup, certificates: ClientCertificates): Verified {
+function verify(
+  options: GatewayAccessOptions,
+  tasks: TaskGroup,
+  certificates: ClientCertificates,
+  isOnLoopback: () => boolean,
+): Verified {
   const { flags, namespace, client, clock, logger } = options;
   const keys = new AccessKeys(logger);
   const informer = flags.accessKeys === '' ? undefined : keysInformer(options);
@@ -159,6 +168,7 @@ function verify(options: GatewayAccessOptions, tasks: TaskGroup, certificates: C
       refusedMs: noMs,
     }),
     certificates,
+    isOnLoopback,
     reviewer: new AccessReviewer({ ...cached, namespace, allowedMs: yesMs, deniedMs: noMs }),
     replays: new ReplayGuard(),
     clock,

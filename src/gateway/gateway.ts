@@ -8,7 +8,7 @@ import type { Health } from '../common/health.ts';
 import { formatHostPort, type HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
 import type { Informer, KubeClient } from '../kube/types.ts';
-import { type Access, openAccess } from './access/access.ts';
+import { type Access, createOpenAccess } from './access/access.ts';
 import { FunctionAdmission } from './admission/function-admission.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
 import { ProcessPressure } from './admission/process-pressure.ts';
@@ -187,7 +187,7 @@ export class Gateway {
         resourceOf: (name) => workers.cache.get({ namespace: options.namespace, name }),
         architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
       }),
-      access: options.access ?? openAccess,
+      access: options.access ?? createOpenAccess(() => false),
       admission,
       room,
       connections: limits,

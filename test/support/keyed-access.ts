@@ -28,6 +28,7 @@ export function keyedAccess(options: Partial<VerifiedAccessOptions> = {}): Acces
       },
     },
     certificates: { identify: () => undefined },
+    isOnLoopback: () => false,
     reviewer: { authorize: () => undefined },
     replays: new ReplayGuard(),
     clock: systemClock,

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { TLSSocket } from 'node:tls';
+import { refuseForeignPage } from './foreign-page.ts';
 import { type Identity, provedIdentity } from './identity.ts';
 import { ANONYMOUS } from './principal.ts';
 
@@ -46,11 +47,20 @@ export interface Access {
 
 const ANYBODY = provedIdentity(ANONYMOUS);
 
-/** Authentication is off: everybody may do everything. */
-export const openAccess: Access = {
-  identify: () => ANYBODY,
-  authorize: () => undefined,
-};
+/**
+ * Authentication is off: everybody may do everything, but for web pages of others in a browser that reaches the gateway.
+ *
+ * @param isOnLoopback whether the gateway listens on the loopback alone
+ */
+export function createOpenAccess(isOnLoopback: () => boolean): Access {
+  return {
+    identify(request) {
+      refuseForeignPage(request, isOnLoopback());
+      return ANYBODY;
+    },
+    authorize: () => undefined,
+  };
+}
 
 /** The {@link AccessRequest} of an HTTP request; nothing is read of it before somebody asks. */
 export class HttpAccessRequest implements AccessRequest {

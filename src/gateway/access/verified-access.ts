@@ -7,6 +7,7 @@ import type { AccessKey } from './access-key.ts';
 import type { AccessKeys } from './access-keys.ts';
 import type { AccessReviewer } from './access-review.ts';
 import type { ClientCertificates } from './client-certificates.ts';
+import { refuseForeignPage } from './foreign-page.ts';
 import { type Identity, provedIdentity } from './identity.ts';
 import type { Principal } from './principal.ts';
 import type { ReplayGuard } from './replay-guard.ts';
@@ -20,6 +21,8 @@ export interface VerifiedAccessOptions {
   readonly keysNotReady: () => LambdaError | undefined;
   readonly tokens: Pick<TokenReviewer, 'identify'>;
   readonly certificates: Pick<ClientCertificates, 'identify'>;
+  /** Whether the gateway listens on the loopback alone. */
+  readonly isOnLoopback: () => boolean;
   readonly reviewer: Pick<AccessReviewer, 'authorize'>;
   readonly replays: Pick<ReplayGuard, 'admit'>;
   readonly clock: Clock;
@@ -83,11 +86,16 @@ function claimOf(request: AccessRequest): Claim {
 }
 
 /** Whom the certificate of the connection stands for. */
-function holder({ connection }: AccessRequest, { certificates, clock }: VerifiedAccessOptions): Principal {
+function holder(
+  request: AccessRequest,
+  { certificates, clock, isOnLoopback }: VerifiedAccessOptions,
+): Principal {
+  const { connection } = request;
   const principal = connection === undefined ? undefined : certificates.identify(connection, clock.now());
   if (principal === undefined) {
     throw new LambdaError('MissingAuthenticationTokenException', 'Missing Authentication Token');
   }
+  refuseForeignPage(request, isOnLoopback());
   return principal;
 }
 

@@ -103,6 +103,8 @@ describe('the chart', () => {
     const open = ['gateway.authentication.enabled=false', 'gateway.events.persistence.enabled=false'];
     const careful = ['gateway.tls.secretName=tls', 'agent.network.denyCIDRs={10.0.0.0/8}', ...postgres];
     expect(await chartNotes(set(...careful))).not.toMatch(/WARNING|NOTE: /);
+    const external = careful.map((each) => each.replace('tls.secretName=tls', 'tls.external=true'));
+    expect(await chartNotes(set(...external))).not.toMatch(/WARNING|NOTE: /);
     const told = await chartNotes(set(...open, 'hold.enabled=false'));
     for (const value of [...open, 'hold.enabled=false'].map((each) => each.replace(/=.*/, ''))) {
       expect(told).toContain(value);

@@ -1,6 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
-import { openAccess } from '../../../src/gateway/access/access.ts';
 import {
   type AccessFlags,
   createGatewayAccess,
@@ -85,7 +84,9 @@ describe('access to a gateway', () => {
     const { api, create } = await lab();
     const { access, health, start } = await create({ ...flags, authentication: 'off' });
     start({ host: '127.0.0.1', port: 0 });
-    expect(access).toBe(openAccess);
+    expect(await access.identify(await signedRequest(alice))).toMatchObject({
+      principal: { kind: 'Anonymous' },
+    });
     expect(health()).toEqual({ ok: true });
     expect(api.requests).toEqual([]);
   });

@@ -21,7 +21,7 @@ import {
   waitUntilFunctionUpdatedV2,
 } from '@aws-sdk/client-lambda';
 import { describe, expect, it } from 'vitest';
-import { type Access, openAccess } from '../../../src/gateway/access/access.ts';
+import { type Access, createOpenAccess } from '../../../src/gateway/access/access.ts';
 import { LambdaError } from '../../../src/gateway/call/lambda-error.ts';
 import { type GatewayLab, type GatewayLabOptions, gatewayLab } from '../../support/gateway-lab.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
@@ -231,7 +231,7 @@ it('nothing is said before the API server has been heard', async () => {
 it('each operation asks for its own permission', async () => {
   const asked: string[] = [];
   const access: Access = {
-    identify: openAccess.identify,
+    identify: createOpenAccess(() => false).identify,
     authorize(_principal, action, name) {
       asked.push(`${action} ${name ?? '*'}`);
       throw new LambdaError('AccessDeniedException', 'no');

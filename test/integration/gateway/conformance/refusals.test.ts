@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { openAccess } from '../../../../src/gateway/access/access.ts';
+import { createOpenAccess } from '../../../../src/gateway/access/access.ts';
 import { type ConformanceLab, parsed, startConformanceLab } from '../../../support/conformance-lab.ts';
 import { gatewayLab } from '../../../support/gateway-lab.ts';
 import { answered, type LambdaCaller, type Refused, refused } from '../../../support/lambda-caller.ts';
@@ -252,7 +252,7 @@ describe('ServiceException (500)', () => {
     const faulty = await gatewayLab({
       gateway: {
         access: {
-          identify: openAccess.identify,
+          identify: createOpenAccess(() => false).identify,
           authorize: () => {
             throw new TypeError('undefined is not a function in 10.1.2.3');
           },

@@ -52,6 +52,7 @@ function access(options: Partial<VerifiedAccessOptions> = {}): Access {
     keysNotReady: () => undefined,
     tokens: { identify: (token) => ({ ...bob, user: `bob by ${token}` }) },
     certificates: { identify: () => carol },
+    isOnLoopback: () => false,
     reviewer: { authorize: () => undefined },
     replays: new ReplayGuard(),
     clock,
