@@ -156,8 +156,10 @@ class WorkerFleet implements NodeFleet {
   /** What marks told of calls in flight when the agent started, by uid of workers that have no actor yet. */
   readonly #foundMarks = new Map<string, FoundMark>();
   #nextLook: { readonly timer: Timer; readonly at: number } | undefined;
-  #looking = false;
+  #looking: Promise<void> | undefined;
   #lookAgain = false;
+  #lookFailed = false;
+  readonly #ended = new AbortController();
   #roomTold = false;
   #stopping = false;
 
@@ -411,6 +413,8 @@ class WorkerFleet implements NodeFleet {
     // Those that were running have had their time.
     await this.#atMost(lastMs, new Set([...this.#currentCalls()].filter((call) => !running.has(call))));
     await Promise.all(actors.map((actor) => actor.stop()));
+    this.#ended.abort();
+    await this.#looking;
     await this.#setAsides.stop();
     await this.#context.prepared.stop();
     await this.#records.flush();
@@ -567,7 +571,7 @@ class WorkerFleet implements NodeFleet {
   }
 
   #lookLater(): void {
-    if (this.#runtimeDown || !this.#listed) {
+    if (this.#runtimeDown || this.#lookFailed || !this.#listed) {
       this.#lookWithin(relistMs);
     } else if (this.#answers.inDoubt) {
       this.#lookWithin(doubtMs);
@@ -592,21 +596,26 @@ class WorkerFleet implements NodeFleet {
 
   /** Reads everything anew, one look at a time. Tried again until it works. */
   #look(): void {
-    if (this.#looking) {
+    if (this.#looking !== undefined) {
       this.#lookAgain = true;
       return;
     }
-    this.#looking = true;
-    this.#readNode({})
+    this.#looking = this.#readNode({ signal: this.#ended.signal })
+      .then(() => {
+        this.#lookFailed = false;
+      })
       .catch((error: unknown) => {
-        this.#logger[this.#runtimeDown ? 'debug' : 'warn'](
-          { err: error },
-          'cannot list the containers of the node',
-        );
-        this.#runtimeDown = true;
+        if (this.#stopping) {
+          return;
+        }
+        // Tried every second: once is enough to say that the runtime is away.
+        const level = this.#lookFailed ? 'debug' : 'warn';
+        this.#logger[level]({ err: error }, 'cannot list the containers of the node');
+        this.#lookFailed = true;
+        this.#runtimeDown ||= hasCode(error, 'RuntimeUnavailable') || hasCode(error, 'DeadlineExceeded');
       })
       .finally(() => {
-        this.#looking = false;
+        this.#looking = undefined;
         if (this.#lookAgain) {
           this.#lookAgain = false;
           this.#lookWithin(0);
