@@ -26,8 +26,8 @@ export async function runPs(options: PsOptions, context: CommandContext): Promis
   );
 }
 
-/** Characters of the last column: what does not fit a line is in the conditions. */
-const whyLength = 80;
+/** Characters of the last column: enough for a cause and the way out. The conditions have the whole message. */
+const whyLength = 160;
 
 const header = ['NAMESPACE', 'NAME', 'FUNCTION', 'PHASE', 'NODE', 'ADDRESS', 'CONTAINER', 'LAST CALL', 'WHY'];
 

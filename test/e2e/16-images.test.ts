@@ -1,3 +1,4 @@
+import { waitUntilFunctionUpdatedV2 } from '@aws-sdk/client-lambda';
 import { describe, expect, it } from 'vitest';
 import { instance } from './support/instance.ts';
 
@@ -42,6 +43,26 @@ describe('an image', () => {
     const { Spec } = JSON.parse(described.stdout) as { Spec: { process: { args: string[]; env: string[] } } };
     expect(Spec.process.args).toEqual(['/lambda-entrypoint.sh', 'lambda_function.lambda_handler']);
     expect(Spec.process.env).toContain('_HANDLER=lambda_function.lambda_handler');
+  });
+
+  it('that is not there fails the update for kubectl and SDKs, and the earlier one serves on', async () => {
+    await esb.apply('rolled', { nodeName: 'node-1' });
+    await esb.ready('rolled');
+    const client = esb.lambda();
+    const updated = (): Promise<unknown> =>
+      waitUntilFunctionUpdatedV2(
+        { client, maxWaitTime: 120, minDelay: 1, maxDelay: 1 },
+        { FunctionName: 'rolled' },
+      );
+    const upToDate = ['wait', 'lambdaworker/rolled', '--for=condition=UpToDate'];
+    await esb.patch('rolled', { image: `${esb.registry}/nothing:1` });
+    await expect(updated()).rejects.toThrow('ImageNotFound');
+    expect((await esb.kubectl([...upToDate, '--timeout=1s'], { mayFail: true })).code).not.toBe(0);
+    expect((await esb.invoke('rolled')).payload).toMatchObject({ counter: 1 });
+    await esb.patch('rolled', { image: esb.image('python-counter'), timeoutSeconds: 5 });
+    await updated();
+    await esb.kubectl([...upToDate, '--timeout=60s']);
+    expect((await esb.invoke('rolled')).payload).toMatchObject({ counter: 1 });
   });
 
   it('in that shape without a handler says what to write', async () => {

@@ -77,7 +77,7 @@ describe('pages for a local instance', () => {
         .replace(/^python3 - /, `${clients.python} - `)
         .replace(/ \.esb\//, ` ${esb.home}/`),
     );
-    expect(lines.filter((line) => line.includes(clients.python))).toHaveLength(2);
+    expect(lines.filter((line) => line.startsWith(`${clients.python} -`))).toHaveLength(2);
     const shown = await follow([
       `export PYTHONPATH=${clients.packages}`,
       ...lines.filter((line) => !aboutInstance.test(line)),
@@ -129,7 +129,9 @@ describe('pages for a local instance', () => {
     );
     expect(lines.filter((line) => line.includes('timeout'))).toHaveLength(1);
     const shown = await follow(lines);
-    expect(shown.split('a line of one call').length - 1).toBe(4);
-    expect(shown).toContain('exec');
+    expect(shown.split('a line of one call').length - 1).toBe(5);
+    // What the emulator says of itself is shown where it is asked for, and nowhere else.
+    expect(shown).toContain('(rapid) exec');
+    expect(await follow(['esb logs hello'])).not.toContain('(rapid) exec');
   });
 });
