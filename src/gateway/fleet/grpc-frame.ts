@@ -1,4 +1,5 @@
 import { EsbError } from '../../common/errors.ts';
+import { GrowingBuffer } from '../../common/growing-buffer.ts';
 
 /** Bytes before each message: whether it is compressed (1), and its length (4, big-endian). */
 const PREFIX_BYTES = 5;
@@ -18,8 +19,8 @@ export function grpcFrame(message: Buffer): Buffer {
 /** Takes the messages out of one stream. */
 export class GrpcFrameReader {
   readonly #onMessage: (message: Buffer) => void;
-  #pending: Buffer[] = [];
-  #pendingBytes = 0;
+  /** What has come of a message that is not whole. */
+  #pending = new GrowingBuffer();
   /** Bytes that must have come before it is worth looking again. */
   #needed = PREFIX_BYTES;
 
@@ -35,13 +36,12 @@ export class GrpcFrameReader {
    */
   push(bytes: Buffer): void {
     let input = bytes;
-    if (this.#pendingBytes > 0) {
-      this.#pending.push(bytes);
-      this.#pendingBytes += bytes.length;
-      if (this.#pendingBytes < this.#needed) {
+    if (this.#pending.length > 0) {
+      this.#pending.append(bytes);
+      if (this.#pending.length < this.#needed) {
         return;
       }
-      input = Buffer.concat(this.#pending, this.#pendingBytes);
+      input = this.#pending.whole();
     }
     let offset = 0;
     this.#needed = PREFIX_BYTES;
@@ -61,7 +61,11 @@ export class GrpcFrameReader {
       this.#onMessage(input.subarray(offset + PREFIX_BYTES, end));
       offset = end;
     }
-    this.#pendingBytes = input.length - offset;
-    this.#pending = this.#pendingBytes === 0 ? [] : [input.subarray(offset)];
+    if (offset < input.length) {
+      this.#pending = new GrowingBuffer();
+      this.#pending.append(input.subarray(offset));
+    } else {
+      this.#pending.clear();
+    }
   }
 }

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../../common/clock.ts';
+import { GrowingBuffer } from '../../common/growing-buffer.ts';
 import { overloaded } from '../admission/function-admission.ts';
 import type { Hold } from '../admission/room.ts';
 import { MAX_PAYLOAD_BYTES } from '../call/json-payload.ts';
@@ -15,8 +16,6 @@ const FREE_MS = 10_000;
 const LEAST_BYTES_PER_SECOND = 8 * 1024;
 /** Milliseconds between two looks after that. One that was late itself is no reason: it takes two of them. */
 const LOOK_MS = 1_000;
-/** Bytes of the first buffer of a body that comes in pieces. */
-const FIRST_BUFFER_BYTES = 16 * 1024;
 
 /** A request, as far as its body is read. */
 export type BodySource = Pick<IncomingMessage, 'headers' | 'on' | 'off' | 'destroy' | 'resume'>;
@@ -85,51 +84,6 @@ export function readRequestBody(
   };
   let timer = clock.setTimer(look, FREE_MS);
   request.on('data', onData).on('end', onEnd).on('error', onError).on('close', onClose);
-}
-
-/**
- * Bytes that come in pieces of any size, copied together: a piece of one byte that were kept as it came would take hundreds. Never
- * more than twice as long as what is in it.
- */
-class GrowingBuffer {
-  readonly #announced: number;
-  #buffer: Buffer = Buffer.alloc(0);
-  #length = 0;
-
-  /** @param announced bytes that are to be expected at most */
-  constructor(announced: number) {
-    this.#announced = announced;
-  }
-
-  append(piece: Buffer): void {
-    const length = this.#length + piece.length;
-    if (this.#length === 0) {
-      // Most bodies come in one piece, which is not copied.
-      this.#buffer = piece;
-    } else {
-      if (length > this.#buffer.length) {
-        this.#grow(length);
-      }
-      piece.copy(this.#buffer, this.#length);
-    }
-    this.#length = length;
-  }
-
-  whole(): Buffer {
-    return this.#length === this.#buffer.length ? this.#buffer : this.#buffer.subarray(0, this.#length);
-  }
-
-  clear(): void {
-    this.#buffer = Buffer.alloc(0);
-    this.#length = 0;
-  }
-
-  #grow(length: number): void {
-    const wanted = Math.max(FIRST_BUFFER_BYTES, length * 2);
-    const grown = Buffer.allocUnsafeSlow(Math.max(length, Math.min(wanted, this.#announced)));
-    this.#buffer.copy(grown, 0, 0, this.#length);
-    this.#buffer = grown;
-  }
 }
 
 function tooLarge(): LambdaError {

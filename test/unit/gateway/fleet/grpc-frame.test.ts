@@ -25,6 +25,24 @@ describe('gRPC frames', () => {
     );
   });
 
+  it('take a few bytes of memory for each of their own, in however small pieces they come', () => {
+    const used = (): number => {
+      const { heapUsed, arrayBuffers } = process.memoryUsage();
+      return heapUsed + arrayBuffers;
+    };
+    const read: Buffer[] = [];
+    const reader = new GrpcFrameReader((bytes) => read.push(bytes));
+    const count = 400_000;
+    const frame = grpcFrame(Buffer.alloc(count, 'x'));
+    const before = used();
+    for (let at = 0; at < count; at += 1) {
+      reader.push(Buffer.from(new Uint8Array([frame[at] ?? 0]).buffer));
+    }
+    expect((used() - before) / count).toBeLessThan(64);
+    reader.push(frame.subarray(count));
+    expect(read).toEqual([Buffer.alloc(count, 'x')]);
+  });
+
   it.each([
     ['are compressed', Buffer.from([1, 0, 0, 0, 1, 7])],
     ['are larger than anything we ask for', Buffer.from([0, 0, 0xd0, 0, 0])],

@@ -1,0 +1,56 @@
+/** Bytes of the first buffer of what comes in pieces. */
+const FIRST_BYTES = 16 * 1024;
+
+const EMPTY = Buffer.alloc(0);
+
+/**
+ * Bytes that come in pieces of any size, copied together: a piece of one byte that were kept as it came would take hundreds. Never
+ * more than twice as long as what is in it, but for the first 16 KiB.
+ */
+export class GrowingBuffer {
+  readonly #expected: number;
+  #buffer: Buffer = EMPTY;
+  #length = 0;
+
+  /** @param expected bytes of the whole, if they are known: a buffer does not grow beyond that before it has to */
+  constructor(expected: number = Number.POSITIVE_INFINITY) {
+    this.#expected = expected;
+  }
+
+  /** Bytes that have come. */
+  get length(): number {
+    return this.#length;
+  }
+
+  append(piece: Buffer): void {
+    const length = this.#length + piece.length;
+    if (this.#length === 0) {
+      // Most things come in one piece, which is not copied.
+      this.#buffer = piece;
+    } else {
+      if (length > this.#buffer.length) {
+        this.#grow(length);
+      }
+      piece.copy(this.#buffer, this.#length);
+    }
+    this.#length = length;
+  }
+
+  /** All of it. Nothing may be appended after that. */
+  whole(): Buffer {
+    return this.#length === this.#buffer.length ? this.#buffer : this.#buffer.subarray(0, this.#length);
+  }
+
+  /** Forgets all of it. What {@link GrowingBuffer.whole} gave stays as it is. */
+  clear(): void {
+    this.#buffer = EMPTY;
+    this.#length = 0;
+  }
+
+  #grow(length: number): void {
+    const wanted = Math.max(FIRST_BYTES, length * 2);
+    const grown = Buffer.allocUnsafeSlow(Math.max(length, Math.min(wanted, this.#expected)));
+    this.#buffer.copy(grown, 0, 0, this.#length);
+    this.#buffer = grown;
+  }
+}
