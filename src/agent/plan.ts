@@ -123,14 +123,17 @@ function rearrangeCurrent(
   goal: LivingGoal,
   { busy, manner, others, present }: Situation,
 ): Rearrangement | undefined {
-  const alive = isLiving(present.state);
-  if (busy || present.state.kind === 'Unknown' || (alive && !present.occupied)) {
+  const { occupied, state } = present;
+  // The call in one that nobody can look at goes on all the same, and others need not wait with it.
+  const lost = occupied && state.kind === 'Unknown' && state.doubt === 'Lost';
+  const alive = lost || isLiving(state);
+  if (busy || (state.kind === 'Unknown' && !lost) || (alive && !occupied)) {
     return undefined;
   }
   // It serves nobody, or not yet. One that was occupied may serve again.
   const free = others.findIndex(
-    ({ occupied, shapeHash, state }) =>
-      !occupied && shapeHash === goal.shapeHash && isLiving(state) && isOfUse(state),
+    (other) =>
+      !other.occupied && other.shapeHash === goal.shapeHash && isLiving(other.state) && isOfUse(other.state),
   );
   if (free >= 0) {
     return { kind: 'Exchange', index: free };

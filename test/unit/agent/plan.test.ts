@@ -259,7 +259,11 @@ describe('plan', () => {
               expect([undefined, 'Inspect']).toContain(action?.kind);
             }
           }
-          const alive = present.state.kind === 'Running' || present.state.kind === 'Paused';
+          const { state } = present;
+          const alive =
+            state.kind === 'Running' ||
+            state.kind === 'Paused' ||
+            (state.kind === 'Unknown' && state.doubt === 'Lost');
           const waits = isAlive(goal) && idle.manner === 'Beside' && present.shapeHash === goal.shapeHash;
           expect(present.occupied && alive && waits, 'one is made beside it').toBe(false);
         } else if (next.rearrangement.kind === 'Exchange' || next.rearrangement.kind === 'Drop') {
