@@ -36,6 +36,13 @@ describe('a node that ESB is to leave', () => {
     expect(new Set(await nodesOf())).toEqual(new Set(['node-1', 'node-2']));
     const state = join(esb.home, 'nodes', 'node-2', 'agent');
     expect(existsSync(state)).toBe(true);
+    // Longer than the grace period of its process, which is 10 seconds.
+    await esb.apply('retire-long', { nodeName: 'node-2', timeoutSeconds: 60 });
+    const { status } = await esb.ready('retire-long');
+    const long = esb.invoke('retire-long', { print: 'in the middle', sleep: 15 });
+    await waitFor('the long call to be in its worker', async () =>
+      (await esb.workerLog(status?.containerID ?? '', 'node-2')).includes('in the middle'),
+    );
 
     const client = esb.lambda();
     let retired = false;
@@ -71,6 +78,10 @@ describe('a node that ESB is to leave', () => {
       expect(failures).toEqual([]);
       expect(answered).toBeGreaterThan(0);
     }
+    expect((await long).payload, 'a call is not cut off by a move').toMatchObject({
+      message: 'hello from retire-long',
+      counter: 1,
+    });
 
     expect(await nodesOf()).toEqual(['node-1', 'node-1', 'node-1', 'node-1']);
     expect(conditionOf(await node('node-2'), 'Ready')).toMatchObject({ status: 'False', reason: 'Retired' });

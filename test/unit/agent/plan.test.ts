@@ -27,6 +27,8 @@ const goals: fc.Arbitrary<Goal> = fc.oneof(
 const states: fc.Arbitrary<Observed> = fc.oneof(
   fc.constantFrom<Observed>(
     { kind: 'Unknown' },
+    { kind: 'Unknown', doubt: 'Unanswering' },
+    { kind: 'Unknown', doubt: 'Lost' },
     { kind: 'Missing', traces: true },
     { kind: 'Missing', traces: false },
     { kind: 'Created' },
