@@ -495,6 +495,8 @@ export class ContainerLane {
       signal,
       graceSeconds,
       deadlineMs: graceSeconds * 1_000 + destroyMs,
+      // Why it had to go may be in what it wrote last.
+      keepLog: !this.#host.ending(),
     });
     container.removed();
     this.#context.answers.forget(container.id);

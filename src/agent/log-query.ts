@@ -33,7 +33,7 @@ const NEWLINE = 0x0a;
  */
 export class LogCursor {
   readonly #logs: WorkerLogReader;
-  readonly #containerId: string;
+  #containerId: string;
   readonly #query: LogQuery;
   readonly #splitter = new CallSplitter();
   #id = '';
@@ -109,15 +109,27 @@ export class LogCursor {
       const begins = await this.#logs.begins(this.#containerId);
       const [before, present] = begins.slice(-2);
       if (before === undefined || present === undefined || present <= extent.first) {
-        throw new EsbError('no container before the present one has left a log', { code: 'NotFound' });
+        [from, end] = await this.#earlierRange();
+      } else {
+        from = Math.max(from, before);
+        end = Math.min(end, present);
       }
-      from = Math.max(from, before);
-      end = Math.min(end, present);
     }
     if (sinceMs > 0) {
       from = Math.min(end, Math.max(from, await this.#logs.offsetAt(this.#containerId, sinceMs)));
     }
     return [from, end];
+  }
+
+  /** What the container before the present one wrote, where that had a log of its own. */
+  async #earlierRange(): Promise<readonly [from: number, end: number]> {
+    const earlier = await this.#logs.before(this.#containerId);
+    const extent = earlier === undefined ? undefined : await this.#logs.extent(earlier.containerId);
+    if (earlier === undefined || extent === undefined) {
+      throw new EsbError('no container before the present one has left a log', { code: 'NotFound' });
+    }
+    this.#containerId = earlier.containerId;
+    return [Math.max(extent.first, earlier.from), extent.end];
   }
 
   /** Where the last lines begin. */

@@ -523,6 +523,9 @@ class WorkerFleet implements NodeFleet {
     for (const listener of this.#listeners) {
       listener.removed(uid);
     }
+    this.#runtime.removeKeptLogs(uid).catch((error: unknown) => {
+      this.#logger.warn({ uid, err: error }, 'cannot remove what is kept of the output of a worker');
+    });
   }
 
   #tellChanged(view: WorkerView): void {

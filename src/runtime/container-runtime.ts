@@ -189,6 +189,8 @@ export interface ContainerRuntime {
    * attachment, log. Missing is success.
    */
   destroy(containerId: string, options?: DestroyOptions): Promise<void>;
+  /** Removes the output that is kept of a worker that is gone for good. */
+  removeKeptLogs(uid: string): Promise<void>;
   /**
    * Everything of ours on this node. A task that cannot be asked is listed as `Unanswering`. Default deadline 60,000 ms.
    *
@@ -259,4 +261,6 @@ export interface ClearOptions extends CallOptions {
 export interface DestroyOptions extends CallOptions {
   /** Seconds between SIGTERM and SIGKILL. Default 10; 0 kills at once. */
   readonly graceSeconds?: number;
+  /** Keeps the output for a while: an hour, and 256 MiB of all removed containers. Default false. */
+  readonly keepLog?: boolean;
 }

@@ -125,8 +125,8 @@ const ASK_DEADLINE_MS = 4_000;
 const ASKED_AT_ONCE = 16;
 const START_DEADLINE_MS = 60_000;
 const PRUNE_EVERY_MS = 5 * 60_000;
-/** Longer than the longest pause between two starts of a worker that fails. */
-const KEEP_LOG_MS = 15 * 60_000;
+/** For whoever is to find out why a container was removed, and longer than any pause between two starts. */
+const KEEP_LOG_MS = 60 * 60_000;
 const DEFAULT_GRACE_SECONDS = 10;
 const DEFAULT_LISTEN_DEADLINE_MS = 60_000;
 
@@ -407,6 +407,8 @@ export class ContainerdRuntime implements ContainerRuntime {
   async destroy(containerId: string, options: DestroyOptions = {}): Promise<void> {
     const graceMs = (options.graceSeconds ?? DEFAULT_GRACE_SECONDS) * 1000;
     const what = `destroying ${containerId}`;
+    const keepLog = options.keepLog === true;
+    const kind = `${graceMs === 0 ? 'kill' : 'destroy'}${keepLog ? ', keeping its log' : ''}`;
     this.#lanes.cancel(containerId, (kind) => /^(ensure|prepare) /.test(kind), what);
     const call = {
       what,
@@ -414,9 +416,9 @@ export class ContainerdRuntime implements ContainerRuntime {
       signal: options.signal,
     };
     // Once begun it is carried through: half a removal is of no use to anybody.
-    await this.#lanes.run(containerId, graceMs === 0 ? 'kill' : 'destroy', call, async () => {
+    await this.#lanes.run(containerId, kind, call, async () => {
       this.#prepared.forget(containerId);
-      await this.#removal.remove(containerId, { graceMs });
+      await this.#removal.remove(containerId, { graceMs, keepLog });
       this.#noteRemoved(containerId);
       this.#limits.reset(containerId);
       // A shim that was killed leaves its socket and what runc had noted.
@@ -589,6 +591,10 @@ export class ContainerdRuntime implements ContainerRuntime {
     return await withDeadline(`checking the output of ${containerId}`, deadlineMs, options.signal, (signal) =>
       this.#output.isLost(containerId, pid, signal),
     );
+  }
+
+  async removeKeptLogs(uid: string): Promise<void> {
+    await this.#logs.removeKept(uid);
   }
 
   subscribe(listener: (event: RuntimeEvent) => void): () => void {

@@ -76,8 +76,8 @@ const START_DEADLINE_MS = 60_000;
 const DEFAULT_LISTEN_DEADLINE_MS = 60_000;
 const DEFAULT_GRACE_SECONDS = 10;
 const PRUNE_EVERY_MS = 5 * 60_000;
-/** Longer than the longest pause between two starts of a worker that fails. */
-const KEEP_LOG_MS = 15 * 60_000;
+/** For whoever is to find out why a container was removed, and longer than any pause between two starts. */
+const KEEP_LOG_MS = 60 * 60_000;
 
 /**
  * Workers as containers of a Docker engine, for machines where that is what there is. Network, images and freezing are the
@@ -236,6 +236,8 @@ export class DockerRuntime implements ContainerRuntime {
   async destroy(containerId: string, options: DestroyOptions = {}): Promise<void> {
     const graceMs = (options.graceSeconds ?? DEFAULT_GRACE_SECONDS) * 1000;
     const what = `destroying ${containerId}`;
+    const keepLog = options.keepLog === true;
+    const kind = `${graceMs === 0 ? 'kill' : 'destroy'}${keepLog ? ', keeping its log' : ''}`;
     this.#lanes.cancel(containerId, (kind) => /^(ensure|prepare) /.test(kind), what);
     const call = {
       what,
@@ -243,9 +245,9 @@ export class DockerRuntime implements ContainerRuntime {
       signal: options.signal,
     };
     // Once begun it is carried through: half a removal is of no use to anybody.
-    await this.#lanes.run(containerId, graceMs === 0 ? 'kill' : 'destroy', call, async () => {
+    await this.#lanes.run(containerId, kind, call, async () => {
       this.#prepared.forget(containerId);
-      await this.#workers.remove(containerId, { graceMs });
+      await this.#workers.remove(containerId, { graceMs, keepLog });
     });
   }
 
@@ -338,6 +340,10 @@ export class DockerRuntime implements ContainerRuntime {
   /** The engine empties the pipes also while it can write nothing, and what we could not copy is copied later. */
   isOutputLost(): Promise<boolean> {
     return Promise.resolve(false);
+  }
+
+  async removeKeptLogs(uid: string): Promise<void> {
+    await this.#logs.removeKept(uid);
   }
 
   subscribe(listener: (event: RuntimeEvent) => void): () => void {

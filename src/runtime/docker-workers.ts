@@ -158,9 +158,7 @@ export class DockerWorkers {
       await this.#remove(found.id);
     }
     await copier.end(containerId);
-    if (removal.keepLog !== true) {
-      await logs.remove(containerId);
-    }
+    await (removal.keepLog === true ? logs.keep(containerId) : logs.remove(containerId));
     if (removal.keepPorts !== true) {
       await hostPorts.release(containerId);
     }

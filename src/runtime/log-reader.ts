@@ -42,6 +42,15 @@ export interface WorkerLogReader {
   begins(containerId: string): Promise<readonly number[]>;
   /** The container of a worker that began to write last, whether or not it is still there. */
   newest(uid: string): Promise<string | undefined>;
+  /** What the worker of that container wrote last with another container before it; undefined for nothing. */
+  before(containerId: string): Promise<EarlierLog | undefined>;
+}
+
+/** The last output of a container that is no more. */
+export interface EarlierLog {
+  readonly containerId: string;
+  /** Offset of its first byte. */
+  readonly from: number;
 }
 
 /** A folder of logs that another process looks after. */
@@ -70,12 +79,39 @@ export class LogFolderReader implements WorkerLogReader {
   }
 
   async newest(uid: string): Promise<string | undefined> {
-    const containerIds = (await this.#files.list()).flatMap((file) => {
+    const containerIds = await this.#containerIds();
+    return await newestOf(uid, containerIds, (containerId) => keptPoints(this.#files, containerId));
+  }
+
+  async before(containerId: string): Promise<EarlierLog | undefined> {
+    const containerIds = await this.#containerIds();
+    return await earlierOf(containerId, containerIds, (each) => keptPoints(this.#files, each));
+  }
+
+  async #containerIds(): Promise<readonly string[]> {
+    return (await this.#files.list()).flatMap((file) => {
       const name = parseLogFileName(file);
       return name?.kind === 'Live' ? [name.containerId] : [];
     });
-    return await newestOf(uid, containerIds, (containerId) => keptPoints(this.#files, containerId));
   }
+}
+
+/** The one of some logs that the worker of `containerId` wrote to last before that container. */
+export async function earlierOf(
+  containerId: string,
+  containerIds: Iterable<string>,
+  pointsOf: (containerId: string) => Promise<readonly LogPoint[]>,
+): Promise<EarlierLog | undefined> {
+  const own = writerOf(await pointsOf(containerId));
+  let latest: (EarlierLog & { readonly since: number }) | undefined;
+  for (const other of containerIds) {
+    const writer = other === containerId ? undefined : writerOf(await pointsOf(other));
+    const isEarlier = own !== undefined && writer?.uid === own.uid && writer.since < own.since;
+    if (isEarlier && writer.since >= (latest?.since ?? 0)) {
+      latest = { containerId: other, from: writer.from, since: writer.since };
+    }
+  }
+  return latest === undefined ? undefined : { containerId: latest.containerId, from: latest.from };
 }
 
 /** The one of some logs that a worker wrote to last. */

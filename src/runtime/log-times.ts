@@ -115,12 +115,12 @@ export function beginsOf(points: readonly LogPoint[]): readonly number[] {
   return points.filter(({ kind }) => kind === 'Began').map(({ offset }) => offset);
 }
 
-/** The worker that wrote last. */
+/** The worker that wrote last, since when and from which offset on. */
 export function writerOf(
   points: readonly LogPoint[],
-): { readonly uid: string; readonly since: number } | undefined {
+): { readonly uid: string; readonly since: number; readonly from: number } | undefined {
   const last = points.findLast((point) => point.kind === 'Began');
-  return last?.kind === 'Began' ? { uid: last.uid, since: last.time } : undefined;
+  return last?.kind === 'Began' ? { uid: last.uid, since: last.time, from: last.offset } : undefined;
 }
 
 /** Points of a file and of memory as one list. */

@@ -7,6 +7,8 @@ import { LogFolder } from './log-folder.ts';
 import { LogGrowth } from './log-growth.ts';
 import { defaultLogLimits, formatLogFileName, type LogLimits } from './log-layout.ts';
 import {
+  type EarlierLog,
+  earlierOf,
   extentOf,
   type LogExtent,
   type LogReading,
@@ -28,12 +30,15 @@ import { type FoundLog, findLogs, RotatingLog } from './rotating-log.ts';
 
 export interface WorkerLogsOptions {
   readonly limits?: LogLimits | undefined;
+  /** Bytes of the logs of removed containers that are kept, all together. Default 256 MiB. */
+  readonly maxKeptBytes?: number | undefined;
   readonly clock?: Clock | undefined;
   readonly logger?: Logger | undefined;
 }
 
 /** Lines of a file of points between two times that it is thinned. */
 const THIN_EVERY = 512;
+const DEFAULT_MAX_KEPT_BYTES = 256 * 2 ** 20;
 
 interface WorkerLog {
   readonly rotating: RotatingLog;
@@ -43,6 +48,14 @@ interface WorkerLog {
   end: number;
   /** When a container was last made that writes to it, in milliseconds since the epoch; 0 for before this process. */
   begunAt: number;
+  /** The worker that a container was last made for; empty for one before this process. */
+  uid: string;
+}
+
+/** What is left of a removed container. */
+interface KeptLog {
+  readonly uid: string;
+  readonly bytes: number;
 }
 
 /**
@@ -58,11 +71,15 @@ export class WorkerLogs implements WorkerLogReader {
   readonly #growth: LogGrowth;
   readonly #logs = new Map<string, WorkerLog>();
   readonly #removals = new Map<string, Promise<void>>();
+  /** Logs of removed containers, those that were removed first in front. */
+  readonly #kept = new Map<string, KeptLog>();
+  readonly #maxKeptBytes: number;
   #found: Promise<void> | undefined;
 
   constructor(folder: string, options: WorkerLogsOptions = {}) {
     this.#files = new LogFolder(folder, systemCommandRunner);
     this.#limits = options.limits ?? defaultLogLimits;
+    this.#maxKeptBytes = options.maxKeptBytes ?? DEFAULT_MAX_KEPT_BYTES;
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? silentLogger();
     this.#growth = new LogGrowth({
@@ -119,10 +136,41 @@ export class WorkerLogs implements WorkerLogReader {
     const log = this.#logs.get(containerId) ?? this.#newLog(containerId);
     this.#logs.set(containerId, log);
     log.begunAt = this.#clock.now();
+    log.uid = uid;
+    this.#kept.delete(containerId);
     await this.#files.append(formatLogFileName({ kind: 'Live', containerId }), '');
     log.end = await this.size(containerId);
     await this.#note(containerId, log, { kind: 'Began', uid });
     this.#growth.add(containerId);
+  }
+
+  /** Its container is removed, and its output is kept for a while: what the container wrote last may tell why. */
+  async keep(containerId: string): Promise<void> {
+    const { rotating, uid } = await this.#log(containerId);
+    this.#growth.delete(containerId);
+    const live = await this.#files.state(formatLogFileName({ kind: 'Live', containerId }));
+    if (live === undefined) {
+      return;
+    }
+    const parts = rotating.layout.parts.reduce((sum, { start, end }) => sum + end - start, 0);
+    this.#kept.set(containerId, { uid, bytes: live.allocated + parts });
+    let total = [...this.#kept.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+    for (const [oldest, { bytes }] of [...this.#kept]) {
+      if (total <= this.#maxKeptBytes) {
+        return;
+      }
+      total -= bytes;
+      await this.remove(oldest);
+    }
+  }
+
+  /** Removes what is kept of a worker that is gone for good. */
+  async removeKept(uid: string): Promise<void> {
+    for (const [containerId, kept] of [...this.#kept]) {
+      if (kept.uid === uid) {
+        await this.remove(containerId);
+      }
+    }
   }
 
   /** Offset after the last byte; 0 when there is no log. */
@@ -168,6 +216,11 @@ export class WorkerLogs implements WorkerLogReader {
     return await newestOf(uid, this.#logs.keys(), (containerId) => this.#points(containerId));
   }
 
+  async before(containerId: string): Promise<EarlierLog | undefined> {
+    await this.#find();
+    return await earlierOf(containerId, this.#logs.keys(), (each) => this.#points(each));
+  }
+
   /**
    * Removes the logs of containers that are not among `containerIds` and did not write since `before` (milliseconds
    * since the epoch): those of failed starts are kept for a while, and nobody may come back for them.
@@ -192,6 +245,7 @@ export class WorkerLogs implements WorkerLogReader {
   async #remove(containerId: string, found: FoundLog): Promise<void> {
     await this.#find();
     this.#growth.delete(containerId);
+    this.#kept.delete(containerId);
     const log = this.#logs.get(containerId) ?? this.#newLog(containerId, found);
     this.#logs.delete(containerId);
     const removal = log.rotating.remove().finally(() => {
@@ -288,6 +342,7 @@ export class WorkerLogs implements WorkerLogReader {
       appended: 0,
       end: 0,
       begunAt: 0,
+      uid: '',
     };
   }
 }

@@ -67,9 +67,7 @@ export class WorkerRemoval {
     groups.leave(containerId);
     await this.#endTask(containerId, request.graceMs);
     // Nobody writes it any more. As long as there is a record, whoever comes after a crash knows that there was a log.
-    if (request.keepLog !== true) {
-      await logs.remove(containerId);
-    }
+    await (request.keepLog === true ? logs.keep(containerId) : logs.remove(containerId));
     // Strictly after the task: a task without its container's record cannot be deleted any more.
     await missingIsDone(client.containers.delete(containerId, call));
     await Promise.all([

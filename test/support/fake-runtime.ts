@@ -42,6 +42,10 @@ export class FakeRuntime implements ContainerRuntime {
   readonly logs = new Map<string, string>();
   /** Containers whose output does not come to their logs. One that is made anew is none of them. */
   readonly outputLost = new Set<string>();
+  /** Workers whose kept output was removed, in order. */
+  readonly withoutLogs: string[] = [];
+  /** Containers that were destroyed and whose output was kept, in order. */
+  readonly keptLogs: string[] = [];
   /** Containers whose output was checked, in order. */
   readonly outputChecks: string[] = [];
   /** What is left of containers that are no more. */
@@ -213,9 +217,17 @@ export class FakeRuntime implements ContainerRuntime {
       this.hung.delete(containerId);
       this.containers.delete(containerId);
       this.outputLost.delete(containerId);
+      if (options.keepLog === true) {
+        this.keptLogs.push(containerId);
+      }
       this.emit({ kind: 'Exited', containerId });
       this.emit({ kind: 'Deleted', containerId });
     });
+  }
+
+  removeKeptLogs(uid: string): Promise<void> {
+    this.withoutLogs.push(uid);
+    return Promise.resolve();
   }
 
   async list(options: CallOptions = {}): Promise<WorkerInfo[]> {
@@ -274,6 +286,7 @@ export class FakeRuntime implements ContainerRuntime {
     offsetAt: () => Promise.resolve(0),
     begins: () => Promise.resolve([0]),
     newest: () => Promise.resolve(undefined),
+    before: () => Promise.resolve(undefined),
   };
 
   async readLog(containerId: string, maxBytes: number): Promise<Buffer> {

@@ -1,4 +1,4 @@
-import type { WorkerLogReader } from '../../src/runtime/log-reader.ts';
+import type { EarlierLog, WorkerLogReader } from '../../src/runtime/log-reader.ts';
 
 /** What a container wrote. */
 export interface MemoryWorkerLog {
@@ -8,6 +8,8 @@ export interface MemoryWorkerLog {
   text: string;
   begins?: readonly number[];
   uid?: string;
+  /** What the worker wrote last before. */
+  before?: EarlierLog;
   /** Milliseconds since the epoch and offsets. */
   points?: readonly (readonly [time: number, offset: number])[];
 }
@@ -38,6 +40,7 @@ export function memoryWorkerLogs(
     offsetAt: (containerId, time) =>
       Promise.resolve(logs.get(containerId)?.points?.findLast(([at]) => at <= time)?.[1] ?? 0),
     begins: (containerId) => Promise.resolve(logs.get(containerId)?.begins ?? [0]),
+    before: (containerId) => Promise.resolve(logs.get(containerId)?.before),
     newest: (uid) => Promise.resolve([...logs].findLast(([, log]) => log.uid === uid)?.[0]),
   };
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
@@ -217,6 +218,32 @@ describe('the log of a worker with the real emulator', () => {
     expect(previous).not.toContain('second life\n');
     await textWith('second life\n', 'crashed');
     await expect(text('nobody')).rejects.toThrow('no worker default/nobody');
+  });
+
+  it('of the container before is there after a new shape and after a call that was cut off', async () => {
+    await lab.apply('late', { image, timeoutSeconds: 20 });
+    const worker = await lab.waitForPhase('late', 'Running');
+    await lab.invoke(worker, { payload: { print: 'what it did last\n' } });
+    await textWith('what it did last\n', 'late');
+    await lab.patch('late', { spec: { timeoutSeconds: 30 } });
+    await lab.waitForWorker(
+      'late',
+      'to have another container',
+      ({ status }) => status?.phase === 'Running' && status.containerID !== worker.status?.containerID,
+    );
+    expect(await text('late', { previous: true })).toContain('what it did last\n');
+    const replaced = await lab.worker('late');
+    const cutOff = lab.invoke(replaced, { payload: { print: 'before it hung\n', sleepMs: 20_000 } });
+    await textWith('before it hung\n', 'late');
+    await lab.lab.ctr('tasks', 'kill', '--signal', 'SIGKILL', replaced.status?.containerID ?? '');
+    expect(await cutOff).toMatchObject({ outcome: 'OUTCOME_UNKNOWN' });
+    await lab.invoke(await lab.worker('late'), { payload: { print: 'anew\n' } });
+    const previous = await textWith('before it hung\n', 'late', { previous: true });
+    expect(previous).not.toContain('anew\n');
+    await lab.remove('late');
+    await waitFor('its output to be removed', async () =>
+      (await readdir(join(lab.stateDir, 'logs'))).every((file) => !file.startsWith('late-')),
+    );
   });
 
   it('is shown to an administrator who has a kubeconfig and nothing else', async () => {

@@ -94,6 +94,21 @@ describe('a look at a log', () => {
     ).rejects.toThrow('no container before');
   });
 
+  it('gives what the container before wrote, also where that had another log', async () => {
+    const present = { text: 'present\n', begins: [0], before: { containerId: 'earlier', from: 6 } };
+    const logs = new Map<string, MemoryWorkerLog>([
+      ['present', present],
+      ['earlier', { text: 'first\nlast words\n', begins: [0, 6] }],
+    ]);
+    const texts: string[] = [];
+    const cursor = new LogCursor(memoryWorkerLogs(logs), 'present', { ...all, previous: true });
+    await cursor.begin(({ data }) => {
+      texts.push(data.toString());
+      return Promise.resolve();
+    });
+    expect(texts.join('')).toBe('last words\n');
+  });
+
   it('goes on where it was, line by line, and gives a line without an end once nothing more comes', async () => {
     const log: MemoryWorkerLog = { text: 'one\ntw' };
     const found = await gather(log, {});

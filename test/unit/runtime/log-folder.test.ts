@@ -1,6 +1,7 @@
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { type CommandRunner, systemCommandRunner } from '../../../src/cni/command-runner.ts';
 import { LogFolder } from '../../../src/runtime/log-folder.ts';
@@ -97,6 +98,47 @@ describe('the logs of workers', () => {
       flag: 'a',
     });
   }
+
+  it('of removed containers are kept, and tell what was written before', async () => {
+    const logs = await started();
+    await logs.begin('old', 'uid');
+    await write('old', 1_000);
+    await logs.keep('old');
+    await delay(2);
+    await logs.begin('new', 'uid');
+    await logs.begin('stranger', 'other');
+    expect(await logs.newest('uid')).toBe('new');
+    expect(await logs.before('new')).toEqual({ containerId: 'old', from: 0 });
+    expect(await logs.before('old')).toBeUndefined();
+    const reader = new LogFolderReader(new LogFolder(folder, systemCommandRunner));
+    expect(await reader.before('new')).toEqual({ containerId: 'old', from: 0 });
+    expect((await logs.read('old', 0, 2_000)).length).toBe(1_000);
+    await logs.removeKept('other');
+    expect(await readdir(folder)).toContain('stranger.log');
+    await logs.removeKept('uid');
+    expect((await readdir(folder)).filter((file) => file.startsWith('old'))).toEqual([]);
+    expect(await readdir(folder)).toContain('new.log');
+  });
+
+  it('of removed containers are kept as far as they have room, the latest of them', async () => {
+    const logs = new WorkerLogs(folder, { limits, maxKeptBytes: 3 * 64 * 1024 });
+    await logs.prepare();
+    for (const containerId of ['one', 'two', 'three']) {
+      await logs.begin(containerId, 'uid');
+      await write(containerId, 64_000);
+      await logs.keep(containerId);
+    }
+    await logs.begin('one', 'uid');
+    await logs.begin('four', 'uid');
+    await write('four', 128_000);
+    await logs.keep('four');
+    const left = (await readdir(folder)).filter((file) => file.endsWith('.log')).toSorted();
+    expect(left, 'one has a container again, two was removed first').toEqual([
+      'four.log',
+      'one.log',
+      'three.log',
+    ]);
+  });
 
   it('are rotated as they grow, and told apart from those that a later container begins', async () => {
     const logs = await started();
