@@ -247,3 +247,39 @@ it('a call that may not be made, or is beyond its rate, takes no room among the 
   expect(statuses).toEqual([403, 400, 429]);
   expect(remembered).toBe(1);
 });
+
+it('requests of whom nobody knows who makes them have a quarter of the places, and the known the rest', async () => {
+  const access = keyedAccess({ tokens: { identify: () => new Promise(() => undefined) } });
+  const lab = await bodyLab({ access, limits: gatewayLimits({ ...DEFAULT_LIMIT_FLAGS, maxRequests: 8 }) });
+  const url = invokePath('hello');
+  const strange = await Promise.all(
+    Array.from({ length: 5 }, (_, n) =>
+      begin(
+        lab,
+        { method: 'POST', url, rawHeaders: ['host', 'h', 'authorization', `Bearer ${n}`] },
+        { announced: 9, sent: 0 },
+      ),
+    ),
+  );
+  const refused = (): Sending[] => strange.filter(({ status }) => status() === 429);
+  await waitFor('three of them to be refused', () => refused().length === 3, { everyMs: 5 });
+  expect(refused()[0]?.text()).toContain('ConcurrentInvocationLimitExceeded');
+  const known = await begin(lab, await signedRequest(ALICE, { body: '  {}' }), { announced: 4, sent: 2 });
+  known.socket.write('{}');
+  await waitFor('an answer', () => known.status() > 0, { everyMs: 5 });
+  expect(known.status()).toBe(200);
+  for (const { socket } of strange) {
+    socket.destroy();
+  }
+  // Their places are free again.
+  const next = await begin(
+    lab,
+    { method: 'POST', url, rawHeaders: ['host', 'h', 'authorization', 'Bearer a'] },
+    { announced: 9, sent: 0 },
+  );
+  await waitFor('the gateway to hold that one alone', async () => {
+    const page = await lab.gateway.metrics.page();
+    return /^esb_gateway_requests 1$/m.test(page.text);
+  });
+  expect(next.status()).toBe(0);
+});
