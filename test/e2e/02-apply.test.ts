@@ -23,9 +23,9 @@ describe('kubectl apply', () => {
     const [header, row] = table.stdout.split('\n');
     expect(header?.split(/\s+/).filter(Boolean)).toEqual([
       'NAME',
-      'FUNCTION',
       'DESIRED',
       'PHASE',
+      'UP-TO-DATE',
       'NODE',
       'IP',
       'RESTARTS',
@@ -33,15 +33,16 @@ describe('kubectl apply', () => {
     ]);
     expect(row?.split(/\s+/).slice(0, 7)).toEqual([
       'legible',
-      'legible-function',
       'Running',
       'Running',
+      'True',
       'node-1',
       worker.status?.address?.ip,
       '0',
     ]);
     const wide = await esb.kubectl(['get', 'lw', 'legible', '-o', 'wide']);
     expect(wide.stdout).toContain(esb.image('python-counter'));
+    expect(wide.stdout).toContain('legible-function');
     const described = await esb.kubectl(['describe', 'lw', 'legible']);
     expect(described.stdout).toMatch(/Phase:\s+Running/);
     expect(described.stdout, 'events of the assignment').toMatch(/Normal\s+Scheduled|Normal\s+Assigned/);

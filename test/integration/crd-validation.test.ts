@@ -364,6 +364,15 @@ describe('the resource definitions', () => {
           phase: 'Running',
           address: { ip: '10.234.0.7', port: 8080 },
           restartCount: 2,
+          conditions: [
+            {
+              type: 'UpToDate',
+              status: 'True',
+              reason: 'UpToDate',
+              message: 'this generation serves',
+              lastTransitionTime: '2026-11-14T12:30:15Z',
+            },
+          ],
         },
       },
       '--subresource=status',
@@ -379,9 +388,9 @@ describe('the resource definitions', () => {
     });
     expect(lines[0]?.split(/\s+/)).toEqual([
       'NAME',
-      'FUNCTION',
       'DESIRED',
       'PHASE',
+      'UP-TO-DATE',
       'NODE',
       'IP',
       'RESTARTS',
@@ -390,14 +399,16 @@ describe('the resource definitions', () => {
     expect(lines).toHaveLength(2);
     expect(lines[1]?.split(/\s+/).slice(0, 7)).toEqual([
       'shown',
-      'shown',
       'Running',
       'Running',
+      'True',
       'node-7',
       '10.234.0.7',
       '2',
     ]);
-    expect(await server.kubectl(['get', 'lambdaworkers', 'shown', '-o', 'wide'])).toMatch(/IMAGE\s+MESSAGE/);
+    expect(await server.kubectl(['get', 'lambdaworkers', 'shown', '-o', 'wide'])).toMatch(
+      /FUNCTION\s+IMAGE\s+LIMITS\s+MESSAGE/,
+    );
     expect(await server.kubectl(['get', 'esb'])).toContain('shown');
   });
 
