@@ -112,7 +112,7 @@ describe('from a clone', () => {
       const call =
         '-s -o /dev/null -w "%{http_code} " -d "{}" "$ESB_GATEWAY/2015-03-31/functions/hello/invocations"';
       const signed = `--user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" --aws-sigv4 aws:amz:us-east-1:lambda`;
-      const script = `set -e; unset \${!AWS_*}; . .esb/env; curl ${call}; [ -z "$AWS_ACCESS_KEY_ID" ] || curl ${signed} ${call}`;
+      const script = `set -e; unset \${!AWS_*}; . .esb/env; curl ${call}; curl ${signed} ${call}`;
       return (await run('bash', ['-c', script], { cwd: clone })).stdout.trim();
     };
     const invoke = (): Promise<{ readonly stdout: string }> =>
@@ -124,7 +124,8 @@ describe('from a clone', () => {
     await npm(['run', 'up']);
     expect(await statuses()).toBe('403 200');
     await npm(['run', 'up', '--', '--authentication', 'off']);
-    expect(await statuses()).toBe('200');
+    // Any key will do then, such as the one that AWS's tools are given.
+    expect(await statuses()).toBe('200 200');
     expect(JSON.parse((await invoke()).stdout)).toMatchObject({ echo: 1 });
   }, 300_000);
 
