@@ -188,6 +188,23 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
   const present = (fake: FakeNode, workers: number) =>
     fake.tell({ allocated: { memoryMiB: workers * 192, workers } });
 
+  it('goes by the labels of the Node, whatever its agent has written into the LambdaNode', async () => {
+    await node('liar-1');
+    await admin.patch(
+      lambdaNodes,
+      { name: 'liar-1' },
+      { kind: 'merge', body: { metadata: { labels: { pool: 'vault' } } } },
+    );
+    await create('vault-a');
+    await told('vault-a', 'NoneMatches');
+    await admin.patch(
+      nodes,
+      { name: 'liar-1' },
+      { kind: 'merge', body: { metadata: { labels: { pool: 'vault' } } } },
+    );
+    await assigned('vault-a', 'liar-1');
+  });
+
   it('keeps workers off tainted Nodes, drives them out by NoExecute, and honours what they tolerate', async () => {
     await node('taints-1');
     await taint('taints-1', [{ key: 'dedicated', value: 'web', effect: 'NoSchedule' }]);
