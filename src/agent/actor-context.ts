@@ -1,4 +1,5 @@
 import type { Clock } from '../common/clock.ts';
+import type { FairGate } from '../common/fair-gate.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerRuntime, WorkerAddress } from '../runtime/container-runtime.ts';
 import type { StampSource } from './activity-stamp.ts';
@@ -10,10 +11,14 @@ import type { PreparedWorkers } from './prepared-workers.ts';
 import type { ReplacementTurns } from './replacement-turns.ts';
 import type { SecretReader } from './secret-reader.ts';
 import type { SetAside } from './set-aside.ts';
-import type { StartGate } from './start-gate.ts';
 import type { WorkerLink } from './worker-http.ts';
 import type { RecordStore } from './worker-record.ts';
 import type { WorkerView } from './worker-view.ts';
+
+/** What bounds how much of one kind is done at once on a node. */
+export interface ActorGates {
+  readonly starts: FairGate;
+}
 
 /** What the actors of a node share. */
 export interface ActorContext {
@@ -24,7 +29,7 @@ export interface ActorContext {
   readonly capacity: NodeCapacity;
   readonly records: RecordStore;
   readonly stamps: StampSource;
-  readonly startGate: StartGate;
+  readonly gates: ActorGates;
   readonly replacements: ReplacementTurns;
   readonly prepared: PreparedWorkers;
   readonly marksFolder: string;

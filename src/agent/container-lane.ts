@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { readyReasons } from '../api/condition.ts';
 import { sleep, withDeadline } from '../common/deadline.ts';
 import { EsbError, hasCode, unreachable } from '../common/errors.ts';
+import type { FairGate } from '../common/fair-gate.ts';
 import type { Logger } from '../common/logger.ts';
 import type { EnsureStep, KernelState, RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
 import { WorkerExitError } from '../runtime/worker-exit-error.ts';
@@ -27,6 +28,8 @@ const destroyMs = 60_000;
 const setAsideMs = 120_000;
 /** Milliseconds that a start may take with the longest pull. Each of its steps has a deadline of its own. */
 const startMs = 65 * 60_000;
+/** Milliseconds for which a process that was started, and does not listen yet, counts as a start. */
+const listenInGateMs = 2_000;
 /** Milliseconds that a wake takes until it is shown. */
 const showResumeMs = 100;
 /** Resumes that fail in a row until the container is made anew. */
@@ -90,6 +93,8 @@ export class ContainerLane {
   #step: EnsureStep | undefined;
   #detail: string | undefined;
   #abort: AbortController | undefined;
+  /** The gate that has not let it through yet. */
+  #waitsAt: FairGate | undefined;
   #loop: Promise<void> = Promise.resolve();
   /** Counts actions begun, to tell that a look taken meanwhile is out of date. */
   #turn = 0;
@@ -217,6 +222,7 @@ export class ContainerLane {
   /** Decides anew, unless something is being done: then that comes first. */
   kick(): void {
     if (this.#host.stopping() || this.#acting !== undefined) {
+      this.#waitsAt?.reconsider();
       return;
     }
     if (this.#settling.active) {
@@ -431,7 +437,7 @@ export class ContainerLane {
   }
 
   async #ensure(signal: AbortSignal): Promise<void> {
-    const { runtime, secrets, startGate } = this.#context;
+    const { clock, gates, runtime, secrets } = this.#context;
     const { container } = this;
     const desired = this.#host.desired();
     // Found running, and made by an agent that did not get to see it listen.
@@ -444,7 +450,7 @@ export class ContainerLane {
     const shape = await withDeadline('reading secrets', transitionMs, signal, (inner) =>
       resolveShape(desired, secrets, { signal: inner, deadlineMs: transitionMs }),
     );
-    const info = await startGate.pass(this.#host.urgent(this), signal, (leave) =>
+    const info = await this.#pass(gates.starts, signal, (leave) =>
       runtime.ensure(
         {
           containerId: container.id,
@@ -455,6 +461,9 @@ export class ContainerLane {
           onProgress: (step, detail) => {
             if (step === 'Pulling') {
               leave();
+            } else if (step === 'Starting') {
+              // From here on the process is waited for, which may never listen.
+              clock.setTimer(leave, listenInGateMs);
             }
             this.#step = step;
             this.#detail = detail;
@@ -474,6 +483,20 @@ export class ContainerLane {
     this.#take(info);
     this.#host.ready(this);
     this.#host.save();
+  }
+
+  /** Does something when the gate lets it through. A call that comes meanwhile makes it urgent. */
+  async #pass<T>(gate: FairGate, signal: AbortSignal, work: (leave: () => void) => Promise<T>): Promise<T> {
+    const { namespace } = this.#host.desired().identity;
+    this.#waitsAt = gate;
+    try {
+      return await gate.pass({ namespace, urgent: () => this.#host.urgent(this) }, signal, (leave) => {
+        this.#waitsAt = undefined;
+        return work(leave);
+      });
+    } finally {
+      this.#waitsAt = undefined;
+    }
   }
 
   async #destroy(

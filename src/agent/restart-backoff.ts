@@ -22,6 +22,8 @@ export const crashBackoff = { firstMs: 10_000, maxMs: 300_000, free: 1 } as cons
 export const healthyMs = 600_000;
 /** A start that fails (image, registry, network) is tried again sooner: it costs little, and its cause is outside. */
 export const startBackoff = { firstMs: 2_000, maxMs: 60_000, free: 0 } as const;
+/** A process that ran and did not listen has cost a start and a minute: it is put off as one that exits. */
+export const silenceBackoff = { firstMs: 10_000, maxMs: 300_000, free: 0 } as const;
 
 /** Puts off what keeps failing, for longer and longer. */
 export class RestartBackoff {

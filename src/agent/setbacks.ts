@@ -6,6 +6,7 @@ import {
   crashBackoff,
   healthyMs,
   RestartBackoff,
+  silenceBackoff,
   startBackoff,
 } from './restart-backoff.ts';
 import type { Failure } from './worker-status.ts';
@@ -28,6 +29,8 @@ export function terminationOf(
 export class Setbacks {
   readonly #crashes: RestartBackoff;
   readonly #starts: RestartBackoff;
+  /** Starts after which nothing listened. */
+  readonly #silences: RestartBackoff;
   /** The last trouble; undefined when it is over. */
   failure: Failure | undefined;
   /** Whether the next start makes good for an end that nobody asked for. */
@@ -36,16 +39,17 @@ export class Setbacks {
   constructor(clock: Clock) {
     this.#crashes = new RestartBackoff({ clock, ...crashBackoff });
     this.#starts = new RestartBackoff({ clock, ...startBackoff });
+    this.#silences = new RestartBackoff({ clock, ...silenceBackoff });
   }
 
   /** Milliseconds until it may be started; 0 when it may be now. */
   get remainingMs(): number {
-    return Math.max(this.#crashes.remainingMs, this.#starts.remainingMs);
+    return Math.max(this.#crashes.remainingMs, this.startDelayMs);
   }
 
   /** Milliseconds until the next attempt after a start that failed. */
   get startDelayMs(): number {
-    return this.#starts.remainingMs;
+    return Math.max(this.#starts.remainingMs, this.#silences.remainingMs);
   }
 
   get crashes(): BackoffSnapshot {
@@ -81,19 +85,21 @@ export class Setbacks {
   }
 
   startFailed(error: EsbError): void {
-    this.#starts.fail();
-    this.failure = failureOf(error, Math.ceil(this.#starts.remainingMs / 1_000));
+    (error.code === 'NotListening' ? this.#silences : this.#starts).fail();
+    this.failure = failureOf(error, Math.ceil(this.startDelayMs / 1_000));
   }
 
   started(): void {
     this.failure = undefined;
     this.#starts.reset();
+    this.#silences.reset();
   }
 
   /** Something that may have been the cause of every failure has changed. */
   mend(): void {
     this.#crashes.reset();
     this.#starts.reset();
+    this.#silences.reset();
     if (this.failure !== undefined) {
       this.failure = { ...this.failure, delaySeconds: 0 };
     }

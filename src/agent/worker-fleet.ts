@@ -4,6 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Clock, Timer } from '../common/clock.ts';
 import { type CallOptions, sleep } from '../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../common/errors.ts';
+import { FairGate } from '../common/fair-gate.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
 import type {
@@ -27,7 +28,6 @@ import { PreparedWorkers } from './prepared-workers.ts';
 import { type ReplacementLimits, ReplacementTurns } from './replacement-turns.ts';
 import type { SecretReader } from './secret-reader.ts';
 import { type SetAside, SetAsides } from './set-aside.ts';
-import { StartGate } from './start-gate.ts';
 import { WorkerActor } from './worker-actor.ts';
 import { WorkerConnection, type WorkerLink } from './worker-http.ts';
 import { RecordStore, type WorkerRecord } from './worker-record.ts';
@@ -52,7 +52,7 @@ export interface FleetLimits {
    * What may wait for one worker. Default 1,000 calls, which are those that a number of gateways send ahead, and 64 MiB.
    */
   readonly queue?: QueueLimits;
-  /** Containers that are made at once. Default 16. */
+  /** Containers that are made at once, a quarter of them only where a call waits. Default 16. */
   readonly maxStarts?: number;
   /** Workers whose container is replaced at once. Default 4 that rest, 16 that do not. */
   readonly replacements?: ReplacementLimits;
@@ -195,7 +195,7 @@ class WorkerFleet implements NodeFleet {
       capacity: this.#capacity,
       records: this.#records,
       stamps: this.#stamps,
-      startGate: new StartGate(limits.maxStarts ?? 16),
+      gates: { starts: gateOf(limits.maxStarts ?? 16) },
       replacements: new ReplacementTurns(limits.replacements ?? { resting: 4, active: 16 }, clock),
       prepared: new PreparedWorkers({
         runtime,
@@ -741,6 +741,11 @@ class WorkerFleet implements NodeFleet {
       }
     }, 0);
   }
+}
+
+/** A quarter of the places, rounded down, is for what calls wait for. */
+function gateOf(places: number): FairGate {
+  return new FairGate({ places, forUrgent: Math.floor(places / 4) });
 }
 
 function groupByUid(containers: readonly WorkerInfo[]): Map<string, readonly WorkerInfo[]> {

@@ -663,6 +663,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       await this.#client.containers.setLabels(containerId, labels);
     }
     // An agent that died while it made the worker did not get to see this.
+    request.onProgress?.('Starting');
     await this.#creation.waitUntilListening(containerId, found.address, signal);
     return { ...found, epoch: request.epoch, task: { kind: 'Running', pid: found.task.pid } };
   }

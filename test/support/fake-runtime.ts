@@ -67,6 +67,10 @@ export class FakeRuntime implements ContainerRuntime {
   readonly undying = new Set<string>();
   /** Awaited by each operation before its effect. */
   before: (operation: FakeOperation, containerId: string) => Promise<void> = () => Promise.resolve();
+  /** Whether images have to be pulled. */
+  pulls = true;
+  /** Awaited by `ensure` of a process that runs, until it listens. What it is rejected with is what the start fails with. */
+  listens: ((containerId: string) => Promise<void>) | undefined;
   /** Told of each effect, in the moment that it happens. */
   onEffect: (operation: FakeOperation, containerId: string) => void = () => undefined;
   readonly #faults = new Map<FakeOperation, FakeFault[]>();
@@ -130,7 +134,9 @@ export class FakeRuntime implements ContainerRuntime {
     const { containerId } = request;
     this.requests.push(request);
     await this.#operate('ensure', containerId, options.signal, () => {
-      request.onProgress?.('Pulling');
+      if (this.pulls) {
+        request.onProgress?.('Pulling');
+      }
       request.onProgress?.('Creating');
       const present = this.containers.get(containerId);
       refuseForeign(present?.identity.uid ?? '', request);
@@ -151,6 +157,7 @@ export class FakeRuntime implements ContainerRuntime {
       this.#nextAddress += 1;
       this.emit({ kind: 'Created', containerId });
     });
+    await this.#listen(request, options.signal);
     const made = this.containers.get(containerId);
     if (made === undefined) {
       throw new EsbError('gone again', { code: 'CreateFailed' });
@@ -338,6 +345,21 @@ export class FakeRuntime implements ContainerRuntime {
 
   stop(): Promise<void> {
     return Promise.resolve();
+  }
+
+  async #listen({ containerId, onProgress }: EnsureRequest, signal: AbortSignal | undefined): Promise<void> {
+    if (this.listens === undefined) {
+      return;
+    }
+    onProgress?.('Starting');
+    const aborted = Promise.withResolvers<never>();
+    signal?.addEventListener('abort', () => aborted.reject(new AbortedError('ensure')), { once: true });
+    try {
+      await Promise.race([this.listens(containerId), aborted.promise]);
+    } catch (error) {
+      this.containers.delete(containerId);
+      throw error;
+    }
   }
 
   #told(info: WorkerInfo): WorkerInfo {

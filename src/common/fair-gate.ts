@@ -1,0 +1,139 @@
+import { AbortedError } from './deadline.ts';
+
+export interface GateLimits {
+  /** Entries that are inside at once. */
+  readonly places: number;
+  /** Places that only urgent entries take. Default 0. */
+  readonly forUrgent?: number;
+  /** Places that entries of one namespace take at most. Default all. */
+  readonly perNamespace?: number;
+  /** Places that entries of one lane take at most. Default all. */
+  readonly perLane?: number;
+}
+
+/** Whose work wants to pass. */
+export interface GateEntry {
+  readonly namespace: string;
+  /** What several entries have in common that may be slow, such as a registry. */
+  readonly lane?: string;
+  /** Whether a call waits for the work. Asked whenever a place is free. Default no. */
+  readonly urgent?: () => boolean;
+}
+
+interface Waiter {
+  readonly entry: GateEntry;
+  readonly enter: () => void;
+}
+
+/**
+ * Lets a bounded number of works through at once. Urgent ones go first, then those of the namespace that has the fewest
+ * inside, then those that came first: whoever has many waits behind nobody but itself.
+ */
+export class FairGate {
+  readonly #limits: GateLimits;
+  readonly #inside = new Set<GateEntry>();
+  readonly #waiting = new Set<Waiter>();
+
+  constructor(limits: GateLimits) {
+    this.#limits = limits;
+  }
+
+  /** Whether an entry would have to wait now. */
+  isFullFor(entry: GateEntry): boolean {
+    return !this.#hasPlace(entry);
+  }
+
+  /**
+   * Runs `work` when there is a place for it. `work` may give its place back before it is done, with what it is given:
+   * a pull takes minutes and none of what a gate protects.
+   *
+   * @throws {AbortedError} when `signal` fires before it was its turn
+   */
+  async pass<T>(entry: GateEntry, signal: AbortSignal, work: (leave: () => void) => Promise<T>): Promise<T> {
+    // An entry of its own, so that what is given twice counts twice.
+    const own = { ...entry };
+    await this.#enter(own, signal);
+    const leave = (): void => {
+      if (this.#inside.delete(own)) {
+        this.reconsider();
+      }
+    };
+    try {
+      return await work(leave);
+    } finally {
+      leave();
+    }
+  }
+
+  /** Lets in who may enter: a place is free, or somebody who waits has become urgent. */
+  reconsider(): void {
+    while (this.#waiting.size > 0 && this.#inside.size < this.#limits.places) {
+      const next = this.#next();
+      if (next === undefined) {
+        return;
+      }
+      this.#waiting.delete(next);
+      this.#inside.add(next.entry);
+      next.enter();
+    }
+  }
+
+  #enter(entry: GateEntry, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) {
+      return Promise.reject(new AbortedError('waiting for a place', signal.reason));
+    }
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = {
+        entry,
+        enter: () => {
+          signal.removeEventListener('abort', onAbort);
+          resolve();
+        },
+      };
+      const onAbort = (): void => {
+        if (this.#waiting.delete(waiter)) {
+          reject(new AbortedError('waiting for a place', signal.reason));
+        }
+      };
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#waiting.add(waiter);
+      this.reconsider();
+    });
+  }
+
+  #hasPlace(entry: GateEntry): boolean {
+    const { forUrgent = 0, perLane, perNamespace, places } = this.#limits;
+    const inside = this.#inside.size;
+    return (
+      inside < (entry.urgent?.() === true ? places : places - forUrgent) &&
+      (perNamespace === undefined || this.#insideOf('namespace', entry.namespace) < perNamespace) &&
+      (perLane === undefined || this.#insideOf('lane', entry.lane) < perLane)
+    );
+  }
+
+  #insideOf(key: 'namespace' | 'lane', value: string | undefined): number {
+    let count = 0;
+    for (const entry of this.#inside) {
+      count += entry[key] === value ? 1 : 0;
+    }
+    return count;
+  }
+
+  #next(): Waiter | undefined {
+    let best: { readonly waiter: Waiter; readonly urgent: boolean; readonly inside: number } | undefined;
+    for (const waiter of this.#waiting) {
+      const urgent = waiter.entry.urgent?.() === true;
+      if (best !== undefined && best.urgent && !urgent) {
+        continue;
+      }
+      if (!this.#hasPlace(waiter.entry)) {
+        continue;
+      }
+      const inside = this.#insideOf('namespace', waiter.entry.namespace);
+      if (best === undefined || (urgent && !best.urgent) || inside < best.inside) {
+        best = { waiter, urgent, inside };
+      }
+    }
+    return best?.waiter;
+  }
+}

@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest';
+import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
+import { EsbError } from '../../../src/common/errors.ts';
+import { desiredFixture, FleetLab, type LabOptions } from '../../support/fleet-lab.ts';
+import { settle } from '../../support/manual-clock.ts';
+
+const startMs = 150;
+const room = { capacity: { memoryMiB: 1_000_000, workers: 1_000 } };
+
+function inNamespace(namespace: string, name: string, change: Partial<DesiredWorker> = {}): DesiredWorker {
+  const { identity, ...rest } = desiredFixture({ name, ...change });
+  return { ...rest, identity: { ...identity, namespace } };
+}
+
+/** A fleet whose operations of one kind take a time that a test says, by container id. */
+async function labWith(
+  operation: 'ensure' | 'pause' | 'destroy',
+  takesMs: (containerId: string) => number,
+  options: LabOptions = room,
+): Promise<FleetLab> {
+  const lab = new FleetLab(options);
+  await lab.fleet.adopt();
+  lab.runtime.pulls = false;
+  lab.emulators.onCall = (call) => call.answer();
+  lab.runtime.before = async (each, id) => {
+    if (each === operation) {
+      await passes(lab, takesMs(id));
+    }
+  };
+  return lab;
+}
+
+function passes(lab: FleetLab, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    lab.clock.setTimer(() => resolve(), ms);
+  });
+}
+
+/** Milliseconds until a call to each of those workers is answered, all made now. */
+async function waits(lab: FleetLab, names: readonly string[], withinMs: number): Promise<readonly number[]> {
+  const begun = lab.clock.monotonic();
+  const answered: number[] = [];
+  for (const name of names) {
+    void lab.invoke({ name }).then(({ kind }) => {
+      if (kind === 'Answered') {
+        answered.push(lab.clock.monotonic() - begun);
+      }
+    });
+  }
+  await lab.clock.advance(withinMs);
+  return answered.toSorted((a, b) => a - b);
+}
+
+const named = (prefix: string, count: number): readonly string[] =>
+  Array.from({ length: count }, (_, index) => `${prefix}${index}`);
+
+describe('workers that never open their port', () => {
+  async function silent(count: number): Promise<FleetLab> {
+    const lab = await labWith('ensure', () => startMs);
+    lab.runtime.listens = async (id) => {
+      if (id.startsWith('broken')) {
+        await passes(lab, 60_000);
+        throw new EsbError('nothing listens', { code: 'NotListening', retryable: true });
+      }
+    };
+    for (const name of named('broken', count)) {
+      lab.fleet.apply(inNamespace('mallory', name));
+    }
+    return lab;
+  }
+
+  it('keep nobody else from starting, however many they are', async () => {
+    const lab = await silent(64);
+    lab.fleet.apply(desiredFixture({ name: 'fine', restingState: 'Absent' }));
+    await lab.clock.advance(1_000);
+    for (let second = 0; second < 120; second += 20) {
+      const [waited] = await waits(lab, ['fine'], 20_000);
+      expect(waited).toBeLessThanOrEqual(2 * startMs);
+    }
+  });
+
+  it('are tried ever less often, up to every five minutes', async () => {
+    const lab = await silent(1);
+    await lab.clock.advance(3_600_000);
+    // A minute of waiting each, and pauses of 10, 20, 40, 80, 160, 300, 300… seconds between them.
+    expect(lab.runtime.count('ensure')).toBeLessThanOrEqual(14);
+    expect(lab.runtime.count('ensure')).toBeGreaterThanOrEqual(12);
+  });
+});
+
+describe('starts', () => {
+  it('that a call waits for have places of their own', async () => {
+    const lab = await labWith('ensure', (id) => (id.startsWith('slow') ? 60_000 : startMs));
+    for (const name of named('slow', 40)) {
+      lab.fleet.apply(inNamespace('mallory', name));
+    }
+    lab.fleet.apply(desiredFixture({ name: 'fine', restingState: 'Absent' }));
+    await settle();
+    expect(await waits(lab, ['fine'], 1_000)).toEqual([startMs]);
+  });
+
+  it('that wait already take such a place when a call comes', async () => {
+    const lab = await labWith('ensure', (id) => (id.startsWith('slow') ? 60_000 : startMs));
+    for (const name of named('slow', 40)) {
+      lab.fleet.apply(inNamespace('mallory', name));
+    }
+    lab.fleet.apply(desiredFixture({ name: 'fine' }));
+    await lab.clock.advance(1_000);
+    expect(lab.task('fine')).toBeUndefined();
+    expect(await waits(lab, ['fine'], 1_000)).toEqual([startMs]);
+  });
+
+  it('of one namespace do not wait behind all those of another', async () => {
+    const lab = await labWith('ensure', () => 1_000);
+    for (const name of named('many', 200)) {
+      lab.fleet.apply(inNamespace('mallory', name));
+    }
+    await settle();
+    lab.fleet.apply(desiredFixture({ name: 'one' }));
+    await lab.clock.advance(2_000);
+    expect(lab.task('one')).toBe('Running');
+  });
+});
