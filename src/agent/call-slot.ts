@@ -155,6 +155,7 @@ export class CallSlot {
         return;
       }
       case 'TimedOut':
+      case 'CutOff':
       case 'Answered': {
         const logTail = invocation.tailLog
           ? await caller.logTail(container, logOffset, invocation.requestId)
@@ -167,6 +168,10 @@ export class CallSlot {
         };
         if (answer.kind === 'Answered') {
           container.mark.end(container.id, stamp);
+          this.#finish(call, { kind: 'Answered', ...rest });
+        } else if (answer.kind === 'CutOff') {
+          // Somebody in it still writes. The caller sees by the size what is wrong.
+          container.unusable = 'an answer was larger than a function may give';
           this.#finish(call, { kind: 'Answered', ...rest });
         } else {
           container.unusable = 'a call was not answered in time';

@@ -564,6 +564,12 @@ export class ContainerLane {
           code: 'WarmUpFailed',
           retryable: true,
         });
+      case 'CutOff':
+        container.unusable = 'the answer to its warm-up call was larger than a function may give';
+        throw new EsbError('the warm-up call was answered with more than 6 MB', {
+          code: 'WarmUpFailed',
+          retryable: true,
+        });
       case 'TimedOut':
         container.unusable = 'its warm-up call was not answered';
         throw new EsbError('the warm-up call was not answered in time', {

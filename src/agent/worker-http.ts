@@ -1,5 +1,6 @@
 import { Client, type Dispatcher } from 'undici';
 import type { Clock, Timer } from '../common/clock.ts';
+import { MAX_RESPONSE_BYTES } from '../common/emulator-answer.ts';
 import { messageOf } from '../common/errors.ts';
 import type { WorkerAddress } from '../runtime/container-runtime.ts';
 
@@ -13,6 +14,10 @@ const connectMs = 2_000;
 const keepAliveMs = 24 * 3_600_000;
 /** Milliseconds that the last bytes of an answer may take once the time of the call is over. */
 const maxBodyMs = 5_000;
+/** Bytes of an answer that are read before everything else of this thread has its turn. */
+const turnBytes = 256 * 1024;
+/** What a piece of an answer counts there at least: a worker may send single bytes, and each costs a call. */
+const pieceBytes = 256;
 
 export interface WorkerRequest {
   readonly payload: Buffer;
@@ -26,6 +31,7 @@ export interface WorkerRequest {
   /** Called in the same synchronous step as the first byte is sent, just before it. */
   readonly onSending: () => void;
   readonly onHead: (head: { readonly status: number; readonly contentType: string }) => void;
+  /** Pieces of at most {@link MAX_RESPONSE_BYTES} + 1 bytes together: what is more is not read. */
   readonly onChunk: (chunk: Buffer) => void;
 }
 
@@ -36,6 +42,8 @@ export type WorkerAnswer =
   /** Sent, and the connection ended before the whole answer was there. */
   | { readonly kind: 'Unknown'; readonly message: string }
   | { readonly kind: 'Answered'; readonly status: number }
+  /** It answered with more than a function may: the rest was not read, and the connection is over. */
+  | { readonly kind: 'CutOff'; readonly status: number }
   | { readonly kind: 'TimedOut' };
 
 /** The way to one worker: one request at a time. */
@@ -112,6 +120,10 @@ class Exchange implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | undefined;
   #timer: Timer | undefined;
   #status = 0;
+  #bytes = 0;
+  /** Counts against {@link turnBytes}. */
+  #taken = 0;
+  #turn: NodeJS.Immediate | undefined;
   #sent = false;
   #settled = false;
   #late = false;
@@ -143,10 +155,28 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#request.onHead({ status, contentType: typeof contentType === 'string' ? contentType : '' });
   }
 
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (!this.#settled) {
-      this.#request.onChunk(chunk);
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#settled) {
+      return;
     }
+    const left = MAX_RESPONSE_BYTES + 1 - this.#bytes;
+    this.#bytes += chunk.length;
+    // One byte beyond the limit goes on, so that whoever counts sees it.
+    this.#request.onChunk(chunk.length > left ? chunk.subarray(0, left) : chunk);
+    if (this.#bytes > MAX_RESPONSE_BYTES) {
+      this.#finish({ kind: 'CutOff', status: this.#status });
+      controller.abort(new Error('the answer is larger than a function may give'));
+      return;
+    }
+    this.#taken += Math.max(pieceBytes, chunk.length);
+    if (this.#taken >= turnBytes) {
+      controller.pause();
+    }
+    this.#turn ??= setImmediate(() => {
+      this.#turn = undefined;
+      this.#taken = 0;
+      controller.resume();
+    });
   }
 
   onResponseEnd(): void {
@@ -177,6 +207,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     if (!this.#settled) {
       this.#settled = true;
       this.#timer?.cancel();
+      clearImmediate(this.#turn);
       this.#settle(answer);
     }
   }

@@ -4,6 +4,9 @@ export interface RuntimeError {
   readonly errorMessage: string;
 }
 
+/** Largest answer that AWS, and the emulator, let a function give: 6 MiB and 100 bytes. */
+export const MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100;
+
 /** Bytes that are enough to tell a timeout, and to see how an answer begins. */
 const START_BYTES = 96;
 const TIMEOUT_TEXT = /^\s*Task timed out after (\d+)\.\d\d seconds\s*$/;

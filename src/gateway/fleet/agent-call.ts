@@ -1,6 +1,6 @@
+import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { InvokeResponse, InvokeTrailer } from './agent-protocol.ts';
-import { MAX_RESPONSE_BYTES } from './emulator-translation.ts';
 
 /** Codes with which an agent ends a call that it has not begun. */
 const NOT_STARTED_CODES: ReadonlySet<string> = new Set([

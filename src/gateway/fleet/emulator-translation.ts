@@ -1,5 +1,9 @@
-import { errorMembersIn, runtimeErrorIn, timedOutAfter } from '../../common/emulator-answer.ts';
-import { MAX_PAYLOAD_BYTES } from '../call/json-payload.ts';
+import {
+  errorMembersIn,
+  MAX_RESPONSE_BYTES,
+  runtimeErrorIn,
+  timedOutAfter,
+} from '../../common/emulator-answer.ts';
 
 /** What the emulator in a worker answered. */
 export interface EmulatorAnswer {
@@ -24,9 +28,6 @@ export interface FunctionAnswer {
   readonly body: Buffer;
   readonly functionError: boolean;
 }
-
-/** Largest answer that AWS, and the emulator, let a function give: 6 MiB and 100 bytes. */
-export const MAX_RESPONSE_BYTES = MAX_PAYLOAD_BYTES + 100;
 
 /**
  * Makes of the emulator's answer what Lambda would have answered.

@@ -294,6 +294,19 @@ describe('a fault', () => {
     expect(lab.fleet.view('uid-of-hello')?.restartCount).toBe(0);
   });
 
+  it('of a worker that answers with more than it may is cut off, and the worker is replaced before the next call', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    const call = lab.invoke();
+    const next = lab.invoke();
+    lab.emulators.calls[0]?.end({ kind: 'CutOff', status: 200 });
+    expect(await call).toMatchObject({ kind: 'Answered' });
+    await settle();
+    expect(lab.runtime.count('destroy')).toBe(1);
+    lab.emulators.answerAll();
+    expect(await next).toMatchObject({ kind: 'Answered' });
+    expect(lab.fleet.view('uid-of-hello')?.restartCount).toBe(0);
+  });
+
   it('of a worker that exits in the middle of a call is told as unknown, and it is started again at once', async () => {
     const lab = await FleetLab.with(desiredFixture());
     const call = lab.invoke();

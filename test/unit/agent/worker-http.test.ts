@@ -154,6 +154,70 @@ describe('the connection to a worker', () => {
     expect(connections()).toBe(2);
   });
 
+  it('reads no more of an answer than a function may give', async () => {
+    const limit = 6 * 1024 * 1024 + 100;
+    const closed = Promise.withResolvers<number>();
+    let size = limit;
+    const { connection, connections } = await emulator((incoming, response) => {
+      const { socket } = incoming;
+      if (size === limit) {
+        response.end(Buffer.alloc(size, 'x'));
+        return;
+      }
+      response.flushHeaders();
+      const smallPieces = Buffer.from('8\r\nxxxxxxxx\r\n'.repeat(10_000));
+      const more = (): void => {
+        while (socket.write(smallPieces)) {
+          // Without end.
+        }
+      };
+      socket.on('drain', more);
+      socket.once('close', () => closed.resolve(socket.bytesWritten));
+      more();
+    });
+    let bytes = 0;
+    const onChunk = (chunk: Buffer): void => {
+      bytes += chunk.length;
+    };
+    expect(await connection.call(request({ onChunk }).made)).toEqual({ kind: 'Answered', status: 200 });
+    expect(bytes).toBe(limit);
+
+    size = Number.POSITIVE_INFINITY;
+    bytes = 0;
+    const { made } = request({ onChunk, timeoutMs: 60_000 });
+    expect(await connection.call(made)).toEqual({ kind: 'CutOff', status: 200 });
+    expect(bytes).toBe(limit + 1);
+    // What a piece takes on the wire, and what the kernel had taken beyond that.
+    expect(await closed.promise).toBeLessThan(2 * limit + 16 * 1024 * 1024);
+
+    size = limit;
+    bytes = 0;
+    expect(await connection.call(request({ onChunk }).made)).toEqual({ kind: 'Answered', status: 200 });
+    expect([bytes, connections()]).toEqual([limit, 2]);
+  });
+
+  it('lets others have their turn while a worker floods it', async () => {
+    const { connection } = await emulator((_incoming, response) => {
+      response.end(Buffer.alloc(4 * 1024 * 1024, 'x'));
+    });
+    let bytes = 0;
+    let longest = 0;
+    const onChunk = (chunk: Buffer): void => {
+      bytes += chunk.length;
+    };
+    let before = 0;
+    const turn = (): void => {
+      longest = Math.max(longest, bytes - before);
+      before = bytes;
+      next = setImmediate(turn);
+    };
+    let next = setImmediate(turn);
+    onTestFinished(() => clearImmediate(next));
+    expect(await connection.call(request({ onChunk }).made)).toMatchObject({ kind: 'Answered' });
+    expect(bytes).toBe(4 * 1024 * 1024);
+    expect(longest).toBeLessThanOrEqual(512 * 1024);
+  });
+
   it('never sends a header that is none', async () => {
     const { connection } = await emulator((_incoming, response) => response.end('{}'));
     expect(await connection.call(request({ clientContext: 'a\r\nx: y' }).made)).toMatchObject({

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { MAX_RESPONSE_BYTES } from '../../../../src/common/emulator-answer.ts';
 import {
-  MAX_RESPONSE_BYTES,
   timeoutError,
   translateEmulatorAnswer,
   unknownOutcome,
