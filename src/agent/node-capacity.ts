@@ -22,9 +22,15 @@ export class NodeCapacity {
     return { memoryMiB: this.#memoryMiB, workers: this.#held.size };
   }
 
-  /** Whether a worker of that size has room, its own present share not counted. */
+  /**
+   * Whether a worker of that size has room, its own present share not counted. A worker keeps the share that it has, also on
+   * a node that has promised too much: an earlier version counted less, or the capacity was made smaller.
+   */
   fits(uid: string, memoryMiB: number): boolean {
     const own = this.#held.get(uid);
+    if (own !== undefined && memoryMiB <= own) {
+      return true;
+    }
     return (
       this.#memoryMiB - (own ?? 0) + memoryMiB <= this.limits.memoryMiB &&
       this.#held.size + (own === undefined ? 1 : 0) <= this.limits.workers

@@ -365,6 +365,7 @@ describe('a container that cannot be removed', () => {
     before.fleet.apply(desiredFixture({ generation: 2, deleting: true }));
     await before.clock.advance(180_000);
     await waitFor('the file', () => existsSync(`${before.folder}/state/set-aside.json`));
+    await waitFor('no record', () => !existsSync(`${before.folder}/state/workers/uid-of-hello.json`));
     const lab = await before.restart();
     expect(lab.fleet.setAside()).toMatchObject([{ containerId: lab.container() }]);
     expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });

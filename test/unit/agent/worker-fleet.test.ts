@@ -560,6 +560,18 @@ describe('room on the node', () => {
     expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
   });
 
+  it('stays that of a worker whose process ends, where a node has promised more than it has', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    before.fleet.apply(desiredFixture({ name: 'second' }));
+    await settle();
+    await before.recorded((record) => record.startedAt !== undefined, 'second');
+    const lab = await before.restart({ capacity: { memoryMiB: 200, workers: 10 } });
+    lab.runtime.exit(lab.container(), 1);
+    await lab.clock.advance(60_000);
+    expect([lab.task(), lab.task('second')]).toEqual(['Running', 'Running']);
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 288, workers: 2 });
+  });
+
   it('is waited for by a worker that rests Running, and taken when there is some', async () => {
     const lab = await FleetLab.with(desiredFixture({ memoryMiB: 200 }), room);
     lab.fleet.apply(desiredFixture({ name: 'second', memoryMiB: 200 }));
