@@ -18,6 +18,8 @@ import type { WorkerView } from './worker-view.ts';
 /** What bounds how much of one kind is done at once on a node. */
 export interface ActorGates {
   readonly starts: FairGate;
+  readonly pauses: FairGate;
+  readonly removals: FairGate;
 }
 
 /** What the actors of a node share. */

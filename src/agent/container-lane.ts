@@ -30,6 +30,8 @@ const setAsideMs = 120_000;
 const startMs = 65 * 60_000;
 /** Milliseconds for which a process that was started, and does not listen yet, counts as a start. */
 const listenInGateMs = 2_000;
+/** Milliseconds after which a pause or a removal waits for something else than for this machine. */
+const longestInGateMs = 2_000;
 /** Milliseconds that a wake takes until it is shown. */
 const showResumeMs = 100;
 /** Resumes that fail in a row until the container is made anew. */
@@ -222,7 +224,7 @@ export class ContainerLane {
   /** Decides anew, unless something is being done: then that comes first. */
   kick(): void {
     if (this.#host.stopping() || this.#acting !== undefined) {
-      this.#waitsAt?.reconsider();
+      this.#reconsider();
       return;
     }
     if (this.#settling.active) {
@@ -405,7 +407,10 @@ export class ContainerLane {
         await this.#warmUp();
         return;
       case 'Pause':
-        await runtime.pause(container.id, options);
+        await this.#pass(this.#context.gates.pauses, abort.signal, (leave) => {
+          clock.setTimer(leave, longestInGateMs);
+          return runtime.pause(container.id, options);
+        });
         container.setTask('Paused');
         container.pausedAt = new Date(clock.now()).toISOString();
         container.mark.release(container.id);
@@ -420,7 +425,10 @@ export class ContainerLane {
         this.#host.ready(this);
         return;
       case 'Destroy':
-        await this.#destroy(action.why, abort.signal);
+        await this.#pass(this.#context.gates.removals, abort.signal, (leave) => {
+          clock.setTimer(leave, longestInGateMs);
+          return this.#destroy(action.why, abort.signal);
+        });
         return;
       default:
         unreachable(action);
@@ -485,18 +493,35 @@ export class ContainerLane {
     this.#host.save();
   }
 
+  /** Something has changed while an action waits to be begun. */
+  #reconsider(): void {
+    const acting = this.#acting;
+    if (this.#waitsAt === undefined || acting === undefined) {
+      return;
+    }
+    const keepsFromCall = acting.kind === 'Pause' || (acting.kind === 'Destroy' && acting.why === 'Unwanted');
+    if (keepsFromCall && this.#host.urgent(this)) {
+      this.abort();
+    } else {
+      this.#waitsAt.reconsider();
+    }
+  }
+
+  /** Gives up a pause that has not begun. */
+  abortWaitingPause(): void {
+    if (this.#waitsAt !== undefined && this.#acting?.kind === 'Pause') {
+      this.abort();
+    }
+  }
+
   /** Does something when the gate lets it through. A call that comes meanwhile makes it urgent. */
   async #pass<T>(gate: FairGate, signal: AbortSignal, work: (leave: () => void) => Promise<T>): Promise<T> {
     const { namespace } = this.#host.desired().identity;
     this.#waitsAt = gate;
-    try {
-      return await gate.pass({ namespace, urgent: () => this.#host.urgent(this) }, signal, (leave) => {
-        this.#waitsAt = undefined;
-        return work(leave);
-      });
-    } finally {
+    return await gate.pass({ namespace, urgent: () => this.#host.urgent(this) }, signal, (leave) => {
       this.#waitsAt = undefined;
-    }
+      return work(leave);
+    });
   }
 
   async #destroy(
@@ -616,6 +641,11 @@ export class ContainerLane {
 
   #failed(action: Action, thrown: unknown): void {
     const error = EsbError.from(thrown);
+    if (this.#waitsAt !== undefined) {
+      // Nothing was begun, and what is known of the container stands.
+      this.#waitsAt = undefined;
+      return;
+    }
     const wasRunning = this.container.state.kind === 'Running';
     this.#doubt(action);
     if (error.code === 'Aborted') {

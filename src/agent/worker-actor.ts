@@ -746,6 +746,9 @@ export class WorkerActor {
     const goal = this.#goal();
     for (const lane of this.#containers.all) {
       const wanted = isAlive(goal) && goal.shapeHash === lane.container.shapeHash;
+      if (goal.kind !== 'Paused') {
+        lane.abortWaitingPause();
+      }
       if (!wanted && lane.acting?.kind === 'Ensure') {
         lane.abort();
       } else if (!wanted && lane.acting?.kind === 'WarmUp' && !this.#containers.serves(lane)) {

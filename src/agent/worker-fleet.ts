@@ -54,6 +54,10 @@ export interface FleetLimits {
   readonly queue?: QueueLimits;
   /** Containers that are made at once, a quarter of them only where a call waits. Default 16. */
   readonly maxStarts?: number;
+  /** Containers that are paused at once. Default 8. */
+  readonly maxPauses?: number;
+  /** Containers that are removed at once, a quarter of them only where a call waits. Default 16. */
+  readonly maxRemovals?: number;
   /** Workers whose container is replaced at once. Default 4 that rest, 16 that do not. */
   readonly replacements?: ReplacementLimits;
   /** Workers resting Absent whose container is made in advance. Default 0. */
@@ -195,7 +199,11 @@ class WorkerFleet implements NodeFleet {
       capacity: this.#capacity,
       records: this.#records,
       stamps: this.#stamps,
-      gates: { starts: gateOf(limits.maxStarts ?? 16) },
+      gates: {
+        starts: gateOf(limits.maxStarts ?? 16),
+        pauses: new FairGate({ places: limits.maxPauses ?? 8 }),
+        removals: gateOf(limits.maxRemovals ?? 16),
+      },
       replacements: new ReplacementTurns(limits.replacements ?? { resting: 4, active: 16 }, clock),
       prepared: new PreparedWorkers({
         runtime,

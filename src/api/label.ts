@@ -15,6 +15,8 @@ export const containerLabels = {
   userIds: 'esb.dev/user-ids',
   /** Those of one group share a shim. */
   shimGroup: 'esb.dev/shim-group',
+  /** The boot of the machine that it was made in. */
+  boot: 'esb.dev/boot',
 } as const;
 
 /** What every label and annotation of ours begins with. */

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '../common/clock.ts';
+import { FairGate } from '../common/fair-gate.ts';
 import type { Logger } from '../common/logger.ts';
 import type { AttachmentBook } from './attachment-book.ts';
 import { networkFailure } from './network-error.ts';
@@ -18,6 +19,8 @@ export interface DisposalOptions {
 const DEADLINE_MS = 20_000;
 /** How many are removed at once while nobody waits: after a reboot there may be a thousand, beside as many being made. */
 const AT_ONCE = 2;
+/** Those that somebody waits for. Each runs several programs, in the control group of the agent. */
+const MOST_AT_ONCE = 8;
 /** After a removal failed: the first wait, and the longest. */
 const BACKOFF_MS = 1000;
 const MAX_BACKOFF_MS = 30_000;
@@ -27,6 +30,7 @@ export class Disposal {
   readonly #options: DisposalOptions;
   readonly #queue = new Set<string>();
   readonly #running = new Map<string, Promise<void>>();
+  readonly #gate = new FairGate({ places: MOST_AT_ONCE });
   #atWork = 0;
   #backoffMs = 0;
   #timer: Timer | undefined;
@@ -55,12 +59,12 @@ export class Disposal {
     this.#pump();
   }
 
-  /** Removes at once. Repeatable; callers at the same time share one run. */
+  /** Removes before all that nobody waits for. Repeatable; callers at the same time share one run. */
   dispose(id: string): Promise<void> {
     this.#queue.delete(id);
     const running =
       this.#running.get(id) ??
-      this.#options.work.own(this.#dispose(id).finally(() => this.#running.delete(id)));
+      this.#options.work.own(this.#inTurn(id).finally(() => this.#running.delete(id)));
     this.#running.set(id, running);
     return running;
   }
@@ -104,6 +108,13 @@ export class Disposal {
       this.#atWork -= 1;
     }
     this.#pump();
+  }
+
+  async #inTurn(id: string): Promise<void> {
+    // Nothing that a container can be given while it waits, and carried through once it was asked for.
+    this.#options.book.discard(id);
+    const never = new AbortController().signal;
+    await this.#gate.pass({ namespace: '' }, never, () => this.#dispose(id));
   }
 
   async #dispose(id: string): Promise<void> {

@@ -12,6 +12,7 @@ import type { ContainerRecord } from '../containerd/container-service.ts';
 import { type ContainerdClient, createContainerdClient } from '../containerd/containerd-client.ts';
 import type { TaskProcess } from '../containerd/task-service.ts';
 import { linuxPlatform } from '../oci/image-config.ts';
+import { readBootId } from './boot-id.ts';
 import { Confinement, type ConfinementOptions } from './confinement.ts';
 import type {
   ClearOptions,
@@ -88,6 +89,8 @@ export interface ContainerdRuntimeOptions {
   readonly listenDeadlineMs?: number | undefined;
   /** How many workers share a shim. Default 1. */
   readonly workersPerShim?: number | undefined;
+  /** Names this boot of the machine. Default: as the kernel does. */
+  readonly bootId?: string | undefined;
   /** How a port is tried. Default TCP from this process. */
   readonly connect?: Connect | undefined;
   /** Default: a client of containerd at `socketPath`. */
@@ -183,6 +186,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       range: options.hostPorts,
     });
     const hosts = new HostsFiles(options.etcHostsFolder);
+    const bootId = options.bootId ?? readBootId();
     const logs = new WorkerLogs(options.logFolder, { limits: options.logLimits, clock, logger });
     this.#client = client;
     this.#clock = clock;
@@ -233,6 +237,8 @@ export class ContainerdRuntime implements ContainerRuntime {
       snapshotter: SNAPSHOTTER,
       runtime: SHIM,
       runcRoot: options.runcRoot,
+      bootId,
+      clock,
       logger,
     });
     this.#creation = new WorkerCreation({
@@ -251,6 +257,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       runcRoot: options.runcRoot,
       resolvConfPath: options.resolvConfPath,
       hosts,
+      bootId,
       listenDeadlineMs: options.listenDeadlineMs ?? DEFAULT_LISTEN_DEADLINE_MS,
       connect: options.connect ?? tcpConnect,
       observer: options.observer,

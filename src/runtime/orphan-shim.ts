@@ -1,10 +1,13 @@
+import { readFileSync } from 'node:fs';
 import { access, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
 import { parentOf, shimOf } from './host-traces.ts';
 import { seesSameFolder } from './process-view.ts';
+import { SharedLook } from './shared-look.ts';
 
 export interface OrphanShimsOptions {
   /** Socket of the containerd whose shims these are; each shim names it on its command line. */
@@ -19,6 +22,13 @@ export interface OrphanShimsOptions {
 const EXIT_DEADLINE_MS = 5000;
 /** containerd clears up after a shim that died: it runs one that deletes, unmounts and removes a folder. */
 const CLEANUP_DEADLINE_MS = 10_000;
+/** After a reboot a thousand removals look at a thousand processes. */
+const LOOKS_APART_MS = 1_000;
+/** Command lines read in one turn of the event loop; each takes some ten microseconds. */
+const PROCESSES_PER_TURN = 64;
+
+/** Command lines by process. */
+type ProcessTable = ReadonlyMap<number, readonly string[]>;
 
 /**
  * Shims that containerd lost: killed while it starts one, it leaves a process that it does not find again, together
@@ -27,10 +37,12 @@ const CLEANUP_DEADLINE_MS = 10_000;
 export class OrphanShims {
   readonly #options: OrphanShimsOptions;
   readonly #proc: string;
+  readonly #processes: SharedLook<ProcessTable>;
 
   constructor(options: OrphanShimsOptions) {
     this.#options = options;
     this.#proc = options.procFolder ?? '/proc';
+    this.#processes = new SharedLook(() => this.#readProcesses(), options.clock, LOOKS_APART_MS);
   }
 
   /**
@@ -38,9 +50,12 @@ export class OrphanShims {
    * and serves others by now is let be. Returns how many.
    */
   async end(containerId: string): Promise<number> {
-    await this.#cleanedUp(containerId);
+    const processes = await this.#processes.take();
+    const settled = (await this.#cleanedUp(containerId, processes))
+      ? await this.#processes.take()
+      : processes;
     const pids: number[] = [];
-    for (const pid of await this.#find(containerId)) {
+    for (const pid of this.#find(containerId, settled)) {
       if (!(await this.#servesOthers(pid, containerId))) {
         pids.push(pid);
       }
@@ -59,8 +74,9 @@ export class OrphanShims {
     for (const pid of processes) {
       parents.add(parentOf(await this.#stat(pid)) ?? 0);
     }
-    const pids = new Set(await this.#find(containerId));
-    for (const [pid, commandLine] of await this.#commandLines()) {
+    const table = await this.#processes.take();
+    const pids = new Set(this.#find(containerId, table));
+    for (const [pid, commandLine] of table) {
       if (parents.has(pid) && shimOf(commandLine, this.#options) !== undefined) {
         pids.add(pid);
       }
@@ -110,26 +126,31 @@ export class OrphanShims {
   /**
    * Waits for the end of a cleanup of containerd's own. Cut off in the middle it leaves a folder in the way of the next
    * task of that name until containerd is started again.
+   *
+   * @returns whether there was one
    */
-  async #cleanedUp(containerId: string): Promise<void> {
+  async #cleanedUp(containerId: string, processes: ProcessTable): Promise<boolean> {
     const { clock } = this.#options;
     const end = clock.monotonic() + CLEANUP_DEADLINE_MS;
-    for (const [pid, commandLine] of await this.#commandLines()) {
+    let found = false;
+    for (const [pid, commandLine] of processes) {
       if (!isCleanupOf(commandLine, this.#options, containerId)) {
         continue;
       }
+      found = true;
       const bundle = commandLine[commandLine.indexOf('-bundle') + 1] ?? '';
       while (
         clock.monotonic() < end &&
-        (isCleanupOf(await this.#commandLine(pid), this.#options, containerId) || (await isThere(bundle)))
+        (isCleanupOf(this.#commandLine(pid), this.#options, containerId) || (await isThere(bundle)))
       ) {
         await sleep(clock, 5);
       }
     }
+    return found;
   }
 
-  async #find(containerId: string): Promise<number[]> {
-    return [...(await this.#commandLines())]
+  #find(containerId: string, processes: ProcessTable): number[] {
+    return [...processes]
       .filter(
         ([pid, commandLine]) =>
           isShimOf(commandLine, this.#options, containerId) &&
@@ -138,19 +159,23 @@ export class OrphanShims {
       .map(([pid]) => pid);
   }
 
-  async #commandLines(): Promise<ReadonlyMap<number, readonly string[]>> {
+  async #readProcesses(): Promise<ProcessTable> {
     const found = new Map<number, readonly string[]>();
-    for (const entry of await readdir(this.#proc)) {
+    for (const [index, entry] of (await readdir(this.#proc)).entries()) {
       if (/^\d+$/.test(entry)) {
-        found.set(Number(entry), await this.#commandLine(entry));
+        found.set(Number(entry), this.#commandLine(entry));
+      }
+      if (index % PROCESSES_PER_TURN === PROCESSES_PER_TURN - 1) {
+        await turn();
       }
     }
     return found;
   }
 
-  async #commandLine(pid: number | string): Promise<readonly string[]> {
+  /** Synchronous: a copy out of memory. */
+  #commandLine(pid: number | string): readonly string[] {
     try {
-      return (await readFile(join(this.#proc, String(pid), 'cmdline'), 'utf8')).split('\0');
+      return readFileSync(join(this.#proc, String(pid), 'cmdline'), 'utf8').split('\0');
     } catch {
       // Gone since the folder was read.
       return [];
@@ -180,7 +205,7 @@ export class OrphanShims {
   async #gone(pid: number): Promise<void> {
     const { clock } = this.#options;
     const end = clock.monotonic() + EXIT_DEADLINE_MS;
-    while (shimOf(await this.#commandLine(pid), this.#options) !== undefined) {
+    while (shimOf(this.#commandLine(pid), this.#options) !== undefined) {
       if (clock.monotonic() > end) {
         throw new EsbError(`the shim ${pid} does not end`, {
           code: 'TaskStuck',

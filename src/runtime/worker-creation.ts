@@ -45,6 +45,7 @@ export interface WorkerCreationOptions {
   /** Mounted over the worker's own; absent leaves the image's. */
   readonly resolvConfPath?: string | undefined;
   readonly hosts: HostsFiles;
+  readonly bootId: string;
   /** How long a new process may take until it listens. */
   readonly listenDeadlineMs: number;
   readonly connect: Connect;
@@ -284,6 +285,7 @@ export class WorkerCreation {
           labels: {
             ...labelsOf(request, address, image.byDigest, handlerInItsPlace(request.shape, image.config)),
             ...confined.labels,
+            [containerLabels.boot]: this.#options.bootId,
             ...(group === undefined ? {} : { [containerLabels.shimGroup]: group }),
           },
           image: image.reference.name,

@@ -1,12 +1,16 @@
 import type { NodeNetwork } from '../cni/node-network.ts';
+import type { Clock } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import { hasCode } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
+import type { ContainerRecord } from '../containerd/container-service.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
+import { isOfAnotherBoot } from './boot-id.ts';
 import type { Confinement } from './confinement.ts';
 import type { HostPortBook } from './host-port-book.ts';
 import type { HostsFiles } from './hosts-files.ts';
 import type { OrphanShims } from './orphan-shim.ts';
+import { SharedLook } from './shared-look.ts';
 import type { ShimGroups } from './shim-groups.ts';
 import type { TaskControl } from './task-control.ts';
 import type { WorkerCgroups } from './worker-cgroup.ts';
@@ -26,6 +30,8 @@ export interface WorkerRemovalOptions {
   readonly snapshotter: string;
   readonly runtime: string;
   readonly runcRoot?: string | undefined;
+  readonly bootId: string;
+  readonly clock: Clock;
   readonly logger: Logger;
 }
 
@@ -38,6 +44,9 @@ export interface RemovalRequest {
 
 const CALL_DEADLINE_MS = 20_000;
 const DETACH_DEADLINE_MS = 30_000;
+/** containerd asks one shim after the other, and gives each 2 s: five that hang are not waited for. */
+const TOLD_DEADLINE_MS = 10_000;
+const LOOKS_APART_MS = 1_000;
 const LEASE_PREFIX = 'esb-create-';
 
 /** The lease that a worker's creation holds; named after it so that a removal finds it. */
@@ -56,9 +65,12 @@ export function containerOfLease(lease: string): string | undefined {
  */
 export class WorkerRemoval {
   readonly #options: WorkerRemovalOptions;
+  /** Tasks by container; undefined where shims that hang take containerd too long to tell. */
+  readonly #tasks: SharedLook<ReadonlySet<string> | undefined>;
 
   constructor(options: WorkerRemovalOptions) {
     this.#options = options;
+    this.#tasks = new SharedLook(() => this.#told(), options.clock, LOOKS_APART_MS);
   }
 
   async remove(containerId: string, request: RemovalRequest): Promise<void> {
@@ -89,13 +101,14 @@ export class WorkerRemoval {
   }
 
   async #endTask(containerId: string, graceMs: number): Promise<void> {
-    const { logger, shims, tasks } = this.#options;
+    const { bootId, logger, shims, tasks } = this.#options;
     const task = await this.#answered(containerId, () => tasks.find(containerId));
     if (task !== undefined) {
       await this.#answered(containerId, () => tasks.end(containerId, task, graceMs));
       return;
     }
-    if (await this.#endLostTask(containerId)) {
+    const record = await this.#record(containerId);
+    if (record === undefined ? await this.#endLostTask(containerId) : isOfAnotherBoot(record, bootId)) {
       return;
     }
     const ended = await shims.end(containerId);
@@ -129,14 +142,15 @@ export class WorkerRemoval {
   /**
    * A task whose container's record is gone is listed, and nothing else can be done with it: it is given a record
    * again, and ended.
+   *
+   * @returns whether there was one
    */
   async #endLostTask(containerId: string): Promise<boolean> {
     const { client, logger, runtime, runcRoot, snapshotter, tasks } = this.#options;
-    const all = await client.tasks.list({ deadlineMs: CALL_DEADLINE_MS });
-    if (!all.some((task) => task.containerId === containerId)) {
+    const told = await this.#tasks.take();
+    if (told?.has(containerId) === false) {
       return false;
     }
-    logger.warn({ containerId }, 'a task without a container is ended');
     try {
       await client.containers.create(
         {
@@ -157,10 +171,35 @@ export class WorkerRemoval {
       }
     }
     const found = await tasks.find(containerId);
-    if (found !== undefined) {
-      await tasks.end(containerId, found, 0);
+    if (found === undefined) {
+      return false;
     }
+    logger.warn({ containerId }, 'a task without a container is ended');
+    await tasks.end(containerId, found, 0);
     return true;
+  }
+
+  async #told(): Promise<ReadonlySet<string> | undefined> {
+    try {
+      const all = await this.#options.client.tasks.list({ deadlineMs: TOLD_DEADLINE_MS });
+      return new Set(all.map(({ containerId }) => containerId));
+    } catch (error) {
+      if (hasCode(error, 'DeadlineExceeded')) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  async #record(containerId: string): Promise<ContainerRecord | undefined> {
+    try {
+      return await this.#options.client.containers.get(containerId, { deadlineMs: CALL_DEADLINE_MS });
+    } catch (error) {
+      if (hasCode(error, 'NotFound')) {
+        return undefined;
+      }
+      throw error;
+    }
   }
 }
 

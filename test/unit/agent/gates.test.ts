@@ -121,3 +121,111 @@ describe('starts', () => {
     expect(lab.task('one')).toBe('Running');
   });
 });
+
+/** How many operations of a kind are under way, and were at most. */
+function counted(lab: FleetLab, operation: 'pause' | 'destroy', takesMs: number): { most: number } {
+  const seen = { most: 0 };
+  let now = 0;
+  lab.runtime.before = async (each) => {
+    if (each === operation) {
+      now += 1;
+      seen.most = Math.max(seen.most, now);
+      await passes(lab, takesMs);
+      now -= 1;
+    }
+  };
+  return seen;
+}
+
+/** Workers that run, of the namespace `mallory`. */
+async function many(count: number, change: Partial<DesiredWorker>): Promise<FleetLab> {
+  const lab = await labWith('ensure', () => 1);
+  for (const name of named('many', count)) {
+    lab.fleet.apply(inNamespace('mallory', name, change));
+  }
+  await lab.clock.advance(5_000);
+  expect(lab.runtime.count('ensure')).toBe(count);
+  return lab;
+}
+
+describe('pauses', () => {
+  const idle = { pauseAfterSeconds: 10, restingState: 'Running' } as const;
+
+  it('of many workers that fall idle together are a few at a time', async () => {
+    const lab = await many(100, idle);
+    const seen = counted(lab, 'pause', 100);
+    await lab.clock.advance(20_000);
+    expect(lab.runtime.count('pause')).toBe(100);
+    expect(seen.most).toBeLessThanOrEqual(8);
+  });
+
+  it('that have not begun are given up for a call', async () => {
+    const lab = await many(100, idle);
+    counted(lab, 'pause', 1_500);
+    await lab.clock.advance(6_000);
+    const begun = lab.runtime.count('pause');
+    expect(begun).toBeLessThan(100);
+    const awake = named('many', 100).filter(
+      (name) => !lab.runtime.operations.some((each) => each.startsWith(`pause ${name}-`)),
+    );
+    expect(await waits(lab, awake.slice(-10), 100)).toEqual(Array.from({ length: 10 }, () => 0));
+  });
+
+  it('that hang keep others from theirs for two seconds', async () => {
+    const lab = await many(8, idle);
+    lab.fleet.apply(desiredFixture({ name: 'fine', ...idle }));
+    lab.runtime.before = async (each, id) => {
+      if (each === 'pause' && id.startsWith('many')) {
+        await passes(lab, 14_000);
+      }
+    };
+    await lab.clock.advance(13_000);
+    expect(lab.phase('fine')).toBe('Paused');
+  });
+});
+
+describe('removals', () => {
+  it('of a whole namespace are sixteen at a time, and those of others are not behind them', async () => {
+    const lab = await many(200, {});
+    lab.fleet.apply(desiredFixture({ name: 'one' }));
+    await lab.clock.advance(1_000);
+    const seen = counted(lab, 'destroy', 500);
+    for (const name of named('many', 200)) {
+      lab.fleet.release(`uid-of-${name}`);
+    }
+    lab.fleet.release('uid-of-one');
+    await lab.clock.advance(1_100);
+    expect(lab.task('one')).toBeUndefined();
+    await lab.clock.advance(30_000);
+    expect(lab.runtime.containers.size).toBe(0);
+    expect(seen.most).toBeLessThanOrEqual(16);
+  });
+
+  it('that a call waits for go first', async () => {
+    const lab = await many(100, {});
+    lab.fleet.apply(desiredFixture({ name: 'one', networkMode: 'Host' }));
+    await lab.clock.advance(1_000);
+    counted(lab, 'destroy', 500);
+    for (const name of named('many', 100)) {
+      lab.fleet.release(`uid-of-${name}`);
+    }
+    lab.fleet.apply(desiredFixture({ name: 'one', networkMode: 'Host', generation: 2, shapeHash: 'v1-b' }));
+    const [waited] = await waits(lab, ['one'], 2_000);
+    expect(waited).toBeLessThanOrEqual(600);
+  });
+
+  it('that have not begun are given up for a call', async () => {
+    const lab = await many(100, {});
+    lab.fleet.apply(desiredFixture({ name: 'one' }));
+    await lab.clock.advance(1_000);
+    counted(lab, 'destroy', 1_500);
+    for (const name of named('many', 100)) {
+      lab.fleet.release(`uid-of-${name}`);
+    }
+    lab.fleet.apply(desiredFixture({ name: 'one', generation: 2, restingState: 'Absent' }));
+    await settle();
+    expect(await waits(lab, ['one'], 100)).toEqual([0]);
+    await lab.clock.advance(60_000);
+    expect(lab.task('one')).toBeUndefined();
+  });
+});

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import type { NodeNetwork } from '../../../src/cni/node-network.ts';
 import { systemClock } from '../../../src/common/clock.ts';
+import { DeadlineError } from '../../../src/common/deadline.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { Freezer } from '../../../src/runtime/freezer.ts';
 import { HostsFiles } from '../../../src/runtime/hosts-files.ts';
@@ -21,6 +22,7 @@ describe('WorkerRemoval', () => {
   let removal: WorkerRemoval;
   let detached: string[];
   let folder: string;
+  let looks: { tasks: number; shims: number; hang: boolean };
 
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'esb-removal-'));
@@ -28,9 +30,32 @@ describe('WorkerRemoval', () => {
     onTestFinished(() => rm(made, { recursive: true }));
     fake = fakeContainerd();
     detached = [];
+    looks = { tasks: 0, shims: 0, hang: false };
     const cgroups = new WorkerCgroups({ root: folder, parent: '/esb' });
     const logger = silentLogger();
-    const { client } = fake;
+    const client: FakeContainerd['client'] = {
+      ...fake.client,
+      tasks: {
+        ...fake.client.tasks,
+        list: (options) => {
+          looks.tasks += 1;
+          return looks.hang
+            ? Promise.reject(new DeadlineError('Tasks.List', 10_000))
+            : fake.client.tasks.list(options);
+        },
+      },
+    };
+    const shims = new OrphanShims({
+      socketPath: '/s',
+      namespace: 'esb',
+      clock: systemClock,
+      procFolder: folder,
+    });
+    const end = shims.end.bind(shims);
+    shims.end = (containerId) => {
+      looks.shims += 1;
+      return end(containerId);
+    };
     removal = new WorkerRemoval({
       client,
       tasks: new TaskControl({
@@ -55,11 +80,13 @@ describe('WorkerRemoval', () => {
       cgroups,
       confinement: { release: () => Promise.resolve() },
       groups: new ShimGroups(1),
-      shims: new OrphanShims({ socketPath: '/s', namespace: 'esb', clock: systemClock, procFolder: folder }),
+      shims,
       logs: new WorkerLogs(folder),
       hosts: new HostsFiles(join(folder, 'hosts')),
       snapshotter: 'overlayfs',
       runtime: 'io.containerd.runc.v2',
+      bootId: 'now',
+      clock: systemClock,
       logger,
     });
   });
@@ -111,6 +138,46 @@ describe('WorkerRemoval', () => {
     addWorker(fake, 'w', 'STOPPED');
     await removal.remove('w', { graceMs: 0, keepNetwork: true });
     expect(detached).toEqual([]);
+  });
+
+  it('asks for all tasks once, for however many of whose record nothing is left', async () => {
+    const ids = Array.from({ length: 50 }, (_, index) => `w${index}`);
+    await Promise.all(ids.map((id) => removal.remove(id, { graceMs: 0 })));
+    expect(looks.tasks).toBe(1);
+    expect(detached.toSorted()).toEqual(ids.toSorted());
+  });
+
+  it('looks for nothing that runs of what was made before the machine was booted', async () => {
+    const ids = Array.from({ length: 50 }, (_, index) => `w${index}`);
+    for (const id of ids) {
+      addWorker(fake, id);
+      fake.tasks.delete(id);
+      const record = fake.containers.get(id);
+      fake.containers.set(id, { ...record!, labels: { ...record?.labels, 'esb.dev/boot': 'before' } });
+    }
+    await Promise.all(ids.map((id) => removal.remove(id, { graceMs: 0 })));
+    expect(looks).toMatchObject({ tasks: 0, shims: 0 });
+    expect(fake.containers.size).toBe(0);
+  });
+
+  it.each([['now'], ['']])(
+    'looks for a lost shim of what was made in this boot, or one unknown (%j)',
+    async (boot) => {
+      addWorker(fake, 'w');
+      fake.tasks.delete('w');
+      const record = fake.containers.get('w');
+      fake.containers.set('w', { ...record!, labels: { ...record?.labels, 'esb.dev/boot': boot } });
+      await removal.remove('w', { graceMs: 0 });
+      expect(looks).toMatchObject({ tasks: 0, shims: 1 });
+    },
+  );
+
+  it('ends a task without a record where shims that hang keep containerd from telling of it', async () => {
+    addWorker(fake, 'w');
+    fake.containers.delete('w');
+    looks.hang = true;
+    await removal.remove('w', { graceMs: 0 });
+    expect([fake.containers.size, fake.tasks.size, fake.snapshots.size]).toEqual([0, 0, 0]);
   });
 
   it('finds nothing to be no fault', async () => {
