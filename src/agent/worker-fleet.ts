@@ -531,8 +531,8 @@ class WorkerFleet implements NodeFleet {
     for (const listener of this.#listeners) {
       listener.removed(uid);
     }
-    this.#runtime.removeKeptLogs(uid).catch((error: unknown) => {
-      this.#logger.warn({ uid, err: error }, 'cannot remove what is kept of the output of a worker');
+    this.#runtime.removeLogsOf(uid).catch((error: unknown) => {
+      this.#logger.warn({ uid, err: error }, 'cannot remove the output of a worker that is gone');
     });
   }
 

@@ -189,8 +189,8 @@ export interface ContainerRuntime {
    * attachment, log. Missing is success.
    */
   destroy(containerId: string, options?: DestroyOptions): Promise<void>;
-  /** Removes the output that is kept of a worker that is gone for good. */
-  removeKeptLogs(uid: string): Promise<void>;
+  /** Removes all output of a worker that is gone for good, with its containers. */
+  removeLogsOf(uid: string): Promise<void>;
   /**
    * Everything of ours on this node. A task that cannot be asked is listed as `Unanswering`. Default deadline 60,000 ms.
    *

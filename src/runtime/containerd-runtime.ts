@@ -600,8 +600,8 @@ export class ContainerdRuntime implements ContainerRuntime {
     );
   }
 
-  async removeKeptLogs(uid: string): Promise<void> {
-    await this.#logs.removeKept(uid);
+  async removeLogsOf(uid: string): Promise<void> {
+    await this.#logs.removeOf(uid);
   }
 
   subscribe(listener: (event: RuntimeEvent) => void): () => void {

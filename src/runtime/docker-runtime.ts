@@ -342,8 +342,8 @@ export class DockerRuntime implements ContainerRuntime {
     return Promise.resolve(false);
   }
 
-  async removeKeptLogs(uid: string): Promise<void> {
-    await this.#logs.removeKept(uid);
+  async removeLogsOf(uid: string): Promise<void> {
+    await this.#logs.removeOf(uid);
   }
 
   subscribe(listener: (event: RuntimeEvent) => void): () => void {

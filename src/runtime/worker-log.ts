@@ -25,6 +25,7 @@ import {
   LogTimes,
   offsetAtTime,
   thinned,
+  writerOf,
 } from './log-times.ts';
 import { type FoundLog, findLogs, RotatingLog } from './rotating-log.ts';
 
@@ -48,14 +49,8 @@ interface WorkerLog {
   end: number;
   /** When a container was last made that writes to it, in milliseconds since the epoch; 0 for before this process. */
   begunAt: number;
-  /** The worker that a container was last made for; empty for one before this process. */
+  /** The worker that a container was last made for; empty where nobody knows. */
   uid: string;
-}
-
-/** What is left of a removed container. */
-interface KeptLog {
-  readonly uid: string;
-  readonly bytes: number;
 }
 
 /**
@@ -71,8 +66,8 @@ export class WorkerLogs implements WorkerLogReader {
   readonly #growth: LogGrowth;
   readonly #logs = new Map<string, WorkerLog>();
   readonly #removals = new Map<string, Promise<void>>();
-  /** Logs of removed containers, those that were removed first in front. */
-  readonly #kept = new Map<string, KeptLog>();
+  /** Bytes of the logs of removed containers, those that were removed first in front. */
+  readonly #kept = new Map<string, number>();
   readonly #maxKeptBytes: number;
   #found: Promise<void> | undefined;
 
@@ -146,16 +141,16 @@ export class WorkerLogs implements WorkerLogReader {
 
   /** Its container is removed, and its output is kept for a while: what the container wrote last may tell why. */
   async keep(containerId: string): Promise<void> {
-    const { rotating, uid } = await this.#log(containerId);
+    const { rotating } = await this.#log(containerId);
     this.#growth.delete(containerId);
     const live = await this.#files.state(formatLogFileName({ kind: 'Live', containerId }));
     if (live === undefined) {
       return;
     }
     const parts = rotating.layout.parts.reduce((sum, { start, end }) => sum + end - start, 0);
-    this.#kept.set(containerId, { uid, bytes: live.allocated + parts });
-    let total = [...this.#kept.values()].reduce((sum, { bytes }) => sum + bytes, 0);
-    for (const [oldest, { bytes }] of [...this.#kept]) {
+    this.#kept.set(containerId, live.allocated + parts);
+    let total = [...this.#kept.values()].reduce((sum, bytes) => sum + bytes, 0);
+    for (const [oldest, bytes] of [...this.#kept]) {
       if (total <= this.#maxKeptBytes) {
         return;
       }
@@ -164,10 +159,13 @@ export class WorkerLogs implements WorkerLogReader {
     }
   }
 
-  /** Removes what is kept of a worker that is gone for good. */
-  async removeKept(uid: string): Promise<void> {
-    for (const [containerId, kept] of [...this.#kept]) {
-      if (kept.uid === uid) {
+  /** Removes all output of a worker that is gone for good, with its containers. */
+  async removeOf(uid: string): Promise<void> {
+    await this.#find();
+    const calledAt = this.#clock.now();
+    for (const [containerId, log] of [...this.#logs].filter(([, each]) => each.uid === uid)) {
+      // The worker may have come back meanwhile.
+      if (this.#logs.get(containerId) === log && log.begunAt <= calledAt) {
         await this.remove(containerId);
       }
     }
@@ -323,9 +321,13 @@ export class WorkerLogs implements WorkerLogReader {
 
   async #findOnce(): Promise<void> {
     const { logs, rubbish } = await findLogs(this.#files);
-    for (const [containerId, found] of logs) {
-      this.#logs.set(containerId, this.#newLog(containerId, found));
-    }
+    await Promise.all(
+      [...logs].map(async ([containerId, found]) => {
+        const log = this.#newLog(containerId, found);
+        log.uid = writerOf(await keptPoints(this.#files, containerId))?.uid ?? '';
+        this.#logs.set(containerId, log);
+      }),
+    );
     await Promise.all(rubbish.map((name) => this.#files.remove(name)));
   }
 

@@ -232,7 +232,7 @@ export class FakeRuntime implements ContainerRuntime {
     });
   }
 
-  removeKeptLogs(uid: string): Promise<void> {
+  removeLogsOf(uid: string): Promise<void> {
     this.withoutLogs.push(uid);
     return Promise.resolve();
   }

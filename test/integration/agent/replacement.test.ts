@@ -286,8 +286,9 @@ describe('a worker whose shape changes', () => {
       const links = (await lab.onNode('ip', '-o', 'link', 'show', 'type', 'veth')).trim().split('\n');
       return links.filter((link) => link.includes('esb0')).length <= 5;
     });
-    const logs = readdirSync(`${lab.stateDir}/logs`).filter((file) => file.endsWith('.log'));
-    expect(logs).toEqual([]);
+    await waitFor('the logs to go', () =>
+      readdirSync(`${lab.stateDir}/logs`).every((file) => !file.endsWith('.log')),
+    );
   });
 });
 
