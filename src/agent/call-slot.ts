@@ -7,6 +7,7 @@ import type { ContainerCaller } from './container-call.ts';
 import type { ContainerLane } from './container-lane.ts';
 import type { Invocation, InvocationResult, RefusalReason, UnknownReason } from './invocation.ts';
 import type { WorkerContainer } from './worker-container.ts';
+import type { WorkerAnswer } from './worker-http.ts';
 
 const maxAttempts = 3;
 
@@ -144,7 +145,7 @@ export class CallSlot {
     run?.end(answer.kind === 'Answered' ? undefined : answer.kind);
     switch (answer.kind) {
       case 'NotSent':
-        await this.#notSent(call, container, answer.message);
+        await this.#notSent(call, container, answer);
         return;
       case 'Unknown': {
         const reason = await host.diagnose(lane);
@@ -197,9 +198,19 @@ export class CallSlot {
   }
 
   /** Nothing was sent: the call is still ours, and goes first once it is known what the worker is. */
-  async #notSent(call: PendingCall, container: WorkerContainer, message: string): Promise<void> {
+  async #notSent(
+    call: PendingCall,
+    container: WorkerContainer,
+    { message, own = false }: Extract<WorkerAnswer, { kind: 'NotSent' }>,
+  ): Promise<void> {
     const host = this.#host;
     call.attempts += 1;
+    if (call.attempts >= maxAttempts && own) {
+      this.#finishUnsent(call);
+      call.refuse('Unavailable', `the node cannot connect to the worker now: ${message}`);
+      host.changed();
+      return;
+    }
     if (call.attempts >= maxAttempts) {
       container.unusable = 'it does not listen';
       container.known = false;
@@ -213,7 +224,7 @@ export class CallSlot {
       this.#finishUnsent(call);
       return;
     }
-    container.known = false;
+    container.known = own && container.known;
     container.disconnect();
     const closing = host.closing();
     if (call.invocation.signal.aborted) {
@@ -230,7 +241,9 @@ export class CallSlot {
     if (this.#current === call) {
       this.#current = undefined;
     }
-    this.#host.kick();
+    if (!this.pump()) {
+      this.#host.kick();
+    }
     this.#host.changed();
   }
 

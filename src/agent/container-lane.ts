@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { readyReasons } from '../api/condition.ts';
 import { sleep, withDeadline } from '../common/deadline.ts';
-import { EsbError, hasCode, unreachable } from '../common/errors.ts';
+import { EsbError, hasCode, isShortage, unreachable } from '../common/errors.ts';
 import type { FairGate } from '../common/fair-gate.ts';
 import type { Logger } from '../common/logger.ts';
 import type { EnsureStep, KernelState, RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
@@ -580,7 +580,7 @@ export class ContainerLane {
         return;
       case 'NotSent':
         throw new EsbError(`the warm-up call could not be sent: ${answer.message}`, {
-          code: 'NotListening',
+          code: answer.own === true ? 'Unavailable' : 'NotListening',
           retryable: true,
         });
       case 'Unknown':
@@ -687,7 +687,7 @@ export class ContainerLane {
         this.retry.putOff('WarmUp', this.setbacks.startDelayMs);
         return;
       case 'Resume':
-        this.#failedResumes += down ? 0 : 1;
+        this.#failedResumes += down || isShortage(thrown) ? 0 : 1;
         if (this.#failedResumes >= maxResumes) {
           this.#failedResumes = 0;
           this.container.unusable = 'it cannot be resumed';

@@ -2,6 +2,7 @@ import type { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { AddressConnections } from '../common/address-connections.ts';
 import { certificatesIn } from '../common/certificates.ts';
 import type { Clock, Timer } from '../common/clock.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
@@ -11,12 +12,27 @@ import type { Logger } from '../common/logger.ts';
 /** Common name of the certificates that gateways hold. */
 export const gatewayCommonName = 'esb-gateway';
 
+/**
+ * Connections that the agent holds in all: gateways keep one each, and each takes a descriptor. Others that reach the port
+ * hold theirs for the time of a handshake.
+ */
+const MAX_CONNECTIONS = 1_024;
+/** Connections of one IPv4 address, or of the first 64 bits of one of IPv6: gateways may share the address of their node. */
+const MAX_CONNECTIONS_PER_ADDRESS = 256;
+/** Milliseconds that a client may take to its certificate. */
+const HANDSHAKE_MS = 10_000;
 /** Longest time that a timer of Node.js runs, in milliseconds: no certificate of a gateway is valid for longer than 30 days. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface TlsListenerOptions {
   readonly logger: Logger;
   readonly clock: Clock;
+  /** Default 1,024. */
+  readonly maxConnections?: number | undefined;
+  /** Default 256. */
+  readonly maxConnectionsPerAddress?: number | undefined;
+  /** Milliseconds. Default 10,000. */
+  readonly handshakeMs?: number | undefined;
   /** Given each connection of a client that proved to be a gateway. */
   readonly onConnection: (socket: TLSSocket) => void;
 }
@@ -44,11 +60,25 @@ export class TlsListener {
   constructor(options: TlsListenerOptions) {
     this.#logger = options.logger;
     this.#clock = options.clock;
-    this.#server = createServer({ requestCert: true, rejectUnauthorized: true, ALPNProtocols: ['h2'] });
-    this.#server.on('connection', (socket) => {
+    this.#server = createServer({
+      requestCert: true,
+      rejectUnauthorized: true,
+      ALPNProtocols: ['h2'],
+      handshakeTimeout: options.handshakeMs ?? HANDSHAKE_MS,
+    });
+    this.#server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
+    const connections = new AddressConnections(
+      options.maxConnectionsPerAddress ?? MAX_CONNECTIONS_PER_ADDRESS,
+    );
+    this.#server.prependListener('connection', (socket) => {
       if (this.#refusing) {
         socket.destroy();
+      } else if (!connections.admit(socket)) {
+        this.#logger.debug({ remote: socket.remoteAddress }, 'too many connections of one address');
       }
+    });
+    this.#server.on('drop', (dropped) => {
+      this.#logger.warn({ remote: dropped?.remoteAddress }, 'too many connections: one was closed');
     });
     this.#server.on('secureConnection', (socket) => {
       socket.on('error', (error) => this.#logger.debug({ err: error }, 'connection broke'));
@@ -66,6 +96,8 @@ export class TlsListener {
     });
     this.#server.on('tlsClientError', (error, socket) => {
       const remote = socket.remoteAddress;
+      // One that takes too long is only told of: Node.js leaves it open.
+      socket.destroy();
       if (errnoOf(error) === 'ECONNRESET') {
         // Probes of the port do this all the time.
         this.#logger.debug({ remote }, 'connection ended before its TLS handshake');

@@ -1,7 +1,7 @@
 import { Client, type Dispatcher } from 'undici';
 import type { Clock, Timer } from '../common/clock.ts';
 import { MAX_RESPONSE_BYTES } from '../common/emulator-answer.ts';
-import { messageOf } from '../common/errors.ts';
+import { isShortage, messageOf } from '../common/errors.ts';
 import type { WorkerAddress } from '../runtime/container-runtime.ts';
 
 /** Where the emulator takes calls, whatever the function is called. */
@@ -37,8 +37,8 @@ export interface WorkerRequest {
 
 /** How far a request came. */
 export type WorkerAnswer =
-  /** Not a byte reached the worker. */
-  | { readonly kind: 'NotSent'; readonly message: string }
+  /** Not a byte reached the worker. `own` where that is the agent's or the node's fault, and says nothing of the worker. */
+  | { readonly kind: 'NotSent'; readonly message: string; readonly own?: boolean }
   /** Sent, and the connection ended before the whole answer was there. */
   | { readonly kind: 'Unknown'; readonly message: string }
   | { readonly kind: 'Answered'; readonly status: number }
@@ -184,7 +184,12 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: unknown, error: unknown): void {
-    this.#finish({ kind: this.#sent ? 'Unknown' : 'NotSent', message: messageOf(error) });
+    const message = messageOf(error);
+    this.#finish(
+      this.#sent
+        ? { kind: 'Unknown', message }
+        : { kind: 'NotSent', message, ...(isShortage(error) ? { own: true } : {}) },
+    );
   }
 
   end(message: string): void {

@@ -49,6 +49,14 @@ export function errnoOf(error: unknown): string | undefined {
   return undefined;
 }
 
+/** Errors of a system that has no descriptors, ports or buffers left, whoever is asked for. */
+const shortages: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'EADDRNOTAVAIL', 'ENOBUFS']);
+
+/** Whether this process or this machine lacks what an attempt takes: says nothing of whoever the attempt was for. */
+export function isShortage(error: unknown): boolean {
+  return error instanceof Error && (shortages.has(errnoOf(error) ?? '') || isShortage(error.cause));
+}
+
 /** For the `default` branch of a switch that names every member of a union. */
 export function unreachable(value: never): never {
   throw new EsbError(`unhandled case: ${JSON.stringify(value)}`, { code: 'Internal' });

@@ -1,7 +1,8 @@
+import { addressGroup } from '../../common/address-connections.ts';
 import type { Clock } from '../../common/clock.ts';
 import { type Principal, principalName } from '../access/principal.ts';
 import type { Caller } from '../call/caller.ts';
-import { addressGroup, CallerRates, type RateLimit } from '../call/caller-rate.ts';
+import { CallerRates, type RateLimit } from '../call/caller-rate.ts';
 import { type LambdaError, throttled } from '../call/lambda-error.ts';
 import type { FleetView, FunctionEntry } from '../fleet/fleet-view.ts';
 import type { FunctionCall } from '../fleet/function-call.ts';

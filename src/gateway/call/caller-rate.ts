@@ -1,5 +1,3 @@
-import { isIPv6 } from 'node:net';
-
 /** A token bucket: how fast it fills, and how much it holds. */
 export interface RateLimit {
   /** Requests a second; 0 for no limit. */
@@ -84,28 +82,4 @@ export class CallerRates {
     this.#young.set(caller, fullAt);
     this.#old.delete(caller);
   }
-}
-
-/**
- * What an address counts as: an IPv4 address written in IPv6 as itself, and of other IPv6 addresses the first 64 bits, since whoever has one
- * has all of these.
- */
-export function addressGroup(address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
-  if (mapped?.[1] !== undefined) {
-    return mapped[1];
-  }
-  const bare = address.split('%', 1)[0] ?? address;
-  if (!isIPv6(bare)) {
-    return address;
-  }
-  const [head = '', tail] = bare.split('::');
-  const first = head === '' ? [] : head.split(':');
-  const last = tail === undefined || tail === '' ? [] : tail.split(':');
-  const zeros = tail === undefined ? 0 : 8 - first.length - last.length;
-  const groups = [...first, ...Array.from({ length: Math.max(0, zeros) }, () => '0'), ...last];
-  return `${groups
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16).toString(16))
-    .join(':')}::/64`;
 }

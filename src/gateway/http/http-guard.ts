@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
+import { AddressConnections } from '../../common/address-connections.ts';
 import { errnoOf } from '../../common/errors.ts';
-import { addressGroup } from '../call/caller-rate.ts';
 import { LambdaError, lambdaErrorAnswer } from '../call/lambda-error.ts';
 
 /** Milliseconds that a connection may be idle: more than load balancers keep theirs, so that they are the ones to close. */
@@ -35,16 +35,15 @@ interface UnderWay {
 export class HttpGuard {
   readonly #underWay = new WeakMap<Socket, UnderWay>();
 
-  readonly #connections = new Map<string, number>();
-
   /** @param server before it listens */
   constructor(server: Server, { maxConnections, maxConnectionsPerAddress }: ConnectionLimits) {
+    const connections = new AddressConnections(maxConnectionsPerAddress);
     server.keepAliveTimeout = KEEP_ALIVE_MS;
     server.requestTimeout = REQUEST_TIMEOUT_MS;
     server.headersTimeout = HEADERS_TIMEOUT_MS;
     server.maxConnections = maxConnections;
     // With TLS too these are the connections below it, before their handshakes.
-    server.prependListener('connection', (socket: Socket) => this.#count(socket, maxConnectionsPerAddress));
+    server.prependListener('connection', (socket: Socket) => void connections.admit(socket));
     server.prependListener('request', (request, response) => this.#begin(request, response));
     // An expectation that is not known is no reason to refuse a call.
     server.on('checkExpectation', (request, response) => server.emit('request', request, response));
@@ -62,25 +61,6 @@ export class HttpGuard {
       socket.write(rawAnswer(malformed(error), randomUUID()));
     }
     socket.destroy();
-  }
-
-  /** Counts a connection against its address, and closes one that is too many. */
-  #count(socket: Socket, most: number): void {
-    const address = addressGroup(socket.remoteAddress ?? '');
-    const count = (this.#connections.get(address) ?? 0) + 1;
-    if (count > most) {
-      socket.destroy();
-      return;
-    }
-    this.#connections.set(address, count);
-    socket.once('close', () => {
-      const left = (this.#connections.get(address) ?? 0) - 1;
-      if (left > 0) {
-        this.#connections.set(address, left);
-      } else {
-        this.#connections.delete(address);
-      }
-    });
   }
 
   #begin(request: IncomingMessage, response: ServerResponse): void {

@@ -363,6 +363,19 @@ describe('a fault', () => {
     expect(await call).toMatchObject({ kind: 'Answered' });
   });
 
+  it('of the node, which has nothing left to connect with, ends no worker', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    lab.emulators.onCall = (inside) => {
+      inside.end({ kind: 'NotSent', message: 'connect EMFILE', own: true });
+    };
+    const call = lab.invoke();
+    await lab.clock.advance(1_000);
+    expect(await call).toMatchObject({ kind: 'Refused', reason: 'Unavailable' });
+    lab.emulators.onCall = (inside) => inside.answer();
+    expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
+    expect([lab.runtime.count('destroy'), lab.runtime.count('ensure')]).toEqual([0, 1]);
+  });
+
   it('of a process that exits again and again is put off for longer and longer, and mended by a change', async () => {
     const lab = new FleetLab();
     await lab.fleet.adopt();
@@ -452,6 +465,17 @@ describe('a fault', () => {
     lab.emulators.answerAll();
     expect(await call).toMatchObject({ kind: 'Answered' });
     expect(lab.runtime.count('resume')).toBe(3);
+  });
+
+  it('of the node, which has no descriptors left to thaw with, ends no worker', async () => {
+    const lab = await FleetLab.with(paused);
+    const error = Object.assign(new Error('too many open files'), { code: 'EMFILE' });
+    lab.runtime.fail('resume', { error }, { error }, { error }, { error });
+    const call = lab.invoke();
+    await lab.clock.advance(20_000);
+    lab.emulators.answerAll();
+    expect(await call).toMatchObject({ kind: 'Answered' });
+    expect([lab.runtime.count('resume'), lab.runtime.count('destroy')]).toEqual([5, 0]);
   });
 
   it('of the runtime leaves running workers serving, and the others recover at once when it is back', async () => {

@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { promisify } from 'node:util';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { WorkerConnection, type WorkerRequest } from '../../../src/agent/worker-http.ts';
 import { systemClock } from '../../../src/common/clock.ts';
@@ -152,6 +154,35 @@ describe('the connection to a worker', () => {
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(await connection.call(request().made)).toMatchObject({ kind: 'Answered' });
     expect(connections()).toBe(2);
+  });
+
+  it('tells a lack of descriptors, which is no fault of the worker', async () => {
+    const { server } = await emulator((_incoming, response) => response.end('{}'));
+    const { port } = server.address() as AddressInfo;
+    const program = `
+      import { openSync } from 'node:fs';
+      import { WorkerConnection } from '${new URL('../../../src/agent/worker-http.ts', import.meta.url).href}';
+      import { systemClock } from '${new URL('../../../src/common/clock.ts', import.meta.url).href}';
+      const connection = new WorkerConnection({ ip: '127.0.0.1', port: ${port} }, systemClock);
+      const nothing = () => undefined;
+      const call = () => connection.call({ payload: Buffer.from('{}'), requestId: 'r', clientContext: '',
+        timeoutMs: 1_000, onSending: nothing, onHead: nothing, onChunk: nothing });
+      try {
+        for (;;) openSync('/dev/null');
+      } catch {}
+      console.log(JSON.stringify(await call()));
+      process.exit(0);`;
+    const { stdout } = await promisify(execFile)('sh', [
+      '-c',
+      'ulimit -n 100; exec "$0" --input-type=module -e "$1"',
+      process.execPath,
+      program,
+    ]);
+    expect(JSON.parse(stdout)).toEqual({
+      kind: 'NotSent',
+      message: expect.stringContaining('EMFILE'),
+      own: true,
+    });
   });
 
   it('reads no more of an answer than a function may give', async () => {
