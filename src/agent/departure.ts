@@ -27,7 +27,7 @@ const stateNames: readonly string[] = [
   'workers',
 ];
 /** What it keeps in its folder on tmpfs, beside the marks of calls. */
-const runNames: readonly string[] = ['runc', 'secrets'];
+const runNames: readonly string[] = ['hosts', 'runc', 'secrets'];
 
 export interface DepartureOptions {
   readonly runtime: Pick<ContainerRuntime, 'leave' | 'stop'>;

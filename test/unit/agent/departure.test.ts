@@ -16,7 +16,9 @@ function world() {
   for (const each of ['workers', 'logs', 'cni']) {
     mkdirSync(join(stateDir, each), { recursive: true });
   }
-  mkdirSync(join(runDir, 'runc'), { recursive: true });
+  for (const each of ['runc', 'hosts']) {
+    mkdirSync(join(runDir, each), { recursive: true });
+  }
   for (const file of [join(stateDir, 'server.pem'), join(runDir, 'uid-1.mark')]) {
     writeFileSync(file, 'something');
   }
