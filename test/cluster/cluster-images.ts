@@ -1,5 +1,6 @@
 import { cp, mkdir, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { writeLayer } from '../../src/cli/image-layer.ts';
 import { writeImageLayout } from '../../src/cli/image-layout.ts';
 import { run } from '../support/command.ts';
@@ -51,5 +52,22 @@ export async function buildShellImage(folder: string): Promise<string> {
 export async function pushImage(layout: string, name: string): Promise<string> {
   const reference = `${registryAddress}/${name}`;
   await run(join(toolsFolder(), 'crane'), ['push', '--insecure', layout, reference], { timeoutMs: 300_000 });
+  return reference;
+}
+
+/** Makes an image of the one of the sample, with the function that tells a ledger in place of its own, in the registry. */
+export async function pushLedgerImage(folder: string, sample: string): Promise<string> {
+  const root = join(folder, 'ledger-root');
+  const layer = join(folder, 'ledger.tar.gz');
+  const reference = `${registryAddress}/ledger:latest`;
+  await mkdir(join(root, 'var/task'), { recursive: true });
+  await cp(
+    fileURLToPath(new URL('ledger-function.py', import.meta.url)),
+    join(root, 'var/task/lambda_function.py'),
+  );
+  await writeLayer(root, layer);
+  await run(join(toolsFolder(), 'crane'), [
+    ...['append', '--insecure', '--base', sample, '--new_layer', layer, '--new_tag', reference],
+  ]);
   return reference;
 }

@@ -14,6 +14,8 @@ export const chartFolder = join(repositoryRoot(), 'charts/esb');
 export const manifestsFolder = join(repositoryRoot(), 'manifests');
 /** Two references of one image: replacing one by the other replaces every Pod, as any upgrade does. */
 export const imageTags = ['first', 'second'] as const;
+/** The image of the release before this one. */
+export const previousTag = 'previous';
 export const imageRepository = `${registryAddress}/esb`;
 export const sampleReference = `${registryAddress}/python-counter:latest`;
 /** Where the database of the gateways' events is, from their Secret. */
@@ -34,7 +36,7 @@ export interface EsbCluster {
   /** Ids and process ids of the containers that run or are frozen, as containerd of the node tells them. */
   tasks(node: string): Promise<readonly string[]>;
   /** Steady calls from a node through the Service of the gateway. */
-  load(node: string, functions: readonly string[], clients: number): Promise<Load>;
+  load(node: string, functions: readonly string[], clients: number, event?: object): Promise<Load>;
   /** Throws unless every Pod of the system namespace that should be there is Ready, with this tag where one is given. */
   rolledOut(tag?: string): Promise<void>;
 }
@@ -99,12 +101,12 @@ export async function openEsbCluster(lab: ClusterLab, moreValues?: string): Prom
         .map((line) => line.trim().split(/\s+/).slice(0, 2).join(' '))
         .sort();
     },
-    async load(node, functions, clients) {
+    async load(node, functions, clients, event) {
       const service = ['get', 'service', 'esb-gateway', '-n', systemNamespace];
       const address = await lab.kubectl([...service, '-o', 'jsonpath={.spec.clusterIP}']);
       const token = await lab.kubectl(['create', 'token', caller, '--audience=esb-gateway', '--duration=2h']);
       const origin = `http://${address}:9080`;
-      return startLoad(lab.node(node), { origin, token: token.trim(), functions, clients });
+      return startLoad(lab.node(node), { origin, token: token.trim(), functions, clients, event });
     },
     async rolledOut(tag) {
       for (const kind of ['deployment', 'daemonset', 'statefulset']) {

@@ -21,6 +21,8 @@ export interface LoadOptions {
   readonly token: string;
   readonly functions: readonly string[];
   readonly clients: number;
+  /** What each call gets beside its own name. */
+  readonly event?: object | undefined;
 }
 
 /** Starts it on a node. */
@@ -34,6 +36,7 @@ export async function startLoad(node: ClusterNode, options: LoadOptions): Promis
       options.origin,
       options.functions.join(','),
       String(options.clients),
+      JSON.stringify(options.event ?? {}),
     ],
     { ESB_LOAD_TOKEN: options.token },
   );

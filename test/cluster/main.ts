@@ -17,7 +17,15 @@ import { pushImage } from './cluster-images.ts';
 import { startClusterLab } from './cluster-lab.ts';
 import { labAddress } from './cluster-network.ts';
 import { diagnosis } from './diagnosis.ts';
-import { eventSecret, imageTags, openEsbCluster, systemNamespace } from './esb-cluster.ts';
+import {
+  type EsbCluster,
+  eventSecret,
+  imageTags,
+  openEsbCluster,
+  previousTag,
+  systemNamespace,
+} from './esb-cluster.ts';
+import { ensurePreviousRelease } from './previous-release.ts';
 import { createReport, type Report } from './report.ts';
 import { definitionsScenario } from './scenarios/definitions.ts';
 import { howTosScenario } from './scenarios/how-tos.ts';
@@ -25,13 +33,17 @@ import { installScenario, upgradeScenario } from './scenarios/install.ts';
 import { manifestsScenario } from './scenarios/manifests.ts';
 import { nodesScenario } from './scenarios/nodes.ts';
 import { rebootScenario } from './scenarios/reboot.ts';
+import { releaseScenario } from './scenarios/release.ts';
 import { rightsScenario } from './scenarios/rights.ts';
-import { allTraces, uninstallScenario } from './scenarios/uninstall.ts';
+import { allTraces, type Traces, uninstallScenario } from './scenarios/uninstall.ts';
 
-/** Layouts of the images, told to the process that runs apart. */
+/** Layouts of the images and the chart of the release before, told to the process that runs apart. */
 const ESB_LAYOUT = 'ESB_CLUSTER_IMAGE';
 const SAMPLE_LAYOUT = 'ESB_CLUSTER_SAMPLE';
+const PREVIOUS_LAYOUT = 'ESB_CLUSTER_PREVIOUS_IMAGE';
+const PREVIOUS_CHART = 'ESB_CLUSTER_PREVIOUS_CHART';
 const scenarioNames = [
+  'release',
   'rights',
   'upgrade',
   'definitions',
@@ -49,7 +61,7 @@ const { values } = parseArgs({
 });
 
 /** What is not there inside, where no way leads out. */
-async function prepare(): Promise<Readonly<Record<string, string>>> {
+async function prepare(wanted: (name: string) => boolean): Promise<Readonly<Record<string, string>>> {
   const progress = createProgress({ write, quietBelowMs: 300 });
   await ensureNeeds(
     [
@@ -63,7 +75,12 @@ async function prepare(): Promise<Readonly<Record<string, string>>> {
   await ensureTools({ progress, families: clusterFamilies });
   const sample = await ensureSampleImage('python-counter', { progress, tools: tools.folder });
   const image = await buildImage({ progress });
-  return { [ESB_LAYOUT]: image.layout, [SAMPLE_LAYOUT]: sample.layout };
+  const own = { [ESB_LAYOUT]: image.layout, [SAMPLE_LAYOUT]: sample.layout };
+  if (!wanted('release')) {
+    return own;
+  }
+  const previous = await ensurePreviousRelease({ progress });
+  return { ...own, [PREVIOUS_LAYOUT]: previous.layout, [PREVIOUS_CHART]: previous.chart };
 }
 
 async function runApart(env: Readonly<Record<string, string>>): Promise<number> {
@@ -78,9 +95,13 @@ async function runApart(env: Readonly<Record<string, string>>): Promise<number> 
   return ended.promise;
 }
 
-/** Scenarios in an order in which each finds what the ones before left. */
-async function runScenarios(report: Report, wanted: (name: string) => boolean): Promise<void> {
+/** Runs scenarios in a cluster that has the images, and nothing of ESB yet. */
+async function inCluster(
+  report: Report,
+  work: (esb: EsbCluster, before: Traces) => Promise<void>,
+): Promise<void> {
   const lab = await startClusterLab();
+  const failedBefore = report.failed.length;
   const database = await startPostgresServer({ listen: labAddress }).catch(async (error: unknown) => {
     await lab.stop();
     throw error;
@@ -97,7 +118,31 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
     const secret = ['create', 'secret', 'generic', eventSecret, '-n', systemNamespace];
     await lab.kubectl([...secret, `--from-literal=url=${url}`]);
     const esb = await openEsbCluster(lab, values.values);
-    const before = await allTraces(esb);
+    await work(esb, await allTraces(esb));
+  } finally {
+    if (values.keep !== undefined && report.failed.length > failedBefore) {
+      await cp(lab.folder, values.keep, {
+        recursive: true,
+        filter: (path) => !/\/(var|etcd|registry)(\/|$)/.test(path),
+      });
+    }
+    await database.stop();
+    await lab.stop();
+  }
+}
+
+/** Scenarios in an order in which each finds what the ones before left. */
+async function runScenarios(report: Report, wanted: (name: string) => boolean): Promise<void> {
+  if (wanted('release')) {
+    await inCluster(report, async (esb, before) => {
+      await pushImage(process.env[PREVIOUS_LAYOUT] ?? '', `esb:${previousTag}`);
+      await releaseScenario(esb, report, process.env[PREVIOUS_CHART] ?? '', before);
+    });
+  }
+  if (scenarioNames.every((name) => name === 'release' || !wanted(name))) {
+    return;
+  }
+  await inCluster(report, async (esb, before) => {
     if (!(await installScenario(esb, report))) {
       return;
     }
@@ -125,16 +170,7 @@ async function runScenarios(report: Report, wanted: (name: string) => boolean): 
     if (wanted('how-tos')) {
       await howTosScenario(esb, report);
     }
-  } finally {
-    if (values.keep !== undefined && report.failed.length > 0) {
-      await cp(lab.folder, values.keep, {
-        recursive: true,
-        filter: (path) => !/\/(var|etcd|registry)(\/|$)/.test(path),
-      });
-    }
-    await database.stop();
-    await lab.stop();
-  }
+  });
 }
 
 async function main(): Promise<number> {
@@ -143,11 +179,12 @@ async function main(): Promise<number> {
   if (unknown.length > 0) {
     throw new Error(`there is no scenario ${unknown.join(', ')}; there are ${scenarioNames.join(', ')}`);
   }
+  const wanted = (name: string): boolean => only?.includes(name) ?? true;
   if (process.env[ESB_LAYOUT] === undefined) {
-    return runApart(await prepare());
+    return runApart(await prepare(wanted));
   }
   const report = createReport(write);
-  await runScenarios(report, (name) => only?.includes(name) ?? true);
+  await runScenarios(report, wanted);
   const { passed, failed } = report;
   write(
     failed.length === 0

@@ -1,6 +1,8 @@
 // Calls functions without a pause until it is told to end (SIGTERM), and then prints what became of the calls. It runs on
 // a node of the cluster, in a process of its own, and finds the gateway as any program there does: by its Service.
-//   ESB_LOAD_TOKEN=... node steady-load.ts ORIGIN FUNCTION[,FUNCTION...] CLIENTS
+//   ESB_LOAD_TOKEN=... node steady-load.ts ORIGIN FUNCTION[,FUNCTION...] CLIENTS [EVENT]
+// EVENT is JSON, which each call gets beside its own name.
+import { randomUUID } from 'node:crypto';
 import { Agent, request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -16,6 +18,10 @@ export interface LoadResult {
 export interface LoadFailure {
   readonly at: string;
   readonly functionName: string;
+  /** Its name, which no other call has. */
+  readonly call: string;
+  /** What the gateway says of the outcome, if anything. */
+  readonly outcome: string;
   readonly afterMs: number;
   readonly why: string;
 }
@@ -26,7 +32,8 @@ const THINK_MS = 20;
 /** Longer than any call takes while its worker moves. */
 const CALL_TIMEOUT_MS = 120_000;
 
-const [origin = '', names = '', clients = '1'] = process.argv.slice(2);
+const [origin = '', names = '', clients = '1', event = '{}'] = process.argv.slice(2);
+const load = randomUUID();
 const functions = names.split(',');
 const failures: LoadFailure[] = [];
 let answered = 0;
@@ -34,9 +41,13 @@ let failed = 0;
 let longestMs = 0;
 let ending = false;
 
+type Failure = Pick<LoadFailure, 'outcome' | 'why'>;
+
 /** One call; gives why it failed. */
-function call(functionName: string, payload: string, agent: Agent): Promise<string | undefined> {
-  const done = Promise.withResolvers<string | undefined>();
+function call(functionName: string, payload: string, agent: Agent): Promise<Failure | undefined> {
+  const done = Promise.withResolvers<Failure | undefined>();
+  let outcome = '';
+  const fail = (why: string): void => done.resolve({ outcome, why });
   const sent = request(`${origin}/2015-03-31/functions/${functionName}/invocations`, {
     method: 'POST',
     agent,
@@ -44,21 +55,26 @@ function call(functionName: string, payload: string, agent: Agent): Promise<stri
     headers: { authorization: `Bearer ${process.env.ESB_LOAD_TOKEN ?? ''}` },
   });
   sent.on('timeout', () => sent.destroy(new Error('no answer in time')));
-  sent.on('error', (error: NodeJS.ErrnoException) => done.resolve(`${error.code ?? ''} ${error.message}`));
+  sent.on('error', (error: NodeJS.ErrnoException) => fail(`${error.code ?? ''} ${error.message}`));
   sent.on('response', (response) => {
     const chunks: Buffer[] = [];
+    outcome = String(response.headers['x-esb-outcome'] ?? '');
     response.on('data', (chunk: Buffer) => chunks.push(chunk));
-    response.on('error', (error) => done.resolve(`in the answer: ${error.message}`));
+    response.on('error', (error) => fail(`in the answer: ${error.message}`));
     response.on('end', () => {
       const text = Buffer.concat(chunks).toString();
       const good =
         response.statusCode === 200 &&
         response.headers['x-amz-function-error'] === undefined &&
         text.includes(payload);
-      done.resolve(good ? undefined : `${response.statusCode} ${text.slice(0, 300)}`);
+      if (good) {
+        done.resolve(undefined);
+      } else {
+        fail(`${response.statusCode} ${text.slice(0, 300)}`);
+      }
     });
   });
-  sent.end(JSON.stringify({ echo: payload }));
+  sent.end(JSON.stringify({ ...(JSON.parse(event) as object), echo: payload }));
   return done.promise;
 }
 
@@ -68,15 +84,16 @@ async function client(number: number): Promise<void> {
   for (let turn = 0; !ending; turn++) {
     const functionName = functions[(number + turn) % functions.length] ?? '';
     const began = performance.now();
-    const why = await call(functionName, `client ${number} turn ${turn}`, agent);
+    const name = `${load} client ${number} turn ${turn}`;
+    const failure = await call(functionName, name, agent);
     const afterMs = Math.round(performance.now() - began);
     longestMs = Math.max(longestMs, afterMs);
-    if (why === undefined) {
+    if (failure === undefined) {
       answered += 1;
     } else {
       failed += 1;
       if (failures.length < KEPT_FAILURES) {
-        failures.push({ at: new Date().toISOString(), functionName, afterMs, why });
+        failures.push({ at: new Date().toISOString(), functionName, call: name, afterMs, ...failure });
       }
     }
     await delay(THINK_MS);

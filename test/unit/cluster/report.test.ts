@@ -34,7 +34,14 @@ describe('the report of the cluster run', () => {
 });
 
 describe('a load', () => {
-  const failure = { at: '2026-01-01T00:00:00Z', functionName: 'hello', afterMs: 5, why: 'ECONNREFUSED' };
+  const failure = {
+    at: '2026-01-01T00:00:00Z',
+    functionName: 'hello',
+    call: 'one',
+    outcome: '',
+    afterMs: 5,
+    why: 'ECONNREFUSED',
+  };
 
   it('has failed with one call of many', () => {
     const result = { answered: 10_000, failed: 1, longestMs: 9, failures: [failure] };

@@ -1,0 +1,97 @@
+import { access, cp, mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runCommand } from '../../src/cli/command.ts';
+import { lockProgram } from '../../src/cli/program-lock.ts';
+import type { Progress, Step } from '../../src/cli/progress.ts';
+import { cacheFolder, repositoryRoot } from '../../src/cli/tool-cache.ts';
+import { EsbError } from '../../src/common/errors.ts';
+
+/** Commit of the release that this one is upgraded from and rolled back to. */
+const PREVIOUS_COMMIT = 'f91af549c47e561a6f5e81ab18425a6ca330b22c';
+const BUILD_DEADLINE_MS = 20 * 60_000;
+
+/** The release before this one. */
+export interface PreviousRelease {
+  /** Folder of its chart. */
+  readonly chart: string;
+  /** Folder of the OCI layout of its image. */
+  readonly layout: string;
+}
+
+export interface PreviousReleaseOptions {
+  readonly progress: Progress;
+  /** Default: the user cache. */
+  readonly cache?: string;
+  /** Default: this repository. */
+  readonly repository?: string;
+}
+
+/**
+ * Builds image and chart of the release before this one from the history of the repository, with the packages of its own
+ * lock file; once, into the user cache.
+ *
+ * @throws {EsbError} `CommitMissing` in a clone without that history, `CommandFailed` with what a program said
+ */
+export async function ensurePreviousRelease(options: PreviousReleaseOptions): Promise<PreviousRelease> {
+  const { progress, cache = cacheFolder(), repository = repositoryRoot() } = options;
+  const releases = join(cache, 'releases');
+  const folder = join(releases, PREVIOUS_COMMIT);
+  const release = { chart: join(folder, 'chart'), layout: join(folder, 'image') };
+  if (await exists(folder)) {
+    return release;
+  }
+  await mkdir(releases, { recursive: true });
+  return progress.step(`building the release ${PREVIOUS_COMMIT.slice(0, 7)}`, async (step) => {
+    const lock = await lockProgram(join(releases, 'lock'), {
+      onWait: () => step.note('waiting for another process that builds it'),
+    });
+    const staging = await mkdtemp(join(releases, '.build-'));
+    try {
+      if (!(await exists(folder))) {
+        await build(staging, repository, step);
+        await rename(join(staging, 'release'), folder);
+      }
+      return release;
+    } finally {
+      await rm(staging, { recursive: true, force: true });
+      await lock.release();
+    }
+  });
+}
+
+async function build(staging: string, repository: string, step: Step): Promise<void> {
+  const source = join(staging, 'source');
+  const archive = join(staging, 'source.tar');
+  const git = ['-C', repository];
+  const { exitCode } = await runCommand('git', [...git, 'cat-file', '-e', `${PREVIOUS_COMMIT}^{commit}`], {
+    allowedExitCodes: [0, 1, 128],
+  });
+  if (exitCode !== 0) {
+    throw new EsbError(
+      `this clone lacks the commit ${PREVIOUS_COMMIT} of the release before: git fetch --unshallow brings the history`,
+      { code: 'CommitMissing' },
+    );
+  }
+  await runCommand('git', [...git, 'archive', `--output=${archive}`, PREVIOUS_COMMIT]);
+  await mkdir(source);
+  await runCommand('tar', ['-xf', archive, '-C', source]);
+  step.note('npm ci, and its image');
+  // The launcher of that release installs the packages of its lock file first.
+  const { stdout } = await runCommand(process.execPath, ['hack/run.mjs', 'hack/build-image.ts'], {
+    cwd: source,
+    deadlineMs: BUILD_DEADLINE_MS,
+    onErrorLine: (line) => step.note(line.trim()),
+  });
+  const [layout = ''] = stdout.trim().split('\n').slice(-2);
+  const made = join(staging, 'release');
+  await mkdir(made);
+  await cp(join(source, 'charts/esb'), join(made, 'chart'), { recursive: true });
+  await cp(layout, join(made, 'image'), { recursive: true, dereference: true });
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
