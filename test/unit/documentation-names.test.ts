@@ -19,6 +19,7 @@ const foreignFlags: ReadonlySet<string> = new Set([
   '--take-ownership',
   '--cascade',
   '--field-selector',
+  '--group',
   '--reuse-values',
   '--reset-then-reuse-values',
   // pip, the AWS command line

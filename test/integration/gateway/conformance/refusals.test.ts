@@ -1,8 +1,18 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createOpenAccess } from '../../../../src/gateway/access/access.ts';
 import { type ConformanceLab, parsed, startConformanceLab } from '../../../support/conformance-lab.ts';
 import { gatewayLab } from '../../../support/gateway-lab.ts';
-import { answered, type LambdaCaller, type Refused, refused } from '../../../support/lambda-caller.ts';
+import {
+  answered,
+  type LambdaCaller,
+  type Outcome,
+  type Refused,
+  refused,
+} from '../../../support/lambda-caller.ts';
+import { manualClock } from '../../../support/manual-clock.ts';
+import { waitFor } from '../../../support/wait-for.ts';
 
 const PAYLOAD_LIMIT = 6 * 1024 * 1024;
 const EVENT_LIMIT = 1024 * 1024;
@@ -29,6 +39,37 @@ async function applyUnready(name: string, spec: Parameters<ConformanceLab['apply
   await lab.agentLab.apply(name, spec);
   onTestFinished(() => lab.agentLab.remove(name));
   await lab.known(name);
+}
+
+/** A way to a gateway that takes the heads of requests and keeps their bodies. Ends with the test. */
+async function headsAlone(port: number): Promise<string> {
+  const end = Buffer.from('\r\n\r\n');
+  const sockets = new Set<Socket>();
+  const server = createServer((inbound) => {
+    const outbound = connect(port, '127.0.0.1');
+    let head = Buffer.alloc(0);
+    const onData = (chunk: Buffer): void => {
+      head = Buffer.concat([head, chunk]);
+      if (head.includes(end)) {
+        inbound.off('data', onData).resume();
+        outbound.write(head.subarray(0, head.indexOf(end) + end.length));
+      }
+    };
+    inbound.on('data', onData);
+    outbound.pipe(inbound);
+    for (const socket of [inbound, outbound]) {
+      sockets.add(socket.on('error', () => undefined));
+    }
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => {
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
 describe.each(['javaScript', 'boto3'] as const)('a call by %s is refused with', (which) => {
@@ -244,6 +285,32 @@ describe('what nobody can tell', () => {
       });
     },
   );
+});
+
+describe('RequestTimeoutException (408)', () => {
+  it('tells both SDKs that the body did not arrive in time', async () => {
+    const clock = manualClock();
+    const gateway = await gatewayLab({ gateway: { clock } });
+    await gateway.addWorker('hello');
+    const endpoint = await headsAlone(Number(new URL(gateway.url).port));
+    for (const caller of Object.values(lab.callers)) {
+      const call = caller.call('Invoke', { FunctionName: 'hello', Payload: '{"a":1}' }, { endpoint });
+      let outcome: Outcome | undefined;
+      void call.then((settled) => {
+        outcome = settled;
+      });
+      await waitFor(`the gateway to refuse the body of ${caller.name}`, async () => {
+        await clock.advance(1_000);
+        return outcome;
+      });
+      // The service model has no class for this error: the code is what both SDKs tell.
+      expect(refused(await call)).toMatchObject({
+        code: 'RequestTimeoutException',
+        httpStatus: 408,
+        message: 'The body of the request did not arrive in time.',
+      });
+    }
+  });
 });
 
 describe('ServiceException (500)', () => {

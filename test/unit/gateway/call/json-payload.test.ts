@@ -32,8 +32,10 @@ describe('a payload', () => {
   });
 
   it('may be any JSON', () => {
+    // The unit `binary` of fast-check takes seconds to set up.
+    const stringUnit = fc.integer({ min: 0, max: 0x10_ff_ff }).map((code) => String.fromCodePoint(code));
     fc.assert(
-      fc.property(fc.json({ stringUnit: 'binary' }), (text) => {
+      fc.property(fc.json({ stringUnit }), (text) => {
         checkPayload(Buffer.from(text));
       }),
     );
