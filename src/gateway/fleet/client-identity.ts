@@ -116,6 +116,8 @@ export class ClientIdentity {
         await this.#keep(certificate);
         logger.info('client certificate issued');
         this.#options.onChange();
+        // Another one soon would be due as well: where clocks differ, a certificate is old when it comes.
+        await this.#pause(CHECK_INTERVAL_MS, signal);
       } catch (error) {
         signal.throwIfAborted();
         logger.warn({ err: error, retryMs }, 'client certificate was not issued');

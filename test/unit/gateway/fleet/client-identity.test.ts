@@ -138,6 +138,17 @@ describe('ClientIdentity', () => {
     expect(identity.current?.certificate).not.toBe(first?.certificate);
   });
 
+  it('does not ask at once again where what it is given is old already, as where clocks differ', async () => {
+    const { asked, sign, answered, requests, clock } = await lab();
+    await sign(await asked(1), 1);
+    await answered(1);
+    await clock.advance(50_000);
+    expect(requests.size).toBe(1);
+    await clock.advance(10_000);
+    await sign(await asked(2));
+    await answered(2);
+  });
+
   it('asks again, later, when it was denied or its request deleted', async () => {
     const { asked, sign, answered, requests, clock } = await lab();
     const request = await asked(1);
