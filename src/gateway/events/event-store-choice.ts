@@ -40,12 +40,18 @@ export async function openEventStore(flags: EventFlags, context: EventStoreConte
   const limits: EventLimits = { maxEvents: flags.maxEvents, maxBytes: flags.maxEventBytes };
   const { clock, logger } = context;
   if (flags.eventStore === 'sqlite') {
+    let isSuspect = false;
     const store = new ReopeningEventStore({
-      open: async (onBroken, signal) =>
-        new SqliteEventStore(
-          await SqliteEventChannel.open({ folder: flags.stateDir, limits, onBroken, signal }),
+      open: async (tellBroken, signal) => {
+        const onBroken = (error: EsbError): void => {
+          isSuspect = true;
+          tellBroken(error);
+        };
+        return new SqliteEventStore(
+          await SqliteEventChannel.open({ folder: flags.stateDir, limits, onBroken, signal, isSuspect }),
           limits,
-        ),
+        );
+      },
       limits,
       clock,
       logger,

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
-import { EsbError, messageOf } from '../../common/errors.ts';
+import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
@@ -117,6 +117,8 @@ export class PostgresEventStore implements EventStore {
     this.#pool.on('error', (error) => {
       options.logger.warn({ reason: error.message }, 'connection to the event database was lost');
     });
+    // Whoever asks is told by the query; an event without a listener would end the process.
+    this.#pool.on('connect', (client) => void client.on('error', () => undefined));
     this.#tasks = new TaskGroup((_name, error) => {
       options.logger.error({ err: error }, 'counting events failed');
     });
@@ -137,6 +139,11 @@ export class PostgresEventStore implements EventStore {
         'INSERT INTO esb_events (namespace, id, lane, accepted_at, head, progress, payload) VALUES ($1, $2, $3, $4, $5, $6, $7)',
         [namespace, ...valuesOf(event)],
       );
+    } catch (error) {
+      if (hasCode(error, 'EventStoreUnavailable') && this.#recent.delete(put)) {
+        this.#recentBytes -= put.bytes;
+      }
+      throw error;
     } finally {
       put.isDone = true;
     }
@@ -280,8 +287,9 @@ export class PostgresEventStore implements EventStore {
       NOTHING,
     );
     for (const put of seen) {
-      this.#recent.delete(put);
-      this.#recentBytes -= put.bytes;
+      if (this.#recent.delete(put)) {
+        this.#recentBytes -= put.bytes;
+      }
     }
   }
 

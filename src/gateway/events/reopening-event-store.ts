@@ -74,6 +74,7 @@ export class ReopeningEventStore implements EventStore {
           const broken = await this.#open(first.resolve, signal);
           this.#options.logger.error({ err: broken }, 'event store broke and is opened anew');
           this.#state = { kind: 'Opening', failure: broken };
+          await sleep(this.#options.clock, MIN_RETRY_MS, signal);
         }
       } finally {
         first.resolve();

@@ -25,6 +25,8 @@ export interface SqliteEventChannelOptions {
   readonly folder: string;
   readonly limits: EventLimits;
   readonly signal?: AbortSignal;
+  /** Whether the whole file is to be looked at, since it broke before. Default false. */
+  readonly isSuspect?: boolean;
   /** Told when the thread has ended by itself. From then on every method throws. */
   readonly onBroken: (error: EsbError) => void;
 }
@@ -76,7 +78,7 @@ export class SqliteEventChannel implements SqliteChannel {
   static async open(options: SqliteEventChannelOptions): Promise<SqliteEventChannel> {
     const file = join(options.folder, EVENTS_FILE);
     await create(options.folder, file);
-    const data: SqliteThreadData = { file, limits: options.limits };
+    const data: SqliteThreadData = { file, limits: options.limits, isSuspect: options.isSuspect === true };
     const thread = new Worker(new URL('./sqlite-event-thread.ts', import.meta.url), {
       name: 'event-store',
       workerData: data,

@@ -1,7 +1,7 @@
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { DiskReserve } from './disk-reserve.ts';
 import { runOperation, type SentError, type SqliteOutcome, type SqliteTask } from './sqlite-event-message.ts';
-import { isDiskFull, type SqliteEventTable } from './sqlite-event-table.ts';
+import { isDamage, isDiskFull, type SqliteEventTable } from './sqlite-event-table.ts';
 
 /** Milliseconds between two attempts to take the reserve again on a full disk. */
 const RETAKE_MS = 5_000;
@@ -31,12 +31,19 @@ export class SqliteEventDesk {
     return this.#isDiskFull;
   }
 
-  /** Runs all in one transaction. A task that is refused does not take the others with it; a disk that fails does. */
+  /**
+   * Runs all in one transaction. A task that is refused does not take the others with it; a disk that fails does.
+   *
+   * @throws {Error} where the file is damaged: what is put into it would not be found
+   */
   run(tasks: readonly SqliteTask[]): readonly SqliteOutcome[] {
     this.#retake();
     try {
       return this.#transact(tasks);
     } catch (error) {
+      if (isDamage(error)) {
+        throw error;
+      }
       if (!isDiskFull(error) || this.#isDiskFull) {
         return failed(tasks, error);
       }

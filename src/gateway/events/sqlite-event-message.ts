@@ -6,6 +6,8 @@ import type { ClaimedRow, NewRow, SqliteEventTable } from './sqlite-event-table.
 export interface SqliteThreadData {
   readonly file: string;
   readonly limits: EventLimits;
+  /** Whether the whole file is to be looked at. */
+  readonly isSuspect: boolean;
 }
 
 /** One thing to be done. */

@@ -20,6 +20,9 @@ const LOCKED = 6;
 /** SQLite's result codes for a disk without room: what the disk says, and what a limit of a file's size says. */
 const FULL = 13;
 const IOERR_WRITE = 778;
+/** SQLite's result codes for a file that is damaged, or none of its own. */
+const CORRUPT = 11;
+const NOT_A_DATABASE = 26;
 
 const NOTHING: EventLoad = { events: 0, bytes: 0 };
 
@@ -54,23 +57,32 @@ export class SqliteEventTable {
    * Opens the file and gives back what an earlier process had claimed.
    *
    * @param now wall-clock milliseconds
+   * @param isSuspect whether the whole file is to be looked at: it was damaged a moment ago
    * @throws {EsbError} `EventStoreLocked` when another process has it, `EventStoreUnreadable` when it is damaged or of a newer
    *   version
    */
-  constructor(file: string, limits: EventLimits, now: () => number) {
+  constructor(file: string, limits: EventLimits, now: () => number, isSuspect = false) {
     this.#limits = limits;
     this.#now = now;
     this.#database = open(file);
-    this.#statements = prepare(this.#database);
-    this.#giveBack();
-    const lanes = this.#database
-      .prepare(
-        'SELECT lane, count(*) AS events, coalesce(sum(length(payload)), 0) AS bytes FROM events GROUP BY lane',
-      )
-      .all();
     this.#load = NOTHING;
-    for (const { lane, events, bytes } of lanes) {
-      this.#count(String(lane), Number(events), Number(bytes));
+    try {
+      if (isSuspect) {
+        check(this.#database);
+      }
+      this.#statements = prepare(this.#database);
+      this.#giveBack();
+      const lanes = this.#database
+        .prepare(
+          'SELECT lane, count(*) AS events, coalesce(sum(length(payload)), 0) AS bytes FROM events GROUP BY lane',
+        )
+        .all();
+      for (const { lane, events, bytes } of lanes) {
+        this.#count(String(lane), Number(events), Number(bytes));
+      }
+    } catch (error) {
+      this.#database.close();
+      throw openError(file, error);
     }
   }
 
@@ -246,6 +258,20 @@ function open(file: string): DatabaseSync {
 export function isDiskFull(error: unknown): boolean {
   const code = sqliteCode(error);
   return code === FULL || code === IOERR_WRITE;
+}
+
+/** Whether an error of SQLite says that the file is damaged. */
+export function isDamage(error: unknown): boolean {
+  const code = sqliteCode(error) & 0xff;
+  return code === CORRUPT || code === NOT_A_DATABASE;
+}
+
+/** @throws {Error} with the first damage that SQLite finds in the whole file */
+function check(database: DatabaseSync): void {
+  const found = database.prepare('PRAGMA quick_check(1)').get()?.quick_check;
+  if (found !== 'ok') {
+    throw new Error(String(found));
+  }
 }
 
 function sqliteCode(error: unknown): number {

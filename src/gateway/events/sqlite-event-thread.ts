@@ -8,6 +8,7 @@ import { DiskReserve } from './disk-reserve.ts';
 import { SqliteEventDesk, sentError } from './sqlite-event-desk.ts';
 import type {
   FromSqliteThread,
+  SqliteOutcome,
   SqliteTask,
   SqliteThreadData,
   ToSqliteThread,
@@ -21,7 +22,7 @@ function serve(port: NonNullable<typeof parentPort>, data: SqliteThreadData): vo
   const send = (message: FromSqliteThread): void => port.postMessage(message);
   let table: SqliteEventTable;
   try {
-    table = new SqliteEventTable(data.file, data.limits, Date.now);
+    table = new SqliteEventTable(data.file, data.limits, Date.now, data.isSuspect);
   } catch (error) {
     send({ kind: 'NotOpened', error: sentError(error) });
     return;
@@ -33,7 +34,14 @@ function serve(port: NonNullable<typeof parentPort>, data: SqliteThreadData): vo
     const tasks = waiting;
     waiting = [];
     if (tasks.length > 0) {
-      const outcomes = desk.run(tasks);
+      let outcomes: readonly SqliteOutcome[];
+      try {
+        outcomes = desk.run(tasks);
+      } catch (error) {
+        // Ends the thread, and whoever waits is told why.
+        table.close();
+        throw error;
+      }
       send({ kind: 'Done', outcomes, load: table.load, diskFull: desk.isDiskFull });
     }
   };
