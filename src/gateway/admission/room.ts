@@ -8,7 +8,8 @@ export class Hold {
   readonly #room: Room;
   #bytes = 0;
   #open = true;
-  #stranger = false;
+  /** The name that it has a place among strangers by. */
+  #stranger: string | undefined;
 
   constructor(room: Room) {
     this.#room = room;
@@ -16,21 +17,22 @@ export class Hold {
 
   /**
    * Takes a place among the requests of whom it is not proved yet who makes them. False when there is none: they have a part of the room, so
-   * that those who are known at once find the rest.
+   * that those who are known at once find the rest. Of that part nobody takes more than is still free for others.
+   *
+   * @param name of the access key that is claimed, or of the address
    */
-  takeStranger(): boolean {
-    if (this.#stranger) {
-      return true;
+  takeStranger(name: string): boolean {
+    if (this.#stranger === undefined && this.#open && this.#room.takeStranger(name)) {
+      this.#stranger = name;
     }
-    this.#stranger = this.#open && this.#room.takeStranger();
-    return this.#stranger;
+    return this.#stranger !== undefined;
   }
 
   /** It is known who makes the request. */
   known(): void {
-    if (this.#stranger) {
-      this.#stranger = false;
-      this.#room.leaveStranger();
+    if (this.#stranger !== undefined) {
+      this.#room.leaveStranger(this.#stranger);
+      this.#stranger = undefined;
     }
   }
 
@@ -80,6 +82,7 @@ export class Room implements Load {
   #requests = 0;
   #bytes = 0;
   #strangers = 0;
+  readonly #strangersOf = new Map<string, number>();
 
   constructor(limits: LoadLimits, pressure: Pressure) {
     this.limits = limits;
@@ -120,17 +123,26 @@ export class Room implements Load {
   }
 
   /** For {@link Hold} alone. */
-  takeStranger(): boolean {
-    if (this.#strangers >= this.#maxStrangers) {
+  takeStranger(name: string): boolean {
+    const free = this.#maxStrangers - this.#strangers;
+    const taken = this.#strangersOf.get(name) ?? 0;
+    if (free <= 0 || taken > free) {
       return false;
     }
     this.#strangers += 1;
+    this.#strangersOf.set(name, taken + 1);
     return true;
   }
 
   /** For {@link Hold} alone. */
-  leaveStranger(): void {
+  leaveStranger(name: string): void {
+    const left = (this.#strangersOf.get(name) ?? 0) - 1;
     this.#strangers -= 1;
+    if (left > 0) {
+      this.#strangersOf.set(name, left);
+    } else {
+      this.#strangersOf.delete(name);
+    }
   }
 
   /** For {@link Hold} alone. */

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
 import { type Access, type AccessAction, HttpAccessRequest } from '../access/access.ts';
+import { strangerAt } from '../access/access-cache.ts';
 import type { Identity } from '../access/identity.ts';
 import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';
@@ -80,7 +81,7 @@ export class Entrance {
     if (visitor === undefined || visitor.known || key === undefined) {
       return undefined;
     }
-    if (!hold.takeStranger()) {
+    if (!hold.takeStranger(`key ${key}`)) {
       throw overloaded();
     }
     const place = this.#options.unverified.enter(key, announcedBytes(request.raw), caller);
@@ -139,7 +140,7 @@ export class Entrance {
     identified: Promise<Identity>,
     errandOf: (request: FastifyRequest) => Errand | undefined,
   ): Promise<void> {
-    if (!request.hold.takeStranger()) {
+    if (!request.hold.takeStranger(strangerAt(request.caller.address).name)) {
       identified.catch(() => undefined);
       throw overloaded();
     }

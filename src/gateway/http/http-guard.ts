@@ -14,6 +14,12 @@ const HEADERS_TIMEOUT_MS = 30_000;
 /** Milliseconds that a client may leave an answer unread. Node.js tells of it after up to twice that, if the client has read some of it. */
 const UNREAD_MS = 20_000;
 
+/**
+ * Requests of one connection that may be without an answer at a time. SDKs and proxies send the next one after an answer. Each
+ * takes a place of the gateway, of which a connection could have any number.
+ */
+const MAX_UNANSWERED = 24;
+
 /** What a server has to be made with, so that the times above are kept to a few seconds. */
 export const GUARDED_SERVER = { connectionsCheckingInterval: 5_000 } as const;
 
@@ -71,6 +77,9 @@ export class HttpGuard {
     underWay.last = request;
     response.once('prefinish', cutWhenUnread);
     response.once('close', () => answers.delete(response));
+    if (answers.size > MAX_UNANSWERED) {
+      socket.destroy();
+    }
   }
 
   /**

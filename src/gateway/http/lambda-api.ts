@@ -135,6 +135,10 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
       message: request.raw,
     });
     endUntaken(request, refusalReport(known, 0));
+    if (request.visitor === undefined) {
+      // An answer that a stranger does not read keeps no place from others.
+      request.hold.close();
+    }
     sendError(reply, known, request.id);
   });
   // Never comes to it: such a request is refused by its head.
