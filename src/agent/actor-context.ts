@@ -36,7 +36,7 @@ export interface ActorContext {
   readonly prepared: PreparedWorkers;
   readonly marksFolder: string;
   readonly queueLimits: QueueLimits;
-  readonly connect: (address: WorkerAddress) => WorkerLink;
+  readonly connect: (address: WorkerAddress, pid: number) => WorkerLink;
   /** Whether the last that was heard of the runtime is that it does not answer. */
   readonly runtimeDown: () => boolean;
   readonly onRuntime: (answers: boolean) => void;

@@ -201,9 +201,7 @@ export class WorkerContainer {
     if (found === undefined || (kernel !== 'Running' && kernel !== 'Paused')) {
       return false;
     }
-    const before = this.info?.task;
-    const pid = before?.kind === 'Running' || before?.kind === 'Paused' ? before.pid : 0;
-    this.info = { ...found, task: { kind: kernel, pid } };
+    this.info = { ...found, task: { kind: kernel, pid: this.#pid } };
     this.known = true;
     return true;
   }
@@ -243,7 +241,7 @@ export class WorkerContainer {
       this.#connection.address.port !== address.port
     ) {
       this.#connection?.close();
-      this.#connection = this.#connectTo(address);
+      this.#connection = this.#connectTo(address, this.#pid);
     }
     return this.#connection;
   }
@@ -256,6 +254,12 @@ export class WorkerContainer {
   disconnect(): void {
     this.#connection?.close();
     this.#connection = undefined;
+  }
+
+  /** Its first process; 0 where the runtime has not told. */
+  get #pid(): number {
+    const task = this.info?.task;
+    return task?.kind === 'Running' || task?.kind === 'Paused' ? task.pid : 0;
   }
 
   #forget(): void {

@@ -90,7 +90,7 @@ export interface FleetOptions {
   readonly limits?: FleetLimits;
   readonly metrics?: FleetMetrics;
   /** How a worker is called. Default: HTTP over a kept-alive connection. */
-  readonly connect?: (address: WorkerAddress) => WorkerLink;
+  readonly connect?: (address: WorkerAddress, pid: number) => WorkerLink;
 }
 
 /** A {@link Fleet} with what the node's own status shows of it. */
@@ -215,7 +215,7 @@ class WorkerFleet implements NodeFleet {
       }),
       marksFolder: options.runDir,
       queueLimits: limits.queue ?? { calls: 1_000, bytes: 64 * 2 ** 20 },
-      connect: options.connect ?? ((address) => new WorkerConnection(address, clock)),
+      connect: options.connect ?? ((address, pid) => new WorkerConnection(address, clock, pid)),
       runtimeDown: () => this.#runtimeDown,
       onRuntime: (answers) => this.#heardOfRuntime(answers),
       answers: this.#answers,

@@ -1,8 +1,11 @@
-import { Client, type Dispatcher } from 'undici';
+import type { Socket } from 'node:net';
+import { callbackify } from 'node:util';
+import { buildConnector, Client, type Dispatcher } from 'undici';
 import type { Clock, Timer } from '../common/clock.ts';
 import { MAX_RESPONSE_BYTES } from '../common/emulator-answer.ts';
-import { isShortage, messageOf } from '../common/errors.ts';
+import { EsbError, isShortage, messageOf } from '../common/errors.ts';
 import type { WorkerAddress } from '../runtime/container-runtime.ts';
+import { isShared, listensOn } from '../runtime/port-owner.ts';
 
 /** Where the emulator takes calls, whatever the function is called. */
 const invokePath = '/2015-03-31/functions/function/invocations';
@@ -64,13 +67,17 @@ export class WorkerConnection implements WorkerLink {
   readonly #client: Client;
   #abort: ((message: string) => void) | undefined;
 
-  constructor(address: WorkerAddress, clock: Clock) {
+  /**
+   * @param pid first process of the worker, to which a port of the node has to belong; 0 where the process is not known, and
+   * whoever listens is taken for the worker
+   */
+  constructor(address: WorkerAddress, clock: Clock, pid = 0) {
     this.address = address;
     this.#clock = clock;
     const host = address.ip.includes(':') ? `[${address.ip}]` : address.ip;
     this.#client = new Client(`http://${host}:${address.port}`, {
       pipelining: 1,
-      connectTimeout: connectMs,
+      connect: isShared(address) && pid > 0 ? ownConnector(pid, address.port) : { timeout: connectMs },
       // The time of a call is ours to measure.
       headersTimeout: 0,
       bodyTimeout: 0,
@@ -111,6 +118,35 @@ export class WorkerConnection implements WorkerLink {
     this.abort('the connection was closed');
     this.#client.destroy().catch(() => undefined);
   }
+}
+
+/**
+ * Connects to a worker in the network of the node. The port of one that has died may be somebody else's before its agent
+ * hears of that: a connection counts once the worker's process is seen to listen there after it was made.
+ */
+function ownConnector(pid: number, port: number): buildConnector.connector {
+  const connect = buildConnector({ timeout: connectMs });
+  const connectOwn = async (options: buildConnector.Options): Promise<Socket> => {
+    const socket = await new Promise<Socket>((resolve, reject) => {
+      connect(options, (...[error, made]) => (error === null ? resolve(made) : reject(error)));
+    });
+    const own = await listensOn(pid, port).catch((error: unknown) => {
+      socket.destroy();
+      throw error;
+    });
+    if (!own || socket.destroyed) {
+      socket.destroy();
+      throw new EsbError(`port ${port} of the node is not the worker's`, {
+        code: 'NotListening',
+        retryable: true,
+      });
+    }
+    return socket;
+  };
+  const begin = callbackify(connectOwn);
+  return (options, callback) => {
+    begin(options, (error, socket) => (error === null ? callback(null, socket) : callback(error, null)));
+  };
 }
 
 class Exchange implements Dispatcher.DispatchHandler {

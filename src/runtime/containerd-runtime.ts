@@ -671,8 +671,9 @@ export class ContainerdRuntime implements ContainerRuntime {
     }
     // An agent that died while it made the worker did not get to see this.
     request.onProgress?.('Starting');
-    await this.#creation.waitUntilListening(containerId, found.address, signal);
-    return { ...found, epoch: request.epoch, task: { kind: 'Running', pid: found.task.pid } };
+    const { pid } = found.task;
+    await this.#creation.waitUntilListening(containerId, { address: found.address, pid }, signal);
+    return { ...found, epoch: request.epoch, task: { kind: 'Running', pid } };
   }
 
   /** Never rejects: a worker is held by its own limits all the same. */

@@ -399,8 +399,9 @@ export class DockerRuntime implements ContainerRuntime {
     this.#copier.follow(containerId, container.id);
     // An agent that died while it made the worker did not get to see this.
     request.onProgress?.('Starting');
-    await this.#workers.waitUntilListening(containerId, found.address, signal);
-    return { ...found, epoch, task: { kind: 'Running', pid: found.task.pid } };
+    const { pid } = found.task;
+    await this.#workers.waitUntilListening(containerId, { address: found.address, pid }, signal);
+    return { ...found, epoch, task: { kind: 'Running', pid } };
   }
 
   async #switch(kind: 'pause' | 'resume', containerId: string, options: CallOptions): Promise<void> {

@@ -107,16 +107,20 @@ export class DockerWorkers {
       request.onProgress?.('Starting');
       const started = await containers.inspect(made, { deadlineMs: READ_DEADLINE_MS });
       const info = dockerWorkerInfo(started, epochs.of(containerId));
-      if (info.task.kind === 'Stopped') {
+      const { address, task } = info;
+      if (task.kind !== 'Running') {
         throw await this.#exitError(containerId, made);
       }
-      if (info.address === undefined) {
+      if (address === undefined) {
         throw new EsbError(`the engine has given ${containerId} no address`, {
           code: 'NetworkFailed',
           retryable: true,
         });
       }
-      await this.#observed('listen', this.waitUntilListening(containerId, info.address, signal));
+      await this.#observed(
+        'listen',
+        this.waitUntilListening(containerId, { address, pid: task.pid }, signal),
+      );
       return info;
     } catch (error) {
       await this.#undo(containerId, error);
@@ -125,10 +129,14 @@ export class DockerWorkers {
   }
 
   /** Waits until a running worker listens, or has ended instead. */
-  async waitUntilListening(containerId: string, address: WorkerAddress, signal: AbortSignal): Promise<void> {
+  async waitUntilListening(
+    containerId: string,
+    place: { readonly address: WorkerAddress; readonly pid: number },
+    signal: AbortSignal,
+  ): Promise<void> {
     const { clock, connect, containers, listenDeadlineMs: deadlineMs, logs } = this.#options;
     const exited = (ended: AbortSignal): Promise<void> => containers.wait(containerId, { signal: ended });
-    const wait = { address, clock, connect, deadlineMs, exited };
+    const wait = { ...place, clock, connect, deadlineMs, exited };
     const outcome = await waitUntilListening(wait, signal);
     switch (outcome.kind) {
       case 'Listening':

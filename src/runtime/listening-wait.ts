@@ -2,6 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import { AbortedError, isAborted } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
 import type { WorkerAddress } from './container-runtime.ts';
+import { isShared, listensOn } from './port-owner.ts';
 import { type Connect, waitForPort } from './port-probe.ts';
 
 /** What a started worker came to first. */
@@ -13,6 +14,8 @@ export type ListeningOutcome<Exit> =
 
 export interface ListeningWait<Exit> {
   readonly address: WorkerAddress;
+  /** Its first process, which listens itself where other programs of the node may. */
+  readonly pid: number;
   /** Settles when its process has ended, and rejects when the signal fires. */
   readonly exited: (signal: AbortSignal) => Promise<Exit>;
   readonly connect: Connect;
@@ -31,7 +34,10 @@ export async function waitUntilListening<Exit>(
   wait: ListeningWait<Exit>,
   signal: AbortSignal,
 ): Promise<ListeningOutcome<Exit>> {
-  const { address, clock, connect, deadlineMs } = wait;
+  const { address, clock, connect, deadlineMs, pid } = wait;
+  const connectOwn: Connect = isShared(address)
+    ? async (to, ended) => (await connect(to, ended)) && (await listensOn(pid, to.port))
+    : connect;
   const controller = new AbortController();
   const giveUp = (): void => controller.abort(new AbortedError(WHAT, signal.reason));
   signal.addEventListener('abort', giveUp, { once: true });
@@ -44,7 +50,7 @@ export async function waitUntilListening<Exit>(
     if (signal.aborted) {
       throw new AbortedError(WHAT, signal.reason);
     }
-    const listening = waitForPort(address, connect, clock, controller.signal).then(
+    const listening = waitForPort(address, connectOwn, clock, controller.signal).then(
       () => ({ kind: 'Listening' }) as const,
     );
     const exited = wait.exited(controller.signal).then((exit) => ({ kind: 'Exited', exit }) as const);

@@ -125,7 +125,7 @@ export class WorkerCreation {
         this.#observed('start', client.tasks.start(containerId, { deadlineMs: TASK_DEADLINE_MS })),
       );
       request.onProgress?.('Starting');
-      await this.#observed('listen', this.waitUntilListening(containerId, address, signal));
+      await this.#observed('listen', this.waitUntilListening(containerId, { address, pid }, signal));
       return workerInfoOf(record, { kind: 'Running', pid });
     } catch (thrown) {
       const error = await this.#starved(containerId, thrown);
@@ -141,10 +141,14 @@ export class WorkerCreation {
   }
 
   /** Waits until a running worker listens, or has ended instead. */
-  async waitUntilListening(containerId: string, address: WorkerAddress, signal: AbortSignal): Promise<void> {
+  async waitUntilListening(
+    containerId: string,
+    place: Pick<MadeWorker, 'address' | 'pid'>,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { client, clock, connect, listenDeadlineMs, logs } = this.#options;
     const wait = {
-      address,
+      ...place,
       connect,
       clock,
       deadlineMs: listenDeadlineMs,

@@ -1,4 +1,7 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/container-runtime.ts';
@@ -189,6 +192,42 @@ describe('a worker', () => {
     await later.destroy(request.containerId);
     await later.destroy(other.containerId);
     expect(await readdir(folder)).toEqual([]);
+  });
+
+  it('in the network of the node is not taken for whatever else listens on its port', async () => {
+    const request = ensureRequest(lab, 'hosted', {
+      networkMode: 'Host',
+      args: ['one'],
+      env: [{ name: 'LISTEN_AFTER_MS', value: '500' }],
+    });
+    const other = createServer((_request, response) => response.end());
+    onTestFinished(() => void other.close());
+    const beside = await lab.runtime({
+      observer: {
+        stage(stage) {
+          // The port was free when it was chosen, and the worker is not started yet.
+          if (stage === 'create' && !other.listening) {
+            const [file = ''] = readdirSync(folder);
+            other.listen((JSON.parse(readFileSync(join(folder, file), 'utf8')) as { port: number }).port);
+          }
+        },
+        limitReached: () => undefined,
+        pullBegan: () => undefined,
+        pullEnded: () => undefined,
+      },
+    });
+    const folder = join(lab.folder, 'host-ports');
+    await expect(beside.ensure(request)).rejects.toMatchObject({ code: 'ExitedAtOnce', retryable: true });
+    const { address } = await beside.ensure(request);
+    expect(address?.port).not.toBe((other.address() as AddressInfo).port);
+    const answer = await fetch(
+      `http://127.0.0.1:${address?.port}/2015-03-31/functions/function/invocations`,
+      {
+        method: 'POST',
+        body: '{}',
+      },
+    );
+    expect(await answer.json()).toMatchObject({ counter: 1 });
   });
 
   it('in the network of the node needs its command line', async () => {

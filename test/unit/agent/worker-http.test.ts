@@ -1,4 +1,5 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { promisify } from 'node:util';
@@ -9,7 +10,7 @@ import { systemClock } from '../../../src/common/clock.ts';
 type Handler = (request: IncomingMessage, response: ServerResponse, body: string) => void;
 
 /** A server that plays the emulator, and a connection to it. */
-async function emulator(handle: Handler) {
+async function emulator(handle: Handler, pid?: number) {
   let connections = 0;
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
@@ -23,7 +24,7 @@ async function emulator(handle: Handler) {
   server.listen(0, '127.0.0.1', listening.resolve);
   await listening.promise;
   const { port } = server.address() as AddressInfo;
-  const connection = new WorkerConnection({ ip: '127.0.0.1', port }, systemClock);
+  const connection = new WorkerConnection({ ip: '127.0.0.1', port }, systemClock, pid);
   onTestFinished(() => {
     connection.close();
     server.closeAllConnections();
@@ -46,6 +47,34 @@ function request(change: Partial<WorkerRequest> = {}) {
   };
   return { made, told };
 }
+
+describe('the connection to a worker in the network of the node', () => {
+  it('is used where the process of the worker listens', async () => {
+    const { connection } = await emulator((_incoming, response) => response.end('one'), process.pid);
+    const { made, told } = request();
+    expect(await connection.call(made)).toEqual({ kind: 'Answered', status: 200 });
+    expect(told).toEqual(['sending', '200 ', 'one']);
+  });
+
+  it('carries nothing where another process listens, as long as the worker’s lives and after it', async () => {
+    const other = spawn('sleep', ['60']);
+    onTestFinished(() => void other.kill());
+    let heard = 0;
+    const { connection } = await emulator((_incoming, response) => {
+      heard += 1;
+      response.end();
+    }, other.pid);
+    const { made, told } = request();
+    const refused = { kind: 'NotSent', message: expect.stringContaining("is not the worker's") };
+    expect(await connection.call(made)).toEqual(refused);
+    const ended = once(other, 'exit');
+    other.kill();
+    await ended;
+    expect(await connection.call(made)).toEqual(refused);
+    expect(told).toEqual([]);
+    expect(heard).toBe(0);
+  });
+});
 
 describe('the connection to a worker', () => {
   it('sends what the emulator expects and passes the answer on as it comes', async () => {
