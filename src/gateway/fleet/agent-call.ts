@@ -1,5 +1,6 @@
 import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
 import { unreachable } from '../../common/errors.ts';
+import { GrowingBuffer } from '../../common/growing-buffer.ts';
 import type { InvokeResponse, InvokeTrailer } from './agent-protocol.ts';
 
 /** Codes with which an agent ends a call that it has not begun. */
@@ -51,7 +52,7 @@ export class AgentCall {
   readonly #onSettled: () => void;
   readonly #answered = Promise.withResolvers<AgentAnswer>();
   #status = 0;
-  #chunks: Buffer[] = [];
+  readonly #body = new GrowingBuffer();
   #size = 0;
   #settled = false;
 
@@ -76,7 +77,7 @@ export class AgentCall {
     if (chunk.length > 0) {
       this.#size += chunk.length;
       if (this.#size <= MAX_RESPONSE_BYTES) {
-        this.#chunks.push(chunk);
+        this.#body.append(chunk);
       }
     }
     if (trailer !== null) {
@@ -122,16 +123,14 @@ export class AgentCall {
 
   #answerOf(trailer: InvokeTrailer): AgentAnswer {
     switch (trailer.outcome) {
-      case 'OUTCOME_ANSWERED': {
-        const [first] = this.#chunks;
+      case 'OUTCOME_ANSWERED':
         return {
           kind: 'Answered',
           status: this.#status,
-          body: this.#chunks.length === 1 && first !== undefined ? first : Buffer.concat(this.#chunks),
+          body: this.#body.whole(),
           size: this.#size,
           trailer,
         };
-      }
       case 'OUTCOME_TIMED_OUT':
         return { kind: 'TimedOut', trailer };
       case 'OUTCOME_REFUSED':
@@ -152,7 +151,7 @@ export class AgentCall {
   #settle(answer: AgentAnswer): void {
     if (!this.#settled) {
       this.#settled = true;
-      this.#chunks = [];
+      this.#body.clear();
       this.#onSettled();
       this.#answered.resolve(answer);
     }
