@@ -9,7 +9,10 @@ export interface Clock {
   now(): number;
   /** Milliseconds on a clock that never steps. For every duration. */
   monotonic(): number;
-  /** Calls `callback` once after `delayMs` milliseconds. The timer does not keep the process alive. */
+  /**
+   * Calls `callback` once after `delayMs` milliseconds. The timer does not keep the process alive, and what `callback`
+   * throws does not end it: the process emits it as a warning.
+   */
   setTimer(callback: () => void, delayMs: number): Timer;
 }
 
@@ -19,7 +22,14 @@ export const systemClock: Clock = {
   monotonic: () => performance.now(),
   setTimer(callback, delayMs) {
     // setTimeout fires at once for anything that does not fit in 31 bits.
-    const handle = setTimeout(callback, Math.min(Math.max(0, delayMs), 2 ** 31 - 1));
+    const guarded = (): void => {
+      try {
+        callback();
+      } catch (error) {
+        process.emitWarning(error instanceof Error ? error : String(error));
+      }
+    };
+    const handle = setTimeout(guarded, Math.min(Math.max(0, delayMs), 2 ** 31 - 1));
     handle.unref();
     return { cancel: () => clearTimeout(handle) };
   },
