@@ -183,7 +183,12 @@ export function addRoles(program: Command): void {
     .option('--state-dir <dir>', 'folder for what must outlive a restart', '/var/lib/esb')
     .option('--run-dir <dir>', 'folder on tmpfs for what must not outlive a boot', '/run/esb')
     .option('--certs-dir <dir>', "containerd's registry configuration", '/etc/containerd/certs.d')
-    .option('--max-pulls <n>', 'how many images are pulled at the same time', wholeNumber(1), 3)
+    .option(
+      '--max-pulls <n>',
+      'how many images of one registry are pulled at the same time; four times as many in all, and twice as many for one namespace',
+      wholeNumber(1),
+      3,
+    )
     .option(
       '--image-gc-high <percent>',
       'how full the disk of the images may be until unused ones are removed; 100 for never',

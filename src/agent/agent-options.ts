@@ -17,7 +17,7 @@ export interface AgentOptions {
   /** Folder on tmpfs, for what must not outlive a boot. */
   readonly runDir: string;
   readonly certsDir: string;
-  /** Images that are pulled at the same time. */
+  /** Images of one registry that are pulled at the same time. */
   readonly maxPulls: number;
   /** Percent of the disk of the images above which unused ones are removed, 100 for never. */
   readonly imageGcHigh: number;

@@ -458,6 +458,7 @@ export class ContainerLane {
     const shape = await withDeadline('reading secrets', transitionMs, signal, (inner) =>
       resolveShape(desired, secrets, { signal: inner, deadlineMs: transitionMs }),
     );
+    const turn = this.#turnOf(desired.identity.uid);
     const info = await this.#pass(gates.starts, signal, (leave) =>
       runtime.ensure(
         {
@@ -469,9 +470,15 @@ export class ContainerLane {
           onProgress: (step, detail) => {
             if (step === 'Pulling') {
               leave();
+              turn.wait();
             } else if (step === 'Starting') {
               // From here on the process is waited for, which may never listen.
-              clock.setTimer(leave, listenInGateMs);
+              clock.setTimer(() => {
+                leave();
+                turn.wait();
+              }, listenInGateMs);
+            } else {
+              turn.goOn();
             }
             this.#step = step;
             this.#detail = detail;
@@ -480,7 +487,7 @@ export class ContainerLane {
         },
         { signal, deadlineMs: startMs },
       ),
-    );
+    ).finally(() => turn.end());
     if (found) {
       container.ready = true;
     } else {
@@ -491,6 +498,24 @@ export class ContainerLane {
     this.#take(info);
     this.#host.ready(this);
     this.#host.save();
+  }
+
+  /** The turn of a worker that is being replaced, for as long as one of its containers is made. */
+  #turnOf(uid: string): { wait(): void; goOn(): void; end(): void } {
+    const { replacements } = this.#context;
+    let making = true;
+    return {
+      wait: () => {
+        if (making) {
+          replacements.wait(uid);
+        }
+      },
+      goOn: () => replacements.goOn(uid),
+      end: () => {
+        making = false;
+        replacements.goOn(uid);
+      },
+    };
   }
 
   /** Something has changed while an action waits to be begun. */

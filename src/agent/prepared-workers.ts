@@ -1,4 +1,4 @@
-import type { Clock } from '../common/clock.ts';
+import type { Clock, Timer } from '../common/clock.ts';
 import { withDeadline } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerRuntime } from '../runtime/container-runtime.ts';
@@ -15,6 +15,8 @@ export interface PreparedWorkersOptions {
   readonly logger: Logger;
   /** How many at most; 0 for none. */
   readonly limit: number;
+  /** Told when a worker that lost its container may be offered again. */
+  readonly onAgain: (containerId: string) => void;
 }
 
 /**
@@ -24,7 +26,7 @@ export interface PreparedWorkersOptions {
 const preparedMiB = 8;
 const secretsMs = 15_000;
 const prepareMs = 60_000;
-/** Milliseconds until one that could not be prepared is tried again. */
+/** Milliseconds until one that could not be prepared, or that ended, is tried again. */
 const retryMs = 60_000;
 
 /** Name under which its share of the node is held. */
@@ -40,7 +42,7 @@ export class PreparedWorkers {
   readonly #options: PreparedWorkersOptions;
   /** Container ids of those that are there, or wanted. */
   readonly #wanted = new Map<string, AbortController>();
-  readonly #retryAt = new Map<string, number>();
+  readonly #retries = new Map<string, Timer>();
   #work: Promise<void> = Promise.resolve();
   #stopped = false;
 
@@ -80,8 +82,28 @@ export class PreparedWorkers {
     if (abort !== undefined) {
       this.#wanted.delete(containerId);
       this.#options.capacity.free(shareOf(containerId));
-      this.#retryAt.delete(containerId);
     }
+    this.#retries.get(containerId)?.cancel();
+    this.#retries.delete(containerId);
+  }
+
+  /** The process of a container ended. One that was prepared is made anew later. */
+  ended(containerId: string): void {
+    if (this.#wanted.has(containerId)) {
+      this.#options.logger.warn({ containerId }, 'a prepared worker ended before it was started');
+      this.#giveUp(containerId);
+    }
+  }
+
+  /** Holds nothing for it any more, and has it offered again after a while. */
+  #giveUp(containerId: string): void {
+    const { clock, onAgain } = this.#options;
+    this.release(containerId);
+    const retry = clock.setTimer(() => {
+      this.#retries.delete(containerId);
+      onAgain(containerId);
+    }, retryMs);
+    this.#retries.set(containerId, retry);
   }
 
   /** Makes no more. What there is stays, and is what a crash leaves to the next run of the agent. */
@@ -90,11 +112,14 @@ export class PreparedWorkers {
     for (const abort of this.#wanted.values()) {
       abort.abort();
     }
+    for (const retry of this.#retries.values()) {
+      retry.cancel();
+    }
     await this.#work;
   }
 
   #takes(containerId: string, desired: DesiredWorker): boolean {
-    const { capacity, clock, limit } = this.#options;
+    const { capacity, limit } = this.#options;
     return (
       !this.#stopped &&
       this.#wanted.size < limit &&
@@ -102,14 +127,14 @@ export class PreparedWorkers {
       // The image is asked for anew at each start, the port chosen at it.
       desired.imagePullPolicy !== 'Always' &&
       desired.networkMode !== 'Host' &&
-      clock.monotonic() >= (this.#retryAt.get(containerId) ?? 0) &&
+      !this.#retries.has(containerId) &&
       capacity.fits(shareOf(containerId), preparedMiB)
     );
   }
 
   /** Never rejects. */
   async #prepare(containerId: string, desired: DesiredWorker, signal: AbortSignal): Promise<void> {
-    const { runtime, secrets, logger, clock } = this.#options;
+    const { runtime, secrets, logger } = this.#options;
     // Released, or released and wanted again by another turn, while it waited.
     const isWanted = (): boolean => !signal.aborted && this.#wanted.get(containerId)?.signal === signal;
     if (!isWanted()) {
@@ -127,8 +152,7 @@ export class PreparedWorkers {
     } catch (error) {
       logger.warn({ containerId, err: error }, 'a worker could not be prepared');
       if (isWanted()) {
-        this.release(containerId);
-        this.#retryAt.set(containerId, clock.monotonic() + retryMs);
+        this.#giveUp(containerId);
       }
     }
   }

@@ -47,7 +47,10 @@ export async function resolveShape(
       pullPolicy: desired.imagePullPolicy,
       ...(desired.imagePullSecrets.length === 0
         ? {}
-        : { pullSecrets: (call) => readPullSecrets(desired, secrets, call) }),
+        : {
+            pullSecretNames: desired.imagePullSecrets,
+            pullSecrets: (call) => readPullSecrets(desired, secrets, call),
+          }),
     },
     command: desired.command,
     args: desired.args,

@@ -293,7 +293,8 @@ export class WorkerContainers {
       replacements.give(identity.uid);
       return 'Later';
     }
-    if (!replacements.take(identity.uid, goal.kind === 'Paused', () => this.#host.kick())) {
+    const replaced = { namespace: identity.namespace, resting: goal.kind === 'Paused' };
+    if (!replacements.take(identity.uid, replaced, () => this.#host.kick())) {
       return 'Later';
     }
     if (networkMode !== 'Host' && capacity.fits(successor?.container.id ?? this.#make().id, wantedMiB)) {

@@ -190,7 +190,7 @@ class WorkerFleet implements NodeFleet {
       logger,
       onGone: (containerId) => this.#releaseSetAside(containerId),
     });
-    const secrets = rememberingSecrets(options.secretReader);
+    const secrets = options.secretReader;
     this.#context = {
       runtime,
       clock,
@@ -212,6 +212,7 @@ class WorkerFleet implements NodeFleet {
         clock,
         logger,
         limit: limits.maxPrepared ?? 0,
+        onAgain: (containerId) => this.#actors.get(this.#byContainer.get(containerId) ?? '')?.retry(),
       }),
       marksFolder: options.runDir,
       queueLimits: limits.queue ?? { calls: 1_000, bytes: 64 * 2 ** 20 },
@@ -556,6 +557,9 @@ class WorkerFleet implements NodeFleet {
       this.#retryAll();
       return;
     }
+    if (event.kind === 'Exited') {
+      this.#context.prepared.ended(event.containerId);
+    }
     const uid = this.#byContainer.get(event.containerId);
     if (uid !== undefined) {
       this.#actors.get(uid)?.hint(event.containerId, event.kind);
@@ -758,26 +762,4 @@ function gateOf(places: number): FairGate {
 
 function groupByUid(containers: readonly WorkerInfo[]): Map<string, readonly WorkerInfo[]> {
   return Map.groupBy(containers, ({ identity }) => identity.uid);
-}
-
-/** Secrets as they were read last, for when the API cannot be asked: a cold start does not depend on it. */
-function rememberingSecrets(reader: SecretReader): SecretReader {
-  const known = new Map<string, string | undefined>();
-  return {
-    async read(namespace, name, key, options) {
-      const id = `${namespace}/${name}/${key}`;
-      try {
-        const value = await reader.read(namespace, name, key, options);
-        known.set(id, value);
-        return value;
-      } catch (error) {
-        if (hasCode(error, 'SecretForbidden')) {
-          known.delete(id);
-        } else if (known.has(id)) {
-          return known.get(id);
-        }
-        throw error;
-      }
-    },
-  };
 }

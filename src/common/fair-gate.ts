@@ -123,7 +123,7 @@ export class FairGate {
     let best: { readonly waiter: Waiter; readonly urgent: boolean; readonly inside: number } | undefined;
     for (const waiter of this.#waiting) {
       const urgent = waiter.entry.urgent?.() === true;
-      if (best !== undefined && best.urgent && !urgent) {
+      if (best?.urgent === true && !urgent) {
         continue;
       }
       if (!this.#hasPlace(waiter.entry)) {

@@ -20,6 +20,8 @@ export interface ImageRequest {
   readonly pullPolicy: 'Always' | 'IfNotPresent' | 'Never';
   /** Reads what a registry may want to know; asked for only when the image is pulled. None when absent. */
   readonly pullSecrets?: (options: CallOptions) => Promise<PullSecrets>;
+  /** Names of the Secrets that it reads, to tell requests apart. */
+  readonly pullSecretNames?: readonly string[];
 }
 
 /** What the pull secrets of a worker hold. */

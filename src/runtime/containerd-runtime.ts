@@ -71,7 +71,7 @@ export interface ContainerdRuntimeOptions {
   readonly logLimits?: LogLimits | undefined;
   /** `certs.d`: per-registry settings, read by containerd. */
   readonly hostsFolder?: string | undefined;
-  /** Images that are pulled at the same time. Default 3. */
+  /** Images of one registry that are pulled at the same time. Default 3. */
   readonly maxPulls?: number | undefined;
   readonly observer?: RuntimeObserver | undefined;
   /** Mounted over `/etc/resolv.conf` of every worker. */

@@ -29,6 +29,8 @@ export interface EngineImage {
 }
 
 export interface ObtainImage extends CallOptions {
+  /** Of the worker that wants it. */
+  readonly namespace?: string;
   readonly onPulling?: (detail?: string) => void;
 }
 

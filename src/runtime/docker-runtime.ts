@@ -51,7 +51,7 @@ export interface DockerRuntimeOptions {
   readonly hostPorts?: HostPortRange | undefined;
   /** How much of a worker's output is kept. Default five files of 10 MiB. */
   readonly logLimits?: LogLimits | undefined;
-  /** Images that are pulled at the same time. Default 3. */
+  /** Images of one registry that are pulled at the same time. Default 3. */
   readonly maxPulls?: number | undefined;
   readonly observer?: RuntimeObserver | undefined;
   /** How much sooner than others the kernel ends a worker when memory is short, 0 to 1000. Default: as the engine has it. */

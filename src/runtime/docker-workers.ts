@@ -180,6 +180,7 @@ export class DockerWorkers {
       'image',
       images.obtain(wanted.image, {
         signal,
+        namespace: identity.namespace,
         onPulling: (detail) => request.onProgress?.('Pulling', detail),
       }),
     );

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Clock, Timer } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
+import { FairGate, type GateEntry } from '../common/fair-gate.ts';
 import type { Logger } from '../common/logger.ts';
 import type { TransferService } from '../containerd/transfer-service.ts';
 import type { Platform } from '../oci/image-config.ts';
@@ -11,7 +12,6 @@ import { pullError } from './pull-error.ts';
 import { PullMeter } from './pull-progress.ts';
 import { findCredentials } from './registry-credentials.ts';
 import type { RuntimeObserver } from './runtime-observer.ts';
-import { Semaphore } from './semaphore.ts';
 
 export interface ImagePullsOptions {
   readonly transfer: TransferService;
@@ -19,7 +19,7 @@ export interface ImagePullsOptions {
   readonly snapshotter: string;
   /** `certs.d` folder, read by containerd. */
   readonly hostsFolder?: string | undefined;
-  /** Images that are pulled at the same time; the others wait in order. Default 3. */
+  /** Images of one registry that are pulled at the same time; the others wait. Default 3. */
   readonly maxPulls?: number | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -29,6 +29,8 @@ export interface ImagePullsOptions {
 export type PullObserver = Pick<RuntimeObserver, 'pullBegan' | 'pullEnded'>;
 
 export interface PullCall extends CallOptions {
+  /** Of the worker that wants the image. */
+  readonly namespace?: string | undefined;
   /** Told how far it is, as text for a condition: at once when that is known, then every ten seconds at most. */
   readonly onDetail?: ((detail: string) => void) | undefined;
 }
@@ -42,6 +44,8 @@ interface Failure {
 }
 
 const DEFAULT_MAX_PULLS = 3;
+/** As many pulls are under way as this many registries may have; a namespace has those of two. */
+const REGISTRIES = 4;
 /** Whoever waits for a pull has a deadline of its own; this one only ends what goes on for ever. */
 const PULL_DEADLINE_MS = 60 * 60_000;
 /** A pull in which nothing moves for so long is given up, as by containerd's own CRI. */
@@ -64,20 +68,22 @@ const REMEMBERED: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Pulls images: one pull for however many want the same image with the same credentials, a bounded number at a time,
+ * Pulls images: one pull for however many want the same image with the same credentials, a bounded number at a time of
+ * each registry and for each namespace,
  * and after a failure ever less often: who asks meanwhile is told what the last attempt came to.
  */
 export class ImagePulls {
   readonly #options: ImagePullsOptions;
   readonly #flights = new FlightLanes();
-  readonly #room: Semaphore;
+  readonly #room: FairGate;
   readonly #failures = new Map<string, Failure>();
   readonly #listeners = new Map<string, Set<(detail: string) => void>>();
   readonly #details = new Map<string, string>();
 
   constructor(options: ImagePullsOptions) {
     this.#options = options;
-    this.#room = new Semaphore(options.maxPulls ?? DEFAULT_MAX_PULLS);
+    const perLane = options.maxPulls ?? DEFAULT_MAX_PULLS;
+    this.#room = new FairGate({ places: REGISTRIES * perLane, perNamespace: 2 * perLane, perLane });
   }
 
   /**
@@ -108,7 +114,7 @@ export class ImagePulls {
     };
     try {
       await this.#flights.run(reference.name, kind, flight, (signal) =>
-        this.#pull(reference, dockerConfigs, id, signal),
+        this.#pull(reference, dockerConfigs, { id, namespace: call.namespace ?? '' }, signal),
       );
     } finally {
       const listeners = this.#listeners.get(id);
@@ -127,14 +133,15 @@ export class ImagePulls {
   async #pull(
     reference: ImageReference,
     dockerConfigs: readonly string[],
-    id: string,
+    { id, namespace }: { readonly id: string; readonly namespace: string },
     signal: AbortSignal,
   ): Promise<void> {
-    if (this.#room.isFull) {
+    const entry: GateEntry = { namespace, lane: reference.registry };
+    if (this.#room.isFullFor(entry)) {
       this.#tell(id, 'waits for its turn, others are being pulled');
     }
     try {
-      await this.#room.run(signal, () => this.#attempt(reference, dockerConfigs, id, signal));
+      await this.#room.pass(entry, signal, () => this.#attempt(reference, dockerConfigs, id, signal));
     } finally {
       this.#details.delete(id);
     }

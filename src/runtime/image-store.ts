@@ -18,7 +18,7 @@ export interface ImageStoreOptions {
   readonly snapshotter: string;
   /** `certs.d` folder, read by containerd. */
   readonly hostsFolder?: string | undefined;
-  /** Images that are pulled at the same time. Default 3. */
+  /** Images of one registry that are pulled at the same time. Default 3. */
   readonly maxPulls?: number | undefined;
   readonly observer?: PullObserver | undefined;
   readonly clock: Clock;
@@ -26,6 +26,8 @@ export interface ImageStoreOptions {
 }
 
 export interface ObtainOptions extends CallOptions {
+  /** Of the worker that wants it. */
+  readonly namespace?: string | undefined;
   /** Told before a pull, and while it goes on how far it is. */
   readonly onPulling?: ((detail?: string) => void) | undefined;
 }

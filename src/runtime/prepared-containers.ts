@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { hasCode } from '../common/errors.ts';
-import type { EnsureRequest, WorkerInfo } from './container-runtime.ts';
+import type { EnsureRequest, WorkerInfo, WorkerShape } from './container-runtime.ts';
 import { refuseForeign } from './worker-fit.ts';
 
 /** Makes workers in two steps. `Made` is what the first one leaves for the second. */
@@ -75,11 +75,17 @@ export class PreparedContainers<Made> {
   }
 }
 
+/** A shape without what reads its pull secrets, which is another one each time. */
+function comparable({ image, ...rest }: WorkerShape): object {
+  const { pullPolicy, pullSecretNames, reference } = image;
+  return { ...rest, pullPolicy, pullSecretNames, reference };
+}
+
 /** Secrets may have changed since, which are part of the shape and not of its hash. */
 function isFor(prepared: EnsureRequest, wanted: EnsureRequest): boolean {
   return (
     prepared.epoch === wanted.epoch &&
     prepared.shapeHash === wanted.shapeHash &&
-    isDeepStrictEqual(prepared.shape, wanted.shape)
+    isDeepStrictEqual(comparable(prepared.shape), comparable(wanted.shape))
   );
 }

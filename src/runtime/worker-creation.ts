@@ -214,6 +214,7 @@ export class WorkerCreation {
       'image',
       images.obtain(shape.image, {
         signal,
+        namespace: request.identity.namespace,
         onPulling: (detail) => {
           request.onProgress?.('Pulling', detail);
           pulled.resolve('pulling');

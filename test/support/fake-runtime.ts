@@ -67,6 +67,8 @@ export class FakeRuntime implements ContainerRuntime {
   readonly undying = new Set<string>();
   /** Awaited by each operation before its effect. */
   before: (operation: FakeOperation, containerId: string) => Promise<void> = () => Promise.resolve();
+  /** Awaited by `ensure` while it pulls the image, before all else. */
+  pull: ((containerId: string) => Promise<void>) | undefined;
   /** Whether images have to be pulled. */
   pulls = true;
   /** Awaited by `ensure` of a process that runs, until it listens. What it is rejected with is what the start fails with. */
@@ -133,6 +135,10 @@ export class FakeRuntime implements ContainerRuntime {
   async ensure(request: EnsureRequest, options: CallOptions = {}): Promise<WorkerInfo> {
     const { containerId } = request;
     this.requests.push(request);
+    if (this.pull !== undefined) {
+      request.onProgress?.('Pulling');
+      await unlessAborted(this.pull(containerId), options.signal);
+    }
     await this.#operate('ensure', containerId, options.signal, () => {
       if (this.pulls) {
         request.onProgress?.('Pulling');
@@ -352,10 +358,8 @@ export class FakeRuntime implements ContainerRuntime {
       return;
     }
     onProgress?.('Starting');
-    const aborted = Promise.withResolvers<never>();
-    signal?.addEventListener('abort', () => aborted.reject(new AbortedError('ensure')), { once: true });
     try {
-      await Promise.race([this.listens(containerId), aborted.promise]);
+      await unlessAborted(this.listens(containerId), signal);
     } catch (error) {
       this.containers.delete(containerId);
       throw error;
@@ -442,4 +446,10 @@ export class FakeRuntime implements ContainerRuntime {
       signal?.removeEventListener('abort', onAbort);
     }
   }
+}
+
+async function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  const aborted = Promise.withResolvers<never>();
+  signal?.addEventListener('abort', () => aborted.reject(new AbortedError('ensure')), { once: true });
+  await Promise.race([work, aborted.promise]);
 }

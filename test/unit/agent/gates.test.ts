@@ -3,6 +3,7 @@ import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { desiredFixture, FleetLab, type LabOptions } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 const startMs = 150;
 const room = { capacity: { memoryMiB: 1_000_000, workers: 1_000 } };
@@ -227,5 +228,69 @@ describe('removals', () => {
     expect(await waits(lab, ['one'], 100)).toEqual([0]);
     await lab.clock.advance(60_000);
     expect(lab.task('one')).toBeUndefined();
+  });
+});
+
+describe('replacements of workers that rest', () => {
+  const resting = { restingState: 'Paused' } as const;
+  const fresh = { generation: 2, shapeHash: 'v1-b' } as const;
+
+  /** Ten resting workers of one namespace, and one of another, all of them of another shape from here on. */
+  async function replaced(change: (lab: FleetLab) => void): Promise<FleetLab> {
+    const lab = await many(10, resting);
+    lab.fleet.apply(desiredFixture({ name: 'one', ...resting }));
+    await lab.clock.advance(1_000);
+    change(lab);
+    for (const name of named('many', 10)) {
+      lab.fleet.apply(inNamespace('mallory', name, { ...resting, ...fresh }));
+    }
+    await lab.clock.advance(3_000);
+    lab.fleet.apply(desiredFixture({ name: 'one', ...resting, ...fresh }));
+    await lab.clock.advance(3_000);
+    return lab;
+  }
+
+  const hangs = (id: string): Promise<void> =>
+    id.startsWith('many') ? new Promise<void>(() => undefined) : Promise.resolve();
+
+  it.each([
+    ['whose images come slowly', (lab: FleetLab) => (lab.runtime.pull = hangs)],
+    ['that do not listen', (lab: FleetLab) => (lab.runtime.listens = hangs)],
+  ])('keep nobody else from theirs, and few hold memory for two: %s', async (_, change) => {
+    const lab = await replaced((each) => void change(each));
+    await lab.clock.advance(3_000);
+    expect(lab.runtime.taskOf(lab.container('one', 'v1-b'))).toBe('Paused');
+    // Four that wait, and four that were begun before the first four had to.
+    expect(lab.fleet.allocation().workers).toBeLessThanOrEqual(11 + 8);
+  });
+
+  it('are all made once their image is there', async () => {
+    const there = Promise.withResolvers<void>();
+    const lab = await replaced((each) => {
+      each.runtime.pull = () => there.promise;
+    });
+    expect(lab.runtime.taskOf(lab.container('one', 'v1-b'))).toBeUndefined();
+    there.resolve();
+    await waitFor('all to be replaced', async () => {
+      await lab.clock.advance(1_000);
+      const made = [...lab.runtime.containers.values()];
+      return made.length === 11 && made.every(({ shapeHash }) => shapeHash === 'v1-b');
+    });
+  });
+});
+
+describe('a prepared container that dies', () => {
+  it('gives its place back, and is made again', async () => {
+    const lab = await FleetLab.with(desiredFixture({ restingState: 'Absent' }), {
+      limits: { maxPrepared: 1 },
+    });
+    expect(lab.runtime.count('prepare')).toBe(1);
+    expect(lab.fleet.allocation().memoryMiB).toBe(8);
+    lab.runtime.emit({ kind: 'Exited', containerId: lab.container() });
+    await lab.clock.advance(1_000);
+    expect(lab.fleet.allocation().memoryMiB).toBe(0);
+    await lab.clock.advance(60_000);
+    expect(lab.runtime.count('prepare')).toBe(2);
+    expect(lab.fleet.allocation().memoryMiB).toBe(8);
   });
 });

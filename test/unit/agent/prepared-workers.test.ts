@@ -12,6 +12,7 @@ describe('PreparedWorkers', () => {
   let prepared: PreparedWorkers;
   let requests: EnsureRequest[];
   let answers: Promise<void>[];
+  let again: string[];
   const absent = desiredFixture({ restingState: 'Absent' });
   const ids = (): string[] => requests.map(({ containerId }) => containerId);
 
@@ -29,6 +30,7 @@ describe('PreparedWorkers', () => {
       clock,
       logger: silentLogger(),
       limit,
+      onAgain: (containerId) => again.push(containerId),
     });
   };
 
@@ -36,6 +38,7 @@ describe('PreparedWorkers', () => {
     clock = manualClock();
     requests = [];
     answers = [];
+    again = [];
     make(2);
   });
 
@@ -94,6 +97,7 @@ describe('PreparedWorkers', () => {
     expect(capacity.allocated.memoryMiB).toBe(0);
     expect(prepared.offer('a', absent)).toBe(false);
     await clock.advance(60_000);
+    expect(again).toEqual(['a']);
     expect(prepared.offer('a', absent)).toBe(true);
     await settle();
     expect(ids()).toEqual(['a', 'a']);

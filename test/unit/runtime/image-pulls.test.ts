@@ -112,6 +112,39 @@ describe('pulls', () => {
     await pull;
   });
 
+  it('of a registry that is slow stop none of another', async () => {
+    const { registry, pulls } = setUp(3);
+    const image = (name: string) => parseImageReference(name);
+    const all = Array.from({ length: 6 }, (_, index) =>
+      pulls.run(image(`slow.example/i${index}:1`), [], { namespace: 'mallory' }),
+    );
+    await settle();
+    expect(registry.pulls).toHaveLength(3);
+    all.push(pulls.run(hello, [], { namespace: 'shop' }));
+    await settle();
+    expect(registry.last.request.reference).toBe(hello.name);
+    for (const each of all) {
+      each.catch(() => undefined);
+    }
+    await pulls.stop();
+  });
+
+  it('of many registries that one namespace names leave room for others', async () => {
+    const { registry, pulls } = setUp(3);
+    const all = Array.from({ length: 40 }, (_, index) =>
+      pulls.run(parseImageReference(`r${index}.example/i:1`), [], { namespace: 'mallory' }),
+    );
+    await settle();
+    expect(registry.pulls).toHaveLength(6);
+    all.push(pulls.run(hello, [], { namespace: 'shop' }));
+    await settle();
+    expect(registry.last.request.reference).toBe(hello.name);
+    for (const each of all) {
+      each.catch(() => undefined);
+    }
+    await pulls.stop();
+  });
+
   it('beyond the bound wait for their turn and say so', async () => {
     const { registry, pulls } = setUp(1);
     const first = pulls.run(hello, [], {});

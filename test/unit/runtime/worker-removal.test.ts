@@ -91,6 +91,16 @@ describe('WorkerRemoval', () => {
     });
   });
 
+  /** What a reboot or a lost shim leaves of a container that was made in that boot. */
+  function addWithoutTask(id: string, boot: string): void {
+    addWorker(fake, id);
+    fake.tasks.delete(id);
+    const record = fake.containers.get(id);
+    if (record !== undefined) {
+      fake.containers.set(id, { ...record, labels: { ...record.labels, 'esb.dev/boot': boot } });
+    }
+  }
+
   it('takes the task first, then the container, then the rest', async () => {
     addWorker(fake, 'w');
     await removal.remove('w', { graceMs: 0 });
@@ -150,10 +160,7 @@ describe('WorkerRemoval', () => {
   it('looks for nothing that runs of what was made before the machine was booted', async () => {
     const ids = Array.from({ length: 50 }, (_, index) => `w${index}`);
     for (const id of ids) {
-      addWorker(fake, id);
-      fake.tasks.delete(id);
-      const record = fake.containers.get(id);
-      fake.containers.set(id, { ...record!, labels: { ...record?.labels, 'esb.dev/boot': 'before' } });
+      addWithoutTask(id, 'before');
     }
     await Promise.all(ids.map((id) => removal.remove(id, { graceMs: 0 })));
     expect(looks).toMatchObject({ tasks: 0, shims: 0 });
@@ -163,10 +170,7 @@ describe('WorkerRemoval', () => {
   it.each([['now'], ['']])(
     'looks for a lost shim of what was made in this boot, or one unknown (%j)',
     async (boot) => {
-      addWorker(fake, 'w');
-      fake.tasks.delete('w');
-      const record = fake.containers.get('w');
-      fake.containers.set('w', { ...record!, labels: { ...record?.labels, 'esb.dev/boot': boot } });
+      addWithoutTask('w', boot);
       await removal.remove('w', { graceMs: 0 });
       expect(looks).toMatchObject({ tasks: 0, shims: 1 });
     },
