@@ -1,6 +1,5 @@
 import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import {
   chartFolder,
@@ -52,7 +51,7 @@ export async function manifestsScenario(esb: EsbCluster, report: Report, before:
   await report.check('workers that were kept run again and are called', async () => {
     await esb.workersReady();
     const load = await esb.load('node-a', ['hello'], 2);
-    await delay(5_000);
+    await load.goOn(20);
     return expectNoFailure(await load.result(), 20);
   });
   await report.check('kubectl delete -k manifests/ after the way out that they tell', async () => {

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { waitFor } from '../../support/wait-for.ts';
 import { type EsbCluster, nodeOf } from '../esb-cluster.ts';
 import { expectNoFailure } from '../load.ts';
@@ -6,7 +5,6 @@ import type { Report } from '../report.ts';
 
 const ENOUGH_CALLS = 20;
 const CLIENTS = 2;
-const LOAD_MS = 5_000;
 
 /** A machine that loses its power: what it ran is gone, and its agent finds the disk as it was. */
 export async function rebootScenario(esb: EsbCluster, report: Report): Promise<void> {
@@ -37,7 +35,7 @@ export async function rebootScenario(esb: EsbCluster, report: Report): Promise<v
         { timeoutMs: 180_000, everyMs: 1_000 },
       );
       const load = await esb.load('node-a', ['hello', 'second'], CLIENTS);
-      await delay(LOAD_MS);
+      await load.goOn(ENOUGH_CALLS);
       return `${before.length} workers had been there; ${expectNoFailure(await load.result(), ENOUGH_CALLS)}`;
     },
   );
