@@ -4,7 +4,7 @@ import type { PendingCall } from './call-queue.ts';
 import type { ContainerLane } from './container-lane.ts';
 import type { RefusalReason } from './invocation.ts';
 import type { NodeCapacity } from './node-capacity.ts';
-import type { Action } from './plan.ts';
+import { type Action, isOptional } from './plan.ts';
 import type { WorkerContainers } from './worker-containers.ts';
 
 /** Milliseconds that a call waits for a runtime that does not answer. */
@@ -15,6 +15,8 @@ export interface ActionGateOptions {
   readonly capacity: NodeCapacity;
   /** Whether the last that was heard of the runtime is that it does not answer. */
   readonly runtimeDown: () => boolean;
+  /** Whether the worker is to go for good. */
+  readonly ending: () => boolean;
   readonly containers: WorkerContainers;
   /** Refuses the calls that wait and of which `condition` holds. */
   readonly refuse: (
@@ -35,7 +37,7 @@ export class ActionGate {
   }
 
   mayAct(lane: ContainerLane, action: Action): boolean {
-    const { clock, runtimeDown } = this.#options;
+    const { clock, ending, runtimeDown } = this.#options;
     const now = clock.monotonic();
     if (now < lane.retry.notBefore(action.kind)) {
       this.loseFaith(now);
@@ -44,9 +46,10 @@ export class ActionGate {
     if (action.kind === 'Ensure') {
       return this.#mayStart(lane);
     }
-    if (action.kind === 'Pause' && runtimeDown()) {
+    const canWait = action.kind === 'Pause' || (action.kind === 'Destroy' && isOptional(action) && !ending());
+    if (canWait && runtimeDown()) {
       // It would keep calls waiting for nothing. Calls need no runtime as long as it runs.
-      lane.retry.putOff('Pause', unavailableRetryMs);
+      lane.retry.putOff(action.kind, unavailableRetryMs);
       return false;
     }
     return true;

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { readyReasons } from '../api/condition.ts';
-import { sleep, withDeadline } from '../common/deadline.ts';
+import { AbortedError, sleep, withDeadline } from '../common/deadline.ts';
 import { EsbError, hasCode, isShortage, unreachable } from '../common/errors.ts';
 import type { FairGate } from '../common/fair-gate.ts';
 import type { Logger } from '../common/logger.ts';
@@ -12,7 +12,7 @@ import type { ContainerCaller } from './container-call.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { UnknownReason } from './invocation.ts';
 import { type LeftCall, LeftCallWatch } from './left-call.ts';
-import type { Action } from './plan.ts';
+import { type Action, type DestroyAction, isOptional } from './plan.ts';
 import { resolveShape } from './resolve-shape.ts';
 import { failureOf, Setbacks, type Termination, terminationOf } from './setbacks.ts';
 import { Settling } from './settling.ts';
@@ -427,7 +427,7 @@ export class ContainerLane {
       case 'Destroy':
         await this.#pass(this.#context.gates.removals, abort.signal, (leave) => {
           clock.setTimer(leave, longestInGateMs);
-          return this.#destroy(action.why, abort.signal);
+          return this.#destroy(action, abort.signal);
         });
         return;
       default:
@@ -549,13 +549,16 @@ export class ContainerLane {
     });
   }
 
-  async #destroy(
-    why: Extract<Action, { readonly kind: 'Destroy' }>['why'],
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #destroy(action: DestroyAction, signal: AbortSignal): Promise<void> {
     const { container } = this;
+    const { why } = action;
     const graceSeconds = why === 'Unusable' ? 0 : this.#host.desired().terminationGraceSeconds;
     const reason = container.unusable;
+    const serves = container.state.kind === 'Running' || container.state.kind === 'Paused';
+    if (serves && reason === undefined && isOptional(action) && !this.#host.ending()) {
+      // A runtime that answers nobody removes nothing, and calls need what runs meanwhile.
+      await this.#context.runtime.inspect(container.id, { signal, deadlineMs: inspectMs });
+    }
     // From here on there is no way back, whatever is wanted by the time that it is gone.
     container.unusable ??= 'it is being removed';
     if (why === 'Replaced') {
@@ -609,6 +612,9 @@ export class ContainerLane {
           retryable: true,
         });
       case 'Unknown':
+        if (this.#host.stopping()) {
+          throw new AbortedError('the warm-up call');
+        }
         container.unusable = 'its warm-up call was lost';
         throw new EsbError(`the warm-up call was lost: ${answer.message}`, {
           code: 'WarmUpFailed',
@@ -734,7 +740,7 @@ export class ContainerLane {
   #endFailed(error: EsbError, delayMs: number): void {
     this.retry.putOff('Destroy', delayMs);
     this.setbacks.failure = failureOf(error, 0);
-    if (error.code === 'RuntimeUnavailable') {
+    if (error.code === 'RuntimeUnavailable' || this.#context.runtimeDown()) {
       // Nothing can be removed at all.
       this.#endingSince = undefined;
       return;
@@ -756,9 +762,14 @@ export class ContainerLane {
         // Neither a failed look nor a failed switch ends a process: what the kernel says is as good as a look.
         container.known = container.goByKernel(this.#context.runtime.kernelState(container.id));
         return;
+      case 'Destroy':
+        // One that may be called still has not been touched.
+        container.known =
+          container.unusable === undefined &&
+          container.goByKernel(this.#context.runtime.kernelState(container.id));
+        return;
       case 'Ensure':
       case 'WarmUp':
-      case 'Destroy':
         container.known = false;
         return;
       default:

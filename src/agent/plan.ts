@@ -60,10 +60,12 @@ export type Action =
   | { readonly kind: 'WarmUp' }
   | { readonly kind: 'Pause' }
   | { readonly kind: 'Resume' }
-  | {
-      readonly kind: 'Destroy';
-      readonly why: 'Unwanted' | 'ShapeChanged' | 'Replaced' | 'Unusable' | 'HalfMade';
-    };
+  | DestroyAction;
+
+export interface DestroyAction {
+  readonly kind: 'Destroy';
+  readonly why: 'Unwanted' | 'ShapeChanged' | 'Replaced' | 'Unusable' | 'HalfMade';
+}
 
 /** A change of which containers a worker is taken to have. Made at once, without a word to the runtime. */
 export type Rearrangement =
@@ -314,6 +316,11 @@ function planLiving(goal: Goal, state: LivingState, warmUp: boolean): Action | u
     return { kind: 'WarmUp' };
   }
   return goal.kind === 'Paused' ? { kind: 'Pause' } : undefined;
+}
+
+/** Whether nothing is lost by waiting with a removal: the container could serve on. */
+export function isOptional({ why }: DestroyAction): boolean {
+  return why === 'Unwanted' || why === 'ShapeChanged';
 }
 
 /** Whether a goal has a container. */

@@ -464,6 +464,7 @@ export class WorkerActor {
       clock,
       capacity,
       runtimeDown,
+      ending: () => this.#isEnding(),
       containers: this.#containers,
       refuse: (condition, reason, message) => this.#refuseWhere(condition, reason, message),
     });
@@ -816,7 +817,7 @@ export class WorkerActor {
     if (this.#containers.isOutdated) {
       // Between two calls is when its successor takes its place, or, where there is no room for both, it goes.
       const { present } = this.#containers.rearrange(this.#goal());
-      if (present?.kind === 'Destroy') {
+      if (present?.kind === 'Destroy' && this.#gate.mayAct(this.#containers.present, present)) {
         return undefined;
       }
     }

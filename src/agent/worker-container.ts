@@ -179,6 +179,7 @@ export class WorkerContainer {
   /** Its shim does not answer. */
   giveUp(): void {
     this.lost = true;
+    this.known = false;
     this.unusable ??= givenUp;
   }
 
@@ -198,7 +199,8 @@ export class WorkerContainer {
    * @returns whether the kernel says enough
    */
   goByKernel(kernel: KernelState, found = this.info): boolean {
-    if (found === undefined || (kernel !== 'Running' && kernel !== 'Paused')) {
+    // One that is given up takes no calls, whatever runs in it.
+    if (this.lost || found === undefined || (kernel !== 'Running' && kernel !== 'Paused')) {
       return false;
     }
     this.info = { ...found, task: { kind: kernel, pid: this.#pid } };

@@ -652,6 +652,13 @@ class WorkerFleet implements NodeFleet {
           this.#orphans.set(uid, infos);
         }
       }
+      // Those that were told of while the list was taken wait for it as well, and have touched nothing yet.
+      const asked = new Set(looks.map(({ actor }) => actor));
+      for (const actor of this.#actors.values()) {
+        if (!asked.has(actor)) {
+          looks.push({ actor, take: actor.look() });
+        }
+      }
     }
     this.#heardOfRuntime(true);
     this.#setAsides.retry();

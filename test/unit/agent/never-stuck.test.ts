@@ -2,6 +2,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
 import { DeadlineError } from '../../../src/common/deadline.ts';
+import { EsbError } from '../../../src/common/errors.ts';
 import { desiredFixture, FleetLab, type LabOptions } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -197,6 +198,40 @@ describe('a containerd that answers nobody', () => {
     },
   );
 
+  it.each([
+    ['refuses', 'rests Absent', desiredFixture({ removeAfterSeconds: 10 }), undefined],
+    ['hangs', 'rests Absent', desiredFixture({ removeAfterSeconds: 10 }), undefined],
+    ['refuses', 'is replaced in its place', desiredFixture({ networkMode: 'Host' }), 'v1-b'],
+    ['hangs', 'is replaced in its place', desiredFixture({ networkMode: 'Host' }), 'v1-b'],
+  ] as const)(
+    'and %s: costs a worker that %s no call, and removes it later',
+    async (how, _, desired, next) => {
+      const lab = await FleetLab.with(desired);
+      lab.emulators.onCall = (call) => call.answer();
+      lab.runtime.down = how === 'refuses';
+      lab.runtime.before = (operation) => {
+        const slow = Promise.withResolvers<void>();
+        const error = new EsbError(`${operation} had no answer`, {
+          code: 'RuntimeUnavailable',
+          retryable: true,
+        });
+        lab.clock.setTimer(() => slow.reject(error), 5_000);
+        return slow.promise;
+      };
+      if (next !== undefined) {
+        lab.fleet.apply({ ...desired, generation: 2, shapeHash: next });
+      }
+      await lab.clock.advance(20_000);
+      expect(await outcomes(lab, ['hello'])).toEqual(['Answered']);
+      await lab.clock.advance(20_000);
+      expect(await outcomes(lab, ['hello'])).toEqual(['Answered']);
+      lab.runtime.down = false;
+      lab.runtime.before = () => Promise.resolve();
+      await lab.clock.advance(30_000);
+      expect(lab.task()).toBeUndefined();
+    },
+  );
+
   it('leaves a worker callable that was to be settled', async () => {
     const lab = await FleetLab.with(desiredFixture({ restingState: 'Paused', pauseAfterSeconds: 600 }));
     await lab.clock.advance(1_000);
@@ -216,6 +251,22 @@ describe('a containerd that answers nobody', () => {
     lab.runtime.down = false;
     await lab.clock.advance(2_000);
     expect(lab.phase('w0')).toBe('Paused');
+  });
+
+  it('keeps no worker waiting that is told of while the first list is taken', async () => {
+    const lab = new FleetLab();
+    lab.runtime.down = true;
+    await lab.fleet.adopt();
+    lab.runtime.down = false;
+    const list = Promise.withResolvers<void>();
+    lab.runtime.before = (operation) => (operation === 'list' ? list.promise : Promise.resolve());
+    await lab.clock.advance(1_500);
+    lab.fleet.apply(desiredFixture());
+    await settle();
+    expect(lab.runtime.containers.size).toBe(0);
+    list.resolve();
+    await settle();
+    expect(lab.phase()).toBe('Running');
   });
 
   it('is shown, by a worker of which nothing is known, within seconds', async () => {
@@ -374,6 +425,47 @@ describe('a container that cannot be removed', () => {
     await lab.clock.advance(1_000);
     expect(lab.fleet.view('uid-of-hello')?.phase).toBe('Running');
     expect(lab.fleet.view('uid-of-hello')?.containerId).not.toBe(lab.container());
+  });
+
+  it('is shown as Unknown until it is set aside, not as one that answers calls', async () => {
+    const lab = await ten();
+    const shown = new Set<string>();
+    lab.runtime.hung.add(lab.container(stuck));
+    lab.runtime.undying.add(lab.container(stuck));
+    await waitFor('its removal', async () => {
+      await lab.clock.advance(1_000);
+      return lab.runtime.count('destroy') > 0;
+    });
+    await lab.clock.advance(10_000);
+    lab.fleet.subscribe({
+      changed: ({ identity, phase, transient }) => {
+        if (identity.name === stuck && !transient) {
+          shown.add(phase);
+        }
+      },
+      removed: () => undefined,
+    });
+    await lab.clock.advance(100_000);
+    expect([...shown]).toEqual(['Unknown']);
+    await lab.clock.advance(60_000);
+    expect(lab.fleet.setAside()).toHaveLength(1);
+    expect(lab.ready(stuck)).toMatchObject({ status: 'True', reason: 'Running' });
+  });
+
+  it('is not set aside while each question to containerd takes too long', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    lab.runtime.before = (operation) => {
+      const ms = operation === 'destroy' ? 61_000 : 15_000;
+      const slow = Promise.withResolvers<void>();
+      lab.clock.setTimer(() => slow.reject(new DeadlineError(operation, ms)), ms);
+      return slow.promise;
+    };
+    lab.fleet.release('uid-of-hello');
+    await lab.clock.advance(600_000);
+    expect(lab.fleet.setAside()).toEqual([]);
+    lab.runtime.before = () => Promise.resolve();
+    await lab.clock.advance(100_000);
+    expect(lab.fleet.views()).toEqual([]);
   });
 
   it('is not set aside while containerd answers for nobody', async () => {
