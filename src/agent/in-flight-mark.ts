@@ -106,8 +106,13 @@ export class InFlightMark {
 
   /** The call that was left in a container is over. */
   forget(containerId: string): void {
-    if (this.#left.delete(containerId) && this.#descriptor !== undefined) {
-      this.#try(() => this.#write(this.#marked ? busy : idle));
+    if (!this.#left.delete(containerId)) {
+      return;
+    }
+    const isOpen = this.#descriptor !== undefined;
+    this.#try(() => this.#write(this.#marked ? busy : idle));
+    if (!isOpen) {
+      this.release();
     }
   }
 

@@ -17,6 +17,9 @@ import type { WorkerMark } from './worker-mark.ts';
 import type { StoredMake, WorkerRecord } from './worker-record.ts';
 import type { Replacement } from './worker-status.ts';
 
+/** The longest that a resource may ask for. */
+const longestTimeoutSeconds = 900;
+
 /** What the containers ask of their worker, and tell it. */
 export interface ContainersHost {
   /** What each lane asks and tells. */
@@ -75,7 +78,7 @@ export class WorkerContainers {
     return [this.#present, ...this.#others];
   }
 
-  /** Why the node has no room for a successor, when it has none and the present container serves on. */
+  /** Why the node has no room for another container beside the present one, when it has none. */
   get noRoomBeside(): string | undefined {
     return this.#noRoomBeside;
   }
@@ -165,7 +168,7 @@ export class WorkerContainers {
     this.#present.container.ready =
       first !== undefined && wasReady(first, record, this.#host.desired().shapeHash);
     if (first !== undefined) {
-      this.#occupy(this.#present, mark);
+      this.#occupy(this.#present, record, mark);
     }
     this.adoptBeside(record, mark, others);
     return first;
@@ -189,17 +192,20 @@ export class WorkerContainers {
       if (info.task.kind === 'Running' && this.#host.desired().warmUpPayload !== undefined) {
         lane.container.unusable = 'a call to warm it up may be in it since the agent ended';
       }
-      this.#occupy(lane, mark);
+      this.#occupy(lane, record, mark);
       this.#takeOver(info);
     }
   }
 
   /** A call that an earlier run of the agent has left goes on in its container. */
-  #occupy(lane: ContainerLane, mark: FoundMark | undefined): void {
+  #occupy(lane: ContainerLane, record: WorkerRecord | undefined, mark: FoundMark | undefined): void {
     const { container } = lane;
     const found = callLeftIn(container.id, mark);
     if (found !== undefined) {
-      const boundMs = callBoundMs(container.make.timeoutSeconds);
+      const { id, shapeHash, timeoutSeconds } = container.make;
+      const isTold = id === record?.container?.id || shapeHash === this.#host.desired().shapeHash;
+      // Another shape may have had a longer timeout than the resource asks for now.
+      const boundMs = callBoundMs(isTold ? timeoutSeconds : longestTimeoutSeconds);
       lane.occupy(leftCall(found, this.#context.clock.now(), boundMs));
     }
   }
@@ -251,6 +257,10 @@ export class WorkerContainers {
     const lanes = this.all;
     for (const lane of lanes) {
       lane.abort();
+      if (lane.acting?.kind === 'WarmUp') {
+        // It may take as long as any call, and goes on in the worker.
+        lane.container.abortCall('the agent is stopping');
+      }
     }
     await Promise.all(lanes.map((lane) => lane.ended()));
     for (const { container } of lanes) {
@@ -276,12 +286,14 @@ export class WorkerContainers {
       if (this.#others.length === 0) {
         replacements.give(identity.uid);
       }
-      const beside =
-        container.occupied &&
-        this.#host.waiting() &&
-        networkMode !== 'Host' &&
-        capacity.fits(this.#make().id, wantedMiB);
-      return beside ? 'Beside' : 'Later';
+      if (!container.occupied || !this.#host.waiting() || networkMode === 'Host') {
+        return 'Later';
+      }
+      if (capacity.fits(this.#make().id, wantedMiB)) {
+        return 'Beside';
+      }
+      this.#noRoomBeside = this.noRoom();
+      return 'Later';
     }
     const successor = this.#successor(goal.shapeHash);
     const state = successor?.container.state.kind;

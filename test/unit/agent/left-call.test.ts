@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
@@ -132,6 +132,71 @@ describe('a call that is in a worker when its agent ends', () => {
     expect(calls(lab)).toEqual(['next']);
     lab.emulators.answerAll();
     expect(await next).toMatchObject({ kind: 'Answered' });
+  });
+
+  it('keeps nobody waiting once there is room for another container', async () => {
+    const capacity = { memoryMiB: 300, workers: 9 };
+    const before = await FleetLab.with(desiredFixture(), { capacity });
+    before.fleet.apply(desiredFixture({ name: 'other' }));
+    await before.recorded((record) => record.startedAt !== undefined);
+    await before.recorded((record) => record.startedAt !== undefined, 'other');
+    void before.invoke({ requestId: 'long' });
+    await settle();
+    const lab = await before.restart({ capacity });
+    void lab.invoke({ requestId: 'next' });
+    await lab.clock.advance(1_000);
+    expect(calls(lab)).toEqual([]);
+    lab.fleet.release('uid-of-other');
+    await lab.clock.advance(100);
+    expect(calls(lab)).toEqual(['next']);
+  });
+
+  it.each(['with its record', 'without a record'])(
+    'keeps the time of the shape that it is in, however short that of the next one, %s',
+    async (how) => {
+      const second = await leftBehind({ timeoutSeconds: 600 });
+      second.fleet.apply(desiredFixture({ generation: 2, shapeHash: 'v1-b', timeoutSeconds: 3 }));
+      const next = second.container('hello', 'v1-b');
+      await waitFor('the next shape', () => second.runtime.taskOf(next) === 'Running');
+      await second.recorded((record) => record.container?.id === next && record.startedAt !== undefined);
+      if (how === 'without a record') {
+        rmSync(join(second.folder, 'state', 'workers', 'uid-of-hello.json'));
+      }
+      const lab = await second.restart();
+      lab.fleet.apply(desiredFixture({ generation: 2, shapeHash: 'v1-b', timeoutSeconds: 3 }));
+      await lab.clock.advance(120_000);
+      expect(lab.runtime.count('destroy')).toBe(0);
+      lab.endLeft('long');
+      await lab.clock.advance(500);
+      await until(lab, () => lab.task() === undefined);
+      expect(lab.runtime.taskOf(next)).toBe('Running');
+    },
+  );
+
+  it('is in no mark any more once it is over, though the container beside it was frozen meanwhile', async () => {
+    const lab = await leftBehind({ timeoutSeconds: 600, pauseAfterSeconds: 5 });
+    lab.emulators.onCall = (call) => call.answer();
+    const next = lab.invoke();
+    await lab.clock.advance(10_000);
+    expect(await next).toMatchObject({ kind: 'Answered' });
+    expect(lab.phase()).toBe('Paused');
+    lab.endLeft('long');
+    await lab.clock.advance(1_000);
+    const mark = join(lab.folder, 'run', 'uid-of-hello.mark');
+    const [text] = existsSync(mark) ? readFileSync(mark, 'latin1').split('\n\n') : [];
+    expect(text ?? '').not.toContain('long');
+  });
+
+  it('is left by a stop in the middle of a call to warm up, which takes no longer for it', async () => {
+    const before = await FleetLab.with(desiredFixture({ warmUpPayload: '{}', timeoutSeconds: 600 }));
+    expect(before.emulators.calls).toHaveLength(1);
+    const stopped = before.fleet.stop(1_000);
+    await before.clock.advance(1_000);
+    await stopped;
+    const lab = await before.restart();
+    await lab.clock.advance(100_000);
+    expect(done(lab), 'it has the time of any call').toEqual([]);
+    expect(lab.fleet.view('uid-of-hello')?.inFlight).toBe(1);
   });
 
   it('is left by the agent after that one too, and gets no more time for it', async () => {
