@@ -152,7 +152,10 @@ function rearrangeOutdated(
   const { state } = present;
   switch (state.kind) {
     case 'Unknown':
-      return undefined;
+      // One that is given up takes no calls any more, and may be long in going.
+      return state.doubt === 'Lost' && successor >= 0 && !busy
+        ? { kind: 'Exchange', index: successor }
+        : undefined;
     case 'Missing':
     case 'Created':
     case 'Stopped':

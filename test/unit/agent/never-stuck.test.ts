@@ -399,6 +399,23 @@ describe('a container that cannot be removed', () => {
     expect(lab.fleet.allocation().workers).toBe(2);
   });
 
+  it('does not keep a replacement from its place that was ready before it was given up', async () => {
+    const lab = await ten({ timeoutSeconds: 600 });
+    lab.emulators.onCall = () => undefined;
+    const call = lab.invoke({ name: stuck });
+    const change = { timeoutSeconds: 600, generation: 2, shapeHash: 'v1-b' };
+    lab.fleet.apply(desiredFixture({ name: stuck, ...change }));
+    await settle();
+    expect(lab.runtime.taskOf(lab.container(stuck, 'v1-b'))).toBe('Running');
+    lab.runtime.hung.add(lab.container(stuck));
+    lab.runtime.undying.add(lab.container(stuck));
+    await lab.clock.advance(120_000);
+    lab.emulators.onCall = (each) => each.answer();
+    lab.emulators.answerAll();
+    expect(await call).toMatchObject({ kind: 'Answered' });
+    expect(await outcomes(lab, [stuck])).toEqual(['Answered']);
+  });
+
   it('does not keep a replacement from its place', async () => {
     const lab = await FleetLab.with(desiredFixture());
     lab.runtime.undying.add(lab.container());
