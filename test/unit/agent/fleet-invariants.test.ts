@@ -1,3 +1,5 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
@@ -21,7 +23,18 @@ type Step =
       readonly afterEffect: boolean;
     }
   | { readonly kind: 'Slow'; readonly ms: number }
+  | { readonly kind: 'Hang' | 'HangOther' | 'Undying' | 'Heal' | 'LoseRecord' }
+  | { readonly kind: 'Stall'; readonly operation: 'destroy' | 'inspect' | 'list' | 'pause' | 'ensure' }
   | { readonly kind: 'Down' | 'Up' | 'Restart' };
+
+/** Milliseconds after which an operation of the runtime that stalls is given up. */
+const stallMs: Readonly<Record<string, number>> = {
+  destroy: 61_000,
+  inspect: 5_000,
+  list: 15_000,
+  pause: 15_000,
+  ensure: 60_000,
+};
 
 const steps: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -37,7 +50,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
     weight: 3,
     arbitrary: fc.record({
       kind: fc.constant('Advance' as const),
-      ms: fc.constantFrom(1, 50, 1_000, 2_500, 12_000),
+      ms: fc.constantFrom(1, 50, 1_000, 2_500, 12_000, 35_000, 200_000),
     }),
   },
   {
@@ -85,6 +98,19 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
     weight: 1,
     arbitrary: fc.record({ kind: fc.constant('Slow' as const), ms: fc.constantFrom(0, 20, 700) }),
   },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('Hang', 'HangOther', 'Undying', 'Heal', 'LoseRecord'),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('Stall' as const),
+      operation: fc.constantFrom('destroy', 'inspect', 'list', 'pause', 'ensure'),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('Down', 'Up', 'Restart') }) },
 );
 
@@ -110,6 +136,9 @@ class Run {
   /** Milliseconds that each operation of the runtime takes. */
   #slowness = 0;
   #lives = 0;
+  /** Operations of the runtime of which the next one stalls. */
+  readonly #stalls = new Set<string>();
+  #deleted = false;
   /** Calls that killed agents have left in containers, with the monotonic milliseconds until which they may take. */
   readonly #left = new Map<FakeCall, number>();
   readonly #sentAt = new Map<FakeCall, number>();
@@ -120,6 +149,12 @@ class Run {
       const life = this.#lives;
       if (this.#slowness > 0 && operation !== 'list') {
         await sleep(lab.clock, this.#slowness);
+      }
+      if (this.#stalls.delete(operation)) {
+        await sleep(lab.clock, stallMs[operation] ?? 0);
+        if (life === this.#lives) {
+          throw new EsbError('no answer in time', { code: 'DeadlineExceeded', retryable: true });
+        }
       }
       if (life !== this.#lives) {
         // Begun by an agent that was killed: it never comes to anything.
@@ -136,7 +171,11 @@ class Run {
       if ((operation === 'pause' || operation === 'settle') && (busy || left)) {
         this.violations.push('frozen while a call was in it');
       }
-      if (operation === 'destroy' && left) {
+      const runs = lab.runtime.taskOf(containerId) !== 'Stopped';
+      if (operation === 'destroy' && busy && runs && !this.#deleted) {
+        this.violations.push('ended while a call was in it');
+      }
+      if (operation === 'destroy' && left && runs) {
         this.violations.push('ended while a call was in it that an agent has left');
       }
     };
@@ -202,7 +241,9 @@ class Run {
         }
         break;
       case 'EndLeft': {
-        const [left] = [...this.#left].filter(([call]) => lab.emulators.left.includes(call));
+        const [left] = [...this.#left].filter(
+          ([call]) => lab.emulators.left.includes(call) && this.#isThere(call),
+        );
         if (left !== undefined) {
           this.#left.delete(left[0]);
           lab.endLeft(left[0].request.requestId);
@@ -234,6 +275,29 @@ class Run {
         lab.runtime.down = false;
         lab.runtime.emit({ kind: 'Reconnected', containerId: '' });
         break;
+      case 'Hang':
+      case 'HangOther':
+        for (const containerId of lab.runtime.containers.keys()) {
+          if ((containerId === this.#serving()) === (step.kind === 'Hang')) {
+            lab.runtime.hung.add(containerId);
+          }
+        }
+        break;
+      case 'Undying':
+        for (const containerId of lab.runtime.containers.keys()) {
+          lab.runtime.undying.add(containerId);
+        }
+        break;
+      case 'Heal':
+        this.#heal();
+        break;
+      case 'Stall':
+        this.#stalls.add(step.operation);
+        break;
+      case 'LoseRecord':
+        rmSync(join(lab.folder, 'state', 'workers', 'uid-of-hello.json'), { force: true });
+        await this.#restart();
+        break;
       case 'Restart':
         await this.#restart();
         break;
@@ -247,6 +311,7 @@ class Run {
   async end(): Promise<void> {
     const { lab } = this;
     this.#slowness = 0;
+    this.#heal();
     lab.runtime.down = false;
     lab.runtime.emit({ kind: 'Reconnected', containerId: '' });
     lab.emulators.onCall = (call) => call.answer();
@@ -254,7 +319,7 @@ class Run {
     const { generation } = this.#desired;
     this.#desired = desiredFixture({ generation, restingState: 'Paused', pauseAfterSeconds: 1 });
     this.#apply({}, 1);
-    for (let each = 0; each < 40; each += 1) {
+    for (let each = 0; each < 60; each += 1) {
       await lab.clock.advance(10_000);
       lab.emulators.answerAll();
     }
@@ -268,6 +333,8 @@ class Run {
     expect(this.#task()).toBe('Paused');
     expect(lab.fleet.view('uid-of-hello')?.inFlight).toBe(0);
     expect(lab.runtime.containers.size).toBe(1);
+    expect(lab.fleet.setAside()).toEqual([]);
+    this.#deleted = true;
     this.#apply({ deleting: true }, 0);
     await lab.clock.advance(60_000);
     await untilHolds(
@@ -281,6 +348,18 @@ class Run {
     expect(this.violations).toEqual([]);
     expect([...this.#answered.values()].every((times) => times === 1)).toBe(true);
     expect(new Set(lab.emulators.sent).size, 'no call is sent twice').toBe(lab.emulators.sent.length);
+  }
+
+  /** Shims answer again, and containers can be removed. */
+  #heal(): void {
+    this.#stalls.clear();
+    this.lab.runtime.hung.clear();
+    this.lab.runtime.undying.clear();
+  }
+
+  /** Whether the container that a call is in is there. */
+  #isThere({ address }: FakeCall): boolean {
+    return [...this.lab.runtime.containers.values()].some((info) => info.address?.ip === address.ip);
   }
 
   /** The container that calls go to, as the agent shows it. */
@@ -332,6 +411,8 @@ class Run {
       this.#left.set(call, (this.#sentAt.get(call) ?? 0) + call.request.timeoutMs);
     }
     this.#lives += 1;
+    // A start waits for its list, and the clock stands.
+    this.#stalls.delete('list');
     const task = this.#task();
     const resumed = this.lab.runtime.count('resume');
     this.lab = await this.lab.restart();
