@@ -211,6 +211,11 @@ export function addRoles(program: Command): void {
       wholeNumber(1),
     )
     .option('--max-workers <n>', 'how many workers may be here', wholeNumber(1), 1000)
+    .option(
+      '--max-held <bytes>',
+      'bytes of payloads and answers that calls hold; a quarter of the memory limit of the container by default, 256Mi at most',
+      byteSize,
+    )
     .option('--slots <n>', 'network attachments prepared in advance', wholeNumber(0), 4)
     .option(
       '--workers-per-shim <n>',

@@ -34,6 +34,8 @@ export interface AgentOptions {
   /** MiB that may be promised to workers; 70 % of the machine when absent. */
   readonly memory?: number;
   readonly maxWorkers: number;
+  /** Bytes that payloads and answers of calls may hold; by the memory limit of the container when absent. */
+  readonly maxHeld?: number;
   /** Network attachments prepared in advance. */
   readonly slots: number;
   /** Workers resting Absent whose container is made in advance. */

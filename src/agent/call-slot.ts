@@ -140,6 +140,7 @@ export class CallSlot {
       },
       onHead: invocation.onHead,
       onChunk: invocation.onChunk,
+      room: invocation.room,
     });
     const answeredAt = clock.monotonic();
     run?.end(answer.kind === 'Answered' ? undefined : answer.kind);

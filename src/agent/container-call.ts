@@ -34,6 +34,7 @@ export interface ContainerCall {
   readonly onSending: () => void;
   readonly onHead: Invocation['onHead'];
   readonly onChunk: Invocation['onChunk'];
+  readonly room?: Invocation['room'];
 }
 
 /** Makes calls into containers, and keeps what they tell of the container. */
@@ -91,6 +92,7 @@ export class ContainerCaller {
         first = first.length === 0 ? chunk : first;
         call.onChunk(chunk);
       },
+      room: call.room,
     });
     container.call = undefined;
     const answered = answer.kind === 'Answered' && status >= 200 && status < 300;

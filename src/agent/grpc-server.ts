@@ -4,6 +4,7 @@ import {
   type handleUnaryCall,
   Server,
   ServerCredentials,
+  ServerInterceptingCall,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { namespacesOfNames } from '../api/gateway-name.ts';
@@ -15,11 +16,14 @@ import type { Logger } from '../common/logger.ts';
 import type { Tracing } from '../common/tracing.ts';
 import type { WorkerRequestMessage, WorkerStateMessage } from './agent-messages.ts';
 import { loadAgentProto } from './agent-proto.ts';
+import { CallBudget, defaultCallBytes } from './call-budget.ts';
 import type { Fleet } from './fleet.ts';
+import { GatedRead } from './gated-read.ts';
 import { GrpcHealthService } from './grpc-health-service.ts';
 import { createReflectionService } from './grpc-reflection-service.ts';
 import { toGrpcStatus } from './grpc-status.ts';
 import type { InvocationResult } from './invocation.ts';
+import type { Callers } from './invoke-answer.ts';
 import { type InvokeCall, type InvokeManyCall, serveInvoke, serveInvokeMany } from './invoke-stream.ts';
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
 import { type ServedFleet, servedFleet } from './served-fleet.ts';
@@ -35,6 +39,8 @@ const maxRequestBytes = 8 * 1024 * 1024;
  * that lost its power closes no connection: without this its calls would wait, and run, for a quarter of an hour.
  */
 const keepAliveMs = 10_000;
+/** Calls that have a stream of their own, since their payloads are large. */
+const invokePath = '/esb.agent.v1.Agent/Invoke';
 /** Milliseconds that open connections get to take in their last bytes when the server is closed. */
 const closeGraceMs = 1_000;
 /** Milliseconds that a call waits for {@link AgentGrpcServer.serve}. */
@@ -65,6 +71,8 @@ interface ClientParts extends Omit<GrpcServerParts, 'fleet'> {
 export interface GrpcServerOptions {
   readonly logger: Logger;
   readonly clock: Clock;
+  /** What calls may hold in all. */
+  readonly budget?: CallBudget | undefined;
   /** Milliseconds without a word after which a client is asked for one, and that it gets to answer. Default 10,000. */
   readonly keepAliveMs?: number;
 }
@@ -83,11 +91,13 @@ export class AgentGrpcServer {
   readonly #health = new GrpcHealthService(['esb.agent.v1.Agent']);
   readonly #parts = Promise.withResolvers<GrpcServerParts>();
   readonly #stopping = new AbortController();
+  readonly #budget: CallBudget;
   #served: GrpcServerParts | undefined;
 
   constructor(options: GrpcServerOptions) {
     this.#logger = options.logger;
     this.#clock = options.clock;
+    this.#budget = options.budget ?? new CallBudget(defaultCallBytes(0), options.clock);
     this.#parts.promise.catch(() => undefined);
     const proto = loadAgentProto();
     this.#server = new Server({
@@ -95,6 +105,12 @@ export class AgentGrpcServer {
       'grpc.max_send_message_length': -1,
       'grpc.keepalive_time_ms': options.keepAliveMs ?? keepAliveMs,
       'grpc.keepalive_timeout_ms': options.keepAliveMs ?? keepAliveMs,
+      interceptors: [
+        (method, call) =>
+          method.path === invokePath
+            ? new GatedRead(call, this.#budget, () => this.#ready())
+            : new ServerInterceptingCall(call),
+      ],
     });
     this.#server.addService(proto.agent, this.#agentService());
     this.#server.addService(proto.health, this.#health.implementation);
@@ -157,7 +173,7 @@ export class AgentGrpcServer {
   #agentService(): UntypedServiceImplementation {
     return {
       Invoke: this.#streaming('Invoke', async (parts, call: InvokeCall) => {
-        const result = await serveInvoke(call, parts.fleet, parts.tracing);
+        const result = await serveInvoke(call, parts.fleet, this.#callers(call), parts.tracing);
         parts.onInvoked?.(result);
       }),
       InvokeMany: this.#streaming('InvokeMany', ({ fleet, onInvoked, tracing }, call: InvokeManyCall) =>
@@ -169,6 +185,7 @@ export class AgentGrpcServer {
             onInvoked: (result) => onInvoked?.(result),
             onFailed: (error) => this.#report('Invoke', error),
           },
+          this.#callers(call),
           tracing,
         ),
       ),
@@ -186,6 +203,10 @@ export class AgentGrpcServer {
         serveLogs(call, fleet, logs, this.#clock, this.#stopping.signal),
       ),
     };
+  }
+
+  #callers(call: { getPeer(): string }): Callers {
+    return { budget: this.#budget, peer: call.getPeer() };
   }
 
   #hint(

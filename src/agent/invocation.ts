@@ -30,6 +30,8 @@ export interface Invocation {
   /** The worker's answer, as it comes. */
   readonly onHead: (head: { readonly status: number; readonly contentType: string }) => void;
   readonly onChunk: (chunk: Buffer) => void;
+  /** Asked after a chunk: settles once more may be read of the answer. Does not reject. Undefined, or absent, for at once. */
+  readonly room?: (() => Promise<unknown> | undefined) | undefined;
 }
 
 /** Why a call was refused before anything was sent to the worker. */

@@ -6,39 +6,46 @@ import type {
   InvokeResponseMessage,
   InvokeTrailerMessage,
 } from './agent-messages.ts';
+import type { CallBudget, CallBytes } from './call-budget.ts';
 import { CallTrace } from './call-trace.ts';
 import type { InvocationResult } from './invocation.ts';
 import type { ServedFleet } from './served-fleet.ts';
 import { resolveWorker } from './worker-message.ts';
 
-/**
- * Bytes of an answer that may wait for a slow caller. A worker's answer is taken in at the worker's own pace, since
- * it holds the slot; a whole answer of the largest size that Lambda allows (6 MB) fits.
- */
-const maxPendingBytes = 8 * 1024 * 1024;
 /** Bytes of an answer that are worth a message of their own before the next part is known. */
 const gatherBytes = 64 * 1024;
 
 /** Passes one message on to the caller, and tells when it has left. */
 export type Send = (message: InvokeResponseMessage, sent: () => void) => void;
 
+/** Whose answers these are, and what they are held to. */
+export interface Callers {
+  readonly budget: CallBudget;
+  /** Name of the connection. */
+  readonly peer: string;
+}
+
 /**
- * The way back to one caller, with a bound on what waits there. What comes in one go from the worker goes in one message:
+ * The way back to one caller. What waits there counts against the budget of the agent: a worker's answer is taken in at the worker's
+ * own pace, since it holds the slot, until there is no room; then the worker waits two seconds at most, and the answer is lost. What comes in one go from the worker goes in one message:
  * every message costs both sides an encrypted record, a system call and a wake-up.
  */
 export class InvokeAnswer {
   readonly #send: Send;
+  readonly #callers: Callers;
   readonly #gone = new AbortController();
+  #bytes: CallBytes | undefined;
+  #over = false;
   #head: InvokeHeadMessage | undefined;
   #chunks: Buffer[] = [];
   /** Bytes of `#chunks`. */
   #gathered = 0;
   #flush: NodeJS.Immediate | undefined;
-  #pendingBytes = 0;
   #overflowed = false;
 
-  constructor(send: Send) {
+  constructor(send: Send, callers: Callers) {
     this.#send = send;
+    this.#callers = callers;
   }
 
   /**
@@ -64,13 +71,56 @@ export class InvokeAnswer {
     this.#gone.abort();
   }
 
+  /** Whether nothing is held for it any more. */
+  get isEmpty(): boolean {
+    return (this.#bytes?.held ?? 0) === 0;
+  }
+
+  /** The way to the caller is over, and nothing waits there. */
+  close(): void {
+    this.#over = true;
+    this.#bytes?.close();
+  }
+
   async #run(
     request: InvokeRequestMessage,
     fleet: ServedFleet,
     trace: CallTrace | undefined,
   ): Promise<InvocationResult> {
+    const uid = resolveWorker(fleet, request.worker);
+    const bytes = this.#open(fleet, uid);
+    const payloadBytes = request.payload.length;
+    bytes.take(payloadBytes);
+    try {
+      return await this.#invoke(uid, request, fleet, trace, bytes);
+    } finally {
+      bytes.add(-payloadBytes);
+    }
+  }
+
+  #open(fleet: ServedFleet, uid: string): CallBytes {
+    const { budget, peer } = this.#callers;
+    const identity = fleet.view(uid)?.identity;
+    const bytes = budget.open(
+      peer,
+      identity === undefined ? '' : `${identity.namespace}/${identity.functionName}`,
+    );
+    this.#bytes = bytes;
+    if (this.#over) {
+      bytes.close();
+    }
+    return bytes;
+  }
+
+  async #invoke(
+    uid: string,
+    request: InvokeRequestMessage,
+    fleet: ServedFleet,
+    trace: CallTrace | undefined,
+    bytes: CallBytes,
+  ): Promise<InvocationResult> {
     const result = await fleet.invoke({
-      uid: resolveWorker(fleet, request.worker),
+      uid,
       epoch: Number(request.epoch),
       requestId: request.requestId,
       payload: request.payload,
@@ -83,10 +133,12 @@ export class InvokeAnswer {
         this.#head = head;
         this.#schedule();
       },
-      onChunk: (chunk) => this.#take(chunk),
+      onChunk: (chunk) => this.#take(chunk, bytes),
+      room: () => this.#room(bytes),
     });
     if (this.#overflowed) {
-      throw new EsbError(`more than ${maxPendingBytes} bytes of the answer waited for the caller`, {
+      this.#write();
+      throw new EsbError('the answer waited for its caller, and there was no room for more', {
         code: 'ResponseTooSlow',
       });
     }
@@ -94,13 +146,11 @@ export class InvokeAnswer {
     return result;
   }
 
-  #take(chunk: Buffer): void {
-    if (this.#pendingBytes + this.#gathered + chunk.length > maxPendingBytes) {
-      this.#overflowed = true;
-    }
+  #take(chunk: Buffer, bytes: CallBytes): void {
     if (this.#overflowed || this.#gone.signal.aborted) {
       return;
     }
+    bytes.add(chunk.length);
     this.#chunks.push(chunk);
     this.#gathered += chunk.length;
     if (this.#gathered >= gatherBytes) {
@@ -108,6 +158,16 @@ export class InvokeAnswer {
     } else {
       this.#schedule();
     }
+  }
+
+  /** A caller that does not read holds the worker for a moment, and then loses the answer. */
+  #room(bytes: CallBytes): Promise<void> | undefined {
+    if (this.#overflowed || this.#gone.signal.aborted) {
+      return undefined;
+    }
+    return bytes.room()?.then((there) => {
+      this.#overflowed ||= !there;
+    });
   }
 
   /** After what is being read from the worker has been looked at to its end. */
@@ -128,16 +188,16 @@ export class InvokeAnswer {
     this.#chunks = [];
     this.#gathered = 0;
     if (this.#overflowed || this.#gone.signal.aborted) {
+      this.#bytes?.add(-bytes);
       return;
     }
-    this.#pendingBytes += bytes;
     const message = {
       ...(head === undefined ? {} : { head }),
       ...(chunk === undefined ? {} : { chunk }),
       ...(trailer === undefined ? {} : { trailer }),
     };
     this.#send(message, () => {
-      this.#pendingBytes -= bytes;
+      this.#bytes?.add(-bytes);
     });
   }
 }

@@ -8,7 +8,7 @@ import type {
   InvokeResponseMessage,
 } from './agent-messages.ts';
 import type { InvocationResult } from './invocation.ts';
-import { InvokeAnswer } from './invoke-answer.ts';
+import { type Callers, InvokeAnswer } from './invoke-answer.ts';
 import type { ServedFleet } from './served-fleet.ts';
 
 export type InvokeCall = ServerWritableStream<InvokeRequestMessage, InvokeResponseMessage>;
@@ -28,11 +28,17 @@ export interface InvokeListener {
 export async function serveInvoke(
   call: InvokeCall,
   fleet: ServedFleet,
+  callers: Callers,
   tracing?: Tracing,
 ): Promise<InvocationResult> {
   const answer = new InvokeAnswer((message, sent) => {
     call.write(message, sent);
-  });
+  }, callers);
+  // Told of at the end of every call, once all of the answer has left or the connection is gone.
+  call.once('cancelled', () => answer.close());
+  if (call.cancelled) {
+    answer.close();
+  }
   const onCancelled = (): void => answer.abandon();
   call.on('cancelled', onCancelled);
   try {
@@ -51,9 +57,12 @@ export async function serveInvokeMany(
   fleet: ServedFleet,
   stopping: AbortSignal,
   listener: InvokeListener,
+  callers: Callers,
   tracing?: Tracing,
 ): Promise<void> {
   const answers = new Map<number, InvokeAnswer>();
+  /** Those whose last bytes may not have left. */
+  const unsent = new Set<InvokeAnswer>();
   const ended = Promise.withResolvers<void>();
   let closing = false;
   let broken = false;
@@ -74,6 +83,10 @@ export async function serveInvokeMany(
     for (const answer of answers.values()) {
       answer.abandon();
     }
+    for (const answer of unsent) {
+      answer.close();
+    }
+    unsent.clear();
     settle();
   };
   const write = (message: InvokeManyResponseMessage, sent?: () => void): void => {
@@ -82,8 +95,22 @@ export async function serveInvokeMany(
     }
   };
   const serve = async (number: number, request: InvokeRequestMessage): Promise<void> => {
-    const answer = new InvokeAnswer((part, sent) => write({ call: number, answer: part }, sent));
+    let ended = false;
+    const forget = (): void => {
+      if (ended && answer.isEmpty) {
+        unsent.delete(answer);
+      }
+    };
+    const answer = new InvokeAnswer(
+      (part, sent) =>
+        write({ call: number, answer: part }, () => {
+          sent();
+          forget();
+        }),
+      callers,
+    );
     answers.set(number, answer);
+    unsent.add(answer);
     try {
       listener.onInvoked(await answer.run(request, fleet, tracing));
     } catch (error) {
@@ -92,6 +119,8 @@ export async function serveInvokeMany(
       write({ call: number, failure: { code, message } });
     } finally {
       answers.delete(number);
+      ended = true;
+      forget();
       settle();
     }
   };

@@ -55,6 +55,8 @@ export interface AgentMetricsOptions {
   readonly version: string;
   readonly slots: () => SlotCounts;
   readonly eventLoop: () => EventLoopDelay;
+  /** Bytes of payloads and answers. */
+  readonly heldBytes: () => number;
   /** What the rules of the node refused workers, undefined without rules; asked for each page. */
   readonly refusals: () => Promise<Refusals | undefined>;
   readonly images: () => ImageCollection;
@@ -127,6 +129,11 @@ function addGauges(registry: Registry, options: AgentMetricsOptions): void {
         (sum, { inFlight, phase }) => sum + Math.max(0, inFlight - (phase === 'Running' ? 1 : 0)),
         0,
       ),
+  );
+  gauge(
+    'esb_agent_held_bytes',
+    'Bytes of payloads and answers that calls hold, and room kept for payloads that are being read.',
+    options.heldBytes,
   );
   gauge(
     'esb_agent_network_slots',

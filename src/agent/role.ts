@@ -27,6 +27,7 @@ import { configMaps, nodes } from '../kube/resource-types.ts';
 import type { ContainerRuntime } from '../runtime/container-runtime.ts';
 import type { AgentOptions } from './agent-options.ts';
 import { createApiSecretReader } from './api-secret-reader.ts';
+import { CallBudget, defaultCallBytes } from './call-budget.ts';
 import { ClientAuthority } from './client-authority.ts';
 import { ClusterRanges } from './cluster-ranges.ts';
 import { leaveNode } from './departure.ts';
@@ -79,12 +80,14 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
   const stateDir = resolve(options.stateDir);
   const runDir = resolve(options.runDir);
   const resolvConfPath = join(stateDir, 'resolv.conf');
+  const budget = new CallBudget(options.maxHeld ?? defaultCallBytes(process.constrainedMemory()), clock);
   const metrics = createAgentMetrics({
     fleet: () => fleet,
     health: { conditions: () => health.conditions() },
     version: programVersion(),
     slots: () => node.slots(),
     eventLoop: watchEventLoop(),
+    heldBytes: () => budget.held,
     refusals: () => node.refusals(),
     images: () => collector.collection,
   });
@@ -113,7 +116,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     ),
   );
 
-  const server = new AgentGrpcServer({ logger, clock });
+  const server = new AgentGrpcServer({ logger, clock, budget });
   const bound = await server.bind(parseHostPort(options.listen));
   // With the port, this is the one agent of the node.
   await removeUnfinishedFiles(stateDir);

@@ -36,6 +36,8 @@ export interface WorkerRequest {
   readonly onHead: (head: { readonly status: number; readonly contentType: string }) => void;
   /** Pieces of at most {@link MAX_RESPONSE_BYTES} + 1 bytes together: what is more is not read. */
   readonly onChunk: (chunk: Buffer) => void;
+  /** Asked after a chunk: settles once more may be read. Does not reject. Undefined, or absent, for at once. */
+  readonly room?: (() => Promise<unknown> | undefined) | undefined;
 }
 
 /** How far a request came. */
@@ -159,6 +161,8 @@ class Exchange implements Dispatcher.DispatchHandler {
   #bytes = 0;
   /** Counts against {@link turnBytes}. */
   #taken = 0;
+  /** Whether the other end of the answer has no room for more of it. */
+  #roomless = false;
   #turn: NodeJS.Immediate | undefined;
   #sent = false;
   #settled = false;
@@ -204,6 +208,15 @@ class Exchange implements Dispatcher.DispatchHandler {
       controller.abort(new Error('the answer is larger than a function may give'));
       return;
     }
+    const room = this.#roomless ? undefined : this.#request.room?.();
+    if (room !== undefined) {
+      this.#roomless = true;
+      controller.pause();
+      void room.then(() => {
+        this.#roomless = false;
+        controller.resume();
+      });
+    }
     this.#taken += Math.max(pieceBytes, chunk.length);
     if (this.#taken >= turnBytes) {
       controller.pause();
@@ -211,7 +224,9 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#turn ??= setImmediate(() => {
       this.#turn = undefined;
       this.#taken = 0;
-      controller.resume();
+      if (!this.#roomless) {
+        controller.resume();
+      }
     });
   }
 

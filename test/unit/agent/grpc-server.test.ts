@@ -1,12 +1,17 @@
+import { connect as connectHttp2 } from 'node:http2';
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from 'node:net';
 import { setTimeout as elapse } from 'node:timers/promises';
+import { connect as connectTls } from 'node:tls';
 import { type ClientReadableStream, credentials, makeGenericClientConstructor, status } from '@grpc/grpc-js';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { loadAgentProto } from '../../../src/agent/agent-proto.ts';
+import { CallBudget } from '../../../src/agent/call-budget.ts';
 import { AgentGrpcServer } from '../../../src/agent/grpc-server.ts';
 import type { InvocationResult } from '../../../src/agent/invocation.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
+import { loadAgentProtocol } from '../../../src/gateway/fleet/agent-protocol.ts';
+import { grpcFrame } from '../../../src/gateway/fleet/grpc-frame.ts';
 import {
   type CertificateAuthority,
   createCertificateAuthority,
@@ -54,7 +59,7 @@ async function silentRelay(port: number): Promise<{ readonly port: number; silen
   };
 }
 
-async function agent(options: { readonly keepAliveMs?: number } = {}) {
+async function agent(options: { readonly keepAliveMs?: number; readonly budget?: CallBudget } = {}) {
   const clients = await createCertificateAuthority();
   const own = await createCertificateAuthority();
   const shown = await own.issueServer();
@@ -112,6 +117,7 @@ async function agent(options: { readonly keepAliveMs?: number } = {}) {
     server,
     port: address.port,
     fleet,
+    authority: own,
     written,
     serve,
     configure,
@@ -484,6 +490,161 @@ describe("the agent's gRPC server", () => {
     finish.resolve();
     await waitFor('the end', () => seen.length === 2);
     expect(seen).toEqual(['OUTCOME_ANSWERED', 'status 0']);
+  });
+});
+
+/** What a gateway sends that asks no library whether it may: streams of its own, and no byte read where that is not asked for. */
+async function plainGateway({ authority, port, gateway }: Awaited<ReturnType<typeof agent>>) {
+  const issued = await gateway();
+  const socket = connectTls({
+    host: '127.0.0.1',
+    port,
+    key: issued.key,
+    cert: issued.certificate,
+    ca: authority.certificate,
+    servername: 'localhost',
+    ALPNProtocols: ['h2'],
+  });
+  const session = connectHttp2('https://agent', { createConnection: () => socket, maxSessionMemory: 4_096 });
+  session.on('error', () => undefined);
+  onTestFinished(() => session.destroy());
+  return {
+    session,
+    /** Resolves to the status of gRPC and the code of its error; never where the answer is not read to its end. */
+    send: (frame: Buffer): Promise<string> => {
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': '/esb.agent.v1.Agent/Invoke',
+        'content-type': 'application/grpc',
+        te: 'trailers',
+      });
+      const done = Promise.withResolvers<string>();
+      const told = (headers: Record<string, unknown>): void => {
+        if (headers['grpc-status'] !== undefined) {
+          done.resolve([headers['grpc-status'], headers['esb-code']].join(' ').trim());
+          stream.close();
+        }
+      };
+      stream.on('error', () => undefined);
+      stream.on('response', told);
+      stream.on('trailers', told);
+      stream.end(frame);
+      return done.promise;
+    },
+  };
+}
+
+/** The one message of a call. */
+function invokeFrame(uid: string, payload: Buffer): Buffer {
+  const request = {
+    worker: { namespace: 'default', name: '', uid },
+    epoch: 1,
+    requestId: 'r-1',
+    payload,
+    clientContext: '',
+    traceId: '',
+    traceParent: '',
+    tailLog: false,
+  };
+  return grpcFrame(loadAgentProtocol().encodeInvoke(request));
+}
+
+describe('an agent that is given more than it may hold', () => {
+  const MIB = 2 ** 20;
+
+  it('refuses payloads before it reads them, holds no more than its budget, and serves others meanwhile', {
+    timeout: 60_000,
+  }, async () => {
+    const budget = new CallBudget(64 * MIB, systemClock);
+    const served = await agent({ budget });
+    const { fleet, serve, gateway, connect } = served;
+    for (let each = 0; each < 16; each += 1) {
+      fleet.show(viewFixture({ uid: `uid-${each}`, name: `slow-${each}` }));
+    }
+    fleet.show(viewFixture({}));
+    const held: (() => void)[] = [];
+    let most = 0;
+    const answered: InvocationResult = { kind: 'Answered', stamp: 's', timings };
+    fleet.onInvoke(({ uid }) => {
+      most = Math.max(most, budget.held);
+      return uid === 'uid-of-hello'
+        ? Promise.resolve(answered)
+        : new Promise((resolve) => {
+            held.push(() => resolve(answered));
+          });
+    });
+    serve();
+    const flood = await plainGateway(served);
+    const other = connect(await gateway());
+    const payload = Buffer.alloc(MIB, '1');
+    const frames = Array.from({ length: 16 }, (_, each) => invokeFrame(`uid-${each}`, payload));
+    const before = process.memoryUsage().rss;
+    const ends: Promise<string>[] = [];
+    let refused = 0;
+    for (let each = 0; each < 16 * 16; each += 1) {
+      const end = flood.send(frames[each % 16] ?? payload);
+      ends.push(end);
+      void end.then((status) => {
+        refused += status === '8 QueueFull' ? 1 : 0;
+      });
+    }
+    await waitFor('all calls to be held or refused', () => refused + held.length === ends.length, {
+      everyMs: 10,
+    });
+    most = Math.max(most, budget.held);
+    const answers = await partsOf(other.stream('invoke', invoke()));
+    expect(answers.at(-1)).toMatchObject({ trailer: { outcome: 'OUTCOME_ANSWERED' } });
+    expect(held.length).toBeGreaterThan(4);
+    expect(most).toBeLessThanOrEqual(40 * MIB);
+    expect(process.memoryUsage().rss - before).toBeLessThan(160 * MIB);
+    for (const end of held) {
+      end();
+    }
+    expect((await Promise.all(ends)).filter((status) => status === '0')).toHaveLength(held.length);
+    await waitFor('all to be given back', () => budget.held === 0, { everyMs: 5 });
+  });
+
+  it('lets the answers to a gateway that does not read wait for a moment, then drops them', async () => {
+    const budget = new CallBudget(64 * MIB, systemClock);
+    const served = await agent({ budget });
+    const { fleet, serve, gateway, connect } = served;
+    fleet.show(viewFixture({ uid: 'uid-0', name: 'large' }));
+    fleet.show(viewFixture({ uid: 'uid-1', name: 'other' }));
+    let most = 0;
+    let waited = 0;
+    let over = 0;
+    const chunk = Buffer.alloc(MIB / 4, '1');
+    fleet.onInvoke(async ({ onHead, onChunk, room }) => {
+      onHead({ status: 200, contentType: '' });
+      for (let each = 0; each < 20; each += 1) {
+        onChunk(chunk);
+        const wait = room?.();
+        most = Math.max(most, budget.held);
+        if (wait !== undefined) {
+          waited += 1;
+          await wait;
+        }
+      }
+      over += 1;
+      return { kind: 'Answered', stamp: 's', timings };
+    });
+    serve();
+    const still = await plainGateway(served);
+    let refused = 0;
+    const frame = invokeFrame('uid-0', Buffer.from('{}'));
+    for (let each = 0; each < 16; each += 1) {
+      void still.send(frame).then(() => {
+        refused += 1;
+      });
+    }
+    await waitFor('every worker to be free', () => over + refused === 16, { everyMs: 10 });
+    expect(waited).toBeGreaterThan(0);
+    expect(over).toBeGreaterThan(1);
+    expect(most).toBeLessThanOrEqual((12 + 1 + 16) * MIB);
+    await waitFor('what was dropped to be given back', () => budget.held <= 13 * MIB, { everyMs: 5 });
+    expect(await partsOf(connect(await gateway()).stream('invoke', invoke('uid-1')))).toHaveLength(21);
+    still.session.destroy();
+    await waitFor('all to be given back', () => budget.held === 0, { everyMs: 5 });
   });
 });
 
