@@ -18,7 +18,7 @@ const UNREAD_MS = 20_000;
  * Requests of one connection that may be without an answer at a time. SDKs and proxies send the next one after an answer. Each
  * takes a place of the gateway, of which a connection could have any number.
  */
-const MAX_UNANSWERED = 24;
+const MAX_UNANSWERED = 64;
 
 /** What a server has to be made with, so that the times above are kept to a few seconds. */
 export const GUARDED_SERVER = { connectionsCheckingInterval: 5_000 } as const;
