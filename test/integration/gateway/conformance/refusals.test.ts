@@ -21,7 +21,7 @@ let lab: ConformanceLab;
 
 beforeAll(async () => {
   lab = await startConformanceLab();
-  await lab.apply('hello');
+  await lab.apply('hello', { timeoutSeconds: 30 });
 });
 
 afterAll(() => lab?.close());
@@ -181,7 +181,7 @@ describe.each(['javaScript', 'boto3'] as const)('a call by %s is refused with', 
 
     it('ReservedFunctionConcurrentInvocationLimitExceeded while as many calls run as may and none may wait', async () => {
       const name = `busy-${which.toLowerCase()}`;
-      await lab.apply(name, { concurrency: { reserved: 1, queueDepth: 0 } });
+      await lab.apply(name, { timeoutSeconds: 30, concurrency: { reserved: 1, queueDepth: 0 } });
       onTestFinished(() => lab.agentLab.remove(name));
       const call = { FunctionName: name, Payload: '{"sleep":2}' };
       const outcomes = await Promise.all([caller.call('Invoke', call), caller.call('Invoke', call)]);
@@ -214,7 +214,7 @@ describe.each(['javaScript', 'boto3'] as const)('a call by %s is refused with', 
 
     it('is what the SDK tries again by itself, until there is room', async () => {
       const name = `again-${which.toLowerCase()}`;
-      await lab.apply(name, { concurrency: { reserved: 1, queueDepth: 0 } });
+      await lab.apply(name, { timeoutSeconds: 30, concurrency: { reserved: 1, queueDepth: 0 } });
       onTestFinished(() => lab.agentLab.remove(name));
       const call = { FunctionName: name, Payload: '{"sleep":1}' };
       const outcomes = await Promise.all([1, 2].map(() => caller.call('Invoke', call, { maxAttempts: 8 })));
