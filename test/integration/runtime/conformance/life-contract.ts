@@ -81,7 +81,7 @@ export const lifeContract: ConformanceTests = (bench) => {
     await runtime.pause(wanted.containerId);
     const steps: EnsureStep[] = [];
     const second = await runtime.ensure({ ...wanted, onProgress: (step) => steps.push(step) });
-    expect(steps).toEqual(['Resuming']);
+    expect(steps).toEqual(['Resuming', 'Starting']);
     expect(second.task).toEqual(first.task);
     expect(await call(second)).toMatchObject({ counter: 2 });
   });
