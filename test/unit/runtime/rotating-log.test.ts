@@ -254,7 +254,7 @@ describe('a rotating log', () => {
     );
   });
 
-  it('is read right while it is rotated', async () => {
+  it('is read right while it is rotated', { timeout: 60_000 }, async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.record({ maxBytes: fc.integer({ min: 60, max: 200 }), maxFiles: fc.integer({ min: 2, max: 4 }) }),
