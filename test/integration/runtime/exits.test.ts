@@ -133,7 +133,7 @@ describe('a worker', () => {
     await runtime.pause(request.containerId);
     const steps: string[] = [];
     const second = await runtime.ensure({ ...request, onProgress: (step) => steps.push(step) });
-    expect(steps).toEqual(['Resuming']);
+    expect(steps).toEqual(['Resuming', 'Starting']);
     expect(second.task).toEqual(first.task);
     expect(await lab.caller.call(second.address ?? nowhere, {})).toMatchObject({ counter: 1 });
   });
