@@ -1,6 +1,5 @@
 import { closeSync, constants, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Clock, Timer } from '../common/clock.ts';
 
 /** Ends the name of each mark. */
 export const MARK_SUFFIX = '.mark';
@@ -31,14 +30,12 @@ export interface FoundMark {
   readonly left: readonly { readonly containerId: string; readonly call: Partial<MarkedCall> }[];
 }
 
-/** Milliseconds that a mark outlives its call: of calls that follow each other closely only the last is taken back. */
-const lingerMs = 10;
-
 /**
  * Says on a tmpfs whether a call is in a worker, so that the next run of the agent knows. The file is written before
- * the first byte of a call and after its answer, or rather a moment later, when no other call has followed. Its
- * descriptor stays open in between, since this is on the path of every call. Nothing is synced: the file has to
- * survive this process, not the machine, with which the worker would end too.
+ * the first byte of a call, and after its answer before the caller has all of that: the worker of a call that was
+ * answered is never taken for one with a call in it. The descriptor stays open in between, since this is on the path
+ * of every call; one write takes 1 to 2 µs. Nothing is synced: the file has to survive this process, not the machine,
+ * with which the worker would end too.
  *
  * Each line is `0` or `1`, the container, the last stamp, when the time of the call is over, and its request id, with
  * `-` for what is not known. The first line is of the container that was called last, each other line of a call that an
@@ -53,34 +50,22 @@ export class InFlightMark {
   #containerId = '';
   #call = '- -';
   readonly #left = new Map<string, Partial<MarkedCall>>();
-  readonly #clock: Clock;
   readonly #onError: (error: unknown) => void;
   /** Whether the file says that a call is in the worker. */
   #marked = false;
-  /** Whether a call is in it. */
-  #inside = false;
   #stamp: string;
-  #timer: Timer | undefined;
 
   /**
    * @param stamp the last one that an earlier run of the agent has issued
    * @param onError told when a mark cannot be taken back
    */
-  constructor(
-    folder: string,
-    uid: string,
-    clock: Clock,
-    stamp: string | undefined,
-    onError: (error: unknown) => void,
-  ) {
+  constructor(folder: string, uid: string, stamp: string | undefined, onError: (error: unknown) => void) {
     this.#path = join(folder, `${uid}${MARK_SUFFIX}`);
-    this.#clock = clock;
     this.#stamp = stamp ?? '-'.repeat(stampLength);
     this.#onError = onError;
   }
 
   begin(containerId: string, call: MarkedCall): void {
-    this.#inside = true;
     this.#containerId = containerId;
     this.#call = textOf(call);
     this.#write(busy);
@@ -89,13 +74,12 @@ export class InFlightMark {
 
   /** The call was answered. */
   end(stamp: string): void {
-    this.#inside = false;
     this.#stamp = stamp;
-    if (this.#marked && this.#timer === undefined) {
-      this.#timer = this.#clock.setTimer(() => {
-        this.#timer = undefined;
-        this.#takeBack();
-      }, lingerMs);
+    if (this.#marked) {
+      this.#try(() => {
+        this.#write(idle);
+        this.#marked = false;
+      });
     }
   }
 
@@ -116,23 +100,9 @@ export class InFlightMark {
     }
   }
 
-  /** Takes the mark back, unless a call is in the worker. */
-  #takeBack(): void {
-    if (this.#descriptor === undefined || !this.#marked || this.#inside) {
-      return;
-    }
-    this.#try(() => {
-      this.#write(idle);
-      this.#marked = false;
-    });
-  }
-
   /** Gives the descriptor back; the file stays, and with it the mark of a call that was not answered. */
   release(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
     if (this.#descriptor !== undefined) {
-      this.#takeBack();
       closeSync(this.#descriptor);
       this.#descriptor = undefined;
     }
@@ -141,7 +111,6 @@ export class InFlightMark {
 
   /** The container is gone, and with it whatever ran in it. */
   remove(): void {
-    this.#inside = false;
     if (this.#left.size > 0) {
       this.#try(() => this.#write(idle));
       this.#marked = false;

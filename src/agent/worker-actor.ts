@@ -348,8 +348,7 @@ export class WorkerActor {
 
   /** @param stamp the last one that an earlier run of the agent has issued */
   #createMark(stamp: string | undefined): InFlightMark {
-    const { clock, marksFolder } = this.#context;
-    return new InFlightMark(marksFolder, this.uid, clock, stamp, (error) => {
+    return new InFlightMark(this.#context.marksFolder, this.uid, stamp, (error) => {
       this.#logger.error({ err: error }, 'cannot take back the mark of a call');
     });
   }

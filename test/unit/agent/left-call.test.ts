@@ -37,6 +37,23 @@ const until = (lab: FleetLab, holds: () => boolean): Promise<unknown> =>
     { everyMs: 2, timeoutMs: 5_000 },
   );
 
+describe('a call that was answered just before its agent is killed', () => {
+  it('is in no mark: the worker is called again, and neither made anew nor given another container', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    await before.recorded((record) => record.startedAt !== undefined);
+    const call = before.invoke();
+    before.emulators.answerAll();
+    expect(await call).toMatchObject({ kind: 'Answered' });
+    const lab = await before.restart();
+    lab.emulators.onCall = (each) => each.answer();
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({ containerId: lab.container(), inFlight: 0 });
+    const next = lab.invoke({ requestId: 'next' });
+    await lab.clock.advance(boundMs + 1_000);
+    expect(await next).toMatchObject({ kind: 'Answered' });
+    expect(done(lab)).toEqual([]);
+  });
+});
+
 describe('a call that is in a worker when its agent ends', () => {
   it.each([
     ['is killed', undefined],
