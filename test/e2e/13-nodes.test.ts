@@ -24,7 +24,33 @@ describe('two nodes', () => {
     return names;
   }
 
+  /** Placement prefers a node that has the image, and a node tells of its images once a minute. */
+  async function imageOnBoth(): Promise<void> {
+    for (const nodeName of ['node-1', 'node-2']) {
+      await esb.apply(`image-${nodeName}`, { nodeName });
+      await esb.ready(`image-${nodeName}`);
+      await esb.delete(`image-${nodeName}`);
+    }
+    for (const nodeName of ['node-1', 'node-2']) {
+      await waitFor(
+        `${nodeName} to tell of the image`,
+        async () => {
+          const { stdout } = await esb.kubectl([
+            'get',
+            'lambdanode',
+            nodeName,
+            '-o',
+            'jsonpath={.status.images}',
+          ]);
+          return stdout.includes(esb.image('python-counter'));
+        },
+        { timeoutMs: 90_000 },
+      );
+    }
+  }
+
   it('share the workers', async () => {
+    await imageOnBoth();
     const nodes = (await assignmentsOf(await fourWorkers('shared'))).map((found) => found?.nodeName);
     expect(new Set(nodes)).toEqual(new Set(['node-1', 'node-2']));
   });
@@ -67,6 +93,7 @@ describe('two nodes', () => {
   });
 
   it('a lost node is taken over within 90 s, and answers nothing of the old when it returns', async () => {
+    await imageOnBoth();
     const names = await fourWorkers('lost');
     const before = await Promise.all(names.map((name) => esb.worker(name)));
     const moved = before.filter((worker) => worker.status?.assignment?.nodeName === 'node-2');

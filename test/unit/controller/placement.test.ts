@@ -37,6 +37,11 @@ describe('place', () => {
     expect(chosen([candidate('a'), candidate('b', { hasImage: true })])).toBe('b');
   });
 
+  it('prefers the node that has the image to one with more room', () => {
+    const fuller = candidate('b', { hasImage: true, used: { memoryMiB: 896, workers: 7 }, assigned: 7 });
+    expect(chosen([candidate('a'), fuller])).toBe('b');
+  });
+
   it('prefers the node with more room', () => {
     expect(chosen([candidate('a', { used: { memoryMiB: 512, workers: 1 } }), candidate('b')])).toBe('b');
     expect(chosen([candidate('a', { used: { memoryMiB: 0, workers: 9 } }), candidate('b')])).toBe('b');
