@@ -101,18 +101,15 @@ export const tenantAttempts: readonly TenantAttempt[] = [
   },
   {
     attempt: 'an answer without end',
-    by: 'gateway',
-    test: [
-      'integration/gateway/conformance/invoke.test.ts',
-      'Function.ResponseSizeTooLarge of one that answers with more than 6 MB',
-    ],
+    by: 'node',
+    test: ['unit/agent/worker-http.test.ts', 'reads no more of an answer than a function may give'],
   },
   {
     attempt: 'bodies that come slowly',
     by: 'gateway',
     test: [
-      'integration/gateway/fuzz.test.ts',
-      'keeps room for small calls while large ones come in slowly, and takes no more of those than it can hold',
+      'unit/gateway/http/request-body.test.ts',
+      'that is slow has ten seconds, and after that has to come with 8 KiB a second',
     ],
   },
 ];
