@@ -21,15 +21,15 @@ describe('removal', () => {
     expect(now).toEqual(before);
   }
 
-  it('by desiredState Absent leaves the resource and nothing on the node', async () => {
+  it('by desiredState Absent leaves the resource, and nothing on the node but its output', async () => {
     await esb.apply('absentee', { nodeName: 'node-1' });
     await esb.ready('absentee');
     await esb.invoke('absentee');
     await esb.patch('absentee', { desiredState: 'Absent' });
     const worker = await esb.waitForPhase('absentee', 'Absent');
     expect(worker.status?.assignment?.nodeName).toBe('node-1');
-    // The record stays with the resource.
-    before = { ...before, records: before.records + 1 };
+    // The record stays with the resource, and for an hour the output of the container that is gone.
+    before = { ...before, records: before.records + 1, logs: before.logs + 1 };
     await expectAsBefore();
   });
 
