@@ -76,6 +76,9 @@ export interface EventLoad {
   readonly bytes: number;
 }
 
+/** The load of an empty store. */
+export const NO_LOAD: EventLoad = { events: 0, bytes: 0 };
+
 /** How much a store takes. A record of failure takes the place of its event, whatever the limits are. */
 export interface EventLimits {
   readonly maxEvents: number;

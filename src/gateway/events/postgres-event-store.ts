@@ -19,6 +19,7 @@ import {
   encodeHead,
   fullnessFor,
   laneOf,
+  NO_LOAD,
   PARK_MS,
   type StoredEvent,
   storeFull,
@@ -54,8 +55,6 @@ interface RecentPut {
   isDone: boolean;
 }
 
-const NOTHING: EventLoad = { events: 0, bytes: 0 };
-
 interface ClaimedRow {
   readonly id: string;
   readonly head: string;
@@ -78,7 +77,7 @@ export class PostgresEventStore implements EventStore {
   readonly #options: PostgresEventStoreOptions;
   readonly #tasks: TaskGroup;
   readonly #owner = randomUUID();
-  #counted: EventLoad = NOTHING;
+  #counted: EventLoad = NO_LOAD;
   /** The same by lane. */
   #countedByLane: ReadonlyMap<string, EventLoad> = new Map();
   /** Puts that the last count may not have seen. */
@@ -242,7 +241,7 @@ export class PostgresEventStore implements EventStore {
   }
 
   #loadOf(lane: string): EventLoad {
-    const counted = this.#countedByLane.get(lane) ?? NOTHING;
+    const counted = this.#countedByLane.get(lane) ?? NO_LOAD;
     const recent = [...this.#recent].filter((put) => put.lane === lane);
     return {
       events: counted.events + recent.length,
@@ -284,7 +283,7 @@ export class PostgresEventStore implements EventStore {
     this.#countedByLane = byLane;
     this.#counted = [...byLane.values()].reduce(
       (sum, { events, bytes }) => ({ events: sum.events + events, bytes: sum.bytes + bytes }),
-      NOTHING,
+      NO_LOAD,
     );
     for (const put of seen) {
       if (this.#recent.delete(put)) {

@@ -13,6 +13,7 @@ import {
   type EventLoad,
   type EventProgress,
   type EventStore,
+  NO_LOAD,
   type StoredEvent,
   storeUnavailable,
 } from './event-store.ts';
@@ -48,7 +49,7 @@ export class ReopeningEventStore implements EventStore {
   readonly #options: ReopeningEventStoreOptions;
   readonly #tasks: TaskGroup;
   #state: State = { kind: 'Opening', failure: undefined };
-  #lastLoad: EventLoad = { events: 0, bytes: 0 };
+  #lastLoad = NO_LOAD;
 
   constructor(options: ReopeningEventStoreOptions) {
     this.#options = options;

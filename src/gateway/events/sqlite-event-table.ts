@@ -7,6 +7,7 @@ import {
   type EventLoad,
   type EventRow,
   fullnessFor,
+  NO_LOAD,
   storeFull,
 } from './event-store.ts';
 
@@ -23,8 +24,6 @@ const IOERR_WRITE = 778;
 /** SQLite's result codes for a file that is damaged, or none of its own. */
 const CORRUPT = 11;
 const NOT_A_DATABASE = 26;
-
-const NOTHING: EventLoad = { events: 0, bytes: 0 };
 
 /** A row with the claim that it was given. */
 export interface ClaimedRow extends EventRow {
@@ -65,7 +64,7 @@ export class SqliteEventTable {
     this.#limits = limits;
     this.#now = now;
     this.#database = open(file);
-    this.#load = NOTHING;
+    this.#load = NO_LOAD;
     try {
       if (isSuspect) {
         check(this.#database);
@@ -117,7 +116,7 @@ export class SqliteEventTable {
 
   /** @throws {EsbError} `EventStoreFull` */
   put(row: NewRow): void {
-    const ofLane = this.#byLane.get(row.lane) ?? NOTHING;
+    const ofLane = this.#byLane.get(row.lane) ?? NO_LOAD;
     const fullness = fullnessFor(this.#limits, this.#load, ofLane, row.payload.length);
     if (fullness !== undefined) {
       throw storeFull(fullness, this.#limits);
@@ -188,7 +187,7 @@ export class SqliteEventTable {
   }
 
   #count(lane: string, events: number, bytes: number): void {
-    const ofLane = this.#byLane.get(lane) ?? NOTHING;
+    const ofLane = this.#byLane.get(lane) ?? NO_LOAD;
     const left = { events: ofLane.events + events, bytes: ofLane.bytes + bytes };
     if (left.events > 0) {
       this.#byLane.set(lane, left);
