@@ -96,7 +96,8 @@ async function takeDown(home: Home, progress: Progress): Promise<string[]> {
     }
   });
   await progress.step('network', async () => {
-    for (const node of nodes) {
+    // The machine's own node last: the links to the other nodes count as interfaces that may need forwarding.
+    for (const node of nodes.toReversed()) {
       await attempt(`network of ${node}`, () => removeNetwork(home, node));
     }
   });

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type LambdaNode, lambdaNodes } from '../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../src/api/lambda-worker.ts';
+import { messageOf } from '../../src/common/errors.ts';
 import { createKubeClient } from '../../src/kube/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/kube-config.ts';
 import { leases, secrets } from '../../src/kube/resource-types.ts';
@@ -68,16 +69,22 @@ describe('an agent', () => {
         { subresource: 'status' },
       );
     }
-    // A policy takes effect a moment after it was written.
-    await waitFor('the policy', async () => {
-      const refused = await agent
-        .patch(lambdaWorkers, key('other'), status({ restartCount: 1 }), { subresource: 'status' })
-        .then(
-          () => false,
-          () => true,
-        );
-      return refused;
-    });
+    // Each policy takes effect a moment after it was written.
+    const isRefused = (name: string, body: PatchBody, part: string): Promise<boolean> =>
+      agent.patch(lambdaWorkers, key(name), body, { subresource: 'status' }).then(
+        () => false,
+        (error: unknown) => messageOf(error).includes(part),
+      );
+    await waitFor('the policy on agents', () =>
+      isRefused('other', status({ restartCount: 1 }), 'not assigned to node node-1'),
+    );
+    await waitFor('the policy on the status of workers', () =>
+      isRefused(
+        'own',
+        status({ assignment: { nodeName: 'node-1', epoch: 1 }, lastEpoch: 1 }),
+        'by the controller alone',
+      ),
+    );
   });
 
   afterAll(async () => {

@@ -65,19 +65,20 @@ describe('a worker', () => {
       await value(['cpu', 'cpu.shares'], 'cpu.weight'),
     );
     // Made before /tmp was counted: together they may take more than is promised.
-    const infos = await Promise.all(
-      ['one', 'two'].map((name) => runtime.ensure(ensureRequest(lab, name, { memoryMiB: 128 }))),
+    const [small, ...large] = await Promise.all(
+      ['small', 'one', 'two'].map((name) => runtime.ensure(ensureRequest(lab, name, { memoryMiB: 128 }))),
     );
-    await Promise.allSettled(infos.map((info) => tries(info, 'keep 110')));
+    await Promise.allSettled(large.map((info) => tries(info, 'keep 110')));
+    // The kernel may end the second one too: before the memory of the first one is free.
     const ended = await waitFor('the end of one', async () => {
-      const found = await Promise.all(infos.map(({ containerId }) => runtime.inspect(containerId)));
+      const found = await Promise.all(large.map(({ containerId }) => runtime.inspect(containerId)));
       return found.find((info) => info?.task.kind === 'Stopped');
     });
     expect(ended.task).toMatchObject({ kind: 'Stopped', oomKilled: true });
-    const others = infos.filter(({ containerId }) => containerId !== ended.containerId);
-    for (const other of others) {
-      expect(await tries(other, 'create /tmp/fine')).toEqual({ 'create /tmp/fine': 'ok' });
+    if (small === undefined) {
+      throw new Error('the small worker is missing');
     }
+    expect(await tries(small, 'create /tmp/fine')).toEqual({ 'create /tmp/fine': 'ok' });
   });
 
   it('ends before others when memory is short, and lives in the group that was made for it', async () => {
