@@ -16,7 +16,7 @@ interface Member {
 export class ShimGroups {
   readonly #size: number;
   readonly #members = new Map<string, Member>();
-  /** The last task of each group that is being made. */
+  /** The last change of each group that is under way. */
   readonly #turns = new Map<string, Promise<void>>();
 
   /** @param size how many workers share a shim at most; 1 for none */
@@ -44,11 +44,13 @@ export class ShimGroups {
   }
 
   /**
-   * Does `work`, which starts a task, after that of every other member of the group: of two shims that are started for one
-   * group in the same moment, the second takes a socket on which nobody listens yet for one that was left behind, and
-   * the first is lost with what it serves.
+   * Does `work`, which makes or deletes the task of a container, after that of every other member of its group. Two shims
+   * that are started for one group in the same moment: the second takes a socket on which nobody listens yet for one that
+   * was left behind, and the first is lost with what it serves. A task that is made while the last other one is deleted
+   * is given to a shim that is about to end.
    */
-  async inTurn<T>(group: string | undefined, work: () => Promise<T>): Promise<T> {
+  async inTurn<T>(containerId: string, work: () => Promise<T>): Promise<T> {
+    const group = this.#members.get(containerId)?.group;
     if (group === undefined) {
       return await work();
     }

@@ -213,11 +213,10 @@ export class TaskControl {
   }
 
   /**
-   * Ends a task whatever its state and removes it. A paused one is killed frozen, so that it runs no more; one that was
+   * Ends the process of a task whatever its state. A paused one is killed frozen, so that it runs no more; one that was
    * never started is killed as well.
    */
   async end(containerId: string, found: TaskProcess, graceMs: number): Promise<void> {
-    const { client } = this.#options;
     switch (found.status) {
       case 'RUNNING':
         if (graceMs <= 0 || !(await this.#terminate(containerId, graceMs))) {
@@ -233,8 +232,12 @@ export class TaskControl {
       case 'STOPPED':
         break;
     }
+  }
+
+  /** Removes a task whose process has ended. Missing is success. */
+  async delete(containerId: string): Promise<void> {
     try {
-      await client.tasks.delete(containerId, { deadlineMs: DELETE_DEADLINE_MS });
+      await this.#options.client.tasks.delete(containerId, { deadlineMs: DELETE_DEADLINE_MS });
     } catch (error) {
       if (!hasCode(error, 'NotFound')) {
         throw await this.#blame(containerId, error);

@@ -67,8 +67,6 @@ const STOPPED_BEFORE = /cannot start a stopped process/;
 
 interface Prepared {
   readonly record: ContainerRecord;
-  /** Of those that share its shim; undefined for a shim of its own. */
-  readonly group: string | undefined;
   readonly address: WorkerAddress;
   readonly rootfs: readonly Mount[];
 }
@@ -176,11 +174,11 @@ export class WorkerCreation {
     const { containerId } = request;
     const begun = logs.begin(containerId, request.identity.uid);
     begun.catch(() => undefined);
-    const { record, group, address, rootfs } = await this.#prepare(request, leased, signal);
+    const { record, address, rootfs } = await this.#prepare(request, leased, signal);
     await creationStep('CreateFailed', signal, () => begun);
     const task = { containerId, rootfs, logUri: logs.uri(containerId) };
     const { pid } = await creationStep('CreateFailed', signal, () =>
-      this.#options.groups.inTurn(group, () => this.#observed('create', this.#createTask(task))),
+      this.#options.groups.inTurn(containerId, () => this.#observed('create', this.#createTask(task))),
     );
     // The container's record refers to the snapshot by now; nobody has to wait for the lease to go.
     this.#options.inBackground('ending a lease', () =>
@@ -304,7 +302,7 @@ export class WorkerCreation {
         { deadlineMs: STEP_DEADLINE_MS },
       ),
     );
-    return { record, group, address };
+    return { record, address };
   }
 
   /** The lease keeps it until the container's record refers to it. */

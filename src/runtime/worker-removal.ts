@@ -5,6 +5,7 @@ import { hasCode } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerRecord } from '../containerd/container-service.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
+import type { TaskProcess } from '../containerd/task-service.ts';
 import { isOfAnotherBoot } from './boot-id.ts';
 import type { Confinement } from './confinement.ts';
 import type { HostPortBook } from './host-port-book.ts';
@@ -104,7 +105,7 @@ export class WorkerRemoval {
     const { bootId, logger, shims, tasks } = this.#options;
     const task = await this.#answered(containerId, () => tasks.find(containerId));
     if (task !== undefined) {
-      await this.#answered(containerId, () => tasks.end(containerId, task, graceMs));
+      await this.#answered(containerId, () => this.#endFound(containerId, task, graceMs));
       return;
     }
     const record = await this.#record(containerId);
@@ -115,6 +116,12 @@ export class WorkerRemoval {
     if (ended > 0) {
       logger.warn({ containerId, ended }, 'a shim that containerd had lost was ended');
     }
+  }
+
+  async #endFound(containerId: string, found: TaskProcess, graceMs: number): Promise<void> {
+    const { groups, tasks } = this.#options;
+    await tasks.end(containerId, found, graceMs);
+    await groups.inTurn(containerId, () => tasks.delete(containerId));
   }
 
   /** Does something to a task. A shim that does not answer is ended, and what is left of the task is ended in its place. */
@@ -133,7 +140,7 @@ export class WorkerRemoval {
       logger.warn({ containerId, err: error }, 'a shim that did not answer was ended');
       const left = await tasks.find(containerId);
       if (left !== undefined) {
-        await tasks.end(containerId, left, 0);
+        await this.#endFound(containerId, left, 0);
       }
       return undefined;
     }
@@ -175,7 +182,7 @@ export class WorkerRemoval {
       return false;
     }
     logger.warn({ containerId }, 'a task without a container is ended');
-    await tasks.end(containerId, found, 0);
+    await this.#endFound(containerId, found, 0);
     return true;
   }
 

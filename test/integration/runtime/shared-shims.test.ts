@@ -1,6 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { createContainerdClient } from '../../../src/containerd/containerd-client.ts';
 import type { EnsureRequest, RuntimeEvent, WorkerAddress } from '../../../src/runtime/container-runtime.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import { CONTAINERD_NAMESPACE, type ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -72,6 +74,56 @@ describe('workers that share shims', () => {
     await next.ensure(ensureRequest(lab, 'c'));
     expect(await shims()).toBe(1);
     await next.stop();
+  });
+
+  it('are made while the last other one of their shim is being deleted', async () => {
+    const client = createContainerdClient({
+      socketPath: lab.socketPath,
+      namespace: CONTAINERD_NAMESPACE,
+      snapshotter: 'overlayfs',
+    });
+    let deleting = Promise.withResolvers<void>();
+    let recorded = Promise.withResolvers<void>();
+    let delayMs = 0;
+    const crowded = await lab.runtime({
+      workersPerShim: 3,
+      client: {
+        ...client,
+        containers: {
+          ...client.containers,
+          async create(container, options) {
+            const record = await client.containers.create(container, options);
+            recorded.resolve();
+            // The new one has its group by now, and no task.
+            await deleting.promise;
+            await sleep(delayMs);
+            return record;
+          },
+        },
+        tasks: {
+          ...client.tasks,
+          delete(id, options) {
+            deleting.resolve();
+            return client.tasks.delete(id, options);
+          },
+        },
+      },
+    });
+    deleting.resolve();
+    const failures: string[] = [];
+    for (let round = 0; round < 8; round += 1) {
+      const [last, next] = requests('last', 'next') as [EnsureRequest, EnsureRequest];
+      await crowded.ensure(last);
+      deleting = Promise.withResolvers();
+      recorded = Promise.withResolvers();
+      delayMs = round * 4;
+      const made = crowded.ensure(next).catch((error: unknown) => failures.push(String(error)));
+      await recorded.promise;
+      await crowded.destroy(last.containerId, { graceSeconds: 0 });
+      await made;
+      await crowded.destroy(next.containerId, { graceSeconds: 0 });
+    }
+    expect(failures).toEqual([]);
   });
 
   it.each(['SIGKILL', 'SIGSTOP'] as const)(

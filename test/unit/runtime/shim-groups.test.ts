@@ -52,25 +52,27 @@ describe('ShimGroups', () => {
     expect(groups.join('c')).toBe('esb-2');
   });
 
-  it('have their tasks made one after the other, also when one fails, and others are not held up', async () => {
-    const groups = new ShimGroups(3);
+  it('have their tasks made and deleted one after the other, also when one fails, and others are not held up', async () => {
+    const groups = new ShimGroups(2);
+    join(groups, 'one', 'two', 'three');
     const first = Promise.withResolvers<void>();
     const order: string[] = [];
-    const one = groups.inTurn('esb-1', async () => {
+    const one = groups.inTurn('one', async () => {
       order.push('one');
       await first.promise;
       throw new Error('no');
     });
-    const two = groups.inTurn('esb-1', async () => {
+    groups.leave('two');
+    const two = groups.inTurn('two', async () => {
       order.push('two');
     });
-    await groups.inTurn('esb-2', async () => {
-      order.push('other group');
+    await groups.inTurn('three', async () => {
+      order.push('of another group');
     });
-    await groups.inTurn(undefined, async () => {
-      order.push('no group');
+    await groups.inTurn('four', async () => {
+      order.push('of no group');
     });
-    expect(order).toEqual(['one', 'other group', 'no group']);
+    expect(order).toEqual(['one', 'of another group', 'of no group']);
     first.resolve();
     await expect(one).rejects.toThrow('no');
     await two;

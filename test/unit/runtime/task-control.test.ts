@@ -235,6 +235,7 @@ describe('TaskControl', () => {
     if (found !== undefined) {
       await tasks.end('w', found, graceMs);
     }
+    await tasks.delete('w');
     expect(fake.calls).toEqual(calls);
     expect(await tasks.find('w')).toBeUndefined();
   });
@@ -245,6 +246,7 @@ describe('TaskControl', () => {
     if (found !== undefined) {
       await tasks.end('w', found, 1000);
     }
+    await tasks.delete('w');
     expect(fake.calls).toEqual(['tasks.kill-15 w', 'tasks.delete w']);
   });
 
@@ -255,6 +257,7 @@ describe('TaskControl', () => {
     if (found !== undefined) {
       await tasks.end('w', found, 20);
     }
+    await tasks.delete('w');
     expect(fake.calls).toEqual(['tasks.kill-15 w', 'tasks.kill-9 w', 'tasks.resume w', 'tasks.delete w']);
   });
 });
