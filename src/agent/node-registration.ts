@@ -5,9 +5,8 @@ import { sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import type { Node } from '../kube/resource-types.ts';
 import type { Informer, KubeClient } from '../kube/types.ts';
-import { canonicalJson } from './canonical-json.ts';
 import type { NodeHealth } from './node-health.ts';
-import { type NodeFacts, nodeStatus } from './node-status.ts';
+import { type NodeFacts, nodeStatus, saysSame } from './node-status.ts';
 
 /** Milliseconds between two writes of anything but conditions, certificate and cordon. */
 const writeEveryMs = 10_000;
@@ -32,8 +31,12 @@ export interface NodeRegistrationOptions {
   readonly nodes: Pick<Informer<Node>, 'hasSynced' | 'synced'> & {
     readonly cache: Pick<Informer<Node>['cache'], 'get'>;
   };
-  /** Everything but the conditions, the labels and the cordon. */
-  readonly facts: () => Promise<Omit<NodeFacts, 'conditions' | 'unschedulable'>>;
+  /**
+   * Everything but the conditions, the labels and the cordon.
+   *
+   * @param leaving uids of leaving workers that were told of before
+   */
+  readonly facts: (leaving: readonly string[]) => Promise<Omit<NodeFacts, 'conditions' | 'unschedulable'>>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -139,14 +142,14 @@ export class NodeRegistration {
     const cordon = node === undefined ? undefined : node.spec?.unschedulable === true;
     const status = nodeStatus(
       {
-        ...(await this.#options.facts()),
+        ...(await this.#options.facts(present.status?.leaving ?? [])),
         unschedulable: nodes.hasSynced() ? cordon : present.status?.unschedulable,
         conditions: health.conditions(),
       },
       present.status,
       clock.now(),
     );
-    if (canonicalJson(status) !== canonicalJson(present.status)) {
+    if (!saysSame(status, present.status)) {
       this.#present = await client.patch(
         lambdaNodes,
         { name },

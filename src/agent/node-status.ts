@@ -4,6 +4,7 @@ import { type Condition, transition } from '../api/condition.ts';
 import type { LambdaNodeStatus, NodeAmounts } from '../api/lambda-node.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../common/host-port.ts';
 import type { Node } from '../kube/resource-types.ts';
+import { canonicalJson } from './canonical-json.ts';
 import type { NodeCondition } from './node-health.ts';
 import type { SetAside } from './set-aside.ts';
 
@@ -14,6 +15,7 @@ const maxVersionLength = 128;
 const maxMessageLength = 32_768;
 const maxSetAside = 64;
 const maxSetAsideMessage = 1_024;
+const maxLeaving = 1_024;
 /** Part of the machine's memory that is promised to workers where nobody says how much. */
 const defaultMemoryShare = 0.7;
 /** MiB of which that part is a multiple: the same machine has some MiB more or less under another kernel. */
@@ -28,6 +30,8 @@ export interface NodeFacts {
   readonly images: readonly string[];
   /** Containers that could not be removed. */
   readonly setAside: readonly SetAside[];
+  /** Uids of workers that are no longer this node's and may still have a container here. */
+  readonly leaving: readonly string[];
   /** Whether the Node of the same name is cordoned; undefined where there is none. */
   readonly unschedulable: boolean | undefined;
   readonly conditions: readonly NodeCondition[];
@@ -68,6 +72,7 @@ export function nodeStatus(
             message: message.slice(0, maxSetAsideMessage),
           })),
         }),
+    leaving: facts.leaving.toSorted().slice(0, maxLeaving),
     ...(facts.unschedulable === undefined ? {} : { unschedulable: facts.unschedulable }),
     conditions: facts.conditions.map(
       (condition): Condition =>
@@ -78,6 +83,11 @@ export function nodeStatus(
         ),
     ),
   };
+}
+
+/** Whether two statuses say the same. One without a list of leaving workers says that there is none. */
+export function saysSame(one: LambdaNodeStatus, other: LambdaNodeStatus | undefined): boolean {
+  return canonicalJson({ leaving: [], ...one }) === canonicalJson({ leaving: [], ...other });
 }
 
 /** What does not change while the agent runs. */

@@ -308,7 +308,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
     nodeName,
     health,
     nodes: ownNode,
-    facts: async () => ({
+    facts: async (told) => ({
       endpoint,
       certificate: identity.published,
       versions: {
@@ -319,6 +319,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       capacity,
       allocated: fleet.allocation(),
       setAside: fleet.setAside(),
+      leaving: fleet.stillHere(told),
       images: leaving ? [] : await images.current(),
     }),
     clock,

@@ -162,6 +162,11 @@ export class WorkerActor {
     return this.#released;
   }
 
+  /** Whether the API has told of its resource in this run of the agent. */
+  get confirmed(): boolean {
+    return this.#confirmed;
+  }
+
   get waitsForRoom(): boolean {
     return this.#gate.nodeFull !== undefined || this.#containers.noRoomBeside !== undefined;
   }

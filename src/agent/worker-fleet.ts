@@ -106,6 +106,12 @@ export interface NodeFleet extends Fleet {
   /** Workers that are no longer this node's, and have a call in them that ends first. */
   leaving(): readonly LeavingWorker[];
   /**
+   * Uids of workers that are no longer this node's and may still have a container here.
+   *
+   * @param told those that an earlier look, or an earlier run, has told of: one that the API has not spoken of since is still here
+   */
+  stillHere(told: readonly string[]): readonly string[];
+  /**
    * What that process of a container writes does not come to its log any more: it is made anew before it stands still. False
    * when it is not that process's any more.
    */
@@ -383,6 +389,15 @@ class WorkerFleet implements NodeFleet {
     return [...this.#actors.values()].flatMap(({ callUntil, identity, released }) =>
       released && callUntil !== undefined ? [{ identity, callUntil }] : [],
     );
+  }
+
+  stillHere(told: readonly string[]): readonly string[] {
+    const released = [...this.#actors.values()].filter((actor) => actor.released);
+    const unsettled = told.filter((uid) => {
+      const actor = this.#actors.get(uid);
+      return actor === undefined ? !this.#listed || this.#orphans.has(uid) : !actor.confirmed;
+    });
+    return [...new Set([...released.map(({ uid }) => uid), ...unsettled])];
   }
 
   setAside(): readonly SetAside[] {

@@ -23,6 +23,7 @@ import {
 } from '../kube/resource-types.ts';
 import { type FleetSource, registerControllerMetrics } from './controller-metrics.ts';
 import { startHealthServer } from './health-server.ts';
+import { LEAVING_INDEX, leavingIndex } from './left-nodes.ts';
 import type { NodeLiveness } from './liveness.ts';
 import { FUNCTION_INDEX, functionIndex } from './move-turns.ts';
 import { registerReconcilerMetrics } from './reconciler-metrics.ts';
@@ -73,7 +74,12 @@ export async function runController(flags: ControllerFlags, context: RoleContext
     {},
     { logger, indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex }, transform: slimWorker },
   );
-  const lambdaNodeInformer = createInformer(client, lambdaNodes, {}, { logger });
+  const lambdaNodeInformer = createInformer(
+    client,
+    lambdaNodes,
+    {},
+    { logger, indexes: { [LEAVING_INDEX]: leavingIndex } },
+  );
   const nodeInformer = createInformer(client, coreNodes, {}, { logger, transform: slimNode });
   const requests = createInformer(
     client,

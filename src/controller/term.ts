@@ -17,6 +17,7 @@ import { HoldLoop, type HoldSource } from './hold-loop.ts';
 import { removeHoldPods } from './hold-removal.ts';
 import { readLeases } from './lease-reader.ts';
 import { Ledger } from './ledger.ts';
+import { LeftNodes } from './left-nodes.ts';
 import { NodeLiveness } from './liveness.ts';
 import { NodeDirectory } from './node-directory.ts';
 import { nodeFingerprint, placementFingerprint } from './node-view.ts';
@@ -35,6 +36,7 @@ export interface TermOptions {
   readonly systemNamespace: string;
   /** Synced already; {@link NODE_INDEX} and FUNCTION_INDEX are among its indexes. */
   readonly workers: Informer<LambdaWorker>;
+  /** Synced; LEAVING_INDEX is among its indexes. */
   readonly lambdaNodes: Informer<LambdaNode>;
   readonly nodes: Informer<Node>;
   readonly requests: Informer<CertificateSigningRequest>;
@@ -100,7 +102,8 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
     closures: { closureOf: (node) => holds?.closureOf(node) },
     clock,
   });
-  const reconciler = new WorkerReconciler({ ...options, workers: workers.cache, directory, ledger });
+  const left = new LeftNodes({ lambdaNodes: lambdaNodes.cache, directory, clock });
+  const reconciler = new WorkerReconciler({ ...options, workers: workers.cache, directory, ledger, left });
   const sweeper = new GoneNodeSweeper({ ...options, lambdaNodes: lambdaNodes.cache, directory, ledger });
   const authority = new AuthorityKeeper({ client, systemNamespace, clock, logger });
 
@@ -161,10 +164,16 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
       Math.max(WAKE_AFTER_MS, WAKE_EACH_MS * reconciler.waiting().length),
     );
   };
+  const lookAtAwaiting = (): void => {
+    for (const key of reconciler.awaiting()) {
+      queue.add(key);
+    }
+  };
   const lookAtWorkersOf = (node: string): void => {
     for (const worker of workers.cache.byIndex(NODE_INDEX, node)) {
       queue.add(keyText(objectKey(worker)));
     }
+    lookAtAwaiting();
   };
 
   if (options.holds !== undefined) {
@@ -187,6 +196,7 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
       const key = keyText(objectKey(change.object));
       const uid = change.object.metadata.uid ?? '';
       let freed: string | undefined;
+      left.noteWorker(change);
       if (change.kind === 'deleted') {
         freed = ledger.forget(uid);
         reconciler.forget(key, uid);
@@ -214,6 +224,9 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
       }
       if (change.kind === 'deleted') {
         directory.forget(name);
+      }
+      if (left.noteNode(change)) {
+        lookAtAwaiting();
       }
       if (change.kind !== 'updated' || isRetired(change.object) !== isRetired(change.old)) {
         lookAtWorkersOf(name);

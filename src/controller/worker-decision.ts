@@ -27,6 +27,14 @@ export interface NodeStanding {
   readonly leave?: Leave;
 }
 
+/** What is known of a node that is not the worker's any more, and may have a container of it. */
+export interface LeftNode extends Pick<NodeStanding, 'liveness' | 'goneBecause'> {
+  /** Whether its agent says so; undefined where the agent says nothing of any worker, as those of before. */
+  readonly lists: boolean | undefined;
+  /** Milliseconds since the worker was taken away from there, as far as this controller knows. */
+  readonly leftMs: number;
+}
+
 /** Why a worker is to leave a node that is well. */
 export type Leave =
   /** ESB leaves the node: a worker that fits nowhere else is taken away. */
@@ -40,6 +48,10 @@ export interface DecisionInput {
   readonly worker: LambdaWorker;
   /** The assigned node; looked at only when there is an assignment. */
   readonly standing: NodeStanding;
+  /** Other nodes that the worker was on; looked at only when it is being deleted. */
+  readonly left: readonly LeftNode[];
+  /** Milliseconds since its deletion was asked for. */
+  readonly deletingMs: number;
   /** Chooses a node for the worker, other than `exclude`. */
   readonly place: (exclude?: string) => Placement;
   /** Whether the loss of its present node has already been written to this worker. */
@@ -55,6 +67,8 @@ export type WriteCause = 'assigned' | 'moved' | 'refused' | 'unassigned' | 'lost
 
 export type WorkerDecision =
   | { readonly kind: 'nothing' }
+  /** A node has the word: to be looked at again when it has spoken, or after that many milliseconds. */
+  | { readonly kind: 'wait'; readonly forMs: number }
   /** Written before any assignment, so that no worker with an assignment can go without its node's clean-up. */
   | { readonly kind: 'addFinalizer' }
   | {
@@ -81,6 +95,14 @@ type Trouble =
   | Leave;
 
 const nothing: WorkerDecision = { kind: 'nothing' };
+
+/** Milliseconds within which an agent tells of a worker that was taken away from it. It writes every ten seconds. */
+export const NODE_WORD_MS = 30_000;
+/**
+ * Milliseconds that a node gets to remove a container, beside the time of a call and of its grace period: twice what passes
+ * until the agent sets aside what cannot be removed. No agent holds up a deletion for longer.
+ */
+const REMOVAL_MS = 300_000;
 
 function hasFinalizer(worker: LambdaWorker): boolean {
   return worker.metadata.finalizers?.includes(WORKER_FINALIZER) === true;
@@ -299,14 +321,36 @@ function tell(worker: LambdaWorker, assignment: Assignment, scheduled: Condition
     : { kind: 'write', cause: 'told', status: { assignment, scheduled }, note: scheduled.message };
 }
 
+/** Milliseconds for which the deletion of a worker waits for a node that it left. */
+function waitsForMs({ worker, deletingMs }: DecisionInput, node: LeftNode): number {
+  const { goneBecause, leftMs, lists, liveness } = node;
+  if (goneBecause !== undefined || liveness === 'lost' || lists === undefined) {
+    return 0;
+  }
+  const { terminationGracePeriodSeconds, timeoutSeconds } = worker.spec;
+  return lists
+    ? (timeoutSeconds + terminationGracePeriodSeconds) * 1_000 + REMOVAL_MS - deletingMs
+    : NODE_WORD_MS - leftMs;
+}
+
 function decideDeleting(input: DecisionInput): WorkerDecision {
-  const { worker, standing } = input;
-  const assignment = worker.status?.assignment;
-  if (!hasFinalizer(worker)) {
+  if (!hasFinalizer(input.worker)) {
     return nothing;
   }
+  const decision = decideDeletingHere(input);
+  if (decision.kind !== 'removeFinalizer') {
+    return decision;
+  }
+  const forMs = Math.max(0, ...input.left.map((node) => waitsForMs(input, node)));
+  return forMs > 0 ? { kind: 'wait', forMs } : decision;
+}
+
+/** What the present node of a worker that is being deleted has to say. */
+function decideDeletingHere(input: DecisionInput): WorkerDecision {
+  const { worker, standing } = input;
+  const assignment = worker.status?.assignment;
   if (assignment === undefined) {
-    return { kind: 'removeFinalizer', because: 'it was never assigned', isNodeGone: false };
+    return { kind: 'removeFinalizer', because: 'it is assigned to no node', isNodeGone: false };
   }
   if (isTrue(worker.status?.conditions, workerConditions.cleanedUp)) {
     return { kind: 'removeFinalizer', because: 'its node has cleaned up', isNodeGone: false };

@@ -10,6 +10,7 @@ import type { ReconcileResult } from '../kube/reconciler.ts';
 import type { KubeClient, ObjectCache } from '../kube/types.ts';
 import type { ControllerMetrics } from './controller-metrics.ts';
 import { type Ledger, startsAtOnce } from './ledger.ts';
+import type { LeftNodes } from './left-nodes.ts';
 import { MoveTurns } from './move-turns.ts';
 import type { NodeDirectory, WorkerStanding } from './node-directory.ts';
 import { type Placement, place } from './placement.ts';
@@ -25,6 +26,7 @@ export interface WorkerReconcilerOptions {
   readonly client: KubeClient;
   readonly workers: ObjectCache<LambdaWorker>;
   readonly directory: NodeDirectory;
+  readonly left: Pick<LeftNodes, 'of'>;
   readonly ledger: Ledger;
   readonly events: EventSink;
   readonly metrics: ControllerMetrics;
@@ -68,6 +70,8 @@ export class WorkerReconciler {
   readonly #options: WorkerReconcilerOptions;
   /** Workers that a node could not be found for: a change of the nodes may help them. */
   readonly #waiting = new Set<string>();
+  /** Workers whose deletion waits for the word of a node that they left. */
+  readonly #awaiting = new Set<string>();
   /** By uid, the node whose loss was written to the worker. */
   readonly #lossTold = new Map<string, string>();
   /** By uid, the monotonic time of the last move away from a full node. */
@@ -90,9 +94,15 @@ export class WorkerReconciler {
     return [...this.#waiting];
   }
 
+  /** Keys of workers whose deletion waits for the word of a node that they left. */
+  awaiting(): readonly string[] {
+    return [...this.#awaiting];
+  }
+
   /** Drops what is remembered of a worker that no longer exists. */
   forget(key: string, uid: string): void {
     this.#waiting.delete(key);
+    this.#awaiting.delete(key);
     this.#lossTold.delete(uid);
     this.#leftFullAt.delete(uid);
     this.#reworded.delete(uid);
@@ -112,6 +122,11 @@ export class WorkerReconciler {
       this.#waiting.delete(key);
       const standing = this.#standing(worker);
       const decision = this.#decide(key, worker, standing);
+      if (decision.kind === 'wait') {
+        this.#await(key);
+        return { requeueAfterMs: decision.forMs };
+      }
+      this.#awaiting.delete(key);
       const pauseMs = this.#pauseBeforeRewording(worker, decision);
       if (pauseMs > 0) {
         const { requeueAfterMs = pauseMs } = this.#again(worker, standing);
@@ -135,6 +150,13 @@ export class WorkerReconciler {
       }
     }
     return {};
+  }
+
+  #await(key: string): void {
+    if (!this.#awaiting.has(key)) {
+      this.#options.logger.info({ worker: key }, 'deletion waits for the node that the worker left');
+    }
+    this.#awaiting.add(key);
   }
 
   #standing(worker: LambdaWorker): WorkerStanding {
@@ -180,6 +202,8 @@ export class WorkerReconciler {
   #decide(key: string, worker: LambdaWorker, standing: WorkerStanding): WorkerDecision {
     const uid = worker.metadata.uid ?? '';
     const { assignment } = worker.status ?? {};
+    const { deletionTimestamp } = worker.metadata;
+    const { clock, left } = this.#options;
     if (standing.liveness !== 'lost' && standing.goneBecause === undefined) {
       this.#lossTold.delete(uid);
     }
@@ -190,6 +214,8 @@ export class WorkerReconciler {
     return decide({
       worker,
       standing,
+      left: deletionTimestamp === undefined ? [] : left.of(worker),
+      deletingMs: deletionTimestamp === undefined ? 0 : clock.now() - Date.parse(deletionTimestamp),
       place: (exclude) => {
         const placement = this.#place(worker, exclude);
         if (placement.kind === 'refused') {
@@ -235,7 +261,7 @@ export class WorkerReconciler {
   /** Gives the worker as it is after the step when there may be another one. */
   async #act(
     worker: LambdaWorker,
-    decision: WorkerDecision,
+    decision: Exclude<WorkerDecision, { readonly kind: 'wait' }>,
     options: CallOptions,
   ): Promise<LambdaWorker | 'done'> {
     const { client } = this.#options;

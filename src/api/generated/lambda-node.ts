@@ -57,6 +57,12 @@ export interface LambdaNodeStatus {
    */
   readonly setAside?: readonly LambdaNodeStatusSetAside[];
   /**
+   * Uids of workers that are assigned to this node no more, since they were moved, taken away or deleted, and that may still have a container here. The deletion of such a worker waits for that. Absent where the agent is one of an earlier release.
+   *
+   * Items: One uid.
+   */
+  readonly leaving?: readonly string[];
+  /**
    * Whether the Node of the same name is cordoned.
    */
   readonly unschedulable?: boolean;

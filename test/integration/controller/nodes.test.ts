@@ -485,4 +485,39 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       return (await admin.get(lambdaNodes, { name: 'deleted-1' })) === undefined && lease === undefined;
     });
   });
+
+  it('lets a worker that is deleted go once the node that it was taken away from has nothing of it', async () => {
+    const only = await node('left-1', {}, { leaving: [] });
+    const uidOf = async (name: string) => (await find(name))?.metadata.uid ?? '';
+    const takeAway = async (names: readonly string[]) => {
+      await Promise.all(names.map((name) => assigned(name, 'left-1')));
+      await taint('left-1', [{ key: 'broken', effect: 'NoExecute' }]);
+      await Promise.all(
+        names.map((name) => when(name, 'taken away', ({ status }) => status?.assignment === undefined)),
+      );
+    };
+    /** Until the controller has seen what was done before. */
+    const seen = async (name: string) => {
+      await create(name);
+      await told(name, 'NoneTolerated');
+      await admin.delete(lambdaWorkers, { namespace: 'default', name });
+    };
+    await create('left-a');
+    await create('left-b');
+    const uids = [await uidOf('left-a'), await uidOf('left-b')];
+    await takeAway(['left-a', 'left-b']);
+    // Of the one the agent has told by then, of the other not yet.
+    await only.tell({ leaving: uids.slice(0, 1) });
+    await admin.delete(lambdaWorkers, { namespace: 'default', name: 'left-a' });
+    await admin.delete(lambdaWorkers, { namespace: 'default', name: 'left-b' });
+    await seen('left-c');
+    expect((await find('left-a'))?.metadata.finalizers).toEqual(['esb.dev/worker']);
+    expect((await find('left-b'))?.metadata.finalizers).toEqual(['esb.dev/worker']);
+    await only.tell({ leaving: uids });
+    await only.tell({ leaving: uids.slice(0, 1) });
+    await waitFor('left-b to be let go', async () => (await find('left-b')) === undefined);
+    expect((await find('left-a'))?.metadata.finalizers).toEqual(['esb.dev/worker']);
+    await only.tell({ leaving: [] });
+    await waitFor('left-a to be let go', async () => (await find('left-a')) === undefined);
+  });
 });

@@ -99,7 +99,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
     nodeName,
     health,
     nodes: ownNode,
-    facts: () =>
+    facts: (told) =>
       Promise.resolve({
         endpoint: '127.0.0.1:1',
         certificate,
@@ -108,6 +108,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
         allocated: fleet.allocation(),
         images: [],
         setAside: [],
+        leaving: fleet.stillHere(told),
       }),
     clock,
     logger,

@@ -44,13 +44,18 @@ async function world(given?: FakeApiServer) {
     allocated: { memoryMiB: 0, workers: 0 },
     images: [] as string[],
     setAside: [] as SetAside[],
+    leaving: [] as string[],
   };
+  const toldBefore: (readonly string[])[] = [];
   const registration = new NodeRegistration({
     client,
     nodeName: 'node-1',
     health,
     nodes: { cache: { get: () => node }, hasSynced: () => hasSynced, synced },
-    facts: async () => facts,
+    facts: async (told) => {
+      toldBefore.push(told);
+      return facts;
+    },
     clock,
     logger: silentLogger(),
   });
@@ -62,6 +67,7 @@ async function world(given?: FakeApiServer) {
     health,
     registration,
     facts,
+    toldBefore,
     writes,
     stored: () => api.get(lambdaNodes, { name: 'node-1' }),
     setNode(next: Node | undefined) {
@@ -154,6 +160,34 @@ describe('the registration of a node', () => {
     await waitFor('the registration', () => untold.stored()?.status !== undefined);
     stop.abort();
     await Promise.all([running, other]);
+  });
+
+  it('tells which workers leave, and asks by what it has told before', async () => {
+    const { registration, stored, facts, toldBefore } = await world();
+    await registration.write();
+    expect(stored()?.status?.leaving).toEqual([]);
+    facts.leaving = ['uid-2', 'uid-1'];
+    await registration.write();
+    expect(stored()?.status?.leaving).toEqual(['uid-1', 'uid-2']);
+    facts.leaving = [];
+    await registration.write();
+    expect(toldBefore.at(-1)).toEqual(['uid-1', 'uid-2']);
+    expect(stored()?.status?.leaving).toEqual([]);
+    facts.leaving = Array.from({ length: 2_000 }, (_, number) => `uid-${number}`);
+    await registration.write();
+    expect(stored()?.status?.leaving).toHaveLength(1_024);
+  });
+
+  it('does not write for an empty list alone, which an older API server drops each time', async () => {
+    const { registration, stored, api, writes, clock } = await world();
+    await registration.write();
+    const { leaving, ...status } = stored()?.status ?? {};
+    expect(leaving).toEqual([]);
+    api.put(lambdaNodes, { ...(stored() as LambdaNode), status });
+    await clock.advance(61_000);
+    const before = writes();
+    await registration.write();
+    expect(writes()).toBe(before);
   });
 
   it('registers again after somebody removed it', async () => {

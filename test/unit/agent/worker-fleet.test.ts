@@ -701,6 +701,43 @@ describe('removal', () => {
     expect(lab.fleet.views()).toEqual([]);
   });
 
+  it('from this node alone is told of until nothing is left', async () => {
+    const lab = await FleetLab.with(desiredFixture({ timeoutSeconds: 900 }));
+    lab.fleet.apply(desiredFixture({ name: 'other' }));
+    await settle();
+    expect(lab.fleet.stillHere([])).toEqual([]);
+    const call = lab.invoke();
+    lab.fleet.release('uid-of-hello');
+    expect(lab.fleet.stillHere([])).toEqual(['uid-of-hello']);
+    lab.emulators.answerAll();
+    await call;
+    await settle();
+    expect(lab.fleet.stillHere(['uid-of-hello'])).toEqual([]);
+  });
+
+  it('from this node alone is told of by the next agent too, until the API has spoken', async () => {
+    const first = await FleetLab.with(desiredFixture({ timeoutSeconds: 900 }));
+    first.fleet.apply(desiredFixture({ name: 'returned' }));
+    await first.recorded((record) => record.startedAt !== undefined);
+    void first.invoke({ requestId: 'long' });
+    await first.clock.advance(200);
+    first.fleet.release('uid-of-hello');
+    const told = ['uid-of-hello', 'uid-of-returned', 'uid-of-gone'];
+    const next = new FleetLab({ after: first });
+    expect(next.fleet.stillHere(told), 'before it has looked').toEqual(told);
+    const lab = await first.restart();
+    expect(lab.fleet.stillHere(told)).toEqual(['uid-of-hello', 'uid-of-returned']);
+    // One is this node's again; of the other a look at the API says that it is not.
+    lab.fleet.apply(desiredFixture({ name: 'returned', epoch: 3 }));
+    expect(lab.fleet.stillHere(told)).toEqual(['uid-of-hello']);
+    await lab.fleet.sweep(new Set(['uid-of-returned']), async () => true);
+    await lab.clock.advance(5_000);
+    expect(lab.fleet.stillHere([])).toEqual(['uid-of-hello']);
+    lab.endLeft('long');
+    await lab.clock.advance(500);
+    expect(lab.fleet.stillHere(told)).toEqual([]);
+  });
+
   it('that fails says why and is tried again', async () => {
     const lab = await FleetLab.with(desiredFixture());
     lab.runtime.fail('destroy', { error: new EsbError('mount is busy', { code: 'RemoveFailed' }) });

@@ -30,6 +30,7 @@ const claims = fc.record({
       capacity: amounts,
       allocated: amounts,
       images: fc.array(fc.oneof(fc.constant(IMAGE), text), { maxLength: 5 }),
+      leaving: fc.array(fc.oneof(fc.constant('uid-of-hello'), text), { maxLength: 3 }),
       unschedulable: fc.boolean(),
       conditions: fc.uniqueArray(
         fc.record({

@@ -2,7 +2,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { LambdaWorker, LambdaWorkerStatus } from '../../../src/api/lambda-worker.ts';
 import type { Placement } from '../../../src/controller/placement.ts';
-import { type DecisionInput, decide, type WorkerDecision } from '../../../src/controller/worker-decision.ts';
+import {
+  type DecisionInput,
+  decide,
+  type LeftNode,
+  type WorkerDecision,
+} from '../../../src/controller/worker-decision.ts';
 import { type WorkerFixture, workerFixture } from '../../support/worker-fixture.ts';
 
 const FINALIZER = 'esb.dev/worker';
@@ -48,6 +53,8 @@ const decision = (
   decide({
     worker,
     standing: { liveness: 'fresh' },
+    left: [],
+    deletingMs: 0,
     place: () => toNode2,
     isLossTold: false,
     mayLeaveFullNode: true,
@@ -342,6 +349,58 @@ describe('an assigned worker that is deleted', () => {
   });
 });
 
+describe('a worker that is deleted after it left a node', () => {
+  const node = (change: Partial<LeftNode> = {}): LeftNode => ({
+    liveness: 'fresh',
+    lists: false,
+    leftMs: 60_000,
+    ...change,
+  });
+  const taken = workerFixture({
+    metadata: { ...deleting, finalizers: [FINALIZER] },
+    spec: { timeoutSeconds: 60, terminationGracePeriodSeconds: 10 },
+    status: { lastEpoch: 3 },
+  });
+  const moved = assigned({ metadata: deleting, conditions: [condition('CleanedUp', 'True', 'CleanedUp')] });
+
+  it.each([
+    ['taken away', taken],
+    ['moved', moved],
+  ])('waits for a node that says that a container is left, when it was %s', (_, worker) => {
+    expect(decision(worker, { left: [node({ lists: true })] })).toMatchObject({ kind: 'wait' });
+    expect(decision(worker, { left: [node({ lists: true, liveness: 'quiet' })] })).toMatchObject({
+      kind: 'wait',
+    });
+    expect(decision(worker, { left: [node(), node({ lists: true })] })).toMatchObject({ kind: 'wait' });
+    expect(decision(worker, { left: [node()] })).toMatchObject({ kind: 'removeFinalizer' });
+  });
+
+  it('waits for the word of a node for thirty seconds after it was taken away from there', () => {
+    expect(decision(taken, { left: [node({ leftMs: 0 })] })).toEqual({ kind: 'wait', forMs: 30_000 });
+    expect(decision(taken, { left: [node({ leftMs: 29_000 })] })).toEqual({ kind: 'wait', forMs: 1_000 });
+    expect(decision(taken, { left: [node({ leftMs: 30_000 })] })).toMatchObject({ kind: 'removeFinalizer' });
+  });
+
+  it.each<[string, Partial<LeftNode>]>([
+    ['is lost', { liveness: 'lost', lists: true, leftMs: 0 }],
+    ['is gone', { goneBecause: 'its LambdaNode was deleted', lists: undefined, leftMs: 0 }],
+    ['has an agent that tells of no worker', { lists: undefined, leftMs: 0 }],
+  ])('does not wait for a node that %s', (_, change) => {
+    expect(decision(taken, { left: [node(change)] })).toMatchObject({ kind: 'removeFinalizer' });
+  });
+
+  it('waits for no node longer than a call, the grace period and five minutes', () => {
+    const left = [node({ lists: true })];
+    expect(decision(taken, { left, deletingMs: 369_000 })).toEqual({ kind: 'wait', forMs: 1_000 });
+    expect(decision(taken, { left, deletingMs: 370_000 })).toMatchObject({ kind: 'removeFinalizer' });
+  });
+
+  it('waits for its present node first', () => {
+    const left = [node({ lists: true })];
+    expect(decision(assigned({ metadata: deleting }), { left })).toEqual({ kind: 'nothing' });
+  });
+});
+
 describe('whatever is known', () => {
   const workers = fc
     .record({
@@ -389,6 +448,15 @@ describe('whatever is known', () => {
       isLossTold: fc.boolean(),
       mayLeaveFullNode: fc.boolean(),
       isItsTurn: fc.boolean(),
+      deletingMs: fc.constantFrom(0, 400_000),
+      left: fc.array(
+        fc.record({
+          liveness: fc.constantFrom('fresh' as const, 'quiet' as const, 'lost' as const),
+          lists: fc.constantFrom(true, false, undefined),
+          leftMs: fc.constantFrom(0, 60_000),
+        }),
+        { maxLength: 2 },
+      ),
     })
     .map(({ hasRoom, isItsTurn, ...input }) => ({
       ...input,
@@ -445,6 +513,19 @@ describe('whatever is known', () => {
     );
   });
 
+  it('a worker is let go while a node that is alive says that it has a container only once its time is over', () => {
+    fc.assert(
+      fc.property(inputs, (input) => {
+        const { worker, left, deletingMs } = input;
+        const isHeld = left.some(({ liveness, lists }) => liveness !== 'lost' && lists === true);
+        const isDeleting = worker.metadata.deletionTimestamp !== undefined;
+        if (isDeleting && isHeld && decide(input).kind === 'removeFinalizer') {
+          expect(deletingMs).toBe(400_000);
+        }
+      }),
+    );
+  });
+
   it('a worker stays on a node that is alive, unless its pin or want of room says otherwise', () => {
     fc.assert(
       fc.property(inputs, (input) => {
@@ -478,7 +559,7 @@ describe('whatever is known', () => {
             standing: onNode1 ? input.standing : { liveness: 'fresh' },
           });
           const isLetGo = made.kind === 'removeFinalizer' && worker.metadata.deletionTimestamp !== undefined;
-          if (made.kind === 'nothing' || isLetGo) {
+          if (made.kind === 'nothing' || made.kind === 'wait' || isLetGo) {
             return;
           }
           worker = applied(worker, made);

@@ -5,6 +5,7 @@ import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { registerControllerMetrics } from '../../../src/controller/controller-metrics.ts';
 import { Ledger } from '../../../src/controller/ledger.ts';
+import { LEAVING_INDEX, LeftNodes, leavingIndex } from '../../../src/controller/left-nodes.ts';
 import { NodeLiveness } from '../../../src/controller/liveness.ts';
 import { FUNCTION_INDEX, functionIndex } from '../../../src/controller/move-turns.ts';
 import { NodeDirectory } from '../../../src/controller/node-directory.ts';
@@ -25,7 +26,7 @@ type Write = {
 /** The API server as far as the reconciler uses it: patches of workers with a version as precondition, and gets. */
 class Scene {
   readonly workers: WritableCache<LambdaWorker> = createObjectCache({ [FUNCTION_INDEX]: functionIndex });
-  readonly nodes: WritableCache<LambdaNode> = createObjectCache();
+  readonly nodes: WritableCache<LambdaNode> = createObjectCache({ [LEAVING_INDEX]: leavingIndex });
   readonly coreNodes: WritableCache<Node> = createObjectCache();
   readonly stored = new Map<string, LambdaWorker>();
   readonly storedNodes = new Map<string, LambdaNode>();
@@ -36,6 +37,7 @@ class Scene {
   readonly liveness = new NodeLiveness();
   readonly closures = new Map<string, 'draining' | 'unheld'>();
   readonly directory: NodeDirectory;
+  readonly left: LeftNodes;
   readonly reconciler: WorkerReconciler;
   /** Thrown by the next status patch, after or before it took effect. */
   fault: { readonly error: Error; readonly applied: boolean } | undefined;
@@ -64,10 +66,12 @@ class Scene {
       closures: { closureOf: (node) => this.closures.get(node) },
       clock: this.clock,
     });
+    this.left = new LeftNodes({ lambdaNodes: this.nodes, directory: this.directory, clock: this.clock });
     this.reconciler = new WorkerReconciler({
       client,
       workers: this.workers,
       directory: this.directory,
+      left: this.left,
       ledger: this.ledger,
       events: { record: ({ reason }) => this.events.push(reason) },
       metrics: registerControllerMetrics(new Registry(), {
@@ -81,7 +85,9 @@ class Scene {
 
   showNode(node: LambdaNode): void {
     this.storedNodes.set(node.metadata.name, node);
-    this.nodes.set(node);
+    for (const change of this.nodes.set(node)) {
+      this.left?.noteNode(change);
+    }
   }
 
   /** Somebody creates or changes a worker; the cache follows. */
@@ -93,7 +99,9 @@ class Scene {
   /** The cache catches up with what is stored. */
   sync(): void {
     for (const worker of this.stored.values()) {
-      this.workers.set(worker);
+      for (const change of this.workers.set(worker)) {
+        this.left.noteWorker(change);
+      }
       this.ledger.observe(worker);
     }
   }
@@ -132,10 +140,13 @@ class Scene {
     }
     this.writes.push({ name: key.name, subresource, body: body as Record<string, unknown> });
     const { finalizers } = body.metadata ?? {};
+    // What an apply leaves out of what the controller owns is gone.
+    const { assignment: _assignment, lastEpoch: _lastEpoch, ...others } = present.status ?? {};
+    const kept = patch.kind === 'apply' ? others : present.status;
     const next = this.#store({
       ...present,
       metadata: { ...present.metadata, ...(finalizers === undefined ? {} : { finalizers }) },
-      ...(body.status === undefined ? {} : { status: { ...present.status, ...body.status } }),
+      ...(body.status === undefined ? {} : { status: { ...kept, ...body.status } }),
     });
     return fault === undefined ? Promise.resolve(next) : Promise.reject(fault.error);
   }
@@ -491,6 +502,88 @@ describe('WorkerReconciler', () => {
     await scene.clock.advance(60_000);
     await scene.reconcile('hello');
     expect(scene.assignment('hello')).toEqual({ nodeName: 'node-2', epoch: 2 });
+  });
+
+  describe('lets a worker that is deleted', () => {
+    const telling = (uids: readonly string[], version: number) =>
+      nodeFixture({
+        retired: true,
+        status: { leaving: uids },
+        metadata: { resourceVersion: String(version) },
+      });
+    /** It was taken away from a node that is retired, a moment ago. */
+    const taken = async (node: LambdaNode) => {
+      const scene = new Scene(node);
+      // The controller has been leading for a while.
+      await scene.clock.advance(60_000);
+      scene.put(
+        workerFixture({
+          metadata: { finalizers: ['esb.dev/worker'] },
+          status: { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Running' },
+        }),
+      );
+      await scene.reconcile('hello');
+      scene.sync();
+      expect(scene.assignment('hello')).toBeUndefined();
+      return scene;
+    };
+    const remove = (scene: Scene) => {
+      const worker = scene.stored.get('hello') as LambdaWorker;
+      const deletionTimestamp = new Date(scene.clock.now()).toISOString();
+      scene.put({ ...worker, metadata: { ...worker.metadata, deletionTimestamp } });
+    };
+    const isLetGo = async (scene: Scene) => {
+      await scene.reconcile('hello');
+      scene.sync();
+      return scene.stored.get('hello')?.metadata.finalizers?.length === 0;
+    };
+
+    it('go once the node that it was taken away from has nothing of it', async () => {
+      const scene = await taken(telling([], 1));
+      remove(scene);
+      expect(await scene.reconcile('hello')).toEqual({ requeueAfterMs: 30_000 });
+      expect(scene.reconciler.awaiting()).toEqual(['default/hello']);
+      await scene.clock.advance(10_000);
+      scene.showNode(telling(['uid-of-hello'], 2));
+      await scene.clock.advance(60_000);
+      expect(await isLetGo(scene)).toBe(false);
+      scene.showNode(telling([], 3));
+      expect(await isLetGo(scene)).toBe(true);
+      expect(scene.reconciler.awaiting()).toEqual([]);
+    });
+
+    it('go at once where the node has spoken before it was deleted', async () => {
+      const scene = await taken(telling([], 1));
+      scene.showNode(telling(['uid-of-hello'], 2));
+      scene.showNode(telling([], 3));
+      remove(scene);
+      expect(await isLetGo(scene)).toBe(true);
+    });
+
+    it('go when the node has said nothing for thirty seconds', async () => {
+      const scene = await taken(telling([], 1));
+      remove(scene);
+      await scene.clock.advance(29_000);
+      expect(await isLetGo(scene)).toBe(false);
+      await scene.clock.advance(1_000);
+      expect(await isLetGo(scene)).toBe(true);
+    });
+
+    it('go at once where its agent is one that does not tell', async () => {
+      const scene = await taken(nodeFixture({ retired: true }));
+      remove(scene);
+      expect(await isLetGo(scene)).toBe(true);
+    });
+
+    it('wait for nodes that a controller before may have taken it away from', async () => {
+      const scene = new Scene(telling([], 1));
+      scene.put(workerFixture({ metadata: { finalizers: ['esb.dev/worker'] }, status: { lastEpoch: 2 } }));
+      remove(scene);
+      expect(await scene.reconcile('hello')).toEqual({ requeueAfterMs: 30_000 });
+      scene.put(workerFixture({ name: 'new', metadata: { finalizers: ['esb.dev/worker'] } }));
+      await scene.clock.advance(30_000);
+      expect(await isLetGo(scene)).toBe(true);
+    });
   });
 
   it('has nothing to do for a worker that is gone', async () => {
