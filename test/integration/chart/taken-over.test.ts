@@ -147,6 +147,41 @@ describe('taken over', () => {
       ).rejects.toThrow('9007199254740991');
     });
 
+    it('writes its finalizer of a worker, and nothing else of the object', async () => {
+      const made = { metadata: key('kept'), spec: { image: 'hello:1' } };
+      await admin.create(lambdaWorkers, made as never);
+      const foreign = ['example.org/other'];
+      const labels = { team: 'a' };
+      await admin.patch(lambdaWorkers, key('kept'), merge({ metadata: { finalizers: foreign, labels } }));
+      const write = (body: object) => controller.patch(lambdaWorkers, key('kept'), merge(body));
+      await waitFor('the policy', () =>
+        write({ metadata: { labels: { team: 'b' } } }).then(
+          () => false,
+          () => true,
+        ),
+      );
+      await admin.patch(lambdaWorkers, key('kept'), merge({ metadata: { labels } }));
+      for (const body of [
+        { spec: { image: 'evil.example/hello:1' } },
+        { spec: { command: ['sh'] } },
+        { metadata: { labels: { team: 'b' } } },
+        { metadata: { labels: null } },
+        { metadata: { annotations: { note: 'b' } } },
+        { metadata: { finalizers: null } },
+        { metadata: { finalizers: [...foreign, 'esb.dev/worker', 'example.org/more'] } },
+        { metadata: { ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'a', uid: 'a' }] } },
+      ]) {
+        await expect(write(body), JSON.stringify(body)).rejects.toMatchObject(
+          refused('the finalizer esb.dev/worker of a worker, and nothing else'),
+        );
+      }
+      await write({ metadata: { finalizers: [...foreign, 'esb.dev/worker'] } });
+      await admin.delete(lambdaWorkers, key('kept'));
+      await write({ metadata: { finalizers: foreign } });
+      await admin.patch(lambdaWorkers, key('kept'), merge({ metadata: { finalizers: null } }));
+      expect(await admin.get(lambdaWorkers, key('kept'))).toBeUndefined();
+    });
+
     it('keeps its authority in the Secret that the chart makes, and makes none', async () => {
       const keeper = new AuthorityKeeper({
         client: controller,
