@@ -1,6 +1,6 @@
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
-import { timedOutAfter } from '../common/emulator-answer.ts';
+import { runtimeErrorIn, timedOutAfter } from '../common/emulator-answer.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerRuntime } from '../runtime/container-runtime.ts';
 import { partOf, reportsEnd } from './call-splitter.ts';
@@ -25,7 +25,7 @@ const logTailWaitMs = 250;
 const logTailEveryMs = 10;
 /** What the emulator logs when a call runs out of time before the runtime has loaded the function. */
 const endedInInit = /INIT RTDONE\(status: error\)/;
-const timedOut = 'Reset initiated: Timeout';
+const endedForItsTime = 'Reset initiated: Timeout';
 
 export interface ContainerCall {
   readonly request: Pick<Invocation, 'payload' | 'requestId' | 'clientContext' | 'traceId'>;
@@ -37,6 +37,11 @@ export interface ContainerCall {
   readonly room?: Invocation['room'];
 }
 
+/** Whether an answer is an error of the runtime itself, after which the function is not loaded, or not any more. */
+function isOfRuntime(answer: Buffer): boolean {
+  return runtimeErrorIn(answer)?.errorType.startsWith('Runtime.') ?? false;
+}
+
 /** Makes calls into containers, and keeps what they tell of the container. */
 export class ContainerCaller {
   readonly #clock: Clock;
@@ -46,7 +51,7 @@ export class ContainerCaller {
   readonly #onLoad: () => void;
 
   /**
-   * @param onWarm told when a container has answered its first call
+   * @param onWarm told when a container has answered a call whose function was loaded
    * @param onLoad told when a container has turned out not to load its function in time, or to do so after all
    */
   constructor(
@@ -100,22 +105,23 @@ export class ContainerCaller {
     const wasLoaded = container.loaded;
     // After a timeout or a crash of the runtime the emulator loads the function anew.
     container.loaded = answered && inTime;
-    const ranOut = answered && !inTime && timedOutAfter(first) !== undefined;
-    if (container.loaded ? container.loadTimedOut : ranOut && !wasLoaded) {
-      await this.#lookAtLoad(container);
+    const ranOut = answered && timedOutAfter(first) !== undefined;
+    if (answer.kind === 'Answered' && inTime) {
+      // Whatever became of the call, loading did not take longer than it may.
+      this.#tellLoad(container, false);
+    } else if (ranOut && !wasLoaded) {
+      this.#tellLoad(container, endedInInit.test(await this.#lastStart(container)));
     }
-    if (answer.kind === 'Answered' && !container.warm) {
+    if (!container.warm && answered && !ranOut && !isOfRuntime(first)) {
       container.warm = true;
       this.#onWarm();
     }
     return answer;
   }
 
-  /** Whether a call that ran out of time did so while the function was being loaded: the emulator's log tells. */
-  async #lookAtLoad(container: WorkerContainer): Promise<void> {
-    const before = container.loadTimedOut;
-    container.loadTimedOut = !container.loaded && endedInInit.test(await this.#lastStart(container));
-    if (container.loadTimedOut !== before) {
+  #tellLoad(container: WorkerContainer, timedOut: boolean): void {
+    if (container.loadTimedOut !== timedOut) {
+      container.loadTimedOut = timedOut;
       this.#onLoad();
     }
   }
@@ -126,7 +132,7 @@ export class ContainerCaller {
       const end = this.#clock.monotonic() + logTailWaitMs;
       for (;;) {
         const tail = (await this.#runtime.readLog(container.id, logTailBytes)).toString('utf8');
-        if (tail.includes(timedOut) || this.#clock.monotonic() >= end) {
+        if (tail.includes(endedForItsTime) || this.#clock.monotonic() >= end) {
           return tail.slice(tail.lastIndexOf('INIT START'));
         }
         await sleep(this.#clock, logTailEveryMs);

@@ -40,7 +40,7 @@ export class WorkerContainer {
   unusable: string | undefined;
   /** Whether its port was seen open. */
   ready = false;
-  /** Whether it has been called since it was started. */
+  /** Whether its function has been loaded and called since it was started. */
   warm = false;
   /** Whether the function is loaded: the next call need not wait for that. */
   loaded = false;

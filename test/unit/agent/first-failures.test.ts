@@ -61,6 +61,31 @@ describe('a warm-up call that fails', () => {
     expect(lab.emulators.sent).toHaveLength(2);
   });
 
+  it.each([
+    ['ran out of time', timeoutLine, 200],
+    [
+      'met a function that cannot be loaded',
+      '{"errorMessage":"no","errorType":"Runtime.ImportModuleError"}',
+      200,
+    ],
+    ['met a runtime that ended', '{"errorMessage":"exit status 1","errorType":"Runtime.ExitError"}', 500],
+  ])('goes on to be told after a call that %s, and is made again', async (_, text, status) => {
+    const lab = await FleetLab.with(desiredFixture(warm));
+    lab.emulators.calls[0]?.answer(text, status);
+    await settle();
+    const call = lab.invoke();
+    await settle();
+    lab.emulators.calls[0]?.answer(text, status);
+    expect(await call).toMatchObject({ kind: 'Answered' });
+    await settle();
+    expect(lab.ready()).toMatchObject({ status: 'False', reason: 'WarmUpFailed' });
+    await lab.clock.advance(2_100);
+    lab.emulators.answerAll();
+    await settle();
+    expect(lab.ready()).toMatchObject({ status: 'True', reason: 'Running' });
+    expect(lab.emulators.sent).toHaveLength(3);
+  });
+
   it('keeps a replacement from taking over', async () => {
     const lab = new FleetLab();
     lab.emulators.onCall = (call) => call.answer();
@@ -110,6 +135,17 @@ describe('a function that takes longer to load than a call may take', () => {
     const call = lab.invoke();
     await settle();
     lab.emulators.answerAll();
+    await call;
+    await settle();
+    expect(condition(lab, 'LimitsReached')).toBeUndefined();
+  });
+
+  it('is no longer told once a call ended in time, were it because the runtime ended', async () => {
+    const lab = await FleetLab.with(desiredFixture());
+    expect(await timeOut(lab, inInit)).toMatchObject({ reason: 'LoadTimeout' });
+    const call = lab.invoke();
+    await settle();
+    lab.emulators.calls[0]?.answer('{"errorType":"Runtime.ExitError","errorMessage":"exit status 3"}', 500);
     await call;
     await settle();
     expect(condition(lab, 'LimitsReached')).toBeUndefined();
