@@ -6,6 +6,9 @@ export interface LogTextOptions {
 
 /** What the emulator writes about itself: `28 Nov 2026 02:31:27,036 [INFO] (rapid) INIT START(…)`. */
 const OF_THE_EMULATOR = /^\d{1,2} \w{3} \d{4} [\d:,.]+ \[(?:INFO|DEBUG|TRACE)\] \(rapid\) /;
+/** What its warnings and errors say once more after the end of a process or of the time, which have lines of their own. */
+const CONSEQUENCE =
+  /^\d{1,2} \w{3} \d{4} [\d:,.]+ \[(?:WARNING|ERROR)\] \(rapid\) (?:First fatal error|Init failed|Invoke failed|Invoke DONE failed|Shutdown initiated|Reset initiated: (?!Timeout))/;
 /** What a line that may yet become one begins with. */
 const MAY_BE_HIDDEN = /^(?:\d|R)/;
 /**
@@ -57,7 +60,7 @@ export class LogText {
     if (this.#options.emulator) {
       return [`${line}\n`];
     }
-    if (OF_THE_EMULATOR.test(line)) {
+    if (OF_THE_EMULATOR.test(line) || CONSEQUENCE.test(line)) {
       return [];
     }
     return [`${line.startsWith('REPORT RequestId: ') ? line.replace(UNTRUE, '') : line}\n`];

@@ -23,6 +23,25 @@ describe('the output of a worker', () => {
     expect(shown(['one\r'])).toBe('one\n');
   });
 
+  it('is shown without what follows from the end of a process, and with that end', () => {
+    const at = '28 Nov 2026 06:41:49,454';
+    const end = `${at} [WARNING] (rapid) Process runtime-1 exited: exit status 1\n`;
+    const unknown = `${at} [ERROR] (rapid) something else\n`;
+    const text = [
+      `${at} [WARNING] (rapid) First fatal error stored in appctx: Runtime.ExitError\n`,
+      end,
+      `${at} [ERROR] (rapid) Init failed InvokeID= error=Runtime exited with error: exit status 1\n`,
+      `${at} [WARNING] (rapid) Shutdown initiated: spindown\n`,
+      `${at} [ERROR] (rapid) Invoke failed error=Runtime exited with error: exit status 1 InvokeID=52\n`,
+      `${at} [ERROR] (rapid) Invoke DONE failed: Sandbox.Failure\n`,
+      `${at} [WARNING] (rapid) Reset initiated: ReleaseFail\n`,
+      `${at} [WARNING] (rapid) Reset initiated: SandboxTerminated\n`,
+      unknown,
+    ].join('');
+    expect(shown([text])).toBe(end + unknown);
+    expect(shown([text], true)).toBe(text);
+  });
+
   it('is shown without what the emulator says of itself, but for its warnings and errors', () => {
     const text = `${rapid}START RequestId: f28 Version: $LATEST\nmine\n${warning}`;
     const rest = `START RequestId: f28 Version: $LATEST\nmine\n${warning}`;
