@@ -27,7 +27,7 @@ export async function runPs(options: PsOptions, context: CommandContext): Promis
 }
 
 /** Characters of the last column: enough for a cause and the way out. The conditions have the whole message. */
-const whyLength = 160;
+const whyLength = 320;
 
 const header = ['NAMESPACE', 'NAME', 'FUNCTION', 'PHASE', 'NODE', 'ADDRESS', 'CONTAINER', 'LAST CALL', 'WHY'];
 
@@ -59,7 +59,8 @@ function whyOf({ status }: LambdaWorker): string {
     [condition(workerConditions.limitsReached), condition(workerConditions.handlerIgnored)].find(
       (each) => each?.status === 'True',
     );
-  return telling === undefined ? '' : `${telling.reason}: ${telling.message}`.slice(0, whyLength);
+  const why = telling === undefined ? '' : `${telling.reason}: ${telling.message}`;
+  return why.length > whyLength ? `${why.slice(0, whyLength - 1)}…` : why;
 }
 
 function ageOf(time: string, now: number): string {

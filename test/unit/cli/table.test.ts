@@ -61,3 +61,19 @@ it.each([
   });
   expect(rowOf(worker, Date.parse(at)).at(-1)).toBe(`${reason}: ${message}`);
 });
+
+it('shows that a message in WHY is longer than the column', () => {
+  const at = '2026-11-01T00:00:00Z';
+  const message = 'x'.repeat(1_000);
+  const worker = workerFixture({
+    status: {
+      phase: 'Failed',
+      conditions: [
+        { type: 'Ready', status: 'False', reason: 'StartFailed', message, lastTransitionTime: at },
+      ],
+    },
+  });
+  const why = rowOf(worker, Date.parse(at)).at(-1);
+  expect(why).toMatch(/^StartFailed: x+…$/);
+  expect(why?.length).toBe(320);
+});
