@@ -36,12 +36,27 @@ async function probeHttp(
     answer.on('data', (chunk: Buffer) => chunks.push(chunk));
     answer.on('error', result.reject);
     answer.on('end', () => {
-      const said = Buffer.concat(chunks).toString().trim().replaceAll(/\s+/g, ' ').slice(0, 300);
+      const said = saidBy(Buffer.concat(chunks).toString()).trim().replaceAll(/\s+/g, ' ').slice(0, 300);
       result.resolve(answer.statusCode === 200 ? 'healthy' : `failing: ${answer.statusCode} ${said}`.trim());
     });
   });
   outgoing.on('error', result.reject);
   return result.promise;
+}
+
+/** The message of a status of Kubernetes; any other text as it is. */
+function saidBy(text: string): string {
+  try {
+    const status: unknown = JSON.parse(text);
+    return typeof status === 'object' &&
+      status !== null &&
+      'message' in status &&
+      typeof status.message === 'string'
+      ? status.message
+      : text;
+  } catch {
+    return text;
+  }
 }
 
 async function probeSocket(path: string, signal: AbortSignal): Promise<string> {

@@ -34,6 +34,22 @@ describe('a health probe', () => {
     );
   });
 
+  it('passes on the message alone of a status of Kubernetes', async () => {
+    const status = {
+      kind: 'Status',
+      code: 403,
+      message: 'forbidden: cannot get path "/readyz"',
+      reason: 'Forbidden',
+    };
+    const url = await serving(403, JSON.stringify(status));
+    expect(await probeHealth({ kind: 'http', url }, 5_000)).toBe(
+      'failing: 403 forbidden: cannot get path "/readyz"',
+    );
+    expect(await probeHealth({ kind: 'http', url: await serving(500, '{"other": 1}') }, 5_000)).toBe(
+      'failing: 500 {"other": 1}',
+    );
+  });
+
   it('takes a socket that nobody listens on for failing', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'esb-probe-'));
     onTestFinished(() => rm(folder, { recursive: true }));
