@@ -3,7 +3,7 @@ import { Registry } from 'prom-client';
 import { HOLD_SELECTOR, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CONTROLLER_LEASE, GATEWAY_SIGNER, SYSTEM_NAMESPACE } from '../api/name.ts';
-import { systemClock } from '../common/clock.ts';
+import { type Clock, systemClock } from '../common/clock.ts';
 import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { RoleContext } from '../common/role-context.ts';
@@ -57,11 +57,14 @@ function count<T>(items: readonly T[], labelOf: (item: T) => string): ReadonlyMa
 
 /**
  * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and does all that
- * writes while it leads. It goes on as a candidate when leadership is lost.
+ * writes while it leads. It goes on as a candidate when leadership is lost. All that it waits for, it measures by `clock`.
  */
-export async function runController(flags: ControllerFlags, context: RoleContext): Promise<void> {
+export async function runController(
+  flags: ControllerFlags,
+  context: RoleContext,
+  clock: Clock = systemClock,
+): Promise<void> {
   const { logger, signal } = context;
-  const clock = systemClock;
   const systemNamespace = flags.systemNamespace ?? SYSTEM_NAMESPACE;
   const identity = flags.identity ?? `${hostname()}_${process.pid}`;
   const source = createKubeConnectionSource({ kubeconfig: flags.kubeconfig });

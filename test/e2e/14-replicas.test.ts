@@ -33,7 +33,7 @@ describe('two controllers', () => {
   const esb = instance();
   const parts = new Parts(esb);
 
-  it('the leader frozen for 30 s is succeeded, writes nothing more, and nothing is assigned twice', async () => {
+  it('the leader frozen until it is succeeded writes nothing more, and nothing is assigned twice', async () => {
     const leader = await parts.leader();
     await esb.apply('before-freeze');
     await esb.ready('before-freeze');
@@ -41,7 +41,6 @@ describe('two controllers', () => {
     let succession: string;
     {
       await using _frozen = await parts.freeze(leader);
-      const frozenAt = performance.now();
       for (const name of names) {
         await esb.apply(name);
       }
@@ -50,7 +49,6 @@ describe('two controllers', () => {
       for (const name of names) {
         await esb.ready(name);
       }
-      await delay(Math.max(0, 30_000 - (performance.now() - frozenAt)));
     }
     for (const name of ['after-1', 'after-2']) {
       await esb.apply(name);

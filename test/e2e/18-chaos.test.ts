@@ -5,11 +5,11 @@ import { run } from '../support/command.ts';
 const seeds = { known: 20_261_125, fresh: Math.floor(Math.random() * 1_000_000) };
 
 describe('a random walk over what may happen to workers', () => {
-  it.each(Object.entries(seeds))(
+  // Side by side: each brings up an instance of its own, apart from the one of the other tests, and waits for most of its time.
+  it.concurrent.each(Object.entries(seeds))(
     'by a %s seed (%i) comes to rest without a trace',
     { timeout: 420_000 },
     async (_which, seed) => {
-      // It brings up an instance of its own, apart from the one of the other tests.
       const { code, stdout } = await run(
         process.execPath,
         [

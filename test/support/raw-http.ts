@@ -83,10 +83,14 @@ export async function converse(
       socket.resetAndDestroy();
       break;
   }
+  let looked = 0;
   while (!closed && performance.now() - lastAt < quietMs) {
     await delay(5);
-    if (chunks.length > 0 && parseAnswers(Buffer.concat(chunks)).answers.length >= expected) {
-      break;
+    if (chunks.length > looked && Number.isFinite(expected)) {
+      looked = chunks.length;
+      if (parseAnswers(Buffer.concat(chunks)).answers.length >= expected) {
+        break;
+      }
     }
   }
   const heard = parseAnswers(Buffer.concat(chunks));

@@ -121,7 +121,7 @@ describe('two controllers', () => {
     const continuedAt = new Date().toISOString();
     await createWorkers(names('after', 3));
     await allAssigned(49);
-    await delay(10_000);
+    await delay(5_000);
 
     // What was stopped between the fence and the wire goes out when it continues. The API server refuses it for its
     // resourceVersion, which an Event has not.

@@ -12,10 +12,13 @@ import type { KubeClient } from '../../../src/kube/types.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { renderChart } from '../../support/chart.ts';
 import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
+import { fastClock } from '../../support/fast-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const root = join(import.meta.dirname, '../../..');
 const holdImage = 'registry.example/esb:1';
+/** How many of the controller's seconds go by in one. */
+const SPEED = 4;
 type Taints = NonNullable<NonNullable<Node['spec']>['taints']>;
 
 /**
@@ -55,6 +58,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
         holdImage,
       },
       { signal: stop.signal, logger: silentLogger() },
+      fastClock(SPEED),
     );
     running.catch(() => undefined);
   });
@@ -233,7 +237,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await create('taints-c', {
       tolerations: [
         { key: 'dedicated', operator: 'Exists' },
-        { key: 'broken', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 3 },
+        { key: 'broken', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 3 * SPEED },
       ],
     });
     await assigned('taints-c', 'taints-1');
