@@ -1,7 +1,7 @@
 import type { NodeInventory, TraceKind } from '../runtime/node-inventory.ts';
 
 /** Kinds of what may be left behind; also a label of metrics. */
-export type LeftoverKind = TraceKind | 'mark' | 'record' | 'veth';
+export type LeftoverKind = TraceKind | 'mark' | 'record' | 'log' | 'veth';
 
 /** Something on the node that nothing known accounts for. */
 export interface Leftover {
@@ -37,13 +37,13 @@ export interface KnownState {
  * still be something that is just being made, so one look says little.
  */
 export function audit(host: HostState, known: KnownState): readonly Leftover[] {
-  const { containers, busy, traces, uids } = host.inventory;
+  const { containers, busy, traces, uids, writers } = host.inventory;
   const ofContainers = traces
     .filter(({ containerId }) => !containers.has(containerId) && !busy.has(containerId))
     .map(({ kind, containerId }): Leftover => ({ kind, name: containerId, owner: 'Container' }));
-  const ofWorkers = (kind: 'mark' | 'record', names: readonly string[]): readonly Leftover[] =>
+  const ofWorkers = (kind: 'mark' | 'record' | 'log', names: readonly string[]): readonly Leftover[] =>
     names
-      // A container that waits for its resource may still need both.
+      // A container that waits for its resource may still need all of them.
       .filter((uid) => !known.uids.has(uid) && !uids.has(uid))
       .map((name) => ({ kind, name, owner: 'Worker' }));
   const ofNetwork = host.ports
@@ -53,6 +53,7 @@ export function audit(host: HostState, known: KnownState): readonly Leftover[] {
     ...ofContainers,
     ...ofWorkers('mark', host.marks),
     ...ofWorkers('record', host.records),
+    ...ofWorkers('log', [...writers]),
     ...ofNetwork,
   ];
 }

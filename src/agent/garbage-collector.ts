@@ -36,6 +36,7 @@ export const leftoverKinds = [
   'mount',
   'mark',
   'record',
+  'log',
   'veth',
   'attachment',
   'network_namespace',
@@ -208,7 +209,7 @@ export class GarbageCollector {
           keepLog: fleet.known().containerIds.has(name),
         });
       case 'Worker':
-        return fleet.discard(name);
+        return await fleet.discard(name);
       case 'Network':
         return await ports.remove(name, options);
     }

@@ -120,8 +120,8 @@ export interface NodeFleet extends Fleet {
   setAside(): readonly SetAside[];
   /** Workers that have an actor, and the containers that are theirs. */
   known(): KnownWorkers;
-  /** Removes the record and the mark of a worker that has no actor. Returns false for one that has. */
-  discard(uid: string): boolean;
+  /** Removes the record, the mark and the output of a worker that has no actor. Resolves to false for one that has. */
+  discard(uid: string): Promise<boolean>;
 }
 
 export interface LeavingWorker {
@@ -413,12 +413,13 @@ class WorkerFleet implements NodeFleet {
     return { uids: new Set(this.#actors.keys()), containerIds: new Set(this.#byContainer.keys()) };
   }
 
-  discard(uid: string): boolean {
+  async discard(uid: string): Promise<boolean> {
     if (this.#actors.has(uid)) {
       return false;
     }
     this.#records.remove(uid);
     removeMark(this.#runDir, uid);
+    await this.#runtime.removeLogsOf(uid);
     return true;
   }
 

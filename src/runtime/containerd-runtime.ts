@@ -440,6 +440,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       host: this.#traces,
       uidOf: (labels: Readonly<Record<string, string>>) => labels[containerLabels.uid] ?? '',
       snapshotFolder: (call: CallOptions) => this.#snapshotFolder(call),
+      writers: () => this.#logs.writers(),
     };
     return await takeNodeInventory(parts, () => this.#lanes.keys(), known, {
       deadlineMs: LIST_DEADLINE_MS,

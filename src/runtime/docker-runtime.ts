@@ -251,15 +251,17 @@ export class DockerRuntime implements ContainerRuntime {
     });
   }
 
-  /** The engine looks after what its containers leave: there is nothing of ours but them. */
+  /** The engine looks after what its containers leave: there is nothing of ours but them and their output. */
   async inventory(_known: ReadonlySet<string>, options: CallOptions = {}): Promise<NodeInventory> {
     const before = [...this.#lanes.keys()];
+    const writers = new Set(await this.#logs.writers());
     const workers = (await this.#containers(options)).map((each) => dockerWorkerInfo(each, undefined));
     return {
       containers: new Set(workers.map(({ containerId }) => containerId)),
       uids: new Set(workers.map(({ identity }) => identity.uid)),
       busy: new Set([...before, ...this.#lanes.keys()]),
       traces: [],
+      writers,
     };
   }
 

@@ -31,12 +31,16 @@ export interface NodeInventory {
   /** Containers that something was being done with before, while or after this was read. */
   readonly busy: ReadonlySet<string>;
   readonly traces: readonly Trace[];
+  /** Uids of workers whose output is kept on the node. */
+  readonly writers: ReadonlySet<string>;
 }
 
 export interface NodeInventoryOptions {
   readonly client: ContainerdClient;
   readonly cgroups: Pick<WorkerCgroups, 'list'>;
   readonly host: HostTraces;
+  /** Uids of workers whose output is kept. */
+  readonly writers: () => Promise<readonly string[]>;
   readonly uidOf: (labels: Readonly<Record<string, string>>) => string;
   /** Folder of containerd's snapshots. */
   readonly snapshotFolder: (options: CallOptions) => Promise<string | undefined>;
@@ -55,6 +59,8 @@ export async function takeNodeInventory(
 ): Promise<NodeInventory> {
   const { client, cgroups, host } = parts;
   const under = new Set(busy());
+  // Before the containers: one that goes meanwhile takes its output along.
+  const writers = new Set(await parts.writers());
   const [records, tasks, snapshots, leases, groups, shims, states, folder] = await Promise.all([
     client.containers.list(options),
     client.tasks.list(options),
@@ -109,7 +115,8 @@ export async function takeNodeInventory(
   for (const id of busy()) {
     under.add(id);
   }
-  return { containers, uids: new Set(records.map(({ labels }) => parts.uidOf(labels))), busy: under, traces };
+  const uids = new Set(records.map(({ labels }) => parts.uidOf(labels)));
+  return { containers, uids, busy: under, traces, writers };
 }
 
 /**

@@ -49,6 +49,8 @@ interface WorkerLog {
   end: number;
   /** When a container was last made that writes to it, in milliseconds since the epoch; 0 for before this process. */
   begunAt: number;
+  /** Containers of this process that were made to write to it. */
+  begins: number;
   /** The worker that a container was last made for; empty where nobody knows. */
   uid: string;
 }
@@ -131,6 +133,7 @@ export class WorkerLogs implements WorkerLogReader {
     const log = this.#logs.get(containerId) ?? this.#newLog(containerId);
     this.#logs.set(containerId, log);
     log.begunAt = this.#clock.now();
+    log.begins += 1;
     log.uid = uid;
     this.#kept.delete(containerId);
     await this.#files.append(formatLogFileName({ kind: 'Live', containerId }), '');
@@ -162,13 +165,19 @@ export class WorkerLogs implements WorkerLogReader {
   /** Removes all output of a worker that is gone for good, with its containers. */
   async removeOf(uid: string): Promise<void> {
     await this.#find();
-    const calledAt = this.#clock.now();
-    for (const [containerId, log] of [...this.#logs].filter(([, each]) => each.uid === uid)) {
+    const found = [...this.#logs].filter(([, log]) => log.uid === uid);
+    for (const [containerId, log, begins] of found.map(([id, each]) => [id, each, each.begins] as const)) {
       // The worker may have come back meanwhile.
-      if (this.#logs.get(containerId) === log && log.begunAt <= calledAt) {
+      if (this.#logs.get(containerId) === log && log.begins === begins) {
         await this.remove(containerId);
       }
     }
+  }
+
+  /** Uids of the workers whose output is here. */
+  async writers(): Promise<readonly string[]> {
+    await this.#find();
+    return [...new Set([...this.#logs.values()].map(({ uid }) => uid))].filter((uid) => uid !== '');
   }
 
   /** Offset after the last byte; 0 when there is no log. */
@@ -344,6 +353,7 @@ export class WorkerLogs implements WorkerLogReader {
       appended: 0,
       end: 0,
       begunAt: 0,
+      begins: 0,
       uid: '',
     };
   }

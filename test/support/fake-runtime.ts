@@ -42,6 +42,8 @@ export class FakeRuntime implements ContainerRuntime {
   readonly logs = new Map<string, string>();
   /** Containers whose output does not come to their logs. One that is made anew is none of them. */
   readonly outputLost = new Set<string>();
+  /** Workers whose output is kept. */
+  writers = new Set<string>();
   /** Workers whose kept output was removed, in order. */
   readonly withoutLogs: string[] = [];
   /** Containers that were destroyed and whose output was kept, in order. */
@@ -240,6 +242,7 @@ export class FakeRuntime implements ContainerRuntime {
 
   removeLogsOf(uid: string): Promise<void> {
     this.withoutLogs.push(uid);
+    this.writers.delete(uid);
     return Promise.resolve();
   }
 
@@ -265,6 +268,7 @@ export class FakeRuntime implements ContainerRuntime {
       uids: new Set([...this.containers.values()].map(({ identity }) => identity.uid)),
       busy: new Set<string>(),
       traces: this.traces.map((trace) => ({ ...trace })),
+      writers: new Set(this.writers),
     });
   }
 

@@ -50,7 +50,13 @@ describe('what workers left behind on a real node', () => {
     let health: Health = { ok: true };
     const collector = new GarbageCollector({
       runtime,
-      fleet: { known: () => known, discard: () => false },
+      fleet: {
+        known: () => known,
+        async discard(uid) {
+          await runtime.removeLogsOf(uid);
+          return true;
+        },
+      },
       network: { look: () => Promise.resolve([]) },
       ports: {
         read: () => Promise.resolve({ ports: [], claimed: new Set() }),
@@ -129,6 +135,20 @@ describe('what workers left behind on a real node', () => {
     expect(health).toEqual({ ok: true });
     expect(await kinds(request.containerId)).toEqual([]);
     await nothing();
+  });
+
+  it('by an agent that died after the deletion of a worker: its output', async () => {
+    const request = ensureRequest(lab, 'output');
+    await runtime.ensure(request);
+    await runtime.destroy(request.containerId, { graceSeconds: 0, keepLog: true });
+    const uid = request.identity.uid;
+    known.uids.add(uid);
+    expect((await collect()).counts).toEqual([]);
+    expect(await runtime.workerLogs.extent(request.containerId)).toBeDefined();
+    known.uids.delete(uid);
+    runtime = await lab.runtime({ runcRoot });
+    expect((await collect()).counts).toEqual(['found log', 'removed log']);
+    expect(await runtime.workerLogs.extent(request.containerId)).toBeUndefined();
   });
 
   it('by a creation that died with its agent: lease and snapshot', async () => {

@@ -32,10 +32,11 @@ describe('files of workers', () => {
     const record = join(lab.folder, 'state', 'workers', 'gone.json');
     writeFileSync(mark, '0\n');
     writeFileSync(record, '{}');
-    expect(lab.fleet.discard('gone')).toBe(true);
+    expect(await lab.fleet.discard('gone')).toBe(true);
+    expect(lab.runtime.withoutLogs).toEqual(['gone']);
     await expect.poll(() => [mark, record].map((path) => existsSync(path))).toEqual([false, false]);
     await lab.recorded(() => true);
-    expect(lab.fleet.discard('uid-of-hello')).toBe(false);
+    expect(await lab.fleet.discard('uid-of-hello')).toBe(false);
     expect(existsSync(join(lab.folder, 'state', 'workers', 'uid-of-hello.json'))).toBe(true);
   });
 });

@@ -15,7 +15,14 @@ const traceKinds: readonly TraceKind[] = [
 
 function host(change: Partial<HostState> = {}, inventory: Partial<NodeInventory> = {}): HostState {
   return {
-    inventory: { containers: new Set(), uids: new Set(), busy: new Set(), traces: [], ...inventory },
+    inventory: {
+      containers: new Set(),
+      uids: new Set(),
+      busy: new Set(),
+      traces: [],
+      writers: new Set(),
+      ...inventory,
+    },
     marks: [],
     records: [],
     ports: [],

@@ -51,6 +51,12 @@ async function world() {
   return { lab, counts, health, ports, network, marksFolder, recordsFolder, collector, twice };
 }
 
+/** A container that waits for its resource. */
+const orphan = (containerId: string): Partial<WorkerInfo> => ({
+  containerId,
+  identity: { namespace: 'default', name: 'waits', uid: `uid-of-${containerId}`, functionName: 'waits' },
+});
+
 describe('garbage collection', () => {
   it('clears a container that is no more, once, in its lane, after the second look', async () => {
     const { lab, counts, collector, twice } = await world();
@@ -112,6 +118,15 @@ describe('garbage collection', () => {
     await settle();
     await expect.poll(() => files.map((file) => existsSync(file))).toEqual([false, false]);
     expect(existsSync(own)).toBe(true);
+  });
+
+  it('removes the output of workers that are no more, and of no others', async () => {
+    const { lab, counts, twice } = await world();
+    lab.runtime.put({ ...(await lab.runtime.list())[0], ...orphan('waits-00000001') } as WorkerInfo);
+    lab.runtime.writers = new Set(['gone', 'uid-of-hello', 'uid-of-waits-00000001']);
+    await twice();
+    expect(lab.runtime.withoutLogs).toEqual(['gone']);
+    expect(counts).toEqual(['audited', 'found log', 'removed log', 'audited']);
   });
 
   it('removes a stray port of the bridge', async () => {

@@ -8,6 +8,7 @@ import { LogFolder } from '../../../src/runtime/log-folder.ts';
 import { formatLogFileName, parseLogFileName } from '../../../src/runtime/log-layout.ts';
 import { LogFolderReader } from '../../../src/runtime/log-reader.ts';
 import { WorkerLogs } from '../../../src/runtime/worker-log.ts';
+import { manualClock } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const MIB = 1024 * 1024;
@@ -117,6 +118,35 @@ describe('the logs of workers', () => {
     const next = await started();
     await next.removeOf('uid');
     expect((await readdir(folder)).toSorted()).toEqual(['stranger.log', 'stranger.log.times']);
+  });
+
+  it('tell which workers they are of, also to a later run', async () => {
+    const logs = await started();
+    await logs.begin('a', 'one');
+    await logs.begin('b', 'two');
+    // Nobody knows whose it is.
+    await writeFile(join(folder, 'c.log'), 'x');
+    await logs.stop();
+    const next = await started();
+    expect((await next.writers()).toSorted()).toEqual(['one', 'two']);
+    await next.removeOf('one');
+    expect(await next.writers()).toEqual(['two']);
+    await next.stop();
+  });
+
+  it('of a worker that is gone are removed whatever the wall clock does, but not those that it writes anew', async () => {
+    const clock = manualClock();
+    const logs = new WorkerLogs(folder, { limits, clock });
+    await logs.prepare();
+    clock.step(7_200_000);
+    await logs.begin('a', 'uid');
+    await logs.begin('b', 'uid');
+    clock.step(-7_200_000);
+    const removal = logs.removeOf('uid');
+    await logs.begin('b', 'uid');
+    await removal;
+    expect((await readdir(folder)).toSorted()).toEqual(['b.log', 'b.log.times']);
+    await logs.stop();
   });
 
   it('of removed containers are kept as far as they have room, the latest of them', async () => {
