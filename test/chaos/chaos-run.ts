@@ -31,6 +31,8 @@ export interface ChaosOptions {
   readonly minutes: number;
   readonly faults: readonly FaultKind[];
   readonly longestFaultMs: number;
+  /** Waits between steps are that many times as long as the shortest walk has them. */
+  readonly pace: number;
   /** Milliseconds that everything may take to come to rest. */
   readonly restWithinMs: number;
   readonly home: string;
@@ -96,7 +98,12 @@ async function walkOver(
   const faults = new Faults({
     home,
     clockFile: instance.clockFile,
-    containerOf: async (worker) => (await wishes.get(worker))?.status?.containerID,
+    placeOf: async (worker) => {
+      const status = (await wishes.get(worker))?.status;
+      const node = status?.assignment?.nodeName;
+      const container = status?.containerID;
+      return node === undefined || container === undefined ? undefined : { node, container };
+    },
     note,
   });
   const wrong: string[] = [];
@@ -125,11 +132,12 @@ async function walkOver(
     await instance.untilHealthy(120_000);
     await wishes.sayAgain();
     await book.untilAllEnded();
-    wrong.push(...(await comeToRest(instance, wishes, book, options)));
+    wrong.push(...(await comeToRest(instance, wishes, book, faults, options)));
     note('at rest');
+    wrong.push(...faults.hung.verdicts(faults.done));
     await journal.look();
     wrong.push(...book.verdicts(journal, excusesOf(faults.done)));
-    write(`${book.summary()}; ${faults.done.length} faults\n`);
+    write(`${book.summary()}; ${faults.done.length} faults; ${faults.hung.summary()}\n`);
     if (options.keep !== undefined) {
       const lines = book.calls.map((call) => JSON.stringify({ ...call, beganAt: call.beganAt - began }));
       await writeFile(join(options.keep, 'calls.jsonl'), `${lines.join('\n')}\n`);
@@ -140,6 +148,7 @@ async function walkOver(
   } finally {
     await faults.heal();
     giveUp.abort();
+    await faults.hung.close();
     await journal.stop();
     await book.close();
   }
@@ -224,10 +233,15 @@ async function comeToRest(
   instance: ChaosInstance,
   wishes: Wishes,
   book: CallBook,
+  faults: Faults,
   { restWithinMs, write }: ChaosOptions,
 ): Promise<readonly string[]> {
   const began = performance.now();
-  const differences = (): Promise<readonly string[]> => differencesFromWishes(instance, wishes);
+  // A worker whose shim is stopped may be as it is wanted by all that its resource says.
+  const differences = async (): Promise<readonly string[]> => [
+    ...faults.hung.left(),
+    ...(await differencesFromWishes(instance, wishes)),
+  ];
   const restless = await untilNothingDiffers(restWithinMs, differences);
   write(`at rest after ${Math.round((performance.now() - began) / 1_000)} s, ${restless.length} differ\n`);
   if (restless.length > 0) {
@@ -301,15 +315,17 @@ function excusesOf(done: readonly DoneFault[]): Excuses {
   const of = (call: Call, test: (fault: DoneFault['fault']) => boolean): boolean =>
     done.some((each) => during(call, each) && test(each.fault));
   return {
-    // A shim that could not write once writes no more of that container, as long as it lives.
+    // A shim that could not write once writes no more of that container, as long as it lives. One that is stopped for
+    // good is killed with what it has not written.
     mayMissOutput: (call) =>
       done.some(({ fault, from }) => fault.kind === 'disk' && from <= call.beganAt + call.tookMs) ||
       of(
         call,
         (fault) =>
-          (fault.kind === 'kill' || fault.kind === 'stop') &&
-          fault.target.kind === 'shim' &&
-          fault.target.worker === call.worker,
+          (fault.kind === 'hang' && fault.worker === call.worker) ||
+          ((fault.kind === 'kill' || fault.kind === 'stop') &&
+            fault.target.kind === 'shim' &&
+            fault.target.worker === call.worker),
       ),
     mayStall: (call) =>
       of(

@@ -6,6 +6,7 @@ import { instanceCgroup } from '../../src/cli/parts.ts';
 import { identify, isRunning, type ProcessIdentity, signalProcess } from '../../src/cli/process-table.ts';
 import { readPartRecord } from '../../src/cli/supervised-part.ts';
 import { errnoOf, unreachable } from '../../src/common/errors.ts';
+import { type HungShim, HungShims } from './hung-shims.ts';
 import { type Fault, faultText, type PluginFault, type Target } from './step.ts';
 import { processOfContainer, shimOf } from './worker-processes.ts';
 
@@ -16,17 +17,30 @@ export interface DoneFault {
   to: number;
 }
 
+/** Where a worker is, as its status has it. */
+export interface Place {
+  readonly node: string;
+  readonly container: string;
+}
+
 export interface FaultsOptions {
   readonly home: Home;
-  /** Container of a worker as its status has it. */
-  readonly containerOf: (worker: string) => Promise<string | undefined>;
+  readonly placeOf: (worker: string) => Promise<Place | undefined>;
   /** What the clocks of the parts with a false one add, by the library that they are started with. */
   readonly clockFile: string;
   readonly note: (text: string) => void;
 }
 
+/** How long a worker may take until it has a shim that can be stopped for good. */
+const SHIM_WITHIN_MS = 60_000;
+const SHIM_EVERY_MS = 500;
+
+type Shim = Pick<HungShim, 'node' | 'process' | 'shim'>;
+
 /** Does faults to real parts, and undoes them. */
 export class Faults {
+  /** Shims that were stopped for good. Healing does not end that. */
+  readonly hung: HungShims;
   readonly #options: FaultsOptions;
   readonly #done: DoneFault[] = [];
   readonly #running = new Set<Promise<void>>();
@@ -35,6 +49,7 @@ export class Faults {
 
   constructor(options: FaultsOptions) {
     this.#options = options;
+    this.hung = new HungShims(options.note);
   }
 
   get done(): readonly DoneFault[] {
@@ -50,7 +65,7 @@ export class Faults {
     void running.finally(() => this.#running.delete(running));
   }
 
-  /** Ends every fault now. */
+  /** Ends every fault now, but outages, which last as long as they are to, and shims that are stopped for good. */
   async heal(): Promise<void> {
     this.#healing.abort();
     while (this.#running.size > 0) {
@@ -59,7 +74,7 @@ export class Faults {
   }
 
   async #do(fault: Fault): Promise<void> {
-    const what = fault.kind === 'kill' || fault.kind === 'stop' ? JSON.stringify(fault.target) : fault.kind;
+    const what = subject(fault);
     if (this.#busy.has(what)) {
       return;
     }
@@ -69,13 +84,17 @@ export class Faults {
         case 'kill':
           return await this.#kill(fault);
         case 'stop':
-          return await this.#stop(fault);
+          return await this.#stop(fault, fault.target, () => this.#for(fault.forMs));
         case 'plugin':
           return await this.#plugin(fault);
         case 'disk':
           return await this.#disk(fault);
         case 'clock':
           return await this.#clock(fault);
+        case 'hang':
+          return await this.#hang(fault);
+        case 'outage':
+          return await this.#stop(fault, { kind: 'containerd', node: fault.node }, () => delay(fault.forMs));
         default:
           return unreachable(fault);
       }
@@ -107,19 +126,31 @@ export class Faults {
     }
   }
 
-  async #stop(fault: Extract<Fault, { kind: 'stop' }>): Promise<void> {
-    const target = await this.#processOf(fault.target);
-    if (target === undefined) {
+  async #stop(fault: Fault, what: Target, until: () => Promise<void>): Promise<void> {
+    const target = await this.#processOf(what);
+    if (target === undefined || this.hung.has(target)) {
       return;
     }
     await this.#during(fault, async () => {
       await signalProcess(target, 'SIGSTOP');
       try {
-        await this.#for(fault.forMs);
+        await until();
       } finally {
         await signalProcess(target, 'SIGCONT');
       }
     });
+  }
+
+  async #hang(fault: Extract<Fault, { kind: 'hang' }>): Promise<void> {
+    const found = await this.#untilShimOf(fault.worker);
+    if (found === undefined || this.hung.has(found.shim)) {
+      this.#options.note(`${fault.worker} has no shim to stop`);
+      return;
+    }
+    const done: DoneFault = { fault, from: performance.now(), to: Number.POSITIVE_INFINITY };
+    await signalProcess(found.shim, 'SIGSTOP');
+    this.#done.push(done);
+    this.hung.add({ worker: fault.worker, ...found, done });
   }
 
   async #processOf(target: Target): Promise<ProcessIdentity | undefined> {
@@ -133,18 +164,44 @@ export class Faults {
       case 'apiserver':
         return this.#part('apiserver');
       case 'worker':
-      case 'shim': {
-        const container = await this.#options.containerOf(target.worker);
-        if (container === undefined) {
-          return undefined;
-        }
-        const pid = await processOfContainer(instanceCgroup(this.#options.home), container);
-        const chosen = pid === undefined || target.kind === 'worker' ? pid : await shimOf(pid);
-        return chosen === undefined ? undefined : identify(chosen);
-      }
+        return (await this.#workerOf(target.worker))?.process;
+      case 'shim':
+        return (await this.#shimOf(target.worker))?.shim;
       default:
         return unreachable(target);
     }
+  }
+
+  /** The first process of a worker's container, and its node. */
+  async #workerOf(
+    worker: string,
+  ): Promise<{ readonly node: string; readonly process: ProcessIdentity } | undefined> {
+    const place = await this.#options.placeOf(worker);
+    if (place === undefined) {
+      return undefined;
+    }
+    const pid = await processOfContainer(instanceCgroup(this.#options.home), place.container);
+    const process = pid === undefined ? undefined : await identify(pid);
+    return process === undefined ? undefined : { node: place.node, process };
+  }
+
+  /** As {@link Faults.#shimOf}, of a worker that may be just about to be made, by an API server that may be away. */
+  async #untilShimOf(worker: string): Promise<Shim | undefined> {
+    const end = performance.now() + SHIM_WITHIN_MS;
+    for (;;) {
+      const found = await this.#shimOf(worker).catch(() => undefined);
+      if (found !== undefined || this.#healing.signal.aborted || performance.now() > end) {
+        return found;
+      }
+      await this.#for(SHIM_EVERY_MS);
+    }
+  }
+
+  async #shimOf(worker: string): Promise<Shim | undefined> {
+    const found = await this.#workerOf(worker);
+    const pid = found === undefined ? undefined : await shimOf(found.process.pid);
+    const shim = pid === undefined ? undefined : await identify(pid);
+    return found === undefined || shim === undefined ? undefined : { ...found, shim };
   }
 
   async #part(name: string): Promise<ProcessIdentity | undefined> {
@@ -197,6 +254,25 @@ export class Faults {
         await writeFile(clockFile, '+0');
       }
     });
+  }
+}
+
+/** What no second fault is done to as long as the first one lasts. */
+function subject(fault: Fault): string {
+  switch (fault.kind) {
+    case 'kill':
+    case 'stop':
+      return JSON.stringify(fault.target);
+    case 'hang':
+      return JSON.stringify({ kind: 'shim', worker: fault.worker } satisfies Target);
+    case 'outage':
+      return JSON.stringify({ kind: 'containerd', node: fault.node } satisfies Target);
+    case 'plugin':
+    case 'disk':
+    case 'clock':
+      return fault.kind;
+    default:
+      return unreachable(fault);
   }
 }
 

@@ -6,10 +6,12 @@
  *   npm run test:chaos -- --workers 8 --steps 80        a short one
  *   npm run test:chaos -- --only kill,plugin            these kinds of faults only
  *   npm run test:chaos -- --minutes 10                  ends walking after ten minutes
+ *   npm run test:chaos -- --pace 1                      walks three times as fast as by itself
  *
  * A step is to create, pause, resume, call, change or delete a worker, or a fault: SIGKILL or SIGSTOP of the agent,
  * containerd, a shim, a worker, a gateway, a controller or the API server; a CNI plugin that fails, hangs or answers
- * garbage; a full disk; a step of the clock. The steps follow from the seed and the options; when they hit what, the machine decides.
+ * garbage; a full disk; a step of the clock; a shim that is stopped for good; containerd stopped for 60 s. The steps follow
+ * from the seed and the options; when they hit what, the machine decides.
  * The instance runs apart from the machine (test/support/apart.sh), so that another one may run beside it.
  */
 import { spawn } from 'node:child_process';
@@ -37,6 +39,7 @@ const { values } = parseArgs({
     workers: { type: 'string', default: '50' },
     minutes: { type: 'string', default: '60' },
     only: { type: 'string' },
+    pace: { type: 'string', default: '3' },
     'longest-fault': { type: 'string', default: '60000' },
     'rest-within': { type: 'string', default: '300000' },
     keep: { type: 'string' },
@@ -93,6 +96,7 @@ async function main(): Promise<number> {
       workers: Number(values.workers),
       minutes: Number(values.minutes),
       longestFaultMs: Number(values['longest-fault']),
+      pace: Number(values.pace),
       restWithinMs: Number(values['rest-within']),
       home: join(folder, 'home'),
       keep: values.keep,
@@ -101,7 +105,7 @@ async function main(): Promise<number> {
     if (values.keep !== undefined) {
       await writeFile(join(values.keep, 'history'), `${history.join('\n')}\n`);
     }
-    const again = `npm run test:chaos -- --seed ${seed} --steps ${values.steps} --workers ${values.workers} --only ${faults.join(',')} --longest-fault ${values['longest-fault']}`;
+    const again = `npm run test:chaos -- --seed ${seed} --steps ${values.steps} --workers ${values.workers} --only ${faults.join(',')} --longest-fault ${values['longest-fault']} --pace ${values.pace}`;
     if (wrong.length === 0) {
       write(`chaos passed: seed ${seed}, ${steps} steps, ${values.workers} workers\n`);
       return 0;

@@ -36,10 +36,14 @@ export type Fault =
   /** The file system of an agent's state has not one byte left. */
   | { readonly kind: 'disk'; readonly node: string; readonly forMs: number }
   /** The wall clock of one agent, one gateway and one controller jumps, and jumps back. */
-  | { readonly kind: 'clock'; readonly seconds: number; readonly forMs: number };
+  | { readonly kind: 'clock'; readonly seconds: number; readonly forMs: number }
+  /** SIGSTOP of the shim of a worker, without SIGCONT: the agent has to end the shim. */
+  | { readonly kind: 'hang'; readonly worker: string }
+  /** SIGSTOP of containerd for longer than everything that the agent waits for. */
+  | { readonly kind: 'outage'; readonly node: string; readonly forMs: number };
 
 export type FaultKind = Fault['kind'];
-export const faultKinds: readonly FaultKind[] = ['kill', 'stop', 'plugin', 'disk', 'clock'];
+export const faultKinds: readonly FaultKind[] = ['kill', 'stop', 'plugin', 'disk', 'clock', 'hang', 'outage'];
 
 export type Action =
   | { readonly kind: 'create'; readonly worker: string; readonly wish: Wish }
@@ -97,6 +101,10 @@ export function faultText(fault: Fault): string {
       return `disk of ${fault.node} full for ${fault.forMs} ms`;
     case 'clock':
       return `clock ${fault.seconds >= 0 ? '+' : ''}${fault.seconds} s for ${fault.forMs} ms`;
+    case 'hang':
+      return `SIGSTOP shim of ${fault.worker} for good`;
+    case 'outage':
+      return `outage of containerd of ${fault.node} for ${fault.forMs} ms`;
     default:
       return unreachable(fault);
   }

@@ -8,9 +8,20 @@ export interface WalkOptions {
   readonly workers: number;
   /** Kinds of faults that occur. */
   readonly faults: readonly FaultKind[];
-  /** Milliseconds; no fault lasts longer. */
+  /** Milliseconds; no fault lasts longer, but a shim that is stopped for good. */
   readonly longestFaultMs: number;
+  /** Waits between steps are that many times as long as the shortest walk has them. */
+  readonly pace: number;
 }
+
+/** Faults that come by chance. The others last too long for that: one of them has a step of its own. */
+type FrequentKind = Exclude<FaultKind, 'hang' | 'outage'>;
+const weights: Readonly<Record<FrequentKind, number>> = { kill: 44, stop: 34, plugin: 12, disk: 5, clock: 5 };
+/** Steps from one shim that is stopped for good to the next one. */
+const HANG_EVERY = 40;
+/** Steps from one outage of containerd to the next one; the first one comes after half as many. */
+const OUTAGE_EVERY = 150;
+const OUTAGE_MS = 60_000;
 
 const nodes = ['node-1', 'node-2'] as const;
 /** An exit counts against a worker for ten minutes, and puts its next start off for longer each time. */
@@ -35,10 +46,39 @@ export function* walk(options: WalkOptions): Generator<Step, never> {
   const known = new Map<string, Known>();
   for (let number = 1; ; number += 1) {
     const waitMs = random.chance(0.3) ? 0 : random.between(20, 300);
-    const action = nextAction(random, names, known, options);
+    const action = longFault(random, number, known, options) ?? nextAction(random, names, known, options);
     remember(known, action);
-    yield { number, waitMs, action };
+    yield { number, waitMs: waitMs * options.pace, action };
   }
+}
+
+/** The fault that has this step for itself, if there is one. */
+function longFault(
+  random: Random,
+  number: number,
+  known: ReadonlyMap<string, Known>,
+  { faults, longestFaultMs }: WalkOptions,
+): Action | undefined {
+  if (faults.includes('outage') && number % OUTAGE_EVERY === OUTAGE_EVERY / 2) {
+    const forMs = Math.min(OUTAGE_MS, longestFaultMs);
+    return { kind: 'fault', fault: { kind: 'outage', node: random.pick(nodes), forMs } };
+  }
+  if (!faults.includes('hang') || number % HANG_EVERY !== 0) {
+    return undefined;
+  }
+  // A worker that rests Absent has a shim for as long as a call takes only.
+  const resting = mild(known).filter((name) => {
+    const wish = known.get(name)?.wish;
+    return wish?.desiredState !== 'Absent' && wish?.removeAfter === undefined;
+  });
+  return resting.length === 0
+    ? undefined
+    : { kind: 'fault', fault: { kind: 'hang', worker: random.pick(resting) } };
+}
+
+/** Workers that may be ended by force once more. */
+function mild(known: ReadonlyMap<string, Known>): readonly string[] {
+  return [...known].filter(([, { ends }]) => ends < MOST_VIOLENT_ENDS).map(([name]) => name);
 }
 
 function nextAction(
@@ -47,8 +87,9 @@ function nextAction(
   known: ReadonlyMap<string, Known>,
   options: WalkOptions,
 ): Action {
-  if (options.faults.length > 0 && random.chance(0.09)) {
-    return { kind: 'fault', fault: nextFault(random, known, options) };
+  const frequent = options.faults.filter((kind) => kind !== 'hang' && kind !== 'outage');
+  if (frequent.length > 0 && random.chance(0.09)) {
+    return { kind: 'fault', fault: nextFault(random, known, frequent, options.longestFaultMs) };
   }
   const worker = random.pick(names);
   const now = known.get(worker);
@@ -95,13 +136,16 @@ function nextWish(random: Random, revision: number): Wish {
   };
 }
 
-function nextFault(random: Random, known: ReadonlyMap<string, Known>, options: WalkOptions): Fault {
+function nextFault(
+  random: Random,
+  known: ReadonlyMap<string, Known>,
+  kinds: readonly FrequentKind[],
+  longestMs: number,
+): Fault {
   const kind = random.weighted(
-    Object.fromEntries(
-      options.faults.map((fault) => [fault, { kill: 44, stop: 34, plugin: 12, disk: 5, clock: 5 }[fault]]),
-    ) as Record<FaultKind, number>,
+    Object.fromEntries(kinds.map((each) => [each, weights[each]])) as Record<FrequentKind, number>,
   );
-  const forMs = duration(random, options.longestFaultMs);
+  const forMs = duration(random, longestMs);
   switch (kind) {
     case 'kill':
       return { kind, target: nextTarget(random, known) };
@@ -150,10 +194,10 @@ function nextTarget(random: Random, known: ReadonlyMap<string, Known>): Target {
       return { kind, node: random.pick(nodes) };
     case 'shim':
     case 'worker': {
-      const mild = [...known].filter(([, { ends }]) => ends < MOST_VIOLENT_ENDS).map(([name]) => name);
-      return mild.length === 0
+      const names = mild(known);
+      return names.length === 0
         ? { kind: 'agent', node: random.pick(nodes) }
-        : { kind, worker: random.pick(mild) };
+        : { kind, worker: random.pick(names) };
     }
     case 'gateway':
     case 'controller':
@@ -194,6 +238,8 @@ function remember(known: Map<string, Known>, action: Action): void {
         (fault.target.kind === 'worker' || fault.target.kind === 'shim')
       ) {
         ended(fault.target.worker);
+      } else if (fault.kind === 'hang') {
+        ended(fault.worker);
       }
       return;
     }
