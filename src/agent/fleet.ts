@@ -11,7 +11,7 @@ export interface Fleet {
    * Called once, after the port was bound and before anything else.
    */
   adopt(options?: CallOptions): Promise<void>;
-  /** The resource as it is now. Repeating is harmless; an older generation or epoch than the known one is ignored. */
+  /** The resource as it is now. Repeating is harmless; an older generation or epoch than one of before is ignored. */
   apply(desired: DesiredWorker): void;
   /** The assignment or the resource is gone for certain: everything of that uid on this node is removed. */
   release(uid: string): void;

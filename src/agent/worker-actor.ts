@@ -180,13 +180,22 @@ export class WorkerActor {
     this.#kick();
   }
 
-  /** The resource as it is now; older than what is known, it is ignored. */
+  /**
+   * The resource as it is now. Older than what the API has told of it in this run, it is ignored. What a record tells goes
+   * by the API's first word: a cluster that was set back to a backup knows less than its nodes.
+   */
   apply(next: DesiredWorker): void {
     const before = this.#desired;
-    if (next.epoch < before.epoch || (next.epoch === before.epoch && next.generation < before.generation)) {
+    const isOlder =
+      next.epoch < before.epoch || (next.epoch === before.epoch && next.generation < before.generation);
+    if (this.#confirmed && isOlder) {
       return;
     }
-    this.#desired = before.deleting ? { ...next, deleting: true } : next;
+    this.#desired = this.#confirmed && before.deleting ? { ...next, deleting: true } : next;
+    if (!this.#desired.deleting) {
+      this.#hurryAt = Number.POSITIVE_INFINITY;
+      this.#hurryUntil = Number.POSITIVE_INFINITY;
+    }
     const reclaimed = this.#released;
     this.#confirmed = true;
     this.#released = false;

@@ -608,6 +608,51 @@ describe('room on the node', () => {
   });
 });
 
+describe('resources of a cluster that was set back to a backup', () => {
+  it('are older than what a running agent knows, and change nothing', async () => {
+    const lab = await FleetLab.with(desiredFixture({ epoch: 5, generation: 7 }));
+    lab.fleet.apply(desiredFixture({ epoch: 3, generation: 4, shapeHash: 'v1-old' }));
+    await settle();
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({ epoch: 5, observedGeneration: 7 });
+    expect(await lab.invoke({ epoch: 3 })).toMatchObject({ kind: 'Refused', reason: 'Fenced' });
+  });
+
+  it('count for an agent that starts, whatever its records say', async () => {
+    const before = await FleetLab.with(desiredFixture({ epoch: 5, generation: 7 }));
+    await before.recorded((record) => record.startedAt !== undefined);
+    const lab = await before.restart();
+    lab.fleet.apply(desiredFixture({ epoch: 3, generation: 4 }));
+    await settle();
+    expect(lab.fleet.view('uid-of-hello')).toMatchObject({
+      epoch: 3,
+      observedGeneration: 4,
+      phase: 'Running',
+    });
+    expect(lab.runtime.count('ensure'), 'it serves on').toBe(1);
+    const call = lab.invoke({ epoch: 3 });
+    lab.emulators.answerAll();
+    expect(await call).toMatchObject({ kind: 'Answered' });
+    // From then on nothing falls.
+    lab.fleet.apply(desiredFixture({ epoch: 2, generation: 4 }));
+    expect(lab.fleet.view('uid-of-hello')?.epoch).toBe(3);
+    await lab.recorded((record) => record.desired.epoch === 3);
+  });
+
+  it('make a worker anew that was deleted since', async () => {
+    const before = await FleetLab.with(desiredFixture());
+    await before.recorded((record) => record.startedAt !== undefined);
+    void before.invoke({ requestId: 'long' });
+    await before.clock.advance(200);
+    before.fleet.apply(desiredFixture({ deleting: true, terminationGraceSeconds: 600, generation: 2 }));
+    await before.recorded((record) => record.desired.deleting);
+    const lab = await before.restart();
+    lab.fleet.apply(desiredFixture());
+    await settle();
+    expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp).toBeUndefined();
+    expect(lab.phase()).toBe('Running');
+  });
+});
+
 describe('removal', () => {
   it.each(['Running', 'Paused', 'Absent'] as const)(
     'of a worker that rests %s is reported, and forgotten',
