@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { systemCommandRunner } from '../cni/command-runner.ts';
+import type { CommandRunner } from '../cni/command-runner.ts';
 import { formatRange, type NamedRange, parseIpRange } from '../cni/ip-range.ts';
 import { createNodeNetwork, type SlotCounts } from '../cni/node-network.ts';
 import { type Refusals, readRefusals } from '../cni/node-rules.ts';
@@ -37,6 +37,8 @@ export interface NodeRuntimeOptions {
   /** Ranges of the cluster that the subnet must not touch. */
   readonly otherRanges: () => readonly NamedRange[];
   readonly observer: RuntimeObserver;
+  /** Runs the programs of the operating system. */
+  readonly runner: CommandRunner;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -62,7 +64,7 @@ export async function createNodeRuntime(options: NodeRuntimeOptions): Promise<No
 }
 
 async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
-  const { agent, clock, logger, runDir, stateDir } = options;
+  const { agent, clock, logger, runDir, runner, stateDir } = options;
   const userIds =
     agent.userNamespaces === undefined ? undefined : await readUserIdRange(agent.userNamespaces);
   const network = createNodeNetwork({
@@ -78,6 +80,7 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
     allowedRanges: agent.allowCidr.map((cidr) => formatRange(parseIpRange(cidr))),
     otherRanges: options.otherRanges,
     resolvConfPath: options.resolvConfPath,
+    runner,
     logger,
   });
   const runtime = await createRuntime({
@@ -103,9 +106,9 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
   return {
     runtime,
     slots: () => network.slots,
-    refusals: () => readRefusals(systemCommandRunner, { deadlineMs: refusalsMs }),
+    refusals: () => readRefusals(runner, { deadlineMs: refusalsMs }),
     network: new NetworkRepair(network, runtime, clock),
-    ports: new StrayPorts(join(stateDir, 'cni'), systemCommandRunner),
+    ports: new StrayPorts(join(stateDir, 'cni'), runner),
   };
 }
 
@@ -133,7 +136,7 @@ async function onDocker(options: NodeRuntimeOptions): Promise<NodeRuntime> {
 }
 
 /** What every runtime takes. */
-function common({ agent, logger, observer, stateDir }: NodeRuntimeOptions) {
+function common({ agent, logger, observer, runner, stateDir }: NodeRuntimeOptions) {
   return {
     logFolder: join(stateDir, 'logs'),
     logLimits: { maxBytes: agent.logMaxSize, maxFiles: agent.logMaxFiles },
@@ -141,6 +144,7 @@ function common({ agent, logger, observer, stateDir }: NodeRuntimeOptions) {
     hostPorts: parseHostPortRange(agent.hostPorts),
     maxPulls: agent.maxPulls,
     observer,
+    runner,
     logger,
   };
 }

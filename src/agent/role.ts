@@ -9,6 +9,7 @@ import {
   CLUSTER_RANGES_NAME,
   WORKER_POLICY_NAME,
 } from '../api/name.ts';
+import { Spawner } from '../cni/spawner.ts';
 import { removeUnfinishedFiles } from '../common/atomic-file.ts';
 import { systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
@@ -77,6 +78,9 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
   const { signal, logger } = context;
   const clock = systemClock;
   const { nodeName, systemNamespace } = options;
+  // Ends with this process in any case.
+  const spawner = new Spawner({ logger });
+  spawner.start();
   const stateDir = resolve(options.stateDir);
   const runDir = resolve(options.runDir);
   const resolvConfPath = join(stateDir, 'resolv.conf');
@@ -106,6 +110,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
         }
       },
     },
+    runner: spawner,
     clock,
     logger,
   });
@@ -462,6 +467,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext): Pro
       () => server.close(),
       async () => (await tracing)?.close(),
       () => (leaving ? leave() : undefined),
+      () => spawner.stop(),
       () => ownLambdaNode.stop(),
       () => healthServer?.close(),
       () => Promise.all([client.close(), leaseClient.close()]),

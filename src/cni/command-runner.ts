@@ -35,22 +35,36 @@ export interface CommandRunner {
 /** Nothing that we run has more to say; the rest is cut off. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 /** For a pipe that a child of the program still holds, and for a killed program that the kernel cannot end yet. */
-const LINGER_MS = 2000;
+export const LINGER_MS = 2000;
 
-/** Runs programs on this machine, each in a process group of its own so that its children end with it. */
-export const systemCommandRunner: CommandRunner = {
-  run(request) {
-    if (request.signal?.aborted === true) {
-      return Promise.reject(new AbortedError(request.program, request.signal.reason));
-    }
-    const child = spawn(request.program, request.args, {
-      detached: true,
-      stdio: ['pipe', 'pipe', 'pipe'],
-      ...(request.env === undefined ? {} : { env: request.env }),
-    });
-    return outcomeOf(child, request);
-  },
-};
+/**
+ * Runs programs on this machine, as children of this process. Starting one holds the process up for as long as the kernel
+ * takes to copy its page tables: a large process uses a `Spawner`.
+ */
+export const systemCommandRunner: CommandRunner = { run: (request) => runProgram(request) };
+
+/**
+ * Runs a program as a child of this process, in a process group of its own so that its children end with it.
+ *
+ * @param onStarted is told the number of the process, which is that of its group as well
+ */
+export function runProgram(
+  request: CommandRequest,
+  onStarted?: (pid: number) => void,
+): Promise<CommandResult> {
+  if (request.signal?.aborted === true) {
+    return Promise.reject(new AbortedError(request.program, request.signal.reason));
+  }
+  const child = spawn(request.program, request.args, {
+    detached: true,
+    stdio: ['pipe', 'pipe', 'pipe'],
+    ...(request.env === undefined ? {} : { env: request.env }),
+  });
+  if (child.pid !== undefined) {
+    onStarted?.(child.pid);
+  }
+  return outcomeOf(child, request);
+}
 
 /** Runs every program inside a network namespace, with the mounts of this process. */
 export function inNetworkNamespace(runner: CommandRunner, path: string): CommandRunner {
@@ -102,13 +116,19 @@ function outcomeOf(child: ChildProcess, request: CommandRequest): Promise<Comman
   return done.promise;
 }
 
-function killGroup(pid: number): void {
+/**
+ * Kills every process of a group.
+ *
+ * @returns whether there was one
+ */
+export function killGroup(pid: number): boolean {
   try {
-    process.kill(-pid, 'SIGKILL');
+    return process.kill(-pid, 'SIGKILL');
   } catch (error) {
     if (errnoOf(error) !== 'ESRCH') {
       throw error;
     }
+    return false;
   }
 }
 

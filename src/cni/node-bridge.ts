@@ -1,9 +1,11 @@
-import type { CallOptions } from '../common/deadline.ts';
+import { type CallOptions, withDeadline } from '../common/deadline.ts';
 import type { CommandRunner } from './command-runner.ts';
 import { addressToNumber, contains, type IpRange } from './ip-range.ts';
 import { globalAddresses } from './network-namespace.ts';
 import { gatewayOf } from './network-plan.ts';
 import { runNodeCommand } from './node-command.ts';
+
+const BATCH_DEADLINE_MS = 10_000;
 
 export interface Bridge {
   readonly name: string;
@@ -131,7 +133,9 @@ async function batchAnyway(
 ): Promise<void> {
   if (lines.length > 0) {
     const args = ['-force', '-batch', '-'];
-    await runner.run({ program: 'ip', args, input: batch(lines), signal: options.signal });
+    await withDeadline('ip -force -batch', BATCH_DEADLINE_MS, options.signal, (signal) =>
+      runner.run({ program: 'ip', args, input: batch(lines), signal }),
+    );
   }
 }
 

@@ -1,6 +1,7 @@
 import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { containerLabels } from '../api/label.ts';
+import type { CommandRunner } from '../cni/command-runner.ts';
 import type { NodeNetwork } from '../cni/node-network.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { type CallOptions, withDeadline } from '../common/deadline.ts';
@@ -95,6 +96,8 @@ export interface ContainerdRuntimeOptions {
   readonly connect?: Connect | undefined;
   /** Default: a client of containerd at `socketPath`. */
   readonly client?: ContainerdClient | undefined;
+  /** Runs the programs of the operating system. Default: as children of this process. */
+  readonly runner?: CommandRunner | undefined;
   readonly clock?: Clock | undefined;
   readonly logger: Logger;
 }
@@ -170,7 +173,7 @@ export class ContainerdRuntime implements ContainerRuntime {
   readonly #removed = new Set<string>();
 
   constructor(options: ContainerdRuntimeOptions) {
-    const { logger, network, socketPath } = options;
+    const { logger, network, runner, socketPath } = options;
     const clock = options.clock ?? systemClock;
     const client =
       options.client ??
@@ -187,7 +190,7 @@ export class ContainerdRuntime implements ContainerRuntime {
     });
     const hosts = new HostsFiles(options.etcHostsFolder);
     const bootId = options.bootId ?? readBootId();
-    const logs = new WorkerLogs(options.logFolder, { limits: options.logLimits, clock, logger });
+    const logs = new WorkerLogs(options.logFolder, { limits: options.logLimits, runner, clock, logger });
     this.#client = client;
     this.#clock = clock;
     this.#observer = options.observer;
@@ -205,6 +208,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       socketPath,
       namespace: CONTAINERD_NAMESPACE,
       runcRoot: options.runcRoot,
+      runner,
     });
     this.#background = new TaskGroup((name, error) => {
       logger.warn({ task: name, err: error }, 'a task in the background failed');

@@ -1,4 +1,5 @@
 import { dirname, join } from 'node:path';
+import type { CommandRunner } from '../cni/command-runner.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { type CallOptions, withDeadline } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
@@ -62,6 +63,8 @@ export interface DockerRuntimeOptions {
   readonly connect?: Connect | undefined;
   /** Default: a client of the engine at `socketPath`. */
   readonly client?: DockerClient | undefined;
+  /** Runs the programs of the operating system. Default: as children of this process. */
+  readonly runner?: CommandRunner | undefined;
   readonly clock?: Clock | undefined;
   readonly logger: Logger;
 }
@@ -126,7 +129,12 @@ export class DockerRuntime implements ContainerRuntime {
       range: options.hostPorts,
     });
     this.#epochs = new EpochBook(join(notes, 'epochs'));
-    this.#logs = new WorkerLogs(logFolder, { limits: options.logLimits, clock, logger });
+    this.#logs = new WorkerLogs(logFolder, {
+      limits: options.logLimits,
+      runner: options.runner,
+      clock,
+      logger,
+    });
     this.#copier = new LogCopier({
       containers: client.containers,
       logs: this.#logs,

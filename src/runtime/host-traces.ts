@@ -18,7 +18,7 @@ export interface HostTracesOptions {
   readonly procFolder?: string;
   /** Where shims listen; containerd has it fixed, whatever its own folders are. Default `/run/containerd/s`. */
   readonly shimSocketFolder?: string;
-  readonly runner?: CommandRunner;
+  readonly runner?: CommandRunner | undefined;
 }
 
 /** A shim of this containerd, found by its command line. */

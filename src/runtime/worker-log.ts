@@ -1,6 +1,6 @@
 import { watch } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import { systemCommandRunner } from '../cni/command-runner.ts';
+import { type CommandRunner, systemCommandRunner } from '../cni/command-runner.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { type Logger, silentLogger } from '../common/logger.ts';
 import { LogFolder } from './log-folder.ts';
@@ -33,6 +33,8 @@ export interface WorkerLogsOptions {
   readonly limits?: LogLimits | undefined;
   /** Bytes of the logs of removed containers that are kept, all together. Default 256 MiB. */
   readonly maxKeptBytes?: number | undefined;
+  /** Default: programs are children of this process. */
+  readonly runner?: CommandRunner | undefined;
   readonly clock?: Clock | undefined;
   readonly logger?: Logger | undefined;
 }
@@ -74,7 +76,7 @@ export class WorkerLogs implements WorkerLogReader {
   #found: Promise<void> | undefined;
 
   constructor(folder: string, options: WorkerLogsOptions = {}) {
-    this.#files = new LogFolder(folder, systemCommandRunner);
+    this.#files = new LogFolder(folder, options.runner ?? systemCommandRunner);
     this.#limits = options.limits ?? defaultLogLimits;
     this.#maxKeptBytes = options.maxKeptBytes ?? DEFAULT_MAX_KEPT_BYTES;
     this.#clock = options.clock ?? systemClock;
