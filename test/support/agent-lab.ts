@@ -4,9 +4,12 @@ import { join, resolve } from 'node:path';
 import { credentials, makeGenericClientConstructor } from '@grpc/grpc-js';
 import { stringify } from 'yaml';
 import { loadAgentProto } from '../../src/agent/agent-proto.ts';
-import type { LambdaNode } from '../../src/api/lambda-node.ts';
-import type { LambdaWorker, LambdaWorkerSpec } from '../../src/api/lambda-worker.ts';
+import { type LambdaNode, lambdaNodes } from '../../src/api/lambda-node.ts';
+import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../src/api/lambda-worker.ts';
 import { removeNodeNetwork } from '../../src/cni/node-network-removal.ts';
+import { createKubeClient } from '../../src/kube/client.ts';
+import { createKubeConnectionSource } from '../../src/kube/kube-config.ts';
+import type { KubeObject, ObjectKey, ResourceType } from '../../src/kube/types.ts';
 import { type ApiServer, type ApiServerOptions, startApiServer } from './api-server.ts';
 import { type CertificateAuthority, createCertificateAuthority } from './certificate-authority.ts';
 import { run } from './command.ts';
@@ -332,8 +335,16 @@ async function build(
     );
     return done.promise;
   };
-  const kubectlJson = async <T>(...args: readonly string[]): Promise<T> =>
-    JSON.parse(await api.kubectl([...args, '-o', 'json'])) as T;
+  // No program each time: tests look several times a second.
+  const admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: api.adminKubeconfig }) });
+  closers.push(() => admin.close());
+  const read = async <T extends KubeObject>(type: ResourceType<T>, key: ObjectKey): Promise<T> => {
+    const found = await admin.get(type, key);
+    if (found === undefined) {
+      throw new Error(`there is no ${type.kind} ${key.name}`);
+    }
+    return found;
+  };
   const patch: AgentLab['patch'] = async (name, body, subresource) => {
     await api.kubectl([
       'patch',
@@ -345,7 +356,7 @@ async function build(
       JSON.stringify(body),
     ]);
   };
-  const worker = (name: string): Promise<LambdaWorker> => kubectlJson('get', 'lw', name);
+  const worker = (name: string): Promise<LambdaWorker> => read(lambdaWorkers, { namespace: 'default', name });
   const waitForWorker: AgentLab['waitForWorker'] = async (name, what, test) => {
     let last: LambdaWorker | undefined;
     try {
@@ -364,7 +375,7 @@ async function build(
       );
     }
   };
-  const node = (): Promise<LambdaNode> => kubectlJson('get', 'ln', nodeName);
+  const node = (): Promise<LambdaNode> => read(lambdaNodes, { name: nodeName });
 
   return {
     api,

@@ -1,9 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InvokeCommand, type InvokeCommandInput, LambdaClient } from '@aws-sdk/client-lambda';
-import { inject, onTestFinished } from 'vitest';
-import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
+import { afterAll, inject, onTestFinished } from 'vitest';
+import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import type { SampleImageName } from '../../../src/cli/sample-image.ts';
+import { createKubeClient } from '../../../src/kube/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
+import type { KubeClient } from '../../../src/kube/types.ts';
 import { type CommandOptions, type CommandResult, run } from '../../support/command.ts';
 import { stateOfTask } from '../../support/freezer.ts';
 import { readInstanceEnvironment } from '../../support/instance-environment.ts';
@@ -42,6 +45,8 @@ export class Instance {
   readonly registry: string;
   readonly gateway: string;
   readonly #kubeconfig: string;
+  /** For what is looked at several times a second: no program each time. */
+  readonly #client: KubeClient;
 
   constructor(home: string) {
     const values = readInstanceEnvironment(home);
@@ -49,6 +54,11 @@ export class Instance {
     this.registry = values.ESB_REGISTRY ?? '';
     this.gateway = values.ESB_GATEWAY ?? '';
     this.#kubeconfig = values.KUBECONFIG ?? '';
+    this.#client = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: this.#kubeconfig }) });
+  }
+
+  close(): Promise<void> {
+    return this.#client.close();
   }
 
   /** The image of one of the samples in the instance's registry. */
@@ -96,8 +106,11 @@ export class Instance {
   }
 
   async worker(name: string): Promise<LambdaWorker> {
-    const { stdout } = await this.kubectl(['get', 'lw', name, '-o', 'json']);
-    return JSON.parse(stdout) as LambdaWorker;
+    const found = await this.#client.get(lambdaWorkers, { namespace: 'default', name });
+    if (found === undefined) {
+      throw new Error(`there is no worker ${name}`);
+    }
+    return found;
   }
 
   /** Waits until `accept` holds of the worker, and returns it. */
@@ -218,5 +231,7 @@ export class Instance {
 
 /** The instance that the set-up made. */
 export function instance(): Instance {
-  return new Instance(inject('home'));
+  const made = new Instance(inject('home'));
+  afterAll(() => made.close());
+  return made;
 }
