@@ -12,7 +12,10 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
-          fileParallelism: false,
+          // Each file has parts, networks, mounts and control groups of its own, and waits more than it computes.
+          maxWorkers: 2,
+          // By itself where several projects are run, which have other numbers of workers.
+          sequence: { groupOrder: 1 },
           testTimeout: 120_000,
           hookTimeout: 180_000,
         },
