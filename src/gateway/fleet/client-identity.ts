@@ -12,7 +12,7 @@ import { GATEWAY_COMMON_NAME, GATEWAY_REQUEST_PREFIX, GATEWAY_SIGNER } from '../
 import { writeFileAtomically } from '../../common/atomic-file.ts';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
-import { EsbError, errnoOf } from '../../common/errors.ts';
+import { EsbError, errnoOf, hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { type CertificateSigningRequest, certificateSigningRequests } from '../../kube/resource-types.ts';
 import type { KubeClient } from '../../kube/types.ts';
@@ -30,6 +30,8 @@ const MAX_POLL_MS = 2_000;
 /** Milliseconds before a failed request is made again, at first and, doubling, at most. */
 const MIN_RETRY_MS = 500;
 const MAX_RETRY_MS = 15_000;
+/** The most where requests are denied: each stays with the API server for an hour, and somebody has to change something. */
+const MAX_DENIED_MS = 300_000;
 /** Refusals by agents without an acceptance in between, after which the certificate is taken for useless. */
 const MAX_REFUSALS = 3;
 /** Milliseconds between two replacements for that reason, at first and, doubling, at most. */
@@ -120,9 +122,11 @@ export class ClientIdentity {
         await this.#pause(CHECK_INTERVAL_MS, signal);
       } catch (error) {
         signal.throwIfAborted();
+        const mostMs = hasCode(error, 'RequestDenied') ? MAX_DENIED_MS : MAX_RETRY_MS;
+        retryMs = Math.min(mostMs, retryMs);
         logger.warn({ err: error, retryMs }, 'client certificate was not issued');
         await sleep(clock, retryMs, signal);
-        retryMs = Math.min(MAX_RETRY_MS, retryMs * 2);
+        retryMs *= 2;
       }
     }
   }

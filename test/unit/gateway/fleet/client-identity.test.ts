@@ -14,13 +14,14 @@ import { silentLogger } from '../../../../src/common/logger.ts';
 import { ClientIdentity } from '../../../../src/gateway/fleet/client-identity.ts';
 import type { CertificateSigningRequest } from '../../../../src/kube/resource-types.ts';
 import { type ManualClock, manualClock, settle } from '../../../support/manual-clock.ts';
+import { recordingLogger } from '../../../support/recording-logger.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
 const day = 86_400_000;
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
 /** An API server that keeps requests, and a signer that may be asked to answer them. */
-async function lab(clock: ManualClock = manualClock(), givenFolder?: string) {
+async function lab(clock: ManualClock = manualClock(), givenFolder?: string, logger = silentLogger()) {
   const folder = givenFolder ?? (await mkdtemp(join(tmpdir(), 'esb-identity-')));
   const requests = new Map<string, CertificateSigningRequest>();
   const keys = await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
@@ -36,7 +37,7 @@ async function lab(clock: ManualClock = manualClock(), givenFolder?: string) {
       get: async (_type, { name }) => requests.get(name) as never,
     },
     clock,
-    logger: silentLogger(),
+    logger,
     onChange: () => {
       changes += 1;
     },
@@ -161,6 +162,35 @@ describe('ClientIdentity', () => {
     requests.delete(second.metadata.name);
     await clock.advance(5_000);
     await sign(await asked(2));
+    await answered(1);
+  });
+
+  it('asks ever more seldom while every request is denied, and soon after one that failed otherwise', async () => {
+    const { logger, lines } = recordingLogger();
+    const { asked, sign, answered, requests, clock } = await lab(manualClock(), undefined, logger);
+    const waits = () => lines.flatMap(({ retryMs }) => (typeof retryMs === 'number' ? [retryMs] : []));
+    const fail = async (count: number, answer: (request: CertificateSigningRequest) => void) => {
+      answer(await asked(count));
+      const before = waits().length;
+      await waitFor('the failure', async () => {
+        await clock.advance(100);
+        return waits().length > before;
+      });
+      await clock.advance(waits().at(-1) ?? 0);
+    };
+    for (let count = 1; count <= 12; count += 1) {
+      await fail(count, (request) =>
+        requests.set(request.metadata.name, {
+          ...request,
+          status: { conditions: [{ type: 'Denied', status: 'True', reason: 'No', message: 'not you' }] },
+        }),
+      );
+    }
+    expect(waits().slice(0, 3)).toEqual([500, 1_000, 2_000]);
+    expect(waits().slice(-2)).toEqual([300_000, 300_000]);
+    await fail(13, (request) => requests.delete(request.metadata.name));
+    expect(waits().at(-1)).toBe(15_000);
+    await sign(await asked(13));
     await answered(1);
   });
 
