@@ -14,6 +14,7 @@ import {
   MAX_STORED_BYTES,
   NO_PROGRESS,
   type StoredEvent,
+  type UnreadableEvent,
 } from './event-store.ts';
 
 /** Events of one function, and records for one endpoint, under way at a time. */
@@ -29,6 +30,8 @@ const RENEW_MS = 10_000;
 /** Milliseconds before a store that failed is asked again, at first and, doubling, at most. */
 const MIN_STORE_RETRY_MS = 100;
 const MAX_STORE_RETRY_MS = 5_000;
+/** Age in milliseconds at which an event that cannot be read is dropped. No version runs one that is older than six hours. */
+const DROP_UNREADABLE_MS = 7 * 24 * 60 * 60_000;
 /** Milliseconds between two looks at whether the functions are known yet. */
 const READY_POLL_MS = 100;
 
@@ -209,19 +212,31 @@ export class EventQueue {
   }
 
   async #claim(lane: string, limits: ClaimLimits): Promise<void> {
-    const { logger, store, onEnded } = this.#options;
+    const { store } = this.#options;
     const { events, unreadable } = await store.claim(lane, limits, LEASE_MS);
     for (const each of events) {
       this.#start(lane, each);
     }
-    for (const { requestId, reason } of unreadable) {
-      logger.error({ requestId, lane, reason }, 'event cannot be read and is put off');
-      onEnded?.('Unreadable');
+    for (const each of unreadable) {
+      await this.#passOver(lane, each);
     }
     if (events.length + unreadable.length > 0) {
       // There may be more, and more room than this share of it.
       this.#kick();
     }
+  }
+
+  /** An event that cannot be read rests in the store for the version that wrote it, and not for ever. */
+  async #passOver(lane: string, { acceptedAt, reason, requestId }: UnreadableEvent): Promise<void> {
+    const { clock, logger, store, onEnded } = this.#options;
+    if (clock.now() - acceptedAt >= DROP_UNREADABLE_MS) {
+      await store.finish(requestId);
+      logger.error({ requestId, lane, reason }, 'event cannot be read and is dropped');
+      onEnded?.('UnreadableDropped');
+      return;
+    }
+    logger.error({ requestId, lane, reason }, 'event cannot be read and is put off');
+    onEnded?.('Unreadable');
   }
 
   #roomOf(lane: string): number {

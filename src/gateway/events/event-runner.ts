@@ -102,7 +102,7 @@ export class EventRunner {
     const { store, onEnded } = this.#options;
     switch (decision.kind) {
       case 'Finish':
-        await this.#insist(() => store.finish(claimed), signal);
+        await this.#insist(() => store.finish(claimed.event.requestId), signal);
         onEnded?.('ok');
         return;
       case 'TryAgain':
@@ -144,7 +144,7 @@ export class EventRunner {
         );
         return;
       case 'Drop':
-        await this.#insist(() => store.finish(claimed), signal);
+        await this.#insist(() => store.finish(claimed.event.requestId), signal);
         logger.error({ ...fields, reason: letter.reason }, 'event was given up and nobody is told');
         return;
       default:

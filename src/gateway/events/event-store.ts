@@ -95,8 +95,16 @@ export interface ClaimLimits {
 /** What a claim came to. */
 export interface Claimed {
   readonly events: readonly ClaimedEvent[];
-  /** Events that this program cannot read, each with the reason. The store has put them off for {@link PARK_MS}. */
-  readonly unreadable: readonly { readonly requestId: string; readonly reason: string }[];
+  /** Events that this program cannot read. The store has put them off for {@link PARK_MS}. */
+  readonly unreadable: readonly UnreadableEvent[];
+}
+
+/** An event that this program cannot read. */
+export interface UnreadableEvent {
+  readonly requestId: string;
+  readonly reason: string;
+  /** Wall-clock milliseconds. */
+  readonly acceptedAt: number;
 }
 
 /** Milliseconds that an event which cannot be read rests before the next attempt to read it. */
@@ -131,7 +139,7 @@ export interface EventStore {
   /** Has the leases of these events end `leaseMs` from now. Of one that has lapsed nothing is said. */
   renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void>;
   /** Removes an event, whoever has it now: it is done. */
-  finish(claimed: ClaimedEvent): Promise<void>;
+  finish(requestId: string): Promise<void>;
   /** Gives an event back, to be tried after `delayMs`. Nothing happens when the claim has lapsed and another has it. */
   postpone(claimed: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void>;
   /** Puts `successor` in the place of an event. Nothing happens when the claim has lapsed and another has it. */
@@ -242,12 +250,12 @@ function decodeEvent(row: EventRow): StoredEvent {
 /** The events of rows that were claimed. One row that cannot be read hinders no other. */
 export function decodeClaim(rows: readonly (EventRow & { readonly claim: string })[]): Claimed {
   const events: ClaimedEvent[] = [];
-  const unreadable: { requestId: string; reason: string }[] = [];
+  const unreadable: UnreadableEvent[] = [];
   for (const row of rows) {
     try {
       events.push({ event: decodeEvent(row), claim: row.claim });
     } catch (error) {
-      unreadable.push({ requestId: row.id, reason: messageOf(error) });
+      unreadable.push({ requestId: row.id, reason: messageOf(error), acceptedAt: row.acceptedAt });
     }
   }
   return { events, unreadable };

@@ -207,8 +207,8 @@ export class PostgresEventStore implements EventStore {
     );
   }
 
-  async finish({ event }: ClaimedEvent): Promise<void> {
-    await this.#query('DELETE FROM esb_events WHERE id = $1', [event.requestId]);
+  async finish(requestId: string): Promise<void> {
+    await this.#query('DELETE FROM esb_events WHERE id = $1', [requestId]);
   }
 
   async postpone({ event, claim }: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void> {

@@ -106,8 +106,8 @@ export class ReopeningEventStore implements EventStore {
     return this.#with((store) => store.renew(claimed, leaseMs));
   }
 
-  finish(claimed: ClaimedEvent): Promise<void> {
-    return this.#with((store) => store.finish(claimed));
+  finish(requestId: string): Promise<void> {
+    return this.#with((store) => store.finish(requestId));
   }
 
   postpone(claimed: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void> {

@@ -66,8 +66,8 @@ export class SqliteEventStore implements EventStore {
     await this.#channel.run({ kind: 'Renew', claims, leaseMs });
   }
 
-  async finish({ event }: ClaimedEvent): Promise<void> {
-    await this.#channel.run({ kind: 'Finish', id: event.requestId });
+  async finish(requestId: string): Promise<void> {
+    await this.#channel.run({ kind: 'Finish', id: requestId });
   }
 
   async postpone({ event, claim }: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void> {

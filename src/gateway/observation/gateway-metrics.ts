@@ -43,7 +43,7 @@ export function createGatewayMetrics(
   const requestMetrics = registerFunctionMetrics(registry, functions);
   const events = new Counter({
     name: 'esb_gateway_events_total',
-    help: 'Calls of type Event, and records of failed ones, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; and those that were put off since they cannot be read: Unreadable.',
+    help: 'Calls of type Event, and records of failed ones, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; and those that cannot be read: Unreadable each time that one is put off, UnreadableDropped for one that is a week old.',
     labelNames: ['result'],
     registers,
   });

@@ -207,7 +207,7 @@ describe.each([sqlite(), postgres()])('an event store in $name', (kind) => {
       if (one === undefined || two === undefined) {
         throw new Error('two had to be claimed');
       }
-      await store.finish(one);
+      await store.finish(one.event.requestId);
       const progress = { failures: 1, invocations: 1, setbacks: 0, misses: 0 };
       await store.postpone(two, progress, 0);
       const again = await take(await reopen(), LANE, 10, 30_000);
@@ -301,7 +301,7 @@ describe.each([sqlite(), postgres()])('an event store in $name', (kind) => {
         if (letter === undefined) {
           throw new Error('the letter has to be there');
         }
-        await store.finish(letter);
+        await store.finish(letter.event.requestId);
         await waitFor('room', async () => {
           await store.put(event('5'));
           return true;
@@ -440,7 +440,7 @@ describe('the event store in SQLite', () => {
       expect(refusals).toContain('EventStoreDiskFull');
       expect(store.health()).toMatchObject({ ok: false, reason: 'EventStoreDiskFull' });
       for (const each of claimed.slice(0, 4)) {
-        await store.finish(each);
+        await store.finish(each.event.requestId);
       }
       for (const each of claimed.slice(4, 6)) {
         await store.postpone(each, NO_PROGRESS, 0);

@@ -6,6 +6,8 @@ import { EventQueue } from '../../../../src/gateway/events/event-queue.ts';
 import {
   DEFAULT_EVENT_SETTINGS,
   type EventSettings,
+  NO_PROGRESS,
+  type StoredEvent,
   storeUnavailable,
   storeUncertain,
 } from '../../../../src/gateway/events/event-store.ts';
@@ -492,5 +494,30 @@ describe('EventQueue', () => {
     makeQueue();
     await settle();
     expect(calls.map(({ id }) => id).toSorted()).toEqual(['1', '2', '2', '3']);
+  });
+
+  it('puts an event off that cannot be read, and drops it when it is a week old', async () => {
+    const { clock, store, ended } = lab();
+    const hour = 3_600_000;
+    // As a newer version writes: a function that this one finds no name of.
+    await store.put({
+      requestId: 'odd',
+      target: { kind: 'Function' } as StoredEvent['target'],
+      payload: Buffer.from('{}'),
+      traceId: '',
+      traceParent: '',
+      acceptedAt: clock.now() - 7 * 24 * hour + 1.5 * hour,
+      hops: 0,
+      settings: DEFAULT_EVENT_SETTINGS,
+      progress: NO_PROGRESS,
+    });
+    await clock.advance(60_000);
+    expect(ended).toEqual(['Unreadable']);
+    await clock.advance(hour);
+    expect(ended).toEqual(['Unreadable', 'Unreadable']);
+    expect(store.load().events).toBe(1);
+    await clock.advance(hour);
+    expect(ended).toEqual(['Unreadable', 'Unreadable', 'UnreadableDropped']);
+    expect(store.load().events).toBe(0);
   });
 });
