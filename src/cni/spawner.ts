@@ -147,7 +147,7 @@ export class Spawner implements CommandRunner {
           { err: error, running: this.#pending.size },
           'the process that runs programs is gone',
         );
-        this.#lost(child);
+        this.#lost(child, error);
       }
     };
     // After all that it told.
@@ -176,7 +176,7 @@ export class Spawner implements CommandRunner {
   }
 
   /** Gives up the process, and ends what it ran. */
-  #lost(child: ChildProcess): void {
+  #lost(child: ChildProcess, cause?: Error): void {
     if (this.#child === child) {
       this.#child = undefined;
     }
@@ -186,8 +186,10 @@ export class Spawner implements CommandRunner {
       const error = new EsbError(`${program} was ended with the process that runs programs`, {
         code: 'SpawnerEnded',
         retryable: true,
+        cause,
       });
-      void (pid === undefined ? Promise.resolve() : ended(pid)).then(() => outcome.reject(error));
+      const over = pid === undefined ? Promise.resolve() : ended(pid);
+      over.then(() => outcome.reject(error), outcome.reject);
     }
   }
 }
@@ -196,9 +198,14 @@ function hasFired(signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true;
 }
 
-/** To a process that does not hear it any more nothing has to be said: its end is told otherwise. */
+/**
+ * To a process that does not hear it any more nothing has to be said: its end is told otherwise. One that could not be
+ * started for want of files has no channel at all.
+ */
 function send(child: ChildProcess, order: SpawnerOrder): void {
-  child.send(order, () => undefined);
+  if (child.connected) {
+    child.send(order, () => undefined);
+  }
 }
 
 /** Kills a process group and waits, for a while, until nothing of it is left. */

@@ -125,6 +125,24 @@ describe('Spawner', { timeout: 30_000 }, () => {
     await waitFor('everything to end', () => ![parent, ...programs].some(runs));
   });
 
+  it('fails a program whose process cannot be started for want of files, and starts one for the next', async () => {
+    const program = JSON.stringify(shell('echo done'));
+    const text = using(`spawner.stop();
+const { closeSync, openSync } = await import('node:fs');
+const files = [];
+try {
+  for (;;) {
+    files.push(openSync('/dev/null'));
+  }
+} catch {}
+const error = await spawner.run(${program}).catch((reason) => reason);
+files.forEach((file) => closeSync(file));
+console.log(error.code, error.retryable, error.cause?.code, (await spawner.run(${program})).stdout)`);
+    const fewFiles = 'ulimit -n 100; exec "$0" --input-type=module --eval "$1"';
+    const { stdout } = await run('/bin/sh', ['-c', fewFiles, process.execPath, text]);
+    expect(stdout.trim()).toBe('SpawnerEnded true EMFILE done');
+  });
+
   it('does not keep a process alive that has nothing else to do', async () => {
     const used = using(`console.log((await spawner.run(${JSON.stringify(shell('echo done'))})).stdout)`);
     const { code, stdout } = await run(process.execPath, ['--input-type=module', '--eval', used]);
