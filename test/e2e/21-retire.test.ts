@@ -114,4 +114,32 @@ describe('a node that ESB is to leave', () => {
     await esb.ready('retire-back');
     expect((await esb.invoke('retire-back')).payload.message).toBe('hello from retire-back');
   });
+
+  it('has the deletion of a worker that it left wait for the call in it', { timeout: 180_000 }, async () => {
+    const name = 'retire-deleted';
+    await esb.apply(name, { nodeName: 'node-2', timeoutSeconds: 60 });
+    const { metadata, status } = await esb.ready(name);
+    let isOver = false;
+    const long = esb.invoke(name, { print: 'in the middle', sleep: 40 }).finally(() => {
+      isOver = true;
+    });
+    await waitFor('the long call to be in its worker', async () =>
+      (await esb.workerLog(status?.containerID ?? '', 'node-2')).includes('in the middle'),
+    );
+    await esb.patch(name, { nodeName: 'node-1' });
+    await waitFor('node-2 to tell that a container is left', async () =>
+      (await node('node-2')).status?.leaving?.includes(metadata.uid ?? ''),
+    );
+    await esb.kubectl(['delete', 'lambdaworker', name, '--wait=false']);
+    const kept = await esb.waitForWorker(
+      name,
+      'removed from its new node',
+      (worker) => worker.status?.conditions?.find(({ type }) => type === 'CleanedUp')?.status === 'True',
+    );
+    expect(kept.metadata.finalizers).toContain('esb.dev/worker');
+    expect(isOver, 'the call is in it still').toBe(false);
+    expect((await long).payload.message).toBe(`hello from ${name}`);
+    await esb.kubectl(['wait', '--for=delete', `lambdaworker/${name}`, '--timeout=60s']);
+    expect((await node('node-2')).status?.leaving).toEqual([]);
+  });
 });
