@@ -18,6 +18,7 @@ import { failureOf, Setbacks, type Termination, terminationOf } from './setbacks
 import { Settling } from './settling.ts';
 import { WarmUpAnswer } from './warm-up-answer.ts';
 import type { WorkerContainer } from './worker-container.ts';
+import type { RecordChange } from './worker-record.ts';
 
 const inspectMs = 5_000;
 const transitionMs = 15_000;
@@ -79,7 +80,7 @@ export interface LaneHost {
   putOff(lane: ContainerLane): void;
   stamp(): string;
   publish(): void;
-  save(): void;
+  save(change?: RecordChange): void;
 }
 
 /** Acts on one container, one action after the other. What is to be done is decided by the worker. */
@@ -414,7 +415,7 @@ export class ContainerLane {
         container.setTask('Paused');
         container.pausedAt = new Date(clock.now()).toISOString();
         container.mark.release(container.id);
-        this.#host.save();
+        this.#host.save('Rest');
         return;
       case 'Resume':
         await runtime.resume(container.id, options);

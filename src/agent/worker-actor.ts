@@ -25,7 +25,7 @@ import { WorkerContainers } from './worker-containers.ts';
 import { WorkerDisplay } from './worker-display.ts';
 import { WorkerHints } from './worker-hint.ts';
 import { WorkerMark } from './worker-mark.ts';
-import type { WorkerRecord } from './worker-record.ts';
+import type { RecordChange, WorkerRecord } from './worker-record.ts';
 import { recordOf, viewOf, type WorkerFacts } from './worker-snapshot.ts';
 import type { WorkerView } from './worker-view.ts';
 
@@ -418,7 +418,7 @@ export class WorkerActor {
       urgent: (lane) => serves(lane) && this.#slot.queue.length > 0,
       serves,
       occupied: (lane) => this.#slot.occupies(lane) || lane.container.occupied,
-      saved: () => this.#context.records.flush(),
+      saved: () => this.#context.records.saved(this.uid),
       next: (lane) => this.#next(lane),
       idle: () => this.#arm(),
       acted: (lane) => this.#acted(lane),
@@ -467,7 +467,7 @@ export class WorkerActor {
       },
       stamp: () => this.#activity.stamp(),
       publish: () => this.#tell(),
-      save: () => this.#save(),
+      save: (change) => this.#save(change),
     };
   }
 
@@ -898,11 +898,11 @@ export class WorkerActor {
   /** Writes down where the worker rests, when that is another place than the record says. */
   #keepRest(goal: Goal): void {
     if (this.#rest() !== this.#savedRest && goal.kind !== 'Gone') {
-      this.#save();
+      this.#save('Rest');
     }
   }
 
-  #save(): void {
+  #save(change: RecordChange = 'Any'): void {
     const { others, present } = this.#containers;
     const isGone = others.length === 0 && present.container.state.kind === 'Missing';
     if (this.#released || (this.#desired.deleting && isGone)) {
@@ -910,6 +910,6 @@ export class WorkerActor {
     }
     const record = recordOf(this.#facts());
     this.#savedRest = record.rest;
-    this.#context.records.save(this.uid, record);
+    this.#context.records.save(this.uid, record, change);
   }
 }

@@ -4,6 +4,11 @@ import { dirname, join } from 'node:path';
 export interface AtomicWriteOptions {
   /** Permissions of the file. Default 0o600. */
   readonly mode?: number;
+  /**
+   * Whether the new one is there from now on, also after a loss of power. Otherwise the old one may be back; a crash of the
+   * process alone brings back neither. Default true.
+   */
+  readonly durable?: boolean;
 }
 
 /**
@@ -28,6 +33,9 @@ export async function writeFileAtomically(
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
+  }
+  if (options.durable === false) {
+    return;
   }
   const folder = await open(dirname(path), 'r');
   try {

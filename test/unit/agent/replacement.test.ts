@@ -6,6 +6,7 @@ import type { WorkerRecord } from '../../../src/agent/worker-record.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { WorkerExitError } from '../../../src/runtime/worker-exit-error.ts';
 import type { FakeOperation } from '../../support/fake-runtime.ts';
+import { watchFileSyncs } from '../../support/file-syncs.ts';
 import { desiredFixture, FleetLab, type LabOptions } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -59,6 +60,17 @@ async function untilOnly(lab: FleetLab, containerId: string): Promise<void> {
 }
 
 describe('a replacement', () => {
+  it('does not wait for the record of another worker', async () => {
+    const lab = await start();
+    const disk = Promise.withResolvers<void>();
+    await watchFileSyncs((path) => (path.includes('uid-of-other') ? disk.promise : Promise.resolve()));
+    lab.fleet.apply(desiredFixture({ name: 'other', restingState: 'Absent' }));
+    lab.fleet.apply(fresh);
+    await untilOnly(lab, b(lab));
+    disk.resolve();
+    await lab.fleet.stop(0);
+  });
+
   it('is made ready beside the container that serves, which then goes', async () => {
     const lab = await start();
     const gate = new Gate('ensure');

@@ -1,10 +1,11 @@
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { InvocationResult } from '../../../src/agent/invocation.ts';
 import type { WorkerRecord } from '../../../src/agent/worker-record.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { WorkerExitError } from '../../../src/runtime/worker-exit-error.ts';
+import { watchFileSyncs } from '../../support/file-syncs.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { recordingLogger } from '../../support/recording-logger.ts';
@@ -56,6 +57,25 @@ describe('a worker', () => {
     await lab.clock.advance(200);
     expect(lab.task()).toBe('Paused');
     expect(lab.phase()).toBe('Paused');
+  });
+
+  it('that is woken and frozen again writes one file through to the disk for each', async () => {
+    const lab = await FleetLab.with(paused);
+    lab.emulators.onCall = (call) => call.answer();
+    const cycle = async (): Promise<void> => {
+      await lab.invoke();
+      await lab.clock.advance(5_000);
+      await lab.recorded(({ rest }) => rest === 'Running');
+      await lab.clock.advance(6_000);
+      await lab.recorded(({ rest }) => rest === 'Paused');
+    };
+    // The first call makes it warm, which is more than a change of rest.
+    await cycle();
+    const synced = await watchFileSyncs();
+    await cycle();
+    await cycle();
+    await cycle();
+    expect(synced.map((path) => basename(path).split('.')[0])).toEqual(Array(6).fill('uid-of-hello'));
   });
 
   it('is resumed in the very step in which a call arrives', async () => {

@@ -5,6 +5,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { InFlightMark, readMarks } from '../../../src/agent/in-flight-mark.ts';
 import { RecordStore, type WorkerRecord } from '../../../src/agent/worker-record.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
+import { watchFileSyncs } from '../../support/file-syncs.ts';
 import { desiredFixture } from '../../support/fleet-lab.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 
@@ -91,6 +92,41 @@ describe('records', () => {
     await records.flush();
     expect(records.health).toEqual({ ok: true });
     expect(readdirSync(path)).toEqual(['uid-of-hello.json']);
+  });
+
+  it('have their name made durable, but for a change of rest alone', async () => {
+    const path = folder();
+    const records = store(path);
+    await records.load();
+    const synced = await watchFileSyncs();
+    const folders = (): number => synced.splice(0).filter((each) => each === path).length;
+    records.save('uid-of-hello', record());
+    await records.flush();
+    expect(folders()).toBe(1);
+    records.save('uid-of-hello', record({ rest: 'Paused' }), 'Rest');
+    await records.flush();
+    expect(synced).toHaveLength(1);
+    expect(folders()).toBe(0);
+    // Gathered to one write.
+    records.save('uid-of-hello', record({ restartCount: 1 }));
+    records.save('uid-of-hello', record({ restartCount: 1, rest: 'Paused' }), 'Rest');
+    await records.flush();
+    expect(folders()).toBe(1);
+    expect(await store(path).load()).toEqual([record({ restartCount: 1, rest: 'Paused' })]);
+  });
+
+  it('that could not be written are made durable when only the rest has changed since', async () => {
+    const path = join(folder(), 'workers');
+    const records = store(path);
+    await records.load();
+    rmSync(path, { recursive: true });
+    records.save('uid-of-hello', record({ restartCount: 1 }));
+    await records.flush();
+    mkdirSync(path);
+    const synced = await watchFileSyncs();
+    records.save('uid-of-hello', record({ restartCount: 1, rest: 'Paused' }), 'Rest');
+    await records.flush();
+    expect(synced).toContain(path);
   });
 
   it('that could not be written do not come back once they were removed', async () => {
