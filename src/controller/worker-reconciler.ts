@@ -70,8 +70,8 @@ export class WorkerReconciler {
   readonly #options: WorkerReconcilerOptions;
   /** Workers that a node could not be found for: a change of the nodes may help them. */
   readonly #waiting = new Set<string>();
-  /** Workers whose deletion waits for the word of a node that they left. */
-  readonly #awaiting = new Set<string>();
+  /** Workers whose deletion waits for the word of a node that they left, with the monotonic time since when. */
+  readonly #awaiting = new Map<string, number>();
   /** By uid, the node whose loss was written to the worker. */
   readonly #lossTold = new Map<string, string>();
   /** By uid, the monotonic time of the last move away from a full node. */
@@ -96,7 +96,7 @@ export class WorkerReconciler {
 
   /** Keys of workers whose deletion waits for the word of a node that they left. */
   awaiting(): readonly string[] {
-    return [...this.#awaiting];
+    return [...this.#awaiting.keys()];
   }
 
   /** Drops what is remembered of a worker that no longer exists. */
@@ -155,8 +155,15 @@ export class WorkerReconciler {
   #await(key: string): void {
     if (!this.#awaiting.has(key)) {
       this.#options.logger.info({ worker: key }, 'deletion waits for the node that the worker left');
+      this.#awaiting.set(key, this.#options.clock.monotonic());
     }
-    this.#awaiting.add(key);
+  }
+
+  /** Milliseconds since the deletion was asked for. The wall clocks of two machines may be far apart. */
+  #deletingMs(key: string, deletionTimestamp: string): number {
+    const { clock } = this.#options;
+    const now = clock.monotonic();
+    return Math.max(clock.now() - Date.parse(deletionTimestamp), now - (this.#awaiting.get(key) ?? now));
   }
 
   #standing(worker: LambdaWorker): WorkerStanding {
@@ -203,7 +210,7 @@ export class WorkerReconciler {
     const uid = worker.metadata.uid ?? '';
     const { assignment } = worker.status ?? {};
     const { deletionTimestamp } = worker.metadata;
-    const { clock, left } = this.#options;
+    const { left } = this.#options;
     if (standing.liveness !== 'lost' && standing.goneBecause === undefined) {
       this.#lossTold.delete(uid);
     }
@@ -215,7 +222,7 @@ export class WorkerReconciler {
       worker,
       standing,
       left: deletionTimestamp === undefined ? [] : left.of(worker),
-      deletingMs: deletionTimestamp === undefined ? 0 : clock.now() - Date.parse(deletionTimestamp),
+      deletingMs: deletionTimestamp === undefined ? 0 : this.#deletingMs(key, deletionTimestamp),
       place: (exclude) => {
         const placement = this.#place(worker, exclude);
         if (placement.kind === 'refused') {

@@ -527,9 +527,10 @@ describe('WorkerReconciler', () => {
       expect(scene.assignment('hello')).toBeUndefined();
       return scene;
     };
-    const remove = (scene: Scene) => {
+    /** @param aheadMs how far the clock of the API server is before that of the controller */
+    const remove = (scene: Scene, aheadMs = 0) => {
       const worker = scene.stored.get('hello') as LambdaWorker;
-      const deletionTimestamp = new Date(scene.clock.now()).toISOString();
+      const deletionTimestamp = new Date(scene.clock.now() + aheadMs).toISOString();
       scene.put({ ...worker, metadata: { ...worker.metadata, deletionTimestamp } });
     };
     const isLetGo = async (scene: Scene) => {
@@ -564,6 +565,18 @@ describe('WorkerReconciler', () => {
       const scene = await taken(telling([], 1));
       remove(scene);
       await scene.clock.advance(29_000);
+      expect(await isLetGo(scene)).toBe(false);
+      await scene.clock.advance(1_000);
+      expect(await isLetGo(scene)).toBe(true);
+    });
+
+    it('go after its time although a node lists it, however late the clock of the controller is', async () => {
+      const scene = await taken(telling(['uid-of-hello'], 1));
+      const { timeoutSeconds, terminationGracePeriodSeconds } = scene.stored.get('hello')?.spec ?? {};
+      const boundMs = ((timeoutSeconds ?? 0) + (terminationGracePeriodSeconds ?? 0)) * 1_000 + 300_000;
+      remove(scene, 86_400_000);
+      expect(await isLetGo(scene)).toBe(false);
+      await scene.clock.advance(boundMs - 1_000);
       expect(await isLetGo(scene)).toBe(false);
       await scene.clock.advance(1_000);
       expect(await isLetGo(scene)).toBe(true);
