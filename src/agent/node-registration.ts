@@ -5,8 +5,9 @@ import { sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
 import type { Node } from '../kube/resource-types.ts';
 import type { Informer, KubeClient } from '../kube/types.ts';
+import { canonicalJson } from './canonical-json.ts';
 import type { NodeHealth } from './node-health.ts';
-import { type NodeFacts, nodeStatus, saysSame } from './node-status.ts';
+import { type NodeFacts, nodeStatus } from './node-status.ts';
 
 /** Milliseconds between two writes of anything but conditions, certificate and cordon. */
 const writeEveryMs = 10_000;
@@ -149,7 +150,7 @@ export class NodeRegistration {
       present.status,
       clock.now(),
     );
-    if (!saysSame(status, present.status)) {
+    if (canonicalJson(status) !== canonicalJson(present.status)) {
       this.#present = await client.patch(
         lambdaNodes,
         { name },

@@ -4,7 +4,6 @@ import { type Condition, transition } from '../api/condition.ts';
 import type { LambdaNodeStatus, NodeAmounts } from '../api/lambda-node.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../common/host-port.ts';
 import type { Node } from '../kube/resource-types.ts';
-import { canonicalJson } from './canonical-json.ts';
 import type { NodeCondition } from './node-health.ts';
 import type { SetAside } from './set-aside.ts';
 
@@ -83,11 +82,6 @@ export function nodeStatus(
         ),
     ),
   };
-}
-
-/** Whether two statuses say the same. One without a list of leaving workers says that there is none. */
-export function saysSame(one: LambdaNodeStatus, other: LambdaNodeStatus | undefined): boolean {
-  return canonicalJson({ leaving: [], ...one }) === canonicalJson({ leaving: [], ...other });
 }
 
 /** What does not change while the agent runs. */

@@ -2,7 +2,7 @@
 export const SCHEMA_REVISION_ANNOTATION = 'esb.dev/schema-revision';
 
 /** The revision that this program needs; the definitions in `crds/` carry it. */
-export const SCHEMA_REVISION = 3;
+export const SCHEMA_REVISION = 4;
 
 /** Names of our CustomResourceDefinitions. */
 export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaworkers.esb.dev'] as const;
@@ -23,7 +23,7 @@ export type SchemaFit =
 
 /**
  * Whether one of our definitions is installed in the revision that this program needs. A newer one fits: changes are
- * additive, and an older one drops status fields silently.
+ * additive. By an older one the API server refuses each status that has a newer field, with all that it tells.
  *
  * @param installed the definition as the API server has it; undefined when it has none
  */

@@ -120,6 +120,12 @@ describe('checkDefinition', () => {
     },
   );
 
+  it('does not accept one by which a status with the list of leaving workers is refused', () => {
+    expect(checkDefinition('lambdanodes.esb.dev', installed('3'))).toMatchObject({
+      reason: 'DefinitionTooOld',
+    });
+  });
+
   it('says what to do when there is none', () => {
     expect(checkDefinition('lambdaworkers.esb.dev', undefined)).toMatchObject({
       reason: 'DefinitionMissing',
