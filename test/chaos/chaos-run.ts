@@ -130,7 +130,11 @@ async function walkOver(
     await faults.heal();
     note('healed');
     await instance.untilHealthy(120_000);
-    await wishes.sayAgain();
+    const impatience = setTimeout(
+      () => giveUp.abort(new Error(`the last wishes of ${wishes.untaken.join(', ')} cannot be told`)),
+      options.restWithinMs,
+    );
+    await wishes.sayAgain().finally(() => clearTimeout(impatience));
     await book.untilAllEnded();
     wrong.push(...(await comeToRest(instance, wishes, book, faults, options)));
     note('at rest');

@@ -12,7 +12,7 @@ const MARK = 'chaos.esb.dev/creation';
 export interface WishesOptions {
   readonly client: KubeClient;
   readonly image: string;
-  /** Ends every attempt. */
+  /** Ends every attempt, with its reason. */
   readonly signal: AbortSignal;
 }
 
@@ -32,6 +32,8 @@ export class Wishes {
   readonly #options: WishesOptions;
   readonly #wanted = new Map<string, Wish>();
   readonly #writes = new Map<string, Promise<void>>();
+  /** Workers with wishes that are not taken yet, and how many. */
+  readonly #untaken = new Map<string, number>();
   #creations = 0;
 
   constructor(options: WishesOptions) {
@@ -41,6 +43,11 @@ export class Wishes {
   /** What is to be in the end, by name. */
   get wanted(): ReadonlyMap<string, Wish> {
     return this.#wanted;
+  }
+
+  /** Workers with wishes that the API server has not taken yet. */
+  get untaken(): readonly string[] {
+    return [...this.#untaken].filter(([, count]) => count > 0).map(([worker]) => worker);
   }
 
   /** @param node where it is to be; anywhere by default */
@@ -124,10 +131,12 @@ export class Wishes {
 
   #write(worker: string, attempt: () => Promise<boolean>): void {
     const before = this.#writes.get(worker) ?? Promise.resolve();
-    this.#writes.set(
-      worker,
-      before.then(() => this.#until(attempt)),
-    );
+    const count = (by: number): void => void this.#untaken.set(worker, (this.#untaken.get(worker) ?? 0) + by);
+    count(1);
+    const write = before.then(() => this.#until(attempt)).then(() => count(-1));
+    // Told to whoever waits until everything is taken, if anybody does.
+    write.catch(() => undefined);
+    this.#writes.set(worker, write);
   }
 
   async #until(attempt: () => Promise<boolean>): Promise<void> {
@@ -139,11 +148,12 @@ export class Wishes {
         }
       } catch (error) {
         // A wish that makes no sense is a fault of the walk.
-        if (hasCode(error, 'Invalid') || hasCode(error, 'BadRequest') || signal.aborted) {
+        if (hasCode(error, 'Invalid') || hasCode(error, 'BadRequest')) {
           throw error;
         }
       }
-      await delay(RETRY_MS, undefined, { signal });
+      await delay(RETRY_MS);
+      signal.throwIfAborted();
     }
   }
 
