@@ -33,6 +33,23 @@ function describe(error) {
   });
 }
 
+/** An error under the name that AWS's client has for it. */
+function named(name, message) {
+  return Object.assign(new Error(message), { name: `Runtime.${name}` });
+}
+
+async function load(file) {
+  try {
+    return await import(pathToFileURL(file).href);
+  } catch (error) {
+    const isMissing = error?.code === 'ERR_MODULE_NOT_FOUND' || error?.code === 'MODULE_NOT_FOUND';
+    if (isMissing || error instanceof SyntaxError) {
+      error.name = isMissing ? 'Runtime.ImportModuleError' : 'Runtime.UserCodeSyntaxError';
+    }
+    throw error;
+  }
+}
+
 async function loadHandler() {
   const name = process.argv[2] ?? process.env._HANDLER ?? '';
   const dot = name.lastIndexOf('.');
@@ -40,15 +57,16 @@ async function loadHandler() {
   const exported = name.slice(dot + 1);
   const file = ['.js', '.mjs', '.cjs'].map((end) => path + end).find((each) => existsSync(each));
   if (dot <= 0 || file === undefined) {
-    throw new Error(
+    throw named(
+      'ImportModuleError',
       `the handler "${name}" needs a file ${path}.js, .mjs or .cjs: is spec.handler file.function?`,
     );
   }
-  const module = await import(pathToFileURL(file).href);
+  const module = await load(file);
   // What CommonJS exports is not always seen by name.
   const found = module[exported] ?? module.default?.[exported];
   if (typeof found !== 'function') {
-    throw new Error(`${file} exports no function ${exported}`);
+    throw named('HandlerNotFound', `${file} exports no function ${exported}`);
   }
   return found.length > 2 ? withCallback(found) : found;
 }

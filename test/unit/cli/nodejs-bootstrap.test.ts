@@ -84,4 +84,17 @@ describe('the client of the image nodejs-base', () => {
     expect(path).toBe('/2018-06-01/runtime/init/error');
     expect(body).toMatch(/the handler \\"index.handler\\" needs a file .*index.js, .mjs or .cjs/);
   });
+
+  it.each([
+    ['no file', {}, 'Runtime.ImportModuleError'],
+    ['a file without the function', { 'index.js': 'exports.other = 1;' }, 'Runtime.HandlerNotFound'],
+    ['an import of what is not there', { 'index.mjs': "import 'not-there';" }, 'Runtime.ImportModuleError'],
+    ['a require of what is not there', { 'index.js': "require('not-there');" }, 'Runtime.ImportModuleError'],
+    ['a file that makes no sense', { 'index.mjs': 'export const (' }, 'Runtime.UserCodeSyntaxError'],
+    ['a file that throws', { 'index.mjs': "throw new RangeError('far');" }, 'RangeError'],
+  ])("tells of %s by AWS's name", async (_, files, name) => {
+    const { path, body } = await firstPost(files, 'index.handler');
+    expect(path).toBe('/2018-06-01/runtime/init/error');
+    expect(JSON.parse(body)).toMatchObject({ errorType: name });
+  });
 });
