@@ -154,6 +154,8 @@ class WorkerFleet implements NodeFleet {
   readonly #byContainer = new Map<string, string>();
   /** Containers that were there before any resource was known to claim them, by uid. */
   readonly #orphans = new Map<string, readonly WorkerInfo[]>();
+  /** Containers of workers without an actor, as the last list had them, with the uids. */
+  readonly #unclaimed = new Map<string, string>();
   readonly #listeners = new Set<FleetListener>();
   readonly #stamps: StampSource;
   readonly #metrics: FleetMetrics | undefined;
@@ -275,6 +277,7 @@ class WorkerFleet implements NodeFleet {
     for (const [uid, infos] of byUid) {
       this.#orphans.set(uid, infos);
     }
+    this.#noteUnclaimed(byUid);
     for (const actor of this.#actors.values()) {
       actor.begin();
     }
@@ -393,9 +396,10 @@ class WorkerFleet implements NodeFleet {
 
   stillHere(told: readonly string[]): readonly string[] {
     const released = [...this.#actors.values()].filter((actor) => actor.released);
+    const unclaimed = new Set(this.#unclaimed.values());
     const unsettled = told.filter((uid) => {
       const actor = this.#actors.get(uid);
-      return actor === undefined ? !this.#listed || this.#orphans.has(uid) : !actor.confirmed;
+      return actor === undefined ? !this.#listed || unclaimed.has(uid) : !actor.confirmed;
     });
     return [...new Set([...released.map(({ uid }) => uid), ...unsettled])];
   }
@@ -503,6 +507,7 @@ class WorkerFleet implements NodeFleet {
     const owner = this.#byContainer.get(containerId) ?? uid;
     if (owner === uid) {
       this.#byContainer.set(containerId, uid);
+      this.#unclaimed.delete(containerId);
       return true;
     }
     this.#logger.error({ containerId, uid, owner }, 'a worker claims a container that another worker has');
@@ -521,6 +526,15 @@ class WorkerFleet implements NodeFleet {
       this.#byContainer.delete(containerId);
     }
     this.#capacity.free(containerId);
+  }
+
+  #noteUnclaimed(byUid: Iterable<readonly [string, readonly WorkerInfo[]]>): void {
+    this.#unclaimed.clear();
+    for (const [uid, infos] of byUid) {
+      for (const { containerId } of this.#actors.has(uid) ? [] : infos) {
+        this.#unclaimed.set(containerId, uid);
+      }
+    }
   }
 
   /** Containers that workers may have, by uid. */
@@ -661,6 +675,9 @@ class WorkerFleet implements NodeFleet {
     const containers = await this.#runtime.list(options);
     const byUid = this.#ofWorkers(containers);
     const byId = new Map(containers.map((info) => [info.containerId, info]));
+    const known = new Set(looks.map(({ actor }) => actor.uid));
+    // One whose actor went meanwhile took its container along.
+    this.#noteUnclaimed([...byUid].filter(([uid]) => !known.has(uid)));
     if (!this.#listed) {
       this.#listed = true;
       for (const [uid, infos] of byUid) {
@@ -754,6 +771,7 @@ class WorkerFleet implements NodeFleet {
     this.#metrics?.orphan('found', info.containerId);
     try {
       await this.#runtime.destroy(info.containerId, { graceSeconds: 0 });
+      this.#unclaimed.delete(info.containerId);
       this.#metrics?.orphan('removed', info.containerId);
     } catch (error) {
       this.#metrics?.orphan('failed', info.containerId, messageOf(error));

@@ -70,4 +70,34 @@ describe('containers that no resource claims', () => {
     expect(told.filter((each) => each === 'removed')).toHaveLength(2);
     await fleet.stop(0);
   });
+
+  it('are told of as leaving where that was told before, for as long as they are there', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'esb-fleet-'));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    const runtime = new FakeRuntime();
+    const fleet = createFleet({
+      runtime,
+      clock: manualClock(),
+      logger: silentLogger(),
+      stateDir: join(folder, 'state'),
+      runDir: join(folder, 'run'),
+      capacity: { memoryMiB: 1_000, workers: 10 },
+      secretReader: { read: () => Promise.resolve(undefined) },
+    });
+    const [stuck, gone] = ['a-00000001', 'b-00000002'] as const;
+    runtime.put(nobodys(stuck));
+    runtime.put(nobodys(gone));
+    const told = [`uid-of-${stuck}`, `uid-of-${gone}`, 'uid-of-another'];
+    await fleet.adopt();
+    expect(fleet.stillHere(told)).toEqual([`uid-of-${stuck}`, `uid-of-${gone}`]);
+    expect(fleet.stillHere([])).toEqual([]);
+    // Somebody else removes the one, and the other does not end at first.
+    runtime.containers.delete(gone);
+    runtime.fail('destroy', { error: new Error('it does not end') });
+    await fleet.sweep(new Set(), () => Promise.resolve(true));
+    expect(fleet.stillHere(told)).toEqual([`uid-of-${stuck}`]);
+    await fleet.sweep(new Set(), () => Promise.resolve(true));
+    expect(fleet.stillHere(told)).toEqual([]);
+    await fleet.stop(0);
+  });
 });
