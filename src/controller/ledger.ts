@@ -55,6 +55,11 @@ function takesRoom(worker: LambdaWorker): boolean {
   return true;
 }
 
+/** Whether it is being deleted and its node has nothing of it any more; it may wait for others. */
+function isOver({ metadata, status }: LambdaWorker): boolean {
+  return metadata.deletionTimestamp !== undefined && isTrue(status?.conditions, workerConditions.cleanedUp);
+}
+
 /**
  * What has been promised to which worker on which node: by the resources as they were last seen, and by this
  * controller's own decisions that have not come back yet.
@@ -77,7 +82,7 @@ export class Ledger {
       return undefined;
     }
     this.#assumed.delete(uid);
-    if (seen === undefined) {
+    if (seen === undefined || isOver(worker)) {
       return this.#replace(uid, undefined);
     }
     return this.#replace(uid, entryOf(worker, seen, takesRoom(worker)));

@@ -121,4 +121,16 @@ describe('Ledger', () => {
     expect(ledger.forget('uid-of-hello')).toBeUndefined();
     expect(ledger.load('node-1')).toMatchObject({ used: { memoryMiB: 0, workers: 0 }, assigned: 0 });
   });
+
+  it('counts a worker that is deleted to its node until that has cleaned up, whatever it waits for then', () => {
+    const metadata = { deletionTimestamp: '2026-11-01T00:00:00Z' };
+    const ledger = new Ledger();
+    ledger.observe(worker({ ...onNode1, phase: 'Terminating' }, { metadata }));
+    expect(ledger.load('node-1').assigned).toBe(1);
+    const cleaned = { ...onNode1, phase: 'Absent', conditions: [cleanedUp] } as const;
+    expect(ledger.observe(worker(cleaned, { metadata }))).toBe('node-1');
+    expect(ledger.load('node-1').assigned).toBe(0);
+    ledger.observe(worker(cleaned));
+    expect(ledger.load('node-1').assigned).toBe(1);
+  });
 });
