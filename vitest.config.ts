@@ -1,10 +1,11 @@
 import { defineConfig } from 'vitest/config';
+import { patience } from './test/support/patience.ts';
 
 export default defineConfig({
   test: {
     restoreMocks: true,
     sequence: { hooks: 'stack' },
-    testTimeout: 10_000,
+    testTimeout: 10_000 * patience(),
     projects: [
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: true } },
       {
@@ -16,8 +17,8 @@ export default defineConfig({
           maxWorkers: 2,
           // By itself where several projects are run, which have other numbers of workers.
           sequence: { groupOrder: 1 },
-          testTimeout: 120_000,
-          hookTimeout: 180_000,
+          testTimeout: 120_000 * patience(),
+          hookTimeout: 180_000 * patience(),
         },
       },
       {
@@ -38,8 +39,8 @@ export default defineConfig({
           exclude: ['test/e2e/01-*.test.ts'],
           globalSetup: ['test/e2e/support/setup.ts'],
           fileParallelism: false,
-          testTimeout: 180_000,
-          hookTimeout: 600_000,
+          testTimeout: 180_000 * patience(),
+          hookTimeout: 600_000 * patience(),
         },
       },
     ],

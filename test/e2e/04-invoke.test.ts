@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { waitFor } from '../support/wait-for.ts';
-import { instance } from './support/instance.ts';
+import { functionTimeout, instance } from './support/instance.ts';
 
 describe('the Lambda Invoke API', () => {
   const esb = instance();
@@ -32,13 +32,14 @@ describe('the Lambda Invoke API', () => {
 
   it('tells of a handler that sleeps too long, and the worker serves the next call', async () => {
     // Enough for the function to be loaded anew, which the next call does within this time.
+    const seconds = functionTimeout(3);
     await esb.apply('sleeper', { timeoutSeconds: 3 });
     await esb.ready('sleeper');
     await esb.invoke('sleeper');
-    const answer = await esb.invoke('sleeper', { sleep: 20 });
+    const answer = await esb.invoke('sleeper', { sleep: seconds + 17 });
     expect(answer.status).toBe(200);
     expect(answer.functionError).toBe('Unhandled');
-    expect(answer.payload.errorMessage).toContain('Task timed out after 3.00 seconds');
+    expect(answer.payload.errorMessage).toContain(`Task timed out after ${seconds}.00 seconds`);
     expect((await esb.invoke('sleeper')).payload.message).toBe('hello from sleeper');
   });
 

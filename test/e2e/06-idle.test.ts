@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
 
@@ -8,8 +9,8 @@ describe('the idle policy', () => {
   it('takes an idle running worker to Paused, then to nothing, and the next call starts it cold', async () => {
     await esb.apply('idler', {
       nodeName: 'node-1',
-      // So far apart that it is seen Paused on a machine that is slow to look.
-      idlePolicy: { pauseAfterSeconds: 2, removeAfterSeconds: 10 },
+      // So far apart that it has started, and is seen Paused, on a machine that is slow.
+      idlePolicy: { pauseAfterSeconds: 2, removeAfterSeconds: 10 * patience() },
     });
     await esb.ready('idler');
     const first = await esb.invoke('idler');

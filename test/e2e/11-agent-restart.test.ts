@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { patience } from '../support/patience.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
 import { footprintAtRest, nodeFootprint } from './support/node-footprint.ts';
@@ -19,6 +20,10 @@ describe('an agent that is killed and started again', () => {
     const before = await parts.pidOf('agent-node-1');
     process.kill(before, 'SIGKILL');
     await waitFor('a new agent', async () => (await parts.pidOf('agent-node-1')) !== before);
+    if (patience() > 1) {
+      // Calls wait 30 s for an agent, which may need longer to start there.
+      await parts.untilAgentListens();
+    }
   }
 
   /** One running and one paused worker, each with a call behind it, and what has to be the same afterwards. */

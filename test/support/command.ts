@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { patience } from './patience.ts';
 
 export interface CommandResult {
   readonly code: number;
@@ -10,7 +11,7 @@ export interface CommandOptions {
   readonly input?: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
-  /** Milliseconds until the command is killed. Default 120,000. */
+  /** Milliseconds until the command is killed, times {@link patience}. Default 120,000. */
   readonly timeoutMs?: number;
   /** Return instead of throwing when the command exits non-zero. */
   readonly mayFail?: boolean;
@@ -26,7 +27,7 @@ export function run(
     cwd: options.cwd,
     env: { ...process.env, ...options.env },
     stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-    timeout: options.timeoutMs ?? 120_000,
+    timeout: (options.timeoutMs ?? 120_000) * patience(),
     killSignal: 'SIGKILL',
   });
   const stdout: Buffer[] = [];

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { patience } from './patience.ts';
 
 export interface WaitOptions {
-  /** Milliseconds until giving up. Default 30,000. */
+  /** Milliseconds until giving up, times {@link patience}. Default 30,000. */
   readonly timeoutMs?: number;
   /** Milliseconds between two looks. Default 100. */
   readonly everyMs?: number;
@@ -16,7 +17,8 @@ export async function waitFor<T>(
   probe: () => Promise<T | undefined | false> | T | undefined | false,
   { timeoutMs = 30_000, everyMs = 100 }: WaitOptions = {},
 ): Promise<T> {
-  const end = performance.now() + timeoutMs;
+  const patientMs = timeoutMs * patience();
+  const end = performance.now() + patientMs;
   let last: unknown;
   for (;;) {
     try {
@@ -28,7 +30,7 @@ export async function waitFor<T>(
       last = error;
     }
     if (performance.now() > end) {
-      throw new Error(`waited ${timeoutMs} ms in vain for ${what}`, { cause: last });
+      throw new Error(`waited ${patientMs} ms in vain for ${what}`, { cause: last });
     }
     await delay(everyMs);
   }

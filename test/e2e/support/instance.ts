@@ -8,12 +8,23 @@ import { createKubeClient } from '../../../src/kube/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
 import type { KubeClient } from '../../../src/kube/types.ts';
 import { type CommandOptions, type CommandResult, run } from '../../support/command.ts';
+import { runElsewhere } from '../../support/command-service.ts';
 import { stateOfTask } from '../../support/freezer.ts';
 import { readInstanceEnvironment } from '../../support/instance-environment.ts';
+import { patience } from '../../support/patience.ts';
 import { waitFor } from '../../support/wait-for.ts';
+
+/**
+ * Seconds that a call may take, for a function that is to have `seconds` on a machine as fast as usual.
+ * The default and the most are those of Lambda.
+ */
+export function functionTimeout(seconds = 3): number {
+  return Math.min(seconds * patience(), 900);
+}
 
 /** What a test says of a worker; everything else has its default. */
 export interface WorkerSpec {
+  readonly timeoutSeconds?: number;
   readonly [field: string]: unknown;
 }
 
@@ -71,7 +82,7 @@ export class Instance {
   }
 
   kubectl(args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
-    return run(this.program('kubectl'), args, {
+    return this.#run('kubectl', args, {
       ...options,
       env: { ...options.env, KUBECONFIG: this.#kubeconfig },
     });
@@ -79,7 +90,16 @@ export class Instance {
 
   ctr(args: readonly string[], node = 'node-1', options: CommandOptions = {}): Promise<CommandResult> {
     const socket = join(this.home, 'nodes', node, 'containerd.sock');
-    return run(this.program('ctr'), ['--address', socket, '--namespace', 'esb', ...args], options);
+    return this.#run('ctr', ['--address', socket, '--namespace', 'esb', ...args], options);
+  }
+
+  /** Runs a client of the instance; where `ESB_E2E_COMMANDS` names a service, there. */
+  #run(name: string, args: readonly string[], options: CommandOptions): Promise<CommandResult> {
+    const service = process.env.ESB_E2E_COMMANDS;
+    const program = this.program(name);
+    return service === undefined
+      ? run(program, args, options)
+      : runElsewhere(service, program, args, options);
   }
 
   /** Applies a worker with the sample image; it is deleted when the test is over. */
@@ -88,9 +108,13 @@ export class Instance {
       apiVersion: 'esb.dev/v1alpha1',
       kind: 'LambdaWorker',
       metadata: { name, namespace },
-      spec: { image: this.image('python-counter'), ...spec },
+      spec: {
+        image: this.image('python-counter'),
+        ...spec,
+        timeoutSeconds: functionTimeout(spec.timeoutSeconds),
+      },
     };
-    onTestFinished(() => this.delete(name, { mayFail: true }, namespace), 120_000);
+    onTestFinished(() => this.delete(name, { mayFail: true }, namespace), 120_000 * patience());
     await this.kubectl(['apply', '-f', '-'], { input: JSON.stringify(worker) });
   }
 
@@ -100,7 +124,7 @@ export class Instance {
 
   async delete(name: string, options: CommandOptions = {}, namespace = 'default'): Promise<void> {
     await this.kubectl(
-      ['delete', 'lw', name, '-n', namespace, '--ignore-not-found', '--timeout=90s'],
+      ['delete', 'lw', name, '-n', namespace, '--ignore-not-found', `--timeout=${90 * patience()}s`],
       options,
     );
   }
@@ -158,14 +182,14 @@ export class Instance {
    * outage of the API server. A dry run calls nothing.
    */
   async ready(name: string): Promise<LambdaWorker> {
-    await this.kubectl(['wait', `lw/${name}`, '--for=condition=Ready', '--timeout=60s']);
+    await this.kubectl(['wait', `lw/${name}`, '--for=condition=Ready', `--timeout=${60 * patience()}s`]);
     const worker = await this.worker(name);
     const url = `${this.gateway}/2015-03-31/functions/${worker.spec.functionName ?? name}/invocations`;
     await waitFor(`the gateway to know ${name}`, async () => {
       const answer = await fetch(url, {
         method: 'POST',
         headers: { 'x-amz-invocation-type': 'DryRun' },
-        signal: AbortSignal.timeout(5_000),
+        signal: AbortSignal.timeout(5_000 * patience()),
       });
       return answer.status === 204;
     });

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { homeAt } from '../../../src/cli/home.ts';
 import { readInstanceState } from '../../../src/cli/instance-state.ts';
@@ -53,6 +55,20 @@ export class Parts {
       },
       { timeoutMs: 60_000 },
     );
+  }
+
+  /** Waits until the agent of node-1 takes connections. */
+  async untilAgentListens(): Promise<void> {
+    const { ports = {} } = (await readInstanceState(join(this.#esb.home, 'state.json'))) ?? {};
+    await waitFor('the agent to listen', async () => {
+      const socket = connect({ host: '127.0.0.1', port: ports['agent-node-1'] ?? 0 });
+      try {
+        await once(socket, 'connect');
+        return true;
+      } finally {
+        socket.destroy();
+      }
+    });
   }
 
   /** SIGSTOP: its connections stay open and nothing is answered. */
