@@ -1,3 +1,5 @@
+import { join } from 'node:path';
+
 /** What a guest needs to know of the machine that it runs on: paths, the same on both. */
 export interface GuestLayout {
   readonly kernelRelease: string;
@@ -9,15 +11,32 @@ export interface GuestLayout {
   readonly home: string;
   /** Files below /tmp that tests keep between runs, taken along since the guest has a /tmp of its own. */
   readonly kept: readonly string[];
+  /** Home of the local instance whose node and gateway run in the guest. */
+  readonly instance: string;
+  /** Folder of what Node.js has compiled. */
+  readonly compiled: string;
+  /** Port of this machine's loopback that leads to containerd in the guest. */
+  readonly containerdPort: number;
+  /** Port of this machine's loopback where a service runs commands for the tests in the guest. */
+  readonly commandsPort: number;
   /** Test files, relative to the repository. */
   readonly tests: readonly string[];
 }
+
+/** Address of this machine's loopback as the guest sees it (qemu, `-netdev user`). */
+export const outside = '10.0.2.2';
+/** Address of the guest, and its port that leads to its containerd. */
+export const guestAddress = '10.0.2.15';
+export const guestContainerdPort = 1025;
 
 /** Modules of the kernel that the guest needs before it has a root. */
 export const earlyModules = ['virtio_pci', 'virtiofs', 'overlay'] as const;
 
 /** Line with which the guest tells how its tests ended. */
 export const resultMark = 'ESB-CGROUP2-RESULT';
+
+/** How many times as long as usual tests wait in the guest. */
+export const guestPatience = 20;
 
 /**
  * First program of the guest, run by a static busybox: the machine's own files, read-only below a writable layer in
@@ -56,22 +75,28 @@ exec switch_root /root /bin/bash /run/second
 `;
 }
 
-/** Second program: runs the tests and switches the guest off. */
+/** Second program: gives the guest its network, runs the tests and switches the guest off. */
 export function secondProgram(layout: GuestLayout): string {
+  const containerd = join(layout.instance, 'nodes/node-1/root');
   return `export PATH=${layout.path.join(':')}
+export NODE_COMPILE_CACHE=${layout.compiled}
 export HOME=${layout.home} TERM=dumb NO_COLOR=1 CI=1
+export ESB_TEST_PATIENCE=${guestPatience} ESB_E2E_HOME=${layout.instance} ESB_E2E_COMMANDS=http://${outside}:${layout.commandsPort}
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
 mount -t cgroup2 none /sys/fs/cgroup
 ip link set lo up
+modprobe virtio_net
+ip address add ${guestAddress}/24 dev eth0
+ip link set eth0 up
+ip route add default via ${outside}
+# An overlay upon an overlay would not do for images.
+mkdir -p ${containerd}
+mount -t tmpfs -o size=2g images ${containerd}
 cd ${layout.repository}
 echo "kernel $(uname -r), control groups: $(stat -f -c %T /sys/fs/cgroup), controllers: $(cat /sys/fs/cgroup/cgroup.controllers)"
-vitest run --project integration --pool threads --reporter verbose --reporter json --outputFile.json /tmp/report.json ${layout.tests.join(' ')}
-node -e '
-const { numPassedTests, numFailedTests, numTotalTests } = JSON.parse(require("fs").readFileSync("/tmp/report.json", "utf8"));
-console.log("${resultMark}", numPassedTests, numFailedTests, numTotalTests);
-' || echo ${resultMark} 0 1 1
+node --disable-warning=ExperimentalWarning test/cgroup2/guest-tests.ts ${layout.tests.join(' ')} || echo ${resultMark} 0 1 1
 sync
 echo o > /proc/sysrq-trigger
 sleep 60
