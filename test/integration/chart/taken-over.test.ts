@@ -152,7 +152,12 @@ describe('taken over', () => {
       await admin.create(lambdaWorkers, made as never);
       const foreign = ['example.org/other'];
       const labels = { team: 'a' };
-      await admin.patch(lambdaWorkers, key('kept'), merge({ metadata: { finalizers: foreign, labels } }));
+      const annotations = { note: 'a' };
+      await admin.patch(
+        lambdaWorkers,
+        key('kept'),
+        merge({ metadata: { finalizers: foreign, labels, annotations } }),
+      );
       const write = (body: object) => controller.patch(lambdaWorkers, key('kept'), merge(body));
       await waitFor('the policy', () =>
         write({ metadata: { labels: { team: 'b' } } }).then(
@@ -167,12 +172,13 @@ describe('taken over', () => {
         { metadata: { labels: { team: 'b' } } },
         { metadata: { labels: null } },
         { metadata: { annotations: { note: 'b' } } },
+        { metadata: { annotations: { note: null } } },
         { metadata: { finalizers: null } },
         { metadata: { finalizers: [...foreign, 'esb.dev/worker', 'example.org/more'] } },
         { metadata: { ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'a', uid: 'a' }] } },
       ]) {
         await expect(write(body), JSON.stringify(body)).rejects.toMatchObject(
-          refused('the finalizer esb.dev/worker of a worker, and nothing else'),
+          refused('the finalizer esb.dev/worker of a worker, and change nothing else'),
         );
       }
       await write({ metadata: { finalizers: [...foreign, 'esb.dev/worker'] } });
@@ -180,6 +186,57 @@ describe('taken over', () => {
       await write({ metadata: { finalizers: foreign } });
       await admin.patch(lambdaWorkers, key('kept'), merge({ metadata: { finalizers: null } }));
       expect(await admin.get(lambdaWorkers, key('kept'))).toBeUndefined();
+    });
+
+    it('writes its finalizer also where a policy of the cluster labels whatever is written', async () => {
+      await admin.create(lambdaWorkers, { metadata: key('older'), spec: { image: 'hello:1' } } as never);
+      const labelled = async (name: string): Promise<boolean> =>
+        (await admin.get(lambdaWorkers, key(name)))?.metadata.labels?.centre === 'one';
+      const rule = { apiGroups: ['esb.dev'], apiVersions: ['*'], resources: ['lambdaworkers'] };
+      const group = 'admissionregistration.k8s.io/v1';
+      const metadata = { name: 'centre.example.org' };
+      const policy = {
+        apiVersion: group,
+        kind: 'MutatingAdmissionPolicy',
+        metadata,
+        spec: {
+          reinvocationPolicy: 'Never',
+          matchConstraints: { resourceRules: [{ ...rule, operations: ['UPDATE'] }] },
+          mutations: [
+            {
+              patchType: 'ApplyConfiguration',
+              applyConfiguration: {
+                expression:
+                  'Object{metadata: Object.metadata{labels: Object.metadata.labels{centre: "one"}}}',
+              },
+            },
+          ],
+        },
+      };
+      const binding = {
+        apiVersion: group,
+        kind: 'MutatingAdmissionPolicyBinding',
+        metadata,
+        spec: { policyName: metadata.name },
+      };
+      const items = [policy, binding];
+      const list = JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
+      await cluster.server.kubectl(['create', '-f', '-'], list);
+      try {
+        await waitFor('the policy of the cluster', async () => {
+          await admin.patch(
+            lambdaWorkers,
+            key('called'),
+            merge({ metadata: { annotations: { at: `${Date.now()}` } } }),
+          );
+          return await labelled('called');
+        });
+        const finalizers = ['esb.dev/worker'];
+        await controller.patch(lambdaWorkers, key('older'), merge({ metadata: { finalizers } }));
+        expect(await labelled('older')).toBe(true);
+      } finally {
+        await cluster.server.kubectl(['delete', '-f', '-'], list);
+      }
     });
 
     it('keeps its authority in the Secret that the chart makes, and makes none', async () => {
