@@ -9,7 +9,7 @@ import {
   CLUSTER_RANGES_NAME,
   WORKER_POLICY_NAME,
 } from '../api/name.ts';
-import { Spawner } from '../cni/spawner.ts';
+import type { Spawner } from '../cni/spawner.ts';
 import { removeUnfinishedFiles } from '../common/atomic-file.ts';
 import { systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
@@ -72,15 +72,13 @@ const slowWatch = { watchSeconds: 300, watchSilenceMs: 330_000 } as const;
  * touches no worker. On a node that is retired everything is removed once its workers are gone; the agent then waits, and
  * ends when the node is wanted again, so as to be started anew.
  *
+ * @param spawner runs the programs of the operating system, and is stopped last
  * @throws {EsbError} `AddressInUse` when another agent runs on this node, `InvalidArgument` for options that make no sense
  */
-export async function runAgent(options: AgentOptions, context: RoleContext): Promise<void> {
+export async function runAgent(options: AgentOptions, context: RoleContext, spawner: Spawner): Promise<void> {
   const { signal, logger } = context;
   const clock = systemClock;
   const { nodeName, systemNamespace } = options;
-  // Ends with this process in any case.
-  const spawner = new Spawner({ logger });
-  spawner.start();
   const stateDir = resolve(options.stateDir);
   const runDir = resolve(options.runDir);
   const resolvConfPath = join(stateDir, 'resolv.conf');
