@@ -21,7 +21,6 @@ const usualTests = [
   'test/integration/runtime/lifecycle.test.ts',
   'test/integration/runtime/thaw.test.ts',
   'test/integration/runtime/exits.test.ts',
-  'test/integration/runtime/confinement.test.ts',
   'test/e2e/04-invoke.test.ts',
   'test/e2e/05-pause.test.ts',
   'test/e2e/06-idle.test.ts',
