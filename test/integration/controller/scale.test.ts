@@ -53,7 +53,8 @@ describe(`${WORKERS} workers on ${AGENTS} simulated agents and a real API server
     expect(writes.get('lambdaworkers') ?? 0).toBe(0);
     // A status whose first version was outrun by a change of state is written once more, which happens the oftener the
     // slower the machine is. One more for each of those that pass through another state on the way would be 2.33.
-    expect(writes.get('lambdaworkers/status') ?? 0).toBeGreaterThanOrEqual(2 * WORKERS);
+    // A write whose client gave up is not counted as one that succeeded, though it may have been carried out.
+    expect(writes.get('lambdaworkers/status') ?? 0).toBeGreaterThanOrEqual(1.9 * WORKERS);
     expect(writes.get('lambdaworkers/status') ?? 0).toBeLessThanOrEqual(2.25 * WORKERS);
   });
 
