@@ -84,7 +84,7 @@ describe('an agent that is killed and started again', () => {
   });
 
   it(`serves them while the API server is frozen for ${outageSeconds} s`, {
-    timeout: (outageSeconds + 120) * 1_000,
+    timeout: (outageSeconds + 120) * 1_000 * patience(),
   }, async () => {
     const workers = await twoWorkers('frozenapi');
     await using frozen = await parts.freeze('apiserver');
@@ -92,6 +92,10 @@ describe('an agent that is killed and started again', () => {
     await replaceAgent();
     await expectUntouched(workers);
     await delay(Math.max(0, until - performance.now()));
+    await waitFor(
+      'the worker to be frozen again',
+      async () => (await esb.taskState(workers.before[1]?.containerID ?? '')) === 'PAUSED',
+    );
     await expectUntouched({
       ...workers,
       counted: {
