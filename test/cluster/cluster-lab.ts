@@ -5,7 +5,7 @@ import { type OwnedProcess, startOwnedProcess } from '../support/owned-process.t
 import { clusterToolsFolder, toolsFolder } from '../support/tools.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { buildShellImage, pushImage, shellImage } from './cluster-images.ts';
-import { labAddress, makeBridge, nodePlace, registryAddress } from './cluster-network.ts';
+import { labAddress, makeBridge, nodePlace, registryAddress, removeBridge } from './cluster-network.ts';
 import { type ClusterNode, startClusterNode } from './cluster-node.ts';
 import { type ControlPlane, startControlPlane } from './control-plane.ts';
 import type { NodePlace } from './node-shell.ts';
@@ -51,6 +51,7 @@ export async function startClusterLab(): Promise<ClusterLab> {
   };
   try {
     await makeBridge();
+    stopping.push(removeBridge);
     const registry = await startRegistry(folder);
     stopping.push(() => registry.kill());
     await pushImage(await buildShellImage(folder), 'busybox:1');

@@ -33,6 +33,11 @@ export async function makeBridge(): Promise<void> {
   await run('sysctl', ['-q', '-w', 'net.ipv4.ip_forward=1']);
 }
 
+/** Removes the bridge, and with it the ways to the nodes. */
+export async function removeBridge(): Promise<void> {
+  await run('ip', ['link', 'delete', bridge]);
+}
+
 /** Connects a node with the bridge, and tells the control plane the way to its Pods. */
 export async function connectNode(place: NodePlace, pid: number): Promise<void> {
   const link = `v-${place.name}`;
