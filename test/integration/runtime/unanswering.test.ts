@@ -1,3 +1,4 @@
+import { readdir, readFile } from 'node:fs/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
@@ -25,6 +26,17 @@ describe('a list of workers', () => {
     const shim = (await shimsOf(lab.socketPath)).find((pid) => !before.has(pid)) ?? 0;
     return { well, hung, shim };
   };
+  /** Stops a shim; threads of it may answer for a moment after the signal. */
+  const hang = async (shim: number): Promise<void> => {
+    process.kill(shim, 'SIGSTOP');
+    await waitFor('all threads of the shim to be stopped', async () => {
+      const threads = await readdir(`/proc/${shim}/task`);
+      const states = await Promise.all(
+        threads.map((thread) => readFile(`/proc/${shim}/task/${thread}/stat`, 'utf8')),
+      );
+      return states.every((stat) => stat.slice(stat.lastIndexOf(')')).startsWith(') T'));
+    });
+  };
   const listed = async (): Promise<Readonly<Record<string, unknown>>> =>
     Object.fromEntries((await runtime.list()).map(({ containerId, task }) => [containerId, task]));
 
@@ -35,7 +47,7 @@ describe('a list of workers', () => {
       if (kernel === 'Paused') {
         await runtime.pause(hung);
       }
-      process.kill(shim, 'SIGSTOP');
+      await hang(shim);
       const unanswering = { kind: 'Unanswering', kernel };
       expect(await listed()).toMatchObject({ [well]: { kind: 'Running' }, [hung]: unanswering });
       expect((await runtime.inspect(hung))?.task).toEqual(unanswering);
@@ -55,7 +67,7 @@ describe('a list of workers', () => {
   it('tells of one that ended meanwhile that no process is left in it', async () => {
     const { hung, shim } = await two();
     const task = (await runtime.inspect(hung))?.task;
-    process.kill(shim, 'SIGSTOP');
+    await hang(shim);
     process.kill(task?.kind === 'Running' ? task.pid : 0, 'SIGKILL');
     await waitFor('the kernel to say so', () => runtime.kernelState(hung) === 'Gone');
     expect((await listed())[hung]).toEqual({ kind: 'Unanswering', kernel: 'Gone' });
