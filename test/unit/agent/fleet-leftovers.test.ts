@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { createFleet } from '../../../src/agent/worker-fleet.ts';
+import { createFleet, type NodeFleet } from '../../../src/agent/worker-fleet.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import type { WorkerInfo } from '../../../src/runtime/container-runtime.ts';
 import { FakeRuntime } from '../../support/fake-runtime.ts';
@@ -42,12 +42,14 @@ describe('files of workers', () => {
 });
 
 describe('containers that no resource claims', () => {
-  it('are counted when they are found, and when they are removed or not', async () => {
+  /** A fleet that knows no worker, of a test that ends with it. */
+  const emptyFleet = (
+    runtime: FakeRuntime,
+    orphan: (outcome: string) => void = () => undefined,
+  ): NodeFleet => {
     const folder = mkdtempSync(join(tmpdir(), 'esb-fleet-'));
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-    const runtime = new FakeRuntime();
-    const told: string[] = [];
-    const fleet = createFleet({
+    return createFleet({
       runtime,
       clock: manualClock(),
       logger: silentLogger(),
@@ -55,8 +57,14 @@ describe('containers that no resource claims', () => {
       runDir: join(folder, 'run'),
       capacity: { memoryMiB: 1_000, workers: 10 },
       secretReader: { read: () => Promise.resolve(undefined) },
-      metrics: { action: () => undefined, orphan: (outcome) => told.push(outcome) },
+      metrics: { action: () => undefined, orphan },
     });
+  };
+
+  it('are counted when they are found, and when they are removed or not', async () => {
+    const runtime = new FakeRuntime();
+    const told: string[] = [];
+    const fleet = emptyFleet(runtime, (outcome) => told.push(outcome));
     runtime.put(nobodys('a-00000001'));
     runtime.put(nobodys('b-00000002'));
     runtime.fail('destroy', { error: new Error('it does not end') });
@@ -72,18 +80,8 @@ describe('containers that no resource claims', () => {
   });
 
   it('are told of as leaving where that was told before, for as long as they are there', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'esb-fleet-'));
-    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
     const runtime = new FakeRuntime();
-    const fleet = createFleet({
-      runtime,
-      clock: manualClock(),
-      logger: silentLogger(),
-      stateDir: join(folder, 'state'),
-      runDir: join(folder, 'run'),
-      capacity: { memoryMiB: 1_000, workers: 10 },
-      secretReader: { read: () => Promise.resolve(undefined) },
-    });
+    const fleet = emptyFleet(runtime);
     const [stuck, gone] = ['a-00000001', 'b-00000002'] as const;
     runtime.put(nobodys(stuck));
     runtime.put(nobodys(gone));
