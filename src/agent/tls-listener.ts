@@ -1,5 +1,4 @@
 import type { X509Certificate } from 'node:crypto';
-import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import { AddressConnections } from '../common/address-connections.ts';
@@ -166,7 +165,10 @@ export class TlsListener {
   /** Resolves once no client is connected. */
   async idle(): Promise<void> {
     while (this.#sockets.size > 0) {
-      await Promise.all([...this.#sockets].map((socket) => once(socket, 'close')));
+      // The helper of node:events would reject where a client resets its connection.
+      await Promise.all(
+        [...this.#sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve))),
+      );
     }
   }
 

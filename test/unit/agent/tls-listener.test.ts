@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { TlsListener, type TlsListenerOptions } from '../../../src/agent/tls-listener.ts';
 import { systemClock } from '../../../src/common/clock.ts';
@@ -31,6 +31,7 @@ async function listener(options: Partial<TlsListenerOptions> = {}) {
     return socket.resume();
   };
   return {
+    made,
     silent: () => follow(connectTcp(port, '127.0.0.1')),
     gateway: async (): Promise<Socket> => {
       const socket = connectTls({
@@ -53,6 +54,16 @@ describe("the agent's door", () => {
   it('closes the connection of a client that does not come to its certificate', async () => {
     const { silent } = await listener({ handshakeMs: 50 });
     await once(silent(), 'close');
+  });
+
+  it('is idle once its last client is gone, also where that resets its connection', async () => {
+    const taken = Promise.withResolvers<TLSSocket>();
+    const { made, gateway } = await listener({ onConnection: taken.resolve });
+    await gateway();
+    const connection = await taken.promise;
+    const idle = made.idle();
+    connection.destroy(new Error('read ECONNRESET'));
+    await idle;
   });
 
   it('takes so many connections and no more, and others once these are gone', async () => {
