@@ -211,7 +211,7 @@ export interface ContainerRuntime {
   inventory(known: ReadonlySet<string>, options?: CallOptions): Promise<NodeInventory>;
   /**
    * Removes what is left of a container that has no record any more, after whatever is under way for it. Returns false,
-   * and does nothing, when the container is there.
+   * and does nothing, when the container is there. A record in the place of a lost one counts as none.
    */
   clear(containerId: string, options?: ClearOptions): Promise<boolean>;
   /** What workers wrote, from any offset on. */

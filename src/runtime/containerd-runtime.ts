@@ -56,7 +56,7 @@ import { type MadeWorker, WorkerCreation } from './worker-creation.ts';
 import { fits, refuseForeign } from './worker-fit.ts';
 import { WorkerLogs } from './worker-log.ts';
 import { isWorker, taskStateOf, workerInfoOf } from './worker-record.ts';
-import { WorkerRemoval } from './worker-removal.ts';
+import { isStandIn, WorkerRemoval } from './worker-removal.ts';
 
 export interface ContainerdRuntimeOptions {
   /** Path of containerd's socket, as containerd itself is configured. */
@@ -461,7 +461,8 @@ export class ContainerdRuntime implements ContainerRuntime {
     const keepLog = options.keepLog === true;
     return await this.#lanes.run(containerId, keepLog ? 'clear some' : 'clear', call, async () => {
       const short = { deadlineMs: READ_DEADLINE_MS };
-      if ((await missingIsUndefined(this.#client.containers.get(containerId, short))) !== undefined) {
+      const record = await missingIsUndefined(this.#client.containers.get(containerId, short));
+      if (record !== undefined && !isStandIn(record)) {
         return false;
       }
       if (containerId.startsWith(FILES_KEY_PREFIX)) {

@@ -3,11 +3,13 @@ import type { ContainerdClient } from '../containerd/containerd-client.ts';
 import type { HostTraces } from './host-traces.ts';
 import { FILES_KEY_PREFIX } from './image-files.ts';
 import type { WorkerCgroups } from './worker-cgroup.ts';
-import { containerOfLease } from './worker-removal.ts';
+import { containerOfLease, isStandIn } from './worker-removal.ts';
 
 /** Something that a container leaves when it is not taken away in order. */
 export type TraceKind =
   | 'task'
+  /** A record that stands in for one that was lost. */
+  | 'container'
   | 'snapshot'
   | 'lease'
   | 'cgroup'
@@ -24,7 +26,7 @@ export interface Trace {
 
 /** What there is on a node at one time, as far as it is this node's own. */
 export interface NodeInventory {
-  /** Containers in containerd's records. */
+  /** Containers in containerd's records, without those that stand in for a lost one. */
   readonly containers: ReadonlySet<string>;
   /** Uids of workers that these containers belong to, by their labels. */
   readonly uids: ReadonlySet<string>;
@@ -72,12 +74,16 @@ export async function takeNodeInventory(
     parts.snapshotFolder(options),
   ]);
   const mounts = folder === undefined ? [] : await host.mounts(folder);
-  const containers = new Set(records.map(({ id }) => id));
+  const standIns = new Set(
+    records.filter((record) => isOwnName(record.id) && isStandIn(record)).map(({ id }) => id),
+  );
+  const containers = new Set(records.map(({ id }) => id).filter((id) => !standIns.has(id)));
   const running = new Set(tasks.map(({ containerId }) => containerId));
   const named = (kind: TraceKind, ids: Iterable<string>): Trace[] =>
     [...ids].filter(isOwnName).map((containerId) => ({ kind, containerId }));
   const traces = [
     ...named('task', running),
+    ...named('container', standIns),
     ...named(
       'snapshot',
       // Committed ones are layers of images.

@@ -61,6 +61,14 @@ export function containerOfLease(lease: string): string | undefined {
 }
 
 /**
+ * Whether a record stands in for one that was lost, until the task of its name is ended. An agent that dies meanwhile
+ * leaves it, and a containerd that stood still makes it after that.
+ */
+export function isStandIn({ labels, image }: Pick<ContainerRecord, 'labels' | 'image'>): boolean {
+  return image === '' && Object.keys(labels).length === 0;
+}
+
+/**
  * Removes whatever there is of a worker, in an order in which each step leaves what the next ones need. It may be
  * repeated, and does not ask how things came to be as they are: what is missing counts as removed.
  */
@@ -148,7 +156,7 @@ export class WorkerRemoval {
 
   /**
    * A task whose container's record is gone is listed, and nothing else can be done with it: it is given a record
-   * again, and ended.
+   * again ({@link isStandIn}), and ended.
    *
    * @returns whether there was one
    */

@@ -137,6 +137,35 @@ describe('what workers left behind on a real node', () => {
     await nothing();
   });
 
+  it('by an agent that died while it ended a task whose record was lost: the record in its place', async () => {
+    const place = (containerId: string): Promise<unknown> =>
+      client.containers.create({
+        id: containerId,
+        labels: {},
+        image: '',
+        snapshotter: 'overlayfs',
+        snapshotKey: containerId,
+        runtime: 'io.containerd.runc.v2',
+        runcRoot,
+        spec: { ociVersion: '1.1.0' },
+      });
+    // A containerd that stood still takes the request after its agent is gone, and the task is gone by then.
+    await place('late-00000003');
+    // Or before, and the task goes on.
+    const request = ensureRequest(lab, 'cut-short');
+    await runtime.ensure(request);
+    await client.containers.delete(request.containerId);
+    await place(request.containerId);
+    await place('of-somebody-else');
+    onTestFinished(() => client.containers.delete('of-somebody-else'));
+    const { counts, health } = await collect();
+    expect(counts.filter((each) => each === 'removed container')).toHaveLength(2);
+    expect(counts).toContain('removed task');
+    expect(health).toEqual({ ok: true });
+    expect((await client.containers.list()).map(({ id }) => id)).toEqual(['of-somebody-else']);
+    expect(await kinds(request.containerId)).toEqual([]);
+  });
+
   it('by an agent that died after the deletion of a worker: its output', async () => {
     const request = ensureRequest(lab, 'output');
     await runtime.ensure(request);

@@ -4,6 +4,7 @@ import type { NodeInventory, TraceKind } from '../../../src/runtime/node-invento
 
 const traceKinds: readonly TraceKind[] = [
   'task',
+  'container',
   'snapshot',
   'lease',
   'cgroup',
