@@ -13,12 +13,7 @@ import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { guestAddress, guestContainerdPort, outside, resultMark } from './guest.ts';
-
-interface Counts {
-  readonly numPassedTests: number;
-  readonly numFailedTests: number;
-  readonly numTotalTests: number;
-}
+import { type Report, type Tally, tally } from './tally.ts';
 
 /** What runs here of the parts of an instance, and ways to what runs outside. */
 function guestParts(home: Home, state: InstanceState, parts: readonly PartSpec[]): readonly PartSpec[] {
@@ -86,7 +81,7 @@ async function startParts(): Promise<readonly PartSpec[]> {
 }
 
 /** Runs the files of one project of vitest. */
-async function runTests(project: string, files: readonly string[]): Promise<Counts> {
+async function runTests(project: string, files: readonly string[]): Promise<Tally> {
   const report = `/tmp/${project}.json`;
   const child = spawn(
     'vitest',
@@ -96,15 +91,17 @@ async function runTests(project: string, files: readonly string[]): Promise<Coun
     ],
     { stdio: 'inherit' },
   );
-  const ended = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<number>();
   child.once('error', ended.reject);
-  child.once('exit', () => ended.resolve());
-  await ended.promise;
-  return JSON.parse(await readFile(report, 'utf8')) as Counts;
+  child.once('exit', (code) => ended.resolve(code ?? 1));
+  const exitCode = await ended.promise;
+  const result = tally(files, JSON.parse(await readFile(report, 'utf8')) as Report, exitCode);
+  console.log(`${project}: vitest ended with ${exitCode}`, result);
+  return result;
 }
 
 async function main(files: readonly string[]): Promise<void> {
-  const results: Counts[] = [];
+  const results: Tally[] = [];
   const [integration, e2e] = ['test/integration/', 'test/e2e/'].map((folder) =>
     files.filter((file) => file.startsWith(folder)),
   );
@@ -115,19 +112,19 @@ async function main(files: readonly string[]): Promise<void> {
     const parts = await startParts();
     const result = await runTests('e2e', e2e);
     results.push(result);
-    if (result.numPassedTests < result.numTotalTests) {
+    if (result.passed < result.total) {
       for (const { logFile } of parts) {
         console.log(`the end of ${logFile}:\n${await tail(logFile, 40)}`);
       }
     }
   }
-  const sum = (count: (one: Counts) => number): number =>
+  const sum = (count: (one: Tally) => number): number =>
     results.reduce((total, one) => total + count(one), 0);
   console.log(
     resultMark,
-    sum((one) => one.numPassedTests),
-    sum((one) => one.numFailedTests),
-    sum((one) => one.numTotalTests),
+    sum((one) => one.passed),
+    sum((one) => one.failed),
+    sum((one) => one.total),
   );
 }
 

@@ -2,18 +2,20 @@
 // that sees this machine's files and changes none of them: freezing, thawing, limits and OOM on a containerd of their own,
 // then end-to-end tests on a local instance whose containerd, agent and gateway run there.
 //   npm run test:cgroup2 [-- FILE ...]
-import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCommand } from '../../src/cli/command.ts';
 import { ensureNeeds, runningNeeds } from '../../src/cli/debian-packages.ts';
 import { ensurePackageLists } from '../../src/cli/debian-root.ts';
+import { requireRootOnLinux } from '../../src/cli/machine.ts';
 import { createProgress, type Step } from '../../src/cli/progress.ts';
 import { retry } from '../../src/cli/retry.ts';
 import { ensureSampleImage } from '../../src/cli/sample-image.ts';
-import { cacheFolder } from '../../src/cli/tool-cache.ts';
+import { cacheFolder, repositoryRoot } from '../../src/cli/tool-cache.ts';
 import { ensureTools } from '../../src/cli/tools.ts';
 import { EsbError } from '../../src/common/errors.ts';
+import { runHeldApart } from '../support/held-apart.ts';
 import { workerProgram } from '../support/test-image.ts';
 import { virtiofsd } from './virtual-machine.ts';
 
@@ -74,28 +76,61 @@ async function unpackedKernel(step: Step): Promise<string> {
 async function prepare(): Promise<string> {
   const progress = createProgress({ write: (text) => process.stdout.write(text) });
   await ensureNeeds(needs, progress);
+  if (!existsSync(virtiofsd)) {
+    throw new EsbError(
+      `there is no ${virtiofsd} on this machine: the package qemu-system-common has it up to Debian 12. ` +
+        'Run the tests in Debian 12, or in a container of it that may do everything',
+      { code: 'PackagesMissing' },
+    );
+  }
   const { folder } = await ensureTools({ progress });
   await ensureSampleImage('python-counter', { progress, tools: folder });
   await progress.step('test worker', () => workerProgram());
   return progress.step('kernel of the virtual machine', unpackedKernel);
 }
 
-const given = process.argv.slice(2);
-const modules = await prepare();
-const child = spawn(
-  join(import.meta.dirname, '../support/apart.sh'),
-  [
-    process.execPath,
-    '--disable-warning=ExperimentalWarning',
-    join(import.meta.dirname, 'outside.ts'),
-    modules,
-    ...(given.length === 0 ? usualTests : given),
-  ],
-  { stdio: 'inherit' },
-);
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => child.kill(signal));
+/**
+ * The files to run.
+ *
+ * @throws {EsbError} `InvalidArgument` for what is no file that the guest runs
+ */
+function chosenTests(given: readonly string[]): readonly string[] {
+  for (const file of given) {
+    const runs = /^test\/(integration|e2e)\/(?!01-).+\.test\.ts$/.test(file);
+    if (!runs || !existsSync(join(repositoryRoot(), file))) {
+      throw new EsbError(
+        `${file} is no test that runs in the virtual machine. Name files of test/integration or test/e2e, ` +
+          `from the root of the repository, such as ${usualTests[0]}; test/e2e/01-* brings up an instance of its own`,
+        { code: 'InvalidArgument' },
+      );
+    }
+  }
+  return given.length === 0 ? usualTests : given;
 }
-child.once('exit', (code) => {
-  process.exitCode = code ?? 1;
-});
+
+/**
+ * What no package brings.
+ *
+ * @throws {EsbError} `Unsupported`, `NotRoot`
+ */
+function requireMachine(): void {
+  requireRootOnLinux('test:cgroup2');
+  if (process.arch !== 'x64') {
+    throw new EsbError(
+      `the virtual machine runs the programs of this machine on an x86-64 kernel, and this is ${process.arch}`,
+      {
+        code: 'Unsupported',
+      },
+    );
+  }
+}
+
+requireMachine();
+const tests = chosenTests(process.argv.slice(2));
+const modules = await prepare();
+process.exitCode = await runHeldApart([
+  '--disable-warning=ExperimentalWarning',
+  join(import.meta.dirname, 'outside.ts'),
+  modules,
+  ...tests,
+]);

@@ -12,6 +12,7 @@ import type { PartSpec } from '../../src/cli/part.ts';
 import { repositoryRoot } from '../../src/cli/tool-cache.ts';
 import { runUp } from '../../src/cli/up.ts';
 import { serveCommands } from '../support/command-service.ts';
+import { interruption } from '../support/held-apart.ts';
 import { relaySockets } from '../support/socket-relay.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { guestPatience } from './guest.ts';
@@ -25,8 +26,7 @@ function compiledFolder(): string {
   return join(openHome().root, 'compiled');
 }
 
-async function startInstance(): Promise<void> {
-  const { signal } = new AbortController();
+async function startInstance(signal: AbortSignal): Promise<void> {
   const size = { nodes: 1, gateways: 1, controllers: 1 };
   await runUp({ ...size, audit: false, agentOption: [], sample: false }, { signal });
   const home = openHome();
@@ -47,6 +47,7 @@ async function startInstance(): Promise<void> {
 }
 
 async function main(modules: string, tests: readonly string[]): Promise<number> {
+  const signal = interruption();
   const [kernelRelease = ''] = await readdir(join(modules, 'lib/modules'));
   const repository = repositoryRoot();
   const folder = await mkdtemp(join(tmpdir(), 'esb-cgroup2-'));
@@ -55,7 +56,7 @@ async function main(modules: string, tests: readonly string[]): Promise<number> 
   const instance = await mkdtemp('/var/tmp/esb-cgroup2-');
   process.env.ESB_HOME = instance;
   try {
-    await startInstance();
+    await startInstance(signal);
     // Of the commands that tests in the guest have run here.
     process.env.ESB_TEST_PATIENCE = String(guestPatience);
     const commands = await serveCommands();
@@ -65,7 +66,7 @@ async function main(modules: string, tests: readonly string[]): Promise<number> 
       `tcp:127.0.0.1:${containerdPort}`,
     );
     const began = performance.now();
-    const outcome = await runGuest(folder, {
+    const layout = {
       kernelRelease,
       modules,
       repository,
@@ -82,7 +83,8 @@ async function main(modules: string, tests: readonly string[]): Promise<number> 
       containerdPort,
       commandsPort: (commands.address() as AddressInfo).port,
       tests,
-    });
+    };
+    const outcome = await runGuest(folder, layout, signal);
     const seconds = Math.round((performance.now() - began) / 1000);
     if (outcome === undefined) {
       console.log(`the virtual machine ended after ${seconds} s without a result`);
@@ -91,6 +93,11 @@ async function main(modules: string, tests: readonly string[]): Promise<number> 
     const { passed, failed, total } = outcome;
     console.log(`control groups version 2: ${passed} of ${total} passed, ${failed} failed, ${seconds} s`);
     return passed > 0 && passed === total ? 0 : 1;
+  } catch (error) {
+    if (!signal.aborted) {
+      throw error;
+    }
+    return 130;
   } finally {
     await runDown({}, { signal: new AbortController().signal });
     await rm(instance, { recursive: true, force: true });

@@ -6,6 +6,7 @@ import { runCommand } from '../../src/cli/command.ts';
 import { retry } from '../../src/cli/retry.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { sleep } from '../../src/common/deadline.ts';
+import { untilAborted } from '../support/held-apart.ts';
 import {
   earlyModules,
   firstProgram,
@@ -14,6 +15,7 @@ import {
   resultMark,
   secondProgram,
 } from './guest.ts';
+import type { Tally } from './tally.ts';
 
 export const virtiofsd = '/usr/lib/qemu/virtiofsd';
 const guestMemory = '8G';
@@ -61,26 +63,31 @@ async function initialFiles(folder: string, layout: GuestLayout): Promise<string
   return archive;
 }
 
-/** What the tests in the guest came to. */
-export interface Outcome {
-  readonly passed: number;
-  readonly failed: number;
-  readonly total: number;
-}
-
 /** The guest reaches this machine's loopback; one port there leads to the guest's containerd. */
 function network({ containerdPort }: GuestLayout): string {
   return `user,id=network,hostfwd=tcp:127.0.0.1:${containerdPort}-:${guestContainerdPort}`;
 }
 
-/** Runs a guest to its end and tells what its tests said; undefined when it ends without a word, or takes too long. */
-export async function runGuest(folder: string, layout: GuestLayout): Promise<Outcome | undefined> {
+/**
+ * Runs a guest to its end and tells what its tests said; undefined when it ends without a word, or takes too long.
+ *
+ * @throws the reason of `signal`, with the guest ended, when that aborts
+ */
+export async function runGuest(
+  folder: string,
+  layout: GuestLayout,
+  signal: AbortSignal,
+): Promise<Tally | undefined> {
   const archive = await initialFiles(folder, layout);
   const socket = join(folder, 'files.sock');
   const files = spawn(virtiofsd, [
     `--socket-path=${socket}`,
     ...['-o', 'source=/', '-o', 'sandbox=chroot', '-o', 'cache=always', '--thread-pool-size=2'],
   ]);
+  const ended = Promise.withResolvers<void>();
+  files.once('error', ended.reject);
+  // Awaited once the guest runs.
+  ended.promise.catch(() => undefined);
   let guest: ChildProcess | undefined;
   try {
     await retry(() => runCommand('test', ['-S', socket]), { attempts: 6, firstDelayMs: 100 });
@@ -99,9 +106,10 @@ export async function runGuest(folder: string, layout: GuestLayout): Promise<Out
       ],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
-    let outcome: Outcome | undefined;
+    let outcome: Tally | undefined;
     const lines = createInterface({ input: guest.stdout ?? process.stdin });
-    const ended = new Promise<void>((resolve) => guest?.once('exit', () => resolve()));
+    guest.once('error', ended.reject);
+    guest.once('exit', () => ended.resolve());
     lines.on('line', (line) => {
       const said = line.indexOf(resultMark);
       if (said === -1) {
@@ -116,8 +124,8 @@ export async function runGuest(folder: string, layout: GuestLayout): Promise<Out
       }
     });
     const late = new AbortController();
-    await Promise.race([ended, sleep(systemClock, guestDeadlineMs, late.signal).catch(() => undefined)]);
-    late.abort();
+    const tooLong = sleep(systemClock, guestDeadlineMs, late.signal).catch(() => undefined);
+    await Promise.race([ended.promise, tooLong, untilAborted(signal)]).finally(() => late.abort());
     return outcome;
   } finally {
     guest?.kill('SIGKILL');

@@ -9,6 +9,7 @@ import { createKubeClient } from '../../src/kube/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/kube-config.ts';
 import type { KubeClient } from '../../src/kube/types.ts';
 import { run } from '../support/command.ts';
+import { untilAborted } from '../support/held-apart.ts';
 import { testImage } from '../support/test-image.ts';
 import { waitFor } from '../support/wait-for.ts';
 
@@ -43,16 +44,43 @@ const esb = (home: string, args: readonly string[]): Promise<unknown> =>
     timeoutMs: 300_000,
   });
 
-/** Brings the instance up in `root`. Whoever does takes it down. */
-export async function startChaosInstance(root: string): Promise<ChaosInstance> {
+/**
+ * Brings the instance up in `root`. Whoever does takes it down; what fails to come up takes itself down.
+ *
+ * @param signal no start goes on when it aborts
+ */
+export async function startChaosInstance(root: string, signal: AbortSignal): Promise<ChaosInstance> {
+  try {
+    return await Promise.race([bringUp(root), untilAborted(signal)]);
+  } catch (error) {
+    await takeDown(root).catch((left: unknown) => {
+      throw new Error(`taken down after: ${String(error)}`, { cause: left });
+    });
+    throw error;
+  }
+}
+
+const diskOf = (root: string, node: string): string => join(root, 'disks', node);
+
+async function takeDown(root: string): Promise<void> {
+  try {
+    await esb(root, ['down']);
+  } finally {
+    for (const node of nodes) {
+      await run('umount', [diskOf(root, node)], { mayFail: true });
+    }
+  }
+}
+
+async function bringUp(root: string): Promise<ChaosInstance> {
   const home = homeAt(root);
   // Beside the nodes: `down` unmounts what is in them before it reads what the agents have left.
-  const disks = join(root, 'disks');
   for (const node of nodes) {
-    await mkdir(join(disks, node), { recursive: true });
-    await run('mount', ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m`, 'tmpfs', join(disks, node)]);
+    const disk = diskOf(root, node);
+    await mkdir(disk, { recursive: true });
+    await run('mount', ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m`, 'tmpfs', disk]);
     await mkdir(home.node(node).root, { recursive: true });
-    await symlink(join(disks, node), home.node(node).agent);
+    await symlink(disk, home.node(node).agent);
   }
   await esb(root, ['up', '--nodes', '2', '--gateways', '2', '--controllers', '2', '--no-sample']);
   const state = await readInstanceState(home.stateFile);
@@ -93,10 +121,7 @@ export async function startChaosInstance(root: string): Promise<ChaosInstance> {
       ).then(() => undefined),
     async down() {
       await client.close();
-      await esb(root, ['down']);
-      for (const node of nodes) {
-        await run('umount', [join(disks, node)]);
-      }
+      await takeDown(root);
     },
   };
   await instance.untilHealthy(60_000);

@@ -4,10 +4,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { homeAt } from '../../src/cli/home.ts';
 import { instanceCgroup } from '../../src/cli/parts.ts';
 import { unreachable } from '../../src/common/errors.ts';
+import { untilAborted } from '../support/held-apart.ts';
 import { compareHostInventory, takeHostInventory } from '../support/host-audit.ts';
 import { type Call, CallBook, type Excuses } from './call-book.ts';
 import { type ChaosInstance, nodes, startChaosInstance } from './chaos-instance.ts';
-import { callEveryWorker, differencesFromWishes, untilNothingDiffers } from './convergence.ts';
+import { callEveryWorker, differencesFromWishes, tasksOf, untilNothingDiffers } from './convergence.ts';
 import { type DoneFault, Faults } from './faults.ts';
 import {
   descriptorsOf,
@@ -17,6 +18,7 @@ import {
   type Holdings,
   holdingsOf,
   looseProcesses,
+  unseen,
 } from './footprint.ts';
 import { Journal } from './journal.ts';
 import { type Action, actionText, type FaultKind, type Wish } from './step.ts';
@@ -36,6 +38,8 @@ export interface ChaosOptions {
   /** Milliseconds that everything may take to come to rest. */
   readonly restWithinMs: number;
   readonly home: string;
+  /** Ends the walk, which then counts as wrong; the instance is taken down all the same. */
+  readonly signal: AbortSignal;
   /** Folder that gets all calls, and the logs of all parts before the instance is taken down. */
   readonly keep?: string | undefined;
   readonly write: (text: string) => void;
@@ -61,7 +65,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   // Control groups are the machine's; those of other instances come and go as they like.
   const cgroup = instanceCgroup(homeAt(options.home));
   const before = await takeHostInventory({ cgroup });
-  const instance = await startChaosInstance(options.home);
+  const instance = await startChaosInstance(options.home, options.signal);
   const history: string[] = [];
   const wrong: string[] = [];
   let steps = 0;
@@ -74,7 +78,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       await cp(instance.home.logs, join(options.keep, 'logs'), { recursive: true });
     }
     write('taking the instance down\n');
-    await instance.down();
+    // What was wrong before is told as well.
+    await instance.down().catch((error: unknown) => wrong.push(`taking the instance down: ${String(error)}`));
   }
   wrong.push(...compareHostInventory(before, await takeHostInventory({ cgroup })));
   return { steps, history, wrong };
@@ -108,7 +113,7 @@ async function walkOver(
   });
   const wrong: string[] = [];
   let steps = 0;
-  try {
+  const walkThrough = async (): Promise<void> => {
     await journal.start();
     await warmUp(instance, wishes, book);
     const baseline = await stock(instance);
@@ -118,7 +123,7 @@ async function walkOver(
       if (number > options.steps || performance.now() > end) {
         break;
       }
-      await delay(waitMs);
+      await delay(waitMs, undefined, { signal: options.signal });
       note(`${number} ${actionText(action)}`);
       act(number, action, { wishes, book, faults });
       steps = number;
@@ -138,19 +143,22 @@ async function walkOver(
     await book.untilAllEnded();
     wrong.push(...(await comeToRest(instance, wishes, book, faults, options)));
     note('at rest');
-    wrong.push(...faults.hung.verdicts(faults.done));
+    wrong.push(...faults.verdicts(), ...faults.hung.verdicts(faults.done));
     await journal.look();
     wrong.push(...book.verdicts(journal, excusesOf(faults.done)));
-    write(`${book.summary()}; ${faults.done.length} faults; ${faults.hung.summary()}\n`);
+    write(`${book.summary()}\n${faults.summary()}; ${faults.hung.summary()}\n`);
     if (options.keep !== undefined) {
       const lines = book.calls.map((call) => JSON.stringify({ ...call, beganAt: call.beganAt - began }));
       await writeFile(join(options.keep, 'calls.jsonl'), `${lines.join('\n')}\n`);
     }
     wrong.push(...(await removeAll(instance, wishes, baseline, options)));
+  };
+  try {
+    await Promise.race([walkThrough(), untilAborted(options.signal)]);
   } catch (error) {
     wrong.push(`the walk was cut off: ${String((error as Error).stack ?? error)}`);
   } finally {
-    await faults.heal();
+    await faults.cutShort();
     giveUp.abort();
     await faults.hung.close();
     await journal.stop();
@@ -252,7 +260,14 @@ async function comeToRest(
     return restless;
   }
   const silent = await callEveryWorker(book, wishes);
-  return [...silent, ...(await untilNothingDiffers(60_000, differences))];
+  const moved = await untilNothingDiffers(60_000, differences);
+  const tasks = await tasksOf(instance);
+  const blind: string[] = [];
+  for (const node of nodes) {
+    const workers = tasks.filter((task) => task.node === node).length;
+    blind.push(...unseen(node, workers, await footprintOf(instance.home, node)));
+  }
+  return [...silent, ...moved, ...blind];
 }
 
 /** Deletes every worker: then each node is as it was, and no process of ours holds more than before. */

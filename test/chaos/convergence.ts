@@ -98,7 +98,8 @@ function statusText({ metadata, status }: LambdaWorker): string {
   );
 }
 
-async function tasksOf(instance: ChaosInstance): Promise<readonly Task[]> {
+/** What containerd of each node runs. */
+export async function tasksOf(instance: ChaosInstance): Promise<readonly Task[]> {
   const found: Task[] = [];
   for (const node of nodes) {
     const { stdout } = await run(join(instance.home.bin, 'ctr'), [

@@ -7,8 +7,8 @@ import { identify, isRunning, type ProcessIdentity, signalProcess } from '../../
 import { readPartRecord } from '../../src/cli/supervised-part.ts';
 import { errnoOf, unreachable } from '../../src/common/errors.ts';
 import { type HungShim, HungShims } from './hung-shims.ts';
-import { type Fault, faultText, type PluginFault, type Target } from './step.ts';
-import { processOfContainer, shimOf } from './worker-processes.ts';
+import { type Fault, type FaultKind, faultText, type PluginFault, type Target } from './step.ts';
+import { isStopped, processOfContainer, shimOf } from './worker-processes.ts';
 
 /** A fault that was done, for the history and for excuses. */
 export interface DoneFault {
@@ -34,6 +34,19 @@ export interface FaultsOptions {
 /** How long a worker may take until it has a shim that can be stopped for good. */
 const SHIM_WITHIN_MS = 60_000;
 const SHIM_EVERY_MS = 500;
+/** How long an outage waits for what is done to the same containerd. Longer ones, such as another outage, leave it out. */
+const FREE_WITHIN_MS = 10_000;
+
+/** From how many on one fault of a kind at least has to be done. Those that come by chance may all miss in a short walk. */
+const FEWEST_PLANNED: Readonly<Record<FaultKind, number>> = {
+  kill: 5,
+  stop: 5,
+  plugin: 2,
+  disk: 2,
+  clock: 2,
+  hang: 1,
+  outage: 1,
+};
 
 type Shim = Pick<HungShim, 'node' | 'process' | 'shim'>;
 
@@ -43,9 +56,13 @@ export class Faults {
   readonly hung: HungShims;
   readonly #options: FaultsOptions;
   readonly #done: DoneFault[] = [];
+  readonly #planned = new Map<FaultKind, number>();
   readonly #running = new Set<Promise<void>>();
   readonly #busy = new Set<string>();
+  /** Outages that did not last as long as they were to. */
+  readonly #cutOff: string[] = [];
   readonly #healing = new AbortController();
+  readonly #cutting = new AbortController();
 
   constructor(options: FaultsOptions) {
     this.#options = options;
@@ -56,11 +73,10 @@ export class Faults {
     return this.#done;
   }
 
-  /** Begins a fault in the background. One like it that still lasts makes it nothing. */
+  /** Begins a fault in the background. Where it finds nothing to do it to, or one like it still lasts, the history says so. */
   start(fault: Fault): void {
-    const running = this.#do(fault).catch((error: unknown) =>
-      this.#options.note(`${faultText(fault)} could not be done: ${String(error)}`),
-    );
+    this.#planned.set(fault.kind, (this.#planned.get(fault.kind) ?? 0) + 1);
+    const running = this.#do(fault).catch((error: unknown) => this.#leaveOut(fault, String(error)));
     this.#running.add(running);
     void running.finally(() => this.#running.delete(running));
   }
@@ -73,9 +89,41 @@ export class Faults {
     }
   }
 
+  /** Ends outages too, and heals. */
+  async cutShort(): Promise<void> {
+    this.#cutting.abort();
+    await this.heal();
+  }
+
+  /** How many faults of each kind were done, of how many. */
+  summary(): string {
+    const counts = [...this.#planned].map(([kind, planned]) => `${kind} ${this.#count(kind)} of ${planned}`);
+    return `faults done: ${counts.join(', ') || 'none'}`;
+  }
+
+  /** Kinds of faults that the walk was to do, and never did. A walk without them shows nothing of them. */
+  verdicts(): readonly string[] {
+    return [...this.#planned]
+      .filter(([kind, planned]) => planned >= FEWEST_PLANNED[kind] && this.#count(kind) === 0)
+      .map(([kind, planned]) => `none of ${planned} faults of the kind ${kind} was done`)
+      .concat(this.#cutOff);
+  }
+
+  #count(kind: FaultKind): number {
+    return this.#done.filter(({ fault }) => fault.kind === kind).length;
+  }
+
+  #leaveOut(fault: Fault, why: string): void {
+    this.#options.note(`left out: ${faultText(fault)}: ${why}`);
+  }
+
   async #do(fault: Fault): Promise<void> {
     const what = subject(fault);
+    if (fault.kind === 'outage') {
+      await this.#untilFree(fault, what);
+    }
     if (this.#busy.has(what)) {
+      this.#leaveOut(fault, 'one like it still lasts');
       return;
     }
     this.#busy.add(what);
@@ -94,12 +142,26 @@ export class Faults {
         case 'hang':
           return await this.#hang(fault);
         case 'outage':
-          return await this.#stop(fault, { kind: 'containerd', node: fault.node }, () => delay(fault.forMs));
+          return await this.#stop(fault, { kind: 'containerd', node: fault.node }, () =>
+            wait(fault.forMs, this.#cutting.signal),
+          );
         default:
           return unreachable(fault);
       }
     } finally {
       this.#busy.delete(what);
+    }
+  }
+
+  /** Waits for a moment until containerd of a node runs and nothing else is done to it: an outage is too rare to miss. */
+  async #untilFree({ node }: Extract<Fault, { kind: 'outage' }>, what: string): Promise<void> {
+    const end = performance.now() + FREE_WITHIN_MS;
+    while (
+      performance.now() < end &&
+      !this.#healing.signal.aborted &&
+      (this.#busy.has(what) || (await this.#part(`containerd-${node}`)) === undefined)
+    ) {
+      await this.#for(SHIM_EVERY_MS);
     }
   }
 
@@ -116,25 +178,31 @@ export class Faults {
 
   /** Waits, or until everything is to be healed. */
   async #for(milliseconds: number): Promise<void> {
-    await delay(milliseconds, undefined, { signal: this.#healing.signal }).catch(() => undefined);
+    await wait(milliseconds, this.#healing.signal);
   }
 
   async #kill(fault: Extract<Fault, { kind: 'kill' }>): Promise<void> {
     const target = await this.#processOf(fault.target);
-    if (target !== undefined) {
-      await this.#during(fault, () => signalProcess(target, 'SIGKILL'));
+    if (target === undefined) {
+      this.#leaveOut(fault, 'there is no such process');
+      return;
     }
+    await this.#during(fault, () => signalProcess(target, 'SIGKILL'));
   }
 
   async #stop(fault: Fault, what: Target, until: () => Promise<void>): Promise<void> {
     const target = await this.#processOf(what);
     if (target === undefined || this.hung.has(target)) {
+      this.#leaveOut(fault, target === undefined ? 'there is no such process' : 'stopped for good before');
       return;
     }
     await this.#during(fault, async () => {
       await signalProcess(target, 'SIGSTOP');
       try {
         await until();
+        if (fault.kind === 'outage' && !(await isStopped(target))) {
+          this.#cutOff.push(`${faultText(fault)} was ended by somebody else`);
+        }
       } finally {
         await signalProcess(target, 'SIGCONT');
       }
@@ -144,7 +212,7 @@ export class Faults {
   async #hang(fault: Extract<Fault, { kind: 'hang' }>): Promise<void> {
     const found = await this.#untilShimOf(fault.worker);
     if (found === undefined || this.hung.has(found.shim)) {
-      this.#options.note(`${fault.worker} has no shim to stop`);
+      this.#leaveOut(fault, found === undefined ? 'there is no such process' : 'stopped for good before');
       return;
     }
     const done: DoneFault = { fault, from: performance.now(), to: Number.POSITIVE_INFINITY };
@@ -255,6 +323,11 @@ export class Faults {
       }
     });
   }
+}
+
+/** Waits, until the signal aborts at most. */
+async function wait(milliseconds: number, signal: AbortSignal): Promise<void> {
+  await delay(milliseconds, undefined, { signal }).catch(() => undefined);
 }
 
 /** What no second fault is done to as long as the first one lasts. */

@@ -117,6 +117,31 @@ export function growth(before: Footprint, after: Footprint): string[] {
   });
 }
 
+/** Kinds of things of which every running or paused worker has one at least, for as long as it is. */
+const ofEachWorker = [
+  'task',
+  'container',
+  'snapshot',
+  'network namespace',
+  'veth',
+  'reservation',
+  'mount',
+  'control group',
+  'log',
+  'record',
+  'state of runc',
+] as const;
+
+/**
+ * Kinds of which stock is taken in the wrong place: less is found than there are workers. Nothing of such a kind would be
+ * missed.
+ */
+export function unseen(node: string, workers: number, now: Footprint): string[] {
+  return ofEachWorker
+    .filter((kind) => (now[kind] ?? []).length < workers)
+    .map((kind) => `${node}: ${(now[kind] ?? []).length} of ${kind} are found, with ${workers} workers`);
+}
+
 export async function holdingsOf(pid: number): Promise<Holdings | undefined> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => undefined);
   if (status === undefined) {

@@ -14,14 +14,14 @@
  * from the seed and the options; when they hit what, the machine decides.
  * The instance runs apart from the machine (test/support/apart.sh), so that another one may run beside it.
  */
-import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ensureNeeds, runningNeeds } from '../../src/cli/debian-packages.ts';
+import { requireRootOnLinux } from '../../src/cli/machine.ts';
 import { createProgress } from '../../src/cli/progress.ts';
 import { ensureTools } from '../../src/cli/tools.ts';
+import { interruption, runHeldApart } from '../support/held-apart.ts';
 import { workerFiles } from '../support/test-image.ts';
 import { clockLibrary } from './chaos-instance.ts';
 import { runChaos } from './chaos-run.ts';
@@ -55,6 +55,15 @@ function faultsOf(only: string | undefined): readonly FaultKind[] {
   return wanted as readonly FaultKind[];
 }
 
+/** The value of an option that is a number. */
+function numberOf(name: Exclude<keyof typeof values, 'only' | 'keep'>): number {
+  const number = Number(values[name]);
+  if (values[name]?.trim() === '' || !Number.isFinite(number) || number < 0) {
+    throw new Error(`--${name} takes a number, and got '${values[name]}'`);
+  }
+  return number;
+}
+
 /** What is not there inside, where no way leads out. */
 async function prepare(): Promise<void> {
   const progress = createProgress({ write, quietBelowMs: 300 });
@@ -66,58 +75,51 @@ async function prepare(): Promise<void> {
   await workerFiles();
 }
 
-async function runApart(): Promise<number> {
-  const script = fileURLToPath(new URL('../support/apart.sh', import.meta.url));
-  const child = spawn(script, [process.execPath, ...process.execArgv, ...process.argv.slice(1)], {
-    stdio: 'inherit',
-    env: { ...process.env, [APART]: '1', PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` },
-  });
-  const ended = Promise.withResolvers<number>();
-  child.once('error', ended.reject);
-  child.once('exit', (code) => ended.resolve(code ?? 1));
-  return ended.promise;
-}
-
 async function main(): Promise<number> {
   const faults = faultsOf(values.only);
-  const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : Number(values.seed);
+  const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : numberOf('seed');
+  const options = {
+    seed,
+    faults,
+    steps: numberOf('steps'),
+    workers: numberOf('workers'),
+    minutes: numberOf('minutes'),
+    longestFaultMs: numberOf('longest-fault'),
+    pace: numberOf('pace'),
+    restWithinMs: numberOf('rest-within'),
+  };
   if (process.env[APART] === undefined) {
+    requireRootOnLinux('test:chaos');
     await prepare();
-    process.argv.push(`--seed=${seed}`);
-    return runApart();
+    return runHeldApart([...process.execArgv, ...process.argv.slice(1), `--seed=${seed}`], {
+      [APART]: '1',
+      PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin`,
+    });
   }
+  const signal = interruption();
   // Paths of Unix sockets below it must stay under 108 bytes.
   const folder = await mkdtemp('/tmp/esb-chaos-');
   try {
-    const { steps, history, wrong } = await runChaos({
-      seed,
-      faults,
-      steps: Number(values.steps),
-      workers: Number(values.workers),
-      minutes: Number(values.minutes),
-      longestFaultMs: Number(values['longest-fault']),
-      pace: Number(values.pace),
-      restWithinMs: Number(values['rest-within']),
-      home: join(folder, 'home'),
-      keep: values.keep,
-      write,
-    });
-    if (values.keep !== undefined) {
-      await writeFile(join(values.keep, 'history'), `${history.join('\n')}\n`);
+    const { keep } = values;
+    const home = join(folder, 'home');
+    const { steps, history, wrong } = await runChaos({ ...options, home, keep, write, signal });
+    if (keep !== undefined) {
+      await writeFile(join(keep, 'history'), `${history.join('\n')}\n`);
     }
     const again = `npm run test:chaos -- --seed ${seed} --steps ${values.steps} --workers ${values.workers} --only ${faults.join(',')} --longest-fault ${values['longest-fault']} --pace ${values.pace}`;
+    const walked = steps < options.steps ? `${steps} of ${options.steps} steps` : `${steps} steps`;
     if (wrong.length === 0) {
-      write(`chaos passed: seed ${seed}, ${steps} steps, ${values.workers} workers\n`);
+      write(`chaos passed: seed ${seed}, ${walked}, ${values.workers} workers\n`);
       return 0;
     }
     write(
       `\nHistory (seconds, step, what):\n${history.join('\n')}\n\nWhat is wrong:\n${wrong.join('\n')}\n\n`,
     );
-    write(`chaos FAILED: seed ${seed}, ${steps} steps; once more with: ${again}\n`);
+    write(`chaos FAILED: seed ${seed}, ${walked}; once more with: ${again}\n`);
     return 1;
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-process.exitCode = await main();
+process.exit(await main());

@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isRunning, type ProcessIdentity } from '../../src/cli/process-table.ts';
 
 /** A hierarchy that every worker is a member of, on both versions of control groups. */
 const hierarchies = ['/sys/fs/cgroup/pids', '/sys/fs/cgroup'];
@@ -30,4 +31,10 @@ export async function shimOf(pid: number): Promise<number | undefined> {
   const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
   const command = await readFile(`/proc/${parent}/cmdline`, 'latin1').catch(() => '');
   return command.includes('containerd-shim') ? parent : undefined;
+}
+
+/** Whether that very process is stopped by a signal. */
+export async function isStopped(process: ProcessIdentity): Promise<boolean> {
+  const stat = await readFile(`/proc/${process.pid}/stat`, 'latin1').catch(() => '');
+  return stat.slice(stat.lastIndexOf(')') + 2).startsWith('T') && (await isRunning(process));
 }

@@ -73,7 +73,7 @@ describe('an agent that is killed and started again', () => {
   it('serves them while there is no API server', async () => {
     const workers = await twoWorkers('noapi');
     await parts.stop('apiserver');
-    onTestFinished(() => parts.start('apiserver'), 60_000);
+    onTestFinished(() => parts.start('apiserver'), 60_000 * patience());
     await replaceAgent();
     await expectUntouched(workers);
     await parts.start('apiserver');

@@ -4,6 +4,7 @@
  */
 import { createServer, type Server } from 'node:http';
 import { text } from 'node:stream/consumers';
+import { request } from 'undici';
 import { type CommandOptions, type CommandResult, run } from './command.ts';
 
 interface Command {
@@ -14,8 +15,8 @@ interface Command {
 
 /** Starts to run what it is asked to, on a port of the loopback. */
 export async function serveCommands(): Promise<Server> {
-  const server = createServer((request, response) => {
-    text(request)
+  const server = createServer((incoming, response) => {
+    text(incoming)
       .then((body) => {
         const { program, args, options } = JSON.parse(body) as Command;
         return run(program, args, options);
@@ -41,9 +42,15 @@ export async function runElsewhere(
   args: readonly string[],
   options: CommandOptions,
 ): Promise<CommandResult> {
-  const answer = await fetch(url, { method: 'POST', body: JSON.stringify({ program, args, options }) });
-  if (!answer.ok) {
-    throw new Error(await answer.text());
+  const { statusCode, body } = await request(url, {
+    method: 'POST',
+    body: JSON.stringify({ program, args, options }),
+    // The command has a deadline of its own. `fetch` gives up after five minutes.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  });
+  if (statusCode !== 200) {
+    throw new Error(await body.text());
   }
-  return (await answer.json()) as CommandResult;
+  return (await body.json()) as CommandResult;
 }
