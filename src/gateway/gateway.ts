@@ -26,6 +26,7 @@ import type { ClientIdentity } from './fleet/client-identity.ts';
 import { FleetView } from './fleet/fleet-view.ts';
 import { listenError } from './health-server.ts';
 import { FunctionCatalog } from './http/function-catalog.ts';
+import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi, type LambdaApi } from './http/lambda-api.ts';
 import { Invoker } from './invoker.ts';
 import { DEFAULT_MAX_FUNCTIONS } from './observation/function-metrics.ts';
@@ -64,6 +65,8 @@ export interface GatewayOptions {
   readonly access?: Access;
   /** How much is taken on; what the flags have as their defaults when absent. */
   readonly limits?: GatewayLimits;
+  /** What slow clients are given over plain HTTP, in place of what those of every gateway are. */
+  readonly patience?: ClientPatience;
   /** Whether answers tell what the call found and how long it took where. Default true. */
   readonly timingHeaders?: boolean;
   /** What is told of calls beside their metrics; nothing when absent. */
@@ -190,7 +193,7 @@ export class Gateway {
       access: options.access ?? createOpenAccess(() => false),
       admission,
       room,
-      connections: limits,
+      connections: options.patience === undefined ? limits : { ...limits, patience: options.patience },
       accept: (call) => this.#events.accept(call),
       observer: createCallObserver({ listeners: [this.metrics.requests, ...listeners], tracing }),
       notReady: () =>

@@ -18,7 +18,7 @@ import { gatewayLimits, type LimitFlags } from './admission/gateway-limits.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { type EventFlags, openEventStore } from './events/event-store-choice.ts';
 import { ClientIdentity } from './fleet/client-identity.ts';
-import { Gateway } from './gateway.ts';
+import { Gateway, type GatewayOptions } from './gateway.ts';
 import { type AccessFlags, createGatewayAccess } from './gateway-access.ts';
 import { HealthServer } from './health-server.ts';
 import { type ObservationFlags, openObservation } from './observation/gateway-observation.ts';
@@ -37,8 +37,15 @@ export interface GatewayFlags extends AccessFlags, EventFlags, LimitFlags, Obser
   readonly eventDestination: readonly string[];
 }
 
+/** Times that no flag sets; each is that of every gateway when absent. */
+export type GatewayTimes = Pick<GatewayOptions, 'maxWaitMs' | 'patience'>;
+
 /** Runs a gateway until the signal fires, and then lets every call end. */
-export async function runGateway(flags: GatewayFlags, context: RoleContext): Promise<void> {
+export async function runGateway(
+  flags: GatewayFlags,
+  context: RoleContext,
+  times: GatewayTimes = {},
+): Promise<void> {
   const { logger, signal } = context;
   const clock = systemClock;
   const listen = parseHostPort(flags.listen);
@@ -96,6 +103,7 @@ export async function runGateway(flags: GatewayFlags, context: RoleContext): Pro
     access: callers.access,
     ...(callers.createServer === undefined ? {} : { createServer: callers.createServer }),
     limits: gatewayLimits(flags),
+    ...times,
     observation,
   });
   let schema: Health = { ok: false, reason: 'NotChecked', message: 'resource definitions were not read yet' };

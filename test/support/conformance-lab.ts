@@ -37,6 +37,13 @@ export interface LabGateway {
   stop(): Promise<void>;
 }
 
+export interface RestartOptions {
+  /** Default true. */
+  readonly untilReady?: boolean;
+  /** Default `main`; the other one waits for little, see `hasty-gateway.ts`. */
+  readonly program?: 'main' | 'hasty';
+}
+
 /**
  * The real thing from end to end: a gateway's process beside the real agent on one node, workers with AWS's own Python
  * runtime and emulator, and in front of it the clients that people have. The test plays the controller.
@@ -56,7 +63,7 @@ export interface ConformanceLab {
   /** Waits until the gateway takes calls of a function. */
   known(functionName: string): Promise<void>;
   /** Starts the gateway again, with these flags beside the usual ones, and waits until it is ready unless told not to. */
-  restartGateway(flags?: readonly string[], options?: { readonly untilReady?: boolean }): Promise<LabGateway>;
+  restartGateway(flags?: readonly string[], options?: RestartOptions): Promise<LabGateway>;
   close(): Promise<void>;
 }
 
@@ -143,12 +150,15 @@ async function build(
   };
   const kubeconfig = await api.kubeconfig('esb:gateway');
   let starts = 0;
-  const startGateway = async (flags: readonly string[], untilReady: boolean): Promise<LabGateway> => {
+  const startGateway = async (
+    flags: readonly string[],
+    { untilReady = true, program = 'main' }: RestartOptions = {},
+  ): Promise<LabGateway> => {
     starts += 1;
     const started = await inside(
       process.execPath,
       [
-        join(root, 'src/main.ts'),
+        program === 'main' ? join(root, 'src/main.ts') : join(import.meta.dirname, 'hasty-gateway.ts'),
         'gateway',
         ...['--namespace', 'default'],
         '--authentication=off',
@@ -195,7 +205,7 @@ async function build(
   };
   let gateway: LabGateway | undefined;
   closers.push(() => gateway?.process.kill());
-  gateway = await startGateway([], true);
+  gateway = await startGateway([]);
 
   const javaScript = createJavaScriptCaller(url);
   closers.push(() => javaScript.close());
@@ -238,10 +248,10 @@ async function build(
         return written.includes(text) ? written : undefined;
       }),
     known,
-    async restartGateway(flags = [], options = {}) {
+    async restartGateway(flags = [], options) {
       await gateway?.stop();
       gateway = undefined;
-      gateway = await startGateway(flags, options.untilReady ?? true);
+      gateway = await startGateway(flags, options);
       return gateway;
     },
     close,

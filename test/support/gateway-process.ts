@@ -28,23 +28,23 @@ export interface LaunchedGateway {
   start(): Promise<void>;
   /** Waits until it is ready. */
   ready(): Promise<void>;
-}
-
-/** A gateway's own process on a real API server, with one agent that does what the test says. */
-export interface GatewayProcess extends LaunchedGateway {
-  readonly stateDir: string;
-  /** Starts a further gateway of the same namespace, with the same flags. */
-  startPeer(): Promise<LaunchedGateway>;
-  readonly api: ApiServer;
-  readonly agent: FakeAgent;
-  /** Makes a worker, and waits until the gateway takes its calls. */
-  addWorker(name: string, spec?: Partial<LambdaWorkerSpec>): Promise<void>;
   /** The value of a metric without labels. */
   metric(name: string): Promise<number>;
   /** File descriptors that the process has open. */
   descriptors(): Promise<number>;
   /** Resident set size in MiB. */
   residentMiB(): Promise<number>;
+}
+
+/** A gateway's own process on a real API server, with one agent that does what the test says. */
+export interface GatewayProcess extends LaunchedGateway {
+  readonly stateDir: string;
+  /** Starts a further gateway of the same namespace, with the same flags; also one that gives slow clients little time. */
+  startPeer(program?: 'main' | 'hasty'): Promise<LaunchedGateway>;
+  readonly api: ApiServer;
+  readonly agent: FakeAgent;
+  /** Makes a worker, and waits until the gateway takes its calls. */
+  addWorker(name: string, spec?: Partial<LambdaWorkerSpec>): Promise<void>;
   /** SIGTERM; resolves with the milliseconds until its end. */
   terminate(timeoutMs: number): Promise<number>;
   close(): Promise<void>;
@@ -120,13 +120,13 @@ async function build(
       });
     }
   };
-  const launch = async (name: string): Promise<LaunchedGateway & { readonly healthPort: number }> => {
+  const launch = async (name: string, program: string): Promise<LaunchedGateway> => {
     const [port, healthPort] = [await freePort(), await freePort()];
     const spawn = (): Promise<OwnedProcess> =>
       startOwnedProcess({
         program: process.execPath,
         args: [
-          join(root, 'src/main.ts'),
+          program,
           'gateway',
           ...['--namespace', 'default'],
           ...['--kubeconfig', kubeconfig],
@@ -163,16 +163,28 @@ async function build(
         return current;
       },
       port,
-      healthPort,
       kill: () => current.kill(),
       async start() {
         current = await spawn();
       },
       ready,
+      async metric(metric) {
+        const line = new RegExp(`^${metric} (.+)$`, 'm').exec(await get(healthPort, '/metrics'));
+        if (line?.[1] === undefined) {
+          throw new Error(`there is no metric ${metric}`);
+        }
+        return Number(line[1]);
+      },
+      descriptors: async () => (await readdir(`/proc/${current.pid}/fd`)).length,
+      async residentMiB() {
+        const text = await readFile(`/proc/${current.pid}/status`, 'latin1');
+        return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text)?.[1]) / 1024;
+      },
     };
   };
-  const gateway = await launch('state');
-  const { port, healthPort } = gateway;
+  const main = join(root, 'src/main.ts');
+  const gateway = await launch('state', main);
+  const { port } = gateway;
   return {
     get process() {
       return gateway.process;
@@ -182,7 +194,11 @@ async function build(
     start: gateway.start,
     ready: gateway.ready,
     stateDir: join(folder, 'state'),
-    startPeer: () => launch('peer'),
+    metric: gateway.metric,
+    descriptors: gateway.descriptors,
+    residentMiB: gateway.residentMiB,
+    startPeer: (program = 'main') =>
+      launch('peer', program === 'main' ? main : join(import.meta.dirname, 'hasty-gateway.ts')),
     api,
     agent,
     async addWorker(name, spec = {}) {
@@ -199,18 +215,6 @@ async function build(
         const answer = await fetch(url, { method: 'POST', headers: { 'x-amz-invocation-type': 'DryRun' } });
         return answer.status === 204;
       });
-    },
-    async metric(name) {
-      const line = new RegExp(`^${name} (.+)$`, 'm').exec(await get(healthPort, '/metrics'));
-      if (line?.[1] === undefined) {
-        throw new Error(`there is no metric ${name}`);
-      }
-      return Number(line[1]);
-    },
-    descriptors: async () => (await readdir(`/proc/${gateway.process.pid}/fd`)).length,
-    async residentMiB() {
-      const text = await readFile(`/proc/${gateway.process.pid}/status`, 'latin1');
-      return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text)?.[1]) / 1024;
     },
     async terminate(timeoutMs) {
       const began = performance.now();

@@ -9,10 +9,18 @@ import { LambdaError, lambdaErrorAnswer } from '../call/lambda-error.ts';
 const KEEP_ALIVE_MS = 75_000;
 /** Milliseconds that a whole request may take to arrive. */
 const REQUEST_TIMEOUT_MS = 120_000;
-/** Milliseconds that the head of a request may take to arrive, and that a connection may take to its first. */
-const HEADERS_TIMEOUT_MS = 30_000;
-/** Milliseconds that a client may leave an answer unread. Node.js tells of it after up to twice that, if the client has read some of it. */
-const UNREAD_MS = 20_000;
+
+/** How long a server waits for slow clients. */
+export interface ClientPatience {
+  /** Milliseconds that the head of a request may take to arrive, and that a connection may take to its first. */
+  readonly headMs: number;
+  /** Milliseconds that a client may leave an answer unread. Node.js tells of it after up to twice that, if the client has read some of it. */
+  readonly unreadMs: number;
+  /** Milliseconds between two looks at the heads that are late. */
+  readonly checkEveryMs: number;
+}
+
+export const CLIENT_PATIENCE: ClientPatience = { headMs: 30_000, unreadMs: 20_000, checkEveryMs: 5_000 };
 
 /**
  * Requests of one connection that may be without an answer at a time. SDKs and proxies send the next one after an answer. Each
@@ -21,7 +29,11 @@ const UNREAD_MS = 20_000;
 const MAX_UNANSWERED = 64;
 
 /** What a server has to be made with, so that the times above are kept to a few seconds. */
-export const GUARDED_SERVER = { connectionsCheckingInterval: 5_000 } as const;
+export function guardedServer({ checkEveryMs }: ClientPatience = CLIENT_PATIENCE): {
+  readonly connectionsCheckingInterval: number;
+} {
+  return { connectionsCheckingInterval: checkEveryMs };
+}
 
 /** Connections that a server takes. */
 export interface ConnectionLimits {
@@ -29,6 +41,8 @@ export interface ConnectionLimits {
   readonly maxConnections: number;
   /** Of one IPv4 address, or of the first 64 bits of one of IPv6. */
   readonly maxConnectionsPerAddress: number;
+  /** {@link CLIENT_PATIENCE} when absent. */
+  readonly patience?: ClientPatience;
 }
 
 /** The requests of a connection that have not been answered: their answers, and the last of them. */
@@ -40,13 +54,16 @@ interface UnderWay {
 /** Keeps clients that are slow, or that do not speak HTTP, from holding a server or from being told what is not so. */
 export class HttpGuard {
   readonly #underWay = new WeakMap<Socket, UnderWay>();
+  readonly #unreadMs: number;
 
   /** @param server before it listens */
-  constructor(server: Server, { maxConnections, maxConnectionsPerAddress }: ConnectionLimits) {
+  constructor(server: Server, limits: ConnectionLimits) {
+    const { maxConnections, maxConnectionsPerAddress, patience = CLIENT_PATIENCE } = limits;
+    this.#unreadMs = patience.unreadMs;
     const connections = new AddressConnections(maxConnectionsPerAddress);
     server.keepAliveTimeout = KEEP_ALIVE_MS;
     server.requestTimeout = REQUEST_TIMEOUT_MS;
-    server.headersTimeout = HEADERS_TIMEOUT_MS;
+    server.headersTimeout = patience.headMs;
     server.maxConnections = maxConnections;
     // With TLS too these are the connections below it, before their handshakes.
     server.prependListener('connection', (socket: Socket) => void connections.admit(socket));
@@ -75,7 +92,7 @@ export class HttpGuard {
     const { answers } = underWay;
     answers.add(response);
     underWay.last = request;
-    response.once('prefinish', cutWhenUnread);
+    response.once('prefinish', () => cutWhenUnread(response, this.#unreadMs));
     response.once('close', () => answers.delete(response));
     if (answers.size > MAX_UNANSWERED) {
       socket.destroy();
@@ -107,14 +124,14 @@ export class HttpGuard {
  * Cuts the connection of a client that does not read its answer: called when all of it has been written. Costs nothing where the system has
  * taken it.
  */
-function cutWhenUnread(this: ServerResponse): void {
-  const { socket } = this;
+function cutWhenUnread(response: ServerResponse, unreadMs: number): void {
+  const { socket } = response;
   if (socket === null || socket.writableLength === 0) {
     return;
   }
-  socket.setTimeout(UNREAD_MS);
+  socket.setTimeout(unreadMs);
   // Before the server sets the time for an idle connection.
-  this.prependOnceListener('finish', () => socket.setTimeout(0));
+  response.prependOnceListener('finish', () => socket.setTimeout(0));
 }
 
 /** What a client is told that did not send a whole request. */

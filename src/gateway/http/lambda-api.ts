@@ -16,7 +16,7 @@ import { endUntaken, refusalReport, sendError, toLambdaError } from './answer.ts
 import { ConnectionDrain, type DrainOptions } from './connection-drain.ts';
 import { Entrance } from './entrance.ts';
 import { addFunctionRoutes, type FunctionRoutesOptions } from './function-routes.ts';
-import { type ConnectionLimits, GUARDED_SERVER, HttpGuard } from './http-guard.ts';
+import { type ConnectionLimits, guardedServer, HttpGuard } from './http-guard.ts';
 import { addInvokeRoute, type InvokeRouteOptions } from './invoke-route.ts';
 import { readRequestBody } from './request-body.ts';
 import { addUnsupportedRoutes } from './unsupported-routes.ts';
@@ -63,7 +63,9 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     logger: false,
     genReqId: () => randomUUID(),
     serverFactory: (listener) => {
-      const server = options.createServer?.(listener) ?? createServer(GUARDED_SERVER, listener);
+      const server =
+        options.createServer?.(listener) ??
+        createServer(guardedServer(options.connections.patience), listener);
       guard = new HttpGuard(server, options.connections);
       return server;
     },

@@ -2,7 +2,7 @@ import type { RequestListener } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import { errnoOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { GUARDED_SERVER } from './http-guard.ts';
+import { guardedServer } from './http-guard.ts';
 import { secureContextOptions, type TlsMaterial } from './tls-files.ts';
 
 /** An HTTPS server whose certificates can be replaced. */
@@ -19,7 +19,7 @@ export interface TlsServer {
 export function createTlsServer(material: TlsMaterial, listener: RequestListener, logger: Logger): TlsServer {
   const server = createServer(
     {
-      ...GUARDED_SERVER,
+      ...guardedServer(),
       ...secureContextOptions(material),
       requestCert: material.clientAuthority !== undefined,
       rejectUnauthorized: false,

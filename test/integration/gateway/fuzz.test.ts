@@ -1,7 +1,11 @@
 import { connect as connectHttp2 } from 'node:http2';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type GatewayProcess, startGatewayProcess } from '../../support/gateway-process.ts';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type GatewayProcess,
+  type LaunchedGateway,
+  startGatewayProcess,
+} from '../../support/gateway-process.ts';
 import { converse, openSocket } from '../../support/raw-http.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { conversation, expectFair } from './http-fuzz.ts';
@@ -38,8 +42,8 @@ function once(bytes: Buffer): Parameters<typeof converse>[1] {
 }
 
 /** One good call, to see that the gateway serves. */
-async function served(): Promise<void> {
-  const { answers } = await converse(gateway.port, once(call('echo', '"still here"')), {
+async function served({ port }: LaunchedGateway = gateway): Promise<void> {
+  const { answers } = await converse(port, once(call('echo', '"still here"')), {
     answers: 1,
     quietMs: 10_000,
   });
@@ -47,9 +51,9 @@ async function served(): Promise<void> {
 }
 
 /** Waits until nothing is left of all that was said. */
-async function untilQuiet(): Promise<void> {
+async function untilQuiet(one: LaunchedGateway = gateway): Promise<void> {
   for (const name of ['esb_gateway_requests', 'esb_gateway_held_bytes', 'esb_gateway_calls_waiting']) {
-    await waitFor(`${name} to be 0`, async () => (await gateway.metric(name)) === 0);
+    await waitFor(`${name} to be 0`, async () => (await one.metric(name)) === 0);
   }
 }
 
@@ -264,80 +268,6 @@ describe('a gateway among clients of any kind', () => {
     await untilQuiet();
   });
 
-  it('ends connections that never come to a whole head, and serves others meanwhile', async () => {
-    const sockets = await Promise.all(Array.from({ length: 300 }, () => openSocket(gateway.port)));
-    let ended = 0;
-    let said = '';
-    for (const socket of sockets) {
-      socket.on('data', (data) => {
-        said ||= String(data);
-      });
-      socket.on('close', () => {
-        ended += 1;
-      });
-      socket.write('POST /2015-03-31/functions/echo/invocations HTTP/1.1\r\nHost: g\r\n');
-    }
-    const trickle = setInterval(() => {
-      for (const socket of sockets) {
-        if (socket.writable) {
-          socket.write('X-A: b\r\n');
-        }
-      }
-    }, 1_000);
-    try {
-      await served();
-      await waitFor('all of them to be ended', () => ended === sockets.length, { timeoutMs: 60_000 });
-    } finally {
-      clearInterval(trickle);
-      for (const socket of sockets) {
-        socket.destroy();
-      }
-    }
-    expect(said).toContain('408');
-    await served();
-  });
-
-  it.each([
-    ['large answers', 20, Buffer.from(call('large').toString().repeat(4))],
-    ['thousands of answers', 4, Buffer.from(call('x!').toString().repeat(20_000))],
-  ])('cuts clients that do not read %s, and then has room again', async (_what, count, bytes) => {
-    const sockets = await Promise.all(Array.from({ length: count }, () => openSocket(gateway.port)));
-    for (const socket of sockets) {
-      socket.pause();
-      socket.write(bytes);
-    }
-    try {
-      await waitFor(
-        'answers to be held',
-        async () => (await gateway.metric('esb_gateway_requests')) >= count,
-      );
-      expect(await gateway.residentMiB()).toBeLessThan(MAX_RESIDENT);
-      const [other] = (await converse(gateway.port, once(call('echo')), { answers: 1, quietMs: 10_000 }))
-        .answers;
-      expect([200, 429]).toContain(other?.status);
-      let held = 0;
-      let resident = 0;
-      await waitFor(
-        'them to be cut',
-        async () => {
-          held = Math.max(held, await gateway.metric('esb_gateway_held_bytes'));
-          resident = Math.max(resident, await gateway.residentMiB());
-          return (await gateway.metric('esb_gateway_requests')) === 0;
-        },
-        { timeoutMs: 60_000 },
-      );
-      // The answers of the call that runs, and of what was sent ahead of it.
-      expect(held).toBeLessThanOrEqual((MAX_HELD_MIB + 12) * 2 ** 20);
-      expect(resident).toBeLessThan(MAX_RESIDENT);
-    } finally {
-      for (const socket of sockets) {
-        socket.destroy();
-      }
-    }
-    await untilQuiet();
-    await served();
-  });
-
   it('gives up calls whose callers have reset their connection', async () => {
     await Promise.all(
       Array.from({ length: 300 }, (_each, index) =>
@@ -395,6 +325,94 @@ describe('a gateway among clients of any kind', () => {
     await waitFor('the next one to be taken', async () => {
       const { answers } = await converse(gateway.port, once(call('echo')), { answers: 1, quietMs: 1_000 });
       return answers[0]?.status === 200;
+    });
+  });
+
+  describe('that has little patience', () => {
+    let hasty: LaunchedGateway;
+
+    beforeAll(async () => {
+      hasty = await gateway.startPeer('hasty');
+    });
+
+    afterEach(() => {
+      expect(hasty.process.output()).not.toMatch(/fault of the gateway|uncaught|unhandled/i);
+    });
+
+    afterAll(() => hasty?.kill());
+
+    it('ends connections that never come to a whole head, and serves others meanwhile', async () => {
+      const sockets = await Promise.all(Array.from({ length: 300 }, () => openSocket(hasty.port)));
+      let ended = 0;
+      let said = '';
+      for (const socket of sockets) {
+        socket.on('data', (data) => {
+          said ||= String(data);
+        });
+        socket.on('close', () => {
+          ended += 1;
+        });
+        socket.write('POST /2015-03-31/functions/echo/invocations HTTP/1.1\r\nHost: g\r\n');
+      }
+      const trickle = setInterval(() => {
+        for (const socket of sockets) {
+          if (socket.writable) {
+            socket.write('X-A: b\r\n');
+          }
+        }
+      }, 200);
+      try {
+        await served(hasty);
+        await waitFor('all of them to be ended', () => ended === sockets.length, { timeoutMs: 60_000 });
+      } finally {
+        clearInterval(trickle);
+        for (const socket of sockets) {
+          socket.destroy();
+        }
+      }
+      expect(said).toContain('408');
+      await served(hasty);
+    });
+
+    it.each([
+      ['large answers', 20, Buffer.from(call('large').toString().repeat(4))],
+      ['thousands of answers', 4, Buffer.from(call('x!').toString().repeat(20_000))],
+    ])('cuts clients that do not read %s, and then has room again', async (_what, count, bytes) => {
+      const sockets = await Promise.all(Array.from({ length: count }, () => openSocket(hasty.port)));
+      for (const socket of sockets) {
+        socket.pause();
+        socket.write(bytes);
+      }
+      try {
+        await waitFor(
+          'answers to be held',
+          async () => (await hasty.metric('esb_gateway_requests')) >= count,
+        );
+        expect(await hasty.residentMiB()).toBeLessThan(MAX_RESIDENT);
+        const [other] = (await converse(hasty.port, once(call('echo')), { answers: 1, quietMs: 10_000 }))
+          .answers;
+        expect([200, 429]).toContain(other?.status);
+        let held = 0;
+        let resident = 0;
+        await waitFor(
+          'them to be cut',
+          async () => {
+            held = Math.max(held, await hasty.metric('esb_gateway_held_bytes'));
+            resident = Math.max(resident, await hasty.residentMiB());
+            return (await hasty.metric('esb_gateway_requests')) === 0;
+          },
+          { timeoutMs: 60_000 },
+        );
+        // The answers of the call that runs, and of what was sent ahead of it.
+        expect(held).toBeLessThanOrEqual((MAX_HELD_MIB + 12) * 2 ** 20);
+        expect(resident).toBeLessThan(MAX_RESIDENT);
+      } finally {
+        for (const socket of sockets) {
+          socket.destroy();
+        }
+      }
+      await untilQuiet(hasty);
+      await served(hasty);
     });
   });
 

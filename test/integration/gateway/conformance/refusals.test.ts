@@ -355,6 +355,8 @@ describe('ServiceException (503)', () => {
   };
 
   it('tells both SDKs that the node of the worker cannot be reached', async () => {
+    await lab.restartGateway([], { program: 'hasty' });
+    await lab.known('hello');
     await lab.agentLab.stopAgent();
     try {
       const outcomes = await Promise.all(
@@ -366,6 +368,7 @@ describe('ServiceException (503)', () => {
     } finally {
       await lab.agentLab.startAgent();
       await lab.agentLab.untilServing();
+      await lab.restartGateway();
     }
   });
 

@@ -3,7 +3,7 @@ import { createServer, type RequestListener } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { type ConnectionLimits, GUARDED_SERVER, HttpGuard } from '../../../../src/gateway/http/http-guard.ts';
+import { type ConnectionLimits, guardedServer, HttpGuard } from '../../../../src/gateway/http/http-guard.ts';
 import { converse, openSocket } from '../../../support/raw-http.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
@@ -13,7 +13,7 @@ async function guarded(
   limits: Partial<ConnectionLimits> = {},
 ): Promise<{ readonly port: number; open(): number }> {
   let open = 0;
-  const server = createServer(GUARDED_SERVER, (request, response) => {
+  const server = createServer(guardedServer(limits.patience), (request, response) => {
     open += 1;
     response.once('close', () => {
       open -= 1;
