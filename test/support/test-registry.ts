@@ -19,7 +19,7 @@ export interface TestRegistry {
   authentication: 'basic' | 'token';
   /** While set, downloads of blobs wait for it. */
   hold: Promise<void> | undefined;
-  /** While set, blobs are sent so many bytes at a time. */
+  /** While set, blobs are sent so many bytes at a time; what is left of them is sent at once when it is no longer. */
   pace: { readonly bytes: number; readonly everyMs: number } | undefined;
   /** Refuses connections until `bringUp()`. */
   takeDown(): Promise<void>;
@@ -59,16 +59,14 @@ export async function startTestRegistry(): Promise<TestRegistry> {
   }
 
   async function send(response: ServerResponse, content: Buffer): Promise<void> {
-    const { pace } = registry;
-    if (pace === undefined) {
-      response.end(content);
-      return;
+    let at = 0;
+    while (registry.pace !== undefined && at < content.length && !response.destroyed) {
+      const { bytes, everyMs } = registry.pace;
+      response.write(content.subarray(at, at + bytes));
+      at += bytes;
+      await delay(everyMs);
     }
-    for (let at = 0; at < content.length && !response.destroyed; at += pace.bytes) {
-      response.write(content.subarray(at, at + pace.bytes));
-      await delay(pace.everyMs);
-    }
-    response.end();
+    response.end(content.subarray(at));
   }
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

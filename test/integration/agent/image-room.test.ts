@@ -8,6 +8,7 @@ import { waitFor } from '../../support/wait-for.ts';
 
 const mebibyte = 2 ** 20;
 const diskMiB = 120;
+const collecting = ['--image-gc-high', '90', '--image-gc-low', '80', '--image-gc-min-age', '0'];
 
 describe('a node with a small disk for its images, and the real agent', () => {
   let lab: AgentLab;
@@ -15,7 +16,7 @@ describe('a node with a small disk for its images, and the real agent', () => {
 
   beforeAll(async () => {
     lab = await startAgentLab({ diskMiB });
-    await lab.startAgent(['--image-gc-high', '90', '--image-gc-low', '80', '--image-gc-min-age', '0']);
+    await lab.startAgent(collecting);
     await lab.untilServing();
   });
   afterAll(async () => {
@@ -62,6 +63,9 @@ describe('a node with a small disk for its images, and the real agent', () => {
     const small = await image(6);
     await used('small', small);
     await used('next', await image(6));
+    // An agent looks when it starts, and then once a minute.
+    await lab.stopAgent();
+    await lab.startAgent(collecting);
     await waitFor('the oldest to go', async () => !(await images()).includes(small), {
       timeoutMs: 90_000,
       everyMs: 500,

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { InvokeCommand, type LambdaClient, LambdaServiceException } from '@aws-sdk/client-lambda';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createProgress } from '../../../src/cli/progress.ts';
@@ -38,7 +39,9 @@ const keys = {
 };
 
 /** Short, so that a test comes to see what is done when an answer is no longer good. */
-const SHORT_CACHE = ['--access-cache=2'];
+const SHORT_CACHE = ['--access-cache=1'];
+/** Three times as long. */
+const CACHE_OVER_MS = 3_000;
 
 beforeAll(async () => {
   lab = await startAccessLab();
@@ -258,7 +261,7 @@ describe('a gateway with authentication', () => {
   });
 
   it('knows service accounts by their tokens for this audience', async () => {
-    const gateway = await lab.gateway();
+    const gateway = await lab.gateway(SHORT_CACHE);
     const user = 'system:serviceaccount:default:robot';
     await lab.api.kubectl(['create', 'serviceaccount', 'robot']);
     const token = (...flags: string[]): Promise<string> =>
@@ -269,7 +272,7 @@ describe('a gateway with authentication', () => {
       message: expect.stringContaining(`User: ${user} is not authorized`),
     });
     await lab.allow('robots', { kind: 'Group', name: 'system:serviceaccounts:default' }, ['hello']);
-    // A refusal is good for ten seconds.
+    // A refusal is good for as long as an answer, and for ten seconds at most.
     await waitFor('the right to be seen', () => invoke(robot));
     const here = sdkWith(gateway, {
       authorization: `Bearer ${await token('--audience=esb-gateway.default')}`,
@@ -318,7 +321,7 @@ describe('a gateway with authentication', () => {
     }
     lab.api.pause();
     try {
-      const end = performance.now() + 6_000;
+      const end = performance.now() + CACHE_OVER_MS;
       while (performance.now() < end) {
         for (const client of known) {
           expect(await invoke(client)).toBe('"hi"');
@@ -343,23 +346,29 @@ describe('a gateway with authentication', () => {
   });
 
   it('refuses all when its grace is over', async () => {
-    // Of the keys it counts from when the gateway read them, and that was before it was ready.
-    const gateway = await lab.gateway([...SHORT_CACHE, '--access-grace=10']);
-    await readyKeys(gateway);
-    const client = sdk(gateway, { credentials: alice });
+    const [graceful, strict] = [
+      await lab.gateway(SHORT_CACHE),
+      await lab.gateway([...SHORT_CACHE, '--access-grace=1']),
+    ];
+    const clients = [graceful, strict].map((gateway) => sdk(gateway, { credentials: alice }));
+    const [served, refused] = clients as [LambdaClient, LambdaClient];
+    await readyKeys(graceful);
+    await readyKeys(strict);
+    expect(await invoke(served)).toBe('"hi"');
     await lab.api.takeDown();
     try {
-      expect(await invoke(client)).toBe('"hi"');
       await waitFor('the grace to be over', () =>
-        invoke(client).then(
+        invoke(refused).then(
           () => false,
           (error: Error) => error.name === 'ServiceException',
         ),
       );
+      await delay(CACHE_OVER_MS);
+      expect(await invoke(served)).toBe('"hi"');
     } finally {
       await lab.api.bringUp();
     }
-    await waitFor('the gateway to serve again', () => invoke(client));
+    await waitFor('the gateway to serve again', () => invoke(refused), { timeoutMs: 60_000 });
   });
 
   it('knows clients by their certificates, and takes new files without failing a call', async () => {

@@ -35,6 +35,7 @@ afterAll(async () => {
 function informerOf<T extends KubeObject>(
   type: ResourceType<T>,
   selector: { readonly labelSelector?: string; readonly fieldSelector?: string },
+  watchSeconds = 20,
 ) {
   const informer = createInformer(
     client,
@@ -45,7 +46,7 @@ function informerOf<T extends KubeObject>(
       backoffFirstMs: 100,
       backoffMaxMs: 1000,
       listDeadlineMs: 2000,
-      watchSeconds: 20,
+      watchSeconds,
     },
   );
   onTestFinished(() => informer.stop());
@@ -186,7 +187,7 @@ describe('an informer', () => {
   });
 
   test('of a quiet kind still hears from the server', async () => {
-    const informer = informerOf(widgets, { labelSelector: 'test=quiet' });
+    const informer = informerOf(widgets, { labelSelector: 'test=quiet' }, 3);
     await informer.synced();
     const listedAt = informer.lastSuccessAt() ?? 0;
     await waitFor('an answer', () => (informer.lastSuccessAt() ?? 0) > listedAt, { timeoutMs: 60_000 });
