@@ -186,7 +186,8 @@ describe('a fault is told, and gone when its cause is gone:', () => {
       '-c',
       `cp -a ${kept}/. ${folder}/ && head -c 1048576 /dev/zero > ${folder}/filler; true`,
     ]);
-    await parts.start('agent-node-2').catch(() => undefined);
+    // Healthy it is when there is room again.
+    void parts.start('agent-node-2').catch(() => undefined);
     const told = await waitForNode('DiskReady', 'False', 'DiskFull');
     expect(told.message).toContain(folder.slice(0, folder.lastIndexOf('/')));
     // What runs goes on to serve.
@@ -388,7 +389,8 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     onTestFinished(restore, 60_000);
     await parts.start('agent-node-2');
     await expectWorking('before-step');
-    await esb.apply('stepping', { ...onNode2, idlePolicy: { pauseAfterSeconds: 20 } });
+    // Less than the step, and more than this test takes.
+    await esb.apply('stepping', { ...onNode2, idlePolicy: { pauseAfterSeconds: 3_600 } });
     const { status } = await esb.ready('stepping');
     await esb.invoke('stepping');
     await writeFile(stamp, '+7200');
@@ -398,11 +400,11 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     expect(await esb.taskState(status?.containerID ?? '', 'node-2')).toBe('RUNNING');
     expect((await esb.invoke('stepping')).payload.counter).toBe(2);
     await writeFile(stamp, '-7200');
+    await esb.patch('stepping', { idlePolicy: { pauseAfterSeconds: 3 } });
     expect((await esb.invoke('stepping')).payload.counter).toBe(3);
     await waitFor(
       'the worker to be frozen',
       async () => (await esb.taskState(status?.containerID ?? '', 'node-2')) === 'PAUSED',
-      { timeoutMs: 40_000 },
     );
     await restore();
     await expectWorking('after-step');

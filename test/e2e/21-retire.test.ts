@@ -119,13 +119,16 @@ describe('a node that ESB is to leave', () => {
     const name = 'retire-deleted';
     await esb.apply(name, { nodeName: 'node-2', timeoutSeconds: 60 });
     const { metadata, status } = await esb.ready(name);
+    const pid = await esb.taskPid(status?.containerID ?? '', 'node-2');
     let isOver = false;
-    const long = esb.invoke(name, { print: 'in the middle', sleep: 40 }).finally(() => {
+    const long = esb.invoke(name, { print: 'in the middle', sleep: 5 }).finally(() => {
       isOver = true;
     });
     await waitFor('the long call to be in its worker', async () =>
       (await esb.workerLog(status?.containerID ?? '', 'node-2')).includes('in the middle'),
     );
+    // From now on the call lasts as long as the test wants.
+    process.kill(pid, 'SIGSTOP');
     await esb.patch(name, { nodeName: 'node-1' });
     await waitFor('node-2 to tell that a container is left', async () =>
       (await node('node-2')).status?.leaving?.includes(metadata.uid ?? ''),
@@ -138,6 +141,7 @@ describe('a node that ESB is to leave', () => {
     );
     expect(kept.metadata.finalizers).toContain('esb.dev/worker');
     expect(isOver, 'the call is in it still').toBe(false);
+    process.kill(pid, 'SIGCONT');
     expect((await long).payload.message).toBe(`hello from ${name}`);
     await esb.kubectl(['wait', '--for=delete', `lambdaworker/${name}`, '--timeout=60s']);
     expect((await node('node-2')).status?.leaving).toEqual([]);
