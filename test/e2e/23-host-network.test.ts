@@ -39,7 +39,7 @@ describe('workers in the network of their node', () => {
   }
 
   it('are called cold, running and paused, and keep their ports until they are removed', async () => {
-    await esb.apply('host-life', { ...hosted, idlePolicy: { pauseAfterSeconds: 2, removeAfterSeconds: 10 } });
+    await esb.apply('host-life', { ...hosted, idlePolicy: { pauseAfterSeconds: 2 } });
     await esb.ready('host-life');
     const first = (await esb.invoke('host-life')).payload;
     expect(first).toMatchObject({ message: 'hello from host-life', counter: 1 });
@@ -55,6 +55,7 @@ describe('workers in the network of their node', () => {
     expect(woken).toMatchObject({ counter: 2, bootId: first.bootId });
     expect(await placeOf('host-life')).toEqual(place);
 
+    await esb.patch('host-life', { idlePolicy: { removeAfterSeconds: 3 } });
     await esb.waitForPhase('host-life', 'Absent');
     expect(await listening()).not.toContain(place.address);
     const cold = (await esb.invoke('host-life')).payload;
