@@ -6,9 +6,9 @@ import { type Clock, systemClock } from '../common/clock.ts';
 import { sleep, withDeadline } from '../common/deadline.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import { isUnavailable } from '../kube/api-error.ts';
-import { secrets } from '../kube/resource-types.ts';
-import type { KubeClient } from '../kube/types.ts';
+import { isUnavailable } from '../kube/api/api-error.ts';
+import { secrets } from '../kube/api/resource-types.ts';
+import type { KubeClient } from '../kube/api/types.ts';
 import { type AgentSubject, secretForbidden } from './secret-grant.ts';
 import type { SecretReader } from './secret-reader.ts';
 

@@ -4,8 +4,8 @@ import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { hasCode } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import { type ConfigMap, type Node, serviceCidrs } from '../kube/resource-types.ts';
-import type { KubeClient, ObjectCache } from '../kube/types.ts';
+import { type ConfigMap, type Node, serviceCidrs } from '../kube/api/resource-types.ts';
+import type { KubeClient, ObjectCache } from '../kube/api/types.ts';
 
 /** Milliseconds between two reads of the Service ranges, and the part by which agents differ. They hardly ever change. */
 const readEveryMs = 600_000;

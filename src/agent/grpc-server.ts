@@ -13,7 +13,7 @@ import { type CallOptions, sleep } from '../common/deadline.ts';
 import { EsbError, hasCode } from '../common/errors.ts';
 import type { HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
-import type { Tracing } from '../common/tracing.ts';
+import type { Tracing } from '../common/tracing/tracing.ts';
 import type { WorkerRequestMessage, WorkerStateMessage } from './agent-messages.ts';
 import { loadAgentProto } from './agent-proto.ts';
 import { CallBudget, defaultCallBytes } from './call-budget.ts';

@@ -1,6 +1,6 @@
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { EsbError } from '../common/errors.ts';
-import type { Tracing } from '../common/tracing.ts';
+import type { Tracing } from '../common/tracing/tracing.ts';
 import type {
   InvokeManyRequestMessage,
   InvokeManyResponseMessage,

@@ -1,10 +1,10 @@
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
-import { ApiError } from '../kube/api-error.ts';
-import { microTime } from '../kube/micro-time.ts';
-import { leases } from '../kube/resource-types.ts';
-import type { KubeClient } from '../kube/types.ts';
+import { ApiError } from '../kube/api/api-error.ts';
+import { microTime } from '../kube/api/micro-time.ts';
+import { leases } from '../kube/api/resource-types.ts';
+import type { KubeClient } from '../kube/api/types.ts';
 
 const renewEveryMs = 10_000;
 const retryMs = 2_000;

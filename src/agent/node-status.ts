@@ -3,7 +3,7 @@ import { arch, networkInterfaces, release, totalmem } from 'node:os';
 import { type Condition, transition } from '../api/condition.ts';
 import type { LambdaNodeStatus, NodeAmounts } from '../api/lambda-node.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../common/host-port.ts';
-import type { Node } from '../kube/resource-types.ts';
+import type { Node } from '../kube/api/resource-types.ts';
 import type { NodeCondition } from './node-health.ts';
 import type { SetAside } from './set-aside.ts';
 

@@ -1,7 +1,7 @@
 import { type Condition, transition, workerConditions } from '../api/condition.ts';
 import type { LambdaWorkerStatus } from '../api/lambda-worker.ts';
 import { fieldManagers } from '../api/name.ts';
-import { type StatusOwnership, statusDiffers } from '../kube/status-apply.ts';
+import { type StatusOwnership, statusDiffers } from '../kube/client/status-apply.ts';
 import { canonicalJson } from './canonical-json.ts';
 import type { WorkerView } from './worker-view.ts';
 

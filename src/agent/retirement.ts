@@ -3,7 +3,7 @@ import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
-import type { Informer, KubeClient } from '../kube/types.ts';
+import type { Informer, KubeClient } from '../kube/api/types.ts';
 import type { NodeHealth } from './node-health.ts';
 import type { NodeFleet } from './worker-fleet.ts';
 

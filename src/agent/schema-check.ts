@@ -1,8 +1,8 @@
 import { checkDefinition, DEFINITION_NAMES } from '../api/schema-revision.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import type { Health } from '../common/health.ts';
-import { customResourceDefinitions } from '../kube/resource-types.ts';
-import type { KubeClient } from '../kube/types.ts';
+import { customResourceDefinitions } from '../kube/api/resource-types.ts';
+import type { KubeClient } from '../kube/api/types.ts';
 
 /**
  * Whether the installed resource definitions are those that this program needs. Errors are those of the API server.

@@ -5,8 +5,8 @@ import { resourcesOf } from '../api/worker-resources.ts';
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
-import { type ConfigMap, namespaces } from '../kube/resource-types.ts';
-import type { Informer, KubeClient } from '../kube/types.ts';
+import { type ConfigMap, namespaces } from '../kube/api/resource-types.ts';
+import type { Informer, KubeClient } from '../kube/api/types.ts';
 import type { Permission } from './desired-worker.ts';
 
 /** Milliseconds between two looks at the labels of a namespace with workers that break the policy. */

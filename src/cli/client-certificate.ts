@@ -10,7 +10,7 @@ import { GATEWAY_COMMON_NAME, GATEWAY_SIGNER } from '../api/name.ts';
 import { systemClock } from '../common/clock.ts';
 import { type CallOptions, sleep, withDeadline } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
-import type { CertificateSigningRequest } from '../kube/resource-types.ts';
+import type { CertificateSigningRequest } from '../kube/api/resource-types.ts';
 import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
 
 /** Certificate and key, PEM. */

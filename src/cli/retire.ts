@@ -8,10 +8,10 @@ import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, CONTROLLER_LEASE } from '../api/na
 import { type Clock, systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
-import { createKubeClient } from '../kube/client.ts';
-import { createKubeConnectionSource } from '../kube/kube-config.ts';
-import { configMaps, leases, secrets } from '../kube/resource-types.ts';
-import type { KubeClient } from '../kube/types.ts';
+import { configMaps, leases, secrets } from '../kube/api/resource-types.ts';
+import type { KubeClient } from '../kube/api/types.ts';
+import { createKubeClient } from '../kube/client/client.ts';
+import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import { openHome } from './home.ts';
 import type { CommandContext } from './up.ts';
 

@@ -7,8 +7,8 @@ import {
 import type { Clock } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
-import { configMaps, type Secret, secrets } from '../kube/resource-types.ts';
-import type { KubeClient, ObjectKey } from '../kube/types.ts';
+import { configMaps, type Secret, secrets } from '../kube/api/resource-types.ts';
+import type { KubeClient, ObjectKey } from '../kube/api/types.ts';
 import {
   type Authority,
   type AuthorityPair,

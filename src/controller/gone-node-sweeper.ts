@@ -1,8 +1,8 @@
 import { type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
-import { leases } from '../kube/resource-types.ts';
-import type { KubeClient, ObjectCache } from '../kube/types.ts';
+import { leases } from '../kube/api/resource-types.ts';
+import type { KubeClient, ObjectCache } from '../kube/api/types.ts';
 import type { Ledger } from './ledger.ts';
 import type { NodeDirectory } from './node-directory.ts';
 

@@ -1,8 +1,8 @@
 import type { LambdaNode } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
-import { createReconciler, type Reconciler, type ReconcilerMetrics } from '../kube/reconciler.ts';
-import type { Pod } from '../kube/resource-types.ts';
-import type { CacheEvent, Informer } from '../kube/types.ts';
+import type { Pod } from '../kube/api/resource-types.ts';
+import type { CacheEvent, Informer } from '../kube/api/types.ts';
+import { createReconciler, type Reconciler, type ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { type HoldSettings, holdNodeOf } from './hold-pod.ts';
 import { HoldReconciler, type HoldReconcilerOptions } from './hold-reconciler.ts';
 import type { NodeClosures } from './node-directory.ts';

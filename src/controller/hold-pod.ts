@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { HOLD_FINALIZER, holdLabels, type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import { quantityToMiB } from '../api/quantity.ts';
-import type { Pod } from '../kube/resource-types.ts';
+import type { Pod } from '../kube/api/resource-types.ts';
 
 /** What hold Pods are made of. */
 export interface HoldSettings {

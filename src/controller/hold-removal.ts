@@ -3,9 +3,9 @@ import type { Clock } from '../common/clock.ts';
 import { type CallOptions, sleep } from '../common/deadline.ts';
 import { hasCode, messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import { objectKey } from '../kube/object-key.ts';
-import { type Pod, pods } from '../kube/resource-types.ts';
-import type { KubeClient } from '../kube/types.ts';
+import { objectKey } from '../kube/api/object-key.ts';
+import { type Pod, pods } from '../kube/api/resource-types.ts';
+import type { KubeClient } from '../kube/api/types.ts';
 import { isGuarded, releasePatch } from './hold-pod.ts';
 
 const RETRY_MS = 10_000;

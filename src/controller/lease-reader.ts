@@ -2,8 +2,8 @@ import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import { leases } from '../kube/resource-types.ts';
-import type { KubeClient } from '../kube/types.ts';
+import { leases } from '../kube/api/resource-types.ts';
+import type { KubeClient } from '../kube/api/types.ts';
 import type { NodeLiveness } from './liveness.ts';
 
 /** Milliseconds between two reads of the Leases. */

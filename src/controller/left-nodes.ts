@@ -1,7 +1,7 @@
 import type { LambdaNode } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
-import type { CacheEvent, ObjectCache } from '../kube/types.ts';
+import type { CacheEvent, ObjectCache } from '../kube/api/types.ts';
 import type { NodeDirectory } from './node-directory.ts';
 import { type LeftNode, NODE_WORD_MS } from './worker-decision.ts';
 

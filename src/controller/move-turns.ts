@@ -1,7 +1,7 @@
 import { isTrue, workerConditions } from '../api/condition.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
-import type { ObjectCache } from '../kube/types.ts';
+import type { ObjectCache } from '../kube/api/types.ts';
 import { functionKeyOf, type Ledger } from './ledger.ts';
 
 /** Index of the workers' cache: by namespace and function name. */

@@ -2,8 +2,8 @@ import { isCordoned, isRetired, type LambdaNode, lambdaNodes } from '../api/lamb
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
-import { nodes as coreNodes, type Node } from '../kube/resource-types.ts';
-import type { KubeClient, ObjectCache } from '../kube/types.ts';
+import { nodes as coreNodes, type Node } from '../kube/api/resource-types.ts';
+import type { KubeClient, ObjectCache } from '../kube/api/types.ts';
 import type { HoldInput } from './hold-decision.ts';
 import { completeImageName } from './image-name.ts';
 import { functionKeyOf, type Ledger } from './ledger.ts';

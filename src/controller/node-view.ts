@@ -1,7 +1,7 @@
 import { isTrue, nodeConditions } from '../api/condition.ts';
 import { isCordoned, isRetired, type LambdaNode, type NodeAmounts } from '../api/lambda-node.ts';
 import { quantityToMiB } from '../api/quantity.ts';
-import type { Node } from '../kube/resource-types.ts';
+import type { Node } from '../kube/api/resource-types.ts';
 import type { Liveness } from './liveness.ts';
 import type { Closure } from './placement.ts';
 import { OUT_OF_SERVICE_TAINT, type Taint, UNSCHEDULABLE_TAINT } from './taint.ts';

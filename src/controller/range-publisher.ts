@@ -3,8 +3,8 @@ import type { Clock } from '../common/clock.ts';
 import { type CallOptions, sleep } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import { configMaps, type Node } from '../kube/resource-types.ts';
-import type { KubeClient, ObjectCache } from '../kube/types.ts';
+import { configMaps, type Node } from '../kube/api/resource-types.ts';
+import type { KubeClient, ObjectCache } from '../kube/api/types.ts';
 
 /** Milliseconds between two looks. Each change is sent to every agent, so that it is not sent for each new Node. */
 const LOOK_EVERY_MS = 300_000;

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import type { ReconcileOutcome, ReconcilerMetrics } from '../kube/reconciler.ts';
+import type { ReconcileOutcome, ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 
 const outcomes: readonly ReconcileOutcome[] = ['success', 'requeued', 'error', 'terminal'];
 const reconcilers = ['workers', 'certificate-requests', 'holds', 'nodes'];

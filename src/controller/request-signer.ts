@@ -9,8 +9,8 @@ import {
   type CertificateSigningRequest,
   certificateSigningRequests,
   subjectAccessReviews,
-} from '../kube/resource-types.ts';
-import type { KubeClient } from '../kube/types.ts';
+} from '../kube/api/resource-types.ts';
+import type { KubeClient } from '../kube/api/types.ts';
 import {
   type AuthorityPair,
   type GatewayRequest,

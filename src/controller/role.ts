@@ -8,19 +8,19 @@ import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { RoleContext } from '../common/role-context.ts';
 import { stopInOrder } from '../common/stop-in-order.ts';
-import { createKubeClient, LEASE_REQUESTS } from '../kube/client.ts';
-import { createEventRecorder } from '../kube/event-recorder.ts';
-import { fencedClient } from '../kube/fenced-client.ts';
-import { createInformer } from '../kube/informer.ts';
-import { createKubeConnectionSource } from '../kube/kube-config.ts';
-import { createLeaderElector } from '../kube/leader-elector.ts';
 import {
   certificateSigningRequests,
   nodes as coreNodes,
   type Node,
   type Pod,
   pods,
-} from '../kube/resource-types.ts';
+} from '../kube/api/resource-types.ts';
+import { createInformer } from '../kube/cache/informer.ts';
+import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
+import { fencedClient } from '../kube/client/fenced-client.ts';
+import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
+import { createLeaderElector } from '../kube/controller/leader-elector.ts';
+import { createEventRecorder } from '../kube/events/event-recorder.ts';
 import { type FleetSource, registerControllerMetrics } from './controller-metrics.ts';
 import { startHealthServer } from './health-server.ts';
 import { LEAVING_INDEX, leavingIndex } from './left-nodes.ts';

@@ -4,8 +4,8 @@ import { type CallOptions, sleep } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
-import { customResourceDefinitions } from '../kube/resource-types.ts';
-import type { KubeClient } from '../kube/types.ts';
+import { customResourceDefinitions } from '../kube/api/resource-types.ts';
+import type { KubeClient } from '../kube/api/types.ts';
 
 const RETRY_MS = 3_000;
 

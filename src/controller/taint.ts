@@ -1,5 +1,5 @@
 import type { LambdaWorkerSpec } from '../api/lambda-worker.ts';
-import type { Node } from '../kube/resource-types.ts';
+import type { Node } from '../kube/api/resource-types.ts';
 
 /** One taint of a Node. */
 export type Taint = NonNullable<NonNullable<Node['spec']>['taints']>[number];

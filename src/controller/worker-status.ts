@@ -1,7 +1,7 @@
 import { findCondition, transition } from '../api/condition.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import { fieldManagers } from '../api/name.ts';
-import type { PatchBody } from '../kube/types.ts';
+import type { PatchBody } from '../kube/api/types.ts';
 import type { StatusDraft } from './status-draft.ts';
 
 /**

@@ -7,7 +7,7 @@ import { hasCode, unreachable } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import { formatHostPort, type HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
-import type { Informer, KubeClient } from '../kube/types.ts';
+import type { Informer, KubeClient } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
 import { FunctionAdmission } from './admission/function-admission.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';

@@ -1,6 +1,6 @@
 import type { Clock } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
-import type { Tracing } from '../common/tracing.ts';
+import type { Tracing } from '../common/tracing/tracing.ts';
 import type { Admitted } from './admission/admission.ts';
 import type { Caller } from './call/caller.ts';
 import { type FunctionReference, functionArn } from './call/function-name.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type LambdaWorker, lambdaWorkers, type WorkerPhase } from '../../src/api/lambda-worker.ts';
 import { hasCode } from '../../src/common/errors.ts';
-import type { KubeClient } from '../../src/kube/types.ts';
+import type { KubeClient } from '../../src/kube/api/types.ts';
 import type { Wish } from './step.ts';
 
 const NAMESPACE = 'default';

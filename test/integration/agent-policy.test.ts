@@ -3,10 +3,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type LambdaNode, lambdaNodes } from '../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../src/api/lambda-worker.ts';
 import { messageOf } from '../../src/common/errors.ts';
-import { createKubeClient } from '../../src/kube/client.ts';
-import { createKubeConnectionSource } from '../../src/kube/kube-config.ts';
-import { leases, secrets } from '../../src/kube/resource-types.ts';
-import type { KubeClient, PatchBody } from '../../src/kube/types.ts';
+import { leases, secrets } from '../../src/kube/api/resource-types.ts';
+import type { KubeClient, PatchBody } from '../../src/kube/api/types.ts';
+import { createKubeClient } from '../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from '../support/api-server.ts';
 import { waitFor } from '../support/wait-for.ts';
 

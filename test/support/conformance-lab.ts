@@ -8,9 +8,12 @@ import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { advanceAuthority } from '../../src/controller/gateway-authority.ts';
 import { settleRequest } from '../../src/controller/request-signer.ts';
-import { createKubeClient } from '../../src/kube/client.ts';
-import { createKubeConnectionSource } from '../../src/kube/kube-config.ts';
-import { type CertificateSigningRequest, certificateSigningRequests } from '../../src/kube/resource-types.ts';
+import {
+  type CertificateSigningRequest,
+  certificateSigningRequests,
+} from '../../src/kube/api/resource-types.ts';
+import { createKubeClient } from '../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { type AgentLab, startAgentLab } from './agent-lab.ts';
 import { type Boto3Caller, startBoto3 } from './boto3-caller.ts';
 import { createJavaScriptCaller } from './javascript-caller.ts';

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import type { KubeConnection, KubeConnectionSource } from '../../src/kube/kube-config.ts';
-import { objectPath } from '../../src/kube/resource-path.ts';
-import type { KubeObject, ObjectKey, ResourceType } from '../../src/kube/types.ts';
+import { objectPath } from '../../src/kube/api/resource-path.ts';
+import type { KubeObject, ObjectKey, ResourceType } from '../../src/kube/api/types.ts';
+import type { KubeConnection, KubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 
 /** A request as the server saw it. */
 export interface SeenRequest {

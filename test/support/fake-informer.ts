@@ -1,4 +1,4 @@
-import type { CacheEvent, Informer, KubeObject, ObjectKey } from '../../src/kube/types.ts';
+import type { CacheEvent, Informer, KubeObject, ObjectKey } from '../../src/kube/api/types.ts';
 
 /** An informer that is told what there is. */
 export interface FakeInformer<T extends KubeObject> extends Informer<T> {

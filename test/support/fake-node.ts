@@ -1,7 +1,7 @@
 import { type LambdaNode, type LambdaNodeStatus, lambdaNodes } from '../../src/api/lambda-node.ts';
 import { type LambdaWorker, type LambdaWorkerStatus, lambdaWorkers } from '../../src/api/lambda-worker.ts';
-import { leases } from '../../src/kube/resource-types.ts';
-import type { KubeClient } from '../../src/kube/types.ts';
+import { leases } from '../../src/kube/api/resource-types.ts';
+import type { KubeClient } from '../../src/kube/api/types.ts';
 
 type Phase = NonNullable<LambdaWorkerStatus['phase']>;
 

@@ -6,9 +6,12 @@ import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { advanceAuthority } from '../../src/controller/gateway-authority.ts';
 import { settleRequest } from '../../src/controller/request-signer.ts';
-import { createKubeClient } from '../../src/kube/client.ts';
-import { createKubeConnectionSource } from '../../src/kube/kube-config.ts';
-import { type CertificateSigningRequest, certificateSigningRequests } from '../../src/kube/resource-types.ts';
+import {
+  type CertificateSigningRequest,
+  certificateSigningRequests,
+} from '../../src/kube/api/resource-types.ts';
+import { createKubeClient } from '../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from './api-server.ts';
 import { type FakeAgent, startFakeAgent } from './fake-agent.ts';
 import { freePort } from './free-port.ts';

@@ -2,8 +2,8 @@ import { addressGroup } from '../../common/address-connections.ts';
 import type { Clock } from '../../common/clock.ts';
 import { withDeadline } from '../../common/deadline.ts';
 import type { TaskGroup } from '../../common/task-group.ts';
-import { ApiError, isUnavailable } from '../../kube/api-error.ts';
-import { createRequestGate, type RequestGate } from '../../kube/request-gate.ts';
+import { ApiError, isUnavailable } from '../../kube/api/api-error.ts';
+import { createRequestGate, type RequestGate } from '../../kube/client/concurrency-limiter.ts';
 import type { CallerRates } from '../call/caller-rate.ts';
 import { type LambdaError, throttled, unavailable } from '../call/lambda-error.ts';
 

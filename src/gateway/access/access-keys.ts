@@ -1,7 +1,7 @@
 import { messageOf, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { Secret } from '../../kube/resource-types.ts';
-import type { CacheEvent } from '../../kube/types.ts';
+import type { Secret } from '../../kube/api/resource-types.ts';
+import type { CacheEvent } from '../../kube/api/types.ts';
 import { type AccessKey, parseAccessKey } from './access-key.ts';
 
 /** Most keys of one Secret, which itself is no larger than 1 MiB. */

@@ -1,7 +1,7 @@
 import { lambdaWorkers } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
-import { type LocalSubjectAccessReview, localSubjectAccessReviews } from '../../kube/resource-types.ts';
-import type { KubeClient } from '../../kube/types.ts';
+import { type LocalSubjectAccessReview, localSubjectAccessReviews } from '../../kube/api/resource-types.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
 import { functionArn } from '../call/function-name.ts';
 import { LambdaError } from '../call/lambda-error.ts';
 import type { AccessAction } from './access.ts';

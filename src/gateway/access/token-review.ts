@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
-import { type TokenReview, tokenReviews } from '../../kube/resource-types.ts';
-import type { KubeClient } from '../../kube/types.ts';
+import { type TokenReview, tokenReviews } from '../../kube/api/resource-types.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
 import { LambdaError } from '../call/lambda-error.ts';
 import { AccessCache, type AccessCacheOptions, strangerAt } from './access-cache.ts';
 import type { Principal } from './principal.ts';

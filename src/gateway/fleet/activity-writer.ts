@@ -3,7 +3,7 @@ import { fieldManagers } from '../../api/name.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { KubeClient } from '../../kube/types.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
 import type { WorkerReference } from './agent-protocol.ts';
 
 /** Milliseconds between two patches of one worker. */

@@ -4,7 +4,7 @@ import type { Clock } from '../../common/clock.ts';
 import { EsbError, unreachable } from '../../common/errors.ts';
 import { type HostPort, parseHostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { CacheEvent } from '../../kube/types.ts';
+import type { CacheEvent } from '../../kube/api/types.ts';
 import { type AgentAddress, AgentConnection } from './agent-connection.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import type { AgentSession, ClientCertificate } from './agent-session.ts';

@@ -14,8 +14,8 @@ import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { EsbError, errnoOf, hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { type CertificateSigningRequest, certificateSigningRequests } from '../../kube/resource-types.ts';
-import type { KubeClient } from '../../kube/types.ts';
+import { type CertificateSigningRequest, certificateSigningRequests } from '../../kube/api/resource-types.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
 import type { ClientCertificate } from './agent-session.ts';
 
 /** Name of the file with certificate and key. */

@@ -4,8 +4,8 @@ import {
   formatXRay,
   parentOf,
   parseTraceParent,
-} from '../../common/trace-context.ts';
-import type { TraceSpan, Tracing } from '../../common/tracing.ts';
+} from '../../common/tracing/trace-context.ts';
+import type { TraceSpan, Tracing } from '../../common/tracing/tracing.ts';
 import { type Principal, principalName } from '../access/principal.ts';
 import { startKind } from '../call/start-kind.ts';
 import type { CallInfo, CallObservation, CallObserver, CallReport } from './call-observer.ts';

@@ -1,6 +1,6 @@
 import { unreachable } from '../../common/errors.ts';
-import { continuedXRay, formatTraceParent, parentOf } from '../../common/trace-context.ts';
-import type { TraceSpan, Tracing } from '../../common/tracing.ts';
+import { continuedXRay, formatTraceParent, parentOf } from '../../common/tracing/trace-context.ts';
+import type { TraceSpan, Tracing } from '../../common/tracing/tracing.ts';
 import type { AgentAnswer } from '../fleet/agent-call.ts';
 import type { WorkerEntry } from '../fleet/fleet-view.ts';
 import type { FunctionCall } from '../fleet/function-call.ts';

@@ -4,9 +4,9 @@ import { InvokeCommand, type InvokeCommandInput, LambdaClient } from '@aws-sdk/c
 import { afterAll, inject, onTestFinished } from 'vitest';
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import type { SampleImageName } from '../../../src/cli/sample-image.ts';
-import { createKubeClient } from '../../../src/kube/client.ts';
-import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
-import type { KubeClient } from '../../../src/kube/types.ts';
+import type { KubeClient } from '../../../src/kube/api/types.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type CommandOptions, type CommandResult, run } from '../../support/command.ts';
 import { runElsewhere } from '../../support/command-service.ts';
 import { stateOfTask } from '../../support/freezer.ts';

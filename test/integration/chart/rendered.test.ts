@@ -5,7 +5,7 @@ import { Agent, request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../src/api/lambda-node.ts';
 import { holdPod } from '../../../src/controller/hold-pod.ts';
-import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import {
   chartFolder,

@@ -15,8 +15,8 @@ import {
   type Pod,
   pods,
   secrets,
-} from '../../../src/kube/resource-types.ts';
-import type { KubeClient, PatchBody } from '../../../src/kube/types.ts';
+} from '../../../src/kube/api/resource-types.ts';
+import type { KubeClient, PatchBody } from '../../../src/kube/api/types.ts';
 import { type ChartCluster, startChartCluster } from '../../support/chart-cluster.ts';
 import { waitFor } from '../../support/wait-for.ts';
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
-import type { KubeClient } from '../../../src/kube/types.ts';
+import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { chartFolder, helm } from '../../support/chart.ts';
 import { type ChartCluster, startChartCluster } from '../../support/chart-cluster.ts';
 import { run } from '../../support/command.ts';

@@ -10,13 +10,13 @@ import { type Authority, advanceAuthority } from '../../../src/controller/gatewa
 import { settleRequest } from '../../../src/controller/request-signer.ts';
 import { DEFAULT_LIMIT_FLAGS } from '../../../src/gateway/admission/gateway-limits.ts';
 import { runGateway } from '../../../src/gateway/role.ts';
-import { createKubeClient } from '../../../src/kube/client.ts';
-import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
 import {
   type CertificateSigningRequest,
   certificateSigningRequests,
-} from '../../../src/kube/resource-types.ts';
-import type { KubeClient } from '../../../src/kube/types.ts';
+} from '../../../src/kube/api/resource-types.ts';
+import type { KubeClient } from '../../../src/kube/api/types.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { type FakeAgent, startFakeAgent } from '../../support/fake-agent.ts';
 import { freePort } from '../../support/free-port.ts';

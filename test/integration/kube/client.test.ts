@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { createKubeClient } from '../../../src/kube/client.ts';
-import { createInformer } from '../../../src/kube/informer.ts';
-import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
-import { type ConfigMap, configMaps, leases } from '../../../src/kube/resource-types.ts';
-import type { KubeClient, KubeObject, ResourceType } from '../../../src/kube/types.ts';
+import { type ConfigMap, configMaps, leases } from '../../../src/kube/api/resource-types.ts';
+import type { KubeClient, KubeObject, ResourceType } from '../../../src/kube/api/types.ts';
+import { createInformer } from '../../../src/kube/cache/informer.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { installWidgets, widgets } from './support/widget.ts';

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { createKubeClient } from '../../../src/kube/client.ts';
-import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
-import { configMaps } from '../../../src/kube/resource-types.ts';
+import { configMaps } from '../../../src/kube/api/resource-types.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { type OwnedProcess, startOwnedProcess } from '../../support/owned-process.ts';
 import { waitFor } from '../../support/wait-for.ts';

@@ -2,8 +2,8 @@ import { readdirSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
-import { createKubeClient } from '../../../src/kube/client.ts';
-import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 

@@ -13,10 +13,10 @@ import { systemClock } from '../../../src/common/clock.ts';
 import { sleep } from '../../../src/common/deadline.ts';
 import type { Logger } from '../../../src/common/logger.ts';
 import { TaskGroup } from '../../../src/common/task-group.ts';
-import { createKubeClient } from '../../../src/kube/client.ts';
-import { createInformer } from '../../../src/kube/informer.ts';
-import { createKubeConnectionSource } from '../../../src/kube/kube-config.ts';
-import { configMaps, nodes } from '../../../src/kube/resource-types.ts';
+import { configMaps, nodes } from '../../../src/kube/api/resource-types.ts';
+import { createInformer } from '../../../src/kube/cache/informer.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { FakeEmulators } from '../fake-emulator.ts';
 import { FakeRuntime } from '../fake-runtime.ts';
 

@@ -1,8 +1,8 @@
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { slimWorker } from '../../../src/controller/slim-worker.ts';
-import { createInformer } from '../../../src/kube/informer.ts';
-import type { Informer, KubeClient } from '../../../src/kube/types.ts';
+import type { Informer, KubeClient } from '../../../src/kube/api/types.ts';
+import { createInformer } from '../../../src/kube/cache/informer.ts';
 
 /** What was seen of one worker. */
 interface Seen {

@@ -6,7 +6,7 @@ import { type ApiSecretReader, createApiSecretReader } from '../../../src/agent/
 import { resolveShape } from '../../../src/agent/resolve-shape.ts';
 import { DeadlineError } from '../../../src/common/deadline.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { ApiError } from '../../../src/kube/api-error.ts';
+import { ApiError } from '../../../src/kube/api/api-error.ts';
 import { desiredFixture } from '../../support/fleet-lab.ts';
 import { type ManualClock, manualClock, settle } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';

@@ -8,7 +8,7 @@ import { ClientAuthority } from '../../../src/agent/client-authority.ts';
 import type { AgentSubject } from '../../../src/agent/secret-grant.ts';
 import { ServerIdentity } from '../../../src/agent/server-identity.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { ApiError } from '../../../src/kube/api-error.ts';
+import { ApiError } from '../../../src/kube/api/api-error.ts';
 import { createCertificateAuthority } from '../../support/certificate-authority.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 

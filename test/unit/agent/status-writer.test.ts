@@ -2,7 +2,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { StatusWriter } from '../../../src/agent/status-writer.ts';
 import type { LambdaWorker, LambdaWorkerStatus } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { ApiError } from '../../../src/kube/api-error.ts';
+import { ApiError } from '../../../src/kube/api/api-error.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { manualClock, settle } from '../../support/manual-clock.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';

@@ -3,7 +3,7 @@ import { WorkerPolicy } from '../../../src/agent/worker-policy.ts';
 import { WorkerWatch } from '../../../src/agent/worker-watch.ts';
 import type { LambdaWorker, LambdaWorkerSpec } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import type { ConfigMap } from '../../../src/kube/resource-types.ts';
+import type { ConfigMap } from '../../../src/kube/api/resource-types.ts';
 import { fakeInformer } from '../../support/fake-informer.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';

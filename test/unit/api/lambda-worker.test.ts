@@ -5,7 +5,7 @@ import { isCordoned } from '../../../src/api/lambda-node.ts';
 import { functionNameOf, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { checkDefinition, SCHEMA_REVISION } from '../../../src/api/schema-revision.ts';
 import { resourcesOf } from '../../../src/api/worker-resources.ts';
-import type { ResourceType } from '../../../src/kube/types.ts';
+import type { ResourceType } from '../../../src/kube/api/types.ts';
 import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 
 describe('functionNameOf', () => {

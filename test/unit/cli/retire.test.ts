@@ -9,8 +9,8 @@ import {
   whyNotLeft,
 } from '../../../src/cli/retire.ts';
 import type { CommandContext } from '../../../src/cli/up.ts';
-import { createKubeClient } from '../../../src/kube/client.ts';
-import { configMaps, leases, secrets } from '../../../src/kube/resource-types.ts';
+import { configMaps, leases, secrets } from '../../../src/kube/api/resource-types.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { startFakeApiServer } from '../../support/fake-api-server.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';

@@ -3,8 +3,8 @@ import type { LambdaNode } from '../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { GoneNodeSweeper } from '../../../src/controller/gone-node-sweeper.ts';
 import { Ledger } from '../../../src/controller/ledger.ts';
-import { createObjectCache } from '../../../src/kube/object-cache.ts';
-import type { KubeClient, ObjectKey, ResourceType } from '../../../src/kube/types.ts';
+import type { KubeClient, ObjectKey, ResourceType } from '../../../src/kube/api/types.ts';
+import { createObjectCache } from '../../../src/kube/cache/object-cache.ts';
 import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 
 function scene() {

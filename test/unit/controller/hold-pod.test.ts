@@ -7,7 +7,7 @@ import {
   imagePatch,
   releasePatch,
 } from '../../../src/controller/hold-pod.ts';
-import type { Pod } from '../../../src/kube/resource-types.ts';
+import type { Pod } from '../../../src/kube/api/resource-types.ts';
 import { nodeFixture } from '../../support/worker-fixture.ts';
 
 const settings = { image: 'registry.example/esb:1', pullPolicy: 'IfNotPresent' };

@@ -4,10 +4,10 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { holdPod } from '../../../src/controller/hold-pod.ts';
 import { HoldReconciler } from '../../../src/controller/hold-reconciler.ts';
 import { Ledger } from '../../../src/controller/ledger.ts';
-import { ApiError } from '../../../src/kube/api-error.ts';
-import { createObjectCache } from '../../../src/kube/object-cache.ts';
-import type { Pod } from '../../../src/kube/resource-types.ts';
-import type { KubeClient, ObjectKey, PatchBody, ResourceType } from '../../../src/kube/types.ts';
+import { ApiError } from '../../../src/kube/api/api-error.ts';
+import type { Pod } from '../../../src/kube/api/resource-types.ts';
+import type { KubeClient, ObjectKey, PatchBody, ResourceType } from '../../../src/kube/api/types.ts';
+import { createObjectCache } from '../../../src/kube/cache/object-cache.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 

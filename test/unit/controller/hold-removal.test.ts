@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { holdPod } from '../../../src/controller/hold-pod.ts';
 import { removeHoldPods } from '../../../src/controller/hold-removal.ts';
-import { ApiError } from '../../../src/kube/api-error.ts';
-import type { KubeClient, ListParameters, ObjectKey, ResourceType } from '../../../src/kube/types.ts';
+import { ApiError } from '../../../src/kube/api/api-error.ts';
+import type { KubeClient, ListParameters, ObjectKey, ResourceType } from '../../../src/kube/api/types.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 import { nodeFixture } from '../../support/worker-fixture.ts';
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { Ledger } from '../../../src/controller/ledger.ts';
 import { FUNCTION_INDEX, functionIndex, MoveTurns } from '../../../src/controller/move-turns.ts';
-import { createObjectCache } from '../../../src/kube/object-cache.ts';
+import { createObjectCache } from '../../../src/kube/cache/object-cache.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
 

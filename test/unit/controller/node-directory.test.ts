@@ -3,9 +3,9 @@ import type { LambdaNode } from '../../../src/api/lambda-node.ts';
 import { Ledger } from '../../../src/controller/ledger.ts';
 import { NodeLiveness } from '../../../src/controller/liveness.ts';
 import { NodeDirectory } from '../../../src/controller/node-directory.ts';
-import { createObjectCache } from '../../../src/kube/object-cache.ts';
-import type { Node } from '../../../src/kube/resource-types.ts';
-import type { KubeClient } from '../../../src/kube/types.ts';
+import type { Node } from '../../../src/kube/api/resource-types.ts';
+import type { KubeClient } from '../../../src/kube/api/types.ts';
+import { createObjectCache } from '../../../src/kube/cache/object-cache.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 

@@ -1,9 +1,9 @@
 import { expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { publishRanges } from '../../../src/controller/range-publisher.ts';
-import { createKubeClient } from '../../../src/kube/client.ts';
-import { createObjectCache } from '../../../src/kube/object-cache.ts';
-import { configMaps, type Node } from '../../../src/kube/resource-types.ts';
+import { configMaps, type Node } from '../../../src/kube/api/resource-types.ts';
+import { createObjectCache } from '../../../src/kube/cache/object-cache.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { startFakeApiServer } from '../../support/fake-api-server.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';

@@ -9,8 +9,8 @@ import { requestStep, settleRequest } from '../../../src/controller/request-sign
 import type {
   CertificateSigningRequest,
   LocalSubjectAccessReview,
-} from '../../../src/kube/resource-types.ts';
-import type { KubeClient } from '../../../src/kube/types.ts';
+} from '../../../src/kube/api/resource-types.ts';
+import type { KubeClient } from '../../../src/kube/api/types.ts';
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 

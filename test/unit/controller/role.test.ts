@@ -14,7 +14,7 @@ import {
   customResourceDefinitions,
   leases,
   nodes,
-} from '../../../src/kube/resource-types.ts';
+} from '../../../src/kube/api/resource-types.ts';
 import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
 import { kubeconfigFor } from '../../support/kubeconfig.ts';
 import { waitFor } from '../../support/wait-for.ts';

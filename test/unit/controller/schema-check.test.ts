@@ -3,8 +3,8 @@ import { DEFINITION_NAMES, SCHEMA_REVISION } from '../../../src/api/schema-revis
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { waitForSchema } from '../../../src/controller/schema-check.ts';
-import { ApiError } from '../../../src/kube/api-error.ts';
-import type { KubeClient } from '../../../src/kube/types.ts';
+import { ApiError } from '../../../src/kube/api/api-error.ts';
+import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { manualClock, settle } from '../../support/manual-clock.ts';
 
 describe('waitForSchema', () => {

@@ -10,10 +10,16 @@ import { NodeLiveness } from '../../../src/controller/liveness.ts';
 import { FUNCTION_INDEX, functionIndex } from '../../../src/controller/move-turns.ts';
 import { NodeDirectory } from '../../../src/controller/node-directory.ts';
 import { WorkerReconciler } from '../../../src/controller/worker-reconciler.ts';
-import { ApiError } from '../../../src/kube/api-error.ts';
-import { createObjectCache, type WritableCache } from '../../../src/kube/object-cache.ts';
-import type { Node } from '../../../src/kube/resource-types.ts';
-import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../src/kube/types.ts';
+import { ApiError } from '../../../src/kube/api/api-error.ts';
+import type { Node } from '../../../src/kube/api/resource-types.ts';
+import type {
+  KubeClient,
+  KubeObject,
+  ObjectKey,
+  PatchBody,
+  ResourceType,
+} from '../../../src/kube/api/types.ts';
+import { createObjectCache, type WritableCache } from '../../../src/kube/cache/object-cache.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 

@@ -5,8 +5,8 @@ import {
   createGatewayAccess,
   type GatewayAccess,
 } from '../../../src/gateway/gateway-access.ts';
-import { createKubeClient } from '../../../src/kube/client.ts';
-import { type Secret, secrets } from '../../../src/kube/resource-types.ts';
+import { type Secret, secrets } from '../../../src/kube/api/resource-types.ts';
+import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
 import { type LogLine, recordingLogger } from '../../support/recording-logger.ts';
 import { authenticate, type Signer, signedRequest } from '../../support/signed-request.ts';

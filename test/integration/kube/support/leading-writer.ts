@@ -4,11 +4,11 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { createKubeClient } from '../../../../src/kube/client.ts';
-import { fencedClient } from '../../../../src/kube/fenced-client.ts';
-import { createKubeConnectionSource } from '../../../../src/kube/kube-config.ts';
-import { createLeaderElector } from '../../../../src/kube/leader-elector.ts';
-import { configMaps } from '../../../../src/kube/resource-types.ts';
+import { configMaps } from '../../../../src/kube/api/resource-types.ts';
+import { createKubeClient } from '../../../../src/kube/client/client.ts';
+import { fencedClient } from '../../../../src/kube/client/fenced-client.ts';
+import { createKubeConnectionSource } from '../../../../src/kube/client/kube-config.ts';
+import { createLeaderElector } from '../../../../src/kube/controller/leader-elector.ts';
 
 const [, , kubeconfig, identity = ''] = process.argv;
 const client = createKubeClient({

@@ -1,5 +1,5 @@
-import { customResourceDefinitions } from '../../../../src/kube/resource-types.ts';
-import type { KubeClient, KubeObject, ResourceType } from '../../../../src/kube/types.ts';
+import { customResourceDefinitions } from '../../../../src/kube/api/resource-types.ts';
+import type { KubeClient, KubeObject, ResourceType } from '../../../../src/kube/api/types.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
 export interface WidgetCondition {

@@ -12,7 +12,7 @@ import {
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { ClientIdentity } from '../../../../src/gateway/fleet/client-identity.ts';
-import type { CertificateSigningRequest } from '../../../../src/kube/resource-types.ts';
+import type { CertificateSigningRequest } from '../../../../src/kube/api/resource-types.ts';
 import { type ManualClock, manualClock, settle } from '../../../support/manual-clock.ts';
 import { recordingLogger } from '../../../support/recording-logger.ts';
 import { waitFor } from '../../../support/wait-for.ts';

@@ -1,0 +1,152 @@
+import { ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, TraceFlags, trace } from '@opentelemetry/api';
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
+import {
+  defaultResource,
+  detectResources,
+  envDetector,
+  resourceFromAttributes,
+} from '@opentelemetry/resources';
+import {
+  BasicTracerProvider,
+  BatchSpanProcessor,
+  type ReadableSpan,
+  type SpanExporter,
+} from '@opentelemetry/sdk-trace-base';
+import { ATTR_SERVICE_NAME } from '@opentelemetry/semantic-conventions';
+import type { Clock } from '../clock.ts';
+import type { Logger } from '../logger.ts';
+import type { TraceContext } from './trace-context.ts';
+import type { SpanAttributes, SpanOptions, TraceSpan, Tracing } from './tracing.ts';
+
+/** Milliseconds by which the two clocks may differ: the wall clock is cut to whole ones. */
+const MAX_DRIFT_MS = 2;
+
+const kinds: Readonly<Record<SpanOptions['kind'], SpanKind>> = {
+  server: SpanKind.SERVER,
+  client: SpanKind.CLIENT,
+  internal: SpanKind.INTERNAL,
+};
+
+export interface OtlpTracingOptions {
+  readonly service: string;
+  readonly attributes: SpanAttributes;
+  /** Where spans are posted; `OTEL_EXPORTER_OTLP_*` say so when undefined. */
+  readonly url: string | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Spans by OTLP over HTTP, in batches. Sampler, limits, batches, headers, timeout, compression and resource follow the
+ * `OTEL_*` variables of the environment, which the SDK reads. This file is loaded only where spans are wanted.
+ */
+export function createOtlpTracing(options: OtlpTracingOptions): Tracing {
+  const { attributes, clock, logger, service, url } = options;
+  const exporter = new ReportingExporter(new OTLPTraceExporter(url === undefined ? {} : { url }), logger);
+  const provider = new BasicTracerProvider({
+    resource: defaultResource()
+      .merge(resourceFromAttributes({ [ATTR_SERVICE_NAME]: service, ...attributes }))
+      // The environment has the last word.
+      .merge(detectResources({ detectors: [envDetector] })),
+    spanProcessors: [new BatchSpanProcessor(exporter)],
+  });
+  const tracer = provider.getTracer('esb');
+  const now = wallClock(clock);
+  return {
+    now,
+    begin(name, { attributes: first, kind, parent, startedAt }) {
+      const span = tracer.startSpan(
+        name,
+        {
+          kind: kinds[kind],
+          ...(first === undefined ? {} : { attributes: first }),
+          startTime: startedAt ?? now(),
+        },
+        parent === undefined
+          ? ROOT_CONTEXT
+          : trace.setSpanContext(ROOT_CONTEXT, {
+              traceId: parent.traceId,
+              spanId: parent.spanId,
+              traceFlags: parent.sampled ? TraceFlags.SAMPLED : TraceFlags.NONE,
+              isRemote: true,
+            }),
+      );
+      return new OtlpSpan(span, now);
+    },
+    close: () => provider.shutdown(),
+  };
+}
+
+class OtlpSpan implements TraceSpan {
+  readonly context: TraceContext;
+  readonly #span: Span;
+  readonly #now: () => number;
+
+  constructor(span: Span, now: () => number) {
+    const { spanId, traceFlags, traceId } = span.spanContext();
+    this.context = { traceId, spanId, sampled: (traceFlags & TraceFlags.SAMPLED) !== 0 };
+    this.#span = span;
+    this.#now = now;
+  }
+
+  set(attributes: SpanAttributes): void {
+    this.#span.setAttributes(attributes);
+  }
+
+  fail(message: string): void {
+    this.#span.setStatus({ code: SpanStatusCode.ERROR, message });
+  }
+
+  end(at?: number): void {
+    this.#span.end(at ?? this.#now());
+  }
+}
+
+/**
+ * The wall clock with the fractions that the monotonic one has. Spans of a few microseconds are to be told apart, and
+ * a stage is not to end before it began; a step of the wall clock is followed all the same.
+ */
+function wallClock(clock: Clock): () => number {
+  let offset = Number.NaN;
+  return () => {
+    const monotonic = clock.monotonic();
+    const wall = clock.now();
+    if (!(Math.abs(offset + monotonic - wall) <= MAX_DRIFT_MS)) {
+      offset = wall - monotonic;
+    }
+    return offset + monotonic;
+  };
+}
+
+/** Says once that spans do not arrive, and once that they do again. */
+class ReportingExporter implements SpanExporter {
+  readonly #exporter: SpanExporter;
+  readonly #logger: Logger;
+  #failing = false;
+
+  constructor(exporter: SpanExporter, logger: Logger) {
+    this.#exporter = exporter;
+    this.#logger = logger;
+  }
+
+  export(spans: ReadableSpan[], done: Parameters<SpanExporter['export']>[1]): void {
+    this.#exporter.export(spans, (result) => {
+      const failed = result.error !== undefined || result.code !== 0;
+      if (failed && !this.#failing) {
+        this.#logger.warn({ err: result.error, spans: spans.length }, 'spans were not taken by the receiver');
+      } else if (!failed && this.#failing) {
+        this.#logger.info('spans are taken by the receiver again');
+      }
+      this.#failing = failed;
+      done(result);
+    });
+  }
+
+  shutdown(): Promise<void> {
+    return this.#exporter.shutdown();
+  }
+
+  async forceFlush(): Promise<void> {
+    await this.#exporter.forceFlush?.();
+  }
+}

@@ -1,0 +1,143 @@
+import type { Clock } from '../clock.ts';
+import { sleep } from '../deadline.ts';
+import { EsbError, messageOf } from '../errors.ts';
+import type { Logger } from '../logger.ts';
+import type { TraceContext } from './trace-context.ts';
+
+/** Milliseconds for the last spans to be sent when a role ends. */
+const CLOSE_MS = 3_000;
+
+export type SpanAttributes = Readonly<Record<string, string | number | boolean>>;
+
+export interface SpanOptions {
+  /** Of OpenTelemetry: `server` for a request that came in, `client` for one that goes out, `internal` for a stage of it. */
+  readonly kind: 'server' | 'client' | 'internal';
+  /** The span that it belongs to; without it a trace begins here. */
+  readonly parent: TraceContext | undefined;
+  /** Milliseconds since the epoch, with fractions; now by default. */
+  readonly startedAt?: number;
+  readonly attributes?: SpanAttributes;
+}
+
+/** A stretch of time of one call. */
+export interface TraceSpan {
+  readonly context: TraceContext;
+  set(attributes: SpanAttributes): void;
+  /** What it stands for failed. */
+  fail(message: string): void;
+  /** @param at milliseconds since the epoch, with fractions; now by default */
+  end(at?: number): void;
+}
+
+/** Where spans go. There is none where nobody wants them: what is not there costs nothing. */
+export interface Tracing {
+  /** Milliseconds since the epoch, with fractions, on one clock for all spans of this process. */
+  now(): number;
+  begin(name: string, options: SpanOptions): TraceSpan;
+  /** Sends what is left, within three seconds. Never rejects. */
+  close(): Promise<void>;
+}
+
+/** Whether spans are wanted, and where. */
+export type TracingSettings =
+  | { readonly kind: 'Off' }
+  /** `url` is that of the flag; without it the environment says where. */
+  | { readonly kind: 'On'; readonly url: string | undefined }
+  | { readonly kind: 'Unsupported'; readonly message: string };
+
+/** The part of the environment that OpenTelemetry defines and that is looked at here; the rest is read by its SDK. */
+export type TracingEnvironment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * What flag and environment say. The names are those of the OpenTelemetry specification, "Environment Variable
+ * Specification" and "OTLP Exporter Configuration".
+ *
+ * @param endpoint of the flag: the base address of a collector, below which `/v1/traces` is; goes before the environment
+ */
+export function tracingSettings(endpoint: string | undefined, env: TracingEnvironment): TracingSettings {
+  const told = (name: string): string => env[name]?.trim() ?? '';
+  const exporter = told('OTEL_TRACES_EXPORTER');
+  if (told('OTEL_SDK_DISABLED').toLowerCase() === 'true' || exporter === 'none') {
+    return { kind: 'Off' };
+  }
+  const wanted =
+    endpoint !== undefined ||
+    told('OTEL_EXPORTER_OTLP_ENDPOINT') !== '' ||
+    told('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT') !== '';
+  if (!wanted) {
+    return { kind: 'Off' };
+  }
+  if (exporter !== '' && exporter !== 'otlp') {
+    return { kind: 'Unsupported', message: `OTEL_TRACES_EXPORTER=${exporter}: spans are sent by otlp only` };
+  }
+  const protocol = told('OTEL_EXPORTER_OTLP_TRACES_PROTOCOL') || told('OTEL_EXPORTER_OTLP_PROTOCOL');
+  if (protocol !== '' && protocol !== 'http/protobuf') {
+    return {
+      kind: 'Unsupported',
+      message: `OTLP by ${protocol} is not spoken here: spans are sent by http/protobuf only`,
+    };
+  }
+  if (endpoint === undefined) {
+    return { kind: 'On', url: undefined };
+  }
+  if (!URL.canParse(endpoint) || !/^https?:/.test(endpoint)) {
+    return { kind: 'Unsupported', message: `${endpoint} is no address of an OTLP receiver` };
+  }
+  return { kind: 'On', url: `${endpoint.replace(/\/+$/, '')}/v1/traces` };
+}
+
+export interface TracingOptions {
+  /** `service.name` where the environment gives none. */
+  readonly service: string;
+  /** What else is known of this process, such as its node. */
+  readonly attributes: SpanAttributes;
+  /** Of the flag; see {@link tracingSettings}. */
+  readonly endpoint: string | undefined;
+  readonly env: TracingEnvironment;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Begins to send spans, if flag or environment want it: only then is the SDK of OpenTelemetry loaded. What cannot be
+ * followed is logged and leaves tracing off, since no call is to fail for the sake of its trace.
+ */
+export async function openTracing(options: TracingOptions): Promise<Tracing | undefined> {
+  const { endpoint, env, logger } = options;
+  const settings = tracingSettings(endpoint, env);
+  switch (settings.kind) {
+    case 'Off':
+      return undefined;
+    case 'Unsupported':
+      logger.error({ reason: settings.message }, 'tracing is off: its settings cannot be followed');
+      return undefined;
+    case 'On':
+      break;
+  }
+  try {
+    const { createOtlpTracing } = await import('./otlp-tracing.ts');
+    const tracing = createOtlpTracing({ ...options, url: settings.url });
+    logger.info('spans are sent by OTLP');
+    return boundClose(tracing, options.clock, logger);
+  } catch (error) {
+    logger.error({ err: EsbError.from(error) }, 'tracing is off: it cannot be begun');
+    return undefined;
+  }
+}
+
+function boundClose(tracing: Tracing, clock: Clock, logger: Logger): Tracing {
+  return {
+    now: () => tracing.now(),
+    begin: (name, options) => tracing.begin(name, options),
+    async close() {
+      const over = new AbortController();
+      await Promise.race([
+        tracing.close().catch((error: unknown) => {
+          logger.warn({ reason: messageOf(error) }, 'last spans were not sent');
+        }),
+        sleep(clock, CLOSE_MS, over.signal).catch(() => undefined),
+      ]);
+      over.abort();
+    },
+  };
+}

@@ -1,0 +1,138 @@
+import { EsbError, messageOf } from '../../common/errors.ts';
+
+/** The Kubernetes `Status` object, as far as it is read. */
+interface StatusBody {
+  readonly message?: string;
+  readonly reason?: string;
+  readonly code?: number;
+  readonly details?: {
+    readonly name?: string;
+    readonly retryAfterSeconds?: number;
+    readonly causes?: readonly { readonly reason?: string; readonly message?: string }[];
+  };
+}
+
+/** Names for answers without a Status, from apimachinery's `metav1.StatusReason`. */
+const reasonByStatus: Readonly<Record<number, string>> = {
+  400: 'BadRequest',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'NotFound',
+  405: 'MethodNotAllowed',
+  408: 'Timeout',
+  409: 'Conflict',
+  410: 'Expired',
+  413: 'RequestEntityTooLarge',
+  415: 'UnsupportedMediaType',
+  422: 'Invalid',
+  429: 'TooManyRequests',
+  500: 'InternalError',
+  503: 'ServiceUnavailable',
+  504: 'Timeout',
+};
+
+const MESSAGE_LIMIT = 500;
+
+/**
+ * Anything that went wrong with a request to the API server, other than its caller giving up (`AbortedError`) and its
+ * time running out (`DeadlineError`, whose outcome is as unknown as that of `Unreachable`).
+ *
+ * `code` is the reason of the server's Status: `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, `Forbidden`,
+ * `Expired` (also for reason `Gone`), `TooManyRequests`, ... A failed connection has the code `Unreachable`, an answer
+ * that makes no sense `InvalidAnswer`; both have no status.
+ */
+export class ApiError extends EsbError {
+  /** HTTP status; undefined when there was no answer. */
+  readonly status: number | undefined;
+  /** Milliseconds after which the server wants to be asked again, where it said so. */
+  readonly retryAfterMs: number | undefined;
+  /** Name of the object that the server speaks of. It tells "no such object" from "no such kind of resource". */
+  readonly subject: string | undefined;
+
+  constructor(
+    message: string,
+    options: {
+      readonly code: string;
+      readonly retryable: boolean;
+      readonly status?: number | undefined;
+      readonly retryAfterMs?: number | undefined;
+      readonly subject?: string | undefined;
+      readonly cause?: unknown;
+    },
+  ) {
+    super(message, options);
+    this.status = options.status;
+    this.retryAfterMs = options.retryAfterMs;
+    this.subject = options.subject;
+  }
+
+  /** No answer: refused, reset, no route, a TLS fault, or a stream that fell silent. */
+  static unreachable(what: string, cause: unknown): ApiError {
+    return new ApiError(`${what}: ${messageOf(cause)}`, { code: 'Unreachable', retryable: true, cause });
+  }
+
+  /** An answer that is not what the protocol says. Retryable: proxies on the way produce them while they start. */
+  static invalidAnswer(what: string, cause: unknown): ApiError {
+    return new ApiError(`${what}: the answer makes no sense: ${messageOf(cause)}`, {
+      code: 'InvalidAnswer',
+      retryable: true,
+      cause,
+    });
+  }
+
+  /**
+   * An error answer.
+   *
+   * @param retryAfter the `Retry-After` header; seconds, or else ignored
+   */
+  static fromAnswer(what: string, status: number, body: string, retryAfter?: string): ApiError {
+    const parsed = parseStatus(body);
+    const seconds = Number(retryAfter ?? parsed?.details?.retryAfterSeconds ?? Number.NaN);
+    const text = parsed?.message ?? body.trim().slice(0, MESSAGE_LIMIT);
+    return new ApiError(`${what}: ${text === '' ? `HTTP status ${status}` : text}`, {
+      code: codeOf(status, parsed),
+      retryable: status === 429 || status === 408 || status >= 500,
+      status,
+      retryAfterMs: Number.isFinite(seconds) && seconds >= 0 ? seconds * 1000 : undefined,
+      subject: parsed?.details?.name,
+    });
+  }
+
+  /** The `object` of a watch frame of type ERROR. */
+  static fromStatus(what: string, status: unknown): ApiError {
+    const body = JSON.stringify(status);
+    return ApiError.fromAnswer(what, parseStatus(body)?.code ?? 500, body);
+  }
+}
+
+function parseStatus(body: string): StatusBody | undefined {
+  try {
+    const value: unknown = JSON.parse(body);
+    return typeof value === 'object' && value !== null ? (value as StatusBody) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function codeOf(status: number, body: StatusBody | undefined): string {
+  const reason = body?.reason;
+  if (status === 410 || reason === 'Gone' || reason === 'Expired') {
+    return 'Expired';
+  }
+  // A watch or list from a version that the server has not reached: it was restored from older data.
+  if (body?.details?.causes?.some((cause) => cause.reason === 'ResourceVersionTooLarge') === true) {
+    return 'ResourceVersionTooLarge';
+  }
+  if (reason !== undefined && reason !== '') {
+    return reason;
+  }
+  return reasonByStatus[status] ?? (status >= 500 ? 'InternalError' : 'Unknown');
+}
+
+/** Whether the API server could not be asked or could not answer now, as opposed to having refused the request. */
+export function isUnavailable(error: unknown): boolean {
+  if (error instanceof ApiError) {
+    return error.retryable;
+  }
+  return error instanceof EsbError && error.code === 'DeadlineExceeded';
+}

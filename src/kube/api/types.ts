@@ -1,0 +1,170 @@
+import type { CallOptions } from '../../common/deadline.ts';
+
+/** The part of metadata that we read or write. */
+export interface ObjectMeta {
+  readonly name: string;
+  readonly namespace?: string;
+  readonly uid?: string;
+  readonly resourceVersion?: string;
+  readonly generation?: number;
+  readonly creationTimestamp?: string;
+  readonly deletionTimestamp?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly finalizers?: readonly string[];
+  readonly ownerReferences?: readonly OwnerReference[];
+}
+
+export interface OwnerReference {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly controller?: boolean;
+  readonly blockOwnerDeletion?: boolean;
+}
+
+/** Anything that the API server keeps. Cached objects are frozen: never change one. */
+export interface KubeObject {
+  readonly apiVersion?: string;
+  readonly kind?: string;
+  readonly metadata: ObjectMeta;
+}
+
+/** Where a kind of object is found. `group` is empty for the core group. */
+export interface ResourceType<T extends KubeObject> {
+  readonly group: string;
+  readonly version: string;
+  readonly kind: string;
+  readonly plural: string;
+  readonly namespaced: boolean;
+  /** Never set: ties the descriptor to its TypeScript type. */
+  readonly type?: T;
+}
+
+/** Name of an object; without a namespace for cluster-scoped ones. */
+export interface ObjectKey {
+  readonly namespace?: string;
+  readonly name: string;
+}
+
+export interface ListParameters {
+  /** All namespaces when absent. */
+  readonly namespace?: string;
+  readonly labelSelector?: string;
+  readonly fieldSelector?: string;
+}
+
+export interface ObjectList<T extends KubeObject> {
+  readonly items: readonly T[];
+  readonly resourceVersion: string;
+}
+
+export type PatchBody =
+  | { readonly kind: 'merge'; readonly body: object; readonly fieldManager?: string }
+  | { readonly kind: 'json'; readonly body: readonly object[]; readonly fieldManager?: string }
+  /** Server-side apply, forced: the caller owns exactly what `body` names. */
+  | { readonly kind: 'apply'; readonly body: object; readonly fieldManager: string };
+
+/** What every write takes. */
+export interface FenceOptions extends CallOptions {
+  /**
+   * Called at the last moment before the request is put on the wire, after any wait for a connection. When it throws,
+   * nothing is sent and the call throws the same error.
+   */
+  readonly fence?: () => void;
+}
+
+export interface WriteOptions extends FenceOptions {
+  /** `approval` is that of certificate signing requests. */
+  readonly subresource?: 'status' | 'approval';
+}
+
+export interface ListOptions<T extends KubeObject> extends CallOptions {
+  /** Changes each object as its page comes in: what it drops is then never there of more than a page. */
+  readonly transform?: (object: T) => T;
+}
+
+export interface DeleteOptions extends FenceOptions {
+  /** Delete only the object with this uid. */
+  readonly uid?: string;
+}
+
+export type WatchFrame<T extends KubeObject> =
+  | { readonly kind: 'added' | 'modified' | 'deleted'; readonly object: T }
+  | { readonly kind: 'bookmark'; readonly resourceVersion: string };
+
+/**
+ * The API server. Errors are {@link import('./api-error.ts').ApiError}, an EsbError with the HTTP status, the Status
+ * reason as its `code` (`NotFound`, `Conflict`, `AlreadyExists`, `Invalid`, `Forbidden`, `Expired`, `TooManyRequests`,
+ * `Unreachable`, …) and `retryAfterMs` where the server gave one. Every call has a deadline, 30,000 ms by default.
+ */
+export interface KubeClient {
+  /** Undefined when there is none. */
+  get<T extends KubeObject>(
+    type: ResourceType<T>,
+    key: ObjectKey,
+    options?: CallOptions,
+  ): Promise<T | undefined>;
+  /** All pages together. */
+  list<T extends KubeObject>(
+    type: ResourceType<T>,
+    parameters?: ListParameters,
+    options?: ListOptions<T>,
+  ): Promise<ObjectList<T>>;
+  create<T extends KubeObject>(type: ResourceType<T>, object: T, options?: FenceOptions): Promise<T>;
+  /** Replaces the object; a resourceVersion in its metadata is a precondition. */
+  update<T extends KubeObject>(type: ResourceType<T>, object: T, options?: WriteOptions): Promise<T>;
+  patch<T extends KubeObject>(
+    type: ResourceType<T>,
+    key: ObjectKey,
+    patch: PatchBody,
+    options?: WriteOptions,
+  ): Promise<T>;
+  /** Missing is success. */
+  delete<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, options?: DeleteOptions): Promise<void>;
+  /** Ends when the server ends it; a 410 or an ERROR frame throws. */
+  watch<T extends KubeObject>(
+    type: ResourceType<T>,
+    parameters: ListParameters & { readonly resourceVersion: string; readonly timeoutSeconds: number },
+    options?: CallOptions,
+  ): AsyncIterable<WatchFrame<T>>;
+  /** GET of a path that is not a resource, such as `/version` or `/readyz`. The body as text. */
+  raw(path: string, options?: CallOptions): Promise<string>;
+  /** Closes every connection. */
+  close(): Promise<void>;
+}
+
+/** A change of the cache. `updated` is also how a delete and re-create under one name during an outage is split: deleted, then added. */
+export type CacheEvent<T extends KubeObject> =
+  | { readonly kind: 'added'; readonly object: T }
+  | { readonly kind: 'updated'; readonly object: T; readonly old: T }
+  | { readonly kind: 'deleted'; readonly object: T };
+
+/** What was last listed and watched of one kind of object. */
+export interface ObjectCache<T extends KubeObject> {
+  get(key: ObjectKey): T | undefined;
+  list(): readonly T[];
+  /** Objects that an index of this name files under `value`. */
+  byIndex(index: string, value: string): readonly T[];
+}
+
+/** A running list/watch loop and its cache. */
+export interface Informer<T extends KubeObject> {
+  readonly cache: ObjectCache<T>;
+  /** Listeners are told in order and must not throw; each is first told of everything in the cache as `added`. */
+  subscribe(listener: (event: CacheEvent<T>) => void): () => void;
+  /** Whether one list has been taken in completely. */
+  hasSynced(): boolean;
+  /** Resolves with the first complete list; rejects when the signal fires. */
+  synced(signal?: AbortSignal): Promise<void>;
+  /** Monotonic milliseconds of the last time that the server answered: a list, a watch frame or a bookmark. */
+  lastSuccessAt(): number | undefined;
+  /**
+   * Whether the cache is what the server has, give or take the way: false before the first list, and from a failure
+   * until the server is heard again.
+   */
+  isCurrent(): boolean;
+  start(): void;
+  stop(): Promise<void>;
+}

@@ -1,0 +1,133 @@
+import { type Dispatcher, Pool } from 'undici';
+import type { Clock } from '../../common/clock.ts';
+import type { KubeConnection } from './kube-config.ts';
+
+/** Sockets to one API server, kept for some minutes while the address and the TLS material stay the same. */
+export interface ConnectionPool {
+  /** Where to send a request under this connection. */
+  dispatcher(connection: KubeConnection): Dispatcher;
+  /**
+   * A request got no answer in time: sockets that are idle now may be as dead as its own. New requests get new ones;
+   * what is running on the old ones goes on.
+   */
+  distrust(): void;
+  /** Cuts every connection. */
+  close(): Promise<void>;
+}
+
+/** Milliseconds for TCP and TLS to be set up. */
+const CONNECT_TIMEOUT_MS = 10_000;
+/** Idle milliseconds after which we close; the API server does so after 90,000. */
+const KEEP_ALIVE_MS = 30_000;
+/**
+ * Milliseconds after which new requests get new sockets, at least and at most: a server that came back behind a load
+ * balancer gets its part of the clients again. HTTP/1.1 has no GOAWAY, by which a server could ask for that.
+ */
+const RENEW_AFTER_MS = 600_000;
+const RENEW_SPREAD_MS = 300_000;
+/** Milliseconds between two replacements, so that a slow server is not asked for ever more handshakes. */
+const DISTRUST_EVERY_MS = 5000;
+
+const fenceOf = Symbol('fence');
+
+/** Options of a request with what {@link withFence} put there. */
+interface FencedDispatchOptions {
+  readonly [fenceOf]?: (() => void) | undefined;
+}
+
+/** `options` with a function that is called when the request is about to be written to its socket. */
+export function withFence<T extends object>(options: T, fence: (() => void) | undefined): T {
+  return fence === undefined ? options : { ...options, [fenceOf]: fence };
+}
+
+/** An undici interceptor: an exception of the fence ends the request before its first byte. */
+const fencing: Dispatcher.DispatcherComposeInterceptor = (dispatch) => (options, handler) => {
+  const fence = (options as FencedDispatchOptions)[fenceOf];
+  if (fence === undefined) {
+    return dispatch(options, handler);
+  }
+  const fenced: Dispatcher.DispatchHandler = {
+    onRequestStart(controller, context) {
+      fence();
+      handler.onRequestStart?.(controller, context);
+    },
+    onRequestUpgrade: (...given) => handler.onRequestUpgrade?.(...given),
+    onResponseStart: (...given) => handler.onResponseStart?.(...given),
+    onResponseData: (...given) => handler.onResponseData?.(...given),
+    onResponseEnd: (...given) => handler.onResponseEnd?.(...given),
+    onResponseError: (...given) => handler.onResponseError?.(...given),
+  };
+  return dispatch(options, fenced);
+};
+
+interface Current {
+  readonly fingerprint: string;
+  readonly pool: Pool;
+  readonly dispatcher: Dispatcher;
+  /** Monotonic milliseconds at which it is replaced. */
+  readonly renewAt: number;
+}
+
+function open(connection: KubeConnection, renewAt: number): Current {
+  const pool = new Pool(connection.origin, {
+    // One request per socket at a time: a request that is given up takes its socket with it, so a frozen server
+    // never leaves a dead connection behind for the next one.
+    allowH2: false,
+    pipelining: 1,
+    connect: {
+      ...connection.tls,
+      timeout: CONNECT_TIMEOUT_MS,
+      keepAlive: true,
+      keepAliveInitialDelay: 15_000,
+    },
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    keepAliveMaxTimeout: KEEP_ALIVE_MS,
+    // Every caller has a deadline of its own.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  });
+  return { fingerprint: connection.fingerprint, pool, dispatcher: pool.compose(fencing), renewAt };
+}
+
+/** @param random gives numbers from 0 to 1, for jitter */
+export function createConnectionPool(clock: Clock, random: () => number): ConnectionPool {
+  const pools = new Set<Pool>();
+  let current: Current | undefined;
+  let distrustedAt = Number.NEGATIVE_INFINITY;
+
+  const retire = (pool: Pool): void => {
+    // Resolves when the last request on it has ended, which for a watch can be minutes from now.
+    pool.close().then(
+      () => pools.delete(pool),
+      () => pools.delete(pool),
+    );
+  };
+
+  return {
+    dispatcher(connection) {
+      const now = clock.monotonic();
+      if (current?.fingerprint === connection.fingerprint && now < current.renewAt) {
+        return current.dispatcher;
+      }
+      if (current !== undefined) {
+        retire(current.pool);
+      }
+      current = open(connection, now + RENEW_AFTER_MS + random() * RENEW_SPREAD_MS);
+      pools.add(current.pool);
+      return current.dispatcher;
+    },
+    distrust() {
+      if (current === undefined || clock.monotonic() - distrustedAt < DISTRUST_EVERY_MS) {
+        return;
+      }
+      distrustedAt = clock.monotonic();
+      retire(current.pool);
+      current = undefined;
+    },
+    async close() {
+      current = undefined;
+      await Promise.all([...pools].map((pool) => pool.destroy()));
+      pools.clear();
+    },
+  };
+}

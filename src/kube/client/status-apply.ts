@@ -1,0 +1,182 @@
+import { isDeepStrictEqual } from 'node:util';
+import { EsbError } from '../../common/errors.ts';
+import { ApiError } from '../api/api-error.ts';
+import { objectKey } from '../api/object-key.ts';
+import type { FenceOptions, KubeClient, KubeObject, ResourceType } from '../api/types.ts';
+
+interface ConditionLike {
+  readonly type: string;
+}
+
+/** A status as far as this module looks into it. */
+type StatusFields = Readonly<Record<string, unknown>> & {
+  readonly conditions?: readonly ConditionLike[];
+};
+
+/** What of the status belongs to one writer. */
+export interface StatusOwnership {
+  readonly fieldManager: string;
+  /** Names of fields of the status, `conditions` not among them. A field left out of a status is removed. */
+  readonly fields: readonly string[];
+  /** Types of conditions. */
+  readonly conditions: readonly string[];
+}
+
+export interface StatusApplyOptions<T extends KubeObject> extends FenceOptions {
+  /**
+   * Whether the status is still ours to write, asked of each version of the object that is written to. When it is not,
+   * nothing is written. Default: it is.
+   */
+  readonly mayWrite?: (object: T) => boolean;
+}
+
+/** What became of a status. */
+export type StatusApplyResult<T extends KubeObject> =
+  | { readonly kind: 'unchanged'; readonly object: T }
+  | { readonly kind: 'written'; readonly object: T }
+  /** The object is gone, or another one has its name. */
+  | { readonly kind: 'gone' }
+  /** `mayWrite` said no. */
+  | { readonly kind: 'refused'; readonly object: T };
+
+/** Writes the status of objects of one kind, and only what has changed. */
+export interface StatusApplier<T extends KubeObject> {
+  /**
+   * Makes the fields and conditions that we own in the object's status those of `status`, and leaves all others alone.
+   *
+   * @param cached the object as it was last seen; something older than our own last write is no harm
+   * @param status as it should be, or how to make it for each version of the object that is written to
+   */
+  apply(
+    cached: T,
+    status: object | ((object: T) => object),
+    options?: StatusApplyOptions<T>,
+  ): Promise<StatusApplyResult<T>>;
+  /** The object as it is after our own last write, where that is newer than what is given. */
+  latest(cached: T): T;
+  /** Forgets an object that is gone. */
+  forget(uid: string): void;
+}
+
+const TRIES = 5;
+
+function statusOf(object: KubeObject): object {
+  return (object as { readonly status?: object }).status ?? {};
+}
+
+/** Without members that are undefined, which JSON does not have. */
+function plain<T>(value: T): T {
+  return value === undefined ? value : (JSON.parse(JSON.stringify(value)) as T);
+}
+
+function conditionOf(status: StatusFields, type: string): ConditionLike | undefined {
+  return status.conditions?.find((condition) => condition.type === type);
+}
+
+/** Whether the part of `current` that is owned differs from `wished`. */
+export function statusDiffers(currentStatus: object, wishedStatus: object, owned: StatusOwnership): boolean {
+  const current = currentStatus as StatusFields;
+  const wished = wishedStatus as StatusFields;
+  return (
+    owned.fields.some((name) => !isDeepStrictEqual(plain(current[name]), plain(wished[name]))) ||
+    owned.conditions.some(
+      (type) => !isDeepStrictEqual(plain(conditionOf(current, type)), plain(conditionOf(wished, type))),
+    )
+  );
+}
+
+/** Whether `a` is an older version of the object than `b`. Versions of one kind can be ordered since Kubernetes 1.35. */
+function isOlder(a: KubeObject, b: KubeObject): boolean {
+  const [left, right] = [Number(a.metadata.resourceVersion), Number(b.metadata.resourceVersion)];
+  return Number.isSafeInteger(left) && Number.isSafeInteger(right) && left < right;
+}
+
+function checkOwned(status: StatusFields, owned: StatusOwnership): void {
+  const foreign = [
+    ...Object.keys(status).filter((name) => name !== 'conditions' && !owned.fields.includes(name)),
+    ...(status.conditions ?? []).map(({ type }) => type).filter((type) => !owned.conditions.includes(type)),
+  ];
+  if (foreign.length > 0) {
+    throw new EsbError(`${owned.fieldManager} does not own ${foreign.join(', ')} of the status`, {
+      code: 'Internal',
+    });
+  }
+}
+
+/**
+ * Server-side apply of a part of the status. It is compared with the object first, so that a status that has not changed
+ * costs no request. The version that was compared is a precondition of the write: the API server ignores the uid of an
+ * applied status, and an object re-created under the same name must not be told its predecessor's story. After a
+ * conflict the object is read and compared again.
+ */
+export function createStatusApplier<T extends KubeObject>(
+  client: Pick<KubeClient, 'get' | 'patch'>,
+  type: ResourceType<T>,
+  owned: StatusOwnership,
+): StatusApplier<T> {
+  /** Our last writes by uid: the cache may still be older. */
+  const written = new Map<string, T>();
+
+  const latestOf = (cached: T): T => {
+    const ours = written.get(cached.metadata.uid ?? '');
+    return ours !== undefined && isOlder(cached, ours) ? ours : cached;
+  };
+
+  const write = (object: T, status: object, options: FenceOptions): Promise<T> =>
+    client.patch(
+      type,
+      objectKey(object),
+      {
+        kind: 'apply',
+        fieldManager: owned.fieldManager,
+        body: {
+          metadata: { ...objectKey(object), resourceVersion: object.metadata.resourceVersion },
+          status,
+        },
+      },
+      { ...options, subresource: 'status' },
+    );
+
+  return {
+    async apply(cached, status, options = {}) {
+      const { mayWrite = () => true, ...writeOptions } = options;
+      const { uid } = cached.metadata;
+      let object = latestOf(cached);
+      for (let tries = 1; ; tries++) {
+        if (!mayWrite(object)) {
+          return { kind: 'refused', object };
+        }
+        const wished: object = typeof status === 'function' ? status(object) : status;
+        checkOwned(wished as StatusFields, owned);
+        if (!statusDiffers(statusOf(object), wished, owned)) {
+          return { kind: 'unchanged', object };
+        }
+        try {
+          const result = await write(object, wished, writeOptions);
+          written.set(uid ?? '', result);
+          return { kind: 'written', object: result };
+        } catch (error) {
+          if (!(error instanceof ApiError) || (error.code !== 'Conflict' && error.code !== 'NotFound')) {
+            throw error;
+          }
+          if (tries === TRIES) {
+            throw error;
+          }
+        }
+        const fresh = await client.get(type, objectKey(cached), {
+          signal: options.signal,
+          deadlineMs: options.deadlineMs,
+        });
+        if (fresh === undefined || fresh.metadata.uid !== uid) {
+          written.delete(uid ?? '');
+          return { kind: 'gone' };
+        }
+        object = fresh;
+      }
+    },
+    latest: latestOf,
+    forget(uid) {
+      written.delete(uid);
+    },
+  };
+}

@@ -1,0 +1,168 @@
+import { type Clock, systemClock } from '../../common/clock.ts';
+import { AbortedError, DeadlineError, isAborted } from '../../common/deadline.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { TaskGroup } from '../../common/task-group.ts';
+import { ApiError } from '../api/api-error.ts';
+import { createWorkQueue, type WorkQueueMetrics, type WorkQueueOptions } from './work-queue.ts';
+
+/** An error that no repetition mends: the key is not tried again until something changes. */
+export class TerminalError extends EsbError {}
+
+export interface ReconcileResult {
+  /** Milliseconds after which to look at the key again. */
+  readonly requeueAfterMs?: number;
+}
+
+export interface ReconcileContext {
+  /** Fires when the reconciler stops or the deadline has passed; the work must then end. */
+  readonly signal: AbortSignal;
+  /** Knows the key. */
+  readonly logger: Logger;
+}
+
+/** What became of one round of work. */
+export type ReconcileOutcome = 'success' | 'requeued' | 'error' | 'terminal';
+
+export interface ReconcilerMetrics extends WorkQueueMetrics {
+  reconciled?(name: string, outcome: ReconcileOutcome, ms: number): void;
+}
+
+export interface ReconcilerOptions {
+  /** For logs and metrics. */
+  readonly name: string;
+  /** Makes the world fit what the key stands for, whatever happened before. Never runs twice at a time for a key. */
+  readonly reconcile: (key: string, context: ReconcileContext) => Promise<ReconcileResult | undefined>;
+  readonly logger: Logger;
+  /** Keys worked on at a time. Default 4. */
+  readonly workers?: number;
+  /** Milliseconds that one round may take. Default 60,000. */
+  readonly deadlineMs?: number;
+  readonly clock?: Clock;
+  readonly random?: () => number;
+  readonly backoff?: Pick<WorkQueueOptions, 'backoffFirstMs' | 'backoffMaxMs'>;
+  readonly metrics?: ReconcilerMetrics;
+}
+
+/** A loop that works on keys, and again on those that failed, with growing waits. */
+export interface Reconciler {
+  add(key: string): void;
+  addAfter(key: string, delayMs: number): void;
+  /** Keys that wait. */
+  length(): number;
+  start(): void;
+  /** Ends the work that runs, and waits for it. What waits is dropped: the next start begins with a list. */
+  stop(): Promise<void>;
+}
+
+const DEFAULT_WORKERS = 4;
+const DEFAULT_DEADLINE_MS = 60_000;
+
+export function createReconciler(options: ReconcilerOptions): Reconciler {
+  const {
+    name,
+    reconcile,
+    workers = DEFAULT_WORKERS,
+    deadlineMs = DEFAULT_DEADLINE_MS,
+    clock = systemClock,
+    random = Math.random,
+    backoff = {},
+    metrics = {},
+  } = options;
+  const logger = options.logger.child({ reconciler: name });
+  const queue = createWorkQueue({ name, clock, random, metrics, ...backoff });
+  const tasks = new TaskGroup((task, error) =>
+    logger.error({ err: error, task }, 'reconciler worker failed'),
+  );
+  let started = false;
+
+  /** Runs one round; unlike `withDeadline` it waits until the round has really ended, so that none overlaps another. */
+  const round = async (key: string, signal: AbortSignal): Promise<ReconcileResult | undefined> => {
+    const ending = new AbortController();
+    const onAbort = (): void => ending.abort(new AbortedError(name, signal.reason));
+    signal.addEventListener('abort', onAbort, { once: true });
+    const timer = clock.setTimer(
+      () => ending.abort(new DeadlineError(`${name} ${key}`, deadlineMs)),
+      deadlineMs,
+    );
+    try {
+      return await reconcile(key, { signal: ending.signal, logger: logger.child({ key }) });
+    } catch (error) {
+      throw ending.signal.aborted && isAborted(error) ? ending.signal.reason : error;
+    } finally {
+      timer.cancel();
+      signal.removeEventListener('abort', onAbort);
+    }
+  };
+
+  const afterError = (key: string, error: unknown): ReconcileOutcome => {
+    const fields = { key, code: EsbError.from(error).code, error: messageOf(error) };
+    if (error instanceof TerminalError) {
+      queue.forget(key);
+      logger.error(fields, 'reconcile gave up');
+      return 'terminal';
+    }
+    queue.addRateLimited(key, error instanceof ApiError ? error.retryAfterMs : undefined);
+    const failures = queue.failures(key);
+    // Somebody else was faster: the next round sees what they did.
+    if (error instanceof ApiError && error.code === 'Conflict' && failures < 3) {
+      logger.debug({ ...fields, failures }, 'reconcile conflicted');
+    } else if (error instanceof EsbError) {
+      logger.warn({ ...fields, failures }, 'reconcile failed');
+    } else {
+      logger.error({ key, failures, err: error }, 'reconcile failed unexpectedly');
+    }
+    return 'error';
+  };
+
+  const work = async (key: string, signal: AbortSignal): Promise<void> => {
+    const startedAt = clock.monotonic();
+    let outcome: ReconcileOutcome;
+    try {
+      const result = await round(key, signal);
+      queue.forget(key);
+      outcome = 'success';
+      if (result?.requeueAfterMs !== undefined) {
+        queue.addAfter(key, result.requeueAfterMs);
+        outcome = 'requeued';
+      }
+    } catch (error) {
+      if (signal.aborted) {
+        return;
+      }
+      outcome = afterError(key, error);
+    } finally {
+      queue.done(key);
+    }
+    metrics.reconciled?.(name, outcome, clock.monotonic() - startedAt);
+  };
+
+  const runWorker = async (signal: AbortSignal): Promise<void> => {
+    while (!signal.aborted) {
+      const key = await queue.take(signal);
+      if (key === undefined) {
+        return;
+      }
+      await work(key, signal);
+    }
+  };
+
+  return {
+    add: queue.add,
+    addAfter: queue.addAfter,
+    length: queue.length,
+    start() {
+      if (started) {
+        return;
+      }
+      started = true;
+      for (let number = 1; number <= workers; number++) {
+        tasks.run(`worker ${number}`, runWorker);
+      }
+    },
+    async stop() {
+      queue.shutDown();
+      await tasks.stop();
+    },
+  };
+}

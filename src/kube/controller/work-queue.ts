@@ -1,0 +1,201 @@
+import { exponentialDelay } from '../../common/backoff.ts';
+import { type Clock, systemClock, type Timer } from '../../common/clock.ts';
+import { AbortedError } from '../../common/deadline.ts';
+
+/** What a queue counts; every part is optional. */
+export interface WorkQueueMetrics {
+  /** @param depth keys that wait, after the change */
+  depth?(queue: string, depth: number): void;
+  added?(queue: string): void;
+  retried?(queue: string): void;
+  /** @param ms from the moment when a key was due until it was taken */
+  waited?(queue: string, ms: number): void;
+}
+
+export interface WorkQueueOptions {
+  /** For metrics. */
+  readonly name: string;
+  readonly clock?: Clock;
+  /** Gives numbers from 0 to 1, for jitter. */
+  readonly random?: () => number;
+  /** Milliseconds after the first failure of a key; it doubles. Default 20. */
+  readonly backoffFirstMs?: number;
+  /** The most milliseconds after a failure. Default 60,000. */
+  readonly backoffMaxMs?: number;
+  readonly metrics?: WorkQueueMetrics;
+}
+
+/**
+ * Keys that wait to be worked on, after client-go's. A key waits at most once, and is never worked on twice at a time:
+ * added while it is worked on, it waits until that is done.
+ */
+export interface WorkQueue {
+  add(key: string): void;
+  /** Adds the key in `delayMs` milliseconds; of several such times the first counts. */
+  addAfter(key: string, delayMs: number): void;
+  /** Adds the key after a wait that grows with each failure since {@link WorkQueue.forget}. At least `atLeastMs`. */
+  addRateLimited(key: string, atLeastMs?: number): void;
+  /** The key's work has succeeded: its next failure is the first one again. */
+  forget(key: string): void;
+  failures(key: string): number;
+  /**
+   * Takes the next key, when there is one; {@link WorkQueue.done} must follow. Undefined once the queue is shut down
+   * and empty.
+   *
+   * @throws {AbortedError} when `signal` fires first
+   */
+  take(signal?: AbortSignal): Promise<string | undefined>;
+  done(key: string): void;
+  /** Keys that wait, those with a delay not counted. */
+  length(): number;
+  /** Nothing more is added, delays are cancelled; what waits is still given out. */
+  shutDown(): void;
+}
+
+const DEFAULT_FIRST_MS = 20;
+const DEFAULT_MAX_MS = 60_000;
+
+interface Delayed {
+  readonly at: number;
+  readonly timer: Timer;
+}
+
+export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
+  const {
+    name,
+    clock = systemClock,
+    random = Math.random,
+    backoffFirstMs = DEFAULT_FIRST_MS,
+    backoffMaxMs = DEFAULT_MAX_MS,
+    metrics = {},
+  } = options;
+  /** When each key was added, in order. */
+  const waiting = new Map<string, number>();
+  const working = new Set<string>();
+  /** Added while they were worked on. */
+  const again = new Set<string>();
+  const delayed = new Map<string, Delayed>();
+  const failures = new Map<string, number>();
+  const takers = new Set<(key: string | undefined) => void>();
+  let closed = false;
+
+  const begin = (key: string, since: number): void => {
+    waiting.delete(key);
+    working.add(key);
+    metrics.depth?.(name, waiting.size);
+    metrics.waited?.(name, clock.monotonic() - since);
+  };
+
+  const enqueue = (key: string): void => {
+    const [taker] = takers;
+    const now = clock.monotonic();
+    if (taker === undefined) {
+      waiting.set(key, now);
+      metrics.depth?.(name, waiting.size);
+      return;
+    }
+    takers.delete(taker);
+    begin(key, now);
+    taker(key);
+  };
+
+  const add = (key: string): void => {
+    if (closed || waiting.has(key) || again.has(key)) {
+      return;
+    }
+    metrics.added?.(name);
+    if (working.has(key)) {
+      again.add(key);
+      return;
+    }
+    enqueue(key);
+  };
+
+  const addAfter = (key: string, delayMs: number): void => {
+    if (closed) {
+      return;
+    }
+    if (delayMs <= 0) {
+      add(key);
+      return;
+    }
+    const at = clock.monotonic() + delayMs;
+    const before = delayed.get(key);
+    if (before !== undefined) {
+      if (before.at <= at) {
+        return;
+      }
+      before.timer.cancel();
+    }
+    const timer = clock.setTimer(() => {
+      delayed.delete(key);
+      add(key);
+    }, delayMs);
+    delayed.set(key, { at, timer });
+  };
+
+  return {
+    add,
+    addAfter,
+    addRateLimited(key, atLeastMs = 0) {
+      if (closed) {
+        return;
+      }
+      const count = (failures.get(key) ?? 0) + 1;
+      failures.set(key, count);
+      metrics.retried?.(name);
+      const delayMs = exponentialDelay(count, backoffFirstMs, backoffMaxMs) * (0.75 + random() / 4);
+      addAfter(key, Math.max(atLeastMs, delayMs));
+    },
+    forget(key) {
+      failures.delete(key);
+    },
+    failures: (key) => failures.get(key) ?? 0,
+    take(signal) {
+      if (signal?.aborted === true) {
+        return Promise.reject(new AbortedError('a wait for work', signal.reason));
+      }
+      const [first] = waiting;
+      if (first !== undefined) {
+        const [key, since] = first;
+        begin(key, since);
+        return Promise.resolve(key);
+      }
+      if (closed) {
+        return Promise.resolve(undefined);
+      }
+      const taken = Promise.withResolvers<string | undefined>();
+      const taker = (key: string | undefined): void => {
+        signal?.removeEventListener('abort', giveUp);
+        taken.resolve(key);
+      };
+      const giveUp = (): void => {
+        takers.delete(taker);
+        taken.reject(new AbortedError('a wait for work', signal?.reason));
+      };
+      takers.add(taker);
+      signal?.addEventListener('abort', giveUp, { once: true });
+      return taken.promise;
+    },
+    done(key) {
+      if (!working.delete(key) || !again.delete(key)) {
+        return;
+      }
+      // Asked for before a shutdown, so it is still owed.
+      enqueue(key);
+    },
+    length: () => waiting.size,
+    shutDown() {
+      closed = true;
+      for (const { timer } of delayed.values()) {
+        timer.cancel();
+      }
+      delayed.clear();
+      // A worker that still has a key takes what that key's end may add.
+      for (const taker of takers) {
+        taker(undefined);
+      }
+      takers.clear();
+    },
+  };
+}

@@ -1,0 +1,43 @@
+import type { Clock } from '../../common/clock.ts';
+
+export interface EventRationOptions {
+  /** Events of one object at once. */
+  readonly burst: number;
+  /** Milliseconds until an object may have one more. */
+  readonly refillMs: number;
+  readonly clock: Clock;
+}
+
+/** Keeps one object from flooding the server with Events, after client-go's spam filter. */
+export interface EventRation {
+  /** Whether the object may have one more, which is then counted. */
+  spend(subject: string): boolean;
+  /** Drops what says nothing any more: objects that may have a whole burst again. */
+  forget(): void;
+}
+
+export function createEventRation({ burst, refillMs, clock }: EventRationOptions): EventRation {
+  const buckets = new Map<string, { tokens: number; at: number }>();
+  return {
+    spend(subject) {
+      const now = clock.monotonic();
+      const bucket = buckets.get(subject) ?? { tokens: burst, at: now };
+      bucket.tokens = Math.min(burst, bucket.tokens + (now - bucket.at) / refillMs);
+      bucket.at = now;
+      buckets.set(subject, bucket);
+      if (bucket.tokens < 1) {
+        return false;
+      }
+      bucket.tokens--;
+      return true;
+    },
+    forget() {
+      const now = clock.monotonic();
+      for (const [subject, bucket] of buckets) {
+        if (bucket.tokens + (now - bucket.at) / refillMs >= burst) {
+          buckets.delete(subject);
+        }
+      }
+    },
+  };
+}
