@@ -270,7 +270,7 @@ export function addRoles(program: Command): void {
     .option('--otlp-endpoint <url>', otlpHelp)
     .action(
       role('agent', async (options, context) => {
-        const { Spawner } = await import('./cni/spawner.ts');
+        const { Spawner } = await import('./common/exec/spawner.ts');
         const spawner = new Spawner({ logger: context.logger });
         // Before anything else is loaded: this process is as small as it ever is, and both load at the same time.
         spawner.start();

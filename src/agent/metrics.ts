@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { Refusals } from '../cni/host/nftables.ts';
 import type { SlotCounts } from '../cni/node-network.ts';
-import type { Refusals } from '../cni/node-rules.ts';
 import { type RuntimeObserver, startStages } from '../runtime/runtime-observer.ts';
 import type { EventLoopDelay } from './event-loop.ts';
 import type { Fleet } from './fleet.ts';

@@ -1,11 +1,11 @@
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { CommandRunner } from '../cni/command-runner.ts';
-import { formatRange, type NamedRange, parseIpRange } from '../cni/ip-range.ts';
+import { type Refusals, readRefusals } from '../cni/host/nftables.ts';
 import { createNodeNetwork, type SlotCounts } from '../cni/node-network.ts';
-import { type Refusals, readRefusals } from '../cni/node-rules.ts';
 import type { Clock } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
+import type { CommandRunner } from '../common/exec/command-runner.ts';
+import { formatRange, type NamedRange, parseIpRange } from '../common/ip-range.ts';
 import type { Logger } from '../common/logger.ts';
 import type { ContainerRuntime } from '../runtime/container-runtime.ts';
 import { parseHostPortRange } from '../runtime/host-port-book.ts';

@@ -9,11 +9,11 @@ import {
   CLUSTER_RANGES_NAME,
   WORKER_POLICY_NAME,
 } from '../api/name.ts';
-import type { Spawner } from '../cni/spawner.ts';
 import { removeUnfinishedFiles } from '../common/atomic-file.ts';
 import { systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
+import type { Spawner } from '../common/exec/spawner.ts';
 import type { Health } from '../common/health.ts';
 import { formatHostPort, parseHostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';

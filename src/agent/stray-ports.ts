@@ -1,10 +1,10 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CommandRunner } from '../cni/command-runner.ts';
-import { isObject } from '../cni/network-config.ts';
-import { runNodeCommand } from '../cni/node-command.ts';
+import { runNodeCommand } from '../cni/host/node-command.ts';
+import { isObject } from '../cni/spec/network-config.ts';
 import type { CallOptions } from '../common/deadline.ts';
 import { errnoOf } from '../common/errors.ts';
+import type { CommandRunner } from '../common/exec/command-runner.ts';
 
 /** Ports of the workers' bridges, and those of them that are accounted for. */
 export interface BridgePorts {

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { bridgeNetwork, parseNetworkConfig } from '../cni/network-config.ts';
+import { bridgeNetwork, parseNetworkConfig } from '../cni/spec/network-config.ts';
 import { errnoOf, messageOf } from '../common/errors.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
 import { versionFault } from '../runtime/containerd-version.ts';

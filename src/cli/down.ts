@@ -1,7 +1,7 @@
 import { access, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
-import { removeNodeNetwork } from '../cni/node-network-removal.ts';
+import { removeNodeNetwork } from '../cni/gc/uninstall.ts';
 import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
 import { type Home, openHome } from './home.ts';
 import { dockerSocketOf, removeEngineWorkers } from './instance-engine.ts';

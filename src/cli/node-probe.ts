@@ -1,7 +1,7 @@
 import { readdir, readFile, stat, statfs } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
-import { type CommandRunner, systemCommandRunner } from '../cni/command-runner.ts';
 import { errnoOf } from '../common/errors.ts';
+import { type CommandRunner, systemCommandRunner } from '../common/exec/command-runner.ts';
 
 /** What came of a program: undefined when it is not installed. */
 export interface ProgramResult {

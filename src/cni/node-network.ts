@@ -5,31 +5,31 @@ import { join } from 'node:path';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { type CallOptions, withDeadline } from '../common/deadline.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
+import { type CommandRunner, systemCommandRunner } from '../common/exec/command-runner.ts';
 import type { Health } from '../common/health.ts';
+import type { NamedRange } from '../common/ip-range.ts';
 import type { Logger } from '../common/logger.ts';
-import { AttachmentBook } from './attachment-book.ts';
+import { exhaustionOf, shortageOf } from './attachments/capacity.ts';
+import { NetworkChecks } from './attachments/checks.ts';
+import { AttachmentBook } from './attachments/index.ts';
+import { ContainerTurns } from './attachments/keyed-mutex.ts';
+import { SlotPool } from './attachments/pool.ts';
 import {
   type AttachedRecord,
   AttachmentStore,
   namespacePrefix,
   type ReadyRecord,
-} from './attachment-store.ts';
-import { type CommandRunner, systemCommandRunner } from './command-runner.ts';
-import { ContainerTurns } from './container-turns.ts';
-import { Disposal } from './disposal.ts';
-import { type IpForwardOf, localIpForward } from './ip-forward.ts';
-import type { NamedRange } from './ip-range.ts';
-import { nameServersOf } from './name-servers.ts';
-import { NetworkAudit } from './network-audit.ts';
-import { NetworkChecks } from './network-checks.ts';
-import { networkFailure, unhealthy } from './network-error.ts';
-import { createNamespaceKeeper, insideAddresses, type NamespaceKeeper } from './network-namespace.ts';
-import { exhaustionOf, shortageOf } from './network-room.ts';
-import { cniTarget, INTERFACE, type NetworkSetup, readNetworkSetup } from './network-setup.ts';
-import { removeNodeNetwork } from './node-network-removal.ts';
-import { METADATA_ADDRESSES } from './node-rules.ts';
-import { OwnedWork } from './owned-work.ts';
-import { SlotPool } from './slot-pool.ts';
+} from './attachments/store.ts';
+import { OwnedWork } from './attachments/task-tracker.ts';
+import { Disposal } from './attachments/teardown-queue.ts';
+import { NetworkAudit } from './gc/audit.ts';
+import { removeNodeNetwork } from './gc/uninstall.ts';
+import { type IpForwardOf, localIpForward } from './host/ip-forward.ts';
+import { nameServersOf } from './host/name-servers.ts';
+import { createNamespaceKeeper, insideAddresses, type NamespaceKeeper } from './host/netns.ts';
+import { cniTarget, INTERFACE, type NetworkSetup, readNetworkSetup } from './host/network-setup.ts';
+import { METADATA_ADDRESSES } from './host/nftables.ts';
+import { networkFailure, unhealthy } from './spec/network-error.ts';
 
 /** A network namespace with its interfaces up and addresses given, made before any process runs in it. */
 export interface Attachment {

@@ -1,11 +1,11 @@
 import { dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { containerLabels } from '../api/label.ts';
-import type { CommandRunner } from '../cni/command-runner.ts';
 import type { NodeNetwork } from '../cni/node-network.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { type CallOptions, withDeadline } from '../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../common/errors.ts';
+import type { CommandRunner } from '../common/exec/command-runner.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';

@@ -1,8 +1,8 @@
 import { dirname, join } from 'node:path';
-import type { CommandRunner } from '../cni/command-runner.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { type CallOptions, withDeadline } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
+import type { CommandRunner } from '../common/exec/command-runner.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';

@@ -4,8 +4,8 @@ import { lstat, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import { type CommandRunner, systemCommandRunner } from '../cni/command-runner.ts';
 import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
+import { type CommandRunner, systemCommandRunner } from '../common/exec/command-runner.ts';
 import { seesSameFolder } from './process-view.ts';
 
 export interface HostTracesOptions {

@@ -1,8 +1,8 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CommandRunner } from '../cni/command-runner.ts';
 import { EsbError, errnoOf, messageOf, unreachable } from '../common/errors.ts';
+import type { CommandRunner } from '../common/exec/command-runner.ts';
 
 /** What is known of a file of a log. */
 export interface LogFileState {

@@ -1,7 +1,7 @@
 import { watch } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import { type CommandRunner, systemCommandRunner } from '../cni/command-runner.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
+import { type CommandRunner, systemCommandRunner } from '../common/exec/command-runner.ts';
 import { type Logger, silentLogger } from '../common/logger.ts';
 import { LogFolder } from './log-folder.ts';
 import { LogGrowth } from './log-growth.ts';

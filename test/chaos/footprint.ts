@@ -4,7 +4,7 @@ import type { Home } from '../../src/cli/home.ts';
 import { nodeAddress } from '../../src/cli/node-address.ts';
 import { cgroupParent, instanceCgroup } from '../../src/cli/parts.ts';
 import { instanceProcesses } from '../../src/cli/process-table.ts';
-import { namespacePrefix } from '../../src/cni/attachment-store.ts';
+import { namespacePrefix } from '../../src/cni/attachments/store.ts';
 import { run } from '../support/command.ts';
 
 /** Everything that workers leave on a node and its machine: kind → what there is of it. */

@@ -6,7 +6,7 @@ import { stringify } from 'yaml';
 import { loadAgentProto } from '../../src/agent/agent-proto.ts';
 import { type LambdaNode, lambdaNodes } from '../../src/api/lambda-node.ts';
 import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../src/api/lambda-worker.ts';
-import { removeNodeNetwork } from '../../src/cni/node-network-removal.ts';
+import { removeNodeNetwork } from '../../src/cni/gc/uninstall.ts';
 import type { KubeObject, ObjectKey, ResourceType } from '../../src/kube/api/types.ts';
 import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { StrayPorts } from '../../../src/agent/stray-ports.ts';
-import { inNetworkNamespace, systemCommandRunner } from '../../../src/cni/command-runner.ts';
+import { inNetworkNamespace, systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
 import { run } from '../../support/command.ts';
 
 describe('ports of a real bridge', () => {

@@ -2,10 +2,10 @@ import { chmod, copyFile, mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { namespacePrefix } from '../../../src/cni/attachment-store.ts';
-import { systemCommandRunner } from '../../../src/cni/command-runner.ts';
+import { namespacePrefix } from '../../../src/cni/attachments/store.ts';
+import { readRefusals } from '../../../src/cni/host/nftables.ts';
 import type { NodeNetwork } from '../../../src/cni/node-network.ts';
-import { readRefusals } from '../../../src/cni/node-rules.ts';
+import { systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
 import { run } from '../../support/command.ts';
 import { entries, namespaces, ports, readySlots, reservations } from '../../support/network-footprint.ts';
 import { createNetworkLab, type NetworkLab } from '../../support/network-lab.ts';

@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { systemCommandRunner } from '../../../src/cni/command-runner.ts';
-import { insideAddresses } from '../../../src/cni/network-namespace.ts';
+import { insideAddresses } from '../../../src/cni/host/netns.ts';
+import { systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
 import { run } from '../../support/command.ts';
 import { entries, namespaces, ports, readySlots, reservations } from '../../support/network-footprint.ts';
 import { createNetworkLab, type NetworkLab } from '../../support/network-lab.ts';

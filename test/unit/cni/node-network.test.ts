@@ -2,14 +2,14 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { CommandRequest, CommandResult } from '../../../src/cni/command-runner.ts';
-import { parseIpRange } from '../../../src/cni/ip-range.ts';
+import { nodeRules } from '../../../src/cni/host/nftables.ts';
 import {
   createNodeNetwork,
   type NodeNetwork,
   type NodeNetworkOptions,
 } from '../../../src/cni/node-network.ts';
-import { nodeRules } from '../../../src/cni/node-rules.ts';
+import type { CommandRequest, CommandResult } from '../../../src/common/exec/command-runner.ts';
+import { parseIpRange } from '../../../src/common/ip-range.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { waitFor } from '../../support/wait-for.ts';
 

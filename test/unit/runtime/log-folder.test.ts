@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { type CommandRunner, systemCommandRunner } from '../../../src/cni/command-runner.ts';
+import { type CommandRunner, systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
 import { LogFolder } from '../../../src/runtime/log-folder.ts';
 import { formatLogFileName, parseLogFileName } from '../../../src/runtime/log-layout.ts';
 import { LogFolderReader } from '../../../src/runtime/log-reader.ts';

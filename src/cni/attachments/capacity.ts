@@ -1,0 +1,79 @@
+import type { EsbError } from '../../common/errors.ts';
+import { formatRange } from '../../common/ip-range.ts';
+import { BRIDGE_PORTS } from '../host/network-plan.ts';
+import type { NetworkSetup, NodeSegment } from '../host/network-setup.ts';
+import { exhausted } from '../spec/network-error.ts';
+import type { AttachmentBook } from './index.ts';
+
+/** Share of the room from which on it is told that it runs out. */
+const WARN_AT = 0.9;
+
+type Counts = Pick<AttachmentBook, 'count'>;
+
+/** Something to be told before it hurts. */
+export interface Shortage {
+  readonly reason: 'PortsLow' | 'AddressesLow';
+  readonly message: string;
+}
+
+/** The bridge with the fewest attachments that has room for one more, so that all fill up evenly; none of `except`. */
+export function roomiest(
+  setup: NetworkSetup,
+  book: Counts,
+  except: ReadonlySet<number> = new Set(),
+): NodeSegment | undefined {
+  return setup.planned
+    .filter(({ index, capacity }) => book.count(index) < capacity && !except.has(index))
+    .toSorted((a, b) => book.count(a.index) - book.count(b.index) || a.index - b.index)[0];
+}
+
+/** The error that says so when there is no address, or no port of a bridge, left to give. */
+export async function exhaustionOf(setup: NetworkSetup, book: Counts): Promise<EsbError | undefined> {
+  for (const segment of setup.planned) {
+    const left = segment.capacity - book.count(segment.index);
+    if (left > 0 && (await segment.ipam.fewestLeft(segment.ranges)) > 0) {
+      return undefined;
+    }
+  }
+  const total = roomOf(setup);
+  return exhausted(
+    limitOf(setup) === 'ports'
+      ? `all ${total} ports of ${bridgesOf(setup)} are taken: --max-workers above 1000 gives the node more bridges`
+      : `all ${total} addresses of ${subnetsOf(setup)} are taken: a larger --subnet has more`,
+  );
+}
+
+/** What is about to run out. */
+export function shortageOf(setup: NetworkSetup, book: Counts): Shortage | undefined {
+  const total = roomOf(setup);
+  const used = setup.planned.reduce((sum, { index }) => sum + book.count(index), 0);
+  if (used < total * WARN_AT) {
+    return undefined;
+  }
+  return limitOf(setup) === 'ports'
+    ? {
+        reason: 'PortsLow',
+        message: `${used} of ${total} ports of ${bridgesOf(setup)} are taken: raise --max-workers above the next thousand for another bridge`,
+      }
+    : {
+        reason: 'AddressesLow',
+        message: `${used} of ${total} addresses of ${subnetsOf(setup)} are taken: give the agent a larger --subnet`,
+      };
+}
+
+function roomOf(setup: NetworkSetup): number {
+  return setup.planned.reduce((sum, { capacity }) => sum + capacity, 0);
+}
+
+function limitOf(setup: NetworkSetup): 'ports' | 'addresses' {
+  return setup.planned.every(({ capacity }) => capacity === BRIDGE_PORTS) ? 'ports' : 'addresses';
+}
+
+function bridgesOf(setup: NetworkSetup): string {
+  const names = setup.planned.map(({ bridge }) => bridge);
+  return names.length === 1 ? `the bridge ${names.join()}` : `the bridges ${names.join(', ')}`;
+}
+
+function subnetsOf(setup: NetworkSetup): string {
+  return setup.subnets.map(formatRange).join(' and ');
+}

@@ -1,0 +1,263 @@
+import { constants } from 'node:fs';
+import { access, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../../common/clock.ts';
+import { EsbError, errnoOf } from '../../common/errors.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { formatRange, type IpRange, type NamedRange, overlaps, parseIpRange } from '../../common/ip-range.ts';
+import type { Logger } from '../../common/logger.ts';
+import { type BridgePort, correctBridge, createBridge, removeBridge } from '../host/bridge.ts';
+import { BridgeList } from '../host/bridge-list.ts';
+import { type HostRoute, parseHostRoutes, parseHostRoutesV6, parseInterfaces } from '../host/host-routes.ts';
+import { enableIpForward, type IpForwardOf } from '../host/ip-forward.ts';
+import { INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
+import { applyNodeRules, hasNodeRules, readRulesState } from '../host/nftables.ts';
+import { hostInterfaceOf } from '../spec/cni-result.ts';
+import { pluginMissing } from '../spec/libcni.ts';
+import type { AttachmentBook } from './index.ts';
+
+export interface NetworkChecksOptions {
+  readonly book: AttachmentBook;
+  /** The folder `cni` of the agent's state. */
+  readonly folder: string;
+  readonly pluginFolder: string;
+  readonly deniedRanges: readonly string[];
+  readonly allowedRanges: readonly string[];
+  readonly otherRanges: () => readonly NamedRange[];
+  readonly runner: CommandRunner;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly procFolder: string;
+  readonly nameServers: () => Promise<readonly string[]>;
+  readonly ipForward: IpForwardOf;
+}
+
+/** Milliseconds between two looks at our table, at the whole packet filter, and before a write that failed is tried again. */
+const TABLE_CHECK_MS = 5_000;
+const RULES_CHECK_MS = 60_000;
+const RULES_RETRY_MS = 2000;
+
+/** Looks whether the node can have workers on its network, and mends what can be mended. */
+export class NetworkChecks {
+  readonly #options: NetworkChecksOptions;
+  readonly #bridges: BridgeList;
+  #rulesCheckedAt: number | undefined;
+  #tableCheckedAt: number | undefined;
+  /** Name servers that the table was written with. */
+  #nameServers: readonly string[] = [];
+  #rulesTriedAt: number | undefined;
+  #rulesError: EsbError | undefined;
+
+  constructor(options: NetworkChecksOptions) {
+    this.#options = options;
+    this.#bridges = new BridgeList(options.folder);
+  }
+
+  /** Lets the next look at the packet filter be a thorough one. */
+  forgetRules(): void {
+    this.#rulesCheckedAt = undefined;
+  }
+
+  /**
+   * Runs every check.
+   *
+   * @param thorough also what only a start can have changed
+   * @throws {EsbError} for the first one that fails
+   */
+  async run(setup: NetworkSetup, thorough: boolean): Promise<void> {
+    await this.#checkPrograms(setup);
+    const segments = this.#segments(setup);
+    await this.#checkCollision(setup, segments);
+    await this.#checkRules(setup, segments);
+    for (const family of setup.families) {
+      await enableIpForward(this.#options.ipForward(family), this.#options.folder, family);
+    }
+    await this.#checkBridges(segments, thorough);
+  }
+
+  async #checkPrograms(setup: NetworkSetup): Promise<void> {
+    const { pluginFolder } = this.#options;
+    for (const program of setup.programs) {
+      try {
+        await access(join(pluginFolder, program), constants.X_OK);
+      } catch (error) {
+        throw pluginMissing(program, pluginFolder, error);
+      }
+    }
+  }
+
+  async #checkCollision(setup: NetworkSetup, segments: readonly NodeSegment[]): Promise<void> {
+    const own = new Set([...segments.map(({ bridge }) => bridge), ...(await this.#bridges.read())]);
+    const routes = (await this.#routes(setup)).filter((route) => !own.has(route.interface));
+    const others = this.#options
+      .otherRanges()
+      .map(({ cidr, what }) => ({ cidr, what, range: parseIpRange(cidr) }));
+    for (const subnet of setup.subnets) {
+      const route = routes.find(({ range }) => overlaps(range, subnet));
+      if (route !== undefined) {
+        throw collision(subnet, `the route ${formatRange(route.range)} of this node by ${route.interface}`);
+      }
+      const other = others.find(({ range }) => overlaps(range, subnet));
+      if (other !== undefined) {
+        throw collision(subnet, `${other.cidr}, ${other.what}`);
+      }
+    }
+  }
+
+  async #routes(setup: NetworkSetup): Promise<readonly HostRoute[]> {
+    const routes = parseHostRoutes(await this.#readProc('net/route'));
+    if (!setup.families.includes(6)) {
+      return routes;
+    }
+    try {
+      return [...routes, ...parseHostRoutesV6(await this.#readProc('net/ipv6_route'))];
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') {
+        throw error;
+      }
+      throw new EsbError('the network configuration asks for IPv6, which this node does not have', {
+        code: 'NetworkConfigInvalid',
+        retryable: true,
+        cause: error,
+      });
+    }
+  }
+
+  async #checkRules(setup: NetworkSetup, segments: readonly NodeSegment[]): Promise<void> {
+    const now = this.#options.clock.monotonic();
+    const nameServers = await this.#options.nameServers();
+    const moved = nameServers.join() !== this.#nameServers.join();
+    if (!moved && (await this.#isTableRecent(now))) {
+      return;
+    }
+    if (
+      this.#rulesError !== undefined &&
+      this.#rulesTriedAt !== undefined &&
+      now - this.#rulesTriedAt < RULES_RETRY_MS
+    ) {
+      throw this.#rulesError;
+    }
+    const first = this.#rulesTriedAt === undefined || this.#rulesCheckedAt === undefined;
+    this.#rulesTriedAt = now;
+    try {
+      await this.#writeRules(setup, segments, nameServers, first || moved);
+      this.#nameServers = nameServers;
+      this.#rulesCheckedAt = now;
+      this.#tableCheckedAt = now;
+      this.#rulesError = undefined;
+    } catch (error) {
+      this.#rulesCheckedAt = undefined;
+      this.#rulesError = EsbError.from(error);
+      throw this.#rulesError;
+    }
+  }
+
+  /** Whether the table was there a moment ago: who flushes the packet filter of a node takes the table of workers with it. */
+  async #isTableRecent(now: number): Promise<boolean> {
+    if (this.#rulesCheckedAt === undefined || now - this.#rulesCheckedAt >= RULES_CHECK_MS) {
+      return false;
+    }
+    if (this.#tableCheckedAt !== undefined && now - this.#tableCheckedAt < TABLE_CHECK_MS) {
+      return true;
+    }
+    if (!(await hasNodeRules(this.#options.runner))) {
+      return false;
+    }
+    this.#tableCheckedAt = now;
+    return true;
+  }
+
+  async #writeRules(
+    setup: NetworkSetup,
+    segments: readonly NodeSegment[],
+    nameServers: readonly string[],
+    always: boolean,
+  ): Promise<void> {
+    const { allowedRanges, deniedRanges, logger, runner } = this.#options;
+    const state = await readRulesState(runner);
+    if (!always && state.present) {
+      return;
+    }
+    const bridges = segments.map(({ bridge }) => bridge);
+    await applyNodeRules(runner, {
+      bridges,
+      subnets: setup.subnets,
+      deniedRanges,
+      allowedRanges,
+      nameServers,
+    });
+    if (!always) {
+      logger.warn('the rules of the worker network were gone and have been written again');
+    }
+    for (const chain of state.forwardDroppers) {
+      logger.warn(
+        { chain },
+        'a forward chain of another program drops by default: workers reach nothing outside unless it has a rule for them',
+      );
+    }
+  }
+
+  async #checkBridges(segments: readonly NodeSegment[], thorough: boolean): Promise<void> {
+    const { logger, runner } = this.#options;
+    const present = new Set(parseInterfaces(await this.#readProc('net/dev')));
+    if (thorough) {
+      await this.#tidyBridges(segments, present);
+    }
+    for (const segment of segments) {
+      const bridge = { name: segment.bridge, ranges: segment.ranges };
+      if (!present.has(segment.bridge)) {
+        await createBridge(runner, bridge, await this.#ports(segment));
+      } else if (thorough && (await correctBridge(runner, bridge, () => this.#ports(segment)))) {
+        logger.info({ bridge: segment.bridge }, 'the bridge has been given the addresses of the subnet');
+      }
+    }
+  }
+
+  /** Removes bridges of a plan with more of them once nothing is on them, and writes down which there are. */
+  async #tidyBridges(segments: readonly NodeSegment[], present: ReadonlySet<string>): Promise<void> {
+    const wanted = segments.map(({ bridge }) => bridge);
+    const known = await this.#bridges.read();
+    for (const name of known) {
+      if (!wanted.includes(name) && present.has(name)) {
+        await removeBridge(this.#options.runner, name);
+      }
+    }
+    if (known.join() !== wanted.join()) {
+      await this.#bridges.write(wanted);
+    }
+  }
+
+  async #ports(segment: NodeSegment): Promise<readonly BridgePort[]> {
+    const ports: BridgePort[] = [];
+    for (const record of this.#options.book.records()) {
+      if (record.segment !== segment.index || record.state === 'Making') {
+        continue;
+      }
+      const result = await segment.cni.cachedResult(record.id, INTERFACE);
+      const hostInterface = result === undefined ? undefined : hostInterfaceOf(result, segment.bridge);
+      ports.push({ ips: record.ips, ...(hostInterface === undefined ? {} : { hostInterface }) });
+    }
+    return ports;
+  }
+
+  /** Planned bridges, and those that attachments of a plan with more of them are on. */
+  #segments(setup: NetworkSetup): readonly NodeSegment[] {
+    const left = this.#options.book.segments().filter((index) => index >= setup.planned.length);
+    return [...setup.planned, ...left.toSorted((a, b) => a - b).map((index) => setup.at(index))];
+  }
+
+  async #readProc(path: string): Promise<string> {
+    return await readFile(join(this.#options.procFolder, path), 'utf8');
+  }
+}
+
+function collision(subnet: IpRange, what: string): EsbError {
+  const way =
+    subnet.family === 4
+      ? 'give the agent another one with --subnet'
+      : 'put another one into the network configuration';
+  return new EsbError(`the subnet ${formatRange(subnet)} of the workers collides with ${what}: ${way}`, {
+    code: 'SubnetCollision',
+    retryable: true,
+  });
+}

@@ -1,0 +1,269 @@
+import type { Clock, Timer } from '../../common/clock.ts';
+import { AbortedError } from '../../common/deadline.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { releaseUnclaimed } from '../gc/audit.ts';
+import type { NamespaceKeeper } from '../host/netns.ts';
+import { cniTarget, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
+import { addressesOf } from '../spec/cni-result.ts';
+import { networkFailure } from '../spec/network-error.ts';
+import { exhaustionOf, roomiest } from './capacity.ts';
+import type { AttachmentBook } from './index.ts';
+import type { ReadyRecord } from './store.ts';
+import type { OwnedWork } from './task-tracker.ts';
+import type { Disposal } from './teardown-queue.ts';
+
+export interface SlotPoolOptions {
+  readonly book: AttachmentBook;
+  readonly disposal: Disposal;
+  readonly namespaces: NamespaceKeeper;
+  readonly work: OwnedWork;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly setup: () => Promise<NetworkSetup>;
+  /** How many are kept ready. */
+  readonly wanted: number;
+  /** Milliseconds that making one may take. */
+  readonly makeDeadlineMs: number;
+  /** Addresses to which a slot with these addresses has no way. */
+  readonly closedFor: (ips: readonly string[]) => Promise<readonly string[]>;
+  /** Name for a new namespace. */
+  readonly newId: () => string;
+}
+
+/** Slots are filled again this long after one was taken, so that the work is not in the way of the cold start. */
+const REFILL_DELAY_MS = 250;
+/** After a slot could not be made: the first wait, and the longest. */
+const BACKOFF_MS = 1000;
+const MAX_BACKOFF_MS = 30_000;
+/** How many namespaces are made at once: each runs five programs. */
+const MAKING_AT_ONCE = 4;
+/** What the kernel says (`EXFULL`) when a bridge takes no further port: some of them may be nobody's. */
+const PORTS_TAKEN = /exchange full/i;
+/** How often making one is tried while there is no address or port for it. */
+const MOST_ATTEMPTS = 3;
+
+/** Namespaces with their addresses, some of them made before anybody asks. */
+export class SlotPool {
+  readonly #options: SlotPoolOptions;
+  /** Ids of what a container can be given, oldest first. */
+  readonly #ready: string[] = [];
+  readonly #waiters: PromiseWithResolvers<ReadyRecord>[] = [];
+  #open = false;
+  #stopped = false;
+  #making = 0;
+  #refillDue = false;
+  #timer: Timer | undefined;
+  #backoffMs = 0;
+  #error: EsbError | undefined;
+
+  constructor(options: SlotPoolOptions) {
+    this.#options = options;
+  }
+
+  /** Why the last attempt to make one failed, until one succeeds, or all is undone and none is missing. */
+  get error(): EsbError | undefined {
+    const isOver = this.#ready.length >= this.#options.wanted && this.#options.book.discarded().length === 0;
+    return isOver ? undefined : this.#error;
+  }
+
+  /** How many can be given at once. */
+  get size(): number {
+    return this.#ready.length;
+  }
+
+  holds(id: string): boolean {
+    return this.#ready.includes(id);
+  }
+
+  /** Begins to fill up; everything that making needs has been checked. */
+  open(): void {
+    this.#open = true;
+    this.#stopped = false;
+    this.#schedule(0);
+  }
+
+  /** Makes nothing more, and tells those who wait. What is ready stays. */
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    for (const waiter of this.#waiters.splice(0)) {
+      waiter.reject(new AbortedError('attaching'));
+    }
+  }
+
+  /** One for a container: a prepared one, else the next to be made. */
+  async take(signal: AbortSignal): Promise<ReadyRecord> {
+    const { book, disposal, namespaces } = this.#options;
+    for (let id = this.#ready.shift(); id !== undefined; id = this.#ready.shift()) {
+      const record = book.get(id);
+      if (record?.state === 'Ready') {
+        if (await namespaces.isPinned(namespaces.path(id))) {
+          this.#schedule(REFILL_DELAY_MS);
+          return record;
+        }
+        disposal.discard(id);
+      }
+    }
+    const waiter = Promise.withResolvers<ReadyRecord>();
+    const leave = (): void => {
+      const index = this.#waiters.indexOf(waiter);
+      if (index !== -1) {
+        this.#waiters.splice(index, 1);
+        waiter.reject(new AbortedError('attaching', signal.reason));
+      }
+    };
+    signal.addEventListener('abort', leave, { once: true });
+    this.#waiters.push(waiter);
+    if (signal.aborted) {
+      leave();
+    }
+    this.#pump();
+    try {
+      return await waiter.promise;
+    } finally {
+      signal.removeEventListener('abort', leave);
+    }
+  }
+
+  /** Takes one back that could not be given after all. */
+  giveBack(slot: ReadyRecord): void {
+    this.#ready.unshift(slot.id);
+  }
+
+  /** Gives one to whoever waits for it longest, else keeps it ready. */
+  hand(slot: ReadyRecord): void {
+    const waiter = this.#waiters.shift();
+    if (waiter !== undefined) {
+      waiter.resolve(slot);
+      return;
+    }
+    if (this.#ready.length < this.#options.wanted) {
+      this.#ready.push(slot.id);
+    } else {
+      // Its container gave up while it was made.
+      this.#options.disposal.discard(slot.id);
+    }
+    if (this.#ready.length >= this.#options.wanted) {
+      this.#refillDue = false;
+    }
+  }
+
+  /** Starts as many makings as those who wait, and then the empty slots, call for. */
+  #pump(): void {
+    if (this.#stopped) {
+      return;
+    }
+    const missing = this.#options.wanted - this.#ready.length;
+    // Filling up is done one at a time; a container in need gets what is ready first.
+    const refill = this.#refillDue && missing > 0 ? 1 : 0;
+    const wanted = Math.min(MAKING_AT_ONCE, Math.max(this.#waiters.length, refill));
+    while (this.#making < wanted) {
+      this.#making += 1;
+      void this.#options.work.own(this.#makeOne());
+    }
+  }
+
+  /** Makes one and hands it to whoever needs it. Never throws. */
+  async #makeOne(): Promise<void> {
+    try {
+      const slot = await this.#make();
+      this.#error = undefined;
+      this.#backoffMs = 0;
+      this.hand(slot);
+    } catch (error) {
+      this.#failed(error);
+    } finally {
+      this.#making -= 1;
+    }
+    this.#pump();
+  }
+
+  #failed(error: unknown): void {
+    const failure = networkFailure('making a network namespace', error);
+    this.#error = failure.code === 'AddressesExhausted' ? undefined : failure;
+    this.#options.logger.warn({ err: error }, 'a network namespace could not be made');
+    this.#waiters.shift()?.reject(failure);
+    this.#backoffMs = Math.min(MAX_BACKOFF_MS, Math.max(BACKOFF_MS, this.#backoffMs * 2));
+    this.#refillDue = false;
+    this.#schedule(this.#backoffMs);
+  }
+
+  async #make(): Promise<ReadyRecord> {
+    const { book, disposal, logger } = this.#options;
+    const setup = await this.#options.setup();
+    const crowded = new Set<number>();
+    for (let attempt = 1; ; ) {
+      // Nothing may come between the choice and the record that it is counted by.
+      const segment = roomiest(setup, book, crowded) ?? roomiest(setup, book);
+      if (segment === undefined) {
+        await this.#awaitRemoval(setup);
+        continue;
+      }
+      try {
+        return await this.#makeOn(segment);
+      } catch (error) {
+        const full =
+          PORTS_TAKEN.test(messageOf(error)) || (await segment.ipam.fewestLeft(segment.ranges)) <= 0;
+        if (!full || attempt === MOST_ATTEMPTS || this.#stopped) {
+          throw (await exhaustionOf(setup, book)) ?? error;
+        }
+        attempt += 1;
+        crowded.add(segment.index);
+        // Addresses that nobody has any more may be all that is in the way.
+        const released = await releaseUnclaimed(segment, this.#options);
+        if (released.length > 0) {
+          logger.warn({ released }, 'addresses that nobody had were given back');
+        } else if (disposal.isBusy) {
+          await disposal.next();
+        }
+      }
+    }
+  }
+
+  /** Waits for something that is being removed to make room; without any there will be none. */
+  async #awaitRemoval(setup: NetworkSetup): Promise<void> {
+    const { book, disposal } = this.#options;
+    if (!disposal.isBusy || this.#stopped) {
+      throw (await exhaustionOf(setup, book)) ?? new AbortedError('attaching');
+    }
+    await disposal.next();
+  }
+
+  async #makeOn(segment: NodeSegment): Promise<ReadyRecord> {
+    const { book, disposal, makeDeadlineMs: deadlineMs, namespaces } = this.#options;
+    const id = this.#options.newId();
+    try {
+      await book.begin(id, segment.index);
+      const netns = await namespaces.create(id, { deadlineMs });
+      const result = await segment.cni.add(cniTarget(id, netns), { deadlineMs });
+      const ips = addressesOf(result);
+      if (ips.length === 0) {
+        throw new EsbError('the CNI plugins gave no address', { code: 'PluginInvalidOutput' });
+      }
+      await namespaces.closeWays(id, await this.#options.closedFor(ips), { deadlineMs });
+      const ready: ReadyRecord = { id, state: 'Ready', segment: segment.index, ips };
+      await book.write(ready);
+      return ready;
+    } catch (error) {
+      disposal.discard(id);
+      throw error;
+    }
+  }
+
+  #schedule(delayMs: number): void {
+    if (this.#stopped || !this.#open || this.#timer !== undefined) {
+      return;
+    }
+    this.#timer = this.#options.clock.setTimer(() => {
+      this.#timer = undefined;
+      this.#tend();
+    }, delayMs);
+  }
+
+  #tend(): void {
+    this.#refillDue = this.#ready.length < this.#options.wanted;
+    this.#pump();
+  }
+}

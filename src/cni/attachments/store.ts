@@ -1,0 +1,109 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { errnoOf } from '../../common/errors.ts';
+import { isObject } from '../spec/network-config.ts';
+
+/**
+ * One network namespace of ours and how far it has come. `id` is the name of the namespace and the CNI container id; a
+ * container only borrows it, so that giving it to one is one small write.
+ */
+export type AttachmentRecord =
+  /** Being made or removed, or left half-way by a crash. */
+  | { readonly id: string; readonly state: 'Making'; readonly segment: number }
+  /** Has its addresses and waits for a container. */
+  | ReadyRecord
+  | AttachedRecord;
+
+export interface ReadyRecord {
+  readonly id: string;
+  readonly state: 'Ready';
+  /** Number of the bridge that it is on. */
+  readonly segment: number;
+  /** IPv4 first. */
+  readonly ips: readonly string[];
+}
+
+export interface AttachedRecord {
+  readonly id: string;
+  readonly state: 'Attached';
+  readonly segment: number;
+  readonly ips: readonly string[];
+  readonly containerId: string;
+}
+
+/**
+ * What every namespace of the agent with this state folder starts with. Several agents may share a machine and its
+ * `/run/netns`; each must leave the others' alone, also when its records are lost.
+ */
+export function namespacePrefix(stateDir: string): string {
+  return `esb-slot-${createHash('sha256').update(resolve(stateDir)).digest('hex').slice(0, 6)}-`;
+}
+
+/** The records on disk, one file each. They survive a crash of the agent; a crash of the machine leaves nothing to record. */
+export class AttachmentStore {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = join(folder, 'attachments');
+  }
+
+  /** Every record; a file that cannot be read as one counts as half-made. */
+  async load(): Promise<readonly AttachmentRecord[]> {
+    let names: readonly string[];
+    try {
+      names = await readdir(this.#folder);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') {
+        return [];
+      }
+      throw error;
+    }
+    // Of writes that a crash cut off; nobody writes before everything has been read.
+    const unfinished = names.filter((name) => name.endsWith('.tmp'));
+    await Promise.all(unfinished.map((name) => rm(join(this.#folder, name), { force: true })));
+    const ids = names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length));
+    return Promise.all(ids.map(async (id) => readRecord(id, await readFile(this.#path(id), 'utf8'))));
+  }
+
+  async write(record: AttachmentRecord): Promise<void> {
+    const path = this.#path(record.id);
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    try {
+      await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 });
+      await rename(`${path}.tmp`, path);
+    } catch (error) {
+      await rm(`${path}.tmp`, { force: true });
+      throw error;
+    }
+  }
+
+  async remove(id: string): Promise<void> {
+    await rm(this.#path(id), { force: true });
+  }
+
+  #path(id: string): string {
+    return join(this.#folder, `${id}.json`);
+  }
+}
+
+function readRecord(id: string, text: string): AttachmentRecord {
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    return { id, state: 'Making', segment: 0 };
+  }
+  const { state, containerId, ip, ips, segment: number } = isObject(document) ? document : {};
+  const segment = typeof number === 'number' ? number : 0;
+  // Agents before there were several addresses wrote down one.
+  const written: readonly unknown[] = Array.isArray(ips) ? (ips as unknown[]) : [ip];
+  const addresses = written.filter((address) => typeof address === 'string');
+  if (addresses.length === 0) {
+    return { id, state: 'Making', segment };
+  }
+  if (state === 'Attached' && typeof containerId === 'string') {
+    return { id, state, segment, ips: addresses, containerId };
+  }
+  return state === 'Ready' ? { id, state, segment, ips: addresses } : { id, state: 'Making', segment };
+}

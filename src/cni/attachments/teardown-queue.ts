@@ -1,0 +1,163 @@
+import type { Clock, Timer } from '../../common/clock.ts';
+import { FairGate } from '../../common/fair-gate.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { NamespaceKeeper } from '../host/netns.ts';
+import { cniTarget, type NetworkSetup } from '../host/network-setup.ts';
+import { networkFailure } from '../spec/network-error.ts';
+import type { AttachmentBook } from './index.ts';
+import type { OwnedWork } from './task-tracker.ts';
+
+export interface DisposalOptions {
+  readonly book: AttachmentBook;
+  readonly namespaces: NamespaceKeeper;
+  readonly work: OwnedWork;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly setup: () => Promise<NetworkSetup>;
+}
+
+const DEADLINE_MS = 20_000;
+/** How many are removed at once while nobody waits: after a reboot there may be a thousand, beside as many being made. */
+const AT_ONCE = 2;
+/** Those that somebody waits for. Each runs several programs, in the control group of the agent. */
+const MOST_AT_ONCE = 8;
+/** After a removal failed: the first wait, and the longest. */
+const BACKOFF_MS = 1000;
+const MAX_BACKOFF_MS = 30_000;
+
+/** Removes namespaces of ours: CNI DEL, the namespace, the record. What fails is tried again later. */
+export class Disposal {
+  readonly #options: DisposalOptions;
+  readonly #queue = new Set<string>();
+  readonly #running = new Map<string, Promise<void>>();
+  readonly #gate = new FairGate({ places: MOST_AT_ONCE });
+  #atWork = 0;
+  #backoffMs = 0;
+  #timer: Timer | undefined;
+  #stopped = false;
+  #ended = Promise.withResolvers<void>();
+
+  constructor(options: DisposalOptions) {
+    this.#options = options;
+  }
+
+  /** Marks something for removal and has it removed in the background. */
+  discard(id: string): void {
+    this.#options.book.discard(id);
+    this.#queue.add(id);
+    this.#pump();
+  }
+
+  /** Begins with everything that is marked. */
+  sweep(): void {
+    this.#stopped = false;
+    for (const id of this.#options.book.discarded()) {
+      if (!this.#running.has(id)) {
+        this.#queue.add(id);
+      }
+    }
+    this.#pump();
+  }
+
+  /** Removes before all that nobody waits for. Repeatable; callers at the same time share one run. */
+  dispose(id: string): Promise<void> {
+    this.#queue.delete(id);
+    const running =
+      this.#running.get(id) ??
+      this.#options.work.own(this.#inTurn(id).finally(() => this.#running.delete(id)));
+    this.#running.set(id, running);
+    return running;
+  }
+
+  /** Whether something is being removed, or will be as soon as there is a hand free. */
+  get isBusy(): boolean {
+    return this.#running.size > 0 || this.#queue.size > 0;
+  }
+
+  /** Resolves when the next removal has ended, well or not. */
+  async next(): Promise<void> {
+    await this.#ended.promise;
+  }
+
+  /** Begins nothing more. */
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#queue.clear();
+    this.#tell();
+  }
+
+  #pump(): void {
+    while (!this.#stopped && this.#atWork < AT_ONCE) {
+      const [id] = this.#queue;
+      if (id === undefined) {
+        return;
+      }
+      this.#atWork += 1;
+      void this.#options.work.own(this.#disposeQuietly(id));
+    }
+  }
+
+  async #disposeQuietly(id: string): Promise<void> {
+    try {
+      await this.dispose(id);
+    } catch (error) {
+      this.#options.logger.warn({ err: error, netns: id }, 'a network namespace could not be removed yet');
+    } finally {
+      this.#atWork -= 1;
+    }
+    this.#pump();
+  }
+
+  async #inTurn(id: string): Promise<void> {
+    // Nothing that a container can be given while it waits, and carried through once it was asked for.
+    this.#options.book.discard(id);
+    const never = new AbortController().signal;
+    await this.#gate.pass({ namespace: '' }, never, () => this.#dispose(id));
+  }
+
+  async #dispose(id: string): Promise<void> {
+    const { book, namespaces, logger } = this.#options;
+    const record = book.get(id);
+    // From here on it is nothing that a container can be given, also when this fails.
+    book.discard(id);
+    try {
+      const setup = await this.#options.setup();
+      if (record !== undefined && record.state !== 'Making') {
+        // On a full disk freeing comes first.
+        await book.markUnfinished(record).catch((error: unknown) => {
+          logger.warn({ err: error, netns: id }, 'the removal of a network namespace cannot be recorded');
+        });
+      }
+      const path = namespaces.path(id);
+      const netns = (await namespaces.isPinned(path)) ? path : '';
+      const { cni } = setup.at(record?.segment ?? 0);
+      await cni.del(cniTarget(id, netns), { deadlineMs: DEADLINE_MS });
+      await namespaces.remove(id, { deadlineMs: DEADLINE_MS });
+      await book.erase(id);
+      this.#backoffMs = 0;
+    } catch (error) {
+      this.#retryLater();
+      throw networkFailure(`removing ${record?.state === 'Attached' ? record.containerId : id}`, error);
+    } finally {
+      this.#tell();
+    }
+  }
+
+  #retryLater(): void {
+    if (this.#stopped || this.#timer !== undefined) {
+      return;
+    }
+    this.#backoffMs = Math.min(MAX_BACKOFF_MS, Math.max(BACKOFF_MS, this.#backoffMs * 2));
+    this.#timer = this.#options.clock.setTimer(() => {
+      this.#timer = undefined;
+      this.sweep();
+    }, this.#backoffMs);
+  }
+
+  #tell(): void {
+    this.#ended.resolve();
+    this.#ended = Promise.withResolvers<void>();
+  }
+}

@@ -1,0 +1,216 @@
+import { EsbError } from '../../common/errors.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { contains } from '../../common/ip-range.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { AttachmentBook } from '../attachments/index.ts';
+import { insideAddresses, type NamespaceKeeper } from '../host/netns.ts';
+import { cniTarget, INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
+
+export interface NetworkAuditOptions {
+  readonly book: AttachmentBook;
+  readonly namespaces: NamespaceKeeper;
+  readonly runner: CommandRunner;
+  readonly logger: Logger;
+  /** What the name of every namespace of ours begins with. */
+  readonly prefix: string;
+}
+
+/** Addresses that one line of the log names. */
+const LOG_AT_MOST = 20;
+
+/** Compares records, namespaces and reservations with each other, and puts right what does not agree. */
+export class NetworkAudit {
+  readonly #options: NetworkAuditOptions;
+
+  constructor(options: NetworkAuditOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Before any address is given out: whatever really has an address gets its reservation back where it is lost, and
+   * reservations of what is gone are released.
+   */
+  async settleReservations(setup: NetworkSetup): Promise<void> {
+    const { book, logger } = this.#options;
+    const restored = [...(await this.#reserveRecords(setup)), ...(await this.#reserveStrays(setup))];
+    const released: string[] = [];
+    for (const segment of this.#segments(setup)) {
+      released.push(...(await releaseUnclaimed(segment, this.#options)));
+    }
+    if (restored.length > 0 || released.length > 0) {
+      logger.warn(
+        { restored: restored.slice(0, LOG_AT_MOST), released: released.slice(0, LOG_AT_MOST) },
+        `reservations did not agree with the ${book.count()} attachments: ${restored.length} put back, ${released.length} released`,
+      );
+    }
+  }
+
+  /**
+   * Removes namespaces, reservations and results that no record has. A namespace whose address is that of a container
+   * in `claims` (address to container id) is its attachment, and gets its record back instead.
+   */
+  async removeUnrecorded(setup: NetworkSetup, claims: ReadonlyMap<string, string>): Promise<string[]> {
+    const { namespaces } = this.#options;
+    const removed: string[] = [];
+    for (const name of await this.#strays()) {
+      if (await this.#adopt(setup, name, claims)) {
+        continue;
+      }
+      for (const segment of this.#segments(setup)) {
+        await segment.cni.del(cniTarget(name, namespaces.path(name)));
+      }
+      await namespaces.remove(name);
+      removed.push(name);
+    }
+    await this.#reserveRecords(setup);
+    for (const segment of this.#segments(setup)) {
+      removed.push(...(await this.#clearSegment(segment)));
+    }
+    return removed;
+  }
+
+  async #clearSegment(segment: NodeSegment): Promise<readonly string[]> {
+    const { book, namespaces } = this.#options;
+    const removed: string[] = [];
+    // A record is made before its address is given out, so whatever is not in a record here is nobody's.
+    for (const { ip, containerId } of await segment.ipam.list()) {
+      if (!book.has(containerId)) {
+        if (containerId !== '') {
+          await segment.cni.del(cniTarget(containerId, ''));
+        }
+        await segment.ipam.release(ip, containerId);
+        removed.push(ip);
+      }
+    }
+    for (const containerId of await segment.cache.list(segment.network, INTERFACE)) {
+      if (!book.has(containerId)) {
+        await segment.cache.remove(segment.network, containerId, INTERFACE);
+      }
+    }
+    const valid = book.records().filter((record) => record.segment === segment.index);
+    await segment.cni.gc(valid.map(({ id }) => cniTarget(id, namespaces.path(id))));
+    return removed;
+  }
+
+  /** The namespaces of ours that no record has. */
+  async #strays(): Promise<readonly string[]> {
+    const { book, namespaces, prefix } = this.#options;
+    return (await namespaces.names()).filter((name) => name.startsWith(prefix) && !book.has(name));
+  }
+
+  async #adopt(setup: NetworkSetup, name: string, claims: ReadonlyMap<string, string>): Promise<boolean> {
+    const { book, logger } = this.#options;
+    if (claims.size === 0) {
+      return false;
+    }
+    const { ips, segment } = await this.#lookInside(setup, name);
+    const containerId = ips.map((ip) => claims.get(ip)).find((claim) => claim !== undefined);
+    if (containerId === undefined || book.idOf(containerId) !== undefined) {
+      return false;
+    }
+    await book.write({ id: name, state: 'Attached', segment: segment.index, ips, containerId });
+    logger.warn({ containerId, netns: name, ips }, 'the lost record of an attachment was written again');
+    return true;
+  }
+
+  /** Addresses that a namespace really has, and the bridge that they are of. */
+  async #lookInside(
+    setup: NetworkSetup,
+    name: string,
+  ): Promise<{ readonly ips: readonly string[]; readonly segment: NodeSegment }> {
+    const { namespaces, runner } = this.#options;
+    const segments = this.#segments(setup);
+    const pinned = await namespaces.isPinned(namespaces.path(name));
+    const ips = pinned ? await insideAddresses(runner, name, INTERFACE) : [];
+    const segment = segments.find(({ ranges }) =>
+      ips.some((ip) => ranges.some((range) => contains(range, ip))),
+    );
+    return { ips, segment: segment ?? setup.at(0) };
+  }
+
+  async #reserveRecords(setup: NetworkSetup): Promise<readonly string[]> {
+    const { book } = this.#options;
+    const restored: string[] = [];
+    for (const segment of this.#segments(setup)) {
+      const holders = new Map((await segment.ipam.list()).map(({ ip, containerId }) => [ip, containerId]));
+      for (const record of book.records()) {
+        if (record.state === 'Making' || record.segment !== segment.index || book.isDiscarded(record.id)) {
+          continue;
+        }
+        for (const ip of record.ips) {
+          if (holders.get(ip) !== record.id && (await this.#reserve(segment, ip, record.id))) {
+            restored.push(ip);
+          }
+        }
+      }
+    }
+    return restored;
+  }
+
+  /** Namespaces without a record may be those of workers that live: their addresses must not be given to others. */
+  async #reserveStrays(setup: NetworkSetup): Promise<readonly string[]> {
+    const restored: string[] = [];
+    for (const name of await this.#strays()) {
+      const { ips, segment } = await this.#lookInside(setup, name);
+      for (const ip of ips) {
+        const holder = await segment.ipam.reserve(ip, name, INTERFACE);
+        if (holder === name) {
+          restored.push(ip);
+        }
+      }
+    }
+    return restored;
+  }
+
+  /** Whether the reservation was missing and is there now. */
+  async #reserve(segment: NodeSegment, ip: string, id: string): Promise<boolean> {
+    const { book, logger } = this.#options;
+    // Of another range, such as that of an earlier subnet: nothing that could be given to anybody else.
+    if (!segment.ranges.some((range) => contains(range, ip))) {
+      return false;
+    }
+    let holder = await segment.ipam.reserve(ip, id, INTERFACE);
+    if (holder !== id && !book.has(holder)) {
+      await segment.ipam.release(ip, holder);
+      holder = await segment.ipam.reserve(ip, id, INTERFACE);
+    }
+    if (holder !== id) {
+      logger.error(
+        { err: new EsbError(`${ip} belongs to ${id} and to ${holder}`, { code: 'AddressConflict' }) },
+        'an address was given out twice',
+      );
+      return false;
+    }
+    return true;
+  }
+
+  #segments(setup: NetworkSetup): readonly NodeSegment[] {
+    const left = this.#options.book.segments().filter((index) => index >= setup.planned.length);
+    return [...setup.planned, ...left.map((index) => setup.at(index))];
+  }
+}
+
+/**
+ * Releases reservations that neither a record nor a namespace stands behind. A record is made before its address is
+ * given out, and a namespace ends after its address was given back.
+ */
+export async function releaseUnclaimed(
+  segment: Pick<NodeSegment, 'ipam'>,
+  known: Pick<NetworkAuditOptions, 'namespaces'> & { readonly book: Pick<AttachmentBook, 'has'> },
+): Promise<readonly string[]> {
+  const { book, namespaces } = known;
+  const released: string[] = [];
+  for (const { ip, containerId } of await segment.ipam.list()) {
+    if (book.has(containerId) || (await isThere(namespaces, containerId))) {
+      continue;
+    }
+    await segment.ipam.release(ip, containerId);
+    released.push(ip);
+  }
+  return released;
+}
+
+async function isThere(namespaces: NamespaceKeeper, name: string): Promise<boolean> {
+  // What stands in a file may be anything.
+  return /^[\w.-]+$/.test(name) && (await namespaces.isPinned(namespaces.path(name)));
+}

@@ -1,0 +1,152 @@
+import { type CallOptions, withDeadline } from '../../common/deadline.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { addressToNumber, contains, type IpRange } from '../../common/ip-range.ts';
+import { globalAddresses } from './netns.ts';
+import { gatewayOf } from './network-plan.ts';
+import { runNodeCommand } from './node-command.ts';
+
+const BATCH_DEADLINE_MS = 10_000;
+
+export interface Bridge {
+  readonly name: string;
+  /** The node has the first address of each. */
+  readonly ranges: readonly IpRange[];
+}
+
+/** An attachment on a bridge, as it is seen from the node. */
+export interface BridgePort {
+  /** The node's end; absent where no plugin told. */
+  readonly hostInterface?: string;
+  readonly ips: readonly string[];
+}
+
+/**
+ * Makes the bridge before the plugin does, with an address of its own: a bridge without one takes the lowest of its
+ * ports' and changes it as they come and go, and workers then send to the old one until their neighbour entries expire.
+ * The plugin finds the bridge and uses it as it is. `ports` are put back on it, isolated from each other.
+ */
+export async function createBridge(
+  runner: CommandRunner,
+  bridge: Bridge,
+  ports: readonly BridgePort[],
+  options: CallOptions = {},
+): Promise<void> {
+  const { name, ranges } = bridge;
+  const fail = { ...options, errorCode: 'BridgeFailed' };
+  await runNodeCommand(
+    runner,
+    'ip',
+    ['link', 'add', 'name', name, 'address', hardwareAddress(ranges), 'type', 'bridge'],
+    fail,
+  );
+  const up = [...ranges.map((range) => addressLine(name, range)), `link set dev ${name} up`];
+  await runNodeCommand(runner, 'ip', ['-batch', '-'], { ...fail, input: batch(up) });
+  const back = ports.flatMap(({ hostInterface }) =>
+    hostInterface === undefined
+      ? []
+      : [
+          `link set dev ${hostInterface} master ${name}`,
+          `link set dev ${hostInterface} type bridge_slave isolated on`,
+        ],
+  );
+  await batchAnyway(runner, [...back, ...routeLines(bridge, ports)], options);
+}
+
+/**
+ * Gives a bridge that is there the addresses that it is to have, and takes others from it: the node may have been given
+ * another subnet. Attachments with addresses of before stay within reach.
+ *
+ * @returns whether anything had to be changed
+ */
+export async function correctBridge(
+  runner: CommandRunner,
+  bridge: Bridge,
+  ports: () => Promise<readonly BridgePort[]>,
+  options: CallOptions = {},
+): Promise<boolean> {
+  const { name, ranges } = bridge;
+  const fail = { ...options, errorCode: 'BridgeFailed' };
+  const args = ['-j', 'address', 'show', 'dev', name];
+  const present = globalAddresses(await runNodeCommand(runner, 'ip', args, fail), name);
+  const isWanted = ({ ip, prefixLength }: (typeof present)[number]): boolean =>
+    ranges.some((range) => gatewayOf(range) === ip && range.prefixLength === prefixLength);
+  const wrong = present.filter((address) => !isWanted(address));
+  const missing = ranges.filter(
+    (range) =>
+      !present.some(({ ip, prefixLength }) => ip === gatewayOf(range) && prefixLength === range.prefixLength),
+  );
+  if (wrong.length === 0 && missing.length === 0) {
+    return false;
+  }
+  const lines = [
+    ...wrong.map(({ ip, prefixLength }) => `address delete ${ip}/${prefixLength} dev ${name}`),
+    ...missing.map((range) => addressLine(name, range)),
+  ];
+  await runNodeCommand(runner, 'ip', ['-batch', '-'], { ...fail, input: batch(lines) });
+  const routes = routeLines(bridge, await ports());
+  // They still know the node by the address that it had; behind the new ones, as the plugin looks at the first.
+  const former = wrong
+    .filter(({ ip }) => routes.length > 0 && !ranges.some((range) => gatewayOf(range) === ip))
+    .map(({ ip }) => `address add ${singleAddress(ip)} dev ${name}`);
+  await batchAnyway(runner, [...former, ...routes], options);
+  return true;
+}
+
+/** Removes the bridge; missing is success. */
+export async function removeBridge(
+  runner: CommandRunner,
+  bridge: string,
+  options: CallOptions = {},
+): Promise<void> {
+  const fail = { ...options, errorCode: 'BridgeFailed' };
+  const present = await runNodeCommand(runner, 'ip', ['-o', 'link', 'show', 'type', 'bridge'], fail);
+  if (present.split('\n').some((line) => line.split(': ')[1]?.trim() === bridge)) {
+    await runNodeCommand(runner, 'ip', ['link', 'delete', 'dev', bridge], fail);
+  }
+}
+
+function addressLine(name: string, range: IpRange): string {
+  const address = `${gatewayOf(range)}/${range.prefixLength}`;
+  // Nobody else can have it, and a bridge without ports never finds that out.
+  return range.family === 4
+    ? `address add ${address} brd + dev ${name}`
+    : `address add ${address} nodad dev ${name}`;
+}
+
+/** For attachments whose addresses are not of the bridge's own ranges. */
+function routeLines({ name, ranges }: Bridge, ports: readonly BridgePort[]): readonly string[] {
+  return ports
+    .flatMap(({ ips }) => ips)
+    .filter((ip) => !ranges.some((range) => contains(range, ip)))
+    .map((ip) => `route replace ${singleAddress(ip)} dev ${name}`);
+}
+
+function singleAddress(ip: string): string {
+  return ip.includes(':') ? `${ip}/128` : `${ip}/32`;
+}
+
+/** One line that fails, for an interface that is gone, must not keep the others from being carried out. */
+async function batchAnyway(
+  runner: CommandRunner,
+  lines: readonly string[],
+  options: CallOptions,
+): Promise<void> {
+  if (lines.length > 0) {
+    const args = ['-force', '-batch', '-'];
+    await withDeadline('ip -force -batch', BATCH_DEADLINE_MS, options.signal, (signal) =>
+      runner.run({ program: 'ip', args, input: batch(lines), signal }),
+    );
+  }
+}
+
+function batch(lines: readonly string[]): string {
+  return `${lines.join('\n')}\n`;
+}
+
+/** A locally administered hardware address made from the gateway's, as container networks do. */
+function hardwareAddress(ranges: readonly IpRange[]): string {
+  const [range] = ranges;
+  const gateway = range === undefined ? 0n : addressToNumber(gatewayOf(range));
+  const bytes = [24n, 16n, 8n, 0n].map((shift) => Number((gateway >> shift) & 0xffn));
+  return ['0a', '58', ...bytes.map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
+}

@@ -1,0 +1,99 @@
+import { mkdir, readdir, readFile, unlink, writeFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
+import { join } from 'node:path';
+import { errnoOf } from '../../common/errors.ts';
+import { contains, type IpRange, sizeOf } from '../../common/ip-range.ts';
+import { NOT_GIVEN } from './network-plan.ts';
+
+/** An address that host-local has given out. */
+export interface Reservation {
+  readonly ip: string;
+  /** CNI container id it was given to. */
+  readonly containerId: string;
+}
+
+/** The folder of host-local for one network: a file for each address, holding container id and interface. */
+export class IpamDirectory {
+  /** Absolute path of the network's own folder. */
+  readonly folder: string;
+
+  constructor(dataDir: string, network: string) {
+    this.folder = join(dataDir, network);
+  }
+
+  /** Addresses given out; cheap. */
+  async addresses(): Promise<readonly string[]> {
+    try {
+      return (await readdir(this.folder)).filter((name) => isIP(name) !== 0);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') {
+        return [];
+      }
+      throw error;
+    }
+  }
+
+  /** How many addresses are left of the range that has fewest. */
+  async fewestLeft(ranges: readonly IpRange[]): Promise<number> {
+    const given = await this.addresses();
+    const left = ranges.map(
+      (range) => Number(sizeOf(range) - NOT_GIVEN) - given.filter((ip) => contains(range, ip)).length,
+    );
+    return Math.min(...left);
+  }
+
+  async list(): Promise<readonly Reservation[]> {
+    const reservations: Reservation[] = [];
+    for (const ip of await this.addresses()) {
+      const containerId = await this.#holder(ip);
+      if (containerId !== undefined) {
+        reservations.push({ ip, containerId });
+      }
+    }
+    return reservations;
+  }
+
+  /**
+   * Writes down that an address is taken, as host-local itself would. Returns who has it: `containerId`, or somebody else
+   * who was there before.
+   */
+  async reserve(ip: string, containerId: string, ifName: string): Promise<string> {
+    await mkdir(this.folder, { recursive: true, mode: 0o755 });
+    try {
+      await writeFile(join(this.folder, ip), `${containerId}\r\n${ifName}`, { flag: 'wx', mode: 0o600 });
+      return containerId;
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') {
+        throw error;
+      }
+    }
+    return (await this.#holder(ip)) ?? (await this.reserve(ip, containerId, ifName));
+  }
+
+  /** Gives an address back, unless somebody other than `containerId` has it by now. */
+  async release(ip: string, containerId: string): Promise<void> {
+    if ((await this.#holder(ip)) !== containerId) {
+      return;
+    }
+    try {
+      await unlink(join(this.folder, ip));
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') {
+        throw error;
+      }
+    }
+  }
+
+  async #holder(ip: string): Promise<string | undefined> {
+    try {
+      const text = await readFile(join(this.folder, ip), 'utf8');
+      return text.split(/\r?\n/)[0]?.trim() ?? '';
+    } catch (error) {
+      // Given back since the folder was read.
+      if (errnoOf(error) === 'ENOENT') {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+}

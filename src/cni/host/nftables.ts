@@ -1,0 +1,276 @@
+import type { CallOptions } from '../../common/deadline.ts';
+import { EsbError, hasCode } from '../../common/errors.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { formatRange, type IpFamily, type IpRange } from '../../common/ip-range.ts';
+import { isObject } from '../spec/network-config.ts';
+import { runNodeCommand } from './node-command.ts';
+
+/** Name of our table, in the family `inet`. */
+export const RULES_TABLE = 'esb';
+
+/**
+ * Where clouds serve credentials to whoever runs on the machine: link-local addresses, which are nobody's but the
+ * machine's own (RFC 3927), and those of Azure (`WireServer`) and Alibaba that are not among them.
+ */
+const METADATA_RANGES = ['169.254.0.0/16', '168.63.129.16/32', '100.100.100.200/32'] as const;
+/** The same of IPv6: link-local addresses (RFC 4291), and those of Amazon, Google and Oracle. */
+const METADATA_RANGES_V6 = ['fe80::/10', 'fd00:ec2::254/128', 'fd20:ce::254/128', 'fd00:c1::a9fe:a9fe/128'];
+
+/**
+ * The addresses of these services themselves: of all clouds, of tasks of ECS and Pods of EKS, Azure's and Alibaba's. A worker's
+ * own network namespace has no way to them, whatever becomes of the table of the node.
+ */
+export const METADATA_ADDRESSES: readonly string[] = [
+  '169.254.169.254',
+  '169.254.170.2',
+  '169.254.170.23',
+  '168.63.129.16',
+  '100.100.100.200',
+  'fd00:ec2::254',
+  'fd00:ec2::23',
+  'fd20:ce::254',
+  'fd00:c1::a9fe:a9fe',
+];
+
+export interface NodeRulesOptions {
+  /** Every bridge that workers are on. */
+  readonly bridges: readonly string[];
+  /** Addresses of the workers, one range of each family that they have. */
+  readonly subnets: readonly IpRange[];
+  /** Destinations that workers are denied, beside the node itself and the metadata address. */
+  readonly deniedRanges: readonly string[];
+  /** Destinations that workers reach although a denied range has them. Never the node, nor the metadata address. */
+  readonly allowedRanges?: readonly string[];
+  /** Name servers of the workers: DNS to these alone is let through wherever they are. */
+  readonly nameServers?: readonly string[];
+}
+
+/** What a worker tried in vain, and the counter of it in our table. */
+const COUNTERS = {
+  node: 'refused_node',
+  metadata: 'refused_metadata',
+  worker: 'refused_worker',
+  range: 'refused_range',
+  source: 'refused_source',
+} as const;
+
+/** Packets of workers that the rules refused, by where they were to go: `source` are those with a foreign sender. */
+export type Refusals = Readonly<Record<keyof typeof COUNTERS, number>>;
+
+/**
+ * The one static table of a node. Workers reach neither the node on any of its addresses, nor the metadata service, nor
+ * denied ranges, nor through the node each other; DNS to their name servers is let through, and so is what lies in an allowed
+ * range within a denied one. From outside nothing reaches workers except answers. What they send on is masqueraded. There is no
+ * rule per worker. What is refused is counted.
+ */
+export function nodeRules(options: NodeRulesOptions): string {
+  const bridges = `{ ${options.bridges.map((name) => JSON.stringify(name)).join(', ')} }`;
+  const families = ([4, 6] as const).map((family) =>
+    familyRules(
+      family,
+      options.subnets.find((subnet) => subnet.family === family),
+      options,
+    ),
+  );
+  const lines = (part: keyof FamilyRules): string => families.flatMap((rules) => rules[part]).join('\n    ');
+  return `table inet ${RULES_TABLE}
+delete table inet ${RULES_TABLE}
+table inet ${RULES_TABLE} {
+  ${Object.values(COUNTERS)
+    .map((name) => `counter ${name} { }`)
+    .join('\n  ')}
+  ${families.flatMap(({ sets }) => sets).join('\n  ')}
+  chain input {
+    type filter hook input priority filter; policy accept;
+    iifname != ${bridges} accept
+    ct state established,related accept
+    ${lines('dns')}
+    ${lines('input')}
+    meta pkttype { broadcast, multicast } drop
+    ${count('node')} ${REJECT}
+  }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    iifname ${bridges} jump from_worker
+    oifname ${bridges} ct state established,related accept
+    oifname ${bridges} drop
+  }
+  chain from_worker {
+    ct state established,related accept
+    oifname ${bridges} ${count('worker')} ${REJECT}
+    ${lines('source')}
+    ${lines('dns')}
+    ${lines('destination')}
+    accept
+  }
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    ${lines('postrouting')}
+  }
+}
+`;
+}
+
+const REJECT = 'reject with icmpx admin-prohibited';
+
+/** What there is for one family of addresses in each part of the table. */
+interface FamilyRules {
+  readonly sets: readonly string[];
+  readonly dns: readonly string[];
+  readonly input: readonly string[];
+  readonly source: readonly string[];
+  readonly destination: readonly string[];
+  readonly postrouting: readonly string[];
+}
+
+function familyRules(
+  family: IpFamily,
+  subnet: IpRange | undefined,
+  options: Pick<NodeRulesOptions, 'deniedRanges' | 'allowedRanges' | 'nameServers'>,
+): FamilyRules {
+  if (subnet === undefined) {
+    // Workers have no address of it.
+    const source = [`meta nfproto ipv${family} ${REJECT}`];
+    return { sets: [], dns: [], input: [], source, destination: [], postrouting: [] };
+  }
+  const [ip, suffix] = family === 4 ? ['ip', ''] : ['ip6', '6'];
+  const own = formatRange(subnet);
+  const of = (ranges: readonly string[]): string[] =>
+    ranges.filter((range) => range.includes(':') === (family === 6));
+  const set = (name: string, ranges: readonly string[]): string => `set ${name}${suffix} {
+    type ipv${family}_addr
+    flags interval
+    auto-merge${ranges.length === 0 ? '' : `\n    elements = { ${ranges.join(', ')} }`}
+  }`;
+  return {
+    sets: [
+      set('metadata', family === 4 ? METADATA_RANGES : METADATA_RANGES_V6),
+      set('denied', of(options.deniedRanges)),
+      set('allowed', of(options.allowedRanges ?? [])),
+      set('name_servers', of(options.nameServers ?? [])),
+    ],
+    // By the address that the worker asked: a Service's was replaced on the way here by that of a Pod.
+    dns: [
+      `meta l4proto { tcp, udp } ct original ${ip} daddr @name_servers${suffix} ct original proto-dst 53 accept`,
+    ],
+    // What ARP is to IPv4 comes by this way in IPv6: without it nobody finds the gateway.
+    input:
+      family === 6 ? ['icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept'] : [],
+    source: [`${ip} saddr != ${own} ${count('source')} drop`],
+    destination: [
+      // Also what no bridge has at the moment, lest it goes out with a worker's own address.
+      `${ip} daddr ${own} ${count('worker')} ${REJECT}`,
+      `${ip} daddr @metadata${suffix} ${count('metadata')} ${REJECT}`,
+      `${ip} daddr @allowed${suffix} accept`,
+      `${ip} daddr @denied${suffix} ${count('range')} ${REJECT}`,
+    ],
+    postrouting: [`${ip} saddr ${own} ${ip} daddr != ${own} masquerade`],
+  };
+}
+
+function count(what: keyof typeof COUNTERS): string {
+  return `counter name ${COUNTERS[what]}`;
+}
+
+/** Puts the table in place of whatever it was before, in one transaction. */
+export async function applyNodeRules(
+  runner: CommandRunner,
+  options: NodeRulesOptions,
+  call: CallOptions = {},
+): Promise<void> {
+  await runNodeCommand(runner, 'nft', ['-f', '-'], {
+    ...call,
+    input: nodeRules(options),
+    errorCode: 'NftFailed',
+  });
+}
+
+/** Removes the table; missing is success. */
+export async function removeNodeRules(runner: CommandRunner, call: CallOptions = {}): Promise<void> {
+  await runNodeCommand(runner, 'nft', ['-f', '-'], {
+    ...call,
+    input: `table inet ${RULES_TABLE}\ndelete table inet ${RULES_TABLE}\n`,
+    errorCode: 'NftFailed',
+  });
+}
+
+/** What is known of the node's packet filter from one look at it. */
+export interface RulesState {
+  /** Whether our table has its chains. */
+  readonly present: boolean;
+  /** Forward chains of others that drop by default: no rule of ours can let through what they drop. */
+  readonly forwardDroppers: readonly string[];
+}
+
+/** Chains that {@link nodeRules} makes. */
+const OWN_CHAINS: readonly string[] = ['input', 'forward', 'from_worker', 'postrouting'];
+
+/** Whether our table has its chains: a look that reads nothing else of the packet filter. */
+export async function hasNodeRules(runner: CommandRunner, call: CallOptions = {}): Promise<boolean> {
+  let text: string;
+  try {
+    text = await runNodeCommand(runner, 'nft', ['-j', 'list', 'table', 'inet', RULES_TABLE], {
+      ...call,
+      errorCode: 'NftFailed',
+    });
+  } catch (error) {
+    // The table is gone; anything else that is wrong shows when the table is written.
+    if (hasCode(error, 'NftFailed')) {
+      return false;
+    }
+    throw error;
+  }
+  const chains = readEntries(text, 'chain');
+  return OWN_CHAINS.every((name) => chains.some((chain) => chain.name === name));
+}
+
+export async function readRulesState(runner: CommandRunner, call: CallOptions = {}): Promise<RulesState> {
+  const text = await runNodeCommand(runner, 'nft', ['-j', 'list', 'chains'], {
+    ...call,
+    errorCode: 'NftFailed',
+  });
+  const chains = readEntries(text, 'chain');
+  const own = chains.filter((chain) => chain.family === 'inet' && chain.table === RULES_TABLE);
+  const others = chains.filter((chain) => !own.includes(chain));
+  return {
+    present: OWN_CHAINS.every((name) => own.some((chain) => chain.name === name)),
+    forwardDroppers: others
+      .filter((chain) => chain.hook === 'forward' && chain.policy === 'drop')
+      .map((chain) => [chain.family, chain.table, chain.name].map(String).join(' ')),
+  };
+}
+
+/** How often workers tried what they may not, since the table was last written. */
+export async function readRefusals(runner: CommandRunner, call: CallOptions = {}): Promise<Refusals> {
+  const text = await runNodeCommand(runner, 'nft', ['-j', 'list', 'counters', 'table', 'inet', RULES_TABLE], {
+    ...call,
+    errorCode: 'NftFailed',
+  });
+  const counters = readEntries(text, 'counter');
+  const packets = (what: keyof typeof COUNTERS): number => {
+    const found = counters.find(({ name }) => name === COUNTERS[what]);
+    return typeof found?.packets === 'number' ? found.packets : 0;
+  };
+  return {
+    node: packets('node'),
+    metadata: packets('metadata'),
+    worker: packets('worker'),
+    range: packets('range'),
+    source: packets('source'),
+  };
+}
+
+/** Objects of one kind of what `nft -j` lists. */
+function readEntries(text: string, kind: string): readonly Readonly<Record<string, unknown>>[] {
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch (error) {
+    throw new EsbError('nft answered with what is not JSON', { code: 'NftFailed', cause: error });
+  }
+  const entries: unknown = isObject(document) ? document.nftables : undefined;
+  return (Array.isArray(entries) ? (entries as unknown[]) : []).flatMap((entry) => {
+    const found = isObject(entry) ? entry[kind] : undefined;
+    return isObject(found) ? [found] : [];
+  });
+}

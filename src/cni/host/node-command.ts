@@ -1,0 +1,60 @@
+import { type CallOptions, withDeadline } from '../../common/deadline.ts';
+import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
+import type { CommandResult, CommandRunner } from '../../common/exec/command-runner.ts';
+
+export interface NodeCommandOptions extends CallOptions {
+  readonly input?: string;
+  /** Code of the error when it fails. */
+  readonly errorCode: string;
+}
+
+const DEFAULT_DEADLINE_MS = 10_000;
+
+/**
+ * Runs a program of the operating system (`ip`, `nft`) to its success.
+ *
+ * @throws {EsbError} with `errorCode`, retryable, that tells what the program said or which package brings it
+ */
+export async function runNodeCommand(
+  runner: CommandRunner,
+  program: string,
+  args: readonly string[],
+  options: NodeCommandOptions,
+): Promise<string> {
+  let result: CommandResult;
+  try {
+    result = await withDeadline(
+      `${program} ${args.join(' ')}`,
+      options.deadlineMs ?? DEFAULT_DEADLINE_MS,
+      options.signal,
+      (signal) =>
+        runner.run({
+          program,
+          args,
+          signal,
+          ...(options.input === undefined ? {} : { input: options.input }),
+        }),
+    );
+  } catch (error) {
+    if (error instanceof EsbError) {
+      throw error;
+    }
+    const why =
+      errnoOf(error) === 'ENOENT'
+        ? `the program is not installed (Debian package ${program === 'nft' ? 'nftables' : 'iproute2'})`
+        : messageOf(error);
+    throw new EsbError(`cannot run ${program}: ${why}`, {
+      code: options.errorCode,
+      retryable: true,
+      cause: error,
+    });
+  }
+  if (result.code !== 0) {
+    const said = (result.stderr || result.stdout).replaceAll(/\s+/g, ' ').trim();
+    throw new EsbError(`${program} ${args.join(' ')} failed: ${said.slice(0, 500) || 'it said nothing'}`, {
+      code: options.errorCode,
+      retryable: true,
+    });
+  }
+  return result.stdout;
+}

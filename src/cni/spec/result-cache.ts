@@ -1,0 +1,88 @@
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf } from '../../common/errors.ts';
+import type { CniResult } from './cni-result.ts';
+import { isObject, type NetworkConfig } from './network-config.ts';
+
+/** What identifies one attachment to a network. */
+export interface CniTarget {
+  readonly containerId: string;
+  /** Path of the network namespace; empty when it is gone. */
+  readonly netns: string;
+  readonly ifName: string;
+}
+
+/**
+ * Results of ADD on disk, in libcni's own format and file names (`results/<network>-<container>-<interface>`), so that
+ * DEL gets the same prevResult after a restart.
+ */
+export class ResultCache {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = join(folder, 'results');
+  }
+
+  async write(config: NetworkConfig, target: CniTarget, result: CniResult): Promise<void> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    const path = this.#path(config.name, target.containerId, target.ifName);
+    const text = JSON.stringify({
+      kind: 'cniCacheV1',
+      containerId: target.containerId,
+      config: Buffer.from(JSON.stringify(config)).toString('base64'),
+      ifName: target.ifName,
+      networkName: config.name,
+      netns: target.netns,
+      result,
+    });
+    // After a crash of the machine there is no attachment left, so the file need not be on the platter.
+    try {
+      await writeFile(`${path}.tmp`, text, { mode: 0o600 });
+      await rename(`${path}.tmp`, path);
+    } catch (error) {
+      await rm(`${path}.tmp`, { force: true });
+      throw error;
+    }
+  }
+
+  /** Undefined when there is none, or none that can be read: DEL works without. */
+  async read(network: string, containerId: string, ifName: string): Promise<CniResult | undefined> {
+    try {
+      const document: unknown = JSON.parse(await readFile(this.#path(network, containerId, ifName), 'utf8'));
+      const result = isObject(document) ? document.result : undefined;
+      return isObject(result) ? result : undefined;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT' || error instanceof SyntaxError) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  async remove(network: string, containerId: string, ifName: string): Promise<void> {
+    const path = this.#path(network, containerId, ifName);
+    await rm(path, { force: true });
+    // Of a write in whose middle an agent was killed.
+    await rm(`${path}.tmp`, { force: true });
+  }
+
+  /** Container ids with a result for an interface of this network. */
+  async list(network: string, ifName: string): Promise<readonly string[]> {
+    try {
+      return (await readdir(this.#folder)).flatMap((name) =>
+        name.startsWith(`${network}-`) && name.endsWith(`-${ifName}`)
+          ? [name.slice(network.length + 1, -ifName.length - 1)]
+          : [],
+      );
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') {
+        return [];
+      }
+      throw error;
+    }
+  }
+
+  #path(network: string, containerId: string, ifName: string): string {
+    return join(this.#folder, `${network}-${containerId}-${ifName}`);
+  }
+}
