@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import type { FairGate } from '../common/fair-gate.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime, WorkerAddress } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime, WorkerAddress } from '../runtime/contract/runtime.ts';
 import type { StampSource } from './activity-stamp.ts';
 import type { Answers } from './answers.ts';
 import type { QueueLimits } from './call-queue.ts';

@@ -1,4 +1,4 @@
-import type { WorkerInfo } from '../runtime/container-runtime.ts';
+import type { WorkerInfo } from '../runtime/contract/runtime.ts';
 import type { WorkerRecord } from './worker-record.ts';
 
 export interface ServiceFacts {

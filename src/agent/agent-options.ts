@@ -1,4 +1,4 @@
-import type { RuntimeType } from '../runtime/runtime-factory.ts';
+import type { RuntimeType } from '../runtime/factory.ts';
 
 /** Options of the agent's role, as the command line gives them. */
 export interface AgentOptions {

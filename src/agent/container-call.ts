@@ -2,7 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { runtimeErrorIn, timedOutAfter } from '../common/emulator-answer.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import { partOf, reportsEnd } from './call-splitter.ts';
 import type { MarkedCall } from './in-flight-mark.ts';
 import type { Invocation } from './invocation.ts';

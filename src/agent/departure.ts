@@ -4,7 +4,7 @@ import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { errnoOf, messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import { MARK_SUFFIX } from './in-flight-mark.ts';
 import type { NodeHealth } from './node-health.ts';
 import type { NodeRegistration } from './node-registration.ts';

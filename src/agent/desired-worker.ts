@@ -1,4 +1,4 @@
-import type { WorkerIdentity } from '../runtime/container-runtime.ts';
+import type { WorkerIdentity } from '../runtime/contract/runtime.ts';
 
 /** An environment variable as the resource has it. */
 export type DesiredVariable =

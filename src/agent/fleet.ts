@@ -1,5 +1,5 @@
 import type { CallOptions } from '../common/deadline.ts';
-import type { WorkerIdentity } from '../runtime/container-runtime.ts';
+import type { WorkerIdentity } from '../runtime/contract/runtime.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Invocation, InvocationResult } from './invocation.ts';
 import type { WorkerView } from './worker-view.ts';

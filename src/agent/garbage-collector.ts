@@ -4,7 +4,7 @@ import { type CallOptions, sleep } from '../common/deadline.ts';
 import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import { audit, type HostState, type Leftover, Sightings } from './garbage-audit.ts';
 import { MARK_SUFFIX } from './in-flight-mark.ts';
 import type { NetworkRepair } from './network-repair.ts';

@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import { isAborted, sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import { reportsEnd } from './call-splitter.ts';
 import type { MarkedCall } from './in-flight-mark.ts';
 

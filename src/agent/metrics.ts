@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Refusals } from '../cni/host/nftables.ts';
 import type { SlotCounts } from '../cni/node-network.ts';
-import { type RuntimeObserver, startStages } from '../runtime/runtime-observer.ts';
+import { type RuntimeObserver, startStages } from '../runtime/contract/instrumentation.ts';
 import type { EventLoopDelay } from './event-loop.ts';
 import type { Fleet } from './fleet.ts';
 import { type CountedKind, type GarbageMetrics, leftoverKinds } from './garbage-collector.ts';

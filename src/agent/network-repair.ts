@@ -1,7 +1,7 @@
 import type { NodeNetwork } from '../cni/node-network.ts';
 import type { Clock } from '../common/clock.ts';
 import type { CallOptions } from '../common/deadline.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 
 /** Milliseconds that an attachment must have been without a container: a worker may just be in the making. */
 const minAgeMs = 120_000;

@@ -4,7 +4,7 @@ import { sleep } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import { ClockWatch } from './clock-watch.ts';
 import type { LeavingWorker } from './worker-fleet.ts';
 

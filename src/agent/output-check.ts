@@ -2,7 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime, WorkerInfo } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime, WorkerInfo } from '../runtime/contract/runtime.ts';
 
 export interface OutputCheckOptions {
   readonly runtime: Pick<ContainerRuntime, 'list' | 'isOutputLost'>;

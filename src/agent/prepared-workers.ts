@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '../common/clock.ts';
 import { withDeadline } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { NodeCapacity } from './node-capacity.ts';
 import { resolveShape } from './resolve-shape.ts';

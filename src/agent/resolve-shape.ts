@@ -1,6 +1,6 @@
 import type { CallOptions } from '../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../common/errors.ts';
-import type { PullSecrets, WorkerShape } from '../runtime/container-runtime.ts';
+import type { PullSecrets, WorkerShape } from '../runtime/contract/runtime.ts';
 import type { DesiredVariable, DesiredWorker } from './desired-worker.ts';
 import type { SecretReader } from './secret-reader.ts';
 

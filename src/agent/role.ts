@@ -25,7 +25,7 @@ import { configMaps, nodes } from '../kube/api/resource-types.ts';
 import { createInformer } from '../kube/cache/informer.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import type { AgentOptions } from './agent-options.ts';
 import { createApiSecretReader } from './api-secret-reader.ts';
 import { CallBudget, defaultCallBytes } from './call-budget.ts';

@@ -3,7 +3,7 @@ import { writeFileAtomically } from '../common/atomic-file.ts';
 import type { Clock } from '../common/clock.ts';
 import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 
 /** Milliseconds that one attempt to remove such a container may take. */
 const removalMs = 60_000;

@@ -1,6 +1,6 @@
 import type { Clock, Timer } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
-import type { ContainerRuntime } from '../runtime/container-runtime.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 
 /**
  * Milliseconds that a worker has been awake until the runtime's own tools are told. Longer than the 10 seconds after which

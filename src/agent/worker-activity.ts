@@ -1,6 +1,6 @@
 import type { Clock } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
-import type { WorkerInfo } from '../runtime/container-runtime.ts';
+import type { WorkerInfo } from '../runtime/contract/runtime.ts';
 import { IssuedStamps, type StampSource } from './activity-stamp.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import { mayWake } from './goal.ts';

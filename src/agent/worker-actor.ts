@@ -2,7 +2,7 @@ import { takenMiB } from '../api/worker-resources.ts';
 import type { Timer } from '../common/clock.ts';
 import { EsbError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import type { RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
+import type { RuntimeEvent, WorkerInfo } from '../runtime/contract/runtime.ts';
 import { ActionGate } from './action-gate.ts';
 import { unavailableRetryMs } from './action-retry.ts';
 import { ActorAlarm } from './actor-alarm.ts';

@@ -1,7 +1,7 @@
 import { takenMiB } from '../api/worker-resources.ts';
 import type { Clock } from '../common/clock.ts';
 import { EsbError, unreachable } from '../common/errors.ts';
-import type { KernelState, RuntimeEvent, WorkerInfo } from '../runtime/container-runtime.ts';
+import type { KernelState, RuntimeEvent, WorkerInfo } from '../runtime/contract/runtime.ts';
 import type { ActorContext } from './actor-context.ts';
 import type { MarkedCall } from './in-flight-mark.ts';
 import type { LeftCall } from './left-call.ts';

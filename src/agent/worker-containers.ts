@@ -1,7 +1,7 @@
 import { takenMiB } from '../api/worker-resources.ts';
 import { unreachable } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import type { WorkerInfo } from '../runtime/container-runtime.ts';
+import type { WorkerInfo } from '../runtime/contract/runtime.ts';
 import type { ActorContext } from './actor-context.ts';
 import { inOrderOfService, wasReady } from './adoption.ts';
 import { callBoundMs } from './container-call.ts';

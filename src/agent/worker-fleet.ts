@@ -13,7 +13,7 @@ import type {
   WorkerAddress,
   WorkerIdentity,
   WorkerInfo,
-} from '../runtime/container-runtime.ts';
+} from '../runtime/contract/runtime.ts';
 import { StampSource } from './activity-stamp.ts';
 import type { ActorContext } from './actor-context.ts';
 import { Answers } from './answers.ts';

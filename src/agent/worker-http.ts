@@ -4,8 +4,8 @@ import { buildConnector, Client, type Dispatcher } from 'undici';
 import type { Clock, Timer } from '../common/clock.ts';
 import { MAX_RESPONSE_BYTES } from '../common/emulator-answer.ts';
 import { EsbError, isShortage, messageOf } from '../common/errors.ts';
-import type { WorkerAddress } from '../runtime/container-runtime.ts';
-import { isShared, listensOn } from '../runtime/port-owner.ts';
+import type { WorkerAddress } from '../runtime/contract/runtime.ts';
+import { isShared, listensOn } from '../runtime/start/port-owner.ts';
 
 /** Where the emulator takes calls, whatever the function is called. */
 const invokePath = '/2015-03-31/functions/function/invocations';

@@ -1,5 +1,5 @@
 import { EsbError } from '../common/errors.ts';
-import type { WorkerIdentity } from '../runtime/container-runtime.ts';
+import type { WorkerIdentity } from '../runtime/contract/runtime.ts';
 import type { WorkerRefMessage, WorkerStateMessage } from './agent-messages.ts';
 import type { ServedFleet } from './served-fleet.ts';
 import type { WorkerView } from './worker-view.ts';

@@ -5,7 +5,7 @@ import type { Clock, Timer } from '../common/clock.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
-import type { WorkerAddress } from '../runtime/container-runtime.ts';
+import type { WorkerAddress } from '../runtime/contract/runtime.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Rest } from './idle-clock.ts';
 import type { BackoffSnapshot } from './restart-backoff.ts';

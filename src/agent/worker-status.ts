@@ -1,7 +1,7 @@
 import { readyReasons } from '../api/condition.ts';
 import { unreachable } from '../common/errors.ts';
 import { formatHostPort } from '../common/host-port.ts';
-import type { EnsureStep, WorkerInfo } from '../runtime/container-runtime.ts';
+import type { EnsureStep, WorkerInfo } from '../runtime/contract/runtime.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Goal } from './goal.ts';
 import type { Action, Observed } from './plan.ts';

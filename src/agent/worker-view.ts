@@ -1,4 +1,4 @@
-import type { WorkerAddress, WorkerIdentity } from '../runtime/container-runtime.ts';
+import type { WorkerAddress, WorkerIdentity } from '../runtime/contract/runtime.ts';
 
 /** The phase that the resource shows; the same words as in the CRD. */
 export type WorkerPhase =

@@ -6,7 +6,7 @@ import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import type { CacheEvent, Informer, KubeClient } from '../kube/api/types.ts';
 import { createRequestGate } from '../kube/client/concurrency-limiter.ts';
-import type { WorkerIdentity } from '../runtime/container-runtime.ts';
+import type { WorkerIdentity } from '../runtime/contract/runtime.ts';
 import { desiredFromResource } from './desired-from-resource.ts';
 import type { Fleet } from './fleet.ts';
 import type { WorkerPolicy } from './worker-policy.ts';

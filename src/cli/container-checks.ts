@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { bridgeNetwork, parseNetworkConfig } from '../cni/spec/network-config.ts';
 import { errnoOf, messageOf } from '../common/errors.ts';
 import type { ContainerdClient } from '../containerd/containerd-client.ts';
-import { versionFault } from '../runtime/containerd-version.ts';
+import { versionFault } from '../runtime/containerd/version.ts';
 import { type Finding, problem, warning, well } from './finding.ts';
 import { compareVersions, type NodeProbe } from './node-probe.ts';
 

@@ -4,8 +4,8 @@ import { type FoundSpan, LogCursor, type LogQuery } from '../agent/log-query.ts'
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import { EsbError } from '../common/errors.ts';
 import { systemCommandRunner } from '../common/exec/command-runner.ts';
-import { LogFolder } from '../runtime/log-folder.ts';
-import { LogFolderReader } from '../runtime/log-reader.ts';
+import { LogFolder } from '../runtime/logs/log-folder.ts';
+import { LogFolderReader } from '../runtime/logs/log-reader.ts';
 import { readAgentLogs } from './agent-logs.ts';
 import { openHome } from './home.ts';
 import { openInstance, pause } from './instance.ts';

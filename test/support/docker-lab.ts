@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { chmod, mkdtemp, readdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { silentLogger } from '../../src/common/logger.ts';
-import { DockerRuntime, type DockerRuntimeOptions } from '../../src/runtime/docker-runtime.ts';
+import { DockerRuntime, type DockerRuntimeOptions } from '../../src/runtime/docker/runtime.ts';
 import { run } from './command.ts';
 import { dockerPackages } from './docker-packages.ts';
 import { cgroupFolders } from './lab.ts';

@@ -1,5 +1,5 @@
 import type { WorkerAnswer, WorkerLink, WorkerRequest } from '../../src/agent/worker-http.ts';
-import type { WorkerAddress } from '../../src/runtime/container-runtime.ts';
+import type { WorkerAddress } from '../../src/runtime/contract/runtime.ts';
 
 /** A call that is in a worker. */
 export interface FakeCall {

@@ -2,6 +2,8 @@ import type { CallOptions } from '../../src/common/deadline.ts';
 import { AbortedError } from '../../src/common/deadline.ts';
 import { EsbError } from '../../src/common/errors.ts';
 import type { Health } from '../../src/common/health.ts';
+import type { NodeInventory, Trace } from '../../src/runtime/containerd/inventory.ts';
+import { refuseForeign } from '../../src/runtime/contract/matches.ts';
 import type {
   ContainerRuntime,
   DestroyOptions,
@@ -11,11 +13,9 @@ import type {
   RuntimeHealth,
   TaskState,
   WorkerInfo,
-} from '../../src/runtime/container-runtime.ts';
-import type { WorkerLogReader } from '../../src/runtime/log-reader.ts';
-import type { NodeImages } from '../../src/runtime/node-images.ts';
-import type { NodeInventory, Trace } from '../../src/runtime/node-inventory.ts';
-import { refuseForeign } from '../../src/runtime/worker-fit.ts';
+} from '../../src/runtime/contract/runtime.ts';
+import type { NodeImages } from '../../src/runtime/images/node-images.ts';
+import type { WorkerLogReader } from '../../src/runtime/logs/log-reader.ts';
 
 export type FakeOperation =
   | 'ensure'

@@ -9,7 +9,7 @@ import { createFleet, type FleetLimits, type NodeFleet } from '../../src/agent/w
 import type { WorkerRecord } from '../../src/agent/worker-record.ts';
 import type { Clock } from '../../src/common/clock.ts';
 import { type Logger, silentLogger } from '../../src/common/logger.ts';
-import type { ContainerRuntime, RuntimeEvent } from '../../src/runtime/container-runtime.ts';
+import type { ContainerRuntime, RuntimeEvent } from '../../src/runtime/contract/runtime.ts';
 import { FakeEmulators } from './fake-emulator.ts';
 import { FakeRuntime } from './fake-runtime.ts';
 import { type ManualClock, manualClock, settle } from './manual-clock.ts';

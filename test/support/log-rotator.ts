@@ -1,5 +1,5 @@
 /** Looks after the logs in a folder until it is killed: `node log-rotator.ts FOLDER MAX-BYTES MAX-FILES`. */
-import { WorkerLogs } from '../../src/runtime/worker-log.ts';
+import { WorkerLogs } from '../../src/runtime/logs/worker-logs.ts';
 
 const [folder = '', maxBytes, maxFiles] = process.argv.slice(2);
 const logs = new WorkerLogs(folder, { limits: { maxBytes: Number(maxBytes), maxFiles: Number(maxFiles) } });

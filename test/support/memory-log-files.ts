@@ -1,4 +1,4 @@
-import type { LogFileState, LogFiles } from '../../src/runtime/log-folder.ts';
+import type { LogFileState, LogFiles } from '../../src/runtime/logs/log-folder.ts';
 
 /** The death of the process at some step. */
 export class Crash extends Error {}

@@ -7,7 +7,7 @@ import type { NodeNetwork } from '../../../src/cni/node-network.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import type { ContainerdClient } from '../../../src/containerd/containerd-client.ts';
-import { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
 import { run } from '../../support/command.ts';
 import { type FakeContainerd, fakeContainerd, notFound } from '../../support/fake-containerd.ts';
 import { FakeEmulators } from '../../support/fake-emulator.ts';

@@ -1,9 +1,9 @@
 import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { EnsureRequest, WorkerAddress, WorkerInfo } from '../../../src/runtime/container-runtime.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
-import { cpuWeightOf, machineSize, parentLimits } from '../../../src/runtime/parent-limits.ts';
+import { cpuWeightOf, machineSize, parentLimits } from '../../../src/runtime/containerd/parent-limits.ts';
+import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import type { EnsureRequest, WorkerAddress, WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { testImage, workerFiles } from '../../support/test-image.ts';
 import { waitFor } from '../../support/wait-for.ts';

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { WorkerAddress, WorkerInfo } from '../../../src/runtime/container-runtime.ts';
-import type { DockerRuntime } from '../../../src/runtime/docker-runtime.ts';
+import type { WorkerAddress, WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
+import type { DockerRuntime } from '../../../src/runtime/docker/runtime.ts';
 import { run } from '../../support/command.ts';
 import { type DockerLab, startDockerLab } from '../../support/docker-lab.ts';
 import { ensureRequest } from '../../support/lab.ts';

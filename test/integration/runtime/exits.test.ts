@@ -4,8 +4,8 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/container-runtime.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 

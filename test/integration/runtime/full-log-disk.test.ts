@@ -2,8 +2,8 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { WorkerInfo } from '../../../src/runtime/container-runtime.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import type { WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
 import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 
 interface Answer {

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { WorkerAddress } from '../../../src/runtime/container-runtime.ts';
+import type { WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
 import { ensureRequest, startLab } from '../../support/lab.ts';
 import { startNetnsCaller } from '../../support/netns-caller.ts';

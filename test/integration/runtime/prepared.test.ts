@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { WorkerAddress } from '../../../src/runtime/container-runtime.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import type { WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 

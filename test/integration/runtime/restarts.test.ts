@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { createContainerdClient } from '../../../src/containerd/containerd-client.ts';
-import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/container-runtime.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { watchedClient } from '../../support/tripwire.ts';
 import { waitFor } from '../../support/wait-for.ts';

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createContainerdClient } from '../../../src/containerd/containerd-client.ts';
-import type { EnsureRequest, RuntimeEvent, WorkerAddress } from '../../../src/runtime/container-runtime.ts';
-import { CONTAINERD_NAMESPACE, type ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import { CONTAINERD_NAMESPACE, type ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import type { EnsureRequest, RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 

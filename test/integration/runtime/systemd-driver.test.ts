@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs';
 import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { WorkerAddress } from '../../../src/runtime/container-runtime.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
-import { WorkerCgroups } from '../../../src/runtime/worker-cgroup.ts';
+import { WorkerCgroups } from '../../../src/runtime/containerd/cgroups.ts';
+import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import type { WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 

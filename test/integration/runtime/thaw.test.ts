@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/container-runtime.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd-runtime.ts';
+import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { freeze } from '../../support/freezer.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { containerIdOf } from '../../../src/agent/container-id.ts';
-import { isOwnName } from '../../../src/runtime/node-inventory.ts';
+import { isOwnName } from '../../../src/runtime/containerd/inventory.ts';
 
 const identity = { namespace: 'default', name: 'hello', uid: 'c7d2f0f5-0a2b-4d6e-9f51-6a1f6a4f1f00' };
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { ConditionView } from '../../../src/agent/worker-view.ts';
-import { WorkerExitError } from '../../../src/runtime/worker-exit-error.ts';
+import { WorkerExitError } from '../../../src/runtime/contract/worker-exit-error.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
 

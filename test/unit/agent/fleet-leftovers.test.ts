@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createFleet, type NodeFleet } from '../../../src/agent/worker-fleet.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import type { WorkerInfo } from '../../../src/runtime/container-runtime.ts';
+import type { WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
 import { FakeRuntime } from '../../support/fake-runtime.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { manualClock } from '../../support/manual-clock.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { audit, type HostState, type KnownState, Sightings } from '../../../src/agent/garbage-audit.ts';
-import type { NodeInventory, TraceKind } from '../../../src/runtime/node-inventory.ts';
+import type { NodeInventory, TraceKind } from '../../../src/runtime/containerd/inventory.ts';
 
 const traceKinds: readonly TraceKind[] = [
   'task',

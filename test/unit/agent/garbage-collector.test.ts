@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { GarbageCollector, networkKindOf } from '../../../src/agent/garbage-collector.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import type { WorkerInfo } from '../../../src/runtime/container-runtime.ts';
+import type { WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
 

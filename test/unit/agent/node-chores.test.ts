@@ -9,7 +9,7 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { ApiError } from '../../../src/kube/api/api-error.ts';
 import type { ConfigMap, Node } from '../../../src/kube/api/resource-types.ts';
 import { createObjectCache } from '../../../src/kube/cache/object-cache.ts';
-import type { WorkerInfo } from '../../../src/runtime/container-runtime.ts';
+import type { WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { manualClock, settle } from '../../support/manual-clock.ts';
 

@@ -6,7 +6,7 @@ import type { LeavingWorker } from '../../../src/agent/worker-fleet.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import type { RuntimeEvent, RuntimeHealth } from '../../../src/runtime/container-runtime.ts';
+import type { RuntimeEvent, RuntimeHealth } from '../../../src/runtime/contract/runtime.ts';
 import { manualClock, settle } from '../../support/manual-clock.ts';
 
 function world() {

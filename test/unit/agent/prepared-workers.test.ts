@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { NodeCapacity } from '../../../src/agent/node-capacity.ts';
 import { PreparedWorkers } from '../../../src/agent/prepared-workers.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import type { EnsureRequest } from '../../../src/runtime/container-runtime.ts';
+import type { EnsureRequest } from '../../../src/runtime/contract/runtime.ts';
 import { desiredFixture } from '../../support/fleet-lab.ts';
 import { type ManualClock, manualClock, settle } from '../../support/manual-clock.ts';
 

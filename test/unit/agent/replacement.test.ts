@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
 import type { WorkerRecord } from '../../../src/agent/worker-record.ts';
 import { EsbError } from '../../../src/common/errors.ts';
-import { WorkerExitError } from '../../../src/runtime/worker-exit-error.ts';
+import { WorkerExitError } from '../../../src/runtime/contract/worker-exit-error.ts';
 import type { FakeOperation } from '../../support/fake-runtime.ts';
 import { watchFileSyncs } from '../../support/file-syncs.ts';
 import { desiredFixture, FleetLab, type LabOptions } from '../../support/fleet-lab.ts';

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { InvocationResult } from '../../../src/agent/invocation.ts';
 import type { WorkerRecord } from '../../../src/agent/worker-record.ts';
 import { EsbError } from '../../../src/common/errors.ts';
-import { WorkerExitError } from '../../../src/runtime/worker-exit-error.ts';
+import { WorkerExitError } from '../../../src/runtime/contract/worker-exit-error.ts';
 import { watchFileSyncs } from '../../support/file-syncs.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';

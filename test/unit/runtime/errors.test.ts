@@ -2,10 +2,10 @@ import { describe, expect, it } from 'vitest';
 import { AbortedError } from '../../../src/common/deadline.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { ContainerdError } from '../../../src/containerd/containerd-error.ts';
-import { versionFault } from '../../../src/runtime/containerd-version.ts';
-import { createError, networkError } from '../../../src/runtime/create-error.ts';
-import { pullError } from '../../../src/runtime/pull-error.ts';
-import { WorkerExitError } from '../../../src/runtime/worker-exit-error.ts';
+import { versionFault } from '../../../src/runtime/containerd/version.ts';
+import { WorkerExitError } from '../../../src/runtime/contract/worker-exit-error.ts';
+import { pullError } from '../../../src/runtime/images/pull-error.ts';
+import { createError, networkError } from '../../../src/runtime/start/create-error.ts';
 
 describe('pullError', () => {
   const prefix = 'containerd Transfer.Transfer: ';

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
-import { layersOf, readUserFiles } from '../../../src/runtime/image-files.ts';
-import { isCleanupOf, isShimOf } from '../../../src/runtime/orphan-shim.ts';
-import { WorkerCgroups } from '../../../src/runtime/worker-cgroup.ts';
-import { WorkerLogs } from '../../../src/runtime/worker-log.ts';
+import { WorkerCgroups } from '../../../src/runtime/containerd/cgroups.ts';
+import { isCleanupOf, isShimOf } from '../../../src/runtime/containerd/orphan-shim.ts';
+import { layersOf, readUserFiles } from '../../../src/runtime/images/user-files.ts';
+import { WorkerLogs } from '../../../src/runtime/logs/worker-logs.ts';
 import { fakeContainerd } from '../../support/fake-containerd.ts';
 
 let folder: string;

@@ -4,7 +4,7 @@ import type {
   EnsureRequest,
   WorkerInfo,
   WorkerShape,
-} from '../../../../src/runtime/container-runtime.ts';
+} from '../../../../src/runtime/contract/runtime.ts';
 import { ensureRequest } from '../../../support/lab.ts';
 import type { RuntimeLab } from './runtime-lab.ts';
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { WorkerShape } from '../../../../src/runtime/container-runtime.ts';
+import type { WorkerShape } from '../../../../src/runtime/contract/runtime.ts';
 import { testImage, workerFiles } from '../../../support/test-image.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 import type { ConformanceTests } from './conformance-suite.ts';

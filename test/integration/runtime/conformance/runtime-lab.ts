@@ -1,4 +1,4 @@
-import type { ContainerRuntime, WorkerAddress } from '../../../../src/runtime/container-runtime.ts';
+import type { ContainerRuntime, WorkerAddress } from '../../../../src/runtime/contract/runtime.ts';
 import { startDockerLab } from '../../../support/docker-lab.ts';
 import { startLab } from '../../../support/lab.ts';
 import type { TestRegistry } from '../../../support/test-registry.ts';

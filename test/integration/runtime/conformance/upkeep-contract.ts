@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { RuntimeEvent } from '../../../../src/runtime/container-runtime.ts';
+import type { RuntimeEvent } from '../../../../src/runtime/contract/runtime.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 import type { ConformanceTests } from './conformance-suite.ts';
 

@@ -1,0 +1,166 @@
+import { mkdir, readFile, statfs, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
+
+/** Who makes the cgroups of workers: runc itself, or systemd when runc asks it to. */
+export type CgroupDriver = 'cgroupfs' | 'systemd';
+
+/** Where the cgroups of a node's workers are, and how each is named. */
+export interface CgroupParent {
+  readonly driver: CgroupDriver;
+  /** Folder of all of them below a hierarchy's root, such as `/esb` or `/esb.slice`. */
+  readonly folder: string;
+  /** What a worker's runtime spec has as `cgroupsPath`. */
+  specPath(containerId: string): string;
+  /** Name of a worker's folder within {@link folder}. */
+  folderName(containerId: string): string;
+  /** The worker that a folder is named after; undefined for one of somebody else. */
+  containerId(folderName: string): string | undefined;
+}
+
+/** Where cgroups are mounted. */
+export const CGROUP_ROOT = '/sys/fs/cgroup';
+
+/** Type of a file system that is the one hierarchy of version 2 (`CGROUP2_SUPER_MAGIC` of linux/magic.h). */
+const CGROUP2_MAGIC = 0x6367_7270;
+/** What limits a worker. */
+const CONTROLLERS = ['cpu', 'memory', 'pids'] as const;
+/** Hierarchies of version 1 in which a parent can be made without knowing the machine: `cpuset` could not. */
+const V1_HIERARCHIES: readonly string[] = [...CONTROLLERS, 'freezer'];
+const SCOPE_PREFIX = 'esb';
+/** Exists while systemd runs (sd_booted(3)). */
+const SYSTEMD_FOLDER = '/run/systemd/system';
+
+/**
+ * Says where workers' cgroups are.
+ *
+ * @param parent for `cgroupfs` an absolute path, by default `/esb`; for `systemd` the name of a slice, by default
+ *   `esb.slice`
+ * @throws {EsbError} `InvalidArgument` for a parent that is none, or that the kubelet keeps house in: it would remove
+ *   workers as what it does not know, and count them as those of Pods
+ */
+export function cgroupParent(driver: CgroupDriver, parent?: string): CgroupParent {
+  const wanted = parent ?? (driver === 'systemd' ? 'esb.slice' : '/esb');
+  const folder = driver === 'systemd' ? sliceFolder(wanted) : plainFolder(wanted);
+  if (folder.split('/').some((part) => /^kubepods\b/.test(part))) {
+    throw invalid(
+      `the control group ${wanted} is the kubelet's: workers need one of their own, such as /esb`,
+    );
+  }
+  if (driver === 'cgroupfs') {
+    return {
+      driver,
+      folder,
+      specPath: (containerId) => join(folder, containerId),
+      folderName: (containerId) => containerId,
+      containerId: (folderName) => folderName,
+    };
+  }
+  const pattern = new RegExp(`^${SCOPE_PREFIX}-(.+)\\.scope$`);
+  return {
+    driver,
+    folder,
+    specPath: (containerId) => `${wanted}:${SCOPE_PREFIX}:${containerId}`,
+    folderName: (containerId) => `${SCOPE_PREFIX}-${containerId}.scope`,
+    containerId: (folderName) => pattern.exec(folderName)?.[1],
+  };
+}
+
+/**
+ * Makes the parent with everything switched on that limits a worker, so that no worker's start depends on who made one
+ * before it. Repeating it is harmless. With systemd there is nothing to make, only something to ask for.
+ *
+ * @throws {EsbError} `CgroupUnusable` that says what is missing
+ */
+export async function prepareCgroupParent(
+  parent: CgroupParent,
+  options: { readonly root?: string; readonly isVersion2?: boolean; readonly systemdFolder?: string } = {},
+): Promise<void> {
+  const root = options.root ?? CGROUP_ROOT;
+  if (parent.driver === 'systemd') {
+    await requireSystemd(options.systemdFolder ?? SYSTEMD_FOLDER);
+    return;
+  }
+  const isVersion2 = options.isVersion2 ?? (await isCgroup2(root));
+  try {
+    if (isVersion2) {
+      await prepareVersion2(root, parent.folder);
+      return;
+    }
+    for (const hierarchy of V1_HIERARCHIES) {
+      await mkdir(join(root, hierarchy, parent.folder), { recursive: true });
+    }
+  } catch (error) {
+    throw error instanceof EsbError ? error : unusable(parent.folder, messageOf(error), error);
+  }
+}
+
+/** Whether the one hierarchy of version 2 is mounted there, and not those of version 1. */
+export async function isCgroup2(root: string): Promise<boolean> {
+  return (await statfs(root)).type === CGROUP2_MAGIC;
+}
+
+/** Controllers of version 2 are handed down one folder at a time. */
+async function prepareVersion2(root: string, folder: string): Promise<void> {
+  let current = root;
+  for (const part of ['', ...folder.split('/').slice(1)]) {
+    current = join(current, part);
+    await mkdir(current, { recursive: true });
+    const available = (await readFile(join(current, 'cgroup.controllers'), 'utf8')).trim().split(/\s+/);
+    const missing = CONTROLLERS.filter((name) => !available.includes(name));
+    if (missing.length > 0) {
+      throw unusable(folder, `${current} has no controller ${missing.join(', ')}`);
+    }
+    try {
+      await writeFile(
+        join(current, 'cgroup.subtree_control'),
+        CONTROLLERS.map((name) => `+${name}`).join(' '),
+      );
+    } catch (error) {
+      const reason =
+        errnoOf(error) === 'EBUSY'
+          ? `there are processes in ${current}, which may not have both processes and limited groups below it`
+          : messageOf(error);
+      throw unusable(folder, reason, error);
+    }
+  }
+}
+
+async function requireSystemd(folder: string): Promise<void> {
+  try {
+    await statfs(folder);
+  } catch (error) {
+    throw new EsbError(
+      'the control groups are to be made by systemd, which does not run on this node: use --cgroup-driver cgroupfs',
+      { code: 'CgroupUnusable', cause: error },
+    );
+  }
+}
+
+function unusable(folder: string, reason: string, cause?: unknown): EsbError {
+  return new EsbError(`the workers' control group ${folder} cannot be made: ${reason}`, {
+    code: 'CgroupUnusable',
+    cause,
+  });
+}
+
+function plainFolder(path: string): string {
+  if (!/^(?:\/[\w.@:-]+)+$/.test(path) || path.split('/').some((part) => part === '.' || part === '..')) {
+    throw invalid(`the control group ${path} is no absolute path below the root, such as /esb`);
+  }
+  return path;
+}
+
+/** `a-b.slice` lies in `a.slice` (systemd.slice(5)). */
+function sliceFolder(slice: string): string {
+  const name = /^((?:[\w.@:]+-)*[\w.@:]+)\.slice$/.exec(slice)?.[1];
+  if (name === undefined) {
+    throw invalid(`${slice} is no slice of systemd, such as esb.slice`);
+  }
+  const parts = name.split('-');
+  return parts.map((_, index) => `/${parts.slice(0, index + 1).join('-')}.slice`).join('');
+}
+
+function invalid(message: string): EsbError {
+  return new EsbError(message, { code: 'InvalidArgument' });
+}

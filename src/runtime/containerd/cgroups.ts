@@ -1,0 +1,236 @@
+import { readFileSync } from 'node:fs';
+import { readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Clock, systemClock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { errnoOf } from '../../common/errors.ts';
+import type { LimitHits } from './cgroup-events.ts';
+import { CGROUP_ROOT, type CgroupDriver, type CgroupParent, cgroupParent } from './cgroup-parent.ts';
+
+export interface WorkerCgroupsOptions {
+  /** Where the hierarchies are mounted. Default `/sys/fs/cgroup`. */
+  readonly root?: string;
+  /** Who makes the cgroups. Default `cgroupfs`. */
+  readonly driver?: CgroupDriver | undefined;
+  /** Cgroup above the workers' own. Default `/esb`, with systemd `esb.slice`. */
+  readonly parent?: string | undefined;
+  readonly clock?: Clock;
+}
+
+const EMPTY_DEADLINE_MS = 3000;
+const EMPTY_EVERY_MS = 5;
+
+/** Hierarchies of cgroup v1 that runc puts a container in, and v2 alone or beside them. */
+const HIERARCHIES: readonly string[] = [
+  '',
+  'unified',
+  'memory',
+  'freezer',
+  'pids',
+  'cpu',
+  'cpuacct',
+  'cpu,cpuacct',
+  'cpuset',
+  'devices',
+  'blkio',
+  'hugetlb',
+  'net_cls',
+  'net_prio',
+  'net_cls,net_prio',
+  'perf_event',
+  'rdma',
+  'misc',
+  'systemd',
+];
+
+/** The kernel's own view of a worker, for what containerd does not tell. Version 1 and 2 of cgroups. */
+export class WorkerCgroups {
+  readonly #root: string;
+  readonly #parent: CgroupParent;
+  readonly #clock: Clock;
+
+  constructor(options: WorkerCgroupsOptions) {
+    this.#root = options.root ?? CGROUP_ROOT;
+    this.#parent = cgroupParent(options.driver ?? 'cgroupfs', options.parent);
+    this.#clock = options.clock ?? systemClock;
+  }
+
+  /** Every worker that has a cgroup in any hierarchy, also an empty one. */
+  async list(): Promise<readonly string[]> {
+    const found = new Set<string>();
+    for (const hierarchy of HIERARCHIES) {
+      const folder = join(this.#root, hierarchy, this.#parent.folder);
+      const children = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
+        if (isGone(error)) {
+          return [];
+        }
+        throw error;
+      });
+      // The folder that the hierarchies of version 1 are mounted in is no hierarchy itself.
+      const isHierarchy = children.some(({ name }) => name === 'cgroup.procs');
+      for (const child of children.filter((one) => isHierarchy && one.isDirectory())) {
+        const containerId = this.#parent.containerId(child.name);
+        if (containerId !== undefined) {
+          found.add(containerId);
+        }
+      }
+    }
+    return [...found];
+  }
+
+  /** Its processes, as the kernel has them. */
+  async processes(containerId: string): Promise<readonly number[]> {
+    const text =
+      (await this.#read('freezer', containerId, 'cgroup.procs')) ??
+      (await this.#read('', containerId, 'cgroup.procs')) ??
+      '';
+    return pidsOf(text);
+  }
+
+  /** How many of its processes the kernel killed for want of memory. 0 once the cgroup is gone. */
+  async oomKills(containerId: string): Promise<number> {
+    const text =
+      (await this.#read('memory', containerId, 'memory.oom_control')) ??
+      (await this.#read('', containerId, 'memory.events')) ??
+      '';
+    return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
+  }
+
+  /** How often the kernel held a worker to its limits; undefined once the cgroup is gone. */
+  limitHits(containerId: string): LimitHits | undefined {
+    const first = (hierarchy: string, file: string, older: string): string | undefined =>
+      this.#readNow(hierarchy, containerId, older) ?? this.#readNow('', containerId, file);
+    const processes = first('pids', 'pids.events', 'pids.events');
+    const memory = first('memory', 'memory.events', 'memory.oom_control');
+    if (processes === undefined && memory === undefined) {
+      return undefined;
+    }
+    return {
+      processes: Number(/^max (\d+)$/m.exec(processes ?? '')?.[1] ?? 0),
+      memory: Number(/^oom_kill (\d+)$/m.exec(memory ?? '')?.[1] ?? 0),
+    };
+  }
+
+  /** Where the files of a worker's freezer are, for either version. */
+  freezerFolders(containerId: string): { readonly v1: string; readonly v2: string } {
+    return { v1: this.#folder('freezer', containerId), v2: this.#folder('', containerId) };
+  }
+
+  /** Takes back a request to freeze it, which outlives the call that made it (runc issue 5325). */
+  async thaw(containerId: string): Promise<void> {
+    const v1 = await this.#write('freezer', containerId, 'freezer.state', 'THAWED');
+    if (!v1) {
+      await this.#write('', containerId, 'cgroup.freeze', '0');
+    }
+  }
+
+  /** Kills what a removed container left running and removes its cgroups. Nothing there is success. */
+  async clear(containerId: string): Promise<void> {
+    for (const hierarchy of HIERARCHIES) {
+      const processes = await this.#read(hierarchy, containerId, 'cgroup.procs');
+      if (processes === undefined) {
+        continue;
+      }
+      const pids = pidsOf(processes);
+      if (pids.length > 0) {
+        // A frozen process does not take the signal.
+        await this.thaw(containerId);
+        for (const pid of pids) {
+          kill(pid);
+        }
+      }
+      await this.#removeFolder(this.#folder(hierarchy, containerId));
+    }
+  }
+
+  /** Removes the cgroup above the workers' own from every hierarchy; missing is success. A slice is systemd's to remove. */
+  async removeParent(): Promise<void> {
+    if (this.#parent.driver === 'systemd') {
+      return;
+    }
+    for (const hierarchy of HIERARCHIES) {
+      await this.#removeFolder(join(this.#root, hierarchy, this.#parent.folder));
+    }
+  }
+
+  /** Processes that were killed leave their cgroup a moment later. */
+  async #removeFolder(folder: string): Promise<void> {
+    const end = this.#clock.monotonic() + EMPTY_DEADLINE_MS;
+    for (;;) {
+      try {
+        await rmdir(folder);
+        return;
+      } catch (error) {
+        if (isGone(error)) {
+          return;
+        }
+        if (errnoOf(error) !== 'EBUSY' || this.#clock.monotonic() > end) {
+          throw error;
+        }
+        await sleep(this.#clock, EMPTY_EVERY_MS);
+      }
+    }
+  }
+
+  #folder(hierarchy: string, containerId: string): string {
+    return join(this.#root, hierarchy, this.#parent.folder, this.#parent.folderName(containerId));
+  }
+
+  async #read(hierarchy: string, containerId: string, file: string): Promise<string | undefined> {
+    try {
+      return await readFile(join(this.#folder(hierarchy, containerId), file), 'utf8');
+    } catch (error) {
+      if (isGone(error)) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  #readNow(hierarchy: string, containerId: string, file: string): string | undefined {
+    try {
+      return readFileSync(join(this.#folder(hierarchy, containerId), file), 'utf8');
+    } catch (error) {
+      if (isGone(error)) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  /** Whether the file was there. */
+  async #write(hierarchy: string, containerId: string, file: string, text: string): Promise<boolean> {
+    try {
+      await writeFile(join(this.#folder(hierarchy, containerId), file), text, { flag: 'r+' });
+      return true;
+    } catch (error) {
+      if (isGone(error)) {
+        return false;
+      }
+      throw error;
+    }
+  }
+}
+
+/** The processes of a `cgroup.procs`. One outside of this process's pid namespace is 0 there, which `kill` takes for our own group. */
+function pidsOf(text: string): readonly number[] {
+  return text
+    .split('\n')
+    .map(Number)
+    .filter((pid) => pid > 0);
+}
+
+function isGone(error: unknown): boolean {
+  const code = errnoOf(error);
+  return code === 'ENOENT' || code === 'ENODEV' || code === 'ENOTDIR';
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') {
+      throw error;
+    }
+  }
+}

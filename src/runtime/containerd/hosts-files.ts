@@ -1,0 +1,77 @@
+import { chmod, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf } from '../../common/errors.ts';
+
+/** Lines that every `/etc/hosts` has, as container engines write them. */
+const ALWAYS = `127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+`;
+
+/** The `/etc/hosts` of a worker: the loopback, and its own name. Images of Debian and distroless bring none. */
+export function hostsText(ip: string, hostname: string): string {
+  return `${ALWAYS}${ip}\t${hostname}\n`;
+}
+
+/** A folder with the `/etc/hosts` of each worker of the node. */
+export class HostsFiles {
+  readonly #folder: string;
+
+  /** @param folder on a tmpfs: no file outlives the containers that it is mounted into */
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** Returns the path of the file. */
+  async write(containerId: string, ip: string, hostname: string): Promise<string> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o755 });
+    const path = this.#path(containerId);
+    await writeFile(path, hostsText(ip, hostname));
+    // Whatever the agent's own mask is, the worker's user reads it.
+    await chmod(path, 0o644);
+    return path;
+  }
+
+  /** Missing is success. */
+  async remove(containerId: string): Promise<void> {
+    await rm(this.#path(containerId), { force: true });
+  }
+
+  /** Removes those of containers that are not among `containerIds` and older than `before`, milliseconds since the epoch. */
+  async prune(containerIds: ReadonlySet<string>, before: number): Promise<void> {
+    for (const containerId of await this.#names()) {
+      if (!containerIds.has(containerId) && (await this.#writtenAt(containerId)) < before) {
+        await this.remove(containerId);
+      }
+    }
+  }
+
+  async #names(): Promise<readonly string[]> {
+    try {
+      return await readdir(this.#folder);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') {
+        return [];
+      }
+      throw error;
+    }
+  }
+
+  async #writtenAt(containerId: string): Promise<number> {
+    try {
+      return (await stat(this.#path(containerId))).mtimeMs;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') {
+        return Number.POSITIVE_INFINITY;
+      }
+      throw error;
+    }
+  }
+
+  #path(containerId: string): string {
+    return join(this.#folder, containerId);
+  }
+}

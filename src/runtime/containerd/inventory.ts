@@ -1,0 +1,134 @@
+import type { CallOptions } from '../../common/deadline.ts';
+import type { ContainerdClient } from '../../containerd/containerd-client.ts';
+import { FILES_KEY_PREFIX } from '../images/user-files.ts';
+import type { WorkerCgroups } from './cgroups.ts';
+import type { HostTraces } from './leftovers.ts';
+import { containerOfLease, isStandIn } from './remove.ts';
+
+/** Something that a container leaves when it is not taken away in order. */
+export type TraceKind =
+  | 'task'
+  /** A record that stands in for one that was lost. */
+  | 'container'
+  | 'snapshot'
+  | 'lease'
+  | 'cgroup'
+  | 'shim'
+  | 'shim_socket'
+  | 'runc_state'
+  | 'mount';
+
+/** One thing on the node that bears the name of a container, whether that container exists or not. */
+export interface Trace {
+  readonly kind: TraceKind;
+  readonly containerId: string;
+}
+
+/** What there is on a node at one time, as far as it is this node's own. */
+export interface NodeInventory {
+  /** Containers in containerd's records, without those that stand in for a lost one. */
+  readonly containers: ReadonlySet<string>;
+  /** Uids of workers that these containers belong to, by their labels. */
+  readonly uids: ReadonlySet<string>;
+  /** Containers that something was being done with before, while or after this was read. */
+  readonly busy: ReadonlySet<string>;
+  readonly traces: readonly Trace[];
+  /** Uids of workers whose output is kept on the node. */
+  readonly writers: ReadonlySet<string>;
+}
+
+export interface NodeInventoryOptions {
+  readonly client: ContainerdClient;
+  readonly cgroups: Pick<WorkerCgroups, 'list'>;
+  readonly host: HostTraces;
+  /** Uids of workers whose output is kept. */
+  readonly writers: () => Promise<readonly string[]>;
+  readonly uidOf: (labels: Readonly<Record<string, string>>) => string;
+  /** Folder of containerd's snapshots. */
+  readonly snapshotFolder: (options: CallOptions) => Promise<string | undefined>;
+}
+
+/**
+ * Takes stock. What is under way is read before and after everything else, by `busy`.
+ *
+ * @param known containers that somebody knows of by other means, for what shows only to whoever knows the name
+ */
+export async function takeNodeInventory(
+  parts: NodeInventoryOptions,
+  busy: () => Iterable<string>,
+  known: ReadonlySet<string>,
+  options: CallOptions,
+): Promise<NodeInventory> {
+  const { client, cgroups, host } = parts;
+  const under = new Set(busy());
+  // Before the containers: one that goes meanwhile takes its output along.
+  const writers = new Set(await parts.writers());
+  const [records, tasks, snapshots, leases, groups, shims, states, folder] = await Promise.all([
+    client.containers.list(options),
+    client.tasks.list(options),
+    client.snapshots.list(options),
+    client.leases.list(options),
+    cgroups.list(),
+    host.shims(),
+    host.runcStates(),
+    parts.snapshotFolder(options),
+  ]);
+  const mounts = folder === undefined ? [] : await host.mounts(folder);
+  const standIns = new Set(
+    records.filter((record) => isOwnName(record.id) && isStandIn(record)).map(({ id }) => id),
+  );
+  const containers = new Set(records.map(({ id }) => id).filter((id) => !standIns.has(id)));
+  const running = new Set(tasks.map(({ containerId }) => containerId));
+  const named = (kind: TraceKind, ids: Iterable<string>): Trace[] =>
+    [...ids].filter(isOwnName).map((containerId) => ({ kind, containerId }));
+  const traces = [
+    ...named('task', running),
+    ...named('container', standIns),
+    ...named(
+      'snapshot',
+      // Committed ones are layers of images.
+      snapshots.filter(({ kind }) => kind !== 'COMMITTED').map(({ name }) => name),
+    ),
+    ...named(
+      'lease',
+      leases.flatMap(({ id }) => containerOfLease(id) ?? (id.startsWith(FILES_KEY_PREFIX) ? [id] : [])),
+    ),
+    ...named('cgroup', groups),
+    ...named(
+      'mount',
+      mounts.map(({ containerId }) => containerId),
+    ),
+    ...named('runc_state', states),
+  ];
+  // One shim may serve many containers, under the name of the first, which may be gone long before it.
+  const idle = shims.filter(({ containerId }) => !containers.has(containerId) && !running.has(containerId));
+  if (idle.length > 0) {
+    const serving = await host.parents(tasks.map(({ pid }) => pid));
+    traces.push(
+      ...named(
+        'shim',
+        idle.filter(({ pid }) => !serving.has(pid)).map(({ containerId }) => containerId),
+      ),
+    );
+  }
+  const served = new Set(shims.map(({ containerId }) => containerId));
+  const suspects = new Set(
+    [...known, ...traces.map(({ containerId }) => containerId)].filter(
+      (id) => !containers.has(id) && !running.has(id) && !served.has(id),
+    ),
+  );
+  traces.push(...named('shim_socket', await host.sockets(suspects)));
+  for (const id of busy()) {
+    under.add(id);
+  }
+  const uids = new Set(records.map(({ labels }) => parts.uidOf(labels)));
+  return { containers, uids, busy: under, traces, writers };
+}
+
+/**
+ * Whether a name is one that the agent gives: to a container (its worker's name and a hash, which had 8 digits in earlier versions) or while it reads the files
+ * of an image. Whatever else is in the namespace, such as what a person or containerd itself makes there, is left alone.
+ */
+export function isOwnName(name: string): boolean {
+  return name.startsWith(FILES_KEY_PREFIX) || /-([0-9a-f]{32}|[0-9a-f]{8})(-[0-9a-z]+)?$/.test(name);
+}

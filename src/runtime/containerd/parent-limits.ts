@@ -1,0 +1,144 @@
+import { access, readFile, writeFile } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { errnoOf } from '../../common/errors.ts';
+
+/** What all workers of a node may take together. */
+export interface ParentLimits {
+  readonly memoryBytes: number;
+  /** Processes and threads. */
+  readonly processes: number;
+  /** Weight in the words of version 1, where 1,024 is that of a group nobody has set. */
+  readonly cpuShares: number;
+}
+
+/** What there is to share. */
+export interface MachineSize {
+  readonly memoryBytes: number;
+  readonly processors: number;
+  /** Processes and threads that the kernel lets there be. */
+  readonly processes: number;
+}
+
+/** What came of limiting the parent. */
+export type LimitOutcome =
+  | { readonly kind: 'Limited' }
+  /** Nobody has made the parent yet: systemd makes a slice with its first scope. */
+  | { readonly kind: 'Missing' }
+  /** The workers hold more than the limit, so that the kernel would end some at once. */
+  | { readonly kind: 'InUse' };
+
+const MEBIBYTE = 2 ** 20;
+/** What is left for the node itself, whatever is promised. */
+const MAX_SHARE = 0.9;
+/** Processes that workers may have on the smallest share: those of 256 small ones. */
+const MIN_PROCESSES = 4_096;
+const SHARES_PER_PROCESSOR = 1_024;
+/** Bounds of `cpu.shares`; `cpu.weight` goes from 1 to 10,000. */
+const SHARES = { least: 2, most: 262_144 } as const;
+const MAX_WEIGHT = 10_000;
+
+/**
+ * The limits that go with a promise of memory: all of it, and of processors and processes the share of the machine that the
+ * memory is. The share of the processors is what counts when others want them too: the kubelet gives the group of all
+ * Pods 1,024 for each processor.
+ */
+export function parentLimits(promisedMiB: number, machine: MachineSize): ParentLimits {
+  const memoryBytes = promisedMiB * MEBIBYTE;
+  const share = Math.min(memoryBytes / machine.memoryBytes, MAX_SHARE);
+  const most = Math.floor(machine.processes * MAX_SHARE);
+  const shares = Math.round(machine.processors * SHARES_PER_PROCESSOR * share);
+  return {
+    memoryBytes,
+    processes: Math.min(most, Math.max(MIN_PROCESSES, Math.floor(machine.processes * share))),
+    cpuShares: Math.min(SHARES.most, Math.max(SHARES.least, shares)),
+  };
+}
+
+/** Weight of version 2 for shares of version 1, as runc and the kubelet convert them. */
+export function cpuWeightOf(shares: number): number {
+  return 1 + Math.floor(((shares - SHARES.least) * (MAX_WEIGHT - 1)) / (SHARES.most - SHARES.least));
+}
+
+/** The machine that this process runs on. */
+export async function machineSize(): Promise<MachineSize> {
+  const [pids, threads] = await Promise.all(
+    ['pid_max', 'threads-max'].map(async (name) =>
+      Number(await readFile(join('/proc/sys/kernel', name), 'utf8')),
+    ),
+  );
+  return {
+    memoryBytes: totalmem(),
+    processors: availableParallelism(),
+    processes: Math.min(pids ?? 0, threads ?? 0),
+  };
+}
+
+/**
+ * Writes the limits of the parent. Repeating it is harmless, and needed: systemd takes them back when its units are read
+ * anew.
+ *
+ * @param root where the hierarchies are mounted
+ * @param folder of the parent below a hierarchy's root
+ */
+export async function limitParent(
+  limits: ParentLimits,
+  place: { readonly root: string; readonly folder: string; readonly isVersion2: boolean },
+): Promise<LimitOutcome> {
+  try {
+    return await (place.isVersion2 ? limitVersion2 : limitVersion1)(limits, place);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      return { kind: 'Missing' };
+    }
+    throw error;
+  }
+}
+
+type Place = Parameters<typeof limitParent>[1];
+
+async function limitVersion2(limits: ParentLimits, place: Place): Promise<LimitOutcome> {
+  const at = (file: string): string => join(place.root, place.folder, file);
+  await write(at('cpu.weight'), cpuWeightOf(limits.cpuShares));
+  await write(at('pids.max'), limits.processes);
+  const stat = await readFile(at('memory.stat'), 'utf8');
+  const held = (name: string): number => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(stat)?.[1] ?? 0);
+  // Unlike version 1 the kernel takes a limit below what is held, and ends processes until it fits.
+  if (held('anon') + held('shmem') >= limits.memoryBytes) {
+    return { kind: 'InUse' };
+  }
+  await write(at('memory.max'), limits.memoryBytes);
+  return { kind: 'Limited' };
+}
+
+async function limitVersion1(limits: ParentLimits, place: Place): Promise<LimitOutcome> {
+  const at = (hierarchy: string, file: string): string => join(place.root, hierarchy, place.folder, file);
+  await write(at('cpu', 'cpu.shares'), limits.cpuShares);
+  await write(at('pids', 'pids.max'), limits.processes);
+  const swap = at('memory', 'memory.memsw.limit_in_bytes');
+  const countsSwap = await access(swap).then(
+    () => true,
+    () => false,
+  );
+  try {
+    // Memory and swap together may never be less than memory alone.
+    if (countsSwap) {
+      await write(swap, -1);
+    }
+    await write(at('memory', 'memory.limit_in_bytes'), limits.memoryBytes);
+    if (countsSwap) {
+      await write(swap, limits.memoryBytes);
+    }
+  } catch (error) {
+    if (errnoOf(error) === 'EBUSY') {
+      return { kind: 'InUse' };
+    }
+    throw error;
+  }
+  return { kind: 'Limited' };
+}
+
+/** Makes no file: one that is not there is of a group that is not there. */
+async function write(path: string, value: number): Promise<void> {
+  await writeFile(path, String(value), { flag: 'r+' });
+}

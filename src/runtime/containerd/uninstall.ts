@@ -1,0 +1,83 @@
+import type { CallOptions } from '../../common/deadline.ts';
+import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { ContainerdClient } from '../../containerd/containerd-client.ts';
+import { isOwnName, type NodeInventory } from './inventory.ts';
+
+export interface NodeClearanceOptions {
+  readonly client: Pick<ContainerdClient, 'containers' | 'images' | 'leases' | 'namespaces'>;
+  /** Name of our namespace of containerd. */
+  readonly namespace: string;
+  readonly inventory: (options: CallOptions) => Promise<NodeInventory>;
+  /** Removes a container with all that it left; missing is success. */
+  readonly removeContainer: (containerId: string, options: CallOptions) => Promise<void>;
+  readonly logger: Logger;
+}
+
+const READ_DEADLINE_MS = 60_000;
+/** containerd collects what nothing refers to any more before it answers. */
+const REMOVE_DEADLINE_MS = 120_000;
+/** How many containers are removed at once: there may be a thousand. */
+const AT_ONCE = 4;
+
+/**
+ * Takes everything of ours out of containerd: containers with what they left on the node, images, leases, and at last the
+ * namespace itself. What a person made there by hand stays, and with it its image and the namespace. Goes on after a
+ * failure; may be repeated.
+ *
+ * @returns what could not be removed, one message each
+ */
+export async function clearContainerd(
+  options: NodeClearanceOptions,
+  call: CallOptions = {},
+): Promise<string[]> {
+  const { client, inventory, logger, namespace, removeContainer } = options;
+  const failures: string[] = [];
+  const attempt = async (what: string, step: () => Promise<void>): Promise<void> => {
+    try {
+      await step();
+    } catch (error) {
+      if (!hasCode(EsbError.from(error), 'NotFound')) {
+        failures.push(`${what}: ${messageOf(error)}`);
+      }
+    }
+  };
+  const read: CallOptions = { deadlineMs: READ_DEADLINE_MS, ...call };
+  const remove: CallOptions = { deadlineMs: REMOVE_DEADLINE_MS, ...call };
+
+  const { containers, traces } = await inventory(read);
+  const own = new Set(
+    [...containers, ...traces.map(({ containerId }) => containerId)].filter((id) => isOwnName(id)),
+  );
+  const waiting = [...own];
+  const removeNext = async (): Promise<void> => {
+    for (let id = waiting.shift(); id !== undefined; id = waiting.shift()) {
+      const containerId = id;
+      await attempt(`container ${containerId}`, () => removeContainer(containerId, remove));
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, removeNext));
+
+  const others = (await client.containers.list(read)).filter(({ id }) => !own.has(id));
+  const kept = new Set(others.map(({ image }) => image));
+  if (others.length > 0) {
+    logger.warn(
+      { containers: others.map(({ id }) => id) },
+      'containers that nobody of ours made stay in the namespace, and their images',
+    );
+  } else {
+    // Also what a pull that was cut off holds, which containerd would let go of a day later.
+    for (const { id } of await client.leases.list(read)) {
+      await attempt(`lease ${id}`, () => client.leases.delete(id, remove));
+    }
+  }
+  for (const { name } of await client.images.list(read)) {
+    if (!kept.has(name)) {
+      await attempt(`image ${name}`, () => client.images.delete(name, remove));
+    }
+  }
+  if (others.length === 0 && failures.length === 0) {
+    await attempt(`containerd's namespace ${namespace}`, () => client.namespaces.delete(namespace, remove));
+  }
+  return failures;
+}

@@ -1,0 +1,87 @@
+import { containerLabels } from '../../api/label.ts';
+import type { ContainerRecord } from '../../containerd/container-service.ts';
+import type { FoundTask } from '../containerd/task.ts';
+import type { EnsureRequest, TaskState, WorkerAddress, WorkerInfo } from './runtime.ts';
+
+/** The labels that say whom a container belongs to; together with the task they are all there is to know of it. */
+export function labelsOf(
+  request: Pick<EnsureRequest, 'identity' | 'epoch' | 'shapeHash'>,
+  address: WorkerAddress,
+  image: string,
+  handlerInItsPlace?: string,
+): Readonly<Record<string, string>> {
+  const { identity } = request;
+  return {
+    [containerLabels.namespace]: identity.namespace,
+    [containerLabels.name]: identity.name,
+    [containerLabels.uid]: identity.uid,
+    [containerLabels.functionName]: identity.functionName,
+    [containerLabels.shape]: request.shapeHash,
+    [containerLabels.epoch]: String(request.epoch),
+    [containerLabels.ip]: address.ip,
+    [containerLabels.port]: String(address.port),
+    [containerLabels.image]: image,
+    ...(handlerInItsPlace === undefined
+      ? {}
+      : { [containerLabels.handlerInItsPlace]: handlerInItsPlace.slice(0, 128) }),
+  };
+}
+
+/** Whether a container carries our labels. */
+export function isWorker(record: ContainerRecord): boolean {
+  return (record.labels[containerLabels.uid] ?? '') !== '';
+}
+
+/** What a container's record and its task say together. */
+export function workerInfoOf(record: ContainerRecord, task: TaskState): WorkerInfo {
+  const label = (name: keyof typeof containerLabels): string => record.labels[containerLabels[name]] ?? '';
+  const port = Number(label('port'));
+  return {
+    containerId: record.id,
+    identity: {
+      namespace: label('namespace'),
+      name: label('name'),
+      uid: label('uid'),
+      functionName: label('functionName'),
+    },
+    epoch: Number(label('epoch')) || 0,
+    shapeHash: label('shape'),
+    image: label('image'),
+    task,
+    ...(label('handlerInItsPlace') === '' ? {} : { handlerInItsPlace: label('handlerInItsPlace') }),
+    ...(label('ip') !== '' && port > 0 ? { address: { ip: label('ip'), port } } : {}),
+    createdAt: record.createdAt,
+  };
+}
+
+/**
+ * The state of a task as containerd and the kernel tell it.
+ *
+ * @param oomKilled asked only for a process that has ended
+ */
+export async function taskStateOf(
+  task: FoundTask | undefined,
+  oomKilled: () => Promise<boolean>,
+): Promise<TaskState> {
+  switch (task?.status) {
+    case undefined:
+      return { kind: 'Missing' };
+    case 'CREATED':
+      return { kind: 'Created' };
+    case 'RUNNING':
+      return { kind: 'Running', pid: task.pid, ...(task.told === 'PAUSED' ? { unsettled: true } : {}) };
+    case 'PAUSED':
+    // It gets there or is thawed; whoever acts on either reads again.
+    case 'PAUSING':
+      return { kind: 'Paused', pid: task.pid };
+    case 'STOPPED':
+    // The shim does not answer: whatever runs there is of no use any more.
+    case 'UNKNOWN':
+      return {
+        kind: 'Stopped',
+        exitCode: task.exitCode,
+        oomKilled: task.exitCode !== 0 && (await oomKilled()),
+        ...(task.exitedAt === undefined ? {} : { exitedAt: task.exitedAt }),
+      };
+  }
+}

@@ -1,0 +1,163 @@
+import { type FileHandle, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { errnoOf, hasCode, messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { ContainerService } from '../../docker/container-service.ts';
+import type { WorkerLogs } from '../logs/worker-logs.ts';
+
+export interface LogCopierOptions {
+  readonly containers: Pick<ContainerService, 'logs' | 'inspect'>;
+  readonly logs: WorkerLogs;
+  /** Where it is kept how far each log is. */
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+interface Copy {
+  readonly controller: AbortController;
+  readonly done: Promise<void>;
+}
+
+const RETRY_EVERY_MS = 500;
+/** How long the last lines of a process that has ended are waited for. */
+const DRAIN_MS = 3_000;
+
+/**
+ * Copies what workers write from the engine's logs to the files that are kept of it. The engine reads the workers' pipes
+ * whether or not anybody is here, so that neither an agent that is away nor a disk of ours that is full holds a worker up; what
+ * it wrote meanwhile follows, as far back as the engine keeps it. How far a log is copied is written down after each
+ * piece: an agent that is killed in between copies that piece once more.
+ */
+export class LogCopier {
+  readonly #options: LogCopierOptions;
+  readonly #copies = new Map<string, Copy>();
+
+  constructor(options: LogCopierOptions) {
+    this.#options = options;
+  }
+
+  async prepare(): Promise<void> {
+    await mkdir(this.#options.folder, { recursive: true, mode: 0o700 });
+  }
+
+  /** Copies on from where the log of this container is, until its process has ended. */
+  follow(containerId: string, engineId: string): void {
+    if (this.#copies.has(containerId)) {
+      return;
+    }
+    const controller = new AbortController();
+    const done = this.#run(containerId, engineId, controller.signal).catch((error: unknown) => {
+      if (!controller.signal.aborted) {
+        this.#options.logger.error({ containerId, err: error }, 'the log of a worker is copied no more');
+      }
+    });
+    this.#copies.set(containerId, { controller, done });
+  }
+
+  /** Waits until what a process that has ended wrote is copied, a few seconds at most. */
+  async drain(containerId: string): Promise<void> {
+    const copy = this.#copies.get(containerId);
+    if (copy !== undefined) {
+      const late = new AbortController();
+      await Promise.race([
+        copy.done,
+        sleep(this.#options.clock, DRAIN_MS, late.signal).catch(() => undefined),
+      ]);
+      late.abort();
+    }
+  }
+
+  /** Copies no more of a container, which is removed or made anew. */
+  async end(containerId: string): Promise<void> {
+    await this.#stop(containerId);
+    await rm(this.#path(containerId), { force: true });
+  }
+
+  /** Copies no more of anything. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#copies.keys()].map((containerId) => this.#stop(containerId)));
+  }
+
+  async #stop(containerId: string): Promise<void> {
+    const copy = this.#copies.get(containerId);
+    copy?.controller.abort();
+    await copy?.done;
+    this.#copies.delete(containerId);
+  }
+
+  async #run(containerId: string, engineId: string, signal: AbortSignal): Promise<void> {
+    const { clock, containers, logger } = this.#options;
+    let trouble = '';
+    for (;;) {
+      try {
+        await this.#copy(containerId, engineId, signal);
+        const { status } = await containers.inspect(engineId, { signal });
+        if (status !== 'running' && status !== 'paused') {
+          return;
+        }
+      } catch (error) {
+        if (signal.aborted || hasCode(error, 'NotFound')) {
+          return;
+        }
+        // Once for each kind: a disk that is full stays so for a while.
+        if (trouble !== messageOf(error)) {
+          trouble = messageOf(error);
+          logger.warn({ containerId, err: error }, 'the log of a worker cannot be copied; trying again');
+        }
+      }
+      await sleep(clock, RETRY_EVERY_MS, signal);
+    }
+  }
+
+  async #copy(containerId: string, engineId: string, signal: AbortSignal): Promise<void> {
+    const { containers, logs } = this.#options;
+    let copied = await this.#copiedOf(containerId, engineId);
+    const log = await open(logs.path(containerId), 'a', 0o600);
+    try {
+      // What is there already is never cut off, lest a crash right here begins the log anew.
+      const cursor = await open(this.#path(containerId), copied === undefined ? 'w' : 'r+', 0o600);
+      try {
+        await note(cursor, engineId, copied);
+        for await (const frames of containers.logs(engineId, copied, signal)) {
+          // The engine begins with the line of that very time.
+          const fresh = frames.filter(({ time }) => copied === undefined || time > copied);
+          const last = fresh.at(-1);
+          if (last !== undefined) {
+            await log.appendFile(Buffer.concat(fresh.map(({ data }) => data)));
+            copied = last.time;
+            await note(cursor, engineId, copied);
+          }
+        }
+      } finally {
+        await cursor.close();
+      }
+    } finally {
+      await log.close();
+    }
+  }
+
+  /** The time of the last line that was copied of this container. */
+  async #copiedOf(containerId: string, engineId: string): Promise<string | undefined> {
+    try {
+      const [whose, time = ''] = (await readFile(this.#path(containerId), 'utf8')).split(' ');
+      return whose === engineId && time !== '' ? time : undefined;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  #path(containerId: string): string {
+    return join(this.#options.folder, containerId);
+  }
+}
+
+/** Never shorter than before. */
+async function note(cursor: FileHandle, engineId: string, copied: string | undefined): Promise<void> {
+  await cursor.write(`${engineId} ${copied ?? ''}`, 0);
+}

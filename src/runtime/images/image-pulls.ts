@@ -1,0 +1,294 @@
+import { createHash } from 'node:crypto';
+import type { Clock, Timer } from '../../common/clock.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { EsbError } from '../../common/errors.ts';
+import { FairGate, type GateEntry } from '../../common/fair-gate.ts';
+import { FlightLanes } from '../../common/keyed-single-flight.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { TransferService } from '../../containerd/transfer-service.ts';
+import type { Platform } from '../../oci/image-config.ts';
+import type { ImageReference } from '../../oci/image-reference.ts';
+import type { RuntimeObserver } from '../contract/instrumentation.ts';
+import { pullError } from './pull-error.ts';
+import { PullMeter } from './pull-progress.ts';
+import { findCredentials } from './registry-credentials.ts';
+
+export interface ImagePullsOptions {
+  readonly transfer: TransferService;
+  readonly platform: Platform;
+  readonly snapshotter: string;
+  /** `certs.d` folder, read by containerd. */
+  readonly hostsFolder?: string | undefined;
+  /** Images of one registry that are pulled at the same time; the others wait. Default 3. */
+  readonly maxPulls?: number | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly observer?: PullObserver | undefined;
+}
+
+export type PullObserver = Pick<RuntimeObserver, 'pullBegan' | 'pullEnded'>;
+
+export interface PullCall extends CallOptions {
+  /** Of the worker that wants the image. */
+  readonly namespace?: string | undefined;
+  /** Told how far it is, as text for a condition: at once when that is known, then every ten seconds at most. */
+  readonly onDetail?: ((detail: string) => void) | undefined;
+}
+
+interface Failure {
+  readonly error: EsbError;
+  /** Real attempts that failed in a row. */
+  readonly count: number;
+  /** Monotonic milliseconds until which the registry is not asked again. */
+  readonly until: number;
+}
+
+const DEFAULT_MAX_PULLS = 3;
+/** As many pulls are under way as this many registries may have; a namespace has those of two. */
+const REGISTRIES = 4;
+/** Whoever waits for a pull has a deadline of its own; this one only ends what goes on for ever. */
+const PULL_DEADLINE_MS = 60 * 60_000;
+/** A pull in which nothing moves for so long is given up, as by containerd's own CRI. */
+const STALLED_MS = 5 * 60_000;
+const TELL_EVERY_MS = 10_000;
+/**
+ * How long a registry is left alone after a failure: shorter than the pauses of a worker that cannot be started (2 s
+ * doubling to 60 s), so that each retry of a single worker is a real one, and many workers together are as one.
+ */
+const FIRST_PAUSE_MS = 1_500;
+const LONGEST_PAUSE_MS = 45_000;
+/** A failure that nobody has repeated for so long is forgotten. */
+const FORGET_MS = 10 * 60_000;
+/** Faults of the registry or the image. A node that is full, or containerd being away, has pauses of its own. */
+const REMEMBERED: ReadonlySet<string> = new Set([
+  'ImageNotFound',
+  'ImagePullFailed',
+  'ImageInvalid',
+  'RegistryUnreachable',
+]);
+
+/**
+ * Pulls images: one pull for however many want the same image with the same credentials, a bounded number at a time of
+ * each registry and for each namespace,
+ * and after a failure ever less often: who asks meanwhile is told what the last attempt came to.
+ */
+export class ImagePulls {
+  readonly #options: ImagePullsOptions;
+  readonly #flights = new FlightLanes();
+  readonly #room: FairGate;
+  readonly #failures = new Map<string, Failure>();
+  readonly #listeners = new Map<string, Set<(detail: string) => void>>();
+  readonly #details = new Map<string, string>();
+
+  constructor(options: ImagePullsOptions) {
+    this.#options = options;
+    const perLane = options.maxPulls ?? DEFAULT_MAX_PULLS;
+    this.#room = new FairGate({ places: REGISTRIES * perLane, perNamespace: 2 * perLane, perLane });
+  }
+
+  /**
+   * Pulls an image, or waits for the pull of it that is under way.
+   *
+   * @throws {EsbError} `ImageNotFound`, `ImagePullFailed`, `ImageInvalid`, `RegistryUnreachable`, `DiskFull`
+   */
+  async run(reference: ImageReference, dockerConfigs: readonly string[], call: PullCall): Promise<void> {
+    const kind = fingerprint(dockerConfigs);
+    const id = `${reference.name} ${kind}`;
+    const failure = this.#failures.get(id);
+    if (failure !== undefined && this.#options.clock.monotonic() < failure.until) {
+      throw failure.error;
+    }
+    const { onDetail } = call;
+    if (onDetail !== undefined) {
+      const listeners = this.#listeners.get(id) ?? new Set();
+      this.#listeners.set(id, listeners.add(onDetail));
+      const known = this.#details.get(id);
+      if (known !== undefined) {
+        onDetail(known);
+      }
+    }
+    const flight = {
+      what: `pulling ${reference.name}`,
+      deadlineMs: call.deadlineMs ?? PULL_DEADLINE_MS,
+      signal: call.signal,
+    };
+    try {
+      await this.#flights.run(reference.name, kind, flight, (signal) =>
+        this.#pull(reference, dockerConfigs, { id, namespace: call.namespace ?? '' }, signal),
+      );
+    } finally {
+      const listeners = this.#listeners.get(id);
+      if (onDetail !== undefined && listeners?.delete(onDetail) === true && listeners.size === 0) {
+        this.#listeners.delete(id);
+      }
+    }
+  }
+
+  /** Ends what is being pulled and waits for it. */
+  async stop(): Promise<void> {
+    this.#flights.cancelAll('pulling');
+    await this.#flights.idle();
+  }
+
+  async #pull(
+    reference: ImageReference,
+    dockerConfigs: readonly string[],
+    { id, namespace }: { readonly id: string; readonly namespace: string },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const entry: GateEntry = { namespace, lane: reference.registry };
+    if (this.#room.isFullFor(entry)) {
+      this.#tell(id, 'waits for its turn, others are being pulled');
+    }
+    try {
+      await this.#room.pass(entry, signal, () => this.#attempt(reference, dockerConfigs, id, signal));
+    } finally {
+      this.#details.delete(id);
+    }
+  }
+
+  /** Asks the registry, and remembers what came of it. */
+  async #attempt(
+    reference: ImageReference,
+    dockerConfigs: readonly string[],
+    id: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock, logger, observer } = this.#options;
+    const image = reference.name;
+    const begun = clock.monotonic();
+    const finish = (outcome: string): number => {
+      const durationMs = Math.round(clock.monotonic() - begun);
+      observer?.pullEnded(durationMs, outcome);
+      return durationMs;
+    };
+    logger.info({ image }, 'pulling an image');
+    observer?.pullBegan();
+    try {
+      await this.#transfer(reference, dockerConfigs, id, signal);
+    } catch (thrown) {
+      const error = pullError(image, thrown);
+      const durationMs = finish(error.code);
+      if (REMEMBERED.has(error.code)) {
+        const pauseMs = this.#remember(id, error);
+        logger.warn(
+          { image, code: error.code, reason: error.message, ms: durationMs, pauseMs: Math.round(pauseMs) },
+          'image cannot be pulled; the registry is left alone for a while',
+        );
+      }
+      throw error;
+    }
+    this.#failures.delete(id);
+    logger.info({ image, ms: finish('ok') }, 'image pulled');
+  }
+
+  async #transfer(
+    reference: ImageReference,
+    dockerConfigs: readonly string[],
+    id: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock, hostsFolder, logger, platform, snapshotter, transfer } = this.#options;
+    const image = reference.name;
+    const meter = new PullMeter();
+    const stall = new StallWatch(clock, image);
+    let toldAt = Number.NEGATIVE_INFINITY;
+    try {
+      await transfer.pull(
+        {
+          reference: image,
+          platform,
+          snapshotter,
+          hostsFolder,
+          credentialsFor:
+            dockerConfigs.length === 0
+              ? undefined
+              : (host) => findCredentials(dockerConfigs, host, reference.repository),
+          onProgress: (progress) => {
+            const { event, name, done, total } = progress;
+            logger.debug({ image, event, name, done, total }, 'pull goes on');
+            if (meter.note(progress)) {
+              stall.moved();
+            }
+            const detail = meter.text();
+            if (detail !== undefined && clock.monotonic() - toldAt >= TELL_EVERY_MS) {
+              toldAt = clock.monotonic();
+              this.#tell(id, detail);
+            }
+          },
+        },
+        { signal: AbortSignal.any([signal, stall.signal]), deadlineMs: PULL_DEADLINE_MS },
+      );
+    } finally {
+      stall.end();
+    }
+  }
+
+  /** @returns milliseconds of the pause */
+  #remember(id: string, error: EsbError): number {
+    const now = this.#options.clock.monotonic();
+    for (const [each, { until }] of this.#failures) {
+      if (until + FORGET_MS < now) {
+        this.#failures.delete(each);
+      }
+    }
+    const count = (this.#failures.get(id)?.count ?? 0) + 1;
+    const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(count - 1, 30));
+    this.#failures.set(id, { error, count, until: now + pauseMs });
+    return pauseMs;
+  }
+
+  #tell(id: string, detail: string): void {
+    this.#details.set(id, detail);
+    for (const listener of this.#listeners.get(id) ?? []) {
+      listener(detail);
+    }
+  }
+}
+
+/** Gives up a pull in which nothing moves. */
+class StallWatch {
+  readonly #clock: Clock;
+  readonly #image: string;
+  readonly #controller = new AbortController();
+  #timer: Timer;
+  #movedAt: number;
+
+  constructor(clock: Clock, image: string) {
+    this.#clock = clock;
+    this.#image = image;
+    this.#movedAt = clock.monotonic();
+    this.#timer = clock.setTimer(() => this.#look(), STALLED_MS);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  moved(): void {
+    this.#movedAt = this.#clock.monotonic();
+  }
+
+  end(): void {
+    this.#timer.cancel();
+  }
+
+  #look(): void {
+    const idleMs = this.#clock.monotonic() - this.#movedAt;
+    if (idleMs < STALLED_MS) {
+      this.#timer = this.#clock.setTimer(() => this.#look(), STALLED_MS - idleMs);
+      return;
+    }
+    this.#controller.abort(
+      new EsbError(
+        `pulling ${this.#image}: nothing has come from the registry for ${STALLED_MS / 60_000} minutes`,
+        { code: 'RegistryUnreachable', retryable: true },
+      ),
+    );
+  }
+}
+
+/** Tells sets of credentials apart without keeping them. */
+function fingerprint(dockerConfigs: readonly string[]): string {
+  return createHash('sha256').update(JSON.stringify(dockerConfigs)).digest('hex');
+}

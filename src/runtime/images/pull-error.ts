@@ -1,0 +1,66 @@
+import { EsbError, hasCode } from '../../common/errors.ts';
+
+/**
+ * What containerd says of a registry that it could not talk to. It gives no code for it, so the text has to decide; it
+ * decides about a reason's name only.
+ */
+const UNREACHABLE =
+  /dial tcp|connection refused|connection reset|no such host|i\/o timeout|network is unreachable|no route to host|TLS handshake|x509:|unexpected EOF|: EOF$|Client\.Timeout/;
+const PLAIN_HTTP = /HTTP response to HTTPS client/;
+const NOT_FOUND = /: not found$|manifest unknown|name unknown/;
+const DENIED =
+  /insufficient_scope|authorization failed|unauthorized|access denied|403 Forbidden|401 Unauthorized|no basic auth credentials/i;
+const WRONG_PLATFORM = /no match for platform|no matching manifest for|does not match the specified platform/;
+
+/** Turns the failure of a pull into the error that a condition shows. */
+export function pullError(reference: string, error: unknown): EsbError {
+  const failure = EsbError.from(error);
+  const text = failure.message;
+  const as = (code: string, message: string, retryable: boolean): EsbError =>
+    new EsbError(`pulling ${reference}: ${message}`, { code, retryable, cause: error });
+  if (['Aborted', 'DeadlineExceeded', 'RuntimeUnavailable', 'RegistryUnreachable'].includes(failure.code)) {
+    return failure;
+  }
+  if (failure.code === 'DiskFull') {
+    return as('DiskFull', 'the disk of the node is full', true);
+  }
+  if (DENIED.test(text)) {
+    return as(
+      'ImagePullFailed',
+      'the registry refuses the credentials, or wants some: see spec.imagePullSecrets',
+      true,
+    );
+  }
+  if (PLAIN_HTTP.test(text)) {
+    return as(
+      'RegistryUnreachable',
+      'the registry speaks plain HTTP, which is not used unless a hosts.toml for it in certs.d says so (with Docker: insecure-registries of the engine)',
+      true,
+    );
+  }
+  if (UNREACHABLE.test(text)) {
+    return as('RegistryUnreachable', `the registry does not answer: ${withoutPrefix(text)}`, true);
+  }
+  if (WRONG_PLATFORM.test(text)) {
+    return as('ImageInvalid', `the image is not made for this node: ${withoutPrefix(text)}`, false);
+  }
+  if (hasCode(failure, 'NotFound') || NOT_FOUND.test(text)) {
+    return as('ImageNotFound', 'the registry has no such image', true);
+  }
+  return as('ImagePullFailed', withoutPrefix(text), true);
+}
+
+function withoutPrefix(text: string): string {
+  return text.replace(/^(?:containerd Transfer\.Transfer|docker pull \S+): /, '');
+}
+
+/** Adds to what a registry refused which secrets it could not be shown. */
+export function withMissing(error: unknown, missing: readonly string[]): unknown {
+  return hasCode(error, 'ImagePullFailed') && missing.length > 0
+    ? new EsbError(`${error.message}; pull secrets that do not exist: ${missing.join(', ')}`, {
+        code: error.code,
+        retryable: true,
+        cause: error,
+      })
+    : error;
+}

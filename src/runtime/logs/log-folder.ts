@@ -1,0 +1,222 @@
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { EsbError, errnoOf, messageOf, unreachable } from '../../common/errors.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+
+/** What is known of a file of a log. */
+export interface LogFileState {
+  readonly size: number;
+  /** Bytes on the disk. */
+  readonly allocated: number;
+  readonly mtimeMs: number;
+  /** Tells this file from another one that had its name before. */
+  readonly id: string;
+}
+
+/**
+ * The files of the workers' logs, by name. Errors are those of the file system; a file that is missing is `undefined`,
+ * or done.
+ */
+export interface LogFiles {
+  list(): Promise<readonly string[]>;
+  state(name: string): Promise<LogFileState | undefined>;
+  /** At most `length` bytes from `offset`; fewer at the end of the file. */
+  read(name: string, offset: number, length: number): Promise<Buffer | undefined>;
+  /** Makes a file of some bytes of another one; `isDurable`: they are on the disk when it returns. */
+  copy(name: string, from: number, to: number, target: string, isDurable: boolean): Promise<void>;
+  /** Appends, and makes the file where there is none. */
+  append(name: string, text: string): Promise<void>;
+  rename(name: string, target: string): Promise<void>;
+  remove(name: string): Promise<void>;
+  /** Gives back the space of everything before `offset`. What comes after keeps its offset. */
+  free(name: string, offset: number): Promise<void>;
+  /** Makes a file that has become shorter as long as `size`. */
+  extend(name: string, size: number): Promise<void>;
+}
+
+/**
+ * How space in front of a file is given back.
+ * - `PunchHole`: by the kernel, while others go on appending.
+ * - `Truncate`: where the file system has no holes to punch, the file is cut off and its end written anew; what a shim
+ *   writes in these microseconds is lost.
+ */
+export type FreeingMode = 'PunchHole' | 'Truncate';
+
+const COPY_BYTES = 1024 * 1024;
+const PROBE_BYTES = 64 * 1024;
+const PROBE_NAME = '.probe';
+/** The kernel does it in microseconds to milliseconds; a disk that hangs longer hangs everything else too. */
+const PUNCH_DEADLINE_MS = 30_000;
+
+/** A folder of the machine. */
+export class LogFolder implements LogFiles {
+  readonly #folder: string;
+  readonly #runner: CommandRunner;
+  #mode: FreeingMode = 'PunchHole';
+
+  constructor(folder: string, runner: CommandRunner) {
+    this.#folder = folder;
+    this.#runner = runner;
+  }
+
+  path(name: string): string {
+    return join(this.#folder, name);
+  }
+
+  async prepare(): Promise<void> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+  }
+
+  /** Finds out by doing it whether holes can be punched here, and keeps to it. */
+  async probe(): Promise<{ readonly mode: FreeingMode; readonly why?: string }> {
+    this.#mode = 'PunchHole';
+    try {
+      await writeFile(this.path(PROBE_NAME), Buffer.alloc(PROBE_BYTES, 'x'), { mode: 0o600 });
+      await this.free(PROBE_NAME, PROBE_BYTES / 2);
+      const after = await this.read(PROBE_NAME, 0, PROBE_BYTES);
+      if (after?.indexOf('x') === PROBE_BYTES / 2) {
+        return { mode: this.#mode };
+      }
+      this.#mode = 'Truncate';
+      return { mode: this.#mode, why: 'a hole was not where it had been punched' };
+    } catch (error) {
+      this.#mode = 'Truncate';
+      return { mode: this.#mode, why: messageOf(error) };
+    } finally {
+      await rm(this.path(PROBE_NAME), { force: true }).catch(() => undefined);
+    }
+  }
+
+  async list(): Promise<readonly string[]> {
+    return (await missingIsUndefined(readdir(this.#folder))) ?? [];
+  }
+
+  async state(name: string): Promise<LogFileState | undefined> {
+    const found = await missingIsUndefined(stat(this.path(name)));
+    return found === undefined
+      ? undefined
+      : {
+          size: found.size,
+          allocated: found.blocks * 512,
+          mtimeMs: found.mtimeMs,
+          id: `${found.ino}:${found.birthtimeMs}`,
+        };
+  }
+
+  async read(name: string, offset: number, length: number): Promise<Buffer | undefined> {
+    const file = await missingIsUndefined(open(this.path(name), 'r'));
+    if (file === undefined) {
+      return undefined;
+    }
+    try {
+      const buffer = Buffer.allocUnsafe(length);
+      const { bytesRead } = await file.read(buffer, 0, length, offset);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  }
+
+  async copy(name: string, from: number, to: number, target: string, isDurable: boolean): Promise<void> {
+    const source = await open(this.path(name), 'r');
+    try {
+      const copy = await open(this.path(target), 'w', 0o600);
+      try {
+        const buffer = Buffer.allocUnsafe(Math.min(COPY_BYTES, to - from));
+        for (let at = from; at < to; ) {
+          const { bytesRead } = await source.read(buffer, 0, Math.min(buffer.length, to - at), at);
+          if (bytesRead === 0) {
+            throw new EsbError(`${name} ends at ${at}, before ${to}`, { code: 'LogCutShort' });
+          }
+          await copy.writeFile(buffer.subarray(0, bytesRead));
+          at += bytesRead;
+        }
+        if (isDurable) {
+          await copy.datasync();
+        }
+      } finally {
+        await copy.close();
+      }
+    } finally {
+      await source.close();
+    }
+  }
+
+  async append(name: string, text: string): Promise<void> {
+    await writeFile(this.path(name), text, { flag: 'a', mode: 0o600 });
+  }
+
+  async rename(name: string, target: string): Promise<void> {
+    await rename(this.path(name), this.path(target));
+  }
+
+  async remove(name: string): Promise<void> {
+    await rm(this.path(name), { force: true });
+  }
+
+  async free(name: string, offset: number): Promise<void> {
+    switch (this.#mode) {
+      case 'PunchHole':
+        await this.#punch(name, offset);
+        break;
+      case 'Truncate':
+        cutOff(this.path(name), offset);
+        break;
+      default:
+        unreachable(this.#mode);
+    }
+  }
+
+  async extend(name: string, size: number): Promise<void> {
+    const file = openSync(this.path(name), 'r+');
+    try {
+      if (fstatSync(file).size < size) {
+        ftruncateSync(file, size);
+      }
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  /** Node.js has no call for it; `fallocate` of util-linux, which Debian always has, does nothing but that. */
+  async #punch(name: string, length: number): Promise<void> {
+    const { code, stderr } = await this.#runner.run({
+      program: 'fallocate',
+      args: ['--punch-hole', '--offset', '0', '--length', String(length), this.path(name)],
+      signal: AbortSignal.timeout(PUNCH_DEADLINE_MS),
+    });
+    if (code !== 0) {
+      throw new EsbError(`fallocate: ${stderr.trim() || `exit code ${String(code)}`}`, {
+        code: 'HoleNotPunched',
+        retryable: true,
+      });
+    }
+  }
+}
+
+/** In one go, so that as little as possible is written meanwhile. */
+function cutOff(path: string, offset: number): void {
+  const file = openSync(path, 'r+');
+  try {
+    const { size } = fstatSync(file);
+    const rest = Buffer.allocUnsafe(Math.max(0, size - offset));
+    const length = readSync(file, rest, 0, rest.length, offset);
+    ftruncateSync(file, 0);
+    ftruncateSync(file, offset);
+    writeSync(file, rest, 0, length, offset);
+  } finally {
+    closeSync(file);
+  }
+}
+
+async function missingIsUndefined<T>(call: Promise<T>): Promise<T | undefined> {
+  try {
+    return await call;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      return undefined;
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,280 @@
+import { errnoOf, unreachable } from '../../common/errors.ts';
+import type { LogFileState, LogFiles } from './log-folder.ts';
+import {
+  emptyLayout,
+  formatLogFileName,
+  type LogLayout,
+  type LogLimits,
+  type LogPart,
+  layoutOf,
+  nextRotationStep,
+  parseLogFileName,
+} from './log-layout.ts';
+
+/** Bytes that are looked through at once for the end of a line. */
+const SEARCH_BYTES = 64 * 1024;
+/** Bytes after which a line is cut. */
+const LONGEST_LINE = 1024 * 1024;
+/** As much more than its bytes may a file take on the disk: file systems allocate generously. */
+const SLACK_BYTES = 1024 * 1024;
+/**
+ * Milliseconds within which a part is filled that is not forced onto the disk before it is taken out of the live file:
+ * what a power failure takes of it is as young as what it takes of every file. With a flood of lines it would take
+ * seconds, in which the flood goes on.
+ */
+const FLOOD_MS = 10_000;
+const NEWLINE = 0x0a;
+
+/** The files of one log, as they are found in the folder. */
+export interface FoundLog {
+  readonly parts: readonly { readonly start: number; readonly size: number }[];
+}
+
+export interface RotatingLogOptions {
+  readonly files: LogFiles;
+  readonly containerId: string;
+  readonly limits: LogLimits;
+  /** Parts that an earlier run left. */
+  readonly found: FoundLog;
+  /** Milliseconds on a clock that never steps. */
+  readonly monotonic: () => number;
+}
+
+/**
+ * One worker's log, kept within its limits. A crash after any step leaves files that are the same log: nothing is
+ * taken out of the live file before a part has it, and what a part has is not read from the live file.
+ */
+export class RotatingLog {
+  readonly #files: LogFiles;
+  readonly #containerId: string;
+  readonly #limits: LogLimits;
+  readonly #monotonic: () => number;
+  #layout: LogLayout;
+  /** Everything before it is known to take no space in the live file. */
+  #freed: number | undefined;
+  /** Starts of files without bytes that tell where the head is. */
+  #markers: readonly number[];
+  #last: Promise<unknown> = Promise.resolve();
+  #removed = false;
+  /** When the last part was made, on the clock that was given. */
+  #movedAt: number | undefined;
+
+  constructor(options: RotatingLogOptions) {
+    const { found } = options;
+    this.#files = options.files;
+    this.#containerId = options.containerId;
+    this.#limits = options.limits;
+    this.#monotonic = options.monotonic;
+    this.#layout = found.parts.length === 0 ? emptyLayout : layoutOf(found.parts);
+    this.#markers = found.parts.filter(({ size }) => size === 0).map(({ start }) => start);
+    this.#freed = found.parts.length === 0 ? 0 : undefined;
+  }
+
+  get layout(): LogLayout {
+    return this.#layout;
+  }
+
+  /** Looks at the live file and rotates it where it is too large. Returns where the log ends; undefined without a file. */
+  async look(): Promise<number | undefined> {
+    return await this.#alone(() => this.#look());
+  }
+
+  /** Does something to a file of the log while nothing else is done to it; nothing once the log is removed. */
+  async whileThere(work: () => Promise<void>): Promise<void> {
+    await this.#alone(async () => {
+      if (!this.#removed) {
+        await work();
+      }
+    });
+  }
+
+  /** Removes every file of the log. */
+  async remove(): Promise<void> {
+    await this.#alone(async () => {
+      this.#removed = true;
+      // The live file first: without it nobody takes what is left of the parts for a log.
+      await this.#files.remove(this.#live);
+      await this.#files.remove(this.#unfinished);
+      await this.#files.remove(formatLogFileName({ kind: 'Times', containerId: this.#containerId }));
+      for (const start of [...this.#layout.parts.map((part) => part.start), ...this.#markers]) {
+        await this.#files.remove(this.#part(start));
+      }
+      this.#layout = emptyLayout;
+      this.#markers = [];
+      this.#freed = 0;
+    });
+  }
+
+  get #live(): string {
+    return formatLogFileName({ kind: 'Live', containerId: this.#containerId });
+  }
+
+  get #unfinished(): string {
+    return formatLogFileName({ kind: 'Unfinished', containerId: this.#containerId });
+  }
+
+  #part(start: number): string {
+    return formatLogFileName({ kind: 'Part', containerId: this.#containerId, start });
+  }
+
+  /** One after the other. */
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(work, work);
+    this.#last = turn.catch(() => undefined);
+    return await turn;
+  }
+
+  async #look(): Promise<number | undefined> {
+    while (!this.#removed) {
+      const state = await this.#files.state(this.#live);
+      if (state === undefined) {
+        return undefined;
+      }
+      if (state.size < this.#layout.head) {
+        // Somebody else cut it off. What is written from now on must not be taken for what was moved out long ago.
+        await this.#files.extend(this.#live, this.#layout.head);
+        continue;
+      }
+      const step = nextRotationStep(this.#layout, state.size, this.#limits);
+      if (step === undefined) {
+        await this.#removeMarkers();
+        await this.#free(state);
+        return state.size;
+      }
+      switch (step.kind) {
+        case 'Remove':
+          await this.#removeParts(step.parts);
+          break;
+        case 'Move':
+          await this.#move(step.to);
+          break;
+        case 'Drop':
+          await this.#drop((await this.#lineEnd(this.#layout.head, step.to)) ?? step.to);
+          // Whatever takes so much of the disk is not to go on doing so while the rest is copied.
+          await this.#free(state);
+          break;
+        default:
+          unreachable(step);
+      }
+    }
+    return undefined;
+  }
+
+  async #move(to: number): Promise<void> {
+    const from = this.#layout.head;
+    const end = (await this.#lineEnd(from, to)) ?? to;
+    try {
+      const now = this.#monotonic();
+      const isDurable = this.#movedAt === undefined || now - this.#movedAt > FLOOD_MS;
+      await this.#files.copy(this.#live, from, end, this.#unfinished, isDurable);
+      this.#movedAt = now;
+      await this.#files.rename(this.#unfinished, this.#part(from));
+    } catch (error) {
+      await this.#files.remove(this.#unfinished);
+      if (errnoOf(error) !== 'ENOSPC') {
+        throw error;
+      }
+      await this.#makeRoom(end);
+      return;
+    }
+    this.#layout = { parts: [...this.#layout.parts, { start: from, end }], head: end };
+    // One at the same offset has just become the part.
+    this.#markers = this.#markers.filter((start) => start !== from);
+  }
+
+  /** On a full disk the oldest goes first. A log that cannot be copied at all must not be what fills the disk. */
+  async #makeRoom(end: number): Promise<void> {
+    const [oldest] = this.#layout.parts;
+    if (oldest === undefined) {
+      await this.#drop(end);
+    } else {
+      await this.#removeParts([oldest]);
+    }
+  }
+
+  async #drop(to: number): Promise<void> {
+    await this.#files.append(this.#part(to), '');
+    this.#markers = [...this.#markers, to];
+    this.#layout = { parts: this.#layout.parts, head: to };
+  }
+
+  /** Only the last one tells anything, and that only where no part does. */
+  async #removeMarkers(): Promise<void> {
+    const { parts, head } = this.#layout;
+    const isNeeded = !parts.some(({ end }) => end === head);
+    const former = this.#markers.filter((start) => start !== head || !isNeeded);
+    if (former.length > 0) {
+      this.#markers = this.#markers.filter((start) => !former.includes(start));
+      await this.#removeFiles(former);
+    }
+  }
+
+  async #removeParts(parts: readonly LogPart[]): Promise<void> {
+    const { head } = this.#layout;
+    if (parts.some(({ end }) => end === head) && !this.#markers.includes(head)) {
+      // It alone tells where the head is.
+      await this.#drop(head);
+    }
+    // Readers look elsewhere before the file is gone.
+    this.#layout = { parts: this.#layout.parts.filter((part) => !parts.includes(part)), head };
+    await this.#removeFiles(parts.map(({ start }) => start));
+  }
+
+  async #removeFiles(starts: readonly number[]): Promise<void> {
+    for (const start of starts) {
+      await this.#files.remove(this.#part(start));
+    }
+  }
+
+  async #free(state: LogFileState): Promise<void> {
+    const { head } = this.#layout;
+    // After a restart it is not known; mostly it was done.
+    const slack = Math.min(SLACK_BYTES, this.#limits.maxBytes / 2);
+    this.#freed ??= state.allocated > state.size - head + slack ? 0 : head;
+    if (this.#freed < head) {
+      await this.#files.free(this.#live, head);
+      this.#freed = head;
+    }
+  }
+
+  /** The end of the last line that ends after `from` and not after `to`, if there is one near `to`. */
+  async #lineEnd(from: number, to: number): Promise<number | undefined> {
+    const least = Math.max(from, to - LONGEST_LINE);
+    for (let end = to; end > least; end -= SEARCH_BYTES) {
+      const begin = Math.max(least, end - SEARCH_BYTES);
+      const text = await this.#files.read(this.#live, begin, end - begin);
+      const at = text?.lastIndexOf(NEWLINE) ?? -1;
+      if (at >= 0) {
+        return begin + at + 1;
+      }
+    }
+    return undefined;
+  }
+}
+
+/** The logs that a list of files tells of, and the files that are of no use to anybody. */
+export async function findLogs(
+  files: LogFiles,
+): Promise<{ readonly logs: ReadonlyMap<string, FoundLog>; readonly rubbish: readonly string[] }> {
+  const logs = new Map<string, { parts: { start: number; size: number }[] }>();
+  const rubbish: string[] = [];
+  for (const file of await files.list()) {
+    const name = parseLogFileName(file);
+    if (name === undefined) {
+      continue;
+    }
+    if (name.kind === 'Unfinished') {
+      rubbish.push(file);
+      continue;
+    }
+    const log = logs.get(name.containerId) ?? { parts: [] };
+    logs.set(name.containerId, log);
+    if (name.kind === 'Part') {
+      const state = await files.state(file);
+      if (state !== undefined) {
+        log.parts.push({ start: name.start, size: state.size });
+      }
+    }
+  }
+  return { logs, rubbish };
+}

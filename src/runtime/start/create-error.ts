@@ -1,0 +1,67 @@
+import { AbortedError } from '../../common/deadline.ts';
+import { EsbError } from '../../common/errors.ts';
+
+/** What runc says of a memory limit that its own first process does not fit in. */
+const TOO_LITTLE_MEMORY =
+  /memory limit too low|OOM-killed|unable to set memory limit|Minimum memory limit allowed/;
+const PREFIX =
+  /^(?:containerd \w+\.\w+|docker container \w+ \S+): (?:failed to create shim task: )?(?:OCI runtime \w+ failed: )?(?:runc \w+ failed: )?/;
+
+/** Turns what making or starting a container failed with into the error that a condition shows. */
+export function createError(code: 'CreateFailed' | 'StartFailed', error: unknown): EsbError {
+  const failure = EsbError.from(error);
+  switch (failure.code) {
+    case 'Aborted':
+    case 'DeadlineExceeded':
+    case 'RuntimeUnavailable':
+      return failure;
+    case 'DiskFull':
+      return new EsbError('the disk of the node is full', {
+        code: 'DiskFull',
+        retryable: true,
+        cause: error,
+      });
+    default:
+      break;
+  }
+  if (TOO_LITTLE_MEMORY.test(failure.message)) {
+    return memoryTooSmall(error);
+  }
+  return new EsbError(failure.message.replace(PREFIX, ''), { code, retryable: true, cause: error });
+}
+
+/**
+ * One step of making or starting a container, which is not begun for a caller that has given up.
+ *
+ * @throws {EsbError} `Aborted`, or what {@link createError} makes of its failure
+ */
+export async function creationStep<T>(
+  code: 'CreateFailed' | 'StartFailed',
+  signal: AbortSignal,
+  call: () => Promise<T>,
+): Promise<T> {
+  if (signal.aborted) {
+    throw new AbortedError('making a worker', signal.reason);
+  }
+  try {
+    return await call();
+  } catch (error) {
+    throw createError(code, error);
+  }
+}
+
+/** An error of the network as it is, anything unexpected as `NetworkFailed`. */
+export function networkError(error: unknown): EsbError {
+  const failure = EsbError.from(error);
+  return failure.code === 'Internal'
+    ? new EsbError(failure.message, { code: 'NetworkFailed', retryable: true, cause: error })
+    : failure;
+}
+
+/** Of a container whose first process does not fit in its limit. */
+export function memoryTooSmall(cause: unknown): EsbError {
+  return new EsbError(
+    'the memory limit is too small for the container to start at all: raise spec.resources.limits.memory',
+    { code: 'MemoryTooSmall', cause },
+  );
+}

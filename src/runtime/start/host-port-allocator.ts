@@ -1,0 +1,219 @@
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { writeFileAtomically } from '../../common/atomic-file.ts';
+import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
+import { HOST_MODE_IP, type HostPortPair } from './host-port.ts';
+
+/** Ports of the node that workers in `Host` mode may be given. */
+export interface HostPortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Below what the kernel gives to outgoing connections, and below the node ports of Kubernetes. */
+export const DEFAULT_HOST_PORTS: HostPortRange = { first: 25_000, last: 26_999 };
+
+export interface HostPortBookOptions {
+  /** Where it is written down; survives the agent. */
+  readonly folder: string;
+  readonly range?: HostPortRange | undefined;
+  /** Whether nobody uses a port. Default: by listening on it. */
+  readonly isFree?: (port: number) => Promise<boolean>;
+}
+
+/** Ports that a worker takes: for its calls, and for its function's runtime. */
+const PORTS_EACH = 2;
+const SUFFIX = '.json';
+
+/**
+ * Reads `25000-26999`.
+ *
+ * @throws {EsbError} `InvalidArgument`
+ */
+export function parseHostPortRange(text: string): HostPortRange {
+  const match = /^(\d{1,5})-(\d{1,5})$/.exec(text);
+  const [first, last] = [Number(match?.[1]), Number(match?.[2])];
+  if (match === null || first < 1 || last > 65_535 || last - first + 1 < PORTS_EACH) {
+    throw new EsbError(`'${text}' is not a range of at least ${PORTS_EACH} ports such as 25000-26999`, {
+      code: 'InvalidArgument',
+    });
+  }
+  return { first, last };
+}
+
+/**
+ * Which worker has which ports of the node. A worker keeps its ports until it is removed, over restarts of itself and of
+ * the agent; nobody else is given them meanwhile, and none that anything else on the node listens on is given out.
+ */
+export class HostPortBook {
+  readonly #folder: string;
+  readonly #range: HostPortRange;
+  readonly #isFree: (port: number) => Promise<boolean>;
+  readonly #given = new Map<string, HostPortPair>();
+  /** Calls one after the other: a port is looked at before it is written down. */
+  #last: Promise<unknown> = Promise.resolve();
+  #missing: ReadonlySet<string> = new Set();
+  #loaded = false;
+  #next: number;
+
+  constructor(options: HostPortBookOptions) {
+    this.#folder = options.folder;
+    this.#range = options.range ?? DEFAULT_HOST_PORTS;
+    this.#isFree = options.isFree ?? isFree;
+    this.#next = this.#range.first;
+  }
+
+  /**
+   * The ports of a worker that is about to be made: those that it has, unless somebody took them while it was away.
+   *
+   * @throws {EsbError} `AddressesExhausted` when all are taken, `NetworkFailed`
+   */
+  allocate(containerId: string): Promise<HostPortPair> {
+    return this.#inTurn(async () => {
+      const present = this.#given.get(containerId);
+      if (present !== undefined && (await this.#areFree(present))) {
+        return present;
+      }
+      const pair = await this.#find();
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      await writeFileAtomically(this.#path(containerId), JSON.stringify(pair));
+      this.#given.set(containerId, pair);
+      return pair;
+    });
+  }
+
+  /** Gives the ports of a worker back; none is success. */
+  release(containerId: string): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#given.has(containerId)) {
+        await rm(this.#path(containerId), { force: true });
+        this.#given.delete(containerId);
+      }
+    });
+  }
+
+  /**
+   * Gives back what belongs to nobody in `inUse`, at this call and at the one before: a worker may just be made anew.
+   * Returns the container ids.
+   */
+  prune(inUse: ReadonlySet<string>): Promise<readonly string[]> {
+    return this.#inTurn(async () => {
+      const missing = [...this.#given.keys()].filter((id) => !inUse.has(id));
+      const pruned = missing.filter((id) => this.#missing.has(id));
+      for (const containerId of pruned) {
+        await rm(this.#path(containerId), { force: true });
+        this.#given.delete(containerId);
+      }
+      this.#missing = new Set(missing);
+      return pruned;
+    });
+  }
+
+  async #find(): Promise<HostPortPair> {
+    const { first, last } = this.#range;
+    const taken = new Set([...this.#given.values()].map(({ port }) => port));
+    const count = Math.floor((last - first + 1) / PORTS_EACH);
+    for (let tried = 0; tried < count; tried += 1) {
+      const port = this.#next;
+      // In turn, so that what was given back rests before it is given out again.
+      this.#next = port + 2 * PORTS_EACH - 1 > last ? first : port + PORTS_EACH;
+      const pair = { port, runtimePort: port + 1 };
+      if (!taken.has(port) && (await this.#areFree(pair))) {
+        return pair;
+      }
+    }
+    throw new EsbError(
+      `all ports of the node from ${first} to ${last} are taken: give the agent more with --host-ports`,
+      { code: 'AddressesExhausted', retryable: true },
+    );
+  }
+
+  async #areFree({ port, runtimePort }: HostPortPair): Promise<boolean> {
+    return (await this.#isFree(port)) && (await this.#isFree(runtimePort));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const running = this.#last.then(async () => {
+      try {
+        await this.#load();
+        return await work();
+      } catch (error) {
+        if (error instanceof EsbError) {
+          throw error;
+        }
+        throw new EsbError(`ports of the node: ${messageOf(error)}`, {
+          code: errnoOf(error) === 'ENOSPC' ? 'DiskFull' : 'NetworkFailed',
+          retryable: true,
+          cause: error,
+        });
+      }
+    });
+    this.#last = running.catch(() => undefined);
+    return running;
+  }
+
+  async #load(): Promise<void> {
+    if (this.#loaded) {
+      return;
+    }
+    for (const name of await this.#names()) {
+      const pair = name.endsWith(SUFFIX)
+        ? readPair(await readFile(join(this.#folder, name), 'utf8'))
+        : undefined;
+      if (pair === undefined) {
+        // Of a write that a crash cut off.
+        await rm(join(this.#folder, name), { force: true });
+      } else {
+        this.#given.set(name.slice(0, -SUFFIX.length), pair);
+      }
+    }
+    this.#loaded = true;
+  }
+
+  async #names(): Promise<readonly string[]> {
+    try {
+      return await readdir(this.#folder);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') {
+        return [];
+      }
+      throw error;
+    }
+  }
+
+  #path(containerId: string): string {
+    return join(this.#folder, `${containerId}${SUFFIX}`);
+  }
+}
+
+function readPair(text: string): HostPortPair | undefined {
+  try {
+    const { port, runtimePort } = JSON.parse(text) as Partial<HostPortPair>;
+    return typeof port === 'number' && typeof runtimePort === 'number' ? { port, runtimePort } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether nothing listens on a port, on the loopback address or on all. */
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const listening = Promise.withResolvers<boolean>();
+  server.once('error', (error) => {
+    const taken = errnoOf(error) === 'EADDRINUSE' || errnoOf(error) === 'EACCES';
+    if (taken) {
+      listening.resolve(false);
+    } else {
+      listening.reject(error);
+    }
+  });
+  server.listen({ port, host: HOST_MODE_IP, exclusive: true }, () => listening.resolve(true));
+  const free = await listening.promise;
+  if (free) {
+    const closed = Promise.withResolvers<void>();
+    server.close(() => closed.resolve());
+    await closed.promise;
+  }
+  return free;
+}

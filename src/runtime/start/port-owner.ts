@@ -1,0 +1,68 @@
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf } from '../../common/errors.ts';
+import type { WorkerAddress } from '../contract/runtime.ts';
+import { HOST_MODE_IP } from './host-port.ts';
+
+/** {@link HOST_MODE_IP} in the tables of `/proc/net`: a number in the byte order of both processors that ESB runs on. */
+const LOOPBACK = '0100007F';
+/** State of a socket that listens there (include/net/tcp_states.h). */
+const LISTEN = '0A';
+
+/** Whether other programs of the node may listen where this worker does. */
+export function isShared({ ip }: WorkerAddress): boolean {
+  return ip === HOST_MODE_IP;
+}
+
+/**
+ * Whether it is this process that listens on a port of the node's loopback: in the network of the node whoever comes first
+ * has a port. False once the process has ended.
+ *
+ * @param proc where `/proc` is
+ * @throws what reading `/proc` fails with: without CAP_SYS_PTRACE the sockets of others are not told
+ */
+export async function listensOn(pid: number, port: number, proc = '/proc'): Promise<boolean> {
+  const folder = join(proc, String(pid));
+  try {
+    const wanted = listening(await readFile(join(folder, 'net/tcp'), 'utf8'), port);
+    for (const name of wanted.size === 0 ? [] : await readdir(join(folder, 'fd'))) {
+      if (wanted.has(await linkOf(join(folder, 'fd', name)))) {
+        return true;
+      }
+    }
+    return false;
+  } catch (error) {
+    if (isGone(error)) {
+      return false;
+    }
+    throw error;
+  }
+}
+
+/** The sockets that listen on a port, as the links of descriptors name them. */
+function listening(table: string, port: number): ReadonlySet<string> {
+  const local = `${LOOPBACK}:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const rows = table.split('\n').map((line) => line.trim().split(/\s+/));
+  return new Set(
+    rows
+      .filter(([, address, , state]) => address === local && state === LISTEN)
+      .map(([, , , , , , , , , inode]) => `socket:[${inode}]`),
+  );
+}
+
+/** Empty for a descriptor that has just been closed. */
+async function linkOf(path: string): Promise<string> {
+  try {
+    return await readlink(path);
+  } catch (error) {
+    if (isGone(error)) {
+      return '';
+    }
+    throw error;
+  }
+}
+
+function isGone(error: unknown): boolean {
+  const code = errnoOf(error);
+  return code === 'ENOENT' || code === 'ESRCH' || code === 'EINVAL';
+}

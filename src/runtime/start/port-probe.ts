@@ -1,0 +1,51 @@
+import { connect } from 'node:net';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import type { WorkerAddress } from '../contract/runtime.ts';
+
+/** Tries once to open a connection; resolves to whether it was accepted. */
+export type Connect = (address: WorkerAddress, signal: AbortSignal) => Promise<boolean>;
+
+/** A worker is on this node: what is not answered within this time is not answered. */
+const CONNECT_TIMEOUT_MS = 1000;
+/** Time of a first look, then milliseconds between two, until the given age: the cold path must not wait for a timer. */
+const PACE: readonly { readonly untilMs: number; readonly everyMs: number }[] = [
+  { untilMs: 250, everyMs: 1 },
+  { untilMs: 2000, everyMs: 5 },
+];
+const LATE_PACE_MS = 25;
+
+/** The machine's own TCP. */
+export const tcpConnect: Connect = ({ ip, port }, signal) => {
+  const done = Promise.withResolvers<boolean>();
+  const socket = connect({ host: ip, port });
+  const end = (open: boolean): void => {
+    signal.removeEventListener('abort', abort);
+    socket.destroy();
+    done.resolve(open);
+  };
+  const abort = (): void => end(false);
+  signal.addEventListener('abort', abort, { once: true });
+  socket.setTimeout(CONNECT_TIMEOUT_MS, () => end(false));
+  socket.once('connect', () => end(true));
+  socket.once('error', () => end(false));
+  return done.promise;
+};
+
+/**
+ * Waits until something listens, however long that takes.
+ *
+ * @throws {AbortedError} when `signal` fires
+ */
+export async function waitForPort(
+  address: WorkerAddress,
+  connectOnce: Connect,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  const begun = clock.monotonic();
+  while (!(await connectOnce(address, signal))) {
+    const age = clock.monotonic() - begun;
+    await sleep(clock, PACE.find(({ untilMs }) => age < untilMs)?.everyMs ?? LATE_PACE_MS, signal);
+  }
+}

@@ -1,0 +1,36 @@
+import { expect, it } from 'vitest';
+import type { DesiredWorker } from '../../../../src/agent/desired-worker.ts';
+import { resolveShape } from '../../../../src/agent/resolve-shape.ts';
+import { PreparedContainers } from '../../../../src/runtime/contract/precreated.ts';
+import type { EnsureRequest, WorkerInfo } from '../../../../src/runtime/contract/runtime.ts';
+import { desiredFixture } from '../../../support/fleet-lab.ts';
+
+const secrets = { read: () => Promise.resolve('token') };
+
+async function requestFor(change: Partial<DesiredWorker>): Promise<EnsureRequest> {
+  const desired = desiredFixture(change);
+  const { epoch, identity, shapeHash } = desired;
+  return { containerId: 'w', identity, epoch, shapeHash, shape: await resolveShape(desired, secrets) };
+}
+
+it.each<[string, Partial<DesiredWorker>, boolean]>([
+  ['as it was made', {}, true],
+  ['with another pull secret', { imagePullSecrets: ['other'] }, false],
+  ['with none', { imagePullSecrets: [] }, false],
+  ['of another image', { image: 'registry.example/other:1' }, false],
+  ['with another policy', { imagePullPolicy: 'Always' }, false],
+])('a container with pull secrets that was prepared serves a start %s', async (_, change, serves) => {
+  const launched: string[] = [];
+  const prepared = new PreparedContainers<string>({
+    make: () => Promise.resolve('made'),
+    launch: (request, made) => {
+      launched.push(made);
+      return Promise.resolve({ containerId: request.containerId } as WorkerInfo);
+    },
+  });
+  const { signal } = new AbortController();
+  const wanted = { imagePullSecrets: ['regcred'] };
+  await prepared.make(await requestFor(wanted), signal);
+  await prepared.start(await requestFor({ ...wanted, ...change }), signal);
+  expect(launched).toEqual(serves ? ['made'] : []);
+});
