@@ -274,7 +274,7 @@ export function addRoles(program: Command): void {
         const spawner = new Spawner({ logger: context.logger });
         // Before anything else is loaded: this process is as small as it ever is, and both load at the same time.
         spawner.start();
-        const { runAgent } = await import('./agent/role.ts');
+        const { runAgent } = await import('./agent/main.ts');
         await runAgent(options, context, spawner);
       }),
     );

@@ -2,15 +2,15 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Refusals } from '../cni/host/nftables.ts';
 import type { SlotCounts } from '../cni/node-network.ts';
 import { type RuntimeObserver, startStages } from '../runtime/contract/instrumentation.ts';
-import type { EventLoopDelay } from './event-loop.ts';
-import type { Fleet } from './fleet.ts';
-import { type CountedKind, type GarbageMetrics, leftoverKinds } from './garbage-collector.ts';
-import type { MetricsPage } from './grpc-server.ts';
-import type { ImageCollection } from './image-collector.ts';
-import type { InvocationResult, InvocationTimings } from './invocation.ts';
-import type { NodeHealth } from './node-health.ts';
-import type { FleetMetrics } from './worker-fleet.ts';
-import type { WorkerView } from './worker-view.ts';
+import { type CountedKind, type GarbageMetrics, leftoverKinds } from './gc/garbage-collector.ts';
+import type { ImageCollection } from './gc/image-gc.ts';
+import type { InvocationResult, InvocationTimings } from './model/invocation.ts';
+import type { Fleet } from './model/worker-manager-contract.ts';
+import type { WorkerView } from './model/worker-state.ts';
+import type { EventLoopDelay } from './node/event-loop.ts';
+import type { NodeHealth } from './node/node-health.ts';
+import type { MetricsPage } from './rpc/server.ts';
+import type { FleetMetrics } from './worker/worker-manager.ts';
 
 /** Seconds; from the budget of a wake to the longest cold start. */
 const buckets = [

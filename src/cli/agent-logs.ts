@@ -6,8 +6,8 @@ import {
   type ServiceError,
   status,
 } from '@grpc/grpc-js';
-import { loadAgentProto } from '../agent/agent-proto.ts';
-import type { LogQuery } from '../agent/log-query.ts';
+import type { LogQuery } from '../agent/logs/log-query.ts';
+import { loadAgentProto } from '../agent/rpc/agent-proto.ts';
 import type { LambdaNode } from '../api/lambda-node.ts';
 import { EsbError } from '../common/errors.ts';
 import { formatHostPort, parseHostPort } from '../common/host-port.ts';

@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type FoundSpan, LogCursor, type LogQuery } from '../agent/log-query.ts';
+import { type FoundSpan, LogCursor, type LogQuery } from '../agent/logs/log-query.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import { EsbError } from '../common/errors.ts';
 import { systemCommandRunner } from '../common/exec/command-runner.ts';

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { credentials, makeGenericClientConstructor } from '@grpc/grpc-js';
 import { stringify } from 'yaml';
-import { loadAgentProto } from '../../src/agent/agent-proto.ts';
+import { loadAgentProto } from '../../src/agent/rpc/agent-proto.ts';
 import { type LambdaNode, lambdaNodes } from '../../src/api/lambda-node.ts';
 import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../src/api/lambda-worker.ts';
 import { removeNodeNetwork } from '../../src/cni/gc/uninstall.ts';

@@ -1,4 +1,4 @@
-import type { WorkerAnswer, WorkerLink, WorkerRequest } from '../../src/agent/worker-http.ts';
+import type { WorkerAnswer, WorkerLink, WorkerRequest } from '../../src/agent/invoke/emulator-client.ts';
 import type { WorkerAddress } from '../../src/runtime/contract/runtime.ts';
 
 /** A call that is in a worker. */

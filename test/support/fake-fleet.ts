@@ -1,7 +1,7 @@
-import type { DesiredWorker } from '../../src/agent/desired-worker.ts';
-import type { Fleet, FleetListener } from '../../src/agent/fleet.ts';
-import type { Invocation, InvocationResult } from '../../src/agent/invocation.ts';
-import type { WorkerView } from '../../src/agent/worker-view.ts';
+import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
+import type { Invocation, InvocationResult } from '../../src/agent/model/invocation.ts';
+import type { Fleet, FleetListener } from '../../src/agent/model/worker-manager-contract.ts';
+import type { WorkerView } from '../../src/agent/model/worker-state.ts';
 import { EsbError } from '../../src/common/errors.ts';
 
 /** A fleet whose workers are what a test says they are. */

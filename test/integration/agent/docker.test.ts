@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { readMarks } from '../../../src/agent/in-flight-mark.ts';
+import { readMarks } from '../../../src/agent/invoke/in-flight-marker.ts';
 import { type DockerAgentLab, startDockerAgentLab } from '../../support/agent-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { createFleet, type NodeFleet } from '../../../src/agent/worker-fleet.ts';
+import { createFleet, type NodeFleet } from '../../../src/agent/worker/worker-manager.ts';
 import type { NodeNetwork } from '../../../src/cni/node-network.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { GarbageCollector } from '../../../src/agent/garbage-collector.ts';
+import { GarbageCollector } from '../../../src/agent/gc/garbage-collector.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { type ContainerdClient, createContainerdClient } from '../../../src/containerd/containerd-client.ts';

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { StrayPorts } from '../../../src/agent/stray-ports.ts';
+import { StrayPorts } from '../../../src/cni/gc/orphan-veths.ts';
 import { inNetworkNamespace, systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
 import { run } from '../../support/command.ts';
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ImageCollector, type ImageThresholds } from '../../../src/agent/image-collector.ts';
+import { ImageCollector, type ImageThresholds } from '../../../src/agent/gc/image-gc.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';

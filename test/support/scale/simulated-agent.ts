@@ -1,11 +1,11 @@
 import { join } from 'node:path';
-import { NodeHealth } from '../../../src/agent/node-health.ts';
-import { keepNodeLease } from '../../../src/agent/node-lease.ts';
-import { NodeRegistration } from '../../../src/agent/node-registration.ts';
-import { machineVersions } from '../../../src/agent/node-status.ts';
-import { StatusWriter } from '../../../src/agent/status-writer.ts';
-import { createFleet } from '../../../src/agent/worker-fleet.ts';
-import { WorkerWatch } from '../../../src/agent/worker-watch.ts';
+import { NodeHealth } from '../../../src/agent/node/node-health.ts';
+import { keepNodeLease } from '../../../src/agent/node/node-lease.ts';
+import { NodeRegistration } from '../../../src/agent/node/node-registration.ts';
+import { machineVersions } from '../../../src/agent/node/node-status.ts';
+import { WorkerWatch } from '../../../src/agent/sync/assignment-watch.ts';
+import { StatusWriter } from '../../../src/agent/sync/status-writer.ts';
+import { createFleet } from '../../../src/agent/worker/worker-manager.ts';
 import type { NodeAmounts } from '../../../src/api/lambda-node.ts';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { CLIENT_CA_NAME, SYSTEM_NAMESPACE } from '../../../src/api/name.ts';

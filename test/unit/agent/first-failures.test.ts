@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { ConditionView } from '../../../src/agent/worker-view.ts';
+import type { ConditionView } from '../../../src/agent/model/worker-state.ts';
 import { WorkerExitError } from '../../../src/runtime/contract/worker-exit-error.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';

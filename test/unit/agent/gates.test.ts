@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
+import type { DesiredWorker } from '../../../src/agent/model/desired-worker.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { desiredFixture, FleetLab, type LabOptions } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';

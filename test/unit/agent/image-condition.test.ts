@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type StatusInput, statusOf } from '../../../src/agent/worker-status.ts';
-import type { ConditionView } from '../../../src/agent/worker-view.ts';
+import { type StatusInput, statusOf } from '../../../src/agent/model/conditions.ts';
+import type { ConditionView } from '../../../src/agent/model/worker-state.ts';
 import { desiredFixture } from '../../support/fleet-lab.ts';
 
 function imageReady(change: Partial<StatusInput>): ConditionView | undefined {

@@ -1,6 +1,6 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
+import type { DesiredWorker } from '../../../src/agent/model/desired-worker.ts';
 import { DeadlineError } from '../../../src/common/deadline.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { desiredFixture, FleetLab, type LabOptions } from '../../support/fleet-lab.ts';

@@ -1,9 +1,9 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { ClusterRanges } from '../../../src/agent/cluster-ranges.ts';
+import { NetworkRepair } from '../../../src/agent/gc/network-gc.ts';
 import { startHealthServer } from '../../../src/agent/health-server.ts';
-import { lastLines } from '../../../src/agent/log-query.ts';
+import { lastLines } from '../../../src/agent/logs/log-query.ts';
 import { createAgentMetrics } from '../../../src/agent/metrics.ts';
-import { NetworkRepair } from '../../../src/agent/network-repair.ts';
+import { ClusterRanges } from '../../../src/agent/node/cluster-cidrs.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { ApiError } from '../../../src/kube/api/api-error.ts';

@@ -1,8 +1,8 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { DesiredWorker } from '../../../src/agent/desired-worker.ts';
-import type { WorkerRecord } from '../../../src/agent/worker-record.ts';
+import type { DesiredWorker } from '../../../src/agent/model/desired-worker.ts';
+import type { WorkerRecord } from '../../../src/agent/worker/record-store.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { WorkerExitError } from '../../../src/runtime/contract/worker-exit-error.ts';
 import type { FakeOperation } from '../../support/fake-runtime.ts';

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import type { Invocation, InvocationResult } from '../../../src/agent/invocation.ts';
+import type { Invocation, InvocationResult } from '../../../src/agent/model/invocation.ts';
 import { agentServerLab } from '../../support/agent-server-lab.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
 import { waitFor } from '../../support/wait-for.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Invocation, InvocationResult } from '../../../src/agent/invocation.ts';
+import type { Invocation, InvocationResult } from '../../../src/agent/model/invocation.ts';
 import { agentServerLab } from '../../support/agent-server-lab.ts';
 import { createCertificateAuthority } from '../../support/certificate-authority.ts';
 import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';

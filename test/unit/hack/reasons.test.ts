@@ -40,7 +40,7 @@ describe('reasons in the source', () => {
 
 describe('the table of reasons', () => {
   it('fits a source that has the same', () => {
-    const found = [{ reason: 'Running', file: 'src/agent/worker-status.ts' }];
+    const found = [{ reason: 'Running', file: 'src/agent/model/conditions.ts' }];
     expect(reasonFaults(sections, found, new Set(['Running']))).toEqual([]);
   });
 

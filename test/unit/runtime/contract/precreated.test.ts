@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import type { DesiredWorker } from '../../../../src/agent/desired-worker.ts';
-import { resolveShape } from '../../../../src/agent/resolve-shape.ts';
+import type { DesiredWorker } from '../../../../src/agent/model/desired-worker.ts';
+import { resolveShape } from '../../../../src/agent/secrets/resolve-secrets.ts';
 import { PreparedContainers } from '../../../../src/runtime/contract/precreated.ts';
 import type { EnsureRequest, WorkerInfo } from '../../../../src/runtime/contract/runtime.ts';
 import { desiredFixture } from '../../../support/fleet-lab.ts';

@@ -1,0 +1,54 @@
+import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
+
+/** An environment variable as the resource has it. */
+export type DesiredVariable =
+  | { readonly name: string; readonly value: string }
+  | {
+      readonly name: string;
+      readonly secret: { readonly name: string; readonly key: string; readonly optional?: boolean };
+    };
+
+/** Why a worker is not within the policy of workers. Without a word of it a worker is. */
+export interface Permission {
+  /** It is older than the policy, and runs on; or no container is made of it. */
+  readonly kind: 'MadeBefore' | 'Refused';
+  /** What breaks the policy, and the way out. */
+  readonly message: string;
+}
+
+/** What a LambdaWorker asks of this node: its resource reduced to what the agent acts on. Plain JSON, kept on disk. */
+export interface DesiredWorker {
+  readonly identity: WorkerIdentity;
+  readonly generation: number;
+  readonly epoch: number;
+  readonly shapeHash: string;
+  readonly image: string;
+  readonly imagePullPolicy: 'Always' | 'IfNotPresent' | 'Never';
+  readonly imagePullSecrets: readonly string[];
+  readonly command: readonly string[];
+  readonly args: readonly string[];
+  readonly handler?: string;
+  readonly env: readonly DesiredVariable[];
+  readonly memoryMiB: number;
+  readonly milliCpu?: number;
+  readonly pids: number;
+  readonly ephemeralStorageMiB: number;
+  readonly readOnlyRootFilesystem: boolean;
+  readonly timeoutSeconds: number;
+  readonly port: number;
+  readonly networkMode: 'Bridge' | 'Host';
+  /** JSON text of the warm-up call's payload; absent means no warm-up. */
+  readonly warmUpPayload?: string;
+  readonly restingState: 'Running' | 'Paused' | 'Absent';
+  /** Seconds; absent means the default of the resting state. */
+  readonly pauseAfterSeconds?: number;
+  readonly removeAfterSeconds?: number;
+  readonly wakePolicy: 'OnInvoke' | 'Never';
+  readonly terminationGraceSeconds: number;
+  /** `metadata.deletionTimestamp` is set: clean up and report it. */
+  readonly deleting: boolean;
+  readonly permission?: Permission;
+  /** status.lastInvocationTime and status.observedInvocationTime, verbatim. */
+  readonly lastInvocationTime?: string;
+  readonly observedInvocationTime?: string;
+}

@@ -1,0 +1,57 @@
+import type { WorkerAddress, WorkerIdentity } from '../../runtime/contract/runtime.ts';
+
+/** The phase that the resource shows; the same words as in the CRD. */
+export type WorkerPhase =
+  | 'Pending'
+  | 'Pulling'
+  | 'Creating'
+  | 'Running'
+  | 'Pausing'
+  | 'Paused'
+  | 'Resuming'
+  | 'Terminating'
+  | 'Absent'
+  | 'Failed'
+  | 'Unknown';
+
+export interface ConditionView {
+  readonly status: 'True' | 'False' | 'Unknown';
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** Everything that is shown of a worker: to gateways through Watch, to users through the status. Immutable. */
+export interface WorkerView {
+  readonly identity: WorkerIdentity;
+  readonly epoch: number;
+  readonly phase: WorkerPhase;
+  /** Whether phase is one to rest in, or one that should be published only when it lasts. */
+  readonly transient: boolean;
+  readonly inFlight: number;
+  readonly callable: boolean;
+  readonly observedGeneration: number;
+  readonly containerId?: string;
+  readonly image?: string;
+  readonly address?: WorkerAddress;
+  /** ISO 8601. */
+  readonly startedAt?: string;
+  readonly pausedAt?: string;
+  readonly restartCount: number;
+  readonly lastTermination?: {
+    readonly exitCode: number;
+    readonly reason: string;
+    readonly finishedAt: string;
+    readonly message: string;
+  };
+  readonly observedInvocationTime?: string;
+  readonly conditions: {
+    readonly ImageReady?: ConditionView;
+    readonly NetworkReady?: ConditionView;
+    readonly Ready: ConditionView;
+    readonly UpToDate?: ConditionView;
+    readonly LimitsReached?: ConditionView;
+    readonly HandlerIgnored?: ConditionView;
+    readonly WithinPolicy?: ConditionView;
+    readonly CleanedUp?: ConditionView;
+  };
+}

@@ -1,0 +1,105 @@
+import { CLUSTER_RANGES_KEY } from '../../api/name.ts';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { hasCode } from '../../common/errors.ts';
+import { type NamedRange, parseIpRange } from '../../common/ip-range.ts';
+import type { Logger } from '../../common/logger.ts';
+import { type ConfigMap, type Node, serviceCidrs } from '../../kube/api/resource-types.ts';
+import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
+
+/** Milliseconds between two reads of the Service ranges, and the part by which agents differ. They hardly ever change. */
+const readEveryMs = 600_000;
+const readSpread = 0.25;
+const retryMs = 10_000;
+const deadlineMs = 20_000;
+
+export interface ClusterRangesOptions {
+  readonly client: Pick<KubeClient, 'list'>;
+  /** Ranges that are known without asking. */
+  readonly given: readonly string[];
+  /** The Node of the agent. */
+  readonly ownNode: Pick<ObjectCache<Node>, 'list'>;
+  /** The ConfigMap in which the controller publishes the Pod ranges of all Nodes; empty beside an older controller. */
+  readonly published: Pick<ObjectCache<ConfigMap>, 'list'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly random?: () => number;
+}
+
+/**
+ * The ranges of addresses that the cluster uses for Pods and Services; workers' own must not touch them. Where no controller
+ * has published the Pod ranges of all Nodes, those of the agent's own Node are what is known.
+ */
+export class ClusterRanges {
+  readonly #options: ClusterRangesOptions;
+  #services: readonly NamedRange[] = [];
+
+  constructor(options: ClusterRangesOptions) {
+    this.#options = options;
+  }
+
+  /** As far as they are known. */
+  current(): readonly NamedRange[] {
+    const { given, ownNode, published } = this.#options;
+    const own = ownNode.list().flatMap(({ metadata, spec }) =>
+      (spec?.podCIDRs ?? (spec?.podCIDR === undefined ? [] : [spec.podCIDR])).map((cidr) => ({
+        cidr,
+        what: `the Pod range of node ${metadata.name}`,
+      })),
+    );
+    const ofNodes = published
+      .list()
+      .flatMap(({ data }) => (data?.[CLUSTER_RANGES_KEY] ?? '').split('\n'))
+      .filter((cidr) => isRange(cidr) && !own.some((each) => each.cidr === cidr))
+      .map((cidr) => ({ cidr, what: 'a Pod range of the cluster' }));
+    return [
+      ...given.map((cidr) => ({ cidr, what: 'a Service range' })),
+      ...own,
+      ...ofNodes,
+      ...this.#services,
+    ];
+  }
+
+  /** Reads the Service ranges now and then until `signal` fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, logger, random = Math.random } = this.#options;
+    while (!signal.aborted) {
+      let wait = readEveryMs * (1 + readSpread * random());
+      try {
+        this.#services = await this.#read(signal);
+      } catch (error) {
+        if (signal.aborted) {
+          throw error;
+        }
+        logger.debug({ err: error }, 'Service ranges of the cluster cannot be read');
+        wait = retryMs;
+      }
+      await sleep(clock, wait, signal);
+    }
+  }
+
+  async #read(signal: AbortSignal): Promise<readonly NamedRange[]> {
+    const { items } = await this.#options.client
+      .list(serviceCidrs, {}, { signal, deadlineMs })
+      .catch((error: unknown) => {
+        // Servers before 1.33 do not have them, and an installation may not let us look.
+        if (hasCode(error, 'NotFound') || hasCode(error, 'Forbidden')) {
+          return { items: [] };
+        }
+        throw error;
+      });
+    return items.flatMap(({ metadata, spec }) =>
+      (spec?.cidrs ?? []).map((cidr) => ({ cidr, what: `the Service range ${metadata.name}` })),
+    );
+  }
+}
+
+/** What others have written is not taken on trust. */
+function isRange(text: string): boolean {
+  try {
+    parseIpRange(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

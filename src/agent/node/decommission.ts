@@ -1,0 +1,119 @@
+import { isRetired, type LambdaNode } from '../../api/lambda-node.ts';
+import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { Informer, KubeClient } from '../../kube/api/types.ts';
+import type { NodeFleet } from '../worker/worker-manager.ts';
+import type { NodeHealth } from './node-health.ts';
+
+/** Milliseconds between two looks at what is still on a node that is being retired. */
+const lookEveryMs = 1_000;
+const readDeadlineMs = 15_000;
+
+export interface RetirementOptions {
+  /** The LambdaNode of this node, and nothing else. */
+  readonly node: Pick<Informer<LambdaNode>, 'cache' | 'subscribe'>;
+  readonly nodeName: string;
+  readonly client: Pick<KubeClient, 'list'>;
+  /** Field selector of the workers of this node. */
+  readonly fieldSelector: string;
+  readonly fleet: Pick<NodeFleet, 'known'>;
+  readonly health: Pick<NodeHealth, 'retirement'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Waits for the day on which ESB is to leave this node: `spec.retired` is set, the controller has given its workers to
+ * others or taken them away, and nothing of them is here any more.
+ */
+export class Retirement {
+  readonly #options: RetirementOptions;
+  readonly #due = Promise.withResolvers<void>();
+
+  constructor(options: RetirementOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves once the node is to be left; from then on nothing takes it back. Never rejects. */
+  get due(): Promise<void> {
+    return this.#due.promise;
+  }
+
+  /** Looks until the node is to be left or `signal` fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, fleet, health, logger } = this.#options;
+    for (;;) {
+      await this.#until((node) => node !== undefined && isRetired(node), signal);
+      logger.info('the node is to be retired: it is left once its workers are gone');
+      while (this.#isRetired()) {
+        health.retirement({
+          ok: false,
+          reason: 'Draining',
+          message: 'its workers are being given to other nodes or taken away',
+        });
+        if (fleet.known().uids.size === 0 && (await this.#isUnassigned(signal)) && this.#isRetired()) {
+          this.#due.resolve();
+          return;
+        }
+        await sleep(clock, lookEveryMs, signal);
+      }
+      logger.info('the node is not to be retired any more');
+      health.retirement(undefined);
+    }
+  }
+
+  /** Resolves when a node that was left is wanted again; one whose LambdaNode is removed is not. */
+  async wantedAgain(signal: AbortSignal): Promise<void> {
+    await this.#until((node) => node !== undefined && !isRetired(node), signal);
+  }
+
+  #isRetired(): boolean {
+    const node = this.#node();
+    return node !== undefined && isRetired(node);
+  }
+
+  #node(): LambdaNode | undefined {
+    return this.#options.node.cache.get({ name: this.#options.nodeName });
+  }
+
+  /** Whether the API server, asked now, assigns no worker to this node. */
+  async #isUnassigned(signal: AbortSignal): Promise<boolean> {
+    const { client, fieldSelector, logger } = this.#options;
+    try {
+      const { items } = await client.list<LambdaWorker>(
+        lambdaWorkers,
+        { fieldSelector },
+        { signal, deadlineMs: readDeadlineMs },
+      );
+      return items.length === 0;
+    } catch (error) {
+      if (signal.aborted) {
+        throw error;
+      }
+      logger.debug({ err: error }, 'workers of this node cannot be listed; trying again');
+      return false;
+    }
+  }
+
+  async #until(test: (node: LambdaNode | undefined) => boolean, signal: AbortSignal): Promise<void> {
+    const done = Promise.withResolvers<void>();
+    const look = (): void => {
+      if (test(this.#node())) {
+        done.resolve();
+      }
+    };
+    const giveUp = (): void => done.reject(signal.reason);
+    const unsubscribe = this.#options.node.subscribe(look);
+    signal.addEventListener('abort', giveUp, { once: true });
+    try {
+      signal.throwIfAborted();
+      look();
+      await done.promise;
+    } finally {
+      unsubscribe();
+      signal.removeEventListener('abort', giveUp);
+    }
+  }
+}

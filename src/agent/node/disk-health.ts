@@ -1,0 +1,52 @@
+import { statfs } from 'node:fs/promises';
+import { messageOf } from '../../common/errors.ts';
+import type { Health } from '../../common/health.ts';
+
+/** What a file system says of itself. */
+export interface FileSystemRoom {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  readonly totalFiles: number;
+  readonly freeFiles: number;
+}
+
+const mebibyte = 2 ** 20;
+
+/** Whether there is room left to write records, logs and network results. */
+export function judgeRoom(folder: string, room: FileSystemRoom): Health {
+  const leastBytes = Math.min(64 * mebibyte, room.totalBytes * 0.05);
+  if (room.freeBytes < leastBytes) {
+    return {
+      ok: false,
+      reason: 'DiskFull',
+      message:
+        `${folder} has ${(room.freeBytes / mebibyte).toFixed(1)} MiB left and needs ` +
+        `${(leastBytes / mebibyte).toFixed(1)} MiB: make room on its file system`,
+    };
+  }
+  // Some file systems count no files.
+  const leastFiles = Math.min(1_000, room.totalFiles * 0.01);
+  if (room.totalFiles > 0 && room.freeFiles < leastFiles) {
+    return {
+      ok: false,
+      reason: 'DiskFull',
+      message: `${folder} has room for ${room.freeFiles} more files only: remove files from its file system`,
+    };
+  }
+  return { ok: true };
+}
+
+/** Whether the folder's file system has room left. */
+export async function diskHealth(folder: string): Promise<Health> {
+  try {
+    const { bsize, blocks, bavail, files, ffree } = await statfs(folder);
+    return judgeRoom(folder, {
+      totalBytes: blocks * bsize,
+      freeBytes: bavail * bsize,
+      totalFiles: files,
+      freeFiles: ffree,
+    });
+  } catch (error) {
+    return { ok: false, reason: 'StateFolderMissing', message: `${folder}: ${messageOf(error)}` };
+  }
+}

@@ -1,0 +1,265 @@
+import type { ConditionStatus } from '../../api/condition.ts';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
+import type { Health } from '../../common/health.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
+import type { LeavingWorker } from '../worker/worker-manager.ts';
+import { ClockWatch } from './clock-watch.ts';
+
+/** Milliseconds between two looks. */
+const lookEveryMs = 5_000;
+const lookDeadlineMs = 4_000;
+/** Names in one message. */
+const maxNames = 5;
+
+/** One condition of the node before it is known when it came about. */
+export interface NodeCondition {
+  readonly type:
+    | 'Ready'
+    | 'ContainerdReady'
+    | 'NetworkReady'
+    | 'DiskReady'
+    | 'ClockStable'
+    | 'Clean'
+    | 'MovesDone'
+    | 'Retired';
+  readonly status: ConditionStatus;
+  readonly reason: string;
+  readonly message: string;
+}
+
+export interface NodeHealthOptions {
+  readonly runtime: Pick<ContainerRuntime, 'health' | 'networkHealth' | 'subscribe'>;
+  readonly disk: () => Promise<Health>;
+  /** Workers that are no longer this node's, and have a call in them that ends first. */
+  readonly leaving: () => readonly LeavingWorker[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Keeps the conditions of the node: looks every five seconds, and whenever the runtime says that something happened to
+ * itself. Each condition recovers by itself when its cause is gone.
+ */
+export class NodeHealth {
+  readonly #options: NodeHealthOptions;
+  readonly #clockWatch: ClockWatch;
+  readonly #listeners = new Set<() => void>();
+  readonly #notes = new Map<string, Exclude<Health, { ok: true }>>();
+  readonly #slow = new Set<string>();
+  #containerd: Health = {
+    ok: false,
+    reason: 'Starting',
+    message: 'the container runtime has not been asked yet',
+  };
+  #network: Health = { ok: false, reason: 'Starting', message: 'the network has not been looked at yet' };
+  #disk: Health = { ok: true };
+  #clockHealth: Health = { ok: true };
+  #leftovers: Health = { ok: true };
+  #retirement: Health | undefined;
+  #moves: NodeCondition | undefined;
+  #containerdVersion: string | undefined;
+  #wake: AbortController | undefined;
+
+  constructor(options: NodeHealthOptions) {
+    this.#options = options;
+    this.#clockWatch = new ClockWatch(options.clock);
+  }
+
+  get containerdVersion(): string | undefined {
+    return this.#containerdVersion;
+  }
+
+  /** Something else that keeps the node from being ready, such as its own start; `ok` takes it back. */
+  note(what: string, health: Health): void {
+    const before = this.#notes.get(what);
+    if (health.ok) {
+      this.#notes.delete(what);
+    } else {
+      this.#notes.set(what, health);
+    }
+    if (before?.message !== (health.ok ? undefined : health.message)) {
+      this.#tell();
+    }
+  }
+
+  /** Whether what workers left behind could be removed. */
+  leftovers(health: Health): void {
+    const before = JSON.stringify(this.#leftovers);
+    this.#leftovers = health;
+    if (JSON.stringify(health) !== before) {
+      this.#tell();
+    }
+  }
+
+  /** How far the retirement of the node is; undefined takes it back. */
+  retirement(health: Health | undefined): void {
+    const before = JSON.stringify(this.#retirement);
+    this.#retirement = health;
+    if (JSON.stringify(health) !== before) {
+      this.#tell();
+    }
+  }
+
+  /** Told whenever a condition changed. */
+  subscribe(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Every condition of the node, Ready first. */
+  conditions(): readonly NodeCondition[] {
+    const parts = [
+      condition('ContainerdReady', this.#containerd, 'Serving', 'the container runtime answers'),
+      condition('NetworkReady', this.#network, 'Prepared', 'workers can be attached'),
+      condition('DiskReady', this.#disk, 'RoomLeft', 'the state folder can be written'),
+    ];
+    // A step of the clock is told; it does not keep anybody from working.
+    const clock = condition(
+      'ClockStable',
+      this.#clockHealth,
+      'Steady',
+      'the wall clock has not stepped lately',
+    );
+    const first = [...this.#notes.values()][0] ?? parts.find(({ status }) => status !== 'True');
+    const ready: NodeCondition =
+      first === undefined
+        ? { type: 'Ready', status: 'True', reason: 'Ready', message: 'workers are served' }
+        : { type: 'Ready', status: 'False', reason: first.reason, message: first.message };
+    // Neither does what workers left behind, as long as there is room.
+    const clean = condition('Clean', this.#leftovers, 'NothingLeft', 'workers left nothing that stays');
+    const retired =
+      this.#retirement === undefined
+        ? []
+        : [condition('Retired', this.#retirement, 'Left', 'nothing of ESB is left on the node')];
+    return [ready, ...parts, clock, clean, ...(this.#moves === undefined ? [] : [this.#moves]), ...retired];
+  }
+
+  /** Whether workers can be served, with the reason when not. */
+  ready(): Health {
+    const [ready] = this.conditions();
+    return ready === undefined || ready.status === 'True'
+      ? { ok: true }
+      : { ok: false, reason: ready.reason, message: ready.message };
+  }
+
+  /** Looks until `signal` fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const unsubscribe = this.#options.runtime.subscribe((event) => {
+      if (event.kind === 'Reconnected') {
+        this.#wake?.abort();
+      }
+    });
+    try {
+      while (!signal.aborted) {
+        await this.look(signal);
+        const wake = new AbortController();
+        this.#wake = wake;
+        try {
+          await sleep(this.#options.clock, lookEveryMs, AbortSignal.any([signal, wake.signal]));
+        } catch (error) {
+          if (signal.aborted) {
+            throw error;
+          }
+        }
+      }
+    } finally {
+      unsubscribe();
+    }
+  }
+
+  /** Looks once. */
+  async look(signal?: AbortSignal): Promise<void> {
+    const before = JSON.stringify(this.conditions());
+    const options = { signal, deadlineMs: lookDeadlineMs };
+    const { runtime, disk } = this.#options;
+    const [containerd, network, room] = await Promise.all([
+      asked(runtime.health(options)),
+      asked(runtime.networkHealth(options)),
+      asked(disk()),
+    ]);
+    if (signal?.aborted === true) {
+      return;
+    }
+    this.#containerd = this.#settled('containerd', this.#containerd, containerd);
+    this.#network = this.#settled('network', this.#network, network);
+    this.#disk = room;
+    this.#clockHealth = this.#clockWatch.check();
+    this.#moves = movesDone(this.#options.leaving());
+    if (containerd.ok && 'version' in containerd) {
+      this.#containerdVersion = containerd.version;
+    }
+    if (JSON.stringify(this.conditions()) !== before) {
+      this.#tell();
+    }
+  }
+
+  /** A look that took too long on a busy machine says little: only the second in a row counts. */
+  #settled(part: string, before: Health, now: Health): Health {
+    const slow = !now.ok && now.reason === 'DeadlineExceeded';
+    const repeated = slow && this.#slow.has(part);
+    if (slow) {
+      this.#slow.add(part);
+    } else {
+      this.#slow.delete(part);
+    }
+    return slow && !repeated && before.ok ? before : now;
+  }
+
+  #tell(): void {
+    const ready = this.ready();
+    this.#options.logger.info(
+      ready.ok ? { ready: true } : { ready: false, reason: ready.reason, detail: ready.message },
+      'condition of the node changed',
+    );
+    for (const listener of this.#listeners) {
+      listener();
+    }
+  }
+}
+
+/** Undefined when there is nothing to be told. */
+function movesDone(leaving: readonly LeavingWorker[]): NodeCondition | undefined {
+  if (leaving.length === 0) {
+    return undefined;
+  }
+  const names = leaving.map(({ identity }) => `${identity.namespace}/${identity.name}`).toSorted();
+  const more = names.length > maxNames ? ` and ${names.length - maxNames} more` : '';
+  const until = new Date(Math.max(...leaving.map(({ callUntil }) => callUntil))).toISOString();
+  return {
+    type: 'MovesDone',
+    status: 'False',
+    reason: 'CallsRunning',
+    message: `calls end here, until ${until} at the latest, of workers that are no longer this node's: ${names.slice(0, maxNames).join(', ')}${more}`,
+  };
+}
+
+async function asked<T extends Health>(answer: Promise<T>): Promise<T | Exclude<Health, { ok: true }>> {
+  try {
+    return await answer;
+  } catch (error) {
+    return {
+      ok: false,
+      reason: error instanceof EsbError ? error.code : 'CheckFailed',
+      message: messageOf(error),
+    };
+  }
+}
+
+function condition(
+  type: NodeCondition['type'],
+  health: Health,
+  reason: string,
+  message: string,
+): NodeCondition {
+  return health.ok
+    ? {
+        type,
+        status: 'True',
+        reason: health.warning?.reason ?? reason,
+        message: health.warning?.message ?? message,
+      }
+    : { type, status: 'False', reason: health.reason, message: health.message };
+}

@@ -1,0 +1,194 @@
+import { type LambdaNode, lambdaNodes } from '../../api/lambda-node.ts';
+import { fieldManagers } from '../../api/name.ts';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { Node } from '../../kube/api/resource-types.ts';
+import type { Informer, KubeClient } from '../../kube/api/types.ts';
+import { canonicalJson } from '../model/canonical-json.ts';
+import type { NodeHealth } from './node-health.ts';
+import { type NodeFacts, nodeStatus } from './node-status.ts';
+
+/** Milliseconds between two writes of anything but conditions, certificate and cordon. */
+const writeEveryMs = 10_000;
+/** Milliseconds within which hasty writes are gathered. */
+const gatherMs = 250;
+/** Milliseconds after which the object is read again: somebody may have removed or changed it. */
+const rereadMs = 60_000;
+/** Milliseconds for which the first registration waits for the Node, whose labels and cordon it carries over. */
+const nodeWaitMs = 10_000;
+const retryMs = 2_000;
+const deadlineMs = 10_000;
+const identity = {
+  apiVersion: `${lambdaNodes.group}/${lambdaNodes.version}`,
+  kind: lambdaNodes.kind,
+};
+
+export interface NodeRegistrationOptions {
+  readonly client: Pick<KubeClient, 'get' | 'patch'>;
+  readonly nodeName: string;
+  readonly health: NodeHealth;
+  /** The Node of the same name, where there is one. Before the first list nothing is known of it. */
+  readonly nodes: Pick<Informer<Node>, 'hasSynced' | 'synced'> & {
+    readonly cache: Pick<Informer<Node>['cache'], 'get'>;
+  };
+  /**
+   * Everything but the conditions, the labels and the cordon.
+   *
+   * @param leaving uids of leaving workers that were told of before
+   */
+  readonly facts: (leaving: readonly string[]) => Promise<Omit<NodeFacts, 'conditions' | 'unschedulable'>>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Registers the node and keeps its LambdaNode: conditions at once, the rest at most every ten seconds, and nothing at
+ * all while nothing changes. The labels of the Node of the same name, and whether it is cordoned, are carried over; before
+ * the Node has been listed, the LambdaNode keeps what it has of both.
+ */
+export class NodeRegistration {
+  readonly #options: NodeRegistrationOptions;
+  #present: LambdaNode | undefined;
+  #labels: string | undefined;
+  #readAt = Number.NEGATIVE_INFINITY;
+  #hurry = new AbortController();
+
+  constructor(options: NodeRegistrationOptions) {
+    this.#options = options;
+  }
+
+  /** Something changed that should be known soon: the certificate, the Node. Conditions say so themselves. */
+  hurry(): void {
+    this.#hurry.abort();
+  }
+
+  /** Keeps the LambdaNode until `signal` fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { health, clock, logger } = this.#options;
+    const unsubscribe = health.subscribe(() => this.hurry());
+    let failing = false;
+    try {
+      await this.#untilNodeKnown(signal);
+      while (!signal.aborted) {
+        this.#hurry = new AbortController();
+        try {
+          await this.write(signal);
+          if (failing) {
+            logger.info('node is registered again');
+          }
+          failing = false;
+        } catch (error) {
+          if (signal.aborted) {
+            throw error;
+          }
+          this.#readAt = Number.NEGATIVE_INFINITY;
+          if (!failing) {
+            logger.warn({ err: error }, 'node cannot be registered; trying again until it can');
+          }
+          failing = true;
+        }
+        await this.#pause(failing ? retryMs : writeEveryMs, signal);
+        await sleep(clock, failing ? retryMs : gatherMs, signal);
+      }
+    } finally {
+      unsubscribe();
+    }
+  }
+
+  /**
+   * The last words of a node that is left: what is there is brought up to date, what is gone is not made again.
+   *
+   * @returns false when the LambdaNode is gone
+   */
+  async takeLeave(signal?: AbortSignal): Promise<boolean> {
+    const { client, nodeName: name, clock } = this.#options;
+    this.#present = await client.get(lambdaNodes, { name }, { signal, deadlineMs });
+    this.#readAt = clock.monotonic();
+    if (this.#present === undefined) {
+      return false;
+    }
+    await this.#writeStatus(this.#present, signal);
+    return true;
+  }
+
+  /** Compares and, where something changed, writes. */
+  async write(signal?: AbortSignal): Promise<void> {
+    const { client, nodeName: name, nodes, clock } = this.#options;
+    if (clock.monotonic() - this.#readAt > rereadMs) {
+      this.#present = await client.get(lambdaNodes, { name }, { signal, deadlineMs });
+      this.#readAt = clock.monotonic();
+    }
+    const labels = nodes.cache.get({ name })?.metadata.labels ?? {};
+    const labelsDiffer = nodes.hasSynced() && this.#labels !== JSON.stringify(labels);
+    if (this.#present === undefined || labelsDiffer) {
+      this.#present = await client.patch(
+        lambdaNodes,
+        { name },
+        {
+          kind: 'apply',
+          fieldManager: fieldManagers.agent,
+          body: { ...identity, metadata: { name, labels } },
+        },
+        { signal, deadlineMs },
+      );
+      this.#labels = JSON.stringify(labels);
+    }
+    await this.#writeStatus(this.#present, signal);
+  }
+
+  async #writeStatus(present: LambdaNode, signal?: AbortSignal): Promise<void> {
+    const { client, nodeName: name, health, nodes, clock } = this.#options;
+    const node = nodes.cache.get({ name });
+    const cordon = node === undefined ? undefined : node.spec?.unschedulable === true;
+    const status = nodeStatus(
+      {
+        ...(await this.#options.facts(present.status?.leaving ?? [])),
+        unschedulable: nodes.hasSynced() ? cordon : present.status?.unschedulable,
+        conditions: health.conditions(),
+      },
+      present.status,
+      clock.now(),
+    );
+    if (canonicalJson(status) !== canonicalJson(present.status)) {
+      this.#present = await client.patch(
+        lambdaNodes,
+        { name },
+        {
+          kind: 'apply',
+          fieldManager: fieldManagers.agent,
+          body: { ...identity, metadata: { name }, status },
+        },
+        { subresource: 'status', signal, deadlineMs },
+      );
+    }
+  }
+
+  /** Waits until the Node has been listed, for ten seconds at most: a LambdaNode without labels is better than none. */
+  async #untilNodeKnown(signal: AbortSignal): Promise<void> {
+    const { nodes, clock } = this.#options;
+    const waited = new AbortController();
+    try {
+      await Promise.race([
+        nodes.synced(AbortSignal.any([signal, waited.signal])),
+        sleep(clock, nodeWaitMs, AbortSignal.any([signal, waited.signal])),
+      ]);
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#options.logger.debug({ err: error }, 'node is registered before its Node was listed');
+    } finally {
+      waited.abort();
+    }
+  }
+
+  async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    const hurry = this.#hurry.signal;
+    try {
+      await sleep(this.#options.clock, delayMs, AbortSignal.any([signal, hurry]));
+    } catch (error) {
+      if (signal.aborted) {
+        throw error;
+      }
+    }
+  }
+}

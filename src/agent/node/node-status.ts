@@ -1,0 +1,142 @@
+import { readFileSync } from 'node:fs';
+import { arch, networkInterfaces, release, totalmem } from 'node:os';
+import { type Condition, transition } from '../../api/condition.ts';
+import type { LambdaNodeStatus, NodeAmounts } from '../../api/lambda-node.ts';
+import { formatHostPort, type HostPort, parseHostPort } from '../../common/host-port.ts';
+import type { Node } from '../../kube/api/resource-types.ts';
+import type { SetAside } from '../worker/set-aside.ts';
+import type { NodeCondition } from './node-health.ts';
+
+/** Limits of the schema. */
+const maxImages = 512;
+const maxImageLength = 1_024;
+const maxVersionLength = 128;
+const maxMessageLength = 32_768;
+const maxSetAside = 64;
+const maxSetAsideMessage = 1_024;
+const maxLeaving = 1_024;
+/** Part of the machine's memory that is promised to workers where nobody says how much. */
+const defaultMemoryShare = 0.7;
+/** MiB of which that part is a multiple: the same machine has some MiB more or less under another kernel. */
+const defaultMemoryStep = 64;
+
+export interface NodeFacts {
+  readonly endpoint: string;
+  readonly certificate: string;
+  readonly versions: NonNullable<LambdaNodeStatus['versions']>;
+  readonly capacity: NodeAmounts;
+  readonly allocated: NodeAmounts;
+  readonly images: readonly string[];
+  /** Containers that could not be removed. */
+  readonly setAside: readonly SetAside[];
+  /** Uids of workers that are no longer this node's and may still have a container here. */
+  readonly leaving: readonly string[];
+  /** Whether the Node of the same name is cordoned; undefined where there is none. */
+  readonly unschedulable: boolean | undefined;
+  readonly conditions: readonly NodeCondition[];
+}
+
+/**
+ * The status of a LambdaNode.
+ *
+ * @param present the status as it is now: transition times are taken from it
+ * @param now wall-clock milliseconds
+ */
+export function nodeStatus(
+  facts: NodeFacts,
+  present: LambdaNodeStatus | undefined,
+  now: number,
+): LambdaNodeStatus {
+  return {
+    endpoint: facts.endpoint,
+    certificate: facts.certificate,
+    versions: Object.fromEntries(
+      Object.entries(facts.versions).map(([name, version]) => [
+        name,
+        String(version).slice(0, maxVersionLength),
+      ]),
+    ),
+    capacity: facts.capacity,
+    allocated: facts.allocated,
+    images: facts.images
+      .filter((image) => image.length <= maxImageLength)
+      .toSorted()
+      .slice(0, maxImages),
+    ...(facts.setAside.length === 0
+      ? {}
+      : {
+          setAside: facts.setAside.slice(0, maxSetAside).map(({ containerId, message, ...rest }) => ({
+            containerID: containerId,
+            ...rest,
+            message: message.slice(0, maxSetAsideMessage),
+          })),
+        }),
+    leaving: facts.leaving.toSorted().slice(0, maxLeaving),
+    ...(facts.unschedulable === undefined ? {} : { unschedulable: facts.unschedulable }),
+    conditions: facts.conditions.map(
+      (condition): Condition =>
+        transition(
+          present?.conditions?.find(({ type }) => type === condition.type),
+          { ...condition, message: condition.message.slice(0, maxMessageLength) },
+          now,
+        ),
+    ),
+  };
+}
+
+/** What does not change while the agent runs. */
+export function machineVersions(agentVersion: string): NonNullable<LambdaNodeStatus['versions']> {
+  const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386' };
+  return {
+    agent: agentVersion,
+    kernel: release(),
+    operatingSystem: operatingSystem(),
+    architecture: architectures[arch()] ?? arch(),
+  };
+}
+
+/** What the kubelet knows better where there is one: in a Pod the agent sees the system of its own image. */
+export function nodeVersions(node: Node | undefined): { readonly operatingSystem?: string } {
+  const osImage = node?.status?.nodeInfo?.osImage ?? '';
+  return osImage === '' ? {} : { operatingSystem: osImage };
+}
+
+/** MiB that may be promised to workers where nobody says how much. */
+export function defaultMemoryMiB(): number {
+  const share = (totalmem() / 2 ** 20) * defaultMemoryShare;
+  return Math.floor(share / defaultMemoryStep) * defaultMemoryStep;
+}
+
+/**
+ * Where gateways find the agent.
+ *
+ * @param advertise as the user gave it
+ * @param bound where the server listens
+ */
+export function endpointOf(advertise: string | undefined, bound: HostPort): string {
+  if (advertise !== undefined) {
+    const { host, port } = parseHostPort(advertise);
+    return formatHostPort({ host, port: port === 0 ? bound.port : port });
+  }
+  const host = ['', '0.0.0.0', '::'].includes(bound.host) ? firstAddress() : bound.host;
+  return formatHostPort({ host, port: bound.port });
+}
+
+function firstAddress(): string {
+  const addresses = Object.entries(networkInterfaces())
+    // Bridges of ours and of container engines are nobody's way to the node.
+    .filter(([name]) => !/^(esb|docker|br-|cni|veth|virbr)/.test(name))
+    .flatMap(([, list]) => list ?? [])
+    .filter(({ internal }) => !internal);
+  const address = addresses.find(({ family }) => family === 'IPv4') ?? addresses[0];
+  return address?.address ?? '127.0.0.1';
+}
+
+function operatingSystem(): string {
+  try {
+    const match = /^PRETTY_NAME="?([^"\n]*)"?$/m.exec(readFileSync('/etc/os-release', 'utf8'));
+    return match?.[1] ?? 'Linux';
+  } catch {
+    return 'Linux';
+  }
+}

@@ -1,0 +1,150 @@
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { StrayPorts } from '../../cni/gc/orphan-veths.ts';
+import { type Refusals, readRefusals } from '../../cni/host/nftables.ts';
+import { createNodeNetwork, type SlotCounts } from '../../cni/node-network.ts';
+import type { Clock } from '../../common/clock.ts';
+import { unreachable } from '../../common/errors.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { formatRange, type NamedRange, parseIpRange } from '../../common/ip-range.ts';
+import type { Logger } from '../../common/logger.ts';
+import { readUserIdRange } from '../../runtime/containerd/user-id-blocks.ts';
+import type { RuntimeObserver } from '../../runtime/contract/instrumentation.ts';
+import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
+import { createRuntime } from '../../runtime/factory.ts';
+import { parseHostPortRange } from '../../runtime/start/host-port-allocator.ts';
+import { NetworkRepair } from '../gc/network-gc.ts';
+import type { AgentOptions } from '../model/agent-options.ts';
+import { defaultMemoryMiB } from './node-status.ts';
+
+/** The runtime of a node, and what of the node's network comes with it. */
+export interface NodeRuntime {
+  readonly runtime: ContainerRuntime;
+  /** Attachments prepared in advance. */
+  readonly slots: () => SlotCounts;
+  /** What the rules of the node refused workers; undefined where the rules are not ours. */
+  readonly refusals: () => Promise<Refusals | undefined>;
+  readonly network: Pick<NetworkRepair, 'look'>;
+  readonly ports: Pick<StrayPorts, 'read' | 'remove'>;
+}
+
+export interface NodeRuntimeOptions {
+  readonly agent: AgentOptions;
+  readonly stateDir: string;
+  readonly runDir: string;
+  /** Mounted over `/etc/resolv.conf` of every worker, where the engine does not bring one. */
+  readonly resolvConfPath: string;
+  /** Ranges of the cluster that the subnet must not touch. */
+  readonly otherRanges: () => readonly NamedRange[];
+  readonly observer: RuntimeObserver;
+  /** Runs the programs of the operating system. */
+  readonly runner: CommandRunner;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Milliseconds that a page of metrics waits for the packet filter's counters. */
+const refusalsMs = 2_000;
+
+/**
+ * Makes what the agent's flags ask for. Nothing happens on the node before the runtime's start.
+ *
+ * @throws {EsbError} `InvalidArgument` for flags that make no sense
+ */
+export async function createNodeRuntime(options: NodeRuntimeOptions): Promise<NodeRuntime> {
+  const type = options.agent.runtimeType;
+  switch (type) {
+    case 'containerd':
+      return await onContainerd(options);
+    case 'docker':
+      return await onDocker(options);
+    default:
+      return unreachable(type);
+  }
+}
+
+async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
+  const { agent, clock, logger, runDir, runner, stateDir } = options;
+  const userIds =
+    agent.userNamespaces === undefined ? undefined : await readUserIdRange(agent.userNamespaces);
+  const network = createNodeNetwork({
+    stateDir,
+    configFile: resolve(
+      agent.cniConfig ?? fileURLToPath(new URL('../../../cni/10-esb.conflist', import.meta.url)),
+    ),
+    pluginFolder: resolve(agent.cniBinDir),
+    subnet: agent.subnet,
+    maxWorkers: agent.maxWorkers,
+    slots: agent.slots,
+    deniedRanges: agent.denyCidr.map((cidr) => formatRange(parseIpRange(cidr))),
+    allowedRanges: agent.allowCidr.map((cidr) => formatRange(parseIpRange(cidr))),
+    otherRanges: options.otherRanges,
+    resolvConfPath: options.resolvConfPath,
+    runner,
+    logger,
+  });
+  const runtime = await createRuntime({
+    type: 'containerd',
+    containerd: {
+      ...common(options),
+      socketPath: resolve(agent.containerdSocket),
+      network,
+      hostsFolder: resolve(agent.certsDir),
+      resolvConfPath: options.resolvConfPath,
+      runcRoot: join(runDir, 'runc'),
+      etcHostsFolder: join(runDir, 'hosts'),
+      workersPerShim: agent.workersPerShim,
+      confinement: {
+        cgroupDriver: agent.cgroupDriver,
+        cgroupParent: agent.cgroupParent,
+        promisedMiB: agent.memory ?? defaultMemoryMiB(),
+        userIds,
+        oomScoreAdj: agent.oomScoreAdj,
+      },
+    },
+  });
+  return {
+    runtime,
+    slots: () => network.slots,
+    refusals: () => readRefusals(runner, { deadlineMs: refusalsMs }),
+    network: new NetworkRepair(network, runtime, clock),
+    ports: new StrayPorts(join(stateDir, 'cni'), runner),
+  };
+}
+
+/** Network and rules are the engine's, which also looks after what is left of them. */
+async function onDocker(options: NodeRuntimeOptions): Promise<NodeRuntime> {
+  const { agent, stateDir } = options;
+  return {
+    runtime: await createRuntime({
+      type: 'docker',
+      docker: {
+        ...common(options),
+        socketPath: resolve(agent.dockerSocket),
+        notesFolder: join(stateDir, 'docker'),
+        oomScoreAdj: agent.oomScoreAdj,
+      },
+    }),
+    slots: () => ({ ready: 0, wanted: 0 }),
+    refusals: () => Promise.resolve(undefined),
+    network: { look: () => Promise.resolve([]) },
+    ports: {
+      read: () => Promise.resolve({ ports: [], claimed: new Set() }),
+      remove: () => Promise.resolve(false),
+    },
+  };
+}
+
+/** What every runtime takes. */
+function common({ agent, logger, observer, runner, stateDir }: NodeRuntimeOptions) {
+  return {
+    logFolder: join(stateDir, 'logs'),
+    logLimits: { maxBytes: agent.logMaxSize, maxFiles: agent.logMaxFiles },
+    hostPortFolder: join(stateDir, 'host-ports'),
+    hostPorts: parseHostPortRange(agent.hostPorts),
+    maxPulls: agent.maxPulls,
+    observer,
+    runner,
+    logger,
+  };
+}

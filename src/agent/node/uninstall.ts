@@ -1,0 +1,134 @@
+import { readdir, rm, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { errnoOf, messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
+import { MARK_SUFFIX } from '../invoke/in-flight-marker.ts';
+import type { NodeHealth } from './node-health.ts';
+import type { NodeRegistration } from './node-registration.ts';
+
+/** Milliseconds until what could not be removed, or said, is tried again. */
+const retryMs = 5_000;
+const maxNamed = 5;
+/** What the agent keeps in its state folder; other things there are not its own. */
+const stateNames: readonly string[] = [
+  'client-ca.pem',
+  'cni',
+  'docker',
+  'host-ports',
+  'images.json',
+  'logs',
+  'resolv.conf',
+  'server-next.pem',
+  'server.pem',
+  'set-aside.json',
+  'workers',
+];
+/** What it keeps in its folder on tmpfs, beside the marks of calls. */
+const runNames: readonly string[] = ['hosts', 'runc', 'secrets'];
+
+export interface DepartureOptions {
+  readonly runtime: Pick<ContainerRuntime, 'leave' | 'stop'>;
+  readonly health: Pick<NodeHealth, 'note' | 'retirement'>;
+  readonly registration: Pick<NodeRegistration, 'takeLeave'>;
+  readonly stateDir: string;
+  readonly runDir: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Takes everything that the agent ever made off its node and then says so in the condition `Retired`. Everything else of
+ * the agent has to be stopped before. What cannot be removed is told in the condition, and tried again until `signal`
+ * fires; the next run of the agent goes on then. The runtime is stopped in any case.
+ */
+export async function leaveNode(options: DepartureOptions, signal: AbortSignal): Promise<void> {
+  const { health, logger, runDir, runtime, stateDir } = options;
+  health.note('start', { ok: false, reason: 'Retired', message: 'ESB leaves this node' });
+  try {
+    await untilNothingIsLeft(options, signal, () => attempt(() => runtime.leave({ signal })));
+  } finally {
+    await runtime.stop();
+  }
+  await untilNothingIsLeft(options, signal, () => removeFiles(stateDir, runDir));
+  health.retirement({ ok: true });
+  logger.info('everything of ESB was removed from the node');
+  await say(options, signal);
+}
+
+/** @param remove gives what it could not remove, one message each */
+async function untilNothingIsLeft(
+  options: DepartureOptions,
+  signal: AbortSignal,
+  remove: () => Promise<readonly string[]>,
+): Promise<void> {
+  const { clock, health, logger } = options;
+  for (;;) {
+    const left = await remove();
+    signal.throwIfAborted();
+    if (left.length === 0) {
+      return;
+    }
+    const more = left.length > maxNamed ? `; and ${left.length - maxNamed} more` : '';
+    const message = `what ESB made cannot be removed: ${left.slice(0, maxNamed).join('; ')}${more}`;
+    logger.error({ left }, 'the node cannot be left yet; trying again');
+    health.retirement({ ok: false, reason: 'RemovalFailed', message });
+    await tell(options, signal);
+    await sleep(clock, retryMs, signal);
+  }
+}
+
+/** Tries until it is said, or there is no LambdaNode any more to say it on. */
+async function say(options: DepartureOptions, signal: AbortSignal): Promise<void> {
+  while (!(await tell(options, signal))) {
+    await sleep(options.clock, retryMs, signal);
+  }
+}
+
+async function tell(options: DepartureOptions, signal: AbortSignal): Promise<boolean> {
+  try {
+    await options.registration.takeLeave(signal);
+    return true;
+  } catch (error) {
+    signal.throwIfAborted();
+    options.logger.warn({ err: error }, 'the LambdaNode cannot be written; trying again');
+    return false;
+  }
+}
+
+async function attempt(work: () => Promise<readonly string[]>): Promise<readonly string[]> {
+  try {
+    return await work();
+  } catch (error) {
+    return [messageOf(error)];
+  }
+}
+
+async function removeFiles(stateDir: string, runDir: string): Promise<readonly string[]> {
+  const marks = (await readdir(runDir).catch(() => [])).filter((name) => name.endsWith(MARK_SUFFIX));
+  const paths = [
+    ...stateNames.map((name) => join(stateDir, name)),
+    ...[...runNames, ...marks].map((name) => join(runDir, name)),
+  ];
+  const failures: string[] = [];
+  for (const path of paths) {
+    try {
+      await rm(path, { recursive: true, force: true });
+    } catch (error) {
+      failures.push(`${path}: ${messageOf(error)}`);
+    }
+  }
+  for (const folder of [stateDir, runDir]) {
+    try {
+      await rmdir(folder);
+    } catch (error) {
+      // Where the folder is mounted, as in a Pod, it is not the agent's to remove, nor where others keep something in it.
+      if (!['EBUSY', 'ENOENT', 'ENOTEMPTY', 'EEXIST', 'EROFS'].includes(errnoOf(error) ?? '')) {
+        failures.push(`${folder}: ${messageOf(error)}`);
+      }
+    }
+  }
+  return failures;
+}

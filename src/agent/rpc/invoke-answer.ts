@@ -1,0 +1,233 @@
+import { EsbError } from '../../common/errors.ts';
+import type { Tracing } from '../../common/tracing/tracing.ts';
+import type { InvocationResult } from '../model/invocation.ts';
+import type {
+  InvokeHeadMessage,
+  InvokeRequestMessage,
+  InvokeResponseMessage,
+  InvokeTrailerMessage,
+} from './agent-messages.ts';
+import type { CallBudget, CallBytes } from './call-budget.ts';
+import { CallTrace } from './call-trace.ts';
+import type { ServedFleet } from './served-fleet.ts';
+import { resolveWorker } from './worker-message.ts';
+
+/** Bytes of an answer that are worth a message of their own before the next part is known. */
+const gatherBytes = 64 * 1024;
+
+/** Passes one message on to the caller, and tells when it has left. */
+export type Send = (message: InvokeResponseMessage, sent: () => void) => void;
+
+/** Whose answers these are, and what they are held to. */
+export interface Callers {
+  readonly budget: CallBudget;
+  /** Name of the connection. */
+  readonly peer: string;
+}
+
+/**
+ * The way back to one caller. What waits there counts against the budget of the agent: a worker's answer is taken in at the worker's
+ * own pace, since it holds the slot, until there is no room; then the worker waits two seconds at most, and the answer is lost. What comes in one go from the worker goes in one message:
+ * every message costs both sides an encrypted record, a system call and a wake-up.
+ */
+export class InvokeAnswer {
+  readonly #send: Send;
+  readonly #callers: Callers;
+  readonly #gone = new AbortController();
+  #bytes: CallBytes | undefined;
+  #over = false;
+  #head: InvokeHeadMessage | undefined;
+  #chunks: Buffer[] = [];
+  /** Bytes of `#chunks`. */
+  #gathered = 0;
+  #flush: NodeJS.Immediate | undefined;
+  #overflowed = false;
+
+  constructor(send: Send, callers: Callers) {
+    this.#send = send;
+    this.#callers = callers;
+  }
+
+  /**
+   * Runs one call and sends its answer. A caller who hangs up or cannot keep pace disturbs nobody: the call in the
+   * worker goes on.
+   *
+   * @throws {EsbError} what the caller is to be told instead of a trailer
+   */
+  async run(request: InvokeRequestMessage, fleet: ServedFleet, tracing?: Tracing): Promise<InvocationResult> {
+    const trace = tracing === undefined ? undefined : new CallTrace(tracing, request);
+    try {
+      const result = await this.#run(request, fleet, trace);
+      trace?.end(result);
+      return result;
+    } catch (error) {
+      trace?.fail(error);
+      throw error;
+    }
+  }
+
+  /** The caller has hung up. */
+  abandon(): void {
+    this.#gone.abort();
+  }
+
+  /** Whether nothing is held for it any more. */
+  get isEmpty(): boolean {
+    return (this.#bytes?.held ?? 0) === 0;
+  }
+
+  /** The way to the caller is over, and nothing waits there. */
+  close(): void {
+    this.#over = true;
+    this.#bytes?.close();
+  }
+
+  async #run(
+    request: InvokeRequestMessage,
+    fleet: ServedFleet,
+    trace: CallTrace | undefined,
+  ): Promise<InvocationResult> {
+    const uid = resolveWorker(fleet, request.worker);
+    const bytes = this.#open(fleet, uid);
+    const payloadBytes = request.payload.length;
+    bytes.take(payloadBytes);
+    try {
+      return await this.#invoke(uid, request, fleet, trace, bytes);
+    } finally {
+      bytes.add(-payloadBytes);
+    }
+  }
+
+  #open(fleet: ServedFleet, uid: string): CallBytes {
+    const { budget, peer } = this.#callers;
+    const identity = fleet.view(uid)?.identity;
+    const bytes = budget.open(
+      peer,
+      identity === undefined ? '' : `${identity.namespace}/${identity.functionName}`,
+    );
+    this.#bytes = bytes;
+    if (this.#over) {
+      bytes.close();
+    }
+    return bytes;
+  }
+
+  async #invoke(
+    uid: string,
+    request: InvokeRequestMessage,
+    fleet: ServedFleet,
+    trace: CallTrace | undefined,
+    bytes: CallBytes,
+  ): Promise<InvocationResult> {
+    const result = await fleet.invoke({
+      uid,
+      epoch: Number(request.epoch),
+      requestId: request.requestId,
+      payload: request.payload,
+      clientContext: request.clientContext,
+      traceId: request.traceId,
+      trace,
+      tailLog: request.tailLog,
+      signal: this.#gone.signal,
+      onHead: (head) => {
+        this.#head = head;
+        this.#schedule();
+      },
+      onChunk: (chunk) => this.#take(chunk, bytes),
+      room: () => this.#room(bytes),
+    });
+    if (this.#overflowed) {
+      this.#write();
+      throw new EsbError('the answer waited for its caller, and there was no room for more', {
+        code: 'ResponseTooSlow',
+      });
+    }
+    this.#write(trailerOf(result));
+    return result;
+  }
+
+  #take(chunk: Buffer, bytes: CallBytes): void {
+    if (this.#overflowed || this.#gone.signal.aborted) {
+      return;
+    }
+    bytes.add(chunk.length);
+    this.#chunks.push(chunk);
+    this.#gathered += chunk.length;
+    if (this.#gathered >= gatherBytes) {
+      this.#write();
+    } else {
+      this.#schedule();
+    }
+  }
+
+  /** A caller that does not read holds the worker for a moment, and then loses the answer. */
+  #room(bytes: CallBytes): Promise<void> | undefined {
+    if (this.#overflowed || this.#gone.signal.aborted) {
+      return undefined;
+    }
+    return bytes.room()?.then((there) => {
+      this.#overflowed ||= !there;
+    });
+  }
+
+  /** After what is being read from the worker has been looked at to its end. */
+  #schedule(): void {
+    this.#flush ??= setImmediate(() => this.#write());
+  }
+
+  #write(trailer?: InvokeTrailerMessage): void {
+    if (this.#flush !== undefined) {
+      clearImmediate(this.#flush);
+      this.#flush = undefined;
+    }
+    const [first] = this.#chunks;
+    const chunk = this.#chunks.length > 1 ? Buffer.concat(this.#chunks) : first;
+    const head = this.#head;
+    const bytes = this.#gathered;
+    this.#head = undefined;
+    this.#chunks = [];
+    this.#gathered = 0;
+    if (this.#overflowed || this.#gone.signal.aborted) {
+      this.#bytes?.add(-bytes);
+      return;
+    }
+    const message = {
+      ...(head === undefined ? {} : { head }),
+      ...(chunk === undefined ? {} : { chunk }),
+      ...(trailer === undefined ? {} : { trailer }),
+    };
+    this.#send(message, () => {
+      this.#bytes?.add(-bytes);
+    });
+  }
+}
+
+/** A result as the last message of an answer. */
+export function trailerOf(result: InvocationResult): InvokeTrailerMessage {
+  switch (result.kind) {
+    case 'Answered':
+      return {
+        outcome: 'OUTCOME_ANSWERED',
+        stamp: result.stamp,
+        timings: result.timings,
+        ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
+      };
+    case 'Refused':
+      return { outcome: 'OUTCOME_REFUSED', reason: result.reason, message: result.message };
+    case 'Unknown':
+      return {
+        outcome: 'OUTCOME_UNKNOWN',
+        reason: result.reason,
+        message: result.message,
+        stamp: result.stamp,
+      };
+    case 'TimedOut':
+      return {
+        outcome: 'OUTCOME_TIMED_OUT',
+        message: result.message,
+        stamp: result.stamp,
+        timings: result.timings,
+        ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
+      };
+  }
+}

@@ -1,0 +1,150 @@
+import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
+import { EsbError } from '../../common/errors.ts';
+import type { Tracing } from '../../common/tracing/tracing.ts';
+import type { InvocationResult } from '../model/invocation.ts';
+import type {
+  InvokeManyRequestMessage,
+  InvokeManyResponseMessage,
+  InvokeRequestMessage,
+  InvokeResponseMessage,
+} from './agent-messages.ts';
+import { type Callers, InvokeAnswer } from './invoke-answer.ts';
+import type { ServedFleet } from './served-fleet.ts';
+
+export type InvokeCall = ServerWritableStream<InvokeRequestMessage, InvokeResponseMessage>;
+export type InvokeManyCall = ServerDuplexStream<InvokeManyRequestMessage, InvokeManyResponseMessage>;
+
+/** Told how each call ended. */
+export interface InvokeListener {
+  readonly onInvoked: (result: InvocationResult) => void;
+  readonly onFailed: (error: unknown) => void;
+}
+
+/**
+ * Serves one Invoke.
+ *
+ * @throws {EsbError} what the caller is to be told instead of a trailer
+ */
+export async function serveInvoke(
+  call: InvokeCall,
+  fleet: ServedFleet,
+  callers: Callers,
+  tracing?: Tracing,
+): Promise<InvocationResult> {
+  const answer = new InvokeAnswer((message, sent) => {
+    call.write(message, sent);
+  }, callers);
+  // Told of at the end of every call, once all of the answer has left or the connection is gone.
+  call.once('cancelled', () => answer.close());
+  if (call.cancelled) {
+    answer.close();
+  }
+  const onCancelled = (): void => answer.abandon();
+  call.on('cancelled', onCancelled);
+  try {
+    return await answer.run(call.request, fleet, tracing);
+  } finally {
+    call.off('cancelled', onCancelled);
+  }
+}
+
+/**
+ * Serves one InvokeMany, until the caller ends it, or `stopping` fires and what was taken from it has been answered.
+ * Calls that are under way when the caller's connection breaks are treated as those whose caller hung up.
+ */
+export async function serveInvokeMany(
+  call: InvokeManyCall,
+  fleet: ServedFleet,
+  stopping: AbortSignal,
+  listener: InvokeListener,
+  callers: Callers,
+  tracing?: Tracing,
+): Promise<void> {
+  const answers = new Map<number, InvokeAnswer>();
+  /** Those whose last bytes may not have left. */
+  const unsent = new Set<InvokeAnswer>();
+  const ended = Promise.withResolvers<void>();
+  let closing = false;
+  let broken = false;
+  const settle = (): void => {
+    if (broken || (closing && answers.size === 0)) {
+      // From here on nothing more may be taken from the stream.
+      closing = true;
+      call.off('data', onRequest);
+      ended.resolve();
+    }
+  };
+  const close = (): void => {
+    closing = true;
+    settle();
+  };
+  const onBroken = (): void => {
+    broken = true;
+    for (const answer of answers.values()) {
+      answer.abandon();
+    }
+    for (const answer of unsent) {
+      answer.close();
+    }
+    unsent.clear();
+    settle();
+  };
+  const write = (message: InvokeManyResponseMessage, sent?: () => void): void => {
+    if (!broken) {
+      call.write(message, sent);
+    }
+  };
+  const serve = async (number: number, request: InvokeRequestMessage): Promise<void> => {
+    let ended = false;
+    const forget = (): void => {
+      if (ended && answer.isEmpty) {
+        unsent.delete(answer);
+      }
+    };
+    const answer = new InvokeAnswer(
+      (part, sent) =>
+        write({ call: number, answer: part }, () => {
+          sent();
+          forget();
+        }),
+      callers,
+    );
+    answers.set(number, answer);
+    unsent.add(answer);
+    try {
+      listener.onInvoked(await answer.run(request, fleet, tracing));
+    } catch (error) {
+      listener.onFailed(error);
+      const { code, message } = EsbError.from(error);
+      write({ call: number, failure: { code, message } });
+    } finally {
+      answers.delete(number);
+      ended = true;
+      forget();
+      settle();
+    }
+  };
+  const onRequest = ({ call: number, invoke, cancel }: InvokeManyRequestMessage): void => {
+    if (cancel) {
+      answers.get(number)?.abandon();
+    } else if (invoke !== null) {
+      // It does not reject.
+      void serve(number, invoke);
+    }
+  };
+  call.on('cancelled', onBroken);
+  call.on('error', onBroken);
+  call.on('data', onRequest);
+  call.on('end', close);
+  stopping.addEventListener('abort', close, { once: true });
+  if (call.cancelled) {
+    onBroken();
+  } else if (stopping.aborted) {
+    close();
+  }
+  try {
+    await ended.promise;
+  } finally {
+    stopping.removeEventListener('abort', close);
+  }
+}

@@ -1,0 +1,46 @@
+import type { Fleet } from '../model/worker-manager-contract.ts';
+
+/** The part of a fleet that is told to clients and called by them. */
+export type ServedFleet = Pick<
+  Fleet,
+  'invoke' | 'ensure' | 'pause' | 'resume' | 'destroy' | 'views' | 'view' | 'subscribe'
+>;
+
+/**
+ * A fleet as a client may see it that serves these namespaces: workers of others do not exist.
+ *
+ * @param namespaces undefined for all
+ */
+export function servedFleet(fleet: Fleet, namespaces: ReadonlySet<string> | undefined): ServedFleet {
+  if (namespaces === undefined) {
+    return fleet;
+  }
+  const isServed = ({ identity }: { readonly identity: { readonly namespace: string } }): boolean =>
+    namespaces.has(identity.namespace);
+  const view: Fleet['view'] = (uid) => {
+    const found = fleet.view(uid);
+    return found !== undefined && isServed(found) ? found : undefined;
+  };
+  /** The uid where it is of a worker that is served, else one that no worker has. */
+  const known = (uid: string): string => (view(uid) === undefined ? '' : uid);
+  return {
+    view,
+    views: () => fleet.views().filter(isServed),
+    subscribe: (listener) =>
+      fleet.subscribe({
+        changed: (changed) => {
+          if (isServed(changed)) {
+            listener.changed(changed);
+          }
+        },
+        // Of a worker that was never told of, nobody is told the end.
+        removed: (uid) => listener.removed(uid),
+      }),
+    invoke: (invocation) =>
+      fleet.invoke(view(invocation.uid) === undefined ? { ...invocation, uid: '' } : invocation),
+    ensure: async (uid, ...rest) => await fleet.ensure(known(uid), ...rest),
+    pause: async (uid, ...rest) => await fleet.pause(known(uid), ...rest),
+    resume: async (uid, ...rest) => await fleet.resume(known(uid), ...rest),
+    destroy: async (uid, ...rest) => await fleet.destroy(known(uid), ...rest),
+  };
+}

@@ -1,0 +1,311 @@
+import type { EventEmitter } from 'node:events';
+import {
+  type ConnectionInjector,
+  type handleUnaryCall,
+  Server,
+  ServerCredentials,
+  ServerInterceptingCall,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { namespacesOfNames } from '../../api/gateway-name.ts';
+import type { Clock } from '../../common/clock.ts';
+import { type CallOptions, sleep } from '../../common/deadline.ts';
+import { EsbError, hasCode } from '../../common/errors.ts';
+import type { HostPort } from '../../common/host-port.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { Tracing } from '../../common/tracing/tracing.ts';
+import type { InvocationResult } from '../model/invocation.ts';
+import type { Fleet } from '../model/worker-manager-contract.ts';
+import type { WorkerView } from '../model/worker-state.ts';
+import type { WorkerRequestMessage, WorkerStateMessage } from './agent-messages.ts';
+import { loadAgentProto } from './agent-proto.ts';
+import { CallBudget, defaultCallBytes } from './call-budget.ts';
+import { GatedRead } from './gated-read.ts';
+import { GrpcHealthService } from './grpc-health-service.ts';
+import { createReflectionService } from './grpc-reflection-service.ts';
+import { toGrpcStatus } from './grpc-status.ts';
+import type { Callers } from './invoke-answer.ts';
+import { type InvokeCall, type InvokeManyCall, serveInvoke, serveInvokeMany } from './invoke-stream.ts';
+import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
+import { type ServedFleet, servedFleet } from './served-fleet.ts';
+import { type TlsIdentity, TlsListener } from './tls-listener.ts';
+import { serveWatch, type WatchCall } from './watch-stream.ts';
+import { resolveWorker, workerStateMessage } from './worker-message.ts';
+
+/** Largest request: a payload of 6 MB, which is what Lambda allows, with room for what surrounds it. */
+const maxRequestBytes = 8 * 1024 * 1024;
+/**
+ * Milliseconds without a word after which a client is asked whether it is there, and that it gets to answer. A machine
+ * that lost its power closes no connection: without this its calls would wait, and run, for a quarter of an hour.
+ */
+const keepAliveMs = 10_000;
+/** Calls that have a stream of their own, since their payloads are large. */
+const invokePath = '/esb.agent.v1.Agent/Invoke';
+/** Milliseconds that open connections get to take in their last bytes when the server is closed. */
+const closeGraceMs = 1_000;
+/** Milliseconds that a call waits for {@link AgentGrpcServer.serve}. */
+const maxReadyWaitMs = 5_000;
+
+/** Text and type of the metrics page. */
+export interface MetricsPage {
+  readonly contentType: string;
+  readonly text: string;
+}
+
+/** What the server needs once it serves. */
+export interface GrpcServerParts {
+  readonly fleet: Fleet;
+  readonly logs: LogSource;
+  readonly metricsPage: () => Promise<MetricsPage>;
+  /** Told of the end of each Invoke. */
+  readonly onInvoked?: (result: InvocationResult) => void;
+  /** Where spans of calls go; absent where nobody wants them. */
+  readonly tracing?: Tracing | undefined;
+}
+
+/** The same as one client may see it. */
+interface ClientParts extends Omit<GrpcServerParts, 'fleet'> {
+  readonly fleet: ServedFleet;
+}
+
+export interface GrpcServerOptions {
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** What calls may hold in all. */
+  readonly budget?: CallBudget | undefined;
+  /** Milliseconds without a word after which a client is asked for one, and that it gets to answer. Default 10,000. */
+  readonly keepAliveMs?: number;
+}
+
+/**
+ * The agent's gRPC server. Its life: {@link AgentGrpcServer.bind} takes the port, which makes this process the one
+ * agent of the node; {@link AgentGrpcServer.serve} answers, also the calls that came since; {@link
+ * AgentGrpcServer.refuse} lets nobody in any more; {@link AgentGrpcServer.close} gives the port back.
+ */
+export class AgentGrpcServer {
+  readonly #logger: Logger;
+  readonly #clock: Clock;
+  readonly #server: Server;
+  readonly #listener: TlsListener;
+  readonly #injector: ConnectionInjector;
+  readonly #health = new GrpcHealthService(['esb.agent.v1.Agent']);
+  readonly #parts = Promise.withResolvers<GrpcServerParts>();
+  readonly #stopping = new AbortController();
+  readonly #budget: CallBudget;
+  #served: GrpcServerParts | undefined;
+
+  constructor(options: GrpcServerOptions) {
+    this.#logger = options.logger;
+    this.#clock = options.clock;
+    this.#budget = options.budget ?? new CallBudget(defaultCallBytes(0), options.clock);
+    this.#parts.promise.catch(() => undefined);
+    const proto = loadAgentProto();
+    this.#server = new Server({
+      'grpc.max_receive_message_length': maxRequestBytes,
+      'grpc.max_send_message_length': -1,
+      'grpc.keepalive_time_ms': options.keepAliveMs ?? keepAliveMs,
+      'grpc.keepalive_timeout_ms': options.keepAliveMs ?? keepAliveMs,
+      interceptors: [
+        (method, call) =>
+          method.path === invokePath
+            ? new GatedRead(call, this.#budget, () => this.#ready())
+            : new ServerInterceptingCall(call),
+      ],
+    });
+    this.#server.addService(proto.agent, this.#agentService());
+    this.#server.addService(proto.health, this.#health.implementation);
+    this.#server.addService(proto.reflection, createReflectionService(proto.packageDefinition));
+    // TLS is ours: grpc-js cannot take a new authority without a new port.
+    this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#listener = new TlsListener({
+      logger: options.logger,
+      clock: options.clock,
+      onConnection: (socket) => {
+        if (this.#stopping.signal.aborted) {
+          socket.destroy();
+        } else {
+          this.#injector.injectConnection(socket);
+        }
+      },
+    });
+  }
+
+  /**
+   * Takes the port and returns the real one.
+   *
+   * @throws {EsbError} `AddressInUse` when another agent of this node, or another program, has it
+   */
+  bind(address: HostPort): Promise<HostPort> {
+    return this.#listener.bind(address);
+  }
+
+  /** Certificate to show and authority to ask for, from now on. */
+  configure(identity: TlsIdentity): void {
+    this.#listener.configure(identity);
+  }
+
+  /** Begins to answer. */
+  serve(parts: GrpcServerParts): void {
+    this.#served = parts;
+    this.#parts.resolve(parts);
+    this.#health.setServing(true);
+  }
+
+  /** Takes no more connections and ends the endless streams. Calls under way go on. */
+  refuse(): void {
+    const error = new EsbError('the agent is stopping', { code: 'Unavailable', retryable: true });
+    this.#parts.reject(error);
+    this.#stopping.abort(error);
+    this.#listener.refuse();
+    this.#health.stop();
+  }
+
+  /** Ends every connection, at the latest after a second, and gives the port back. */
+  async close(): Promise<void> {
+    this.refuse();
+    this.#injector.drain(closeGraceMs);
+    await Promise.race([this.#listener.idle(), sleep(this.#clock, closeGraceMs)]);
+    await this.#listener.close();
+    this.#injector.destroy();
+    this.#server.forceShutdown();
+  }
+
+  #agentService(): UntypedServiceImplementation {
+    return {
+      Invoke: this.#streaming('Invoke', async (parts, call: InvokeCall) => {
+        const result = await serveInvoke(call, parts.fleet, this.#callers(call), parts.tracing);
+        parts.onInvoked?.(result);
+      }),
+      InvokeMany: this.#streaming('InvokeMany', ({ fleet, onInvoked, tracing }, call: InvokeManyCall) =>
+        serveInvokeMany(
+          call,
+          fleet,
+          this.#stopping.signal,
+          {
+            onInvoked: (result) => onInvoked?.(result),
+            onFailed: (error) => this.#report('Invoke', error),
+          },
+          this.#callers(call),
+          tracing,
+        ),
+      ),
+      Ensure: this.#hint('Ensure', (fleet, ...rest) => fleet.ensure(...rest)),
+      Pause: this.#hint('Pause', (fleet, ...rest) => fleet.pause(...rest)),
+      Resume: this.#hint('Resume', (fleet, ...rest) => fleet.resume(...rest)),
+      Destroy: this.#hint('Destroy', (fleet, ...rest) => fleet.destroy(...rest)),
+      List: this.#unary('List', async ({ fleet }) => ({ workers: fleet.views().map(workerStateMessage) })),
+      Watch: this.#streaming('Watch', async ({ fleet }, call: WatchCall) => {
+        await serveWatch(call, fleet, this.#clock, this.#stopping.signal);
+        this.#stopping.signal.throwIfAborted();
+      }),
+      GetMetrics: this.#unary('GetMetrics', ({ metricsPage }) => metricsPage()),
+      GetLogs: this.#streaming('GetLogs', ({ fleet, logs }, call: LogCall) =>
+        serveLogs(call, fleet, logs, this.#clock, this.#stopping.signal),
+      ),
+    };
+  }
+
+  #callers(call: { getPeer(): string }): Callers {
+    return { budget: this.#budget, peer: call.getPeer() };
+  }
+
+  #hint(
+    name: string,
+    follow: (fleet: ServedFleet, uid: string, epoch: number, options: CallOptions) => Promise<WorkerView>,
+  ): handleUnaryCall<WorkerRequestMessage, WorkerStateMessage> {
+    return this.#unary(name, async ({ fleet }, request: WorkerRequestMessage, options) => {
+      const uid = resolveWorker(fleet, request.worker);
+      return workerStateMessage(await follow(fleet, uid, Number(request.epoch), options));
+    });
+  }
+
+  #unary<Request, Response>(
+    name: string,
+    handle: (parts: ClientParts, request: Request, options: CallOptions) => Promise<Response>,
+  ): handleUnaryCall<Request, Response> {
+    return (call, answer) => {
+      const gone = new AbortController();
+      call.on('cancelled', () => gone.abort());
+      const namespaces = namespacesOf(call);
+      this.#ready()
+        .then((parts) =>
+          handle(partsFor(namespaces, parts), call.request, { signal: gone.signal, ...deadlineOf(call) }),
+        )
+        .then(
+          (response) => answer(null, response),
+          (error: unknown) => {
+            this.#report(name, error);
+            answer(toGrpcStatus(error));
+          },
+        );
+    };
+  }
+
+  #streaming<Call extends EventEmitter & Authenticated & { end(): void }>(
+    name: string,
+    handle: (parts: ClientParts, call: Call) => Promise<void>,
+  ): (call: Call) => void {
+    return (call) => {
+      const namespaces = namespacesOf(call);
+      this.#ready()
+        .then((parts) => handle(partsFor(namespaces, parts), call))
+        .then(
+          () => call.end(),
+          (error: unknown) => {
+            this.#report(name, error);
+            // The one way in which grpc-js lets a stream end with a status.
+            call.emit('error', toGrpcStatus(error));
+          },
+        );
+    };
+  }
+
+  /** Calls that came before adoption was done wait for it, but not for ever. */
+  async #ready(): Promise<GrpcServerParts> {
+    if (this.#served !== undefined) {
+      return this.#served;
+    }
+    const waiting = new AbortController();
+    try {
+      return await Promise.race([
+        this.#parts.promise,
+        sleep(this.#clock, maxReadyWaitMs, waiting.signal).then(() => {
+          throw new EsbError('the agent is still looking after what an earlier run left', {
+            code: 'Unavailable',
+            retryable: true,
+          });
+        }),
+      ]);
+    } finally {
+      waiting.abort();
+    }
+  }
+
+  /** Faults of ours are logged; what a caller did wrong, or gave up, is only told to the caller. */
+  #report(name: string, error: unknown): void {
+    if (!(error instanceof EsbError) || hasCode(error, 'Internal')) {
+      this.#logger.error({ err: error, method: name }, 'call to the agent failed');
+    }
+  }
+}
+
+/** A call of which it is known with which certificate its connection was made. */
+interface Authenticated {
+  getAuthContext(): { readonly sslPeerCertificate?: { readonly subjectaltname?: string } | undefined };
+}
+
+/** The namespaces that the certificate of a client names; undefined where it is one that names none. */
+function namespacesOf(call: Authenticated): ReadonlySet<string> | undefined {
+  const certificate = call.getAuthContext().sslPeerCertificate;
+  // The listener lets nobody in without one: the connection is over already.
+  return certificate === undefined ? new Set() : namespacesOfNames(certificate.subjectaltname);
+}
+
+function partsFor(namespaces: ReadonlySet<string> | undefined, parts: GrpcServerParts): ClientParts {
+  return { ...parts, fleet: servedFleet(parts.fleet, namespaces) };
+}
+
+function deadlineOf(call: { getDeadline(): Date | number }): CallOptions {
+  const deadline = Number(call.getDeadline());
+  return Number.isFinite(deadline) ? { deadlineMs: Math.max(1, deadline - Date.now()) } : {};
+}

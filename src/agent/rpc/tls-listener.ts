@@ -1,0 +1,221 @@
+import type { X509Certificate } from 'node:crypto';
+import type { AddressInfo } from 'node:net';
+import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { AddressConnections } from '../../common/address-connections.ts';
+import { certificatesIn } from '../../common/certificates.ts';
+import type { Clock, Timer } from '../../common/clock.ts';
+import { EsbError, errnoOf } from '../../common/errors.ts';
+import { formatHostPort, type HostPort } from '../../common/host-port.ts';
+import type { Logger } from '../../common/logger.ts';
+
+/** Common name of the certificates that gateways hold. */
+export const gatewayCommonName = 'esb-gateway';
+
+/**
+ * Connections that the agent holds in all: gateways keep one each, and each takes a descriptor. Others that reach the port
+ * hold theirs for the time of a handshake.
+ */
+const MAX_CONNECTIONS = 1_024;
+/** Connections of one IPv4 address, or of the first 64 bits of one of IPv6: gateways may share the address of their node. */
+const MAX_CONNECTIONS_PER_ADDRESS = 256;
+/** Milliseconds that a client may take to its certificate. */
+const HANDSHAKE_MS = 10_000;
+/** Longest time that a timer of Node.js runs, in milliseconds: no certificate of a gateway is valid for longer than 30 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+export interface TlsListenerOptions {
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** Default 1,024. */
+  readonly maxConnections?: number | undefined;
+  /** Default 256. */
+  readonly maxConnectionsPerAddress?: number | undefined;
+  /** Milliseconds. Default 10,000. */
+  readonly handshakeMs?: number | undefined;
+  /** Given each connection of a client that proved to be a gateway. */
+  readonly onConnection: (socket: TLSSocket) => void;
+}
+
+/** What the listener shows of itself and asks of others. */
+export interface TlsIdentity {
+  readonly certificate: string;
+  readonly privateKey: string;
+  /** PEM of the authorities whose clients are let in; without it nobody is. */
+  readonly clientAuthority: string | undefined;
+}
+
+/**
+ * The agent's door: a TLS port that only gateways get through. It is bound before anything else, as the mutex of the
+ * node, and takes its certificate and the clients' authority whenever they come or change.
+ */
+export class TlsListener {
+  readonly #logger: Logger;
+  readonly #clock: Clock;
+  readonly #server: Server;
+  readonly #sockets = new Set<TLSSocket>();
+  #authorities: readonly X509Certificate[] = [];
+  #refusing = false;
+
+  constructor(options: TlsListenerOptions) {
+    this.#logger = options.logger;
+    this.#clock = options.clock;
+    this.#server = createServer({
+      requestCert: true,
+      rejectUnauthorized: true,
+      ALPNProtocols: ['h2'],
+      handshakeTimeout: options.handshakeMs ?? HANDSHAKE_MS,
+    });
+    this.#server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
+    const connections = new AddressConnections(
+      options.maxConnectionsPerAddress ?? MAX_CONNECTIONS_PER_ADDRESS,
+    );
+    this.#server.prependListener('connection', (socket) => {
+      if (this.#refusing) {
+        socket.destroy();
+      } else if (!connections.admit(socket)) {
+        this.#logger.debug({ remote: socket.remoteAddress }, 'too many connections of one address');
+      }
+    });
+    this.#server.on('drop', (dropped) => {
+      this.#logger.warn({ remote: dropped?.remoteAddress }, 'too many connections: one was closed');
+    });
+    this.#server.on('secureConnection', (socket) => {
+      socket.on('error', (error) => this.#logger.debug({ err: error }, 'connection broke'));
+      if (!this.#admits(socket)) {
+        socket.destroy();
+        return;
+      }
+      this.#sockets.add(socket);
+      const expiry = this.#cutAtExpiry(socket);
+      socket.once('close', () => {
+        this.#sockets.delete(socket);
+        expiry.cancel();
+      });
+      options.onConnection(socket);
+    });
+    this.#server.on('tlsClientError', (error, socket) => {
+      const remote = socket.remoteAddress;
+      // One that takes too long is only told of: Node.js leaves it open.
+      socket.destroy();
+      if (errnoOf(error) === 'ECONNRESET') {
+        // Probes of the port do this all the time.
+        this.#logger.debug({ remote }, 'connection ended before its TLS handshake');
+      } else {
+        this.#logger.info({ remote, reason: error.message.trim() }, 'refused a TLS handshake');
+      }
+    });
+  }
+
+  /**
+   * Takes the port.
+   *
+   * @throws {EsbError} `AddressInUse` when another process has it, `ListenFailed` for anything else
+   */
+  async bind(address: HostPort): Promise<HostPort> {
+    const bound = Promise.withResolvers<void>();
+    this.#server.once('error', bound.reject);
+    this.#server.listen({ port: address.port, ...(address.host === '' ? {} : { host: address.host }) }, () =>
+      bound.resolve(),
+    );
+    try {
+      await bound.promise;
+    } catch (error) {
+      const where = formatHostPort(address);
+      throw errnoOf(error) === 'EADDRINUSE'
+        ? new EsbError(
+            `${where} is taken: another agent runs on this node, or another program has the port`,
+            {
+              code: 'AddressInUse',
+              cause: error,
+            },
+          )
+        : new EsbError(`cannot listen on ${where}`, { code: 'ListenFailed', cause: error });
+    }
+    this.#server.off('error', bound.reject);
+    this.#server.on('error', (error) => this.#logger.error({ err: error }, 'listener failed'));
+    return { host: address.host, port: (this.#server.address() as AddressInfo).port };
+  }
+
+  /** From now on this certificate is shown and this authority asked for; connections that it does not cover are cut. */
+  configure(identity: TlsIdentity): void {
+    this.#authorities =
+      identity.clientAuthority === undefined ? [] : certificatesIn(identity.clientAuthority);
+    this.#server.setSecureContext({
+      key: identity.privateKey,
+      cert: identity.certificate,
+      // Without an authority of its own a server trusts every public one. Nobody has a certificate signed by ours.
+      ca: identity.clientAuthority ?? identity.certificate,
+      minVersion: 'TLSv1.3',
+    });
+    for (const socket of this.#sockets) {
+      if (!this.#isSigned(socket)) {
+        socket.destroy();
+      }
+    }
+  }
+
+  /**
+   * Lets nobody in any more, and keeps the port. Connections end before their handshake: a client who has shown its
+   * certificate would take the end for a refusal of that, and ask for another one.
+   */
+  refuse(): void {
+    this.#refusing = true;
+  }
+
+  /** Resolves once no client is connected. */
+  async idle(): Promise<void> {
+    while (this.#sockets.size > 0) {
+      // The helper of node:events would reject where a client resets its connection.
+      await Promise.all(
+        [...this.#sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve))),
+      );
+    }
+  }
+
+  /** Gives the port back and cuts what is still connected. */
+  async close(): Promise<void> {
+    const closed = Promise.withResolvers<void>();
+    this.#server.close(() => closed.resolve());
+    for (const socket of this.#sockets) {
+      socket.destroy();
+    }
+    await closed.promise;
+  }
+
+  /** A gateway has another connection long before its certificate ends. */
+  #cutAtExpiry(socket: TLSSocket): Timer {
+    const validTo = socket.getPeerX509Certificate()?.validToDate.getTime() ?? 0;
+    const leftMs = Math.min(MAX_TIMER_MS, Math.max(0, validTo - this.#clock.now()));
+    return this.#clock.setTimer(() => {
+      this.#logger.info({ remote: socket.remoteAddress }, 'certificate of a client has run out');
+      socket.destroy();
+    }, leftMs);
+  }
+
+  #admits(socket: TLSSocket): boolean {
+    const commonName = socket.getPeerCertificate().subject?.CN;
+    const refusal =
+      !socket.authorized || !this.#isSigned(socket)
+        ? 'certificate is not signed by the client authority'
+        : commonName !== gatewayCommonName
+          ? `certificate is for ${String(commonName)}, not ${gatewayCommonName}`
+          : socket.alpnProtocol !== 'h2'
+            ? 'client does not speak HTTP/2'
+            : undefined;
+    if (refusal !== undefined) {
+      this.#logger.warn({ remote: socket.remoteAddress, reason: refusal }, 'refused a connection');
+    }
+    return refusal === undefined;
+  }
+
+  /** Whether one of the present authorities signed the client's certificate: the handshake may be older than them. */
+  #isSigned(socket: TLSSocket): boolean {
+    const certificate = socket.getPeerX509Certificate();
+    return (
+      certificate !== undefined &&
+      this.#authorities.some(
+        (authority) => certificate.checkIssued(authority) && certificate.verify(authority.publicKey),
+      )
+    );
+  }
+}

@@ -1,0 +1,144 @@
+import type { ServerWritableStream } from '@grpc/grpc-js';
+import type { Clock, Timer } from '../../common/clock.ts';
+import type { WorkerView } from '../model/worker-state.ts';
+import type { WatchEventMessage } from './agent-messages.ts';
+import type { ServedFleet } from './served-fleet.ts';
+import { workerRefMessage, workerStateMessage } from './worker-message.ts';
+
+export type WatchCall = ServerWritableStream<unknown, WatchEventMessage>;
+
+/** Milliseconds that changes of the number of calls in flight, and of nothing else, are gathered for. */
+const gatherMs = 20;
+
+/**
+ * Serves one Watch until the watcher hangs up or `signal` fires: a snapshot, then the changes. Of a worker that
+ * changed several times since the watcher last kept up, only the latest state is sent.
+ */
+export async function serveWatch(
+  call: WatchCall,
+  fleet: ServedFleet,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  const ended = Promise.withResolvers<void>();
+  const end = (): void => ended.resolve();
+  const sender = new Sender(call, clock);
+  const unsubscribe = fleet.subscribe({
+    changed: (view) => sender.changed(view),
+    removed: (uid) => sender.removed(uid),
+  });
+  try {
+    sender.snapshot(fleet.views());
+    call.on('cancelled', end);
+    call.on('close', end);
+    signal.addEventListener('abort', end, { once: true });
+    if (!signal.aborted && !call.cancelled) {
+      await ended.promise;
+    }
+  } finally {
+    unsubscribe();
+    sender.stop();
+    signal.removeEventListener('abort', end);
+    call.off('cancelled', end);
+    call.off('close', end);
+  }
+}
+
+class Sender {
+  readonly #call: WatchCall;
+  readonly #clock: Clock;
+  /** What the watcher was told last. */
+  readonly #told = new Map<string, WorkerView>();
+  readonly #pending = new Map<string, WorkerView | 'removed'>();
+  #timer: Timer | undefined;
+  #urgent = false;
+  #blocked = false;
+  #stopped = false;
+
+  constructor(call: WatchCall, clock: Clock) {
+    this.#call = call;
+    this.#clock = clock;
+  }
+
+  snapshot(views: readonly WorkerView[]): void {
+    this.#pending.clear();
+    this.#told.clear();
+    for (const view of views) {
+      this.#told.set(view.identity.uid, view);
+    }
+    this.#send({ snapshot: { workers: views.map(workerStateMessage) } });
+  }
+
+  changed(view: WorkerView): void {
+    const { uid } = view.identity;
+    this.#pending.set(uid, view);
+    const told = this.#told.get(uid);
+    this.#schedule(told === undefined || !sameButInFlight(told, view));
+  }
+
+  removed(uid: string): void {
+    this.#pending.set(uid, 'removed');
+    this.#schedule(true);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.cancel();
+  }
+
+  #schedule(urgent: boolean): void {
+    if (this.#blocked || this.#stopped || this.#urgent || (!urgent && this.#timer !== undefined)) {
+      return;
+    }
+    if (urgent) {
+      this.#timer?.cancel();
+      this.#urgent = true;
+      // After the synchronous run of changes that this one is part of.
+      setImmediate(() => this.#flush());
+      return;
+    }
+    this.#timer = this.#clock.setTimer(() => this.#flush(), gatherMs);
+  }
+
+  #flush(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#urgent = false;
+    if (this.#blocked || this.#stopped) {
+      return;
+    }
+    for (const [uid, state] of this.#pending) {
+      if (this.#blocked) {
+        return;
+      }
+      this.#pending.delete(uid);
+      const told = this.#told.get(uid);
+      if (state === 'removed') {
+        if (told !== undefined) {
+          this.#told.delete(uid);
+          this.#send({ removed: workerRefMessage(told.identity) });
+        }
+      } else if (told === undefined || told.inFlight !== state.inFlight || !sameButInFlight(told, state)) {
+        this.#told.set(uid, state);
+        this.#send({ changed: workerStateMessage(state) });
+      }
+    }
+  }
+
+  #send(event: WatchEventMessage): void {
+    if (this.#call.write(event)) {
+      return;
+    }
+    this.#blocked = true;
+    this.#call.once('drain', () => {
+      this.#blocked = false;
+      this.#flush();
+    });
+  }
+}
+
+function sameButInFlight(a: WorkerView, b: WorkerView): boolean {
+  return (
+    a.phase === b.phase && a.callable === b.callable && a.epoch === b.epoch && a.containerId === b.containerId
+  );
+}

@@ -1,0 +1,140 @@
+import type { CallOptions } from '../../common/deadline.ts';
+import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
+import type { PullSecrets, WorkerShape } from '../../runtime/contract/runtime.ts';
+import type { DesiredVariable, DesiredWorker } from '../model/desired-worker.ts';
+import type { SecretReader } from '../model/secret-reader.ts';
+
+/** Key of a Secret of type kubernetes.io/dockerconfigjson. */
+const dockerConfigKey = '.dockerconfigjson';
+/** Key of a Secret of the older type kubernetes.io/dockercfg. */
+const oldDockerConfigKey = '.dockercfg';
+
+/**
+ * Fills the values of Secrets into what forms a container. Those of its image are read only when it is pulled.
+ *
+ * @throws {EsbError} `PolicyRefused` when the policy of workers lets no container be made
+ * @throws {EsbError} `SecretMissing` when a Secret or key that is not optional does not exist, `SecretForbidden`
+ *   when the agent may not read one, `SecretUnreadable` when the API could not be asked
+ */
+export async function resolveShape(
+  desired: DesiredWorker,
+  secrets: SecretReader,
+  options: CallOptions = {},
+): Promise<WorkerShape> {
+  const { identity, permission } = desired;
+  if (permission?.kind === 'Refused') {
+    throw new EsbError(permission.message, { code: 'PolicyRefused', retryable: true });
+  }
+  const { namespace } = identity;
+  const read = async (name: string, key: string): Promise<string | undefined> => {
+    try {
+      return await secrets.read(namespace, name, key, options);
+    } catch (error) {
+      if (hasCode(error, 'SecretForbidden')) {
+        throw error;
+      }
+      throw new EsbError(`cannot read the Secret ${namespace}/${name}: ${messageOf(error)}`, {
+        code: 'SecretUnreadable',
+        retryable: true,
+        cause: error,
+      });
+    }
+  };
+  const env = await Promise.all(desired.env.map((variable) => resolveVariable(variable, namespace, read)));
+  return {
+    image: {
+      reference: desired.image,
+      pullPolicy: desired.imagePullPolicy,
+      ...(desired.imagePullSecrets.length === 0
+        ? {}
+        : {
+            pullSecretNames: desired.imagePullSecrets,
+            pullSecrets: (call) => readPullSecrets(desired, secrets, call),
+          }),
+    },
+    command: desired.command,
+    args: desired.args,
+    ...(desired.handler === undefined ? {} : { handler: desired.handler }),
+    env: env.filter((variable) => variable !== undefined),
+    memoryMiB: desired.memoryMiB,
+    ...(desired.milliCpu === undefined ? {} : { milliCpu: desired.milliCpu }),
+    pids: desired.pids,
+    ephemeralStorageMiB: desired.ephemeralStorageMiB,
+    readOnlyRootFilesystem: desired.readOnlyRootFilesystem,
+    timeoutSeconds: desired.timeoutSeconds,
+    port: desired.port,
+    networkMode: desired.networkMode,
+    terminationGraceSeconds: desired.terminationGraceSeconds,
+  };
+}
+
+/**
+ * The pull secrets of a worker. As with the kubelet, one that does not exist is left out: the image may be public.
+ *
+ * @throws {EsbError} `PullSecretForbidden` when the agent may not read one, `PullSecretUnreadable` when the API could not
+ *   be asked
+ */
+async function readPullSecrets(
+  desired: DesiredWorker,
+  secrets: SecretReader,
+  options: CallOptions,
+): Promise<PullSecrets> {
+  const { namespace } = desired.identity;
+  const missing: string[] = [];
+  const configs = await Promise.all(
+    desired.imagePullSecrets.map(async (name) => {
+      try {
+        const config =
+          (await secrets.read(namespace, name, dockerConfigKey, options)) ??
+          inNewForm(await secrets.read(namespace, name, oldDockerConfigKey, options));
+        if (config === undefined) {
+          missing.push(name);
+        }
+        return config;
+      } catch (error) {
+        if (hasCode(error, 'Aborted')) {
+          throw error;
+        }
+        const forbidden = hasCode(error, 'SecretForbidden');
+        throw new EsbError(
+          forbidden
+            ? `spec.imagePullSecrets: ${error.message}`
+            : `cannot read the pull secret ${namespace}/${name}: ${messageOf(error)}`,
+          {
+            code: forbidden ? 'PullSecretForbidden' : 'PullSecretUnreadable',
+            retryable: true,
+            cause: error,
+          },
+        );
+      }
+    }),
+  );
+  return { configs: configs.filter((config) => config !== undefined), missing };
+}
+
+/** The contents of a `.dockercfg` are what `auths` holds today. */
+function inNewForm(oldConfig: string | undefined): string | undefined {
+  return oldConfig === undefined ? undefined : `{"auths":${oldConfig}}`;
+}
+
+async function resolveVariable(
+  variable: DesiredVariable,
+  namespace: string,
+  read: (name: string, key: string) => Promise<string | undefined>,
+): Promise<{ name: string; value: string } | undefined> {
+  if ('value' in variable) {
+    return { name: variable.name, value: variable.value };
+  }
+  const { name, key, optional } = variable.secret;
+  const value = await read(name, key);
+  if (value !== undefined) {
+    return { name: variable.name, value };
+  }
+  if (optional === true) {
+    return undefined;
+  }
+  throw new EsbError(
+    `the variable ${variable.name} needs the key ${key} of the Secret ${namespace}/${name}, which does not exist`,
+    { code: 'SecretMissing', retryable: true },
+  );
+}

@@ -1,0 +1,38 @@
+import { EsbError } from '../../common/errors.ts';
+
+/** The service account of the agents, as the manifests have it. */
+const agentServiceAccount = 'esb-agent';
+/** The group of agents that are users of their own, as in a local instance. In a cluster nobody vouches for its name. */
+const agentGroup = 'esb:agents';
+/** As whom agents are known to the API server. */
+export type AgentSubject =
+  | { readonly kind: 'ServiceAccount'; readonly namespace: string }
+  | { readonly kind: 'Users' };
+
+/** The longest name of an object. */
+const maxNameLength = 253;
+
+/**
+ * The error for a Secret that the agent may not read. Agents may read none but those that the owner of a namespace
+ * grants them, one by one: the message names the Role and RoleBinding that are missing, and how to make them.
+ *
+ * @param agents whom they are for: the agents' service account in that namespace, or users by certificate
+ */
+export function secretForbidden(
+  secret: { readonly namespace: string; readonly name: string },
+  agents: AgentSubject,
+  cause: unknown,
+): EsbError {
+  const { namespace, name } = secret;
+  const role = `esb-secret-${name}`.slice(0, maxNameLength);
+  return new EsbError(
+    `the agent may not read the Secret ${namespace}/${name}: there is no Role with a RoleBinding in the namespace ` +
+      `${namespace} that allows it. Make both, called ${role}: ` +
+      `kubectl -n ${namespace} create role ${role} --verb=get --resource=secrets --resource-name=${name} && ` +
+      `kubectl -n ${namespace} create rolebinding ${role} --role=${role} ` +
+      (agents.kind === 'Users'
+        ? `--group=${agentGroup}`
+        : `--serviceaccount=${agents.namespace}:${agentServiceAccount}`),
+    { code: 'SecretForbidden', retryable: true, cause },
+  );
+}

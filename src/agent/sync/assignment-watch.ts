@@ -1,0 +1,246 @@
+import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
+import type { Clock } from '../../common/clock.ts';
+import { isAborted, sleep } from '../../common/deadline.ts';
+import { unreachable } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { TaskGroup } from '../../common/task-group.ts';
+import type { CacheEvent, Informer, KubeClient } from '../../kube/api/types.ts';
+import { createRequestGate } from '../../kube/client/concurrency-limiter.ts';
+import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
+import type { Fleet } from '../model/worker-manager-contract.ts';
+import { desiredFromResource } from './desired-mapping.ts';
+import type { WorkerPolicy } from './worker-policy.ts';
+
+/** Milliseconds between two complete views, in which a missed event or a leftover is found. */
+const sweepEveryMs = 300_000;
+const minBackoffMs = 1_000;
+const maxBackoffMs = 30_000;
+const readDeadlineMs = 15_000;
+/** Workers that are read at a time: all of a drained node leave at once, and other requests are not to wait for that. */
+const maxReads = 8;
+
+export interface WorkerWatchOptions {
+  /** Lists and watches the workers assigned to this node. */
+  readonly informer: Informer<LambdaWorker>;
+  readonly client: Pick<KubeClient, 'get' | 'list'>;
+  readonly fleet: Pick<Fleet, 'apply' | 'release' | 'sweep'>;
+  readonly nodeName: string;
+  /** Field selector of the workers of this node. */
+  readonly fieldSelector: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly random?: () => number;
+  /** What workers need a label of their namespace for; everything is allowed without. */
+  readonly policy?: Pick<WorkerPolicy, 'judge' | 'subscribe'>;
+  /** Told of each object that is assigned to this node, after the fleet. */
+  readonly onObject?: (worker: LambdaWorker) => void;
+}
+
+/**
+ * Carries what the API server assigns to this node to the fleet. What is there is applied at once; that something is
+ * gone, from its deletion or from this node, is a hint that is confirmed by reading the object itself.
+ */
+export class WorkerWatch {
+  readonly #options: WorkerWatchOptions;
+  readonly #tasks: TaskGroup;
+  readonly #random: () => number;
+  /** Uids whose end is being confirmed. */
+  readonly #confirming = new Set<string>();
+  readonly #reads = createRequestGate(maxReads);
+  #unsubscribe: (() => void) | undefined;
+  /** Ends the wait for the next sweep. */
+  #hurry: AbortController | undefined;
+
+  constructor(options: WorkerWatchOptions) {
+    this.#options = options;
+    this.#random = options.random ?? Math.random;
+    this.#tasks = new TaskGroup((task, error) => {
+      options.logger.error({ err: error, task }, 'task of the worker watch failed');
+    });
+  }
+
+  start(): void {
+    const { informer, policy } = this.#options;
+    const unsubscribes = [
+      informer.subscribe((event) => this.#take(event)),
+      policy?.subscribe(() => {
+        for (const worker of informer.cache.list()) {
+          this.#apply(worker);
+        }
+      }),
+    ];
+    this.#unsubscribe = () => {
+      for (const unsubscribe of unsubscribes) {
+        unsubscribe?.();
+      }
+    };
+    informer.start();
+    this.#tasks.run('sweep', (signal) => this.#sweepForever(signal));
+  }
+
+  /** To be told when the informer had to list anew: events may have been missed, so the next sweep is due. */
+  relisted(): void {
+    this.#hurry?.abort();
+  }
+
+  async stop(): Promise<void> {
+    this.#unsubscribe?.();
+    await Promise.all([this.#tasks.stop(), this.#options.informer.stop()]);
+  }
+
+  #take(event: CacheEvent<LambdaWorker>): void {
+    switch (event.kind) {
+      case 'added':
+      case 'updated':
+        this.#apply(event.object);
+        break;
+      case 'deleted':
+        this.#confirmGone(event.object);
+        break;
+      default:
+        event satisfies never;
+    }
+  }
+
+  #apply(worker: LambdaWorker): void {
+    const desired = desiredFromResource(worker, this.#options.nodeName);
+    if (desired === undefined) {
+      this.#confirmGone(worker);
+      return;
+    }
+    const verdict = this.#options.policy?.judge(worker) ?? { kind: 'Allowed' };
+    switch (verdict.kind) {
+      case 'Allowed':
+        this.#options.fleet.apply(desired);
+        break;
+      case 'MadeBefore':
+      case 'Refused':
+        this.#options.fleet.apply({ ...desired, permission: verdict });
+        break;
+      case 'Unknown':
+        if (!desired.deleting) {
+          // The policy tells when it knows.
+          return;
+        }
+        this.#options.fleet.apply(desired);
+        break;
+      default:
+        unreachable(verdict);
+    }
+    this.#options.onObject?.(worker);
+  }
+
+  /** Reads the object until it is certain whether it still belongs here. */
+  #confirmGone(worker: LambdaWorker): void {
+    const { uid, name, namespace } = worker.metadata;
+    if (uid === undefined || this.#confirming.has(uid)) {
+      return;
+    }
+    this.#confirming.add(uid);
+    this.#tasks.run('confirm', async (signal) => {
+      try {
+        for (let failures = 0; ; failures += 1) {
+          try {
+            const found = await this.#read({ name, namespace: namespace ?? 'default', uid }, signal);
+            if (found === undefined) {
+              this.#options.fleet.release(uid);
+            } else {
+              this.#apply(found);
+            }
+            return;
+          } catch (error) {
+            if (signal.aborted) {
+              throw error;
+            }
+            this.#options.logger.debug({ err: error, uid }, 'worker cannot be read; trying again');
+            await this.#backOff(failures, signal);
+          }
+        }
+      } finally {
+        this.#confirming.delete(uid);
+      }
+    });
+  }
+
+  /** The resource as it is now, when it is still this one and assigned to this node. */
+  async #read(
+    identity: Pick<WorkerIdentity, 'namespace' | 'name' | 'uid'>,
+    signal: AbortSignal,
+  ): Promise<LambdaWorker | undefined> {
+    const { namespace, name } = identity;
+    const leave = await this.#reads.enter(signal);
+    let found: LambdaWorker | undefined;
+    try {
+      found = await this.#options.client.get(
+        lambdaWorkers,
+        { namespace, name },
+        { signal, deadlineMs: readDeadlineMs },
+      );
+    } finally {
+      leave();
+    }
+    return found?.metadata.uid === identity.uid &&
+      found.status?.assignment?.nodeName === this.#options.nodeName
+      ? found
+      : undefined;
+  }
+
+  async #sweepForever(signal: AbortSignal): Promise<void> {
+    await this.#options.informer.synced(signal);
+    for (let failures = 0; ; ) {
+      try {
+        await this.#sweep(signal);
+        failures = 0;
+        await this.#untilNextSweep(signal);
+      } catch (error) {
+        if (signal.aborted) {
+          throw error;
+        }
+        this.#options.logger.warn({ err: error }, 'workers of this node cannot be listed; trying again');
+        await this.#backOff(failures, signal);
+        failures += 1;
+      }
+    }
+  }
+
+  async #untilNextSweep(signal: AbortSignal): Promise<void> {
+    const hurry = new AbortController();
+    this.#hurry = hurry;
+    const waitMs = sweepEveryMs * (0.9 + this.#random() / 5);
+    try {
+      await sleep(this.#options.clock, waitMs, AbortSignal.any([signal, hurry.signal]));
+    } catch (error) {
+      if (!hurry.signal.aborted) {
+        throw error;
+      }
+    }
+  }
+
+  /** One complete view from the server itself: what was missed is applied, what nobody claims is looked into. */
+  async #sweep(signal: AbortSignal): Promise<void> {
+    const { client, fleet, fieldSelector } = this.#options;
+    const { items } = await client.list(lambdaWorkers, { fieldSelector }, { signal });
+    const assigned = new Set<string>();
+    for (const worker of items) {
+      if (worker.metadata.uid !== undefined) {
+        assigned.add(worker.metadata.uid);
+      }
+      this.#apply(worker);
+    }
+    await fleet.sweep(assigned, async (identity) => {
+      try {
+        return (await this.#read(identity, signal)) === undefined;
+      } catch (error) {
+        if (!isAborted(error)) {
+          this.#options.logger.debug({ err: error, uid: identity.uid }, 'worker cannot be read; keeping it');
+        }
+        return false;
+      }
+    });
+  }
+
+  #backOff(failures: number, signal: AbortSignal): Promise<void> {
+    const exponential = Math.min(maxBackoffMs, minBackoffMs * 2 ** Math.min(failures, 10));
+    return sleep(this.#options.clock, exponential * (0.75 + this.#random() / 2), signal);
+  }
+}

@@ -1,0 +1,61 @@
+import { imagePullPolicyOf } from '../../api/image-pull-policy.ts';
+import { functionNameOf, type LambdaWorker, type LambdaWorkerSpecVariable } from '../../api/lambda-worker.ts';
+import { shapeHashOf } from '../../api/shape-hash.ts';
+import { resourcesOf } from '../../api/worker-resources.ts';
+import type { DesiredVariable, DesiredWorker } from '../model/desired-worker.ts';
+
+/**
+ * What a LambdaWorker asks of the node `nodeName`; undefined when it is not assigned there. Defaults are those of the
+ * schema, for objects that never met it.
+ */
+export function desiredFromResource(worker: LambdaWorker, nodeName: string): DesiredWorker | undefined {
+  const { metadata, spec, status } = worker;
+  const assignment = status?.assignment;
+  if (assignment === undefined || assignment.nodeName !== nodeName || metadata.uid === undefined) {
+    return undefined;
+  }
+  const { pauseAfterSeconds, removeAfterSeconds } = spec.idlePolicy ?? {};
+  return {
+    identity: {
+      namespace: metadata.namespace ?? 'default',
+      name: metadata.name,
+      uid: metadata.uid,
+      functionName: functionNameOf(worker),
+    },
+    generation: metadata.generation ?? 1,
+    epoch: assignment.epoch,
+    shapeHash: shapeHashOf(worker),
+    image: spec.image,
+    imagePullPolicy: imagePullPolicyOf(worker),
+    imagePullSecrets: (spec.imagePullSecrets ?? []).map(({ name }) => name),
+    command: spec.command ?? [],
+    args: spec.args ?? [],
+    ...(spec.handler === undefined ? {} : { handler: spec.handler }),
+    env: (spec.env ?? []).map(desiredVariable),
+    ...resourcesOf(worker),
+    readOnlyRootFilesystem: spec.readOnlyRootFilesystem ?? true,
+    timeoutSeconds: spec.timeoutSeconds ?? 3,
+    port: spec.port ?? 8080,
+    networkMode: spec.network?.mode ?? 'Bridge',
+    ...(spec.warmUp === undefined ? {} : { warmUpPayload: JSON.stringify(spec.warmUp.payload ?? {}) }),
+    restingState: spec.desiredState ?? 'Running',
+    ...(pauseAfterSeconds === undefined ? {} : { pauseAfterSeconds }),
+    ...(removeAfterSeconds === undefined ? {} : { removeAfterSeconds }),
+    wakePolicy: spec.wakePolicy ?? 'OnInvoke',
+    terminationGraceSeconds: spec.terminationGracePeriodSeconds ?? 10,
+    deleting: metadata.deletionTimestamp !== undefined,
+    ...(status?.lastInvocationTime === undefined ? {} : { lastInvocationTime: status.lastInvocationTime }),
+    ...(status?.observedInvocationTime === undefined
+      ? {}
+      : { observedInvocationTime: status.observedInvocationTime }),
+  };
+}
+
+function desiredVariable(variable: LambdaWorkerSpecVariable): DesiredVariable {
+  const reference = variable.valueFrom?.secretKeyRef;
+  if (reference === undefined) {
+    return { name: variable.name, value: variable.value ?? '' };
+  }
+  const { name, key, optional } = reference;
+  return { name: variable.name, secret: { name, key, ...(optional === true ? { optional } : {}) } };
+}

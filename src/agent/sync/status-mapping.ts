@@ -1,0 +1,135 @@
+import { type Condition, transition, workerConditions } from '../../api/condition.ts';
+import type { LambdaWorkerStatus } from '../../api/lambda-worker.ts';
+import { fieldManagers } from '../../api/name.ts';
+import { type StatusOwnership, statusDiffers } from '../../kube/client/status-apply.ts';
+import { canonicalJson } from '../model/canonical-json.ts';
+import type { WorkerView } from '../model/worker-state.ts';
+
+/** The part of a LambdaWorker's status that its agent owns. Nothing else is ever named in what it applies. */
+export type AgentStatus = Omit<LambdaWorkerStatus, 'assignment' | 'lastInvocationTime'>;
+
+/** Most characters that the schema takes in a message. */
+const maxMessageLength = 32_768;
+
+const ownConditions: readonly string[] = [
+  workerConditions.imageReady,
+  workerConditions.networkReady,
+  workerConditions.ready,
+  workerConditions.upToDate,
+  workerConditions.limitsReached,
+  workerConditions.handlerIgnored,
+  workerConditions.withinPolicy,
+  workerConditions.cleanedUp,
+];
+
+/** The fields that say how a worker is. */
+const stateFields = [
+  'phase',
+  'observedGeneration',
+  'containerID',
+  'image',
+  'address',
+  'startedAt',
+  'pausedAt',
+  'restartCount',
+  'lastTermination',
+] as const satisfies readonly (keyof AgentStatus)[];
+
+const stateOwnership: StatusOwnership = {
+  fieldManager: fieldManagers.agent,
+  fields: stateFields,
+  conditions: ownConditions,
+};
+
+/** What agents own of a worker's status. */
+export const agentOwnership: StatusOwnership = {
+  ...stateOwnership,
+  fields: [...stateFields, 'observedInvocationTime' satisfies keyof AgentStatus],
+};
+
+/**
+ * The status to write for a view.
+ *
+ * @param present the whole status as it is now: transition times are taken from it
+ * @param now wall-clock milliseconds
+ */
+export function agentStatus(
+  view: WorkerView,
+  present: LambdaWorkerStatus | undefined,
+  now: number,
+): AgentStatus {
+  const conditions = ownConditions.flatMap((type): Condition[] => {
+    const condition = view.conditions[type as keyof WorkerView['conditions']];
+    if (condition === undefined) {
+      return [];
+    }
+    return [
+      transition(
+        present?.conditions?.find((each) => each.type === type),
+        {
+          type,
+          status: condition.status,
+          observedGeneration: view.observedGeneration,
+          reason: condition.reason,
+          message: condition.message.slice(0, maxMessageLength),
+        },
+        now,
+      ),
+    ];
+  });
+  const { lastTermination } = view;
+  return {
+    phase: view.phase,
+    observedGeneration: view.observedGeneration,
+    ...(view.containerId === undefined ? {} : { containerID: view.containerId }),
+    ...(view.image === undefined ? {} : { image: view.image }),
+    ...(view.address === undefined ? {} : { address: { ip: view.address.ip, port: view.address.port } }),
+    ...(view.startedAt === undefined ? {} : { startedAt: view.startedAt }),
+    ...(view.pausedAt === undefined ? {} : { pausedAt: view.pausedAt }),
+    restartCount: view.restartCount,
+    ...(lastTermination === undefined
+      ? {}
+      : {
+          lastTermination: {
+            exitCode: lastTermination.exitCode,
+            reason: lastTermination.reason,
+            finishedAt: lastTermination.finishedAt,
+            message: lastTermination.message.slice(-maxMessageLength),
+          },
+        }),
+    ...(view.observedInvocationTime === undefined
+      ? {}
+      : { observedInvocationTime: view.observedInvocationTime }),
+    conditions,
+  };
+}
+
+/** How far a status is from what the agent would write. */
+export type StatusDifference = 'none' | 'acknowledgement' | 'state';
+
+/** Compares what would be written with what is there. `acknowledgement`: only the observed stamp differs. */
+export function compareStatus(draft: AgentStatus, present: LambdaWorkerStatus | undefined): StatusDifference {
+  if (statusDiffers(present ?? {}, draft, stateOwnership)) {
+    return 'state';
+  }
+  return draft.observedInvocationTime === present?.observedInvocationTime ? 'none' : 'acknowledgement';
+}
+
+/** Whether two views would be written alike, the acknowledgement of activity apart. Cheap: asked at every call. */
+export function showSameState(a: WorkerView, b: WorkerView): boolean {
+  return (
+    a.phase === b.phase &&
+    a.epoch === b.epoch &&
+    a.observedGeneration === b.observedGeneration &&
+    a.containerId === b.containerId &&
+    a.image === b.image &&
+    a.address?.ip === b.address?.ip &&
+    a.address?.port === b.address?.port &&
+    a.startedAt === b.startedAt &&
+    a.pausedAt === b.pausedAt &&
+    a.restartCount === b.restartCount &&
+    (a.lastTermination === b.lastTermination ||
+      JSON.stringify(a.lastTermination) === JSON.stringify(b.lastTermination)) &&
+    (a.conditions === b.conditions || canonicalJson(a.conditions) === canonicalJson(b.conditions))
+  );
+}

@@ -1,0 +1,311 @@
+import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
+import type { Clock, Timer } from '../../common/clock.ts';
+import { isAborted } from '../../common/deadline.ts';
+import type { Logger } from '../../common/logger.ts';
+import { ApiError, isUnavailable } from '../../kube/api/api-error.ts';
+import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import { createStatusApplier, type StatusApplier } from '../../kube/client/status-apply.ts';
+import type { Fleet } from '../model/worker-manager-contract.ts';
+import type { WorkerView } from '../model/worker-state.ts';
+import { agentOwnership, agentStatus, compareStatus, showSameState } from './status-mapping.ts';
+
+/** Milliseconds that a transient phase must last to be published. */
+const transientMs = 1_000;
+/** Writes of one worker that may follow each other at once, and how soon another one is granted. */
+const burst = 3;
+const refillMs = 1_000;
+/** Writes at the same time, of all workers. */
+const concurrency = 8;
+const writeDeadlineMs = 10_000;
+const minBackoffMs = 500;
+const maxBackoffMs = 15_000;
+/** Milliseconds until a write that the server refused for good is tried again: somebody may mend the schema. */
+const refusedMs = 30_000;
+/** Milliseconds that the last writes get when the agent stops. */
+const flushMs = 3_000;
+
+export interface StatusWriterOptions {
+  readonly client: Pick<KubeClient, 'get' | 'patch'>;
+  readonly fleet: Pick<Fleet, 'view' | 'views' | 'subscribe'>;
+  /** The workers of this node as the API server has them. */
+  readonly cache: Pick<ObjectCache<LambdaWorker>, 'get'>;
+  readonly nodeName: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly random?: () => number;
+  /** Told of each write. */
+  readonly onWrite?: (result: 'written' | 'failed') => void;
+}
+
+/** What is known of the status of one worker. */
+interface Entry {
+  /** The view that was last looked at. */
+  view: WorkerView;
+  /** Monotonic milliseconds at which its phase began. */
+  phaseSince: number;
+  timer: Timer | undefined;
+  /** Monotonic milliseconds at which `timer` fires. */
+  dueAt: number;
+  writing: boolean;
+  tokens: number;
+  refilledAt: number;
+}
+
+/**
+ * Brings the agent's part of each worker's status to the API server: by forced server-side apply of exactly its own
+ * fields, compared with what is there first, and only on the version that was compared: a status never lands on a worker
+ * that was made again or assigned anew meanwhile. Only after a conflict is the worker read. A resting state is written at once; a transient phase only when it lasts.
+ * While the server cannot be reached, one write at a time is tried, ever more seldom; what has changed meanwhile is
+ * written once, as it is then. A server that is slow because of many nodes is not asked for everything again at once.
+ */
+export class StatusWriter {
+  readonly #options: StatusWriterOptions;
+  readonly #entries = new Map<string, Entry>();
+  readonly #queue = new Set<string>();
+  readonly #running = new Set<Promise<void>>();
+  readonly #stopping = new AbortController();
+  readonly #random: () => number;
+  readonly #applier: StatusApplier<LambdaWorker>;
+  #unsubscribe: (() => void) | undefined;
+  #failures = 0;
+  /** Writes at the same time now: one after a failure, and one more for each round of them that succeeded. */
+  #allowed: number = concurrency;
+  #backoff: Timer | undefined;
+
+  constructor(options: StatusWriterOptions) {
+    this.#options = options;
+    this.#random = options.random ?? Math.random;
+    this.#applier = createStatusApplier(options.client, lambdaWorkers, agentOwnership);
+  }
+
+  start(): void {
+    this.#unsubscribe = this.#options.fleet.subscribe({
+      changed: (view) => this.#viewChanged(view),
+      removed: (uid) => this.#forget(uid),
+    });
+    for (const view of this.#options.fleet.views()) {
+      this.#viewChanged(view);
+    }
+  }
+
+  /** To be told of every change that the watch brings: somebody may have written what is ours. */
+  objectChanged(worker: LambdaWorker): void {
+    const { uid } = worker.metadata;
+    const entry = uid === undefined ? undefined : this.#entries.get(uid);
+    if (uid !== undefined && entry !== undefined) {
+      this.#schedule(uid, entry);
+    }
+  }
+
+  /** Writes what is still to be written, for at most three seconds. */
+  async stop(): Promise<void> {
+    this.#unsubscribe?.();
+    for (const [uid, entry] of this.#entries) {
+      if (entry.timer !== undefined && !entry.view.transient) {
+        this.#enqueue(uid, entry);
+      }
+    }
+    const end = Promise.withResolvers<void>();
+    const timer = this.#options.clock.setTimer(() => end.resolve(), flushMs);
+    while (this.#running.size > 0 && !this.#stopping.signal.aborted && this.#failures === 0) {
+      await Promise.race([Promise.all(this.#running), end.promise.then(() => this.#stopping.abort())]);
+    }
+    timer.cancel();
+    this.#stopping.abort();
+    this.#backoff?.cancel();
+    for (const entry of this.#entries.values()) {
+      entry.timer?.cancel();
+    }
+    await Promise.all(this.#running);
+  }
+
+  #viewChanged(view: WorkerView): void {
+    const { uid } = view.identity;
+    const now = this.#options.clock.monotonic();
+    const entry = this.#entries.get(uid);
+    if (entry === undefined) {
+      const made: Entry = {
+        view,
+        phaseSince: now,
+        timer: undefined,
+        dueAt: 0,
+        writing: false,
+        tokens: burst,
+        refilledAt: now,
+      };
+      this.#entries.set(uid, made);
+      this.#schedule(uid, made);
+      return;
+    }
+    const before = entry.view;
+    entry.view = view;
+    if (before.phase !== view.phase || (view.transient && !before.transient)) {
+      entry.phaseSince = now;
+    }
+    if (!showSameState(before, view)) {
+      this.#schedule(uid, entry);
+    } else if (before.observedInvocationTime !== view.observedInvocationTime) {
+      // Goes with the next write, or alone when there will be none for as long as the worker rests.
+      this.#schedule(uid, entry, refillMs);
+    }
+  }
+
+  #forget(uid: string): void {
+    this.#entries.get(uid)?.timer?.cancel();
+    this.#entries.delete(uid);
+    this.#queue.delete(uid);
+    this.#applier.forget(uid);
+  }
+
+  #schedule(uid: string, entry: Entry, leastMs = 0): void {
+    const now = this.#options.clock.monotonic();
+    const settledAt = entry.view.transient ? entry.phaseSince + transientMs : now;
+    const dueAt = Math.max(now + leastMs, settledAt, this.#grantedAt(entry, now));
+    if (entry.timer !== undefined && entry.dueAt <= dueAt && !entry.view.transient) {
+      return;
+    }
+    entry.timer?.cancel();
+    entry.dueAt = dueAt;
+    entry.timer = this.#options.clock.setTimer(() => {
+      entry.timer = undefined;
+      this.#enqueue(uid, entry);
+    }, dueAt - now);
+  }
+
+  /** When the worker may be written again. */
+  #grantedAt(entry: Entry, now: number): number {
+    const earned = Math.floor((now - entry.refilledAt) / refillMs);
+    if (earned > 0) {
+      entry.tokens = Math.min(burst, entry.tokens + earned);
+      entry.refilledAt += earned * refillMs;
+    }
+    return entry.tokens > 0 ? now : entry.refilledAt + refillMs;
+  }
+
+  #enqueue(uid: string, entry: Entry): void {
+    entry.timer?.cancel();
+    entry.timer = undefined;
+    this.#queue.add(uid);
+    this.#pump();
+  }
+
+  #pump(): void {
+    for (const uid of this.#queue) {
+      if (
+        this.#stopping.signal.aborted ||
+        this.#backoff !== undefined ||
+        this.#running.size >= Math.floor(this.#allowed)
+      ) {
+        return;
+      }
+      const entry = this.#entries.get(uid);
+      if (entry === undefined) {
+        this.#queue.delete(uid);
+      } else if (!entry.writing) {
+        this.#queue.delete(uid);
+        entry.writing = true;
+        const running = this.#write(uid, entry).finally(() => {
+          entry.writing = false;
+          this.#running.delete(running);
+          this.#pump();
+        });
+        this.#running.add(running);
+      }
+    }
+  }
+
+  async #write(uid: string, entry: Entry): Promise<void> {
+    const { clock, onWrite } = this.#options;
+    const { view } = entry;
+    const present = this.#present(entry);
+    if (present === undefined) {
+      return;
+    }
+    const draft = agentStatus(view, present.status, clock.now());
+    const difference = compareStatus(draft, present.status);
+    const rests = view.phase === 'Paused' || view.phase === 'Absent';
+    if (difference === 'none' || (difference === 'acknowledgement' && !rests)) {
+      return;
+    }
+    if (view.transient && clock.monotonic() < entry.phaseSince + transientMs) {
+      this.#schedule(uid, entry);
+      return;
+    }
+    const worker = `${view.identity.namespace}/${view.identity.name}`;
+    try {
+      const { kind } = await this.#applier.apply(
+        present,
+        (object) => agentStatus(view, object.status, clock.now()),
+        {
+          mayWrite: (object) => this.#isOurs(object, view),
+          signal: this.#stopping.signal,
+          deadlineMs: writeDeadlineMs,
+        },
+      );
+      this.#failures = 0;
+      this.#allowed = Math.min(concurrency, this.#allowed + 1 / this.#allowed);
+      if (kind === 'written') {
+        entry.tokens -= 1;
+        onWrite?.('written');
+      }
+      // Of one that is gone or not ours any more, the watch will tell the rest.
+    } catch (error) {
+      if (this.#stopping.signal.aborted && isAborted(error)) {
+        return;
+      }
+      onWrite?.('failed');
+      this.#failed(uid, entry, worker, error);
+    } finally {
+      if (this.#entries.get(uid) !== entry) {
+        this.#applier.forget(uid);
+      }
+    }
+  }
+
+  /** The object that a view is about, as the server is known to have it; undefined when it is not ours to write. */
+  #present(entry: Entry): LambdaWorker | undefined {
+    const { namespace, name } = entry.view.identity;
+    const cached = this.#options.cache.get({ namespace, name });
+    return cached !== undefined && this.#isOurs(cached, entry.view)
+      ? this.#applier.latest(cached)
+      : undefined;
+  }
+
+  #isOurs(object: LambdaWorker, view: WorkerView): boolean {
+    const assignment = object.status?.assignment;
+    return (
+      object.metadata.uid === view.identity.uid &&
+      assignment?.nodeName === this.#options.nodeName &&
+      assignment.epoch === view.epoch
+    );
+  }
+
+  #failed(uid: string, entry: Entry, worker: string, error: unknown): void {
+    const { clock, logger } = this.#options;
+    if (error instanceof ApiError && (error.code === 'Conflict' || error.code === 'NotFound')) {
+      // Somebody else writes it again and again.
+      this.#schedule(uid, entry, refillMs);
+      return;
+    }
+    if (!isUnavailable(error)) {
+      logger.error({ err: error, worker }, 'status of a worker was refused');
+      this.#schedule(uid, entry, refusedMs);
+      return;
+    }
+    if (this.#failures === 0) {
+      logger.warn({ err: error, worker }, 'status cannot be written; trying again until it can');
+    }
+    this.#failures += 1;
+    this.#allowed = 1;
+    this.#queue.add(uid);
+    const exponential = Math.min(maxBackoffMs, minBackoffMs * 2 ** Math.min(this.#failures - 1, 10));
+    const asked = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0;
+    this.#backoff ??= clock.setTimer(
+      () => {
+        this.#backoff = undefined;
+        this.#pump();
+      },
+      Math.max(asked, exponential * (0.75 + this.#random() / 2)),
+    );
+  }
+}

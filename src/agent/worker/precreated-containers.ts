@@ -1,0 +1,159 @@
+import type { Clock, Timer } from '../../common/clock.ts';
+import { withDeadline } from '../../common/deadline.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
+import type { DesiredWorker } from '../model/desired-worker.ts';
+import type { SecretReader } from '../model/secret-reader.ts';
+import { resolveShape } from '../secrets/resolve-secrets.ts';
+import type { NodeCapacity } from './node-capacity.ts';
+
+export interface PreparedWorkersOptions {
+  readonly runtime: Pick<ContainerRuntime, 'prepare'>;
+  readonly secrets: SecretReader;
+  readonly capacity: NodeCapacity;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** How many at most; 0 for none. */
+  readonly limit: number;
+  /** Told when a worker that lost its container may be offered again. */
+  readonly onAgain: (containerId: string) => void;
+}
+
+/**
+ * MiB that one takes: its shim and the first process of runc, which waits to become the worker's (measured: 4.0 and 2.9,
+ * `docs/adr/0016-prepared-workers.md`).
+ */
+const preparedMiB = 8;
+const secretsMs = 15_000;
+const prepareMs = 60_000;
+/** Milliseconds until one that could not be prepared, or that ended, is tried again. */
+const retryMs = 60_000;
+
+/** Name under which its share of the node is held. */
+function shareOf(containerId: string): string {
+  return `prepared ${containerId}`;
+}
+
+/**
+ * Keeps the containers of some workers that rest Absent made and not started, so that a call has only the start to wait
+ * for. One is made at a time. Whoever rests while there is room is taken; nobody is put out for another.
+ */
+export class PreparedWorkers {
+  readonly #options: PreparedWorkersOptions;
+  /** Container ids of those that are there, or wanted. */
+  readonly #wanted = new Map<string, AbortController>();
+  readonly #retries = new Map<string, Timer>();
+  #work: Promise<void> = Promise.resolve();
+  #stopped = false;
+
+  constructor(options: PreparedWorkersOptions) {
+    this.#options = options;
+  }
+
+  /** Whether any are made at all. */
+  get enabled(): boolean {
+    return this.#options.limit > 0;
+  }
+
+  /**
+   * A worker rests Absent. May be told as often as one likes.
+   *
+   * @returns whether there is a container of it now, or may be: whoever gives the worker up has it destroyed
+   */
+  offer(containerId: string, desired: DesiredWorker): boolean {
+    if (this.#wanted.has(containerId)) {
+      return true;
+    }
+    if (!this.#takes(containerId, desired)) {
+      return false;
+    }
+    const { capacity } = this.#options;
+    const abort = new AbortController();
+    this.#wanted.set(containerId, abort);
+    capacity.hold(shareOf(containerId), preparedMiB);
+    // One after the other: whoever is called meanwhile needs the processors more.
+    this.#work = this.#work.then(() => this.#prepare(containerId, desired, abort.signal));
+    return true;
+  }
+
+  /** It is about to be started or destroyed: what happens to its container from now on is others' business. */
+  release(containerId: string): void {
+    const abort = this.#wanted.get(containerId);
+    if (abort !== undefined) {
+      this.#wanted.delete(containerId);
+      this.#options.capacity.free(shareOf(containerId));
+    }
+    this.#retries.get(containerId)?.cancel();
+    this.#retries.delete(containerId);
+  }
+
+  /** The process of a container ended. One that was prepared is made anew later. */
+  ended(containerId: string): void {
+    if (this.#wanted.has(containerId)) {
+      this.#options.logger.warn({ containerId }, 'a prepared worker ended before it was started');
+      this.#giveUp(containerId);
+    }
+  }
+
+  /** Holds nothing for it any more, and has it offered again after a while. */
+  #giveUp(containerId: string): void {
+    const { clock, onAgain } = this.#options;
+    this.release(containerId);
+    const retry = clock.setTimer(() => {
+      this.#retries.delete(containerId);
+      onAgain(containerId);
+    }, retryMs);
+    this.#retries.set(containerId, retry);
+  }
+
+  /** Makes no more. What there is stays, and is what a crash leaves to the next run of the agent. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const abort of this.#wanted.values()) {
+      abort.abort();
+    }
+    for (const retry of this.#retries.values()) {
+      retry.cancel();
+    }
+    await this.#work;
+  }
+
+  #takes(containerId: string, desired: DesiredWorker): boolean {
+    const { capacity, limit } = this.#options;
+    return (
+      !this.#stopped &&
+      this.#wanted.size < limit &&
+      desired.wakePolicy === 'OnInvoke' &&
+      // The image is asked for anew at each start, the port chosen at it.
+      desired.imagePullPolicy !== 'Always' &&
+      desired.networkMode !== 'Host' &&
+      !this.#retries.has(containerId) &&
+      capacity.fits(shareOf(containerId), preparedMiB)
+    );
+  }
+
+  /** Never rejects. */
+  async #prepare(containerId: string, desired: DesiredWorker, signal: AbortSignal): Promise<void> {
+    const { runtime, secrets, logger } = this.#options;
+    // Released, or released and wanted again by another turn, while it waited.
+    const isWanted = (): boolean => !signal.aborted && this.#wanted.get(containerId)?.signal === signal;
+    if (!isWanted()) {
+      return;
+    }
+    try {
+      const shape = await withDeadline('reading secrets', secretsMs, signal, (inner) =>
+        resolveShape(desired, secrets, { signal: inner, deadlineMs: secretsMs }),
+      );
+      if (isWanted()) {
+        const { epoch, identity, shapeHash } = desired;
+        const request = { containerId, identity, epoch, shapeHash, shape };
+        await runtime.prepare(request, { signal, deadlineMs: prepareMs });
+      }
+    } catch (error) {
+      logger.warn({ containerId, err: error }, 'a worker could not be prepared');
+      if (isWanted()) {
+        this.#giveUp(containerId);
+      }
+    }
+  }
+}

@@ -1,0 +1,112 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { CallOptions } from '../../common/deadline.ts';
+import { errnoOf } from '../../common/errors.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { runNodeCommand } from '../host/node-command.ts';
+import { isObject } from '../spec/network-config.ts';
+
+/** Ports of the workers' bridges, and those of them that are accounted for. */
+export interface BridgePorts {
+  readonly ports: readonly string[];
+  readonly claimed: ReadonlySet<string>;
+}
+
+/** What one result of CNI ADD tells of the node's side. */
+interface CachedInterfaces {
+  readonly bridges: readonly string[];
+  readonly ports: readonly string[];
+}
+
+/**
+ * Interfaces on the workers' bridges whose other end is in no namespace that we know: a namespace that lost its name goes
+ * on for as long as a process is in it, and holds a port of the bridge.
+ */
+export class StrayPorts {
+  readonly #results: string;
+  readonly #runner: CommandRunner;
+
+  /** @param cniFolder `cni` in the agent's state folder: what we attached is told there, by CNI's own results */
+  constructor(cniFolder: string, runner: CommandRunner) {
+    this.#results = join(cniFolder, 'results');
+    this.#runner = runner;
+  }
+
+  async read(options: CallOptions = {}): Promise<BridgePorts> {
+    const results = await this.#cached();
+    const bridges = new Set(results.flatMap((result) => result.bridges));
+    const claimed = new Set(results.flatMap((result) => result.ports));
+    if (bridges.size === 0) {
+      return { ports: [], claimed };
+    }
+    const text = await runNodeCommand(this.#runner, 'ip', ['-j', 'link', 'show', 'type', 'veth'], {
+      ...options,
+      errorCode: 'NetworkFailed',
+    });
+    return { ports: portsOf(text, bridges), claimed };
+  }
+
+  /** Removes an interface unless it has come to be accounted for. Returns whether it was there. */
+  async remove(name: string, options: CallOptions = {}): Promise<boolean> {
+    const { ports, claimed } = await this.read(options);
+    if (!ports.includes(name) || claimed.has(name)) {
+      return false;
+    }
+    await runNodeCommand(this.#runner, 'ip', ['link', 'delete', name], {
+      ...options,
+      errorCode: 'NetworkFailed',
+    });
+    return true;
+  }
+
+  async #cached(): Promise<readonly CachedInterfaces[]> {
+    let files: readonly string[];
+    try {
+      files = await readdir(this.#results);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') {
+        return [];
+      }
+      throw error;
+    }
+    const found: CachedInterfaces[] = [];
+    for (const file of files) {
+      // One that is gone again, or half written, is complete at the next look.
+      const text = await readFile(join(this.#results, file), 'utf8').catch(() => '');
+      found.push(interfacesIn(text));
+    }
+    return found;
+  }
+}
+
+/** Interfaces of the node in a result as libcni keeps it: bridges by name, and the ends of the workers' cables. */
+export function interfacesIn(text: string): CachedInterfaces {
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    return { bridges: [], ports: [] };
+  }
+  const result = isObject(document) ? document.result : undefined;
+  const list: unknown = isObject(result) ? result.interfaces : undefined;
+  const names = (Array.isArray(list) ? (list as unknown[]) : []).flatMap((each) =>
+    isObject(each) && typeof each.name === 'string' && (each.sandbox ?? '') === '' ? [each.name] : [],
+  );
+  return {
+    bridges: names.filter((name) => !name.startsWith('veth')),
+    ports: names.filter((name) => name.startsWith('veth')),
+  };
+}
+
+/** Names of the interfaces in the output of `ip -j link` that are ports of one of the bridges. */
+export function portsOf(text: string, bridges: ReadonlySet<string>): readonly string[] {
+  const links: unknown = text.trim() === '' ? [] : JSON.parse(text);
+  return (Array.isArray(links) ? (links as unknown[]) : []).flatMap((link) =>
+    isObject(link) &&
+    typeof link.ifname === 'string' &&
+    typeof link.master === 'string' &&
+    bridges.has(link.master)
+      ? [link.ifname]
+      : [],
+  );
+}
