@@ -41,7 +41,7 @@ export function addRoles(program: Command): void {
     .action(
       role('controller', async (options, context) => {
         keepHeapSmall();
-        const { runController } = await import('./controller/role.ts');
+        const { runController } = await import('./controller/main.ts');
         await runController(options, context);
       }),
     );

@@ -6,8 +6,8 @@ import type { HttpRequest } from '@aws-sdk/types';
 import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
-import { type Authority, advanceAuthority } from '../../src/controller/gateway-authority.ts';
-import { settleRequest } from '../../src/controller/request-signer.ts';
+import { type Authority, advanceAuthority } from '../../src/controller/certificates/ca.ts';
+import { settleRequest } from '../../src/controller/certificates/csr-signer.ts';
 import {
   type CertificateSigningRequest,
   certificateSigningRequests,

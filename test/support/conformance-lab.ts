@@ -6,8 +6,8 @@ import { createProgress } from '../../src/cli/progress.ts';
 import { ensureSampleImage } from '../../src/cli/sample-image.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
-import { advanceAuthority } from '../../src/controller/gateway-authority.ts';
-import { settleRequest } from '../../src/controller/request-signer.ts';
+import { advanceAuthority } from '../../src/controller/certificates/ca.ts';
+import { settleRequest } from '../../src/controller/certificates/csr-signer.ts';
 import {
   type CertificateSigningRequest,
   certificateSigningRequests,

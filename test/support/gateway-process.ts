@@ -4,8 +4,8 @@ import { join, resolve } from 'node:path';
 import type { LambdaWorker, LambdaWorkerSpec } from '../../src/api/lambda-worker.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
-import { advanceAuthority } from '../../src/controller/gateway-authority.ts';
-import { settleRequest } from '../../src/controller/request-signer.ts';
+import { advanceAuthority } from '../../src/controller/certificates/ca.ts';
+import { settleRequest } from '../../src/controller/certificates/csr-signer.ts';
 import {
   type CertificateSigningRequest,
   certificateSigningRequests,

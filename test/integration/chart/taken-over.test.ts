@@ -7,8 +7,8 @@ import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { GATEWAY_SIGNER } from '../../../src/api/name.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { AuthorityKeeper } from '../../../src/controller/authority-keeper.ts';
-import { holdPod } from '../../../src/controller/hold-pod.ts';
+import { AuthorityKeeper } from '../../../src/controller/certificates/ca-controller.ts';
+import { holdPod } from '../../../src/controller/reservation/pod.ts';
 import {
   certificateSigningRequests,
   configMaps,

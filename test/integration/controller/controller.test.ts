@@ -8,7 +8,7 @@ import { stringify } from 'yaml';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { runController } from '../../../src/controller/role.ts';
+import { runController } from '../../../src/controller/main.ts';
 import { certificateSigningRequests, configMaps, nodes } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { type Authority, advanceAuthority } from '../../../src/controller/gateway-authority.ts';
-import { settleRequest } from '../../../src/controller/request-signer.ts';
+import { type Authority, advanceAuthority } from '../../../src/controller/certificates/ca.ts';
+import { settleRequest } from '../../../src/controller/certificates/csr-signer.ts';
 import { DEFAULT_LIMIT_FLAGS } from '../../../src/gateway/admission/gateway-limits.ts';
 import { runGateway } from '../../../src/gateway/role.ts';
 import {

@@ -1,6 +1,6 @@
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { slimWorker } from '../../../src/controller/slim-worker.ts';
+import { slimWorker } from '../../../src/controller/workers/cache-transform.ts';
 import type { Informer, KubeClient } from '../../../src/kube/api/types.ts';
 import { createInformer } from '../../../src/kube/cache/informer.ts';
 

@@ -1,9 +1,9 @@
 import { Registry } from 'prom-client';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Health } from '../../../src/common/health.ts';
-import { registerControllerMetrics } from '../../../src/controller/controller-metrics.ts';
 import { startHealthServer } from '../../../src/controller/health-server.ts';
-import { registerReconcilerMetrics } from '../../../src/controller/reconciler-metrics.ts';
+import { registerControllerMetrics } from '../../../src/controller/metrics/controller-metrics.ts';
+import { registerReconcilerMetrics } from '../../../src/controller/metrics/reconciler-metrics.ts';
 
 describe('the health server', () => {
   it('tells life, readiness and metrics', async () => {

@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { LambdaNode, LambdaNodeStatus } from '../../../src/api/lambda-node.ts';
-import { Ledger } from '../../../src/controller/ledger.ts';
-import { NodeLiveness } from '../../../src/controller/liveness.ts';
-import { NodeDirectory } from '../../../src/controller/node-directory.ts';
-import { placementFingerprint } from '../../../src/controller/node-view.ts';
-import { place } from '../../../src/controller/placement.ts';
+import { Ledger } from '../../../src/controller/scheduling/assignment-cache.ts';
+import { NodeLiveness } from '../../../src/controller/scheduling/liveness.ts';
+import { NodeDirectory } from '../../../src/controller/scheduling/node-snapshot.ts';
+import { placementFingerprint } from '../../../src/controller/scheduling/node-view.ts';
+import { place } from '../../../src/controller/scheduling/place.ts';
 import type { Node } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { fakeInformer } from '../../support/fake-informer.ts';

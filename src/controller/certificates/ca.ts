@@ -1,0 +1,269 @@
+import 'reflect-metadata';
+import { webcrypto } from 'node:crypto';
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  Pkcs10CertificateRequest,
+  type PublicKey,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+  X509Certificate,
+  X509CertificateGenerator,
+} from '@peculiar/x509';
+import { gatewayUri, namespaceOfUri } from '../../api/gateway-name.ts';
+import { GATEWAY_COMMON_NAME } from '../../api/name.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+/** How long an authority is valid. */
+const LIFETIME_MS = 365 * DAY_MS;
+/** An authority with less than this left gets a successor. */
+const RENEWAL_MS = 120 * DAY_MS;
+/** How long a successor is published before it signs: agents, also ones that were cut off, have read it by then. */
+const ANNOUNCEMENT_MS = 7 * DAY_MS;
+/** Clocks need not agree to better than this. */
+const BACKDATE_MS = HOUR_MS;
+/** Validity of a client certificate where its request does not say, and the bounds where it does. */
+const CLIENT_DEFAULT_MS = DAY_MS;
+const CLIENT_SHORTEST_MS = 10 * 60_000;
+const CLIENT_LONGEST_MS = 30 * DAY_MS;
+/** Namespaces that one certificate may name. */
+const MAX_NAMESPACES = 16;
+
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
+
+/** A certificate of an authority with its key, both PEM. */
+export interface AuthorityPair {
+  readonly certificate: string;
+  readonly privateKey: string;
+}
+
+/** Everything there is of the authority that signs gateways' client certificates. */
+export interface Authority {
+  /** Signs. */
+  readonly current: AuthorityPair;
+  /** Published, and signs after a while. */
+  readonly next?: AuthorityPair;
+  /** PEM of former ones whose signatures still count. */
+  readonly former: readonly string[];
+}
+
+interface Validity {
+  readonly notBefore: number;
+  readonly notAfter: number;
+}
+
+function validityOf(pem: string): Validity {
+  const { notBefore, notAfter } = new X509Certificate(pem);
+  return { notBefore: notBefore.getTime(), notAfter: notAfter.getTime() };
+}
+
+function isValid(pem: string, now: number): boolean {
+  try {
+    const { notBefore, notAfter } = validityOf(pem);
+    return notBefore <= now && now < notAfter;
+  } catch {
+    return false;
+  }
+}
+
+function isUsable(pair: AuthorityPair | undefined, now: number): pair is AuthorityPair {
+  return pair !== undefined && pair.privateKey !== '' && isValid(pair.certificate, now);
+}
+
+/** What is to be done about the authority, by what there is and the time alone. */
+export type AuthorityStep = 'none' | 'create' | 'announce' | 'promote' | 'forget';
+
+/**
+ * Decides the next step in the life of the authority:
+ * - `create`: there is none, or it cannot be used;
+ * - `announce`: it gets old, and its successor is made and published;
+ * - `promote`: everybody has had time to read of the successor, which signs from now on;
+ * - `forget`: a former one has run out.
+ *
+ * @param now wall-clock milliseconds
+ */
+export function authorityStep(authority: Authority | undefined, now: number): AuthorityStep {
+  if (authority === undefined) {
+    return 'create';
+  }
+  const { current, next, former } = authority;
+  const hasCurrent = isUsable(current, now);
+  if (isUsable(next, now)) {
+    const announcedAt = validityOf(next.certificate).notBefore + BACKDATE_MS;
+    return !hasCurrent || now - announcedAt >= ANNOUNCEMENT_MS ? 'promote' : 'none';
+  }
+  if (!hasCurrent) {
+    return 'create';
+  }
+  if (validityOf(current.certificate).notAfter - now < RENEWAL_MS) {
+    return 'announce';
+  }
+  return former.some((pem) => !isValid(pem, now)) ? 'forget' : 'none';
+}
+
+/** Takes the step that {@link authorityStep} names. */
+export async function advanceAuthority(authority: Authority | undefined, now: number): Promise<Authority> {
+  const step = authorityStep(authority, now);
+  const former = (authority?.former ?? []).filter((pem) => isValid(pem, now));
+  if (authority === undefined || step === 'create') {
+    return { current: await createPair(now), former };
+  }
+  switch (step) {
+    case 'none':
+      return authority;
+    case 'announce':
+      return { current: authority.current, next: await createPair(now), former };
+    case 'promote':
+      return {
+        current: authority.next ?? authority.current,
+        former: isValid(authority.current.certificate, now)
+          ? [...former, authority.current.certificate]
+          : former,
+      };
+    case 'forget':
+      return { ...authority, former };
+    default: {
+      const never: never = step;
+      return never;
+    }
+  }
+}
+
+/** PEM of every certificate whose signatures count: what agents ask clients for. */
+export function bundleOf(authority: Authority): string {
+  return [authority.current.certificate, authority.next?.certificate, ...authority.former]
+    .filter((pem) => pem !== undefined)
+    .map((pem) => `${pem.trim()}\n`)
+    .join('');
+}
+
+async function createPair(now: number): Promise<AuthorityPair> {
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const certificate = await X509CertificateGenerator.createSelfSigned({
+    name: 'CN=esb-client-ca',
+    keys,
+    signingAlgorithm: algorithm,
+    notBefore: new Date(now - BACKDATE_MS),
+    notAfter: new Date(now + LIFETIME_MS),
+    extensions: [
+      new BasicConstraintsExtension(true, 0, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+      await SubjectKeyIdentifierExtension.create(keys.publicKey),
+    ],
+  });
+  return {
+    certificate: `${certificate.toString('pem')}\n`,
+    privateKey: `${PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY')}\n`,
+  };
+}
+
+function refused(message: string, cause?: unknown): EsbError {
+  return new EsbError(message, { code: 'RequestRefused', cause });
+}
+
+/** What of a gateway's request is signed. */
+export interface GatewayRequest {
+  readonly publicKey: PublicKey;
+  /** Those that the gateway is to serve; one or more. */
+  readonly namespaces: readonly string[];
+}
+
+/**
+ * Reads the request of a gateway for a client certificate.
+ *
+ * @param request PEM of a PKCS #10 request
+ * @throws {EsbError} `RequestRefused` for a request that is none, asks for another name than {@link GATEWAY_COMMON_NAME}, names no
+ * namespace or anything but namespaces, or is not signed with its key
+ */
+export async function readGatewayRequest(request: string): Promise<GatewayRequest> {
+  let parsed: Pkcs10CertificateRequest;
+  let isSigned: boolean;
+  try {
+    parsed = new Pkcs10CertificateRequest(request);
+    isSigned = await parsed.verify();
+  } catch (error) {
+    throw refused(`spec.request is no PKCS #10 request in PEM form: ${messageOf(error)}`, error);
+  }
+  if (!isSigned) {
+    throw refused('the request is not signed with the key that it is for');
+  }
+  const names = parsed.subjectName.getField('CN');
+  if (names.length !== 1 || names[0] !== GATEWAY_COMMON_NAME) {
+    throw refused(
+      `the request is for CN ${names.join(', ') || '(none)'}, and only ${GATEWAY_COMMON_NAME} is signed`,
+    );
+  }
+  return { publicKey: parsed.publicKey, namespaces: namespacesOf(parsed) };
+}
+
+function namespacesOf(request: Pkcs10CertificateRequest): readonly string[] {
+  const names = request.extensions
+    .filter((extension) => extension instanceof SubjectAlternativeNameExtension)
+    .flatMap(({ names: { items } }) => items);
+  const namespaces = names.map(({ type, value }) => {
+    const namespace = type === 'url' ? namespaceOfUri(value) : undefined;
+    if (namespace === undefined) {
+      throw refused(`the request names ${type} ${value}, and only ${gatewayUri('NAMESPACE')} is signed`);
+    }
+    return namespace;
+  });
+  if (namespaces.length === 0 || namespaces.length > MAX_NAMESPACES) {
+    throw refused(
+      `the request names ${namespaces.length} namespaces; 1 to ${MAX_NAMESPACES} are signed, each as ${gatewayUri('NAMESPACE')}`,
+    );
+  }
+  return [...new Set(namespaces)];
+}
+
+/**
+ * Signs a client certificate for a gateway. Only the key and the namespaces are taken from the request: the subject is
+ * always {@link GATEWAY_COMMON_NAME}.
+ *
+ * @param expirationSeconds validity that was asked for, a day by default; kept between 10 minutes and 30 days, and
+ * within that of the authority
+ * @returns PEM
+ */
+export async function signGatewayRequest(
+  authority: AuthorityPair,
+  request: GatewayRequest,
+  now: number,
+  expirationSeconds?: number,
+): Promise<string> {
+  const key = await webcrypto.subtle.importKey(
+    'pkcs8',
+    PemConverter.decodeFirst(authority.privateKey),
+    algorithm,
+    false,
+    ['sign'],
+  );
+  const issuer = new X509Certificate(authority.certificate);
+  const wantedMs = expirationSeconds === undefined ? CLIENT_DEFAULT_MS : expirationSeconds * 1000;
+  const lifetimeMs = Math.min(Math.max(wantedMs, CLIENT_SHORTEST_MS), CLIENT_LONGEST_MS);
+  const certificate = await X509CertificateGenerator.create({
+    subject: `CN=${GATEWAY_COMMON_NAME}`,
+    issuer: issuer.subject,
+    publicKey: request.publicKey,
+    signingKey: key,
+    signingAlgorithm: algorithm,
+    notBefore: new Date(now - BACKDATE_MS / 2),
+    notAfter: new Date(Math.min(now + lifetimeMs, issuer.notAfter.getTime())),
+    extensions: [
+      new BasicConstraintsExtension(false, undefined, true),
+      new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+      new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth]),
+      new SubjectAlternativeNameExtension(
+        request.namespaces.map((namespace) => ({ type: 'url', value: gatewayUri(namespace) })),
+      ),
+      await AuthorityKeyIdentifierExtension.create(issuer.publicKey),
+    ],
+  });
+  return `${certificate.toString('pem')}\n`;
+}

@@ -1,0 +1,190 @@
+import { SERVE_VERB } from '../../api/gateway-name.ts';
+import { lambdaWorkers } from '../../api/lambda-worker.ts';
+import { GATEWAY_SIGNER } from '../../api/name.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { hasCode } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import {
+  type CertificateSigningRequest,
+  certificateSigningRequests,
+  subjectAccessReviews,
+} from '../../kube/api/resource-types.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
+import { type AuthorityPair, type GatewayRequest, readGatewayRequest, signGatewayRequest } from './ca.ts';
+
+const allowedUsages = ['client auth', 'digital signature', 'key encipherment'];
+
+export type RequestStep =
+  | { readonly kind: 'nothing'; readonly because: string }
+  | { readonly kind: 'refuse'; readonly message: string }
+  | { readonly kind: 'sign'; readonly isApproved: boolean };
+
+/** How a request stands after it was looked at: for good, or to be looked at again in a moment or in a while. */
+export type RequestStanding = 'settled' | 'waits' | 'unapproved';
+
+function has(request: CertificateSigningRequest, type: string): boolean {
+  return request.status?.conditions?.some((condition) => condition.type === type) === true;
+}
+
+/** What is to be done about a request, by what it is for and what was done about it. */
+export function requestStep(request: CertificateSigningRequest): RequestStep {
+  const { spec, status } = request;
+  if (spec.signerName !== GATEWAY_SIGNER) {
+    return { kind: 'nothing', because: 'it is for another signer' };
+  }
+  if (status?.certificate !== undefined || has(request, 'Denied') || has(request, 'Failed')) {
+    return { kind: 'nothing', because: 'it is settled' };
+  }
+  const foreign = spec.usages.filter((usage) => !allowedUsages.includes(usage));
+  if (foreign.length > 0 || !spec.usages.includes('client auth')) {
+    return {
+      kind: 'refuse',
+      message: `usages are ${spec.usages.join(', ')}; "client auth" is needed, and beside it only "digital signature" and "key encipherment" are signed`,
+    };
+  }
+  return { kind: 'sign', isApproved: has(request, 'Approved') };
+}
+
+export interface RequestSignerOptions {
+  readonly client: KubeClient;
+  /** The authority that signs now. */
+  readonly authority: () => AuthorityPair | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told of each certificate that was issued. */
+  readonly onSigned?: () => void;
+}
+
+/**
+ * Signs one request, where somebody has approved it, or Kubernetes lets its sender serve every namespace that it names; then it
+ * is approved here.
+ *
+ * @returns `waits` while there is no authority, `unapproved` while neither holds
+ */
+export async function settleRequest(
+  request: CertificateSigningRequest,
+  options: RequestSignerOptions,
+  callOptions?: CallOptions,
+): Promise<RequestStanding> {
+  const { client, clock, logger } = options;
+  const step = requestStep(request);
+  if (step.kind === 'nothing') {
+    logger.debug({ request: request.metadata.name, because: step.because }, 'certificate request left alone');
+    return 'settled';
+  }
+  const authority = options.authority();
+  if (authority === undefined) {
+    return 'waits';
+  }
+  const stamp = `${new Date(clock.now()).toISOString().slice(0, 19)}Z`;
+  const condition = (type: string, reason: string, message: string) => ({
+    type,
+    status: 'True',
+    reason,
+    message,
+    lastUpdateTime: stamp,
+    lastTransitionTime: stamp,
+  });
+  const withStatus = (
+    base: CertificateSigningRequest,
+    status: NonNullable<CertificateSigningRequest['status']>,
+  ): CertificateSigningRequest => ({ ...base, status: { ...base.status, ...status } });
+  const refuse = async (message: string): Promise<void> => {
+    const conditions = [
+      ...(request.status?.conditions ?? []),
+      condition('Failed', 'RequestRefused', message),
+    ];
+    await client.update(certificateSigningRequests, withStatus(request, { conditions }), {
+      ...callOptions,
+      subresource: 'status',
+    });
+    logger.warn({ request: request.metadata.name, message }, 'certificate request refused');
+  };
+
+  if (step.kind === 'refuse') {
+    await refuse(step.message);
+    return 'settled';
+  }
+  const { request: encoded, expirationSeconds } = request.spec;
+  let read: GatewayRequest;
+  try {
+    read = await readGatewayRequest(Buffer.from(encoded, 'base64').toString('utf8'));
+  } catch (error) {
+    if (!hasCode(error, 'RequestRefused')) {
+      throw error;
+    }
+    await refuse(error.message);
+    return 'settled';
+  }
+  const { namespaces } = read;
+  if (!step.isApproved) {
+    const foreign = await firstForeign(client, request, namespaces, callOptions);
+    if (foreign !== undefined) {
+      logger.info(
+        { request: request.metadata.name, user: request.spec.username, namespace: foreign },
+        'certificate request waits: nobody has approved it, and its sender may not serve the namespace',
+      );
+      return 'unapproved';
+    }
+  }
+  const certificate = await signGatewayRequest(authority, read, clock.now(), expirationSeconds);
+  let approved = request;
+  if (!step.isApproved) {
+    const conditions = [
+      ...(request.status?.conditions ?? []),
+      condition('Approved', 'GatewayRequest', 'its sender may serve the namespaces that it names'),
+    ];
+    approved = await client.update(certificateSigningRequests, withStatus(request, { conditions }), {
+      ...callOptions,
+      subresource: 'approval',
+    });
+  }
+  await client.update(
+    certificateSigningRequests,
+    withStatus(approved, { certificate: Buffer.from(certificate).toString('base64') }),
+    { ...callOptions, subresource: 'status' },
+  );
+  options.onSigned?.();
+  logger.info(
+    { request: request.metadata.name, user: request.spec.username, namespaces },
+    'gateway certificate signed',
+  );
+  return 'settled';
+}
+
+/** The first of the namespaces that Kubernetes does not let the sender of the request serve, if any. */
+async function firstForeign(
+  client: KubeClient,
+  { spec }: CertificateSigningRequest,
+  namespaces: readonly string[],
+  callOptions?: CallOptions,
+): Promise<string | undefined> {
+  const { username = '', groups, uid, extra } = spec;
+  for (const namespace of namespaces) {
+    const { status } = await client.create(
+      subjectAccessReviews,
+      {
+        metadata: { name: '' },
+        spec: {
+          user: username,
+          ...(groups === undefined ? {} : { groups }),
+          ...(uid === undefined ? {} : { uid }),
+          ...(extra === undefined ? {} : { extra }),
+          resourceAttributes: {
+            namespace,
+            verb: SERVE_VERB,
+            group: lambdaWorkers.group,
+            version: lambdaWorkers.version,
+            resource: lambdaWorkers.plural,
+          },
+        },
+      },
+      callOptions,
+    );
+    if (status?.allowed !== true) {
+      return namespace;
+    }
+  }
+  return undefined;
+}

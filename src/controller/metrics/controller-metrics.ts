@@ -1,0 +1,79 @@
+import { Counter, Gauge, type Registry } from 'prom-client';
+import type { WriteCause } from '../workers/decide.ts';
+
+/** Counters of the controller's own decisions. */
+export interface ControllerMetrics {
+  /** A status write by its cause. */
+  written(cause: WriteCause): void;
+  released(): void;
+  signed(): void;
+  leader(isLeader: boolean): void;
+}
+
+/** What the gauges read when somebody asks. */
+export interface FleetSource {
+  /** Number of workers by phase. */
+  workersByPhase(): ReadonlyMap<string, number>;
+  /** Number of nodes by liveness. */
+  nodesByLiveness(): ReadonlyMap<string, number>;
+}
+
+const causes: readonly WriteCause[] = ['assigned', 'moved', 'refused', 'unassigned', 'lost', 'told'];
+
+/** Registers the controller's metrics, each label set at zero from the start. */
+export function registerControllerMetrics(registry: Registry, fleet: FleetSource): ControllerMetrics {
+  const registers = [registry];
+  const writes = new Counter({
+    name: 'esb_controller_status_writes_total',
+    help: 'Writes to the status of workers, by cause.',
+    labelNames: ['cause'],
+    registers,
+  });
+  for (const cause of causes) {
+    writes.inc({ cause }, 0);
+  }
+  const releases = new Counter({
+    name: 'esb_controller_finalizers_removed_total',
+    help: 'Workers whose deletion was let through.',
+    registers,
+  });
+  const signatures = new Counter({
+    name: 'esb_controller_certificate_requests_total',
+    help: 'Certificate requests that were settled.',
+    registers,
+  });
+  const leader = new Gauge({
+    name: 'esb_controller_leader',
+    help: 'Whether this controller is the leader.',
+    registers,
+  });
+  leader.set(0);
+  const gauge = (
+    name: string,
+    help: string,
+    label: string,
+    read: () => ReadonlyMap<string, number>,
+  ): void => {
+    // Registers itself.
+    void new Gauge({
+      name,
+      help,
+      labelNames: [label],
+      registers,
+      collect() {
+        this.reset();
+        for (const [value, count] of read()) {
+          this.set({ [label]: value }, count);
+        }
+      },
+    });
+  };
+  gauge('esb_workers', 'LambdaWorkers, by phase.', 'phase', () => fleet.workersByPhase());
+  gauge('esb_nodes', 'LambdaNodes, by what their Leases say.', 'liveness', () => fleet.nodesByLiveness());
+  return {
+    written: (cause) => writes.inc({ cause }),
+    released: () => releases.inc(),
+    signed: () => signatures.inc(),
+    leader: (isLeader) => leader.set(isLeader ? 1 : 0),
+  };
+}

@@ -1,0 +1,138 @@
+import type { Closure } from '../scheduling/place.ts';
+import type { HoldView } from './pod.ts';
+
+/** Milliseconds for which the scheduler may look for room before the node gets no more workers. */
+const UNHELD_AFTER_MS = 30_000;
+/**
+ * Milliseconds after which an eviction without a cordon is no drain any more: somebody deleted the Pod, or it had to make
+ * room for one of higher priority. What could leave has left by then, and the rest has to stay.
+ */
+const CALL_OFF_AFTER_MS = 60_000;
+/** Milliseconds after which a Pod that has ended is made anew; a kubelet that refuses it would refuse the next at once. */
+const REPLACE_ENDED_AFTER_MS = 10_000;
+/** The part by which a Pod may hold more than its node promises: a machine's memory differs a little from kernel to kernel. */
+const EXCESS_SHARE = 0.02;
+
+export interface HoldInput {
+  /** Whether there is a node: it has a LambdaNode and a Node, and is not gone for good. */
+  readonly exists: boolean;
+  /** Whether nothing is heard of it; what its agent said last may be long over. */
+  readonly lost: boolean;
+  /** Whether ESB is to leave it. */
+  readonly retired: boolean;
+  /** Whether people or an autoscaler have asked that nothing new comes to it. */
+  readonly cordoned: boolean;
+  /** Whether they had asked for it since the Pod was evicted, and have taken that back. */
+  readonly uncordoned: boolean;
+  /** Workers that are assigned to it. */
+  readonly assigned: number;
+  /** Workers that have a container there, by the word of its agent. */
+  readonly present: number;
+  /** What the Pod should be. */
+  readonly wanted: { readonly image: string; readonly memoryMiB: number };
+  readonly pod: HoldView | undefined;
+  /** Milliseconds since the Pod was first seen to be as it is. */
+  readonly sinceMs: number;
+  /** Milliseconds since a Pod of the node was first refused; undefined when none was since one was held. */
+  readonly unheldForMs: number | undefined;
+}
+
+export type HoldAction =
+  | { readonly kind: 'nothing' }
+  | { readonly kind: 'create' }
+  /** Lets the Pod go and deletes it. */
+  | { readonly kind: 'remove'; readonly because: string }
+  /** Lets go a Pod that somebody else has deleted. */
+  | { readonly kind: 'release'; readonly because: 'drained' | 'calledOff' | 'gone' }
+  | { readonly kind: 'renewImage' };
+
+export interface HoldDecision {
+  readonly action: HoldAction;
+  /** What follows for new workers. */
+  readonly closure?: Extract<Closure, 'draining' | 'unheld'>;
+  /** Why the scheduler or the kubelet refuses the Pod. */
+  readonly refusal?: string;
+  /** Milliseconds after which something changes although nothing happens. */
+  readonly againAfterMs?: number;
+}
+
+const nothing: HoldAction = { kind: 'nothing' };
+
+function decideEvicted(input: HoldInput): HoldDecision {
+  if (!input.exists) {
+    return { action: { kind: 'release', because: 'gone' } };
+  }
+  if (isEmpty(input)) {
+    return { action: { kind: 'release', because: 'drained' } };
+  }
+  if (input.cordoned || input.retired) {
+    return { action: nothing, closure: 'draining' };
+  }
+  const againAfterMs = input.uncordoned ? 0 : CALL_OFF_AFTER_MS - input.sinceMs;
+  return againAfterMs > 0
+    ? { action: nothing, closure: 'draining', againAfterMs }
+    : { action: { kind: 'release', because: 'calledOff' } };
+}
+
+function isEmpty({ assigned, present, lost }: HoldInput): boolean {
+  return assigned === 0 && (lost || present === 0);
+}
+
+/** There is no Pod, or scheduler or kubelet have refused it, or have not answered yet. */
+function decideUnheld(input: HoldInput, action: HoldAction, refusal?: string): HoldDecision {
+  const { unheldForMs } = input;
+  if (unheldForMs === undefined) {
+    return { action };
+  }
+  const left = UNHELD_AFTER_MS - unheldForMs;
+  return {
+    action,
+    ...(refusal === undefined ? {} : { refusal }),
+    ...(left > 0 ? { againAfterMs: left } : { closure: 'unheld' }),
+  };
+}
+
+function decidePresent(input: HoldInput, pod: HoldView): HoldDecision {
+  const { state } = pod;
+  if (state.kind === 'evicted') {
+    return decideEvicted(input);
+  }
+  if (state.kind === 'leaving') {
+    return { action: nothing };
+  }
+  if (!input.exists) {
+    return { action: { kind: 'remove', because: 'its node is gone' } };
+  }
+  if (isEmpty(input)) {
+    return { action: { kind: 'remove', because: 'its node has no workers' } };
+  }
+  if (!pod.guarded || !holdsEnough(pod.memoryMiB, input.wanted.memoryMiB)) {
+    return { action: { kind: 'remove', because: 'it is not as it should be' } };
+  }
+  if (state.kind === 'ended') {
+    const left = REPLACE_ENDED_AFTER_MS - input.sinceMs;
+    return left > 0
+      ? { ...decideUnheld(input, nothing, state.refusal), againAfterMs: left }
+      : decideUnheld(input, { kind: 'remove', because: state.refusal }, state.refusal);
+  }
+  const action: HoldAction = pod.image === input.wanted.image ? nothing : { kind: 'renewImage' };
+  return state.kind === 'held' ? { action } : decideUnheld(input, action, state.refusal);
+}
+
+/** Whether each MiB that the node promises is held, and not many more. */
+function holdsEnough(heldMiB: number, wantedMiB: number): boolean {
+  return heldMiB >= wantedMiB && heldMiB <= wantedMiB * (1 + EXCESS_SHARE);
+}
+
+/**
+ * What is to be done about the hold Pod of one node, and what its state means for the node. The Pod is there exactly as
+ * long as the node has workers; a steady state asks for nothing.
+ */
+export function decideHold(input: HoldInput): HoldDecision {
+  if (input.pod !== undefined) {
+    return decidePresent(input, input.pod);
+  }
+  const isWanted =
+    input.exists && !input.lost && !input.retired && input.assigned > 0 && input.wanted.memoryMiB > 0;
+  return decideUnheld(input, isWanted ? { kind: 'create' } : nothing);
+}

@@ -1,0 +1,222 @@
+import { type LambdaNode, lambdaNodes as lambdaNodeType } from '../../api/lambda-node.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { hasCode, unreachable } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { objectKey } from '../../kube/api/object-key.ts';
+import { type Pod, pods as podType } from '../../kube/api/resource-types.ts';
+import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import type { ReconcileResult } from '../../kube/controller/reconciler.ts';
+import { referenceTo } from '../../kube/events/event-recorder.ts';
+import type { Ledger } from '../scheduling/assignment-cache.ts';
+import type { NodeClosures, NodeDirectory } from '../scheduling/node-snapshot.ts';
+import type { EventSink } from '../workers/reconciler.ts';
+import { decideHold, type HoldAction, type HoldDecision } from './decide.ts';
+import { type HoldSettings, holdPod, holdPodName, holdView, imagePatch, memoryOf } from './pod.ts';
+import { releaseHoldPod, removeHoldPod } from './removal.ts';
+
+export interface HoldReconcilerOptions {
+  /** Fenced: refuses to write once another controller leads. */
+  readonly client: KubeClient;
+  readonly systemNamespace: string;
+  readonly settings: HoldSettings;
+  /** Hold Pods of the system namespace. */
+  readonly pods: ObjectCache<Pod>;
+  readonly lambdaNodes: ObjectCache<LambdaNode>;
+  readonly directory: Pick<NodeDirectory, 'presence'>;
+  readonly ledger: Ledger;
+  readonly events: EventSink;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told when a node is closed or opened to workers. */
+  readonly onClosure: (node: string) => void;
+}
+
+/** What is remembered of one node. */
+interface Track {
+  /** The Pod and the state that it was last seen in, and since when (monotonic milliseconds). */
+  seen: string;
+  since: number;
+  unheldSince: number | undefined;
+  /** Whether the node was cordoned at some time while the Pod was as it is. */
+  wasCordoned: boolean;
+  closure: HoldDecision['closure'];
+}
+
+/** What a write is answered with when the Pod is not what the cache shows any more. */
+const behind = ['AlreadyExists', 'Conflict', 'Invalid', 'NotFound'];
+/** When the cache should have caught up with what was written, or with what it did not show yet. */
+const CATCH_UP_MS = 1_000;
+
+/** Keeps one hold Pod for each node that has workers, as {@link decideHold} wants it. */
+export class HoldReconciler implements NodeClosures {
+  readonly #options: HoldReconcilerOptions;
+  readonly #tracks = new Map<string, Track>();
+
+  constructor(options: HoldReconcilerOptions) {
+    this.#options = options;
+  }
+
+  closureOf(node: string): HoldDecision['closure'] {
+    return this.#tracks.get(node)?.closure;
+  }
+
+  /** Errors are those of the API server; the node is to be looked at again after a growing wait. */
+  async reconcile(nodeName: string, options: CallOptions): Promise<ReconcileResult> {
+    const { pods, systemNamespace, lambdaNodes, ledger } = this.#options;
+    const pod = pods.get({ namespace: systemNamespace, name: holdPodName(nodeName) });
+    const node = lambdaNodes.get({ name: nodeName });
+    const { assigned } = ledger.load(nodeName);
+    if (pod === undefined && assigned === 0) {
+      const wasClosed = this.closureOf(nodeName) !== undefined;
+      this.#tracks.delete(nodeName);
+      if (wasClosed) {
+        this.#options.onClosure(nodeName);
+      }
+      return {};
+    }
+    const decision = this.#decide(nodeName, node, pod, assigned);
+    try {
+      await this.#act(nodeName, node, pod, decision.action, options);
+    } catch (error) {
+      if (behind.some((code) => hasCode(error, code))) {
+        return { requeueAfterMs: CATCH_UP_MS };
+      }
+      throw error;
+    }
+    return decision.againAfterMs === undefined ? {} : { requeueAfterMs: decision.againAfterMs };
+  }
+
+  #decide(
+    nodeName: string,
+    node: LambdaNode | undefined,
+    pod: Pod | undefined,
+    assigned: number,
+  ): HoldDecision {
+    const { clock, settings, directory } = this.#options;
+    const now = clock.monotonic();
+    const view = pod === undefined ? undefined : holdView(pod);
+    const seen = `${pod?.metadata.uid ?? ''} ${view?.state.kind ?? ''}`;
+    let track = this.#tracks.get(nodeName);
+    if (track === undefined) {
+      track = { seen, since: now, unheldSince: undefined, wasCordoned: false, closure: undefined };
+      this.#tracks.set(nodeName, track);
+    }
+    if (track.seen !== seen) {
+      track.seen = seen;
+      track.since = now;
+      track.wasCordoned = false;
+    }
+    if (view?.state.kind === 'held') {
+      track.unheldSince = undefined;
+    } else if (view !== undefined && 'refusal' in view.state) {
+      track.unheldSince ??= now;
+    }
+    const presence = directory.presence(nodeName);
+    track.wasCordoned ||= presence.cordoned;
+    const decision = decideHold({
+      ...presence,
+      uncordoned: track.wasCordoned && !presence.cordoned,
+      assigned,
+      present: node?.status?.allocated?.workers ?? 0,
+      wanted: { image: settings.image, memoryMiB: node === undefined ? 0 : memoryOf(node) },
+      pod: view,
+      sinceMs: now - track.since,
+      unheldForMs: track.unheldSince === undefined ? undefined : now - track.unheldSince,
+    });
+    const last = track.closure;
+    track.closure = decision.closure;
+    if (last !== decision.closure) {
+      this.#tell(nodeName, node, last, decision);
+      this.#options.onClosure(nodeName);
+    }
+    return decision;
+  }
+
+  #tell(
+    nodeName: string,
+    node: LambdaNode | undefined,
+    last: HoldDecision['closure'],
+    { closure, refusal, action }: HoldDecision,
+  ): void {
+    const { events, logger } = this.#options;
+    logger.info({ node: nodeName, closure, last, refusal }, 'node closed or opened to workers');
+    if (node === undefined) {
+      return;
+    }
+    const regarding = referenceTo(lambdaNodeType, node);
+    if (closure === 'draining') {
+      events.record({
+        regarding,
+        type: 'Normal',
+        reason: 'Draining',
+        action: 'Drain',
+        note: 'its hold Pod was evicted: its workers move to other nodes as far as those have room',
+      });
+    } else if (closure === 'unheld') {
+      events.record({
+        regarding,
+        type: 'Warning',
+        reason: 'HoldRefused',
+        action: 'Hold',
+        note: `it gets no more workers, since its hold Pod finds no room: ${refusal ?? 'it was refused before'}`,
+      });
+    } else if (last === 'draining' && action.kind === 'release') {
+      const isDrained = action.because === 'drained';
+      events.record({
+        regarding,
+        type: isDrained ? 'Normal' : 'Warning',
+        reason: isDrained ? 'Drained' : 'DrainCalledOff',
+        action: 'Drain',
+        note: isDrained
+          ? 'it has no workers any more'
+          : 'it is not cordoned, and the workers that it has fit nowhere else: they stay',
+      });
+    }
+  }
+
+  async #act(
+    nodeName: string,
+    node: LambdaNode | undefined,
+    pod: Pod | undefined,
+    action: HoldAction,
+    options: CallOptions,
+  ): Promise<void> {
+    const { client, systemNamespace, settings, logger } = this.#options;
+    switch (action.kind) {
+      case 'nothing':
+        return;
+      case 'create':
+        if (node !== undefined) {
+          await client.create(podType, holdPod(settings, node, systemNamespace), options);
+          logger.info({ node: nodeName, memoryMiB: memoryOf(node) }, 'hold Pod made');
+        }
+        return;
+      case 'renewImage':
+        if (pod !== undefined) {
+          await client.patch(
+            podType,
+            objectKey(pod),
+            { kind: 'json', body: imagePatch(pod, settings.image) },
+            options,
+          );
+          logger.info({ node: nodeName, image: settings.image }, 'hold Pod got another image');
+        }
+        return;
+      case 'release':
+        if (pod !== undefined) {
+          await releaseHoldPod(client, pod, options);
+        }
+        logger.info({ node: nodeName, because: action.because }, 'hold Pod let go');
+        return;
+      case 'remove':
+        if (pod !== undefined) {
+          await removeHoldPod(client, pod, options);
+        }
+        logger.info({ node: nodeName, because: action.because }, 'hold Pod removed');
+        return;
+      default:
+        return unreachable(action);
+    }
+  }
+}

@@ -1,0 +1,72 @@
+import { HOLD_SELECTOR } from '../../api/lambda-node.ts';
+import type { Clock } from '../../common/clock.ts';
+import { type CallOptions, sleep } from '../../common/deadline.ts';
+import { hasCode, messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { objectKey } from '../../kube/api/object-key.ts';
+import { type Pod, pods } from '../../kube/api/resource-types.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
+import { isGuarded, releasePatch } from './pod.ts';
+
+const RETRY_MS = 10_000;
+
+/** Lets a hold Pod go and deletes it. In this order, so that nobody takes our own deletion for a drain. */
+export async function removeHoldPod(
+  client: Pick<KubeClient, 'patch' | 'delete'>,
+  pod: Pod,
+  options: CallOptions,
+): Promise<void> {
+  await releaseHoldPod(client, pod, options);
+  const { uid } = pod.metadata;
+  await client.delete(pods, objectKey(pod), { ...options, ...(uid === undefined ? {} : { uid }) });
+}
+
+/** Takes our finalizer off a hold Pod, so that whoever has deleted it waits no longer. */
+export async function releaseHoldPod(
+  client: Pick<KubeClient, 'patch'>,
+  pod: Pod,
+  options: CallOptions,
+): Promise<void> {
+  if (isGuarded(pod)) {
+    await client.patch(pods, objectKey(pod), { kind: 'json', body: releasePatch(pod) }, options);
+  }
+}
+
+export interface HoldRemovalOptions {
+  /** Fenced: refuses to write once another controller leads. */
+  readonly client: Pick<KubeClient, 'list' | 'patch' | 'delete'>;
+  readonly systemNamespace: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Removes the hold Pods that an earlier controller has made, where this one is to make none: nobody else would take off
+ * their finalizer, and a drain would wait for ever. Tries until it has worked or `signal` fires; ends at once where the
+ * controller may not look for Pods, since it never made any then.
+ */
+export async function removeHoldPods(options: HoldRemovalOptions, signal: AbortSignal): Promise<void> {
+  const { client, systemNamespace, clock, logger } = options;
+  while (!signal.aborted) {
+    try {
+      const { items } = await client.list(
+        pods,
+        { namespace: systemNamespace, labelSelector: HOLD_SELECTOR },
+        { signal },
+      );
+      for (const pod of items) {
+        await removeHoldPod(client, pod, { signal });
+        logger.info({ pod: pod.metadata.name }, 'hold Pod removed, since none are to be made');
+      }
+      return;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (hasCode(error, 'Forbidden')) {
+        logger.debug({ error: messageOf(error) }, 'hold Pods cannot be looked for');
+        return;
+      }
+      logger.warn({ error: messageOf(error) }, 'hold Pods could not be removed');
+    }
+    await sleep(clock, RETRY_MS, signal);
+  }
+}

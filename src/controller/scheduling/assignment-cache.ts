@@ -1,0 +1,173 @@
+import { isTrue, workerConditions } from '../../api/condition.ts';
+import type { NodeAmounts } from '../../api/lambda-node.ts';
+import { type Assignment, functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
+import { resourcesOf, takenMiB } from '../../api/worker-resources.ts';
+
+/** What one worker takes of its node. */
+interface Entry {
+  readonly nodeName: string;
+  readonly epoch: number;
+  readonly functionKey: string;
+  /** 0 while no container exists. */
+  readonly memoryMiB: number;
+  readonly workers: 0 | 1;
+}
+
+/** Sums of one node. */
+export interface NodeLoad {
+  readonly used: NodeAmounts;
+  readonly assigned: number;
+  sameFunction(functionKey: string): number;
+}
+
+interface Account {
+  memoryMiB: number;
+  workers: number;
+  assigned: number;
+  readonly functions: Map<string, number>;
+}
+
+/** Workers of one namespace and function name are one function. */
+export function functionKeyOf(worker: LambdaWorker): string {
+  return `${worker.metadata.namespace ?? ''}/${functionNameOf(worker)}`;
+}
+
+/** Whether a container is to exist as soon as the worker is assigned. */
+export function startsAtOnce(worker: LambdaWorker): boolean {
+  return worker.spec.desiredState !== 'Absent' && worker.metadata.deletionTimestamp === undefined;
+}
+
+/**
+ * Whether a container exists or is about to: running, paused, being made or being removed. Only a node that says of
+ * the present generation that there is none (it rests Absent, or was removed idle) sets its room free.
+ */
+function takesRoom(worker: LambdaWorker): boolean {
+  const { metadata, spec, status } = worker;
+  if (isTrue(status?.conditions, workerConditions.cleanedUp)) {
+    return false;
+  }
+  if (status?.phase === 'Absent') {
+    return status.observedGeneration !== metadata.generation && spec.desiredState !== 'Absent';
+  }
+  if (status?.phase === undefined && spec.desiredState === 'Absent') {
+    return false;
+  }
+  return true;
+}
+
+/** Whether it is being deleted and its node has nothing of it any more; it may wait for others. */
+function isOver({ metadata, status }: LambdaWorker): boolean {
+  return metadata.deletionTimestamp !== undefined && isTrue(status?.conditions, workerConditions.cleanedUp);
+}
+
+/**
+ * What has been promised to which worker on which node: by the resources as they were last seen, and by this
+ * controller's own decisions that have not come back yet.
+ */
+export class Ledger {
+  readonly #entries = new Map<string, Entry>();
+  readonly #assumed = new Map<string, Entry>();
+  readonly #accounts = new Map<string, Account>();
+
+  /**
+   * Takes in a worker as it was last seen.
+   *
+   * @returns the node that has more room than before, if any
+   */
+  observe(worker: LambdaWorker): string | undefined {
+    const uid = worker.metadata.uid ?? '';
+    const assumed = this.#assumed.get(uid);
+    const seen = worker.status?.assignment;
+    if (assumed !== undefined && (seen === undefined || seen.epoch < assumed.epoch)) {
+      return undefined;
+    }
+    this.#assumed.delete(uid);
+    if (seen === undefined || isOver(worker)) {
+      return this.#replace(uid, undefined);
+    }
+    return this.#replace(uid, entryOf(worker, seen, takesRoom(worker)));
+  }
+
+  /** Takes out a worker that no longer exists; gives the node that has more room than before. */
+  forget(uid: string): string | undefined {
+    this.#assumed.delete(uid);
+    return this.#replace(uid, undefined);
+  }
+
+  /** Counts a decision before it is written, so that the next one sees it. */
+  assume(worker: LambdaWorker, assignment: Assignment): void {
+    const uid = worker.metadata.uid ?? '';
+    const entry = entryOf(worker, assignment, startsAtOnce(worker));
+    this.#assumed.set(uid, entry);
+    this.#replace(uid, entry);
+  }
+
+  /** Takes back a decision that could not be written; `worker` is what is known instead. */
+  retract(worker: LambdaWorker): void {
+    this.#assumed.delete(worker.metadata.uid ?? '');
+    this.observe(worker);
+  }
+
+  /** The assignment that was decided and has not been seen yet. */
+  assumed(uid: string): Assignment | undefined {
+    const entry = this.#assumed.get(uid);
+    return entry === undefined ? undefined : { nodeName: entry.nodeName, epoch: entry.epoch };
+  }
+
+  load(nodeName: string): NodeLoad {
+    const account = this.#accounts.get(nodeName);
+    return {
+      used: { memoryMiB: account?.memoryMiB ?? 0, workers: account?.workers ?? 0 },
+      assigned: account?.assigned ?? 0,
+      sameFunction: (functionKey) => account?.functions.get(functionKey) ?? 0,
+    };
+  }
+
+  #replace(uid: string, next: Entry | undefined): string | undefined {
+    const last = this.#entries.get(uid);
+    if (last !== undefined) {
+      this.#book(last, -1);
+    }
+    if (next === undefined) {
+      this.#entries.delete(uid);
+    } else {
+      this.#entries.set(uid, next);
+      this.#book(next, 1);
+    }
+    const isFreed =
+      last !== undefined &&
+      last.workers === 1 &&
+      (next?.nodeName !== last.nodeName || next.memoryMiB < last.memoryMiB);
+    return isFreed ? last.nodeName : undefined;
+  }
+
+  #book(entry: Entry, sign: 1 | -1): void {
+    let account = this.#accounts.get(entry.nodeName);
+    if (account === undefined) {
+      account = { memoryMiB: 0, workers: 0, assigned: 0, functions: new Map() };
+      this.#accounts.set(entry.nodeName, account);
+    }
+    account.memoryMiB += sign * entry.memoryMiB;
+    account.workers += sign * entry.workers;
+    account.assigned += sign;
+    const ofFunction = (account.functions.get(entry.functionKey) ?? 0) + sign;
+    if (ofFunction === 0) {
+      account.functions.delete(entry.functionKey);
+    } else {
+      account.functions.set(entry.functionKey, ofFunction);
+    }
+    if (account.assigned === 0) {
+      this.#accounts.delete(entry.nodeName);
+    }
+  }
+}
+
+function entryOf(worker: LambdaWorker, assignment: Assignment, room: boolean): Entry {
+  return {
+    nodeName: assignment.nodeName,
+    epoch: assignment.epoch,
+    functionKey: functionKeyOf(worker),
+    memoryMiB: room ? takenMiB(resourcesOf(worker)) : 0,
+    workers: room ? 1 : 0,
+  };
+}

@@ -1,0 +1,51 @@
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { leases } from '../../kube/api/resource-types.ts';
+import type { KubeClient } from '../../kube/api/types.ts';
+import type { NodeLiveness } from './liveness.ts';
+
+/** Milliseconds between two reads of the Leases. */
+const READ_EVERY_MS = 5_000;
+const READ_DEADLINE_MS = 10_000;
+
+export interface LeaseReaderOptions {
+  readonly client: Pick<KubeClient, 'list'>;
+  readonly systemNamespace: string;
+  readonly liveness: NodeLiveness;
+  /** Names of all LambdaNodes. */
+  readonly nodeNames: () => readonly string[];
+  /** Told which nodes are doing differently than before. */
+  readonly onChange: (nodes: readonly string[]) => void;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Reads the Leases of all nodes now and then, until `signal` fires. A list and not a watch: only a read that was
+ * answered is a proof that a renewal would have been seen.
+ */
+export async function readLeases(options: LeaseReaderOptions, signal: AbortSignal): Promise<void> {
+  const { client, systemNamespace, liveness, nodeNames, onChange, clock, logger } = options;
+  while (!signal.aborted) {
+    try {
+      const { items } = await client.list(
+        leases,
+        { namespace: systemNamespace },
+        { signal, deadlineMs: READ_DEADLINE_MS },
+      );
+      const stamps = new Map(
+        items.map(({ metadata }) => [metadata.name, `${metadata.uid} ${metadata.resourceVersion}`]),
+      );
+      const changed = liveness.observe({ at: clock.monotonic(), nodes: nodeNames(), stamps });
+      if (changed.length > 0) {
+        onChange(changed);
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      logger.warn({ error: messageOf(error) }, 'leases could not be read');
+    }
+    await sleep(clock, READ_EVERY_MS, signal);
+  }
+}

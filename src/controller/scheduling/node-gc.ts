@@ -1,0 +1,45 @@
+import { type LambdaNode, lambdaNodes as lambdaNodeType } from '../../api/lambda-node.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import type { Logger } from '../../common/logger.ts';
+import { leases } from '../../kube/api/resource-types.ts';
+import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import type { Ledger } from './assignment-cache.ts';
+import type { NodeDirectory } from './node-snapshot.ts';
+
+export interface GoneNodeSweeperOptions {
+  /** Fenced: refuses to write once another controller leads. */
+  readonly client: KubeClient;
+  readonly systemNamespace: string;
+  readonly lambdaNodes: ObjectCache<LambdaNode>;
+  readonly directory: Pick<NodeDirectory, 'isNodeDeleted' | 'seesNodeDeleted'>;
+  readonly ledger: Ledger;
+  readonly logger: Logger;
+}
+
+/**
+ * Removes what a deleted Node leaves behind: its agent cannot, and nobody else knows. Only once the agent is silent, so that one that lives
+ * may come back under a new Node, and once no worker is assigned there, so that each was told where it stood.
+ */
+export class GoneNodeSweeper {
+  readonly #options: GoneNodeSweeperOptions;
+
+  constructor(options: GoneNodeSweeperOptions) {
+    this.#options = options;
+  }
+
+  /** Errors are those of the API server; the node is to be looked at again after a growing wait. */
+  async sweep(name: string, options: CallOptions): Promise<void> {
+    const { client, systemNamespace, lambdaNodes, directory, ledger, logger } = this.#options;
+    const lambdaNode = lambdaNodes.get({ name });
+    if (lambdaNode === undefined || !directory.seesNodeDeleted(name) || ledger.load(name).assigned > 0) {
+      return;
+    }
+    if (!(await directory.isNodeDeleted(name, options)) || ledger.load(name).assigned > 0) {
+      return;
+    }
+    const { uid } = lambdaNode.metadata;
+    await client.delete(lambdaNodeType, { name }, { ...options, ...(uid === undefined ? {} : { uid }) });
+    await client.delete(leases, { namespace: systemNamespace, name }, options);
+    logger.info({ node: name }, 'LambdaNode of a deleted Node removed');
+  }
+}

@@ -1,0 +1,209 @@
+import { isCordoned, isRetired, type LambdaNode, lambdaNodes } from '../../api/lambda-node.ts';
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { nodes as coreNodes, type Node } from '../../kube/api/resource-types.ts';
+import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import type { HoldInput } from '../reservation/decide.ts';
+import type { NodeStanding } from '../workers/decide.ts';
+import { functionKeyOf, type Ledger } from './assignment-cache.ts';
+import { completeImageName } from './image-name.ts';
+import type { NodeLiveness } from './liveness.ts';
+import {
+  goneBecause,
+  isNodeCordoned,
+  isNodeDeleted,
+  type NodeFacts,
+  type NodeView,
+  nodeView,
+} from './node-view.ts';
+import type { Candidate, Closure } from './place.ts';
+import { evictionBy, type Taint, taintText, taintVerdict } from './taint.ts';
+
+/** Nodes that are closed to new workers because of their hold Pod. */
+export interface NodeClosures {
+  closureOf(node: string): Extract<Closure, 'draining' | 'unheld'> | undefined;
+}
+
+export interface NodeDirectoryOptions {
+  /** For second looks, past the cache. */
+  readonly client: KubeClient;
+  readonly lambdaNodes: ObjectCache<LambdaNode>;
+  readonly nodes: ObjectCache<Node>;
+  readonly liveness: NodeLiveness;
+  readonly ledger: Ledger;
+  readonly closures: NodeClosures;
+  readonly clock: Clock;
+}
+
+/** How a node stands to one worker of its own. */
+export interface WorkerStanding extends NodeStanding {
+  /** Milliseconds after which a taint drives the worker out; absent when none will. */
+  readonly changesAfterMs?: number;
+}
+
+interface Kept extends NodeFacts {
+  readonly view: NodeView;
+}
+
+/** Nodes as decisions about workers need them. */
+export class NodeDirectory {
+  readonly #options: NodeDirectoryOptions;
+  /** All nodes are looked at for every worker, and hardly ever change between two. */
+  readonly #views = new Map<string, Kept>();
+  /** By node, when each of its taints was first seen, monotonic milliseconds. */
+  readonly #taintedAt = new Map<string, ReadonlyMap<string, number>>();
+
+  constructor(options: NodeDirectoryOptions) {
+    this.#options = options;
+  }
+
+  /** To be told of every Node, and with undefined of one that is gone: how long a taint is tolerated counts from then. */
+  noteTaints(name: string, node: Node | undefined): void {
+    const taints = node?.spec?.taints ?? [];
+    if (taints.length === 0) {
+      this.#taintedAt.delete(name);
+      return;
+    }
+    const before = this.#taintedAt.get(name);
+    const now = this.#options.clock.monotonic();
+    this.#taintedAt.set(
+      name,
+      new Map(taints.map((taint) => [taintText(taint), before?.get(taintText(taint)) ?? now])),
+    );
+  }
+
+  /** Drops what is kept of a LambdaNode that was deleted. */
+  forget(name: string): void {
+    this.#views.delete(name);
+  }
+
+  /** How the node that a worker is assigned to stands to it. */
+  standing(worker: LambdaWorker, name: string): WorkerStanding {
+    const view = this.#view(name);
+    const standing = {
+      liveness: view.liveness,
+      ...(view.goneBecause === undefined ? {} : { goneBecause: view.goneBecause }),
+    };
+    if (view.closed === 'retired') {
+      return { ...standing, leave: { kind: 'retired' } };
+    }
+    const eviction =
+      view.taints.length === 0
+        ? undefined
+        : evictionBy(view.taints, worker.spec.tolerations ?? [], (taint) => this.#sinceMs(name, taint));
+    if (eviction !== undefined && eviction.inMs <= 0) {
+      return { ...standing, leave: { kind: 'tainted', taint: taintText(eviction.taint) } };
+    }
+    return {
+      ...standing,
+      ...(view.closed === 'draining' ? { leave: { kind: 'draining' } } : {}),
+      ...(eviction === undefined ? {} : { changesAfterMs: eviction.inMs }),
+    };
+  }
+
+  /** What the hold Pod of a node depends on. */
+  presence(name: string): Pick<HoldInput, 'exists' | 'lost' | 'retired' | 'cordoned'> {
+    const lambdaNode = this.#options.lambdaNodes.get({ name });
+    const node = this.#options.nodes.get({ name });
+    const { liveness, goneBecause: because } = this.#view(name);
+    return {
+      exists: lambdaNode !== undefined && node !== undefined && because === undefined,
+      lost: liveness === 'lost',
+      retired: lambdaNode !== undefined && isRetired(lambdaNode),
+      cordoned: (lambdaNode !== undefined && isCordoned(lambdaNode)) || isNodeCordoned(node),
+    };
+  }
+
+  /** Asks the API server itself whether the node is gone for good. */
+  async isGone(name: string, options?: CallOptions): Promise<boolean> {
+    const [lambdaNode, node] = await this.#read(name, options);
+    return goneBecause(lambdaNode, node, this.#isFresh(name)) !== undefined;
+  }
+
+  /** Whether a LambdaNode is left of a Node that was deleted, as far as the caches know. */
+  seesNodeDeleted(name: string): boolean {
+    const lambdaNode = this.#options.lambdaNodes.get({ name });
+    const node = this.#options.nodes.get({ name });
+    return lambdaNode !== undefined && isNodeDeleted(lambdaNode, node, this.#isFresh(name));
+  }
+
+  /** The same, by the API server itself. */
+  async isNodeDeleted(name: string, options?: CallOptions): Promise<boolean> {
+    const [lambdaNode, node] = await this.#read(name, options);
+    return lambdaNode !== undefined && isNodeDeleted(lambdaNode, node, this.#isFresh(name));
+  }
+
+  /**
+   * All nodes, for the placement of one worker.
+   *
+   * @param trustNodes also count what nodes themselves say they have promised, when that is more
+   */
+  candidates(worker: LambdaWorker, trustNodes: boolean): readonly Candidate[] {
+    const functionKey = functionKeyOf(worker);
+    const image = completeImageName(worker.spec.image);
+    const tolerations = worker.spec.tolerations ?? [];
+    return this.#options.lambdaNodes.list().map(({ metadata: { name } }) => {
+      const view = this.#view(name);
+      const load = this.#options.ledger.load(name);
+      const { used } = load;
+      const { said } = view;
+      return {
+        name,
+        labels: view.labels,
+        ready: view.ready,
+        fresh: view.liveness === 'fresh',
+        closed: view.closed,
+        taints: view.taints.length === 0 ? 'free' : taintVerdict(view.taints, tolerations),
+        capacity: view.capacity,
+        used: trustNodes
+          ? {
+              memoryMiB: Math.max(used.memoryMiB, said.memoryMiB),
+              workers: Math.max(used.workers, said.workers),
+            }
+          : used,
+        assigned: load.assigned,
+        sameFunction: load.sameFunction(functionKey),
+        hasImage: view.images.has(image),
+      };
+    });
+  }
+
+  #read(name: string, options?: CallOptions): Promise<[LambdaNode | undefined, Node | undefined]> {
+    const { client } = this.#options;
+    return Promise.all([
+      client.get(lambdaNodes, { name }, options),
+      client.get(coreNodes, { name }, options),
+    ]);
+  }
+
+  #isFresh(name: string): boolean {
+    return this.#options.liveness.of(name) === 'fresh';
+  }
+
+  #view(name: string): NodeView {
+    const lambdaNode = this.#options.lambdaNodes.get({ name });
+    const node = this.#options.nodes.get({ name });
+    const liveness = this.#options.liveness.of(name);
+    const closure = this.#options.closures.closureOf(name);
+    const kept = this.#views.get(name);
+    if (
+      kept !== undefined &&
+      kept.lambdaNode === lambdaNode &&
+      kept.node === node &&
+      kept.liveness === liveness &&
+      kept.closure === closure
+    ) {
+      return kept.view;
+    }
+    const facts = { lambdaNode, node, liveness, closure };
+    const view = nodeView(name, facts);
+    this.#views.set(name, { ...facts, view });
+    return view;
+  }
+
+  #sinceMs(name: string, taint: Taint): number {
+    const now = this.#options.clock.monotonic();
+    return now - (this.#taintedAt.get(name)?.get(taintText(taint)) ?? now);
+  }
+}

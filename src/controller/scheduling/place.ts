@@ -1,0 +1,367 @@
+import { scheduledReasons } from '../../api/condition.ts';
+import type { NodeAmounts } from '../../api/lambda-node.ts';
+import { unreachable } from '../../common/errors.ts';
+import type { TaintVerdict } from './taint.ts';
+import { TopologyParts, type TopologySpread } from './topology.ts';
+
+export type ScheduledReason = (typeof scheduledReasons)[keyof typeof scheduledReasons];
+
+/**
+ * Why a node that is well gets no new workers:
+ * - `cordoned`: people asked for that;
+ * - `draining`: its workers are to leave, since its hold Pod was evicted;
+ * - `retired`: ESB leaves it;
+ * - `unheld`: the scheduler finds no room for its hold Pod, so that Pods have the memory.
+ */
+export type Closure = 'cordoned' | 'draining' | 'retired' | 'unheld';
+
+/** A node as placement looks at it. */
+export interface Candidate {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Says itself that it can run workers, and has not been lost. */
+  readonly ready: boolean;
+  /** Has been heard of lately. A silent node is only chosen when there is no other. */
+  readonly fresh: boolean;
+  /** Why it gets no new workers although it is well. */
+  readonly closed?: Closure | undefined;
+  /** What its taints say to this worker. */
+  readonly taints: TaintVerdict;
+  readonly capacity: NodeAmounts;
+  /** Promised to workers that have a container there or are about to, paused ones and ones being removed included. */
+  readonly used: NodeAmounts;
+  /** Workers assigned, whether or not they have a container. */
+  readonly assigned: number;
+  /** Those of them that serve the same function. */
+  readonly sameFunction: number;
+  readonly hasImage: boolean;
+}
+
+export interface PlacementRequest {
+  /** What the worker may take of the node's memory, `/tmp` included, MiB. */
+  readonly memoryMiB: number;
+  /** Whether a container is to exist now; one that rests Absent takes nothing until it is called. */
+  readonly takesRoom: boolean;
+  /** The user's pin. */
+  readonly nodeName?: string | undefined;
+  readonly nodeSelector?: Readonly<Record<string, string>> | undefined;
+  readonly spread?: TopologySpread | undefined;
+  /** A node that is out of the question, because it was lost or has no room. */
+  readonly exclude?: string | undefined;
+  /** The node that the worker is on now. */
+  readonly leaves?: string | undefined;
+}
+
+export type Placement =
+  | { readonly kind: 'placed'; readonly nodeName: string }
+  | {
+      readonly kind: 'refused';
+      readonly reason: ScheduledReason;
+      /** For the condition: without numbers of nodes, so that it stays the same while a few of many come and go. */
+      readonly message: string;
+      /** For the Event: the same with numbers. */
+      readonly detail: string;
+      /** Whether ESB has no node, or leaves each of them: then there may soon be nobody who lets workers go. */
+      readonly leaving: boolean;
+    };
+
+/** Why a node is out of the question; the first that holds. */
+type Obstacle = 'excluded' | 'selector' | 'notReady' | 'tainted' | Closure | Shortage;
+/** What keeps a worker out of a node that is open to it. */
+type Shortage = 'tooSmall' | 'full' | 'tooFarAhead';
+
+/** The part of all nodes from which on an obstacle is told of. */
+const TOLD_SHARE = 0.2;
+/** With fewer nodes than these a single one is a part that is told of. */
+const MANY_NODES = 6;
+
+// One function's workers are its concurrency, so that spreading them counts more than having the image: otherwise the
+// node of a function's first worker would get all the others.
+const SPREAD_WEIGHT = 2;
+const IMAGE_WEIGHT = 1;
+const ROOM_WEIGHT = 1;
+
+function matches(
+  labels: Readonly<Record<string, string>>,
+  selector: Readonly<Record<string, string>>,
+): boolean {
+  return Object.entries(selector).every(([name, value]) => labels[name] === value);
+}
+
+/** Whether the node could take the worker at all; its room is another question. */
+function closedTo(candidate: Candidate, request: PlacementRequest): Exclude<Obstacle, Shortage> | undefined {
+  if (candidate.name === request.exclude) {
+    return 'excluded';
+  }
+  if (!matches(candidate.labels, request.nodeSelector ?? {})) {
+    return 'selector';
+  }
+  if (!candidate.ready) {
+    return 'notReady';
+  }
+  return candidate.taints === 'barred' ? 'tainted' : candidate.closed;
+}
+
+function obstacleOf(
+  candidate: Candidate,
+  request: PlacementRequest,
+  parts: TopologyParts | undefined,
+): Obstacle | undefined {
+  const { capacity, used } = candidate;
+  const closed = closedTo(candidate, request);
+  if (closed !== undefined) {
+    return closed;
+  }
+  if (request.memoryMiB > capacity.memoryMiB || capacity.workers < 1) {
+    return 'tooSmall';
+  }
+  if (
+    request.takesRoom &&
+    (used.memoryMiB + request.memoryMiB > capacity.memoryMiB || used.workers >= capacity.workers)
+  ) {
+    return 'full';
+  }
+  const isStrict = request.spread?.whenUnsatisfiable === 'DoNotSchedule';
+  return isStrict && parts?.isTooFarAhead(candidate) === true ? 'tooFarAhead' : undefined;
+}
+
+function describe(obstacle: Obstacle, request: PlacementRequest): string {
+  switch (obstacle) {
+    case 'excluded':
+      return 'out of the question now';
+    case 'selector':
+      return 'without the labels of spec.nodeSelector';
+    case 'notReady':
+      return 'not ready';
+    case 'tainted':
+      return 'with a taint that spec.tolerations does not name';
+    case 'cordoned':
+      return 'cordoned';
+    case 'draining':
+      return 'being drained';
+    case 'retired':
+      return 'retired';
+    case 'unheld':
+      return 'whose hold Pod finds no room';
+    case 'tooSmall':
+      return `smaller than ${request.memoryMiB} MiB`;
+    case 'full':
+      return `without ${request.memoryMiB} MiB to spare`;
+    case 'tooFarAhead':
+      return `without ${request.spread?.topologyKey ?? 'a part'} or by more than ${request.spread?.maxSkew ?? 1} ahead in it`;
+    default:
+      return unreachable(obstacle);
+  }
+}
+
+/** The share of a node that would be free with the worker there, 0 to 1: of memory or of places, whichever is less. */
+function roomLeft(candidate: Candidate, request: PlacementRequest): number {
+  const { capacity, used } = candidate;
+  const memory = used.memoryMiB + (request.takesRoom ? request.memoryMiB : 0);
+  const workers = used.workers + (request.takesRoom ? 1 : 0);
+  return Math.min(1 - memory / capacity.memoryMiB, 1 - workers / capacity.workers);
+}
+
+function scoreOf(candidate: Candidate, request: PlacementRequest, mostOfFunction: number): number {
+  const spread = mostOfFunction === 0 ? 1 : 1 - candidate.sameFunction / mostOfFunction;
+  return (
+    SPREAD_WEIGHT * spread +
+    IMAGE_WEIGHT * (candidate.hasImage ? 1 : 0) +
+    ROOM_WEIGHT * roomLeft(candidate, request)
+  );
+}
+
+/** Those that have it, if any has. */
+function preferred(pool: readonly Candidate[], test: (one: Candidate) => boolean): readonly Candidate[] {
+  const better = pool.filter(test);
+  return better.length > 0 ? better : pool;
+}
+
+function best(
+  fitting: readonly Candidate[],
+  request: PlacementRequest,
+  parts: TopologyParts | undefined,
+): Candidate | undefined {
+  let pool = preferred(fitting, (candidate) => candidate.fresh);
+  pool = preferred(pool, (candidate) => candidate.taints === 'free');
+  if (parts !== undefined && request.spread?.whenUnsatisfiable === 'ScheduleAnyway') {
+    const fewest = Math.min(...pool.map((candidate) => parts.count(candidate)));
+    pool = pool.filter((candidate) => parts.count(candidate) === fewest);
+  }
+  const mostOfFunction = Math.max(0, ...pool.map((candidate) => candidate.sameFunction));
+  let winner: Candidate | undefined;
+  let highest = Number.NEGATIVE_INFINITY;
+  for (const candidate of pool) {
+    const score = scoreOf(candidate, request, mostOfFunction);
+    const isBetter =
+      score > highest ||
+      (score === highest &&
+        winner !== undefined &&
+        (candidate.assigned < winner.assigned ||
+          (candidate.assigned === winner.assigned && candidate.name < winner.name)));
+    if (isBetter) {
+      winner = candidate;
+      highest = score;
+    }
+  }
+  return winner;
+}
+
+const obstacleOrder: readonly Obstacle[] = [
+  'excluded',
+  'selector',
+  'notReady',
+  'tainted',
+  'cordoned',
+  'draining',
+  'retired',
+  'unheld',
+  'tooSmall',
+  'full',
+  'tooFarAhead',
+];
+
+const reasons: Readonly<Record<Obstacle, ScheduledReason>> = {
+  excluded: scheduledReasons.noneReady,
+  selector: scheduledReasons.noneMatches,
+  notReady: scheduledReasons.noneReady,
+  tainted: scheduledReasons.noneTolerated,
+  cordoned: scheduledReasons.allCordoned,
+  draining: scheduledReasons.allCordoned,
+  retired: scheduledReasons.allCordoned,
+  unheld: scheduledReasons.noneHeld,
+  tooSmall: scheduledReasons.noneFits,
+  full: scheduledReasons.noneFits,
+  tooFarAhead: scheduledReasons.spreadUnmet,
+};
+
+/** From the one that says most to the one that says least. */
+const reasonOrder: readonly ScheduledReason[] = [
+  scheduledReasons.spreadUnmet,
+  scheduledReasons.noneFits,
+  scheduledReasons.noneHeld,
+  scheduledReasons.allCordoned,
+  scheduledReasons.noneTolerated,
+  scheduledReasons.noneReady,
+  scheduledReasons.noneMatches,
+];
+
+/**
+ * The last hurdle at which the last node failed names the reason: with one node full and another not ready, room is
+ * what is missing.
+ */
+function reasonOf(counts: ReadonlyMap<Obstacle, number>): ScheduledReason {
+  const found = new Set([...counts.keys()].map((obstacle) => reasons[obstacle]));
+  return reasonOrder.find((reason) => found.has(reason)) ?? scheduledReasons.noneMatches;
+}
+
+/** How many of the nodes an obstacle keeps out, in a word that a few nodes do not change; undefined for a few. */
+function portion(count: number, total: number): 'all' | 'all or nearly all' | 'most' | 'some' | undefined {
+  const share = count / total;
+  if (total >= MANY_NODES && share > 1 - TOLD_SHARE) {
+    return 'all or nearly all';
+  }
+  if (share === 1) {
+    return 'all';
+  }
+  if (share >= 0.5) {
+    return 'most';
+  }
+  return share >= TOLD_SHARE ? 'some' : undefined;
+}
+
+/** Whether ESB has no node, or leaves each of them. */
+function isLeaving(candidates: readonly Candidate[]): boolean {
+  return candidates.every(({ closed }) => closed === 'retired');
+}
+
+function refuse(
+  candidates: readonly Candidate[],
+  request: PlacementRequest,
+  parts: TopologyParts | undefined,
+): Placement {
+  if (candidates.length === 0) {
+    return {
+      kind: 'refused',
+      reason: scheduledReasons.noNodes,
+      message: 'there is no LambdaNode: no agent has registered yet',
+      detail: 'there is no LambdaNode: no agent has registered yet',
+      leaving: true,
+    };
+  }
+  const counts = new Map<Obstacle, number>();
+  for (const candidate of candidates) {
+    const obstacle = obstacleOf(candidate, request, parts);
+    if (obstacle !== undefined) {
+      counts.set(obstacle, (counts.get(obstacle) ?? 0) + 1);
+    }
+  }
+  const total = candidates.length;
+  const reason = reasonOf(counts);
+  const hurdles = obstacleOrder.flatMap((obstacle) => {
+    const count = counts.get(obstacle);
+    return count === undefined ? [] : [{ obstacle, count, what: describe(obstacle, request) }];
+  });
+  const told = hurdles.flatMap(({ obstacle, count, what }) => {
+    const part = portion(count, total) ?? (reasons[obstacle] === reason ? 'few' : undefined);
+    return part === undefined ? [] : [`${part} ${what}`];
+  });
+  return {
+    kind: 'refused',
+    reason,
+    message: `no node will do: ${told.join(', ')}`,
+    detail: `none of ${total} nodes will do: ${hurdles.map(({ count, what }) => `${count} ${what}`).join(', ')}`,
+    leaving: isLeaving(candidates),
+  };
+}
+
+function placePinned(name: string, candidates: readonly Candidate[], request: PlacementRequest): Placement {
+  const candidate = candidates.find((one) => one.name === name);
+  const refused = (reason: ScheduledReason, message: string): Placement => ({
+    kind: 'refused',
+    reason,
+    message,
+    detail: message,
+    leaving: isLeaving(candidates),
+  });
+  if (candidate === undefined) {
+    return refused(
+      scheduledReasons.pinnedNodeMissing,
+      `spec.nodeName is ${name}, and there is no LambdaNode of that name`,
+    );
+  }
+  // Whoever names the node has left nothing to spread.
+  const obstacle = obstacleOf(candidate, request, undefined);
+  if (obstacle === undefined) {
+    return { kind: 'placed', nodeName: name };
+  }
+  return refused(
+    scheduledReasons.pinnedNodeUnfit,
+    `spec.nodeName is ${name}, which is ${describe(obstacle, request)}`,
+  );
+}
+
+/**
+ * Chooses a node: of those that are ready, open to new workers, carry the labels, have no taint that keeps the worker
+ * out, have room and leave its function spread as asked, the one that is best by spread of the function, presence of the
+ * image and room left. The same input always gives the same answer.
+ */
+export function place(request: PlacementRequest, candidates: readonly Candidate[]): Placement {
+  if (request.nodeName !== undefined) {
+    return placePinned(request.nodeName, candidates, request);
+  }
+  const parts =
+    request.spread === undefined
+      ? undefined
+      : new TopologyParts(
+          request.spread,
+          candidates,
+          (candidate) => closedTo(candidate, request) === undefined,
+          request.leaves,
+        );
+  const fitting = candidates.filter((candidate) => obstacleOf(candidate, request, parts) === undefined);
+  const winner = best(fitting, request, parts);
+  return winner === undefined
+    ? refuse(candidates, request, parts)
+    : { kind: 'placed', nodeName: winner.name };
+}

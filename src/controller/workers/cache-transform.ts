@@ -1,0 +1,44 @@
+import { workerConditions } from '../../api/condition.ts';
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
+
+const conditionTypes: readonly string[] = [
+  workerConditions.scheduled,
+  workerConditions.ready,
+  workerConditions.cleanedUp,
+];
+
+/** Keys whose value is not undefined. */
+function defined<T extends object>(value: T): T {
+  return Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as T;
+}
+
+/**
+ * A worker reduced to what decisions about it look at: an installation has many thousands, and neither their
+ * environment nor what people annotate them with is the controller's business.
+ */
+export function slimWorker(worker: LambdaWorker): LambdaWorker {
+  const { metadata, spec, status } = worker;
+  return {
+    metadata: defined({ ...metadata, labels: undefined, annotations: undefined, ownerReferences: undefined }),
+    spec: defined({
+      ...spec,
+      imagePullSecrets: undefined,
+      command: undefined,
+      args: undefined,
+      handler: undefined,
+      env: undefined,
+      warmUp: undefined,
+    }),
+    ...(status === undefined
+      ? {}
+      : {
+          status: defined({
+            assignment: status.assignment,
+            lastEpoch: status.lastEpoch,
+            phase: status.phase,
+            observedGeneration: status.observedGeneration,
+            conditions: status.conditions?.filter(({ type }) => conditionTypes.includes(type)),
+          }),
+        }),
+  } as unknown as LambdaWorker;
+}

@@ -1,0 +1,106 @@
+import { isTrue, workerConditions } from '../../api/condition.ts';
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { ObjectCache } from '../../kube/api/types.ts';
+import { functionKeyOf, type Ledger } from '../scheduling/assignment-cache.ts';
+
+/** Index of the workers' cache: by namespace and function name. */
+export const FUNCTION_INDEX = 'function';
+
+export function functionIndex(worker: LambdaWorker): readonly string[] {
+  return [functionKeyOf(worker)];
+}
+
+/** The part of a function's workers that may be on the move at once, one at least. */
+const SHARE = 1 / 4;
+/** Milliseconds after which a worker leaves whatever has become of the others: some may never be ready again. */
+const PATIENCE_MS = 60_000;
+/** Milliseconds for which a count is good; functions may have thousands of workers, and each of them asks. */
+const COUNT_FOR_MS = 500;
+
+interface Count {
+  readonly at: number;
+  readonly total: number;
+  /** Those that do not serve, the ones included that were sent away since. */
+  away: number;
+}
+
+export interface MoveTurnsOptions {
+  /** {@link FUNCTION_INDEX} is among its indexes. */
+  readonly workers: Pick<ObjectCache<LambdaWorker>, 'byIndex'>;
+  readonly ledger: Pick<Ledger, 'assumed'>;
+  readonly clock: Clock;
+}
+
+/**
+ * Lets the workers of a function leave a node that is well one part after the other: the rest answers calls until those
+ * that went before are ready where they are.
+ */
+export class MoveTurns {
+  readonly #options: MoveTurnsOptions;
+  readonly #counts = new Map<string, Count>();
+  /** By uid, since when a worker has been waiting for its turn. */
+  readonly #waitingSince = new Map<string, number>();
+
+  constructor(options: MoveTurnsOptions) {
+    this.#options = options;
+  }
+
+  /** Whether it is the worker's turn. One that does not serve has nothing to wait for. */
+  mayLeave(worker: LambdaWorker): boolean {
+    if (!isTrue(worker.status?.conditions, workerConditions.ready)) {
+      return true;
+    }
+    const uid = worker.metadata.uid ?? '';
+    const now = this.#options.clock.monotonic();
+    const { total, away } = this.#count(functionKeyOf(worker), now);
+    if (away < Math.max(1, Math.floor(total * SHARE))) {
+      return true;
+    }
+    const since = this.#waitingSince.get(uid) ?? now;
+    this.#waitingSince.set(uid, since);
+    return now - since >= PATIENCE_MS;
+  }
+
+  /** The worker has been sent to another node. */
+  noteMoved(worker: LambdaWorker): void {
+    this.#waitingSince.delete(worker.metadata.uid ?? '');
+    const count = this.#counts.get(functionKeyOf(worker));
+    if (count !== undefined) {
+      count.away++;
+    }
+  }
+
+  /** Drops what is remembered of a worker that no longer exists or waits. */
+  forget(uid: string): void {
+    this.#waitingSince.delete(uid);
+  }
+
+  #count(functionKey: string, now: number): Count {
+    const kept = this.#counts.get(functionKey);
+    if (kept !== undefined && now - kept.at < COUNT_FOR_MS) {
+      return kept;
+    }
+    const alive = this.#options.workers
+      .byIndex(FUNCTION_INDEX, functionKey)
+      .filter(
+        ({ metadata, spec, status }) =>
+          metadata.deletionTimestamp === undefined &&
+          spec.desiredState !== 'Absent' &&
+          status?.assignment !== undefined,
+      );
+    const away = alive.filter(
+      ({ metadata, status }) =>
+        !isTrue(status?.conditions, workerConditions.ready) ||
+        this.#options.ledger.assumed(metadata.uid ?? '') !== undefined,
+    );
+    for (const [key, { at }] of this.#counts) {
+      if (now - at >= COUNT_FOR_MS) {
+        this.#counts.delete(key);
+      }
+    }
+    const count = { at: now, total: alive.length, away: away.length };
+    this.#counts.set(functionKey, count);
+    return count;
+  }
+}

@@ -1,0 +1,88 @@
+import type { LambdaNode } from '../../api/lambda-node.ts';
+import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { CacheEvent, ObjectCache } from '../../kube/api/types.ts';
+import type { NodeDirectory } from '../scheduling/node-snapshot.ts';
+import { type LeftNode, NODE_WORD_MS } from './decide.ts';
+
+/** Index of the LambdaNodes' cache: by the uids of workers that leave them. */
+export const LEAVING_INDEX = 'leaving';
+
+export function leavingIndex(node: LambdaNode): readonly string[] {
+  return node.status?.leaving ?? [];
+}
+
+export interface LeftNodesOptions {
+  /** {@link LEAVING_INDEX} is among its indexes. */
+  readonly lambdaNodes: ObjectCache<LambdaNode>;
+  readonly directory: Pick<NodeDirectory, 'standing'>;
+  readonly clock: Clock;
+}
+
+/** Remembers which workers were taken away from which nodes a short time ago. */
+export class LeftNodes {
+  readonly #options: LeftNodesOptions;
+  /** By uid and node, monotonic milliseconds. */
+  readonly #leftAt = new Map<string, Map<string, number>>();
+  /** What happened before is not known. */
+  readonly #beganAt: number;
+
+  constructor(options: LeftNodesOptions) {
+    this.#options = options;
+    this.#beganAt = options.clock.monotonic();
+  }
+
+  /** To be told of every change of a worker. */
+  noteWorker(change: CacheEvent<LambdaWorker>): void {
+    const uid = change.object.metadata.uid ?? '';
+    if (change.kind === 'deleted') {
+      this.#leftAt.delete(uid);
+      return;
+    }
+    const before = change.kind === 'updated' ? change.old.status?.assignment?.nodeName : undefined;
+    if (before === undefined || before === change.object.status?.assignment?.nodeName) {
+      return;
+    }
+    const now = this.#options.clock.monotonic();
+    const recent = [...(this.#leftAt.get(uid) ?? [])].filter(([, at]) => now - at < NODE_WORD_MS);
+    this.#leftAt.set(uid, new Map([...recent, [before, now]]));
+  }
+
+  /**
+   * To be told of every change of a LambdaNode: one that no longer lists a worker has had its word.
+   *
+   * @returns whether workers that leave a node may be concerned
+   */
+  noteNode(change: CacheEvent<LambdaNode>): boolean {
+    const before = change.kind === 'updated' ? leavingIndex(change.old) : [];
+    const now = change.kind === 'deleted' ? [] : leavingIndex(change.object);
+    const gone = before.filter((uid) => !now.includes(uid));
+    for (const uid of gone) {
+      this.#leftAt.get(uid)?.delete(change.object.metadata.name);
+    }
+    return gone.length > 0 || change.kind === 'deleted';
+  }
+
+  /** Nodes other than its present one that may have a container of the worker. */
+  of(worker: LambdaWorker): readonly LeftNode[] {
+    const { clock, directory, lambdaNodes } = this.#options;
+    const { metadata, status } = worker;
+    const uid = metadata.uid ?? '';
+    const now = clock.monotonic();
+    const leftAt = this.#leftAt.get(uid);
+    const hasMoved = status?.lastEpoch !== undefined || (status?.assignment?.epoch ?? 0) > 1;
+    const mayHaveMissed = hasMoved && now - this.#beganAt < NODE_WORD_MS;
+    const listing = mayHaveMissed ? lambdaNodes.list() : lambdaNodes.byIndex(LEAVING_INDEX, uid);
+    const names = new Set([...listing.map((node) => node.metadata.name), ...(leftAt?.keys() ?? [])]);
+    names.delete(status?.assignment?.nodeName ?? '');
+    return [...names].map((name) => {
+      const { goneBecause, liveness } = directory.standing(worker, name);
+      return {
+        liveness,
+        ...(goneBecause === undefined ? {} : { goneBecause }),
+        lists: lambdaNodes.get({ name })?.status?.leaving?.includes(uid),
+        leftMs: now - (leftAt?.get(name) ?? this.#beganAt),
+      };
+    });
+  }
+}

@@ -1,0 +1,386 @@
+import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
+import { resourcesOf, takenMiB } from '../../api/worker-resources.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { CallOptions } from '../../common/deadline.ts';
+import { hasCode, unreachable } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
+import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
+import type { ReconcileResult } from '../../kube/controller/reconciler.ts';
+import { type EventRecorder, referenceTo } from '../../kube/events/event-recorder.ts';
+import type { ControllerMetrics } from '../metrics/controller-metrics.ts';
+import { type Ledger, startsAtOnce } from '../scheduling/assignment-cache.ts';
+import type { NodeDirectory, WorkerStanding } from '../scheduling/node-snapshot.ts';
+import { type Placement, place } from '../scheduling/place.ts';
+import { decide, isRefusedByFullNode, type WorkerDecision, type WriteCause } from './decide.ts';
+import { MoveTurns } from './disruption-budget.ts';
+import type { LeftNodes } from './left-nodes.ts';
+import { onlyRewords } from './status-draft.ts';
+import { clearancePatch, finalizerPatch, statusPatch } from './status-patch.ts';
+
+/** Where Events go. */
+export type EventSink = Pick<EventRecorder, 'record'>;
+
+export interface WorkerReconcilerOptions {
+  /** Fenced: refuses to write once another controller leads. */
+  readonly client: KubeClient;
+  readonly workers: ObjectCache<LambdaWorker>;
+  readonly directory: NodeDirectory;
+  readonly left: Pick<LeftNodes, 'of'>;
+  readonly ledger: Ledger;
+  readonly events: EventSink;
+  readonly metrics: ControllerMetrics;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The finalizer, the assignment, and one to spare. */
+const MAX_STEPS = 3;
+/** Least time between two moves of one worker for want of room, lest nodes that count differently pass it to and fro. */
+const FULL_MOVE_INTERVAL_MS = 15_000;
+/** When a worker that waits for its turn to leave a node asks again. */
+const TURN_REQUEUE_MS = 1_000;
+/** Milliseconds after a write that changed a text alone until the next such write; they double up to the most. */
+const REWORD_FIRST_MS = 15_000;
+const REWORD_MAX_MS = 300_000;
+/** When the cache should have caught up with what made a write conflict. Its event comes first, as a rule. */
+const CONFLICT_REQUEUE_MS = 500;
+
+type EventKind = { readonly type: 'Normal' | 'Warning'; readonly reason: string; readonly action: string };
+
+const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
+  assigned: { type: 'Normal', reason: 'Assigned', action: 'Assign' },
+  moved: { type: 'Normal', reason: 'Reassigned', action: 'Assign' },
+  refused: { type: 'Warning', reason: 'FailedScheduling', action: 'Assign' },
+  unassigned: { type: 'Warning', reason: 'Unassigned', action: 'Assign' },
+  lost: { type: 'Warning', reason: 'NodeLost', action: 'Watch' },
+  told: undefined,
+};
+
+/** A write that changed nothing but a text. */
+interface Reworded {
+  /** Monotonic milliseconds. */
+  readonly at: number;
+  /** Milliseconds until the next one. */
+  readonly pauseMs: number;
+}
+
+/** Brings one worker at a time to where {@link decide} wants it. */
+export class WorkerReconciler {
+  readonly #options: WorkerReconcilerOptions;
+  /** Workers that a node could not be found for: a change of the nodes may help them. */
+  readonly #waiting = new Set<string>();
+  /** Workers whose deletion waits for the word of a node that they left, with the monotonic time since when. */
+  readonly #awaiting = new Map<string, number>();
+  /** By uid, the node whose loss was written to the worker. */
+  readonly #lossTold = new Map<string, string>();
+  /** By uid, the monotonic time of the last move away from a full node. */
+  readonly #leftFullAt = new Map<string, number>();
+
+  /** By uid, workers whose texts were rewritten. */
+  readonly #reworded = new Map<string, Reworded>();
+
+  readonly #turns: MoveTurns;
+  /** By uid, workers whose turn to leave has not come. */
+  readonly #inTurn = new Set<string>();
+
+  constructor(options: WorkerReconcilerOptions) {
+    this.#options = options;
+    this.#turns = new MoveTurns(options);
+  }
+
+  /** Keys of workers that wait for a node to become fit. */
+  waiting(): readonly string[] {
+    return [...this.#waiting];
+  }
+
+  /** Keys of workers whose deletion waits for the word of a node that they left. */
+  awaiting(): readonly string[] {
+    return [...this.#awaiting.keys()];
+  }
+
+  /** Drops what is remembered of a worker that no longer exists. */
+  forget(key: string, uid: string): void {
+    this.#waiting.delete(key);
+    this.#awaiting.delete(key);
+    this.#lossTold.delete(uid);
+    this.#leftFullAt.delete(uid);
+    this.#reworded.delete(uid);
+    this.#turns.forget(uid);
+    this.#inTurn.delete(uid);
+  }
+
+  /** Errors are those of the API server; the key is to be tried again after a growing wait. */
+  async reconcile(key: string, options: CallOptions): Promise<ReconcileResult> {
+    const { workers, ledger, logger } = this.#options;
+    let worker = workers.get(parseKeyText(key));
+    for (let step = 0; step < MAX_STEPS && worker !== undefined; step++) {
+      if (ledger.assumed(worker.metadata.uid ?? '') !== undefined) {
+        // Our last assignment has not come back yet; it will be followed by another look.
+        return {};
+      }
+      this.#waiting.delete(key);
+      const standing = this.#standing(worker);
+      const decision = this.#decide(key, worker, standing);
+      if (decision.kind === 'wait') {
+        this.#await(key);
+        return { requeueAfterMs: decision.forMs };
+      }
+      this.#awaiting.delete(key);
+      const pauseMs = this.#pauseBeforeRewording(worker, decision);
+      if (pauseMs > 0) {
+        const { requeueAfterMs = pauseMs } = this.#again(worker, standing);
+        return { requeueAfterMs: Math.min(requeueAfterMs, pauseMs) };
+      }
+      try {
+        const next: LambdaWorker | 'done' = await this.#act(worker, decision, options);
+        if (next === 'done') {
+          return this.#again(worker, standing);
+        }
+        worker = next;
+      } catch (error) {
+        if (hasCode(error, 'NotFound')) {
+          return {};
+        }
+        if (hasCode(error, 'Conflict')) {
+          logger.debug({ worker: key, step: decision.kind }, 'worker changed in the meantime');
+          return { requeueAfterMs: CONFLICT_REQUEUE_MS };
+        }
+        throw error;
+      }
+    }
+    return {};
+  }
+
+  #await(key: string): void {
+    if (!this.#awaiting.has(key)) {
+      this.#options.logger.info({ worker: key }, 'deletion waits for the node that the worker left');
+      this.#awaiting.set(key, this.#options.clock.monotonic());
+    }
+  }
+
+  /** Milliseconds since the deletion was asked for. The wall clocks of two machines may be far apart. */
+  #deletingMs(key: string, deletionTimestamp: string): number {
+    const { clock } = this.#options;
+    const now = clock.monotonic();
+    return Math.max(clock.now() - Date.parse(deletionTimestamp), now - (this.#awaiting.get(key) ?? now));
+  }
+
+  #standing(worker: LambdaWorker): WorkerStanding {
+    const nodeName = worker.status?.assignment?.nodeName;
+    return nodeName === undefined
+      ? { liveness: 'fresh' }
+      : this.#options.directory.standing(worker, nodeName);
+  }
+
+  /**
+   * Milliseconds for which a write that would change a text alone has to wait. What is true flips with each node that comes
+   * and goes, for every worker that waits for one; the reason is told at once, the words ever more seldom.
+   */
+  #pauseBeforeRewording(worker: LambdaWorker, decision: WorkerDecision): number {
+    const uid = worker.metadata.uid ?? '';
+    if (decision.kind !== 'write' || !onlyRewords(worker, decision.status)) {
+      return 0;
+    }
+    const now = this.#options.clock.monotonic();
+    const last = this.#reworded.get(uid);
+    const leftMs = last === undefined ? 0 : last.at + last.pauseMs - now;
+    if (leftMs > 0) {
+      return leftMs;
+    }
+    // One that was left alone for long enough begins anew.
+    const isQuiet = last === undefined || now - last.at > 2 * last.pauseMs;
+    const pauseMs = isQuiet ? REWORD_FIRST_MS : Math.min(REWORD_MAX_MS, 2 * last.pauseMs);
+    this.#reworded.set(uid, { at: now, pauseMs });
+    return 0;
+  }
+
+  /** When to look again although nothing changes. */
+  #again(worker: LambdaWorker, { changesAfterMs }: WorkerStanding): ReconcileResult {
+    if (this.#inTurn.has(worker.metadata.uid ?? '')) {
+      return { requeueAfterMs: TURN_REQUEUE_MS };
+    }
+    if (!this.#mayLeaveFullNode(worker)) {
+      return { requeueAfterMs: Math.min(FULL_MOVE_INTERVAL_MS, changesAfterMs ?? FULL_MOVE_INTERVAL_MS) };
+    }
+    return changesAfterMs === undefined ? {} : { requeueAfterMs: changesAfterMs };
+  }
+
+  #decide(key: string, worker: LambdaWorker, standing: WorkerStanding): WorkerDecision {
+    const uid = worker.metadata.uid ?? '';
+    const { assignment } = worker.status ?? {};
+    const { deletionTimestamp } = worker.metadata;
+    const { left } = this.#options;
+    if (standing.liveness !== 'lost' && standing.goneBecause === undefined) {
+      this.#lossTold.delete(uid);
+    }
+    if (standing.leave === undefined) {
+      this.#turns.forget(uid);
+    }
+    this.#inTurn.delete(uid);
+    return decide({
+      worker,
+      standing,
+      left: deletionTimestamp === undefined ? [] : left.of(worker),
+      deletingMs: deletionTimestamp === undefined ? 0 : this.#deletingMs(key, deletionTimestamp),
+      place: (exclude) => {
+        const placement = this.#place(worker, exclude);
+        if (placement.kind === 'refused') {
+          this.#waiting.add(key);
+        }
+        return placement;
+      },
+      isLossTold: assignment !== undefined && this.#lossTold.get(uid) === assignment.nodeName,
+      mayLeaveFullNode: this.#mayLeaveFullNode(worker),
+      mayLeave: () => {
+        const may = this.#turns.mayLeave(worker);
+        if (!may) {
+          this.#inTurn.add(uid);
+        }
+        return may;
+      },
+    });
+  }
+
+  #mayLeaveFullNode(worker: LambdaWorker): boolean {
+    const leftAt = this.#leftFullAt.get(worker.metadata.uid ?? '');
+    return leftAt === undefined || this.#options.clock.monotonic() - leftAt >= FULL_MOVE_INTERVAL_MS;
+  }
+
+  #place(worker: LambdaWorker, exclude: string | undefined): Placement {
+    const { nodeName, nodeSelector, topologySpread } = worker.spec;
+    const isWoken = isRefusedByFullNode(worker);
+    return place(
+      {
+        memoryMiB: takenMiB(resourcesOf(worker)),
+        // One that leaves a full node is to be woken, wherever it rests.
+        takesRoom: isWoken || startsAtOnce(worker),
+        nodeName,
+        nodeSelector,
+        spread: topologySpread,
+        exclude,
+        leaves: worker.status?.assignment?.nodeName,
+      },
+      this.#options.directory.candidates(worker, isWoken),
+    );
+  }
+
+  /** Gives the worker as it is after the step when there may be another one. */
+  async #act(
+    worker: LambdaWorker,
+    decision: Exclude<WorkerDecision, { readonly kind: 'wait' }>,
+    options: CallOptions,
+  ): Promise<LambdaWorker | 'done'> {
+    const { client } = this.#options;
+    const finalizers = worker.metadata.finalizers ?? [];
+    switch (decision.kind) {
+      case 'nothing':
+        return 'done';
+      case 'addFinalizer':
+        return await client.patch(
+          lambdaWorkers,
+          objectKey(worker),
+          finalizerPatch(worker, [...finalizers, WORKER_FINALIZER]),
+          options,
+        );
+      case 'removeFinalizer':
+        await this.#release(worker, decision, options);
+        return 'done';
+      case 'write':
+        await this.#write(worker, decision, options);
+        return 'done';
+      default:
+        return unreachable(decision);
+    }
+  }
+
+  async #release(
+    worker: LambdaWorker,
+    decision: WorkerDecision & { readonly kind: 'removeFinalizer' },
+    options: CallOptions,
+  ): Promise<void> {
+    const { client, directory, events, metrics, logger } = this.#options;
+    const nodeName = worker.status?.assignment?.nodeName;
+    if (decision.isNodeGone && nodeName !== undefined && !(await directory.isGone(nodeName, options))) {
+      return;
+    }
+    const rest = (worker.metadata.finalizers ?? []).filter((finalizer) => finalizer !== WORKER_FINALIZER);
+    await client.patch(lambdaWorkers, objectKey(worker), finalizerPatch(worker, rest), options);
+    if (worker.metadata.deletionTimestamp === undefined) {
+      return;
+    }
+    metrics.released();
+    logger.info({ worker: keyText(objectKey(worker)), because: decision.because }, 'worker let go');
+    if (decision.isNodeGone) {
+      events.record({
+        regarding: referenceTo(lambdaWorkers, worker),
+        type: 'Warning',
+        reason: 'CleanupSkipped',
+        action: 'Delete',
+        note: `nothing was cleaned up on ${nodeName}: ${decision.because}`,
+      });
+    }
+  }
+
+  async #write(
+    worker: LambdaWorker,
+    decision: WorkerDecision & { readonly kind: 'write' },
+    options: CallOptions,
+  ): Promise<void> {
+    const { client, directory, ledger, clock, events, metrics, logger, workers } = this.#options;
+    const uid = worker.metadata.uid ?? '';
+    const { assignment } = decision.status;
+    const before = worker.status?.assignment;
+    const isNew = assignment !== undefined && assignment.epoch !== before?.epoch;
+    if (isNew) {
+      // Before anything is awaited, so that the next placement counts it.
+      ledger.assume(worker, assignment);
+      this.#turns.noteMoved(worker);
+    }
+    let written: LambdaWorker;
+    try {
+      if (decision.goneNode !== undefined && !(await directory.isGone(decision.goneNode, options))) {
+        ledger.retract(worker);
+        return;
+      }
+      written = await client.patch(
+        lambdaWorkers,
+        objectKey(worker),
+        statusPatch(worker, decision.status, clock.now()),
+        { ...options, subresource: 'status' },
+      );
+    } catch (error) {
+      // It may have been written all the same; then the cache will say so.
+      if (isNew) {
+        ledger.retract(workers.get(objectKey(worker)) ?? worker);
+      }
+      throw error;
+    }
+    this.#remember(uid, worker, decision);
+    metrics.written(decision.cause);
+    // The usual course of things is told by Events and metrics; thousands of lines would cost more than the decisions.
+    logger[decision.cause === 'assigned' ? 'debug' : 'info'](
+      { worker: keyText(objectKey(worker)), cause: decision.cause, assignment, note: decision.note },
+      'worker status written',
+    );
+    const kind = eventKinds[decision.cause];
+    if (kind !== undefined) {
+      events.record({ regarding: referenceTo(lambdaWorkers, worker), ...kind, note: decision.note });
+    }
+    if (decision.cause === 'unassigned') {
+      await client.patch(lambdaWorkers, objectKey(worker), clearancePatch(written), {
+        ...options,
+        subresource: 'status',
+      });
+    }
+  }
+
+  #remember(uid: string, worker: LambdaWorker, decision: WorkerDecision & { readonly kind: 'write' }): void {
+    if (decision.cause === 'lost' && decision.status.assignment !== undefined) {
+      this.#lossTold.set(uid, decision.status.assignment.nodeName);
+    }
+    if (decision.cause === 'moved' && isRefusedByFullNode(worker)) {
+      this.#leftFullAt.set(uid, this.#options.clock.monotonic());
+    }
+  }
+}

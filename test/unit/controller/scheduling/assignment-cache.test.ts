@@ -1,0 +1,136 @@
+import { describe, expect, it } from 'vitest';
+import type { LambdaWorkerStatus } from '../../../../src/api/lambda-worker.ts';
+import { functionKeyOf, Ledger } from '../../../../src/controller/scheduling/assignment-cache.ts';
+import { type WorkerFixture, workerFixture } from '../../../support/worker-fixture.ts';
+
+const onNode1: LambdaWorkerStatus = { assignment: { nodeName: 'node-1', epoch: 1 }, observedGeneration: 1 };
+const worker = (status: LambdaWorkerStatus | undefined, fixture: WorkerFixture = {}) =>
+  workerFixture({ ...fixture, ...(status === undefined ? {} : { status }) });
+
+const usedBy = (subject: ReturnType<typeof worker>) => {
+  const ledger = new Ledger();
+  ledger.observe(subject);
+  return ledger.load('node-1').used.memoryMiB;
+};
+
+const cleanedUp = {
+  type: 'CleanedUp',
+  status: 'True',
+  reason: 'CleanedUp',
+  message: '',
+  lastTransitionTime: '2026-11-01T00:00:00Z',
+} as const;
+
+describe('Ledger', () => {
+  it.each<[string, number, ReturnType<typeof worker>]>([
+    ['a worker that is assigned and not heard of yet', 192, worker(onNode1)],
+    ['a running worker', 192, worker({ ...onNode1, phase: 'Running' })],
+    ['a paused worker', 192, worker({ ...onNode1, phase: 'Paused' }, { spec: { desiredState: 'Paused' } })],
+    ['a crashed worker', 192, worker({ ...onNode1, phase: 'Failed' })],
+    ['a worker on a lost node', 192, worker({ ...onNode1, phase: 'Unknown' })],
+    [
+      'a worker being removed',
+      192,
+      worker(
+        { ...onNode1, phase: 'Terminating' },
+        { metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } },
+      ),
+    ],
+    [
+      'a worker that has been cleaned up',
+      0,
+      worker(
+        { ...onNode1, phase: 'Absent', conditions: [cleanedUp] },
+        { metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } },
+      ),
+    ],
+    [
+      'a worker that rests Absent',
+      0,
+      worker({ ...onNode1, phase: 'Absent' }, { spec: { desiredState: 'Absent' } }),
+    ],
+    ['a worker that was removed idle', 0, worker({ ...onNode1, phase: 'Absent' })],
+    [
+      'a worker that was Absent and is to run now',
+      192,
+      worker({ ...onNode1, phase: 'Absent' }, { metadata: { generation: 2 } }),
+    ],
+    [
+      'a worker to rest Absent that is just assigned',
+      0,
+      worker(onNode1, { spec: { desiredState: 'Absent' } }),
+    ],
+    [
+      'a woken worker that rests Absent',
+      192,
+      worker({ ...onNode1, phase: 'Running' }, { spec: { desiredState: 'Absent' } }),
+    ],
+    ['a worker without assignment', 0, worker(undefined)],
+  ])('counts %s with %i MiB', (_what, memoryMiB, subject) => {
+    expect(usedBy(subject)).toBe(memoryMiB);
+  });
+
+  it('counts memory and /tmp, for placement and for what is seen', () => {
+    const spec = { resources: { limits: { memory: '6Mi' }, pids: 256 }, ephemeralStorage: '64Gi' };
+    expect(usedBy(worker({ ...onNode1, phase: 'Running' }, { spec }))).toBe(65_542);
+    const ledger = new Ledger();
+    ledger.assume(worker(undefined, { spec }), { nodeName: 'node-1', epoch: 1 });
+    expect(ledger.load('node-1').used.memoryMiB).toBe(65_542);
+  });
+
+  it('counts its own decisions until they are seen', () => {
+    const ledger = new Ledger();
+    const subject = worker(undefined);
+    ledger.assume(subject, { nodeName: 'node-2', epoch: 1 });
+    expect(ledger.load('node-2').used).toEqual({ memoryMiB: 192, workers: 1 });
+    expect(ledger.load('node-2').sameFunction(functionKeyOf(subject))).toBe(1);
+    ledger.observe(subject);
+    expect(ledger.assumed('uid-of-hello')).toEqual({ nodeName: 'node-2', epoch: 1 });
+    ledger.observe(worker({ assignment: { nodeName: 'node-2', epoch: 1 }, phase: 'Running' }));
+    expect(ledger.assumed('uid-of-hello')).toBeUndefined();
+    expect(ledger.load('node-2').used.memoryMiB).toBe(192);
+  });
+
+  it('moves the count with a higher epoch, and not back with what is seen late', () => {
+    const ledger = new Ledger();
+    const before = worker({ ...onNode1, phase: 'Running' });
+    ledger.observe(before);
+    ledger.assume(before, { nodeName: 'node-2', epoch: 2 });
+    ledger.observe(before);
+    expect(ledger.load('node-1').assigned).toBe(0);
+    expect(ledger.load('node-2').assigned).toBe(1);
+  });
+
+  it('takes back a decision that could not be written', () => {
+    const ledger = new Ledger();
+    const subject = worker(undefined);
+    ledger.assume(subject, { nodeName: 'node-2', epoch: 1 });
+    ledger.retract(subject);
+    expect(ledger.load('node-2').assigned).toBe(0);
+    expect(ledger.assumed('uid-of-hello')).toBeUndefined();
+  });
+
+  it('tells which node has more room than before', () => {
+    const ledger = new Ledger();
+    const running = worker({ ...onNode1, phase: 'Running' });
+    expect(ledger.observe(running)).toBeUndefined();
+    expect(ledger.observe(running)).toBeUndefined();
+    expect(ledger.observe(worker({ ...onNode1, phase: 'Absent' }))).toBe('node-1');
+    ledger.observe(running);
+    expect(ledger.forget('uid-of-hello')).toBe('node-1');
+    expect(ledger.forget('uid-of-hello')).toBeUndefined();
+    expect(ledger.load('node-1')).toMatchObject({ used: { memoryMiB: 0, workers: 0 }, assigned: 0 });
+  });
+
+  it('counts a worker that is deleted to its node until that has cleaned up, whatever it waits for then', () => {
+    const metadata = { deletionTimestamp: '2026-11-01T00:00:00Z' };
+    const ledger = new Ledger();
+    ledger.observe(worker({ ...onNode1, phase: 'Terminating' }, { metadata }));
+    expect(ledger.load('node-1').assigned).toBe(1);
+    const cleaned = { ...onNode1, phase: 'Absent', conditions: [cleanedUp] } as const;
+    expect(ledger.observe(worker(cleaned, { metadata }))).toBe('node-1');
+    expect(ledger.load('node-1').assigned).toBe(0);
+    ledger.observe(worker(cleaned));
+    expect(ledger.load('node-1').assigned).toBe(1);
+  });
+});

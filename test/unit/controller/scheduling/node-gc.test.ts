@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
+import { silentLogger } from '../../../../src/common/logger.ts';
+import { Ledger } from '../../../../src/controller/scheduling/assignment-cache.ts';
+import { GoneNodeSweeper } from '../../../../src/controller/scheduling/node-gc.ts';
+import type { KubeClient, ObjectKey, ResourceType } from '../../../../src/kube/api/types.ts';
+import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
+import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
+
+function scene() {
+  const lambdaNodes = createObjectCache<LambdaNode>();
+  lambdaNodes.set(nodeFixture());
+  const ledger = new Ledger();
+  const deleted: string[] = [];
+  const facts = { seen: true, proven: true };
+  const sweeper = new GoneNodeSweeper({
+    client: {
+      delete: ({ kind }: ResourceType<LambdaNode>, { namespace, name }: ObjectKey) => {
+        deleted.push(`${kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`);
+        return Promise.resolve();
+      },
+    } as unknown as KubeClient,
+    systemNamespace: 'esb-system',
+    lambdaNodes,
+    directory: {
+      seesNodeDeleted: () => facts.seen,
+      isNodeDeleted: () => Promise.resolve(facts.proven),
+    },
+    ledger,
+    logger: silentLogger(),
+  });
+  return { lambdaNodes, ledger, deleted, facts, sweep: () => sweeper.sweep('node-1', {}) };
+}
+
+describe('GoneNodeSweeper', () => {
+  it('removes the LambdaNode and the Lease of a Node that was deleted', async () => {
+    const { deleted, sweep } = scene();
+    await sweep();
+    expect(deleted).toEqual(['LambdaNode node-1', 'Lease esb-system/node-1']);
+  });
+
+  it('waits until no worker is assigned there', async () => {
+    const { deleted, ledger, sweep } = scene();
+    ledger.observe(workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } }));
+    await sweep();
+    expect(deleted).toEqual([]);
+    ledger.forget('uid-of-hello');
+    await sweep();
+    expect(deleted).toHaveLength(2);
+  });
+
+  it('leaves a node alone that the caches or the API server know to be there', async () => {
+    const { deleted, facts, lambdaNodes, sweep } = scene();
+    facts.proven = false;
+    await sweep();
+    facts.proven = true;
+    facts.seen = false;
+    await sweep();
+    facts.seen = true;
+    lambdaNodes.replace([]);
+    await sweep();
+    expect(deleted).toEqual([]);
+  });
+});

@@ -1,0 +1,324 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type Candidate, type PlacementRequest, place } from '../../../../src/controller/scheduling/place.ts';
+
+const candidate = (name: string, changes: Partial<Candidate> = {}): Candidate => ({
+  name,
+  labels: {},
+  ready: true,
+  fresh: true,
+  taints: 'free',
+  capacity: { memoryMiB: 1024, workers: 10 },
+  used: { memoryMiB: 0, workers: 0 },
+  assigned: 0,
+  sameFunction: 0,
+  hasImage: false,
+  ...changes,
+});
+
+const request = (changes: Partial<PlacementRequest> = {}): PlacementRequest => ({
+  memoryMiB: 128,
+  takesRoom: true,
+  ...changes,
+});
+
+const chosen = (candidates: readonly Candidate[], changes?: Partial<PlacementRequest>) => {
+  const placement = place(request(changes), candidates);
+  return placement.kind === 'placed' ? placement.nodeName : placement.reason;
+};
+
+describe('place', () => {
+  it('spreads the workers of one function, even away from the node that has the image', () => {
+    const nodes = [candidate('a', { sameFunction: 1, hasImage: true, assigned: 1 }), candidate('b')];
+    expect(chosen(nodes)).toBe('b');
+  });
+
+  it('prefers the node that has the image where nothing else differs', () => {
+    expect(chosen([candidate('a'), candidate('b', { hasImage: true })])).toBe('b');
+  });
+
+  it('prefers the node that has the image to one with more room', () => {
+    const fuller = candidate('b', { hasImage: true, used: { memoryMiB: 896, workers: 7 }, assigned: 7 });
+    expect(chosen([candidate('a'), fuller])).toBe('b');
+  });
+
+  it('prefers the node with more room', () => {
+    expect(chosen([candidate('a', { used: { memoryMiB: 512, workers: 1 } }), candidate('b')])).toBe('b');
+    expect(chosen([candidate('a', { used: { memoryMiB: 0, workers: 9 } }), candidate('b')])).toBe('b');
+  });
+
+  it('spreads workers that take no room by their number', () => {
+    expect(
+      chosen([candidate('a', { assigned: 3 }), candidate('b', { assigned: 2 })], { takesRoom: false }),
+    ).toBe('b');
+  });
+
+  it('takes a silent node only when there is no other', () => {
+    const silent = candidate('a', { fresh: false, hasImage: true });
+    expect(chosen([silent, candidate('b', { used: { memoryMiB: 512, workers: 5 } })])).toBe('b');
+    expect(chosen([silent])).toBe('a');
+  });
+
+  it('honours labels, cordon, readiness and the pin', () => {
+    const zoned = candidate('z', { labels: { zone: 'a' } });
+    expect(chosen([candidate('a'), zoned], { nodeSelector: { zone: 'a' } })).toBe('z');
+    expect(chosen([candidate('a', { closed: 'cordoned' }), zoned])).toBe('z');
+    expect(chosen([candidate('a', { ready: false }), zoned])).toBe('z');
+    expect(chosen([candidate('a'), zoned], { nodeName: 'z' })).toBe('z');
+    expect(chosen([candidate('a'), zoned], { exclude: 'a' })).toBe('z');
+  });
+
+  it('keeps workers out of tainted and closed nodes, and of discouraged ones while there are others', () => {
+    expect(chosen([candidate('a', { taints: 'barred' }), candidate('b', { assigned: 5 })])).toBe('b');
+    expect(chosen([candidate('a', { taints: 'discouraged', hasImage: true }), candidate('b')])).toBe('b');
+    expect(chosen([candidate('a', { taints: 'discouraged' })])).toBe('a');
+    for (const closed of ['retired', 'draining', 'unheld'] as const) {
+      expect(chosen([candidate('a', { closed }), candidate('b', { assigned: 5 })])).toBe('b');
+    }
+  });
+
+  describe('with a spread over zones', () => {
+    const spread = { topologyKey: 'zone', maxSkew: 1, whenUnsatisfiable: 'DoNotSchedule' } as const;
+    const inZone = (name: string, zone: string, changes: Partial<Candidate> = {}) =>
+      candidate(name, { labels: { zone }, ...changes });
+
+    it('goes where it leaves no zone too far ahead, even to a fuller node', () => {
+      const nodes = [
+        inZone('a1', 'a', { sameFunction: 1 }),
+        inZone('a2', 'a'),
+        inZone('b1', 'b', { sameFunction: 0, assigned: 9, used: { memoryMiB: 800, workers: 9 } }),
+      ];
+      expect(chosen(nodes, { spread })).toBe('b1');
+      expect(chosen(nodes, { spread: { ...spread, maxSkew: 2 } })).toBe('a2');
+    });
+
+    it('waits while the zone that is behind has no room, and takes what is there where it may', () => {
+      const nodes = [
+        inZone('a1', 'a', { sameFunction: 1 }),
+        inZone('b1', 'b', { used: { memoryMiB: 1024, workers: 9 } }),
+      ];
+      expect(chosen(nodes, { spread })).toBe('SpreadUnmet');
+      expect(chosen(nodes, { spread: { ...spread, whenUnsatisfiable: 'ScheduleAnyway' } })).toBe('a1');
+    });
+
+    it('does not measure by a zone that could not take a worker anyway', () => {
+      const ahead = inZone('a1', 'a', { sameFunction: 3 });
+      expect(chosen([ahead, inZone('b1', 'b', { ready: false })], { spread })).toBe('a1');
+      expect(chosen([ahead, inZone('b1', 'b', { closed: 'cordoned' })], { spread })).toBe('a1');
+      expect(chosen([ahead, inZone('b1', 'b', { taints: 'barred' })], { spread })).toBe('a1');
+      expect(chosen([ahead, inZone('b1', 'b')], { spread })).toBe('b1');
+    });
+
+    it('does not count a worker where it leaves', () => {
+      const nodes = [
+        inZone('a1', 'a', { sameFunction: 1, closed: 'draining' }),
+        inZone('a2', 'a'),
+        inZone('b1', 'b', { sameFunction: 0, used: { memoryMiB: 1024, workers: 9 } }),
+      ];
+      expect(chosen(nodes, { spread })).toBe('SpreadUnmet');
+      expect(chosen(nodes, { spread, leaves: 'a1' })).toBe('a2');
+    });
+
+    it('leaves out nodes without the label, or takes them last', () => {
+      const nodes = [candidate('none'), inZone('a1', 'a', { sameFunction: 4 })];
+      expect(chosen(nodes, { spread })).toBe('a1');
+      expect(chosen([candidate('none')], { spread })).toBe('SpreadUnmet');
+      const anyway = { ...spread, whenUnsatisfiable: 'ScheduleAnyway' } as const;
+      expect(chosen(nodes, { spread: anyway })).toBe('a1');
+      expect(chosen([candidate('none')], { spread: anyway })).toBe('none');
+    });
+
+    it('goes to the zone with fewest where the rest is a wish', () => {
+      const nodes = [
+        inZone('a1', 'a', { sameFunction: 2 }),
+        inZone('a2', 'a'),
+        inZone('b1', 'b', { sameFunction: 1 }),
+      ];
+      expect(chosen(nodes, { spread: { ...spread, whenUnsatisfiable: 'ScheduleAnyway' } })).toBe('b1');
+    });
+  });
+
+  it.each<[string, Candidate[], Partial<PlacementRequest>, string, string]>([
+    ['there is no node', [], {}, 'NoNodes', 'no agent has registered'],
+    ['none is ready', [candidate('a', { ready: false })], {}, 'NoneReady', 'all not ready'],
+    ['all are cordoned', [candidate('a', { closed: 'cordoned' })], {}, 'AllCordoned', 'all cordoned'],
+    ['all are tainted', [candidate('a', { taints: 'barred' })], {}, 'NoneTolerated', 'spec.tolerations'],
+    ['all are retired', [candidate('a', { closed: 'retired' })], {}, 'AllCordoned', 'all retired'],
+    ['all are drained', [candidate('a', { closed: 'draining' })], {}, 'AllCordoned', 'all being drained'],
+    ['Pods have the memory', [candidate('a', { closed: 'unheld' })], {}, 'NoneHeld', 'hold Pod'],
+    [
+      'none has the labels',
+      [candidate('a')],
+      { nodeSelector: { zone: 'a' } },
+      'NoneMatches',
+      'spec.nodeSelector',
+    ],
+    [
+      'all are full',
+      [candidate('a', { used: { memoryMiB: 1000, workers: 1 } })],
+      {},
+      'NoneFits',
+      'without 128 MiB',
+    ],
+    [
+      'no place is left',
+      [candidate('a', { used: { memoryMiB: 0, workers: 10 } })],
+      {},
+      'NoneFits',
+      'to spare',
+    ],
+    [
+      'all are too small',
+      [candidate('a')],
+      { memoryMiB: 2048, takesRoom: false },
+      'NoneFits',
+      'smaller than 2048 MiB',
+    ],
+    [
+      'the pinned node is missing',
+      [candidate('a')],
+      { nodeName: 'b' },
+      'PinnedNodeMissing',
+      'no LambdaNode of that name',
+    ],
+    [
+      'the pinned node is cordoned',
+      [candidate('a', { closed: 'cordoned' })],
+      { nodeName: 'a' },
+      'PinnedNodeUnfit',
+      'cordoned',
+    ],
+  ])('says so when %s', (_when, nodes, changes, reason, message) => {
+    expect(place(request(changes), nodes)).toMatchObject({
+      kind: 'refused',
+      reason,
+      message: expect.stringContaining(message) as string,
+    });
+  });
+
+  it('says roughly what is in the way, and counts it for the Event alone', () => {
+    const nodes = [
+      candidate('a', { closed: 'cordoned' }),
+      candidate('b', { ready: false }),
+      candidate('c', { ready: false }),
+      candidate('d', { used: { memoryMiB: 1024, workers: 1 } }),
+    ];
+    expect(place(request(), nodes)).toMatchObject({
+      reason: 'NoneFits',
+      message: 'no node will do: most not ready, some cordoned, some without 128 MiB to spare',
+      detail: 'none of 4 nodes will do: 2 not ready, 1 cordoned, 1 without 128 MiB to spare',
+      leaving: false,
+    });
+    expect(place(request(), [candidate('a', { ready: false })])).toMatchObject({
+      message: 'no node will do: all not ready',
+    });
+  });
+
+  it('says the same while a few of many nodes come and go', () => {
+    const full = { used: { memoryMiB: 1024, workers: 1 } };
+    const nodes = Array.from({ length: 100 }, (_, index) => candidate(`n${index}`, full));
+    const message = 'no node will do: all or nearly all without 128 MiB to spare';
+    expect(place(request(), nodes)).toMatchObject({ reason: 'NoneFits', message });
+    const [first, second, ...others] = nodes;
+    const fewer = [{ ...first, ready: false }, { ...second, closed: 'cordoned' }, ...others] as Candidate[];
+    expect(place(request(), fewer)).toMatchObject({ reason: 'NoneFits', message });
+    expect(place(request(), others)).toMatchObject({ reason: 'NoneFits', message });
+  });
+
+  it('always names what gives the reason', () => {
+    const away = Array.from({ length: 20 }, (_, index) => candidate(`n${index}`, { ready: false }));
+    const full = candidate('full', { used: { memoryMiB: 1024, workers: 1 } });
+    expect(place(request(), [...away, full])).toMatchObject({
+      reason: 'NoneFits',
+      message: 'no node will do: all or nearly all not ready, few without 128 MiB to spare',
+    });
+  });
+
+  it('tells whether ESB has no node or leaves each of them', () => {
+    const retired = candidate('a', { closed: 'retired', ready: false });
+    expect(place(request(), [])).toMatchObject({ leaving: true });
+    expect(place(request(), [retired])).toMatchObject({ leaving: true });
+    expect(place(request({ nodeName: 'a' }), [retired])).toMatchObject({ leaving: true });
+    expect(place(request(), [retired, candidate('b', { ready: false })])).toMatchObject({ leaving: false });
+  });
+});
+
+const candidates = fc
+  .uniqueArray(
+    fc.record({
+      name: fc.constantFrom('a', 'b', 'c', 'd', 'e'),
+      labels: fc.constantFrom({}, { zone: 'x' }, { zone: 'y' }),
+      ready: fc.boolean(),
+      fresh: fc.boolean(),
+      closed: fc.constantFrom(
+        undefined,
+        'cordoned' as const,
+        'retired' as const,
+        'draining' as const,
+        'unheld' as const,
+      ),
+      taints: fc.constantFrom('free' as const, 'free' as const, 'discouraged' as const, 'barred' as const),
+      capacity: fc.record({
+        memoryMiB: fc.integer({ min: 0, max: 1024 }),
+        workers: fc.integer({ min: 0, max: 5 }),
+      }),
+      used: fc.record({
+        memoryMiB: fc.integer({ min: 0, max: 1200 }),
+        workers: fc.integer({ min: 0, max: 6 }),
+      }),
+      assigned: fc.integer({ min: 0, max: 9 }),
+      sameFunction: fc.integer({ min: 0, max: 3 }),
+      hasImage: fc.boolean(),
+    }),
+    { selector: (one) => one.name },
+  )
+  .map((list): readonly Candidate[] => list);
+
+const requests: fc.Arbitrary<PlacementRequest> = fc.record(
+  {
+    memoryMiB: fc.integer({ min: 6, max: 1024 }),
+    takesRoom: fc.boolean(),
+    nodeName: fc.constantFrom('a', 'b', undefined),
+    nodeSelector: fc.constantFrom({}, { zone: 'x' }),
+    exclude: fc.constantFrom('a', undefined),
+  },
+  { requiredKeys: ['memoryMiB', 'takesRoom'] },
+);
+
+const isFit = (one: Candidate, wish: PlacementRequest): boolean =>
+  one.ready &&
+  one.closed === undefined &&
+  one.taints !== 'barred' &&
+  one.name !== wish.exclude &&
+  (wish.nodeName === undefined || one.name === wish.nodeName) &&
+  Object.entries(wish.nodeSelector ?? {}).every(([name, value]) => one.labels[name] === value) &&
+  one.capacity.workers > 0 &&
+  wish.memoryMiB <= one.capacity.memoryMiB &&
+  (!wish.takesRoom ||
+    (one.used.workers < one.capacity.workers &&
+      one.used.memoryMiB + wish.memoryMiB <= one.capacity.memoryMiB));
+
+describe('place, whatever the nodes', () => {
+  it('finds a node exactly when one fits, and never one that does not', () => {
+    fc.assert(
+      fc.property(candidates, requests, (nodes, wish) => {
+        const fitting = nodes.filter((one) => isFit(one, wish)).map((one) => one.name);
+        const placement = place(wish, nodes);
+        if (placement.kind === 'placed') {
+          expect(fitting).toContain(placement.nodeName);
+        } else {
+          expect(fitting).toEqual([]);
+          expect(placement.message).not.toBe('');
+        }
+      }),
+    );
+  });
+
+  it('gives the same answer in whatever order they come', () => {
+    fc.assert(
+      fc.property(candidates, requests, (nodes, wish) => {
+        expect(place(wish, nodes.toReversed())).toEqual(place(wish, nodes));
+      }),
+    );
+  });
+});

@@ -1,0 +1,41 @@
+import { describe, expect, it } from 'vitest';
+import { slimWorker } from '../../../../src/controller/workers/cache-transform.ts';
+import { workerFixture } from '../../../support/worker-fixture.ts';
+
+const condition = (type: string) => ({
+  type,
+  status: 'True' as const,
+  reason: 'Because',
+  message: '',
+  lastTransitionTime: '2026-11-01T00:00:00Z',
+});
+
+describe('slimWorker', () => {
+  it('keeps what decisions look at, and nothing of what belongs to the owner', () => {
+    const slim = slimWorker(
+      workerFixture({
+        metadata: { finalizers: ['a'], annotations: { big: 'text' }, labels: { app: 'x' } },
+        spec: { env: [{ name: 'SECRET', value: 'hidden' }], command: ['/run'], nodeName: 'node-1' },
+        status: {
+          assignment: { nodeName: 'node-1', epoch: 2 },
+          phase: 'Running',
+          containerID: 'hello-1',
+          conditions: ['Scheduled', 'ImageReady', 'Ready', 'CleanedUp'].map(condition),
+        },
+      }),
+    );
+    expect(JSON.stringify(slim)).not.toMatch(/hidden|big|\/run|hello-1|ImageReady|app/);
+    expect(slim).toMatchObject({
+      metadata: {
+        name: 'hello',
+        uid: 'uid-of-hello',
+        resourceVersion: '1',
+        generation: 1,
+        finalizers: ['a'],
+      },
+      spec: { image: 'registry.example/hello:1', nodeName: 'node-1', desiredState: 'Running' },
+      status: { assignment: { nodeName: 'node-1', epoch: 2 }, phase: 'Running' },
+    });
+    expect(slimWorker(workerFixture())).not.toHaveProperty('status');
+  });
+});
