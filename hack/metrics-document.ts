@@ -2,7 +2,7 @@ import { Registry } from 'prom-client';
 import { createAgentMetrics } from '../src/agent/metrics.ts';
 import { registerControllerMetrics } from '../src/controller/metrics/controller-metrics.ts';
 import { registerReconcilerMetrics } from '../src/controller/metrics/reconciler-metrics.ts';
-import { createGatewayMetrics } from '../src/gateway/observation/gateway-metrics.ts';
+import { createGatewayMetrics } from '../src/gateway/telemetry/gateway-metrics.ts';
 import type { Product } from './product.ts';
 
 /** What prom-client keeps of a metric, as far as it is documented. */

@@ -161,7 +161,7 @@ export function addRoles(program: Command): void {
     )
     .action(
       role('gateway', async (options, context) => {
-        const { runGateway } = await import('./gateway/role.ts');
+        const { runGateway } = await import('./gateway/main.ts');
         await runGateway(options, context);
       }),
     );

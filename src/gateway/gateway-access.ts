@@ -15,10 +15,10 @@ import { ClientCertificates } from './access/client-certificates.ts';
 import { ReplayGuard } from './access/replay-guard.ts';
 import { TokenReviewer } from './access/token-review.ts';
 import { createVerifiedAccess } from './access/verified-access.ts';
-import { CallerRates } from './call/caller-rate.ts';
-import { unavailable } from './call/lambda-error.ts';
 import { TlsFiles, type TlsPaths } from './http/tls-files.ts';
 import { createTlsServer, type TlsServer } from './http/tls-server.ts';
+import { CallerRates } from './lambda/caller-rate.ts';
+import { unavailable } from './lambda/lambda-error.ts';
 
 /** Milliseconds that a refusal is good for: whoever was just given a right is to have it soon. */
 const REFUSED_MS = 10_000;

@@ -13,26 +13,26 @@ import { FunctionAdmission } from './admission/function-admission.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
 import { ProcessPressure } from './admission/process-pressure.ts';
 import { Room } from './admission/room.ts';
-import { unavailable } from './call/lambda-error.ts';
+import { ActivityWriter } from './agents/activity-writer.ts';
+import { AgentDirectory } from './agents/agent-directory.ts';
+import { loadAgentProtocol } from './agents/agent-protocol.ts';
+import type { ClientIdentity } from './agents/client-identity.ts';
+import { FleetView } from './agents/fleet-view.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { createPostRecord } from './events/event-destination.ts';
 import { EventQueue } from './events/event-queue.ts';
 import { eventSettingsOf } from './events/event-settings.ts';
 import type { EventSettings, EventStore } from './events/event-store.ts';
-import { ActivityWriter } from './fleet/activity-writer.ts';
-import { AgentDirectory } from './fleet/agent-directory.ts';
-import { loadAgentProtocol } from './fleet/agent-protocol.ts';
-import type { ClientIdentity } from './fleet/client-identity.ts';
-import { FleetView } from './fleet/fleet-view.ts';
 import { listenError } from './health-server.ts';
 import { FunctionCatalog } from './http/function-catalog.ts';
 import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi, type LambdaApi } from './http/lambda-api.ts';
 import { Invoker } from './invoker.ts';
-import { DEFAULT_MAX_FUNCTIONS } from './observation/function-metrics.ts';
-import { createGatewayMetrics, type GatewayMetrics } from './observation/gateway-metrics.ts';
-import type { GatewayObservation } from './observation/gateway-observation.ts';
-import { createCallObserver } from './observation/observed-call.ts';
+import { unavailable } from './lambda/lambda-error.ts';
+import { DEFAULT_MAX_FUNCTIONS } from './telemetry/function-metrics.ts';
+import { createGatewayMetrics, type GatewayMetrics } from './telemetry/gateway-metrics.ts';
+import type { GatewayObservation } from './telemetry/gateway-observation.ts';
+import { createCallObserver } from './telemetry/observed-call.ts';
 
 /**
  * Milliseconds without a request after which clients count as sent elsewhere, once the end was asked for: load balancers have

@@ -2,16 +2,16 @@ import type { Clock } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
 import type { Tracing } from '../common/tracing/tracing.ts';
 import type { Admitted } from './admission/admission.ts';
-import type { Caller } from './call/caller.ts';
-import { type FunctionReference, functionArn } from './call/function-name.ts';
-import { LambdaError, throttled, unavailable } from './call/lambda-error.ts';
-import type { AgentAnswer } from './fleet/agent-call.ts';
-import type { AgentSession } from './fleet/agent-session.ts';
-import { timeoutError, translateEmulatorAnswer, unknownOutcome } from './fleet/emulator-translation.ts';
-import type { FleetView, FunctionEntry, WorkerEntry } from './fleet/fleet-view.ts';
-import type { FunctionCall, InvokeResult } from './fleet/function-call.ts';
-import { chooseRoute, obstacleOf, type Route } from './fleet/routing.ts';
-import { beginSending, endSending } from './observation/sending-span.ts';
+import type { AgentAnswer } from './agents/agent-call.ts';
+import type { AgentSession } from './agents/agent-session.ts';
+import { timeoutError, translateEmulatorAnswer, unknownOutcome } from './agents/emulator-translation.ts';
+import type { FleetView, FunctionEntry, WorkerEntry } from './agents/fleet-view.ts';
+import type { FunctionCall, InvokeResult } from './agents/function-call.ts';
+import { chooseRoute, obstacleOf, type Route } from './agents/routing.ts';
+import type { Caller } from './lambda/caller.ts';
+import { type FunctionReference, functionArn } from './lambda/function-name.ts';
+import { LambdaError, throttled, unavailable } from './lambda/lambda-error.ts';
+import { beginSending, endSending } from './telemetry/sending-span.ts';
 
 /**
  * Milliseconds that a call waits for a worker that is being moved or whose agent is being restarted: longer than an agent that is told

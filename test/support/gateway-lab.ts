@@ -9,7 +9,7 @@ import type { LambdaNode } from '../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
-import type { ClientCertificate } from '../../src/gateway/fleet/agent-session.ts';
+import type { ClientCertificate } from '../../src/gateway/agents/agent-session.ts';
 import { Gateway, type GatewayOptions } from '../../src/gateway/gateway.ts';
 import { createCertificateAuthority } from './certificate-authority.ts';
 import { type FakeAgent, startFakeAgent } from './fake-agent.ts';

@@ -6,7 +6,7 @@ import {
   createVerifiedAccess,
   type VerifiedAccessOptions,
 } from '../../src/gateway/access/verified-access.ts';
-import { LambdaError } from '../../src/gateway/call/lambda-error.ts';
+import { LambdaError } from '../../src/gateway/lambda/lambda-error.ts';
 import type { Signer } from './signed-request.ts';
 
 /** A key that {@link keyedAccess} knows. */

@@ -4,8 +4,8 @@ import { withDeadline } from '../../common/deadline.ts';
 import type { TaskGroup } from '../../common/task-group.ts';
 import { ApiError, isUnavailable } from '../../kube/api/api-error.ts';
 import { createRequestGate, type RequestGate } from '../../kube/client/concurrency-limiter.ts';
-import type { CallerRates } from '../call/caller-rate.ts';
-import { type LambdaError, throttled, unavailable } from '../call/lambda-error.ts';
+import type { CallerRates } from '../lambda/caller-rate.ts';
+import { type LambdaError, throttled, unavailable } from '../lambda/lambda-error.ts';
 
 export interface AccessCacheOptions<T> {
   /** What is asked for, in messages and logs. */

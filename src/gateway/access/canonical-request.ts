@@ -1,4 +1,4 @@
-import { byCodeUnits, queryParameters, splitTarget } from '../call/request-target.ts';
+import { byCodeUnits, queryParameters, splitTarget } from '../lambda/request-target.ts';
 import type { AccessRequest } from './access.ts';
 
 const UNSAFE_IN_URI = /[!'()*]/g;

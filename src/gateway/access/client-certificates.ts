@@ -1,6 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
-import { LambdaError } from '../call/lambda-error.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 import { AUTHENTICATED_GROUP } from './access-key.ts';
 import type { Principal } from './principal.ts';
 

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net';
-import { LambdaError } from '../call/lambda-error.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 import type { AccessRequest } from './access.ts';
 
 /** Domains that no public name server answers for (RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`); `svc` is Kubernetes' own. */

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import { LambdaError, throttled } from '../call/lambda-error.ts';
+import { LambdaError, throttled } from '../lambda/lambda-error.ts';
 import type { Signature } from './signature.ts';
 import { SignatureMemory } from './signature-memory.ts';
 import { MAX_SKEW_MS } from './sigv4.ts';

@@ -1,5 +1,5 @@
-import { LambdaError } from '../call/lambda-error.ts';
-import { queryParameters, splitTarget } from '../call/request-target.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
+import { queryParameters, splitTarget } from '../lambda/request-target.ts';
 import type { AccessRequest } from './access.ts';
 
 /** The one algorithm: AWS Signature Version 4 with a shared secret. */

@@ -1,5 +1,5 @@
 import { createHmac, hash, timingSafeEqual } from 'node:crypto';
-import { LambdaError } from '../call/lambda-error.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 import type { AccessRequest } from './access.ts';
 import type { AccessKey } from './access-key.ts';
 import { canonicalRequest } from './canonical-request.ts';

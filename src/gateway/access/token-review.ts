@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { type TokenReview, tokenReviews } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import { LambdaError } from '../call/lambda-error.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 import { AccessCache, type AccessCacheOptions, strangerAt } from './access-cache.ts';
 import type { Principal } from './principal.ts';
 

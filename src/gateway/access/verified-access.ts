@@ -1,7 +1,7 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 import type { Clock } from '../../common/clock.ts';
 import { unreachable } from '../../common/errors.ts';
-import { LambdaError } from '../call/lambda-error.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 import type { Access, AccessRequest } from './access.ts';
 import type { AccessKey } from './access-key.ts';
 import type { AccessKeys } from './access-keys.ts';

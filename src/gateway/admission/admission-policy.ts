@@ -1,5 +1,5 @@
 import { unreachable } from '../../common/errors.ts';
-import type { ThrottleReason } from '../call/lambda-error.ts';
+import type { ThrottleReason } from '../lambda/lambda-error.ts';
 
 /** Calls that wait in a gateway for each function, where its workers do not say. What the resource definition has as its default. */
 const DEFAULT_QUEUE_DEPTH = 100;

@@ -1,6 +1,6 @@
 import type { Principal } from '../access/principal.ts';
-import type { Caller } from '../call/caller.ts';
-import type { FunctionCall } from '../fleet/function-call.ts';
+import type { FunctionCall } from '../agents/function-call.ts';
+import type { Caller } from '../lambda/caller.ts';
 
 /** A call that has its place. */
 export interface Admitted {

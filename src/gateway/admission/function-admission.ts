@@ -1,11 +1,11 @@
 import { addressGroup } from '../../common/address-connections.ts';
 import type { Clock } from '../../common/clock.ts';
 import { type Principal, principalName } from '../access/principal.ts';
-import type { Caller } from '../call/caller.ts';
-import { CallerRates, type RateLimit } from '../call/caller-rate.ts';
-import { type LambdaError, throttled } from '../call/lambda-error.ts';
-import type { FleetView, FunctionEntry } from '../fleet/fleet-view.ts';
-import type { FunctionCall } from '../fleet/function-call.ts';
+import type { FleetView, FunctionEntry } from '../agents/fleet-view.ts';
+import type { FunctionCall } from '../agents/function-call.ts';
+import type { Caller } from '../lambda/caller.ts';
+import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
+import { type LambdaError, throttled } from '../lambda/lambda-error.ts';
 import type { Admission, Admitted } from './admission.ts';
 import { decideEntry, refusalText } from './admission-policy.ts';
 import { FunctionLane, type LaneOptions } from './function-lane.ts';

@@ -1,6 +1,6 @@
 import type { Clock, Timer } from '../../common/clock.ts';
-import type { Caller } from '../call/caller.ts';
-import { type LambdaError, unavailable } from '../call/lambda-error.ts';
+import type { Caller } from '../lambda/caller.ts';
+import { type LambdaError, unavailable } from '../lambda/lambda-error.ts';
 import {
   type ConcurrencySettings,
   type FunctionUse,

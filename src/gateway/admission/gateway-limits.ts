@@ -1,4 +1,4 @@
-import type { RateLimit } from '../call/caller-rate.ts';
+import type { RateLimit } from '../lambda/caller-rate.ts';
 import type { LoadLimits } from './load-shed.ts';
 
 /** How much a gateway takes on. */

@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
-import type { Caller } from '../call/caller.ts';
+import type { Caller } from '../lambda/caller.ts';
 import { overloaded } from './function-admission.ts';
 
 /** Bytes of bodies that come in at once in the name of one access key: one of 6 MB passes, and some small ones beside it. */

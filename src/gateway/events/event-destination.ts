@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { Agent, fetch } from 'undici';
 import { hasCode, messageOf, unreachable } from '../../common/errors.ts';
-import { functionArn } from '../call/function-name.ts';
+import { functionArn } from '../lambda/function-name.ts';
 import type { EndpointGuard } from './endpoint-guard.ts';
 import type { GiveUpCondition } from './event-retry.ts';
 import {

@@ -2,8 +2,8 @@ import { sleep } from '../../common/deadline.ts';
 import { hasCode } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import { TaskGroup } from '../../common/task-group.ts';
-import { throttled, unavailable } from '../call/lambda-error.ts';
-import type { FunctionCall } from '../fleet/function-call.ts';
+import type { FunctionCall } from '../agents/function-call.ts';
+import { throttled, unavailable } from '../lambda/lambda-error.ts';
 import { EventRunner, type EventRunnerOptions } from './event-runner.ts';
 import {
   type ClaimedEvent,

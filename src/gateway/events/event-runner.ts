@@ -2,7 +2,7 @@ import type { Clock } from '../../common/clock.ts';
 import { sleep, withDeadline } from '../../common/deadline.ts';
 import { hasCode, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { Caller } from '../call/caller.ts';
+import { Caller } from '../lambda/caller.ts';
 import { type FailedEvent, type LastResponse, letterFor } from './event-destination.ts';
 import { decideAfterTry, type EventDecision, isTooOld, type TryResult } from './event-retry.ts';
 import {

@@ -1,4 +1,4 @@
-import type { FunctionSettings } from '../fleet/function-settings.ts';
+import type { FunctionSettings } from '../agents/function-settings.ts';
 import { DEFAULT_EVENT_SETTINGS, type EventSettings, type EventTarget } from './event-store.ts';
 
 /** What becomes of the events of a function, as its resource says and as Lambda does where it says nothing. */

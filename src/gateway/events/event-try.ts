@@ -1,7 +1,7 @@
 import { messageOf, unreachable } from '../../common/errors.ts';
-import type { Caller } from '../call/caller.ts';
-import { LambdaError, type LambdaErrorName } from '../call/lambda-error.ts';
-import type { FunctionCall, InvokeResult } from '../fleet/function-call.ts';
+import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
+import type { Caller } from '../lambda/caller.ts';
+import { LambdaError, type LambdaErrorName } from '../lambda/lambda-error.ts';
 import type { LastResponse, PostRecord } from './event-destination.ts';
 import type { TryResult } from './event-retry.ts';
 import type { StoredEvent } from './event-store.ts';

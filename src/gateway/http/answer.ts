@@ -1,14 +1,14 @@
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
 import type { Logger } from '../../common/logger.ts';
 import type { Hold } from '../admission/room.ts';
-import type { Caller } from '../call/caller.ts';
-import { LambdaError, lambdaErrorAnswer } from '../call/lambda-error.ts';
+import type { Caller } from '../lambda/caller.ts';
+import { LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
 import {
   type CallObservation,
   type CallObserver,
   type CallReport,
   UNOBSERVED,
-} from '../observation/call-observer.ts';
+} from '../telemetry/call-observer.ts';
 import type { Visitor } from './entrance.ts';
 
 declare module 'fastify' {

@@ -6,7 +6,7 @@ import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';
 import { overloaded } from '../admission/function-admission.ts';
 import type { UnverifiedBodies } from '../admission/unverified-bodies.ts';
-import type { CallObservation } from '../observation/call-observer.ts';
+import type { CallObservation } from '../telemetry/call-observer.ts';
 import { announcedBytes, announcesBody } from './request-body.ts';
 
 /** What the entrance stands on. */

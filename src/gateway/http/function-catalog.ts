@@ -1,7 +1,7 @@
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
-import { type FunctionReference, functionArn } from '../call/function-name.ts';
-import { LambdaError } from '../call/lambda-error.ts';
 import type { Invoker } from '../invoker.ts';
+import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 import { type DescribedWorker, speakerOf } from './function-description.ts';
 
 export interface FunctionCatalogOptions {

@@ -2,8 +2,8 @@ import { changingReasons, findCondition, readyReasons, workerConditions } from '
 import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
 import { quantityToMiB } from '../../api/quantity.ts';
 import { unreachable } from '../../common/errors.ts';
-import { type FunctionReference, functionArn } from '../call/function-name.ts';
-import { isBefore, type Speaker } from '../fleet/function-settings.ts';
+import { isBefore, type Speaker } from '../agents/function-settings.ts';
+import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 
 /** A resource beside the processor of its node, as the node names it (`amd64`), where that is known. */
 export interface DescribedWorker {

@@ -3,7 +3,7 @@ import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } 
 import type { Socket } from 'node:net';
 import { AddressConnections } from '../../common/address-connections.ts';
 import { errnoOf } from '../../common/errors.ts';
-import { LambdaError, lambdaErrorAnswer } from '../call/lambda-error.ts';
+import { LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
 
 /** Milliseconds that a connection may be idle: more than load balancers keep theirs, so that they are the ones to close. */
 const KEEP_ALIVE_MS = 75_000;

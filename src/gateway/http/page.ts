@@ -1,4 +1,4 @@
-import { constraintError, LambdaError } from '../call/lambda-error.ts';
+import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 
 /** Functions on a page: what Lambda gives at most, whatever is asked for. */
 const MAX_PAGE = 50;

@@ -1,6 +1,6 @@
 import type { AccessAction } from '../access/access.ts';
-import { type FunctionReference, functionArn } from '../call/function-name.ts';
-import { constraintError, LambdaError } from '../call/lambda-error.ts';
+import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
+import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction, lambdaTime, tagsOf } from './function-description.ts';
 import { pageOf } from './page.ts';

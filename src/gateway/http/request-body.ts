@@ -3,8 +3,8 @@ import type { Clock } from '../../common/clock.ts';
 import { GrowingBuffer } from '../../common/growing-buffer.ts';
 import { overloaded } from '../admission/function-admission.ts';
 import type { Hold } from '../admission/room.ts';
-import { MAX_PAYLOAD_BYTES } from '../call/json-payload.ts';
-import { LambdaError } from '../call/lambda-error.ts';
+import { MAX_PAYLOAD_BYTES } from '../lambda/json-payload.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 
 /**
  * Bytes of a body that is too large that are read and dropped, so that the client comes to read the refusal: most send

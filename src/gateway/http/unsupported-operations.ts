@@ -1,4 +1,4 @@
-import { LambdaError } from '../call/lambda-error.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 
 /** An operation of the Lambda API that ESB does not have. */
 export interface UnsupportedOperation {

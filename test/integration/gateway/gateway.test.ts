@@ -9,7 +9,7 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { type Authority, advanceAuthority } from '../../../src/controller/certificates/ca.ts';
 import { settleRequest } from '../../../src/controller/certificates/csr-signer.ts';
 import { DEFAULT_LIMIT_FLAGS } from '../../../src/gateway/admission/gateway-limits.ts';
-import { runGateway } from '../../../src/gateway/role.ts';
+import { runGateway } from '../../../src/gateway/main.ts';
 import {
   type CertificateSigningRequest,
   certificateSigningRequests,

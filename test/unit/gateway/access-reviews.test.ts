@@ -3,7 +3,7 @@ import { TaskGroup } from '../../../src/common/task-group.ts';
 import { AccessReviewer } from '../../../src/gateway/access/access-review.ts';
 import type { Principal } from '../../../src/gateway/access/principal.ts';
 import { TokenReviewer } from '../../../src/gateway/access/token-review.ts';
-import { CallerRates } from '../../../src/gateway/call/caller-rate.ts';
+import { CallerRates } from '../../../src/gateway/lambda/caller-rate.ts';
 import type { LocalSubjectAccessReview, TokenReview } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { type ManualClock, manualClock } from '../../support/manual-clock.ts';

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { principalName } from '../../../src/gateway/access/principal.ts';
 import { DEFAULT_LIMIT_FLAGS, gatewayLimits } from '../../../src/gateway/admission/gateway-limits.ts';
-import { LambdaError } from '../../../src/gateway/call/lambda-error.ts';
+import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
 import { type GatewayLab, type GatewayLabOptions, gatewayLab } from '../../support/gateway-lab.ts';
 import { ALICE, keyedAccess } from '../../support/keyed-access.ts';
 import { openSocket } from '../../support/raw-http.ts';

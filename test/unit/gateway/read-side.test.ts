@@ -22,7 +22,7 @@ import {
 } from '@aws-sdk/client-lambda';
 import { describe, expect, it } from 'vitest';
 import { type Access, createOpenAccess } from '../../../src/gateway/access/access.ts';
-import { LambdaError } from '../../../src/gateway/call/lambda-error.ts';
+import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
 import { type GatewayLab, type GatewayLabOptions, gatewayLab } from '../../support/gateway-lab.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
 

@@ -10,8 +10,8 @@ import { CallBudget } from '../../../../src/agent/rpc/call-budget.ts';
 import { AgentGrpcServer } from '../../../../src/agent/rpc/server.ts';
 import { systemClock } from '../../../../src/common/clock.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { loadAgentProtocol } from '../../../../src/gateway/fleet/agent-protocol.ts';
-import { grpcFrame } from '../../../../src/gateway/fleet/grpc-frame.ts';
+import { loadAgentProtocol } from '../../../../src/gateway/agents/agent-protocol.ts';
+import { grpcFrame } from '../../../../src/gateway/agents/grpc-frame.ts';
 import {
   type CertificateAuthority,
   createCertificateAuthority,

@@ -1,7 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { TaskGroup } from '../../../../src/common/task-group.ts';
 import { AccessCache, type Asker, strangerAt } from '../../../../src/gateway/access/access-cache.ts';
-import { CallerRates } from '../../../../src/gateway/call/caller-rate.ts';
+import { CallerRates } from '../../../../src/gateway/lambda/caller-rate.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import { type ManualClock, manualClock, settle } from '../../../support/manual-clock.ts';
 

@@ -9,7 +9,7 @@ import {
   createVerifiedAccess,
   type VerifiedAccessOptions,
 } from '../../../../src/gateway/access/verified-access.ts';
-import { LambdaError, unavailable } from '../../../../src/gateway/call/lambda-error.ts';
+import { LambdaError, unavailable } from '../../../../src/gateway/lambda/lambda-error.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import {
   accessRequest,

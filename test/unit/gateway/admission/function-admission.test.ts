@@ -7,9 +7,9 @@ import {
 } from '../../../../src/gateway/admission/function-admission.ts';
 import type { LoadLimits } from '../../../../src/gateway/admission/load-shed.ts';
 import { Room } from '../../../../src/gateway/admission/room.ts';
-import { Caller } from '../../../../src/gateway/call/caller.ts';
-import { FleetView } from '../../../../src/gateway/fleet/fleet-view.ts';
-import type { FunctionCall } from '../../../../src/gateway/fleet/function-call.ts';
+import { FleetView } from '../../../../src/gateway/agents/fleet-view.ts';
+import type { FunctionCall } from '../../../../src/gateway/agents/function-call.ts';
+import { Caller } from '../../../../src/gateway/lambda/caller.ts';
 import { type ManualClock, manualClock, settle } from '../../../support/manual-clock.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 

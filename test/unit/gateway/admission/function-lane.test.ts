@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { runningPlaces, waitingPlaces } from '../../../../src/gateway/admission/admission-policy.ts';
 import { FunctionLane, type LaneFunction } from '../../../../src/gateway/admission/function-lane.ts';
-import { Caller } from '../../../../src/gateway/call/caller.ts';
-import { unavailable } from '../../../../src/gateway/call/lambda-error.ts';
+import { Caller } from '../../../../src/gateway/lambda/caller.ts';
+import { unavailable } from '../../../../src/gateway/lambda/lambda-error.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 
 /** What a call is at, as a test follows it. */

@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { LambdaError, throttled, unavailable } from '../../../../src/gateway/call/lambda-error.ts';
+import type { FunctionCall, InvokeResult } from '../../../../src/gateway/agents/function-call.ts';
 import type { PostResult } from '../../../../src/gateway/events/event-destination.ts';
 import { EventQueue } from '../../../../src/gateway/events/event-queue.ts';
 import {
@@ -11,7 +11,7 @@ import {
   storeUnavailable,
   storeUncertain,
 } from '../../../../src/gateway/events/event-store.ts';
-import type { FunctionCall, InvokeResult } from '../../../../src/gateway/fleet/function-call.ts';
+import { LambdaError, throttled, unavailable } from '../../../../src/gateway/lambda/lambda-error.ts';
 import { inThreadEventStore } from '../../../support/in-thread-event-store.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 

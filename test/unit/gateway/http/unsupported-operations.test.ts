@@ -2,9 +2,9 @@ import * as sdk from '@aws-sdk/client-lambda';
 import { CreateFunctionCommand, InvokeWithResponseStreamCommand } from '@aws-sdk/client-lambda';
 import { expect, it } from 'vitest';
 import type { Access } from '../../../../src/gateway/access/access.ts';
-import { LambdaError } from '../../../../src/gateway/call/lambda-error.ts';
 import { readOperations } from '../../../../src/gateway/http/read-operations.ts';
 import { unsupportedOperations } from '../../../../src/gateway/http/unsupported-operations.ts';
+import { LambdaError } from '../../../../src/gateway/lambda/lambda-error.ts';
 import { gatewayLab } from '../../../support/gateway-lab.ts';
 
 /** Share a path with another operation, and are told from it by the query. */

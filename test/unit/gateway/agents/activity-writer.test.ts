@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { EsbError } from '../../../../src/common/errors.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { ActivityWriter } from '../../../../src/gateway/fleet/activity-writer.ts';
+import { ActivityWriter } from '../../../../src/gateway/agents/activity-writer.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 
 function reference(name: string) {

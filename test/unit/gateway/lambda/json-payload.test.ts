@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { checkPayload, payloadOf } from '../../../../src/gateway/call/json-payload.ts';
+import { checkPayload, payloadOf } from '../../../../src/gateway/lambda/json-payload.ts';
 
 /** Whether a text is JSON to the engine, read as the gateway reads it. */
 function isParsed(text: Buffer): boolean {

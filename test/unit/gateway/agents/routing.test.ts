@@ -6,7 +6,7 @@ import {
   type Holding,
   obstacleOf,
   type RoutableWorker,
-} from '../../../../src/gateway/fleet/routing.ts';
+} from '../../../../src/gateway/agents/routing.ts';
 
 function worker(
   name: string,

@@ -1,9 +1,9 @@
 import { connect, createServer, type Socket } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { EsbError } from '../../../../src/common/errors.ts';
-import { Caller } from '../../../../src/gateway/call/caller.ts';
-import { loadAgentProtocol } from '../../../../src/gateway/fleet/agent-protocol.ts';
-import { AgentSession } from '../../../../src/gateway/fleet/agent-session.ts';
+import { loadAgentProtocol } from '../../../../src/gateway/agents/agent-protocol.ts';
+import { AgentSession } from '../../../../src/gateway/agents/agent-session.ts';
+import { Caller } from '../../../../src/gateway/lambda/caller.ts';
 import { createCertificateAuthority } from '../../../support/certificate-authority.ts';
 import { type FakeAgent, type FakeCall, startFakeAgent } from '../../../support/fake-agent.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';

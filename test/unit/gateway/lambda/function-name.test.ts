@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { functionArn, parseFunctionIdentifier } from '../../../../src/gateway/call/function-name.ts';
-import { LambdaError } from '../../../../src/gateway/call/lambda-error.ts';
+import { functionArn, parseFunctionIdentifier } from '../../../../src/gateway/lambda/function-name.ts';
+import { LambdaError } from '../../../../src/gateway/lambda/lambda-error.ts';
 
 describe('parseFunctionIdentifier', () => {
   it.each([

@@ -7,7 +7,7 @@ import {
 } from '../../common/tracing/trace-context.ts';
 import type { TraceSpan, Tracing } from '../../common/tracing/tracing.ts';
 import { type Principal, principalName } from '../access/principal.ts';
-import { startKind } from '../call/start-kind.ts';
+import { startKind } from '../lambda/start-kind.ts';
 import type { CallInfo, CallObservation, CallObserver, CallReport } from './call-observer.ts';
 
 /** All that is known of a request once it has been answered. */

@@ -1,6 +1,6 @@
 import type { Logger } from '../../common/logger.ts';
 import { principalName } from '../access/principal.ts';
-import { startKind } from '../call/start-kind.ts';
+import { startKind } from '../lambda/start-kind.ts';
 import type { CallListener } from './observed-call.ts';
 
 /** Longest User-Agent that is logged, in characters. */

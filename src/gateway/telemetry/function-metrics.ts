@@ -1,6 +1,6 @@
 import { Counter, Histogram, type Registry } from 'prom-client';
-import { type StartKind, startKind } from '../call/start-kind.ts';
-import type { InvokeTimings } from '../fleet/agent-protocol.ts';
+import type { InvokeTimings } from '../agents/agent-protocol.ts';
+import { type StartKind, startKind } from '../lambda/start-kind.ts';
 import type { CallReport } from './call-observer.ts';
 import type { CallListener, CallRecord } from './observed-call.ts';
 

@@ -11,7 +11,7 @@ import {
 } from '@peculiar/x509';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { ClientIdentity } from '../../../../src/gateway/fleet/client-identity.ts';
+import { ClientIdentity } from '../../../../src/gateway/agents/client-identity.ts';
 import type { CertificateSigningRequest } from '../../../../src/kube/api/resource-types.ts';
 import { type ManualClock, manualClock, settle } from '../../../support/manual-clock.ts';
 import { recordingLogger } from '../../../support/recording-logger.ts';

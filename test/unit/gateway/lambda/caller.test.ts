@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { Caller } from '../../../../src/gateway/call/caller.ts';
+import { Caller } from '../../../../src/gateway/lambda/caller.ts';
 
 it('tells the one who listens last, once, when it hangs up', () => {
   const caller = new Caller('192.0.2.1');

@@ -4,7 +4,7 @@ import { certificatesIn } from '../../common/certificates.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
-import type { Caller } from '../call/caller.ts';
+import type { Caller } from '../lambda/caller.ts';
 import { type AgentAnswer, AgentCall } from './agent-call.ts';
 import type {
   AgentProtocol,

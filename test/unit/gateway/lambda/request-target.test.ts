@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { queryParameters, queryRecord, splitTarget } from '../../../../src/gateway/call/request-target.ts';
+import { queryParameters, queryRecord, splitTarget } from '../../../../src/gateway/lambda/request-target.ts';
 
 describe('a target', () => {
   it.each([

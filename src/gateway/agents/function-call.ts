@@ -1,4 +1,4 @@
-import type { FunctionReference } from '../call/function-name.ts';
+import type { FunctionReference } from '../lambda/function-name.ts';
 import type { InvokeTimings } from './agent-protocol.ts';
 import type { FunctionAnswer } from './emulator-translation.ts';
 

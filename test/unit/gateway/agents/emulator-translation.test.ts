@@ -4,7 +4,7 @@ import {
   timeoutError,
   translateEmulatorAnswer,
   unknownOutcome,
-} from '../../../../src/gateway/fleet/emulator-translation.ts';
+} from '../../../../src/gateway/agents/emulator-translation.ts';
 
 const call = { requestId: 'id-1', timeoutSeconds: 3, now: Date.parse('2026-11-01T00:00:00Z') };
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createAccessLog } from '../../../../src/gateway/observation/access-log.ts';
+import { createAccessLog } from '../../../../src/gateway/telemetry/access-log.ts';
 import { gatewayLab } from '../../../support/gateway-lab.ts';
 import { recordingLogger } from '../../../support/recording-logger.ts';
 import { waitFor } from '../../../support/wait-for.ts';

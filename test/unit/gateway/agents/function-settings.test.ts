@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { FleetView } from '../../../../src/gateway/fleet/fleet-view.ts';
-import { settingsOf, settingsSource } from '../../../../src/gateway/fleet/function-settings.ts';
+import { FleetView } from '../../../../src/gateway/agents/fleet-view.ts';
+import { settingsOf, settingsSource } from '../../../../src/gateway/agents/function-settings.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 
 function worker(name: string, createdAt: string, reserved?: number) {

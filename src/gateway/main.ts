@@ -15,13 +15,13 @@ import { createInformer } from '../kube/cache/informer.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import { gatewayLimits, type LimitFlags } from './admission/gateway-limits.ts';
+import { ClientIdentity } from './agents/client-identity.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
 import { type EventFlags, openEventStore } from './events/event-store-choice.ts';
-import { ClientIdentity } from './fleet/client-identity.ts';
 import { Gateway, type GatewayOptions } from './gateway.ts';
 import { type AccessFlags, createGatewayAccess } from './gateway-access.ts';
 import { HealthServer } from './health-server.ts';
-import { type ObservationFlags, openObservation } from './observation/gateway-observation.ts';
+import { type ObservationFlags, openObservation } from './telemetry/gateway-observation.ts';
 
 /** Milliseconds between two looks at the installed resource definitions, until they fit. */
 const SCHEMA_RETRY_MS = 5_000;

@@ -1,9 +1,9 @@
 import { unreachable } from '../../common/errors.ts';
 import { continuedXRay, formatTraceParent, parentOf } from '../../common/tracing/trace-context.ts';
 import type { TraceSpan, Tracing } from '../../common/tracing/tracing.ts';
-import type { AgentAnswer } from '../fleet/agent-call.ts';
-import type { WorkerEntry } from '../fleet/fleet-view.ts';
-import type { FunctionCall } from '../fleet/function-call.ts';
+import type { AgentAnswer } from '../agents/agent-call.ts';
+import type { WorkerEntry } from '../agents/fleet-view.ts';
+import type { FunctionCall } from '../agents/function-call.ts';
 
 /** A call on its way to one agent. There are several of one call where workers refuse it. */
 export interface SendingSpan {
