@@ -2,7 +2,7 @@ import { fastify } from 'fastify';
 import { EsbError, errnoOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import { formatHostPort, type HostPort } from '../common/host-port.ts';
-import type { MetricsPage } from './rpc/server.ts';
+import type { MetricsPage } from '../common/metrics-page.ts';
 
 export interface HealthServerOptions {
   /** Whether workers can be served; asked at every /readyz. */

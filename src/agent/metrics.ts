@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Refusals } from '../cni/host/nftables.ts';
 import type { SlotCounts } from '../cni/node-network.ts';
+import type { MetricsPage } from '../common/metrics-page.ts';
 import { type RuntimeObserver, startStages } from '../runtime/contract/instrumentation.ts';
 import { type CountedKind, type GarbageMetrics, leftoverKinds } from './gc/garbage-collector.ts';
 import type { ImageCollection } from './gc/image-gc.ts';
@@ -9,7 +10,6 @@ import type { Fleet } from './model/worker-manager-contract.ts';
 import type { WorkerView } from './model/worker-state.ts';
 import type { EventLoopDelay } from './node/event-loop.ts';
 import type { NodeHealth } from './node/node-health.ts';
-import type { MetricsPage } from './rpc/server.ts';
 import type { FleetMetrics } from './worker/worker-manager.ts';
 
 /** Seconds; from the budget of a wake to the longest cold start. */

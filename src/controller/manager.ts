@@ -9,7 +9,7 @@ import { keyText, objectKey } from '../kube/api/object-key.ts';
 import type { CertificateSigningRequest, Node } from '../kube/api/resource-types.ts';
 import type { CacheEvent, Informer, KubeClient } from '../kube/api/types.ts';
 import { createReconciler, type Reconciler, type ReconcilerMetrics } from '../kube/controller/reconciler.ts';
-import { referenceTo } from '../kube/events/event-recorder.ts';
+import { type EventSink, referenceTo } from '../kube/events/event-recorder.ts';
 import { AuthorityKeeper } from './certificates/ca-controller.ts';
 import { type RequestStanding, settleRequest } from './certificates/csr-signer.ts';
 import type { ControllerMetrics } from './metrics/controller-metrics.ts';
@@ -23,7 +23,7 @@ import { NodeDirectory } from './scheduling/node-snapshot.ts';
 import { nodeFingerprint, placementFingerprint } from './scheduling/node-view.ts';
 import { publishRanges } from './scheduling/range-publisher.ts';
 import { LeftNodes } from './workers/left-nodes.ts';
-import { type EventSink, WorkerReconciler } from './workers/reconciler.ts';
+import { WorkerReconciler } from './workers/reconciler.ts';
 
 /** Index of the workers' cache: by the node that they are assigned to. */
 export const NODE_INDEX = 'node';

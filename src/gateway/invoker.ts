@@ -1,6 +1,6 @@
 import type { Clock } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
-import type { Tracing } from '../common/tracing/tracing.ts';
+import type { Tracing } from '../common/tracing/span.ts';
 import type { Admitted } from './admission/admission.ts';
 import type { AgentAnswer } from './agents/agent-call.ts';
 import type { AgentSession } from './agents/agent-session.ts';

@@ -9,7 +9,7 @@ import type { LambdaNode } from '../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
-import type { Tracing } from '../../src/common/tracing/tracing.ts';
+import type { Tracing } from '../../src/common/tracing/span.ts';
 import { Gateway, type GatewayOptions } from '../../src/gateway/gateway.ts';
 import { createCertificateAuthority } from './certificate-authority.ts';
 import { fakeInformer } from './fake-informer.ts';

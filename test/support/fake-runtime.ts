@@ -2,7 +2,9 @@ import type { CallOptions } from '../../src/common/deadline.ts';
 import { AbortedError } from '../../src/common/deadline.ts';
 import { EsbError } from '../../src/common/errors.ts';
 import type { Health } from '../../src/common/health.ts';
-import type { NodeInventory, Trace } from '../../src/runtime/containerd/inventory.ts';
+import type { NodeImages } from '../../src/runtime/contract/images.ts';
+import type { NodeInventory, Trace } from '../../src/runtime/contract/inventory.ts';
+import type { WorkerLogReader } from '../../src/runtime/contract/logs.ts';
 import { refuseForeign } from '../../src/runtime/contract/matches.ts';
 import type {
   ContainerRuntime,
@@ -14,8 +16,6 @@ import type {
   TaskState,
   WorkerInfo,
 } from '../../src/runtime/contract/runtime.ts';
-import type { NodeImages } from '../../src/runtime/images/node-images.ts';
-import type { WorkerLogReader } from '../../src/runtime/logs/log-reader.ts';
 
 export type FakeOperation =
   | 'ensure'

@@ -5,7 +5,7 @@ import { onTestFinished } from 'vitest';
 import { containerIdOf } from '../../src/agent/model/container-id.ts';
 import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
 import type { Invocation, InvocationResult } from '../../src/agent/model/invocation.ts';
-import type { WorkerRecord } from '../../src/agent/worker/record-store.ts';
+import type { WorkerRecord } from '../../src/agent/model/worker-record.ts';
 import { createFleet, type FleetLimits, type NodeFleet } from '../../src/agent/worker/worker-manager.ts';
 import type { Clock } from '../../src/common/clock.ts';
 import { type Logger, silentLogger } from '../../src/common/logger.ts';

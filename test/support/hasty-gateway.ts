@@ -1,6 +1,6 @@
 import { createProgram } from '../../src/command-line.ts';
 import { role } from '../../src/command-run.ts';
-import { type GatewayFlags, type GatewayTimes, runGateway } from '../../src/gateway/role.ts';
+import { type GatewayFlags, type GatewayTimes, runGateway } from '../../src/gateway/main.ts';
 
 /** `esb gateway` with the same flags, but that it waits 2 s where every other gateway waits 20 or 30. */
 const times: GatewayTimes = {

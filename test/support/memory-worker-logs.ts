@@ -1,4 +1,4 @@
-import type { EarlierLog, WorkerLogReader } from '../../src/runtime/logs/log-reader.ts';
+import type { EarlierLog, WorkerLogReader } from '../../src/runtime/contract/logs.ts';
 
 /** What a container wrote. */
 export interface MemoryWorkerLog {

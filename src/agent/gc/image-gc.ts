@@ -4,7 +4,7 @@ import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { ImageRoom, NodeImage, NodeImages } from '../../runtime/images/node-images.ts';
+import type { ImageRoom, NodeImage, NodeImages } from '../../runtime/contract/images.ts';
 
 export interface ImageThresholds {
   /** Images are removed once so much of the file system is taken, in percent. 100 removes none. */

@@ -1,5 +1,5 @@
 import { EsbError } from '../../common/errors.ts';
-import type { LogExtent, WorkerLogReader } from '../../runtime/logs/log-reader.ts';
+import type { LogExtent, WorkerLogReader } from '../../runtime/contract/logs.ts';
 import { CallSplitter, callBefore, type LogSpan } from './invocation-splitter.ts';
 
 /** What somebody wants to see of a log. */

@@ -1,8 +1,7 @@
-import type { Closing } from '../worker/dispatcher.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import { mayWake } from './goal.ts';
 import type { Rest } from './idle-policy.ts';
-import type { Invocation } from './invocation.ts';
+import type { Closing, Invocation } from './invocation.ts';
 
 /** What decides whether a call is let in. */
 export interface AdmissionFacts {

@@ -1,5 +1,5 @@
 import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
-import type { WorkerRecord } from '../worker/record-store.ts';
+import type { WorkerRecord } from './worker-record.ts';
 
 export interface ServiceFacts {
   /** The container that served when the record was written. */

@@ -87,3 +87,5 @@ export type InvocationResult =
       readonly timings: InvocationTimings;
       readonly logTail?: Buffer;
     };
+/** Why a call that has not been sent is not sent any more. */
+export type Closing = readonly [RefusalReason, string];

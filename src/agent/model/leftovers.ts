@@ -1,4 +1,4 @@
-import type { NodeInventory, TraceKind } from '../../runtime/containerd/inventory.ts';
+import type { NodeInventory, TraceKind } from '../../runtime/contract/inventory.ts';
 
 /** Kinds of what may be left behind; also a label of metrics. */
 export type LeftoverKind = TraceKind | 'mark' | 'record' | 'log' | 'veth';

@@ -1,6 +1,6 @@
 import { EsbError, unreachable } from '../../common/errors.ts';
+import type { TraceSpan, Tracing } from '../../common/tracing/span.ts';
 import { continuedXRay, parentOf } from '../../common/tracing/trace-context.ts';
-import type { TraceSpan, Tracing } from '../../common/tracing/tracing.ts';
 import type { InvocationResult, InvocationTimings, InvocationTrace, RunTrace } from '../model/invocation.ts';
 import type { InvokeRequestMessage } from './agent-messages.ts';
 

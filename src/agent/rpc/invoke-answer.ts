@@ -1,5 +1,5 @@
 import { EsbError } from '../../common/errors.ts';
-import type { Tracing } from '../../common/tracing/tracing.ts';
+import type { Tracing } from '../../common/tracing/span.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import type {
   InvokeHeadMessage,

@@ -1,6 +1,6 @@
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { EsbError } from '../../common/errors.ts';
-import type { Tracing } from '../../common/tracing/tracing.ts';
+import type { Tracing } from '../../common/tracing/span.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import type {
   InvokeManyRequestMessage,
@@ -12,6 +12,7 @@ import { type Callers, InvokeAnswer } from './invoke-answer.ts';
 import type { ServedFleet } from './served-fleet.ts';
 
 export type InvokeCall = ServerWritableStream<InvokeRequestMessage, InvokeResponseMessage>;
+
 export type InvokeManyCall = ServerDuplexStream<InvokeManyRequestMessage, InvokeManyResponseMessage>;
 
 /** Told how each call ended. */

@@ -2,7 +2,7 @@ import type { ServerWritableStream } from '@grpc/grpc-js';
 import type { Clock } from '../../common/clock.ts';
 import { isAborted, sleep } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
-import type { WorkerLogReader } from '../../runtime/logs/log-reader.ts';
+import type { WorkerLogReader } from '../../runtime/contract/logs.ts';
 import { type FoundSpan, LogCursor, type LogQuery } from '../logs/log-query.ts';
 import type { GetLogsRequestMessage, LogChunkMessage } from './agent-messages.ts';
 import type { ServedFleet } from './served-fleet.ts';

@@ -13,7 +13,8 @@ import { type CallOptions, sleep } from '../../common/deadline.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { Tracing } from '../../common/tracing/tracing.ts';
+import type { MetricsPage } from '../../common/metrics-page.ts';
+import type { Tracing } from '../../common/tracing/span.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import type { Fleet } from '../model/worker-manager-contract.ts';
 import type { WorkerView } from '../model/worker-state.ts';
@@ -45,12 +46,6 @@ const invokePath = '/esb.agent.v1.Agent/Invoke';
 const closeGraceMs = 1_000;
 /** Milliseconds that a call waits for {@link AgentGrpcServer.serve}. */
 const maxReadyWaitMs = 5_000;
-
-/** Text and type of the metrics page. */
-export interface MetricsPage {
-  readonly contentType: string;
-  readonly text: string;
-}
 
 /** What the server needs once it serves. */
 export interface GrpcServerParts {

@@ -5,7 +5,7 @@ import type { DesiredWorker } from '../model/desired-worker.ts';
 import { mayWake } from '../model/goal.ts';
 import { IdleClock, type Rest } from '../model/idle-policy.ts';
 import { IssuedStamps, type StampSource } from '../model/invocation-stamp.ts';
-import type { WorkerRecord } from './record-store.ts';
+import type { WorkerRecord } from '../model/worker-record.ts';
 
 /** Stamps that are told from those of others after a restart of the agent. */
 const keptStamps = 16;

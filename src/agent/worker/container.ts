@@ -6,21 +6,13 @@ import type { WorkerLink } from '../invoke/emulator-client.ts';
 import type { MarkedCall } from '../invoke/in-flight-marker.ts';
 import type { LeftCall } from '../invoke/left-call.ts';
 import type { WorkerMark } from '../invoke/shared-marker.ts';
+import type { ContainerMake } from '../model/container-spec.ts';
 import type { Observed } from '../model/plan.ts';
 import type { ActorContext } from './context.ts';
 
 /** Milliseconds for which a container that nothing is known of is shown as it was before. */
 const unknownShownMs = 5_000;
 const givenUp = 'its shim does not answer';
-
-/** What a container is made of, as far as it has to be known once its resource asks for something else. */
-export interface ContainerMake {
-  readonly id: string;
-  readonly shapeHash: string;
-  readonly memoryMiB: number;
-  readonly ephemeralStorageMiB: number;
-  readonly timeoutSeconds: number;
-}
 
 /** What is known of one container of a worker, and the way to it. */
 export class WorkerContainer {

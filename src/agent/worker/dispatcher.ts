@@ -4,15 +4,18 @@ import { messageOf, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { WorkerAnswer } from '../invoke/emulator-client.ts';
 import { CallQueue, PendingCall, type QueueLimits } from '../invoke/queue.ts';
-import type { Invocation, InvocationResult, RefusalReason, UnknownReason } from '../model/invocation.ts';
+import type {
+  Closing,
+  Invocation,
+  InvocationResult,
+  RefusalReason,
+  UnknownReason,
+} from '../model/invocation.ts';
 import type { ContainerLane } from './action-runner.ts';
 import type { WorkerContainer } from './container.ts';
 import type { ContainerCaller } from './invoke.ts';
 
 const maxAttempts = 3;
-
-/** Why a call that has not been sent is not sent any more. */
-export type Closing = readonly [RefusalReason, string];
 
 /** What the slot asks of its worker, and tells it. */
 export interface CallSlotHost {

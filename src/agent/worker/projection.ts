@@ -2,10 +2,10 @@ import { statusOf } from '../model/conditions.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import { type Goal, mayWake } from '../model/goal.ts';
 import type { Rest } from '../model/idle-policy.ts';
+import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { WorkerActivity } from './activity.ts';
 import type { WorkerContainer } from './container.ts';
-import type { WorkerRecord } from './record-store.ts';
 import type { WorkerContainers } from './rollout.ts';
 
 /** What is shown of a worker, and kept of it on disk, is made of this. */

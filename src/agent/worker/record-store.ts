@@ -5,55 +5,16 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { WorkerAddress } from '../../runtime/contract/runtime.ts';
-import type { BackoffSnapshot } from '../model/backoff.ts';
-import type { DesiredWorker } from '../model/desired-worker.ts';
-import type { Rest } from '../model/idle-policy.ts';
-import type { WorkerView } from '../model/worker-state.ts';
-import type { ContainerMake } from './container.ts';
+import { RECORD_VERSION, type WorkerRecord } from '../model/worker-record.ts';
 
-/** Version of the form below. A record of another one is set aside, never guessed at. */
-const version = 1;
 /** Ends the name of a record that cannot be read, and milliseconds for which it is kept. */
 const SET_ASIDE_SUFFIX = '.unreadable';
 const KEEP_SET_ASIDE_MS = 30 * 24 * 60 * 60_000;
 /** Ends the name of each record. */
 export const RECORD_SUFFIX = '.json';
+
 /** Milliseconds between two attempts to write what could not be written. */
 const retryMs = 2_000;
-
-/** All that is kept of a worker on disk: enough to serve it without the API. Holds no secret. */
-export interface WorkerRecord {
-  readonly version: typeof version;
-  readonly desired: DesiredWorker;
-  /** Where the idle policy had brought it. */
-  readonly rest: Rest;
-  /** The container that calls go to. Absent in records of an earlier agent, whose workers had only one. */
-  readonly container?: StoredMake;
-  /** What the runtime said of it beside its task, for when it cannot be asked. Absent without a process. */
-  readonly served?: {
-    readonly address: WorkerAddress;
-    readonly image: string;
-    readonly epoch: number;
-    /** ISO 8601. */
-    readonly createdAt: string;
-  };
-  /** The container that has been called since it was started, with its start time. */
-  readonly warmContainer?: string;
-  readonly startedAt?: string;
-  readonly pausedAt?: string;
-  readonly restartCount: number;
-  readonly lastTermination?: WorkerView['lastTermination'];
-  readonly crashes: BackoffSnapshot;
-  /** The value of status.lastInvocationTime that was acted on last. */
-  readonly observedInvocationTime?: string;
-  /** Stamps that this node issued last. */
-  readonly stamps: readonly string[];
-}
-
-/** Records of an earlier agent do not have the size of `/tmp`. */
-export type StoredMake = Omit<ContainerMake, 'ephemeralStorageMiB'> &
-  Partial<Pick<ContainerMake, 'ephemeralStorageMiB'>>;
 
 export interface RecordStoreOptions {
   readonly folder: string;
@@ -229,10 +190,10 @@ export class RecordStore {
     const path = join(this.#folder, name);
     try {
       const record = JSON.parse(await readFile(path, 'utf8')) as Partial<WorkerRecord>;
-      if (record.version === version && `${record.desired?.identity.uid}${RECORD_SUFFIX}` === name) {
+      if (record.version === RECORD_VERSION && `${record.desired?.identity.uid}${RECORD_SUFFIX}` === name) {
         return record as WorkerRecord;
       }
-      throw new EsbError(`it has version ${record.version}, this agent knows ${version}`, {
+      throw new EsbError(`it has version ${record.version}, this agent knows ${RECORD_VERSION}`, {
         code: 'RecordUnreadable',
       });
     } catch (error) {

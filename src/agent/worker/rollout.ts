@@ -8,6 +8,7 @@ import type { WorkerMark } from '../invoke/shared-marker.ts';
 import { inOrderOfService, wasReady } from '../model/adoption.ts';
 import type { Replacement } from '../model/conditions.ts';
 import { containerIdOf } from '../model/container-id.ts';
+import type { ContainerMake } from '../model/container-spec.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import type { Goal } from '../model/goal.ts';
 import {
@@ -18,11 +19,11 @@ import {
   plan,
   type Rearrangement,
 } from '../model/plan.ts';
+import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
 import { ContainerLane, type LaneHost } from './action-runner.ts';
-import { type ContainerMake, WorkerContainer } from './container.ts';
+import { WorkerContainer } from './container.ts';
 import type { ActorContext } from './context.ts';
 import { callBoundMs } from './invoke.ts';
-import type { StoredMake, WorkerRecord } from './record-store.ts';
 
 /** The longest that a resource may ask for. */
 const longestTimeoutSeconds = 900;

@@ -2,7 +2,6 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import { AbortedError } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { releaseUnclaimed } from '../gc/audit.ts';
 import type { NamespaceKeeper } from '../host/netns.ts';
 import { cniTarget, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
 import { addressesOf } from '../spec/cni-result.ts';
@@ -12,6 +11,7 @@ import type { AttachmentBook } from './index.ts';
 import type { ReadyRecord } from './store.ts';
 import type { OwnedWork } from './task-tracker.ts';
 import type { Disposal } from './teardown-queue.ts';
+import { releaseUnclaimed } from './unclaimed-reservations.ts';
 
 export interface SlotPoolOptions {
   readonly book: AttachmentBook;

@@ -3,6 +3,7 @@ import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import { contains } from '../../common/ip-range.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { AttachmentBook } from '../attachments/index.ts';
+import { releaseUnclaimed } from '../attachments/unclaimed-reservations.ts';
 import { insideAddresses, type NamespaceKeeper } from '../host/netns.ts';
 import { cniTarget, INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
 
@@ -188,29 +189,4 @@ export class NetworkAudit {
     const left = this.#options.book.segments().filter((index) => index >= setup.planned.length);
     return [...setup.planned, ...left.map((index) => setup.at(index))];
   }
-}
-
-/**
- * Releases reservations that neither a record nor a namespace stands behind. A record is made before its address is
- * given out, and a namespace ends after its address was given back.
- */
-export async function releaseUnclaimed(
-  segment: Pick<NodeSegment, 'ipam'>,
-  known: Pick<NetworkAuditOptions, 'namespaces'> & { readonly book: Pick<AttachmentBook, 'has'> },
-): Promise<readonly string[]> {
-  const { book, namespaces } = known;
-  const released: string[] = [];
-  for (const { ip, containerId } of await segment.ipam.list()) {
-    if (book.has(containerId) || (await isThere(namespaces, containerId))) {
-      continue;
-    }
-    await segment.ipam.release(ip, containerId);
-    released.push(ip);
-  }
-  return released;
-}
-
-async function isThere(namespaces: NamespaceKeeper, name: string): Promise<boolean> {
-  // What stands in a file may be anything.
-  return /^[\w.-]+$/.test(name) && (await namespaces.isPinned(namespaces.path(name)));
 }

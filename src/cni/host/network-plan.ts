@@ -1,8 +1,10 @@
 import { EsbError } from '../../common/errors.ts';
 import { formatRange, type IpRange, numberToAddress, rangeOf, sizeOf } from '../../common/ip-range.ts';
+import type { Segment } from '../spec/network-config.ts';
 
 /** Ports that a Linux bridge can have (`BR_MAX_PORTS`, port 0 is not used). */
 export const BRIDGE_PORTS = 1023;
+
 /** Workers that a bridge is meant for; the rest of its ports is for prepared slots and for workers being replaced. */
 const WORKERS_PER_BRIDGE = 1000;
 /**
@@ -13,19 +15,9 @@ const WORKERS_PER_BRIDGE = 1000;
 const SHARE = { 4: 21, 6: 112 } as const;
 /** Addresses of a range that nobody is given: network, gateway and broadcast. */
 export const NOT_GIVEN = 3n;
+
 /** What the kernel allows for the name of an interface. */
 const NAME_LENGTH = 15;
-
-/** One bridge of the node with its share of the addresses. */
-export interface Segment {
-  readonly index: number;
-  /** Name of the interface. */
-  readonly bridge: string;
-  /** Name of the CNI network, which is also that of host-local's folder. */
-  readonly network: string;
-  /** IPv4 first. */
-  readonly ranges: readonly IpRange[];
-}
 
 export interface NetworkPlanOptions {
   /** Name of the first bridge. */

@@ -9,11 +9,12 @@ import {
   type BridgeNetwork,
   bridgeNetwork,
   parseNetworkConfig,
+  type Segment,
   segmentConfig,
 } from '../spec/network-config.ts';
 import { type CniTarget, ResultCache } from '../spec/result-cache.ts';
 import { IpamDirectory } from './host-local.ts';
-import { capacityOf, planSegments, type Segment, segmentAt } from './network-plan.ts';
+import { capacityOf, planSegments, segmentAt } from './network-plan.ts';
 
 /** Name of the interface inside. */
 export const INTERFACE = 'eth0';

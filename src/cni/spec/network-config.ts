@@ -1,6 +1,5 @@
 import { EsbError, messageOf } from '../../common/errors.ts';
 import { formatRange, type IpRange, parseIpRange } from '../../common/ip-range.ts';
-import type { Segment } from '../host/network-plan.ts';
 
 /** The configuration of one plugin, as it is passed on to it. */
 export interface PluginConfig extends Readonly<Record<string, unknown>> {
@@ -169,4 +168,15 @@ function invalid(origin: string, why: string, cause?: unknown): EsbError {
     code: 'NetworkConfigInvalid',
     cause,
   });
+}
+
+/** One bridge of the node with its share of the addresses. */
+export interface Segment {
+  readonly index: number;
+  /** Name of the interface. */
+  readonly bridge: string;
+  /** Name of the CNI network, which is also that of host-local's folder. */
+  readonly network: string;
+  /** IPv4 first. */
+  readonly ranges: readonly IpRange[];
 }

@@ -15,8 +15,8 @@ import {
 import { ATTR_SERVICE_NAME } from '@opentelemetry/semantic-conventions';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../logger.ts';
+import type { SpanAttributes, SpanOptions, TraceSpan, Tracing } from './span.ts';
 import type { TraceContext } from './trace-context.ts';
-import type { SpanAttributes, SpanOptions, TraceSpan, Tracing } from './tracing.ts';
 
 /** Milliseconds by which the two clocks may differ: the wall clock is cut to whole ones. */
 const MAX_DRIFT_MS = 2;

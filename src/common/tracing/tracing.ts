@@ -2,41 +2,10 @@ import type { Clock } from '../clock.ts';
 import { sleep } from '../deadline.ts';
 import { EsbError, messageOf } from '../errors.ts';
 import type { Logger } from '../logger.ts';
-import type { TraceContext } from './trace-context.ts';
+import type { SpanAttributes, Tracing } from './span.ts';
 
 /** Milliseconds for the last spans to be sent when a role ends. */
 const CLOSE_MS = 3_000;
-
-export type SpanAttributes = Readonly<Record<string, string | number | boolean>>;
-
-export interface SpanOptions {
-  /** Of OpenTelemetry: `server` for a request that came in, `client` for one that goes out, `internal` for a stage of it. */
-  readonly kind: 'server' | 'client' | 'internal';
-  /** The span that it belongs to; without it a trace begins here. */
-  readonly parent: TraceContext | undefined;
-  /** Milliseconds since the epoch, with fractions; now by default. */
-  readonly startedAt?: number;
-  readonly attributes?: SpanAttributes;
-}
-
-/** A stretch of time of one call. */
-export interface TraceSpan {
-  readonly context: TraceContext;
-  set(attributes: SpanAttributes): void;
-  /** What it stands for failed. */
-  fail(message: string): void;
-  /** @param at milliseconds since the epoch, with fractions; now by default */
-  end(at?: number): void;
-}
-
-/** Where spans go. There is none where nobody wants them: what is not there costs nothing. */
-export interface Tracing {
-  /** Milliseconds since the epoch, with fractions, on one clock for all spans of this process. */
-  now(): number;
-  begin(name: string, options: SpanOptions): TraceSpan;
-  /** Sends what is left, within three seconds. Never rejects. */
-  close(): Promise<void>;
-}
 
 /** Whether spans are wanted, and where. */
 export type TracingSettings =

@@ -1,5 +1,4 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
-import type { WriteCause } from '../workers/decide.ts';
 
 /** Counters of the controller's own decisions. */
 export interface ControllerMetrics {
@@ -77,3 +76,6 @@ export function registerControllerMetrics(registry: Registry, fleet: FleetSource
     leader: (isLeader) => leader.set(isLeader ? 1 : 0),
   };
 }
+
+/** Why the worker is written to; each has its Event and its metric. */
+export type WriteCause = 'assigned' | 'moved' | 'refused' | 'unassigned' | 'lost' | 'told';

@@ -1,3 +1,4 @@
+import type { NodePresence } from '../scheduling/node-snapshot.ts';
 import type { Closure } from '../scheduling/place.ts';
 import type { HoldView } from './pod.ts';
 
@@ -13,15 +14,7 @@ const REPLACE_ENDED_AFTER_MS = 10_000;
 /** The part by which a Pod may hold more than its node promises: a machine's memory differs a little from kernel to kernel. */
 const EXCESS_SHARE = 0.02;
 
-export interface HoldInput {
-  /** Whether there is a node: it has a LambdaNode and a Node, and is not gone for good. */
-  readonly exists: boolean;
-  /** Whether nothing is heard of it; what its agent said last may be long over. */
-  readonly lost: boolean;
-  /** Whether ESB is to leave it. */
-  readonly retired: boolean;
-  /** Whether people or an autoscaler have asked that nothing new comes to it. */
-  readonly cordoned: boolean;
+export interface HoldInput extends NodePresence {
   /** Whether they had asked for it since the Pod was evicted, and have taken that back. */
   readonly uncordoned: boolean;
   /** Workers that are assigned to it. */

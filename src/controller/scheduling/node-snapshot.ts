@@ -4,11 +4,10 @@ import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { nodes as coreNodes, type Node } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
-import type { HoldInput } from '../reservation/decide.ts';
-import type { NodeStanding } from '../workers/decide.ts';
 import { functionKeyOf, type Ledger } from './assignment-cache.ts';
 import { completeImageName } from './image-name.ts';
 import type { NodeLiveness } from './liveness.ts';
+import type { NodeStanding } from './node-view.ts';
 import {
   goneBecause,
   isNodeCordoned,
@@ -103,7 +102,7 @@ export class NodeDirectory {
   }
 
   /** What the hold Pod of a node depends on. */
-  presence(name: string): Pick<HoldInput, 'exists' | 'lost' | 'retired' | 'cordoned'> {
+  presence(name: string): NodePresence {
     const lambdaNode = this.#options.lambdaNodes.get({ name });
     const node = this.#options.nodes.get({ name });
     const { liveness, goneBecause: because } = this.#view(name);
@@ -206,4 +205,16 @@ export class NodeDirectory {
     const now = this.#options.clock.monotonic();
     return now - (this.#taintedAt.get(name)?.get(taintText(taint)) ?? now);
   }
+}
+
+/** Whether a node is there and takes workers, as far as its hold Pod depends on it. */
+export interface NodePresence {
+  /** Whether there is a node: it has a LambdaNode and a Node, and is not gone for good. */
+  readonly exists: boolean;
+  /** Whether nothing is heard of it; what its agent said last may be long over. */
+  readonly lost: boolean;
+  /** Whether ESB is to leave it. */
+  readonly retired: boolean;
+  /** Whether people or an autoscaler have asked that nothing new comes to it. */
+  readonly cordoned: boolean;
 }

@@ -143,3 +143,21 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
     images: new Set(lambdaNode?.status?.images),
   };
 }
+
+/** What is known of the node that a worker is assigned to. */
+export interface NodeStanding {
+  readonly liveness: Liveness;
+  /** Why the node will never come back, as a clause ("its LambdaNode was deleted"); absent while it may. */
+  readonly goneBecause?: string;
+  /** Why the worker is to live elsewhere although its node is well; absent while it may stay. */
+  readonly leave?: Leave;
+}
+
+/** Why a worker is to leave a node that is well. */
+export type Leave =
+  /** ESB leaves the node: a worker that fits nowhere else is taken away. */
+  | { readonly kind: 'retired' }
+  /** The Node has a taint of effect NoExecute that the worker does not tolerate; the same holds. */
+  | { readonly kind: 'tainted'; readonly taint: string }
+  /** The node is being drained: a worker that fits nowhere else stays until it does. */
+  | { readonly kind: 'draining' };

@@ -7,7 +7,8 @@ import {
 } from '../../api/condition.ts';
 import { type Assignment, type LambdaWorker, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
-import type { Liveness } from '../scheduling/liveness.ts';
+import type { WriteCause } from '../metrics/controller-metrics.ts';
+import type { Leave, NodeStanding } from '../scheduling/node-view.ts';
 import type { Placement } from '../scheduling/place.ts';
 import {
   assignedTo,
@@ -18,15 +19,6 @@ import {
   unplaced,
 } from './status-draft.ts';
 
-/** What is known of the node that a worker is assigned to. */
-export interface NodeStanding {
-  readonly liveness: Liveness;
-  /** Why the node will never come back, as a clause ("its LambdaNode was deleted"); absent while it may. */
-  readonly goneBecause?: string;
-  /** Why the worker is to live elsewhere although its node is well; absent while it may stay. */
-  readonly leave?: Leave;
-}
-
 /** What is known of a node that is not the worker's any more, and may have a container of it. */
 export interface LeftNode extends Pick<NodeStanding, 'liveness' | 'goneBecause'> {
   /** Whether its agent says so; undefined where the agent says nothing of any worker, as those of before. */
@@ -34,15 +26,6 @@ export interface LeftNode extends Pick<NodeStanding, 'liveness' | 'goneBecause'>
   /** Milliseconds since the worker was taken away from there, as far as this controller knows. */
   readonly leftMs: number;
 }
-
-/** Why a worker is to leave a node that is well. */
-export type Leave =
-  /** ESB leaves the node: a worker that fits nowhere else is taken away. */
-  | { readonly kind: 'retired' }
-  /** The Node has a taint of effect NoExecute that the worker does not tolerate; the same holds. */
-  | { readonly kind: 'tainted'; readonly taint: string }
-  /** The node is being drained: a worker that fits nowhere else stays until it does. */
-  | { readonly kind: 'draining' };
 
 export interface DecisionInput {
   readonly worker: LambdaWorker;
@@ -61,9 +44,6 @@ export interface DecisionInput {
   /** Whether it is the worker's turn to leave a node that is well. Asked for only when there is another for it. */
   readonly mayLeave: () => boolean;
 }
-
-/** Why the worker is written to; each has its Event and its metric. */
-export type WriteCause = 'assigned' | 'moved' | 'refused' | 'unassigned' | 'lost' | 'told';
 
 export type WorkerDecision =
   | { readonly kind: 'nothing' }
@@ -98,6 +78,7 @@ const nothing: WorkerDecision = { kind: 'nothing' };
 
 /** Milliseconds within which an agent tells of a worker that was taken away from it. It writes every ten seconds. */
 export const NODE_WORD_MS = 30_000;
+
 /**
  * Milliseconds that a node gets to remove a container, beside the time of a call and of its grace period: twice what passes
  * until the agent sets aside what cannot be removed. No agent holds up a deletion for longer.

@@ -7,19 +7,16 @@ import type { Logger } from '../../common/logger.ts';
 import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import type { ReconcileResult } from '../../kube/controller/reconciler.ts';
-import { type EventRecorder, referenceTo } from '../../kube/events/event-recorder.ts';
-import type { ControllerMetrics } from '../metrics/controller-metrics.ts';
+import { type EventSink, referenceTo } from '../../kube/events/event-recorder.ts';
+import type { ControllerMetrics, WriteCause } from '../metrics/controller-metrics.ts';
 import { type Ledger, startsAtOnce } from '../scheduling/assignment-cache.ts';
 import type { NodeDirectory, WorkerStanding } from '../scheduling/node-snapshot.ts';
 import { type Placement, place } from '../scheduling/place.ts';
-import { decide, isRefusedByFullNode, type WorkerDecision, type WriteCause } from './decide.ts';
+import { decide, isRefusedByFullNode, type WorkerDecision } from './decide.ts';
 import { MoveTurns } from './disruption-budget.ts';
 import type { LeftNodes } from './left-nodes.ts';
 import { onlyRewords } from './status-draft.ts';
 import { clearancePatch, finalizerPatch, statusPatch } from './status-patch.ts';
-
-/** Where Events go. */
-export type EventSink = Pick<EventRecorder, 'record'>;
 
 export interface WorkerReconcilerOptions {
   /** Fenced: refuses to write once another controller leads. */

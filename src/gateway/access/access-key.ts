@@ -1,6 +1,6 @@
 import { EsbError } from '../../common/errors.ts';
 import type { Principal } from './principal.ts';
-import { deriveSigningKey } from './sigv4.ts';
+import { deriveSigningKey } from './signing-key.ts';
 
 /** Groups that everybody is in who has proved to be someone, as the API server has it. */
 export const AUTHENTICATED_GROUP = 'system:authenticated';

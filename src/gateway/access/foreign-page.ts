@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import { LambdaError } from '../lambda/lambda-error.ts';
-import type { AccessRequest } from './access.ts';
+import type { AccessRequest } from './access-request.ts';
 
 /** Domains that no public name server answers for (RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`); `svc` is Kubernetes' own. */
 const PRIVATE_DOMAIN = /\.(?:localhost|local|internal|test|example|invalid|home\.arpa|svc)\.?$/i;

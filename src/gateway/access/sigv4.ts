@@ -1,12 +1,13 @@
 import { createHmac, hash, timingSafeEqual } from 'node:crypto';
 import { LambdaError } from '../lambda/lambda-error.ts';
-import type { AccessRequest } from './access.ts';
 import type { AccessKey } from './access-key.ts';
+import type { AccessRequest } from './access-request.ts';
 import { canonicalRequest } from './canonical-request.ts';
 import { longDate, SIGNATURE_ALGORITHM, type Signature } from './signature.ts';
 
 /** Milliseconds by which the clocks of a client and of the gateway may differ: AWS's own "5 min." */
 export const MAX_SKEW_MS = 5 * 60_000;
+
 /** The service that requests have to be signed for. */
 const SERVICE = 'lambda';
 const HEX_SHA256 = /^[0-9a-f]{64}$/;
@@ -44,14 +45,6 @@ export function checkClaims(request: AccessRequest, signature: Signature, now: n
   checkSignedHeaders(request, signature);
 }
 
-/** The key that signatures of one day, region and service are made with. */
-export function deriveSigningKey(secret: string, date: string, region: string, service: string): Buffer {
-  const ofDate = hmac(`AWS4${secret}`, date);
-  const ofRegion = hmac(ofDate, region);
-  const ofService = hmac(ofRegion, service);
-  return hmac(ofService, 'aws4_request');
-}
-
 /** The signature of a canonical request, in hexadecimal. */
 export function sign(
   signingKey: Buffer,
@@ -62,7 +55,7 @@ export function sign(
   return createHmac('sha256', signingKey).update(text).digest('hex');
 }
 
-function hmac(key: string | Buffer, text: string): Buffer {
+export function hmac(key: string | Buffer, text: string): Buffer {
   return createHmac('sha256', key).update(text).digest();
 }
 

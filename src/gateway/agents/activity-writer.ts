@@ -4,7 +4,7 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import type { WorkerReference } from './agent-protocol.ts';
+import type { WorkerReference } from './agent-messages.ts';
 
 /** Milliseconds between two patches of one worker. */
 const INTERVAL_MS = 3_000;

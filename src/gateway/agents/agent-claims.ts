@@ -4,7 +4,7 @@ import type {
   InvokeTrailer,
   WatchEvent,
   WorkerState,
-} from './agent-protocol.ts';
+} from './agent-messages.ts';
 import type { AgentPhase } from './routing.ts';
 
 /** Longest uid of a resource, and longest text of an error, that is taken from an agent, in characters. */

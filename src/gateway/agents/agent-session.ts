@@ -6,13 +6,8 @@ import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { type AgentAnswer, AgentCall } from './agent-call.ts';
-import type {
-  AgentProtocol,
-  InvokeRequest,
-  WatchEvent,
-  WorkerReference,
-  WorkerState,
-} from './agent-protocol.ts';
+import type { InvokeRequest, WatchEvent, WorkerReference, WorkerState } from './agent-messages.ts';
+import type { AgentProtocol } from './agent-protocol.ts';
 import { SharedCallStream, sendAlone } from './call-streams.ts';
 import { GrpcStream } from './grpc-stream.ts';
 

@@ -1,7 +1,8 @@
 import type { ClientHttp2Session } from 'node:http2';
 import { messageOf } from '../../common/errors.ts';
 import type { AgentCall } from './agent-call.ts';
-import type { AgentProtocol, InvokeRequest } from './agent-protocol.ts';
+import type { InvokeRequest } from './agent-messages.ts';
+import type { AgentProtocol } from './agent-protocol.ts';
 import { type GrpcEnd, GrpcStream } from './grpc-stream.ts';
 
 /** Largest number of a call on a shared stream; after it calls have streams of their own. */

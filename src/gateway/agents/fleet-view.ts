@@ -1,6 +1,6 @@
 import { findCondition, workerConditions } from '../../api/condition.ts';
 import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
-import type { WorkerReference, WorkerState } from './agent-protocol.ts';
+import type { WorkerReference, WorkerState } from './agent-messages.ts';
 import {
   type FunctionSettings,
   type SettingsSource,

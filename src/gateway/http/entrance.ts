@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
-import { type Access, type AccessAction, HttpAccessRequest } from '../access/access.ts';
+import type { Access, AccessAction } from '../access/access.ts';
 import { strangerAt } from '../access/access-cache.ts';
+import { HttpAccessRequest } from '../access/access-request.ts';
 import type { Identity } from '../access/identity.ts';
 import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';

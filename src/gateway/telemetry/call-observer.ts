@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Principal } from '../access/principal.ts';
-import type { InvokeTimings } from '../agents/agent-protocol.ts';
+import type { InvokeTimings } from '../agents/agent-messages.ts';
 
 /** What is known of a request before anything has been looked at. */
 export interface CallInfo {

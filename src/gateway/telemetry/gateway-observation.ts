@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
-import { openTracing, type Tracing, type TracingEnvironment } from '../../common/tracing/tracing.ts';
+import type { Tracing } from '../../common/tracing/span.ts';
+import { openTracing, type TracingEnvironment } from '../../common/tracing/tracing.ts';
 import { createAccessLog } from './access-log.ts';
 import type { CallListener } from './observed-call.ts';
 

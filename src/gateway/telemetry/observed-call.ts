@@ -1,3 +1,4 @@
+import type { TraceSpan, Tracing } from '../../common/tracing/span.ts';
 import {
   continuedXRay,
   formatTraceParent,
@@ -5,7 +6,6 @@ import {
   parentOf,
   parseTraceParent,
 } from '../../common/tracing/trace-context.ts';
-import type { TraceSpan, Tracing } from '../../common/tracing/tracing.ts';
 import { type Principal, principalName } from '../access/principal.ts';
 import { startKind } from '../lambda/start-kind.ts';
 import type { CallInfo, CallObservation, CallObserver, CallReport } from './call-observer.ts';

@@ -1,6 +1,6 @@
 import { unreachable } from '../../common/errors.ts';
+import type { TraceSpan, Tracing } from '../../common/tracing/span.ts';
 import { continuedXRay, formatTraceParent, parentOf } from '../../common/tracing/trace-context.ts';
-import type { TraceSpan, Tracing } from '../../common/tracing/tracing.ts';
 import type { AgentAnswer } from '../agents/agent-call.ts';
 import type { WorkerEntry } from '../agents/fleet-view.ts';
 import type { FunctionCall } from '../agents/function-call.ts';

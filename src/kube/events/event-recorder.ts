@@ -405,3 +405,6 @@ export function createEventRecorder(options: EventRecorderOptions): EventRecorde
     },
   };
 }
+
+/** Where Events go. */
+export type EventSink = Pick<EventRecorder, 'record'>;

@@ -1,16 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
-
-/** How often the kernel held a worker to its limits since it was started. */
-export interface LimitHits {
-  /** Processes or threads that it was refused. */
-  readonly processes: number;
-  /** Processes of it that were ended for want of memory. */
-  readonly memory: number;
-}
-
-export type Limit = keyof LimitHits;
+import type { Limit, LimitHits } from '../contract/limits.ts';
 
 export interface LimitWatchOptions {
   /** What the kernel has counted; undefined when there is no such worker. Synchronous: a few microseconds. */

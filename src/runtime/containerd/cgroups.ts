@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { errnoOf } from '../../common/errors.ts';
-import type { LimitHits } from './cgroup-events.ts';
+import type { LimitHits } from '../contract/limits.ts';
 import { CGROUP_ROOT, type CgroupDriver, type CgroupParent, cgroupParent } from './cgroup-parent.ts';
 
 export interface WorkerCgroupsOptions {

@@ -16,7 +16,10 @@ import { type ContainerdClient, createContainerdClient } from '../../containerd/
 import type { TaskProcess } from '../../containerd/task-service.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import { isWorker, taskStateOf, workerInfoOf } from '../contract/container-labels.ts';
+import type { NodeImages } from '../contract/images.ts';
 import type { RuntimeObserver } from '../contract/instrumentation.ts';
+import type { NodeInventory } from '../contract/inventory.ts';
+import type { WorkerLogReader } from '../contract/logs.ts';
 import { fits, refuseForeign } from '../contract/matches.ts';
 import { PreparedContainers } from '../contract/precreated.ts';
 import type {
@@ -24,6 +27,7 @@ import type {
   ContainerRuntime,
   DestroyOptions,
   EnsureRequest,
+  FoundTask,
   KernelState,
   RuntimeEvent,
   RuntimeHealth,
@@ -32,10 +36,9 @@ import type {
   WorkerInfo,
 } from '../contract/runtime.ts';
 import { ImageStore } from '../images/image-store.ts';
-import { createNodeImages, type NodeImages } from '../images/node-images.ts';
+import { createNodeImages } from '../images/node-images.ts';
 import { FILES_KEY_PREFIX } from '../images/user-files.ts';
 import type { LogLimits } from '../logs/log-layout.ts';
-import type { WorkerLogReader } from '../logs/log-reader.ts';
 import { OutputProbe } from '../logs/output-probe.ts';
 import { WorkerLogs } from '../logs/worker-logs.ts';
 import { HOST_MODE_IP } from '../start/host-port.ts';
@@ -48,13 +51,13 @@ import { type MadeWorker, WorkerCreation } from './create.ts';
 import { EventFeed } from './events.ts';
 import { Freezer } from './freezer.ts';
 import { HostsFiles } from './hosts-files.ts';
-import { type NodeInventory, takeNodeInventory } from './inventory.ts';
+import { takeNodeInventory } from './inventory.ts';
 import { Confinement, type ConfinementOptions } from './isolation.ts';
 import { HostTraces } from './leftovers.ts';
 import { OrphanShims } from './orphan-shim.ts';
 import { isStandIn, WorkerRemoval } from './remove.ts';
 import { ShimGroups } from './shim-groups.ts';
-import { type FoundTask, TaskControl } from './task.ts';
+import { TaskControl } from './task.ts';
 import { clearContainerd } from './uninstall.ts';
 import { versionFault } from './version.ts';
 
@@ -104,6 +107,7 @@ export interface ContainerdRuntimeOptions {
 
 /** Everything of ours lives in this namespace of containerd, and nothing else does. */
 export const CONTAINERD_NAMESPACE = 'esb';
+
 /** Containers that are remembered as removed. */
 const MAX_REMOVED = 4_096;
 const SNAPSHOTTER = 'overlayfs';

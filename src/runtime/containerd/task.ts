@@ -3,8 +3,8 @@ import { AbortedError, type CallOptions, sleep } from '../../common/deadline.ts'
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
-import type { TaskProcess, TaskStatus } from '../../containerd/task-service.ts';
-import type { KernelState } from '../contract/runtime.ts';
+import type { TaskProcess } from '../../containerd/task-service.ts';
+import type { FoundTask, KernelState } from '../contract/runtime.ts';
 import { ContainerdPulse } from './containerd-pulse.ts';
 import type { Freezer } from './freezer.ts';
 
@@ -29,12 +29,6 @@ const UNKNOWN_DEADLINE_MS = 1000;
 const UNKNOWN_EVERY_MS = 100;
 const SETTLE_DEADLINE_MS = 3000;
 const SETTLE_EVERY_MS = 5;
-
-/** A task as containerd and the kernel have it together. */
-export interface FoundTask extends TaskProcess {
-  /** What containerd alone says. It goes on saying PAUSED of a task that was thawed below it. */
-  readonly told: TaskStatus;
-}
 
 /**
  * Freezes, thaws and ends tasks. containerd answers a wrong state with a text only, so after every failure the state is

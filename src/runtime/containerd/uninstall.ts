@@ -2,7 +2,8 @@ import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
-import { isOwnName, type NodeInventory } from './inventory.ts';
+import type { NodeInventory } from '../contract/inventory.ts';
+import { isOwnName } from './inventory.ts';
 
 export interface NodeClearanceOptions {
   readonly client: Pick<ContainerdClient, 'containers' | 'images' | 'leases' | 'namespaces'>;

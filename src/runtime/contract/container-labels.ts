@@ -1,7 +1,6 @@
 import { containerLabels } from '../../api/label.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
-import type { FoundTask } from '../containerd/task.ts';
-import type { EnsureRequest, TaskState, WorkerAddress, WorkerInfo } from './runtime.ts';
+import type { EnsureRequest, FoundTask, TaskState, WorkerAddress, WorkerInfo } from './runtime.ts';
 
 /** The labels that say whom a container belongs to; together with the task they are all there is to know of it. */
 export function labelsOf(

@@ -1,4 +1,4 @@
-import type { Limit } from '../containerd/cgroup-events.ts';
+import type { Limit } from './limits.ts';
 
 /** A part of making a worker, or of bringing it back. */
 export type StartStage = 'image' | 'network' | 'snapshot' | 'create' | 'start' | 'listen' | 'thaw';

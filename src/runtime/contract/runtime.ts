@@ -1,9 +1,10 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import type { Health } from '../../common/health.ts';
-import type { LimitHits } from '../containerd/cgroup-events.ts';
-import type { NodeInventory } from '../containerd/inventory.ts';
-import type { NodeImages } from '../images/node-images.ts';
-import type { WorkerLogReader } from '../logs/log-reader.ts';
+import type { TaskProcess, TaskStatus } from '../../containerd/task-service.ts';
+import type { NodeImages } from './images.ts';
+import type { NodeInventory } from './inventory.ts';
+import type { LimitHits } from './limits.ts';
+import type { WorkerLogReader } from './logs.ts';
 
 /** Who a container belongs to; kept in its labels. */
 export interface WorkerIdentity {
@@ -265,4 +266,10 @@ export interface DestroyOptions extends CallOptions {
   readonly graceSeconds?: number;
   /** Keeps the output for a while: an hour, and 256 MiB of all removed containers. Default false. */
   readonly keepLog?: boolean;
+}
+
+/** A task as containerd and the kernel have it together. */
+export interface FoundTask extends TaskProcess {
+  /** What containerd alone says. It goes on saying PAUSED of a task that was thawed below it. */
+  readonly told: TaskStatus;
 }

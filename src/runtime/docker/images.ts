@@ -6,10 +6,10 @@ import type { RegistryCredentials, TransferService } from '../../containerd/tran
 import type { DockerCredentials, DockerPullProgress, ImageService } from '../../docker/image-service.ts';
 import { type ImageConfig, linuxPlatform, parseImageConfig } from '../../oci/image-config.ts';
 import { type ImageReference, parseImageReference } from '../../oci/image-reference.ts';
+import type { NodeImages } from '../contract/images.ts';
 import type { RuntimeObserver } from '../contract/instrumentation.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
 import { ImagePulls } from '../images/image-pulls.ts';
-import type { NodeImages } from '../images/node-images.ts';
 import { withMissing } from '../images/pull-error.ts';
 
 export interface DockerImagesOptions {

@@ -9,8 +9,10 @@ import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import type { DockerContainer } from '../../docker/container-service.ts';
 import { createDockerClient, type DockerClient } from '../../docker/docker-client.ts';
-import type { NodeInventory } from '../containerd/inventory.ts';
+import type { NodeImages } from '../contract/images.ts';
 import type { RuntimeObserver } from '../contract/instrumentation.ts';
+import type { NodeInventory } from '../contract/inventory.ts';
+import type { WorkerLogReader } from '../contract/logs.ts';
 import { fits, refuseForeign } from '../contract/matches.ts';
 import { PreparedContainers } from '../contract/precreated.ts';
 import type {
@@ -24,9 +26,7 @@ import type {
   StartOptions,
   WorkerInfo,
 } from '../contract/runtime.ts';
-import type { NodeImages } from '../images/node-images.ts';
 import type { LogLimits } from '../logs/log-layout.ts';
-import type { WorkerLogReader } from '../logs/log-reader.ts';
 import { WorkerLogs } from '../logs/worker-logs.ts';
 import { HostPortBook, type HostPortRange } from '../start/host-port-allocator.ts';
 import { type Connect, tcpConnect } from '../start/port-probe.ts';

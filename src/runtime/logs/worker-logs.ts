@@ -3,19 +3,11 @@ import { pathToFileURL } from 'node:url';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { type CommandRunner, systemCommandRunner } from '../../common/exec/command-runner.ts';
 import { type Logger, silentLogger } from '../../common/logger.ts';
+import type { EarlierLog, LogExtent, LogReading, WorkerLogReader } from '../contract/logs.ts';
 import { LogFolder } from './log-folder.ts';
 import { LogGrowth } from './log-growth.ts';
 import { defaultLogLimits, formatLogFileName, type LogLimits } from './log-layout.ts';
-import {
-  type EarlierLog,
-  earlierOf,
-  extentOf,
-  type LogExtent,
-  type LogReading,
-  newestOf,
-  readPiece,
-  type WorkerLogReader,
-} from './log-reader.ts';
+import { earlierOf, extentOf, newestOf, readPiece } from './log-reader.ts';
 import {
   beginsOf,
   formatLogPoint,

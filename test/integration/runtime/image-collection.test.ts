@@ -5,7 +5,7 @@ import { ImageCollector, type ImageThresholds } from '../../../src/agent/gc/imag
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { NodeImages } from '../../../src/runtime/images/node-images.ts';
+import type { NodeImages } from '../../../src/runtime/contract/images.ts';
 import { run } from '../../support/command.ts';
 import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { testImage, workerFiles } from '../../support/test-image.ts';

@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/model/desired-worker.ts';
-import type { WorkerRecord } from '../../../src/agent/worker/record-store.ts';
+import type { WorkerRecord } from '../../../src/agent/model/worker-record.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import { WorkerExitError } from '../../../src/runtime/contract/worker-exit-error.ts';
 import type { FakeOperation } from '../../support/fake-runtime.ts';

@@ -1,7 +1,8 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { openTracing, type Tracing } from '../../../src/common/tracing/tracing.ts';
+import type { Tracing } from '../../../src/common/tracing/span.ts';
+import { openTracing } from '../../../src/common/tracing/tracing.ts';
 import { agentServerLab } from '../../support/agent-server-lab.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { gatewayLab } from '../../support/gateway-lab.ts';

@@ -9,7 +9,7 @@ import {
   usedPercentOf,
 } from '../../../../src/agent/gc/image-gc.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
-import type { ImageRoom, NodeImage, NodeImages } from '../../../../src/runtime/images/node-images.ts';
+import type { ImageRoom, NodeImage, NodeImages } from '../../../../src/runtime/contract/images.ts';
 import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
 import { recordingLogger } from '../../../support/recording-logger.ts';
 

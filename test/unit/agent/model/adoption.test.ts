@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { WorkerRecord } from '../../../../src/agent/worker/record-store.ts';
+import type { WorkerRecord } from '../../../../src/agent/model/worker-record.ts';
 import { desiredFixture, FleetLab } from '../../../support/fleet-lab.ts';
 import { settle } from '../../../support/manual-clock.ts';
 

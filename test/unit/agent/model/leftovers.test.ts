@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { audit, type HostState, type KnownState, Sightings } from '../../../../src/agent/model/leftovers.ts';
-import type { NodeInventory, TraceKind } from '../../../../src/runtime/containerd/inventory.ts';
+import type { NodeInventory, TraceKind } from '../../../../src/runtime/contract/inventory.ts';
 
 const traceKinds: readonly TraceKind[] = [
   'task',

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { InvocationResult } from '../../../../src/agent/model/invocation.ts';
-import type { WorkerRecord } from '../../../../src/agent/worker/record-store.ts';
+import type { WorkerRecord } from '../../../../src/agent/model/worker-record.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import { WorkerExitError } from '../../../../src/runtime/contract/worker-exit-error.ts';
 import { watchFileSyncs } from '../../../support/file-syncs.ts';

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { isAborted } from '../../../../src/common/deadline.ts';
-import { type LimitHits, LimitWatch } from '../../../../src/runtime/containerd/cgroup-events.ts';
+import { LimitWatch } from '../../../../src/runtime/containerd/cgroup-events.ts';
+import type { LimitHits } from '../../../../src/runtime/contract/limits.ts';
 import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
 
 function setUp(counts: Record<string, LimitHits>): {

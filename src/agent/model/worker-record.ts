@@ -1,0 +1,42 @@
+import type { WorkerAddress } from '../../runtime/contract/runtime.ts';
+import type { BackoffSnapshot } from './backoff.ts';
+import type { ContainerMake } from './container-spec.ts';
+import type { DesiredWorker } from './desired-worker.ts';
+import type { Rest } from './idle-policy.ts';
+import type { WorkerView } from './worker-state.ts';
+
+/** Version of the form below. A record of another one is set aside, never guessed at. */
+export const RECORD_VERSION = 1;
+
+/** All that is kept of a worker on disk: enough to serve it without the API. Holds no secret. */
+export interface WorkerRecord {
+  readonly version: typeof RECORD_VERSION;
+  readonly desired: DesiredWorker;
+  /** Where the idle policy had brought it. */
+  readonly rest: Rest;
+  /** The container that calls go to. Absent in records of an earlier agent, whose workers had only one. */
+  readonly container?: StoredMake;
+  /** What the runtime said of it beside its task, for when it cannot be asked. Absent without a process. */
+  readonly served?: {
+    readonly address: WorkerAddress;
+    readonly image: string;
+    readonly epoch: number;
+    /** ISO 8601. */
+    readonly createdAt: string;
+  };
+  /** The container that has been called since it was started, with its start time. */
+  readonly warmContainer?: string;
+  readonly startedAt?: string;
+  readonly pausedAt?: string;
+  readonly restartCount: number;
+  readonly lastTermination?: WorkerView['lastTermination'];
+  readonly crashes: BackoffSnapshot;
+  /** The value of status.lastInvocationTime that was acted on last. */
+  readonly observedInvocationTime?: string;
+  /** Stamps that this node issued last. */
+  readonly stamps: readonly string[];
+}
+
+/** Records of an earlier agent do not have the size of `/tmp`. */
+export type StoredMake = Omit<ContainerMake, 'ephemeralStorageMiB'> &
+  Partial<Pick<ContainerMake, 'ephemeralStorageMiB'>>;

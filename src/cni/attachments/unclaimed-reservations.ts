@@ -1,0 +1,28 @@
+import type { NamespaceKeeper } from '../host/netns.ts';
+import type { NodeSegment } from '../host/network-setup.ts';
+import type { AttachmentBook } from './index.ts';
+
+/**
+ * Releases reservations that neither a record nor a namespace stands behind. A record is made before its address is
+ * given out, and a namespace ends after its address was given back.
+ */
+export async function releaseUnclaimed(
+  segment: Pick<NodeSegment, 'ipam'>,
+  known: { readonly namespaces: NamespaceKeeper; readonly book: Pick<AttachmentBook, 'has'> },
+): Promise<readonly string[]> {
+  const { book, namespaces } = known;
+  const released: string[] = [];
+  for (const { ip, containerId } of await segment.ipam.list()) {
+    if (book.has(containerId) || (await isThere(namespaces, containerId))) {
+      continue;
+    }
+    await segment.ipam.release(ip, containerId);
+    released.push(ip);
+  }
+  return released;
+}
+
+async function isThere(namespaces: NamespaceKeeper, name: string): Promise<boolean> {
+  // What stands in a file may be anything.
+  return /^[\w.-]+$/.test(name) && (await namespaces.isPinned(namespaces.path(name)));
+}

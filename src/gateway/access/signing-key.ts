@@ -1,0 +1,9 @@
+import { hmac } from './sigv4.ts';
+
+/** The key that signatures of one day, region and service are made with. */
+export function deriveSigningKey(secret: string, date: string, region: string, service: string): Buffer {
+  const ofDate = hmac(`AWS4${secret}`, date);
+  const ofRegion = hmac(ofDate, region);
+  const ofService = hmac(ofRegion, service);
+  return hmac(ofService, 'aws4_request');
+}
