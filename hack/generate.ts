@@ -14,6 +14,7 @@ import { messageOf } from '../src/common/errors.ts';
 import { chartDocuments } from './chart-document.ts';
 import { chartDefinitions, chartManifests } from './chart-manifests.ts';
 import { commandDocument } from './command-document.ts';
+import { layoutDocument } from './layout-document.ts';
 import { metricsDocument } from './metrics-document.ts';
 import type { Product, ProductMaker } from './product.ts';
 import { reasonDocument } from './reason-document.ts';
@@ -28,6 +29,7 @@ const makers: readonly ProductMaker[] = [
   resourceDocuments,
   commandDocument,
   metricsDocument,
+  layoutDocument,
   reasonDocument,
   chartDefinitions,
   chartDocuments,

@@ -1,33 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-
-/** Which folders of src a folder may import from, beside itself (design, section 7). */
-const allowed: Readonly<Record<string, readonly string[]>> = {
-  api: [],
-  common: [],
-  kube: ['api', 'common'],
-  containerd: ['api', 'common'],
-  docker: ['api', 'common'],
-  oci: ['api', 'common'],
-  cni: ['api', 'common'],
-  runtime: ['api', 'common', 'containerd', 'docker', 'oci', 'cni'],
-  agent: ['api', 'common', 'kube', 'containerd', 'oci', 'cni', 'runtime'],
-  controller: ['api', 'common', 'kube'],
-  gateway: ['api', 'common', 'kube'],
-  cli: ['api', 'common', 'kube', 'containerd', 'oci', 'cni', 'runtime', 'agent', 'controller', 'gateway'],
-};
-
-/** Which of its own folders, and files beside them, a folder of the gateway may import from. */
-const allowedInGateway: Readonly<Record<string, readonly string[]>> = {
-  call: [],
-  access: ['call'],
-  fleet: ['call'],
-  admission: ['call', 'access', 'fleet'],
-  observation: ['call', 'access', 'fleet'],
-  events: ['call', 'fleet'],
-  http: ['call', 'access', 'fleet', 'admission', 'observation', 'invoker.ts'],
-};
+import { foldersWithRooms, type RoomTable, source } from '../../hack/import-rules.ts';
 
 const root = resolve(import.meta.dirname, '../../src');
 
@@ -41,23 +15,25 @@ function importsOf(text: string): string[] {
   return [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1] ?? '');
 }
 
-/** The imports of `text`, as if it stood at `file`, that the table does not allow; both by their path below `top`. */
-function forbiddenImports(
-  file: string,
-  text: string,
-  table: Readonly<Record<string, readonly string[]>> = allowed,
-  top = root,
-): string[] {
-  const folder = relative(top, file).split('/')[0] ?? '';
+/** The files of `src/` that a file imports, types included, by their path below `top`. */
+function targetsOf(file: string, text: string, top: string): string[] {
   return importsOf(text)
     .filter((specifier) => specifier.startsWith('.'))
     .map((specifier) => relative(top, resolve(dirname(file), specifier)))
-    .filter((target) => {
-      const targetFolder = target.split('/')[0] ?? '';
-      return (
-        targetFolder !== folder && targetFolder !== '..' && !(table[folder] ?? []).includes(targetFolder)
-      );
-    });
+    .filter((target) => !target.startsWith('..'));
+}
+
+/** The imports of `text`, as if it stood at `file`, that the table does not allow; both by their path below `top`. */
+function forbiddenImports(file: string, text: string, table: RoomTable, top: string): string[] {
+  const room = relative(top, file).split('/')[0] ?? '';
+  return targetsOf(file, text, top).filter((target) => {
+    const targetRoom = target.split('/')[0] ?? '';
+    return (
+      targetRoom !== room &&
+      table.rooms[room]?.imports.includes(targetRoom) !== true &&
+      table.shared?.[targetRoom]?.includes(room) !== true
+    );
+  });
 }
 
 function foldersOf(top: string): string[] {
@@ -66,44 +42,102 @@ function foldersOf(top: string): string[] {
     .map((entry) => entry.name);
 }
 
+/** The imports of all files in the rooms of a folder that its table does not allow. */
+function brokenRules(top: string, table: RoomTable): string[] {
+  return foldersOf(top).flatMap((room) =>
+    filesBelow(join(top, room)).flatMap((file) =>
+      forbiddenImports(file, readFileSync(file, 'utf8'), table, top).map(
+        (target) => `${relative(root, file)} -> ${relative(root, join(top, target))}`,
+      ),
+    ),
+  );
+}
+
+/** A way from a file over its imports back to that file, for each circle that there is. */
+function circles(graph: ReadonlyMap<string, readonly string[]>): string[] {
+  const found: string[] = [];
+  const done = new Set<string>();
+  const walk = (file: string, way: readonly string[]): void => {
+    const at = way.indexOf(file);
+    if (at >= 0) {
+      found.push([...way.slice(at), file].join(' -> '));
+    } else if (!done.has(file)) {
+      for (const target of graph.get(file) ?? []) {
+        walk(target, [...way, file]);
+      }
+      done.add(file);
+    }
+  };
+  for (const file of graph.keys()) {
+    walk(file, []);
+  }
+  return found;
+}
+
+/** Where each folder with rules is, and its rules. */
+const tables: readonly (readonly [string, RoomTable])[] = [['', source], ...Object.entries(foldersWithRooms)];
+
 describe('imports', () => {
-  const folders = foldersOf(root);
-  const gateway = join(root, 'gateway');
-
-  it('has a rule for every folder', () => {
-    expect(folders.toSorted()).toEqual(Object.keys(allowed).toSorted());
+  it.each(tables)('has a rule for every folder of src/%s', (folder, table) => {
+    expect(foldersOf(join(root, folder)).toSorted()).toEqual(Object.keys(table.rooms).toSorted());
   });
 
-  it.each(folders)('of src/%s go one way', (folder) => {
-    const broken = filesBelow(join(root, folder)).flatMap((file) =>
-      forbiddenImports(file, readFileSync(file, 'utf8')).map(
-        (target) => `${relative(root, file)} -> ${target}`,
-      ),
+  it.each(tables)('between the folders of src/%s go one way', (folder, table) => {
+    expect(brokenRules(join(root, folder), table)).toEqual([]);
+  });
+
+  it.each(tables)('between the folders of src/%s are all in use', (folder, table) => {
+    const top = join(root, folder);
+    const unused = foldersOf(top).flatMap((room) => {
+      const used = new Set(
+        filesBelow(join(top, room)).flatMap((file) =>
+          targetsOf(file, readFileSync(file, 'utf8'), top).map((target) => target.split('/')[0]),
+        ),
+      );
+      return (table.rooms[room]?.imports ?? [])
+        .filter((target) => !used.has(target))
+        .map((target) => `${room} -> ${target}`);
+    });
+    expect(unused).toEqual([]);
+  });
+
+  it.each(tables)('between the folders of src/%s are allowed without a circle', (_folder, { rooms }) => {
+    const allowed = new Map(Object.entries(rooms).map(([name, { imports }]) => [name, imports] as const));
+    expect(circles(allowed)).toEqual([]);
+  });
+
+  it('of files have no circle, those of types included', () => {
+    const graph = new Map(
+      filesBelow(root).map((file) => {
+        return [relative(root, file), targetsOf(file, readFileSync(file, 'utf8'), root)] as const;
+      }),
     );
-    expect(broken).toEqual([]);
-  });
-
-  it('has a rule for every folder of the gateway', () => {
-    expect(foldersOf(gateway).toSorted()).toEqual(Object.keys(allowedInGateway).toSorted());
-  });
-
-  it.each(foldersOf(gateway))('of src/gateway/%s go one way', (folder) => {
-    const broken = filesBelow(join(gateway, folder)).flatMap((file) =>
-      forbiddenImports(file, readFileSync(file, 'utf8'), allowedInGateway, gateway).map(
-        (target) => `${relative(gateway, file)} -> ${target}`,
-      ),
-    );
-    expect(broken).toEqual([]);
+    expect(circles(graph)).toEqual([]);
   });
 
   it('are found where they break the rule', () => {
     const text = "import { plan } from '../agent/plan.ts';\nconst later = await import('../cli/up.ts');";
-    expect(forbiddenImports(join(root, 'gateway/example.ts'), text)).toEqual(['agent/plan.ts', 'cli/up.ts']);
+    expect(forbiddenImports(join(root, 'gateway/example.ts'), text, source, root)).toEqual([
+      'agent/plan.ts',
+      'cli/up.ts',
+    ]);
     const inside =
-      "import { createLambdaApi } from '../http/lambda-api.ts';\nimport { place } from './room.ts';";
-    expect(
-      forbiddenImports(join(gateway, 'admission/example.ts'), inside, allowedInGateway, gateway),
-    ).toEqual(['http/lambda-api.ts']);
+      "import type { LambdaApi } from '../http/lambda-api.ts';\nimport { place } from './room.ts';\nimport '../invoker.ts';";
+    const gateway = join(root, 'gateway');
+    const table = foldersWithRooms.gateway ?? source;
+    expect(forbiddenImports(join(gateway, 'admission/example.ts'), inside, table, gateway)).toEqual([
+      'http/lambda-api.ts',
+      'invoker.ts',
+    ]);
+  });
+
+  it('are found where they go in a circle', () => {
+    const graph = new Map([
+      ['a', ['b']],
+      ['b', ['c']],
+      ['c', ['b']],
+    ]);
+    expect(circles(graph)).toEqual(['b -> c -> b']);
   });
 
   it('of the agent reach Docker lazily, whose client is large', () => {
@@ -121,9 +155,9 @@ describe('imports', () => {
         walk(resolve(dirname(file), specifier));
       }
     };
-    walk(join(root, 'agent/role.ts'));
+    walk(join(root, 'agent/main.ts'));
     const loaded = [...seen].map((file) => relative(root, file));
-    expect(loaded).toContain('runtime/runtime-factory.ts');
+    expect(loaded).toContain('runtime/factory.ts');
     expect(loaded.filter((file) => file.startsWith('docker/'))).toEqual([]);
   });
 

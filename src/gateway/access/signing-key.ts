@@ -1,4 +1,4 @@
-import { hmac } from './sigv4.ts';
+import { createHmac } from 'node:crypto';
 
 /** The key that signatures of one day, region and service are made with. */
 export function deriveSigningKey(secret: string, date: string, region: string, service: string): Buffer {
@@ -6,4 +6,8 @@ export function deriveSigningKey(secret: string, date: string, region: string, s
   const ofRegion = hmac(ofDate, region);
   const ofService = hmac(ofRegion, service);
   return hmac(ofService, 'aws4_request');
+}
+
+function hmac(key: string | Buffer, text: string): Buffer {
+  return createHmac('sha256', key).update(text).digest();
 }

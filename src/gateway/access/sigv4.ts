@@ -55,10 +55,6 @@ export function sign(
   return createHmac('sha256', signingKey).update(text).digest('hex');
 }
 
-export function hmac(key: string | Buffer, text: string): Buffer {
-  return createHmac('sha256', key).update(text).digest();
-}
-
 function checkScope(signature: Signature): void {
   const day = signature.signedAt.slice(0, 8);
   if (signature.date !== day) {

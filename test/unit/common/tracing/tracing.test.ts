@@ -28,8 +28,8 @@ async function loadedBy(...files: readonly string[]): Promise<string> {
 
 describe('spans', () => {
   it('take no SDK to be loaded where nobody wants them', { timeout: 60_000 }, async () => {
-    expect(await loadedBy('gateway/role.ts', 'agent/role.ts')).toBe('none');
-    expect(await loadedBy('common/otlp-tracing.ts')).toBe('some');
+    expect(await loadedBy('gateway/main.ts', 'agent/main.ts')).toBe('none');
+    expect(await loadedBy('common/tracing/otlp-tracing.ts')).toBe('some');
   });
 
   it.each<[string, string | undefined, TracingEnvironment]>([

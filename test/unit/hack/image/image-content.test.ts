@@ -76,7 +76,7 @@ describe('the Dockerfile', () => {
 
 describe('the image', () => {
   it('has every program that the roles run', () => {
-    const run = ['agent', 'cni', 'containerd', 'controller', 'gateway', 'kube', 'runtime']
+    const run = ['agent', 'cni', 'common', 'containerd', 'controller', 'gateway', 'kube', 'runtime']
       .flatMap((folder) =>
         readdirSync(join(root, 'src', folder), { recursive: true, encoding: 'utf8' })
           .filter((name) => name.endsWith('.ts'))

@@ -1,0 +1,168 @@
+/** What one room of the source holds, and which rooms beside it a file in it may import from. */
+export interface Room {
+  readonly holds: string;
+  readonly imports: readonly string[];
+}
+
+/** The rooms of one folder, by name. Files beside the rooms put them together, and may import from all of them. */
+export interface RoomTable {
+  readonly rooms: Readonly<Record<string, Room>>;
+  /** Files beside the rooms that a room may import from all the same; each names the rooms that may. */
+  readonly shared?: Readonly<Record<string, readonly string[]>>;
+}
+
+const common: RoomTable = {
+  rooms: {
+    exec: { holds: 'running programs, in this process or in one beside it', imports: [] },
+    tracing: { holds: 'spans, trace contexts, and the way of spans to a collector', imports: [] },
+  },
+  shared: {
+    'clock.ts': ['tracing'],
+    'deadline.ts': ['exec', 'tracing'],
+    'errors.ts': ['exec', 'tracing'],
+    'logger.ts': ['exec', 'tracing'],
+  },
+};
+
+const kube: RoomTable = {
+  rooms: {
+    api: { holds: 'types of objects and of the client, paths, errors of the API', imports: [] },
+    client: { holds: 'HTTP client, kubeconfig, watch streams, server-side apply', imports: ['api'] },
+    cache: { holds: 'list and watch, and the cache that they keep', imports: ['api'] },
+    controller: { holds: 'work queue, reconciler, leader election', imports: ['api'] },
+    events: { holds: 'Events and their limits', imports: ['api', 'client'] },
+  },
+};
+
+const cni: RoomTable = {
+  rooms: {
+    spec: { holds: "libcni's side of CNI 1.1: configuration, results, their cache", imports: [] },
+    host: { holds: 'bridges, routes, nftables, network namespaces, host-local', imports: ['spec'] },
+    attachments: {
+      holds: 'the attachments of a node: pool, index, store, removal',
+      imports: ['spec', 'host'],
+    },
+    gc: { holds: 'audit, orphans, uninstall', imports: ['spec', 'host', 'attachments'] },
+  },
+};
+
+const runtime: RoomTable = {
+  rooms: {
+    contract: { holds: '`ContainerRuntime` and the types that it speaks in', imports: [] },
+    start: { holds: 'host ports, readiness, errors of a start', imports: ['contract'] },
+    images: { holds: 'pulls, credentials, the images of a node', imports: ['contract'] },
+    logs: { holds: 'the logs of workers: rotation, reading', imports: ['contract'] },
+    containerd: { holds: 'the runtime over containerd', imports: ['contract', 'start', 'images', 'logs'] },
+    docker: { holds: 'the runtime over Docker', imports: ['contract', 'start', 'images', 'logs'] },
+  },
+};
+
+const agent: RoomTable = {
+  rooms: {
+    model: {
+      holds: 'pure: desired worker, goal, plan, idle policy, conditions, admission, backoff',
+      imports: [],
+    },
+    logs: { holds: 'queries of logs, and the calls in them', imports: [] },
+    secrets: { holds: 'Secrets that a namespace grants', imports: ['model'] },
+    invoke: { holds: 'call queue, client of the emulator, in-flight mark', imports: ['model', 'logs'] },
+    sync: { holds: 'resource to desired worker, view to status', imports: ['model'] },
+    rpc: { holds: 'gRPC server, its streams and its TLS port', imports: ['model', 'logs'] },
+    worker: {
+      holds: 'one worker on this node, and all of them',
+      imports: ['model', 'logs', 'secrets', 'invoke'],
+    },
+    gc: { holds: 'collection of leftovers and images', imports: ['model', 'invoke', 'worker'] },
+    node: {
+      holds: 'LambdaNode, Lease, health, leaving a node',
+      imports: ['model', 'invoke', 'worker', 'gc'],
+    },
+  },
+};
+
+const controller: RoomTable = {
+  rooms: {
+    metrics: { holds: 'metrics', imports: [] },
+    scheduling: { holds: 'nodes as they are seen, liveness, placement', imports: [] },
+    certificates: { holds: 'the client authority, certificates of gateways', imports: [] },
+    workers: { holds: 'assignment, moves and deletion of workers', imports: ['scheduling', 'metrics'] },
+    reservation: { holds: 'hold Pods', imports: ['scheduling'] },
+  },
+};
+
+const gateway: RoomTable = {
+  rooms: {
+    lambda: { holds: 'types and errors of the Lambda API, which all rooms speak in', imports: [] },
+    access: { holds: 'who a caller is, and what it may', imports: ['lambda'] },
+    agents: { holds: 'agents, workers and routes', imports: ['lambda'] },
+    admission: { holds: 'limits', imports: ['lambda', 'access', 'agents'] },
+    telemetry: { holds: 'metrics, access log, spans', imports: ['lambda', 'access', 'agents'] },
+    events: { holds: 'calls of type Event, kept until they have run', imports: ['lambda', 'agents'] },
+    http: {
+      holds: 'what callers see',
+      imports: ['lambda', 'access', 'agents', 'admission', 'telemetry'],
+    },
+  },
+  shared: { 'invoker.ts': ['http'] },
+};
+
+const shared = ['api', 'common'];
+
+/** The folders of `src/`. */
+export const source: RoomTable = {
+  rooms: {
+    api: {
+      holds: 'resource types, generated from `crds/`; conditions, labels, shape hash; no I/O',
+      imports: [],
+    },
+    common: { holds: 'errors, deadlines, clock, task group, gates, logger', imports: [] },
+    kube: {
+      holds:
+        'Kubernetes client and controller machinery: list and watch, work queue, leader election, Events; free of our resources',
+      imports: ['common'],
+    },
+    containerd: {
+      holds: 'one file for each containerd service; errors are converted here',
+      imports: ['common'],
+    },
+    docker: { holds: 'the client of the Docker Engine API', imports: ['common'] },
+    oci: { holds: 'image references and configuration, the runtime spec, seccomp', imports: shared },
+    cni: {
+      holds: 'the network of workers: CNI 1.1, bridges, network namespaces, prepared slots, nftables',
+      imports: ['common'],
+    },
+    runtime: {
+      holds: '`ContainerRuntime`, over containerd and over Docker',
+      imports: [...shared, 'containerd', 'docker', 'oci', 'cni'],
+    },
+    agent: {
+      holds: 'the workers of one node: plan, calls, adoption, idle policy, status, gRPC server',
+      imports: [...shared, 'kube', 'cni', 'runtime'],
+    },
+    controller: {
+      holds:
+        'which worker lives on which node: placement, liveness, drains, hold Pods, finalizers, the client authority',
+      imports: [...shared, 'kube'],
+    },
+    gateway: {
+      holds: 'the Lambda API: callers, limits, kept calls, routes to agents',
+      imports: [...shared, 'kube'],
+    },
+    cli: {
+      holds:
+        '`up`, `down`, `status`, `invoke`, `ps`, `logs`, `doctor`, `retire`, `hold`, and the local instance behind them',
+      imports: [...shared, 'kube', 'containerd', 'cni', 'runtime', 'agent'],
+    },
+  },
+};
+
+/** The folders of `src/` that have rooms of their own. */
+export const foldersWithRooms: Readonly<Record<string, RoomTable>> = {
+  common,
+  kube,
+  cni,
+  runtime,
+  agent,
+  controller,
+  gateway,
+};
