@@ -26,8 +26,8 @@ const restarts = 'integration/runtime/restarts.test.ts';
 const halfMade = 'integration/runtime/half-made.test.ts';
 const restart = 'integration/agent/restart.test.ts';
 const garbage = 'integration/agent/garbage.test.ts';
-const fleet = 'unit/agent/worker-fleet.test.ts';
-const taskControl = 'unit/runtime/task-control.test.ts';
+const fleet = 'unit/agent/worker/worker-manager.test.ts';
+const taskControl = 'unit/runtime/containerd/task.test.ts';
 const network = 'integration/cni/node-network.test.ts';
 const agentRestart = 'e2e/11-agent-restart.test.ts';
 const containerdRestart = 'e2e/12-containerd-restart.test.ts';
@@ -36,7 +36,7 @@ const invoke = 'e2e/04-invoke.test.ts';
 const rolling = 'e2e/19-gateway-rolling.test.ts';
 const access = 'integration/gateway/access.test.ts';
 const events = 'integration/gateway/event-kill.test.ts';
-const emulator = 'unit/gateway/fleet/emulator-translation.test.ts';
+const emulator = 'unit/gateway/agents/emulator-translation.test.ts';
 const routing = 'unit/gateway/routing-of-calls.test.ts';
 const admission = 'unit/gateway/admission/function-admission.test.ts';
 const api = 'unit/gateway/http/lambda-api.test.ts';
@@ -57,7 +57,7 @@ export const pitfalls: readonly Pitfall[] = [
     id: 'P1',
     what: 'a freeze that timed out stays armed, and comes when nobody expects it',
     tests: [
-      ['unit/runtime/freezer.test.ts', 'takes back a freeze that is armed and has not come'],
+      ['unit/runtime/containerd/freezer.test.ts', 'takes back a freeze that is armed and has not come'],
       [taskControl, 'takes a failed pause back, below containerd too'],
       [worker, 'a resume within a millisecond of a pause'],
     ],
@@ -101,7 +101,7 @@ export const pitfalls: readonly Pitfall[] = [
     what: 'frozen groups that nobody asked for',
     tests: [
       [fleet, 'of a worker that somebody else froze is mended, also in the middle of a call'],
-      ['unit/runtime/cgroup-parent.test.ts', 'is a scope of the slice where systemd makes it'],
+      ['unit/runtime/containerd/cgroup-parent.test.ts', 'is a scope of the slice where systemd makes it'],
       [garbage, 'as empty cgroups, as a state of runc, and as a mount with its bundle'],
     ],
   },
@@ -111,7 +111,7 @@ export const pitfalls: readonly Pitfall[] = [
     tests: [
       [worker, 'a pause while %s'],
       [taskControl, 'asks again before it takes a task for broken'],
-      ['unit/agent/status-writer.test.ts', 'publishes a transient phase only when it lasts for a second'],
+      ['unit/agent/sync/status-writer.test.ts', 'publishes a transient phase only when it lasts for a second'],
     ],
   },
   {
@@ -138,7 +138,7 @@ export const pitfalls: readonly Pitfall[] = [
     tests: [
       [fleet, 'of one that is just being made ends the making'],
       [halfMade, 'by its removal ends at once, and leaves nothing'],
-      ['unit/runtime/flight-lanes.test.ts', 'lets a caller leave at its deadline'],
+      ['unit/common/keyed-single-flight.test.ts', 'lets a caller leave at its deadline'],
     ],
   },
   {
@@ -193,8 +193,8 @@ export const pitfalls: readonly Pitfall[] = [
     id: 'P16',
     what: 'the emulator says 200 to what failed, and its own ids and headers',
     tests: [
-      ['unit/gateway/fleet/emulator-translation.test.ts', 'is a timeout: %j'],
-      ['unit/gateway/fleet/emulator-translation.test.ts', 'is a failure of the runtime when it is %s'],
+      ['unit/gateway/agents/emulator-translation.test.ts', 'is a timeout: %j'],
+      ['unit/gateway/agents/emulator-translation.test.ts', 'is a failure of the runtime when it is %s'],
       [invoke, 'tells of a handler that sleeps too long, and the worker serves the next call'],
       [invoke, 'takes the tail of the log, a client context, and a dry run'],
     ],
@@ -237,7 +237,7 @@ export const pitfalls: readonly Pitfall[] = [
         'is there before its first process, with the address of the status and of the CNI result',
       ],
       [
-        'unit/cni/cni-client.test.ts',
+        'unit/cni/spec/libcni.test.ts',
         'runs the plugins in order, each with the result of the one before, and keeps the last',
       ],
     ],
@@ -294,7 +294,7 @@ export const pitfalls: readonly Pitfall[] = [
     id: 'P25',
     what: 'what happened is taken for what is',
     tests: [
-      ['unit/agent/plan.test.ts', 'leads from any containers to every goal, whatever crashes on the way'],
+      ['unit/agent/model/plan.test.ts', 'leads from any containers to every goal, whatever crashes on the way'],
       [restarts, 'with a worker that ends meanwhile tells of it afterwards'],
     ],
   },
@@ -302,7 +302,7 @@ export const pitfalls: readonly Pitfall[] = [
     id: 'P26',
     what: 'a cache that lags behind causes storms of writes that change nothing',
     tests: [
-      ['unit/agent/status-writer.test.ts', 'compares with its own last write where the cache lags behind'],
+      ['unit/agent/sync/status-writer.test.ts', 'compares with its own last write where the cache lags behind'],
       ['integration/agent/faults.test.ts', 'writes nothing but its lease while nothing happens, and rests'],
     ],
   },
@@ -312,7 +312,7 @@ export const pitfalls: readonly Pitfall[] = [
     tests: [
       [restart, 'adopts everything, wakes nothing and serves'],
       [
-        'unit/agent/adoption.test.ts',
+        'unit/agent/model/adoption.test.ts',
         'wakes nothing that is idle, and starts nothing that was removed for being idle',
       ],
       [
@@ -331,7 +331,7 @@ export const pitfalls: readonly Pitfall[] = [
       ],
       [garbage, 'by a creation that died with its agent: lease and snapshot'],
       [
-        'unit/agent/image-collector.test.ts',
+        'unit/agent/gc/image-gc.test.ts',
         'removes the least recently used ones until the low threshold is reached',
       ],
     ],
@@ -364,10 +364,10 @@ export const pitfalls: readonly Pitfall[] = [
     what: 'internal endpoints that let everybody in',
     tests: [
       [
-        'unit/agent/grpc-server.test.ts',
+        'unit/agent/rpc/server.test.ts',
         'lets in only clients with a certificate that the client authority signed for a gateway',
       ],
-      ['unit/agent/grpc-server.test.ts', 'lets nobody in while there is no client authority'],
+      ['unit/agent/rpc/server.test.ts', 'lets nobody in while there is no client authority'],
       [
         access,
         'refuses unauthenticated, wrongly signed, expired, replayed and unauthorized calls with the errors of AWS',
@@ -383,7 +383,7 @@ export const pitfalls: readonly Pitfall[] = [
     id: 'P33',
     what: 'labels that somebody else puts on redirect calls',
     tests: [
-      ['unit/runtime/worker-record.test.ts', 'of somebody else make no worker'],
+      ['unit/runtime/contract/container-labels.test.ts', 'of somebody else make no worker'],
       [
         'integration/agent-policy.test.ts',
         'registers its own LambdaNode and renews its own Lease, and no others',
@@ -548,7 +548,7 @@ export const pitfalls: readonly Pitfall[] = [
     what: 'a step of the clock',
     tests: [
       [faults, 'the clock steps'],
-      ['unit/agent/idle-clock.test.ts', 'does not care for steps of the wall clock'],
+      ['unit/agent/model/idle-policy.test.ts', 'does not care for steps of the wall clock'],
     ],
   },
   {
@@ -568,7 +568,7 @@ export const pitfalls: readonly Pitfall[] = [
       rolled,
       ['unit/gateway/lost-agents.test.ts', 'all end, and none is begun twice'],
       [
-        'unit/gateway/fleet/agent-session.test.ts',
+        'unit/gateway/agents/agent-session.test.ts',
         'may begin again elsewhere what an agent left unanswered at an orderly end',
       ],
     ],
@@ -637,7 +637,7 @@ export const pitfalls: readonly Pitfall[] = [
     what: 'a connection for each call, and none of them closed',
     tests: [
       [
-        'unit/gateway/fleet/agent-session.test.ts',
+        'unit/gateway/agents/agent-session.test.ts',
         'shares one stream among small calls, and gives a large one its own',
       ],
       [
@@ -651,7 +651,7 @@ export const pitfalls: readonly Pitfall[] = [
     what: 'idle workers of the image before go on serving',
     tests: [
       ['integration/agent/fast-path.test.ts', 'replaces it when its shape changes'],
-      ['unit/agent/worker-fleet.test.ts', 'is replaced when its shape changes, after the call that is in it'],
+      ['unit/agent/worker/worker-manager.test.ts', 'is replaced when its shape changes, after the call that is in it'],
     ],
   },
   {

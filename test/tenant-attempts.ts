@@ -53,7 +53,7 @@ export const tenantAttempts: readonly TenantAttempt[] = [
     attempt: 'an id of a container that is another worker’s',
     by: 'agent',
     test: [
-      'unit/agent/container-id.test.ts',
+      'unit/agent/model/container-id.test.ts',
       'carries 128 bits of a digest, and is the same whenever it is asked for',
     ],
   },
@@ -102,7 +102,7 @@ export const tenantAttempts: readonly TenantAttempt[] = [
   {
     attempt: 'an answer without end',
     by: 'node',
-    test: ['unit/agent/worker-http.test.ts', 'reads no more of an answer than a function may give'],
+    test: ['unit/agent/invoke/emulator-client.test.ts', 'reads no more of an answer than a function may give'],
   },
   {
     attempt: 'bodies that come slowly',

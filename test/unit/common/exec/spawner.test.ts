@@ -154,7 +154,7 @@ console.log(error.code, error.retryable, error.cause?.code, (await spawner.run($
 function using(statement: string): string {
   const src = resolve(import.meta.dirname, '../../../../src');
   return `
-import { Spawner } from '${src}/cni/spawner.ts';
+import { Spawner } from '${src}/common/exec/spawner.ts';
 import { silentLogger } from '${src}/common/logger.ts';
 const spawner = new Spawner({ logger: silentLogger() });
 spawner.start();
