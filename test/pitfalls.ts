@@ -111,7 +111,10 @@ export const pitfalls: readonly Pitfall[] = [
     tests: [
       [worker, 'a pause while %s'],
       [taskControl, 'asks again before it takes a task for broken'],
-      ['unit/agent/sync/status-writer.test.ts', 'publishes a transient phase only when it lasts for a second'],
+      [
+        'unit/agent/sync/status-writer.test.ts',
+        'publishes a transient phase only when it lasts for a second',
+      ],
     ],
   },
   {
@@ -294,7 +297,10 @@ export const pitfalls: readonly Pitfall[] = [
     id: 'P25',
     what: 'what happened is taken for what is',
     tests: [
-      ['unit/agent/model/plan.test.ts', 'leads from any containers to every goal, whatever crashes on the way'],
+      [
+        'unit/agent/model/plan.test.ts',
+        'leads from any containers to every goal, whatever crashes on the way',
+      ],
       [restarts, 'with a worker that ends meanwhile tells of it afterwards'],
     ],
   },
@@ -302,7 +308,10 @@ export const pitfalls: readonly Pitfall[] = [
     id: 'P26',
     what: 'a cache that lags behind causes storms of writes that change nothing',
     tests: [
-      ['unit/agent/sync/status-writer.test.ts', 'compares with its own last write where the cache lags behind'],
+      [
+        'unit/agent/sync/status-writer.test.ts',
+        'compares with its own last write where the cache lags behind',
+      ],
       ['integration/agent/faults.test.ts', 'writes nothing but its lease while nothing happens, and rests'],
     ],
   },
@@ -651,7 +660,10 @@ export const pitfalls: readonly Pitfall[] = [
     what: 'idle workers of the image before go on serving',
     tests: [
       ['integration/agent/fast-path.test.ts', 'replaces it when its shape changes'],
-      ['unit/agent/worker/worker-manager.test.ts', 'is replaced when its shape changes, after the call that is in it'],
+      [
+        'unit/agent/worker/worker-manager.test.ts',
+        'is replaced when its shape changes, after the call that is in it',
+      ],
     ],
   },
   {

@@ -102,7 +102,10 @@ export const tenantAttempts: readonly TenantAttempt[] = [
   {
     attempt: 'an answer without end',
     by: 'node',
-    test: ['unit/agent/invoke/emulator-client.test.ts', 'reads no more of an answer than a function may give'],
+    test: [
+      'unit/agent/invoke/emulator-client.test.ts',
+      'reads no more of an answer than a function may give',
+    ],
   },
   {
     attempt: 'bodies that come slowly',

@@ -27,13 +27,13 @@ import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import { GarbageCollector } from './gc/garbage-collector.ts';
-import { ImageCollector } from './gc/image-gc.ts';
+import { ImageGarbageCollector } from './gc/image-gc.ts';
 import type { HealthServer } from './health-server.ts';
-import { OutputCheck } from './logs/stalled-output.ts';
+import { StalledOutput } from './logs/stalled-output.ts';
 import { createAgentMetrics } from './metrics.ts';
 import type { AgentOptions } from './model/agent-options.ts';
-import { ClusterRanges } from './node/cluster-cidrs.ts';
-import { Retirement } from './node/decommission.ts';
+import { ClusterCidrs } from './node/cluster-cidrs.ts';
+import { Decommission } from './node/decommission.ts';
 import { diskHealth } from './node/disk-health.ts';
 import { watchEventLoop } from './node/event-loop.ts';
 import { NodeHealth } from './node/node-health.ts';
@@ -43,13 +43,13 @@ import { defaultMemoryMiB, endpointOf, machineVersions, nodeVersions } from './n
 import { refreshResolvConf } from './node/resolv-conf.ts';
 import { createNodeRuntime } from './node/runtime-setup.ts';
 import { checkSchema } from './node/schema-check.ts';
-import { leaveNode } from './node/uninstall.ts';
+import { uninstall } from './node/uninstall.ts';
 import { CallBudget, defaultCallBytes } from './rpc/call-budget.ts';
 import { ClientAuthority } from './rpc/client-authority.ts';
 import { AgentGrpcServer } from './rpc/server.ts';
 import { ServerIdentity } from './rpc/server-identity.ts';
-import { createApiSecretReader } from './secrets/secret-cache.ts';
-import { WorkerWatch } from './sync/assignment-watch.ts';
+import { createSecretCache } from './secrets/secret-cache.ts';
+import { AssignmentWatch } from './sync/assignment-watch.ts';
 import { StatusWriter } from './sync/status-writer.ts';
 import { WorkerPolicy } from './sync/worker-policy.ts';
 import { createFleet } from './worker/worker-manager.ts';
@@ -145,7 +145,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext, spaw
     logger.error({ err: error }, 'resolv.conf of the workers cannot be written');
   });
   const capacity = { memoryMiB: options.memory ?? defaultMemoryMiB(), workers: options.maxWorkers };
-  const secretReader = createApiSecretReader({
+  const secretReader = createSecretCache({
     client,
     folder: join(runDir, 'secrets'),
     // A Pod has its service account; who is given a kubeconfig is a user.
@@ -173,7 +173,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext, spaw
     secretReader,
   });
 
-  const collector = new ImageCollector({
+  const collector = new ImageGarbageCollector({
     images: runtime.nodeImages,
     wanted: () => fleet.images(),
     thresholds: {
@@ -206,7 +206,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext, spaw
     message: 'the agent is looking after what an earlier run left',
   });
 
-  const outputCheck = new OutputCheck({
+  const outputCheck = new StalledOutput({
     runtime,
     fleet,
     clock,
@@ -252,7 +252,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext, spaw
     { namespace: systemNamespace, fieldSelector: `metadata.name=${CLUSTER_RANGES_NAME}` },
     { logger, ...slowWatch },
   );
-  const ranges = new ClusterRanges({
+  const ranges = new ClusterCidrs({
     client,
     given: options.serviceCidr,
     ownNode: ownNode.cache,
@@ -294,7 +294,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext, spaw
     logger,
     onWrite: (result) => metrics.statusWritten(result),
   });
-  const watch = new WorkerWatch({
+  const watch = new AssignmentWatch({
     informer: assigned,
     client,
     fleet,
@@ -329,7 +329,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext, spaw
     logger,
   });
 
-  const retirement = new Retirement({
+  const retirement = new Decommission({
     node: ownLambdaNode,
     nodeName,
     client,
@@ -476,7 +476,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext, spaw
   /** Removes everything, and waits until the node is wanted again or `signal` fires. */
   async function leave(): Promise<void> {
     try {
-      await leaveNode({ runtime, health, registration, stateDir, runDir, clock, logger }, signal);
+      await uninstall({ runtime, health, registration, stateDir, runDir, clock, logger }, signal);
       await retirement.wantedAgain(signal);
       logger.info('the node is wanted again: the agent ends to be started anew');
     } catch (error) {

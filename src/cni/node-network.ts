@@ -11,8 +11,8 @@ import type { NamedRange } from '../common/ip-range.ts';
 import type { Logger } from '../common/logger.ts';
 import { exhaustionOf, shortageOf } from './attachments/capacity.ts';
 import { NetworkChecks } from './attachments/checks.ts';
-import { AttachmentBook } from './attachments/index.ts';
-import { ContainerTurns } from './attachments/keyed-mutex.ts';
+import { AttachmentIndex } from './attachments/index.ts';
+import { KeyedMutex } from './attachments/keyed-mutex.ts';
 import { SlotPool } from './attachments/pool.ts';
 import {
   type AttachedRecord,
@@ -20,8 +20,8 @@ import {
   namespacePrefix,
   type ReadyRecord,
 } from './attachments/store.ts';
-import { OwnedWork } from './attachments/task-tracker.ts';
-import { Disposal } from './attachments/teardown-queue.ts';
+import { TaskTracker } from './attachments/task-tracker.ts';
+import { TeardownQueue } from './attachments/teardown-queue.ts';
 import { NetworkAudit } from './gc/audit.ts';
 import { removeNodeNetwork } from './gc/uninstall.ts';
 import { type IpForwardOf, localIpForward } from './host/ip-forward.ts';
@@ -150,10 +150,10 @@ class CniNodeNetwork implements NodeNetwork {
   readonly #clock: Clock;
   readonly #namespaces: NamespaceKeeper;
   readonly #logger: Logger;
-  readonly #work = new OwnedWork();
-  readonly #turns = new ContainerTurns(this.#work);
-  readonly #book: AttachmentBook;
-  readonly #disposal: Disposal;
+  readonly #work = new TaskTracker();
+  readonly #turns = new KeyedMutex(this.#work);
+  readonly #book: AttachmentIndex;
+  readonly #disposal: TeardownQueue;
   readonly #pool: SlotPool;
   readonly #audit: NetworkAudit;
   readonly #checks: NetworkChecks;
@@ -170,7 +170,7 @@ class CniNodeNetwork implements NodeNetwork {
     const clock = options.clock ?? systemClock;
     const namespaces = options.namespaces ?? createNamespaceKeeper(runner);
     const prefix = namespacePrefix(stateDir);
-    const book = new AttachmentBook(new AttachmentStore(folder));
+    const book = new AttachmentIndex(new AttachmentStore(folder));
     this.#options = options;
     this.#folder = folder;
     this.#runner = runner;
@@ -179,7 +179,7 @@ class CniNodeNetwork implements NodeNetwork {
     this.#logger = logger;
     this.#book = book;
     const common = { book, namespaces, work: this.#work, clock, logger, setup: () => this.#readSetup() };
-    this.#disposal = new Disposal(common);
+    this.#disposal = new TeardownQueue(common);
     this.#pool = new SlotPool({
       ...common,
       disposal: this.#disposal,

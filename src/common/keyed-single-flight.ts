@@ -19,7 +19,7 @@ export interface FlightCall extends CallOptions {
  * last piece of a key waits for that one. A caller leaves whenever it likes; work that nobody waits for any more is
  * told to end by its signal, and what comes after it on the same key still waits until it has.
  */
-export class FlightLanes {
+export class KeyedSingleFlight {
   readonly #lanes = new Map<string, Flight[]>();
 
   /**

@@ -22,12 +22,12 @@ import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import { createLeaderElector } from '../kube/controller/leader-elector.ts';
 import { createEventRecorder } from '../kube/events/event-recorder.ts';
 import { startHealthServer } from './health-server.ts';
-import { NODE_INDEX, nodeIndex, serveTerm } from './manager.ts';
+import { NODE_INDEX, nodeIndex, runLeader } from './manager.ts';
 import { type FleetSource, registerControllerMetrics } from './metrics/controller-metrics.ts';
 import { registerReconcilerMetrics } from './metrics/reconciler-metrics.ts';
 import type { NodeLiveness } from './scheduling/liveness.ts';
 import { waitForSchema } from './schema-check.ts';
-import { slimWorker } from './workers/cache-transform.ts';
+import { transformWorker } from './workers/cache-transform.ts';
 import { FUNCTION_INDEX, functionIndex } from './workers/disruption-budget.ts';
 import { LEAVING_INDEX, leavingIndex } from './workers/left-nodes.ts';
 
@@ -75,7 +75,11 @@ export async function runController(
     client,
     lambdaWorkers,
     {},
-    { logger, indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex }, transform: slimWorker },
+    {
+      logger,
+      indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex },
+      transform: transformWorker,
+    },
   );
   const lambdaNodeInformer = createInformer(
     client,
@@ -170,7 +174,7 @@ export async function runController(
       });
       events.start();
       try {
-        await serveTerm(
+        await runLeader(
           {
             client: fenced,
             leaseClient,

@@ -10,16 +10,16 @@ import type { CertificateSigningRequest, Node } from '../kube/api/resource-types
 import type { CacheEvent, Informer, KubeClient } from '../kube/api/types.ts';
 import { createReconciler, type Reconciler, type ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { type EventSink, referenceTo } from '../kube/events/event-recorder.ts';
-import { AuthorityKeeper } from './certificates/ca-controller.ts';
-import { type RequestStanding, settleRequest } from './certificates/csr-signer.ts';
+import { CaController } from './certificates/ca-controller.ts';
+import { type RequestStanding, signRequest } from './certificates/csr-signer.ts';
 import type { ControllerMetrics } from './metrics/controller-metrics.ts';
-import { HoldLoop, type HoldSource } from './reservation/controller.ts';
+import { HoldController, type HoldSource } from './reservation/controller.ts';
 import { removeHoldPods } from './reservation/removal.ts';
-import { Ledger } from './scheduling/assignment-cache.ts';
+import { AssignmentCache } from './scheduling/assignment-cache.ts';
 import { readLeases } from './scheduling/lease-reader.ts';
 import { NodeLiveness } from './scheduling/liveness.ts';
-import { GoneNodeSweeper } from './scheduling/node-gc.ts';
-import { NodeDirectory } from './scheduling/node-snapshot.ts';
+import { NodeGarbageCollector } from './scheduling/node-gc.ts';
+import { NodeSnapshot } from './scheduling/node-snapshot.ts';
 import { nodeFingerprint, placementFingerprint } from './scheduling/node-view.ts';
 import { publishRanges } from './scheduling/range-publisher.ts';
 import { LeftNodes } from './workers/left-nodes.ts';
@@ -28,7 +28,7 @@ import { WorkerReconciler } from './workers/reconciler.ts';
 /** Index of the workers' cache: by the node that they are assigned to. */
 export const NODE_INDEX = 'node';
 
-export interface TermOptions {
+export interface LeaderOptions {
   /** Fenced: refuses to write once another controller leads. */
   readonly client: KubeClient;
   /** Reads the agents' Leases, without waiting for other requests. */
@@ -86,14 +86,14 @@ function concernsWorkers(change: CacheEvent<Node>): boolean {
  *
  * @returns when `signal` has fired and all work has ended
  */
-export async function serveTerm(options: TermOptions, signal: AbortSignal): Promise<void> {
+export async function runLeader(options: LeaderOptions, signal: AbortSignal): Promise<void> {
   const { client, systemNamespace, workers, lambdaNodes, nodes, requests, clock, logger } = options;
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
-  const ledger = new Ledger();
+  const ledger = new AssignmentCache();
   const liveness = new NodeLiveness();
   options.onLiveness(liveness);
-  let holds: HoldLoop | undefined;
-  const directory = new NodeDirectory({
+  let holds: HoldController | undefined;
+  const directory = new NodeSnapshot({
     client,
     lambdaNodes: lambdaNodes.cache,
     nodes: nodes.cache,
@@ -104,8 +104,8 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
   });
   const left = new LeftNodes({ lambdaNodes: lambdaNodes.cache, directory, clock });
   const reconciler = new WorkerReconciler({ ...options, workers: workers.cache, directory, ledger, left });
-  const sweeper = new GoneNodeSweeper({ ...options, lambdaNodes: lambdaNodes.cache, directory, ledger });
-  const authority = new AuthorityKeeper({ client, systemNamespace, clock, logger });
+  const sweeper = new NodeGarbageCollector({ ...options, lambdaNodes: lambdaNodes.cache, directory, ledger });
+  const authority = new CaController({ client, systemNamespace, clock, logger });
 
   const queue: Reconciler = createReconciler({
     name: 'workers',
@@ -134,7 +134,7 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
       if (request === undefined) {
         return {};
       }
-      const standing = await settleRequest(
+      const standing = await signRequest(
         request,
         {
           client,
@@ -177,7 +177,7 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
   };
 
   if (options.holds !== undefined) {
-    holds = new HoldLoop({
+    holds = new HoldController({
       ...options,
       source: options.holds,
       metrics: options.reconcilerMetrics,
@@ -315,7 +315,7 @@ export async function serveTerm(options: TermOptions, signal: AbortSignal): Prom
 }
 
 async function keepAuthority(
-  authority: AuthorityKeeper,
+  authority: CaController,
   clock: Clock,
   logger: Logger,
   signal: AbortSignal,

@@ -7,7 +7,7 @@ import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { type Authority, advanceAuthority } from '../../src/controller/certificates/ca.ts';
-import { settleRequest } from '../../src/controller/certificates/csr-signer.ts';
+import { signRequest } from '../../src/controller/certificates/csr-signer.ts';
 import {
   type CertificateSigningRequest,
   certificateSigningRequests,
@@ -204,7 +204,7 @@ async function patchStatus(api: ApiServer, object: string, status: object): Prom
 async function signRequests(admin: KubeClient, authority: Authority): Promise<void> {
   const { items } = await admin.list<CertificateSigningRequest>(certificateSigningRequests);
   for (const request of items) {
-    await settleRequest(request, {
+    await signRequest(request, {
       client: admin,
       authority: () => authority.current,
       clock: systemClock,

@@ -7,7 +7,7 @@ import { ensureSampleImage } from '../../src/cli/sample-image.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { advanceAuthority } from '../../src/controller/certificates/ca.ts';
-import { settleRequest } from '../../src/controller/certificates/csr-signer.ts';
+import { signRequest } from '../../src/controller/certificates/csr-signer.ts';
 import {
   type CertificateSigningRequest,
   certificateSigningRequests,
@@ -114,7 +114,7 @@ async function build(
   const signRequests = async (): Promise<void> => {
     const { items } = await admin.list<CertificateSigningRequest>(certificateSigningRequests);
     for (const request of items) {
-      await settleRequest(request, {
+      await signRequest(request, {
         client: admin,
         authority: () => authority.current,
         clock: systemClock,

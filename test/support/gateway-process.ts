@@ -5,7 +5,7 @@ import type { LambdaWorker, LambdaWorkerSpec } from '../../src/api/lambda-worker
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { advanceAuthority } from '../../src/controller/certificates/ca.ts';
-import { settleRequest } from '../../src/controller/certificates/csr-signer.ts';
+import { signRequest } from '../../src/controller/certificates/csr-signer.ts';
 import {
   type CertificateSigningRequest,
   certificateSigningRequests,
@@ -115,7 +115,7 @@ async function build(
   const sign = async (): Promise<void> => {
     const { items } = await admin.list<CertificateSigningRequest>(certificateSigningRequests);
     for (const request of items) {
-      await settleRequest(request, {
+      await signRequest(request, {
         client: admin,
         authority: () => authority.current,
         clock: systemClock,

@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises';
-import type { StrayPorts } from '../../cni/gc/orphan-veths.ts';
+import type { OrphanVeths } from '../../cni/gc/orphan-veths.ts';
 import type { Clock } from '../../common/clock.ts';
 import { type CallOptions, sleep } from '../../common/deadline.ts';
 import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
@@ -10,7 +10,7 @@ import { MARK_SUFFIX } from '../invoke/in-flight-marker.ts';
 import { audit, type HostState, type Leftover, Sightings } from '../model/leftovers.ts';
 import { RECORD_SUFFIX } from '../worker/record-store.ts';
 import type { NodeFleet } from '../worker/worker-manager.ts';
-import type { NetworkRepair } from './network-gc.ts';
+import type { NetworkGarbageCollector } from './network-gc.ts';
 
 /** Milliseconds for which something has to be left over before it is removed, where looks are not more frequent. */
 const minAgeMs = 60_000;
@@ -57,8 +57,8 @@ export interface GarbageMetrics {
 export interface GarbageCollectorOptions {
   readonly runtime: Pick<ContainerRuntime, 'inventory' | 'clear'>;
   readonly fleet: Pick<NodeFleet, 'known' | 'discard'>;
-  readonly network: Pick<NetworkRepair, 'look'>;
-  readonly ports: Pick<StrayPorts, 'read' | 'remove'>;
+  readonly network: Pick<NetworkGarbageCollector, 'look'>;
+  readonly ports: Pick<OrphanVeths, 'read' | 'remove'>;
   /** Folder of the records. */
   readonly recordsFolder: string;
   /** Folder of the marks. */

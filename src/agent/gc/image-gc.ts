@@ -15,7 +15,7 @@ export interface ImageThresholds {
   readonly minAgeMs: number;
 }
 
-export interface ImageCollectorOptions {
+export interface ImageGarbageCollectorOptions {
   readonly images: NodeImages;
   /** References, as users wrote them, of all workers of the node, whatever their state. */
   readonly wanted: () => Iterable<string>;
@@ -76,8 +76,8 @@ export function removalOrder(
  * node wants and no container has, least recently used first, until the low one is reached. containerd's namespace is
  * ours alone, so nobody else would.
  */
-export class ImageCollector {
-  readonly #options: ImageCollectorOptions;
+export class ImageGarbageCollector {
+  readonly #options: ImageGarbageCollectorOptions;
   #lastUses: Map<string, number> | undefined;
   #savedAt = Number.NEGATIVE_INFINITY;
   #blind = false;
@@ -92,7 +92,7 @@ export class ImageCollector {
   };
 
   /** @throws {EsbError} `InvalidArgument` for thresholds that make no sense */
-  constructor(options: ImageCollectorOptions) {
+  constructor(options: ImageGarbageCollectorOptions) {
     const { highPercent, lowPercent } = options.thresholds;
     if (!(lowPercent >= 0 && lowPercent < highPercent && highPercent <= 100)) {
       throw new EsbError(

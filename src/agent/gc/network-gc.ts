@@ -7,7 +7,7 @@ import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 const minAgeMs = 120_000;
 
 /** Removes attachments, namespaces and addresses that a crash left behind. */
-export class NetworkRepair {
+export class NetworkGarbageCollector {
   readonly #network: Pick<NodeNetwork, 'list' | 'repair'>;
   readonly #runtime: Pick<ContainerRuntime, 'list'>;
   readonly #clock: Clock;

@@ -44,7 +44,7 @@ export interface FoundMark {
  *
  * Errors of the file system are thrown as they are.
  */
-export class InFlightMark {
+export class InFlightMarker {
   readonly #path: string;
   #descriptor: number | undefined;
   #containerId = '';

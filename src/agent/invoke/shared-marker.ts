@@ -1,16 +1,16 @@
-import type { InFlightMark, MarkedCall } from './in-flight-marker.ts';
+import type { InFlightMarker, MarkedCall } from './in-flight-marker.ts';
 import type { LeftCall } from './left-call.ts';
 
 /**
  * The one mark of a worker, shared by its containers. It is of the container that was called last: one that is made ready
  * beside it, or that is being removed, has no say.
  */
-export class WorkerMark {
-  readonly #mark: InFlightMark;
+export class SharedMarker {
+  readonly #mark: InFlightMarker;
   #owner: string | undefined;
 
   /** @param owner the container that an earlier run of the agent has left a mark for */
-  constructor(mark: InFlightMark, owner: string | undefined) {
+  constructor(mark: InFlightMarker, owner: string | undefined) {
     this.#mark = mark;
     this.#owner = owner;
   }

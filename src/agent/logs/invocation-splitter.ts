@@ -31,7 +31,7 @@ interface Marker {
 }
 
 /** Tells of each byte of a log during which call it was written. */
-export class CallSplitter {
+export class InvocationSplitter {
   #open = '';
   #rest: Buffer = Buffer.alloc(0);
   #offset = 0;

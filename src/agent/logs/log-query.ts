@@ -1,6 +1,6 @@
 import { EsbError } from '../../common/errors.ts';
 import type { LogExtent, WorkerLogReader } from '../../runtime/contract/logs.ts';
-import { CallSplitter, callBefore, type LogSpan } from './invocation-splitter.ts';
+import { callBefore, InvocationSplitter, type LogSpan } from './invocation-splitter.ts';
 
 /** What somebody wants to see of a log. */
 export interface LogQuery {
@@ -35,7 +35,7 @@ export class LogCursor {
   readonly #logs: WorkerLogReader;
   #containerId: string;
   readonly #query: LogQuery;
-  readonly #splitter = new CallSplitter();
+  readonly #splitter = new InvocationSplitter();
   #id = '';
   #offset = 0;
   #missed = 0;

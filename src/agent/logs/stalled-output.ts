@@ -4,7 +4,7 @@ import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerRuntime, WorkerInfo } from '../../runtime/contract/runtime.ts';
 
-export interface OutputCheckOptions {
+export interface StalledOutputOptions {
   readonly runtime: Pick<ContainerRuntime, 'list' | 'isOutputLost'>;
   readonly fleet: {
     /** See `NodeFleet.outputLost`. */
@@ -33,21 +33,21 @@ interface Candidate {
  * Finds the workers that a full disk has cut off from their logs, once there is room again: each would stand still in
  * the middle of a call as soon as its pipe is full. As long as no disk was full, nothing is done.
  */
-export class OutputCheck {
-  readonly #options: OutputCheckOptions;
+export class StalledOutput {
+  readonly #options: StalledOutputOptions;
   #full = false;
   /** Whether the disk was full since the workers were looked at. */
   #due = false;
   #running = false;
 
-  constructor(options: OutputCheckOptions) {
+  constructor(options: StalledOutputOptions) {
     this.#options = options;
   }
 
   /**
    * Whether the disk has room, as it is known now; may be told as often as one likes.
    *
-   * @returns whether {@link OutputCheck.run} has something to do
+   * @returns whether {@link StalledOutput.run} has something to do
    */
   told(hasRoom: boolean): boolean {
     this.#full = !hasRoom;

@@ -26,7 +26,7 @@ export function terminationOf(
 }
 
 /** What went wrong with a container, how often in a row, and until when it is not to be made again. */
-export class Setbacks {
+export class CrashBackoff {
   readonly #crashes: RestartBackoff;
   readonly #starts: RestartBackoff;
   /** Starts after which nothing listened. */

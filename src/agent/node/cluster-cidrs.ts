@@ -13,7 +13,7 @@ const readSpread = 0.25;
 const retryMs = 10_000;
 const deadlineMs = 20_000;
 
-export interface ClusterRangesOptions {
+export interface ClusterCidrsOptions {
   readonly client: Pick<KubeClient, 'list'>;
   /** Ranges that are known without asking. */
   readonly given: readonly string[];
@@ -30,11 +30,11 @@ export interface ClusterRangesOptions {
  * The ranges of addresses that the cluster uses for Pods and Services; workers' own must not touch them. Where no controller
  * has published the Pod ranges of all Nodes, those of the agent's own Node are what is known.
  */
-export class ClusterRanges {
-  readonly #options: ClusterRangesOptions;
+export class ClusterCidrs {
+  readonly #options: ClusterCidrsOptions;
   #services: readonly NamedRange[] = [];
 
-  constructor(options: ClusterRangesOptions) {
+  constructor(options: ClusterCidrsOptions) {
     this.#options = options;
   }
 

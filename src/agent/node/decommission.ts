@@ -11,7 +11,7 @@ import type { NodeHealth } from './node-health.ts';
 const lookEveryMs = 1_000;
 const readDeadlineMs = 15_000;
 
-export interface RetirementOptions {
+export interface DecommissionOptions {
   /** The LambdaNode of this node, and nothing else. */
   readonly node: Pick<Informer<LambdaNode>, 'cache' | 'subscribe'>;
   readonly nodeName: string;
@@ -28,11 +28,11 @@ export interface RetirementOptions {
  * Waits for the day on which ESB is to leave this node: `spec.retired` is set, the controller has given its workers to
  * others or taken them away, and nothing of them is here any more.
  */
-export class Retirement {
-  readonly #options: RetirementOptions;
+export class Decommission {
+  readonly #options: DecommissionOptions;
   readonly #due = Promise.withResolvers<void>();
 
-  constructor(options: RetirementOptions) {
+  constructor(options: DecommissionOptions) {
     this.#options = options;
   }
 

@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { StrayPorts } from '../../cni/gc/orphan-veths.ts';
+import { OrphanVeths } from '../../cni/gc/orphan-veths.ts';
 import { type Refusals, readRefusals } from '../../cni/host/nftables.ts';
 import { createNodeNetwork, type SlotCounts } from '../../cni/node-network.ts';
 import type { Clock } from '../../common/clock.ts';
@@ -13,7 +13,7 @@ import type { RuntimeObserver } from '../../runtime/contract/instrumentation.ts'
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 import { createRuntime } from '../../runtime/factory.ts';
 import { parseHostPortRange } from '../../runtime/start/host-port-allocator.ts';
-import { NetworkRepair } from '../gc/network-gc.ts';
+import { NetworkGarbageCollector } from '../gc/network-gc.ts';
 import type { AgentOptions } from '../model/agent-options.ts';
 import { defaultMemoryMiB } from './node-status.ts';
 
@@ -24,8 +24,8 @@ export interface NodeRuntime {
   readonly slots: () => SlotCounts;
   /** What the rules of the node refused workers; undefined where the rules are not ours. */
   readonly refusals: () => Promise<Refusals | undefined>;
-  readonly network: Pick<NetworkRepair, 'look'>;
-  readonly ports: Pick<StrayPorts, 'read' | 'remove'>;
+  readonly network: Pick<NetworkGarbageCollector, 'look'>;
+  readonly ports: Pick<OrphanVeths, 'read' | 'remove'>;
 }
 
 export interface NodeRuntimeOptions {
@@ -107,8 +107,8 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
     runtime,
     slots: () => network.slots,
     refusals: () => readRefusals(runner, { deadlineMs: refusalsMs }),
-    network: new NetworkRepair(network, runtime, clock),
-    ports: new StrayPorts(join(stateDir, 'cni'), runner),
+    network: new NetworkGarbageCollector(network, runtime, clock),
+    ports: new OrphanVeths(join(stateDir, 'cni'), runner),
   };
 }
 

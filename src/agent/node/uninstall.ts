@@ -29,7 +29,7 @@ const stateNames: readonly string[] = [
 /** What it keeps in its folder on tmpfs, beside the marks of calls. */
 const runNames: readonly string[] = ['hosts', 'runc', 'secrets'];
 
-export interface DepartureOptions {
+export interface UninstallOptions {
   readonly runtime: Pick<ContainerRuntime, 'leave' | 'stop'>;
   readonly health: Pick<NodeHealth, 'note' | 'retirement'>;
   readonly registration: Pick<NodeRegistration, 'takeLeave'>;
@@ -44,7 +44,7 @@ export interface DepartureOptions {
  * the agent has to be stopped before. What cannot be removed is told in the condition, and tried again until `signal`
  * fires; the next run of the agent goes on then. The runtime is stopped in any case.
  */
-export async function leaveNode(options: DepartureOptions, signal: AbortSignal): Promise<void> {
+export async function uninstall(options: UninstallOptions, signal: AbortSignal): Promise<void> {
   const { health, logger, runDir, runtime, stateDir } = options;
   health.note('start', { ok: false, reason: 'Retired', message: 'ESB leaves this node' });
   try {
@@ -60,7 +60,7 @@ export async function leaveNode(options: DepartureOptions, signal: AbortSignal):
 
 /** @param remove gives what it could not remove, one message each */
 async function untilNothingIsLeft(
-  options: DepartureOptions,
+  options: UninstallOptions,
   signal: AbortSignal,
   remove: () => Promise<readonly string[]>,
 ): Promise<void> {
@@ -81,13 +81,13 @@ async function untilNothingIsLeft(
 }
 
 /** Tries until it is said, or there is no LambdaNode any more to say it on. */
-async function say(options: DepartureOptions, signal: AbortSignal): Promise<void> {
+async function say(options: UninstallOptions, signal: AbortSignal): Promise<void> {
   while (!(await tell(options, signal))) {
     await sleep(options.clock, retryMs, signal);
   }
 }
 
-async function tell(options: DepartureOptions, signal: AbortSignal): Promise<boolean> {
+async function tell(options: UninstallOptions, signal: AbortSignal): Promise<boolean> {
   try {
     await options.registration.takeLeave(signal);
     return true;

@@ -16,7 +16,7 @@ const oldDockerConfigKey = '.dockercfg';
  * @throws {EsbError} `SecretMissing` when a Secret or key that is not optional does not exist, `SecretForbidden`
  *   when the agent may not read one, `SecretUnreadable` when the API could not be asked
  */
-export async function resolveShape(
+export async function resolveSecrets(
   desired: DesiredWorker,
   secrets: SecretReader,
   options: CallOptions = {},

@@ -12,7 +12,7 @@ import type { KubeClient } from '../../kube/api/types.ts';
 import type { SecretReader } from '../model/secret-reader.ts';
 import { type AgentSubject, secretForbidden } from './secret-grant.ts';
 
-export interface ApiSecretReaderOptions {
+export interface SecretCacheOptions {
   readonly client: Pick<KubeClient, 'get'>;
   /** Folder on tmpfs: what was read last, for as long as the API server cannot be asked. */
   readonly folder: string;
@@ -26,7 +26,7 @@ export interface SecretName {
   readonly name: string;
 }
 
-export interface ApiSecretReader extends SecretReader {
+export interface SecretCache extends SecretReader {
   /** Forgets every Secret but these. */
   keepOnly(wanted: readonly SecretName[]): Promise<void>;
 }
@@ -47,7 +47,7 @@ const freshMs = 5 * 60_000;
  * read last since the machine was booted. One that is gone, or may not be read any more, is forgotten at once. `SecretForbidden` is the code where the agent may not
  * read one.
  */
-export function createApiSecretReader(options: ApiSecretReaderOptions): ApiSecretReader {
+export function createSecretCache(options: SecretCacheOptions): SecretCache {
   const { agents, client, clock = systemClock, folder, logger } = options;
   const asking = new Map<string, Promise<Told>>();
   /** When the API server was waited for last, in monotonic milliseconds. */

@@ -5,7 +5,7 @@ import { unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import type { CacheEvent, Informer, KubeClient } from '../../kube/api/types.ts';
-import { createRequestGate } from '../../kube/client/concurrency-limiter.ts';
+import { createConcurrencyLimiter } from '../../kube/client/concurrency-limiter.ts';
 import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
 import type { Fleet } from '../model/worker-manager-contract.ts';
 import { desiredFromResource } from './desired-mapping.ts';
@@ -19,7 +19,7 @@ const readDeadlineMs = 15_000;
 /** Workers that are read at a time: all of a drained node leave at once, and other requests are not to wait for that. */
 const maxReads = 8;
 
-export interface WorkerWatchOptions {
+export interface AssignmentWatchOptions {
   /** Lists and watches the workers assigned to this node. */
   readonly informer: Informer<LambdaWorker>;
   readonly client: Pick<KubeClient, 'get' | 'list'>;
@@ -40,18 +40,18 @@ export interface WorkerWatchOptions {
  * Carries what the API server assigns to this node to the fleet. What is there is applied at once; that something is
  * gone, from its deletion or from this node, is a hint that is confirmed by reading the object itself.
  */
-export class WorkerWatch {
-  readonly #options: WorkerWatchOptions;
+export class AssignmentWatch {
+  readonly #options: AssignmentWatchOptions;
   readonly #tasks: TaskGroup;
   readonly #random: () => number;
   /** Uids whose end is being confirmed. */
   readonly #confirming = new Set<string>();
-  readonly #reads = createRequestGate(maxReads);
+  readonly #reads = createConcurrencyLimiter(maxReads);
   #unsubscribe: (() => void) | undefined;
   /** Ends the wait for the next sweep. */
   #hurry: AbortController | undefined;
 
-  constructor(options: WorkerWatchOptions) {
+  constructor(options: AssignmentWatchOptions) {
     this.#options = options;
     this.#random = options.random ?? Math.random;
     this.#tasks = new TaskGroup((task, error) => {

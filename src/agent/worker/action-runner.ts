@@ -7,15 +7,15 @@ import type { Logger } from '../../common/logger.ts';
 import type { EnsureStep, KernelState, RuntimeEvent, WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { WorkerExitError } from '../../runtime/contract/worker-exit-error.ts';
 import { type LeftCall, LeftCallWatch } from '../invoke/left-call.ts';
-import { failureOf, Setbacks, type Termination, terminationOf } from '../model/crash-backoff.ts';
+import { CrashBackoff, failureOf, type Termination, terminationOf } from '../model/crash-backoff.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import type { UnknownReason } from '../model/invocation.ts';
 import { type Action, type DestroyAction, isOptional } from '../model/plan.ts';
 import { ActionRetry, unavailableRetryMs } from '../model/retry-schedule.ts';
-import { resolveShape } from '../secrets/resolve-secrets.ts';
+import { resolveSecrets } from '../secrets/resolve-secrets.ts';
 import type { WorkerContainer } from './container.ts';
-import type { ActorContext } from './context.ts';
-import { Settling } from './freezer-resync.ts';
+import type { WorkerContext } from './context.ts';
+import { FreezerResync } from './freezer-resync.ts';
 import type { ContainerCaller } from './invoke.ts';
 import type { RecordChange } from './record-store.ts';
 import { WarmUpAnswer } from './warm-up-answer.ts';
@@ -40,58 +40,58 @@ const maxResumes = 5;
 const lastOutputBytes = 2 * 1024;
 
 /** What a lane asks of its worker, and tells it. */
-export interface LaneHost {
+export interface ActionRunnerHost {
   readonly caller: ContainerCaller;
   desired(): DesiredWorker;
   stopping(): boolean;
   /** Whether the worker is to go for good. */
   ending(): boolean;
   /** Whether a call waits for what is being made in that lane. */
-  urgent(lane: ContainerLane): boolean;
+  urgent(lane: ActionRunner): boolean;
   /** Whether calls go to the container of that lane. */
-  serves(lane: ContainerLane): boolean;
+  serves(lane: ActionRunner): boolean;
   /** Whether a call is in the container of that lane: then it is not settled. */
-  occupied(lane: ContainerLane): boolean;
+  occupied(lane: ActionRunner): boolean;
   /** Resolves when what was saved last is on disk, or cannot be written. */
   saved(): Promise<void>;
   /** What to do next with the lane's container; undefined for nothing. */
-  next(lane: ContainerLane): Action | undefined;
+  next(lane: ActionRunner): Action | undefined;
   /** There is nothing to do now. */
-  idle(lane: ContainerLane): void;
+  idle(lane: ActionRunner): void;
   /** An action is over, and the next one not yet decided. */
-  acted(lane: ContainerLane): void;
+  acted(lane: ActionRunner): void;
   /** Its container is known anew. */
-  observed(lane: ContainerLane): void;
+  observed(lane: ActionRunner): void;
   /** Its container takes calls again. */
-  ready(lane: ContainerLane): void;
+  ready(lane: ActionRunner): void;
   /** Its container was thawed just now. */
   woken(): void;
   /** The call that an earlier run of the agent has left in its container is over. */
-  released(lane: ContainerLane): void;
+  released(lane: ActionRunner): void;
   /** It is being started again after an end that nobody asked for. */
-  restarted(lane: ContainerLane): void;
+  restarted(lane: ActionRunner): void;
   /** Whether an earlier run of the agent has counted the end of a process at that time. */
-  wasCounted(lane: ContainerLane, finishedAt: Date | undefined): boolean;
+  wasCounted(lane: ActionRunner, finishedAt: Date | undefined): boolean;
   /** Its process ended by itself; whether that is to be made good for. */
-  terminated(lane: ContainerLane, termination: Termination): boolean;
+  terminated(lane: ActionRunner, termination: Termination): boolean;
   /** It cannot be removed: the worker is to go on without it. */
-  unremovable(lane: ContainerLane, why: string): void;
+  unremovable(lane: ActionRunner, why: string): void;
   /** A start failed, and may have to wait now. */
-  putOff(lane: ContainerLane): void;
+  putOff(lane: ActionRunner): void;
   stamp(): string;
   publish(): void;
   save(change?: RecordChange): void;
 }
 
 /** Acts on one container, one action after the other. What is to be done is decided by the worker. */
-export class ContainerLane {
+export class ActionRunner {
   readonly container: WorkerContainer;
-  readonly setbacks: Setbacks;
+  readonly setbacks: CrashBackoff;
   readonly retry: ActionRetry;
-  readonly #context: ActorContext;
-  readonly #host: LaneHost;
+  readonly #context: WorkerContext;
+  readonly #host: ActionRunnerHost;
   readonly #logger: Logger;
-  readonly #settling: Settling;
+  readonly #settling: FreezerResync;
   #acting: Action | undefined;
   #step: EnsureStep | undefined;
   #detail: string | undefined;
@@ -112,9 +112,9 @@ export class ContainerLane {
   /** Whether it has been told that the runtime does not answer; until it does. */
   #outageTold = false;
 
-  constructor(container: WorkerContainer, context: ActorContext, host: LaneHost, logger: Logger) {
+  constructor(container: WorkerContainer, context: WorkerContext, host: ActionRunnerHost, logger: Logger) {
     this.container = container;
-    this.setbacks = new Setbacks(context.clock);
+    this.setbacks = new CrashBackoff(context.clock);
     this.retry = new ActionRetry(context.clock);
     this.#context = context;
     this.#host = host;
@@ -122,9 +122,9 @@ export class ContainerLane {
     this.#settling = this.#createSettling();
   }
 
-  #createSettling(): Settling {
+  #createSettling(): FreezerResync {
     const { runtime, clock } = this.#context;
-    return new Settling({
+    return new FreezerResync({
       containerId: this.container.id,
       runtime,
       clock,
@@ -151,7 +151,7 @@ export class ContainerLane {
     });
   }
 
-  /** Whether it is being settled, and a call has to interrupt that by a {@link ContainerLane.kick} first. */
+  /** Whether it is being settled, and a call has to interrupt that by a {@link ActionRunner.kick} first. */
   get settling(): boolean {
     return this.#settling.active;
   }
@@ -457,7 +457,7 @@ export class ContainerLane {
       this.#host.restarted(this);
     }
     const shape = await withDeadline('reading secrets', transitionMs, signal, (inner) =>
-      resolveShape(desired, secrets, { signal: inner, deadlineMs: transitionMs }),
+      resolveSecrets(desired, secrets, { signal: inner, deadlineMs: transitionMs }),
     );
     const turn = this.#turnOf(desired.identity.uid);
     const info = await this.#pass(gates.starts, signal, (leave) =>

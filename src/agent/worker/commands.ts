@@ -8,7 +8,7 @@ import { ensureMs } from './action-runner.ts';
 import type { ViewWaiters } from './view-waiters.ts';
 
 /** What hints ask of their worker, and make it do. */
-export interface HintHost {
+export interface CommandsHost {
   readonly waiters: ViewWaiters;
   readonly view: WorkerView;
   desired(): DesiredWorker;
@@ -28,10 +28,10 @@ export interface HintHost {
 }
 
 /** What an operator may ask of a worker within what its desired state allows. */
-export class WorkerHints {
-  readonly #host: HintHost;
+export class WorkerCommands {
+  readonly #host: CommandsHost;
 
-  constructor(host: HintHost) {
+  constructor(host: CommandsHost) {
     this.#host = host;
   }
 

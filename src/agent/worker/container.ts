@@ -5,10 +5,10 @@ import type { KernelState, RuntimeEvent, WorkerInfo } from '../../runtime/contra
 import type { WorkerLink } from '../invoke/emulator-client.ts';
 import type { MarkedCall } from '../invoke/in-flight-marker.ts';
 import type { LeftCall } from '../invoke/left-call.ts';
-import type { WorkerMark } from '../invoke/shared-marker.ts';
+import type { SharedMarker } from '../invoke/shared-marker.ts';
 import type { ContainerMake } from '../model/container-spec.ts';
 import type { Observed } from '../model/plan.ts';
-import type { ActorContext } from './context.ts';
+import type { WorkerContext } from './context.ts';
 
 /** Milliseconds for which a container that nothing is known of is shown as it was before. */
 const unknownShownMs = 5_000;
@@ -17,9 +17,9 @@ const givenUp = 'its shim does not answer';
 /** What is known of one container of a worker, and the way to it. */
 export class WorkerContainer {
   readonly make: ContainerMake;
-  readonly mark: WorkerMark;
+  readonly mark: SharedMarker;
   readonly #clock: Clock;
-  readonly #connectTo: ActorContext['connect'];
+  readonly #connectTo: WorkerContext['connect'];
   /** What the runtime said last; undefined for no container. Means nothing unless `known`. */
   info: WorkerInfo | undefined;
   /** Whether its shim did not answer when it was last looked at. */
@@ -51,7 +51,7 @@ export class WorkerContainer {
   #connection: WorkerLink | undefined;
   #unknownSince: number | undefined;
 
-  constructor(make: ContainerMake, mark: WorkerMark, context: Pick<ActorContext, 'clock' | 'connect'>) {
+  constructor(make: ContainerMake, mark: SharedMarker, context: Pick<WorkerContext, 'clock' | 'connect'>) {
     this.make = make;
     this.mark = mark;
     this.#clock = context.clock;

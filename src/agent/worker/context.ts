@@ -10,20 +10,20 @@ import type { SecretReader } from '../model/secret-reader.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { Answers } from './answers.ts';
 import type { NodeCapacity } from './node-capacity.ts';
-import type { PreparedWorkers } from './precreated-containers.ts';
+import type { PrecreatedContainers } from './precreated-containers.ts';
 import type { RecordStore } from './record-store.ts';
-import type { ReplacementTurns } from './rollout-limiter.ts';
+import type { RolloutLimiter } from './rollout-limiter.ts';
 import type { SetAside } from './set-aside.ts';
 
 /** What bounds how much of one kind is done at once on a node. */
-export interface ActorGates {
+export interface WorkerGates {
   readonly starts: FairGate;
   readonly pauses: FairGate;
   readonly removals: FairGate;
 }
 
 /** What the actors of a node share. */
-export interface ActorContext {
+export interface WorkerContext {
   readonly runtime: ContainerRuntime;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -31,9 +31,9 @@ export interface ActorContext {
   readonly capacity: NodeCapacity;
   readonly records: RecordStore;
   readonly stamps: StampSource;
-  readonly gates: ActorGates;
-  readonly replacements: ReplacementTurns;
-  readonly prepared: PreparedWorkers;
+  readonly gates: WorkerGates;
+  readonly replacements: RolloutLimiter;
+  readonly prepared: PrecreatedContainers;
   readonly marksFolder: string;
   readonly queueLimits: QueueLimits;
   readonly connect: (address: WorkerAddress, pid: number) => WorkerLink;

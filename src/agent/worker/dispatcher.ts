@@ -11,24 +11,24 @@ import type {
   RefusalReason,
   UnknownReason,
 } from '../model/invocation.ts';
-import type { ContainerLane } from './action-runner.ts';
+import type { ActionRunner } from './action-runner.ts';
 import type { WorkerContainer } from './container.ts';
 import type { ContainerCaller } from './invoke.ts';
 
 const maxAttempts = 3;
 
 /** What the slot asks of its worker, and tells it. */
-export interface CallSlotHost {
+export interface DispatcherHost {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly caller: ContainerCaller;
   readonly queueLimits: QueueLimits;
   /** Who takes a call now; undefined when nobody does. */
-  taker(): ContainerLane | undefined;
+  taker(): ActionRunner | undefined;
   /** Why a call that came back unsent is not to wait again; undefined when it is. */
   closing(): Closing | undefined;
   /** Why the connection of a call broke. */
-  diagnose(lane: ContainerLane): Promise<UnknownReason>;
+  diagnose(lane: ActionRunner): Promise<UnknownReason>;
   /** A new stamp of activity. */
   stamp(): string;
   /** The worker was active just now. */
@@ -40,13 +40,13 @@ export interface CallSlotHost {
 }
 
 /** The calls of one worker: one is in it at a time, the others wait in line. */
-export class CallSlot {
+export class Dispatcher {
   readonly queue: CallQueue;
-  readonly #host: CallSlotHost;
+  readonly #host: DispatcherHost;
   #current: PendingCall | undefined;
-  #lane: ContainerLane | undefined;
+  #lane: ActionRunner | undefined;
 
-  constructor(host: CallSlotHost) {
+  constructor(host: DispatcherHost) {
     this.#host = host;
     this.queue = new CallQueue(host.queueLimits, () => host.changed());
   }
@@ -57,7 +57,7 @@ export class CallSlot {
   }
 
   /** Whether a call is in the container of that lane. */
-  occupies(lane: ContainerLane): boolean {
+  occupies(lane: ActionRunner): boolean {
     return this.#current !== undefined && this.#lane === lane;
   }
 
@@ -106,11 +106,11 @@ export class CallSlot {
     }
   }
 
-  #taker(): ContainerLane | undefined {
+  #taker(): ActionRunner | undefined {
     return this.#current === undefined ? this.#host.taker() : undefined;
   }
 
-  #enter(call: PendingCall, lane: ContainerLane): void {
+  #enter(call: PendingCall, lane: ActionRunner): void {
     this.#current = call;
     this.#lane = lane;
     call.readyAt ??= this.#host.clock.monotonic();
@@ -127,7 +127,7 @@ export class CallSlot {
     });
   }
 
-  async #serve(call: PendingCall, lane: ContainerLane): Promise<void> {
+  async #serve(call: PendingCall, lane: ActionRunner): Promise<void> {
     const host = this.#host;
     const { clock, caller } = host;
     const { container } = lane;

@@ -11,7 +11,7 @@ const settleAfterMs = 15_000;
 const retryMs = 1_000;
 const longestRetryMs = 60_000;
 
-export interface SettlingOptions {
+export interface FreezerResyncOptions {
   readonly containerId: string;
   readonly runtime: Pick<ContainerRuntime, 'settle'>;
   readonly clock: Clock;
@@ -30,17 +30,17 @@ export interface SettlingOptions {
 
 /**
  * Lets the runtime know of a worker that was thawed below it, while no call is in the worker: it is frozen for the few
- * milliseconds of that. While {@link Settling.active}, no call may be sent and nothing be done; whoever wants either
+ * milliseconds of that. While {@link FreezerResync.active}, no call may be sent and nothing be done; whoever wants either
  * interrupts, and is called back by `ended` in the same turn of the event loop.
  */
-export class Settling {
-  readonly #options: SettlingOptions;
+export class FreezerResync {
+  readonly #options: FreezerResyncOptions;
   #timer: Timer | undefined;
   #retryMs = retryMs;
   #abort: AbortController | undefined;
   #work: Promise<void> = Promise.resolve();
 
-  constructor(options: SettlingOptions) {
+  constructor(options: FreezerResyncOptions) {
     this.#options = options;
   }
 

@@ -4,10 +4,10 @@ import type { Logger } from '../../common/logger.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import type { SecretReader } from '../model/secret-reader.ts';
-import { resolveShape } from '../secrets/resolve-secrets.ts';
+import { resolveSecrets } from '../secrets/resolve-secrets.ts';
 import type { NodeCapacity } from './node-capacity.ts';
 
-export interface PreparedWorkersOptions {
+export interface PrecreatedContainersOptions {
   readonly runtime: Pick<ContainerRuntime, 'prepare'>;
   readonly secrets: SecretReader;
   readonly capacity: NodeCapacity;
@@ -38,15 +38,15 @@ function shareOf(containerId: string): string {
  * Keeps the containers of some workers that rest Absent made and not started, so that a call has only the start to wait
  * for. One is made at a time. Whoever rests while there is room is taken; nobody is put out for another.
  */
-export class PreparedWorkers {
-  readonly #options: PreparedWorkersOptions;
+export class PrecreatedContainers {
+  readonly #options: PrecreatedContainersOptions;
   /** Container ids of those that are there, or wanted. */
   readonly #wanted = new Map<string, AbortController>();
   readonly #retries = new Map<string, Timer>();
   #work: Promise<void> = Promise.resolve();
   #stopped = false;
 
-  constructor(options: PreparedWorkersOptions) {
+  constructor(options: PrecreatedContainersOptions) {
     this.#options = options;
   }
 
@@ -142,7 +142,7 @@ export class PreparedWorkers {
     }
     try {
       const shape = await withDeadline('reading secrets', secretsMs, signal, (inner) =>
-        resolveShape(desired, secrets, { signal: inner, deadlineMs: secretsMs }),
+        resolveSecrets(desired, secrets, { signal: inner, deadlineMs: secretsMs }),
       );
       if (isWanted()) {
         const { epoch, identity, shapeHash } = desired;

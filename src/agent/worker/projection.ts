@@ -6,13 +6,13 @@ import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { WorkerActivity } from './activity.ts';
 import type { WorkerContainer } from './container.ts';
-import type { WorkerContainers } from './rollout.ts';
+import type { Rollout } from './rollout.ts';
 
 /** What is shown of a worker, and kept of it on disk, is made of this. */
 export interface WorkerFacts {
   readonly desired: DesiredWorker;
   readonly rest: Rest;
-  readonly containers: WorkerContainers;
+  readonly containers: Rollout;
   readonly activity: WorkerActivity;
   readonly restartCount: number;
   readonly lastTermination: WorkerView['lastTermination'];

@@ -25,7 +25,7 @@ interface Claim extends Replaced {
  * has the fewest; of one namespace, first come, first served. Turns of those that wait for others go on to other
  * namespaces, and as many to the same one.
  */
-export class ReplacementTurns {
+export class RolloutLimiter {
   readonly #limits: ReplacementLimits;
   readonly #clock: Clock;
   readonly #taken = new Map<string, Claim>();

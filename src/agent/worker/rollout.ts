@@ -4,7 +4,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import type { FoundMark, MarkedCall } from '../invoke/in-flight-marker.ts';
 import { leftCall } from '../invoke/left-call.ts';
-import type { WorkerMark } from '../invoke/shared-marker.ts';
+import type { SharedMarker } from '../invoke/shared-marker.ts';
 import { inOrderOfService, wasReady } from '../model/adoption.ts';
 import type { Replacement } from '../model/conditions.ts';
 import { containerIdOf } from '../model/container-id.ts';
@@ -20,18 +20,18 @@ import {
   type Rearrangement,
 } from '../model/plan.ts';
 import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
-import { ContainerLane, type LaneHost } from './action-runner.ts';
+import { ActionRunner, type ActionRunnerHost } from './action-runner.ts';
 import { WorkerContainer } from './container.ts';
-import type { ActorContext } from './context.ts';
+import type { WorkerContext } from './context.ts';
 import { callBoundMs } from './invoke.ts';
 
 /** The longest that a resource may ask for. */
 const longestTimeoutSeconds = 900;
 
 /** What the containers ask of their worker, and tell it. */
-export interface ContainersHost {
+export interface RolloutHost {
   /** What each lane asks and tells. */
-  readonly lane: LaneHost;
+  readonly lane: ActionRunnerHost;
   desired(): DesiredWorker;
   /** Whether a call in the present container is to be waited for. */
   busy(): boolean;
@@ -40,7 +40,7 @@ export interface ContainersHost {
   /** Whether calls wait. */
   waiting(): boolean;
   /** Another container takes calls from here on. */
-  exchanged(lane: ContainerLane): void;
+  exchanged(lane: ActionRunner): void;
   /** Something is to be decided anew. */
   kick(): void;
 }
@@ -49,21 +49,21 @@ export interface ContainersHost {
  * The containers of one worker: the present one, which calls go to, and, while it is replaced, a successor or what was
  * replaced.
  */
-export class WorkerContainers {
-  readonly #context: ActorContext;
+export class Rollout {
+  readonly #context: WorkerContext;
   readonly #logger: Logger;
-  readonly #mark: WorkerMark;
-  readonly #host: ContainersHost;
-  #present: ContainerLane;
-  #others: ContainerLane[] = [];
+  readonly #mark: SharedMarker;
+  readonly #host: RolloutHost;
+  #present: ActionRunner;
+  #others: ActionRunner[] = [];
   #noRoomBeside: string | undefined;
 
   /** @param present the container that served when a record was written; default one as the resource wants it */
   constructor(
-    context: ActorContext,
+    context: WorkerContext,
     logger: Logger,
-    mark: WorkerMark,
-    host: ContainersHost,
+    mark: SharedMarker,
+    host: RolloutHost,
     present: StoredMake | undefined,
   ) {
     this.#context = context;
@@ -74,15 +74,15 @@ export class WorkerContainers {
   }
 
   /** The lane of the container that calls go to. */
-  get present(): ContainerLane {
+  get present(): ActionRunner {
     return this.#present;
   }
 
-  get others(): readonly ContainerLane[] {
+  get others(): readonly ActionRunner[] {
     return this.#others;
   }
 
-  get all(): readonly ContainerLane[] {
+  get all(): readonly ActionRunner[] {
     return [this.#present, ...this.#others];
   }
 
@@ -101,11 +101,11 @@ export class WorkerContainers {
     return this.#others.length > 0 || this.isOutdated;
   }
 
-  serves(lane: ContainerLane): boolean {
+  serves(lane: ActionRunner): boolean {
     return lane === this.#present;
   }
 
-  find(containerId: string): ContainerLane | undefined {
+  find(containerId: string): ActionRunner | undefined {
     return this.all.find(({ container }) => container.id === containerId);
   }
 
@@ -142,7 +142,7 @@ export class WorkerContainers {
     }
   }
 
-  #observed({ container }: ContainerLane): ObservedContainer {
+  #observed({ container }: ActionRunner): ObservedContainer {
     const { occupied, shapeHash, state } = container;
     return { shapeHash, state, occupied: occupied && this.#host.patient() };
   }
@@ -206,7 +206,7 @@ export class WorkerContainers {
   }
 
   /** A call that an earlier run of the agent has left goes on in its container. */
-  #occupy(lane: ContainerLane, record: WorkerRecord | undefined, mark: FoundMark | undefined): void {
+  #occupy(lane: ActionRunner, record: WorkerRecord | undefined, mark: FoundMark | undefined): void {
     const { container } = lane;
     const found = callLeftIn(container.id, mark);
     if (found !== undefined) {
@@ -230,7 +230,7 @@ export class WorkerContainers {
   }
 
   /** Goes on without a container that cannot be removed, and that is nobody's from here on. */
-  setAside(lane: ContainerLane): void {
+  setAside(lane: ActionRunner): void {
     lane.end();
     lane.container.mark.remove(lane.container.id);
     lane.container.disconnect();
@@ -332,7 +332,7 @@ export class WorkerContainers {
     return 'Later';
   }
 
-  #successor(shapeHash: string): ContainerLane | undefined {
+  #successor(shapeHash: string): ActionRunner | undefined {
     return this.#others.find(({ container }) => container.shapeHash === shapeHash && !container.occupied);
   }
 
@@ -364,7 +364,7 @@ export class WorkerContainers {
   }
 
   /** From here on calls go to the container of that lane. */
-  #exchange(lane: ContainerLane): void {
+  #exchange(lane: ActionRunner): void {
     const { container } = lane;
     this.#logger.info(
       { from: this.#present.container.id, to: container.id },
@@ -380,7 +380,7 @@ export class WorkerContainers {
     queueMicrotask(() => this.#host.kick());
   }
 
-  #drop(lane: ContainerLane): void {
+  #drop(lane: ActionRunner): void {
     const { container } = lane;
     lane.end();
     container.disconnect();
@@ -423,7 +423,7 @@ export class WorkerContainers {
     return { id, shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds };
   }
 
-  #createLane(wanted: ContainerMake): ContainerLane {
+  #createLane(wanted: ContainerMake): ActionRunner {
     const { identity } = this.#host.desired();
     let make = wanted;
     for (let generation = 1; !this.#context.claim(make.id, identity.uid); generation += 1) {
@@ -431,7 +431,7 @@ export class WorkerContainers {
     }
     const container = new WorkerContainer(make, this.#mark, this.#context);
     const logger = this.#logger.child({ container: make.id });
-    return new ContainerLane(container, this.#context, this.#host.lane, logger);
+    return new ActionRunner(container, this.#context, this.#host.lane, logger);
   }
 }
 

@@ -3,21 +3,21 @@ import type { PendingCall } from '../invoke/queue.ts';
 import type { RefusalReason } from '../model/invocation.ts';
 import { type Action, isOptional } from '../model/plan.ts';
 import { unavailableRetryMs } from '../model/retry-schedule.ts';
-import type { ContainerLane } from './action-runner.ts';
+import type { ActionRunner } from './action-runner.ts';
 import type { NodeCapacity } from './node-capacity.ts';
-import type { WorkerContainers } from './rollout.ts';
+import type { Rollout } from './rollout.ts';
 
 /** Milliseconds that a call waits for a runtime that does not answer. */
 const patienceMs = 5_000;
 
-export interface ActionGateOptions {
+export interface StartPolicyOptions {
   readonly clock: Clock;
   readonly capacity: NodeCapacity;
   /** Whether the last that was heard of the runtime is that it does not answer. */
   readonly runtimeDown: () => boolean;
   /** Whether the worker is to go for good. */
   readonly ending: () => boolean;
-  readonly containers: WorkerContainers;
+  readonly containers: Rollout;
   /** Refuses the calls that wait and of which `condition` holds. */
   readonly refuse: (
     condition: (call: PendingCall) => boolean,
@@ -27,16 +27,16 @@ export interface ActionGateOptions {
 }
 
 /** Says whether what is planned may be done now. Where it has to wait, calls are told that need not wait with it. */
-export class ActionGate {
-  readonly #options: ActionGateOptions;
+export class StartPolicy {
+  readonly #options: StartPolicyOptions;
   /** Why the node has no room for the worker, when it has none and nothing serves. */
   nodeFull: string | undefined;
 
-  constructor(options: ActionGateOptions) {
+  constructor(options: StartPolicyOptions) {
     this.#options = options;
   }
 
-  mayAct(lane: ContainerLane, action: Action): boolean {
+  mayAct(lane: ActionRunner, action: Action): boolean {
     const { clock, ending, runtimeDown } = this.#options;
     const now = clock.monotonic();
     if (now < lane.retry.notBefore(action.kind)) {
@@ -69,7 +69,7 @@ export class ActionGate {
   }
 
   /** Whether a container may be made now; otherwise those who wait for it are told. */
-  #mayStart(lane: ContainerLane): boolean {
+  #mayStart(lane: ActionRunner): boolean {
     const { capacity, containers, refuse } = this.#options;
     const { container, setbacks } = lane;
     const serves = containers.serves(lane);

@@ -2,7 +2,7 @@ import type { WorkerView } from '../model/worker-state.ts';
 import { ViewWaiters } from './view-waiters.ts';
 
 /** Keeps what is shown of a worker up to date, and tells those who look at it or wait for it. */
-export class WorkerDisplay {
+export class StatePublisher {
   readonly waiters = new ViewWaiters();
   readonly #build: (previous: WorkerView | undefined) => WorkerView;
   readonly #onChanged: (view: WorkerView) => void;

@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '../../common/clock.ts';
 
 /** Goes off when what was decided last would come out otherwise by itself. */
-export class ActorAlarm {
+export class WakeupTimer {
   readonly #clock: Clock;
   readonly #ring: () => void;
   #set: { readonly timer: Timer; readonly at: number } | undefined;

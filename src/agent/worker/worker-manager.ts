@@ -26,13 +26,13 @@ import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { SecretName } from '../secrets/secret-cache.ts';
 import { Answers } from './answers.ts';
-import type { ActorContext } from './context.ts';
+import type { WorkerContext } from './context.ts';
 import { type NodeAmounts, NodeCapacity } from './node-capacity.ts';
-import { PreparedWorkers } from './precreated-containers.ts';
+import { PrecreatedContainers } from './precreated-containers.ts';
 import { RecordStore } from './record-store.ts';
-import { type ReplacementLimits, ReplacementTurns } from './rollout-limiter.ts';
+import { type ReplacementLimits, RolloutLimiter } from './rollout-limiter.ts';
 import { type SetAside, SetAsides } from './set-aside.ts';
-import { WorkerActor } from './worker.ts';
+import { Worker } from './worker.ts';
 
 /** Milliseconds between two looks at the whole node; the last one is cut short by up to a quarter, so that nodes differ. */
 const lookEveryMs = 60_000;
@@ -149,8 +149,8 @@ class WorkerFleet implements NodeFleet {
   readonly #minOrphanAgeMs: number;
   readonly #records: RecordStore;
   readonly #capacity: NodeCapacity;
-  readonly #context: ActorContext;
-  readonly #actors = new Map<string, WorkerActor>();
+  readonly #context: WorkerContext;
+  readonly #actors = new Map<string, Worker>();
   /** Uids of the workers that have them. */
   readonly #byContainer = new Map<string, string>();
   /** Containers that were there before any resource was known to claim them, by uid. */
@@ -213,8 +213,8 @@ class WorkerFleet implements NodeFleet {
         pauses: new FairGate({ places: limits.maxPauses ?? 8 }),
         removals: gateOf(limits.maxRemovals ?? 16),
       },
-      replacements: new ReplacementTurns(limits.replacements ?? { resting: 4, active: 16 }, clock),
-      prepared: new PreparedWorkers({
+      replacements: new RolloutLimiter(limits.replacements ?? { resting: 4, active: 16 }, clock),
+      prepared: new PrecreatedContainers({
         runtime,
         secrets,
         capacity: this.#capacity,
@@ -304,7 +304,7 @@ class WorkerFleet implements NodeFleet {
     const mayHaveOne = orphans !== undefined || !this.#listed;
     const mark = this.#takeMark(uid);
     this.#add(
-      new WorkerActor(this.#context, {
+      new Worker(this.#context, {
         desired,
         ...(this.#listed ? { containers: orphans ?? [] } : {}),
         ...(mark === undefined || !mayHaveOne ? {} : { mark }),
@@ -492,7 +492,7 @@ class WorkerFleet implements NodeFleet {
       this.#stamps.notBefore(stamp);
     }
     this.#add(
-      new WorkerActor(this.#context, {
+      new Worker(this.#context, {
         desired: record.desired,
         record,
         ...(containers === undefined ? {} : { containers, partial: !this.#listed }),
@@ -543,12 +543,12 @@ class WorkerFleet implements NodeFleet {
     return groupByUid(containers.filter(({ containerId }) => !this.#setAsides.has(containerId)));
   }
 
-  #add(actor: WorkerActor): WorkerActor {
+  #add(actor: Worker): Worker {
     this.#actors.set(actor.uid, actor);
     return actor;
   }
 
-  #actor(uid: string): WorkerActor {
+  #actor(uid: string): Worker {
     const actor = this.#actors.get(uid);
     if (actor === undefined) {
       throw new EsbError('no such worker on this node', { code: 'NotFound' });

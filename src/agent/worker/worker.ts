@@ -3,9 +3,9 @@ import type { Timer } from '../../common/clock.ts';
 import { EsbError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { RuntimeEvent, WorkerInfo } from '../../runtime/contract/runtime.ts';
-import { type FoundMark, InFlightMark } from '../invoke/in-flight-marker.ts';
+import { type FoundMark, InFlightMarker } from '../invoke/in-flight-marker.ts';
 import { type PendingCall, startOf } from '../invoke/queue.ts';
-import { WorkerMark } from '../invoke/shared-marker.ts';
+import { SharedMarker } from '../invoke/shared-marker.ts';
 import { refusalOf } from '../model/admission.ts';
 import type { Termination } from '../model/crash-backoff.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
@@ -17,24 +17,24 @@ import { unavailableRetryMs } from '../model/retry-schedule.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { SecretName } from '../secrets/secret-cache.ts';
-import type { ContainerLane, LaneHost } from './action-runner.ts';
+import type { ActionRunner, ActionRunnerHost } from './action-runner.ts';
 import { WorkerActivity } from './activity.ts';
-import { WorkerHints } from './commands.ts';
-import type { ActorContext } from './context.ts';
-import { CallSlot } from './dispatcher.ts';
+import { WorkerCommands } from './commands.ts';
+import type { WorkerContext } from './context.ts';
+import { Dispatcher } from './dispatcher.ts';
 import { ContainerCaller } from './invoke.ts';
 import { recordOf, viewOf, type WorkerFacts } from './projection.ts';
 import type { RecordChange } from './record-store.ts';
-import { WorkerContainers } from './rollout.ts';
-import { ActionGate } from './start-policy.ts';
-import { WorkerDisplay } from './state-publisher.ts';
-import { ActorAlarm } from './wakeup-timer.ts';
+import { Rollout } from './rollout.ts';
+import { StartPolicy } from './start-policy.ts';
+import { StatePublisher } from './state-publisher.ts';
+import { WakeupTimer } from './wakeup-timer.ts';
 
 /** Milliseconds after a thaw for which it is told to nobody while a call is in the worker. */
 const answerFirstMs = 100;
 
 /** What is known of a worker when its actor begins. */
-export interface ActorStart {
+export interface WorkerStart {
   readonly desired: DesiredWorker;
   readonly record?: WorkerRecord;
   readonly mark?: FoundMark;
@@ -49,18 +49,18 @@ export interface ActorStart {
  * done next is decided anew after each action from what is then known. Every decision is made, and made visible in
  * the `acting` of its lane, in one synchronous step: a call can never slip in between.
  */
-export class WorkerActor {
-  readonly hints: WorkerHints;
-  readonly #context: ActorContext;
+export class Worker {
+  readonly hints: WorkerCommands;
+  readonly #context: WorkerContext;
   readonly #logger: Logger;
-  readonly #mark: WorkerMark;
+  readonly #mark: SharedMarker;
   readonly #foundMark: FoundMark | undefined;
-  readonly #containers: WorkerContainers;
-  readonly #gate: ActionGate;
-  readonly #slot: CallSlot;
+  readonly #containers: Rollout;
+  readonly #gate: StartPolicy;
+  readonly #slot: Dispatcher;
   readonly #activity: WorkerActivity;
-  readonly #alarm: ActorAlarm;
-  readonly #display: WorkerDisplay;
+  readonly #alarm: WakeupTimer;
+  readonly #display: StatePublisher;
   readonly #unrecorded: boolean;
   #desired: DesiredWorker;
   #released = false;
@@ -83,7 +83,7 @@ export class WorkerActor {
   #hurryAt = Number.POSITIVE_INFINITY;
   #hurryUntil = Number.POSITIVE_INFINITY;
 
-  constructor(context: ActorContext, start: ActorStart) {
+  constructor(context: WorkerContext, start: WorkerStart) {
     const { desired, record, mark } = start;
     const { clock } = context;
     this.#context = context;
@@ -93,12 +93,12 @@ export class WorkerActor {
       worker: `${desired.identity.namespace}/${desired.identity.name}`,
     });
     this.#activity = new WorkerActivity(clock, context.stamps, desired, record);
-    this.#alarm = new ActorAlarm(clock, () => {
+    this.#alarm = new WakeupTimer(clock, () => {
       this.#kick();
       this.#display.publishIfChanged();
     });
     this.#display = this.#createDisplay();
-    this.#mark = new WorkerMark(this.#createMark(mark?.stamp), mark?.containerId);
+    this.#mark = new SharedMarker(this.#createMark(mark?.stamp), mark?.containerId);
     this.#foundMark = mark;
     const caller = new ContainerCaller(
       context,
@@ -362,15 +362,15 @@ export class WorkerActor {
   // Parts
 
   /** @param stamp the last one that an earlier run of the agent has issued */
-  #createMark(stamp: string | undefined): InFlightMark {
-    return new InFlightMark(this.#context.marksFolder, this.uid, stamp, (error) => {
+  #createMark(stamp: string | undefined): InFlightMarker {
+    return new InFlightMarker(this.#context.marksFolder, this.uid, stamp, (error) => {
       this.#logger.error({ err: error }, 'cannot take back the mark of a call');
     });
   }
 
-  #createSlot(caller: ContainerCaller): CallSlot {
+  #createSlot(caller: ContainerCaller): Dispatcher {
     const { clock, queueLimits } = this.#context;
-    return new CallSlot({
+    return new Dispatcher({
       clock,
       logger: this.#logger,
       caller,
@@ -385,8 +385,8 @@ export class WorkerActor {
     });
   }
 
-  #createContainers(caller: ContainerCaller, record: WorkerRecord | undefined): WorkerContainers {
-    return new WorkerContainers(
+  #createContainers(caller: ContainerCaller, record: WorkerRecord | undefined): Rollout {
+    return new Rollout(
       this.#context,
       this.#logger,
       this.#mark,
@@ -409,8 +409,8 @@ export class WorkerActor {
     );
   }
 
-  #createLaneHost(caller: ContainerCaller): LaneHost {
-    const serves = (lane: ContainerLane): boolean => this.#containers.serves(lane);
+  #createLaneHost(caller: ContainerCaller): ActionRunnerHost {
+    const serves = (lane: ActionRunner): boolean => this.#containers.serves(lane);
     return {
       caller,
       desired: () => this.#desired,
@@ -472,9 +472,9 @@ export class WorkerActor {
     };
   }
 
-  #createGate(): ActionGate {
+  #createGate(): StartPolicy {
     const { capacity, clock, runtimeDown } = this.#context;
-    return new ActionGate({
+    return new StartPolicy({
       clock,
       capacity,
       runtimeDown,
@@ -484,8 +484,8 @@ export class WorkerActor {
     });
   }
 
-  #createDisplay(): WorkerDisplay {
-    return new WorkerDisplay(
+  #createDisplay(): StatePublisher {
+    return new StatePublisher(
       (previous) =>
         viewOf(this.#facts(), {
           goal: this.#goal(),
@@ -499,9 +499,9 @@ export class WorkerActor {
     );
   }
 
-  #createHints(): WorkerHints {
+  #createHints(): WorkerCommands {
     const view = (): WorkerView => this.view;
-    return new WorkerHints({
+    return new WorkerCommands({
       waiters: this.#display.waiters,
       get view() {
         return view();
@@ -558,7 +558,7 @@ export class WorkerActor {
   }
 
   /** The next action in that lane that may be done now. */
-  #next(lane: ContainerLane): Action | undefined {
+  #next(lane: ActionRunner): Action | undefined {
     if (this.#stopping) {
       return undefined;
     }
@@ -648,7 +648,7 @@ export class WorkerActor {
   }
 
   /** An action of that lane is over: what the others do may depend on it. */
-  #acted(lane: ContainerLane): void {
+  #acted(lane: ActionRunner): void {
     this.#slot.pump();
     this.#regroup();
     for (const other of this.#containers.others.length === 0 ? [] : this.#containers.all) {
@@ -675,7 +675,7 @@ export class WorkerActor {
   // Observing
 
   /** The container of that lane is known anew. */
-  #observed(lane: ContainerLane): void {
+  #observed(lane: ActionRunner): void {
     const { container } = lane;
     const { info } = container;
     if (info !== undefined) {
@@ -695,7 +695,7 @@ export class WorkerActor {
   }
 
   /** A process ended by itself; whether that is to be made good for. */
-  #terminated(lane: ContainerLane, termination: Termination): boolean {
+  #terminated(lane: ActionRunner, termination: Termination): boolean {
     const goal = this.#goal();
     if (this.#containers.serves(lane)) {
       this.#lastTermination = termination;
@@ -824,7 +824,7 @@ export class WorkerActor {
   }
 
   /** Who takes a call now. */
-  #taker(): ContainerLane | undefined {
+  #taker(): ActionRunner | undefined {
     if (this.#stopping || this.#unlisted) {
       return undefined;
     }

@@ -3,12 +3,12 @@ import { formatRange } from '../../common/ip-range.ts';
 import { BRIDGE_PORTS } from '../host/network-plan.ts';
 import type { NetworkSetup, NodeSegment } from '../host/network-setup.ts';
 import { exhausted } from '../spec/network-error.ts';
-import type { AttachmentBook } from './index.ts';
+import type { AttachmentIndex } from './index.ts';
 
 /** Share of the room from which on it is told that it runs out. */
 const WARN_AT = 0.9;
 
-type Counts = Pick<AttachmentBook, 'count'>;
+type Counts = Pick<AttachmentIndex, 'count'>;
 
 /** Something to be told before it hurts. */
 export interface Shortage {

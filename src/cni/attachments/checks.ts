@@ -14,10 +14,10 @@ import { INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-
 import { applyNodeRules, hasNodeRules, readRulesState } from '../host/nftables.ts';
 import { hostInterfaceOf } from '../spec/cni-result.ts';
 import { pluginMissing } from '../spec/libcni.ts';
-import type { AttachmentBook } from './index.ts';
+import type { AttachmentIndex } from './index.ts';
 
 export interface NetworkChecksOptions {
-  readonly book: AttachmentBook;
+  readonly book: AttachmentIndex;
   /** The folder `cni` of the agent's state. */
   readonly folder: string;
   readonly pluginFolder: string;

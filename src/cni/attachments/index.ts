@@ -1,7 +1,7 @@
 import type { AttachedRecord, AttachmentRecord, AttachmentStore, ReadyRecord } from './store.ts';
 
 /** What is known of every namespace of ours: the records on disk, read once, and what of them is to be removed. */
-export class AttachmentBook {
+export class AttachmentIndex {
   readonly #store: AttachmentStore;
   readonly #records = new Map<string, AttachmentRecord>();
   /** Container id to record id. */

@@ -1,13 +1,13 @@
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { networkFailure } from '../spec/network-error.ts';
-import type { OwnedWork } from './task-tracker.ts';
+import type { TaskTracker } from './task-tracker.ts';
 
 /** Lets what is asked of one container happen one after the other. */
-export class ContainerTurns {
-  readonly #work: OwnedWork;
+export class KeyedMutex {
+  readonly #work: TaskTracker;
   readonly #last = new Map<string, Promise<unknown>>();
 
-  constructor(work: OwnedWork) {
+  constructor(work: TaskTracker) {
     this.#work = work;
   }
 

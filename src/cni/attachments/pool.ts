@@ -7,17 +7,17 @@ import { cniTarget, type NetworkSetup, type NodeSegment } from '../host/network-
 import { addressesOf } from '../spec/cni-result.ts';
 import { networkFailure } from '../spec/network-error.ts';
 import { exhaustionOf, roomiest } from './capacity.ts';
-import type { AttachmentBook } from './index.ts';
+import type { AttachmentIndex } from './index.ts';
 import type { ReadyRecord } from './store.ts';
-import type { OwnedWork } from './task-tracker.ts';
-import type { Disposal } from './teardown-queue.ts';
+import type { TaskTracker } from './task-tracker.ts';
+import type { TeardownQueue } from './teardown-queue.ts';
 import { releaseUnclaimed } from './unclaimed-reservations.ts';
 
 export interface SlotPoolOptions {
-  readonly book: AttachmentBook;
-  readonly disposal: Disposal;
+  readonly book: AttachmentIndex;
+  readonly disposal: TeardownQueue;
   readonly namespaces: NamespaceKeeper;
-  readonly work: OwnedWork;
+  readonly work: TaskTracker;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly setup: () => Promise<NetworkSetup>;

@@ -1,5 +1,5 @@
 /** Keeps promises until they settle, so that whoever stops can wait for what is under way. */
-export class OwnedWork {
+export class TaskTracker {
   readonly #running = new Set<Promise<unknown>>();
 
   own<T>(promise: Promise<T>): Promise<T> {

@@ -4,13 +4,13 @@ import type { Logger } from '../../common/logger.ts';
 import type { NamespaceKeeper } from '../host/netns.ts';
 import { cniTarget, type NetworkSetup } from '../host/network-setup.ts';
 import { networkFailure } from '../spec/network-error.ts';
-import type { AttachmentBook } from './index.ts';
-import type { OwnedWork } from './task-tracker.ts';
+import type { AttachmentIndex } from './index.ts';
+import type { TaskTracker } from './task-tracker.ts';
 
-export interface DisposalOptions {
-  readonly book: AttachmentBook;
+export interface TeardownQueueOptions {
+  readonly book: AttachmentIndex;
   readonly namespaces: NamespaceKeeper;
-  readonly work: OwnedWork;
+  readonly work: TaskTracker;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly setup: () => Promise<NetworkSetup>;
@@ -26,8 +26,8 @@ const BACKOFF_MS = 1000;
 const MAX_BACKOFF_MS = 30_000;
 
 /** Removes namespaces of ours: CNI DEL, the namespace, the record. What fails is tried again later. */
-export class Disposal {
-  readonly #options: DisposalOptions;
+export class TeardownQueue {
+  readonly #options: TeardownQueueOptions;
   readonly #queue = new Set<string>();
   readonly #running = new Map<string, Promise<void>>();
   readonly #gate = new FairGate({ places: MOST_AT_ONCE });
@@ -37,7 +37,7 @@ export class Disposal {
   #stopped = false;
   #ended = Promise.withResolvers<void>();
 
-  constructor(options: DisposalOptions) {
+  constructor(options: TeardownQueueOptions) {
     this.#options = options;
   }
 

@@ -1,6 +1,6 @@
 import type { NamespaceKeeper } from '../host/netns.ts';
 import type { NodeSegment } from '../host/network-setup.ts';
-import type { AttachmentBook } from './index.ts';
+import type { AttachmentIndex } from './index.ts';
 
 /**
  * Releases reservations that neither a record nor a namespace stands behind. A record is made before its address is
@@ -8,7 +8,7 @@ import type { AttachmentBook } from './index.ts';
  */
 export async function releaseUnclaimed(
   segment: Pick<NodeSegment, 'ipam'>,
-  known: { readonly namespaces: NamespaceKeeper; readonly book: Pick<AttachmentBook, 'has'> },
+  known: { readonly namespaces: NamespaceKeeper; readonly book: Pick<AttachmentIndex, 'has'> },
 ): Promise<readonly string[]> {
   const { book, namespaces } = known;
   const released: string[] = [];

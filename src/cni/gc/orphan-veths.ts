@@ -22,7 +22,7 @@ interface CachedInterfaces {
  * Interfaces on the workers' bridges whose other end is in no namespace that we know: a namespace that lost its name goes
  * on for as long as a process is in it, and holds a port of the bridge.
  */
-export class StrayPorts {
+export class OrphanVeths {
   readonly #results: string;
   readonly #runner: CommandRunner;
 

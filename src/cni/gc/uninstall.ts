@@ -18,7 +18,7 @@ import { removeNodeRules } from '../host/nftables.ts';
 import { runNodeCommand } from '../host/node-command.ts';
 
 /** `deadlineMs` is for all of it; default 120,000. */
-export interface NodeNetworkRemovalOptions extends CallOptions {
+export interface NetworkUninstallOptions extends CallOptions {
   /** The agent's state folder, as it was given to `createNodeNetwork`. */
   readonly stateDir: string;
   readonly configFile: string;
@@ -41,7 +41,7 @@ const AT_ONCE = 4;
  *
  * @returns what could not be done, one message each; empty when nothing is left
  */
-export async function removeNodeNetwork(options: NodeNetworkRemovalOptions): Promise<string[]> {
+export async function removeNodeNetwork(options: NetworkUninstallOptions): Promise<string[]> {
   const failures: string[] = [];
   const attempt = async (what: string, step: () => Promise<void>): Promise<void> => {
     try {
@@ -114,7 +114,7 @@ async function countInterfaces(runner: CommandRunner, options: CallOptions): Pro
 }
 
 async function readSetup(
-  options: NodeNetworkRemovalOptions,
+  options: NetworkUninstallOptions,
   folder: string,
   runner: CommandRunner,
 ): Promise<NetworkSetup | undefined> {

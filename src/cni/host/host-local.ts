@@ -13,7 +13,7 @@ export interface Reservation {
 }
 
 /** The folder of host-local for one network: a file for each address, holding container id and interface. */
-export class IpamDirectory {
+export class HostLocal {
   /** Absolute path of the network's own folder. */
   readonly folder: string;
 

@@ -13,7 +13,7 @@ import {
   segmentConfig,
 } from '../spec/network-config.ts';
 import { type CniTarget, ResultCache } from '../spec/result-cache.ts';
-import { IpamDirectory } from './host-local.ts';
+import { HostLocal } from './host-local.ts';
 import { capacityOf, planSegments, segmentAt } from './network-plan.ts';
 
 /** Name of the interface inside. */
@@ -27,7 +27,7 @@ export function cniTarget(id: string, netns: string): CniTarget {
 /** A bridge of the node with what works on its attachments. */
 export interface NodeSegment extends Segment {
   readonly cni: CniClient;
-  readonly ipam: IpamDirectory;
+  readonly ipam: HostLocal;
   readonly cache: ResultCache;
   /** How many attachments fit on it. */
   readonly capacity: number;
@@ -104,7 +104,7 @@ function equip(segment: Segment, network: BridgeNetwork, options: NetworkSetupOp
     ...segment,
     cache,
     capacity: capacityOf(segment),
-    ipam: new IpamDirectory(dataDir, segment.network),
+    ipam: new HostLocal(dataDir, segment.network),
     cni: new CniClient({
       config: segmentConfig(network, segment, dataDir),
       pluginFolder: options.pluginFolder,

@@ -15,7 +15,7 @@ const NEXT_CERTIFICATE_KEY = 'next.crt';
 const NEXT_PRIVATE_KEY = 'next.key';
 const FORMER_CERTIFICATES_KEY = 'former.crt';
 
-export interface AuthorityKeeperOptions {
+export interface CaControllerOptions {
   readonly client: KubeClient;
   readonly systemNamespace: string;
   readonly clock: Clock;
@@ -26,17 +26,17 @@ export interface AuthorityKeeperOptions {
  * Keeps the authority that signs gateways' client certificates: a Secret with its keys, and a ConfigMap with what agents
  * are to trust. Makes it once, replaces it in good time, and mends the ConfigMap when somebody changed it.
  */
-export class AuthorityKeeper {
-  readonly #options: AuthorityKeeperOptions;
+export class CaController {
+  readonly #options: CaControllerOptions;
   readonly #key: ObjectKey;
   #current: AuthorityPair | undefined;
 
-  constructor(options: AuthorityKeeperOptions) {
+  constructor(options: CaControllerOptions) {
     this.#options = options;
     this.#key = { namespace: options.systemNamespace, name: CLIENT_CA_NAME };
   }
 
-  /** Signs; undefined until {@link AuthorityKeeper.refresh} has succeeded once. */
+  /** Signs; undefined until {@link CaController.refresh} has succeeded once. */
   get current(): AuthorityPair | undefined {
     return this.#current;
   }

@@ -46,7 +46,7 @@ export function requestStep(request: CertificateSigningRequest): RequestStep {
   return { kind: 'sign', isApproved: has(request, 'Approved') };
 }
 
-export interface RequestSignerOptions {
+export interface CsrSignerOptions {
   readonly client: KubeClient;
   /** The authority that signs now. */
   readonly authority: () => AuthorityPair | undefined;
@@ -62,9 +62,9 @@ export interface RequestSignerOptions {
  *
  * @returns `waits` while there is no authority, `unapproved` while neither holds
  */
-export async function settleRequest(
+export async function signRequest(
   request: CertificateSigningRequest,
-  options: RequestSignerOptions,
+  options: CsrSignerOptions,
   callOptions?: CallOptions,
 ): Promise<RequestStanding> {
   const { client, clock, logger } = options;

@@ -18,7 +18,7 @@ export interface HoldSource {
   readonly pods: Informer<Pod>;
 }
 
-export interface HoldLoopOptions extends Omit<HoldReconcilerOptions, 'pods' | 'settings'> {
+export interface HoldControllerOptions extends Omit<HoldReconcilerOptions, 'pods' | 'settings'> {
   readonly source: HoldSource;
   readonly metrics: ReconcilerMetrics;
 }
@@ -27,15 +27,15 @@ export interface HoldLoopOptions extends Omit<HoldReconcilerOptions, 'pods' | 's
 const CONCURRENCY = 4;
 
 /** Looks at a node's hold Pod whenever something changed that it depends on. */
-export class HoldLoop implements NodeClosures {
-  readonly #options: HoldLoopOptions;
+export class HoldController implements NodeClosures {
+  readonly #options: HoldControllerOptions;
   readonly #reconciler: HoldReconciler;
   readonly #queue: Reconciler;
   /** Nodes that had workers when they were last heard of here. */
   readonly #loaded = new Set<string>();
   #unsubscribe: (() => void) | undefined;
 
-  constructor(options: HoldLoopOptions) {
+  constructor(options: HoldControllerOptions) {
     this.#options = options;
     const { source, logger, clock, metrics } = options;
     this.#reconciler = new HoldReconciler({

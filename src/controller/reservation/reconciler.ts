@@ -9,8 +9,8 @@ import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import type { ReconcileResult } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
 import { referenceTo } from '../../kube/events/event-recorder.ts';
-import type { Ledger } from '../scheduling/assignment-cache.ts';
-import type { NodeClosures, NodeDirectory } from '../scheduling/node-snapshot.ts';
+import type { AssignmentCache } from '../scheduling/assignment-cache.ts';
+import type { NodeClosures, NodeSnapshot } from '../scheduling/node-snapshot.ts';
 import { decideHold, type HoldAction, type HoldDecision } from './decide.ts';
 import { type HoldSettings, holdPod, holdPodName, holdView, imagePatch, memoryOf } from './pod.ts';
 import { releaseHoldPod, removeHoldPod } from './removal.ts';
@@ -23,8 +23,8 @@ export interface HoldReconcilerOptions {
   /** Hold Pods of the system namespace. */
   readonly pods: ObjectCache<Pod>;
   readonly lambdaNodes: ObjectCache<LambdaNode>;
-  readonly directory: Pick<NodeDirectory, 'presence'>;
-  readonly ledger: Ledger;
+  readonly directory: Pick<NodeSnapshot, 'presence'>;
+  readonly ledger: AssignmentCache;
   readonly events: EventSink;
   readonly clock: Clock;
   readonly logger: Logger;

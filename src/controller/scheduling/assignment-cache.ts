@@ -64,7 +64,7 @@ function isOver({ metadata, status }: LambdaWorker): boolean {
  * What has been promised to which worker on which node: by the resources as they were last seen, and by this
  * controller's own decisions that have not come back yet.
  */
-export class Ledger {
+export class AssignmentCache {
   readonly #entries = new Map<string, Entry>();
   readonly #assumed = new Map<string, Entry>();
   readonly #accounts = new Map<string, Account>();

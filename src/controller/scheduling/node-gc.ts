@@ -3,16 +3,16 @@ import type { CallOptions } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import { leases } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
-import type { Ledger } from './assignment-cache.ts';
-import type { NodeDirectory } from './node-snapshot.ts';
+import type { AssignmentCache } from './assignment-cache.ts';
+import type { NodeSnapshot } from './node-snapshot.ts';
 
-export interface GoneNodeSweeperOptions {
+export interface NodeGarbageCollectorOptions {
   /** Fenced: refuses to write once another controller leads. */
   readonly client: KubeClient;
   readonly systemNamespace: string;
   readonly lambdaNodes: ObjectCache<LambdaNode>;
-  readonly directory: Pick<NodeDirectory, 'isNodeDeleted' | 'seesNodeDeleted'>;
-  readonly ledger: Ledger;
+  readonly directory: Pick<NodeSnapshot, 'isNodeDeleted' | 'seesNodeDeleted'>;
+  readonly ledger: AssignmentCache;
   readonly logger: Logger;
 }
 
@@ -20,10 +20,10 @@ export interface GoneNodeSweeperOptions {
  * Removes what a deleted Node leaves behind: its agent cannot, and nobody else knows. Only once the agent is silent, so that one that lives
  * may come back under a new Node, and once no worker is assigned there, so that each was told where it stood.
  */
-export class GoneNodeSweeper {
-  readonly #options: GoneNodeSweeperOptions;
+export class NodeGarbageCollector {
+  readonly #options: NodeGarbageCollectorOptions;
 
-  constructor(options: GoneNodeSweeperOptions) {
+  constructor(options: NodeGarbageCollectorOptions) {
     this.#options = options;
   }
 

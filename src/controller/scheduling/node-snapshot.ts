@@ -4,7 +4,7 @@ import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { nodes as coreNodes, type Node } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
-import { functionKeyOf, type Ledger } from './assignment-cache.ts';
+import { type AssignmentCache, functionKeyOf } from './assignment-cache.ts';
 import { completeImageName } from './image-name.ts';
 import type { NodeLiveness } from './liveness.ts';
 import type { NodeStanding } from './node-view.ts';
@@ -24,13 +24,13 @@ export interface NodeClosures {
   closureOf(node: string): Extract<Closure, 'draining' | 'unheld'> | undefined;
 }
 
-export interface NodeDirectoryOptions {
+export interface NodeSnapshotOptions {
   /** For second looks, past the cache. */
   readonly client: KubeClient;
   readonly lambdaNodes: ObjectCache<LambdaNode>;
   readonly nodes: ObjectCache<Node>;
   readonly liveness: NodeLiveness;
-  readonly ledger: Ledger;
+  readonly ledger: AssignmentCache;
   readonly closures: NodeClosures;
   readonly clock: Clock;
 }
@@ -46,14 +46,14 @@ interface Kept extends NodeFacts {
 }
 
 /** Nodes as decisions about workers need them. */
-export class NodeDirectory {
-  readonly #options: NodeDirectoryOptions;
+export class NodeSnapshot {
+  readonly #options: NodeSnapshotOptions;
   /** All nodes are looked at for every worker, and hardly ever change between two. */
   readonly #views = new Map<string, Kept>();
   /** By node, when each of its taints was first seen, monotonic milliseconds. */
   readonly #taintedAt = new Map<string, ReadonlyMap<string, number>>();
 
-  constructor(options: NodeDirectoryOptions) {
+  constructor(options: NodeSnapshotOptions) {
     this.#options = options;
   }
 

@@ -16,7 +16,7 @@ function defined<T extends object>(value: T): T {
  * A worker reduced to what decisions about it look at: an installation has many thousands, and neither their
  * environment nor what people annotate them with is the controller's business.
  */
-export function slimWorker(worker: LambdaWorker): LambdaWorker {
+export function transformWorker(worker: LambdaWorker): LambdaWorker {
   const { metadata, spec, status } = worker;
   return {
     metadata: defined({ ...metadata, labels: undefined, annotations: undefined, ownerReferences: undefined }),

@@ -2,7 +2,7 @@ import { isTrue, workerConditions } from '../../api/condition.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { ObjectCache } from '../../kube/api/types.ts';
-import { functionKeyOf, type Ledger } from '../scheduling/assignment-cache.ts';
+import { type AssignmentCache, functionKeyOf } from '../scheduling/assignment-cache.ts';
 
 /** Index of the workers' cache: by namespace and function name. */
 export const FUNCTION_INDEX = 'function';
@@ -25,10 +25,10 @@ interface Count {
   away: number;
 }
 
-export interface MoveTurnsOptions {
+export interface DisruptionBudgetOptions {
   /** {@link FUNCTION_INDEX} is among its indexes. */
   readonly workers: Pick<ObjectCache<LambdaWorker>, 'byIndex'>;
-  readonly ledger: Pick<Ledger, 'assumed'>;
+  readonly ledger: Pick<AssignmentCache, 'assumed'>;
   readonly clock: Clock;
 }
 
@@ -36,13 +36,13 @@ export interface MoveTurnsOptions {
  * Lets the workers of a function leave a node that is well one part after the other: the rest answers calls until those
  * that went before are ready where they are.
  */
-export class MoveTurns {
-  readonly #options: MoveTurnsOptions;
+export class DisruptionBudget {
+  readonly #options: DisruptionBudgetOptions;
   readonly #counts = new Map<string, Count>();
   /** By uid, since when a worker has been waiting for its turn. */
   readonly #waitingSince = new Map<string, number>();
 
-  constructor(options: MoveTurnsOptions) {
+  constructor(options: DisruptionBudgetOptions) {
     this.#options = options;
   }
 

@@ -2,7 +2,7 @@ import type { LambdaNode } from '../../api/lambda-node.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CacheEvent, ObjectCache } from '../../kube/api/types.ts';
-import type { NodeDirectory } from '../scheduling/node-snapshot.ts';
+import type { NodeSnapshot } from '../scheduling/node-snapshot.ts';
 import { type LeftNode, NODE_WORD_MS } from './decide.ts';
 
 /** Index of the LambdaNodes' cache: by the uids of workers that leave them. */
@@ -15,7 +15,7 @@ export function leavingIndex(node: LambdaNode): readonly string[] {
 export interface LeftNodesOptions {
   /** {@link LEAVING_INDEX} is among its indexes. */
   readonly lambdaNodes: ObjectCache<LambdaNode>;
-  readonly directory: Pick<NodeDirectory, 'standing'>;
+  readonly directory: Pick<NodeSnapshot, 'standing'>;
   readonly clock: Clock;
 }
 

@@ -9,11 +9,11 @@ import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import type { ReconcileResult } from '../../kube/controller/reconciler.ts';
 import { type EventSink, referenceTo } from '../../kube/events/event-recorder.ts';
 import type { ControllerMetrics, WriteCause } from '../metrics/controller-metrics.ts';
-import { type Ledger, startsAtOnce } from '../scheduling/assignment-cache.ts';
-import type { NodeDirectory, WorkerStanding } from '../scheduling/node-snapshot.ts';
+import { type AssignmentCache, startsAtOnce } from '../scheduling/assignment-cache.ts';
+import type { NodeSnapshot, WorkerStanding } from '../scheduling/node-snapshot.ts';
 import { type Placement, place } from '../scheduling/place.ts';
 import { decide, isRefusedByFullNode, type WorkerDecision } from './decide.ts';
-import { MoveTurns } from './disruption-budget.ts';
+import { DisruptionBudget } from './disruption-budget.ts';
 import type { LeftNodes } from './left-nodes.ts';
 import { onlyRewords } from './status-draft.ts';
 import { clearancePatch, finalizerPatch, statusPatch } from './status-patch.ts';
@@ -22,9 +22,9 @@ export interface WorkerReconcilerOptions {
   /** Fenced: refuses to write once another controller leads. */
   readonly client: KubeClient;
   readonly workers: ObjectCache<LambdaWorker>;
-  readonly directory: NodeDirectory;
+  readonly directory: NodeSnapshot;
   readonly left: Pick<LeftNodes, 'of'>;
-  readonly ledger: Ledger;
+  readonly ledger: AssignmentCache;
   readonly events: EventSink;
   readonly metrics: ControllerMetrics;
   readonly clock: Clock;
@@ -77,13 +77,13 @@ export class WorkerReconciler {
   /** By uid, workers whose texts were rewritten. */
   readonly #reworded = new Map<string, Reworded>();
 
-  readonly #turns: MoveTurns;
+  readonly #turns: DisruptionBudget;
   /** By uid, workers whose turn to leave has not come. */
   readonly #inTurn = new Set<string>();
 
   constructor(options: WorkerReconcilerOptions) {
     this.#options = options;
-    this.#turns = new MoveTurns(options);
+    this.#turns = new DisruptionBudget(options);
   }
 
   /** Keys of workers that wait for a node to become fit. */

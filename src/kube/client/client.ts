@@ -18,7 +18,7 @@ import type {
   WatchFrame,
   WriteOptions,
 } from '../api/types.ts';
-import { createRequestGate } from './concurrency-limiter.ts';
+import { createConcurrencyLimiter } from './concurrency-limiter.ts';
 import { createConnectionPool, withFence } from './connection-pool.ts';
 import type { KubeConnection, KubeConnectionSource } from './kube-config.ts';
 import { linesOf, parseWatchFrame } from './watch-frames.ts';
@@ -169,7 +169,7 @@ export function createKubeClient(options: KubeClientOptions): KubeClient {
     maxInFlight = DEFAULT_MAX_IN_FLIGHT,
     pageSize = DEFAULT_PAGE_SIZE,
   } = options;
-  const gate = createRequestGate(maxInFlight);
+  const gate = createConcurrencyLimiter(maxInFlight);
   const pool = createConnectionPool(clock, random);
   let closed = false;
 

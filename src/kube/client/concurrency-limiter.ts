@@ -1,7 +1,7 @@
 import { AbortedError } from '../../common/deadline.ts';
 
 /** Lets a bounded number of requests through at a time, in the order in which they came. */
-export interface RequestGate {
+export interface ConcurrencyLimiter {
   /**
    * Waits for a place; the function that it gives leaves it again and may be called more than once.
    *
@@ -10,7 +10,7 @@ export interface RequestGate {
   enter(signal: AbortSignal): Promise<() => void>;
 }
 
-export function createRequestGate(places: number): RequestGate {
+export function createConcurrencyLimiter(places: number): ConcurrencyLimiter {
   // A set keeps the order of arrival and gives up a place in the middle in constant time.
   const waiting = new Set<() => void>();
   let inside = 0;

@@ -10,8 +10,8 @@ import { microTime } from '../api/micro-time.ts';
 import { type Event, events, type ObjectReference } from '../api/resource-types.ts';
 import type { KubeClient, KubeObject, ResourceType } from '../api/types.ts';
 import { FencedError } from '../client/fenced-client.ts';
-import { createWritePace } from './rate-limiter.ts';
-import { createEventRation } from './spam-filter.ts';
+import { createRateLimiter } from './rate-limiter.ts';
+import { createSpamFilter } from './spam-filter.ts';
 
 /** Something that a user should find under `kubectl describe`. */
 export interface RecordedEvent {
@@ -144,8 +144,8 @@ export function createEventRecorder(options: EventRecorderOptions): EventRecorde
   const series = new Map<string, Series>();
   const queue: Series[] = [];
   const ended = Promise.withResolvers<void>();
-  const ration = createEventRation({ burst, refillMs, clock });
-  const pace = createWritePace({ burst: writeBurst, everyMs: writeEveryMs, clock });
+  const ration = createSpamFilter({ burst, refillMs, clock });
+  const pace = createRateLimiter({ burst: writeBurst, everyMs: writeEveryMs, clock });
   let wake = Promise.withResolvers<void>();
   let forgottenAt = Number.NEGATIVE_INFINITY;
   let started = false;

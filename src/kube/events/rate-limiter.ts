@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
 
-export interface WritePaceOptions {
+export interface RateLimiterOptions {
   /** Writes at once, before they are spaced. */
   readonly burst: number;
   /** Milliseconds between two writes from then on. */
@@ -9,14 +9,14 @@ export interface WritePaceOptions {
 }
 
 /** Spaces the writes of one writer, after those of a burst. */
-export interface WritePace {
+export interface RateLimiter {
   /** Resolves when one more may be written. */
   turn(): Promise<void>;
   /** Ends the present wait and every later one. */
   hurry(): void;
 }
 
-export function createWritePace({ burst, everyMs, clock }: WritePaceOptions): WritePace {
+export function createRateLimiter({ burst, everyMs, clock }: RateLimiterOptions): RateLimiter {
   const hurried = Promise.withResolvers<void>();
   let isHurried = false;
   let tokens = burst;

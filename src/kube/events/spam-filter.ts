@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
 
-export interface EventRationOptions {
+export interface SpamFilterOptions {
   /** Events of one object at once. */
   readonly burst: number;
   /** Milliseconds until an object may have one more. */
@@ -9,14 +9,14 @@ export interface EventRationOptions {
 }
 
 /** Keeps one object from flooding the server with Events, after client-go's spam filter. */
-export interface EventRation {
+export interface SpamFilter {
   /** Whether the object may have one more, which is then counted. */
   spend(subject: string): boolean;
   /** Drops what says nothing any more: objects that may have a whole burst again. */
   forget(): void;
 }
 
-export function createEventRation({ burst, refillMs, clock }: EventRationOptions): EventRation {
+export function createSpamFilter({ burst, refillMs, clock }: SpamFilterOptions): SpamFilter {
   const buckets = new Map<string, { tokens: number; at: number }>();
   return {
     spend(subject) {

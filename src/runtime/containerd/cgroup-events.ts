@@ -3,7 +3,7 @@ import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import type { Limit, LimitHits } from '../contract/limits.ts';
 
-export interface LimitWatchOptions {
+export interface CgroupEventsOptions {
   /** What the kernel has counted; undefined when there is no such worker. Synchronous: a few microseconds. */
   readonly read: (containerId: string) => LimitHits | undefined;
   /** Told of each limit that was reached since the last look, and how often. Must not throw. */
@@ -22,12 +22,12 @@ const AT_ONCE = 50;
 const LIMITS: readonly Limit[] = ['processes', 'memory'];
 
 /** Knows which workers ran into their limits and lived on. */
-export class LimitWatch {
-  readonly #options: LimitWatchOptions;
+export class CgroupEvents {
+  readonly #options: CgroupEventsOptions;
   readonly #hits = new Map<string, LimitHits>();
   readonly #starved = new Set<string>();
 
-  constructor(options: LimitWatchOptions) {
+  constructor(options: CgroupEventsOptions) {
     this.#options = options;
   }
 

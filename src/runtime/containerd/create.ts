@@ -18,12 +18,12 @@ import type { ImageStore, LocalImage } from '../images/image-store.ts';
 import type { WorkerLogs } from '../logs/worker-logs.ts';
 import { createError, creationStep, memoryTooSmall, networkError } from '../start/create-error.ts';
 import { HOST_MODE_IP, withHostPorts } from '../start/host-port.ts';
-import type { HostPortBook } from '../start/host-port-allocator.ts';
+import type { HostPortAllocator } from '../start/host-port-allocator.ts';
 import type { Connect } from '../start/port-probe.ts';
 import { notListening, waitUntilListening } from '../start/readiness.ts';
 import type { WorkerCgroups } from './cgroups.ts';
 import type { HostsFiles } from './hosts-files.ts';
-import type { Confinement, WorkerConfinement } from './isolation.ts';
+import type { Isolation, WorkerIsolation } from './isolation.ts';
 import { leaseOf, type WorkerRemoval } from './remove.ts';
 import { SHIM_GROUP_ANNOTATION, type ShimGroups } from './shim-groups.ts';
 
@@ -31,10 +31,10 @@ export interface WorkerCreationOptions {
   readonly client: ContainerdClient;
   readonly images: ImageStore;
   readonly network: NodeNetwork;
-  readonly hostPorts: HostPortBook;
+  readonly hostPorts: HostPortAllocator;
   readonly removal: WorkerRemoval;
   readonly cgroups: WorkerCgroups;
-  readonly confinement: Confinement;
+  readonly confinement: Isolation;
   readonly groups: ShimGroups;
   readonly logs: WorkerLogs;
   /** Removes the folder of a task that containerd has forgotten, where that is what a creation failed for. */
@@ -255,7 +255,7 @@ export class WorkerCreation {
       readonly image: LocalImage;
       /** Undefined in the network of the node. */
       readonly attachment: Attachment | undefined;
-      readonly confined: WorkerConfinement;
+      readonly confined: WorkerIsolation;
     },
     signal: AbortSignal,
   ): Promise<Omit<Prepared, 'rootfs'>> {
@@ -310,7 +310,7 @@ export class WorkerCreation {
     containerId: string,
     after: {
       readonly image: Promise<LocalImage>;
-      readonly confinement: Promise<WorkerConfinement>;
+      readonly confinement: Promise<WorkerIsolation>;
       readonly leased: Promise<void>;
     },
     signal: AbortSignal,

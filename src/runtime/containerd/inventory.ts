@@ -3,13 +3,13 @@ import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { NodeInventory, Trace, TraceKind } from '../contract/inventory.ts';
 import { FILES_KEY_PREFIX } from '../images/user-files.ts';
 import type { WorkerCgroups } from './cgroups.ts';
-import type { HostTraces } from './leftovers.ts';
+import type { Leftovers } from './leftovers.ts';
 import { containerOfLease, isStandIn } from './remove.ts';
 
 export interface NodeInventoryOptions {
   readonly client: ContainerdClient;
   readonly cgroups: Pick<WorkerCgroups, 'list'>;
-  readonly host: HostTraces;
+  readonly host: Leftovers;
   /** Uids of workers whose output is kept. */
   readonly writers: () => Promise<readonly string[]>;
   readonly uidOf: (labels: Readonly<Record<string, string>>) => string;

@@ -16,7 +16,7 @@ import { type LimitOutcome, limitParent, machineSize, parentLimits } from './par
 import { UserIdBlocks } from './user-id-blocks.ts';
 
 /** How the workers of a node are held. */
-export interface ConfinementOptions {
+export interface IsolationOptions {
   /** Who makes the cgroups. Default `cgroupfs`. */
   readonly cgroupDriver?: CgroupDriver | undefined;
   /** Cgroup above the workers' own. Default `/esb`, with systemd `esb.slice`. */
@@ -32,7 +32,7 @@ export interface ConfinementOptions {
 }
 
 /** What holds one worker. */
-export interface WorkerConfinement {
+export interface WorkerIsolation {
   readonly spec: Pick<
     RuntimeSpecOptions,
     'architecture' | 'cgroupsPath' | 'userIds' | 'oomScoreAdj' | 'seccomp' | 'maskedPaths'
@@ -59,14 +59,14 @@ export const REMAP_CAPABILITY = 'remap-ids';
 const PROCESSORS = '/sys/devices/system/cpu';
 
 /** Gives each worker what keeps it from the node and from other workers. */
-export class Confinement {
-  readonly #options: ConfinementOptions;
+export class Isolation {
+  readonly #options: IsolationOptions;
   readonly #cgroups: ReturnType<typeof cgroupParent>;
   readonly #blocks: UserIdBlocks | undefined;
   #maskedPaths: Promise<readonly string[]> | undefined;
 
   /** @param records containers of ours that there are; asked before the first worker gets its users */
-  constructor(options: ConfinementOptions, records: () => Promise<readonly ContainerRecord[]>) {
+  constructor(options: IsolationOptions, records: () => Promise<readonly ContainerRecord[]>) {
     this.#options = options;
     this.#cgroups = cgroupParent(options.cgroupDriver ?? 'cgroupfs', options.cgroupParent);
     this.#blocks =
@@ -106,7 +106,7 @@ export class Confinement {
   }
 
   /** @throws {EsbError} `UserIdsExhausted` */
-  async take(containerId: string): Promise<WorkerConfinement> {
+  async take(containerId: string): Promise<WorkerIsolation> {
     const { oomScoreAdj, seccomp } = this.#options;
     const userIds = await this.#blocks?.take(containerId);
     this.#maskedPaths ??= throttlePaths(PROCESSORS);

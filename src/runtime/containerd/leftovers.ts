@@ -8,7 +8,7 @@ import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
 import { type CommandRunner, systemCommandRunner } from '../../common/exec/command-runner.ts';
 import { seesSameFolder } from './mount-namespace.ts';
 
-export interface HostTracesOptions {
+export interface LeftoversOptions {
   /** Socket of the containerd whose things these are; its shims name it, and name their sockets after it. */
   readonly socketPath: string;
   readonly namespace: string;
@@ -52,13 +52,13 @@ const LEAST_BUNDLE_AGE_MS = 10_000;
  * containerd as its shims see it, by its snapshots' folder, or by a folder of this node alone; what cannot be is not looked
  * at.
  */
-export class HostTraces {
-  readonly #options: HostTracesOptions;
+export class Leftovers {
+  readonly #options: LeftoversOptions;
   readonly #proc: string;
   readonly #socketFolder: string;
   readonly #runner: CommandRunner;
 
-  constructor(options: HostTracesOptions) {
+  constructor(options: LeftoversOptions) {
     this.#options = options;
     this.#proc = options.procFolder ?? '/proc';
     this.#socketFolder = options.shimSocketFolder ?? '/run/containerd/s';

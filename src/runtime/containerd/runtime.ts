@@ -7,7 +7,7 @@ import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Health } from '../../common/health.ts';
-import { FlightLanes } from '../../common/keyed-single-flight.ts';
+import { KeyedSingleFlight } from '../../common/keyed-single-flight.ts';
 import type { Logger } from '../../common/logger.ts';
 import { Semaphore } from '../../common/semaphore.ts';
 import { TaskGroup } from '../../common/task-group.ts';
@@ -21,7 +21,7 @@ import type { RuntimeObserver } from '../contract/instrumentation.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { WorkerLogReader } from '../contract/logs.ts';
 import { fits, refuseForeign } from '../contract/matches.ts';
-import { PreparedContainers } from '../contract/precreated.ts';
+import { PrecreatedTasks } from '../contract/precreated.ts';
 import type {
   ClearOptions,
   ContainerRuntime,
@@ -42,23 +42,23 @@ import type { LogLimits } from '../logs/log-layout.ts';
 import { OutputProbe } from '../logs/output-probe.ts';
 import { WorkerLogs } from '../logs/worker-logs.ts';
 import { HOST_MODE_IP } from '../start/host-port.ts';
-import { HostPortBook, type HostPortRange } from '../start/host-port-allocator.ts';
+import { HostPortAllocator, type HostPortRange } from '../start/host-port-allocator.ts';
 import { type Connect, tcpConnect } from '../start/port-probe.ts';
 import { readBootId } from './boot-id.ts';
-import { LimitWatch } from './cgroup-events.ts';
+import { CgroupEvents } from './cgroup-events.ts';
 import { WorkerCgroups } from './cgroups.ts';
 import { type MadeWorker, WorkerCreation } from './create.ts';
 import { EventFeed } from './events.ts';
 import { Freezer } from './freezer.ts';
 import { HostsFiles } from './hosts-files.ts';
 import { takeNodeInventory } from './inventory.ts';
-import { Confinement, type ConfinementOptions } from './isolation.ts';
-import { HostTraces } from './leftovers.ts';
+import { Isolation, type IsolationOptions } from './isolation.ts';
+import { Leftovers } from './leftovers.ts';
 import { OrphanShims } from './orphan-shim.ts';
 import { isStandIn, WorkerRemoval } from './remove.ts';
 import { ShimGroups } from './shim-groups.ts';
 import { TaskControl } from './task.ts';
-import { clearContainerd } from './uninstall.ts';
+import { uninstallContainerd } from './uninstall.ts';
 import { versionFault } from './version.ts';
 
 export interface ContainerdRuntimeOptions {
@@ -88,7 +88,7 @@ export interface ContainerdRuntimeOptions {
    */
   readonly runcRoot?: string | undefined;
   /** How workers are held. Default: in cgroups below `/esb` and in no user namespaces. */
-  readonly confinement?: ConfinementOptions | undefined;
+  readonly confinement?: IsolationOptions | undefined;
   /** Milliseconds that a started worker may take until its port is open. Default 60,000. */
   readonly listenDeadlineMs?: number | undefined;
   /** How many workers share a shim. Default 1. */
@@ -151,17 +151,17 @@ export class ContainerdRuntime implements ContainerRuntime {
   readonly #tasks: TaskControl;
   readonly #images: ImageStore;
   readonly #creation: WorkerCreation;
-  readonly #prepared: PreparedContainers<MadeWorker>;
+  readonly #prepared: PrecreatedTasks<MadeWorker>;
   readonly #removal: WorkerRemoval;
   readonly #cgroups: WorkerCgroups;
-  readonly #confinement: Confinement;
-  readonly #limits: LimitWatch;
+  readonly #confinement: Isolation;
+  readonly #limits: CgroupEvents;
   readonly #logs: WorkerLogs;
   readonly #hosts: HostsFiles;
   readonly #output: OutputProbe;
-  readonly #hostPorts: HostPortBook;
-  readonly #traces: HostTraces;
-  readonly #lanes = new FlightLanes();
+  readonly #hostPorts: HostPortAllocator;
+  readonly #traces: Leftovers;
+  readonly #lanes = new KeyedSingleFlight();
   readonly #groups: ShimGroups;
   readonly #settling = new Semaphore(SETTLED_AT_ONCE);
   readonly #background: TaskGroup;
@@ -188,7 +188,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       parent: confinement.cgroupParent,
       clock,
     });
-    const hostPorts = new HostPortBook({
+    const hostPorts = new HostPortAllocator({
       folder: options.hostPortFolder ?? join(dirname(options.logFolder), 'host-ports'),
       range: options.hostPorts,
     });
@@ -201,14 +201,14 @@ export class ContainerdRuntime implements ContainerRuntime {
     this.#network = network;
     this.#logger = logger;
     this.#cgroups = cgroups;
-    this.#confinement = new Confinement(confinement, () =>
+    this.#confinement = new Isolation(confinement, () =>
       client.containers.list({ deadlineMs: LIST_DEADLINE_MS }),
     );
     this.#logs = logs;
     this.#hosts = hosts;
     this.#output = new OutputProbe({ logs, clock });
     this.#hostPorts = hostPorts;
-    this.#traces = new HostTraces({
+    this.#traces = new Leftovers({
       socketPath,
       namespace: CONTAINERD_NAMESPACE,
       runcRoot: options.runcRoot,
@@ -273,7 +273,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       logger,
       inBackground: (name, work) => this.#background.run(name, work),
     });
-    this.#limits = new LimitWatch({
+    this.#limits = new CgroupEvents({
       read: (id) => cgroups.limitHits(id),
       onHit: (containerId, limit, count) => {
         logger.warn({ containerId, limit, count }, 'a worker ran into its limit');
@@ -282,7 +282,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       },
       clock,
     });
-    this.#prepared = new PreparedContainers(this.#creation);
+    this.#prepared = new PrecreatedTasks(this.#creation);
     this.#feed = new EventFeed({
       events: client.events,
       namespace: CONTAINERD_NAMESPACE,
@@ -335,7 +335,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       },
       logger: this.#logger,
     };
-    const failures = await clearContainerd(clearance, options);
+    const failures = await uninstallContainerd(clearance, options);
     failures.push(...(await this.#network.remove(options)));
     try {
       await this.#cgroups.removeParent();

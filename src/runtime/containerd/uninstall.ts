@@ -5,7 +5,7 @@ import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import { isOwnName } from './inventory.ts';
 
-export interface NodeClearanceOptions {
+export interface ContainerdUninstallOptions {
   readonly client: Pick<ContainerdClient, 'containers' | 'images' | 'leases' | 'namespaces'>;
   /** Name of our namespace of containerd. */
   readonly namespace: string;
@@ -28,8 +28,8 @@ const AT_ONCE = 4;
  *
  * @returns what could not be removed, one message each
  */
-export async function clearContainerd(
-  options: NodeClearanceOptions,
+export async function uninstallContainerd(
+  options: ContainerdUninstallOptions,
   call: CallOptions = {},
 ): Promise<string[]> {
   const { client, inventory, logger, namespace, removeContainer } = options;

@@ -19,7 +19,7 @@ interface Held<Made> {
  * Containers that were made in advance and not started. They are known here alone: to everybody else such a worker has no
  * container, until it is started or removed. After a crash of the agent they are what a crash leaves, and removed.
  */
-export class PreparedContainers<Made> {
+export class PrecreatedTasks<Made> {
   readonly #creation: TwoStepCreation<Made>;
   readonly #held = new Map<string, Held<Made>>();
 

@@ -6,7 +6,7 @@ import { removeUnfinishedFiles, writeFileAtomically } from '../../common/atomic-
  * Epochs of assignments that containers were given after they had been made, for an engine that changes no label. One file
  * each; errors are those of the file system.
  */
-export class EpochBook {
+export class EpochStore {
   readonly #folder: string;
   readonly #epochs = new Map<string, number>();
 

@@ -4,7 +4,7 @@ import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Health } from '../../common/health.ts';
-import { FlightLanes } from '../../common/keyed-single-flight.ts';
+import { KeyedSingleFlight } from '../../common/keyed-single-flight.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import type { DockerContainer } from '../../docker/container-service.ts';
@@ -14,7 +14,7 @@ import type { RuntimeObserver } from '../contract/instrumentation.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { WorkerLogReader } from '../contract/logs.ts';
 import { fits, refuseForeign } from '../contract/matches.ts';
-import { PreparedContainers } from '../contract/precreated.ts';
+import { PrecreatedTasks } from '../contract/precreated.ts';
 import type {
   ClearOptions,
   ContainerRuntime,
@@ -28,10 +28,10 @@ import type {
 } from '../contract/runtime.ts';
 import type { LogLimits } from '../logs/log-layout.ts';
 import { WorkerLogs } from '../logs/worker-logs.ts';
-import { HostPortBook, type HostPortRange } from '../start/host-port-allocator.ts';
+import { HostPortAllocator, type HostPortRange } from '../start/host-port-allocator.ts';
 import { type Connect, tcpConnect } from '../start/port-probe.ts';
 import { DockerWorkers, type MadeDockerWorker } from './containers.ts';
-import { EpochBook } from './epoch-store.ts';
+import { EpochStore } from './epoch-store.ts';
 import { DockerEventFeed } from './events.ts';
 import { DockerImages, unmanagedImages } from './images.ts';
 import { DOCKER_NETWORK, dockerWorkerInfo, WORKER_LABEL } from './labels.ts';
@@ -94,13 +94,13 @@ export class DockerRuntime implements ContainerRuntime {
   readonly #observer: RuntimeObserver | undefined;
   readonly #network: DockerNetworkKeeper;
   readonly #images: DockerImages;
-  readonly #hostPorts: HostPortBook;
-  readonly #epochs: EpochBook;
+  readonly #hostPorts: HostPortAllocator;
+  readonly #epochs: EpochStore;
   readonly #logs: WorkerLogs;
   readonly #copier: LogCopier;
   readonly #workers: DockerWorkers;
-  readonly #prepared: PreparedContainers<MadeDockerWorker>;
-  readonly #lanes = new FlightLanes();
+  readonly #prepared: PrecreatedTasks<MadeDockerWorker>;
+  readonly #lanes = new KeyedSingleFlight();
   readonly #background: TaskGroup;
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #feed: DockerEventFeed;
@@ -124,11 +124,11 @@ export class DockerRuntime implements ContainerRuntime {
       clock,
       logger,
     });
-    this.#hostPorts = new HostPortBook({
+    this.#hostPorts = new HostPortAllocator({
       folder: options.hostPortFolder ?? join(dirname(logFolder), 'host-ports'),
       range: options.hostPorts,
     });
-    this.#epochs = new EpochBook(join(notes, 'epochs'));
+    this.#epochs = new EpochStore(join(notes, 'epochs'));
     this.#logs = new WorkerLogs(logFolder, {
       limits: options.logLimits,
       runner: options.runner,
@@ -156,7 +156,7 @@ export class DockerRuntime implements ContainerRuntime {
       clock,
       logger,
     });
-    this.#prepared = new PreparedContainers(this.#workers);
+    this.#prepared = new PrecreatedTasks(this.#workers);
     this.#background = new TaskGroup((name, error) => {
       logger.warn({ task: name, err: error }, 'a task in the background failed');
     });

@@ -14,7 +14,7 @@ export interface HostPortRange {
 /** Below what the kernel gives to outgoing connections, and below the node ports of Kubernetes. */
 export const DEFAULT_HOST_PORTS: HostPortRange = { first: 25_000, last: 26_999 };
 
-export interface HostPortBookOptions {
+export interface HostPortAllocatorOptions {
   /** Where it is written down; survives the agent. */
   readonly folder: string;
   readonly range?: HostPortRange | undefined;
@@ -46,7 +46,7 @@ export function parseHostPortRange(text: string): HostPortRange {
  * Which worker has which ports of the node. A worker keeps its ports until it is removed, over restarts of itself and of
  * the agent; nobody else is given them meanwhile, and none that anything else on the node listens on is given out.
  */
-export class HostPortBook {
+export class HostPortAllocator {
   readonly #folder: string;
   readonly #range: HostPortRange;
   readonly #isFree: (port: number) => Promise<boolean>;
@@ -57,7 +57,7 @@ export class HostPortBook {
   #loaded = false;
   #next: number;
 
-  constructor(options: HostPortBookOptions) {
+  constructor(options: HostPortAllocatorOptions) {
     this.#folder = options.folder;
     this.#range = options.range ?? DEFAULT_HOST_PORTS;
     this.#isFree = options.isFree ?? isFree;

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { StrayPorts } from '../../../src/cni/gc/orphan-veths.ts';
+import { OrphanVeths } from '../../../src/cni/gc/orphan-veths.ts';
 import { inNetworkNamespace, systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
 import { run } from '../../support/command.ts';
 
@@ -45,7 +45,7 @@ describe('ports of a real bridge', () => {
       .not.toBe('');
     await run('ip', ['netns', 'delete', `${node}-lost`]);
 
-    const ports = new StrayPorts(folder, inNetworkNamespace(systemCommandRunner, `/run/netns/${node}`));
+    const ports = new OrphanVeths(folder, inNetworkNamespace(systemCommandRunner, `/run/netns/${node}`));
     const before = await ports.read();
     expect([...before.ports].toSorted()).toEqual(['vethkept', 'vethlost']);
     expect([...before.claimed]).toEqual(['vethkept']);
@@ -58,7 +58,7 @@ describe('ports of a real bridge', () => {
   });
 
   it('are none where nothing was ever attached', async () => {
-    const ports = new StrayPorts('/nonexistent/cni', systemCommandRunner);
+    const ports = new OrphanVeths('/nonexistent/cni', systemCommandRunner);
     expect(await ports.read()).toEqual({ ports: [], claimed: new Set() });
   });
 });

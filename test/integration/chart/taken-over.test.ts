@@ -7,7 +7,7 @@ import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { GATEWAY_SIGNER } from '../../../src/api/name.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { AuthorityKeeper } from '../../../src/controller/certificates/ca-controller.ts';
+import { CaController } from '../../../src/controller/certificates/ca-controller.ts';
 import { holdPod } from '../../../src/controller/reservation/pod.ts';
 import {
   certificateSigningRequests,
@@ -240,7 +240,7 @@ describe('taken over', () => {
     });
 
     it('keeps its authority in the Secret that the chart makes, and makes none', async () => {
-      const keeper = new AuthorityKeeper({
+      const keeper = new CaController({
         client: controller,
         systemNamespace: system,
         clock: systemClock,

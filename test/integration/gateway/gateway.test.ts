@@ -7,7 +7,7 @@ import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { type Authority, advanceAuthority } from '../../../src/controller/certificates/ca.ts';
-import { settleRequest } from '../../../src/controller/certificates/csr-signer.ts';
+import { signRequest } from '../../../src/controller/certificates/csr-signer.ts';
 import { DEFAULT_LIMIT_FLAGS } from '../../../src/gateway/admission/gateway-limits.ts';
 import { runGateway } from '../../../src/gateway/main.ts';
 import {
@@ -103,7 +103,7 @@ function requests(): Promise<readonly CertificateSigningRequest[]> {
 /** What the controller does with requests. */
 async function signRequests(): Promise<void> {
   for (const request of await requests()) {
-    await settleRequest(request, {
+    await signRequest(request, {
       client: admin,
       authority: () => authority.current,
       clock: systemClock,

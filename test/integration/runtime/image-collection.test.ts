@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ImageCollector, type ImageThresholds } from '../../../src/agent/gc/image-gc.ts';
+import { ImageGarbageCollector, type ImageThresholds } from '../../../src/agent/gc/image-gc.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
@@ -61,8 +61,8 @@ describe('making room among the images of a node', () => {
     totalBytes: number,
     wanted: readonly string[],
     thresholds: Partial<ImageThresholds> = {},
-  ): ImageCollector =>
-    new ImageCollector({
+  ): ImageGarbageCollector =>
+    new ImageGarbageCollector({
       images: onDiskOf(totalBytes),
       wanted: () => wanted,
       thresholds: { highPercent: 80, lowPercent: 70, minAgeMs: 0, ...thresholds },

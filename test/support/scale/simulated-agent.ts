@@ -3,7 +3,7 @@ import { NodeHealth } from '../../../src/agent/node/node-health.ts';
 import { keepNodeLease } from '../../../src/agent/node/node-lease.ts';
 import { NodeRegistration } from '../../../src/agent/node/node-registration.ts';
 import { machineVersions } from '../../../src/agent/node/node-status.ts';
-import { WorkerWatch } from '../../../src/agent/sync/assignment-watch.ts';
+import { AssignmentWatch } from '../../../src/agent/sync/assignment-watch.ts';
 import { StatusWriter } from '../../../src/agent/sync/status-writer.ts';
 import { createFleet } from '../../../src/agent/worker/worker-manager.ts';
 import type { NodeAmounts } from '../../../src/api/lambda-node.ts';
@@ -84,7 +84,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
   const fieldSelector = `${ASSIGNED_NODE_FIELD}=${nodeName}`;
   const assigned = createInformer<LambdaWorker>(client, lambdaWorkers, { fieldSelector }, { logger });
   const writer = new StatusWriter({ client, fleet, cache: assigned.cache, nodeName, clock, logger });
-  const watch = new WorkerWatch({
+  const watch = new AssignmentWatch({
     informer: assigned,
     client,
     fleet,

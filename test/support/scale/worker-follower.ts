@@ -1,6 +1,6 @@
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { slimWorker } from '../../../src/controller/workers/cache-transform.ts';
+import { transformWorker } from '../../../src/controller/workers/cache-transform.ts';
 import type { Informer, KubeClient } from '../../../src/kube/api/types.ts';
 import { createInformer } from '../../../src/kube/cache/informer.ts';
 
@@ -36,7 +36,7 @@ export class WorkerFollower {
       client,
       lambdaWorkers,
       {},
-      { logger: silentLogger(), transform: slimWorker },
+      { logger: silentLogger(), transform: transformWorker },
     );
     const follower = new WorkerFollower(informer);
     informer.start();

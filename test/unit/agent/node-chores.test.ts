@@ -1,9 +1,9 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { NetworkRepair } from '../../../src/agent/gc/network-gc.ts';
+import { NetworkGarbageCollector } from '../../../src/agent/gc/network-gc.ts';
 import { startHealthServer } from '../../../src/agent/health-server.ts';
 import { lastLines } from '../../../src/agent/logs/log-query.ts';
 import { createAgentMetrics } from '../../../src/agent/metrics.ts';
-import { ClusterRanges } from '../../../src/agent/node/cluster-cidrs.ts';
+import { ClusterCidrs } from '../../../src/agent/node/cluster-cidrs.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { ApiError } from '../../../src/kube/api/api-error.ts';
@@ -20,7 +20,7 @@ describe('what the network was left with', () => {
     const containers = new Set<string>();
     const kept: string[][] = [];
     let meanwhile = async (): Promise<void> => undefined;
-    const repair = new NetworkRepair(
+    const repair = new NetworkGarbageCollector(
       {
         list: async () => [...attached].map((containerId) => ({ containerId, netnsPath: '', ip: '' })),
         async repair(inUse, { unclaimed } = {}) {
@@ -99,7 +99,7 @@ describe('ranges of the cluster', () => {
     const asked: string[] = [];
     const ownNode = createObjectCache<Node>();
     const published = createObjectCache<ConfigMap>();
-    const ranges = new ClusterRanges({
+    const ranges = new ClusterCidrs({
       client: {
         list: (async (type: { readonly kind: string }) => {
           asked.push(type.kind);

@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { resolveShape } from '../../../src/agent/secrets/resolve-secrets.ts';
-import { type ApiSecretReader, createApiSecretReader } from '../../../src/agent/secrets/secret-cache.ts';
+import { resolveSecrets } from '../../../src/agent/secrets/resolve-secrets.ts';
+import { createSecretCache, type SecretCache } from '../../../src/agent/secrets/secret-cache.ts';
 import { DeadlineError } from '../../../src/common/deadline.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { ApiError } from '../../../src/kube/api/api-error.ts';
@@ -15,7 +15,7 @@ const encoded = (value: string): string => Buffer.from(value).toString('base64')
 
 interface Lab {
   readonly clock: ManualClock;
-  readonly reader: ApiSecretReader;
+  readonly reader: SecretCache;
   asked: number;
   answer: () => Promise<object | undefined>;
 }
@@ -28,7 +28,7 @@ function setUp(): Lab {
     clock,
     asked: 0,
     answer: () => Promise.resolve(secretOf('old')),
-    reader: createApiSecretReader({
+    reader: createSecretCache({
       client: {
         get: () => {
           lab.asked += 1;
@@ -76,7 +76,7 @@ describe('a Secret', () => {
       name: `V${index}`,
       secret: { name: 's', key: index % 2 === 0 ? 'a' : 'b' },
     }));
-    const shape = await resolveShape(desiredFixture({ env }), lab.reader);
+    const shape = await resolveSecrets(desiredFixture({ env }), lab.reader);
     expect(shape.env).toHaveLength(20);
     expect(lab.asked).toBe(1);
   });

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { LambdaNode, LambdaNodeStatus } from '../../../src/api/lambda-node.ts';
-import { Ledger } from '../../../src/controller/scheduling/assignment-cache.ts';
+import { AssignmentCache } from '../../../src/controller/scheduling/assignment-cache.ts';
 import { NodeLiveness } from '../../../src/controller/scheduling/liveness.ts';
-import { NodeDirectory } from '../../../src/controller/scheduling/node-snapshot.ts';
+import { NodeSnapshot } from '../../../src/controller/scheduling/node-snapshot.ts';
 import { placementFingerprint } from '../../../src/controller/scheduling/node-view.ts';
 import { place } from '../../../src/controller/scheduling/place.ts';
 import type { Node } from '../../../src/kube/api/resource-types.ts';
@@ -60,12 +60,12 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
         { metadata: { name: 'node-1', labels: { pci: 'true', zone: 'a' } } },
         { metadata: { name: 'node-2', labels: { zone: 'b' } }, status: { capacity: { memory: '1Gi' } } },
       ]);
-      const directory = new NodeDirectory({
+      const directory = new NodeSnapshot({
         client: {} as KubeClient,
         lambdaNodes: lambdaNodes.cache,
         nodes: nodes.cache,
         liveness: new NodeLiveness(),
-        ledger: new Ledger(),
+        ledger: new AssignmentCache(),
         closures: { closureOf: () => undefined },
         clock: manualClock(),
       });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
-  ImageCollector,
+  ImageGarbageCollector,
   type ImageThresholds,
   removalOrder,
   usedPercentOf,
@@ -63,8 +63,8 @@ function setUp(changed: Partial<ImageThresholds> = {}) {
   const wanted: string[] = [];
   const { logger, lines } = recordingLogger();
   const file = join(folder, 'images.json');
-  const collector = (): ImageCollector =>
-    new ImageCollector({
+  const collector = (): ImageGarbageCollector =>
+    new ImageGarbageCollector({
       images: node,
       wanted: () => wanted,
       thresholds: { ...thresholds, ...changed },

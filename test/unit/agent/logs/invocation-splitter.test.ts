@@ -1,6 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CallSplitter, callBefore, type LogSpan } from '../../../../src/agent/logs/invocation-splitter.ts';
+import {
+  callBefore,
+  InvocationSplitter,
+  type LogSpan,
+} from '../../../../src/agent/logs/invocation-splitter.ts';
 
 /** What the emulator and a function write. */
 const log = [
@@ -29,7 +33,7 @@ const expected: readonly (readonly [requestId: string, text: string])[] = [
   ],
 ];
 
-function split(text: string, splitter = new CallSplitter()): LogSpan[] {
+function split(text: string, splitter = new InvocationSplitter()): LogSpan[] {
   return [...splitter.push(Buffer.from(text), 0), ...splitter.flush()];
 }
 
@@ -57,7 +61,7 @@ describe('a log split by calls', () => {
   it('is split alike however it comes', () => {
     fc.assert(
       fc.property(fc.array(fc.nat(log.length), { maxLength: 20 }), fc.nat(1_000), (cuts, begin) => {
-        const splitter = new CallSplitter();
+        const splitter = new InvocationSplitter();
         const places = [0, ...cuts.toSorted((a, b) => a - b), log.length];
         const spans = places.flatMap((place, index) =>
           splitter.push(Buffer.from(log.slice(place, places[index + 1] ?? log.length)), begin + place),
@@ -93,7 +97,7 @@ describe('a log split by calls', () => {
   });
 
   it('knows no call after a gap', () => {
-    const splitter = new CallSplitter();
+    const splitter = new InvocationSplitter();
     const spans = [
       ...splitter.push(Buffer.from('START RequestId: a Version: 1\nhal'), 0),
       ...splitter.push(Buffer.from('anything\n'), 500),
@@ -106,7 +110,7 @@ describe('a log split by calls', () => {
   });
 
   it('holds no line back that is longer than any marker', () => {
-    const splitter = new CallSplitter();
+    const splitter = new InvocationSplitter();
     expect(splitter.push(Buffer.alloc(200_000, 'x'), 0)).toHaveLength(1);
   });
 

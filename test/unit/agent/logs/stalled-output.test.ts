@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { OutputCheck } from '../../../../src/agent/logs/stalled-output.ts';
+import { StalledOutput } from '../../../../src/agent/logs/stalled-output.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { desiredFixture, FleetLab } from '../../../support/fleet-lab.ts';
@@ -14,7 +14,7 @@ async function world(...names: readonly string[]) {
   }
   await settle();
   let lost = 0;
-  const check = new OutputCheck({
+  const check = new StalledOutput({
     runtime: lab.runtime,
     fleet: lab.fleet,
     clock: lab.clock,

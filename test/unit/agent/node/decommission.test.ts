@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { Retirement } from '../../../../src/agent/node/decommission.ts';
+import { Decommission } from '../../../../src/agent/node/decommission.ts';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import type { Health } from '../../../../src/common/health.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
@@ -15,7 +15,7 @@ function world() {
   const here = new Set<string>();
   let assigned: number | undefined = 0;
   const told: (Health | undefined)[] = [];
-  const retirement = new Retirement({
+  const retirement = new Decommission({
     node,
     nodeName: 'node-1',
     client: {

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { leaveNode } from '../../../../src/agent/node/uninstall.ts';
+import { uninstall } from '../../../../src/agent/node/uninstall.ts';
 import type { Health } from '../../../../src/common/health.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { FakeRuntime } from '../../../support/fake-runtime.ts';
@@ -30,7 +30,7 @@ function world() {
   const stop = new AbortController();
   const leave = async (): Promise<void> => {
     let ended = false;
-    const leaving = leaveNode(
+    const leaving = uninstall(
       {
         runtime,
         health: { note: () => undefined, retirement: (next) => (health = next) },

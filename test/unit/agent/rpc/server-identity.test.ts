@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { ClientAuthority } from '../../../../src/agent/rpc/client-authority.ts';
 import { ServerIdentity } from '../../../../src/agent/rpc/server-identity.ts';
-import { createApiSecretReader } from '../../../../src/agent/secrets/secret-cache.ts';
+import { createSecretCache } from '../../../../src/agent/secrets/secret-cache.ts';
 import type { AgentSubject } from '../../../../src/agent/secrets/secret-grant.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
@@ -97,7 +97,7 @@ describe('secrets', () => {
       data: { key: Buffer.from('value').toString('base64') },
     });
     const open = () =>
-      createApiSecretReader({
+      createSecretCache({
         client: { get: () => answer() as never },
         folder: path,
         agents: { kind: 'Users' },
@@ -118,7 +118,7 @@ describe('secrets', () => {
     const away = () => Promise.reject(ApiError.unreachable('get', new Error('refused')));
     const forbidden = () => Promise.reject(ApiError.fromAnswer('get', 403, ''));
     let answer: () => Promise<object | undefined> = async () => secret;
-    const reader = createApiSecretReader({
+    const reader = createSecretCache({
       client: { get: () => answer() as never },
       folder: folder(),
       agents: { kind: 'Users' },
@@ -144,7 +144,7 @@ describe('secrets', () => {
       metadata: { name: 's' },
       data: { key: Buffer.from('value').toString('base64') },
     });
-    const reader = createApiSecretReader({
+    const reader = createSecretCache({
       client: { get: () => answer() as never },
       folder: folder(),
       agents: { kind: 'Users' },
@@ -165,7 +165,7 @@ describe('secrets', () => {
   ])(
     'that are not granted are told with the commands that grant them to %j alone',
     async (agents, subject) => {
-      const reader = createApiSecretReader({
+      const reader = createSecretCache({
         client: { get: () => Promise.reject(ApiError.fromAnswer('get', 403, '')) },
         folder: folder(),
         agents,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../../src/agent/model/desired-worker.ts';
 import type { SecretReader } from '../../../../src/agent/model/secret-reader.ts';
-import { resolveShape } from '../../../../src/agent/secrets/resolve-secrets.ts';
+import { resolveSecrets } from '../../../../src/agent/secrets/resolve-secrets.ts';
 import { secretForbidden } from '../../../../src/agent/secrets/secret-grant.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import { desiredFixture } from '../../../support/fleet-lab.ts';
@@ -40,7 +40,7 @@ describe('the variables of a worker', () => {
   });
 
   it('have the values of their Secrets', async () => {
-    const shape = await resolveShape(worker(variable()), reader({ 's/k': 'value' }));
+    const shape = await resolveSecrets(worker(variable()), reader({ 's/k': 'value' }));
     expect(shape.env).toEqual([
       { name: 'PLAIN', value: 'x' },
       { name: 'S', value: 'value' },
@@ -48,10 +48,10 @@ describe('the variables of a worker', () => {
   });
 
   it('are left out without their Secret where that is allowed, and told of where it is not', async () => {
-    expect((await resolveShape(worker(variable(true)), reader({}))).env).toEqual([
+    expect((await resolveSecrets(worker(variable(true)), reader({}))).env).toEqual([
       { name: 'PLAIN', value: 'x' },
     ]);
-    await expect(resolveShape(worker(variable()), reader({}))).rejects.toMatchObject({
+    await expect(resolveSecrets(worker(variable()), reader({}))).rejects.toMatchObject({
       code: 'SecretMissing',
       message: expect.stringContaining('the variable S needs the key k of the Secret default/s') as string,
     });
@@ -59,7 +59,7 @@ describe('the variables of a worker', () => {
 
   it('of a Secret that is not granted are told of as such, also where they may be left out', async () => {
     const secrets = reader({ 's/k': forbidden('s') });
-    await expect(resolveShape(worker(variable(true)), secrets)).rejects.toMatchObject({
+    await expect(resolveSecrets(worker(variable(true)), secrets)).rejects.toMatchObject({
       code: 'SecretForbidden',
       message: expect.stringContaining('kubectl -n default create role esb-secret-s') as string,
     });
@@ -67,7 +67,7 @@ describe('the variables of a worker', () => {
 
   it('of a Secret that cannot be read are told of as such', async () => {
     const secrets = reader({ 's/k': new EsbError('timed out', { code: 'DeadlineExceeded' }) });
-    await expect(resolveShape(worker(variable()), secrets)).rejects.toMatchObject({
+    await expect(resolveSecrets(worker(variable()), secrets)).rejects.toMatchObject({
       code: 'SecretUnreadable',
       retryable: true,
     });
@@ -79,7 +79,7 @@ describe('the pull secrets of a worker', () => {
 
   it('are not read before the image is pulled', async () => {
     const secrets = reader({ 'a/.dockerconfigjson': config, 'old/.dockercfg': '{"r":{}}' });
-    const { image } = await resolveShape(worker(names), secrets);
+    const { image } = await resolveSecrets(worker(names), secrets);
     expect(secrets.asked).toEqual([]);
     expect(await image.pullSecrets?.({})).toEqual({
       configs: [config, '{"auths":{"r":{}}}'],
@@ -88,11 +88,11 @@ describe('the pull secrets of a worker', () => {
   });
 
   it('are none where the resource names none', async () => {
-    expect((await resolveShape(worker({}), reader({}))).image.pullSecrets).toBeUndefined();
+    expect((await resolveSecrets(worker({}), reader({}))).image.pullSecrets).toBeUndefined();
   });
 
   it('that are not granted are told of with the way to grant them', async () => {
-    const { image } = await resolveShape(worker(names), reader({ 'b/.dockerconfigjson': forbidden('b') }));
+    const { image } = await resolveSecrets(worker(names), reader({ 'b/.dockerconfigjson': forbidden('b') }));
     await expect(image.pullSecrets?.({})).rejects.toMatchObject({
       code: 'PullSecretForbidden',
       message: expect.stringMatching(/^spec\.imagePullSecrets: .*--resource-name=b /) as string,
@@ -100,7 +100,7 @@ describe('the pull secrets of a worker', () => {
   });
 
   it('that cannot be read are told of as such', async () => {
-    const { image } = await resolveShape(
+    const { image } = await resolveSecrets(
       worker(names),
       reader({ 'b/.dockerconfigjson': new EsbError('timed out', { code: 'DeadlineExceeded' }) }),
     );

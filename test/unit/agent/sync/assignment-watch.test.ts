@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { WorkerWatch } from '../../../../src/agent/sync/assignment-watch.ts';
+import { AssignmentWatch } from '../../../../src/agent/sync/assignment-watch.ts';
 import { ASSIGNED_NODE_FIELD, type LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
@@ -34,7 +34,7 @@ function world() {
     start: () => undefined,
     stop: async () => undefined,
   } as unknown as Informer<LambdaWorker>;
-  const watch = new WorkerWatch({
+  const watch = new AssignmentWatch({
     informer,
     fleet,
     clock,

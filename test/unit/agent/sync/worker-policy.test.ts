@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { WorkerWatch } from '../../../../src/agent/sync/assignment-watch.ts';
+import { AssignmentWatch } from '../../../../src/agent/sync/assignment-watch.ts';
 import { WorkerPolicy } from '../../../../src/agent/sync/worker-policy.ts';
 import type { LambdaWorker, LambdaWorkerSpec } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
@@ -46,7 +46,7 @@ async function world(options: { policy?: ConfigMap; labels?: Record<string, stri
   });
   const stop = new AbortController();
   const running = policy.run(stop.signal).catch(() => undefined);
-  const watch = new WorkerWatch({
+  const watch = new AssignmentWatch({
     informer: workers,
     client: {
       get: (_type, key) => Promise.resolve(workers.cache.get(key)) as never,

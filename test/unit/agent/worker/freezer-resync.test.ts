@@ -1,11 +1,11 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Settling } from '../../../../src/agent/worker/freezer-resync.ts';
+import { FreezerResync } from '../../../../src/agent/worker/freezer-resync.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { type ManualClock, manualClock, settle as turns } from '../../../support/manual-clock.ts';
 
-describe('Settling', () => {
+describe('FreezerResync', () => {
   let clock: ManualClock;
-  let settling: Settling;
+  let settling: FreezerResync;
   let idle: boolean;
   let asleep: boolean;
   let kernelRuns: boolean;
@@ -21,7 +21,7 @@ describe('Settling', () => {
     log = [];
     outcome = Promise.resolve(true);
     signal = undefined;
-    settling = new Settling({
+    settling = new FreezerResync({
       containerId: 'w',
       runtime: {
         settle: (id, options) => {

@@ -1,15 +1,15 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { NodeCapacity } from '../../../../src/agent/worker/node-capacity.ts';
-import { PreparedWorkers } from '../../../../src/agent/worker/precreated-containers.ts';
+import { PrecreatedContainers } from '../../../../src/agent/worker/precreated-containers.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import type { EnsureRequest } from '../../../../src/runtime/contract/runtime.ts';
 import { desiredFixture } from '../../../support/fleet-lab.ts';
 import { type ManualClock, manualClock, settle } from '../../../support/manual-clock.ts';
 
-describe('PreparedWorkers', () => {
+describe('PrecreatedContainers', () => {
   let clock: ManualClock;
   let capacity: NodeCapacity;
-  let prepared: PreparedWorkers;
+  let prepared: PrecreatedContainers;
   let requests: EnsureRequest[];
   let answers: Promise<void>[];
   let again: string[];
@@ -18,7 +18,7 @@ describe('PreparedWorkers', () => {
 
   const make = (limit: number, memoryMiB = 100): void => {
     capacity = new NodeCapacity({ memoryMiB, workers: 100 }, () => undefined);
-    prepared = new PreparedWorkers({
+    prepared = new PrecreatedContainers({
       runtime: {
         prepare: (request) => {
           requests.push(request);

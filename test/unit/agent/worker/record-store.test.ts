@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { InFlightMark, readMarks } from '../../../../src/agent/invoke/in-flight-marker.ts';
+import { InFlightMarker, readMarks } from '../../../../src/agent/invoke/in-flight-marker.ts';
 import type { WorkerRecord } from '../../../../src/agent/model/worker-record.ts';
 import { RecordStore } from '../../../../src/agent/worker/record-store.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
@@ -150,7 +150,7 @@ describe('records', () => {
 describe('marks of calls in flight', () => {
   it('say that a call is in the worker, and after its answer which stamp it got', () => {
     const path = folder();
-    const mark = new InFlightMark(path, 'uid-1', undefined, (error) => expect.unreachable(String(error)));
+    const mark = new InFlightMarker(path, 'uid-1', undefined, (error) => expect.unreachable(String(error)));
     const call = { requestId: 'a-request', until: 1_800_000_000_000 };
     mark.begin('hello-1', { ...call, requestId: 'a-request-with-a-longer-id' });
     mark.begin('hello-1', call);
@@ -171,7 +171,7 @@ describe('marks of calls in flight', () => {
 
   it('go on telling of a call that an earlier run has left, until that is over', () => {
     const path = folder();
-    const mark = new InFlightMark(path, 'uid-1', undefined, (error) => expect.unreachable(String(error)));
+    const mark = new InFlightMarker(path, 'uid-1', undefined, (error) => expect.unreachable(String(error)));
     const call = { requestId: 'a-request', until: 1_800_000_000_000 };
     const left = { containerId: 'hello-1', call: { ...call, requestId: 'left' } };
     mark.keep(left.containerId, left.call);

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../../src/common/clock.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { advanceAuthority } from '../../../../src/controller/certificates/ca.ts';
-import { requestStep, settleRequest } from '../../../../src/controller/certificates/csr-signer.ts';
+import { requestStep, signRequest } from '../../../../src/controller/certificates/csr-signer.ts';
 import type {
   CertificateSigningRequest,
   LocalSubjectAccessReview,
@@ -68,7 +68,7 @@ async function settled(
       return object;
     },
   };
-  const standing = await settleRequest(asked, {
+  const standing = await signRequest(asked, {
     client: client as unknown as KubeClient,
     authority: () => authority.current,
     clock: systemClock,
@@ -85,7 +85,7 @@ async function settled(
 
 const uri = (namespace: string) => ({ type: 'url' as const, value: `esb://gateway/${namespace}` });
 
-describe('settleRequest', () => {
+describe('signRequest', () => {
   it('signs for whoever may serve the namespaces that the request names, and names them', async () => {
     const asked = request({ request: await pem([uri('shop'), uri('pay')]), username: 'g' });
     const { standing, reviewed, conditions, names } = await settled(asked, { g: ['shop', 'pay', 'other'] });

@@ -3,7 +3,7 @@ import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { holdPod } from '../../../../src/controller/reservation/pod.ts';
 import { HoldReconciler } from '../../../../src/controller/reservation/reconciler.ts';
-import { Ledger } from '../../../../src/controller/scheduling/assignment-cache.ts';
+import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Pod } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
@@ -22,7 +22,7 @@ const refused = {
 class Scene {
   readonly lambdaNodes = createObjectCache<LambdaNode>();
   readonly pods = createObjectCache<Pod>();
-  readonly ledger = new Ledger();
+  readonly ledger = new AssignmentCache();
   readonly clock = manualClock();
   readonly writes: string[] = [];
   readonly events: string[] = [];

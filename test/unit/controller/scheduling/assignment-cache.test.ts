@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaWorkerStatus } from '../../../../src/api/lambda-worker.ts';
-import { functionKeyOf, Ledger } from '../../../../src/controller/scheduling/assignment-cache.ts';
+import { AssignmentCache, functionKeyOf } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import { type WorkerFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 const onNode1: LambdaWorkerStatus = { assignment: { nodeName: 'node-1', epoch: 1 }, observedGeneration: 1 };
@@ -8,7 +8,7 @@ const worker = (status: LambdaWorkerStatus | undefined, fixture: WorkerFixture =
   workerFixture({ ...fixture, ...(status === undefined ? {} : { status }) });
 
 const usedBy = (subject: ReturnType<typeof worker>) => {
-  const ledger = new Ledger();
+  const ledger = new AssignmentCache();
   ledger.observe(subject);
   return ledger.load('node-1').used.memoryMiB;
 };
@@ -21,7 +21,7 @@ const cleanedUp = {
   lastTransitionTime: '2026-11-01T00:00:00Z',
 } as const;
 
-describe('Ledger', () => {
+describe('AssignmentCache', () => {
   it.each<[string, number, ReturnType<typeof worker>]>([
     ['a worker that is assigned and not heard of yet', 192, worker(onNode1)],
     ['a running worker', 192, worker({ ...onNode1, phase: 'Running' })],
@@ -73,13 +73,13 @@ describe('Ledger', () => {
   it('counts memory and /tmp, for placement and for what is seen', () => {
     const spec = { resources: { limits: { memory: '6Mi' }, pids: 256 }, ephemeralStorage: '64Gi' };
     expect(usedBy(worker({ ...onNode1, phase: 'Running' }, { spec }))).toBe(65_542);
-    const ledger = new Ledger();
+    const ledger = new AssignmentCache();
     ledger.assume(worker(undefined, { spec }), { nodeName: 'node-1', epoch: 1 });
     expect(ledger.load('node-1').used.memoryMiB).toBe(65_542);
   });
 
   it('counts its own decisions until they are seen', () => {
-    const ledger = new Ledger();
+    const ledger = new AssignmentCache();
     const subject = worker(undefined);
     ledger.assume(subject, { nodeName: 'node-2', epoch: 1 });
     expect(ledger.load('node-2').used).toEqual({ memoryMiB: 192, workers: 1 });
@@ -92,7 +92,7 @@ describe('Ledger', () => {
   });
 
   it('moves the count with a higher epoch, and not back with what is seen late', () => {
-    const ledger = new Ledger();
+    const ledger = new AssignmentCache();
     const before = worker({ ...onNode1, phase: 'Running' });
     ledger.observe(before);
     ledger.assume(before, { nodeName: 'node-2', epoch: 2 });
@@ -102,7 +102,7 @@ describe('Ledger', () => {
   });
 
   it('takes back a decision that could not be written', () => {
-    const ledger = new Ledger();
+    const ledger = new AssignmentCache();
     const subject = worker(undefined);
     ledger.assume(subject, { nodeName: 'node-2', epoch: 1 });
     ledger.retract(subject);
@@ -111,7 +111,7 @@ describe('Ledger', () => {
   });
 
   it('tells which node has more room than before', () => {
-    const ledger = new Ledger();
+    const ledger = new AssignmentCache();
     const running = worker({ ...onNode1, phase: 'Running' });
     expect(ledger.observe(running)).toBeUndefined();
     expect(ledger.observe(running)).toBeUndefined();
@@ -124,7 +124,7 @@ describe('Ledger', () => {
 
   it('counts a worker that is deleted to its node until that has cleaned up, whatever it waits for then', () => {
     const metadata = { deletionTimestamp: '2026-11-01T00:00:00Z' };
-    const ledger = new Ledger();
+    const ledger = new AssignmentCache();
     ledger.observe(worker({ ...onNode1, phase: 'Terminating' }, { metadata }));
     expect(ledger.load('node-1').assigned).toBe(1);
     const cleaned = { ...onNode1, phase: 'Absent', conditions: [cleanedUp] } as const;

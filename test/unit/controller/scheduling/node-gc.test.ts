@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { Ledger } from '../../../../src/controller/scheduling/assignment-cache.ts';
-import { GoneNodeSweeper } from '../../../../src/controller/scheduling/node-gc.ts';
+import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
+import { NodeGarbageCollector } from '../../../../src/controller/scheduling/node-gc.ts';
 import type { KubeClient, ObjectKey, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
@@ -10,10 +10,10 @@ import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 function scene() {
   const lambdaNodes = createObjectCache<LambdaNode>();
   lambdaNodes.set(nodeFixture());
-  const ledger = new Ledger();
+  const ledger = new AssignmentCache();
   const deleted: string[] = [];
   const facts = { seen: true, proven: true };
-  const sweeper = new GoneNodeSweeper({
+  const sweeper = new NodeGarbageCollector({
     client: {
       delete: ({ kind }: ResourceType<LambdaNode>, { namespace, name }: ObjectKey) => {
         deleted.push(`${kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`);
@@ -32,7 +32,7 @@ function scene() {
   return { lambdaNodes, ledger, deleted, facts, sweep: () => sweeper.sweep('node-1', {}) };
 }
 
-describe('GoneNodeSweeper', () => {
+describe('NodeGarbageCollector', () => {
   it('removes the LambdaNode and the Lease of a Node that was deleted', async () => {
     const { deleted, sweep } = scene();
     await sweep();

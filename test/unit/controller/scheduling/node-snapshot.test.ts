@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
-import { Ledger } from '../../../../src/controller/scheduling/assignment-cache.ts';
+import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import { NodeLiveness } from '../../../../src/controller/scheduling/liveness.ts';
-import { NodeDirectory } from '../../../../src/controller/scheduling/node-snapshot.ts';
+import { NodeSnapshot } from '../../../../src/controller/scheduling/node-snapshot.ts';
 import type { Node } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
@@ -17,12 +17,12 @@ function scene() {
   const nodes = createObjectCache<Node>();
   const closures = new Map<string, 'draining' | 'unheld'>();
   const clock = manualClock();
-  const directory = new NodeDirectory({
+  const directory = new NodeSnapshot({
     client: {} as KubeClient,
     lambdaNodes,
     nodes,
     liveness: new NodeLiveness(),
-    ledger: new Ledger(),
+    ledger: new AssignmentCache(),
     closures: { closureOf: (node) => closures.get(node) },
     clock,
   });

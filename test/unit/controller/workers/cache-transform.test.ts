@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { slimWorker } from '../../../../src/controller/workers/cache-transform.ts';
+import { transformWorker } from '../../../../src/controller/workers/cache-transform.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 
 const condition = (type: string) => ({
@@ -10,9 +10,9 @@ const condition = (type: string) => ({
   lastTransitionTime: '2026-11-01T00:00:00Z',
 });
 
-describe('slimWorker', () => {
+describe('transformWorker', () => {
   it('keeps what decisions look at, and nothing of what belongs to the owner', () => {
-    const slim = slimWorker(
+    const slim = transformWorker(
       workerFixture({
         metadata: { finalizers: ['a'], annotations: { big: 'text' }, labels: { app: 'x' } },
         spec: { env: [{ name: 'SECRET', value: 'hidden' }], command: ['/run'], nodeName: 'node-1' },
@@ -36,6 +36,6 @@ describe('slimWorker', () => {
       spec: { image: 'registry.example/hello:1', nodeName: 'node-1', desiredState: 'Running' },
       status: { assignment: { nodeName: 'node-1', epoch: 2 }, phase: 'Running' },
     });
-    expect(slimWorker(workerFixture())).not.toHaveProperty('status');
+    expect(transformWorker(workerFixture())).not.toHaveProperty('status');
   });
 });

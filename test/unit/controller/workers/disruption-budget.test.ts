@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
-import { Ledger } from '../../../../src/controller/scheduling/assignment-cache.ts';
+import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import {
+  DisruptionBudget,
   FUNCTION_INDEX,
   functionIndex,
-  MoveTurns,
 } from '../../../../src/controller/workers/disruption-budget.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
@@ -34,10 +34,10 @@ function turns(...workers: readonly LambdaWorker[]) {
     cache.set(one);
   }
   const clock = manualClock();
-  return { clock, turns: new MoveTurns({ workers: cache, ledger: new Ledger(), clock }) };
+  return { clock, turns: new DisruptionBudget({ workers: cache, ledger: new AssignmentCache(), clock }) };
 }
 
-describe('MoveTurns', () => {
+describe('DisruptionBudget', () => {
   it('lets the only worker of a function go, and one that does not serve', () => {
     const only = worker('a', 'True');
     expect(turns(only).turns.mayLeave(only)).toBe(true);

@@ -4,9 +4,9 @@ import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { registerControllerMetrics } from '../../../../src/controller/metrics/controller-metrics.ts';
-import { Ledger } from '../../../../src/controller/scheduling/assignment-cache.ts';
+import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import { NodeLiveness } from '../../../../src/controller/scheduling/liveness.ts';
-import { NodeDirectory } from '../../../../src/controller/scheduling/node-snapshot.ts';
+import { NodeSnapshot } from '../../../../src/controller/scheduling/node-snapshot.ts';
 import { FUNCTION_INDEX, functionIndex } from '../../../../src/controller/workers/disruption-budget.ts';
 import { LEAVING_INDEX, LeftNodes, leavingIndex } from '../../../../src/controller/workers/left-nodes.ts';
 import { WorkerReconciler } from '../../../../src/controller/workers/reconciler.ts';
@@ -39,10 +39,10 @@ class Scene {
   readonly writes: Write[] = [];
   readonly events: string[] = [];
   readonly clock = manualClock();
-  readonly ledger = new Ledger();
+  readonly ledger = new AssignmentCache();
   readonly liveness = new NodeLiveness();
   readonly closures = new Map<string, 'draining' | 'unheld'>();
-  readonly directory: NodeDirectory;
+  readonly directory: NodeSnapshot;
   readonly left: LeftNodes;
   readonly reconciler: WorkerReconciler;
   /** Thrown by the next status patch, after or before it took effect. */
@@ -63,7 +63,7 @@ class Scene {
     for (const node of nodes) {
       this.showNode(node);
     }
-    this.directory = new NodeDirectory({
+    this.directory = new NodeSnapshot({
       client,
       lambdaNodes: this.nodes,
       nodes: this.coreNodes,

@@ -1,17 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import { isAborted } from '../../../../src/common/deadline.ts';
-import { LimitWatch } from '../../../../src/runtime/containerd/cgroup-events.ts';
+import { CgroupEvents } from '../../../../src/runtime/containerd/cgroup-events.ts';
 import type { LimitHits } from '../../../../src/runtime/contract/limits.ts';
 import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
 
 function setUp(counts: Record<string, LimitHits>): {
-  readonly watch: LimitWatch;
+  readonly watch: CgroupEvents;
   readonly told: string[];
   readonly clock: ManualClock;
 } {
   const told: string[] = [];
   const clock = manualClock();
-  const watch = new LimitWatch({
+  const watch = new CgroupEvents({
     read: (id) => counts[id],
     onHit: (id, limit, count) => told.push(`${id} ${limit} ${count}`),
     clock,
@@ -19,7 +19,7 @@ function setUp(counts: Record<string, LimitHits>): {
   return { watch, told, clock };
 }
 
-describe('LimitWatch', () => {
+describe('CgroupEvents', () => {
   it('tells what a worker ran into since the last look', () => {
     const counts = { w: { processes: 0, memory: 0 } };
     const { watch, told } = setUp(counts);

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import type { ContainerRecord } from '../../../../src/containerd/container-service.ts';
-import { Confinement, throttlePaths } from '../../../../src/runtime/containerd/isolation.ts';
+import { Isolation, throttlePaths } from '../../../../src/runtime/containerd/isolation.ts';
 import {
   BLOCK_SIZE,
   readUserIdRange,
@@ -88,21 +88,21 @@ describe('UserIdBlocks', () => {
   });
 });
 
-describe('Confinement', () => {
+describe('Isolation', () => {
   const none = (): Promise<readonly ContainerRecord[]> => Promise.resolve([]);
 
   it('ends workers before what is not started again by itself', async () => {
-    const { spec, labels, snapshotLabels, systemdCgroup } = await new Confinement({}, none).take('w');
+    const { spec, labels, snapshotLabels, systemdCgroup } = await new Isolation({}, none).take('w');
     expect(spec).toMatchObject({ cgroupsPath: '/esb/w', oomScoreAdj: 950 });
     expect(spec).not.toHaveProperty('userIds');
     expect(labels).toEqual({});
     expect(snapshotLabels).toEqual({});
     expect(systemdCgroup).toBe(false);
-    expect((await new Confinement({ oomScoreAdj: 0 }, none).take('w')).spec.oomScoreAdj).toBe(0);
+    expect((await new Isolation({ oomScoreAdj: 0 }, none).take('w')).spec.oomScoreAdj).toBe(0);
   });
 
   it('writes the users of a worker where the next run finds them', async () => {
-    const first = await new Confinement({ userIds: range }, none).take('w');
+    const first = await new Isolation({ userIds: range }, none).take('w');
     expect(first.spec.userIds).toEqual({ first: 1_000_000, count: BLOCK_SIZE });
     expect(first.snapshotLabels).toEqual({
       'containerd.io/snapshot/uidmapping': '0:1000000:65536',
@@ -115,7 +115,7 @@ describe('Confinement', () => {
       snapshotKey: 'w',
       createdAt: new Date(0),
     };
-    const later = new Confinement({ userIds: range }, () => Promise.resolve([record]));
+    const later = new Isolation({ userIds: range }, () => Promise.resolve([record]));
     expect((await later.take('x')).spec.userIds?.first).toBe(1_000_000 + BLOCK_SIZE);
     await later.release('w');
     await later.take('y');
@@ -123,13 +123,13 @@ describe('Confinement', () => {
   });
 
   it('has systemd make scopes', async () => {
-    const confined = await new Confinement({ cgroupDriver: 'systemd' }, none).take('w');
+    const confined = await new Isolation({ cgroupDriver: 'systemd' }, none).take('w');
     expect(confined.spec.cgroupsPath).toBe('esb.slice:esb:w');
     expect(confined.systemdCgroup).toBe(true);
   });
 
   it('needs a snapshotter that maps users', async () => {
-    await expect(new Confinement({ userIds: range }, none).prepare([])).rejects.toMatchObject({
+    await expect(new Isolation({ userIds: range }, none).prepare([])).rejects.toMatchObject({
       code: 'UserNamespacesUnsupported',
     });
   });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { isOwnName } from '../../../../src/runtime/containerd/inventory.ts';
 import {
-  HostTraces,
+  Leftovers,
   parentOf,
   rootMountsIn,
   shimOf,
@@ -88,7 +88,7 @@ describe('names', () => {
 describe('what a container left', () => {
   it('is removed, but for a socket that somebody listens on', async () => {
     const [sockets, runcRoot] = [folder(), folder()];
-    const traces = new HostTraces({ ...owner, runcRoot, shimSocketFolder: sockets });
+    const traces = new Leftovers({ ...owner, runcRoot, shimSocketFolder: sockets });
     const path = (id: string): string => join(sockets, shimSocketName(owner.socketPath, owner.namespace, id));
     const server = createServer();
     const listening = Promise.withResolvers<void>();
@@ -118,6 +118,6 @@ describe('what a container left', () => {
   });
 
   it('belongs to nobody where nodes share the folder of runc', async () => {
-    expect(await new HostTraces(owner).runcStates()).toEqual([]);
+    expect(await new Leftovers(owner).runcStates()).toEqual([]);
   });
 });

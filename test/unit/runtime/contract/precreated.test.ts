@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../../src/agent/model/desired-worker.ts';
-import { resolveShape } from '../../../../src/agent/secrets/resolve-secrets.ts';
-import { PreparedContainers } from '../../../../src/runtime/contract/precreated.ts';
+import { resolveSecrets } from '../../../../src/agent/secrets/resolve-secrets.ts';
+import { PrecreatedTasks } from '../../../../src/runtime/contract/precreated.ts';
 import type { EnsureRequest, WorkerInfo } from '../../../../src/runtime/contract/runtime.ts';
 import { desiredFixture } from '../../../support/fleet-lab.ts';
 
@@ -10,7 +10,7 @@ const secrets = { read: () => Promise.resolve('token') };
 async function requestFor(change: Partial<DesiredWorker>): Promise<EnsureRequest> {
   const desired = desiredFixture(change);
   const { epoch, identity, shapeHash } = desired;
-  return { containerId: 'w', identity, epoch, shapeHash, shape: await resolveShape(desired, secrets) };
+  return { containerId: 'w', identity, epoch, shapeHash, shape: await resolveSecrets(desired, secrets) };
 }
 
 it.each<[string, Partial<DesiredWorker>, boolean]>([
@@ -21,7 +21,7 @@ it.each<[string, Partial<DesiredWorker>, boolean]>([
   ['with another policy', { imagePullPolicy: 'Always' }, false],
 ])('a container with pull secrets that was prepared serves a start %s', async (_, change, serves) => {
   const launched: string[] = [];
-  const prepared = new PreparedContainers<string>({
+  const prepared = new PrecreatedTasks<string>({
     make: () => Promise.resolve('made'),
     launch: (request, made) => {
       launched.push(made);

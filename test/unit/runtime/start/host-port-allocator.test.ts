@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
-  HostPortBook,
-  type HostPortBookOptions,
+  HostPortAllocator,
+  type HostPortAllocatorOptions,
   parseHostPortRange,
 } from '../../../../src/runtime/start/host-port-allocator.ts';
 
@@ -16,8 +16,8 @@ async function folder(): Promise<string> {
   return path;
 }
 
-function book(path: string, options: Partial<HostPortBookOptions> = {}): HostPortBook {
-  return new HostPortBook({
+function book(path: string, options: Partial<HostPortAllocatorOptions> = {}): HostPortAllocator {
+  return new HostPortAllocator({
     folder: path,
     range: { first: 100, last: 107 },
     isFree: () => Promise.resolve(true),
@@ -89,7 +89,7 @@ describe('the ports of the node', () => {
     onTestFinished(() => void server.close());
     const address = server.address();
     const taken = typeof address === 'object' && address !== null ? address.port : 0;
-    const ports = new HostPortBook({
+    const ports = new HostPortAllocator({
       folder: await folder(),
       range: { first: taken, last: taken + 1 },
     });
