@@ -15,6 +15,7 @@ import { sleep } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import type { Spawner } from '../common/exec/spawner.ts';
 import type { Health } from '../common/health.ts';
+import { type HealthServer, startHealthServer } from '../common/health-server.ts';
 import { formatHostPort, parseHostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
 import type { RoleContext } from '../common/role-context.ts';
@@ -28,7 +29,6 @@ import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import { GarbageCollector } from './gc/garbage-collector.ts';
 import { ImageGarbageCollector } from './gc/image-gc.ts';
-import type { HealthServer } from './health-server.ts';
 import { StalledOutput } from './logs/stalled-output.ts';
 import { createAgentMetrics } from './metrics.ts';
 import type { AgentOptions } from './model/agent-options.ts';
@@ -353,8 +353,6 @@ export async function runAgent(options: AgentOptions, context: RoleContext, spaw
   let leaving = false;
   try {
     const started = startRuntime(runtime, tasks, logger);
-    // While containerd and plugins are asked there is time to load this.
-    const { startHealthServer } = await import('./health-server.ts');
     healthServer = await startHealthServer(parseHostPort(options.health), {
       // An agent that has nothing more to do here is not what a rollout has to wait for.
       ready: () => (leaving ? { ok: true } : health.ready()),

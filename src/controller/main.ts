@@ -5,6 +5,7 @@ import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CONTROLLER_LEASE, GATEWAY_SIGNER, SYSTEM_NAMESPACE } from '../api/name.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import type { Health } from '../common/health.ts';
+import { startHealthServer } from '../common/health-server.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { RoleContext } from '../common/role-context.ts';
 import { stopInOrder } from '../common/stop-in-order.ts';
@@ -21,7 +22,6 @@ import { fencedClient } from '../kube/client/fenced-client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import { createLeaderElector } from '../kube/controller/leader-elector.ts';
 import { createEventRecorder } from '../kube/events/event-recorder.ts';
-import { startHealthServer } from './health-server.ts';
 import { NODE_INDEX, nodeIndex, runLeader } from './manager.ts';
 import { type FleetSource, registerControllerMetrics } from './metrics/controller-metrics.ts';
 import { registerReconcilerMetrics } from './metrics/reconciler-metrics.ts';
@@ -133,10 +133,9 @@ export async function runController(
     reason: 'Starting',
     message: 'the resource definitions were not read yet',
   };
-  const healthServer = await startHealthServer({
-    address: parseHostPort(flags.health),
-    registry,
+  const healthServer = await startHealthServer(parseHostPort(flags.health), {
     ready: () => health,
+    metricsPage: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
   });
   try {
     await waitForSchema(

@@ -5,6 +5,7 @@ import { systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
+import { type HealthServer, startHealthServer } from '../common/health-server.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { RoleContext } from '../common/role-context.ts';
 import { stopInOrder } from '../common/stop-in-order.ts';
@@ -20,7 +21,6 @@ import { EndpointGuard } from './events/endpoint-guard.ts';
 import { type EventFlags, openEventStore } from './events/event-store-choice.ts';
 import { Gateway, type GatewayOptions } from './gateway.ts';
 import { type AccessFlags, createGatewayAccess } from './gateway-access.ts';
-import { HealthServer } from './health-server.ts';
 import { type ObservationFlags, openObservation } from './telemetry/gateway-observation.ts';
 
 /** Milliseconds between two looks at the installed resource definitions, until they fit. */
@@ -107,13 +107,13 @@ export async function runGateway(
     observation,
   });
   let schema: Health = { ok: false, reason: 'NotChecked', message: 'resource definitions were not read yet' };
-  const healthServer = new HealthServer({
-    ready: () => [schema, callers.health(), gateway.health()].find(({ ok }) => !ok) ?? { ok: true },
-    metricsPage: () => gateway.metrics.page(),
-  });
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
+  let healthServer: HealthServer | undefined;
   try {
-    await healthServer.listen(healthAddress);
+    healthServer = await startHealthServer(healthAddress, {
+      ready: () => [schema, callers.health(), gateway.health()].find(({ ok }) => !ok) ?? { ok: true },
+      metricsPage: () => gateway.metrics.page(),
+    });
     await gateway.listen(listen);
     workers.start();
     nodes.start();
@@ -143,7 +143,7 @@ export async function runGateway(
       () => tasks.stop(),
       () => workers.stop(),
       () => nodes.stop(),
-      () => healthServer.close(),
+      () => healthServer?.close(),
       () => client.close(),
     ]);
   }

@@ -1,11 +1,11 @@
 import type { X509Certificate } from 'node:crypto';
-import type { AddressInfo } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import { AddressConnections } from '../../common/address-connections.ts';
 import { certificatesIn } from '../../common/certificates.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
-import { EsbError, errnoOf } from '../../common/errors.ts';
+import { EsbError, errnoOf, hasCode } from '../../common/errors.ts';
 import { formatHostPort, type HostPort } from '../../common/host-port.ts';
+import { listenOn } from '../../common/listen.ts';
 import type { Logger } from '../../common/logger.ts';
 
 /** Common name of the certificates that gateways hold. */
@@ -112,28 +112,19 @@ export class TlsListener {
    * @throws {EsbError} `AddressInUse` when another process has it, `ListenFailed` for anything else
    */
   async bind(address: HostPort): Promise<HostPort> {
-    const bound = Promise.withResolvers<void>();
-    this.#server.once('error', bound.reject);
-    this.#server.listen({ port: address.port, ...(address.host === '' ? {} : { host: address.host }) }, () =>
-      bound.resolve(),
-    );
+    let port: number;
     try {
-      await bound.promise;
+      port = await listenOn(this.#server, address);
     } catch (error) {
-      const where = formatHostPort(address);
-      throw errnoOf(error) === 'EADDRINUSE'
+      throw hasCode(error, 'AddressInUse')
         ? new EsbError(
-            `${where} is taken: another agent runs on this node, or another program has the port`,
-            {
-              code: 'AddressInUse',
-              cause: error,
-            },
+            `${formatHostPort(address)} is taken: another agent runs on this node, or another program has the port`,
+            { code: 'AddressInUse', cause: error },
           )
-        : new EsbError(`cannot listen on ${where}`, { code: 'ListenFailed', cause: error });
+        : error;
     }
-    this.#server.off('error', bound.reject);
     this.#server.on('error', (error) => this.#logger.error({ err: error }, 'listener failed'));
-    return { host: address.host, port: (this.#server.address() as AddressInfo).port };
+    return { host: address.host, port };
   }
 
   /** From now on this certificate is shown and this authority asked for; connections that it does not cover are cut. */

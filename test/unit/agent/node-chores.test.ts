@@ -1,10 +1,10 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { NetworkGarbageCollector } from '../../../src/agent/gc/network-gc.ts';
-import { startHealthServer } from '../../../src/agent/health-server.ts';
 import { lastLines } from '../../../src/agent/logs/log-query.ts';
 import { createAgentMetrics } from '../../../src/agent/metrics.ts';
 import { ClusterCidrs } from '../../../src/agent/node/cluster-cidrs.ts';
 import type { Health } from '../../../src/common/health.ts';
+import { startHealthServer } from '../../../src/common/health-server.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { ApiError } from '../../../src/kube/api/api-error.ts';
 import type { ConfigMap, Node } from '../../../src/kube/api/resource-types.ts';

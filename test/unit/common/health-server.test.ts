@@ -1,7 +1,7 @@
 import { Registry } from 'prom-client';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Health } from '../../../src/common/health.ts';
-import { startHealthServer } from '../../../src/controller/health-server.ts';
+import { startHealthServer } from '../../../src/common/health-server.ts';
 import { registerControllerMetrics } from '../../../src/controller/metrics/controller-metrics.ts';
 import { registerReconcilerMetrics } from '../../../src/controller/metrics/reconciler-metrics.ts';
 
@@ -20,14 +20,14 @@ describe('the health server', () => {
     registerReconcilerMetrics(registry).reconciled('workers', 'success', 12);
     metrics.written('moved');
     metrics.leader(true);
-    const server = await startHealthServer({
-      address: { host: '127.0.0.1', port: 0 },
-      registry,
-      ready: () => health,
-    });
+    const metricsPage = async () => ({ contentType: registry.contentType, text: await registry.metrics() });
+    const server = await startHealthServer(
+      { host: '127.0.0.1', port: 0 },
+      { ready: () => health, metricsPage },
+    );
     onTestFinished(() => server.close());
     const get = async (path: string) => {
-      const answer = await fetch(`http://127.0.0.1:${server.port}${path}`);
+      const answer = await fetch(`http://127.0.0.1:${server.address.port}${path}`);
       return { status: answer.status, text: await answer.text() };
     };
 
@@ -52,7 +52,7 @@ describe('the health server', () => {
       expect(text).toContain(line);
     }
     await expect(
-      startHealthServer({ address: { host: '127.0.0.1', port: server.port }, registry, ready: () => health }),
+      startHealthServer(server.address, { ready: () => health, metricsPage }),
     ).rejects.toMatchObject({ code: 'AddressInUse' });
   });
 });
