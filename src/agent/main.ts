@@ -9,6 +9,7 @@ import {
   CLUSTER_RANGES_NAME,
   WORKER_POLICY_NAME,
 } from '../api/name.ts';
+import { checkDefinitions } from '../api/schema-revision.ts';
 import { removeUnfinishedFiles } from '../common/atomic-file.ts';
 import { systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
@@ -22,7 +23,7 @@ import type { RoleContext } from '../common/role-context.ts';
 import { stopInOrder } from '../common/stop-in-order.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import { openTracing } from '../common/tracing/tracing.ts';
-import { configMaps, nodes } from '../kube/api/resource-types.ts';
+import { configMaps, customResourceDefinitions, nodes } from '../kube/api/resource-types.ts';
 import { createInformer } from '../kube/cache/informer.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
@@ -42,7 +43,6 @@ import { NodeRegistration } from './node/node-registration.ts';
 import { defaultMemoryMiB, endpointOf, machineVersions, nodeVersions } from './node/node-status.ts';
 import { refreshResolvConf } from './node/resolv-conf.ts';
 import { createNodeRuntime } from './node/runtime-setup.ts';
-import { checkSchema } from './node/schema-check.ts';
 import { uninstall } from './node/uninstall.ts';
 import { CallBudget, defaultCallBytes } from './rpc/call-budget.ts';
 import { ClientAuthority } from './rpc/client-authority.ts';
@@ -381,7 +381,9 @@ export async function runAgent(options: AgentOptions, context: RoleContext, spaw
     tasks.run('ranges', (ended) => ranges.run(ended));
     tasks.run('schema', (ended) =>
       every(schemaRetryMs, ended, async () => {
-        const fit = await checkSchema(client, { signal: ended });
+        const fit = await checkDefinitions((name) =>
+          client.get(customResourceDefinitions, { name }, { signal: ended }),
+        );
         health.note('schema', fit);
         return fit.ok;
       }),

@@ -46,3 +46,20 @@ export function checkDefinition(name: string, installed: DefinitionView | undefi
     message: `${name} is installed in schema revision ${text ?? 'none'} and this program needs ${SCHEMA_REVISION}: apply the resource definitions in crds/ of this version`,
   };
 }
+
+/**
+ * Whether all our definitions fit. Errors are those of `read`.
+ *
+ * @param read reads one definition of the API server; undefined when the server has none of that name
+ */
+export async function checkDefinitions(
+  read: (name: string) => Promise<DefinitionView | undefined>,
+): Promise<SchemaFit> {
+  for (const name of DEFINITION_NAMES) {
+    const fit = checkDefinition(name, await read(name));
+    if (!fit.ok) {
+      return fit;
+    }
+  }
+  return { ok: true };
+}

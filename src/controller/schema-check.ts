@@ -1,6 +1,6 @@
-import { checkDefinition, DEFINITION_NAMES } from '../api/schema-revision.ts';
+import { checkDefinitions } from '../api/schema-revision.ts';
 import type { Clock } from '../common/clock.ts';
-import { type CallOptions, sleep } from '../common/deadline.ts';
+import { sleep } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import type { Logger } from '../common/logger.ts';
@@ -8,17 +8,6 @@ import { customResourceDefinitions } from '../kube/api/resource-types.ts';
 import type { KubeClient } from '../kube/api/types.ts';
 
 const RETRY_MS = 3_000;
-
-/** Whether all our resource definitions are installed as this program needs them. Errors are those of the API server. */
-export async function checkSchema(client: KubeClient, options?: CallOptions): Promise<Health> {
-  for (const name of DEFINITION_NAMES) {
-    const fit = checkDefinition(name, await client.get(customResourceDefinitions, { name }, options));
-    if (!fit.ok) {
-      return fit;
-    }
-  }
-  return { ok: true };
-}
 
 /**
  * Waits until the definitions fit.
@@ -37,7 +26,7 @@ export async function waitForSchema(
   for (;;) {
     let health: Health;
     try {
-      health = await checkSchema(client, { signal });
+      health = await checkDefinitions((name) => client.get(customResourceDefinitions, { name }, { signal }));
     } catch (error) {
       signal.throwIfAborted();
       health = { ok: false, reason: 'ApiServerUnavailable', message: messageOf(error) };

@@ -1,6 +1,6 @@
 import { type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
-import { checkDefinition, DEFINITION_NAMES } from '../api/schema-revision.ts';
+import { checkDefinitions } from '../api/schema-revision.ts';
 import { systemClock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
@@ -10,7 +10,7 @@ import { parseHostPort } from '../common/host-port.ts';
 import type { RoleContext } from '../common/role-context.ts';
 import { stopInOrder } from '../common/stop-in-order.ts';
 import { TaskGroup } from '../common/task-group.ts';
-import { type CustomResourceDefinition, customResourceDefinitions } from '../kube/api/resource-types.ts';
+import { customResourceDefinitions } from '../kube/api/resource-types.ts';
 import type { KubeClient } from '../kube/api/types.ts';
 import { createInformer } from '../kube/cache/informer.ts';
 import { createKubeClient } from '../kube/client/client.ts';
@@ -150,27 +150,18 @@ export async function runGateway(
 }
 
 async function checkSchema(client: KubeClient, signal: AbortSignal): Promise<Health> {
-  for (const name of DEFINITION_NAMES) {
-    try {
-      const installed = await client.get<CustomResourceDefinition>(
-        customResourceDefinitions,
-        { name },
-        { signal, deadlineMs: 10_000 },
-      );
-      const fit = checkDefinition(name, installed);
-      if (!fit.ok) {
-        return fit;
-      }
-    } catch (error) {
-      signal.throwIfAborted();
-      return {
-        ok: false,
-        reason: 'DefinitionsUnreadable',
-        message: `cannot read ${name}: ${messageOf(error)}`,
-      };
-    }
+  try {
+    return await checkDefinitions((name) =>
+      client.get(customResourceDefinitions, { name }, { signal, deadlineMs: 10_000 }),
+    );
+  } catch (error) {
+    signal.throwIfAborted();
+    return {
+      ok: false,
+      reason: 'DefinitionsUnreadable',
+      message: `cannot read the resource definitions: ${messageOf(error)}`,
+    };
   }
-  return { ok: true };
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {
