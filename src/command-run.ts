@@ -1,4 +1,5 @@
 import { flushCompileCache } from 'node:module';
+import type { CommandContext } from './cli/command-context.ts';
 import { isAborted } from './common/deadline.ts';
 import { EsbError, messageOf } from './common/errors.ts';
 import { createLogger } from './common/logger.ts';
@@ -9,11 +10,6 @@ export const exitCodes = { ok: 0, failed: 1, usage: 2 } as const;
 /** Milliseconds after its start when a role has surely loaded everything. */
 const flushAfterMs = 5_000;
 const signalNumbers = { SIGINT: 2, SIGTERM: 15 } as const;
-
-/** What a command of the command line is given beside its options. */
-export interface CommandContext {
-  readonly signal: AbortSignal;
-}
 
 /** Options that every role takes. */
 export interface RoleFlags {

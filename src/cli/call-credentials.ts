@@ -1,7 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { SignatureV4 } from '@smithy/signature-v4';
-import { writeFileAtomically } from '../common/atomic-file.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
 import { Sha256 } from './sha256.ts';
 
@@ -102,18 +100,4 @@ export async function readInstanceKey(file: string): Promise<AccessKeyPair | und
       cause: error,
     });
   }
-}
-
-/** The same, made now if there was none. */
-export async function ensureInstanceKey(file: string): Promise<AccessKeyPair> {
-  const known = await readInstanceKey(file);
-  if (known !== undefined) {
-    return known;
-  }
-  const key: AccessKeyPair = {
-    accessKeyId: `ESB${randomBytes(8).toString('hex').toUpperCase()}`,
-    secretAccessKey: randomBytes(30).toString('base64'),
-  };
-  await writeFileAtomically(file, `${JSON.stringify(key, undefined, 2)}\n`);
-  return key;
 }

@@ -2,6 +2,7 @@ import { access, readFile, statfs } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { messageOf } from '../common/errors.ts';
 import { runCommand } from './command.ts';
+import type { CommandContext } from './command-context.ts';
 import {
   imageBuildNeeds,
   missingNeeds,
@@ -15,7 +16,6 @@ import { openInstance } from './instance.ts';
 import { otherInstances } from './machine.ts';
 import { toolSetFolder } from './tool-cache.ts';
 import { toolFamilies } from './tool-catalog.ts';
-import type { CommandContext } from './up.ts';
 
 export interface DoctorOptions {
   readonly json: boolean;

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { removeNodeNetwork } from '../cni/gc/uninstall.ts';
 import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
+import type { CommandContext } from './command-context.ts';
 import { type Home, openHome } from './home.ts';
 import { dockerSocketOf, removeEngineWorkers } from './instance-engine.ts';
 import { nodeNames, readInstanceState } from './instance-state.ts';
@@ -14,9 +15,8 @@ import { instanceCgroup, WORKER_SUBNET } from './parts.ts';
 import { type InstanceProcess, instanceProcesses, signalProcess, waitForEnd } from './process-table.ts';
 import { lockProgram } from './program-lock.ts';
 import { createProgress, formatDuration, type Progress } from './progress.ts';
+import { repositoryRoot } from './repository.ts';
 import { createSupervisorClient } from './supervisor-client.ts';
-import { repositoryRoot } from './tool-cache.ts';
-import type { CommandContext } from './up.ts';
 import { removeWorkerCgroups } from './worker-cgroups.ts';
 
 const SHUTDOWN_DEADLINE_MS = 90_000;

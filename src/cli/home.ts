@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { EsbError } from '../common/errors.ts';
-import { repositoryRoot } from './tool-cache.ts';
+import { repositoryRoot } from './repository.ts';
 
 /** Where everything of one local instance is kept. Paths only; nothing is made here. */
 export interface Home {

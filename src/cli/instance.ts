@@ -3,14 +3,14 @@ import { closeSync, openSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../common/atomic-file.ts';
-import { systemClock } from '../common/clock.ts';
-import { type CallOptions, sleep } from '../common/deadline.ts';
+import type { CallOptions } from '../common/deadline.ts';
 import { EsbError, hasCode } from '../common/errors.ts';
 import { readInstanceKey } from './call-credentials.ts';
 import { type CommandResult, lastLines, runCommand } from './command.ts';
 import type { Home } from './home.ts';
 import { type InstanceState, portOf, readInstanceState } from './instance-state.ts';
 import type { PartSpec } from './part.ts';
+import { pause } from './pause.ts';
 import { INSTANCE_VARIABLE } from './process-table.ts';
 import type { Step } from './progress.ts';
 import { createSupervisorClient, type SupervisorClient } from './supervisor-client.ts';
@@ -40,7 +40,6 @@ const passedOn = [
 ] as const;
 
 const SUPERVISOR_DEADLINE_MS = 20_000;
-const POLL_MS = 100;
 const LOG_LINES = 12;
 
 /** What is known of the instance in `home`; undefined where `up` was never run. */
@@ -225,15 +224,5 @@ export async function tail(file: string, count: number): Promise<string> {
     return lastLines(await readFile(file, 'utf8'), count);
   } catch {
     return '';
-  }
-}
-
-/** A wait between two looks that keeps the process alive. */
-export async function pause(signal: AbortSignal | undefined, milliseconds = POLL_MS): Promise<void> {
-  const alive = setInterval(() => undefined, 1_000);
-  try {
-    await sleep(systemClock, milliseconds, signal);
-  } finally {
-    clearInterval(alive);
   }
 }

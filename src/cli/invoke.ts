@@ -3,11 +3,11 @@ import { text as textOf } from 'node:stream/consumers';
 import { request } from 'undici';
 import { EsbError, messageOf } from '../common/errors.ts';
 import { type CallCredentials, callCredentials, provenHeaders } from './call-credentials.ts';
+import type { CommandContext } from './command-context.ts';
 import { openHome } from './home.ts';
 import { requireInstance } from './instance.ts';
 import { timingsOf, timingTable } from './invoke-timings.ts';
 import { LogText } from './log-text.ts';
-import type { CommandContext } from './up.ts';
 
 export interface InvokeOptions {
   readonly functionName: string;

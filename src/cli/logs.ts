@@ -7,13 +7,14 @@ import { systemCommandRunner } from '../common/exec/command-runner.ts';
 import { LogFolder } from '../runtime/logs/log-folder.ts';
 import { LogFolderReader } from '../runtime/logs/log-reader.ts';
 import { readAgentLogs } from './agent-logs.ts';
+import type { CommandContext } from './command-context.ts';
 import { openHome } from './home.ts';
-import { openInstance, pause } from './instance.ts';
+import { openInstance } from './instance.ts';
 import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
 import { LogText } from './log-text.ts';
 import { showPartLog } from './part-log.ts';
+import { pause } from './pause.ts';
 import { parseSince } from './since.ts';
-import type { CommandContext } from './up.ts';
 
 export interface LogsOptions extends ClusterOptions {
   /** Name of a worker, or of a part of the local instance such as `agent-node-1`. */

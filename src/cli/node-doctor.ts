@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { messageOf } from '../common/errors.ts';
 import { type ContainerdClient, createContainerdClient } from '../containerd/containerd-client.ts';
+import type { CommandContext } from './command-context.ts';
 import { checkContainerd, checkPlugins, checkRunc } from './container-checks.ts';
 import { exitCodeOf, type Finding, formatFindings, problem } from './finding.ts';
 import {
@@ -21,7 +22,6 @@ import {
   type NetworkNeeds,
 } from './network-checks.ts';
 import { type NodeProbe, systemProbe } from './node-probe.ts';
-import type { CommandContext } from './up.ts';
 
 /** The agent's own options, as far as the node has to fit them. */
 export interface NodeDoctorOptions extends MachineNeeds, Omit<NetworkNeeds, 'bridge'> {

@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { EsbError, errnoOf } from '../common/errors.ts';
 import { lastLines } from './command.ts';
-import { pause } from './instance.ts';
+import { pause } from './pause.ts';
 
 const FOLLOW_MS = 300;
 

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { SYSTEM_NAMESPACE } from '../api/name.ts';
 import type { Home } from './home.ts';
 import { type InstanceState, nodeNames, portOf } from './instance-state.ts';
 import { NODE_LINKS, nodeAddress } from './node-address.ts';
@@ -9,8 +10,6 @@ import type { PkiFiles } from './pki.ts';
 export const SERVICE_CIDR = '10.96.0.0/16';
 /** Addresses of the workers, the same on every node. */
 export const WORKER_SUBNET = '10.234.0.0/16';
-/** Where ESB keeps its Leases and the client authority. */
-export const SYSTEM_NAMESPACE = 'esb-system';
 
 /** Agents in a namespace of their own have it to themselves. */
 const NAMESPACED_AGENT_PORT = 9443;

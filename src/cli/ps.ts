@@ -1,9 +1,9 @@
 import { findCondition, workerConditions } from '../api/condition.ts';
 import { functionNameOf, type LambdaWorker } from '../api/lambda-worker.ts';
 import { formatHostPort } from '../common/host-port.ts';
+import type { CommandContext } from './command-context.ts';
 import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
 import { formatTable } from './table.ts';
-import type { CommandContext } from './up.ts';
 
 export interface PsOptions extends ClusterOptions {
   /** Every namespace when absent. */

@@ -12,8 +12,8 @@ import { configMaps, leases, secrets } from '../kube/api/resource-types.ts';
 import type { KubeClient } from '../kube/api/types.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
+import type { CommandContext } from './command-context.ts';
 import { openHome } from './home.ts';
-import type { CommandContext } from './up.ts';
 
 export interface RetireOptions {
   /** Names of nodes to be retired. */

@@ -9,8 +9,9 @@ import { type ImageRunConfig, type LayerFile, writeImageLayout } from './image-l
 import { findPip } from './pip.ts';
 import { lockProgram } from './program-lock.ts';
 import type { Progress, Step } from './progress.ts';
+import { repositoryRoot } from './repository.ts';
 import { retry } from './retry.ts';
-import { cacheFolder, repositoryRoot } from './tool-cache.ts';
+import { cacheFolder } from './tool-cache.ts';
 
 /** The images that a local instance has, each named as its folder below `examples/`. */
 export type SampleImageName =

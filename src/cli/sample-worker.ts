@@ -4,9 +4,10 @@ import { request } from 'undici';
 import { parse } from 'yaml';
 import { EsbError, messageOf } from '../common/errors.ts';
 import { callCredentials, provenHeaders } from './call-credentials.ts';
-import { type Instance, kubectl, pause } from './instance.ts';
+import { type Instance, kubectl } from './instance.ts';
+import { pause } from './pause.ts';
 import type { Step } from './progress.ts';
-import { repositoryRoot } from './tool-cache.ts';
+import { repositoryRoot } from './repository.ts';
 
 /** One call of the sample function and the state that its worker was in. */
 export interface SampleCall {

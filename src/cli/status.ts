@@ -1,10 +1,10 @@
 import { hasCode } from '../common/errors.ts';
+import type { CommandContext } from './command-context.ts';
 import { openHome } from './home.ts';
 import { type Instance, openInstance } from './instance.ts';
 import type { InstanceState } from './instance-state.ts';
 import type { SupervisorStatus } from './supervisor-client.ts';
 import { formatTable } from './table.ts';
-import type { CommandContext } from './up.ts';
 
 export interface StatusOptions {
   readonly json: boolean;

@@ -1,14 +1,9 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { repositoryRoot } from './repository.ts';
 import { type ToolFamily, toolFamilies } from './tool-catalog.ts';
-
-/** The folder of this repository. */
-export function repositoryRoot(): string {
-  return dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-}
 
 /** Where built programs and images are kept between runs: `ESB_CACHE`, else `$XDG_CACHE_HOME/esb`, else `~/.cache/esb`. */
 export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {

@@ -7,8 +7,9 @@ import { ensureNeeds, runcBuildNeeds } from './debian-packages.ts';
 import { findTools } from './found-tools.ts';
 import { lockProgram } from './program-lock.ts';
 import type { Progress, Step } from './progress.ts';
+import { repositoryRoot } from './repository.ts';
 import { retry } from './retry.ts';
-import { cacheFolder, familyFolder, repositoryRoot, toolSetFolder } from './tool-cache.ts';
+import { cacheFolder, familyFolder, toolSetFolder } from './tool-cache.ts';
 import { type ToolFamily, type ToolProgram, toolFamilies } from './tool-catalog.ts';
 
 export interface EnsureToolsOptions extends CallOptions {

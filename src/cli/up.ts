@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { ACCESS_KEYS_SECRET } from '../api/name.ts';
 import { writeFileAtomically } from '../common/atomic-file.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
-import { ensureInstanceKey } from './call-credentials.ts';
+import type { CommandContext } from './command-context.ts';
 import { containerdConfig, registryHosts } from './containerd-config.ts';
 import { ensureNeeds, runningNeeds } from './debian-packages.ts';
 import { type Home, openHome } from './home.ts';
@@ -13,11 +13,11 @@ import {
   type Instance,
   instanceOf,
   kubectl,
-  pause,
   waitForParts,
   writeEnvironment,
 } from './instance.ts';
 import { checkEngine } from './instance-engine.ts';
+import { ensureInstanceKey } from './instance-key.ts';
 import {
   anyFreePort,
   choosePorts,
@@ -34,12 +34,13 @@ import { kubeconfigText } from './kubeconfig.ts';
 import { requireRootOnLinux, requireSoleInstance } from './machine.ts';
 import { ensureNodeNamespace } from './node-namespace.ts';
 import { infrastructureParts, type PartsOptions, roleParts } from './parts.ts';
+import { pause } from './pause.ts';
 import { openPki, type Pki } from './pki.ts';
 import { lockProgram } from './program-lock.ts';
 import { createProgress, formatDuration, type Progress } from './progress.ts';
+import { repositoryRoot } from './repository.ts';
 import { ensureSampleImage, pushSampleImage, sampleImageNames } from './sample-image.ts';
 import { callSample, type SampleCall } from './sample-worker.ts';
-import { repositoryRoot } from './tool-cache.ts';
 import { ensureLink, ensureTools, type ToolSet } from './tools.ts';
 
 export interface UpOptions {
@@ -53,13 +54,6 @@ export interface UpOptions {
   readonly authentication?: 'on' | 'off';
   /** Whether to apply the sample and call it. */
   readonly sample: boolean;
-}
-
-/** What a command is given by the program around it. */
-export interface CommandContext {
-  readonly signal: AbortSignal;
-  /** Where the text for the person goes. Default: standard output. */
-  readonly write?: (text: string) => void;
 }
 
 /** More would meet the address plan of the nodes and the longest socket path. */

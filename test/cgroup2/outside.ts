@@ -9,7 +9,7 @@ import { openHome } from '../../src/cli/home.ts';
 import { requireInstance } from '../../src/cli/instance.ts';
 import { anyFreePort } from '../../src/cli/instance-state.ts';
 import type { PartSpec } from '../../src/cli/part.ts';
-import { repositoryRoot } from '../../src/cli/tool-cache.ts';
+import { repositoryRoot } from '../../src/cli/repository.ts';
 import { runUp } from '../../src/cli/up.ts';
 import { serveCommands } from '../support/command-service.ts';
 import { interruption } from '../support/held-apart.ts';

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { runCommand } from '../../src/cli/command.ts';
 import { lockProgram } from '../../src/cli/program-lock.ts';
 import type { Progress, Step } from '../../src/cli/progress.ts';
-import { cacheFolder, repositoryRoot } from '../../src/cli/tool-cache.ts';
+import { repositoryRoot } from '../../src/cli/repository.ts';
+import { cacheFolder } from '../../src/cli/tool-cache.ts';
 import { EsbError } from '../../src/common/errors.ts';
 
 /** Commit of the release that this one is upgraded from and rolled back to. */

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type BuiltImage, buildImage } from '../../../hack/image/build-image.ts';
 import { programFiles, systemPrograms } from '../../../hack/image/image-content.ts';
 import { createProgress } from '../../../src/cli/progress.ts';
-import { repositoryRoot } from '../../../src/cli/tool-cache.ts';
+import { repositoryRoot } from '../../../src/cli/repository.ts';
 import { run } from '../../support/command.ts';
 import { type Lab, startLab } from '../../support/lab.ts';
 

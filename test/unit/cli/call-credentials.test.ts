@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
   callCredentials,
-  ensureInstanceKey,
   provenHeaders,
   readInstanceKey,
 } from '../../../src/cli/call-credentials.ts';
+import { ensureInstanceKey } from '../../../src/cli/instance-key.ts';
 import { parseAccessKey } from '../../../src/gateway/access/access-key.ts';
 import { headerSignature } from '../../../src/gateway/access/signature.ts';
 import { accessRequest, checkWhole } from '../../support/signed-request.ts';

@@ -1,6 +1,7 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type LambdaNode, lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import type { CommandContext } from '../../../src/cli/command-context.ts';
 import {
   type RetireOptions,
   removeLeftovers,
@@ -8,7 +9,6 @@ import {
   runRetire,
   whyNotLeft,
 } from '../../../src/cli/retire.ts';
-import type { CommandContext } from '../../../src/cli/up.ts';
 import { configMaps, leases, secrets } from '../../../src/kube/api/resource-types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { startFakeApiServer } from '../../support/fake-api-server.ts';
