@@ -1,8 +1,8 @@
 // Builds every third-party program into the user cache and prints the folder with all of them; with the argument
 // `cluster`, also those that only `npm run test:cluster` needs.
-import { createProgress } from '../src/cli/progress.ts';
-import { clusterFamilies } from '../src/cli/tool-catalog.ts';
-import { ensureTools } from '../src/cli/tools.ts';
+import { createProgress } from '../local/common/progress.ts';
+import { clusterFamilies } from '../local/tools/tool-catalog.ts';
+import { ensureTools } from '../local/tools/tools.ts';
 
 const progress = createProgress({ write: (text) => process.stderr.write(text) });
 const tools = await ensureTools({ progress });

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import type { NodeDoctorOptions } from './cli/node-doctor.ts';
+import type { NodeDoctorOptions } from './cli/doctor/node-doctor.ts';
 import { command } from './command-run.ts';
 import { repeated, wholeNumber } from './option-value.ts';
 
@@ -29,7 +29,7 @@ export function addCommands(program: Command): void {
     .option('--no-sample', 'do not apply and call the sample')
     .action((options) =>
       command(async (context) => {
-        const { runUp } = await import('./cli/up.ts');
+        const { runUp } = await import('../local/commands/up.ts');
         return runUp(options, context);
       }),
     );
@@ -39,7 +39,7 @@ export function addCommands(program: Command): void {
     .description('end the local instance and remove everything that it made')
     .action((options) =>
       command(async (context) => {
-        const { runDown } = await import('./cli/down.ts');
+        const { runDown } = await import('../local/commands/down.ts');
         return runDown(options, context);
       }),
     );
@@ -50,7 +50,7 @@ export function addCommands(program: Command): void {
     .option('--json', 'for programs', false)
     .action((options) =>
       command(async (context) => {
-        const { runStatus } = await import('./cli/status.ts');
+        const { runStatus } = await import('../local/commands/status.ts');
         return runStatus(options, context);
       }),
     );
@@ -145,7 +145,7 @@ export function addCommands(program: Command): void {
     .option('--json', 'for programs', false)
     .action((options) =>
       command(async (context) => {
-        const { runDoctor } = await import('./cli/doctor.ts');
+        const { runDoctor } = await import('../local/commands/doctor.ts');
         return runDoctor(options, context);
       }),
     );
@@ -168,7 +168,7 @@ export function addCommands(program: Command): void {
     )
     .action((_options, self: Command) =>
       command(async (context) => {
-        const { runNodeDoctor } = await import('./cli/node-doctor.ts');
+        const { runNodeDoctor } = await import('./cli/doctor/node-doctor.ts');
         // `--json` may stand before `node` too, where it is an option of the command above.
         return runNodeDoctor(self.optsWithGlobals<NodeDoctorOptions>(), context);
       }),

@@ -3,7 +3,7 @@
  *
  *   npm test                                   everything
  *   npm test -- unit integration               these stages only
- *   npm test -- test/unit/cli/parts.test.ts    tests whose path contains that, in the stages that have some
+ *   npm test -- test/unit/local/instance/parts.test.ts    tests whose path contains that, in the stages that have some
  *
  * A stage that fails stops no other one. The last line is `N passed, N failed`: tests, and one for each check that has
  * none. The reasons of every failure come right before it.
@@ -14,12 +14,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildImage } from '../hack/image/build-image.ts';
-import { ensureNeeds, runningNeeds } from '../src/cli/debian-packages.ts';
-import { createProgress, formatDuration } from '../src/cli/progress.ts';
-import { repositoryRoot } from '../src/cli/repository.ts';
-import { ensureSampleImage, sampleImageNames } from '../src/cli/sample-image.ts';
-import { helmFamily } from '../src/cli/tool-catalog.ts';
-import { ensureTools } from '../src/cli/tools.ts';
+import { createProgress, formatDuration } from '../local/common/progress.ts';
+import { repositoryRoot } from '../local/common/repository.ts';
+import { ensureSampleImage, sampleImageNames } from '../local/image/sample-image.ts';
+import { ensureNeeds, runningNeeds } from '../local/tools/debian-packages.ts';
+import { helmFamily } from '../local/tools/tool-catalog.ts';
+import { ensureTools } from '../local/tools/tools.ts';
 import { EsbError, messageOf } from '../src/common/errors.ts';
 import { ensureDockerPackages } from './support/docker-packages.ts';
 import { operatorDefinitions } from './support/operator-definitions.ts';

@@ -1,4 +1,4 @@
-import type { ImageRunConfig } from '../../src/cli/image-layout.ts';
+import type { ImageRunConfig } from '../../local/image/image-layout.ts';
 
 /** Where the program is in the image. */
 export const PROGRAM_FOLDER = '/opt/esb';

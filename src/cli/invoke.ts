@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { text as textOf } from 'node:stream/consumers';
 import { request } from 'undici';
+import { openHome } from '../../local/common/home.ts';
+import { requireInstance } from '../../local/instance/instance.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import { type CallCredentials, callCredentials, provenHeaders } from './call-credentials.ts';
 import type { CommandContext } from './command-context.ts';
-import { openHome } from './home.ts';
-import { requireInstance } from './instance.ts';
 import { timingsOf, timingTable } from './invoke-timings.ts';
 import { LogText } from './log-text.ts';
 

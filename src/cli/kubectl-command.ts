@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { openHome } from '../../local/common/home.ts';
 import { type CommandOptions, runCommand } from './command.ts';
-import { openHome } from './home.ts';
 
 /** How a command for people reaches the API server. */
 export interface ClusterOptions {

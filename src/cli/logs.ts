@@ -1,5 +1,8 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { openHome } from '../../local/common/home.ts';
+import { openInstance } from '../../local/instance/instance.ts';
+import { showPartLog } from '../../local/instance/part-log.ts';
 import { type FoundSpan, LogCursor, type LogQuery } from '../agent/logs/log-query.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import { EsbError } from '../common/errors.ts';
@@ -8,11 +11,8 @@ import { LogFolder } from '../runtime/logs/log-folder.ts';
 import { LogFolderReader } from '../runtime/logs/log-reader.ts';
 import { readAgentLogs } from './agent-logs.ts';
 import type { CommandContext } from './command-context.ts';
-import { openHome } from './home.ts';
-import { openInstance } from './instance.ts';
 import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
 import { LogText } from './log-text.ts';
-import { showPartLog } from './part-log.ts';
 import { pause } from './pause.ts';
 import { parseSince } from './since.ts';
 

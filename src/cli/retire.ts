@@ -1,6 +1,7 @@
 import { access } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { openHome } from '../../local/common/home.ts';
 import { nodeConditions } from '../api/condition.ts';
 import { isRetired, type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../api/lambda-worker.ts';
@@ -13,7 +14,6 @@ import type { KubeClient } from '../kube/api/types.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import type { CommandContext } from './command-context.ts';
-import { openHome } from './home.ts';
 
 export interface RetireOptions {
   /** Names of nodes to be retired. */

@@ -3,12 +3,12 @@
 import { spawn } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Home, homeAt } from '../../src/cli/home.ts';
-import { claimVolatile, partEnvironment, requireInstance, tail } from '../../src/cli/instance.ts';
-import { type InstanceState, portOf } from '../../src/cli/instance-state.ts';
-import type { PartSpec } from '../../src/cli/part.ts';
-import { cgroupParent, instanceCgroup } from '../../src/cli/parts.ts';
-import { Supervisor } from '../../src/cli/supervisor.ts';
+import { type Home, homeAt } from '../../local/common/home.ts';
+import { claimVolatile, partEnvironment, requireInstance, tail } from '../../local/instance/instance.ts';
+import { type InstanceState, portOf } from '../../local/instance/instance-state.ts';
+import { cgroupParent, instanceCgroup } from '../../local/instance/parts.ts';
+import type { PartSpec } from '../../local/supervisor/part.ts';
+import { Supervisor } from '../../local/supervisor/supervisor.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { waitFor } from '../support/wait-for.ts';

@@ -1,10 +1,10 @@
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Home, homeAt } from '../../src/cli/home.ts';
-import { readInstanceState } from '../../src/cli/instance-state.ts';
-import type { PartSpec } from '../../src/cli/part.ts';
-import { repositoryRoot } from '../../src/cli/repository.ts';
-import { createSupervisorClient } from '../../src/cli/supervisor-client.ts';
+import { type Home, homeAt } from '../../local/common/home.ts';
+import { repositoryRoot } from '../../local/common/repository.ts';
+import { readInstanceState } from '../../local/instance/instance-state.ts';
+import type { PartSpec } from '../../local/supervisor/part.ts';
+import { createSupervisorClient } from '../../local/supervisor/supervisor-client.ts';
 import type { KubeClient } from '../../src/kube/api/types.ts';
 import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';

@@ -1,8 +1,8 @@
 import { cp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { homeAt } from '../../src/cli/home.ts';
-import { instanceCgroup } from '../../src/cli/parts.ts';
+import { homeAt } from '../../local/common/home.ts';
+import { instanceCgroup } from '../../local/instance/parts.ts';
 import { unreachable } from '../../src/common/errors.ts';
 import { untilAborted } from '../support/held-apart.ts';
 import { compareHostInventory, takeHostInventory } from '../support/host-audit.ts';

@@ -1,10 +1,15 @@
 import { chmod, open, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Home } from '../../src/cli/home.ts';
-import { instanceCgroup } from '../../src/cli/parts.ts';
-import { identify, isRunning, type ProcessIdentity, signalProcess } from '../../src/cli/process-table.ts';
-import { readPartRecord } from '../../src/cli/supervised-part.ts';
+import type { Home } from '../../local/common/home.ts';
+import {
+  identify,
+  isRunning,
+  type ProcessIdentity,
+  signalProcess,
+} from '../../local/common/process-table.ts';
+import { instanceCgroup } from '../../local/instance/parts.ts';
+import { readPartRecord } from '../../local/supervisor/supervised-part.ts';
 import { errnoOf, unreachable } from '../../src/common/errors.ts';
 import { type HungShim, HungShims } from './hung-shims.ts';
 import { type Fault, type FaultKind, faultText, type PluginFault, type Target } from './step.ts';

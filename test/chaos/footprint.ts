@@ -1,9 +1,9 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Home } from '../../src/cli/home.ts';
-import { nodeAddress } from '../../src/cli/node-address.ts';
-import { cgroupParent, instanceCgroup } from '../../src/cli/parts.ts';
-import { instanceProcesses } from '../../src/cli/process-table.ts';
+import type { Home } from '../../local/common/home.ts';
+import { instanceProcesses } from '../../local/common/process-table.ts';
+import { cgroupParent, instanceCgroup } from '../../local/instance/parts.ts';
+import { nodeAddress } from '../../local/network/node-address.ts';
 import { namespacePrefix } from '../../src/cni/attachments/store.ts';
 import { run } from '../support/command.ts';
 

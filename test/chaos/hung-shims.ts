@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { isRunning, type ProcessIdentity } from '../../src/cli/process-table.ts';
+import { isRunning, type ProcessIdentity } from '../../local/common/process-table.ts';
 import { unreachable } from '../../src/common/errors.ts';
 import type { DoneFault } from './faults.ts';
 

@@ -17,10 +17,10 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ensureNeeds, runningNeeds } from '../../src/cli/debian-packages.ts';
-import { requireRootOnLinux } from '../../src/cli/machine.ts';
-import { createProgress } from '../../src/cli/progress.ts';
-import { ensureTools } from '../../src/cli/tools.ts';
+import { createProgress } from '../../local/common/progress.ts';
+import { requireRootOnLinux } from '../../local/instance/machine.ts';
+import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
+import { ensureTools } from '../../local/tools/tools.ts';
 import { interruption, runHeldApart } from '../support/held-apart.ts';
 import { workerFiles } from '../support/test-image.ts';
 import { clockLibrary } from './chaos-instance.ts';

@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isRunning, type ProcessIdentity } from '../../src/cli/process-table.ts';
+import { isRunning, type ProcessIdentity } from '../../local/common/process-table.ts';
 
 /** A hierarchy that every worker is a member of, on both versions of control groups. */
 const hierarchies = ['/sys/fs/cgroup/pids', '/sys/fs/cgroup'];

@@ -1,6 +1,6 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { registryHosts } from '../../src/cli/containerd-config.ts';
+import { registryHosts } from '../../local/instance/containerd-config.ts';
 import { type CommandOptions, type CommandResult, run } from '../support/command.ts';
 import { type OwnedProcess, startOwnedProcess } from '../support/owned-process.ts';
 import { clusterToolsFolder, toolsFolder } from '../support/tools.ts';

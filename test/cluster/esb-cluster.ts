@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { repositoryRoot } from '../../local/common/repository.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
-import { repositoryRoot } from '../../src/cli/repository.ts';
 import { toolsFolder } from '../support/tools.ts';
 import { waitFor } from '../support/wait-for.ts';
 import type { ClusterLab } from './cluster-lab.ts';

@@ -1,10 +1,10 @@
 import { access, cp, mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { lockProgram } from '../../local/common/program-lock.ts';
+import type { Progress, Step } from '../../local/common/progress.ts';
+import { repositoryRoot } from '../../local/common/repository.ts';
+import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { runCommand } from '../../src/cli/command.ts';
-import { lockProgram } from '../../src/cli/program-lock.ts';
-import type { Progress, Step } from '../../src/cli/progress.ts';
-import { repositoryRoot } from '../../src/cli/repository.ts';
-import { cacheFolder } from '../../src/cli/tool-cache.ts';
 import { EsbError } from '../../src/common/errors.ts';
 
 /** Commit of the release that this one is upgraded from and rolled back to. */

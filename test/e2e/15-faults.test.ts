@@ -10,10 +10,10 @@ import {
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { createProgress } from '../../local/common/progress.ts';
+import { ensureNeeds } from '../../local/tools/debian-packages.ts';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
-import { ensureNeeds } from '../../src/cli/debian-packages.ts';
-import { createProgress } from '../../src/cli/progress.ts';
 import { createCertificateAuthority } from '../support/certificate-authority.ts';
 import { run } from '../support/command.ts';
 import { waitFor } from '../support/wait-for.ts';

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { createProgress } from '../../src/cli/progress.ts';
+import { createProgress } from '../../local/common/progress.ts';
 import { run } from '../support/command.ts';
 import { documentationRoot, textOf } from '../support/documentation.ts';
 import { readInstanceEnvironment } from '../support/instance-environment.ts';

@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { debianClosure, ensurePackageLists, unpackDebianPackages } from '../../src/cli/debian-root.ts';
-import { lockProgram } from '../../src/cli/program-lock.ts';
-import type { Progress } from '../../src/cli/progress.ts';
-import { cacheFolder } from '../../src/cli/tool-cache.ts';
+import { lockProgram } from '../../local/common/program-lock.ts';
+import type { Progress } from '../../local/common/progress.ts';
+import { debianClosure, ensurePackageLists, unpackDebianPackages } from '../../local/image/debian-root.ts';
+import { cacheFolder } from '../../local/tools/tool-cache.ts';
 
 /** Debian's Docker engine in a folder of its own. */
 export interface DockerPackages {

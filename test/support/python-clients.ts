@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { access, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { lockProgram } from '../../local/common/program-lock.ts';
+import type { Progress } from '../../local/common/progress.ts';
+import { retry } from '../../local/common/retry.ts';
+import { findPip } from '../../local/image/pip.ts';
+import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { runCommand } from '../../src/cli/command.ts';
-import { findPip } from '../../src/cli/pip.ts';
-import { lockProgram } from '../../src/cli/program-lock.ts';
-import type { Progress } from '../../src/cli/progress.ts';
-import { retry } from '../../src/cli/retry.ts';
-import { cacheFolder } from '../../src/cli/tool-cache.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 
 /** boto3 and the AWS command line, as other people have them. */

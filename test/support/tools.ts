@@ -1,7 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { cacheFolder, familyFolder, toolSetFolder } from '../../src/cli/tool-cache.ts';
-import { clusterFamilies, helmFamily, type ToolFamily, toolFamilies } from '../../src/cli/tool-catalog.ts';
+import { cacheFolder, familyFolder, toolSetFolder } from '../../local/tools/tool-cache.ts';
+import {
+  clusterFamilies,
+  helmFamily,
+  type ToolFamily,
+  toolFamilies,
+} from '../../local/tools/tool-catalog.ts';
 
 /**
  * The folder with every third-party program: kube-apiserver, kubectl, etcd, containerd and its shim, ctr, runc, the CNI

@@ -1,8 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { homeAt } from '../../../src/cli/home.ts';
-import { cgroupParent } from '../../../src/cli/parts.ts';
+import { homeAt } from '../../../local/common/home.ts';
+import { cgroupParent } from '../../../local/instance/parts.ts';
 import { namespacePrefix } from '../../../src/cni/attachments/store.ts';
 import { run } from '../../support/command.ts';
 import { waitFor } from '../../support/wait-for.ts';

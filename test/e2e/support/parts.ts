@@ -2,10 +2,13 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { homeAt } from '../../../src/cli/home.ts';
-import { readInstanceState } from '../../../src/cli/instance-state.ts';
-import type { PartSpec } from '../../../src/cli/part.ts';
-import { createSupervisorClient, type SupervisorClient } from '../../../src/cli/supervisor-client.ts';
+import { homeAt } from '../../../local/common/home.ts';
+import { readInstanceState } from '../../../local/instance/instance-state.ts';
+import type { PartSpec } from '../../../local/supervisor/part.ts';
+import {
+  createSupervisorClient,
+  type SupervisorClient,
+} from '../../../local/supervisor/supervisor-client.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import type { Instance } from './instance.ts';
 import type { BalancedGateway } from './load-balancer.ts';

@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { homeAt } from '../../../src/cli/home.ts';
-import { instanceCgroup } from '../../../src/cli/parts.ts';
+import { homeAt } from '../../../local/common/home.ts';
+import { instanceCgroup } from '../../../local/instance/parts.ts';
 import { run } from '../../support/command.ts';
 import { compareHostInventory, takeHostInventory } from '../../support/host-audit.ts';
 

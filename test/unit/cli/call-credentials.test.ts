@@ -2,12 +2,8 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import {
-  callCredentials,
-  provenHeaders,
-  readInstanceKey,
-} from '../../../src/cli/call-credentials.ts';
-import { ensureInstanceKey } from '../../../src/cli/instance-key.ts';
+import { ensureInstanceKey } from '../../../local/instance/instance-key.ts';
+import { callCredentials, provenHeaders, readInstanceKey } from '../../../src/cli/call-credentials.ts';
 import { parseAccessKey } from '../../../src/gateway/access/access-key.ts';
 import { headerSignature } from '../../../src/gateway/access/signature.ts';
 import { accessRequest, checkWhole } from '../../support/signed-request.ts';

@@ -1,0 +1,260 @@
+import { access, readdir, readFile, rm, rmdir } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { dirname, join } from 'node:path';
+import type { CommandContext } from '../../src/cli/command-context.ts';
+import { removeNodeNetwork } from '../../src/cni/gc/uninstall.ts';
+import { EsbError, errnoOf, messageOf } from '../../src/common/errors.ts';
+import { type Home, openHome } from '../common/home.ts';
+import { unmountBelow } from '../common/mount-table.ts';
+import {
+  type InstanceProcess,
+  instanceProcesses,
+  signalProcess,
+  waitForEnd,
+} from '../common/process-table.ts';
+import { lockProgram } from '../common/program-lock.ts';
+import { createProgress, formatDuration, type Progress } from '../common/progress.ts';
+import { repositoryRoot } from '../common/repository.ts';
+import { dockerSocketOf, removeEngineWorkers } from '../instance/instance-engine.ts';
+import { nodeNames, readInstanceState } from '../instance/instance-state.ts';
+import { requireRootOnLinux } from '../instance/machine.ts';
+import { instanceCgroup, WORKER_SUBNET } from '../instance/parts.ts';
+import { removeWorkerCgroups } from '../instance/worker-cgroups.ts';
+import { netnsPath, nodeAddress } from '../network/node-address.ts';
+import { removeNodeNamespace } from '../network/node-namespace.ts';
+import { createSupervisorClient } from '../supervisor/supervisor-client.ts';
+
+const SHUTDOWN_DEADLINE_MS = 90_000;
+const TERM_DEADLINE_MS = 8_000;
+const KILL_DEADLINE_MS = 10_000;
+/** Where containerd's shims listen, whatever the daemon's own folders. */
+const SHIM_SOCKETS = '/run/containerd/s';
+/** Where runc keeps what it knows of each container of the namespace `esb`, whichever daemon made it. */
+const RUNC_STATES = '/run/containerd/runc/esb';
+const MOST_NODES = 8;
+
+/**
+ * Ends the local instance and removes everything it made, whatever has crashed before: processes, workers, mounts,
+ * namespaces, bridges, rules, control groups, files. May be repeated.
+ *
+ * @throws {EsbError} `NotClean` naming what could not be removed
+ */
+export async function runDown(_options: object, context: CommandContext): Promise<void> {
+  requireRootOnLinux('down');
+  const began = performance.now();
+  const write = context.write ?? ((text) => void process.stdout.write(text));
+  const progress = createProgress({ write, quietBelowMs: 300 });
+  const home = openHome();
+  const lock = await lockProgram(home.lockFile, {
+    signal: context.signal,
+    onWait: () => progress.say('  … waiting for another up or down'),
+  });
+  try {
+    const there =
+      (await exists(home.stateFile)) ||
+      (await exists(home.volatile)) ||
+      (await instanceProcesses(home.root)).length > 0;
+    if (!there) {
+      await removeFiles(home);
+      write(`There is no local instance in ${home.root}.\n`);
+      return;
+    }
+    progress.say(`Taking down the local instance in ${home.root}`);
+    const left = await takeDown(home, progress);
+    if (left.length > 0) {
+      throw new EsbError(`the instance is down, but this is left behind:\n${left.join('\n')}`, {
+        code: 'NotClean',
+      });
+    }
+    write(`ESB is down (${formatDuration(performance.now() - began)}); nothing of it is left.\n`);
+  } finally {
+    // Removed while it is held: whoever waits for it finds nothing to do either way.
+    await rm(home.lockFile, { force: true });
+    await lock.release();
+  }
+}
+
+/** Gives what could not be removed, in words. */
+async function takeDown(home: Home, progress: Progress): Promise<string[]> {
+  const left: string[] = [];
+  const attempt = async (what: string, work: () => Promise<readonly string[]>): Promise<void> => {
+    try {
+      left.push(...(await work()));
+    } catch (error) {
+      left.push(`${what}: ${messageOf(error)}`);
+    }
+  };
+  const nodes = await nodesOf(home);
+  const state = await readInstanceState(home.stateFile).catch(() => undefined);
+  const engine = dockerSocketOf(state?.agentOptions ?? []);
+  await progress.step('parts', () => attempt('parts', () => stopParts(home)));
+  await progress.step('workers', async () => {
+    await attempt('control groups', () => removeWorkerCgroups(instanceCgroup(home)));
+    await attempt('processes', () => killAll(home));
+    // A shim that was just starting a worker may have made another group.
+    await attempt('control groups', () => removeWorkerCgroups(instanceCgroup(home)));
+    await attempt('mounts', () => unmountBelow(join(home.root, 'nodes')));
+    await attempt('runc', () => removeRuncStates(home));
+    await attempt('shim sockets', removeDeadShimSockets);
+    if (engine !== undefined) {
+      await attempt('Docker', () => removeEngineWorkers(home, engine));
+    }
+  });
+  await progress.step('network', async () => {
+    // The machine's own node last: the links to the other nodes count as interfaces that may need forwarding.
+    for (const node of nodes.toReversed()) {
+      await attempt(`network of ${node}`, () => removeNetwork(home, node));
+    }
+  });
+  await progress.step('files', () => attempt('files', () => removeFiles(home)));
+  return left;
+}
+
+async function nodesOf(home: Home): Promise<string[]> {
+  const state = await readInstanceState(home.stateFile).catch(() => undefined);
+  const found = await readdir(join(home.root, 'nodes')).catch(() => []);
+  const known = new Set([...nodeNames(state?.nodes ?? 1), ...found]);
+  return nodeNames(MOST_NODES).filter((name) => known.has(name));
+}
+
+/** In order where the supervisor answers, else by what carries the mark of the instance. */
+async function stopParts(home: Home): Promise<string[]> {
+  try {
+    await createSupervisorClient(home.supervisorSocket).shutdown({ deadlineMs: SHUTDOWN_DEADLINE_MS });
+    return [];
+  } catch {
+    // It has crashed or hangs: do without it.
+  }
+  const all = await instanceProcesses(home.root);
+  const supervisors = all.filter(({ argv }) => argv.some((part) => part.endsWith('supervisor-process.ts')));
+  // First, lest it starts again what is ended below.
+  await Promise.all(supervisors.map((one) => end(one, 'SIGKILL', KILL_DEADLINE_MS)));
+  const parts = (await instanceProcesses(home.root)).filter((one) => !isShim(one));
+  await Promise.all(parts.map((one) => end(one, 'SIGTERM', TERM_DEADLINE_MS)));
+  return [];
+}
+
+async function killAll(home: Home): Promise<string[]> {
+  const isOurs = (one: InstanceProcess): boolean => !isCaller(one);
+  // Once more for what a dying process still started.
+  for (let round = 0; round < 3; round += 1) {
+    const all = (await instanceProcesses(home.root)).filter(isOurs);
+    if (all.length === 0) {
+      return [];
+    }
+    await Promise.all(all.map((one) => end(one, 'SIGKILL', KILL_DEADLINE_MS)));
+  }
+  return (await instanceProcesses(home.root))
+    .filter(isOurs)
+    .map(({ pid, argv }) => `process ${pid} (${argv.join(' ').slice(0, 100)})`);
+}
+
+/** A command of the person's own that happens to run in a shell of the instance. */
+function isCaller({ argv }: InstanceProcess): boolean {
+  return argv.includes('down');
+}
+
+function isShim({ argv }: InstanceProcess): boolean {
+  return (argv[0] ?? '').includes('containerd-shim');
+}
+
+async function end(target: InstanceProcess, signal: NodeJS.Signals, deadlineMs: number): Promise<void> {
+  await signalProcess(target, signal);
+  await signalProcess(target, 'SIGCONT');
+  if (!(await waitForEnd(target, deadlineMs))) {
+    await signalProcess(target, 'SIGKILL');
+    await waitForEnd(target, KILL_DEADLINE_MS);
+  }
+}
+
+async function removeNetwork(home: Home, node: string): Promise<string[]> {
+  const { namespace } = nodeAddress(node);
+  const failures = await removeNodeNetwork({
+    stateDir: home.node(node).agent,
+    configFile: join(repositoryRoot(), 'cni', '10-esb.conflist'),
+    pluginFolder: home.bin,
+    subnet: WORKER_SUBNET,
+    ...(namespace === undefined ? {} : { nodeNetns: netnsPath(namespace) }),
+    deadlineMs: 60_000,
+  });
+  await removeNodeNamespace(node);
+  return failures;
+}
+
+/** What runc remembers of workers that it was never told to delete. Each state names the folder of its container. */
+async function removeRuncStates(home: Home): Promise<string[]> {
+  for (const id of await readdir(RUNC_STATES).catch(() => [])) {
+    const state = await readFile(join(RUNC_STATES, id, 'state.json'), 'utf8').catch(() => '');
+    if (state.includes(`${home.root}/nodes/`)) {
+      await rm(join(RUNC_STATES, id), { recursive: true, force: true });
+    }
+  }
+  for (const folder of [RUNC_STATES, dirname(RUNC_STATES)]) {
+    await rmdir(folder).catch(() => undefined);
+  }
+  return [];
+}
+
+/** Sockets that killed shims left; those that somebody listens on belong to somebody else. */
+async function removeDeadShimSockets(): Promise<string[]> {
+  const names = await readdir(SHIM_SOCKETS).catch(() => []);
+  for (const name of names) {
+    const path = join(SHIM_SOCKETS, name);
+    if (await isDead(path)) {
+      await rm(path, { force: true });
+    }
+  }
+  // Both are there only for them.
+  await rmdir(SHIM_SOCKETS).catch(() => undefined);
+  await rmdir('/run/containerd').catch(() => undefined);
+  return [];
+}
+
+async function isDead(path: string): Promise<boolean> {
+  const answer = Promise.withResolvers<boolean>();
+  const socket = connect(path);
+  socket.on('connect', () => answer.resolve(false));
+  socket.on('error', (error) => answer.resolve(errnoOf(error) === 'ECONNREFUSED'));
+  try {
+    return await answer.promise;
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** Only what is ours by name: a home may be a folder that holds other things too. */
+async function removeFiles(home: Home): Promise<string[]> {
+  const ours = [
+    home.bin,
+    home.envFile,
+    home.kubeconfig,
+    home.kubeconfigs,
+    home.logs,
+    home.pki,
+    home.run,
+    home.supervisorSocket,
+    home.etcd,
+    home.registry,
+    home.auditPolicy,
+    home.gateways,
+    join(home.root, 'nodes'),
+    join(home.root, 'kubectl-cache'),
+    home.volatile,
+    // Last: as long as it is there, `down` has something to do.
+    home.stateFile,
+  ];
+  for (const path of ours) {
+    await rm(path, { recursive: true, force: true, maxRetries: 3 });
+  }
+  await rmdir(home.root).catch(() => undefined);
+  return [];
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,153 @@
+import { mkdir, readdir, rm, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runCommand } from '../../src/cli/command.ts';
+import type { CallOptions } from '../../src/common/deadline.ts';
+import { EsbError, messageOf } from '../../src/common/errors.ts';
+import type { Step } from '../common/progress.ts';
+import { retry } from '../common/retry.ts';
+import { aptGetUpdate, hasAptGet } from '../tools/debian-packages.ts';
+
+const APT_DEADLINE_MS = 5 * 60_000;
+/** Folders that Debian keeps below /usr and links from the root. */
+const mergedFolders = ['bin', 'lib', 'lib64', 'sbin'] as const;
+/** What a function at work never opens. */
+const leftOut = [
+  './usr/share/doc',
+  './usr/share/man',
+  './usr/share/locale',
+  './usr/share/lintian',
+  './etc/cron*',
+];
+
+/**
+ * The packages of the closure of `roots` whose names match `wanted`, as this machine's package lists give it.
+ *
+ * @throws {EsbError} `PackagesMissing` when there are no package lists or no such packages
+ */
+export async function debianClosure(
+  roots: readonly string[],
+  wanted: RegExp,
+  options: CallOptions = {},
+): Promise<string[]> {
+  const args = ['depends', '--recurse', '--no-recommends', '--no-suggests', '--no-conflicts', '--no-breaks'];
+  const { stdout } = await runCommand(
+    'apt-cache',
+    [...args, '--no-replaces', '--no-enhances', ...roots],
+    options,
+  );
+  const names = new Set(
+    stdout
+      .split('\n')
+      .filter((line) => /^[a-z0-9]/.test(line))
+      .map((line) => line.replace(/:.*$/, '').trim()),
+  );
+  return [...names].filter((name) => wanted.test(name)).sort();
+}
+
+/**
+ * Sees to it that the machine's package lists know `name`, fetching them when they do not.
+ *
+ * @throws {EsbError} `PackagesMissing` on machines without apt, or when the lists cannot be fetched
+ */
+export async function ensurePackageLists(name: string, step: Step, signal?: AbortSignal): Promise<void> {
+  if (!(await hasAptGet())) {
+    throw new EsbError(
+      'the sample images are put together from Debian packages, and this machine has no apt-get. ' +
+        'Build them with Docker instead (examples/*/Dockerfile), and run: npm run up -- --no-sample',
+      { code: 'PackagesMissing' },
+    );
+  }
+  const known = async (): Promise<boolean> =>
+    (await runCommand('apt-cache', ['show', name], { signal, allowedExitCodes: [0, 100] })).exitCode === 0;
+  if (await known()) {
+    return;
+  }
+  if (process.getuid?.() !== 0) {
+    throw new EsbError('the package lists of this machine are empty. Fetch them with: sudo apt-get update', {
+      code: 'PackagesMissing',
+    });
+  }
+  step.note('apt-get update');
+  await aptGetUpdate(signal);
+  if (!(await known())) {
+    throw new EsbError(`this machine's package lists do not know ${name}`, { code: 'PackagesMissing' });
+  }
+}
+
+export interface UnpackOptions extends Pick<CallOptions, 'signal'> {
+  /** Patterns of `tar` that are left out. Default: documentation, translations and the like, copyright notices too. */
+  readonly leftOut?: readonly string[];
+  /** Where package files stay for the next time, which then needs no network. Of these packages only. Default: nowhere. */
+  readonly downloads?: string;
+  /** Told of each package file. */
+  readonly onPackage?: (file: string) => Promise<void>;
+}
+
+/** Downloads packages and unpacks them into `root`, as a minimal Debian file system. */
+export async function unpackDebianPackages(
+  packages: readonly string[],
+  root: string,
+  step: Step,
+  options: UnpackOptions = {},
+): Promise<void> {
+  const { signal } = options;
+  const downloads = options.downloads ?? `${root}.packages`;
+  await mkdir(downloads, { recursive: true });
+  try {
+    await download(packages, downloads, step, signal);
+    for (const folder of mergedFolders) {
+      await mkdir(join(root, 'usr', folder), { recursive: true });
+      await symlink(`usr/${folder}`, join(root, folder));
+    }
+    for (const file of (await readdir(downloads)).filter((name) => name.endsWith('.deb')).sort()) {
+      step.note(`unpacking ${file}`);
+      const exclude = (options.leftOut ?? leftOut).map((pattern) => `--exclude='${pattern}'`).join(' ');
+      await runCommand(
+        'bash',
+        [
+          '-c',
+          `set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -x --no-same-owner --keep-directory-symlink ${exclude} -C "$2"`,
+          'unpack',
+          join(downloads, file),
+          root,
+        ],
+        { signal },
+      );
+      await options.onPackage?.(join(downloads, file));
+    }
+  } finally {
+    if (options.downloads === undefined) {
+      await rm(downloads, { recursive: true, force: true });
+    }
+  }
+}
+
+async function download(
+  packages: readonly string[],
+  folder: string,
+  step: Step,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  await retry(
+    async () => {
+      step.note(`apt-get download of ${packages.length} packages`);
+      await runCommand(
+        'apt-get',
+        // Root may write to the folder; apt's own user may not.
+        ['download', '-qq', '-o', 'APT::Sandbox::User=root', '-o', 'Acquire::Retries=3', ...packages],
+        { cwd: folder, signal, deadlineMs: APT_DEADLINE_MS },
+      );
+    },
+    {
+      signal,
+      onRetry: (error) => step.note(`trying again: ${messageOf(error).slice(-200)}`),
+      // Old lists name versions that the mirror has replaced since.
+      beforeRetry: async () => {
+        if (process.getuid?.() === 0) {
+          step.note('apt-get update');
+          await aptGetUpdate(signal);
+        }
+      },
+    },
+  );
+}

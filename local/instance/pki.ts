@@ -1,0 +1,200 @@
+import 'reflect-metadata';
+import { generateKeyPairSync, webcrypto } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  SubjectAlternativeNameExtension,
+  X509Certificate,
+  X509CertificateGenerator,
+} from '@peculiar/x509';
+import { writeFileAtomically } from '../../src/common/atomic-file.ts';
+import { errnoOf } from '../../src/common/errors.ts';
+
+/** A certificate and its private key, both PEM. */
+export interface IssuedCertificate {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+/** Who a client certificate makes its holder: Kubernetes reads the user from CN and the groups from O. */
+export interface ClientIdentity {
+  readonly user: string;
+  readonly groups: readonly string[];
+}
+
+/** The certificates of one local instance, kept in a folder; each is made once. */
+export interface Pki {
+  /** PEM of the authority that signed all others. */
+  readonly authority: string;
+  readonly files: PkiFiles;
+  /** The client certificate called `name`, made now if it was not there. */
+  client(name: string, identity: ClientIdentity): Promise<IssuedCertificate>;
+}
+
+/** Paths of what the API server is given. */
+export interface PkiFiles {
+  readonly authority: string;
+  readonly serverCertificate: string;
+  readonly serverKey: string;
+  readonly serviceAccountKey: string;
+  readonly serviceAccountPublicKey: string;
+}
+
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
+const DAY_MS = 24 * 60 * 60 * 1000;
+/** A local instance does not outlive this; its certificates are never renewed. */
+const LIFETIME_MS = 10 * 365 * DAY_MS;
+/** First address of the service range: what Pods would call `kubernetes.default`. */
+const SERVICE_ADDRESS = '10.96.0.1';
+
+/** Opens the certificates in `folder`, making what is not there. Errors are those of the file system. */
+export async function openPki(folder: string): Promise<Pki> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const files: PkiFiles = {
+    authority: join(folder, 'ca.crt'),
+    serverCertificate: join(folder, 'apiserver.crt'),
+    serverKey: join(folder, 'apiserver.key'),
+    serviceAccountKey: join(folder, 'service-account.key'),
+    serviceAccountPublicKey: join(folder, 'service-account.pub'),
+  };
+  const authority = await ensureAuthority(folder);
+  await ensureIssued(folder, 'apiserver', () => authority.issueServer());
+  await ensureServiceAccountKey(files);
+  return {
+    authority: authority.certificate,
+    files,
+    client: (name, identity) => ensureIssued(folder, `client-${name}`, () => authority.issueClient(identity)),
+  };
+}
+
+interface Authority {
+  readonly certificate: string;
+  issueServer(): Promise<IssuedCertificate>;
+  issueClient(identity: ClientIdentity): Promise<IssuedCertificate>;
+}
+
+async function ensureAuthority(folder: string): Promise<Authority> {
+  const own = await ensureIssued(folder, 'ca', makeAuthority);
+  const signingKey = await webcrypto.subtle.importKey(
+    'pkcs8',
+    PemConverter.decodeFirst(own.key),
+    algorithm,
+    false,
+    ['sign'],
+  );
+  const issuer = new X509Certificate(own.certificate).subject;
+  const issue = async (
+    subject: Record<string, string[]>[],
+    usage: ExtendedKeyUsage,
+    names: { type: 'dns' | 'ip'; value: string }[],
+  ): Promise<IssuedCertificate> => {
+    const keys = await newKeys();
+    const certificate = await X509CertificateGenerator.create({
+      subject,
+      issuer,
+      publicKey: keys.publicKey,
+      signingKey,
+      signingAlgorithm: algorithm,
+      ...validity(),
+      extensions: [
+        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+        new ExtendedKeyUsageExtension([usage]),
+        ...(names.length > 0 ? [new SubjectAlternativeNameExtension(names)] : []),
+      ],
+    });
+    return { certificate: certificate.toString('pem'), key: await privateKeyPem(keys) };
+  };
+  return {
+    certificate: own.certificate,
+    issueServer: () =>
+      issue([{ CN: ['kube-apiserver'] }], ExtendedKeyUsage.serverAuth, [
+        { type: 'ip', value: '127.0.0.1' },
+        { type: 'ip', value: SERVICE_ADDRESS },
+        { type: 'dns', value: 'localhost' },
+        { type: 'dns', value: 'kubernetes' },
+        { type: 'dns', value: 'kubernetes.default' },
+        { type: 'dns', value: 'kubernetes.default.svc' },
+      ]),
+    issueClient: ({ user, groups }) =>
+      issue([...groups.map((group) => ({ O: [group] })), { CN: [user] }], ExtendedKeyUsage.clientAuth, []),
+  };
+}
+
+async function makeAuthority(): Promise<IssuedCertificate> {
+  const keys = await newKeys();
+  const certificate = await X509CertificateGenerator.createSelfSigned({
+    name: 'CN=esb-local-authority',
+    keys,
+    signingAlgorithm: algorithm,
+    ...validity(),
+    extensions: [
+      new BasicConstraintsExtension(true, undefined, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.digitalSignature, true),
+    ],
+  });
+  return { certificate: certificate.toString('pem'), key: await privateKeyPem(keys) };
+}
+
+async function ensureServiceAccountKey(files: PkiFiles): Promise<void> {
+  if ((await readIfThere(files.serviceAccountPublicKey)) !== undefined) {
+    return;
+  }
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  await writeFileAtomically(
+    files.serviceAccountKey,
+    privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  );
+  await writeFileAtomically(
+    files.serviceAccountPublicKey,
+    publicKey.export({ type: 'spki', format: 'pem' }).toString(),
+  );
+}
+
+/** `<name>.crt` and `<name>.key`. The certificate is written last: where it is, so is its key. */
+async function ensureIssued(
+  folder: string,
+  name: string,
+  issue: () => Promise<IssuedCertificate>,
+): Promise<IssuedCertificate> {
+  const certificateFile = join(folder, `${name}.crt`);
+  const keyFile = join(folder, `${name}.key`);
+  const certificate = await readIfThere(certificateFile);
+  const key = await readIfThere(keyFile);
+  if (certificate !== undefined && key !== undefined) {
+    return { certificate, key };
+  }
+  const issued = await issue();
+  await writeFileAtomically(keyFile, issued.key);
+  await writeFileAtomically(certificateFile, issued.certificate);
+  return issued;
+}
+
+async function readIfThere(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+function validity(): { readonly notBefore: Date; readonly notAfter: Date } {
+  const now = Date.now();
+  return { notBefore: new Date(now - DAY_MS), notAfter: new Date(now + LIFETIME_MS) };
+}
+
+async function newKeys(): Promise<webcrypto.CryptoKeyPair> {
+  return webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+}
+
+async function privateKeyPem(keys: webcrypto.CryptoKeyPair): Promise<string> {
+  return PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+}

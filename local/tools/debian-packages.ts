@@ -1,0 +1,151 @@
+import { access } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { runCommand } from '../../src/cli/command.ts';
+import { EsbError, messageOf } from '../../src/common/errors.ts';
+import type { Progress } from '../common/progress.ts';
+import { retry } from '../common/retry.ts';
+
+/** Something of the operating system that ESB needs, and the Debian package that brings it. */
+export interface SystemNeed {
+  /** A program, looked for on PATH and in the sbin folders. */
+  readonly program?: string;
+  /** A file, for libraries and headers. */
+  readonly file?: string;
+  readonly debianPackage: string;
+  /** What it is for, for the message to the user. */
+  readonly purpose: string;
+}
+
+/** What a local instance needs while it runs. */
+export const runningNeeds: readonly SystemNeed[] = [
+  { program: 'nft', debianPackage: 'nftables', purpose: 'the rules of the worker network' },
+  { program: 'ip', debianPackage: 'iproute2', purpose: 'network namespaces and bridges' },
+  { program: 'nsenter', debianPackage: 'util-linux', purpose: 'entering network namespaces' },
+  { program: 'flock', debianPackage: 'util-linux', purpose: 'locks between processes' },
+  { program: 'mount', debianPackage: 'mount', purpose: 'container file systems' },
+];
+
+/** What building runc needs. */
+export const runcBuildNeeds: readonly SystemNeed[] = [
+  { program: 'gcc', debianPackage: 'gcc', purpose: 'building runc' },
+  { file: '/usr/include/stdlib.h', debianPackage: 'libc6-dev', purpose: 'building runc' },
+  { file: '/usr/include/seccomp.h', debianPackage: 'libseccomp-dev', purpose: 'building runc with seccomp' },
+  { program: 'pkg-config', debianPackage: 'pkg-config', purpose: 'building runc with seccomp' },
+];
+
+/** What building the sample images needs beside apt itself. */
+export const imageBuildNeeds: readonly SystemNeed[] = [
+  { program: 'dpkg-deb', debianPackage: 'dpkg', purpose: 'unpacking Debian packages into sample images' },
+  { program: 'tar', debianPackage: 'tar', purpose: 'unpacking Debian packages into sample images' },
+  { program: 'pip3', debianPackage: 'python3-pip', purpose: 'installing awslambdaric into sample images' },
+];
+
+const INSTALL_DEADLINE_MS = 10 * 60_000;
+/** Somebody else may be installing something; mirrors fail now and then. */
+const aptOptions = ['-o', 'DPkg::Lock::Timeout=120', '-o', 'Acquire::Retries=3'] as const;
+
+/** Those of `needs` that this machine does not have. */
+export async function missingNeeds(
+  needs: readonly SystemNeed[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<SystemNeed[]> {
+  const folders = [...(env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin', '/usr/bin', '/bin'];
+  const missing: SystemNeed[] = [];
+  for (const need of needs) {
+    const paths =
+      need.program === undefined
+        ? [need.file ?? '']
+        : folders.map((folder) => join(folder, need.program ?? ''));
+    const present = await Promise.all(paths.map(exists));
+    if (!present.includes(true)) {
+      missing.push(need);
+    }
+  }
+  return missing;
+}
+
+/**
+ * Installs the Debian packages that bring what is missing.
+ *
+ * @throws {EsbError} `PackagesMissing`, naming what to install, when this is not Debian, not root, or apt-get fails
+ */
+export async function ensureNeeds(
+  needs: readonly SystemNeed[],
+  progress: Progress,
+  signal?: AbortSignal,
+): Promise<void> {
+  const missing = await missingNeeds(needs);
+  if (missing.length === 0) {
+    return;
+  }
+  const packages = [...new Set(missing.map((need) => need.debianPackage))];
+  const what = missing.map((need) => `${need.program ?? need.file} (${need.purpose})`).join(', ');
+  if (!(await hasAptGet())) {
+    throw new EsbError(
+      `missing on this machine: ${what}. Install them with your package manager; on Debian the packages are called: ${packages.join(' ')}`,
+      { code: 'PackagesMissing' },
+    );
+  }
+  if (process.getuid?.() !== 0) {
+    throw new EsbError(
+      `missing on this machine: ${what}. Install them with: sudo apt-get install ${packages.join(' ')}`,
+      {
+        code: 'PackagesMissing',
+      },
+    );
+  }
+  await progress.step(`Debian packages ${packages.join(', ')}`, async (step) => {
+    try {
+      step.note('apt-get install');
+      await install(packages, signal);
+    } catch {
+      // On a fresh machine or image there are no package lists yet, or old ones.
+      step.note('apt-get update');
+      await aptGetUpdate(signal);
+      step.note('apt-get install');
+      try {
+        await retry(() => install(packages, signal), { signal, attempts: 3 });
+      } catch (error) {
+        throw new EsbError(
+          `missing on this machine: ${what}, and apt-get could not install ${packages.join(' ')}: ${messageOf(error)}`,
+          { code: 'PackagesMissing', cause: error },
+        );
+      }
+    }
+  });
+}
+
+/** Whether packages can be had from apt. */
+export async function hasAptGet(): Promise<boolean> {
+  return (await missingNeeds([{ program: 'apt-get', debianPackage: 'apt', purpose: '' }])).length === 0;
+}
+
+/** Fetches the package lists. Needs root. */
+export async function aptGetUpdate(signal?: AbortSignal): Promise<void> {
+  await retry(
+    () =>
+      runCommand('apt-get', ['update', '-qq', ...aptOptions], { deadlineMs: INSTALL_DEADLINE_MS, signal }),
+    { signal, attempts: 3 },
+  );
+}
+
+async function install(packages: readonly string[], signal?: AbortSignal): Promise<void> {
+  await runCommand(
+    'apt-get',
+    ['install', '-y', '-qq', '--no-install-recommends', ...aptOptions, ...packages],
+    {
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+      deadlineMs: INSTALL_DEADLINE_MS,
+      signal,
+    },
+  );
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
