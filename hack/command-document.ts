@@ -1,5 +1,5 @@
 import type { Argument, Command, Option } from 'commander';
-import { createProgram } from '../src/command-line.ts';
+import { createLocalProgram } from '../local/command-line.ts';
 import { code, table, withoutTags } from './markdown.ts';
 import type { Product } from './product.ts';
 
@@ -15,7 +15,7 @@ This page is made from the source by \`npm run generate\`.
 
 /** The reference of the command line, as the program itself has it. */
 export function commandDocument(): readonly Product[] {
-  const commands = createProgram().commands.flatMap((command) => withSubcommands(command, ''));
+  const commands = createLocalProgram().commands.flatMap((command) => withSubcommands(command, ''));
   const text = [introduction, overview(commands), ...commands.map(section)].join('\n');
   return [{ path: 'docs/reference/command-line.md', text }];
 }

@@ -1,5 +1,5 @@
 import { flushCompileCache } from 'node:module';
-import type { CommandContext } from './cli/command-context.ts';
+import type { CommandContext, InstanceOpener } from './cli/command-context.ts';
 import { isAborted } from './common/deadline.ts';
 import { EsbError, messageOf } from './common/errors.ts';
 import { createLogger } from './common/logger.ts';
@@ -59,10 +59,13 @@ export function role<Flags extends RoleFlags>(
 }
 
 /** Runs a command for a person. A number that it returns is the exit code. */
-export async function command(run: (context: CommandContext) => Promise<unknown>): Promise<void> {
+export async function command(
+  run: (context: CommandContext) => Promise<unknown>,
+  openInstance?: InstanceOpener,
+): Promise<void> {
   const { signal, received } = watchSignals();
   try {
-    const code = await run({ signal });
+    const code = await run({ signal, openInstance });
     const interrupted = received();
     const own = typeof code === 'number' ? code : exitCodes.ok;
     process.exit(interrupted === undefined ? own : 128 + interrupted);

@@ -1,59 +1,13 @@
 import { type Command, Option } from 'commander';
+import type { CommandContext, InstanceOpener } from './cli/command-context.ts';
 import type { NodeDoctorOptions } from './cli/doctor/node-doctor.ts';
 import { command } from './command-run.ts';
 import { repeated, wholeNumber } from './option-value.ts';
 
-/** Adds the commands that people run. */
-export function addCommands(program: Command): void {
-  program
-    .command('up')
-    .description(
-      'start a local instance: API server, containerd, ESB and a sample; resumes what is half done',
-    )
-    .option('--nodes <n>', 'number of nodes', wholeNumber(1), 1)
-    .option('--gateways <n>', 'number of gateways', wholeNumber(1), 1)
-    .option('--controllers <n>', 'number of controllers', wholeNumber(1), 1)
-    .option('--audit', 'have the API server keep an audit log', false)
-    .option(
-      '--agent-option <option>',
-      'a further option of every agent, such as --agent-option=--slots=16; may be repeated',
-      repeated,
-      [],
-    )
-    .addOption(
-      new Option(
-        '--authentication <on|off>',
-        'whether callers of the gateways have to prove who they are; as in an earlier up, or off',
-      ).choices(['on', 'off'] as const),
-    )
-    .option('--no-sample', 'do not apply and call the sample')
-    .action((options) =>
-      command(async (context) => {
-        const { runUp } = await import('../local/commands/up.ts');
-        return runUp(options, context);
-      }),
-    );
-
-  program
-    .command('down')
-    .description('end the local instance and remove everything that it made')
-    .action((options) =>
-      command(async (context) => {
-        const { runDown } = await import('../local/commands/down.ts');
-        return runDown(options, context);
-      }),
-    );
-
-  program
-    .command('status')
-    .description('show the parts of the local instance and their health')
-    .option('--json', 'for programs', false)
-    .action((options) =>
-      command(async (context) => {
-        const { runStatus } = await import('../local/commands/status.ts');
-        return runStatus(options, context);
-      }),
-    );
+/** Adds the commands that people run, against the cluster that they name or else the instance that is opened. */
+export function addCommands(program: Command, openInstance?: InstanceOpener): void {
+  const run = (work: (context: CommandContext) => Promise<unknown>): Promise<void> =>
+    command(work, openInstance);
 
   program
     .command('invoke')
@@ -70,7 +24,7 @@ export function addCommands(program: Command): void {
     .option('--tail', 'show the last lines that the function wrote during the call', false)
     .option('--client-context <json>', 'what the function finds as its client context; or @FILE')
     .action((functionName, payload, options) =>
-      command(async (context) => {
+      run(async (context) => {
         const { runInvoke } = await import('./cli/invoke.ts');
         return runInvoke({ ...options, functionName, payload }, context);
       }),
@@ -83,7 +37,7 @@ export function addCommands(program: Command): void {
     .option('-n, --namespace <name>', 'only workers of this namespace')
     .option('--json', 'for programs', false)
     .action((options) =>
-      command(async (context) => {
+      run(async (context) => {
         const { runPs } = await import('./cli/ps.ts');
         return runPs(options, context);
       }),
@@ -108,7 +62,7 @@ export function addCommands(program: Command): void {
     .option('--emulator', 'show also what the emulator writes about itself, and its figures', false)
     .option('--through-agent', 'call the agent also where its files are on this machine', false)
     .action((worker, options) =>
-      command(async (context) => {
+      run(async (context) => {
         const { runLogs } = await import('./cli/logs.ts');
         return runLogs({ ...options, worker }, context);
       }),
@@ -133,23 +87,17 @@ export function addCommands(program: Command): void {
       'how to reach the API server; in a Pod its service account by default, else that of the local instance or of kubectl',
     )
     .action((nodes, options) =>
-      command(async (context) => {
+      run(async (context) => {
         const { runRetire } = await import('./cli/retire.ts');
         return runRetire({ ...options, nodes }, context);
       }),
     );
 
-  const doctor = program
+  program
     .command('doctor')
-    .description('look for what keeps a local instance from working on this machine')
+    .description('look for what keeps ESB from working')
+    // Before `node` as well as after it.
     .option('--json', 'for programs', false)
-    .action((options) =>
-      command(async (context) => {
-        const { runDoctor } = await import('../local/commands/doctor.ts');
-        return runDoctor(options, context);
-      }),
-    );
-  doctor
     .command('node')
     .description('look for what keeps an agent from working on this node; takes the options of the agent')
     .option('--json', 'for programs', false)
@@ -167,9 +115,8 @@ export function addCommands(program: Command): void {
         .default('cgroupfs' as const),
     )
     .action((_options, self: Command) =>
-      command(async (context) => {
+      run(async (context) => {
         const { runNodeDoctor } = await import('./cli/doctor/node-doctor.ts');
-        // `--json` may stand before `node` too, where it is an option of the command above.
         return runNodeDoctor(self.optsWithGlobals<NodeDoctorOptions>(), context);
       }),
     );

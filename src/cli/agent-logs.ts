@@ -12,7 +12,7 @@ import type { LambdaNode } from '../api/lambda-node.ts';
 import { EsbError } from '../common/errors.ts';
 import { formatHostPort, parseHostPort } from '../common/host-port.ts';
 import { requestClientCertificate } from './client-certificate.ts';
-import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
+import { type Cluster, kubectlText } from './kubectl-command.ts';
 
 /** A worker, and what is wanted of its log. */
 export interface AgentLogsRequest {
@@ -37,7 +37,7 @@ interface LogChunk {
  */
 export async function readAgentLogs(
   request: AgentLogsRequest,
-  cluster: ClusterOptions,
+  cluster: Cluster,
   sink: (data: Buffer, missed: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
@@ -100,7 +100,7 @@ interface NodeAddress {
   readonly trusted: readonly Buffer[];
 }
 
-async function readNode(name: string, cluster: ClusterOptions, signal: AbortSignal): Promise<NodeAddress> {
+async function readNode(name: string, cluster: Cluster, signal: AbortSignal): Promise<NodeAddress> {
   const node = JSON.parse(
     await kubectlText(['get', 'lambdanode', name, '-o', 'json'], cluster, { signal }),
   ) as LambdaNode;

@@ -11,7 +11,7 @@ import { systemClock } from '../common/clock.ts';
 import { type CallOptions, sleep, withDeadline } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
 import type { CertificateSigningRequest } from '../kube/api/resource-types.ts';
-import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
+import { type Cluster, kubectlText } from './kubectl-command.ts';
 
 /** Certificate and key, PEM. */
 export interface ClientCertificate {
@@ -37,7 +37,7 @@ const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as con
  */
 export async function requestClientCertificate(
   namespace: string,
-  cluster: ClusterOptions,
+  cluster: Cluster,
   options: CallOptions = {},
 ): Promise<ClientCertificate> {
   const deadlineMs = options.deadlineMs ?? DEADLINE_MS;
@@ -84,7 +84,7 @@ export async function requestClientCertificate(
   });
 }
 
-async function issued(name: string, cluster: ClusterOptions, signal: AbortSignal): Promise<string> {
+async function issued(name: string, cluster: Cluster, signal: AbortSignal): Promise<string> {
   for (;;) {
     const text = await kubectlText(['get', 'certificatesigningrequest', name, '-o', 'json'], cluster, {
       signal,

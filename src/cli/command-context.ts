@@ -3,4 +3,37 @@ export interface CommandContext {
   readonly signal: AbortSignal;
   /** Where the text for the person goes. Default: standard output. */
   readonly write?: (text: string) => void;
+  /** Opens the instance that a command means when it names no cluster. Absent in the program of a Pod. */
+  readonly openInstance?: InstanceOpener | undefined;
+}
+
+/** @throws {EsbError} when its folder cannot be that of an instance */
+export type InstanceOpener = () => Promise<LocalInstance>;
+
+/** An instance of ESB on this machine, up or not. Paths are absolute. */
+export interface LocalInstance {
+  /** File that reaches its API server; undefined when it is not up. */
+  kubeconfig(): Promise<string | undefined>;
+  /** Its kubectl; undefined when it has none. */
+  kubectl(): Promise<string | undefined>;
+  /**
+   * Its first gateway, and the file with the access key of callers.
+   *
+   * @throws {EsbError} `NoInstance` when it is not up
+   */
+  gateway(): Promise<{ readonly url: string; readonly keyFile: string }>;
+  /** Folder of the logs of the workers of a node; undefined for a node of another cluster than its own. */
+  workerLogs(nodeName: string, kubeconfig: string | undefined): Promise<string | undefined>;
+  /**
+   * Shows the log of one of its processes, such as `agent-node-1`.
+   *
+   * @param tail lines from the end; 0 for all
+   * @returns whether it has a process of that name
+   */
+  showLog(
+    name: string,
+    options: { readonly tail: number; readonly follow: boolean },
+    write: (text: string) => void,
+    signal: AbortSignal,
+  ): Promise<boolean>;
 }

@@ -1,8 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { text as textOf } from 'node:stream/consumers';
 import { request } from 'undici';
-import { openHome } from '../../local/common/home.ts';
-import { requireInstance } from '../../local/instance/instance.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import { type CallCredentials, callCredentials, provenHeaders } from './call-credentials.ts';
 import type { CommandContext } from './command-context.ts';
@@ -43,10 +41,9 @@ interface TimedAnswer {
  */
 export async function runInvoke(options: InvokeOptions, context: CommandContext): Promise<number> {
   const write = context.write ?? ((text) => void process.stdout.write(text));
-  const instance = options.gateway === undefined ? await requireInstance(openHome()) : undefined;
-  const gateway = options.gateway ?? instance?.gateways[0] ?? '';
-  const credentials = await callCredentials(process.env, instance?.home.accessKey);
-  const url = `${gateway}/2015-03-31/functions/${encodeURIComponent(options.functionName)}/invocations`;
+  const gateway = await gatewayOf(options, context);
+  const credentials = await callCredentials(process.env, gateway.keyFile);
+  const url = `${gateway.url}/2015-03-31/functions/${encodeURIComponent(options.functionName)}/invocations`;
   const { answer, text, milliseconds } = await post(url, options, credentials, context.signal);
   const header = (name: string): string | undefined => {
     const value = answer.headers[name];
@@ -76,6 +73,23 @@ export async function runInvoke(options: InvokeOptions, context: CommandContext)
     process.stderr.write(timingTable(timings, milliseconds));
   }
   return answer.statusCode < 300 && functionError === undefined ? 0 : 1;
+}
+
+/** The gateway that is named, else that of the local instance with its key. */
+async function gatewayOf(
+  options: InvokeOptions,
+  { openInstance }: CommandContext,
+): Promise<{ readonly url: string; readonly keyFile?: string }> {
+  if (options.gateway !== undefined) {
+    return { url: options.gateway };
+  }
+  if (openInstance === undefined) {
+    throw new EsbError('there is no local instance here: name a gateway with --gateway', {
+      code: 'InvalidArgument',
+    });
+  }
+  const instance = await openInstance();
+  return await instance.gateway();
 }
 
 async function post(

@@ -1,7 +1,5 @@
-import { access } from 'node:fs/promises';
-import { join } from 'node:path';
-import { openHome } from '../../local/common/home.ts';
 import { type CommandOptions, runCommand } from './command.ts';
+import type { CommandContext, LocalInstance } from './command-context.ts';
 
 /** How a command for people reaches the API server. */
 export interface ClusterOptions {
@@ -9,29 +7,31 @@ export interface ClusterOptions {
   readonly kubeconfig?: string;
 }
 
+/** The cluster that a command is about. */
+export interface Cluster {
+  readonly kubeconfig?: string | undefined;
+  readonly instance?: LocalInstance | undefined;
+}
+
+export async function clusterOf(
+  { kubeconfig }: ClusterOptions,
+  { openInstance }: CommandContext,
+): Promise<Cluster> {
+  return { kubeconfig, instance: await openInstance?.() };
+}
+
 /** Runs kubectl, that of the local instance where there is one, and gives what it writes. */
 export async function kubectlText(
   args: readonly string[],
-  { kubeconfig }: ClusterOptions,
+  { kubeconfig, instance }: Cluster,
   options: CommandOptions,
 ): Promise<string> {
-  const home = openHome();
-  const hasInstance = await exists(home.kubeconfig);
-  const file = kubeconfig ?? (hasInstance ? home.kubeconfig : undefined);
-  const program = (await exists(join(home.bin, 'kubectl'))) ? join(home.bin, 'kubectl') : 'kubectl';
+  const file = kubeconfig ?? (await instance?.kubeconfig());
+  const program = (await instance?.kubectl()) ?? 'kubectl';
   const { stdout } = await runCommand(
     program,
     [...(file === undefined ? [] : ['--kubeconfig', file]), ...args],
     options,
   );
   return stdout;
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,8 +1,3 @@
-import { access } from 'node:fs/promises';
-import { join } from 'node:path';
-import { openHome } from '../../local/common/home.ts';
-import { openInstance } from '../../local/instance/instance.ts';
-import { showPartLog } from '../../local/instance/part-log.ts';
 import { type FoundSpan, LogCursor, type LogQuery } from '../agent/logs/log-query.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import { EsbError } from '../common/errors.ts';
@@ -11,7 +6,7 @@ import { LogFolder } from '../runtime/logs/log-folder.ts';
 import { LogFolderReader } from '../runtime/logs/log-reader.ts';
 import { readAgentLogs } from './agent-logs.ts';
 import type { CommandContext } from './command-context.ts';
-import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
+import { type Cluster, type ClusterOptions, clusterOf, kubectlText } from './kubectl-command.ts';
 import { LogText } from './log-text.ts';
 import { pause } from './pause.ts';
 import { parseSince } from './since.ts';
@@ -46,9 +41,10 @@ const FOLLOW_MS = 300;
  */
 export async function runLogs(options: LogsOptions, context: CommandContext): Promise<void> {
   const write = context.write ?? ((text) => void process.stdout.write(text));
-  const part = await partLog(options.worker, context);
-  if (part !== undefined) {
-    await showPartLog(part, options, write, context.signal);
+  const { signal } = context;
+  const cluster = await clusterOf(options, context);
+  const { instance } = cluster;
+  if ((await instance?.showLog(options.worker, options, write, signal)) === true) {
     return;
   }
   const query: LogQuery = {
@@ -57,7 +53,7 @@ export async function runLogs(options: LogsOptions, context: CommandContext): Pr
     requestId: options.requestId ?? '',
     previous: options.previous,
   };
-  const worker = await readWorker(options, context.signal);
+  const worker = await readWorker(options, cluster, signal);
   const shown = new LogText({ emulator: options.emulator });
   const sink = (data: Buffer, missed: number): void => {
     if (missed > 0) {
@@ -65,13 +61,15 @@ export async function runLogs(options: LogsOptions, context: CommandContext): Pr
     }
     write(shown.take(data));
   };
-  const folder = options.throughAgent ? undefined : await localFolder(worker.nodeName, options);
+  const folder = options.throughAgent
+    ? undefined
+    : await instance?.workerLogs(worker.nodeName, options.kubeconfig);
   if (folder === undefined) {
     const { nodeName, namespace, name, uid } = worker;
     const request = { nodeName, worker: { namespace, name, uid }, query, follow: options.follow };
-    await readAgentLogs(request, options, sink, context.signal);
+    await readAgentLogs(request, cluster, sink, signal);
   } else {
-    await readLocalLogs(folder, worker, { query, follow: options.follow }, sink, context.signal);
+    await readLocalLogs(folder, worker, { query, follow: options.follow }, sink, signal);
   }
   write(shown.end());
 }
@@ -84,10 +82,10 @@ interface FoundWorker {
   readonly containerId?: string | undefined;
 }
 
-async function readWorker(options: LogsOptions, signal: AbortSignal): Promise<FoundWorker> {
+async function readWorker(options: LogsOptions, cluster: Cluster, signal: AbortSignal): Promise<FoundWorker> {
   const text = await kubectlText(
     ['get', 'lambdaworker', options.worker, '--namespace', options.namespace, '-o', 'json'],
-    options,
+    cluster,
     { signal },
   );
   const { metadata, status } = JSON.parse(text) as LambdaWorker;
@@ -104,19 +102,6 @@ async function readWorker(options: LogsOptions, signal: AbortSignal): Promise<Fo
     nodeName,
     containerId: status?.containerID,
   };
-}
-
-/** The folder of the logs of a node of the local instance; undefined for a node of another cluster. */
-async function localFolder(nodeName: string, options: LogsOptions): Promise<string | undefined> {
-  const home = openHome();
-  if (options.kubeconfig !== undefined && options.kubeconfig !== home.kubeconfig) {
-    return undefined;
-  }
-  const folder = join(home.node(nodeName).agent, 'logs');
-  return await access(folder).then(
-    () => folder,
-    () => undefined,
-  );
 }
 
 async function readLocalLogs(
@@ -150,19 +135,4 @@ async function readLocalLogs(
     }
   }
   await cursor.end(take);
-}
-
-async function partLog(name: string, context: CommandContext): Promise<string | undefined> {
-  const home = openHome();
-  const instance = await openInstance(home);
-  if (instance === undefined) {
-    return undefined;
-  }
-  if (name === 'supervisor') {
-    return join(home.logs, 'supervisor.log');
-  }
-  const status = await instance.supervisor.status({ signal: context.signal }).catch(() => undefined);
-  return status?.parts.some((part) => part.name === name) === true
-    ? join(home.logs, `${name}.log`)
-    : undefined;
 }

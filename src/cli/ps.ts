@@ -2,7 +2,7 @@ import { findCondition, workerConditions } from '../api/condition.ts';
 import { functionNameOf, type LambdaWorker } from '../api/lambda-worker.ts';
 import { formatHostPort } from '../common/host-port.ts';
 import type { CommandContext } from './command-context.ts';
-import { type ClusterOptions, kubectlText } from './kubectl-command.ts';
+import { type ClusterOptions, clusterOf, kubectlText } from './kubectl-command.ts';
 import { formatTable } from './table.ts';
 
 export interface PsOptions extends ClusterOptions {
@@ -15,9 +15,11 @@ export interface PsOptions extends ClusterOptions {
 export async function runPs(options: PsOptions, context: CommandContext): Promise<void> {
   const write = context.write ?? ((text) => void process.stdout.write(text));
   const scope = options.namespace === undefined ? ['--all-namespaces'] : ['--namespace', options.namespace];
-  const text = await kubectlText(['get', 'lambdaworkers', ...scope, '-o', 'json'], options, {
-    signal: context.signal,
-  });
+  const text = await kubectlText(
+    ['get', 'lambdaworkers', ...scope, '-o', 'json'],
+    await clusterOf(options, context),
+    { signal: context.signal },
+  );
   const workers = (JSON.parse(text) as { readonly items: readonly LambdaWorker[] }).items;
   write(
     options.json

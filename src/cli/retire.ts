@@ -1,7 +1,5 @@
-import { access } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { openHome } from '../../local/common/home.ts';
 import { nodeConditions } from '../api/condition.ts';
 import { isRetired, type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../api/lambda-worker.ts';
@@ -67,7 +65,7 @@ export async function runRetire(options: RetireOptions, context: CommandContext)
   const write = context.write ?? ((text) => void process.stdout.write(text));
   const client = createKubeClient({
     source: createKubeConnectionSource({
-      kubeconfig: options.kubeconfig ?? (await usualKubeconfig(process.env)),
+      kubeconfig: options.kubeconfig ?? (await usualKubeconfig(process.env, context)),
     }),
     userAgent: 'esb-retire',
   });
@@ -89,17 +87,17 @@ export async function runRetire(options: RetireOptions, context: CommandContext)
 }
 
 /** That of the local instance, else the one that kubectl would take; undefined in a Pod, which has a service account. */
-async function usualKubeconfig(env: NodeJS.ProcessEnv): Promise<string | undefined> {
+async function usualKubeconfig(
+  env: NodeJS.ProcessEnv,
+  { openInstance }: CommandContext,
+): Promise<string | undefined> {
   if ((env.KUBERNETES_SERVICE_HOST ?? '') !== '') {
     return undefined;
   }
-  const { kubeconfig } = openHome(env);
-  const isLocal = await access(kubeconfig).then(
-    () => true,
-    () => false,
-  );
-  if (isLocal) {
-    return kubeconfig;
+  const instance = await openInstance?.();
+  const local = await instance?.kubeconfig();
+  if (local !== undefined) {
+    return local;
   }
   const [file = '', ...others] = (env.KUBECONFIG ?? '').split(delimiter).filter((each) => each !== '');
   if (others.length > 0) {

@@ -79,7 +79,7 @@ export class BenchInstance {
     const folder = await mkdtemp('/tmp/esb-bench-');
     const home = join(folder, 'home');
     const esb = (...args: string[]): Promise<unknown> =>
-      run(process.execPath, [join(repository, 'src/main.ts'), ...args], {
+      run(process.execPath, [join(repository, 'local/main.ts'), ...args], {
         env: { ESB_HOME: home },
         timeoutMs: 1_800_000,
       });

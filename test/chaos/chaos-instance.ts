@@ -39,7 +39,7 @@ export interface ChaosInstance {
 }
 
 const esb = (home: string, args: readonly string[]): Promise<unknown> =>
-  run(process.execPath, [join(repositoryRoot(), 'src/main.ts'), ...args], {
+  run(process.execPath, [join(repositoryRoot(), 'local/main.ts'), ...args], {
     env: { ESB_HOME: home },
     timeoutMs: 300_000,
   });

@@ -8,7 +8,7 @@ import { run } from '../support/command.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
 
-const program = resolve(import.meta.dirname, '../../src/main.ts');
+const program = resolve(import.meta.dirname, '../../local/main.ts');
 const placedOn = { 'retire-1': 'node-1', 'retire-2': 'node-2', 'retire-3': 'node-1', 'retire-4': 'node-2' };
 const names = Object.keys(placedOn);
 const conditionOf = (node: LambdaNode, type: string) =>

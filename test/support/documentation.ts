@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { CommanderError } from 'commander';
-import { createProgram } from '../../src/command-line.ts';
+import { createLocalProgram } from '../../local/command-line.ts';
 import { anchorsOf, linksOf } from './markdown-file.ts';
 
 /** The root of the repository. */
@@ -65,7 +65,7 @@ const anyNumber = 'N';
  * @param isWhole whether arguments that have to be given may not be left out
  */
 export function commandFault(words: readonly string[], isWhole: boolean): string | undefined {
-  let command = createProgram();
+  let command = createLocalProgram();
   let rest = words
     .filter((word) => !omission.test(word) && word !== '--help' && word !== '--version')
     .map((word) => (!isWhole && word === anyNumber ? '1' : word));
@@ -93,7 +93,7 @@ export function commandFault(words: readonly string[], isWhole: boolean): string
 }
 
 function faultOf(
-  command: ReturnType<typeof createProgram>,
+  command: ReturnType<typeof createLocalProgram>,
   operands: readonly string[],
   unknown: readonly string[],
   isWhole: boolean,

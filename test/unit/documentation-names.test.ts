@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { resourceDefinitions, type Schema, versionOf } from '../../hack/resource-definition.ts';
-import { createProgram } from '../../src/command-line.ts';
+import { createLocalProgram } from '../../local/command-line.ts';
 import { documentationRoot, filesEnding, textOf } from '../support/documentation.ts';
 import { commandsOf, inlineCodeOf } from '../support/markdown-file.ts';
 
@@ -34,7 +34,7 @@ const foreignFlags: ReadonlySet<string> = new Set([
   '--runtime-api-address',
 ]);
 
-type Program = ReturnType<typeof createProgram>;
+type Program = ReturnType<typeof createLocalProgram>;
 
 function flagsOf(command: Program): readonly string[] {
   return [
@@ -79,7 +79,7 @@ function missing(
 
 describe('what pages name', () => {
   it('of flags, esb has', () => {
-    const flags = new Set(flagsOf(createProgram()));
+    const flags = new Set(flagsOf(createLocalProgram()));
     const found = pages.flatMap((page) => named(page, /^(--[a-z][a-z-]+)/g));
     expect(found.length).toBeGreaterThan(80);
     expect(missing(found, (name) => flags.has(name) || foreignFlags.has(name))).toEqual([]);

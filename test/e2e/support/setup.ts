@@ -31,7 +31,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   const cgroup = instanceCgroup(homeAt(home));
   const before = await takeHostInventory({ cgroup });
   const esb = (args: readonly string[]): Promise<unknown> =>
-    run(process.execPath, [join(repository, 'src/main.ts'), ...args], {
+    run(process.execPath, [join(repository, 'local/main.ts'), ...args], {
       env: { ESB_HOME: home },
       timeoutMs: 540_000,
     });

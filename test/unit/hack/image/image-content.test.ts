@@ -60,7 +60,7 @@ describe('the Dockerfile', () => {
       .split('\n')
       .filter((line) => line.startsWith('!'))
       .map((line) => line.slice(1));
-    expect(given.toSorted()).toEqual([...programFiles, 'hack', 'package-lock.json'].toSorted());
+    expect(given.toSorted()).toEqual([...programFiles, 'hack', 'local', 'package-lock.json'].toSorted());
   });
 
   it('names the Node.js and the Go that the repository builds with', () => {

@@ -1,0 +1,91 @@
+import { type Command, Option } from 'commander';
+import type { LocalInstance } from '../src/cli/command-context.ts';
+import { createBareProgram } from '../src/command-line.ts';
+import { command } from '../src/command-run.ts';
+import { repeated, wholeNumber } from '../src/option-value.ts';
+import { addCommands } from '../src/person-commands.ts';
+import { addRoles } from '../src/role-commands.ts';
+import type { DoctorOptions } from './commands/doctor.ts';
+
+/** The command line of a clone. Everything is imported when it is run, as in the image. */
+export function createLocalProgram(): Command {
+  const program = createBareProgram();
+  addRoles(program);
+  addInstanceCommands(program);
+  addCommands(program, openInstance);
+  addDoctor(program);
+  return program;
+}
+
+async function openInstance(): Promise<LocalInstance> {
+  const [{ openHome }, { localInstance }] = await Promise.all([
+    import('./common/home.ts'),
+    import('./instance/local-instance.ts'),
+  ]);
+  return localInstance(openHome());
+}
+
+function addInstanceCommands(program: Command): void {
+  program
+    .command('up')
+    .description(
+      'start a local instance: API server, containerd, ESB and a sample; resumes what is half done',
+    )
+    .option('--nodes <n>', 'number of nodes', wholeNumber(1), 1)
+    .option('--gateways <n>', 'number of gateways', wholeNumber(1), 1)
+    .option('--controllers <n>', 'number of controllers', wholeNumber(1), 1)
+    .option('--audit', 'have the API server keep an audit log', false)
+    .option(
+      '--agent-option <option>',
+      'a further option of every agent, such as --agent-option=--slots=16; may be repeated',
+      repeated,
+      [],
+    )
+    .addOption(
+      new Option(
+        '--authentication <on|off>',
+        'whether callers of the gateways have to prove who they are; as in an earlier up, or off',
+      ).choices(['on', 'off'] as const),
+    )
+    .option('--no-sample', 'do not apply and call the sample')
+    .action((options) =>
+      command(async (context) => {
+        const { runUp } = await import('./commands/up.ts');
+        return runUp(options, context);
+      }),
+    );
+
+  program
+    .command('down')
+    .description('end the local instance and remove everything that it made')
+    .action((options) =>
+      command(async (context) => {
+        const { runDown } = await import('./commands/down.ts');
+        return runDown(options, context);
+      }),
+    );
+
+  program
+    .command('status')
+    .description('show the parts of the local instance and their health')
+    .option('--json', 'for programs', false)
+    .action((options) =>
+      command(async (context) => {
+        const { runStatus } = await import('./commands/status.ts');
+        return runStatus(options, context);
+      }),
+    );
+}
+
+/** The local instance is what `doctor` is about where no subcommand is named. */
+function addDoctor(program: Command): void {
+  program.commands
+    .find((each) => each.name() === 'doctor')
+    ?.description('look for what keeps a local instance from working on this machine')
+    .action((options: DoctorOptions) =>
+      command(async (context) => {
+        const { runDoctor } = await import('./commands/doctor.ts');
+        return runDoctor(options, context);
+      }),
+    );
+}
