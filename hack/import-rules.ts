@@ -106,6 +106,13 @@ const gateway: RoomTable = {
   shared: { 'invoker.ts': ['http'] },
 };
 
+const cli: RoomTable = {
+  rooms: {
+    doctor: { holds: 'what keeps an agent from working on a node', imports: [] },
+  },
+  shared: { 'command-context.ts': ['doctor'] },
+};
+
 const shared = ['api', 'common'];
 
 /** The folders of `src/`. */
@@ -150,7 +157,7 @@ export const source: RoomTable = {
     },
     cli: {
       holds:
-        '`up`, `down`, `status`, `invoke`, `ps`, `logs`, `doctor`, `retire`, `hold`, and the local instance behind them',
+        'what people run against any cluster, and what Pods run: `invoke`, `ps`, `logs`, `retire`, `doctor node`, `hold`',
       imports: [...shared, 'kube', 'containerd', 'cni', 'runtime', 'agent'],
     },
   },
@@ -165,4 +172,33 @@ export const foldersWithRooms: Readonly<Record<string, RoomTable>> = {
   agent,
   controller,
   gateway,
+  cli,
+};
+
+/** The folders of `local/`. Each of its files may import from `src/` as well; no file of `src/` imports from `local/`. */
+export const local: RoomTable = {
+  rooms: {
+    common: {
+      holds: 'folder and files of an instance, its processes and mounts; locks, progress, retries',
+      imports: [],
+    },
+    network: { holds: 'nodes beside the first: addresses, network namespaces, relays', imports: [] },
+    tools: { holds: 'third-party programs and Debian packages: found, built, kept', imports: ['common'] },
+    image: {
+      holds: 'layers and layouts of images, the sample images, made without a container engine',
+      imports: ['common', 'tools'],
+    },
+    supervisor: {
+      holds: 'the process that starts the parts of an instance and looks after them',
+      imports: ['common', 'network'],
+    },
+    instance: {
+      holds: 'one instance: its parts, state, certificates, sample; what commands know of it',
+      imports: ['common', 'network', 'supervisor'],
+    },
+    commands: {
+      holds: '`up`, `down`, `status`, `doctor`',
+      imports: ['common', 'network', 'tools', 'image', 'supervisor', 'instance'],
+    },
+  },
 };

@@ -1,9 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { foldersWithRooms, type RoomTable, source } from '../../hack/import-rules.ts';
+import { foldersWithRooms, local, type RoomTable, source } from '../../hack/import-rules.ts';
 
-const root = resolve(import.meta.dirname, '../../src');
+const repository = resolve(import.meta.dirname, '../..');
+const root = join(repository, 'src');
 
 function filesBelow(folder: string): string[] {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
@@ -15,7 +16,7 @@ function importsOf(text: string): string[] {
   return [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1] ?? '');
 }
 
-/** The files of `src/` that a file imports, types included, by their path below `top`. */
+/** The files below `top` that a file imports, types included, by their path from there. */
 function targetsOf(file: string, text: string, top: string): string[] {
   return importsOf(text)
     .filter((specifier) => specifier.startsWith('.'))
@@ -47,7 +48,7 @@ function brokenRules(top: string, table: RoomTable): string[] {
   return foldersOf(top).flatMap((room) =>
     filesBelow(join(top, room)).flatMap((file) =>
       forbiddenImports(file, readFileSync(file, 'utf8'), table, top).map(
-        (target) => `${relative(root, file)} -> ${relative(root, join(top, target))}`,
+        (target) => `${relative(repository, file)} -> ${relative(repository, join(top, target))}`,
       ),
     ),
   );
@@ -75,19 +76,23 @@ function circles(graph: ReadonlyMap<string, readonly string[]>): string[] {
 }
 
 /** Where each folder with rules is, and its rules. */
-const tables: readonly (readonly [string, RoomTable])[] = [['', source], ...Object.entries(foldersWithRooms)];
+const tables: readonly (readonly [string, RoomTable])[] = [
+  ['src', source],
+  ...Object.entries(foldersWithRooms).map(([folder, table]) => [`src/${folder}`, table] as const),
+  ['local', local],
+];
 
 describe('imports', () => {
-  it.each(tables)('has a rule for every folder of src/%s', (folder, table) => {
-    expect(foldersOf(join(root, folder)).toSorted()).toEqual(Object.keys(table.rooms).toSorted());
+  it.each(tables)('has a rule for every folder of %s', (folder, table) => {
+    expect(foldersOf(join(repository, folder)).toSorted()).toEqual(Object.keys(table.rooms).toSorted());
   });
 
-  it.each(tables)('between the folders of src/%s go one way', (folder, table) => {
-    expect(brokenRules(join(root, folder), table)).toEqual([]);
+  it.each(tables)('between the folders of %s go one way', (folder, table) => {
+    expect(brokenRules(join(repository, folder), table)).toEqual([]);
   });
 
-  it.each(tables)('between the folders of src/%s are all in use', (folder, table) => {
-    const top = join(root, folder);
+  it.each(tables)('between the folders of %s are all in use', (folder, table) => {
+    const top = join(repository, folder);
     const unused = foldersOf(top).flatMap((room) => {
       const used = new Set(
         filesBelow(join(top, room)).flatMap((file) =>
@@ -101,25 +106,40 @@ describe('imports', () => {
     expect(unused).toEqual([]);
   });
 
-  it.each(tables)('between the folders of src/%s are allowed without a circle', (_folder, { rooms }) => {
+  it.each(tables)('between the folders of %s are allowed without a circle', (_folder, { rooms }) => {
     const allowed = new Map(Object.entries(rooms).map(([name, { imports }]) => [name, imports] as const));
     expect(circles(allowed)).toEqual([]);
   });
 
   it('of files have no circle, those of types included', () => {
     const graph = new Map(
-      filesBelow(root).map((file) => {
-        return [relative(root, file), targetsOf(file, readFileSync(file, 'utf8'), root)] as const;
-      }),
+      ['src', 'local']
+        .flatMap((folder) => filesBelow(join(repository, folder)))
+        .map((file) => {
+          const targets = targetsOf(file, readFileSync(file, 'utf8'), repository);
+          return [relative(repository, file), targets] as const;
+        }),
     );
     expect(circles(graph)).toEqual([]);
   });
 
+  it.each([
+    { folder: 'src', allowed: ['src'] },
+    { folder: 'local', allowed: ['local', 'src'] },
+  ])('of $folder reach no folder but $allowed', ({ folder, allowed }) => {
+    const outside = filesBelow(join(repository, folder)).flatMap((file) =>
+      targetsOf(file, readFileSync(file, 'utf8'), repository)
+        .filter((target) => !allowed.includes(target.split('/')[0] ?? ''))
+        .map((target) => `${relative(repository, file)} -> ${target}`),
+    );
+    expect(outside).toEqual([]);
+  });
+
   it('are found where they break the rule', () => {
-    const text = "import { plan } from '../agent/plan.ts';\nconst later = await import('../cli/up.ts');";
+    const text = "import { plan } from '../agent/plan.ts';\nconst later = await import('../cli/ps.ts');";
     expect(forbiddenImports(join(root, 'gateway/example.ts'), text, source, root)).toEqual([
       'agent/plan.ts',
-      'cli/up.ts',
+      'cli/ps.ts',
     ]);
     const inside =
       "import type { LambdaApi } from '../http/lambda-api.ts';\nimport { place } from './room.ts';\nimport '../invoker.ts';";
