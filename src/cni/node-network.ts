@@ -9,20 +9,20 @@ import { type CommandRunner, systemCommandRunner } from '../common/exec/command-
 import type { Health } from '../common/health.ts';
 import type { NamedRange } from '../common/ip-range.ts';
 import type { Logger } from '../common/logger.ts';
-import { exhaustionOf, shortageOf } from './attachments/capacity.ts';
-import { NetworkChecks } from './attachments/checks.ts';
-import { AttachmentIndex } from './attachments/index.ts';
-import { KeyedMutex } from './attachments/keyed-mutex.ts';
-import { SlotPool } from './attachments/pool.ts';
+import { AttachmentIndex } from './attachments/attachment-index.ts';
 import {
   type AttachedRecord,
   AttachmentStore,
   namespacePrefix,
   type ReadyRecord,
-} from './attachments/store.ts';
+} from './attachments/attachment-store.ts';
+import { exhaustionOf, shortageOf } from './attachments/capacity.ts';
+import { KeyedMutex } from './attachments/keyed-mutex.ts';
+import { NetworkChecks } from './attachments/network-checks.ts';
+import { SlotPool } from './attachments/slot-pool.ts';
 import { TaskTracker } from './attachments/task-tracker.ts';
 import { TeardownQueue } from './attachments/teardown-queue.ts';
-import { NetworkAudit } from './gc/audit.ts';
+import { NetworkAudit } from './gc/network-audit.ts';
 import { removeNodeNetwork } from './gc/uninstall.ts';
 import { type IpForwardOf, localIpForward } from './host/ip-forward.ts';
 import { nameServersOf } from './host/name-servers.ts';

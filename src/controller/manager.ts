@@ -13,7 +13,7 @@ import { type EventSink, referenceTo } from '../kube/events/event-recorder.ts';
 import { CaController } from './certificates/ca-controller.ts';
 import { type RequestStanding, signRequest } from './certificates/csr-signer.ts';
 import type { ControllerMetrics } from './metrics/controller-metrics.ts';
-import { HoldController, type HoldSource } from './reservation/controller.ts';
+import { HoldController, type HoldSource } from './reservation/hold-controller.ts';
 import { removeHoldPods } from './reservation/removal.ts';
 import { AssignmentCache } from './scheduling/assignment-cache.ts';
 import { readLeases } from './scheduling/lease-reader.ts';

@@ -4,7 +4,7 @@ import type { Home } from '../../local/common/home.ts';
 import { instanceProcesses } from '../../local/common/process-table.ts';
 import { cgroupParent, instanceCgroup } from '../../local/instance/parts.ts';
 import { nodeAddress } from '../../local/network/node-address.ts';
-import { namespacePrefix } from '../../src/cni/attachments/store.ts';
+import { namespacePrefix } from '../../src/cni/attachments/attachment-store.ts';
 import { run } from '../support/command.ts';
 
 /** Everything that workers leave on a node and its machine: kind → what there is of it. */

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
-import { namespacePrefix } from '../../src/cni/attachments/store.ts';
+import { namespacePrefix } from '../../src/cni/attachments/attachment-store.ts';
 import { run } from '../support/command.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';

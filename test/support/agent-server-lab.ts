@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import type { Fleet } from '../../src/agent/model/worker-manager-contract.ts';
+import type { Fleet } from '../../src/agent/model/fleet.ts';
 import { AgentGrpcServer } from '../../src/agent/rpc/server.ts';
 import { ServerIdentity } from '../../src/agent/rpc/server-identity.ts';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';

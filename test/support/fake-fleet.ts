@@ -1,6 +1,6 @@
 import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
+import type { Fleet, FleetListener } from '../../src/agent/model/fleet.ts';
 import type { Invocation, InvocationResult } from '../../src/agent/model/invocation.ts';
-import type { Fleet, FleetListener } from '../../src/agent/model/worker-manager-contract.ts';
 import type { WorkerView } from '../../src/agent/model/worker-state.ts';
 import { EsbError } from '../../src/common/errors.ts';
 

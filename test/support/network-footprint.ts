@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
-import { namespacePrefix } from '../../src/cni/attachments/store.ts';
+import { namespacePrefix } from '../../src/cni/attachments/attachment-store.ts';
 import type { NetworkLab } from './network-lab.ts';
 
 /** Names in a folder; none where there is no folder. */

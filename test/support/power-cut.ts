@@ -1,6 +1,6 @@
 import { readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { namespacePrefix } from '../../src/cni/attachments/store.ts';
+import { namespacePrefix } from '../../src/cni/attachments/attachment-store.ts';
 import type { AgentLab } from './agent-lab.ts';
 import { run } from './command.ts';
 import { cgroupFolders, shimsOf } from './lab.ts';

@@ -1,4 +1,4 @@
-import type { Fleet } from '../model/worker-manager-contract.ts';
+import type { Fleet } from '../model/fleet.ts';
 
 /** The part of a fleet that is told to clients and called by them. */
 export type ServedFleet = Pick<

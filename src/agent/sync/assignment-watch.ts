@@ -7,7 +7,7 @@ import { TaskGroup } from '../../common/task-group.ts';
 import type { CacheEvent, Informer, KubeClient } from '../../kube/api/types.ts';
 import { createConcurrencyLimiter } from '../../kube/client/concurrency-limiter.ts';
 import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
-import type { Fleet } from '../model/worker-manager-contract.ts';
+import type { Fleet } from '../model/fleet.ts';
 import { desiredFromResource } from './desired-mapping.ts';
 import type { WorkerPolicy } from './worker-policy.ts';
 

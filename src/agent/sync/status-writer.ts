@@ -5,7 +5,7 @@ import type { Logger } from '../../common/logger.ts';
 import { ApiError, isUnavailable } from '../../kube/api/api-error.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import { createStatusApplier, type StatusApplier } from '../../kube/client/status-apply.ts';
-import type { Fleet } from '../model/worker-manager-contract.ts';
+import type { Fleet } from '../model/fleet.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import { agentOwnership, agentStatus, compareStatus, showSameState } from './status-mapping.ts';
 

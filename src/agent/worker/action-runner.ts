@@ -14,9 +14,9 @@ import { type Action, type DestroyAction, isOptional } from '../model/plan.ts';
 import { ActionRetry, unavailableRetryMs } from '../model/retry-schedule.ts';
 import { resolveSecrets } from '../secrets/resolve-secrets.ts';
 import type { WorkerContainer } from './container.ts';
+import type { ContainerCaller } from './container-call.ts';
 import type { WorkerContext } from './context.ts';
 import { FreezerResync } from './freezer-resync.ts';
-import type { ContainerCaller } from './invoke.ts';
 import type { RecordChange } from './record-store.ts';
 import { WarmUpAnswer } from './warm-up-answer.ts';
 

@@ -2,8 +2,8 @@ import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { messageOf, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { CallQueue, PendingCall, type QueueLimits } from '../invoke/call-queue.ts';
 import type { WorkerAnswer } from '../invoke/emulator-client.ts';
-import { CallQueue, PendingCall, type QueueLimits } from '../invoke/queue.ts';
 import type {
   Closing,
   Invocation,
@@ -13,7 +13,7 @@ import type {
 } from '../model/invocation.ts';
 import type { ActionRunner } from './action-runner.ts';
 import type { WorkerContainer } from './container.ts';
-import type { ContainerCaller } from './invoke.ts';
+import type { ContainerCaller } from './container-call.ts';
 
 const maxAttempts = 3;
 

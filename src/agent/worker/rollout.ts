@@ -22,8 +22,8 @@ import {
 import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
 import { ActionRunner, type ActionRunnerHost } from './action-runner.ts';
 import { WorkerContainer } from './container.ts';
+import { callBoundMs } from './container-call.ts';
 import type { WorkerContext } from './context.ts';
-import { callBoundMs } from './invoke.ts';
 
 /** The longest that a resource may ask for. */
 const longestTimeoutSeconds = 900;

@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
-import type { PendingCall } from '../invoke/queue.ts';
+import type { PendingCall } from '../invoke/call-queue.ts';
 import type { RefusalReason } from '../model/invocation.ts';
 import { type Action, isOptional } from '../model/plan.ts';
 import { unavailableRetryMs } from '../model/retry-schedule.ts';

@@ -14,14 +14,14 @@ import type {
   WorkerIdentity,
   WorkerInfo,
 } from '../../runtime/contract/runtime.ts';
+import type { QueueLimits } from '../invoke/call-queue.ts';
 import { WorkerConnection, type WorkerLink } from '../invoke/emulator-client.ts';
 import { type FoundMark, readMarks, removeMark } from '../invoke/in-flight-marker.ts';
-import type { QueueLimits } from '../invoke/queue.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
+import type { Fleet, FleetListener } from '../model/fleet.ts';
 import type { Invocation, InvocationResult } from '../model/invocation.ts';
 import { StampSource } from '../model/invocation-stamp.ts';
 import type { SecretReader } from '../model/secret-reader.ts';
-import type { Fleet, FleetListener } from '../model/worker-manager-contract.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { SecretName } from '../secrets/secret-cache.ts';

@@ -3,7 +3,7 @@ import { formatRange } from '../../common/ip-range.ts';
 import { BRIDGE_PORTS } from '../host/network-plan.ts';
 import type { NetworkSetup, NodeSegment } from '../host/network-setup.ts';
 import { exhausted } from '../spec/network-error.ts';
-import type { AttachmentIndex } from './index.ts';
+import type { AttachmentIndex } from './attachment-index.ts';
 
 /** Share of the room from which on it is told that it runs out. */
 const WARN_AT = 0.9;

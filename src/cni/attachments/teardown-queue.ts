@@ -4,7 +4,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { NamespaceKeeper } from '../host/netns.ts';
 import { cniTarget, type NetworkSetup } from '../host/network-setup.ts';
 import { networkFailure } from '../spec/network-error.ts';
-import type { AttachmentIndex } from './index.ts';
+import type { AttachmentIndex } from './attachment-index.ts';
 import type { TaskTracker } from './task-tracker.ts';
 
 export interface TeardownQueueOptions {

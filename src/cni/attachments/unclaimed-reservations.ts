@@ -1,6 +1,6 @@
 import type { NamespaceKeeper } from '../host/netns.ts';
 import type { NodeSegment } from '../host/network-setup.ts';
-import type { AttachmentIndex } from './index.ts';
+import type { AttachmentIndex } from './attachment-index.ts';
 
 /**
  * Releases reservations that neither a record nor a namespace stands behind. A record is made before its address is

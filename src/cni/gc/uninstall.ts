@@ -8,7 +8,7 @@ import {
   inNetworkNamespace,
   systemCommandRunner,
 } from '../../common/exec/command-runner.ts';
-import { AttachmentStore, namespacePrefix } from '../attachments/store.ts';
+import { AttachmentStore, namespacePrefix } from '../attachments/attachment-store.ts';
 import { removeBridge } from '../host/bridge.ts';
 import { BridgeList } from '../host/bridge-list.ts';
 import { localIpForward, remoteIpForward, restoreIpForward } from '../host/ip-forward.ts';

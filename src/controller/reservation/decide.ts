@@ -1,6 +1,6 @@
 import type { NodePresence } from '../scheduling/node-snapshot.ts';
 import type { Closure } from '../scheduling/place.ts';
-import type { HoldView } from './pod.ts';
+import type { HoldView } from './hold-pod.ts';
 
 /** Milliseconds for which the scheduler may look for room before the node gets no more workers. */
 const UNHELD_AFTER_MS = 30_000;

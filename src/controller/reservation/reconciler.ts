@@ -12,7 +12,7 @@ import { referenceTo } from '../../kube/events/event-recorder.ts';
 import type { AssignmentCache } from '../scheduling/assignment-cache.ts';
 import type { NodeClosures, NodeSnapshot } from '../scheduling/node-snapshot.ts';
 import { decideHold, type HoldAction, type HoldDecision } from './decide.ts';
-import { type HoldSettings, holdPod, holdPodName, holdView, imagePatch, memoryOf } from './pod.ts';
+import { type HoldSettings, holdPod, holdPodName, holdView, imagePatch, memoryOf } from './hold-pod.ts';
 import { releaseHoldPod, removeHoldPod } from './removal.ts';
 
 export interface HoldReconcilerOptions {

@@ -6,7 +6,7 @@ import type { Logger } from '../../common/logger.ts';
 import { objectKey } from '../../kube/api/object-key.ts';
 import { type Pod, pods } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import { isGuarded, releasePatch } from './pod.ts';
+import { isGuarded, releasePatch } from './hold-pod.ts';
 
 const RETRY_MS = 10_000;
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { homeAt } from '../../../local/common/home.ts';
 import { cgroupParent } from '../../../local/instance/parts.ts';
-import { namespacePrefix } from '../../../src/cni/attachments/store.ts';
+import { namespacePrefix } from '../../../src/cni/attachments/attachment-store.ts';
 import { run } from '../../support/command.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import type { Instance } from './instance.ts';

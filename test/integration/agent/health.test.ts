@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { namespacePrefix } from '../../../src/cni/attachments/store.ts';
+import { namespacePrefix } from '../../../src/cni/attachments/attachment-store.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { run } from '../../support/command.ts';
 import { waitFor } from '../../support/wait-for.ts';

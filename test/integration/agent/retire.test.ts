@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../src/api/lambda-node.ts';
-import { namespacePrefix } from '../../../src/cni/attachments/store.ts';
+import { namespacePrefix } from '../../../src/cni/attachments/attachment-store.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Agent, request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../src/api/lambda-node.ts';
-import { holdPod } from '../../../src/controller/reservation/pod.ts';
+import { holdPod } from '../../../src/controller/reservation/hold-pod.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import {

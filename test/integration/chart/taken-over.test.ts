@@ -8,7 +8,7 @@ import { GATEWAY_SIGNER } from '../../../src/api/name.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { CaController } from '../../../src/controller/certificates/ca-controller.ts';
-import { holdPod } from '../../../src/controller/reservation/pod.ts';
+import { holdPod } from '../../../src/controller/reservation/hold-pod.ts';
 import {
   certificateSigningRequests,
   configMaps,

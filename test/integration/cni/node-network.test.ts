@@ -2,7 +2,7 @@ import { chmod, copyFile, mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { namespacePrefix } from '../../../src/cni/attachments/store.ts';
+import { namespacePrefix } from '../../../src/cni/attachments/attachment-store.ts';
 import { readRefusals } from '../../../src/cni/host/nftables.ts';
 import type { NodeNetwork } from '../../../src/cni/node-network.ts';
 import { systemCommandRunner } from '../../../src/common/exec/command-runner.ts';

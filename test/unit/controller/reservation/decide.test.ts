@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decideHold, type HoldInput } from '../../../../src/controller/reservation/decide.ts';
-import type { HoldState, HoldView } from '../../../../src/controller/reservation/pod.ts';
+import type { HoldState, HoldView } from '../../../../src/controller/reservation/hold-pod.ts';
 
 const wanted = { image: 'esb:1', memoryMiB: 1024 };
 const pod = (state: HoldState, changes: Partial<HoldView> = {}): HoldView => ({

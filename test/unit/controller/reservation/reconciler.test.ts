@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { holdPod } from '../../../../src/controller/reservation/pod.ts';
+import { holdPod } from '../../../../src/controller/reservation/hold-pod.ts';
 import { HoldReconciler } from '../../../../src/controller/reservation/reconciler.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';

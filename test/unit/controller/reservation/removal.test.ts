@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
-import { holdPod } from '../../../../src/controller/reservation/pod.ts';
+import { holdPod } from '../../../../src/controller/reservation/hold-pod.ts';
 import { removeHoldPods } from '../../../../src/controller/reservation/removal.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { KubeClient, ListParameters, ObjectKey, ResourceType } from '../../../../src/kube/api/types.ts';

@@ -1,4 +1,4 @@
-import type { AttachedRecord, AttachmentRecord, AttachmentStore, ReadyRecord } from './store.ts';
+import type { AttachedRecord, AttachmentRecord, AttachmentStore, ReadyRecord } from './attachment-store.ts';
 
 /** What is known of every namespace of ours: the records on disk, read once, and what of them is to be removed. */
 export class AttachmentIndex {

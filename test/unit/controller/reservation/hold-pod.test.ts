@@ -6,7 +6,7 @@ import {
   holdView,
   imagePatch,
   releasePatch,
-} from '../../../../src/controller/reservation/pod.ts';
+} from '../../../../src/controller/reservation/hold-pod.ts';
 import type { Pod } from '../../../../src/kube/api/resource-types.ts';
 import { nodeFixture } from '../../../support/worker-fixture.ts';
 

@@ -8,7 +8,7 @@ import {
   type ReconcilerMetrics,
 } from '../../kube/controller/reconciler.ts';
 import type { NodeClosures } from '../scheduling/node-snapshot.ts';
-import { type HoldSettings, holdNodeOf } from './pod.ts';
+import { type HoldSettings, holdNodeOf } from './hold-pod.ts';
 import { HoldReconciler, type HoldReconcilerOptions } from './reconciler.ts';
 
 /** What a controller needs to make hold Pods. */

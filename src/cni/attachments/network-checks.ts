@@ -14,7 +14,7 @@ import { INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-
 import { applyNodeRules, hasNodeRules, readRulesState } from '../host/nftables.ts';
 import { hostInterfaceOf } from '../spec/cni-result.ts';
 import { pluginMissing } from '../spec/libcni.ts';
-import type { AttachmentIndex } from './index.ts';
+import type { AttachmentIndex } from './attachment-index.ts';
 
 export interface NetworkChecksOptions {
   readonly book: AttachmentIndex;
