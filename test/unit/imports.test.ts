@@ -111,6 +111,16 @@ describe('imports', () => {
     expect(circles(allowed)).toEqual([]);
   });
 
+  it('come from folders that can be seen at once: 25 files and no more', () => {
+    const counts = new Map<string, number>();
+    for (const file of ['src', 'local'].flatMap((folder) => filesBelow(join(repository, folder)))) {
+      counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1);
+    }
+    expect([...counts].filter(([, count]) => count > 25).map(([folder]) => relative(root, folder))).toEqual(
+      [],
+    );
+  });
+
   it('of files have no circle, those of types included', () => {
     const graph = new Map(
       ['src', 'local']
