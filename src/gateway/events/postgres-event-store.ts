@@ -17,6 +17,7 @@ import {
   type EventProgress,
   type EventStore,
   encodeHead,
+  type Fullness,
   fullnessFor,
   laneOf,
   NO_LOAD,
@@ -77,12 +78,17 @@ export class PostgresEventStore implements EventStore {
   readonly #options: PostgresEventStoreOptions;
   readonly #tasks: TaskGroup;
   readonly #owner = randomUUID();
+  /** Settled once the events were counted, or could not be. */
+  readonly #firstCount = Promise.withResolvers<void>();
   #counted: EventLoad = NO_LOAD;
   /** The same by lane. */
   #countedByLane: ReadonlyMap<string, EventLoad> = new Map();
   /** Puts that the last count may not have seen. */
   readonly #recent = new Set<RecentPut>();
   #recentBytes = 0;
+  /** Whether some of these were under way at the last count, which may have seen them as well. */
+  #mayCountTwice = false;
+  #counting: Promise<void> | undefined;
   #claims = 0;
   #prepared: Promise<void> | undefined;
   /** The reason for which the database was no use the last time that it was asked. */
@@ -126,10 +132,18 @@ export class PostgresEventStore implements EventStore {
 
   async put(event: StoredEvent): Promise<void> {
     const { limits, namespace } = this.#options;
+    // Before the first count a full store would look empty, and an event put meanwhile would be counted twice.
+    await this.#firstCount.promise;
     const put: RecentPut = { lane: laneOf(event.target), bytes: event.payload.length, isDone: false };
-    const fullness = fullnessFor(limits, this.load(), this.#loadOf(put.lane), put.bytes);
-    if (fullness !== undefined) {
-      throw storeFull(fullness, limits);
+    const fullness = (): Fullness | undefined =>
+      fullnessFor(limits, this.load(), this.#loadOf(put.lane), put.bytes);
+    // Twice, since the first count may have been under way already.
+    for (let count = 0; count < 2 && fullness() !== undefined && this.#mayCountTwice; count += 1) {
+      await this.#recount();
+    }
+    const full = fullness();
+    if (full !== undefined) {
+      throw storeFull(full, limits);
     }
     this.#recent.add(put);
     this.#recentBytes += put.bytes;
@@ -256,14 +270,23 @@ export class PostgresEventStore implements EventStore {
 
   async #keepCount(signal: AbortSignal): Promise<void> {
     for (;;) {
-      try {
-        await this.#count();
-      } catch (error) {
-        signal.throwIfAborted();
-        this.#options.logger.warn({ err: error }, 'events were not counted');
-      }
+      await this.#recount();
+      this.#firstCount.resolve();
+      signal.throwIfAborted();
       await sleep(this.#options.clock, COUNT_MS, signal);
     }
+  }
+
+  /** Counts the events, once for all who ask meanwhile. Does not reject. */
+  #recount(): Promise<void> {
+    this.#counting ??= this.#count()
+      .catch((error: unknown) => {
+        this.#options.logger.warn({ err: error }, 'events were not counted');
+      })
+      .finally(() => {
+        this.#counting = undefined;
+      });
+    return this.#counting;
   }
 
   async #count(): Promise<void> {
@@ -290,6 +313,7 @@ export class PostgresEventStore implements EventStore {
         this.#recentBytes -= put.bytes;
       }
     }
+    this.#mayCountTwice = this.#recent.size > 0;
   }
 
   /** Asks the database. Foreign errors end here. */
