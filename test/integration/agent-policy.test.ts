@@ -49,6 +49,7 @@ describe('an agent', () => {
     for (const [name, nodeName] of [
       ['own', 'node-1'],
       ['other', 'node-2'],
+      ['probe', 'node-1'],
     ] as const) {
       await server.kubectl(
         ['create', '-f', '-'],
@@ -78,13 +79,16 @@ describe('an agent', () => {
     await waitFor('the policy on agents', () =>
       isRefused('other', status({ restartCount: 1 }), 'not assigned to node node-1'),
     );
-    await waitFor('the policy on the status of workers', () =>
-      isRefused(
-        'own',
-        status({ assignment: { nodeName: 'node-1', epoch: 1 }, lastEpoch: 1 }),
+    // A change that was let through is none when it is made again.
+    let lastEpoch = 0;
+    await waitFor('the policy on the status of workers', () => {
+      lastEpoch += 1;
+      return isRefused(
+        'probe',
+        status({ assignment: { nodeName: 'node-1', epoch: 1 }, lastEpoch }),
         'by the controller alone',
-      ),
-    );
+      );
+    });
   });
 
   afterAll(async () => {

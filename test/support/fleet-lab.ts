@@ -74,7 +74,12 @@ export class FleetLab {
     this.emulators = after?.emulators ?? new FakeEmulators();
     this.folder = after?.folder ?? mkdtempSync(join(tmpdir(), 'esb-fleet-'));
     if (after === undefined) {
-      onTestFinished(() => rmSync(this.folder, { recursive: true, force: true }));
+      onTestFinished(async () => {
+        // Records and marks that are being written now would bring the folder back.
+        this.#life.killed = true;
+        await settle();
+        rmSync(this.folder, { recursive: true, force: true });
+      });
     }
     this.emulators.stateOf = ({ ip }) => {
       const found = [...this.runtime.containers.values()].find(({ address }) => address?.ip === ip);

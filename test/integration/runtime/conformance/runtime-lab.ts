@@ -1,7 +1,11 @@
+import { readdir, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { ContainerRuntime, WorkerAddress } from '../../../../src/runtime/contract/runtime.ts';
 import { startDockerLab } from '../../../support/docker-lab.ts';
 import { startLab } from '../../../support/lab.ts';
 import type { TestRegistry } from '../../../support/test-registry.ts';
+
+const CGROUPS = '/sys/fs/cgroup';
 
 /** What of a runtime's making a test may choose, whatever the runtime is. */
 export interface RuntimeLabOptions {
@@ -59,6 +63,10 @@ export async function containerdLab(): Promise<RuntimeLab> {
         async remove() {
           await ctr('tasks', 'delete', '--force', name);
           await ctr('containers', 'delete', name);
+          // containerd makes a control group for the namespace and never removes it.
+          for (const hierarchy of await readdir(CGROUPS)) {
+            await rmdir(join(CGROUPS, hierarchy, 'other')).catch(() => undefined);
+          }
         },
       };
     },
