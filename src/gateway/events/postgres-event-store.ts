@@ -138,7 +138,10 @@ export class PostgresEventStore implements EventStore {
     const fullness = (): Fullness | undefined =>
       fullnessFor(limits, this.load(), this.#loadOf(put.lane), put.bytes);
     // Twice, since the first count may have been under way already.
-    for (let count = 0; count < 2 && fullness() !== undefined && this.#mayCountTwice; count += 1) {
+    for (let count = 0; count < 2 && fullness() !== undefined; count += 1) {
+      if (!this.#mayCountTwice) {
+        break;
+      }
       await this.#recount();
     }
     const full = fullness();
