@@ -1,15 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { exitCodes } from './command-run.ts';
+import { programVersion } from './common/program-version.ts';
 import { addCommands } from './person-commands.ts';
 import { addRoles } from './role-commands.ts';
-
-function version(): string {
-  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { readonly version: string }).version;
-}
 
 /** The command line without any command. */
 export function createBareProgram(): Command {
@@ -17,7 +12,7 @@ export function createBareProgram(): Command {
     .description(
       'Runs AWS Lambda container images on containerd under Kubernetes control, frozen between calls.',
     )
-    .version(version(), '--version', 'show the version')
+    .version(programVersion(), '--version', 'show the version')
     .helpCommand(false)
     .showHelpAfterError('(esb <command> --help shows what is possible)')
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, 'esb:')) })

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { lambdaNodes } from '../api/lambda-node.ts';
@@ -12,13 +11,14 @@ import {
 import { checkDefinitions } from '../api/schema-revision.ts';
 import { removeUnfinishedFiles } from '../common/atomic-file.ts';
 import { systemClock } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
+import { aborted, sleep } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 import type { Spawner } from '../common/exec/spawner.ts';
 import type { Health } from '../common/health.ts';
 import { type HealthServer, startHealthServer } from '../common/health-server.ts';
 import { formatHostPort, parseHostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
+import { programVersion } from '../common/program-version.ts';
 import type { RoleContext } from '../common/role-context.ts';
 import { stopInOrder } from '../common/stop-in-order.ts';
 import { TaskGroup } from '../common/task-group.ts';
@@ -451,7 +451,7 @@ export async function runAgent(options: AgentOptions, context: RoleContext, spaw
     checkOutput();
     health.subscribe(checkOutput);
 
-    await Promise.race([fired(signal), retirement.due.then(() => (leaving = !signal.aborted))]);
+    await Promise.race([aborted(signal), retirement.due.then(() => (leaving = !signal.aborted))]);
     logger.info(leaving ? 'agent leaves the node' : 'agent stops');
     health.note('start', { ok: false, reason: 'Stopping', message: 'the agent is stopping' });
   } finally {
@@ -564,18 +564,4 @@ class ImageList {
 function firstFault(...states: readonly Health[]): Health {
   const fault = states.find(({ ok }) => !ok);
   return fault ?? states.find((state) => state.ok && state.warning !== undefined) ?? { ok: true };
-}
-
-function programVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { readonly version: string }).version;
-}
-
-function fired(signal: AbortSignal): Promise<void> {
-  const done = Promise.withResolvers<void>();
-  if (signal.aborted) {
-    done.resolve();
-  }
-  signal.addEventListener('abort', () => done.resolve(), { once: true });
-  return done.promise;
 }

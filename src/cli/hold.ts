@@ -1,3 +1,4 @@
+import { aborted } from '../common/deadline.ts';
 import type { RoleContext } from '../common/role-context.ts';
 
 /** A timer is what keeps a process without any work alive; how often it fires does not matter. */
@@ -12,11 +13,7 @@ export async function runHold(context: RoleContext): Promise<void> {
   const heartbeat = setInterval(() => undefined, HEARTBEAT_MS);
   try {
     logger.info('holding the memory of the workers of this node');
-    if (!signal.aborted) {
-      const ended = Promise.withResolvers<void>();
-      signal.addEventListener('abort', () => ended.resolve(), { once: true });
-      await ended.promise;
-    }
+    await aborted(signal);
     logger.info('told to end');
   } finally {
     clearInterval(heartbeat);

@@ -82,6 +82,16 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
   return done.promise;
 }
 
+/** Resolves when `signal` fires, or at once if it has. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  const fired = Promise.withResolvers<void>();
+  if (signal.aborted) {
+    fired.resolve();
+  }
+  signal.addEventListener('abort', () => fired.resolve(), { once: true });
+  return fired.promise;
+}
+
 /** Whether `error` only says that a caller gave up. */
 export function isAborted(error: unknown): boolean {
   return error instanceof AbortedError || (error instanceof Error && error.name === 'AbortError');

@@ -1,7 +1,7 @@
 import { isRetired, type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock, Timer } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
+import { aborted, sleep } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';
@@ -270,11 +270,7 @@ export async function runLeader(options: LeaderOptions, signal: AbortSignal): Pr
     wakeWaiting();
   };
 
-  const stopped = Promise.withResolvers<void>();
-  signal.addEventListener('abort', () => stopped.resolve(), { once: true });
-  if (signal.aborted) {
-    stopped.resolve();
-  }
+  const stopped = aborted(signal);
   // First, so that nobody is placed on a node that is being drained.
   holds?.start();
   queue.start();
@@ -304,7 +300,7 @@ export async function runLeader(options: LeaderOptions, signal: AbortSignal): Pr
   );
   tasks.run('authority', (taskSignal) => keepAuthority(authority, clock, logger, taskSignal));
   try {
-    await stopped.promise;
+    await stopped;
   } finally {
     waking?.cancel();
     for (const end of unsubscribe) {

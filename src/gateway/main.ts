@@ -2,7 +2,7 @@ import { type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { checkDefinitions } from '../api/schema-revision.ts';
 import { systemClock } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
+import { aborted, sleep } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import { type HealthServer, startHealthServer } from '../common/health-server.ts';
@@ -162,13 +162,4 @@ async function checkSchema(client: KubeClient, signal: AbortSignal): Promise<Hea
       message: `cannot read the resource definitions: ${messageOf(error)}`,
     };
   }
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) {
-    return;
-  }
-  const fired = Promise.withResolvers<void>();
-  signal.addEventListener('abort', () => fired.resolve(), { once: true });
-  await fired.promise;
 }

@@ -1,11 +1,12 @@
 import { readyReasons } from '../../api/condition.ts';
+import type { WorkerPhase } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/host-port.ts';
 import type { EnsureStep, WorkerInfo } from '../../runtime/contract/runtime.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Goal } from './goal.ts';
 import type { Action, Observed } from './plan.ts';
-import type { ConditionView, WorkerPhase, WorkerView } from './worker-state.ts';
+import type { ConditionView, WorkerView } from './worker-state.ts';
 
 /** Why a worker is not what it should be. */
 export interface Failure {

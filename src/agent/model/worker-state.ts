@@ -1,18 +1,5 @@
+import type { WorkerPhase } from '../../api/lambda-worker.ts';
 import type { WorkerAddress, WorkerIdentity } from '../../runtime/contract/runtime.ts';
-
-/** The phase that the resource shows; the same words as in the CRD. */
-export type WorkerPhase =
-  | 'Pending'
-  | 'Pulling'
-  | 'Creating'
-  | 'Running'
-  | 'Pausing'
-  | 'Paused'
-  | 'Resuming'
-  | 'Terminating'
-  | 'Absent'
-  | 'Failed'
-  | 'Unknown';
 
 export interface ConditionView {
   readonly status: 'True' | 'False' | 'Unknown';
