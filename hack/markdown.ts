@@ -20,7 +20,7 @@ export function withoutTags(text: string): string {
 }
 
 /** A paragraph in lines of at most `width` characters, where its words allow. */
-export function wrapped(text: string, width = 150): string {
+export function wrapped(text: string, width = 120): string {
   const lines: string[] = [];
   for (const word of text.split(/\s+/).filter((each) => each !== '')) {
     const last = lines.at(-1);
