@@ -5,11 +5,13 @@ import type { Product } from './product.ts';
 
 const introduction = `# Command line
 
-Every command and flag of \`esb\`. \`esb <command> --help\` shows the same. \`source .esb/env\` puts \`esb\` on the PATH of a local instance; before there is one it is \`node hack/esb.mjs\` in a clone. In the image \`esb\` is the entrypoint;
-\`up\`, \`down\`, \`status\` and \`doctor\` without \`node\` are about the local instance of a clone, and are not in the image.
+Every command and flag of \`esb\`. \`esb <command> --help\` shows the same. \`source .esb/env\` puts \`esb\` on the PATH of a
+local instance; before there is one it is \`node hack/esb.mjs\` in a clone. In the image \`esb\` is the entrypoint; \`up\`,
+\`down\`, \`status\` and \`doctor\` without \`node\` are about the local instance of a clone, and are not in the image.
 
-A flag with a variable is read from the environment where it is not given. A command ends with 0 when it has done what it was asked for, with 1 when it has not, and
-with 2 when it was called wrongly; a role that is told to end (\`SIGTERM\`) and does has ended with 0.
+A flag with a variable is read from the environment where it is not given. A command ends with 0 when it has done what
+it was asked for, with 1 when it has not, and with 2 when it was called wrongly; a role that is told to end (\`SIGTERM\`)
+and does has ended with 0.
 
 This page is made from the source by \`npm run generate\`.
 `;

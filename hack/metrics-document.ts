@@ -16,20 +16,22 @@ interface MetricFacts {
 const introduction = `# Metrics
 
 Each role serves its metrics for Prometheus at \`/metrics\` of its \`--health\` address, beside \`/healthz\` and \`/readyz\`:
-the agent at port 9093, the controller at 9091, the gateway at 9092, where nothing else is asked for. Agents give theirs by gRPC
-too (\`GetMetrics\`). No label holds the name of a worker or an image, and how many series there are does not depend on how many
-workers there are. Functions have labels in the gateway alone, and only so many: the first 100 that are called (\`--metrics-functions\`)
-have series of their own, some 80 each; the others share \`function="(other)"\`, names that no function has \`function="(unknown)"\`, and
-the series of a function end with it. Durations are in seconds, sizes in bytes.
+the agent at port 9093, the controller at 9091, the gateway at 9092, where nothing else is asked for. Agents give theirs
+by gRPC too (\`GetMetrics\`). No label holds the name of a worker or an image, and how many series there are does not
+depend on how many workers there are. Functions have labels in the gateway alone, and only so many: the first 100 that
+are called (\`--metrics-functions\`) have series of their own, some 80 each; the others share \`function="(other)"\`, names
+that no function has \`function="(unknown)"\`, and the series of a function end with it. Durations are in seconds, sizes
+in bytes.
 
-Where one call spent its time is told by [spans](../how-to/tracing.md) and by the access log of the gateway (\`--access-log\`), a line for each
-request. What to collect and what is worth an alarm is in [how to watch ESB](../how-to/metrics.md).
+Where one call spent its time is told by [spans](../how-to/tracing.md) and by the access log of the gateway
+(\`--access-log\`), a line for each request. [How to watch ESB](../how-to/metrics.md) says which to collect and which are
+worth an alarm.
 
-\`/healthz\` says that the process turns. It does not ask containerd, the API server or anybody else: to restart an agent mends
-none of them, and workers are served without the API server. \`/readyz\` says whether the role does its work now, and why not. A
-probe of life belongs on the first, one of readiness on the second.
+\`/healthz\` says that the process turns. The check asks neither containerd nor the API server: to restart an agent mends
+neither, and workers are served without the API server. \`/readyz\` says whether the role does its work now, and why not.
+A probe of life belongs on the first, one of readiness on the second.
 
-This page is made from the source by \`npm run generate\`; what is said of each metric is its own help text.
+This page is made from the source by \`npm run generate\`, with the help text of each metric.
 `;
 
 /** The reference of metrics: every metric of every role. */

@@ -3,7 +3,7 @@
 import type { ObjectMeta } from '../object-meta.ts';
 
 /**
- * LambdaNode is one node that runs workers, registered and kept by the agent there. That the agent is alive is told by the Lease of the same name in ESB's own namespace. Deleting a LambdaNode says that the node is gone for good.
+ * LambdaNode is one node that runs workers, registered and kept by the agent there. The life of the agent is told by the Lease of the same name in ESB's own namespace. Deleting a LambdaNode says that the node is gone for good.
  */
 export interface LambdaNode {
   /**
@@ -19,7 +19,7 @@ export interface LambdaNode {
   readonly status?: LambdaNodeStatus;
 }
 /**
- * What people ask of the node.
+ * Wishes of operators for the node.
  */
 export interface LambdaNodeSpec {
   /**
@@ -32,7 +32,7 @@ export interface LambdaNodeSpec {
   readonly retired: boolean;
 }
 /**
- * What the agent tells of its node.
+ * Report of the agent about its node.
  */
 export interface LambdaNodeStatus {
   /**
@@ -72,7 +72,7 @@ export interface LambdaNodeStatus {
   readonly conditions?: readonly LambdaNodeStatusCondition[];
 }
 /**
- * What runs there.
+ * Versions of the programs of the node.
  */
 export interface LambdaNodeStatusVersions {
   /**
@@ -97,7 +97,7 @@ export interface LambdaNodeStatusVersions {
   readonly architecture?: string;
 }
 /**
- * What may be promised to workers.
+ * Capacity that may be promised to workers.
  */
 export interface LambdaNodeStatusCapacity {
   /**
@@ -110,7 +110,7 @@ export interface LambdaNodeStatusCapacity {
   readonly workers: number;
 }
 /**
- * What has been promised to workers that exist there, running, paused or being removed.
+ * Capacity that is promised to workers that exist there, running, paused or being removed.
  */
 export interface LambdaNodeStatusAllocated {
   /**

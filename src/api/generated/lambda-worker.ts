@@ -19,7 +19,7 @@ export interface LambdaWorker {
   readonly status?: LambdaWorkerStatus;
 }
 /**
- * What should exist, and the state it should rest in.
+ * Desired state of the worker, and the state that it rests in.
  */
 export interface LambdaWorkerSpec {
   /**
@@ -60,7 +60,7 @@ export interface LambdaWorkerSpec {
   readonly env?: readonly LambdaWorkerSpecVariable[];
   readonly resources: LambdaWorkerSpecResources;
   /**
-   * Size of the writable /tmp. What is in it is kept in memory, so a worker takes this of its node beside the memory limit.
+   * Size of the writable /tmp. Files there are kept in memory, so a worker takes this of its node beside the memory limit.
    */
   readonly ephemeralStorage: number | string;
   /**
@@ -153,7 +153,7 @@ export interface LambdaWorkerSpecVariableValueFromSecretKeyRef {
   readonly optional: boolean;
 }
 /**
- * What the worker may use.
+ * Resources of the worker.
  */
 export interface LambdaWorkerSpecResources {
   readonly limits: LambdaWorkerSpecResourcesLimits;
@@ -185,7 +185,7 @@ export interface LambdaWorkerSpecWarmUp {
   readonly payload: unknown;
 }
 /**
- * When a worker that nobody calls is paused and removed. The resource and its assignment stay; the next call wakes it.
+ * When an idle worker is paused and removed. The resource and its assignment stay; the next call wakes it.
  */
 export interface LambdaWorkerSpecIdlePolicy {
   /**
@@ -198,7 +198,7 @@ export interface LambdaWorkerSpecIdlePolicy {
   readonly removeAfterSeconds?: number;
 }
 /**
- * What becomes of calls with InvocationType Event, as the event invoke configuration of Lambda. The setting belongs to the function: the worker created first decides for all workers of the function, and the first by name among workers created in the same second.
+ * Handling of calls with InvocationType Event, as the event invoke configuration of Lambda. The setting belongs to the function: the worker created first decides for all workers of the function, and the first by name among workers created in the same second.
  */
 export interface LambdaWorkerSpecAsyncInvoke {
   /**
@@ -289,7 +289,7 @@ export interface LambdaWorkerSpecTopologySpread {
   readonly whenUnsatisfiable: 'DoNotSchedule' | 'ScheduleAnyway';
 }
 /**
- * What exists. Written by the controller (assignment, Scheduled), the node's agent (the rest) and gateways (lastInvocationTime).
+ * State of the worker as it is. Written by the controller (assignment, Scheduled), the node's agent (the rest) and gateways (lastInvocationTime).
  */
 export interface LambdaWorkerStatus {
   readonly assignment?: LambdaWorkerStatusAssignment;
@@ -298,7 +298,7 @@ export interface LambdaWorkerStatus {
    */
   readonly lastEpoch?: number;
   /**
-   * What the worker is doing, in one word. Conditions say why.
+   * Phase of the worker, in one word. Conditions say why.
    */
   readonly phase?:
     | 'Pending'
