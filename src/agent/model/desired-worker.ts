@@ -1,4 +1,4 @@
-import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
+import type { WorkerIdentity, WorkerShape } from '../../runtime/contract/runtime.ts';
 
 /** An environment variable as the resource has it. */
 export type DesiredVariable =
@@ -17,7 +17,7 @@ export interface Permission {
 }
 
 /** What a LambdaWorker asks of this node: its resource reduced to what the agent acts on. Plain JSON, kept on disk. */
-export interface DesiredWorker {
+export interface DesiredWorker extends Omit<WorkerShape, 'image' | 'env'> {
   readonly identity: WorkerIdentity;
   readonly generation: number;
   readonly epoch: number;
@@ -25,18 +25,7 @@ export interface DesiredWorker {
   readonly image: string;
   readonly imagePullPolicy: 'Always' | 'IfNotPresent' | 'Never';
   readonly imagePullSecrets: readonly string[];
-  readonly command: readonly string[];
-  readonly args: readonly string[];
-  readonly handler?: string;
   readonly env: readonly DesiredVariable[];
-  readonly memoryMiB: number;
-  readonly milliCpu?: number;
-  readonly pids: number;
-  readonly ephemeralStorageMiB: number;
-  readonly readOnlyRootFilesystem: boolean;
-  readonly timeoutSeconds: number;
-  readonly port: number;
-  readonly networkMode: 'Bridge' | 'Host';
   /** JSON text of the warm-up call's payload; absent means no warm-up. */
   readonly warmUpPayload?: string;
   readonly restingState: 'Running' | 'Paused' | 'Absent';
@@ -44,7 +33,6 @@ export interface DesiredWorker {
   readonly pauseAfterSeconds?: number;
   readonly removeAfterSeconds?: number;
   readonly wakePolicy: 'OnInvoke' | 'Never';
-  readonly terminationGraceSeconds: number;
   /** `metadata.deletionTimestamp` is set: clean up and report it. */
   readonly deleting: boolean;
   readonly permission?: Permission;

@@ -4,7 +4,8 @@ import { containerLabels } from '../../api/label.ts';
 import { EsbError, errnoOf } from '../../common/errors.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
-import type { RuntimeSpecOptions, UserIds } from '../../oci/runtime-spec.ts';
+import type { RuntimeSpecOptions } from '../../oci/runtime-spec.ts';
+import type { UserIds } from '../../oci/spec-user.ts';
 import {
   CGROUP_ROOT,
   type CgroupDriver,

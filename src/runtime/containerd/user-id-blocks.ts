@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { EsbError, errnoOf } from '../../common/errors.ts';
-import type { UserIds } from '../../oci/runtime-spec.ts';
+import type { UserIds } from '../../oci/spec-user.ts';
 
 /** Ids that a worker gets: as many as 16 bits name, the range that images use and that Kubernetes gives a Pod. */
 export const BLOCK_SIZE = 65_536;

@@ -1,6 +1,7 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import type { Health } from '../../common/health.ts';
 import type { TaskProcess, TaskStatus } from '../../containerd/task-service.ts';
+import type { SpecShape } from '../../oci/spec-shape.ts';
 import type { NodeImages } from './images.ts';
 import type { NodeInventory } from './inventory.ts';
 import type { LimitHits } from './limits.ts';
@@ -33,23 +34,9 @@ export interface PullSecrets {
   readonly missing: readonly string[];
 }
 
-/** Everything that forms a container, secrets already resolved. */
-export interface WorkerShape {
+/** Everything that forms a container, secrets resolved. */
+export interface WorkerShape extends SpecShape {
   readonly image: ImageRequest;
-  /** Replaces the image's Entrypoint when not empty. */
-  readonly command: readonly string[];
-  /** Replaces the image's Cmd when not empty. */
-  readonly args: readonly string[];
-  readonly handler?: string;
-  readonly env: readonly { readonly name: string; readonly value: string }[];
-  readonly memoryMiB: number;
-  /** Thousandths of a core; absent means no limit. */
-  readonly milliCpu?: number;
-  readonly pids: number;
-  /** Size of the writable /tmp in MiB; added to the memory limit since a tmpfs is charged to it. */
-  readonly ephemeralStorageMiB: number;
-  readonly readOnlyRootFilesystem: boolean;
-  readonly timeoutSeconds: number;
   /** Port of the emulator inside the worker; in `Host` mode the runtime chooses one. */
   readonly port: number;
   readonly networkMode: 'Bridge' | 'Host';

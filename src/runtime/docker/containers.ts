@@ -4,7 +4,7 @@ import { EsbError, hasCode, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerService, DockerContainer } from '../../docker/container-service.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
-import { handlerInItsPlace } from '../../oci/runtime-spec.ts';
+import { handlerInItsPlace } from '../../oci/spec-process.ts';
 import { observed, type RuntimeObserver, type StartStage } from '../contract/instrumentation.ts';
 import type { EnsureRequest, WorkerAddress, WorkerInfo } from '../contract/runtime.ts';
 import { WorkerExitError } from '../contract/worker-exit-error.ts';

@@ -6,7 +6,7 @@ import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { StoredImage } from '../../containerd/image-service.ts';
 import { type ImageConfig, type Platform, type ResolvedImage, resolveImage } from '../../oci/image-config.ts';
 import { type ImageReference, parseImageReference } from '../../oci/image-reference.ts';
-import { needsUserFiles } from '../../oci/runtime-spec.ts';
+import { needsUserFiles } from '../../oci/spec-user.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
 import { ImagePulls, type PullObserver } from './image-pulls.ts';
 import { withMissing } from './pull-error.ts';

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import { EsbError } from '../../common/errors.ts';
 import type { ImageConfig } from '../../oci/image-config.ts';
-import { processArguments } from '../../oci/runtime-spec.ts';
+import { processArguments } from '../../oci/spec-process.ts';
 import type { WorkerShape } from '../contract/runtime.ts';
 
 /** Address of a worker in the node's own network: callers go through the agent, so nobody else may reach it. */

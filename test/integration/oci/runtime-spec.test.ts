@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { linuxPlatform } from '../../../src/oci/image-config.ts';
-import { buildRuntimeSpec, type SpecShape, type UserIds } from '../../../src/oci/runtime-spec.ts';
+import { buildRuntimeSpec } from '../../../src/oci/runtime-spec.ts';
+import type { SpecShape } from '../../../src/oci/spec-shape.ts';
+import type { UserIds } from '../../../src/oci/spec-user.ts';
 import { type CommandResult, run } from '../../support/command.ts';
 import { toolsFolder } from '../../support/tools.ts';
 

@@ -3,13 +3,13 @@ import { EsbError } from '../../../src/common/errors.ts';
 import type { ImageConfig } from '../../../src/oci/image-config.ts';
 import {
   buildRuntimeSpec,
-  handlerInItsPlace,
-  needsUserFiles,
   type RuntimeSpec,
   type RuntimeSpecOptions,
-  type SpecShape,
 } from '../../../src/oci/runtime-spec.ts';
 import { workerSeccompProfile } from '../../../src/oci/seccomp.ts';
+import { handlerInItsPlace } from '../../../src/oci/spec-process.ts';
+import type { SpecShape } from '../../../src/oci/spec-shape.ts';
+import { needsUserFiles } from '../../../src/oci/spec-user.ts';
 
 const image: ImageConfig = {
   env: ['PATH=/usr/bin', 'LANG=C.UTF-8'],

@@ -1,0 +1,114 @@
+import { EsbError } from '../common/errors.ts';
+import type { ImageConfig } from './image-config.ts';
+import type { SpecShape } from './spec-shape.ts';
+
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/**
+ * Names that neither the image nor the user sets. Lambda reserves all but `AWS_LAMBDA_MAX_CONCURRENCY`, which would make
+ * the emulator run several calls at once.
+ */
+const RESERVED: ReadonlySet<string> = new Set([
+  'AWS_LAMBDA_FUNCTION_NAME',
+  'AWS_LAMBDA_FUNCTION_VERSION',
+  'AWS_LAMBDA_FUNCTION_MEMORY_SIZE',
+  'AWS_LAMBDA_FUNCTION_TIMEOUT',
+  'AWS_LAMBDA_INITIALIZATION_TYPE',
+  'AWS_LAMBDA_LOG_GROUP_NAME',
+  'AWS_LAMBDA_LOG_STREAM_NAME',
+  'AWS_LAMBDA_RUNTIME_API',
+  'AWS_LAMBDA_MAX_CONCURRENCY',
+  '_X_AMZN_TRACE_ID',
+]);
+
+/** Sources from which the environment of a worker follows. */
+export interface EnvironmentSources {
+  readonly containerId: string;
+  readonly functionName: string;
+  readonly shape: SpecShape;
+  readonly image: ImageConfig;
+  /** `AWS_REGION` where neither image nor user gives one. Default `us-east-1`, the region of the emulator's ARNs. */
+  readonly region?: string;
+}
+
+/**
+ * The program of a worker and its arguments.
+ *
+ * @throws {EsbError} `NoEntrypoint` when neither image nor resource names one
+ */
+export function processArguments(shape: SpecShape, image: ImageConfig): readonly string[] {
+  const replaced = shape.command.length > 0;
+  const entrypoint = replaced ? shape.command : image.entrypoint;
+  // As in Kubernetes: the Cmd is an argument of its own Entrypoint, not of another program.
+  const imageCmd = replaced ? [] : image.cmd;
+  const cmd = shape.args.length > 0 ? shape.args : imageCmd;
+  const program = [...entrypoint, ...cmd];
+  if (program.length === 0) {
+    throw new EsbError(
+      'the image names neither an Entrypoint nor a Cmd, so there is nothing to run: set spec.command, for example ' +
+        '["/usr/local/bin/aws-lambda-rie", "python3", "-m", "awslambdaric", "lambda_function.handler"]',
+      { code: 'NoEntrypoint' },
+    );
+  }
+  const handler = cmd.length === 0 && entrypoint.length > 0 ? shape.handler : undefined;
+  return handler === undefined || handler === '' ? program : [...program, handler];
+}
+
+/**
+ * The argument that a runtime takes for the handler although the resource names another one: `spec.handler` has no
+ * effect then. The emulator and the runtimes read an argument, the last or the first that looks like a handler, and not
+ * `_HANDLER`. Undefined where `spec.handler` decides, or none is given.
+ */
+export function handlerInItsPlace(shape: SpecShape, image: ImageConfig): string | undefined {
+  const { handler } = shape;
+  if (handler === undefined || handler === '') {
+    return undefined;
+  }
+  const [, ...words] = processArguments(shape, image);
+  const last = words.at(-1);
+  const taken = last === handler ? words.at(-2) : last;
+  return taken !== undefined && taken !== handler && isHandler(taken) ? taken : undefined;
+}
+
+/** `module.function` or `Class::method`, as opposed to a path, an option, a version, or the name of a file. */
+function isHandler(word: string): boolean {
+  const named = /^\w[\w-]*(?:[./]|::)(?:[\w-]+(?:[./]|::))*[A-Za-z_]\w*$/;
+  return named.test(word) && !/\.(?:[cm]?[jt]s|py|rb|sh|jar|dll|so)$/.test(word) && /\.|::/.test(word);
+}
+
+/** The environment that Lambda promises, over which image and resource set their own. */
+export function environment(options: EnvironmentSources): readonly string[] {
+  const { shape, image } = options;
+  const region = options.region ?? 'us-east-1';
+  const variables = new Map<string, string>([
+    ['PATH', DEFAULT_PATH],
+    ['AWS_REGION', region],
+    ['AWS_DEFAULT_REGION', region],
+    ['LAMBDA_TASK_ROOT', '/var/task'],
+    ['LAMBDA_RUNTIME_DIR', '/var/runtime'],
+    ['TZ', ':UTC'],
+  ]);
+  for (const entry of image.env) {
+    const equals = entry.indexOf('=');
+    if (equals > 0) {
+      variables.set(entry.slice(0, equals), entry.slice(equals + 1));
+    }
+  }
+  for (const { name, value } of shape.env) {
+    variables.set(name, value);
+  }
+  for (const name of RESERVED) {
+    variables.delete(name);
+  }
+  variables.set('AWS_LAMBDA_FUNCTION_NAME', options.functionName);
+  variables.set('AWS_LAMBDA_FUNCTION_VERSION', '$LATEST');
+  variables.set('AWS_LAMBDA_FUNCTION_MEMORY_SIZE', String(shape.memoryMiB));
+  variables.set('AWS_LAMBDA_FUNCTION_TIMEOUT', String(shape.timeoutSeconds));
+  variables.set('AWS_LAMBDA_INITIALIZATION_TYPE', 'on-demand');
+  variables.set('AWS_LAMBDA_LOG_GROUP_NAME', `/aws/lambda/${options.functionName}`);
+  variables.set('AWS_LAMBDA_LOG_STREAM_NAME', `$LATEST/${options.containerId}`);
+  if (shape.handler !== undefined && shape.handler !== '') {
+    variables.set('_HANDLER', shape.handler);
+  }
+  return [...variables].map(([name, value]) => `${name}=${value}`);
+}
