@@ -1,8 +1,17 @@
 import { defineConfig } from 'vitest/config';
+import { pitfalls } from './test/pitfalls.ts';
 import { patience } from './test/support/patience.ts';
+import { tenantAttempts } from './test/tenant-attempts.ts';
+
+/** Tags that tests may carry; vitest refuses any other. */
+const tags = [
+  ...Object.entries(pitfalls).map(([name, description]) => ({ name, description })),
+  ...Object.entries(tenantAttempts).map(([name, { attempt }]) => ({ name, description: attempt })),
+];
 
 export default defineConfig({
   test: {
+    tags,
     restoreMocks: true,
     sequence: { hooks: 'stack' },
     testTimeout: 10_000 * patience(),

@@ -20,6 +20,7 @@ import type { Product, ProductMaker } from './product.ts';
 import { reasonDocument } from './reason-document.ts';
 import { resourceDocuments } from './resource-document.ts';
 import { generatedTypesFolder, resourceTypes } from './resource-types.ts';
+import { testDocuments } from './test-documents.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
@@ -34,6 +35,7 @@ const makers: readonly ProductMaker[] = [
   chartDefinitions,
   chartDocuments,
   chartManifests,
+  testDocuments,
 ];
 
 /** Folders in which nothing is but what is made, so that what is no longer made is removed. */

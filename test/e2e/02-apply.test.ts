@@ -4,7 +4,9 @@ import { instance } from './support/instance.ts';
 describe('kubectl apply', () => {
   const esb = instance();
 
-  it('makes a worker that becomes Ready and runs in the esb namespace of containerd, and nowhere else', async () => {
+  it('makes a worker that becomes Ready and runs in the esb namespace of containerd, and nowhere else', {
+    tags: ['P28'],
+  }, async () => {
     await esb.apply('applied', { nodeName: 'node-1' });
     const worker = await esb.ready('applied');
     const containerId = worker.status?.containerID ?? '';

@@ -15,7 +15,9 @@ os.execv('/usr/local/bin/aws-lambda-rie', ['aws-lambda-rie', 'python3', '-m', 'a
 describe('the network of a worker', () => {
   const esb = instance();
 
-  it('is there before its first process, with the address of the status and of the CNI result', async () => {
+  it('is there before its first process, with the address of the status and of the CNI result', {
+    tags: ['P20'],
+  }, async () => {
     await esb.apply('first-look', { nodeName: 'node-1', command: ['python3', '-c', firstLook] });
     const worker = await esb.ready('first-look');
     const ip = worker.status?.address?.ip ?? '';
@@ -43,7 +45,7 @@ describe('the network of a worker', () => {
     expect((await esb.invoke('first-look')).payload.counter).toBe(1);
   });
 
-  it('lets a worker reach neither the node nor another worker', async () => {
+  it('lets a worker reach neither the node nor another worker', { tags: ['P23'] }, async () => {
     await esb.apply('inside', { nodeName: 'node-1' });
     await esb.apply('neighbour', { nodeName: 'node-1' });
     const inside = await esb.ready('inside');

@@ -30,7 +30,9 @@ describe('the Lambda Invoke API', () => {
     });
   });
 
-  it('tells of a handler that sleeps too long, and the worker serves the next call', async () => {
+  it('tells of a handler that sleeps too long, and the worker serves the next call', {
+    tags: ['P16', 'M14', 'G2'],
+  }, async () => {
     // Enough for the function to be loaded anew, which the next call does within this time.
     const seconds = functionTimeout(3);
     await esb.apply('sleeper', { timeoutSeconds: 3 });
@@ -43,7 +45,7 @@ describe('the Lambda Invoke API', () => {
     expect((await esb.invoke('sleeper')).payload.message).toBe('hello from sleeper');
   });
 
-  it('is not disturbed by a caller that hangs up in the middle of a call', async () => {
+  it('is not disturbed by a caller that hangs up in the middle of a call', { tags: ['G2'] }, async () => {
     await esb.apply('hung-up', { timeoutSeconds: 10 });
     const { status } = await esb.ready('hung-up');
     const before = await esb.invoke('hung-up');
@@ -61,7 +63,7 @@ describe('the Lambda Invoke API', () => {
     expect(after.payload).toMatchObject({ counter: 3, overlaps: 0, bootId: before.payload.bootId });
   });
 
-  it('takes the tail of the log, a client context, and a dry run', async () => {
+  it('takes the tail of the log, a client context, and a dry run', { tags: ['P16'] }, async () => {
     await esb.apply('extras');
     await esb.ready('extras');
     const context = Buffer.from(JSON.stringify({ custom: { tenant: 'blue' } })).toString('base64');
@@ -98,7 +100,7 @@ describe('the Lambda Invoke API', () => {
     });
   });
 
-  it('tells truthfully of a function that ends its process', async () => {
+  it('tells truthfully of a function that ends its process', { tags: ['M14'] }, async () => {
     await esb.apply('quitter');
     await esb.ready('quitter');
     await esb.invoke('quitter');

@@ -42,7 +42,7 @@ describe('a paused worker', () => {
     expect((await esb.waitUntilPaused('frozen')).status?.containerID).toBe(containerId);
   });
 
-  it('can be made paused from the start, ready and warmed up', async () => {
+  it('can be made paused from the start, ready and warmed up', { tags: ['P12', 'P15'] }, async () => {
     await esb.apply('born-frozen', {
       nodeName: 'node-1',
       desiredState: 'Paused',

@@ -36,7 +36,7 @@ describe('activity by status patch', () => {
     expect(await esb.taskState(containerId)).toBe('PAUSED');
   });
 
-  it('of our own gateway, late, wakes nobody', async () => {
+  it('of our own gateway, late, wakes nobody', { tags: ['P24'] }, async () => {
     await esb.apply('settled', {
       nodeName: 'node-1',
       desiredState: 'Paused',

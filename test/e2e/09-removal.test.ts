@@ -41,7 +41,9 @@ describe('removal', () => {
     await expectAsBefore();
   });
 
-  it('by deletion of a paused worker takes under two seconds and leaves nothing', async () => {
+  it('by deletion of a paused worker takes under two seconds and leaves nothing', {
+    tags: ['P19'],
+  }, async () => {
     const took: number[] = [];
     for (const name of ['sleeping-1', 'sleeping-2', 'sleeping-3']) {
       await esb.apply(name, { nodeName: 'node-1', desiredState: 'Paused' });

@@ -84,6 +84,7 @@ describe('an agent that is killed and started again', () => {
   });
 
   it(`serves them while the API server is frozen for ${outageSeconds} s`, {
+    tags: ['M17'],
     timeout: (outageSeconds + 120) * 1_000 * patience(),
   }, async () => {
     const workers = await twoWorkers('frozenapi');
@@ -116,7 +117,9 @@ describe('an agent that is killed and started again', () => {
     );
   });
 
-  it('in the middle of a call reports that call as unknown and never runs it again', async () => {
+  it('in the middle of a call reports that call as unknown and never runs it again', {
+    tags: ['P17', 'G6'],
+  }, async () => {
     await esb.apply('midcall', { ...onNode, timeoutSeconds: 60 });
     const { status } = await esb.ready('midcall');
     const first = (await esb.invoke('midcall')).payload;
@@ -138,6 +141,7 @@ describe('an agent that is killed and started again', () => {
 
   it.each([0, 20, 60, 120, 250])(
     '%i ms into a creation ends with one worker of everything',
+    { tags: ['M6'] },
     async (after) => {
       const before = await footprintAtRest(esb);
       const name = `midcreate-${after}`;
@@ -154,7 +158,7 @@ describe('an agent that is killed and started again', () => {
     },
   );
 
-  it.each([0, 10, 40])('%i ms into a pause ends paused', async (after) => {
+  it.each([0, 10, 40])('%i ms into a pause ends paused', { tags: ['P8', 'M6'] }, async (after) => {
     const name = `midpause-${after}`;
     await esb.apply(name, onNode);
     const { status } = await esb.ready(name);
@@ -174,7 +178,7 @@ describe('an agent that is killed and started again', () => {
     expect((await esb.invoke(name)).payload).toMatchObject({ counter: 2, bootId: first.bootId });
   });
 
-  it.each([0, 4, 12, 40])('%i ms into a resume serves the next call', async (after) => {
+  it.each([0, 4, 12, 40])('%i ms into a resume serves the next call', { tags: ['M6'] }, async (after) => {
     const name = `midresume-${after}`;
     await esb.apply(name, { ...onNode, desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 1 } });
     await esb.ready(name);

@@ -73,6 +73,7 @@ describe('containerd', () => {
   });
 
   it(`away for ${awaySeconds} s: running workers are called, the others recover within 2 s of its return`, {
+    tags: ['M8'],
     timeout: (awaySeconds + 120) * 1_000,
   }, async () => {
     const workers = await prepared('away');

@@ -98,7 +98,9 @@ describe('two nodes', () => {
     }
   });
 
-  it('a lost node is taken over within 90 s, and answers nothing of the old when it returns', async () => {
+  it('a lost node is taken over within 90 s, and answers nothing of the old when it returns', {
+    tags: ['P30'],
+  }, async () => {
     await imageOnBoth();
     const names = await fourWorkers('lost');
     const before = await Promise.all(names.map((name) => esb.worker(name)));

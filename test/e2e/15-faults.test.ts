@@ -374,7 +374,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     await expectWorking('together');
   });
 
-  it('the clock steps', async () => {
+  it('the clock steps', { tags: ['M19'] }, async () => {
     const progress = createProgress({ write: () => undefined });
     await ensureNeeds([{ file: library, debianPackage: 'libfaketime', purpose: 'clock steps' }], progress);
     const stamp = join(esb.home, 'faketime');

@@ -13,7 +13,9 @@ describe('what other systems fell over in a cluster:', () => {
   const esb = instance();
   const parts = new Parts(esb);
 
-  it('two gateways wake one paused worker at the same moment: it is resumed once, and both are answered', async () => {
+  it('two gateways wake one paused worker at the same moment: it is resumed once, and both are answered', {
+    tags: ['M16'],
+  }, async () => {
     await esb.apply('shared', {
       nodeName: 'node-1',
       desiredState: 'Paused',
@@ -35,7 +37,9 @@ describe('what other systems fell over in a cluster:', () => {
     }
   });
 
-  it('a gateway is killed in the middle of a call: the function runs once, and its worker serves the next', async () => {
+  it('a gateway is killed in the middle of a call: the function runs once, and its worker serves the next', {
+    tags: ['M15', 'G3'],
+  }, async () => {
     await esb.apply('survivor', { nodeName: 'node-1', timeoutSeconds: 20 });
     const [first, second] = await parts.gateways();
     const { status } = await esb.ready('survivor');
@@ -67,6 +71,7 @@ describe('what other systems fell over in a cluster:', () => {
   });
 
   it(`the API server is away for ${outageSeconds} seconds: workers are called, paused and woken throughout`, {
+    tags: ['M17'],
     timeout: (outageSeconds + 120) * 1_000,
   }, async () => {
     await esb.apply('offline', {
@@ -98,7 +103,9 @@ describe('what other systems fell over in a cluster:', () => {
     );
   });
 
-  it('every part is replaced in turn under load, as an upgrade does it: no call is lost', async () => {
+  it('every part is replaced in turn under load, as an upgrade does it: no call is lost', {
+    tags: ['M20'],
+  }, async () => {
     const names = ['rolled-1', 'rolled-2', 'rolled-3'];
     for (const name of names) {
       await esb.apply(name, { timeoutSeconds: 20 });

@@ -8,7 +8,7 @@ describe('a random walk over what may happen to workers', () => {
   // Side by side: each brings up an instance of its own, apart from the one of the other tests, and waits for most of its time.
   it.concurrent.each(Object.entries(seeds))(
     'by a %s seed (%i) comes to rest without a trace',
-    { timeout: 420_000 },
+    { tags: ['P17', 'M7'], timeout: 420_000 },
     async (_which, seed) => {
       const { code, stdout } = await run(
         process.execPath,

@@ -76,6 +76,7 @@ describe('two gateways on two nodes', () => {
   }
 
   it(`lose no call while every part is restarted in turn for ${rollingSeconds} s, ${CALLS_PER_SECOND} calls/s`, {
+    tags: ['M15', 'M20', 'G1', 'G6', 'G10'],
     timeout: (rollingSeconds * 2 + 300) * 1_000,
   }, async () => {
     await functions();

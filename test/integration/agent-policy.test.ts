@@ -96,7 +96,7 @@ describe('an agent', () => {
     await server.stop();
   });
 
-  it('registers its own LambdaNode and renews its own Lease, and no others', async () => {
+  it('registers its own LambdaNode and renews its own Lease, and no others', { tags: ['P33'] }, async () => {
     const register = (client: KubeClient, name: string) =>
       client.patch<LambdaNode>(
         lambdaNodes,
@@ -125,7 +125,9 @@ describe('an agent', () => {
     await expect(agent.patch(leases, system('node-2'), lease)).rejects.toMatchObject(refusal);
   });
 
-  it('tells of the workers of its node alone, and leaves their assignment as it is', async () => {
+  it('tells of the workers of its node alone, and leaves their assignment as it is', {
+    tags: ['P24'],
+  }, async () => {
     const options = { subresource: 'status' } as const;
     await agent.patch(lambdaWorkers, key('own'), status({ phase: 'Running' }), options);
     await expect(
@@ -147,7 +149,7 @@ describe('an agent', () => {
     await expect(agent.list(secrets, { namespace: 'default' })).rejects.toMatchObject({ code: 'Forbidden' });
   });
 
-  it('whose token is bound to no node may write nothing', async () => {
+  it('whose token is bound to no node may write nothing', { tags: ['P34'] }, async () => {
     await expect(
       unbound.patch(lambdaWorkers, key('own'), status({ phase: 'Paused' }), { subresource: 'status' }),
     ).rejects.toMatchObject({

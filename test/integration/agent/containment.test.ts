@@ -95,14 +95,16 @@ async function expectNeighbourUnhurt(): Promise<void> {
 }
 
 describe('from inside a worker, the network', () => {
-  it('has no way to another worker', async () => {
+  it('has no way to another worker', { tags: ['T23'] }, async () => {
     const sibling = (await lab.worker('neighbour')).status?.address;
     const target = `connect ${sibling?.ip}:${sibling?.port}`;
     expect(await uplink.reach(lab.lab.netnsPath, sibling?.ip ?? '', sibling?.port ?? 0)).toBe(true);
     expect(await attack(target)).toEqual({ [target]: expect.stringMatching(/timeout|unreachable|no route/) });
   });
 
-  it('has no way to what listens on the node, on any of its addresses', async () => {
+  it('has no way to what listens on the node, on any of its addresses', {
+    tags: ['P23', 'T24'],
+  }, async () => {
     const before = await metric('esb_agent_refused_packets_total{destination="node"}');
     const lines: string[] = [];
     for (const host of [gateway, uplinkAddresses.node]) {
@@ -121,7 +123,7 @@ describe('from inside a worker, the network', () => {
     expect(after - before).toBeGreaterThanOrEqual(lines.length);
   });
 
-  it('has no way to the metadata address', async () => {
+  it('has no way to the metadata address', { tags: ['T22'] }, async () => {
     expect(await uplink.reach(lab.lab.netnsPath, metadata, ports.web), 'from the node').toBe(true);
     const target = `connect ${metadata}:${ports.web}`;
     const linkLocal = `connect 169.254.7.7:${ports.web}`;
@@ -159,7 +161,7 @@ describe('from inside a worker, the network', () => {
 });
 
 describe('from inside a worker, the file system', () => {
-  it('is that of its image and nothing of the host', async () => {
+  it('is that of its image and nothing of the host', { tags: ['P34'] }, async () => {
     // There on the host, world-readable.
     expect(await readFile(join(lab.lab.folder, 'config.toml'), 'utf8')).toContain('version');
     const lines = [
@@ -283,7 +285,7 @@ describe('from inside a worker, other processes and the kernel', () => {
 });
 
 describe('a bomb in a worker', () => {
-  it('of processes is held to their number, and told', async () => {
+  it('of processes is held to their number, and told', { tags: ['T25'] }, async () => {
     const answer = (await attack('fork 5000'))['fork 5000'];
     expect(answer).toMatch(/^resource temporarily unavailable after \d+ processes$/);
     expect(Number(/(\d+) processes/.exec(answer ?? '')?.[1])).toBeLessThan(pids);
@@ -314,7 +316,9 @@ describe('a bomb in a worker', () => {
     await expectNeighbourUnhurt();
   });
 
-  it('of files in /tmp is held to its size, and takes nothing of the function’s memory', async () => {
+  it('of files in /tmp is held to its size, and takes nothing of the function’s memory', {
+    tags: ['T27'],
+  }, async () => {
     expect(await attack('fill /tmp/bomb 1000')).toEqual({
       'fill /tmp/bomb 1000': expect.stringMatching(
         /^write \/tmp\/bomb: no space left on device after 1[56] MiB$/,
@@ -328,7 +332,7 @@ describe('a bomb in a worker', () => {
     await expectNeighbourUnhurt();
   });
 
-  it('of memory in the worker itself ends it alone, and is told', async () => {
+  it('of memory in the worker itself ends it alone, and is told', { tags: ['T26'] }, async () => {
     const worker = await lab.worker('attacker');
     const answer = await lab.invoke(worker, { payload: { allocate: 500 } });
     expect(answer).toMatchObject({ outcome: 'OUTCOME_UNKNOWN' });

@@ -77,7 +77,7 @@ describe('an agent that prepares workers', () => {
     await lab.waitForPhase('idler', 'Absent');
   });
 
-  it('replaces it when its shape changes', async () => {
+  it('replaces it when its shape changes', { tags: ['G9'] }, async () => {
     const before = await untilPrepared();
     await lab.patch('idler', { spec: { env: [{ name: 'GREETING', value: 'new' }] } });
     expect(await untilPrepared(before)).not.toBe(before);

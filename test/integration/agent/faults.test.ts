@@ -35,6 +35,7 @@ describe('a node with the real agent', () => {
   afterAll(() => lab?.close());
 
   it('writes nothing but its lease while nothing happens, and rests', {
+    tags: ['P26'],
     timeout: (restSeconds + 120) * 1_000,
   }, async () => {
     const cpu = async (): Promise<number> => {

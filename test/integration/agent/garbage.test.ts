@@ -180,7 +180,7 @@ describe('what workers left behind on a real node', () => {
     expect(await runtime.workerLogs.extent(request.containerId)).toBeUndefined();
   });
 
-  it('by a creation that died with its agent: lease and snapshot', async () => {
+  it('by a creation that died with its agent: lease and snapshot', { tags: ['P28'] }, async () => {
     const containerId = 'dead-00000001';
     await client.leases.create(`esb-create-${containerId}`, new Date(Date.now() + leaseMs));
     const [parent] = (await client.snapshots.list()).filter(({ kind }) => kind === 'COMMITTED');
@@ -209,7 +209,7 @@ describe('what workers left behind on a real node', () => {
     expect((await client.snapshots.list()).map(({ name }) => name)).not.toContain(key);
   });
 
-  it('as empty cgroups, as a state of runc, and as a mount with its bundle', async () => {
+  it('as empty cgroups, as a state of runc, and as a mount with its bundle', { tags: ['P6'] }, async () => {
     const containerId = 'empty-00000002';
     for (const hierarchy of ['memory', 'freezer', 'unified']) {
       await mkdir(join('/sys/fs/cgroup', hierarchy, lab.cgroupParent, containerId), {
@@ -270,7 +270,7 @@ describe('what workers left behind on a real node', () => {
     await nothing();
   });
 
-  it('as a shim that containerd does not know of is ended', async () => {
+  it('as a shim that containerd does not know of is ended', { tags: ['P21'] }, async () => {
     const containerId = 'orphan-00000003';
     // The command line is all that says whose shim a process is.
     const child = spawn(
@@ -311,7 +311,7 @@ describe('what workers left behind on a real node', () => {
     await nothing();
   });
 
-  it('leave alone what is not theirs', async () => {
+  it('leave alone what is not theirs', { tags: ['P29'] }, async () => {
     const foreign = {
       socket: join(shimSockets, 'f'.repeat(64)),
       cgroup: join('/sys/fs/cgroup/freezer', `${lab.cgroupParent}-other`, 'worker-00000004'),

@@ -64,7 +64,7 @@ describe('a worker on a node with the real agent', () => {
     expect(woken.status?.restartCount).toBe(0);
   });
 
-  it('refuses another epoch, and a worker that it does not have', async () => {
+  it('refuses another epoch, and a worker that it does not have', { tags: ['P32'] }, async () => {
     const worker = await lab.worker('hello');
     expect(await lab.invoke(worker, { epoch: 7 })).toMatchObject({
       outcome: 'OUTCOME_REFUSED',
@@ -114,7 +114,7 @@ describe('a worker on a node with the real agent', () => {
     expect(answer.logTail).toContain('a line of its own');
   });
 
-  it('shows what it takes of the node', async () => {
+  it('shows what it takes of the node', { tags: ['P13'] }, async () => {
     await lab.waitForNode('to count it', ({ status }) => (status?.allocated?.workers ?? 0) >= 1);
     expect(await lab.health('/metrics')).toContain('esb_agent_workers{phase="Running"}');
   });

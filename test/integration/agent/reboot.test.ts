@@ -92,7 +92,9 @@ describe(`a node with ${living} containers whose power is cut`, { timeout: timeo
     await lab?.close();
   }, timeoutMs);
 
-  it('has every worker back in its desired state, at an address of its own, and no reservation too many or too few', async () => {
+  it('has every worker back in its desired state, at an address of its own, and no reservation too many or too few', {
+    tags: ['P19', 'M10'],
+  }, async () => {
     const gate = new Semaphore(16);
     const { signal } = new AbortController();
     const began = performance.now();

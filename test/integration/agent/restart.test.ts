@@ -45,7 +45,7 @@ describe('an agent that is killed and started again', () => {
   });
   afterAll(() => lab?.close());
 
-  it('adopts everything, wakes nothing and serves', async () => {
+  it('adopts everything, wakes nothing and serves', { tags: ['P27', 'P29'] }, async () => {
     const before = await tasks();
     await lab.killAgent();
     await lab.startAgent();
@@ -106,6 +106,7 @@ describe('an agent that is killed and started again', () => {
 
   it.each([20, 100, 200, 400])(
     'finishes what it was killed in the middle of making, after %i ms',
+    { tags: ['M6'] },
     async (ms) => {
       await lab.apply('half');
       await delay(ms);

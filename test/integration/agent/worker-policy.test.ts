@@ -43,7 +43,7 @@ describe('without the admission policy, an agent', () => {
     expect((await lab.invoke(after)).outcome).toBe('OUTCOME_ANSWERED');
   });
 
-  it('makes no container of what was made since, until its namespace is let', async () => {
+  it('makes no container of what was made since, until its namespace is let', { tags: ['T18'] }, async () => {
     await lab.apply('since', breaking);
     const refused = await lab.waitForWorker(
       'since',

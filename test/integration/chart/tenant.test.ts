@@ -122,9 +122,13 @@ describe('a tenant', () => {
     ],
     ['an image by a path', { image: '../../etc/passwd' }, 'image must be a reference'],
     ['more processes than a node has', { resources: { pids: 10_000_000 } }, 'spec.resources.pids'],
-  ])('is refused a new worker with %s, and told of the field', async (_what, spec, told) => {
-    await expect(create(worker('new', spec))).rejects.toThrow(told);
-  });
+  ])(
+    'is refused a new worker with %s, and told of the field',
+    { tags: ['T1', 'T3', 'T4', 'T5', 'T6', 'T7'] },
+    async (_what, spec, told) => {
+      await expect(create(worker('new', spec))).rejects.toThrow(told);
+    },
+  );
 
   it('is told of the way out', async () => {
     await expect(create(worker('new', host))).rejects.toThrow(
@@ -136,7 +140,7 @@ describe('a tenant', () => {
     ['the network of the node', host],
     ['a writable root', { readOnlyRootFilesystem: false }],
     ['a huge /tmp', { ephemeralStorage: '11Gi' }],
-  ])('is refused a change to %s', async (_what, spec) => {
+  ])('is refused a change to %s', { tags: ['T2'] }, async (_what, spec) => {
     await expect(patch('lambdaworker', 'plain', { spec })).rejects.toThrow('ValidatingAdmissionPolicy');
     await expect(
       kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], worker('plain', spec)),
@@ -199,11 +203,17 @@ describe('a tenant', () => {
           spec: { serviceAccountName: 'esb-agent', containers: [{ name: 'c', image: 'i' }] },
         }),
     ],
-  ])('is refused %s by its rights', async (_what, attempt) => {
-    await expect(attempt()).rejects.toThrow('forbidden');
-  });
+  ])(
+    'is refused %s by its rights',
+    { tags: ['T8', 'T9', 'T10', 'T11', 'T12', 'T13', 'T14', 'T15'] },
+    async (_what, attempt) => {
+      await expect(attempt()).rejects.toThrow('forbidden');
+    },
+  );
 
-  it('cannot make a worker that passes for another one, an older one, or one that is being deleted', async () => {
+  it('cannot make a worker that passes for another one, an older one, or one that is being deleted', {
+    tags: ['T16', 'T17'],
+  }, async () => {
     const plain = await find('plain');
     const forged = {
       uid: plain?.metadata.uid,
@@ -284,7 +294,9 @@ describe('a tenant', () => {
     });
   });
 
-  it('is refused an image that its registry is not asked for, where that is wished', async () => {
+  it('is refused an image that its registry is not asked for, where that is wished', {
+    tags: ['T19'],
+  }, async () => {
     await cluster.install(['--set', 'workerPolicy.requireAlwaysPull=true']);
     await waitFor('the policy to be changed', () =>
       create(worker('probe', {}), '--dry-run=server').then(

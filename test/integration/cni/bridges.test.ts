@@ -21,7 +21,7 @@ function bridgeOf({ ip }: Attachment): string {
 }
 
 describe('a node for more than a thousand workers', () => {
-  it('has several bridges, fills them evenly, and gives each address once', async () => {
+  it('has several bridges, fills them evenly, and gives each address once', { tags: ['M9'] }, async () => {
     const lab = await createNetworkLab();
     const network = await started(lab, 2500);
     expect(await bridges(lab)).toEqual(['esb0', 'esb1', 'esb2']);

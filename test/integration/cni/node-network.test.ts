@@ -70,7 +70,9 @@ describe('a worker on the network of its node', () => {
     });
   });
 
-  it('reaches neither the node, nor the metadata service, nor denied ranges, nor another worker', async () => {
+  it('reaches neither the node, nor the metadata service, nor denied ranges, nor another worker', {
+    tags: ['P23'],
+  }, async () => {
     const lab = await createNetworkLab();
     const network = lab.network({ slots: 0, deniedRanges: ['203.0.113.0/24'] });
     await network.start();

@@ -32,6 +32,7 @@ async function reboot(lab: NetworkLab): Promise<void> {
 
 describe(`a reboot with ${workers} attachments and their reservations left`, () => {
   it('gives every worker an address of its own again, and loses and leaks no reservation', {
+    tags: ['M10'],
     timeout: 300_000,
   }, async () => {
     const lab = await createNetworkLab({ subnet: tightSubnet() });

@@ -15,7 +15,9 @@ async function started(lab: NetworkLab, slots = 0): Promise<NodeNetwork> {
 const ipam = (lab: NetworkLab, ...more: string[]): string => join(lab.stateDir, 'cni/ipam/esb', ...more);
 
 describe('reservations', () => {
-  it('that are lost are written again from the attachments, before any address is given out', async () => {
+  it('that are lost are written again from the attachments, before any address is given out', {
+    tags: ['P21'],
+  }, async () => {
     const lab = await createNetworkLab();
     const earlier = await started(lab, 1);
     const attached = [
@@ -43,7 +45,7 @@ describe('reservations', () => {
     });
   });
 
-  it('of nobody are given back at the start', async () => {
+  it('of nobody are given back at the start', { tags: ['P19'] }, async () => {
     const lab = await createNetworkLab();
     await (await started(lab)).stop();
     await mkdir(ipam(lab), { recursive: true });

@@ -307,7 +307,9 @@ describe('the controller, as the user esb:controller of a real API server', () =
     await assigned('taint-a', 'taint-2');
   });
 
-  it('moves the workers of a node that is silent for too long, keeps its finalizers, and leaves a returned node alone', async () => {
+  it('moves the workers of a node that is silent for too long, keeps its finalizers, and leaves a returned node alone', {
+    tags: ['P30'],
+  }, async () => {
     const first = await node('loss-1');
     await create('loss-a');
     await create('loss-pinned', { nodeName: 'loss-1', nodeSelector: {} });

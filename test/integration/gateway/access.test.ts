@@ -96,7 +96,9 @@ describe('a gateway with authentication', () => {
     expect(gateway.log()).not.toContain(alice.secretAccessKey);
   });
 
-  it('refuses unauthenticated, wrongly signed, expired, replayed and unauthorized calls with the errors of AWS', async () => {
+  it('refuses unauthenticated, wrongly signed, expired, replayed and unauthorized calls with the errors of AWS', {
+    tags: ['P31'],
+  }, async () => {
     const gateway = await lab.gateway();
     await readyKeys(gateway);
 

@@ -48,73 +48,68 @@ function expectNothingLost(result: EventRunResult): void {
 }
 
 describe(`${EVENTS} events through a gateway that is killed again and again (ESB_EVENT_SEED=${SEED})`, () => {
-  it(
-    'are all brought to their end from SQLite',
-    async () => {
-      const gateway = await startGatewayProcess(FLAGS);
-      closers.push(gateway.close);
-      let turns = 0;
-      const result = await runEvents({
-        gateway,
-        targets: [gateway],
-        events: EVENTS,
-        random: randomOf(SEED),
-        hurriesAlive: false,
-        hurry: async () => {
-          turns += 1;
-          // Every other time the gateway itself is the first to open what it left.
-          if (turns % 2 === 0) {
-            return;
-          }
-          const database = new DatabaseSync(join(gateway.stateDir, 'events.db'));
-          database.exec('UPDATE events SET visible_at = visible_at - 300000 WHERE claim IS NULL');
-          database.close();
-        },
-      });
-      expectNothingLost(result);
-      console.log(summary('SQLite', result));
-    },
-    TIMEOUT_MS,
-  );
+  it('are all brought to their end from SQLite', { tags: ['G11'], timeout: TIMEOUT_MS }, async () => {
+    const gateway = await startGatewayProcess(FLAGS);
+    closers.push(gateway.close);
+    let turns = 0;
+    const result = await runEvents({
+      gateway,
+      targets: [gateway],
+      events: EVENTS,
+      random: randomOf(SEED),
+      hurriesAlive: false,
+      hurry: async () => {
+        turns += 1;
+        // Every other time the gateway itself is the first to open what it left.
+        if (turns % 2 === 0) {
+          return;
+        }
+        const database = new DatabaseSync(join(gateway.stateDir, 'events.db'));
+        database.exec('UPDATE events SET visible_at = visible_at - 300000 WHERE claim IS NULL');
+        database.close();
+      },
+    });
+    expectNothingLost(result);
+    console.log(summary('SQLite', result));
+  });
 
-  it(
-    'are all brought to their end from PostgreSQL, by two gateways, while the database is killed too',
-    async () => {
-      const server = await startPostgresServer();
-      closers.push(server.stop);
-      const database = await server.createDatabase('events');
-      const gateway = await startGatewayProcess([...FLAGS, '--event-store', 'postgres'], {
-        ...process.env,
-        ESB_EVENT_DATABASE: database,
-      });
-      closers.push(gateway.close);
-      const peer = await gateway.startPeer();
-      const result = await runEvents({
-        gateway,
-        targets: [gateway, peer],
-        events: EVENTS,
-        random: randomOf(SEED),
-        disturb: async (kill) => {
-          if (kill % 5 === 0) {
-            await server.kill();
-            await server.start();
-          }
-        },
-        hurriesAlive: true,
-        hurry: async () => {
-          await server.query(
-            "UPDATE esb_events SET visible_at = visible_at - interval '300 seconds' WHERE claim IS NULL",
-            'events',
-          );
-        },
-      });
-      // So that the database was killed too.
-      expect(result.kills.length).toBeGreaterThanOrEqual(5);
-      expectNothingLost(result);
-      console.log(summary('PostgreSQL', result));
-    },
-    TIMEOUT_MS,
-  );
+  it('are all brought to their end from PostgreSQL, by two gateways, while the database is killed too', {
+    tags: ['G11'],
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const server = await startPostgresServer();
+    closers.push(server.stop);
+    const database = await server.createDatabase('events');
+    const gateway = await startGatewayProcess([...FLAGS, '--event-store', 'postgres'], {
+      ...process.env,
+      ESB_EVENT_DATABASE: database,
+    });
+    closers.push(gateway.close);
+    const peer = await gateway.startPeer();
+    const result = await runEvents({
+      gateway,
+      targets: [gateway, peer],
+      events: EVENTS,
+      random: randomOf(SEED),
+      disturb: async (kill) => {
+        if (kill % 5 === 0) {
+          await server.kill();
+          await server.start();
+        }
+      },
+      hurriesAlive: true,
+      hurry: async () => {
+        await server.query(
+          "UPDATE esb_events SET visible_at = visible_at - interval '300 seconds' WHERE claim IS NULL",
+          'events',
+        );
+      },
+    });
+    // So that the database was killed too.
+    expect(result.kills.length).toBeGreaterThanOrEqual(5);
+    expectNothingLost(result);
+    console.log(summary('PostgreSQL', result));
+  });
 });
 
 function summary(store: string, { accepted, runs, kills, letters, posts }: EventRunResult): string {

@@ -159,7 +159,9 @@ describe('a gateway among clients of any kind', () => {
     );
   });
 
-  it('does not answer nonsense in place of a call before it, whose client would believe that it has not run', async () => {
+  it('does not answer nonsense in place of a call before it, whose client would believe that it has not run', {
+    tags: ['G13'],
+  }, async () => {
     const heard = await converse(
       gateway.port,
       once(Buffer.concat([call('slow'), Buffer.from('NONSENSE\r\n\r\n')])),
@@ -282,7 +284,7 @@ describe('a gateway among clients of any kind', () => {
     await served();
   });
 
-  it('forgets no request of a connection on which a CONNECT comes behind it', async () => {
+  it('forgets no request of a connection on which a CONNECT comes behind it', { tags: ['G12'] }, async () => {
     const dry = call('echo', '{}', 'X-Amz-Invocation-Type: DryRun\r\n');
     const tunnel = Buffer.from('CONNECT other:443 HTTP/1.1\r\nHost: other\r\n\r\n');
     await Promise.all(
@@ -416,7 +418,7 @@ describe('a gateway among clients of any kind', () => {
     });
   });
 
-  it('ends in time after all of that, with nothing that it still waits for', async () => {
+  it('ends in time after all of that, with nothing that it still waits for', { tags: ['G8'] }, async () => {
     await untilQuiet();
     expect(gateway.process.output()).not.toMatch(/fault of the gateway|uncaught|unhandled/i);
     expect(await gateway.terminate(20_000)).toBeLessThan(15_000);

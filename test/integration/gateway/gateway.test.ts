@@ -242,7 +242,9 @@ describe('a gateway on a real API server', () => {
     );
   });
 
-  it('that starts while the API server is away answers 503, and serves once it is back', async () => {
+  it('that starts while the API server is away answers 503, and serves once it is back', {
+    tags: ['G3'],
+  }, async () => {
     const folder = await stateFolder();
     await addWorker('steady');
     const first = await readyGateway(folder);

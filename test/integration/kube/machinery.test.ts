@@ -38,7 +38,7 @@ describe('status apply', () => {
     return found as Widget;
   };
 
-  test('two writers share a status, each with its own fields and conditions', async () => {
+  test('two writers share a status, each with its own fields and conditions', { tags: ['P24'] }, async () => {
     const object = await client.create(widgets, { metadata: { namespace, name: 'shared' } });
     const ofAgent = createStatusApplier(client, widgets, agent);
     const ofController = createStatusApplier(client, widgets, controller);
@@ -57,7 +57,9 @@ describe('status apply', () => {
     });
   });
 
-  test('an object made again under the name is not told its predecessor’s story', async () => {
+  test('an object made again under the name is not told its predecessor’s story', {
+    tags: ['M18'],
+  }, async () => {
     const first = await client.create(widgets, { metadata: { namespace, name: 'again' } });
     await client.delete(widgets, { namespace, name: 'again' });
     const applier = createStatusApplier(client, widgets, agent);

@@ -7,7 +7,9 @@ import { createNetworkLab, type NetworkLab } from '../../support/network-lab.ts'
 const PORTS = 1_023;
 
 describe('what other systems fell over on a full bridge:', () => {
-  it('the ports of the bridge run out: it is said, nothing is left of the attempt, and it goes on once there is one', async () => {
+  it('the ports of the bridge run out: it is said, nothing is left of the attempt, and it goes on once there is one', {
+    tags: ['M9'],
+  }, async () => {
     const lab = await createNetworkLab();
     const network: NodeNetwork = lab.network({ slots: 0 });
     await network.start();

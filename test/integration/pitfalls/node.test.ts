@@ -31,7 +31,9 @@ describe('what other systems fell over on a node:', () => {
     return (JSON.parse(answer.body) as { readonly counter: number }).counter;
   };
 
-  it('a worker is deleted and made again under its name, at once and over and over', async () => {
+  it('a worker is deleted and made again under its name, at once and over and over', {
+    tags: ['M18'],
+  }, async () => {
     let previous = '';
     for (let round = 0; round < 5; round += 1) {
       await lab.apply('phoenix', { desiredState: round % 2 === 0 ? 'Running' : 'Paused' });
@@ -49,7 +51,7 @@ describe('what other systems fell over on a node:', () => {
     await waitFor('nothing to be left', async () => (await containers()).length === 0, { timeoutMs: 60_000 });
   });
 
-  it.each([0, 30, 100, 300])('the agent is killed %i ms into a deletion', async (ms) => {
+  it.each([0, 30, 100, 300])('the agent is killed %i ms into a deletion', { tags: ['M6'] }, async (ms) => {
     await lab.apply('doomed', { desiredState: ms % 100 === 0 ? 'Paused' : 'Running' });
     await lab.waitForPhase('doomed', ms % 100 === 0 ? 'Paused' : 'Running');
     await lab.api.kubectl(['delete', 'lw', 'doomed', '--wait=false']);
@@ -68,7 +70,9 @@ describe('what other systems fell over on a node:', () => {
     );
   });
 
-  it('a hundred callers of one paused worker thaw it once, and run one after the other', async () => {
+  it('a hundred callers of one paused worker thaw it once, and run one after the other', {
+    tags: ['M12'],
+  }, async () => {
     await lab.apply('popular', { desiredState: 'Paused' });
     const worker = await lab.waitForPhase('popular', 'Paused');
     const before = await resumes();
@@ -90,7 +94,7 @@ describe('what other systems fell over on a node:', () => {
     await lab.remove('popular');
   });
 
-  it('a hundred paused workers are all woken at once', { timeout: 300_000 }, async () => {
+  it('a hundred paused workers are all woken at once', { tags: ['M12'], timeout: 300_000 }, async () => {
     const client = createKubeClient({
       source: createKubeConnectionSource({ kubeconfig: lab.api.adminKubeconfig }),
     });

@@ -43,7 +43,7 @@ describe('what other systems fell over with one worker:', () => {
   };
   const kind = async (id: string): Promise<string | undefined> => (await runtime.inspect(id))?.task.kind;
 
-  it('a pause and a resume at the same time, a thousand times', async () => {
+  it('a pause and a resume at the same time, a thousand times', { tags: ['M1'] }, async () => {
     const { id, address } = await make('raced');
     let frozen = 0;
     for (let round = 0; round < 1_000; round += 1) {
@@ -64,7 +64,7 @@ describe('what other systems fell over with one worker:', () => {
     await answers(address);
   });
 
-  it('a resume within a millisecond of a pause', async () => {
+  it('a resume within a millisecond of a pause', { tags: ['P1', 'M2'] }, async () => {
     const { id, address } = await make('hasty');
     for (let round = 0; round < 100; round += 1) {
       const pausing = runtime.pause(id);
@@ -81,7 +81,7 @@ describe('what other systems fell over with one worker:', () => {
     await answers(address);
   });
 
-  it.each([0, 10, 40, 80, 150])('a pause %i ms into its creation', async (ms) => {
+  it.each([0, 10, 40, 80, 150])('a pause %i ms into its creation', { tags: ['M3'] }, async (ms) => {
     const request = ensureRequest(lab, 'early');
     const making = runtime.ensure(request);
     await delay(ms);
@@ -100,29 +100,33 @@ describe('what other systems fell over with one worker:', () => {
     await answers(address ?? nowhere);
   });
 
-  it.each(['pausing', 'paused', 'resuming'] as const)('its deletion while it is %s', async (state) => {
-    for (const ms of [0, 2, 5, 10, 20]) {
-      const { id } = await make(`doomed-${state}`);
-      if (state !== 'pausing') {
-        await runtime.pause(id);
+  it.each(['pausing', 'paused', 'resuming'] as const)(
+    'its deletion while it is %s',
+    { tags: ['P3', 'P22', 'M4'] },
+    async (state) => {
+      for (const ms of [0, 2, 5, 10, 20]) {
+        const { id } = await make(`doomed-${state}`);
+        if (state !== 'pausing') {
+          await runtime.pause(id);
+        }
+        const change =
+          state === 'paused'
+            ? Promise.resolve()
+            : (state === 'pausing' ? runtime.pause(id) : runtime.resume(id)).catch((error: unknown) => error);
+        await delay(ms);
+        const began = performance.now();
+        await runtime.destroy(id, { graceSeconds: 1 });
+        expect(performance.now() - began).toBeLessThan(10_000);
+        await change;
+        expect(await lab.leftovers()).toEqual([]);
       }
-      const change =
-        state === 'paused'
-          ? Promise.resolve()
-          : (state === 'pausing' ? runtime.pause(id) : runtime.resume(id)).catch((error: unknown) => error);
-      await delay(ms);
-      const began = performance.now();
-      await runtime.destroy(id, { graceSeconds: 1 });
-      expect(performance.now() - began).toBeLessThan(10_000);
-      await change;
-      expect(await lab.leftovers()).toEqual([]);
-    }
-  });
+    },
+  );
 
   it.each([
     ['a process is started in it', ['tasks', 'exec', '--exec-id', 'probe', '', '/no/such/program']],
     ['its metrics are read', ['tasks', 'metrics', '']],
-  ])('a pause while %s', async (_what, command) => {
+  ])('a pause while %s', { tags: ['P2', 'P7', 'M5'] }, async (_what, command) => {
     const { id, address } = await make('probed');
     const ctr = (): Promise<unknown> =>
       run(
@@ -141,7 +145,7 @@ describe('what other systems fell over with one worker:', () => {
     }
   });
 
-  it('six shims that nobody knows of, and then a creation', async () => {
+  it('six shims that nobody knows of, and then a creation', { tags: ['P21', 'M11'] }, async () => {
     const began = performance.now();
     await make('before');
     const usual = performance.now() - began;
@@ -178,6 +182,7 @@ describe('what other systems fell over with one worker:', () => {
     const seconds = Number(process.env.ESB_FREEZE_SECONDS ?? 5);
 
     it('keeps it over the freeze, and is told on first use where the other side has given it up', {
+      tags: ['P18', 'M13'],
       timeout: seconds * 2_000 + 120_000,
     }, async () => {
       const server = await echoServer();

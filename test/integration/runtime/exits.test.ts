@@ -69,7 +69,7 @@ describe('a worker', () => {
     await runtime.destroy(request.containerId);
   });
 
-  it('that outgrows its memory in a call is told as killed for it', async () => {
+  it('that outgrows its memory in a call is told as killed for it', { tags: ['M14'] }, async () => {
     const seen = events();
     const request = ensureRequest(lab, 'growing', { memoryMiB: 32 });
     const { address } = await runtime.ensure(request);
@@ -89,7 +89,7 @@ describe('a worker', () => {
     );
   });
 
-  it('that does not listen where it should is told so with its output', async () => {
+  it('that does not listen where it should is told so with its output', { tags: ['P15'] }, async () => {
     const request = ensureRequest(lab, 'elsewhere', { port: 9999 });
     const impatient = await lab.runtime({ listenDeadlineMs: 2000 });
     await expect(impatient.ensure(request)).rejects.toMatchObject({

@@ -167,7 +167,7 @@ describe('a creation that is cut off', () => {
     await clean();
   });
 
-  it('by its removal ends at once, and leaves nothing', async () => {
+  it('by its removal ends at once, and leaves nothing', { tags: ['P10'] }, async () => {
     const request = ensureRequest(lab, 'doomed', { env: [{ name: 'LISTEN_AFTER_MS', value: '60000' }] });
     const ensured = plain.ensure(request);
     const outcome = expect(ensured).rejects.toMatchObject({ code: 'Aborted' });
@@ -225,7 +225,7 @@ describe('a removal', () => {
     expect(performance.now() - begun).toBeGreaterThan(900);
   });
 
-  it('of a paused worker does not wait for its grace', async () => {
+  it('of a paused worker does not wait for its grace', { tags: ['P3'] }, async () => {
     const request = ensureRequest(lab, 'frozen', { env: [{ name: 'IGNORE_SIGTERM', value: '1' }] });
     await runtime.ensure(request);
     await runtime.pause(request.containerId);
@@ -234,14 +234,14 @@ describe('a removal', () => {
     expect(performance.now() - begun).toBeLessThan(20_000);
   });
 
-  it('of a worker frozen below containerd works', async () => {
+  it('of a worker frozen below containerd works', { tags: ['P3', 'P22'] }, async () => {
     const request = ensureRequest(lab, 'iced');
     await runtime.ensure(request);
     await freeze(lab.cgroupParent, request.containerId);
     await runtime.destroy(request.containerId, { graceSeconds: 0 });
   });
 
-  it('of one that has ended works', async () => {
+  it('of one that has ended works', { tags: ['P4'] }, async () => {
     const request = ensureRequest(lab, 'ended');
     const { address } = await runtime.ensure(request);
     await expect(lab.caller.call(address ?? { ip: '', port: 0 }, { exit: 3 })).rejects.toThrow();
@@ -256,7 +256,7 @@ describe('a removal', () => {
     await runtime.destroy(request.containerId);
   });
 
-  it('of one that was made and never started works', async () => {
+  it('of one that was made and never started works', { tags: ['P4'] }, async () => {
     const request = ensureRequest(lab, 'unborn');
     await lab.ctr('images', 'pull', '--plain-http', lab.image);
     await lab.ctr('containers', 'create', lab.image, request.containerId);
@@ -271,7 +271,7 @@ describe('a removal', () => {
     await runtime.destroy(request.containerId);
   });
 
-  it('of a task whose container is gone works', async () => {
+  it('of a task whose container is gone works', { tags: ['P4'] }, async () => {
     const request = ensureRequest(lab, 'headless');
     await runtime.ensure(request);
     const client = clientOf(lab);
@@ -279,7 +279,7 @@ describe('a removal', () => {
     await runtime.destroy(request.containerId);
   });
 
-  it('of one whose shim hangs works', async () => {
+  it('of one whose shim hangs works', { tags: ['P4', 'P22'] }, async () => {
     const request = ensureRequest(lab, 'hung');
     await runtime.ensure(request);
     const [shim] = await shimsOf(lab.socketPath);
@@ -287,7 +287,7 @@ describe('a removal', () => {
     await runtime.destroy(request.containerId, { graceSeconds: 0 });
   });
 
-  it('of one whose shim was killed works', async () => {
+  it('of one whose shim was killed works', { tags: ['P4'] }, async () => {
     const request = ensureRequest(lab, 'orphan');
     await runtime.ensure(request);
     const [shim] = await shimsOf(lab.socketPath);

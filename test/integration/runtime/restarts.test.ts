@@ -56,7 +56,7 @@ describe('containerd killed', () => {
     expect(await lab.leftovers()).toEqual([]);
   });
 
-  it('with a worker that ends meanwhile tells of it afterwards', async () => {
+  it('with a worker that ends meanwhile tells of it afterwards', { tags: ['P25'] }, async () => {
     const request = ensureRequest(lab, 'quiet');
     const { address } = await runtime.ensure(request);
     await lab.killContainerd();

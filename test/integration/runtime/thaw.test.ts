@@ -38,7 +38,9 @@ describe('a worker thawed below containerd', () => {
     return { id: request.containerId, address: address ?? nowhere };
   };
 
-  it('runs, whatever containerd says, and containerd is right again once it is settled', async () => {
+  it('runs, whatever containerd says, and containerd is right again once it is settled', {
+    tags: ['P5'],
+  }, async () => {
     const { id, address } = await make('truth');
     const seen: RuntimeEvent[] = [];
     onTestFinished(runtime.subscribe((event) => seen.push(event)));
@@ -133,7 +135,9 @@ describe('a worker thawed below containerd', () => {
     expect(await lab.caller.call(address, {}, 2000)).toMatchObject({ counter: 2 });
   });
 
-  it('is still frozen and thawed by somebody else with ctr, and that is noticed', async () => {
+  it('is still frozen and thawed by somebody else with ctr, and that is noticed', {
+    tags: ['P5'],
+  }, async () => {
     const { id } = await make('foreign');
     const seen: RuntimeEvent[] = [];
     onTestFinished(runtime.subscribe((event) => seen.push(event)));
@@ -232,7 +236,9 @@ describe('whatever state a worker is in', () => {
 
   for (const [state, prepare] of Object.entries(states)) {
     for (const [party, kill] of Object.entries(parties)) {
-      it(`(${state}) when ${party} killed, it is called again, or made anew, and removed without a trace`, async () => {
+      it(`(${state}) when ${party} killed, it is called again, or made anew, and removed without a trace`, {
+        tags: ['P5', 'M7'],
+      }, async () => {
         const first = await lab.runtime();
         const request = ensureRequest(lab, 'any');
         const { containerId } = request;

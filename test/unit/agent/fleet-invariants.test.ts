@@ -426,7 +426,10 @@ class Run {
 }
 
 describe('a worker under any events', () => {
-  it('never has two calls at once, is never frozen while busy, answers each call once, and comes to rest', async () => {
+  it('never has two calls at once, is never frozen while busy, answers each call once, and comes to rest', {
+    tags: ['P11'],
+    timeout: 120_000,
+  }, async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(steps, { minLength: 1, maxLength: 30 }), async (sequence) => {
         const run = new Run(await FleetLab.with(desiredFixture()));
@@ -437,5 +440,5 @@ describe('a worker under any events', () => {
       }),
       { numRuns: 60 },
     );
-  }, 120_000);
+  });
 });

@@ -10,7 +10,9 @@ const secret = (optional: boolean) => ({
 });
 
 describe('shapeHashOf', () => {
-  it('is the same in every version of the program, or each upgrade would restart every worker', () => {
+  it('is the same in every version of the program, or each upgrade would restart every worker', {
+    tags: ['P27'],
+  }, () => {
     // The size of /tmp that resources were stored with while it was the default.
     const stored = { ephemeralStorage: '512Mi' };
     expect(hashOf(stored)).toBe('v1-b3d744174ef02520');

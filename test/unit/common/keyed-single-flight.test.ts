@@ -74,7 +74,7 @@ describe('KeyedSingleFlight', () => {
     expect(order).toEqual(['told', 'undone', 'made']);
   });
 
-  it('lets a caller leave at its deadline', async () => {
+  it('lets a caller leave at its deadline', { tags: ['P10'] }, async () => {
     const lanes = new KeyedSingleFlight();
     const late = lanes.run('a', 'make', { what: 'making', deadlineMs: 10 }, aborted);
     await expect(late).rejects.toMatchObject({

@@ -47,7 +47,9 @@ const claims = fc.record({
   ),
 });
 
-it('whatever a LambdaNode says, its node gets no worker that its Node does not bear the labels for', () => {
+it('whatever a LambdaNode says, its node gets no worker that its Node does not bear the labels for', {
+  tags: ['T21'],
+}, () => {
   fc.assert(
     fc.property(claims, ({ labels, status }) => {
       const honest = nodeFixture({ name: 'node-1' });

@@ -5,7 +5,9 @@ import { startSteadyClients } from '../../support/steady-clients.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 describe('a gateway that is told to end', () => {
-  it('loses no call of clients who keep their connections until they are sent elsewhere, and ends right after them', async () => {
+  it('loses no call of clients who keep their connections until they are sent elsewhere, and ends right after them', {
+    tags: ['G10'],
+  }, async () => {
     const lab = await gatewayLab({ gateway: { lameDuckMs: 500 } });
     await lab.addWorker('hello');
     lab.agent.onInvoke((call) => {

@@ -6,7 +6,7 @@ const calls = 300;
 const callers = 20;
 
 describe('calls while agents are killed and come back', () => {
-  it('all end, and none is begun twice', { timeout: 60_000 }, async () => {
+  it('all end, and none is begun twice', { tags: ['P17', 'G1'], timeout: 60_000 }, async () => {
     const lab = await gatewayLab({ nodes: ['node-1', 'node-2'], maxWaitMs: 20_000 });
     const [one, two] = lab.agents;
     await lab.addWorker('a', { functionName: 'f', ...(one === undefined ? {} : { agent: one }) });

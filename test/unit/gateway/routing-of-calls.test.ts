@@ -37,7 +37,7 @@ describe('a function with several workers', () => {
     await given;
   });
 
-  it('is called at another worker when one refuses', async () => {
+  it('is called at another worker when one refuses', { tags: ['G5'] }, async () => {
     const lab = await gatewayLab();
     await lab.addWorker('a', { functionName: 'f' });
     await lab.addWorker('b', { functionName: 'f' });
@@ -60,22 +60,28 @@ describe('a function with several workers', () => {
 });
 
 describe('a refusal that passes', () => {
-  it.each(['Unavailable', 'NotFound', 'Fenced'])('is waited out and tried again (%s)', async (reason) => {
-    const lab = await gatewayLab();
-    await lab.addWorker('hello');
-    let refusals = 0;
-    lab.agent.onInvoke((call) => {
-      refusals += 1;
-      if (refusals < 3) {
-        call.refuse(reason);
-      } else {
-        call.answer('"third"');
-      }
-    });
-    expect(payloadOf(await lab.invoke('hello'))).toBe('"third"');
-  });
+  it.each(['Unavailable', 'NotFound', 'Fenced'])(
+    'is waited out and tried again (%s)',
+    { tags: ['P14'] },
+    async (reason) => {
+      const lab = await gatewayLab();
+      await lab.addWorker('hello');
+      let refusals = 0;
+      lab.agent.onInvoke((call) => {
+        refusals += 1;
+        if (refusals < 3) {
+          call.refuse(reason);
+        } else {
+          call.answer('"third"');
+        }
+      });
+      expect(payloadOf(await lab.invoke('hello'))).toBe('"third"');
+    },
+  );
 
-  it('is tried again when it comes as a status of an agent that has just started', async () => {
+  it('is tried again when it comes as a status of an agent that has just started', {
+    tags: ['G5'],
+  }, async () => {
     const lab = await gatewayLab();
     await lab.addWorker('hello');
     let first = true;
@@ -191,7 +197,7 @@ describe('a worker that is being moved', () => {
 });
 
 describe('an agent that is restarted', () => {
-  it('is waited for by calls that come meanwhile', async () => {
+  it('is waited for by calls that come meanwhile', { tags: ['P14'] }, async () => {
     const lab = await gatewayLab();
     await lab.addWorker('hello');
     await lab.agent.kill();

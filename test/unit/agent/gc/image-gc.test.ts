@@ -135,7 +135,9 @@ describe('the collector of images', () => {
     expect(node.lists).toBe(0);
   });
 
-  it('removes the least recently used ones until the low threshold is reached', async () => {
+  it('removes the least recently used ones until the low threshold is reached', {
+    tags: ['P28'],
+  }, async () => {
     const { clock, node, wanted, lines, collector } = setUp();
     const long = clock.now() - 600 * minute;
     node.put('newer', 15, long + minute);

@@ -214,7 +214,7 @@ describe('the connection to a worker', () => {
     });
   });
 
-  it('reads no more of an answer than a function may give', async () => {
+  it('reads no more of an answer than a function may give', { tags: ['T29'] }, async () => {
     const limit = 6 * 1024 * 1024 + 100;
     const closed = Promise.withResolvers<number>();
     let size = limit;

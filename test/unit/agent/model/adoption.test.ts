@@ -50,7 +50,9 @@ describe('an agent that starts again', () => {
     expect(lab.runtime.operations).toHaveLength(operations);
   });
 
-  it('wakes nothing that is idle, and starts nothing that was removed for being idle', async () => {
+  it('wakes nothing that is idle, and starts nothing that was removed for being idle', {
+    tags: ['P27'],
+  }, async () => {
     const before = await FleetLab.with(desiredFixture({ pauseAfterSeconds: 2, removeAfterSeconds: 60 }));
     await before.clock.advance(2_000);
     expect(before.phase()).toBe('Paused');

@@ -5,7 +5,7 @@ import { isOwnName } from '../../../../src/runtime/containerd/inventory.ts';
 const identity = { namespace: 'default', name: 'hello', uid: 'c7d2f0f5-0a2b-4d6e-9f51-6a1f6a4f1f00' };
 
 describe('the id of a container', () => {
-  it('carries 128 bits of a digest, and is the same whenever it is asked for', () => {
+  it('carries 128 bits of a digest, and is the same whenever it is asked for', { tags: ['T20'] }, () => {
     const id = containerIdOf(identity, 'v1-a');
     expect(id).toMatch(/^hello-[0-9a-f]{32}$/);
     expect(containerIdOf({ ...identity }, 'v1-a')).toBe(id);

@@ -116,7 +116,7 @@ describe('the state a worker rests in', () => {
 });
 
 describe('the idle clock', () => {
-  it('does not care for steps of the wall clock', async () => {
+  it('does not care for steps of the wall clock', { tags: ['M19'] }, async () => {
     const clock = manualClock();
     const idle = new IdleClock(clock);
     const policy: IdlePolicy = { restingState: 'Running', pauseAfterSeconds: 10 };

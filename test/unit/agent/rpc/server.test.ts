@@ -144,7 +144,9 @@ const invoke = (uid = 'uid-of-hello') => ({
 });
 
 describe("the agent's gRPC server", () => {
-  it('lets in only clients with a certificate that the client authority signed for a gateway', async () => {
+  it('lets in only clients with a certificate that the client authority signed for a gateway', {
+    tags: ['P31'],
+  }, async () => {
     const { connect, serve, gateway, clients } = await agent();
     serve();
     await expect(connect(await gateway()).call('list', {})).resolves.toEqual({ workers: [] });
@@ -171,7 +173,7 @@ describe("the agent's gRPC server", () => {
     await expect(after.call('list', {})).resolves.toEqual({ workers: [] });
   });
 
-  it('lets nobody in while there is no client authority', async () => {
+  it('lets nobody in while there is no client authority', { tags: ['P31'] }, async () => {
     const { connect, serve, gateway, configure } = await agent();
     serve();
     configure(undefined);

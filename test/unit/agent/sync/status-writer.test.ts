@@ -97,7 +97,7 @@ describe('the status writer', () => {
     expect(phases()).toEqual(['Running 0']);
   });
 
-  it('publishes a transient phase only when it lasts for a second', async () => {
+  it('publishes a transient phase only when it lasts for a second', { tags: ['P7'] }, async () => {
     const { clock, fleet, writer, phases } = world();
     writer.start();
     fleet.show(paused);
@@ -124,7 +124,7 @@ describe('the status writer', () => {
     expect(phases()).toEqual(['Paused 0']);
   });
 
-  it('compares with its own last write where the cache lags behind', async () => {
+  it('compares with its own last write where the cache lags behind', { tags: ['P26'] }, async () => {
     const { clock, fleet, writer, phases } = world();
     writer.start();
     fleet.show(viewFixture());

@@ -108,7 +108,7 @@ describe('a worker', () => {
     expect(lab.emulators.violations).toEqual([]);
   });
 
-  it('is never frozen while a call is in it, however long that takes', async () => {
+  it('is never frozen while a call is in it, however long that takes', { tags: ['P12'] }, async () => {
     const lab = await FleetLab.with(desiredFixture({ pauseAfterSeconds: 1, timeoutSeconds: 900 }));
     const call = lab.invoke();
     await lab.clock.advance(60_000);
@@ -134,7 +134,9 @@ describe('a worker', () => {
     expect(lab.phase()).toBe('Running');
   });
 
-  it('is frozen when idle, also when its time comes in the middle of the decision', async () => {
+  it('is frozen when idle, also when its time comes in the middle of the decision', {
+    tags: ['P11'],
+  }, async () => {
     const lab = await FleetLab.with(desiredFixture({ restingState: 'Paused', pauseAfterSeconds: 1 }));
     lab.emulators.onCall = (call) => call.answer();
     for (let round = 0; round < 60; round += 1) {
@@ -159,7 +161,7 @@ describe('a worker', () => {
     expect(lab.task()).toBeUndefined();
   });
 
-  it('is warmed up by one call before it is ready', async () => {
+  it('is warmed up by one call before it is ready', { tags: ['P12'] }, async () => {
     const lab = await FleetLab.with(desiredFixture({ restingState: 'Paused', warmUpPayload: '{"warm":1}' }));
     expect(lab.emulators.calls[0]?.request.payload.toString()).toBe('{"warm":1}');
     expect(lab.ready()?.status).toBe('False');
@@ -204,7 +206,7 @@ describe('a worker', () => {
     expect(lab.phase()).toBe('Paused');
   });
 
-  it('is replaced when its shape changes, after the call that is in it', async () => {
+  it('is replaced when its shape changes, after the call that is in it', { tags: ['G9'] }, async () => {
     const lab = await FleetLab.with(desiredFixture());
     const running = lab.invoke();
     lab.fleet.apply(desiredFixture({ generation: 2, shapeHash: 'v1-b' }));
@@ -463,7 +465,7 @@ describe('a fault', () => {
     expect(lab.phase()).toBe('Running');
   });
 
-  it('of a pause that took effect all the same is found out by looking', async () => {
+  it('of a pause that took effect all the same is found out by looking', { tags: ['P8'] }, async () => {
     const lab = await FleetLab.with(desiredFixture({ pauseAfterSeconds: 1 }));
     const error = new EsbError('too slow', { code: 'DeadlineExceeded', retryable: true });
     lab.runtime.fail('pause', { error, afterEffect: true });
@@ -476,7 +478,7 @@ describe('a fault', () => {
     expect(lab.emulators.violations).toEqual([]);
   });
 
-  it('of a resume is tried again', async () => {
+  it('of a resume is tried again', { tags: ['P9'] }, async () => {
     const lab = await FleetLab.with(paused);
     const error = new EsbError('what?', { code: 'ContainerdError' });
     lab.runtime.fail('resume', { error }, { error });
@@ -544,7 +546,9 @@ describe('a fault', () => {
     }
   });
 
-  it('of a worker that somebody else froze is mended, also in the middle of a call', async () => {
+  it('of a worker that somebody else froze is mended, also in the middle of a call', {
+    tags: ['P6'],
+  }, async () => {
     const lab = await FleetLab.with(desiredFixture());
     const call = lab.invoke();
     lab.runtime.foreign('Paused', lab.container());
@@ -561,7 +565,9 @@ describe('a fault', () => {
 describe('room on the node', () => {
   const room = { capacity: { memoryMiB: 288, workers: 10 } };
 
-  it('is kept for paused workers, and a call of one that finds none is refused', async () => {
+  it('is kept for paused workers, and a call of one that finds none is refused', {
+    tags: ['P13'],
+  }, async () => {
     const lab = await FleetLab.with(paused, room);
     lab.fleet.apply(desiredFixture({ name: 'second' }));
     lab.fleet.apply(desiredFixture({ name: 'third', restingState: 'Absent' }));
@@ -689,7 +695,7 @@ describe('removal', () => {
     },
   );
 
-  it('of one that is just being made ends the making', async () => {
+  it('of one that is just being made ends the making', { tags: ['P10'] }, async () => {
     const lab = new FleetLab();
     await lab.fleet.adopt();
     lab.runtime.before = (operation) =>
@@ -817,7 +823,7 @@ describe('removal', () => {
     expect(lab.runtime.containers.size).toBe(0);
   });
 
-  it('of what no resource claims waits for its age and for certainty', async () => {
+  it('of what no resource claims waits for its age and for certainty', { tags: ['P29'] }, async () => {
     const lab = await FleetLab.with(desiredFixture());
     const present = lab.runtime.containers.get(lab.container());
     if (present === undefined) {

@@ -75,7 +75,9 @@ function systemError(code: string): Error {
 }
 
 describe('ADD', () => {
-  it('runs the plugins in order, each with the result of the one before, and keeps the last', async () => {
+  it('runs the plugins in order, each with the result of the one before, and keeps the last', {
+    tags: ['P20'],
+  }, async () => {
     const { client, calls, folder } = await setUp();
     expect(await client.add(target)).toEqual(result);
     expect(calls.map(({ plugin, command }) => [plugin, command])).toEqual([

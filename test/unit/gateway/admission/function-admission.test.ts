@@ -153,7 +153,7 @@ describe('a call of a function', () => {
     later(lab.enter('f'));
   });
 
-  it('leaves the queue when its caller hangs up', async () => {
+  it('leaves the queue when its caller hangs up', { tags: ['G7'] }, async () => {
     const lab = admissionLab();
     lab.add('f', 2);
     const one = atOnce(lab.enter('f'));
@@ -168,7 +168,7 @@ describe('a call of a function', () => {
     expect(next.place).toBeDefined();
   });
 
-  it('is refused when its function is switched off, waiting or not', async () => {
+  it('is refused when its function is switched off, waiting or not', { tags: ['G5'] }, async () => {
     const lab = admissionLab();
     lab.add('f', 2);
     void lab.enter('f');

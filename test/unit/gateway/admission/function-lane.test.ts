@@ -28,7 +28,10 @@ const step = fc.oneof(
   },
 );
 
-it('never has more calls running than there are places, and never one waiting while there is a place', async () => {
+it('never has more calls running than there are places, and never one waiting while there is a place', {
+  tags: ['G7'],
+  timeout: 30_000,
+}, async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
       const target = {
@@ -126,4 +129,4 @@ it('never has more calls running than there are places, and never one waiting wh
     }),
     { numRuns: 200 },
   );
-}, 30_000);
+});

@@ -187,7 +187,7 @@ describe('a session', () => {
     await waitFor('the connection to end', () => agent.watchers() === 0);
   });
 
-  it('shares one stream among small calls, and gives a large one its own', async () => {
+  it('shares one stream among small calls, and gives a large one its own', { tags: ['G8'] }, async () => {
     const { agent, session } = await lab();
     await waitFor('the session', () => session.isOpen, { everyMs: 5 });
     agent.onInvoke((call) => call.answer(call.request.requestId));
@@ -202,7 +202,9 @@ describe('a session', () => {
     expect(agent.alone()).toBe(1);
   });
 
-  it('may begin again elsewhere what an agent left unanswered at an orderly end', async () => {
+  it('may begin again elsewhere what an agent left unanswered at an orderly end', {
+    tags: ['G1'],
+  }, async () => {
     const { agent, session } = await lab();
     await waitFor('the session', () => session.isOpen, { everyMs: 5 });
     agent.onInvoke(() => undefined);

@@ -26,7 +26,7 @@ describe('an answer of the emulator', () => {
     '{"errorType":7,"errorMessage":"x"}',
     '[{"errorType":"a","errorMessage":"b"}]',
     'plain text of a custom runtime',
-  ])('is left alone: %s', (text) => {
+  ])('is left alone: %s', { tags: ['G4'] }, (text) => {
     expect(translate(text)).toEqual({ functionError: false, text });
   });
 
@@ -36,12 +36,13 @@ describe('an answer of the emulator', () => {
     ['Java', '{"errorMessage":"no","errorType":"java.lang.X","stackTrace":[],"cause":{"errorMessage":"x"}}'],
     ['Go', '{"errorMessage":"no","errorType":"errorString"}'],
     ['one with blanks in front', ' \n{ "errorType": "E", "errorMessage": "m" }'],
-  ])('is an error of the function when it is one of %s', (_what, text) => {
+  ])('is an error of the function when it is one of %s', { tags: ['G4'] }, (_what, text) => {
     expect(translate(text)).toEqual({ functionError: true, text });
   });
 
   it.each(['Task timed out after 7.00 seconds', 'Task timed out after 7.00 seconds\n'])(
     'is a timeout: %j',
+    { tags: ['P16'] },
     (text) => {
       const answer = translate(text);
       expect(answer.functionError).toBe(true);
@@ -58,7 +59,7 @@ describe('an answer of the emulator', () => {
     ['text with status 504', 'x', 504, 'Runtime.ExitError'],
     ['nothing with status 400', '', 400, 'Runtime.Unknown'],
     ['an error with status 500', '{"errorType":"Init","errorMessage":"m"}', 500, 'Init'],
-  ])('is a failure of the runtime when it is %s', (_what, text, status, errorType) => {
+  ])('is a failure of the runtime when it is %s', { tags: ['P16'] }, (_what, text, status, errorType) => {
     const answer = translate(text, status);
     expect(answer.functionError).toBe(true);
     expect(JSON.parse(answer.text).errorType).toBe(errorType);

@@ -131,7 +131,7 @@ describe('a server that ends', () => {
     await ended;
   });
 
-  it('answers a request that is read right after the last one has ended', async () => {
+  it('answers a request that is read right after the last one has ended', { tags: ['G10'] }, async () => {
     let onLook = (): void => undefined;
     const clock: Clock = {
       ...systemClock,

@@ -67,14 +67,14 @@ describe('a guarded server', () => {
     await waitFor('every request to be closed', () => open() === 0, { everyMs: 5 });
   });
 
-  it('closes without an answer where a call that came before is running', async () => {
+  it('closes without an answer where a call that came before is running', { tags: ['G13'] }, async () => {
     const { port, open } = await guarded(late);
     const heard = await converse(port, said(`${post}NONSENSE\r\n\r\n`), { quietMs: 3_000 });
     expect(heard).toMatchObject({ answers: [], rest: '', closed: true });
     await waitFor('every request to be closed', () => open() === 0, { everyMs: 5 });
   });
 
-  it('closes every request of a connection that ends in a CONNECT', async () => {
+  it('closes every request of a connection that ends in a CONNECT', { tags: ['G12'] }, async () => {
     const { port, open } = await guarded(late);
     await converse(port, said(`${post.repeat(5)}CONNECT other:443 HTTP/1.1\r\nHost: other\r\n\r\n`));
     await waitFor('every request to be closed', () => open() === 0, { everyMs: 5, timeoutMs: 3_000 });

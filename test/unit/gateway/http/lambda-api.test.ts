@@ -213,7 +213,7 @@ describe('a call that nobody knows the end of', () => {
     expect(lab.agent.calls).toHaveLength(1);
   });
 
-  it('is one whose agent was killed', async () => {
+  it('is one whose agent was killed', { tags: ['G6'] }, async () => {
     const lab = await gatewayLab();
     await lab.addWorker('hello');
     lab.agent.onInvoke(() => undefined);

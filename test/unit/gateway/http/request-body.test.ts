@@ -67,7 +67,9 @@ describe('a body', () => {
     expect(grown / count).toBeLessThan(64);
   });
 
-  it('that is slow has ten seconds, and after that has to come with 8 KiB a second', async () => {
+  it('that is slow has ten seconds, and after that has to come with 8 KiB a second', {
+    tags: ['T30'],
+  }, async () => {
     const small = read({ 'content-length': '100' });
     small.source.emit('data', Buffer.alloc(99));
     await small.clock.advance(9_999);

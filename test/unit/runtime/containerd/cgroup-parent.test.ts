@@ -14,7 +14,7 @@ describe('the cgroup of a worker', () => {
     expect(cgroupParent('cgroupfs', '/esb/a/node-1').folder).toBe('/esb/a/node-1');
   });
 
-  it('is a scope of the slice where systemd makes it', () => {
+  it('is a scope of the slice where systemd makes it', { tags: ['P6'] }, () => {
     const parent = cgroupParent('systemd');
     expect(parent.folder).toBe('/esb.slice');
     expect(parent.specPath('hello-3f2a91bc')).toBe('esb.slice:esb:hello-3f2a91bc');

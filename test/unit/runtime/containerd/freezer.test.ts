@@ -66,7 +66,7 @@ describe('the freezer of cgroups version 2', () => {
     expect(freezer.state('w')).toBe(state);
   });
 
-  it('takes back a freeze that is armed and has not come', async () => {
+  it('takes back a freeze that is armed and has not come', { tags: ['P1'] }, async () => {
     await write('w/cgroup.freeze', '1\n');
     await write('w/cgroup.events', 'populated 1\nfrozen 0\n');
     expect(freezer.thaw('w')).toBe('Thawed');

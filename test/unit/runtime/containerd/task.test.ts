@@ -164,7 +164,7 @@ describe('TaskControl', () => {
     expect(fake.tasks.get('x')?.status).toBe('PAUSED');
   });
 
-  it('believes the state and not the answer', async () => {
+  it('believes the state and not the answer', { tags: ['P8'] }, async () => {
     addWorker(fake, 'w');
     fake.fail('tasks.pause', refused('timeout'), 'after');
     await tasks.pause('w');
@@ -175,7 +175,7 @@ describe('TaskControl', () => {
     expect(fake.tasks.get('w')?.status).toBe('RUNNING');
   });
 
-  it('takes a failed pause back, below containerd too', async () => {
+  it('takes a failed pause back, below containerd too', { tags: ['P1'] }, async () => {
     addWorker(fake, 'w');
     fake.fail('tasks.pause', refused('the freezer is stuck'));
     fake.hold = () => writeFile(freezer, 'FROZEN');
@@ -200,7 +200,7 @@ describe('TaskControl', () => {
     expect(fake.calls).toEqual(['tasks.pause w']);
   });
 
-  it('says that a paused worker could not be resumed', async () => {
+  it('says that a paused worker could not be resumed', { tags: ['P9'] }, async () => {
     addWorker(fake, 'w', 'PAUSED');
     await rm(freezer);
     fake.fail('tasks.resume', refused('stuck'));
@@ -213,7 +213,7 @@ describe('TaskControl', () => {
     await expect(tasks.resume('w')).rejects.toMatchObject({ code: 'NotFound' });
   });
 
-  it('asks again before it takes a task for broken', async () => {
+  it('asks again before it takes a task for broken', { tags: ['P7'] }, async () => {
     addWorker(fake, 'w', 'UNKNOWN');
     await writeFile(freezer, 'FROZEN');
     setTimeout(() => fake.setStatus('w', 'PAUSED'), 20);

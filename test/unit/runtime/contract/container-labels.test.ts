@@ -47,7 +47,7 @@ describe('the labels of a container', () => {
     expect(workerInfoOf(record, { kind: 'Missing' }).handlerInItsPlace).toBe('lambda_function.handler');
   });
 
-  it('of somebody else make no worker', () => {
+  it('of somebody else make no worker', { tags: ['P33'] }, () => {
     const record = { id: 'x', labels: {}, image: '', snapshotKey: '', createdAt: new Date(0) };
     expect(isWorker(record)).toBe(false);
     expect(workerInfoOf(record, { kind: 'Missing' }).address).toBeUndefined();
