@@ -188,10 +188,11 @@ async function program(stage: Stage, path: string, args: readonly string[]): Pro
 async function lint(stage: Stage): Promise<StageResult> {
   const first = await program(stage, join(bin, 'biome'), ['check', '.']);
   const second = await program(stage, join(bin, 'oxlint'), ['--type-aware']);
+  const third = await program(stage, process.execPath, [join(root, 'hack/prose.ts')]);
   return {
-    passed: first.passed + second.passed,
-    failed: first.failed + second.failed,
-    reasons: [...first.reasons, ...second.reasons],
+    passed: first.passed + second.passed + third.passed,
+    failed: first.failed + second.failed + third.failed,
+    reasons: [...first.reasons, ...second.reasons, ...third.reasons],
   };
 }
 
