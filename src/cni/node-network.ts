@@ -8,7 +8,9 @@ import { EsbError, errnoOf } from '../common/errors.ts';
 import { type CommandRunner, systemCommandRunner } from '../common/exec/command-runner.ts';
 import type { Health } from '../common/health.ts';
 import type { NamedRange } from '../common/ip-range.ts';
+import { KeyedQueue } from '../common/keyed-queue.ts';
 import type { Logger } from '../common/logger.ts';
+import { TaskTracker } from '../common/task-group.ts';
 import { AttachmentIndex } from './attachments/attachment-index.ts';
 import {
   type AttachedRecord,
@@ -17,10 +19,8 @@ import {
   type ReadyRecord,
 } from './attachments/attachment-store.ts';
 import { exhaustionOf, shortageOf } from './attachments/capacity.ts';
-import { KeyedMutex } from './attachments/keyed-mutex.ts';
 import { NetworkChecks } from './attachments/network-checks.ts';
 import { SlotPool } from './attachments/slot-pool.ts';
-import { TaskTracker } from './attachments/task-tracker.ts';
 import { TeardownQueue } from './attachments/teardown-queue.ts';
 import { NetworkAudit } from './gc/network-audit.ts';
 import { removeNodeNetwork } from './gc/uninstall.ts';
@@ -151,7 +151,8 @@ class CniNodeNetwork implements NodeNetwork {
   readonly #namespaces: NamespaceKeeper;
   readonly #logger: Logger;
   readonly #work = new TaskTracker();
-  readonly #turns = new KeyedMutex(this.#work);
+  /** Serializes attaching and detaching of each container. */
+  readonly #calls = new KeyedQueue();
   readonly #book: AttachmentIndex;
   readonly #disposal: TeardownQueue;
   readonly #pool: SlotPool;
@@ -222,6 +223,7 @@ class CniNodeNetwork implements NodeNetwork {
   async stop(): Promise<void> {
     this.#pool.stop();
     this.#disposal.stop();
+    await this.#calls.idle();
     await this.#work.settled();
   }
 
@@ -239,8 +241,7 @@ class CniNodeNetwork implements NodeNetwork {
   }
 
   async attach(containerId: string, options: CallOptions = {}): Promise<Attachment> {
-    const call = { ...options, deadlineMs: options.deadlineMs ?? ATTACH_DEADLINE_MS };
-    return await this.#turns.run(containerId, 'attaching', call, async (signal) => {
+    return await this.#inTurn(containerId, 'attaching', ATTACH_DEADLINE_MS, options, async (signal) => {
       await this.#load();
       const existing = this.#book.usableBy(containerId);
       if (existing !== undefined) {
@@ -263,8 +264,7 @@ class CniNodeNetwork implements NodeNetwork {
   }
 
   async detach(containerId: string, options: CallOptions = {}): Promise<void> {
-    const call = { ...options, deadlineMs: options.deadlineMs ?? DETACH_DEADLINE_MS };
-    await this.#turns.run(containerId, 'detaching', call, async () => {
+    await this.#inTurn(containerId, 'detaching', DETACH_DEADLINE_MS, options, async () => {
       await this.#load();
       const id = this.#book.idOf(containerId);
       if (id !== undefined) {
@@ -309,6 +309,23 @@ class CniNodeNetwork implements NodeNetwork {
       return warning === undefined ? { ok: true } : { ok: true, warning };
     } catch (error) {
       return unhealthy(EsbError.from(error));
+    }
+  }
+
+  /** Runs `work` after all other work on the container. Work that has begun ends well also when its caller leaves. */
+  async #inTurn<T>(
+    containerId: string,
+    doing: string,
+    defaultMs: number,
+    options: CallOptions,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const what = `${doing} ${containerId}`;
+    const call = { ...options, what, deadlineMs: options.deadlineMs ?? defaultMs };
+    try {
+      return await this.#calls.run(containerId, undefined, call, work);
+    } catch (error) {
+      throw networkFailure(what, error);
     }
   }
 
@@ -409,13 +426,13 @@ class CniNodeNetwork implements NodeNetwork {
     const removed: string[] = [];
     for (const { containerId, id } of this.#book.attached()) {
       const isClaimed = inUse.has(containerId) || unclaimed?.has(containerId) === false;
-      if (!isClaimed && !this.#turns.has(containerId) && !this.#book.isDiscarded(id)) {
+      if (!isClaimed && !this.#calls.has(containerId) && !this.#book.isDiscarded(id)) {
         await this.detach(containerId);
         removed.push(containerId);
       }
     }
     // What is just being attached gets a record in its own time.
-    const settled = [...claims].filter(([, containerId]) => !this.#turns.has(containerId));
+    const settled = [...claims].filter(([, containerId]) => !this.#calls.has(containerId));
     removed.push(...(await this.#audit.removeUnrecorded(setup, new Map(settled))));
     if (removed.length > 0) {
       this.#logger.info({ removed }, 'leftovers of the network removed');

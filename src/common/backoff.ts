@@ -1,37 +1,48 @@
-/** Growing waits between tries. */
-export interface Backoff {
-  /** Counts a failure; gives the milliseconds to wait before the next try. */
-  next(): number;
-  /** Failures since the last {@link Backoff.reset}. */
-  failures(): number;
-  reset(): void;
-}
-
-export interface BackoffOptions {
+/** How waits between attempts grow. */
+export interface BackoffPolicy {
   /** Milliseconds after the first failure. */
   readonly firstMs: number;
   /** The most milliseconds, jitter included. */
   readonly maxMs: number;
+  /** Each wait is so many times the one before. Default 2. */
+  readonly factor?: number;
+  /** Share of a wait that chance may take away, so that many clients spread out. Default 0. */
+  readonly jitter?: number;
   /** Gives numbers from 0 to 1. */
   readonly random?: () => number;
 }
 
-/** Milliseconds to wait after the given number of failures in a row: doubling, then the same, no jitter. */
-export function exponentialDelay(failures: number, firstMs: number, maxMs: number): number {
-  return failures < 1 ? 0 : Math.min(maxMs, firstMs * 2 ** Math.min(failures - 1, 50));
+/** Milliseconds to wait after so many failures in a row; 0 after none. */
+export function backoffDelay(failures: number, policy: BackoffPolicy): number {
+  const { firstMs, maxMs, factor = 2, jitter = 0, random = Math.random } = policy;
+  if (failures < 1) {
+    return 0;
+  }
+  const delayMs = Math.min(maxMs, firstMs * factor ** Math.min(failures - 1, 50));
+  return jitter === 0 ? delayMs : delayMs * (1 - jitter * (1 - random()));
 }
 
-/** Exponential, with jitter over the upper half of each wait so that many clients spread out. */
-export function createBackoff({ firstMs, maxMs, random = Math.random }: BackoffOptions): Backoff {
-  let failures = 0;
-  return {
-    next() {
-      failures++;
-      return exponentialDelay(failures, firstMs, maxMs) * (0.5 + random() / 2);
-    },
-    failures: () => failures,
-    reset() {
-      failures = 0;
-    },
-  };
+/** Counts failures in a row, and gives the wait after each. */
+export class Backoff {
+  readonly #policy: BackoffPolicy;
+  #failures = 0;
+
+  constructor(policy: BackoffPolicy) {
+    this.#policy = policy;
+  }
+
+  /** Failures since the last {@link Backoff.reset}. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** Counts a failure; gives the milliseconds to wait before the next attempt. */
+  next(): number {
+    this.#failures += 1;
+    return backoffDelay(this.#failures, this.#policy);
+  }
+
+  reset(): void {
+    this.#failures = 0;
+  }
 }

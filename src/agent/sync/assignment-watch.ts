@@ -2,10 +2,10 @@ import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
 import { isAborted, sleep } from '../../common/deadline.ts';
 import { unreachable } from '../../common/errors.ts';
+import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import type { CacheEvent, Informer, KubeClient } from '../../kube/api/types.ts';
-import { createConcurrencyLimiter } from '../../kube/client/concurrency-limiter.ts';
 import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
 import type { Fleet } from '../model/fleet.ts';
 import { desiredFromResource } from './desired-mapping.ts';
@@ -46,7 +46,7 @@ export class AssignmentWatch {
   readonly #random: () => number;
   /** Uids whose end is being confirmed. */
   readonly #confirming = new Set<string>();
-  readonly #reads = createConcurrencyLimiter(maxReads);
+  readonly #reads = new Limiter(maxReads);
   #unsubscribe: (() => void) | undefined;
   /** Ends the wait for the next sweep. */
   #hurry: AbortController | undefined;

@@ -1,7 +1,9 @@
+import { Backoff } from '../../common/backoff.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { AbortedError } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { TaskTracker } from '../../common/task-group.ts';
 import type { NamespaceKeeper } from '../host/netns.ts';
 import { cniTarget, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
 import { addressesOf } from '../spec/cni-result.ts';
@@ -9,7 +11,6 @@ import { networkFailure } from '../spec/network-error.ts';
 import type { AttachmentIndex } from './attachment-index.ts';
 import type { ReadyRecord } from './attachment-store.ts';
 import { exhaustionOf, roomiest } from './capacity.ts';
-import type { TaskTracker } from './task-tracker.ts';
 import type { TeardownQueue } from './teardown-queue.ts';
 import { releaseUnclaimed } from './unclaimed-reservations.ts';
 
@@ -33,9 +34,8 @@ export interface SlotPoolOptions {
 
 /** Slots are filled again this long after one was taken, so that the work is not in the way of the cold start. */
 const REFILL_DELAY_MS = 250;
-/** After a slot could not be made: the first wait, and the longest. */
-const BACKOFF_MS = 1000;
-const MAX_BACKOFF_MS = 30_000;
+/** Waits after a slot could not be made. */
+const BACKOFF = { firstMs: 1000, maxMs: 30_000 } as const;
 /** How many namespaces are made at once: each runs five programs. */
 const MAKING_AT_ONCE = 4;
 /** What the kernel says (`EXFULL`) when a bridge takes no further port: some of them may be nobody's. */
@@ -54,7 +54,7 @@ export class SlotPool {
   #making = 0;
   #refillDue = false;
   #timer: Timer | undefined;
-  #backoffMs = 0;
+  readonly #backoff = new Backoff(BACKOFF);
   #error: EsbError | undefined;
 
   constructor(options: SlotPoolOptions) {
@@ -170,7 +170,7 @@ export class SlotPool {
     try {
       const slot = await this.#make();
       this.#error = undefined;
-      this.#backoffMs = 0;
+      this.#backoff.reset();
       this.hand(slot);
     } catch (error) {
       this.#failed(error);
@@ -185,9 +185,8 @@ export class SlotPool {
     this.#error = failure.code === 'AddressesExhausted' ? undefined : failure;
     this.#options.logger.warn({ err: error }, 'a network namespace could not be made');
     this.#waiters.shift()?.reject(failure);
-    this.#backoffMs = Math.min(MAX_BACKOFF_MS, Math.max(BACKOFF_MS, this.#backoffMs * 2));
     this.#refillDue = false;
-    this.#schedule(this.#backoffMs);
+    this.#schedule(this.#backoff.next());
   }
 
   async #make(): Promise<ReadyRecord> {

@@ -1,11 +1,12 @@
+import { Backoff } from '../../common/backoff.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
-import { FairGate } from '../../common/fair-gate.ts';
+import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { TaskTracker } from '../../common/task-group.ts';
 import type { NamespaceKeeper } from '../host/netns.ts';
 import { cniTarget, type NetworkSetup } from '../host/network-setup.ts';
 import { networkFailure } from '../spec/network-error.ts';
 import type { AttachmentIndex } from './attachment-index.ts';
-import type { TaskTracker } from './task-tracker.ts';
 
 export interface TeardownQueueOptions {
   readonly book: AttachmentIndex;
@@ -21,18 +22,17 @@ const DEADLINE_MS = 20_000;
 const AT_ONCE = 2;
 /** Those that somebody waits for. Each runs several programs, in the control group of the agent. */
 const MOST_AT_ONCE = 8;
-/** After a removal failed: the first wait, and the longest. */
-const BACKOFF_MS = 1000;
-const MAX_BACKOFF_MS = 30_000;
+/** Waits after a removal failed. */
+const BACKOFF = { firstMs: 1000, maxMs: 30_000 } as const;
 
 /** Removes namespaces of ours: CNI DEL, the namespace, the record. What fails is tried again later. */
 export class TeardownQueue {
   readonly #options: TeardownQueueOptions;
   readonly #queue = new Set<string>();
   readonly #running = new Map<string, Promise<void>>();
-  readonly #gate = new FairGate({ places: MOST_AT_ONCE });
+  readonly #limiter = new Limiter(MOST_AT_ONCE);
+  readonly #backoff = new Backoff(BACKOFF);
   #atWork = 0;
-  #backoffMs = 0;
   #timer: Timer | undefined;
   #stopped = false;
   #ended = Promise.withResolvers<void>();
@@ -113,8 +113,7 @@ export class TeardownQueue {
   async #inTurn(id: string): Promise<void> {
     // Nothing that a container can be given while it waits, and carried through once it was asked for.
     this.#options.book.discard(id);
-    const never = new AbortController().signal;
-    await this.#gate.pass({ namespace: '' }, never, () => this.#dispose(id));
+    await this.#limiter.run(() => this.#dispose(id));
   }
 
   async #dispose(id: string): Promise<void> {
@@ -136,7 +135,7 @@ export class TeardownQueue {
       await cni.del(cniTarget(id, netns), { deadlineMs: DEADLINE_MS });
       await namespaces.remove(id, { deadlineMs: DEADLINE_MS });
       await book.erase(id);
-      this.#backoffMs = 0;
+      this.#backoff.reset();
     } catch (error) {
       this.#retryLater();
       throw networkFailure(`removing ${record?.state === 'Attached' ? record.containerId : id}`, error);
@@ -149,11 +148,10 @@ export class TeardownQueue {
     if (this.#stopped || this.#timer !== undefined) {
       return;
     }
-    this.#backoffMs = Math.min(MAX_BACKOFF_MS, Math.max(BACKOFF_MS, this.#backoffMs * 2));
     this.#timer = this.#options.clock.setTimer(() => {
       this.#timer = undefined;
       this.sweep();
-    }, this.#backoffMs);
+    }, this.#backoff.next());
   }
 
   #tell(): void {

@@ -1,9 +1,9 @@
 import { addressGroup } from '../../common/address-connections.ts';
 import type { Clock } from '../../common/clock.ts';
 import { withDeadline } from '../../common/deadline.ts';
+import { Limiter } from '../../common/limiter.ts';
 import type { TaskGroup } from '../../common/task-group.ts';
 import { ApiError, isUnavailable } from '../../kube/api/api-error.ts';
-import { type ConcurrencyLimiter, createConcurrencyLimiter } from '../../kube/client/concurrency-limiter.ts';
 import type { CallerRates } from '../lambda/caller-rate.ts';
 import { type LambdaError, throttled, unavailable } from '../lambda/lambda-error.ts';
 
@@ -70,7 +70,7 @@ export function strangerAt(address: string): Asker {
 
 /** Questions that wait, of those with an answer of old or of those without. */
 interface Line {
-  readonly gate: ConcurrencyLimiter;
+  readonly gate: Limiter;
   pending: number;
 }
 
@@ -84,8 +84,8 @@ export class AccessCache<T> {
   readonly #maxEntries: number;
   readonly #entries = new Map<string, Entry<T>>();
   readonly #loads = new Map<string, Promise<T>>();
-  readonly #known: Line = { gate: createConcurrencyLimiter(MAX_LOADS), pending: 0 };
-  readonly #unknown: Line = { gate: createConcurrencyLimiter(MAX_LOADS), pending: 0 };
+  readonly #known: Line = { gate: new Limiter(MAX_LOADS), pending: 0 };
+  readonly #unknown: Line = { gate: new Limiter(MAX_LOADS), pending: 0 };
   /** Questions that wait of each asker who has no answer. */
   readonly #pendingOf = new Map<string, number>();
   /** Monotonic milliseconds until which the API server counts as away, and those until which it counts as away or busy. */

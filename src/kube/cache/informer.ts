@@ -1,4 +1,4 @@
-import { createBackoff } from '../../common/backoff.ts';
+import { Backoff } from '../../common/backoff.ts';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { AbortedError, sleep } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf, unreachable } from '../../common/errors.ts';
@@ -110,9 +110,10 @@ export function createInformer<T extends KubeObject>(
   const firstList = Promise.withResolvers<void>();
   // Nobody may ever wait for it.
   firstList.promise.catch(() => undefined);
-  const backoff = createBackoff({
+  const backoff = new Backoff({
     firstMs: settings.backoffFirstMs,
     maxMs: settings.backoffMaxMs,
+    jitter: 0.5,
     random,
   });
   let started = false;
@@ -239,7 +240,7 @@ export function createInformer<T extends KubeObject>(
 
   /** Milliseconds to wait after an error. */
   const delayAfter = (error: unknown): number => {
-    const isFirst = backoff.failures() === 0;
+    const isFirst = backoff.failures === 0;
     const grown = backoff.next();
     // The first relist waits for the sake of the server, which others ask as well. Many in a row wait longer.
     const delayMs = isFirst && needsList(error) ? random() * settings.relistSpreadMs : grown;

@@ -2,6 +2,7 @@ import type { Dispatcher } from 'undici';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { AbortedError, type CallOptions, DeadlineError, sleep, withDeadline } from '../../common/deadline.ts';
 import { EsbError, errnoOf, unreachable } from '../../common/errors.ts';
+import { Limiter } from '../../common/limiter.ts';
 import { ApiError } from '../api/api-error.ts';
 import { collectionPath, objectPath, queryText, selectors } from '../api/resource-path.ts';
 import type {
@@ -18,7 +19,6 @@ import type {
   WatchFrame,
   WriteOptions,
 } from '../api/types.ts';
-import { createConcurrencyLimiter } from './concurrency-limiter.ts';
 import { createConnectionPool, withFence } from './connection-pool.ts';
 import type { KubeConnection, KubeConnectionSource } from './kube-config.ts';
 import { linesOf, parseWatchFrame } from './watch-frames.ts';
@@ -169,7 +169,7 @@ export function createKubeClient(options: KubeClientOptions): KubeClient {
     maxInFlight = DEFAULT_MAX_IN_FLIGHT,
     pageSize = DEFAULT_PAGE_SIZE,
   } = options;
-  const gate = createConcurrencyLimiter(maxInFlight);
+  const gate = new Limiter(maxInFlight);
   const pool = createConnectionPool(clock, random);
   let closed = false;
 

@@ -1,4 +1,4 @@
-import { exponentialDelay } from '../../common/backoff.ts';
+import { backoffDelay } from '../../common/backoff.ts';
 import { type Clock, systemClock, type Timer } from '../../common/clock.ts';
 import { AbortedError } from '../../common/deadline.ts';
 
@@ -77,6 +77,7 @@ export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
   const delayed = new Map<string, Delayed>();
   const failures = new Map<string, number>();
   const takers = new Set<(key: string | undefined) => void>();
+  const policy = { firstMs: backoffFirstMs, maxMs: backoffMaxMs, jitter: 0.25, random };
   let closed = false;
 
   const begin = (key: string, since: number): void => {
@@ -144,7 +145,7 @@ export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
       const count = (failures.get(key) ?? 0) + 1;
       failures.set(key, count);
       metrics.retried?.(name);
-      const delayMs = exponentialDelay(count, backoffFirstMs, backoffMaxMs) * (0.75 + random() / 4);
+      const delayMs = backoffDelay(count, policy);
       addAfter(key, Math.max(atLeastMs, delayMs));
     },
     forget(key) {

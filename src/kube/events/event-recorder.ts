@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { createBackoff } from '../../common/backoff.ts';
+import { Backoff } from '../../common/backoff.ts';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { hasCode, messageOf } from '../../common/errors.ts';
@@ -140,7 +140,7 @@ export function createEventRecorder(options: EventRecorderOptions): EventRecorde
   const tasks = new TaskGroup((name, error) =>
     logger.error({ err: error, task: name }, 'event recorder failed'),
   );
-  const backoff = createBackoff({ firstMs: 500, maxMs: 30_000, random });
+  const backoff = new Backoff({ firstMs: 500, maxMs: 30_000, jitter: 0.5, random });
   const series = new Map<string, Series>();
   const queue: Series[] = [];
   const ended = Promise.withResolvers<void>();

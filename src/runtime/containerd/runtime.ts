@@ -7,9 +7,9 @@ import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Health } from '../../common/health.ts';
-import { KeyedSingleFlight } from '../../common/keyed-single-flight.ts';
+import { KeyedQueue } from '../../common/keyed-queue.ts';
+import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
-import { Semaphore } from '../../common/semaphore.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import { type ContainerdClient, createContainerdClient } from '../../containerd/containerd-client.ts';
@@ -161,9 +161,9 @@ export class ContainerdRuntime implements ContainerRuntime {
   readonly #output: OutputProbe;
   readonly #hostPorts: HostPortAllocator;
   readonly #traces: Leftovers;
-  readonly #lanes = new KeyedSingleFlight();
+  readonly #lanes = new KeyedQueue();
   readonly #groups: ShimGroups;
-  readonly #settling = new Semaphore(SETTLED_AT_ONCE);
+  readonly #settling = new Limiter(SETTLED_AT_ONCE);
   readonly #background: TaskGroup;
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #feed: EventFeed;
@@ -387,7 +387,7 @@ export class ContainerdRuntime implements ContainerRuntime {
 
   async resume(containerId: string, options: CallOptions = {}): Promise<void> {
     // Nobody to wait for and nobody to ask: a call is waiting for this.
-    const direct = options.signal?.aborted !== true && this.#lanes.isFree(containerId);
+    const direct = options.signal?.aborted !== true && !this.#lanes.has(containerId);
     const begun = this.#clock.monotonic();
     if (!direct || !this.#tasks.thawDirectly(containerId)) {
       await this.#switch('resume', containerId, options, () => this.#tasks.resume(containerId));
@@ -405,7 +405,7 @@ export class ContainerdRuntime implements ContainerRuntime {
       return await this.#lanes.run(containerId, 'settle', call, (ended) => {
         // The lane tells a few steps later that its last caller has left: too late for a call that is about to be sent.
         const signal = options.signal === undefined ? ended : AbortSignal.any([ended, options.signal]);
-        return this.#settling.run(signal, () => this.#tasks.settle(containerId, signal));
+        return this.#settling.run(() => this.#tasks.settle(containerId, signal), signal);
       });
     } catch (error) {
       if (!hasCode(error, 'Aborted') && !hasCode(error, 'DeadlineExceeded')) {
@@ -509,11 +509,11 @@ export class ContainerdRuntime implements ContainerRuntime {
         seen.set(task.containerId, this.#tasks.see(task));
       }
     }
-    const asked = new Semaphore(ASKED_AT_ONCE);
+    const asked = new Limiter(ASKED_AT_ONCE);
     const workers = records.filter(isWorker).map(async (record) => {
       const task =
         seen.get(record.id) ??
-        (await asked.run(signal, () => this.#ask(record.id, { signal, deadlineMs: ASK_DEADLINE_MS })));
+        (await asked.run(() => this.#ask(record.id, { signal, deadlineMs: ASK_DEADLINE_MS }), signal));
       return await this.#infoOf(record, task);
     });
     return (await Promise.all(workers)).filter(({ containerId }) => !this.#prepared.has(containerId));

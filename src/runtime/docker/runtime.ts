@@ -4,7 +4,7 @@ import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Health } from '../../common/health.ts';
-import { KeyedSingleFlight } from '../../common/keyed-single-flight.ts';
+import { KeyedQueue } from '../../common/keyed-queue.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import type { DockerContainer } from '../../docker/container-service.ts';
@@ -100,7 +100,7 @@ export class DockerRuntime implements ContainerRuntime {
   readonly #copier: LogCopier;
   readonly #workers: DockerWorkers;
   readonly #prepared: PrecreatedTasks<MadeDockerWorker>;
-  readonly #lanes = new KeyedSingleFlight();
+  readonly #lanes = new KeyedQueue();
   readonly #background: TaskGroup;
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #feed: DockerEventFeed;

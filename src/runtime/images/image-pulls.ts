@@ -3,7 +3,7 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
 import { FairGate, type GateEntry } from '../../common/fair-gate.ts';
-import { KeyedSingleFlight } from '../../common/keyed-single-flight.ts';
+import { KeyedQueue } from '../../common/keyed-queue.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { TransferService } from '../../containerd/transfer-service.ts';
 import type { Platform } from '../../oci/image-config.ts';
@@ -74,7 +74,7 @@ const REMEMBERED: ReadonlySet<string> = new Set([
  */
 export class ImagePulls {
   readonly #options: ImagePullsOptions;
-  readonly #flights = new KeyedSingleFlight();
+  readonly #flights = new KeyedQueue();
   readonly #room: FairGate;
   readonly #failures = new Map<string, Failure>();
   readonly #listeners = new Map<string, Set<(detail: string) => void>>();

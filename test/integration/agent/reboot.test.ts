@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
-import { Semaphore } from '../../../src/common/semaphore.ts';
+import { Limiter } from '../../../src/common/limiter.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
@@ -95,10 +95,9 @@ describe(`a node with ${living} containers whose power is cut`, { timeout: timeo
   it('has every worker back in its desired state, at an address of its own, and no reservation too many or too few', {
     tags: ['P19', 'M10'],
   }, async () => {
-    const gate = new Semaphore(16);
-    const { signal } = new AbortController();
+    const gate = new Limiter(16);
     const began = performance.now();
-    await Promise.all(indexes.map((index) => gate.run(signal, () => create(index))));
+    await Promise.all(indexes.map((index) => gate.run(() => create(index))));
     const before = await untilAtRest(() => true);
     const madeMs = performance.now() - began;
     await waitFor('the slots', async () => (await reservations()).length === living + slots, { timeoutMs });

@@ -1,15 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { Semaphore } from '../../../src/common/semaphore.ts';
+import { Limiter } from '../../../src/common/limiter.ts';
 
-const never = new AbortController().signal;
-
-describe('Semaphore', () => {
+describe('Limiter', () => {
   it('lets so many in and no more, in order', async () => {
-    const room = new Semaphore(2);
+    const room = new Limiter(2);
     const gates = [0, 1, 2, 3].map(() => Promise.withResolvers<void>());
     const begun: number[] = [];
     const all = gates.map((gate, index) =>
-      room.run(never, () => {
+      room.run(() => {
         begun.push(index);
         return gate.promise;
       }),
@@ -28,18 +26,18 @@ describe('Semaphore', () => {
   });
 
   it('frees its place after a failure and forgets whoever gave up', async () => {
-    const room = new Semaphore(1);
+    const room = new Limiter(1);
     const gate = Promise.withResolvers<void>();
-    const first = room.run(never, () => gate.promise);
+    const first = room.run(() => gate.promise);
     const controller = new AbortController();
-    const second = room.run(controller.signal, () => Promise.resolve('second'));
-    const third = room.run(never, () => Promise.resolve('third'));
+    const second = room.run(() => Promise.resolve('second'), controller.signal);
+    const third = room.run(() => Promise.resolve('third'));
     controller.abort();
     await expect(second).rejects.toMatchObject({ code: 'Aborted' });
     gate.reject(new Error('broken'));
     await expect(first).rejects.toThrow('broken');
     expect(await third).toBe('third');
-    await expect(room.run(controller.signal, () => Promise.resolve())).rejects.toMatchObject({
+    await expect(room.run(() => Promise.resolve(), controller.signal)).rejects.toMatchObject({
       code: 'Aborted',
     });
   });

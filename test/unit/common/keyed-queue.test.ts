@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { KeyedSingleFlight } from '../../../src/common/keyed-single-flight.ts';
+import { KeyedQueue } from '../../../src/common/keyed-queue.ts';
 import { settle } from '../../support/manual-clock.ts';
 
 const call = { what: 'work', deadlineMs: 10_000 };
@@ -10,9 +10,9 @@ function aborted(signal: AbortSignal): Promise<void> {
   return done.promise;
 }
 
-describe('KeyedSingleFlight', () => {
+describe('KeyedQueue', () => {
   it('does the same work once for all who ask while it is done', async () => {
-    const lanes = new KeyedSingleFlight();
+    const lanes = new KeyedQueue();
     let times = 0;
     const work = async (): Promise<number> => {
       times += 1;
@@ -24,7 +24,7 @@ describe('KeyedSingleFlight', () => {
   });
 
   it('does different work on one key in order, and on two keys at once', async () => {
-    const lanes = new KeyedSingleFlight();
+    const lanes = new KeyedQueue();
     const order: string[] = [];
     const gate = Promise.withResolvers<void>();
     const first = lanes.run('a', 'make', call, async () => {
@@ -39,7 +39,7 @@ describe('KeyedSingleFlight', () => {
   });
 
   it('does not take work that comes before other work for work that comes after it', async () => {
-    const lanes = new KeyedSingleFlight();
+    const lanes = new KeyedQueue();
     const order: string[] = [];
     const add = (what: string) => () => Promise.resolve(void order.push(what));
     await Promise.all([
@@ -51,7 +51,7 @@ describe('KeyedSingleFlight', () => {
   });
 
   it('tells work to end only when its last caller has left, and starts the next after its end', async () => {
-    const lanes = new KeyedSingleFlight();
+    const lanes = new KeyedQueue();
     const [one, two] = [new AbortController(), new AbortController()];
     const order: string[] = [];
     const undone = Promise.withResolvers<void>();
@@ -75,7 +75,7 @@ describe('KeyedSingleFlight', () => {
   });
 
   it('lets a caller leave at its deadline', { tags: ['P10'] }, async () => {
-    const lanes = new KeyedSingleFlight();
+    const lanes = new KeyedQueue();
     const late = lanes.run('a', 'make', { what: 'making', deadlineMs: 10 }, aborted);
     await expect(late).rejects.toMatchObject({
       code: 'DeadlineExceeded',
@@ -85,7 +85,7 @@ describe('KeyedSingleFlight', () => {
   });
 
   it('cancels work by its kind, whoever waits for it', async () => {
-    const lanes = new KeyedSingleFlight();
+    const lanes = new KeyedQueue();
     const made = lanes.run('a', 'make', call, async (signal) => {
       await aborted(signal);
       throw new Error('ended');
@@ -98,7 +98,7 @@ describe('KeyedSingleFlight', () => {
   });
 
   it('does not begin work that was cancelled while it waited for its turn', async () => {
-    const lanes = new KeyedSingleFlight();
+    const lanes = new KeyedQueue();
     const gate = Promise.withResolvers<void>();
     const first = lanes.run('a', 'remove', call, () => gate.promise);
     let begun = false;

@@ -1,0 +1,77 @@
+import { AbortedError } from './deadline.ts';
+
+/** Bounds how many tasks run at once; the others wait in order of arrival. One place makes tasks run one by one. */
+export class Limiter {
+  readonly #places: number;
+  /** A set keeps the order of arrival, and takes a waiter out of the middle in constant time. */
+  readonly #waiting = new Set<() => void>();
+  #taken = 0;
+
+  constructor(places: number) {
+    this.#places = places;
+  }
+
+  /** Whether the next task has to wait. */
+  get isFull(): boolean {
+    return this.#taken >= this.#places;
+  }
+
+  /**
+   * Runs `task` as soon as there is a place.
+   *
+   * @throws {AbortedError} when `signal` fires before that
+   */
+  async run<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const leave = await this.enter(signal);
+    try {
+      return await task();
+    } finally {
+      leave();
+    }
+  }
+
+  /**
+   * Waits for a place.
+   *
+   * @returns gives the place back; repeated calls do nothing
+   * @throws {AbortedError} when `signal` fires before there is a place
+   */
+  enter(signal?: AbortSignal): Promise<() => void> {
+    if (signal?.aborted === true) {
+      return Promise.reject(new AbortedError('waiting for a place', signal.reason));
+    }
+    if (!this.isFull) {
+      this.#taken += 1;
+      return Promise.resolve(this.#leaver());
+    }
+    const entered = Promise.withResolvers<() => void>();
+    const admit = (): void => {
+      signal?.removeEventListener('abort', giveUp);
+      entered.resolve(this.#leaver());
+    };
+    const giveUp = (): void => {
+      this.#waiting.delete(admit);
+      entered.reject(new AbortedError('waiting for a place', signal?.reason));
+    };
+    this.#waiting.add(admit);
+    signal?.addEventListener('abort', giveUp, { once: true });
+    return entered.promise;
+  }
+
+  #leaver(): () => void {
+    let left = false;
+    return () => {
+      if (left) {
+        return;
+      }
+      left = true;
+      const [next] = this.#waiting;
+      if (next === undefined) {
+        this.#taken -= 1;
+      } else {
+        this.#waiting.delete(next);
+        next();
+      }
+    };
+  }
+}
