@@ -15,7 +15,7 @@ import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts
 import { ProcessPressure } from './admission/process-pressure.ts';
 import { Room } from './admission/room.ts';
 import { ActivityWriter } from './agents/activity-writer.ts';
-import { AgentDirectory } from './agents/agent-directory.ts';
+import { AgentConnections } from './agents/agent-connections.ts';
 import { loadAgentProtocol } from './agents/agent-protocol.ts';
 import type { ClientIdentity } from './agents/client-identity.ts';
 import { FleetView } from './agents/fleet-view.ts';
@@ -79,7 +79,7 @@ export interface GatewayOptions {
 export class Gateway {
   readonly #options: GatewayOptions;
   readonly #view: FleetView;
-  readonly #agents: AgentDirectory;
+  readonly #agents: AgentConnections;
   readonly #activity: ActivityWriter;
   readonly #events: EventQueue;
   readonly #api: LambdaApi;
@@ -108,7 +108,7 @@ export class Gateway {
       },
       { exists: (name) => view.function(name) !== undefined, maxFunctions },
     );
-    this.#agents = new AgentDirectory({
+    this.#agents = new AgentConnections({
       protocol: loadAgentProtocol(),
       view,
       identity: () => identity.current,

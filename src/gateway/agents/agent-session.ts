@@ -2,16 +2,16 @@ import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { certificatesIn } from '../../common/certificates.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
-import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
+import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { type AgentAnswer, AgentCall } from './agent-call.ts';
-import type { InvokeRequest, WatchEvent, WorkerReference, WorkerState } from './agent-messages.ts';
+import type { InvokeRequest, WatchEvent } from './agent-messages.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { SharedCallStream, sendAlone } from './call-streams.ts';
 import { GrpcStream } from './grpc-stream.ts';
 
-/** Milliseconds from the first packet to the snapshot, after which an agent counts as not reachable. */
+/** Milliseconds from the first packet to the snapshot; an agent that takes longer counts as unreachable. */
 const OPEN_TIMEOUT_MS = 10_000;
 /** Milliseconds between two pings. */
 const PING_INTERVAL_MS = 5_000;
@@ -21,66 +21,67 @@ const MAX_UNANSWERED_PINGS = 3;
 const STREAM_WINDOW_BYTES = 8 * 1024 * 1024;
 const SESSION_WINDOW_BYTES = 64 * 1024 * 1024;
 
-/** What requests name as their host. An endpoint need not be one that a URL could hold, and no agent looks at it. */
+/** The host that requests name. No agent looks at it, and an endpoint need not be a valid host of a URL. */
 const AUTHORITY = 'https://esb-agent';
 
 /**
- * MB that Node.js may hold for one agent. The default of 10 makes it refuse streams while two large payloads are on their way;
- * what a gateway holds in all by default, and what an agent may send ahead, are below this one.
+ * MB that Node.js may hold for one agent. With the default of 10, two large payloads on their way make Node.js refuse
+ * streams. The bytes that a gateway holds in all by default, and those that an agent may send ahead, are below this bound.
  */
 const SESSION_MEMORY_MB = 1_024;
 
-/** Bytes of a payload up to which a call shares a stream: a larger one would hold up those behind it. */
+/** Largest payload, in bytes, of a call on the shared stream: a larger one would hold up the calls behind it. */
 const SHARED_PAYLOAD_BYTES = 32 * 1024;
 
-/** Key and certificate (PEM) by which agents know a gateway. */
+/** Key and certificate (PEM) with which a gateway authenticates to agents. */
 export interface ClientCertificate {
   readonly certificate: string;
   readonly privateKey: string;
 }
 
-/** Told what becomes of a session, in this order: open, changes, retired. */
-export interface AgentSessionListener {
-  /** The agent has said what it holds; from now on the session takes calls. */
-  opened(workers: readonly WorkerState[]): void;
-  changed(worker: WorkerState): void;
-  removed(worker: WorkerReference): void;
-  /** Once: the session takes no more calls. Those under way go on as long as the agent is there. */
-  retired(reason: EsbError): void;
-}
-
 export interface AgentSessionOptions {
   readonly endpoint: HostPort;
-  /** PEM of the certificates that stand in the LambdaNode: exactly these are trusted. */
+  /** PEM of the certificates in the LambdaNode: no others are trusted. */
   readonly trusted: string;
   readonly identity: ClientCertificate;
   readonly protocol: AgentProtocol;
   readonly clock: Clock;
-  readonly listener: AgentSessionListener;
+  /** Called with each event of the Watch, the snapshot first, until the session is retired. */
+  readonly onWatch: (event: WatchEvent) => void;
+  /** Called once, when the session takes no more calls. Calls under way go on while the agent is there. */
+  readonly onRetired: (reason: EsbError) => void;
 }
+
+type SessionState =
+  /** TCP and TLS are being set up. */
+  | { readonly kind: 'Connecting' }
+  /** The handshake is done and the Watch has sent no snapshot. The agent may still refuse our certificate. */
+  | { readonly kind: 'Watching' }
+  /** Calls are taken; small ones share a stream. */
+  | { readonly kind: 'Open'; readonly shared: SharedCallStream }
+  /** No more calls are taken. `loss` is what the calls under way are told if the connection ends before them. */
+  | { readonly kind: 'Draining'; readonly loss: string }
+  | { readonly kind: 'Closed' };
 
 /**
  * One connection to one agent: TLS, HTTP/2, a Watch, and the calls.
  *
- * gRPC is spoken on plain HTTP/2 streams, because two things must be known for sure that a gRPC channel hides behind its
- * reconnects: whether a call has left this process before the connection broke, which decides whether it may be sent
- * again, and that a call goes to the same process that told of its workers. So a session never reconnects; it is open
- * after its Watch gave a snapshot, and retired with the end of that Watch.
+ * The gateway speaks gRPC on plain HTTP/2 streams, because a gRPC channel hides two facts behind its reconnects: whether
+ * a call left this process before the connection broke, which decides whether the call may be sent again, and whether
+ * a call goes to the process that reported its workers. So a session never reconnects: it opens with the snapshot of its
+ * Watch and retires with the end of that Watch.
  */
 export class AgentSession {
   readonly #options: AgentSessionOptions;
   readonly #http2: ClientHttp2Session;
   readonly #calls = new Set<AgentCall>();
   readonly #idleListeners: (() => void)[] = [];
+  #state: SessionState = { kind: 'Connecting' };
+  /** The end of the wait for the snapshot, then the next ping. */
   #timer: Timer;
-  #shared: SharedCallStream | undefined;
   #unanswered = 0;
-  #connected = false;
-  #opened = false;
-  #retired = false;
-  #fault: EsbError | undefined;
 
-  /** Errors of an address or a certificate that the TLS library does not take are thrown as they are. */
+  /** @throws {Error} of the TLS library, for an address or a certificate that it refuses */
   constructor(options: AgentSessionOptions) {
     this.#options = options;
     const socket = openSocket(options);
@@ -90,11 +91,11 @@ export class AgentSession {
       maxSessionMemory: SESSION_MEMORY_MB,
     });
     this.#http2.on('error', (error) => this.#fail(error));
-    this.#http2.on('goaway', () => this.#retire('the agent asked to go away'));
+    this.#http2.on('goaway', () => this.#leave(connectionLost('the agent sent GOAWAY')));
     this.#http2.on('close', () => this.#closed());
     this.#http2.once('connect', () => {
       try {
-        this.#begin(socket);
+        this.#watch(socket);
       } catch (error) {
         this.#fail(error);
       }
@@ -108,10 +109,10 @@ export class AgentSession {
 
   /** Whether calls may be sent. */
   get isOpen(): boolean {
-    return this.#opened && !this.#retired;
+    return this.#state.kind === 'Open';
   }
 
-  /** Pings that wait for their answer. */
+  /** Pings without an answer so far. */
   get unansweredPings(): number {
     return this.#unanswered;
   }
@@ -122,9 +123,9 @@ export class AgentSession {
   }
 
   /**
-   * Sends one call. When the caller hangs up, the agent is told so, and the answer is not waited for.
+   * Sends one call. When the caller hangs up, the call is cancelled at the agent and ends at once.
    *
-   * @param limitMs milliseconds after which the agent is no longer believed to be at work on it, checked now and then
+   * @param limitMs milliseconds after which the call counts as lost, looked at with each ping
    */
   invoke(request: InvokeRequest, caller: Caller, limitMs: number): Promise<AgentAnswer> {
     const { protocol, clock } = this.#options;
@@ -139,8 +140,9 @@ export class AgentSession {
     });
     this.#calls.add(call);
     caller.onGone = () => call.abandon();
-    if (this.#shared?.isOpen === true && request.payload.length <= SHARED_PAYLOAD_BYTES) {
-      this.#shared.send(request, call);
+    const state = this.#state;
+    if (state.kind === 'Open' && state.shared.isOpen && request.payload.length <= SHARED_PAYLOAD_BYTES) {
+      state.shared.send(request, call);
     } else {
       sendAlone(this.#http2, protocol, request, call);
     }
@@ -158,7 +160,7 @@ export class AgentSession {
 
   /** Takes no more calls; closes once those under way are over. */
   retire(): void {
-    this.#retire('the gateway has another connection');
+    this.#leave(connectionLost('the gateway has another connection'));
   }
 
   /** Closes at once. Calls under way end as unknown. */
@@ -166,56 +168,58 @@ export class AgentSession {
     this.#fail(new EsbError('the gateway closed the connection', { code: 'ConnectionLost' }));
   }
 
-  #begin(socket: TLSSocket): void {
-    if (!isTrusted(socket, this.#options.trusted)) {
-      throw new EsbError('the agent shows a certificate that does not stand in its LambdaNode', {
+  /** @throws {EsbError} `UntrustedAgent` */
+  #watch(socket: TLSSocket): void {
+    const { protocol, trusted } = this.#options;
+    if (!isTrusted(socket, trusted)) {
+      throw new EsbError('the certificate of the agent is not in its LambdaNode', {
         code: 'UntrustedAgent',
         retryable: true,
       });
     }
-    this.#connected = true;
+    this.#state = { kind: 'Watching' };
     this.#http2.setLocalWindowSize(SESSION_WINDOW_BYTES);
-    this.#watch();
-  }
-
-  #watch(): void {
-    const { protocol, listener } = this.#options;
     const stream = new GrpcStream(this.#http2, protocol.watchPath, {
-      message: (bytes) => this.#take(protocol.decodeWatch(bytes), listener),
+      message: (bytes) => this.#take(protocol.decodeWatch(bytes)),
       ended: ({ kind, message }) => {
-        if (this.#opened || kind !== 'Lost') {
-          this.#retire(kind === 'Error' ? `the agent refused to be watched: ${message}` : message);
-        } else {
-          // Nothing was said: it is the connection that is over, whose end tells more.
+        if (this.#state.kind === 'Watching' && kind === 'Lost') {
+          // The connection ended before an answer; the end of the connection itself says more.
           this.#http2.destroy();
+        } else {
+          this.#leave(
+            connectionLost(kind === 'Error' ? `the agent refused to be watched: ${message}` : message),
+          );
         }
       },
     });
     stream.end(protocol.encodeWatch());
   }
 
-  #take(event: WatchEvent, listener: AgentSessionListener): void {
-    if (this.#retired) {
-      return;
-    }
-    if (event.snapshot !== undefined) {
-      if (!this.#opened) {
-        this.#opened = true;
+  #take(event: WatchEvent): void {
+    switch (this.#state.kind) {
+      case 'Watching':
+        if (event.snapshot === undefined) {
+          return;
+        }
         this.#timer.cancel();
         this.#schedulePing();
-        this.#shared = new SharedCallStream(this.#http2, this.#options.protocol);
-      }
-      listener.opened(event.snapshot.workers);
-    } else if (event.changed !== undefined) {
-      listener.changed(event.changed);
-    } else if (event.removed !== undefined) {
-      listener.removed(event.removed);
+        this.#state = { kind: 'Open', shared: new SharedCallStream(this.#http2, this.#options.protocol) };
+        break;
+      case 'Open':
+        break;
+      case 'Connecting':
+      case 'Draining':
+      case 'Closed':
+        return;
+      default:
+        unreachable(this.#state);
     }
+    this.#options.onWatch(event);
   }
 
   /**
-   * A frozen process keeps its connections: only the missing answer to a ping gives it away. Ticks are counted and not
-   * time, so that a gateway which was frozen itself does not blame its agents.
+   * A frozen process keeps its connections: only the missing answer to a ping reveals it. Ticks are counted and not time,
+   * so that a gateway which was frozen itself does not blame its agents.
    */
   #schedulePing(): void {
     this.#timer = this.#options.clock.setTimer(() => {
@@ -224,10 +228,7 @@ export class AgentSession {
       }
       if (this.#unanswered === MAX_UNANSWERED_PINGS) {
         this.#fail(
-          new EsbError(`the agent answered no ping for ${MAX_UNANSWERED_PINGS * PING_INTERVAL_MS} ms`, {
-            code: 'ConnectionLost',
-            retryable: true,
-          }),
+          connectionLost(`the agent answered no ping for ${MAX_UNANSWERED_PINGS * PING_INTERVAL_MS} ms`),
         );
         return;
       }
@@ -247,49 +248,67 @@ export class AgentSession {
     }, PING_INTERVAL_MS);
   }
 
-  #retire(why: string): void {
-    if (this.#retired) {
-      return;
+  /** Takes no more calls, and ends the connection once those under way are over. */
+  #leave(reason: EsbError, loss = 'the connection was closed'): void {
+    const { kind } = this.#state;
+    switch (kind) {
+      case 'Connecting':
+      case 'Watching':
+        this.#timer.cancel();
+        break;
+      case 'Open':
+        break;
+      case 'Draining':
+      case 'Closed':
+        return;
+      default:
+        unreachable(kind);
     }
-    this.#retired = true;
-    if (!this.#opened) {
-      this.#timer.cancel();
-    }
-    this.#options.listener.retired(
-      this.#fault ?? new EsbError(why, { code: 'ConnectionLost', retryable: true }),
-    );
+    this.#state = { kind: 'Draining', loss };
+    this.#options.onRetired(reason);
     this.onIdle(() => this.#http2.destroy());
   }
 
   #fail(error: unknown): void {
-    this.#fault ??=
-      error instanceof EsbError
-        ? error
-        : new EsbError(messageOf(error), { code: 'ConnectionLost', retryable: true, cause: error });
+    const reason = error instanceof EsbError ? error : connectionLost(messageOf(error), error);
     if (!this.#http2.destroyed) {
       for (const call of this.#calls) {
-        call.lose(this.#fault.message);
+        call.lose(reason.message);
       }
       this.#http2.destroy();
     }
+    this.#leave(
+      this.#state.kind === 'Watching' && reason.code !== 'DeadlineExceeded' ? clientRefused(reason) : reason,
+      reason.message,
+    );
   }
 
   #closed(): void {
     this.#timer.cancel();
-    if (this.#connected && !this.#opened && !this.#retired && !hasCode(this.#fault, 'DeadlineExceeded')) {
-      // With TLS 1.3 a client is done before the server has looked at its certificate.
-      this.#fault = new EsbError('the agent hung up after the handshake: it may not accept our certificate', {
-        code: 'ClientRefused',
-        retryable: true,
-        cause: this.#fault,
-      });
+    if (this.#state.kind === 'Watching') {
+      this.#leave(clientRefused());
+    } else {
+      this.#leave(connectionLost('the connection was closed'));
     }
-    const why = this.#fault?.message ?? 'the connection was closed';
+    const loss = this.#state.kind === 'Draining' ? this.#state.loss : '';
+    this.#state = { kind: 'Closed' };
     for (const call of this.#calls) {
-      call.lose(why);
+      call.lose(loss);
     }
-    this.#retire(why);
   }
+}
+
+function connectionLost(message: string, cause?: unknown): EsbError {
+  return new EsbError(message, { code: 'ConnectionLost', retryable: true, cause });
+}
+
+/** With TLS 1.3 the handshake of a client is done before the server has checked its certificate. */
+function clientRefused(cause?: EsbError): EsbError {
+  return new EsbError('the agent hung up after the handshake: it may not accept our certificate', {
+    code: 'ClientRefused',
+    retryable: true,
+    cause,
+  });
 }
 
 function openSocket(options: AgentSessionOptions): TLSSocket {
@@ -301,14 +320,14 @@ function openSocket(options: AgentSessionOptions): TLSSocket {
     key: options.identity.privateKey,
     ALPNProtocols: ['h2'],
     minVersion: 'TLSv1.3',
-    // The certificate itself is compared, which says more than a name in it.
+    // The whole certificate is compared instead of a name in it.
     checkServerIdentity: () => undefined,
   });
   socket.setNoDelay(true);
   return socket;
 }
 
-/** @throws {EsbError} `InvalidCertificate` for one that is to be trusted and cannot be read */
+/** @throws {EsbError} `InvalidCertificate` when `trusted` cannot be read */
 function isTrusted(socket: TLSSocket, trusted: string): boolean {
   const shown = socket.getPeerX509Certificate();
   return (

@@ -11,7 +11,7 @@ import { AgentGrpcServer } from '../../../../src/agent/rpc/server.ts';
 import { systemClock } from '../../../../src/common/clock.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { loadAgentProtocol } from '../../../../src/gateway/agents/agent-protocol.ts';
-import { grpcFrame } from '../../../../src/gateway/agents/grpc-frame.ts';
+import { grpcFrame } from '../../../../src/gateway/agents/grpc-stream.ts';
 import {
   type CertificateAuthority,
   createCertificateAuthority,

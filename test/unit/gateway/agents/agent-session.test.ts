@@ -68,13 +68,9 @@ async function lab(options: { readonly through?: (agent: FakeAgent) => Promise<n
     identity: { certificate: issued.certificate, privateKey: issued.key },
     protocol,
     clock,
-    listener: {
-      opened: () => undefined,
-      changed: () => undefined,
-      removed: () => undefined,
-      retired: (reason) => {
-        retired = reason;
-      },
+    onWatch: () => undefined,
+    onRetired: (reason) => {
+      retired = reason;
     },
   });
   onTestFinished(() => session.destroy());
@@ -151,12 +147,8 @@ describe('a session', () => {
       identity: { certificate: issued.certificate, privateKey: issued.key },
       protocol,
       clock: manualClock(),
-      listener: {
-        opened: () => undefined,
-        changed: () => undefined,
-        removed: () => undefined,
-        retired: retired.resolve,
-      },
+      onWatch: () => undefined,
+      onRetired: retired.resolve,
     });
     expect(await retired.promise).toMatchObject({ code: 'ClientRefused' });
   });

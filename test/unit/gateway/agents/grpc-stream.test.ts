@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { GrpcFrameReader, grpcFrame } from '../../../../src/gateway/agents/grpc-frame.ts';
+import { GrpcFrameReader, grpcFrame } from '../../../../src/gateway/agents/grpc-stream.ts';
 
 describe('gRPC frames', () => {
   it('come out as they went in, however the stream is cut', () => {
