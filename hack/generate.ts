@@ -1,7 +1,7 @@
 /**
- * Makes what is made from the source: the TypeScript types in src/api/generated from the resource definitions in crds/,
- * the pages of docs/reference that tell of flags, fields, metrics and reasons, what of the chart follows from its values
- * and from crds/, and manifests/ from the chart.
+ * Generates files from other files of the repository: the TypeScript types in src/api/generated from the resource
+ * definitions in crds/ and those in src/protocol/generated from proto/esb, the pages of docs/reference for flags, fields,
+ * metrics and reasons, the parts of the chart that follow from its values and from crds/, and manifests/ from the chart.
  *
  *   node hack/generate.ts            writes them
  *   node hack/generate.ts --check    fails when what is there is not what would be written
@@ -17,6 +17,7 @@ import { commandDocument } from './command-document.ts';
 import { layoutDocument } from './layout-document.ts';
 import { metricsDocument } from './metrics-document.ts';
 import type { Product, ProductMaker } from './product.ts';
+import { generatedProtocolFolder, protocolTypes } from './protocol-types.ts';
 import { reasonDocument } from './reason-document.ts';
 import { resourceDocuments } from './resource-document.ts';
 import { generatedTypesFolder, resourceTypes } from './resource-types.ts';
@@ -27,6 +28,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 /** Everything that is made. What is added here is written, checked, and removed again where its folder is owned. */
 const makers: readonly ProductMaker[] = [
   resourceTypes,
+  protocolTypes,
   resourceDocuments,
   commandDocument,
   metricsDocument,
@@ -39,7 +41,11 @@ const makers: readonly ProductMaker[] = [
 ];
 
 /** Folders in which nothing is but what is made, so that what is no longer made is removed. */
-const ownedFolders: readonly string[] = [generatedTypesFolder, 'charts/esb/files/crds'];
+const ownedFolders: readonly string[] = [
+  generatedTypesFolder,
+  generatedProtocolFolder,
+  'charts/esb/files/crds',
+];
 
 /** What of the products is not there, or not so. */
 async function driftOf(products: readonly Product[]): Promise<readonly Product[]> {

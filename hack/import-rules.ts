@@ -123,6 +123,10 @@ export const source: RoomTable = {
       imports: [],
     },
     common: { holds: 'errors, deadlines, clock, task group, gates, logger', imports: [] },
+    protocol: {
+      holds: 'types of the protocol between gateway and agent, generated from `proto/esb`, and its loader',
+      imports: [],
+    },
     kube: {
       holds:
         'Kubernetes client and controller machinery: list and watch, work queue, leader election, Events; free of our resources',
@@ -144,7 +148,7 @@ export const source: RoomTable = {
     },
     agent: {
       holds: 'the workers of one node: plan, calls, adoption, idle policy, status, gRPC server',
-      imports: [...shared, 'kube', 'cni', 'runtime'],
+      imports: [...shared, 'protocol', 'kube', 'cni', 'runtime'],
     },
     controller: {
       holds:
@@ -153,12 +157,12 @@ export const source: RoomTable = {
     },
     gateway: {
       holds: 'the Lambda API: callers, limits, kept calls, routes to agents',
-      imports: [...shared, 'kube'],
+      imports: [...shared, 'protocol', 'kube'],
     },
     cli: {
       holds:
         'what people run against any cluster, and what Pods run: `invoke`, `ps`, `logs`, `retire`, `doctor node`, `hold`',
-      imports: [...shared, 'kube', 'containerd', 'cni', 'runtime', 'agent'],
+      imports: [...shared, 'protocol', 'kube', 'containerd', 'cni', 'runtime', 'agent'],
     },
   },
 };

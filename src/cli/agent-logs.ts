@@ -7,10 +7,10 @@ import {
   status,
 } from '@grpc/grpc-js';
 import type { LogQuery } from '../agent/logs/log-query.ts';
-import { loadAgentProto } from '../agent/rpc/agent-proto.ts';
 import type { LambdaNode } from '../api/lambda-node.ts';
 import { EsbError } from '../common/errors.ts';
 import { formatHostPort, parseHostPort } from '../common/host-port.ts';
+import { loadAgentProto } from '../protocol/agent-proto.ts';
 import { requestClientCertificate } from './client-certificate.ts';
 import { type Cluster, kubectlText } from './kubectl-command.ts';
 

@@ -1,8 +1,8 @@
 import { EsbError, unreachable } from '../../common/errors.ts';
 import type { TraceSpan, Tracing } from '../../common/tracing/span.ts';
 import { continuedXRay, parentOf } from '../../common/tracing/trace-context.ts';
+import type { InvokeRequest } from '../../protocol/generated/agent.ts';
 import type { InvocationResult, InvocationTimings, InvocationTrace, RunTrace } from '../model/invocation.ts';
-import type { InvokeRequestMessage } from './agent-messages.ts';
 
 /**
  * The spans of one call at its agent: the whole of it, and below that what it took to make the worker ready, what it
@@ -14,7 +14,7 @@ export class CallTrace implements InvocationTrace {
   readonly #arrivedAt: number;
   readonly #whole: TraceSpan;
 
-  constructor(tracing: Tracing, request: InvokeRequestMessage) {
+  constructor(tracing: Tracing, request: InvokeRequest) {
     this.#tracing = tracing;
     this.#givenTraceId = request.traceId;
     this.#arrivedAt = tracing.now();

@@ -1,12 +1,13 @@
 import { EsbError } from '../../common/errors.ts';
 import type { Tracing } from '../../common/tracing/span.ts';
-import type { InvocationResult } from '../model/invocation.ts';
 import type {
-  InvokeHeadMessage,
-  InvokeRequestMessage,
-  InvokeResponseMessage,
-  InvokeTrailerMessage,
-} from './agent-messages.ts';
+  InvokeHead,
+  InvokeRequest,
+  InvokeResponse,
+  InvokeTrailer,
+} from '../../protocol/generated/agent.ts';
+import type { Sparse } from '../../protocol/sparse.ts';
+import type { InvocationResult } from '../model/invocation.ts';
 import type { CallBudget, CallBytes } from './call-budget.ts';
 import { CallTrace } from './call-trace.ts';
 import type { ServedFleet } from './served-fleet.ts';
@@ -16,7 +17,7 @@ import { resolveWorker } from './worker-message.ts';
 const gatherBytes = 64 * 1024;
 
 /** Passes one message on to the caller, and tells when it has left. */
-export type Send = (message: InvokeResponseMessage, sent: () => void) => void;
+export type Send = (message: Sparse<InvokeResponse>, sent: () => void) => void;
 
 /** Whose answers these are, and what they are held to. */
 export interface Callers {
@@ -36,7 +37,7 @@ export class InvokeAnswer {
   readonly #gone = new AbortController();
   #bytes: CallBytes | undefined;
   #over = false;
-  #head: InvokeHeadMessage | undefined;
+  #head: InvokeHead | undefined;
   #chunks: Buffer[] = [];
   /** Bytes of `#chunks`. */
   #gathered = 0;
@@ -54,7 +55,7 @@ export class InvokeAnswer {
    *
    * @throws {EsbError} what the caller is to be told instead of a trailer
    */
-  async run(request: InvokeRequestMessage, fleet: ServedFleet, tracing?: Tracing): Promise<InvocationResult> {
+  async run(request: InvokeRequest, fleet: ServedFleet, tracing?: Tracing): Promise<InvocationResult> {
     const trace = tracing === undefined ? undefined : new CallTrace(tracing, request);
     try {
       const result = await this.#run(request, fleet, trace);
@@ -83,7 +84,7 @@ export class InvokeAnswer {
   }
 
   async #run(
-    request: InvokeRequestMessage,
+    request: InvokeRequest,
     fleet: ServedFleet,
     trace: CallTrace | undefined,
   ): Promise<InvocationResult> {
@@ -114,14 +115,14 @@ export class InvokeAnswer {
 
   async #invoke(
     uid: string,
-    request: InvokeRequestMessage,
+    request: InvokeRequest,
     fleet: ServedFleet,
     trace: CallTrace | undefined,
     bytes: CallBytes,
   ): Promise<InvocationResult> {
     const result = await fleet.invoke({
       uid,
-      epoch: Number(request.epoch),
+      epoch: request.epoch,
       requestId: request.requestId,
       payload: request.payload,
       clientContext: request.clientContext,
@@ -175,7 +176,7 @@ export class InvokeAnswer {
     this.#flush ??= setImmediate(() => this.#write());
   }
 
-  #write(trailer?: InvokeTrailerMessage): void {
+  #write(trailer?: Sparse<InvokeTrailer>): void {
     if (this.#flush !== undefined) {
       clearImmediate(this.#flush);
       this.#flush = undefined;
@@ -203,7 +204,7 @@ export class InvokeAnswer {
 }
 
 /** A result as the last message of an answer. */
-export function trailerOf(result: InvocationResult): InvokeTrailerMessage {
+export function trailerOf(result: InvocationResult): Sparse<InvokeTrailer> {
   switch (result.kind) {
     case 'Answered':
       return {

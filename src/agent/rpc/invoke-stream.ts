@@ -1,19 +1,20 @@
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { EsbError } from '../../common/errors.ts';
 import type { Tracing } from '../../common/tracing/span.ts';
-import type { InvocationResult } from '../model/invocation.ts';
 import type {
-  InvokeManyRequestMessage,
-  InvokeManyResponseMessage,
-  InvokeRequestMessage,
-  InvokeResponseMessage,
-} from './agent-messages.ts';
+  InvokeManyRequest,
+  InvokeManyResponse,
+  InvokeRequest,
+  InvokeResponse,
+} from '../../protocol/generated/agent.ts';
+import type { Sparse } from '../../protocol/sparse.ts';
+import type { InvocationResult } from '../model/invocation.ts';
 import { type Callers, InvokeAnswer } from './invoke-answer.ts';
 import type { ServedFleet } from './served-fleet.ts';
 
-export type InvokeCall = ServerWritableStream<InvokeRequestMessage, InvokeResponseMessage>;
+export type InvokeCall = ServerWritableStream<InvokeRequest, Sparse<InvokeResponse>>;
 
-export type InvokeManyCall = ServerDuplexStream<InvokeManyRequestMessage, InvokeManyResponseMessage>;
+export type InvokeManyCall = ServerDuplexStream<InvokeManyRequest, Sparse<InvokeManyResponse>>;
 
 /** Told how each call ended. */
 export interface InvokeListener {
@@ -90,12 +91,12 @@ export async function serveInvokeMany(
     unsent.clear();
     settle();
   };
-  const write = (message: InvokeManyResponseMessage, sent?: () => void): void => {
+  const write = (message: Sparse<InvokeManyResponse>, sent?: () => void): void => {
     if (!broken) {
       call.write(message, sent);
     }
   };
-  const serve = async (number: number, request: InvokeRequestMessage): Promise<void> => {
+  const serve = async (number: number, request: InvokeRequest): Promise<void> => {
     let ended = false;
     const forget = (): void => {
       if (ended && answer.isEmpty) {
@@ -125,7 +126,7 @@ export async function serveInvokeMany(
       settle();
     }
   };
-  const onRequest = ({ call: number, invoke, cancel }: InvokeManyRequestMessage): void => {
+  const onRequest = ({ call: number, invoke, cancel }: InvokeManyRequest): void => {
     if (cancel) {
       answers.get(number)?.abandon();
     } else if (invoke !== null) {

@@ -2,13 +2,13 @@ import type { ServerWritableStream } from '@grpc/grpc-js';
 import type { Clock } from '../../common/clock.ts';
 import { isAborted, sleep } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
+import type { GetLogsRequest, LogChunk } from '../../protocol/generated/agent.ts';
 import type { WorkerLogReader } from '../../runtime/contract/logs.ts';
 import { type FoundSpan, LogCursor, type LogQuery } from '../logs/log-query.ts';
-import type { GetLogsRequestMessage, LogChunkMessage } from './agent-messages.ts';
 import type { ServedFleet } from './served-fleet.ts';
 import { resolveWorker } from './worker-message.ts';
 
-export type LogCall = ServerWritableStream<GetLogsRequestMessage, LogChunkMessage>;
+export type LogCall = ServerWritableStream<GetLogsRequest, LogChunk>;
 
 /** The part of the runtime that reads logs. */
 export interface LogSource {
@@ -71,10 +71,10 @@ export async function serveLogs(
   }
 }
 
-function queryOf(request: GetLogsRequestMessage): LogQuery {
+function queryOf(request: GetLogsRequest): LogQuery {
   return {
     tailLines: Math.max(0, request.tailLines),
-    sinceMs: Number(request.sinceMs),
+    sinceMs: request.sinceMs,
     requestId: request.requestId,
     previous: request.previous,
   };

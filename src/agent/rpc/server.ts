@@ -5,7 +5,7 @@ import {
   Server,
   ServerCredentials,
   ServerInterceptingCall,
-  type UntypedServiceImplementation,
+  type UntypedHandleCall,
 } from '@grpc/grpc-js';
 import { namespacesOfNames } from '../../api/gateway-name.ts';
 import type { Clock } from '../../common/clock.ts';
@@ -15,11 +15,11 @@ import type { HostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { MetricsPage } from '../../common/metrics-page.ts';
 import type { Tracing } from '../../common/tracing/span.ts';
+import { loadAgentProto } from '../../protocol/agent-proto.ts';
+import type { AgentMethods, WorkerRequest, WorkerState } from '../../protocol/generated/agent.ts';
 import type { Fleet } from '../model/fleet.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import type { WorkerView } from '../model/worker-state.ts';
-import type { WorkerRequestMessage, WorkerStateMessage } from './agent-messages.ts';
-import { loadAgentProto } from './agent-proto.ts';
 import { CallBudget, defaultCallBytes } from './call-budget.ts';
 import { GatedRead } from './gated-read.ts';
 import { GrpcHealthService } from './grpc-health-service.ts';
@@ -30,6 +30,7 @@ import { type InvokeCall, type InvokeManyCall, serveInvoke, serveInvokeMany } fr
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
 import { type ServedFleet, servedFleet } from './served-fleet.ts';
 import { type TlsIdentity, TlsListener } from './tls-listener.ts';
+import { loadToolProtos } from './tool-protos.ts';
 import { serveWatch, type WatchCall } from './watch-stream.ts';
 import { resolveWorker, workerStateMessage } from './worker-message.ts';
 
@@ -108,8 +109,12 @@ export class AgentGrpcServer {
       ],
     });
     this.#server.addService(proto.agent, this.#agentService());
-    this.#server.addService(proto.health, this.#health.implementation);
-    this.#server.addService(proto.reflection, createReflectionService(proto.packageDefinition));
+    const tools = loadToolProtos();
+    this.#server.addService(tools.health, this.#health.implementation);
+    this.#server.addService(
+      tools.reflection,
+      createReflectionService({ ...proto.packageDefinition, ...tools.packageDefinition }),
+    );
     // TLS is ours: grpc-js cannot take a new authority without a new port.
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = new TlsListener({
@@ -165,7 +170,7 @@ export class AgentGrpcServer {
     this.#server.forceShutdown();
   }
 
-  #agentService(): UntypedServiceImplementation {
+  #agentService(): Record<keyof AgentMethods, UntypedHandleCall> {
     return {
       Invoke: this.#streaming('Invoke', async (parts, call: InvokeCall) => {
         const result = await serveInvoke(call, parts.fleet, this.#callers(call), parts.tracing);
@@ -207,10 +212,10 @@ export class AgentGrpcServer {
   #hint(
     name: string,
     follow: (fleet: ServedFleet, uid: string, epoch: number, options: CallOptions) => Promise<WorkerView>,
-  ): handleUnaryCall<WorkerRequestMessage, WorkerStateMessage> {
-    return this.#unary(name, async ({ fleet }, request: WorkerRequestMessage, options) => {
+  ): handleUnaryCall<WorkerRequest, WorkerState> {
+    return this.#unary(name, async ({ fleet }, request: WorkerRequest, options) => {
       const uid = resolveWorker(fleet, request.worker);
-      return workerStateMessage(await follow(fleet, uid, Number(request.epoch), options));
+      return workerStateMessage(await follow(fleet, uid, request.epoch, options));
     });
   }
 

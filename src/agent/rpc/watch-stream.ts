@@ -1,11 +1,12 @@
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import type { Clock, Timer } from '../../common/clock.ts';
+import type { WatchEvent } from '../../protocol/generated/agent.ts';
+import type { Sparse } from '../../protocol/sparse.ts';
 import type { WorkerView } from '../model/worker-state.ts';
-import type { WatchEventMessage } from './agent-messages.ts';
 import type { ServedFleet } from './served-fleet.ts';
 import { workerRefMessage, workerStateMessage } from './worker-message.ts';
 
-export type WatchCall = ServerWritableStream<unknown, WatchEventMessage>;
+export type WatchCall = ServerWritableStream<unknown, Sparse<WatchEvent>>;
 
 /** Milliseconds that changes of the number of calls in flight, and of nothing else, are gathered for. */
 const gatherMs = 20;
@@ -125,7 +126,7 @@ class Sender {
     }
   }
 
-  #send(event: WatchEventMessage): void {
+  #send(event: Sparse<WatchEvent>): void {
     if (this.#call.write(event)) {
       return;
     }

@@ -1,21 +1,21 @@
 import { EsbError } from '../../common/errors.ts';
+import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
 import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
 import type { WorkerView } from '../model/worker-state.ts';
-import type { WorkerRefMessage, WorkerStateMessage } from './agent-messages.ts';
 import type { ServedFleet } from './served-fleet.ts';
 
 /** The name of a worker as it goes over the wire. */
-export function workerRefMessage(identity: WorkerIdentity): WorkerRefMessage {
+export function workerRefMessage(identity: WorkerIdentity): WorkerRef {
   return { namespace: identity.namespace, name: identity.name, uid: identity.uid };
 }
 
 /** What watchers see of a worker. */
-export function workerStateMessage(view: WorkerView): WorkerStateMessage {
+export function workerStateMessage(view: WorkerView): WorkerState {
   return {
     worker: workerRefMessage(view.identity),
     functionName: view.identity.functionName,
     epoch: view.epoch,
-    phase: `PHASE_${view.phase.toUpperCase()}`,
+    phase: `PHASE_${view.phase.toUpperCase() as Uppercase<typeof view.phase>}`,
     inFlight: view.inFlight,
     containerId: view.containerId ?? '',
     callable: view.callable,
@@ -27,7 +27,7 @@ export function workerStateMessage(view: WorkerView): WorkerStateMessage {
  *
  * @throws {EsbError} `InvalidArgument` when nothing is named, `NotFound` when there is no such worker
  */
-export function resolveWorker(fleet: ServedFleet, reference: WorkerRefMessage | null): string {
+export function resolveWorker(fleet: ServedFleet, reference: WorkerRef | null): string {
   if (reference === null || (reference.uid === '' && reference.name === '')) {
     throw new EsbError('no worker was named', { code: 'InvalidArgument' });
   }

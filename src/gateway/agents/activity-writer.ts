@@ -4,7 +4,7 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import type { WorkerReference } from './agent-messages.ts';
+import type { WorkerRef } from '../../protocol/generated/agent.ts';
 
 /** Milliseconds between two patches of one worker. */
 const INTERVAL_MS = 3_000;
@@ -29,7 +29,7 @@ export interface ActivityWriterOptions {
 }
 
 interface Activity {
-  readonly worker: WorkerReference;
+  readonly worker: WorkerRef;
   /** The newest stamp that has not been written; undefined when there is none. */
   stamp: string | undefined;
   /** Monotonic milliseconds before which it is not written. */
@@ -65,7 +65,7 @@ export class ActivityWriter {
   }
 
   /** Notes one call. */
-  note(worker: WorkerReference, stamp: string): void {
+  note(worker: WorkerRef, stamp: string): void {
     const known = this.#activities.get(worker.uid);
     if (known === undefined) {
       this.#activities.set(worker.uid, { worker, stamp, notBefore: 0, writing: false });

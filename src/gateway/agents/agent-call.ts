@@ -1,7 +1,7 @@
 import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
 import { unreachable } from '../../common/errors.ts';
 import { GrowingBuffer } from '../../common/growing-buffer.ts';
-import type { InvokeResponse, InvokeTrailer } from './agent-messages.ts';
+import type { InvokeResponse, InvokeTrailer } from '../../protocol/generated/agent.ts';
 
 /** Codes with which an agent ends a call that it has not begun. */
 const NOT_STARTED_CODES: ReadonlySet<string> = new Set([

@@ -1,11 +1,12 @@
-import type {
-  InvokeResponse,
-  InvokeTimings,
-  InvokeTrailer,
-  WatchEvent,
-  WorkerState,
-} from './agent-messages.ts';
-import type { AgentPhase } from './routing.ts';
+import {
+  type InvokeResponse,
+  type InvokeTimings,
+  type InvokeTrailer,
+  Outcome,
+  Phase,
+  type WatchEvent,
+  type WorkerState,
+} from '../../protocol/generated/agent.ts';
 
 /** Longest uid of a resource, and longest text of an error, that is taken from an agent, in characters. */
 const MAX_UID_LENGTH = 128;
@@ -19,27 +20,8 @@ const CODE = /^[A-Za-z]{1,64}$/;
 /** The schema's own pattern of `status.lastInvocationTime`, in UTC. */
 const STAMP = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/;
 
-const PHASES: ReadonlySet<AgentPhase> = new Set([
-  'PHASE_UNSPECIFIED',
-  'PHASE_PENDING',
-  'PHASE_PULLING',
-  'PHASE_CREATING',
-  'PHASE_RUNNING',
-  'PHASE_PAUSING',
-  'PHASE_PAUSED',
-  'PHASE_RESUMING',
-  'PHASE_TERMINATING',
-  'PHASE_ABSENT',
-  'PHASE_FAILED',
-]);
-
-const OUTCOMES: ReadonlySet<InvokeTrailer['outcome']> = new Set([
-  'OUTCOME_ANSWERED',
-  'OUTCOME_REFUSED',
-  'OUTCOME_UNKNOWN',
-  'OUTCOME_TIMED_OUT',
-]);
-
+const PHASES: ReadonlySet<string> = new Set(Object.keys(Phase));
+const OUTCOMES: ReadonlySet<string> = new Set(Object.keys(Outcome));
 const STARTS: ReadonlySet<string> = new Set(['running', 'paused', 'absent']);
 
 /** What an agent tells of its workers, brought into form; workers that nobody could have are left out. */

@@ -6,7 +6,7 @@ import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
 import { type HostPort, parseHostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { CacheEvent } from '../../kube/api/types.ts';
-import type { WatchEvent } from './agent-messages.ts';
+import type { WatchEvent } from '../../protocol/generated/agent.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { AgentSession, type ClientCertificate } from './agent-session.ts';
 import type { FleetView } from './fleet-view.ts';

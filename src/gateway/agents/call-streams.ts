@@ -1,7 +1,7 @@
 import type { ClientHttp2Session } from 'node:http2';
 import { messageOf } from '../../common/errors.ts';
+import type { InvokeRequest } from '../../protocol/generated/agent.ts';
 import type { AgentCall } from './agent-call.ts';
-import type { InvokeRequest } from './agent-messages.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { type GrpcEnd, GrpcStream } from './grpc-stream.ts';
 

@@ -1,6 +1,6 @@
 import { findCondition, workerConditions } from '../../api/condition.ts';
 import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
-import type { WorkerReference, WorkerState } from './agent-messages.ts';
+import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
 import {
   type FunctionSettings,
   type SettingsSource,
@@ -18,7 +18,7 @@ const MAX_UNKNOWN_WORKERS = 10_000;
 /** One worker of a function, in which resource and agents are put together. */
 export interface WorkerEntry extends RoutableWorker {
   /** How it is named to agents. */
-  readonly reference: WorkerReference;
+  readonly reference: WorkerRef;
   readonly functionName: string;
   readonly timeoutSeconds: number;
   /** The message of its Scheduled condition, where that is False. */

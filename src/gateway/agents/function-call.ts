@@ -1,5 +1,5 @@
+import type { InvokeTimings } from '../../protocol/generated/agent.ts';
 import type { FunctionReference } from '../lambda/function-name.ts';
-import type { InvokeTimings } from './agent-messages.ts';
 import type { FunctionAnswer } from './emulator-translation.ts';
 
 /** One call as the gateway's edge takes it in. */

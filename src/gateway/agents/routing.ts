@@ -1,22 +1,9 @@
-/** The phases an agent tells of, in the words of the protocol. */
-export type AgentPhase =
-  | 'PHASE_UNSPECIFIED'
-  | 'PHASE_PENDING'
-  | 'PHASE_PULLING'
-  | 'PHASE_CREATING'
-  | 'PHASE_RUNNING'
-  | 'PHASE_PAUSING'
-  | 'PHASE_PAUSED'
-  | 'PHASE_RESUMING'
-  | 'PHASE_TERMINATING'
-  | 'PHASE_ABSENT'
-  | 'PHASE_FAILED'
-  | 'PHASE_UNKNOWN';
+import type { Phase } from '../../protocol/generated/agent.ts';
 
 /** What the connected agent of a worker's node says of it. */
 export interface Holding {
   readonly epoch: number;
-  readonly phase: AgentPhase;
+  readonly phase: Phase;
   /** Calls in the worker or waiting for it that are not this gateway's own. */
   readonly foreignInFlight: number;
   /** Whether a call may lift it out of its resting state. */

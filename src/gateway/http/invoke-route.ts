@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { InvokeTimings } from '../../protocol/generated/agent.ts';
 import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';
-import type { InvokeTimings } from '../agents/agent-messages.ts';
 import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
+import type { InvokeTimings } from '../../protocol/generated/agent.ts';
 import type { Principal } from '../access/principal.ts';
-import type { InvokeTimings } from '../agents/agent-messages.ts';
 
 /** What is known of a request before anything has been looked at. */
 export interface CallInfo {

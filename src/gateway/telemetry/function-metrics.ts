@@ -1,5 +1,5 @@
 import { Counter, Histogram, type Registry } from 'prom-client';
-import type { InvokeTimings } from '../agents/agent-messages.ts';
+import type { InvokeTimings } from '../../protocol/generated/agent.ts';
 import { type StartKind, startKind } from '../lambda/start-kind.ts';
 import type { CallReport } from './call-observer.ts';
 import type { CallListener, CallRecord } from './observed-call.ts';

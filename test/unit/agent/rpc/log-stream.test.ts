@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { describe, expect, it } from 'vitest';
-import type { GetLogsRequestMessage, LogChunkMessage } from '../../../../src/agent/rpc/agent-messages.ts';
 import { type LogCall, serveLogs } from '../../../../src/agent/rpc/log-stream.ts';
+import type { GetLogsRequest, LogChunk } from '../../../../src/protocol/generated/agent.ts';
 import { fakeFleet, viewFixture } from '../../../support/fake-fleet.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { type MemoryWorkerLog, memoryWorkerLogs } from '../../../support/memory-worker-logs.ts';
@@ -10,24 +10,24 @@ const uid = 'uid-of-hello';
 
 /** A stream as grpc-js gives it; it takes `room` messages until it is drained. */
 class FakeCall extends EventEmitter {
-  readonly chunks: LogChunkMessage[] = [];
-  readonly request: GetLogsRequestMessage;
+  readonly chunks: LogChunk[] = [];
+  readonly request: GetLogsRequest;
   room = Number.POSITIVE_INFINITY;
 
-  constructor(request: Partial<GetLogsRequestMessage>) {
+  constructor(request: Partial<GetLogsRequest>) {
     super();
     this.request = {
       worker: { namespace: 'default', name: 'hello', uid: '' },
       tailLines: 0,
       follow: false,
-      sinceMs: '0',
+      sinceMs: 0,
       requestId: '',
       previous: false,
       ...request,
     };
   }
 
-  write(chunk: LogChunkMessage): boolean {
+  write(chunk: LogChunk): boolean {
     this.chunks.push(chunk);
     this.room -= 1;
     return this.room > 0;
@@ -38,7 +38,7 @@ class FakeCall extends EventEmitter {
   }
 }
 
-function lab(request: Partial<GetLogsRequestMessage>) {
+function lab(request: Partial<GetLogsRequest>) {
   const fleet = fakeFleet();
   const clock = manualClock();
   const logs = new Map<string, MemoryWorkerLog>();

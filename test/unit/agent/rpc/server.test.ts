@@ -5,13 +5,14 @@ import { connect as connectTls } from 'node:tls';
 import { type ClientReadableStream, credentials, makeGenericClientConstructor, status } from '@grpc/grpc-js';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { InvocationResult } from '../../../../src/agent/model/invocation.ts';
-import { loadAgentProto } from '../../../../src/agent/rpc/agent-proto.ts';
 import { CallBudget } from '../../../../src/agent/rpc/call-budget.ts';
 import { AgentGrpcServer } from '../../../../src/agent/rpc/server.ts';
+import { loadToolProtos } from '../../../../src/agent/rpc/tool-protos.ts';
 import { systemClock } from '../../../../src/common/clock.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { loadAgentProtocol } from '../../../../src/gateway/agents/agent-protocol.ts';
 import { grpcFrame } from '../../../../src/gateway/agents/grpc-stream.ts';
+import { loadAgentProto } from '../../../../src/protocol/agent-proto.ts';
 import {
   type CertificateAuthority,
   createCertificateAuthority,
@@ -83,7 +84,10 @@ async function agent(options: { readonly keepAliveMs?: number; readonly budget?:
     service: 'agent' | 'health' | 'reflection' = 'agent',
     port = address.port,
   ) => {
-    const Client = makeGenericClientConstructor(loadAgentProto()[service], service);
+    const Client = makeGenericClientConstructor(
+      { ...loadAgentProto(), ...loadToolProtos() }[service],
+      service,
+    );
     const client = new Client(
       `127.0.0.1:${port}`,
       certificate === undefined
@@ -207,7 +211,7 @@ describe("the agent's gRPC server", () => {
     expect(parts[2].trailer).toMatchObject({
       outcome: 'OUTCOME_ANSWERED',
       stamp: '2026-11-01T00:00:00.000001Z',
-      timings: { queued: '1', wake: '2', run: '3', start: 'paused' },
+      timings: { queued: 1, wake: 2, run: 3, start: 'paused' },
     });
   });
 
@@ -288,7 +292,7 @@ describe("the agent's gRPC server", () => {
     const seen: Part[] = [];
     stream.on('data', (event) => seen.push(event));
     await waitFor('the snapshot', () => seen.length === 1);
-    expect(seen[0].snapshot.workers).toMatchObject([{ phase: 'PHASE_RUNNING', callable: true, epoch: '1' }]);
+    expect(seen[0].snapshot.workers).toMatchObject([{ phase: 'PHASE_RUNNING', callable: true, epoch: 1 }]);
     fleet.show(viewFixture({ phase: 'Pausing', transient: true }));
     fleet.show(viewFixture({ phase: 'Paused' }));
     await waitFor('the change', () => seen.length === 2);
@@ -325,7 +329,7 @@ describe("the agent's gRPC server", () => {
     const client = connect(await gateway());
     const worker = { namespace: 'default', name: 'hello' };
     const chunks = await partsOf(client.stream('getLogs', { worker, tailLines: 2 }));
-    expect(chunks).toEqual([{ data: Buffer.from('two\nthree\n'), offset: '4', missed: '0', requestId: '' }]);
+    expect(chunks).toEqual([{ data: Buffer.from('two\nthree\n'), offset: 4, missed: 0, requestId: '' }]);
     await expect(client.call('getMetrics', {})).resolves.toEqual({
       contentType: 'text/plain',
       text: 'up 1\n',
@@ -727,7 +731,7 @@ describe('a gateway whose certificate names namespaces', () => {
     const client = connect(await gateway('shop', 'pay'));
     const { workers }: Part = await client.call('list', {});
     expect(workers).toHaveLength(1);
-    await expect(client.call('pause', { worker: nameless, epoch: 1 })).resolves.toMatchObject({ epoch: '1' });
+    await expect(client.call('pause', { worker: nameless, epoch: 1 })).resolves.toMatchObject({ epoch: 1 });
     expect(await partsOf(client.stream('getLogs', { worker: till }))).toHaveLength(1);
     await partsOf(client.stream('invoke', { ...invoke(), worker: till }));
     expect(invoked).toEqual(['uid-of-till']);

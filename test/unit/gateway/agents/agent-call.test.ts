@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { MAX_RESPONSE_BYTES } from '../../../../src/common/emulator-answer.ts';
 import { AgentCall } from '../../../../src/gateway/agents/agent-call.ts';
-import type { InvokeResponse, InvokeTrailer } from '../../../../src/gateway/agents/agent-messages.ts';
+import type { InvokeResponse, InvokeTrailer } from '../../../../src/protocol/generated/agent.ts';
 
 const trailer: InvokeTrailer = {
   outcome: 'OUTCOME_ANSWERED',

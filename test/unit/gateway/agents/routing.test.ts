@@ -1,18 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  type AgentPhase,
   chooseRoute,
   type Holding,
   obstacleOf,
   type RoutableWorker,
 } from '../../../../src/gateway/agents/routing.ts';
+import type { Phase } from '../../../../src/protocol/generated/agent.ts';
 
-function worker(
-  name: string,
-  phase: AgentPhase,
-  more: Partial<RoutableWorker & Holding> = {},
-): RoutableWorker {
+function worker(name: string, phase: Phase, more: Partial<RoutableWorker & Holding> = {}): RoutableWorker {
   return {
     uid: name,
     name,
@@ -76,7 +72,7 @@ describe('chooseRoute', () => {
   });
 
   it('chooses the assigned node under the assigned epoch, and nobody who was tried or has not taken over', () => {
-    const phases: AgentPhase[] = ['PHASE_RUNNING', 'PHASE_PAUSED', 'PHASE_ABSENT', 'PHASE_FAILED'];
+    const phases: Phase[] = ['PHASE_RUNNING', 'PHASE_PAUSED', 'PHASE_ABSENT', 'PHASE_FAILED'];
     const epoch = fc.integer({ min: 1, max: 3 });
     const workers = fc.array(
       fc.record({

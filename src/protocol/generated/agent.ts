@@ -1,0 +1,205 @@
+// Generated from proto/esb/agent/v1/agent.proto by `npm run generate`; do not edit.
+
+import type { MethodDefinition } from '@grpc/proto-loader';
+import type { Sparse } from '../sparse.ts';
+
+export type AgentMethods = {
+  readonly Destroy: MethodDefinition<Sparse<WorkerRequest>, Sparse<WorkerState>, WorkerRequest, WorkerState>;
+  readonly Ensure: MethodDefinition<Sparse<WorkerRequest>, Sparse<WorkerState>, WorkerRequest, WorkerState>;
+  readonly GetLogs: MethodDefinition<Sparse<GetLogsRequest>, Sparse<LogChunk>, GetLogsRequest, LogChunk>;
+  readonly GetMetrics: MethodDefinition<Sparse<GetMetricsRequest>, Sparse<GetMetricsResponse>, GetMetricsRequest, GetMetricsResponse>;
+  readonly Invoke: MethodDefinition<Sparse<InvokeRequest>, Sparse<InvokeResponse>, InvokeRequest, InvokeResponse>;
+  readonly InvokeMany: MethodDefinition<Sparse<InvokeManyRequest>, Sparse<InvokeManyResponse>, InvokeManyRequest, InvokeManyResponse>;
+  readonly List: MethodDefinition<Sparse<ListRequest>, Sparse<ListResponse>, ListRequest, ListResponse>;
+  readonly Pause: MethodDefinition<Sparse<WorkerRequest>, Sparse<WorkerState>, WorkerRequest, WorkerState>;
+  readonly Resume: MethodDefinition<Sparse<WorkerRequest>, Sparse<WorkerState>, WorkerRequest, WorkerState>;
+  readonly Watch: MethodDefinition<Sparse<WatchRequest>, Sparse<WatchEvent>, WatchRequest, WatchEvent>;
+};
+
+export interface GetLogsRequest {
+  readonly worker: WorkerRef | null;
+  /** How many lines from the end; 0 for all that there are. */
+  readonly tailLines: number;
+  /** Whether to go on until the caller hangs up, the worker is gone, or the call that request_id names has ended. */
+  readonly follow: boolean;
+  /**
+   * Only what was written at this time or later, in milliseconds since the epoch; 0 for all. Lines have no times of their
+   * own: it is exact to about a second and errs to the early side, after a restart of the agent to about ten.
+   */
+  readonly sinceMs: number;
+  /** Only what was written during this call; empty for all. */
+  readonly requestId: string;
+  /** What the container before the present one wrote; there is nothing to follow then. */
+  readonly previous: boolean;
+}
+
+export interface GetMetricsRequest {}
+
+export interface GetMetricsResponse {
+  readonly contentType: string;
+  readonly text: string;
+}
+
+/** What is a status where a call has a stream of its own. */
+export interface InvokeFailure {
+  /** CamelCase. */
+  readonly code: string;
+  readonly message: string;
+}
+
+/** What the emulator answered with. */
+export interface InvokeHead {
+  readonly status: number;
+  readonly contentType: string;
+}
+
+/** Exactly one of invoke and cancel. */
+export interface InvokeManyRequest {
+  readonly call: number;
+  readonly invoke: InvokeRequest | null;
+  /** The caller no longer waits for this call; nothing more is sent of it. */
+  readonly cancel: boolean;
+}
+
+/** Exactly one of answer and failure; a trailer or a failure is the last of its call. */
+export interface InvokeManyResponse {
+  readonly call: number;
+  readonly answer: InvokeResponse | null;
+  readonly failure: InvokeFailure | null;
+}
+
+export interface InvokeRequest {
+  readonly worker: WorkerRef | null;
+  /** The assignment's epoch as the caller knows it; any other than the agent's own is refused. */
+  readonly epoch: number;
+  readonly requestId: string;
+  readonly payload: Buffer;
+  /** The client context as the caller sent it (base64), empty for none. */
+  readonly clientContext: string;
+  /** Whether the trailer should carry the last 4 KiB that the function wrote during this call. */
+  readonly tailLog: boolean;
+  /**
+   * The X-Amzn-Trace-Id of the call, empty for none. The worker is given it, or what follows from it where the agent
+   * makes spans of its own.
+   */
+  readonly traceId: string;
+  /** The traceparent (W3C Trace Context) of the caller's span of this call, empty for none. */
+  readonly traceParent: string;
+}
+
+/**
+ * Whatever there was to send: a short answer comes as one message with all three parts, a long one as many. In every case
+ * head before chunks before trailer.
+ */
+export interface InvokeResponse {
+  readonly head: InvokeHead | null;
+  readonly chunk: Buffer;
+  readonly trailer: InvokeTrailer | null;
+}
+
+/** Microseconds. */
+export interface InvokeTimings {
+  readonly queued: number;
+  /** What it took to make the worker ready; 0 when it was running. */
+  readonly wake: number;
+  readonly run: number;
+  /** What the call found: "running", "paused" or "absent". */
+  readonly start: string;
+}
+
+export interface InvokeTrailer {
+  readonly outcome: Outcome;
+  /** CamelCase reason of a refusal or an unknown outcome. */
+  readonly reason: string;
+  readonly message: string;
+  /**
+   * The agent's stamp of this activity (RFC 3339, microseconds, UTC), to be written verbatim to
+   * status.lastInvocationTime.
+   */
+  readonly stamp: string;
+  readonly timings: InvokeTimings | null;
+  readonly logTail: Buffer;
+}
+
+export interface ListRequest {}
+
+export interface ListResponse {
+  readonly workers: readonly WorkerState[];
+}
+
+export interface LogChunk {
+  readonly data: Buffer;
+  /** Of the first byte of data, counted from the first one that the container ever wrote. */
+  readonly offset: number;
+  /** Bytes right before it that were removed before they could be read. */
+  readonly missed: number;
+  /** The call during which it was written; empty between calls. */
+  readonly requestId: string;
+}
+
+export const Outcome = {
+  OUTCOME_UNSPECIFIED: 'OUTCOME_UNSPECIFIED',
+  /** The worker answered; head and body came before. */
+  OUTCOME_ANSWERED: 'OUTCOME_ANSWERED',
+  /** Nothing was sent to the worker. Anyone may try again. */
+  OUTCOME_REFUSED: 'OUTCOME_REFUSED',
+  /** The call was sent and nobody knows how far it came. Never to be repeated by us. */
+  OUTCOME_UNKNOWN: 'OUTCOME_UNKNOWN',
+  /** The function was still silent when its time and a margin were over; the worker is being restarted. */
+  OUTCOME_TIMED_OUT: 'OUTCOME_TIMED_OUT',
+} as const;
+
+export type Outcome = keyof typeof Outcome;
+
+export const Phase = {
+  PHASE_UNSPECIFIED: 'PHASE_UNSPECIFIED',
+  PHASE_PENDING: 'PHASE_PENDING',
+  PHASE_PULLING: 'PHASE_PULLING',
+  PHASE_CREATING: 'PHASE_CREATING',
+  PHASE_RUNNING: 'PHASE_RUNNING',
+  PHASE_PAUSING: 'PHASE_PAUSING',
+  PHASE_PAUSED: 'PHASE_PAUSED',
+  PHASE_RESUMING: 'PHASE_RESUMING',
+  PHASE_TERMINATING: 'PHASE_TERMINATING',
+  PHASE_ABSENT: 'PHASE_ABSENT',
+  PHASE_FAILED: 'PHASE_FAILED',
+  PHASE_UNKNOWN: 'PHASE_UNKNOWN',
+} as const;
+
+export type Phase = keyof typeof Phase;
+
+export interface Snapshot {
+  readonly workers: readonly WorkerState[];
+}
+
+export interface WatchEvent {
+  readonly snapshot?: Snapshot;
+  readonly changed?: WorkerState;
+  readonly removed?: WorkerRef;
+}
+
+export interface WatchRequest {}
+
+/** Names one worker. The uid tells apart two resources that had the same name one after the other. */
+export interface WorkerRef {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
+export interface WorkerRequest {
+  readonly worker: WorkerRef | null;
+  readonly epoch: number;
+}
+
+export interface WorkerState {
+  readonly worker: WorkerRef | null;
+  readonly functionName: string;
+  readonly epoch: number;
+  readonly phase: Phase;
+  /** Calls in the worker or waiting for it. */
+  readonly inFlight: number;
+  readonly containerId: string;
+  /** Whether a call may lift it out of its resting state. */
+  readonly callable: boolean;
+}
