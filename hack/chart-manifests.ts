@@ -12,7 +12,7 @@ const banner = '# Made from charts/esb by `npm run generate`; do not edit.\n';
 /** Where the chart has its copies of the resource definitions. */
 const definitionsFolder = 'charts/esb/files/crds';
 
-/** What the chart has for clusters that know it, and Helm would ask the cluster for. */
+/** API versions that Helm would ask the cluster for; the chart has objects of these where they exist. */
 export const apiVersions: readonly string[] = ['admissionregistration.k8s.io/v1/MutatingAdmissionPolicy'];
 
 /** Goes after an uninstall, where the manifests remove the namespace with all that is in it. */
@@ -34,7 +34,8 @@ export async function chartDefinitions(root: string): Promise<readonly Product[]
 }
 
 /**
- * The chart rendered plainly with its default values, a file for each of its templates: what is installed stands in `manifests`,
+ * The chart rendered plainly with its default values, a file for each of its templates: what is installed
+ * stands in `manifests`,
  * and the Job that goes before an uninstall in `manifests/uninstall`. Helm is built when it is not there.
  */
 export async function chartManifests(root: string): Promise<readonly Product[]> {
@@ -60,7 +61,7 @@ export async function chartManifests(root: string): Promise<readonly Product[]> 
   }
 }
 
-/** What Helm wrote, by the template that each object comes from. */
+/** Output of Helm by the template that each object comes from. */
 function productsOf(rendered: string): readonly Product[] {
   const documents = rendered.split(/^---\n/m).flatMap((document) => {
     const { file, text } =

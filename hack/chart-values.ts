@@ -6,7 +6,7 @@ export interface ChartValue {
   readonly path: readonly string[];
   readonly description: string;
   readonly default: unknown;
-  /** What its JSON schema has beside what follows from the default. */
+  /** Keywords of its JSON schema beside those that follow from the default. */
   readonly schema: Readonly<Record<string, unknown>>;
 }
 
@@ -31,7 +31,7 @@ function valuesOf(map: YAMLMap, above: readonly string[]): readonly ChartValue[]
   return map.items.flatMap((pair, index) => {
     const key = keyOf(pair);
     const path = [...above, key];
-    // What stands before the first entry of a mapping is taken for a comment of the mapping.
+    // A comment before the first entry of a mapping belongs to the mapping in the parser's view.
     const lines = [index === 0 ? map.commentBefore : undefined, commentOf(pair)]
       .flatMap((comment) => comment?.split('\n') ?? [])
       .map((line) => line.trimEnd());

@@ -1,10 +1,13 @@
-/** What one room of the source holds, and which rooms beside it a file in it may import from. */
+/** One room of the source: its content, and the rooms beside it that its files may import from. */
 export interface Room {
   readonly holds: string;
   readonly imports: readonly string[];
 }
 
-/** The rooms of one folder, by name. Files beside the rooms put them together, and may import from all of them. */
+/**
+ * The rooms of one folder, by name. Files beside the rooms put them together, and may import from all of
+ * them.
+ */
 export interface RoomTable {
   readonly rooms: Readonly<Record<string, Room>>;
   /** Files beside the rooms that a room may import from all the same; each names the rooms that may. */
@@ -179,7 +182,10 @@ export const foldersWithRooms: Readonly<Record<string, RoomTable>> = {
   cli,
 };
 
-/** The folders of `local/`. Each of its files may import from `src/` as well; no file of `src/` imports from `local/`. */
+/**
+ * The folders of `local/`. Each of its files may import from `src/` as well; no file of `src/` imports from
+ * `local/`.
+ */
 export const local: RoomTable = {
   rooms: {
     common: {

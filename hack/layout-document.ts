@@ -47,7 +47,9 @@ function arrowOf(name: string, targets: readonly string[]): readonly string[] {
   return targets.length === 0 ? [] : [`  ${name} --> ${targets.join(' & ')}`];
 }
 
-/** What a room imports from, without what one of these imports from itself: the diagram would be all lines. */
+/**
+ * Imports of a room without those that another of its imports has already: the diagram would be all lines.
+ */
 function shortest(name: string, rooms: RoomTable['rooms']): readonly string[] {
   const targets = rooms[name]?.imports ?? [];
   return targets.filter(

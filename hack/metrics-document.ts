@@ -5,7 +5,7 @@ import { registerReconcilerMetrics } from '../src/controller/metrics/reconciler-
 import { createGatewayMetrics } from '../src/gateway/telemetry/gateway-metrics.ts';
 import type { Product } from './product.ts';
 
-/** What prom-client keeps of a metric, as far as it is documented. */
+/** Facts that prom-client keeps of a metric, as far as they are documented. */
 interface MetricFacts {
   readonly name: string;
   readonly help: string;
@@ -77,7 +77,7 @@ function section(title: string, registry: Registry): string {
     readonly constructor: { readonly name: string };
   })[];
   const rows = metrics
-    // What Node.js and the operating system tell is not ours to document, and not the same everywhere.
+    // Metrics of Node.js and of the operating system are documented elsewhere and differ between machines.
     .filter(({ name }) => name.startsWith('esb_'))
     .toSorted((a, b) => (a.name < b.name ? -1 : 1))
     .map((metric) => {

@@ -30,7 +30,6 @@ const WORDS: readonly (readonly [RegExp, string])[] = [
   [/\banew\b/i, 'write "again"'],
   [/\btold of\b/i, 'write "reported", "announced" or "knows"'],
   [/\b(?:makes?|made|making) good for\b/i, 'write "compensate" or "repair"'],
-  [/\bgone by\b/i, 'write "follows" or "uses"'],
 ];
 
 const VERBS =

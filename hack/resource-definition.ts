@@ -50,7 +50,7 @@ export interface Definition {
   };
 }
 
-/** What `kubectl get` shows of it. */
+/** Columns of `kubectl get`. */
 export interface PrinterColumn {
   readonly name: string;
   readonly description?: string;

@@ -2,7 +2,7 @@ import { code, table, withoutTags, wrapped } from './markdown.ts';
 import type { Product } from './product.ts';
 import { type DefinitionFile, resourceDefinitions, type Schema, versionOf } from './resource-definition.ts';
 
-/** What makes a string a date, and the like, is said by its format alone. */
+/** Only the format of a string says that it is a date, and the like. */
 const telling: ReadonlySet<string> = new Set(['date-time']);
 
 /** The reference of the resources, field by field, as the definitions in crds/ describe them. */
@@ -102,7 +102,7 @@ function defaultOf(value: unknown): string {
   return code(typeof value === 'string' ? value : JSON.stringify(value));
 }
 
-/** What the schema asks of a value beside its type, in words. */
+/** Constraints of a value beside its type, in words. */
 function limitsOf(schema: Schema): readonly string[] {
   const { enum: choices, minimum, maximum, maxItems, maxLength, maxProperties, pattern } = schema;
   const range =

@@ -87,7 +87,7 @@ export async function fillBaseRoot(
       signal,
       leftOut,
       downloads: options.downloads,
-      // What scanners of images read where there is no package manager.
+      // File that scanners of images read where there is no package manager.
       onPackage: async (file) => {
         const { stdout } = await runCommand('dpkg-deb', ['--field', file], { signal });
         await mkdir(records, { recursive: true });

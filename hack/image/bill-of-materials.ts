@@ -12,7 +12,7 @@ interface Component {
   readonly purl: string;
 }
 
-/** What `npm sbom` writes, as far as it is looked at here. */
+/** Output of `npm sbom`, as far as it is read here. */
 interface NpmBill {
   readonly metadata: { readonly component: Component };
   readonly components: readonly Component[];
@@ -30,7 +30,8 @@ export interface BillOptions extends Pick<CallOptions, 'signal'> {
 }
 
 /**
- * What the image is made of, as CycloneDX in JSON: npm packages of the lock file, Debian packages, Go modules of the CNI
+ * Bill of materials of the image, as CycloneDX in JSON: npm packages of the lock file, Debian packages, Go
+ * modules of the CNI
  * plugins, and Node.js. The same parts give the same text.
  *
  * @throws {EsbError} `CommandFailed` with what npm or Go said

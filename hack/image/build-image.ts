@@ -27,7 +27,7 @@ export interface BuiltImage {
   readonly digest: string;
   /** Version of the program in it, which is its tag. */
   readonly version: string;
-  /** What it is made of: CycloneDX in JSON. */
+  /** Bill of materials: CycloneDX in JSON. */
   readonly bill: string;
 }
 
@@ -42,13 +42,13 @@ export interface BuildImageOptions {
   readonly created?: Date;
 }
 
-/** What the build runs beside npm and Go. */
+/** Programs that the build runs beside npm and Go. */
 const buildNeeds: readonly SystemNeed[] = [
   { program: 'dpkg-deb', debianPackage: 'dpkg', purpose: 'unpacking Debian packages into the image' },
   { program: 'tar', debianPackage: 'tar', purpose: 'unpacking Debian packages into the image' },
   { program: 'strip', debianPackage: 'binutils', purpose: 'making Node.js smaller' },
 ];
-/** What an image is made of beside the files of the repository. */
+/** Inputs of an image beside the files of the repository. */
 interface Parts {
   readonly repository: string;
   readonly packages: readonly DebianPackage[];
@@ -63,8 +63,10 @@ interface Parts {
 }
 
 /**
- * Builds the image of ESB without a container engine, from Debian packages, npm packages of the lock file, CNI plugins
- * built from source and this repository. Layers of what did not change are kept in the user cache. The same commit, Node.js
+ * Builds the image of ESB without a container engine, from Debian packages, npm packages of the lock file,
+ * CNI plugins
+ * built from source and this repository. Layers of what did not change are kept in the user cache. The same
+ * commit, Node.js
  * and package lists give the same digest.
  *
  * @throws {EsbError} `PackagesMissing`, `GoMissing`, `BuildFailed`, `CommandFailed` with what a program said
@@ -111,8 +113,9 @@ export async function buildImage(options: BuildImageOptions): Promise<BuiltImage
 }
 
 /**
- * Fills a folder with the file system of the image, one folder for each of its layers: `base`, `modules` and `program`.
- * It is what the Dockerfile does in its first stage.
+ * Fills a folder with the file system of the image, one folder for each of its layers: `base`, `modules` and
+ * `program`.
+ * The first stage of the Dockerfile does the same.
  */
 export async function fillImageRoots(folder: string, options: BuildImageOptions): Promise<void> {
   await withParts(options, async (parts) => {

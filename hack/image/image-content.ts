@@ -6,7 +6,7 @@ export const PROGRAM_FOLDER = '/opt/esb';
 export const CNI_FOLDER = '/opt/cni/bin';
 /** Where the image says what it is made of. */
 export const BILL_FILE = '/usr/share/esb/sbom.cdx.json';
-/** Who runs the program when nobody says otherwise. The agent has to be root, and its DaemonSet says so. */
+/** Default user of the program. The agent has to be root, and its DaemonSet says so. */
 export const USER_ID = 65532;
 
 /** Debian packages that are asked for; what they need comes with them. */
@@ -22,7 +22,8 @@ export const debianRoots = [
 ] as const;
 
 /**
- * The packages of their closure that are kept: those that hold a program or library that runs. The others only serve
+ * The packages of their closure that are kept: those that hold a program or library that runs. The others
+ * only serve
  * packages while they are installed, which nothing ever is in the image.
  */
 export const debianPackages =
@@ -31,7 +32,7 @@ export const debianPackages =
 /** Programs of these packages that are kept: what the agent runs and what one looks around on a node with. */
 export const systemPrograms = ['fallocate', 'ip', 'mount', 'nft', 'nsenter', 'setpriv', 'umount'] as const;
 
-/** What of the packages is left out beside their other programs; relative to the root. */
+/** Paths of the packages that are left out beside their other programs; relative to the root. */
 export const debianLeftOut = [
   'etc/cron.d',
   'etc/default',
@@ -62,7 +63,9 @@ export const debianLeftOut = [
   'usr/src',
 ] as const;
 
-/** Folders of libraries without a use here: character sets beside UTF-8, modules of the linker and of `tc`. */
+/**
+ * Folders of libraries without a use here: character sets beside UTF-8, modules of the linker and of `tc`.
+ */
 export const leftOutLibraryFolders = ['gconv', 'audit', 'tc'] as const;
 
 /** Files and folders of the repository that are the program. */
@@ -90,7 +93,7 @@ export function isLeftOutOfModules(path: string): boolean {
   );
 }
 
-/** What runs: `esb` with the name of a role or command and its options as arguments. */
+/** Entrypoint: `esb` with the name of a role or command and its options as arguments. */
 export const runConfig: ImageRunConfig = {
   Entrypoint: ['/usr/local/bin/esb'],
   Cmd: ['--help'],
@@ -99,7 +102,10 @@ export const runConfig: ImageRunConfig = {
   User: `${USER_ID}:${USER_ID}`,
 };
 
-/** The command `esb` of the image. The kernel passes one argument to the program of such a line, and there is no `env`. */
+/**
+ * The command `esb` of the image. The kernel passes one argument to the program of such a line, and there is
+ * no `env`.
+ */
 export const launcher = `#!/usr/local/bin/node --disable-warning=ExperimentalWarning
 import '${PROGRAM_FOLDER}/src/main.ts';
 `;

@@ -8,7 +8,8 @@ const ofTheImage = /^(esb-(base|image|modules|packages)-|\.esb-|\.layer-)/;
 const KEPT_MS = 2 * 24 * 60 * 60_000;
 
 /**
- * The layer that is kept below `folder` under `name`, made by `fill` when it is not there. A name says everything that
+ * The layer that is kept below `folder` under `name`, made by `fill` when it is not there. A name says
+ * everything that
  * the layer is made from. One process at a time may do this.
  */
 export async function keptLayer(
@@ -50,7 +51,7 @@ export async function dropUnusedImageParts(folder: string, now = Date.now()): Pr
   }
 }
 
-/** Begins the time anew after which these files are dropped. */
+/** Restarts the time after which these files are dropped. */
 export async function markUsed(...paths: readonly string[]): Promise<void> {
   const now = new Date();
   for (const path of paths) {

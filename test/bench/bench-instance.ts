@@ -117,13 +117,14 @@ export class BenchInstance {
     return `${this.gateway}/2015-03-31/functions/${name}/invocations`;
   }
 
-  /** What `kubectl apply --server-side` sends. */
+  /** Body that `kubectl apply --server-side` sends. */
   async apply(name: string, spec: object): Promise<void> {
     await this.#request('PATCH', `${workersPath}/${name}?fieldManager=bench&force=true`, {
       apiVersion: 'esb.dev/v1alpha1',
       kind: 'LambdaWorker',
       metadata: { name, namespace: 'default' },
-      // By default a tag `latest` is asked for at its registry at every start, which the bare sequence does not do either.
+      // By default a tag `latest` is asked for at its registry at every start, which the bare sequence does
+      // not do either.
       spec: { image: this.image('python-counter'), imagePullPolicy: 'IfNotPresent', ...spec },
     });
   }

@@ -12,7 +12,7 @@ export interface BenchResult extends Distribution {
   readonly nextMet?: boolean;
   /** Calls that failed, where that is part of the budget. */
   readonly failures?: number;
-  /** What else was measured in the same run, in words. */
+  /** Further measurements of the same run, in words. */
   readonly note?: string;
 }
 

@@ -1,7 +1,7 @@
 import { Agent } from 'node:http';
 import { timedPost } from './timed-call.ts';
 
-/** What came of calls by clients each of which waits for its answer before it calls again. */
+/** Result of a closed loop: each client waits for its answer before it calls again. */
 export interface ClosedLoop {
   /** Milliseconds of each call, from the request to the end of its answer. */
   readonly latencies: readonly number[];
@@ -11,7 +11,10 @@ export interface ClosedLoop {
 /** When a closed loop ends: after a time, or after a number of calls. */
 export type Until = { readonly ms: number } | { readonly calls: number };
 
-/** Calls `url` over that many kept-alive connections; rejects with the first call that is not answered as it should be. */
+/**
+ * Calls `url` over that many kept-alive connections; rejects with the first call that is not answered as it
+ * should be.
+ */
 export async function closedLoop(url: string, connections: number, until: Until): Promise<ClosedLoop> {
   const agent = new Agent({ keepAlive: true, maxSockets: connections });
   const latencies: number[] = [];

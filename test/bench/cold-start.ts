@@ -38,7 +38,7 @@ async function measure(bench: Bench, name: string, budget: string, share: number
       throw new Error(`a call that was to start its worker found it ${call.start}`);
     }
     ours.push(call.firstByteMs - (call.serverTiming.get('run') ?? Number.NaN));
-    // What is absent for less than a second is not told, so that of before this call still stands until then.
+    // An absence below a second is not reported: the status from before this call stands until then.
     await elapse(REST_MS);
     await waitFor(
       'the worker to be absent again',

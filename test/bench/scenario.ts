@@ -2,7 +2,7 @@ import type { BareContainerd } from './bare-containerd.ts';
 import type { BenchInstance } from './bench-instance.ts';
 import type { BenchResult } from './bench-result.ts';
 
-/** What a measurement is given. */
+/** Input of a measurement. */
 export interface Bench {
   readonly instance: BenchInstance;
   readonly bare: BareContainerd;
@@ -26,7 +26,7 @@ export function times(bench: Bench, full: number): number {
   return Math.max(3, Math.round(full * bench.scale));
 }
 
-/** What a measurement on a cluster of its own is given. */
+/** Input of a measurement on a cluster of its own. */
 export type ClusterBench = Pick<Bench, 'scale' | 'say'>;
 
 /** One measurement of the controller: an API server and simulated agents, without an instance. */

@@ -12,7 +12,8 @@ const MORE_S = 5;
 const patience = { timeoutMs: 1_800_000, everyMs: 50 };
 
 /**
- * Two controllers; the one that leads is killed (SIGKILL) in the middle of assigning workers, again and again: how long no
+ * Two controllers; the one that leads is killed (SIGKILL) in the middle of assigning workers, again and
+ * again: how long no
  * worker is assigned.
  */
 export const takeover: ClusterScenario = {
@@ -64,7 +65,7 @@ async function killOnce(
   const killedAt = performance.now();
   await creating;
   await waitFor('all of the workers', () => follower.assigned === first + count, patience);
-  // What the dead leader sent may be seen a moment later; nobody else can be as fast as that.
+  // Writes of the dead leader may be seen a moment later; no successor can be as fast as that.
   const next = follower.assignmentTimes().find((time) => time > killedAt + 1_000);
   if (next === undefined) {
     throw new Error('the leader had assigned every worker before it was killed');

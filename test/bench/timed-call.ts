@@ -8,7 +8,10 @@ export interface TimedCall {
   readonly totalMs: number;
   /** Milliseconds by name, from the `Server-Timing` header. */
   readonly serverTiming: ReadonlyMap<string, number>;
-  /** What the call found: `running`, `paused` or `absent`, from the same header; undefined where there is none. */
+  /**
+   * State that the call found: `running`, `paused` or `absent`, from the same header; undefined where there
+   * is none.
+   */
   readonly start: string | undefined;
   readonly body: string;
 }

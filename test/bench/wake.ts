@@ -7,11 +7,12 @@ import type { Scenario } from './scenario.ts';
 import { times } from './scenario.ts';
 import { timedPost } from './timed-call.ts';
 
-/** Milliseconds without a call before each that is measured: whatever idles goes cold, be it paused or not. */
+/** Milliseconds without a call before each measured call: an idle process goes cold, paused or not. */
 const QUIET_MS = 1_200;
 
 /**
- * First byte from a paused worker minus first byte from a running one that nobody has called for as long, against a bare
+ * First byte from a paused worker minus first byte from a running one that was idle for as long, against a
+ * bare
  * `Tasks.Resume`.
  */
 export const wake: Scenario = {
@@ -31,7 +32,7 @@ export const wake: Scenario = {
     const ours: number[] = [];
     const afterHot: number[] = [];
     const baseline: number[] = [];
-    /** What both kinds of call have right before them: the wait for the freeze, and a bare pause and resume. */
+    /** Work right before both kinds of call: the wait for the freeze, and a bare pause and resume. */
     const settle = async (): Promise<void> => {
       await elapse(QUIET_MS);
       await waitFor(

@@ -1,4 +1,5 @@
-// Runs tests in the guest: node guest-tests.ts FILE... End-to-end tests have the local instance of `ESB_E2E_HOME`: its node and
+// Runs tests in the guest: node guest-tests.ts FILE... End-to-end tests have the local instance of
+// `ESB_E2E_HOME`: its node and
 // gateway run here, its API server and registry outside.
 import { spawn } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -15,7 +16,7 @@ import { waitFor } from '../support/wait-for.ts';
 import { guestAddress, guestContainerdPort, outside, resultMark } from './guest.ts';
 import { type Report, type Tally, tally } from './tally.ts';
 
-/** What runs here of the parts of an instance, and ways to what runs outside. */
+/** Parts of an instance that run here, and ways to those that run outside. */
 function guestParts(home: Home, state: InstanceState, parts: readonly PartSpec[]): readonly PartSpec[] {
   const relay = (part: PartSpec, from: string, to: string): PartSpec => ({
     ...part,

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 
-/** What a guest needs to know of the machine that it runs on: paths, the same on both. */
+/** Facts for a guest about the machine that it runs on: paths, the same on both. */
 export interface GuestLayout {
   readonly kernelRelease: string;
   /** Folder with `lib/modules/<release>` of the guest's kernel. */
@@ -39,7 +39,8 @@ export const resultMark = 'ESB-CGROUP2-RESULT';
 export const guestPatience = 20;
 
 /**
- * First program of the guest, run by a static busybox: the machine's own files, read-only below a writable layer in
+ * First program of the guest, run by a static busybox: the machine's own files, read-only below a writable
+ * layer in
  * memory, become the root, with a /tmp, a /run and control groups of its own.
  */
 export function firstProgram(layout: GuestLayout): string {

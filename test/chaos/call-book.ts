@@ -8,7 +8,7 @@ const HUNG_AFTER_MS = 150_000;
 /** A worker that does not run for so long in the middle of a call is taken for frozen. */
 const FROZEN_AFTER_MS = 3_000;
 
-/** How a call ended for whoever made it. */
+/** End of a call in the caller's view. */
 export type CallEnd =
   | { readonly kind: 'answered'; readonly id: string; readonly boot: string; readonly counter: number }
   /** The function failed or ran out of time; it may have begun or not. */
@@ -30,12 +30,12 @@ export interface Call {
   readonly end: CallEnd;
 }
 
-/** What workers wrote of the calls that they ran. */
+/** Notes of workers about the calls that they ran. */
 export interface Witness {
   executions(id: string): Executions;
 }
 
-/** Told by whoever knows the faults: whether what was to be read of a call may be missing or late for a good reason. */
+/** Set by the owner of the faults: whether the notes of a call may be missing or late for a good reason. */
 export interface Excuses {
   /** The output of that worker may have been lost: its shim was killed, the disk was full. */
   mayMissOutput(call: Call): boolean;
@@ -74,7 +74,8 @@ export class CallBook {
     const id = `call-${step}-${this.#next}`;
     const beganAt = performance.now();
     const first = await this.#send(worker, gateway, { ...payload, id });
-    // As a load balancer does it: who takes no connection has been sent nothing, so that another one may have the call.
+    // As a load balancer does it: who takes no connection has been sent nothing, so that another one may have
+    // the call.
     const isUnsent = first.kind === 'lost' && first.why.includes('ECONNREFUSED');
     const end = isUnsent ? await this.#send(worker, 3 - gateway, { ...payload, id }) : first;
     const call: Call = { id, step, worker, gateway, beganAt, tookMs: performance.now() - beganAt, end };
@@ -83,7 +84,8 @@ export class CallBook {
   }
 
   /**
-   * Waits until a gateway has heard of a worker, which takes some seconds after an outage of the API server, and for half a
+   * Waits until a gateway has heard of a worker, which takes some seconds after an outage of the API server,
+   * and for half a
    * minute at most. A dry run calls nothing.
    */
   async untilKnown(worker: string, gateway: number): Promise<void> {
@@ -107,7 +109,7 @@ export class CallBook {
     await this.#agent.destroy();
   }
 
-  /** What contradicts the promise that a call is answered once, refused and not started, or unknown. */
+  /** Contradictions to the promise that a call is answered once, refused and not started, or unknown. */
   verdicts(witness: Witness, excuses: Excuses): string[] {
     const wrong: string[] = [];
     const seen = new Map<string, Call>();
@@ -187,7 +189,7 @@ function endOf(
     : { kind: 'nonsense', what: `${status} ${text.slice(0, 200)}` };
 }
 
-/** What is wrong with how one call ended, given what workers say of it. */
+/** Fault in the end of one call, given the notes of workers about it. */
 export function judge(call: Call, witness: Witness, excuses: Excuses): string[] {
   const { began, stalledMs } = witness.executions(call.id);
   const wrong: string[] = [];

@@ -24,7 +24,9 @@ const AUDIT_SECONDS = 15;
 
 export const nodes = ['node-1', 'node-2'] as const;
 
-/** A local instance that a walk has for itself: two of everything, small disks, and clocks that can be set. */
+/**
+ * A local instance that a walk has for itself: two of everything, small disks, and clocks that can be set.
+ */
 export interface ChaosInstance {
   readonly home: Home;
   readonly gateways: readonly string[];
@@ -45,7 +47,8 @@ const esb = (home: string, args: readonly string[]): Promise<unknown> =>
   });
 
 /**
- * Brings the instance up in `root`. Whoever does takes it down; what fails to come up takes itself down.
+ * Brings the instance up in `root`. The caller takes it down; an instance that fails to come up takes itself
+ * down.
  *
  * @param signal no start goes on when it aborts
  */
@@ -141,7 +144,7 @@ function withClock(spec: PartSpec, file: string): PartSpec {
   };
 }
 
-/** What a creation leaves that died with its agent is found by the audit, at its second look. */
+/** Leftovers of a creation that died with its agent are found by the second audit. */
 function withAudits(spec: PartSpec): PartSpec {
   return spec.name.startsWith('agent-')
     ? { ...spec, args: [...spec.args, '--audit-period', String(AUDIT_SECONDS)] }

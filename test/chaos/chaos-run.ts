@@ -29,7 +29,7 @@ export interface ChaosOptions {
   readonly seed: number;
   readonly steps: number;
   readonly workers: number;
-  /** The walk ends after so many, whatever its steps. */
+  /** Number of minutes or steps after which the walk ends. */
   readonly minutes: number;
   readonly faults: readonly FaultKind[];
   readonly longestFaultMs: number;
@@ -53,7 +53,7 @@ export interface ChaosResult {
   readonly wrong: readonly string[];
 }
 
-/** What a process may hold more of than before the walk: buffers, connections, compiled code. */
+/** Growth that a process may show over the walk: buffers, connections, compiled code. */
 const MORE_DESCRIPTORS = 30;
 const MORE_MIB = 150;
 /** Excuses hold a little longer than their fault. */
@@ -78,7 +78,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       await cp(instance.home.logs, join(options.keep, 'logs'), { recursive: true });
     }
     write('taking the instance down\n');
-    // What was wrong before is told as well.
+    // Faults from before are reported as well.
     await instance.down().catch((error: unknown) => wrong.push(`taking the instance down: ${String(error)}`));
   }
   wrong.push(...compareHostInventory(before, await takeHostInventory({ cgroup })));
@@ -199,7 +199,9 @@ function act(
   }
 }
 
-/** Everything has happened once before stock is taken: the image is there, connections and code are loaded. */
+/**
+ * Everything has happened once before stock is taken: the image is there, connections and code are loaded.
+ */
 async function warmUp(instance: ChaosInstance, wishes: Wishes, book: CallBook): Promise<void> {
   const names = ['warm-1', 'warm-2', 'warm-3', 'warm-4'];
   for (const [index, name] of names.entries()) {
@@ -334,7 +336,8 @@ function excusesOf(done: readonly DoneFault[]): Excuses {
   const of = (call: Call, test: (fault: DoneFault['fault']) => boolean): boolean =>
     done.some((each) => during(call, each) && test(each.fault));
   return {
-    // A shim that could not write once writes no more of that container, as long as it lives. One that is stopped for
+    // A shim that could not write once writes no more of that container, as long as it lives. One that is
+    // stopped for
     // good is killed with what it has not written.
     mayMissOutput: (call) =>
       done.some(({ fault, from }) => fault.kind === 'disk' && from <= call.beganAt + call.tookMs) ||

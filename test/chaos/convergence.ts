@@ -98,7 +98,7 @@ function statusText({ metadata, status }: LambdaWorker): string {
   );
 }
 
-/** What containerd of each node runs. */
+/** Tasks of containerd on each node. */
 export async function tasksOf(instance: ChaosInstance): Promise<readonly Task[]> {
   const found: Task[] = [];
   for (const node of nodes) {

@@ -31,7 +31,7 @@ export interface Place {
 export interface FaultsOptions {
   readonly home: Home;
   readonly placeOf: (worker: string) => Promise<Place | undefined>;
-  /** What the clocks of the parts with a false one add, by the library that they are started with. */
+  /** Offset of the false clocks, by the library that these parts are started with. */
   readonly clockFile: string;
   readonly note: (text: string) => void;
 }
@@ -39,10 +39,16 @@ export interface FaultsOptions {
 /** How long a worker may take until it has a shim that can be stopped for good. */
 const SHIM_WITHIN_MS = 60_000;
 const SHIM_EVERY_MS = 500;
-/** How long an outage waits for what is done to the same containerd. Longer ones, such as another outage, leave it out. */
+/**
+ * How long an outage waits for what is done to the same containerd. Longer ones, such as another outage,
+ * leave it out.
+ */
 const FREE_WITHIN_MS = 10_000;
 
-/** From how many on one fault of a kind at least has to be done. Those that come by chance may all miss in a short walk. */
+/**
+ * From how many on one fault of a kind at least has to be done. Those that come by chance may all miss in a
+ * short walk.
+ */
 const FEWEST_PLANNED: Readonly<Record<FaultKind, number>> = {
   kill: 5,
   stop: 5,
@@ -78,7 +84,10 @@ export class Faults {
     return this.#done;
   }
 
-  /** Begins a fault in the background. Where it finds nothing to do it to, or one like it still lasts, the history says so. */
+  /**
+   * Begins a fault in the background. Where it finds nothing to do it to, or one like it still lasts, the
+   * history says so.
+   */
   start(fault: Fault): void {
     this.#planned.set(fault.kind, (this.#planned.get(fault.kind) ?? 0) + 1);
     const running = this.#do(fault).catch((error: unknown) => this.#leaveOut(fault, String(error)));
@@ -86,7 +95,10 @@ export class Faults {
     void running.finally(() => this.#running.delete(running));
   }
 
-  /** Ends every fault now, but outages, which last as long as they are to, and shims that are stopped for good. */
+  /**
+   * Ends every fault now, but outages, which last as long as they are to, and shims that are stopped for
+   * good.
+   */
   async heal(): Promise<void> {
     this.#healing.abort();
     while (this.#running.size > 0) {
@@ -158,7 +170,10 @@ export class Faults {
     }
   }
 
-  /** Waits for a moment until containerd of a node runs and nothing else is done to it: an outage is too rare to miss. */
+  /**
+   * Waits for a moment until containerd of a node runs and nothing else is done to it: an outage is too rare
+   * to miss.
+   */
   async #untilFree({ node }: Extract<Fault, { kind: 'outage' }>, what: string): Promise<void> {
     const end = performance.now() + FREE_WITHIN_MS;
     while (
@@ -258,7 +273,10 @@ export class Faults {
     return process === undefined ? undefined : { node: place.node, process };
   }
 
-  /** As {@link Faults.#shimOf}, of a worker that may be just about to be made, by an API server that may be away. */
+  /**
+   * As {@link Faults.#shimOf}, of a worker that may be just about to be made, by an API server that may be
+   * away.
+   */
   async #untilShimOf(worker: string): Promise<Shim | undefined> {
     const end = performance.now() + SHIM_WITHIN_MS;
     for (;;) {
@@ -299,7 +317,7 @@ export class Faults {
         await rm(`${path}.chaos`, { force: true });
         await symlink(target, `${path}.chaos`);
         await rename(`${path}.chaos`, path);
-        // What hangs goes on now, as a plugin does that waited for a lock.
+        // A hanging program goes on now, as a plugin does that waited for a lock.
         await rm(gate, { force: true });
       }
     });
@@ -335,7 +353,7 @@ async function wait(milliseconds: number, signal: AbortSignal): Promise<void> {
   await delay(milliseconds, undefined, { signal }).catch(() => undefined);
 }
 
-/** What no second fault is done to as long as the first one lasts. */
+/** Targets that get no second fault as long as the first one lasts. */
 function subject(fault: Fault): string {
   switch (fault.kind) {
     case 'kill':

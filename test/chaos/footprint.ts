@@ -10,7 +10,7 @@ import { run } from '../support/command.ts';
 /** Everything that workers leave on a node and its machine: kind → what there is of it. */
 export type Footprint = Readonly<Record<string, readonly string[]>>;
 
-/** What a process of ours holds. */
+/** Resources that a process of ours holds. */
 export interface Holdings {
   readonly pid: number;
   readonly descriptors: number;
@@ -105,7 +105,7 @@ export async function looseProcesses(home: Home, parts: ReadonlySet<number>): Pr
   ];
 }
 
-/** What is there more of than before, kind by kind. */
+/** Growth since before, kind by kind. */
 export function growth(before: Footprint, after: Footprint): string[] {
   return Object.entries(after).flatMap(([kind, now]) => {
     const then = before[kind] ?? [];
@@ -133,7 +133,8 @@ const ofEachWorker = [
 ] as const;
 
 /**
- * Kinds of which stock is taken in the wrong place: less is found than there are workers. Nothing of such a kind would be
+ * Kinds of which stock is taken in the wrong place: less is found than there are workers. Nothing of such a
+ * kind would be
  * missed.
  */
 export function unseen(node: string, workers: number, now: Footprint): string[] {
@@ -155,7 +156,7 @@ export async function holdingsOf(pid: number): Promise<Holdings | undefined> {
   };
 }
 
-/** What the descriptors of a process are, for whoever has to find out why there are so many. */
+/** Descriptors of a process, to find out why there are so many. */
 export async function descriptorsOf(pid: number): Promise<string[]> {
   const kinds = new Map<string, number>();
   for (const fd of await entries(`/proc/${pid}/fd`)) {

@@ -6,10 +6,10 @@ import type { DoneFault } from './faults.ts';
 const LOOK_EVERY_MS = 250;
 /** Milliseconds within which a shim that hangs is gone with its worker's process. */
 const GONE_WITHIN_MS = 120_000;
-/** Patience that an agent has with a shim. A new agent, and a containerd that answers anew, begin it again. */
+/** Patience that an agent has with a shim. A new agent, and a containerd that answers again, restart it. */
 const PATIENCE_MS = 30_000;
 
-/** A shim that was stopped, and that nobody continues. */
+/** A shim that was stopped, and that is not continued. */
 export interface HungShim {
   readonly worker: string;
   readonly node: string;
@@ -88,7 +88,8 @@ export class HungShims {
 }
 
 /**
- * How many milliseconds a stopped shim may be there. The time in which its agent or its containerd was away does not count,
+ * How many milliseconds a stopped shim may be there. The time in which its agent or its containerd was away
+ * does not count,
  * nor does the patience that begins again after that.
  */
 export function allowedHang(

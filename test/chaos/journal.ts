@@ -2,7 +2,7 @@ import { type FSWatcher, watch } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** What workers themselves wrote about one call. */
+/** Notes of the workers themselves about one call. */
 export interface Executions {
   readonly began: number;
   readonly ended: number;
@@ -24,12 +24,13 @@ interface Log {
 }
 
 /**
- * Reads the logs of all workers as they are written, and those of containers that are removed to their end: it holds them
- * open. That is how each run of a call is counted by the side that ran it.
+ * Reads the logs of all workers as they are written, and those of containers that are removed to their end:
+ * it holds them
+ * open. So each run of a call is counted by the side that ran it.
  */
 export class Journal {
   readonly #folders: readonly string[];
-  /** By device and inode: a log that is made anew under its name is another one. */
+  /** By device and inode: a log that is made again under its name is another one. */
   readonly #logs = new Map<string, Log>();
   readonly #calls = new Map<string, Executions>();
   readonly #watchers: FSWatcher[] = [];

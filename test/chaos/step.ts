@@ -1,7 +1,7 @@
 import type { LambdaWorkerSpec } from '../../src/api/lambda-worker.ts';
 import { unreachable } from '../../src/common/errors.ts';
 
-/** What a worker of the walk is asked to be. Everything else of its spec is the same for all. */
+/** Wish for a worker of the walk. The rest of its spec is the same for all. */
 export interface Wish {
   readonly desiredState: LambdaWorkerSpec['desiredState'];
   readonly wakePolicy: 'OnInvoke' | 'Never';

@@ -34,7 +34,8 @@ interface Known {
 }
 
 /**
- * The steps of a walk, without end. They follow from the options alone: not from what becomes of any step. A longer walk
+ * The steps of a walk, without end. They follow from the options alone: not from what becomes of any step. A
+ * longer walk
  * begins as a shorter one does.
  */
 export function* walk(options: WalkOptions): Generator<Step, never> {
@@ -209,7 +210,7 @@ function nextTarget(random: Random, known: ReadonlyMap<string, Known>): Target {
   }
 }
 
-/** What the walk itself knows after a step: only what is wanted, never what came of it. */
+/** Knowledge of the walk after a step: only wishes, never results. */
 function remember(known: Map<string, Known>, action: Action): void {
   const ended = (worker: string): void => {
     const now = known.get(worker);

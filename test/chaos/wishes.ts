@@ -16,7 +16,7 @@ export interface WishesOptions {
   readonly signal: AbortSignal;
 }
 
-/** The phase in which a worker comes to rest when nobody calls it any more. */
+/** The phase in which a worker comes to rest without calls. */
 export function restingPhase(wish: Wish): WorkerPhase {
   if (wish.desiredState === 'Absent' || wish.removeAfter !== undefined) {
     return 'Absent';
@@ -25,7 +25,8 @@ export function restingPhase(wish: Wish): WorkerPhase {
 }
 
 /**
- * Tells the API server what is wanted, of each worker one thing after the other, and goes on trying until it is taken: a
+ * Tells the API server what is wanted, of each worker one thing after the other, and goes on trying until it
+ * is taken: a
  * fault delays a wish and never changes it.
  */
 export class Wishes {
@@ -40,7 +41,7 @@ export class Wishes {
     this.#options = options;
   }
 
-  /** What is to be in the end, by name. */
+  /** Wishes for the end, by name. */
   get wanted(): ReadonlyMap<string, Wish> {
     return this.#wanted;
   }
@@ -96,7 +97,8 @@ export class Wishes {
   }
 
   /**
-   * Says everything once more. An attempt that was given up while the API server was frozen may have been taken later than
+   * Says everything once more. An attempt that was given up while the API server was frozen may have been
+   * taken later than
    * the one that followed it.
    */
   async sayAgain(): Promise<void> {
@@ -134,7 +136,7 @@ export class Wishes {
     const count = (by: number): void => void this.#untaken.set(worker, (this.#untaken.get(worker) ?? 0) + by);
     count(1);
     const write = before.then(() => this.#until(attempt)).then(() => count(-1));
-    // Told to whoever waits until everything is taken, if anybody does.
+    // Resolves for a caller that waits until everything is taken.
     write.catch(() => undefined);
     this.#writes.set(worker, write);
   }

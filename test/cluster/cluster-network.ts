@@ -1,7 +1,7 @@
 import { run } from '../support/command.ts';
 import type { NodePlace } from './node-shell.ts';
 
-/** Addresses of the lab. It has a network namespace of its own, so they meet nothing. */
+/** Addresses of the lab. The lab has a network namespace of its own, so these addresses meet nothing. */
 export const labAddress = '172.30.0.1';
 export const serviceRange = '10.96.0.0/16';
 /** First address of the service range, at which Pods find the API server. */

@@ -48,7 +48,7 @@ export async function startClusterNode(options: ClusterNodeOptions): Promise<Clu
   const { place, others, controlPlane } = options;
   const tools = toolsFolder();
   await mkdir(place.folder, { recursive: true });
-  // It is read for what this start says, and not one before it.
+  // The log is read from this start on, not from an earlier one.
   await rm(join(place.folder, 'node.log'), { force: true });
   const holder = await startOwnedProcess({
     program: 'sh',

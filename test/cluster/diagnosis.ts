@@ -5,7 +5,7 @@ import { systemNamespace } from './esb-cluster.ts';
 const warnings = 'type=Warning,reason!=MissingClusterDNS,reason!=CgroupV1';
 const KEPT_CHARACTERS = 12_000;
 
-/** What the cluster says of itself, for a check that failed. */
+/** Report of the cluster about itself, for a check that failed. */
 export async function diagnosis({ kubectlAs, controlPlane }: ClusterLab): Promise<string> {
   const ask = async (...args: string[]): Promise<string> => {
     const { stdout, stderr } = await kubectlAs(controlPlane.adminKubeconfig, args);

@@ -23,7 +23,7 @@ export const eventSecret = 'esb-events';
 /** Service account whose token may call every function of the namespace `default`. */
 const caller = 'caller';
 
-/** What ESB is like in the cluster, and what operators do with it. */
+/** State of ESB in the cluster, and the operations of its operators. */
 export interface EsbCluster {
   readonly lab: ClusterLab;
   /** Words that tell Helm the values of the release. */
@@ -37,7 +37,10 @@ export interface EsbCluster {
   tasks(node: string): Promise<readonly string[]>;
   /** Steady calls from a node through the Service of the gateway. */
   load(node: string, functions: readonly string[], clients: number, event?: object): Promise<Load>;
-  /** Throws unless every Pod of the system namespace that should be there is Ready, with this tag where one is given. */
+  /**
+   * Throws unless every Pod of the system namespace that should be there is Ready, with this tag where one is
+   * given.
+   */
   rolledOut(tag?: string): Promise<void>;
 }
 
@@ -46,7 +49,10 @@ interface Pod {
   readonly spec: { readonly containers: readonly { readonly image: string }[] };
 }
 
-/** The values that the lab has to give: its images, its database, and memory that two nodes of one machine share. */
+/**
+ * The values that the lab has to give: its images, its database, and memory that two nodes of one machine
+ * share.
+ */
 function releaseValues(tag: string): object {
   return {
     image: { repository: imageRepository, tag },

@@ -21,7 +21,7 @@ export interface LoadOptions {
   readonly token: string;
   readonly functions: readonly string[];
   readonly clients: number;
-  /** What each call gets beside its own name. */
+  /** Payload of each call beside its own name. */
   readonly event?: object | undefined;
 }
 

@@ -1,4 +1,5 @@
-// Installs ESB into a real cluster on this machine (kube-apiserver, controller-manager, scheduler, and two nodes with
+// Installs ESB into a real cluster on this machine (kube-apiserver, controller-manager, scheduler, and two
+// nodes with
 // kubelet, kube-proxy and containerd) and does to it what operators do: install, upgrade, drain, uninstall.
 //   npm run test:cluster [-- --only NAME[,NAME...]] [--keep FOLDER] [--values FILE]
 // --keep copies the logs of a run that failed to a folder; --values adds to the values of the chart.
@@ -60,7 +61,7 @@ const { values } = parseArgs({
   options: { only: { type: 'string' }, keep: { type: 'string' }, values: { type: 'string' } },
 });
 
-/** What is not there inside, where no way leads out. */
+/** Set-up that is impossible inside, where no way leads out. */
 async function prepare(wanted: (name: string) => boolean): Promise<Readonly<Record<string, string>>> {
   const progress = createProgress({ write, quietBelowMs: 300 });
   await ensureNeeds(

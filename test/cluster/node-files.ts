@@ -67,7 +67,7 @@ export function kubeletConfig(authorityFile: string): string {
     failCgroupV1: false,
     failSwapOn: false,
     containerRuntimeEndpoint: `unix://${containerdSocket}`,
-    // The disk is that of the machine, and whatever else lies on it.
+    // The disk is that of the machine, with other files on it.
     evictionHard: { 'memory.available': '100Mi', 'nodefs.available': '1%', 'imagefs.available': '1%' },
     imageGCHighThresholdPercent: 100,
     imageGCLowThresholdPercent: 99,

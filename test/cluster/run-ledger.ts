@@ -3,7 +3,7 @@ import { createServer, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { labAddress } from './cluster-network.ts';
 
-/** What functions tell of the calls that run in them, by `ledger-function.py`. */
+/** Notes of functions about the calls that run in them, by `ledger-function.py`. */
 export interface RunLedger {
   /** Where functions tell it, `host:port`. */
   readonly address: string;

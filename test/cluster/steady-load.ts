@@ -1,12 +1,13 @@
-// Calls functions without a pause until it is told to end (SIGTERM), and then prints what became of the calls. It runs on
-// a node of the cluster, in a process of its own, and finds the gateway as any program there does: by its Service.
+// Calls functions without a pause until it is told to end (SIGTERM), and then prints what became of the
+// calls. The program runs on a node of the cluster, in a process of its own, and finds the gateway as any
+// program there does: by its Service.
 //   ESB_LOAD_TOKEN=... node steady-load.ts ORIGIN FUNCTION[,FUNCTION...] CLIENTS [EVENT]
 // EVENT is JSON, which each call gets beside its own name.
 import { randomUUID } from 'node:crypto';
 import { Agent, request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** What the program prints at its end. */
+/** Output of the program at its end. */
 export interface LoadResult {
   readonly answered: number;
   /** Of the calls that failed, the first hundred. */
@@ -20,7 +21,7 @@ export interface LoadFailure {
   readonly functionName: string;
   /** Its name, which no other call has. */
   readonly call: string;
-  /** What the gateway says of the outcome, if anything. */
+  /** Outcome as the gateway's header tells it, if there is one. */
   readonly outcome: string;
   readonly afterMs: number;
   readonly why: string;
@@ -78,7 +79,10 @@ function call(functionName: string, payload: string, agent: Agent): Promise<Fail
   return done.promise;
 }
 
-/** Half of the clients keep their connection, and half come anew each time, to whichever gateway the Service chooses. */
+/**
+ * Half of the clients keep their connection, and half open a new one each time, to the gateway that the
+ * Service chooses.
+ */
 async function client(number: number): Promise<void> {
   const agent = new Agent(number % 2 === 0 ? { keepAlive: true, maxSockets: 1 } : { keepAlive: false });
   for (let turn = 0; !ending; turn++) {

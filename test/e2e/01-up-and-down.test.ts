@@ -7,7 +7,10 @@ import { waitFor } from '../support/wait-for.ts';
 
 const repository = join(import.meta.dirname, '../..');
 
-/** As a person gets it. Where there is no history, as in an unpacked archive, what there is without what was made. */
+/**
+ * As a person gets it. Where there is no history, as in an unpacked archive, what there is without what was
+ * made.
+ */
 async function cloneRepository(folder: string, clone: string): Promise<void> {
   const hasHistory = await access(join(repository, '.git')).then(
     () => true,
@@ -32,7 +35,7 @@ describe('from a clone', () => {
   const npm = (args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> =>
     run('npm', args, {
       cwd: clone,
-      // What a person has: nothing of this run's own settings.
+      // Environment of a person: nothing of this run's own settings.
       env: { ESB_HOME: undefined, NODE_OPTIONS: undefined, VITEST: undefined, NODE_ENV: undefined },
       timeoutMs: 540_000,
       ...options,
@@ -120,7 +123,7 @@ describe('from a clone', () => {
     await npm(['run', 'up', '--', '--authentication', 'on']);
     expect(await statuses()).toBe('403 200');
     expect(JSON.parse((await invoke()).stdout)).toMatchObject({ echo: 1 });
-    // What was chosen stays so.
+    // Chosen values stay.
     await npm(['run', 'up']);
     expect(await statuses()).toBe('403 200');
     await npm(['run', 'up', '--', '--authentication', 'off']);

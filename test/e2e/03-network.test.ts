@@ -3,7 +3,10 @@ import { run } from '../support/command.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
 
-/** Prints the address of eth0 as the very first thing that happens in the container, then becomes the emulator. */
+/**
+ * Prints the address of eth0 as the very first thing that happens in the container, then becomes the
+ * emulator.
+ */
 const firstLook = `
 import fcntl, os, socket, struct
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -37,7 +40,7 @@ describe('the network of a worker', () => {
       'eth0',
     ]);
     expect(JSON.parse(stdout)).toMatchObject([{ addr_info: [{ local: ip }] }]);
-    // It fails over a file of somebody else's that goes while it looks, whatever it has found.
+    // `find` fails when a foreign file goes while it looks, with any result.
     const cached = await run('grep', ['-rlF', `"${ip}/`, `${esb.home}/nodes/node-1/agent/cni`], {
       mayFail: true,
     });

@@ -33,7 +33,7 @@ describe('the Lambda Invoke API', () => {
   it('tells of a handler that sleeps too long, and the worker serves the next call', {
     tags: ['P16', 'M14', 'G2'],
   }, async () => {
-    // Enough for the function to be loaded anew, which the next call does within this time.
+    // Enough for the function to be loaded again, which the next call does within this time.
     const seconds = functionTimeout(3);
     await esb.apply('sleeper', { timeoutSeconds: 3 });
     await esb.ready('sleeper');

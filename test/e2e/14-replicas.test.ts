@@ -65,11 +65,11 @@ describe('two controllers', () => {
     );
     const ofLeader = (userAgent: string | undefined): boolean =>
       userAgent?.split('/')[1]?.includes(leader) === true;
-    // It learns by a refusal that the Lease is another's: a request, and not a write.
+    // A controller learns by a refusal that the Lease is another's: a request, and not a write.
     const writes = requests.filter(({ responseStatus }) => (responseStatus?.code ?? 200) < 400);
     const byOldLeader = writes.filter(({ userAgent }) => ofLeader(userAgent));
     const byNewLeader = writes.filter(({ userAgent }) => !ofLeader(userAgent));
-    // What tells the two apart does: the old one is there, from before.
+    // The label that tells the two apart shows this: the old one is there, from before.
     expect(events.some(({ userAgent }) => ofLeader(userAgent))).toBe(true);
     expect(byNewLeader.length).toBeGreaterThan(0);
     expect(byOldLeader.map(({ verb, requestURI }) => `${verb} ${requestURI}`)).toEqual([]);

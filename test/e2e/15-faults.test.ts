@@ -190,7 +190,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
     void parts.start('agent-node-2').catch(() => undefined);
     const told = await waitForNode('DiskReady', 'False', 'DiskFull');
     expect(told.message).toContain(folder.slice(0, folder.lastIndexOf('/')));
-    // What runs goes on to serve.
+    // Running workers go on to serve.
     expect((await esb.invoke('roomy')).payload.counter).toBe(1);
     await rm(join(folder, 'filler'));
     await expectWorking('cleared');

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { run } from '../support/command.ts';
 
-/** A walk that goes the same way in every run, and one that nobody has gone before; its seed is in the output. */
+/** A walk that goes the same way in every run, and a new one; its seed is in the output. */
 const seeds = { known: 20_261_125, fresh: Math.floor(Math.random() * 1_000_000) };
 
 describe('a random walk over what may happen to workers', () => {
-  // Side by side: each brings up an instance of its own, apart from the one of the other tests, and waits for most of its time.
+  // Side by side: each brings up an instance of its own, apart from the one of the other tests, and waits for
+  // most of its time.
   it.concurrent.each(Object.entries(seeds))(
     'by a %s seed (%i) comes to rest without a trace',
     { tags: ['P17', 'M7'], timeout: 420_000 },

@@ -6,7 +6,10 @@ import { instance } from './support/instance.ts';
 import { type BalancedCall, LoadBalancer } from './support/load-balancer.ts';
 import { Parts } from './support/parts.ts';
 
-/** Five minutes in full (`ESB_ROLLING_SECONDS=300`); whole rounds over all parts in any case, of which one takes longer than this. */
+/**
+ * Five minutes in full (`ESB_ROLLING_SECONDS=300`); whole rounds over all parts in any case, of which one
+ * takes longer than this.
+ */
 const rollingSeconds = Number(process.env.ESB_ROLLING_SECONDS ?? 30);
 const CALLS_PER_SECOND = 50;
 /** Milliseconds between two parts, in which everything is there. */
@@ -32,7 +35,10 @@ const partsInTurn = [
 /** Functions with a worker on one node each; `spread` has one on each. */
 const onNode = (node: number): readonly string[] => [`fast-${node}`, `slow-${node}`, `resting-${node}`];
 
-/** Whom the call of that number is for: a little slow work, workers that are asleep each time, and many short calls. */
+/**
+ * Whom the call of that number is for: a little slow work, workers that are asleep each time, and many short
+ * calls.
+ */
 function callOf(number: number): { readonly name: string; readonly event: object } {
   const [inThreeSeconds, inOneSecond] = [number % 150, number % 50];
   if (inThreeSeconds === 5 || inThreeSeconds === 80) {
@@ -119,7 +125,7 @@ describe('two gateways on two nodes', () => {
       await parts.start(part);
       await delay(BETWEEN_MS);
     };
-    /** Kills something under a call of the function, which that call has to be told of. */
+    /** Kills a process under a call of the function; the answer of that call has to say so. */
     const strike = async (what: string, hit: readonly string[], under: string, kill: () => Promise<void>) => {
       const { status } = await esb.worker(under);
       const mark = `struck in round ${round}`;
@@ -157,7 +163,7 @@ describe('two gateways on two nodes', () => {
       await strike(`the worker of ${victim}`, [victim], victim, async () => {
         process.kill(pid, 'SIGKILL');
       });
-      // What nobody killed anything under is served again.
+      // A call without such a kill is served again.
       await begin(victim, {});
       await delay(BETWEEN_MS);
       round += 1;

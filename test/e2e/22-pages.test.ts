@@ -36,7 +36,7 @@ describe('pages for a local instance', () => {
   const linesOf = (page: string): readonly string[] => shellBlocksOf(textOf(page)).join('\n').split('\n');
 
   beforeAll(async () => {
-    // What `npm run up` would have done beside the parts.
+    // Steps of `npm run up` beside the parts.
     await esb.kubectl(['apply', '-f', 'manifests/samples/hello.yaml'], { cwd: documentationRoot });
     await esb.ready('hello');
     return async () => {
@@ -71,7 +71,7 @@ describe('pages for a local instance', () => {
     const clients = await ensurePythonClients(createProgress({ write: () => undefined }));
     const lines = linesOf('docs/how-to/functions.md').map((line) =>
       line
-        // What pip would bring, for machines that do not reach PyPI.
+        // Packages that pip would bring, for machines that do not reach PyPI.
         .replace(/^pip install .*$/, `echo 'emojize = lambda text: text' > "$work/shout/var/task/emoji.py"`)
         .replace(/^aws lambda/, `${clients.python} -m awscli lambda`)
         .replace(/^python3 - /, `${clients.python} - `)
@@ -98,7 +98,7 @@ describe('pages for a local instance', () => {
   });
 
   it('what is wrong can be found out as docs/how-to/debug.md says', { timeout: 300_000 }, async () => {
-    // It shows how the process ended the last time.
+    // The status shows how the process ended the last time.
     const { status } = await esb.worker('hello');
     const kill = ['tasks', 'kill', '--signal', 'SIGKILL', status?.containerID ?? ''];
     await esb.ctr(kill, status?.assignment?.nodeName);
@@ -130,7 +130,7 @@ describe('pages for a local instance', () => {
     expect(lines.filter((line) => line.includes('timeout'))).toHaveLength(1);
     const shown = await follow(lines);
     expect(shown.split('a line of one call').length - 1).toBe(5);
-    // What the emulator says of itself is shown where it is asked for, and nowhere else.
+    // Lines of the emulator itself are shown only on request.
     expect(shown).toContain('(rapid) exec');
     expect(await follow(['esb logs hello'])).not.toContain('(rapid) exec');
   });

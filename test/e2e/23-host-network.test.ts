@@ -143,7 +143,7 @@ describe('workers in the network of their node', () => {
     await replaceAgent();
     expect((await esb.invoke('host-running')).payload.message).toBe('hello from host-running');
     expect(await Promise.all(names.map((name) => placeOf(name)))).toEqual(places);
-    // The ports of those that are there are given to nobody else by an agent that only read of them.
+    // Ports of workers that exist are given to no other by an agent that only read of them.
     await esb.apply('host-later', hosted);
     await esb.ready('host-later');
     expect((await esb.invoke('host-later')).payload.message).toBe('hello from host-later');

@@ -20,7 +20,7 @@ const worker = (spec: object, name = 'candidate'): Manifest => ({
 
 const hostNetwork = { network: { mode: 'Host' } };
 
-/** What is written, and a part of what the API server answers. */
+/** An object to write, and a part of the API server's answer. */
 const refused: readonly (readonly [string, object, string])[] = [
   ['no image', { image: undefined }, 'spec.image: Required value'],
   ['an empty image', { image: '' }, 'spec.image'],

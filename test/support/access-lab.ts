@@ -36,7 +36,7 @@ export interface LabKey {
 export interface AccessGateway {
   readonly url: string;
   readonly port: number;
-  /** What it has logged so far. */
+  /** Its log so far. */
   log(): string;
   /** Status and text of `/readyz`. */
   readiness(): Promise<string>;
@@ -200,7 +200,7 @@ async function patchStatus(api: ApiServer, object: string, status: object): Prom
   ]);
 }
 
-/** What the controller does with requests. */
+/** Signs requests, as the controller does. */
 async function signRequests(admin: KubeClient, authority: Authority): Promise<void> {
   const { items } = await admin.list<CertificateSigningRequest>(certificateSigningRequests);
   for (const request of items) {

@@ -27,13 +27,13 @@ const agentPort = 9443;
 const healthPort = 9093;
 const subnet = '10.234.0.0/16';
 
-/** What came of one call through the agent. */
+/** Result of one call through the agent. */
 export interface LabAnswer {
   readonly outcome: string;
   readonly reason: string;
   readonly message: string;
   readonly stamp: string;
-  /** What the call found: running, paused or absent. */
+  /** State that the call found: running, paused or absent. */
   readonly start: string;
   readonly body: string;
   readonly logTail: string;
@@ -50,7 +50,8 @@ export interface LabCall {
 }
 
 /**
- * One node with the real agent, containerd, runc and CNI plugins, and a real API server outside of it. The node's
+ * One node with the real agent, containerd, runc and CNI plugins, and a real API server outside of it. The
+ * node's
  * network is a namespace of its own; the test plays the controller and the gateway.
  */
 export interface AgentLab {
@@ -88,7 +89,10 @@ export interface AgentLab {
   unary(method: string, request: object): Promise<Record<string, unknown>>;
   /** Messages of a call whose answer is a stream, as they come; leaving the loop ends it. */
   stream<Message>(method: string, request: object): AsyncIterable<Message>;
-  /** State of the task of a container as containerd and the kernel have it, such as RUNNING; undefined without one. */
+  /**
+   * State of the task of a container as containerd and the kernel have it, such as RUNNING; undefined without
+   * one.
+   */
   taskState(containerId: string): Promise<string | undefined>;
   /** Runs a program in the node's network. */
   onNode(program: string, ...args: readonly string[]): Promise<string>;
@@ -107,12 +111,12 @@ interface LabNode {
   readonly folder: string;
   readonly netnsPath: string;
   readonly image: string;
-  /** What the agent is to be told of the node. */
+  /** Labels and taints of the node for the agent. */
   readonly flags: readonly string[];
   readonly close: () => Promise<void>;
 }
 
-/** Starts everything but the agent. Whoever does closes it, also when the test fails (`afterAll`). */
+/** Starts everything but the agent. The caller closes it, also when the test fails (`afterAll`). */
 export async function startAgentLab(options: ApiServerOptions & LabOptions = {}): Promise<AgentLab> {
   const tools = toolsFolder();
   let lab: Lab | undefined;
@@ -533,7 +537,7 @@ async function build(
   };
 }
 
-/** What an installation brings, and what the controller does at its start. */
+/** Objects that an installation brings, and the first work of the controller. */
 async function prepareCluster(api: ApiServer, authority: CertificateAuthority): Promise<void> {
   await api.kubectl(['apply', '-f', join(root, 'crds')]);
   await api.kubectl(['apply', '-f', join(root, 'manifests/namespace.yaml')]);

@@ -44,7 +44,10 @@ export interface ApiServer {
   readonly adminKubeconfig: string;
   /** Path of a kubeconfig for any user, who is known by a client certificate. No groups by default. */
   kubeconfig(user: string, groups?: readonly string[]): Promise<string>;
-  /** Runs kubectl as the administrator; gives its standard output. Rejects when it fails, with what it printed. */
+  /**
+   * Runs kubectl as the administrator; gives its standard output. Rejects when it fails, with what it
+   * printed.
+   */
   kubectl(args: readonly string[], input?: string): Promise<string>;
   /** Process ids of etcd and kube-apiserver. */
   pids(): readonly number[];
@@ -56,7 +59,7 @@ export interface ApiServer {
   takeDown(): Promise<void>;
   /** Starts it again on the same port and waits until it is ready. */
   bringUp(): Promise<void>;
-  /** What the audit log holds; empty without the `audit` option. */
+  /** Entries of the audit log; empty without the `audit` option. */
   auditEvents(): readonly AuditEvent[];
   /** Ends both programs and removes the folder. */
   stop(): Promise<void>;

@@ -3,7 +3,7 @@ import { pythonEnvironment } from './boto3-caller.ts';
 import type { Credentials } from './lambda-caller.ts';
 import type { PythonClients } from './python-clients.ts';
 
-/** What came of a run of the AWS command line. */
+/** Result of a run of the AWS command line. */
 export interface AwsResult {
   readonly exitCode: number | null;
   readonly stdout: string;

@@ -40,7 +40,8 @@ export interface ModeledOperation {
 }
 
 /**
- * boto3. Beside what it raises by itself, an answer that is not as its service model has it, in members, types, enumerations
+ * boto3. Beside what it raises by itself, an answer that is not as its service model has it, in members,
+ * types, enumerations
  * and patterns, is refused with `ModelFault`.
  */
 export interface Boto3Caller extends LambdaCaller {
@@ -91,7 +92,7 @@ export function startBoto3(clients: PythonClients, endpoint: string): Boto3Calle
   };
   return {
     name: 'boto3',
-    // It is where the operations are read from.
+    // The operations are read from there.
     has: () => true,
     async call(operation, input, options = {}) {
       const told = await ask({ method: snakeCase(operation), arguments: encoded(input) }, options);

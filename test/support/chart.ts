@@ -41,7 +41,7 @@ export const chartFolder = join(repository, 'charts/esb');
 /** Names of the values files of `charts/esb/ci`, and `undefined` for the defaults. */
 export const valuesFiles = [undefined, 'minimal', 'postgres', 'k3s', 'hardened', 'monitored'] as const;
 
-/** What makes Helm take the values of a file of `charts/esb/ci`. */
+/** Arguments that make Helm take the values of a file of `charts/esb/ci`. */
 export function valuesArguments(name: (typeof valuesFiles)[number]): readonly string[] {
   return name === undefined ? [] : ['--values', join(chartFolder, 'ci', `${name}-values.yaml`)];
 }
@@ -59,7 +59,7 @@ export async function renderChart(args: readonly string[] = []): Promise<string>
   return helm(['template', 'esb', chartFolder, '--namespace', 'esb-system', ...known, ...args]);
 }
 
-/** What somebody who has installed the chart is told. */
+/** Notes that Helm shows after the installation. */
 export async function chartNotes(args: readonly string[] = []): Promise<string> {
   const told = await helm([
     ...['install', 'esb', chartFolder, '--namespace', 'esb-system', '--dry-run=client'],
@@ -75,7 +75,7 @@ export function objectsIn(text: string): readonly RenderedObject[] {
     .filter((object) => object !== null);
 }
 
-/** What the objects' Pods are made of. */
+/** Pod templates of the objects. */
 export function podTemplates(
   objects: readonly RenderedObject[],
 ): readonly (PodTemplate & { readonly of: string })[] {

@@ -48,7 +48,8 @@ export interface RestartOptions {
 }
 
 /**
- * The real thing from end to end: a gateway's process beside the real agent on one node, workers with AWS's own Python
+ * The real thing from end to end: a gateway's process beside the real agent on one node, workers with AWS's
+ * own Python
  * runtime and emulator, and in front of it the clients that people have. The test plays the controller.
  */
 export interface ConformanceLab {
@@ -65,12 +66,15 @@ export interface ConformanceLab {
   logged(name: string, text: string): Promise<string>;
   /** Waits until the gateway takes calls of a function. */
   known(functionName: string): Promise<void>;
-  /** Starts the gateway again, with these flags beside the usual ones, and waits until it is ready unless told not to. */
+  /**
+   * Starts the gateway again, with these flags beside the usual ones, and waits until it is ready unless told
+   * not to.
+   */
   restartGateway(flags?: readonly string[], options?: RestartOptions): Promise<LabGateway>;
   close(): Promise<void>;
 }
 
-/** Starts a lab with an agent that serves. Whoever does closes it, also when the test fails (`afterAll`). */
+/** Starts a lab with an agent that serves. The caller closes it, also when the test fails (`afterAll`). */
 export async function startConformanceLab(gatewayFlags: readonly string[] = []): Promise<ConformanceLab> {
   const closers: (() => unknown)[] = [];
   const close = async (): Promise<void> => {

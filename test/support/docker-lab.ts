@@ -14,7 +14,8 @@ import { startTestRegistry, type TestRegistry } from './test-registry.ts';
 import { waitFor } from './wait-for.ts';
 
 /**
- * A real Docker engine with folders, a socket, a network and mounts of its own, a registry with the test worker's image
+ * A real Docker engine with folders, a socket, a network and mounts of its own, a registry with the test
+ * worker's image
  * that it reaches, and what looks after all of it.
  */
 export interface DockerLab {
@@ -37,7 +38,7 @@ export interface DockerLab {
   docker(...args: readonly string[]): Promise<string>;
   /** A runtime on this lab; started, and stopped with it. */
   runtime(options?: Partial<DockerRuntimeOptions>): Promise<DockerRuntime>;
-  /** What there is of workers: containers, volumes, cgroups, logs, notes. */
+  /** Traces of workers: containers, volumes, cgroups, logs, notes. */
   leftovers(): Promise<string[]>;
   /** Starts a program where the engine is. */
   inside(program: string, args: readonly string[], env?: NodeJS.ProcessEnv): Promise<OwnedProcess>;
@@ -63,7 +64,7 @@ ip link set lo up
 exec sleep infinity
 `;
 
-/** Starts a lab. Whoever does closes it, also when the test fails (`afterAll`). */
+/** Starts a lab. The caller closes it, also when the test fails (`afterAll`). */
 export async function startDockerLab(options: DockerLabOptions = {}): Promise<DockerLab> {
   await sweep();
   const { env } = dockerPackages();
@@ -129,8 +130,8 @@ export async function startDockerLab(options: DockerLabOptions = {}): Promise<Do
     const docker: DockerLab['docker'] = async (...args) =>
       (await run('docker', ['--host', `unix://${socketPath}`, ...args], { env })).stdout;
     const startEngine = async (): Promise<void> => {
-      // A pid file of a process that was killed may name a process that lives, or one that nobody has waited for: the
-      // engine would take it for its containerd, and wait for that.
+      // A pid file of a process that was killed may name a process that lives, or one that was not waited
+      // for: the engine would take it for its containerd, and wait for that.
       await rm(join(folder, 'pid'), { force: true });
       await rm(containerdPid, { force: true });
       const started = await inside(
@@ -229,7 +230,7 @@ async function hasEnded(pid: number): Promise<boolean> {
   return stat === undefined || /\) [ZX] /.test(stat);
 }
 
-/** Ends and removes everything that a lab may have left, in whatever state. What it mounted goes with its processes. */
+/** Ends and removes everything that a lab may have left, in any state. Its mounts go with its processes. */
 async function clean(folder: string, name: string): Promise<void> {
   for (const cgroup of await cgroupFolders(name)) {
     await writeFile(join(cgroup, 'freezer.state'), 'THAWED', { flag: 'r+' }).catch(() => undefined);
@@ -252,7 +253,9 @@ async function clean(folder: string, name: string): Promise<void> {
   await rm(folder, { recursive: true, force: true });
 }
 
-/** Processes that were started with a path below the folder: the engine, its containerd, their shims, relays. */
+/**
+ * Processes that were started with a path below the folder: the engine, its containerd, their shims, relays.
+ */
 async function processesOf(folder: string): Promise<number[]> {
   const found: number[] = [];
   for (const entry of await readdir('/proc')) {
@@ -264,7 +267,9 @@ async function processesOf(folder: string): Promise<number[]> {
   return found;
 }
 
-/** What the folders of labs of this process table begin with: other ones cannot see whether a process of theirs lives. */
+/**
+ * Prefix of the folders of labs of this process table: others cannot see whether a process of theirs lives.
+ */
 async function labPrefix(): Promise<string> {
   const table = /\d+/.exec(await readlink('/proc/self/ns/pid'))?.[0] ?? '';
   return `esb-docker-p${table}-`;
@@ -288,6 +293,6 @@ function killQuietly(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {
-    // It has ended.
+    // The process has ended.
   }
 }

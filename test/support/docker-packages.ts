@@ -14,14 +14,16 @@ export interface DockerPackages {
 }
 
 const ENGINE = 'docker.io';
-/** The engine with what it runs, and libraries that not every machine has. The C library is the machine's own. */
+/**
+ * The engine with what it runs, and libraries that not every machine has. The C library is the machine's own.
+ */
 const WANTED =
   /^(docker\.io|containerd|runc|tini|iptables|lib(devmapper|seccomp|systemd|ip4tc|ip6tc|xtables|nfnetlink|netfilter-conntrack|nftnl|mnl)[\d.t]*)$/;
 const LIBRARIES: Readonly<Record<string, string>> = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' };
 
 /**
- * Unpacks Debian's `docker.io` into the user cache, once. It is not installed: that would start an engine, which changes how
- * the whole machine forwards packets.
+ * Unpacks Debian's `docker.io` into the user cache, once. An installation would start an engine, which
+ * changes how the whole machine forwards packets.
  *
  * @throws {EsbError} `PackagesMissing`
  */

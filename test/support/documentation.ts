@@ -31,7 +31,8 @@ function kindOf(path: string): 'file' | 'folder' | undefined {
 }
 
 /**
- * The links of a Markdown text that lead nowhere within the repository. Where other servers lead is not looked at.
+ * The links of a Markdown text that lead nowhere within the repository. Where other servers lead is not
+ * looked at.
  *
  * @param file where the text stands, from the root of the repository
  */
@@ -60,7 +61,7 @@ const omission = /^(…|\.\.\.|<[a-z-]+>)$/;
 const anyNumber = 'N';
 
 /**
- * What is wrong with the words of a command line behind `esb`; undefined when it would be taken.
+ * Fault in the words of a command line behind `esb`; undefined when `esb` would take them.
  *
  * @param isWhole whether arguments that have to be given may not be left out
  */
@@ -115,7 +116,8 @@ function faultOf(
 }
 
 /**
- * The words behind `esb` in a simple command, also where it is run by npx, in a Pod, or as a script of npm; undefined when the command is not ours.
+ * The words behind `esb` in a simple command, also where it is run by npx, in a Pod, or as a script of npm;
+ * undefined when the command is not ours.
  */
 export function esbWords(words: readonly string[]): readonly string[] | undefined {
   const [first, second, third] = words;

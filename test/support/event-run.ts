@@ -5,7 +5,7 @@ import type { FakeCall } from './fake-agent.ts';
 import type { GatewayProcess, LaunchedGateway } from './gateway-process.ts';
 import { waitFor } from './wait-for.ts';
 
-/** What a function of the run does with its events. */
+/** Behaviour of a function of the run. */
 export const EVENT_FUNCTIONS = ['steady', 'flaky', 'broken', 'posted'] as const;
 export type EventFunction = (typeof EVENT_FUNCTIONS)[number];
 
@@ -21,14 +21,17 @@ export interface SeenRun {
   readonly failed: boolean;
 }
 
-/** What a run came to. */
+/** Result of a run. */
 export interface EventRunResult {
   /** Request ids that were answered with 202, and by which function. */
   readonly accepted: ReadonlyMap<string, EventFunction>;
   readonly runs: readonly SeenRun[];
   /** When gateways were killed, and at which moments. */
   readonly kills: readonly { readonly at: number; readonly moment: Moment }[];
-  /** Request ids in the records that the function `letters` succeeded with or failed for good, and those that the endpoint took. */
+  /**
+   * Request ids in the records that the function `letters` succeeded with or failed for good, and those that
+   * the endpoint took.
+   */
   readonly letters: readonly string[];
   readonly posts: readonly string[];
 }
@@ -44,7 +47,7 @@ export interface EventRunOptions {
   readonly hurry: () => Promise<void>;
   /** Whether {@link EventRunOptions.hurry} works while gateways run, or only while they are dead. */
   readonly hurriesAlive: boolean;
-  /** What else is to happen while a gateway is dead. */
+  /** Further work while a gateway is dead. */
   readonly disturb?: (kill: number) => Promise<void>;
 }
 
@@ -58,8 +61,10 @@ const SENDERS = 8;
 const REST_MS = 600;
 
 /**
- * Sends events to gateways that are killed again and again at chosen moments, until every event has been accepted and every one
- * that was accepted has come to its end. Calls may fail on the way: only a 202 counts. Half of the events are kept for kills that
+ * Sends events to gateways that are killed again and again at chosen moments, until every event has been
+ * accepted and every one
+ * that was accepted has come to its end. Calls may fail on the way: only a 202 counts. Half of the events are
+ * kept for kills that
  * wait for a moment, until each moment has had one.
  */
 export async function runEvents(options: EventRunOptions): Promise<EventRunResult> {
@@ -121,7 +126,8 @@ export async function runEvents(options: EventRunOptions): Promise<EventRunResul
       await options.disturb?.(kills.length);
       await options.hurry();
       await target.start();
-      // One that is killed while it starts is not waited for; and once all are sent, gateways get time to do their work.
+      // One that is killed while it starts is not waited for; and once all are sent, gateways get time to do
+      // their work.
       if (!isStarting(turn + 1)) {
         await target.ready();
       }
@@ -244,7 +250,10 @@ function isStarting(turn: number): boolean {
   return turn % 6 === 2;
 }
 
-/** Resolves when a gateway is to be killed: at the first of the moments that have come least so far. In a long run kills are farther apart. */
+/**
+ * Resolves when a gateway is to be killed: at the first of the moments that have come least so far. In a long
+ * run kills are farther apart.
+ */
 async function nextMoment(
   turn: number,
   kills: EventRunResult['kills'],

@@ -34,7 +34,7 @@ export interface SeenInvoke {
   readonly traceId: string;
 }
 
-/** What an agent tells of a worker. */
+/** Claim of an agent about a worker. */
 export interface FakeWorkerState {
   readonly worker: { readonly namespace: string; readonly name: string; readonly uid: string };
   readonly functionName: string;
@@ -85,7 +85,7 @@ export interface FakeAgent {
   readonly node: LambdaNode;
   /** Every call, oldest first. */
   readonly calls: readonly SeenInvoke[];
-  /** What is done with calls from now on. The default answers `{}`. */
+  /** Handler of calls from now on. The default answers `{}`. */
   onInvoke(handle: (call: FakeCall) => void): void;
   /** Adds or changes a worker, and tells watchers. */
   put(worker: Partial<FakeWorkerState> & { readonly name: string }): void;
@@ -94,7 +94,7 @@ export interface FakeAgent {
   watchers(): number;
   /** Ends Watches as a stopping agent does: calls under way go on. */
   endWatches(): void;
-  /** Ends every stream that is shared by calls, orderly and whatever is unanswered. */
+  /** Ends every stream that is shared by calls, orderly, with calls unanswered. */
   endShared(): void;
   /** Calls that came on a stream of their own. */
   alone(): number;
@@ -113,7 +113,7 @@ export interface FakeAgentOptions {
   readonly identity?: IssuedCertificate;
 }
 
-/** What a call is answered on: a stream of its own, or its share of one. */
+/** Stream that a call is answered on: one of its own, or its share of one. */
 interface InvokeStream extends EventEmitter {
   readonly request: SeenInvoke;
   write(message: object): unknown;

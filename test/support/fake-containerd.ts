@@ -4,7 +4,9 @@ import { ContainerdError } from '../../src/containerd/containerd-error.ts';
 import type { ContainerdEvent } from '../../src/containerd/event-service.ts';
 import type { TaskProcess, TaskStatus } from '../../src/containerd/task-service.ts';
 
-/** containerd as far as the runtime's decisions need it: containers, tasks, snapshots and leases in memory. */
+/**
+ * containerd as far as the runtime's decisions need it: containers, tasks, snapshots and leases in memory.
+ */
 export interface FakeContainerd {
   readonly client: ContainerdClient;
   readonly containers: Map<string, ContainerRecord>;
@@ -25,7 +27,7 @@ export interface FakeContainerd {
   readonly hung: Set<string>;
   /** Whether no task can be asked for. */
   deaf: boolean;
-  /** While false, published events come back to nobody. */
+  /** While false, published events come back to no subscriber. */
   echoes: boolean;
   version: string;
 }

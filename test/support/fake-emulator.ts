@@ -14,22 +14,22 @@ export interface FakeCall {
 export class FakeEmulators {
   /** Calls that are in workers now. */
   readonly calls: FakeCall[] = [];
-  /** Calls that are in workers, and whose answers nobody takes. */
+  /** Calls that are in workers, and whose answers have no taker. */
   readonly left: FakeCall[] = [];
   /** Request ids of all that were sent, in order. */
   readonly sent: string[] = [];
-  /** What went wrong: calls that overlapped, calls into a frozen worker. */
+  /** Faults: calls that overlapped, calls into a frozen worker. */
   readonly violations: string[] = [];
-  /** What happens to a call that arrives; by default it waits for {@link FakeCall.answer}. */
+  /** Handler of a call that arrives; by default it waits for {@link FakeCall.answer}. */
   onCall: (call: FakeCall) => void = () => undefined;
-  /** What the worker at that address is. */
+  /** State of the worker at that address. */
   stateOf: (address: WorkerAddress) => 'Running' | 'Paused' | 'Gone' = () => 'Running';
 
   readonly connect = (address: WorkerAddress): WorkerLink => {
     const ended = new Map<FakeCall, (answer: WorkerAnswer) => void>();
     const abort = (message: string): void => {
       for (const [call, end] of ended) {
-        // The worker goes on with it: nobody tells it.
+        // The worker goes on with the call: it has no notice.
         this.left.push(call);
         end({ kind: 'Unknown', message });
       }
@@ -81,7 +81,7 @@ export class FakeEmulators {
     };
   };
 
-  /** Nobody is there any more to take the answers of the calls that are in workers. */
+  /** The answers of the calls that are in workers have no taker any more. */
   leave(): void {
     this.left.push(...this.calls.splice(0));
   }

@@ -6,13 +6,13 @@ import { EsbError } from '../../src/common/errors.ts';
 
 /** A fleet whose workers are what a test says they are. */
 export interface FakeFleet extends Fleet {
-  /** What was asked of it, oldest first, such as `release uid-1`. */
+  /** Requests so far, oldest first, such as `release uid-1`. */
   readonly asked: string[];
   readonly applied: DesiredWorker[];
   /** Shows a worker, new or changed. */
   show(view: WorkerView): void;
   remove(uid: string): void;
-  /** What the next calls do. */
+  /** Behaviour of the next calls. */
   onInvoke(run: (invocation: Invocation) => Promise<InvocationResult>): void;
 }
 

@@ -5,7 +5,9 @@ import type { KubeClient } from '../../src/kube/api/types.ts';
 
 type Phase = NonNullable<LambdaWorkerStatus['phase']>;
 
-/** What an agent shows to the controller, without an agent: a LambdaNode, its Lease, and the status of workers. */
+/**
+ * An agent in the controller's view, without an agent: a LambdaNode, its Lease, and the status of workers.
+ */
 export interface FakeNode {
   readonly name: string;
   /** Changes the status of the LambdaNode. */

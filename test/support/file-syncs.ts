@@ -2,7 +2,7 @@ import { readlinkSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { vi } from 'vitest';
 
-/** What is written through to the disk (fsync) from now on, by path, in order. */
+/** Paths that are written through to the disk (fsync) from now on, in order. */
 export async function watchFileSyncs(
   before: (path: string) => Promise<void> = () => Promise.resolve(),
 ): Promise<string[]> {

@@ -140,7 +140,10 @@ export class FleetLab {
     });
   }
 
-  /** A call that an earlier agent has left comes to its end: the emulator writes the last line of it all the same. */
+  /**
+   * A call that an earlier agent has left comes to its end: the emulator writes the last line of it all the
+   * same.
+   */
   endLeft(requestId: string): void {
     const { left } = this.emulators;
     const at = left.findIndex(({ request }) => request.requestId === requestId);
@@ -191,7 +194,7 @@ export class FleetLab {
   }
 }
 
-/** What the agent sees of a runtime: nothing any more once it was killed. */
+/** Runtime in the agent's view: silent once the agent was killed. */
 function mortalRuntime(runtime: FakeRuntime, life: { readonly killed: boolean }): ContainerRuntime {
   return new Proxy<ContainerRuntime>(runtime, {
     get(target, property: keyof ContainerRuntime) {

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 
-/** A port of the loopback that nobody has at the moment. */
+/** A port of the loopback that is free at the moment. */
 export async function freePort(): Promise<number> {
   const server = createServer();
   const listening = Promise.withResolvers<void>();

@@ -20,7 +20,9 @@ import { waitFor } from './wait-for.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 
-/** A process of a gateway that may be killed and started again, with the same port and the same state folder. */
+/**
+ * A process of a gateway that may be killed and started again, with the same port and the same state folder.
+ */
 export interface LaunchedGateway {
   /** The one that was started last. */
   readonly process: OwnedProcess;
@@ -42,7 +44,10 @@ export interface LaunchedGateway {
 /** A gateway's own process on a real API server, with one agent that does what the test says. */
 export interface GatewayProcess extends LaunchedGateway {
   readonly stateDir: string;
-  /** Starts a further gateway of the same namespace, with the same flags; also one that gives slow clients little time. */
+  /**
+   * Starts a further gateway of the same namespace, with the same flags; also one that gives slow clients
+   * little time.
+   */
   startPeer(program?: 'main' | 'hasty'): Promise<LaunchedGateway>;
   readonly api: ApiServer;
   readonly agent: FakeAgent;
@@ -53,7 +58,7 @@ export interface GatewayProcess extends LaunchedGateway {
   close(): Promise<void>;
 }
 
-/** Starts one that is ready. Whoever does closes it, also when the test fails (`afterAll`). */
+/** Starts one that is ready. The caller closes it, also when the test fails (`afterAll`). */
 export async function startGatewayProcess(
   flags: readonly string[],
   env: NodeJS.ProcessEnv = process.env,

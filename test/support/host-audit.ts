@@ -3,15 +3,17 @@ import { join } from 'node:path';
 import { run } from './command.ts';
 
 /**
- * What of the kinds of things that ESB makes is on this machine: kind → the names of what there is. Things that come and go
- * by themselves (connections, other people's processes) are not looked at.
+ * Things on this machine of the kinds that ESB makes: kind → names. Things that come and go by themselves
+ * (connections, other people's processes) are left out.
  */
 export interface HostInventory {
   readonly [kind: string]: readonly string[];
 }
 
 export interface InventoryOptions {
-  /** The control group of one instance, where others come and go on the same machine. Default: those of all. */
+  /**
+   * The control group of one instance, where others come and go on the same machine. Default: those of all.
+   */
   readonly cgroup?: string;
 }
 
@@ -32,7 +34,8 @@ export async function takeHostInventory({ cgroup = '/esb' }: InventoryOptions = 
 }
 
 /**
- * Kinds of which a loss counts too: what the system and other programs rely on. Of the rest, all bears our name, and what
+ * Kinds of which a loss counts too: what the system and other programs rely on. Of the rest, all bears our
+ * name, and what
  * was left by a run that was killed may go with the next one.
  */
 const belongingToOthers: ReadonlySet<string> = new Set([
@@ -42,7 +45,7 @@ const belongingToOthers: ReadonlySet<string> = new Set([
   'setting',
 ]);
 
-/** What is there now and was not, or was and is not: one readable line each. */
+/** Things that came or went since: one readable line each. */
 export function compareHostInventory(before: HostInventory, after: HostInventory): string[] {
   const differences: string[] = [];
   for (const kind of new Set([...Object.keys(before), ...Object.keys(after)])) {

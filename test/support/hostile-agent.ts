@@ -26,7 +26,7 @@ export type HostileStep =
   | { readonly kind: 'goAway'; readonly code: number }
   | { readonly kind: 'cut' };
 
-/** A TLS and HTTP/2 server in place of an agent, which says whatever it is told to. */
+/** A TLS and HTTP/2 server in place of an agent, with answers that the test chooses. */
 export interface HostileAgent {
   /** Its LambdaNode. */
   readonly node: LambdaNode;
@@ -34,7 +34,7 @@ export interface HostileAgent {
   connections(): number;
   /** Streams that a gateway opened for calls. */
   callStreams(): number;
-  /** What is done with each stream from now on, by its path. */
+  /** Handlers of streams from now on, by path. */
   onStream(script: (path: string) => readonly HostileStep[]): void;
   /** Says something more on every Watch that is open. */
   tell(bytes: Buffer): void;

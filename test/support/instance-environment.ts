@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** What `source .esb/env` gives a shell, by name. */
+/** Variables that `source .esb/env` gives a shell, by name. */
 export function readInstanceEnvironment(home: string): Readonly<Record<string, string>> {
   return Object.fromEntries(
     readFileSync(join(home, 'env'), 'utf8')

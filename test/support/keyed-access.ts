@@ -15,7 +15,7 @@ export const ALICE: Signer = {
   secretAccessKey: 'a-secret-of-forty-characters-0123456789a',
 };
 
-/** Authentication is on: one key is known and may do everything; nobody has a certificate, and no token is known. */
+/** Authentication is on: one key is known and may do everything; no certificate and no token is known. */
 export function keyedAccess(options: Partial<VerifiedAccessOptions> = {}): Access {
   const { accessKeyId, secretAccessKey } = ALICE;
   const key = parseAccessKey(accessKeyId, JSON.stringify({ secretAccessKey, user: 'alice' }));

@@ -14,7 +14,8 @@ import { createVethNetwork, type VethNetwork } from './veth-network.ts';
 import { waitFor } from './wait-for.ts';
 
 /**
- * A real containerd with folders and a socket of its own, a namespace that stands for the node's network, a registry
+ * A real containerd with folders and a socket of its own, a namespace that stands for the node's network, a
+ * registry
  * with the test worker's image, and what looks after all of it.
  */
 export interface Lab {
@@ -38,7 +39,7 @@ export interface Lab {
   ctr(...args: readonly string[]): Promise<string>;
   /** A runtime on this lab; started, and stopped with it. */
   runtime(options?: Partial<ContainerdRuntimeOptions>): Promise<ContainerdRuntime>;
-  /** What there is of workers: tasks, containers, snapshots, leases, attachments, cgroups, shims, logs. */
+  /** Traces of workers: tasks, containers, snapshots, leases, attachments, cgroups, shims, logs. */
   leftovers(): Promise<string[]>;
   close(): Promise<void>;
 }
@@ -50,7 +51,7 @@ export async function destroyAll(runtime: Pick<ContainerdRuntime, 'list' | 'dest
   }
 }
 
-/** What a test asks a worker to be. */
+/** Wish of a test for a worker. */
 export function ensureRequest(
   lab: { readonly image: string },
   name: string,
@@ -82,13 +83,16 @@ export function ensureRequest(
 }
 
 export interface LabOptions {
-  /** Gives containerd a file system of its own of so many MiB, in memory, to be filled up. Default: that of /tmp. */
+  /**
+   * Gives containerd a file system of its own of so many MiB, in memory, to be filled up. Default: that of
+   * /tmp.
+   */
   readonly diskMiB?: number;
 }
 
 const LABS = '/tmp';
 
-/** Starts a lab. Whoever does closes it, also when the test fails (`afterAll`). */
+/** Starts a lab. The caller closes it, also when the test fails (`afterAll`). */
 export async function startLab(options: LabOptions = {}): Promise<Lab> {
   await sweep();
   const tools = toolsFolder();
@@ -255,7 +259,7 @@ export async function cgroupFolders(name: string): Promise<string[]> {
   return result.stdout.split('\n').filter((line) => line !== '');
 }
 
-/** Ends and removes everything that a lab may have left, in whatever state. */
+/** Ends and removes everything that a lab may have left, in any state. */
 async function clean(folder: string, name: string): Promise<void> {
   for (const cgroup of await cgroupFolders(name)) {
     const freezer = join(cgroup, 'freezer.state');
@@ -290,7 +294,8 @@ async function clean(folder: string, name: string): Promise<void> {
 }
 
 /**
- * What the folders of labs of this process table begin with. A lab that runs apart from the machine (`apart.sh`) cannot
+ * Prefix of the folders of labs of this process table. A lab that runs apart from the machine (`apart.sh`)
+ * cannot
  * see the processes of other ones, and would take them for dead.
  */
 async function labPrefix(): Promise<string> {
@@ -324,6 +329,6 @@ function killQuietly(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {
-    // It has ended.
+    // The process has ended.
   }
 }

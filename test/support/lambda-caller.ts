@@ -1,4 +1,4 @@
-/** What an SDK made of an answer that it takes for a success: the members that the service model gives it. */
+/** Answer that an SDK takes for a success: the members that the service model gives it. */
 export interface Answered {
   readonly kind: 'answered';
   /** `Payload` is text; times are ISO texts. Everything else is as the SDK has it. */
@@ -9,7 +9,7 @@ export interface Answered {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** What an SDK raised. */
+/** Error that an SDK raised. */
 export interface Refused {
   readonly kind: 'refused';
   /** The class of the error, as people catch it. */
@@ -47,12 +47,15 @@ export interface CallerOptions {
   readonly maxAttempts?: number;
 }
 
-/** One AWS SDK, unmodified, behind what SDKs have in common: operations and members named by the service model. */
+/**
+ * One AWS SDK, unmodified, behind what SDKs have in common: operations and members named by the service
+ * model.
+ */
 export interface LambdaCaller {
   readonly name: string;
   /** Whether this SDK has the operation; they are not all of the same day. */
   has(operation: string): boolean;
-  /** Does an operation, such as `Invoke`. What the SDK raises is returned. */
+  /** Does an operation, such as `Invoke`. An error of the SDK is returned. */
   call(
     operation: string,
     input: Readonly<Record<string, unknown>>,

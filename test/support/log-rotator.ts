@@ -6,5 +6,5 @@ const logs = new WorkerLogs(folder, { limits: { maxBytes: Number(maxBytes), maxF
 await logs.prepare();
 logs.watch();
 process.stdout.write('watching\n');
-// The watches alone keep nobody alive.
+// The watches alone keep no process alive.
 setInterval(() => undefined, 60_000);

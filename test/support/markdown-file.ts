@@ -65,7 +65,8 @@ export function anchorsOf(text: string): ReadonlySet<string> {
 }
 
 /**
- * The commands of the blocks of shell: lines that end with a backslash are joined with the next, and where a block shows
+ * The commands of the blocks of shell: lines that end with a backslash are joined with the next, and where a
+ * block shows
  * a prompt only the lines that have it are commands.
  */
 export function commandsOf(text: string): readonly MarkdownCommand[] {
@@ -107,7 +108,7 @@ export function commandsOf(text: string): readonly MarkdownCommand[] {
   });
 }
 
-/** What stands in the type of programs within the text. */
+/** Words in the type of programs within the text. */
 export function inlineCodeOf(text: string): readonly MarkdownCommand[] {
   return proseOf(text).flatMap((line, index) =>
     [...line.matchAll(/(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)/g)].map((match) => ({

@@ -1,6 +1,6 @@
 import type { EarlierLog, WorkerLogReader } from '../../src/runtime/contract/logs.ts';
 
-/** What a container wrote. */
+/** Output of a container. */
 export interface MemoryWorkerLog {
   id?: string;
   /** Offset of the first byte of `text`. */
@@ -8,7 +8,7 @@ export interface MemoryWorkerLog {
   text: string;
   begins?: readonly number[];
   uid?: string;
-  /** What the worker wrote last before. */
+  /** Last output of the worker before. */
   before?: EarlierLog;
   /** Milliseconds since the epoch and offsets. */
   points?: readonly (readonly [time: number, offset: number])[];

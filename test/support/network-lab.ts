@@ -19,7 +19,7 @@ const OUTSIDE_ADDRESS = '198.51.100.2';
 /** Further addresses that the outside answers on. */
 const OUTSIDE_EXTRA = ['169.254.169.254', '203.0.113.5'] as const;
 
-/** What came of an attempt to connect: the peer's word, or why not. */
+/** Result of an attempt to connect: the peer's word, or the error. */
 export interface Reach {
   readonly connected: boolean;
   /** The address that the server saw; empty when not connected. */
@@ -27,8 +27,10 @@ export interface Reach {
 }
 
 /**
- * A node in a network namespace of its own, wired to a second namespace that plays everything outside: its default
- * gateway, a metadata service, and a range that workers may be denied. Nothing of the machine's own network is touched.
+ * A node in a network namespace of its own, wired to a second namespace that plays everything outside: its
+ * default
+ * gateway, a metadata service, and a range that workers may be denied. Nothing of the machine's own network
+ * is touched.
  */
 export interface NetworkLab {
   /** Path of the node's network namespace. */
@@ -39,7 +41,7 @@ export interface NetworkLab {
   /** Address of the outside in a range that a test may deny. */
   readonly extraAddress: string;
   readonly metadataAddress: string;
-  /** What lets `createNodeNetwork` run in this process and work on the lab's node. */
+  /** Options that let `createNodeNetwork` run in this process and work on the lab's node. */
   readonly networkOptions: NodeNetworkOptions;
   /** Makes a network on the node; it is stopped when the test is over. */
   network(options?: Partial<NodeNetworkOptions>): NodeNetwork;

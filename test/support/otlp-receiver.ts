@@ -33,7 +33,7 @@ export interface OtlpReceiver {
   readonly spans: readonly ReceivedSpan[];
   /** Path, content type and own headers of each request. */
   readonly requests: readonly { readonly path: string; readonly type: string; readonly key: string }[];
-  /** What it answers with from now on; 200 at first. */
+  /** Status of its answers from now on; 200 at first. */
   answerWith(status: number): void;
   /** The one span of a service with that name, of one trace where there are several, once it is there. */
   span(service: string, name: string, traceId?: string): Promise<ReceivedSpan>;

@@ -16,7 +16,7 @@ import { run } from './command.ts';
 import { type OwnedProcess, startOwnedProcess } from './owned-process.ts';
 import { waitFor } from './wait-for.ts';
 
-/** Who runs the server in place of root, which it refuses: nobody. */
+/** User of the server in place of root, which it refuses: `nobody`. */
 const USER_ID = 65_534;
 
 /** A real PostgreSQL server in a temporary folder, reached by a Unix socket in there. */
@@ -35,7 +35,7 @@ export interface PostgresServer {
 }
 
 export interface PostgresServerOptions {
-  /** Address to listen on beside the socket, at port 5432, for whoever asks. Default none. */
+  /** Address to listen on beside the socket, at port 5432, for further clients. Default none. */
   readonly listen?: string;
 }
 
@@ -93,7 +93,7 @@ export async function startPostgresServer(options: PostgresServerOptions = {}): 
   const spawn = (): Promise<OwnedProcess> =>
     startOwnedProcess({
       program: 'setpriv',
-      // Changing the user clears what the kernel was told to do at the parent's end: it is told anew.
+      // A change of the user clears the signal for the parent's end: it is set again.
       args: [
         ...user,
         '--pdeathsig=KILL',
@@ -157,7 +157,10 @@ export async function startPostgresServer(options: PostgresServerOptions = {}): 
   };
 }
 
-/** The package comes without the names under which its programs look for their libraries. Returns where they are to look. */
+/**
+ * The package comes without the names under which its programs look for their libraries. Returns where they
+ * are to look.
+ */
 function linkLibraries(native: string, folder: string): string {
   const target = join(folder, 'lib');
   mkdirSync(target);

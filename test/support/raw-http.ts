@@ -3,16 +3,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 /** How a client ends what it has sent. */
 export type Ending =
-  /** It waits for the answers. */
+  /** The client waits for the answers. */
   | 'Wait'
-  /** It ends its side of the connection and reads on. */
+  /** The client ends its side of the connection and reads on. */
   | 'HalfClose'
-  /** It closes the connection without a look at what comes. */
+  /** The client closes the connection without reading. */
   | 'Close'
-  /** It resets the connection. */
+  /** The client resets the connection. */
   | 'Reset';
 
-/** What a client sends: pieces, one write each, and how it ends. */
+/** Bytes of a client: pieces, one write each, and the end of the connection. */
 export interface Conversation {
   readonly pieces: readonly Buffer[];
   /** Milliseconds between two pieces. */
@@ -27,7 +27,7 @@ export interface RawAnswer {
   readonly body: string;
 }
 
-/** What a client saw. */
+/** Bytes and end that a client saw. */
 export interface Heard {
   readonly answers: readonly RawAnswer[];
   /** Bytes that are no whole answer. */
@@ -43,7 +43,10 @@ export interface ConverseOptions {
   readonly answers?: number;
 }
 
-/** Talks to a port of this machine, byte for byte as told. Never rejects because of what the server does to the connection. */
+/**
+ * Talks to a port of this machine, byte for byte as told. Never rejects because of what the server does to
+ * the connection.
+ */
 export async function converse(
   port: number,
   conversation: Conversation,

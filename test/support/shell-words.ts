@@ -1,5 +1,6 @@
 /**
- * The words of the simple commands in a line of shell, as far as documentation needs it: quotes, comments, pipes, lists
+ * The words of the simple commands in a line of shell, as far as documentation needs it: quotes, comments,
+ * pipes, lists
  * and redirections. Nothing is expanded.
  */
 export function simpleCommands(line: string): readonly (readonly string[])[] {
@@ -38,7 +39,7 @@ function tokensOf(line: string): readonly Token[] {
     } else if (sign === '#' && word === undefined) {
       break;
     } else if (sign === '$' && line.charAt(at + 1) === '(') {
-      // What is in it is looked at as a command of its own.
+      // The words inside are read as a command of its own.
       end();
       tokens.push({ kind: 'separator' });
       at += 1;

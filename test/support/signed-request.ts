@@ -14,7 +14,7 @@ import {
   statedPayloadHash,
 } from '../../src/gateway/access/sigv4.ts';
 
-/** Who signs. */
+/** Signer of the request. */
 export interface Signer {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;

@@ -9,7 +9,7 @@ export interface SteadyClientsOptions {
   readonly thinkMs: number;
 }
 
-/** What became of all requests. */
+/** Results of all requests. */
 export interface SteadyTally {
   readonly answered: number;
   /** Connections that were refused: nothing was sent. */
@@ -64,7 +64,9 @@ Promise.all(Array.from({ length: clients }, client)).then(() => {
 });
 `;
 
-/** Starts clients that call all the time, on a thread of their own: they and the server run at the same time. */
+/**
+ * Starts clients that call all the time, on a thread of their own: they and the server run at the same time.
+ */
 export function startSteadyClients(options: SteadyClientsOptions): SteadyClients {
   const counter = new SharedArrayBuffer(4);
   const answered = new Int32Array(counter);

@@ -11,15 +11,18 @@ export interface TestRegistry {
   put(name: string, image: TestImage): string;
   /** The same for an index. */
   putIndex(name: string, index: TestIndex): string;
-  /** What was asked for so far, as `METHOD path`. */
+  /** Requests so far, as `METHOD path`. */
   readonly requests: readonly string[];
-  /** Who may pull; undefined for everybody. */
+  /** Credentials that may pull; undefined for all. */
   credentials: { readonly username: string; readonly password: string } | undefined;
   /** How they are asked for: with each request, or once for a token that stands for them. Default basic. */
   authentication: 'basic' | 'token';
   /** While set, downloads of blobs wait for it. */
   hold: Promise<void> | undefined;
-  /** While set, blobs are sent so many bytes at a time; what is left of them is sent at once when it is no longer. */
+  /**
+   * While set, blobs are sent so many bytes at a time; what is left of them is sent at once when it is no
+   * longer.
+   */
   pace: { readonly bytes: number; readonly everyMs: number } | undefined;
   /** Refuses connections until `bringUp()`. */
   takeDown(): Promise<void>;

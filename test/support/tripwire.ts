@@ -1,6 +1,6 @@
 import type { ContainerdClient } from '../../src/containerd/containerd-client.ts';
 
-/** Told of every call to containerd, `service.method`, before it is made and after it was answered. */
+/** Called for every request to containerd, `service.method`, before it is made and after it was answered. */
 export interface CallHooks {
   readonly before?: (call: string) => void | Promise<void>;
   readonly after?: (call: string) => void | Promise<void>;

@@ -6,7 +6,7 @@ import { waitFor } from './wait-for.ts';
 /** Addresses of the cable between a lab's node and everything outside. */
 export const uplinkAddresses = { node: '198.51.100.1', outside: '198.51.100.2' } as const;
 
-/** Everything outside of a node: its default gateway, and whatever other addresses a test gives it. */
+/** Everything outside of a node: its default gateway, and further addresses that a test gives it. */
 export interface Uplink {
   /** Path of the network namespace that is the outside. */
   readonly outsidePath: string;
@@ -46,8 +46,8 @@ socket.on('message', (query, from) => {
 socket.bind(53, () => console.log('listening'));`;
 
 /**
- * Gives the node of a lab a way to the outside. Who makes it closes it; the namespace is named after the node, so that what
- * cleans up after the lab also finds it.
+ * Gives the node of a lab a way to the outside. The caller closes it. The namespace is named after the node,
+ * so that the clean-up of the lab finds it as well.
  *
  * @param addresses further ones that the outside answers on
  */

@@ -9,7 +9,7 @@ const suite = readdirSync(folder)
   .map((file) => readFileSync(join(folder, file), 'utf8'))
   .join('\n');
 
-/** What is written `as code` in one column of the tables of a section. */
+/** Words `as code` in one column of the tables of a section. */
 function namesIn(section: string, column: number): readonly string[] {
   const text = contract.split(/^## /m).find((part) => part.startsWith(`${section}\n`)) ?? '';
   const rows = text.split('\n').filter((line) => line.startsWith('|'));

@@ -61,7 +61,7 @@ function fieldsOf(schema: Schema, above: string): readonly string[] {
   return [above, ...below, ...(schema.items === undefined ? [] : fieldsOf(schema.items, above))];
 }
 
-/** What in the type of programs matches, and where. */
+/** Matches in the type of programs, with their places. */
 function named(page: string, pattern: RegExp): readonly { readonly where: string; readonly name: string }[] {
   const text = textOf(page);
   return [...inlineCodeOf(text), ...commandsOf(text)].flatMap(({ line, text: code }) =>

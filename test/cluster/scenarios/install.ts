@@ -15,7 +15,7 @@ const ENOUGH_CALLS = 200;
 const FUNCTIONS = ['hello', 'second'] as const;
 const CLIENTS = 4;
 
-/** What Helm does before and while it installs. */
+/** Checks of Helm before and during an installation. */
 export async function installScenario(esb: EsbCluster, report: Report): Promise<boolean> {
   const { lab, values } = esb;
   await report.check('helm lint', async () => {

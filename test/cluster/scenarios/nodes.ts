@@ -6,7 +6,7 @@ import type { Report } from '../report.ts';
 const ENOUGH_CALLS = 100;
 const CLIENTS = 4;
 
-/** What operators do with nodes: cordon, drain, delete. */
+/** Operations on nodes: cordon, drain, delete. */
 export async function nodesScenario(esb: EsbCluster, report: Report): Promise<void> {
   const { lab } = esb;
   const on = async (node: string): Promise<readonly string[]> =>

@@ -24,7 +24,10 @@ const ENOUGH_CALLS = 100;
 const CLIENTS = 4;
 /** Functions that are called all the time. */
 const CALLED = ['run', 'full', 'host'] as const;
-/** Functions whose calls take long, half of one apart: whenever an agent ends, one of them goes on for longer than it waits. */
+/**
+ * Functions whose calls take long, half of one apart: whenever an agent ends, one of them goes on for longer
+ * than it waits.
+ */
 const LEFT = ['left', 'later'] as const;
 /** Seconds that agents wait for calls when they are told to end, and that a call takes which they leave. */
 const DRAIN_SECONDS = 5;
@@ -38,7 +41,8 @@ interface Kind {
 }
 
 /**
- * The node that holds `full` has promised all of its memory once /tmp is counted: 4 times 128 MiB, and 512 MiB of /tmp, which
+ * The node that holds `full` has promised all of its memory once /tmp is counted: 4 times 128 MiB, and 512
+ * MiB of /tmp, which
  * was the default of the release before.
  */
 const kinds: readonly Kind[] = [
@@ -221,7 +225,7 @@ function isOf(container: string, worker: string): boolean {
   return container.split(' ')[1]?.startsWith(`${worker}-`) === true;
 }
 
-/** Upgrades under load; nobody may notice, but for the callers of what takes longer than agents wait. */
+/** Upgrades under load. No caller may notice, but for those of calls that take longer than agents wait. */
 async function keepsContainers(
   esb: EsbCluster,
   ledger: RunLedger,
@@ -242,7 +246,10 @@ async function keepsContainers(
   return `${told}; ${left.length} calls left by agents ended; ${after.length} containers as before`;
 }
 
-/** Changes the release while functions are called; gives what came of it, and the calls that agents have left in workers. */
+/**
+ * Changes the release while functions are called; gives what came of it, and the calls that agents have left
+ * in workers.
+ */
 async function underLoad(
   esb: EsbCluster,
   ledger: RunLedger,
@@ -287,7 +294,10 @@ async function underLoad(
   return { steady: results, left: failures.map(({ call }) => call) };
 }
 
-/** Calls what rests Paused, which keeps its container, and what rests Absent, which gets one; then both rest again. */
+/**
+ * Calls what rests Paused, which keeps its container, and what rests Absent, which gets one; then both rest
+ * again.
+ */
 async function wakes(esb: EsbCluster, wanted: readonly Kind[]): Promise<string> {
   const resting = wanted.filter(({ phase }) => phase !== 'Running');
   const paused = resting.filter(({ phase }) => phase === 'Paused');

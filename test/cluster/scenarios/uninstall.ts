@@ -3,10 +3,10 @@ import { type EsbCluster, systemNamespace } from '../esb-cluster.ts';
 import { nodeTraces } from '../node-traces.ts';
 import type { Report } from '../report.ts';
 
-/** What is on the nodes, by their names. */
+/** Content of the nodes, by their names. */
 export type Traces = ReadonlyMap<string, readonly string[]>;
 
-/** What is on all nodes now. */
+/** Content of all nodes now. */
 export async function allTraces({ lab }: EsbCluster): Promise<Traces> {
   const found = new Map<string, readonly string[]>();
   for (const node of lab.nodes) {
@@ -15,7 +15,10 @@ export async function allTraces({ lab }: EsbCluster): Promise<Traces> {
   return found;
 }
 
-/** `helm uninstall`, after which nothing is left but definitions and resources. `before`: the nodes before the install. */
+/**
+ * `helm uninstall`, after which nothing is left but definitions and resources. `before`: the nodes before the
+ * install.
+ */
 export async function uninstallScenario(esb: EsbCluster, report: Report, before: Traces): Promise<void> {
   const { lab } = esb;
   let names: readonly string[] = [];
@@ -69,7 +72,7 @@ const systemKinds = [
   ],
   'persistentvolumeclaims',
 ];
-/** What Kubernetes puts into every namespace, and what the lab put into this one. */
+/** Objects that Kubernetes puts into every namespace, and those that the lab put into this one. */
 const notOurs = ['configmap/kube-root-ca.crt', 'serviceaccount/default', 'secret/esb-events'];
 
 export async function expectNothingLeft({ lab }: EsbCluster): Promise<void> {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { AuditEvent } from '../../support/api-server.ts';
 import type { Instance } from './instance.ts';
 
-/** What the API server of the instance wrote into its audit log. */
+/** Entries of the audit log of the instance's API server. */
 export async function auditEvents(esb: Instance): Promise<readonly AuditEvent[]> {
   const text = await readFile(join(esb.home, 'logs', 'audit.jsonl'), 'utf8');
   return text

@@ -1,7 +1,7 @@
 import type { CounterAnswer } from './instance.ts';
 import type { BalancedCall } from './load-balancer.ts';
 
-/** Milliseconds after the end of a process in which whoever sent it a call may not know of that end yet. */
+/** Milliseconds after the end of a process in which a sender of a call may not know of that end yet. */
 const UNAWARE_MS = 1_000;
 
 /** A process that was killed on purpose, and whose calls it may have taken with it. */
@@ -48,7 +48,8 @@ export class CallTally {
   }
 
   /**
-   * Runs that nobody asked for: a function counts its calls, so that no two answers of one process have the same number, and no
+   * Runs without a call: a function counts its calls, so that no two answers of one process have the same
+   * number, and no
    * number is higher than the calls that were answered by it or are unknown.
    */
   repeated(): readonly string[] {
@@ -101,7 +102,7 @@ export class CallTally {
   }
 }
 
-/** What a call came to: `failed` is whatever is neither the function's own answer nor told as unknown. */
+/** Result of a call: `failed` is neither the function's own answer nor reported as unknown. */
 export function endingOf({ answer, functionName }: BalancedCall): Ending {
   if (answer?.status !== 200) {
     return 'failed';

@@ -22,13 +22,13 @@ export function functionTimeout(seconds = 3): number {
   return Math.min(seconds * patience(), 900);
 }
 
-/** What a test says of a worker; everything else has its default. */
+/** Fields of a worker that a test sets; the others have their defaults. */
 export interface WorkerSpec {
   readonly timeoutSeconds?: number;
   readonly [field: string]: unknown;
 }
 
-/** What an invocation by the AWS SDK came to. */
+/** Result of an invocation by the AWS SDK. */
 export interface SdkAnswer<T> {
   readonly status: number;
   readonly functionError: string | undefined;
@@ -37,7 +37,7 @@ export interface SdkAnswer<T> {
   readonly logTail: string | undefined;
 }
 
-/** What the sample function answers with. */
+/** Answer of the sample function. */
 export interface CounterAnswer {
   readonly message: string;
   readonly counter: number;
@@ -159,7 +159,8 @@ export class Instance {
   }
 
   /**
-   * Waits until the worker is paused: by its resource, which may tell of the time before the last call for a moment, and by the
+   * Waits until the worker is paused: by its resource, which may tell of the time before the last call for a
+   * moment, and by the
    * kernel.
    */
   waitUntilPaused(name: string): Promise<LambdaWorker> {
@@ -178,7 +179,8 @@ export class Instance {
   }
 
   /**
-   * Waits until the worker is Ready and the gateway has heard of it, which takes a moment, and some seconds after an
+   * Waits until the worker is Ready and the gateway has heard of it, which takes a moment, and some seconds
+   * after an
    * outage of the API server. A dry run calls nothing.
    */
   async ready(name: string): Promise<LambdaWorker> {
@@ -235,7 +237,7 @@ export class Instance {
       new InvokeCommand({ FunctionName: name, Payload: JSON.stringify(event), ...input }),
       signal === undefined ? {} : { abortSignal: signal },
     );
-    // Null where there is no body, whatever the type says.
+    // Null where there is no body, against the type.
     const text = Buffer.from(answer.Payload ?? []).toString();
     return {
       status: answer.StatusCode ?? 0,
@@ -247,7 +249,7 @@ export class Instance {
     };
   }
 
-  /** What a worker wrote, from the node's own file. */
+  /** Output of a worker, from the node's own file. */
   workerLog(containerId: string, node = 'node-1'): Promise<string> {
     return readFile(join(this.home, 'nodes', node, 'agent', 'logs', `${containerId}.log`), 'utf8');
   }

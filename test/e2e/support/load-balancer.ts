@@ -14,7 +14,7 @@ export interface BalancedGateway {
   readonly ready: string;
 }
 
-/** What a client was told in the end. */
+/** Final answer to a client. */
 export interface BalancedAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
@@ -28,14 +28,16 @@ export interface BalancedCall {
   readonly endedAt: number;
   /** Gateways that took no connection or answered 503, before the one that counts. */
   readonly passedOver: number;
-  /** Undefined where the connection was lost, or nobody took the call. */
+  /** Undefined where the connection was lost, or no gateway took the call. */
   readonly answer: BalancedAnswer | undefined;
   readonly fault: string | undefined;
 }
 
 /**
- * Calls gateways as a load balancer does it: over kept-alive connections, in turns, at those that say that they are ready. A call
- * goes on to the next gateway, once each, where one takes no connection or answers 503, since it has run nowhere then.
+ * Calls gateways as a load balancer does it: over kept-alive connections, in turns, at those that say that
+ * they are ready. A call
+ * goes on to the next gateway, once each, where one takes no connection or answers 503, since it has run
+ * nowhere then.
  * Nothing else is repeated: what was sent and lost is a failure.
  */
 export class LoadBalancer {

@@ -119,7 +119,9 @@ export class Parts {
       }));
   }
 
-  /** How often the agent of node-1 has woken a worker since it was started; containerd is not told of that. */
+  /**
+   * How often the agent of node-1 has woken a worker since it was started; containerd does not learn of that.
+   */
   async resumes(): Promise<number> {
     const state = await readInstanceState(join(this.#esb.home, 'state.json'));
     const answer = await fetch(`http://127.0.0.1:${state?.ports['agent-node-1-health']}/metrics`);

@@ -23,14 +23,14 @@ const pids = 40;
 const memoryMiB = 64;
 const tmpMiB = 16;
 
-/** What a kernel says for which kind of refusal. */
+/** Error of the kernel for each kind of refusal. */
 const notPermitted = 'operation not permitted';
 
 let lab: AgentLab;
 let uplink: Uplink;
 
 beforeAll(async () => {
-  // Builds the worker where nobody has yet, outside of the time of a test.
+  // Builds the worker where it is missing, outside of the time of a test.
   await testImage();
   lab = await startAgentLab();
   uplink = await createUplink(lab.lab, [metadata, denied.allowed, denied.refused, elsewhere]);
@@ -62,7 +62,7 @@ async function useOwnNameServer(): Promise<void> {
   await writeFile(join(lab.stateDir, 'resolv.conf'), `nameserver ${uplinkAddresses.outside}\n`);
 }
 
-/** What came of attempts from inside of a worker. */
+/** Results of attempts from inside of a worker. */
 async function tried(worker: LambdaWorker, lines: readonly string[]): Promise<Record<string, string>> {
   const answer = await lab.invoke(worker, { payload: { try: lines }, deadlineMs: 60_000 });
   expect(answer).toMatchObject({ outcome: 'OUTCOME_ANSWERED' });
@@ -116,7 +116,7 @@ describe('from inside a worker, the network', () => {
     expect(await attack(...lines)).toEqual(
       each(lines, expect.stringMatching(/refused|unreachable|prohibited|no route/)),
     );
-    // What listens on the node's loopback is not on the worker's.
+    // Listeners on the node's loopback are not on the worker's.
     const own = `connect 127.0.0.1:${ports.agent}`;
     expect(await attack(own)).toEqual({ [own]: expect.stringContaining('refused') });
     const after = await metric('esb_agent_refused_packets_total{destination="node"}');

@@ -50,7 +50,7 @@ describe('a worker on a node with the real agent and a Docker engine', () => {
     const { address, containerID, image } = running.status ?? {};
     expect(address).toEqual({ ip: expect.stringMatching(/^\d+\.\d+\.\d+\.\d+$/), port: 8080 });
     expect(image).toMatch(/^127\.0\.0\.1:\d+\/worker@sha256:[0-9a-f]{64}$/);
-    // It is on its way to the log for a moment, for which the agent does not wait long.
+    // Output is on its way to the log for a moment, for which the agent does not wait long.
     const first = await lab.invoke(running, { payload: { print: 'spoken', sleepMs: 1_000 }, tailLog: true });
     expect(first).toMatchObject({ outcome: 'OUTCOME_ANSWERED' });
     expect(JSON.parse(first.body)).toMatchObject({ counter: 1, env: { GREETING: 'hello' } });
@@ -125,7 +125,8 @@ describe('a worker on a node with the real agent and a Docker engine', () => {
     await lab.apply('last', { desiredState: 'Running' });
     await lab.waitForPhase('last', 'Running');
     await lab.api.kubectl(['patch', 'ln', lab.nodeName, '--type=merge', '-p', '{"spec":{"retired":true}}']);
-    // The controller takes the assignments away; nothing of the worker may be left when its node says that it is empty.
+    // The controller takes the assignments away; nothing of the worker may be left when its node says that it
+    // is empty.
     await lab.remove('last');
     await lab.waitForNode('to be retired', hasRetired);
     const rest = (await lab.lab.leftovers()).filter((line) => line !== 'container foreign');

@@ -43,8 +43,8 @@ describe('a node with the real agent', () => {
       const fields = text.stdout.slice(text.stdout.lastIndexOf(')') + 2).split(' ');
       return (Number(fields[11]) + Number(fields[12])) * 10;
     };
-    // Which images there are is read at the start and once a minute: the worker's is to be among the first ones, or it is told
-    // of while nothing happens.
+    // The list of images is read at the start and once a minute. The worker's image is to be in the first
+    // list, or the agent reports it while nothing else happens.
     await lab.stopAgent();
     await lab.startAgent();
     await lab.untilServing();
@@ -104,7 +104,8 @@ describe('a node with the real agent', () => {
 
   it('says that its disk is full, and recovers when there is room', async () => {
     const target = join(lab.stateDir, 'fill');
-    // A file system of its own for the whole state would need a restart: the folder is judged by its free space.
+    // A file system of its own for the whole state would need a restart: the folder is judged by its free
+    // space.
     await mkdir(target, { recursive: true });
     const small = join(lab.lab.folder, 'small');
     await mkdir(small);
@@ -199,7 +200,7 @@ describe('a node with the real agent', () => {
 
   it('is registered again when somebody deletes its LambdaNode', async () => {
     await lab.api.kubectl(['delete', 'ln', lab.nodeName]);
-    // It looks once a minute, and sooner when there is something to tell.
+    // The agent looks once a minute, and sooner when there is a change to report.
     await lab.apply('told');
     await waitFor('the registration', () => lab.node(), { timeoutMs: 90_000, everyMs: 1_000 });
     await lab.waitForNode('to be ready', is('Ready', 'True'));

@@ -129,7 +129,8 @@ describe('what workers left behind on a real node', () => {
     await client.containers.delete(request.containerId);
     const { counts, health } = await collect();
     expect(counts.filter((each) => each.startsWith('removed'))).toEqual(
-      // The snapshot went with the record that was all that referred to it, when containerd's collector saw that.
+      // The snapshot went with the record that was all that referred to it, when containerd's collector saw
+      // that.
       expect.arrayContaining(['removed cgroup', 'removed mount', 'removed runc_state', 'removed task']),
     );
     expect(health).toEqual({ ok: true });
@@ -258,7 +259,7 @@ describe('what workers left behind on a real node', () => {
     await lab.startContainerd();
     await waitFor('the node to answer', () => runtime.list().then(() => true), { timeoutMs: 30_000 });
     await client.containers.delete(containerId);
-    // Found by the name of a worker that is known: a hash tells nobody whose it is.
+    // Found by the name of a worker that is known: a hash does not tell its owner.
     known.containerIds.add(containerId);
     onTestFinished(() => known.containerIds.clear());
     const { counts, health } = await collect();
@@ -327,7 +328,7 @@ describe('what workers left behind on a real node', () => {
     await writeFile(foreign.socket, '');
     await mkdir(foreign.cgroup, { recursive: true });
     await mkdir(foreign.state, { recursive: true });
-    // What a person makes by hand in the namespace.
+    // A container that a person makes by hand in the namespace.
     await client.leases.create('by-hand', new Date(Date.now() + leaseMs));
     const [parent] = (await client.snapshots.list()).filter(({ kind }) => kind === 'COMMITTED');
     await client.snapshots.prepare('by-hand', parent?.name ?? '', { lease: 'by-hand' });

@@ -67,7 +67,7 @@ describe('what an agent tells of its node', () => {
       await rmdir(cgroup).catch(() => undefined);
       await run('ip', ['netns', 'delete', foreign], { mayFail: true });
     });
-    // One look has to find all of it: where it finds a part, the rest goes along and is not told of.
+    // One look has to find all of it: where it finds a part, the rest goes along unreported.
     const looks = 'esb_agent_audits_total{result="ok"}';
     const earlier = await metric(looks);
     await waitFor('a look to end', async () => (await metric(looks)) !== earlier, { everyMs: 50 });

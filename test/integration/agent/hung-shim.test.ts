@@ -47,7 +47,7 @@ describe('a shim that hangs', () => {
       return false;
     }
   };
-  /** Calls the other nine until `done`: none is refused, and none is made anew. */
+  /** Calls the other nine until `done`: none is refused, and none gets a new container. */
   const nineServeUntil = async (stuck: string, done: () => Promise<boolean> | boolean): Promise<void> => {
     const others = names.filter((name) => name !== stuck && workers.has(name));
     const counters = new Map<string, number>();

@@ -33,7 +33,7 @@ describe('images and Secrets of a node with the real agent', () => {
       `to have ${type} ${reason}`,
       (worker) => condition(worker, type).reason === reason,
     );
-  /** What a user does with the commands of a condition: runs them as they are. */
+  /** Runs the commands of a condition as they are, as a user does. */
   const runCommandsOf = async (message: string): Promise<void> => {
     for (const [, command = ''] of message.matchAll(/kubectl (-n \S+ create role.*?)(?= &&|;|$)/g)) {
       await lab.api.kubectl(command.split(' '));
@@ -113,7 +113,7 @@ describe('images and Secrets of a node with the real agent', () => {
     expect(condition(await refused(), 'ImageReady').message).toContain(
       'the registry refuses the credentials',
     );
-    // Made anew it has failed once, and the next attempt is 2 s away in place of 8.
+    // A new pull has failed once, and the next attempt is 2 s away in place of 8.
     await lab.remove('private');
     await lab.apply('private', spec);
     await refused();

@@ -107,7 +107,7 @@ describe('a worker on a node with the real agent', () => {
       ],
     });
     const worker = await lab.waitForPhase('secretive', 'Running');
-    // It is on its way to the log for a moment, for which the agent does not wait long.
+    // Output is on its way to the log for a moment, for which the agent does not wait long.
     const payload = { print: 'a line of its own', sleepMs: 1_000 };
     const answer = await lab.invoke(worker, { payload, tailLog: true });
     expect(JSON.parse(answer.body).env).toMatchObject({ GREETING: 'moin' });

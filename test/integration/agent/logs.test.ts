@@ -60,7 +60,10 @@ describe('the log of a worker with the real emulator', () => {
     });
   }
 
-  /** Waits until a call has been written down, and what the emulator tells of it afterwards on its other stream, too. */
+  /**
+   * Waits until a call has been written down, and what the emulator tells of it afterwards on its other
+   * stream, too.
+   */
   async function untilQuietAfter(requestId: string, name: string): Promise<void> {
     let last = '';
     await waitFor(
@@ -74,7 +77,10 @@ describe('the log of a worker with the real emulator', () => {
     );
   }
 
-  /** Without what the emulator itself tells on its other stream, which comes when it comes, also within a line. */
+  /**
+   * Without what the emulator itself tells on its other stream, which comes when it comes, also within a
+   * line.
+   */
   function functionText(log: string): string {
     return log.replaceAll(/\d\d \w{3} \d{4} [\d:,]+ \[INFO\] \(rapid\) [^\n]*\n/g, '');
   }
@@ -154,7 +160,7 @@ describe('the log of a worker with the real emulator', () => {
     expect(functionText(one)).toBe(functionText(answer.logTail));
     const seen = functionText(await everything).match(/^line \d+ of a call$/gm) ?? [];
     expect(seen).toHaveLength(10 * (lines / 100) + lines + 3);
-    // Of what nobody followed, the latest is kept; it is rotated some time after it was written.
+    // Of output without a follower the latest is kept; rotation comes some time after the write.
     const kept = await waitFor('the last rotation', async () => {
       const whole = await text('followed');
       return whole.length < 4 * 64 * 1024 + 100 ? whole : undefined;

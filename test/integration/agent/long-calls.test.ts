@@ -9,7 +9,9 @@ import { waitFor } from '../../support/wait-for.ts';
 
 /** How long the call takes in whose middle its agent or its node goes. */
 const longMs = Number(process.env.ESB_LONG_CALL_SECONDS ?? 20) * 1_000;
-/** Milliseconds within which other workers answer. `ESB_PROMPT_MS=1000` on a machine that does nothing else. */
+/**
+ * Milliseconds within which other workers answer. `ESB_PROMPT_MS=1000` on a machine that does nothing else.
+ */
 const promptMs = Number(process.env.ESB_PROMPT_MS ?? 3_000);
 /** The long call takes longer than the drain. */
 const flags = ['--drain', '4'];
@@ -31,7 +33,7 @@ describe('a long call in a worker', () => {
     return await lab.waitForPhase(name, 'Running');
   }
 
-  /** What the container of a worker writes, also once its log is removed. */
+  /** Output of the container of a worker, also once its log is removed. */
   function record(worker: LambdaWorker): () => string {
     const file = openSync(join(lab.stateDir, 'logs', `${worker.status?.containerID}.log`), 'r');
     onTestFinished(() => closeSync(file));
@@ -60,7 +62,9 @@ describe('a long call in a worker', () => {
     });
   }
 
-  /** Milliseconds until a worker that counts its calls has answered, and how many calls it has had by then. */
+  /**
+   * Milliseconds until a worker that counts its calls has answered, and how many calls it has had by then.
+   */
   async function ask(worker: LambdaWorker): Promise<{ readonly ms: number; readonly counter: number }> {
     const begun = performance.now();
     const answer = await lab.invoke(worker);

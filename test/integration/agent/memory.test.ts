@@ -5,14 +5,17 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { testImage } from '../../support/test-image.ts';
 
-/** Workers that fill the node. With 40 of 200 MiB on a node with 8 GiB it takes as much memory of this machine. */
+/**
+ * Workers that fill the node. With 40 of 200 MiB on a node with 8 GiB it takes as much memory of this
+ * machine.
+ */
 const workers = Number(process.env.ESB_MEMORY_WORKERS ?? 8);
-/** What a worker takes, half of it in `/tmp`, MiB. */
+/** Memory of a worker, half of it in `/tmp`, MiB. */
 const takenMiB = Number(process.env.ESB_MEMORY_EACH_MIB ?? 100);
 const promisedMiB = Number(process.env.ESB_MEMORY_PROMISED_MIB ?? 800);
-/** What the agent's container may have in a cluster, MiB (`agent.resources.limits.memory`). */
+/** Memory limit of the agent's container in a cluster, MiB (`agent.resources.limits.memory`). */
 const agentLimitMiB = 1_024;
-/** What the program of the worker takes for itself, and some room, MiB. */
+/** Memory of the program of the worker itself, and some room, MiB. */
 const ownMiB = 24;
 const tmpMiB = takenMiB / 2;
 const memoryMiB = takenMiB - tmpMiB;

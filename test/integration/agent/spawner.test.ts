@@ -41,7 +41,7 @@ describe('the programs that an agent runs', () => {
     await chmod(file, 0o755);
   }
 
-  /** Who started programs, those of the test left out, and which. */
+  /** Processes that started programs, those of the test left out, and the programs. */
   async function started(): Promise<{ readonly by: number[]; readonly programs: string[] }> {
     const lines = (await readFile(join(folder, 'parents'), 'utf8')).trim().split('\n');
     const all = lines.map((line) => line.split(' ')).filter(([pid]) => Number(pid) !== process.pid);

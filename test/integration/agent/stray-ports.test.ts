@@ -34,7 +34,7 @@ describe('ports of a real bridge', () => {
     mkdirSync(join(folder, 'results'));
     const result = { interfaces: [{ name: 'esb0' }, { name: 'vethkept' }, { name: 'eth0', sandbox: '/x' }] };
     writeFileSync(join(folder, 'results', 'esb-kept-eth0'), JSON.stringify({ result }));
-    // A process that nobody knows of keeps the namespace, which has no name any more.
+    // An unknown process keeps the namespace, which has no name any more.
     const holder = spawn('nsenter', [`--net=/run/netns/${node}-lost`, 'sleep', '600'], { stdio: 'ignore' });
     onTestFinished(() => {
       holder.kill('SIGKILL');

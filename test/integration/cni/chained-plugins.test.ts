@@ -68,7 +68,7 @@ describe('plugins behind the bridge', () => {
 
     await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
     await network.stop();
-    // What bandwidth makes in the node's own network is its to remove, which takes the DEL of each.
+    // Plugin bandwidth removes its own things in the node's network, which takes the DEL of each.
     expect(await lab.remove()).toEqual([]);
     expect(await namespaces(lab)).toEqual([]);
     expect((await lab.onNode('ip', ['-br', 'link'])).stdout).not.toMatch(/veth|esb|bwp/);

@@ -154,7 +154,8 @@ describe('a worker on the network of its node', () => {
       const before = known;
       const { connected } = await lab.connect(worker.netnsPath, host, port);
       known = await readRefusals(runner);
-      // How often does not matter: the first refusal may come while the kernel still has the socket locked, which then tries again.
+      // How often does not matter: the first refusal may come while the kernel still has the socket locked,
+      // which then tries again.
       const risen = Object.entries(known).filter(
         ([what, count]) => count > before[what as keyof typeof before],
       );
@@ -365,7 +366,7 @@ describe('repair', () => {
       await run('ip', ['netns', 'delete', foreign]);
     });
 
-    // One that nobody has looked at yet is not to be removed, whatever is in use.
+    // An attachment that was not looked at yet is not to be removed, with any in use.
     const early = await network.repair(new Set(), { unclaimed: new Set() });
     expect(early).not.toContain('lost');
     expect((await network.list()).map(({ containerId }) => containerId).toSorted()).toEqual(['kept', 'lost']);
@@ -496,7 +497,7 @@ describe('a fault of the network', () => {
     const network = lab.network({ slots: 0, pluginFolder });
     await network.start();
     await rename(join(pluginFolder, 'bridge'), join(pluginFolder, 'away'));
-    // The fault is told of until what it left is gone, so that goes only once it was looked at.
+    // The fault is reported until its leftovers are gone, and these go only once they were looked at.
     const looked = join(lab.stateDir, 'looked');
     const failing = (body: string): Promise<void> =>
       putScript(

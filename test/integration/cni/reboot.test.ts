@@ -14,13 +14,17 @@ const slots = 2;
 const deadlineMs = 240_000;
 const names = Array.from({ length: workers }, (_, index) => `worker-${index}`);
 
-/** The smallest subnet with an address for each: what was reserved before has to be given back to make room. */
+/**
+ * The smallest subnet with an address for each: what was reserved before has to be given back to make room.
+ */
 function tightSubnet(): string {
   const network = 3;
   return `10.234.0.0/${32 - Math.ceil(Math.log2(workers + slots + network))}`;
 }
 
-/** What a machine loses when it goes down: namespaces, interfaces, rules, settings. What is on disk stays. */
+/**
+ * Takes what a machine loses when it goes down: namespaces, interfaces, rules, settings. Files on disk stay.
+ */
 async function reboot(lab: NetworkLab): Promise<void> {
   const gone = (await namespaces(lab)).map((name) => `netns delete ${name}\n`).join('');
   await writeFile(join(lab.stateDir, 'gone'), gone);

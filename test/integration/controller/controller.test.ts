@@ -357,7 +357,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
     try {
       // Longer than it takes until a node is lost.
       clock.skip(50_000);
-      // Whoever tries meanwhile to read Leases, or to renew that of the controller, gets no answer.
+      // A client that reads Leases meanwhile, or renews that of the controller, gets no answer.
       await delay(3_000);
     } finally {
       server.continue();
@@ -419,7 +419,8 @@ describe('the controller, as the user esb:controller of a real API server', () =
       createKubeClient({
         source: createKubeConnectionSource({ kubeconfig: await server.kubeconfig(user) }),
       });
-    // An account of its own for the gateway of another namespace, and one that may send requests and serve nothing.
+    // An account of its own for the gateway of another namespace, and one that may send requests and serve
+    // nothing.
     await server.kubectl(['create', 'namespace', 'shop']);
     for (const user of ['gateway-of-shop', 'stranger']) {
       await server.kubectl([

@@ -22,7 +22,8 @@ const SPEED = 4;
 type Taints = NonNullable<NonNullable<Node['spec']>['taints']>;
 
 /**
- * Nodes of Kubernetes and what happens to them, with the agents, the scheduler and the kubelet played by the test. Each
+ * Nodes of Kubernetes and what happens to them, with the agents, the scheduler and the kubelet played by the
+ * test. Each
  * test has nodes of its own label, so that it sees only those.
  */
 describe('the controller, with Nodes and hold Pods on a real API server', () => {
@@ -152,7 +153,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       },
       { timeoutMs },
     );
-  /** What the scheduler does. */
+  /** Work of the scheduler. */
   const schedule = async (nodeName: string): Promise<Pod> => {
     const pod = await holdWhen(nodeName, 'made', ({ metadata }) => metadata.deletionTimestamp === undefined);
     const { name } = pod.metadata;
@@ -168,7 +169,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     );
     return pod;
   };
-  /** What the kubelet does once the process has ended. */
+  /** Work of the kubelet once the process has ended. */
   const confirmEnd = (nodeName: string) =>
     server.kubectl([
       'delete',
@@ -188,7 +189,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       }
       return pod === undefined;
     });
-  /** What the agent tells of its containers. */
+  /** Report of the agent about its containers. */
   const present = (fake: FakeNode, workers: number) =>
     fake.tell({ allocated: { memoryMiB: workers * 192, workers } });
 

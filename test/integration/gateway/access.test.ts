@@ -60,7 +60,7 @@ async function invoke(client: LambdaClient, name = 'hello'): Promise<string> {
   return Buffer.from(answer.Payload ?? []).toString();
 }
 
-/** What the SDK raises for a call: name of the error, status and message. */
+/** Error that the SDK raises for a call: name, status and message. */
 async function refusal(
   call: Promise<unknown>,
 ): Promise<{ readonly name: string; readonly status: number | undefined; readonly message: string }> {
@@ -169,7 +169,7 @@ describe('a gateway with authentication', () => {
     );
     expect(await invoke(client)).toBe('"hi"');
     expect(recorded.authorization).toContain('Signature=');
-    // Whoever has recorded it sends it by the SDK as well, so that this tells what the SDK makes of the refusal.
+    // The recorded request is sent by the SDK as well, to show the error that the SDK raises for the refusal.
     const thief = sdkWith(gateway, {});
     thief.middlewareStack.add(
       (next) => async (args) => {
@@ -329,7 +329,7 @@ describe('a gateway with authentication', () => {
           expect(await invoke(client)).toBe('"hi"');
         }
       }
-      // Whether this one may is not known to the gateway, and nobody can be asked.
+      // The gateway does not know the rights of this caller, and cannot ask.
       expect(await refusal(invoke(sdk(gateway, { credentials: mallory })))).toMatchObject({
         name: 'ServiceException',
         status: 503,

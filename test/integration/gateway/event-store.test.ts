@@ -46,7 +46,7 @@ function event(requestId: string, changes: Partial<StoredEvent> = {}): StoredEve
   };
 }
 
-/** Claims up to `events` events, whatever their size. */
+/** Claims up to `events` events, of any size. */
 async function take(
   store: EventStore,
   lane: string,
@@ -60,7 +60,7 @@ async function take(
 
 interface Kind {
   readonly name: string;
-  /** Opens the store of this test anew each time; its content stays. */
+  /** Opens the store of this test again each time; its content stays. */
   open(limits?: EventLimits): Promise<EventStore>;
   /** Starts the next test with nothing. */
   next(): Promise<void>;
@@ -692,7 +692,7 @@ describe('the event store in PostgreSQL', () => {
       'the server to be gone',
       async () => (await codeOf(store.lanes())) === 'EventStoreUnavailable',
     );
-    // What was not put takes no room. Of what was sent on a connection of before nobody knows.
+    // An event that was not put takes no room. The fate of an event on a former connection is unknown.
     for (let refused = 0; refused < 12; ) {
       const code = await codeOf(store.put(event(randomUUID())));
       expect(code).toBeOneOf(['EventStoreUnavailable', 'EventStoreUncertain']);

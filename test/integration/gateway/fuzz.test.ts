@@ -14,11 +14,16 @@ import { conversation, expectFair } from './http-fuzz.ts';
 const RUNS = Number(process.env.ESB_FUZZ_RUNS ?? 600);
 /** Conversations at the same time. */
 const WIDTH = 24;
-/** Milliseconds without a byte after which a client of the fuzz hangs up, where a call takes a third of that or less. */
+/**
+ * Milliseconds without a byte after which a client of the fuzz hangs up, where a call takes a third of that
+ * or less.
+ */
 const LEAST_PATIENCE_MS = 250;
 /**
- * MiB that the process may take in all of this, and by which it may grow once it is warm. Three quarters of what the chart gives it: beside its
- * heap there are the bytes that it holds, those that wait for the garbage collector, and those that the allocator keeps.
+ * MiB that the process may take in all of this, and by which it may grow once it is warm. Three quarters of
+ * what the chart gives it: beside its
+ * heap there are the bytes that it holds, those that wait for the garbage collector, and those that the
+ * allocator keeps.
  */
 const MAX_RESIDENT = 768;
 const MAX_GROWTH = 96;
@@ -64,7 +69,8 @@ beforeAll(async () => {
     ...['--max-held', `${MAX_HELD_MIB}Mi`],
     ...['--max-connections', String(MAX_CONNECTIONS)],
   ];
-  // As in a container of that size: without a limit V8 lets garbage lie for as long as the machine has memory.
+  // As in a container of that size: without a limit V8 lets garbage lie for as long as the machine has
+  // memory.
   const NODE_OPTIONS = `--max-old-space-size=${MAX_HEAP_MIB}`;
   gateway = await startGatewayProcess(flags, { ...process.env, NODE_OPTIONS });
   for (const name of ['echo', 'slow', 'large', 'lost', 'full']) {
@@ -98,7 +104,8 @@ afterAll(() => gateway?.close());
 describe('a gateway among clients of any kind', () => {
   it('answers what is not HTTP, or not its API, with an error of the client, and goes on', async () => {
     const seen = new Map<number, number>();
-    // A client that hangs up before it is answered hears nothing: its patience is that of a machine as busy as this one.
+    // A client that hangs up before it is answered hears nothing: its patience is that of a machine as busy
+    // as this one.
     let patienceMs = LEAST_PATIENCE_MS;
     const pace = async (): Promise<void> => {
       const began = performance.now();
@@ -136,7 +143,7 @@ describe('a gateway among clients of any kind', () => {
       'its descriptors to be as before',
       async () => (await gateway.descriptors()) <= descriptors + 2,
     );
-    // Garbage is none of its growth, but nobody says when it is collected.
+    // Garbage is none of its growth, but the time of its collection is unknown.
     await waitFor(
       `its memory to be at most ${MAX_GROWTH} MiB above the ${Math.round(warm)} of before`,
       async () => {
@@ -244,7 +251,7 @@ describe('a gateway among clients of any kind', () => {
       await waitFor('what was sent to be read', () =>
         slow.every(({ writableLength }) => writableLength === 0),
       );
-      // What has left this process may lie in the kernel for a while.
+      // Bytes that have left this process may lie in the kernel for a while.
       const held = await waitFor('much of it to be held', async () => {
         const bytes = await gateway.metric('esb_gateway_held_bytes');
         return bytes > 32 * 2 ** 20 && bytes;

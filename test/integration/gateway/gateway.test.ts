@@ -100,7 +100,7 @@ function requests(): Promise<readonly CertificateSigningRequest[]> {
   return admin.list<CertificateSigningRequest>(certificateSigningRequests).then(({ items }) => items);
 }
 
-/** What the controller does with requests. */
+/** Signs requests, as the controller does. */
 async function signRequests(): Promise<void> {
   for (const request of await requests()) {
     await signRequest(request, {

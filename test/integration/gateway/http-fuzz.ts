@@ -2,10 +2,10 @@ import fc from 'fast-check';
 import { expect } from 'vitest';
 import type { Conversation, Heard } from '../../support/raw-http.ts';
 
-/** What is between one byte and the next that a client may get wrong. */
+/** Separators between two bytes that a client may get wrong. */
 const CRLF = '\r\n';
 
-/** Functions that the agent of the fuzz test serves, and names that nobody does. */
+/** Functions that the agent of the fuzz test serves, and unknown names. */
 const functionName = fc.oneof(
   { weight: 12, arbitrary: fc.constantFrom('echo', 'slow', 'large', 'lost', 'full') },
   {
@@ -315,7 +315,7 @@ const sane = fc
 
 const some = fc.oneof({ weight: 3, arbitrary: request }, { weight: 2, arbitrary: sane });
 
-/** What is no HTTP/1 at all. */
+/** Bytes that are no HTTP/1 at all. */
 const nonsense = fc.oneof(
   fc.uint8Array({ maxLength: 2_000 }).map((bytes) => Buffer.from(bytes)),
   fc
@@ -361,7 +361,7 @@ export const conversation: fc.Arbitrary<Conversation> = fc
     };
   });
 
-/** What may be answered to anything at all: never 500. */
+/** Statuses that any request may get: never 500. */
 const EXPECTED = [200, 202, 204, 400, 403, 404, 405, 408, 409, 413, 415, 429, 431, 502, 503];
 /** Functions whose workers may answer 502 and 503. */
 const UNSERVED = /(lost|full)/;

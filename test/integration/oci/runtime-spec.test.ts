@@ -27,7 +27,7 @@ async function inContainer(
   onTestFinished(async () => {
     await run('ip', ['netns', 'delete', id]);
   });
-  // Whoever is not root outside has to get through to the root of the container.
+  // A user that is not root outside has to reach the root of the container.
   await chmod(folder, 0o711);
   await mkdir(join(folder, 'rootfs'));
   await chown(join(folder, 'rootfs'), userIds?.first ?? 0, userIds?.first ?? 0);

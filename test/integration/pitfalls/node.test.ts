@@ -45,7 +45,8 @@ describe('what other systems fell over on a node:', () => {
       expect(worker.status?.lastTermination).toBeUndefined();
       previous = worker.metadata.uid ?? '';
       await lab.api.kubectl(['delete', 'lw', 'phoenix', '--wait=false']);
-      // Not cleaned up yet for the API server, and its successor is told to be there as soon as the name is free.
+      // Not cleaned up yet for the API server, and its successor is told to be there as soon as the name is
+      // free.
       await lab.patch('phoenix', { metadata: { finalizers: null } });
     }
     await waitFor('nothing to be left', async () => (await containers()).length === 0, { timeoutMs: 60_000 });
@@ -63,7 +64,7 @@ describe('what other systems fell over on a node:', () => {
       (status?.conditions ?? []).some(({ type, status: is }) => type === 'CleanedUp' && is === 'True'),
     );
     await lab.patch('doomed', { metadata: { finalizers: null } });
-    // A record is removed from the disk beside everything else, and nobody is told when it is gone.
+    // A record is removed from the disk beside everything else, without a signal when it is gone.
     await waitFor(
       'nothing to be left',
       async () => (await containers()).length === 0 && readdirSync(`${lab.stateDir}/workers`).length === 0,

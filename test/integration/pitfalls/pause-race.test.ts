@@ -52,7 +52,8 @@ describe('calls that race with the pause of their worker', () => {
     const race = async (worker: LambdaWorker, number: number): Promise<void> => {
       const id = `call-${worker.metadata.name}-${number}`;
       ids.push(id);
-      // From five milliseconds before the call, so that it meets the freeze and what follows, to some after it began.
+      // From five milliseconds before the call, so that it meets the freeze and what follows, to some after
+      // it began.
       const pauseAfterMs = (number % 12) - 5;
       const pausing = pause(worker, Math.max(0, pauseAfterMs));
       await delay(Math.max(0, -pauseAfterMs));
@@ -94,9 +95,9 @@ describe('calls that race with the pause of their worker', () => {
     await expectEachOnce(ids);
   });
 
-  /** What the workers wrote themselves: each call began once, and was not stopped in its middle. */
+  /** Notes of the workers themselves: each call began once, and was not stopped in its middle. */
   async function expectEachOnce(ids: readonly string[]): Promise<void> {
-    // An answer may overtake what its worker wrote, which comes by its shim. What is missing for good is told below.
+    // An answer may overtake the notes of its worker, which come by its shim. Lost notes are reported below.
     await waitFor('what was written', async () => {
       const { ended } = await written();
       return ids.every((id) => ended.has(id));

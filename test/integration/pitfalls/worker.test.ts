@@ -75,7 +75,7 @@ describe('what other systems fell over with one worker:', () => {
       await pausing;
       await answers(address);
     }
-    // The freeze does not come after all, when nobody waits for it any more.
+    // The freeze does not come after all, once no action waits for it.
     await delay(1_000);
     expect(await kind(id)).toBe('Running');
     await answers(address);
@@ -163,7 +163,8 @@ describe('what other systems fell over with one worker:', () => {
     expect((await shimsOf(lab.socketPath)).length).toBeGreaterThanOrEqual(orphans.length);
     const again = performance.now();
     const { address } = await make('after');
-    // They cost nothing: a creation does not wait for any of them, which would take containerd three seconds or more.
+    // They cost nothing: a creation does not wait for any of them, which would take containerd three seconds
+    // or more.
     expect(performance.now() - again).toBeLessThan(Math.max(3_000, 4 * usual));
     await answers(address);
     const addresses = (await runtime.list()).map((worker) => worker.address?.ip);
@@ -210,7 +211,9 @@ describe('what other systems fell over with one worker:', () => {
       expect(await use()).toBe('new');
     });
 
-    /** A server that echoes, in the place of a database: where the worker reaches it, until the test is over. */
+    /**
+     * A server that echoes, in the place of a database: where the worker reaches it, until the test is over.
+     */
     async function echoServer(): Promise<{ readonly port: number; dropAll(): void }> {
       const sockets = new Set<Socket>();
       const server = createServer((socket) => {

@@ -18,7 +18,7 @@ describe('a worker on a containerd that a Docker engine has as well', () => {
     (await engine.docker(...args)).split('\n').filter((line) => line !== '');
 
   it('does not show in docker ps, nor anything else of ours in what the engine lists', async () => {
-    // It is one and the same containerd.
+    // Both use one and the same containerd.
     const [, ours] = /Server:.*?Version:\s+(\S+)/s.exec(await lab.ctr('version')) ?? [];
     const told = await engine.docker(
       'version',
@@ -39,7 +39,7 @@ describe('a worker on a containerd that a Docker engine has as well', () => {
     await runtime.ensure(running);
     await runtime.ensure(frozen);
     await runtime.pause(frozen.containerId);
-    // What the engine has itself it does show.
+    // The engine does show its own containers.
     await engine.docker('pull', '--quiet', engine.image);
     await engine.docker('container', 'create', '--network', 'none', '--name', 'of-docker', engine.image);
 

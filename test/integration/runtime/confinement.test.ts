@@ -121,7 +121,7 @@ describe('a worker', () => {
     await runtime.resume(one.containerId);
     expect(await lab.caller.call(one.address ?? nowhere, {})).toMatchObject({ uid: 0, counter: 1 });
 
-    // The next run of the agent gives nobody users that a worker has.
+    // The next run of the agent gives no worker the users of another.
     await runtime.stop();
     runtime = await lab.runtime({ confinement });
     const three = await runtime.ensure(rooted('three'));

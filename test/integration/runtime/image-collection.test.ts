@@ -29,7 +29,7 @@ describe('making room among the images of a node', () => {
 
   /** Bytes that containerd has on disk. */
   const taken = async (): Promise<number> => {
-    // What goes while it is at it is an error to du, and counts nothing.
+    // A file that goes meanwhile is an error to du, and counts nothing.
     const { stdout } = await run('du', ['-sb', join(lab.folder, 'root')], { mayFail: true });
     const bytes = Number(/^(\d+)\t/.exec(stdout)?.[1]);
     expect(bytes).toBeGreaterThan(0);

@@ -41,7 +41,7 @@ describe('pulling an image', () => {
     count += 1;
     return `pull-${count}:1`;
   };
-  /** A reference that nobody has pulled yet. */
+  /** A reference that was not pulled yet. */
   const fresh = async (options: Parameters<typeof testImage>[0] = {}): Promise<string> =>
     lab.registry.put(freshName(), await testImage({ env: [`COUNT=${count}`], ...options }));
   const ensure = async (name: string, reference: string, secrets?: PullSecrets): Promise<WorkerInfo> =>
@@ -110,7 +110,7 @@ describe('pulling an image', () => {
           message: expect.stringContaining('pull secrets that do not exist: regcred') as string,
         },
       );
-      // Mended secrets are tried at once, whatever failed before.
+      // Mended secrets are tried at once, after any failure.
       const info = await ensure('right', reference, secretsOf('me:right'));
       expect(info.task.kind).toBe('Running');
     });

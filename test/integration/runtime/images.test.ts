@@ -42,7 +42,7 @@ describe('an image', () => {
     expect(await lab.leftovers()).toEqual([]);
   });
 
-  /** A reference that nobody has pulled yet. */
+  /** A reference that was not pulled yet. */
   async function fresh(options: Parameters<typeof testImage>[0] = {}): Promise<string> {
     count += 1;
     return lab.registry.put(`fresh-${count}:1`, await testImage({ env: [`COUNT=${count}`], ...options }));

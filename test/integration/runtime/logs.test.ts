@@ -28,7 +28,7 @@ class LineCounter {
   #begun = false;
   readonly #perRound: number;
 
-  /** After so many lines the numbers begin anew. */
+  /** Number of lines after which the numbers begin again. */
   constructor(perRound = Number.MAX_SAFE_INTEGER) {
     this.#perRound = perRound;
   }
@@ -118,7 +118,10 @@ describe('the log of a worker that writes as fast as it can', () => {
     return new LogFolderReader(new LogFolder(lab.logFolder, systemCommandRunner));
   }
 
-  /** Has a worker write, calls `meanwhile` again and again until it has, and waits until all of it is in the log. */
+  /**
+   * Has a worker write, calls `meanwhile` again and again until it has, and waits until all of it is in the
+   * log.
+   */
   async function write(
     runtime: ContainerdRuntime,
     containerId: string,
@@ -172,7 +175,8 @@ describe('the log of a worker that writes as fast as it can', () => {
     const { containerId } = request;
     const { address } = await runtime.ensure(request);
     const file = join(lab.logFolder, `${containerId}.log`);
-    // Before the kernel gives space back it writes what is there to the disk: how much there is at most depends on
+    // Before the kernel gives space back it writes what is there to the disk: how much there is at most
+    // depends on
     // how fast the disk is, and is no more than a figure here.
     let before = 0;
     let most = 0;
@@ -204,7 +208,8 @@ describe('the log of a worker that writes as fast as it can', () => {
   it('is whole whenever the agent is killed', async () => {
     const rounds = 8;
     const lines = 300_000;
-    // Who makes the worker leaves its log alone; other processes rotate it, and each is killed in the midst of it.
+    // The process that makes the worker leaves its log alone. Other processes rotate it, and each is killed
+    // in the midst of that.
     const runtime = await startRuntime({ logLimits: { maxBytes: Number.MAX_SAFE_INTEGER, maxFiles: 2 } });
     const request = ensureRequest(lab, 'survivor');
     const { containerId } = request;

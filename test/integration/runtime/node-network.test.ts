@@ -11,7 +11,7 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 
 describe('a worker attached by the CNI plugins', () => {
   beforeAll(async () => {
-    // Builds the worker where nobody has yet, outside of the time of a test.
+    // Builds the worker where it is missing, outside of the time of a test.
     await testImage();
   });
 

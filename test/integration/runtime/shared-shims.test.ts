@@ -144,7 +144,7 @@ describe('workers that share shims', () => {
       });
       process.kill(shim ?? 0, signal);
       if (signal === 'SIGSTOP') {
-        // Whoever removes one of them first finds that its shim does not answer, and ends it.
+        // The first removal finds that the shim does not answer, and ends it.
         await runtime.destroy(lost[0]?.containerId ?? '', { graceSeconds: 0 });
       }
       await waitFor('the ends to be told', () =>

@@ -136,7 +136,7 @@ export class ScaleCluster {
     await waitFor(`${controller.name} to end`, () => controller.ended(), { timeoutMs: 60_000 });
   }
 
-  /** Stops every agent where it stands, so that the API server works for nobody but who is measured. */
+  /** Stops every agent where it stands, so that the API server works only for the measured part. */
   holdAgents(): void {
     for (const agent of this.#agents) {
       agent.signal('SIGSTOP');
@@ -197,7 +197,10 @@ export class ScaleCluster {
     await this.#server.stop();
   }
 
-  /** The API server refuses what it has a mutating policy for until it has read the definition of the resource itself. */
+  /**
+   * The API server refuses what it has a mutating policy for until it has read the definition of the resource
+   * itself.
+   */
   async #admitsWorkers(): Promise<true> {
     const request = workerRequest(0);
     await this.#request({ ...request, path: `${request.path}?dryRun=All` });
@@ -303,7 +306,9 @@ async function startAgents(server: ApiServer, options: ScaleClusterOptions): Pro
   return started;
 }
 
-/** Processor time of a process, user and system; 0 for one that has ended. Ticks are hundredths of a second. */
+/**
+ * Processor time of a process, user and system; 0 for one that has ended. Ticks are hundredths of a second.
+ */
 async function processorMs(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');

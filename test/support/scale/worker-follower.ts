@@ -4,7 +4,7 @@ import { transformWorker } from '../../../src/controller/workers/cache-transform
 import type { Informer, KubeClient } from '../../../src/kube/api/types.ts';
 import { createInformer } from '../../../src/kube/cache/informer.ts';
 
-/** What was seen of one worker. */
+/** Observations of one worker. */
 interface Seen {
   /** Milliseconds (`performance.now()`) of its first assignment. */
   readonly assignedAt?: number;

@@ -12,11 +12,13 @@ interface Metric {
   readonly labels: readonly string[];
 }
 
-/** Labels that Prometheus gives to whatever it reads, and those of the chart's ServiceMonitor. */
+/** Labels that Prometheus gives to every target, and those of the chart's ServiceMonitor. */
 const targetLabels = ['job', 'instance', 'namespace', 'pod', 'role', 'node'];
 const functionsOfCounters = new Set(['rate', 'irate', 'increase']);
 
-/** Every metric that there is: those of the reference, which is made from the source, and those of Node.js. */
+/**
+ * Every metric that there is: those of the reference, which is made from the source, and those of Node.js.
+ */
 function knownMetrics(): ReadonlyMap<string, Metric> {
   const reference = readFileSync(join(root, 'docs/reference/metrics.md'), 'utf8');
   const rows = reference.matchAll(/^\| `(?<name>\w+)` \| (?<kind>\w+) \| (?<labels>[^|]*) \|/gm);
@@ -42,7 +44,7 @@ function knownMetrics(): ReadonlyMap<string, Metric> {
 
 const metrics = knownMetrics();
 
-/** What is wrong with an expression. */
+/** Faults of an expression. */
 function faultsOf(expression: string): readonly string[] {
   const faults: string[] = [];
   const used: { readonly name: string; readonly labels: string[] }[] = [];

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { LogText } from '../../../src/cli/log-text.ts';
 
-/** What is shown of an output that comes in these pieces. */
+/** Text that is shown for an output in these pieces. */
 function shown(pieces: readonly string[], emulator = false): string {
   const text = new LogText({ emulator });
   return pieces.map((piece) => text.take(Buffer.from(piece))).join('') + text.end();

@@ -15,7 +15,9 @@ interface Post {
   readonly body: string;
 }
 
-/** What the client posts first, for a function in these files: a Runtime API hands it one event, and no other. */
+/**
+ * First post of the client, for a function in these files: a Runtime API hands it one event, and no other.
+ */
 async function firstPost(files: Readonly<Record<string, string>>, handler: string): Promise<Post> {
   const folder = mkdtempSync(join(tmpdir(), 'esb-node-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));

@@ -211,7 +211,7 @@ describe('the network of a node', () => {
         now: () => 0,
         monotonic: () => 0,
         setTimer: (callback, delayMs) => {
-          // What a plugin may take is no wait.
+          // The time of a plugin is no wait.
           const isDeadline = delayMs === 20_000;
           if (!isDeadline) {
             waits.push(delayMs);
@@ -335,7 +335,7 @@ describe('the network of a node', () => {
       reason: 'SubnetCollision',
       message: expect.stringContaining('10.234.3.0/24 of this node by eth1'),
     });
-    // Those that have a network keep it, and new ones get one: a route alone harms nobody yet.
+    // Workers with a network keep it, and new ones get one: a route alone harms no worker yet.
     await network.attach('one');
   });
 

@@ -19,7 +19,7 @@ const amounts = fc.record({
   memoryMiB: fc.oneof(fc.nat(), fc.constantFrom(0, 1_073_741_824)),
   workers: fc.oneof(fc.nat(1_000_000), fc.constantFrom(0, 1_000_000)),
 });
-/** What an agent may write about its own node, as far as the schema lets it through. */
+/** Claims of an agent about its own node, as far as the schema lets them through. */
 const claims = fc.record({
   labels: fc.dictionary(fc.oneof(fc.constantFrom('pci', 'zone', '__proto__', 'constructor'), text), text),
   status: fc.record(

@@ -111,7 +111,7 @@ describe('a LambdaNode', () => {
     await delay(100);
     expect(liar.connections()).toBe(0);
     expect((await lab.invoke('hello')).StatusCode).toBe(200);
-    // What cannot be read later on does not part us from an agent that is there.
+    // An unreadable value later on does not part the gateway from its agent.
     lab.nodes.put({ ...lab.agent.node, status: { ...lab.agent.node.status, certificate: rubbish } });
     await delay(50);
     expect(lab.agent.watchers()).toBe(1);
@@ -265,7 +265,7 @@ describe('an agent that says anything', () => {
         fc.boolean(),
         async (watch, call, later, isLarge) => {
           liar.onStream((path) => (path.endsWith('/Watch') ? [snapshot(own), ...watch] : call));
-          // Another address, so that it is connected to anew.
+          // Another address, so that the gateway connects again.
           lab.nodes.remove({ name: 'node-9' });
           lab.nodes.put(liar.node);
           await waitFor('a connection', () => liar.connections() > 0, { everyMs: 1 });

@@ -63,7 +63,7 @@ async function heldBytes({ gateway }: GatewayLab): Promise<number> {
   return Number(/^esb_gateway_held_bytes (\d+)/m.exec(page.text)?.[1]);
 }
 
-/** What is refused before any of the body has been read. */
+/** Requests that are refused before any of the body has been read. */
 async function expectRefused(
   lab: GatewayLab,
   request: WholeRequest,
@@ -132,7 +132,7 @@ describe('no body is read', () => {
       await waitFor('an answer', () => sending.status() > 0, { everyMs: 5 });
       expect(sending.status()).toBe(403);
     }
-    // What makes no sense, and what is not there, counts like anything else.
+    // Malformed requests and unknown functions count like any other request.
     for (const name of ['hello:nothing', 'nobody']) {
       const mine = await signedRequest(ALICE, { path: invokePath(name), body: '  ' });
       const sending = await begin(lab, mine, { announced: 2, sent: 2 });

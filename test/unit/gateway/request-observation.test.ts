@@ -66,7 +66,7 @@ it.each([
   const { lab, seen } = await observedLab();
   await lab.addWorker('hello');
   await fetch(`${lab.url}${path}`, { method, ...(body === undefined ? {} : { body }) });
-  // What came before is told of by then.
+  // Earlier requests are reported by then.
   await fetch(`${lab.url}/2016-08-19/account-settings`);
   await waitFor('the end of both', () => seen.length >= 2, { everyMs: 5 });
   expect(seen).toEqual([told, ['GetAccountSettings', 'ok', 200]]);

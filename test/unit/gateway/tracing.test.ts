@@ -38,7 +38,9 @@ interface TracedOptions {
   readonly agent?: boolean;
 }
 
-/** A gateway, an agent's server and its fleet, with workers in memory, each telling its spans where asked for. */
+/**
+ * A gateway, an agent's server and its fleet, with workers in memory, each telling its spans where asked for.
+ */
 async function traced({ restingState = 'Running', gateway = true, agent = true }: TracedOptions = {}) {
   const receiver = await startOtlpReceiver();
   const fleet = await FleetLab.with(desiredFixture({ restingState }));
@@ -90,7 +92,7 @@ describe('the spans of a call', () => {
     expect(queue).toMatchObject({ kind: 'INTERNAL', parentSpanId: taken.spanId });
     expect(run).toMatchObject({ kind: 'CLIENT', parentSpanId: taken.spanId });
     expect(within(sent, outer) && within(taken, sent) && within(run, taken)).toBe(true);
-    // What is told by anything in the worker belongs below the run.
+    // Spans from inside the worker belong below the run.
     expect(given).toEqual([`${root};Parent=${run.spanId};Sampled=1`]);
     expect(answer.headers.get('x-amzn-trace-id')).toBe(`${root};Parent=${outer.spanId};Sampled=1`);
     const requestId = answer.headers.get('x-amzn-requestid');
@@ -192,7 +194,7 @@ describe('the spans of a call', () => {
     await flush();
     const outer = await receiver.span('esb-gateway', 'Invoke');
     expect(outer.attributes['esb.outcome']).toBe('ResourceConflictException');
-    // What the owner of a function wants is no fault of the server.
+    // A refusal by the owner's setting is no fault of the server.
     expect(outer.fault).toBeUndefined();
     const sent = await receiver.span('esb-gateway', 'esb.agent.v1.Agent/Invoke');
     expect(sent.attributes['esb.reason']).toBe('PausedByOwner');

@@ -32,7 +32,7 @@ it('keeps what it is sent from harming agent, emulator or function', async () =>
     );
   }
   for (const name of ['echo', 'slow']) {
-    // What was sent last may still be running.
+    // The last calls may still be running.
     answered(await lab.callers.javaScript.call('Invoke', { FunctionName: name, Payload: '{}' }));
     const { status } = await lab.agentLab.worker(name);
     expect(status?.restartCount ?? 0, `restarts of ${name}`).toBe(0);

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { type ConformanceLab, parsed, startConformanceLab } from '../../../support/conformance-lab.ts';
 import { answered, type LambdaCaller, refused } from '../../../support/lambda-caller.ts';
 
-/** What AWS allows of a payload, and of that of an Event, in bytes. */
+/** Limits of AWS for a payload, and for that of an Event, in bytes. */
 const PAYLOAD_LIMIT = 6 * 1024 * 1024;
 const EVENT_LIMIT = 1024 * 1024;
 

@@ -96,7 +96,7 @@ describe('a gateway that keeps one event', () => {
   });
 
   it('refuses both SDKs a second one with ConcurrentInvocationLimitExceeded', async () => {
-    // It stays for as long as it runs.
+    // The load stays for as long as the call runs.
     const event = { FunctionName: 'hello', InvocationType: 'Event', Payload: '{"sleep":15}' };
     answered(await lab.callers.boto3.call('Invoke', event));
     for (const which of callers) {

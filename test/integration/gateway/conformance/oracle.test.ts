@@ -6,7 +6,7 @@ import { type Boto3Caller, startBoto3 } from '../../../support/boto3-caller.ts';
 import { answered, refused } from '../../../support/lambda-caller.ts';
 import { ensurePythonClients } from '../../../support/python-clients.ts';
 
-/** What the server answers with, whatever it is asked. */
+/** Answer of the server to every request. */
 let reply: { readonly status: number; readonly body: unknown; readonly error?: string };
 let server: Server;
 let boto3: Boto3Caller;

@@ -48,7 +48,7 @@ describe.each(['javaScript', 'boto3'] as const)('of a function, %s reads', (whic
   const read = async (operation: string, input: Readonly<Record<string, unknown>> = {}) =>
     answered(await caller.call(operation, input)).output;
 
-  /** What GetFunctionConfiguration says of `hello`, but for the qualifier. */
+  /** Answer of GetFunctionConfiguration for `hello`, but for the qualifier. */
   const configuration = {
     FunctionName: 'hello',
     Version: '$LATEST',

@@ -34,7 +34,10 @@ function base64(text: string): string {
   return Buffer.from(text).toString('base64');
 }
 
-/** Applies a worker that never becomes ready, or that rests, and waits until calls of it get beyond "no such function". */
+/**
+ * Applies a worker that never becomes ready, or that rests, and waits until calls of it get beyond "no such
+ * function".
+ */
 async function applyUnready(name: string, spec: Parameters<ConformanceLab['apply']>[1]): Promise<void> {
   await lab.agentLab.apply(name, spec);
   onTestFinished(() => lab.agentLab.remove(name));
@@ -80,7 +83,7 @@ describe.each(['javaScript', 'boto3'] as const)('a call by %s is refused with', 
   const refusalOf = async (input: Readonly<Record<string, unknown>>): Promise<Refused> =>
     refused(await caller.call('Invoke', { FunctionName: 'hello', ...input }));
 
-  /** What every refusal has, beside its name. */
+  /** Fields of every refusal, beside its name. */
   function expectRefusal(
     refusal: Refused,
     error: string,

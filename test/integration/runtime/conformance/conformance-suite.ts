@@ -8,13 +8,13 @@ import type {
 import { ensureRequest } from '../../../support/lab.ts';
 import type { RuntimeLab } from './runtime-lab.ts';
 
-/** What a test of the contract works with. */
+/** Tools of a test of the contract. */
 export interface Bench {
   readonly lab: RuntimeLab;
   readonly runtime: ContainerRuntime;
   request(name: string, shape?: Partial<WorkerShape>, request?: Partial<EnsureRequest>): EnsureRequest;
   call(info: WorkerInfo, payload?: unknown): Promise<unknown>;
-  /** What came of things that the worker tried from inside: `ok` with details, or the error. */
+  /** Results of attempts of the worker from inside: `ok` with details, or the error. */
   tries(info: WorkerInfo, ...lines: readonly string[]): Promise<Record<string, string>>;
   state(containerId: string): Promise<string | undefined>;
 }
@@ -22,7 +22,10 @@ export interface Bench {
 /** Points of the contract that hold for every runtime. */
 export type ConformanceTests = (bench: () => Bench) => void;
 
-/** Runs points of the contract against one kind of engine, a new one for each group; after each nothing may be left. */
+/**
+ * Runs points of the contract against one kind of engine, a new one for each group; after each nothing may be
+ * left.
+ */
 export function describeConformance(
   what: string,
   start: () => Promise<RuntimeLab>,

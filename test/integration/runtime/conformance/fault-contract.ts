@@ -4,7 +4,7 @@ import { testImage, workerFiles } from '../../../support/test-image.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 import type { ConformanceTests } from './conformance-suite.ts';
 
-/** What is told of workers and images that are no good. */
+/** Errors for workers and images that cannot run. */
 export const faultContract: ConformanceTests = (bench) => {
   const image = (reference: string, pullPolicy: WorkerShape['image']['pullPolicy'] = 'IfNotPresent') => ({
     image: { reference, pullPolicy },

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { testImage } from '../../../support/test-image.ts';
 import type { ConformanceTests } from './conformance-suite.ts';
 
-/** What a worker may and may not do. */
+/** Rights and bounds of a worker. */
 export const isolationContract: ConformanceTests = (bench) => {
   it('gives a worker a root that it cannot write, and a sized /tmp that it can', async () => {
     const { request, runtime, tries } = bench();

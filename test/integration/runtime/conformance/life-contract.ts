@@ -153,7 +153,7 @@ export const lifeContract: ConformanceTests = (bench) => {
     await runtime.ensure(running);
     await runtime.ensure(frozen);
     await runtime.pause(frozen.containerId);
-    // Another shape has what wrote the log made anew, and keeps the log.
+    // Another shape gives the worker a new container, and keeps the log.
     await runtime.ensure({ ...running, shapeHash: 'another' });
     await runtime.ensure({ ...frozen, shapeHash: 'another' });
     const log = async (containerId: string) => (await runtime.readLog(containerId, 1000)).toString();
@@ -184,7 +184,7 @@ export const lifeContract: ConformanceTests = (bench) => {
         { signal: caller.signal },
       );
       await expect(ensured).rejects.toMatchObject({ code: 'Aborted' });
-      // What was begun is undone by the runtime itself.
+      // The runtime itself undoes a start that was begun.
       await waitFor('nothing to be left', async () => (await lab.leftovers()).length === 0);
     }
   });

@@ -7,7 +7,7 @@ import type { TestRegistry } from '../../../support/test-registry.ts';
 
 const CGROUPS = '/sys/fs/cgroup';
 
-/** What of a runtime's making a test may choose, whatever the runtime is. */
+/** Options that a test may choose for every runtime. */
 export interface RuntimeLabOptions {
   readonly listenDeadlineMs?: number;
 }
@@ -26,7 +26,7 @@ export interface RuntimeLab {
   startEngine(): Promise<void>;
   /** Makes a container that is none of ours, with a process that stays. */
   startForeign(name: string): Promise<Foreign>;
-  /** What there is of workers anywhere on the node. */
+  /** Traces of workers anywhere on the node. */
   leftovers(): Promise<string[]>;
   close(): Promise<void>;
 }

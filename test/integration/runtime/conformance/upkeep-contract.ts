@@ -181,7 +181,7 @@ export const upkeepContract: ConformanceTests = (bench) => {
   });
 };
 
-/** What comes last of all. */
+/** Last steps of all. */
 export const departureContract: ConformanceTests = (bench) => {
   it('takes everything of ours off the node, and nothing else', async () => {
     const { lab, request, runtime } = bench();

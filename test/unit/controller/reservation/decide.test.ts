@@ -61,7 +61,7 @@ describe('a node whose hold Pod is held', () => {
 
   it('loses it once nothing is left there', () => {
     expect(decision({ pod: held, assigned: 0, present: 0 }).action.kind).toBe('remove');
-    // What a silent agent said last is no reason to keep it.
+    // The last word of a silent agent is no reason to keep it.
     expect(decision({ pod: held, assigned: 0, present: 3, lost: true }).action.kind).toBe('remove');
     expect(decision({ pod: held, exists: false }).action.kind).toBe('remove');
   });

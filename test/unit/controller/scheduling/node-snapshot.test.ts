@@ -58,7 +58,7 @@ describe('how a node stands to a worker of its own', () => {
   it('asks nothing of it while all is well', () => {
     const { directory, taint } = scene();
     expect(directory.standing(workerFixture(), 'node-1')).toEqual({ liveness: 'fresh' });
-    // These keep others away, and drive nobody out.
+    // These taints keep new workers away, and drive none out.
     taint([
       { key: 'dedicated', effect: 'NoSchedule' },
       { key: 'node.kubernetes.io/unreachable', effect: 'NoExecute' },
@@ -97,7 +97,7 @@ describe('how a node stands to a worker of its own', () => {
     expect(directory.standing(worker, 'node-1')).toEqual({ liveness: 'fresh', changesAfterMs: 20_000 });
     await clock.advance(20_000);
     expect(directory.standing(worker, 'node-1').leave).toMatchObject({ kind: 'tainted' });
-    // Taken away and put on again, it counts anew.
+    // A taint that was taken away and put on again counts from the start.
     taint([]);
     taint([driving]);
     expect(directory.standing(worker, 'node-1').changesAfterMs).toBe(60_000);

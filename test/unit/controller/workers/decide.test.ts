@@ -271,7 +271,7 @@ describe('an assigned worker', () => {
       { cause: 'moved' },
     );
     expect(decision(assigned(), { standing: lost, mayLeave })).toMatchObject({ cause: 'moved' });
-    // Where there is no other node, nobody is served by waiting.
+    // Where there is no other node, a wait serves no worker.
     const retired = { liveness: 'fresh', leave: { kind: 'retired' } } as const;
     expect(decision(assigned(), { standing: retired, mayLeave, place: () => nowhere })).toMatchObject({
       cause: 'unassigned',

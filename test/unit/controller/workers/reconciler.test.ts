@@ -29,7 +29,10 @@ type Write = {
   readonly body: Record<string, unknown>;
 };
 
-/** The API server as far as the reconciler uses it: patches of workers with a version as precondition, and gets. */
+/**
+ * The API server as far as the reconciler uses it: patches of workers with a version as precondition, and
+ * gets.
+ */
 class Scene {
   readonly workers: WritableCache<LambdaWorker> = createObjectCache({ [FUNCTION_INDEX]: functionIndex });
   readonly nodes: WritableCache<LambdaNode> = createObjectCache({ [LEAVING_INDEX]: leavingIndex });
@@ -146,7 +149,7 @@ class Scene {
     }
     this.writes.push({ name: key.name, subresource, body: body as Record<string, unknown> });
     const { finalizers } = body.metadata ?? {};
-    // What an apply leaves out of what the controller owns is gone.
+    // A field of the controller that an apply leaves out is gone.
     const { assignment: _assignment, lastEpoch: _lastEpoch, ...others } = present.status ?? {};
     const kept = patch.kind === 'apply' ? others : present.status;
     const next = this.#store({
@@ -252,7 +255,7 @@ describe('WorkerReconciler', () => {
     // The reason first; then the text at 0, 15, 45, 105, 225 and 465 seconds, or a little later.
     expect(scene.writes.length).toBeGreaterThan(4);
     expect(scene.writes.length).toBeLessThanOrEqual(8);
-    // What it says in the end is true.
+    // Its last word is true.
     const { requeueAfterMs = 0 } = await flip();
     await scene.clock.advance(requeueAfterMs);
     await scene.reconcile('hello');
@@ -517,7 +520,7 @@ describe('WorkerReconciler', () => {
         status: { leaving: uids },
         metadata: { resourceVersion: String(version) },
       });
-    /** It was taken away from a node that is retired, a moment ago. */
+    /** The worker was taken away from a retired node a moment ago. */
     const taken = async (node: LambdaNode) => {
       const scene = new Scene(node);
       // The controller has been leading for a while.

@@ -37,7 +37,7 @@ interface Lab {
   readonly clock: ManualClock;
   readonly cache: AccessCache<string>;
   readonly api: Server;
-  /** What is heard of the API server by other means. */
+  /** State of the API server as other requests show it. */
   readonly watch: { isAway: boolean };
   get(key?: string): string | Promise<string>;
 }
@@ -109,7 +109,7 @@ describe('access cache', () => {
     api.away = true;
     await clock.advance(60_000);
     expect(await get()).toBe('yes');
-    // Known to be away, it is asked in the background and nobody waits.
+    // An API server that is known to be away is asked in the background, and no caller waits.
     expect(get()).toBe('yes');
     await clock.advance(3_599_000);
     expect(await get()).toBe('yes');
@@ -166,7 +166,7 @@ describe('access cache', () => {
     await clock.advance(29_999);
     expect(await ask()).toBe('yes');
     await clock.advance(1);
-    // It could have been taken back since, and nobody has said that it was not.
+    // The right could have been taken back since, and no answer has confirmed it.
     await expect(ask()).rejects.toMatchObject({ status: 503 });
     expect(await get()).toBe('yes');
     expect(api.asked).toBe(2);
@@ -257,7 +257,7 @@ describe('access cache', () => {
     expect(await answers(at('2001:db8::1'))).toEqual([20, 10]);
     expect(await ask(99, at('2001:db8::2'))).toBe('CallerRateLimitExceeded');
     expect(await answers({ name: 'bob', isStranger: false })).toEqual([30, 0]);
-    // What is known is not asked.
+    // A known answer is not asked for again.
     expect(await ask(0, at('192.0.2.1'))).toBe('yes');
     await clock.advance(1_000);
     expect(await answers(at('192.0.2.1'))).toEqual([30, 0]);

@@ -24,7 +24,7 @@ const key = parseAccessKey(
 );
 const MINUTE = 60_000;
 
-/** What is wrong with a request; undefined when it is right. */
+/** Fault of a request; undefined when it is right. */
 function refusal(request: WholeRequest, now = Date.now()): string | undefined {
   try {
     const signature =

@@ -6,7 +6,7 @@ import { Caller } from '../../../../src/gateway/lambda/caller.ts';
 import { unavailable } from '../../../../src/gateway/lambda/lambda-error.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 
-/** What a call is at, as a test follows it. */
+/** Progress of a call, as a test follows it. */
 interface Followed {
   readonly caller: Caller;
   at: 'waiting' | 'running' | 'aside' | 'returning' | 'over';

@@ -204,7 +204,7 @@ describe('a session', () => {
     await waitFor('the call', () => agent.calls.length === 1, { everyMs: 5 });
     agent.endShared();
     expect(await given).toMatchObject({ kind: 'Refused', reason: 'ConnectionLost' });
-    // What comes later has a stream of its own.
+    // Later calls have streams of their own.
     agent.onInvoke((call) => call.answer('"x"'));
     expect(await session.invoke(request, new Caller(), 60_000)).toMatchObject({ kind: 'Answered' });
     expect(agent.alone()).toBe(1);

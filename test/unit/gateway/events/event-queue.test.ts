@@ -278,7 +278,7 @@ describe('EventQueue', () => {
       responseContext: { statusCode: 200, functionError: 'Unhandled' },
       responsePayload: { errorType: 'E', errorMessage: 'm' },
     });
-    // It is retried like any other, and has a destination of its own.
+    // The record is retried like any event, and has a destination of its own.
     calls[1]?.end(failed);
     await clock.advance(60_000);
     calls[2]?.end(failed);

@@ -6,7 +6,7 @@ import { type ManualClock, manualClock } from '../../../support/manual-clock.ts'
 interface Reading {
   readonly source: EventEmitter;
   readonly clock: ManualClock;
-  /** What came of it: the body, or the name of the error. */
+  /** Result: the body, or the name of the error. */
   readonly ends: (Buffer | string | undefined)[];
 }
 

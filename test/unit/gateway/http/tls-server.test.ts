@@ -26,7 +26,7 @@ interface Lab {
   readonly files: TlsFiles;
   readonly lines: readonly LogLine[];
   write(name: 'tls.crt' | 'tls.key' | 'ca.crt', content: string): Promise<void>;
-  /** Who the server takes the client for, and the name of the server's certificate. */
+  /** Identity of the client in the server's view, and the name of the server's certificate. */
   ask(agent: Agent): Promise<{ readonly who: string; readonly authority: string; readonly port: number }>;
   /** Connections like those of an SDK. */
   agent(certificate?: IssuedCertificate, trusted?: readonly CertificateAuthority[]): Agent;

@@ -21,7 +21,9 @@ interface LeaseServer {
   losesAnswers: boolean;
 }
 
-/** One process: its own clock, and a client. Stopped, nothing of it runs; what was due runs when it goes on. */
+/**
+ * One process: its own clock, and a client. Stopped, nothing of it runs; what was due runs when it goes on.
+ */
 interface Process {
   readonly elector: LeaderElector;
   readonly leading: () => boolean;
@@ -204,7 +206,7 @@ function createWorld(skews: readonly number[]): World {
   };
 }
 
-/** Who would write at this moment. */
+/** Candidates that would write at this moment. */
 function writers(world: World): readonly Process[] {
   return world.processes.filter((one) => !one.isStopped() && one.elector.isLeader());
 }

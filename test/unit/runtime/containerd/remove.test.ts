@@ -91,7 +91,7 @@ describe('WorkerRemoval', () => {
     });
   });
 
-  /** What a reboot or a lost shim leaves of a container that was made in that boot. */
+  /** Leftovers of a reboot or a lost shim from a container that was made in that boot. */
   function addWithoutTask(id: string, boot: string): void {
     addWorker(fake, id);
     fake.tasks.delete(id);

@@ -124,7 +124,7 @@ describe('the logs of workers', () => {
     const logs = await started();
     await logs.begin('a', 'one');
     await logs.begin('b', 'two');
-    // Nobody knows whose it is.
+    // The owner of the file is unknown.
     await writeFile(join(folder, 'c.log'), 'x');
     await logs.stop();
     const next = await started();

@@ -43,7 +43,7 @@ class World {
   readonly pipes = new Map<number, number>();
   copied: readonly number[] = [1, 2];
   log = '';
-  /** What else comes to the log from look to look. */
+  /** Further output in the log from look to look. */
   flood = '';
 
   constructor() {
@@ -80,7 +80,7 @@ class World {
         writeSync(this.pipes.get(descriptor) ?? -1, '.');
       }
     } catch {
-      // It is full.
+      // The disk is full.
     }
   }
 
@@ -91,7 +91,7 @@ class World {
       try {
         this.log += buffer.subarray(0, readSync(this.pipes.get(descriptor) ?? -1, buffer)).toString();
       } catch {
-        // It is empty.
+        // The disk is empty.
       }
     }
   }

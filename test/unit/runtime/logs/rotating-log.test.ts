@@ -231,7 +231,7 @@ describe('a rotating log', () => {
             expect(allocated).toBeLessThanOrEqual(limits.maxBytes * 1.5);
             expect(fileNames(files).length).toBeLessThanOrEqual(Math.max(2, limits.maxFiles));
           }
-          // Who knows only the folder sees the same.
+          // A reader that knows only the folder sees the same.
           const spans = await readAll(files, () => log.layout, 0);
           expect(await readAll(files, () => layoutInFolder(files, 'w'), 0)).toEqual(spans);
           for (const { offset, text } of spans) {

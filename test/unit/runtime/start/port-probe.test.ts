@@ -57,4 +57,4 @@ describe('waitForPort', () => {
   });
 });
 
-/** A port that nobody listens on at the moment. */
+/** A port without a listener at the moment. */
