@@ -123,7 +123,7 @@ export const source: RoomTable = {
   rooms: {
     api: {
       holds: 'resource types, generated from `crds/`; conditions, labels, shape hash; no I/O',
-      imports: [],
+      imports: ['kube'],
     },
     common: { holds: 'errors, deadlines, clock, task group, gates, logger', imports: [] },
     protocol: {

@@ -90,7 +90,7 @@ async function typesOf(source: DefinitionFile): Promise<Product> {
     kind,
     {
       additionalProperties: false,
-      bannerComment: `// Made from crds/${file} by \`npm run generate\`; do not edit.\n\nimport type { ObjectMeta } from '../object-meta.ts';`,
+      bannerComment: `// Made from crds/${file} by \`npm run generate\`; do not edit.\n\nimport type { ObjectMeta } from '../../kube/api/types.ts';`,
       format: true,
       style: { singleQuote: true, printWidth: 110, bracketSpacing: true },
     },

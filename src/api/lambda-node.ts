@@ -1,10 +1,11 @@
+import type { ResourceType } from '../kube/api/types.ts';
 import type { LambdaNode, LambdaNodeStatus } from './generated/lambda-node.ts';
-import { API_GROUP, API_VERSION, type ResourceDescriptor } from './resource-descriptor.ts';
+import { API_GROUP, API_VERSION } from './name.ts';
 
 export type { LambdaNode, LambdaNodeSpec, LambdaNodeStatus } from './generated/lambda-node.ts';
 
 /** Where LambdaNodes are found. */
-export const lambdaNodes: ResourceDescriptor<LambdaNode> = {
+export const lambdaNodes: ResourceType<LambdaNode> = {
   group: API_GROUP,
   version: API_VERSION,
   kind: 'LambdaNode',

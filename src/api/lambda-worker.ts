@@ -1,5 +1,6 @@
+import type { ResourceType } from '../kube/api/types.ts';
 import type { LambdaWorker, LambdaWorkerSpec, LambdaWorkerStatus } from './generated/lambda-worker.ts';
-import { API_GROUP, API_VERSION, type ResourceDescriptor } from './resource-descriptor.ts';
+import { API_GROUP, API_VERSION } from './name.ts';
 
 export type {
   LambdaWorker,
@@ -9,7 +10,7 @@ export type {
 } from './generated/lambda-worker.ts';
 
 /** Where LambdaWorkers are found. */
-export const lambdaWorkers: ResourceDescriptor<LambdaWorker> = {
+export const lambdaWorkers: ResourceType<LambdaWorker> = {
   group: API_GROUP,
   version: API_VERSION,
   kind: 'LambdaWorker',

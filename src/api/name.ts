@@ -1,3 +1,7 @@
+/** The API group of our resources, and the version of them that this program speaks. */
+export const API_GROUP = 'esb.dev';
+export const API_VERSION = 'v1alpha1';
+
 /** Namespace of Leases, client CA and the like, unless a role is told another. */
 export const SYSTEM_NAMESPACE = 'esb-system';
 

@@ -1,6 +1,6 @@
 // Made from crds/lambdanodes.yaml by `npm run generate`; do not edit.
 
-import type { ObjectMeta } from '../object-meta.ts';
+import type { ObjectMeta } from '../../kube/api/types.ts';
 
 /**
  * LambdaNode is one node that runs workers, registered and kept by the agent there. The life of the agent is told by the Lease of the same name in ESB's own namespace. Deleting a LambdaNode says that the node is gone for good.

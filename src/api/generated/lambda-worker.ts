@@ -1,6 +1,6 @@
 // Made from crds/lambdaworkers.yaml by `npm run generate`; do not edit.
 
-import type { ObjectMeta } from '../object-meta.ts';
+import type { ObjectMeta } from '../../kube/api/types.ts';
 
 /**
  * LambdaWorker is one AWS Lambda container image run as a container on one node. Workers of one namespace with the same function name are one function: each handles one call at a time, so their number is its concurrency.

@@ -36,11 +36,11 @@ export function requestStep(request: CertificateSigningRequest): RequestStep {
   if (status?.certificate !== undefined || has(request, 'Denied') || has(request, 'Failed')) {
     return { kind: 'nothing', because: 'it is settled' };
   }
-  const foreign = spec.usages.filter((usage) => !allowedUsages.includes(usage));
-  if (foreign.length > 0 || !spec.usages.includes('client auth')) {
+  const usages = spec.usages ?? [];
+  if (!usages.includes('client auth') || usages.some((usage) => !allowedUsages.includes(usage))) {
     return {
       kind: 'refuse',
-      message: `usages are ${spec.usages.join(', ')}; "client auth" is needed, and beside it only "digital signature" and "key encipherment" are signed`,
+      message: `usages are ${usages.join(', ')}; "client auth" is needed, and beside it only "digital signature" and "key encipherment" are signed`,
     };
   }
   return { kind: 'sign', isApproved: has(request, 'Approved') };

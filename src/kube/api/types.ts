@@ -1,28 +1,16 @@
+import type { V1ObjectMeta } from '@kubernetes/client-node';
 import type { CallOptions } from '../../common/deadline.ts';
 
-/** The part of metadata that we read or write. */
-export interface ObjectMeta {
-  readonly name: string;
-  readonly namespace?: string;
-  readonly uid?: string;
-  readonly resourceVersion?: string;
-  readonly generation?: number;
-  readonly creationTimestamp?: string;
-  readonly deletionTimestamp?: string;
-  readonly labels?: Readonly<Record<string, string>>;
-  readonly annotations?: Readonly<Record<string, string>>;
-  readonly finalizers?: readonly string[];
-  readonly ownerReferences?: readonly OwnerReference[];
-}
+/** A type of `@kubernetes/client-node` as JSON has it: times are text. Read-only, since cached objects are frozen. */
+export type Wire<T> = T extends Date
+  ? string
+  : T extends readonly (infer Item)[]
+    ? readonly Wire<Item>[]
+    : T extends object
+      ? { readonly [Name in keyof T]: Wire<T[Name]> }
+      : T;
 
-export interface OwnerReference {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly name: string;
-  readonly uid: string;
-  readonly controller?: boolean;
-  readonly blockOwnerDeletion?: boolean;
-}
+export type ObjectMeta = Wire<V1ObjectMeta> & { readonly name: string };
 
 /** Anything that the API server keeps. Cached objects are frozen: never change one. */
 export interface KubeObject {

@@ -219,7 +219,7 @@ describe('the registration of a node', () => {
   });
 
   it('takes the name of the system from the kubelet, since an agent in a Pod sees that of its image', () => {
-    const node = { metadata: { name: 'node-1' }, status: { nodeInfo: { osImage: 'Flatcar 4000' } } };
+    const node = { metadata: { name: 'node-1' }, status: { nodeInfo: { osImage: 'Flatcar 4000' } } } as Node;
     expect(nodeVersions(node)).toEqual({ operatingSystem: 'Flatcar 4000' });
     expect(nodeVersions(undefined)).toEqual({});
   });

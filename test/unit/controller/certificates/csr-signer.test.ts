@@ -55,12 +55,12 @@ async function settled(
   const reviewed: string[] = [];
   const client = {
     create: async (_type: unknown, { spec }: LocalSubjectAccessReview) => {
-      const { namespace, verb, group, resource } = spec.resourceAttributes;
+      const { namespace = '', verb, group, resource } = spec.resourceAttributes ?? {};
       reviewed.push(`${verb} ${resource}.${group} in ${namespace}`);
       return {
         metadata: { name: '' },
         spec,
-        status: { allowed: serves[spec.user]?.includes(namespace) === true },
+        status: { allowed: serves[spec.user ?? '']?.includes(namespace) === true },
       };
     },
     update: async (_type: unknown, object: CertificateSigningRequest) => {
