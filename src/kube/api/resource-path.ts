@@ -1,8 +1,13 @@
 import type { KubeObject, ListParameters, ObjectKey, ResourceType } from './types.ts';
 
+/** `group/version`, or the version alone of the core group. */
+export function apiVersionOf(type: ResourceType<KubeObject>): string {
+  return type.group === '' ? type.version : `${type.group}/${type.version}`;
+}
+
 /** Path of a kind of object, of one namespace or of all. */
 export function collectionPath(type: ResourceType<KubeObject>, namespace: string | undefined): string {
-  const root = type.group === '' ? `/api/${type.version}` : `/apis/${type.group}/${type.version}`;
+  const root = `/${type.group === '' ? 'api' : 'apis'}/${apiVersionOf(type)}`;
   const scope =
     type.namespaced && namespace !== undefined ? `/namespaces/${encodeURIComponent(namespace)}` : '';
   return `${root}${scope}/${type.plural}`;

@@ -2,26 +2,13 @@ import { type Dispatcher, Pool } from 'undici';
 import type { Clock } from '../../common/clock.ts';
 import type { KubeConnection } from './kube-config.ts';
 
-/** Sockets to one API server, kept for some minutes while the address and the TLS material stay the same. */
-export interface ConnectionPool {
-  /** Where to send a request under this connection. */
-  dispatcher(connection: KubeConnection): Dispatcher;
-  /**
-   * A request got no answer in time: sockets that are idle now may be as dead as its own. New requests get new ones;
-   * what is running on the old ones goes on.
-   */
-  distrust(): void;
-  /** Cuts every connection. */
-  close(): Promise<void>;
-}
-
 /** Milliseconds for TCP and TLS to be set up. */
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Idle milliseconds after which we close; the API server does so after 90,000. */
 const KEEP_ALIVE_MS = 30_000;
 /**
  * Milliseconds after which new requests get new sockets, at least and at most: a server that came back behind a load
- * balancer gets its part of the clients again. HTTP/1.1 has no GOAWAY, by which a server could ask for that.
+ * balancer gets its share of the clients again. HTTP/1.1 has no GOAWAY, with which a server could ask for that.
  */
 const RENEW_AFTER_MS = 600_000;
 const RENEW_SPREAD_MS = 300_000;
@@ -89,45 +76,57 @@ function open(connection: KubeConnection, renewAt: number): Current {
   return { fingerprint: connection.fingerprint, pool, dispatcher: pool.compose(fencing), renewAt };
 }
 
-/** @param random gives numbers from 0 to 1, for jitter */
-export function createConnectionPool(clock: Clock, random: () => number): ConnectionPool {
-  const pools = new Set<Pool>();
-  let current: Current | undefined;
-  let distrustedAt = Number.NEGATIVE_INFINITY;
+/** Sockets to one API server, kept for some minutes while the address and the TLS material stay the same. */
+export class ConnectionPool {
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #pools = new Set<Pool>();
+  #current: Current | undefined;
+  #distrustedAt = Number.NEGATIVE_INFINITY;
 
-  const retire = (pool: Pool): void => {
-    // Resolves when the last request on it has ended, which for a watch can be minutes from now.
-    pool.close().then(
-      () => pools.delete(pool),
-      () => pools.delete(pool),
-    );
-  };
+  /** @param random gives numbers from 0 to 1, for jitter */
+  constructor(clock: Clock, random: () => number) {
+    this.#clock = clock;
+    this.#random = random;
+  }
 
-  return {
-    dispatcher(connection) {
-      const now = clock.monotonic();
-      if (current?.fingerprint === connection.fingerprint && now < current.renewAt) {
-        return current.dispatcher;
-      }
-      if (current !== undefined) {
-        retire(current.pool);
-      }
-      current = open(connection, now + RENEW_AFTER_MS + random() * RENEW_SPREAD_MS);
-      pools.add(current.pool);
-      return current.dispatcher;
-    },
-    distrust() {
-      if (current === undefined || clock.monotonic() - distrustedAt < DISTRUST_EVERY_MS) {
-        return;
-      }
-      distrustedAt = clock.monotonic();
-      retire(current.pool);
-      current = undefined;
-    },
-    async close() {
-      current = undefined;
-      await Promise.all([...pools].map((pool) => pool.destroy()));
-      pools.clear();
-    },
-  };
+  /** The dispatcher for a request under this connection. */
+  dispatcher(connection: KubeConnection): Dispatcher {
+    const now = this.#clock.monotonic();
+    if (this.#current?.fingerprint === connection.fingerprint && now < this.#current.renewAt) {
+      return this.#current.dispatcher;
+    }
+    this.#retire();
+    this.#current = open(connection, now + RENEW_AFTER_MS + this.#random() * RENEW_SPREAD_MS);
+    this.#pools.add(this.#current.pool);
+    return this.#current.dispatcher;
+  }
+
+  /**
+   * Gives new requests new sockets, since one got no answer in time: idle sockets may be as dead as its own. Running
+   * requests go on over the old ones.
+   */
+  distrust(): void {
+    if (this.#current !== undefined && this.#clock.monotonic() - this.#distrustedAt >= DISTRUST_EVERY_MS) {
+      this.#distrustedAt = this.#clock.monotonic();
+      this.#retire();
+    }
+  }
+
+  /** Cuts every connection. */
+  async close(): Promise<void> {
+    this.#current = undefined;
+    await Promise.all([...this.#pools].map((pool) => pool.destroy()));
+    this.#pools.clear();
+  }
+
+  #retire(): void {
+    const pool = this.#current?.pool;
+    this.#current = undefined;
+    if (pool !== undefined) {
+      const forget = (): boolean => this.#pools.delete(pool);
+      // Resolves when the last request on it has ended, which for a watch can be minutes from now.
+      pool.close().then(forget, forget);
+    }
+  }
 }

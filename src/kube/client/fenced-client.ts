@@ -1,7 +1,7 @@
 import { EsbError } from '../../common/errors.ts';
 import type { FenceOptions, KubeClient } from '../api/types.ts';
 
-/** Nothing was sent, because the right to write was gone by the time that the request could go out. */
+/** The error of a write that was not sent: the right to write had ended by the time that the request could go out. */
 export class FencedError extends EsbError {
   constructor() {
     super('not the leader: nothing was written', { code: 'NotLeader', retryable: true });
@@ -23,10 +23,10 @@ export function fencedClient(client: KubeClient, mayWrite: () => boolean): KubeC
     },
   });
   return {
-    get: client.get,
-    list: client.list,
-    watch: client.watch,
-    raw: client.raw,
+    get: (type, key, options) => client.get(type, key, options),
+    list: (type, parameters, options) => client.list(type, parameters, options),
+    watch: (type, parameters, options) => client.watch(type, parameters, options),
+    raw: (path, options) => client.raw(path, options),
     create: (type, object, options) => client.create(type, object, fenced(options)),
     update: (type, object, options) => client.update(type, object, fenced(options)),
     patch: (type, key, patch, options) => client.patch(type, key, patch, fenced(options)),
