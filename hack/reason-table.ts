@@ -1,3 +1,5 @@
+import { REASONS } from '../src/protocol/reasons.ts';
+
 /** One reason, and what it says to whom reads it. */
 export interface ReasonRow {
   /** The status of the condition that it goes with, or the type of the Event. */
@@ -380,22 +382,10 @@ const readiness: ReasonSection = {
 const calls: ReasonSection = {
   title: 'Calls',
   introduction:
-    'Why an agent refused a call before anything was sent to the worker, or why nobody knows how it ended: label `reason` of `esb_agent_invocations_total`, attribute `esb.reason` of spans.',
-  rows: [
-    row('refused', 'NotFound', 'no such worker on this node, or it is being removed'),
-    row('refused', 'Fenced', 'the epoch of the caller is not that of the assignment'),
-    row('refused', 'PausedByOwner', 'it rests, and `wakePolicy` is `Never`'),
-    row('refused', 'QueueFull', 'too many calls wait for the worker'),
-    row('refused', 'StartFailed', 'it could not be made ready'),
-    row('refused', 'CrashLoopBackOff', 'starting it again is being put off'),
-    row('refused', 'NodeFull', 'the node has no room'),
-    row('refused', 'Unavailable', 'the agent is stopping, or not ready yet'),
-    row('refused', 'CallerGone', 'the caller hung up while the call waited'),
-    row('unknown', 'WorkerExited', 'the process of the worker ended during the call'),
-    row('unknown', 'ConnectionLost', 'the connection to the worker, or to the agent, was lost'),
-    row('unknown', 'AgentStopped', 'the agent ended before the answer came'),
-    row('unknown', 'Restarted', 'the worker was restarted under the call'),
-  ],
+    'Why an agent refused a call before anything was sent to the worker, or why the outcome of a call is unknown: label `reason` of `esb_agent_invocations_total`, attribute `esb.reason` of spans.',
+  rows: Object.values(REASONS).map(({ name, started, meaning }) =>
+    row(started === 'no' ? 'refused' : 'unknown', name, meaning),
+  ),
 };
 
 /** Every reason that a resource, an Event or an answer of ours may show. */

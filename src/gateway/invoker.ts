@@ -7,6 +7,7 @@ import type { AgentSession } from './agents/agent-session.ts';
 import { timeoutError, translateEmulatorAnswer, unknownOutcome } from './agents/emulator-translation.ts';
 import type { FleetView, FunctionEntry, WorkerEntry } from './agents/fleet-view.ts';
 import type { FunctionCall, InvokeResult } from './agents/function-call.ts';
+import { type Refusal, Refusals } from './agents/refusals.ts';
 import { chooseRoute, obstacleOf, type Route } from './agents/routing.ts';
 import type { Caller } from './lambda/caller.ts';
 import { type FunctionReference, functionArn } from './lambda/function-name.ts';
@@ -43,17 +44,6 @@ export interface InvokerOptions {
 
 /** The place that a call has among those of its function. */
 export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'>;
-
-type Refusal = Extract<AgentAnswer, { readonly kind: 'Refused' }>;
-
-/** Refusals of one worker that hold for as long as anybody would wait; another worker may still do. */
-const LASTING_REFUSALS: ReadonlySet<string> = new Set([
-  'PausedByOwner',
-  'QueueFull',
-  'NodeFull',
-  'StartFailed',
-  'CrashLoopBackOff',
-]);
 
 /**
  * Brings calls to workers. A call is sent again only when nobody has begun it, and waits a bounded time for a worker that is
@@ -95,21 +85,21 @@ export class Invoker {
    */
   async invoke(call: FunctionCall, caller: Caller, place: CallPlace): Promise<InvokeResult> {
     const { view, clock } = this.#options;
-    let tried: Set<string> | undefined;
-    let lasting: Refusal | undefined;
-    let passing: Refusal | undefined;
+    let refusals: Refusals | undefined;
     let waitUntil: number | undefined;
     for (;;) {
       const target = this.find(call.reference);
-      const route = chooseRoute(target.workers, tried, target.rotation++);
+      const route = chooseRoute(target.workers, refusals?.workers, target.rotation++);
       const worker = route === undefined ? undefined : view.worker(route.uid);
       if (route === undefined || worker === undefined) {
         // A worker that says no for good is a better answer than to wait for one that may not come.
-        if (lasting !== undefined && (passing === undefined || isFull(lasting))) {
-          throw refusalError(lasting, call.reference);
+        const final = refusals?.final(functionArn(call.reference));
+        if (final !== undefined) {
+          throw final;
         }
         waitUntil ??= clock.monotonic() + this.#maxWaitMs;
         const left = waitUntil - clock.monotonic();
+        const passing = refusals?.passing;
         if (left <= 0 || caller.gone) {
           throw this.#exhausted(target, passing);
         }
@@ -125,9 +115,7 @@ export class Invoker {
           await turn;
           waitUntil += clock.monotonic() - since;
         }
-        tried = undefined;
-        lasting = undefined;
-        passing = undefined;
+        refusals = undefined;
         continue;
       }
       const answer = await this.#send(route, worker, call, caller);
@@ -163,13 +151,8 @@ export class Invoker {
             logTail: undefined,
           };
         case 'Refused':
-          tried ??= new Set();
-          tried.add(route.uid);
-          if (LASTING_REFUSALS.has(answer.reason)) {
-            lasting = worse(lasting, answer);
-          } else {
-            passing = answer;
-          }
+          refusals ??= new Refusals();
+          refusals.add(route.uid, answer);
           break;
         default:
           unreachable(answer);
@@ -279,44 +262,5 @@ export class Invoker {
       }
     }
     return unavailable('No worker took the call.');
-  }
-}
-
-function isFull(refusal: Refusal): boolean {
-  return refusal.reason === 'QueueFull' || refusal.reason === 'NodeFull';
-}
-
-/** Of the refusals of several workers, the one to tell: the one that passes soonest. */
-function worse(known: Refusal | undefined, next: Refusal): Refusal {
-  const rank = (refusal: Refusal): number =>
-    ['QueueFull', 'NodeFull', 'StartFailed', 'CrashLoopBackOff', 'PausedByOwner'].indexOf(refusal.reason);
-  return known === undefined || rank(next) < rank(known) ? next : known;
-}
-
-/** A lasting refusal in the words of the Lambda API. */
-function refusalError(refusal: Refusal, reference: FunctionReference): LambdaError {
-  const arn = functionArn(reference);
-  switch (refusal.reason) {
-    case 'QueueFull':
-      return throttled(
-        'Rate Exceeded. Every worker of the function is busy and its queue is full.',
-        'ReservedFunctionConcurrentInvocationLimitExceeded',
-      );
-    case 'NodeFull':
-      return throttled(
-        `No room to start a worker: ${refusal.message}`,
-        'ConcurrentInvocationLimitExceeded',
-        5,
-      );
-    case 'PausedByOwner':
-      return new LambdaError(
-        'ResourceConflictException',
-        `The function ${arn} is paused by its owner and its wakePolicy is Never: ${refusal.message}`,
-      );
-    default:
-      return new LambdaError(
-        'ResourceNotReadyException',
-        `No worker of ${arn} can be started (${refusal.reason}): ${refusal.message}`,
-      );
   }
 }

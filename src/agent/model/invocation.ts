@@ -1,3 +1,7 @@
+import type { RefusalReason, UnknownReason } from '../../protocol/reasons.ts';
+
+export type { RefusalReason, UnknownReason } from '../../protocol/reasons.ts';
+
 /** Follows one call through the agent. */
 export interface InvocationTrace {
   /** The call is about to be sent to its worker, each time that this is tried. */
@@ -33,29 +37,6 @@ export interface Invocation {
   /** Asked after a chunk: settles once more may be read of the answer. Does not reject. Undefined, or absent, for at once. */
   readonly room?: (() => Promise<unknown> | undefined) | undefined;
 }
-
-/** Why a call was refused before anything was sent to the worker. */
-export type RefusalReason =
-  /** No such worker on this node, or it is being removed. */
-  | 'NotFound'
-  /** The caller's epoch is not the assignment's. */
-  | 'Fenced'
-  /** wakePolicy is Never and the worker is resting. */
-  | 'PausedByOwner'
-  /** The bounded queue is full. */
-  | 'QueueFull'
-  /** The worker could not be made ready; the message says why. */
-  | 'StartFailed'
-  /** Starting again is being put off after repeated failures. */
-  | 'CrashLoopBackOff'
-  /** No room on the node. */
-  | 'NodeFull'
-  /** The agent is stopping or not ready yet. */
-  | 'Unavailable'
-  /** The caller hung up while the call was waiting. */
-  | 'CallerGone';
-
-export type UnknownReason = 'WorkerExited' | 'ConnectionLost' | 'AgentStopped' | 'Restarted';
 
 export interface InvocationTimings {
   /** Microseconds. */

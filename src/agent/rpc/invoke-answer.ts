@@ -6,6 +6,7 @@ import type {
   InvokeResponse,
   InvokeTrailer,
 } from '../../protocol/generated/agent.ts';
+import { reasonCodeOf } from '../../protocol/reasons.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import type { CallBudget, CallBytes } from './call-budget.ts';
@@ -214,11 +215,17 @@ export function trailerOf(result: InvocationResult): Sparse<InvokeTrailer> {
         ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
       };
     case 'Refused':
-      return { outcome: 'OUTCOME_REFUSED', reason: result.reason, message: result.message };
+      return {
+        outcome: 'OUTCOME_REFUSED',
+        reason: result.reason,
+        reasonCode: reasonCodeOf(result.reason),
+        message: result.message,
+      };
     case 'Unknown':
       return {
         outcome: 'OUTCOME_UNKNOWN',
         reason: result.reason,
+        reasonCode: reasonCodeOf(result.reason),
         message: result.message,
         stamp: result.stamp,
       };

@@ -7,6 +7,7 @@ import type {
   InvokeRequest,
   InvokeResponse,
 } from '../../protocol/generated/agent.ts';
+import { reasonCodeOf } from '../../protocol/reasons.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import { type Callers, InvokeAnswer } from './invoke-answer.ts';
@@ -118,7 +119,7 @@ export async function serveInvokeMany(
     } catch (error) {
       listener.onFailed(error);
       const { code, message } = EsbError.from(error);
-      write({ call: number, failure: { code, message } });
+      write({ call: number, failure: { code, message, reasonCode: reasonCodeOf(code) } });
     } finally {
       answers.delete(number);
       ended = true;

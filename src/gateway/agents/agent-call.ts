@@ -1,19 +1,9 @@
 import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
 import { unreachable } from '../../common/errors.ts';
 import { GrowingBuffer } from '../../common/growing-buffer.ts';
-import type { InvokeResponse, InvokeTrailer } from '../../protocol/generated/agent.ts';
-
-/** Codes with which an agent ends a call that it has not begun. */
-const NOT_STARTED_CODES: ReadonlySet<string> = new Set([
-  'Unavailable',
-  'NotFound',
-  'Fenced',
-  'InvalidArgument',
-  'FailedPrecondition',
-  'PausedByOwner',
-  'QueueFull',
-  'NodeFull',
-]);
+import type { InvokeFailure, InvokeResponse, InvokeTrailer } from '../../protocol/generated/agent.ts';
+import { reasonIn } from '../../protocol/reasons.ts';
+import type { Refusal } from './refusals.ts';
 
 /** How a call ended, as far as its agent or the loss of it tells. */
 export type AgentAnswer =
@@ -27,10 +17,10 @@ export type AgentAnswer =
       readonly trailer: InvokeTrailer;
     }
   | { readonly kind: 'TimedOut'; readonly trailer: InvokeTrailer }
-  /** Nothing reached the worker: anyone may try again. `ConnectionLost` is the reason when the agent never had it. */
-  | { readonly kind: 'Refused'; readonly reason: string; readonly message: string }
+  | Refusal
   | {
       readonly kind: 'Unknown';
+      /** The reason of the gateway or the agent; any word of an agent's error where that is no reason. */
       readonly reason: string;
       readonly message: string;
       readonly stamp: string;
@@ -85,12 +75,13 @@ export class AgentCall {
     }
   }
 
-  /** The agent ended it with an error of this code. */
-  fail(code: string, message: string): void {
+  /** The agent ended it with an error. An error that is no reason of a refusal leaves the outcome unknown. */
+  fail({ code, message, reasonCode }: InvokeFailure): void {
+    const reason = reasonIn(reasonCode, code);
     this.#settle(
-      NOT_STARTED_CODES.has(code)
-        ? { kind: 'Refused', reason: code, message }
-        : { kind: 'Unknown', reason: code, message, stamp: '' },
+      reason?.started === 'no'
+        ? { kind: 'Refused', reason: reason.name, message }
+        : { kind: 'Unknown', reason: reason?.name ?? code, message, stamp: '' },
     );
   }
 
@@ -122,6 +113,8 @@ export class AgentCall {
   }
 
   #answerOf(trailer: InvokeTrailer): AgentAnswer {
+    const { message } = trailer;
+    const reason = reasonIn(trailer.reasonCode, trailer.reason);
     switch (trailer.outcome) {
       case 'OUTCOME_ANSWERED':
         return {
@@ -134,13 +127,14 @@ export class AgentCall {
       case 'OUTCOME_TIMED_OUT':
         return { kind: 'TimedOut', trailer };
       case 'OUTCOME_REFUSED':
-        return { kind: 'Refused', reason: trailer.reason, message: trailer.message };
+        // The outcome says that the call was not started. A reason of a later release passes, as `Unavailable` does.
+        return { kind: 'Refused', reason: reason?.started === 'no' ? reason.name : 'Unavailable', message };
       case 'OUTCOME_UNKNOWN':
       case 'OUTCOME_UNSPECIFIED':
         return {
           kind: 'Unknown',
-          reason: trailer.reason === '' ? 'ConnectionLost' : trailer.reason,
-          message: trailer.message,
+          reason: reason?.name ?? (trailer.reason === '' ? 'ConnectionLost' : trailer.reason),
+          message,
           stamp: trailer.stamp,
         };
       default:

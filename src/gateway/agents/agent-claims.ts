@@ -1,4 +1,5 @@
 import {
+  type InvokeFailure,
   type InvokeResponse,
   type InvokeTimings,
   type InvokeTrailer,
@@ -56,6 +57,7 @@ function checkedTrailer(trailer: InvokeTrailer): InvokeTrailer {
   return {
     outcome: OUTCOMES.has(trailer.outcome) ? trailer.outcome : 'OUTCOME_UNSPECIFIED',
     reason: checkedCode(trailer.reason),
+    reasonCode: trailer.reasonCode,
     message: checkedMessage(trailer.message),
     stamp: isStamp(trailer.stamp) ? trailer.stamp : '',
     timings: trailer.timings === null ? null : checkedTimings(trailer.timings),
@@ -63,12 +65,17 @@ function checkedTrailer(trailer: InvokeTrailer): InvokeTrailer {
   };
 }
 
+/** The failure of a call, brought into form. */
+export function checkedFailure({ code, message, reasonCode }: InvokeFailure): InvokeFailure {
+  return { code: checkedCode(code), message: checkedMessage(message), reasonCode };
+}
+
 /** A CamelCase code; empty for anything else. */
-export function checkedCode(code: string): string {
+function checkedCode(code: string): string {
   return CODE.test(code) ? code : '';
 }
 
-export function checkedMessage(message: string): string {
+function checkedMessage(message: string): string {
   return message.slice(0, MAX_MESSAGE_LENGTH);
 }
 

@@ -7,7 +7,7 @@ import type {
   WatchEvent,
 } from '../../protocol/generated/agent.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
-import { checkedAnswer, checkedCode, checkedEvent, checkedMessage } from './agent-claims.ts';
+import { checkedAnswer, checkedEvent, checkedFailure } from './agent-claims.ts';
 
 /**
  * The messages of the agent's API that a gateway sends and reads, as bytes. What is read is an agent's word: it comes out in
@@ -40,10 +40,7 @@ export function loadAgentProtocol(): AgentProtocol {
       return {
         call,
         answer: answer === null ? null : checkedAnswer(answer),
-        failure:
-          failure === null
-            ? null
-            : { code: checkedCode(failure.code), message: checkedMessage(failure.message) },
+        failure: failure === null ? null : checkedFailure(failure),
       };
     },
     encodeWatch: () => watch.requestSerialize({}),

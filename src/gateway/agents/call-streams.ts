@@ -80,7 +80,7 @@ export class SharedCallStream {
       call?.take(answer);
     }
     if (failure !== null) {
-      call?.fail(failure.code, failure.message);
+      call?.fail(failure);
     }
     if (failure !== null || (answer !== null && answer.trailer !== null)) {
       this.#calls.delete(number);
@@ -101,6 +101,6 @@ function settle(call: AgentCall, end: GrpcEnd): void {
   if (end.code === undefined) {
     call.lose(end.message);
   } else {
-    call.fail(end.code, end.message);
+    call.fail({ code: end.code, message: end.message, reasonCode: 'REASON_UNSPECIFIED' });
   }
 }

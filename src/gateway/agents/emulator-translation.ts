@@ -4,6 +4,7 @@ import {
   runtimeErrorIn,
   timedOutAfter,
 } from '../../common/emulator-answer.ts';
+import type { UnknownReason } from '../../protocol/reasons.ts';
 
 /** What the emulator in a worker answered. */
 export interface EmulatorAnswer {
@@ -78,6 +79,16 @@ export function timeoutError(call: AnsweredCall, seconds: number = call.timeoutS
   );
 }
 
+/** The `errorType` for each reason. */
+const UNKNOWN_ERROR_TYPES: Readonly<Record<UnknownReason, 'Runtime.ExitError' | 'Esb.OutcomeUnknown'>> = {
+  WorkerExited: 'Runtime.ExitError',
+  ConnectionLost: 'Esb.OutcomeUnknown',
+  AgentStopped: 'Esb.OutcomeUnknown',
+  Restarted: 'Esb.OutcomeUnknown',
+  ResponseTooSlow: 'Esb.OutcomeUnknown',
+};
+const unknownErrorTypes: ReadonlyMap<string, string> = new Map(Object.entries(UNKNOWN_ERROR_TYPES));
+
 /**
  * The answer to a call whose outcome nobody knows: it was sent, and the worker, its agent or the way to them was lost
  * before the answer came.
@@ -91,7 +102,7 @@ export function timeoutError(call: AnsweredCall, seconds: number = call.timeoutS
  */
 export function unknownOutcome(requestId: string, reason: string, message: string): FunctionAnswer {
   return functionError(
-    reason === 'WorkerExited' ? 'Runtime.ExitError' : 'Esb.OutcomeUnknown',
+    unknownErrorTypes.get(reason) ?? 'Esb.OutcomeUnknown',
     `RequestId: ${requestId} Error: ${message === '' ? reason : message}. The outcome is unknown: the function may have run, in whole or in part. It was not called again.`,
   );
 }

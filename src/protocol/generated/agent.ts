@@ -45,6 +45,8 @@ export interface InvokeFailure {
   /** CamelCase. */
   readonly code: string;
   readonly message: string;
+  /** The same as code where it is a reason of a call; a receiver goes by this one where it knows the value. */
+  readonly reasonCode: Reason;
 }
 
 /** What the emulator answered with. */
@@ -119,6 +121,8 @@ export interface InvokeTrailer {
   readonly stamp: string;
   readonly timings: InvokeTimings | null;
   readonly logTail: Buffer;
+  /** The same as reason; a receiver goes by this one where it knows the value. */
+  readonly reasonCode: Reason;
 }
 
 export interface ListRequest {}
@@ -167,6 +171,29 @@ export const Phase = {
 } as const;
 
 export type Phase = keyof typeof Phase;
+
+export const Reason = {
+  REASON_UNSPECIFIED: 'REASON_UNSPECIFIED',
+  /** Nothing was sent to the worker. */
+  REASON_NOT_FOUND: 'REASON_NOT_FOUND',
+  REASON_FENCED: 'REASON_FENCED',
+  REASON_PAUSED_BY_OWNER: 'REASON_PAUSED_BY_OWNER',
+  REASON_QUEUE_FULL: 'REASON_QUEUE_FULL',
+  REASON_START_FAILED: 'REASON_START_FAILED',
+  REASON_CRASH_LOOP_BACK_OFF: 'REASON_CRASH_LOOP_BACK_OFF',
+  REASON_NODE_FULL: 'REASON_NODE_FULL',
+  REASON_UNAVAILABLE: 'REASON_UNAVAILABLE',
+  REASON_CALLER_GONE: 'REASON_CALLER_GONE',
+  REASON_INVALID_ARGUMENT: 'REASON_INVALID_ARGUMENT',
+  /** The worker may have begun the call. */
+  REASON_WORKER_EXITED: 'REASON_WORKER_EXITED',
+  REASON_CONNECTION_LOST: 'REASON_CONNECTION_LOST',
+  REASON_AGENT_STOPPED: 'REASON_AGENT_STOPPED',
+  REASON_RESTARTED: 'REASON_RESTARTED',
+  REASON_RESPONSE_TOO_SLOW: 'REASON_RESPONSE_TOO_SLOW',
+} as const;
+
+export type Reason = keyof typeof Reason;
 
 export interface Snapshot {
   readonly workers: readonly WorkerState[];

@@ -6,6 +6,7 @@ import type { InvokeResponse, InvokeTrailer } from '../../../../src/protocol/gen
 const trailer: InvokeTrailer = {
   outcome: 'OUTCOME_ANSWERED',
   reason: '',
+  reasonCode: 'REASON_UNSPECIFIED',
   message: '',
   stamp: '',
   timings: null,
