@@ -81,7 +81,7 @@ function optionRow(option: Option): readonly string[] {
     // A flag that takes something away is on where it is not given.
     option.negate || option.defaultValue === false
       ? ''
-      : defaultOf(option.flags.includes('<bytes>') ? quantity(option.defaultValue) : option.defaultValue),
+      : defaultOf(option.defaultValueDescription ?? option.defaultValue),
     [withoutTags(option.description), ...facts].join('; '),
   ];
 }
@@ -91,18 +91,4 @@ function defaultOf(value: unknown): string {
     return '';
   }
   return code(typeof value === 'string' ? value : JSON.stringify(value));
-}
-
-/** Bytes as people write them; flags take both. */
-function quantity(bytes: unknown): unknown {
-  if (typeof bytes !== 'number') {
-    return bytes;
-  }
-  const units = [
-    { suffix: 'Gi', size: 2 ** 30 },
-    { suffix: 'Mi', size: 2 ** 20 },
-    { suffix: 'Ki', size: 2 ** 10 },
-  ];
-  const unit = units.find(({ size }) => bytes >= size && bytes % size === 0);
-  return unit === undefined ? bytes : `${bytes / unit.size}${unit.suffix}`;
 }

@@ -130,6 +130,10 @@ export const source: RoomTable = {
       holds: 'types of the protocol between gateway and agent, generated from `proto/esb`, and its loader',
       imports: [],
     },
+    options: {
+      holds: 'the flags of each role, declared once: type, default, variable, check and help',
+      imports: ['api'],
+    },
     kube: {
       holds:
         'Kubernetes client and controller machinery: list and watch, work queue, leader election, Events; free of our resources',
@@ -151,16 +155,16 @@ export const source: RoomTable = {
     },
     agent: {
       holds: 'the workers of one node: plan, calls, adoption, idle policy, status, gRPC server',
-      imports: [...shared, 'protocol', 'kube', 'cni', 'runtime'],
+      imports: [...shared, 'options', 'protocol', 'kube', 'cni', 'runtime'],
     },
     controller: {
       holds:
         'which worker lives on which node: placement, liveness, drains, hold Pods, finalizers, the client authority',
-      imports: [...shared, 'kube'],
+      imports: [...shared, 'options', 'kube'],
     },
     gateway: {
       holds: 'the Lambda API: callers, limits, kept calls, routes to agents',
-      imports: [...shared, 'protocol', 'kube'],
+      imports: [...shared, 'options', 'protocol', 'kube'],
     },
     cli: {
       holds:

@@ -34,16 +34,18 @@ A probe of life belongs on the first, one of readiness on the second.
 This page is made from the source by \`npm run generate\`, with the help text of each metric.
 `;
 
+const ofNode = '\nBeside these, the role has the usual metrics of Node.js (`nodejs_*`, `process_*`).\n';
+
 /** The reference of metrics: every metric of every role. */
 export function metricsDocument(): readonly Product[] {
   const controller = new Registry();
   const none = (): ReadonlyMap<string, number> => new Map();
   registerControllerMetrics(controller, { workersByPhase: none, nodesByLiveness: none });
   registerReconcilerMetrics(controller);
-  const agent = createAgentMetrics({
-    fleet: () => undefined,
+  const agent = createAgentMetrics('');
+  agent.observe({
+    fleet: { views: () => [] },
     health: { conditions: () => [] },
-    version: '',
     slots: () => ({ ready: 0, wanted: 0 }),
     eventLoop: () => ({ mean: 0, p50: 0, p99: 0, max: 0 }),
     heldBytes: () => 0,
@@ -65,8 +67,8 @@ export function metricsDocument(): readonly Product[] {
   });
   const text = [
     introduction,
-    section('Agent', agent.registry),
-    `${section('Gateway', gateway.registry)}\nBeside these it has the usual ones of Node.js (\`nodejs_*\`, \`process_*\`).\n`,
+    `${section('Agent', agent.registry)}${ofNode}`,
+    `${section('Gateway', gateway.registry)}${ofNode}`,
     section('Controller', controller),
   ].join('\n');
   return [{ path: 'docs/reference/metrics.md', text }];

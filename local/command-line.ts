@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import type { LocalInstance } from '../src/cli/command-context.ts';
 import { createBareProgram } from '../src/command-line.ts';
 import { command } from '../src/command-run.ts';
-import { repeated, wholeNumber } from '../src/option-value.ts';
+import { list, wholeNumber } from '../src/options/flag.ts';
 import { addCommands } from '../src/person-commands.ts';
 import { addRoles } from '../src/role-commands.ts';
 import type { DoctorOptions } from './commands/doctor.ts';
@@ -31,15 +31,15 @@ function addInstanceCommands(program: Command): void {
     .description(
       'start a local instance: API server, containerd, ESB and a sample; resumes what is half done',
     )
-    .option('--nodes <n>', 'number of nodes', wholeNumber(1), 1)
-    .option('--gateways <n>', 'number of gateways', wholeNumber(1), 1)
-    .option('--controllers <n>', 'number of controllers', wholeNumber(1), 1)
+    .addOption(wholeNumber('--nodes <n>', 'number of nodes', { least: 1 }, 1))
+    .addOption(wholeNumber('--gateways <n>', 'number of gateways', { least: 1 }, 1))
+    .addOption(wholeNumber('--controllers <n>', 'number of controllers', { least: 1 }, 1))
     .option('--audit', 'have the API server keep an audit log', false)
-    .option(
-      '--agent-option <option>',
-      'a further option of every agent, such as --agent-option=--slots=16; may be repeated',
-      repeated,
-      [],
+    .addOption(
+      list(
+        '--agent-option <option>',
+        'a further option of every agent, such as --agent-option=--slots=16; may be repeated',
+      ),
     )
     .addOption(
       new Option(

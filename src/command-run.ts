@@ -1,20 +1,18 @@
 import { flushCompileCache } from 'node:module';
+import type { OptionValues } from 'commander';
 import type { CommandContext, InstanceOpener } from './cli/command-context.ts';
 import { isAborted } from './common/deadline.ts';
 import { EsbError, messageOf } from './common/errors.ts';
 import { createLogger } from './common/logger.ts';
 import type { RoleContext } from './common/role-context.ts';
+import { type FlagGroups, type OptionsOf, readOptions } from './options/flag.ts';
+import { logLevel } from './options/shared.ts';
 
 /** What a command ends with when it does not say. */
 export const exitCodes = { ok: 0, failed: 1, usage: 2 } as const;
 /** Milliseconds after its start when a role has surely loaded everything. */
 const flushAfterMs = 5_000;
 const signalNumbers = { SIGINT: 2, SIGTERM: 15 } as const;
-
-/** Options that every role takes. */
-export interface RoleFlags {
-  readonly logLevel: string;
-}
 
 /** Ends with the process; the first SIGTERM or SIGINT fires `signal`, the second ends the process at once. */
 function watchSignals(): { readonly signal: AbortSignal; readonly received: () => number | undefined } {
@@ -32,13 +30,17 @@ function watchSignals(): { readonly signal: AbortSignal; readonly received: () =
   return { signal: controller.signal, received: () => received };
 }
 
-/** Runs a role until it ends. A role that was asked to stop and did has succeeded. */
-export function role<Flags extends RoleFlags>(
+/**
+ * The action of a command that is a role: runs the role until it ends, and ends the process. A role that was asked to stop
+ * and stopped has succeeded.
+ */
+export function role<Groups extends FlagGroups>(
   name: string,
-  run: (flags: Flags, context: RoleContext) => Promise<void>,
-): (flags: Flags) => Promise<void> {
-  return async (flags) => {
-    const logger = createLogger(name, flags.logLevel);
+  flags: Groups,
+  run: (options: OptionsOf<Groups>, context: RoleContext) => Promise<void>,
+): (given: OptionValues) => Promise<void> {
+  return async (given) => {
+    const logger = createLogger(name, String(given[logLevel.attributeName()]));
     const { signal } = watchSignals();
     process.on('unhandledRejection', (error) => {
       logger.fatal({ err: error }, 'unhandled rejection');
@@ -46,7 +48,7 @@ export function role<Flags extends RoleFlags>(
     });
     setTimeout(flushCompileCache, flushAfterMs).unref();
     try {
-      await run(flags, { signal, logger });
+      await run(readOptions(flags, given), { signal, logger });
       process.exit(exitCodes.ok);
     } catch (error) {
       if (signal.aborted && isAborted(error)) {

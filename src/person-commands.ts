@@ -2,7 +2,9 @@ import { type Command, Option } from 'commander';
 import type { CommandContext, InstanceOpener } from './cli/command-context.ts';
 import type { NodeDoctorOptions } from './cli/doctor/node-doctor.ts';
 import { command } from './command-run.ts';
-import { repeated, wholeNumber } from './option-value.ts';
+import { agentFlags } from './options/agent.ts';
+import { wholeNumber } from './options/flag.ts';
+import { systemNamespace } from './options/shared.ts';
 
 /** Adds the commands that people run, against the cluster that they name or else the instance that is opened. */
 export function addCommands(program: Command, openInstance?: InstanceOpener): void {
@@ -49,11 +51,13 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
     .argument('<worker>', 'name of the worker')
     .option('--kubeconfig <file>', 'how to reach the API server; that of the local instance by default')
     .option('-n, --namespace <name>', 'namespace of the worker', 'default')
-    .option(
-      '--tail <lines>',
-      'how many lines from the end, hidden ones included; 0 for all',
-      wholeNumber(0),
-      0,
+    .addOption(
+      wholeNumber(
+        '--tail <lines>',
+        'how many lines from the end, hidden ones included; 0 for all',
+        { least: 0 },
+        0,
+      ),
     )
     .option('-f, --follow', 'go on showing', false)
     .option('--since <time>', 'only what was written since: a duration such as 10m, or a date')
@@ -80,8 +84,10 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
       'no node, but what ESB made in its own namespace; for after its controllers have ended',
       false,
     )
-    .option('--timeout <seconds>', 'how long to wait until the nodes are left', wholeNumber(1), 240)
-    .option('--system-namespace <name>', 'where Leases and the client authority are kept', 'esb-system')
+    .addOption(
+      wholeNumber('--timeout <seconds>', 'how long to wait until the nodes are left', { least: 1 }, 240),
+    )
+    .addOption(systemNamespace)
     .option(
       '--kubeconfig <file>',
       'how to reach the API server; in a Pod its service account by default, else that of the local instance or of kubectl',
@@ -93,7 +99,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
       }),
     );
 
-  program
+  const doctorNode = program
     .command('doctor')
     .description('look for what keeps ESB from working')
     // Before `node` as well as after it.
@@ -101,23 +107,24 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
     .command('node')
     .description('look for what keeps an agent from working on this node; takes the options of the agent')
     .option('--json', 'for programs', false)
-    .option('--containerd-socket <file>', 'socket of containerd', '/run/containerd/containerd.sock')
-    .option('--cni-bin-dir <dir>', 'folder of the CNI plugins', '/opt/cni/bin')
-    .option('--cni-config <file>', "network configuration; the program's own by default")
-    .option('--state-dir <dir>', 'folder for what must outlive a restart', '/var/lib/esb')
-    .option('--run-dir <dir>', 'folder on tmpfs for what must not outlive a boot', '/run/esb')
-    .option('--subnet <cidr>', 'addresses of the workers', '10.234.0.0/16')
-    .option('--service-cidr <cidr>', 'ranges of the cluster that the subnet may not meet', repeated, [])
-    .option('--max-workers <n>', 'how many workers are to be here', wholeNumber(1), 1000)
-    .addOption(
-      new Option('--cgroup-driver <driver>', 'what makes the control groups of the workers')
-        .choices(['cgroupfs', 'systemd'] as const)
-        .default('cgroupfs' as const),
-    )
     .action((_options, self: Command) =>
       run(async (context) => {
         const { runNodeDoctor } = await import('./cli/doctor/node-doctor.ts');
         return runNodeDoctor(self.optsWithGlobals<NodeDoctorOptions>(), context);
       }),
     );
+  const { capacity, folders, isolation, network, runtime } = agentFlags;
+  for (const flag of [
+    runtime.containerdSocket,
+    network.cniBinDir,
+    network.cniConfig,
+    folders.state,
+    folders.run,
+    network.subnet,
+    network.serviceCidr,
+    capacity.maxWorkers,
+    isolation.cgroupDriver,
+  ]) {
+    doctorNode.addOption(flag);
+  }
 }

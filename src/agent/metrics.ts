@@ -1,15 +1,9 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { Refusals } from '../cni/host/nftables.ts';
-import type { SlotCounts } from '../cni/node-network.ts';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { MetricsPage } from '../common/metrics-page.ts';
 import { type RuntimeObserver, startStages } from '../runtime/contract/instrumentation.ts';
+import { addGauges, type MetricSources } from './gauges.ts';
 import { type CountedKind, type GarbageMetrics, leftoverKinds } from './gc/garbage-collector.ts';
-import type { ImageCollection } from './gc/image-gc.ts';
-import type { Fleet } from './model/fleet.ts';
 import type { InvocationResult, InvocationTimings } from './model/invocation.ts';
-import type { WorkerView } from './model/worker-state.ts';
-import type { EventLoopDelay } from './node/event-loop.ts';
-import type { NodeHealth } from './node/node-health.ts';
 import type { FleetMetrics } from './worker/worker-manager.ts';
 
 /** Seconds; from the budget of a wake to the longest cold start. */
@@ -17,19 +11,8 @@ const buckets = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900,
 ];
 
-const phases = [
-  'Pending',
-  'Pulling',
-  'Creating',
-  'Running',
-  'Pausing',
-  'Paused',
-  'Resuming',
-  'Terminating',
-  'Absent',
-  'Failed',
-  'Unknown',
-] as const;
+/** Milliseconds between two samples of the event loop; the usual 10 would be most of what an idle agent does. */
+const EVENT_LOOP_SAMPLE_MS = 100;
 
 const startKinds: Readonly<Record<InvocationTimings['start'], string>> = {
   running: 'warm',
@@ -41,36 +24,33 @@ export interface AgentMetrics extends FleetMetrics, GarbageMetrics, RuntimeObser
   page(): Promise<MetricsPage>;
   /** Name, help, type and labels of every metric, for their documentation. */
   readonly registry: Registry;
+  /** Adds the metrics that are read from the parts of the agent. */
+  observe(sources: MetricSources): void;
   invoked(result: InvocationResult): void;
   statusWritten(result: 'written' | 'failed'): void;
   leaseRenewed(ok: boolean): void;
-  /** A worker is made anew because what it writes is lost. */
+  /** A worker gets a new container because its output is lost. */
   outputLost(): void;
 }
 
-export interface AgentMetricsOptions {
-  readonly fleet: () => Pick<Fleet, 'views'> | undefined;
-  readonly health: Pick<NodeHealth, 'conditions'>;
-  /** Version of the program. */
-  readonly version: string;
-  readonly slots: () => SlotCounts;
-  readonly eventLoop: () => EventLoopDelay;
-  /** Bytes of payloads and answers. */
-  readonly heldBytes: () => number;
-  /** What the rules of the node refused workers, undefined without rules; asked for each page. */
-  readonly refusals: () => Promise<Refusals | undefined>;
-  readonly images: () => ImageCollection;
-}
-
-/** The agent's metrics. Gauges are read when the page is asked for, so that an idle agent does nothing. */
-export function createAgentMetrics(options: AgentMetricsOptions): AgentMetrics {
+/**
+ * The agent's metrics. Gauges are read when the page is asked for: an idle agent does nothing.
+ *
+ * @param version of the program
+ */
+export function createAgentMetrics(version: string): AgentMetrics {
   const registry = new Registry();
-  addGauges(registry, options);
-  addImageMetrics(registry, options.images);
-  addRefusals(registry, options.refusals);
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: EVENT_LOOP_SAMPLE_MS });
+  new Gauge({
+    name: 'esb_agent_build_info',
+    help: 'Always 1; the labels have the versions of the agent and of Node.js.',
+    labelNames: ['version', 'node_version'],
+    registers: [registry],
+  }).set({ version, node_version: process.versions.node }, 1);
   return {
     registry,
     page: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+    observe: (sources) => addGauges(registry, sources),
     ...callMetrics(registry),
     ...fleetMetrics(registry),
     ...runtimeMetrics(registry),
@@ -80,159 +60,12 @@ export function createAgentMetrics(options: AgentMetricsOptions): AgentMetrics {
   };
 }
 
-function addGauges(registry: Registry, options: AgentMetricsOptions): void {
-  const registers = [registry];
-  const views = (): readonly WorkerView[] => options.fleet()?.views() ?? [];
-  const gauge = (
-    name: string,
-    help: string,
-    read: () => number | readonly (readonly [label: string, value: number])[],
-    label?: string,
-  ): void => {
-    new Gauge({
-      name,
-      help,
-      labelNames: label === undefined ? [] : [label],
-      registers,
-      collect() {
-        const value = read();
-        if (typeof value === 'number') {
-          this.set(value);
-          return;
-        }
-        for (const [of, each] of value) {
-          this.set({ [label ?? '']: of }, each);
-        }
-      },
-    });
-  };
-  gauge(
-    'esb_agent_workers',
-    'Workers of this node by phase.',
-    () => {
-      const counts = new Map<string, number>(phases.map((phase) => [phase, 0]));
-      for (const { phase } of views()) {
-        counts.set(phase, (counts.get(phase) ?? 0) + 1);
-      }
-      return [...counts];
-    },
-    'phase',
-  );
-  gauge('esb_agent_in_flight_calls', 'Calls in workers or waiting for them.', () =>
-    views().reduce((sum, { inFlight }) => sum + inFlight, 0),
-  );
-  gauge(
-    'esb_agent_queued_calls',
-    'Calls that wait: for their turn, or for their worker to be ready. A worker has one call at a time.',
-    () =>
-      views().reduce(
-        (sum, { inFlight, phase }) => sum + Math.max(0, inFlight - (phase === 'Running' ? 1 : 0)),
-        0,
-      ),
-  );
-  gauge(
-    'esb_agent_held_bytes',
-    'Bytes of payloads and answers that calls hold, and room kept for payloads that are being read.',
-    options.heldBytes,
-  );
-  gauge(
-    'esb_agent_network_slots',
-    'Network attachments prepared in advance: how many there are, and how many are asked for.',
-    () => Object.entries(options.slots()),
-    'state',
-  );
-  gauge(
-    'esb_agent_node_condition',
-    'Conditions of this node: 1 for True, 0 for anything else.',
-    () => options.health.conditions().map(({ type, status }) => [type, status === 'True' ? 1 : 0]),
-    'type',
-  );
-  gauge(
-    'esb_agent_event_loop_delay_seconds',
-    'How late the event loop of the agent was since this was asked for last.',
-    () => Object.entries(options.eventLoop()),
-    'statistic',
-  );
-  new Gauge({
-    name: 'esb_agent_build_info',
-    help: 'Always 1; the labels tell the versions of the agent and of Node.js.',
-    labelNames: ['version', 'node_version'],
-    registers,
-  }).set({ version: options.version, node_version: process.versions.node }, 1);
-  gauge('process_resident_memory_bytes', 'Resident memory of the agent.', () => process.memoryUsage.rss());
-  gauge(
-    'process_start_time_seconds',
-    'When the agent was started, in seconds since the epoch.',
-    () => Math.round(performance.timeOrigin) / 1e3,
-  );
-  new Counter({
-    name: 'process_cpu_seconds_total',
-    help: 'Processor time of the agent, user and system.',
-    registers,
-    collect() {
-      const { user, system } = process.cpuUsage();
-      this.reset();
-      this.inc((user + system) / 1e6);
-    },
-  });
-}
-
-function addRefusals(registry: Registry, read: () => Promise<Refusals | undefined>): void {
-  new Counter({
-    name: 'esb_agent_refused_packets_total',
-    help: 'Packets of workers that the rules of the node refused, by where they were to go; source: those with a foreign sender. Starts anew when the rules are written anew.',
-    labelNames: ['destination'],
-    registers: [registry],
-    async collect() {
-      // A node without rules has none to tell; its condition says why.
-      const refusals = await read().catch(() => undefined);
-      if (refusals !== undefined) {
-        this.reset();
-        for (const [destination, packets] of Object.entries(refusals)) {
-          this.inc({ destination }, packets);
-        }
-      }
-    },
-  });
-}
-
-function addImageMetrics(registry: Registry, images: () => ImageCollection): void {
-  const registers = [registry];
-  new Gauge({
-    name: 'esb_agent_image_disk_used_ratio',
-    help: 'Part of the file system of the images that is taken, from 0 to 1; absent where it cannot be seen.',
-    registers,
-    collect() {
-      const { usedPercent } = images();
-      this.remove();
-      if (usedPercent !== undefined) {
-        this.set(usedPercent / 100);
-      }
-    },
-  });
-  const total = (name: string, help: string, read: (images: ImageCollection) => number): void => {
-    new Counter({
-      name,
-      help,
-      registers,
-      collect() {
-        this.reset();
-        this.inc(read(images()));
-      },
-    });
-  };
-  total('esb_agent_images_removed_total', 'Images removed to make room.', ({ removed }) => removed);
-  total('esb_agent_image_bytes_freed_total', 'Bytes freed by that.', ({ freedBytes }) => freedBytes);
-  total('esb_agent_image_removals_failed_total', 'Images that could not be removed.', ({ failed }) => failed);
-}
-
 function callMetrics(registry: Registry): Pick<AgentMetrics, 'invoked'> {
-  const registers = [registry];
   const invocations = new Counter({
     name: 'esb_agent_invocations_total',
     help: 'Calls by outcome; with the reason of refusals and unknown outcomes.',
     labelNames: ['outcome', 'reason'],
-    registers,
+    registers: [registry],
   });
   for (const outcome of ['Answered', 'Refused', 'Unknown', 'TimedOut']) {
     invocations.inc({ outcome, reason: '' }, 0);
@@ -240,29 +73,22 @@ function callMetrics(registry: Registry): Pick<AgentMetrics, 'invoked'> {
   const starts = counterOf(
     registry,
     'esb_agent_starts_total',
-    'Calls that were run, by how they found their worker: warm (running), resumed (it was paused), cold (it was made).',
+    'Calls that were run, by the state of their worker: warm (running), resumed (paused), cold (absent).',
     'kind',
     Object.values(startKinds),
   );
-  const run = new Histogram({
-    name: 'esb_agent_invocation_run_seconds',
-    help: 'Time from the first byte sent to a worker to the end of its answer.',
-    buckets,
-    registers,
-  });
-  const wake = new Histogram({
-    name: 'esb_agent_wake_seconds',
-    help: 'Time that it took to make a worker ready for a call, by what the call found.',
-    labelNames: ['start'],
-    buckets,
-    registers,
-  });
-  const queued = new Histogram({
-    name: 'esb_agent_queued_seconds',
-    help: 'Time that a call waited for its worker.',
-    buckets,
-    registers,
-  });
+  const run = histogramOf(
+    registry,
+    'esb_agent_invocation_run_seconds',
+    'Time from the first byte sent to a worker to the end of its answer.',
+  );
+  const wake = histogramOf(
+    registry,
+    'esb_agent_wake_seconds',
+    'Time until a worker was ready for a call, by the state that the call found.',
+    ['start'],
+  );
+  const queued = histogramOf(registry, 'esb_agent_queued_seconds', 'Time that a call waited for its worker.');
   // On the path of every call: labels are looked up once, which costs more than counting.
   const answered = invocations.labels('Answered', '');
   const started = {
@@ -291,19 +117,17 @@ function callMetrics(registry: Registry): Pick<AgentMetrics, 'invoked'> {
 }
 
 function fleetMetrics(registry: Registry): Pick<AgentMetrics, 'action'> {
-  const registers = [registry];
-  const durations = new Histogram({
-    name: 'esb_agent_action_seconds',
-    help: 'Time that actions on workers took, such as to start, pause, resume or remove one, by whether they succeeded.',
-    labelNames: ['action', 'result'],
-    buckets,
-    registers,
-  });
+  const durations = histogramOf(
+    registry,
+    'esb_agent_action_seconds',
+    'Time that actions on workers took, such as to start, pause, resume or remove one, by whether they succeeded.',
+    ['action', 'result'],
+  );
   const failures = new Counter({
     name: 'esb_agent_action_failures_total',
     help: 'Actions on workers that failed, by the code of the error.',
     labelNames: ['action', 'code'],
-    registers,
+    registers: [registry],
   });
   return {
     action(action, durationMs, outcome) {
@@ -316,14 +140,12 @@ function fleetMetrics(registry: Registry): Pick<AgentMetrics, 'action'> {
 }
 
 function runtimeMetrics(registry: Registry): RuntimeObserver {
-  const registers = [registry];
-  const stages = new Histogram({
-    name: 'esb_agent_start_stage_seconds',
-    help: 'Time that the stages of making a worker (image, network, snapshot, create, start, listen) and of waking one (thaw) took. Image and network run at the same time.',
-    labelNames: ['stage'],
-    buckets,
-    registers,
-  });
+  const stages = histogramOf(
+    registry,
+    'esb_agent_start_stage_seconds',
+    'Time that the stages of making a worker (image, network, snapshot, create, start, listen) and of waking one (thaw) took. Image and network run at the same time.',
+    ['stage'],
+  );
   for (const stage of startStages) {
     stages.zero({ stage });
   }
@@ -337,7 +159,7 @@ function runtimeMetrics(registry: Registry): RuntimeObserver {
   const pulling = new Gauge({
     name: 'esb_agent_pulls_in_progress',
     help: 'Images that are being pulled.',
-    registers,
+    registers: [registry],
   });
   const pulls = counterOf(
     registry,
@@ -346,12 +168,11 @@ function runtimeMetrics(registry: Registry): RuntimeObserver {
     'result',
     ['ok'],
   );
-  const durations = new Histogram({
-    name: 'esb_agent_pull_seconds',
-    help: 'Time that pulls of images took that succeeded.',
-    buckets,
-    registers,
-  });
+  const durations = histogramOf(
+    registry,
+    'esb_agent_pull_seconds',
+    'Time that pulls of images took that succeeded.',
+  );
   return {
     stage: (stage, durationMs) => stages.observe({ stage }, durationMs / 1e3),
     limitReached: (limit, count) => limits.inc({ limit }, count),
@@ -387,12 +208,11 @@ function garbageMetrics(registry: Registry): GarbageMetrics & Pick<AgentMetrics,
     'result',
     ['ok', 'failed'],
   );
-  const durations = new Histogram({
-    name: 'esb_agent_audit_seconds',
-    help: 'Time that searches for what workers left behind took, repairs included.',
-    buckets,
-    registers: [registry],
-  });
+  const durations = histogramOf(
+    registry,
+    'esb_agent_audit_seconds',
+    'Time that searches for what workers left behind took, repairs included.',
+  );
   return {
     leftoverFound: (kind: CountedKind) => counters.found.inc({ kind }),
     leftoverRemoved: (kind: CountedKind) => counters.removed.inc({ kind }),
@@ -408,7 +228,7 @@ function garbageMetrics(registry: Registry): GarbageMetrics & Pick<AgentMetrics,
 function outputMetrics(registry: Registry): Pick<AgentMetrics, 'outputLost'> {
   const lost = new Counter({
     name: 'esb_agent_output_lost_total',
-    help: 'Workers that were made anew because a full disk had cut them off from their logs.',
+    help: 'Workers that got a new container because a full disk had cut them off from their logs.',
     registers: [registry],
   });
   return { outputLost: () => lost.inc() };
@@ -448,4 +268,14 @@ function counterOf<Label extends string>(
     counter.inc({ [label]: value } as Record<Label, string>, 0);
   }
   return counter;
+}
+
+/** A histogram of seconds. */
+function histogramOf<Label extends string>(
+  registry: Registry,
+  name: string,
+  help: string,
+  labelNames: readonly Label[] = [],
+): Histogram<Label> {
+  return new Histogram({ name, help, labelNames: [...labelNames], buckets, registers: [registry] });
 }

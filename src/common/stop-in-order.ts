@@ -30,3 +30,31 @@ export async function stopInOrder(steps: readonly StopStep[]): Promise<void> {
     );
   }
 }
+
+/** How to end the parts of a program, in the order in which the parts were made. */
+export class StopStack {
+  readonly #steps: StopStep[] = [];
+
+  /** Adds the end of the part that was just made. */
+  defer(step: StopStep): void {
+    this.#steps.push(step);
+  }
+
+  /** Ends the parts, the last one first. Errors as of {@link stopInOrder}. */
+  async stop(): Promise<void> {
+    await stopInOrder(this.#steps.splice(0).toReversed());
+  }
+}
+
+/**
+ * Runs a program, and ends the parts that it deferred whether it returns or throws: a start that fails half-way leaves
+ * nothing behind.
+ */
+export async function withStops(run: (stops: StopStack) => Promise<void>): Promise<void> {
+  const stops = new StopStack();
+  try {
+    await run(stops);
+  } finally {
+    await stops.stop();
+  }
+}

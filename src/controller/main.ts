@@ -2,13 +2,15 @@ import { hostname } from 'node:os';
 import { Registry } from 'prom-client';
 import { HOLD_SELECTOR, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
-import { CONTROLLER_LEASE, GATEWAY_SIGNER, SYSTEM_NAMESPACE } from '../api/name.ts';
+import { CONTROLLER_LEASE, GATEWAY_SIGNER } from '../api/name.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import type { Health } from '../common/health.ts';
 import { startHealthServer } from '../common/health-server.ts';
 import { parseHostPort } from '../common/host-port.ts';
+import type { Logger } from '../common/logger.ts';
+import type { MetricsPage } from '../common/metrics-page.ts';
 import type { RoleContext } from '../common/role-context.ts';
-import { stopInOrder } from '../common/stop-in-order.ts';
+import { type StopStack, withStops } from '../common/stop-in-order.ts';
 import {
   certificateSigningRequests,
   nodes as coreNodes,
@@ -16,33 +18,24 @@ import {
   type Pod,
   pods,
 } from '../kube/api/resource-types.ts';
+import type { KubeClient } from '../kube/api/types.ts';
 import { createInformer } from '../kube/cache/informer.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { fencedClient } from '../kube/client/fenced-client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import { createLeaderElector } from '../kube/controller/leader-elector.ts';
+import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { createEventRecorder } from '../kube/events/event-recorder.ts';
+import type { ControllerConfig } from '../options/controller.ts';
 import { NODE_INDEX, nodeIndex, runLeader } from './manager.ts';
-import { type FleetSource, registerControllerMetrics } from './metrics/controller-metrics.ts';
+import { type ControllerMetrics, registerControllerMetrics } from './metrics/controller-metrics.ts';
 import { registerReconcilerMetrics } from './metrics/reconciler-metrics.ts';
-import type { NodeLiveness } from './scheduling/liveness.ts';
+import type { HoldSource } from './reservation/hold-controller.ts';
+import { NodeLiveness } from './scheduling/liveness.ts';
 import { waitForSchema } from './schema-check.ts';
 import { transformWorker } from './workers/cache-transform.ts';
 import { FUNCTION_INDEX, functionIndex } from './workers/disruption-budget.ts';
 import { LEAVING_INDEX, leavingIndex } from './workers/left-nodes.ts';
-
-/** Flags of `esb controller`. */
-export interface ControllerFlags {
-  readonly kubeconfig?: string;
-  /** `HOST:PORT` of /healthz, /readyz and /metrics. */
-  readonly health: string;
-  readonly systemNamespace?: string;
-  readonly identity?: string;
-  /** ESB's image, for hold Pods; none are made without it. */
-  readonly holdImage?: string;
-  readonly holdPullPolicy?: string;
-  readonly holdPriorityClass?: string;
-}
 
 const REPORTING_CONTROLLER = 'esb.dev/controller';
 
@@ -56,21 +49,59 @@ function count<T>(items: readonly T[], labelOf: (item: T) => string): ReadonlyMa
 }
 
 /**
- * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and does all that
- * writes while it leads. It goes on as a candidate when leadership is lost. All that it waits for, it measures by `clock`.
+ * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and writes only while
+ * it leads. A controller that loses the leadership goes on as a candidate.
+ *
+ * @param clock measures every wait
  */
 export async function runController(
-  flags: ControllerFlags,
+  config: ControllerConfig,
   context: RoleContext,
   clock: Clock = systemClock,
 ): Promise<void> {
   const { logger, signal } = context;
-  const systemNamespace = flags.systemNamespace ?? SYSTEM_NAMESPACE;
-  const identity = flags.identity ?? `${hostname()}_${process.pid}`;
-  const source = createKubeConnectionSource({ kubeconfig: flags.kubeconfig });
+  await withStops(async (stops) => {
+    const identity = config.server.identity ?? `${hostname()}_${process.pid}`;
+    const clients = connect(config, identity, stops);
+    const informers = createInformers(config, clients.client, logger);
+    const observation = new Observation(informers);
+    const healthServer = await startHealthServer(parseHostPort(config.server.health), {
+      ready: () => observation.health,
+      metricsPage: () => observation.page(),
+    });
+    stops.defer(() => healthServer.close());
+    stops.defer(() => Promise.all(informers.all.map((informer) => informer.stop())));
+    await waitForSchema(
+      clients.client,
+      clock,
+      logger,
+      (found) => {
+        observation.health = found;
+      },
+      signal,
+    );
+    observation.health = { ok: false, reason: 'NotSynced', message: 'the first lists are not complete yet' };
+    for (const informer of informers.all) {
+      informer.start();
+    }
+    await Promise.all(informers.all.map((informer) => informer.synced(signal)));
+    observation.health = { ok: true };
+    await competeForLead({ config, identity, clients, informers, observation, clock, logger }, signal);
+  });
+}
+
+/** The clients of the API server. That of the Leases does not wait for other requests. */
+function connect(config: ControllerConfig, identity: string, stops: StopStack) {
+  const source = createKubeConnectionSource({ kubeconfig: config.cluster.kubeconfig });
   const userAgent = `esb-controller/${identity}`;
   const client = createKubeClient({ source, userAgent });
   const leaseClient = createKubeClient({ source, userAgent, maxInFlight: LEASE_REQUESTS });
+  stops.defer(() => Promise.all([client.close(), leaseClient.close()]));
+  return { client, leaseClient };
+}
+
+/** The controller's view of the cluster; nothing is read before the informers start. */
+function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient, logger: Logger) {
   const workers = createInformer<LambdaWorker>(
     client,
     lambdaWorkers,
@@ -87,125 +118,125 @@ export async function runController(
     {},
     { logger, indexes: { [LEAVING_INDEX]: leavingIndex } },
   );
-  const nodeInformer = createInformer(client, coreNodes, {}, { logger, transform: slimNode });
+  const nodes = createInformer(client, coreNodes, {}, { logger, transform: slimNode });
   const requests = createInformer(
     client,
     certificateSigningRequests,
     { fieldSelector: `spec.signerName=${GATEWAY_SIGNER}` },
     { logger },
   );
-  const holds =
-    flags.holdImage === undefined
+  const holds: HoldSource | undefined =
+    hold.image === undefined
       ? undefined
       : {
           settings: {
-            image: flags.holdImage,
-            pullPolicy: flags.holdPullPolicy ?? 'IfNotPresent',
-            priorityClassName: flags.holdPriorityClass,
+            image: hold.image,
+            pullPolicy: hold.pullPolicy,
+            priorityClassName: hold.priorityClass,
           },
           pods: createInformer<Pod>(
             client,
             pods,
-            { namespace: systemNamespace, labelSelector: HOLD_SELECTOR },
+            { namespace: cluster.systemNamespace, labelSelector: HOLD_SELECTOR },
             { logger },
           ),
         };
-  const informers = [
+  return {
     workers,
-    lambdaNodeInformer,
-    nodeInformer,
+    lambdaNodes: lambdaNodeInformer,
+    nodes,
     requests,
-    ...(holds === undefined ? [] : [holds.pods]),
-  ];
-
-  let liveness: NodeLiveness | undefined;
-  const fleet: FleetSource = {
-    workersByPhase: () => count(workers.cache.list(), (worker) => worker.status?.phase ?? 'Pending'),
-    nodesByLiveness: () =>
-      count(lambdaNodeInformer.cache.list(), (node) => liveness?.of(node.metadata.name) ?? 'unknown'),
+    holds,
+    all: [workers, lambdaNodeInformer, nodes, requests, ...(holds === undefined ? [] : [holds.pods])],
   };
-  const registry = new Registry();
-  const metrics = registerControllerMetrics(registry, fleet);
-  const reconcilerMetrics = registerReconcilerMetrics(registry);
+}
 
-  let health: Health = {
+type Informers = ReturnType<typeof createInformers>;
+
+/** The health and the metrics of a controller, whether it leads or not. */
+class Observation {
+  readonly #registry = new Registry();
+  readonly metrics: ControllerMetrics;
+  readonly reconcilerMetrics: ReconcilerMetrics;
+  /** Liveness of the nodes in the present term; undefined for a controller that does not lead. */
+  liveness: NodeLiveness | undefined;
+  health: Health = {
     ok: false,
     reason: 'Starting',
     message: 'the resource definitions were not read yet',
   };
-  const healthServer = await startHealthServer(parseHostPort(flags.health), {
-    ready: () => health,
-    metricsPage: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
-  });
-  try {
-    await waitForSchema(
-      client,
-      clock,
-      logger,
-      (found) => {
-        health = found;
-      },
-      signal,
-    );
-    health = { ok: false, reason: 'NotSynced', message: 'the first lists are not complete yet' };
-    for (const informer of informers) {
-      informer.start();
-    }
-    await Promise.all(informers.map((informer) => informer.synced(signal)));
-    health = { ok: true };
 
-    const elector = createLeaderElector({
-      client: leaseClient,
-      lease: { namespace: systemNamespace, name: CONTROLLER_LEASE },
-      identity,
+  constructor({ lambdaNodes: nodes, workers }: Informers) {
+    this.metrics = registerControllerMetrics(this.#registry, {
+      workersByPhase: () => count(workers.cache.list(), (worker) => worker.status?.phase ?? 'Pending'),
+      nodesByLiveness: () =>
+        count(nodes.cache.list(), ({ metadata }) => this.liveness?.of(metadata.name) ?? 'unknown'),
+    });
+    this.reconcilerMetrics = registerReconcilerMetrics(this.#registry);
+  }
+
+  async page(): Promise<MetricsPage> {
+    return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
+  }
+}
+
+interface Candidate {
+  readonly config: ControllerConfig;
+  readonly identity: string;
+  readonly clients: ReturnType<typeof connect>;
+  readonly informers: Informers;
+  readonly observation: Observation;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Competes for the leadership until the signal fires, and leads whenever it is won. */
+async function competeForLead(
+  { clients, clock, config, identity, informers, logger, observation }: Candidate,
+  signal: AbortSignal,
+): Promise<void> {
+  const { systemNamespace } = config.cluster;
+  const { metrics, reconcilerMetrics } = observation;
+  const elector = createLeaderElector({
+    client: clients.leaseClient,
+    lease: { namespace: systemNamespace, name: CONTROLLER_LEASE },
+    identity,
+    logger,
+    clock,
+    onChange: (isLeader) => metrics.leader(isLeader),
+  });
+  await elector.run(signal, async (termSignal) => {
+    const client = fencedClient(clients.client, () => elector.isLeader());
+    const events = createEventRecorder({
+      client,
+      controller: REPORTING_CONTROLLER,
+      instance: identity,
       logger,
       clock,
-      onChange: (isLeader) => metrics.leader(isLeader),
     });
-    await elector.run(signal, async (termSignal) => {
-      const fenced = fencedClient(client, () => elector.isLeader());
-      const events = createEventRecorder({
-        client: fenced,
-        controller: REPORTING_CONTROLLER,
-        instance: identity,
-        logger,
-        clock,
-      });
-      events.start();
-      try {
-        await runLeader(
-          {
-            client: fenced,
-            leaseClient,
-            systemNamespace,
-            workers,
-            lambdaNodes: lambdaNodeInformer,
-            nodes: nodeInformer,
-            requests,
-            holds,
-            events,
-            metrics,
-            reconcilerMetrics,
-            clock,
-            logger,
-            onLiveness: (current) => {
-              liveness = current;
-            },
-          },
-          termSignal,
-        );
-      } finally {
-        await events.stop();
-        liveness = undefined;
-      }
-    });
-  } finally {
-    await stopInOrder([
-      () => Promise.all(informers.map((informer) => informer.stop())),
-      () => healthServer.close(),
-      () => Promise.all([client.close(), leaseClient.close()]),
-    ]);
-  }
+    events.start();
+    observation.liveness = new NodeLiveness();
+    try {
+      await runLeader(
+        {
+          ...informers,
+          client,
+          leaseClient: clients.leaseClient,
+          systemNamespace,
+          liveness: observation.liveness,
+          events,
+          metrics,
+          reconcilerMetrics,
+          clock,
+          logger,
+        },
+        termSignal,
+      );
+    } finally {
+      await events.stop();
+      observation.liveness = undefined;
+    }
+  });
 }
 
 /** Of a Node only labels, taints, cordon, memory, Pod ranges and existence count; the rest is large and changes a lot. */

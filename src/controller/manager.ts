@@ -1,14 +1,19 @@
 import { isRetired, type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock, Timer } from '../common/clock.ts';
-import { aborted, sleep } from '../common/deadline.ts';
+import { aborted, type CallOptions, sleep } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import { keyText, objectKey } from '../kube/api/object-key.ts';
 import type { CertificateSigningRequest, Node } from '../kube/api/resource-types.ts';
 import type { CacheEvent, Informer, KubeClient } from '../kube/api/types.ts';
-import { createReconciler, type Reconciler, type ReconcilerMetrics } from '../kube/controller/reconciler.ts';
+import {
+  createReconciler,
+  type ReconcileResult,
+  type Reconciler,
+  type ReconcilerMetrics,
+} from '../kube/controller/reconciler.ts';
 import { type EventSink, referenceTo } from '../kube/events/event-recorder.ts';
 import { CaController } from './certificates/ca-controller.ts';
 import { type RequestStanding, signRequest } from './certificates/csr-signer.ts';
@@ -17,7 +22,7 @@ import { HoldController, type HoldSource } from './reservation/hold-controller.t
 import { removeHoldPods } from './reservation/removal.ts';
 import { AssignmentCache } from './scheduling/assignment-cache.ts';
 import { readLeases } from './scheduling/lease-reader.ts';
-import { NodeLiveness } from './scheduling/liveness.ts';
+import type { NodeLiveness } from './scheduling/liveness.ts';
 import { NodeGarbageCollector } from './scheduling/node-gc.ts';
 import { NodeSnapshot } from './scheduling/node-snapshot.ts';
 import { nodeFingerprint, placementFingerprint } from './scheduling/node-view.ts';
@@ -40,27 +45,27 @@ export interface LeaderOptions {
   readonly lambdaNodes: Informer<LambdaNode>;
   readonly nodes: Informer<Node>;
   readonly requests: Informer<CertificateSigningRequest>;
-  /** Absent where no hold Pods are to be made. */
-  readonly holds?: HoldSource | undefined;
+  /** Undefined where no hold Pods are made. */
+  readonly holds: HoldSource | undefined;
+  /** Of this term: nothing is known yet. */
+  readonly liveness: NodeLiveness;
   readonly events: EventSink;
   readonly metrics: ControllerMetrics;
   readonly reconcilerMetrics: ReconcilerMetrics;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Told of this term's liveness of nodes, for metrics. */
-  readonly onLiveness: (liveness: NodeLiveness) => void;
 }
 
-/** Workers at a time; as many requests as the client has under way. */
+/** Workers at a time; the same number of requests as the client has under way. */
 const CONCURRENCY = 32;
-/** Changes of the nodes within this time lead to one new look at the workers that wait for one. */
+/** Milliseconds of changes of the nodes that lead to one look at the workers that wait for a node. */
 const WAKE_AFTER_MS = 200;
-/** The same for each worker that waits: a look takes some 0.05 ms, so that many of them never take more than a quarter of the time. */
+/** The same for each waiting worker: a look takes some 0.05 ms, so that looks take at most a quarter of the time. */
 const WAKE_EACH_MS = 0.2;
 /** Milliseconds between two looks at the client authority, and after a look that failed. */
 const AUTHORITY_EVERY_MS = 60_000;
 const AUTHORITY_RETRY_MS = 2_000;
-/** When a request is looked at again that waits for the authority, or for somebody who approves it or lets its sender serve. */
+/** Milliseconds until the next look at a request that waits for the authority, or for an approval or a right of its sender. */
 const REQUEST_REQUEUE_MS: Readonly<Record<Exclude<RequestStanding, 'settled'>, number>> = {
   waits: 1_000,
   unapproved: 15_000,
@@ -71,191 +76,242 @@ export function nodeIndex(worker: LambdaWorker): readonly string[] {
   return name === undefined ? [] : [name];
 }
 
-function namesOf(change: CacheEvent<LambdaNode> | CacheEvent<Node>): string {
-  return change.object.metadata.name;
-}
-
-/** Whether a change of the Node may change what is known of its workers: its coming, its end, its taints, its cordon. */
-function concernsWorkers(change: CacheEvent<Node>): boolean {
-  return change.kind !== 'updated' || nodeFingerprint(change.object) !== nodeFingerprint(change.old);
-}
-
 /**
- * One term as leader: everything that writes. Nothing of it outlives the term, so that the next one begins with what
- * the API server says.
+ * Leads for one term: runs everything that writes. Nothing outlives the term; the next one begins with the state in the
+ * API server.
  *
  * @returns when `signal` has fired and all work has ended
  */
 export async function runLeader(options: LeaderOptions, signal: AbortSignal): Promise<void> {
-  const { client, systemNamespace, workers, lambdaNodes, nodes, requests, clock, logger } = options;
-  const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
-  const ledger = new AssignmentCache();
-  const liveness = new NodeLiveness();
-  options.onLiveness(liveness);
-  let holds: HoldController | undefined;
-  const directory = new NodeSnapshot({
-    client,
-    lambdaNodes: lambdaNodes.cache,
-    nodes: nodes.cache,
-    liveness,
-    ledger,
-    closures: { closureOf: (node) => holds?.closureOf(node) },
-    clock,
-  });
-  const left = new LeftNodes({ lambdaNodes: lambdaNodes.cache, directory, clock });
-  const reconciler = new WorkerReconciler({ ...options, workers: workers.cache, directory, ledger, left });
-  const sweeper = new NodeGarbageCollector({ ...options, lambdaNodes: lambdaNodes.cache, directory, ledger });
-  const authority = new CaController({ client, systemNamespace, clock, logger });
+  const term = new Term(options);
+  try {
+    term.start();
+    await aborted(signal);
+  } finally {
+    await term.stop();
+  }
+}
 
-  const queue: Reconciler = createReconciler({
-    name: 'workers',
-    workers: CONCURRENCY,
-    reconcile: (key, context) => reconciler.reconcile(key, { signal: context.signal }),
-    logger,
-    clock,
-    metrics: options.reconcilerMetrics,
-  });
-  const nodeQueue: Reconciler = createReconciler({
-    name: 'nodes',
-    workers: 1,
-    async reconcile(name, context) {
-      await sweeper.sweep(name, { signal: context.signal });
-      return {};
-    },
-    logger,
-    clock,
-    metrics: options.reconcilerMetrics,
-  });
-  const requestQueue: Reconciler = createReconciler({
-    name: 'certificate-requests',
-    workers: 1,
-    async reconcile(name, context) {
-      const request = requests.cache.get({ name });
-      if (request === undefined) {
-        return {};
-      }
-      const standing = await signRequest(
-        request,
-        {
-          client,
-          authority: () => authority.current,
-          clock,
-          logger,
-          onSigned: () => options.metrics.signed(),
-        },
-        { signal: context.signal },
-      );
-      return standing === 'settled' ? {} : { requeueAfterMs: REQUEST_REQUEUE_MS[standing] };
-    },
-    logger,
-    clock,
-    metrics: options.reconcilerMetrics,
-  });
+/** The reconcilers of one term, and the changes that each of them has to look at. */
+class Term {
+  readonly #options: LeaderOptions;
+  readonly #tasks: TaskGroup;
+  readonly #ledger = new AssignmentCache();
+  readonly #directory: NodeSnapshot;
+  readonly #left: LeftNodes;
+  readonly #reconciler: WorkerReconciler;
+  readonly #authority: CaController;
+  readonly #workerQueue: Reconciler;
+  readonly #nodeQueue: Reconciler;
+  readonly #requestQueue: Reconciler;
+  readonly #holds: HoldController | undefined;
+  #unsubscribe: readonly (() => void)[] = [];
+  #waking: Timer | undefined;
 
-  let waking: Timer | undefined;
-  const wakeWaiting = (): void => {
-    waking ??= clock.setTimer(
-      () => {
-        waking = undefined;
-        for (const key of reconciler.waiting()) {
-          queue.add(key);
-        }
-      },
-      Math.max(WAKE_AFTER_MS, WAKE_EACH_MS * reconciler.waiting().length),
-    );
-  };
-  const lookAtAwaiting = (): void => {
-    for (const key of reconciler.awaiting()) {
-      queue.add(key);
-    }
-  };
-  const lookAtWorkersOf = (node: string): void => {
-    for (const worker of workers.cache.byIndex(NODE_INDEX, node)) {
-      queue.add(keyText(objectKey(worker)));
-    }
-    lookAtAwaiting();
-  };
-
-  if (options.holds !== undefined) {
-    holds = new HoldController({
+  constructor(options: LeaderOptions) {
+    const { client, clock, liveness, logger, systemNamespace } = options;
+    const lambdaNodes = options.lambdaNodes.cache;
+    const ledger = this.#ledger;
+    this.#options = options;
+    this.#tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
+    const directory = new NodeSnapshot({
+      client,
+      lambdaNodes,
+      nodes: options.nodes.cache,
+      liveness,
+      ledger,
+      closures: { closureOf: (node) => this.#holds?.closureOf(node) },
+      clock,
+    });
+    this.#directory = directory;
+    this.#left = new LeftNodes({ lambdaNodes, directory, clock });
+    this.#reconciler = new WorkerReconciler({
       ...options,
-      source: options.holds,
-      metrics: options.reconcilerMetrics,
-      lambdaNodes: lambdaNodes.cache,
+      workers: options.workers.cache,
       directory,
       ledger,
-      onClosure(node) {
-        lookAtWorkersOf(node);
-        wakeWaiting();
-      },
+      left: this.#left,
+    });
+    this.#authority = new CaController({ client, systemNamespace, clock, logger });
+    const collector = new NodeGarbageCollector({ ...options, lambdaNodes, directory, ledger });
+    this.#workerQueue = this.#queue('workers', CONCURRENCY, (key, call) =>
+      this.#reconciler.reconcile(key, call),
+    );
+    this.#nodeQueue = this.#queue('nodes', 1, async (name, call) => {
+      await collector.sweep(name, call);
+      return {};
+    });
+    this.#requestQueue = this.#queue('certificate-requests', 1, (name, call) => this.#sign(name, call));
+    this.#holds =
+      options.holds === undefined
+        ? undefined
+        : new HoldController({
+            ...options,
+            source: options.holds,
+            metrics: options.reconcilerMetrics,
+            lambdaNodes,
+            directory,
+            ledger,
+            onClosure: (node) => {
+              this.#lookAtWorkersOf(node);
+              this.#wakeWaiting();
+            },
+          });
+  }
+
+  start(): void {
+    const { lambdaNodes, nodes, requests, workers } = this.#options;
+    this.#unsubscribe = [
+      workers.subscribe((change) => this.#workerChanged(change)),
+      lambdaNodes.subscribe((change) => this.#lambdaNodeChanged(change)),
+      nodes.subscribe((change) => this.#nodeChanged(change)),
+      requests.subscribe((change) => {
+        if (change.kind !== 'deleted') {
+          this.#requestQueue.add(change.object.metadata.name);
+        }
+      }),
+    ];
+    // First, so that no worker is placed on a node that is being drained.
+    this.#holds?.start();
+    this.#workerQueue.start();
+    this.#nodeQueue.start();
+    this.#requestQueue.start();
+    this.#startTasks();
+  }
+
+  async stop(): Promise<void> {
+    this.#waking?.cancel();
+    for (const end of this.#unsubscribe) {
+      end();
+    }
+    const queues = [this.#workerQueue, this.#nodeQueue, this.#requestQueue];
+    await Promise.all([...queues.map((queue) => queue.stop()), this.#holds?.stop(), this.#tasks.stop()]);
+  }
+
+  #queue(
+    name: string,
+    workers: number,
+    reconcile: (key: string, call: CallOptions) => Promise<ReconcileResult>,
+  ): Reconciler {
+    const { clock, logger, reconcilerMetrics: metrics } = this.#options;
+    return createReconciler({
+      name,
+      workers,
+      reconcile: (key, { signal }) => reconcile(key, { signal }),
+      logger,
+      clock,
+      metrics,
     });
   }
 
-  const unsubscribe = [
-    workers.subscribe((change) => {
-      const key = keyText(objectKey(change.object));
-      const uid = change.object.metadata.uid ?? '';
-      let freed: string | undefined;
-      left.noteWorker(change);
-      if (change.kind === 'deleted') {
-        freed = ledger.forget(uid);
-        reconciler.forget(key, uid);
-      } else {
-        freed = ledger.observe(change.object);
-        queue.add(key);
-      }
-      holds?.noteWorker(change);
-      const before = (change.kind === 'updated' ? change.old : change.object).status?.assignment?.nodeName;
-      if (before !== undefined && ledger.load(before).assigned === 0) {
-        nodeQueue.add(before);
-      }
-      if (freed !== undefined) {
-        wakeWaiting();
-      }
-    }),
-    lambdaNodes.subscribe((change) => {
-      const isSame =
-        change.kind === 'updated' && placementFingerprint(change.object) === placementFingerprint(change.old);
-      const name = namesOf(change);
-      holds?.noteNode(change);
-      if (!isSame) {
-        wakeWaiting();
-        holds?.look(name);
-      }
-      if (change.kind === 'deleted') {
-        directory.forget(name);
-      }
-      if (left.noteNode(change)) {
-        lookAtAwaiting();
-      }
-      if (change.kind !== 'updated' || isRetired(change.object) !== isRetired(change.old)) {
-        lookAtWorkersOf(name);
-      }
-    }),
-    nodes.subscribe((change) => {
-      if (concernsWorkers(change)) {
-        const name = namesOf(change);
-        directory.noteTaints(name, change.kind === 'deleted' ? undefined : change.object);
-        lookAtWorkersOf(name);
-        holds?.look(name);
-        nodeQueue.add(name);
-        wakeWaiting();
-      }
-    }),
-    requests.subscribe((change) => {
-      if (change.kind !== 'deleted') {
-        requestQueue.add(change.object.metadata.name);
-      }
-    }),
-  ];
+  #startTasks(): void {
+    const { client, clock, holds, lambdaNodes, leaseClient, liveness, logger, nodes, systemNamespace } =
+      this.#options;
+    this.#tasks.run('leases', (signal) =>
+      readLeases(
+        {
+          client: leaseClient,
+          systemNamespace,
+          liveness,
+          nodeNames: () => lambdaNodes.cache.list().map((node) => node.metadata.name),
+          onChange: (changed) => this.#livenessChanged(changed),
+          clock,
+          logger,
+        },
+        signal,
+      ),
+    );
+    if (holds === undefined) {
+      this.#tasks.run('holds', (signal) =>
+        removeHoldPods({ client, systemNamespace, clock, logger }, signal),
+      );
+    }
+    this.#tasks.run('ranges', (signal) =>
+      publishRanges({ client, systemNamespace, nodes: nodes.cache, clock, logger }, signal),
+    );
+    this.#tasks.run('authority', (signal) => keepAuthority(this.#authority, clock, logger, signal));
+  }
 
-  const onLivenessChange = (changed: readonly string[]): void => {
+  async #sign(name: string, call: CallOptions): Promise<ReconcileResult> {
+    const { client, clock, logger, metrics, requests } = this.#options;
+    const request = requests.cache.get({ name });
+    if (request === undefined) {
+      return {};
+    }
+    const standing = await signRequest(
+      request,
+      {
+        client,
+        authority: () => this.#authority.current,
+        clock,
+        logger,
+        onSigned: () => metrics.signed(),
+      },
+      call,
+    );
+    return standing === 'settled' ? {} : { requeueAfterMs: REQUEST_REQUEUE_MS[standing] };
+  }
+
+  #workerChanged(change: CacheEvent<LambdaWorker>): void {
+    const key = keyText(objectKey(change.object));
+    const uid = change.object.metadata.uid ?? '';
+    let freed: string | undefined;
+    this.#left.noteWorker(change);
+    if (change.kind === 'deleted') {
+      freed = this.#ledger.forget(uid);
+      this.#reconciler.forget(key, uid);
+    } else {
+      freed = this.#ledger.observe(change.object);
+      this.#workerQueue.add(key);
+    }
+    this.#holds?.noteWorker(change);
+    const before = (change.kind === 'updated' ? change.old : change.object).status?.assignment?.nodeName;
+    if (before !== undefined && this.#ledger.load(before).assigned === 0) {
+      this.#nodeQueue.add(before);
+    }
+    if (freed !== undefined) {
+      this.#wakeWaiting();
+    }
+  }
+
+  #lambdaNodeChanged(change: CacheEvent<LambdaNode>): void {
+    const isSame =
+      change.kind === 'updated' && placementFingerprint(change.object) === placementFingerprint(change.old);
+    const { name } = change.object.metadata;
+    this.#holds?.noteNode(change);
+    if (!isSame) {
+      this.#wakeWaiting();
+      this.#holds?.look(name);
+    }
+    if (change.kind === 'deleted') {
+      this.#directory.forget(name);
+    }
+    if (this.#left.noteNode(change)) {
+      this.#lookAtAwaiting();
+    }
+    if (change.kind !== 'updated' || isRetired(change.object) !== isRetired(change.old)) {
+      this.#lookAtWorkersOf(name);
+    }
+  }
+
+  #nodeChanged(change: CacheEvent<Node>): void {
+    if (change.kind === 'updated' && nodeFingerprint(change.object) === nodeFingerprint(change.old)) {
+      return;
+    }
+    const { name } = change.object.metadata;
+    this.#directory.noteTaints(name, change.kind === 'deleted' ? undefined : change.object);
+    this.#nodeMatters(name);
+    this.#wakeWaiting();
+  }
+
+  #livenessChanged(changed: readonly string[]): void {
+    const { events, lambdaNodes, liveness, logger } = this.#options;
     for (const name of changed) {
       const state = liveness.of(name);
       logger.info({ node: name, liveness: state }, 'node liveness changed');
       const node = lambdaNodes.cache.get({ name });
       if (node !== undefined && state === 'lost') {
-        options.events.record({
+        events.record({
           regarding: referenceTo(lambdaNodeType, node),
           type: 'Warning',
           reason: 'NodeLost',
@@ -263,50 +319,42 @@ export async function runLeader(options: LeaderOptions, signal: AbortSignal): Pr
           note: 'its Lease is not renewed; its workers are served elsewhere where they can be',
         });
       }
-      lookAtWorkersOf(name);
-      holds?.look(name);
-      nodeQueue.add(name);
+      this.#nodeMatters(name);
     }
-    wakeWaiting();
-  };
-
-  const stopped = aborted(signal);
-  // First, so that nobody is placed on a node that is being drained.
-  holds?.start();
-  queue.start();
-  nodeQueue.start();
-  requestQueue.start();
-  tasks.run('leases', (taskSignal) =>
-    readLeases(
-      {
-        client: options.leaseClient,
-        systemNamespace,
-        liveness,
-        nodeNames: () => lambdaNodes.cache.list().map((node) => node.metadata.name),
-        onChange: onLivenessChange,
-        clock,
-        logger,
-      },
-      taskSignal,
-    ),
-  );
-  if (options.holds === undefined) {
-    tasks.run('holds', (taskSignal) =>
-      removeHoldPods({ client, systemNamespace, clock, logger }, taskSignal),
-    );
+    this.#wakeWaiting();
   }
-  tasks.run('ranges', (taskSignal) =>
-    publishRanges({ client, systemNamespace, nodes: nodes.cache, clock, logger }, taskSignal),
-  );
-  tasks.run('authority', (taskSignal) => keepAuthority(authority, clock, logger, taskSignal));
-  try {
-    await stopped;
-  } finally {
-    waking?.cancel();
-    for (const end of unsubscribe) {
-      end();
+
+  /** Looks at everything that depends on whether a node is fit. */
+  #nodeMatters(name: string): void {
+    this.#lookAtWorkersOf(name);
+    this.#holds?.look(name);
+    this.#nodeQueue.add(name);
+  }
+
+  #lookAtWorkersOf(node: string): void {
+    for (const worker of this.#options.workers.cache.byIndex(NODE_INDEX, node)) {
+      this.#workerQueue.add(keyText(objectKey(worker)));
     }
-    await Promise.all([queue.stop(), nodeQueue.stop(), requestQueue.stop(), holds?.stop(), tasks.stop()]);
+    this.#lookAtAwaiting();
+  }
+
+  #lookAtAwaiting(): void {
+    for (const key of this.#reconciler.awaiting()) {
+      this.#workerQueue.add(key);
+    }
+  }
+
+  /** Looks soon at the workers that wait for a node. */
+  #wakeWaiting(): void {
+    this.#waking ??= this.#options.clock.setTimer(
+      () => {
+        this.#waking = undefined;
+        for (const key of this.#reconciler.waiting()) {
+          this.#workerQueue.add(key);
+        }
+      },
+      Math.max(WAKE_AFTER_MS, WAKE_EACH_MS * this.#reconciler.waiting().length),
+    );
   }
 }
 
@@ -322,7 +370,7 @@ async function keepAuthority(
       await authority.refresh({ signal });
     } catch (error) {
       signal.throwIfAborted();
-      logger.warn({ error: messageOf(error) }, 'client authority could not be looked after');
+      logger.warn({ error: messageOf(error) }, 'client authority could not be refreshed');
       delayMs = AUTHORITY_RETRY_MS;
     }
     await sleep(clock, delayMs, signal);

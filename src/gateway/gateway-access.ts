@@ -8,6 +8,7 @@ import { TaskGroup } from '../common/task-group.ts';
 import { type Secret, secrets } from '../kube/api/resource-types.ts';
 import type { Informer, KubeClient } from '../kube/api/types.ts';
 import { createInformer } from '../kube/cache/informer.ts';
+import type { GatewayConfig } from '../options/gateway.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
 import { AccessKeys } from './access/access-keys.ts';
 import { AccessReviewer } from './access/access-review.ts';
@@ -35,22 +36,8 @@ function defaultAudiences(namespace: string): readonly string[] {
   return [`esb-gateway.${namespace}`, 'esb-gateway'];
 }
 
-/** Flags of `esb gateway` that say who may call. */
-export interface AccessFlags {
-  readonly authentication: 'on' | 'off';
-  /** Name of the Secret with the access keys, in the namespace that is served; empty where no signature is to be taken. */
-  readonly accessKeys: string;
-  /** {@link defaultAudiences} when empty. */
-  readonly tokenAudience: readonly string[];
-  /** Seconds that an answer of the API server is good for, and beyond that while the server is away. */
-  readonly accessCache: number;
-  readonly accessGrace: number;
-  /** Questions a second to the API server about strangers of one address; 0 for no limit. */
-  readonly strangerRate: number;
-  readonly tlsCert?: string;
-  readonly tlsKey?: string;
-  readonly clientCa?: string;
-}
+/** The flags that say who may call. */
+export type AccessFlags = Pick<GatewayConfig, 'callers' | 'tls'>;
 
 export interface GatewayAccessOptions {
   readonly flags: AccessFlags;
@@ -88,7 +75,9 @@ export async function createGatewayAccess(options: GatewayAccessOptions): Promis
   // Not known before it listens, and nobody can call before that.
   let onLoopback = false;
   const verified =
-    flags.authentication === 'on' ? verify(options, tasks, certificates, () => onLoopback) : undefined;
+    flags.callers.authentication === 'on'
+      ? verify(options, tasks, certificates, () => onLoopback)
+      : undefined;
   return {
     access: verified?.access ?? createOpenAccess(() => onLoopback),
     createServer: tls?.createServer,
@@ -113,9 +102,9 @@ function warn(flags: AccessFlags, listen: HostPort, logger: Logger): void {
   if (isLoopback(listen.host)) {
     return;
   }
-  if (flags.authentication === 'off') {
+  if (flags.callers.authentication === 'off') {
     logger.warn('authentication is off: whoever reaches the port may call every function of the namespace');
-  } else if (flags.tlsCert === undefined) {
+  } else if (flags.tls.cert === undefined) {
     logger.warn('no TLS: unless a proxy in front has it, tokens and calls can be read on their way');
   }
 }
@@ -138,17 +127,17 @@ function verify(
   isOnLoopback: () => boolean,
 ): Verified {
   const { flags, namespace, client, clock, logger } = options;
+  const { accessKeys, cacheSeconds, graceSeconds, strangerRate, tokenAudience } = flags.callers;
   const keys = new AccessKeys(logger);
-  const informer = flags.accessKeys === '' ? undefined : keysInformer(options);
+  const informer = accessKeys === '' ? undefined : keysInformer(options);
   informer?.subscribe((event) => keys.apply(event));
-  const graceMs = flags.accessGrace * 1000;
-  const { strangerRate } = flags;
+  const graceMs = graceSeconds * 1000;
   const strangers = new CallerRates(
     { perSecond: strangerRate, burst: Math.max(1, strangerRate * STRANGER_BURST_SECONDS) },
     MAX_ADDRESSES,
   );
   const cached = { client, clock, tasks, graceMs, isAway: options.isApiServerAway, strangers };
-  const yesMs = flags.accessCache * 1000;
+  const yesMs = cacheSeconds * 1000;
   const noMs = Math.min(REFUSED_MS, yesMs);
   const access = createVerifiedAccess({
     keys,
@@ -163,7 +152,7 @@ function verify(
     },
     tokens: new TokenReviewer({
       ...cached,
-      audiences: flags.tokenAudience.length > 0 ? flags.tokenAudience : defaultAudiences(namespace),
+      audiences: tokenAudience.length > 0 ? tokenAudience : defaultAudiences(namespace),
       acceptedMs: yesMs,
       refusedMs: noMs,
     }),
@@ -180,7 +169,7 @@ function verify(
         ? {
             ok: false,
             reason: 'NoAccessKeys',
-            message: `the access keys (Secret ${flags.accessKeys} in namespace ${namespace}) have not been read from the API server yet`,
+            message: `the access keys (Secret ${accessKeys} in namespace ${namespace}) have not been read from the API server yet`,
           }
         : { ok: true },
     start: () => informer?.start(),
@@ -191,7 +180,7 @@ function verify(
 }
 
 function keysInformer({ flags, namespace, client, clock, logger }: GatewayAccessOptions): Informer<Secret> {
-  const fieldSelector = `metadata.name=${flags.accessKeys}`;
+  const fieldSelector = `metadata.name=${flags.callers.accessKeys}`;
   return createInformer(client, secrets, { namespace, fieldSelector }, { logger, clock });
 }
 
@@ -205,7 +194,7 @@ async function openTls(
   certificates: ClientCertificates,
 ): Promise<Tls | undefined> {
   const { clock, logger } = options;
-  const paths = tlsPaths(options.flags);
+  const paths = tlsPaths(options.flags.tls);
   if (paths === undefined) {
     return undefined;
   }
@@ -229,18 +218,14 @@ async function openTls(
   };
 }
 
-function tlsPaths({ tlsCert, tlsKey, clientCa }: AccessFlags): TlsPaths | undefined {
-  if (tlsCert === undefined && tlsKey === undefined && clientCa === undefined) {
+function tlsPaths({ cert, key, clientCa }: AccessFlags['tls']): TlsPaths | undefined {
+  if (cert === undefined && key === undefined && clientCa === undefined) {
     return undefined;
   }
-  if (tlsCert === undefined || tlsKey === undefined) {
+  if (cert === undefined || key === undefined) {
     throw new EsbError('--tls-cert and --tls-key go together, and --client-ca needs both', {
       code: 'InvalidArgument',
     });
   }
-  return {
-    certificate: tlsCert,
-    privateKey: tlsKey,
-    ...(clientCa === undefined ? {} : { clientAuthority: clientCa }),
-  };
+  return { certificate: cert, privateKey: key, clientAuthority: clientCa };
 }

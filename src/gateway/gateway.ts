@@ -23,7 +23,7 @@ import { EndpointGuard } from './events/endpoint-guard.ts';
 import { createPostRecord } from './events/event-destination.ts';
 import { EventQueue } from './events/event-queue.ts';
 import { eventSettingsOf } from './events/event-settings.ts';
-import type { EventSettings, EventStore } from './events/event-store.ts';
+import type { EventStore } from './events/event-store.ts';
 import { FunctionCatalog } from './http/function-catalog.ts';
 import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi, type LambdaApi } from './http/lambda-api.ts';
@@ -35,8 +35,8 @@ import type { GatewayObservation } from './telemetry/gateway-observation.ts';
 import { createCallObserver } from './telemetry/observed-call.ts';
 
 /**
- * Milliseconds without a request after which clients count as sent elsewhere, once the end was asked for: load balancers have
- * to hear of it. Those who go on calling all the same hold it up that many times as long.
+ * Milliseconds without a request after which clients count as sent elsewhere, once the gateway is to end: load balancers
+ * need that time to notice. Clients that go on calling delay the end by up to {@link MAX_LAME_DUCKS} times as long.
  */
 const LAME_DUCK_MS = 500;
 const MAX_LAME_DUCKS = 10;
@@ -53,64 +53,113 @@ export interface GatewayOptions {
   readonly identity: Pick<ClientIdentity, 'current' | 'accepted' | 'refused'>;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Where events are kept. Who runs the gateway owns it. */
+  /** Store of the events, owned by the caller. */
   readonly eventStore: EventStore;
-  /** Where records of failure may be posted; as without `--event-destination` when absent. */
+  /** Guard of the addresses that records of failure may be posted to; as without `--event-destination` when absent. */
   readonly endpoints?: EndpointGuard;
   /** Milliseconds that a call waits for a worker that is being moved, in place of 30,000. */
   readonly maxWaitMs?: number;
   /** Milliseconds in place of {@link LAME_DUCK_MS}. */
   readonly lameDuckMs?: number;
-  /** Who may do what; everybody everything when absent. */
+  /** Authentication and authorization of callers; every caller may do everything when absent. */
   readonly access?: Access;
-  /** How much is taken on; what the flags have as their defaults when absent. */
+  /** Limits of the load; the defaults of the flags when absent. */
   readonly limits?: GatewayLimits;
-  /** What slow clients are given over plain HTTP, in place of what those of every gateway are. */
+  /** Times that slow clients get over plain HTTP, in place of the usual ones. */
   readonly patience?: ClientPatience;
-  /** Whether answers tell what the call found and how long it took where. Default true. */
+  /** Whether answers have headers with the start kind and the timings of the call. Default true. */
   readonly timingHeaders?: boolean;
-  /** What is told of calls beside their metrics; nothing when absent. */
+  /** Access log and spans; none when absent. */
   readonly observation?: GatewayObservation;
   /** Makes the server of the Lambda API, in place of one for plain HTTP. */
   readonly createServer?: (listener: RequestListener) => Server;
 }
 
-/** The Lambda API of one namespace, put together. Who runs it owns informers and identity. */
+/** The Lambda API of one namespace, put together. The caller owns the informers, the identity and the event store. */
 export class Gateway {
   readonly #options: GatewayOptions;
+  readonly #limits: GatewayLimits;
   readonly #view: FleetView;
+  readonly #pressure: ProcessPressure;
+  readonly #room: Room;
   readonly #agents: AgentConnections;
   readonly #activity: ActivityWriter;
+  readonly #invoker: Invoker;
+  readonly #admission: FunctionAdmission;
   readonly #events: EventQueue;
   readonly #api: LambdaApi;
-  readonly #pressure: ProcessPressure;
   readonly metrics: GatewayMetrics;
   #draining = false;
 
   constructor(options: GatewayOptions) {
-    this.#options = options;
-    const { clock, logger, identity, workers, nodes } = options;
+    const { clock, limits = gatewayLimits(), workers } = options;
     const view = new FleetView(options.namespace);
+    this.#options = options;
+    this.#limits = limits;
     this.#view = view;
-    const { listeners = [], tracing, maxFunctions = DEFAULT_MAX_FUNCTIONS } = options.observation ?? {};
-    this.metrics = createGatewayMetrics(
+    this.#pressure = new ProcessPressure(clock);
+    this.#room = new Room(limits.load, this.#pressure);
+    this.metrics = this.#createMetrics();
+    this.#agents = this.#createAgents();
+    this.#activity = this.#createActivity();
+    this.#invoker = new Invoker({
+      view,
+      isViewCurrent: () => workers.isCurrent(),
+      clock,
+      sessionOf: (nodeName) => this.#agents.session(nodeName),
+      onActivity: (worker, stamp) => this.#activity.note(worker.reference, stamp),
+      tracing: options.observation?.tracing,
+      ...(options.maxWaitMs === undefined ? {} : { maxWaitMs: options.maxWaitMs }),
+    });
+    this.#admission = new FunctionAdmission({
+      view,
+      room: this.#room,
+      callerRate: limits.callerRate,
+      maxWaitMs: limits.maxQueueWaitMs,
+      clock,
+    });
+    this.#events = this.#createEvents();
+    this.#api = this.#createApi();
+    workers.subscribe((event) => {
+      switch (event.kind) {
+        case 'added':
+        case 'updated':
+          view.applyResource(event.object);
+          break;
+        case 'deleted':
+          view.removeResource(event.object.metadata.uid ?? '');
+          break;
+        default:
+          unreachable(event);
+      }
+    });
+    options.nodes.subscribe((event) => this.#agents.apply(event));
+  }
+
+  #createMetrics(): GatewayMetrics {
+    const { maxFunctions = DEFAULT_MAX_FUNCTIONS } = this.#options.observation ?? {};
+    return createGatewayMetrics(
       {
-        functions: () => view.functionCount,
-        workers: () => view.workerCount,
+        functions: () => this.#view.functionCount,
+        workers: () => this.#view.workerCount,
         agents: () => this.#agents.size,
-        agentsConnected: () => view.connected.size,
+        agentsConnected: () => this.#view.connected.size,
         eventsPending: () => this.#events.size,
         eventStoreWorks: () => this.#events.health.ok,
         activityPending: () => this.#activity.pending,
-        requestsHeld: () => room.requests,
-        bytesHeld: () => room.bytes,
-        callsWaiting: () => admission.waiting,
+        requestsHeld: () => this.#room.requests,
+        bytesHeld: () => this.#room.bytes,
+        callsWaiting: () => this.#admission.waiting,
       },
-      { exists: (name) => view.function(name) !== undefined, maxFunctions },
+      { exists: (name) => this.#view.function(name) !== undefined, maxFunctions },
     );
-    this.#agents = new AgentConnections({
+  }
+
+  #createAgents(): AgentConnections {
+    const { clock, identity, logger } = this.#options;
+    return new AgentConnections({
       protocol: loadAgentProtocol(),
-      view,
+      view: this.#view,
       identity: () => identity.current,
       clock,
       logger,
@@ -122,47 +171,36 @@ export class Gateway {
         }
       },
     });
-    this.#activity = new ActivityWriter({
-      client: options.client,
+  }
+
+  #createActivity(): ActivityWriter {
+    const { client, clock, logger } = this.#options;
+    return new ActivityWriter({
+      client,
       clock,
       logger,
-      exists: (uid) => view.worker(uid) !== undefined,
+      exists: (uid) => this.#view.worker(uid) !== undefined,
       onWritten: (ok) => this.metrics.activityWritten(ok),
     });
-    const invoker = new Invoker({
-      view,
-      isViewCurrent: () => workers.isCurrent(),
-      clock,
-      sessionOf: (nodeName) => this.#agents.session(nodeName),
-      onActivity: (worker, stamp) => this.#activity.note(worker.reference, stamp),
-      tracing,
-      ...(options.maxWaitMs === undefined ? {} : { maxWaitMs: options.maxWaitMs }),
-    });
-    const limits = options.limits ?? gatewayLimits();
-    this.#pressure = new ProcessPressure(clock);
-    const room = new Room(limits.load, this.#pressure);
-    const admission = new FunctionAdmission({
-      view,
-      room,
-      callerRate: limits.callerRate,
-      maxWaitMs: limits.maxQueueWaitMs,
-      clock,
-    });
-    const eventSettings = (name: string): EventSettings | undefined => {
-      const entry = view.function(name);
-      return entry === undefined ? undefined : eventSettingsOf(entry.settings);
-    };
-    this.#events = new EventQueue({
-      store: options.eventStore,
-      post: createPostRecord(options.endpoints ?? new EndpointGuard({ allowed: [] })),
-      settingsOf: eventSettings,
+  }
+
+  #createEvents(): EventQueue {
+    const { clock, endpoints, eventStore, logger } = this.#options;
+    const view = this.#view;
+    return new EventQueue({
+      store: eventStore,
+      post: createPostRecord(endpoints ?? new EndpointGuard({ allowed: [] })),
+      settingsOf: (name) => {
+        const entry = view.function(name);
+        return entry === undefined ? undefined : eventSettingsOf(entry.settings);
+      },
       isSwitchedOff: (name) => view.function(name)?.settings.concurrency?.reserved === 0,
-      isReady: () => workers.hasSynced() && nodes.hasSynced(),
+      isReady: () => this.#isSynced,
       newRequestId: randomUUID,
       invoke: async (call, caller) => {
-        const admitted = await admission.enterEvent(call, caller);
+        const admitted = await this.#admission.enterEvent(call, caller);
         try {
-          const result = await invoker.invoke(call, caller, admitted);
+          const result = await this.#invoker.invoke(call, caller, admitted);
           admitted.answered(result.body.length);
           if (result.timings !== undefined) {
             this.metrics.requests.ran(call.reference.name, result.timings);
@@ -182,60 +220,55 @@ export class Gateway {
       onTried: (result) => this.metrics.eventTried(result),
       onEnded: (result) => this.metrics.eventEnded(result),
     });
-    this.#api = createLambdaApi({
-      invoker,
+  }
+
+  #createApi(): LambdaApi {
+    const { clock, createServer, logger, namespace, nodes, observation, patience, workers } = this.#options;
+    const { listeners = [], tracing } = observation ?? {};
+    return createLambdaApi({
+      invoker: this.#invoker,
       catalog: new FunctionCatalog({
-        invoker,
-        functionNames: () => view.functionNames(),
-        resourceOf: (name) => workers.cache.get({ namespace: options.namespace, name }),
+        invoker: this.#invoker,
+        functionNames: () => this.#view.functionNames(),
+        resourceOf: (name) => workers.cache.get({ namespace, name }),
         architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
       }),
-      access: options.access ?? createOpenAccess(() => false),
-      admission,
-      room,
-      connections: options.patience === undefined ? limits : { ...limits, patience: options.patience },
+      access: this.#options.access ?? createOpenAccess(() => false),
+      admission: this.#admission,
+      room: this.#room,
+      connections: patience === undefined ? this.#limits : { ...this.#limits, patience },
       accept: (call) => this.#events.accept(call),
       observer: createCallObserver({ listeners: [this.metrics.requests, ...listeners], tracing }),
       notReady: () =>
-        workers.hasSynced() && nodes.hasSynced()
+        this.#isSynced
           ? undefined
           : unavailable('The gateway has just started and has not heard from the Kubernetes API server yet.'),
       isDraining: () => this.#draining,
       clock,
       logger,
-      timingHeaders: options.timingHeaders ?? true,
-      ...(options.createServer === undefined ? {} : { createServer: options.createServer }),
+      timingHeaders: this.#options.timingHeaders ?? true,
+      ...(createServer === undefined ? {} : { createServer }),
     });
-    workers.subscribe((event) => {
-      switch (event.kind) {
-        case 'added':
-        case 'updated':
-          view.applyResource(event.object);
-          break;
-        case 'deleted':
-          view.removeResource(event.object.metadata.uid ?? '');
-          break;
-        default:
-          unreachable(event);
-      }
-    });
-    nodes.subscribe((event) => this.#agents.apply(event));
+  }
+
+  /** Whether both first lists have come. */
+  get #isSynced(): boolean {
+    return this.#options.workers.hasSynced() && this.#options.nodes.hasSynced();
   }
 
   /** Whether calls can be served; agents that cannot be reached are no fault of the gateway. */
   health(): Health {
-    const { workers, nodes, identity } = this.#options;
     if (this.#draining) {
       return { ok: false, reason: 'Stopping', message: 'the gateway is ending' };
     }
-    if (!workers.hasSynced() || !nodes.hasSynced()) {
+    if (!this.#isSynced) {
       return {
         ok: false,
         reason: 'NotSynced',
         message: 'LambdaWorkers and LambdaNodes have not been read from the API server yet',
       };
     }
-    if (identity.current === undefined) {
+    if (this.#options.identity.current === undefined) {
       return {
         ok: false,
         reason: 'NoCertificate',
@@ -263,12 +296,12 @@ export class Gateway {
     return port;
   }
 
-  /** Connects anew to all agents: the identity has changed. */
+  /** Opens a new connection to each agent, after a change of the identity. */
   reconnect(): void {
     this.#agents.renew();
   }
 
-  /** Sends clients elsewhere, lets every call end, and writes what is left to be written. */
+  /** Sends clients elsewhere, lets every call end, and writes the last stamps. */
   async stop(): Promise<void> {
     this.#draining = true;
     const { lameDuckMs = LAME_DUCK_MS } = this.#options;
@@ -279,7 +312,7 @@ export class Gateway {
     this.#pressure.stop();
   }
 
-  /** What is known; for tests and debugging. */
+  /** The functions, workers and agents as the gateway knows them; for tests and debugging. */
   get view(): FleetView {
     return this.#view;
   }

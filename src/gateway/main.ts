@@ -7,90 +7,122 @@ import { messageOf } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import { type HealthServer, startHealthServer } from '../common/health-server.ts';
 import { parseHostPort } from '../common/host-port.ts';
+import type { Logger } from '../common/logger.ts';
 import type { RoleContext } from '../common/role-context.ts';
-import { stopInOrder } from '../common/stop-in-order.ts';
+import { type StopStack, withStops } from '../common/stop-in-order.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import { customResourceDefinitions } from '../kube/api/resource-types.ts';
 import type { KubeClient } from '../kube/api/types.ts';
 import { createInformer } from '../kube/cache/informer.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
-import { gatewayLimits, type LimitFlags } from './admission/gateway-limits.ts';
+import type { GatewayConfig } from '../options/gateway.ts';
+import { gatewayLimits } from './admission/gateway-limits.ts';
 import { ClientIdentity } from './agents/client-identity.ts';
 import { EndpointGuard } from './events/endpoint-guard.ts';
-import { type EventFlags, openEventStore } from './events/event-store-choice.ts';
+import { openEventStore } from './events/event-store-choice.ts';
 import { Gateway, type GatewayOptions } from './gateway.ts';
-import { type AccessFlags, createGatewayAccess } from './gateway-access.ts';
-import { type ObservationFlags, openObservation } from './telemetry/gateway-observation.ts';
+import { createGatewayAccess } from './gateway-access.ts';
+import { openObservation } from './telemetry/gateway-observation.ts';
 
 /** Milliseconds between two looks at the installed resource definitions, until they fit. */
 const SCHEMA_RETRY_MS = 5_000;
 
-/** Flags of `esb gateway`. */
-export interface GatewayFlags extends AccessFlags, EventFlags, LimitFlags, ObservationFlags {
-  readonly kubeconfig?: string;
-  readonly namespace: string;
-  readonly listen: string;
-  readonly health: string;
-  readonly stateDir: string;
-  readonly timingHeaders: boolean;
-  readonly eventDestination: readonly string[];
-}
-
 /** Times that no flag sets; each is that of every gateway when absent. */
 export type GatewayTimes = Pick<GatewayOptions, 'maxWaitMs' | 'patience'>;
 
+/** A phase of the start: has the configuration, and defers the end of the parts that it makes. */
+interface Phase {
+  readonly config: GatewayConfig;
+  readonly context: RoleContext;
+  readonly stops: StopStack;
+}
+
 /** Runs a gateway until the signal fires, and then lets every call end. */
 export async function runGateway(
-  flags: GatewayFlags,
+  config: GatewayConfig,
   context: RoleContext,
   times: GatewayTimes = {},
 ): Promise<void> {
-  const { logger, signal } = context;
-  const clock = systemClock;
-  const listen = parseHostPort(flags.listen);
-  const healthAddress = parseHostPort(flags.health);
-  const endpoints = new EndpointGuard({ allowed: flags.eventDestination });
-  const eventStore = await openEventStore(flags, {
-    env: process.env,
-    clock,
-    logger,
+  await withStops(async (stops) => {
+    const phase: Phase = { config, context, stops };
+    const listen = parseHostPort(config.server.listen);
+    const healthAddress = parseHostPort(config.server.health);
+    // Made once there is a gateway, and closed last: /readyz tells that the gateway ends.
+    let healthServer: HealthServer | undefined;
+    stops.defer(() => healthServer?.close());
+    const cluster = connect(phase);
+    const { gateway, identity, callers } = await open(phase, cluster, times);
+    const schema = new SchemaHealth(cluster.client, context.logger);
+    healthServer = await startHealthServer(healthAddress, {
+      ready: () => [schema.health, callers.health(), gateway.health()].find(({ ok }) => !ok) ?? { ok: true },
+      metricsPage: () => gateway.metrics.page(),
+    });
+    await gateway.listen(listen);
+    cluster.workers.start();
+    cluster.nodes.start();
+    callers.start(listen);
+    cluster.tasks.run('client certificate', (stop) => identity.run(stop));
+    cluster.tasks.run('resource definitions', (stop) => schema.run(stop));
+    await aborted(context.signal);
+    context.logger.info('stopping: letting calls end');
   });
+}
+
+/** The gateway's side of the API server; nothing is read before its informers start. */
+function connect({ config, context: { logger }, stops }: Phase) {
+  const { kubeconfig, namespace } = config.cluster;
   const client = createKubeClient({
-    source: createKubeConnectionSource({ kubeconfig: flags.kubeconfig }),
+    source: createKubeConnectionSource({ kubeconfig }),
     userAgent: 'esb-gateway',
   });
-  const workers = createInformer<LambdaWorker>(
-    client,
-    lambdaWorkers,
-    { namespace: flags.namespace },
-    { logger },
-  );
+  stops.defer(() => client.close());
+  const workers = createInformer<LambdaWorker>(client, lambdaWorkers, { namespace }, { logger });
   const nodes = createInformer<LambdaNode>(client, lambdaNodes, {}, { logger });
-  const identity: ClientIdentity = await ClientIdentity.open({
-    folder: flags.stateDir,
-    namespace: flags.namespace,
-    client,
-    clock,
-    logger,
-    onChange: () => gateway.reconnect(),
-  });
-  const observation = await openObservation(flags, {
-    clock,
-    logger,
-    env: process.env,
-    namespace: flags.namespace,
-  });
+  stops.defer(() => nodes.stop());
+  stops.defer(() => workers.stop());
+  const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
+  stops.defer(() => tasks.stop());
+  return { client, workers, nodes, tasks };
+}
+
+/** Makes the gateway and the parts that it works with. */
+async function open(
+  { config, context: { logger }, stops }: Phase,
+  { client, nodes, workers }: ReturnType<typeof connect>,
+  times: GatewayTimes,
+) {
+  const { namespace } = config.cluster;
+  const { stateDir } = config.server;
+  const clock = systemClock;
+  const env = process.env;
+  const endpoints = new EndpointGuard({ allowed: config.events.destinations });
+  const observation = await openObservation(config.observation, { clock, logger, env, namespace });
+  stops.defer(() => observation.tracing?.close());
   const callers = await createGatewayAccess({
-    flags,
-    namespace: flags.namespace,
+    flags: config,
+    namespace,
     client,
     clock,
     logger,
     isApiServerAway: () => workers.hasSynced() && !workers.isCurrent(),
   });
+  stops.defer(() => callers.stop());
+  const eventStore = await openEventStore(
+    { stateDir, namespace, events: config.events },
+    { env, clock, logger },
+  );
+  stops.defer(() => eventStore.close());
+  const identity: ClientIdentity = await ClientIdentity.open({
+    folder: stateDir,
+    namespace,
+    client,
+    clock,
+    logger,
+    onChange: () => gateway.reconnect(),
+  });
   const gateway: Gateway = new Gateway({
-    namespace: flags.namespace,
+    namespace,
     workers,
     nodes,
     client,
@@ -99,53 +131,46 @@ export async function runGateway(
     endpoints,
     clock,
     logger,
-    timingHeaders: flags.timingHeaders,
+    timingHeaders: config.observation.timingHeaders,
     access: callers.access,
     ...(callers.createServer === undefined ? {} : { createServer: callers.createServer }),
-    limits: gatewayLimits(flags),
+    limits: gatewayLimits(config.limits),
     ...times,
     observation,
   });
-  let schema: Health = { ok: false, reason: 'NotChecked', message: 'resource definitions were not read yet' };
-  const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
-  let healthServer: HealthServer | undefined;
-  try {
-    healthServer = await startHealthServer(healthAddress, {
-      ready: () => [schema, callers.health(), gateway.health()].find(({ ok }) => !ok) ?? { ok: true },
-      metricsPage: () => gateway.metrics.page(),
-    });
-    await gateway.listen(listen);
-    workers.start();
-    nodes.start();
-    callers.start(listen);
-    tasks.run('client certificate', (stop) => identity.run(stop));
-    tasks.run('resource definitions', async (stop) => {
-      for (;;) {
-        const now = await checkSchema(client, stop);
-        if (!now.ok && (schema.ok || now.message !== schema.message)) {
-          logger.warn({ reason: now.reason, detail: now.message }, 'resource definitions do not fit');
-        }
-        schema = now;
-        if (now.ok) {
-          return;
-        }
-        await sleep(clock, SCHEMA_RETRY_MS, stop);
+  stops.defer(() => gateway.stop());
+  return { gateway, identity, callers };
+}
+
+/** Whether the installed resource definitions fit this program. */
+class SchemaHealth {
+  readonly #client: KubeClient;
+  readonly #logger: Logger;
+  #health: Health = { ok: false, reason: 'NotChecked', message: 'resource definitions were not read yet' };
+
+  constructor(client: KubeClient, logger: Logger) {
+    this.#client = client;
+    this.#logger = logger;
+  }
+
+  get health(): Health {
+    return this.#health;
+  }
+
+  /** Looks until they fit, or the signal fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const before = this.#health;
+      const now = await checkSchema(this.#client, signal);
+      if (!now.ok && (before.ok || now.message !== before.message)) {
+        this.#logger.warn({ reason: now.reason, detail: now.message }, 'resource definitions do not fit');
       }
-    });
-    await aborted(signal);
-    logger.info('stopping: letting calls end');
-  } finally {
-    await stopInOrder([
-      () => gateway.stop(),
-      () => eventStore.close(),
-      () => callers.stop(),
-      () => observation.tracing?.close(),
-      () => tasks.stop(),
-      () => workers.stop(),
-      () => nodes.stop(),
-      () => healthServer?.close(),
-      () => client.close(),
-    ]);
+      this.#health = now;
+      if (now.ok) {
+        return;
+      }
+      await sleep(systemClock, SCHEMA_RETRY_MS, signal);
+    }
   }
 }
 

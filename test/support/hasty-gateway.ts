@@ -1,6 +1,7 @@
 import { createProgram } from '../../src/command-line.ts';
 import { role } from '../../src/command-run.ts';
-import { type GatewayFlags, type GatewayTimes, runGateway } from '../../src/gateway/main.ts';
+import { type GatewayTimes, runGateway } from '../../src/gateway/main.ts';
+import { gatewayFlags } from '../../src/options/gateway.ts';
 
 /** `esb gateway` with the same flags, but that it waits 2 s where every other gateway waits 20 or 30. */
 const times: GatewayTimes = {
@@ -11,9 +12,5 @@ const times: GatewayTimes = {
 const program = createProgram();
 program.commands
   .find((command) => command.name() === 'gateway')
-  ?.action(
-    role<GatewayFlags & { readonly logLevel: string }>('gateway', (flags, context) =>
-      runGateway(flags, context, times),
-    ),
-  );
+  ?.action(role('gateway', gatewayFlags, (config, context) => runGateway(config, context, times)));
 await program.parseAsync();

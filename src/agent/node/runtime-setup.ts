@@ -8,13 +8,13 @@ import { unreachable } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import { formatRange, type NamedRange, parseIpRange } from '../../common/ip-range.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { AgentConfig } from '../../options/agent.ts';
 import { readUserIdRange } from '../../runtime/containerd/user-id-blocks.ts';
 import type { RuntimeObserver } from '../../runtime/contract/instrumentation.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 import { createRuntime } from '../../runtime/factory.ts';
 import { parseHostPortRange } from '../../runtime/start/host-port-allocator.ts';
 import { NetworkGarbageCollector } from '../gc/network-gc.ts';
-import type { AgentOptions } from '../model/agent-options.ts';
 import { defaultMemoryMiB } from './node-status.ts';
 
 /** The runtime of a node, and what of the node's network comes with it. */
@@ -29,7 +29,7 @@ export interface NodeRuntime {
 }
 
 export interface NodeRuntimeOptions {
-  readonly agent: AgentOptions;
+  readonly config: AgentConfig;
   readonly stateDir: string;
   readonly runDir: string;
   /** Mounted over `/etc/resolv.conf` of every worker, where the engine does not bring one. */
@@ -52,7 +52,7 @@ const refusalsMs = 2_000;
  * @throws {EsbError} `InvalidArgument` for flags that make no sense
  */
 export async function createNodeRuntime(options: NodeRuntimeOptions): Promise<NodeRuntime> {
-  const type = options.agent.runtimeType;
+  const type = options.config.runtime.type;
   switch (type) {
     case 'containerd':
       return await onContainerd(options);
@@ -64,20 +64,21 @@ export async function createNodeRuntime(options: NodeRuntimeOptions): Promise<No
 }
 
 async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
-  const { agent, clock, logger, runDir, runner, stateDir } = options;
-  const userIds =
-    agent.userNamespaces === undefined ? undefined : await readUserIdRange(agent.userNamespaces);
+  const { config, clock, logger, runDir, runner, stateDir } = options;
+  const { capacity, isolation, network: flags } = config;
+  const { userNamespaces } = isolation;
+  const userIds = userNamespaces === undefined ? undefined : await readUserIdRange(userNamespaces);
   const network = createNodeNetwork({
     stateDir,
     configFile: resolve(
-      agent.cniConfig ?? fileURLToPath(new URL('../../../cni/10-esb.conflist', import.meta.url)),
+      flags.cniConfig ?? fileURLToPath(new URL('../../../cni/10-esb.conflist', import.meta.url)),
     ),
-    pluginFolder: resolve(agent.cniBinDir),
-    subnet: agent.subnet,
-    maxWorkers: agent.maxWorkers,
-    slots: agent.slots,
-    deniedRanges: agent.denyCidr.map((cidr) => formatRange(parseIpRange(cidr))),
-    allowedRanges: agent.allowCidr.map((cidr) => formatRange(parseIpRange(cidr))),
+    pluginFolder: resolve(flags.cniBinDir),
+    subnet: flags.subnet,
+    maxWorkers: capacity.maxWorkers,
+    slots: flags.slots,
+    deniedRanges: flags.denyCidr.map((cidr) => formatRange(parseIpRange(cidr))),
+    allowedRanges: flags.allowCidr.map((cidr) => formatRange(parseIpRange(cidr))),
     otherRanges: options.otherRanges,
     resolvConfPath: options.resolvConfPath,
     runner,
@@ -87,19 +88,19 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
     type: 'containerd',
     containerd: {
       ...common(options),
-      socketPath: resolve(agent.containerdSocket),
+      socketPath: resolve(config.runtime.containerdSocket),
       network,
-      hostsFolder: resolve(agent.certsDir),
+      hostsFolder: resolve(config.images.certsDir),
       resolvConfPath: options.resolvConfPath,
       runcRoot: join(runDir, 'runc'),
       etcHostsFolder: join(runDir, 'hosts'),
-      workersPerShim: agent.workersPerShim,
+      workersPerShim: config.runtime.workersPerShim,
       confinement: {
-        cgroupDriver: agent.cgroupDriver,
-        cgroupParent: agent.cgroupParent,
-        promisedMiB: agent.memory ?? defaultMemoryMiB(),
+        cgroupDriver: isolation.cgroupDriver,
+        cgroupParent: isolation.cgroupParent,
+        promisedMiB: capacity.memoryMiB ?? defaultMemoryMiB(),
         userIds,
-        oomScoreAdj: agent.oomScoreAdj,
+        oomScoreAdj: isolation.oomScoreAdj,
       },
     },
   });
@@ -114,15 +115,15 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
 
 /** Network and rules are the engine's, which also looks after what is left of them. */
 async function onDocker(options: NodeRuntimeOptions): Promise<NodeRuntime> {
-  const { agent, stateDir } = options;
+  const { config, stateDir } = options;
   return {
     runtime: await createRuntime({
       type: 'docker',
       docker: {
         ...common(options),
-        socketPath: resolve(agent.dockerSocket),
+        socketPath: resolve(config.runtime.dockerSocket),
         notesFolder: join(stateDir, 'docker'),
-        oomScoreAdj: agent.oomScoreAdj,
+        oomScoreAdj: config.isolation.oomScoreAdj,
       },
     }),
     slots: () => ({ ready: 0, wanted: 0 }),
@@ -136,13 +137,13 @@ async function onDocker(options: NodeRuntimeOptions): Promise<NodeRuntime> {
 }
 
 /** What every runtime takes. */
-function common({ agent, logger, observer, runner, stateDir }: NodeRuntimeOptions) {
+function common({ config, logger, observer, runner, stateDir }: NodeRuntimeOptions) {
   return {
     logFolder: join(stateDir, 'logs'),
-    logLimits: { maxBytes: agent.logMaxSize, maxFiles: agent.logMaxFiles },
+    logLimits: { maxBytes: config.logs.maxBytes, maxFiles: config.logs.maxFiles },
     hostPortFolder: join(stateDir, 'host-ports'),
-    hostPorts: parseHostPortRange(agent.hostPorts),
-    maxPulls: agent.maxPulls,
+    hostPorts: parseHostPortRange(config.network.hostPorts),
+    maxPulls: config.images.maxPulls,
     observer,
     runner,
     logger,

@@ -1,3 +1,5 @@
+import { defaultsOf } from '../../options/flag.ts';
+import { type GatewayConfig, gatewayFlags } from '../../options/gateway.ts';
 import type { RateLimit } from '../lambda/caller-rate.ts';
 import type { LoadLimits } from './load-shed.ts';
 
@@ -13,39 +15,11 @@ export interface GatewayLimits {
   readonly maxConnectionsPerAddress: number;
 }
 
-/** Flags of `esb gateway` for its limits. */
-export interface LimitFlags {
-  readonly maxRequests: number;
-  /** Bytes. */
-  readonly maxHeld: number;
-  readonly maxConnections: number;
-  /** Half of the above when absent. */
-  readonly maxConnectionsPerAddress?: number;
-  /** Milliseconds. */
-  readonly maxLoopDelay: number;
-  /** Percent. */
-  readonly maxHeap: number;
-  /** Seconds. */
-  readonly maxQueueWait: number;
-  /** Requests a second; 0 for no limit. */
-  readonly callerRate: number;
-  /** As many as a second's worth when absent. */
-  readonly callerBurst?: number;
-}
-
-/** What the flags are when they are not given. */
-export const DEFAULT_LIMIT_FLAGS: LimitFlags = {
-  maxRequests: 8_192,
-  maxHeld: 512 * 2 ** 20,
-  maxConnections: 16_384,
-  maxLoopDelay: 3_000,
-  maxHeap: 85,
-  maxQueueWait: 300,
-  callerRate: 0,
-};
+/** The limits where no flag is given. */
+export const DEFAULT_LIMIT_FLAGS = defaultsOf(gatewayFlags.limits);
 
 /** The limits that flags ask for. */
-export function gatewayLimits(flags: LimitFlags = DEFAULT_LIMIT_FLAGS): GatewayLimits {
+export function gatewayLimits(flags: GatewayConfig['limits'] = DEFAULT_LIMIT_FLAGS): GatewayLimits {
   return {
     load: {
       maxRequests: flags.maxRequests,

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Clock } from '../../common/clock.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { GatewayConfig } from '../../options/gateway.ts';
 import type { EventLimits, EventStore } from './event-store.ts';
 import { PostgresEventStore } from './postgres-event-store.ts';
 import { ReopeningEventStore } from './reopening-event-store.ts';
@@ -11,16 +12,11 @@ import { SqliteEventStore } from './sqlite-event-store.ts';
 /** Variable of the environment with the connection string of the event database. */
 export const EVENT_DATABASE_VARIABLE = 'ESB_EVENT_DATABASE';
 
-/** Flags of `esb gateway` for its events. */
-export interface EventFlags {
+/** Where events are kept, and how many. */
+export interface EventStoreConfig {
   readonly stateDir: string;
   readonly namespace: string;
-  readonly eventStore: 'sqlite' | 'postgres';
-  /** File with the connection string; the variable {@link EVENT_DATABASE_VARIABLE} when absent. */
-  readonly eventDatabaseFile?: string;
-  readonly maxEvents: number;
-  /** Bytes. */
-  readonly maxEventBytes: number;
+  readonly events: Pick<GatewayConfig['events'], 'store' | 'databaseFile' | 'maxEvents' | 'maxBytes'>;
 }
 
 export interface EventStoreContext {
@@ -36,10 +32,13 @@ export interface EventStoreContext {
  * @throws {EsbError} `EventStoreLocked` when another gateway has the state folder, or `EventDatabaseMissing` when nothing says
  *   where the database is
  */
-export async function openEventStore(flags: EventFlags, context: EventStoreContext): Promise<EventStore> {
-  const limits: EventLimits = { maxEvents: flags.maxEvents, maxBytes: flags.maxEventBytes };
+export async function openEventStore(
+  { events, namespace, stateDir }: EventStoreConfig,
+  context: EventStoreContext,
+): Promise<EventStore> {
+  const limits: EventLimits = { maxEvents: events.maxEvents, maxBytes: events.maxBytes };
   const { clock, logger } = context;
-  if (flags.eventStore === 'sqlite') {
+  if (events.store === 'sqlite') {
     let isSuspect = false;
     const store = new ReopeningEventStore({
       open: async (tellBroken, signal) => {
@@ -48,7 +47,7 @@ export async function openEventStore(flags: EventFlags, context: EventStoreConte
           tellBroken(error);
         };
         return new SqliteEventStore(
-          await SqliteEventChannel.open({ folder: flags.stateDir, limits, onBroken, signal, isSuspect }),
+          await SqliteEventChannel.open({ folder: stateDir, limits, onBroken, signal, isSuspect }),
           limits,
         );
       },
@@ -64,8 +63,8 @@ export async function openEventStore(flags: EventFlags, context: EventStoreConte
     return store;
   }
   return new PostgresEventStore({
-    connectionString: await connectionString(flags, context.env),
-    namespace: flags.namespace,
+    connectionString: await connectionString(events.databaseFile, context.env),
+    namespace,
     limits,
     clock,
     logger,
@@ -73,8 +72,7 @@ export async function openEventStore(flags: EventFlags, context: EventStoreConte
 }
 
 /** Never in an argument, which every user of the machine may read. */
-async function connectionString(flags: EventFlags, env: EventStoreContext['env']): Promise<string> {
-  const { eventDatabaseFile: file } = flags;
+async function connectionString(file: string | undefined, env: EventStoreContext['env']): Promise<string> {
   if (file !== undefined) {
     try {
       return await readFile(file, 'utf8');

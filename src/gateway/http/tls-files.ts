@@ -15,7 +15,7 @@ export interface TlsPaths {
   readonly certificate: string;
   readonly privateKey: string;
   /** Authorities whose clients are known by their certificate; absent when no client is asked for one. */
-  readonly clientAuthority?: string;
+  readonly clientAuthority?: string | undefined;
 }
 
 /** What the files have held when they fitted together last. */

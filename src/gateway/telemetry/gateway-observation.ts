@@ -2,16 +2,9 @@ import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Tracing } from '../../common/tracing/span.ts';
 import { openTracing, type TracingEnvironment } from '../../common/tracing/tracing.ts';
+import type { GatewayConfig } from '../../options/gateway.ts';
 import { createAccessLog } from './access-log.ts';
 import type { CallListener } from './observed-call.ts';
-
-/** Flags of what a gateway tells of its calls. */
-export interface ObservationFlags {
-  readonly accessLog: boolean;
-  /** Base address of the receiver of spans; the environment says it when absent. */
-  readonly otlpEndpoint?: string;
-  readonly metricsFunctions: number;
-}
 
 /** What a gateway tells of its calls beside their metrics. */
 export interface GatewayObservation {
@@ -24,7 +17,7 @@ export interface GatewayObservation {
 
 /** Makes what the flags ask for, and nothing else. Does not reject. */
 export async function openObservation(
-  flags: ObservationFlags,
+  flags: GatewayConfig['observation'],
   context: {
     readonly clock: Clock;
     readonly logger: Logger;

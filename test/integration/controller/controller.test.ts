@@ -13,9 +13,11 @@ import { certificateSigningRequests, configMaps, nodes } from '../../../src/kube
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
+import { controllerFlags } from '../../../src/options/controller.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
+import { optionsOf } from '../../support/options.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const root = join(import.meta.dirname, '../../..');
@@ -39,7 +41,10 @@ describe('the controller, as the user esb:controller of a real API server', () =
     }
     admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
     running = runController(
-      { kubeconfig: await server.kubeconfig('esb:controller'), health: '127.0.0.1:0', identity: 'first' },
+      optionsOf(controllerFlags, [
+        ...['--kubeconfig', await server.kubeconfig('esb:controller')],
+        ...['--health', '127.0.0.1:0', '--identity', 'first'],
+      ]),
       { signal: stop.signal, logger: silentLogger() },
       clock,
     );

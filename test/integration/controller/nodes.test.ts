@@ -9,10 +9,12 @@ import { leases, type Node, nodes, type Pod, pods } from '../../../src/kube/api/
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
+import { controllerFlags } from '../../../src/options/controller.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { renderChart } from '../../support/chart.ts';
 import { type FakeNode, startFakeNode } from '../../support/fake-node.ts';
 import { fastClock } from '../../support/fast-clock.ts';
+import { optionsOf } from '../../support/options.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const root = join(import.meta.dirname, '../../..');
@@ -52,12 +54,10 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     );
     admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
     running = runController(
-      {
-        kubeconfig: await server.kubeconfig('esb:controller'),
-        health: '127.0.0.1:0',
-        identity: 'first',
-        holdImage,
-      },
+      optionsOf(controllerFlags, [
+        ...['--kubeconfig', await server.kubeconfig('esb:controller')],
+        ...['--health', '127.0.0.1:0', '--identity', 'first', '--hold-image', holdImage],
+      ]),
       { signal: stop.signal, logger: silentLogger() },
       fastClock(SPEED),
     );

@@ -524,9 +524,7 @@ describe('the event store in SQLite', () => {
       {
         stateDir: folder,
         namespace: 'default',
-        eventStore: 'sqlite',
-        maxEvents: 10,
-        maxEventBytes: 2 ** 20,
+        events: { store: 'sqlite', databaseFile: undefined, maxEvents: 10, maxBytes: 2 ** 20 },
       },
       { env: {}, clock: systemClock, logger: silentLogger() },
     );
@@ -550,9 +548,7 @@ describe('the event store in SQLite', () => {
         {
           stateDir: folder,
           namespace: 'default',
-          eventStore: 'sqlite',
-          maxEvents: 1_000,
-          maxEventBytes: 2 ** 30,
+          events: { store: 'sqlite', databaseFile: undefined, maxEvents: 1_000, maxBytes: 2 ** 30 },
         },
         { env: {}, clock: systemClock, logger: silentLogger() },
       );
@@ -751,9 +747,7 @@ describe('the event store in PostgreSQL', () => {
     const flags = {
       stateDir: '/nowhere',
       namespace: 'default',
-      eventStore: 'postgres' as const,
-      maxEvents: 10,
-      maxEventBytes: 1_000,
+      events: { store: 'postgres' as const, databaseFile: undefined, maxEvents: 10, maxBytes: 1_000 },
     };
     const context = { clock: systemClock, logger, onBroken: () => undefined };
     const shown = (error: unknown): string => {

@@ -8,7 +8,6 @@ import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { type Authority, advanceAuthority } from '../../../src/controller/certificates/ca.ts';
 import { signRequest } from '../../../src/controller/certificates/csr-signer.ts';
-import { DEFAULT_LIMIT_FLAGS } from '../../../src/gateway/admission/gateway-limits.ts';
 import { runGateway } from '../../../src/gateway/main.ts';
 import {
   type CertificateSigningRequest,
@@ -17,9 +16,11 @@ import {
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
+import { gatewayFlags } from '../../../src/options/gateway.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { type FakeAgent, startFakeAgent } from '../../support/fake-agent.ts';
 import { freePort } from '../../support/free-port.ts';
+import { optionsOf } from '../../support/options.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 let api: ApiServer;
@@ -38,27 +39,11 @@ async function startGateway(stateDir: string): Promise<RunningGateway> {
   const [port, healthPort] = [await freePort(), await freePort()];
   const stop = new AbortController();
   const running = runGateway(
-    {
-      ...DEFAULT_LIMIT_FLAGS,
-      kubeconfig,
-      namespace: 'default',
-      listen: `127.0.0.1:${port}`,
-      health: `127.0.0.1:${healthPort}`,
-      stateDir,
-      timingHeaders: true,
-      eventDestination: [],
-      authentication: 'off',
-      accessKeys: 'esb-access-keys',
-      tokenAudience: [],
-      accessCache: 60,
-      accessGrace: 3600,
-      strangerRate: 100,
-      accessLog: false,
-      metricsFunctions: 100,
-      eventStore: 'sqlite',
-      maxEvents: 100,
-      maxEventBytes: 2 ** 20,
-    },
+    optionsOf(gatewayFlags, [
+      ...['--kubeconfig', kubeconfig, '--state-dir', stateDir],
+      ...['--listen', `127.0.0.1:${port}`, '--health', `127.0.0.1:${healthPort}`],
+      ...['--authentication', 'off', '--max-events', '100', '--max-event-bytes', '1Mi'],
+    ]),
     { signal: stop.signal, logger: silentLogger() },
   );
   running.catch(() => undefined);

@@ -152,10 +152,10 @@ describe('health over HTTP', () => {
     const fleet = fakeFleet();
     fleet.show(viewFixture({ inFlight: 2 }));
     fleet.show(viewFixture({ uid: 'u2', name: 'other', phase: 'Paused' }));
-    const metrics = createAgentMetrics({
-      fleet: () => fleet,
+    const metrics = createAgentMetrics('1.2.3');
+    metrics.observe({
+      fleet,
       health: { conditions: () => [{ type: 'Ready', status: 'False', reason: 'Starting', message: '' }] },
-      version: '1.2.3',
       slots: () => ({ ready: 3, wanted: 4 }),
       eventLoop: () => ({ mean: 0, p50: 0, p99: 0.002, max: 0.02 }),
       heldBytes: () => 4_711,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type StopStep, stopInOrder } from '../../../src/common/stop-in-order.ts';
+import { type StopStep, stopInOrder, withStops } from '../../../src/common/stop-in-order.ts';
 
 describe('ending the parts of a program', () => {
   const ended: string[] = [];
@@ -33,5 +33,17 @@ describe('ending the parts of a program', () => {
       code: 'StopFailed',
       message: '2 parts did not end as they should: no answer; disk gone',
     });
+  });
+
+  it('ends the parts that a start made before it failed, the last one first', async () => {
+    ended.length = 0;
+    const failed = new Error('port taken');
+    const start = withStops(async (stops) => {
+      stops.defer(part('store'));
+      stops.defer(part('server'));
+      throw failed;
+    });
+    await expect(start).rejects.toBe(failed);
+    expect(ended).toEqual(['server', 'store']);
   });
 });

@@ -15,8 +15,10 @@ import {
   leases,
   nodes,
 } from '../../../src/kube/api/resource-types.ts';
+import { controllerFlags } from '../../../src/options/controller.ts';
 import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
 import { kubeconfigFor } from '../../support/kubeconfig.ts';
+import { optionsOf } from '../../support/options.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { nodeFixture, workerFixture } from '../../support/worker-fixture.ts';
 
@@ -31,7 +33,9 @@ async function world(prepare: (api: FakeApiServer) => void = () => undefined) {
   }
   api.put(lambdaNodes, nodeFixture());
   const running = runController(
-    { kubeconfig: kubeconfigFor(api.origin), health: '127.0.0.1:0', identity: 'one' },
+    optionsOf(controllerFlags, [
+      ...['--kubeconfig', kubeconfigFor(api.origin), '--health', '127.0.0.1:0', '--identity', 'one'],
+    ]),
     { signal: stop.signal, logger: silentLogger() },
   );
   onTestFinished(async () => {

@@ -7,20 +7,16 @@ import {
 } from '../../../src/gateway/gateway-access.ts';
 import { type Secret, secrets } from '../../../src/kube/api/resource-types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
+import { gatewayFlags } from '../../../src/options/gateway.ts';
 import { type FakeApiServer, startFakeApiServer } from '../../support/fake-api-server.ts';
+import { optionsOf } from '../../support/options.ts';
 import { type LogLine, recordingLogger } from '../../support/recording-logger.ts';
 import { authenticate, type Signer, signedRequest } from '../../support/signed-request.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const alice: Signer = { accessKeyId: 'ALICE', secretAccessKey: 'a-secret-of-forty-characters-0123456789a' };
-const flags: AccessFlags = {
-  authentication: 'on',
-  accessKeys: 'esb-access-keys',
-  tokenAudience: [],
-  accessCache: 60,
-  accessGrace: 3600,
-  strangerRate: 100,
-};
+const flags = optionsOf(gatewayFlags, []);
+const open = optionsOf(gatewayFlags, ['--authentication', 'off']);
 
 interface Lab {
   readonly api: FakeApiServer;
@@ -82,7 +78,7 @@ describe('access to a gateway', () => {
 
   it('is open without authentication, and nothing is read then', async () => {
     const { api, create } = await lab();
-    const { access, health, start } = await create({ ...flags, authentication: 'off' });
+    const { access, health, start } = await create(open);
     start({ host: '127.0.0.1', port: 0 });
     expect(await access.identify(await signedRequest(alice))).toMatchObject({
       principal: { kind: 'Anonymous' },
@@ -92,9 +88,9 @@ describe('access to a gateway', () => {
   });
 
   it.each<[string, AccessFlags, string, number]>([
-    ['authentication off, for others to reach', { ...flags, authentication: 'off' }, '', 1],
+    ['authentication off, for others to reach', open, '', 1],
     ['no TLS, for others to reach', flags, '', 1],
-    ['authentication off, on the loopback', { ...flags, authentication: 'off' }, '127.0.0.1', 0],
+    ['authentication off, on the loopback', open, '127.0.0.1', 0],
     ['no TLS, on the loopback', flags, '::1', 0],
   ])('warns of what is unsafe and of nothing else: %s', async (_what, chosen, host, warnings) => {
     const { create, lines } = await lab();
@@ -103,16 +99,16 @@ describe('access to a gateway', () => {
     expect(lines.filter(({ level }) => level === 40)).toHaveLength(warnings);
   });
 
-  it.each<[string, Partial<AccessFlags>, string]>([
-    ['a certificate without its key', { tlsCert: '/nowhere/tls.crt' }, 'InvalidArgument'],
-    ['authorities of clients without TLS', { clientCa: '/nowhere/ca.crt' }, 'InvalidArgument'],
+  it.each<[string, readonly string[], string]>([
+    ['a certificate without its key', ['--tls-cert', '/nowhere/tls.crt'], 'InvalidArgument'],
+    ['authorities of clients without TLS', ['--client-ca', '/nowhere/ca.crt'], 'InvalidArgument'],
     [
       'files that are not there',
-      { tlsCert: '/nowhere/tls.crt', tlsKey: '/nowhere/tls.key' },
+      ['--tls-cert', '/nowhere/tls.crt', '--tls-key', '/nowhere/tls.key'],
       'InvalidCertificate',
     ],
   ])('is refused with %s', async (_what, wrong, code) => {
     const { create } = await lab();
-    await expect(create({ ...flags, ...wrong })).rejects.toMatchObject({ code });
+    await expect(create(optionsOf(gatewayFlags, wrong))).rejects.toMatchObject({ code });
   });
 });

@@ -1,0 +1,50 @@
+import type { Clock } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
+import type { Logger } from '../common/logger.ts';
+import type { StopStack } from '../common/stop-in-order.ts';
+import type { TaskGroup } from '../common/task-group.ts';
+import type { AgentConfig } from '../options/agent.ts';
+import type { AgentMetrics } from './metrics.ts';
+
+/** What every phase of the start is given. */
+export interface AgentParts {
+  readonly config: AgentConfig;
+  /** Absolute path of the folder for what outlives a restart. */
+  readonly stateDir: string;
+  /** Absolute path of the folder on tmpfs. */
+  readonly runDir: string;
+  /** File mounted over `/etc/resolv.conf` of workers. */
+  readonly resolvConfPath: string;
+  readonly metrics: AgentMetrics;
+  readonly tasks: TaskGroup;
+  /** Takes the end of each part that a phase makes. */
+  readonly stops: StopStack;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Fires when the agent is to end. */
+  readonly signal: AbortSignal;
+}
+
+/** Runs a chore of the agent: `work` periodically, until `work` returns true or the agent ends. A failed run is repeated at its next time. */
+export function every(
+  { clock, logger, tasks }: AgentParts,
+  name: string,
+  periodMs: number,
+  work: (signal: AbortSignal) => Promise<unknown>,
+): void {
+  tasks.run(name, async (signal) => {
+    for (;;) {
+      try {
+        if ((await work(signal)) === true) {
+          return;
+        }
+      } catch (error) {
+        if (signal.aborted) {
+          throw error;
+        }
+        logger.debug({ err: error, task: name }, 'chore failed; trying again later');
+      }
+      await sleep(clock, periodMs, signal);
+    }
+  });
+}

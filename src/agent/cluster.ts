@@ -1,0 +1,96 @@
+import { lambdaNodes } from '../api/lambda-node.ts';
+import { ASSIGNED_NODE_FIELD, type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
+import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, WORKER_POLICY_NAME } from '../api/name.ts';
+import type { Clock } from '../common/clock.ts';
+import type { Logger } from '../common/logger.ts';
+import { configMaps, nodes } from '../kube/api/resource-types.ts';
+import type { Informer, KubeObject, ResourceType } from '../kube/api/types.ts';
+import { createInformer } from '../kube/cache/informer.ts';
+import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
+import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
+import type { AgentConfig } from '../options/agent.ts';
+import { ClusterCidrs } from './node/cluster-cidrs.ts';
+import { WorkerPolicy } from './sync/worker-policy.ts';
+
+/**
+ * Watches of objects that hardly ever change and that nothing urgent depends on. Each agent has several; opened every 45
+ * seconds, they would be most of the requests of a large cluster's agents. TCP finds a dead connection.
+ */
+const slowWatch = { watchSeconds: 300, watchSilenceMs: 330_000 } as const;
+
+/** The agent's view of the API server. */
+export type Cluster = ReturnType<typeof createCluster>;
+
+/** Makes the agent's view of the API server, which may be away. Nothing is read before an informer starts. */
+export function createCluster(config: AgentConfig, clock: Clock, logger: Logger) {
+  const { kubeconfig, nodeName, systemNamespace } = config.cluster;
+  const source = createKubeConnectionSource({ kubeconfig });
+  const userAgent = `esb-agent/${nodeName}`;
+  const client = createKubeClient({ source, userAgent });
+  const leaseClient = createKubeClient({ source, userAgent, maxInFlight: LEASE_REQUESTS });
+  const watchOne = <T extends KubeObject>(
+    type: ResourceType<T>,
+    name: string,
+    namespace?: string,
+  ): Informer<T> =>
+    createInformer(
+      client,
+      type,
+      { fieldSelector: `metadata.name=${name}`, ...(namespace === undefined ? {} : { namespace }) },
+      { logger, ...slowWatch },
+    );
+  const ownNode = watchOne(nodes, nodeName);
+  const publishedRanges = watchOne(configMaps, CLUSTER_RANGES_NAME, systemNamespace);
+  const policies = watchOne(configMaps, WORKER_POLICY_NAME, systemNamespace);
+  return {
+    client,
+    /** Of the Lease alone, which does not wait for other requests. */
+    leaseClient,
+    ownNode,
+    ownLambdaNode: watchOne(lambdaNodes, nodeName),
+    clientAuthority: watchOne(configMaps, CLIENT_CA_NAME, systemNamespace),
+    publishedRanges,
+    policies,
+    /** Field selector of the workers of this node. */
+    fieldSelector: `${ASSIGNED_NODE_FIELD}=${nodeName}`,
+    ranges: new ClusterCidrs({
+      client,
+      given: config.network.serviceCidr,
+      ownNode: ownNode.cache,
+      published: publishedRanges.cache,
+      clock,
+      logger,
+    }),
+    policy: new WorkerPolicy({ informer: policies, client, clock, logger }),
+  };
+}
+
+/**
+ * Watches the workers of this node.
+ *
+ * @param onRelist called at each complete list but the first
+ */
+export function watchAssigned(
+  cluster: Cluster,
+  logger: Logger,
+  onRelist: () => void,
+): Informer<LambdaWorker> {
+  const { client, fieldSelector } = cluster;
+  let listedBefore = false;
+  return createInformer<LambdaWorker>(
+    client,
+    lambdaWorkers,
+    { fieldSelector },
+    {
+      logger,
+      metrics: {
+        listed() {
+          if (listedBefore) {
+            onRelist();
+          }
+          listedBefore = true;
+        },
+      },
+    },
+  );
+}

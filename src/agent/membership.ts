@@ -1,0 +1,147 @@
+import { checkDefinitions } from '../api/schema-revision.ts';
+import { programVersion } from '../common/program-version.ts';
+import { customResourceDefinitions } from '../kube/api/resource-types.ts';
+import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
+import { type AgentParts, every } from './agent-parts.ts';
+import { type Cluster, watchAssigned } from './cluster.ts';
+import { Decommission } from './node/decommission.ts';
+import { keepNodeLease } from './node/node-lease.ts';
+import { NodeRegistration } from './node/node-registration.ts';
+import { machineVersions, nodeVersions } from './node/node-status.ts';
+import type { Port } from './port.ts';
+import { AssignmentWatch } from './sync/assignment-watch.ts';
+import { StatusWriter } from './sync/status-writer.ts';
+import type { Workload } from './workload.ts';
+
+const schemaRetryMs = 10_000;
+const imagesMs = 60_000;
+
+export type Membership = ReturnType<typeof createMembership>;
+
+/**
+ * Makes the parts that take orders from the API server and report to it. Nothing runs yet.
+ *
+ * @param isLeaving whether the agent takes everything off the node
+ */
+export function createMembership(
+  { clock, config, logger, metrics, stops }: AgentParts,
+  cluster: Cluster,
+  port: Port,
+  workload: Workload,
+  isLeaving: () => boolean,
+) {
+  const { client, fieldSelector, ownLambdaNode, ownNode, policy } = cluster;
+  const { fleet, health } = workload;
+  const { nodeName } = config.cluster;
+  const assigned = watchAssigned(cluster, logger, () => watch.relisted());
+  const writer = new StatusWriter({
+    client,
+    fleet,
+    cache: assigned.cache,
+    nodeName,
+    clock,
+    logger,
+    onWrite: (result) => metrics.statusWritten(result),
+  });
+  const watch = new AssignmentWatch({
+    informer: assigned,
+    client,
+    fleet,
+    nodeName,
+    fieldSelector,
+    clock,
+    logger,
+    policy,
+    onObject: (worker) => writer.objectChanged(worker),
+  });
+  stops.defer(() => watch.stop());
+  stops.defer(() => writer.stop());
+  const images = new ImageList(workload.runtime, clock.monotonic);
+  const registration = new NodeRegistration({
+    client,
+    nodeName,
+    health,
+    nodes: ownNode,
+    facts: async (told) => ({
+      endpoint: port.endpoint,
+      certificate: port.identity.published,
+      versions: {
+        ...machineVersions(programVersion()),
+        ...nodeVersions(ownNode.cache.get({ name: nodeName })),
+        ...(health.containerdVersion === undefined ? {} : { containerd: health.containerdVersion }),
+      },
+      capacity: workload.capacity,
+      allocated: fleet.allocation(),
+      setAside: fleet.setAside(),
+      leaving: fleet.stillHere(told),
+      images: isLeaving() ? [] : await images.current(),
+    }),
+    clock,
+    logger,
+  });
+  const decommission = new Decommission({
+    node: ownLambdaNode,
+    nodeName,
+    client,
+    fieldSelector,
+    fleet,
+    health,
+    clock,
+    logger,
+  });
+  return { writer, watch, registration, decommission };
+}
+
+/** Shows the node in the API server: its Lease, its LambdaNode, and the ranges that its subnet may not meet. */
+export function join(
+  parts: AgentParts,
+  cluster: Cluster,
+  { health }: Workload,
+  { registration }: Membership,
+): void {
+  const { clock, config, logger, metrics, tasks } = parts;
+  const { client, leaseClient, ownNode, policy, ranges } = cluster;
+  const { nodeName, systemNamespace: namespace } = config.cluster;
+  const onRenewal = (ok: boolean): void => metrics.leaseRenewed(ok);
+  tasks.run('lease', (signal) =>
+    keepNodeLease({ client: leaseClient, nodeName, namespace, clock, logger, onRenewal }, signal),
+  );
+  tasks.run('registration', (signal) => registration.run(signal));
+  tasks.run('ranges', (signal) => ranges.run(signal));
+  every(parts, 'schema', schemaRetryMs, async (signal) => {
+    const fit = await checkDefinitions((name) => client.get(customResourceDefinitions, { name }, { signal }));
+    health.note('schema', fit);
+    return fit.ok;
+  });
+  ownNode.subscribe(() => registration.hurry());
+  cluster.publishedRanges.start();
+  ownNode.start();
+  cluster.ownLambdaNode.start();
+  cluster.policies.start();
+  tasks.run('policy of workers', (signal) => policy.run(signal));
+}
+
+/** The images of the node, read at most once a minute: the list has up to a thousand references. */
+class ImageList {
+  readonly #runtime: Pick<ContainerRuntime, 'images'>;
+  readonly #monotonic: () => number;
+  #images: readonly string[] = [];
+  #readAt = Number.NEGATIVE_INFINITY;
+
+  constructor(runtime: Pick<ContainerRuntime, 'images'>, monotonic: () => number) {
+    this.#runtime = runtime;
+    this.#monotonic = monotonic;
+  }
+
+  async current(): Promise<readonly string[]> {
+    if (this.#monotonic() - this.#readAt >= imagesMs) {
+      try {
+        this.#images = await this.#runtime.images();
+        this.#readAt = this.#monotonic();
+      } catch {
+        // The condition of containerd says why; the last list is still the best guess.
+      }
+    }
+    return this.#images;
+  }
+}

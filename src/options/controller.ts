@@ -1,0 +1,27 @@
+import { choice, type OptionsOf, text } from './flag.ts';
+import { kubeconfig, logLevel, systemNamespace } from './shared.ts';
+
+/** Flags of `esb controller`. */
+export const controllerFlags = {
+  server: {
+    logLevel,
+    health: text('--health <host:port>', 'where /healthz, /readyz and /metrics are served', ':9091'),
+    identity: text('--identity <name>', 'name in the leader election; host name and process id by default'),
+  },
+  cluster: { kubeconfig, systemNamespace },
+  hold: {
+    image: text(
+      '--hold-image <image>',
+      "this program's image, for the Pod that stands for the memory of a node's workers; no such Pods without it",
+    ),
+    pullPolicy: choice(
+      '--hold-pull-policy <policy>',
+      'when that image is pulled',
+      ['Always', 'IfNotPresent', 'Never'],
+      'IfNotPresent',
+    ),
+    priorityClass: text('--hold-priority-class <name>', 'priority class of those Pods'),
+  },
+};
+
+export type ControllerConfig = OptionsOf<typeof controllerFlags>;

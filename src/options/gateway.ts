@@ -1,0 +1,149 @@
+import { ACCESS_KEYS_SECRET } from '../api/name.ts';
+import { bytes, choice, list, type OptionsOf, text, toggle, wholeNumber } from './flag.ts';
+import { kubeconfig, logLevel, otlpEndpoint, systemNamespace } from './shared.ts';
+
+/** Flags of `esb gateway`. */
+export const gatewayFlags = {
+  server: {
+    logLevel,
+    listen: text('--listen <host:port>', 'where the Lambda API is served', '127.0.0.1:9080'),
+    health: text('--health <host:port>', 'where /healthz, /readyz and /metrics are served', ':9092'),
+    stateDir: text('--state-dir <dir>', 'folder for what must outlive a restart', '/var/lib/esb-gateway'),
+  },
+  cluster: {
+    kubeconfig,
+    systemNamespace,
+    namespace: text('--namespace <name>', 'namespace whose functions are served', 'default'),
+  },
+  callers: {
+    authentication: choice(
+      '--authentication <on|off>',
+      'whether callers have to prove who they are',
+      ['on', 'off'],
+      'on',
+    ),
+    accessKeys: text(
+      '--access-keys <name>',
+      'Secret with the access keys, in the namespace; empty for none',
+      ACCESS_KEYS_SECRET,
+    ),
+    tokenAudience: list(
+      '--token-audience <name>',
+      'audience that bearer tokens have to be for, in place of esb-gateway.NAMESPACE and esb-gateway; may be repeated',
+    ),
+    cacheSeconds: wholeNumber(
+      '--access-cache <seconds>',
+      'how long an answer of the API server about a caller is good for',
+      { least: 1 },
+      60,
+    ),
+    graceSeconds: wholeNumber(
+      '--access-grace <seconds>',
+      'how much longer the last answer does while the API server is away',
+      { least: 0 },
+      3600,
+    ),
+    strangerRate: wholeNumber(
+      '--stranger-rate <n>',
+      'questions a second to the API server about callers of one address who are not known; 0 for no limit',
+      { least: 0 },
+      100,
+    ),
+  },
+  tls: {
+    cert: text(
+      '--tls-cert <file>',
+      'certificate of the Lambda API; without it the API is served without TLS',
+    ),
+    key: text('--tls-key <file>', 'key of that certificate'),
+    clientCa: text('--client-ca <file>', 'authorities whose clients are known by their certificate'),
+  },
+  limits: {
+    maxRequests: wholeNumber(
+      '--max-requests <n>',
+      'requests under way before further ones are refused',
+      { least: 1 },
+      8192,
+    ),
+    maxHeld: bytes('--max-held <bytes>', 'bytes of bodies and answers held before that', '512Mi'),
+    maxConnections: wholeNumber(
+      '--max-connections <n>',
+      'connections before further ones are closed',
+      { least: 1 },
+      16384,
+    ),
+    maxConnectionsPerAddress: wholeNumber(
+      '--max-connections-per-address <n>',
+      'connections of one address before further ones are closed; half of all by default',
+      { least: 1 },
+    ),
+    maxLoopDelay: wholeNumber(
+      '--max-loop-delay <ms>',
+      'how late the program may be before requests are refused',
+      { least: 10 },
+      3000,
+    ),
+    maxHeap: wholeNumber(
+      '--max-heap <percent>',
+      'how full the heap may be before requests are refused',
+      { least: 1, most: 100 },
+      85,
+    ),
+    maxQueueWait: wholeNumber(
+      '--max-queue-wait <seconds>',
+      'how long a call waits until its function has a place for it',
+      { least: 0 },
+      300,
+    ),
+    callerRate: wholeNumber(
+      '--caller-rate <n>',
+      'requests a second of each caller, or of each address without authentication; 0 for no limit',
+      { least: 0 },
+      0,
+    ),
+    callerBurst: wholeNumber(
+      '--caller-burst <n>',
+      "requests that a caller may make at once after a rest; a second's worth by default",
+      { least: 1 },
+    ),
+  },
+  events: {
+    store: choice(
+      '--event-store <kind>',
+      'where calls of type Event are kept: a file in the state folder, or a database that gateways share',
+      ['sqlite', 'postgres'],
+      'sqlite',
+    ),
+    databaseFile: text(
+      '--event-database-file <file>',
+      'file with the connection string of that database; else it is in ESB_EVENT_DATABASE',
+    ),
+    maxEvents: wholeNumber(
+      '--max-events <n>',
+      'events kept before further ones are refused; a function has at most what stays free',
+      { least: 1 },
+      100_000,
+    ),
+    maxBytes: bytes('--max-event-bytes <bytes>', 'bytes of their payloads before that', '1Gi'),
+    destinations: list(
+      '--event-destination <host|cidr>',
+      'where records of failure may be posted: a host, *.domain, address or range; may be repeated. Without it anywhere; loopback, link-local, metadata and own addresses only where a range names them',
+    ),
+  },
+  observation: {
+    timingHeaders: toggle(
+      '--no-timing-headers',
+      'answers do not tell what a call found and how long it took where',
+    ),
+    accessLog: toggle('--access-log', 'log a line for each request'),
+    otlpEndpoint,
+    metricsFunctions: wholeNumber(
+      '--metrics-functions <n>',
+      'most functions with metrics of their own; the others share theirs',
+      { least: 0 },
+      100,
+    ),
+  },
+};
+
+export type GatewayConfig = OptionsOf<typeof gatewayFlags>;
