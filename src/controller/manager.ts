@@ -14,7 +14,8 @@ import {
   type Reconciler,
   type ReconcilerMetrics,
 } from '../kube/controller/reconciler.ts';
-import { type EventSink, referenceTo } from '../kube/events/event-recorder.ts';
+import type { EventSink } from '../kube/events/event-recorder.ts';
+import { referenceTo } from '../kube/events/event-series.ts';
 import { CaController } from './certificates/ca-controller.ts';
 import { type RequestStanding, signRequest } from './certificates/csr-signer.ts';
 import type { ControllerMetrics } from './metrics/controller-metrics.ts';

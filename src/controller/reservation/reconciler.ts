@@ -8,7 +8,7 @@ import { type Pod, pods as podType } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import type { ReconcileResult } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
-import { referenceTo } from '../../kube/events/event-recorder.ts';
+import { referenceTo } from '../../kube/events/event-series.ts';
 import type { AssignmentCache } from '../scheduling/assignment-cache.ts';
 import type { NodeClosures, NodeSnapshot } from '../scheduling/node-snapshot.ts';
 import { decideHold, type HoldAction, type HoldDecision } from './decide.ts';

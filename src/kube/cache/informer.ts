@@ -1,5 +1,5 @@
 import { Backoff } from '../../common/backoff.ts';
-import { type Clock, systemClock } from '../../common/clock.ts';
+import { type Clock, systemClock, type Timer } from '../../common/clock.ts';
 import { AbortedError, sleep } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -14,9 +14,9 @@ import type {
   ResourceType,
   WatchFrame,
 } from '../api/types.ts';
-import { createObjectCache, type IndexFunction } from './object-cache.ts';
+import { createObjectCache, type IndexFunction, type WritableCache } from './object-cache.ts';
 
-/** What an informer counts; every part is optional. */
+/** Counters of an informer; each is optional. */
 export interface InformerMetrics {
   listed?(plural: string): void;
   /** @param code of the error */
@@ -34,11 +34,11 @@ export interface InformerOptions<T extends KubeObject> {
   /** Indexes of the cache by name. */
   readonly indexes?: Readonly<Record<string, IndexFunction<T>>>;
   readonly metrics?: InformerMetrics;
-  /** Changes an object before it is kept, such as to drop what nobody reads. `managedFields` are always dropped. */
+  /** Changes an object before it is kept, such as to drop unread fields. `managedFields` are always dropped. */
   readonly transform?: (object: T) => T;
-  /** Milliseconds after the first failure until the next try; it doubles. Default 800. */
+  /** Milliseconds after the first failure until the next attempt; each wait is twice the one before. Default 800. */
   readonly backoffFirstMs?: number;
-  /** The most milliseconds between tries. Default 10,000. */
+  /** The most milliseconds between attempts. Default 10,000. */
   readonly backoffMaxMs?: number;
   /**
    * The most milliseconds until the first list after the server has dropped the history, such as after a change of the
@@ -48,17 +48,17 @@ export interface InformerOptions<T extends KubeObject> {
   /** Milliseconds that a list may take, all pages together. Default 60,000. */
   readonly listDeadlineMs?: number;
   /**
-   * Seconds after which the server ends a watch, before jitter of up to a fifth less. Default 45: of a kind that
-   * nobody changes the API server sends no bookmarks, so this is how often it is known to be there.
+   * Seconds after which the server ends a watch, before jitter of up to a fifth less. Default 45: without changes the
+   * API server sends no bookmarks, so the end of a watch is the sign of life.
    */
   readonly watchSeconds?: number;
-  /** Milliseconds without a frame after which a watch counts as dead and is opened anew. Default 60,000. */
+  /** Milliseconds without a frame after which a watch counts as dead and is opened again. Default 60,000. */
   readonly watchSilenceMs?: number;
 }
 
-/** Where the loop stands. */
+/** The next step of the loop. */
 type State =
-  /** Nothing is known, or what is known can no longer be continued. */
+  /** Nothing is known, or the server cannot go on from the known version. */
   { readonly kind: 'list' } | { readonly kind: 'watch'; readonly resourceVersion: string };
 
 const DEFAULTS = {
@@ -72,152 +72,201 @@ const DEFAULTS = {
 
 /** Milliseconds that a watch must live, or bring a frame, for the loop to count as healthy. */
 const HEALTHY_AFTER_MS = 10_000;
-/** A watch that ends of itself sooner than this, with no frame, counts as failed. As in client-go's reflector. */
+/** A watch that the server ends sooner, without a frame, counts as failed. As in client-go's reflector. */
 const SHORT_WATCH_MS = 1000;
-/** Seconds of the first watch after a failure: its orderly end says, where nothing changes, that the server is there. */
+/** Seconds of the first watch after a failure: without changes its orderly end shows that the server is there. */
 const PROBE_WATCH_SECONDS = 2;
 
 function withoutManagedFields<T extends KubeObject>(object: T): T {
-  const metadata = object.metadata as T['metadata'] & { managedFields?: unknown };
-  if (metadata.managedFields !== undefined) {
-    delete metadata.managedFields;
-  }
+  delete (object.metadata as { managedFields?: unknown }).managedFields;
   return object;
 }
 
-/** The server cannot go on from the version that we have. */
+/** Whether the server cannot go on from our version. */
 function needsList(error: unknown): boolean {
   return error instanceof ApiError && (error.code === 'Expired' || error.code === 'ResourceVersionTooLarge');
 }
 
-/**
- * Lists and then watches one kind of object for as long as it runs, and keeps what it saw. Whatever goes wrong it goes
- * on, with growing waits; it lists anew when the server no longer has the history that it needs, and an object that
- * was deleted and made again while nobody looked is told as both.
- */
+/** Lists and then watches one kind of object for as long as the informer runs. */
 export function createInformer<T extends KubeObject>(
   client: KubeClient,
   type: ResourceType<T>,
   parameters: ListParameters,
   options: InformerOptions<T>,
 ): Informer<T> {
-  const { clock = systemClock, random = Math.random, metrics = {}, transform } = options;
-  const settings = { ...DEFAULTS, ...options };
-  const logger = options.logger.child({ resource: type.plural });
-  const cache = createObjectCache<T>(options.indexes);
-  const listeners = new Set<(event: CacheEvent<T>) => void>();
-  const tasks = new TaskGroup((name, error) => logger.error({ err: error, task: name }, 'informer failed'));
-  const firstList = Promise.withResolvers<void>();
-  // Nobody may ever wait for it.
-  firstList.promise.catch(() => undefined);
-  const backoff = new Backoff({
-    firstMs: settings.backoffFirstMs,
-    maxMs: settings.backoffMaxMs,
-    jitter: 0.5,
-    random,
-  });
-  let started = false;
-  let synced = false;
-  let successAt: number | undefined;
-  let interrupted = false;
+  return new ListWatchInformer(client, type, parameters, options);
+}
 
-  const heard = (): void => {
-    successAt = clock.monotonic();
-    interrupted = false;
-  };
+/**
+ * The list and watch loop and its cache. The loop goes on after every failure, with growing waits. It lists again when
+ * the server no longer has the history that a watch needs. An object that was deleted and made again during an outage
+ * is reported as both.
+ */
+class ListWatchInformer<T extends KubeObject> implements Informer<T> {
+  readonly cache: WritableCache<T>;
+  readonly #client: KubeClient;
+  readonly #type: ResourceType<T>;
+  readonly #parameters: ListParameters;
+  readonly #settings: InformerOptions<T> & Required<Pick<InformerOptions<T>, keyof typeof DEFAULTS>>;
+  readonly #metrics: InformerMetrics;
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #logger: Logger;
+  readonly #listeners = new Set<(event: CacheEvent<T>) => void>();
+  readonly #tasks: TaskGroup;
+  readonly #firstList = Promise.withResolvers<void>();
+  readonly #backoff: Backoff;
+  #started = false;
+  #synced = false;
+  #interrupted = false;
+  #successAt: number | undefined;
 
-  const tellOne = (listener: (event: CacheEvent<T>) => void, event: CacheEvent<T>): void => {
-    try {
-      listener(event);
-    } catch (error) {
-      logger.error({ err: error }, 'informer listener threw');
+  constructor(
+    client: KubeClient,
+    type: ResourceType<T>,
+    parameters: ListParameters,
+    options: InformerOptions<T>,
+  ) {
+    const { clock = systemClock, random = Math.random, metrics = {} } = options;
+    const settings = { ...DEFAULTS, ...options };
+    const logger = options.logger.child({ resource: type.plural });
+    this.cache = createObjectCache<T>(options.indexes);
+    this.#client = client;
+    this.#type = type;
+    this.#parameters = parameters;
+    this.#settings = settings;
+    this.#metrics = metrics;
+    this.#clock = clock;
+    this.#random = random;
+    this.#logger = logger;
+    this.#tasks = new TaskGroup((name, error) => logger.error({ err: error, task: name }, 'informer failed'));
+    this.#backoff = new Backoff({
+      firstMs: settings.backoffFirstMs,
+      maxMs: settings.backoffMaxMs,
+      jitter: 0.5,
+      random,
+    });
+    // The promise may have no reader.
+    this.#firstList.promise.catch(() => undefined);
+  }
+
+  subscribe(listener: (event: CacheEvent<T>) => void): () => void {
+    for (const object of this.cache.list()) {
+      this.#tellOne(listener, { kind: 'added', object });
     }
-  };
+    // A function may subscribe twice, and each subscription ends alone.
+    const own = (event: CacheEvent<T>): void => listener(event);
+    this.#listeners.add(own);
+    return () => {
+      this.#listeners.delete(own);
+    };
+  }
 
-  const tell = (events: readonly CacheEvent<T>[]): void => {
-    for (const event of events) {
-      for (const listener of listeners) {
-        tellOne(listener, event);
+  hasSynced(): boolean {
+    return this.#synced;
+  }
+
+  async synced(signal?: AbortSignal): Promise<void> {
+    if (signal === undefined) {
+      return this.#firstList.promise;
+    }
+    const what = `wait for ${this.#type.plural}`;
+    if (signal.aborted) {
+      throw new AbortedError(what, signal.reason);
+    }
+    const stopped = Promise.withResolvers<never>();
+    const onAbort = (): void => stopped.reject(new AbortedError(what, signal.reason));
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      await Promise.race([this.#firstList.promise, stopped.promise]);
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  lastSuccessAt(): number | undefined {
+    return this.#successAt;
+  }
+
+  isCurrent(): boolean {
+    return this.#synced && !this.#interrupted;
+  }
+
+  start(): void {
+    if (!this.#started) {
+      this.#started = true;
+      this.#tasks.run('list and watch', (signal) => this.#run(signal));
+    }
+  }
+
+  async stop(): Promise<void> {
+    await this.#tasks.stop();
+    this.#firstList.reject(new AbortedError(`wait for ${this.#type.plural}`));
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    let state: State = { kind: 'list' };
+    while (!signal.aborted) {
+      try {
+        if (state.kind === 'list') {
+          state = await this.#list(signal);
+        } else {
+          await this.#watch(state.resourceVersion, signal, (resourceVersion) => {
+            state = { kind: 'watch', resourceVersion };
+          });
+        }
+      } catch (error) {
+        if (signal.aborted) {
+          return;
+        }
+        await sleep(this.#clock, this.#failed(state, error), signal);
+        if (needsList(error)) {
+          state = { kind: 'list' };
+        }
       }
     }
-  };
+  }
 
-  const prepare = (object: T): T => {
-    const bare = withoutManagedFields(object);
-    return transform === undefined ? bare : transform(bare);
-  };
-
-  const list = async (signal: AbortSignal): Promise<State> => {
-    const listed = await client.list(type, parameters, {
+  async #list(signal: AbortSignal): Promise<State> {
+    const listed = await this.#client.list(this.#type, this.#parameters, {
       signal,
-      deadlineMs: settings.listDeadlineMs,
-      transform: prepare,
+      deadlineMs: this.#settings.listDeadlineMs,
+      transform: (object) => this.#prepare(object),
     });
     signal.throwIfAborted();
-    heard();
-    metrics.listed?.(type.plural);
-    tell(cache.replace(listed.items));
-    synced = true;
-    firstList.resolve();
+    this.#heard();
+    this.#metrics.listed?.(this.#type.plural);
+    this.#tell(this.cache.replace(listed.items));
+    this.#synced = true;
+    this.#firstList.resolve();
     return { kind: 'watch', resourceVersion: listed.resourceVersion };
-  };
+  }
 
-  /** Takes a frame in; gives the version that the watch has come to. */
-  const take = (frame: WatchFrame<T>): string | undefined => {
-    switch (frame.kind) {
-      case 'added':
-      case 'modified':
-        tell(cache.set(prepare(frame.object)));
-        return frame.object.metadata.resourceVersion;
-      case 'deleted':
-        tell(cache.remove(frame.object));
-        return frame.object.metadata.resourceVersion;
-      case 'bookmark':
-        return frame.resourceVersion;
-      default:
-        return unreachable(frame);
-    }
-  };
-
-  const watch = async (
-    from: string,
-    signal: AbortSignal,
-    reached: (version: string) => void,
-  ): Promise<void> => {
-    const openedAt = clock.monotonic();
+  /**
+   * Takes frames in until the watch ends.
+   *
+   * @param reached called with each version that the watch has come to
+   */
+  async #watch(from: string, signal: AbortSignal, reached: (version: string) => void): Promise<void> {
+    const openedAt = this.#clock.monotonic();
     const silence = new AbortController();
-    const guard = (): ReturnType<Clock['setTimer']> =>
-      clock.setTimer(() => {
-        silence.abort(
-          new EsbError(`no frame for ${settings.watchSilenceMs} ms`, {
-            code: 'WatchSilent',
-            retryable: true,
-          }),
-        );
-      }, settings.watchSilenceMs);
-    let timer = guard();
+    let timer = this.#guardSilence(silence);
     let frames = 0;
     try {
-      const stream = client.watch(
-        type,
-        {
-          ...parameters,
-          resourceVersion: from,
-          timeoutSeconds: interrupted
-            ? Math.min(PROBE_WATCH_SECONDS, settings.watchSeconds)
-            : Math.ceil(settings.watchSeconds * (1 - random() / 5)),
-        },
+      const stream = this.#client.watch(
+        this.#type,
+        { ...this.#parameters, resourceVersion: from, timeoutSeconds: this.#watchSeconds() },
         { signal: AbortSignal.any([signal, silence.signal]) },
       );
-      metrics.watchStarted?.(type.plural);
+      this.#metrics.watchStarted?.(this.#type.plural);
       for await (const frame of stream) {
         signal.throwIfAborted();
         timer.cancel();
-        timer = guard();
-        heard();
-        frames++;
-        backoff.reset();
-        const version = take(frame);
+        timer = this.#guardSilence(silence);
+        frames += 1;
+        this.#heard();
+        this.#backoff.reset();
+        const version = this.#take(frame);
         if (version !== undefined && version !== '') {
           reached(version);
         }
@@ -226,106 +275,101 @@ export function createInformer<T extends KubeObject>(
       throw silence.signal.aborted && !signal.aborted ? silence.signal.reason : error;
     } finally {
       timer.cancel();
-      if (clock.monotonic() - openedAt >= HEALTHY_AFTER_MS) {
-        backoff.reset();
+      if (this.#clock.monotonic() - openedAt >= HEALTHY_AFTER_MS) {
+        this.#backoff.reset();
       }
     }
-    if (frames === 0 && clock.monotonic() - openedAt < SHORT_WATCH_MS) {
+    if (frames === 0 && this.#clock.monotonic() - openedAt < SHORT_WATCH_MS) {
       throw new EsbError('the watch ended at once', { code: 'WatchTooShort', retryable: true });
     }
-    heard();
-    backoff.reset();
-    metrics.watchStopped?.(type.plural, 'ended');
-  };
+    this.#heard();
+    this.#backoff.reset();
+    this.#metrics.watchStopped?.(this.#type.plural, 'ended');
+  }
 
-  /** Milliseconds to wait after an error. */
-  const delayAfter = (error: unknown): number => {
-    const isFirst = backoff.failures === 0;
-    const grown = backoff.next();
+  #watchSeconds(): number {
+    const { watchSeconds } = this.#settings;
+    return this.#interrupted
+      ? Math.min(PROBE_WATCH_SECONDS, watchSeconds)
+      : Math.ceil(watchSeconds * (1 - this.#random() / 5));
+  }
+
+  #guardSilence(silence: AbortController): Timer {
+    const { watchSilenceMs } = this.#settings;
+    return this.#clock.setTimer(() => {
+      silence.abort(
+        new EsbError(`no frame for ${watchSilenceMs} ms`, { code: 'WatchSilent', retryable: true }),
+      );
+    }, watchSilenceMs);
+  }
+
+  /** Takes a frame in; gives the version that the watch has come to. */
+  #take(frame: WatchFrame<T>): string | undefined {
+    switch (frame.kind) {
+      case 'added':
+      case 'modified':
+        this.#tell(this.cache.set(this.#prepare(frame.object)));
+        return frame.object.metadata.resourceVersion;
+      case 'deleted':
+        this.#tell(this.cache.remove(frame.object));
+        return frame.object.metadata.resourceVersion;
+      case 'bookmark':
+        return frame.resourceVersion;
+      default:
+        return unreachable(frame);
+    }
+  }
+
+  /** Counts and logs an error; gives the milliseconds to wait. */
+  #failed(state: State, error: unknown): number {
+    this.#interrupted = true;
+    const { code } = EsbError.from(error);
+    if (state.kind === 'list') {
+      this.#metrics.listFailed?.(this.#type.plural, code);
+    } else {
+      this.#metrics.watchStopped?.(this.#type.plural, code);
+    }
+    const delayMs = this.#delayAfter(error);
+    this.#logger.warn({ step: state.kind, code, error: messageOf(error), delayMs }, 'informer interrupted');
+    return delayMs;
+  }
+
+  #delayAfter(error: unknown): number {
+    const isFirst = this.#backoff.failures === 0;
+    const grown = this.#backoff.next();
     // The first relist waits for the sake of the server, which others ask as well. Many in a row wait longer.
-    const delayMs = isFirst && needsList(error) ? random() * settings.relistSpreadMs : grown;
-    // One new watch in the place of a dead one needs no patience.
-    const atOnce = isFirst && hasCode(error, 'WatchSilent');
+    const delayMs = isFirst && needsList(error) ? this.#random() * this.#settings.relistSpreadMs : grown;
     const askedForMs = error instanceof ApiError ? error.retryAfterMs : undefined;
     if (askedForMs !== undefined) {
-      return Math.max(delayMs, askedForMs * (1 + random() / 4));
+      return Math.max(delayMs, askedForMs * (1 + this.#random() / 4));
     }
-    return atOnce ? 0 : delayMs;
-  };
+    // One new watch in the place of a dead one needs no patience.
+    return isFirst && hasCode(error, 'WatchSilent') ? 0 : delayMs;
+  }
 
-  const run = async (signal: AbortSignal): Promise<void> => {
-    let state: State = { kind: 'list' };
-    while (!signal.aborted) {
-      try {
-        if (state.kind === 'list') {
-          state = await list(signal);
-        } else {
-          await watch(state.resourceVersion, signal, (resourceVersion) => {
-            state = { kind: 'watch', resourceVersion };
-          });
-        }
-      } catch (error) {
-        if (signal.aborted) {
-          return;
-        }
-        interrupted = true;
-        const code = EsbError.from(error).code;
-        if (state.kind === 'list') {
-          metrics.listFailed?.(type.plural, code);
-        } else {
-          metrics.watchStopped?.(type.plural, code);
-        }
-        const delayMs = delayAfter(error);
-        logger.warn({ step: state.kind, code, error: messageOf(error), delayMs }, 'informer interrupted');
-        if (needsList(error)) {
-          state = { kind: 'list' };
-        }
-        await sleep(clock, delayMs, signal);
+  #prepare(object: T): T {
+    const bare = withoutManagedFields(object);
+    return this.#settings.transform?.(bare) ?? bare;
+  }
+
+  #heard(): void {
+    this.#successAt = this.#clock.monotonic();
+    this.#interrupted = false;
+  }
+
+  #tell(events: readonly CacheEvent<T>[]): void {
+    for (const event of events) {
+      for (const listener of this.#listeners) {
+        this.#tellOne(listener, event);
       }
     }
-  };
+  }
 
-  return {
-    cache,
-    subscribe(listener) {
-      for (const object of cache.list()) {
-        tellOne(listener, { kind: 'added', object });
-      }
-      // A function may subscribe twice, and each subscription ends alone.
-      const own = (event: CacheEvent<T>): void => listener(event);
-      listeners.add(own);
-      return () => {
-        listeners.delete(own);
-      };
-    },
-    hasSynced: () => synced,
-    synced(signal) {
-      if (signal === undefined) {
-        return firstList.promise;
-      }
-      if (signal.aborted) {
-        return Promise.reject(new AbortedError(`wait for ${type.plural}`, signal.reason));
-      }
-      const waited = Promise.withResolvers<void>();
-      const onAbort = (): void => waited.reject(new AbortedError(`wait for ${type.plural}`, signal.reason));
-      signal.addEventListener('abort', onAbort, { once: true });
-      firstList.promise
-        .then(waited.resolve, waited.reject)
-        .finally(() => signal.removeEventListener('abort', onAbort))
-        .catch(() => undefined);
-      return waited.promise;
-    },
-    lastSuccessAt: () => successAt,
-    isCurrent: () => synced && !interrupted,
-    start() {
-      if (!started) {
-        started = true;
-        tasks.run('list and watch', run);
-      }
-    },
-    async stop() {
-      await tasks.stop();
-      firstList.reject(new AbortedError(`wait for ${type.plural}`));
-    },
-  };
+  #tellOne(listener: (event: CacheEvent<T>) => void, event: CacheEvent<T>): void {
+    try {
+      listener(event);
+    } catch (error) {
+      this.#logger.error({ err: error }, 'informer listener threw');
+    }
+  }
 }

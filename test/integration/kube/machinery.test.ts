@@ -7,7 +7,8 @@ import { fencedClient } from '../../../src/kube/client/fenced-client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { createStatusApplier } from '../../../src/kube/client/status-apply.ts';
 import { createLeaderElector, type LeaderElector } from '../../../src/kube/controller/leader-elector.ts';
-import { createEventRecorder, referenceTo } from '../../../src/kube/events/event-recorder.ts';
+import { createEventRecorder } from '../../../src/kube/events/event-recorder.ts';
+import { referenceTo } from '../../../src/kube/events/event-series.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { installWidgets, type Widget, widgets } from './support/widget.ts';
@@ -121,7 +122,7 @@ describe('leases', () => {
         await running;
       };
       onTestFinished(leave);
-      return { elector, writer: fencedClient(client, elector.isLeader), leave };
+      return { elector, writer: fencedClient(client, () => elector.isLeader()), leave };
     };
     const one = candidate('one');
     await waitFor('the first leader', () => one.elector.isLeader());

@@ -7,9 +7,8 @@ import { fencedClient } from '../../../../src/kube/client/fenced-client.ts';
 import {
   createEventRecorder,
   type EventRecorderOptions,
-  type RecordedEvent,
-  referenceTo,
 } from '../../../../src/kube/events/event-recorder.ts';
+import { type RecordedEvent, referenceTo } from '../../../../src/kube/events/event-series.ts';
 import { type FakeApiServer, startFakeApiServer } from '../../../support/fake-api-server.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { recordingLogger } from '../../../support/recording-logger.ts';
