@@ -1,4 +1,5 @@
 import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type CommandOptions, type CommandResult, run } from '../support/command.ts';
@@ -43,7 +44,7 @@ describe('from a clone', () => {
 
   beforeAll(async () => {
     before = await takeHostInventory();
-    folder = await mkdtemp('/tmp/esb-up-');
+    folder = await mkdtemp(join(tmpdir(), 'esb-up-'));
     clone = join(folder, 'esb');
     await cloneRepository(folder, clone);
   });

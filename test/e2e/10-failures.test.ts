@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
@@ -57,7 +58,7 @@ describe('a worker that cannot start', () => {
   });
 
   it('because its image has no entrypoint says what to write, and starts once it is written', async () => {
-    const folder = await mkdtemp('/tmp/esb-e2e-image-');
+    const folder = await mkdtemp(join(tmpdir(), 'esb-e2e-image-'));
     onTestFinished(() => rm(folder, { recursive: true }));
     await writeFile(join(folder, 'empty'), '');
     await run('tar', ['-cf', join(folder, 'layer.tar'), '-C', folder, 'empty']);

@@ -16,6 +16,7 @@ import type { KubeClient } from '../../src/kube/api/types.ts';
 import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from './api-server.ts';
+import { prepareCluster } from './cluster-start.ts';
 import { type FakeAgent, startFakeAgent } from './fake-agent.ts';
 import { freePort } from './free-port.ts';
 import { startOwnedProcess } from './owned-process.ts';
@@ -73,16 +74,7 @@ export async function startAccessLab(): Promise<AccessLab> {
   const folder = mkdtempSync(join(tmpdir(), 'esb-access-'));
   const apply = (object: object): Promise<string> =>
     api.kubectl(['apply', '-f', '-'], JSON.stringify(object));
-  await api.kubectl(['apply', '-f', join(root, 'crds')]);
-  await api.kubectl([
-    'wait',
-    '--for=condition=Established',
-    'crd/lambdaworkers.esb.dev',
-    'crd/lambdanodes.esb.dev',
-  ]);
-  await api.kubectl(['create', 'namespace', 'esb-system']);
-  await api.kubectl(['apply', '-f', join(root, 'manifests/rbac.yaml')]);
-  await api.kubectl(['apply', '-f', join(root, 'manifests/local')]);
+  await prepareCluster(api, ['crds', 'manifests/namespace.yaml', 'manifests/rbac.yaml', 'manifests/local']);
   const admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: api.adminKubeconfig }) });
   const authority = await advanceAuthority(undefined, Date.now());
   const agent = await startFakeAgent({ clientAuthority: authority.current.certificate });

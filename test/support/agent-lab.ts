@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { credentials, makeGenericClientConstructor } from '@grpc/grpc-js';
-import { stringify } from 'yaml';
 import { type LambdaNode, lambdaNodes } from '../../src/api/lambda-node.ts';
 import { type LambdaWorker, type LambdaWorkerSpec, lambdaWorkers } from '../../src/api/lambda-worker.ts';
 import { removeNodeNetwork } from '../../src/cni/gc/uninstall.ts';
@@ -11,7 +10,8 @@ import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { loadAgentProto } from '../../src/protocol/agent-proto.ts';
 import { type ApiServer, type ApiServerOptions, startApiServer } from './api-server.ts';
-import { type CertificateAuthority, createCertificateAuthority } from './certificate-authority.ts';
+import { createCertificateAuthority } from './certificate-authority.ts';
+import { clientAuthority, prepareCluster } from './cluster-start.ts';
 import { run } from './command.ts';
 import { type DockerLab, startDockerLab } from './docker-lab.ts';
 import { stateOfTask } from './freezer.ts';
@@ -250,7 +250,7 @@ async function build(
   await relay(`unix:${agentSocket}`, `tcp:127.0.0.1:${agentPort}`);
   await relay(`unix:${healthSocket}`, `tcp:127.0.0.1:${healthPort}`);
 
-  await prepareCluster(api, authority);
+  await prepareCluster(api, INSTALLED, [clientAuthority(authority.certificate)]);
   const kubeconfig = await api.kubeconfig(`esb:agent:${nodeName}`, ['esb:agents']);
   const clientCertificate = await authority.issueClient('esb-gateway', []);
 
@@ -350,15 +350,12 @@ async function build(
     return found;
   };
   const patch: AgentLab['patch'] = async (name, body, subresource) => {
-    await api.kubectl([
-      'patch',
-      'lw',
-      name,
-      '--type=merge',
-      ...(subresource === undefined ? [] : ['--subresource', subresource]),
-      '-p',
-      JSON.stringify(body),
-    ]);
+    await admin.patch(
+      lambdaWorkers,
+      { namespace: 'default', name },
+      { kind: 'merge', body },
+      subresource === undefined ? {} : { subresource },
+    );
   };
   const worker = (name: string): Promise<LambdaWorker> => read(lambdaWorkers, { namespace: 'default', name });
   const waitForWorker: AgentLab['waitForWorker'] = async (name, what, test) => {
@@ -433,20 +430,20 @@ async function build(
         .filter((line) => line.startsWith('{'))
         .map((line) => JSON.parse(line) as Record<string, unknown>),
     async apply(name, spec = {}) {
-      await api.kubectl(
-        ['apply', '-f', '-'],
-        stringify({
-          apiVersion: 'esb.dev/v1alpha1',
-          kind: 'LambdaWorker',
-          metadata: { name, finalizers: ['esb.dev/worker'] },
-          spec: {
-            image: lab.image,
-            imagePullPolicy: 'IfNotPresent',
-            ephemeralStorage: '16Mi',
-            terminationGracePeriodSeconds: 2,
-            ...spec,
-          },
-        }),
+      const body = {
+        metadata: { finalizers: ['esb.dev/worker'] },
+        spec: {
+          image: lab.image,
+          imagePullPolicy: 'IfNotPresent',
+          ephemeralStorage: '16Mi',
+          terminationGracePeriodSeconds: 2,
+          ...spec,
+        },
+      };
+      await admin.patch(
+        lambdaWorkers,
+        { namespace: 'default', name },
+        { kind: 'apply', body, fieldManager: 'test' },
       );
       await patch(name, { status: { assignment: { nodeName, epoch: 1 } } }, 'status');
       return worker(name);
@@ -457,7 +454,7 @@ async function build(
     waitForPhase: (name, phase) =>
       waitForWorker(name, `to be ${phase}`, ({ status }) => status?.phase === phase),
     async remove(name) {
-      await api.kubectl(['delete', 'lw', name, '--wait=false']);
+      await admin.delete(lambdaWorkers, { namespace: 'default', name });
       await waitForWorker(name, 'to be cleaned up', ({ status }) =>
         (status?.conditions ?? []).some(({ type, status: is }) => type === 'CleanedUp' && is === 'True'),
       );
@@ -537,21 +534,11 @@ async function build(
   };
 }
 
-/** Objects that an installation brings, and the first work of the controller. */
-async function prepareCluster(api: ApiServer, authority: CertificateAuthority): Promise<void> {
-  await api.kubectl(['apply', '-f', join(root, 'crds')]);
-  await api.kubectl(['apply', '-f', join(root, 'manifests/namespace.yaml')]);
-  await api.kubectl(['apply', '-f', join(root, 'manifests/rbac.yaml')]);
-  await api.kubectl(['apply', '-f', join(root, 'manifests/local')]);
-  await api.kubectl(['apply', '-f', join(root, 'manifests/agent-policy.yaml')]);
-  await api.kubectl(
-    ['apply', '-f', '-'],
-    stringify({
-      apiVersion: 'v1',
-      kind: 'ConfigMap',
-      metadata: { name: 'esb-client-ca', namespace: 'esb-system' },
-      data: { 'ca.crt': authority.certificate },
-    }),
-  );
-  await api.kubectl(['wait', '--for=condition=Established', '--timeout=60s', 'crd', '--all']);
-}
+/** Files that an installation brings. */
+const INSTALLED = [
+  'crds',
+  'manifests/namespace.yaml',
+  'manifests/rbac.yaml',
+  'manifests/local',
+  'manifests/agent-policy.yaml',
+];

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
+import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { run } from './command.ts';
 import { toolsFolder } from './tools.ts';
 
@@ -44,9 +44,10 @@ async function buildChained(): Promise<string> {
   const version = createHash('sha256')
     .update(await readFile(join(source, 'go.mod')))
     .digest('hex');
-  const folder = join(tmpdir(), `esb-test-plugins-${version.slice(0, 16)}`);
+  const folder = join(cacheFolder(), 'test-plugins', version.slice(0, 16));
   if (!existsSync(folder)) {
-    const staging = await mkdtemp(join(tmpdir(), 'esb-test-building-'));
+    await mkdir(dirname(folder), { recursive: true });
+    const staging = await mkdtemp(join(dirname(folder), 'building-'));
     const packages = CHAINED.map((name) => `github.com/containernetworking/plugins/plugins/meta/${name}`);
     await run('go', ['build', '-trimpath', '-ldflags', '-s -w', '-o', `${staging}/`, ...packages], {
       cwd: source,

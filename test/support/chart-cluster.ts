@@ -7,9 +7,8 @@ import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from './api-server.ts';
 import { renderChart } from './chart.ts';
+import { prepareCluster } from './cluster-start.ts';
 import { waitFor } from './wait-for.ts';
-
-const root = join(import.meta.dirname, '../..');
 
 /** A real API server that has what the chart installs. Nothing of it runs. */
 export interface ChartCluster {
@@ -40,10 +39,7 @@ export async function startChartCluster(): Promise<ChartCluster> {
     clients.push(client);
     return client;
   };
-  for (const part of ['crds', 'manifests/namespace.yaml']) {
-    await server.kubectl(['apply', '-f', join(root, part)]);
-  }
-  await server.kubectl(['wait', '--for=condition=Established', '--all', 'crd']);
+  await prepareCluster(server, ['crds', 'manifests/namespace.yaml']);
 
   const kubeconfigOf = async ({ name, namespace = 'esb-system', node }: Account): Promise<string> => {
     const pod = `${name}-${node}`;

@@ -16,6 +16,7 @@ import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { type AgentLab, startAgentLab } from './agent-lab.ts';
 import { type Boto3Caller, startBoto3 } from './boto3-caller.ts';
+import { clientAuthority } from './cluster-start.ts';
 import { createJavaScriptCaller } from './javascript-caller.ts';
 import type { LambdaCaller } from './lambda-caller.ts';
 import { type OwnedProcess, startOwnedProcess } from './owned-process.ts';
@@ -104,15 +105,7 @@ async function build(
   const image = lab.registry.put('python-counter:latest', await layoutImage(sample.layout));
 
   const authority = await advanceAuthority(undefined, Date.now());
-  await api.kubectl(
-    ['apply', '-f', '-'],
-    JSON.stringify({
-      apiVersion: 'v1',
-      kind: 'ConfigMap',
-      metadata: { name: 'esb-client-ca', namespace: 'esb-system' },
-      data: { 'ca.crt': authority.current.certificate },
-    }),
-  );
+  await api.kubectl(['apply', '-f', '-'], JSON.stringify(clientAuthority(authority.current.certificate)));
   const admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: api.adminKubeconfig }) });
   closers.push(() => admin.close());
   const signRequests = async (): Promise<void> => {

@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { chmod, mkdtemp, readdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLogger } from '../../src/common/logger.ts';
 import { DockerRuntime, type DockerRuntimeOptions } from '../../src/runtime/docker/runtime.ts';
@@ -50,7 +51,7 @@ export interface DockerLabOptions {
   readonly containerd?: string;
 }
 
-const LABS = '/tmp';
+const LABS = tmpdir();
 /** A network and mounts of its own, in which /sys shows the devices of that network and /run is empty. */
 const HOLDER = `
 set -e

@@ -13,6 +13,7 @@ import {
 import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from './api-server.ts';
+import { prepareCluster } from './cluster-start.ts';
 import { type FakeAgent, startFakeAgent } from './fake-agent.ts';
 import { freePort } from './free-port.ts';
 import { type OwnedProcess, startOwnedProcess } from './owned-process.ts';
@@ -85,14 +86,7 @@ async function build(
 ): Promise<GatewayProcess> {
   const api = await startApiServer();
   closers.push(() => api.stop());
-  const crds = ['lambdaworkers', 'lambdanodes'];
-  for (const crd of crds) {
-    await api.kubectl(['apply', '-f', join(root, 'crds', `${crd}.yaml`)]);
-  }
-  await api.kubectl(['wait', '--for=condition=Established', ...crds.map((crd) => `crd/${crd}.esb.dev`)]);
-  await api.kubectl(['create', 'namespace', 'esb-system']);
-  await api.kubectl(['apply', '-f', join(root, 'manifests/rbac.yaml')]);
-  await api.kubectl(['apply', '-f', join(root, 'manifests/local')]);
+  await prepareCluster(api, ['crds', 'manifests/namespace.yaml', 'manifests/rbac.yaml', 'manifests/local']);
   const admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: api.adminKubeconfig }) });
   closers.push(() => admin.close());
   const authority = await advanceAuthority(undefined, Date.now());

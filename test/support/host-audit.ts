@@ -118,7 +118,7 @@ async function collect(folder: string, found: string[]): Promise<void> {
 /** Programs that a local instance runs, by pid and first words. */
 async function processes(): Promise<string[]> {
   const ours =
-    /(^|\/)(containerd|containerd-shim-runc-v2|kube-apiserver|etcd|crane registry|aws-lambda-rie|runc)( |$)|\/src\/(main\.ts (agent|controller|gateway)|cli\/[a-z]+-process\.ts)/;
+    /(^|\/)(containerd|containerd-shim-runc-v2|kube-apiserver|etcd|crane registry|aws-lambda-rie|runc)( |$)|\/(src\/main\.ts (agent|controller|gateway)|local\/.*-process\.ts)/;
   const found: string[] = [];
   for (const pid of (await entries('/proc')).filter((name) => /^\d+$/.test(name))) {
     const command = (await read(`/proc/${pid}/cmdline`)).replaceAll('\0', ' ').trim();

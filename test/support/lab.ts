@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLogger } from '../../src/common/logger.ts';
 import { ContainerdRuntime, type ContainerdRuntimeOptions } from '../../src/runtime/containerd/runtime.ts';
@@ -90,7 +91,7 @@ export interface LabOptions {
   readonly diskMiB?: number;
 }
 
-const LABS = '/tmp';
+const LABS = tmpdir();
 
 /** Starts a lab. The caller closes it, also when the test fails (`afterAll`). */
 export async function startLab(options: LabOptions = {}): Promise<Lab> {

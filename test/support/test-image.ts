@@ -1,11 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { pack } from 'tar-stream';
+import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { run } from './command.ts';
 
 export interface TestImageFile {
@@ -65,7 +65,7 @@ export async function workerProgram(): Promise<Buffer> {
   for (const file of (await readdir(source)).toSorted()) {
     hash.update(await readFile(join(source, file)));
   }
-  const folder = join(tmpdir(), 'esb-test-worker');
+  const folder = join(cacheFolder(), 'test-worker');
   const program = join(folder, hash.digest('hex').slice(0, 16));
   if (!existsSync(program)) {
     await mkdir(folder, { recursive: true });

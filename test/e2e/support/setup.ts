@@ -1,4 +1,5 @@
 import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { homeAt } from '../../../local/common/home.ts';
@@ -26,7 +27,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     return async () => undefined;
   }
   // Paths of Unix sockets below it must stay under 108 bytes.
-  const folder = await mkdtemp('/tmp/esb-e2e-');
+  const folder = await mkdtemp(join(tmpdir(), 'esb-e2e-'));
   const home = join(folder, 'home');
   const cgroup = instanceCgroup(homeAt(home));
   const before = await takeHostInventory({ cgroup });

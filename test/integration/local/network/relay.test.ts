@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { probeHealth } from '../../../../local/supervisor/health-probe.ts';
@@ -16,7 +17,7 @@ it('the relay makes a loopback service of the host reachable on the loopback of 
   });
   const netns = `/run/netns/${namespace}`;
   await run('nsenter', [`--net=${netns}`, 'ip', 'link', 'set', 'lo', 'up']);
-  const folder = await mkdtemp('/tmp/esb-relay-');
+  const folder = await mkdtemp(join(tmpdir(), 'esb-relay-'));
   onTestFinished(() => rm(folder, { recursive: true }));
 
   const server = createServer((_, response) => response.end('from the host'));

@@ -1,4 +1,5 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { homeAt } from '../../../../local/common/home.ts';
@@ -17,7 +18,7 @@ interface Lab {
 }
 
 async function supervisorLab(): Promise<Lab> {
-  const folder = await mkdtemp('/tmp/esb-sup-');
+  const folder = await mkdtemp(join(tmpdir(), 'esb-sup-'));
   const home = homeAt(folder);
   onTestFinished(async () => {
     for (const process of await instanceProcesses(folder)) {
