@@ -2,63 +2,8 @@ import { readyReasons } from '../../api/condition.ts';
 import type { WorkerPhase } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/host-port.ts';
-import type { EnsureStep, WorkerInfo } from '../../runtime/contract/runtime.ts';
-import type { DesiredWorker } from './desired-worker.ts';
-import type { Goal } from './goal.ts';
-import type { Action, Observed } from './plan.ts';
+import type { Failure, Replacement, StatusInput } from './status-input.ts';
 import type { ConditionView, WorkerView } from './worker-state.ts';
-
-/** Why a worker is not what it should be. */
-export interface Failure {
-  /** The code of the error, or of the way in which the process ended. */
-  readonly code: string;
-  readonly message: string;
-  /** Whether the worker's own process ended, as opposed to never having been started. */
-  readonly exited: boolean;
-  /** Seconds that the next attempt is put off for; 0 when it comes at once. */
-  readonly delaySeconds: number;
-}
-
-/** How the replacement of a container that serves goes. */
-export interface Replacement {
-  /** How far the new one is. */
-  readonly step: EnsureStep | undefined;
-  /** More of the same, as text. */
-  readonly detail: string | undefined;
-  readonly failure: Failure | undefined;
-  /** Why the node has no room for the new one, when it has none. */
-  readonly nodeFull: string | undefined;
-}
-
-export interface StatusInput {
-  readonly desired: DesiredWorker;
-  readonly goal: Goal;
-  readonly observed: Observed['kind'];
-  /** Whether nothing has been known of the container for too long to show it as it was before. */
-  readonly shownUnknown: boolean;
-  /** Whether something of an earlier container may be left. */
-  readonly traces: boolean;
-  readonly info: WorkerInfo | undefined;
-  readonly acting: Action['kind'] | undefined;
-  /** How far an `Ensure` is. */
-  readonly step: EnsureStep | undefined;
-  /** More of how far it is, for people. */
-  readonly detail: string | undefined;
-  readonly failure: Failure | undefined;
-  /** Wall-clock milliseconds at which the calls that are in it are over at the latest; undefined for none. */
-  readonly callUntil: number | undefined;
-  /** Why the node has no room for it, when it has none. */
-  readonly nodeFull: string | undefined;
-  /** Whether the warm-up call is still to come. */
-  readonly cold: boolean;
-  /** Whether the container that calls go to is of another shape than the resource asks for. */
-  readonly outdated: boolean;
-  /** Present while the container that serves is of an earlier shape. */
-  readonly replacement: Replacement | undefined;
-  /** Whether the last call was over before the function was loaded. */
-  readonly loadTimedOut: boolean;
-  readonly previous: WorkerView | undefined;
-}
 
 export interface Status {
   readonly phase: WorkerPhase;
@@ -79,27 +24,18 @@ const networkCodes: ReadonlySet<string> = new Set(['NetworkFailed', 'AddressesEx
 /** Phase and conditions of a worker. */
 export function statusOf(input: StatusInput): Status {
   const { phase, transient } = phaseOf(input);
-  const imageReady = imageCondition(input);
-  const networkReady = networkCondition(input);
-  const upToDate = upToDateCondition(input, phase);
-  const limitsReached = limitsCondition(input) ?? loadCondition(input);
-  const handlerIgnored = handlerCondition(input);
-  const withinPolicy = policyCondition(input);
-  const cleanedUp = cleanedUpCondition(input);
-  return {
-    phase,
-    transient,
-    conditions: {
-      ...(imageReady === undefined ? {} : { ImageReady: imageReady }),
-      ...(networkReady === undefined ? {} : { NetworkReady: networkReady }),
-      Ready: readyCondition(input, phase),
-      ...(upToDate === undefined ? {} : { UpToDate: upToDate }),
-      ...(limitsReached === undefined ? {} : { LimitsReached: limitsReached }),
-      ...(handlerIgnored === undefined ? {} : { HandlerIgnored: handlerIgnored }),
-      ...(withinPolicy === undefined ? {} : { WithinPolicy: withinPolicy }),
-      ...(cleanedUp === undefined ? {} : { CleanedUp: cleanedUp }),
-    },
+  const conditions: { readonly [Type in keyof WorkerView['conditions']]: ConditionView | undefined } = {
+    ImageReady: imageCondition(input),
+    NetworkReady: networkCondition(input),
+    Ready: withReplacement(readyItself(input, phase), input.replacement),
+    UpToDate: upToDateCondition(input, phase),
+    LimitsReached: limitsCondition(input) ?? loadCondition(input),
+    HandlerIgnored: handlerCondition(input),
+    WithinPolicy: policyCondition(input),
+    CleanedUp: cleanedUpCondition(input),
   };
+  const present = Object.entries(conditions).filter(([, condition]) => condition !== undefined);
+  return { phase, transient, conditions: Object.fromEntries(present) as WorkerView['conditions'] };
 }
 
 const resting = (phase: WorkerPhase) => ({ phase, transient: false }) as const;
@@ -113,7 +49,7 @@ function phaseOf(input: StatusInput): { readonly phase: WorkerPhase; readonly tr
     case 'Ensure':
       return passing(input.step === 'Pulling' ? 'Pulling' : 'Creating');
     case 'WarmUp':
-      // Made again after it failed: until it succeeds nothing has changed.
+      // A warm-up that is tried again changes nothing until it succeeds.
       return isWarmUpFailed(input) ? resting('Failed') : passing('Creating');
     case 'Pause':
       return passing('Pausing');
@@ -158,7 +94,7 @@ function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonl
   }
 }
 
-/** Whether it runs and could be called, but for a warm-up call that failed. */
+/** Whether the worker runs, and only its failed warm-up call keeps calls out. */
 function isWarmUpFailed({ cold, failure, observed }: StatusInput): boolean {
   return observed === 'Running' && cold && failure?.code === readyReasons.warmUpFailed;
 }
@@ -168,10 +104,10 @@ function isUnderWay(replacement: Replacement | undefined): boolean {
   return replacement !== undefined && replacement.failure === undefined && replacement.nodeFull === undefined;
 }
 
-/** Why the generation asked for does not serve while an earlier container does. */
+/** The reason why an earlier container serves and not the present generation. */
 function replacementCondition({ detail, failure, nodeFull, step }: Replacement): ConditionView {
   if (nodeFull !== undefined) {
-    return no(readyReasons.nodeFull, `the earlier container serves on, its replacement waits: ${nodeFull}`);
+    return no(readyReasons.nodeFull, waitsForRoom(nodeFull));
   }
   if (failure !== undefined) {
     const code = failure.exited ? readyReasons.crashLoopBackOff : failure.code;
@@ -180,12 +116,11 @@ function replacementCondition({ detail, failure, nodeFull, step }: Replacement):
       `${code}: ${failure.message}; the earlier container serves on, and the replacement is tried again`,
     );
   }
-  const pulled =
-    step === 'Pulling' ? `; its image is being pulled${detail === undefined ? '' : `: ${detail}`}` : '';
+  const pulled = step === 'Pulling' ? `; its image is being pulled${after(detail)}` : '';
   return no(readyReasons.replacing, `the earlier container serves until its replacement is ready${pulled}`);
 }
 
-/** Whether calls reach what the spec asks for. Undefined for a worker that is to go. */
+/** Whether calls reach a container of the present spec. Undefined for a worker that is being deleted. */
 function upToDateCondition(input: StatusInput, phase: WorkerPhase): ConditionView | undefined {
   if (input.goal.kind === 'Gone') {
     return undefined;
@@ -215,39 +150,35 @@ function upToDateCondition(input: StatusInput, phase: WorkerPhase): ConditionVie
   }
 }
 
-/** The same condition, with what becomes of the container's replacement. */
+/** The same condition, with the progress of the container's replacement. */
 function withReplacement(condition: ConditionView, replacement: Replacement | undefined): ConditionView {
   if (replacement === undefined) {
     return condition;
   }
-  const { detail, failure, nodeFull, step } = replacement;
-  const reason = (own: string): string => (condition.status === 'True' ? own : condition.reason);
-  if (nodeFull !== undefined) {
-    return {
-      ...condition,
-      reason: reason(readyReasons.replacementFailed),
-      message: `${condition.message}; the earlier container serves on, its replacement waits: ${nodeFull}`,
-    };
-  }
-  if (failure === undefined) {
-    return {
-      ...condition,
-      reason: reason(readyReasons.replacing),
-      message: `${condition.message}; by the earlier container, until its replacement is ready${
-        step === 'Pulling' ? ` (pulling its image${detail === undefined ? '' : `: ${detail}`})` : ''
-      }`,
-    };
-  }
-  const again = failure.delaySeconds > 0 ? `, and is tried again in ${failure.delaySeconds} s` : '';
+  const { reason, message } = progressOf(replacement);
   return {
     ...condition,
-    reason: reason(readyReasons.replacementFailed),
-    message: `${condition.message}; the earlier container serves on, its replacement failed${again}: ${failure.message}`,
+    reason: condition.status === 'True' ? reason : condition.reason,
+    message: `${condition.message}; ${message}`,
   };
 }
 
-function readyCondition(input: StatusInput, phase: WorkerPhase): ConditionView {
-  return withReplacement(readyItself(input, phase), input.replacement);
+function progressOf({ detail, failure, nodeFull, step }: Replacement): Omit<ConditionView, 'status'> {
+  const { replacementFailed, replacing } = readyReasons;
+  if (nodeFull !== undefined) {
+    return { reason: replacementFailed, message: waitsForRoom(nodeFull) };
+  }
+  if (failure !== undefined) {
+    const again = failure.delaySeconds > 0 ? `, and is tried again in ${failure.delaySeconds} s` : '';
+    const message = `the earlier container serves on, its replacement failed${again}: ${failure.message}`;
+    return { reason: replacementFailed, message };
+  }
+  const pulled = step === 'Pulling' ? ` (pulling its image${after(detail)})` : '';
+  return { reason: replacing, message: `by the earlier container, until its replacement is ready${pulled}` };
+}
+
+function waitsForRoom(nodeFull: string): string {
+  return `the earlier container serves on, its replacement waits: ${nodeFull}`;
 }
 
 function readyItself(input: StatusInput, phase: WorkerPhase): ConditionView {
@@ -305,14 +236,10 @@ function imageCondition(input: StatusInput): ConditionView | undefined {
     if (step === 'Creating' || step === 'Starting') {
       return yes('Present', `${desired.image} is on the node`);
     }
-    if (step === 'Pulling' && detail !== undefined) {
-      return no('Pulling', `pulling ${desired.image}: ${detail}`);
-    }
-    if (failure === undefined) {
-      return step === 'Pulling' ? no('Pulling', pulling(input)) : input.previous?.conditions.ImageReady;
-    }
-    // Until the new attempt has got further, the last one's trouble is the truth.
-    return input.previous?.conditions.ImageReady;
+    // Until a new attempt has got further, the failure of the last one is the truth.
+    return step === 'Pulling' && (detail !== undefined || failure === undefined)
+      ? no('Pulling', pulling(input))
+      : input.previous?.conditions.ImageReady;
   }
   const trouble = input.replacement?.failure;
   if (trouble !== undefined && imageCodes.has(trouble.code)) {
@@ -330,7 +257,12 @@ function imageCondition(input: StatusInput): ConditionView | undefined {
 }
 
 function pulling({ desired, detail }: StatusInput): string {
-  return `pulling ${desired.image}${detail === undefined ? '' : `: ${detail}`}`;
+  return `pulling ${desired.image}${after(detail)}`;
+}
+
+/** A detail after a colon, if there is one. */
+function after(detail: string | undefined): string {
+  return detail === undefined ? '' : `: ${detail}`;
 }
 
 function networkCondition(input: StatusInput): ConditionView | undefined {
@@ -345,7 +277,7 @@ function networkCondition(input: StatusInput): ConditionView | undefined {
   return undefined;
 }
 
-/** Without numbers: a worker that goes on running into its limits must not have its status written each time. */
+/** Without numbers: a worker that reaches its limits again and again must not cause a write each time. */
 function limitsCondition({ info, desired }: StatusInput): ConditionView | undefined {
   const hits = info?.limits;
   if (hits === undefined) {
@@ -363,7 +295,7 @@ function loadCondition({ desired, loadTimedOut }: StatusInput): ConditionView | 
   return loadTimedOut
     ? yes(
         'LoadTimeout',
-        `the function takes longer to load than spec.timeoutSeconds (${desired.timeoutSeconds}): loading counts against the time of the call, and every call begins it anew. Raise spec.timeoutSeconds`,
+        `the function takes longer to load than spec.timeoutSeconds (${desired.timeoutSeconds}): loading counts against the time of the call, and every call begins the load again. Raise spec.timeoutSeconds`,
       )
     : undefined;
 }

@@ -8,8 +8,8 @@ import {
   silenceBackoff,
   startBackoff,
 } from './backoff.ts';
-import type { Failure } from './conditions.ts';
 import type { RefusalReason } from './invocation.ts';
+import type { Failure } from './status-input.ts';
 import type { WorkerView } from './worker-state.ts';
 
 export type Termination = NonNullable<WorkerView['lastTermination']>;

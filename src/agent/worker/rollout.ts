@@ -6,7 +6,6 @@ import type { FoundMark, MarkedCall } from '../invoke/in-flight-marker.ts';
 import { leftCall } from '../invoke/left-call.ts';
 import type { SharedMarker } from '../invoke/shared-marker.ts';
 import { inOrderOfService, wasReady } from '../model/adoption.ts';
-import type { Replacement } from '../model/conditions.ts';
 import { containerIdOf } from '../model/container-id.ts';
 import type { ContainerMake } from '../model/container-spec.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
@@ -19,6 +18,7 @@ import {
   plan,
   type Rearrangement,
 } from '../model/plan.ts';
+import type { Replacement } from '../model/status-input.ts';
 import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
 import { ActionRunner, type ActionRunnerHost } from './action-runner.ts';
 import { WorkerContainer } from './container.ts';

@@ -19,9 +19,9 @@ import {
   unplaced,
 } from './status-draft.ts';
 
-/** What is known of a node that is not the worker's any more, and may have a container of it. */
+/** A node that the worker was on, and that may have a container of it. */
 export interface LeftNode extends Pick<NodeStanding, 'liveness' | 'goneBecause'> {
-  /** Whether its agent says so; undefined where the agent says nothing of any worker, as those of before. */
+  /** Whether its agent reports a container; undefined for an agent of an earlier version, which reports none. */
   readonly lists: boolean | undefined;
   /** Milliseconds since the worker was taken away from there, as far as this controller knows. */
   readonly leftMs: number;
@@ -33,23 +33,23 @@ export interface DecisionInput {
   readonly standing: NodeStanding;
   /** Other nodes that the worker was on; looked at only when it is being deleted. */
   readonly left: readonly LeftNode[];
-  /** Milliseconds since its deletion was asked for. */
+  /** Milliseconds since the request to delete the worker. */
   readonly deletingMs: number;
   /** Chooses a node for the worker, other than `exclude`. */
   readonly place: (exclude?: string) => Placement;
   /** Whether the loss of its present node has already been written to this worker. */
   readonly isLossTold: boolean;
-  /** Whether the worker may be moved away from a full node now, or was moved too short a time ago. */
+  /** Whether the last move away from a full node was long enough ago. */
   readonly mayLeaveFullNode: boolean;
-  /** Whether it is the worker's turn to leave a node that is well. Asked for only when there is another for it. */
+  /** Whether the disruption budget lets the worker leave a healthy node; called only when another node fits. */
   readonly mayLeave: () => boolean;
 }
 
 export type WorkerDecision =
   | { readonly kind: 'nothing' }
-  /** A node has the word: to be looked at again when it has spoken, or after that many milliseconds. */
+  /** A node has to report first: look again when it has, or after that many milliseconds. */
   | { readonly kind: 'wait'; readonly forMs: number }
-  /** Written before any assignment, so that no worker with an assignment can go without its node's clean-up. */
+  /** Written before any assignment: no worker with an assignment can go without its node's clean-up. */
   | { readonly kind: 'addFinalizer' }
   | {
       readonly kind: 'removeFinalizer';
@@ -62,7 +62,7 @@ export type WorkerDecision =
       readonly status: StatusDraft;
       /** For the Event. */
       readonly note: string;
-      /** Set when the decision rests on this node being gone for good. */
+      /** The node whose permanent loss the decision depends on. */
       readonly goneNode?: string;
     };
 
@@ -76,12 +76,12 @@ type Trouble =
 
 const nothing: WorkerDecision = { kind: 'nothing' };
 
-/** Milliseconds within which an agent tells of a worker that was taken away from it. It writes every ten seconds. */
+/** Milliseconds within which an agent reports a worker that it has lost. Agents write every ten seconds. */
 export const NODE_WORD_MS = 30_000;
 
 /**
- * Milliseconds that a node gets to remove a container, beside the time of a call and of its grace period: twice what passes
- * until the agent sets aside what cannot be removed. No agent holds up a deletion for longer.
+ * Milliseconds that a node gets to remove a container, beside the time of a call and of its grace period: twice the time
+ * after which the agent sets a container aside. No agent delays a deletion for longer.
  */
 const REMOVAL_MS = 300_000;
 
@@ -89,7 +89,7 @@ function hasFinalizer(worker: LambdaWorker): boolean {
   return worker.metadata.finalizers?.includes(WORKER_FINALIZER) === true;
 }
 
-/** Whether its agent says that it cannot be woken for want of room. */
+/** Whether the agent cannot wake the worker for want of room. */
 export function isRefusedByFullNode(worker: LambdaWorker): boolean {
   const ready = findCondition(worker.status?.conditions, workerConditions.ready);
   return ready?.status === 'False' && ready.reason === readyReasons.nodeFull;
@@ -119,41 +119,54 @@ function assignFirst(input: DecisionInput): WorkerDecision {
   const { worker } = input;
   const { lastEpoch } = worker.status ?? {};
   const placement = input.place();
-  if (placement.kind === 'refused') {
-    // It would be put on again with the next assignment. Where none is to come, controllers may soon be gone, too.
-    if (placement.leaving && hasFinalizer(worker)) {
-      return { kind: 'removeFinalizer', because: 'it is assigned to no node', isNodeGone: false };
-    }
-    const status = unplaced(worker, lastEpoch, placement);
-    const isTold =
-      says(worker, status.scheduled) && (status.ready === undefined || says(worker, status.ready));
-    return isTold ? nothing : { kind: 'write', cause: 'refused', status, note: placement.detail };
+  if (placement.kind === 'placed') {
+    const { nodeName } = placement;
+    const note = `assigned to node ${nodeName}`;
+    const ready = lastEpoch === undefined ? undefined : `${note}, which has not told of it yet`;
+    return assign(worker, { nodeName, epoch: (lastEpoch ?? 0) + 1 }, { cause: 'assigned', note, ready });
   }
+  // The next assignment brings the finalizer back. Where none is to come, the controllers may soon be gone, too.
+  if (placement.leaving && hasFinalizer(worker)) {
+    return { kind: 'removeFinalizer', because: 'it is assigned to no node', isNodeGone: false };
+  }
+  const status = unplaced(worker, lastEpoch, placement);
+  const isTold = says(worker, status.scheduled) && (status.ready === undefined || says(worker, status.ready));
+  return isTold ? nothing : { kind: 'write', cause: 'refused', status, note: placement.detail };
+}
+
+/** How an assignment is reported. */
+interface AssignmentReport {
+  readonly cause: WriteCause;
+  readonly note: string;
+  /** Message of the Ready condition, where an earlier node has reported one that does not hold any more. */
+  readonly ready: string | undefined;
+  readonly goneNode?: string | undefined;
+}
+
+/** Assigns the worker; a worker without finalizer gets that first. */
+function assign(
+  worker: LambdaWorker,
+  assignment: Assignment,
+  { cause, goneNode, note, ready }: AssignmentReport,
+): WorkerDecision {
   if (!hasFinalizer(worker)) {
     return { kind: 'addFinalizer' };
   }
-  const { nodeName } = placement;
   return {
     kind: 'write',
-    cause: 'assigned',
+    cause,
     status: {
-      assignment: { nodeName, epoch: (lastEpoch ?? 0) + 1 },
-      scheduled: assignedTo(worker, nodeName),
-      // What the last node said does not hold here.
-      ...(lastEpoch === undefined
+      assignment,
+      scheduled: assignedTo(worker, assignment.nodeName),
+      ...(ready === undefined
         ? {}
         : {
-            ready: draftCondition(
-              worker,
-              workerConditions.ready,
-              'Unknown',
-              readyReasons.reassigned,
-              `assigned to node ${nodeName}, which has not told of it yet`,
-            ),
-            phase: 'Unknown' as const,
+            ready: draftCondition(worker, workerConditions.ready, 'Unknown', readyReasons.reassigned, ready),
+            phase: 'Unknown',
           }),
     },
-    note: `assigned to node ${nodeName}`,
+    note,
+    ...(goneNode === undefined ? {} : { goneNode }),
   };
 }
 
@@ -178,32 +191,7 @@ function why(trouble: Trouble, from: string): string {
   }
 }
 
-function move(
-  worker: LambdaWorker,
-  assignment: Assignment,
-  trouble: Trouble,
-  nodeName: string,
-): WorkerDecision {
-  if (!hasFinalizer(worker)) {
-    return { kind: 'addFinalizer' };
-  }
-  const note = `moved from node ${assignment.nodeName} to node ${nodeName}, since ${why(trouble, assignment.nodeName)}`;
-  return {
-    kind: 'write',
-    cause: 'moved',
-    status: {
-      assignment: { nodeName, epoch: assignment.epoch + 1 },
-      scheduled: assignedTo(worker, nodeName),
-      // What the last node said no longer holds, and the next has not spoken yet.
-      ready: draftCondition(worker, workerConditions.ready, 'Unknown', readyReasons.reassigned, note),
-      phase: 'Unknown',
-    },
-    note,
-    ...(trouble.kind === 'gone' ? { goneNode: assignment.nodeName } : {}),
-  };
-}
-
-/** The worker keeps its assignment to a node of which nothing is heard. */
+/** The worker keeps its assignment to a silent node. */
 function tellLoss(
   input: DecisionInput,
   assignment: Assignment,
@@ -224,6 +212,11 @@ function tellLoss(
   };
 }
 
+/** The node that a write rests on being gone, if any. */
+function goneNodeOf(trouble: Trouble, { nodeName }: Assignment): string | undefined {
+  return trouble.kind === 'gone' ? nodeName : undefined;
+}
+
 function takeAway(
   worker: LambdaWorker,
   assignment: Assignment,
@@ -231,15 +224,17 @@ function takeAway(
   refusal: Refusal,
 ): WorkerDecision {
   const { nodeName, epoch } = assignment;
+  const goneNode = goneNodeOf(trouble, assignment);
   return {
     kind: 'write',
     cause: 'unassigned',
     status: unplaced(worker, epoch, refusal),
     note: `taken away from node ${nodeName}, since ${why(trouble, nodeName)}, and ${refusal.detail}`,
-    ...(trouble.kind === 'gone' ? { goneNode: nodeName } : {}),
+    ...(goneNode === undefined ? {} : { goneNode }),
   };
 }
 
+/** No other node will do: the worker stays with its node, or loses it. */
 function stay(
   input: DecisionInput,
   assignment: Assignment,
@@ -247,49 +242,35 @@ function stay(
   refusal: Refusal,
 ): WorkerDecision {
   const { worker } = input;
-  const keeps = assignedTo(worker, assignment.nodeName);
+  const { nodeName } = assignment;
+  const keeps = assignedTo(worker, nodeName);
+  const staysSince = (message: string): WorkerDecision =>
+    tell(
+      worker,
+      assignment,
+      draftCondition(worker, workerConditions.scheduled, 'False', refusal.reason, message),
+    );
   switch (trouble.kind) {
     case 'gone':
     case 'retired':
     case 'tainted':
       return takeAway(worker, assignment, trouble, refusal);
     case 'draining':
-      if (worker.spec.nodeName !== undefined) {
-        // No other node will ever do, and whoever drains this one would wait for ever.
-        return takeAway(worker, assignment, trouble, refusal);
-      }
-      return tell(
-        worker,
-        assignment,
-        draftCondition(
-          worker,
-          workerConditions.scheduled,
-          'False',
-          refusal.reason,
-          `${why(trouble, assignment.nodeName)}, and ${refusal.message}; it stays there until then`,
-        ),
-      );
+      // A pinned worker fits no other node ever, and would hold up the drain for ever.
+      return worker.spec.nodeName === undefined
+        ? staysSince(`${why(trouble, nodeName)}, and ${refusal.message}; it stays there until then`)
+        : takeAway(worker, assignment, trouble, refusal);
     case 'lost':
       return tellLoss(
         input,
         assignment,
-        `${why(trouble, assignment.nodeName)}, and it cannot be moved: ${refusal.message}`,
+        `${why(trouble, nodeName)}, and it cannot be moved: ${refusal.message}`,
         keeps,
       );
     case 'pinnedElsewhere':
-      return tell(
-        worker,
-        assignment,
-        draftCondition(
-          worker,
-          workerConditions.scheduled,
-          'False',
-          refusal.reason,
-          `${refusal.message}; it stays on node ${assignment.nodeName} until then`,
-        ),
-      );
+      return staysSince(`${refusal.message}; it stays on node ${nodeName} until then`);
     case 'full':
-      // Its agent has said so in Ready.
+      // The agent has said so in Ready.
       return tell(worker, assignment, keeps);
     default:
       return unreachable(trouble);
@@ -314,6 +295,7 @@ function waitsForMs({ worker, deletingMs }: DecisionInput, node: LeftNode): numb
     : NODE_WORD_MS - leftMs;
 }
 
+/** Lets a deleted worker go once every node that had it has cleaned up, or can not. */
 function decideDeleting(input: DecisionInput): WorkerDecision {
   if (!hasFinalizer(input.worker)) {
     return nothing;
@@ -326,7 +308,7 @@ function decideDeleting(input: DecisionInput): WorkerDecision {
   return forMs > 0 ? { kind: 'wait', forMs } : decision;
 }
 
-/** What the present node of a worker that is being deleted has to say. */
+/** The same, by the present node of the worker alone. */
 function decideDeletingHere(input: DecisionInput): WorkerDecision {
   const { worker, standing } = input;
   const assignment = worker.status?.assignment;
@@ -348,8 +330,8 @@ function decideDeletingHere(input: DecisionInput): WorkerDecision {
 }
 
 /**
- * What the controller is to do about one worker: one step; after it is done and seen, the next is asked for. An answer
- * of `nothing` is given again and again for the same input, so that a steady state has no writes.
+ * The next step for one worker. After a step is done and seen in the cache, the next one is decided. In a steady state
+ * the answer is `nothing`, and no write happens.
  */
 export function decide(input: DecisionInput): WorkerDecision {
   const { worker } = input;
@@ -369,7 +351,7 @@ export function decide(input: DecisionInput): WorkerDecision {
   if (trouble.kind === 'full' && !input.mayLeaveFullNode) {
     return nothing;
   }
-  // A node that is lost or full looks as if it would do; the others are ruled out by what they are.
+  // A lost or full node would pass the checks of placement; nodes with other troubles do not.
   const exclude = trouble.kind === 'lost' || trouble.kind === 'full' ? assignment.nodeName : undefined;
   const placement = input.place(exclude);
   if (placement.kind === 'refused') {
@@ -379,5 +361,11 @@ export function decide(input: DecisionInput): WorkerDecision {
   if (isInNoHurry && !input.mayLeave()) {
     return nothing;
   }
-  return move(worker, assignment, trouble, placement.nodeName);
+  const { nodeName } = placement;
+  const note = `moved from node ${assignment.nodeName} to node ${nodeName}, since ${why(trouble, assignment.nodeName)}`;
+  return assign(
+    worker,
+    { nodeName, epoch: assignment.epoch + 1 },
+    { cause: 'moved', note, ready: note, goneNode: goneNodeOf(trouble, assignment) },
+  );
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type StatusInput, statusOf } from '../../../src/agent/model/conditions.ts';
+import { statusOf } from '../../../src/agent/model/conditions.ts';
+import type { StatusInput } from '../../../src/agent/model/status-input.ts';
 import type { ConditionView } from '../../../src/agent/model/worker-state.ts';
 import { desiredFixture } from '../../support/fleet-lab.ts';
 
