@@ -55,8 +55,18 @@ const runtime: RoomTable = {
     start: { holds: 'host ports, readiness, errors of a start', imports: ['contract'] },
     images: { holds: 'pulls, credentials, the images of a node', imports: ['contract'] },
     logs: { holds: 'the logs of workers: rotation, reading', imports: ['contract'] },
-    containerd: { holds: 'the runtime over containerd', imports: ['contract', 'start', 'images', 'logs'] },
-    docker: { holds: 'the runtime over Docker', imports: ['contract', 'start', 'images', 'logs'] },
+    lifecycle: {
+      holds: 'the lifecycle of workers, one for both backends: order, deadlines, prepared containers',
+      imports: ['contract', 'start', 'logs'],
+    },
+    containerd: {
+      holds: 'the backend over containerd',
+      imports: ['contract', 'start', 'images', 'logs', 'lifecycle'],
+    },
+    docker: {
+      holds: 'the backend over Docker',
+      imports: ['contract', 'start', 'images', 'logs', 'lifecycle'],
+    },
   },
 };
 

@@ -32,10 +32,10 @@ export function checkEngine(agentOptions: readonly string[], nodes: number): voi
 
 /** Removes the workers that an instance left on a Docker engine, and their network. Gives what stays, in words. */
 export async function removeEngineWorkers(home: Home, socketPath: string): Promise<string[]> {
-  const { DockerRuntime } = await import('../../src/runtime/docker/runtime.ts');
-  const runtime = new DockerRuntime({
-    socketPath,
-    logFolder: join(home.node('node-1').agent, 'logs'),
+  const { createDockerRuntime } = await import('../../src/runtime/docker/runtime.ts');
+  const runtime = createDockerRuntime({
+    docker: { socketPath },
+    logs: { folder: join(home.node('node-1').agent, 'logs') },
     logger: silentLogger(),
   });
   try {

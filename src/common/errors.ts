@@ -49,6 +49,30 @@ export function errnoOf(error: unknown): string | undefined {
   return undefined;
 }
 
+/** The result of a call; undefined where the call fails with `NotFound`. */
+export async function undefinedIfNotFound<T>(call: Promise<T>): Promise<T | undefined> {
+  try {
+    return await call;
+  } catch (error) {
+    if (hasCode(error, 'NotFound')) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** The result of a file operation; undefined where the file or folder does not exist. */
+export async function undefinedIfNoFile<T>(call: Promise<T>): Promise<T | undefined> {
+  try {
+    return await call;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
 /** Errors of a system that has no descriptors, ports or buffers left, whoever is asked for. */
 const shortages: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'EADDRNOTAVAIL', 'ENOBUFS']);
 

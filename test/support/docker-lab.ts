@@ -3,7 +3,8 @@ import { chmod, mkdtemp, readdir, readFile, readlink, rm, rmdir, writeFile } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLogger } from '../../src/common/logger.ts';
-import { DockerRuntime, type DockerRuntimeOptions } from '../../src/runtime/docker/runtime.ts';
+import type { ContainerRuntime } from '../../src/runtime/contract/runtime.ts';
+import { createDockerRuntime } from '../../src/runtime/docker/runtime.ts';
 import { run } from './command.ts';
 import { dockerPackages } from './docker-packages.ts';
 import { cgroupFolders } from './lab.ts';
@@ -38,7 +39,7 @@ export interface DockerLab {
   /** Runs `docker`. */
   docker(...args: readonly string[]): Promise<string>;
   /** A runtime on this lab; started, and stopped with it. */
-  runtime(options?: Partial<DockerRuntimeOptions>): Promise<DockerRuntime>;
+  runtime(options?: { readonly listenDeadlineMs?: number }): Promise<ContainerRuntime>;
   /** Traces of workers: containers, volumes, cgroups, logs, notes. */
   leftovers(): Promise<string[]>;
   /** Starts a program where the engine is. */
@@ -189,13 +190,12 @@ export async function startDockerLab(options: DockerLabOptions = {}): Promise<Do
       },
       startEngine,
       docker,
-      async runtime(changes = {}) {
-        const runtime = new DockerRuntime({
-          socketPath,
-          logFolder,
-          connect: (address) => caller.connect(address),
+      async runtime({ listenDeadlineMs: deadlineMs } = {}) {
+        const runtime = createDockerRuntime({
+          docker: { socketPath },
+          logs: { folder: logFolder },
+          readiness: { deadlineMs, connect: (address) => caller.connect(address) },
           logger: silentLogger(),
-          ...changes,
         });
         closers.push(() => runtime.stop());
         await runtime.start();

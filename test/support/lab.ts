@@ -2,9 +2,15 @@ import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { NodeNetwork } from '../../src/cni/node-network.ts';
 import { silentLogger } from '../../src/common/logger.ts';
-import { ContainerdRuntime, type ContainerdRuntimeOptions } from '../../src/runtime/containerd/runtime.ts';
-import type { EnsureRequest, WorkerShape } from '../../src/runtime/contract/runtime.ts';
+import type { ContainerdClient } from '../../src/containerd/containerd-client.ts';
+import type { IsolationOptions } from '../../src/runtime/containerd/isolation.ts';
+import { createContainerdRuntime } from '../../src/runtime/containerd/runtime.ts';
+import type { RuntimeObserver } from '../../src/runtime/contract/instrumentation.ts';
+import type { ContainerRuntime, EnsureRequest, WorkerShape } from '../../src/runtime/contract/runtime.ts';
+import type { LogLimits } from '../../src/runtime/logs/log-layout.ts';
+import type { Connect } from '../../src/runtime/start/port-probe.ts';
 import { run } from './command.ts';
 import { type NetnsCaller, startNetnsCaller } from './netns-caller.ts';
 import { type OwnedProcess, startOwnedProcess } from './owned-process.ts';
@@ -13,6 +19,21 @@ import { startTestRegistry, type TestRegistry } from './test-registry.ts';
 import { toolsFolder } from './tools.ts';
 import { createVethNetwork, type VethNetwork } from './veth-network.ts';
 import { waitFor } from './wait-for.ts';
+
+/** Settings of a runtime that a test may choose. */
+export interface LabRuntimeOptions {
+  readonly client?: ContainerdClient;
+  readonly network?: NodeNetwork;
+  readonly logLimits?: LogLimits;
+  readonly listenDeadlineMs?: number;
+  readonly connect?: Connect;
+  readonly hostsFolder?: string;
+  readonly maxPulls?: number;
+  readonly runcRoot?: string;
+  readonly workersPerShim?: number;
+  readonly confinement?: IsolationOptions;
+  readonly observer?: RuntimeObserver;
+}
 
 /**
  * A real containerd with folders and a socket of its own, a namespace that stands for the node's network, a
@@ -39,14 +60,14 @@ export interface Lab {
   /** Runs `ctr -n esb`. */
   ctr(...args: readonly string[]): Promise<string>;
   /** A runtime on this lab; started, and stopped with it. */
-  runtime(options?: Partial<ContainerdRuntimeOptions>): Promise<ContainerdRuntime>;
+  runtime(options?: LabRuntimeOptions): Promise<ContainerRuntime>;
   /** Traces of workers: tasks, containers, snapshots, leases, attachments, cgroups, shims, logs. */
   leftovers(): Promise<string[]>;
   close(): Promise<void>;
 }
 
 /** Removes all workers of a runtime, at once. */
-export async function destroyAll(runtime: Pick<ContainerdRuntime, 'list' | 'destroy'>): Promise<void> {
+export async function destroyAll(runtime: Pick<ContainerRuntime, 'list' | 'destroy'>): Promise<void> {
   for (const worker of await runtime.list()) {
     await runtime.destroy(worker.containerId, { graceSeconds: 0 });
   }
@@ -121,7 +142,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   const caller = startNetnsCaller(`/run/netns/${name}`);
   const registry = await startTestRegistry();
   const image = registry.put('worker:1', await testImage());
-  const runtimes: ContainerdRuntime[] = [];
+  const runtimes: ContainerRuntime[] = [];
   let containerd: OwnedProcess | undefined;
 
   const ctr = async (...args: readonly string[]): Promise<string> => {
@@ -165,16 +186,20 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
     startContainerd,
     ctr,
     async runtime(options = {}) {
-      const runtime = new ContainerdRuntime({
-        socketPath,
-        network,
-        logFolder,
-        etcHostsFolder: hostsFolder,
-        confinement: { cgroupParent: `/${name}` },
-        connect: (address) =>
-          address.ip === '127.0.0.1' ? connectHere(address.port) : caller.connect(address),
+      const { confinement = { cgroupParent: `/${name}` }, listenDeadlineMs: deadlineMs } = options;
+      const connect: Connect = (address) =>
+        address.ip === '127.0.0.1' ? connectHere(address.port) : caller.connect(address);
+      const runtime = createContainerdRuntime({
+        containerd: { socketPath, client: options.client },
+        network: options.network ?? network,
+        logs: { folder: logFolder, limits: options.logLimits },
+        images: { maxPulls: options.maxPulls, hostsFolder: options.hostsFolder },
+        readiness: { deadlineMs, connect: options.connect ?? connect },
+        etc: { hostsFolder },
+        shims: { runcRoot: options.runcRoot, workersPerShim: options.workersPerShim },
+        isolation: confinement,
+        observer: options.observer,
         logger: silentLogger(),
-        ...options,
       });
       runtimes.push(runtime);
       await runtime.start();

@@ -86,16 +86,14 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
   });
   const runtime = await createRuntime({
     type: 'containerd',
-    containerd: {
+    options: {
       ...common(options),
-      socketPath: resolve(config.runtime.containerdSocket),
+      containerd: { socketPath: resolve(config.runtime.containerdSocket) },
       network,
-      hostsFolder: resolve(config.images.certsDir),
-      resolvConfPath: options.resolvConfPath,
-      runcRoot: join(runDir, 'runc'),
-      etcHostsFolder: join(runDir, 'hosts'),
-      workersPerShim: config.runtime.workersPerShim,
-      confinement: {
+      images: { maxPulls: config.images.maxPulls, hostsFolder: resolve(config.images.certsDir) },
+      etc: { hostsFolder: join(runDir, 'hosts'), resolvConfPath: options.resolvConfPath },
+      shims: { runcRoot: join(runDir, 'runc'), workersPerShim: config.runtime.workersPerShim },
+      isolation: {
         cgroupDriver: isolation.cgroupDriver,
         cgroupParent: isolation.cgroupParent,
         promisedMiB: capacity.memoryMiB ?? defaultMemoryMiB(),
@@ -119,10 +117,10 @@ async function onDocker(options: NodeRuntimeOptions): Promise<NodeRuntime> {
   return {
     runtime: await createRuntime({
       type: 'docker',
-      docker: {
+      options: {
         ...common(options),
-        socketPath: resolve(config.runtime.dockerSocket),
-        notesFolder: join(stateDir, 'docker'),
+        docker: { socketPath: resolve(config.runtime.dockerSocket), notesFolder: join(stateDir, 'docker') },
+        images: { maxPulls: config.images.maxPulls },
         oomScoreAdj: config.isolation.oomScoreAdj,
       },
     }),
@@ -139,11 +137,11 @@ async function onDocker(options: NodeRuntimeOptions): Promise<NodeRuntime> {
 /** What every runtime takes. */
 function common({ config, logger, observer, runner, stateDir }: NodeRuntimeOptions) {
   return {
-    logFolder: join(stateDir, 'logs'),
-    logLimits: { maxBytes: config.logs.maxBytes, maxFiles: config.logs.maxFiles },
-    hostPortFolder: join(stateDir, 'host-ports'),
-    hostPorts: parseHostPortRange(config.network.hostPorts),
-    maxPulls: config.images.maxPulls,
+    logs: {
+      folder: join(stateDir, 'logs'),
+      limits: { maxBytes: config.logs.maxBytes, maxFiles: config.logs.maxFiles },
+    },
+    hostPorts: { folder: join(stateDir, 'host-ports'), range: parseHostPortRange(config.network.hostPorts) },
     observer,
     runner,
     logger,

@@ -1,10 +1,7 @@
 import { hostname as nodeHostname } from 'node:os';
 import { containerLabels } from '../../api/label.ts';
 import type { Attachment, NodeNetwork } from '../../cni/node-network.ts';
-import type { Clock } from '../../common/clock.ts';
-import { isAborted } from '../../common/deadline.ts';
-import { EsbError, hasCode, unreachable } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
+import { EsbError, hasCode } from '../../common/errors.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
@@ -12,16 +9,12 @@ import type { NewTask } from '../../containerd/task-service.ts';
 import { buildRuntimeSpec, hostnameOf } from '../../oci/runtime-spec.ts';
 import { handlerInItsPlace } from '../../oci/spec-process.ts';
 import { labelsOf, workerInfoOf } from '../contract/container-labels.ts';
-import { observed, type RuntimeObserver, type StartStage } from '../contract/instrumentation.ts';
 import type { EnsureRequest, WorkerAddress, WorkerInfo } from '../contract/runtime.ts';
-import { WorkerExitError } from '../contract/worker-exit-error.ts';
 import type { ImageStore, LocalImage } from '../images/image-store.ts';
-import type { WorkerLogs } from '../logs/worker-logs.ts';
+import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
+import type { RuntimeParts } from '../lifecycle/runtime-parts.ts';
 import { createError, creationStep, memoryTooSmall, networkError } from '../start/create-error.ts';
 import { HOST_MODE_IP, withHostPorts } from '../start/host-port.ts';
-import type { HostPortAllocator } from '../start/host-port-allocator.ts';
-import type { Connect } from '../start/port-probe.ts';
-import { notListening, waitUntilListening } from '../start/readiness.ts';
 import type { WorkerCgroups } from './cgroups.ts';
 import type { HostsFiles } from './hosts-files.ts';
 import type { Isolation, WorkerIsolation } from './isolation.ts';
@@ -29,32 +22,25 @@ import { leaseOf, type WorkerRemoval } from './remove.ts';
 import { SHIM_GROUP_ANNOTATION, type ShimGroups } from './shim-groups.ts';
 
 export interface WorkerCreationOptions {
+  readonly parts: RuntimeParts;
+  /** What every container is made with. */
+  readonly container: {
+    readonly snapshotter: string;
+    readonly runtime: string;
+    readonly runcRoot?: string | undefined;
+    readonly bootId: string;
+  };
   readonly client: ContainerdClient;
   readonly images: ImageStore;
   readonly network: NodeNetwork;
-  readonly hostPorts: HostPortAllocator;
   readonly removal: WorkerRemoval;
   readonly cgroups: WorkerCgroups;
-  readonly confinement: Isolation;
+  readonly isolation: Isolation;
   readonly groups: ShimGroups;
-  readonly logs: WorkerLogs;
-  /** Removes the folder of a task that containerd has forgotten, where that is what a creation failed for. */
+  /** Files that are mounted into the worker's `/etc`; an absent one leaves the image's. */
+  readonly etc: { readonly hosts: HostsFiles; readonly resolvConfPath?: string | undefined };
+  /** Removes the folder of a task that containerd has forgotten, where that is the cause of a failed creation. */
   readonly removeBundle: (containerId: string, error: unknown) => Promise<boolean>;
-  readonly snapshotter: string;
-  readonly runtime: string;
-  readonly runcRoot?: string | undefined;
-  /** Mounted over the worker's own; absent leaves the image's. */
-  readonly resolvConfPath?: string | undefined;
-  readonly hosts: HostsFiles;
-  readonly bootId: string;
-  /** How long a new process may take until it listens. */
-  readonly listenDeadlineMs: number;
-  readonly connect: Connect;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly observer?: RuntimeObserver | undefined;
-  /** Owns work whose end nobody waits for. */
-  readonly inBackground: (name: string, work: () => Promise<void>) => void;
 }
 
 /** When containerd drops the lease of a creation whose agent has died. */
@@ -63,7 +49,6 @@ const STEP_DEADLINE_MS = 20_000;
 /** A shim, runc and a cgroup; tens of milliseconds on a quiet machine. */
 const TASK_DEADLINE_MS = 60_000;
 const ATTACH_DEADLINE_MS = 60_000;
-const LOG_TAIL_BYTES = 2048;
 const STOPPED_BEFORE = /cannot start a stopped process/;
 
 interface Prepared {
@@ -80,8 +65,8 @@ export interface MadeWorker {
 }
 
 /**
- * Makes workers. Calls that change something are never cut off in the middle, since what they did would not be known
- * then: whoever gives up is heard between them, and what was made so far is removed again.
+ * Makes workers. Calls that change something are never cut off, since their effect would not be known: a caller that
+ * gives up is heard between two calls, and everything made so far is removed.
  */
 export class WorkerCreation {
   readonly #options: WorkerCreationOptions;
@@ -90,12 +75,10 @@ export class WorkerCreation {
     this.#options = options;
   }
 
-  /** Makes a worker of which there is nothing but maybe an attachment and a log. Leaves nothing when it fails. */
-  async create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
-    return await this.launch(request, await this.make(request, signal), signal);
-  }
-
-  /** Does all of it but the start. */
+  /**
+   * Makes everything of a worker but its first process. Nothing may exist of the worker but an attachment and a log.
+   * Leaves nothing when it fails.
+   */
   async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {
     const { containerId } = request;
     const leased = this.#lease(containerId);
@@ -116,15 +99,15 @@ export class WorkerCreation {
 
   /** Starts what was made, and waits until it listens. Leaves nothing when it fails. */
   async launch(request: EnsureRequest, made: MadeWorker, signal: AbortSignal): Promise<WorkerInfo> {
-    const { client } = this.#options;
+    const { client, parts } = this.#options;
     const { containerId } = request;
     const { address, pid, record } = made;
     try {
       await creationStep('StartFailed', signal, () =>
-        this.#observed('start', client.tasks.start(containerId, { deadlineMs: TASK_DEADLINE_MS })),
+        parts.steps.observed('start', client.tasks.start(containerId, { deadlineMs: TASK_DEADLINE_MS })),
       );
       request.onProgress?.('Starting');
-      await this.#observed('listen', this.waitUntilListening(containerId, { address, pid }, signal));
+      await parts.steps.observed('listen', this.untilListening(containerId, { address, pid }, signal));
       return workerInfoOf(record, { kind: 'Running', pid });
     } catch (thrown) {
       const error = await this.#starved(containerId, thrown);
@@ -139,39 +122,25 @@ export class WorkerCreation {
     return isDead && (await this.#options.cgroups.oomKills(containerId)) > 0 ? memoryTooSmall(error) : error;
   }
 
-  /** Waits until a running worker listens, or has ended instead. */
-  async waitUntilListening(
-    containerId: string,
-    place: Pick<MadeWorker, 'address' | 'pid'>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { client, clock, connect, listenDeadlineMs, logs } = this.#options;
-    const wait = {
-      ...place,
-      connect,
-      clock,
-      deadlineMs: listenDeadlineMs,
-      exited: (ended: AbortSignal) => client.tasks.wait(containerId, { signal: ended }),
-    };
-    const outcome = await waitUntilListening(wait, signal);
-    switch (outcome.kind) {
-      case 'Listening':
-        return;
-      case 'Exited':
-        throw await this.#exitError(containerId, outcome.exit.exitCode, outcome.exit.exitedAt);
-      case 'Late':
-        throw notListening(
-          containerId,
-          wait,
-          (await logs.read(containerId, 0, LOG_TAIL_BYTES)).toString('utf8'),
-        );
-      default:
-        unreachable(outcome);
-    }
+  /** Waits until a running worker listens, or fails with its exit. */
+  async untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
+    const { cgroups, client, parts } = this.#options;
+    await parts.steps.untilListening(
+      containerId,
+      place,
+      (ended) => client.tasks.wait(containerId, { signal: ended }),
+      async ({ exitCode, exitedAt }) => ({
+        exitCode,
+        oomKilled: exitCode !== 0 && (await cgroups.oomKills(containerId)) > 0,
+        finishedAt: exitedAt ?? new Date(parts.clock.now()),
+      }),
+      signal,
+    );
   }
 
   async #make(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<MadeWorker> {
-    const { client, logs } = this.#options;
+    const { client, groups, parts } = this.#options;
+    const { background, logs, steps } = parts;
     const { containerId } = request;
     const begun = logs.begin(containerId, request.identity.uid);
     begun.catch(() => undefined);
@@ -179,10 +148,10 @@ export class WorkerCreation {
     await creationStep('CreateFailed', signal, () => begun);
     const task = { containerId, rootfs, logUri: logs.uri(containerId) };
     const { pid } = await creationStep('CreateFailed', signal, () =>
-      this.#options.groups.inTurn(containerId, () => this.#observed('create', this.#createTask(task))),
+      groups.inTurn(containerId, () => steps.observed('create', this.#createTask(task))),
     );
-    // The container's record refers to the snapshot by now; nobody has to wait for the lease to go.
-    this.#options.inBackground('ending a lease', () =>
+    // The container's record refers to the snapshot by now: the lease ends in the background.
+    background.run('ending a lease', () =>
       client.leases.delete(leaseOf(containerId), { deadlineMs: STEP_DEADLINE_MS }),
     );
     return { record, pid, address };
@@ -190,7 +159,7 @@ export class WorkerCreation {
 
   /** Once more where only the folder of a task that containerd has forgotten was in the way. */
   async #createTask(task: NewTask): Promise<{ readonly pid: number }> {
-    const { client, logger, removeBundle } = this.#options;
+    const { client, parts, removeBundle } = this.#options;
     const { containerId } = task;
     try {
       return await client.tasks.create(task, { deadlineMs: TASK_DEADLINE_MS });
@@ -198,18 +167,22 @@ export class WorkerCreation {
       if (!(await removeBundle(containerId, error))) {
         throw error;
       }
-      logger.warn({ containerId, err: error }, 'removed what containerd had forgotten of a task');
+      parts.logger.warn(
+        { containerId, err: error },
+        'removed the folder of a task that containerd had forgotten',
+      );
       return await client.tasks.create(task, { deadlineMs: TASK_DEADLINE_MS });
     }
   }
 
   /** All that a task needs. The image comes first; attachment, snapshot and record wait for each other only where they must. */
   async #prepare(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<Prepared> {
-    const { images } = this.#options;
+    const { images, isolation, parts } = this.#options;
+    const { steps } = parts;
     const { containerId, shape } = request;
     const isLikelyHere = images.isLikelyHere(shape.image);
     const pulled = Promise.withResolvers<'pulling'>();
-    const image = this.#observed(
+    const image = steps.observed(
       'image',
       images.obtain(shape.image, {
         signal,
@@ -229,17 +202,15 @@ export class WorkerCreation {
       request.onProgress?.('Creating');
       return shape.networkMode === 'Host'
         ? undefined
-        : await this.#observed('network', this.#attach(containerId, signal));
+        : await steps.observed('network', this.#attach(containerId, signal));
     });
-    const confinement = creationStep('CreateFailed', signal, () =>
-      this.#options.confinement.take(containerId),
-    );
-    const snapshot = this.#snapshot(containerId, { image, confinement, leased }, signal);
-    const recorded = Promise.all([image, attached, confinement]).then(([found, attachment, confined]) =>
-      this.#record(request, { image: found, attachment, confined }, signal),
+    const isolated = creationStep('CreateFailed', signal, () => isolation.take(containerId));
+    const snapshot = this.#snapshot(containerId, { image, isolated, leased }, signal);
+    const recorded = Promise.all([image, attached, isolated]).then(([local, attachment, confined]) =>
+      this.#record(request, { image: local, attachment, confined }, signal),
     );
     // Whatever fails, nothing may be under way any more when what was made is undone.
-    const outcomes = await Promise.allSettled([image, attached, confinement, snapshot, recorded]);
+    const outcomes = await Promise.allSettled([image, attached, isolated, snapshot, recorded]);
     for (const outcome of outcomes) {
       if (outcome.status === 'rejected') {
         throw outcome.reason;
@@ -252,7 +223,7 @@ export class WorkerCreation {
   /** Writes down what the container is to be. */
   async #record(
     request: EnsureRequest,
-    parts: {
+    found: {
       readonly image: LocalImage;
       /** Undefined in the network of the node. */
       readonly attachment: Attachment | undefined;
@@ -260,16 +231,15 @@ export class WorkerCreation {
     },
     signal: AbortSignal,
   ): Promise<Omit<Prepared, 'rootfs'>> {
-    const { client, snapshotter, runtime, runcRoot } = this.#options;
+    const { client, container, etc, parts } = this.#options;
     const { containerId } = request;
-    const { image, attachment, confined } = parts;
-    const ports = attachment === undefined ? await this.#options.hostPorts.allocate(containerId) : undefined;
+    const { image, attachment, confined } = found;
+    const ports = attachment === undefined ? await parts.hostPorts.allocate(containerId) : undefined;
     const shape = ports === undefined ? request.shape : withHostPorts(request.shape, image.config, ports);
     const address = { ip: attachment?.ip ?? HOST_MODE_IP, port: ports?.port ?? shape.port };
-    const { resolvConfPath } = this.#options;
     const hostname = attachment === undefined ? nodeHostname() : hostnameOf(containerId);
     const hosts = await creationStep('CreateFailed', signal, () =>
-      this.#options.hosts.write(containerId, address.ip, hostname),
+      etc.hosts.write(containerId, address.ip, hostname),
     );
     const spec = buildRuntimeSpec({
       ...confined.spec,
@@ -278,7 +248,7 @@ export class WorkerCreation {
       shape,
       image: image.config,
       ...(attachment === undefined ? {} : { netnsPath: attachment.netnsPath }),
-      etcFiles: { hosts, ...(resolvConfPath === undefined ? {} : { resolvConf: resolvConfPath }) },
+      etcFiles: { hosts, ...(etc.resolvConfPath === undefined ? {} : { resolvConf: etc.resolvConfPath }) },
       ...(image.userFiles === undefined ? {} : image.userFiles),
     });
     const group = this.#options.groups.join(containerId);
@@ -289,14 +259,14 @@ export class WorkerCreation {
           labels: {
             ...labelsOf(request, address, image.byDigest, handlerInItsPlace(request.shape, image.config)),
             ...confined.labels,
-            [containerLabels.boot]: this.#options.bootId,
+            [containerLabels.boot]: container.bootId,
             ...(group === undefined ? {} : { [containerLabels.shimGroup]: group }),
           },
           image: image.reference.name,
-          snapshotter,
+          snapshotter: container.snapshotter,
           snapshotKey: containerId,
-          runtime,
-          runcRoot,
+          runtime: container.runtime,
+          runcRoot: container.runcRoot,
           systemdCgroup: confined.systemdCgroup,
           spec: group === undefined ? spec : { ...spec, annotations: { [SHIM_GROUP_ANNOTATION]: group } },
         },
@@ -311,18 +281,14 @@ export class WorkerCreation {
     containerId: string,
     after: {
       readonly image: Promise<LocalImage>;
-      readonly confinement: Promise<WorkerIsolation>;
+      readonly isolated: Promise<WorkerIsolation>;
       readonly leased: Promise<void>;
     },
     signal: AbortSignal,
   ): Promise<readonly Mount[]> {
-    const [{ chainId }, { snapshotLabels }] = await Promise.all([
-      after.image,
-      after.confinement,
-      after.leased,
-    ]);
+    const [{ chainId }, { snapshotLabels }] = await Promise.all([after.image, after.isolated, after.leased]);
     return await creationStep('CreateFailed', signal, () =>
-      this.#observed(
+      this.#options.parts.steps.observed(
         'snapshot',
         this.#options.client.snapshots.prepare(containerId, chainId, {
           deadlineMs: STEP_DEADLINE_MS,
@@ -334,9 +300,9 @@ export class WorkerCreation {
   }
 
   async #lease(containerId: string): Promise<void> {
-    const { client, clock } = this.#options;
+    const { client, parts } = this.#options;
     const lease = leaseOf(containerId);
-    const expires = new Date(clock.now() + LEASE_MS);
+    const expires = new Date(parts.clock.now() + LEASE_MS);
     const call = { deadlineMs: STEP_DEADLINE_MS };
     try {
       await client.leases.create(lease, expires, call);
@@ -358,31 +324,10 @@ export class WorkerCreation {
     }
   }
 
-  #observed<T>(stage: StartStage, work: Promise<T>): Promise<T> {
-    const { clock, observer } = this.#options;
-    return observed(observer, stage, () => clock.monotonic(), work);
-  }
-
-  async #exitError(containerId: string, exitCode: number, exitedAt: Date | undefined): Promise<EsbError> {
-    const { cgroups, clock, logs } = this.#options;
-    const output = await logs.read(containerId, 0, LOG_TAIL_BYTES);
-    return new WorkerExitError(containerId, {
-      exitCode,
-      oomKilled: exitCode !== 0 && (await cgroups.oomKills(containerId)) > 0,
-      finishedAt: exitedAt ?? new Date(clock.now()),
-      output: output.toString('utf8'),
-    });
-  }
-
   async #undo(containerId: string, cause: unknown): Promise<void> {
-    const { logger, logs, removal } = this.#options;
-    try {
-      // What it wrote is all that tells why it failed; a caller who gave up has no use for it.
-      const keepLog = !isAborted(cause) && (await logs.size(containerId)) > 0;
-      await removal.remove(containerId, { graceMs: 0, keepLog });
-    } catch (error) {
-      // It shows as half-made in the next list, and is removed or made anew from there.
-      logger.error({ containerId, err: error }, 'what a failed creation left could not be removed');
-    }
+    const { parts, removal } = this.#options;
+    await parts.steps.undo(containerId, cause, (keepLog) =>
+      removal.remove(containerId, { graceMs: 0, keepLog }),
+    );
   }
 }

@@ -1,22 +1,26 @@
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { lstat, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
-import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
+import { EsbError, errnoOf, messageOf, undefinedIfNoFile } from '../../common/errors.ts';
 import { type CommandRunner, systemCommandRunner } from '../../common/exec/command-runner.ts';
 import { seesSameFolder } from './mount-namespace.ts';
+import {
+  commandLines,
+  inTurns,
+  isShimAtWork,
+  parentOfProcess,
+  type ShimOwner,
+  shimOf,
+} from './shim-process.ts';
 
-export interface LeftoversOptions {
-  /** Socket of the containerd whose things these are; its shims name it, and name their sockets after it. */
-  readonly socketPath: string;
-  readonly namespace: string;
-  /** Where runc keeps the states of this node alone; absent when that folder is shared and thus nobody's. */
+/** Shims name the socket of their containerd, and name their own sockets after it. */
+export interface LeftoversOptions extends ShimOwner {
+  /** Folder of runc's states of this node alone; absent when nodes share that folder. */
   readonly runcRoot?: string | undefined;
   /** Default `/proc`. */
   readonly procFolder?: string;
-  /** Where shims listen; containerd has it fixed, whatever its own folders are. Default `/run/containerd/s`. */
+  /** Folder of the sockets of shims, which containerd's own settings do not move. Default `/run/containerd/s`. */
   readonly shimSocketFolder?: string;
   readonly runner?: CommandRunner | undefined;
 }
@@ -24,14 +28,8 @@ export interface LeftoversOptions {
 /** A shim of this containerd, found by its command line. */
 export interface ShimProcess {
   readonly pid: number;
-  /** The container that it was started for. */
+  /** Container that the shim was started for. */
   readonly containerId: string;
-}
-
-/** Whose shims are looked for. */
-interface ShimOwner {
-  readonly socketPath: string;
-  readonly namespace: string;
 }
 
 /** The root file system of a container as it is mounted. */
@@ -40,17 +38,14 @@ export interface RootMount {
   readonly path: string;
 }
 
-/** Command lines read in one turn of the event loop; each takes some ten microseconds. */
-const PROCESSES_PER_TURN = 64;
 const UMOUNT_DEADLINE_MS = 10_000;
-/** Milliseconds of age before which the folder of a task may belong to a creation that containerd has under way. */
+/** Milliseconds of age below which the folder of a task may belong to a creation under way. */
 const LEAST_BUNDLE_AGE_MS = 10_000;
 
 /**
- * What containers leave on a machine outside of containerd's own records: processes of shims, the sockets that they
- * listened on, states of runc, mounts. Several nodes may share a machine, so everything is told apart by the socket of
- * containerd as its shims see it, by its snapshots' folder, or by a folder of this node alone; what cannot be is not looked
- * at.
+ * Leftovers of containers outside of containerd's records: processes of shims, their sockets, states of runc, mounts.
+ * Several nodes may share a machine. A leftover counts as this node's by the socket of containerd as its shim sees it, by
+ * the folder of containerd's snapshots, or by a folder of this node alone; all others are left alone.
  */
 export class Leftovers {
   readonly #options: LeftoversOptions;
@@ -65,17 +60,13 @@ export class Leftovers {
     this.#runner = options.runner ?? systemCommandRunner;
   }
 
-  /** Every shim of this containerd's namespace that stays; those that only start or delete one are left out. */
+  /** The lasting shims of this containerd's namespace, without those that only start or delete one. */
   async shims(): Promise<readonly ShimProcess[]> {
     const found: ShimProcess[] = [];
-    const pids = (await readdir(this.#proc)).filter((name) => /^\d+$/.test(name));
-    for (const [index, pid] of pids.entries()) {
-      const containerId = shimOf(this.#commandLine(pid), this.#options);
+    for await (const [pid, commandLine] of commandLines(this.#proc)) {
+      const containerId = shimOf(commandLine, this.#options);
       if (containerId !== undefined && seesSameFolder(this.#proc, pid, dirname(this.#options.socketPath))) {
-        found.push({ pid: Number(pid), containerId });
-      }
-      if (index % PROCESSES_PER_TURN === PROCESSES_PER_TURN - 1) {
-        await turn();
+        found.push({ pid, containerId });
       }
     }
     return found;
@@ -84,41 +75,37 @@ export class Leftovers {
   /** Parents of processes: the shims that serve them. */
   async parents(pids: readonly number[]): Promise<ReadonlySet<number>> {
     const parents = new Set<number>();
-    for (const [index, pid] of pids.entries()) {
-      const parent = parentOf(this.#read(join(this.#proc, String(pid), 'stat')));
+    for await (const parent of inTurns(pids, (pid) => parentOfProcess(this.#proc, pid))) {
       if (parent !== undefined) {
         parents.add(parent);
-      }
-      if (index % PROCESSES_PER_TURN === PROCESSES_PER_TURN - 1) {
-        await turn();
       }
     }
     return parents;
   }
 
-  /** Those of the containers whose shim has left its socket. The names of others' sockets say nothing of whose they are. */
+  /** The given containers that have a stale shim socket. Sockets of grouped shims do not carry a container id. */
   async sockets(containerIds: Iterable<string>): Promise<readonly string[]> {
     const present = new Set(await entries(this.#socketFolder));
-    return [...containerIds].filter((id) => this.#socketNames(id).some((name) => present.has(name)));
+    return [...containerIds].filter((id) => present.has(this.#socketName(id)));
   }
 
-  /** Containers with a state of runc; none when that folder is shared with others. */
+  /** Containers with a state of runc; none when nodes share that folder. */
   async runcStates(): Promise<readonly string[]> {
     const folder = this.#runcFolder();
     return folder === undefined ? [] : await entries(folder);
   }
 
   /**
-   * Root file systems that are mounted.
+   * Mounted root file systems.
    *
-   * @param snapshots folder of containerd's snapshots, which the upper layer of each of its mounts lies in
+   * @param snapshots folder of containerd's snapshots, with the upper layer of each of its mounts
    */
   async mounts(snapshots: string): Promise<readonly RootMount[]> {
     const table = await readFile(join(this.#proc, 'self', 'mountinfo'), 'utf8');
     return rootMountsIn(table, { snapshots, namespace: this.#options.namespace });
   }
 
-  /** Removes what a container that is no more has left, its processes excepted. Nothing there is success. */
+  /** Removes the leftovers of a removed container but its processes. None is success. */
   async remove(containerId: string, snapshots: string | undefined): Promise<void> {
     const mounts = snapshots === undefined ? [] : await this.mounts(snapshots);
     for (const { path } of mounts.filter((mount) => mount.containerId === containerId)) {
@@ -129,21 +116,19 @@ export class Leftovers {
     if (states !== undefined) {
       await rm(join(states, containerId), { recursive: true, force: true });
     }
-    for (const name of this.#socketNames(containerId)) {
-      const path = join(this.#socketFolder, name);
-      const found = await lstat(path).catch(() => undefined);
-      if (found?.isSocket() === true && !(await isListening(path))) {
-        await rm(path, { force: true });
-      }
+    const path = join(this.#socketFolder, this.#socketName(containerId));
+    const found = await lstat(path).catch(() => undefined);
+    if (found?.isSocket() === true && !(await isListening(path))) {
+      await rm(path, { force: true });
     }
   }
 
   /**
-   * Removes the folder of a task that containerd has forgotten, with the root file system that may still be mounted in it.
+   * Removes the folder of a task that containerd has forgotten, with the root file system that may be mounted there.
    *
-   * @param error what the creation of a task ended with
-   * @returns false, with nothing done, when that tells of no such folder, and for one that is young or that a shim works
-   *   on: containerd may be at it
+   * @param error failure of the creation of a task
+   * @returns false, with nothing done, when the error names no such folder, and for a folder that is young or that a shim
+   *   works on: containerd may be using it
    * @throws {EsbError} `UnmountFailed`
    */
   async removeBundle(containerId: string, error: unknown): Promise<boolean> {
@@ -152,12 +137,12 @@ export class Leftovers {
       return false;
     }
     const found = await stat(bundle).catch(() => undefined);
-    // containerd's own folders may not be there for the agent to see.
+    // The agent may not see containerd's own folders.
     if (found === undefined || Date.now() - found.mtimeMs < LEAST_BUNDLE_AGE_MS) {
       return false;
     }
-    for (const pid of (await readdir(this.#proc)).filter((name) => /^\d+$/.test(name))) {
-      if (isShimAtWork(this.#commandLine(pid), this.#options, containerId)) {
+    for await (const [, commandLine] of commandLines(this.#proc)) {
+      if (isShimAtWork(commandLine, this.#options, containerId)) {
         return false;
       }
     }
@@ -186,40 +171,21 @@ export class Leftovers {
     }
   }
 
-  /** Removes the bundle that a root file system was mounted in, over which the next shim would stumble. */
+  /** Removes the bundle around a root file system: the next shim would fail on the folder. */
   async #removeBundleOf(rootfs: string): Promise<void> {
-    try {
-      // Fails when anything else is mounted there: then nothing below may be touched.
-      await rmdir(rootfs);
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') {
-        throw error;
-      }
-    }
+    // Fails when anything else is mounted there: then everything below is left alone.
+    await undefinedIfNoFile(rmdir(rootfs));
     await rm(dirname(rootfs), { recursive: true, force: true });
   }
 
-  #socketNames(containerId: string): readonly string[] {
+  #socketName(containerId: string): string {
     const { socketPath, namespace } = this.#options;
-    return [shimSocketName(socketPath, namespace, containerId)];
+    return shimSocketName(socketPath, namespace, containerId);
   }
 
   #runcFolder(): string | undefined {
     const { runcRoot, namespace } = this.#options;
     return runcRoot === undefined ? undefined : join(runcRoot, namespace);
-  }
-
-  #commandLine(pid: string): readonly string[] {
-    return this.#read(join(this.#proc, pid, 'cmdline')).split('\0');
-  }
-
-  /** Empty for a process that is gone since the folder was read. Synchronous: each is a copy out of memory. */
-  #read(path: string): string {
-    try {
-      return readFileSync(path, 'utf8');
-    } catch {
-      return '';
-    }
   }
 }
 
@@ -233,48 +199,17 @@ export function shimSocketName(socketPath: string, namespace: string, containerI
     .digest('hex');
 }
 
-/** The container that a command line is the lasting shim of; undefined for everything else. */
-export function shimOf(commandLine: readonly string[], owner: ShimOwner): string | undefined {
-  // `… start` and `… delete` run for moments only.
-  const isLasting = !commandLine.includes('start') && !commandLine.includes('delete');
-  return isLasting ? containerOf(commandLine, owner) : undefined;
-}
-
-/** Whether a command line is a shim of that container, be it to start, to run or to delete it. */
-export function isShimAtWork(commandLine: readonly string[], owner: ShimOwner, containerId: string): boolean {
-  return containerOf(commandLine, owner) === containerId;
-}
-
-function containerOf(commandLine: readonly string[], owner: ShimOwner): string | undefined {
-  const value = (flag: string): string | undefined => {
-    const index = commandLine.indexOf(flag);
-    return index < 0 ? undefined : commandLine[index + 1];
-  };
-  const isOurs =
-    (commandLine[0] ?? '').includes('containerd-shim') &&
-    value('-namespace') === owner.namespace &&
-    value('-address') === owner.socketPath;
-  return isOurs ? value('-id') : undefined;
-}
-
 /**
- * The folder of a task that containerd has no memory of and that is in the way of a new one, from the error that its
- * `Tasks.Create` ends with then; undefined for every other error. A task that containerd does know is told in other words.
+ * The folder of a forgotten task that is in the way of a new one, from the error of `Tasks.Create`; undefined for every
+ * other error. containerd reports a task that it knows in other words.
  *
- * containerd leaves one when its cleanup after a dead shim fails, and takes it away only at its own next start.
+ * containerd leaves such a folder when its cleanup after a dead shim fails, and removes the folder only at its next start.
  */
 export function leftBundleOf(error: unknown, namespace: string, containerId: string): string | undefined {
   const path = /mkdir (\/\S+): file exists/.exec(messageOf(error))?.[1];
   return path?.endsWith(`/io.containerd.runtime.v2.task/${namespace}/${containerId}`) === true
     ? path
     : undefined;
-}
-
-/** The parent in `/proc/<pid>/stat`. The name of the program, in brackets before it, may hold anything. */
-export function parentOf(stat: string): number | undefined {
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const parent = Number(fields[1]);
-  return Number.isInteger(parent) && parent > 0 ? parent : undefined;
 }
 
 /** Root file systems of containers in a `mountinfo` whose upper layer lies in the given folder of snapshots. */
@@ -291,7 +226,7 @@ export function rootMountsIn(
   });
 }
 
-/** Whether anybody accepts connections on a socket; only a plain refusal says that nobody does. */
+/** Whether a process accepts connections on a socket; only a plain refusal means no. */
 async function isListening(path: string): Promise<boolean> {
   const done = Promise.withResolvers<boolean>();
   const socket = connect(path);
@@ -304,13 +239,6 @@ async function isListening(path: string): Promise<boolean> {
   }
 }
 
-async function entries(folder: string): Promise<string[]> {
-  try {
-    return await readdir(folder);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      return [];
-    }
-    throw error;
-  }
+async function entries(folder: string): Promise<readonly string[]> {
+  return (await undefinedIfNoFile(readdir(folder))) ?? [];
 }

@@ -1,11 +1,12 @@
 import type { NodeNetwork } from '../../cni/node-network.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { hasCode } from '../../common/errors.ts';
+import { hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { TaskProcess } from '../../containerd/task-service.ts';
+import type { RemovalRequest } from '../lifecycle/runtime-backend.ts';
 import type { WorkerLogs } from '../logs/worker-logs.ts';
 import type { HostPortAllocator } from '../start/host-port-allocator.ts';
 import { isOfAnotherBoot } from './boot-id.ts';
@@ -23,7 +24,7 @@ export interface WorkerRemovalOptions {
   readonly network: NodeNetwork;
   readonly hostPorts: Pick<HostPortAllocator, 'release'>;
   readonly cgroups: WorkerCgroups;
-  readonly confinement: Pick<Isolation, 'release'>;
+  readonly isolation: Pick<Isolation, 'release'>;
   readonly shims: OrphanShims;
   readonly groups: ShimGroups;
   readonly logs: WorkerLogs;
@@ -34,13 +35,6 @@ export interface WorkerRemovalOptions {
   readonly bootId: string;
   readonly clock: Clock;
   readonly logger: Logger;
-}
-
-export interface RemovalRequest {
-  readonly graceMs: number;
-  /** Leave the attachment and its address, or its ports of the node: the same worker is made anew. */
-  readonly keepNetwork?: boolean;
-  readonly keepLog?: boolean;
 }
 
 const CALL_DEADLINE_MS = 20_000;
@@ -83,40 +77,38 @@ export class WorkerRemoval {
   }
 
   async remove(containerId: string, request: RemovalRequest): Promise<void> {
-    const { cgroups, client, confinement, groups, hostPorts, hosts, logs, network } = this.#options;
+    const { cgroups, client, groups, hostPorts, hosts, isolation, logs, network } = this.#options;
     const call: CallOptions = { deadlineMs: CALL_DEADLINE_MS };
     groups.leave(containerId);
     await this.#endTask(containerId, request.graceMs);
     // Nobody writes it any more. As long as there is a record, whoever comes after a crash knows that there was a log.
     await (request.keepLog === true ? logs.keep(containerId) : logs.remove(containerId));
     // Strictly after the task: a task without its container's record cannot be deleted any more.
-    await missingIsDone(client.containers.delete(containerId, call));
+    await undefinedIfNotFound(client.containers.delete(containerId, call));
     await Promise.all([
-      this.#removeSnapshot(containerId, call),
+      undefinedIfNotFound(client.snapshots.remove(containerId, call)),
       request.keepNetwork === true
         ? undefined
         : network.detach(containerId, { deadlineMs: DETACH_DEADLINE_MS }),
       request.keepNetwork === true ? undefined : hostPorts.release(containerId),
-      missingIsDone(client.leases.delete(leaseOf(containerId), call)),
+      undefinedIfNotFound(client.leases.delete(leaseOf(containerId), call)),
       cgroups.clear(containerId),
       hosts.remove(containerId),
     ]);
-    await confinement.release(containerId);
+    await isolation.release(containerId);
     groups.left(containerId);
   }
 
-  async #removeSnapshot(containerId: string, call: CallOptions): Promise<void> {
-    await missingIsDone(this.#options.client.snapshots.remove(containerId, call));
-  }
-
   async #endTask(containerId: string, graceMs: number): Promise<void> {
-    const { bootId, logger, shims, tasks } = this.#options;
+    const { bootId, client, logger, shims, tasks } = this.#options;
     const task = await this.#answered(containerId, () => tasks.find(containerId));
     if (task !== undefined) {
       await this.#answered(containerId, () => this.#endFound(containerId, task, graceMs));
       return;
     }
-    const record = await this.#record(containerId);
+    const record = await undefinedIfNotFound(
+      client.containers.get(containerId, { deadlineMs: CALL_DEADLINE_MS }),
+    );
     if (record === undefined ? await this.#endLostTask(containerId) : isOfAnotherBoot(record, bootId)) {
       return;
     }
@@ -202,27 +194,6 @@ export class WorkerRemoval {
       if (hasCode(error, 'DeadlineExceeded')) {
         return undefined;
       }
-      throw error;
-    }
-  }
-
-  async #record(containerId: string): Promise<ContainerRecord | undefined> {
-    try {
-      return await this.#options.client.containers.get(containerId, { deadlineMs: CALL_DEADLINE_MS });
-    } catch (error) {
-      if (hasCode(error, 'NotFound')) {
-        return undefined;
-      }
-      throw error;
-    }
-  }
-}
-
-async function missingIsDone(call: Promise<unknown>): Promise<void> {
-  try {
-    await call;
-  } catch (error) {
-    if (!hasCode(error, 'NotFound')) {
       throw error;
     }
   }

@@ -1,19 +1,15 @@
-import type { Clock } from '../../common/clock.ts';
-import { isAborted, sleep } from '../../common/deadline.ts';
-import { EsbError, hasCode, unreachable } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
+import { type CallOptions, sleep } from '../../common/deadline.ts';
+import { EsbError, hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import type { ContainerService, DockerContainer } from '../../docker/container-service.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import { handlerInItsPlace } from '../../oci/spec-process.ts';
-import { observed, type RuntimeObserver, type StartStage } from '../contract/instrumentation.ts';
-import type { EnsureRequest, WorkerAddress, WorkerInfo } from '../contract/runtime.ts';
-import { WorkerExitError } from '../contract/worker-exit-error.ts';
-import type { WorkerLogs } from '../logs/worker-logs.ts';
+import type { EnsureRequest, WorkerInfo } from '../contract/runtime.ts';
+import type { WorkerExit } from '../contract/worker-exit-error.ts';
+import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
+import type { RemovalRequest } from '../lifecycle/runtime-backend.ts';
+import type { RuntimeParts } from '../lifecycle/runtime-parts.ts';
 import { creationStep } from '../start/create-error.ts';
 import { withHostPorts } from '../start/host-port.ts';
-import type { HostPortAllocator } from '../start/host-port-allocator.ts';
-import type { Connect } from '../start/port-probe.ts';
-import { notListening, waitUntilListening } from '../start/readiness.ts';
 import type { EpochStore } from './epoch-store.ts';
 import type { DockerImages } from './images.ts';
 import { dockerLabelsOf, dockerWorkerInfo, isDockerWorker } from './labels.ts';
@@ -21,26 +17,12 @@ import type { LogCopier } from './log-copier.ts';
 import { dockerSpecOf } from './spec.ts';
 
 export interface DockerWorkersOptions {
+  readonly parts: RuntimeParts;
   readonly containers: ContainerService;
   readonly images: DockerImages;
-  readonly hostPorts: HostPortAllocator;
   readonly epochs: EpochStore;
-  readonly logs: WorkerLogs;
   readonly copier: LogCopier;
   readonly oomScoreAdj?: number | undefined;
-  /** Milliseconds that a started worker may take until its port is open. */
-  readonly listenDeadlineMs: number;
-  readonly connect: Connect;
-  readonly observer?: RuntimeObserver | undefined;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
-
-export interface DockerRemoval {
-  /** Milliseconds between SIGTERM and SIGKILL; 0 kills at once. */
-  readonly graceMs: number;
-  readonly keepLog?: boolean;
-  readonly keepPorts?: boolean;
 }
 
 /** The engine's id of a worker that was made and not started. */
@@ -50,14 +32,12 @@ const STEP_DEADLINE_MS = 60_000;
 const READ_DEADLINE_MS = 10_000;
 const REMOVE_DEADLINE_MS = 60_000;
 const REMOVE_RETRY_MS = 100;
-const LOG_TAIL_BYTES = 2048;
 /** What the engine says of an image whose user it does not find. */
 const UNKNOWN_USER = /unable to find (user|group) /;
 
 /**
- * Makes and removes workers as containers of a Docker engine. Calls that change something are never cut off in the middle,
- * since what they did would not be known then: whoever gives up is heard between them, and what was made so far is
- * removed again.
+ * Makes and removes workers as containers of a Docker engine. Calls that change something are never cut off, since their
+ * effect would not be known: a caller that gives up is heard between two calls, and everything made so far is removed.
  */
 export class DockerWorkers {
   readonly #options: DockerWorkersOptions;
@@ -66,26 +46,14 @@ export class DockerWorkers {
     this.#options = options;
   }
 
-  /** A container of ours; undefined for none, and for one of the same name that is somebody else's. */
-  async find(containerId: string, signal?: AbortSignal): Promise<DockerContainer | undefined> {
-    try {
-      const call = { deadlineMs: READ_DEADLINE_MS, signal };
-      const found = await this.#options.containers.inspect(containerId, call);
-      return isDockerWorker(found) && found.name === containerId ? found : undefined;
-    } catch (error) {
-      if (hasCode(error, 'NotFound')) {
-        return undefined;
-      }
-      throw error;
-    }
+  /** A container of ours; undefined for none, and for a stranger's of the same name. */
+  async find(containerId: string, options: CallOptions = {}): Promise<DockerContainer | undefined> {
+    const call = { deadlineMs: READ_DEADLINE_MS, ...options };
+    const found = await undefinedIfNotFound(this.#options.containers.inspect(containerId, call));
+    return found !== undefined && isDockerWorker(found) && found.name === containerId ? found : undefined;
   }
 
-  /** Makes a worker of which there is nothing but maybe a log. Leaves nothing when it fails. */
-  async create(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo> {
-    return await this.launch(request, await this.make(request, signal), signal);
-  }
-
-  /** Does all of it but the start. */
+  /** Makes everything of a worker but its first process. Leaves nothing when it fails. */
   async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeDockerWorker> {
     try {
       return await this.#make(request, signal);
@@ -95,13 +63,13 @@ export class DockerWorkers {
     }
   }
 
-  /** Starts what was made, and waits until it listens. Leaves nothing when it fails. */
+  /** Starts a worker that was made, and waits until it listens. Leaves nothing when that fails. */
   async launch(request: EnsureRequest, made: MadeDockerWorker, signal: AbortSignal): Promise<WorkerInfo> {
-    const { containers, copier, epochs } = this.#options;
+    const { containers, copier, epochs, parts } = this.#options;
     const { containerId } = request;
     try {
       await this.#step('StartFailed', signal, () =>
-        this.#observed('start', containers.start(made, { deadlineMs: STEP_DEADLINE_MS })),
+        parts.steps.observed('start', containers.start(made, { deadlineMs: STEP_DEADLINE_MS })),
       );
       copier.follow(containerId, made);
       request.onProgress?.('Starting');
@@ -109,7 +77,7 @@ export class DockerWorkers {
       const info = dockerWorkerInfo(started, epochs.of(containerId));
       const { address, task } = info;
       if (task.kind !== 'Running') {
-        throw await this.#exitError(containerId, made);
+        throw await parts.steps.exitError(containerId, await this.#exitOf(containerId, made));
       }
       if (address === undefined) {
         throw new EsbError(`the engine has given ${containerId} no address`, {
@@ -117,10 +85,8 @@ export class DockerWorkers {
           retryable: true,
         });
       }
-      await this.#observed(
-        'listen',
-        this.waitUntilListening(containerId, { address, pid: task.pid }, signal),
-      );
+      const place = { address, pid: task.pid };
+      await parts.steps.observed('listen', this.untilListening(containerId, place, signal));
       return info;
     } catch (error) {
       await this.#undo(containerId, error);
@@ -128,36 +94,27 @@ export class DockerWorkers {
     }
   }
 
-  /** Waits until a running worker listens, or has ended instead. */
-  async waitUntilListening(
-    containerId: string,
-    place: { readonly address: WorkerAddress; readonly pid: number },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { clock, connect, containers, listenDeadlineMs: deadlineMs, logs } = this.#options;
-    const exited = (ended: AbortSignal): Promise<void> => containers.wait(containerId, { signal: ended });
-    const wait = { ...place, clock, connect, deadlineMs, exited };
-    const outcome = await waitUntilListening(wait, signal);
-    switch (outcome.kind) {
-      case 'Listening':
-        return;
-      case 'Exited':
-        throw await this.#exitError(containerId, containerId);
-      case 'Late':
-        throw notListening(containerId, wait, (await logs.read(containerId, 0, LOG_TAIL_BYTES)).toString());
-      default:
-        unreachable(outcome);
-    }
+  /** Waits until a running worker listens, or fails with its exit. */
+  async untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
+    const { containers, parts } = this.#options;
+    await parts.steps.untilListening(
+      containerId,
+      place,
+      (ended) => containers.wait(containerId, { signal: ended }),
+      () => this.#exitOf(containerId, containerId),
+      signal,
+    );
   }
 
-  /** Missing is success. What bears the name and is somebody else's stays. */
-  async remove(containerId: string, removal: DockerRemoval): Promise<void> {
-    const { copier, epochs, hostPorts, logs } = this.#options;
+  /** Removes a worker. Missing is success; a stranger's container of the same name stays. */
+  async remove(containerId: string, removal: RemovalRequest): Promise<void> {
+    const { copier, epochs, parts } = this.#options;
+    const { hostPorts, logs } = parts;
     const found = await this.find(containerId);
     if (found !== undefined) {
       const isAlive = found.status === 'running' || found.status === 'paused';
       if (isAlive && (removal.graceMs > 0 || removal.keepLog === true)) {
-        await missingIsDone(this.#end(found, removal.graceMs));
+        await undefinedIfNotFound(this.#end(found, removal.graceMs));
       }
       // The engine's log goes with the container.
       if (removal.keepLog === true) {
@@ -167,16 +124,17 @@ export class DockerWorkers {
     }
     await copier.end(containerId);
     await (removal.keepLog === true ? logs.keep(containerId) : logs.remove(containerId));
-    if (removal.keepPorts !== true) {
+    if (removal.keepNetwork !== true) {
       await hostPorts.release(containerId);
     }
     await epochs.forget(containerId);
   }
 
   async #make(request: EnsureRequest, signal: AbortSignal): Promise<MadeDockerWorker> {
-    const { containers, copier, hostPorts, images, logs, oomScoreAdj } = this.#options;
+    const { containers, copier, images, oomScoreAdj, parts } = this.#options;
+    const { hostPorts, logs, steps } = parts;
     const { containerId, identity, shape: wanted } = request;
-    const image = await this.#observed(
+    const image = await steps.observed(
       'image',
       images.obtain(wanted.image, {
         signal,
@@ -202,7 +160,7 @@ export class DockerWorkers {
     await copier.end(containerId);
     await this.#step('CreateFailed', signal, () => logs.begin(containerId, identity.uid));
     return await this.#step('CreateFailed', signal, () =>
-      this.#observed('create', containers.create(container, { deadlineMs: STEP_DEADLINE_MS })),
+      steps.observed('create', containers.create(container, { deadlineMs: STEP_DEADLINE_MS })),
     );
   }
 
@@ -214,13 +172,14 @@ export class DockerWorkers {
       : containers.stop(id, graceMs / 1000, { deadlineMs: STEP_DEADLINE_MS + graceMs }));
   }
 
-  /** Also one that is being removed by somebody else already, which the engine refuses to do once more. */
+  /** Removes a container. While another removal is under way the engine refuses: then that one is waited for. */
   async #remove(id: string): Promise<void> {
-    const { clock, containers } = this.#options;
+    const { containers, parts } = this.#options;
+    const { clock } = parts;
     const deadline = clock.monotonic() + REMOVE_DEADLINE_MS;
     for (;;) {
       try {
-        await missingIsDone(containers.remove(id, { deadlineMs: REMOVE_DEADLINE_MS }));
+        await undefinedIfNotFound(containers.remove(id, { deadlineMs: REMOVE_DEADLINE_MS }));
         return;
       } catch (error) {
         if (!hasCode(error, 'FailedPrecondition') || clock.monotonic() > deadline) {
@@ -231,23 +190,18 @@ export class DockerWorkers {
     }
   }
 
-  async #exitError(containerId: string, engineId: string): Promise<EsbError> {
-    const { clock, containers, copier, logs } = this.#options;
+  async #exitOf(containerId: string, engineId: string): Promise<Omit<WorkerExit, 'output'>> {
+    const { containers, copier, parts } = this.#options;
     await copier.drain(containerId);
-    // The engine hears of an end and of the kernel's reason for it apart, and of the reason a moment later.
-    const container = await containers.inspect(engineId, { deadlineMs: READ_DEADLINE_MS });
-    const output = await logs.read(containerId, 0, LOG_TAIL_BYTES);
-    return new WorkerExitError(containerId, {
-      exitCode: container.exitCode,
-      oomKilled: container.exitCode !== 0 && container.oomKilled,
-      finishedAt: container.finishedAt ?? new Date(clock.now()),
-      output: output.toString('utf8'),
+    // The engine learns of an end first, and of the kernel's reason a moment later.
+    const { exitCode, finishedAt, oomKilled } = await containers.inspect(engineId, {
+      deadlineMs: READ_DEADLINE_MS,
     });
-  }
-
-  #observed<T>(stage: StartStage, work: Promise<T>): Promise<T> {
-    const { clock, observer } = this.#options;
-    return observed(observer, stage, () => clock.monotonic(), work);
+    return {
+      exitCode,
+      oomKilled: exitCode !== 0 && oomKilled,
+      finishedAt: finishedAt ?? new Date(parts.clock.now()),
+    };
   }
 
   async #step<T>(
@@ -269,24 +223,8 @@ export class DockerWorkers {
   }
 
   async #undo(containerId: string, cause: unknown): Promise<void> {
-    const { logger, logs } = this.#options;
-    try {
-      // What it wrote is all that tells why it failed; a caller who gave up has no use for it.
-      const keepLog = !isAborted(cause) && (await logs.size(containerId)) > 0;
-      await this.remove(containerId, { graceMs: 0, keepLog });
-    } catch (error) {
-      // It shows as half-made in the next list, and is removed or made anew from there.
-      logger.error({ containerId, err: error }, 'what a failed creation left could not be removed');
-    }
-  }
-}
-
-async function missingIsDone(call: Promise<unknown>): Promise<void> {
-  try {
-    await call;
-  } catch (error) {
-    if (!hasCode(error, 'NotFound')) {
-      throw error;
-    }
+    await this.#options.parts.steps.undo(containerId, cause, (keepLog) =>
+      this.remove(containerId, { graceMs: 0, keepLog }),
+    );
   }
 }

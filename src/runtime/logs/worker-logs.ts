@@ -179,6 +179,19 @@ export class WorkerLogs implements WorkerLogReader {
     return (await this.#files.state(formatLogFileName({ kind: 'Live', containerId })))?.size ?? 0;
   }
 
+  /**
+   * Whether a container that began before `until` wrote at or after `from` (milliseconds since the epoch). A write that a
+   * full disk refuses sets the file's time as well (`file_update_time` precedes the copy in the kernel).
+   */
+  async wroteWithin(
+    containerId: string,
+    { from, until }: { readonly from: number; readonly until: number },
+  ): Promise<boolean> {
+    const live = await this.#files.state(formatLogFileName({ kind: 'Live', containerId }));
+    const begunAt = this.#logs.get(containerId)?.begunAt ?? 0;
+    return live !== undefined && live.mtimeMs >= from && begunAt < until;
+  }
+
   /** What was written after `offset`, at most the last `maxBytes` of it. */
   async read(containerId: string, offset: number, maxBytes: number): Promise<Buffer> {
     const end = await this.size(containerId);

@@ -7,7 +7,7 @@ import type { NodeNetwork } from '../../../src/cni/node-network.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import type { ContainerdClient } from '../../../src/containerd/containerd-client.ts';
-import { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import { createContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
 import { run } from '../../support/command.ts';
 import { type FakeContainerd, fakeContainerd, notFound } from '../../support/fake-containerd.ts';
 import { FakeEmulators } from '../../support/fake-emulator.ts';
@@ -70,13 +70,12 @@ interface Agent {
 async function startAgent(lab: NetworkLab, folder: string, client: ContainerdClient): Promise<Agent> {
   const logger = silentLogger();
   const network = lab.network({ slots });
-  const runtime = new ContainerdRuntime({
-    socketPath: join(folder, 'none.sock'),
+  const runtime = createContainerdRuntime({
+    containerd: { socketPath: join(folder, 'none.sock'), client },
     network,
-    logFolder: join(folder, 'logs'),
-    etcHostsFolder: join(folder, 'hosts'),
-    client,
-    connect: () => Promise.resolve(true),
+    logs: { folder: join(folder, 'logs') },
+    etc: { hostsFolder: join(folder, 'hosts') },
+    readiness: { connect: () => Promise.resolve(true) },
     logger,
   });
   await runtime.start();

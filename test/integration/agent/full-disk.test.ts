@@ -1,5 +1,6 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findCondition } from '../../../src/api/condition.ts';
 import type { LambdaNode } from '../../../src/api/lambda-node.ts';
@@ -7,6 +8,9 @@ import type { LambdaWorker } from '../../../src/api/lambda-worker.ts';
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { run } from '../../support/command.ts';
 import { waitFor } from '../../support/wait-for.ts';
+
+/** Milliseconds between two looks of the agent at its disk. */
+const lookMs = 5_000;
 
 interface Answer {
   readonly boot: string;
@@ -47,6 +51,8 @@ describe('a full disk cuts workers off from their logs, and when there is room a
     ] as const) {
       boots.set(name, (await call(await lab.waitForPhase(name, phase), 'before')).boot);
     }
+    // The disk counts as full since the look before the one that finds it full.
+    await delay(lookMs + 1_000);
     const filler = join(logs, 'filler');
     await writeFile(filler, Buffer.alloc(8 * 1024 * 1024)).catch(() => undefined);
     for (const name of ['awake', 'asleep']) {
@@ -75,12 +81,9 @@ describe('a full disk cuts workers off from their logs, and when there is room a
     }
   });
 
-  it('those that wrote nothing meanwhile go on, with a line that says why something might be missing', async () => {
+  it('those that wrote nothing meanwhile go on', async () => {
     const worker = await lab.worker('silent');
     expect((await call(worker, 'after')).boot).toBe(boots.get('silent'));
-    expect(await readFile(join(logs, `${worker.status?.containerID}.log`), 'utf8')).toContain(
-      '[esb] the disk of the node was full: some of stdout may be missing before this line\n',
-    );
     expect(await made()).toBe(2);
   });
 });

@@ -8,7 +8,8 @@ import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { type ContainerdClient, createContainerdClient } from '../../../src/containerd/containerd-client.ts';
 import { shimSocketName } from '../../../src/runtime/containerd/leftovers.ts';
-import { CONTAINERD_NAMESPACE, type ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/runtime.ts';
+import type { ContainerRuntime } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
 import { ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { manualClock } from '../../support/manual-clock.ts';
@@ -19,7 +20,7 @@ const shimSockets = '/run/containerd/s';
 
 describe('what workers left behind on a real node', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
   let client: ContainerdClient;
   let runcRoot: string;
   let snapshots: string;

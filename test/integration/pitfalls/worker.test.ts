@@ -3,8 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
+import type { ContainerRuntime, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { startOwnedProcess } from '../../support/owned-process.ts';
@@ -17,7 +16,7 @@ const ANSWER_WITHIN_MS = 5_000;
 
 describe('what other systems fell over with one worker:', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startLab();

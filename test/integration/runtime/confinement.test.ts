@@ -2,8 +2,12 @@ import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { cpuWeightOf, machineSize, parentLimits } from '../../../src/runtime/containerd/parent-limits.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { EnsureRequest, WorkerAddress, WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
+import type {
+  ContainerRuntime,
+  EnsureRequest,
+  WorkerAddress,
+  WorkerInfo,
+} from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { testImage, workerFiles } from '../../support/test-image.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -20,7 +24,7 @@ function pidOf({ task }: WorkerInfo): number {
 
 describe('a worker', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startLab();

@@ -1,6 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { WorkerAddress, WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
-import type { DockerRuntime } from '../../../src/runtime/docker/runtime.ts';
+import type { ContainerRuntime, WorkerAddress, WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
 import { type DockerLab, startDockerLab } from '../../support/docker-lab.ts';
 import { ensureRequest } from '../../support/lab.ts';
@@ -10,7 +9,7 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 
 describe('a Docker engine that others use too', () => {
   let lab: DockerLab;
-  let runtime: DockerRuntime;
+  let runtime: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startDockerLab();

@@ -4,8 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
+import type { ContainerRuntime, RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -13,7 +12,7 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 
 describe('a worker', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startLab();

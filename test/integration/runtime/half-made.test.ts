@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { EsbError } from '../../../src/common/errors.ts';
 import { type ContainerdClient, createContainerdClient } from '../../../src/containerd/containerd-client.ts';
-import { CONTAINERD_NAMESPACE, type ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/runtime.ts';
+import type { ContainerRuntime } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
 import { freeze } from '../../support/freezer.ts';
 import { ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
@@ -39,9 +40,9 @@ function clientOf(lab: Lab): ContainerdClient {
 
 describe('a creation that is cut off', () => {
   let lab: Lab;
-  let plain: ContainerdRuntime;
+  let plain: ContainerRuntime;
   let hooks: CallHooks = {};
-  let watched: ContainerdRuntime;
+  let watched: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startLab();
@@ -196,7 +197,7 @@ describe('a creation that is cut off', () => {
 
 describe('a removal', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startLab();
@@ -324,7 +325,7 @@ describe('a removal', () => {
 
 describe('the folder of a task that containerd has forgotten', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startLab();

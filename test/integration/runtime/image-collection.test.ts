@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ImageGarbageCollector, type ImageThresholds } from '../../../src/agent/gc/image-gc.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
 import type { NodeImages } from '../../../src/runtime/contract/images.ts';
+import type { ContainerRuntime } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
 import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { testImage, workerFiles } from '../../support/test-image.ts';
@@ -16,7 +16,7 @@ const ballastBytes = 8 * mebibyte;
 
 describe('making room among the images of a node', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
   let count = 0;
 
   beforeAll(async () => {

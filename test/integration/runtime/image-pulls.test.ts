@@ -3,8 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { PullSecrets, WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
+import type { ContainerRuntime, PullSecrets, WorkerInfo } from '../../../src/runtime/contract/runtime.ts';
 import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { ownArchitecture, testImage, testIndex, workerFiles } from '../../support/test-image.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -13,7 +12,7 @@ const otherArchitecture = ownArchitecture === 'arm64' ? 'amd64' : 'arm64';
 
 describe('pulling an image', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
   let hostsFolder: string;
   let count = 0;
 

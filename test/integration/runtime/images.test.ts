@@ -2,8 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { EnsureStep } from '../../../src/runtime/contract/runtime.ts';
+import type { ContainerRuntime, EnsureStep } from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { testImage, workerFiles } from '../../support/test-image.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -22,7 +21,7 @@ async function unusedPort(): Promise<number> {
 
 describe('an image', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
   let hostsFolder: string;
   let count = 0;
 

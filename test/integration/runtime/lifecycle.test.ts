@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
+import type { ContainerRuntime } from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 
 interface Answer {
@@ -12,7 +12,7 @@ interface Answer {
 
 describe('a worker on containerd', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startLab();

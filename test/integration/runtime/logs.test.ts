@@ -5,13 +5,12 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
 import { sleep } from '../../../src/common/deadline.ts';
 import { systemCommandRunner } from '../../../src/common/exec/command-runner.ts';
-import type { ContainerdRuntime, ContainerdRuntimeOptions } from '../../../src/runtime/containerd/runtime.ts';
 import type { WorkerLogReader } from '../../../src/runtime/contract/logs.ts';
-import type { WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
+import type { ContainerRuntime, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { LogFolder } from '../../../src/runtime/logs/log-folder.ts';
 import { LogFolderReader } from '../../../src/runtime/logs/log-reader.ts';
 import { WorkerLogs } from '../../../src/runtime/logs/worker-logs.ts';
-import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { destroyAll, ensureRequest, type Lab, type LabRuntimeOptions, startLab } from '../../support/lab.ts';
 import { type OwnedProcess, startOwnedProcess } from '../../support/owned-process.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -71,7 +70,7 @@ class LineCounter {
 
 describe('the log of a worker that writes as fast as it can', () => {
   let lab: Lab;
-  const running: ContainerdRuntime[] = [];
+  const running: ContainerRuntime[] = [];
 
   beforeAll(async () => {
     lab = await startLab();
@@ -89,7 +88,7 @@ describe('the log of a worker that writes as fast as it can', () => {
     expect(await lab.leftovers()).toEqual([]);
   });
 
-  async function startRuntime(options?: Partial<ContainerdRuntimeOptions>): Promise<ContainerdRuntime> {
+  async function startRuntime(options?: LabRuntimeOptions): Promise<ContainerRuntime> {
     const runtime = await lab.runtime(options);
     running.push(runtime);
     return runtime;
@@ -123,7 +122,7 @@ describe('the log of a worker that writes as fast as it can', () => {
    * log.
    */
   async function write(
-    runtime: ContainerdRuntime,
+    runtime: ContainerRuntime,
     containerId: string,
     address: WorkerAddress | undefined,
     lines: number,

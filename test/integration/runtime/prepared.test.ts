@@ -1,6 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
+import type { ContainerRuntime, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -8,7 +7,7 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 
 describe('a worker that was made in advance', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startLab();

@@ -1,7 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { createContainerdClient } from '../../../src/containerd/containerd-client.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
+import type { ContainerRuntime, RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { watchedClient } from '../../support/tripwire.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -10,7 +9,7 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 
 describe('containerd killed', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
 
   beforeEach(async () => {
     lab = await startLab();

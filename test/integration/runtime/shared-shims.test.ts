@@ -1,8 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createContainerdClient } from '../../../src/containerd/containerd-client.ts';
-import { CONTAINERD_NAMESPACE, type ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { EnsureRequest, RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
+import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/runtime.ts';
+import type {
+  ContainerRuntime,
+  EnsureRequest,
+  RuntimeEvent,
+  WorkerAddress,
+} from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -10,7 +15,7 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 
 describe('workers that share shims', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startLab();

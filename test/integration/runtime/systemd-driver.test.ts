@@ -3,8 +3,7 @@ import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { WorkerCgroups } from '../../../src/runtime/containerd/cgroups.ts';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
+import type { ContainerRuntime, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -39,7 +38,7 @@ async function refused(): Promise<void> {
 async function scopes(): Promise<void> {
   const name = lab.cgroupParent.slice(1).replaceAll('-', '_');
   const confinement = { cgroupDriver: 'systemd', cgroupParent: `esbt-${name}.slice` } as const;
-  const runtime: ContainerdRuntime = await lab.runtime({ confinement });
+  const runtime: ContainerRuntime = await lab.runtime({ confinement });
   const cgroups = new WorkerCgroups({
     driver: confinement.cgroupDriver,
     parent: confinement.cgroupParent,

@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { ContainerdRuntime } from '../../../src/runtime/containerd/runtime.ts';
-import type { RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
+import type { ContainerRuntime, RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { freeze } from '../../support/freezer.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -10,7 +9,7 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 
 describe('a worker thawed below containerd', () => {
   let lab: Lab;
-  let runtime: ContainerdRuntime;
+  let runtime: ContainerRuntime;
 
   beforeAll(async () => {
     lab = await startLab();
@@ -187,7 +186,7 @@ describe('a worker thawed below containerd', () => {
 });
 
 describe('whatever state a worker is in', () => {
-  type Prepare = (lab: Lab, runtime: ContainerdRuntime, id: string) => Promise<unknown>;
+  type Prepare = (lab: Lab, runtime: ContainerRuntime, id: string) => Promise<unknown>;
   const states: Readonly<Record<string, Prepare>> = {
     paused: (_, runtime, id) => runtime.pause(id),
     'thawed below containerd': async (_, runtime, id) => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
 import { WorkerCgroups } from '../../../src/runtime/containerd/cgroups.ts';
-import { isCleanupOf, isShimOf } from '../../../src/runtime/containerd/orphan-shim.ts';
+import { isCleanupOf, isShimOf } from '../../../src/runtime/containerd/shim-process.ts';
 import { layersOf, readUserFiles } from '../../../src/runtime/images/user-files.ts';
 import { WorkerLogs } from '../../../src/runtime/logs/worker-logs.ts';
 import { fakeContainerd } from '../../support/fake-containerd.ts';

@@ -6,13 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { isOwnName } from '../../../../src/runtime/containerd/inventory.ts';
-import {
-  Leftovers,
-  parentOf,
-  rootMountsIn,
-  shimOf,
-  shimSocketName,
-} from '../../../../src/runtime/containerd/leftovers.ts';
+import { Leftovers, rootMountsIn, shimSocketName } from '../../../../src/runtime/containerd/leftovers.ts';
+import { parentOf, shimOf } from '../../../../src/runtime/containerd/shim-process.ts';
 
 const owner = { socketPath: '/run/c.sock', namespace: 'esb' };
 

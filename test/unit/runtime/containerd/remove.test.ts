@@ -78,7 +78,7 @@ describe('WorkerRemoval', () => {
         },
       },
       cgroups,
-      confinement: { release: () => Promise.resolve() },
+      isolation: { release: () => Promise.resolve() },
       groups: new ShimGroups(1),
       shims,
       logs: new WorkerLogs(folder),

@@ -136,21 +136,23 @@ describe('a worker in the network of its node', () => {
 });
 
 describe('createRuntime', () => {
-  const containerd = {
-    socketPath: '/none',
-    logFolder: '/none',
-    etcHostsFolder: '/none',
-    logger: silentLogger(),
-    network: {} as NodeNetwork,
-  };
+  const common = { logs: { folder: '/none' }, logger: silentLogger() };
   it('makes the runtime that is asked for', async () => {
     const network = { stop: () => Promise.resolve() } as NodeNetwork;
-    const docker = { socketPath: '/none', logFolder: '/none', logger: silentLogger() };
+    const containerd = { socketPath: '/none/containerd.sock' };
+    const docker = { socketPath: '/none/docker.sock' };
     const made = await Promise.all([
-      createRuntime({ type: 'containerd', containerd: { ...containerd, network } }),
-      createRuntime({ type: 'docker', docker }),
+      createRuntime({
+        type: 'containerd',
+        options: { ...common, containerd, network, etc: { hostsFolder: '/none' } },
+      }),
+      createRuntime({ type: 'docker', options: { ...common, docker } }),
     ]);
-    expect(made.map((runtime) => runtime.constructor.name)).toEqual(['ContainerdRuntime', 'DockerRuntime']);
+    const health = await Promise.all(made.map((runtime) => runtime.health()));
+    expect(health).toEqual([
+      { ok: false, reason: 'RuntimeUnavailable', message: expect.stringContaining('containerd') },
+      { ok: false, reason: 'RuntimeUnavailable', message: expect.stringContaining('docker') },
+    ]);
     await Promise.all(made.map((runtime) => runtime.stop()));
   });
 });

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../../src/agent/model/desired-worker.ts';
 import { resolveSecrets } from '../../../../src/agent/secrets/resolve-secrets.ts';
-import { PrecreatedTasks } from '../../../../src/runtime/contract/precreated.ts';
 import type { EnsureRequest, WorkerInfo } from '../../../../src/runtime/contract/runtime.ts';
+import { PrecreatedTasks } from '../../../../src/runtime/lifecycle/precreated.ts';
 import { desiredFixture } from '../../../support/fleet-lab.ts';
 
 const secrets = { read: () => Promise.resolve('token') };

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { hasCode } from '../../common/errors.ts';
-import { refuseForeign } from './matches.ts';
-import type { EnsureRequest, WorkerInfo, WorkerShape } from './runtime.ts';
+import { refuseForeign } from '../contract/matches.ts';
+import type { EnsureRequest, WorkerInfo, WorkerShape } from '../contract/runtime.ts';
 
 /** Makes workers in two steps. `Made` is what the first one leaves for the second. */
 export interface TwoStepCreation<Made> {

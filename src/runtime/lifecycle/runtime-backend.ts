@@ -1,0 +1,93 @@
+import type { CallOptions } from '../../common/deadline.ts';
+import type { Health } from '../../common/health.ts';
+import type { NodeImages } from '../contract/images.ts';
+import type { NodeInventory } from '../contract/inventory.ts';
+import type { KernelState, WorkerInfo } from '../contract/runtime.ts';
+import type { WorkerPlace } from './creation-steps.ts';
+import type { TwoStepCreation } from './precreated.ts';
+
+/** How a worker's container is removed. */
+export interface RemovalRequest {
+  /** Milliseconds between SIGTERM and SIGKILL; 0 kills at once. */
+  readonly graceMs: number;
+  /** Leave attachment and address, or ports of the node, to the next container of the same worker. */
+  readonly keepNetwork?: boolean;
+  /** Leave the log for a while. */
+  readonly keepLog?: boolean;
+}
+
+export interface Listing {
+  readonly workers: readonly WorkerInfo[];
+  /** Every container that the logs, ports and files of the node may belong to, workers or not. */
+  readonly containerIds: ReadonlySet<string>;
+}
+
+/**
+ * Work of one container engine, without order, deadlines and memory: a `WorkerRuntime` calls the methods that change a
+ * container one at a time for each container. Errors are those of `ContainerRuntime`.
+ */
+export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
+  readonly nodeImages: NodeImages;
+  /** Settles when the first subscription to events has begun, see {@link RuntimeBackend.followers}. */
+  readonly following: Promise<void>;
+
+  /** Returns the engine's version. Rejects an engine that cannot be used. */
+  check(options: CallOptions): Promise<string>;
+  /** Reads the state that earlier runs left. */
+  restore(options: CallOptions): Promise<void>;
+  /** Tasks that publish events until their signal fires, by name. */
+  followers(): Readonly<Record<string, (signal: AbortSignal) => Promise<void>>>;
+  /** Prepares network and limits of the node. */
+  prepareNode(options: CallOptions): Promise<void>;
+
+  find(containerId: string, options?: CallOptions): Promise<WorkerInfo | undefined>;
+  list(signal: AbortSignal): Promise<Listing>;
+  kernelState(containerId: string): KernelState;
+  /** Waits until a running worker listens, or fails with its exit. */
+  untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void>;
+  /** Records the epoch of a new assignment for a container that lives on. */
+  setEpoch(containerId: string, epoch: number): Promise<void>;
+  pause(containerId: string, signal: AbortSignal): Promise<void>;
+  resume(containerId: string): Promise<void>;
+  /** Thaws without asking the engine, synchronously. Returns false where the engine has to be asked. */
+  thawDirectly(containerId: string): boolean;
+  /** Tells the engine's own tools that a worker runs; absent where they know. */
+  readonly settling?: {
+    settle(containerId: string, signal: AbortSignal): Promise<boolean>;
+    isFrozen(containerId: string): boolean;
+  };
+  /** Removes a container with everything it left. Missing is success. */
+  remove(containerId: string, request: RemovalRequest): Promise<void>;
+  /** Whether the engine has a container of this name that is a worker's own. */
+  has(containerId: string): Promise<boolean>;
+  /** Removes the leftovers of a container that the engine does not have. */
+  clear(containerId: string, keepLog: boolean): Promise<void>;
+  /**
+   * @param busy containers with work under way, now
+   * @param known containers that the caller knows of, for leftovers that only their names lead to
+   */
+  inventory(
+    busy: () => Iterable<string>,
+    known: ReadonlySet<string>,
+    options: CallOptions,
+  ): Promise<NodeInventory>;
+
+  imageNames(options: CallOptions): Promise<string[]>;
+  networkHealth(options: CallOptions): Promise<Health>;
+  /** Whether a full disk may have stopped the copy of a worker's output to its log for good. */
+  readonly canLoseOutput: boolean;
+  /** Drops files of containers that are not among `containerIds` and older than `before` (milliseconds since the epoch). */
+  upkeep(containerIds: ReadonlySet<string>, before: number): Promise<void>;
+  /**
+   * Removes everything of ours from the node and the engine.
+   *
+   * @param remove removes one container with everything it left
+   * @returns what could not be removed, one message each
+   */
+  leave(
+    remove: (containerId: string, options: CallOptions) => Promise<void>,
+    options: CallOptions,
+  ): Promise<string[]>;
+  /** Ends pulls and copies, and closes connections. */
+  stop(): Promise<void>;
+}
