@@ -10,9 +10,9 @@ import { listenError } from '../common/listen.ts';
 import type { Logger } from '../common/logger.ts';
 import type { Informer, KubeClient } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
-import { FunctionAdmission } from './admission/function-admission.ts';
+import { Admission } from './admission/admission.ts';
 import { type GatewayLimits, gatewayLimits } from './admission/gateway-limits.ts';
-import { ProcessPressure } from './admission/process-pressure.ts';
+import { ProcessPressure } from './admission/load-shed.ts';
 import { Room } from './admission/room.ts';
 import { ActivityWriter } from './agents/activity-writer.ts';
 import { AgentConnections } from './agents/agent-connections.ts';
@@ -85,7 +85,7 @@ export class Gateway {
   readonly #agents: AgentConnections;
   readonly #activity: ActivityWriter;
   readonly #invoker: Invoker;
-  readonly #admission: FunctionAdmission;
+  readonly #admission: Admission;
   readonly #events: EventQueue;
   readonly #api: LambdaApi;
   readonly metrics: GatewayMetrics;
@@ -111,7 +111,7 @@ export class Gateway {
       tracing: options.observation?.tracing,
       ...(options.maxWaitMs === undefined ? {} : { maxWaitMs: options.maxWaitMs }),
     });
-    this.#admission = new FunctionAdmission({
+    this.#admission = new Admission({
       view,
       room: this.#room,
       callerRate: limits.callerRate,

@@ -1,5 +1,5 @@
 import { byCodeUnits, queryParameters, splitTarget } from '../lambda/request-target.ts';
-import type { AccessRequest } from './access-request.ts';
+import type { AccessRequest } from './access.ts';
 
 const UNSAFE_IN_URI = /[!'()*]/g;
 

@@ -1,6 +1,6 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
 import { LambdaError } from '../lambda/lambda-error.ts';
-import type { AccessRequest } from './access-request.ts';
 
 /** Domains that no public name server answers for (RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`); `svc` is Kubernetes' own. */
 const PRIVATE_DOMAIN = /\.(?:localhost|local|internal|test|example|invalid|home\.arpa|svc)\.?$/i;
@@ -13,7 +13,10 @@ const PRIVATE_DOMAIN = /\.(?:localhost|local|internal|test|example|invalid|home\
  *   of that name would count as the gateway's own, and read its answers (DNS rebinding)
  * @throws {LambdaError} AccessDeniedException
  */
-export function refuseForeignPage({ headers }: Pick<AccessRequest, 'headers'>, onLoopback: boolean): void {
+export function refuseForeignPage(
+  { headers }: { readonly headers: IncomingHttpHeaders },
+  onLoopback: boolean,
+): void {
   const { host = '', origin } = headers;
   const site = headers['sec-fetch-site'];
   const isOwnSite = site === undefined || site === 'same-origin' || site === 'none';

@@ -1,6 +1,6 @@
 import { LambdaError } from '../lambda/lambda-error.ts';
 import { queryParameters, splitTarget } from '../lambda/request-target.ts';
-import type { AccessRequest } from './access-request.ts';
+import type { AccessRequest } from './access.ts';
 
 /** The one algorithm: AWS Signature Version 4 with a shared secret. */
 export const SIGNATURE_ALGORITHM = 'AWS4-HMAC-SHA256';

@@ -1,22 +1,23 @@
 import { unreachable } from '../../common/errors.ts';
-import type { ThrottleReason } from '../lambda/lambda-error.ts';
+import { type LambdaError, type ThrottleReason, throttled } from '../lambda/lambda-error.ts';
 
-/** Calls that wait in a gateway for each function, where its workers do not say. What the resource definition has as its default. */
+/** Calls of one function that wait in a gateway, unless its workers say otherwise: the default of the resource definition. */
 const DEFAULT_QUEUE_DEPTH = 100;
 /**
- * Calls sent ahead to the only worker of a function, to wait at its agent: it then takes the next one without a round trip to the
- * gateway. With several workers nothing is sent ahead, because a call would wait behind a long one while another worker is free.
+ * Calls sent ahead to the only worker of a function, to wait at its agent: the worker then takes the next one without a
+ * round trip to the gateway. With several workers nothing is sent ahead, because a call would wait behind a long one while
+ * another worker is free.
  */
 const SENT_AHEAD = 64;
 /**
- * Bytes of answers to calls sent ahead. They come whether or not their clients read them, and whatever else the gateway has on its hands:
- * of a function with large answers few calls are sent ahead, and the others can still be refused.
+ * Bytes of answers to calls sent ahead. The answers arrive even if their clients do not read and the gateway is full: of a
+ * function with large answers few calls are sent ahead, and the others can still be refused.
  */
 const ANSWERS_AHEAD_BYTES = 4 * 2 ** 20;
-/** What the answers of a function are taken to have before the first has come: a worker that is woken by a burst has few of it at once. */
+/** Assumed bytes of an answer before the first answer: a worker that a burst wakes gets few calls of it at once. */
 export const UNKNOWN_ANSWER_BYTES = 2 ** 20;
 
-/** What the resources of a function say of its concurrency. */
+/** The concurrency of a function, as its resources have it. */
 export interface ConcurrencySettings {
   /** Calls that run at once; absent for as many as there are workers. */
   readonly reserved?: number | undefined;
@@ -24,7 +25,7 @@ export interface ConcurrencySettings {
   readonly queueDepth?: number | undefined;
 }
 
-/** A function, and what one gateway has of its calls. */
+/** A function, and its calls in one gateway. */
 export interface FunctionUse {
   readonly settings: ConcurrencySettings | undefined;
   /** Workers of the function. */
@@ -40,23 +41,23 @@ export interface FunctionUse {
   readonly answerBytes: number;
 }
 
-/** What of a function decides about its places. */
-export type LaneUse = Pick<FunctionUse, 'settings' | 'workers' | 'answerBytes'>;
+/** The part of a function's use that decides how many places it has. */
+type PlacesUse = Pick<FunctionUse, 'settings' | 'workers' | 'answerBytes'>;
 
-/** What is done with a call: let in, made to wait, or refused for a reason that callers are told. */
+/** The decision about a call: admit, wait, or refuse for a reason that the caller is given. */
 export type Entry = 'Enter' | 'Wait' | ThrottleReason;
 
 /**
- * Calls of a function that may be with its workers and their agents. Each worker runs one call at a time, so that more would only move the
- * queue elsewhere.
+ * Calls of a function that may be with its workers and their agents. Each worker runs one call at a time: more calls would
+ * only move the queue elsewhere.
  */
-export function runningPlaces({ settings, workers, answerBytes }: LaneUse): number {
+export function runningPlaces({ settings, workers, answerBytes }: PlacesUse): number {
   const concurrency = Math.min(settings?.reserved ?? workers, workers);
   return workers === 1 && concurrency === 1 ? 1 + sentAhead(settings, answerBytes) : concurrency;
 }
 
-/** Calls of a function that may wait in the gateway. With the running ones they are never more than concurrency and queue depth. */
-export function waitingPlaces({ settings, workers, answerBytes }: LaneUse): number {
+/** Calls of a function that may wait in the gateway. With the running ones: at most concurrency plus queue depth. */
+export function waitingPlaces({ settings, workers, answerBytes }: PlacesUse): number {
   const queueDepth = settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH;
   return workers === 1 && settings?.reserved !== 0
     ? queueDepth - sentAhead(settings, answerBytes)
@@ -72,9 +73,10 @@ function sentAhead(settings: ConcurrencySettings | undefined, answerBytes: numbe
 }
 
 /**
- * The largest of the answers that a function gave lately, after one more: a large one counts at once and is forgotten in some twenty small ones.
+ * The largest recent answer of a function, after one more: a large answer counts at once and is forgotten after some twenty
+ * small ones.
  *
- * @param known what it was before, {@link UNKNOWN_ANSWER_BYTES} at first
+ * @param known the value before, {@link UNKNOWN_ANSWER_BYTES} at first
  */
 export function largestOfLate(known: number, bytes: number): number {
   return Math.max(bytes, known - known / 8);
@@ -83,13 +85,16 @@ export function largestOfLate(known: number, bytes: number): number {
 /**
  * Decides about a call. The reasons are AWS's:
  *
- * - `ReservedFunctionConcurrentInvocationLimitExceeded`: the function's own concurrency is in use and its queue is full, or it is switched off.
- * - `FunctionInvocationRateLimitExceeded`: calls of this function come so much faster than they are served that they fill its share of the gateway.
+ * - `ReservedFunctionConcurrentInvocationLimitExceeded`: the function's own concurrency is in use and its queue is full, or
+ *   the function is switched off.
+ * - `FunctionInvocationRateLimitExceeded`: calls of this function arrive so much faster than they are served that they fill
+ *   its share of the gateway.
  *
- * No function may hold more of the gateway than is still free. One alone then has at most half, and each further one still finds room: of
- * N that are all greedy each has 1/(N+1), and as much stays free (the dynamic thresholds of Choudhury and Hahne, 1998).
+ * No function may hold more of the gateway than is still free. One alone then has at most half, and each further one still
+ * finds room: N greedy functions have 1/(N+1) each, and as much stays free (the dynamic thresholds of Choudhury and Hahne,
+ * 1998).
  *
- * @param freeCalls what is left of the gateway's room for all functions, this call taken off
+ * @param freeCalls room of the gateway for calls of all functions, without this call
  * @param freeBytes likewise
  */
 export function decideEntry(use: FunctionUse, freeCalls: number, freeBytes: number): Entry {
@@ -103,14 +108,14 @@ export function decideEntry(use: FunctionUse, freeCalls: number, freeBytes: numb
   if (use.waiting === 0 && use.running < runningPlaces(use)) {
     return 'Enter';
   }
-  // Workers go, and answers grow, while calls are out: those count as if they waited.
+  // Workers leave and answers grow while calls are out: the calls above the places count as waiting.
   const tooMany = Math.max(0, use.running - runningPlaces(use));
   return use.waiting + tooMany < waitingPlaces(use)
     ? 'Wait'
     : 'ReservedFunctionConcurrentInvocationLimitExceeded';
 }
 
-/** What callers are told of a refusal. It begins as AWS's message does. */
+/** The message of a refusal, which begins as AWS's does. */
 export function refusalText(reason: ThrottleReason, functionName: string): string {
   switch (reason) {
     case 'ReservedFunctionConcurrentInvocationLimitExceeded':
@@ -124,4 +129,16 @@ export function refusalText(reason: ThrottleReason, functionName: string): strin
     default:
       return unreachable(reason);
   }
+}
+
+/** The refusal of a request when the whole gateway has no room. */
+export function overloaded(functionName = ''): LambdaError {
+  const reason = 'ConcurrentInvocationLimitExceeded';
+  return throttled(refusalText(reason, functionName), reason);
+}
+
+/** The refusal of a call that finds no place in time, or whose function is switched off. */
+export function functionBusy(functionName: string): LambdaError {
+  const reason = 'ReservedFunctionConcurrentInvocationLimitExceeded';
+  return throttled(refusalText(reason, functionName), reason);
 }

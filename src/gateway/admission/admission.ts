@@ -1,49 +1,218 @@
-import type { Principal } from '../access/principal.ts';
+import { addressGroup } from '../../common/address-connections.ts';
+import type { Clock } from '../../common/clock.ts';
+import { type Principal, principalName } from '../access/principal.ts';
+import type { FleetView, FunctionEntry } from '../agents/fleet-view.ts';
 import type { FunctionCall } from '../agents/function-call.ts';
 import type { Caller } from '../lambda/caller.ts';
+import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
+import { throttled } from '../lambda/lambda-error.ts';
+import { decideEntry, overloaded, refusalText } from './admission-policy.ts';
+import { FunctionQueue } from './function-queue.ts';
+import type { Room } from './room.ts';
+
+/** Callers that are remembered for their rates. */
+const MAX_CALLERS = 20_000;
+
+export interface AdmissionOptions {
+  readonly view: Pick<FleetView, 'function' | 'onNextChange'>;
+  readonly room: Room;
+  readonly callerRate: RateLimit;
+  /** Milliseconds that a call waits for a place. */
+  readonly maxWaitMs: number;
+  readonly clock: Clock;
+}
 
 /** A call that has its place. */
 export interface Admitted {
-  /** Milliseconds that it waited for the place. */
+  /** Milliseconds that the call waited for the place. */
   readonly queuedMs: number;
-  /** Told the bytes of the answer, if there is one, before {@link Admitted.release}. */
+  /** Notes the bytes of the answer, if there is one; to be called before {@link Admitted.release}. */
   answered(bytes: number): void;
   /** Gives the place back: to be called once, at the end of the call. */
   release(): void;
-  /** Lets another call have the place while this one waits for a worker that is away. */
+  /** Lends the place to another call while this one waits for a worker that is away. */
   stepAside(): void;
   /**
    * Takes a place again, before all calls that have not had one. Resolves when there is one; undefined for at once.
    *
-   * @throws {LambdaError} TooManyRequestsException when there is none for too long
+   * @throws {LambdaError} TooManyRequestsException when the wait is too long
    */
   stepBack(caller: Caller): Promise<void> | undefined;
 }
 
-/** Decides which requests are served, and when. Answers at once where nothing has to be waited for. */
-export interface Admission {
+/** A call that has a place among those of its function. */
+class Place implements Admitted {
+  readonly queuedMs: number;
+  readonly #queue: FunctionQueue;
+  readonly #bytes: number;
+  #running = true;
+
+  constructor(queue: FunctionQueue, bytes: number, queuedMs: number) {
+    this.#queue = queue;
+    this.#bytes = bytes;
+    this.queuedMs = queuedMs;
+  }
+
+  answered(bytes: number): void {
+    this.#queue.answered(bytes);
+  }
+
+  release(): void {
+    const queue = this.#queue;
+    queue.heldCalls -= 1;
+    queue.heldBytes -= this.#bytes;
+    this.stepAside();
+  }
+
+  stepAside(): void {
+    if (this.#running) {
+      this.#running = false;
+      this.#queue.running -= 1;
+      this.#queue.advance();
+    }
+  }
+
+  stepBack(caller: Caller): Promise<void> | undefined {
+    const queue = this.#queue;
+    if (!queue.hasPlace) {
+      return queue.wait(caller, true).then(() => {
+        this.#running = true;
+      });
+    }
+    queue.running += 1;
+    this.#running = true;
+    return undefined;
+  }
+}
+
+/** The place of a call whose function has just gone: the invoker will find that out. */
+const NOWHERE: Admitted = {
+  queuedMs: 0,
+  answered: () => undefined,
+  release: () => undefined,
+  stepAside: () => undefined,
+  stepBack: () => undefined,
+};
+
+/**
+ * Admits calls by the rate of their caller, the share of their function in the gateway, and the concurrency of the
+ * function. Answers at once where nothing has to be waited for: a call then costs a few comparisons and its place.
+ */
+export class Admission {
+  readonly #options: AdmissionOptions;
+  /** Undefined where rates are not limited. */
+  readonly #rates: CallerRates | undefined;
+  /** By the entry of the function, with which they go. */
+  readonly #queues = new WeakMap<FunctionEntry, FunctionQueue>();
+  #waiting = 0;
+
+  constructor(options: AdmissionOptions) {
+    const { callerRate } = options;
+    this.#options = options;
+    this.#rates = callerRate.perSecond > 0 ? new CallerRates(callerRate, MAX_CALLERS) : undefined;
+  }
+
+  /** Calls that wait for a place, of all functions. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
   /**
-   * Whether the rate of a caller has room for a request, which is not counted: nobody has proved yet that it is that caller's.
+   * Checks that the rate of a caller has room for a request, without counting the request: its sender is not proved yet.
    *
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */
-  look(principal: Principal, caller: Caller): void;
+  look(principal: Principal, caller: Caller): void {
+    if (this.#rates !== undefined) {
+      refuseUntil(this.#rates.look(rateKey(principal, caller), this.#options.clock.monotonic()));
+    }
+  }
+
   /**
-   * Counts a request against the rate of its caller: once for each, as soon as it is proved whose it is, whatever becomes of it.
+   * Counts a request against the rate of its caller: once for each, as soon as its sender is proved.
    *
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */
-  pass(principal: Principal, caller: Caller): void;
+  pass(principal: Principal, caller: Caller): void {
+    if (this.#rates !== undefined) {
+      refuseUntil(this.#rates.take(rateKey(principal, caller), this.#options.clock.monotonic()));
+    }
+  }
+
   /**
-   * A place for a call that is to run now. Waits for one in the function's bounded queue, and no longer than its caller does.
+   * A place for a call that is to run now. Waits for one in the function's bounded queue, as long as the caller does.
    *
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */
-  enter(call: FunctionCall, caller: Caller): Promise<Admitted> | Admitted;
+  enter(call: FunctionCall, caller: Caller): Promise<Admitted> | Admitted {
+    const { room, view } = this.#options;
+    const target = view.function(call.reference.name);
+    if (target === undefined) {
+      return NOWHERE;
+    }
+    let queue = this.#queues.get(target);
+    if (queue === undefined) {
+      queue = new FunctionQueue(target, this.#options);
+      this.#queues.set(target, queue);
+    }
+    // Bytes that arrived since the request was taken in may have left no room for an answer.
+    if (room.freeBytes < 0) {
+      throw overloaded();
+    }
+    const bytes = call.payload.length;
+    const entry = decideEntry(queue, room.freeRequests, room.freeBytes);
+    if (entry === 'Enter') {
+      queue.running += 1;
+      queue.heldCalls += 1;
+      queue.heldBytes += bytes;
+      return new Place(queue, bytes, 0);
+    }
+    if (entry === 'Wait') {
+      return this.#wait(queue, bytes, caller);
+    }
+    throw throttled(refusalText(entry, target.name), entry);
+  }
+
   /**
-   * A place for the run of an event that is kept already: it counts against its function, and its caller is gone.
+   * A place for the run of an event that is kept already: the run counts against its function, and its caller is gone.
    *
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */
-  enterEvent(call: FunctionCall, caller: Caller): Promise<Admitted> | Admitted;
+  enterEvent(call: FunctionCall, caller: Caller): Promise<Admitted> | Admitted {
+    if (this.#options.room.overload() !== undefined) {
+      throw overloaded(call.reference.name);
+    }
+    return this.enter(call, caller);
+  }
+
+  async #wait(queue: FunctionQueue, bytes: number, caller: Caller): Promise<Admitted> {
+    const { clock } = this.#options;
+    const since = clock.monotonic();
+    this.#waiting += 1;
+    queue.heldCalls += 1;
+    queue.heldBytes += bytes;
+    try {
+      await queue.wait(caller, false);
+      return new Place(queue, bytes, clock.monotonic() - since);
+    } catch (error) {
+      queue.heldCalls -= 1;
+      queue.heldBytes -= bytes;
+      throw error;
+    } finally {
+      this.#waiting -= 1;
+    }
+  }
+}
+
+/** The caller whose rate a request counts against: the address, for a caller without a name. */
+function rateKey(principal: Principal, caller: Caller): string {
+  const name = principalName(principal);
+  return name === '' ? `address ${addressGroup(caller.address)}` : `${principal.kind} ${name}`;
+}
+
+function refuseUntil(waitMs: number): void {
+  if (waitMs > 0) {
+    const text = refusalText('CallerRateLimitExceeded', '');
+    throw throttled(text, 'CallerRateLimitExceeded', Math.ceil(waitMs / 1000));
+  }
 }

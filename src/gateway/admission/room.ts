@@ -1,14 +1,14 @@
 import { type Load, type LoadLimits, type Overload, overloadOf, type Pressure } from './load-shed.ts';
 
-/** Requests of strangers may be one of as many that the gateway has room for. */
+/** Divisor of the gateway's requests that gives those of unproved senders. */
 const STRANGERS_PART = 4;
 
-/** What one request holds of the room. */
+/** The room that one request takes. */
 export class Hold {
   readonly #room: Room;
   #bytes = 0;
   #open = true;
-  /** The name that it has a place among strangers by. */
+  /** The name under which the request has a place among unproved ones. */
   #stranger: string | undefined;
 
   constructor(room: Room) {
@@ -16,10 +16,10 @@ export class Hold {
   }
 
   /**
-   * Takes a place among the requests of whom it is not proved yet who makes them. False when there is none: they have a part of the room, so
-   * that those who are known at once find the rest. Of that part nobody takes more than is still free for others.
+   * Takes a place among the requests whose sender is not proved yet. False when there is none: these requests share a part
+   * of the room, and the rest is for senders that are known at once. No name takes more of that part than is still free.
    *
-   * @param name of the access key that is claimed, or of the address
+   * @param name the claimed access key, or the address
    */
   takeStranger(name: string): boolean {
     if (this.#stranger === undefined && this.#open && this.#room.takeStranger(name)) {
@@ -28,7 +28,7 @@ export class Hold {
     return this.#stranger !== undefined;
   }
 
-  /** It is known who makes the request. */
+  /** The sender of the request is proved. */
   known(): void {
     if (this.#stranger !== undefined) {
       this.#room.leaveStranger(this.#stranger);
@@ -37,9 +37,9 @@ export class Hold {
   }
 
   /**
-   * Takes bytes for what has come of a body. False when there is no room for them, and then none are taken.
+   * Takes bytes for the arrived part of a body. False, and none taken, when there is no room for them.
    *
-   * No request may hold more than is still free, so that large bodies are refused before small ones are.
+   * No request may hold more than is still free: large bodies are refused before small ones.
    */
   take(bytes: number): boolean {
     if (!this.#open || this.#bytes + bytes > this.#room.freeBytes) {
@@ -49,7 +49,7 @@ export class Hold {
     return true;
   }
 
-  /** Takes bytes that are held already, such as those of an answer, whether or not there is room. */
+  /** Takes bytes that are in memory already, such as those of an answer, even if there is no room. */
   add(bytes: number): void {
     if (this.#open) {
       this.#bytes += bytes;
@@ -74,7 +74,7 @@ export class Hold {
   }
 }
 
-/** The room that a gateway has for requests, from their head to the last byte of their answer. */
+/** The room of a gateway for requests, from their head to the last byte of their answer. */
 export class Room implements Load {
   readonly limits: LoadLimits;
   readonly #pressure: Pressure;
@@ -98,28 +98,24 @@ export class Room implements Load {
     return this.#bytes;
   }
 
-  /** Why one more request is too much now; undefined when it is not. */
+  /** Why one more request is too much now; undefined when there is room. */
   overload(): Overload | undefined {
     return overloadOf(this, this.#pressure, this.limits);
   }
 
-  /** Takes in a request, whether or not it is to be refused: it has come. */
+  /** Counts a request that has arrived, even if it is refused next. */
   open(): Hold {
     this.#requests += 1;
     return new Hold(this);
   }
 
-  /** Requests, and bytes, that may come yet. */
+  /** Requests, and bytes, for which there is room. */
   get freeRequests(): number {
     return this.limits.maxRequests - this.#requests;
   }
 
   get freeBytes(): number {
     return this.limits.maxBytes - this.#bytes;
-  }
-
-  hasRoomFor(bytes: number): boolean {
-    return this.#bytes + bytes <= this.limits.maxBytes;
   }
 
   /** For {@link Hold} alone. */

@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
 import type { Caller } from '../lambda/caller.ts';
-import { overloaded } from './function-admission.ts';
+import { overloaded } from './admission-policy.ts';
 
 /** Bytes of bodies that come in at once in the name of one access key: one of 6 MB passes, and some small ones beside it. */
 const BYTES_PER_KEY = 8 * 2 ** 20;

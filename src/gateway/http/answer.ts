@@ -8,7 +8,7 @@ import {
   type CallObserver,
   type CallReport,
   UNOBSERVED,
-} from '../telemetry/call-observer.ts';
+} from '../telemetry/observed-call.ts';
 import type { Visitor } from './entrance.ts';
 
 declare module 'fastify' {

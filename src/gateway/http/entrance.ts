@@ -1,13 +1,11 @@
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
-import type { Access, AccessAction } from '../access/access.ts';
+import { type Access, type AccessAction, HttpAccessRequest, type Identity } from '../access/access.ts';
 import { strangerAt } from '../access/access-cache.ts';
-import { HttpAccessRequest } from '../access/access-request.ts';
-import type { Identity } from '../access/identity.ts';
 import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';
-import { overloaded } from '../admission/function-admission.ts';
+import { overloaded } from '../admission/admission-policy.ts';
 import type { UnverifiedBodies } from '../admission/unverified-bodies.ts';
-import type { CallObservation } from '../telemetry/call-observer.ts';
+import type { CallObservation } from '../telemetry/observed-call.ts';
 import { announcedBytes, announcesBody } from './request-body.ts';
 
 /** What the entrance stands on. */

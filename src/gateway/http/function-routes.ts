@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from '../../common/logger.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import type { LambdaError } from '../lambda/lambda-error.ts';
-import type { CallObserver } from '../telemetry/call-observer.ts';
+import type { CallObserver } from '../telemetry/observed-call.ts';
 import { observing, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
 import type { Entrance } from './entrance.ts';
 import type { FunctionCatalog } from './function-catalog.ts';

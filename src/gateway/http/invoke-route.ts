@@ -9,8 +9,8 @@ import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import { checkPayload, payloadOf } from '../lambda/json-payload.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
-import { foundState, startKind } from '../lambda/start-kind.ts';
-import type { CallObservation, CallObserver } from '../telemetry/call-observer.ts';
+import type { CallObservation, CallObserver } from '../telemetry/observed-call.ts';
+import { startKind } from '../telemetry/observed-call.ts';
 import { headerOf, observing, sendError, takeObservation, toLambdaError } from './answer.ts';
 import type { Entrance } from './entrance.ts';
 
@@ -236,9 +236,8 @@ function sendResult(
 }
 
 function serverTiming({ queued, wake, run, start }: InvokeTimings): string {
-  const found = foundState(start);
   const parts = [`queue;dur=${queued / 1000}`, `wake;dur=${wake / 1000}`, `run;dur=${run / 1000}`];
-  return [...parts, ...(found === '' ? [] : [`start;desc="${found}"`])].join(', ');
+  return [...parts, ...(start === '' ? [] : [`start;desc="${start}"`])].join(', ');
 }
 
 function resultName(answer: InvokeResult): string {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../../common/clock.ts';
 import { GrowingBuffer } from '../../common/growing-buffer.ts';
-import { overloaded } from '../admission/function-admission.ts';
+import { overloaded } from '../admission/admission-policy.ts';
 import type { Hold } from '../admission/room.ts';
 import { MAX_PAYLOAD_BYTES } from '../lambda/json-payload.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';

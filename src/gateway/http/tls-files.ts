@@ -1,6 +1,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
+import { certificatesIn } from '../../common/certificates.ts';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
@@ -131,14 +132,4 @@ async function readMaterial(paths: TlsPaths): Promise<TlsMaterial> {
       cause: error,
     });
   }
-}
-
-function certificatesIn(pem: string): readonly X509Certificate[] {
-  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
-  if (blocks.length === 0) {
-    throw new EsbError('there is no certificate in the file of the client authorities', {
-      code: 'InvalidCertificate',
-    });
-  }
-  return blocks.map((block) => new X509Certificate(block));
 }

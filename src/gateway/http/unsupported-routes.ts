@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from '../../common/logger.ts';
-import type { CallObserver } from '../telemetry/call-observer.ts';
+import type { CallObserver } from '../telemetry/observed-call.ts';
 import { observing, refusalReport, sendError, takeObservation, toLambdaError } from './answer.ts';
 import type { Entrance } from './entrance.ts';
 import { type UnsupportedOperation, unsupported, unsupportedOperations } from './unsupported-operations.ts';

@@ -1,4 +1,4 @@
-/** A token bucket: how fast it fills, and how much it holds. */
+/** A token bucket: its rate and its size. */
 export interface RateLimit {
   /** Requests a second; 0 for no limit. */
   readonly perSecond: number;
@@ -7,35 +7,35 @@ export interface RateLimit {
 }
 
 /**
- * Milliseconds until a bucket has a token: 0 for one at once.
+ * Milliseconds until a bucket has a token; 0 when it has one.
  *
- * A bucket is kept as one number: the monotonic time at which it will be full again (the generic cell rate algorithm of ATM). One that was never
- * used is full.
+ * A bucket is kept as one number: the monotonic time at which it will be full again (the generic cell rate algorithm of
+ * ATM). An unused bucket is full.
  */
-export function waitForToken(fullAt: number, now: number, limit: RateLimit): number {
+function waitForToken(fullAt: number, now: number, limit: RateLimit): number {
   const perToken = 1000 / limit.perSecond;
   return Math.max(0, fullAt - now - (limit.burst - 1) * perToken);
 }
 
-/** The bucket after a token was taken from it. */
-export function tokenTaken(fullAt: number, now: number, limit: RateLimit): number {
+/** The bucket after one token was taken. */
+function tokenTaken(fullAt: number, now: number, limit: RateLimit): number {
   return Math.max(fullAt, now) + 1000 / limit.perSecond;
 }
 
 /**
- * The buckets of all callers, in a table of bounded size. It has two generations: when the younger is full, it becomes the elder and that one is
- * forgotten. A caller who was forgotten begins with a full bucket, so that nobody is refused for what others do.
+ * The buckets of all callers, in a table of bounded size: the caller that was seen least recently is forgotten first. A
+ * forgotten caller begins with a full bucket, so that no caller is refused because of others.
  */
 export class CallerRates {
   readonly #limit: RateLimit;
-  readonly #perGeneration: number;
-  #young = new Map<string, number>();
-  #old = new Map<string, number>();
+  readonly #maxCallers: number;
+  /** In the order in which callers were seen last. */
+  readonly #fullAt = new Map<string, number>();
 
   /** @param maxCallers size of the table */
   constructor(limit: RateLimit, maxCallers: number) {
     this.#limit = limit;
-    this.#perGeneration = Math.max(1, Math.floor(maxCallers / 2));
+    this.#maxCallers = maxCallers;
   }
 
   /** Whether callers are limited at all. */
@@ -45,41 +45,33 @@ export class CallerRates {
 
   /** Callers that are remembered. */
   get size(): number {
-    return this.#young.size + this.#old.size;
+    return this.#fullAt.size;
   }
 
-  /** Milliseconds until a caller will have a token; 0 when it has one, which stays there. */
+  /** Milliseconds until a caller will have a token; 0 when it has one, which stays in its bucket. */
   look(caller: string, now: number): number {
-    return this.enabled ? waitForToken(this.#fullAt(caller), now, this.#limit) : 0;
+    return this.enabled ? waitForToken(this.#fullAt.get(caller) ?? 0, now, this.#limit) : 0;
   }
 
   /**
    * Takes a token of a caller, if it has one.
    *
    * @param now monotonic milliseconds
-   * @returns milliseconds until it will have one; 0 when it was taken
+   * @returns milliseconds until the caller will have a token; 0 when one was taken
    */
   take(caller: string, now: number): number {
     if (!this.enabled) {
       return 0;
     }
-    const fullAt = this.#fullAt(caller);
+    const fullAt = this.#fullAt.get(caller) ?? 0;
     const wait = waitForToken(fullAt, now, this.#limit);
-    // Also of one who is refused, or he would be forgotten, and begin anew, by asking for long enough.
-    this.#store(caller, wait === 0 ? tokenTaken(fullAt, now, this.#limit) : fullAt);
-    return wait;
-  }
-
-  #fullAt(caller: string): number {
-    return this.#young.get(caller) ?? this.#old.get(caller) ?? 0;
-  }
-
-  #store(caller: string, fullAt: number): void {
-    if (this.#young.size >= this.#perGeneration && !this.#young.has(caller)) {
-      this.#old = this.#young;
-      this.#young = new Map();
+    // A refused caller counts as seen as well; otherwise enough requests would make the table forget it.
+    this.#fullAt.delete(caller);
+    this.#fullAt.set(caller, wait === 0 ? tokenTaken(fullAt, now, this.#limit) : fullAt);
+    if (this.#fullAt.size > this.#maxCallers) {
+      const [oldest = ''] = this.#fullAt.keys();
+      this.#fullAt.delete(oldest);
     }
-    this.#young.set(caller, fullAt);
-    this.#old.delete(caller);
+    return wait;
   }
 }

@@ -1,7 +1,7 @@
 import type { Logger } from '../../common/logger.ts';
 import { principalName } from '../access/principal.ts';
-import { startKind } from '../lambda/start-kind.ts';
 import type { CallListener } from './observed-call.ts';
+import { startKind } from './observed-call.ts';
 
 /** Longest User-Agent that is logged, in characters. */
 const MAX_USER_AGENT = 200;

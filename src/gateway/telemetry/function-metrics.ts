@@ -1,8 +1,7 @@
 import { Counter, Histogram, type Registry } from 'prom-client';
 import type { InvokeTimings } from '../../protocol/generated/agent.ts';
-import { type StartKind, startKind } from '../lambda/start-kind.ts';
-import type { CallReport } from './call-observer.ts';
-import type { CallListener, CallRecord } from './observed-call.ts';
+import type { CallListener, CallRecord, CallReport } from './observed-call.ts';
+import { type StartKind, startKind } from './observed-call.ts';
 
 /** Functions with a label of their own, where nothing else is asked for. */
 export const DEFAULT_MAX_FUNCTIONS = 100;

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { TraceSpan, Tracing } from '../../common/tracing/span.ts';
 import {
   continuedXRay,
@@ -6,38 +7,112 @@ import {
   parentOf,
   parseTraceParent,
 } from '../../common/tracing/trace-context.ts';
+import type { InvokeTimings } from '../../protocol/generated/agent.ts';
 import { type Principal, principalName } from '../access/principal.ts';
-import { startKind } from '../lambda/start-kind.ts';
-import type { CallInfo, CallObservation, CallObserver, CallReport } from './call-observer.ts';
 
-/** All that is known of a request once it has been answered. */
+/** How a call found its worker, as `X-Esb-Start` and metrics name it; empty when the call ran nowhere. */
+export type StartKind = 'warm' | 'resumed' | 'cold' | '';
+
+/** @param start the worker's state before the call, in the words of its agent: `running`, `paused`, `absent` or empty */
+export function startKind(start: string): StartKind {
+  switch (start) {
+    case '':
+      return '';
+    case 'running':
+      return 'warm';
+    case 'paused':
+      return 'resumed';
+    default:
+      return 'cold';
+  }
+}
+
+/** A request before anything of it has been looked at. */
+export interface CallInfo {
+  readonly requestId: string;
+  /** `Invoke`, `GetFunction`, …; `Unknown` for a request that is no operation. */
+  readonly operation: string;
+  /** For its headers and address. */
+  readonly message: IncomingMessage;
+}
+
+/** The outcome of a request. */
+export interface CallReport {
+  /** `ok`, `function_error`, `timed_out`, `unknown`, `accepted`, `dry_run`, `hung_up`, or the name of an error. */
+  readonly result: string;
+  /** The HTTP status; 0 when nothing was answered. */
+  readonly status: number;
+  /** Milliseconds from the whole request to the answer. */
+  readonly durationMs: number;
+  /** The worker's state before the call: `running`, `paused` or `absent`; empty when the call ran nowhere. */
+  readonly start: string;
+  /** Of calls that a worker answered. */
+  readonly timings: InvokeTimings | undefined;
+  /** Bytes of the answer's body. */
+  readonly answerBytes: number;
+}
+
+/** Follows one request. */
+export interface CallObservation {
+  /** W3C `traceparent` that goes on with the call; empty for none. */
+  readonly traceParent: string;
+  /** `X-Amzn-Trace-Id` that goes on with the call, and back to the caller; empty for none. */
+  readonly traceId: string;
+  /** The sender of the request is proved. */
+  identified(principal: Principal): void;
+  /** The request names this function. `kind` is the invocation type, empty for the read side. */
+  addressed(functionName: string, kind: string, requestBytes: number): void;
+  /** The call has its place, after a wait of `queuedMs` milliseconds. */
+  admitted(queuedMs: number): void;
+  /** The answer has been handed over. To be called once. */
+  end(report: CallReport): void;
+}
+
+/** Follows every request. */
+export interface CallObserver {
+  begin(info: CallInfo): CallObservation;
+}
+
+const nothing = (): void => undefined;
+
+/** An observation without effect. */
+export const UNOBSERVED: CallObservation = {
+  traceParent: '',
+  traceId: '',
+  identified: nothing,
+  addressed: nothing,
+  admitted: nothing,
+  end: nothing,
+};
+
+/** A request that has been answered. */
 export interface CallRecord {
   readonly info: CallInfo;
-  /** As the request names it; empty for none. It need not exist. */
+  /** The name in the request; empty for none. No function need have it. */
   readonly functionName: string;
   /** The invocation type; empty for other operations. */
   readonly kind: string;
-  /** Undefined where nobody has been told who it is. */
+  /** Undefined for a sender that is not proved. */
   readonly principal: Principal | undefined;
   readonly requestBytes: number;
-  /** Milliseconds that it waited in the gateway. */
+  /** Milliseconds that the call waited in the gateway. */
   readonly queuedMs: number;
   /** 32 hexadecimal digits; empty for none. */
   readonly trace: string;
 }
 
-/** Told of each request, once it has been answered. */
+/** Notified of each request once it has been answered. */
 export interface CallListener {
   answered(record: CallRecord, report: CallReport): void;
 }
 
 export interface CallObserverOptions {
   readonly listeners: readonly CallListener[];
-  /** Where spans go; without it traces are handed on as they came. */
+  /** Receives spans; without it trace headers are handed on unchanged. */
   readonly tracing?: Tracing | undefined;
 }
 
-/** Follows every request: for spans while it goes on, for everybody else once it is over. */
+/** Follows every request: makes its spans, and notifies the listeners of its end. */
 export function createCallObserver(options: CallObserverOptions): CallObserver {
   const { listeners, tracing } = options;
   return {
@@ -46,7 +121,7 @@ export function createCallObserver(options: CallObserverOptions): CallObserver {
   };
 }
 
-/** A request of which is remembered what is told at its end. One is made for each request: it has to be cheap. */
+/** Collects the record of a request. One is made for each request: the constructor has to be cheap. */
 class ObservedCall implements CallObservation, CallRecord {
   readonly info: CallInfo;
   traceParent: string;
@@ -70,7 +145,7 @@ class ObservedCall implements CallObservation, CallRecord {
     } else {
       this.traceParent = formatTraceParent(parent);
       if (this.traceId === '') {
-        // The form in which workers are told.
+        // Workers know this form.
         this.traceId = formatXRay(parent);
       }
     }
@@ -102,8 +177,8 @@ class ObservedCall implements CallObservation, CallRecord {
 }
 
 /**
- * A request that is a span as well, from the moment on at which it is known who makes it: a stranger has no say in which traces are kept, and
- * what strangers send is no work for whoever keeps them.
+ * A request with a span, which begins once the sender is proved: an unproved sender neither decides which traces are kept
+ * nor makes work for their receiver.
  */
 class TracedCall extends ObservedCall {
   readonly #tracing: Tracing;
@@ -172,7 +247,7 @@ class TracedCall extends ObservedCall {
   }
 }
 
-/** Whether a server is to blame for it: what a caller did wrong is no error of ours (OpenTelemetry, "HTTP spans, status"). */
+/** Whether the server side failed: an error of the caller is none of the span (OpenTelemetry, "HTTP spans, status"). */
 function isFault({ result, status }: CallReport): boolean {
   return status >= 500 || result === 'function_error' || result === 'timed_out' || result === 'unknown';
 }

@@ -1,9 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Access } from '../../../../src/gateway/access/access.ts';
+import type { Access, AccessRequest, Identity } from '../../../../src/gateway/access/access.ts';
 import { parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
-import type { AccessRequest } from '../../../../src/gateway/access/access-request.ts';
-import type { Identity } from '../../../../src/gateway/access/identity.ts';
 import type { Principal } from '../../../../src/gateway/access/principal.ts';
 import { ReplayGuard } from '../../../../src/gateway/access/replay-guard.ts';
 import {

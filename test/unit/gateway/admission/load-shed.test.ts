@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type LoadLimits, overloadOf } from '../../../../src/gateway/admission/load-shed.ts';
-import { ProcessPressure } from '../../../../src/gateway/admission/process-pressure.ts';
+import { type LoadLimits, overloadOf, ProcessPressure } from '../../../../src/gateway/admission/load-shed.ts';
 import { Room } from '../../../../src/gateway/admission/room.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 

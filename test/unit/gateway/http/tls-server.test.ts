@@ -8,7 +8,7 @@ import { text } from 'node:stream/consumers';
 import type { TLSSocket } from 'node:tls';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../../src/common/clock.ts';
-import { HttpAccessRequest } from '../../../../src/gateway/access/access-request.ts';
+import { HttpAccessRequest } from '../../../../src/gateway/access/access.ts';
 import { ClientCertificates } from '../../../../src/gateway/access/client-certificates.ts';
 import { principalName } from '../../../../src/gateway/access/principal.ts';
 import { TlsFiles } from '../../../../src/gateway/http/tls-files.ts';

@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
-import type { CallReport } from '../../../../src/gateway/telemetry/call-observer.ts';
 import { registerFunctionMetrics } from '../../../../src/gateway/telemetry/function-metrics.ts';
+import type { CallReport } from '../../../../src/gateway/telemetry/observed-call.ts';
 
 const ok: CallReport = {
   result: 'ok',

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { ANONYMOUS, type Principal } from '../../../../src/gateway/access/principal.ts';
-import type { Admitted } from '../../../../src/gateway/admission/admission.ts';
 import {
-  FunctionAdmission,
-  type FunctionAdmissionOptions,
-} from '../../../../src/gateway/admission/function-admission.ts';
+  Admission,
+  type AdmissionOptions,
+  type Admitted,
+} from '../../../../src/gateway/admission/admission.ts';
 import type { LoadLimits } from '../../../../src/gateway/admission/load-shed.ts';
 import { Room } from '../../../../src/gateway/admission/room.ts';
 import { FleetView } from '../../../../src/gateway/agents/fleet-view.ts';
@@ -14,7 +14,7 @@ import { type ManualClock, manualClock, settle } from '../../../support/manual-c
 import { workerFixture } from '../../../support/worker-fixture.ts';
 
 interface Lab {
-  readonly admission: FunctionAdmission;
+  readonly admission: Admission;
   readonly view: FleetView;
   readonly room: Room;
   readonly clock: ManualClock;
@@ -24,7 +24,7 @@ interface Lab {
 }
 
 function admissionLab(
-  options: Partial<Omit<FunctionAdmissionOptions, 'room'>> & { readonly load?: Partial<LoadLimits> } = {},
+  options: Partial<Omit<AdmissionOptions, 'room'>> & { readonly load?: Partial<LoadLimits> } = {},
 ): Lab {
   const view = new FleetView('default');
   const clock = manualClock();
@@ -32,7 +32,7 @@ function admissionLab(
     { maxRequests: 1_000, maxBytes: 1_000_000, maxLoopDelayMs: 1_000, maxHeapUse: 0.9, ...options.load },
     { loopDelayMs: 0, heapUse: 0 },
   );
-  const admission = new FunctionAdmission({
+  const admission = new Admission({
     view,
     room,
     callerRate: { perSecond: 0, burst: 1 },

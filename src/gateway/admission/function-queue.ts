@@ -1,33 +1,35 @@
-import type { Clock, Timer } from '../../common/clock.ts';
+import type { Clock } from '../../common/clock.ts';
+import type { FleetView } from '../agents/fleet-view.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { type LambdaError, unavailable } from '../lambda/lambda-error.ts';
 import {
   type ConcurrencySettings,
   type FunctionUse,
+  functionBusy,
   largestOfLate,
+  overloaded,
   runningPlaces,
   UNKNOWN_ANSWER_BYTES,
 } from './admission-policy.ts';
+import type { Room } from './room.ts';
 
-/** The function of a lane, as it is now. */
-export interface LaneFunction {
+/** The function of a queue, as it is now. */
+export interface QueuedFunction {
   readonly name: string;
   readonly workers: readonly unknown[];
   readonly settings: { readonly concurrency: ConcurrencySettings | undefined };
 }
 
-export interface LaneOptions {
-  readonly clock: Clock;
+export interface FunctionQueueOptions {
+  /** Tells whether the function still exists, and when anything about it has changed. */
+  readonly view: {
+    function(name: string): QueuedFunction | undefined;
+    readonly onNextChange: FleetView['onNextChange'];
+  };
+  readonly room: Pick<Room, 'freeBytes'>;
   /** Milliseconds that a call waits at most. */
   readonly maxWaitMs: number;
-  /** Whether this still is the function of its name. */
-  readonly isKnown: (target: LaneFunction) => boolean;
-  /** Calls `listener` once, at the next change of a function. */
-  readonly onNextChange: (functionName: string, listener: () => void) => void;
-  /** Why no call may be let in now, whichever function it is of; undefined when that is not so. */
-  readonly overload: () => LambdaError | undefined;
-  /** What calls are told that the function does not run, or not in time. */
-  readonly refusal: (functionName: string) => LambdaError;
+  readonly clock: Clock;
 }
 
 interface Waiter {
@@ -35,11 +37,11 @@ interface Waiter {
   readonly refuse: (error: LambdaError) => void;
 }
 
-/** The calls of one function in this gateway: those that are with its workers, and the queue of those that are to be. */
-export class FunctionLane implements FunctionUse {
-  readonly #target: LaneFunction;
-  readonly #options: LaneOptions;
-  /** Each in order of arrival. Calls that ran before and whose worker was away go first. */
+/** The calls of one function in this gateway: those with its workers, and those that wait. */
+export class FunctionQueue implements FunctionUse {
+  readonly #target: QueuedFunction;
+  readonly #options: FunctionQueueOptions;
+  /** Each in order of arrival. Calls that had a place before, and whose worker was away, go first. */
   readonly #returning = new Set<Waiter>();
   readonly #arrived = new Set<Waiter>();
   #watching = false;
@@ -48,7 +50,7 @@ export class FunctionLane implements FunctionUse {
   heldBytes = 0;
   answerBytes = UNKNOWN_ANSWER_BYTES;
 
-  constructor(target: LaneFunction, options: LaneOptions) {
+  constructor(target: QueuedFunction, options: FunctionQueueOptions) {
     this.#target = target;
     this.#options = options;
   }
@@ -61,12 +63,12 @@ export class FunctionLane implements FunctionUse {
     return this.#target.workers.length;
   }
 
-  /** Those that come back are not counted: they had their turn in the queue. */
+  /** Without the calls that return: they have waited before. */
   get waiting(): number {
     return this.#arrived.size;
   }
 
-  /** Whether a call that comes back may run at once. */
+  /** Whether a call that returns may run at once. */
   get hasPlace(): boolean {
     return this.#returning.size === 0 && this.running < runningPlaces(this);
   }
@@ -91,8 +93,8 @@ export class FunctionLane implements FunctionUse {
       }
     };
     queue.add(waiter);
-    const { clock, maxWaitMs, refusal } = this.#options;
-    const timer: Timer = clock.setTimer(() => leave(refusal(this.#target.name)), maxWaitMs);
+    const { clock, maxWaitMs } = this.#options;
+    const timer = clock.setTimer(() => leave(functionBusy(this.#target.name)), maxWaitMs);
     caller.onGone = () => leave(unavailable('The caller hung up.'));
     if (caller.gone) {
       leave(unavailable('The caller hung up.'));
@@ -116,13 +118,14 @@ export class FunctionLane implements FunctionUse {
   }
 
   #letIn(): void {
-    if (!this.#options.isKnown(this.#target)) {
-      // Whoever runs them finds that out, or the function of the same name that has come since.
+    const { name } = this.#target;
+    if (this.#options.view.function(name) !== this.#target) {
+      // The invoker finds out that the function is gone, or finds the one that has its name now.
       this.#letInUpTo(Number.POSITIVE_INFINITY);
     } else if (this.settings?.reserved === 0) {
       for (const queue of [this.#returning, this.#arrived]) {
         for (const waiter of queue) {
-          waiter.refuse(this.#options.refusal(this.#target.name));
+          waiter.refuse(functionBusy(name));
         }
         queue.clear();
       }
@@ -139,9 +142,8 @@ export class FunctionLane implements FunctionUse {
         }
         queue.delete(waiter);
         // Its answer would have to be held as well.
-        const overload = this.#options.overload();
-        if (overload !== undefined) {
-          waiter.refuse(overload);
+        if (this.#options.room.freeBytes < 0) {
+          waiter.refuse(overloaded());
           continue;
         }
         this.running += 1;
@@ -156,7 +158,7 @@ export class FunctionLane implements FunctionUse {
       return;
     }
     this.#watching = true;
-    this.#options.onNextChange(this.#target.name, () => {
+    this.#options.view.onNextChange(this.#target.name, () => {
       this.#watching = false;
       this.advance();
       this.#watch();

@@ -1,9 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { runningPlaces, waitingPlaces } from '../../../../src/gateway/admission/admission-policy.ts';
-import { FunctionLane, type LaneFunction } from '../../../../src/gateway/admission/function-lane.ts';
+import { FunctionQueue } from '../../../../src/gateway/admission/function-queue.ts';
 import { Caller } from '../../../../src/gateway/lambda/caller.ts';
-import { unavailable } from '../../../../src/gateway/lambda/lambda-error.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 
 /** Progress of a call, as a test follows it. */
@@ -40,15 +39,17 @@ it('never has more calls running than there are places, and never one waiting wh
         settings: { concurrency: { queueDepth: 5 } },
       };
       let changed: (() => void) | undefined;
-      const lane = new FunctionLane(target satisfies LaneFunction, {
+      const queue = new FunctionQueue(target, {
         clock: manualClock(),
         maxWaitMs: 60_000,
-        isKnown: () => true,
-        onNextChange: (_name, listener) => {
-          changed = listener;
+        view: {
+          function: () => target,
+          onNextChange(_name, listener) {
+            changed = listener;
+            return () => undefined;
+          },
         },
-        overload: () => undefined,
-        refusal: () => unavailable('too long'),
+        room: { freeBytes: 1 },
       });
       const calls: Followed[] = [];
       const pick = (at: Followed['at'], which: number): Followed | undefined => {
@@ -56,7 +57,7 @@ it('never has more calls running than there are places, and never one waiting wh
         return some[which % Math.max(1, some.length)];
       };
       const wait = (call: Followed, returns: boolean): void => {
-        lane.wait(call.caller, returns).then(
+        queue.wait(call.caller, returns).then(
           () => {
             call.at = 'running';
           },
@@ -66,13 +67,13 @@ it('never has more calls running than there are places, and never one waiting wh
         );
       };
       for (const each of steps) {
-        const before = lane.running;
+        const before = queue.running;
         switch (each.kind) {
           case 'arrive': {
-            if (lane.waiting === 0 && lane.running < runningPlaces(lane)) {
-              lane.running += 1;
+            if (queue.waiting === 0 && queue.running < runningPlaces(queue)) {
+              queue.running += 1;
               calls.push({ caller: new Caller(), at: 'running' });
-            } else if (lane.waiting < waitingPlaces(lane)) {
+            } else if (queue.waiting < waitingPlaces(queue)) {
               const call: Followed = { caller: new Caller(), at: 'waiting' };
               calls.push(call);
               wait(call, false);
@@ -84,15 +85,15 @@ it('never has more calls running than there are places, and never one waiting wh
             const call = pick('running', each.which);
             if (call !== undefined) {
               call.at = each.kind === 'end' ? 'over' : 'aside';
-              lane.running -= 1;
-              lane.advance();
+              queue.running -= 1;
+              queue.advance();
             }
             break;
           }
           case 'back': {
             const call = pick('aside', each.which);
-            if (call !== undefined && lane.hasPlace) {
-              lane.running += 1;
+            if (call !== undefined && queue.hasPlace) {
+              queue.running += 1;
               call.at = 'running';
             } else if (call !== undefined) {
               call.at = 'returning';
@@ -101,8 +102,8 @@ it('never has more calls running than there are places, and never one waiting wh
             break;
           }
           case 'answer':
-            lane.answered(each.bytes);
-            lane.advance();
+            queue.answered(each.bytes);
+            queue.advance();
             break;
           case 'hangUp':
             (pick('waiting', each.which) ?? pick('returning', each.which))?.caller.hangUp();
@@ -117,14 +118,14 @@ it('never has more calls running than there are places, and never one waiting wh
         }
         await settle();
         const count = (at: Followed['at']): number => calls.filter((call) => call.at === at).length;
-        const places = runningPlaces(lane);
-        expect(lane.running).toBe(count('running'));
-        expect(lane.waiting).toBe(count('waiting'));
+        const places = runningPlaces(queue);
+        expect(queue.running).toBe(count('running'));
+        expect(queue.waiting).toBe(count('waiting'));
         if (count('waiting') + count('returning') > 0) {
-          expect(lane.running).toBeGreaterThanOrEqual(places);
+          expect(queue.running).toBeGreaterThanOrEqual(places);
         }
         // Workers that go take no call with them: what runs already may be more than there are places.
-        expect(lane.running).toBeLessThanOrEqual(Math.max(places, before));
+        expect(queue.running).toBeLessThanOrEqual(Math.max(places, before));
       }
     }),
     { numRuns: 200 },
