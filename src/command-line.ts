@@ -19,7 +19,7 @@ export function createBareProgram(): Command {
     .exitOverride();
 }
 
-/** The command line of the image. Every role and command is imported when it is run, and not before. */
+/** The command line of the image. Every role and command is imported only when it runs. */
 export function createProgram(): Command {
   const program = createBareProgram();
   addRoles(program);
@@ -27,9 +27,10 @@ export function createProgram(): Command {
   return program;
 }
 
-/** Runs what the arguments of this process name. */
+/** Runs the command in the arguments of this process. */
 export async function runProgram(program: Command): Promise<void> {
-  // Halves the processor time of a start. Written at once, since roles are not always given the time to end in order.
+  // Halves the processor time of a start. Written at once, since roles do not always get the time to end in
+  // order.
   enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/esb', import.meta.url)));
   try {
     await program.parseAsync();

@@ -8,13 +8,16 @@ import type { RoleContext } from './common/role-context.ts';
 import { type FlagGroups, type OptionsOf, readOptions } from './options/flag.ts';
 import { logLevel } from './options/shared.ts';
 
-/** What a command ends with when it does not say. */
+/** Exit codes of commands that return none. */
 export const exitCodes = { ok: 0, failed: 1, usage: 2 } as const;
-/** Milliseconds after its start when a role has surely loaded everything. */
+/** Milliseconds after which a role has surely loaded all its code. */
 const flushAfterMs = 5_000;
 const signalNumbers = { SIGINT: 2, SIGTERM: 15 } as const;
 
-/** Ends with the process; the first SIGTERM or SIGINT fires `signal`, the second ends the process at once. */
+/**
+ * Lasts as long as the process: the first SIGTERM or SIGINT fires `signal`, the second ends the process at
+ * once.
+ */
 function watchSignals(): { readonly signal: AbortSignal; readonly received: () => number | undefined } {
   const controller = new AbortController();
   let received: number | undefined;
@@ -60,7 +63,7 @@ export function role<Groups extends FlagGroups>(
   };
 }
 
-/** Runs a command for a person. A number that it returns is the exit code. */
+/** Runs a command of an operator. A number that the command returns is the exit code. */
 export async function command(
   run: (context: CommandContext) => Promise<unknown>,
   openInstance?: InstanceOpener,

@@ -6,7 +6,10 @@ import { agentFlags } from './options/agent.ts';
 import { wholeNumber } from './options/flag.ts';
 import { systemNamespace } from './options/shared.ts';
 
-/** Adds the commands that people run, against the cluster that they name or else the instance that is opened. */
+/**
+ * Adds the commands for operators, which use the cluster that the user names, or else the instance that is
+ * opened.
+ */
 export function addCommands(program: Command, openInstance?: InstanceOpener): void {
   const run = (work: (context: CommandContext) => Promise<unknown>): Promise<void> =>
     command(work, openInstance);
@@ -102,7 +105,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
   const doctorNode = program
     .command('doctor')
     .description('look for what keeps ESB from working')
-    // Before `node` as well as after it.
+    // `--json` may stand before `node` as well as after it.
     .option('--json', 'for programs', false)
     .command('node')
     .description('look for what keeps an agent from working on this node; takes the options of the agent')

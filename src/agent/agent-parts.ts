@@ -6,7 +6,7 @@ import type { TaskGroup } from '../common/task-group.ts';
 import type { AgentConfig } from '../options/agent.ts';
 import type { AgentMetrics } from './metrics.ts';
 
-/** What every phase of the start is given. */
+/** The base of every phase of the start. */
 export interface AgentParts {
   readonly config: AgentConfig;
   /** Absolute path of the folder for what outlives a restart. */

@@ -255,7 +255,9 @@ function writeMetrics(registry: Registry): Pick<AgentMetrics, 'statusWritten' | 
   };
 }
 
-/** A counter with one label, at zero for each of its usual values, so that a rate is right from the first one on. */
+/**
+ * A counter with one label, at zero for each of its usual values: a rate is right from the first event on.
+ */
 function counterOf<Label extends string>(
   registry: Registry,
   name: string,

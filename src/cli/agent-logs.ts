@@ -14,7 +14,7 @@ import { loadAgentProto } from '../protocol/agent-proto.ts';
 import { requestClientCertificate } from './client-certificate.ts';
 import { type Cluster, kubectlText } from './kubectl-command.ts';
 
-/** A worker, and what is wanted of its log. */
+/** A worker, and the part of its log to read. */
 export interface AgentLogsRequest {
   readonly nodeName: string;
   readonly worker: { readonly namespace: string; readonly name: string; readonly uid: string };
@@ -30,7 +30,7 @@ interface LogChunk {
 }
 
 /**
- * Has the agent of a worker's node tell what the worker wrote, from wherever that node is reached.
+ * Reads the log of a worker from the agent of its node, from any machine that reaches the node.
  *
  * @throws {EsbError} `NotFound` when there is no such node, worker or log, `AgentUnreachable` when the agent cannot be
  *   called from here
@@ -53,14 +53,14 @@ export async function readAgentLogs(
       Buffer.from(own.privateKey),
       Buffer.from(own.certificate),
       {
-        // The certificate itself is compared, which says more than a name in it.
+        // The certificate itself is compared, which proves more than a name in it.
         checkServerIdentity: (_, shown) =>
           node.trusted.some((raw) => raw.equals(shown.raw))
             ? undefined
             : new Error('the agent shows another certificate than its LambdaNode has'),
       },
     ),
-    // An address is no name that TLS could ask for.
+    // TLS does not ask for addresses as names.
     { 'grpc.ssl_target_name_override': request.nodeName, 'grpc.default_authority': request.nodeName },
   );
   try {

@@ -3,14 +3,14 @@ import { SignatureV4 } from '@smithy/signature-v4';
 import { EsbError, errnoOf } from '../common/errors.ts';
 import { Sha256 } from './sha256.ts';
 
-/** A key as AWS's tools have them. */
+/** A key in the form of AWS's tools. */
 export interface AccessKeyPair {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly sessionToken?: string;
 }
 
-/** By what a caller of a gateway proves who it is. */
+/** The proof of a caller's identity to a gateway. */
 export type CallCredentials =
   | { readonly kind: 'none' }
   | { readonly kind: 'token'; readonly token: string }
@@ -20,19 +20,19 @@ export type CallCredentials =
 export interface UnsignedRequest {
   readonly method: string;
   readonly url: string;
-  /** By names in lower case. */
+  /** By name in lower case. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
 
-/** A gateway does not look at it, but it is a part of every signature. */
+/** A part of every signature; a gateway ignores the region. */
 const DEFAULT_REGION = 'us-east-1';
 
 /**
- * What a caller has: a bearer token in `ESB_TOKEN`, else the key of the local instance, else one in the variables of AWS's tools,
- * which may be of another account.
+ * Finds the credentials of a caller: a bearer token in `ESB_TOKEN`, else the key of the local instance, else
+ * a key in the variables of AWS's tools, which may be of another account.
  *
- * @param keyFile where the local instance keeps its key; undefined when it is not the one that is called
+ * @param keyFile file with the key of the local instance; undefined when another gateway is called
  */
 export async function callCredentials(
   env: NodeJS.ProcessEnv,
@@ -52,7 +52,7 @@ export async function callCredentials(
     : { kind: 'key', accessKeyId, secretAccessKey, ...(sessionToken === '' ? {} : { sessionToken }) };
 }
 
-/** The headers of a request, with those that prove who makes it. */
+/** The headers of a request, with the proof of the caller's identity. */
 export async function provenHeaders(
   request: UnsignedRequest,
   credentials: CallCredentials,
@@ -87,7 +87,7 @@ export async function provenHeaders(
   }
 }
 
-/** The key of the local instance; undefined where it has none. */
+/** The key of the local instance; undefined where the instance has none. */
 export async function readInstanceKey(file: string): Promise<AccessKeyPair | undefined> {
   try {
     return JSON.parse(await readFile(file, 'utf8')) as AccessKeyPair;

@@ -20,7 +20,7 @@ export interface ClientCertificate {
 }
 
 const REQUEST_PREFIX = 'esb-cli-';
-/** Least validity that the API server takes: nothing of it is kept. */
+/** Least validity that the API server takes; the certificate is not kept. */
 const LIFETIME_SECONDS = 600;
 const DEADLINE_MS = 30_000;
 const POLL_MS = 100;
@@ -28,9 +28,9 @@ const POLL_MS = 100;
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
 /**
- * Gets a certificate that agents accept, for some minutes and for this process alone: a request for the signer of the
- * gateways, which the caller approves by rights of its own (`approve` on the signer, `update` on the approval of
- * requests) and the controller signs. The key leaves this process in no form.
+ * Gets a certificate that agents accept, for some minutes and for this process alone: a request for the
+ * signer of the gateways, which the caller approves by its own rights (`approve` on the signer, `update` on
+ * the approval of requests) and the controller signs. The key does not leave this process.
  *
  * @param namespace the one whose workers it is for
  * @throws {EsbError} `CommandFailed` where the caller may not do that, `DeadlineExceeded` when no controller signs
@@ -74,7 +74,7 @@ export async function requestClientCertificate(
         ),
       };
     } finally {
-      // It has served; the API server would remove it in an hour.
+      // The request is no longer needed; the API server would remove it in an hour.
       await kubectlText(
         ['delete', 'certificatesigningrequest', name, '--ignore-not-found'],
         cluster,

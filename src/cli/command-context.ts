@@ -1,9 +1,11 @@
-/** What a command is given by the program around it. */
+/** The surroundings of a command. */
 export interface CommandContext {
   readonly signal: AbortSignal;
-  /** Where the text for the person goes. Default: standard output. */
+  /** Takes the text for the user. Default: standard output. */
   readonly write?: (text: string) => void;
-  /** Opens the instance that a command means when it names no cluster. Absent in the program of a Pod. */
+  /**
+   * Opens the instance that a command uses when the user names no cluster. Absent in the program of a Pod.
+   */
   readonly openInstance?: InstanceOpener | undefined;
 }
 
@@ -12,7 +14,7 @@ export type InstanceOpener = () => Promise<LocalInstance>;
 
 /** An instance of ESB on this machine, up or not. Paths are absolute. */
 export interface LocalInstance {
-  /** File that reaches its API server; undefined when it is not up. */
+  /** Kubeconfig of its API server; undefined when the instance is not up. */
   kubeconfig(): Promise<string | undefined>;
   /** Its kubectl; undefined when it has none. */
   kubectl(): Promise<string | undefined>;

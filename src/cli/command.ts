@@ -3,32 +3,32 @@ import { createInterface } from 'node:readline';
 import { type CallOptions, withDeadline } from '../common/deadline.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
 
-/** How a program is to be run. */
+/** Options of a run. */
 export interface CommandOptions extends CallOptions {
   readonly cwd?: string;
-  /** The whole environment; that of this process when absent. */
+  /** The whole environment; by default that of this process. */
   readonly env?: NodeJS.ProcessEnv;
   /** Written to standard input, which is then closed. */
   readonly input?: string | Buffer;
-  /** Told of every line that the program writes to standard error. */
+  /** Called with every line that the program writes to standard error. */
   readonly onErrorLine?: (line: string) => void;
-  /** Exit codes that are no failure. Default: 0 alone. */
+  /** Exit codes that are no failure. Default: only 0. */
   readonly allowedExitCodes?: readonly number[];
 }
 
-/** What a program that ended left behind. */
+/** Result of a program that ended. */
 export interface CommandResult {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** Default time that a program may take, in milliseconds. */
+/** Milliseconds that a program may take by default. */
 const DEFAULT_DEADLINE_MS = 60_000;
 const KEPT_ERROR_BYTES = 64 * 1024;
 
 /**
- * Runs a program to its end. It is killed when the signal fires or the deadline (60,000 ms by default) passes.
+ * Runs a command to its end, or kills it when the signal fires or the deadline (60,000 ms by default) passes.
  *
  * @throws {EsbError} `ProgramMissing` when there is no such program, `CommandFailed` when it exits with a code that is
  *   not allowed; the message ends with the last lines that it wrote

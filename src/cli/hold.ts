@@ -1,12 +1,12 @@
 import { aborted } from '../common/deadline.ts';
 import type { RoleContext } from '../common/role-context.ts';
 
-/** A timer is what keeps a process without any work alive; how often it fires does not matter. */
+/** Milliseconds between two ticks of a timer that only keeps the process alive. */
 const HEARTBEAT_MS = 60 * 60_000;
 
 /**
- * Does nothing until it is told to end: what runs in the hold Pod of a node, whose request for memory is what makes the
- * workers' share visible to the scheduler.
+ * Does nothing until it has to end: the program of the hold Pod of a node, whose memory request makes the
+ * share of the workers visible to the scheduler.
  */
 export async function runHold(context: RoleContext): Promise<void> {
   const { signal, logger } = context;

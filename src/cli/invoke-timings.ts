@@ -1,17 +1,17 @@
 import { formatTable } from './table.ts';
 
-/** Where a call spent its time, in milliseconds, as the gateway tells it. */
+/** Times of the stages of a call, in milliseconds, as the gateway reports them. */
 export interface InvokeTimings {
   readonly queue: number;
   readonly wake: number;
   readonly run: number;
-  /** `warm`, `resumed` or `cold`; empty where it is not told. */
+  /** `warm`, `resumed` or `cold`; empty where the gateway does not say. */
   readonly start: string;
 }
 
 /**
- * What `Server-Timing` and `X-Esb-Start` of an answer say; undefined where the gateway tells nothing, as one with
- * `--no-timing-headers` does, or of a call that did not run.
+ * The timings in `Server-Timing` and `X-Esb-Start` of an answer; undefined where these are missing, as with
+ * `--no-timing-headers` or for a call that did not run.
  */
 export function timingsOf(
   serverTiming: string | undefined,
@@ -30,9 +30,9 @@ export function timingsOf(
 }
 
 /**
- * A table of where the time went.
+ * A table of the stages.
  *
- * @param totalMs milliseconds from the request to the end of the answer, as this side has measured them
+ * @param totalMs milliseconds from the request to the end of the answer, measured here
  */
 export function timingTable(timings: InvokeTimings, totalMs: number): string {
   const rest = Math.max(0, totalMs - timings.queue - timings.wake - timings.run);

@@ -11,19 +11,19 @@ export interface InvokeOptions {
   readonly functionName: string;
   /** JSON, `@FILE`, or `-` for standard input. */
   readonly payload: string;
-  /** Address of the gateway; that of the local instance when absent. */
+  /** Address of the gateway; by default that of the local instance. */
   readonly gateway?: string;
   /** RequestResponse, Event or DryRun. */
   readonly type: string;
-  /** Whether it is of type Event, whatever `type` says. */
+  /** Whether the call is of type Event, in spite of `type`. */
   readonly event: boolean;
-  /** What the function is to find as its client context: JSON, or `@FILE`. */
+  /** The client context of the function: JSON, or `@FILE`. */
   readonly clientContext?: string;
-  /** Whether to show what the function wrote during the call. */
+  /** Whether to show the output of the function during the call. */
   readonly tail: boolean;
 }
 
-/** The longest that a function may run, and some time to start it. */
+/** Milliseconds: the longest that a function may run, and some time to start it. */
 const CALL_DEADLINE_MS = 16 * 60_000;
 
 /** An answer with all of its text, and the milliseconds from the request to its end. */
@@ -34,8 +34,8 @@ interface TimedAnswer {
 }
 
 /**
- * Calls a function through the Lambda API and writes its answer to standard output; what is known of the call beside it, and
- * where it spent its time, to standard error.
+ * Calls a function through the Lambda API. Writes its answer to standard output, and the facts and timings of
+ * the call to standard error.
  *
  * @returns the exit code: 0 for an answer of the function, 1 when it failed or was not called
  */
@@ -75,7 +75,7 @@ export async function runInvoke(options: InvokeOptions, context: CommandContext)
   return answer.statusCode < 300 && functionError === undefined ? 0 : 1;
 }
 
-/** The gateway that is named, else that of the local instance with its key. */
+/** The named gateway, else that of the local instance with its key. */
 async function gatewayOf(
   options: InvokeOptions,
   { openInstance }: CommandContext,
@@ -135,7 +135,7 @@ async function payloadOf(given: string): Promise<string> {
   return given.startsWith('@') ? readFile(given.slice(1), 'utf8') : given;
 }
 
-/** A client context as the Lambda API takes it: base64 of a JSON object. */
+/** A client context in the form of the Lambda API: base64 of a JSON object. */
 async function clientContextOf(given: string): Promise<string> {
   const json = given.startsWith('@') ? await readFile(given.slice(1), 'utf8') : given;
   try {

@@ -1,13 +1,13 @@
 import { type CommandOptions, runCommand } from './command.ts';
 import type { CommandContext, LocalInstance } from './command-context.ts';
 
-/** How a command for people reaches the API server. */
+/** The way of a command to the API server. */
 export interface ClusterOptions {
-  /** Default: that of the local instance, else what kubectl finds by itself. */
+  /** Default: that of the local instance, else the one that kubectl finds. */
   readonly kubeconfig?: string;
 }
 
-/** The cluster that a command is about. */
+/** The cluster of a command. */
 export interface Cluster {
   readonly kubeconfig?: string | undefined;
   readonly instance?: LocalInstance | undefined;
@@ -20,7 +20,7 @@ export async function clusterOf(
   return { kubeconfig, instance: await openInstance?.() };
 }
 
-/** Runs kubectl, that of the local instance where there is one, and gives what it writes. */
+/** Runs kubectl, that of the local instance where there is one, and returns its output. */
 export async function kubectlText(
   args: readonly string[],
   { kubeconfig, instance }: Cluster,

@@ -12,7 +12,7 @@ import { pause } from './pause.ts';
 import { parseSince } from './since.ts';
 
 export interface LogsOptions extends ClusterOptions {
-  /** Name of a worker, or of a part of the local instance such as `agent-node-1`. */
+  /** Name of a worker, or of a process of the local instance such as `agent-node-1`. */
   readonly worker: string;
   readonly namespace: string;
   /** Lines from the end; 0 for all. */
@@ -20,24 +20,24 @@ export interface LogsOptions extends ClusterOptions {
   readonly follow: boolean;
   /** A duration such as `10m`, or a date. */
   readonly since?: string;
-  /** Of one call alone. */
+  /** Shows one call alone. */
   readonly requestId?: string;
-  /** Of the container before the present one. */
+  /** Shows the container before the present one. */
   readonly previous: boolean;
-  /** Ask the agent also where its files are on this machine. */
+  /** Asks the agent also where its files are on this machine. */
   readonly throughAgent: boolean;
-  /** Show what the emulator writes about itself, too. */
+  /** Shows the emulator's own lines, too. */
   readonly emulator: boolean;
 }
 
 const FOLLOW_MS = 300;
 
 /**
- * Shows what a worker wrote, or a part of the local instance. The files of the worker's node are read where they are on
- * this machine; else, or when asked to, its agent is called.
+ * Shows the output of a worker, or of a process of the local instance. Reads the files of the worker's node
+ * where they are on this machine; otherwise, or on request, calls the agent.
  *
- * @throws {EsbError} `NotFound` when there is no such worker or it has left no log, `InvalidArgument` for a time that
- *   is none, and whatever {@link readAgentLogs} does
+ * @throws {EsbError} `NotFound` when there is no such worker or log, `InvalidArgument` for an invalid time,
+ *   and the errors of {@link readAgentLogs}
  */
 export async function runLogs(options: LogsOptions, context: CommandContext): Promise<void> {
   const write = context.write ?? ((text) => void process.stdout.write(text));

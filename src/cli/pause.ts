@@ -3,7 +3,7 @@ import { sleep } from '../common/deadline.ts';
 
 const POLL_MS = 100;
 
-/** Waits between two looks, and keeps the process alive meanwhile. */
+/** Waits between two looks and keeps the process alive. */
 export async function pause(signal: AbortSignal | undefined, milliseconds = POLL_MS): Promise<void> {
   const alive = setInterval(() => undefined, 1_000);
   try {

@@ -6,12 +6,12 @@ import { type ClusterOptions, clusterOf, kubectlText } from './kubectl-command.t
 import { formatTable } from './table.ts';
 
 export interface PsOptions extends ClusterOptions {
-  /** Every namespace when absent. */
+  /** Default: every namespace. */
   readonly namespace?: string;
   readonly json: boolean;
 }
 
-/** Lists the workers, where they are and how they are. */
+/** Lists the workers, their nodes and their states. */
 export async function runPs(options: PsOptions, context: CommandContext): Promise<void> {
   const write = context.write ?? ((text) => void process.stdout.write(text));
   const scope = options.namespace === undefined ? ['--all-namespaces'] : ['--namespace', options.namespace];
@@ -28,7 +28,9 @@ export async function runPs(options: PsOptions, context: CommandContext): Promis
   );
 }
 
-/** Characters of the last column: enough for a cause and the way out. The conditions have the whole message. */
+/**
+ * Characters of the last column, which fit a cause and the way out. The conditions have the whole message.
+ */
 const whyLength = 320;
 
 const header = ['NAMESPACE', 'NAME', 'FUNCTION', 'PHASE', 'NODE', 'ADDRESS', 'CONTAINER', 'LAST CALL', 'WHY'];
@@ -51,7 +53,7 @@ export function rowOf(worker: LambdaWorker, now: number): string[] {
   ];
 }
 
-/** The first of its conditions that says what is not as it should be. */
+/** The first condition that reports a fault. */
 function whyOf({ status }: LambdaWorker): string {
   const condition = (type: string) => findCondition(status?.conditions, type);
   const ready = condition(workerConditions.ready);

@@ -14,20 +14,23 @@ import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import type { CommandContext } from './command-context.ts';
 
 export interface RetireOptions {
-  /** Names of nodes to be retired. */
+  /** Names of the nodes to retire. */
   readonly nodes: readonly string[];
-  /** Every node there is, and then the traces of each; in place of names. */
+  /** Retires every node, and then removes the objects of each; in place of names. */
   readonly all: boolean;
-  /** What ESB made at run time in its own namespace, in place of nodes; for after its controllers have ended. */
+  /**
+   * Removes the objects that ESB made at run time in its own namespace, in place of nodes; for after the
+   * controllers have ended.
+   */
   readonly leftovers: boolean;
-  /** Seconds to wait until the nodes are left. */
+  /** Seconds of wait until the nodes are left. */
   readonly timeout: number;
   readonly systemNamespace: string;
   /** Default: in a Pod its service account, else that of the local instance or the one that kubectl takes. */
   readonly kubeconfig?: string;
 }
 
-/** What the work is done with, and what it says. */
+/** Client, clock and output of the work. */
 export interface RetireParts {
   readonly client: Pick<KubeClient, 'get' | 'list' | 'patch' | 'delete'>;
   readonly clock: Clock;
@@ -36,11 +39,11 @@ export interface RetireParts {
 }
 
 const LOOK_EVERY_MS = 1_000;
-/** Milliseconds that controllers get to let go of the workers of a node that was given up. */
+/** Milliseconds that controllers get to release the workers of a node that was given up. */
 const RELEASE_MS = 30_000;
 const MOST_NAMED = 5;
 
-/** While it waits, nothing else keeps the process alive. */
+/** Keeps the process alive, as no other thing does during the wait. */
 const waitingClock: Clock = {
   ...systemClock,
   setTimer(callback, delayMs) {
@@ -50,10 +53,10 @@ const waitingClock: Clock = {
 };
 
 /**
- * Has ESB leave nodes: their workers move to other nodes or are taken away, and their agents remove everything that they
- * made there.
+ * Retires nodes: their workers move to other nodes or are removed, and their agents remove all that they made
+ * there.
  *
- * @throws {EsbError} `InvalidArgument`, `NotFound` for a node that there is none of, `NotRetired` naming what is left
+ * @throws {EsbError} `InvalidArgument`, `NotFound` for an unknown node, `NotRetired` with what is left
  */
 export async function runRetire(options: RetireOptions, context: CommandContext): Promise<void> {
   const kinds = [options.nodes.length > 0, options.all, options.leftovers].filter(Boolean).length;
@@ -86,7 +89,10 @@ export async function runRetire(options: RetireOptions, context: CommandContext)
   }
 }
 
-/** That of the local instance, else the one that kubectl would take; undefined in a Pod, which has a service account. */
+/**
+ * That of the local instance, else the one that kubectl would take; undefined in a Pod, which has a service
+ * account.
+ */
 async function usualKubeconfig(
   env: NodeJS.ProcessEnv,
   { openInstance }: CommandContext,
@@ -108,7 +114,9 @@ async function usualKubeconfig(
   return file === '' ? join(homedir(), '.kube', 'config') : file;
 }
 
-/** Retires the nodes that are named, or all of them; with all of them their LambdaNodes and Leases go, too. */
+/**
+ * Retires the named nodes or all of them; with all of them, their LambdaNodes and Leases are removed, too.
+ */
 export async function retireNodes(options: RetireOptions, parts: RetireParts): Promise<void> {
   const { client, say, signal } = parts;
   const present = await allNodes(parts);
@@ -141,7 +149,7 @@ export async function retireNodes(options: RetireOptions, parts: RetireParts): P
   for (const why of silent.values()) {
     say(`Given up: ${why}. What ESB made there stays.`);
   }
-  // From here on a worker of such a node counts as lost, and its finalizer goes.
+  // From here on a worker of such a node counts as lost, and the controller removes its finalizer.
   for (const name of names) {
     await client.delete(lambdaNodes, { name }, { signal });
     await client.delete(leases, { namespace: options.systemNamespace, name }, { signal });
@@ -151,7 +159,8 @@ export async function retireNodes(options: RetireOptions, parts: RetireParts): P
 }
 
 /**
- * Removes what ESB made at run time in its own namespace. A controller that still runs would make it anew.
+ * Removes the objects that ESB made at run time in its own namespace. A controller that still runs would make
+ * them again.
  */
 export async function removeLeftovers(
   options: Pick<RetireOptions, 'systemNamespace'>,
@@ -166,7 +175,9 @@ export async function removeLeftovers(
   say('What ESB made at run time is removed.');
 }
 
-/** Gives those that were not left within the time, with the reason; what is gone altogether counts as left. */
+/**
+ * Returns the nodes that were not left within the time, with the reason. A node that is gone counts as left.
+ */
 async function untilLeft(
   names: ReadonlySet<string>,
   timeoutMs: number,
@@ -197,7 +208,7 @@ async function untilLeft(
   }
 }
 
-/** What keeps a node that is to be retired from being left; undefined for one that is. */
+/** The reason why a node is not left yet; undefined for a left node. */
 export function whyNotLeft(node: LambdaNode): string | undefined {
   if (!isRetired(node)) {
     return 'somebody took its retirement back';
@@ -209,7 +220,10 @@ export function whyNotLeft(node: LambdaNode): string | undefined {
   return retired.status === 'True' ? undefined : retired.message;
 }
 
-/** Waits until no worker has a finalizer of ours: nobody could delete one any more once the controllers are gone. */
+/**
+ * Waits until no worker has a finalizer of ours: once the controllers are gone, such a worker could not be
+ * deleted.
+ */
 async function untilReleased(parts: RetireParts): Promise<void> {
   const { client, clock, signal } = parts;
   const end = clock.monotonic() + RELEASE_MS;

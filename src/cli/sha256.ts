@@ -1,6 +1,6 @@
 import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto';
 
-/** SHA-256, with a key that of HMAC, in the form in which the signer of the AWS SDK takes it. */
+/** SHA-256, or HMAC with a key, in the form of the AWS SDK's signer. */
 export class Sha256 {
   readonly #hash: Hash | Hmac;
 
@@ -16,7 +16,7 @@ export class Sha256 {
     return this.#hash.digest();
   }
 
-  /** A part of the interface that signing has no use for. */
+  /** A part of the interface that signing does not use. */
   reset(): void {
     throw new TypeError('a digest is made once');
   }

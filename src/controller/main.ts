@@ -90,7 +90,7 @@ export async function runController(
   });
 }
 
-/** The clients of the API server. That of the Leases does not wait for other requests. */
+/** The clients of the API server. The one for Leases does not wait for other requests. */
 function connect(config: ControllerConfig, identity: string, stops: StopStack) {
   const source = createKubeConnectionSource({ kubeconfig: config.cluster.kubeconfig });
   const userAgent = `esb-controller/${identity}`;
@@ -239,7 +239,10 @@ async function competeForLead(
   });
 }
 
-/** Of a Node only labels, taints, cordon, memory, Pod ranges and existence count; the rest is large and changes a lot. */
+/**
+ * The fields of a Node that the controller uses: labels, taints, cordon, memory and Pod ranges. The rest is
+ * large and changes often.
+ */
 function slimNode({ metadata, spec, status }: Node): Node {
   const { taints, unschedulable, podCIDR, podCIDRs } = spec ?? {};
   const memory = status?.capacity?.memory;

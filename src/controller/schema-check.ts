@@ -12,7 +12,7 @@ const RETRY_MS = 3_000;
 /**
  * Waits until the definitions fit.
  *
- * @param report told of every look that found something amiss
+ * @param report called after each look that found a fault
  * @throws {AbortedError} when `signal` fires
  */
 export async function waitForSchema(

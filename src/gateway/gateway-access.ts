@@ -21,16 +21,20 @@ import { createTlsServer, type TlsServer } from './http/tls-server.ts';
 import { CallerRates } from './lambda/caller-rate.ts';
 import { unavailable } from './lambda/lambda-error.ts';
 
-/** Milliseconds that a refusal is good for: whoever was just given a right is to have it soon. */
+/** Milliseconds for which a refusal is kept: a caller with a new right should have it soon. */
 const REFUSED_MS = 10_000;
 
-/** Seconds' worth of questions that strangers of one address may have at once after a rest, and addresses that are remembered. */
+/**
+ * Seconds' worth of questions that strangers of one address may ask at once after a rest, and remembered
+ * addresses.
+ */
 const STRANGER_BURST_SECONDS = 5;
 const MAX_ADDRESSES = 20_000;
 
 /**
- * What tokens are for; those for the API server itself are not taken, since whoever sees one could use it there. One for the
- * gateways of a namespace alone is of no use to a gateway of another that was taken over.
+ * Audiences of the tokens that are accepted. A token for the API server itself is refused, since a gateway
+ * could use it there. A token for the gateways of one namespace is of no use to a gateway of another that was
+ * taken over.
  */
 function defaultAudiences(namespace: string): readonly string[] {
   return [`esb-gateway.${namespace}`, 'esb-gateway'];
@@ -45,25 +49,25 @@ export interface GatewayAccessOptions {
   readonly client: KubeClient;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Whether the API server is away, by what the gateway hears of it all the time. */
+  /** Whether the API server is away, by the gateway's own watches. */
   readonly isApiServerAway: () => boolean;
 }
 
-/** Who may call, and by what server, with all that keeps it up to date. */
+/** Authentication and authorization of callers, and the server that they call. */
 export interface GatewayAccess {
   readonly access: Access;
   /** Makes the server of the Lambda API; undefined for one of plain HTTP. */
   readonly createServer: ((listener: RequestListener) => Server) | undefined;
-  /** Whether callers can be told apart by all means that they have. */
+  /** Whether callers can be identified by all means. */
   health(): Health;
-  /** Begins to follow what it depends on, and warns where calls are less safe than they might be. */
+  /** Begins to follow the sources of access, and warns where calls are less safe than they might be. */
   start(listen: HostPort): void;
-  /** Ends that; from then on nobody new can be let in. */
+  /** Ends that; from then on no new caller is let in. */
   stop(): Promise<void>;
 }
 
 /**
- * Puts together what the flags ask for.
+ * Makes the access that the flags ask for.
  *
  * @throws {EsbError} `InvalidCertificate` for TLS files that cannot be used
  */
@@ -72,7 +76,7 @@ export async function createGatewayAccess(options: GatewayAccessOptions): Promis
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
   const certificates = new ClientCertificates();
   const tls = await openTls(options, certificates);
-  // Not known before it listens, and nobody can call before that.
+  // Known once the server listens; there is no call before.
   let onLoopback = false;
   const verified =
     flags.callers.authentication === 'on'
@@ -97,7 +101,7 @@ export async function createGatewayAccess(options: GatewayAccessOptions): Promis
   };
 }
 
-/** Tells those who look at the log how far the API is open. */
+/** Warns where the API is open to more callers than usual. */
 function warn(flags: AccessFlags, listen: HostPort, logger: Logger): void {
   if (isLoopback(listen.host)) {
     return;

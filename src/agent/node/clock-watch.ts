@@ -1,12 +1,12 @@
 import type { Clock } from '../../common/clock.ts';
 import type { Health } from '../../common/health.ts';
 
-/** Milliseconds by which the wall clock may run off between two looks: what time daemons do when they slew. */
+/** Milliseconds by which the wall clock may drift between two looks: the rate at which time daemons slew. */
 const toleranceMs = 2_000;
-/** How long a step is shown. */
+/** Milliseconds for which a step is shown. */
 const shownMs = 60_000;
 
-/** Notices steps of the wall clock, for people: every duration of ours is measured on a clock that does not step. */
+/** Reports steps of the wall clock to people. Durations are measured on a clock that does not step. */
 export class ClockWatch {
   readonly #clock: Clock;
   #offset: number;
@@ -17,12 +17,12 @@ export class ClockWatch {
     this.#offset = clock.now() - clock.monotonic();
   }
 
-  /** Looks at both clocks; to be called every few seconds. */
+  /** Compares both clocks; call it every few seconds. */
   check(): Health {
     const monotonic = this.#clock.monotonic();
     const offset = this.#clock.now() - monotonic;
     const byMs = offset - this.#offset;
-    // Slow drift is nobody's concern: each look starts from the one before.
+    // Slow drift does not matter: each look starts from the one before.
     this.#offset = offset;
     if (Math.abs(byMs) > toleranceMs) {
       this.#step = { at: monotonic, byMs };

@@ -7,7 +7,10 @@ import type { Logger } from '../../common/logger.ts';
 import { type ConfigMap, type Node, serviceCidrs } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 
-/** Milliseconds between two reads of the Service ranges, and the part by which agents differ. They hardly ever change. */
+/**
+ * Milliseconds between two reads of the Service ranges, which hardly ever change, and the part by which
+ * agents differ.
+ */
 const readEveryMs = 600_000;
 const readSpread = 0.25;
 const retryMs = 10_000;
@@ -15,11 +18,14 @@ const deadlineMs = 20_000;
 
 export interface ClusterCidrsOptions {
   readonly client: Pick<KubeClient, 'list'>;
-  /** Ranges that are known without asking. */
+  /** Ranges from the command line. */
   readonly given: readonly string[];
   /** The Node of the agent. */
   readonly ownNode: Pick<ObjectCache<Node>, 'list'>;
-  /** The ConfigMap in which the controller publishes the Pod ranges of all Nodes; empty beside an older controller. */
+  /**
+   * The ConfigMap in which the controller publishes the Pod ranges of all Nodes; empty beside an older
+   * controller.
+   */
   readonly published: Pick<ObjectCache<ConfigMap>, 'list'>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -27,8 +33,8 @@ export interface ClusterCidrsOptions {
 }
 
 /**
- * The ranges of addresses that the cluster uses for Pods and Services; workers' own must not touch them. Where no controller
- * has published the Pod ranges of all Nodes, those of the agent's own Node are what is known.
+ * The address ranges of the cluster's Pods and Services, which the workers' own must not overlap. While no
+ * controller has published the Pod ranges of all Nodes, only those of the agent's own Node are known.
  */
 export class ClusterCidrs {
   readonly #options: ClusterCidrsOptions;
@@ -38,7 +44,7 @@ export class ClusterCidrs {
     this.#options = options;
   }
 
-  /** As far as they are known. */
+  /** The ranges known so far. */
   current(): readonly NamedRange[] {
     const { given, ownNode, published } = this.#options;
     const own = ownNode.list().flatMap(({ metadata, spec }) =>
@@ -60,7 +66,7 @@ export class ClusterCidrs {
     ];
   }
 
-  /** Reads the Service ranges now and then until `signal` fires. */
+  /** Reads the Service ranges periodically until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, logger, random = Math.random } = this.#options;
     while (!signal.aborted) {
@@ -82,7 +88,7 @@ export class ClusterCidrs {
     const { items } = await this.#options.client
       .list(serviceCidrs, {}, { signal, deadlineMs })
       .catch((error: unknown) => {
-        // Servers before 1.33 do not have them, and an installation may not let us look.
+        // Servers before 1.33 have no ServiceCIDR, and the agent may lack the right to list them.
         if (hasCode(error, 'NotFound') || hasCode(error, 'Forbidden')) {
           return { items: [] };
         }
@@ -94,7 +100,7 @@ export class ClusterCidrs {
   }
 }
 
-/** What others have written is not taken on trust. */
+/** Other parties wrote these ranges: invalid ones are left out. */
 function isRange(text: string): boolean {
   try {
     parseIpRange(text);

@@ -7,12 +7,12 @@ import type { Informer, KubeClient } from '../../kube/api/types.ts';
 import type { NodeFleet } from '../worker/worker-manager.ts';
 import type { NodeHealth } from './node-health.ts';
 
-/** Milliseconds between two looks at what is still on a node that is being retired. */
+/** Milliseconds between two looks at a node that is being retired. */
 const lookEveryMs = 1_000;
 const readDeadlineMs = 15_000;
 
 export interface DecommissionOptions {
-  /** The LambdaNode of this node, and nothing else. */
+  /** The LambdaNode of this node, and no other object. */
   readonly node: Pick<Informer<LambdaNode>, 'cache' | 'subscribe'>;
   readonly nodeName: string;
   readonly client: Pick<KubeClient, 'list'>;
@@ -25,8 +25,8 @@ export interface DecommissionOptions {
 }
 
 /**
- * Waits for the day on which ESB is to leave this node: `spec.retired` is set, the controller has given its workers to
- * others or taken them away, and nothing of them is here any more.
+ * Waits until ESB has to leave this node: `spec.retired` is set, the controller has moved or removed the
+ * node's workers, and none of their containers is left here.
  */
 export class Decommission {
   readonly #options: DecommissionOptions;
@@ -36,7 +36,7 @@ export class Decommission {
     this.#options = options;
   }
 
-  /** Resolves once the node is to be left; from then on nothing takes it back. Never rejects. */
+  /** Resolves once the node is to be left, which is final. Never rejects. */
   get due(): Promise<void> {
     return this.#due.promise;
   }
@@ -64,7 +64,7 @@ export class Decommission {
     }
   }
 
-  /** Resolves when a node that was left is wanted again; one whose LambdaNode is removed is not. */
+  /** Resolves when a left node is wanted again; a node whose LambdaNode is removed is not. */
   async wantedAgain(signal: AbortSignal): Promise<void> {
     await this.#until((node) => node !== undefined && !isRetired(node), signal);
   }
@@ -78,7 +78,7 @@ export class Decommission {
     return this.#options.node.cache.get({ name: this.#options.nodeName });
   }
 
-  /** Whether the API server, asked now, assigns no worker to this node. */
+  /** Whether a fresh read of the API server assigns no worker to this node. */
   async #isUnassigned(signal: AbortSignal): Promise<boolean> {
     const { client, fieldSelector, logger } = this.#options;
     try {

@@ -2,7 +2,7 @@ import { statfs } from 'node:fs/promises';
 import { messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 
-/** What a file system says of itself. */
+/** The figures of a file system. */
 export interface FileSystemRoom {
   readonly totalBytes: number;
   readonly freeBytes: number;
@@ -12,7 +12,7 @@ export interface FileSystemRoom {
 
 const mebibyte = 2 ** 20;
 
-/** Whether there is room left to write records, logs and network results. */
+/** Whether there is room to write records, logs and network results. */
 export function judgeRoom(folder: string, room: FileSystemRoom): Health {
   const leastBytes = Math.min(64 * mebibyte, room.totalBytes * 0.05);
   if (room.freeBytes < leastBytes) {
@@ -24,7 +24,7 @@ export function judgeRoom(folder: string, room: FileSystemRoom): Health {
         `${(leastBytes / mebibyte).toFixed(1)} MiB: make room on its file system`,
     };
   }
-  // Some file systems count no files.
+  // Some file systems have no count of files.
   const leastFiles = Math.min(1_000, room.totalFiles * 0.01);
   if (room.totalFiles > 0 && room.freeFiles < leastFiles) {
     return {

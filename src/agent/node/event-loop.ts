@@ -1,6 +1,6 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 
-/** Seconds by which the event loop was late since it was asked last. */
+/** Seconds by which the event loop was late since the last reading. */
 export interface EventLoopDelay {
   readonly mean: number;
   readonly p50: number;
@@ -9,19 +9,19 @@ export interface EventLoopDelay {
 }
 
 /**
- * Milliseconds between two samples. A stall counts with the part of it that lies after a sample was due, so the usual
- * 10 ms would catch shorter ones; they would also take ten times the processor time of an idle agent that this does.
+ * Milliseconds between two samples. A stall counts from the time at which a sample was due. The usual 10 ms
+ * would find shorter stalls, at ten times the processor time of an idle agent.
  */
 const resolutionMs = 100;
 
 /**
- * Watches how late the event loop is. Gives what asks for the figures, which begins a new period: with its first sample, so
- * a stall within the resolution after that is not seen.
+ * Watches how late the event loop is. Returns a function that reads the figures and begins a new period. A
+ * period begins with its first sample, so that a stall within the resolution after a reading is not seen.
  */
 export function watchEventLoop(): () => EventLoopDelay {
   const histogram = monitorEventLoopDelay({ resolution: resolutionMs });
   histogram.enable();
-  // What is recorded is the time between two samples, in nanoseconds.
+  // The histogram holds the time between two samples, in nanoseconds.
   const seconds = (nanoseconds: number): number => Math.max(0, nanoseconds / 1e9 - resolutionMs / 1e3);
   return () => {
     const delay =

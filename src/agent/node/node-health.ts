@@ -14,7 +14,7 @@ const lookDeadlineMs = 4_000;
 /** Names in one message. */
 const maxNames = 5;
 
-/** One condition of the node before it is known when it came about. */
+/** One condition of the node, without the time of its last change. */
 export interface NodeCondition {
   readonly type:
     | 'Ready'
@@ -33,15 +33,15 @@ export interface NodeCondition {
 export interface NodeHealthOptions {
   readonly runtime: Pick<ContainerRuntime, 'health' | 'networkHealth' | 'subscribe'>;
   readonly disk: () => Promise<Health>;
-  /** Workers that are no longer this node's, and have a call in them that ends first. */
+  /** Workers that left this node while a call is in them. */
   readonly leaving: () => readonly LeavingWorker[];
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
 /**
- * Keeps the conditions of the node: looks every five seconds, and whenever the runtime says that something happened to
- * itself. Each condition recovers by itself when its cause is gone.
+ * Keeps the conditions of the node: looks every five seconds, and after each reconnection of the runtime.
+ * Each condition recovers by itself when its cause is gone.
  */
 export class NodeHealth {
   readonly #options: NodeHealthOptions;
@@ -72,7 +72,10 @@ export class NodeHealth {
     return this.#containerdVersion;
   }
 
-  /** Something else that keeps the node from being ready, such as its own start; `ok` takes it back. */
+  /**
+   * Notes another reason why the node is not ready, such as its own start; a healthy `health` removes the
+   * note.
+   */
   note(what: string, health: Health): void {
     const before = this.#notes.get(what);
     if (health.ok) {
@@ -85,7 +88,7 @@ export class NodeHealth {
     }
   }
 
-  /** Whether what workers left behind could be removed. */
+  /** Notes whether the leftovers of workers could be removed. */
   leftovers(health: Health): void {
     const before = JSON.stringify(this.#leftovers);
     this.#leftovers = health;
@@ -94,7 +97,7 @@ export class NodeHealth {
     }
   }
 
-  /** How far the retirement of the node is; undefined takes it back. */
+  /** Notes the progress of the node's retirement; undefined takes it back. */
   retirement(health: Health | undefined): void {
     const before = JSON.stringify(this.#retirement);
     this.#retirement = health;
@@ -103,7 +106,7 @@ export class NodeHealth {
     }
   }
 
-  /** Told whenever a condition changed. */
+  /** Calls `listener` after each change of a condition. */
   subscribe(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -116,7 +119,7 @@ export class NodeHealth {
       condition('NetworkReady', this.#network, 'Prepared', 'workers can be attached'),
       condition('DiskReady', this.#disk, 'RoomLeft', 'the state folder can be written'),
     ];
-    // A step of the clock is told; it does not keep anybody from working.
+    // A step of the clock is shown; workers are served all the same.
     const clock = condition(
       'ClockStable',
       this.#clockHealth,
@@ -128,7 +131,7 @@ export class NodeHealth {
       first === undefined
         ? { type: 'Ready', status: 'True', reason: 'Ready', message: 'workers are served' }
         : { type: 'Ready', status: 'False', reason: first.reason, message: first.message };
-    // Neither does what workers left behind, as long as there is room.
+    // Leftovers do not make the node unready either, as long as there is room.
     const clean = condition('Clean', this.#leftovers, 'NothingLeft', 'workers left nothing that stays');
     const retired =
       this.#retirement === undefined
@@ -137,7 +140,7 @@ export class NodeHealth {
     return [ready, ...parts, clock, clean, ...(this.#moves === undefined ? [] : [this.#moves]), ...retired];
   }
 
-  /** Whether workers can be served, with the reason when not. */
+  /** Whether workers can be served, and the reason when not. */
   ready(): Health {
     const [ready] = this.conditions();
     return ready === undefined || ready.status === 'True'
@@ -196,7 +199,7 @@ export class NodeHealth {
     }
   }
 
-  /** A look that took too long on a busy machine says little: only the second in a row counts. */
+  /** A look that timed out on a busy machine says little: only the second in a row counts. */
   #settled(part: string, before: Health, now: Health): Health {
     const slow = !now.ok && now.reason === 'DeadlineExceeded';
     const repeated = slow && this.#slow.has(part);
@@ -220,7 +223,7 @@ export class NodeHealth {
   }
 }
 
-/** Undefined when there is nothing to be told. */
+/** Undefined while no worker leaves. */
 function movesDone(leaving: readonly LeavingWorker[]): NodeCondition | undefined {
   if (leaving.length === 0) {
     return undefined;

@@ -9,7 +9,7 @@ import type { KubeClient } from '../../kube/api/types.ts';
 const renewEveryMs = 10_000;
 const retryMs = 2_000;
 const deadlineMs = 8_000;
-/** What the controller waits for before it gives a node up for lost; told for people who look at the Lease. */
+/** Seconds after which the controller takes a node for lost, for people who look at the Lease. */
 const leaseDurationSeconds = 40;
 
 export interface NodeLeaseOptions {
@@ -21,7 +21,7 @@ export interface NodeLeaseOptions {
   readonly onRenewal?: (ok: boolean) => void;
 }
 
-/** Renews the Lease of the node every ten seconds until `signal` fires: it tells that the agent lives. */
+/** Renews the Lease of the node every ten seconds until `signal` fires, as the sign that the agent lives. */
 export async function keepNodeLease(options: NodeLeaseOptions, signal: AbortSignal): Promise<void> {
   const { clock, logger, onRenewal } = options;
   let failing = false;

@@ -9,13 +9,13 @@ import { canonicalJson } from '../model/canonical-json.ts';
 import type { NodeHealth } from './node-health.ts';
 import { type NodeFacts, nodeStatus } from './node-status.ts';
 
-/** Milliseconds between two writes of anything but conditions, certificate and cordon. */
+/** Milliseconds between two writes, but for changes of conditions, certificate and cordon. */
 const writeEveryMs = 10_000;
-/** Milliseconds within which hasty writes are gathered. */
+/** Milliseconds within which urgent writes are gathered. */
 const gatherMs = 250;
-/** Milliseconds after which the object is read again: somebody may have removed or changed it. */
+/** Milliseconds after which the object is read again, in case that it was removed or changed. */
 const rereadMs = 60_000;
-/** Milliseconds for which the first registration waits for the Node, whose labels and cordon it carries over. */
+/** Milliseconds for which the first registration waits for the Node and its labels and cordon. */
 const nodeWaitMs = 10_000;
 const retryMs = 2_000;
 const deadlineMs = 10_000;
@@ -28,14 +28,14 @@ export interface NodeRegistrationOptions {
   readonly client: Pick<KubeClient, 'get' | 'patch'>;
   readonly nodeName: string;
   readonly health: NodeHealth;
-  /** The Node of the same name, where there is one. Before the first list nothing is known of it. */
+  /** The Node of the same name, where there is one. Unknown before the first list. */
   readonly nodes: Pick<Informer<Node>, 'hasSynced' | 'synced'> & {
     readonly cache: Pick<Informer<Node>['cache'], 'get'>;
   };
   /**
-   * Everything but the conditions, the labels and the cordon.
+   * The status without the conditions, the labels and the cordon.
    *
-   * @param leaving uids of leaving workers that were told of before
+   * @param leaving uids of leaving workers that were reported before
    */
   readonly facts: (leaving: readonly string[]) => Promise<Omit<NodeFacts, 'conditions' | 'unschedulable'>>;
   readonly clock: Clock;
@@ -43,9 +43,9 @@ export interface NodeRegistrationOptions {
 }
 
 /**
- * Registers the node and keeps its LambdaNode: conditions at once, the rest at most every ten seconds, and nothing at
- * all while nothing changes. The labels of the Node of the same name, and whether it is cordoned, are carried over; before
- * the Node has been listed, the LambdaNode keeps what it has of both.
+ * Registers the node and keeps its LambdaNode. Changes of conditions are written at once, others at most
+ * every ten seconds; without a change nothing is written. Labels and cordon are those of the Node of the same
+ * name; until the Node has been listed, the LambdaNode keeps its own.
  */
 export class NodeRegistration {
   readonly #options: NodeRegistrationOptions;
@@ -58,7 +58,7 @@ export class NodeRegistration {
     this.#options = options;
   }
 
-  /** Something changed that should be known soon: the certificate, the Node. Conditions say so themselves. */
+  /** Writes soon: the certificate or the Node has changed. A change of conditions does the same. */
   hurry(): void {
     this.#hurry.abort();
   }
@@ -97,7 +97,7 @@ export class NodeRegistration {
   }
 
   /**
-   * The last words of a node that is left: what is there is brought up to date, what is gone is not made again.
+   * Brings the LambdaNode of a left node up to date for the last time; one that is gone is not created again.
    *
    * @returns false when the LambdaNode is gone
    */
@@ -164,7 +164,10 @@ export class NodeRegistration {
     }
   }
 
-  /** Waits until the Node has been listed, for ten seconds at most: a LambdaNode without labels is better than none. */
+  /**
+   * Waits until the Node has been listed, for ten seconds at most: a LambdaNode without labels is better than
+   * none.
+   */
   async #untilNodeKnown(signal: AbortSignal): Promise<void> {
     const { nodes, clock } = this.#options;
     const waited = new AbortController();

@@ -15,9 +15,9 @@ const maxMessageLength = 32_768;
 const maxSetAside = 64;
 const maxSetAsideMessage = 1_024;
 const maxLeaving = 1_024;
-/** Part of the machine's memory that is promised to workers where nobody says how much. */
+/** Part of the machine's memory that is promised to workers by default. */
 const defaultMemoryShare = 0.7;
-/** MiB of which that part is a multiple: the same machine has some MiB more or less under another kernel. */
+/** MiB that the default is a multiple of: the memory of a machine differs by some MiB between kernels. */
 const defaultMemoryStep = 64;
 
 export interface NodeFacts {
@@ -29,7 +29,7 @@ export interface NodeFacts {
   readonly images: readonly string[];
   /** Containers that could not be removed. */
   readonly setAside: readonly SetAside[];
-  /** Uids of workers that are no longer this node's and may still have a container here. */
+  /** Uids of workers that left this node and may still have a container here. */
   readonly leaving: readonly string[];
   /** Whether the Node of the same name is cordoned; undefined where there is none. */
   readonly unschedulable: boolean | undefined;
@@ -84,7 +84,7 @@ export function nodeStatus(
   };
 }
 
-/** What does not change while the agent runs. */
+/** Versions that do not change while the agent runs. */
 export function machineVersions(agentVersion: string): NonNullable<LambdaNodeStatus['versions']> {
   const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386' };
   return {
@@ -95,20 +95,20 @@ export function machineVersions(agentVersion: string): NonNullable<LambdaNodeSta
   };
 }
 
-/** What the kubelet knows better where there is one: in a Pod the agent sees the system of its own image. */
+/** Versions that the kubelet knows better: in a Pod the agent sees the system of its own image. */
 export function nodeVersions(node: Node | undefined): { readonly operatingSystem?: string } {
   const osImage = node?.status?.nodeInfo?.osImage ?? '';
   return osImage === '' ? {} : { operatingSystem: osImage };
 }
 
-/** MiB that may be promised to workers where nobody says how much. */
+/** MiB that may be promised to workers by default. */
 export function defaultMemoryMiB(): number {
   const share = (totalmem() / 2 ** 20) * defaultMemoryShare;
   return Math.floor(share / defaultMemoryStep) * defaultMemoryStep;
 }
 
 /**
- * Where gateways find the agent.
+ * The address that gateways connect to.
  *
  * @param advertise as the user gave it
  * @param bound where the server listens
@@ -124,7 +124,7 @@ export function endpointOf(advertise: string | undefined, bound: HostPort): stri
 
 function firstAddress(): string {
   const addresses = Object.entries(networkInterfaces())
-    // Bridges of ours and of container engines are nobody's way to the node.
+    // Bridges of ESB and of container engines do not lead to the node.
     .filter(([name]) => !/^(esb|docker|br-|cni|veth|virbr)/.test(name))
     .flatMap(([, list]) => list ?? [])
     .filter(({ internal }) => !internal);

@@ -2,12 +2,15 @@ import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { EsbError } from '../../common/errors.ts';
 
-/** Where the machine keeps its own, and where systemd-resolved keeps the real servers behind its local stub. */
+/**
+ * Files of the machine: its own resolv.conf, and the one in which systemd-resolved keeps the real servers.
+ */
 const sources = ['/etc/resolv.conf', '/run/systemd/resolve/resolv.conf'] as const;
 
 /**
- * The lines of a resolv.conf that are of use to workers: servers of the loopback are not, which theirs is not, and neither is
- * the namespace that the kubelet gives the agent's own Pod to search: a short name of theirs would find one of ours.
+ * The lines of a resolv.conf that workers can use. Servers on the loopback are left out, since a worker has a
+ * loopback of its own. So is the search domain of the agent's own namespace, in which a short name would find
+ * an object of ESB.
  *
  * @see https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/ the search list of a Pod
  */
@@ -30,8 +33,8 @@ function withoutNamespace(search: string, namespace: string): string {
 }
 
 /**
- * Keeps the `/etc/resolv.conf` of workers at `path` like that of the machine. The file is rewritten in place, since
- * running workers have it mounted. Errors are those of the file system.
+ * Keeps the `/etc/resolv.conf` of workers at `path` like that of the machine. Running workers have the file
+ * mounted, so that it is rewritten in place. Errors are those of the file system.
  */
 export async function refreshResolvConf(
   path: string,
@@ -51,8 +54,9 @@ export async function refreshResolvConf(
 }
 
 /**
- * Writes over a file that others have open or mounted. Nobody sees it empty, also when the disk is full: the new text goes over
- * the old one in one write, padded to its length, and only then is the rest cut off. What does not fit is taken back.
+ * Overwrites a file that others have open or mounted, and that is never empty, even on a full disk: the new
+ * text replaces the old one in one write, padded to its length, and only then is the rest cut off. A text
+ * that does not fit is taken back.
  */
 async function overwrite(path: string, before: string, text: string): Promise<void> {
   const old = Buffer.from(before);

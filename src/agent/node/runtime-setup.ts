@@ -17,12 +17,12 @@ import { parseHostPortRange } from '../../runtime/start/host-port-allocator.ts';
 import { NetworkGarbageCollector } from '../gc/network-gc.ts';
 import { defaultMemoryMiB } from './node-status.ts';
 
-/** The runtime of a node, and what of the node's network comes with it. */
+/** The runtime of a node, and the parts of the node's network that come with it. */
 export interface NodeRuntime {
   readonly runtime: ContainerRuntime;
   /** Attachments prepared in advance. */
   readonly slots: () => SlotCounts;
-  /** What the rules of the node refused workers; undefined where the rules are not ours. */
+  /** Packets that the rules of the node refused workers; undefined where the rules are not ours. */
   readonly refusals: () => Promise<Refusals | undefined>;
   readonly network: Pick<NetworkGarbageCollector, 'look'>;
   readonly ports: Pick<OrphanVeths, 'read' | 'remove'>;
@@ -32,9 +32,9 @@ export interface NodeRuntimeOptions {
   readonly config: AgentConfig;
   readonly stateDir: string;
   readonly runDir: string;
-  /** Mounted over `/etc/resolv.conf` of every worker, where the engine does not bring one. */
+  /** File mounted over `/etc/resolv.conf` of every worker, where the engine does not bring one. */
   readonly resolvConfPath: string;
-  /** Ranges of the cluster that the subnet must not touch. */
+  /** Ranges of the cluster that the subnet must not overlap. */
   readonly otherRanges: () => readonly NamedRange[];
   readonly observer: RuntimeObserver;
   /** Runs the programs of the operating system. */
@@ -47,7 +47,8 @@ export interface NodeRuntimeOptions {
 const refusalsMs = 2_000;
 
 /**
- * Makes what the agent's flags ask for. Nothing happens on the node before the runtime's start.
+ * Makes the runtime that the agent's flags ask for. Nothing happens on the node before the start of the
+ * runtime.
  *
  * @throws {EsbError} `InvalidArgument` for flags that make no sense
  */
@@ -111,7 +112,7 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
   };
 }
 
-/** Network and rules are the engine's, which also looks after what is left of them. */
+/** The engine owns network and rules, and removes their leftovers. */
 async function onDocker(options: NodeRuntimeOptions): Promise<NodeRuntime> {
   const { config, stateDir } = options;
   return {
@@ -134,7 +135,7 @@ async function onDocker(options: NodeRuntimeOptions): Promise<NodeRuntime> {
   };
 }
 
-/** What every runtime takes. */
+/** Options of every runtime. */
 function common({ config, logger, observer, runner, stateDir }: NodeRuntimeOptions) {
   return {
     logs: {

@@ -9,10 +9,10 @@ import { MARK_SUFFIX } from '../invoke/in-flight-marker.ts';
 import type { NodeHealth } from './node-health.ts';
 import type { NodeRegistration } from './node-registration.ts';
 
-/** Milliseconds until what could not be removed, or said, is tried again. */
+/** Milliseconds until a failed removal or write is tried again. */
 const retryMs = 5_000;
 const maxNamed = 5;
-/** What the agent keeps in its state folder; other things there are not its own. */
+/** Entries of the agent in its state folder; other entries there are not its own. */
 const stateNames: readonly string[] = [
   'client-ca.pem',
   'cni',
@@ -26,7 +26,7 @@ const stateNames: readonly string[] = [
   'set-aside.json',
   'workers',
 ];
-/** What it keeps in its folder on tmpfs, beside the marks of calls. */
+/** Entries in its folder on tmpfs, beside the marks of calls. */
 const runNames: readonly string[] = ['hosts', 'runc', 'secrets'];
 
 export interface UninstallOptions {
@@ -40,9 +40,9 @@ export interface UninstallOptions {
 }
 
 /**
- * Takes everything that the agent ever made off its node and then says so in the condition `Retired`. Everything else of
- * the agent has to be stopped before. What cannot be removed is told in the condition, and tried again until `signal`
- * fires; the next run of the agent goes on then. The runtime is stopped in any case.
+ * Removes everything that the agent ever made from its node, and then says so in the condition `Retired`. All
+ * other parts of the agent must be stopped before. A failed removal is shown in the condition and tried again
+ * until `signal` fires; the next run of the agent goes on then. The runtime is stopped in any case.
  */
 export async function uninstall(options: UninstallOptions, signal: AbortSignal): Promise<void> {
   const { health, logger, runDir, runtime, stateDir } = options;
@@ -58,7 +58,7 @@ export async function uninstall(options: UninstallOptions, signal: AbortSignal):
   await say(options, signal);
 }
 
-/** @param remove gives what it could not remove, one message each */
+/** @param remove resolves to the failures, one message each */
 async function untilNothingIsLeft(
   options: UninstallOptions,
   signal: AbortSignal,
@@ -80,7 +80,7 @@ async function untilNothingIsLeft(
   }
 }
 
-/** Tries until it is said, or there is no LambdaNode any more to say it on. */
+/** Writes the condition until it is written, or the LambdaNode is gone. */
 async function say(options: UninstallOptions, signal: AbortSignal): Promise<void> {
   while (!(await tell(options, signal))) {
     await sleep(options.clock, retryMs, signal);
@@ -124,7 +124,7 @@ async function removeFiles(stateDir: string, runDir: string): Promise<readonly s
     try {
       await rmdir(folder);
     } catch (error) {
-      // Where the folder is mounted, as in a Pod, it is not the agent's to remove, nor where others keep something in it.
+      // A mounted folder, as in a Pod, cannot be removed, nor one in which others keep files.
       if (!['EBUSY', 'ENOENT', 'ENOTEMPTY', 'EEXIST', 'EROFS'].includes(errnoOf(error) ?? '')) {
         failures.push(`${folder}: ${messageOf(error)}`);
       }

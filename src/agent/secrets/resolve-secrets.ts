@@ -10,7 +10,7 @@ const dockerConfigKey = '.dockerconfigjson';
 const oldDockerConfigKey = '.dockercfg';
 
 /**
- * Fills the values of Secrets into what forms a container. Those of its image are read only when it is pulled.
+ * Fills the values of Secrets into the description of a container. Pull secrets are read only for a pull.
  *
  * @throws {EsbError} `PolicyRefused` when the policy of workers lets no container be made
  * @throws {EsbError} `SecretMissing` when a Secret or key that is not optional does not exist, `SecretForbidden`
@@ -69,7 +69,7 @@ export async function resolveSecrets(
 }
 
 /**
- * The pull secrets of a worker. As with the kubelet, one that does not exist is left out: the image may be public.
+ * The pull secrets of a worker. As with the kubelet, a missing one is left out: the image may be public.
  *
  * @throws {EsbError} `PullSecretForbidden` when the agent may not read one, `PullSecretUnreadable` when the API could not
  *   be asked
@@ -112,7 +112,7 @@ async function readPullSecrets(
   return { configs: configs.filter((config) => config !== undefined), missing };
 }
 
-/** The contents of a `.dockercfg` are what `auths` holds today. */
+/** A `.dockercfg` holds the content of today's `auths`. */
 function inNewForm(oldConfig: string | undefined): string | undefined {
   return oldConfig === undefined ? undefined : `{"auths":${oldConfig}}`;
 }

@@ -14,7 +14,7 @@ import { type AgentSubject, secretForbidden } from './secret-grant.ts';
 
 export interface SecretCacheOptions {
   readonly client: Pick<KubeClient, 'get'>;
-  /** Folder on tmpfs: what was read last, for as long as the API server cannot be asked. */
+  /** Folder on tmpfs for the last values, used while the API server cannot be asked. */
   readonly folder: string;
   readonly agents: AgentSubject;
   readonly clock?: Clock;
@@ -36,23 +36,23 @@ type EncodedData = Readonly<Record<string, string>>;
 type Told = EncodedData | undefined;
 
 const readDeadlineMs = 10_000;
-/** A frozen API server must not keep a worker from its start when what was read before will do. */
+/** Milliseconds: a frozen API server must not keep a worker from its start when an earlier value will do. */
 const knownDeadlineMs = 2_000;
-/** The same where it was waited for within {@link freshMs}: what it says is for the next start then. */
+/** The same after a wait within {@link freshMs}: the answer then serves the next start. */
 const slowMs = 100;
 const freshMs = 5 * 60_000;
 
 /**
- * Reads Secrets from the API server, each once for all who ask meanwhile. While that is away, or slow, they are as they were
- * read last since the machine was booted. One that is gone, or may not be read any more, is forgotten at once. `SecretForbidden` is the code where the agent may not
- * read one.
+ * Reads Secrets from the API server; concurrent readers share one request. While the server is away or slow,
+ * a Secret has its last value since the boot of the machine. A Secret that is gone, or may not be read any
+ * more, is forgotten at once. A Secret that the agent may not read fails with `SecretForbidden`.
  */
 export function createSecretCache(options: SecretCacheOptions): SecretCache {
   const { agents, client, clock = systemClock, folder, logger } = options;
   const asking = new Map<string, Promise<Told>>();
-  /** When the API server was waited for last, in monotonic milliseconds. */
+  /** Monotonic milliseconds of the last wait for the API server. */
   const checked = new Map<string, number>();
-  /** Secrets that there are none of. */
+  /** Secrets that do not exist. */
   const absent = new Set<string>();
 
   const fileOf = (namespace: string, name: string): string =>
@@ -86,7 +86,7 @@ export function createSecretCache(options: SecretCacheOptions): SecretCache {
     }
   };
 
-  /** What the API server says; undefined where there is no such Secret. What it says is kept, or forgotten. */
+  /** The answer of the API server, which is kept; undefined, and forgotten, where there is no such Secret. */
   const ask = async (namespace: string, name: string, known: EncodedData | undefined): Promise<Told> => {
     const file = fileOf(namespace, name);
     try {
@@ -113,7 +113,10 @@ export function createSecretCache(options: SecretCacheOptions): SecretCache {
     }
   };
 
-  /** One question for all that ask meanwhile. It goes on when nobody waits for it any more, for the next start. */
+  /**
+   * One request for concurrent readers. The request goes on when no reader waits any more, for the next
+   * start.
+   */
   const askOnce = (namespace: string, name: string, known: EncodedData | undefined): Promise<Told> => {
     const file = fileOf(namespace, name);
     const asked =
@@ -141,7 +144,8 @@ export function createSecretCache(options: SecretCacheOptions): SecretCache {
       return await Promise.race([
         asked,
         sleep(clock, isFresh ? slowMs : knownDeadlineMs, patience.signal).then(() => {
-          // Until then it was tried; a server that answers nobody costs one start this long, and not each.
+          // A failed wait counts as well: a server that does not answer costs one start this long, and not
+          // each.
           checked.set(file, clock.monotonic());
           logger.info({ namespace, secret: name }, 'API server is slow; using the secret as read before');
           return known;
@@ -175,7 +179,7 @@ export function createSecretCache(options: SecretCacheOptions): SecretCache {
           }
         }
       } catch (error) {
-        // Where no Secret was ever read there is no folder.
+        // Before the first read of a Secret there is no folder.
         if (errnoOf(error) !== 'ENOENT') {
           throw error;
         }

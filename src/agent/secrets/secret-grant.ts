@@ -2,9 +2,12 @@ import { EsbError } from '../../common/errors.ts';
 
 /** The service account of the agents, as the manifests have it. */
 const agentServiceAccount = 'esb-agent';
-/** The group of agents that are users of their own, as in a local instance. In a cluster nobody vouches for its name. */
+/**
+ * The group of agents that are users of their own, as in a local instance; no authenticator of a cluster
+ * gives it.
+ */
 const agentGroup = 'esb:agents';
-/** As whom agents are known to the API server. */
+/** The identity of agents at the API server. */
 export type AgentSubject =
   | { readonly kind: 'ServiceAccount'; readonly namespace: string }
   | { readonly kind: 'Users' };
@@ -13,8 +16,9 @@ export type AgentSubject =
 const maxNameLength = 253;
 
 /**
- * The error for a Secret that the agent may not read. Agents may read none but those that the owner of a namespace
- * grants them, one by one: the message names the Role and RoleBinding that are missing, and how to make them.
+ * The error for a Secret that the agent may not read. Agents may read only the Secrets that the owner of a
+ * namespace grants them one by one: the message names the missing Role and RoleBinding, and the way to make
+ * them.
  *
  * @param agents whom they are for: the agents' service account in that namespace, or users by certificate
  */

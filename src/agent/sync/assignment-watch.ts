@@ -11,12 +11,15 @@ import type { Fleet } from '../model/fleet.ts';
 import { desiredFromResource } from './desired-mapping.ts';
 import type { WorkerPolicy } from './worker-policy.ts';
 
-/** Milliseconds between two complete views, in which a missed event or a leftover is found. */
+/** Milliseconds between two complete lists, which find missed events and leftovers. */
 const sweepEveryMs = 300_000;
 const minBackoffMs = 1_000;
 const maxBackoffMs = 30_000;
 const readDeadlineMs = 15_000;
-/** Workers that are read at a time: all of a drained node leave at once, and other requests are not to wait for that. */
+/**
+ * Workers that are read at a time: all workers of a drained node leave at once, and other requests must not
+ * wait for their reads.
+ */
 const maxReads = 8;
 
 export interface AssignmentWatchOptions {
@@ -30,21 +33,21 @@ export interface AssignmentWatchOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly random?: () => number;
-  /** What workers need a label of their namespace for; everything is allowed without. */
+  /** Decides which workers need a label of their namespace; without a policy everything is allowed. */
   readonly policy?: Pick<WorkerPolicy, 'judge' | 'subscribe'>;
-  /** Told of each object that is assigned to this node, after the fleet. */
+  /** Called with each object that is assigned to this node, after the fleet has it. */
   readonly onObject?: (worker: LambdaWorker) => void;
 }
 
 /**
- * Carries what the API server assigns to this node to the fleet. What is there is applied at once; that something is
- * gone, from its deletion or from this node, is a hint that is confirmed by reading the object itself.
+ * Carries the assignments of this node from the API server to the fleet. An assigned object is applied at
+ * once. A deletion, or the loss of an assignment, is a hint that is confirmed by reading the object.
  */
 export class AssignmentWatch {
   readonly #options: AssignmentWatchOptions;
   readonly #tasks: TaskGroup;
   readonly #random: () => number;
-  /** Uids whose end is being confirmed. */
+  /** Uids of workers whose end is being confirmed. */
   readonly #confirming = new Set<string>();
   readonly #reads = new Limiter(maxReads);
   #unsubscribe: (() => void) | undefined;
@@ -78,7 +81,7 @@ export class AssignmentWatch {
     this.#tasks.run('sweep', (signal) => this.#sweepForever(signal));
   }
 
-  /** To be told when the informer had to list anew: events may have been missed, so the next sweep is due. */
+  /** Sweeps soon, after the informer has listed again: events may have been missed. */
   relisted(): void {
     this.#hurry?.abort();
   }
@@ -119,7 +122,7 @@ export class AssignmentWatch {
         break;
       case 'Unknown':
         if (!desired.deleting) {
-          // The policy tells when it knows.
+          // The policy calls back once the namespace is read.
           return;
         }
         this.#options.fleet.apply(desired);
@@ -130,7 +133,7 @@ export class AssignmentWatch {
     this.#options.onObject?.(worker);
   }
 
-  /** Reads the object until it is certain whether it still belongs here. */
+  /** Reads the object until it is certain whether the worker still belongs here. */
   #confirmGone(worker: LambdaWorker): void {
     const { uid, name, namespace } = worker.metadata;
     if (uid === undefined || this.#confirming.has(uid)) {
@@ -162,7 +165,7 @@ export class AssignmentWatch {
     });
   }
 
-  /** The resource as it is now, when it is still this one and assigned to this node. */
+  /** The resource as it is now, if it is the same object and assigned to this node. */
   async #read(
     identity: Pick<WorkerIdentity, 'namespace' | 'name' | 'uid'>,
     signal: AbortSignal,
@@ -216,7 +219,10 @@ export class AssignmentWatch {
     }
   }
 
-  /** One complete view from the server itself: what was missed is applied, what nobody claims is looked into. */
+  /**
+   * Lists all workers from the server: missed changes are applied, and containers without a resource are
+   * looked into.
+   */
   async #sweep(signal: AbortSignal): Promise<void> {
     const { client, fleet, fieldSelector } = this.#options;
     const { items } = await client.list(lambdaWorkers, { fieldSelector }, { signal });

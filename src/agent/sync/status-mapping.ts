@@ -5,10 +5,10 @@ import { type StatusOwnership, statusDiffers } from '../../kube/client/status-ap
 import { canonicalJson } from '../model/canonical-json.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 
-/** The part of a LambdaWorker's status that its agent owns. Nothing else is ever named in what it applies. */
+/** The fields of a LambdaWorker's status that its agent owns; the agent applies no others. */
 export type AgentStatus = Omit<LambdaWorkerStatus, 'assignment' | 'lastInvocationTime'>;
 
-/** Most characters that the schema takes in a message. */
+/** Most characters of a message in the schema. */
 const maxMessageLength = 32_768;
 
 const ownConditions: readonly string[] = [
@@ -22,7 +22,7 @@ const ownConditions: readonly string[] = [
   workerConditions.cleanedUp,
 ];
 
-/** The fields that say how a worker is. */
+/** Fields that describe the worker. */
 const stateFields = [
   'phase',
   'observedGeneration',
@@ -41,7 +41,7 @@ const stateOwnership: StatusOwnership = {
   conditions: ownConditions,
 };
 
-/** What agents own of a worker's status. */
+/** The part of a worker's status that agents own. */
 export const agentOwnership: StatusOwnership = {
   ...stateOwnership,
   fields: [...stateFields, 'observedInvocationTime' satisfies keyof AgentStatus],
@@ -104,10 +104,13 @@ export function agentStatus(
   };
 }
 
-/** How far a status is from what the agent would write. */
+/** The difference between a status and the one that the agent would write. */
 export type StatusDifference = 'none' | 'acknowledgement' | 'state';
 
-/** Compares what would be written with what is there. `acknowledgement`: only the observed stamp differs. */
+/**
+ * Compares the status that would be written with the present one. `acknowledgement`: only the observed stamp
+ * differs.
+ */
 export function compareStatus(draft: AgentStatus, present: LambdaWorkerStatus | undefined): StatusDifference {
   if (statusDiffers(present ?? {}, draft, stateOwnership)) {
     return 'state';
@@ -115,7 +118,10 @@ export function compareStatus(draft: AgentStatus, present: LambdaWorkerStatus | 
   return draft.observedInvocationTime === present?.observedInvocationTime ? 'none' : 'acknowledgement';
 }
 
-/** Whether two views would be written alike, the acknowledgement of activity apart. Cheap: asked at every call. */
+/**
+ * Whether two views give the same status, but for the acknowledgement of activity. Cheap: called at every
+ * call.
+ */
 export function showSameState(a: WorkerView, b: WorkerView): boolean {
   return (
     a.phase === b.phase &&

@@ -9,9 +9,11 @@ import type { Fleet } from '../model/fleet.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import { agentOwnership, agentStatus, compareStatus, showSameState } from './status-mapping.ts';
 
-/** Milliseconds that a transient phase must last to be published. */
+/** Milliseconds for which a transient phase must last to be published. */
 const transientMs = 1_000;
-/** Writes of one worker that may follow each other at once, and how soon another one is granted. */
+/**
+ * Writes of one worker that may follow each other at once, and the milliseconds until another one is granted.
+ */
 const burst = 3;
 const refillMs = 1_000;
 /** Writes at the same time, of all workers. */
@@ -19,7 +21,7 @@ const concurrency = 8;
 const writeDeadlineMs = 10_000;
 const minBackoffMs = 500;
 const maxBackoffMs = 15_000;
-/** Milliseconds until a write that the server refused for good is tried again: somebody may mend the schema. */
+/** Milliseconds until a refused write is tried again: the schema may have been mended. */
 const refusedMs = 30_000;
 /** Milliseconds that the last writes get when the agent stops. */
 const flushMs = 3_000;
@@ -33,13 +35,13 @@ export interface StatusWriterOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly random?: () => number;
-  /** Told of each write. */
+  /** Called after each write. */
   readonly onWrite?: (result: 'written' | 'failed') => void;
 }
 
-/** What is known of the status of one worker. */
+/** The status of one worker as far as it is known. */
 interface Entry {
-  /** The view that was last looked at. */
+  /** The last view that was compared. */
   view: WorkerView;
   /** Monotonic milliseconds at which its phase began. */
   phaseSince: number;
@@ -52,11 +54,12 @@ interface Entry {
 }
 
 /**
- * Brings the agent's part of each worker's status to the API server: by forced server-side apply of exactly its own
- * fields, compared with what is there first, and only on the version that was compared: a status never lands on a worker
- * that was made again or assigned anew meanwhile. Only after a conflict is the worker read. A resting state is written at once; a transient phase only when it lasts.
- * While the server cannot be reached, one write at a time is tried, ever more seldom; what has changed meanwhile is
- * written once, as it is then. A server that is slow because of many nodes is not asked for everything again at once.
+ * Writes the agent's part of each worker's status by forced server-side apply of its own fields. The part is
+ * first compared with the present status, and the write holds only for the version that was compared: a
+ * status never lands on a worker that was created or assigned again meanwhile. Only after a conflict is the
+ * worker read. A resting state is written at once, a transient phase only when it lasts. While the server
+ * cannot be reached, one write at a time is tried, at growing intervals; the changes made meanwhile are then
+ * written once. A server that is slow because of many nodes does not get all writes at once.
  */
 export class StatusWriter {
   readonly #options: StatusWriterOptions;
@@ -68,7 +71,9 @@ export class StatusWriter {
   readonly #applier: StatusApplier<LambdaWorker>;
   #unsubscribe: (() => void) | undefined;
   #failures = 0;
-  /** Writes at the same time now: one after a failure, and one more for each round of them that succeeded. */
+  /**
+   * Writes at the same time now: one after a failure, and one more for each round of writes that succeeded.
+   */
   #allowed: number = concurrency;
   #backoff: Timer | undefined;
 
@@ -88,7 +93,7 @@ export class StatusWriter {
     }
   }
 
-  /** To be told of every change that the watch brings: somebody may have written what is ours. */
+  /** Takes in a change from the watch: another party may have written fields of the agent. */
   objectChanged(worker: LambdaWorker): void {
     const { uid } = worker.metadata;
     const entry = uid === undefined ? undefined : this.#entries.get(uid);
@@ -97,7 +102,7 @@ export class StatusWriter {
     }
   }
 
-  /** Writes what is still to be written, for at most three seconds. */
+  /** Writes the outstanding statuses, for at most three seconds. */
   async stop(): Promise<void> {
     this.#unsubscribe?.();
     for (const [uid, entry] of this.#entries) {
@@ -145,7 +150,7 @@ export class StatusWriter {
     if (!showSameState(before, view)) {
       this.#schedule(uid, entry);
     } else if (before.observedInvocationTime !== view.observedInvocationTime) {
-      // Goes with the next write, or alone when there will be none for as long as the worker rests.
+      // Goes with the next write, or alone when the worker rests.
       this.#schedule(uid, entry, refillMs);
     }
   }
@@ -172,7 +177,7 @@ export class StatusWriter {
     }, dueAt - now);
   }
 
-  /** When the worker may be written again. */
+  /** Monotonic milliseconds from which the worker may be written again. */
   #grantedAt(entry: Entry, now: number): number {
     const earned = Math.floor((now - entry.refilledAt) / refillMs);
     if (earned > 0) {
@@ -248,7 +253,7 @@ export class StatusWriter {
         entry.tokens -= 1;
         onWrite?.('written');
       }
-      // Of one that is gone or not ours any more, the watch will tell the rest.
+      // The watch reports a worker that is gone or belongs to another node.
     } catch (error) {
       if (this.#stopping.signal.aborted && isAborted(error)) {
         return;
@@ -262,7 +267,9 @@ export class StatusWriter {
     }
   }
 
-  /** The object that a view is about, as the server is known to have it; undefined when it is not ours to write. */
+  /**
+   * The object of a view, as the server is known to have it; undefined when the agent may not write to it.
+   */
   #present(entry: Entry): LambdaWorker | undefined {
     const { namespace, name } = entry.view.identity;
     const cached = this.#options.cache.get({ namespace, name });
@@ -283,7 +290,7 @@ export class StatusWriter {
   #failed(uid: string, entry: Entry, worker: string, error: unknown): void {
     const { clock, logger } = this.#options;
     if (error instanceof ApiError && (error.code === 'Conflict' || error.code === 'NotFound')) {
-      // Somebody else writes it again and again.
+      // Another party writes the object again and again.
       this.#schedule(uid, entry, refillMs);
       return;
     }

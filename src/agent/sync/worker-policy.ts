@@ -13,14 +13,20 @@ import type { Permission } from '../model/desired-worker.ts';
 const refreshMs = 60_000;
 const retryMs = 2_000;
 const deadlineMs = 10_000;
-/** Milliseconds after which a namespace is forgotten that no such worker was judged in: each is every few minutes. */
+/**
+ * Milliseconds after which a namespace without such a worker is forgotten: each worker is judged every few
+ * minutes.
+ */
 const forgetMs = 900_000;
-/** Milliseconds that the first list of the policy is waited for. */
+/** Milliseconds of wait for the first list of the policy. */
 const firstListMs = 10_000;
-/** MiB of /tmp where the policy names no quantity; as in its chart. */
+/** MiB of /tmp where the policy names no quantity; as in the chart. */
 const defaultMaxMiB = 10_240;
 
-/** What the policy says of one worker. `Unknown`: its namespace has not been read yet, and listeners are told when it has. */
+/**
+ * The policy's judgement of one worker. `Unknown`: its namespace has not been read yet; listeners are called
+ * when it has.
+ */
 export type Verdict = { readonly kind: 'Allowed' } | { readonly kind: 'Unknown' } | Permission;
 
 export interface WorkerPolicyOptions {
@@ -32,16 +38,16 @@ export interface WorkerPolicyOptions {
 }
 
 interface KnownNamespace {
-  /** Whether its label lets it; undefined before it was read. */
+  /** Whether its label allows the worker; undefined before the label was read. */
   readonly isLet: boolean | undefined;
-  /** Monotonic milliseconds of the last time that it mattered. */
+  /** Monotonic milliseconds of the last judgement. */
   readonly judgedAt: number;
 }
 
 /**
- * The admission policy of workers, as the agent enforces it: by the ConfigMap that the chart installs beside it. A worker
- * that is older than this object was made before there was a policy. Both times are the API server's, and nobody may
- * change them. Without the ConfigMap everything is allowed.
+ * The admission policy of workers, enforced by the agent from the ConfigMap that the chart installs beside
+ * the policy. A worker older than the ConfigMap was created before there was a policy. The API server sets
+ * both times, and no user can change them. Without the ConfigMap everything is allowed.
  */
 export class WorkerPolicy {
   readonly #options: WorkerPolicyOptions;
@@ -53,7 +59,7 @@ export class WorkerPolicy {
     this.#options = options;
   }
 
-  /** Told when workers may be judged otherwise than before. */
+  /** Calls `listener` when workers may be judged differently. */
   subscribe(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => {
@@ -88,8 +94,8 @@ export class WorkerPolicy {
   }
 
   /**
-   * Waits until the policy has been listed or `signal` fires, for ten seconds at most: an API server that is away assigns no
-   * workers. Never rejects.
+   * Waits until the policy has been listed or `signal` fires, for ten seconds at most: an API server that is
+   * away assigns no workers. Never rejects.
    */
   async listed(signal: AbortSignal): Promise<void> {
     const { informer, clock, logger } = this.#options;
@@ -104,7 +110,7 @@ export class WorkerPolicy {
     }
   }
 
-  /** Keeps what is known of namespaces until `signal` fires. */
+  /** Keeps the labels of namespaces up to date until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
     const unsubscribe = this.#options.informer.subscribe(() => this.#tell());
     try {
@@ -167,7 +173,10 @@ export class WorkerPolicy {
   }
 }
 
-/** What of a worker breaks the policy, in words. The rules are those of charts/esb/templates/worker-policy.yaml. */
+/**
+ * The breaches of the policy by a worker, in words. The rules are those of charts/esb/templates/worker-
+ * policy.yaml.
+ */
 function breachesOf(worker: LambdaWorker, policy: ConfigMap): readonly string[] {
   const { maxEphemeralStorage, requireAlwaysPull } = policy.data ?? {};
   const { spec } = worker;

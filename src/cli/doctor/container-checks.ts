@@ -6,7 +6,7 @@ import { versionFault } from '../../runtime/containerd/version.ts';
 import { type Finding, problem, warning, well } from './finding.ts';
 import { compareVersions, type NodeProbe } from './node-probe.ts';
 
-/** Sockets of containerds that distributions bring, for a better guess than none. */
+/** Sockets of the containerds of distributions, for the advice. */
 const OTHER_SOCKETS = [
   '/run/containerd/containerd.sock',
   '/run/k3s/containerd/containerd.sock',
@@ -16,12 +16,12 @@ const OTHER_SOCKETS = [
   '/run/docker/containerd/containerd.sock',
 ] as const;
 const CALL_DEADLINE_MS = 5_000;
-/** What every Pod with rights has, and nothing else. */
+/** Path of the rights of a Pod: only Pods have it. */
 const POD_ACCOUNT_FOLDER = '/var/run/secrets/kubernetes.io/serviceaccount';
-/** First runc that keeps a container from getting out by a leaked descriptor (CVE-2024-21626). */
+/** First runc without the escape by a leaked descriptor (CVE-2024-21626). */
 const OLDEST_RUNC = '1.1.12';
 
-/** Whether containerd answers, is new enough, and can do what workers need. */
+/** Whether containerd answers, is new enough, and has the features that workers need. */
 export async function checkContainerd(
   probe: NodeProbe,
   socketPath: string,
@@ -83,7 +83,7 @@ export async function checkContainerd(
   }
 }
 
-/** Programs that containerd runs. It looks for them on its own PATH, which is most likely that of other services. */
+/** Programs that containerd runs, and looks for on its own PATH, most likely that of other services. */
 export async function checkRunc(probe: NodeProbe): Promise<Finding[]> {
   const findings: Finding[] = [];
   const runc = await probe.find('runc');
@@ -134,7 +134,7 @@ export async function checkRunc(probe: NodeProbe): Promise<Finding[]> {
   return findings;
 }
 
-/** Whether every plugin of the configuration is there and speaks its version of CNI. */
+/** Whether every plugin of the configuration exists and speaks its version of CNI. */
 export async function checkPlugins(
   probe: NodeProbe,
   options: { readonly pluginFolder: string; readonly configFile: string },
@@ -185,7 +185,7 @@ async function checkPlugin(probe: NodeProbe, path: string, cniVersion: string): 
         mend,
       );
     }
-    // Without a command it tells its own version and fails.
+    // Without a command, a plugin prints its version and fails.
     const own = await probe.run(path, ['--version'], { env: {} });
     const version = /\bv?(\d+\.\d+\.\d+)/.exec(`${own?.stderr ?? ''} ${own?.stdout ?? ''}`)?.[1];
     return well(what, version ?? 'there');

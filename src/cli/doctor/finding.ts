@@ -1,10 +1,10 @@
-/** One thing that was looked at. */
+/** Result of one check. */
 export interface Finding {
   readonly what: string;
   readonly level: 'ok' | 'warning' | 'problem';
-  /** What was found. */
+  /** The finding in words. */
   readonly message: string;
-  /** What to do about it, where it is not well. */
+  /** The remedy, for a fault. */
   readonly mend?: string;
 }
 
@@ -20,7 +20,7 @@ export function problem(what: string, message: string, mend: string): Finding {
   return { what, level: 'problem', message, mend };
 }
 
-/** For people, or as JSON for programs. */
+/** Text for people, or JSON for programs. */
 export function formatFindings(findings: readonly Finding[], json: boolean): string {
   if (json) {
     return `${JSON.stringify(findings, undefined, 2)}\n`;

@@ -1,7 +1,7 @@
 import { type Finding, problem, warning, well } from './finding.ts';
 import { compareVersions, type MountEntry, mountOf, type NodeProbe, parseMounts } from './node-probe.ts';
 
-/** What of the agent's options the machine is measured by. */
+/** The agent's options that the machine has to fit. */
 export interface MachineNeeds {
   readonly stateDir: string;
   readonly runDir: string;
@@ -15,7 +15,7 @@ const OLDEST_KERNEL = '5.4';
 const IDMAP_KERNEL = '5.19';
 const GIB = 2 ** 30;
 const LEAST_DISK = 10 * GIB;
-/** A shim has about a dozen threads, a worker with a small runtime about as many. */
+/** A shim has about a dozen threads, and so has a worker with a small runtime. */
 const THREADS_PER_WORKER = 32;
 const SPARE = 200;
 
@@ -165,7 +165,7 @@ export async function checkLimits(probe: NodeProbe, needs: MachineNeeds): Promis
   }[] = [
     {
       key: 'fs.inotify.max_user_instances',
-      // With control groups of version 1 shims watch the memory of workers by other means.
+      // With control groups of version 1, shims watch the memory of workers by other means.
       least: isVersion2 ? maxWorkers + SPARE : SPARE / 2,
       suggested: 8192,
       why: 'shims watch the memory of workers with them',
@@ -225,7 +225,9 @@ export async function checkDisk(probe: NodeProbe, needs: MachineNeeds): Promise<
   ];
 }
 
-/** Whether somebody keeps the clock right. The kernel's own word (adjtimex) is asked for by the programs that have it. */
+/**
+ * Whether a program keeps the clock right, by the kernel's own word (adjtimex) where a program can read it.
+ */
 export async function checkClock(probe: NodeProbe): Promise<Finding[]> {
   const mend = 'systemctl enable --now systemd-timesyncd, or install chrony';
   const told = (synchronised: boolean, by: string): Finding[] => [

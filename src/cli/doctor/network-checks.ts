@@ -8,13 +8,13 @@ import type { NodeProbe } from './node-probe.ts';
 
 export interface NetworkNeeds {
   readonly subnet: string;
-  /** Ranges of the cluster that the subnet may not meet. */
+  /** Ranges of the cluster that the subnet may not overlap. */
   readonly serviceCidr: readonly string[];
   /** The first of the workers' bridges; the others have the next numbers. */
   readonly bridge: string;
 }
 
-/** Whether the kernel takes our rules: they are checked by it and not put in place. */
+/** Whether the kernel takes our rules, which it checks without putting them in place. */
 export async function checkPacketFilter(probe: NodeProbe, needs: NetworkNeeds): Promise<Finding[]> {
   const subnet = parseIpRange(needs.subnet);
   const rules = nodeRules({ bridges: [needs.bridge], subnets: [subnet], deniedRanges: [] });
@@ -40,7 +40,7 @@ export async function checkPacketFilter(probe: NodeProbe, needs: NetworkNeeds): 
   return [well('nftables', `the kernel takes the rules (table inet ${RULES_TABLE})`)];
 }
 
-/** A forward chain of somebody else. */
+/** A forward chain of another program. */
 interface DroppingChain {
   readonly family: string;
   readonly table: string;
@@ -48,8 +48,8 @@ interface DroppingChain {
 }
 
 /**
- * Whether another program's rules drop what workers send. A packet has to be accepted by every chain at a hook, so no rule
- * of ours can let through what another chain drops: that chain itself needs a rule.
+ * Whether another program's rules drop packets of workers. Every chain of a hook has to accept a packet, so
+ * that our rules cannot let through a packet that another chain drops: that chain itself needs a rule.
  */
 export async function checkForwarding(probe: NodeProbe, needs: NetworkNeeds): Promise<Finding[]> {
   const listed = await probe.run('nft', ['--json', 'list', 'ruleset']);
@@ -88,14 +88,14 @@ function adviceFor({ family, table, name }: DroppingChain, bridges: string): str
 }
 
 function iptablesAdvice(program: string, chain: string, bridges: string): string {
-  // A plus sign at the end stands for every bridge whose name begins so.
+  // A plus sign at the end stands for every bridge with this prefix.
   return `${program} -I ${chain} -i ${bridges}+ -j ACCEPT\n${program} -I ${chain} -o ${bridges}+ -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`;
 }
 
 /**
  * Base chains at the forward hook that drop by default, in tables without a rule that lets workers through.
  *
- * @param bridges what the names of the workers' bridges begin with
+ * @param bridges prefix of the names of the workers' bridges
  */
 export function droppersIn(ruleset: string, bridges: string): readonly DroppingChain[] {
   const document: unknown = JSON.parse(ruleset);
@@ -125,7 +125,7 @@ export function droppersIn(ruleset: string, bridges: string): readonly DroppingC
     );
 }
 
-/** Whether the workers' addresses are anybody else's. */
+/** Whether another network uses the workers' addresses. */
 export async function checkSubnet(probe: NodeProbe, needs: NetworkNeeds): Promise<Finding[]> {
   let subnet: ReturnType<typeof parseIpRange>;
   try {
@@ -168,7 +168,7 @@ export async function checkIpForward(probe: NodeProbe): Promise<Finding[]> {
       ];
 }
 
-/** What the names of all bridges begin with. */
+/** The prefix of the names of all bridges. */
 function nameOfAll(bridge: string): string {
   return bridge.replace(/\d+$/, '');
 }

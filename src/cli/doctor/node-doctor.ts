@@ -23,17 +23,17 @@ import {
 } from './network-checks.ts';
 import { type NodeProbe, systemProbe } from './node-probe.ts';
 
-/** The agent's own options, as far as the node has to fit them. */
+/** The agent's options that the node has to fit. */
 export interface NodeDoctorOptions extends MachineNeeds, Omit<NetworkNeeds, 'bridge'> {
   readonly json: boolean;
   readonly containerdSocket: string;
   readonly cniBinDir: string;
-  /** The program's own network configuration when absent. */
+  /** Default: the program's own network configuration. */
   readonly cniConfig?: string;
 }
 
 /**
- * Looks for what keeps an agent with these options from working on this node. Changes nothing.
+ * Looks for faults that keep an agent with these options from working on this node. Changes nothing.
  *
  * @returns the exit code: 1 when there is a problem
  */
@@ -47,7 +47,7 @@ export async function runNodeDoctor(options: NodeDoctorOptions, context: Command
   return exitCodeOf(findings);
 }
 
-/** Every check in turn. One that cannot be made is a problem itself and keeps no other from being made. */
+/** Every check in turn. A check that fails to run is a problem itself, and the other checks still run. */
 export async function examineNode(
   options: NodeDoctorOptions,
   probe: NodeProbe,

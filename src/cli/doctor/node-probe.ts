@@ -3,23 +3,23 @@ import { delimiter, join } from 'node:path';
 import { errnoOf } from '../../common/errors.ts';
 import { type CommandRunner, systemCommandRunner } from '../../common/exec/command-runner.ts';
 
-/** What came of a program: undefined when it is not installed. */
+/** Result of a program; undefined when it is not installed. */
 export interface ProgramResult {
   readonly code: number | undefined;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** A node as the checks see it. Reads only: nothing that is asked here changes anything. */
+/** A node as the checks see it. Every method only reads. */
 export interface NodeProbe {
-  /** Text of a file; undefined when there is none that can be read. */
+  /** Text of a file; undefined when it cannot be read. */
   read(path: string): Promise<string | undefined>;
   /** Names in a folder; empty when there is none. */
   names(path: string): Promise<readonly string[]>;
   exists(path: string): Promise<boolean>;
-  /** Bytes that are free and bytes in all of the file system of the nearest folder above that exists. */
+  /** Free bytes and all bytes of the file system of the nearest folder above that exists. */
   room(path: string): Promise<{ readonly free: number; readonly total: number }>;
-  /** Where a program is on PATH or in the usual folders. */
+  /** Path of a program on PATH or in the usual folders. */
   find(program: string): Promise<string | undefined>;
   run(
     program: string,
@@ -96,7 +96,7 @@ export function systemProbe(signal: AbortSignal, runner: CommandRunner = systemC
 export interface MountEntry {
   readonly point: string;
   readonly type: string;
-  /** Whether what is mounted below it is seen by its peers, and theirs here. */
+  /** Whether mounts below it propagate to and from its peers. */
   readonly shared: boolean;
 }
 
@@ -113,7 +113,7 @@ export function parseMounts(table: string): readonly MountEntry[] {
   });
 }
 
-/** The mount that a path lies on: of several at one place the last is on top. */
+/** The mount of a path: of several mounts at one place the last is on top. */
 export function mountOf(path: string, mounts: readonly MountEntry[]): MountEntry | undefined {
   return mounts
     .filter(({ point }) => path === point || path.startsWith(point === '/' ? '/' : `${point}/`))
@@ -123,7 +123,7 @@ export function mountOf(path: string, mounts: readonly MountEntry[]): MountEntry
     );
 }
 
-/** Compares the numbers at the beginnings of two versions: negative when `a` is older. */
+/** Compares the leading numbers of two versions: negative when `a` is older. */
 export function compareVersions(a: string, b: string): number {
   const numbers = (text: string): readonly number[] =>
     (/\d+(\.\d+)*/.exec(text)?.[0] ?? '0').split('.').map(Number);

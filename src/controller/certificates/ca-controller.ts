@@ -23,8 +23,9 @@ export interface CaControllerOptions {
 }
 
 /**
- * Keeps the authority that signs gateways' client certificates: a Secret with its keys, and a ConfigMap with what agents
- * are to trust. Makes it once, replaces it in good time, and mends the ConfigMap when somebody changed it.
+ * Keeps the authority that signs gateways' client certificates: a Secret with its keys, and a ConfigMap with
+ * the certificates that agents trust. Creates the authority once, replaces it in good time, and repairs a
+ * changed ConfigMap.
  */
 export class CaController {
   readonly #options: CaControllerOptions;
@@ -36,12 +37,12 @@ export class CaController {
     this.#key = { namespace: options.systemNamespace, name: CLIENT_CA_NAME };
   }
 
-  /** Signs; undefined until {@link CaController.refresh} has succeeded once. */
+  /** The signing pair; undefined until {@link CaController.refresh} has succeeded once. */
   get current(): AuthorityPair | undefined {
     return this.#current;
   }
 
-  /** Takes the steps that are due. Writes nothing when none is. Errors are those of the API server. */
+  /** Takes the steps that are due; writes nothing when none is. Errors are those of the API server. */
   async refresh(options?: CallOptions): Promise<void> {
     const { client, clock, logger } = this.#options;
     const secret = await client.get(secrets, this.#key, options);
@@ -62,7 +63,7 @@ export class CaController {
     const { client } = this.#options;
     const secret: Secret = {
       metadata: existing?.metadata ?? this.#metadata(),
-      // Nobody may change it. The chart makes an empty one, which cannot be of that type.
+      // The type of a Secret cannot be changed, and the chart creates an empty Secret of another type.
       type: existing?.type ?? 'kubernetes.io/tls',
       data: dataOf(authority),
     };

@@ -22,15 +22,18 @@ import { EsbError, messageOf } from '../../common/errors.ts';
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
-/** How long an authority is valid. */
+/** Validity of an authority. */
 const LIFETIME_MS = 365 * DAY_MS;
-/** An authority with less than this left gets a successor. */
+/** Validity left at which an authority gets a successor. */
 const RENEWAL_MS = 120 * DAY_MS;
-/** How long a successor is published before it signs: agents, also ones that were cut off, have read it by then. */
+/**
+ * Time for which a successor is published before it signs: agents, also ones that were cut off, have read it
+ * by then.
+ */
 const ANNOUNCEMENT_MS = 7 * DAY_MS;
-/** Clocks need not agree to better than this. */
+/** Most by which clocks may differ. */
 const BACKDATE_MS = HOUR_MS;
-/** Validity of a client certificate where its request does not say, and the bounds where it does. */
+/** Validity of a client certificate whose request names none, and the bounds for a named one. */
 const CLIENT_DEFAULT_MS = DAY_MS;
 const CLIENT_SHORTEST_MS = 10 * 60_000;
 const CLIENT_LONGEST_MS = 30 * DAY_MS;
@@ -45,13 +48,13 @@ export interface AuthorityPair {
   readonly privateKey: string;
 }
 
-/** Everything there is of the authority that signs gateways' client certificates. */
+/** The authority that signs gateways' client certificates. */
 export interface Authority {
-  /** Signs. */
+  /** The pair that signs. */
   readonly current: AuthorityPair;
-  /** Published, and signs after a while. */
+  /** A published pair that will sign later. */
   readonly next?: AuthorityPair;
-  /** PEM of former ones whose signatures still count. */
+  /** PEM of former certificates whose signatures still count. */
   readonly former: readonly string[];
 }
 
@@ -78,15 +81,15 @@ function isUsable(pair: AuthorityPair | undefined, now: number): pair is Authori
   return pair !== undefined && pair.privateKey !== '' && isValid(pair.certificate, now);
 }
 
-/** What is to be done about the authority, by what there is and the time alone. */
+/** The next step in the life of the authority. */
 export type AuthorityStep = 'none' | 'create' | 'announce' | 'promote' | 'forget';
 
 /**
  * Decides the next step in the life of the authority:
- * - `create`: there is none, or it cannot be used;
- * - `announce`: it gets old, and its successor is made and published;
- * - `promote`: everybody has had time to read of the successor, which signs from now on;
- * - `forget`: a former one has run out.
+ * - `create`: there is no usable authority;
+ * - `announce`: the authority gets old, and its successor is created and published;
+ * - `promote`: all agents have had time to read the successor, which signs from now on;
+ * - `forget`: a former certificate has expired.
  *
  * @param now wall-clock milliseconds
  */
@@ -109,7 +112,7 @@ export function authorityStep(authority: Authority | undefined, now: number): Au
   return former.some((pem) => !isValid(pem, now)) ? 'forget' : 'none';
 }
 
-/** Takes the step that {@link authorityStep} names. */
+/** Takes the step of {@link authorityStep}. */
 export async function advanceAuthority(authority: Authority | undefined, now: number): Promise<Authority> {
   const step = authorityStep(authority, now);
   const former = (authority?.former ?? []).filter((pem) => isValid(pem, now));
@@ -137,7 +140,7 @@ export async function advanceAuthority(authority: Authority | undefined, now: nu
   }
 }
 
-/** PEM of every certificate whose signatures count: what agents ask clients for. */
+/** PEM of every certificate whose signatures count: agents ask clients for one signed by these. */
 export function bundleOf(authority: Authority): string {
   return [authority.current.certificate, authority.next?.certificate, ...authority.former]
     .filter((pem) => pem !== undefined)
@@ -169,10 +172,10 @@ function refused(message: string, cause?: unknown): EsbError {
   return new EsbError(message, { code: 'RequestRefused', cause });
 }
 
-/** What of a gateway's request is signed. */
+/** The part of a gateway's request that is signed. */
 export interface GatewayRequest {
   readonly publicKey: PublicKey;
-  /** Those that the gateway is to serve; one or more. */
+  /** The namespaces that the gateway is to serve; one or more. */
   readonly namespaces: readonly string[];
 }
 

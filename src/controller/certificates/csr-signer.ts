@@ -20,14 +20,14 @@ export type RequestStep =
   | { readonly kind: 'refuse'; readonly message: string }
   | { readonly kind: 'sign'; readonly isApproved: boolean };
 
-/** How a request stands after it was looked at: for good, or to be looked at again in a moment or in a while. */
+/** State of a request after a look: final, or to be looked at again in a moment or in a while. */
 export type RequestStanding = 'settled' | 'waits' | 'unapproved';
 
 function has(request: CertificateSigningRequest, type: string): boolean {
   return request.status?.conditions?.some((condition) => condition.type === type) === true;
 }
 
-/** What is to be done about a request, by what it is for and what was done about it. */
+/** The step that a request is due, by its content and status. */
 export function requestStep(request: CertificateSigningRequest): RequestStep {
   const { spec, status } = request;
   if (spec.signerName !== GATEWAY_SIGNER) {
@@ -52,13 +52,13 @@ export interface CsrSignerOptions {
   readonly authority: () => AuthorityPair | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Told of each certificate that was issued. */
+  /** Called after each issued certificate. */
   readonly onSigned?: () => void;
 }
 
 /**
- * Signs one request, where somebody has approved it, or Kubernetes lets its sender serve every namespace that it names; then it
- * is approved here.
+ * Signs one request that a user has approved. A request whose sender Kubernetes lets serve every namespace
+ * that the request names is approved here.
  *
  * @returns `waits` while there is no authority, `unapproved` while neither holds
  */
@@ -153,7 +153,7 @@ export async function signRequest(
   return 'settled';
 }
 
-/** The first of the namespaces that Kubernetes does not let the sender of the request serve, if any. */
+/** The first of the namespaces that the sender of the request may not serve, if any. */
 async function firstForeign(
   client: KubeClient,
   { spec }: CertificateSigningRequest,

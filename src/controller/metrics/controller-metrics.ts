@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
 
-/** Counters of the controller's own decisions. */
+/** Counters of the controller's decisions. */
 export interface ControllerMetrics {
   /** A status write by its cause. */
   written(cause: WriteCause): void;
@@ -9,7 +9,7 @@ export interface ControllerMetrics {
   leader(isLeader: boolean): void;
 }
 
-/** What the gauges read when somebody asks. */
+/** The values of the gauges. */
 export interface FleetSource {
   /** Number of workers by phase. */
   workersByPhase(): ReadonlyMap<string, number>;
@@ -77,5 +77,5 @@ export function registerControllerMetrics(registry: Registry, fleet: FleetSource
   };
 }
 
-/** Why the worker is written to; each has its Event and its metric. */
+/** The reason for a write to a worker; each has its Event and its metric. */
 export type WriteCause = 'assigned' | 'moved' | 'refused' | 'unassigned' | 'lost' | 'told';

@@ -4,7 +4,7 @@ import type { ReconcileOutcome, ReconcilerMetrics } from '../../kube/controller/
 const outcomes: readonly ReconcileOutcome[] = ['success', 'requeued', 'error', 'terminal'];
 const reconcilers = ['workers', 'certificate-requests', 'holds', 'nodes'];
 
-/** Registers what the reconcilers count, each label set at zero from the start. */
+/** Registers the counters of the reconcilers, each label set at zero from the start. */
 export function registerReconcilerMetrics(registry: Registry): Required<ReconcilerMetrics> {
   const registers = [registry];
   const labelNames = ['name'];

@@ -5,47 +5,56 @@ import type { HoldView } from './hold-pod.ts';
 /** Milliseconds for which the scheduler may look for room before the node gets no more workers. */
 const UNHELD_AFTER_MS = 30_000;
 /**
- * Milliseconds after which an eviction without a cordon is no drain any more: somebody deleted the Pod, or it had to make
- * room for one of higher priority. What could leave has left by then, and the rest has to stay.
+ * Milliseconds after which an eviction without a cordon is no drain any more: the Pod was deleted by hand, or
+ * made room for one of higher priority. Workers that fit elsewhere have left by then, and the rest stays.
  */
 const CALL_OFF_AFTER_MS = 60_000;
-/** Milliseconds after which a Pod that has ended is made anew; a kubelet that refuses it would refuse the next at once. */
+/**
+ * Milliseconds after which an ended Pod is created again; a kubelet that refuses one Pod would refuse the
+ * next at once.
+ */
 const REPLACE_ENDED_AFTER_MS = 10_000;
-/** The part by which a Pod may hold more than its node promises: a machine's memory differs a little from kernel to kernel. */
+/**
+ * The part by which a Pod may hold more than its node promises: a machine's memory differs a little between
+ * kernels.
+ */
 const EXCESS_SHARE = 0.02;
 
 export interface HoldInput extends NodePresence {
-  /** Whether they had asked for it since the Pod was evicted, and have taken that back. */
+  /** Whether the node was cordoned after the eviction of the Pod, and is not any more. */
   readonly uncordoned: boolean;
-  /** Workers that are assigned to it. */
+  /** Workers that are assigned to the node. */
   readonly assigned: number;
-  /** Workers that have a container there, by the word of its agent. */
+  /** Workers that have a container on the node, as its agent reports. */
   readonly present: number;
-  /** What the Pod should be. */
+  /** The Pod as it should be. */
   readonly wanted: { readonly image: string; readonly memoryMiB: number };
   readonly pod: HoldView | undefined;
-  /** Milliseconds since the Pod was first seen to be as it is. */
+  /** Milliseconds since the Pod was first seen in its present state. */
   readonly sinceMs: number;
-  /** Milliseconds since a Pod of the node was first refused; undefined when none was since one was held. */
+  /**
+   * Milliseconds since the first refusal of a Pod of the node; undefined when no Pod was refused since one
+   * was held.
+   */
   readonly unheldForMs: number | undefined;
 }
 
 export type HoldAction =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'create' }
-  /** Lets the Pod go and deletes it. */
+  /** Releases and deletes the Pod. */
   | { readonly kind: 'remove'; readonly because: string }
-  /** Lets go a Pod that somebody else has deleted. */
+  /** Releases a Pod that another party has deleted. */
   | { readonly kind: 'release'; readonly because: 'drained' | 'calledOff' | 'gone' }
   | { readonly kind: 'renewImage' };
 
 export interface HoldDecision {
   readonly action: HoldAction;
-  /** What follows for new workers. */
+  /** The consequence for new workers. */
   readonly closure?: Extract<Closure, 'draining' | 'unheld'>;
-  /** Why the scheduler or the kubelet refuses the Pod. */
+  /** Reason for which the scheduler or the kubelet refuses the Pod. */
   readonly refusal?: string;
-  /** Milliseconds after which something changes although nothing happens. */
+  /** Milliseconds after which the decision changes without an event. */
   readonly againAfterMs?: number;
 }
 
@@ -112,14 +121,14 @@ function decidePresent(input: HoldInput, pod: HoldView): HoldDecision {
   return state.kind === 'held' ? { action } : decideUnheld(input, action, state.refusal);
 }
 
-/** Whether each MiB that the node promises is held, and not many more. */
+/** Whether the Pod holds every MiB that the node promises, and not many more. */
 function holdsEnough(heldMiB: number, wantedMiB: number): boolean {
   return heldMiB >= wantedMiB && heldMiB <= wantedMiB * (1 + EXCESS_SHARE);
 }
 
 /**
- * What is to be done about the hold Pod of one node, and what its state means for the node. The Pod is there exactly as
- * long as the node has workers; a steady state asks for nothing.
+ * The action for the hold Pod of one node, and the consequence of its state for the node. The Pod exists
+ * exactly while the node has workers; in a steady state there is no action.
  */
 export function decideHold(input: HoldInput): HoldDecision {
   if (input.pod !== undefined) {

@@ -11,7 +11,7 @@ import type { NodeClosures } from '../scheduling/node-snapshot.ts';
 import { type HoldSettings, holdNodeOf } from './hold-pod.ts';
 import { HoldReconciler, type HoldReconcilerOptions } from './reconciler.ts';
 
-/** What a controller needs to make hold Pods. */
+/** The input for hold Pods. */
 export interface HoldSource {
   readonly settings: HoldSettings;
   /** Hold Pods of the system namespace, synced already. */
@@ -26,12 +26,12 @@ export interface HoldControllerOptions extends Omit<HoldReconcilerOptions, 'pods
 /** Nodes at a time. */
 const CONCURRENCY = 4;
 
-/** Looks at a node's hold Pod whenever something changed that it depends on. */
+/** Looks at a node's hold Pod after each change that concerns the Pod. */
 export class HoldController implements NodeClosures {
   readonly #options: HoldControllerOptions;
   readonly #reconciler: HoldReconciler;
   readonly #queue: Reconciler;
-  /** Nodes that had workers when they were last heard of here. */
+  /** Nodes that had workers at the last change of a worker. */
   readonly #loaded = new Set<string>();
   #unsubscribe: (() => void) | undefined;
 
@@ -57,12 +57,12 @@ export class HoldController implements NodeClosures {
     return this.#reconciler.closureOf(node);
   }
 
-  /** Something about the node itself changed. */
+  /** Looks at a node that has changed. */
   look(node: string): void {
     this.#queue.add(node);
   }
 
-  /** The agent may have told that containers came or went. */
+  /** Looks at the node when its agent has reported other containers. */
   noteNode(change: CacheEvent<LambdaNode>): void {
     const { object } = change;
     const present = ({ status }: LambdaNode) =>
@@ -72,7 +72,10 @@ export class HoldController implements NodeClosures {
     }
   }
 
-  /** A worker changed, and with it perhaps whether its nodes have any. To be told once the ledger knows. */
+  /**
+   * Looks at the nodes of a changed worker where their first worker came or their last one went. Call it
+   * after the assignment cache has the change.
+   */
   noteWorker(change: CacheEvent<LambdaWorker>): void {
     const nodes = [change.object, ...(change.kind === 'updated' ? [change.old] : [])].map(
       ({ status }) => status?.assignment?.nodeName,

@@ -3,7 +3,7 @@ import { HOLD_FINALIZER, holdLabels, type LambdaNode, lambdaNodes } from '../../
 import { quantityToMiB } from '../../api/quantity.ts';
 import type { Pod } from '../../kube/api/resource-types.ts';
 
-/** What hold Pods are made of. */
+/** Settings of hold Pods. */
 export interface HoldSettings {
   /** ESB's own image. */
   readonly image: string;
@@ -11,19 +11,21 @@ export interface HoldSettings {
   readonly priorityClassName?: string | undefined;
 }
 
-/** Annotation of a hold Pod: the image that was asked for. Admission webhooks may have put another one in its place. */
+/**
+ * Annotation of a hold Pod: the requested image. Admission webhooks may have put another one in its place.
+ */
 const IMAGE_ANNOTATION = 'esb.dev/image';
-/** Without rights; it brings the pull secrets of the image. */
+/** Service account without rights; it brings the pull secrets of the image. */
 const SERVICE_ACCOUNT = 'esb-hold';
 const NAME_PREFIX = 'esb-hold-';
 const CONTAINER = 'hold';
 const MAX_NAME_LENGTH = 253;
-/** Seconds; it ends at once when asked to. */
+/** Seconds; the Pod ends at once when asked to. */
 const GRACE_SECONDS = 5;
-/** Nobody in particular. */
+/** An unprivileged user. */
 const USER_ID = 65_532;
 
-/** The name of a node's hold Pod: one node, one name, so that two controllers can never make two. */
+/** The name of a node's hold Pod: one node, one name, so that two controllers can never create two. */
 export function holdPodName(nodeName: string): string {
   const name = `${NAME_PREFIX}${nodeName}`;
   if (name.length <= MAX_NAME_LENGTH) {
@@ -34,9 +36,10 @@ export function holdPodName(nodeName: string): string {
 }
 
 /**
- * The Pod that stands for the memory of a node's workers: it asks for what the node may promise them, so that scheduler,
- * kubelet and autoscalers count it, and being evicted is how it tells that the node is drained. It goes through the
- * scheduler, which alone knows whether the memory is free; `spec.nodeName` would pass it by.
+ * The Pod that reserves the memory of a node's workers. The Pod requests the memory that the node may promise
+ * them, so that scheduler, kubelet and autoscalers count it; its eviction is the sign that the node is
+ * drained. The Pod goes through the scheduler, which alone knows whether the memory is free; `spec.nodeName`
+ * would bypass the scheduler.
  */
 export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: string): Pod {
   const { name, uid = '' } = node.metadata;
@@ -50,7 +53,7 @@ export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: str
         [IMAGE_ANNOTATION]: settings.image,
       },
       finalizers: [HOLD_FINALIZER],
-      // `kubectl drain` refuses Pods that nobody would make again.
+      // `kubectl drain` refuses Pods without an owner that would create them again.
       ownerReferences: [
         {
           apiVersion: `${lambdaNodes.group}/${lambdaNodes.version}`,
@@ -69,7 +72,7 @@ export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: str
           },
         },
       },
-      // Whatever drives it out would be taken for a drain, and workers have tolerations of their own.
+      // Any taint that evicts the Pod would look like a drain, and workers have tolerations of their own.
       tolerations: [{ operator: 'Exists' }],
       containers: [
         {
@@ -100,12 +103,12 @@ export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: str
   };
 }
 
-/** Memory that the hold Pod of a node has to ask for, MiB. */
+/** MiB that the hold Pod of a node has to request. */
 export function memoryOf(node: LambdaNode): number {
   return node.status?.capacity?.memoryMiB ?? 0;
 }
 
-/** The node that a hold Pod stands for; undefined for a Pod that is none of ours. */
+/** The node of a hold Pod; undefined for a Pod that is none of ours. */
 export function holdNodeOf(pod: Pod): string | undefined {
   return pod.metadata.ownerReferences?.find(({ kind }) => kind === lambdaNodes.kind)?.name;
 }
@@ -125,12 +128,12 @@ export type HoldState =
   | { readonly kind: 'evicted' }
   | { readonly kind: 'leaving' };
 
-/** A hold Pod as decisions look at it. */
+/** The parts of a hold Pod that decisions depend on. */
 export interface HoldView {
   readonly state: HoldState;
-  /** Whether it keeps whoever deletes it waiting. */
+  /** Whether the finalizer delays the deletion of the Pod. */
   readonly guarded: boolean;
-  /** The image that was asked for; of a Pod without such a note, the one that it has. */
+  /** The requested image; of a Pod without that annotation, its image. */
   readonly image: string;
   readonly memoryMiB: number;
 }
@@ -166,7 +169,7 @@ export function holdView(pod: Pod): HoldView {
   };
 }
 
-/** Puts another image into a hold Pod that runs: its memory stays taken, which it would not if it were made anew. */
+/** Puts another image into a running hold Pod. Its memory stays reserved, unlike with a new Pod. */
 export function imagePatch(pod: Pod, image: string): readonly object[] {
   const index = pod.spec?.containers?.findIndex(({ name }) => name === CONTAINER) ?? 0;
   const note =
@@ -181,7 +184,7 @@ export function imagePatch(pod: Pod, image: string): readonly object[] {
   ];
 }
 
-/** Takes our finalizer off a hold Pod, with all others left as they are. */
+/** Removes our finalizer from a hold Pod and leaves all others. */
 export function releasePatch(pod: Pod): readonly object[] {
   const index = pod.metadata.finalizers?.indexOf(HOLD_FINALIZER) ?? 0;
   return [

@@ -28,27 +28,27 @@ export interface HoldReconcilerOptions {
   readonly events: EventSink;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Told when a node is closed or opened to workers. */
+  /** Called when a node is closed or opened to workers. */
   readonly onClosure: (node: string) => void;
 }
 
-/** What is remembered of one node. */
+/** The memory of one node. */
 interface Track {
-  /** The Pod and the state that it was last seen in, and since when (monotonic milliseconds). */
+  /** The Pod and its state at the last look, and since when (monotonic milliseconds). */
   seen: string;
   since: number;
   unheldSince: number | undefined;
-  /** Whether the node was cordoned at some time while the Pod was as it is. */
+  /** Whether the node was cordoned at some time while the Pod was in its state. */
   wasCordoned: boolean;
   closure: HoldDecision['closure'];
 }
 
-/** What a write is answered with when the Pod is not what the cache shows any more. */
+/** Errors of a write to a Pod that is not as the cache shows it. */
 const behind = ['AlreadyExists', 'Conflict', 'Invalid', 'NotFound'];
-/** When the cache should have caught up with what was written, or with what it did not show yet. */
+/** Milliseconds after which the cache should have caught up. */
 const CATCH_UP_MS = 1_000;
 
-/** Keeps one hold Pod for each node that has workers, as {@link decideHold} wants it. */
+/** Keeps one hold Pod for each node that has workers, as {@link decideHold} decides. */
 export class HoldReconciler implements NodeClosures {
   readonly #options: HoldReconcilerOptions;
   readonly #tracks = new Map<string, Track>();
@@ -61,7 +61,7 @@ export class HoldReconciler implements NodeClosures {
     return this.#tracks.get(node)?.closure;
   }
 
-  /** Errors are those of the API server; the node is to be looked at again after a growing wait. */
+  /** Errors are those of the API server; the node is then looked at again after a growing wait. */
   async reconcile(nodeName: string, options: CallOptions): Promise<ReconcileResult> {
     const { pods, systemNamespace, lambdaNodes, ledger } = this.#options;
     const pod = pods.get({ namespace: systemNamespace, name: holdPodName(nodeName) });

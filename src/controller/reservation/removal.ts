@@ -10,7 +10,7 @@ import { isGuarded, releasePatch } from './hold-pod.ts';
 
 const RETRY_MS = 10_000;
 
-/** Lets a hold Pod go and deletes it. In this order, so that nobody takes our own deletion for a drain. */
+/** Releases a hold Pod and deletes it, in this order: our own deletion must not look like a drain. */
 export async function removeHoldPod(
   client: Pick<KubeClient, 'patch' | 'delete'>,
   pod: Pod,
@@ -21,7 +21,7 @@ export async function removeHoldPod(
   await client.delete(pods, objectKey(pod), { ...options, ...(uid === undefined ? {} : { uid }) });
 }
 
-/** Takes our finalizer off a hold Pod, so that whoever has deleted it waits no longer. */
+/** Removes our finalizer from a hold Pod, so that a deletion waits no longer. */
 export async function releaseHoldPod(
   client: Pick<KubeClient, 'patch'>,
   pod: Pod,
@@ -41,9 +41,9 @@ export interface HoldRemovalOptions {
 }
 
 /**
- * Removes the hold Pods that an earlier controller has made, where this one is to make none: nobody else would take off
- * their finalizer, and a drain would wait for ever. Tries until it has worked or `signal` fires; ends at once where the
- * controller may not look for Pods, since it never made any then.
+ * Removes the hold Pods of an earlier controller where this one makes none: without their finalizer taken
+ * off, a drain would wait for ever. Tries until that succeeds or `signal` fires. Ends at once where the
+ * controller may not list Pods: such a controller never made any.
  */
 export async function removeHoldPods(options: HoldRemovalOptions, signal: AbortSignal): Promise<void> {
   const { client, systemNamespace, clock, logger } = options;

@@ -3,7 +3,7 @@ import type { NodeAmounts } from '../../api/lambda-node.ts';
 import { type Assignment, functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
 import { resourcesOf, takenMiB } from '../../api/worker-resources.ts';
 
-/** What one worker takes of its node. */
+/** The share of one worker in its node. */
 interface Entry {
   readonly nodeName: string;
   readonly epoch: number;
@@ -27,7 +27,7 @@ interface Account {
   readonly functions: Map<string, number>;
 }
 
-/** Workers of one namespace and function name are one function. */
+/** Key of a function: workers of one namespace and function name. */
 export function functionKeyOf(worker: LambdaWorker): string {
   return `${worker.metadata.namespace ?? ''}/${functionNameOf(worker)}`;
 }
@@ -38,8 +38,8 @@ export function startsAtOnce(worker: LambdaWorker): boolean {
 }
 
 /**
- * Whether a container exists or is about to: running, paused, being made or being removed. Only a node that says of
- * the present generation that there is none (it rests Absent, or was removed idle) sets its room free.
+ * Whether a container exists or soon will: running, paused, being made or being removed. Its room is free
+ * only once the node reports for the present generation that there is none (rests Absent, or removed idle).
  */
 function takesRoom(worker: LambdaWorker): boolean {
   const { metadata, spec, status } = worker;
@@ -55,14 +55,17 @@ function takesRoom(worker: LambdaWorker): boolean {
   return true;
 }
 
-/** Whether it is being deleted and its node has nothing of it any more; it may wait for others. */
+/**
+ * Whether the worker is being deleted and its node has cleaned up; the deletion may still wait for other
+ * nodes.
+ */
 function isOver({ metadata, status }: LambdaWorker): boolean {
   return metadata.deletionTimestamp !== undefined && isTrue(status?.conditions, workerConditions.cleanedUp);
 }
 
 /**
- * What has been promised to which worker on which node: by the resources as they were last seen, and by this
- * controller's own decisions that have not come back yet.
+ * The assignments of all workers and their sums by node: those of the resources as last seen, and this
+ * controller's own decisions that the cache does not show yet.
  */
 export class AssignmentCache {
   readonly #entries = new Map<string, Entry>();
@@ -88,13 +91,13 @@ export class AssignmentCache {
     return this.#replace(uid, entryOf(worker, seen, takesRoom(worker)));
   }
 
-  /** Takes out a worker that no longer exists; gives the node that has more room than before. */
+  /** Removes a deleted worker; returns the node that has more room than before. */
   forget(uid: string): string | undefined {
     this.#assumed.delete(uid);
     return this.#replace(uid, undefined);
   }
 
-  /** Counts a decision before it is written, so that the next one sees it. */
+  /** Counts a decision before it is written, for the next decision. */
   assume(worker: LambdaWorker, assignment: Assignment): void {
     const uid = worker.metadata.uid ?? '';
     const entry = entryOf(worker, assignment, startsAtOnce(worker));
@@ -102,13 +105,13 @@ export class AssignmentCache {
     this.#replace(uid, entry);
   }
 
-  /** Takes back a decision that could not be written; `worker` is what is known instead. */
+  /** Takes back a decision that could not be written; `worker` has the true state. */
   retract(worker: LambdaWorker): void {
     this.#assumed.delete(worker.metadata.uid ?? '');
     this.observe(worker);
   }
 
-  /** The assignment that was decided and has not been seen yet. */
+  /** The assignment that was decided and is not in the cache yet. */
   assumed(uid: string): Assignment | undefined {
     const entry = this.#assumed.get(uid);
     return entry === undefined ? undefined : { nodeName: entry.nodeName, epoch: entry.epoch };

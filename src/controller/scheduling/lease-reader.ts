@@ -16,15 +16,15 @@ export interface LeaseReaderOptions {
   readonly liveness: NodeLiveness;
   /** Names of all LambdaNodes. */
   readonly nodeNames: () => readonly string[];
-  /** Told which nodes are doing differently than before. */
+  /** Called with the nodes whose liveness has changed. */
   readonly onChange: (nodes: readonly string[]) => void;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
 /**
- * Reads the Leases of all nodes now and then, until `signal` fires. A list and not a watch: only a read that was
- * answered is a proof that a renewal would have been seen.
+ * Reads the Leases of all nodes periodically until `signal` fires. Lists instead of a watch: only an answered
+ * read proves that a renewal would have been seen.
  */
 export async function readLeases(options: LeaseReaderOptions, signal: AbortSignal): Promise<void> {
   const { client, systemNamespace, liveness, nodeNames, onChange, clock, logger } = options;

@@ -6,13 +6,16 @@
  */
 export type Liveness = 'fresh' | 'quiet' | 'lost';
 
-/** What one successful read of all Leases gave. */
+/** The result of one successful read of all Leases. */
 export interface LeaseReading {
   /** Monotonic milliseconds at which the answer was there. */
   readonly at: number;
   /** Names of all LambdaNodes. */
   readonly nodes: readonly string[];
-  /** By node, something that differs with each renewal, such as the Lease's resourceVersion. Never read as a time. */
+  /**
+   * By node, a value that differs with each renewal, such as the Lease's resourceVersion. Never read as a
+   * time.
+   */
   readonly stamps: ReadonlyMap<string, string>;
 }
 
@@ -22,8 +25,8 @@ export interface LivenessOptions {
   /** Default 20,000: two renewals. */
   readonly freshForMs?: number;
   /**
-   * What the time between two reads counts at most, however long it was. Default 10,000. An API server that was away
-   * or frozen, or a controller that was stopped, makes no node older than this.
+   * Most milliseconds that the time between two reads counts. Default 10,000: an absent or frozen API server,
+   * or a stopped controller, ages a node by no more.
    */
   readonly longestGapMs?: number;
 }
@@ -32,15 +35,15 @@ interface Track {
   readonly stamp: string | undefined;
   /** Counted milliseconds since the last renewal. */
   readonly silentMs: number;
-  /** The part of them in which some other node was heard of: only that tells against this one. */
+  /** The part of them in which another node was heard: only that part counts against this node. */
   readonly overdueMs: number;
   readonly liveness: Liveness;
 }
 
 /**
- * Judges nodes by what this controller has seen itself: only the time between its own successful reads counts, by its
- * own monotonic clock, and the times written in Leases are never looked at. When no node renews, the fault lies with
- * the API server or this controller, and the clock stands still for all of them.
+ * Judges nodes by this controller's own observations: only the time between its successful reads counts, by
+ * its own monotonic clock; the times in Leases are ignored. When no node renews, the fault lies with the API
+ * server or this controller, and the clock stands still for all nodes.
  */
 export class NodeLiveness {
   readonly #lostAfterMs: number;
@@ -63,7 +66,7 @@ export class NodeLiveness {
   /**
    * Takes in one reading.
    *
-   * @returns the nodes whose liveness is another now
+   * @returns the nodes whose liveness has changed
    */
   observe(reading: LeaseReading): readonly string[] {
     const gap =
@@ -74,7 +77,7 @@ export class NodeLiveness {
     const heard = new Map(
       reading.nodes.map((node) => [node, this.#hear(node, reading.stamps.get(node), gap)]),
     );
-    // A node that is lost already says nothing about the API server.
+    // A lost node says nothing about the API server.
     const witnesses = reading.nodes.filter((node) => this.of(node) !== 'lost').length;
     const anyFresh = [...heard.values()].some(({ silentMs }) => silentMs < this.#freshForMs);
     const clockRuns = anyFresh || witnesses === 1;
@@ -100,7 +103,7 @@ export class NodeLiveness {
     gap: number,
   ): { readonly silentMs: number; readonly isRenewed: boolean } {
     const before = this.#tracks.get(node);
-    // A Lease seen for the first time may be days old: it counts from now on, as everything does.
+    // A Lease seen for the first time may be days old: its age counts from now.
     const isRenewed = before === undefined || (stamp !== undefined && stamp !== before.stamp);
     return { silentMs: isRenewed ? 0 : before.silentMs + gap, isRenewed };
   }

@@ -17,8 +17,9 @@ export interface NodeGarbageCollectorOptions {
 }
 
 /**
- * Removes what a deleted Node leaves behind: its agent cannot, and nobody else knows. Only once the agent is silent, so that one that lives
- * may come back under a new Node, and once no worker is assigned there, so that each was told where it stood.
+ * Removes the LambdaNode and Lease of a deleted Node, which its agent cannot do. Waits until the agent is
+ * silent, since a live one may come back under a new Node, and until no worker is assigned there, so that
+ * each worker has been moved or told why not.
  */
 export class NodeGarbageCollector {
   readonly #options: NodeGarbageCollectorOptions;
@@ -27,7 +28,7 @@ export class NodeGarbageCollector {
     this.#options = options;
   }
 
-  /** Errors are those of the API server; the node is to be looked at again after a growing wait. */
+  /** Errors are those of the API server; the node is then looked at again after a growing wait. */
   async sweep(name: string, options: CallOptions): Promise<void> {
     const { client, systemNamespace, lambdaNodes, directory, ledger, logger } = this.#options;
     const lambdaNode = lambdaNodes.get({ name });

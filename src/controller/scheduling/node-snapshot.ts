@@ -25,7 +25,7 @@ export interface NodeClosures {
 }
 
 export interface NodeSnapshotOptions {
-  /** For second looks, past the cache. */
+  /** Reads past the cache. */
   readonly client: KubeClient;
   readonly lambdaNodes: ObjectCache<LambdaNode>;
   readonly nodes: ObjectCache<Node>;
@@ -35,9 +35,9 @@ export interface NodeSnapshotOptions {
   readonly clock: Clock;
 }
 
-/** How a node stands to one worker of its own. */
+/** The node of a worker, as far as the worker is concerned. */
 export interface WorkerStanding extends NodeStanding {
-  /** Milliseconds after which a taint drives the worker out; absent when none will. */
+  /** Milliseconds after which a taint evicts the worker; absent when none will. */
   readonly changesAfterMs?: number;
 }
 
@@ -45,19 +45,22 @@ interface Kept extends NodeFacts {
   readonly view: NodeView;
 }
 
-/** Nodes as decisions about workers need them. */
+/** The nodes, as decisions about workers need them. */
 export class NodeSnapshot {
   readonly #options: NodeSnapshotOptions;
-  /** All nodes are looked at for every worker, and hardly ever change between two. */
+  /** Views by node: every decision reads all nodes, which hardly ever change in between. */
   readonly #views = new Map<string, Kept>();
-  /** By node, when each of its taints was first seen, monotonic milliseconds. */
+  /** By node, the monotonic milliseconds at which each taint was first seen. */
   readonly #taintedAt = new Map<string, ReadonlyMap<string, number>>();
 
   constructor(options: NodeSnapshotOptions) {
     this.#options = options;
   }
 
-  /** To be told of every Node, and with undefined of one that is gone: how long a taint is tolerated counts from then. */
+  /**
+   * Notes the taints of a Node, undefined for a deleted one: the time for which a taint is tolerated counts
+   * from then.
+   */
   noteTaints(name: string, node: Node | undefined): void {
     const taints = node?.spec?.taints ?? [];
     if (taints.length === 0) {
@@ -72,12 +75,12 @@ export class NodeSnapshot {
     );
   }
 
-  /** Drops what is kept of a LambdaNode that was deleted. */
+  /** Drops the view of a deleted LambdaNode. */
   forget(name: string): void {
     this.#views.delete(name);
   }
 
-  /** How the node that a worker is assigned to stands to it. */
+  /** The standing of the node that a worker is assigned to. */
   standing(worker: LambdaWorker, name: string): WorkerStanding {
     const view = this.#view(name);
     const standing = {
@@ -101,7 +104,7 @@ export class NodeSnapshot {
     };
   }
 
-  /** What the hold Pod of a node depends on. */
+  /** The facts that the hold Pod of a node depends on. */
   presence(name: string): NodePresence {
     const lambdaNode = this.#options.lambdaNodes.get({ name });
     const node = this.#options.nodes.get({ name });
@@ -114,20 +117,20 @@ export class NodeSnapshot {
     };
   }
 
-  /** Asks the API server itself whether the node is gone for good. */
+  /** Whether the node is gone for good, by a read of the API server. */
   async isGone(name: string, options?: CallOptions): Promise<boolean> {
     const [lambdaNode, node] = await this.#read(name, options);
     return goneBecause(lambdaNode, node, this.#isFresh(name)) !== undefined;
   }
 
-  /** Whether a LambdaNode is left of a Node that was deleted, as far as the caches know. */
+  /** Whether a LambdaNode is left of a deleted Node, as far as the caches know. */
   seesNodeDeleted(name: string): boolean {
     const lambdaNode = this.#options.lambdaNodes.get({ name });
     const node = this.#options.nodes.get({ name });
     return lambdaNode !== undefined && isNodeDeleted(lambdaNode, node, this.#isFresh(name));
   }
 
-  /** The same, by the API server itself. */
+  /** The same, by a read of the API server. */
   async isNodeDeleted(name: string, options?: CallOptions): Promise<boolean> {
     const [lambdaNode, node] = await this.#read(name, options);
     return lambdaNode !== undefined && isNodeDeleted(lambdaNode, node, this.#isFresh(name));
@@ -136,7 +139,7 @@ export class NodeSnapshot {
   /**
    * All nodes, for the placement of one worker.
    *
-   * @param trustNodes also count what nodes themselves say they have promised, when that is more
+   * @param trustNodes also count the promises that nodes themselves report, where these are more
    */
   candidates(worker: LambdaWorker, trustNodes: boolean): readonly Candidate[] {
     const functionKey = functionKeyOf(worker);
@@ -207,14 +210,14 @@ export class NodeSnapshot {
   }
 }
 
-/** Whether a node is there and takes workers, as far as its hold Pod depends on it. */
+/** The facts about a node that its hold Pod depends on. */
 export interface NodePresence {
-  /** Whether there is a node: it has a LambdaNode and a Node, and is not gone for good. */
+  /** Whether the node has a LambdaNode and a Node, and is not gone for good. */
   readonly exists: boolean;
-  /** Whether nothing is heard of it; what its agent said last may be long over. */
+  /** Whether the node is silent; the last report of its agent may be out of date. */
   readonly lost: boolean;
-  /** Whether ESB is to leave it. */
+  /** Whether ESB has to leave the node. */
   readonly retired: boolean;
-  /** Whether people or an autoscaler have asked that nothing new comes to it. */
+  /** Whether people or an autoscaler have closed the node to new workers. */
   readonly cordoned: boolean;
 }

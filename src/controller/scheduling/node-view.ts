@@ -8,21 +8,21 @@ import { OUT_OF_SERVICE_TAINT, type Taint, UNSCHEDULABLE_TAINT } from './taint.t
 
 const none = { memoryMiB: 0, workers: 0 } as const;
 
-/** Taints by which autoscalers say that a node is about to go; its drain is theirs. */
+/** Taints by which autoscalers announce the end of a node; they drain it themselves. */
 const departureTaints: readonly string[] = ['ToBeDeletedByClusterAutoscaler', 'karpenter.sh/disrupted'];
 
 /**
- * Whether there was a Node and is none any more. An agent tells of the cordon only while there is a Node to mirror; one that
- * lives will soon tell that there is none.
+ * Whether a Node was deleted. An agent reports the cordon only while there is a Node, and a live agent soon
+ * reports its absence.
  */
 export function isNodeDeleted(lambdaNode: LambdaNode, node: Node | undefined, isFresh: boolean): boolean {
   return node === undefined && lambdaNode.status?.unschedulable !== undefined && !isFresh;
 }
 
 /**
- * Why a node will never come back with its workers; undefined while it may.
+ * The reason why a node will never come back with its workers; undefined while it may.
  *
- * @param isFresh whether its agent has been heard of lately
+ * @param isFresh whether its agent was heard lately
  */
 export function goneBecause(
   lambdaNode: LambdaNode | undefined,
@@ -35,14 +35,15 @@ export function goneBecause(
   if (isNodeDeleted(lambdaNode, node, isFresh)) {
     return 'its Node was deleted';
   }
-  // A node whose agent is heard of can still clean up; the taint alone says that somebody was sure of the opposite.
+  // A live agent can still clean up; with a silent one, the taint is an administrator's word that the node is
+  // off.
   if (!isFresh && node?.spec?.taints?.some((taint) => taint.key === OUT_OF_SERVICE_TAINT) === true) {
     return `its Node carries the taint ${OUT_OF_SERVICE_TAINT}`;
   }
   return undefined;
 }
 
-/** Whether the Node itself says that nothing new is to come; its agent tells of it a little later. */
+/** Whether the Node itself is closed to new workers; its agent reports that a little later. */
 export function isNodeCordoned(node: Node | undefined): boolean {
   return (
     node?.spec?.unschedulable === true ||
@@ -51,7 +52,7 @@ export function isNodeCordoned(node: Node | undefined): boolean {
   );
 }
 
-/** What of a LambdaNode decides about placement; equal for two versions between which nothing of it changed. */
+/** The fields of a LambdaNode that placement depends on; equal for two versions without a relevant change. */
 export function placementFingerprint(node: LambdaNode): string {
   return JSON.stringify([
     isTrue(node.status?.conditions, nodeConditions.ready),
@@ -62,7 +63,7 @@ export function placementFingerprint(node: LambdaNode): string {
   ]);
 }
 
-/** What of a Node decides about workers. */
+/** The fields of a Node that decisions depend on. */
 export function nodeFingerprint(node: Node): string {
   return JSON.stringify([
     node.spec?.unschedulable === true,
@@ -73,43 +74,43 @@ export function nodeFingerprint(node: Node): string {
 }
 
 /**
- * Labels by which a node is chosen: those of its Node, which its agent cannot write. Only where there is no Node, as in a
- * local instance, the agent's own word counts.
+ * Labels for the choice of a node: those of its Node, which the agent cannot write. The agent's own labels
+ * count only where there is no Node, as in a local instance.
  */
 function labelsOf({ lambdaNode, node }: NodeFacts): Readonly<Record<string, string>> {
   return (node ?? lambdaNode)?.metadata.labels ?? {};
 }
 
-/** What the agent says may be promised, and no more than its Node has at all. */
+/** The promise that the agent reports, at most the memory of its Node. */
 function capacityOf({ lambdaNode, node }: NodeFacts): NodeAmounts {
   const { memoryMiB, workers } = lambdaNode?.status?.capacity ?? none;
   const most = quantityToMiB(node?.status?.capacity?.memory, Number.POSITIVE_INFINITY);
   return { memoryMiB: Math.min(memoryMiB, most), workers };
 }
 
-/** What a node is to every worker. */
+/** The properties of a node that are the same for every worker. */
 export interface NodeView {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly liveness: Liveness;
   readonly goneBecause: string | undefined;
-  /** Says itself that it can run workers, and is neither lost nor gone. */
+  /** Reports itself ready, and is neither lost nor gone. */
   readonly ready: boolean;
   readonly closed: Closure | undefined;
-  /** Those that workers may tolerate or not. */
+  /** Taints that workers may tolerate. */
   readonly taints: readonly Taint[];
   readonly capacity: NodeAmounts;
-  /** Promised, by its own word. */
+  /** Promised amounts, as the node reports. */
   readonly said: NodeAmounts;
   readonly images: ReadonlySet<string>;
 }
 
-/** What a view is made of. */
+/** The sources of a view. */
 export interface NodeFacts {
   readonly lambdaNode: LambdaNode | undefined;
   readonly node: Node | undefined;
   readonly liveness: Liveness;
-  /** What its hold Pod says. */
+  /** The closure by its hold Pod. */
   readonly closure: Closure | undefined;
 }
 
@@ -144,20 +145,23 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
   };
 }
 
-/** What is known of the node that a worker is assigned to. */
+/** The state of the node that a worker is assigned to. */
 export interface NodeStanding {
   readonly liveness: Liveness;
-  /** Why the node will never come back, as a clause ("its LambdaNode was deleted"); absent while it may. */
+  /**
+   * The reason why the node will never come back, as a clause ("its LambdaNode was deleted"); absent while it
+   * may.
+   */
   readonly goneBecause?: string;
-  /** Why the worker is to live elsewhere although its node is well; absent while it may stay. */
+  /** The reason why the worker has to leave a healthy node; absent while it may stay. */
   readonly leave?: Leave;
 }
 
-/** Why a worker is to leave a node that is well. */
+/** The reason why a worker has to leave a healthy node. */
 export type Leave =
   /** ESB leaves the node: a worker that fits nowhere else is taken away. */
   | { readonly kind: 'retired' }
-  /** The Node has a taint of effect NoExecute that the worker does not tolerate; the same holds. */
+  /** The Node has a taint of effect NoExecute that the worker does not tolerate: the same holds. */
   | { readonly kind: 'tainted'; readonly taint: string }
   /** The node is being drained: a worker that fits nowhere else stays until it does. */
   | { readonly kind: 'draining' };

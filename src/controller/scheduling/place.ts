@@ -7,7 +7,7 @@ import { TopologyParts, type TopologySpread } from './topology.ts';
 export type ScheduledReason = (typeof scheduledReasons)[keyof typeof scheduledReasons];
 
 /**
- * Why a node that is well gets no new workers:
+ * The reason why a healthy node gets no new workers:
  * - `cordoned`: people asked for that;
  * - `draining`: its workers are to leave, since its hold Pod was evicted;
  * - `retired`: ESB leaves it;
@@ -15,40 +15,43 @@ export type ScheduledReason = (typeof scheduledReasons)[keyof typeof scheduledRe
  */
 export type Closure = 'cordoned' | 'draining' | 'retired' | 'unheld';
 
-/** A node as placement looks at it. */
+/** A node as placement sees it. */
 export interface Candidate {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** Says itself that it can run workers, and has not been lost. */
+  /** Reports itself ready, and is not lost. */
   readonly ready: boolean;
-  /** Has been heard of lately. A silent node is only chosen when there is no other. */
+  /** Heard lately. A silent node is chosen only when there is no other. */
   readonly fresh: boolean;
-  /** Why it gets no new workers although it is well. */
+  /** The reason why a healthy node gets no new workers. */
   readonly closed?: Closure | undefined;
-  /** What its taints say to this worker. */
+  /** The verdict of its taints on this worker. */
   readonly taints: TaintVerdict;
   readonly capacity: NodeAmounts;
-  /** Promised to workers that have a container there or are about to, paused ones and ones being removed included. */
+  /**
+   * Promised to workers that have a container there or soon will, paused ones and ones being removed
+   * included.
+   */
   readonly used: NodeAmounts;
   /** Workers assigned, whether or not they have a container. */
   readonly assigned: number;
-  /** Those of them that serve the same function. */
+  /** Workers among them that serve the same function. */
   readonly sameFunction: number;
   readonly hasImage: boolean;
 }
 
 export interface PlacementRequest {
-  /** What the worker may take of the node's memory, `/tmp` included, MiB. */
+  /** MiB of memory that the worker may use, `/tmp` included. */
   readonly memoryMiB: number;
-  /** Whether a container is to exist now; one that rests Absent takes nothing until it is called. */
+  /** Whether a container is to exist now; a worker that rests Absent takes nothing until it is called. */
   readonly takesRoom: boolean;
   /** The user's pin. */
   readonly nodeName?: string | undefined;
   readonly nodeSelector?: Readonly<Record<string, string>> | undefined;
   readonly spread?: TopologySpread | undefined;
-  /** A node that is out of the question, because it was lost or has no room. */
+  /** A node that is ruled out, because it was lost or has no room. */
   readonly exclude?: string | undefined;
-  /** The node that the worker is on now. */
+  /** The present node of the worker. */
   readonly leaves?: string | undefined;
 }
 
@@ -57,25 +60,28 @@ export type Placement =
   | {
       readonly kind: 'refused';
       readonly reason: ScheduledReason;
-      /** For the condition: without numbers of nodes, so that it stays the same while a few of many come and go. */
+      /** For the condition: without numbers of nodes, and the same while a few of many nodes come and go. */
       readonly message: string;
       /** For the Event: the same with numbers. */
       readonly detail: string;
-      /** Whether ESB has no node, or leaves each of them: then there may soon be nobody who lets workers go. */
+      /**
+       * Whether ESB has no node, or leaves each of them: then there may soon be no controller to release
+       * workers.
+       */
       readonly leaving: boolean;
     };
 
-/** Why a node is out of the question; the first that holds. */
+/** The reason why a node is ruled out; the first that holds. */
 type Obstacle = 'excluded' | 'selector' | 'notReady' | 'tainted' | Closure | Shortage;
-/** What keeps a worker out of a node that is open to it. */
+/** The reason why an open node cannot take the worker. */
 type Shortage = 'tooSmall' | 'full' | 'tooFarAhead';
 
-/** The part of all nodes from which on an obstacle is told of. */
+/** The share of all nodes from which on an obstacle is mentioned. */
 const TOLD_SHARE = 0.2;
-/** With fewer nodes than these a single one is a part that is told of. */
+/** With fewer nodes than these, a single node is a share that is mentioned. */
 const MANY_NODES = 6;
 
-// One function's workers are its concurrency, so that spreading them counts more than having the image: otherwise the
+// One function's workers are its concurrency: spreading them counts more than having the image. Otherwise the
 // node of a function's first worker would get all the others.
 const SPREAD_WEIGHT = 2;
 const IMAGE_WEIGHT = 1;
@@ -88,7 +94,7 @@ function matches(
   return Object.entries(selector).every(([name, value]) => labels[name] === value);
 }
 
-/** Whether the node could take the worker at all; its room is another question. */
+/** The reason why the node is closed to the worker, apart from its room. */
 function closedTo(candidate: Candidate, request: PlacementRequest): Exclude<Obstacle, Shortage> | undefined {
   if (candidate.name === request.exclude) {
     return 'excluded';
@@ -154,7 +160,9 @@ function describe(obstacle: Obstacle, request: PlacementRequest): string {
   }
 }
 
-/** The share of a node that would be free with the worker there, 0 to 1: of memory or of places, whichever is less. */
+/**
+ * The share of a node, 0 to 1, that would be free with the worker there: of memory or of places, the lesser.
+ */
 function roomLeft(candidate: Candidate, request: PlacementRequest): number {
   const { capacity, used } = candidate;
   const memory = used.memoryMiB + (request.takesRoom ? request.memoryMiB : 0);
@@ -171,7 +179,7 @@ function scoreOf(candidate: Candidate, request: PlacementRequest, mostOfFunction
   );
 }
 
-/** Those that have it, if any has. */
+/** The candidates that pass the test, or all where none does. */
 function preferred(pool: readonly Candidate[], test: (one: Candidate) => boolean): readonly Candidate[] {
   const better = pool.filter(test);
   return better.length > 0 ? better : pool;
@@ -235,7 +243,7 @@ const reasons: Readonly<Record<Obstacle, ScheduledReason>> = {
   tooFarAhead: scheduledReasons.spreadUnmet,
 };
 
-/** From the one that says most to the one that says least. */
+/** From the most to the least specific. */
 const reasonOrder: readonly ScheduledReason[] = [
   scheduledReasons.spreadUnmet,
   scheduledReasons.noneFits,
@@ -247,15 +255,18 @@ const reasonOrder: readonly ScheduledReason[] = [
 ];
 
 /**
- * The last hurdle at which the last node failed names the reason: with one node full and another not ready, room is
- * what is missing.
+ * The reason of a refusal is the last hurdle that any node failed at: with one node full and another not
+ * ready, room is missing.
  */
 function reasonOf(counts: ReadonlyMap<Obstacle, number>): ScheduledReason {
   const found = new Set([...counts.keys()].map((obstacle) => reasons[obstacle]));
   return reasonOrder.find((reason) => found.has(reason)) ?? scheduledReasons.noneMatches;
 }
 
-/** How many of the nodes an obstacle keeps out, in a word that a few nodes do not change; undefined for a few. */
+/**
+ * The share of the nodes that an obstacle rules out, in a word that a few nodes do not change; undefined for
+ * a few.
+ */
 function portion(count: number, total: number): 'all' | 'all or nearly all' | 'most' | 'some' | undefined {
   const share = count / total;
   if (total >= MANY_NODES && share > 1 - TOLD_SHARE) {
@@ -330,7 +341,7 @@ function placePinned(name: string, candidates: readonly Candidate[], request: Pl
       `spec.nodeName is ${name}, and there is no LambdaNode of that name`,
     );
   }
-  // Whoever names the node has left nothing to spread.
+  // A pin leaves nothing to spread.
   const obstacle = obstacleOf(candidate, request, undefined);
   if (obstacle === undefined) {
     return { kind: 'placed', nodeName: name };
@@ -342,9 +353,9 @@ function placePinned(name: string, candidates: readonly Candidate[], request: Pl
 }
 
 /**
- * Chooses a node: of those that are ready, open to new workers, carry the labels, have no taint that keeps the worker
- * out, have room and leave its function spread as asked, the one that is best by spread of the function, presence of the
- * image and room left. The same input always gives the same answer.
+ * Chooses a node. Candidates are ready, open to new workers, have the labels, room and no taint that bars the
+ * worker, and keep the spread that the function asks for. The best has the best spread of the function, the
+ * image and the most room left. The same input always gives the same answer.
  */
 export function place(request: PlacementRequest, candidates: readonly Candidate[]): Placement {
   if (request.nodeName !== undefined) {

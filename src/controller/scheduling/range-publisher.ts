@@ -6,7 +6,7 @@ import type { Logger } from '../../common/logger.ts';
 import { configMaps, type Node } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 
-/** Milliseconds between two looks. Each change is sent to every agent, so that it is not sent for each new Node. */
+/** Milliseconds between two looks. Each change goes to every agent, so that new Nodes are gathered. */
 const LOOK_EVERY_MS = 300_000;
 const RETRY_MS = 10_000;
 
@@ -20,8 +20,9 @@ export interface RangePublisherOptions {
 }
 
 /**
- * Publishes the Pod ranges of all Nodes in a ConfigMap until `signal` fires, one range a line. Agents keep the addresses of
- * their workers out of them; if each agent listed all Nodes for that, the work would grow with the square of the cluster.
+ * Publishes the Pod ranges of all Nodes in a ConfigMap until `signal` fires, one range a line. Agents keep
+ * the addresses of their workers out of these ranges; if each agent listed all Nodes, the work would grow
+ * with the square of the cluster.
  */
 export async function publishRanges(options: RangePublisherOptions, signal: AbortSignal): Promise<void> {
   const { clock, logger } = options;

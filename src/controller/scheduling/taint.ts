@@ -3,26 +3,26 @@ import type { Node } from '../../kube/api/resource-types.ts';
 
 /** One taint of a Node. */
 export type Taint = NonNullable<NonNullable<Node['spec']>['taints']>[number];
-/** What a worker puts up with. */
+/** The tolerations of a worker. */
 export type Tolerations = NonNullable<LambdaWorkerSpec['tolerations']>;
 
-/** Kubernetes' own word that a node is shut down and will not come back with what it had. */
+/** Taint by which Kubernetes says that a node is shut down and will not come back with its containers. */
 export const OUT_OF_SERVICE_TAINT = 'node.kubernetes.io/out-of-service';
-/** How a cordon shows among the taints. It is one whoever tolerates it, as for everything but DaemonSets. */
+/** Taint of a cordoned Node. Tolerating it does not lift the cordon, which only DaemonSets ignore. */
 export const UNSCHEDULABLE_TAINT = 'node.kubernetes.io/unschedulable';
 
 /**
- * What Kubernetes says of a node whose kubelet is silent. Workers are not the kubelet's: whether their node is alive is
- * told by the Lease of its agent, so that nothing is driven out by these.
+ * Taints of a node whose kubelet is silent. Workers do not depend on the kubelet: the Lease of the agent says
+ * whether the node lives, so that these taints evict no worker.
  */
 const kubeletTaints: readonly string[] = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
 
-/** The text by which people know a taint: `key=value:effect`. */
+/** The usual text of a taint: `key=value:effect`. */
 export function taintText({ key, value, effect }: Taint): string {
   return `${key}${value === undefined || value === '' ? '' : `=${value}`}:${effect}`;
 }
 
-/** Whether the taint may be put up with, by the rules of Kubernetes for Pods. */
+/** Whether the taint is tolerated, by the rules of Kubernetes for Pods. */
 function isTolerated(taint: Taint, toleration: Tolerations[number]): boolean {
   const { key = '', operator, value = '', effect = '' } = toleration;
   if (effect !== '' && effect !== taint.effect) {
@@ -34,7 +34,7 @@ function isTolerated(taint: Taint, toleration: Tolerations[number]): boolean {
   return operator === 'Exists' || (key !== '' && value === (taint.value ?? ''));
 }
 
-/** What taints of a node say about the placement of one worker. */
+/** The verdict of a node's taints on the placement of one worker. */
 export type TaintVerdict = 'free' | 'discouraged' | 'barred';
 
 /** Whether a worker may be placed on a node with these taints, or better elsewhere. */
@@ -52,17 +52,17 @@ export function taintVerdict(taints: readonly Taint[], tolerations: Tolerations)
   return verdict;
 }
 
-/** A taint that drives a worker out. */
+/** A taint that evicts a worker. */
 export interface Eviction {
   readonly taint: Taint;
-  /** Milliseconds until then; 0 and less is now. */
+  /** Milliseconds until then; at most 0 for now. */
   readonly inMs: number;
 }
 
 /**
- * Which taint of effect NoExecute drives a worker out first, if any.
+ * The taint of effect NoExecute that evicts a worker first, if any.
  *
- * @param sinceMs how many milliseconds ago the taint was first seen
+ * @param sinceMs milliseconds since the taint was first seen
  */
 export function evictionBy(
   taints: readonly Taint[],
@@ -75,7 +75,7 @@ export function evictionBy(
       continue;
     }
     const used = tolerations.filter((toleration) => isTolerated(taint, toleration));
-    // As in Kubernetes, the shortest time that is named counts, and a toleration without one lifts no other.
+    // As in Kubernetes, the shortest given time counts, and a toleration without a time lifts no other.
     const seconds = used.flatMap(({ tolerationSeconds }) => tolerationSeconds ?? []);
     if (used.length > 0 && seconds.length === 0) {
       continue;

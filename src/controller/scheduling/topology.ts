@@ -1,9 +1,9 @@
 import type { LambdaWorkerSpec } from '../../api/lambda-worker.ts';
 
-/** How the workers of one function are spread over parts of the cluster. */
+/** The spread of one function's workers over parts of the cluster. */
 export type TopologySpread = NonNullable<LambdaWorkerSpec['topologySpread']>;
 
-/** A node as far as spreading looks at it. */
+/** A node as the spread sees it. */
 export interface SpreadNode {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
@@ -11,7 +11,7 @@ export interface SpreadNode {
   readonly sameFunction: number;
 }
 
-/** How many workers of one function each part of the cluster has. */
+/** Counts the workers of one function by part of the cluster. */
 export class TopologyParts<T extends SpreadNode = SpreadNode> {
   readonly #spread: TopologySpread;
   readonly #counts = new Map<string, number>();
@@ -44,13 +44,16 @@ export class TopologyParts<T extends SpreadNode = SpreadNode> {
     this.#fewest = Math.min(...[...open].map((part) => this.#counts.get(part) ?? 0));
   }
 
-  /** Workers of the function in the part that the node is in; without end for a node that is in none. */
+  /** Workers of the function in the part of the node; infinite for a node that is in no part. */
   count(node: SpreadNode): number {
     const part = node.labels[this.#spread.topologyKey];
     return part === undefined ? Number.POSITIVE_INFINITY : (this.#counts.get(part) ?? 0);
   }
 
-  /** Whether one more worker there would put its part too far ahead of the one with fewest, or it is in none. */
+  /**
+   * Whether one more worker would put the part of the node too far ahead of the emptiest one, or the node is
+   * in no part.
+   */
   isTooFarAhead(node: SpreadNode): boolean {
     const count = this.count(node);
     return !Number.isFinite(count) || count + 1 - this.#fewest > this.#spread.maxSkew;

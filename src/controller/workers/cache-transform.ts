@@ -7,14 +7,14 @@ const conditionTypes: readonly string[] = [
   workerConditions.cleanedUp,
 ];
 
-/** Keys whose value is not undefined. */
+/** The entries whose value is not undefined. */
 function defined<T extends object>(value: T): T {
   return Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as T;
 }
 
 /**
- * A worker reduced to what decisions about it look at: an installation has many thousands, and neither their
- * environment nor what people annotate them with is the controller's business.
+ * A worker reduced to the fields that decisions depend on: an installation has many thousands of workers,
+ * with environments and annotations that the controller does not need.
  */
 export function transformWorker(worker: LambdaWorker): LambdaWorker {
   const { metadata, spec, status } = worker;

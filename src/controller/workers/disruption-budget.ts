@@ -11,17 +11,17 @@ export function functionIndex(worker: LambdaWorker): readonly string[] {
   return [functionKeyOf(worker)];
 }
 
-/** The part of a function's workers that may be on the move at once, one at least. */
+/** The share of a function's workers that may be away at once, one at least. */
 const SHARE = 1 / 4;
-/** Milliseconds after which a worker leaves whatever has become of the others: some may never be ready again. */
+/** Milliseconds after which a worker leaves in any case: the others may never be ready again. */
 const PATIENCE_MS = 60_000;
-/** Milliseconds for which a count is good; functions may have thousands of workers, and each of them asks. */
+/** Milliseconds for which a count is good: functions may have thousands of workers, and each of them asks. */
 const COUNT_FOR_MS = 500;
 
 interface Count {
   readonly at: number;
   readonly total: number;
-  /** Those that do not serve, the ones included that were sent away since. */
+  /** Workers that do not serve, those moved since the count included. */
   away: number;
 }
 
@@ -33,20 +33,20 @@ export interface DisruptionBudgetOptions {
 }
 
 /**
- * Lets the workers of a function leave a node that is well one part after the other: the rest answers calls until those
- * that went before are ready where they are.
+ * Lets the workers of a function leave a healthy node one part after the other: the rest answers calls until
+ * the ones before are ready elsewhere.
  */
 export class DisruptionBudget {
   readonly #options: DisruptionBudgetOptions;
   readonly #counts = new Map<string, Count>();
-  /** By uid, since when a worker has been waiting for its turn. */
+  /** By uid, the monotonic milliseconds since when a worker waits. */
   readonly #waitingSince = new Map<string, number>();
 
   constructor(options: DisruptionBudgetOptions) {
     this.#options = options;
   }
 
-  /** Whether it is the worker's turn. One that does not serve has nothing to wait for. */
+  /** Whether the worker may leave now. A worker that does not serve does not wait. */
   mayLeave(worker: LambdaWorker): boolean {
     if (!isTrue(worker.status?.conditions, workerConditions.ready)) {
       return true;
@@ -62,7 +62,7 @@ export class DisruptionBudget {
     return now - since >= PATIENCE_MS;
   }
 
-  /** The worker has been sent to another node. */
+  /** Counts a worker that was moved to another node. */
   noteMoved(worker: LambdaWorker): void {
     this.#waitingSince.delete(worker.metadata.uid ?? '');
     const count = this.#counts.get(functionKeyOf(worker));
@@ -71,7 +71,7 @@ export class DisruptionBudget {
     }
   }
 
-  /** Drops what is remembered of a worker that no longer exists or waits. */
+  /** Drops the wait of a worker that was deleted or may stay. */
   forget(uid: string): void {
     this.#waitingSince.delete(uid);
   }

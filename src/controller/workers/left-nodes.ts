@@ -19,12 +19,12 @@ export interface LeftNodesOptions {
   readonly clock: Clock;
 }
 
-/** Remembers which workers were taken away from which nodes a short time ago. */
+/** Remembers which workers left which nodes a short time ago. */
 export class LeftNodes {
   readonly #options: LeftNodesOptions;
   /** By uid and node, monotonic milliseconds. */
   readonly #leftAt = new Map<string, Map<string, number>>();
-  /** What happened before is not known. */
+  /** Monotonic milliseconds since when moves are remembered. */
   readonly #beganAt: number;
 
   constructor(options: LeftNodesOptions) {
@@ -32,7 +32,7 @@ export class LeftNodes {
     this.#beganAt = options.clock.monotonic();
   }
 
-  /** To be told of every change of a worker. */
+  /** Notes a move. Call it at every change of a worker. */
   noteWorker(change: CacheEvent<LambdaWorker>): void {
     const uid = change.object.metadata.uid ?? '';
     if (change.kind === 'deleted') {
@@ -49,7 +49,8 @@ export class LeftNodes {
   }
 
   /**
-   * To be told of every change of a LambdaNode: one that no longer lists a worker has had its word.
+   * Notes the workers that a LambdaNode no longer lists: that node has had its word. Call it at every change
+   * of a LambdaNode.
    *
    * @returns whether workers that leave a node may be concerned
    */
@@ -63,7 +64,7 @@ export class LeftNodes {
     return gone.length > 0 || change.kind === 'deleted';
   }
 
-  /** Nodes other than its present one that may have a container of the worker. */
+  /** Nodes other than the present one that may have a container of the worker. */
   of(worker: LambdaWorker): readonly LeftNode[] {
     const { clock, directory, lambdaNodes } = this.#options;
     const { metadata, status } = worker;

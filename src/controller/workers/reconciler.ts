@@ -32,16 +32,22 @@ export interface WorkerReconcilerOptions {
   readonly logger: Logger;
 }
 
-/** The finalizer, the assignment, and one to spare. */
+/** Steps in one round: the finalizer, the assignment, and one to spare. */
 const MAX_STEPS = 3;
-/** Least time between two moves of one worker for want of room, lest nodes that count differently pass it to and fro. */
+/**
+ * Least milliseconds between two moves of one worker for want of room: nodes that count differently must not
+ * pass it to and fro.
+ */
 const FULL_MOVE_INTERVAL_MS = 15_000;
-/** When a worker that waits for its turn to leave a node asks again. */
+/** Milliseconds until a worker that has to wait asks the disruption budget again. */
 const TURN_REQUEUE_MS = 1_000;
-/** Milliseconds after a write that changed a text alone until the next such write; they double up to the most. */
+/** Milliseconds between two writes that change only a text; doubled up to the most. */
 const REWORD_FIRST_MS = 15_000;
 const REWORD_MAX_MS = 300_000;
-/** When the cache should have caught up with what made a write conflict. Its event comes first, as a rule. */
+/**
+ * Milliseconds after which the cache should have caught up with a conflicting write, whose event usually
+ * comes first.
+ */
 const CONFLICT_REQUEUE_MS = 500;
 
 type EventKind = { readonly type: 'Normal' | 'Warning'; readonly reason: string; readonly action: string };
@@ -55,7 +61,7 @@ const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
   told: undefined,
 };
 
-/** A write that changed nothing but a text. */
+/** A write that changed only a text. */
 interface Reworded {
   /** Monotonic milliseconds. */
   readonly at: number;
@@ -63,23 +69,26 @@ interface Reworded {
   readonly pauseMs: number;
 }
 
-/** Brings one worker at a time to where {@link decide} wants it. */
+/** Carries out the steps of {@link decide} for one worker at a time. */
 export class WorkerReconciler {
   readonly #options: WorkerReconcilerOptions;
-  /** Workers that a node could not be found for: a change of the nodes may help them. */
+  /** Keys of workers without a fitting node: a change of the nodes may help them. */
   readonly #waiting = new Set<string>();
-  /** Workers whose deletion waits for the word of a node that they left, with the monotonic time since when. */
+  /**
+   * Keys of workers whose deletion waits for a node that they left, with the monotonic milliseconds since
+   * when.
+   */
   readonly #awaiting = new Map<string, number>();
   /** By uid, the node whose loss was written to the worker. */
   readonly #lossTold = new Map<string, string>();
-  /** By uid, the monotonic time of the last move away from a full node. */
+  /** By uid, the monotonic milliseconds of the last move away from a full node. */
   readonly #leftFullAt = new Map<string, number>();
 
   /** By uid, workers whose texts were rewritten. */
   readonly #reworded = new Map<string, Reworded>();
 
   readonly #turns: DisruptionBudget;
-  /** By uid, workers whose turn to leave has not come. */
+  /** By uid, workers that wait for the disruption budget. */
   readonly #inTurn = new Set<string>();
 
   constructor(options: WorkerReconcilerOptions) {
@@ -87,17 +96,17 @@ export class WorkerReconciler {
     this.#turns = new DisruptionBudget(options);
   }
 
-  /** Keys of workers that wait for a node to become fit. */
+  /** Keys of workers that wait for a fitting node. */
   waiting(): readonly string[] {
     return [...this.#waiting];
   }
 
-  /** Keys of workers whose deletion waits for the word of a node that they left. */
+  /** Keys of workers whose deletion waits for a node that they left. */
   awaiting(): readonly string[] {
     return [...this.#awaiting.keys()];
   }
 
-  /** Drops what is remembered of a worker that no longer exists. */
+  /** Drops the memory of a deleted worker. */
   forget(key: string, uid: string): void {
     this.#waiting.delete(key);
     this.#awaiting.delete(key);
@@ -108,13 +117,13 @@ export class WorkerReconciler {
     this.#inTurn.delete(uid);
   }
 
-  /** Errors are those of the API server; the key is to be tried again after a growing wait. */
+  /** Errors are those of the API server; the key is then tried again after a growing wait. */
   async reconcile(key: string, options: CallOptions): Promise<ReconcileResult> {
     const { workers, ledger, logger } = this.#options;
     let worker = workers.get(parseKeyText(key));
     for (let step = 0; step < MAX_STEPS && worker !== undefined; step++) {
       if (ledger.assumed(worker.metadata.uid ?? '') !== undefined) {
-        // Our last assignment has not come back yet; it will be followed by another look.
+        // The last assignment is not in the cache yet; its event brings the next round.
         return {};
       }
       this.#waiting.delete(key);
@@ -157,7 +166,7 @@ export class WorkerReconciler {
     }
   }
 
-  /** Milliseconds since the deletion was asked for. The wall clocks of two machines may be far apart. */
+  /** Milliseconds since the request to delete. The wall clocks of two machines may be far apart. */
   #deletingMs(key: string, deletionTimestamp: string): number {
     const { clock } = this.#options;
     const now = clock.monotonic();
@@ -172,8 +181,9 @@ export class WorkerReconciler {
   }
 
   /**
-   * Milliseconds for which a write that would change a text alone has to wait. What is true flips with each node that comes
-   * and goes, for every worker that waits for one; the reason is told at once, the words ever more seldom.
+   * Milliseconds until a write that changes only a text is due. The text changes with each node that comes
+   * and goes, for every worker that waits for one. A new reason is written at once, a new text ever more
+   * seldom.
    */
   #pauseBeforeRewording(worker: LambdaWorker, decision: WorkerDecision): number {
     const uid = worker.metadata.uid ?? '';
@@ -186,14 +196,14 @@ export class WorkerReconciler {
     if (leftMs > 0) {
       return leftMs;
     }
-    // One that was left alone for long enough begins anew.
+    // After a quiet time the intervals start over.
     const isQuiet = last === undefined || now - last.at > 2 * last.pauseMs;
     const pauseMs = isQuiet ? REWORD_FIRST_MS : Math.min(REWORD_MAX_MS, 2 * last.pauseMs);
     this.#reworded.set(uid, { at: now, pauseMs });
     return 0;
   }
 
-  /** When to look again although nothing changes. */
+  /** The time of the next round without an event. */
   #again(worker: LambdaWorker, { changesAfterMs }: WorkerStanding): ReconcileResult {
     if (this.#inTurn.has(worker.metadata.uid ?? '')) {
       return { requeueAfterMs: TURN_REQUEUE_MS };
@@ -251,7 +261,7 @@ export class WorkerReconciler {
     return place(
       {
         memoryMiB: takenMiB(resourcesOf(worker)),
-        // One that leaves a full node is to be woken, wherever it rests.
+        // A worker that leaves a full node is to be woken, in whichever state it rests.
         takesRoom: isWoken || startsAtOnce(worker),
         nodeName,
         nodeSelector,
@@ -263,7 +273,7 @@ export class WorkerReconciler {
     );
   }
 
-  /** Gives the worker as it is after the step when there may be another one. */
+  /** Returns the worker after the step, for another step. */
   async #act(
     worker: LambdaWorker,
     decision: Exclude<WorkerDecision, { readonly kind: 'wait' }>,
@@ -331,7 +341,7 @@ export class WorkerReconciler {
     const before = worker.status?.assignment;
     const isNew = assignment !== undefined && assignment.epoch !== before?.epoch;
     if (isNew) {
-      // Before anything is awaited, so that the next placement counts it.
+      // Before the first await, so that the next placement counts the assignment.
       ledger.assume(worker, assignment);
       this.#turns.noteMoved(worker);
     }
@@ -348,7 +358,7 @@ export class WorkerReconciler {
         { ...options, subresource: 'status' },
       );
     } catch (error) {
-      // It may have been written all the same; then the cache will say so.
+      // The write may have succeeded all the same; then the cache will show it.
       if (isNew) {
         ledger.retract(workers.get(objectKey(worker)) ?? worker);
       }
@@ -356,7 +366,7 @@ export class WorkerReconciler {
     }
     this.#remember(uid, worker, decision);
     metrics.written(decision.cause);
-    // The usual course of things is told by Events and metrics; thousands of lines would cost more than the decisions.
+    // Events and metrics report the usual course: thousands of log lines would cost more than the decisions.
     logger[decision.cause === 'assigned' ? 'debug' : 'info'](
       { worker: keyText(objectKey(worker)), cause: decision.cause, assignment, note: decision.note },
       'worker status written',

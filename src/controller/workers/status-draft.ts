@@ -8,21 +8,21 @@ import {
 import type { Assignment, LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Placement } from '../scheduling/place.ts';
 
-/** No node was found. */
+/** The answer of placement that no node fits. */
 export type Refusal = Placement & { readonly kind: 'refused' };
 
-/** What of the status the controller is to own after the write. */
+/** The fields of the status that the controller owns after the write. */
 export interface StatusDraft {
   readonly assignment?: Assignment;
-  /** Only without an assignment, where there was one. */
+  /** Present without an assignment, where there was one before. */
   readonly lastEpoch?: number;
   readonly scheduled: ConditionDraft;
-  /** Only when the node was lost or has been left. */
+  /** Present when the node was lost or has been left. */
   readonly ready?: ConditionDraft;
   readonly phase?: 'Unknown' | 'Pending';
 }
 
-/** A condition that speaks of the present generation. */
+/** A condition of the present generation. */
 export function draftCondition(
   worker: LambdaWorker,
   type: string,
@@ -52,8 +52,8 @@ export function assignedTo(worker: LambdaWorker, nodeName: string): ConditionDra
 }
 
 /**
- * Whether the condition says what it would say after the write. The generation is left out: a change of the spec that
- * does not change the answer is no reason to write.
+ * Whether the worker has this condition already. The generation does not count: a change of the spec that
+ * does not change the answer needs no write.
  */
 export function says(worker: LambdaWorker, wanted: ConditionDraft): boolean {
   const found = findCondition(worker.status?.conditions, wanted.type);
@@ -62,7 +62,7 @@ export function says(worker: LambdaWorker, wanted: ConditionDraft): boolean {
   );
 }
 
-/** Whether the write would change nothing but what conditions say in words. */
+/** Whether the write would change only texts of conditions. */
 export function onlyRewords(
   worker: LambdaWorker,
   { assignment, scheduled, ready, phase }: StatusDraft,
@@ -80,7 +80,7 @@ export function onlyRewords(
   );
 }
 
-/** What is written to a worker that no node was found for. One that had a node has no more to show of it. */
+/** The status of a worker that no node fits. A worker that had a node loses its state. */
 export function unplaced(worker: LambdaWorker, lastEpoch: number | undefined, refusal: Refusal): StatusDraft {
   const scheduled = draftCondition(
     worker,

@@ -5,8 +5,8 @@ import type { PatchBody } from '../../kube/api/types.ts';
 import type { StatusDraft } from './status-draft.ts';
 
 /**
- * The forced server-side apply that makes the controller the owner of exactly what the draft names. It only succeeds
- * while the worker is as it was when the decision was made.
+ * The forced server-side apply that makes the controller the owner of the draft's fields. Succeeds only on
+ * the version that the decision was made for.
  *
  * @param now wall-clock milliseconds
  */
@@ -30,7 +30,7 @@ export function statusPatch(worker: LambdaWorker, draft: StatusDraft, now: numbe
   };
 }
 
-/** Puts a finalizer on or takes it off, with all others left as they are; only on the version that was looked at. */
+/** Replaces the finalizers; only on the version that the decision was made for. */
 export function finalizerPatch(worker: LambdaWorker, finalizers: readonly string[]): PatchBody {
   return {
     kind: 'merge',
@@ -40,8 +40,8 @@ export function finalizerPatch(worker: LambdaWorker, finalizers: readonly string
 }
 
 /**
- * Takes away what the agent of the last node told of a container that nobody has any more: no agent is left to do it.
- * Only on the version that was looked at.
+ * Removes the fields of a container that the last node's agent wrote: no agent is left to remove them. Only
+ * on the version that the decision was made for.
  */
 export function clearancePatch(worker: LambdaWorker): PatchBody {
   return {
