@@ -1,6 +1,6 @@
 import type { Clock } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
+import { repeat } from '../common/repeat.ts';
 import type { StopStack } from '../common/stop-in-order.ts';
 import type { TaskGroup } from '../common/task-group.ts';
 import type { AgentConfig } from '../options/agent.ts';
@@ -32,19 +32,7 @@ export function every(
   periodMs: number,
   work: (signal: AbortSignal) => Promise<unknown>,
 ): void {
-  tasks.run(name, async (signal) => {
-    for (;;) {
-      try {
-        if ((await work(signal)) === true) {
-          return;
-        }
-      } catch (error) {
-        if (signal.aborted) {
-          throw error;
-        }
-        logger.debug({ err: error, task: name }, 'chore failed; trying again later');
-      }
-      await sleep(clock, periodMs, signal);
-    }
-  });
+  const onError = (error: unknown): void =>
+    logger.debug({ err: error, task: name }, 'chore failed; trying again later');
+  tasks.run(name, (signal) => repeat({ clock, everyMs: periodMs, onError }, signal, () => work(signal)));
 }

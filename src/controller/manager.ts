@@ -1,9 +1,10 @@
 import { isRetired, type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock, Timer } from '../common/clock.ts';
-import { aborted, type CallOptions, sleep } from '../common/deadline.ts';
+import { aborted, type CallOptions } from '../common/deadline.ts';
 import { messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
+import { repeat } from '../common/repeat.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import { keyText, objectKey } from '../kube/api/object-key.ts';
 import type { CertificateSigningRequest, Node } from '../kube/api/resource-types.ts';
@@ -97,8 +98,8 @@ export async function runLeader(options: LeaderOptions, signal: AbortSignal): Pr
 class Term {
   readonly #options: LeaderOptions;
   readonly #tasks: TaskGroup;
-  readonly #ledger = new AssignmentCache();
-  readonly #directory: NodeSnapshot;
+  readonly #assignments = new AssignmentCache();
+  readonly #snapshot: NodeSnapshot;
   readonly #left: LeftNodes;
   readonly #reconciler: WorkerReconciler;
   readonly #authority: CaController;
@@ -112,29 +113,29 @@ class Term {
   constructor(options: LeaderOptions) {
     const { client, clock, liveness, logger, systemNamespace } = options;
     const lambdaNodes = options.lambdaNodes.cache;
-    const ledger = this.#ledger;
+    const assignments = this.#assignments;
     this.#options = options;
     this.#tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
-    const directory = new NodeSnapshot({
+    const snapshot = new NodeSnapshot({
       client,
       lambdaNodes,
       nodes: options.nodes.cache,
       liveness,
-      ledger,
+      assignments,
       closures: { closureOf: (node) => this.#holds?.closureOf(node) },
       clock,
     });
-    this.#directory = directory;
-    this.#left = new LeftNodes({ lambdaNodes, directory, clock });
+    this.#snapshot = snapshot;
+    this.#left = new LeftNodes({ lambdaNodes, snapshot, clock });
     this.#reconciler = new WorkerReconciler({
       ...options,
       workers: options.workers.cache,
-      directory,
-      ledger,
+      snapshot,
+      assignments,
       left: this.#left,
     });
     this.#authority = new CaController({ client, systemNamespace, clock, logger });
-    const collector = new NodeGarbageCollector({ ...options, lambdaNodes, directory, ledger });
+    const collector = new NodeGarbageCollector({ ...options, lambdaNodes, snapshot, assignments });
     this.#workerQueue = this.#queue('workers', CONCURRENCY, (key, call) =>
       this.#reconciler.reconcile(key, call),
     );
@@ -151,8 +152,8 @@ class Term {
             source: options.holds,
             metrics: options.reconcilerMetrics,
             lambdaNodes,
-            directory,
-            ledger,
+            snapshot,
+            assignments,
             onClosure: (node) => {
               this.#lookAtWorkersOf(node);
               this.#wakeWaiting();
@@ -230,7 +231,12 @@ class Term {
     this.#tasks.run('ranges', (signal) =>
       publishRanges({ client, systemNamespace, nodes: nodes.cache, clock, logger }, signal),
     );
-    this.#tasks.run('authority', (signal) => keepAuthority(this.#authority, clock, logger, signal));
+    const onError = (error: unknown): void =>
+      logger.warn({ error: messageOf(error) }, 'client authority could not be refreshed');
+    const period = { clock, everyMs: AUTHORITY_EVERY_MS, retryMs: AUTHORITY_RETRY_MS, onError };
+    this.#tasks.run('authority', (signal) =>
+      repeat(period, signal, () => this.#authority.refresh({ signal })),
+    );
   }
 
   async #sign(name: string, call: CallOptions): Promise<ReconcileResult> {
@@ -259,15 +265,15 @@ class Term {
     let freed: string | undefined;
     this.#left.noteWorker(change);
     if (change.kind === 'deleted') {
-      freed = this.#ledger.forget(uid);
+      freed = this.#assignments.forget(uid);
       this.#reconciler.forget(key, uid);
     } else {
-      freed = this.#ledger.observe(change.object);
+      freed = this.#assignments.observe(change.object);
       this.#workerQueue.add(key);
     }
     this.#holds?.noteWorker(change);
     const before = (change.kind === 'updated' ? change.old : change.object).status?.assignment?.nodeName;
-    if (before !== undefined && this.#ledger.load(before).assigned === 0) {
+    if (before !== undefined && this.#assignments.load(before).assigned === 0) {
       this.#nodeQueue.add(before);
     }
     if (freed !== undefined) {
@@ -285,7 +291,7 @@ class Term {
       this.#holds?.look(name);
     }
     if (change.kind === 'deleted') {
-      this.#directory.forget(name);
+      this.#snapshot.forget(name);
     }
     if (this.#left.noteNode(change)) {
       this.#lookAtAwaiting();
@@ -300,7 +306,7 @@ class Term {
       return;
     }
     const { name } = change.object.metadata;
-    this.#directory.noteTaints(name, change.kind === 'deleted' ? undefined : change.object);
+    this.#snapshot.noteTaints(name, change.kind === 'deleted' ? undefined : change.object);
     this.#nodeMatters(name);
     this.#wakeWaiting();
   }
@@ -356,24 +362,5 @@ class Term {
       },
       Math.max(WAKE_AFTER_MS, WAKE_EACH_MS * this.#reconciler.waiting().length),
     );
-  }
-}
-
-async function keepAuthority(
-  authority: CaController,
-  clock: Clock,
-  logger: Logger,
-  signal: AbortSignal,
-): Promise<void> {
-  while (!signal.aborted) {
-    let delayMs = AUTHORITY_EVERY_MS;
-    try {
-      await authority.refresh({ signal });
-    } catch (error) {
-      signal.throwIfAborted();
-      logger.warn({ error: messageOf(error) }, 'client authority could not be refreshed');
-      delayMs = AUTHORITY_RETRY_MS;
-    }
-    await sleep(clock, delayMs, signal);
   }
 }

@@ -1,10 +1,11 @@
 import { readdir } from 'node:fs/promises';
 import type { OrphanVeths } from '../../cni/gc/orphan-veths.ts';
 import type { Clock } from '../../common/clock.ts';
-import { type CallOptions, sleep } from '../../common/deadline.ts';
+import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
+import { repeat } from '../../common/repeat.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 import { MARK_SUFFIX } from '../invoke/in-flight-marker.ts';
 import { audit, type HostState, type Leftover, Sightings } from '../model/leftovers.ts';
@@ -93,17 +94,9 @@ export class GarbageCollector {
   /** Looks again and again until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, logger, periodMs } = this.#options;
-    while (!signal.aborted) {
-      try {
-        await this.look({ signal });
-      } catch (error) {
-        if (signal.aborted) {
-          throw error;
-        }
-        logger.debug({ err: error }, 'the node could not be audited; trying again later');
-      }
-      await sleep(clock, periodMs, signal);
-    }
+    const onError = (error: unknown): void =>
+      logger.debug({ err: error }, 'the node could not be audited; trying again later');
+    await repeat({ clock, everyMs: periodMs, onError }, signal, () => this.look({ signal }));
   }
 
   /** To be told what came of a container that no resource claims. Shown from the next look on. */

@@ -1,9 +1,9 @@
 import { CLUSTER_RANGES_KEY } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
 import { hasCode } from '../../common/errors.ts';
 import { type NamedRange, parseIpRange } from '../../common/ip-range.ts';
 import type { Logger } from '../../common/logger.ts';
+import { repeat } from '../../common/repeat.ts';
 import { type ConfigMap, type Node, serviceCidrs } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 
@@ -69,19 +69,12 @@ export class ClusterCidrs {
   /** Reads the Service ranges periodically until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, logger, random = Math.random } = this.#options;
-    while (!signal.aborted) {
-      let wait = readEveryMs * (1 + readSpread * random());
-      try {
-        this.#services = await this.#read(signal);
-      } catch (error) {
-        if (signal.aborted) {
-          throw error;
-        }
-        logger.debug({ err: error }, 'Service ranges of the cluster cannot be read');
-        wait = retryMs;
-      }
-      await sleep(clock, wait, signal);
-    }
+    const everyMs = (): number => readEveryMs * (1 + readSpread * random());
+    const onError = (error: unknown): void =>
+      logger.debug({ err: error }, 'Service ranges of the cluster cannot be read');
+    await repeat({ clock, everyMs, retryMs, onError }, signal, async () => {
+      this.#services = await this.#read(signal);
+    });
   }
 
   async #read(signal: AbortSignal): Promise<readonly NamedRange[]> {

@@ -84,7 +84,7 @@ export class HoldController implements NodeClosures {
       if (node === undefined) {
         continue;
       }
-      const isLoaded = this.#options.ledger.load(node).assigned > 0;
+      const isLoaded = this.#options.assignments.load(node).assigned > 0;
       if (isLoaded !== this.#loaded.has(node)) {
         this.#queue.add(node);
       }

@@ -23,8 +23,8 @@ export interface HoldReconcilerOptions {
   /** Hold Pods of the system namespace. */
   readonly pods: ObjectCache<Pod>;
   readonly lambdaNodes: ObjectCache<LambdaNode>;
-  readonly directory: Pick<NodeSnapshot, 'presence'>;
-  readonly ledger: AssignmentCache;
+  readonly snapshot: Pick<NodeSnapshot, 'presence'>;
+  readonly assignments: AssignmentCache;
   readonly events: EventSink;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -63,10 +63,10 @@ export class HoldReconciler implements NodeClosures {
 
   /** Errors are those of the API server; the node is then looked at again after a growing wait. */
   async reconcile(nodeName: string, options: CallOptions): Promise<ReconcileResult> {
-    const { pods, systemNamespace, lambdaNodes, ledger } = this.#options;
+    const { pods, systemNamespace, lambdaNodes, assignments } = this.#options;
     const pod = pods.get({ namespace: systemNamespace, name: holdPodName(nodeName) });
     const node = lambdaNodes.get({ name: nodeName });
-    const { assigned } = ledger.load(nodeName);
+    const { assigned } = assignments.load(nodeName);
     if (pod === undefined && assigned === 0) {
       const wasClosed = this.closureOf(nodeName) !== undefined;
       this.#tracks.delete(nodeName);
@@ -93,7 +93,7 @@ export class HoldReconciler implements NodeClosures {
     pod: Pod | undefined,
     assigned: number,
   ): HoldDecision {
-    const { clock, settings, directory } = this.#options;
+    const { clock, settings, snapshot } = this.#options;
     const now = clock.monotonic();
     const view = pod === undefined ? undefined : holdView(pod);
     const seen = `${pod?.metadata.uid ?? ''} ${view?.state.kind ?? ''}`;
@@ -112,7 +112,7 @@ export class HoldReconciler implements NodeClosures {
     } else if (view !== undefined && 'refusal' in view.state) {
       track.unheldSince ??= now;
     }
-    const presence = directory.presence(nodeName);
+    const presence = snapshot.presence(nodeName);
     track.wasCordoned ||= presence.cordoned;
     const decision = decideHold({
       ...presence,

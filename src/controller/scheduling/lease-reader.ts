@@ -1,7 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { repeat } from '../../common/repeat.ts';
 import { leases } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
 import type { NodeLiveness } from './liveness.ts';
@@ -28,24 +28,20 @@ export interface LeaseReaderOptions {
  */
 export async function readLeases(options: LeaseReaderOptions, signal: AbortSignal): Promise<void> {
   const { client, systemNamespace, liveness, nodeNames, onChange, clock, logger } = options;
-  while (!signal.aborted) {
-    try {
-      const { items } = await client.list(
-        leases,
-        { namespace: systemNamespace },
-        { signal, deadlineMs: READ_DEADLINE_MS },
-      );
-      const stamps = new Map(
-        items.map(({ metadata }) => [metadata.name, `${metadata.uid} ${metadata.resourceVersion}`]),
-      );
-      const changed = liveness.observe({ at: clock.monotonic(), nodes: nodeNames(), stamps });
-      if (changed.length > 0) {
-        onChange(changed);
-      }
-    } catch (error) {
-      signal.throwIfAborted();
-      logger.warn({ error: messageOf(error) }, 'leases could not be read');
+  const onError = (error: unknown): void =>
+    logger.warn({ error: messageOf(error) }, 'leases could not be read');
+  await repeat({ clock, everyMs: READ_EVERY_MS, onError }, signal, async () => {
+    const { items } = await client.list(
+      leases,
+      { namespace: systemNamespace },
+      { signal, deadlineMs: READ_DEADLINE_MS },
+    );
+    const stamps = new Map(
+      items.map(({ metadata }) => [metadata.name, `${metadata.uid} ${metadata.resourceVersion}`]),
+    );
+    const changed = liveness.observe({ at: clock.monotonic(), nodes: nodeNames(), stamps });
+    if (changed.length > 0) {
+      onChange(changed);
     }
-    await sleep(clock, READ_EVERY_MS, signal);
-  }
+  });
 }

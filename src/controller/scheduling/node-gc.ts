@@ -11,8 +11,8 @@ export interface NodeGarbageCollectorOptions {
   readonly client: KubeClient;
   readonly systemNamespace: string;
   readonly lambdaNodes: ObjectCache<LambdaNode>;
-  readonly directory: Pick<NodeSnapshot, 'isNodeDeleted' | 'seesNodeDeleted'>;
-  readonly ledger: AssignmentCache;
+  readonly snapshot: Pick<NodeSnapshot, 'isNodeDeleted' | 'seesNodeDeleted'>;
+  readonly assignments: AssignmentCache;
   readonly logger: Logger;
 }
 
@@ -30,12 +30,12 @@ export class NodeGarbageCollector {
 
   /** Errors are those of the API server; the node is then looked at again after a growing wait. */
   async sweep(name: string, options: CallOptions): Promise<void> {
-    const { client, systemNamespace, lambdaNodes, directory, ledger, logger } = this.#options;
+    const { client, systemNamespace, lambdaNodes, snapshot, assignments, logger } = this.#options;
     const lambdaNode = lambdaNodes.get({ name });
-    if (lambdaNode === undefined || !directory.seesNodeDeleted(name) || ledger.load(name).assigned > 0) {
+    if (lambdaNode === undefined || !snapshot.seesNodeDeleted(name) || assignments.load(name).assigned > 0) {
       return;
     }
-    if (!(await directory.isNodeDeleted(name, options)) || ledger.load(name).assigned > 0) {
+    if (!(await snapshot.isNodeDeleted(name, options)) || assignments.load(name).assigned > 0) {
       return;
     }
     const { uid } = lambdaNode.metadata;

@@ -30,7 +30,7 @@ export interface NodeSnapshotOptions {
   readonly lambdaNodes: ObjectCache<LambdaNode>;
   readonly nodes: ObjectCache<Node>;
   readonly liveness: NodeLiveness;
-  readonly ledger: AssignmentCache;
+  readonly assignments: AssignmentCache;
   readonly closures: NodeClosures;
   readonly clock: Clock;
 }
@@ -147,7 +147,7 @@ export class NodeSnapshot {
     const tolerations = worker.spec.tolerations ?? [];
     return this.#options.lambdaNodes.list().map(({ metadata: { name } }) => {
       const view = this.#view(name);
-      const load = this.#options.ledger.load(name);
+      const load = this.#options.assignments.load(name);
       const { used } = load;
       const { said } = view;
       return {

@@ -1,8 +1,9 @@
 import { CLUSTER_RANGES_KEY, CLUSTER_RANGES_NAME } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
-import { type CallOptions, sleep } from '../../common/deadline.ts';
+import type { CallOptions } from '../../common/deadline.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { repeat } from '../../common/repeat.ts';
 import { configMaps, type Node } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 
@@ -26,17 +27,11 @@ export interface RangePublisherOptions {
  */
 export async function publishRanges(options: RangePublisherOptions, signal: AbortSignal): Promise<void> {
   const { clock, logger } = options;
-  while (!signal.aborted) {
-    let delayMs = LOOK_EVERY_MS;
-    try {
-      await publish(options, { signal });
-    } catch (error) {
-      signal.throwIfAborted();
-      logger.warn({ error: messageOf(error) }, 'ranges of the cluster could not be published');
-      delayMs = RETRY_MS;
-    }
-    await sleep(clock, delayMs, signal);
-  }
+  const onError = (error: unknown): void =>
+    logger.warn({ error: messageOf(error) }, 'ranges of the cluster could not be published');
+  await repeat({ clock, everyMs: LOOK_EVERY_MS, retryMs: RETRY_MS, onError }, signal, () =>
+    publish(options, { signal }),
+  );
 }
 
 async function publish(options: RangePublisherOptions, call: CallOptions): Promise<void> {

@@ -28,7 +28,7 @@ interface Count {
 export interface DisruptionBudgetOptions {
   /** {@link FUNCTION_INDEX} is among its indexes. */
   readonly workers: Pick<ObjectCache<LambdaWorker>, 'byIndex'>;
-  readonly ledger: Pick<AssignmentCache, 'assumed'>;
+  readonly assignments: Pick<AssignmentCache, 'assumed'>;
   readonly clock: Clock;
 }
 
@@ -92,7 +92,7 @@ export class DisruptionBudget {
     const away = alive.filter(
       ({ metadata, status }) =>
         !isTrue(status?.conditions, workerConditions.ready) ||
-        this.#options.ledger.assumed(metadata.uid ?? '') !== undefined,
+        this.#options.assignments.assumed(metadata.uid ?? '') !== undefined,
     );
     for (const [key, { at }] of this.#counts) {
       if (now - at >= COUNT_FOR_MS) {

@@ -15,7 +15,7 @@ export function leavingIndex(node: LambdaNode): readonly string[] {
 export interface LeftNodesOptions {
   /** {@link LEAVING_INDEX} is among its indexes. */
   readonly lambdaNodes: ObjectCache<LambdaNode>;
-  readonly directory: Pick<NodeSnapshot, 'standing'>;
+  readonly snapshot: Pick<NodeSnapshot, 'standing'>;
   readonly clock: Clock;
 }
 
@@ -66,7 +66,7 @@ export class LeftNodes {
 
   /** Nodes other than the present one that may have a container of the worker. */
   of(worker: LambdaWorker): readonly LeftNode[] {
-    const { clock, directory, lambdaNodes } = this.#options;
+    const { clock, snapshot, lambdaNodes } = this.#options;
     const { metadata, status } = worker;
     const uid = metadata.uid ?? '';
     const now = clock.monotonic();
@@ -77,7 +77,7 @@ export class LeftNodes {
     const names = new Set([...listing.map((node) => node.metadata.name), ...(leftAt?.keys() ?? [])]);
     names.delete(status?.assignment?.nodeName ?? '');
     return [...names].map((name) => {
-      const { goneBecause, liveness } = directory.standing(worker, name);
+      const { goneBecause, liveness } = snapshot.standing(worker, name);
       return {
         liveness,
         ...(goneBecause === undefined ? {} : { goneBecause }),

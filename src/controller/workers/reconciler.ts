@@ -23,9 +23,9 @@ export interface WorkerReconcilerOptions {
   /** Fenced: refuses to write once another controller leads. */
   readonly client: KubeClient;
   readonly workers: ObjectCache<LambdaWorker>;
-  readonly directory: NodeSnapshot;
+  readonly snapshot: NodeSnapshot;
   readonly left: Pick<LeftNodes, 'of'>;
-  readonly ledger: AssignmentCache;
+  readonly assignments: AssignmentCache;
   readonly events: EventSink;
   readonly metrics: ControllerMetrics;
   readonly clock: Clock;
@@ -119,10 +119,10 @@ export class WorkerReconciler {
 
   /** Errors are those of the API server; the key is then tried again after a growing wait. */
   async reconcile(key: string, options: CallOptions): Promise<ReconcileResult> {
-    const { workers, ledger, logger } = this.#options;
+    const { workers, assignments, logger } = this.#options;
     let worker = workers.get(parseKeyText(key));
     for (let step = 0; step < MAX_STEPS && worker !== undefined; step++) {
-      if (ledger.assumed(worker.metadata.uid ?? '') !== undefined) {
+      if (assignments.assumed(worker.metadata.uid ?? '') !== undefined) {
         // The last assignment is not in the cache yet; its event brings the next round.
         return {};
       }
@@ -175,9 +175,7 @@ export class WorkerReconciler {
 
   #standing(worker: LambdaWorker): WorkerStanding {
     const nodeName = worker.status?.assignment?.nodeName;
-    return nodeName === undefined
-      ? { liveness: 'fresh' }
-      : this.#options.directory.standing(worker, nodeName);
+    return nodeName === undefined ? { liveness: 'fresh' } : this.#options.snapshot.standing(worker, nodeName);
   }
 
   /**
@@ -269,7 +267,7 @@ export class WorkerReconciler {
         exclude,
         leaves: worker.status?.assignment?.nodeName,
       },
-      this.#options.directory.candidates(worker, isWoken),
+      this.#options.snapshot.candidates(worker, isWoken),
     );
   }
 
@@ -307,9 +305,9 @@ export class WorkerReconciler {
     decision: WorkerDecision & { readonly kind: 'removeFinalizer' },
     options: CallOptions,
   ): Promise<void> {
-    const { client, directory, events, metrics, logger } = this.#options;
+    const { client, snapshot, events, metrics, logger } = this.#options;
     const nodeName = worker.status?.assignment?.nodeName;
-    if (decision.isNodeGone && nodeName !== undefined && !(await directory.isGone(nodeName, options))) {
+    if (decision.isNodeGone && nodeName !== undefined && !(await snapshot.isGone(nodeName, options))) {
       return;
     }
     const rest = (worker.metadata.finalizers ?? []).filter((finalizer) => finalizer !== WORKER_FINALIZER);
@@ -335,20 +333,20 @@ export class WorkerReconciler {
     decision: WorkerDecision & { readonly kind: 'write' },
     options: CallOptions,
   ): Promise<void> {
-    const { client, directory, ledger, clock, events, metrics, logger, workers } = this.#options;
+    const { client, snapshot, assignments, clock, events, metrics, logger, workers } = this.#options;
     const uid = worker.metadata.uid ?? '';
     const { assignment } = decision.status;
     const before = worker.status?.assignment;
     const isNew = assignment !== undefined && assignment.epoch !== before?.epoch;
     if (isNew) {
       // Before the first await, so that the next placement counts the assignment.
-      ledger.assume(worker, assignment);
+      assignments.assume(worker, assignment);
       this.#turns.noteMoved(worker);
     }
     let written: LambdaWorker;
     try {
-      if (decision.goneNode !== undefined && !(await directory.isGone(decision.goneNode, options))) {
-        ledger.retract(worker);
+      if (decision.goneNode !== undefined && !(await snapshot.isGone(decision.goneNode, options))) {
+        assignments.retract(worker);
         return;
       }
       written = await client.patch(
@@ -360,7 +358,7 @@ export class WorkerReconciler {
     } catch (error) {
       // The write may have succeeded all the same; then the cache will show it.
       if (isNew) {
-        ledger.retract(workers.get(objectKey(worker)) ?? worker);
+        assignments.retract(workers.get(objectKey(worker)) ?? worker);
       }
       throw error;
     }

@@ -62,21 +62,21 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
         { metadata: { name: 'node-1', labels: { pci: 'true', zone: 'a' } } },
         { metadata: { name: 'node-2', labels: { zone: 'b' } }, status: { capacity: { memory: '1Gi' } } },
       ]);
-      const directory = new NodeSnapshot({
+      const snapshot = new NodeSnapshot({
         client: {} as KubeClient,
         lambdaNodes: lambdaNodes.cache,
         nodes: nodes.cache,
         liveness: new NodeLiveness(),
-        ledger: new AssignmentCache(),
+        assignments: new AssignmentCache(),
         closures: { closureOf: () => undefined },
         clock: manualClock(),
       });
       for (const object of lambdaNodes.cache.list()) {
         placementFingerprint(object);
-        directory.presence(object.metadata.name);
-        directory.standing(workerFixture(), object.metadata.name);
+        snapshot.presence(object.metadata.name);
+        snapshot.standing(workerFixture(), object.metadata.name);
       }
-      const candidates = directory.candidates(workerFixture({ spec: { image: IMAGE } }), true);
+      const candidates = snapshot.candidates(workerFixture({ spec: { image: IMAGE } }), true);
       expect(place({ memoryMiB: 128, takesRoom: true, nodeSelector: { pci: 'true' } }, candidates)).toEqual({
         kind: 'placed',
         nodeName: 'node-1',

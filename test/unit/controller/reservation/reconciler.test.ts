@@ -22,7 +22,7 @@ const refused = {
 class Scene {
   readonly lambdaNodes = createObjectCache<LambdaNode>();
   readonly pods = createObjectCache<Pod>();
-  readonly ledger = new AssignmentCache();
+  readonly assignments = new AssignmentCache();
   readonly clock = manualClock();
   readonly writes: string[] = [];
   readonly events: string[] = [];
@@ -55,8 +55,8 @@ class Scene {
       settings,
       pods: this.pods,
       lambdaNodes: this.lambdaNodes,
-      directory: { presence: () => this.presence },
-      ledger: this.ledger,
+      snapshot: { presence: () => this.presence },
+      assignments: this.assignments,
       events: { record: ({ reason }) => this.events.push(reason) },
       clock: this.clock,
       logger: silentLogger(),
@@ -67,10 +67,10 @@ class Scene {
   /** The node has that many workers, by the controller and by its agent. */
   workers(count: number): void {
     for (const name of ['one', 'two']) {
-      this.ledger.forget(`uid-of-${name}`);
+      this.assignments.forget(`uid-of-${name}`);
     }
     for (const name of ['one', 'two'].slice(0, count)) {
-      this.ledger.observe(
+      this.assignments.observe(
         workerFixture({ name, status: { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Running' } }),
       );
     }

@@ -8,9 +8,9 @@ const worker = (status: LambdaWorkerStatus | undefined, fixture: WorkerFixture =
   workerFixture({ ...fixture, ...(status === undefined ? {} : { status }) });
 
 const usedBy = (subject: ReturnType<typeof worker>) => {
-  const ledger = new AssignmentCache();
-  ledger.observe(subject);
-  return ledger.load('node-1').used.memoryMiB;
+  const assignments = new AssignmentCache();
+  assignments.observe(subject);
+  return assignments.load('node-1').used.memoryMiB;
 };
 
 const cleanedUp = {
@@ -73,64 +73,64 @@ describe('AssignmentCache', () => {
   it('counts memory and /tmp, for placement and for what is seen', () => {
     const spec = { resources: { limits: { memory: '6Mi' }, pids: 256 }, ephemeralStorage: '64Gi' };
     expect(usedBy(worker({ ...onNode1, phase: 'Running' }, { spec }))).toBe(65_542);
-    const ledger = new AssignmentCache();
-    ledger.assume(worker(undefined, { spec }), { nodeName: 'node-1', epoch: 1 });
-    expect(ledger.load('node-1').used.memoryMiB).toBe(65_542);
+    const assignments = new AssignmentCache();
+    assignments.assume(worker(undefined, { spec }), { nodeName: 'node-1', epoch: 1 });
+    expect(assignments.load('node-1').used.memoryMiB).toBe(65_542);
   });
 
   it('counts its own decisions until they are seen', () => {
-    const ledger = new AssignmentCache();
+    const assignments = new AssignmentCache();
     const subject = worker(undefined);
-    ledger.assume(subject, { nodeName: 'node-2', epoch: 1 });
-    expect(ledger.load('node-2').used).toEqual({ memoryMiB: 192, workers: 1 });
-    expect(ledger.load('node-2').sameFunction(functionKeyOf(subject))).toBe(1);
-    ledger.observe(subject);
-    expect(ledger.assumed('uid-of-hello')).toEqual({ nodeName: 'node-2', epoch: 1 });
-    ledger.observe(worker({ assignment: { nodeName: 'node-2', epoch: 1 }, phase: 'Running' }));
-    expect(ledger.assumed('uid-of-hello')).toBeUndefined();
-    expect(ledger.load('node-2').used.memoryMiB).toBe(192);
+    assignments.assume(subject, { nodeName: 'node-2', epoch: 1 });
+    expect(assignments.load('node-2').used).toEqual({ memoryMiB: 192, workers: 1 });
+    expect(assignments.load('node-2').sameFunction(functionKeyOf(subject))).toBe(1);
+    assignments.observe(subject);
+    expect(assignments.assumed('uid-of-hello')).toEqual({ nodeName: 'node-2', epoch: 1 });
+    assignments.observe(worker({ assignment: { nodeName: 'node-2', epoch: 1 }, phase: 'Running' }));
+    expect(assignments.assumed('uid-of-hello')).toBeUndefined();
+    expect(assignments.load('node-2').used.memoryMiB).toBe(192);
   });
 
   it('moves the count with a higher epoch, and not back with what is seen late', () => {
-    const ledger = new AssignmentCache();
+    const assignments = new AssignmentCache();
     const before = worker({ ...onNode1, phase: 'Running' });
-    ledger.observe(before);
-    ledger.assume(before, { nodeName: 'node-2', epoch: 2 });
-    ledger.observe(before);
-    expect(ledger.load('node-1').assigned).toBe(0);
-    expect(ledger.load('node-2').assigned).toBe(1);
+    assignments.observe(before);
+    assignments.assume(before, { nodeName: 'node-2', epoch: 2 });
+    assignments.observe(before);
+    expect(assignments.load('node-1').assigned).toBe(0);
+    expect(assignments.load('node-2').assigned).toBe(1);
   });
 
   it('takes back a decision that could not be written', () => {
-    const ledger = new AssignmentCache();
+    const assignments = new AssignmentCache();
     const subject = worker(undefined);
-    ledger.assume(subject, { nodeName: 'node-2', epoch: 1 });
-    ledger.retract(subject);
-    expect(ledger.load('node-2').assigned).toBe(0);
-    expect(ledger.assumed('uid-of-hello')).toBeUndefined();
+    assignments.assume(subject, { nodeName: 'node-2', epoch: 1 });
+    assignments.retract(subject);
+    expect(assignments.load('node-2').assigned).toBe(0);
+    expect(assignments.assumed('uid-of-hello')).toBeUndefined();
   });
 
   it('tells which node has more room than before', () => {
-    const ledger = new AssignmentCache();
+    const assignments = new AssignmentCache();
     const running = worker({ ...onNode1, phase: 'Running' });
-    expect(ledger.observe(running)).toBeUndefined();
-    expect(ledger.observe(running)).toBeUndefined();
-    expect(ledger.observe(worker({ ...onNode1, phase: 'Absent' }))).toBe('node-1');
-    ledger.observe(running);
-    expect(ledger.forget('uid-of-hello')).toBe('node-1');
-    expect(ledger.forget('uid-of-hello')).toBeUndefined();
-    expect(ledger.load('node-1')).toMatchObject({ used: { memoryMiB: 0, workers: 0 }, assigned: 0 });
+    expect(assignments.observe(running)).toBeUndefined();
+    expect(assignments.observe(running)).toBeUndefined();
+    expect(assignments.observe(worker({ ...onNode1, phase: 'Absent' }))).toBe('node-1');
+    assignments.observe(running);
+    expect(assignments.forget('uid-of-hello')).toBe('node-1');
+    expect(assignments.forget('uid-of-hello')).toBeUndefined();
+    expect(assignments.load('node-1')).toMatchObject({ used: { memoryMiB: 0, workers: 0 }, assigned: 0 });
   });
 
   it('counts a worker that is deleted to its node until that has cleaned up, whatever it waits for then', () => {
     const metadata = { deletionTimestamp: '2026-11-01T00:00:00Z' };
-    const ledger = new AssignmentCache();
-    ledger.observe(worker({ ...onNode1, phase: 'Terminating' }, { metadata }));
-    expect(ledger.load('node-1').assigned).toBe(1);
+    const assignments = new AssignmentCache();
+    assignments.observe(worker({ ...onNode1, phase: 'Terminating' }, { metadata }));
+    expect(assignments.load('node-1').assigned).toBe(1);
     const cleaned = { ...onNode1, phase: 'Absent', conditions: [cleanedUp] } as const;
-    expect(ledger.observe(worker(cleaned, { metadata }))).toBe('node-1');
-    expect(ledger.load('node-1').assigned).toBe(0);
-    ledger.observe(worker(cleaned));
-    expect(ledger.load('node-1').assigned).toBe(1);
+    expect(assignments.observe(worker(cleaned, { metadata }))).toBe('node-1');
+    expect(assignments.load('node-1').assigned).toBe(0);
+    assignments.observe(worker(cleaned));
+    expect(assignments.load('node-1').assigned).toBe(1);
   });
 });

@@ -10,7 +10,7 @@ import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 function scene() {
   const lambdaNodes = createObjectCache<LambdaNode>();
   lambdaNodes.set(nodeFixture());
-  const ledger = new AssignmentCache();
+  const assignments = new AssignmentCache();
   const deleted: string[] = [];
   const facts = { seen: true, proven: true };
   const sweeper = new NodeGarbageCollector({
@@ -22,14 +22,14 @@ function scene() {
     } as unknown as KubeClient,
     systemNamespace: 'esb-system',
     lambdaNodes,
-    directory: {
+    snapshot: {
       seesNodeDeleted: () => facts.seen,
       isNodeDeleted: () => Promise.resolve(facts.proven),
     },
-    ledger,
+    assignments,
     logger: silentLogger(),
   });
-  return { lambdaNodes, ledger, deleted, facts, sweep: () => sweeper.sweep('node-1', {}) };
+  return { lambdaNodes, assignments, deleted, facts, sweep: () => sweeper.sweep('node-1', {}) };
 }
 
 describe('NodeGarbageCollector', () => {
@@ -40,11 +40,11 @@ describe('NodeGarbageCollector', () => {
   });
 
   it('waits until no worker is assigned there', async () => {
-    const { deleted, ledger, sweep } = scene();
-    ledger.observe(workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } }));
+    const { deleted, assignments, sweep } = scene();
+    assignments.observe(workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } }));
     await sweep();
     expect(deleted).toEqual([]);
-    ledger.forget('uid-of-hello');
+    assignments.forget('uid-of-hello');
     await sweep();
     expect(deleted).toHaveLength(2);
   });

@@ -11,18 +11,18 @@ import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 type Taints = NonNullable<NonNullable<Node['spec']>['taints']>;
 
-/** A directory over caches that a test fills. */
+/** A snapshot over caches that a test fills. */
 function scene() {
   const lambdaNodes = createObjectCache<LambdaNode>();
   const nodes = createObjectCache<Node>();
   const closures = new Map<string, 'draining' | 'unheld'>();
   const clock = manualClock();
-  const directory = new NodeSnapshot({
+  const snapshot = new NodeSnapshot({
     client: {} as KubeClient,
     lambdaNodes,
     nodes,
     liveness: new NodeLiveness(),
-    ledger: new AssignmentCache(),
+    assignments: new AssignmentCache(),
     closures: { closureOf: (node) => closures.get(node) },
     clock,
   });
@@ -34,10 +34,10 @@ function scene() {
       spec: { ...spec, taints },
     };
     nodes.set(node);
-    directory.noteTaints('node-1', node);
+    snapshot.noteTaints('node-1', node);
   };
   lambdaNodes.set(nodeFixture());
-  return { lambdaNodes, nodes, closures, clock, directory, taint };
+  return { lambdaNodes, nodes, closures, clock, snapshot, taint };
 }
 
 const driving = { key: 'maintenance', value: 'disk', effect: 'NoExecute' };
@@ -56,65 +56,65 @@ const tolerating = (tolerationSeconds?: number) =>
 
 describe('how a node stands to a worker of its own', () => {
   it('asks nothing of it while all is well', () => {
-    const { directory, taint } = scene();
-    expect(directory.standing(workerFixture(), 'node-1')).toEqual({ liveness: 'fresh' });
+    const { snapshot, taint } = scene();
+    expect(snapshot.standing(workerFixture(), 'node-1')).toEqual({ liveness: 'fresh' });
     // These taints keep new workers away, and drive none out.
     taint([
       { key: 'dedicated', effect: 'NoSchedule' },
       { key: 'node.kubernetes.io/unreachable', effect: 'NoExecute' },
     ]);
-    expect(directory.standing(workerFixture(), 'node-1')).toEqual({ liveness: 'fresh' });
+    expect(snapshot.standing(workerFixture(), 'node-1')).toEqual({ liveness: 'fresh' });
   });
 
   it('asks it to leave when the node is retired or drained', () => {
-    const { directory, lambdaNodes, closures } = scene();
+    const { snapshot, lambdaNodes, closures } = scene();
     closures.set('node-1', 'unheld');
-    expect(directory.standing(workerFixture(), 'node-1').leave).toBeUndefined();
+    expect(snapshot.standing(workerFixture(), 'node-1').leave).toBeUndefined();
     closures.set('node-1', 'draining');
-    expect(directory.standing(workerFixture(), 'node-1').leave).toEqual({ kind: 'draining' });
+    expect(snapshot.standing(workerFixture(), 'node-1').leave).toEqual({ kind: 'draining' });
     lambdaNodes.set(nodeFixture({ retired: true, metadata: { resourceVersion: '2' } }));
-    expect(directory.standing(workerFixture(), 'node-1').leave).toEqual({ kind: 'retired' });
+    expect(snapshot.standing(workerFixture(), 'node-1').leave).toEqual({ kind: 'retired' });
   });
 
   it('asks it to leave by a taint that it does not tolerate', () => {
-    const { directory, taint } = scene();
+    const { snapshot, taint } = scene();
     taint([driving]);
-    expect(directory.standing(workerFixture(), 'node-1').leave).toEqual({
+    expect(snapshot.standing(workerFixture(), 'node-1').leave).toEqual({
       kind: 'tainted',
       taint: 'maintenance=disk:NoExecute',
     });
-    expect(directory.standing(tolerating(), 'node-1')).toEqual({ liveness: 'fresh' });
+    expect(snapshot.standing(tolerating(), 'node-1')).toEqual({ liveness: 'fresh' });
   });
 
   it('asks it to leave once the time is over for which it tolerates a taint', async () => {
-    const { directory, taint, clock } = scene();
+    const { snapshot, taint, clock } = scene();
     taint([driving]);
     const worker = tolerating(60);
-    expect(directory.standing(worker, 'node-1')).toEqual({ liveness: 'fresh', changesAfterMs: 60_000 });
+    expect(snapshot.standing(worker, 'node-1')).toEqual({ liveness: 'fresh', changesAfterMs: 60_000 });
     await clock.advance(40_000);
     // Something else about the Node changes: the time goes on.
     taint([driving], { unschedulable: true });
-    expect(directory.standing(worker, 'node-1')).toEqual({ liveness: 'fresh', changesAfterMs: 20_000 });
+    expect(snapshot.standing(worker, 'node-1')).toEqual({ liveness: 'fresh', changesAfterMs: 20_000 });
     await clock.advance(20_000);
-    expect(directory.standing(worker, 'node-1').leave).toMatchObject({ kind: 'tainted' });
+    expect(snapshot.standing(worker, 'node-1').leave).toMatchObject({ kind: 'tainted' });
     // A taint that was taken away and put on again counts from the start.
     taint([]);
     taint([driving]);
-    expect(directory.standing(worker, 'node-1').changesAfterMs).toBe(60_000);
+    expect(snapshot.standing(worker, 'node-1').changesAfterMs).toBe(60_000);
   });
 });
 
 describe('nodes as candidates', () => {
   it('are judged by the tolerations of each worker', () => {
-    const { directory, taint } = scene();
+    const { snapshot, taint } = scene();
     taint([driving]);
-    expect(directory.candidates(workerFixture(), false)).toMatchObject([{ taints: 'barred' }]);
-    expect(directory.candidates(tolerating(), false)).toMatchObject([{ taints: 'free' }]);
+    expect(snapshot.candidates(workerFixture(), false)).toMatchObject([{ taints: 'barred' }]);
+    expect(snapshot.candidates(tolerating(), false)).toMatchObject([{ taints: 'free' }]);
   });
 
   it('follow every change of what they are made of', () => {
-    const { directory, lambdaNodes, closures, taint } = scene();
-    const seen = () => directory.candidates(workerFixture(), false)[0];
+    const { snapshot, lambdaNodes, closures, taint } = scene();
+    const seen = () => snapshot.candidates(workerFixture(), false)[0];
     expect(seen()).toMatchObject({ ready: true, closed: undefined, hasImage: false });
     closures.set('node-1', 'draining');
     expect(seen()?.closed).toBe('draining');
@@ -131,20 +131,20 @@ describe('nodes as candidates', () => {
 
 describe('what a hold Pod depends on', () => {
   it('is that there is a Node, and whether it is cordoned', () => {
-    const { directory, taint, nodes, lambdaNodes } = scene();
-    expect(directory.presence('node-1')).toEqual({
+    const { snapshot, taint, nodes, lambdaNodes } = scene();
+    expect(snapshot.presence('node-1')).toEqual({
       exists: false,
       lost: false,
       retired: false,
       cordoned: false,
     });
     taint([], { unschedulable: true });
-    expect(directory.presence('node-1')).toMatchObject({ exists: true, cordoned: true });
+    expect(snapshot.presence('node-1')).toMatchObject({ exists: true, cordoned: true });
     taint([{ key: 'node.kubernetes.io/out-of-service', effect: 'NoExecute' }]);
     // Its agent lives.
-    expect(directory.presence('node-1')).toMatchObject({ exists: true });
+    expect(snapshot.presence('node-1')).toMatchObject({ exists: true });
     nodes.remove({ metadata: { name: 'node-1' } });
     lambdaNodes.set(nodeFixture({ retired: true, metadata: { resourceVersion: '2' } }));
-    expect(directory.presence('node-1')).toMatchObject({ exists: false, retired: true });
+    expect(snapshot.presence('node-1')).toMatchObject({ exists: false, retired: true });
   });
 });

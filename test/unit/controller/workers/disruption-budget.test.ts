@@ -34,7 +34,10 @@ function turns(...workers: readonly LambdaWorker[]) {
     cache.set(one);
   }
   const clock = manualClock();
-  return { clock, turns: new DisruptionBudget({ workers: cache, ledger: new AssignmentCache(), clock }) };
+  return {
+    clock,
+    turns: new DisruptionBudget({ workers: cache, assignments: new AssignmentCache(), clock }),
+  };
 }
 
 describe('DisruptionBudget', () => {

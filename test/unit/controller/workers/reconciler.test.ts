@@ -42,10 +42,10 @@ class Scene {
   readonly writes: Write[] = [];
   readonly events: string[] = [];
   readonly clock = manualClock();
-  readonly ledger = new AssignmentCache();
+  readonly assignments = new AssignmentCache();
   readonly liveness = new NodeLiveness();
   readonly closures = new Map<string, 'draining' | 'unheld'>();
-  readonly directory: NodeSnapshot;
+  readonly snapshot: NodeSnapshot;
   readonly left: LeftNodes;
   readonly reconciler: WorkerReconciler;
   /** Thrown by the next status patch, after or before it took effect. */
@@ -66,22 +66,22 @@ class Scene {
     for (const node of nodes) {
       this.showNode(node);
     }
-    this.directory = new NodeSnapshot({
+    this.snapshot = new NodeSnapshot({
       client,
       lambdaNodes: this.nodes,
       nodes: this.coreNodes,
       liveness: this.liveness,
-      ledger: this.ledger,
+      assignments: this.assignments,
       closures: { closureOf: (node) => this.closures.get(node) },
       clock: this.clock,
     });
-    this.left = new LeftNodes({ lambdaNodes: this.nodes, directory: this.directory, clock: this.clock });
+    this.left = new LeftNodes({ lambdaNodes: this.nodes, snapshot: this.snapshot, clock: this.clock });
     this.reconciler = new WorkerReconciler({
       client,
       workers: this.workers,
-      directory: this.directory,
+      snapshot: this.snapshot,
       left: this.left,
-      ledger: this.ledger,
+      assignments: this.assignments,
       events: { record: ({ reason }) => this.events.push(reason) },
       metrics: registerControllerMetrics(new Registry(), {
         workersByPhase: () => new Map(),
@@ -111,7 +111,7 @@ class Scene {
       for (const change of this.workers.set(worker)) {
         this.left.noteWorker(change);
       }
-      this.ledger.observe(worker);
+      this.assignments.observe(worker);
     }
   }
 
@@ -287,13 +287,13 @@ describe('WorkerReconciler', () => {
       scene.put(workerFixture());
       scene.fault = { error: ApiError.unreachable('patch', new Error('reset')), applied };
       await expect(scene.reconcile('hello')).rejects.toMatchObject({ code: 'Unreachable' });
-      expect(scene.ledger.assumed('uid-of-hello')).toBeUndefined();
+      expect(scene.assignments.assumed('uid-of-hello')).toBeUndefined();
       scene.sync();
       await scene.reconcile('hello');
       expect(scene.assignment('hello')).toEqual({ nodeName: 'node-1', epoch: 1 });
       scene.sync();
-      expect(scene.ledger.load('node-1').assigned).toBe(1);
-      expect(scene.ledger.load('node-2').assigned).toBe(0);
+      expect(scene.assignments.load('node-1').assigned).toBe(1);
+      expect(scene.assignments.load('node-2').assigned).toBe(0);
     },
   );
 
@@ -316,7 +316,7 @@ describe('WorkerReconciler', () => {
     await scene.reconcile('kept');
     await scene.reconcile('leaving');
     expect(scene.writes).toEqual([]);
-    expect(scene.ledger.assumed('uid-of-kept')).toBeUndefined();
+    expect(scene.assignments.assumed('uid-of-kept')).toBeUndefined();
 
     scene.storedNodes.delete('node-1');
     await scene.reconcile('kept');
@@ -401,7 +401,7 @@ describe('WorkerReconciler', () => {
     // As the API server has it then.
     const { assignment: _assignment, ...left } = scene.stored.get('hello')?.status ?? {};
     scene.put({ ...(scene.stored.get('hello') as LambdaWorker), status: left });
-    expect(scene.ledger.load('node-1').assigned).toBe(0);
+    expect(scene.assignments.load('node-1').assigned).toBe(0);
     // The finalizer goes, and then there is nothing more to write.
     for (let round = 0; round < 3; round++) {
       await scene.reconcile('hello');
@@ -492,7 +492,7 @@ describe('WorkerReconciler', () => {
       spec: { taints: [{ key: 'maintenance', effect: 'NoExecute' }] },
     };
     scene.coreNodes.set(node);
-    scene.directory.noteTaints('node-1', node);
+    scene.snapshot.noteTaints('node-1', node);
     scene.put(
       workerFixture({
         metadata: { finalizers: ['esb.dev/worker'] },

@@ -1,0 +1,38 @@
+import type { Clock } from './clock.ts';
+import { sleep } from './deadline.ts';
+
+export interface Repetition {
+  readonly clock: Clock;
+  /** Milliseconds from the end of one run to the next. */
+  readonly everyMs: number | (() => number);
+  /** The same after a failed run; as usual when absent. */
+  readonly retryMs?: number;
+  /** Called with the error of a failed run. */
+  readonly onError: (error: unknown) => void;
+}
+
+/**
+ * Runs `work` periodically, until `work` returns true.
+ *
+ * @throws {AbortedError} when `signal` fires
+ */
+export async function repeat(
+  { clock, everyMs, onError, retryMs }: Repetition,
+  signal: AbortSignal,
+  work: () => Promise<unknown>,
+): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted();
+    let delayMs = typeof everyMs === 'number' ? everyMs : everyMs();
+    try {
+      if ((await work()) === true) {
+        return;
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      onError(error);
+      delayMs = retryMs ?? delayMs;
+    }
+    await sleep(clock, delayMs, signal);
+  }
+}
