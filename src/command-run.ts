@@ -14,10 +14,7 @@ export const exitCodes = { ok: 0, failed: 1, usage: 2 } as const;
 const flushAfterMs = 5_000;
 const signalNumbers = { SIGINT: 2, SIGTERM: 15 } as const;
 
-/**
- * Lasts as long as the process: the first SIGTERM or SIGINT fires `signal`, the second ends the process at
- * once.
- */
+/** The first SIGTERM or SIGINT fires `signal`, the second ends the process at once. */
 function watchSignals(): { readonly signal: AbortSignal; readonly received: () => number | undefined } {
   const controller = new AbortController();
   let received: number | undefined;

@@ -6,10 +6,7 @@ import { agentFlags } from './options/agent.ts';
 import { wholeNumber } from './options/flag.ts';
 import { systemNamespace } from './options/shared.ts';
 
-/**
- * Adds the commands for operators, which use the cluster that the user names, or else the instance that is
- * opened.
- */
+/** Adds the commands for operators, for the named cluster or else the instance that is opened. */
 export function addCommands(program: Command, openInstance?: InstanceOpener): void {
   const run = (work: (context: CommandContext) => Promise<unknown>): Promise<void> =>
     command(work, openInstance);

@@ -255,9 +255,7 @@ function writeMetrics(registry: Registry): Pick<AgentMetrics, 'statusWritten' | 
   };
 }
 
-/**
- * A counter with one label, at zero for each of its usual values: a rate is right from the first event on.
- */
+/** A counter with one label, at zero for each usual value: a rate is right from the first event on. */
 function counterOf<Label extends string>(
   registry: Registry,
   name: string,

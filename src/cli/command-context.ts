@@ -3,9 +3,7 @@ export interface CommandContext {
   readonly signal: AbortSignal;
   /** Takes the text for the user. Default: standard output. */
   readonly write?: (text: string) => void;
-  /**
-   * Opens the instance that a command uses when the user names no cluster. Absent in the program of a Pod.
-   */
+  /** Opens the instance that stands for an unnamed cluster. Absent in the program of a Pod. */
   readonly openInstance?: InstanceOpener | undefined;
 }
 

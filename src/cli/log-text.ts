@@ -6,10 +6,7 @@ export interface LogTextOptions {
 
 /** The emulator's own lines: `28 Nov 2026 02:31:27,036 [INFO] (rapid) INIT START(…)`. */
 const OF_THE_EMULATOR = /^\d{1,2} \w{3} \d{4} [\d:,.]+ \[(?:INFO|DEBUG|TRACE)\] \(rapid\) /;
-/**
- * Lines by which its warnings and errors repeat the end of a process or of the time, which have lines of
- * their own.
- */
+/** Lines that repeat the end of a process or of the time, which have lines of their own. */
 const CONSEQUENCE =
   /^\d{1,2} \w{3} \d{4} [\d:,.]+ \[(?:WARNING|ERROR)\] \(rapid\) (?:First fatal error|Init failed|Invoke failed|Invoke DONE failed|Shutdown initiated|Reset initiated: (?!Timeout))/;
 /** The beginning of a line that may still become one of these. */
@@ -35,9 +32,7 @@ export class LogText {
     this.#options = options;
   }
 
-  /**
-   * The text to show after `data`. A part of a line is held back only where the line may have to be hidden.
-   */
+  /** The text to show after `data`. A part of a line that may have to be hidden is held back. */
   take(data: Uint8Array): string {
     return this.#show(this.#rest + this.#letters.decode(data, { stream: true }), false);
   }

@@ -28,9 +28,7 @@ export async function runPs(options: PsOptions, context: CommandContext): Promis
   );
 }
 
-/**
- * Characters of the last column, which fit a cause and the way out. The conditions have the whole message.
- */
+/** Characters of the last column: a cause and the way out. The conditions have the whole message. */
 const whyLength = 320;
 
 const header = ['NAMESPACE', 'NAME', 'FUNCTION', 'PHASE', 'NODE', 'ADDRESS', 'CONTAINER', 'LAST CALL', 'WHY'];

@@ -89,10 +89,7 @@ export async function runRetire(options: RetireOptions, context: CommandContext)
   }
 }
 
-/**
- * That of the local instance, else the one that kubectl would take; undefined in a Pod, which has a service
- * account.
- */
+/** That of the local instance, else that of kubectl; undefined in a Pod, which has a service account. */
 async function usualKubeconfig(
   env: NodeJS.ProcessEnv,
   { openInstance }: CommandContext,
@@ -114,9 +111,7 @@ async function usualKubeconfig(
   return file === '' ? join(homedir(), '.kube', 'config') : file;
 }
 
-/**
- * Retires the named nodes or all of them; with all of them, their LambdaNodes and Leases are removed, too.
- */
+/** Retires the named nodes or all of them; with all, their LambdaNodes and Leases are removed, too. */
 export async function retireNodes(options: RetireOptions, parts: RetireParts): Promise<void> {
   const { client, say, signal } = parts;
   const present = await allNodes(parts);
@@ -175,9 +170,7 @@ export async function removeLeftovers(
   say('What ESB made at run time is removed.');
 }
 
-/**
- * Returns the nodes that were not left within the time, with the reason. A node that is gone counts as left.
- */
+/** Returns the nodes that were not left in time, with the reason. A node that is gone counts as left. */
 async function untilLeft(
   names: ReadonlySet<string>,
   timeoutMs: number,
@@ -220,10 +213,7 @@ export function whyNotLeft(node: LambdaNode): string | undefined {
   return retired.status === 'True' ? undefined : retired.message;
 }
 
-/**
- * Waits until no worker has a finalizer of ours: once the controllers are gone, such a worker could not be
- * deleted.
- */
+/** Waits until no worker has our finalizer: without controllers it could not be deleted. */
 async function untilReleased(parts: RetireParts): Promise<void> {
   const { client, clock, signal } = parts;
   const end = clock.monotonic() + RELEASE_MS;

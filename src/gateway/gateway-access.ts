@@ -24,10 +24,7 @@ import { unavailable } from './lambda/lambda-error.ts';
 /** Milliseconds for which a refusal is kept: a caller with a new right should have it soon. */
 const REFUSED_MS = 10_000;
 
-/**
- * Seconds' worth of questions that strangers of one address may ask at once after a rest, and remembered
- * addresses.
- */
+/** Seconds' worth of questions that strangers of one address may ask at once, and known addresses. */
 const STRANGER_BURST_SECONDS = 5;
 const MAX_ADDRESSES = 20_000;
 

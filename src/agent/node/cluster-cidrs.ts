@@ -7,10 +7,7 @@ import { repeat } from '../../common/repeat.ts';
 import { type ConfigMap, type Node, serviceCidrs } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 
-/**
- * Milliseconds between two reads of the Service ranges, which hardly ever change, and the part by which
- * agents differ.
- */
+/** Milliseconds between two reads of the Service ranges, and the part by which agents differ. */
 const readEveryMs = 600_000;
 const readSpread = 0.25;
 const retryMs = 10_000;
@@ -22,10 +19,7 @@ export interface ClusterCidrsOptions {
   readonly given: readonly string[];
   /** The Node of the agent. */
   readonly ownNode: Pick<ObjectCache<Node>, 'list'>;
-  /**
-   * The ConfigMap in which the controller publishes the Pod ranges of all Nodes; empty beside an older
-   * controller.
-   */
+  /** The ConfigMap with the Pod ranges of all Nodes; empty beside an older controller. */
   readonly published: Pick<ObjectCache<ConfigMap>, 'list'>;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -72,10 +72,7 @@ export class NodeHealth {
     return this.#containerdVersion;
   }
 
-  /**
-   * Notes another reason why the node is not ready, such as its own start; a healthy `health` removes the
-   * note.
-   */
+  /** Notes another reason why the node is not ready, such as its start; `ok` removes the note. */
   note(what: string, health: Health): void {
     const before = this.#notes.get(what);
     if (health.ok) {

@@ -164,10 +164,7 @@ export class NodeRegistration {
     }
   }
 
-  /**
-   * Waits until the Node has been listed, for ten seconds at most: a LambdaNode without labels is better than
-   * none.
-   */
+  /** Waits at most ten seconds for the Node: a LambdaNode without labels is better than none. */
   async #untilNodeKnown(signal: AbortSignal): Promise<void> {
     const { nodes, clock } = this.#options;
     const waited = new AbortController();

@@ -2,9 +2,7 @@ import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { EsbError } from '../../common/errors.ts';
 
-/**
- * Files of the machine: its own resolv.conf, and the one in which systemd-resolved keeps the real servers.
- */
+/** The machine's own resolv.conf, and the one in which systemd-resolved keeps the real servers. */
 const sources = ['/etc/resolv.conf', '/run/systemd/resolve/resolv.conf'] as const;
 
 /**

@@ -113,10 +113,7 @@ export function createSecretCache(options: SecretCacheOptions): SecretCache {
     }
   };
 
-  /**
-   * One request for concurrent readers. The request goes on when no reader waits any more, for the next
-   * start.
-   */
+  /** One request for concurrent readers, which goes on for the next start when no reader waits. */
   const askOnce = (namespace: string, name: string, known: EncodedData | undefined): Promise<Told> => {
     const file = fileOf(namespace, name);
     const asked =

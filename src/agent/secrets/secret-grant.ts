@@ -2,10 +2,7 @@ import { EsbError } from '../../common/errors.ts';
 
 /** The service account of the agents, as the manifests have it. */
 const agentServiceAccount = 'esb-agent';
-/**
- * The group of agents that are users of their own, as in a local instance; no authenticator of a cluster
- * gives it.
- */
+/** The group of agents that are users, as in a local instance; no authenticator of a cluster gives it. */
 const agentGroup = 'esb:agents';
 /** The identity of agents at the API server. */
 export type AgentSubject =

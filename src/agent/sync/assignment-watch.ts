@@ -219,10 +219,7 @@ export class AssignmentWatch {
     }
   }
 
-  /**
-   * Lists all workers from the server: missed changes are applied, and containers without a resource are
-   * looked into.
-   */
+  /** Lists all workers: applies missed changes, and looks into containers without a resource. */
   async #sweep(signal: AbortSignal): Promise<void> {
     const { client, fleet, fieldSelector } = this.#options;
     const { items } = await client.list(lambdaWorkers, { fieldSelector }, { signal });

@@ -107,10 +107,7 @@ export function agentStatus(
 /** The difference between a status and the one that the agent would write. */
 export type StatusDifference = 'none' | 'acknowledgement' | 'state';
 
-/**
- * Compares the status that would be written with the present one. `acknowledgement`: only the observed stamp
- * differs.
- */
+/** Compares the status to write with the present one. `acknowledgement`: only the stamp differs. */
 export function compareStatus(draft: AgentStatus, present: LambdaWorkerStatus | undefined): StatusDifference {
   if (statusDiffers(present ?? {}, draft, stateOwnership)) {
     return 'state';
@@ -118,10 +115,7 @@ export function compareStatus(draft: AgentStatus, present: LambdaWorkerStatus | 
   return draft.observedInvocationTime === present?.observedInvocationTime ? 'none' : 'acknowledgement';
 }
 
-/**
- * Whether two views give the same status, but for the acknowledgement of activity. Cheap: called at every
- * call.
- */
+/** Whether two views give the same status, but for the stamp. Cheap: called at every call. */
 export function showSameState(a: WorkerView, b: WorkerView): boolean {
   return (
     a.phase === b.phase &&

@@ -11,9 +11,7 @@ import { agentOwnership, agentStatus, compareStatus, showSameState } from './sta
 
 /** Milliseconds for which a transient phase must last to be published. */
 const transientMs = 1_000;
-/**
- * Writes of one worker that may follow each other at once, and the milliseconds until another one is granted.
- */
+/** Writes of one worker that may follow each other at once, and milliseconds until one more. */
 const burst = 3;
 const refillMs = 1_000;
 /** Writes at the same time, of all workers. */
@@ -71,9 +69,7 @@ export class StatusWriter {
   readonly #applier: StatusApplier<LambdaWorker>;
   #unsubscribe: (() => void) | undefined;
   #failures = 0;
-  /**
-   * Writes at the same time now: one after a failure, and one more for each round of writes that succeeded.
-   */
+  /** Writes at the same time: one after a failure, and one more for each round that succeeded. */
   #allowed: number = concurrency;
   #backoff: Timer | undefined;
 
@@ -267,9 +263,7 @@ export class StatusWriter {
     }
   }
 
-  /**
-   * The object of a view, as the server is known to have it; undefined when the agent may not write to it.
-   */
+  /** The object of a view, as last seen in the server; undefined when the agent may not write it. */
   #present(entry: Entry): LambdaWorker | undefined {
     const { namespace, name } = entry.view.identity;
     const cached = this.#options.cache.get({ namespace, name });

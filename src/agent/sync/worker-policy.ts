@@ -13,10 +13,7 @@ import type { Permission } from '../model/desired-worker.ts';
 const refreshMs = 60_000;
 const retryMs = 2_000;
 const deadlineMs = 10_000;
-/**
- * Milliseconds after which a namespace without such a worker is forgotten: each worker is judged every few
- * minutes.
- */
+/** Milliseconds after which a namespace is forgotten: each worker is judged every few minutes. */
 const forgetMs = 900_000;
 /** Milliseconds of wait for the first list of the policy. */
 const firstListMs = 10_000;
@@ -173,10 +170,7 @@ export class WorkerPolicy {
   }
 }
 
-/**
- * The breaches of the policy by a worker, in words. The rules are those of charts/esb/templates/worker-
- * policy.yaml.
- */
+/** The worker's breaches of the policy, by the rules of charts/esb/templates/worker-policy.yaml. */
 function breachesOf(worker: LambdaWorker, policy: ConfigMap): readonly string[] {
   const { maxEphemeralStorage, requireAlwaysPull } = policy.data ?? {};
   const { spec } = worker;

@@ -225,9 +225,7 @@ export async function checkDisk(probe: NodeProbe, needs: MachineNeeds): Promise<
   ];
 }
 
-/**
- * Whether a program keeps the clock right, by the kernel's own word (adjtimex) where a program can read it.
- */
+/** Whether a program keeps the clock right, by the kernel's own word (adjtimex) where it can be read. */
 export async function checkClock(probe: NodeProbe): Promise<Finding[]> {
   const mend = 'systemctl enable --now systemd-timesyncd, or install chrony';
   const told = (synchronised: boolean, by: string): Finding[] => [

@@ -26,10 +26,7 @@ const DAY_MS = 24 * HOUR_MS;
 const LIFETIME_MS = 365 * DAY_MS;
 /** Validity left at which an authority gets a successor. */
 const RENEWAL_MS = 120 * DAY_MS;
-/**
- * Time for which a successor is published before it signs: agents, also ones that were cut off, have read it
- * by then.
- */
+/** Time for which a successor is published before it signs: enough for agents that were cut off. */
 const ANNOUNCEMENT_MS = 7 * DAY_MS;
 /** Most by which clocks may differ. */
 const BACKDATE_MS = HOUR_MS;

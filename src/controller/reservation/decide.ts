@@ -9,15 +9,9 @@ const UNHELD_AFTER_MS = 30_000;
  * made room for one of higher priority. Workers that fit elsewhere have left by then, and the rest stays.
  */
 const CALL_OFF_AFTER_MS = 60_000;
-/**
- * Milliseconds after which an ended Pod is created again; a kubelet that refuses one Pod would refuse the
- * next at once.
- */
+/** Milliseconds after which an ended Pod is created again; a kubelet that refused one refuses the next. */
 const REPLACE_ENDED_AFTER_MS = 10_000;
-/**
- * The part by which a Pod may hold more than its node promises: a machine's memory differs a little between
- * kernels.
- */
+/** The part by which a Pod may hold too much: a machine's memory differs a little between kernels. */
 const EXCESS_SHARE = 0.02;
 
 export interface HoldInput extends NodePresence {
@@ -33,8 +27,7 @@ export interface HoldInput extends NodePresence {
   /** Milliseconds since the Pod was first seen in its present state. */
   readonly sinceMs: number;
   /**
-   * Milliseconds since the first refusal of a Pod of the node; undefined when no Pod was refused since one
-   * was held.
+   * Milliseconds since the first refusal of a Pod of the node; undefined where none was since the last hold.
    */
   readonly unheldForMs: number | undefined;
 }

@@ -11,9 +11,7 @@ export interface HoldSettings {
   readonly priorityClassName?: string | undefined;
 }
 
-/**
- * Annotation of a hold Pod: the requested image. Admission webhooks may have put another one in its place.
- */
+/** Annotation of a hold Pod: the requested image, which admission webhooks may have replaced. */
 const IMAGE_ANNOTATION = 'esb.dev/image';
 /** Service account without rights; it brings the pull secrets of the image. */
 const SERVICE_ACCOUNT = 'esb-hold';

@@ -55,10 +55,7 @@ function takesRoom(worker: LambdaWorker): boolean {
   return true;
 }
 
-/**
- * Whether the worker is being deleted and its node has cleaned up; the deletion may still wait for other
- * nodes.
- */
+/** Whether its node has cleaned up after a deletion, which may still wait for other nodes. */
 function isOver({ metadata, status }: LambdaWorker): boolean {
   return metadata.deletionTimestamp !== undefined && isTrue(status?.conditions, workerConditions.cleanedUp);
 }

@@ -12,10 +12,7 @@ export interface LeaseReading {
   readonly at: number;
   /** Names of all LambdaNodes. */
   readonly nodes: readonly string[];
-  /**
-   * By node, a value that differs with each renewal, such as the Lease's resourceVersion. Never read as a
-   * time.
-   */
+  /** By node, a value that differs with each renewal, such as a resourceVersion. Never read as a time. */
   readonly stamps: ReadonlyMap<string, string>;
 }
 

@@ -57,10 +57,7 @@ export class NodeSnapshot {
     this.#options = options;
   }
 
-  /**
-   * Notes the taints of a Node, undefined for a deleted one: the time for which a taint is tolerated counts
-   * from then.
-   */
+  /** Notes the taints of a Node, undefined for a deleted one; tolerated times count from then. */
   noteTaints(name: string, node: Node | undefined): void {
     const taints = node?.spec?.taints ?? [];
     if (taints.length === 0) {

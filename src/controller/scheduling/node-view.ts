@@ -148,10 +148,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
 /** The state of the node that a worker is assigned to. */
 export interface NodeStanding {
   readonly liveness: Liveness;
-  /**
-   * The reason why the node will never come back, as a clause ("its LambdaNode was deleted"); absent while it
-   * may.
-   */
+  /** Why the node never comes back, as a clause ("its LambdaNode was deleted"); absent while it may. */
   readonly goneBecause?: string;
   /** The reason why the worker has to leave a healthy node; absent while it may stay. */
   readonly leave?: Leave;

@@ -28,10 +28,7 @@ export interface Candidate {
   /** The verdict of its taints on this worker. */
   readonly taints: TaintVerdict;
   readonly capacity: NodeAmounts;
-  /**
-   * Promised to workers that have a container there or soon will, paused ones and ones being removed
-   * included.
-   */
+  /** Promised to workers that have a container or soon will, paused and removed ones included. */
   readonly used: NodeAmounts;
   /** Workers assigned, whether or not they have a container. */
   readonly assigned: number;
@@ -64,10 +61,7 @@ export type Placement =
       readonly message: string;
       /** For the Event: the same with numbers. */
       readonly detail: string;
-      /**
-       * Whether ESB has no node, or leaves each of them: then there may soon be no controller to release
-       * workers.
-       */
+      /** Whether ESB has no node or leaves each: then no controller may be left to release workers. */
       readonly leaving: boolean;
     };
 
@@ -160,9 +154,7 @@ function describe(obstacle: Obstacle, request: PlacementRequest): string {
   }
 }
 
-/**
- * The share of a node, 0 to 1, that would be free with the worker there: of memory or of places, the lesser.
- */
+/** The share of a node, 0 to 1, that stays free: of memory or of places, the lesser. */
 function roomLeft(candidate: Candidate, request: PlacementRequest): number {
   const { capacity, used } = candidate;
   const memory = used.memoryMiB + (request.takesRoom ? request.memoryMiB : 0);
@@ -263,10 +255,7 @@ function reasonOf(counts: ReadonlyMap<Obstacle, number>): ScheduledReason {
   return reasonOrder.find((reason) => found.has(reason)) ?? scheduledReasons.noneMatches;
 }
 
-/**
- * The share of the nodes that an obstacle rules out, in a word that a few nodes do not change; undefined for
- * a few.
- */
+/** The share of the nodes that an obstacle rules out, in a stable word; undefined for a few. */
 function portion(count: number, total: number): 'all' | 'all or nearly all' | 'most' | 'some' | undefined {
   const share = count / total;
   if (total >= MANY_NODES && share > 1 - TOLD_SHARE) {

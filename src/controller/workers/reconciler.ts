@@ -44,10 +44,7 @@ const TURN_REQUEUE_MS = 1_000;
 /** Milliseconds between two writes that change only a text; doubled up to the most. */
 const REWORD_FIRST_MS = 15_000;
 const REWORD_MAX_MS = 300_000;
-/**
- * Milliseconds after which the cache should have caught up with a conflicting write, whose event usually
- * comes first.
- */
+/** Milliseconds until the cache should have caught up after a conflict; its event usually comes first. */
 const CONFLICT_REQUEUE_MS = 500;
 
 type EventKind = { readonly type: 'Normal' | 'Warning'; readonly reason: string; readonly action: string };
@@ -74,10 +71,7 @@ export class WorkerReconciler {
   readonly #options: WorkerReconcilerOptions;
   /** Keys of workers without a fitting node: a change of the nodes may help them. */
   readonly #waiting = new Set<string>();
-  /**
-   * Keys of workers whose deletion waits for a node that they left, with the monotonic milliseconds since
-   * when.
-   */
+  /** By key, the monotonic milliseconds since when a deletion waits for a node that the worker left. */
   readonly #awaiting = new Map<string, number>();
   /** By uid, the node whose loss was written to the worker. */
   readonly #lossTold = new Map<string, string>();
