@@ -1,4 +1,3 @@
-import { runOperation } from '../../src/gateway/events/sqlite-event-message.ts';
 import { type SqliteChannel, SqliteEventStore } from '../../src/gateway/events/sqlite-event-store.ts';
 import { SqliteEventTable } from '../../src/gateway/events/sqlite-event-table.ts';
 
@@ -8,7 +7,7 @@ export interface InThreadEventStoreOptions {
   readonly maxEvents?: number;
   readonly maxBytes?: number;
   /** Called before each thing that is asked: throws to have it fail. */
-  readonly before?: (kind: string) => void;
+  readonly before?: (method: string) => void;
 }
 
 /** The store of a gateway with its table in memory and on the test's own thread. */
@@ -16,9 +15,9 @@ export function inThreadEventStore(options: InThreadEventStoreOptions = {}): Sql
   const limits = { maxEvents: options.maxEvents ?? 1_000, maxBytes: options.maxBytes ?? 64 * 2 ** 20 };
   const table = new SqliteEventTable(':memory:', limits, options.now ?? Date.now);
   const channel: SqliteChannel = {
-    run: async (operation) => {
-      options.before?.(operation.kind);
-      return table.transaction(() => runOperation(table, operation));
+    run: async (method, ...args) => {
+      options.before?.(method);
+      return table.transaction(() => Reflect.apply(table[method], table, args));
     },
     load: () => table.load,
     health: () => ({ ok: true }),

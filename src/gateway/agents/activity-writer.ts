@@ -1,5 +1,6 @@
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
+import { Backoff } from '../../common/backoff.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -14,9 +15,8 @@ const TICK_MS = 500;
 const MAX_CONCURRENT = 8;
 /** Milliseconds that one patch may take. */
 const PATCH_DEADLINE_MS = 5_000;
-/** Milliseconds that nothing is tried after the API server could not be asked, at first and, doubling, at most. */
-const MIN_PAUSE_MS = 1_000;
-const MAX_PAUSE_MS = 30_000;
+/** Pauses after the API server did not answer. */
+const PAUSES = { firstMs: 1_000, maxMs: 30_000 } as const;
 
 export interface ActivityWriterOptions {
   readonly client: Pick<KubeClient, 'patch'>;
@@ -46,9 +46,9 @@ export class ActivityWriter {
   readonly #options: ActivityWriterOptions;
   readonly #activities = new Map<string, Activity>();
   readonly #running = new Set<Promise<void>>();
+  readonly #pauses = new Backoff(PAUSES);
   #timer: Timer | undefined;
   #pausedUntil = 0;
-  #pauseMs = MIN_PAUSE_MS;
   #stopped = false;
 
   constructor(options: ActivityWriterOptions) {
@@ -141,7 +141,7 @@ export class ActivityWriter {
         },
         { subresource: 'status', deadlineMs: PATCH_DEADLINE_MS },
       );
-      this.#pauseMs = MIN_PAUSE_MS;
+      this.#pauses.reset();
       this.#options.onWritten?.(true);
     } catch (error) {
       this.#options.onWritten?.(false);
@@ -156,8 +156,7 @@ export class ActivityWriter {
         activity.stamp = undefined;
         return;
       }
-      this.#pausedUntil = clock.monotonic() + this.#pauseMs;
-      this.#pauseMs = Math.min(MAX_PAUSE_MS, this.#pauseMs * 2);
+      this.#pausedUntil = clock.monotonic() + this.#pauses.next();
     } finally {
       activity.writing = false;
     }

@@ -1,10 +1,11 @@
+import { Backoff } from '../../common/backoff.ts';
 import { sleep } from '../../common/deadline.ts';
 import { hasCode } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import type { FunctionCall } from '../agents/function-call.ts';
 import { throttled, unavailable } from '../lambda/lambda-error.ts';
-import { EventRunner, type EventRunnerOptions } from './event-runner.ts';
+import { EventRunner, type EventRunnerOptions, STORE_BACKOFF } from './event-runner.ts';
 import {
   type ClaimedEvent,
   type ClaimLimits,
@@ -27,9 +28,6 @@ const DEFAULT_RUNNING_BYTES = 256 * 1024 * 1024;
 const LEASE_MS = 30_000;
 /** Milliseconds between two renewals. */
 const RENEW_MS = 10_000;
-/** Milliseconds before a store that failed is asked again, at first and, doubling, at most. */
-const MIN_STORE_RETRY_MS = 100;
-const MAX_STORE_RETRY_MS = 5_000;
 /** Age in milliseconds at which an event that cannot be read is dropped. No version runs one that is older than six hours. */
 const DROP_UNREADABLE_MS = 7 * 24 * 60 * 60_000;
 /** Milliseconds between two looks at whether the functions are known yet. */
@@ -159,18 +157,18 @@ export class EventQueue {
 
   async #take(signal: AbortSignal): Promise<void> {
     const { store, clock, logger, isReady } = this.#options;
-    let retryMs = MIN_STORE_RETRY_MS;
+    const backoff = new Backoff(STORE_BACKOFF);
     while (!signal.aborted) {
       this.#kicked = false;
       let waitMs = READY_POLL_MS;
       if (isReady()) {
         try {
           waitMs = await this.#takeDue(await store.lanes(), signal);
-          retryMs = MIN_STORE_RETRY_MS;
+          backoff.reset();
         } catch (error) {
+          const retryMs = backoff.next();
           logger.warn({ err: error, retryMs }, 'events could not be read');
           await sleep(clock, retryMs, signal);
-          retryMs = Math.min(MAX_STORE_RETRY_MS, retryMs * 2);
           continue;
         }
       }

@@ -1,11 +1,11 @@
+import { backoffDelay } from '../../common/backoff.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { EventProgress, EventSettings } from './event-store.ts';
 
 /** Milliseconds before a try that follows a function error, for the first and for the second, as in Lambda. */
 const FAILURE_DELAYS_MS = [60_000, 120_000] as const;
-/** Milliseconds before a try that follows any setback, at first and, doubling, at most, as in Lambda. */
-const MIN_SETBACK_MS = 1_000;
-const MAX_SETBACK_MS = 300_000;
+/** Waits before a try that follows any setback, as in Lambda. */
+const SETBACK_BACKOFF = { firstMs: 1_000, maxMs: 300_000 } as const;
 /**
  * Tries in a row without such a function after which it is taken for gone, about a minute: one that is deleted and applied
  * again is away for less.
@@ -92,8 +92,8 @@ export function isTooOld(settings: EventSettings, ageMs: number): boolean {
 }
 
 function afterSetback(progress: EventProgress, settings: EventSettings, ageMs: number): EventDecision {
-  const delayMs = Math.min(MAX_SETBACK_MS, MIN_SETBACK_MS * 2 ** Math.min(progress.setbacks, 16));
-  return unlessTooOld(delayMs, { ...progress, setbacks: progress.setbacks + 1 }, settings, ageMs);
+  const setbacks = progress.setbacks + 1;
+  return unlessTooOld(backoffDelay(setbacks, SETBACK_BACKOFF), { ...progress, setbacks }, settings, ageMs);
 }
 
 /** A try that would come too late is not waited for: whoever gets the record of failure gets it sooner. */

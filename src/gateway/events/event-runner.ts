@@ -1,3 +1,4 @@
+import { Backoff } from '../../common/backoff.ts';
 import type { Clock } from '../../common/clock.ts';
 import { sleep, withDeadline } from '../../common/deadline.ts';
 import { hasCode, unreachable } from '../../common/errors.ts';
@@ -19,9 +20,8 @@ import { type TryOutcome, type TryTools, tryEvent } from './event-try.ts';
  * comes before it at its agent. Whoever is tried has limits of its own; this one is for a part that is at fault.
  */
 const MAX_TRY_MS = 2 * 60 * 60 * 1000;
-/** Milliseconds before a store that failed is written to again, at first and, doubling, at most. */
-const MIN_STORE_RETRY_MS = 100;
-const MAX_STORE_RETRY_MS = 5_000;
+/** Waits before a failed store is asked again. */
+export const STORE_BACKOFF = { firstMs: 100, maxMs: 5_000 } as const;
 
 export interface EventRunnerOptions extends TryTools {
   readonly store: EventStore;
@@ -155,11 +155,13 @@ export class EventRunner {
   /** A step that has to be written: an event whose end is known is not to be tried again for a store that was away. */
   async #insist(step: () => Promise<void>, signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#options;
-    for (let retryMs = MIN_STORE_RETRY_MS; ; retryMs = Math.min(MAX_STORE_RETRY_MS, retryMs * 2)) {
+    const backoff = new Backoff(STORE_BACKOFF);
+    for (;;) {
       try {
         await step();
         return;
       } catch (error) {
+        const retryMs = backoff.next();
         logger.warn({ err: error, retryMs }, 'end of an event could not be written');
         await sleep(clock, retryMs, signal);
       }

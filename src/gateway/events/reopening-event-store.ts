@@ -1,3 +1,4 @@
+import { Backoff } from '../../common/backoff.ts';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
@@ -18,9 +19,8 @@ import {
   storeUnavailable,
 } from './event-store.ts';
 
-/** Milliseconds before a store that did not open is opened again, at first and, doubling, at most. */
-const MIN_RETRY_MS = 1_000;
-const MAX_RETRY_MS = 30_000;
+/** Waits before a store that failed is opened again. */
+const BACKOFF = { firstMs: 1_000, maxMs: 30_000 } as const;
 /** Milliseconds between two looks for events. */
 const POLL_MS = 1_000;
 
@@ -75,7 +75,7 @@ export class ReopeningEventStore implements EventStore {
           const broken = await this.#open(first.resolve, signal);
           this.#options.logger.error({ err: broken }, 'event store broke and is opened anew');
           this.#state = { kind: 'Opening', failure: broken };
-          await sleep(this.#options.clock, MIN_RETRY_MS, signal);
+          await sleep(this.#options.clock, BACKOFF.firstMs, signal);
         }
       } finally {
         first.resolve();
@@ -154,7 +154,8 @@ export class ReopeningEventStore implements EventStore {
   /** Opens the store, and resolves with the reason once it has broken. */
   async #open(attempted: () => void, signal: AbortSignal): Promise<EsbError> {
     const { clock, logger, open } = this.#options;
-    for (let retryMs = MIN_RETRY_MS; ; retryMs = Math.min(MAX_RETRY_MS, retryMs * 2)) {
+    const backoff = new Backoff(BACKOFF);
+    for (;;) {
       const broken = Promise.withResolvers<EsbError>();
       try {
         const store = await open(broken.resolve, signal);
@@ -164,6 +165,7 @@ export class ReopeningEventStore implements EventStore {
       } catch (error) {
         signal.throwIfAborted();
         const failure = EsbError.from(error);
+        const retryMs = backoff.next();
         this.#state = { kind: 'Opening', failure };
         attempted();
         logger.error({ err: failure, retryMs }, 'event store cannot be opened: events are refused');

@@ -2,41 +2,36 @@ import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { withDeadline } from '../../common/deadline.ts';
-import { EsbError, hasCode, messageOf, unreachable } from '../../common/errors.ts';
+import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import { type EventLimits, type EventLoad, storeUnavailable, storeUncertain } from './event-store.ts';
-import type {
-  FromSqliteThread,
-  SentError,
-  SqliteOperation,
-  SqliteThreadData,
-  SqliteValue,
-  ToSqliteThread,
-} from './sqlite-event-message.ts';
+import type { SentError, TableMethod } from './sqlite-event-desk.ts';
 import type { SqliteChannel } from './sqlite-event-store.ts';
+import type { SqliteEventTable } from './sqlite-event-table.ts';
+import type { FromSqliteThread, SqliteThreadData, ToSqliteThread } from './sqlite-event-thread.ts';
 
 /** Name of the file in the state folder. */
 const EVENTS_FILE = 'events.db';
-/** Milliseconds that the disk may take for one thing. */
+/** Milliseconds that the disk may take for one task. */
 const OPERATION_DEADLINE_MS = 30_000;
 
 export interface SqliteEventChannelOptions {
-  /** Folder that outlives a restart, and belongs to one gateway alone. */
+  /** A folder that outlives a restart and belongs to one gateway alone. */
   readonly folder: string;
   readonly limits: EventLimits;
   readonly signal?: AbortSignal;
-  /** Whether the whole file is to be looked at, since it broke before. Default false. */
+  /** Whether to check the whole file, because the store broke before. Default false. */
   readonly isSuspect?: boolean;
-  /** Told when the thread has ended by itself. From then on every method throws. */
+  /** Called when the thread has ended unasked. From then on every method throws. */
   readonly onBroken: (error: EsbError) => void;
 }
 
-type Waiting = PromiseWithResolvers<SqliteValue>;
+type DoneMessage = Extract<FromSqliteThread, { readonly kind: 'Done' }>;
 
-/** The thread that has the file of a gateway's events. */
+/** The gateway's end of the thread that owns the file of its events. */
 export class SqliteEventChannel implements SqliteChannel {
   readonly #thread: Worker;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   readonly #ended = Promise.withResolvers<void>();
   #load: EventLoad;
   #diskFull: boolean;
@@ -44,15 +39,11 @@ export class SqliteEventChannel implements SqliteChannel {
   #broken: EsbError | undefined;
   #closing = false;
 
-  private constructor(
-    thread: Worker,
-    opened: Extract<FromSqliteThread, { readonly kind: 'Opened' }>,
-    onBroken: (error: EsbError) => void,
-  ) {
+  private constructor(thread: Worker, opened: DoneMessage, onBroken: (error: EsbError) => void) {
     this.#thread = thread;
     this.#load = opened.load;
     this.#diskFull = opened.diskFull;
-    thread.on('message', (message: FromSqliteThread) => this.#receive(message));
+    thread.on('message', (message: DoneMessage) => this.#receive(message));
     thread.on('error', (error: Error) => {
       this.#broken ??= storeUnavailable(`the event store has failed: ${error.message}`, error);
     });
@@ -71,7 +62,7 @@ export class SqliteEventChannel implements SqliteChannel {
   }
 
   /**
-   * Opens the file, or makes it, readable by its owner alone. What an earlier process had claimed is due again at once.
+   * Opens the file, or makes it, readable by its owner alone. Events that an earlier process had claimed are due at once.
    *
    * @throws {EsbError} `EventStoreLocked` when another process has it, `EventStoreUnreadable` for anything else
    */
@@ -101,14 +92,12 @@ export class SqliteEventChannel implements SqliteChannel {
       await thread.terminate();
       throw error;
     }
-    // One by one: without those that it has itself, a Worker of Node.js 26 hears no more from its thread.
+    // One by one: removeAllListeners would take those of the Worker itself, which then hears no more from its thread.
     thread.off('error', opened.reject);
     thread.off('exit', onExit);
-    if (message.kind !== 'Opened') {
+    if (message.kind === 'NotOpened') {
       await thread.terminate();
-      throw message.kind === 'NotOpened'
-        ? new EsbError(message.error.message, { code: message.error.code })
-        : storeUnavailable('the event store has not been opened');
+      throw new EsbError(message.error.message, { code: message.error.code });
     }
     return new SqliteEventChannel(thread, message, options.onBroken);
   }
@@ -131,24 +120,33 @@ export class SqliteEventChannel implements SqliteChannel {
   async close(): Promise<void> {
     if (!this.#closing) {
       this.#closing = true;
-      // Or the process could end before the thread has.
+      // Keeps the process until the thread has ended.
       this.#thread.ref();
-      this.#post({ kind: 'Close' });
+      this.#post('Close');
     }
     await this.#ended.promise;
   }
 
-  async run(operation: SqliteOperation): Promise<SqliteValue> {
+  async run<Method extends TableMethod>(
+    method: Method,
+    ...args: Parameters<SqliteEventTable[Method]>
+  ): Promise<ReturnType<SqliteEventTable[Method]>> {
     if (this.#broken !== undefined || this.#closing) {
       throw this.#broken ?? storeUnavailable('the event store is closed');
     }
     this.#next += 1;
     const number = this.#next;
-    const waiting: Waiting = Promise.withResolvers();
+    const waiting = Promise.withResolvers<unknown>();
     this.#waiting.set(number, waiting);
-    this.#post({ kind: 'Do', number, operation });
+    this.#post({ number, method, args });
     try {
-      return await withDeadline('the event store', OPERATION_DEADLINE_MS, undefined, () => waiting.promise);
+      const value = await withDeadline(
+        'the event store',
+        OPERATION_DEADLINE_MS,
+        undefined,
+        () => waiting.promise,
+      );
+      return value as ReturnType<SqliteEventTable[Method]>;
     } catch (error) {
       if (error instanceof EsbError && error.code.startsWith('EventStore')) {
         throw error;
@@ -165,25 +163,16 @@ export class SqliteEventChannel implements SqliteChannel {
     this.#thread.postMessage(message);
   }
 
-  #receive(message: FromSqliteThread): void {
-    switch (message.kind) {
-      case 'Done':
-        this.#load = message.load;
-        this.#diskFull = message.diskFull;
-        for (const { number, error, value } of message.outcomes) {
-          const waiting = this.#waiting.get(number);
-          if (error === undefined) {
-            waiting?.resolve(value ?? []);
-          } else {
-            waiting?.reject(receivedError(error));
-          }
-        }
-        break;
-      case 'Opened':
-      case 'NotOpened':
-        break;
-      default:
-        unreachable(message);
+  #receive({ outcomes, load, diskFull }: DoneMessage): void {
+    this.#load = load;
+    this.#diskFull = diskFull;
+    for (const outcome of outcomes) {
+      const waiting = this.#waiting.get(outcome.number);
+      if (outcome.error === undefined) {
+        waiting?.resolve(outcome.value);
+      } else {
+        waiting?.reject(receivedError(outcome.error));
+      }
     }
   }
 }
@@ -193,7 +182,7 @@ async function create(folder: string, file: string): Promise<void> {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     const handle = await open(file, 'a', 0o600);
     await handle.close();
-    // Or the machine could lose the file and keep what is in it.
+    // Makes the entry of the file durable, without which its content could be lost.
     const entry = await open(folder, 'r');
     try {
       await entry.sync();

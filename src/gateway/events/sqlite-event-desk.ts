@@ -1,14 +1,34 @@
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { DiskReserve } from './disk-reserve.ts';
-import { runOperation, type SentError, type SqliteOutcome, type SqliteTask } from './sqlite-event-message.ts';
 import { isDamage, isDiskFull, type SqliteEventTable } from './sqlite-event-table.ts';
+
+/** The methods of the table that a store calls. */
+export type TableMethod = 'put' | 'lanes' | 'claim' | 'renew' | 'finish' | 'postpone' | 'park' | 'exchange';
+
+/** A call of the table, with the number under which its outcome is reported. */
+export interface SqliteTask {
+  readonly number: number;
+  readonly method: TableMethod;
+  readonly args: readonly unknown[];
+}
+
+/** An error in the form in which it crosses between threads. */
+export interface SentError {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** The outcome of one task: an error, or the value that the method returned. */
+export type SqliteOutcome =
+  | { readonly number: number; readonly error: SentError }
+  | { readonly number: number; readonly error?: undefined; readonly value: unknown };
 
 /** Milliseconds between two attempts to take the reserve again on a full disk. */
 const RETAKE_MS = 5_000;
 
 /**
- * Runs what is asked of a table, and keeps room on the disk for the ends of events. On a full disk the reserve is given up: events
- * under way still end, and no event comes in until the disk has room for the reserve again.
+ * Runs tasks on a table, and keeps room on the disk for the ends of events. On a full disk the desk gives up the reserve:
+ * events under way still end, and no event is taken until the disk has room for the reserve again.
  */
 export class SqliteEventDesk {
   readonly #table: SqliteEventTable;
@@ -26,15 +46,15 @@ export class SqliteEventDesk {
     this.#retakeAt = monotonic() + RETAKE_MS;
   }
 
-  /** Whether events are refused since the disk is full. */
+  /** Whether events are refused because the disk is full. */
   get isDiskFull(): boolean {
     return this.#isDiskFull;
   }
 
   /**
-   * Runs all in one transaction. A task that is refused does not take the others with it; a disk that fails does.
+   * Runs all tasks in one transaction. A refused task fails alone; a failed disk fails all.
    *
-   * @throws {Error} where the file is damaged: what is put into it would not be found
+   * @throws {Error} when the file is damaged: an event put into it would not be found
    */
   run(tasks: readonly SqliteTask[]): readonly SqliteOutcome[] {
     this.#retake();
@@ -60,15 +80,15 @@ export class SqliteEventDesk {
 
   #transact(tasks: readonly SqliteTask[]): readonly SqliteOutcome[] {
     return this.#table.transaction(() =>
-      tasks.map(({ number, operation }): SqliteOutcome => {
-        if (operation.kind === 'Put' && this.#isDiskFull) {
+      tasks.map(({ number, method, args }): SqliteOutcome => {
+        if (method === 'put' && this.#isDiskFull) {
           return {
             number,
             error: { code: 'EventStoreDiskFull', message: 'the disk of the event store is full' },
           };
         }
         try {
-          return { number, value: runOperation(this.#table, operation) };
+          return { number, value: Reflect.apply(this.#table[method], this.#table, args) };
         } catch (error) {
           if (hasCode(error, 'EventStoreFull')) {
             return { number, error: sentError(error) };
@@ -87,7 +107,7 @@ export class SqliteEventDesk {
   }
 }
 
-/** An error as it crosses between threads. */
+/** The form in which an error crosses between threads. */
 export function sentError(error: unknown): SentError {
   const { code, message } = EsbError.from(error);
   return { code, message };

@@ -14,16 +14,19 @@ import {
   PARK_MS,
   type StoredEvent,
 } from './event-store.ts';
-import type { SqliteOperation, SqliteValue } from './sqlite-event-message.ts';
-import type { ClaimedRow, NewRow } from './sqlite-event-table.ts';
+import type { TableMethod } from './sqlite-event-desk.ts';
+import type { NewRow, SqliteEventTable } from './sqlite-event-table.ts';
 
-/** Milliseconds between two looks when nothing is due: nobody else puts events into the file. */
+/** Milliseconds between two polls when nothing is due: this gateway alone puts events into the file. */
 const POLL_MS = 30_000;
 
-/** The way to a table of events, which lives on a thread of its own. */
+/** Calls a table of events on another thread. */
 export interface SqliteChannel {
-  /** Does one thing. Resolves once it is durable. Errors are those of {@link EventStore}. */
-  run(operation: SqliteOperation): Promise<SqliteValue>;
+  /** Calls a method of the table. Resolves once its effect is durable. Errors are those of {@link EventStore}. */
+  run<Method extends TableMethod>(
+    method: Method,
+    ...args: Parameters<SqliteEventTable[Method]>
+  ): Promise<ReturnType<SqliteEventTable[Method]>>;
   load(): EventLoad;
   /** Whether events can be kept. */
   health(): Health;
@@ -43,45 +46,38 @@ export class SqliteEventStore implements EventStore {
   }
 
   async put(event: StoredEvent): Promise<void> {
-    const row = newRow(event);
-    await this.#channel.run({ kind: 'Put', row });
+    await this.#channel.run('put', newRow(event));
   }
 
-  async lanes(): Promise<readonly EventLane[]> {
-    return (await this.#channel.run({ kind: 'Lanes' })) as readonly EventLane[];
+  lanes(): Promise<readonly EventLane[]> {
+    return this.#channel.run('lanes');
   }
 
   async claim(lane: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed> {
-    const rows = (await this.#channel.run({ kind: 'Claim', lane, limits, leaseMs })) as readonly ClaimedRow[];
+    const rows = await this.#channel.run('claim', lane, limits, leaseMs);
     const claimed = decodeClaim(rows);
     const unreadable = new Set(claimed.unreadable.map(({ requestId }) => requestId));
     for (const { id, claim } of rows.filter((row) => unreadable.has(row.id))) {
-      await this.#channel.run({ kind: 'Park', id, claim, delayMs: PARK_MS });
+      await this.#channel.run('park', id, claim, PARK_MS);
     }
     return claimed;
   }
 
-  async renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void> {
+  renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void> {
     const claims = claimed.map(({ event, claim }) => ({ id: event.requestId, claim }));
-    await this.#channel.run({ kind: 'Renew', claims, leaseMs });
+    return this.#channel.run('renew', claims, leaseMs);
   }
 
-  async finish(requestId: string): Promise<void> {
-    await this.#channel.run({ kind: 'Finish', id: requestId });
+  finish(requestId: string): Promise<void> {
+    return this.#channel.run('finish', requestId);
   }
 
-  async postpone({ event, claim }: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void> {
-    await this.#channel.run({
-      kind: 'Postpone',
-      id: event.requestId,
-      claim,
-      progress: JSON.stringify(progress),
-      delayMs,
-    });
+  postpone({ event, claim }: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void> {
+    return this.#channel.run('postpone', event.requestId, claim, JSON.stringify(progress), delayMs);
   }
 
-  async exchange({ event, claim }: ClaimedEvent, successor: StoredEvent): Promise<void> {
-    await this.#channel.run({ kind: 'Exchange', id: event.requestId, claim, successor: newRow(successor) });
+  exchange({ event, claim }: ClaimedEvent, successor: StoredEvent): Promise<void> {
+    return this.#channel.run('exchange', event.requestId, claim, newRow(successor));
   }
 
   load(): EventLoad {
@@ -97,7 +93,7 @@ export class SqliteEventStore implements EventStore {
   }
 }
 
-/** With a payload of its own: what is sent to a thread is copied together with all that it is a part of. */
+/** The row of an event, with a copy of the payload: a message to a thread carries the whole buffer behind a view. */
 function newRow(event: StoredEvent): NewRow {
   return {
     id: event.requestId,

@@ -1,22 +1,43 @@
 /**
- * The thread that an SQLite event store lives on: writing waits for the disk, and calls must not. What has come in while the disk
- * was busy is one transaction, so that many events are as dear as one.
+ * The thread of an SQLite event store: writes wait for the disk, and calls must not. Tasks that arrive while the disk is
+ * busy are one transaction, so that many events cost as much as one.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { unreachable } from '../../common/errors.ts';
 import { DiskReserve } from './disk-reserve.ts';
-import { SqliteEventDesk, sentError } from './sqlite-event-desk.ts';
-import type {
-  FromSqliteThread,
-  SqliteOutcome,
-  SqliteTask,
-  SqliteThreadData,
-  ToSqliteThread,
-} from './sqlite-event-message.ts';
+import type { EventLimits, EventLoad } from './event-store.ts';
+import {
+  type SentError,
+  SqliteEventDesk,
+  type SqliteOutcome,
+  type SqliteTask,
+  sentError,
+} from './sqlite-event-desk.ts';
 import { SqliteEventTable } from './sqlite-event-table.ts';
 
-/** Bytes on the disk that are kept for the ends of events. */
+/** Bytes on the disk that are reserved for the ends of events. */
 const RESERVE_BYTES = 8 * 1024 * 1024;
+
+/** The data that the thread is started with. */
+export interface SqliteThreadData {
+  readonly file: string;
+  readonly limits: EventLimits;
+  /** Whether to check the whole file. */
+  readonly isSuspect: boolean;
+}
+
+/** A message to the thread. */
+export type ToSqliteThread = SqliteTask | 'Close';
+
+/** A message from the thread. */
+export type FromSqliteThread =
+  | { readonly kind: 'NotOpened'; readonly error: SentError }
+  /** Sent after the opening, without outcomes, and after each transaction. */
+  | {
+      readonly kind: 'Done';
+      readonly outcomes: readonly SqliteOutcome[];
+      readonly load: EventLoad;
+      readonly diskFull: boolean;
+    };
 
 function serve(port: NonNullable<typeof parentPort>, data: SqliteThreadData): void {
   const send = (message: FromSqliteThread): void => port.postMessage(message);
@@ -29,6 +50,8 @@ function serve(port: NonNullable<typeof parentPort>, data: SqliteThreadData): vo
   }
   const reserve = new DiskReserve(`${data.file}.reserve`, RESERVE_BYTES);
   const desk = new SqliteEventDesk(table, reserve, () => performance.now());
+  const done = (outcomes: readonly SqliteOutcome[]): void =>
+    send({ kind: 'Done', outcomes, load: table.load, diskFull: desk.isDiskFull });
   let waiting: SqliteTask[] = [];
   const flush = (): void => {
     const tasks = waiting;
@@ -38,30 +61,23 @@ function serve(port: NonNullable<typeof parentPort>, data: SqliteThreadData): vo
       try {
         outcomes = desk.run(tasks);
       } catch (error) {
-        // Ends the thread, and whoever waits is told why.
+        // Ends the thread, with this error as the reason for all that wait.
         table.close();
         throw error;
       }
-      send({ kind: 'Done', outcomes, load: table.load, diskFull: desk.isDiskFull });
+      done(outcomes);
     }
   };
   port.on('message', (message: ToSqliteThread) => {
-    switch (message.kind) {
-      case 'Do':
-        if (waiting.push(message) === 1) {
-          setImmediate(flush);
-        }
-        break;
-      case 'Close':
-        flush();
-        table.close();
-        port.close();
-        break;
-      default:
-        unreachable(message);
+    if (message === 'Close') {
+      flush();
+      table.close();
+      port.close();
+    } else if (waiting.push(message) === 1) {
+      setImmediate(flush);
     }
   });
-  send({ kind: 'Opened', load: table.load, diskFull: desk.isDiskFull });
+  done([]);
 }
 
 if (parentPort !== null) {

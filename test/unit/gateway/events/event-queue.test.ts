@@ -355,7 +355,7 @@ describe('EventQueue', () => {
       code: 'TooManyRequestsException',
       status: 429,
     });
-    breakStore('Put');
+    breakStore('put');
     await expect(queue.accept(event('4'))).rejects.toMatchObject({ code: 'ServiceException', status: 503 });
     expect(queue.size).toBe(2);
   });
@@ -385,7 +385,7 @@ describe('EventQueue', () => {
 
   it('tells that an event may have been kept whose write had no answer', async () => {
     const { queue, breakStore } = lab();
-    breakStore('Put', storeUncertain('the database did not answer'));
+    breakStore('put', storeUncertain('the database did not answer'));
     await expect(queue.accept(event('1'))).rejects.toMatchObject({
       code: 'ServiceException',
       status: 503,
@@ -397,7 +397,7 @@ describe('EventQueue', () => {
     const { queue, calls, clock, ended, breakStore } = lab();
     await queue.accept(event('1'));
     await settle();
-    breakStore('Finish');
+    breakStore('finish');
     calls[0]?.end(done);
     await clock.advance(40_000);
     expect(ended).toEqual([]);
@@ -409,7 +409,7 @@ describe('EventQueue', () => {
 
   it('goes on when the store could not be read', async () => {
     const { queue, calls, clock, breakStore } = lab();
-    breakStore('Lanes');
+    breakStore('lanes');
     await queue.accept(event('1'));
     await clock.advance(2_000);
     expect(calls).toHaveLength(0);
@@ -434,7 +434,7 @@ describe('EventQueue', () => {
     await settle();
     await clock.advance(120_000);
     expect((await store.claim('function:f', { events: 10, bytes: 1_000 }, 1_000)).events).toEqual([]);
-    breakStore('Renew');
+    breakStore('renew');
     await clock.advance(60_000);
     breakStore(undefined);
     await clock.advance(60_000);
