@@ -3,7 +3,10 @@ import { BlockList, isIP, type LookupFunction } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { EsbError } from '../../common/errors.ts';
 
-/** What no stranger's record may reach: this machine, its link, and the metadata services of clouds. */
+/**
+ * Addresses that no record of a caller may reach: this machine, its link, and the metadata services of
+ * clouds.
+ */
 const NEVER: readonly (readonly [string, number])[] = [
   ['0.0.0.0', 8],
   ['127.0.0.0', 8],
@@ -25,7 +28,7 @@ const NEVER: readonly (readonly [string, number])[] = [
   ['64:ff9b::6464:64c8', 128],
 ];
 
-/** A host as in a certificate: a name, or `*.` and what it ends with; `*` is every name and address. */
+/** A host as in a certificate: a name, or `*.` and the end of a name; `*` is every name and address. */
 const HOST = /^(\*|(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?)$/;
 
 export interface EndpointGuardOptions {
@@ -36,9 +39,9 @@ export interface EndpointGuardOptions {
 }
 
 /**
- * Decides where records of failure may be posted. Loopback, link-local and metadata addresses and those of the gateway itself
- * are out of reach, unless the operator names their range. The address counts that the connection is made to: a name is
- * resolved here, once.
+ * Decides where failure records may be posted. Loopback, link-local and metadata addresses and those of the
+ * gateway itself are out of reach, unless the operator names their range. The guard resolves a name once and
+ * judges the address that the connection is made to.
  */
 export class EndpointGuard {
   readonly #hosts: readonly string[];
@@ -47,7 +50,7 @@ export class EndpointGuard {
   readonly #isOpen: boolean;
   readonly #ownAddresses: () => readonly string[];
 
-  /** @throws {EsbError} `InvalidArgument` for what is neither a host nor a range */
+  /** @throws {EsbError} `InvalidArgument` for an entry that is neither a host nor a range */
   constructor({ allowed, ownAddresses }: EndpointGuardOptions) {
     this.#ownAddresses = ownAddresses ?? interfaceAddresses;
     for (const [address, prefix] of NEVER) {
@@ -80,7 +83,9 @@ export class EndpointGuard {
     }
   }
 
-  /** Resolves the name of a connection to addresses that may be reached; fails with `EndpointRefused` when there are none. */
+  /**
+   * Resolves the name of a connection to allowed addresses; fails with `EndpointRefused` when there are none.
+   */
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     resolveName(hostname, { ...options, all: true }, (error, found) => {
       if (error !== null) {
@@ -105,7 +110,7 @@ export class EndpointGuard {
     });
   };
 
-  #admit(host: string, addresses: readonly string[], told: string): readonly string[] {
+  #admit(host: string, addresses: readonly string[], shown: string): readonly string[] {
     const isListed = this.#isOpen || this.#hosts.some((pattern) => matches(pattern, host.toLowerCase()));
     const own = new Set(this.#ownAddresses());
     const admitted = addresses.filter((address) => {
@@ -115,7 +120,7 @@ export class EndpointGuard {
     });
     if (admitted.length === 0) {
       throw new EsbError(
-        `the gateway may not post to ${host === told ? host : `${host} (${told})`}: see --event-destination`,
+        `the gateway may not post to ${host === shown ? host : `${host} (${shown})`}: see --event-destination`,
         { code: 'EndpointRefused' },
       );
     }

@@ -13,7 +13,10 @@ import {
   type StoredEvent,
 } from './event-store.ts';
 
-/** Records that may follow from one event, one from the other, as Lambda ends recursive loops after about 16. */
+/**
+ * Longest chain of records, each for the failure of the one before; Lambda ends recursive loops after about
+ * 16.
+ */
 const MAX_HOPS = 16;
 /** Bytes kept free in a record for the members that have not been added yet, payloads excepted. */
 const ROOM_BYTES = 512;
@@ -24,7 +27,7 @@ const MAX_RECORD_BYTES = (1024 + 64) * 1024;
 /** Milliseconds that an endpoint may take to answer. */
 const POST_DEADLINE_MS = 30_000;
 
-/** What a function answered at the last try. */
+/** The answer of a function at the last try. */
 export interface LastResponse {
   readonly body: Buffer;
   readonly functionError: boolean;
@@ -40,11 +43,13 @@ export interface FailedEvent {
 }
 
 /**
- * The record of an event that was given up, in the shape of Lambda's destinations. Payloads are put in as they are, so that
- * numbers and the order of members stay. What would make it too large is left out, the answer first.
+ * The record of an event that was given up, in the shape of Lambda's destinations. Payloads are copied as
+ * they are: numbers and the order of members stay. Members that would make the record too large are left out,
+ * the answer first.
  *
  * @param now wall-clock milliseconds
- * @param freeBytes of the store: a record takes no more of them than its envelope. Its event's payload is in the store already
+ * @param freeBytes free bytes of the store, of which a record takes at most its envelope: the payload of its
+ *   event is in the store already
  */
 export function failureRecord(
   failed: FailedEvent,
@@ -93,10 +98,10 @@ function responseContext(response: LastResponse): Buffer {
   );
 }
 
-/** What is to be done with an event that was given up. */
-export type Letter =
+/** The next step for an event that was given up. */
+export type DeadLetter =
   | { readonly kind: 'Send'; readonly event: StoredEvent }
-  /** Why nobody is told. */
+  /** Why no record is sent. */
   | { readonly kind: 'Drop'; readonly reason: 'NoDestination' | 'DestinationFailed' | 'TooManyHops' };
 
 /**
@@ -107,14 +112,14 @@ export type Letter =
  * @param now wall-clock milliseconds
  * @param freeBytes of the store
  */
-export function letterFor(
+export function deadLetterFor(
   failed: FailedEvent,
   settings: EventSettings,
   settingsOf: (functionName: string) => EventSettings | undefined,
   requestId: string,
   now: number,
   freeBytes?: number,
-): Letter {
+): DeadLetter {
   const { event } = failed;
   if (event.target.kind === 'Endpoint') {
     return { kind: 'Drop', reason: 'DestinationFailed' };
@@ -149,8 +154,8 @@ export type PostResult = { readonly kind: 'Taken' } | { readonly kind: 'NotTaken
 export type PostRecord = (url: string, record: StoredEvent, signal: AbortSignal) => Promise<PostResult>;
 
 /**
- * Posts records, to where the guard lets them go. A redirect is not followed: who may write a LambdaWorker names the
- * address, and nobody else.
+ * Posts records where the guard lets them go. A redirect is not followed: only the author of a LambdaWorker
+ * names the address.
  */
 export function createPostRecord(guard: EndpointGuard): PostRecord {
   return async (url, record, signal) => {

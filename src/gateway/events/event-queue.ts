@@ -10,8 +10,8 @@ import {
   type ClaimedEvent,
   type ClaimLimits,
   DEFAULT_EVENT_SETTINGS,
-  type EventLane,
-  functionOfLane,
+  type EventPartition,
+  functionOfPartition,
   MAX_STORED_BYTES,
   NO_PROGRESS,
   type StoredEvent,
@@ -21,20 +21,22 @@ import {
 /** Events of one function, and records for one endpoint, under way at a time. */
 const MAX_PER_FUNCTION = 64;
 const MAX_PER_ENDPOINT = 8;
-/** Events under way at a time, and bytes of their payloads: what the gateway holds in memory. */
+/** Events under way at a time, and bytes of their payloads: the share of the gateway's memory for events. */
 const MAX_RUNNING = 2_048;
 const DEFAULT_RUNNING_BYTES = 256 * 1024 * 1024;
 /** Milliseconds that a claim lasts without being renewed: how long the events of a killed gateway rest. */
 const LEASE_MS = 30_000;
 /** Milliseconds between two renewals. */
 const RENEW_MS = 10_000;
-/** Age in milliseconds at which an event that cannot be read is dropped. No version runs one that is older than six hours. */
+/**
+ * Age in milliseconds at which an unreadable event is dropped. No version runs an event older than six hours.
+ */
 const DROP_UNREADABLE_MS = 7 * 24 * 60 * 60_000;
 /** Milliseconds between two looks at whether the functions are known yet. */
 const READY_POLL_MS = 100;
 
 export interface EventQueueOptions extends EventRunnerOptions {
-  /** Workers of a function: that many of its events are tried at a time. */
+  /** Workers of a function: the number of its events that are tried at a time. */
   readonly concurrencyOf: (functionName: string) => number;
   /** Whether the gateway knows the functions. Before that no event is tried. */
   readonly isReady: () => boolean;
@@ -42,17 +44,18 @@ export interface EventQueueOptions extends EventRunnerOptions {
   readonly maxRunningBytes?: number;
 }
 
-/** What is under way of one lane. */
+/** Events of one partition under way. */
 interface Running {
   count: number;
 }
 
 /**
- * The calls of type `Event`: kept in a store before they are answered with 202, and tried from there until they are done or
- * given up. What was given up goes to the destination of its function, as an event in its place.
+ * The calls of type `Event`: stored before they are answered with 202, and tried from the store until they
+ * are done or given up. An event that is given up is replaced by a record for the destination of its
+ * function.
  *
- * At least once: an event leaves the store after its end is known. When a gateway is killed, its events are found by the next
- * one, or by another, and tried again with the same request id.
+ * At least once: an event leaves the store after its end is known. The next gateway, or another one, finds
+ * the events of a killed gateway and tries them again with the same request id.
  */
 export class EventQueue {
   readonly #options: EventQueueOptions;
@@ -62,7 +65,7 @@ export class EventQueue {
   readonly #claimed = new Set<ClaimedEvent>();
   /** Request ids of those. */
   readonly #running = new Set<string>();
-  readonly #lanes = new Map<string, Running>();
+  readonly #partitions = new Map<string, Running>();
   #bytes = 0;
   #kicked = false;
   #onKick: (() => void) | undefined;
@@ -78,7 +81,7 @@ export class EventQueue {
     this.#runs = new TaskGroup(onError);
   }
 
-  /** Begins to try what is in the store. */
+  /** Begins to try the events in the store. */
   start(): void {
     this.#loops.run('take events', (signal) => this.#take(signal));
     this.#loops.run('renew claims', (signal) => this.#renew(signal));
@@ -95,9 +98,10 @@ export class EventQueue {
   }
 
   /**
-   * Takes an event over. Resolves once it is durable.
+   * Takes over an event. Resolves once the event is durable.
    *
-   * @throws {LambdaError} TooManyRequestsException when there is no room, ServiceException (503) when it could not be kept
+   * @throws {LambdaError} TooManyRequestsException when there is no room, ServiceException (503) when the
+   *   event could not be stored
    */
   async accept(call: FunctionCall): Promise<void> {
     const { store, clock, settingsOf } = this.#options;
@@ -163,7 +167,7 @@ export class EventQueue {
       let waitMs = READY_POLL_MS;
       if (isReady()) {
         try {
-          waitMs = await this.#takeDue(await store.lanes(), signal);
+          waitMs = await this.#takeDue(await store.partitions(), signal);
           backoff.reset();
         } catch (error) {
           const retryMs = backoff.next();
@@ -176,29 +180,34 @@ export class EventQueue {
     }
   }
 
-  /** Claims and starts what is due and has room. Returns the milliseconds until more may be. */
-  async #takeDue(lanes: readonly EventLane[], signal: AbortSignal): Promise<number> {
+  /**
+   * Claims and starts the events that are due and have room. Returns the milliseconds until the next may be
+   * due.
+   */
+  async #takeDue(partitions: readonly EventPartition[], signal: AbortSignal): Promise<number> {
     const { store } = this.#options;
     let nextMs = store.pollMs;
     let left = MAX_RUNNING - this.#claimed.size;
     let bytesLeft = (this.#options.maxRunningBytes ?? DEFAULT_RUNNING_BYTES) - this.#bytes;
     const claims: Promise<void>[] = [];
-    const due = lanes.filter(({ dueInMs }) => dueInMs <= 0);
-    for (const { dueInMs } of lanes) {
+    const due = partitions.filter(({ dueInMs }) => dueInMs <= 0);
+    for (const { dueInMs } of partitions) {
       if (dueInMs > 0) {
         nextMs = Math.min(nextMs, dueInMs);
       }
     }
-    // Those with the least under way first, a share for each, or many busy functions could keep all the room to themselves.
+    // The least busy first, with a share for each: otherwise many busy functions could keep all the room.
     const share = Math.max(1, Math.floor(left / Math.max(1, due.length)));
     const bytesShare = Math.max(MAX_STORED_BYTES, Math.floor(bytesLeft / Math.max(1, due.length)));
-    for (const { lane } of due.toSorted((a, b) => this.#countOf(a.lane) - this.#countOf(b.lane))) {
-      const events = Math.min(left, share, this.#roomOf(lane));
+    for (const { partition } of due.toSorted(
+      (a, b) => this.#countOf(a.partition) - this.#countOf(b.partition),
+    )) {
+      const events = Math.min(left, share, this.#roomOf(partition));
       if (events > 0 && bytesLeft >= MAX_STORED_BYTES) {
         const bytes = Math.min(bytesLeft, bytesShare);
         left -= events;
         bytesLeft -= bytes;
-        claims.push(this.#claim(lane, { events, bytes }));
+        claims.push(this.#claim(partition, { events, bytes }));
       }
     }
     const failed = (await Promise.allSettled(claims)).find(({ status }) => status === 'rejected');
@@ -209,14 +218,14 @@ export class EventQueue {
     return nextMs;
   }
 
-  async #claim(lane: string, limits: ClaimLimits): Promise<void> {
+  async #claim(partition: string, limits: ClaimLimits): Promise<void> {
     const { store } = this.#options;
-    const { events, unreadable } = await store.claim(lane, limits, LEASE_MS);
+    const { events, unreadable } = await store.claim(partition, limits, LEASE_MS);
     for (const each of events) {
-      this.#start(lane, each);
+      this.#start(partition, each);
     }
     for (const each of unreadable) {
-      await this.#passOver(lane, each);
+      await this.#passOver(partition, each);
     }
     if (events.length + unreadable.length > 0) {
       // There may be more, and more room than this share of it.
@@ -225,29 +234,29 @@ export class EventQueue {
   }
 
   /** An event that cannot be read rests in the store for the version that wrote it, and not for ever. */
-  async #passOver(lane: string, { acceptedAt, reason, requestId }: UnreadableEvent): Promise<void> {
+  async #passOver(partition: string, { acceptedAt, reason, requestId }: UnreadableEvent): Promise<void> {
     const { clock, logger, store, onEnded } = this.#options;
     if (clock.now() - acceptedAt >= DROP_UNREADABLE_MS) {
       await store.finish(requestId);
-      logger.error({ requestId, lane, reason }, 'event cannot be read and is dropped');
+      logger.error({ requestId, partition, reason }, 'event cannot be read and is dropped');
       onEnded?.('UnreadableDropped');
       return;
     }
-    logger.error({ requestId, lane, reason }, 'event cannot be read and is put off');
+    logger.error({ requestId, partition, reason }, 'event cannot be read and is put off');
     onEnded?.('Unreadable');
   }
 
-  #roomOf(lane: string): number {
-    const name = functionOfLane(lane);
+  #roomOf(partition: string): number {
+    const name = functionOfPartition(partition);
     const most =
       name === undefined
         ? MAX_PER_ENDPOINT
         : Math.min(MAX_PER_FUNCTION, Math.max(1, this.#options.concurrencyOf(name)));
-    return most - this.#countOf(lane);
+    return most - this.#countOf(partition);
   }
 
-  #countOf(lane: string): number {
-    return this.#lanes.get(lane)?.count ?? 0;
+  #countOf(partition: string): number {
+    return this.#partitions.get(partition)?.count ?? 0;
   }
 
   async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
@@ -279,15 +288,16 @@ export class EventQueue {
     }
   }
 
-  #start(lane: string, claimed: ClaimedEvent): void {
+  #start(partition: string, claimed: ClaimedEvent): void {
     const { requestId } = claimed.event;
     if (this.#running.has(requestId)) {
-      // Its claim has lapsed while the store was away, and it still runs here: its end is written all the same.
+      // The claim lapsed while the store was away, and the event still runs here: its end is written all the
+      // same.
       return;
     }
     this.#running.add(requestId);
-    const running = this.#lanes.get(lane) ?? { count: 0 };
-    this.#lanes.set(lane, running);
+    const running = this.#partitions.get(partition) ?? { count: 0 };
+    this.#partitions.set(partition, running);
     running.count += 1;
     this.#claimed.add(claimed);
     this.#bytes += claimed.event.payload.length;
@@ -297,7 +307,7 @@ export class EventQueue {
       } finally {
         running.count -= 1;
         if (running.count === 0) {
-          this.#lanes.delete(lane);
+          this.#partitions.delete(partition);
         }
         this.#claimed.delete(claimed);
         this.#running.delete(requestId);

@@ -2,13 +2,13 @@ import { backoffDelay } from '../../common/backoff.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { EventProgress, EventSettings } from './event-store.ts';
 
-/** Milliseconds before a try that follows a function error, for the first and for the second, as in Lambda. */
+/** Milliseconds before a try after a function error, for the first and for the second, as in Lambda. */
 const FAILURE_DELAYS_MS = [60_000, 120_000] as const;
 /** Waits before a try that follows any setback, as in Lambda. */
 const SETBACK_BACKOFF = { firstMs: 1_000, maxMs: 300_000 } as const;
 /**
- * Tries in a row without such a function after which it is taken for gone, about a minute: one that is deleted and applied
- * again is away for less.
+ * Tries in a row without such a function, about a minute, after which the function counts as gone. A function
+ * that is deleted and applied again is away for less.
  */
 const MAX_MISSES = 7;
 
@@ -17,34 +17,35 @@ export type TryResult =
   | { readonly kind: 'Succeeded' }
   /** The function, or its runtime, raised an error or ran out of time. */
   | { readonly kind: 'FunctionFailed' }
-  /** The call was sent, and nobody knows how far it came. */
+  /** The call was sent, and its outcome is unknown. */
   | { readonly kind: 'OutcomeUnknown' }
-  /** It has run nowhere, for a reason that may pass. */
+  /** The call ran nowhere, for a reason that may pass. */
   | { readonly kind: 'Refused' }
   /** There is no such function. */
   | { readonly kind: 'Missing' }
   /** The function is switched off by a reserved concurrency of 0: Lambda does not try again either. */
   | { readonly kind: 'SwitchedOff' }
-  /** It can never run: what it carries is refused. */
+  /** The call can never run: its payload or its target is refused. */
   | { readonly kind: 'Impossible' };
 
 /** Why an event was given up, in the words of Lambda's destination records. */
 export type GiveUpCondition = 'RetriesExhausted' | 'EventAgeExceeded';
 
-/** What becomes of an event after a try. */
+/** The decision about an event after a try. */
 export type EventDecision =
   | { readonly kind: 'Finish' }
   | { readonly kind: 'TryAgain'; readonly delayMs: number; readonly progress: EventProgress }
   | { readonly kind: 'GiveUp'; readonly condition: GiveUpCondition; readonly progress: EventProgress };
 
 /**
- * What becomes of an event after a try, as Lambda decides it: a function error is tried twice more, after 1 and 2 minutes;
- * throttles and system errors are tried from 1 second to 5 minutes apart until the event is too old.
+ * Decides about an event after a try, as Lambda does: a function error is tried twice more, after 1 and 2
+ * minutes; throttles and system errors are tried from 1 second to 5 minutes apart until the event is too old.
  *
- * An unknown outcome counts as a system error. Only a known end of the function, good or bad, ends an event or uses up one of its
- * retries; so it is run at least once, and after the loss of an agent possibly twice.
+ * An unknown outcome counts as a system error. Only a known end of the function, good or bad, ends an event
+ * or uses up one of its retries: the function runs at least once, and possibly twice after the loss of an
+ * agent.
  *
- * @param ageMs since its acceptance
+ * @param ageMs milliseconds since its acceptance
  */
 export function decideAfterTry(
   result: TryResult,
@@ -96,7 +97,7 @@ function afterSetback(progress: EventProgress, settings: EventSettings, ageMs: n
   return unlessTooOld(backoffDelay(setbacks, SETBACK_BACKOFF), { ...progress, setbacks }, settings, ageMs);
 }
 
-/** A try that would come too late is not waited for: whoever gets the record of failure gets it sooner. */
+/** A try that would come too late is not waited for: the record of failure is sent sooner. */
 function unlessTooOld(
   delayMs: number,
   progress: EventProgress,

@@ -4,20 +4,21 @@ import { sleep, withDeadline } from '../../common/deadline.ts';
 import { hasCode, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { Caller } from '../lambda/caller.ts';
-import { type FailedEvent, type LastResponse, letterFor } from './event-destination.ts';
+import { deadLetterFor, type FailedEvent, type LastResponse } from './event-destination.ts';
 import { decideAfterTry, type EventDecision, isTooOld, type TryResult } from './event-retry.ts';
 import {
   type ClaimedEvent,
   type EventSettings,
   type EventStore,
-  laneOf,
+  partitionOf,
   type StoredEvent,
 } from './event-store.ts';
 import { type TryOutcome, type TryTools, tryEvent } from './event-try.ts';
 
 /**
- * Milliseconds after which a try is given up and its outcome taken for unknown: more than the longest call, 15 minutes, and what
- * comes before it at its agent. Whoever is tried has limits of its own; this one is for a part that is at fault.
+ * Milliseconds after which a try is given up and its outcome counts as unknown: more than the longest call,
+ * 15 minutes, and the wait for its worker. Agents and endpoints have bounds of their own; this bound is for a
+ * component that fails to keep them.
  */
 const MAX_TRY_MS = 2 * 60 * 60 * 1000;
 /** Waits before a failed store is asked again. */
@@ -27,17 +28,17 @@ export interface EventRunnerOptions extends TryTools {
   readonly store: EventStore;
   /** Settings of a function; undefined when there is none of this name. */
   readonly settingsOf: (functionName: string) => EventSettings | undefined;
-  /** A request id that nobody has yet. */
+  /** A new request id. */
   readonly newRequestId: () => string;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Told of each try. */
+  /** Called after each try. */
   readonly onTried?: (result: TryResult['kind']) => void;
-  /** Told of the end of each event: `ok`, or why it was given up. */
+  /** Called at the end of each event, with `ok` or the reason for giving it up. */
   readonly onEnded?: (result: string) => void;
 }
 
-/** Tries events that were claimed, and writes down what became of them. */
+/** Tries claimed events, and records the outcome of each. */
 export class EventRunner {
   readonly #options: EventRunnerOptions;
 
@@ -45,7 +46,7 @@ export class EventRunner {
     this.#options = options;
   }
 
-  /** Tries an event once and carries out what follows. */
+  /** Tries an event once and carries out the decision that follows. */
   async run(claimed: ClaimedEvent, signal: AbortSignal): Promise<void> {
     const { event } = claimed;
     const { store, clock, settingsOf, onTried } = this.#options;
@@ -60,7 +61,7 @@ export class EventRunner {
     }
     const outcome = await this.#try(event, signal);
     if (outcome === undefined) {
-      // The gateway is ending and nothing is known of the try: whoever comes next begins it anew, at once.
+      // The gateway is ending and the try has no known outcome: the next gateway tries again at once.
       await store.postpone(claimed, event.progress, 0);
       return;
     }
@@ -133,26 +134,38 @@ export class EventRunner {
     const { store, clock, logger, settingsOf, newRequestId } = this.#options;
     const { event, condition, progress } = failed;
     const freeBytes = store.limits.maxBytes - store.load().bytes;
-    const letter = letterFor(failed, settings, settingsOf, newRequestId(), clock.now(), freeBytes);
-    const fields = { requestId: event.requestId, lane: laneOf(event.target), condition, ...progress };
-    switch (letter.kind) {
+    const deadLetter = deadLetterFor(failed, settings, settingsOf, newRequestId(), clock.now(), freeBytes);
+    const fields = {
+      requestId: event.requestId,
+      partition: partitionOf(event.target),
+      condition,
+      ...progress,
+    };
+    switch (deadLetter.kind) {
       case 'Send':
-        await this.#insist(() => store.exchange(claimed, letter.event), signal);
+        await this.#insist(() => store.exchange(claimed, deadLetter.event), signal);
         logger.warn(
-          { ...fields, destination: laneOf(letter.event.target), letterId: letter.event.requestId },
+          {
+            ...fields,
+            destination: partitionOf(deadLetter.event.target),
+            recordId: deadLetter.event.requestId,
+          },
           'event was given up and goes to its destination',
         );
         return;
       case 'Drop':
         await this.#insist(() => store.finish(claimed.event.requestId), signal);
-        logger.error({ ...fields, reason: letter.reason }, 'event was given up and nobody is told');
+        logger.error({ ...fields, reason: deadLetter.reason }, 'event was given up without a record');
         return;
       default:
-        unreachable(letter);
+        unreachable(deadLetter);
     }
   }
 
-  /** A step that has to be written: an event whose end is known is not to be tried again for a store that was away. */
+  /**
+   * Repeats a write until it succeeds: a store that was away must not cause another try of an event that has
+   * ended.
+   */
   async #insist(step: () => Promise<void>, signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#options;
     const backoff = new Backoff(STORE_BACKOFF);
@@ -172,7 +185,7 @@ export class EventRunner {
     this.#options.logger.info(
       {
         requestId: event.requestId,
-        lane: laneOf(event.target),
+        partition: partitionOf(event.target),
         result: result.kind,
         detail,
         ...(decision.kind === 'TryAgain' ? { delayMs: decision.delayMs } : {}),

@@ -1,7 +1,7 @@
 import type { FunctionSettings } from '../agents/function-settings.ts';
 import { DEFAULT_EVENT_SETTINGS, type EventSettings, type EventTarget } from './event-store.ts';
 
-/** What becomes of the events of a function, as its resource says and as Lambda does where it says nothing. */
+/** The event settings of a function, from its resource, with Lambda's defaults. */
 export function eventSettingsOf({ asyncInvoke }: FunctionSettings): EventSettings {
   if (asyncInvoke === undefined) {
     return DEFAULT_EVENT_SETTINGS;

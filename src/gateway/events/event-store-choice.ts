@@ -26,11 +26,11 @@ export interface EventStoreContext {
 }
 
 /**
- * Opens the store that the flags ask for. A database that is away, or a file that cannot be used, does not hinder: events are
- * refused until it can be.
+ * Opens the store that the flags ask for. The gateway starts without a reachable database or a usable file:
+ * events are refused until the store opens.
  *
- * @throws {EsbError} `EventStoreLocked` when another gateway has the state folder, or `EventDatabaseMissing` when nothing says
- *   where the database is
+ * @throws {EsbError} `EventStoreLocked` when another gateway has the state folder, or `EventDatabaseMissing`
+ *   when neither flag nor environment names the database
  */
 export async function openEventStore(
   { events, namespace, stateDir }: EventStoreConfig,

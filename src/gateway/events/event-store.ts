@@ -7,7 +7,7 @@ export type EventTarget =
   /** Posted to as JSON: the destination of a record of failure. */
   | { readonly kind: 'Endpoint'; readonly url: string };
 
-/** What becomes of an event, as `spec.asyncInvoke` of the function says. */
+/** The event settings of a function, as in `spec.asyncInvoke`. */
 export interface EventSettings {
   /** Tries after a function error, beside the first. */
   readonly maximumRetryAttempts: number;
@@ -15,7 +15,7 @@ export interface EventSettings {
   readonly onFailure: EventTarget | undefined;
 }
 
-/** What Lambda does where nothing is said: two more tries, six hours, no destination. */
+/** Lambda's defaults: two more tries, six hours, no destination. */
 export const DEFAULT_EVENT_SETTINGS: EventSettings = {
   maximumRetryAttempts: 2,
   maximumEventAgeSeconds: 21_600,
@@ -46,11 +46,11 @@ export interface StoredEvent {
   readonly payload: Buffer;
   readonly traceId: string;
   readonly traceParent: string;
-  /** Wall-clock milliseconds. What counts for the age. */
+  /** Wall-clock milliseconds, from which the age is counted. */
   readonly acceptedAt: number;
   /** 0 for a caller's event, one more for each record of failure that followed from it. */
   readonly hops: number;
-  /** Those of the function at its acceptance: for when the function is gone. */
+  /** The settings of the function at acceptance: for the time after the function is gone. */
   readonly settings: EventSettings;
   readonly progress: EventProgress;
 }
@@ -63,13 +63,13 @@ export interface ClaimedEvent {
 }
 
 /** The events of one target, which wait for each other. */
-export interface EventLane {
-  readonly lane: string;
+export interface EventPartition {
+  readonly partition: string;
   /** Milliseconds until the first of them may be tried, or its lease is over; 0 or less for now. */
   readonly dueInMs: number;
 }
 
-/** What a store holds. */
+/** Events in a store, and bytes of their payloads. */
 export interface EventLoad {
   readonly events: number;
   /** Bytes of their payloads. */
@@ -79,7 +79,7 @@ export interface EventLoad {
 /** The load of an empty store. */
 export const NO_LOAD: EventLoad = { events: 0, bytes: 0 };
 
-/** How much a store takes. A record of failure takes the place of its event, whatever the limits are. */
+/** The limits of a store. A record of failure takes the place of its event, even beyond the limits. */
 export interface EventLimits {
   readonly maxEvents: number;
   readonly maxBytes: number;
@@ -92,7 +92,7 @@ export interface ClaimLimits {
   readonly bytes: number;
 }
 
-/** What a claim came to. */
+/** The result of a claim. */
 export interface Claimed {
   readonly events: readonly ClaimedEvent[];
   /** Events that this program cannot read. The store has put them off for {@link PARK_MS}. */
@@ -110,75 +110,82 @@ export interface UnreadableEvent {
 /** Milliseconds that an event which cannot be read rests before the next attempt to read it. */
 export const PARK_MS = 60 * 60_000;
 
-/** Bytes of the largest payload that a store may hold: records written by earlier versions reach the limit of a synchronous call. */
+/**
+ * Bytes of the largest payload in a store: records of earlier versions reach the limit of a synchronous call.
+ */
 export const MAX_STORED_BYTES = 6 * 2 ** 20 + 100;
 
 /**
- * Where events are until they are done.
+ * Keeps events until they are done.
  *
- * Guarantees: what {@link EventStore.put} has resolved for is found again after the end by force of any process and of the
- * machine, until it is finished, postponed or exchanged; each of these is one step that happens whole or not at all. An event
- * is claimed by one gateway at a time; the claims of one that was killed lapse. Every method throws
- * {@link EsbError} `EventStoreUnavailable`, retryable, when it is not known to have happened.
+ * Guarantees: an event for which {@link EventStore.put} has resolved survives the end by force of any process
+ * and of the machine, until it is finished, postponed or exchanged; each of these is one step, done whole or
+ * not at all. An event is claimed by one gateway at a time; the claims of a killed gateway lapse. Every
+ * method throws {@link EsbError} `EventStoreUnavailable`, retryable, when its effect is uncertain or did not
+ * happen.
  */
 export interface EventStore {
-  /** Milliseconds after which it is worth a look though nothing was put here: others put into a shared store. */
+  /** Milliseconds between two polls when this gateway put nothing: others put events into a shared store. */
   readonly pollMs: number;
   readonly limits: EventLimits;
   /**
-   * Keeps an event. Resolves once it is durable.
+   * Keeps an event. Resolves once the event is durable.
    *
-   * @throws {EsbError} `EventStoreFull` when there is no room, or the lane of the event has its share;
-   *   `EventStoreUncertain` when the event may have been kept all the same
+   * @throws {EsbError} `EventStoreFull` when there is no room, or the partition of the event has its share;
+   *   `EventStoreUncertain` when the event may have been kept
    */
   put(event: StoredEvent): Promise<void>;
-  /** Every lane that has events. */
-  lanes(): Promise<readonly EventLane[]>;
-  /** Takes events of a lane that are due, oldest first, for `leaseMs` milliseconds, within `limits`. */
-  claim(lane: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed>;
+  /** Every partition that has events. */
+  partitions(): Promise<readonly EventPartition[]>;
+  /** Takes due events of a partition, oldest first, for `leaseMs` milliseconds, within `limits`. */
+  claim(partition: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed>;
   /** Has the leases of these events end `leaseMs` from now. Of one that has lapsed nothing is said. */
   renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void>;
-  /** Removes an event, whoever has it now: it is done. */
+  /** Removes an event that is done, even if another gateway has claimed it. */
   finish(requestId: string): Promise<void>;
-  /** Gives an event back, to be tried after `delayMs`. Nothing happens when the claim has lapsed and another has it. */
+  /**
+   * Gives an event back, to be tried after `delayMs`. Without effect when the claim has lapsed and another
+   * has it.
+   */
   postpone(claimed: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void>;
-  /** Puts `successor` in the place of an event. Nothing happens when the claim has lapsed and another has it. */
+  /** Replaces an event by `successor`. Without effect when the claim has lapsed and another has it. */
   exchange(claimed: ClaimedEvent, successor: StoredEvent): Promise<void>;
-  /** What is held, by last knowledge. */
+  /** The load of the store, as last known. */
   load(): EventLoad;
   /** Whether events can be kept, by last knowledge. */
   health(): Health;
-  /** Lets what was asked end. */
+  /** Lets pending calls end, and closes the store. */
   close(): Promise<void>;
 }
 
-/** The lane of a target. */
-export function laneOf(target: EventTarget): string {
+/** The partition of a target. */
+export function partitionOf(target: EventTarget): string {
   return target.kind === 'Function'
     ? `function:${target.functionName}`
     : `endpoint:${new URL(target.url).origin}`;
 }
 
-/** The function of a lane; undefined for that of an endpoint. */
-export function functionOfLane(lane: string): string | undefined {
-  return lane.startsWith('function:') ? lane.slice('function:'.length) : undefined;
+/** The function of a partition; undefined for the partition of an endpoint. */
+export function functionOfPartition(partition: string): string | undefined {
+  return partition.startsWith('function:') ? partition.slice('function:'.length) : undefined;
 }
 
 /** The reason for which an event finds no room; undefined when there is room. */
-export type Fullness = 'Store' | 'Lane';
+export type Fullness = 'Store' | 'Partition';
 
 /**
- * Whether an event finds room. No lane holds more than what stays free for all others: one lane alone has at most half, and a
- * further one still finds room (the dynamic thresholds of Choudhury and Hahne, 1998, as for waiting calls).
+ * Why an event finds no room; undefined when there is room. No partition holds more than stays free for all
+ * others: one alone has at most half, and a further one still finds room (the dynamic thresholds of Choudhury
+ * and Hahne, 1998, as for waiting calls).
  *
- * @param held all that the store holds
- * @param ofLane what the store holds of the event's lane
- * @param bytes of the event's payload
+ * @param held load of the store
+ * @param ofPartition load of the event's partition
+ * @param bytes bytes of the event's payload
  */
 export function fullnessFor(
   limits: EventLimits,
   held: EventLoad,
-  ofLane: EventLoad,
+  ofPartition: EventLoad,
   bytes: number,
 ): Fullness | undefined {
   const freeEvents = limits.maxEvents - held.events - 1;
@@ -186,7 +193,7 @@ export function fullnessFor(
   if (freeEvents < 0 || freeBytes < 0) {
     return 'Store';
   }
-  return ofLane.events > freeEvents || ofLane.bytes > freeBytes ? 'Lane' : undefined;
+  return ofPartition.events > freeEvents || ofPartition.bytes > freeBytes ? 'Partition' : undefined;
 }
 
 /** The refusal of an event for which there is no room. */
@@ -210,7 +217,7 @@ export function storeUncertain(message: string, cause?: unknown): EsbError {
 
 type EventHead = Omit<StoredEvent, 'requestId' | 'payload' | 'acceptedAt' | 'progress'>;
 
-/** What a store keeps of an event beside its payload, as text. */
+/** The columns of an event beside its payload, as text. */
 export function encodeHead(event: StoredEvent): string {
   const { target, traceId, traceParent, hops, settings } = event;
   const head: EventHead = { target, traceId, traceParent, hops, settings };

@@ -6,7 +6,7 @@ import type { LastResponse, PostRecord } from './event-destination.ts';
 import type { TryResult } from './event-retry.ts';
 import type { StoredEvent } from './event-store.ts';
 
-/** What an event is tried with. */
+/** The means of a try. */
 export interface TryTools {
   readonly invoke: (call: FunctionCall, caller: Caller) => Promise<InvokeResult>;
   readonly post: PostRecord;
@@ -81,14 +81,17 @@ function outcomeOf(answer: InvokeResult): TryOutcome {
     : { result: { kind: 'Succeeded' }, response: undefined, detail: '' };
 }
 
-/** Refusals of what an event carries: it is the same at every try. */
+/** Refusals of the event itself, which are the same at every try. */
 const HOPELESS: ReadonlySet<LambdaErrorName> = new Set<LambdaErrorName>([
   'InvalidParameterValueException',
   'InvalidRequestContentException',
   'RequestTooLargeException',
 ]);
 
-/** What a refusal means. One that is no refusal of the Lambda API is a fault of ours, which counts as one that passes. */
+/**
+ * The result that a refusal stands for. An error that is none of the Lambda API is a fault of ours, and may
+ * pass.
+ */
 function refusal(error: unknown): TryResult {
   if (!(error instanceof LambdaError)) {
     return { kind: 'Refused' };

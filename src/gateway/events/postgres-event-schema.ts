@@ -3,7 +3,10 @@ import { EsbError } from '../../common/errors.ts';
 
 /** Layout of the tables, kept in a table of its own. */
 const LAYOUT = 1;
-/** Lock that gateways which start at once make the tables under, one after the other. Any number that nobody else uses. */
+/**
+ * Advisory lock under which gateways that start together make the tables one after another. An arbitrary
+ * number.
+ */
 const SCHEMA_LOCK = 6_113_370_211;
 
 const CREATE = `

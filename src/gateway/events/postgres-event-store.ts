@@ -11,17 +11,17 @@ import {
   type ClaimedEvent,
   type ClaimLimits,
   decodeClaim,
-  type EventLane,
   type EventLimits,
   type EventLoad,
+  type EventPartition,
   type EventProgress,
   type EventStore,
   encodeHead,
   type Fullness,
   fullnessFor,
-  laneOf,
   NO_LOAD,
   PARK_MS,
+  partitionOf,
   type StoredEvent,
   storeFull,
   storeUnavailable,
@@ -35,13 +35,13 @@ const MAX_CONNECTIONS = 8;
 const CONNECT_MS = 5_000;
 const STATEMENT_MS = 10_000;
 const QUERY_MS = 15_000;
-/** Milliseconds between two counts of what is held: other gateways put events in too. */
+/** Milliseconds between two counts of the events: other gateways put events in too. */
 const COUNT_MS = 1_000;
 /** Milliseconds between two looks for events when none of this gateway's own is due. */
 const POLL_MS = 1_000;
 
 export interface PostgresEventStoreOptions {
-  /** `postgres://…`. A secret: it is in no message and no log. */
+  /** `postgres://…`. A secret: no message and no log has it. */
   readonly connectionString: string;
   /** Kubernetes namespace: gateways of several may share a database. */
   readonly namespace: string;
@@ -51,7 +51,7 @@ export interface PostgresEventStoreOptions {
 }
 
 interface RecentPut {
-  readonly lane: string;
+  readonly partition: string;
   readonly bytes: number;
   isDone: boolean;
 }
@@ -65,11 +65,12 @@ interface ClaimedRow {
 }
 
 /**
- * Events in a PostgreSQL database, for several gateways of a namespace. Times are the database's, so that clocks of gateways
- * need not agree; claims pass over rows that another gateway is claiming (`SKIP LOCKED`), and lapse by themselves.
+ * Events in a PostgreSQL database, for several gateways of a namespace. Times are the database's, so the
+ * clocks of gateways need not agree. Claims skip rows that another gateway is claiming (`SKIP LOCKED`), and
+ * lapse by themselves.
  *
- * The limits are looked at with the count of a second ago and what was put here since: together gateways may go over
- * them by what they take in a second.
+ * The limits apply to the count of a second ago plus the puts of this gateway since: together, gateways may
+ * exceed them by the events that they take in a second.
  */
 export class PostgresEventStore implements EventStore {
   readonly pollMs = POLL_MS;
@@ -81,8 +82,8 @@ export class PostgresEventStore implements EventStore {
   /** Settled once the events were counted, or could not be. */
   readonly #firstCount = Promise.withResolvers<void>();
   #counted: EventLoad = NO_LOAD;
-  /** The same by lane. */
-  #countedByLane: ReadonlyMap<string, EventLoad> = new Map();
+  /** The same by partition. */
+  #countedByPartition: ReadonlyMap<string, EventLoad> = new Map();
   /** Puts that the last count may not have seen. */
   readonly #recent = new Set<RecentPut>();
   #recentBytes = 0;
@@ -111,9 +112,8 @@ export class PostgresEventStore implements EventStore {
       query_timeout: QUERY_MS,
       idle_in_transaction_session_timeout: STATEMENT_MS,
       keepAlive: true,
-      // A database or a role may have it off, or wait for no standby, and then an event that was accepted could be lost with
-      // the server.
-      // The pool waits for what this returns, and its types do not say so.
+      // A database or a role may have the setting off, or wait for no standby: then an accepted event could
+      // be lost with the server. The pool waits for the returned promise, which its types do not say.
       onConnect: (client): unknown =>
         client.query(
           "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')",
@@ -122,7 +122,7 @@ export class PostgresEventStore implements EventStore {
     this.#pool.on('error', (error) => {
       options.logger.warn({ reason: error.message }, 'connection to the event database was lost');
     });
-    // Whoever asks is told by the query; an event without a listener would end the process.
+    // The query reports the error; without a listener the event would end the process.
     this.#pool.on('connect', (client) => void client.on('error', () => undefined));
     this.#tasks = new TaskGroup((_name, error) => {
       options.logger.error({ err: error }, 'counting events failed');
@@ -132,11 +132,16 @@ export class PostgresEventStore implements EventStore {
 
   async put(event: StoredEvent): Promise<void> {
     const { limits, namespace } = this.#options;
-    // Before the first count a full store would look empty, and an event put meanwhile would be counted twice.
+    // Before the first count a full store would look empty, and an event put meanwhile would be counted
+    // twice.
     await this.#firstCount.promise;
-    const put: RecentPut = { lane: laneOf(event.target), bytes: event.payload.length, isDone: false };
+    const put: RecentPut = {
+      partition: partitionOf(event.target),
+      bytes: event.payload.length,
+      isDone: false,
+    };
     const fullness = (): Fullness | undefined =>
-      fullnessFor(limits, this.load(), this.#loadOf(put.lane), put.bytes);
+      fullnessFor(limits, this.load(), this.#loadOf(put.partition), put.bytes);
     // Twice, since the first count may have been under way already.
     for (let count = 0; count < 2 && fullness() !== undefined; count += 1) {
       if (!this.#mayCountTwice) {
@@ -165,8 +170,8 @@ export class PostgresEventStore implements EventStore {
     }
   }
 
-  async lanes(): Promise<readonly EventLane[]> {
-    // From lane to lane along the index, however many events each has.
+  async partitions(): Promise<readonly EventPartition[]> {
+    // From partition to partition along the index, however many events each has.
     const rows = await this.#query<{ readonly lane: string; readonly due: number }>(
       `WITH RECURSIVE known (lane) AS (
          SELECT min(lane) FROM esb_events WHERE namespace = $1
@@ -180,10 +185,10 @@ export class PostgresEventStore implements EventStore {
        FROM known WHERE lane IS NOT NULL`,
       [this.#options.namespace],
     );
-    return rows.map(({ lane, due }) => ({ lane, dueInMs: due }));
+    return rows.map(({ lane, due }) => ({ partition: lane, dueInMs: due }));
   }
 
-  async claim(lane: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed> {
+  async claim(partition: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed> {
     this.#claims += 1;
     const claim = `${this.#owner}:${this.#claims}`;
     const rows = await this.#query<ClaimedRow>(
@@ -201,7 +206,7 @@ export class PostgresEventStore implements EventStore {
          RETURNING e.seq, fitting.visible_at AS was_due, e.id, e.head, e.progress, e.accepted_at, e.payload
        )
        SELECT id, head, progress, accepted_at, payload FROM taken ORDER BY was_due, seq`,
-      [this.#options.namespace, lane, limits.events, leaseMs, claim, limits.bytes],
+      [this.#options.namespace, partition, limits.events, leaseMs, claim, limits.bytes],
     );
     const claimed = decodeClaim(
       rows.map(({ accepted_at, ...row }) => ({ ...row, claim, acceptedAt: Number(accepted_at) })),
@@ -257,9 +262,9 @@ export class PostgresEventStore implements EventStore {
       : { ok: false, reason: this.#failure.code, message: this.#failure.message };
   }
 
-  #loadOf(lane: string): EventLoad {
-    const counted = this.#countedByLane.get(lane) ?? NO_LOAD;
-    const recent = [...this.#recent].filter((put) => put.lane === lane);
+  #loadOf(partition: string): EventLoad {
+    const counted = this.#countedByPartition.get(partition) ?? NO_LOAD;
+    const recent = [...this.#recent].filter((put) => put.partition === partition);
     return {
       events: counted.events + recent.length,
       bytes: counted.bytes + recent.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -280,7 +285,7 @@ export class PostgresEventStore implements EventStore {
     }
   }
 
-  /** Counts the events, once for all who ask meanwhile. Does not reject. */
+  /** Counts the events, once for all callers meanwhile. Never rejects. */
   #recount(): Promise<void> {
     this.#counting ??= this.#count()
       .catch((error: unknown) => {
@@ -303,11 +308,11 @@ export class PostgresEventStore implements EventStore {
        FROM esb_events WHERE namespace = $1 GROUP BY lane`,
       [this.#options.namespace],
     );
-    const byLane = new Map(
+    const byPartition = new Map(
       rows.map(({ lane, events, bytes }) => [lane, { events: Number(events), bytes: Number(bytes) }]),
     );
-    this.#countedByLane = byLane;
-    this.#counted = [...byLane.values()].reduce(
+    this.#countedByPartition = byPartition;
+    this.#counted = [...byPartition.values()].reduce(
       (sum, { events, bytes }) => ({ events: sum.events + events, bytes: sum.bytes + bytes }),
       NO_LOAD,
     );
@@ -363,7 +368,9 @@ export class PostgresEventStore implements EventStore {
   }
 }
 
-/** What the server itself refused did not happen; of what was lost on the way nothing is known. */
+/**
+ * A statement that the server refused did not happen; the outcome of one that was lost on the way is unknown.
+ */
 function queryError(error: unknown): EsbError {
   const message = `the event database cannot be used: ${messageOf(error)}`;
   return error instanceof pg.DatabaseError
@@ -385,7 +392,7 @@ function checked(connectionString: string): string {
 function valuesOf(event: StoredEvent): readonly unknown[] {
   return [
     event.requestId,
-    laneOf(event.target),
+    partitionOf(event.target),
     event.acceptedAt,
     encodeHead(event),
     JSON.stringify(event.progress),

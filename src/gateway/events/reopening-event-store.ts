@@ -9,9 +9,9 @@ import {
   type Claimed,
   type ClaimedEvent,
   type ClaimLimits,
-  type EventLane,
   type EventLimits,
   type EventLoad,
+  type EventPartition,
   type EventProgress,
   type EventStore,
   NO_LOAD,
@@ -33,7 +33,7 @@ export interface ReopeningEventStoreOptions {
   /**
    * Opens the store.
    *
-   * @param onBroken told when the store will never work again
+   * @param onBroken to be called when the store will never work again
    */
   readonly open: (onBroken: (error: EsbError) => void, signal: AbortSignal) => Promise<EventStore>;
   readonly limits: EventLimits;
@@ -42,8 +42,8 @@ export interface ReopeningEventStoreOptions {
 }
 
 /**
- * A store that is opened again and again until it works, and anew after it broke. Meanwhile every method throws
- * `EventStoreUnavailable` with the reason, so that events alone are refused.
+ * A store that is opened until it works, and again after it broke. Meanwhile every method throws
+ * `EventStoreUnavailable` with the reason: events alone are refused.
  */
 export class ReopeningEventStore implements EventStore {
   readonly #options: ReopeningEventStoreOptions;
@@ -66,14 +66,16 @@ export class ReopeningEventStore implements EventStore {
     return this.#state.kind === 'Open' ? this.#state.store.pollMs : POLL_MS;
   }
 
-  /** Opens the store. Resolves after the first attempt, whose error is told by {@link ReopeningEventStore.failure}. */
+  /**
+   * Opens the store. Resolves after the first attempt, whose error is in {@link ReopeningEventStore.failure}.
+   */
   async start(): Promise<void> {
     const first = Promise.withResolvers<void>();
     this.#tasks.run('event store', async (signal) => {
       try {
         for (;;) {
           const broken = await this.#open(first.resolve, signal);
-          this.#options.logger.error({ err: broken }, 'event store broke and is opened anew');
+          this.#options.logger.error({ err: broken }, 'event store broke and is opened again');
           this.#state = { kind: 'Opening', failure: broken };
           await sleep(this.#options.clock, BACKOFF.firstMs, signal);
         }
@@ -93,13 +95,13 @@ export class ReopeningEventStore implements EventStore {
     return this.#with((store) => store.put(event));
   }
 
-  lanes(): Promise<readonly EventLane[]> {
+  partitions(): Promise<readonly EventPartition[]> {
     // Nothing is due in a store that is not open; a failure would be logged at each look.
-    return this.#state.kind === 'Open' ? this.#state.store.lanes() : Promise.resolve([]);
+    return this.#state.kind === 'Open' ? this.#state.store.partitions() : Promise.resolve([]);
   }
 
-  claim(lane: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed> {
-    return this.#with((store) => store.claim(lane, limits, leaseMs));
+  claim(partition: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed> {
+    return this.#with((store) => store.claim(partition, limits, leaseMs));
   }
 
   renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void> {
@@ -183,7 +185,7 @@ export class ReopeningEventStore implements EventStore {
   }
 }
 
-/** What `promise` resolves with. @throws the reason of the signal when that fires first */
+/** Waits for `promise`. @throws the reason of the signal when the signal fires first */
 async function aborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   const fired = Promise.withResolvers<never>();
   const onAbort = (): void => fired.reject(signal.reason);

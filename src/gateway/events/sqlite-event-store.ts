@@ -4,14 +4,14 @@ import {
   type ClaimedEvent,
   type ClaimLimits,
   decodeClaim,
-  type EventLane,
   type EventLimits,
   type EventLoad,
+  type EventPartition,
   type EventProgress,
   type EventStore,
   encodeHead,
-  laneOf,
   PARK_MS,
+  partitionOf,
   type StoredEvent,
 } from './event-store.ts';
 import type { TableMethod } from './sqlite-event-desk.ts';
@@ -49,12 +49,12 @@ export class SqliteEventStore implements EventStore {
     await this.#channel.run('put', newRow(event));
   }
 
-  lanes(): Promise<readonly EventLane[]> {
-    return this.#channel.run('lanes');
+  partitions(): Promise<readonly EventPartition[]> {
+    return this.#channel.run('partitions');
   }
 
-  async claim(lane: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed> {
-    const rows = await this.#channel.run('claim', lane, limits, leaseMs);
+  async claim(partition: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed> {
+    const rows = await this.#channel.run('claim', partition, limits, leaseMs);
     const claimed = decodeClaim(rows);
     const unreadable = new Set(claimed.unreadable.map(({ requestId }) => requestId));
     for (const { id, claim } of rows.filter((row) => unreadable.has(row.id))) {
@@ -97,7 +97,7 @@ export class SqliteEventStore implements EventStore {
 function newRow(event: StoredEvent): NewRow {
   return {
     id: event.requestId,
-    lane: laneOf(event.target),
+    partition: partitionOf(event.target),
     head: encodeHead(event),
     progress: JSON.stringify(event.progress),
     acceptedAt: event.acceptedAt,

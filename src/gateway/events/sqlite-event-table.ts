@@ -2,9 +2,9 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import {
   type ClaimLimits,
-  type EventLane,
   type EventLimits,
   type EventLoad,
+  type EventPartition,
   type EventRow,
   fullnessFor,
   NO_LOAD,
@@ -18,7 +18,7 @@ const LOG_LIMIT_BYTES = 64 * 1024 * 1024;
 /** SQLite's result codes for a file that another connection has locked. */
 const BUSY = 5;
 const LOCKED = 6;
-/** SQLite's result codes for a disk without room: what the disk says, and what a limit of a file's size says. */
+/** SQLite's result codes for a full disk: of the disk itself, and of a limit on the size of a file. */
 const FULL = 13;
 const IOERR_WRITE = 778;
 /** SQLite's result codes for a file that is damaged, or none of its own. */
@@ -32,15 +32,15 @@ export interface ClaimedRow extends EventRow {
 
 /** A row as it is put in. */
 export interface NewRow extends EventRow {
-  readonly lane: string;
+  readonly partition: string;
 }
 
 /**
- * The events of a gateway in an SQLite file. Synchronous, so that it has to live on a thread of its own. Each method is to
- * be called within {@link SqliteEventTable.transaction}: nothing is durable before that has returned.
+ * The events of a gateway in an SQLite file. Synchronous: the table needs a thread of its own. Each method
+ * must be called within {@link SqliteEventTable.transaction}, and is durable when that has returned.
  *
- * The file is written with a write-ahead log and `synchronous=FULL`: a transaction is on the disk when it is over. The connection
- * keeps the file locked for as long as it lives, which the kernel ends with the process.
+ * The file has a write-ahead log and `synchronous=FULL`: a transaction is on the disk when it is over. The
+ * connection locks the file for its whole life, which the kernel ends with the process.
  */
 export class SqliteEventTable {
   readonly #database: DatabaseSync;
@@ -48,17 +48,17 @@ export class SqliteEventTable {
   readonly #now: () => number;
   readonly #statements: ReturnType<typeof prepare>;
   #load: EventLoad;
-  /** The same by lane. */
-  #byLane = new Map<string, EventLoad>();
+  /** The same by partition. */
+  #byPartition = new Map<string, EventLoad>();
   #claims = 0;
 
   /**
-   * Opens the file and gives back what an earlier process had claimed.
+   * Opens the file and gives back the events that an earlier process had claimed.
    *
    * @param now wall-clock milliseconds
-   * @param isSuspect whether the whole file is to be looked at: it was damaged a moment ago
-   * @throws {EsbError} `EventStoreLocked` when another process has it, `EventStoreUnreadable` when it is damaged or of a newer
-   *   version
+   * @param isSuspect whether to check the whole file, because it was damaged a moment ago
+   * @throws {EsbError} `EventStoreLocked` when another process has it, `EventStoreUnreadable` when it is
+   *   damaged or of a newer version
    */
   constructor(file: string, limits: EventLimits, now: () => number, isSuspect = false) {
     this.#limits = limits;
@@ -71,12 +71,12 @@ export class SqliteEventTable {
       }
       this.#statements = prepare(this.#database);
       this.#giveBack();
-      const lanes = this.#database
+      const partitions = this.#database
         .prepare(
           'SELECT lane, count(*) AS events, coalesce(sum(length(payload)), 0) AS bytes FROM events GROUP BY lane',
         )
         .all();
-      for (const { lane, events, bytes } of lanes) {
+      for (const { lane, events, bytes } of partitions) {
         this.#count(String(lane), Number(events), Number(bytes));
       }
     } catch (error) {
@@ -85,7 +85,7 @@ export class SqliteEventTable {
     }
   }
 
-  /** What is held, with what the transaction that is open has done. */
+  /** The load of the store, including the open transaction. */
   get load(): EventLoad {
     return this.#load;
   }
@@ -97,7 +97,7 @@ export class SqliteEventTable {
    */
   transaction<T>(work: () => T): T {
     const before = this.#load;
-    const lanesBefore = new Map(this.#byLane);
+    const partitionsBefore = new Map(this.#byPartition);
     this.#database.exec('BEGIN IMMEDIATE');
     try {
       const result = work();
@@ -105,7 +105,7 @@ export class SqliteEventTable {
       return result;
     } catch (error) {
       this.#load = before;
-      this.#byLane = lanesBefore;
+      this.#byPartition = partitionsBefore;
       // SQLite has ended some failed transactions by itself.
       if (this.#database.isTransaction) {
         this.#database.exec('ROLLBACK');
@@ -116,24 +116,24 @@ export class SqliteEventTable {
 
   /** @throws {EsbError} `EventStoreFull` */
   put(row: NewRow): void {
-    const ofLane = this.#byLane.get(row.lane) ?? NO_LOAD;
-    const fullness = fullnessFor(this.#limits, this.#load, ofLane, row.payload.length);
+    const ofPartition = this.#byPartition.get(row.partition) ?? NO_LOAD;
+    const fullness = fullnessFor(this.#limits, this.#load, ofPartition, row.payload.length);
     if (fullness !== undefined) {
       throw storeFull(fullness, this.#limits);
     }
     this.#insert(row);
   }
 
-  lanes(): readonly EventLane[] {
+  partitions(): readonly EventPartition[] {
     const now = this.#now();
-    return this.#statements.lanes
+    return this.#statements.partitions
       .all()
-      .map((row) => ({ lane: String(row.lane), dueInMs: Number(row.due) - now }));
+      .map((row) => ({ partition: String(row.lane), dueInMs: Number(row.due) - now }));
   }
 
-  claim(lane: string, limits: ClaimLimits, leaseMs: number): readonly ClaimedRow[] {
+  claim(partition: string, limits: ClaimLimits, leaseMs: number): readonly ClaimedRow[] {
     const now = this.#now();
-    return this.#statements.due.all(lane, now, limits.events, limits.bytes).map((row) => {
+    return this.#statements.due.all(partition, now, limits.events, limits.bytes).map((row) => {
       this.#claims += 1;
       const claim = String(this.#claims);
       this.#statements.claim.run(now + leaseMs, claim, row.seq ?? null);
@@ -181,23 +181,23 @@ export class SqliteEventTable {
     this.#database.close();
   }
 
-  #insert({ id, lane, head, progress, acceptedAt, payload }: NewRow): void {
-    this.#statements.insert.run(id, lane, this.#now(), acceptedAt, head, progress, payload);
-    this.#count(lane, 1, payload.length);
+  #insert({ id, partition, head, progress, acceptedAt, payload }: NewRow): void {
+    this.#statements.insert.run(id, partition, this.#now(), acceptedAt, head, progress, payload);
+    this.#count(partition, 1, payload.length);
   }
 
-  #count(lane: string, events: number, bytes: number): void {
-    const ofLane = this.#byLane.get(lane) ?? NO_LOAD;
-    const left = { events: ofLane.events + events, bytes: ofLane.bytes + bytes };
+  #count(partition: string, events: number, bytes: number): void {
+    const ofPartition = this.#byPartition.get(partition) ?? NO_LOAD;
+    const left = { events: ofPartition.events + events, bytes: ofPartition.bytes + bytes };
     if (left.events > 0) {
-      this.#byLane.set(lane, left);
+      this.#byPartition.set(partition, left);
     } else {
-      this.#byLane.delete(lane);
+      this.#byPartition.delete(partition);
     }
     this.#load = { events: this.#load.events + events, bytes: this.#load.bytes + bytes };
   }
 
-  /** Ends the claims of an earlier process. A disk without room keeps them: they lapse by themselves, a lease later. */
+  /** Ends the claims of an earlier process. On a full disk the claims stay, and lapse a lease later. */
   #giveBack(): void {
     try {
       this.#database
@@ -215,8 +215,8 @@ function open(file: string): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(file, { timeout: 0 });
-    // Exclusive before the log is first used: then there is no shared memory beside the file, and the lock is held from
-    // the first transaction on until the connection ends.
+    // Exclusive before the log is first used: then there is no shared memory beside the file, and the lock is
+    // held from the first transaction until the connection ends.
     database.exec('PRAGMA locking_mode = EXCLUSIVE');
     database.exec('PRAGMA journal_mode = WAL');
     database.exec('PRAGMA synchronous = FULL');
@@ -295,15 +295,15 @@ function openError(file: string, error: unknown): EsbError {
 function prepare(
   database: DatabaseSync,
 ): Record<
-  'insert' | 'lanes' | 'due' | 'claim' | 'renew' | 'finish' | 'postpone' | 'park' | 'owned',
+  'insert' | 'partitions' | 'due' | 'claim' | 'renew' | 'finish' | 'postpone' | 'park' | 'owned',
   StatementSync
 > {
   return {
     insert: database.prepare(
       'INSERT INTO events (id, lane, visible_at, accepted_at, head, progress, payload) VALUES (?, ?, ?, ?, ?, ?, ?)',
     ),
-    // From lane to lane along the index, however many events each has.
-    lanes: database.prepare(`
+    // From partition to partition along the index, however many events each has.
+    partitions: database.prepare(`
       WITH RECURSIVE known (lane) AS (
         SELECT min(lane) FROM events
         UNION ALL

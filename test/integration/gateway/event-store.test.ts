@@ -193,8 +193,8 @@ describe.each([sqlite(), postgres()])('an event store in $name', (kind) => {
         throw new Error('nothing was claimed');
       }
       await store.postpone(claimed, NO_PROGRESS, 60_000);
-      const lanes = await store.lanes();
-      expect(lanes.map(({ lane }) => lane)).toEqual([LANE, 'function:g']);
+      const lanes = await store.partitions();
+      expect(lanes.map(({ partition }) => partition)).toEqual([LANE, 'function:g']);
       expect(lanes[0]?.dueInMs).toBeLessThanOrEqual(0);
       expect(lanes[1]?.dueInMs).toBeGreaterThan(30_000);
       expect(lanes[1]?.dueInMs).toBeLessThanOrEqual(60_000);
@@ -237,7 +237,9 @@ describe.each([sqlite(), postgres()])('an event store in $name', (kind) => {
       // A second time, as after an answer that was lost: nothing is there to be exchanged.
       await store.exchange(claimed, event('letter-again'));
       const again = await reopen();
-      expect((await again.lanes()).map(({ lane }) => lane)).toEqual(['endpoint:http://letters.example']);
+      expect((await again.partitions()).map(({ partition }) => partition)).toEqual([
+        'endpoint:http://letters.example',
+      ]);
       expect(
         (await take(again, 'endpoint:http://letters.example', 10, 30_000)).map(({ event: kept }) => kept),
       ).toEqual([successor]);
@@ -497,7 +499,7 @@ describe('the event store in SQLite', () => {
       await writeFile(filler, Buffer.alloc(32 * 2 ** 20)).catch(() => undefined);
       const again = new SqliteEventStore(await SqliteEventChannel.open(open), roomy);
       expect(again.health()).toMatchObject({ ok: false, reason: 'EventStoreDiskFull' });
-      expect((await again.lanes()).map(({ lane }) => lane)).toEqual([LANE]);
+      expect((await again.partitions()).map(({ partition }) => partition)).toEqual([LANE]);
       await rm(filler);
       await waitFor(
         'room',
@@ -629,7 +631,7 @@ describe('the event store in PostgreSQL', () => {
     const database = await server.createDatabase('apart');
     const [one, other] = [open(database, 'one'), open(database, 'other')];
     await one.put(event('1'));
-    expect(await other.lanes()).toEqual([]);
+    expect(await other.partitions()).toEqual([]);
     expect(await take(other, LANE, 10, 30_000)).toEqual([]);
     expect(await take(one, LANE, 10, 30_000)).toHaveLength(1);
     await Promise.all([one.close(), other.close()]);
@@ -686,7 +688,7 @@ describe('the event store in PostgreSQL', () => {
     // Processes of the server that have a connection outlive their parent for a moment.
     await waitFor(
       'the server to be gone',
-      async () => (await codeOf(store.lanes())) === 'EventStoreUnavailable',
+      async () => (await codeOf(store.partitions())) === 'EventStoreUnavailable',
     );
     // An event that was not put takes no room. The fate of an event on a former connection is unknown.
     for (let refused = 0; refused < 12; ) {
@@ -737,7 +739,7 @@ describe('the event store in PostgreSQL', () => {
     await store.put(event('1'));
     await server.query('UPDATE esb_event_layout SET layout = 99', 'newer');
     const next = open(database);
-    await expect(next.lanes()).rejects.toMatchObject({ code: 'EventStoreUnreadable' });
+    await expect(next.partitions()).rejects.toMatchObject({ code: 'EventStoreUnreadable' });
     await Promise.all([store.close(), next.close()]);
   });
 
@@ -761,7 +763,7 @@ describe('the event store in PostgreSQL', () => {
     ]) {
       const message = await openEventStore(flags, { ...context, env: { ESB_EVENT_DATABASE: value } })
         .then(async (store) => {
-          const failed = await store.lanes().catch(shown);
+          const failed = await store.partitions().catch(shown);
           await store.close();
           return failed;
         })

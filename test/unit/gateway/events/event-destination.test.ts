@@ -4,9 +4,9 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { EndpointGuard } from '../../../../src/gateway/events/endpoint-guard.ts';
 import {
   createPostRecord,
+  deadLetterFor,
   type FailedEvent,
   failureRecord,
-  letterFor,
 } from '../../../../src/gateway/events/event-destination.ts';
 import {
   DEFAULT_EVENT_SETTINGS,
@@ -105,9 +105,9 @@ describe('failureRecord', () => {
   });
 });
 
-describe('letterFor', () => {
+describe('deadLetterFor', () => {
   const letter = (onFailure: EventTarget | undefined, changes: Partial<StoredEvent> = {}) =>
-    letterFor(
+    deadLetterFor(
       failed({ event: event(changes) }),
       { ...DEFAULT_EVENT_SETTINGS, onFailure },
       (name) => (name === 'letters' ? { ...DEFAULT_EVENT_SETTINGS, maximumEventAgeSeconds: 60 } : undefined),

@@ -409,7 +409,7 @@ describe('EventQueue', () => {
 
   it('goes on when the store could not be read', async () => {
     const { queue, calls, clock, breakStore } = lab();
-    breakStore('lanes');
+    breakStore('partitions');
     await queue.accept(event('1'));
     await clock.advance(2_000);
     expect(calls).toHaveLength(0);

@@ -69,7 +69,7 @@ describe('an event store that is opened until it works', () => {
       retryable: true,
       message: 'the file is damaged',
     });
-    expect(await store.lanes()).toEqual([]);
+    expect(await store.partitions()).toEqual([]);
     setFault(undefined);
     await clock.advance(1_000);
     await store.put(event('1'));
