@@ -3,7 +3,7 @@ import type { LambdaWorker } from '../api/lambda-worker.ts';
 import { EsbError } from '../common/errors.ts';
 import { systemCommandRunner } from '../common/exec/command-runner.ts';
 import { LogFolder } from '../runtime/logs/log-folder.ts';
-import { LogFolderReader } from '../runtime/logs/log-reader.ts';
+import { logFolderReader } from '../runtime/logs/log-reader.ts';
 import { readAgentLogs } from './agent-logs.ts';
 import type { CommandContext } from './command-context.ts';
 import { type Cluster, type ClusterOptions, clusterOf, kubectlText } from './kubectl-command.ts';
@@ -111,7 +111,7 @@ async function readLocalLogs(
   sink: (data: Buffer, missed: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const logs = new LogFolderReader(new LogFolder(folder, systemCommandRunner));
+  const logs = logFolderReader(new LogFolder(folder, systemCommandRunner));
   const containerId = worker.containerId ?? (await logs.newest(worker.uid));
   if (containerId === undefined) {
     throw new EsbError(`worker ${worker.name} has written nothing yet`, { code: 'NotFound' });

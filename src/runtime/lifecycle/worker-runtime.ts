@@ -269,7 +269,7 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
   }
 
   get workerLogs(): WorkerLogReader {
-    return this.#parts.logs;
+    return this.#parts.logs.reader;
   }
 
   async readLog(containerId: string, maxBytes: number): Promise<Buffer> {

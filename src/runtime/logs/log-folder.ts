@@ -1,55 +1,52 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { EsbError, errnoOf, messageOf, unreachable } from '../../common/errors.ts';
+import { EsbError, messageOf, undefinedIfNoFile, unreachable } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 
-/** What is known of a file of a log. */
+/** The state of a file of a log. */
 export interface LogFileState {
   readonly size: number;
   /** Bytes on the disk. */
   readonly allocated: number;
   readonly mtimeMs: number;
-  /** Tells this file from another one that had its name before. */
+  /** Distinguishes this file from earlier ones of the same name. */
   readonly id: string;
 }
 
-/**
- * The files of the workers' logs, by name. Errors are those of the file system; a file that is missing is `undefined`,
- * or done.
- */
+/** The files of the workers' logs, by name. Errors are those of the file system; a missing file is `undefined`, or done. */
 export interface LogFiles {
   list(): Promise<readonly string[]>;
   state(name: string): Promise<LogFileState | undefined>;
   /** At most `length` bytes from `offset`; fewer at the end of the file. */
   read(name: string, offset: number, length: number): Promise<Buffer | undefined>;
-  /** Makes a file of some bytes of another one; `isDurable`: they are on the disk when it returns. */
+  /** Makes a file of some bytes of another one; `isDurable`: resolves when they are on the disk. */
   copy(name: string, from: number, to: number, target: string, isDurable: boolean): Promise<void>;
   /** Appends, and makes the file where there is none. */
   append(name: string, text: string): Promise<void>;
   rename(name: string, target: string): Promise<void>;
   remove(name: string): Promise<void>;
-  /** Gives back the space of everything before `offset`. What comes after keeps its offset. */
+  /** Gives back the space of everything before `offset`. Later bytes keep their offsets. */
   free(name: string, offset: number): Promise<void>;
-  /** Makes a file that has become shorter as long as `size`. */
+  /** Extends a file that has become shorter to `size`. */
   extend(name: string, size: number): Promise<void>;
 }
 
 /**
  * How space in front of a file is given back.
- * - `PunchHole`: by the kernel, while others go on appending.
- * - `Truncate`: where the file system has no holes to punch, the file is cut off and its end written anew; what a shim
- *   writes in these microseconds is lost.
+ * - `PunchHole`: by the kernel, while shims go on appending.
+ * - `Truncate`: where the file system has no holes, the file is cut off and its end written again; the output of these
+ *   microseconds is lost.
  */
 export type FreeingMode = 'PunchHole' | 'Truncate';
 
 const COPY_BYTES = 1024 * 1024;
 const PROBE_BYTES = 64 * 1024;
 const PROBE_NAME = '.probe';
-/** The kernel does it in microseconds to milliseconds; a disk that hangs longer hangs everything else too. */
+/** A hole takes the kernel microseconds to milliseconds. */
 const PUNCH_DEADLINE_MS = 30_000;
 
-/** A folder of the machine. */
+/** The folder of the logs on the machine. */
 export class LogFolder implements LogFiles {
   readonly #folder: string;
   readonly #runner: CommandRunner;
@@ -68,7 +65,7 @@ export class LogFolder implements LogFiles {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
   }
 
-  /** Finds out by doing it whether holes can be punched here, and keeps to it. */
+  /** Tries whether holes can be punched here, and sets the mode by the result. */
   async probe(): Promise<{ readonly mode: FreeingMode; readonly why?: string }> {
     this.#mode = 'PunchHole';
     try {
@@ -79,7 +76,7 @@ export class LogFolder implements LogFiles {
         return { mode: this.#mode };
       }
       this.#mode = 'Truncate';
-      return { mode: this.#mode, why: 'a hole was not where it had been punched' };
+      return { mode: this.#mode, why: 'a hole was not at its place' };
     } catch (error) {
       this.#mode = 'Truncate';
       return { mode: this.#mode, why: messageOf(error) };
@@ -89,11 +86,11 @@ export class LogFolder implements LogFiles {
   }
 
   async list(): Promise<readonly string[]> {
-    return (await missingIsUndefined(readdir(this.#folder))) ?? [];
+    return (await undefinedIfNoFile(readdir(this.#folder))) ?? [];
   }
 
   async state(name: string): Promise<LogFileState | undefined> {
-    const found = await missingIsUndefined(stat(this.path(name)));
+    const found = await undefinedIfNoFile(stat(this.path(name)));
     return found === undefined
       ? undefined
       : {
@@ -105,7 +102,7 @@ export class LogFolder implements LogFiles {
   }
 
   async read(name: string, offset: number, length: number): Promise<Buffer | undefined> {
-    const file = await missingIsUndefined(open(this.path(name), 'r'));
+    const file = await undefinedIfNoFile(open(this.path(name), 'r'));
     if (file === undefined) {
       return undefined;
     }
@@ -179,7 +176,7 @@ export class LogFolder implements LogFiles {
     }
   }
 
-  /** Node.js has no call for it; `fallocate` of util-linux, which Debian always has, does nothing but that. */
+  /** Node.js has no call for a hole; `fallocate` of util-linux, which every Debian has, makes one. */
   async #punch(name: string, length: number): Promise<void> {
     const { code, stderr } = await this.#runner.run({
       program: 'fallocate',
@@ -195,7 +192,7 @@ export class LogFolder implements LogFiles {
   }
 }
 
-/** In one go, so that as little as possible is written meanwhile. */
+/** Synchronous, so that as little as possible is written meanwhile. */
 function cutOff(path: string, offset: number): void {
   const file = openSync(path, 'r+');
   try {
@@ -207,16 +204,5 @@ function cutOff(path: string, offset: number): void {
     writeSync(file, rest, 0, length, offset);
   } finally {
     closeSync(file);
-  }
-}
-
-async function missingIsUndefined<T>(call: Promise<T>): Promise<T | undefined> {
-  try {
-    return await call;
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      return undefined;
-    }
-    throw error;
   }
 }

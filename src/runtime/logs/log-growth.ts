@@ -1,35 +1,37 @@
 import type { Clock, Timer } from '../../common/clock.ts';
+import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
+import { TaskGroup } from '../../common/task-group.ts';
 
 /** Milliseconds from the first sign of a log that grows to the first look at it. */
 const FIRST_LOOK_MS = 100;
 /** Milliseconds between two looks at a log that grows, at least and at most. */
 const MIN_LOOK_MS = 50;
 const MAX_LOOK_MS = 1_000;
-/** Looks in a row without growth, after which the kernel is asked to tell of the next write. */
+/** Looks in a row without growth, after which the kernel is asked to report the next write. */
 const QUIET_LOOKS = 1;
-/** Milliseconds between two looks where the kernel tells of nothing. */
-const UNTOLD_LOOK_MS = 2_000;
+/** Milliseconds between two looks where the kernel has no watches left. */
+const UNWATCHED_LOOK_MS = 2_000;
 /** Milliseconds after a look that failed. */
 const FAILED_LOOK_MS = 2_000;
-/** Looks at once. */
+/** Looks at a time. */
 const MAX_LOOKS = 4;
 
 export interface LogGrowthOptions {
-  /** Looks at a log and does what there is to be done. Returns where it ends, undefined when there is none any more. */
+  /** Looks at a log and rotates it where due. Returns the log's end; undefined when there is no log any more. */
   readonly look: (containerId: string) => Promise<number | undefined>;
-  /** Told when a log that was quiet is written to. */
+  /** Called when a log that was quiet is written to. */
   readonly onWrite: (containerId: string) => Promise<void>;
   /** Calls back at the next write, and maybe more often. Throws where the kernel has no watches left. */
   readonly watch: (containerId: string, onWrite: () => void) => { close(): void };
-  /** Bytes by which a log may grow between two looks, where that is possible at all. */
+  /** Bytes by which a log may grow between two looks, as far as the shortest interval allows. */
   readonly budget: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
 type State =
-  /** The kernel tells of the next write; until then it costs nothing. */
+  /** The kernel reports the next write; until then the log costs nothing. */
   | { readonly kind: 'Quiet'; readonly watcher: { close(): void } }
   | { readonly kind: 'Waiting'; readonly timer: Timer }
   | { readonly kind: 'Looking' };
@@ -42,26 +44,27 @@ interface Log {
 }
 
 /**
- * Decides when to look at which log. A log that nobody writes to is watched by the kernel and costs nothing, be there
- * a thousand of them. The first write takes the watch away, so that a worker that writes a hundred thousand lines a
- * second causes one event; from then on the log is looked at as often as its growth asks for, until it is quiet again.
+ * Schedule of the looks at logs. The kernel watches a quiet log, at no cost for a thousand of them. The first write
+ * removes the watch, so that a worker with a hundred thousand lines a second causes one event. From then on the growth
+ * of the log sets the interval between looks, until the log is quiet.
  */
 export class LogGrowth {
   readonly #options: LogGrowthOptions;
   readonly #logs = new Map<string, Log>();
-  readonly #queue: (() => void)[] = [];
-  readonly #owned = new Set<Promise<void>>();
-  #running = 0;
-  #stopped = false;
-  #warned = false;
+  readonly #looks = new Limiter(MAX_LOOKS);
+  readonly #tasks: TaskGroup;
+  #hasWarned = false;
 
   constructor(options: LogGrowthOptions) {
     this.#options = options;
+    this.#tasks = new TaskGroup((_name, error) => {
+      options.logger.error({ err: error }, 'looking after a log failed');
+    });
   }
 
-  /** From now on the log is looked after. One that is already is looked at soon. */
+  /** Begins to look after a log. */
   add(containerId: string): void {
-    if (this.#stopped || this.#logs.has(containerId)) {
+    if (this.#tasks.signal.aborted || this.#logs.has(containerId)) {
       return;
     }
     const now = this.#options.clock.monotonic();
@@ -80,45 +83,18 @@ export class LogGrowth {
 
   /** Ends every watch and timer, and waits for looks under way. */
   async stop(): Promise<void> {
-    this.#stopped = true;
     for (const containerId of [...this.#logs.keys()]) {
       this.delete(containerId);
     }
-    while (this.#owned.size > 0) {
-      await Promise.all(this.#owned);
-    }
+    await this.#tasks.stop();
   }
 
   #wait(containerId: string, log: Log, delayMs: number): void {
     const timer = this.#options.clock.setTimer(() => {
       log.state = { kind: 'Looking' };
-      this.#enter(() => this.#look(containerId, log));
+      this.#tasks.run('looking at a log', () => this.#looks.run(() => this.#look(containerId, log)));
     }, delayMs);
     log.state = { kind: 'Waiting', timer };
-  }
-
-  #enter(work: () => Promise<void>): void {
-    const run = (): void => {
-      this.#running += 1;
-      this.#own(
-        work().finally(() => {
-          this.#running -= 1;
-          this.#queue.shift()?.();
-        }),
-      );
-    };
-    if (this.#running < MAX_LOOKS) {
-      run();
-    } else {
-      this.#queue.push(run);
-    }
-  }
-
-  #own(work: Promise<void>): void {
-    const owned = work
-      .catch((error: unknown) => this.#options.logger.error({ err: error }, 'looking after a log failed'))
-      .finally(() => this.#owned.delete(owned));
-    this.#owned.add(owned);
   }
 
   async #look(containerId: string, log: Log): Promise<void> {
@@ -156,15 +132,15 @@ export class LogGrowth {
     }
   }
 
-  /** Has the kernel tell of the next write, and makes sure that there was none before it was asked. */
+  /** Has the kernel report the next write, and makes sure that no write preceded the watch. */
   async #rest(containerId: string, log: Log, end: number): Promise<void> {
     const wake = (): void => {
       if (log.state.kind === 'Quiet' && this.#logs.get(containerId) === log) {
         log.state.watcher.close();
         log.quietLooks = 0;
-        // The time in which it was quiet says nothing about how fast it grows now.
+        // The quiet time says nothing about the present growth.
         log.lookedAt = this.#options.clock.monotonic();
-        this.#own(this.#options.onWrite(containerId));
+        this.#tasks.run('noting a write', () => this.#options.onWrite(containerId));
         this.#wait(containerId, log, FIRST_LOOK_MS);
       }
     };
@@ -172,14 +148,14 @@ export class LogGrowth {
     try {
       watcher = this.#options.watch(containerId, wake);
     } catch (error) {
-      if (!this.#warned) {
-        this.#warned = true;
+      if (!this.#hasWarned) {
+        this.#hasWarned = true;
         this.#options.logger.warn(
           { err: error },
-          'the kernel tells of no more writes to logs (fs.inotify.max_user_watches?); they are looked at every 2 s',
+          'the kernel has no watches left for logs (fs.inotify.max_user_watches?); they are looked at every 2 s',
         );
       }
-      this.#wait(containerId, log, UNTOLD_LOOK_MS);
+      this.#wait(containerId, log, UNWATCHED_LOOK_MS);
       return;
     }
     log.state = { kind: 'Quiet', watcher };

@@ -1,27 +1,27 @@
 import { unreachable } from '../../common/errors.ts';
 
 /*
- * A worker's log is one stream of bytes, and an offset in it never means anything else later. The shim appends to the
- * live file, whose own offsets these are. Rotation copies the oldest bytes of it to a part named after the offset of
- * its first byte, and frees their space in the live file without changing its size. So the names and sizes of the
- * files are all the state there is: whatever moment an agent dies at, they say what is where.
+ * A worker's log is one stream of bytes, and an offset in the stream keeps its meaning. The shim appends to the live
+ * file, whose offsets are those of the stream. Rotation copies the oldest bytes of the live file to a part named after
+ * the offset of its first byte, and frees their space without changing the size of the live file. Names and sizes of the
+ * files are all the state: they describe the log at any moment an agent may die.
  */
 
-/** Bytes that were moved out of the live file. `end` is the offset after the last one. */
+/** Bytes that were moved out of the live file. `end` is the offset after the last byte. */
 export interface LogPart {
   readonly start: number;
   readonly end: number;
 }
 
-/** Where the bytes of a log are. */
+/** The places of the bytes of a log. */
 export interface LogLayout {
-  /** Oldest first. There may be gaps between them, of what was dropped. */
+  /** Oldest first. Dropped bytes leave gaps. */
   readonly parts: readonly LogPart[];
-  /** The offset from which on the live file is to be read: what is before it there is void. */
+  /** Offset of the first valid byte in the live file. */
   readonly head: number;
 }
 
-/** How much of a log is kept. */
+/** Limits of a log. */
 export interface LogLimits {
   /** Bytes of one file. Default 10 MiB, as the kubelet's `containerLogMaxSize`. */
   readonly maxBytes: number;
@@ -33,16 +33,16 @@ export const defaultLogLimits: LogLimits = { maxBytes: 10 * 1024 * 1024, maxFile
 
 export const emptyLayout: LogLayout = { parts: [], head: 0 };
 
-/** What a file in the folder of the logs is. */
+/** A file in the folder of the logs, by its name. */
 export type LogFileName =
   | { readonly kind: 'Live'; readonly containerId: string }
   | { readonly kind: 'Part'; readonly containerId: string; readonly start: number }
-  /** Which offset was reached when. */
+  /** The times at which offsets were reached. */
   | { readonly kind: 'Times'; readonly containerId: string }
-  /** What somebody who died was about to make. */
+  /** A file that a process did not finish before its death. */
   | { readonly kind: 'Unfinished'; readonly containerId: string };
 
-/** Digits of a part's name: the names of a log's parts sort as they follow each other. */
+/** Digits of a part's name: names of parts sort in the order of their offsets. */
 const OFFSET_DIGITS = 16;
 
 /** The name of a file. */
@@ -62,9 +62,9 @@ export function formatLogFileName(name: LogFileName): string {
   }
 }
 
-/** What a file is by its name; undefined for one that is none of ours. */
+/** Parses the name of a file; undefined for a foreign file. */
 export function parseLogFileName(file: string): LogFileName | undefined {
-  // The identifier itself may have dots, and ends with something else than `.log`.
+  // The container id may have dots, and does not end with `.log`.
   const [, containerId, suffix] = /^(.+)\.log(?:\.(.+))?$/.exec(file) ?? [];
   if (containerId === undefined) {
     return undefined;
@@ -80,7 +80,7 @@ export function parseLogFileName(file: string): LogFileName | undefined {
     : { kind: 'Unfinished', containerId };
 }
 
-/** The layout that files tell of. A part without bytes marks a head and is none. */
+/** The layout by the files of a log. A part without bytes marks the head and is no part. */
 export function layoutOf(found: readonly { readonly start: number; readonly size: number }[]): LogLayout {
   const parts = found
     .map(({ start, size }) => ({ start, end: start + size }))
@@ -91,12 +91,12 @@ export function layoutOf(found: readonly { readonly start: number; readonly size
   };
 }
 
-/** A file and the offsets that are to be read from it next. */
+/** A file and the offsets to read from it next. */
 export type LogPiece =
   | { readonly kind: 'Part'; readonly part: LogPart; readonly from: number; readonly to: number }
   | { readonly kind: 'Live'; readonly from: number };
 
-/** Where the first byte at or after `offset` is that there still is. */
+/** The place of the first kept byte at or after `offset`. */
 export function pieceAt(layout: LogLayout, offset: number): LogPiece {
   const part = layout.parts.find(({ end }) => end > offset);
   return part === undefined
@@ -104,23 +104,23 @@ export function pieceAt(layout: LogLayout, offset: number): LogPiece {
     : { kind: 'Part', part, from: Math.max(offset, part.start), to: part.end };
 }
 
-/** The offset of the oldest byte that there still is. */
+/** The offset of the oldest kept byte. */
 export function firstOffset(layout: LogLayout): number {
   return layout.parts[0]?.start ?? layout.head;
 }
 
-/** The next thing to do about a live file that has become too large. */
+/** The next step with a live file that has become too large. */
 export type RotationStep =
-  /** Remove these parts: there are too many of them. */
+  /** Remove these parts: there are too many. */
   | { readonly kind: 'Remove'; readonly parts: readonly LogPart[] }
-  /** Make a part of the whole lines between the head and this offset. */
+  /** Move the whole lines between the head and this offset to a part. */
   | { readonly kind: 'Move'; readonly to: number }
-  /** Give up the whole lines before this offset: they are not to be kept. */
+  /** Drop the whole lines before this offset. */
   | { readonly kind: 'Drop'; readonly to: number };
 
 /**
- * What to do about a log that ends at `end`. Nothing is copied only to be removed right after: of a log that has grown
- * by more than is kept at all, the rest is dropped. A new part is there before an old one goes.
+ * The next step with a log that ends at `end`. Bytes beyond the limits of the whole log are dropped without a copy. A new
+ * part exists before an old one goes.
  */
 export function nextRotationStep(
   layout: LogLayout,

@@ -10,90 +10,93 @@ import {
 } from './log-layout.ts';
 import { beginsOf, keptPoints, type LogPoint, offsetAtTime, writerOf } from './log-times.ts';
 
-/** A folder of logs that another process looks after. */
-export class LogFolderReader implements WorkerLogReader {
-  readonly #files: LogFiles;
+/** Sources of a reader: memory in the process that rotates the logs, the folder in every other one. */
+export interface LogSources {
+  readonly files: LogFiles;
+  containerIds(): Promise<Iterable<string>>;
+  layoutOf(containerId: string): Promise<LayoutSource>;
+  pointsOf(containerId: string): Promise<readonly LogPoint[]>;
+}
 
-  constructor(files: LogFiles) {
-    this.#files = files;
+/** Reads logs, also while they are rotated. */
+export class LogReader implements WorkerLogReader {
+  readonly #sources: LogSources;
+
+  constructor(sources: LogSources) {
+    this.#sources = sources;
   }
 
   async extent(containerId: string): Promise<LogExtent | undefined> {
-    return await extentOf(this.#files, containerId, () => layoutInFolder(this.#files, containerId));
+    const { files } = this.#sources;
+    const layoutNow = await this.#sources.layoutOf(containerId);
+    const state = await files.state(formatLogFileName({ kind: 'Live', containerId }));
+    if (state === undefined) {
+      return undefined;
+    }
+    const layout = await layoutNow();
+    return { id: state.id, first: firstOffset(layout), end: Math.max(state.size, layout.head) };
   }
 
   async readFrom(containerId: string, offset: number, maxBytes: number): Promise<LogReading> {
-    const layout = (): Promise<LogLayout> => layoutInFolder(this.#files, containerId);
-    return await readPiece(this.#files, containerId, layout, offset, maxBytes);
+    const layout = await this.#sources.layoutOf(containerId);
+    return await readPiece(this.#sources.files, containerId, layout, offset, maxBytes);
   }
 
   async offsetAt(containerId: string, time: number): Promise<number> {
-    return offsetAtTime(await keptPoints(this.#files, containerId), time);
+    return offsetAtTime(await this.#sources.pointsOf(containerId), time);
   }
 
   async begins(containerId: string): Promise<readonly number[]> {
-    return beginsOf(await keptPoints(this.#files, containerId));
+    return beginsOf(await this.#sources.pointsOf(containerId));
   }
 
   async newest(uid: string): Promise<string | undefined> {
-    const containerIds = await this.#containerIds();
-    return await newestOf(uid, containerIds, (containerId) => keptPoints(this.#files, containerId));
+    return (await this.#writings(uid)).at(-1)?.containerId;
   }
 
   async before(containerId: string): Promise<EarlierLog | undefined> {
-    const containerIds = await this.#containerIds();
-    return await earlierOf(containerId, containerIds, (each) => keptPoints(this.#files, each));
+    const own = writerOf(await this.#sources.pointsOf(containerId));
+    const earlier = own === undefined ? [] : await this.#writings(own.uid);
+    const found = earlier.findLast(
+      (each) => each.containerId !== containerId && each.since < (own?.since ?? 0),
+    );
+    return found === undefined ? undefined : { containerId: found.containerId, from: found.from };
   }
 
-  async #containerIds(): Promise<readonly string[]> {
-    return (await this.#files.list()).flatMap((file) => {
-      const name = parseLogFileName(file);
-      return name?.kind === 'Live' ? [name.containerId] : [];
-    });
-  }
-}
-
-/** The one of some logs that the worker of `containerId` wrote to last before that container. */
-export async function earlierOf(
-  containerId: string,
-  containerIds: Iterable<string>,
-  pointsOf: (containerId: string) => Promise<readonly LogPoint[]>,
-): Promise<EarlierLog | undefined> {
-  const own = writerOf(await pointsOf(containerId));
-  let latest: (EarlierLog & { readonly since: number }) | undefined;
-  for (const other of containerIds) {
-    const writer = other === containerId ? undefined : writerOf(await pointsOf(other));
-    const isEarlier = own !== undefined && writer?.uid === own.uid && writer.since < own.since;
-    if (isEarlier && writer.since >= (latest?.since ?? 0)) {
-      latest = { containerId: other, from: writer.from, since: writer.since };
+  /** Containers that a worker wrote with, by the time at which they began. */
+  async #writings(uid: string): Promise<readonly (EarlierLog & { readonly since: number })[]> {
+    const found: (EarlierLog & { readonly since: number })[] = [];
+    for (const containerId of await this.#sources.containerIds()) {
+      const writer = writerOf(await this.#sources.pointsOf(containerId));
+      if (writer?.uid === uid) {
+        found.push({ containerId, from: writer.from, since: writer.since });
+      }
     }
+    return found.toSorted((a, b) => a.since - b.since);
   }
-  return latest === undefined ? undefined : { containerId: latest.containerId, from: latest.from };
 }
 
-/** The one of some logs that a worker wrote to last. */
-export async function newestOf(
-  uid: string,
-  containerIds: Iterable<string>,
-  pointsOf: (containerId: string) => Promise<readonly LogPoint[]>,
-): Promise<string | undefined> {
-  let newest: { readonly containerId: string; readonly since: number } | undefined;
-  for (const containerId of containerIds) {
-    const writer = writerOf(await pointsOf(containerId));
-    if (writer?.uid === uid && writer.since >= (newest?.since ?? 0)) {
-      newest = { containerId, since: writer.since };
-    }
-  }
-  return newest?.containerId;
+/** A reader for a folder of logs that another process rotates. */
+export function logFolderReader(files: LogFiles): LogReader {
+  return new LogReader({
+    files,
+    containerIds: async () =>
+      (await files.list()).flatMap((file) => {
+        const name = parseLogFileName(file);
+        return name?.kind === 'Live' ? [name.containerId] : [];
+      }),
+    layoutOf: (containerId) => Promise.resolve(() => layoutInFolder(files, containerId)),
+    pointsOf: (containerId) => keptPoints(files, containerId),
+  });
 }
 
-/** Looks until the layout has stopped changing under a reader; a rotation takes longer than a read. */
+/** Attempts of a read while the layout changes; a rotation takes longer than a read. */
 const MAX_ATTEMPTS = 100;
 
-/** Where a layout comes from: memory for who rotates the log, the folder for everybody else. */
+/** Gives the present layout of a log. */
 export type LayoutSource = () => LogLayout | Promise<LogLayout>;
 
-/** The layout that the folder tells of. */
+/** The layout of a log by the files in the folder. */
 export async function layoutInFolder(files: LogFiles, containerId: string): Promise<LogLayout> {
   const found: { start: number; size: number }[] = [];
   for (const file of await files.list()) {
@@ -108,20 +111,7 @@ export async function layoutInFolder(files: LogFiles, containerId: string): Prom
   return layoutOf(found);
 }
 
-export async function extentOf(
-  files: LogFiles,
-  containerId: string,
-  layout: LayoutSource,
-): Promise<LogExtent | undefined> {
-  const state = await files.state(formatLogFileName({ kind: 'Live', containerId }));
-  if (state === undefined) {
-    return undefined;
-  }
-  const present = await layout();
-  return { id: state.id, first: firstOffset(present), end: Math.max(state.size, present.head) };
-}
-
-/** Reads while the log may be rotated. */
+/** Reads bytes that follow each other from one file of a log, while the log may be rotated. */
 export async function readPiece(
   files: LogFiles,
   containerId: string,
@@ -140,7 +130,7 @@ export async function readPiece(
       if (data !== undefined && data.length > 0) {
         return { offset: from, data };
       }
-      // Removed meanwhile, and the next part is the oldest now; or cut off by somebody else.
+      // The part was removed, and the next part is the oldest now; or another program cut the part off.
       from = data === undefined ? from : piece.to;
       continue;
     }
@@ -148,7 +138,7 @@ export async function readPiece(
     if (data === undefined) {
       break;
     }
-    // A head that has moved past it meanwhile may have made zeros of what was read; a part has it now.
+    // A head that has moved on may have turned the bytes into zeros; a part has them now.
     if ((await layout()).head <= from) {
       return { offset: from, data };
     }

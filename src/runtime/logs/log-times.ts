@@ -2,10 +2,9 @@ import type { LogFiles } from './log-folder.ts';
 import { formatLogFileName } from './log-layout.ts';
 
 /*
- * The shim writes what it gets, without times. What is known is how long a log was whenever somebody looked: a point
- * (time, offset) says that nothing before the offset was written after that time. Points are kept in memory as often
- * as the log is looked at, and now and then in a file beside it, one to a line: `p <milliseconds> <offset>`, or `b` and
- * at the end the uid of the worker for a point at which a container began to write.
+ * The shim writes output without times. Each look at a log yields a point (time, offset): no byte before the offset was
+ * written after that time. Memory keeps a point for each look. A file beside the log keeps some, one on each line:
+ * `p <milliseconds> <offset>`, or `b` and at the end the uid of the worker where a container began to write.
  */
 
 export type LogPoint = {
@@ -17,7 +16,7 @@ export type LogPoint = {
 /** Points of a log in memory, and in its file after {@link thinned}. */
 const MAX_POINTS = 128;
 const MAX_BEGINS = 16;
-/** No file of points is as large. */
+/** Larger than any file of points. */
 const MAX_FILE_BYTES = 4 * 1024 * 1024;
 /** Milliseconds between two points in the file, while the log grows. */
 const KEEP_EVERY_MS = 10_000;
@@ -28,20 +27,20 @@ const STILL_LOOKS = 2;
 export class LogTimes {
   #points: readonly LogPoint[] = [];
   #kept: { readonly time: number; readonly offset: number } | undefined;
-  /** Looks in a row that found the log as long as the one before. */
+  /** Looks in a row without growth. */
   #stillLooks = 0;
 
   get points(): readonly LogPoint[] {
     return this.#points;
   }
 
-  /** Takes in a point. Returns whether it is one for the file as well: from time to time, and where a log falls silent. */
+  /** Adds a point. Returns whether the file gets the point too: now and then, and where a log falls silent. */
   add(point: LogPoint): boolean {
     const last = this.#points.at(-1);
     const isStill = last?.offset === point.offset;
     this.#stillLooks = isStill ? this.#stillLooks + 1 : 0;
     if (point.kind === 'Looked' && last?.kind === 'Looked' && isStill) {
-      // Still the same length, some time later: the later time says more.
+      // The same length at a later time replaces the earlier point.
       this.#points = [...this.#points.slice(0, -1), point];
     } else {
       this.#points = thinned([...this.#points, point]);
@@ -63,7 +62,7 @@ export function formatLogPoint(point: LogPoint): string {
   return point.kind === 'Began' ? `b ${where} ${point.uid}\n` : `p ${where}\n`;
 }
 
-/** The points of a file. Lines that make no sense, of a disk that was full, are left out. */
+/** The points of a file. Broken lines, left by a full disk, are skipped. */
 export function parseLogPoints(text: string): readonly LogPoint[] {
   return text.split('\n').flatMap((line): readonly LogPoint[] => {
     const [, letter, time, offset, uid] = /^([pb]) (\d{1,15}) (\d{1,15})(?: (\S+))?$/.exec(line) ?? [];
@@ -75,7 +74,7 @@ export function parseLogPoints(text: string): readonly LogPoint[] {
   });
 }
 
-/** So few points that they fit: of the past, each further apart than of late; of the beginnings, the latest. */
+/** A selection of points that fits: older points lie further apart, and of the beginnings the latest stay. */
 export function thinned(points: readonly LogPoint[]): readonly LogPoint[] {
   const begins = points.filter(({ kind }) => kind === 'Began');
   const looked = points.filter(({ kind }) => kind === 'Looked');
@@ -89,7 +88,7 @@ export function thinned(points: readonly LogPoint[]): readonly LogPoint[] {
   return points.filter((point) => kept.has(point));
 }
 
-/** The point without which the time between its neighbours is the shortest, measured by how long ago it is. */
+/** Index of the point with the shortest time between its neighbours, relative to its age. */
 function leastMissed(points: readonly LogPoint[]): number {
   const now = points.at(-1)?.time ?? 0;
   let found = 1;
@@ -105,7 +104,7 @@ function leastMissed(points: readonly LogPoint[]): number {
   return found;
 }
 
-/** The offset before which nothing was written at `time` or later, as far as the points tell; 0 when they do not. */
+/** The offset before which no byte was written at `time` or later, as far as the points tell; 0 otherwise. */
 export function offsetAtTime(points: readonly LogPoint[], time: number): number {
   return points.findLast((point) => point.time <= time)?.offset ?? 0;
 }
@@ -115,7 +114,7 @@ export function beginsOf(points: readonly LogPoint[]): readonly number[] {
   return points.filter(({ kind }) => kind === 'Began').map(({ offset }) => offset);
 }
 
-/** The worker that wrote last, since when and from which offset on. */
+/** The last writer of a log, with the time and offset of its beginning. */
 export function writerOf(
   points: readonly LogPoint[],
 ): { readonly uid: string; readonly since: number; readonly from: number } | undefined {
@@ -123,7 +122,7 @@ export function writerOf(
   return last?.kind === 'Began' ? { uid: last.uid, since: last.time, from: last.offset } : undefined;
 }
 
-/** Points of a file and of memory as one list. */
+/** Points of the file and of memory as one list. */
 export function joinedPoints(kept: readonly LogPoint[], recent: readonly LogPoint[]): readonly LogPoint[] {
   const known = new Set(recent.map(formatLogPoint));
   return [...kept.filter((point) => !known.has(formatLogPoint(point))), ...recent].toSorted(

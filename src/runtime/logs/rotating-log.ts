@@ -1,4 +1,5 @@
 import { errnoOf, unreachable } from '../../common/errors.ts';
+import { Limiter } from '../../common/limiter.ts';
 import type { LogFileState, LogFiles } from './log-folder.ts';
 import {
   emptyLayout,
@@ -11,21 +12,21 @@ import {
   parseLogFileName,
 } from './log-layout.ts';
 
-/** Bytes that are looked through at once for the end of a line. */
+/** Bytes that are searched at a time for the end of a line. */
 const SEARCH_BYTES = 64 * 1024;
 /** Bytes after which a line is cut. */
 const LONGEST_LINE = 1024 * 1024;
-/** As much more than its bytes may a file take on the disk: file systems allocate generously. */
+/** Bytes by which a file may take more of the disk than its size: file systems allocate generously. */
 const SLACK_BYTES = 1024 * 1024;
 /**
- * Milliseconds within which a part is filled that is not forced onto the disk before it is taken out of the live file:
- * what a power failure takes of it is as young as what it takes of every file. With a flood of lines it would take
- * seconds, in which the flood goes on.
+ * Milliseconds between two parts below which a part is not forced onto the disk before its bytes leave the live file. A
+ * power failure takes as young bytes of every file. During a flood of lines the disk would take seconds, in which the
+ * flood goes on.
  */
 const FLOOD_MS = 10_000;
 const NEWLINE = 0x0a;
 
-/** The files of one log, as they are found in the folder. */
+/** The files of one log, as found in the folder. */
 export interface FoundLog {
   readonly parts: readonly { readonly start: number; readonly size: number }[];
 }
@@ -34,15 +35,15 @@ export interface RotatingLogOptions {
   readonly files: LogFiles;
   readonly containerId: string;
   readonly limits: LogLimits;
-  /** Parts that an earlier run left. */
+  /** Parts of an earlier run. */
   readonly found: FoundLog;
   /** Milliseconds on a clock that never steps. */
   readonly monotonic: () => number;
 }
 
 /**
- * One worker's log, kept within its limits. A crash after any step leaves files that are the same log: nothing is
- * taken out of the live file before a part has it, and what a part has is not read from the live file.
+ * One worker's log, kept within its limits. A crash after any step leaves files that are the same log: bytes leave the
+ * live file only once a part has them, and are read from the part then.
  */
 export class RotatingLog {
   readonly #files: LogFiles;
@@ -50,13 +51,13 @@ export class RotatingLog {
   readonly #limits: LogLimits;
   readonly #monotonic: () => number;
   #layout: LogLayout;
-  /** Everything before it is known to take no space in the live file. */
+  /** Offset before which the live file takes no space; undefined while unknown. */
   #freed: number | undefined;
-  /** Starts of files without bytes that tell where the head is. */
+  /** Starts of files without bytes, which mark the head. */
   #markers: readonly number[];
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #one = new Limiter(1);
   #removed = false;
-  /** When the last part was made, on the clock that was given. */
+  /** Time of the last part, on `monotonic`. */
   #movedAt: number | undefined;
 
   constructor(options: RotatingLogOptions) {
@@ -74,14 +75,14 @@ export class RotatingLog {
     return this.#layout;
   }
 
-  /** Looks at the live file and rotates it where it is too large. Returns where the log ends; undefined without a file. */
+  /** Rotates the live file where it is too large. Returns the log's end; undefined without a file. */
   async look(): Promise<number | undefined> {
-    return await this.#alone(() => this.#look());
+    return await this.#one.run(() => this.#look());
   }
 
-  /** Does something to a file of the log while nothing else is done to it; nothing once the log is removed. */
+  /** Runs work on a file of the log while no other work is; skips the work once the log is removed. */
   async whileThere(work: () => Promise<void>): Promise<void> {
-    await this.#alone(async () => {
+    await this.#one.run(async () => {
       if (!this.#removed) {
         await work();
       }
@@ -90,9 +91,9 @@ export class RotatingLog {
 
   /** Removes every file of the log. */
   async remove(): Promise<void> {
-    await this.#alone(async () => {
+    await this.#one.run(async () => {
       this.#removed = true;
-      // The live file first: without it nobody takes what is left of the parts for a log.
+      // The live file first: without one, parts are no log.
       await this.#files.remove(this.#live);
       await this.#files.remove(this.#unfinished);
       await this.#files.remove(formatLogFileName({ kind: 'Times', containerId: this.#containerId }));
@@ -117,13 +118,6 @@ export class RotatingLog {
     return formatLogFileName({ kind: 'Part', containerId: this.#containerId, start });
   }
 
-  /** One after the other. */
-  async #alone<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#last.then(work, work);
-    this.#last = turn.catch(() => undefined);
-    return await turn;
-  }
-
   async #look(): Promise<number | undefined> {
     while (!this.#removed) {
       const state = await this.#files.state(this.#live);
@@ -131,7 +125,7 @@ export class RotatingLog {
         return undefined;
       }
       if (state.size < this.#layout.head) {
-        // Somebody else cut it off. What is written from now on must not be taken for what was moved out long ago.
+        // Another program cut the file off. New bytes must not be taken for bytes that were moved out long ago.
         await this.#files.extend(this.#live, this.#layout.head);
         continue;
       }
@@ -150,7 +144,7 @@ export class RotatingLog {
           break;
         case 'Drop':
           await this.#drop((await this.#lineEnd(this.#layout.head, step.to)) ?? step.to);
-          // Whatever takes so much of the disk is not to go on doing so while the rest is copied.
+          // Frees that much disk before the rest is copied.
           await this.#free(state);
           break;
         default:
@@ -178,11 +172,11 @@ export class RotatingLog {
       return;
     }
     this.#layout = { parts: [...this.#layout.parts, { start: from, end }], head: end };
-    // One at the same offset has just become the part.
+    // The marker at the same offset has just become the part.
     this.#markers = this.#markers.filter((start) => start !== from);
   }
 
-  /** On a full disk the oldest goes first. A log that cannot be copied at all must not be what fills the disk. */
+  /** Removes the oldest part on a full disk. A log that cannot be copied at all must not fill the disk. */
   async #makeRoom(end: number): Promise<void> {
     const [oldest] = this.#layout.parts;
     if (oldest === undefined) {
@@ -198,7 +192,7 @@ export class RotatingLog {
     this.#layout = { parts: this.#layout.parts, head: to };
   }
 
-  /** Only the last one tells anything, and that only where no part does. */
+  /** Removes markers that mark nothing: all but the last, and the last where a part ends at the head. */
   async #removeMarkers(): Promise<void> {
     const { parts, head } = this.#layout;
     const isNeeded = !parts.some(({ end }) => end === head);
@@ -212,10 +206,10 @@ export class RotatingLog {
   async #removeParts(parts: readonly LogPart[]): Promise<void> {
     const { head } = this.#layout;
     if (parts.some(({ end }) => end === head) && !this.#markers.includes(head)) {
-      // It alone tells where the head is.
+      // That part alone marks the head.
       await this.#drop(head);
     }
-    // Readers look elsewhere before the file is gone.
+    // Readers leave the part before its file goes.
     this.#layout = { parts: this.#layout.parts.filter((part) => !parts.includes(part)), head };
     await this.#removeFiles(parts.map(({ start }) => start));
   }
@@ -228,7 +222,7 @@ export class RotatingLog {
 
   async #free(state: LogFileState): Promise<void> {
     const { head } = this.#layout;
-    // After a restart it is not known; mostly it was done.
+    // Unknown after a restart; mostly freed already.
     const slack = Math.min(SLACK_BYTES, this.#limits.maxBytes / 2);
     this.#freed ??= state.allocated > state.size - head + slack ? 0 : head;
     if (this.#freed < head) {
@@ -252,7 +246,7 @@ export class RotatingLog {
   }
 }
 
-/** The logs that a list of files tells of, and the files that are of no use to anybody. */
+/** The logs in the folder, and the useless files. */
 export async function findLogs(
   files: LogFiles,
 ): Promise<{ readonly logs: ReadonlyMap<string, FoundLog>; readonly rubbish: readonly string[] }> {

@@ -3,19 +3,17 @@ import { pathToFileURL } from 'node:url';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { type CommandRunner, systemCommandRunner } from '../../common/exec/command-runner.ts';
 import { type Logger, silentLogger } from '../../common/logger.ts';
-import type { EarlierLog, LogExtent, LogReading, WorkerLogReader } from '../contract/logs.ts';
+import type { WorkerLogReader } from '../contract/logs.ts';
 import { LogFolder } from './log-folder.ts';
 import { LogGrowth } from './log-growth.ts';
 import { defaultLogLimits, formatLogFileName, type LogLimits } from './log-layout.ts';
-import { earlierOf, extentOf, newestOf, readPiece } from './log-reader.ts';
+import { LogReader } from './log-reader.ts';
 import {
-  beginsOf,
   formatLogPoint,
   joinedPoints,
   keptPoints,
   type LogPoint,
   LogTimes,
-  offsetAtTime,
   thinned,
   writerOf,
 } from './log-times.ts';
@@ -41,20 +39,21 @@ interface WorkerLog {
   /** Lines appended to the file of points since it was thinned. */
   appended: number;
   end: number;
-  /** When a container was last made that writes to it, in milliseconds since the epoch; 0 for before this process. */
+  /** Time of the last container that writes to the log, in milliseconds since the epoch; 0 for before this process. */
   begunAt: number;
-  /** Containers of this process that were made to write to it. */
+  /** Containers of this process that write or wrote to the log. */
   begins: number;
-  /** The worker that a container was last made for; empty where nobody knows. */
+  /** Worker of the last container; empty where unknown. */
   uid: string;
 }
 
 /**
- * The files that shims write the output of workers to, kept within limits. The shim opens one once and appends, so
- * that neither a crash of the agent nor a chatty worker blocks anybody; see {@link RotatingLog} for how it is rotated
- * all the same, and {@link LogGrowth} for when.
+ * The files that shims write the output of workers to, kept within limits. A shim opens its file once and appends, so
+ * that neither a crash of the agent nor a chatty worker blocks a worker. {@link RotatingLog} rotates such a file,
+ * {@link LogGrowth} decides when.
  */
-export class WorkerLogs implements WorkerLogReader {
+export class WorkerLogs {
+  readonly reader: WorkerLogReader;
   readonly #files: LogFolder;
   readonly #limits: LogLimits;
   readonly #clock: Clock;
@@ -62,7 +61,7 @@ export class WorkerLogs implements WorkerLogReader {
   readonly #growth: LogGrowth;
   readonly #logs = new Map<string, WorkerLog>();
   readonly #removals = new Map<string, Promise<void>>();
-  /** Bytes of the logs of removed containers, those that were removed first in front. */
+  /** Bytes of the logs of removed containers, in the order of their removal. */
   readonly #kept = new Map<string, number>();
   readonly #maxKeptBytes: number;
   #found: Promise<void> | undefined;
@@ -73,6 +72,21 @@ export class WorkerLogs implements WorkerLogReader {
     this.#maxKeptBytes = options.maxKeptBytes ?? DEFAULT_MAX_KEPT_BYTES;
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? silentLogger();
+    this.reader = new LogReader({
+      files: this.#files,
+      containerIds: async () => {
+        await this.#find();
+        return this.#logs.keys();
+      },
+      layoutOf: async (containerId) => {
+        const { rotating } = await this.#log(containerId);
+        return () => rotating.layout;
+      },
+      pointsOf: async (containerId) => {
+        const { times } = await this.#log(containerId);
+        return joinedPoints(await keptPoints(this.#files, containerId), times.points);
+      },
+    });
     this.#growth = new LogGrowth({
       look: (containerId) => this.#look(containerId),
       onWrite: (containerId) => this.#onWrite(containerId),
@@ -87,7 +101,7 @@ export class WorkerLogs implements WorkerLogReader {
     });
   }
 
-  /** Makes the folder, finds out how files are rotated in it, and what earlier runs left. */
+  /** Makes the folder, tries how files are rotated there, and reads the files of earlier runs. */
   async prepare(): Promise<void> {
     await this.#files.prepare();
     const { mode, why } = await this.#files.probe();
@@ -111,7 +125,7 @@ export class WorkerLogs implements WorkerLogReader {
     await this.#growth.stop();
   }
 
-  /** For containerd. */
+  /** The log's file as containerd takes it. */
   uri(containerId: string): string {
     return pathToFileURL(this.path(containerId)).href;
   }
@@ -120,7 +134,7 @@ export class WorkerLogs implements WorkerLogReader {
     return this.#files.path(formatLogFileName({ kind: 'Live', containerId }));
   }
 
-  /** A container of a worker is about to write. */
+  /** Notes that a container of a worker is about to write. */
   async begin(containerId: string, uid: string): Promise<void> {
     await this.#find();
     await this.#removals.get(containerId);
@@ -136,7 +150,7 @@ export class WorkerLogs implements WorkerLogReader {
     this.#growth.add(containerId);
   }
 
-  /** Its container is removed, and its output is kept for a while: what the container wrote last may tell why. */
+  /** Keeps the output of a removed container for a while: the last lines may tell why the container was removed. */
   async keep(containerId: string): Promise<void> {
     const { rotating } = await this.#log(containerId);
     this.#growth.delete(containerId);
@@ -161,14 +175,14 @@ export class WorkerLogs implements WorkerLogReader {
     await this.#find();
     const found = [...this.#logs].filter(([, log]) => log.uid === uid);
     for (const [containerId, log, begins] of found.map(([id, each]) => [id, each, each.begins] as const)) {
-      // The worker may have come back meanwhile.
+      // The worker may have come back.
       if (this.#logs.get(containerId) === log && log.begins === begins) {
         await this.remove(containerId);
       }
     }
   }
 
-  /** Uids of the workers whose output is here. */
+  /** Uids of the workers with output here. */
   async writers(): Promise<readonly string[]> {
     await this.#find();
     return [...new Set([...this.#logs.values()].map(({ uid }) => uid))].filter((uid) => uid !== '');
@@ -192,12 +206,12 @@ export class WorkerLogs implements WorkerLogReader {
     return live !== undefined && live.mtimeMs >= from && begunAt < until;
   }
 
-  /** What was written after `offset`, at most the last `maxBytes` of it. */
+  /** Output after `offset`, at most the last `maxBytes`. */
   async read(containerId: string, offset: number, maxBytes: number): Promise<Buffer> {
     const end = await this.size(containerId);
     const pieces: Buffer[] = [];
     for (let at = Math.max(0, offset, end - maxBytes); at < end; ) {
-      const piece = await this.readFrom(containerId, at, end - at);
+      const piece = await this.reader.readFrom(containerId, at, end - at);
       if (piece.data.length === 0) {
         break;
       }
@@ -207,37 +221,9 @@ export class WorkerLogs implements WorkerLogReader {
     return pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces);
   }
 
-  async extent(containerId: string): Promise<LogExtent | undefined> {
-    const { rotating } = await this.#log(containerId);
-    return await extentOf(this.#files, containerId, () => rotating.layout);
-  }
-
-  async readFrom(containerId: string, offset: number, maxBytes: number): Promise<LogReading> {
-    const { rotating } = await this.#log(containerId);
-    return await readPiece(this.#files, containerId, () => rotating.layout, offset, maxBytes);
-  }
-
-  async offsetAt(containerId: string, time: number): Promise<number> {
-    return offsetAtTime(await this.#points(containerId), time);
-  }
-
-  async begins(containerId: string): Promise<readonly number[]> {
-    return beginsOf(await this.#points(containerId));
-  }
-
-  async newest(uid: string): Promise<string | undefined> {
-    await this.#find();
-    return await newestOf(uid, this.#logs.keys(), (containerId) => this.#points(containerId));
-  }
-
-  async before(containerId: string): Promise<EarlierLog | undefined> {
-    await this.#find();
-    return await earlierOf(containerId, this.#logs.keys(), (each) => this.#points(each));
-  }
-
   /**
    * Removes the logs of containers that are not among `containerIds` and did not write since `before` (milliseconds
-   * since the epoch): those of failed starts are kept for a while, and nobody may come back for them.
+   * since the epoch). Logs of failed starts are kept for that time.
    */
   async prune(containerIds: ReadonlySet<string>, before: number): Promise<void> {
     const { logs } = await findLogs(this.#files);
@@ -281,7 +267,7 @@ export class WorkerLogs implements WorkerLogReader {
     return end;
   }
 
-  /** Up to this moment it was as long as it was at the last look. */
+  /** Notes that until now the log was as long as at the last look. */
   async #onWrite(containerId: string): Promise<void> {
     const log = this.#logs.get(containerId);
     if (log !== undefined) {
@@ -313,18 +299,13 @@ export class WorkerLogs implements WorkerLogReader {
     });
   }
 
-  async #points(containerId: string): Promise<readonly LogPoint[]> {
-    const { times } = await this.#log(containerId);
-    return joinedPoints(await keptPoints(this.#files, containerId), times.points);
-  }
-
-  /** What is known of a log; of one that nobody has begun, nothing is kept. */
+  /** The state of a log; the state of a log that has not begun is not kept. */
   async #log(containerId: string): Promise<WorkerLog> {
     await this.#find();
     return this.#logs.get(containerId) ?? this.#newLog(containerId);
   }
 
-  /** What earlier runs left, once. */
+  /** Reads the files of earlier runs, once. */
   async #find(): Promise<void> {
     this.#found ??= this.#findOnce();
     try {

@@ -8,7 +8,7 @@ import { systemCommandRunner } from '../../../src/common/exec/command-runner.ts'
 import type { WorkerLogReader } from '../../../src/runtime/contract/logs.ts';
 import type { ContainerRuntime, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { LogFolder } from '../../../src/runtime/logs/log-folder.ts';
-import { LogFolderReader } from '../../../src/runtime/logs/log-reader.ts';
+import { logFolderReader } from '../../../src/runtime/logs/log-reader.ts';
 import { WorkerLogs } from '../../../src/runtime/logs/worker-logs.ts';
 import { destroyAll, ensureRequest, type Lab, type LabRuntimeOptions, startLab } from '../../support/lab.ts';
 import { type OwnedProcess, startOwnedProcess } from '../../support/owned-process.ts';
@@ -113,8 +113,8 @@ describe('the log of a worker that writes as fast as it can', () => {
   }
 
   /** As somebody sees the logs who does not look after them. */
-  function folder(): LogFolderReader {
-    return new LogFolderReader(new LogFolder(lab.logFolder, systemCommandRunner));
+  function folder(): WorkerLogReader {
+    return logFolderReader(new LogFolder(lab.logFolder, systemCommandRunner));
   }
 
   /**

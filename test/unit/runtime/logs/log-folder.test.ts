@@ -6,7 +6,7 @@ import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { type CommandRunner, systemCommandRunner } from '../../../../src/common/exec/command-runner.ts';
 import { LogFolder } from '../../../../src/runtime/logs/log-folder.ts';
 import { formatLogFileName, parseLogFileName } from '../../../../src/runtime/logs/log-layout.ts';
-import { LogFolderReader } from '../../../../src/runtime/logs/log-reader.ts';
+import { logFolderReader } from '../../../../src/runtime/logs/log-reader.ts';
 import { WorkerLogs } from '../../../../src/runtime/logs/worker-logs.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { waitFor } from '../../../support/wait-for.ts';
@@ -108,10 +108,10 @@ describe('the logs of workers', () => {
     await delay(2);
     await logs.begin('new', 'uid');
     await logs.begin('stranger', 'other');
-    expect(await logs.newest('uid')).toBe('new');
-    expect(await logs.before('new')).toEqual({ containerId: 'old', from: 0 });
-    expect(await logs.before('old')).toBeUndefined();
-    const reader = new LogFolderReader(new LogFolder(folder, systemCommandRunner));
+    expect(await logs.reader.newest('uid')).toBe('new');
+    expect(await logs.reader.before('new')).toEqual({ containerId: 'old', from: 0 });
+    expect(await logs.reader.before('old')).toBeUndefined();
+    const reader = logFolderReader(new LogFolder(folder, systemCommandRunner));
     expect(await reader.before('new')).toEqual({ containerId: 'old', from: 0 });
     expect((await logs.read('old', 0, 2_000)).length).toBe(1_000);
     await logs.stop();
@@ -175,26 +175,28 @@ describe('the logs of workers', () => {
     await write('w', 400_000);
     await waitFor('the rotation', async () => (await readdir(folder)).length === 4);
     await waitFor('the end of it', async () => (await stat(join(folder, 'w.log'))).blocks * 512 < 100_000);
-    const extent = await logs.extent('w');
+    const extent = await logs.reader.extent('w');
     expect(extent?.end).toBe(400_000);
     expect(extent?.first).toBeGreaterThan(150_000);
     expect(await logs.size('w')).toBe(400_000);
     expect((await logs.read('w', 0, 150)).toString()).toBe(`${'x'.repeat(49)}\n${'x'.repeat(99)}\n`);
     expect((await logs.read('w', 0, 120_000)).length).toBe(120_000);
-    expect(await logs.newest('uid')).toBe('w');
+    expect(await logs.reader.newest('uid')).toBe('w');
     await logs.begin('w', 'uid');
-    expect(await logs.begins('w')).toEqual([0, 400_000]);
-    const reader = new LogFolderReader(new LogFolder(folder, systemCommandRunner));
+    expect(await logs.reader.begins('w')).toEqual([0, 400_000]);
+    const reader = logFolderReader(new LogFolder(folder, systemCommandRunner));
     expect(await reader.extent('w')).toEqual(extent);
     expect(await reader.begins('w')).toEqual([0, 400_000]);
     expect(await reader.newest('uid')).toBe('w');
     expect(await reader.newest('other')).toBeUndefined();
-    expect(await reader.readFrom('w', 399_900, 1_000)).toEqual(await logs.readFrom('w', 399_900, 1_000));
+    expect(await reader.readFrom('w', 399_900, 1_000)).toEqual(
+      await logs.reader.readFrom('w', 399_900, 1_000),
+    );
     await logs.remove('w');
     expect(await readdir(folder)).toEqual([]);
     await logs.begin('w', 'uid');
-    expect((await logs.extent('w'))?.id).not.toBe(extent?.id);
-    expect(await logs.begins('w')).toEqual([0]);
+    expect((await logs.reader.extent('w'))?.id).not.toBe(extent?.id);
+    expect(await logs.reader.begins('w')).toEqual([0]);
   });
 
   it('are looked after again by whoever comes after a crash, without what it left half-made', async () => {
@@ -234,6 +236,6 @@ describe('the logs of workers', () => {
     }
     const lines = (await readFile(join(folder, 'w.log.times'), 'utf8')).trimEnd().split('\n');
     expect(lines.length).toBeLessThan(600);
-    expect(await logs.begins('w')).toHaveLength(lines.length);
+    expect(await logs.reader.begins('w')).toHaveLength(lines.length);
   });
 });
