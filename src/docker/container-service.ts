@@ -1,11 +1,11 @@
-import type { ContainerCreateOptions, ContainerInspectInfo, HostConfig } from 'dockerode';
+import type { Container, ContainerCreateOptions, ContainerInspectInfo, HostConfig } from 'dockerode';
 import type { CallOptions } from '../common/deadline.ts';
-import { hasCode } from '../common/errors.ts';
+import { hasCode, undefinedIfNotFound } from '../common/errors.ts';
 import type { DockerChannel } from './docker-channel.ts';
 import { dockerError } from './docker-error.ts';
 import { type LogFrame, readLogFrames } from './log-frames.ts';
 
-/** What a container does, in the engine's words. */
+/** State of a container, in the engine's words. */
 export type ContainerStatus =
   | 'created'
   | 'running'
@@ -15,9 +15,9 @@ export type ContainerStatus =
   | 'exited'
   | 'dead';
 
-/** A container as the engine tells of it. */
+/** A container as the engine describes it. */
 export interface DockerContainer {
-  /** The engine's own id: that of another container of the same name is another one. */
+  /** The engine's own id, which differs for a later container of the same name. */
   readonly id: string;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
@@ -28,11 +28,11 @@ export interface DockerContainer {
   readonly exitCode: number;
   readonly finishedAt?: Date;
   readonly oomKilled: boolean;
-  /** Address in each network in which it has one. */
+  /** Addresses by network. */
   readonly addresses: Readonly<Record<string, string>>;
 }
 
-/** As the Docker Engine API has it ("Create a container"). */
+/** Request of the Docker Engine API, "Create a container". */
 export type NewContainer = Omit<ContainerCreateOptions, 'abortSignal' | 'HostConfig'> & {
   readonly name: string;
   readonly HostConfig: HostConfig & { readonly CgroupnsMode?: 'private' | 'host' };
@@ -42,40 +42,52 @@ export type NewContainer = Omit<ContainerCreateOptions, 'abortSignal' | 'HostCon
 export interface ContainerService {
   /** Returns the engine's id. */
   create(container: NewContainer, options?: CallOptions): Promise<string>;
-  /** A container that runs already is `FailedPrecondition`. */
+  /** `FailedPrecondition` for a container that runs already. */
   start(name: string, options?: CallOptions): Promise<void>;
   /** SIGTERM, then SIGKILL after the grace; the deadline has to be longer. Nothing to stop is success. */
   stop(name: string, graceSeconds: number, options?: CallOptions): Promise<void>;
-  /** SIGKILL, and waits for the end; a frozen process is thawed to it. Nothing to kill is success. */
+  /** SIGKILL, and waits for the end; the engine thaws a frozen process for that. Nothing to kill is success. */
   kill(name: string, options?: CallOptions): Promise<void>;
   pause(name: string, options?: CallOptions): Promise<void>;
   unpause(name: string, options?: CallOptions): Promise<void>;
-  /** With its process and its anonymous volumes. */
+  /** Removes a container with its process and its anonymous volumes. */
   remove(name: string, options?: CallOptions): Promise<void>;
   inspect(name: string, options?: CallOptions): Promise<DockerContainer>;
-  /** Every container with a label, whatever it does. */
+  /** Every container with a label, in any state. */
   list(label: string, options?: CallOptions): Promise<DockerContainer[]>;
-  /** Waits for its end, without a deadline of its own. */
+  /** Waits for the end of a container, without a deadline of its own. */
   wait(name: string, options: { readonly signal: AbortSignal }): Promise<void>;
   /**
-   * What it writes, as it comes, from `since` on (a time as a {@link LogFrame} has it; from the first line when absent) to
+   * Output of a container as it comes, from `since` on (a time of a {@link LogFrame}; from the first line when absent) to
    * the end of its process.
    */
   logs(name: string, since: string | undefined, signal: AbortSignal): AsyncIterable<readonly LogFrame[]>;
 }
 
-/** Containers that are asked about at the same time. */
+/** Containers that are inspected at a time. */
 const AT_ONCE = 16;
-/** Node.js accepts no longer one; the caller's signal ends it. */
+/** Longest timer of Node.js; the caller's signal ends the wait. */
 const NO_DEADLINE_MS = 2 ** 31 - 1;
 const OPEN_DEADLINE_MS = 30_000;
 
 export function createContainerService(channel: DockerChannel): ContainerService {
   const { docker, call } = channel;
 
+  /** Calls a method of one container; `verb` names the call in errors. */
+  async function act<T>(
+    verb: string,
+    name: string,
+    options: CallOptions,
+    make: (container: Container, abortSignal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    return await call(`docker container ${verb} ${name}`, options, (abortSignal) =>
+      make(docker.getContainer(name), abortSignal),
+    );
+  }
+
   async function inspect(name: string, options: CallOptions = {}): Promise<DockerContainer> {
-    return await call(`docker container inspect ${name}`, options, async (abortSignal) =>
-      containerOf(await docker.getContainer(name).inspect({ abortSignal })),
+    return await act('inspect', name, options, async (container, abortSignal) =>
+      containerOf(await container.inspect({ abortSignal })),
     );
   }
 
@@ -88,37 +100,29 @@ export function createContainerService(channel: DockerChannel): ContainerService
       return id;
     },
     async start(name, options = {}) {
-      await call(`docker container start ${name}`, options, (abortSignal) =>
-        docker.getContainer(name).start({ abortSignal }),
-      );
+      await act('start', name, options, (container, abortSignal) => container.start({ abortSignal }));
     },
     async stop(name, graceSeconds, options = {}) {
       await unlessEnded(
-        call(`docker container stop ${name}`, options, (abortSignal) =>
-          docker.getContainer(name).stop({ t: Math.ceil(graceSeconds), abortSignal }),
+        act('stop', name, options, (container, abortSignal) =>
+          container.stop({ t: Math.ceil(graceSeconds), abortSignal }),
         ),
       );
     },
     async kill(name, options = {}) {
       await unlessEnded(
-        call(`docker container kill ${name}`, options, (abortSignal) =>
-          docker.getContainer(name).kill({ abortSignal }),
-        ),
+        act('kill', name, options, (container, abortSignal) => container.kill({ abortSignal })),
       );
     },
     async pause(name, options = {}) {
-      await call(`docker container pause ${name}`, options, (abortSignal) =>
-        docker.getContainer(name).pause({ abortSignal }),
-      );
+      await act('pause', name, options, (container, abortSignal) => container.pause({ abortSignal }));
     },
     async unpause(name, options = {}) {
-      await call(`docker container unpause ${name}`, options, (abortSignal) =>
-        docker.getContainer(name).unpause({ abortSignal }),
-      );
+      await act('unpause', name, options, (container, abortSignal) => container.unpause({ abortSignal }));
     },
     async remove(name, options = {}) {
-      await call(`docker container rm ${name}`, options, (abortSignal) =>
-        docker.getContainer(name).remove({ force: true, v: true, abortSignal }),
+      await act('rm', name, options, (container, abortSignal) =>
+        container.remove({ force: true, v: true, abortSignal }),
       );
     },
     async list(label, options = {}) {
@@ -127,30 +131,21 @@ export function createContainerService(channel: DockerChannel): ContainerService
       );
       const containers: DockerContainer[] = [];
       for (let at = 0; at < found.length; at += AT_ONCE) {
-        const asked = found.slice(at, at + AT_ONCE).map(async ({ Id }) => {
-          try {
-            return [await inspect(Id, options)];
-          } catch (error) {
-            // Removed since.
-            if (hasCode(error, 'NotFound')) {
-              return [];
-            }
-            throw error;
-          }
-        });
-        containers.push(...(await Promise.all(asked)).flat());
+        const asked = found.slice(at, at + AT_ONCE);
+        const inspected = await Promise.all(asked.map(({ Id }) => undefinedIfNotFound(inspect(Id, options))));
+        containers.push(...inspected.filter((each) => each !== undefined));
       }
       return containers;
     },
     async wait(name, { signal }) {
-      await call(`docker container wait ${name}`, { signal, deadlineMs: NO_DEADLINE_MS }, (abortSignal) =>
-        docker.getContainer(name).wait({ abortSignal }),
+      await act('wait', name, { signal, deadlineMs: NO_DEADLINE_MS }, (container, abortSignal) =>
+        container.wait({ abortSignal }),
       );
     },
     async *logs(name, since, signal) {
       const what = `docker container logs ${name}`;
       try {
-        // The signal has to outlive the call: it ends the stream as well.
+        // The signal outlives the call, since it ends the stream as well.
         const stream = await call(what, { signal, deadlineMs: OPEN_DEADLINE_MS }, () =>
           docker.getContainer(name).logs({
             follow: true,
@@ -169,7 +164,7 @@ export function createContainerService(channel: DockerChannel): ContainerService
   };
 }
 
-/** For what the engine refuses to end since it has ended. */
+/** A call to end a container; the engine refuses that for an ended one. */
 async function unlessEnded(call: Promise<unknown>): Promise<void> {
   try {
     await call;
@@ -180,7 +175,7 @@ async function unlessEnded(call: Promise<unknown>): Promise<void> {
   }
 }
 
-/** Seconds with their nanoseconds, as the engine takes a time. */
+/** A time as the engine takes it: seconds with their nanoseconds. */
 function unixTimeOf(time: string): string {
   const [, second = '', fraction = ''] = /^(.{19})(?:\.(\d+))?Z$/.exec(time) ?? [];
   return `${Date.parse(`${second}Z`) / 1000}.${fraction.padEnd(9, '0')}`;
@@ -188,7 +183,7 @@ function unixTimeOf(time: string): string {
 
 function containerOf(info: ContainerInspectInfo): DockerContainer {
   const { State: state } = info;
-  // The engine's word for never is the year 1.
+  // The engine writes never as the year 1.
   const finished = new Date(state.FinishedAt);
   return {
     id: info.Id,

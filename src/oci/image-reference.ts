@@ -1,6 +1,6 @@
 import { EsbError } from '../common/errors.ts';
 
-/** An image reference after normalisation by Docker's rules. */
+/** An image reference, normalised by Docker's rules. */
 export interface ImageReference {
   /**
    * Full reference: `registry/repository:tag` or, when there is a digest, `registry/repository@digest` (the digest
@@ -72,6 +72,15 @@ export function parseImageReference(text: string): ImageReference {
   }
   const effectiveTag = tag ?? DEFAULT_TAG;
   return { name: `${base}:${effectiveTag}`, registry, repository, tag: effectiveTag };
+}
+
+/** The full reference that a text means; undefined for a text that is no reference. */
+export function imageNameOf(text: string): string | undefined {
+  try {
+    return parseImageReference(text).name;
+  } catch {
+    return undefined;
+  }
 }
 
 function splitDigest(text: string): { rest: string; digest?: string } {

@@ -3,38 +3,39 @@ import { writeFileAtomically } from '../../common/atomic-file.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
+import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ImageRoom, NodeImage, NodeImages } from '../../runtime/contract/images.ts';
 
 export interface ImageThresholds {
-  /** Images are removed once so much of the file system is taken, in percent. 100 removes none. */
+  /** Use of the file system at which images are removed, in percent. 100 removes none. */
   readonly highPercent: number;
-  /** Until no more than this is. */
+  /** Use at which the removal ends, in percent. */
   readonly lowPercent: number;
-  /** Milliseconds since its pull or last use for which an image is left alone in any case. */
+  /** Milliseconds after its pull or last use for which an image always stays. */
   readonly minAgeMs: number;
 }
 
 export interface ImageGarbageCollectorOptions {
   readonly images: NodeImages;
-  /** References, as users wrote them, of all workers of the node, whatever their state. */
+  /** References of all workers of the node in any state, as users wrote them. */
   readonly wanted: () => Iterable<string>;
   readonly thresholds: ImageThresholds;
-  /** Where it is kept when images were used last. */
+  /** File of the images' last uses. */
   readonly file: string;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** What the collector has done since it began, for metrics. */
+/** The collector's work since its start, for metrics. */
 export interface ImageCollection {
-  /** Of the file system of the layers, as last looked at; undefined before that, and where it cannot be seen. */
+  /** Use of the layers' file system as of the last look; undefined before one, and where it cannot be read. */
   readonly usedPercent: number | undefined;
   readonly removed: number;
   readonly freedBytes: number;
   /** Removals that containerd refused. */
   readonly failed: number;
-  /** Whether more than the high threshold is taken by what may not be removed. */
+  /** Whether images that may not be removed take more than the high threshold. */
   readonly underPressure: boolean;
 }
 
@@ -42,16 +43,16 @@ export interface ImageCollection {
 type LastUses = ReadonlyMap<string, number>;
 
 const version = 1;
-/** Uses are written down no more often than this; being a little behind costs an image its place in a row. */
+/** Milliseconds between two writes of the last uses; stale ones only change the order of removal. */
 const saveEveryMs = 10 * 60_000;
 
-/** What is taken of a file system in percent, of its bytes or of its files, whichever is more. As the kubelet counts. */
+/** Use of a file system in percent, of its bytes or its files, whichever is higher. The kubelet counts likewise. */
 export function usedPercentOf(room: ImageRoom): number {
   const share = (free: number, total: number): number => (total <= 0 ? 0 : 100 - (100 * free) / total);
   return Math.max(share(room.freeBytes, room.totalBytes), share(room.freeFiles, room.totalFiles));
 }
 
-/** What may be removed, the one that was used longest ago first. */
+/** Removable images, least recently used first. */
 export function removalOrder(
   images: readonly NodeImage[],
   facts: {
@@ -72,17 +73,17 @@ export function removalOrder(
 }
 
 /**
- * Keeps the disk of the node from filling up with images: above the high threshold it removes what no worker of the
- * node wants and no container has, least recently used first, until the low one is reached. containerd's namespace is
- * ours alone, so nobody else would.
+ * Collector of images: above the high threshold images that no worker of the node wants and no container has are removed,
+ * least recently used first, down to the low threshold. containerd's namespace is ours alone: no other program collects
+ * its images.
  */
 export class ImageGarbageCollector {
   readonly #options: ImageGarbageCollectorOptions;
   #lastUses: Map<string, number> | undefined;
   #savedAt = Number.NEGATIVE_INFINITY;
   #blind = false;
-  /** Looks come one after the other. */
-  #turn: Promise<unknown> = Promise.resolve();
+  /** Looks run one at a time. */
+  readonly #one = new Limiter(1);
   #collection: ImageCollection = {
     usedPercent: undefined,
     removed: 0,
@@ -91,7 +92,7 @@ export class ImageGarbageCollector {
     underPressure: false,
   };
 
-  /** @throws {EsbError} `InvalidArgument` for thresholds that make no sense */
+  /** @throws {EsbError} `InvalidArgument` for impossible thresholds */
   constructor(options: ImageGarbageCollectorOptions) {
     const { highPercent, lowPercent } = options.thresholds;
     if (!(lowPercent >= 0 && lowPercent < highPercent && highPercent <= 100)) {
@@ -107,17 +108,17 @@ export class ImageGarbageCollector {
     return this.#collection;
   }
 
-  /** Looks once, and removes what has to go. */
+  /** Looks once, and removes images above the threshold. */
   async look(options: CallOptions = {}): Promise<void> {
-    await this.#inTurn(() => this.#look(options));
+    await this.#one.run(() => this.#look(options));
   }
 
   /**
-   * Removes everything that may be removed: a pull has found the disk full. What it had fetched is gone again by then, so
-   * that the thresholds alone might see no reason to.
+   * Removes every removable image, after a pull found the disk full. The pull's own data is gone by then, so that the
+   * thresholds alone may see no reason.
    */
   async makeRoom(options: CallOptions = {}): Promise<void> {
-    await this.#inTurn(async () => {
+    await this.#one.run(async () => {
       const lastUses = await this.#uses();
       this.#noteUses(lastUses, this.#wanted());
       const room = await this.#room(options);
@@ -126,12 +127,6 @@ export class ImageGarbageCollector {
         await this.#save(lastUses);
       }
     });
-  }
-
-  async #inTurn(work: () => Promise<void>): Promise<void> {
-    const mine = this.#turn.then(work);
-    this.#turn = mine.catch(() => undefined);
-    await mine;
   }
 
   async #look(options: CallOptions): Promise<void> {
@@ -181,7 +176,7 @@ export class ImageGarbageCollector {
       if (usedPercentOf(room) <= untilPercent) {
         break;
       }
-      // A worker may have come while another image was being removed.
+      // A worker may have come during another removal.
       if (!this.#wanted().has(image.name) && (await this.#remove(image, options))) {
         const after = (await this.#room(options)) ?? room;
         const freedBytes = Math.max(0, after.freeBytes - room.freeBytes);
@@ -195,7 +190,7 @@ export class ImageGarbageCollector {
         });
         logger.info(
           { image: image.name, digest: image.digest, freedMiB: Math.round(freedBytes / 2 ** 20) },
-          'removed an image that nobody uses, to make room',
+          'removed an unused image to make room',
         );
         lastUses.delete(image.name);
       }
@@ -216,7 +211,7 @@ export class ImageGarbageCollector {
     }
   }
 
-  /** Says once when removing images does not help any more. */
+  /** Logs once that removing images does not help any more. */
   #judge(usedPercent: number, left: number): void {
     const { logger, thresholds } = this.#options;
     const underPressure = usedPercent >= thresholds.highPercent;
@@ -289,10 +284,10 @@ export class ImageGarbageCollector {
           ),
         );
       }
-      logger.warn({ file }, 'it is not known when images were used last: the file is of another version');
+      logger.warn({ file }, 'the last uses of images are unknown: the file has another version');
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') {
-        logger.warn({ file, reason: messageOf(error) }, 'it is not known when images were used last');
+        logger.warn({ file, reason: messageOf(error) }, 'the last uses of images are unknown');
       }
     }
     return new Map();
@@ -304,7 +299,7 @@ export class ImageGarbageCollector {
     try {
       await writeFileAtomically(file, JSON.stringify({ version, lastUses: Object.fromEntries(lastUses) }));
     } catch (error) {
-      logger.warn({ file, reason: messageOf(error) }, 'it cannot be kept when images were used last');
+      logger.warn({ file, reason: messageOf(error) }, 'the last uses of images cannot be saved');
     }
   }
 }

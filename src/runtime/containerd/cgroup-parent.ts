@@ -2,42 +2,42 @@ import { mkdir, readFile, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
 
-/** Who makes the cgroups of workers: runc itself, or systemd when runc asks it to. */
+/** Maker of the workers' cgroups: runc itself, or systemd at runc's request. */
 export type CgroupDriver = 'cgroupfs' | 'systemd';
 
-/** Where the cgroups of a node's workers are, and how each is named. */
+/** Place and names of the cgroups of a node's workers. */
 export interface CgroupParent {
   readonly driver: CgroupDriver;
-  /** Folder of all of them below a hierarchy's root, such as `/esb` or `/esb.slice`. */
+  /** Folder of all these cgroups below a hierarchy's root, such as `/esb` or `/esb.slice`. */
   readonly folder: string;
-  /** What a worker's runtime spec has as `cgroupsPath`. */
+  /** `cgroupsPath` of a worker's runtime spec. */
   specPath(containerId: string): string;
   /** Name of a worker's folder within {@link folder}. */
   folderName(containerId: string): string;
-  /** The worker that a folder is named after; undefined for one of somebody else. */
+  /** The worker of a folder; undefined for a foreign folder. */
   containerId(folderName: string): string | undefined;
 }
 
-/** Where cgroups are mounted. */
+/** Mount folder of the cgroups. */
 export const CGROUP_ROOT = '/sys/fs/cgroup';
 
 /** Type of a file system that is the one hierarchy of version 2 (`CGROUP2_SUPER_MAGIC` of linux/magic.h). */
 const CGROUP2_MAGIC = 0x6367_7270;
-/** What limits a worker. */
+/** Controllers that limit a worker. */
 const CONTROLLERS = ['cpu', 'memory', 'pids'] as const;
-/** Hierarchies of version 1 in which a parent can be made without knowing the machine: `cpuset` could not. */
+/** Hierarchies of version 1 in which a parent needs no settings of the machine, as `cpuset` would. */
 const V1_HIERARCHIES: readonly string[] = [...CONTROLLERS, 'freezer'];
 const SCOPE_PREFIX = 'esb';
 /** Exists while systemd runs (sd_booted(3)). */
 const SYSTEMD_FOLDER = '/run/systemd/system';
 
 /**
- * Says where workers' cgroups are.
+ * The place of the workers' cgroups.
  *
  * @param parent for `cgroupfs` an absolute path, by default `/esb`; for `systemd` the name of a slice, by default
  *   `esb.slice`
- * @throws {EsbError} `InvalidArgument` for a parent that is none, or that the kubelet keeps house in: it would remove
- *   workers as what it does not know, and count them as those of Pods
+ * @throws {EsbError} `InvalidArgument` for a malformed parent, and for one of the kubelet: the kubelet removes unknown
+ *   cgroups there, and counts them as Pods
  */
 export function cgroupParent(driver: CgroupDriver, parent?: string): CgroupParent {
   const wanted = parent ?? (driver === 'systemd' ? 'esb.slice' : '/esb');
@@ -67,8 +67,8 @@ export function cgroupParent(driver: CgroupDriver, parent?: string): CgroupParen
 }
 
 /**
- * Makes the parent with everything switched on that limits a worker, so that no worker's start depends on who made one
- * before it. Repeating it is harmless. With systemd there is nothing to make, only something to ask for.
+ * Makes the parent with all controllers that limit a worker, so that no start depends on an earlier one. May be repeated.
+ * With systemd the parent is a slice, which systemd makes; only systemd itself is required.
  *
  * @throws {EsbError} `CgroupUnusable` that says what is missing
  */
@@ -95,12 +95,18 @@ export async function prepareCgroupParent(
   }
 }
 
+/** Whether an error says that a cgroup does not exist any more. */
+export function isCgroupGone(error: unknown): boolean {
+  const code = errnoOf(error);
+  return code === 'ENOENT' || code === 'ENODEV' || code === 'ENOTDIR';
+}
+
 /** Whether the one hierarchy of version 2 is mounted there, and not those of version 1. */
 export async function isCgroup2(root: string): Promise<boolean> {
   return (await statfs(root)).type === CGROUP2_MAGIC;
 }
 
-/** Controllers of version 2 are handed down one folder at a time. */
+/** Enables the controllers of version 2 in each folder down to the parent. */
 async function prepareVersion2(root: string, folder: string): Promise<void> {
   let current = root;
   for (const part of ['', ...folder.split('/').slice(1)]) {

@@ -5,12 +5,18 @@ import { type Clock, systemClock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { errnoOf } from '../../common/errors.ts';
 import type { LimitHits } from '../contract/limits.ts';
-import { CGROUP_ROOT, type CgroupDriver, type CgroupParent, cgroupParent } from './cgroup-parent.ts';
+import {
+  CGROUP_ROOT,
+  type CgroupDriver,
+  type CgroupParent,
+  cgroupParent,
+  isCgroupGone,
+} from './cgroup-parent.ts';
 
 export interface WorkerCgroupsOptions {
   /** Where the hierarchies are mounted. Default `/sys/fs/cgroup`. */
   readonly root?: string;
-  /** Who makes the cgroups. Default `cgroupfs`. */
+  /** Maker of the cgroups. Default `cgroupfs`. */
   readonly driver?: CgroupDriver | undefined;
   /** Cgroup above the workers' own. Default `/esb`, with systemd `esb.slice`. */
   readonly parent?: string | undefined;
@@ -20,7 +26,7 @@ export interface WorkerCgroupsOptions {
 const EMPTY_DEADLINE_MS = 3000;
 const EMPTY_EVERY_MS = 5;
 
-/** Hierarchies of cgroup v1 that runc puts a container in, and v2 alone or beside them. */
+/** Hierarchies of cgroup v1 in which runc puts a container, and v2 alone or beside them. */
 const HIERARCHIES: readonly string[] = [
   '',
   'unified',
@@ -43,7 +49,7 @@ const HIERARCHIES: readonly string[] = [
   'systemd',
 ];
 
-/** The kernel's own view of a worker, for what containerd does not tell. Version 1 and 2 of cgroups. */
+/** The kernel's own view of a worker, beyond containerd's. Version 1 and 2 of cgroups. */
 export class WorkerCgroups {
   readonly #root: string;
   readonly #parent: CgroupParent;
@@ -55,18 +61,13 @@ export class WorkerCgroups {
     this.#clock = options.clock ?? systemClock;
   }
 
-  /** Every worker that has a cgroup in any hierarchy, also an empty one. */
+  /** Every worker with a cgroup in any hierarchy, even an empty one. */
   async list(): Promise<readonly string[]> {
     const found = new Set<string>();
     for (const hierarchy of HIERARCHIES) {
       const folder = join(this.#root, hierarchy, this.#parent.folder);
-      const children = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
-        if (isGone(error)) {
-          return [];
-        }
-        throw error;
-      });
-      // The folder that the hierarchies of version 1 are mounted in is no hierarchy itself.
+      const children = (await undefinedIfGone(readdir(folder, { withFileTypes: true }))) ?? [];
+      // The mount folder of the hierarchies of version 1 is no hierarchy.
       const isHierarchy = children.some(({ name }) => name === 'cgroup.procs');
       for (const child of children.filter((one) => isHierarchy && one.isDirectory())) {
         const containerId = this.#parent.containerId(child.name);
@@ -78,7 +79,7 @@ export class WorkerCgroups {
     return [...found];
   }
 
-  /** Its processes, as the kernel has them. */
+  /** Processes of a worker by the kernel. */
   async processes(containerId: string): Promise<readonly number[]> {
     const text =
       (await this.#read('freezer', containerId, 'cgroup.procs')) ??
@@ -87,7 +88,7 @@ export class WorkerCgroups {
     return pidsOf(text);
   }
 
-  /** How many of its processes the kernel killed for want of memory. 0 once the cgroup is gone. */
+  /** Processes that the kernel killed for want of memory. 0 once the cgroup is gone. */
   async oomKills(containerId: string): Promise<number> {
     const text =
       (await this.#read('memory', containerId, 'memory.oom_control')) ??
@@ -96,7 +97,7 @@ export class WorkerCgroups {
     return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
   }
 
-  /** How often the kernel held a worker to its limits; undefined once the cgroup is gone. */
+  /** Limits that a worker reached, with counts; undefined once the cgroup is gone. */
   limitHits(containerId: string): LimitHits | undefined {
     const first = (hierarchy: string, file: string, older: string): string | undefined =>
       this.#readNow(hierarchy, containerId, older) ?? this.#readNow('', containerId, file);
@@ -111,12 +112,12 @@ export class WorkerCgroups {
     };
   }
 
-  /** Where the files of a worker's freezer are, for either version. */
+  /** Folders of a worker's freezer, by version. */
   freezerFolders(containerId: string): { readonly v1: string; readonly v2: string } {
     return { v1: this.#folder('freezer', containerId), v2: this.#folder('', containerId) };
   }
 
-  /** Takes back a request to freeze it, which outlives the call that made it (runc issue 5325). */
+  /** Takes back a request to freeze, which outlives the call that made it (runc issue 5325). */
   async thaw(containerId: string): Promise<void> {
     const v1 = await this.#write('freezer', containerId, 'freezer.state', 'THAWED');
     if (!v1) {
@@ -124,7 +125,7 @@ export class WorkerCgroups {
     }
   }
 
-  /** Kills what a removed container left running and removes its cgroups. Nothing there is success. */
+  /** Kills the processes of a removed container and removes its cgroups. Nothing there is success. */
   async clear(containerId: string): Promise<void> {
     for (const hierarchy of HIERARCHIES) {
       const processes = await this.#read(hierarchy, containerId, 'cgroup.procs');
@@ -143,7 +144,7 @@ export class WorkerCgroups {
     }
   }
 
-  /** Removes the cgroup above the workers' own from every hierarchy; missing is success. A slice is systemd's to remove. */
+  /** Removes the parent of the workers' cgroups from every hierarchy; missing is success. systemd removes slices itself. */
   async removeParent(): Promise<void> {
     if (this.#parent.driver === 'systemd') {
       return;
@@ -153,7 +154,7 @@ export class WorkerCgroups {
     }
   }
 
-  /** Processes that were killed leave their cgroup a moment later. */
+  /** Removes an empty cgroup; killed processes leave theirs a moment later. */
   async #removeFolder(folder: string): Promise<void> {
     const end = this.#clock.monotonic() + EMPTY_DEADLINE_MS;
     for (;;) {
@@ -161,7 +162,7 @@ export class WorkerCgroups {
         await rmdir(folder);
         return;
       } catch (error) {
-        if (isGone(error)) {
+        if (isCgroupGone(error)) {
           return;
         }
         if (errnoOf(error) !== 'EBUSY' || this.#clock.monotonic() > end) {
@@ -177,52 +178,44 @@ export class WorkerCgroups {
   }
 
   async #read(hierarchy: string, containerId: string, file: string): Promise<string | undefined> {
-    try {
-      return await readFile(join(this.#folder(hierarchy, containerId), file), 'utf8');
-    } catch (error) {
-      if (isGone(error)) {
-        return undefined;
-      }
-      throw error;
-    }
+    return await undefinedIfGone(readFile(join(this.#folder(hierarchy, containerId), file), 'utf8'));
   }
 
   #readNow(hierarchy: string, containerId: string, file: string): string | undefined {
     try {
       return readFileSync(join(this.#folder(hierarchy, containerId), file), 'utf8');
     } catch (error) {
-      if (isGone(error)) {
+      if (isCgroupGone(error)) {
         return undefined;
       }
       throw error;
     }
   }
 
-  /** Whether the file was there. */
+  /** Returns whether the file was there. */
   async #write(hierarchy: string, containerId: string, file: string, text: string): Promise<boolean> {
-    try {
-      await writeFile(join(this.#folder(hierarchy, containerId), file), text, { flag: 'r+' });
-      return true;
-    } catch (error) {
-      if (isGone(error)) {
-        return false;
-      }
-      throw error;
-    }
+    const path = join(this.#folder(hierarchy, containerId), file);
+    return (await undefinedIfGone(writeFile(path, text, { flag: 'r+' }).then(() => true))) ?? false;
   }
 }
 
-/** The processes of a `cgroup.procs`. One outside of this process's pid namespace is 0 there, which `kill` takes for our own group. */
+async function undefinedIfGone<T>(call: Promise<T>): Promise<T | undefined> {
+  try {
+    return await call;
+  } catch (error) {
+    if (isCgroupGone(error)) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** The processes of a `cgroup.procs`. A process outside of our pid namespace shows as 0, which `kill` takes for our group. */
 function pidsOf(text: string): readonly number[] {
   return text
     .split('\n')
     .map(Number)
     .filter((pid) => pid > 0);
-}
-
-function isGone(error: unknown): boolean {
-  const code = errnoOf(error);
-  return code === 'ENOENT' || code === 'ENODEV' || code === 'ENOTDIR';
 }
 
 function kill(pid: number): void {

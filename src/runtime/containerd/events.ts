@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock, Timer } from '../../common/clock.ts';
-import { isAborted, sleep } from '../../common/deadline.ts';
+import { isAborted } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerdEvent, EventService } from '../../containerd/event-service.ts';
 import type { RuntimeEvent } from '../contract/runtime.ts';
+import { EventSubscription } from '../lifecycle/event-subscription.ts';
 
 export interface EventFeedOptions {
   readonly events: EventService;
@@ -13,20 +14,18 @@ export interface EventFeedOptions {
   readonly listener: (event: RuntimeEvent) => void;
 }
 
-/** Events that the feed sends to itself: containerd does not say when a subscription has begun, nor that one is dead. */
+/** Topic of events that the feed sends to itself: containerd reports neither begin nor death of a subscription. */
 const ECHO_TOPIC = '/esb/echo';
 const ECHO_EVERY_MS = 30_000;
 const ECHO_DEADLINE_MS = 10_000;
 const FIRST_ECHO_EVERY_MS = 20;
 const RETRY_EVERY_MS = 100;
 
-/** Passes on containerd's events about tasks, over every restart of it. */
+/** Passes on containerd's events about tasks, over every restart of containerd. */
 export class EventFeed {
   readonly #options: EventFeedOptions;
   readonly #filters: readonly string[];
-  readonly #begun = Promise.withResolvers<void>();
-  #wasConnected = false;
-  #isConnected = false;
+  readonly #subscription: EventSubscription;
 
   constructor(options: EventFeedOptions) {
     this.#options = options;
@@ -34,68 +33,36 @@ export class EventFeed {
       `namespace==${options.namespace},topic~="^/tasks/"`,
       `namespace==${options.namespace},topic=="${ECHO_TOPIC}"`,
     ];
+    this.#subscription = new EventSubscription({ ...options, retryEveryMs: RETRY_EVERY_MS });
   }
 
   /** Settles when the first subscription has begun. */
   get begun(): Promise<void> {
-    return this.#begun.promise;
+    return this.#subscription.begun;
   }
 
   /** Subscribes again and again until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, logger } = this.#options;
-    while (!signal.aborted) {
-      const controller = new AbortController();
-      const end = (): void => controller.abort();
-      signal.addEventListener('abort', end, { once: true });
-      try {
-        await this.#subscription(controller);
-      } catch (error) {
-        if (!signal.aborted) {
-          logger.info({ err: error }, 'the event subscription ended');
-        }
-      } finally {
-        controller.abort();
-        signal.removeEventListener('abort', end);
-      }
-      this.#disconnected(signal);
-      await sleep(clock, RETRY_EVERY_MS, signal).catch(() => undefined);
-    }
+    await this.#subscription.run((ended, onConnected) => this.#subscribe(ended, onConnected), signal);
   }
 
-  async #subscription(controller: AbortController): Promise<void> {
-    const { events, logger } = this.#options;
-    const echo = new Echo(this.#options, controller);
+  async #subscribe(ended: AbortSignal, onConnected: () => void): Promise<void> {
+    const controller = new AbortController();
+    const signal = AbortSignal.any([ended, controller.signal]);
+    const echo = new Echo(this.#options, signal, () => controller.abort());
     echo.start();
     try {
-      for await (const event of events.subscribe(this.#filters, { signal: controller.signal })) {
+      for await (const event of this.#options.events.subscribe(this.#filters, { signal })) {
         if (event.topic !== ECHO_TOPIC) {
           this.#pass(event);
         } else if (echo.heard(event.payload)) {
-          this.#connected();
+          onConnected();
         }
       }
-      logger.info('containerd ended the event subscription');
     } finally {
       echo.stop();
+      controller.abort();
     }
-  }
-
-  #connected(): void {
-    if (this.#wasConnected) {
-      this.#options.logger.info('the event subscription is back');
-      this.#options.listener({ kind: 'Reconnected', containerId: '' });
-    }
-    this.#wasConnected = true;
-    this.#isConnected = true;
-    this.#begun.resolve();
-  }
-
-  #disconnected(signal: AbortSignal): void {
-    if (this.#isConnected && !signal.aborted) {
-      this.#options.listener({ kind: 'Disconnected', containerId: '' });
-    }
-    this.#isConnected = false;
   }
 
   #pass(event: ContainerdEvent): void {
@@ -109,7 +76,7 @@ export class EventFeed {
 function kindOf(event: ContainerdEvent): RuntimeEvent['kind'] | undefined {
   switch (event.topic) {
     case '/tasks/exit':
-      // Also told of processes that somebody executed into a container.
+      // containerd reports processes that were executed into a container as well.
       return event.processId === event.containerId ? 'Exited' : undefined;
     case '/tasks/oom':
       return 'OutOfMemory';
@@ -127,18 +94,20 @@ function kindOf(event: ContainerdEvent): RuntimeEvent['kind'] | undefined {
   }
 }
 
-/** Publishes events until one comes back, then now and then; a subscription that does not return one is ended. */
+/** Publishes events until one comes back, then now and then. Ends a subscription that returns none. */
 class Echo {
   readonly #options: EventFeedOptions;
-  readonly #controller: AbortController;
+  readonly #signal: AbortSignal;
+  readonly #end: () => void;
   readonly #id = randomUUID();
   #established = false;
   #sendTimer: Timer | undefined;
   #deadline: Timer | undefined;
 
-  constructor(options: EventFeedOptions, controller: AbortController) {
+  constructor(options: EventFeedOptions, signal: AbortSignal, end: () => void) {
     this.#options = options;
-    this.#controller = controller;
+    this.#signal = signal;
+    this.#end = end;
   }
 
   start(): void {
@@ -151,7 +120,7 @@ class Echo {
     this.#deadline?.cancel();
   }
 
-  /** Whether this is the first of ours. */
+  /** Notes an echo. Returns whether it is the first one of this subscription. */
   heard(payload: Buffer): boolean {
     if (payload.toString() !== this.#id) {
       return false;
@@ -170,18 +139,18 @@ class Echo {
 
   #expect(): void {
     this.#deadline ??= this.#options.clock.setTimer(() => {
-      this.#options.logger.warn('containerd does not return events and is subscribed to anew');
-      this.#controller.abort();
+      this.#options.logger.warn('containerd does not return events; subscribing again');
+      this.#end();
     }, ECHO_DEADLINE_MS);
   }
 
   #send(): void {
     const { clock, events, logger } = this.#options;
-    const { signal } = this.#controller;
+    const signal = this.#signal;
     if (signal.aborted) {
       return;
     }
-    // What was published before the subscription began is lost, so until one comes back they are sent often.
+    // Echoes from before the subscription are lost: until one comes back they are sent often.
     this.#sendTimer = clock.setTimer(() => this.#send(), FIRST_ECHO_EVERY_MS);
     events
       .publish(ECHO_TOPIC, Buffer.from(this.#id), { signal, deadlineMs: ECHO_DEADLINE_MS })

@@ -2,10 +2,11 @@ import { closeSync, existsSync, openSync, readSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
-import { EsbError, errnoOf } from '../../common/errors.ts';
+import { EsbError } from '../../common/errors.ts';
 import type { KernelState } from '../contract/runtime.ts';
+import { isCgroupGone } from './cgroup-parent.ts';
 
-/** Where the freezer of a container's own cgroup is: the folder of version 1 and that of version 2. */
+/** Folders of the freezer of a container's own cgroup, by version. */
 export interface FreezerFolders {
   readonly v1: string;
   readonly v2: string;
@@ -16,15 +17,15 @@ export interface FreezerOptions {
   readonly clock?: Clock | undefined;
 }
 
-/** What the kernel says. `Frozen` also while it freezes, and when a cgroup above is frozen. */
+/** State by the kernel. `Frozen` as well while freezing, and when a cgroup above is frozen. */
 export type FreezerState = 'Frozen' | 'Thawed' | 'Missing';
 
 export type ThawOutcome =
   | 'Thawed'
-  /** There was nothing to thaw. */
+  /** The cgroup was not frozen. */
   | 'NotFrozen'
   | 'Missing'
-  /** It was written and did not help: a cgroup above is frozen, or the file does not take it. */
+  /** The write did not help: a cgroup above is frozen, or the file refuses the write. */
   | 'StillFrozen';
 
 const FREEZE_DEADLINE_MS = 3000;
@@ -32,20 +33,20 @@ const FREEZE_EVERY_MS = 1;
 /** The files have one word, or two short lines. */
 const BUFFER_BYTES = 256;
 
-/** One version's files. Each is a few microseconds of the kernel's time, without any disk. */
+/** The files of one version. Each access takes the kernel a few microseconds, without any disk. */
 interface Files {
   read(folder: string): FreezerState;
-  /** Whether the kernel is done freezing. */
+  /** Whether the freeze is complete. */
   isStill(folder: string): boolean;
-  /** Whether a process is left in it. One that waits to be reaped is none. */
+  /** Whether a process is left; a process that waits to be reaped does not count. */
   isPopulated(folder: string): boolean;
   write(folder: string, frozen: boolean): void;
 }
 
 /**
- * The kernel's freezer of a worker's own cgroup, the very files that runc writes. Everything but {@link Freezer.freeze}
- * is synchronous: a thaw is on the path of a call, and a trip to the thread pool takes longer than the three system
- * calls of a write (`docs/adr/0008-thaw-below-containerd.md`).
+ * The kernel's freezer of a worker's own cgroup: the files that runc writes. All methods but {@link Freezer.freeze} are
+ * synchronous: a call waits for a thaw, and a trip to the thread pool takes longer than the three system calls of a write
+ * (`docs/adr/0008-thaw-below-containerd.md`).
  */
 export class Freezer {
   readonly #folders: FreezerOptions['folders'];
@@ -61,13 +62,13 @@ export class Freezer {
     return found === undefined ? 'Missing' : found.state;
   }
 
-  /** What the kernel says of the processes in it. */
+  /** State of a worker's processes by the kernel. */
   kernelState(containerId: string): KernelState {
     const folders = this.#folders(containerId);
     try {
       const found = this.#find(containerId);
       if (found === undefined) {
-        // Without the cgroup of all workers nothing can be told of one.
+        // Without the parent cgroup a missing cgroup means nothing.
         const isVisible = [folders.v1, folders.v2].some((folder) => existsSync(dirname(folder)));
         return isVisible ? 'Gone' : 'Untold';
       }
@@ -76,11 +77,11 @@ export class Freezer {
       }
       return found.state === 'Frozen' ? 'Paused' : 'Running';
     } catch (error) {
-      return isGone(error) ? 'Gone' : 'Untold';
+      return isCgroupGone(error) ? 'Gone' : 'Untold';
     }
   }
 
-  /** Thaws, and reads that it is so. */
+  /** Thaws, and reads the result. */
   thaw(containerId: string): ThawOutcome {
     const found = this.#find(containerId);
     if (found === undefined) {
@@ -94,16 +95,16 @@ export class Freezer {
       files.write(folder, false);
       return files.read(folder) === 'Frozen' ? 'StillFrozen' : 'Thawed';
     } catch (error) {
-      if (isGone(error)) {
+      if (isCgroupGone(error)) {
         return 'Missing';
       }
-      // Read-only, for one: whoever owns the file can do it.
+      // For example read-only: the owner of the file has to thaw.
       return 'StillFrozen';
     }
   }
 
   /**
-   * Asks the kernel to freeze, in one synchronous step; it is done a moment later.
+   * Asks the kernel to freeze, in one synchronous step; the freeze completes a moment later.
    *
    * @throws {EsbError} `NotFound` without a cgroup
    */
@@ -113,7 +114,7 @@ export class Freezer {
   }
 
   /**
-   * Freezes and waits until nothing of it runs any more. A freeze that fails is taken back.
+   * Freezes and waits until no process runs. A freeze that fails is taken back.
    *
    * @throws {EsbError} `NotFound` without a cgroup, `TaskStuck` when it does not freeze
    */
@@ -130,7 +131,7 @@ export class Freezer {
         throw new EsbError(`${containerId} does not freeze`, { code: 'TaskStuck', retryable: true });
       }
       await sleep(this.#clock, FREEZE_EVERY_MS);
-      // A process that was just being made may have got away (runc does the same).
+      // A process made meanwhile may have escaped (runc repeats the request as well).
       files.write(folder, true);
     }
   }
@@ -143,7 +144,7 @@ export class Freezer {
     return found;
   }
 
-  /** Where both versions are mounted, runc freezes by the first. */
+  /** Finds the freezer; where both versions are mounted, runc uses the first. */
   #find(containerId: string): Found | undefined {
     const folders = this.#folders(containerId);
     return tryRead(version1, folders.v1) ?? tryRead(version2, folders.v2);
@@ -165,7 +166,7 @@ const version1: Files = {
 
 const version2: Files = {
   read(folder) {
-    // A request that has not come to its end yet counts: it outlives whoever made it (runc issue 5325).
+    // A pending request counts: it outlives the process that made it (runc issue 5325).
     const asked = readText(`${folder}/cgroup.freeze`).startsWith('1');
     return asked || isFrozenByEvents(folder) ? 'Frozen' : 'Thawed';
   },
@@ -182,7 +183,7 @@ function tryRead(files: Files, folder: string): Found | undefined {
   try {
     return { files, folder, state: files.read(folder) };
   } catch (error) {
-    if (isGone(error)) {
+    if (isCgroupGone(error)) {
       return undefined;
     }
     throw error;
@@ -207,9 +208,4 @@ function writeText(path: string, text: string): void {
   } finally {
     closeSync(descriptor);
   }
-}
-
-function isGone(error: unknown): boolean {
-  const code = errnoOf(error);
-  return code === 'ENOENT' || code === 'ENODEV' || code === 'ENOTDIR';
 }

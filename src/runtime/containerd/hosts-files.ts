@@ -1,6 +1,6 @@
 import { chmod, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf } from '../../common/errors.ts';
+import { undefinedIfNoFile } from '../../common/errors.ts';
 
 /** Lines that every `/etc/hosts` has, as container engines write them. */
 const ALWAYS = `127.0.0.1\tlocalhost
@@ -11,7 +11,7 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 `;
 
-/** The `/etc/hosts` of a worker: the loopback, and its own name. Images of Debian and distroless bring none. */
+/** The `/etc/hosts` of a worker: the loopback, and its own name. Images of Debian and distroless have none. */
 export function hostsText(ip: string, hostname: string): string {
   return `${ALWAYS}${ip}\t${hostname}\n`;
 }
@@ -30,7 +30,7 @@ export class HostsFiles {
     await mkdir(this.#folder, { recursive: true, mode: 0o755 });
     const path = this.#path(containerId);
     await writeFile(path, hostsText(ip, hostname));
-    // Whatever the agent's own mask is, the worker's user reads it.
+    // The worker's user reads the file, whatever the agent's mask.
     await chmod(path, 0o644);
     return path;
   }
@@ -40,35 +40,17 @@ export class HostsFiles {
     await rm(this.#path(containerId), { force: true });
   }
 
-  /** Removes those of containers that are not among `containerIds` and older than `before`, milliseconds since the epoch. */
+  /** Removes files of containers that are not among `containerIds`, older than `before` (milliseconds since the epoch). */
   async prune(containerIds: ReadonlySet<string>, before: number): Promise<void> {
-    for (const containerId of await this.#names()) {
+    for (const containerId of (await undefinedIfNoFile(readdir(this.#folder))) ?? []) {
       if (!containerIds.has(containerId) && (await this.#writtenAt(containerId)) < before) {
         await this.remove(containerId);
       }
     }
   }
 
-  async #names(): Promise<readonly string[]> {
-    try {
-      return await readdir(this.#folder);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return [];
-      }
-      throw error;
-    }
-  }
-
   async #writtenAt(containerId: string): Promise<number> {
-    try {
-      return (await stat(this.#path(containerId))).mtimeMs;
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return Number.POSITIVE_INFINITY;
-      }
-      throw error;
-    }
+    return (await undefinedIfNoFile(stat(this.#path(containerId))))?.mtimeMs ?? Number.POSITIVE_INFINITY;
   }
 
   #path(containerId: string): string {

@@ -2,7 +2,7 @@ import { containerLabels } from '../../api/label.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { EnsureRequest, FoundTask, TaskState, WorkerAddress, WorkerInfo } from './runtime.ts';
 
-/** The labels that say whom a container belongs to; together with the task they are all there is to know of it. */
+/** The labels of a container: owner, epoch, shape, address. Labels and task hold the whole state of a worker. */
 export function labelsOf(
   request: Pick<EnsureRequest, 'identity' | 'epoch' | 'shapeHash'>,
   address: WorkerAddress,
@@ -27,12 +27,15 @@ export function labelsOf(
 }
 
 /** Whether a container carries our labels. */
-export function isWorker(record: ContainerRecord): boolean {
+export function isWorker(record: Pick<ContainerRecord, 'labels'>): boolean {
   return (record.labels[containerLabels.uid] ?? '') !== '';
 }
 
-/** What a container's record and its task say together. */
-export function workerInfoOf(record: ContainerRecord, task: TaskState): WorkerInfo {
+/** A worker by its container's record and task. */
+export function workerInfoOf(
+  record: Pick<ContainerRecord, 'id' | 'labels' | 'createdAt'>,
+  task: TaskState,
+): WorkerInfo {
   const label = (name: keyof typeof containerLabels): string => record.labels[containerLabels[name]] ?? '';
   const port = Number(label('port'));
   return {
@@ -54,9 +57,9 @@ export function workerInfoOf(record: ContainerRecord, task: TaskState): WorkerIn
 }
 
 /**
- * The state of a task as containerd and the kernel tell it.
+ * The state of a task by containerd and the kernel.
  *
- * @param oomKilled asked only for a process that has ended
+ * @param oomKilled called only for a process that has ended
  */
 export async function taskStateOf(
   task: FoundTask | undefined,
@@ -70,11 +73,11 @@ export async function taskStateOf(
     case 'RUNNING':
       return { kind: 'Running', pid: task.pid, ...(task.told === 'PAUSED' ? { unsettled: true } : {}) };
     case 'PAUSED':
-    // It gets there or is thawed; whoever acts on either reads again.
+    // Soon paused or thawed; each actor reads the state again.
     case 'PAUSING':
       return { kind: 'Paused', pid: task.pid };
     case 'STOPPED':
-    // The shim does not answer: whatever runs there is of no use any more.
+    // The shim does not answer: its process is of no use any more.
     case 'UNKNOWN':
       return {
         kind: 'Stopped',

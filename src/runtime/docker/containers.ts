@@ -3,6 +3,7 @@ import { EsbError, hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import type { ContainerService, DockerContainer } from '../../docker/container-service.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import { handlerInItsPlace } from '../../oci/spec-process.ts';
+import { isWorker } from '../contract/container-labels.ts';
 import type { EnsureRequest, WorkerInfo } from '../contract/runtime.ts';
 import type { WorkerExit } from '../contract/worker-exit-error.ts';
 import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
@@ -12,7 +13,7 @@ import { creationStep } from '../start/create-error.ts';
 import { withHostPorts } from '../start/host-port.ts';
 import type { EpochStore } from './epoch-store.ts';
 import type { DockerImages } from './images.ts';
-import { dockerLabelsOf, dockerWorkerInfo, isDockerWorker } from './labels.ts';
+import { dockerLabelsOf, dockerWorkerInfo } from './labels.ts';
 import type { LogCopier } from './log-copier.ts';
 import { dockerSpecOf } from './spec.ts';
 
@@ -32,7 +33,7 @@ const STEP_DEADLINE_MS = 60_000;
 const READ_DEADLINE_MS = 10_000;
 const REMOVE_DEADLINE_MS = 60_000;
 const REMOVE_RETRY_MS = 100;
-/** What the engine says of an image whose user it does not find. */
+/** The engine's words for an image whose user is unknown. */
 const UNKNOWN_USER = /unable to find (user|group) /;
 
 /**
@@ -50,7 +51,7 @@ export class DockerWorkers {
   async find(containerId: string, options: CallOptions = {}): Promise<DockerContainer | undefined> {
     const call = { deadlineMs: READ_DEADLINE_MS, ...options };
     const found = await undefinedIfNotFound(this.#options.containers.inspect(containerId, call));
-    return found !== undefined && isDockerWorker(found) && found.name === containerId ? found : undefined;
+    return found !== undefined && isWorker(found) && found.name === containerId ? found : undefined;
   }
 
   /** Makes everything of a worker but its first process. Leaves nothing when it fails. */
@@ -164,7 +165,7 @@ export class DockerWorkers {
     );
   }
 
-  /** SIGTERM, grace, SIGKILL. A frozen process is killed as it is, so that it runs no more. */
+  /** SIGTERM, grace, SIGKILL. A frozen process is killed frozen and runs no more. */
   async #end({ id, status }: DockerContainer, graceMs: number): Promise<void> {
     const { containers } = this.#options;
     await (status === 'paused' || graceMs === 0

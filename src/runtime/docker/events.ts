@@ -1,8 +1,8 @@
 import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { DockerEvent, EventService } from '../../docker/event-service.ts';
 import type { RuntimeEvent } from '../contract/runtime.ts';
+import { EventSubscription } from '../lifecycle/event-subscription.ts';
 import { WORKER_LABEL } from './labels.ts';
 
 export interface DockerEventFeedOptions {
@@ -22,57 +22,36 @@ const KINDS: ReadonlyMap<string, RuntimeEvent['kind']> = new Map([
   ['destroy', 'Deleted'],
 ]);
 
-/** Passes on the engine's events about workers, over every restart of it. */
+/** Passes on the engine's events about workers, over every restart of the engine. */
 export class DockerEventFeed {
   readonly #options: DockerEventFeedOptions;
-  readonly #begun = Promise.withResolvers<void>();
-  #wasConnected = false;
-  #isConnected = false;
+  readonly #subscription: EventSubscription;
 
   constructor(options: DockerEventFeedOptions) {
     this.#options = options;
+    this.#subscription = new EventSubscription({ ...options, retryEveryMs: RETRY_EVERY_MS });
   }
 
   /** Settles when the first subscription has begun. */
   get begun(): Promise<void> {
-    return this.#begun.promise;
+    return this.#subscription.begun;
   }
 
   /** Subscribes again and again until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, events, listener, logger } = this.#options;
-    while (!signal.aborted) {
-      try {
-        for await (const event of events.follow(WORKER_LABEL, signal, () => this.#connected())) {
-          const told = runtimeEventOf(event);
-          if (told !== undefined) {
-            listener(told);
-          }
-        }
-      } catch (error) {
-        if (!signal.aborted) {
-          logger.info({ err: error }, 'the event subscription ended');
+    const { events, listener } = this.#options;
+    await this.#subscription.run(async (ended, onConnected) => {
+      for await (const event of events.follow(WORKER_LABEL, ended, onConnected)) {
+        const own = runtimeEventOf(event);
+        if (own !== undefined) {
+          listener(own);
         }
       }
-      if (this.#isConnected && !signal.aborted) {
-        listener({ kind: 'Disconnected', containerId: '' });
-      }
-      this.#isConnected = false;
-      await sleep(clock, RETRY_EVERY_MS, signal).catch(() => undefined);
-    }
-  }
-
-  #connected(): void {
-    if (this.#wasConnected) {
-      this.#options.listener({ kind: 'Reconnected', containerId: '' });
-    }
-    this.#wasConnected = true;
-    this.#isConnected = true;
-    this.#begun.resolve();
+    }, signal);
   }
 }
 
-/** What an event of the engine means; undefined for what nobody here cares about. */
+/** Translates an event of the engine; undefined for an event of no interest. */
 export function runtimeEventOf({ action, containerName }: DockerEvent): RuntimeEvent | undefined {
   const kind = KINDS.get(action);
   return kind === undefined || containerName === '' ? undefined : { kind, containerId: containerName };

@@ -1,16 +1,16 @@
 import type { Clock } from '../../common/clock.ts';
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
-import { EsbError, hasCode } from '../../common/errors.ts';
+import { EsbError, undefinedIfNotFound } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { RegistryCredentials, TransferService } from '../../containerd/transfer-service.ts';
 import type { DockerCredentials, DockerPullProgress, ImageService } from '../../docker/image-service.ts';
 import { type ImageConfig, linuxPlatform, parseImageConfig } from '../../oci/image-config.ts';
-import { type ImageReference, parseImageReference } from '../../oci/image-reference.ts';
+import { type ImageReference, imageNameOf, parseImageReference } from '../../oci/image-reference.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { RuntimeObserver } from '../contract/instrumentation.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
 import { ImagePulls } from '../images/image-pulls.ts';
-import { withMissing } from '../images/pull-error.ts';
+import { type ObtainOptions, obtainImage } from '../images/obtain-image.ts';
 
 export interface DockerImagesOptions {
   readonly images: ImageService;
@@ -23,22 +23,15 @@ export interface DockerImagesOptions {
 /** An image that the engine has. */
 export interface EngineImage {
   readonly id: string;
-  /** `name@sha256:…`; of one that was built here, with the digest of its configuration. */
+  /** `name@sha256:…`; for an image that was built here, with the digest of its configuration. */
   readonly byDigest: string;
   readonly config: ImageConfig;
 }
 
-export interface ObtainImage extends CallOptions {
-  /** Of the worker that wants it. */
-  readonly namespace?: string;
-  readonly onPulling?: (detail?: string) => void;
-}
-
 const PULL_DEADLINE_MS = 60 * 60_000;
-const SECRETS_DEADLINE_MS = 10_000;
 const READ_DEADLINE_MS = 10_000;
 
-/** Images of the engine, pulled when policy and engine ask for it. */
+/** Images of the engine, and the pulls into it. */
 export class DockerImages {
   readonly #images: ImageService;
   readonly #pulls: ImagePulls;
@@ -56,67 +49,41 @@ export class DockerImages {
     });
   }
 
-  /** @throws {EsbError} `ImageNotFound`, `ImagePullFailed`, `ImageInvalid`, `RegistryUnreachable`, `DiskFull` */
-  async obtain(request: ImageRequest, options: ObtainImage = {}): Promise<EngineImage> {
-    const { onPulling, signal } = options;
-    const reference = parseImageReference(request.reference);
-    const local = request.pullPolicy === 'Always' ? undefined : await this.#find(reference, { signal });
-    if (local !== undefined) {
-      return local;
-    }
-    if (request.pullPolicy === 'Never') {
-      throw new EsbError(
-        `the engine does not have the image ${reference.name} and spec.imagePullPolicy is Never: load it, or allow pulls`,
-        { code: 'ImageNotFound', retryable: true },
-      );
-    }
-    onPulling?.();
-    const secrets = await request.pullSecrets?.({ signal, deadlineMs: SECRETS_DEADLINE_MS });
-    try {
-      await this.#pulls.run(reference, secrets?.configs ?? [], { ...options, onDetail: onPulling });
-    } catch (error) {
-      throw withMissing(error, secrets?.missing ?? []);
-    }
-    const pulled = await this.#find(reference, { signal });
-    if (pulled === undefined) {
-      throw new EsbError(`${reference.name} was pulled and is not there`, {
-        code: 'ImagePullFailed',
-        retryable: true,
-      });
-    }
-    return pulled;
+  /** The image, pulled when policy and engine ask for that. Errors as for {@link obtainImage}. */
+  async obtain(request: ImageRequest, options: ObtainOptions = {}): Promise<EngineImage> {
+    const source = {
+      find: (reference: ImageReference, { signal }: CallOptions) => this.#find(reference, { signal }),
+      pulls: this.#pulls,
+      absent: (name: string) =>
+        `the engine does not have the image ${name} and spec.imagePullPolicy is Never: load it, or allow pulls`,
+    };
+    return await obtainImage(source, request, options);
   }
 
-  /** References of everything that has a name, in full. */
+  /** Full references of all images with a name. */
   async names(options: CallOptions = {}): Promise<string[]> {
     const names = await this.#images.names(options);
     return names.map((name) => parseImageReference(name).name).toSorted();
   }
 
-  /** Ends what is being pulled and waits for it. */
+  /** Ends all pulls and waits for their end. */
   async stop(): Promise<void> {
     await this.#pulls.stop();
   }
 
   async #find(reference: ImageReference, options: CallOptions): Promise<EngineImage | undefined> {
-    try {
-      const found = await this.#images.inspect(reference.name, { deadlineMs: READ_DEADLINE_MS, ...options });
-      const config = parseImageConfig(found.document, found.id);
-      checkPlatform(config);
-      return { id: found.id, config, byDigest: byDigest(reference, found.repoDigests, found.id) };
-    } catch (error) {
-      if (hasCode(error, 'NotFound')) {
-        return undefined;
-      }
-      throw error;
+    const call = { deadlineMs: READ_DEADLINE_MS, ...options };
+    const found = await undefinedIfNotFound(this.#images.inspect(reference.name, call));
+    if (found === undefined) {
+      return undefined;
     }
+    const config = parseImageConfig(found.document, found.id);
+    checkPlatform(config);
+    return { id: found.id, config, byDigest: byDigest(reference, found.repoDigests, found.id) };
   }
 }
 
-/**
- * The engine's images are its owner's, who has them for other things too: the agent tells nobody of any that might be
- * removed.
- */
+/** The engine's images belong to its owner, who may use them for other things: the agent removes none. */
 export const unmanagedImages: NodeImages = {
   list: () => Promise.resolve([]),
   remove: () => Promise.resolve(false),
@@ -126,13 +93,7 @@ export const unmanagedImages: NodeImages = {
         code: 'ImageFileSystemUnknown',
       }),
     ),
-  nameOf(reference) {
-    try {
-      return parseImageReference(reference).name;
-    } catch {
-      return undefined;
-    }
-  },
+  nameOf: imageNameOf,
 };
 
 function byDigest(reference: ImageReference, repoDigests: readonly string[], id: string): string {
@@ -144,7 +105,7 @@ function byDigest(reference: ImageReference, repoDigests: readonly string[], id:
   return own?.name ?? `${reference.registry}/${reference.repository}@${id}`;
 }
 
-/** Tools that stack layers without building leave the architecture empty: such an image is for whoever runs it. */
+/** Tools that stack layers without building leave the architecture empty: such an image runs anywhere. */
 function checkPlatform({ platform }: ImageConfig): void {
   const own = linuxPlatform(process.arch);
   if (platform.architecture !== '' && platform.architecture !== own.architecture) {
@@ -155,7 +116,7 @@ function checkPlatform({ platform }: ImageConfig): void {
   }
 }
 
-/** The engine's pull in the form of containerd's. */
+/** The engine's pull with containerd's interface. */
 function transferOf(images: ImageService): TransferService {
   return {
     async pull(request, options = {}) {
@@ -178,7 +139,7 @@ function transferOf(images: ImageService): TransferService {
   };
 }
 
-/** Gives the engine's words about layers those of containerd. The engine tells the size of one while it moves only. */
+/** Translates the engine's words about layers into containerd's. The engine gives a layer's size only while it moves. */
 class LayerProgress {
   readonly #totals = new Map<string, number>();
 

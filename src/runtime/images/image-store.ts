@@ -1,15 +1,15 @@
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { EsbError, hasCode } from '../../common/errors.ts';
+import { hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { StoredImage } from '../../containerd/image-service.ts';
 import { type ImageConfig, type Platform, type ResolvedImage, resolveImage } from '../../oci/image-config.ts';
-import { type ImageReference, parseImageReference } from '../../oci/image-reference.ts';
+import { type ImageReference, imageNameOf, parseImageReference } from '../../oci/image-reference.ts';
 import { needsUserFiles } from '../../oci/spec-user.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
 import { ImagePulls, type PullObserver } from './image-pulls.ts';
-import { withMissing } from './pull-error.ts';
+import { type ImageSource, type ObtainOptions, obtainImage } from './obtain-image.ts';
 import { readUserFiles, type UserFiles } from './user-files.ts';
 
 export interface ImageStoreOptions {
@@ -25,13 +25,6 @@ export interface ImageStoreOptions {
   readonly logger: Logger;
 }
 
-export interface ObtainOptions extends CallOptions {
-  /** Of the worker that wants it. */
-  readonly namespace?: string | undefined;
-  /** Told before a pull, and while it goes on how far it is. */
-  readonly onPulling?: ((detail?: string) => void) | undefined;
-}
-
 /** An image that is unpacked on this node. */
 export interface LocalImage {
   readonly reference: ImageReference;
@@ -44,20 +37,20 @@ export interface LocalImage {
   readonly userFiles?: UserFiles;
 }
 
-const SECRETS_DEADLINE_MS = 15_000;
 /** Configurations kept in memory, each a few kilobytes. */
 const MAX_KNOWN = 1000;
 
-/** Obtains images: looks in containerd's store, pulls by its Transfer service, follows names to configurations. */
+/** Images of containerd's store, pulled by its Transfer service, with their configurations. */
 export class ImageStore {
   readonly #options: ImageStoreOptions;
   readonly #pulls: ImagePulls;
-  /** Resolved images by the digest that their name points to: a digest never changes its meaning. */
+  readonly #source: ImageSource<LocalImage>;
+  /** Resolved images by the digest of their name: a digest never changes its meaning. */
   readonly #known = new Map<string, ResolvedImage & { readonly userFiles?: UserFiles }>();
 
-  /** Digests that names pointed to when they were looked up last: a guess, to ask containerd two things at once. */
+  /** Digests by name as of the last look: a guess, which saves a round trip to containerd. */
   readonly #digests = new Map<string, string>();
-  /** By name: how many hold it now, and a number that is another one after each hold. */
+  /** By name: the holds of an image, and a number that changes with each hold. */
   readonly #holds = new Map<string, { now: number; mark: number }>();
   #marks = 0;
   readonly #removals = new Map<string, Promise<void>>();
@@ -65,14 +58,20 @@ export class ImageStore {
   constructor(options: ImageStoreOptions) {
     this.#options = options;
     this.#pulls = new ImagePulls({ ...options, transfer: options.client.transfer });
+    this.#source = {
+      find: (reference, call) => this.find(reference, call),
+      pulls: this.#pulls,
+      absent: (name) =>
+        `the image ${name} is not on the node and spec.imagePullPolicy is Never: import it, or allow pulls`,
+    };
   }
 
   /**
-   * Keeps an image from being removed, whether it is here already or not, until the function that is returned has been
-   * called. A reference that cannot be one holds nothing.
+   * Keeps an image from being removed, present or not, until the returned function is called. A text that is no reference
+   * holds nothing.
    */
   hold(reference: string): () => void {
-    const name = nameOf(reference);
+    const name = imageNameOf(reference);
     if (name === undefined) {
       return () => undefined;
     }
@@ -88,7 +87,7 @@ export class ImageStore {
     };
   }
 
-  /** Whether somebody holds it, and a number that changes whenever somebody does. */
+  /** Whether an image is held, and a number that changes with each hold. */
   holdsOf(name: string): { readonly held: boolean; readonly mark: number } {
     const { now, mark } = this.#holds.get(name) ?? { now: 0, mark: 0 };
     return { held: now > 0, mark };
@@ -97,15 +96,15 @@ export class ImageStore {
   /**
    * Removes an image, and waits until containerd has given its room back.
    *
-   * @param mark what {@link ImageStore.holdsOf} told before anybody looked whether a container has it
-   * @returns false when somebody has held it since then: it is left alone
+   * @param mark of {@link ImageStore.holdsOf}, read before the containers were looked at
+   * @returns false, with the image left alone, when the image was held since then
    */
   async remove(name: string, mark: number, options: CallOptions = {}): Promise<boolean> {
     const holds = this.holdsOf(name);
     if (holds.held || holds.mark !== mark || this.#removals.has(name)) {
       return false;
     }
-    // In the same step as the look above: who wants the image from here on waits for the end of it, and pulls.
+    // In the same step as the look above: later requests for the image wait for its removal, and pull.
     const removal = this.#options.client.images.delete(name, options);
     this.#digests.delete(name);
     this.#holds.delete(name);
@@ -126,7 +125,7 @@ export class ImageStore {
     }
   }
 
-  /** Whether a request will most likely be met without a pull. */
+  /** Whether a request most likely needs no pull. */
   isLikelyHere(request: ImageRequest): boolean {
     return request.pullPolicy !== 'Always' && this.#digests.has(parseImageReference(request.reference).name);
   }
@@ -141,18 +140,18 @@ export class ImageStore {
     const release = this.hold(request.reference);
     try {
       await this.#removals.get(reference.name);
-      return await this.#obtain(reference, request, options);
+      return await obtainImage(this.#source, request, options);
     } finally {
       release();
     }
   }
 
-  /** The image if it is here and unpacked. */
+  /** The image if present and unpacked. */
   async find(reference: ImageReference, options: CallOptions = {}): Promise<LocalImage | undefined> {
     const { images, snapshots } = this.#options.client;
     const guess = this.#known.get(this.#digests.get(reference.name) ?? '')?.chainId;
     const guessed = guess === undefined ? undefined : snapshots.stat(guess, options);
-    // Asked for again below where it matters.
+    // Repeated below where it matters.
     guessed?.catch(() => undefined);
     try {
       const stored = await images.get(reference.name, options);
@@ -167,7 +166,7 @@ export class ImageStore {
         ...(known.userFiles === undefined ? {} : { userFiles: known.userFiles }),
       };
     } catch (error) {
-      // The name, a blob or the unpacked layers are missing: pulling brings all of them.
+      // The name, a blob or the unpacked layers are missing: a pull brings all of them.
       if (hasCode(error, 'NotFound')) {
         this.#digests.delete(reference.name);
         return undefined;
@@ -176,13 +175,13 @@ export class ImageStore {
     }
   }
 
-  /** References of everything in the store. */
+  /** References of all images in the store. */
   async names(options: CallOptions = {}): Promise<string[]> {
     const all = await this.#options.client.images.list(options);
     return all.map((image) => image.name).toSorted();
   }
 
-  /** Ends what is being pulled and waits for it. */
+  /** Ends all pulls and waits for their end. */
   async stop(): Promise<void> {
     await this.#pulls.stop();
   }
@@ -202,56 +201,11 @@ export class ImageStore {
       ? { ...resolved, userFiles: await readUserFiles(client, clock, resolved.chainId, options) }
       : resolved;
     if (this.#known.size >= MAX_KNOWN) {
-      // Looked up again when needed.
+      // Rebuilt on demand.
       this.#known.clear();
       this.#digests.clear();
     }
     this.#known.set(digest, complete);
     return complete;
-  }
-
-  async #obtain(
-    reference: ImageReference,
-    request: ImageRequest,
-    options: ObtainOptions,
-  ): Promise<LocalImage> {
-    const { onPulling } = options;
-    if (request.pullPolicy !== 'Always') {
-      const local = await this.find(reference, options);
-      if (local !== undefined) {
-        return local;
-      }
-    }
-    if (request.pullPolicy === 'Never') {
-      throw new EsbError(
-        `the image ${reference.name} is not on the node and spec.imagePullPolicy is Never: import it, or allow pulls`,
-        { code: 'ImageNotFound', retryable: true },
-      );
-    }
-    onPulling?.();
-    const secrets = await request.pullSecrets?.({ signal: options.signal, deadlineMs: SECRETS_DEADLINE_MS });
-    const call = { ...options, onDetail: onPulling };
-    try {
-      await this.#pulls.run(reference, secrets?.configs ?? [], call);
-    } catch (error) {
-      throw withMissing(error, secrets?.missing ?? []);
-    }
-    const pulled = await this.find(reference, options);
-    if (pulled === undefined) {
-      throw new EsbError(`${reference.name} was pulled and is not there`, {
-        code: 'ImagePullFailed',
-        retryable: true,
-      });
-    }
-    return pulled;
-  }
-}
-
-function nameOf(reference: string): string | undefined {
-  try {
-    return parseImageReference(reference).name;
-  } catch {
-    // Whoever obtains it is told what is wrong with it.
-    return undefined;
   }
 }

@@ -2,7 +2,7 @@ import { statfs } from 'node:fs/promises';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
-import { parseImageReference } from '../../oci/image-reference.ts';
+import { imageNameOf } from '../../oci/image-reference.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { ImageStore } from './image-store.ts';
 
@@ -12,12 +12,12 @@ export interface NodeImagesOptions {
   readonly snapshotter: string;
 }
 
-/** As `ctr images label` or an installer sets it; `crictl` shows it, and the kubelet honours it likewise. */
+/** Label that `ctr images label` or an installer sets; `crictl` shows it, and the kubelet honours it as well. */
 const PIN_LABEL = 'io.cri-containerd.pinned';
 const PINNED = 'pinned';
-/** A thousand containers are read. */
+/** Time to read a thousand containers. */
 const LIST_DEADLINE_MS = 60_000;
-/** containerd collects what nothing refers to any more before it answers. */
+/** containerd collects unreferenced content before it answers. */
 const REMOVE_DEADLINE_MS = 120_000;
 const READ_DEADLINE_MS = 10_000;
 
@@ -41,7 +41,7 @@ export function createNodeImages(options: NodeImagesOptions): NodeImages {
     async list(call = {}) {
       const deadlined = { deadlineMs: LIST_DEADLINE_MS, ...call };
       const images = await client.images.list(deadlined);
-      // Before the containers are read: what is held and let go of meanwhile is told by the mark.
+      // Before the containers: the mark reveals a hold that begins and ends meanwhile.
       const holds = images.map(({ name }) => store.holdsOf(name));
       const containers = await client.containers.list(deadlined);
       const used = new Set(containers.map(({ image }) => image));
@@ -74,12 +74,6 @@ export function createNodeImages(options: NodeImagesOptions): NodeImages {
         });
       }
     },
-    nameOf(reference) {
-      try {
-        return parseImageReference(reference).name;
-      } catch {
-        return undefined;
-      }
-    },
+    nameOf: imageNameOf,
   };
 }

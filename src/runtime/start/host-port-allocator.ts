@@ -2,7 +2,8 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../../common/atomic-file.ts';
-import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
+import { EsbError, errnoOf, messageOf, undefinedIfNoFile } from '../../common/errors.ts';
+import { Limiter } from '../../common/limiter.ts';
 import { HOST_MODE_IP, type HostPortPair } from './host-port.ts';
 
 /** Ports of the node that workers in `Host` mode may be given. */
@@ -11,14 +12,14 @@ export interface HostPortRange {
   readonly last: number;
 }
 
-/** Below what the kernel gives to outgoing connections, and below the node ports of Kubernetes. */
+/** Below the kernel's ports of outgoing connections, and below the node ports of Kubernetes. */
 export const DEFAULT_HOST_PORTS: HostPortRange = { first: 25_000, last: 26_999 };
 
 export interface HostPortAllocatorOptions {
-  /** Where it is written down; survives the agent. */
+  /** Folder of the records, which survive the agent. */
   readonly folder: string;
   readonly range?: HostPortRange | undefined;
-  /** Whether nobody uses a port. Default: by listening on it. */
+  /** Whether a port is free. Default: by listening on it. */
   readonly isFree?: (port: number) => Promise<boolean>;
 }
 
@@ -43,16 +44,15 @@ export function parseHostPortRange(text: string): HostPortRange {
 }
 
 /**
- * Which worker has which ports of the node. A worker keeps its ports until it is removed, over restarts of itself and of
- * the agent; nobody else is given them meanwhile, and none that anything else on the node listens on is given out.
+ * The ports of the node by worker. A worker keeps its ports until its removal, over restarts of itself and of the agent.
+ * No other worker is given them, and ports on which another program of the node listens are not given out.
  */
 export class HostPortAllocator {
   readonly #folder: string;
   readonly #range: HostPortRange;
   readonly #isFree: (port: number) => Promise<boolean>;
   readonly #given = new Map<string, HostPortPair>();
-  /** Calls one after the other: a port is looked at before it is written down. */
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #one = new Limiter(1);
   #missing: ReadonlySet<string> = new Set();
   #loaded = false;
   #next: number;
@@ -65,12 +65,12 @@ export class HostPortAllocator {
   }
 
   /**
-   * The ports of a worker that is about to be made: those that it has, unless somebody took them while it was away.
+   * The ports of a worker that is about to be made: its present ones, unless another program took them meanwhile.
    *
    * @throws {EsbError} `AddressesExhausted` when all are taken, `NetworkFailed`
    */
   allocate(containerId: string): Promise<HostPortPair> {
-    return this.#inTurn(async () => {
+    return this.#alone(async () => {
       const present = this.#given.get(containerId);
       if (present !== undefined && (await this.#areFree(present))) {
         return present;
@@ -85,7 +85,7 @@ export class HostPortAllocator {
 
   /** Gives the ports of a worker back; none is success. */
   release(containerId: string): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#alone(async () => {
       if (this.#given.has(containerId)) {
         await rm(this.#path(containerId), { force: true });
         this.#given.delete(containerId);
@@ -94,11 +94,11 @@ export class HostPortAllocator {
   }
 
   /**
-   * Gives back what belongs to nobody in `inUse`, at this call and at the one before: a worker may just be made anew.
-   * Returns the container ids.
+   * Gives back the ports of containers that were in `inUse` neither at this call nor at the one before: between the two
+   * a worker may be replaced. Returns the container ids.
    */
   prune(inUse: ReadonlySet<string>): Promise<readonly string[]> {
-    return this.#inTurn(async () => {
+    return this.#alone(async () => {
       const missing = [...this.#given.keys()].filter((id) => !inUse.has(id));
       const pruned = missing.filter((id) => this.#missing.has(id));
       for (const containerId of pruned) {
@@ -116,7 +116,7 @@ export class HostPortAllocator {
     const count = Math.floor((last - first + 1) / PORTS_EACH);
     for (let tried = 0; tried < count; tried += 1) {
       const port = this.#next;
-      // In turn, so that what was given back rests before it is given out again.
+      // In rotation, so that ports rest before they are given out again.
       this.#next = port + 2 * PORTS_EACH - 1 > last ? first : port + PORTS_EACH;
       const pair = { port, runtimePort: port + 1 };
       if (!taken.has(port) && (await this.#areFree(pair))) {
@@ -133,8 +133,9 @@ export class HostPortAllocator {
     return (await this.#isFree(port)) && (await this.#isFree(runtimePort));
   }
 
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const running = this.#last.then(async () => {
+  /** One call at a time: a port is tried before it is recorded. */
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    return await this.#one.run(async () => {
       try {
         await this.#load();
         return await work();
@@ -149,37 +150,24 @@ export class HostPortAllocator {
         });
       }
     });
-    this.#last = running.catch(() => undefined);
-    return running;
   }
 
   async #load(): Promise<void> {
     if (this.#loaded) {
       return;
     }
-    for (const name of await this.#names()) {
+    for (const name of (await undefinedIfNoFile(readdir(this.#folder))) ?? []) {
       const pair = name.endsWith(SUFFIX)
         ? readPair(await readFile(join(this.#folder, name), 'utf8'))
         : undefined;
       if (pair === undefined) {
-        // Of a write that a crash cut off.
+        // A crash cut the write off.
         await rm(join(this.#folder, name), { force: true });
       } else {
         this.#given.set(name.slice(0, -SUFFIX.length), pair);
       }
     }
     this.#loaded = true;
-  }
-
-  async #names(): Promise<readonly string[]> {
-    try {
-      return await readdir(this.#folder);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return [];
-      }
-      throw error;
-    }
   }
 
   #path(containerId: string): string {

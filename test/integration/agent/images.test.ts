@@ -201,11 +201,7 @@ describe('images and Secrets of a node with the real agent', () => {
     await lab.untilServing();
     // containerd does not list it any more some time before it has cleared away what it took.
     await waitFor('the image that nobody wants to be removed', () =>
-      lab
-        .log()
-        .some(
-          ({ image, msg }) => image === gone && msg === 'removed an image that nobody uses, to make room',
-        ),
+      lab.log().some(({ image, msg }) => image === gone && msg === 'removed an unused image to make room'),
     );
     expect(await images()).not.toContain(gone);
     expect(await images()).toContain(kept);

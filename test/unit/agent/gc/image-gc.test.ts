@@ -155,7 +155,7 @@ describe('the collector of images', () => {
       failed: 0,
       underPressure: false,
     });
-    const told = lines.filter(({ msg }) => String(msg).startsWith('removed an image'));
+    const told = lines.filter(({ msg }) => String(msg).startsWith('removed an unused image'));
     expect(told.map(({ image }) => image)).toEqual(['oldest', 'newer']);
   });
 

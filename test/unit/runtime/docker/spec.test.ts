@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { DockerContainer } from '../../../../src/docker/container-service.ts';
 import type { ImageConfig } from '../../../../src/oci/image-config.ts';
+import { isWorker } from '../../../../src/runtime/contract/container-labels.ts';
 import type { WorkerShape } from '../../../../src/runtime/contract/runtime.ts';
 import { runtimeEventOf } from '../../../../src/runtime/docker/events.ts';
-import { dockerLabelsOf, dockerWorkerInfo, isDockerWorker } from '../../../../src/runtime/docker/labels.ts';
+import { dockerLabelsOf, dockerWorkerInfo } from '../../../../src/runtime/docker/labels.ts';
 import { dockerSpecOf } from '../../../../src/runtime/docker/spec.ts';
 import { dockerVersionFault } from '../../../../src/runtime/docker/version.ts';
 
@@ -167,8 +168,8 @@ describe('what the engine tells of a worker', () => {
   });
 
   it('is a worker only with our label', () => {
-    expect(isDockerWorker(container())).toBe(true);
-    expect(isDockerWorker(container({ labels: { 'com.docker.compose.project': 'x' } }))).toBe(false);
+    expect(isWorker(container())).toBe(true);
+    expect(isWorker(container({ labels: { 'com.docker.compose.project': 'x' } }))).toBe(false);
   });
 });
 
