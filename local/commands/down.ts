@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import type { CommandContext } from '../../src/cli/command-context.ts';
 import { removeNodeNetwork } from '../../src/cni/gc/uninstall.ts';
 import { EsbError, errnoOf, messageOf } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import { type Home, openHome } from '../common/home.ts';
 import { unmountBelow } from '../common/mount-table.ts';
 import {
@@ -63,7 +64,7 @@ export async function runDown(_options: object, context: CommandContext): Promis
     const left = await takeDown(home, progress);
     if (left.length > 0) {
       throw new EsbError(`the instance is down, but this is left behind:\n${left.join('\n')}`, {
-        code: 'NotClean',
+        code: localCode('NotClean'),
       });
     }
     write(`ESB is down (${formatDuration(performance.now() - began)}); nothing of it is left.\n`);

@@ -1,6 +1,7 @@
 import type { CommandContext } from '../../src/cli/command-context.ts';
 import { formatTable } from '../../src/cli/table.ts';
 import { hasCode } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import { openHome } from '../common/home.ts';
 import { type Instance, openInstance } from '../instance/instance.ts';
 import type { InstanceState } from '../instance/instance-state.ts';
@@ -61,7 +62,7 @@ async function ask(instance: Instance, signal: AbortSignal): Promise<SupervisorS
   try {
     return await instance.supervisor.status({ signal });
   } catch (error) {
-    if (hasCode(error, 'SupervisorGone')) {
+    if (hasCode(error, localCode('SupervisorGone'))) {
       return undefined;
     }
     throw error;

@@ -5,6 +5,7 @@ import type { CommandContext } from '../../src/cli/command-context.ts';
 import { pause } from '../../src/cli/pause.ts';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import { type Home, openHome } from '../common/home.ts';
 import { lockProgram } from '../common/program-lock.ts';
 import { createProgress, formatDuration, type Progress } from '../common/progress.ts';
@@ -314,7 +315,7 @@ async function waitForNodes(
     const text = [...why].map(([name, message]) => `${name}: ${message}`).join('; ');
     note(`waiting for ${text}`);
     if (performance.now() > end) {
-      throw new EsbError(`not every node is ready: ${text}`, { code: 'NodeNotReady' });
+      throw new EsbError(`not every node is ready: ${text}`, { code: localCode('NodeNotReady') });
     }
     await pause(signal, 300);
   }

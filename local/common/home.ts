@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { EsbError } from '../../src/common/errors.ts';
+import { localCode } from './error-codes.ts';
 import { repositoryRoot } from './repository.ts';
 
 /** Where everything of one local instance is kept. Paths only; nothing is made here. */
@@ -75,7 +76,7 @@ export function openHome(env: NodeJS.ProcessEnv = process.env): Home {
     throw new EsbError(
       `${root} is ${excess} bytes too long: Linux takes no Unix socket path over ${SOCKET_PATH_LIMIT} bytes. ` +
         'Set ESB_HOME to a shorter folder, for example: ESB_HOME=/var/tmp/esb',
-      { code: 'PathTooLong' },
+      { code: localCode('PathTooLong') },
     );
   }
   return home;

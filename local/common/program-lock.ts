@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { AbortedError, type CallOptions, DeadlineError } from '../../src/common/deadline.ts';
 import { EsbError } from '../../src/common/errors.ts';
+import { localCode } from './error-codes.ts';
 
 /** A lock that other processes see. It is freed by the kernel when this process dies. */
 export interface ProgramLock {
@@ -39,7 +40,7 @@ export async function lockProgram(file: string, options: ProgramLockOptions = {}
     ),
   );
   helper.on('close', () => {
-    held.reject(new EsbError(`could not lock ${file}`, { code: 'LockFailed' }));
+    held.reject(new EsbError(`could not lock ${file}`, { code: localCode('LockFailed') }));
     ended.resolve();
   });
   helper.stdout.once('data', () => held.resolve());

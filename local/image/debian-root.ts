@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { runCommand } from '../../src/cli/command.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import type { Step } from '../common/progress.ts';
 import { retry } from '../common/retry.ts';
 import { aptGetUpdate, hasAptGet } from '../tools/debian-packages.ts';
@@ -54,7 +55,7 @@ export async function ensurePackageLists(name: string, step: Step, signal?: Abor
     throw new EsbError(
       'the sample images are put together from Debian packages, and this machine has no apt-get. ' +
         'Build them with Docker instead (examples/*/Dockerfile), and run: npm run up -- --no-sample',
-      { code: 'PackagesMissing' },
+      { code: localCode('PackagesMissing') },
     );
   }
   const known = async (): Promise<boolean> =>
@@ -64,13 +65,15 @@ export async function ensurePackageLists(name: string, step: Step, signal?: Abor
   }
   if (process.getuid?.() !== 0) {
     throw new EsbError('the package lists of this machine are empty. Fetch them with: sudo apt-get update', {
-      code: 'PackagesMissing',
+      code: localCode('PackagesMissing'),
     });
   }
   step.note('apt-get update');
   await aptGetUpdate(signal);
   if (!(await known())) {
-    throw new EsbError(`this machine's package lists do not know ${name}`, { code: 'PackagesMissing' });
+    throw new EsbError(`this machine's package lists do not know ${name}`, {
+      code: localCode('PackagesMissing'),
+    });
   }
 }
 

@@ -1,5 +1,6 @@
 import { runCommand } from '../../src/cli/command.ts';
 import { EsbError } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import type { Progress } from '../common/progress.ts';
 import { ensureNeeds } from '../tools/debian-packages.ts';
 
@@ -49,7 +50,7 @@ export async function findPip(options: FindPipOptions): Promise<Pip> {
   const installed = await look(options.signal);
   if (installed === undefined) {
     throw new EsbError('pip does not run, although the Debian package python3-pip is installed', {
-      code: 'PackagesMissing',
+      code: localCode('PackagesMissing'),
     });
   }
   return installed;

@@ -3,6 +3,7 @@ import { access, chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFil
 import { dirname, join } from 'node:path';
 import { runCommand } from '../../src/cli/command.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import { lockProgram } from '../common/program-lock.ts';
 import type { Progress, Step } from '../common/progress.ts';
 import { repositoryRoot } from '../common/repository.ts';
@@ -269,7 +270,7 @@ async function fillPython(root: string, options: SampleImageOptions, step: Step)
   const version = /\bpython(3\.\d+)-minimal\b/.exec(stdout)?.[1];
   if (version === undefined) {
     throw new EsbError('the package lists of this machine do not say which Python 3 they have', {
-      code: 'PackagesMissing',
+      code: localCode('PackagesMissing'),
     });
   }
   const roots = [`python${version}-minimal`, `libpython${version}-stdlib`, 'libstdc++6'];

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import { EsbError, errnoOf } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 
 /** How many of each part an instance has. */
 export interface InstanceSize {
@@ -104,7 +105,7 @@ export async function isPortFree(port: number): Promise<boolean> {
 export async function anyFreePort(): Promise<number> {
   const port = await tryListen(0, '127.0.0.1');
   if (port === undefined) {
-    throw new EsbError('there is no free TCP port on 127.0.0.1', { code: 'NoFreePort' });
+    throw new EsbError('there is no free TCP port on 127.0.0.1', { code: localCode('NoFreePort') });
   }
   return port;
 }

@@ -8,6 +8,7 @@ import { pause } from '../../src/cli/pause.ts';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { EsbError, hasCode } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import type { Home } from '../common/home.ts';
 import { INSTANCE_VARIABLE } from '../common/process-table.ts';
 import type { Step } from '../common/progress.ts';
@@ -55,7 +56,7 @@ export async function requireInstance(home: Home): Promise<Instance> {
   const instance = await openInstance(home);
   if (instance === undefined) {
     throw new EsbError(`there is no local instance in ${home.root}; bring one up with: npm run up`, {
-      code: 'NoInstance',
+      code: localCode('NoInstance'),
     });
   }
   return instance;
@@ -99,7 +100,7 @@ export async function ensureSupervisor(home: Home, options: CallOptions = {}): P
       await client.status({ ...options, deadlineMs: 10_000 });
       return true;
     } catch (error) {
-      if (hasCode(error, 'SupervisorGone')) {
+      if (hasCode(error, localCode('SupervisorGone'))) {
         return false;
       }
       throw error;
@@ -130,7 +131,7 @@ export async function ensureSupervisor(home: Home, options: CallOptions = {}): P
     if (child.exitCode !== null || child.signalCode !== null || performance.now() > end) {
       throw new EsbError(
         `the supervisor does not answer; the end of ${logFile}:\n${await tail(logFile, LOG_LINES)}`,
-        { code: 'SupervisorGone' },
+        { code: localCode('SupervisorGone') },
       );
     }
     await pause(options.signal);
@@ -169,7 +170,7 @@ export async function waitForParts(
       const logFile = parts.find((part) => part.name === first.name)?.logFile ?? '';
       throw new EsbError(
         `${first.name} is not healthy: ${first.health}\nthe end of ${logFile}:\n${await tail(logFile, LOG_LINES)}`,
-        { code: 'PartUnhealthy' },
+        { code: localCode('PartUnhealthy') },
       );
     }
     await pause(options.signal);

@@ -1,6 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EsbError } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import type { Home } from '../common/home.ts';
 import { instanceProcesses } from '../common/process-table.ts';
 
@@ -14,14 +15,14 @@ export function requireRootOnLinux(command: string): void {
     throw new EsbError(
       `a local instance needs Linux (this is ${process.platform}): it runs containerd and makes network namespaces. ` +
         'Use a virtual machine or a Linux host.',
-      { code: 'Unsupported' },
+      { code: localCode('Unsupported') },
     );
   }
   if (process.getuid?.() !== 0) {
     throw new EsbError(
       'a local instance runs containerd and makes network namespaces and control groups, which only root may. ' +
         `Run it as root, for example: sudo npm run ${command}`,
-      { code: 'NotRoot' },
+      { code: localCode('NotRoot') },
     );
   }
 }
@@ -52,7 +53,7 @@ export async function requireSoleInstance(home: Home): Promise<void> {
     throw new EsbError(
       `another local instance runs on this machine, in ${other}, and there can be only one: both would want the same ` +
         `bridge and addresses. Use it with ESB_HOME=${other}, or end it with: ESB_HOME=${other} npm run down`,
-      { code: 'InstanceRunning' },
+      { code: localCode('InstanceRunning') },
     );
   }
 }

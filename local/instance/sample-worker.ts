@@ -5,6 +5,7 @@ import { parse } from 'yaml';
 import { callCredentials, provenHeaders } from '../../src/cli/call-credentials.ts';
 import { pause } from '../../src/cli/pause.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import type { Step } from '../common/progress.ts';
 import { repositoryRoot } from '../common/repository.ts';
 import { type Instance, kubectl } from './instance.ts';
@@ -79,7 +80,7 @@ async function waitForReady(instance: Instance, signal: AbortSignal): Promise<vo
     );
   } catch (error) {
     throw new EsbError(`the sample worker is not Ready:\n${await describe(instance, signal)}`, {
-      code: 'SampleFailed',
+      code: localCode('SampleFailed'),
       cause: error,
     });
   }
@@ -97,7 +98,7 @@ async function rest(instance: Instance, state: 'Absent' | 'Paused', signal: Abor
     }
     if (performance.now() > end) {
       throw new EsbError(`the sample worker is not ${state}:\n${await describe(instance, signal)}`, {
-        code: 'SampleFailed',
+        code: localCode('SampleFailed'),
       });
     }
     await pause(signal);
@@ -128,7 +129,7 @@ async function call(
       const milliseconds = performance.now() - began;
       if (answer.statusCode !== 200 || answer.headers['x-amz-function-error'] !== undefined) {
         throw new EsbError(`the gateway answered ${answer.statusCode}: ${text.slice(0, 500)}`, {
-          code: 'SampleFailed',
+          code: localCode('SampleFailed'),
         });
       }
       return { start, milliseconds, counter: (JSON.parse(text) as { readonly counter: number }).counter };
@@ -136,7 +137,7 @@ async function call(
       if (attempt === CALL_ATTEMPTS || signal.aborted) {
         throw new EsbError(
           `calling the sample function (${start}) failed: ${messageOf(error)}\n${await describe(instance, signal)}`,
-          { code: 'SampleFailed', cause: error },
+          { code: localCode('SampleFailed'), cause: error },
         );
       }
       await pause(signal, 500 * attempt);

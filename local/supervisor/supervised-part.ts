@@ -4,6 +4,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import type { Clock, Timer } from '../../src/common/clock.ts';
 import { EsbError, errnoOf, messageOf } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import {
   identify,
   isRunning,
@@ -133,7 +134,7 @@ export class SupervisedPart {
       await signalProcess(running.process, 'SIGKILL');
       if (!(await waitForEnd(running.process, KILL_DEADLINE_MS))) {
         throw new EsbError(`${this.spec.name} (process ${running.process.pid}) does not end`, {
-          code: 'PartDoesNotEnd',
+          code: localCode('PartDoesNotEnd'),
         });
       }
     }

@@ -1,6 +1,8 @@
 import { request } from 'node:http';
 import { type CallOptions, withDeadline } from '../../src/common/deadline.ts';
+import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError, errnoOf } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import type { PartSpec, PartStatus } from './part.ts';
 
 /** What the supervisor answers when asked how things are. */
@@ -87,7 +89,7 @@ async function exchange(
     answered.reject(
       gone
         ? new EsbError('the supervisor is not running; start the instance with: npm run up', {
-            code: 'SupervisorGone',
+            code: localCode('SupervisorGone'),
             cause: error,
           })
         : error,
@@ -98,7 +100,7 @@ async function exchange(
   const parsed: unknown = text === '' ? undefined : JSON.parse(text);
   if (status >= 400) {
     const { code, message } = parsed as { readonly code: string; readonly message: string };
-    throw new EsbError(message, { code });
+    throw new EsbError(message, { code: foreignCode(code) });
   }
   return parsed;
 }

@@ -2,6 +2,7 @@ import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { runCommand } from '../../src/cli/command.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import type { Progress } from '../common/progress.ts';
 import { retry } from '../common/retry.ts';
 
@@ -83,14 +84,14 @@ export async function ensureNeeds(
   if (!(await hasAptGet())) {
     throw new EsbError(
       `missing on this machine: ${what}. Install them with your package manager; on Debian the packages are called: ${packages.join(' ')}`,
-      { code: 'PackagesMissing' },
+      { code: localCode('PackagesMissing') },
     );
   }
   if (process.getuid?.() !== 0) {
     throw new EsbError(
       `missing on this machine: ${what}. Install them with: sudo apt-get install ${packages.join(' ')}`,
       {
-        code: 'PackagesMissing',
+        code: localCode('PackagesMissing'),
       },
     );
   }
@@ -108,7 +109,7 @@ export async function ensureNeeds(
       } catch (error) {
         throw new EsbError(
           `missing on this machine: ${what}, and apt-get could not install ${packages.join(' ')}: ${messageOf(error)}`,
-          { code: 'PackagesMissing', cause: error },
+          { code: localCode('PackagesMissing'), cause: error },
         );
       }
     }

@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import { runCommand } from '../../src/cli/command.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { EsbError, errnoOf, hasCode, messageOf } from '../../src/common/errors.ts';
+import { localCode } from '../common/error-codes.ts';
 import { lockProgram } from '../common/program-lock.ts';
 import type { Progress, Step } from '../common/progress.ts';
 import { repositoryRoot } from '../common/repository.ts';
@@ -205,12 +206,12 @@ function buildError(family: ToolFamily, error: unknown): EsbError {
       'Go is not on PATH. ESB builds its third-party programs (Kubernetes API server, containerd and others) once and ' +
         'needs Go 1.21 or newer for it, which fetches the exact version by itself. Install it from https://go.dev/dl/ ' +
         'or your package manager and run the command again.',
-      { code: 'GoMissing', cause: error },
+      { code: localCode('GoMissing'), cause: error },
     );
   }
   const failure = EsbError.from(error);
   return new EsbError(`building ${family.name} ${family.version}: ${failure.message}`, {
-    code: failure.code === 'CommandFailed' ? 'BuildFailed' : failure.code,
+    code: failure.code === 'CommandFailed' ? localCode('BuildFailed') : failure.code,
     cause: error,
   });
 }

@@ -12,7 +12,7 @@ export interface CallOptions {
 /** The error of a call that took longer than it was given. Retryable: the outcome is not known. */
 export class DeadlineError extends EsbError {
   constructor(what: string, deadlineMs: number, cause?: unknown) {
-    super(`${what} took longer than ${deadlineMs} ms`, { code: 'DeadlineExceeded', retryable: true, cause });
+    super(`${what} took longer than ${deadlineMs} ms`, { code: 'DeadlineExceeded', cause });
   }
 }
 

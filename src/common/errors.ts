@@ -1,8 +1,10 @@
+import { type ErrorCode, errorCodeEntry, type ForeignCode } from './error-codes.ts';
+
 /** What an {@link EsbError} carries beside its message. */
 export interface EsbErrorOptions {
-  /** Stable, CamelCase name of the fault: what conditions, logs and callers switch on. */
-  readonly code: string;
-  /** Whether the same request may succeed later without anybody changing anything. Default false. */
+  /** Stable, CamelCase name of the fault, for conditions, logs and callers. */
+  readonly code: ErrorCode | ForeignCode;
+  /** Whether the same request may succeed later without a change. Default: as the table of codes says, else false. */
   readonly retryable?: boolean;
   readonly cause?: unknown;
 }
@@ -12,14 +14,14 @@ export interface EsbErrorOptions {
  * errno) are turned into one where they enter, so that nothing above has to know where they came from.
  */
 export class EsbError extends Error {
-  readonly code: string;
+  readonly code: ErrorCode | ForeignCode;
   readonly retryable: boolean;
 
   constructor(message: string, options: EsbErrorOptions) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = new.target.name;
     this.code = options.code;
-    this.retryable = options.retryable ?? false;
+    this.retryable = options.retryable ?? errorCodeEntry(options.code)?.retryable ?? false;
   }
 
   /** The error itself when it is one of ours, else a non-retryable `Internal` one that keeps it as its cause. */
@@ -37,7 +39,7 @@ export function messageOf(error: unknown): string {
 }
 
 /** Whether `error` is one of ours with the given code. */
-export function hasCode(error: unknown, code: string): error is EsbError {
+export function hasCode(error: unknown, code: ErrorCode | ForeignCode): error is EsbError {
   return error instanceof EsbError && error.code === code;
 }
 

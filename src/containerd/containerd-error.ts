@@ -18,11 +18,7 @@ export type ContainerdErrorCode =
 /** An error of a call to containerd. */
 export class ContainerdError extends EsbError {
   constructor(message: string, code: ContainerdErrorCode, cause?: unknown) {
-    super(message, {
-      code,
-      cause,
-      retryable: code === 'RuntimeUnavailable' || code === 'DeadlineExceeded' || code === 'DiskFull',
-    });
+    super(message, { code, cause });
   }
 }
 

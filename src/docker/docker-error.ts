@@ -15,11 +15,7 @@ export type DockerErrorCode =
 /** An error of a call to the Docker engine. */
 export class DockerError extends EsbError {
   constructor(message: string, code: DockerErrorCode, cause?: unknown) {
-    super(message, {
-      code,
-      cause,
-      retryable: code === 'RuntimeUnavailable' || code === 'DiskFull',
-    });
+    super(message, { code, cause });
   }
 }
 

@@ -17,6 +17,7 @@ import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts'
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
 import { runCommand } from '../../src/cli/command.ts';
+import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError } from '../../src/common/errors.ts';
 import { runHeldApart } from '../support/held-apart.ts';
 import { workerProgram } from '../support/test-image.ts';
@@ -46,7 +47,9 @@ async function unpackedKernel(step: Step): Promise<string> {
   const { stdout } = await runCommand('apt-cache', ['depends', kernelPackage]);
   const name = /Depends: (linux-image-\S+)/.exec(stdout)?.[1];
   if (name === undefined) {
-    throw new EsbError(`apt knows no kernel behind ${kernelPackage}`, { code: 'PackagesMissing' });
+    throw new EsbError(`apt knows no kernel behind ${kernelPackage}`, {
+      code: foreignCode('PackagesMissing'),
+    });
   }
   const folder = join(cacheFolder(), 'cgroup2', name);
   if ((await readdir(folder).catch(() => [])).length > 0) {
@@ -83,7 +86,7 @@ async function prepare(): Promise<string> {
     throw new EsbError(
       `there is no ${virtiofsd} on this machine: the package qemu-system-common has it up to Debian 12. ` +
         'Run the tests in Debian 12, or in a container of it that may do everything',
-      { code: 'PackagesMissing' },
+      { code: foreignCode('PackagesMissing') },
     );
   }
   const { folder } = await ensureTools({ progress });
@@ -122,7 +125,7 @@ function requireMachine(): void {
     throw new EsbError(
       `the virtual machine runs the programs of this machine on an x86-64 kernel, and this is ${process.arch}`,
       {
-        code: 'Unsupported',
+        code: foreignCode('Unsupported'),
       },
     );
   }

@@ -5,6 +5,7 @@ import type { Progress, Step } from '../../local/common/progress.ts';
 import { repositoryRoot } from '../../local/common/repository.ts';
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { runCommand } from '../../src/cli/command.ts';
+import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError } from '../../src/common/errors.ts';
 
 /** Commit of the release that this one is upgraded from and rolled back to. */
@@ -70,7 +71,7 @@ async function build(staging: string, repository: string, step: Step): Promise<v
   if (exitCode !== 0) {
     throw new EsbError(
       `this clone lacks the commit ${PREVIOUS_COMMIT} of the release before: git fetch --unshallow brings the history`,
-      { code: 'CommitMissing' },
+      { code: foreignCode('CommitMissing') },
     );
   }
   await runCommand('git', [...git, 'archive', `--output=${archive}`, PREVIOUS_COMMIT]);

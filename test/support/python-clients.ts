@@ -7,6 +7,7 @@ import { retry } from '../../local/common/retry.ts';
 import { findPip } from '../../local/image/pip.ts';
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { runCommand } from '../../src/cli/command.ts';
+import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 
 /** boto3 and the AWS command line, as other people have them. */
@@ -29,7 +30,7 @@ const requirements = join(import.meta.dirname, 'python-clients', 'requirements.t
 export async function ensurePythonClients(progress: Progress): Promise<PythonClients> {
   const pip = await findPip({ progress, purpose: 'installing boto3 and the AWS command line for tests' });
   if (pip.python === undefined) {
-    throw new EsbError('there is pip but no python3 that has it', { code: 'PackagesMissing' });
+    throw new EsbError('there is pip but no python3 that has it', { code: foreignCode('PackagesMissing') });
   }
   const { python } = pip;
   const { stdout: version } = await runCommand(python, ['-c', 'import sys; print(sys.version)']);

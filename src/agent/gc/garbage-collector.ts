@@ -275,7 +275,6 @@ async function names(folder: string, suffix: string): Promise<string[]> {
     }
     throw new EsbError(`${folder} cannot be read: ${messageOf(error)}`, {
       code: 'StateUnreadable',
-      retryable: true,
       cause: error,
     });
   }

@@ -138,10 +138,7 @@ function ownConnector(pid: number, port: number): buildConnector.connector {
     });
     if (!own || socket.destroyed) {
       socket.destroy();
-      throw new EsbError(`port ${port} of the node is not the worker's`, {
-        code: 'NotListening',
-        retryable: true,
-      });
+      throw new EsbError(`port ${port} of the node is not the worker's`, { code: 'NotListening' });
     }
     return socket;
   };

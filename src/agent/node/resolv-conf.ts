@@ -64,7 +64,7 @@ async function overwrite(path: string, before: string, text: string): Promise<vo
   try {
     const { bytesWritten } = await file.write(padded, 0, padded.length, 0);
     if (bytesWritten < padded.length) {
-      throw new EsbError(`no space left for ${path}`, { code: 'DiskFull', retryable: true });
+      throw new EsbError(`no space left for ${path}`, { code: 'DiskFull' });
     }
     await file.truncate(bytes.length);
   } catch (error) {

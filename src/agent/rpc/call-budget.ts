@@ -226,10 +226,7 @@ export class CallBytes {
 }
 
 function full(): EsbError {
-  return new EsbError('calls hold as many bytes of the agent as they may', {
-    code: 'QueueFull',
-    retryable: true,
-  });
+  return new EsbError('calls hold as many bytes of the agent as they may', { code: 'QueueFull' });
 }
 
 function addTo(counts: Map<string, number>, key: string, change: number): void {

@@ -153,7 +153,7 @@ export class AgentGrpcServer {
 
   /** Takes no more connections and ends the endless streams. Calls under way go on. */
   refuse(): void {
-    const error = new EsbError('the agent is stopping', { code: 'Unavailable', retryable: true });
+    const error = new EsbError('the agent is stopping', { code: 'Unavailable' });
     this.#parts.reject(error);
     this.#stopping.abort(error);
     this.#listener.refuse();
@@ -272,7 +272,6 @@ export class AgentGrpcServer {
         sleep(this.#clock, maxReadyWaitMs, waiting.signal).then(() => {
           throw new EsbError('the agent is still looking after what an earlier run left', {
             code: 'Unavailable',
-            retryable: true,
           });
         }),
       ]);

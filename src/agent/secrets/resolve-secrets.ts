@@ -23,7 +23,7 @@ export async function resolveSecrets(
 ): Promise<WorkerShape> {
   const { identity, permission } = desired;
   if (permission?.kind === 'Refused') {
-    throw new EsbError(permission.message, { code: 'PolicyRefused', retryable: true });
+    throw new EsbError(permission.message, { code: 'PolicyRefused' });
   }
   const { namespace } = identity;
   const read = async (name: string, key: string): Promise<string | undefined> => {
@@ -35,7 +35,6 @@ export async function resolveSecrets(
       }
       throw new EsbError(`cannot read the Secret ${namespace}/${name}: ${messageOf(error)}`, {
         code: 'SecretUnreadable',
-        retryable: true,
         cause: error,
       });
     }
@@ -135,6 +134,6 @@ async function resolveVariable(
   }
   throw new EsbError(
     `the variable ${variable.name} needs the key ${key} of the Secret ${namespace}/${name}, which does not exist`,
-    { code: 'SecretMissing', retryable: true },
+    { code: 'SecretMissing' },
   );
 }

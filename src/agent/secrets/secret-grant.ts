@@ -34,6 +34,6 @@ export function secretForbidden(
       (agents.kind === 'Users'
         ? `--group=${agentGroup}`
         : `--serviceaccount=${agents.namespace}:${agentServiceAccount}`),
-    { code: 'SecretForbidden', retryable: true, cause },
+    { code: 'SecretForbidden', cause },
   );
 }

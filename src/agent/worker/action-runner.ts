@@ -441,7 +441,7 @@ export class ActionRunner {
     await this.#countExit(info);
     this.observe(info);
     if (!this.container.known) {
-      throw new EsbError('its shim does not answer', { code: 'TaskUnanswering', retryable: true });
+      throw new EsbError('its shim does not answer', { code: 'TaskUnanswering' });
     }
   }
 
@@ -617,22 +617,13 @@ export class ActionRunner {
           throw new AbortedError('the warm-up call');
         }
         container.unusable = 'its warm-up call was lost';
-        throw new EsbError(`the warm-up call was lost: ${answer.message}`, {
-          code: 'WarmUpFailed',
-          retryable: true,
-        });
+        throw new EsbError(`the warm-up call was lost: ${answer.message}`, { code: 'WarmUpFailed' });
       case 'CutOff':
         container.unusable = 'the answer to its warm-up call was larger than a function may give';
-        throw new EsbError('the warm-up call was answered with more than 6 MB', {
-          code: 'WarmUpFailed',
-          retryable: true,
-        });
+        throw new EsbError('the warm-up call was answered with more than 6 MB', { code: 'WarmUpFailed' });
       case 'TimedOut':
         container.unusable = 'its warm-up call was not answered';
-        throw new EsbError('the warm-up call was not answered in time', {
-          code: 'WarmUpFailed',
-          retryable: true,
-        });
+        throw new EsbError('the warm-up call was not answered in time', { code: 'WarmUpFailed' });
       default:
         unreachable(answer);
     }

@@ -3,6 +3,7 @@ import { EsbError } from '../../common/errors.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import { mayWake } from '../model/goal.ts';
 import type { Rest } from '../model/idle-policy.ts';
+import type { Closing } from '../model/invocation.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import { ensureMs } from './action-runner.ts';
 import type { ViewWaiters } from './view-waiters.ts';
@@ -20,7 +21,7 @@ export interface CommandsHost {
   /** Whether nothing is there that could be resumed. */
   isMissing(): boolean;
   /** Why it cannot be started now; undefined when it can. */
-  refusal(): readonly [code: string, message: string] | undefined;
+  refusal(): Closing | undefined;
   /** It was active just now. */
   wake(): void;
   /** As if its idle policy had brought it there. */
@@ -84,7 +85,7 @@ export class WorkerCommands {
 
   #check(epoch: number): void {
     if (this.#host.stopping()) {
-      throw new EsbError('the agent is stopping', { code: 'Unavailable', retryable: true });
+      throw new EsbError('the agent is stopping', { code: 'Unavailable' });
     }
     if (this.#host.ending()) {
       throw new EsbError('the worker is being removed', { code: 'NotFound' });

@@ -86,7 +86,6 @@ export class RecordStore {
     } catch (error) {
       throw new EsbError(`cannot read ${this.#folder}: ${messageOf(error)}`, {
         code: 'StateUnreadable',
-        retryable: true,
         cause: error,
       });
     }

@@ -345,9 +345,7 @@ export class Worker {
     this.#stopping = true;
     this.#alarm.cancel();
     this.#telling?.cancel();
-    this.#display.waiters.reject(
-      new EsbError('the agent is stopping', { code: 'Unavailable', retryable: true }),
-    );
+    this.#display.waiters.reject(new EsbError('the agent is stopping', { code: 'Unavailable' }));
     this.#slot.current?.settle({
       kind: 'Unknown',
       reason: 'AgentStopped',

@@ -258,6 +258,5 @@ function collision(subnet: IpRange, what: string): EsbError {
       : 'put another one into the network configuration';
   return new EsbError(`the subnet ${formatRange(subnet)} of the workers collides with ${what}: ${way}`, {
     code: 'SubnetCollision',
-    retryable: true,
   });
 }

@@ -32,7 +32,7 @@ export async function createBridge(
   options: CallOptions = {},
 ): Promise<void> {
   const { name, ranges } = bridge;
-  const fail = { ...options, errorCode: 'BridgeFailed' };
+  const fail = { ...options, errorCode: 'BridgeFailed' as const };
   await runNodeCommand(
     runner,
     'ip',
@@ -65,7 +65,7 @@ export async function correctBridge(
   options: CallOptions = {},
 ): Promise<boolean> {
   const { name, ranges } = bridge;
-  const fail = { ...options, errorCode: 'BridgeFailed' };
+  const fail = { ...options, errorCode: 'BridgeFailed' as const };
   const args = ['-j', 'address', 'show', 'dev', name];
   const present = globalAddresses(await runNodeCommand(runner, 'ip', args, fail), name);
   const isWanted = ({ ip, prefixLength }: (typeof present)[number]): boolean =>
@@ -98,7 +98,7 @@ export async function removeBridge(
   bridge: string,
   options: CallOptions = {},
 ): Promise<void> {
-  const fail = { ...options, errorCode: 'BridgeFailed' };
+  const fail = { ...options, errorCode: 'BridgeFailed' as const };
   const present = await runNodeCommand(runner, 'ip', ['-o', 'link', 'show', 'type', 'bridge'], fail);
   if (present.split('\n').some((line) => line.split(': ')[1]?.trim() === bridge)) {
     await runNodeCommand(runner, 'ip', ['link', 'delete', 'dev', bridge], fail);

@@ -67,7 +67,6 @@ export async function enableIpForward(
   } catch (error) {
     throw new EsbError(`cannot switch ${SETTING[family]} on: ${messageOf(error)}`, {
       code: 'ForwardingFailed',
-      retryable: true,
       cause: error,
     });
   }

@@ -1,11 +1,12 @@
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
+import type { ErrorCode } from '../../common/error-codes.ts';
 import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
 import type { CommandResult, CommandRunner } from '../../common/exec/command-runner.ts';
 
 export interface NodeCommandOptions extends CallOptions {
   readonly input?: string;
   /** Code of the error when it fails. */
-  readonly errorCode: string;
+  readonly errorCode: ErrorCode;
 }
 
 const DEFAULT_DEADLINE_MS = 10_000;

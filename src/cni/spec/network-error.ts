@@ -23,7 +23,7 @@ export function networkFailure(what: string, error: unknown): EsbError {
 
 /** The error when there is nothing left to give. */
 export function exhausted(why: string): EsbError {
-  return new EsbError(why, { code: 'AddressesExhausted', retryable: true });
+  return new EsbError(why, { code: 'AddressesExhausted' });
 }
 
 /** What an error says about the health of the network. */

@@ -185,7 +185,6 @@ export class Spawner implements CommandRunner {
     for (const { program, pid, outcome } of pending) {
       const error = new EsbError(`${program} was ended with the process that runs programs`, {
         code: 'SpawnerEnded',
-        retryable: true,
         cause,
       });
       const over = pid === undefined ? Promise.resolve() : ended(pid);

@@ -44,7 +44,7 @@ interface Track {
 }
 
 /** Errors of a write to a Pod that is not as the cache shows it. */
-const behind = ['AlreadyExists', 'Conflict', 'Invalid', 'NotFound'];
+const behind = ['AlreadyExists', 'Conflict', 'Invalid', 'NotFound'] as const;
 /** Milliseconds after which the cache should have caught up. */
 const CATCH_UP_MS = 1_000;
 

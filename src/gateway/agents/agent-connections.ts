@@ -212,7 +212,6 @@ class AgentConnection {
       this.#failed(
         new EsbError(`the address or a certificate cannot be used: ${messageOf(error)}`, {
           code: 'InvalidAddress',
-          retryable: true,
           cause: error,
         }),
       );

@@ -101,9 +101,7 @@ export class AgentSession {
       }
     });
     this.#timer = options.clock.setTimer(() => {
-      this.#fail(
-        new EsbError(`no answer within ${OPEN_TIMEOUT_MS} ms`, { code: 'DeadlineExceeded', retryable: true }),
-      );
+      this.#fail(new EsbError(`no answer within ${OPEN_TIMEOUT_MS} ms`, { code: 'DeadlineExceeded' }));
     }, OPEN_TIMEOUT_MS);
   }
 
@@ -172,10 +170,7 @@ export class AgentSession {
   #watch(socket: TLSSocket): void {
     const { protocol, trusted } = this.#options;
     if (!isTrusted(socket, trusted)) {
-      throw new EsbError('the certificate of the agent is not in its LambdaNode', {
-        code: 'UntrustedAgent',
-        retryable: true,
-      });
+      throw new EsbError('the certificate of the agent is not in its LambdaNode', { code: 'UntrustedAgent' });
     }
     this.#state = { kind: 'Watching' };
     this.#http2.setLocalWindowSize(SESSION_WINDOW_BYTES);
@@ -306,7 +301,6 @@ function connectionLost(message: string, cause?: unknown): EsbError {
 function clientRefused(cause?: EsbError): EsbError {
   return new EsbError('the agent hung up after the handshake: it may not accept our certificate', {
     code: 'ClientRefused',
-    retryable: true,
     cause,
   });
 }

@@ -193,7 +193,6 @@ export class ClientIdentity {
       if (now === undefined) {
         throw new EsbError(`CertificateSigningRequest ${name} was deleted before it was answered`, {
           code: 'RequestDeleted',
-          retryable: true,
         });
       }
       const refusal = now.status?.conditions?.find(({ type }) => type === 'Denied' || type === 'Failed');

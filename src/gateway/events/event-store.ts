@@ -202,17 +202,17 @@ export function storeFull(fullness: Fullness, limits: EventLimits): EsbError {
     fullness === 'Store'
       ? `the event store holds ${limits.maxEvents} events or ${limits.maxBytes} bytes already`
       : 'the events of the function take their share of the event store already';
-  return new EsbError(message, { code: 'EventStoreFull', retryable: true });
+  return new EsbError(message, { code: 'EventStoreFull' });
 }
 
 /** The error of a store that cannot be asked. */
 export function storeUnavailable(message: string, cause?: unknown): EsbError {
-  return new EsbError(message, { code: 'EventStoreUnavailable', retryable: true, cause });
+  return new EsbError(message, { code: 'EventStoreUnavailable', cause });
 }
 
 /** The error of a write whose end is not known. */
 export function storeUncertain(message: string, cause?: unknown): EsbError {
-  return new EsbError(message, { code: 'EventStoreUncertain', retryable: true, cause });
+  return new EsbError(message, { code: 'EventStoreUncertain', cause });
 }
 
 type EventHead = Omit<StoredEvent, 'requestId' | 'payload' | 'acceptedAt' | 'progress'>;

@@ -22,7 +22,7 @@ export interface SqliteTask {
 
 /** An error in the form in which it crosses between threads. */
 export interface SentError {
-  readonly code: string;
+  readonly code: EsbError['code'];
   readonly message: string;
 }
 

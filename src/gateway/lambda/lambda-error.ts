@@ -1,3 +1,4 @@
+import { foreignCode } from '../../common/error-codes.ts';
 import { EsbError } from '../../common/errors.ts';
 
 /** How AWS presents one of its errors. */
@@ -62,7 +63,11 @@ export class LambdaError extends EsbError {
 
   constructor(errorName: LambdaErrorName, message: string, options: LambdaErrorOptions = {}) {
     const status = options.status ?? LAMBDA_ERRORS[errorName].status;
-    super(message, { code: errorName, retryable: status === 429 || status >= 500, cause: options.cause });
+    super(message, {
+      code: foreignCode(errorName),
+      retryable: status === 429 || status >= 500,
+      cause: options.cause,
+    });
     this.errorName = errorName;
     this.status = status;
     this.reason = options.reason;

@@ -1,3 +1,4 @@
+import { foreignCode } from '../../common/error-codes.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 
 /** The Kubernetes `Status` object, as far as it is read. */
@@ -52,7 +53,7 @@ export class ApiError extends EsbError {
   constructor(
     message: string,
     options: {
-      readonly code: string;
+      readonly code: EsbError['code'];
       readonly retryable: boolean;
       readonly status?: number | undefined;
       readonly retryAfterMs?: number | undefined;
@@ -114,7 +115,7 @@ function parseStatus(body: string): StatusBody | undefined {
   }
 }
 
-function codeOf(status: number, body: StatusBody | undefined): string {
+function codeOf(status: number, body: StatusBody | undefined): EsbError['code'] {
   const reason = body?.reason;
   if (status === 410 || reason === 'Gone' || reason === 'Expired') {
     return 'Expired';
@@ -124,9 +125,9 @@ function codeOf(status: number, body: StatusBody | undefined): string {
     return 'ResourceVersionTooLarge';
   }
   if (reason !== undefined && reason !== '') {
-    return reason;
+    return foreignCode(reason);
   }
-  return reasonByStatus[status] ?? (status >= 500 ? 'InternalError' : 'Unknown');
+  return foreignCode(reasonByStatus[status] ?? (status >= 500 ? 'InternalError' : 'Unknown'));
 }
 
 /** Whether the API server could not be asked or could not answer now, as opposed to having refused the request. */

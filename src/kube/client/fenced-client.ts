@@ -4,7 +4,7 @@ import type { FenceOptions, KubeClient } from '../api/types.ts';
 /** The error of a write that was not sent: the right to write had ended by the time that the request could go out. */
 export class FencedError extends EsbError {
   constructor() {
-    super('not the leader: nothing was written', { code: 'NotLeader', retryable: true });
+    super('not the leader: nothing was written', { code: 'NotLeader' });
   }
 }
 

@@ -56,7 +56,7 @@ const DEFAULT_REFRESH_MS = 60_000;
 type Fields = Readonly<Record<string, unknown>>;
 
 function invalid(message: string, cause?: unknown): EsbError {
-  return new EsbError(message, { code: 'InvalidKubeconfig', retryable: true, cause });
+  return new EsbError(message, { code: 'InvalidKubeconfig', cause });
 }
 
 function fieldsOf(value: unknown, what: string): Fields {

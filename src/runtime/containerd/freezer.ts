@@ -128,7 +128,7 @@ export class Freezer {
       }
       if (this.#clock.monotonic() > end) {
         this.thaw(containerId);
-        throw new EsbError(`${containerId} does not freeze`, { code: 'TaskStuck', retryable: true });
+        throw new EsbError(`${containerId} does not freeze`, { code: 'TaskStuck' });
       }
       await sleep(this.#clock, FREEZE_EVERY_MS);
       // A process made meanwhile may have escaped (runc repeats the request as well).

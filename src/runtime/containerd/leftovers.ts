@@ -164,10 +164,7 @@ export class Leftovers {
       signal: AbortSignal.timeout(UMOUNT_DEADLINE_MS),
     });
     if (result.code !== 0) {
-      throw new EsbError(`${path} cannot be unmounted: ${result.stderr.trim()}`, {
-        code: 'UnmountFailed',
-        retryable: true,
-      });
+      throw new EsbError(`${path} cannot be unmounted: ${result.stderr.trim()}`, { code: 'UnmountFailed' });
     }
   }
 

@@ -184,10 +184,7 @@ export class OrphanShims {
     const end = clock.monotonic() + EXIT_DEADLINE_MS;
     while (shimOf(commandLineOf(this.#proc, pid), this.#options) !== undefined) {
       if (clock.monotonic() > end) {
-        throw new EsbError(`the shim ${pid} does not end`, {
-          code: 'TaskStuck',
-          retryable: true,
-        });
+        throw new EsbError(`the shim ${pid} does not end`, { code: 'TaskStuck' });
       }
       await sleep(clock, 5);
     }

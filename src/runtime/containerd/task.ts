@@ -293,10 +293,7 @@ export class TaskControl {
     const end = clock.monotonic() + SETTLE_DEADLINE_MS;
     while (freezer.state(containerId) === 'Frozen') {
       if (clock.monotonic() > end) {
-        throw new EsbError(`${containerId} stays frozen after a pause that failed`, {
-          code: 'TaskStuck',
-          retryable: true,
-        });
+        throw new EsbError(`${containerId} stays frozen after a pause that failed`, { code: 'TaskStuck' });
       }
       await sleep(clock, SETTLE_EVERY_MS);
     }
@@ -308,16 +305,8 @@ export class TaskControl {
       return error;
     }
     return (await this.#pulse.answers())
-      ? new EsbError(`the shim of ${containerId} does not answer`, {
-          code: 'TaskUnanswering',
-          retryable: true,
-          cause: error,
-        })
-      : new EsbError('containerd does not answer', {
-          code: 'RuntimeUnavailable',
-          retryable: true,
-          cause: error,
-        });
+      ? new EsbError(`the shim of ${containerId} does not answer`, { code: 'TaskUnanswering', cause: error })
+      : new EsbError('containerd does not answer', { code: 'RuntimeUnavailable', cause: error });
   }
 
   /** The state after a failed call, when it is one that stays. */

@@ -82,7 +82,7 @@ export class UserIdBlocks {
     }
     throw new EsbError(
       `all ${this.size} blocks of user ids are taken: give the agent a larger range by --user-namespaces`,
-      { code: 'UserIdsExhausted', retryable: true },
+      { code: 'UserIdsExhausted' },
     );
   }
 

@@ -23,7 +23,7 @@ export class WorkerExitError extends EsbError {
     const output = exit.output.trim();
     super(
       `the process of ${containerId} ${how} before its port was open${output === '' ? '' : `; its last output: ${output}`}`,
-      { code: 'ExitedAtOnce', retryable: true },
+      { code: 'ExitedAtOnce' },
     );
     this.exit = exit;
   }

@@ -81,10 +81,7 @@ export class DockerWorkers {
         throw await parts.steps.exitError(containerId, await this.#exitOf(containerId, made));
       }
       if (address === undefined) {
-        throw new EsbError(`the engine has given ${containerId} no address`, {
-          code: 'NetworkFailed',
-          retryable: true,
-        });
+        throw new EsbError(`the engine has given ${containerId} no address`, { code: 'NetworkFailed' });
       }
       const place = { address, pid: task.pid };
       await parts.steps.observed('listen', this.untilListening(containerId, place, signal));

@@ -72,7 +72,7 @@ export class DockerNetworkKeeper {
       if (driver !== 'bridge' || labels[OWN_LABEL] !== DOCKER_NETWORK) {
         throw new EsbError(
           `the Docker network '${DOCKER_NETWORK}' was made by somebody else: remove it, the agent makes its own`,
-          { code: 'NetworkFailed', retryable: true },
+          { code: 'NetworkFailed' },
         );
       }
       return true;

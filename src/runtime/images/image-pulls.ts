@@ -282,7 +282,7 @@ class StallWatch {
     this.#controller.abort(
       new EsbError(
         `pulling ${this.#image}: nothing has come from the registry for ${STALLED_MS / 60_000} minutes`,
-        { code: 'RegistryUnreachable', retryable: true },
+        { code: 'RegistryUnreachable' },
       ),
     );
   }

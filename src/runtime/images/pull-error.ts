@@ -1,3 +1,4 @@
+import type { ErrorCode } from '../../common/error-codes.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 
 /**
@@ -16,38 +17,36 @@ const WRONG_PLATFORM = /no match for platform|no matching manifest for|does not 
 export function pullError(reference: string, error: unknown): EsbError {
   const failure = EsbError.from(error);
   const text = failure.message;
-  const as = (code: string, message: string, retryable: boolean): EsbError =>
-    new EsbError(`pulling ${reference}: ${message}`, { code, retryable, cause: error });
+  const as = (code: ErrorCode, message: string): EsbError =>
+    new EsbError(`pulling ${reference}: ${message}`, { code, cause: error });
   if (['Aborted', 'DeadlineExceeded', 'RuntimeUnavailable', 'RegistryUnreachable'].includes(failure.code)) {
     return failure;
   }
   if (failure.code === 'DiskFull') {
-    return as('DiskFull', 'the disk of the node is full', true);
+    return as('DiskFull', 'the disk of the node is full');
   }
   if (DENIED.test(text)) {
     return as(
       'ImagePullFailed',
       'the registry refuses the credentials, or wants some: see spec.imagePullSecrets',
-      true,
     );
   }
   if (PLAIN_HTTP.test(text)) {
     return as(
       'RegistryUnreachable',
       'the registry speaks plain HTTP, which is not used unless a hosts.toml for it in certs.d says so (with Docker: insecure-registries of the engine)',
-      true,
     );
   }
   if (UNREACHABLE.test(text)) {
-    return as('RegistryUnreachable', `the registry does not answer: ${withoutPrefix(text)}`, true);
+    return as('RegistryUnreachable', `the registry does not answer: ${withoutPrefix(text)}`);
   }
   if (WRONG_PLATFORM.test(text)) {
-    return as('ImageInvalid', `the image is not made for this node: ${withoutPrefix(text)}`, false);
+    return as('ImageInvalid', `the image is not made for this node: ${withoutPrefix(text)}`);
   }
   if (hasCode(failure, 'NotFound') || NOT_FOUND.test(text)) {
-    return as('ImageNotFound', 'the registry has no such image', true);
+    return as('ImageNotFound', 'the registry has no such image');
   }
-  return as('ImagePullFailed', withoutPrefix(text), true);
+  return as('ImagePullFailed', withoutPrefix(text));
 }
 
 function withoutPrefix(text: string): string {

@@ -186,7 +186,6 @@ export class LogFolder implements LogFiles {
     if (code !== 0) {
       throw new EsbError(`fallocate: ${stderr.trim() || `exit code ${String(code)}`}`, {
         code: 'HoleNotPunched',
-        retryable: true,
       });
     }
   }

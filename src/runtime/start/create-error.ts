@@ -16,11 +16,7 @@ export function createError(code: 'CreateFailed' | 'StartFailed', error: unknown
     case 'RuntimeUnavailable':
       return failure;
     case 'DiskFull':
-      return new EsbError('the disk of the node is full', {
-        code: 'DiskFull',
-        retryable: true,
-        cause: error,
-      });
+      return new EsbError('the disk of the node is full', { code: 'DiskFull', cause: error });
     default:
       break;
   }
@@ -54,7 +50,7 @@ export async function creationStep<T>(
 export function networkError(error: unknown): EsbError {
   const failure = EsbError.from(error);
   return failure.code === 'Internal'
-    ? new EsbError(failure.message, { code: 'NetworkFailed', retryable: true, cause: error })
+    ? new EsbError(failure.message, { code: 'NetworkFailed', cause: error })
     : failure;
 }
 

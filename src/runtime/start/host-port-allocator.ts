@@ -125,7 +125,7 @@ export class HostPortAllocator {
     }
     throw new EsbError(
       `all ports of the node from ${first} to ${last} are taken: give the agent more with --host-ports`,
-      { code: 'AddressesExhausted', retryable: true },
+      { code: 'AddressesExhausted' },
     );
   }
 

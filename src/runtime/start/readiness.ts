@@ -78,6 +78,6 @@ export function notListening(
   const last = output.trim();
   return new EsbError(
     `nothing listens on port ${address.port} of ${containerId} after ${Math.round(deadlineMs / 1000)} s: is spec.port the port of the emulator, and does the command begin with the emulator?${last === '' ? '' : ` Its last output: ${last}`}`,
-    { code: 'NotListening', retryable: true },
+    { code: 'NotListening' },
   );
 }

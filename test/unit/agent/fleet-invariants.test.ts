@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../src/agent/model/desired-worker.ts';
 import type { InvocationResult } from '../../../src/agent/model/invocation.ts';
 import { sleep } from '../../../src/common/deadline.ts';
+import { foreignCode } from '../../../src/common/error-codes.ts';
 import { EsbError } from '../../../src/common/errors.ts';
 import type { FakeCall } from '../../support/fake-emulator.ts';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
@@ -261,7 +262,7 @@ class Run {
         this.#apply(step.change, 1);
         break;
       case 'Fail': {
-        const error = new EsbError('it failed', { code: 'SomeFault', retryable: true });
+        const error = new EsbError('it failed', { code: foreignCode('SomeFault'), retryable: true });
         lab.runtime.fail(step.operation, { error, afterEffect: step.afterEffect });
         break;
       }

@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { InvocationResult } from '../../../../src/agent/model/invocation.ts';
 import type { WorkerRecord } from '../../../../src/agent/model/worker-record.ts';
+import { foreignCode } from '../../../../src/common/error-codes.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import { WorkerExitError } from '../../../../src/runtime/contract/worker-exit-error.ts';
 import { watchFileSyncs } from '../../../support/file-syncs.ts';
@@ -480,7 +481,7 @@ describe('a fault', () => {
 
   it('of a resume is tried again', { tags: ['P9'] }, async () => {
     const lab = await FleetLab.with(paused);
-    const error = new EsbError('what?', { code: 'ContainerdError' });
+    const error = new EsbError('what?', { code: foreignCode('ContainerdError') });
     lab.runtime.fail('resume', { error }, { error });
     const call = lab.invoke();
     await lab.clock.advance(1_000);
@@ -811,7 +812,9 @@ describe('removal', () => {
 
   it('that fails says why and is tried again', async () => {
     const lab = await FleetLab.with(desiredFixture());
-    lab.runtime.fail('destroy', { error: new EsbError('mount is busy', { code: 'RemoveFailed' }) });
+    lab.runtime.fail('destroy', {
+      error: new EsbError('mount is busy', { code: foreignCode('RemoveFailed') }),
+    });
     lab.fleet.release('uid-of-hello');
     await settle();
     expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp).toMatchObject({

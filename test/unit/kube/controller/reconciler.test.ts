@@ -1,5 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { sleep } from '../../../../src/common/deadline.ts';
+import { foreignCode } from '../../../../src/common/error-codes.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
@@ -64,7 +65,9 @@ test('a failed key comes again after a growing wait, a successful one does not',
   let rounds = 0;
   const { clock, outcomes, reconciler } = start(() => {
     rounds++;
-    return rounds < 4 ? Promise.reject(new EsbError('no', { code: 'Nope' })) : Promise.resolve(undefined);
+    return rounds < 4
+      ? Promise.reject(new EsbError('no', { code: foreignCode('Nope') }))
+      : Promise.resolve(undefined);
   });
   reconciler.add('a');
   await clock.advance(99);
@@ -95,7 +98,7 @@ test('a terminal error is not tried again', async () => {
   let rounds = 0;
   const { clock, outcomes, reconciler } = start(() => {
     rounds++;
-    return Promise.reject(new TerminalError('never', { code: 'Nonsense' }));
+    return Promise.reject(new TerminalError('never', { code: foreignCode('Nonsense') }));
   });
   reconciler.add('a');
   await clock.advance(100_000);
