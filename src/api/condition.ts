@@ -97,6 +97,45 @@ export const readyReasons = {
   warmUpFailed: 'WarmUpFailed',
 } as const;
 
+/** Reasons of each condition of a worker, beside the codes of errors. `docs/reference/reasons.md` explains each. */
+export interface WorkerReasons {
+  readonly Scheduled: (typeof scheduledReasons)[keyof typeof scheduledReasons];
+  readonly ImageReady: 'Present' | 'Pulling';
+  readonly NetworkReady: 'Attached';
+  readonly Ready:
+    | (typeof readyReasons)[keyof typeof readyReasons]
+    | 'Creating'
+    | 'Failed'
+    | 'Pending'
+    | 'Restarting'
+    | 'Terminating'
+    | 'Unknown';
+  readonly UpToDate: 'Absent' | 'NodeFull' | 'Replacing' | 'ReplacementFailed' | 'UpToDate';
+  readonly LimitsReached: 'LoadTimeout' | 'OutOfMemory' | 'ProcessLimit';
+  readonly HandlerIgnored: 'HandlerInImage';
+  readonly WithinPolicy: 'MadeBeforePolicy' | 'PolicyRefused';
+  readonly CleanedUp: 'CleanedUp' | 'Removing';
+}
+
+/** Reason of any condition of a worker that is no code of an error. */
+export type WorkerReason = WorkerReasons[keyof WorkerReasons];
+
+/** How the process of a worker ended unasked. */
+export type TerminationReason = 'Completed' | 'Error' | 'OOMKilled';
+
+/** Reasons of the Events that the controller writes. */
+export type EventReason =
+  | 'Assigned'
+  | 'CleanupSkipped'
+  | 'DrainCalledOff'
+  | 'Drained'
+  | 'Draining'
+  | 'FailedScheduling'
+  | 'HoldRefused'
+  | 'NodeLost'
+  | 'Reassigned'
+  | 'Unassigned';
+
 /** Reasons of a worker's UpToDate condition that stand for a change under way, as opposed to one that failed. */
 export const changingReasons: ReadonlySet<string> = new Set([
   'Replacing',

@@ -1,3 +1,4 @@
+import type { EventReason } from '../api/condition.ts';
 import { isRetired, type LambdaNode, lambdaNodes as lambdaNodeType } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock, Timer } from '../common/clock.ts';
@@ -51,7 +52,7 @@ export interface LeaderOptions {
   readonly holds: HoldSource | undefined;
   /** Of this term: nothing is known yet. */
   readonly liveness: NodeLiveness;
-  readonly events: EventSink;
+  readonly events: EventSink<EventReason>;
   readonly metrics: ControllerMetrics;
   readonly reconcilerMetrics: ReconcilerMetrics;
   readonly clock: Clock;

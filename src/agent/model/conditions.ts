@@ -1,4 +1,4 @@
-import { readyReasons } from '../../api/condition.ts';
+import { readyReasons, type WorkerReason } from '../../api/condition.ts';
 import type { WorkerPhase } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/host-port.ts';
@@ -348,10 +348,10 @@ function withDelay({ message, delaySeconds }: Failure): string {
   return delaySeconds > 0 ? `${message}; next attempt in ${delaySeconds} s` : message;
 }
 
-function yes(reason: string, message: string): ConditionView {
+function yes(reason: WorkerReason, message: string): ConditionView {
   return { status: 'True', reason, message };
 }
 
-function no(reason: string, message: string): ConditionView {
+function no(reason: WorkerReason | Failure['code'], message: string): ConditionView {
   return { status: 'False', reason, message };
 }

@@ -1,3 +1,5 @@
+import type { TerminationReason } from '../../api/condition.ts';
+import type { EsbError } from '../../common/errors.ts';
 import type { EnsureStep, WorkerInfo } from '../../runtime/contract/runtime.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Goal } from './goal.ts';
@@ -7,7 +9,7 @@ import type { WorkerView } from './worker-state.ts';
 /** The reason why a worker has not reached its goal. */
 export interface Failure {
   /** The code of the error, or of the way in which the process ended. */
-  readonly code: string;
+  readonly code: EsbError['code'] | TerminationReason;
   readonly message: string;
   /** Whether the process of the worker ended, as opposed to a failed start. */
   readonly exited: boolean;

@@ -1,3 +1,4 @@
+import type { TerminationReason } from '../../api/condition.ts';
 import type { WorkerPhase } from '../../api/lambda-worker.ts';
 import type { WorkerAddress, WorkerIdentity } from '../../runtime/contract/runtime.ts';
 
@@ -26,7 +27,7 @@ export interface WorkerView {
   readonly restartCount: number;
   readonly lastTermination?: {
     readonly exitCode: number;
-    readonly reason: string;
+    readonly reason: TerminationReason;
     readonly finishedAt: string;
     readonly message: string;
   };

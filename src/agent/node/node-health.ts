@@ -14,6 +14,17 @@ const lookDeadlineMs = 4_000;
 /** Names in one message. */
 const maxNames = 5;
 
+/** Reasons of the conditions of a node, beside those of the health of its parts. */
+export type NodeReason =
+  | 'CallsRunning'
+  | 'Left'
+  | 'NothingLeft'
+  | 'Prepared'
+  | 'Ready'
+  | 'RoomLeft'
+  | 'Serving'
+  | 'Steady';
+
 /** One condition of the node, without the time of its last change. */
 export interface NodeCondition {
   readonly type:
@@ -26,7 +37,7 @@ export interface NodeCondition {
     | 'MovesDone'
     | 'Retired';
   readonly status: ConditionStatus;
-  readonly reason: string;
+  readonly reason: NodeReason | Extract<Health, { readonly ok: false }>['reason'];
   readonly message: string;
 }
 
@@ -123,7 +134,7 @@ export class NodeHealth {
       'Steady',
       'the wall clock has not stepped lately',
     );
-    const first = [...this.#notes.values()][0] ?? parts.find(({ status }) => status !== 'True');
+    const first = this.#fault();
     const ready: NodeCondition =
       first === undefined
         ? { type: 'Ready', status: 'True', reason: 'Ready', message: 'workers are served' }
@@ -139,10 +150,13 @@ export class NodeHealth {
 
   /** Whether workers can be served, and the reason when not. */
   ready(): Health {
-    const [ready] = this.conditions();
-    return ready === undefined || ready.status === 'True'
-      ? { ok: true }
-      : { ok: false, reason: ready.reason, message: ready.message };
+    return this.#fault() ?? { ok: true };
+  }
+
+  /** The first thing that keeps the node from being ready. */
+  #fault(): Exclude<Health, { readonly ok: true }> | undefined {
+    const parts = [this.#containerd, this.#network, this.#disk];
+    return [...this.#notes.values()][0] ?? parts.find((part) => !part.ok);
   }
 
   /** Looks until `signal` fires. */
@@ -251,7 +265,7 @@ async function asked<T extends Health>(answer: Promise<T>): Promise<T | Exclude<
 function condition(
   type: NodeCondition['type'],
   health: Health,
-  reason: string,
+  reason: NodeReason,
   message: string,
 ): NodeCondition {
   return health.ok

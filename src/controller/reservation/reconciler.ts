@@ -1,3 +1,4 @@
+import type { EventReason } from '../../api/condition.ts';
 import { type LambdaNode, lambdaNodes as lambdaNodeType } from '../../api/lambda-node.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
@@ -25,7 +26,7 @@ export interface HoldReconcilerOptions {
   readonly lambdaNodes: ObjectCache<LambdaNode>;
   readonly snapshot: Pick<NodeSnapshot, 'presence'>;
   readonly assignments: AssignmentCache;
-  readonly events: EventSink;
+  readonly events: EventSink<EventReason>;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Called when a node is closed or opened to workers. */

@@ -1,10 +1,10 @@
-import { scheduledReasons } from '../../api/condition.ts';
+import { scheduledReasons, type WorkerReasons } from '../../api/condition.ts';
 import type { NodeAmounts } from '../../api/lambda-node.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { TaintVerdict } from './taint.ts';
 import { TopologyParts, type TopologySpread } from './topology.ts';
 
-export type ScheduledReason = (typeof scheduledReasons)[keyof typeof scheduledReasons];
+export type ScheduledReason = WorkerReasons['Scheduled'];
 
 /**
  * The reason why a healthy node gets no new workers:

@@ -1,3 +1,4 @@
+import type { EventReason } from '../../api/condition.ts';
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
 import { resourcesOf, takenMiB } from '../../api/worker-resources.ts';
 import type { Clock } from '../../common/clock.ts';
@@ -26,7 +27,7 @@ export interface WorkerReconcilerOptions {
   readonly snapshot: NodeSnapshot;
   readonly left: Pick<LeftNodes, 'of'>;
   readonly assignments: AssignmentCache;
-  readonly events: EventSink;
+  readonly events: EventSink<EventReason>;
   readonly metrics: ControllerMetrics;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -47,7 +48,11 @@ const REWORD_MAX_MS = 300_000;
 /** Milliseconds until the cache should have caught up after a conflict; its event usually comes first. */
 const CONFLICT_REQUEUE_MS = 500;
 
-type EventKind = { readonly type: 'Normal' | 'Warning'; readonly reason: string; readonly action: string };
+type EventKind = {
+  readonly type: 'Normal' | 'Warning';
+  readonly reason: EventReason;
+  readonly action: string;
+};
 
 const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
   assigned: { type: 'Normal', reason: 'Assigned', action: 'Assign' },

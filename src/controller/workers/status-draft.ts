@@ -3,6 +3,7 @@ import {
   findCondition,
   readyReasons,
   scheduledReasons,
+  type WorkerReason,
   workerConditions,
 } from '../../api/condition.ts';
 import type { Assignment, LambdaWorker } from '../../api/lambda-worker.ts';
@@ -27,7 +28,7 @@ export function draftCondition(
   worker: LambdaWorker,
   type: string,
   status: ConditionDraft['status'],
-  reason: string,
+  reason: WorkerReason,
   message: string,
 ): ConditionDraft {
   const { generation } = worker.metadata;

@@ -280,7 +280,7 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
       }
     }
     if (frames === 0 && this.#clock.monotonic() - openedAt < SHORT_WATCH_MS) {
-      throw new EsbError('the watch ended at once', { code: 'WatchTooShort', retryable: true });
+      throw new EsbError('the watch ended at once', { code: 'WatchTooShort' });
     }
     this.#heard();
     this.#backoff.reset();
@@ -297,9 +297,7 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
   #guardSilence(silence: AbortController): Timer {
     const { watchSilenceMs } = this.#settings;
     return this.#clock.setTimer(() => {
-      silence.abort(
-        new EsbError(`no frame for ${watchSilenceMs} ms`, { code: 'WatchSilent', retryable: true }),
-      );
+      silence.abort(new EsbError(`no frame for ${watchSilenceMs} ms`, { code: 'WatchSilent' }));
     }, watchSilenceMs);
   }
 

@@ -203,7 +203,7 @@ class LeaseElector implements LeaderElector {
     // The Lease is renewed until the work has ended, also while the work is being ended.
     tasks.run('renewal', async (stopped) => {
       await this.#hold(stopped);
-      ending.abort(new EsbError('the lease was lost', { code: 'NotLeader', retryable: true }));
+      ending.abort(new EsbError('the lease was lost', { code: 'NotLeader' }));
     });
     try {
       await lead(ending.signal);

@@ -53,9 +53,9 @@ export interface EventRecorderOptions extends EventReporter {
 }
 
 /** Takes Events. */
-export interface EventSink {
+export interface EventSink<Reason extends string = string> {
   /** Never blocks and never throws. Equal events become one with a count. */
-  record(event: RecordedEvent): void;
+  readonly record: (event: RecordedEvent<Reason>) => void;
 }
 
 /** Writes Events in the background. */

@@ -5,11 +5,11 @@ import type { Event, ObjectReference } from '../api/resource-types.ts';
 import type { KubeObject, ObjectKey, ResourceType } from '../api/types.ts';
 
 /** An Event that a user finds under `kubectl describe`. */
-export interface RecordedEvent {
+export interface RecordedEvent<Reason extends string = string> {
   readonly regarding: ObjectReference;
   readonly type: 'Normal' | 'Warning';
   /** CamelCase, for machines. */
-  readonly reason: string;
+  readonly reason: Reason;
   /** CamelCase: the action that the reporter took. */
   readonly action: string;
   /** For people; cut after 1,024 bytes. */

@@ -388,11 +388,7 @@ async function answered<T>(call: Promise<T>): Promise<T> {
     return await call;
   } catch (error) {
     throw hasCode(error, 'DeadlineExceeded')
-      ? new EsbError('containerd does not answer', {
-          code: 'RuntimeUnavailable',
-          retryable: true,
-          cause: error,
-        })
+      ? new EsbError('containerd does not answer', { code: 'RuntimeUnavailable', cause: error })
       : error;
   }
 }

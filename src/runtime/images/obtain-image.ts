@@ -40,7 +40,7 @@ export async function obtainImage<Image>(
     return local;
   }
   if (request.pullPolicy === 'Never') {
-    throw new EsbError(source.absent(reference.name), { code: 'ImageNotFound', retryable: true });
+    throw new EsbError(source.absent(reference.name), { code: 'ImageNotFound' });
   }
   onPulling?.();
   const secrets = await request.pullSecrets?.({ signal, deadlineMs: SECRETS_DEADLINE_MS });
@@ -51,10 +51,7 @@ export async function obtainImage<Image>(
   }
   const pulled = await source.find(reference, options);
   if (pulled === undefined) {
-    throw new EsbError(`${reference.name} was pulled and is not there`, {
-      code: 'ImagePullFailed',
-      retryable: true,
-    });
+    throw new EsbError(`${reference.name} was pulled and is not there`, { code: 'ImagePullFailed' });
   }
   return pulled;
 }

@@ -120,10 +120,7 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
     }
     refuseForeign(found.identity.uid, request);
     if (found.task.kind === 'Unanswering') {
-      throw new EsbError(`the shim of ${containerId} does not answer`, {
-        code: 'TaskUnanswering',
-        retryable: true,
-      });
+      throw new EsbError(`the shim of ${containerId} does not answer`, { code: 'TaskUnanswering' });
     }
     if (!fits(found, request)) {
       this.#parts.logger.info({ containerId, task: found.task.kind }, 'the rest of a worker is replaced');

@@ -10,15 +10,11 @@ const PREFIX =
 /** Turns what making or starting a container failed with into the error that a condition shows. */
 export function createError(code: 'CreateFailed' | 'StartFailed', error: unknown): EsbError {
   const failure = EsbError.from(error);
-  switch (failure.code) {
-    case 'Aborted':
-    case 'DeadlineExceeded':
-    case 'RuntimeUnavailable':
-      return failure;
-    case 'DiskFull':
-      return new EsbError('the disk of the node is full', { code: 'DiskFull', cause: error });
-    default:
-      break;
+  if (['Aborted', 'DeadlineExceeded', 'RuntimeUnavailable'].includes(failure.code)) {
+    return failure;
+  }
+  if (failure.code === 'DiskFull') {
+    return new EsbError('the disk of the node is full', { code: 'DiskFull', cause: error });
   }
   if (TOO_LITTLE_MEMORY.test(failure.message)) {
     return memoryTooSmall(error);

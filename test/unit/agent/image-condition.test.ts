@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { statusOf } from '../../../src/agent/model/conditions.ts';
 import type { StatusInput } from '../../../src/agent/model/status-input.ts';
 import type { ConditionView } from '../../../src/agent/model/worker-state.ts';
+import type { ErrorCode } from '../../../src/common/error-codes.ts';
 import { desiredFixture } from '../../support/fleet-lab.ts';
 
 function imageReady(change: Partial<StatusInput>): ConditionView | undefined {
@@ -21,7 +22,7 @@ function imageReady(change: Partial<StatusInput>): ConditionView | undefined {
     ...change,
   } as StatusInput).conditions.ImageReady;
 }
-const failure = (code: string, delaySeconds: number): StatusInput['failure'] => ({
+const failure = (code: ErrorCode, delaySeconds: number): StatusInput['failure'] => ({
   code,
   message: 'pulling registry.example/hello:1: the registry does not answer',
   exited: false,
@@ -44,7 +45,7 @@ describe('the condition ImageReady', () => {
     );
   });
 
-  it.each(['RegistryUnreachable', 'ImageNotFound', 'PullSecretForbidden', 'PullSecretUnreadable'])(
+  it.each(['RegistryUnreachable', 'ImageNotFound', 'PullSecretForbidden', 'PullSecretUnreadable'] as const)(
     'tells of %s, and when it is tried again',
     (code) => {
       expect(imageReady({ failure: failure(code, 8) })).toEqual({

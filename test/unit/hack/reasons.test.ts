@@ -1,57 +1,28 @@
 import { describe, expect, it } from 'vitest';
-import { reasonFaults } from '../../../hack/reason-document.ts';
-import { reasonsIn } from '../../../hack/reason-scan.ts';
-import type { ReasonSection } from '../../../hack/reason-table.ts';
+import { reasonDocument } from '../../../hack/reason-document.ts';
+import { reasonSections } from '../../../hack/reason-table.ts';
+import { ERROR_CODES } from '../../../src/common/error-codes.ts';
+import { REASONS } from '../../../src/protocol/reasons.ts';
 
-const sections: readonly ReasonSection[] = [
-  {
-    title: 'Ready',
-    introduction: '',
-    rows: [{ status: 'True', reason: 'Running', meaning: 'it runs' }],
-  },
-];
+describe('the page of reasons', () => {
+  const text = reasonDocument()[0]?.text ?? '';
 
-describe('reasons in the source', () => {
-  it.each([
-    ["{ ok: false, reason: 'DiskFull', message }", ['DiskFull']],
-    ["readonly reason: 'PortsLow' | 'AddressesLow';", ['PortsLow', 'AddressesLow']],
-    ["const reason = oomKilled ? 'OOMKilled' : 'Error';", ['OOMKilled', 'Error']],
-    ["return no('Pulling', text);", ['Pulling']],
-    ["condition('Clean', this.#leftovers, 'NothingLeft', text)", ['NothingLeft']],
-    [
-      "export const readyReasons = {\n  /** It's so. */\n  running: 'Running',\n  lost: 'NodeLost',\n} as const;",
-      ['Running', 'NodeLost'],
-    ],
-    ["export type RefusalReason =\n  /** None. */\n  | 'NotFound'\n  | 'Fenced';", ['NotFound', 'Fenced']],
-  ])('are found in %j', (text, reasons) => {
-    expect(reasonsIn(text)).toEqual(reasons);
+  it('explains every code of an error and every reason of a call', () => {
+    const words = [...Object.keys(ERROR_CODES), ...Object.values(REASONS).map(({ name }) => name)];
+    expect(words.filter((word) => !text.includes(`| \`${word}\` |`))).toEqual([]);
   });
 
-  it('are not what only looks like one', () => {
-    expect(reasonsIn("{ reason: 'the token is for another audience', kind: 'Refused' }")).toEqual([]);
-  });
-
-  it('are codes of errors where those end up in a condition, but for those that nobody is told', () => {
-    const text = "new EsbError(text, { code: 'NotListening' }); new EsbError(text, { code: 'LogCutShort' })";
-    expect(reasonsIn(text)).toEqual([]);
-    expect(reasonsIn(text, true)).toEqual(['NotListening']);
+  it.each(reasonSections)('explains each reason of $title once', ({ rows }) => {
+    const reasons = rows.map(([, reason]) => reason);
+    expect(reasons).not.toEqual([]);
+    expect(new Set(reasons).size).toBe(reasons.length);
+    expect(rows.filter(([, , meaning]) => meaning === '')).toEqual([]);
   });
 });
 
-describe('the table of reasons', () => {
-  it('fits a source that has the same', () => {
-    const found = [{ reason: 'Running', file: 'src/agent/model/conditions.ts' }];
-    expect(reasonFaults(sections, found, new Set(['Running']))).toEqual([]);
-  });
-
-  it('lacks what only the source has, and the fault says where', () => {
-    const found = [{ reason: 'Drained', file: 'src/controller/drain.ts' }];
-    expect(reasonFaults(sections, found, new Set(['Running', 'Drained']))).toEqual([
-      'src/controller/drain.ts has the reason Drained: say there what it means',
-    ]);
-  });
-
-  it('may not tell of what the source does not have', () => {
-    expect(reasonFaults(sections, [], new Set())).toEqual(['it tells of Running, which is nowhere in src/']);
+describe('words that name reasons', () => {
+  it('are one CamelCase word each', () => {
+    const reasons = reasonSections.flatMap(({ rows }) => rows.map(([, reason]) => reason));
+    expect(reasons.filter((reason) => !/^([A-Z]+[a-z]+)+$/.test(reason))).toEqual([]);
   });
 });

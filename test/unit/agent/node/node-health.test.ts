@@ -231,7 +231,7 @@ describe('the health of a node', () => {
 
   it('are well and warn while something is only about to run out', async () => {
     const { health, setNetwork } = world();
-    const warning = { reason: 'PortsLow', message: '930 of 1023 ports are taken' };
+    const warning = { reason: 'PortsLow', message: '930 of 1023 ports are taken' } as const;
     setNetwork(async () => ({ ok: true, warning }));
     await health.look();
     expect(health.conditions()).toContainEqual({ type: 'NetworkReady', status: 'True', ...warning });

@@ -5,6 +5,7 @@ import { NodeRegistration } from '../../../../src/agent/node/node-registration.t
 import { endpointOf, nodeVersions } from '../../../../src/agent/node/node-status.ts';
 import type { SetAside } from '../../../../src/agent/worker/set-aside.ts';
 import { type LambdaNode, lambdaNodes } from '../../../../src/api/lambda-node.ts';
+import { foreignCode } from '../../../../src/common/error-codes.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { leases, type Node } from '../../../../src/kube/api/resource-types.ts';
 import { createKubeClient } from '../../../../src/kube/client/client.ts';
@@ -203,7 +204,7 @@ describe('the registration of a node', () => {
     const running = registration.run(stop.signal).catch(() => undefined);
     await waitFor('the registration', () => stored()?.status !== undefined);
     const before = writes();
-    health.note('test', { ok: false, reason: 'Testing', message: 'a test' });
+    health.note('test', { ok: false, reason: foreignCode('Testing'), message: 'a test' });
     await waitFor('the condition', async () => {
       await clock.advance(300);
       return stored()?.status?.conditions?.[0]?.reason === 'Testing';
