@@ -29,15 +29,14 @@ const STRANGER_BURST_SECONDS = 5;
 const MAX_ADDRESSES = 20_000;
 
 /**
- * Audiences of the tokens that are accepted. A token for the API server itself is refused, since a gateway
- * could use it there. A token for the gateways of one namespace is of no use to a gateway of another that was
- * taken over.
+ * Audiences of the tokens that are accepted. A token for the API server itself is refused, since a gateway could use it
+ * there. A token for the gateways of one namespace is of no use to a gateway of another that was taken over.
  */
 function defaultAudiences(namespace: string): readonly string[] {
   return [`esb-gateway.${namespace}`, 'esb-gateway'];
 }
 
-/** The flags that say who may call. */
+/** The flags of authentication and authorization. */
 export type AccessFlags = Pick<GatewayConfig, 'callers' | 'tls'>;
 
 export interface GatewayAccessOptions {
@@ -104,7 +103,9 @@ function warn(flags: AccessFlags, listen: HostPort, logger: Logger): void {
     return;
   }
   if (flags.callers.authentication === 'off') {
-    logger.warn('authentication is off: whoever reaches the port may call every function of the namespace');
+    logger.warn(
+      'authentication is off: every client that reaches the port may call every function of the namespace',
+    );
   } else if (flags.tls.cert === undefined) {
     logger.warn('no TLS: unless a proxy in front has it, tokens and calls can be read on their way');
   }

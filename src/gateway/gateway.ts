@@ -35,8 +35,9 @@ import type { GatewayObservation } from './telemetry/gateway-observation.ts';
 import { createCallObserver } from './telemetry/observed-call.ts';
 
 /**
- * Milliseconds without a request after which clients count as sent elsewhere, once the gateway is to end: load balancers
- * need that time to notice. Clients that go on calling delay the end by up to {@link MAX_LAME_DUCKS} times as long.
+ * Milliseconds without a request after which clients count as sent elsewhere, once the gateway is to end: load
+ * balancers need that time to notice. Clients that go on calling delay the end by up to {@link MAX_LAME_DUCKS} times as
+ * long.
  */
 const LAME_DUCK_MS = 500;
 const MAX_LAME_DUCKS = 10;

@@ -15,28 +15,28 @@ import { LambdaError, throttled, unavailable } from './lambda/lambda-error.ts';
 import { beginSending, endSending } from './telemetry/sending-span.ts';
 
 /**
- * Milliseconds that a call waits for a worker that is being moved or whose agent is being restarted: longer than an agent that is told
- * to end lets its last calls run (20 seconds), and takes no others.
+ * Milliseconds that a call waits for a worker that is being moved, or whose agent restarts: longer than an ending
+ * agent, which takes no other calls, lets its last calls run (20 seconds).
  */
 const MAX_WAIT_MS = 30_000;
 /** Milliseconds after which it is asked again even though nothing is known to have changed. */
 const ASK_AGAIN_MS = 250;
 /**
- * Milliseconds beside the time of the function that a call may take at its agent, for queue, image and start. Agents
- * keep limits of their own; this one is for an agent that is at fault.
+ * Milliseconds beyond the function's own time that a call may take at its agent, for queue, image and start. Agents
+ * keep limits of their own; this bound is for a faulty agent.
  */
 const MAX_OVERHEAD_MS = 3_600_000;
 
 export interface InvokerOptions {
   readonly view: FleetView;
-  /** Whether a function that is not in the view does not exist, as far as anybody can know. */
+  /** Whether the view is complete: a function that is not in it does not exist. */
   readonly isViewCurrent: () => boolean;
   /** The session to the agent of a node, while there is one. */
   readonly sessionOf: (nodeName: string) => AgentSession | undefined;
-  /** Told of the agent's stamp of each call that reached a worker. */
+  /** Called with the agent's stamp of each call that reached a worker. */
   readonly onActivity: (worker: WorkerEntry, stamp: string) => void;
   readonly clock: Clock;
-  /** Where a span of each time that a call is sent to an agent goes; undefined where nobody wants them. */
+  /** Receives a span for each time that a call is sent to an agent; undefined for no spans. */
   readonly tracing?: Tracing | undefined;
   /** Milliseconds in place of the usual 30,000. */
   readonly maxWaitMs?: number;
@@ -46,8 +46,8 @@ export interface InvokerOptions {
 export type CallPlace = Pick<Admitted, 'stepAside' | 'stepBack'>;
 
 /**
- * Brings calls to workers. A call is sent again only when nobody has begun it, and waits a bounded time for a worker that is
- * being moved or whose agent is away; what has been sent and lost is told as such and never repeated.
+ * Brings calls to workers. A call is sent again only if it was not started, and waits a bounded time for a worker that
+ * is being moved or whose agent is away. A call that was sent and lost is reported as unknown and never repeated.
  */
 export class Invoker {
   readonly #options: InvokerOptions;
@@ -59,9 +59,9 @@ export class Invoker {
   }
 
   /**
-   * The function that is meant.
+   * The function of a reference.
    *
-   * @throws {LambdaError} ResourceNotFoundException, or ServiceException (503) where it may exist all the same
+   * @throws {LambdaError} ResourceNotFoundException, or ServiceException (503) where the function may exist
    */
   find(reference: FunctionReference): FunctionEntry {
     const { name, qualifier } = reference;
@@ -80,8 +80,8 @@ export class Invoker {
   /**
    * Runs one call.
    *
-   * @param place given up while the call waits for a worker that is away, so that all who wait do it at the same time
-   * @throws {LambdaError} when it has run nowhere
+   * @param place given up while the call waits for a worker that is away, so that all such calls wait at the same time
+   * @throws {LambdaError} when the call has run nowhere
    */
   async invoke(call: FunctionCall, caller: Caller, place: CallPlace): Promise<InvokeResult> {
     const { view, clock } = this.#options;
@@ -224,7 +224,7 @@ export class Invoker {
     });
   }
 
-  /** What to say when waiting has not helped. */
+  /** The refusal after the wait is over. */
   #exhausted(target: FunctionEntry, passing: Refusal | undefined): LambdaError {
     if (passing !== undefined) {
       return unavailable(`No worker took the call: ${passing.message} (${passing.reason}).`);

@@ -37,8 +37,8 @@ export interface OtlpTracingOptions {
 }
 
 /**
- * Spans by OTLP over HTTP, in batches. Sampler, limits, batches, headers, timeout, compression and resource follow the
- * `OTEL_*` variables of the environment, which the SDK reads. This file is loaded only where spans are wanted.
+ * Sends spans by OTLP over HTTP, in batches. Sampler, limits, batches, headers, timeout, compression and resource
+ * follow the `OTEL_*` variables of the environment, which the SDK reads. Loaded only when spans are wanted.
  */
 export function createOtlpTracing(options: OtlpTracingOptions): Tracing {
   const { attributes, clock, logger, service, url } = options;
@@ -103,8 +103,8 @@ class OtlpSpan implements TraceSpan {
 }
 
 /**
- * The wall clock with the fractions that the monotonic one has. Spans of a few microseconds are to be told apart, and
- * a stage is not to end before it began; a step of the wall clock is followed all the same.
+ * The wall clock with the fractions of the monotonic clock: spans of a few microseconds differ, and no stage ends
+ * before its begin. Steps of the wall clock are followed.
  */
 function wallClock(clock: Clock): () => number {
   let offset = Number.NaN;

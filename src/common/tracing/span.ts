@@ -3,7 +3,9 @@ import type { TraceContext } from './trace-context.ts';
 export type SpanAttributes = Readonly<Record<string, string | number | boolean>>;
 
 export interface SpanOptions {
-  /** Of OpenTelemetry: `server` for a request that came in, `client` for one that goes out, `internal` for a stage of it. */
+  /**
+   * As in OpenTelemetry: `server` for an incoming request, `client` for an outgoing one, `internal` for a stage of it.
+   */
   readonly kind: 'server' | 'client' | 'internal';
   /** The span that it belongs to; without it a trace begins here. */
   readonly parent: TraceContext | undefined;
@@ -16,17 +18,17 @@ export interface SpanOptions {
 export interface TraceSpan {
   readonly context: TraceContext;
   set(attributes: SpanAttributes): void;
-  /** What it stands for failed. */
+  /** The work of the span failed. */
   fail(message: string): void;
   /** @param at milliseconds since the epoch, with fractions; now by default */
   end(at?: number): void;
 }
 
-/** Where spans go. There is none where nobody wants them: what is not there costs nothing. */
+/** Receives spans. Without tracing there is no object, and no cost. */
 export interface Tracing {
   /** Milliseconds since the epoch, with fractions, on one clock for all spans of this process. */
   now(): number;
   begin(name: string, options: SpanOptions): TraceSpan;
-  /** Sends what is left, within three seconds. Never rejects. */
+  /** Sends the remaining spans, within three seconds. Never rejects. */
   close(): Promise<void>;
 }

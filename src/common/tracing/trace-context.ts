@@ -10,7 +10,7 @@ export interface TraceContext {
   readonly traceId: string;
   /** 16 hexadecimal digits, in lower case and not all zero. */
   readonly spanId: string;
-  /** Whether whoever began the trace wants it to be kept. */
+  /** Whether the trace is to be kept, by the decision of its first program. */
   readonly sampled: boolean;
 }
 
@@ -23,7 +23,7 @@ const sampledFlag = 1;
 /** Longest header that is looked at, in characters: one of X-Ray has well below 200. */
 const maxHeader = 2_048;
 
-/** What a `traceparent` names; undefined for one that names nothing. */
+/** The span of a `traceparent`; undefined for an invalid one. */
 export function parseTraceParent(text: string): TraceContext | undefined {
   const match = text.length > maxHeader ? null : traceParentForm.exec(text);
   if (match === null) {
@@ -43,7 +43,7 @@ export function formatTraceParent({ traceId, spanId, sampled }: TraceContext): s
   return `00-${traceId}-${spanId}-${sampled ? '01' : '00'}`;
 }
 
-/** What an `X-Amzn-Trace-Id` names; undefined for one without a whole Root and Parent. */
+/** The span of an `X-Amzn-Trace-Id`; undefined for one without a whole Root and Parent. */
 export function parseXRay(text: string): TraceContext | undefined {
   const fields = xRayFields(text);
   const root = rootForm.exec(fields.get('root')?.value ?? '');
@@ -56,7 +56,7 @@ export function parseXRay(text: string): TraceContext | undefined {
   if (traceId === noTrace || spanId === noSpan) {
     return undefined;
   }
-  // Without a decision, which is also written as `?`, it is ours.
+  // Without a decision, also written as `?`, the trace is sampled.
   return { traceId, spanId, sampled: fields.get('sampled')?.value !== '0' };
 }
 
@@ -66,10 +66,10 @@ export function formatXRay({ traceId, spanId, sampled }: TraceContext): string {
 }
 
 /**
- * The `X-Amzn-Trace-Id` that goes on from a span. What the caller's own says beside Root, Parent and Sampled is kept; one
- * of another trace, which names something that only its reader knows, is left as it is.
+ * The `X-Amzn-Trace-Id` that continues from a span. Fields of the given header beside Root, Parent and Sampled are
+ * kept; a header of another trace is left as it is.
  *
- * @param given the caller's own; empty for none
+ * @param given the caller's header; empty for none
  */
 export function continuedXRay(given: string, context: TraceContext): string {
   if (given === '') {
@@ -86,7 +86,7 @@ export function continuedXRay(given: string, context: TraceContext): string {
   return `${formatXRay(context)}${others.join('')}`;
 }
 
-/** The span that a call comes from, by its `traceparent` or else its `X-Amzn-Trace-Id`; empty where it has none. */
+/** The parent span of a call, by its `traceparent` or else its `X-Amzn-Trace-Id`; undefined for none. */
 export function parentOf(traceParent: string, traceId: string): TraceContext | undefined {
   return (
     (traceParent === '' ? undefined : parseTraceParent(traceParent)) ??

@@ -14,32 +14,33 @@ export type TracingSettings =
   | { readonly kind: 'On'; readonly url: string | undefined }
   | { readonly kind: 'Unsupported'; readonly message: string };
 
-/** The part of the environment that OpenTelemetry defines and that is looked at here; the rest is read by its SDK. */
+/** The variables of OpenTelemetry that are read here; its SDK reads the others. */
 export type TracingEnvironment = Readonly<Record<string, string | undefined>>;
 
 /**
- * What flag and environment say. The names are those of the OpenTelemetry specification, "Environment Variable
- * Specification" and "OTLP Exporter Configuration".
+ * The tracing settings of flag and environment, by the names of the OpenTelemetry specification ("Environment Variable
+ * Specification", "OTLP Exporter Configuration").
  *
- * @param endpoint of the flag: the base address of a collector, below which `/v1/traces` is; goes before the environment
+ * @param endpoint the flag: the base address of a collector, which serves `/v1/traces`; precedes the environment
  */
 export function tracingSettings(endpoint: string | undefined, env: TracingEnvironment): TracingSettings {
-  const told = (name: string): string => env[name]?.trim() ?? '';
-  const exporter = told('OTEL_TRACES_EXPORTER');
-  if (told('OTEL_SDK_DISABLED').toLowerCase() === 'true' || exporter === 'none') {
+  const settingOf = (name: string): string => env[name]?.trim() ?? '';
+  const exporter = settingOf('OTEL_TRACES_EXPORTER');
+  if (settingOf('OTEL_SDK_DISABLED').toLowerCase() === 'true' || exporter === 'none') {
     return { kind: 'Off' };
   }
   const wanted =
     endpoint !== undefined ||
-    told('OTEL_EXPORTER_OTLP_ENDPOINT') !== '' ||
-    told('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT') !== '';
+    settingOf('OTEL_EXPORTER_OTLP_ENDPOINT') !== '' ||
+    settingOf('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT') !== '';
   if (!wanted) {
     return { kind: 'Off' };
   }
   if (exporter !== '' && exporter !== 'otlp') {
     return { kind: 'Unsupported', message: `OTEL_TRACES_EXPORTER=${exporter}: spans are sent by otlp only` };
   }
-  const protocol = told('OTEL_EXPORTER_OTLP_TRACES_PROTOCOL') || told('OTEL_EXPORTER_OTLP_PROTOCOL');
+  const protocol =
+    settingOf('OTEL_EXPORTER_OTLP_TRACES_PROTOCOL') || settingOf('OTEL_EXPORTER_OTLP_PROTOCOL');
   if (protocol !== '' && protocol !== 'http/protobuf') {
     return {
       kind: 'Unsupported',
@@ -58,7 +59,7 @@ export function tracingSettings(endpoint: string | undefined, env: TracingEnviro
 export interface TracingOptions {
   /** `service.name` where the environment gives none. */
   readonly service: string;
-  /** What else is known of this process, such as its node. */
+  /** Further attributes of this process, such as its node. */
   readonly attributes: SpanAttributes;
   /** Of the flag; see {@link tracingSettings}. */
   readonly endpoint: string | undefined;
@@ -68,8 +69,8 @@ export interface TracingOptions {
 }
 
 /**
- * Begins to send spans, if flag or environment want it: only then is the SDK of OpenTelemetry loaded. What cannot be
- * followed is logged and leaves tracing off, since no call is to fail for the sake of its trace.
+ * Begins to send spans, if flag or environment want them: only then is the SDK of OpenTelemetry loaded. Invalid
+ * settings are logged and leave tracing off: no call may fail because of its trace.
  */
 export async function openTracing(options: TracingOptions): Promise<Tracing | undefined> {
   const { endpoint, env, logger } = options;

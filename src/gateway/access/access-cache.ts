@@ -8,42 +8,42 @@ import type { CallerRates } from '../lambda/caller-rate.ts';
 import { type LambdaError, throttled, unavailable } from '../lambda/lambda-error.ts';
 
 export interface AccessCacheOptions<T> {
-  /** What is asked for, in messages and logs. */
+  /** The subject of the questions, for messages and logs. */
   readonly what: string;
   /** Milliseconds that an answer is good for. */
   readonly ttlMs: (value: T) => number;
   /** Milliseconds beyond it that the last answer does while the API server is away. */
   readonly graceMs: number;
-  /** Whether the API server is away, as far as is known by other means than these questions, which callers have a hand in. */
+  /** Whether the API server is away, by a source other than these questions, which callers can influence. */
   readonly isAway: () => boolean;
-  /** What questions strangers may make the gateway ask, by their addresses. */
+  /** The rate of questions about unproved senders, by their addresses. */
   readonly strangers: CallerRates;
   readonly clock: Clock;
-  /** Owns what is under way. */
+  /** Owns the questions under way. */
   readonly tasks: TaskGroup;
   readonly maxEntries?: number;
 }
 
 const MAX_ENTRIES = 10_000;
 /**
- * Questions to the API server at a time, and such that wait for their turn: a flood of unknown callers may not go beyond. As many again are for
- * those whose last answer is there, who do not stand in one line with strangers.
+ * Questions to the API server at a time, and those that wait: a flood of unknown callers may not exceed them. As many
+ * again are for callers with an earlier answer, who do not wait behind unknown ones.
  */
 const MAX_LOADS = 16;
 const MAX_PENDING = 1_024;
 /** Milliseconds that an answer may take, waiting included; and where the last one would do. */
 const LOAD_DEADLINE_MS = 5_000;
 const KNOWN_DEADLINE_MS = 1_000;
-/** Milliseconds after a failed question in which nobody with an answer of old waits for a new one. */
+/** Milliseconds after a failed question in which a caller with an earlier answer does not wait for a new one. */
 const TROUBLE_MS = 10_000;
 /**
- * Milliseconds beyond its time that an answer does while the API server is too busy to give a new one. Callers can make it so, which gives
- * nobody back a right for long that was taken away.
+ * Milliseconds beyond its time that an answer serves while the API server is too busy for a new one. Callers can make
+ * it busy: a right that was taken away must not return for long.
  */
 const BUSY_MS = 30_000;
 /** Milliseconds between two questions about the same in the background. */
 const REFRESH_MS = 3_000;
-/** Part of its time after which an answer that is in use is asked for anew, while it still is good: nobody then waits for it. */
+/** Part of its time after which an answer in use is refreshed in the background, so that no call waits for it. */
 const REFRESH_AT = 0.75;
 
 interface Entry<T> {
@@ -55,15 +55,15 @@ interface Entry<T> {
   used: boolean;
 }
 
-/** Who wants to know. */
+/** The caller for whom a question is asked. */
 export interface Asker {
   /** Questions that wait are shared out by this. */
   readonly name: string;
-  /** Whether nobody has proved who it is; the name then is that of an address. */
+  /** Whether the sender is not proved; the name then is that of an address. */
   readonly isStranger: boolean;
 }
 
-/** Somebody at an address. */
+/** The asker of an address. */
 export function strangerAt(address: string): Asker {
   return { name: `address ${addressGroup(address)}`, isStranger: true };
 }
@@ -75,9 +75,9 @@ interface Line {
 }
 
 /**
- * Answers of the API server about who somebody is and what they may do. A good answer is there at once; one of old is used only while
- * the server is away, or for some seconds while it is busy. Questions about the same are asked once at a time, and entries nobody uses make
- * room for others.
+ * Answers of the API server about identities and rights. A fresh answer is returned at once; an old one only while the
+ * server is away, or for some seconds while it is busy. Equal questions are asked once at a time, and unused entries
+ * make room for others.
  */
 export class AccessCache<T> {
   readonly #options: AccessCacheOptions<T>;
@@ -86,9 +86,9 @@ export class AccessCache<T> {
   readonly #loads = new Map<string, Promise<T>>();
   readonly #known: Line = { gate: new Limiter(MAX_LOADS), pending: 0 };
   readonly #unknown: Line = { gate: new Limiter(MAX_LOADS), pending: 0 };
-  /** Questions that wait of each asker who has no answer. */
+  /** Waiting questions of each asker without an answer. */
   readonly #pendingOf = new Map<string, number>();
-  /** Monotonic milliseconds until which the API server counts as away, and those until which it counts as away or busy. */
+  /** Monotonic milliseconds until which the API server counts as away, and until which it counts as away or busy. */
   #awayUntilMs = 0;
   #troubledUntilMs = 0;
 
@@ -104,10 +104,10 @@ export class AccessCache<T> {
   /**
    * The answer to a question, at once if it is known.
    *
-   * @param key what the answer depends on; no secret
+   * @param key everything that the answer depends on; no secret
    * @param load asks the API server
-   * @throws {LambdaError} ServiceException (503) when it is not known and cannot be asked for, TooManyRequestsException when the asker asks too
-   *   much; other errors are those of `load`
+   * @throws {LambdaError} ServiceException (503) when the answer is unknown and unavailable, TooManyRequestsException
+   *   when the asker asks too much; other errors are those of `load`
    */
   get(key: string, load: (signal: AbortSignal) => Promise<T>, asker: Asker): T | Promise<T> {
     const entry = this.#entries.get(key);
@@ -147,20 +147,20 @@ export class AccessCache<T> {
     }
   }
 
-  /** Asks anew in the background. */
+  /** Refreshes an answer in the background. */
   #refresh(key: string, entry: Entry<T>, load: (signal: AbortSignal) => Promise<T>): void {
-    // Whatever becomes of it, it is tried again only after this.
+    // The next refresh waits this long, even if this one fails.
     entry.refreshAtMs = this.#options.clock.monotonic() + REFRESH_MS;
     if (this.#known.pending < MAX_PENDING) {
       this.#load(key, load, LOAD_DEADLINE_MS, this.#known).catch(() => undefined);
     }
   }
 
-  /** Asks for somebody of whom nothing is known. */
+  /** Asks for a caller without an earlier answer. */
   #ask(key: string, load: (signal: AbortSignal) => Promise<T>, { name, isStranger }: Asker): Promise<T> {
     const { strangers, clock, what } = this.#options;
     const pending = this.#pendingOf.get(name) ?? 0;
-    // No asker may have more questions waiting than there is room for yet, so that the next one always finds some.
+    // No asker may have more waiting questions than there are free places: the next asker always finds one.
     if (pending > 0 && pending >= MAX_PENDING - this.#unknown.pending) {
       return Promise.reject(tooMany(what));
     }
@@ -217,7 +217,7 @@ export class AccessCache<T> {
     return done.promise;
   }
 
-  /** @param asked whether it was the API server that failed, and not the turn that did not come */
+  /** @param asked whether the API server failed, and not the wait for a place */
   #failed(error: unknown, asked: boolean): unknown {
     if (!isUnavailable(error)) {
       return error;
@@ -271,7 +271,7 @@ export class AccessCache<T> {
   }
 }
 
-/** Whether the API server has too much to do, which callers can bring about: it says so, or gives no answer in time. */
+/** Whether the API server has too much to do, which callers can cause: a 429, or no answer in time. */
 function isBusy(error: unknown): boolean {
   return !(error instanceof ApiError) || error.status === 429;
 }

@@ -2,10 +2,10 @@ import { EsbError } from '../../common/errors.ts';
 import type { Principal } from './principal.ts';
 import { deriveSigningKey } from './signing-key.ts';
 
-/** Groups that everybody is in who has proved to be someone, as the API server has it. */
+/** The group of every authenticated user, as in the API server. */
 export const AUTHENTICATED_GROUP = 'system:authenticated';
 
-/** Signing keys that are kept of one access key: it is used with few regions, and for two days around midnight. */
+/** Signing keys that are kept of one access key: few regions, and two days around midnight. */
 const MAX_SIGNING_KEYS = 16;
 /** Shortest secret that is taken, in characters. AWS's have 40. */
 const MIN_SECRET_LENGTH = 16;
@@ -19,11 +19,11 @@ interface AccessKeyEntry {
   readonly expires?: unknown;
 }
 
-/** A key that requests are signed with, and whom it stands for. */
+/** A key that requests are signed with, and its principal. */
 export interface AccessKey {
   readonly id: string;
   readonly principal: Principal;
-  /** What has to go with the signature, for keys that are temporary ones. */
+  /** The token that has to accompany a signature by a temporary key. */
   readonly sessionToken: string | undefined;
   /** Milliseconds since the epoch when it stops being good; infinite for never. */
   readonly expiresAtMs: number;
@@ -31,13 +31,13 @@ export interface AccessKey {
   signingKey(date: string, region: string, service: string): Buffer;
 }
 
-/** Milliseconds since the epoch; not a number for what is no time. */
+/** Milliseconds since the epoch; NaN for a value that is no time. */
 function timeOf(value: unknown): number {
   return typeof value === 'string' ? Date.parse(value) : Number.NaN;
 }
 
 /**
- * Reads one entry of the Secret. Nothing of its value is told in an error.
+ * Reads one entry of the Secret. Errors contain nothing of its value.
  *
  * @throws {EsbError} `InvalidAccessKey`
  */
@@ -76,7 +76,7 @@ export function parseAccessKey(id: string, value: string): AccessKey {
       let key = signingKeys.get(scope);
       if (key === undefined) {
         key = deriveSigningKey(secretAccessKey, date, region, service);
-        // Callers choose the region, so anybody could make more of them; the next ones are derived anew.
+        // Callers choose the region, and could make any number of keys.
         if (signingKeys.size >= MAX_SIGNING_KEYS) {
           signingKeys.clear();
         }

@@ -8,8 +8,8 @@ import { type AccessKey, parseAccessKey } from './access-key.ts';
 const MAX_KEYS = 10_000;
 
 /**
- * The access keys of a Secret, as it is now. Entries that make no sense are left out and told in the log, by their id alone; the
- * others are good all the same.
+ * The access keys of a Secret, as last watched. Invalid entries are skipped and logged by their id alone; the others
+ * stay valid.
  */
 export class AccessKeys {
   readonly #logger: Logger;
@@ -56,7 +56,7 @@ export class AccessKeys {
       } catch (error) {
         this.#logger.warn(
           { accessKeyId: id, reason: messageOf(error) },
-          'access key in the Secret makes no sense',
+          'access key in the Secret is invalid',
         );
       }
     }

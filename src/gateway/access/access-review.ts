@@ -8,7 +8,7 @@ import type { AccessAction } from './access.ts';
 import { AccessCache, type AccessCacheOptions, strangerAt } from './access-cache.ts';
 import { type Principal, principalName } from './principal.ts';
 
-/** What the API server says somebody may do. */
+/** The API server's answer about a right. */
 type Decision = 'allowed' | 'denied';
 
 export interface AccessReviewerOptions
@@ -28,7 +28,7 @@ export interface UnprovedClaim {
   readonly address: string;
 }
 
-/** What Kubernetes and AWS call each action. */
+/** The names of each action in Kubernetes and AWS. */
 const ACTIONS = {
   invoke: { verb: 'create', subresource: 'invoke', permission: 'lambda:InvokeFunction' },
   get: { verb: 'get', subresource: '', permission: 'lambda:GetFunction' },
@@ -36,13 +36,13 @@ const ACTIONS = {
 } as const satisfies Record<AccessAction, object>;
 
 /**
- * Asks the API server what somebody may do: to call a function is `create` on `lambdaworkers/invoke`, with the name of the function as that
- * of the resource, and to read is `get` and `list` on `lambdaworkers`.
+ * Asks the API server for rights: a call is `create` on `lambdaworkers/invoke`, with the name of the function as that
+ * of the resource, and reads are `get` and `list` on `lambdaworkers`.
  */
 export class AccessReviewer {
   readonly #options: AccessReviewerOptions;
   readonly #decisions: AccessCache<Decision>;
-  /** The text that tells one principal from another, by principal: it is too dear to be made for every call. */
+  /** The key of each principal in the cache, made once: the text costs too much for every call. */
   readonly #identities = new WeakMap<Principal, string>();
 
   constructor(options: AccessReviewerOptions) {
@@ -56,7 +56,8 @@ export class AccessReviewer {
   }
 
   /**
-   * @param claim present where nobody has proved yet that it is this principal: whose questions they are then, and who is not told its name
+   * @param claim present for a claimed principal without proof: questions then count for its address, and errors do not
+   *   show its name
    * @throws {LambdaError} AccessDeniedException, or ServiceException (503)
    */
   authorize(
@@ -136,7 +137,7 @@ export class AccessReviewer {
 
 type Subject = Pick<LocalSubjectAccessReview['spec'], 'user' | 'groups' | 'uid' | 'extra'>;
 
-/** Somebody in the words of the API server. */
+/** A principal in the terms of the API server. */
 function subjectOf(principal: Principal): Subject {
   switch (principal.kind) {
     case 'Anonymous':

@@ -84,13 +84,15 @@ export function provedIdentity(principal: Principal): Identity {
 /** The right that a request needs. */
 export type AccessAction = 'invoke' | 'get' | 'list';
 
-/** Authentication and authorization. Both answer at once when they know the answer: they are on the path of every call. */
+/**
+ * Authentication and authorization. Both answer at once when they know the answer: they are on the path of every call.
+ */
 export interface Access {
   /**
    * The sender of a request, as far as its head proves. Nothing of its body has been read.
    *
-   * @throws {LambdaError} MissingAuthenticationTokenException, InvalidSignatureException, UnrecognizedClientException, … (403),
-   *   IncompleteSignatureException (400), or ServiceException (503) when the answer is not available now
+   * @throws {LambdaError} MissingAuthenticationTokenException, InvalidSignatureException, UnrecognizedClientException,
+   *   … (403), IncompleteSignatureException (400), or ServiceException (503) when the answer is not available now
    */
   identify(request: AccessRequest): Promise<Identity> | Identity;
   /**

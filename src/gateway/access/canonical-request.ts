@@ -4,8 +4,9 @@ import type { AccessRequest } from './access.ts';
 const UNSAFE_IN_URI = /[!'()*]/g;
 
 /**
- * What a signature is made over, from a request as it came over the wire. Written down in "Create a signed AWS API request" of the
- * IAM User Guide; the path, having been encoded by the client, is encoded once more, as for every service but S3.
+ * The canonical request of a signature, made from a request as it arrived. Specified in "Create a signed AWS API
+ * request" of the IAM User Guide; the path, which the client has encoded, is encoded once more, as for every service
+ * but S3.
  *
  * @param signedHeaders names in lower case
  * @param payloadHash SHA-256 of the body in hexadecimal
@@ -27,12 +28,14 @@ export function canonicalRequest(
   return `${method}\n${canonicalPath(path)}\n${canonicalQuery(query)}\n${headers}\n${names.join(';')}\n${payloadHash}`;
 }
 
-/** The path, each segment encoded once more. There is nothing in it to be normalised: {@link splitTarget} has seen to that. */
+/**
+ * The path, each segment encoded once more. {@link splitTarget} has refused every path that would need normalization.
+ */
 export function canonicalPath(path: string): string {
   return path.split('/').map(escapeUri).join('/');
 }
 
-/** The parameters in order of their names and values, each encoded in the one way there is, without the signature itself. */
+/** The parameters in order of their names and values, encoded, without the signature itself. */
 export function canonicalQuery(query: string): string {
   return queryParameters(query)
     .filter(({ name }) => name.toLowerCase() !== 'x-amz-signature')
@@ -42,7 +45,7 @@ export function canonicalQuery(query: string): string {
     .join('&');
 }
 
-/** Values of the named headers, runs of blanks made one; those that came several times with commas in between. */
+/** Values of the named headers, with runs of blanks made one; several values of a header are joined by commas. */
 function headerValues(rawHeaders: readonly string[], names: ReadonlySet<string>): Map<string, string> {
   const values = new Map<string, string>();
   for (let at = 0; at + 1 < rawHeaders.length; at += 2) {

@@ -4,7 +4,7 @@ import { LambdaError } from '../lambda/lambda-error.ts';
 import { AUTHENTICATED_GROUP } from './access-key.ts';
 import type { Principal } from './principal.ts';
 
-/** What the other end of a connection has shown. */
+/** The certificate at the other end of a connection, as judged. */
 type Shown =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'refused'; readonly reason: string }
@@ -18,8 +18,8 @@ export type PeerConnection = Pick<TLSSocket, 'authorized' | 'authorizationError'
 const MAX_CHAIN = 8;
 
 /**
- * Whom client certificates stand for: the user is the common name and its groups are the organizations, as the API server reads them.
- * A certificate is looked at once for a connection, and again when the authorities have changed.
+ * The principals of client certificates: the user is the common name and the groups are the organizations, as in the
+ * API server. A certificate is judged once for a connection, and again when the authorities have changed.
  */
 export class ClientCertificates {
   #authorities: readonly X509Certificate[] = [];

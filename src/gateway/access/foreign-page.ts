@@ -2,15 +2,17 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
 import { LambdaError } from '../lambda/lambda-error.ts';
 
-/** Domains that no public name server answers for (RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`); `svc` is Kubernetes' own. */
+/**
+ * Domains without public name servers (RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`); `svc` is Kubernetes' own.
+ */
 const PRIVATE_DOMAIN = /\.(?:localhost|local|internal|test|example|invalid|home\.arpa|svc)\.?$/i;
 
 /**
- * Refuses what a web page of somebody else makes a browser send. Such a page proves nothing itself: it uses what the browser has, which is a
- * client certificate, or its place where nobody is asked who they are.
+ * Refuses requests that a web page of another origin makes a browser send. Such a page has no proof of its own: it uses
+ * the browser's client certificate, or the browser's place in a network without authentication.
  *
- * @param onLoopback whether the gateway listens on the loopback alone. A name that any name server could have led there is refused then: the page
- *   of that name would count as the gateway's own, and read its answers (DNS rebinding)
+ * @param onLoopback whether the gateway listens on the loopback alone. A public name that leads there is refused then:
+ *   a page of that name would count as the gateway's own, and read its answers (DNS rebinding)
  * @throws {LambdaError} AccessDeniedException
  */
 export function refuseForeignPage(
@@ -38,7 +40,7 @@ function isOriginOf(origin: string, host: string): boolean {
   return URL.canParse(origin) && new URL(origin).host.toLowerCase() === host.toLowerCase();
 }
 
-/** Whether a host is an address, or a name that nobody else can lead here. */
+/** Whether a host is an address, or a name that no public name server can answer for. */
 function isPrivateHost(host: string): boolean {
   const name = host.replace(/:\d*$/, '');
   const isAddress = isIP(name) !== 0 || (name.startsWith('[') && name.endsWith(']'));

@@ -1,8 +1,8 @@
 import { unreachable } from '../../common/errors.ts';
 
-/** Who makes a request, as far as it has been proved. */
+/** The sender of a request, as far as it is proved. */
 export type Principal =
-  /** Authentication is off: anybody. */
+  /** Authentication is off: any sender. */
   | { readonly kind: 'Anonymous' }
   /** A signature by an access key. */
   | {
@@ -22,10 +22,10 @@ export type Principal =
   /** A client certificate of an authority that is trusted. */
   | { readonly kind: 'Certificate'; readonly user: string; readonly groups: readonly string[] };
 
-/** Anybody, where authentication is off. */
+/** Any sender, while authentication is off. */
 export const ANONYMOUS: Principal = { kind: 'Anonymous' };
 
-/** One name for logs and limits: the user, and never a secret. Empty for anybody. */
+/** One name for logs and limits: the user, and never a secret. Empty for an anonymous principal. */
 export function principalName(principal: Principal): string {
   switch (principal.kind) {
     case 'Anonymous':

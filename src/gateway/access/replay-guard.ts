@@ -5,20 +5,23 @@ import type { Signature } from './signature.ts';
 import { SignatureMemory } from './signature-memory.ts';
 import { MAX_SKEW_MS } from './sigv4.ts';
 
-/** By these SDKs tell calls, and tries of one call, from each other. Some sign them, as that for JavaScript; boto3 does not. */
+/**
+ * SDKs tell calls, and tries of one call, apart by these headers. The SDK for JavaScript signs them; boto3 does not.
+ */
 const INVOCATION_ID = 'amz-sdk-invocation-id';
 const ATTEMPT = 'amz-sdk-request';
 
 /**
- * Milliseconds after a signature came in first during which equal ones may come that were signed in the same second, by clients
- * that sign nothing of what tells their calls apart: such a client's two equal calls bear one signature. It is the
- * time between signing and arrival that may differ between the two.
+ * Milliseconds after the first arrival of a signature in which equal ones may arrive that were signed in the same
+ * second, by clients that do not sign the headers above: two equal calls of such a client have one signature. The two
+ * may differ by this much in the time between signing and arrival.
  */
 const SAME_SECOND_MS = 15_000;
 
 /**
- * Refuses calls that were recorded on their way and sent again. AWS takes a signature as often as it comes within five minutes; what
- * is refused here beyond that is in docs/adr/0022. Presigned URLs are made to be used more than once and do not come here.
+ * Refuses calls that were recorded on their way and sent again. AWS takes a signature any number of times within five
+ * minutes; docs/adr/0022 says what is refused here beyond that. Presigned URLs are made to be used more than once and
+ * do not come here.
  */
 export class ReplayGuard {
   readonly #memory: SignatureMemory;

@@ -3,8 +3,8 @@ const SPAN_MS = 60_000;
 /** Most marks at a time: about 56 bytes of heap each, 112 MiB in all. */
 const MAX_MARKS = 2_097_152;
 /**
- * No access key may have more marks than this many times the free ones: one key alone has at most seven eighths, and the
- * next key always finds room.
+ * No access key may have more marks than this many times the free ones: one key alone has at most seven eighths, and
+ * the next key always finds room.
  */
 const SHARE_OF_FREE = 7;
 
@@ -22,16 +22,19 @@ const FULL: Sighting = { kind: 'full' };
 
 /** The signatures of one minute of signing times. */
 interface Table {
-  /** Milliseconds from the begin of the minute to the first arrival, by mark: a small integer takes no memory of its own. */
+  /**
+   * Milliseconds from the begin of the minute to the first arrival, by mark: a small integer takes no memory of its
+   * own.
+   */
   readonly arrivals: Map<number, number>;
   /** Marks of each access key. */
   readonly sizes: Map<string, number>;
 }
 
 /**
- * Remembers signatures while they are valid, with the time of their first arrival. 52 bits of each are kept as its mark:
- * they are the output of a keyed hash, and only signatures that were found right are kept, so no caller can aim at the
- * mark of another. With a million marks, one new signature in four thousand million collides.
+ * Remembers signatures while they are valid, with the time of their first arrival. 52 bits of each are kept as its
+ * mark: they are the output of a keyed hash, and only signatures that were found right are kept, so no caller can aim
+ * at the mark of another. With a million marks, one new signature in four thousand million collides.
  */
 export class SignatureMemory {
   readonly #windowMs: number;

@@ -44,8 +44,8 @@ const QUERY_NAMES = {
 } as const;
 
 /**
- * What says how a call is to be made. Signers move such headers into the query of a URL unless they are told not to, where nobody would
- * read them: a call meant to be an Event would be none.
+ * Headers that change a call. Signers may move such headers into the query of a URL, where they would have no effect: a
+ * call meant to be an Event would be none.
  */
 const HEADERS_OF_A_CALL = new Set(['x-amz-invocation-type', 'x-amz-log-type', 'x-amz-client-context']);
 
@@ -77,7 +77,7 @@ export function headerSignature(request: AccessRequest): Signature {
   for (const part of authorization.slice(algorithm.length).split(',')) {
     const equals = part.indexOf('=');
     if (equals < 0) {
-      // What was sent is not repeated: it may hold the half of a secret.
+      // The error does not repeat the header: a part may hold half of a secret.
       throw incomplete(
         'The Authorization header has a part that is not a valid key=value pair (missing equal-sign).',
       );

@@ -13,10 +13,10 @@ const SERVICE = 'lambda';
 const HEX_SHA256 = /^[0-9a-f]{64}$/;
 
 /**
- * Checks a signature against the secret of the key that it names.
+ * Checks a signature against the secret of its key.
  *
- * @param payloadHash of the body, as it is or as the request states it
- * @throws {LambdaError} InvalidSignatureException, with what is wrong as AWS words it
+ * @param payloadHash of the body, or as stated in the request
+ * @throws {LambdaError} InvalidSignatureException, with AWS's reason
  */
 export function checkSignature(
   request: AccessRequest,
@@ -35,7 +35,7 @@ export function checkSignature(
 }
 
 /**
- * Checks what can be told of a signature without the secret, and without the body of the request.
+ * Checks everything of a signature that needs neither the secret nor the body.
  *
  * @throws {LambdaError} InvalidSignatureException
  */
@@ -86,7 +86,7 @@ function checkAge(signature: Signature, now: number): void {
   }
 }
 
-/** The name of the host, and everything that changes what a call means, has to be signed. */
+/** The host, and every header that changes a call, have to be signed. */
 function checkSignedHeaders({ headers }: AccessRequest, { signedHeaders }: Signature): void {
   if (!signedHeaders.includes('host')) {
     throw invalid("'Host' must be a 'SignedHeader' in the AWS Authorization.");
@@ -99,7 +99,8 @@ function checkSignedHeaders({ headers }: AccessRequest, { signedHeaders }: Signa
 }
 
 /**
- * The hash of the body that a request states, signed with everything else, whether its header is or not; undefined for none.
+ * The hash of the body that a request states, signed with everything else, even if its header is not; undefined for
+ * none.
  *
  * @throws {LambdaError} InvalidSignatureException for a text that is the hash of no body, such as `UNSIGNED-PAYLOAD`
  */

@@ -5,7 +5,7 @@ import { LambdaError } from '../lambda/lambda-error.ts';
 import { AccessCache, type AccessCacheOptions, strangerAt } from './access-cache.ts';
 import type { Principal } from './principal.ts';
 
-/** What the API server says of a token. */
+/** The API server's answer about a token. */
 type TokenVerdict =
   | { readonly kind: 'accepted'; readonly principal: Principal }
   | { readonly kind: 'refused'; readonly reason: string };
@@ -20,7 +20,10 @@ export interface TokenReviewerOptions
   readonly refusedMs: number;
 }
 
-/** Longest token that is asked about. Those of service accounts have about 1,200 characters; Node.js takes 16 KiB of headers. */
+/**
+ * Longest token that is reviewed. Those of service accounts have about 1,200 characters; Node.js takes 16 KiB of
+ * headers.
+ */
 const MAX_TOKEN_LENGTH = 16_384;
 /** Milliseconds by which the clocks of the token's issuer and of the gateway may differ. */
 const MAX_CLOCK_DIFFERENCE_MS = 60_000;
@@ -41,10 +44,11 @@ export class TokenReviewer {
   }
 
   /**
-   * Whose a token is. A token that has run out is refused at once, whatever is known of it.
+   * The principal of a token. An expired token is refused at once, even with a cached answer.
    *
-   * @param address whose questions they are, where the API server has to be asked
-   * @throws {LambdaError} UnrecognizedClientException, ExpiredTokenException, TooManyRequestsException, or ServiceException (503)
+   * @param address the address that questions to the API server count for
+   * @throws {LambdaError} UnrecognizedClientException, ExpiredTokenException, TooManyRequestsException, or
+   *   ServiceException (503)
    */
   identify(token: string, address: string): Principal | Promise<Principal> {
     if (token === '' || token.length > MAX_TOKEN_LENGTH) {
@@ -73,7 +77,7 @@ export class TokenReviewer {
     if (status?.authenticated !== true || user?.username === undefined || user.username === '') {
       return { kind: 'refused', reason: status?.error ?? '' };
     }
-    // An authenticator that knows nothing of audiences leaves this out: its tokens are for the API server alone.
+    // An authenticator without audiences leaves this out: its tokens are for the API server alone.
     if (status.audiences?.some((audience) => audiences.includes(audience)) !== true) {
       return { kind: 'refused', reason: 'the token is for another audience' };
     }
@@ -98,8 +102,8 @@ function principalOf(verdict: TokenVerdict): Principal {
 }
 
 /**
- * When a token runs out as it says itself, in milliseconds since the epoch; infinite for one that does not. Nobody has checked that it
- * says so rightly: it is good for refusals alone, until the API server has vouched for the whole token.
+ * The expiry in a token itself, in milliseconds since the epoch; infinite for none. The claim is not verified: it may
+ * only refuse, until the API server has confirmed the whole token.
  */
 function endOf(token: string): number {
   const parts = token.split('.');

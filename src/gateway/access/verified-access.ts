@@ -29,15 +29,15 @@ export interface VerifiedAccessOptions {
 
 const BEARER = /^bearer +/i;
 
-/** What a request says itself of who makes it. */
+/** The proof that a request offers. */
 type Claim =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'token'; readonly token: string }
   | { readonly kind: 'signature'; readonly signature: Signature };
 
 /**
- * Authentication is on. A request proves who makes it by what it says itself, a signature or a token, and only where it says nothing by
- * the certificate of its connection: a proxy with a certificate of its own does not lend it to its callers.
+ * Authentication is on. A signature or a token in the request proves its sender; the certificate of the connection
+ * counts only without them: a proxy with a certificate of its own does not lend it to its callers.
  */
 export function createVerifiedAccess(options: VerifiedAccessOptions): Access {
   const { tokens, reviewer } = options;
@@ -84,7 +84,7 @@ function claimOf(request: AccessRequest): Claim {
     : { kind: 'signature', signature: headerSignature(request) };
 }
 
-/** Whom the certificate of the connection stands for. */
+/** The principal of the connection's certificate. */
 function holder(
   request: AccessRequest,
   { certificates, clock, isOnLoopback }: VerifiedAccessOptions,
@@ -98,7 +98,7 @@ function holder(
   return principal;
 }
 
-/** Whom the key of a signature stands for. Where the request states the hash of its body, the signature is right. */
+/** The principal of a signature's key. Where the request states the hash of its body, the signature is checked. */
 function signer(request: AccessRequest, signature: Signature, options: VerifiedAccessOptions): Identity {
   const { clock, replays } = options;
   const key = keyOf(signature, options);
@@ -121,7 +121,7 @@ function signer(request: AccessRequest, signature: Signature, options: VerifiedA
       }
     },
     spend() {
-      // A URL that was signed beforehand is made to be used until it runs out, and what only reads may be read again.
+      // A presigned URL may be used until it expires, and a read may be repeated.
       if (signature.form === 'header' && request.method === 'POST') {
         replays.admit(signature, request.headers, clock.now());
       }

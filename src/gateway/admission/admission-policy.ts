@@ -1,17 +1,20 @@
 import { unreachable } from '../../common/errors.ts';
 import { type LambdaError, type ThrottleReason, throttled } from '../lambda/lambda-error.ts';
 
-/** Calls of one function that wait in a gateway, unless its workers say otherwise: the default of the resource definition. */
+/**
+ * Calls of one function that wait in a gateway, unless its workers say otherwise: the default of the resource
+ * definition.
+ */
 const DEFAULT_QUEUE_DEPTH = 100;
 /**
  * Calls sent ahead to the only worker of a function, to wait at its agent: the worker then takes the next one without a
- * round trip to the gateway. With several workers nothing is sent ahead, because a call would wait behind a long one while
- * another worker is free.
+ * round trip to the gateway. With several workers nothing is sent ahead, because a call would wait behind a long one
+ * while another worker is free.
  */
 const SENT_AHEAD = 64;
 /**
- * Bytes of answers to calls sent ahead. The answers arrive even if their clients do not read and the gateway is full: of a
- * function with large answers few calls are sent ahead, and the others can still be refused.
+ * Bytes of answers to calls sent ahead. The answers arrive even if their clients do not read and the gateway is full:
+ * of a function with large answers few calls are sent ahead, and the others can still be refused.
  */
 const ANSWERS_AHEAD_BYTES = 4 * 2 ** 20;
 /** Assumed bytes of an answer before the first answer: a worker that a burst wakes gets few calls of it at once. */
@@ -48,8 +51,8 @@ type PlacesUse = Pick<FunctionUse, 'settings' | 'workers' | 'answerBytes'>;
 export type Entry = 'Enter' | 'Wait' | ThrottleReason;
 
 /**
- * Calls of a function that may be with its workers and their agents. Each worker runs one call at a time: more calls would
- * only move the queue elsewhere.
+ * Calls of a function that may be with its workers and their agents. Each worker runs one call at a time: more calls
+ * would only move the queue elsewhere.
  */
 export function runningPlaces({ settings, workers, answerBytes }: PlacesUse): number {
   const concurrency = Math.min(settings?.reserved ?? workers, workers);
@@ -73,8 +76,8 @@ function sentAhead(settings: ConcurrencySettings | undefined, answerBytes: numbe
 }
 
 /**
- * The largest recent answer of a function, after one more: a large answer counts at once and is forgotten after some twenty
- * small ones.
+ * The largest recent answer of a function, after one more: a large answer counts at once and is forgotten after some
+ * twenty small ones.
  *
  * @param known the value before, {@link UNKNOWN_ANSWER_BYTES} at first
  */
@@ -85,14 +88,14 @@ export function largestOfLate(known: number, bytes: number): number {
 /**
  * Decides about a call. The reasons are AWS's:
  *
- * - `ReservedFunctionConcurrentInvocationLimitExceeded`: the function's own concurrency is in use and its queue is full, or
- *   the function is switched off.
- * - `FunctionInvocationRateLimitExceeded`: calls of this function arrive so much faster than they are served that they fill
- *   its share of the gateway.
+ * - `ReservedFunctionConcurrentInvocationLimitExceeded`: the function's own concurrency is in use and its queue is
+ *   full, or the function is switched off.
+ * - `FunctionInvocationRateLimitExceeded`: calls of this function arrive so much faster than they are served that they
+ *   fill its share of the gateway.
  *
- * No function may hold more of the gateway than is still free. One alone then has at most half, and each further one still
- * finds room: N greedy functions have 1/(N+1) each, and as much stays free (the dynamic thresholds of Choudhury and Hahne,
- * 1998).
+ * No function may hold more of the gateway than is still free. One alone then has at most half, and each further one
+ * still finds room: N greedy functions have 1/(N+1) each, and as much stays free (the dynamic thresholds of Choudhury
+ * and Hahne, 1998).
  *
  * @param freeCalls room of the gateway for calls of all functions, without this call
  * @param freeBytes likewise

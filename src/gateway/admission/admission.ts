@@ -118,7 +118,8 @@ export class Admission {
   }
 
   /**
-   * Checks that the rate of a caller has room for a request, without counting the request: its sender is not proved yet.
+   * Checks that the rate of a caller has room for a request, without counting the request: its sender is not proved
+   * yet.
    *
    * @throws {LambdaError} TooManyRequestsException with its Reason
    */

@@ -2,9 +2,9 @@ import { getHeapStatistics } from 'node:v8';
 import type { Clock, Timer } from '../../common/clock.ts';
 
 /**
- * Requests under way below which neither a late event loop nor a full heap is a reason to refuse: with so few requests the
- * cause is another, and refusing would not help. The gateway also recovers by these requests, since the heap is collected
- * only while there is work.
+ * Requests under way below which neither a late event loop nor a full heap is a reason to refuse: with so few requests
+ * the cause is another, and refusing would not help. The gateway also recovers by these requests, since the heap is
+ * collected only while there is work.
  */
 const LEAST_LOAD = 64;
 /** Milliseconds between two measurements. */

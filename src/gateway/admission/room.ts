@@ -16,8 +16,9 @@ export class Hold {
   }
 
   /**
-   * Takes a place among the requests whose sender is not proved yet. False when there is none: these requests share a part
-   * of the room, and the rest is for senders that are known at once. No name takes more of that part than is still free.
+   * Takes a place among the requests whose sender is not proved yet. False when there is none: these requests share a
+   * part of the room, and the rest is for senders that are known at once. No name takes more of that part than is still
+   * free.
    *
    * @param name the claimed access key, or the address
    */

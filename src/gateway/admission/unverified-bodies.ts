@@ -2,11 +2,11 @@ import type { Clock } from '../../common/clock.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { overloaded } from './admission-policy.ts';
 
-/** Bytes of bodies that come in at once in the name of one access key: one of 6 MB passes, and some small ones beside it. */
+/** Bytes of bodies that arrive at once in the name of one access key: one of 6 MB, and some small ones beside it. */
 const BYTES_PER_KEY = 8 * 2 ** 20;
-/** What a body counts as at least, so that one key has 256 of them. */
+/** The least that a body counts for, so that one key has 256 of them. */
 const LEAST_BYTES = 32 * 2 ** 10;
-/** Milliseconds that a body waits for its turn. */
+/** Milliseconds that a body waits for its place. */
 const MAX_WAIT_MS = 10_000;
 
 interface Waiter {
@@ -20,8 +20,8 @@ interface KeyShare {
 }
 
 /**
- * Bodies that have to be read before anybody knows whether the holder of the key has sent them. Anybody may name a key, so that those of
- * one key share few bytes, and wait for each other; those of others do not.
+ * Bodies that have to be read before their sender is proved. Any client may name a key, so bodies of one key share few
+ * bytes, and wait for each other only.
  */
 export class UnverifiedBodies {
   readonly #clock: Clock;
@@ -37,11 +37,11 @@ export class UnverifiedBodies {
   }
 
   /**
-   * Room for a body among those of its key; in order, and at once where nobody waits.
+   * Room for a body among those of its key; in order, and at once where none waits.
    *
    * @param bytes as announced
    * @returns gives the room back: to be called once
-   * @throws {LambdaError} TooManyRequestsException when there is none for too long
+   * @throws {LambdaError} TooManyRequestsException when the wait is too long
    */
   enter(key: string, bytes: number, caller: Caller): (() => void) | Promise<() => void> {
     const counted = Math.min(BYTES_PER_KEY, Math.max(LEAST_BYTES, bytes));

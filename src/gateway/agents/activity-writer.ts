@@ -9,7 +9,7 @@ import type { WorkerRef } from '../../protocol/generated/agent.ts';
 
 /** Milliseconds between two patches of one worker. */
 const INTERVAL_MS = 3_000;
-/** Milliseconds between two looks at what is due. */
+/** Milliseconds between two checks for due stamps. */
 const TICK_MS = 500;
 /** Patches under way at a time. */
 const MAX_CONCURRENT = 8;
@@ -24,7 +24,7 @@ export interface ActivityWriterOptions {
   readonly logger: Logger;
   /** Whether a worker still exists, as far as is known. */
   readonly exists: (uid: string) => boolean;
-  /** Told of each patch that was tried. */
+  /** Called after each patch. */
   readonly onWritten?: (ok: boolean) => void;
 }
 
@@ -39,8 +39,8 @@ interface Activity {
 
 /**
  * Writes the agents' stamps of calls to `status.lastInvocationTime`, verbatim, at most once in three seconds for each
- * worker. Nothing depends on it arriving: while the API server is away the newest stamps are kept and written later; one that it
- * refuses is dropped.
+ * worker. No decision depends on their arrival: while the API server is away the newest stamps are kept and written
+ * later; a refused stamp is dropped.
  */
 export class ActivityWriter {
   readonly #options: ActivityWriterOptions;
@@ -77,7 +77,7 @@ export class ActivityWriter {
     }
   }
 
-  /** Writes what is left, without regard to the interval, and ends; gives up on what has not been written by then. */
+  /** Writes the pending stamps, without regard to the interval, and ends; drops those that are not written by then. */
   async stop(deadlineMs: number): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
@@ -163,7 +163,7 @@ export class ActivityWriter {
   }
 }
 
-/** Whether the API server has said no to this very stamp, so that the same again would help nobody. */
+/** Whether the API server has refused this very stamp, so that another try would be refused too. */
 function isRefusal(error: unknown): boolean {
   return error instanceof EsbError && !error.retryable && !hasCode(error, 'DeadlineExceeded');
 }

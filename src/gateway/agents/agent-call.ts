@@ -30,11 +30,11 @@ export type AgentAnswer =
 export interface CallWay {
   /** Whether it is certain that the agent has not looked at the call. */
   readonly neverSeen: boolean;
-  /** Tells the agent that nobody waits for the call any more. */
+  /** Cancels the call at the agent: its caller is gone. */
   cancel(): void;
 }
 
-/** One call that an agent is at work on, whichever way it went there. The first end that it is told of counts. */
+/** One call that an agent is at work on, on a stream of its own or a shared one. The first end counts. */
 export class AgentCall {
   /** Undefined until it is on its way. */
   way: CallWay | undefined;
@@ -47,8 +47,8 @@ export class AgentCall {
   #settled = false;
 
   /**
-   * @param limit monotonic milliseconds after which the agent is no longer believed to be at work on it
-   * @param onSettled told once, before the answer is given out
+   * @param limit monotonic milliseconds after which the call counts as lost at the agent
+   * @param onSettled called once, before the answer resolves
    */
   constructor(limit: number, onSettled: () => void) {
     this.#limit = limit;
@@ -107,7 +107,7 @@ export class AgentCall {
 
   checkLimit(now: number): void {
     if (now > this.#limit) {
-      this.lose('the agent has not told the end of the call long after its time was over');
+      this.lose('the agent has not ended the call long after its time was over');
       this.way?.cancel();
     }
   }

@@ -25,7 +25,7 @@ const PHASES: ReadonlySet<string> = new Set(Object.keys(Phase));
 const OUTCOMES: ReadonlySet<string> = new Set(Object.keys(Outcome));
 const STARTS: ReadonlySet<string> = new Set(['running', 'paused', 'absent']);
 
-/** What an agent tells of its workers, brought into form; workers that nobody could have are left out. */
+/** An agent's report about its workers, checked; impossible workers are left out. */
 export function checkedEvent({ snapshot, changed, removed }: WatchEvent): WatchEvent {
   if (snapshot !== undefined) {
     return { snapshot: { workers: snapshot.workers.flatMap((worker) => checkedState(worker) ?? []) } };
@@ -79,7 +79,7 @@ function checkedMessage(message: string): string {
   return message.slice(0, MAX_MESSAGE_LENGTH);
 }
 
-/** Whether the API server would take it for a time, and for no other than it says: it knows no 31st of February. */
+/** Whether the API server would accept a stamp unchanged: there is no 31st of February. */
 function isStamp(stamp: string): boolean {
   const time = STAMP.test(stamp) ? Date.parse(stamp) : Number.NaN;
   return !Number.isNaN(time) && new Date(time).toISOString().startsWith(stamp.slice(0, 19));

@@ -285,8 +285,8 @@ class AgentConnection {
 }
 
 /**
- * The address of an agent. Undefined when its LambdaNode has none, or one that cannot be read: the agent may still be at
- * its earlier address.
+ * The address of an agent. Undefined when its LambdaNode has none, or one that cannot be read: the agent may still be
+ * at its earlier address.
  */
 function addressOf(node: LambdaNode, logger: Logger): AgentAddress | undefined {
   const { endpoint, certificate } = node.status ?? {};

@@ -10,8 +10,8 @@ import type { Sparse } from '../../protocol/sparse.ts';
 import { checkedAnswer, checkedEvent, checkedFailure } from './agent-claims.ts';
 
 /**
- * The messages of the agent's API that a gateway sends and reads, as bytes. What is read is an agent's word: it comes out in
- * form, or not at all.
+ * The messages of the agent's API that a gateway sends and reads, as bytes. A message of an agent is not trusted: the
+ * decoded form is checked.
  */
 export interface AgentProtocol {
   readonly invokePath: string;

@@ -26,7 +26,8 @@ const AUTHORITY = 'https://esb-agent';
 
 /**
  * MB that Node.js may hold for one agent. With the default of 10, two large payloads on their way make Node.js refuse
- * streams. The bytes that a gateway holds in all by default, and those that an agent may send ahead, are below this bound.
+ * streams. The bytes that a gateway holds in all by default, and those that an agent may send ahead, are below this
+ * bound.
  */
 const SESSION_MEMORY_MB = 1_024;
 
@@ -59,17 +60,17 @@ type SessionState =
   | { readonly kind: 'Watching' }
   /** Calls are taken; small ones share a stream. */
   | { readonly kind: 'Open'; readonly shared: SharedCallStream }
-  /** No more calls are taken. `loss` is what the calls under way are told if the connection ends before them. */
+  /** No more calls are taken. `loss` is the reason of the calls under way if the connection ends before them. */
   | { readonly kind: 'Draining'; readonly loss: string }
   | { readonly kind: 'Closed' };
 
 /**
  * One connection to one agent: TLS, HTTP/2, a Watch, and the calls.
  *
- * The gateway speaks gRPC on plain HTTP/2 streams, because a gRPC channel hides two facts behind its reconnects: whether
- * a call left this process before the connection broke, which decides whether the call may be sent again, and whether
- * a call goes to the process that reported its workers. So a session never reconnects: it opens with the snapshot of its
- * Watch and retires with the end of that Watch.
+ * The gateway speaks gRPC on plain HTTP/2 streams, because a gRPC channel hides two facts behind its reconnects:
+ * whether a call left this process before the connection broke, which decides whether the call may be sent again, and
+ * whether a call goes to the process that reported its workers. So a session never reconnects: it opens with the
+ * snapshot of its Watch and retires with the end of that Watch.
  */
 export class AgentSession {
   readonly #options: AgentSessionOptions;
@@ -213,8 +214,8 @@ export class AgentSession {
   }
 
   /**
-   * A frozen process keeps its connections: only the missing answer to a ping reveals it. Ticks are counted and not time,
-   * so that a gateway which was frozen itself does not blame its agents.
+   * A frozen process keeps its connections: only the missing answer to a ping reveals it. Ticks are counted and not
+   * time, so that a gateway which was frozen itself does not blame its agents.
    */
   #schedulePing(): void {
     this.#timer = this.#options.clock.setTimer(() => {

@@ -58,8 +58,8 @@ export class SharedCallStream {
     const stream = this.#stream;
     call.way = {
       get neverSeen() {
-        // At an orderly end the agent has answered all that it took. The loss of the connection that comes right after
-        // it may be told first.
+        // At an orderly end the agent has answered all calls that it took. The loss of the connection right after may
+        // be noticed first.
         return stream.neverSeen || stream.isEndedInOrder;
       },
       cancel: () => this.#cancel(number),

@@ -20,7 +20,7 @@ import type { ClientCertificate } from './agent-session.ts';
 
 /** Name of the file with certificate and key. */
 const IDENTITY_FILE = 'client.pem';
-/** How long a certificate is asked for: agents are to be reached through an API server that is away for two days. */
+/** Lifetime of a certificate: gateways reach agents while the API server is away for two days. */
 const LIFETIME_SECONDS = 7 * 24 * 60 * 60;
 /** Milliseconds between two looks at whether the certificate is due for renewal. */
 const CHECK_INTERVAL_MS = 60_000;
@@ -30,14 +30,17 @@ const MAX_POLL_MS = 2_000;
 /** Milliseconds before a failed request is made again, at first and, doubling, at most. */
 const MIN_RETRY_MS = 500;
 const MAX_RETRY_MS = 15_000;
-/** The most where requests are denied: each stays with the API server for an hour, and somebody has to change something. */
+/** The most after denied requests: each stays in the API server for an hour, and needs a change by an operator. */
 const MAX_DENIED_MS = 300_000;
 /** Refusals by agents without an acceptance in between, after which the certificate is taken for useless. */
 const MAX_REFUSALS = 3;
 /** Milliseconds between two replacements for that reason, at first and, doubling, at most. */
 const MIN_REPLACEMENT_MS = 60_000;
 const MAX_REPLACEMENT_MS = 900_000;
-/** Milliseconds after which a controller that signed no names, as one of an earlier release, is asked for them again. */
+/**
+ * Milliseconds until a certificate with names is requested again from a controller that signed none, as one of an
+ * earlier release.
+ */
 const NAMES_RETRY_MS = 3_600_000;
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
@@ -50,14 +53,14 @@ export interface ClientIdentityOptions {
   readonly client: Pick<KubeClient, 'create' | 'get'>;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Told of each certificate that takes the place of another, or is the first. */
+  /** Called for the first certificate, and for each that replaces another. */
   readonly onChange: () => void;
 }
 
 /**
- * Key and certificate by which agents know this gateway. The key is made here and never leaves the state folder; the controller
- * signs it on a CertificateSigningRequest. Renewed at two thirds of its life, and when agents keep refusing it, as
- * they do after the authority was made anew.
+ * Key and certificate with which this gateway authenticates to agents. The key is made here and never leaves the state
+ * folder; the controller signs a CertificateSigningRequest. Renewed at two thirds of its life, and when agents keep
+ * refusing it, as after a change of the authority.
  */
 export class ClientIdentity {
   readonly #options: ClientIdentityOptions;
@@ -73,13 +76,13 @@ export class ClientIdentity {
     this.#current = current;
   }
 
-  /** Reads what an earlier run left. Errors are those of the file system. */
+  /** Reads the certificate of an earlier run. Errors are those of the file system. */
   static async open(options: ClientIdentityOptions): Promise<ClientIdentity> {
     await mkdir(options.folder, { recursive: true, mode: 0o700 });
     return new ClientIdentity(options, await read(options));
   }
 
-  /** What to show to agents; undefined while there is nothing. */
+  /** The certificate for agents; undefined while there is none. */
   get current(): ClientCertificate | undefined {
     return this.#current;
   }

@@ -6,7 +6,7 @@ import {
 } from '../../common/emulator-answer.ts';
 import type { UnknownReason } from '../../protocol/reasons.ts';
 
-/** What the emulator in a worker answered. */
+/** The answer of the emulator in a worker. */
 export interface EmulatorAnswer {
   readonly status: number;
   /** The whole body; cut off beyond {@link MAX_RESPONSE_BYTES}, which {@link EmulatorAnswer.size} tells. */
@@ -24,7 +24,7 @@ export interface AnsweredCall {
   readonly now: number;
 }
 
-/** What Lambda would have answered: always status 200, with `X-Amz-Function-Error: Unhandled` on a function error. */
+/** Lambda's answer: always status 200, with `X-Amz-Function-Error: Unhandled` on a function error. */
 export interface FunctionAnswer {
   readonly body: Buffer;
   readonly functionError: boolean;
@@ -33,18 +33,20 @@ export interface FunctionAnswer {
 /**
  * Makes of the emulator's answer what Lambda would have answered.
  *
- * The emulator hides what happened: a function error comes as a plain 200 (its issue 20), a timeout as a 200 with a line of text
- * (issue 21), a runtime that exited as 502 or as a 200 with nothing in it (issue 86). The rules here, in order:
+ * The emulator hides what happened: a function error comes as a plain 200 (its issue 20), a timeout as a 200 with a
+ * line of text (issue 21), a runtime that exited as 502 or as a 200 with nothing in it (issue 86). The rules here, in
+ * order:
  *
- * 1. Any status but 2xx: the runtime failed. The error in the body is passed on if there is one, else `Runtime.ExitError` (502,
- *    504) or `Runtime.Unknown`.
- * 2. No body: `Runtime.ExitError`. A custom runtime may answer with nothing on purpose; a crash that looks like success is
- *    the worse mistake.
+ * 1. Any status but 2xx: the runtime failed. The error in the body is passed on if there is one, else
+ *    `Runtime.ExitError` (502, 504) or `Runtime.Unknown`.
+ * 2. No body: `Runtime.ExitError`. A custom runtime may answer with nothing on purpose; a crash that looks like success
+ *    is the worse mistake.
  * 3. The timeout line, bare: a JSON string with the same words would carry quotes.
  * 4. Too large: `Function.ResponseSizeTooLarge`.
- * 5. A JSON object with `errorType` and `errorMessage`, and **no member that a runtime would not put there**: a function error.
- *    A function can still return exactly that on purpose and be taken for a failed one, as the emulator gives no other
- *    sign; but an answer that merely carries the two among others (`statusCode`, `headers`, ...) is left alone.
+ * 5. A JSON object with `errorType` and `errorMessage`, and **no member that a runtime would not put there**: a
+ *    function error. A function can still return exactly that on purpose and be taken for a failed one, as the emulator
+ *    gives no other sign; but an answer that merely carries the two among others (`statusCode`, `headers`, ...) is left
+ *    alone.
  */
 export function translateEmulatorAnswer(answer: EmulatorAnswer, call: AnsweredCall): FunctionAnswer {
   if (answer.status < 200 || answer.status > 299) {
@@ -70,7 +72,7 @@ export function translateEmulatorAnswer(answer: EmulatorAnswer, call: AnsweredCa
 /**
  * The answer to a call that ran out of time.
  *
- * @param seconds what the function was given
+ * @param seconds the function's time limit
  */
 export function timeoutError(call: AnsweredCall, seconds: number = call.timeoutSeconds): FunctionAnswer {
   return functionError(
@@ -90,13 +92,13 @@ const UNKNOWN_ERROR_TYPES: Readonly<Record<UnknownReason, 'Runtime.ExitError' | 
 const unknownErrorTypes: ReadonlyMap<string, string> = new Map(Object.entries(UNKNOWN_ERROR_TYPES));
 
 /**
- * The answer to a call whose outcome nobody knows: it was sent, and the worker, its agent or the way to them was lost
- * before the answer came.
+ * The answer to a call with an unknown outcome: the call was sent, and the worker, its agent or the connection was lost
+ * before the answer.
  *
- * It is a function error with status 200, not a 5xx, because SDKs repeat 500, 502, 503 and 504 by themselves (measured:
- * `@aws-sdk/client-lambda`; botocore lists the same four) and proxies repeat any 5xx, and the function may have run already. It is
- * also what Lambda itself tells of an environment that died under a call. Its type is `Runtime.ExitError` where the worker's own
- * process ended, else `Esb.OutcomeUnknown`; the header `X-Esb-Outcome: unknown` is on both.
+ * A function error with status 200, not a 5xx, because SDKs repeat 500, 502, 503 and 504 by themselves (measured:
+ * `@aws-sdk/client-lambda`; botocore lists the same four) and proxies repeat any 5xx, and the function may have run
+ * already. Lambda answers the same when an environment died under a call. The type is `Runtime.ExitError` where the
+ * worker's own process ended, else `Esb.OutcomeUnknown`; both have the header `X-Esb-Outcome: unknown`.
  *
  * @param reason the agent's, or `ConnectionLost`
  */

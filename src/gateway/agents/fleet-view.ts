@@ -10,8 +10,8 @@ import {
 import type { Holding, RoutableWorker } from './routing.ts';
 
 /**
- * Workers of one node that are kept although their resource has not been seen: an agent may hear of a worker before a
- * gateway does. More than a node has workers.
+ * Reported workers of one node that are kept without a resource: an agent may see a worker before the gateway does.
+ * More than a node has workers.
  */
 const MAX_UNKNOWN_WORKERS = 10_000;
 
@@ -23,9 +23,9 @@ export interface WorkerEntry extends RoutableWorker {
   readonly timeoutSeconds: number;
   /** The message of its Scheduled condition, where that is False. */
   readonly unschedulable: { readonly reason: string; readonly message: string } | undefined;
-  /** Highest epoch that the resource ever told; 0 for none. */
+  /** Highest epoch seen in the resource; 0 for none. */
   readonly highestEpoch: number;
-  /** What its resource says of the function. */
+  /** The function's settings in this resource. */
   readonly source: SettingsSource;
   outstanding: number;
 }
@@ -34,7 +34,7 @@ export interface WorkerEntry extends RoutableWorker {
 export interface FunctionEntry {
   readonly name: string;
   readonly workers: readonly WorkerEntry[];
-  /** What holds for all of its calls. */
+  /** The settings for all of its calls. */
   readonly settings: FunctionSettings;
   /** Goes up by one with each call, so that equal workers take turns. */
   rotation: number;
@@ -48,17 +48,17 @@ interface MutableFunction extends FunctionEntry {
 }
 
 /**
- * All that a gateway knows of its namespace: the resources as last watched and what each connected agent says. Changed in place,
- * because it is read at every call.
+ * The state of a namespace as the gateway knows it: the resources as last watched, and the report of each connected
+ * agent. Changed in place, because every call reads it.
  */
 export class FleetView {
   readonly #namespace: string;
   readonly #workers = new Map<string, Mutable<WorkerEntry>>();
   readonly #functions = new Map<string, MutableFunction>();
-  /** What the agent of each node says, by uid. Also of workers whose resource has not been seen yet. */
+  /** The report of each node's agent, by uid, including workers without a known resource. */
   readonly #claims = new Map<string, Map<string, Holding>>();
   readonly #connected = new Set<string>();
-  /** Who waits for a change, by function. */
+  /** Listeners for the next change, by function. */
   readonly #waiting = new Map<string, Set<() => void>>();
 
   constructor(namespace: string) {
@@ -93,7 +93,7 @@ export class FleetView {
     return this.#connected;
   }
 
-  /** Calls `listener` once, at the next change of anything about a function. The returned function takes that back. */
+  /** Calls `listener` once, at the next change of a function. The returned function cancels that. */
   onNextChange(functionName: string, listener: () => void): () => void {
     const listeners = this.#waiting.get(functionName) ?? new Set();
     this.#waiting.set(functionName, listeners);
@@ -134,7 +134,7 @@ export class FleetView {
     };
     entry.source = settingsSource(worker);
     entry.timeoutSeconds = worker.spec.timeoutSeconds;
-    // A list from an API server that is behind tells of a former assignment.
+    // A list from an API server that lags may have a former assignment.
     if (assignment === undefined || assignment.epoch >= entry.highestEpoch) {
       entry.assignment = assignment;
       entry.highestEpoch = assignment?.epoch ?? entry.highestEpoch;
@@ -235,7 +235,7 @@ export class FleetView {
     }
   }
 
-  /** Takes over what the agent of its node says of a worker. */
+  /** Takes over the report of the assigned node's agent for a worker. */
   #heed(uid: string): void {
     const entry = this.#workers.get(uid);
     if (entry !== undefined) {

@@ -11,13 +11,13 @@ export interface FunctionCall {
   readonly tailLog: boolean;
   /** The caller's X-Amzn-Trace-Id; empty for none. */
   readonly traceId: string;
-  /** W3C `traceparent` of what follows the call; empty for none. */
+  /** W3C `traceparent` of the call's span; empty for none. */
   readonly traceParent: string;
 }
 
-/** What a caller is told of a call that may have run. */
+/** The result of a call that may have run. */
 export interface InvokeResult extends FunctionAnswer {
-  /** `unknown` when nobody knows how far the call came. */
+  /** `unknown` when the call may have run, in whole or in part. */
   readonly outcome: 'answered' | 'timed-out' | 'unknown';
   readonly timings: InvokeTimings | undefined;
   readonly logTail: Buffer | undefined;

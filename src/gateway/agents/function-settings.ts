@@ -1,12 +1,12 @@
 import type { LambdaWorker, LambdaWorkerSpec } from '../../api/lambda-worker.ts';
 
-/** What holds for all calls of a function, whichever worker serves them. */
+/** The settings for all calls of a function, with any of its workers. */
 export interface FunctionSettings {
   readonly concurrency: LambdaWorkerSpec['concurrency'];
   readonly asyncInvoke: LambdaWorkerSpec['asyncInvoke'];
 }
 
-/** What decides which worker speaks for a function. */
+/** The order of workers in which the first speaks for its function. */
 export interface Speaker {
   readonly name: string;
   /** RFC 3339 in UTC, as the API server writes it: its order as text is that of time. */
@@ -18,7 +18,7 @@ export interface SettingsSource extends Speaker {
   readonly settings: FunctionSettings;
 }
 
-/** What a resource says of its function. */
+/** The function's settings in a resource. */
 export function settingsSource(worker: LambdaWorker): SettingsSource {
   const { asyncInvoke, concurrency } = worker.spec;
   return {
@@ -29,8 +29,8 @@ export function settingsSource(worker: LambdaWorker): SettingsSource {
 }
 
 /**
- * The settings of a function: those of its oldest worker, the first by name among those of one second. The others are not looked at, so that a
- * worker that is added does not change what holds for its function.
+ * The settings of a function: those of its oldest worker, the first by name within one second. An added worker does not
+ * change the settings of its function.
  */
 export function settingsOf(sources: readonly SettingsSource[]): FunctionSettings {
   const [first, ...others] = sources;

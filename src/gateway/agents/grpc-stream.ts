@@ -5,7 +5,7 @@ import { GrowingBuffer } from '../../common/growing-buffer.ts';
 /** Bytes before each message: whether it is compressed (1), and its length (4, big-endian). */
 const PREFIX_BYTES = 5;
 
-/** Largest message that is taken in: twice an answer of 6 MiB in one piece, or what an agent says of 10,000 workers. */
+/** Largest message that is accepted: twice an answer of 6 MiB in one piece, or a report of 10,000 workers. */
 const MAX_MESSAGE_BYTES = 12 * 1024 * 1024;
 
 /** gRPC status codes that are looked at. */
@@ -16,7 +16,7 @@ const ERROR_CODE_KEY = 'esb-code';
 
 /** How a stream ended. */
 export interface GrpcEnd {
-  /** By the server's status or an answer of it that makes no sense, or by the loss of the connection and the like. */
+  /** `Error`: by the server's status, or by an invalid answer. `Lost`: by the loss of the connection and the like. */
   readonly kind: 'Ok' | 'Error' | 'Lost';
   readonly message: string;
   /** The server's own code of an error, where it gave one. */
@@ -75,7 +75,7 @@ export class GrpcStream {
     });
   }
 
-  /** Whether the server has ended the stream in order; known before the end itself is told. */
+  /** Whether the server has ended the stream in order; known before the end itself is reported. */
   get isEndedInOrder(): boolean {
     return this.#status === GRPC_OK;
   }
@@ -95,7 +95,7 @@ export class GrpcStream {
     this.#stream.end(grpcFrame(message));
   }
 
-  /** Ends the stream from our side, whatever the other is about. */
+  /** Ends the stream from our side. */
   cancel(): void {
     this.#stream.close(constants.NGHTTP2_CANCEL);
   }
@@ -103,7 +103,8 @@ export class GrpcStream {
   /** Whether it is certain that the server has not looked at anything that was sent. */
   get neverSeen(): boolean {
     const { id, rstCode } = this.#stream;
-    // Without an id it never left this process, and a refused stream was not looked at by the other side (RFC 9113, 8.7).
+    // Without an id the stream never left this process, and the other side has not looked at a refused stream (RFC
+    // 9113, 8.7).
     return (
       id === undefined || rstCode === constants.NGHTTP2_REFUSED_STREAM || this.#status === GRPC_UNIMPLEMENTED
     );
@@ -157,12 +158,12 @@ export function grpcFrame(message: Buffer): Buffer {
 /** Takes the messages out of one stream. */
 export class GrpcFrameReader {
   readonly #onMessage: (message: Buffer) => void;
-  /** What has come of a message that is not whole. */
+  /** The received part of an incomplete message. */
   #pending = new GrowingBuffer();
   /** Bytes that must have come before it is worth looking again. */
   #needed = PREFIX_BYTES;
 
-  /** @param onMessage given each message; a view into what was pushed */
+  /** @param onMessage called with each message, a view into the pushed bytes */
   constructor(onMessage: (message: Buffer) => void) {
     this.#onMessage = onMessage;
   }

@@ -16,7 +16,10 @@ type RefusalRule =
   /** Another worker is tried. Where all refuse, the caller is told at once. */
   | {
       readonly lasts: true;
-      /** Of lasting refusals of several workers the caller is told the one with the lowest rank: the one that passes first. */
+      /**
+       * Of lasting refusals of several workers the caller is told the one with the lowest rank: the one that passes
+       * first.
+       */
       readonly rank: number;
       /** Whether a caller is told although another worker's refusal may pass soon. */
       readonly urgent: boolean;

@@ -1,6 +1,6 @@
 import type { Phase } from '../../protocol/generated/agent.ts';
 
-/** What the connected agent of a worker's node says of it. */
+/** The report of a worker by the connected agent of its node. */
 export interface Holding {
   readonly epoch: number;
   readonly phase: Phase;
@@ -16,7 +16,7 @@ export interface RoutableWorker {
   readonly name: string;
   /** From the resource; absent when the controller has not placed it. */
   readonly assignment: { readonly nodeName: string; readonly epoch: number } | undefined;
-  /** From the agent of the assigned node alone: what any other says of the worker changes nothing. */
+  /** From the agent of the assigned node alone: reports of other agents have no effect. */
   readonly holding: Holding | undefined;
   /** Calls that this gateway itself has under way to it. */
   readonly outstanding: number;
@@ -40,13 +40,13 @@ export type Obstacle =
   | 'NotTakenOver';
 
 /**
- * The best worker to call now: a running idle one, then a paused idle one, then one that has to be started, then the busy one with
- * the shortest queue; a failed one and one that its owner keeps at rest come last (their agent says best what is wrong).
- * Among equals the choice goes round with `rotation`. Only the node that the resource names is chosen, and only where its
- * agent holds the worker under the very epoch of the resource: an agent may be behind, or lie.
+ * The best worker to call now: a running idle one, then a paused idle one, then one that has to be started, then the
+ * busy one with the shortest queue; last a failed one and one that its owner keeps at rest, whose agent gives the
+ * reason. Equal workers alternate by `rotation`. Only the node in the resource is chosen, and only where its agent
+ * holds the worker under the very epoch of the resource: an agent may lag, or lie.
  *
  * @param tried uids that have refused this call
- * @returns undefined when there is nobody to ask
+ * @returns undefined when no worker is left
  */
 export function chooseRoute(
   workers: readonly RoutableWorker[],
@@ -93,7 +93,7 @@ export function obstacleOf(
   return connected(worker.assignment.nodeName) ? 'NotTakenOver' : 'AgentUnreachable';
 }
 
-/** What the assigned agent says, where it has taken over this very assignment. */
+/** The report of the assigned agent, if the agent has taken over this very assignment. */
 function currentHolding({ assignment, holding }: RoutableWorker): Holding | undefined {
   return holding !== undefined && holding.epoch === assignment?.epoch ? holding : undefined;
 }

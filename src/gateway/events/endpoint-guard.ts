@@ -3,10 +3,7 @@ import { BlockList, isIP, type LookupFunction } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { EsbError } from '../../common/errors.ts';
 
-/**
- * Addresses that no record of a caller may reach: this machine, its link, and the metadata services of
- * clouds.
- */
+/** Addresses that no record of a caller may reach: this machine, its link, and the metadata services of clouds. */
 const NEVER: readonly (readonly [string, number])[] = [
   ['0.0.0.0', 8],
   ['127.0.0.0', 8],
@@ -83,9 +80,7 @@ export class EndpointGuard {
     }
   }
 
-  /**
-   * Resolves the name of a connection to allowed addresses; fails with `EndpointRefused` when there are none.
-   */
+  /** Resolves the name of a connection to allowed addresses; fails with `EndpointRefused` when there are none. */
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     resolveName(hostname, { ...options, all: true }, (error, found) => {
       if (error !== null) {

@@ -13,10 +13,7 @@ import {
   type StoredEvent,
 } from './event-store.ts';
 
-/**
- * Longest chain of records, each for the failure of the one before; Lambda ends recursive loops after about
- * 16.
- */
+/** Longest chain of records, each for the failure of the one before; Lambda ends recursive loops after about 16. */
 const MAX_HOPS = 16;
 /** Bytes kept free in a record for the members that have not been added yet, payloads excepted. */
 const ROOM_BYTES = 512;
@@ -43,13 +40,12 @@ export interface FailedEvent {
 }
 
 /**
- * The record of an event that was given up, in the shape of Lambda's destinations. Payloads are copied as
- * they are: numbers and the order of members stay. Members that would make the record too large are left out,
- * the answer first.
+ * The record of an event that was given up, in the shape of Lambda's destinations. Payloads are copied as they are:
+ * numbers and the order of members stay. Members that would make the record too large are left out, the answer first.
  *
  * @param now wall-clock milliseconds
- * @param freeBytes free bytes of the store, of which a record takes at most its envelope: the payload of its
- *   event is in the store already
+ * @param freeBytes free bytes of the store, of which a record takes at most its envelope: the payload of its event is
+ *   in the store already
  */
 export function failureRecord(
   failed: FailedEvent,

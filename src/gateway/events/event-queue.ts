@@ -28,9 +28,7 @@ const DEFAULT_RUNNING_BYTES = 256 * 1024 * 1024;
 const LEASE_MS = 30_000;
 /** Milliseconds between two renewals. */
 const RENEW_MS = 10_000;
-/**
- * Age in milliseconds at which an unreadable event is dropped. No version runs an event older than six hours.
- */
+/** Age in milliseconds at which an unreadable event is dropped. No version runs an event older than six hours. */
 const DROP_UNREADABLE_MS = 7 * 24 * 60 * 60_000;
 /** Milliseconds between two looks at whether the functions are known yet. */
 const READY_POLL_MS = 100;
@@ -50,12 +48,11 @@ interface Running {
 }
 
 /**
- * The calls of type `Event`: stored before they are answered with 202, and tried from the store until they
- * are done or given up. An event that is given up is replaced by a record for the destination of its
- * function.
+ * The calls of type `Event`: stored before they are answered with 202, and tried from the store until they are done or
+ * given up. An event that is given up is replaced by a record for the destination of its function.
  *
- * At least once: an event leaves the store after its end is known. The next gateway, or another one, finds
- * the events of a killed gateway and tries them again with the same request id.
+ * At least once: an event leaves the store after its end is known. The next gateway, or another one, finds the events
+ * of a killed gateway and tries them again with the same request id.
  */
 export class EventQueue {
   readonly #options: EventQueueOptions;
@@ -180,10 +177,7 @@ export class EventQueue {
     }
   }
 
-  /**
-   * Claims and starts the events that are due and have room. Returns the milliseconds until the next may be
-   * due.
-   */
+  /** Claims and starts the events that are due and have room. Returns the milliseconds until the next may be due. */
   async #takeDue(partitions: readonly EventPartition[], signal: AbortSignal): Promise<number> {
     const { store } = this.#options;
     let nextMs = store.pollMs;
@@ -291,8 +285,7 @@ export class EventQueue {
   #start(partition: string, claimed: ClaimedEvent): void {
     const { requestId } = claimed.event;
     if (this.#running.has(requestId)) {
-      // The claim lapsed while the store was away, and the event still runs here: its end is written all the
-      // same.
+      // The claim lapsed while the store was away, and the event still runs here: its end is written all the same.
       return;
     }
     this.#running.add(requestId);

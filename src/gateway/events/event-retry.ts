@@ -38,12 +38,11 @@ export type EventDecision =
   | { readonly kind: 'GiveUp'; readonly condition: GiveUpCondition; readonly progress: EventProgress };
 
 /**
- * Decides about an event after a try, as Lambda does: a function error is tried twice more, after 1 and 2
- * minutes; throttles and system errors are tried from 1 second to 5 minutes apart until the event is too old.
+ * Decides about an event after a try, as Lambda does: a function error is tried twice more, after 1 and 2 minutes;
+ * throttles and system errors are tried from 1 second to 5 minutes apart until the event is too old.
  *
- * An unknown outcome counts as a system error. Only a known end of the function, good or bad, ends an event
- * or uses up one of its retries: the function runs at least once, and possibly twice after the loss of an
- * agent.
+ * An unknown outcome counts as a system error. Only a known end of the function, good or bad, ends an event or uses up
+ * one of its retries: the function runs at least once, and possibly twice after the loss of an agent.
  *
  * @param ageMs milliseconds since its acceptance
  */

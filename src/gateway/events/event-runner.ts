@@ -162,10 +162,7 @@ export class EventRunner {
     }
   }
 
-  /**
-   * Repeats a write until it succeeds: a store that was away must not cause another try of an event that has
-   * ended.
-   */
+  /** Repeats a write until it succeeds: a store that was away must not cause another try of an event that has ended. */
   async #insist(step: () => Promise<void>, signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#options;
     const backoff = new Backoff(STORE_BACKOFF);

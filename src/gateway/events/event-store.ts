@@ -110,19 +110,16 @@ export interface UnreadableEvent {
 /** Milliseconds that an event which cannot be read rests before the next attempt to read it. */
 export const PARK_MS = 60 * 60_000;
 
-/**
- * Bytes of the largest payload in a store: records of earlier versions reach the limit of a synchronous call.
- */
+/** Bytes of the largest payload in a store: records of earlier versions reach the limit of a synchronous call. */
 export const MAX_STORED_BYTES = 6 * 2 ** 20 + 100;
 
 /**
  * Keeps events until they are done.
  *
- * Guarantees: an event for which {@link EventStore.put} has resolved survives the end by force of any process
- * and of the machine, until it is finished, postponed or exchanged; each of these is one step, done whole or
- * not at all. An event is claimed by one gateway at a time; the claims of a killed gateway lapse. Every
- * method throws {@link EsbError} `EventStoreUnavailable`, retryable, when its effect is uncertain or did not
- * happen.
+ * Guarantees: an event for which {@link EventStore.put} has resolved survives the end by force of any process and of
+ * the machine, until it is finished, postponed or exchanged; each of these is one step, done whole or not at all. An
+ * event is claimed by one gateway at a time; the claims of a killed gateway lapse. Every method throws {@link EsbError}
+ * `EventStoreUnavailable`, retryable, when its effect is uncertain or did not happen.
  */
 export interface EventStore {
   /** Milliseconds between two polls when this gateway put nothing: others put events into a shared store. */
@@ -143,10 +140,7 @@ export interface EventStore {
   renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void>;
   /** Removes an event that is done, even if another gateway has claimed it. */
   finish(requestId: string): Promise<void>;
-  /**
-   * Gives an event back, to be tried after `delayMs`. Without effect when the claim has lapsed and another
-   * has it.
-   */
+  /** Gives an event back, to be tried after `delayMs`. Without effect when the claim has lapsed and another has it. */
   postpone(claimed: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void>;
   /** Replaces an event by `successor`. Without effect when the claim has lapsed and another has it. */
   exchange(claimed: ClaimedEvent, successor: StoredEvent): Promise<void>;

@@ -88,10 +88,7 @@ const HOPELESS: ReadonlySet<LambdaErrorName> = new Set<LambdaErrorName>([
   'RequestTooLargeException',
 ]);
 
-/**
- * The result that a refusal stands for. An error that is none of the Lambda API is a fault of ours, and may
- * pass.
- */
+/** The result that a refusal stands for. An error that is none of the Lambda API is a fault of ours, and may pass. */
 function refusal(error: unknown): TryResult {
   if (!(error instanceof LambdaError)) {
     return { kind: 'Refused' };

@@ -3,10 +3,7 @@ import { EsbError } from '../../common/errors.ts';
 
 /** Layout of the tables, kept in a table of its own. */
 const LAYOUT = 1;
-/**
- * Advisory lock under which gateways that start together make the tables one after another. An arbitrary
- * number.
- */
+/** Advisory lock under which gateways that start together make the tables one after another. An arbitrary number. */
 const SCHEMA_LOCK = 6_113_370_211;
 
 const CREATE = `

@@ -65,12 +65,11 @@ interface ClaimedRow {
 }
 
 /**
- * Events in a PostgreSQL database, for several gateways of a namespace. Times are the database's, so the
- * clocks of gateways need not agree. Claims skip rows that another gateway is claiming (`SKIP LOCKED`), and
- * lapse by themselves.
+ * Events in a PostgreSQL database, for several gateways of a namespace. Times are the database's, so the clocks of
+ * gateways need not agree. Claims skip rows that another gateway is claiming (`SKIP LOCKED`), and lapse by themselves.
  *
- * The limits apply to the count of a second ago plus the puts of this gateway since: together, gateways may
- * exceed them by the events that they take in a second.
+ * The limits apply to the count of a second ago plus the puts of this gateway since: together, gateways may exceed them
+ * by the events that they take in a second.
  */
 export class PostgresEventStore implements EventStore {
   readonly pollMs = POLL_MS;
@@ -132,8 +131,7 @@ export class PostgresEventStore implements EventStore {
 
   async put(event: StoredEvent): Promise<void> {
     const { limits, namespace } = this.#options;
-    // Before the first count a full store would look empty, and an event put meanwhile would be counted
-    // twice.
+    // Before the first count a full store would look empty, and an event put meanwhile would be counted twice.
     await this.#firstCount.promise;
     const put: RecentPut = {
       partition: partitionOf(event.target),
@@ -368,9 +366,7 @@ export class PostgresEventStore implements EventStore {
   }
 }
 
-/**
- * A statement that the server refused did not happen; the outcome of one that was lost on the way is unknown.
- */
+/** A statement that the server refused did not happen; the outcome of one that was lost on the way is unknown. */
 function queryError(error: unknown): EsbError {
   const message = `the event database cannot be used: ${messageOf(error)}`;
   return error instanceof pg.DatabaseError

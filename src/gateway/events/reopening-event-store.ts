@@ -66,9 +66,7 @@ export class ReopeningEventStore implements EventStore {
     return this.#state.kind === 'Open' ? this.#state.store.pollMs : POLL_MS;
   }
 
-  /**
-   * Opens the store. Resolves after the first attempt, whose error is in {@link ReopeningEventStore.failure}.
-   */
+  /** Opens the store. Resolves after the first attempt, whose error is in {@link ReopeningEventStore.failure}. */
   async start(): Promise<void> {
     const first = Promise.withResolvers<void>();
     this.#tasks.run('event store', async (signal) => {

@@ -62,7 +62,8 @@ export class SqliteEventChannel implements SqliteChannel {
   }
 
   /**
-   * Opens the file, or makes it, readable by its owner alone. Events that an earlier process had claimed are due at once.
+   * Opens the file, or makes it, readable by its owner alone. Events that an earlier process had claimed are due at
+   * once.
    *
    * @throws {EsbError} `EventStoreLocked` when another process has it, `EventStoreUnreadable` for anything else
    */

@@ -35,8 +35,8 @@ export type SqliteOutcome =
 const RETAKE_MS = 5_000;
 
 /**
- * Runs tasks on a table, and keeps room on the disk for the ends of events. On a full disk the desk gives up the reserve:
- * events under way still end, and no event is taken until the disk has room for the reserve again.
+ * Runs tasks on a table, and keeps room on the disk for the ends of events. On a full disk the desk gives up the
+ * reserve: events under way still end, and no event is taken until the disk has room for the reserve again.
  */
 export class SqliteEventDesk {
   readonly #table: SqliteEventTable;

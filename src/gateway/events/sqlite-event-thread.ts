@@ -1,6 +1,6 @@
 /**
- * The thread of an SQLite event store: writes wait for the disk, and calls must not. Tasks that arrive while the disk is
- * busy are one transaction, so that many events cost as much as one.
+ * The thread of an SQLite event store: writes wait for the disk, and calls must not. Tasks that arrive while the disk
+ * is busy are one transaction, so that many events cost as much as one.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { DiskReserve } from './disk-reserve.ts';

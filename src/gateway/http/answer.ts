@@ -13,13 +13,13 @@ import type { Visitor } from './entrance.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who waits for the answer. */
+    /** The client that waits for the answer. */
     caller: Caller;
-    /** What the request holds of the gateway's room. */
+    /** The request's hold on the room of the gateway. */
     hold: Hold;
-    /** Who makes it; undefined before the head has been looked at. */
+    /** The sender; undefined before the head has been looked at. */
     visitor: Visitor | undefined;
-    /** Who follows this request and has not been told of the end; undefined before there is anybody. */
+    /** The observation of the request, until its end is reported or taken over; undefined before it begins. */
     observation: CallObservation | undefined;
   }
 
@@ -40,14 +40,14 @@ export function observing(
   };
 }
 
-/** Takes over what follows a request: whoever does so tells it of the end. */
+/** Takes over the observation of a request, and with it the duty to report its end. */
 export function takeObservation(request: FastifyRequest): CallObservation {
   const { observation } = request;
   request.observation = UNOBSERVED;
   return observation ?? UNOBSERVED;
 }
 
-/** Tells of the end of a request that nobody has taken over. */
+/** Reports the end of a request whose observation was not taken over. */
 export function endUntaken(request: FastifyRequest, report: CallReport): void {
   takeObservation(request).end(report);
 }
@@ -82,7 +82,7 @@ export function sendJson(reply: FastifyReply, json: Buffer, requestId: string): 
     .send(json);
 }
 
-/** What a caller is told of anything that was thrown. Faults of ours are logged. */
+/** The error for the caller. Faults of the gateway are logged. */
 export function toLambdaError(error: unknown, logger: Logger, requestId: string): LambdaError {
   if (error instanceof LambdaError) {
     return error;

@@ -7,14 +7,14 @@ import { sleep } from '../../common/deadline.ts';
 
 /** Milliseconds between two looks. */
 const LOOK_MS = 20;
-/** Milliseconds that connections are still taken for at the end, and those of a round in which hardly one can come. */
+/** Milliseconds in which connections are still accepted at the end, and of a round in which hardly one can arrive. */
 const MAX_TAKE_MS = 1_000;
 const SHORT_ROUND_MS = 1;
 /** Milliseconds that a connection gets for its first request once no more connections are taken. */
 const FIRST_REQUEST_MS = 500;
 
 export interface DrainOptions {
-  /** Milliseconds without a new request, from the beginning of the drain on, after which clients count as sent elsewhere. */
+  /** Milliseconds without a new request, from the begin of the drain, after which clients count as sent elsewhere. */
   readonly quietMs: number;
   /** Milliseconds after which that is not waited for any longer. */
   readonly maxMs: number;
@@ -23,11 +23,11 @@ export interface DrainOptions {
 /**
  * Ends an HTTP server without losing a request.
  *
- * HTTP/1.1 has no way to say that a connection takes no more requests, except in an answer. A server that just closes what is
- * idle resets requests which are on their way to it, or which the kernel has taken in and it has not read; clients may not
- * send those again, since they might have run. So clients are given time to hear that they are to go elsewhere, every answer
- * of that time ends its connection, and what nobody has used in that time is closed right after all that had come was
- * read. What is left is a request that crosses the end of a connection which was idle all that time.
+ * HTTP/1.1 can say only in an answer that a connection takes no more requests. A server that closes idle connections
+ * resets requests on their way to it, or in the kernel, and clients may not send those again, since they might have
+ * run. So clients get time to notice that they are to go elsewhere: every answer of that time ends its connection, and
+ * a connection that stayed idle is closed right after everything that had arrived was read. A request that crosses the
+ * end of such a connection can still be lost.
  */
 export class ConnectionDrain {
   readonly #server: Server;
@@ -64,8 +64,8 @@ export class ConnectionDrain {
   }
 
   /**
-   * Waits until clients have gone elsewhere, takes no more connections, and waits for the end of every request. From its call
-   * on each answer has to end its connection.
+   * Waits until clients have gone elsewhere, takes no more connections, and waits for the end of every request. From
+   * the call on, each answer has to end its connection.
    */
   async run({ maxMs, quietMs }: DrainOptions): Promise<void> {
     const clock = this.#clock;
@@ -81,8 +81,8 @@ export class ConnectionDrain {
     }
     await this.#takeWaiting();
     const closed = Promise.withResolvers<void>();
-    // Not the method of an HTTP server, which closes connections as well, those that are about to send a request included.
-    // An error says that it does not listen.
+    // The method of an HTTP server would also close connections that are about to send a request. An error says that
+    // the server does not listen.
     NetServer.prototype.close.call(this.#server, () => closed.resolve());
     do {
       while (this.#active > 0 || this.#awaitsFirstRequest()) {
@@ -90,15 +90,15 @@ export class ConnectionDrain {
       }
       await afterReading();
     } while (this.#active > 0);
-    // By now, nobody has used them for a while.
+    // These have been idle for a while.
     this.#server.closeAllConnections();
     this.#server.close();
     await closed.promise;
   }
 
   /**
-   * Takes the connections that wait at the port: with it they are reset, whatever they have sent. Node.js takes one in each
-   * round of its loop, and while a round lasts others come.
+   * Accepts the connections that wait at the port: closing the port would reset them. Node.js accepts one in each round
+   * of its loop, and others arrive during a round.
    */
   async #takeWaiting(): Promise<void> {
     const clock = this.#clock;
@@ -114,7 +114,7 @@ export class ConnectionDrain {
     }
   }
 
-  /** Whoever has just connected is about to ask for something. */
+  /** A client that has just connected is about to send a request. */
   #awaitsFirstRequest(): boolean {
     const youngest = this.#clock.monotonic() - FIRST_REQUEST_MS;
     return this.#silent.values().some((since) => since > youngest);

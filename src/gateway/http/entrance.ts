@@ -8,35 +8,35 @@ import type { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import type { CallObservation } from '../telemetry/observed-call.ts';
 import { announcedBytes, announcesBody } from './request-body.ts';
 
-/** What the entrance stands on. */
+/** The means of the entrance. */
 export interface EntranceOptions {
   readonly access: Access;
   readonly admission: Pick<Admission, 'look' | 'pass'>;
   readonly unverified: UnverifiedBodies;
 }
 
-/** What somebody wants who may have to be asked for a right. */
+/** A right that a request needs. */
 export interface Errand {
   readonly action: AccessAction;
-  /** The bare name; undefined for what concerns all functions. */
+  /** The bare name; undefined for an action on all functions. */
   readonly functionName: string | undefined;
 }
 
-/** Who has come, and how far that is proved. */
+/** The sender of a request, and how far it is proved. */
 export interface Visitor {
   readonly identity: Identity;
-  /** Whether it is proved who it is, but for the body's own hash. */
+  /** Whether the sender is proved, except for the body's own hash. */
   known: boolean;
-  /** Gives back the room of a body that nobody had proved to be the holder's. */
+  /** Gives back the room of a body whose sender was not proved. */
   leave: (() => void) | undefined;
 }
 
 const NO_BODY = Buffer.alloc(0);
 
 /**
- * Decides about requests by their heads, before a byte of their bodies is read: who it is, whether they keep their rate, and whether they
- * may do that. Where only the body can prove who it is, all of that is asked of whom the head names, and the body is read within a share
- * of its key.
+ * Decides about requests by their heads, before a byte of their bodies is read: sender, rate and right. Where only the
+ * body can prove the sender, rate and right are checked for the claimed sender, and the body is read within a share of
+ * its key.
  */
 export class Entrance {
   readonly #options: EntranceOptions;
@@ -48,7 +48,7 @@ export class Entrance {
   /**
    * A hook for the head of each request of a route.
    *
-   * @param errandOf what the request wants, which may throw for one that makes no sense; undefined for what needs no right
+   * @param errandOf the right that a request needs; undefined for none. Throws for a malformed request
    */
   hook(
     errandOf: (request: FastifyRequest) => Errand | undefined,
@@ -57,7 +57,8 @@ export class Entrance {
       try {
         const entered = this.#identify(request, errandOf);
         if (entered instanceof Promise) {
-          // The framework waits for it. To give a promise for every request would make each wait a turn.
+          // Returned only where there is something to wait for: a promise for every request would cost each a round of
+          // the loop.
           return entered;
         }
       } catch (error) {
@@ -104,7 +105,7 @@ export class Entrance {
   prove(request: FastifyRequest, observation: CallObservation): Identity {
     const { visitor } = request;
     if (visitor === undefined) {
-      throw new Error('nobody has come by the entrance');
+      throw new Error('the request has not passed the entrance');
     }
     const { identity } = visitor;
     identity.confirm((request.body as Buffer | undefined) ?? NO_BODY);
@@ -184,7 +185,7 @@ export class Entrance {
   }
 }
 
-/** An identity that is proved, whatever it took. */
+/** The identity after its proof. */
 function proved({ principal }: Identity): { readonly principal: Principal; readonly claimedKey: undefined } {
   return { principal, claimedKey: undefined };
 }

@@ -21,7 +21,7 @@ export interface CatalogFunction {
   readonly workers: readonly DescribedWorker[];
 }
 
-/** The functions of a gateway, for those who want to read about them. */
+/** The functions of a gateway, for the operations that read. */
 export class FunctionCatalog {
   readonly #options: FunctionCatalogOptions;
 
@@ -35,9 +35,9 @@ export class FunctionCatalog {
   }
 
   /**
-   * The function that is meant.
+   * The function of a reference.
    *
-   * @throws {LambdaError} ResourceNotFoundException, or ServiceException (503) where it may exist all the same
+   * @throws {LambdaError} ResourceNotFoundException, or ServiceException (503) where the function may exist
    */
   find(reference: FunctionReference): CatalogFunction {
     const found = this.#describe(this.#options.invoker.find(reference).workers);

@@ -97,11 +97,11 @@ function rankOf({ metadata }: LambdaWorker): Speaker {
 }
 
 /**
- * What Lambda would say of a function whose workers these are. What belongs to the function as a whole is read from the worker that
- * speaks for it; the state takes all of them into account. Values that come out of Secrets are left out.
+ * Lambda's description of the function with these workers. The speaking worker gives the members of the function as a
+ * whole; the state takes all workers into account. Values from Secrets are left out.
  *
- * @param workers all of the function, the speaker among them
- * @param reference how the caller named it: its qualifier becomes part of the ARN
+ * @param workers all workers of the function, the speaker among them
+ * @param reference the caller's reference, whose qualifier becomes part of the ARN
  */
 export function describeFunction(
   speaker: DescribedWorker,
@@ -115,7 +115,7 @@ export function describeFunction(
   return {
     FunctionName: name,
     FunctionArn: functionArn(reference),
-    // There are no roles: what a function may do, its network and its Secrets say.
+    // ESB has no roles: network and Secrets of the resource decide about the rights of a function.
     Role: '',
     ...(spec.handler === undefined ? {} : { Handler: spec.handler }),
     // As Lambda has it for images.
@@ -139,7 +139,7 @@ export function describeFunction(
   };
 }
 
-/** Labels are what tags are in Lambda. */
+/** Labels stand for Lambda's tags. */
 export function tagsOf(worker: LambdaWorker): Readonly<Record<string, string>> {
   return worker.metadata.labels ?? {};
 }
@@ -166,8 +166,8 @@ function imageConfig({ spec }: LambdaWorker) {
 }
 
 /**
- * A function is active when one worker of it can be called, be it paused or absent. SDKs wait for `Active` after a
- * function was made and for `Successful` after it was changed.
+ * A function is active when one of its workers can be called, even if paused or absent. SDKs wait for `Active` after a
+ * creation and for `Successful` after a change.
  */
 function stateOf(workers: readonly LambdaWorker[]): FunctionState {
   const states = workers.map(workerState);

@@ -8,7 +8,7 @@ import type { Entrance } from './entrance.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { type ReadOperation, readOperations } from './read-operations.ts';
 
-/** What the routes that read stand on. */
+/** The means of the routes that read. */
 export interface FunctionRoutesOptions {
   readonly catalog: FunctionCatalog;
   readonly entrance: Entrance;

@@ -5,16 +5,19 @@ import { AddressConnections } from '../../common/address-connections.ts';
 import { errnoOf } from '../../common/errors.ts';
 import { LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
 
-/** Milliseconds that a connection may be idle: more than load balancers keep theirs, so that they are the ones to close. */
+/** Milliseconds that a connection may be idle: longer than load balancers keep theirs, so that they close first. */
 const KEEP_ALIVE_MS = 75_000;
 /** Milliseconds that a whole request may take to arrive. */
 const REQUEST_TIMEOUT_MS = 120_000;
 
 /** How long a server waits for slow clients. */
 export interface ClientPatience {
-  /** Milliseconds that the head of a request may take to arrive, and that a connection may take to its first. */
+  /** Milliseconds for the head of a request to arrive, and from the connection to its first request. */
   readonly headMs: number;
-  /** Milliseconds that a client may leave an answer unread. Node.js tells of it after up to twice that, if the client has read some of it. */
+  /**
+   * Milliseconds that a client may leave an answer unread. Node.js reports a client that reads slowly after up to twice
+   * that.
+   */
   readonly unreadMs: number;
   /** Milliseconds between two looks at the heads that are late. */
   readonly checkEveryMs: number;
@@ -23,12 +26,12 @@ export interface ClientPatience {
 export const CLIENT_PATIENCE: ClientPatience = { headMs: 30_000, unreadMs: 20_000, checkEveryMs: 5_000 };
 
 /**
- * Requests of one connection that may be without an answer at a time. SDKs and proxies send the next one after an answer. Each
- * takes a place of the gateway, of which a connection could have any number.
+ * Requests of one connection without an answer at a time. SDKs and proxies send the next one after an answer. Each
+ * takes a place of the gateway, and without a bound one connection could take them all.
  */
 const MAX_UNANSWERED = 64;
 
-/** What a server has to be made with, so that the times above are kept to a few seconds. */
+/** The options of a server that keeps the times above to a few seconds. */
 export function guardedServer({ checkEveryMs }: ClientPatience = CLIENT_PATIENCE): {
   readonly connectionsCheckingInterval: number;
 } {
@@ -51,7 +54,7 @@ interface UnderWay {
   last: IncomingMessage;
 }
 
-/** Keeps clients that are slow, or that do not speak HTTP, from holding a server or from being told what is not so. */
+/** Keeps slow clients, and clients that do not speak HTTP, from holding a server or getting a wrong answer. */
 export class HttpGuard {
   readonly #underWay = new WeakMap<Socket, UnderWay>();
   readonly #unreadMs: number;
@@ -73,8 +76,8 @@ export class HttpGuard {
   }
 
   /**
-   * Answers what is no request, and closes its connection. Nothing is answered where a request that came before on the same connection is
-   * under way: its client would take that for its answer, and believe that it has not run.
+   * Answers bytes that are no request, and closes their connection. Sends nothing while an earlier request of the
+   * connection is under way: its client would take the answer for its own, and believe that the call has not run.
    */
   refuse(error: Error, socket: Socket): void {
     const underWay = this.#underWay.get(socket);
@@ -100,8 +103,8 @@ export class HttpGuard {
   }
 
   /**
-   * Sees to it that every answer of a connection is closed with it, which is what ends a call whose caller is gone, and gives back its room. Node.js
-   * forgets those that wait for their turn when the client sends a CONNECT behind them.
+   * Closes every answer of a connection with it, which ends the call of a gone caller and gives back its room. Node.js
+   * forgets waiting answers when the client sends a CONNECT behind them.
    */
   #follow(request: IncomingMessage): UnderWay {
     const { socket } = request;
@@ -121,8 +124,8 @@ export class HttpGuard {
 }
 
 /**
- * Cuts the connection of a client that does not read its answer: called when all of it has been written. Costs nothing where the system has
- * taken it.
+ * Cuts the connection of a client that does not read its answer. Called when all of it has been written; costs nothing
+ * where the system has taken it.
  */
 function cutWhenUnread(response: ServerResponse, unreadMs: number): void {
   const { socket } = response;
@@ -134,7 +137,7 @@ function cutWhenUnread(response: ServerResponse, unreadMs: number): void {
   response.prependOnceListener('finish', () => socket.setTimeout(0));
 }
 
-/** What a client is told that did not send a whole request. */
+/** The answer to a client that did not send a whole request. */
 function malformed(error: Error): LambdaError {
   switch (errnoOf(error) ?? '') {
     case 'HPE_HEADER_OVERFLOW':
@@ -142,7 +145,7 @@ function malformed(error: Error): LambdaError {
         status: 431,
       });
     case 'ERR_HTTP_REQUEST_TIMEOUT':
-      // By this name SDKs know that they may send it anew.
+      // SDKs repeat the request on this name.
       return new LambdaError('RequestTimeoutException', 'The request did not arrive in time.');
     default:
       return new LambdaError('InvalidRequestContentException', 'This is no valid HTTP/1.1 request.');

@@ -18,10 +18,10 @@ import type { Entrance } from './entrance.ts';
 const MAX_CLIENT_CONTEXT = 3_583;
 /** Largest payload of an Event, in bytes. */
 const MAX_EVENT_BYTES = 1024 * 1024;
-/** Bytes of a log tail: what Lambda gives. */
+/** Bytes of a log tail, as in Lambda. */
 const MAX_LOG_TAIL = 4_096;
 
-/** What the route of Invoke stands on. */
+/** The means of the route of Invoke. */
 export interface InvokeRouteOptions {
   readonly invoker: Pick<Invoker, 'find' | 'invoke'>;
   readonly entrance: Entrance;
@@ -37,7 +37,7 @@ export interface InvokeRouteOptions {
   readonly notReady: () => LambdaError | undefined;
   /** Whether clients are to be sent elsewhere: answers then end their connection. */
   readonly isDraining: () => boolean;
-  /** Whether answers tell what the call found and how long it took where. */
+  /** Whether answers have headers with the worker's state and the times of the call. */
   readonly timingHeaders: boolean;
   readonly logger: Logger;
 }
@@ -51,7 +51,7 @@ interface InvokeRoute {
 
 type InvokeRouteRequest = FastifyRequest<InvokeRoute>;
 
-/** Invoke, and InvokeAsync, its predecessor, which old programs call: it is an Invoke of type Event. */
+/** Invoke, and its predecessor InvokeAsync, which old programs call: an Invoke of type Event. */
 export function addInvokeRoute(api: FastifyInstance, options: InvokeRouteOptions): void {
   const { entrance, observer } = options;
   const add = (operation: string, url: string, asyncOnly: boolean): void => {
@@ -189,7 +189,7 @@ function sendNothing(reply: FastifyReply, status: number, call: FunctionCall): F
   return reply.code(status).header('x-amzn-requestid', call.requestId).send();
 }
 
-/** Written past the framework, whose hooks and serialisers have nothing to do here: this is the path of every call. */
+/** Written past the framework, whose hooks and serializers have no use here: this is the path of every call. */
 function sendResult(
   request: InvokeRouteRequest,
   reply: FastifyReply,
@@ -228,7 +228,7 @@ function sendResult(
     headers.push('connection', 'close');
   }
   request.hold.add(answer.body.length);
-  // Were there something in it that cannot be written, an error would be answered: the framework still has the answer.
+  // Before the hijack: if a header is invalid, the framework can still answer with an error.
   reply.raw.writeHead(200, headers);
   reply.hijack();
   reply.raw.end(answer.body);
@@ -279,7 +279,7 @@ function isTailWanted(request: InvokeRouteRequest): boolean {
   return value === 'Tail';
 }
 
-/** What would be another call in Lambda than it is here is refused. */
+/** Refuses headers that would make another call of this in Lambda. */
 function refuseForeign(request: InvokeRouteRequest): void {
   if (headerOf(request, 'x-amz-tenant-id') !== '') {
     throw new LambdaError(

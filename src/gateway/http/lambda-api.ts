@@ -24,7 +24,7 @@ import { addUnsupportedRoutes } from './unsupported-routes.ts';
 /** Characters of one part of a path: more than the server takes as a whole. */
 const MAX_PATH_PART = 64 * 1024;
 
-/** Told of a request whose client left before all of it had come. */
+/** The report of a request whose client left before all of it had arrived. */
 const HUNG_UP: CallReport = {
   result: 'hung_up',
   status: 0,
@@ -39,7 +39,7 @@ export interface LambdaApiOptions
     Omit<FunctionRoutesOptions, 'entrance'> {
   readonly access: Access;
   readonly clock: Clock;
-  /** What requests may hold in all. */
+  /** The room for all requests. */
   readonly room: Room;
   readonly connections: ConnectionLimits;
   /** Makes the server that requests come in by, in place of one for plain HTTP. */
@@ -86,7 +86,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
       sendError(reply, known, request.id);
     },
   });
-  // Clients send any type or none, and the body is what they say it is: JSON.
+  // Clients send any type or none; the body is JSON in any case.
   api.removeAllContentTypeParsers();
   api.addContentTypeParser('*', (request, _stream, done) => {
     const read = (): void => readRequestBody(request.raw, request.hold, clock, done);
@@ -124,13 +124,13 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
       // Only of requests that ended before they were whole.
       endUntaken(request, HUNG_UP);
     });
-    // A type that makes no sense would be refused before it comes to a parser.
+    // The framework would refuse a malformed type before a parser sees it.
     delete request.raw.headers['content-type'];
     done(overload === undefined ? refusalOf(request) : overloaded());
   });
   api.setErrorHandler((error, request, reply) => {
     const known = toLambdaError(error, logger, request.id);
-    // What is refused at the door has nobody yet who follows it.
+    // A request that is refused first of all has no observation yet.
     request.observation ??= observer.begin({
       requestId: request.id,
       operation: request.routeOptions.config.operation ?? 'Unknown',
@@ -162,7 +162,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
   };
 }
 
-/** Why nothing is done about a target, whoever asks; undefined when it is one of an operation. */
+/** The refusal of a target for any caller; undefined for the target of an operation. */
 function refusalOf({ url, method, is404 }: FastifyRequest): LambdaError | undefined {
   try {
     const { path } = splitTarget(url);

@@ -1,6 +1,6 @@
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 
-/** Functions on a page: what Lambda gives at most, whatever is asked for. */
+/** Most functions on a page, even if more are asked for; as in Lambda. */
 const MAX_PAGE = 50;
 /** Largest `MaxItems` that the service model allows. */
 const MAX_ITEMS = 10_000;
@@ -13,12 +13,12 @@ export interface Page {
 }
 
 /**
- * Cuts a page out of a sorted list of names. The marker says after which name to go on, so that functions that come and go between two pages are
- * neither told twice nor skipped, unless it is they that came or went.
+ * Cuts a page out of a sorted list of names. The marker is the last name of the page before: functions that appear or
+ * go between two pages neither repeat nor hide others.
  *
  * @param marker from the page before; undefined for the first one
- * @param maxItems as it stands in the query
- * @throws {LambdaError} InvalidParameterValueException for a marker or a number that makes no sense
+ * @param maxItems as in the query
+ * @throws {LambdaError} InvalidParameterValueException for an invalid marker or number
  */
 export function pageOf(
   names: readonly string[],

@@ -6,11 +6,11 @@ import { describeFunction, lambdaTime, tagsOf } from './function-description.ts'
 import { pageOf } from './page.ts';
 import { NOTHING, unsupported } from './unsupported-operations.ts';
 
-/** What an operation is asked. */
+/** The input of an operation. */
 export interface ReadInput {
   /** The function of the path. Empty for operations whose path names none. */
   readonly reference: FunctionReference;
-  /** What the path names beside the function: an alias, a mapping. Empty for nothing. */
+  /** The other name in the path: an alias, a mapping. Empty for none. */
   readonly item: string;
   readonly query: Readonly<Record<string, string | undefined>>;
 }
@@ -21,7 +21,7 @@ export interface ReadOperation {
   readonly name: string;
   /** Path, with `:name` for the function and `:item` for anything else. */
   readonly url: string;
-  /** What its caller has to be allowed. */
+  /** The right that its caller needs. */
   readonly action: Exclude<AccessAction, 'invoke'>;
   /**
    * The answer, an object of the service model.
@@ -33,7 +33,9 @@ export interface ReadOperation {
 
 const FUNCTION = '/2015-03-31/functions/:name';
 
-/** Every operation that reads and has an answer. Things that ESB does not have are answered as Lambda answers when there are none. */
+/**
+ * Every operation that reads and has an answer. For features that ESB does not have, the answer is Lambda's for none.
+ */
 export const readOperations: readonly ReadOperation[] = [
   {
     name: 'GetFunction',
@@ -198,7 +200,7 @@ export const readOperations: readonly ReadOperation[] = [
     action: 'get',
     answer(catalog, { reference }) {
       catalog.find(reference);
-      // Nobody looks for functions that call themselves in a circle.
+      // ESB does not detect functions that call each other in a circle.
       return { RecursiveLoop: 'Allow' };
     },
   },
@@ -253,7 +255,7 @@ function accountSettings(catalog: FunctionCatalog): object {
     reservedInAll += Math.min(workers.length, speaker.resource.spec.concurrency?.reserved ?? 0);
   }
   return {
-    // There are no limits of code: Lambda's own stand here, since the members may not be missing for some clients.
+    // Code has no limits here; these are Lambda's, since some clients need the members.
     AccountLimit: {
       TotalCodeSize: 80_530_636_800,
       CodeSizeUnzipped: 262_144_000,
@@ -286,7 +288,7 @@ function eventConfig(catalog: FunctionCatalog, reference: FunctionReference): ob
   };
 }
 
-/** For what a function never has. */
+/** The answer about a feature that no function has. */
 function nothingOfFunction(catalog: FunctionCatalog, { reference }: ReadInput): never {
   catalog.find(reference);
   throw notFound('The resource you requested does not exist.');

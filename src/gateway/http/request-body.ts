@@ -7,14 +7,16 @@ import { MAX_PAYLOAD_BYTES } from '../lambda/json-payload.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
 
 /**
- * Bytes of a body that is too large that are read and dropped, so that the client comes to read the refusal: most send
- * all before they look. Beyond that the connection is cut.
+ * Bytes of a too large body that are read and dropped, so that the client reads the refusal: most send all before they
+ * look. Beyond these the connection is cut.
  */
 const MAX_DROPPED_BYTES = 64 * 1024 * 1024;
 /** Milliseconds that every body may take, and bytes a second that one has to come with which takes longer. */
 const FREE_MS = 10_000;
 const LEAST_BYTES_PER_SECOND = 8 * 1024;
-/** Milliseconds between two looks after that. One that was late itself is no reason: it takes two of them. */
+/**
+ * Milliseconds between two checks after that. A late check may be the gateway's fault: a body has to fail two in a row.
+ */
 const LOOK_MS = 1_000;
 
 /** A request, as far as its body is read. */
@@ -25,16 +27,16 @@ export function announcesBody({ headers }: Pick<IncomingMessage, 'headers'>): bo
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
-/** Bytes that a body may have, by what its request says: as many as one may have at most where it says nothing. */
+/** Bytes that a body may have, by its announcement; the most that one may have without an announcement. */
 export function announcedBytes({ headers }: Pick<IncomingMessage, 'headers'>): number {
   const bytes = Number(headers['content-length'] ?? MAX_PAYLOAD_BYTES);
   return Math.min(MAX_PAYLOAD_BYTES, bytes);
 }
 
 /**
- * Gives the whole body to `done`, or why it was dropped: RequestTooLargeException when it is over 6 MiB, TooManyRequestsException when
- * the gateway has no room for it, RequestTimeoutException when it comes too slowly. Room is taken for what has come, not for what was
- * announced, which costs a client nothing.
+ * Gives the whole body to `done`, or the reason for dropping it: RequestTooLargeException above 6 MiB,
+ * TooManyRequestsException without room in the gateway, RequestTimeoutException for a slow body. Room is taken for the
+ * bytes that have arrived, not for the announcement, which costs a client nothing.
  */
 export function readRequestBody(
   request: BodySource,
@@ -79,7 +81,7 @@ export function readRequestBody(
     bytes.clear();
     hold.drop();
     end(new LambdaError('RequestTimeoutException', 'The body of the request did not arrive in time.'));
-    // What still comes is dropped until the answer has ended the connection.
+    // The rest is dropped until the answer has ended the connection.
     request.resume();
   };
   let timer = clock.setTimer(look, FREE_MS);

@@ -19,7 +19,7 @@ export interface TlsPaths {
   readonly clientAuthority?: string | undefined;
 }
 
-/** What the files have held when they fitted together last. */
+/** The last content of the files that fitted together. */
 export interface TlsMaterial {
   readonly certificate: string;
   readonly privateKey: string;
@@ -31,13 +31,13 @@ export interface TlsFilesOptions {
   readonly paths: TlsPaths;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Told of each change, once. */
+  /** Called once for each change. */
   readonly onChange: (material: TlsMaterial) => void;
 }
 
 /**
- * Certificate, key and authorities of the server, read again while it runs. A change is taken only when all of it fits together: files
- * that are replaced one after the other do not for a while.
+ * Certificate, key and authorities of the server, read again while it runs. A change is taken when all of it fits
+ * together: files that are replaced one after another do not for a while.
  */
 export class TlsFiles {
   readonly #options: TlsFilesOptions;
@@ -70,7 +70,7 @@ export class TlsFiles {
     }
   }
 
-  /** Takes in what has changed. What makes no sense is told once and left alone. */
+  /** Takes over changed files. Unusable ones are logged once and left alone. */
   async look(): Promise<void> {
     const { paths, logger, onChange } = this.#options;
     let material: TlsMaterial;
@@ -99,7 +99,7 @@ export class TlsFiles {
   }
 }
 
-/** What OpenSSL is given for them. */
+/** The options of OpenSSL for this material. */
 export function secureContextOptions(material: TlsMaterial): SecureContextOptions {
   return {
     cert: material.certificate,

@@ -13,8 +13,8 @@ export interface TlsServer {
 }
 
 /**
- * Makes the server. A client is asked for its certificate where there is an authority for it, and let in without one or with a wrong one:
- * it may prove by other means who it is, and gets to read why it was refused.
+ * Makes the server. With an authority for clients, a client is asked for its certificate, and let in without one or
+ * with a wrong one: other proofs may follow, and the client can read the reason of a refusal.
  */
 export function createTlsServer(material: TlsMaterial, listener: RequestListener, logger: Logger): TlsServer {
   const server = createServer(

@@ -7,7 +7,7 @@ export interface UnsupportedOperation {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** Path, with a `:` before the names of its parts. */
   readonly url: string;
-  /** What to do instead. */
+  /** Advice for the caller. */
   readonly instead: string;
 }
 
@@ -22,7 +22,7 @@ const EVENTS =
   'Retries and destinations of events are spec.asyncInvoke of LambdaWorker resources: change it with kubectl edit lambdaworker NAME.';
 const ACCESS =
   'Who may call a function is decided by Kubernetes RBAC: use kubectl create role and kubectl create rolebinding.';
-/** For what ESB does not know. */
+/** The advice for a feature that ESB does not have. */
 export const NOTHING = `ESB has nothing like it. ${SPEC}: kubectl explain lambdaworker.spec shows what they have.`;
 const STREAM = 'Answers are not streamed: use Invoke. Functions are changed with kubectl, not by this API.';
 
@@ -37,8 +37,8 @@ const CALLBACKS = '/2025-12-01/durable-execution-callbacks/:id';
 type Row = readonly [name: string, method: UnsupportedOperation['method'], url: string, instead: string];
 
 /**
- * By the service models of `@aws-sdk/client-lambda` 3.1164 and of the botocore of its time: all their operations that read-operations.ts and
- * invoke-route.ts do not have.
+ * By the service models of `@aws-sdk/client-lambda` 3.1164 and of the botocore of its time: all operations that
+ * read-operations.ts and invoke-route.ts do not have.
  */
 const rows: readonly Row[] = [
   ['CreateFunction', 'POST', FUNCTIONS, APPLY],

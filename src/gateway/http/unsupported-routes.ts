@@ -13,8 +13,8 @@ export interface UnsupportedRoutesOptions {
 }
 
 /**
- * The operations that write, and others that ESB has nothing for: each is known by its name, and answered with an error that says what to do
- * instead. Strangers are told as little as anywhere else.
+ * The operations that write, and others that ESB has nothing for: each is known by its name, and answered with an error
+ * that says what to do instead. Strangers are told as little as anywhere else.
  */
 export function addUnsupportedRoutes(api: FastifyInstance, options: UnsupportedRoutesOptions): void {
   for (const operation of unsupportedOperations) {

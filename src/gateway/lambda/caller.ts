@@ -1,9 +1,6 @@
-/**
- * Whoever waits for an answer. A signal of the leanest kind: there is one for each call, and at most one thing at a
- * time has to know when the caller leaves.
- */
+/** The client that waits for an answer. A minimal signal: each call has one, with at most one listener at a time. */
 export class Caller {
-  /** Where the caller is; empty for calls that nobody waits for. */
+  /** The address of the caller; empty for a call without a waiting client. */
   readonly address: string;
   #gone = false;
   #onGone: (() => void) | undefined;
@@ -18,12 +15,12 @@ export class Caller {
     return this.#gone;
   }
 
-  /** What is to be done when the caller hangs up, in place of what was to be done before; undefined for nothing. */
+  /** The listener for the hang-up, in place of the one before; undefined for none. */
   set onGone(listener: (() => void) | undefined) {
     this.#onGone = listener;
   }
 
-  /** Fires when the caller hangs up; for what knows only signals. Made when it is first asked for, being dear. */
+  /** Fires when the caller hangs up; for APIs that take signals. Made on first use, because a signal is expensive. */
   get signal(): AbortSignal {
     if (this.#aborter === undefined) {
       this.#aborter = new AbortController();

@@ -11,15 +11,15 @@ export interface FunctionReference {
 /** Longest bare name, in characters. */
 export const MAX_FUNCTION_NAME = 64;
 
-/** Longest identifier in any form, in characters: that of the service model of 2026 (170 before). */
+/** Longest identifier in any form, in characters, by the service model of 2026 (170 before). */
 export const MAX_FUNCTION_IDENTIFIER = 256;
 
 /** Longest qualifier, in characters. */
 export const MAX_QUALIFIER = 128;
 
 /**
- * The pattern of `NamespacedFunctionName` in Lambda's API model, with groups. Its optional parts are greedy from the left, so
- * `function:x` is the function `x` and `123456789012:x` the function `x` of that account, not aliases.
+ * The pattern of `NamespacedFunctionName` in Lambda's API model, with groups. Its optional parts are greedy from the
+ * left: `function:x` is the function `x`, and `123456789012:x` the function `x` of that account, not aliases.
  */
 const IDENTIFIER =
   /^(?:arn:(?:aws[a-zA-Z-]*)?:lambda:)?(?:(?:eusc-)?[a-z]{2}(?:-gov|-iso[a-z]?)?-[a-z]+-\d:)?(?:\d{12}:)?(?:function:)?([a-zA-Z0-9-_.]+)(?::(\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_]+))?$/;
@@ -28,11 +28,11 @@ const QUALIFIER = /^(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_$]+)$/;
 
 /**
  * Reads a function identifier, percent-decoding already done: `name`, `name:qualifier`, a partial ARN
- * (`123456789012:function:name`) or a full one, each with or without a qualifier. Region and account are accepted
- * whatever they are: ESB has neither.
+ * (`123456789012:function:name`) or a full one, each with or without a qualifier. Any region and account are accepted:
+ * ESB has neither.
  *
- * @param queryQualifier the `Qualifier` of the query, if there was one; an empty one counts as none
- * @throws {LambdaError} InvalidParameterValueException, saying what is wrong
+ * @param queryQualifier the `Qualifier` of the query; an empty one counts as none
+ * @throws {LambdaError} InvalidParameterValueException with the violated rule
  */
 export function parseFunctionIdentifier(identifier: string, queryQualifier?: string): FunctionReference {
   if (identifier.length > MAX_FUNCTION_IDENTIFIER) {
@@ -78,7 +78,7 @@ export function parseFunctionIdentifier(identifier: string, queryQualifier?: str
   return qualifier === '' ? { name } : { name, qualifier };
 }
 
-/** The ARN that answers and messages give a function. Region and account are those that the emulator in the images uses. */
+/** The ARN of a function in answers and messages. Region and account are those of the emulator in the images. */
 export function functionArn(reference: FunctionReference): string {
   const base = `arn:aws:lambda:us-east-1:012345678912:function:${reference.name}`;
   return reference.qualifier === undefined ? base : `${base}:${reference.qualifier}`;

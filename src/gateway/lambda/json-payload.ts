@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { LambdaError } from './lambda-error.ts';
 
-/** Largest request and answer of a synchronous call, in bytes (6 MiB; AWS writes "6 MB" and counts like this). */
+/** Largest request and answer of a synchronous call, in bytes (6 MiB; AWS writes "6 MB" and counts so). */
 export const MAX_PAYLOAD_BYTES = 6 * 1024 * 1024;
 
 /** How deep arrays and objects may be nested. */
@@ -10,13 +10,13 @@ const MAX_JSON_DEPTH = 10_000;
 /** Levels that there is room for at first: most texts have fewer. */
 const FIRST_LEVELS = 64;
 
-/** What may come next, as bits. */
+/** The tokens that may come next, as bits. */
 const VALUE = 1;
 const NAME = 2;
 const COLON = 4;
 /** A comma, where something has begun. */
 const COMMA = 8;
-/** The end of what has begun. */
+/** The end of an array or object. */
 const END = 16;
 
 const ARRAY = 1;
@@ -45,8 +45,8 @@ export function checkPayload(payload: Buffer): void {
 }
 
 /**
- * What keeps a text from being JSON (RFC 8259); undefined for nothing. Looks at each byte once and makes nothing of what it sees, so that
- * no text costs much more than another of its length, in time or memory.
+ * The first fault of a JSON text (RFC 8259); undefined for none. Reads each byte once and makes no objects: no text
+ * costs much more time or memory than another of its length.
  *
  * @param text UTF-8, which is not checked
  */

@@ -5,7 +5,7 @@ import { EsbError } from '../../common/errors.ts';
 interface LambdaErrorShape {
   /** HTTP status where the caller of {@link LambdaError} does not say otherwise. */
   readonly status: number;
-  /** Whose fault: `User` for the caller's, `Service` for ours. */
+  /** The side at fault: `User` for the caller, `Service` for the gateway. */
   readonly type: 'User' | 'Service';
   /** AWS spells the member differently from error to error. */
   readonly messageKey: 'Message' | 'message';
@@ -43,7 +43,7 @@ export type ThrottleReason =
   | 'FunctionInvocationRateLimitExceeded'
   | 'CallerRateLimitExceeded';
 
-/** What a {@link LambdaError} may carry beside its name and message. */
+/** Options of a {@link LambdaError} beside its name and message. */
 export interface LambdaErrorOptions {
   /** HTTP status instead of the usual one of that error. */
   readonly status?: number;
@@ -121,8 +121,8 @@ export function unavailable(message: string, cause?: unknown): LambdaError {
 const MAX_REPEATED = 256;
 
 /**
- * The refusal of a parameter that breaks a rule of the service model, in Lambda's words. Lambda itself names some of these
- * ValidationException, which its model does not have; SDKs have a class for the name that is used here.
+ * The refusal of a parameter that breaks a rule of the service model, in Lambda's words. Lambda itself names some of
+ * these ValidationException, which its model does not have; SDKs have a class for the name used here.
  */
 export function constraintError(member: string, value: string, rule: string): LambdaError {
   return new LambdaError(

@@ -1,6 +1,6 @@
 import { LambdaError } from './lambda-error.ts';
 
-/** What a request is sent to, as it came over the wire. */
+/** The target of a request, as it arrived. */
 export interface RequestTarget {
   /** Up to the first `?`. */
   readonly path: string;
@@ -21,11 +21,13 @@ const ORIGIN_FORM =
 const DOT_SEGMENT = /\/(?:\.|%2[eE]){1,2}(?:\/|$)/;
 
 /**
- * Splits the target of a request. Router and signature both go by this: a path that one of them understands in another way than the other
- * would lead a signed call elsewhere. What programs are known to read in more than one way is refused. SDKs send none of it.
+ * Splits the target of a request, for router and signature alike: a path that the two understand differently would lead
+ * a signed call elsewhere. Targets that programs are known to read in more than one way are refused. SDKs send none of
+ * them.
  *
- * @throws {LambdaError} InvalidParameterValueException for a target that is not in origin form, has characters that have to be encoded
- *   (`#` and `\` are two), or has an empty segment, `.` or `..` in its path. One slash may end the path
+ * @throws {LambdaError} InvalidParameterValueException for a target that is not in origin form, has characters that
+ *   have to be encoded (`#` and `\` are two), or has an empty segment, `.` or `..` in its path. One slash may end the
+ *   path
  */
 export function splitTarget(url: string): RequestTarget {
   if (!ORIGIN_FORM.test(url)) {
@@ -40,8 +42,8 @@ export function splitTarget(url: string): RequestTarget {
 }
 
 /**
- * The parameters of a query, in order of their names and values: a signature says nothing about the order in which they came. A `+` is a
- * plus sign, as in signatures.
+ * The parameters of a query, in order of their names and values: a signature does not cover the order of arrival. A `+`
+ * is a plus sign, as in signatures.
  */
 export function queryParameters(query: string): QueryParameter[] {
   if (query === '') {
@@ -79,7 +81,7 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    // Not UTF-8: a text that stands for itself.
+    // Not UTF-8: the text stays as it is.
     return text;
   }
 }

@@ -6,7 +6,7 @@ import { startKind } from './observed-call.ts';
 /** Longest User-Agent that is logged, in characters. */
 const MAX_USER_AGENT = 200;
 
-/** One line for each request, on the logger of the gateway, whatever its level is. No line has a payload or a secret. */
+/** One line for each request, on the logger of the gateway, at any log level. No line has a payload or a secret. */
 export function createAccessLog(logger: Logger): CallListener {
   const log = logger.child({ log: 'access' }, { level: 'info' });
   return {
@@ -18,22 +18,22 @@ export function createAccessLog(logger: Logger): CallListener {
         {
           requestId: info.requestId,
           operation: info.operation,
-          function: told(record.functionName),
-          type: told(record.kind),
+          function: shown(record.functionName),
+          type: shown(record.kind),
           status: report.status,
           outcome: report.result,
-          start: told(startKind(report.start)),
+          start: shown(startKind(report.start)),
           durationMs: rounded(report.durationMs),
           queuedMs: timings === undefined ? undefined : rounded(record.queuedMs + timings.queued / 1_000),
           wakeMs: timings === undefined ? undefined : rounded(timings.wake / 1_000),
           runMs: timings === undefined ? undefined : rounded(timings.run / 1_000),
           requestBytes: record.requestBytes,
           answerBytes: report.answerBytes,
-          caller: principal === undefined ? undefined : told(principalName(principal)),
+          caller: principal === undefined ? undefined : shown(principalName(principal)),
           authentication: principal?.kind,
           address: socket.remoteAddress,
           userAgent: headers['user-agent']?.slice(0, MAX_USER_AGENT),
-          trace: told(record.trace),
+          trace: shown(record.trace),
         },
         'request',
       );
@@ -42,7 +42,7 @@ export function createAccessLog(logger: Logger): CallListener {
 }
 
 /** A member that is empty is left out. */
-function told(text: string): string | undefined {
+function shown(text: string): string | undefined {
   return text === '' ? undefined : text;
 }
 

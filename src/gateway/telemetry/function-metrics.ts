@@ -6,7 +6,7 @@ import { type StartKind, startKind } from './observed-call.ts';
 /** Functions with a label of their own, where nothing else is asked for. */
 export const DEFAULT_MAX_FUNCTIONS = 100;
 
-/** Labels of what has none of its own; no function can be called so. */
+/** Labels of functions without a label of their own; no function can have these names. */
 const OTHERS = '(other)';
 const UNKNOWN = '(unknown)';
 
@@ -20,9 +20,9 @@ export interface FunctionMetricsOptions {
   readonly maxFunctions: number;
 }
 
-/** What is counted and timed by function. */
+/** Counts and times by function. */
 export interface FunctionMetrics extends CallListener {
-  /** A try of an Event has run. Its wait in the gateway is no fault of anybody, and not counted. */
+  /** A try of an Event has run. Its wait in the gateway is intended, and not counted. */
   ran(functionName: string, timings: InvokeTimings): void;
 }
 
@@ -30,7 +30,7 @@ interface Timer {
   observe(seconds: number): void;
 }
 
-/** What is counted of one function, each looked up once: label lookups cost more than counting. */
+/** The meters of one function, each looked up once: label lookups cost more than counting. */
 interface FunctionMeters {
   readonly label: string;
   readonly calls: Map<string, { inc(): void }>;
@@ -41,8 +41,8 @@ interface FunctionMeters {
 }
 
 /**
- * Counts and times the requests by function. The number of series is bounded: names that nobody serves share one label,
- * whatever callers come up with; so do functions beyond the first so many; and those of a function that is gone are removed.
+ * Counts and times the requests by function. The number of series is bounded: names without a function share one label,
+ * as do functions beyond the limit, and the series of a deleted function are removed.
  */
 export function registerFunctionMetrics(
   registry: Registry,
@@ -55,7 +55,7 @@ export function registerFunctionMetrics(
     help: 'Calls that were answered, by function, by how (ok, function_error, timed_out, unknown, accepted, dry_run, hung_up, or the name of an error) and by how they found their worker: warm, resumed, cold; empty when they did not run.',
     labelNames: ['function', 'outcome', 'start'],
     registers,
-    // The first of them to be asked: what is gone is gone from all.
+    // The first metric of the page: afterwards all of a deleted function are gone.
     collect: () => forgetMissing(),
   });
   const histogram = <Label extends string>(

@@ -20,7 +20,7 @@ export interface GatewayGauges {
   readonly callsWaiting: () => number;
 }
 
-/** What a gateway counts. */
+/** The metrics of a gateway. */
 export interface GatewayMetrics {
   readonly requests: FunctionMetrics;
   eventTried(result: string): void;

@@ -6,16 +6,16 @@ import type { GatewayConfig } from '../../options/gateway.ts';
 import { createAccessLog } from './access-log.ts';
 import type { CallListener } from './observed-call.ts';
 
-/** What a gateway tells of its calls beside their metrics. */
+/** The observers of calls beside the metrics. */
 export interface GatewayObservation {
   readonly listeners: readonly CallListener[];
-  /** Where spans go; undefined where nobody wants them. */
+  /** Receives spans; undefined for none. */
   readonly tracing: Tracing | undefined;
   /** Most functions with metrics of their own. */
   readonly maxFunctions: number;
 }
 
-/** Makes what the flags ask for, and nothing else. Does not reject. */
+/** Makes the observers that the flags ask for. Never rejects. */
 export async function openObservation(
   flags: GatewayConfig['observation'],
   context: {

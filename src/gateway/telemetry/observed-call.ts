@@ -13,7 +13,9 @@ import { type Principal, principalName } from '../access/principal.ts';
 /** How a call found its worker, as `X-Esb-Start` and metrics name it; empty when the call ran nowhere. */
 export type StartKind = 'warm' | 'resumed' | 'cold' | '';
 
-/** @param start the worker's state before the call, in the words of its agent: `running`, `paused`, `absent` or empty */
+/**
+ * @param start the worker's state before the call, in the words of its agent: `running`, `paused`, `absent` or empty
+ */
 export function startKind(start: string): StartKind {
   switch (start) {
     case '':
@@ -177,8 +179,8 @@ class ObservedCall implements CallObservation, CallRecord {
 }
 
 /**
- * A request with a span, which begins once the sender is proved: an unproved sender neither decides which traces are kept
- * nor makes work for their receiver.
+ * A request with a span, which begins once the sender is proved: an unproved sender neither decides which traces are
+ * kept nor makes work for their receiver.
  */
 class TracedCall extends ObservedCall {
   readonly #tracing: Tracing;

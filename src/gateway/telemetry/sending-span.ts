@@ -8,7 +8,7 @@ import type { FunctionCall } from '../agents/function-call.ts';
 /** A call on its way to one agent. There are several of one call where workers refuse it. */
 export interface SendingSpan {
   readonly span: TraceSpan;
-  /** What the agent is told of the trace. */
+  /** The trace headers for the agent. */
   readonly traceParent: string;
   readonly traceId: string;
 }
