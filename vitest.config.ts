@@ -1,5 +1,8 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { pitfalls } from './test/pitfalls.ts';
+import { filesAlone } from './test/runner/files.ts';
+import { LongestFirst } from './test/support/longest-first.ts';
 import { patience } from './test/support/patience.ts';
 import { tenantAttempts } from './test/tenant-attempts.ts';
 
@@ -13,19 +16,40 @@ export default defineConfig({
   test: {
     tags,
     restoreMocks: true,
-    sequence: { hooks: 'stack' },
+    sequence: { hooks: 'stack', sequencer: LongestFirst },
     testTimeout: 10_000 * patience(),
     projects: [
-      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: true } },
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          isolate: true,
+          // One for each processor; vitest would leave one processor to itself.
+          maxWorkers: availableParallelism(),
+        },
+      },
       {
         extends: true,
         test: {
           name: 'integration',
           include: ['test/integration/**/*.test.ts'],
+          exclude: Object.keys(filesAlone),
           // Each file has parts, networks, mounts and control groups of its own, and waits more than it computes.
-          maxWorkers: 2,
+          maxWorkers: Math.ceil(availableParallelism() * 1.5),
           // By itself where several projects are run, which have other numbers of workers.
           sequence: { groupOrder: 1 },
+          testTimeout: 120_000 * patience(),
+          hookTimeout: 180_000 * patience(),
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'alone',
+          include: Object.keys(filesAlone),
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
           testTimeout: 120_000 * patience(),
           hookTimeout: 180_000 * patience(),
         },

@@ -4,292 +4,270 @@
  *   npm test                                   everything
  *   npm test -- unit integration               these stages only
  *   npm test -- test/unit/local/instance/parts.test.ts    tests whose path contains that, in the stages that have some
+ *   npm test -- --changed [REF]                checks and tests of the difference to a Git reference (main)
+ *   npm test -- --tag P5                       tests of one pitfall, or of one attempt of a tenant
+ *   npm test -- --serial                       one stage at a time
+ *   npm test -- --record                       writes the duration of each file to test/durations.json
  *
- * A stage that fails stops no other one. The last line is `N passed, N failed`: tests, and one for each check that has
- * none. The reasons of every failure come right before it.
+ * A stage that fails stops no other one. The end of the output has the slowest files, a line for each stage, and
+ * `N passed, N failed`: tests, and one for each check that has none. The reasons of every failure come right before.
  */
-import { spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, rmSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildImage } from '../hack/image/build-image.ts';
-import { createProgress, formatDuration } from '../local/common/progress.ts';
-import { repositoryRoot } from '../local/common/repository.ts';
-import { ensureSampleImage, sampleImageNames } from '../local/image/sample-image.ts';
-import { ensureNeeds, runningNeeds } from '../local/tools/debian-packages.ts';
-import { helmFamily } from '../local/tools/tool-catalog.ts';
-import { ensureTools } from '../local/tools/tools.ts';
+import { parseArgs } from 'node:util';
+import { formatDuration } from '../local/common/progress.ts';
 import { EsbError, messageOf } from '../src/common/errors.ts';
-import { ensureDockerPackages } from './support/docker-packages.ts';
-import { operatorDefinitions } from './support/operator-definitions.ts';
-import { ensurePythonClients } from './support/python-clients.ts';
-
-/** What a stage came to. */
-interface StageResult {
-  readonly passed: number;
-  readonly failed: number;
-  /** Why, in the order in which things failed. */
-  readonly reasons: readonly string[];
-}
+import { filesOf, type TestStage, testStages } from './runner/files.ts';
+import { leftovers } from './runner/leftovers.ts';
+import { preparePrograms } from './runner/prepare.ts';
+import { bin, root, runProgram } from './runner/program.ts';
+import { endOf, nothing, readReport, type StageResult, sum } from './runner/result.ts';
+import { type Selection, type StageSelection, select } from './runner/selection.ts';
 
 interface Stage {
   readonly name: string;
-  /** The longest that it may take, in minutes; what runs longer hangs. */
+  /** Longest duration in minutes; a stage that runs longer hangs. */
   readonly minutes: number;
-  run(stage: Stage): Promise<StageResult>;
+  run(stage: Stage, write: (text: string) => void): Promise<StageResult>;
 }
 
-const root = repositoryRoot();
-const bin = join(root, 'node_modules', '.bin');
-const REASON_LENGTH = 3_000;
-const KEPT_OUTPUT = 20_000;
+const durationsFile = join(root, 'test/durations.json');
+const checks = ['programs', 'generate', 'lint', 'types'] as const;
+const SLOWEST = 15;
 
-const progress = createProgress({ write: (text) => process.stdout.write(text) });
+const { values: options, positionals } = parseArgs({
+  args: withReference(process.argv.slice(2)),
+  allowPositionals: true,
+  options: {
+    changed: { type: 'string' },
+    tag: { type: 'string' },
+    serial: { type: 'boolean', default: false },
+    record: { type: 'boolean', default: false },
+  },
+});
+const selection: Selection = select(
+  { words: positionals, changed: options.changed, tag: options.tag },
+  checks,
+);
 
-const stages: readonly Stage[] = [
-  { name: 'programs', minutes: 60, run: () => check(preparePrograms) },
+/** Name of this run, and folder for everything that its tests write: `/tmp/esb-1a2b`, as paths of sockets are short. */
+const run = randomBytes(2).toString('hex');
+const folder = join(tmpdir(), `esb-${run}`);
+/** Whether namespaces of its own can be had for a stage. */
+const canBeApart =
+  process.platform === 'linux' && spawnSync(join(root, 'test/support/apart.sh'), ['true']).status === 0;
+
+const checkStages: readonly Stage[] = [
+  { name: 'programs', minutes: 60, run: () => check(() => preparePrograms({ image: isImageTested() })) },
   {
     name: 'generate',
     minutes: 5,
-    run: (stage) => program(stage, process.execPath, ['hack/generate.ts', '--check']),
+    run: (stage, write) => program(stage, write, process.execPath, ['hack/generate.ts', '--check']),
   },
   { name: 'lint', minutes: 10, run: lint },
-  { name: 'types', minutes: 10, run: (stage) => program(stage, join(bin, 'tsc'), ['--noEmit']) },
-  { name: 'unit', minutes: 15, run: vitest },
-  { name: 'integration', minutes: 55, run: vitest },
-  { name: 'install', minutes: 25, run: vitest },
-  { name: 'e2e', minutes: 60, run: vitest },
+  {
+    name: 'types',
+    minutes: 10,
+    run: (stage, write) => program(stage, write, join(bin, 'tsc'), ['--noEmit']),
+  },
+];
+const unit: Stage = { name: 'unit', minutes: 15, run: vitest };
+const integration: Stage = { name: 'integration', minutes: 55, run: vitest };
+const alone: Stage = { name: 'alone', minutes: 15, run: vitest };
+const install: Stage = { name: 'install', minutes: 25, run: vitest };
+const e2e: Stage = { name: 'e2e', minutes: 60, run: vitest };
+
+/** Stages in the order in which they run. Inside of a step, rows of stages run side by side. */
+const steps: readonly (readonly (readonly Stage[])[])[] = [
+  ...checkStages.map((stage) => [[stage]]),
+  [[unit]],
+  // Both wait more than they compute. Integration tests have namespaces of their own; an instance has those of the machine.
+  options.serial || !canBeApart ? [[integration, install, e2e]] : [[integration], [install, e2e]],
+  [[alone]],
 ];
 
-const asked = process.argv.slice(2);
-const stageNames = new Set(stages.map((stage) => stage.name));
-const filters = asked.filter((word) => !stageNames.has(word));
-const chosen = new Set(asked.filter((word) => stageNames.has(word)));
+/** Whether a test of the image is to run. The build takes a minute, and its other users bring their own. */
+function isImageTested(): boolean {
+  const words = selection.tests.get('integration')?.words;
+  const files = filesOf('integration').filter((file) => file.startsWith('test/integration/image/'));
+  return (
+    words !== undefined &&
+    (words.length === 0 || files.some((file) => words.some((word) => file.includes(word))))
+  );
+}
 
 /** Stages that run third-party programs. */
-const onRealParts = new Set(['integration', 'install', 'e2e']);
+const onRealParts: ReadonlySet<string> = new Set(['integration', 'alone', 'install', 'e2e']);
 
-/** Whether the stage has a test file whose path contains one of the words. */
-function hasTests({ name }: Stage, words: readonly string[]): boolean {
-  const isInstall = (file: string): boolean => /^test\/e2e\/01-/.test(file);
-  const folder = name === 'install' ? 'e2e' : name;
-  return readdirSync(join(root, 'test', folder), { recursive: true, encoding: 'utf8' })
-    .map((file) => join('test', folder, file))
-    .filter(
-      (file) => file.endsWith('.test.ts') && (folder !== 'e2e' || isInstall(file) === (name === 'install')),
-    )
-    .some((file) => words.some((word) => join(root, file).includes(word)));
-}
-
-function isWanted(stage: Stage): boolean {
-  if (stage.name === 'programs' && !chosen.has(stage.name)) {
-    return chosen.size > 0
-      ? [...chosen].some((name) => onRealParts.has(name))
-      : filters.length === 0 || stages.some((each) => onRealParts.has(each.name) && hasTests(each, filters));
+function isWanted({ name }: Stage): boolean {
+  const { tests } = selection;
+  if (name === 'programs') {
+    return selection.checks?.has(name) !== false || [...tests.keys()].some((each) => onRealParts.has(each));
   }
-  if (chosen.size > 0) {
-    return chosen.has(stage.name);
-  }
-  return filters.length === 0 || (stage.run === vitest && hasTests(stage, filters));
-}
-
-/** What integration and end-to-end tests run: programs of the system, third-party programs, images, AWS clients. */
-async function preparePrograms(): Promise<void> {
-  if (process.platform === 'linux') {
-    await ensureNeeds(runningNeeds, progress);
-  }
-  const tools = await ensureTools({ progress });
-  await ensureTools({ progress, families: [helmFamily] });
-  for (const name of sampleImageNames) {
-    await ensureSampleImage(name, { progress, tools: tools.folder });
-  }
-  // Keeps what its tests build it from again, without a network.
-  await buildImage({ progress });
-  await ensurePythonClients(progress);
-  await operatorDefinitions();
-  if (process.platform === 'linux') {
-    await ensureDockerPackages(progress);
-  }
+  return checks.includes(name as (typeof checks)[number])
+    ? selection.checks?.has(name) !== false
+    : tests.has(name as TestStage);
 }
 
 async function check(work: () => Promise<void>): Promise<StageResult> {
   try {
     await work();
-    return { passed: 1, failed: 0, reasons: [] };
+    return { ...nothing, passed: 1 };
   } catch (error) {
     const known = error instanceof EsbError ? messageOf(error) : String((error as Error).stack ?? error);
-    return { passed: 0, failed: 1, reasons: [known] };
+    return { ...nothing, failed: 1, reasons: [known] };
   }
 }
 
-interface ProgramResult {
-  readonly ok: boolean;
-  readonly how: string;
-  /** The end of what it wrote. */
-  readonly output: string;
+async function program(
+  { minutes }: Stage,
+  write: (text: string) => void,
+  path: string,
+  args: readonly string[],
+): Promise<StageResult> {
+  const { ok, how, output } = await runProgram(path, args, { minutes, write });
+  return ok ? { ...nothing, passed: 1 } : { ...nothing, failed: 1, reasons: [`${how}\n${endOf(output)}`] };
 }
 
-/** Runs a program, shows what it writes, and keeps the end of it. Its whole process group is killed when it hangs. */
-async function runProgram(stage: Stage, path: string, args: readonly string[]): Promise<ProgramResult> {
-  const child = spawn(path, args, {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'pipe'],
-    detached: true,
-    env: { ...process.env, PATH: `${bin}:${process.env.PATH ?? ''}:/usr/sbin:/sbin` },
+async function lint(stage: Stage, write: (text: string) => void): Promise<StageResult> {
+  const files = selection.lintFiles;
+  const linted = files?.filter((file) => /\.(ts|mjs)$/.test(file));
+  if (linted?.length === 0) {
+    return nothing;
+  }
+  return sum([
+    await program(stage, write, join(bin, 'biome'), ['check', ...(linted ?? ['.'])]),
+    await program(stage, write, join(bin, 'oxlint'), ['--type-aware', ...(linted ?? [])]),
+  ]);
+}
+
+async function vitest(stage: Stage, write: (text: string) => void): Promise<StageResult> {
+  const { words, args } = selection.tests.get(stage.name as TestStage) as StageSelection;
+  const report = join(folder, `${stage.name}.json`);
+  const durations = join(folder, `${stage.name}-durations.json`);
+  const command = [
+    join(bin, 'vitest'),
+    'run',
+    `--project=${stage.name}`,
+    '--passWithNoTests',
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+    `--reporter=${join(root, 'test/runner/duration-reporter.ts')}`,
+    ...args,
+    ...words,
+  ];
+  const inNamespaces = canBeApart && (stage === integration || stage === alone);
+  const prefix = inNamespaces
+    ? [join(root, 'test/support/apart.sh'), process.execPath, join(root, 'test/runner/lane.ts')]
+    : [];
+  const [path = '', ...rest] = [...prefix, ...command];
+  const { ok, how, output } = await runProgram(path, rest, {
+    minutes: stage.minutes,
+    write,
+    env: { ESB_TEST_RUN: run, TMPDIR: join(folder, 't'), ESB_DURATIONS: durations },
   });
-  let output = '';
-  const keep = (chunk: Buffer): void => {
-    process.stdout.write(chunk);
-    output = (output + chunk.toString()).slice(-KEPT_OUTPUT);
-  };
-  child.stdout.on('data', keep);
-  child.stderr.on('data', keep);
-  const killGroup = (): void => {
-    if (child.pid !== undefined) {
-      try {
-        process.kill(-child.pid, 'SIGKILL');
-      } catch {
-        // Gone already.
-      }
-    }
-  };
-  let hung = false;
-  const timer = setTimeout(() => {
-    hung = true;
-    killGroup();
-  }, stage.minutes * 60_000);
-  process.once('exit', killGroup);
-  const done = Promise.withResolvers<ProgramResult>();
-  child.on('error', (error) => done.resolve({ ok: false, how: error.message, output }));
-  child.on('close', (code, signal) => {
-    const how = hung
-      ? `still ran after ${stage.minutes} minutes and was killed`
-      : signal === null
-        ? `exit code ${code ?? 0}`
-        : `ended by ${signal}`;
-    done.resolve({ ok: code === 0, how, output });
+  const result = await readReport(report, {
+    ok,
+    how: `${how}\n${endOf(output)}`,
+    mayBeEmpty: words.length > 0 || args.length > 0,
+    mayLeaveOut: options.tag !== undefined,
   });
-  try {
-    return await done.promise;
-  } finally {
-    clearTimeout(timer);
-    process.removeListener('exit', killGroup);
-  }
+  const seconds = JSON.parse(await readFile(durations, 'utf8').catch(() => '{}')) as Record<string, number>;
+  return { ...result, seconds };
 }
 
-async function program(stage: Stage, path: string, args: readonly string[]): Promise<StageResult> {
-  const { ok, how, output } = await runProgram(stage, path, args);
-  return ok
-    ? { passed: 1, failed: 0, reasons: [] }
-    : { passed: 0, failed: 1, reasons: [`${how}\n${output.slice(-REASON_LENGTH)}`] };
-}
+/** Lines of the stages that have ended, in that order. */
+const table: string[] = [];
+const failures: string[] = [];
 
-async function lint(stage: Stage): Promise<StageResult> {
-  const first = await program(stage, join(bin, 'biome'), ['check', '.']);
-  const second = await program(stage, join(bin, 'oxlint'), ['--type-aware']);
-  const third = await program(stage, process.execPath, [join(root, 'hack/prose.ts')]);
-  return {
-    passed: first.passed + second.passed + third.passed,
-    failed: first.failed + second.failed + third.failed,
-    reasons: [...first.reasons, ...second.reasons, ...third.reasons],
+async function runStage(stage: Stage, beside: boolean): Promise<StageResult> {
+  const label = beside ? `${stage.name.padEnd(11)} | ` : '';
+  const write = (text: string): void => {
+    process.stdout.write(beside ? text.replaceAll(/^(?=.|\n.)/gm, label) : text);
   };
+  process.stdout.write(`\n=== ${stage.name}\n`);
+  const began = performance.now();
+  const result = await stage.run(stage, write);
+  failures.push(...result.reasons.map((reason) => `✗ ${stage.name}: ${reason.trim()}`));
+  const verdict = result.failed === 0 ? 'passed' : 'FAILED';
+  const line = `${stage.name.padEnd(12)} ${verdict}  ${formatDuration(performance.now() - began)}`;
+  table.push(line);
+  process.stdout.write(`--- ${line}\n`);
+  return result;
 }
 
-/** The part of vitest's JSON report that is read here. */
-interface VitestReport {
-  readonly numPassedTests: number;
-  readonly numFailedTests: number;
-  readonly numPendingTests: number;
-  readonly testResults: readonly {
-    readonly name: string;
-    readonly status: string;
-    readonly message: string;
-    readonly assertionResults: readonly {
-      readonly fullName: string;
-      readonly status: string;
-      readonly failureMessages: readonly string[] | null;
-    }[];
-  }[];
-}
-
-async function vitest(stage: Stage): Promise<StageResult> {
-  const folder = await mkdtemp(join(tmpdir(), 'esb-test-'));
-  try {
-    const report = join(folder, 'report.json');
-    const { ok, how, output } = await runProgram(stage, join(bin, 'vitest'), [
-      'run',
-      `--project=${stage.name}`,
-      '--passWithNoTests',
-      '--reporter=default',
-      '--reporter=json',
-      `--outputFile.json=${report}`,
-      ...filters,
-    ]);
-    return await resultOf(stage, report, ok, `${how}\n${output.slice(-REASON_LENGTH)}`);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
+async function inTurn(stages: readonly Stage[], beside: boolean): Promise<StageResult> {
+  const results: StageResult[] = [];
+  for (const stage of stages) {
+    results.push(await runStage(stage, beside));
   }
-}
-
-async function resultOf(stage: Stage, file: string, ok: boolean, how: string): Promise<StageResult> {
-  let report: VitestReport;
-  try {
-    report = JSON.parse(await readFile(file, 'utf8')) as VitestReport;
-  } catch {
-    return ok && filters.length > 0
-      ? { passed: 0, failed: 0, reasons: [] }
-      : { passed: 0, failed: 1, reasons: [`vitest left no report: ${how}`] };
-  }
-  const reasons: string[] = [];
-  for (const suite of report.testResults) {
-    const path = suite.name.replace(`${root}/`, '');
-    const failed = suite.assertionResults.filter((test) => test.status === 'failed');
-    for (const test of failed) {
-      const why = (test.failureMessages ?? []).join('\n').slice(0, REASON_LENGTH);
-      reasons.push(`${path} > ${test.fullName}\n${why}`);
-    }
-    if (suite.status === 'failed' && failed.length === 0) {
-      reasons.push(`${path}\n${suite.message.slice(0, REASON_LENGTH)}`);
-    }
-  }
-  if (report.numPendingTests > 0) {
-    // A skipped test is not a passed one.
-    reasons.push(`${report.numPendingTests} tests of ${stage.name} did not run`);
-  }
-  if (!ok && reasons.length === 0) {
-    reasons.push(how);
-  }
-  const failed = Math.max(report.numFailedTests, reasons.length);
-  return { passed: report.numPassedTests, failed, reasons };
+  return sum(results);
 }
 
 async function main(): Promise<void> {
-  let passed = 0;
-  let failed = 0;
-  const failures: string[] = [];
-  const lines: string[] = [];
-  const wanted = stages.filter(isWanted);
-  if (wanted.length === 0) {
-    failures.push(`✗ no test file has a path that contains ${filters.join(' or ')}`);
-    failed += 1;
+  mkdirSync(join(folder, 't'), { recursive: true });
+  const began = performance.now();
+  const results: StageResult[] = [];
+  if (selection.empty !== undefined) {
+    results.push({ ...nothing, failed: options.changed === undefined ? 1 : 0, reasons: [selection.empty] });
+    failures.push(`✗ ${selection.empty}`);
   }
-  for (const stage of wanted) {
-    process.stdout.write(`\n=== ${stage.name}\n`);
-    const began = performance.now();
-    const result = await stage.run(stage);
-    passed += result.passed;
-    failed += result.failed;
-    failures.push(...result.reasons.map((reason) => `✗ ${stage.name}: ${reason.trim()}`));
-    const line = `${stage.name.padEnd(12)} ${result.failed === 0 ? 'passed' : 'FAILED'}  ${formatDuration(performance.now() - began)}`;
-    lines.push(line);
-    process.stdout.write(`--- ${line}\n`);
+  for (const step of steps) {
+    const rows = step.map((row) => row.filter(isWanted)).filter((row) => row.length > 0);
+    results.push(...(await Promise.all(rows.map((row) => inTurn(row, rows.length > 1)))));
+  }
+  results.push(tidy());
+  const { passed, failed, seconds = {} } = sum(results);
+  const slowest = Object.entries(seconds)
+    .toSorted(([, one], [, other]) => other - one)
+    .slice(0, SLOWEST);
+  if (options.record) {
+    await record(seconds);
+  }
+  if (slowest.length > 1) {
+    const lines = slowest.map(([file, each]) => `${each.toFixed(1).padStart(7)} s  ${file}`);
+    process.stdout.write(`\nSlowest files:\n\n${lines.join('\n')}\n`);
   }
   if (failures.length > 0) {
     process.stdout.write(`\nWhat failed:\n\n${failures.join('\n\n')}\n`);
   }
-  process.stdout.write(`\n${lines.join('\n')}\n\n${passed} passed, ${failed} failed\n`);
+  table.push(`${'in all'.padEnd(12)} ${' '.repeat(6)}  ${formatDuration(performance.now() - began)}`);
+  process.stdout.write(`\n${table.join('\n')}\n\n${passed} passed, ${failed} failed\n`);
   process.exitCode = failed > 0 ? 1 : 0;
+}
+
+/** Fails when tests have left something on the machine; removes the folder of the run. */
+function tidy(): StageResult {
+  const left = leftovers(run, join(folder, 't'));
+  if (left.length > 0) {
+    failures.push(`✗ the tests left this on the machine:\n${left.join('\n')}`);
+  }
+  rmSync(folder, { recursive: true, force: true });
+  return { ...nothing, passed: left.length === 0 ? 1 : 0, failed: left.length === 0 ? 0 : 1 };
+}
+
+async function record(seconds: Readonly<Record<string, number>>): Promise<void> {
+  const before = JSON.parse(await readFile(durationsFile, 'utf8')) as Record<string, number>;
+  const known = { ...before, ...seconds };
+  const long = testStages
+    .flatMap(filesOf)
+    .map((file) => [file, known[file] ?? 0] as const)
+    .filter(([, each]) => each >= 1);
+  const text = JSON.stringify(Object.fromEntries(long), undefined, 2);
+  await writeFile(durationsFile, `${text}\n`);
+}
+
+/** Arguments with the reference that `--changed` has by itself. */
+function withReference(args: readonly string[]): string[] {
+  return args.flatMap((word, index) => {
+    const next = args[index + 1];
+    return word === '--changed' && (next === undefined || next.startsWith('-')) ? ['--changed=main'] : [word];
+  });
 }
 
 await main();

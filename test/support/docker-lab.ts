@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { chmod, mkdtemp, readdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import type { ContainerRuntime } from '../../src/runtime/contract/runtime.ts';
 import { createDockerRuntime } from '../../src/runtime/docker/runtime.ts';
 import { run } from './command.ts';
 import { dockerPackages } from './docker-packages.ts';
-import { cgroupFolders } from './lab.ts';
+import { cgroupFolders, labName } from './lab.ts';
 import { type NetnsCaller, startNetnsCaller } from './netns-caller.ts';
 import { type OwnedProcess, startOwnedProcess } from './owned-process.ts';
 import { relaySockets } from './socket-relay.ts';
@@ -72,7 +72,7 @@ export async function startDockerLab(options: DockerLabOptions = {}): Promise<Do
   const { env } = dockerPackages();
   const folder = await mkdtemp(join(LABS, `${await labPrefix()}${process.pid}-`));
   await chmod(folder, 0o711);
-  const name = `esb-d-${randomBytes(4).toString('hex')}`;
+  const name = labName('d');
   await writeFile(join(folder, 'name'), name);
   const config = join(folder, 'daemon.json');
   await writeFile(config, '{}');

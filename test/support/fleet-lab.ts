@@ -1,6 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 import { containerIdOf } from '../../src/agent/model/container-id.ts';
 import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
@@ -73,14 +74,15 @@ export class FleetLab {
     this.runtime = after?.runtime ?? new FakeRuntime(() => this.clock.now());
     this.emulators = after?.emulators ?? new FakeEmulators();
     this.folder = after?.folder ?? mkdtempSync(join(tmpdir(), 'esb-fleet-'));
-    if (after === undefined) {
-      onTestFinished(async () => {
-        // Records and marks that are being written now would bring the folder back.
-        this.#life.killed = true;
-        await settle();
+    onTestFinished(async () => {
+      this.#life.killed = true;
+      await settle();
+      // Records and marks that are being written now bring the folder back.
+      for (let quiet = 0; after === undefined && quiet < 3; await delay(3)) {
+        quiet = existsSync(this.folder) ? 0 : quiet + 1;
         rmSync(this.folder, { recursive: true, force: true });
-      });
-    }
+      }
+    });
     this.emulators.stateOf = ({ ip }) => {
       const found = [...this.runtime.containers.values()].find(({ address }) => address?.ip === ip);
       const kind = found?.task.kind;

@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from './command.ts';
 
@@ -115,12 +115,16 @@ async function collect(folder: string, found: string[]): Promise<void> {
   }
 }
 
-/** Programs that a local instance runs, by pid and first words. */
+/** Programs that a local instance runs, by pid and first words; tests apart from the machine (`apart.sh`) run theirs. */
 async function processes(): Promise<string[]> {
   const ours =
     /(^|\/)(containerd|containerd-shim-runc-v2|kube-apiserver|etcd|crane registry|aws-lambda-rie|runc)( |$)|\/(src\/main\.ts (agent|controller|gateway)|local\/.*-process\.ts)/;
   const found: string[] = [];
+  const table = await readlink('/proc/self/ns/pid');
   for (const pid of (await entries('/proc')).filter((name) => /^\d+$/.test(name))) {
+    if ((await readlink(`/proc/${pid}/ns/pid`).catch(() => '')) !== table) {
+      continue;
+    }
     const command = (await read(`/proc/${pid}/cmdline`)).replaceAll('\0', ' ').trim();
     if (ours.test(command)) {
       found.push(`${pid} ${command.slice(0, 120)}`);

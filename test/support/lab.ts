@@ -114,6 +114,11 @@ export interface LabOptions {
 
 const LABS = tmpdir();
 
+/** Name of a lab's control group and network namespace. The run of the tests is in the name: the run looks for leftovers. */
+export function labName(kind: string): string {
+  return ['esb', kind, process.env.ESB_TEST_RUN, randomBytes(4).toString('hex')].filter(Boolean).join('-');
+}
+
 /** Starts a lab. The caller closes it, also when the test fails (`afterAll`). */
 export async function startLab(options: LabOptions = {}): Promise<Lab> {
   await sweep();
@@ -121,7 +126,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   const folder = await mkdtemp(join(LABS, `${await labPrefix()}${process.pid}-`));
   // As containerd's own folders are: workers with users of their own have to get through to their files.
   await chmod(folder, 0o711);
-  const name = `esb-t-${randomBytes(4).toString('hex')}`;
+  const name = labName('t');
   const socketPath = join(folder, 'c.sock');
   const logFolder = join(folder, 'logs');
   const hostsFolder = join(folder, 'hosts');

@@ -1,0 +1,31 @@
+import { buildImage } from '../../hack/image/build-image.ts';
+import { createProgress } from '../../local/common/progress.ts';
+import { ensureSampleImage, sampleImageNames } from '../../local/image/sample-image.ts';
+import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
+import { helmFamily } from '../../local/tools/tool-catalog.ts';
+import { ensureTools } from '../../local/tools/tools.ts';
+import { ensureDockerPackages } from '../support/docker-packages.ts';
+import { operatorDefinitions } from '../support/operator-definitions.ts';
+import { ensurePythonClients } from '../support/python-clients.ts';
+
+/** Prepares the programs of the system, third-party programs, images and AWS clients that tests on real parts run. */
+export async function preparePrograms({ image }: { readonly image: boolean }): Promise<void> {
+  const progress = createProgress({ write: (text) => process.stdout.write(text) });
+  if (process.platform === 'linux') {
+    await ensureNeeds(runningNeeds, progress);
+  }
+  const tools = await ensureTools({ progress });
+  await ensureTools({ progress, families: [helmFamily] });
+  for (const name of sampleImageNames) {
+    await ensureSampleImage(name, { progress, tools: tools.folder });
+  }
+  if (image) {
+    // Keeps the files from which its tests build the image again, without a network.
+    await buildImage({ progress });
+  }
+  await ensurePythonClients(progress);
+  await operatorDefinitions();
+  if (process.platform === 'linux') {
+    await ensureDockerPackages(progress);
+  }
+}
