@@ -1,20 +1,17 @@
-import 'reflect-metadata';
-import { generateKeyPairSync, webcrypto } from 'node:crypto';
+import { generateKeyPairSync } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  BasicConstraintsExtension,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
-  KeyUsageFlags,
-  KeyUsagesExtension,
-  PemConverter,
-  SubjectAlternativeNameExtension,
-  X509Certificate,
-  X509CertificateGenerator,
-} from '@peculiar/x509';
+import type { ExtendedKeyUsage } from '@peculiar/x509';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import { errnoOf } from '../../src/common/errors.ts';
+import {
+  issueCertificate,
+  loadX509,
+  newKeys,
+  privateKeyPem,
+  selfSigned,
+  type Validity,
+} from '../../src/common/x509.ts';
 
 /** A certificate and its private key, both PEM. */
 export interface IssuedCertificate {
@@ -46,7 +43,6 @@ export interface PkiFiles {
   readonly serviceAccountPublicKey: string;
 }
 
-const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 const DAY_MS = 24 * 60 * 60 * 1000;
 /** A local instance does not outlive this; its certificates are never renewed. */
 const LIFETIME_MS = 10 * 365 * DAY_MS;
@@ -81,39 +77,30 @@ interface Authority {
 
 async function ensureAuthority(folder: string): Promise<Authority> {
   const own = await ensureIssued(folder, 'ca', makeAuthority);
-  const signingKey = await webcrypto.subtle.importKey(
-    'pkcs8',
-    PemConverter.decodeFirst(own.key),
-    algorithm,
-    false,
-    ['sign'],
-  );
-  const issuer = new X509Certificate(own.certificate).subject;
+  const { ExtendedKeyUsage: usages } = await loadX509();
   const issue = async (
     subject: Record<string, string[]>[],
     usage: ExtendedKeyUsage,
     names: { type: 'dns' | 'ip'; value: string }[],
   ): Promise<IssuedCertificate> => {
     const keys = await newKeys();
-    const certificate = await X509CertificateGenerator.create({
+    const authority = { certificate: own.certificate, privateKey: own.key };
+    const certificate = await issueCertificate(authority, {
       subject,
-      issuer,
       publicKey: keys.publicKey,
-      signingKey,
-      signingAlgorithm: algorithm,
       ...validity(),
-      extensions: [
-        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-        new ExtendedKeyUsageExtension([usage]),
-        ...(names.length > 0 ? [new SubjectAlternativeNameExtension(names)] : []),
+      extensions: (x509) => [
+        new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+        new x509.ExtendedKeyUsageExtension([usage]),
+        ...(names.length > 0 ? [new x509.SubjectAlternativeNameExtension(names)] : []),
       ],
     });
-    return { certificate: certificate.toString('pem'), key: await privateKeyPem(keys) };
+    return { certificate, key: privateKeyPem(keys) };
   };
   return {
     certificate: own.certificate,
     issueServer: () =>
-      issue([{ CN: ['kube-apiserver'] }], ExtendedKeyUsage.serverAuth, [
+      issue([{ CN: ['kube-apiserver'] }], usages.serverAuth, [
         { type: 'ip', value: '127.0.0.1' },
         { type: 'ip', value: SERVICE_ADDRESS },
         { type: 'dns', value: 'localhost' },
@@ -122,23 +109,20 @@ async function ensureAuthority(folder: string): Promise<Authority> {
         { type: 'dns', value: 'kubernetes.default.svc' },
       ]),
     issueClient: ({ user, groups }) =>
-      issue([...groups.map((group) => ({ O: [group] })), { CN: [user] }], ExtendedKeyUsage.clientAuth, []),
+      issue([...groups.map((group) => ({ O: [group] })), { CN: [user] }], usages.clientAuth, []),
   };
 }
 
 async function makeAuthority(): Promise<IssuedCertificate> {
-  const keys = await newKeys();
-  const certificate = await X509CertificateGenerator.createSelfSigned({
+  const { certificate, privateKey } = await selfSigned({
     name: 'CN=esb-local-authority',
-    keys,
-    signingAlgorithm: algorithm,
     ...validity(),
-    extensions: [
-      new BasicConstraintsExtension(true, undefined, true),
-      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.digitalSignature, true),
+    extensions: (x509) => [
+      new x509.BasicConstraintsExtension(true, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.digitalSignature, true),
     ],
   });
-  return { certificate: certificate.toString('pem'), key: await privateKeyPem(keys) };
+  return { certificate, key: privateKey };
 }
 
 async function ensureServiceAccountKey(files: PkiFiles): Promise<void> {
@@ -186,15 +170,7 @@ async function readIfThere(file: string): Promise<string | undefined> {
   }
 }
 
-function validity(): { readonly notBefore: Date; readonly notAfter: Date } {
+function validity(): Validity {
   const now = Date.now();
-  return { notBefore: new Date(now - DAY_MS), notAfter: new Date(now + LIFETIME_MS) };
-}
-
-async function newKeys(): Promise<webcrypto.CryptoKeyPair> {
-  return webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-}
-
-async function privateKeyPem(keys: webcrypto.CryptoKeyPair): Promise<string> {
-  return PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+  return { notBefore: now - DAY_MS, notAfter: now + LIFETIME_MS };
 }

@@ -1,31 +1,18 @@
-import 'reflect-metadata';
-import { randomBytes, webcrypto } from 'node:crypto';
-import {
-  PemConverter,
-  Pkcs10CertificateRequestGenerator,
-  SubjectAlternativeNameExtension,
-} from '@peculiar/x509';
+import { randomBytes } from 'node:crypto';
 import { gatewayUri } from '../api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME, GATEWAY_SIGNER } from '../api/name.ts';
 import { systemClock } from '../common/clock.ts';
 import { type CallOptions, sleep, withDeadline } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
+import { type CertifiedKey, certificateRequest } from '../common/x509.ts';
 import type { CertificateSigningRequest } from '../kube/api/resource-types.ts';
 import { type Cluster, kubectlText } from './kubectl-command.ts';
-
-/** Certificate and key, PEM. */
-export interface ClientCertificate {
-  readonly certificate: string;
-  readonly privateKey: string;
-}
 
 const REQUEST_PREFIX = 'esb-cli-';
 /** Least validity that the API server takes; the certificate is not kept. */
 const LIFETIME_SECONDS = 600;
 const DEADLINE_MS = 30_000;
 const POLL_MS = 100;
-
-const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 
 /**
  * Gets a certificate that agents accept, for some minutes and for this process alone: a request for the
@@ -39,16 +26,10 @@ export async function requestClientCertificate(
   namespace: string,
   cluster: Cluster,
   options: CallOptions = {},
-): Promise<ClientCertificate> {
+): Promise<CertifiedKey> {
   const deadlineMs = options.deadlineMs ?? DEADLINE_MS;
   return await withDeadline('getting a client certificate', deadlineMs, options.signal, async (signal) => {
-    const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-    const request = await Pkcs10CertificateRequestGenerator.create({
-      name: `CN=${GATEWAY_COMMON_NAME}`,
-      keys,
-      signingAlgorithm: algorithm,
-      extensions: [new SubjectAlternativeNameExtension([{ type: 'url', value: gatewayUri(namespace) }])],
-    });
+    const { request, privateKey } = await certificateRequest(GATEWAY_COMMON_NAME, [gatewayUri(namespace)]);
     const name = `${REQUEST_PREFIX}${randomBytes(8).toString('hex')}`;
     await kubectlText(['create', '-f', '-'], cluster, {
       signal,
@@ -58,7 +39,7 @@ export async function requestClientCertificate(
         metadata: { name },
         spec: {
           signerName: GATEWAY_SIGNER,
-          request: Buffer.from(request.toString('pem')).toString('base64'),
+          request: Buffer.from(request).toString('base64'),
           usages: ['digital signature', 'client auth'],
           expirationSeconds: LIFETIME_SECONDS,
         },
@@ -66,13 +47,7 @@ export async function requestClientCertificate(
     });
     try {
       await kubectlText(['certificate', 'approve', name], cluster, { signal });
-      return {
-        certificate: await issued(name, cluster, signal),
-        privateKey: PemConverter.encode(
-          await webcrypto.subtle.exportKey('pkcs8', keys.privateKey),
-          'PRIVATE KEY',
-        ),
-      };
+      return { certificate: await issued(name, cluster, signal), privateKey };
     } finally {
       // The request is no longer needed; the API server would remove it in an hour.
       await kubectlText(

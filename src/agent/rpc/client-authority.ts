@@ -1,9 +1,9 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { writeFileAtomically } from '../../common/atomic-file.ts';
-import { certificatesIn } from '../../common/certificates.ts';
 import { errnoOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { certificatesIn } from '../../common/x509.ts';
 
 export interface ClientAuthorityOptions {
   /** Where the last known one is kept, for starts without the API server. */

@@ -1,10 +1,11 @@
-import { webcrypto, X509Certificate } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../../common/atomic-file.ts';
 import type { Clock } from '../../common/clock.ts';
 import { errnoOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { type CertifiedKey, selfSigned, splitCertifiedKey, validityOf } from '../../common/x509.ts';
 
 const day = 24 * 60 * 60 * 1000;
 const lifetimeMs = 365 * day;
@@ -13,14 +14,6 @@ const renewalMs = 30 * day;
 const backdateMs = day;
 /** How long a successor is published before it is used: gateways have read it by then. */
 const announcementMs = day;
-
-const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
-
-/** A certificate with its key, both PEM. */
-export interface ServerCertificate {
-  readonly certificate: string;
-  readonly privateKey: string;
-}
 
 export interface ServerIdentityOptions {
   /** Folder of the files `server.pem` and, while a successor is being announced, `server-next.pem`. */
@@ -37,14 +30,10 @@ export interface ServerIdentityOptions {
  */
 export class ServerIdentity {
   readonly #options: ServerIdentityOptions;
-  #current: ServerCertificate;
-  #next: ServerCertificate | undefined;
+  #current: CertifiedKey;
+  #next: CertifiedKey | undefined;
 
-  private constructor(
-    options: ServerIdentityOptions,
-    current: ServerCertificate,
-    next: ServerCertificate | undefined,
-  ) {
+  private constructor(options: ServerIdentityOptions, current: CertifiedKey, next: CertifiedKey | undefined) {
     this.#options = options;
     this.#current = current;
     this.#next = next;
@@ -64,7 +53,7 @@ export class ServerIdentity {
   }
 
   /** What to show to clients. */
-  get current(): ServerCertificate {
+  get current(): CertifiedKey {
     return this.#current;
   }
 
@@ -76,13 +65,13 @@ export class ServerIdentity {
   /** Renews what is due; to be called now and then. Whether anything changed. Errors are those of the file system. */
   async refresh(): Promise<boolean> {
     const now = this.#options.clock.now();
-    const { notBefore, notAfter } = validityOf(this.#current);
+    const { notBefore, notAfter } = validityOf(this.#current.certificate);
     if (now < notBefore || now >= notAfter) {
       // A step of the clock left the certificate useless: nobody can connect, so there is nothing to announce.
       return this.#use(await make(this.#options));
     }
     if (this.#next !== undefined) {
-      const announcedAt = validityOf(this.#next).notBefore + backdateMs;
+      const announcedAt = validityOf(this.#next.certificate).notBefore + backdateMs;
       return now >= announcedAt + announcementMs ? this.#use(this.#next) : false;
     }
     if (now < notAfter - renewalMs) {
@@ -94,7 +83,7 @@ export class ServerIdentity {
     return true;
   }
 
-  async #use(certificate: ServerCertificate): Promise<true> {
+  async #use(certificate: CertifiedKey): Promise<true> {
     await write(this.#options, 'server.pem', certificate);
     await rm(join(this.#options.folder, 'server-next.pem'), { force: true });
     this.#current = certificate;
@@ -103,59 +92,27 @@ export class ServerIdentity {
   }
 }
 
-function validityOf(certificate: ServerCertificate): {
-  readonly notBefore: number;
-  readonly notAfter: number;
-} {
-  const parsed = new X509Certificate(certificate.certificate);
-  return { notBefore: parsed.validFromDate.getTime(), notAfter: parsed.validToDate.getTime() };
-}
-
-async function make(options: ServerIdentityOptions): Promise<ServerCertificate> {
-  // Loaded only when there is something to make: a tenth of the time that an agent takes to start.
-  await import('reflect-metadata');
-  const {
-    BasicConstraintsExtension,
-    ExtendedKeyUsage,
-    ExtendedKeyUsageExtension,
-    PemConverter,
-    SubjectAlternativeNameExtension,
-    X509CertificateGenerator,
-  } = await import('@peculiar/x509');
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+function make(options: ServerIdentityOptions): Promise<CertifiedKey> {
   const now = options.clock.now();
-  const certificate = await X509CertificateGenerator.createSelfSigned({
-    // A common name has room for 64 characters; what counts is the alternative name.
+  return selfSigned({
+    // A common name has room for 64 characters; clients check the alternative name.
     name: `CN=${options.nodeName.slice(0, 64)}`,
-    keys,
-    signingAlgorithm: algorithm,
-    notBefore: new Date(now - backdateMs),
-    notAfter: new Date(now + lifetimeMs),
-    extensions: [
-      new SubjectAlternativeNameExtension([{ type: 'dns', value: options.nodeName }]),
-      new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
-      new BasicConstraintsExtension(false, undefined, true),
+    notBefore: now - backdateMs,
+    notAfter: now + lifetimeMs,
+    extensions: (x509) => [
+      new x509.SubjectAlternativeNameExtension([{ type: 'dns', value: options.nodeName }]),
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+      new x509.BasicConstraintsExtension(false, undefined, true),
     ],
   });
-  return {
-    certificate: `${certificate.toString('pem').trim()}\n`,
-    privateKey: `${PemConverter.encode(
-      await webcrypto.subtle.exportKey('pkcs8', keys.privateKey),
-      'PRIVATE KEY',
-    ).trim()}\n`,
-  };
 }
 
 /** Certificate and key share one file, so that a crash cannot part them. */
-async function write(
-  options: ServerIdentityOptions,
-  name: string,
-  certificate: ServerCertificate,
-): Promise<void> {
+async function write(options: ServerIdentityOptions, name: string, certificate: CertifiedKey): Promise<void> {
   await writeFileAtomically(join(options.folder, name), certificate.certificate + certificate.privateKey);
 }
 
-async function read(options: ServerIdentityOptions, name: string): Promise<ServerCertificate | undefined> {
+async function read(options: ServerIdentityOptions, name: string): Promise<CertifiedKey | undefined> {
   let text: string;
   try {
     text = await readFile(join(options.folder, name), 'utf8');
@@ -165,12 +122,13 @@ async function read(options: ServerIdentityOptions, name: string): Promise<Serve
     }
     throw error;
   }
-  const split = text.indexOf('-----BEGIN PRIVATE KEY-----');
-  const certificate = { certificate: text.slice(0, split), privateKey: text.slice(split) };
+  const kept = splitCertifiedKey(text);
   try {
-    const parsed = new X509Certificate(certificate.certificate);
-    if (split > 0 && parsed.checkHost(options.nodeName) !== undefined) {
-      return certificate;
+    if (
+      kept !== undefined &&
+      new X509Certificate(kept.certificate).checkHost(options.nodeName) !== undefined
+    ) {
+      return kept;
     }
     options.logger.warn({ file: name }, 'certificate is of another node; making a new one');
   } catch (error) {

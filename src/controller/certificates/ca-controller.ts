@@ -7,9 +7,10 @@ import {
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { CertifiedKey } from '../../common/x509.ts';
 import { configMaps, type Secret, secrets } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectKey } from '../../kube/api/types.ts';
-import { type Authority, type AuthorityPair, advanceAuthority, authorityStep, bundleOf } from './ca.ts';
+import { type Authority, advanceAuthority, authorityStep, bundleOf } from './ca.ts';
 
 const NEXT_CERTIFICATE_KEY = 'next.crt';
 const NEXT_PRIVATE_KEY = 'next.key';
@@ -30,7 +31,7 @@ export interface CaControllerOptions {
 export class CaController {
   readonly #options: CaControllerOptions;
   readonly #key: ObjectKey;
-  #current: AuthorityPair | undefined;
+  #current: CertifiedKey | undefined;
 
   constructor(options: CaControllerOptions) {
     this.#options = options;
@@ -38,7 +39,7 @@ export class CaController {
   }
 
   /** The signing pair; undefined until {@link CaController.refresh} has succeeded once. */
-  get current(): AuthorityPair | undefined {
+  get current(): CertifiedKey | undefined {
     return this.#current;
   }
 

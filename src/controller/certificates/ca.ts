@@ -1,23 +1,15 @@
-import 'reflect-metadata';
-import { webcrypto } from 'node:crypto';
-import {
-  AuthorityKeyIdentifierExtension,
-  BasicConstraintsExtension,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
-  KeyUsageFlags,
-  KeyUsagesExtension,
-  PemConverter,
-  Pkcs10CertificateRequest,
-  type PublicKey,
-  SubjectAlternativeNameExtension,
-  SubjectKeyIdentifierExtension,
-  X509Certificate,
-  X509CertificateGenerator,
-} from '@peculiar/x509';
+import type { Pkcs10CertificateRequest, PublicKey } from '@peculiar/x509';
 import { gatewayUri, namespaceOfUri } from '../../api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME } from '../../api/name.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
+import {
+  type CertifiedKey,
+  issueCertificate,
+  loadX509,
+  selfSigned,
+  validityOf,
+  type X509Library,
+} from '../../common/x509.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -37,32 +29,14 @@ const CLIENT_LONGEST_MS = 30 * DAY_MS;
 /** Namespaces that one certificate may name. */
 const MAX_NAMESPACES = 16;
 
-const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
-
-/** A certificate of an authority with its key, both PEM. */
-export interface AuthorityPair {
-  readonly certificate: string;
-  readonly privateKey: string;
-}
-
 /** The authority that signs gateways' client certificates. */
 export interface Authority {
   /** The pair that signs. */
-  readonly current: AuthorityPair;
+  readonly current: CertifiedKey;
   /** A published pair that will sign later. */
-  readonly next?: AuthorityPair;
+  readonly next?: CertifiedKey;
   /** PEM of former certificates whose signatures still count. */
   readonly former: readonly string[];
-}
-
-interface Validity {
-  readonly notBefore: number;
-  readonly notAfter: number;
-}
-
-function validityOf(pem: string): Validity {
-  const { notBefore, notAfter } = new X509Certificate(pem);
-  return { notBefore: notBefore.getTime(), notAfter: notAfter.getTime() };
 }
 
 function isValid(pem: string, now: number): boolean {
@@ -74,7 +48,7 @@ function isValid(pem: string, now: number): boolean {
   }
 }
 
-function isUsable(pair: AuthorityPair | undefined, now: number): pair is AuthorityPair {
+function isUsable(pair: CertifiedKey | undefined, now: number): pair is CertifiedKey {
   return pair !== undefined && pair.privateKey !== '' && isValid(pair.certificate, now);
 }
 
@@ -145,24 +119,17 @@ export function bundleOf(authority: Authority): string {
     .join('');
 }
 
-async function createPair(now: number): Promise<AuthorityPair> {
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-  const certificate = await X509CertificateGenerator.createSelfSigned({
+function createPair(now: number): Promise<CertifiedKey> {
+  return selfSigned({
     name: 'CN=esb-client-ca',
-    keys,
-    signingAlgorithm: algorithm,
-    notBefore: new Date(now - BACKDATE_MS),
-    notAfter: new Date(now + LIFETIME_MS),
-    extensions: [
-      new BasicConstraintsExtension(true, 0, true),
-      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
-      await SubjectKeyIdentifierExtension.create(keys.publicKey),
+    notBefore: now - BACKDATE_MS,
+    notAfter: now + LIFETIME_MS,
+    extensions: async (x509, publicKey) => [
+      new x509.BasicConstraintsExtension(true, 0, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+      await x509.SubjectKeyIdentifierExtension.create(publicKey),
     ],
   });
-  return {
-    certificate: `${certificate.toString('pem')}\n`,
-    privateKey: `${PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY')}\n`,
-  };
 }
 
 function refused(message: string, cause?: unknown): EsbError {
@@ -184,10 +151,11 @@ export interface GatewayRequest {
  * namespace or anything but namespaces, or is not signed with its key
  */
 export async function readGatewayRequest(request: string): Promise<GatewayRequest> {
+  const x509 = await loadX509();
   let parsed: Pkcs10CertificateRequest;
   let isSigned: boolean;
   try {
-    parsed = new Pkcs10CertificateRequest(request);
+    parsed = new x509.Pkcs10CertificateRequest(request);
     isSigned = await parsed.verify();
   } catch (error) {
     throw refused(`spec.request is no PKCS #10 request in PEM form: ${messageOf(error)}`, error);
@@ -201,12 +169,12 @@ export async function readGatewayRequest(request: string): Promise<GatewayReques
       `the request is for CN ${names.join(', ') || '(none)'}, and only ${GATEWAY_COMMON_NAME} is signed`,
     );
   }
-  return { publicKey: parsed.publicKey, namespaces: namespacesOf(parsed) };
+  return { publicKey: parsed.publicKey, namespaces: namespacesOf(parsed, x509) };
 }
 
-function namespacesOf(request: Pkcs10CertificateRequest): readonly string[] {
+function namespacesOf(request: Pkcs10CertificateRequest, x509: X509Library): readonly string[] {
   const names = request.extensions
-    .filter((extension) => extension instanceof SubjectAlternativeNameExtension)
+    .filter((extension) => extension instanceof x509.SubjectAlternativeNameExtension)
     .flatMap(({ names: { items } }) => items);
   const namespaces = names.map(({ type, value }) => {
     const namespace = type === 'url' ? namespaceOfUri(value) : undefined;
@@ -231,39 +199,27 @@ function namespacesOf(request: Pkcs10CertificateRequest): readonly string[] {
  * within that of the authority
  * @returns PEM
  */
-export async function signGatewayRequest(
-  authority: AuthorityPair,
+export function signGatewayRequest(
+  authority: CertifiedKey,
   request: GatewayRequest,
   now: number,
   expirationSeconds?: number,
 ): Promise<string> {
-  const key = await webcrypto.subtle.importKey(
-    'pkcs8',
-    PemConverter.decodeFirst(authority.privateKey),
-    algorithm,
-    false,
-    ['sign'],
-  );
-  const issuer = new X509Certificate(authority.certificate);
   const wantedMs = expirationSeconds === undefined ? CLIENT_DEFAULT_MS : expirationSeconds * 1000;
   const lifetimeMs = Math.min(Math.max(wantedMs, CLIENT_SHORTEST_MS), CLIENT_LONGEST_MS);
-  const certificate = await X509CertificateGenerator.create({
+  return issueCertificate(authority, {
     subject: `CN=${GATEWAY_COMMON_NAME}`,
-    issuer: issuer.subject,
     publicKey: request.publicKey,
-    signingKey: key,
-    signingAlgorithm: algorithm,
-    notBefore: new Date(now - BACKDATE_MS / 2),
-    notAfter: new Date(Math.min(now + lifetimeMs, issuer.notAfter.getTime())),
-    extensions: [
-      new BasicConstraintsExtension(false, undefined, true),
-      new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-      new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth]),
-      new SubjectAlternativeNameExtension(
+    notBefore: now - BACKDATE_MS / 2,
+    notAfter: Math.min(now + lifetimeMs, validityOf(authority.certificate).notAfter),
+    extensions: async (x509, issuer) => [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth]),
+      new x509.SubjectAlternativeNameExtension(
         request.namespaces.map((namespace) => ({ type: 'url', value: gatewayUri(namespace) })),
       ),
-      await AuthorityKeyIdentifierExtension.create(issuer.publicKey),
+      await x509.AuthorityKeyIdentifierExtension.create(new x509.X509Certificate(issuer).publicKey),
     ],
   });
-  return `${certificate.toString('pem')}\n`;
 }

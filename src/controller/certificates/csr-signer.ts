@@ -5,13 +5,14 @@ import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { CertifiedKey } from '../../common/x509.ts';
 import {
   type CertificateSigningRequest,
   certificateSigningRequests,
   subjectAccessReviews,
 } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import { type AuthorityPair, type GatewayRequest, readGatewayRequest, signGatewayRequest } from './ca.ts';
+import { type GatewayRequest, readGatewayRequest, signGatewayRequest } from './ca.ts';
 
 const allowedUsages = ['client auth', 'digital signature', 'key encipherment'];
 
@@ -49,7 +50,7 @@ export function requestStep(request: CertificateSigningRequest): RequestStep {
 export interface CsrSignerOptions {
   readonly client: KubeClient;
   /** The authority that signs now. */
-  readonly authority: () => AuthorityPair | undefined;
+  readonly authority: () => CertifiedKey | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Called after each issued certificate. */

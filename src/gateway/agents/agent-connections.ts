@@ -1,10 +1,10 @@
 import type { LambdaNode } from '../../api/lambda-node.ts';
 import { Backoff } from '../../common/backoff.ts';
-import { certificatesIn } from '../../common/certificates.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
 import { type HostPort, parseHostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
+import { certificatesIn } from '../../common/x509.ts';
 import type { CacheEvent } from '../../kube/api/types.ts';
 import type { WatchEvent } from '../../protocol/generated/agent.ts';
 import type { AgentProtocol } from './agent-protocol.ts';

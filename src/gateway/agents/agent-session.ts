@@ -1,9 +1,9 @@
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
-import { certificatesIn } from '../../common/certificates.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
+import { certificatesIn } from '../../common/x509.ts';
 import type { InvokeRequest, WatchEvent } from '../../protocol/generated/agent.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { type AgentAnswer, AgentCall } from './agent-call.ts';

@@ -1,12 +1,6 @@
-import 'reflect-metadata';
-import { createPrivateKey, randomBytes, webcrypto, X509Certificate } from 'node:crypto';
+import { createPrivateKey, randomBytes, X509Certificate } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  PemConverter,
-  Pkcs10CertificateRequestGenerator,
-  SubjectAlternativeNameExtension,
-} from '@peculiar/x509';
 import { gatewayUri, namespacesOfNames } from '../../api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME, GATEWAY_REQUEST_PREFIX, GATEWAY_SIGNER } from '../../api/name.ts';
 import { writeFileAtomically } from '../../common/atomic-file.ts';
@@ -14,9 +8,9 @@ import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { EsbError, errnoOf, hasCode } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { type CertifiedKey, certificateRequest, splitCertifiedKey, validityOf } from '../../common/x509.ts';
 import { type CertificateSigningRequest, certificateSigningRequests } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
-import type { ClientCertificate } from './agent-session.ts';
 
 /** Name of the file with certificate and key. */
 const IDENTITY_FILE = 'client.pem';
@@ -43,8 +37,6 @@ const MAX_REPLACEMENT_MS = 900_000;
  */
 const NAMES_RETRY_MS = 3_600_000;
 
-const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
-
 export interface ClientIdentityOptions {
   /** Folder that outlives a restart. */
   readonly folder: string;
@@ -64,14 +56,14 @@ export interface ClientIdentityOptions {
  */
 export class ClientIdentity {
   readonly #options: ClientIdentityOptions;
-  #current: ClientCertificate | undefined;
+  #current: CertifiedKey | undefined;
   #refusals = 0;
   #replaceNotBefore = 0;
   #replacementMs = MIN_REPLACEMENT_MS;
   #namesNotBefore = Number.NEGATIVE_INFINITY;
   #wake: (() => void) | undefined;
 
-  private constructor(options: ClientIdentityOptions, current: ClientCertificate | undefined) {
+  private constructor(options: ClientIdentityOptions, current: CertifiedKey | undefined) {
     this.#options = options;
     this.#current = current;
   }
@@ -83,7 +75,7 @@ export class ClientIdentity {
   }
 
   /** The certificate for agents; undefined while there is none. */
-  get current(): ClientCertificate | undefined {
+  get current(): CertifiedKey | undefined {
     return this.#current;
   }
 
@@ -163,22 +155,16 @@ export class ClientIdentity {
     this.#wake = undefined;
   }
 
-  async #request(signal: AbortSignal): Promise<ClientCertificate> {
+  async #request(signal: AbortSignal): Promise<CertifiedKey> {
     const { client, clock, namespace } = this.#options;
-    const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-    const request = await Pkcs10CertificateRequestGenerator.create({
-      name: `CN=${GATEWAY_COMMON_NAME}`,
-      keys,
-      signingAlgorithm: algorithm,
-      extensions: [new SubjectAlternativeNameExtension([{ type: 'url', value: gatewayUri(namespace) }])],
-    });
+    const { request, privateKey } = await certificateRequest(GATEWAY_COMMON_NAME, [gatewayUri(namespace)]);
     const created = await client.create<CertificateSigningRequest>(
       certificateSigningRequests,
       {
         metadata: { name: `${GATEWAY_REQUEST_PREFIX}${randomBytes(8).toString('hex')}` },
         spec: {
           signerName: GATEWAY_SIGNER,
-          request: Buffer.from(request.toString('pem')).toString('base64'),
+          request: Buffer.from(request).toString('base64'),
           usages: ['digital signature', 'client auth'],
           expirationSeconds: LIFETIME_SECONDS,
         },
@@ -209,17 +195,14 @@ export class ClientIdentity {
       if (certificate !== undefined && certificate !== '') {
         return checked({
           certificate: `${Buffer.from(certificate, 'base64').toString('utf8').trim()}\n`,
-          privateKey: `${PemConverter.encode(
-            await webcrypto.subtle.exportKey('pkcs8', keys.privateKey),
-            'PRIVATE KEY',
-          ).trim()}\n`,
+          privateKey,
         });
       }
     }
   }
 
   /** A certificate that cannot be kept serves all the same, until the next restart. */
-  async #keep(certificate: ClientCertificate): Promise<void> {
+  async #keep(certificate: CertifiedKey): Promise<void> {
     try {
       await writeFileAtomically(
         join(this.#options.folder, IDENTITY_FILE),
@@ -231,7 +214,7 @@ export class ClientIdentity {
   }
 }
 
-async function read(options: ClientIdentityOptions): Promise<ClientCertificate | undefined> {
+async function read(options: ClientIdentityOptions): Promise<CertifiedKey | undefined> {
   let text: string;
   try {
     text = await readFile(join(options.folder, IDENTITY_FILE), 'utf8');
@@ -241,11 +224,11 @@ async function read(options: ClientIdentityOptions): Promise<ClientCertificate |
     }
     throw error;
   }
-  const split = text.indexOf('-----BEGIN PRIVATE KEY-----');
+  const kept = splitCertifiedKey(text);
   try {
-    const certificate = checked({ certificate: text.slice(0, split), privateKey: text.slice(split) });
-    const { validToDate } = new X509Certificate(certificate.certificate);
-    return split > 0 && validToDate.getTime() > options.clock.now() ? certificate : undefined;
+    return kept !== undefined && validityOf(checked(kept).certificate).notAfter > options.clock.now()
+      ? kept
+      : undefined;
   } catch (error) {
     options.logger.warn({ err: error }, 'kept client certificate cannot be read; asking for a new one');
     return undefined;
@@ -253,7 +236,7 @@ async function read(options: ClientIdentityOptions): Promise<ClientCertificate |
 }
 
 /** @throws {EsbError} `InvalidCertificate` for a certificate that cannot be read, or is not for the key */
-function checked(identity: ClientCertificate): ClientCertificate {
+function checked(identity: CertifiedKey): CertifiedKey {
   try {
     if (new X509Certificate(identity.certificate).checkPrivateKey(createPrivateKey(identity.privateKey))) {
       return identity;

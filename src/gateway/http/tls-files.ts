@@ -1,11 +1,11 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
-import { certificatesIn } from '../../common/certificates.ts';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { certificatesIn } from '../../common/x509.ts';
 
 /** Milliseconds between two looks at the files. A Secret that is mounted changes within a minute or two. */
 const LOOK_MS = 10_000;
