@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { stringify } from 'yaml';
 import { createKubeConnectionSource } from '../../../../src/kube/client/kube-config.ts';
+import { run } from '../../../support/command.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 
 function folder(): string {
@@ -170,6 +171,32 @@ describe('in a Pod', () => {
       headers: { authorization: 'Bearer pod-token' },
     });
   });
+
+  test('the client library of Kubernetes is not loaded', async () => {
+    const serviceAccountFolder = folder();
+    write(join(serviceAccountFolder, 'ca.crt'), 'CA');
+    write(join(serviceAccountFolder, 'token'), 'pod-token');
+    const module = (path: string): string =>
+      JSON.stringify(join(import.meta.dirname, '../../../../src', path));
+    const script = `
+      import { registerHooks } from 'node:module';
+      const loaded = [];
+      registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) });
+      const { createKubeConnectionSource } = await import(${module('kube/client/kube-config.ts')});
+      const { createKubeClient } = await import(${module('kube/client/client.ts')});
+      await import(${module('kube/cache/informer.ts')});
+      await import(${module('kube/controller/reconciler.ts')});
+      await import(${module('kube/controller/leader-elector.ts')});
+      await import(${module('kube/events/event-recorder.ts')});
+      const source = createKubeConnectionSource(${JSON.stringify({ env, serviceAccountFolder })});
+      await source.current();
+      await createKubeClient({ source }).close();
+      console.log(JSON.stringify(loaded));`;
+    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', script]);
+    const loaded = JSON.parse(stdout) as string[];
+    expect(loaded.some((url) => url.endsWith('src/kube/client/transport.ts'))).toBe(true);
+    expect(loaded.filter((url) => url.includes('@kubernetes/'))).toEqual([]);
+  }, 30_000);
 
   test('elsewhere a message says what is missing', async () => {
     await expect(createKubeConnectionSource({ env: {} }).current()).rejects.toThrow(
