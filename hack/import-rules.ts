@@ -17,12 +17,15 @@ export interface RoomTable {
 const common: RoomTable = {
   rooms: {
     exec: { holds: 'running programs, in this process or in one beside it', imports: [] },
+    net: { holds: 'addresses, listening, the HTTP server of probes and metrics', imports: [] },
     tracing: { holds: 'spans, trace contexts, and the way of spans to a collector', imports: [] },
   },
   shared: {
     'clock.ts': ['tracing'],
     'deadline.ts': ['exec', 'tracing'],
-    'errors.ts': ['exec', 'tracing'],
+    'errors.ts': ['exec', 'net', 'tracing'],
+    'health.ts': ['net'],
+    'host-port.ts': ['net'],
     'logger.ts': ['exec', 'tracing'],
   },
 };

@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { MetricsPage } from '../common/metrics-page.ts';
+import type { MetricsPage } from '../common/net/health-server.ts';
 import { type RuntimeObserver, startStages } from '../runtime/contract/instrumentation.ts';
 import { addGauges, type MetricSources } from './gauges.ts';
 import { type CountedKind, type GarbageMetrics, leftoverKinds } from './gc/garbage-collector.ts';

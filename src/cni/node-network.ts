@@ -7,9 +7,9 @@ import { type CallOptions, withDeadline } from '../common/deadline.ts';
 import { EsbError, errnoOf } from '../common/errors.ts';
 import { type CommandRunner, systemCommandRunner } from '../common/exec/command-runner.ts';
 import type { Health } from '../common/health.ts';
-import type { NamedRange } from '../common/ip-range.ts';
 import { KeyedQueue } from '../common/keyed-queue.ts';
 import type { Logger } from '../common/logger.ts';
+import type { NamedRange } from '../common/net/ip-range.ts';
 import { TaskTracker } from '../common/task-group.ts';
 import { AttachmentIndex } from './attachments/attachment-index.ts';
 import {

@@ -5,10 +5,10 @@ import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CONTROLLER_LEASE, GATEWAY_SIGNER } from '../api/name.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import type { Health } from '../common/health.ts';
-import { startHealthServer } from '../common/health-server.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
-import type { MetricsPage } from '../common/metrics-page.ts';
+import type { MetricsPage } from '../common/net/health-server.ts';
+import { startHealthServer } from '../common/net/health-server.ts';
 import type { RoleContext } from '../common/role-context.ts';
 import { type StopStack, withStops } from '../common/stop-in-order.ts';
 import {

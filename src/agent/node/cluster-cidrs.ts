@@ -1,8 +1,8 @@
 import { CLUSTER_RANGES_KEY } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
 import { hasCode } from '../../common/errors.ts';
-import { type NamedRange, parseIpRange } from '../../common/ip-range.ts';
 import type { Logger } from '../../common/logger.ts';
+import { type NamedRange, parseIpRange } from '../../common/net/ip-range.ts';
 import { repeat } from '../../common/repeat.ts';
 import { type ConfigMap, type Node, serviceCidrs } from '../../kube/api/resource-types.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';

@@ -13,7 +13,7 @@ import { type CallOptions, sleep } from '../../common/deadline.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { MetricsPage } from '../../common/metrics-page.ts';
+import type { MetricsPage } from '../../common/net/health-server.ts';
 import type { Tracing } from '../../common/tracing/span.ts';
 import { loadAgentProto } from '../../protocol/agent-proto.ts';
 import type { AgentMethods, WorkerRequest, WorkerState } from '../../protocol/generated/agent.ts';

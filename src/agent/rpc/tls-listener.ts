@@ -1,11 +1,11 @@
 import type { X509Certificate } from 'node:crypto';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
-import { AddressConnections } from '../../common/address-connections.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, errnoOf, hasCode } from '../../common/errors.ts';
 import { formatHostPort, type HostPort } from '../../common/host-port.ts';
-import { listenOn } from '../../common/listen.ts';
 import type { Logger } from '../../common/logger.ts';
+import { AddressConnections } from '../../common/net/address-connections.ts';
+import { listenOn } from '../../common/net/listen.ts';
 import { certificatesIn } from '../../common/x509.ts';
 
 /** Common name of the certificates that gateways hold. */

@@ -2,7 +2,7 @@ import { parseHostRoutes } from '../../cni/host/host-routes.ts';
 import { nodeRules, RULES_TABLE } from '../../cni/host/nftables.ts';
 import { isObject } from '../../cni/spec/network-config.ts';
 import { messageOf } from '../../common/errors.ts';
-import { formatRange, overlaps, parseIpRange } from '../../common/ip-range.ts';
+import { formatRange, overlaps, parseIpRange } from '../../common/net/ip-range.ts';
 import { type Finding, problem, warning, well } from './finding.ts';
 import type { NodeProbe } from './node-probe.ts';
 

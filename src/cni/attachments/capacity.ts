@@ -1,5 +1,5 @@
 import type { EsbError } from '../../common/errors.ts';
-import { formatRange } from '../../common/ip-range.ts';
+import { formatRange } from '../../common/net/ip-range.ts';
 import { BRIDGE_PORTS } from '../host/network-plan.ts';
 import type { NetworkSetup, NodeSegment } from '../host/network-setup.ts';
 import { exhausted } from '../spec/network-error.ts';

@@ -4,8 +4,14 @@ import { join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
 import { EsbError, errnoOf } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
-import { formatRange, type IpRange, type NamedRange, overlaps, parseIpRange } from '../../common/ip-range.ts';
 import type { Logger } from '../../common/logger.ts';
+import {
+  formatRange,
+  type IpRange,
+  type NamedRange,
+  overlaps,
+  parseIpRange,
+} from '../../common/net/ip-range.ts';
 import { type BridgePort, correctBridge, createBridge, removeBridge } from '../host/bridge.ts';
 import { BridgeList } from '../host/bridge-list.ts';
 import { type HostRoute, parseHostRoutes, parseHostRoutesV6, parseInterfaces } from '../host/host-routes.ts';

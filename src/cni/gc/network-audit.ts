@@ -1,7 +1,7 @@
 import { EsbError } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
-import { contains } from '../../common/ip-range.ts';
 import type { Logger } from '../../common/logger.ts';
+import { contains } from '../../common/net/ip-range.ts';
 import type { AttachmentIndex } from '../attachments/attachment-index.ts';
 import { releaseUnclaimed } from '../attachments/unclaimed-reservations.ts';
 import { insideAddresses, type NamespaceKeeper } from '../host/netns.ts';

@@ -1,6 +1,6 @@
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
-import { addressToNumber, contains, type IpRange } from '../../common/ip-range.ts';
+import { addressToNumber, contains, type IpRange } from '../../common/net/ip-range.ts';
 import { globalAddresses } from './netns.ts';
 import { gatewayOf } from './network-plan.ts';
 import { runNodeCommand } from './node-command.ts';

@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, unlink, writeFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { errnoOf } from '../../common/errors.ts';
-import { contains, type IpRange, sizeOf } from '../../common/ip-range.ts';
+import { contains, type IpRange, sizeOf } from '../../common/net/ip-range.ts';
 import { NOT_GIVEN } from './network-plan.ts';
 
 /** An address that host-local has given out. */

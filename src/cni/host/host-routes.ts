@@ -1,4 +1,4 @@
-import { type IpRange, rangeOf } from '../../common/ip-range.ts';
+import { type IpRange, rangeOf } from '../../common/net/ip-range.ts';
 
 /** A route of the node's main table. */
 export interface HostRoute {

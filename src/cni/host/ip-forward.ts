@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
-import type { IpFamily } from '../../common/ip-range.ts';
+import type { IpFamily } from '../../common/net/ip-range.ts';
 import { runNodeCommand } from './node-command.ts';
 
 /** Whether the node passes packets of one family on between its interfaces; belongs to one network namespace. */

@@ -1,5 +1,5 @@
 import { EsbError } from '../../common/errors.ts';
-import { formatRange, type IpRange, numberToAddress, rangeOf, sizeOf } from '../../common/ip-range.ts';
+import { formatRange, type IpRange, numberToAddress, rangeOf, sizeOf } from '../../common/net/ip-range.ts';
 import type { Segment } from '../spec/network-config.ts';
 
 /** Ports that a Linux bridge can have (`BR_MAX_PORTS`, port 0 is not used). */

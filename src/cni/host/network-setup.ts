@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
-import { type IpFamily, type IpRange, parseIpv4Range } from '../../common/ip-range.ts';
+import { type IpFamily, type IpRange, parseIpv4Range } from '../../common/net/ip-range.ts';
 import { CniClient } from '../spec/libcni.ts';
 import {
   type BridgeNetwork,

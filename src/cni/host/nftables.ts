@@ -1,7 +1,7 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
-import { formatRange, type IpFamily, type IpRange } from '../../common/ip-range.ts';
+import { formatRange, type IpFamily, type IpRange } from '../../common/net/ip-range.ts';
 import { isObject } from '../spec/network-config.ts';
 import { runNodeCommand } from './node-command.ts';
 

@@ -1,5 +1,5 @@
 import { EsbError, messageOf } from '../../common/errors.ts';
-import { formatRange, type IpRange, parseIpRange } from '../../common/ip-range.ts';
+import { formatRange, type IpRange, parseIpRange } from '../../common/net/ip-range.ts';
 
 /** The configuration of one plugin, as it is passed on to it. */
 export interface PluginConfig extends Readonly<Record<string, unknown>> {

@@ -1,7 +1,7 @@
-import { addressGroup } from '../../common/address-connections.ts';
 import type { Clock } from '../../common/clock.ts';
 import { withDeadline } from '../../common/deadline.ts';
 import { Limiter } from '../../common/limiter.ts';
+import { addressGroup } from '../../common/net/address-connections.ts';
 import type { TaskGroup } from '../../common/task-group.ts';
 import { ApiError, isUnavailable } from '../../kube/api/api-error.ts';
 import type { CallerRates } from '../lambda/caller-rate.ts';

@@ -1,5 +1,5 @@
-import { addressGroup } from '../../common/address-connections.ts';
 import type { Clock } from '../../common/clock.ts';
+import { addressGroup } from '../../common/net/address-connections.ts';
 import { type Principal, principalName } from '../access/principal.ts';
 import type { FleetView, FunctionEntry } from '../agents/fleet-view.ts';
 import type { FunctionCall } from '../agents/function-call.ts';

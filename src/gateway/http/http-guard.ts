@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import { AddressConnections } from '../../common/address-connections.ts';
 import { errnoOf } from '../../common/errors.ts';
+import { AddressConnections } from '../../common/net/address-connections.ts';
 import { LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
 
 /** Milliseconds that a connection may be idle: longer than load balancers keep theirs, so that they close first. */

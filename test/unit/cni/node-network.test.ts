@@ -9,8 +9,8 @@ import {
   type NodeNetworkOptions,
 } from '../../../src/cni/node-network.ts';
 import type { CommandRequest, CommandResult } from '../../../src/common/exec/command-runner.ts';
-import { parseIpRange } from '../../../src/common/ip-range.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
+import { parseIpRange } from '../../../src/common/net/ip-range.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const ROUTES = 'Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n';

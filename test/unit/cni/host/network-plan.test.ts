@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { capacityOf, gatewayOf, planSegments, segmentAt } from '../../../../src/cni/host/network-plan.ts';
-import { formatRange, parseIpRange } from '../../../../src/common/ip-range.ts';
+import { formatRange, parseIpRange } from '../../../../src/common/net/ip-range.ts';
 
 function plan(maxWorkers: number, ...subnets: string[]): string[] {
   return planSegments({

@@ -8,7 +8,7 @@ import {
   parseNetworkConfig,
   segmentConfig,
 } from '../../../../src/cni/spec/network-config.ts';
-import { parseIpRange } from '../../../../src/common/ip-range.ts';
+import { parseIpRange } from '../../../../src/common/net/ip-range.ts';
 
 const shipped = resolve(import.meta.dirname, '../../../../cni/10-esb.conflist');
 

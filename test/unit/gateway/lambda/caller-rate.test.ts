@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { addressGroup } from '../../../../src/common/address-connections.ts';
+import { addressGroup } from '../../../../src/common/net/address-connections.ts';
 import { CallerRates } from '../../../../src/gateway/lambda/caller-rate.ts';
 
 const now = 1_000_000;

@@ -1,9 +1,14 @@
 import { createServer, type ServerResponse } from 'node:http';
-import { messageOf } from './errors.ts';
-import type { Health } from './health.ts';
-import type { HostPort } from './host-port.ts';
+import { messageOf } from '../errors.ts';
+import type { Health } from '../health.ts';
+import type { HostPort } from '../host-port.ts';
 import { listenOn } from './listen.ts';
-import type { MetricsPage } from './metrics-page.ts';
+
+/** Text and type of the metrics page. */
+export interface MetricsPage {
+  readonly contentType: string;
+  readonly text: string;
+}
 
 export interface HealthServerOptions {
   /** Whether the role can do its work, or what it waits for; asked at every `/readyz`. */

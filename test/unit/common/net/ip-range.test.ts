@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseHostRoutes, parseHostRoutesV6, parseInterfaces } from '../../../src/cni/host/host-routes.ts';
+import { parseHostRoutes, parseHostRoutesV6, parseInterfaces } from '../../../../src/cni/host/host-routes.ts';
 import {
   addressToNumber,
   contains,
@@ -8,7 +8,7 @@ import {
   overlaps,
   parseIpRange,
   parseIpv4Range,
-} from '../../../src/common/ip-range.ts';
+} from '../../../../src/common/net/ip-range.ts';
 
 describe('a range of addresses', () => {
   it.each([

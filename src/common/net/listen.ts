@@ -1,6 +1,6 @@
 import type { AddressInfo, Server } from 'node:net';
-import { EsbError, errnoOf, messageOf } from './errors.ts';
-import { formatHostPort, type HostPort } from './host-port.ts';
+import { EsbError, errnoOf, messageOf } from '../errors.ts';
+import { formatHostPort, type HostPort } from '../host-port.ts';
 
 /**
  * Has a server take its port, on all addresses where the host is empty, and returns the real port.

@@ -1,5 +1,5 @@
 import { isIPv4, isIPv6 } from 'node:net';
-import { EsbError } from './errors.ts';
+import { EsbError } from '../errors.ts';
 
 export type IpFamily = 4 | 6;
 

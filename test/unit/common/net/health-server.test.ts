@@ -1,9 +1,9 @@
 import { Registry } from 'prom-client';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { Health } from '../../../src/common/health.ts';
-import { startHealthServer } from '../../../src/common/health-server.ts';
-import { registerControllerMetrics } from '../../../src/controller/metrics/controller-metrics.ts';
-import { registerReconcilerMetrics } from '../../../src/controller/metrics/reconciler-metrics.ts';
+import type { Health } from '../../../../src/common/health.ts';
+import { startHealthServer } from '../../../../src/common/net/health-server.ts';
+import { registerControllerMetrics } from '../../../../src/controller/metrics/controller-metrics.ts';
+import { registerReconcilerMetrics } from '../../../../src/controller/metrics/reconciler-metrics.ts';
 
 describe('the health server', () => {
   it('tells life, readiness and metrics', async () => {
