@@ -3,7 +3,7 @@ import type { ContainerdChannel, LeasedCallOptions } from './containerd-channel.
 import { type AnyValue, dateOf, type Timestamp } from './containerd-proto.ts';
 
 const SERVICE = 'containerd.services.containers.v1.Containers';
-/** How containerd's own client names a runtime specification, which it keeps as JSON. */
+/** Type of a runtime specification in containerd's own client, kept as JSON. */
 const SPEC_TYPE = 'types.containerd.io/opencontainers/runtime-spec/1/Spec';
 const RUNC_OPTIONS_TYPE = 'containerd.runc.v1.Options';
 
@@ -24,9 +24,9 @@ export interface NewContainer {
   readonly snapshotKey: string;
   /** Name of the shim, such as `io.containerd.runc.v2`. */
   readonly runtime: string;
-  /** Where runc keeps its states. Default: a folder that all daemons of a machine share. */
+  /** Folder of runc's states. Default: one that all daemons of a machine share. */
   readonly runcRoot?: string | undefined;
-  /** Whether systemd makes the cgroup. Default false: runc itself does. */
+  /** Whether systemd makes the cgroup. Default false: runc itself. */
   readonly systemdCgroup?: boolean | undefined;
   /** OCI runtime specification. */
   readonly spec: unknown;
@@ -38,7 +38,7 @@ export interface ContainerService {
   create(container: NewContainer, options?: LeasedCallOptions): Promise<ContainerRecord>;
   /** Sets single labels and leaves the others. */
   setLabels(id: string, labels: Readonly<Record<string, string>>, options?: CallOptions): Promise<void>;
-  /** Succeeds under a live task, which cannot be deleted any more then: the task comes first, always. */
+  /** Succeeds under a live task, which then cannot be deleted: delete the task first, always. */
   delete(id: string, options?: CallOptions): Promise<void>;
 }
 
@@ -57,7 +57,7 @@ export function createContainerService(channel: ContainerdChannel): ContainerSer
       return recordOf(answer.container);
     },
     async list(options) {
-      // Not `List`: a thousand containers with their specifications outgrow one message.
+      // Not `List`: a thousand containers with their specifications exceed one message.
       const all: ContainerRecord[] = [];
       const parts = channel.serverStream<{ container: WireContainer }>(SERVICE, 'ListStream', {}, options);
       for await (const { container } of parts) {

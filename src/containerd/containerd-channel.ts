@@ -15,20 +15,20 @@ export interface ContainerdChannelOptions {
   readonly namespace: string;
 }
 
-/** Options of a call that may make content which nothing refers to yet. */
+/** Options of a call that may make unreferenced content. */
 export interface LeasedCallOptions extends CallOptions {
-  /** Lease that is to hold whatever the call makes. */
+  /** Lease for everything that the call makes. */
   readonly lease?: string | undefined;
 }
 
-/** containerd's own client uses the same limit. */
+/** Limit of containerd's own client. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 const DEFAULT_DEADLINE_MS = 10_000;
 
 /**
- * One connection to containerd. Calls fail at once while there is none, and it is tried again within half a second:
- * the socket is on this machine. There are no keep-alive pings, which containerd's server punishes when they come more
- * often than every five minutes; a connection that hangs shows by the deadlines that every call has.
+ * One connection to containerd. Calls fail at once while there is none; the next attempt follows within half a second,
+ * since the socket is on this machine. No keep-alive pings: containerd's server punishes more than one in five minutes. The
+ * deadlines of the calls reveal a connection that hangs.
  */
 export class ContainerdChannel {
   readonly proto = new ContainerdProto();
@@ -42,7 +42,7 @@ export class ContainerdChannel {
       'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
       'grpc.initial_reconnect_backoff_ms': 50,
       'grpc.max_reconnect_backoff_ms': 500,
-      // Channels of one process to one socket must not share a connection that one of them closes.
+      // Channels of one process must not share a connection: one of them may close it.
       'grpc.use_local_subchannel_pool': 1,
     });
   }
@@ -86,7 +86,7 @@ export class ContainerdChannel {
     return done.promise;
   }
 
-  /** Makes a call whose answer is a stream. Ended by its signal, its deadline, or by leaving the loop. */
+  /** Makes a call whose answer is a stream. Signal, deadline, or leaving the loop ends the call. */
   async *serverStream<Response>(
     service: string,
     name: string,
@@ -107,7 +107,7 @@ export class ContainerdChannel {
       this.#metadata(),
       { deadline: deadlineAfter(options.deadlineMs ?? DEFAULT_DEADLINE_MS) },
     );
-    // Whoever leaves the loop early destroys the stream, after which its cancellation has no listener.
+    // Leaving the loop early destroys the stream, whose cancellation then has no listener.
     call.on('error', () => undefined);
     const cancel = (): void => call.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
@@ -123,7 +123,7 @@ export class ContainerdChannel {
     }
   }
 
-  /** Opens a stream both ways, without a deadline: whoever opens it ends it. */
+  /** Opens a stream both ways, without a deadline; the caller ends it. */
   duplex(service: string, name: string): ClientDuplexStream<unknown, unknown> {
     const method = this.proto.method(service, name);
     return this.#client.makeBidiStreamRequest(

@@ -31,7 +31,7 @@ export interface ContainerdClientOptions extends ContainerdChannelOptions {
   readonly snapshotter: string;
 }
 
-/** Opens a connection, or rather will when the first call is made. */
+/** Makes a client, whose first call opens the connection. */
 export function createContainerdClient(options: ContainerdClientOptions): ContainerdClient {
   const channel = new ContainerdChannel(options);
   return {

@@ -2,7 +2,7 @@ import { type ServiceError, status } from '@grpc/grpc-js';
 import { AbortedError } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
 
-/** What containerd answered, or that it did not. */
+/** Failure of a call to containerd. */
 export type ContainerdErrorCode =
   | 'NotFound'
   | 'AlreadyExists'
@@ -11,7 +11,7 @@ export type ContainerdErrorCode =
   | 'InvalidArgument'
   | 'DiskFull'
   | 'DeadlineExceeded'
-  /** No connection, or one that broke under the call: its outcome is not known. */
+  /** No connection, or one that broke under the call, whose outcome is unknown. */
   | 'RuntimeUnavailable'
   | 'ContainerdFailed';
 
@@ -23,8 +23,8 @@ export class ContainerdError extends EsbError {
 }
 
 /**
- * Turns what a gRPC call failed with into an error of ours. `what` names the call; `signal` is the one it was made
- * with: a cancelled call is the caller's doing only when it has fired, since a broken connection cancels as well.
+ * Converts the failure of a gRPC call. `what` names the call; `signal` is the call's own: a cancellation is the caller's
+ * only when the signal has fired, since a broken connection cancels as well.
  */
 export function containerdError(what: string, error: unknown, signal?: AbortSignal): EsbError {
   if (error instanceof EsbError) {
@@ -54,7 +54,7 @@ function codeOf(error: ServiceError): ContainerdErrorCode {
   if (code !== undefined) {
     return code;
   }
-  // The one fault that gRPC has no code of its own for and that a person has to be told apart.
+  // A full disk, which people have to recognise and gRPC has no code for.
   return /no space left on device|disk quota exceeded/.test(error.details) ? 'DiskFull' : 'ContainerdFailed';
 }
 

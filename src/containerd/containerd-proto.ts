@@ -7,7 +7,7 @@ import { EsbError } from '../common/errors.ts';
 
 const protoFolder = fileURLToPath(new URL('../../proto', import.meta.url));
 
-/** A `google.protobuf.Any` as it is on the wire. */
+/** A `google.protobuf.Any` on the wire. */
 export interface AnyValue {
   readonly type_url: string;
   readonly value: Buffer;
@@ -43,7 +43,7 @@ export class ContainerdProto {
     return method;
   }
 
-  /** Wraps a message, named as containerd names it: with its full name and no host before it. */
+  /** Wraps a message under containerd's type name: the full name without a host. */
   pack(message: string, value: Readonly<Record<string, unknown>>): AnyValue {
     return { type_url: message, value: this.#message(message).serialize(value) };
   }
@@ -66,10 +66,10 @@ function isMessage(definition: object): boolean {
   return 'format' in definition && typeof definition.format === 'string' && 'deserialize' in definition;
 }
 
-/** The moment that a timestamp names; undefined for the zero that stands for never. */
+/** The time of a timestamp; undefined for zero, which stands for never. */
 export function dateOf(timestamp: Timestamp | null | undefined): Date | undefined {
   const seconds = Number(timestamp?.seconds ?? 0);
-  // Go's zero time is in the year 1 and its protobuf form lies before the epoch.
+  // Go's zero time is in the year 1: its protobuf form lies before the epoch.
   if (timestamp === null || timestamp === undefined || seconds <= 0) {
     return undefined;
   }

@@ -4,20 +4,20 @@ import type { AnyValue } from './containerd-proto.ts';
 
 const SERVICE = 'containerd.services.events.v1.Events';
 
-/** Something that containerd says of a task, or that somebody published. */
+/** An event of a task, or a published one. */
 export interface ContainerdEvent {
   /** Such as `/tasks/exit`. */
   readonly topic: string;
-  /** Empty for topics that are not of tasks. */
+  /** Empty for topics other than tasks. */
   readonly containerId: string;
-  /** Differs from the container's for a process that was executed into it. */
+  /** Differs from the container's id for a process that was executed into the container. */
   readonly processId?: string;
-  /** As published, for topics that are not of tasks. */
+  /** Published bytes, for topics other than tasks. */
   readonly payload: Buffer;
 }
 
 export interface EventService {
-  /** Events from now on, of the filters' choice; ends only with its signal or the connection. */
+  /** Events from now on, by the filters; ends only with the signal or the connection. */
   subscribe(filters: readonly string[], options?: CallOptions): AsyncIterable<ContainerdEvent>;
   publish(topic: string, payload: Buffer, options?: CallOptions): Promise<void>;
 }

@@ -4,12 +4,12 @@ import { dateOf, type Timestamp } from './containerd-proto.ts';
 
 const SERVICE = 'containerd.services.images.v1.Images';
 
-/** A name in containerd's image store and what it points to. */
+/** A name in containerd's image store and its target. */
 export interface StoredImage {
   readonly name: string;
   readonly target: { readonly mediaType: string; readonly digest: string; readonly size: string };
   readonly labels: Readonly<Record<string, string>>;
-  /** When the name was given its present target. */
+  /** Time at which the name got its present target. */
   readonly updatedAt: Date;
 }
 
@@ -20,7 +20,7 @@ interface WireImage extends Omit<StoredImage, 'updatedAt'> {
 export interface ImageService {
   get(name: string, options?: CallOptions): Promise<StoredImage>;
   list(options?: CallOptions): Promise<readonly StoredImage[]>;
-  /** Returns when containerd has collected what nothing refers to any more. */
+  /** Resolves when containerd has collected unreferenced content. */
   delete(name: string, options?: CallOptions): Promise<void>;
 }
 

@@ -3,14 +3,14 @@ import type { ContainerdChannel } from './containerd-channel.ts';
 
 const SERVICE = 'containerd.services.introspection.v1.Introspection';
 
-/** A part of containerd and whether it works. */
+/** A plugin of containerd and its state. */
 export interface Plugin {
   readonly type: string;
   readonly id: string;
   readonly exports: Readonly<Record<string, string>>;
-  /** What it says it can do beyond what every one of its type can. */
+  /** Capabilities beyond those of every plugin of the type. */
   readonly capabilities: readonly string[];
-  /** Why it could not be set up; absent when it works. */
+  /** Reason why the plugin does not work; absent when it works. */
   readonly error?: string;
 }
 

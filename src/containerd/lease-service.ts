@@ -8,9 +8,9 @@ export interface Lease {
   readonly labels: Readonly<Record<string, string>>;
 }
 
-/** What keeps content from being collected while nothing refers to it yet. */
+/** Leases, which keep unreferenced content from being collected. */
 export interface LeaseService {
-  /** @param expiresAt when containerd drops the lease by itself, for the case that we do not live to */
+  /** @param expiresAt time at which containerd drops the lease, in case this process dies */
   create(id: string, expiresAt: Date, options?: CallOptions): Promise<void>;
   delete(id: string, options?: CallOptions): Promise<void>;
   list(options?: CallOptions): Promise<readonly Lease[]>;
@@ -19,7 +19,7 @@ export interface LeaseService {
 export function createLeaseService(channel: ContainerdChannel): LeaseService {
   return {
     async create(id, expiresAt, options) {
-      // Go's time.RFC3339 takes no fraction here.
+      // containerd's format, Go's time.RFC3339, takes no fraction.
       const labels = { 'containerd.io/gc.expire': `${expiresAt.toISOString().slice(0, 19)}Z` };
       await channel.unary(SERVICE, 'Create', { id, labels }, options);
     },

@@ -3,9 +3,9 @@ import type { ContainerdChannel } from './containerd-channel.ts';
 
 const SERVICE = 'containerd.services.namespaces.v1.Namespaces';
 
-/** The namespaces of one containerd; they come to be with the first thing that is put in them. */
+/** The namespaces of one containerd; the first thing in a namespace makes it. */
 export interface NamespaceService {
-  /** Only an empty one goes: `FailedPrecondition` says what is still in it. */
+  /** Deletes an empty namespace; `FailedPrecondition` names the contents of others. */
   delete(name: string, options?: CallOptions): Promise<void>;
 }
 

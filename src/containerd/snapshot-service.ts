@@ -3,7 +3,7 @@ import type { ContainerdChannel, LeasedCallOptions } from './containerd-channel.
 
 const SERVICE = 'containerd.services.snapshots.v1.Snapshots';
 
-/** A mount as containerd describes it to whoever is to make it. */
+/** A mount by containerd's description. */
 export interface Mount {
   readonly type: string;
   readonly source: string;

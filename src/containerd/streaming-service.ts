@@ -14,8 +14,8 @@ export interface OpenStream {
 
 export interface StreamingService {
   /**
-   * Opens a stream under a name of our choice and waits until containerd knows it. What arrives goes to `onMessage`;
-   * the end of the stream, whatever its cause, is not told: the call that uses the stream fails then.
+   * Opens a stream under a name of our choice and waits until containerd knows it. `onMessage` gets the messages. The end of
+   * the stream is not reported: the call that uses the stream fails then.
    */
   open(id: string, onMessage: (message: AnyValue) => void, signal?: AbortSignal): Promise<OpenStream>;
 }
@@ -31,7 +31,7 @@ export function createStreamingService(channel: ContainerdChannel): StreamingSer
       const abort = (): void => stream.cancel();
       let known = false;
       stream.on('data', (message: AnyValue) => {
-        // The first message only says that the stream is registered.
+        // The first message only confirms the registration.
         if (known) {
           onMessage(message);
         }

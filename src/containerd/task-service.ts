@@ -7,7 +7,7 @@ const SERVICE = 'containerd.services.tasks.v1.Tasks';
 
 export type TaskStatus = 'UNKNOWN' | 'CREATED' | 'RUNNING' | 'STOPPED' | 'PAUSED' | 'PAUSING';
 
-/** The first process of a container as its shim tells it. */
+/** The first process of a container, by its shim. */
 export interface TaskProcess {
   readonly containerId: string;
   readonly pid: number;
@@ -29,16 +29,16 @@ export interface NewTask {
 }
 
 export interface TaskService {
-  /** Starts the shim and sets the container up, without running anything of its image yet. */
+  /** Starts the shim and sets the container up; nothing of the image runs yet. */
   create(task: NewTask, options?: CallOptions): Promise<{ readonly pid: number }>;
   start(containerId: string, options?: CallOptions): Promise<void>;
   get(containerId: string, options?: CallOptions): Promise<TaskProcess>;
-  /** Also tasks whose container record is gone. */
+  /** Includes tasks whose container record is gone. */
   list(options?: CallOptions): Promise<readonly TaskProcess[]>;
   kill(containerId: string, signal: number, options?: CallOptions): Promise<void>;
   pause(containerId: string, options?: CallOptions): Promise<void>;
   resume(containerId: string, options?: CallOptions): Promise<void>;
-  /** Waits for the end of the process; without a deadline unless one is given. */
+  /** Waits for the end of the process; no deadline by default. */
   wait(containerId: string, options?: CallOptions): Promise<TaskExitStatus>;
   /** Removes a task that has stopped or was never started, and ends its shim. */
   delete(containerId: string, options?: CallOptions): Promise<TaskExitStatus>;
@@ -96,7 +96,7 @@ export function createTaskService(channel: ContainerdChannel): TaskService {
 
 function processOf(process: WireProcess, id: string): TaskProcess {
   return {
-    // containerd fills the container's id in only for its own list of processes.
+    // containerd sets the container's id only in its own list of processes.
     containerId: process.containerId || id,
     pid: process.pid,
     status: process.status,

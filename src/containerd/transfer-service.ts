@@ -7,19 +7,19 @@ import { createStreamingService, type OpenStream } from './streaming-service.ts'
 const SERVICE = 'containerd.services.transfer.v1.Transfer';
 const TYPES = 'containerd.types.transfer';
 
-/** A user's name and password for a registry, or a token that stands for both. */
+/** Name and password of a user of a registry, or a token in place of both. */
 export type RegistryCredentials =
   | { readonly username: string; readonly password: string }
   | { readonly identityToken: string };
 
 export interface PullRequest {
-  /** Full reference; also the name under which the image is kept. */
+  /** Full reference, and the name of the stored image. */
   readonly reference: string;
   /** Folder of per-registry settings (`certs.d`), read by containerd itself. */
   readonly hostsFolder?: string | undefined;
   readonly platform: { readonly os: string; readonly architecture: string; readonly variant?: string };
   readonly snapshotter: string;
-  /** Asked for when a registry wants to know who pulls; undefined pulls as nobody. */
+  /** Called when a registry asks for credentials; undefined pulls anonymously. */
   readonly credentialsFor?: ((host: string) => RegistryCredentials | undefined) | undefined;
   readonly onProgress?: ((progress: PullProgress) => void) | undefined;
 }
@@ -27,7 +27,7 @@ export interface PullRequest {
 export interface PullProgress {
   /** Such as `downloading`, `extracting` or `complete`. */
   readonly event: string;
-  /** What it is about: the reference or a layer. */
+  /** The reference, or a layer. */
   readonly name: string;
   /** Bytes. */
   readonly done: number;
@@ -35,7 +35,7 @@ export interface PullProgress {
 }
 
 export interface TransferService {
-  /** Fetches an image, unpacks it and gives it its name. Without a deadline unless one is given. */
+  /** Fetches an image, unpacks it and names it. No deadline by default. */
   pull(request: PullRequest, options?: CallOptions): Promise<void>;
 }
 

@@ -3,7 +3,7 @@ import type { ContainerdChannel } from './containerd-channel.ts';
 
 const SERVICE = 'containerd.services.version.v1.Version';
 
-/** Which containerd answers. */
+/** The version of containerd. */
 export interface VersionService {
   get(options?: CallOptions): Promise<{ readonly version: string; readonly revision: string }>;
 }

@@ -7,8 +7,8 @@ import { dockerError } from './docker-error.ts';
 export interface DockerChannel {
   readonly docker: Docker;
   /**
-   * Makes a call; what it fails with becomes an error of ours. Default deadline 30,000 ms. The client cannot cut off every
-   * kind of read: such a one is waited for no longer.
+   * Makes a call and converts its error. Default deadline 30,000 ms. The client cannot cut off every kind of read; the
+   * deadline ends the wait all the same.
    */
   call<T>(what: string, options: CallOptions, make: (abortSignal: AbortSignal) => Promise<T>): Promise<T>;
   close(): void;
@@ -16,11 +16,11 @@ export interface DockerChannel {
 
 const DEADLINE_MS = 30_000;
 
-/** Opens nothing yet: each call does when it needs to. */
+/** Makes a channel; calls open connections on demand. */
 export function openDockerChannel(socketPath: string): DockerChannel {
   const agent = new Agent({ keepAlive: true });
   const docker = new Docker({ socketPath });
-  // The client's types do not know that it takes one.
+  // Missing in the client's types.
   Object.assign(docker.modem, { agent });
   return {
     docker,

@@ -22,7 +22,7 @@ export interface DockerClientOptions {
   readonly clock?: Clock | undefined;
 }
 
-/** Opens nothing yet: each call does when it needs to. */
+/** Makes a client; calls open connections on demand. */
 export function createDockerClient(options: DockerClientOptions): DockerClient {
   const clock = options.clock ?? systemClock;
   const channel = openDockerChannel(options.socketPath);

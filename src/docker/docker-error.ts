@@ -1,14 +1,14 @@
 import { AbortedError } from '../common/deadline.ts';
 import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
 
-/** What the engine answered, or that it did not. */
+/** Failure of a call to the engine. */
 export type DockerErrorCode =
   | 'NotFound'
-  /** In the way of what is there: a name that is taken, a container that is in another state. */
+  /** Conflict with the present state: a taken name, a container in another state. */
   | 'FailedPrecondition'
   | 'InvalidArgument'
   | 'DiskFull'
-  /** No connection, or one that broke under the call: its outcome is not known. */
+  /** No connection, or one that broke under the call, whose outcome is unknown. */
   | 'RuntimeUnavailable'
   | 'DockerFailed';
 
@@ -19,7 +19,7 @@ export class DockerError extends EsbError {
   }
 }
 
-/** As the Docker Engine API has them ("Errors": every answer of 400 or above carries a message). */
+/** Codes by the Docker Engine API ("Errors": every answer of 400 or above carries a message). */
 const CODES: ReadonlyMap<number, DockerErrorCode> = new Map([
   [304, 'FailedPrecondition'],
   [400, 'InvalidArgument'],
@@ -28,10 +28,10 @@ const CODES: ReadonlyMap<number, DockerErrorCode> = new Map([
 ]);
 
 /**
- * Turns what a call to the engine failed with into an error of ours.
+ * Converts the failure of a call to the engine.
  *
  * @param what names the call
- * @param signal the one it was made with
+ * @param signal of the call
  */
 export function dockerError(what: string, error: unknown, signal?: AbortSignal): EsbError {
   if (error instanceof EsbError) {
@@ -42,7 +42,7 @@ export function dockerError(what: string, error: unknown, signal?: AbortSignal):
   }
   const status = statusOf(error);
   if (status === undefined) {
-    // An answer that ends in the middle has no errno.
+    // An answer that breaks off has no errno.
     const broken = errnoOf(error) !== undefined || (error instanceof Error && error.message === 'aborted');
     return new DockerError(
       `${what}: ${messageOf(error)}`,
@@ -54,9 +54,9 @@ export function dockerError(what: string, error: unknown, signal?: AbortSignal):
   return new DockerError(`${what}: ${text}`, codeOf(status, text), error);
 }
 
-/** The code of a fault that the engine tells with `text`, under an HTTP status or in the middle of an answer. */
+/** The code of a fault with the engine's `text`, under an HTTP status or within an answer. */
 export function codeOf(status: number, text: string): DockerErrorCode {
-  // The one fault that has no status of its own and that a person has to be told apart.
+  // A full disk, which people have to recognise and HTTP has no status for.
   return /no space left on device|disk quota exceeded/.test(text)
     ? 'DiskFull'
     : (CODES.get(status) ?? 'DockerFailed');
@@ -68,7 +68,7 @@ function statusOf(error: unknown): number | undefined {
     : undefined;
 }
 
-/** The engine's own words, without what the client puts around them. */
+/** The engine's own words, without the client's prefix. */
 function answerOf(error: unknown): string {
   const json: unknown = error instanceof Error && 'json' in error ? error.json : undefined;
   if (typeof json === 'object' && json !== null && 'message' in json && typeof json.message === 'string') {

@@ -3,20 +3,20 @@ import type { Readable } from 'node:stream';
 import type { DockerChannel } from './docker-channel.ts';
 import { dockerError } from './docker-error.ts';
 
-/** Something that happened to a container. */
+/** An event of a container. */
 export interface DockerEvent {
   /** Such as `create`, `die`, `oom`, `pause`, `unpause` or `destroy`. */
   readonly action: string;
   readonly containerName: string;
 }
 
-/** What the engine tells of containers. Errors are those of `dockerError`. */
+/** Events of containers. Errors are those of `dockerError`. */
 export interface EventService {
   /**
-   * Events of containers with a label, until the engine or `signal` ends it. Those of the last second come first: what
-   * happens while a subscription begins is in no later one.
+   * Events of containers with a label, until the engine or `signal` ends the subscription. Events of the last second come
+   * first, so that none is lost while the subscription begins.
    *
-   * @param onBegun told once the engine has accepted it
+   * @param onBegun called once the engine has accepted the subscription
    */
   follow(label: string, signal: AbortSignal, onBegun: () => void): AsyncIterable<DockerEvent>;
 }
@@ -29,13 +29,13 @@ interface EventMessage {
 const OVERLAP_MS = 1_000;
 const OPEN_DEADLINE_MS = 30_000;
 
-/** @param now milliseconds since the epoch, of the clock that the engine has too */
+/** @param now milliseconds since the epoch, by the engine's clock */
 export function createEventService({ docker, call }: DockerChannel, now: () => number): EventService {
   return {
     async *follow(label, signal, onBegun) {
       const what = 'docker events';
       try {
-        // The signal has to outlive the call: it ends the stream as well.
+        // The signal outlives the call, since it ends the stream as well.
         const stream = await call(what, { signal, deadlineMs: OPEN_DEADLINE_MS }, () =>
           docker.getEvents({
             since: Math.floor((now() - OVERLAP_MS) / 1000),

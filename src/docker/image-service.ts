@@ -8,9 +8,9 @@ import { codeOf, DockerError, dockerError } from './docker-error.ts';
 export interface DockerImage {
   /** Digest of its configuration. */
   readonly id: string;
-  /** As `repository@sha256:…`, in the engine's short form, of each registry that it came from. None when built here. */
+  /** `repository@sha256:…` of each registry, in the engine's short form. Empty for an image that was built here. */
   readonly repoDigests: readonly string[];
-  /** What it says about the process to run, in the form of an image configuration document (OCI or Docker). */
+  /** The image configuration document (OCI or Docker). */
   readonly document: Readonly<Record<string, unknown>>;
 }
 
@@ -21,11 +21,11 @@ export interface DockerCredentials {
 }
 
 export interface DockerPullProgress {
-  /** The layer that it is about; empty for a sentence about the pull as a whole. */
+  /** Layer; empty for a sentence about the whole pull. */
   readonly layer: string;
   /** The engine's own words: `Downloading`, `Pull complete`. */
   readonly status: string;
-  /** Bytes, where the engine tells. */
+  /** Bytes, where known. */
   readonly done: number;
   readonly total: number;
 }
@@ -42,7 +42,7 @@ export interface DockerPull {
 /** Images of the engine. Errors are those of `dockerError`. */
 export interface ImageService {
   inspect(reference: string, options?: CallOptions): Promise<DockerImage>;
-  /** Names of all, in the engine's short form (`python:3.12`). */
+  /** Names of all images, in the engine's short form (`python:3.12`). */
   names(options?: CallOptions): Promise<string[]>;
   /** Fetches an image and gives it its name. */
   pull(pull: DockerPull, options: { readonly signal: AbortSignal }): Promise<void>;
@@ -101,7 +101,7 @@ export function createImageService({ docker, call }: DockerChannel): ImageServic
   };
 }
 
-/** Once an answer has begun the engine can tell of a fault only in the answer. */
+/** Reads the answer to a pull, which carries later faults: its status is sent already. */
 async function readPull(what: string, stream: Readable, onLine: (line: PullLine) => void): Promise<void> {
   for await (const text of createInterface({ input: stream })) {
     const line = JSON.parse(text) as PullLine;

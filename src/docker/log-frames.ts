@@ -1,10 +1,10 @@
 import { EsbError } from '../common/errors.ts';
 
-/** A line that a container wrote, or a part of a long one. */
+/** A line of a container's output, or a part of a long line. */
 export interface LogFrame {
-  /** When it was written, with nanoseconds: `2026-11-26T01:43:09.197384878Z`. Two lines have never the same one. */
+  /** Time of the line, with nanoseconds: `2026-11-26T01:43:09.197384878Z`. No two lines have the same time. */
   readonly time: string;
-  /** With its line feed where it ends there. */
+  /** Includes the line feed at the end of a line. */
   readonly data: Buffer;
 }
 
@@ -13,10 +13,9 @@ const HEADER_BYTES = 8;
 const SPACE = 0x20;
 
 /**
- * Takes apart what the engine sends of a container without a terminal, with the time before each line. Yields what has come
- * together.
+ * Splits the engine's stream for a container without a terminal, with times. Yields the lines of each chunk together.
  *
- * @throws {EsbError} `DockerFailed` for what is not in that form
+ * @throws {EsbError} `DockerFailed` for a malformed stream
  */
 export async function* readLogFrames(stream: AsyncIterable<Buffer>): AsyncGenerator<readonly LogFrame[]> {
   let pending: Buffer = Buffer.alloc(0);

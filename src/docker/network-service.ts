@@ -9,7 +9,7 @@ export interface DockerNetwork {
 export interface NewNetwork {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** Of the driver. */
+  /** Options of the driver. */
   readonly options: Readonly<Record<string, string>>;
 }
 

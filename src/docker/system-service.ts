@@ -4,7 +4,7 @@ import type { DockerChannel } from './docker-channel.ts';
 export interface DockerVersion {
   /** Such as `20.10.24`. */
   readonly version: string;
-  /** Of the API, such as `1.41`. */
+  /** Version of the API, such as `1.41`. */
   readonly apiVersion: string;
   readonly os: string;
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { CallOptions } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
 
-/** What identifies a piece of content, as the OCI image specification has it. */
+/** Reference to a piece of content (OCI image specification, "Content Descriptors"). */
 export interface Descriptor {
   readonly mediaType: string;
   readonly digest: string;
@@ -10,7 +10,7 @@ export interface Descriptor {
   readonly platform?: Partial<Platform>;
 }
 
-/** Operating system and processor an image is made for, in Go's names. */
+/** Operating system and processor of an image, in Go's names. */
 export interface Platform {
   readonly os: string;
   readonly architecture: string;
@@ -23,11 +23,11 @@ export interface ContentReader {
   read(digest: string, options?: CallOptions): Promise<Buffer>;
 }
 
-/** What an image says about the process to run; absent parts are empty. */
+/** An image's configuration of its process; absent fields are empty. */
 export interface ImageConfig {
   /** `NAME=value`, in order. */
   readonly env: readonly string[];
-  /** As written: `''`, `uid`, `name`, either with `:group`. */
+  /** Verbatim: `''`, `uid`, `name`, either with `:group`. */
   readonly user: string;
   /** Empty when the image names none. */
   readonly workingDir: string;
@@ -36,16 +36,16 @@ export interface ImageConfig {
   readonly labels: Readonly<Record<string, string>>;
   /** Digests of the uncompressed layers, lowest first. */
   readonly diffIds: readonly string[];
-  /** What its author wrote, in Go's names. Nothing that holds a worker goes by it. */
+  /** The author's words, in Go's names. Isolation never depends on them. */
   readonly platform: Platform;
 }
 
-/** An image as it is run on one platform. */
+/** An image for one platform. */
 export interface ResolvedImage {
   /** Digest of the platform's manifest. */
   readonly manifestDigest: string;
   readonly config: ImageConfig;
-  /** Name of the snapshot that holds all layers. */
+  /** Name of the snapshot with all layers. */
   readonly chainId: string;
 }
 
@@ -61,12 +61,12 @@ const CONFIG_TYPES: ReadonlySet<string> = new Set([
   'application/vnd.oci.image.config.v1+json',
   'application/vnd.docker.container.image.v1+json',
 ]);
-/** An index may name indexes; nobody nests deeper than this. */
+/** Bound of nested indexes. */
 const MAX_INDEX_DEPTH = 4;
-/** Manifests and configurations are a few kilobytes; this is containerd's own bound. */
+/** containerd's own bound; manifests and configurations have a few kilobytes. */
 const MAX_DOCUMENT_BYTES = 8 * 1024 * 1024;
 
-/** Go's name of each processor that Node.js, `uname` and the authors of images name otherwise. */
+/** Go's names of processors by those of Node.js, `uname` and authors of images. */
 const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
   ['x64', 'amd64'],
   ['x86_64', 'amd64'],
@@ -90,8 +90,8 @@ function architectureOf(name: string): string {
 /**
  * Follows an image from its descriptor (index or manifest, OCI or Docker) to the configuration for `platform`.
  *
- * @throws {EsbError} `ImageInvalid` when the documents are not a runnable image or none is for the platform;
- *   whatever `content` throws otherwise
+ * @throws {EsbError} `ImageInvalid` when the documents are no runnable image or none is for the platform; errors of
+ *   `content`
  */
 export async function resolveImage(
   content: ContentReader,
@@ -110,7 +110,7 @@ export async function resolveImage(
     await readDocument(content, configDescriptor.digest, options),
     configDescriptor.digest,
   );
-  // Tools that stack layers without building leave the architecture empty: such an image is for whoever runs it.
+  // Tools that stack layers without building leave the architecture empty: such an image runs anywhere.
   const isSaid = config.platform.architecture !== '';
   if (isSaid && !matches(config.platform, platform)) {
     throw invalid(`the image is for ${describe(config.platform)}, this node is ${describe(platform)}`);
@@ -152,7 +152,7 @@ export function parseImageConfig(document: Readonly<Record<string, unknown>>, di
   };
 }
 
-/** A platform as its author wrote it, in Go's names; no architecture where there is none. */
+/** The author's platform in Go's names; the architecture may be empty. */
 function readPlatform(fields: Readonly<Record<string, unknown>>, where: string): Platform {
   const { variant } = fields;
   return {
@@ -201,7 +201,7 @@ async function findManifest(
   return findManifest(content, chosen, platform, options, depth + 1);
 }
 
-/** The first entry for the platform, one of the same variant before one that names none or another. */
+/** The entry for the platform: the same variant first, then one with another variant or none. */
 function choosePlatform(entries: readonly Descriptor[], platform: Platform): Descriptor | undefined {
   const fitting = entries.filter(
     (entry) => entry.platform !== undefined && matches(entry.platform, platform),
@@ -286,7 +286,7 @@ function list(value: unknown, where: string, field: string): readonly unknown[] 
 function strings(value: unknown, where: string, field: string): readonly string[] {
   return list(value, where, field).map((entry) => {
     if (typeof entry !== 'string') {
-      throw invalid(`${field} of ${where} holds something that is not text`);
+      throw invalid(`${field} of ${where} has an entry that is not text`);
     }
     return entry;
   });

@@ -3,22 +3,22 @@ import { EsbError } from '../common/errors.ts';
 /** An image reference, normalised by Docker's rules. */
 export interface ImageReference {
   /**
-   * Full reference: `registry/repository:tag` or, when there is a digest, `registry/repository@digest` (the digest
-   * decides, so a tag beside it is dropped as containerd does).
+   * Full reference: `registry/repository:tag`, or `registry/repository@digest` where there is a digest. A tag beside a
+   * digest is dropped, as containerd does.
    */
   readonly name: string;
   /** Registry host, with its port where one was given: `docker.io`, `127.0.0.1:5000`. */
   readonly registry: string;
   /** Path within the registry: `library/python`. */
   readonly repository: string;
-  /** Tag that was written, or `latest` when there was neither tag nor digest. */
+  /** The tag of the text, or `latest` without tag and digest. */
   readonly tag?: string;
-  /** Digest that was written: `sha256:…`. */
+  /** The digest of the text: `sha256:…`. */
   readonly digest?: string;
 }
 
 const DEFAULT_REGISTRY = 'docker.io';
-/** Old name of the same registry; references with it mean the same image. */
+/** Old name of the same registry. */
 const LEGACY_DEFAULT_REGISTRY = 'index.docker.io';
 const OFFICIAL_PREFIX = 'library/';
 const DEFAULT_TAG = 'latest';

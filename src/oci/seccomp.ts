@@ -1,7 +1,7 @@
-/** A seccomp profile as the OCI runtime specification has it. */
+/** A seccomp profile of the OCI runtime specification. */
 export interface SeccompProfile {
   readonly defaultAction: SeccompAction;
-  /** What a call returns that no rule allows, as an errno. */
+  /** Errno of a call that no rule allows. */
   readonly defaultErrnoRet: number;
   readonly architectures: readonly string[];
   readonly syscalls: readonly SeccompRule[];
@@ -12,9 +12,9 @@ export type SeccompAction = 'SCMP_ACT_ALLOW' | 'SCMP_ACT_ERRNO';
 export interface SeccompRule {
   readonly names: readonly string[];
   readonly action: SeccompAction;
-  /** What the refused call returns, as an errno. */
+  /** Errno of the refused call. */
   readonly errnoRet?: number;
-  /** All must hold for the rule to apply. */
+  /** The rule applies when all arguments match. */
   readonly args?: readonly SeccompArgument[];
 }
 
@@ -28,7 +28,7 @@ export interface SeccompArgument {
 const EPERM = 1;
 const ENOSYS = 38;
 
-/** Names libseccomp gives to the processors that ESB runs on. */
+/** libseccomp's names of the processors that ESB runs on. */
 const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
   ['amd64', 'SCMP_ARCH_X86_64'],
   ['arm64', 'SCMP_ARCH_AARCH64'],
@@ -38,19 +38,18 @@ const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
 const CLONE_NEW_NAMESPACES = 0x7e02_0000;
 
 /**
- * Local sockets, IPv4, IPv6 and routing information. Every other family is code of the kernel that functions do not
- * use, and some are no part of a network namespace: `AF_ALG` is the kernel's cryptography, `AF_VSOCK` the way to the
- * host of a virtual machine.
+ * Local sockets, IPv4, IPv6 and routing information. Functions do not use the kernel's code of other families, some of
+ * which ignore network namespaces: `AF_ALG` is the kernel's cryptography, `AF_VSOCK` the way to the host of a virtual
+ * machine.
  */
 const SOCKET_FAMILIES = { AF_UNIX: 1, AF_INET: 2, AF_INET6: 10, AF_NETLINK: 16 } as const;
 
-/** Linux itself, Linux without address space randomisation of the old kind, and reading what is set. */
+/** Linux, Linux without address space randomisation, in both old forms, and the query of the present one. */
 const PERSONALITIES: readonly number[] = [0x0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /**
- * What `RuntimeDefault` of containerd and Docker lets a container without capabilities call, on a processor of 64 bits.
- * A call that is newer than all of these does not exist as far as a worker can tell (runc's rule), so that C libraries
- * fall back to an older one.
+ * The system calls that `RuntimeDefault` of containerd and Docker allows to a container without capabilities, on a
+ * processor of 64 bits. To a worker newer calls do not exist (runc's rule), so that C libraries fall back to older ones.
  */
 const ALLOWED: readonly string[] = words(`
   accept accept4 adjtimex bind brk cachestat capget capset chdir clock_getres clock_gettime clock_nanosleep
@@ -81,7 +80,7 @@ const ALLOWED: readonly string[] = words(`
   utimensat vmsplice wait4 waitid write writev
 `);
 
-/** Calls that newer processors than x86 never had, and its own. */
+/** Old calls that only x86 has, and x86's own. */
 const ALLOWED_ON_AMD64: readonly string[] = words(`
   access alarm arch_prctl chmod chown creat dup2 epoll_create epoll_wait eventfd fork futimesat get_thread_area
   getdents getpgrp inotify_init lchown link mkdir mknod open pause pipe poll readlink rename rmdir select
@@ -89,12 +88,11 @@ const ALLOWED_ON_AMD64: readonly string[] = words(`
 `);
 
 /**
- * The profile that every worker runs under: the list that Kubernetes' `RuntimeDefault` stands for, for a container that has
- * no capabilities. It is stricter in this: no `ptrace` and no reading of other processes' memory, no local descriptor
- * tables, no clock adjustment, no handles of files, only the socket families that functions use, and only the native
- * mode of the processor.
+ * The profile of every worker: Kubernetes' `RuntimeDefault` for a container without capabilities, and stricter: no `ptrace`
+ * and no reading of other processes' memory, no local descriptor tables, no clock adjustment, no handles of files, only the
+ * socket families that functions use, and only the native mode of the processor.
  *
- * @param architecture processor in Go's words; for one that is not known there is no profile
+ * @param architecture processor in Go's names; undefined for an unknown one
  */
 export function workerSeccompProfile(architecture: string): SeccompProfile | undefined {
   const name = ARCHITECTURES.get(architecture);
@@ -104,7 +102,7 @@ export function workerSeccompProfile(architecture: string): SeccompProfile | und
   return {
     defaultAction: 'SCMP_ACT_ERRNO',
     defaultErrnoRet: EPERM,
-    // Calls made in another mode of the processor (32 bit, x32) end the process: they would go around the rules.
+    // Calls in another mode of the processor (32 bit, x32) end the process: they would bypass the rules.
     architectures: [name],
     syscalls: [
       allow(architecture === 'amd64' ? [...ALLOWED, ...ALLOWED_ON_AMD64] : ALLOWED),
@@ -114,10 +112,10 @@ export function workerSeccompProfile(architecture: string): SeccompProfile | und
         valueTwo: 0,
         op: 'SCMP_CMP_MASKED_EQ',
       }),
-      // Its flags lie in memory where a filter cannot look; told that it does not exist, C libraries use clone.
+      // A filter cannot read the flags of clone3 in memory; without clone3, C libraries use clone.
       { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS },
       ...Object.values(SOCKET_FAMILIES).map((family) => allow(['socket'], isEqual(family))),
-      // A pair of any other family is a way around the rule above, and loads the module of that family.
+      // A pair of another family would bypass the rule above, and load the module of that family.
       allow(['socketpair'], isEqual(SOCKET_FAMILIES.AF_UNIX)),
       ...PERSONALITIES.map((personality) => allow(['personality'], isEqual(personality))),
     ],

@@ -1,12 +1,12 @@
 /*
  * The emulator writes `START RequestId: <id> …` when it hands a call to the runtime, and `END RequestId: <id>` and
- * `REPORT RequestId: <id> …` when it has the answer. What the function writes goes through the same pipe, and one call
- * at a time is in a worker: what stands between the lines was written during the call.
+ * `REPORT RequestId: <id> …` when it has the answer. The function writes through the same pipe, and one call at a time is
+ * in a worker: the output between these lines belongs to the call.
  */
 
-/** Bytes of a log that follow each other and belong to one call, or to none. */
+/** Consecutive bytes of a log that belong to one call, or to none. */
 export interface LogSpan {
-  /** Empty for what was written between calls. */
+  /** Empty for output between calls. */
   readonly requestId: string;
   readonly offset: number;
   readonly data: Buffer;
@@ -16,7 +16,7 @@ export interface LogSpan {
 
 const MARK = Buffer.from('RequestId: ');
 const NEWLINE = 0x0a;
-/** An incomplete line that is longer is no marker, and goes out as it is. */
+/** Length above which an incomplete line is no marker, and is passed on. */
 const MAX_LINE = 64 * 1024;
 const MAX_ID = 256;
 
@@ -24,26 +24,26 @@ interface Marker {
   readonly word: 'START' | 'END' | 'REPORT';
   readonly requestId: string;
   readonly at: number;
-  /** Whether a line begins there. */
+  /** Whether the marker begins its line. */
   readonly beginsLine: boolean;
   /** After the newline. */
   readonly lineEnd: number;
 }
 
-/** Tells of each byte of a log during which call it was written. */
+/** Assigns each byte of a log to its call. */
 export class InvocationSplitter {
   #open = '';
   #rest: Buffer = Buffer.alloc(0);
   #offset = 0;
 
-  /** Begins at an offset, within a call that has begun before. */
+  /** Begins at an offset, within a call that has begun. */
   start(offset: number, requestId: string): void {
     this.#rest = Buffer.alloc(0);
     this.#offset = offset;
     this.#open = requestId;
   }
 
-  /** Takes in what comes next, and gives what can be told by now: whole lines. A gap ends what was open. */
+  /** Adds the next bytes and returns the whole lines. A gap ends the open call. */
   push(data: Buffer, offset: number): LogSpan[] {
     const spans: LogSpan[] = [];
     if (offset !== this.#offset + this.#rest.length) {
@@ -60,7 +60,7 @@ export class InvocationSplitter {
     return spans;
   }
 
-  /** Gives also the line that is not at its end yet. */
+  /** Returns the incomplete last line. */
   flush(): LogSpan[] {
     const spans = this.#split(this.#rest);
     this.#offset += this.#rest.length;
@@ -80,7 +80,7 @@ export class InvocationSplitter {
     };
     for (let at = text.indexOf(MARK); at !== -1; at = text.indexOf(MARK, at + 1)) {
       const marker = markerAt(text, at);
-      // In the midst of a line, a function may as well be quoting one.
+      // Within a line a function may be quoting a marker.
       if (marker?.word === 'START' && (marker.beginsLine || this.#open === '')) {
         cut(marker.at, false);
         this.#open = marker.requestId;
@@ -94,7 +94,7 @@ export class InvocationSplitter {
   }
 }
 
-/** The call that was in the worker where `text` begins, as far as its markers tell; empty for none. */
+/** The call in the worker at the beginning of `text`, by its markers; empty for none. */
 export function callBefore(text: Buffer): string {
   for (let at = text.indexOf(MARK); at !== -1; at = text.indexOf(MARK, at + 1)) {
     const marker = markerAt(text, at);
@@ -105,12 +105,12 @@ export function callBefore(text: Buffer): string {
   return '';
 }
 
-/** Whether the last line of that call is in `text`. */
+/** Whether `text` has the last line of a call. */
 export function reportsEnd(text: Buffer, requestId: string): boolean {
   return markersOf(text).some((marker) => marker.word === 'REPORT' && marker.requestId === requestId);
 }
 
-/** The part of `text` that was written during that call, or may have been: without what other calls have written. */
+/** The output in `text` that is, or may be, of a call: without that of other calls. */
 export function partOf(text: Buffer, requestId: string): Buffer {
   let from = 0;
   for (const marker of markersOf(text)) {

@@ -2,33 +2,33 @@ import { EsbError } from '../../common/errors.ts';
 import type { LogExtent, WorkerLogReader } from '../../runtime/contract/logs.ts';
 import { callBefore, InvocationSplitter, type LogSpan } from './invocation-splitter.ts';
 
-/** What somebody wants to see of a log. */
+/** A selection of a log. */
 export interface LogQuery {
   /** Lines from the end; 0 for all. */
   readonly tailLines: number;
-  /** Only what was written at this time or later, in milliseconds since the epoch; 0 for all. */
+  /** Only output of this time or later, in milliseconds since the epoch; 0 for all. */
   readonly sinceMs: number;
-  /** Only what was written during this call; empty for all. */
+  /** Only output of this call; empty for all. */
   readonly requestId: string;
-  /** What the container before the present one wrote. */
+  /** The output of the container before the present one. */
   readonly previous: boolean;
 }
 
-/** A span, and how much of the log before it was removed before it was read. */
+/** A span, with the bytes right before it that were removed before they could be read. */
 export interface FoundSpan extends LogSpan {
   readonly missed: number;
 }
 
-/** Takes spans in; the log is read on once it has resolved. */
+/** Consumer of spans; reading goes on once the promise has resolved. */
 export type SpanSink = (span: FoundSpan) => Promise<void>;
 
 const READ_BYTES = 256 * 1024;
-/** The lines of one call that are held to give the last of them. */
+/** Bound of the output of one call that is held for its last lines. */
 const MAX_HELD_BYTES = 16 * 1024 * 1024;
 const NEWLINE = 0x0a;
 
 /**
- * Reads one log by a query: first what there is, by {@link LogCursor.begin}, then what comes, by
+ * Reads one log by a query: first the present output, by {@link LogCursor.begin}, then new output, by
  * {@link LogCursor.readOn}.
  */
 export class LogCursor {
@@ -47,15 +47,15 @@ export class LogCursor {
     this.#query = query;
   }
 
-  /** Whether nothing can come any more: the one call that was asked for has ended. */
+  /** Whether the selection is complete: the requested call has ended. */
   get isComplete(): boolean {
     return this.#isComplete;
   }
 
   /**
-   * Gives what there is. A log that there is not yet is empty.
+   * Passes the present output to `sink`. A missing log is empty.
    *
-   * @throws {EsbError} `NotFound` when a container before this one is asked for and there was none
+   * @throws {EsbError} `NotFound` when the container before this one is requested and there was none
    */
   async begin(sink: SpanSink): Promise<void> {
     const { tailLines, requestId } = this.#query;
@@ -77,14 +77,14 @@ export class LogCursor {
     await this.#readTo(end, sink);
   }
 
-  /** Gives what has come. An incomplete line waits for its end until nothing more has come for a while. */
+  /** Passes new output to `sink`. An incomplete line is held back until a call finds nothing new. */
   async readOn(sink: SpanSink): Promise<void> {
     const extent = await this.#logs.extent(this.#containerId);
     if (extent === undefined) {
       return;
     }
     if (extent.id !== this.#id) {
-      // Removed and begun anew.
+      // The log was removed, and another one has begun.
       await this.end(sink);
       this.#id = extent.id;
       this.#offset = extent.first;
@@ -96,7 +96,7 @@ export class LogCursor {
     }
   }
 
-  /** Gives a last line without an end. */
+  /** Passes an incomplete last line to `sink`. */
   async end(sink: SpanSink): Promise<void> {
     await this.#give(this.#splitter.flush(), sink);
   }
@@ -121,7 +121,7 @@ export class LogCursor {
     return [from, end];
   }
 
-  /** What the container before the present one wrote, where that had a log of its own. */
+  /** The range of the container before the present one, where that had a log of its own. */
   async #earlierRange(): Promise<readonly [from: number, end: number]> {
     const earlier = await this.#logs.before(this.#containerId);
     const extent = earlier === undefined ? undefined : await this.#logs.extent(earlier.containerId);
@@ -132,7 +132,7 @@ export class LogCursor {
     return [Math.max(extent.first, earlier.from), extent.end];
   }
 
-  /** Where the last lines begin. */
+  /** The offset of the last lines. */
   async #tailStart(from: number, end: number): Promise<number> {
     let wanted = this.#query.tailLines;
     for (let to = end; to > from; ) {
@@ -155,7 +155,7 @@ export class LogCursor {
     return from;
   }
 
-  /** The bytes of a range, without those at its beginning that there are no more. */
+  /** The kept bytes of a range; its beginning may be gone. */
   async #readRange(from: number, to: number): Promise<Buffer> {
     let pieces: Buffer[] = [];
     for (let at = from; at < to; ) {

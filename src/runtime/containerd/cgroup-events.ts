@@ -4,24 +4,22 @@ import { sleep } from '../../common/deadline.ts';
 import type { Limit, LimitHits } from '../contract/limits.ts';
 
 export interface CgroupEventsOptions {
-  /** What the kernel has counted; undefined when there is no such worker. Synchronous: a few microseconds. */
+  /** Counters of the kernel; undefined without such a worker. Synchronous: a few microseconds. */
   readonly read: (containerId: string) => LimitHits | undefined;
-  /** Told of each limit that was reached since the last look, and how often. Must not throw. */
+  /** Called for each limit that was reached since the last look, with the count. Must not throw. */
   readonly onHit: (containerId: string, limit: Limit, count: number) => void;
   readonly clock: Clock;
 }
 
-/**
- * Version 1 of cgroups tells nobody when it refuses a process, so the counters are looked at; and the kernel's word for
- * memory names the worker only.
- */
+/** Milliseconds between two looks at the counters: version 1 of cgroups reports no refused process. */
 const LOOK_EVERY_MS = 10_000;
+/** Milliseconds from the kernel's report of a want of memory to its count. */
 const COUNTED_AFTER_MS = 300;
-/** Workers that are looked at without a pause, at about 30 microseconds each. */
+/** Workers that are read without a pause, at about 30 microseconds each. */
 const AT_ONCE = 50;
 const LIMITS: readonly Limit[] = ['processes', 'memory'];
 
-/** Knows which workers ran into their limits and lived on. */
+/** The workers that reached their limits and survived. */
 export class CgroupEvents {
   readonly #options: CgroupEventsOptions;
   readonly #hits = new Map<string, LimitHits>();
@@ -31,7 +29,7 @@ export class CgroupEvents {
     this.#options = options;
   }
 
-  /** Looks after a worker from now on. What it ran into before counts as known. */
+  /** Begins to watch a worker. Earlier hits count as known. */
   watch(containerId: string): void {
     if (!this.#hits.has(containerId)) {
       const hits = this.#options.read(containerId);
@@ -41,32 +39,32 @@ export class CgroupEvents {
     }
   }
 
-  /** Looks after a worker no more. That it was starved is kept: somebody asks why it ended. */
+  /** Ends the watch of a worker. A want of memory stays known, for the reason of the worker's end. */
   forget(containerId: string): void {
     this.#hits.delete(containerId);
   }
 
-  /** A worker is about to be made anew, or gone for good: nothing of the last one counts. */
+  /** Forgets everything of a worker whose container is replaced, or gone for good. */
   reset(containerId: string): void {
     this.#hits.delete(containerId);
     this.#starved.delete(containerId);
   }
 
   /**
-   * Whether it was said that the worker ran out of memory. systemd removes the group of a worker that has ended, and with it
-   * the kernel's count.
+   * Whether the kernel reported a want of memory of a worker. systemd removes the cgroup of a worker that has ended, and
+   * with it the kernel's count.
    */
   isStarved(containerId: string): boolean {
     return this.#starved.has(containerId);
   }
 
-  /** What a worker ran into, as of the last look; undefined for nothing. */
+  /** Limits that a worker reached, as of the last look; undefined for none. */
   of(containerId: string): LimitHits | undefined {
     const hits = this.#hits.get(containerId);
     return hits !== undefined && LIMITS.some((limit) => hits[limit] > 0) ? hits : undefined;
   }
 
-  /** Looks at one worker and tells what is new. */
+  /** Reads one worker and reports new hits. */
   look(containerId: string): void {
     const before = this.#hits.get(containerId);
     if (before === undefined) {
@@ -85,14 +83,14 @@ export class CgroupEvents {
     }
   }
 
-  /** Looks now and in a moment: the kernel tells of a want of memory before it has counted whom it ended. */
+  /** Reads now and in a moment: the kernel reports a want of memory before it counts the killed processes. */
   hint(containerId: string): void {
     this.#starved.add(containerId);
     this.look(containerId);
     this.#options.clock.setTimer(() => this.look(containerId), COUNTED_AFTER_MS);
   }
 
-  /** Looks at everybody now and then until `signal` fires. */
+  /** Reads all workers now and then until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
     for (;;) {
       await sleep(this.#options.clock, LOOK_EVERY_MS, signal);

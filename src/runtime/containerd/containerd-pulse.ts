@@ -1,11 +1,11 @@
 import { hasCode } from '../../common/errors.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 
-/** A name that no worker has: containerd looks for the container and has no shim to ask. */
-const NOBODY = 'esb-pulse';
+/** A name that no worker has: containerd looks for the container and asks no shim. */
+const UNUSED_NAME = 'esb-pulse';
 const DEADLINE_MS = 2_000;
 
-/** Tells a containerd that hangs from a single shim that does. */
+/** Distinguishes a containerd that hangs from a single shim that does. */
 export class ContainerdPulse {
   readonly #client: Pick<ContainerdClient, 'tasks'>;
   #asked: Promise<boolean> | undefined;
@@ -24,7 +24,7 @@ export class ContainerdPulse {
 
   async #ask(): Promise<boolean> {
     try {
-      await this.#client.tasks.get(NOBODY, { deadlineMs: DEADLINE_MS });
+      await this.#client.tasks.get(UNUSED_NAME, { deadlineMs: DEADLINE_MS });
       return true;
     } catch (error) {
       return hasCode(error, 'NotFound');

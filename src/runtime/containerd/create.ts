@@ -43,10 +43,10 @@ export interface WorkerCreationOptions {
   readonly removeBundle: (containerId: string, error: unknown) => Promise<boolean>;
 }
 
-/** When containerd drops the lease of a creation whose agent has died. */
+/** Life of the lease of a creation whose agent has died. */
 const LEASE_MS = 60 * 60_000;
 const STEP_DEADLINE_MS = 20_000;
-/** A shim, runc and a cgroup; tens of milliseconds on a quiet machine. */
+/** For a shim, runc and a cgroup: tens of milliseconds on a quiet machine. */
 const TASK_DEADLINE_MS = 60_000;
 const ATTACH_DEADLINE_MS = 60_000;
 const STOPPED_BEFORE = /cannot start a stopped process/;
@@ -57,7 +57,7 @@ interface Prepared {
   readonly rootfs: readonly Mount[];
 }
 
-/** A worker of which everything is there, and nothing of its image has run. */
+/** A complete worker of whose image nothing has run. */
 export interface MadeWorker {
   readonly record: ContainerRecord;
   readonly pid: number;
@@ -84,7 +84,7 @@ export class WorkerCreation {
     const leased = this.#lease(containerId);
     // Until the container's record refers to the image.
     const release = this.#options.images.hold(request.shape.image.reference);
-    // It is waited for where it is needed first, and in any case before anything is undone.
+    // The lease is awaited where it is needed first, and in any case before an undo.
     leased.catch(() => undefined);
     try {
       return await this.#make(request, leased, signal);
@@ -97,7 +97,7 @@ export class WorkerCreation {
     }
   }
 
-  /** Starts what was made, and waits until it listens. Leaves nothing when it fails. */
+  /** Starts a worker that was made, and waits until it listens. Leaves nothing when that fails. */
   async launch(request: EnsureRequest, made: MadeWorker, signal: AbortSignal): Promise<WorkerInfo> {
     const { client, parts } = this.#options;
     const { containerId } = request;
@@ -116,7 +116,7 @@ export class WorkerCreation {
     }
   }
 
-  /** runc's first process may be ended for want of memory between its creation and its start: it is only stopped then. */
+  /** The kernel may end runc's first process for want of memory before its start: containerd calls that stopped only. */
   async #starved(containerId: string, error: unknown): Promise<unknown> {
     const isDead = hasCode(error, 'StartFailed') && STOPPED_BEFORE.test(error.message);
     return isDead && (await this.#options.cgroups.oomKills(containerId)) > 0 ? memoryTooSmall(error) : error;
@@ -157,7 +157,7 @@ export class WorkerCreation {
     return { record, pid, address };
   }
 
-  /** Once more where only the folder of a task that containerd has forgotten was in the way. */
+  /** Creates a task, a second time where only the folder of a forgotten task was in the way. */
   async #createTask(task: NewTask): Promise<{ readonly pid: number }> {
     const { client, parts, removeBundle } = this.#options;
     const { containerId } = task;
@@ -175,7 +175,7 @@ export class WorkerCreation {
     }
   }
 
-  /** All that a task needs. The image comes first; attachment, snapshot and record wait for each other only where they must. */
+  /** Everything that a task needs. The image comes first; attachment, snapshot and record run at the same time. */
   async #prepare(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<Prepared> {
     const { images, isolation, parts } = this.#options;
     const { steps } = parts;
@@ -193,7 +193,7 @@ export class WorkerCreation {
         },
       }),
     );
-    // While an image is pulled, for minutes maybe, no address is held.
+    // No address is held during a pull, which may take minutes.
     const here = isLikelyHere ? Promise.resolve(undefined) : image;
     const attached = Promise.race([here, pulled.promise]).then(async (outcome) => {
       if (outcome === 'pulling') {
@@ -209,7 +209,7 @@ export class WorkerCreation {
     const recorded = Promise.all([image, attached, isolated]).then(([local, attachment, confined]) =>
       this.#record(request, { image: local, attachment, confined }, signal),
     );
-    // Whatever fails, nothing may be under way any more when what was made is undone.
+    // After a failure all steps have to end before the undo.
     const outcomes = await Promise.allSettled([image, attached, isolated, snapshot, recorded]);
     for (const outcome of outcomes) {
       if (outcome.status === 'rejected') {
@@ -220,12 +220,12 @@ export class WorkerCreation {
     return { ...rest, rootfs };
   }
 
-  /** Writes down what the container is to be. */
+  /** Writes the container's record. */
   async #record(
     request: EnsureRequest,
     found: {
       readonly image: LocalImage;
-      /** Undefined in the network of the node. */
+      /** Undefined for the network of the node. */
       readonly attachment: Attachment | undefined;
       readonly confined: WorkerIsolation;
     },
@@ -276,7 +276,7 @@ export class WorkerCreation {
     return { record, address };
   }
 
-  /** The lease keeps it until the container's record refers to it. */
+  /** Prepares the snapshot, which the lease keeps until the container's record refers to it. */
   async #snapshot(
     containerId: string,
     after: {
@@ -310,7 +310,7 @@ export class WorkerCreation {
       if (EsbError.from(error).code !== 'AlreadyExists') {
         throw createError('CreateFailed', error);
       }
-      // Of a creation that was cut off by the end of its agent, and about to expire at some time.
+      // An agent died during a creation; its lease would expire later.
       await client.leases.delete(lease, call);
       await client.leases.create(lease, expires, call);
     }

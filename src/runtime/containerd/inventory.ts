@@ -10,7 +10,7 @@ export interface NodeInventoryOptions {
   readonly client: ContainerdClient;
   readonly cgroups: Pick<WorkerCgroups, 'list'>;
   readonly host: Leftovers;
-  /** Uids of workers whose output is kept. */
+  /** Uids of workers with kept output. */
   readonly writers: () => Promise<readonly string[]>;
   readonly uidOf: (labels: Readonly<Record<string, string>>) => string;
   /** Folder of containerd's snapshots. */
@@ -18,9 +18,9 @@ export interface NodeInventoryOptions {
 }
 
 /**
- * Takes stock. What is under way is read before and after everything else, by `busy`.
+ * Takes the inventory of a node. `busy` is read before and after everything else.
  *
- * @param known containers that somebody knows of by other means, for what shows only to whoever knows the name
+ * @param known containers from other sources, for leftovers that only a container's name leads to
  */
 export async function takeNodeInventory(
   parts: NodeInventoryOptions,
@@ -30,7 +30,7 @@ export async function takeNodeInventory(
 ): Promise<NodeInventory> {
   const { client, cgroups, host } = parts;
   const under = new Set(busy());
-  // Before the containers: one that goes meanwhile takes its output along.
+  // Before the containers: a container that goes meanwhile takes its output along.
   const writers = new Set(await parts.writers());
   const [records, tasks, snapshots, leases, groups, shims, states, folder] = await Promise.all([
     client.containers.list(options),
@@ -55,7 +55,7 @@ export async function takeNodeInventory(
     ...named('container', standIns),
     ...named(
       'snapshot',
-      // Committed ones are layers of images.
+      // Committed snapshots are layers of images.
       snapshots.filter(({ kind }) => kind !== 'COMMITTED').map(({ name }) => name),
     ),
     ...named(
@@ -69,7 +69,7 @@ export async function takeNodeInventory(
     ),
     ...named('runc_state', states),
   ];
-  // One shim may serve many containers, under the name of the first, which may be gone long before it.
+  // A shim may serve many containers, under the name of the first, which may be long gone.
   const idle = shims.filter(({ containerId }) => !containers.has(containerId) && !running.has(containerId));
   if (idle.length > 0) {
     const serving = await host.parents(tasks.map(({ pid }) => pid));
@@ -95,8 +95,8 @@ export async function takeNodeInventory(
 }
 
 /**
- * Whether a name is one that the agent gives: to a container (its worker's name and a hash, which had 8 digits in earlier versions) or while it reads the files
- * of an image. Whatever else is in the namespace, such as what a person or containerd itself makes there, is left alone.
+ * Whether the agent gives such a name: to a container (its worker's name and a hash, of 8 digits in earlier versions) or
+ * while it reads the files of an image. Everything else in the namespace, of people or of containerd, is left alone.
  */
 export function isOwnName(name: string): boolean {
   return name.startsWith(FILES_KEY_PREFIX) || /-([0-9a-f]{32}|[0-9a-f]{8})(-[0-9a-z]+)?$/.test(name);

@@ -16,15 +16,15 @@ import {
 import { type LimitOutcome, limitParent, machineSize, parentLimits } from './parent-limits.ts';
 import { UserIdBlocks } from './user-id-blocks.ts';
 
-/** How the workers of a node are held. */
+/** Settings of the isolation of a node's workers. */
 export interface IsolationOptions {
-  /** Who makes the cgroups. Default `cgroupfs`. */
+  /** Maker of the cgroups. Default `cgroupfs`. */
   readonly cgroupDriver?: CgroupDriver | undefined;
   /** Cgroup above the workers' own. Default `/esb`, with systemd `esb.slice`. */
   readonly cgroupParent?: string | undefined;
-  /** Memory that all workers together are promised, MiB: what the cgroup above them is held to. Default: no limit. */
+  /** Memory promised to all workers together, MiB: the limit of the cgroup above them. Default: no limit. */
   readonly promisedMiB?: number | undefined;
-  /** Users of the node from which each worker gets a user namespace. Default: none has one. */
+  /** Users of the node for user namespaces of workers. Default: no user namespaces. */
   readonly userIds?: UserIds | undefined;
   /** `oom_score_adj` of workers. Default {@link DEFAULT_OOM_SCORE_ADJ}. */
   readonly oomScoreAdj?: number | undefined;
@@ -32,41 +32,41 @@ export interface IsolationOptions {
   readonly seccomp?: boolean | undefined;
 }
 
-/** What holds one worker. */
+/** The isolation of one worker. */
 export interface WorkerIsolation {
   readonly spec: Pick<
     RuntimeSpecOptions,
     'architecture' | 'cgroupsPath' | 'userIds' | 'oomScoreAdj' | 'seccomp' | 'maskedPaths'
   >;
-  /** Of its container. */
+  /** Labels of the container. */
   readonly labels: Readonly<Record<string, string>>;
-  /** Of its file system. */
+  /** Labels of the file system. */
   readonly snapshotLabels: Readonly<Record<string, string>>;
   readonly systemdCgroup: boolean;
 }
 
 /**
- * A worker is started again at its next call; what else runs on the node is not. So workers go before Pods that asked for
- * memory (2 to 999 as the kubelet gives it, near 999 for those that asked for little), and after those that asked for
- * nothing (1000).
+ * A worker starts again at its next call; other programs of the node do not. When memory is short the kernel ends workers
+ * before Pods with a memory request (2 to 999 by the kubelet, near 999 for small requests), and after Pods without one
+ * (1000).
  */
 export const DEFAULT_OOM_SCORE_ADJ = 950;
 
-/** How containerd's snapshotters are told whose the files are to look. */
+/** Labels that tell containerd's snapshotters the owners of the files. */
 const SNAPSHOT_MAPPINGS = ['containerd.io/snapshot/uidmapping', 'containerd.io/snapshot/gidmapping'] as const;
-/** What a snapshotter says of itself that can do so without copying. */
+/** Capability of a snapshotter that maps owners without copying. */
 export const REMAP_CAPABILITY = 'remap-ids';
 
 const PROCESSORS = '/sys/devices/system/cpu';
 
-/** Gives each worker what keeps it from the node and from other workers. */
+/** Isolates workers from the node and from each other. */
 export class Isolation {
   readonly #options: IsolationOptions;
   readonly #cgroups: ReturnType<typeof cgroupParent>;
   readonly #blocks: UserIdBlocks | undefined;
   #maskedPaths: Promise<readonly string[]> | undefined;
 
-  /** @param records containers of ours that there are; asked before the first worker gets its users */
+  /** @param records gives our containers; called before the first worker gets its users */
   constructor(options: IsolationOptions, records: () => Promise<readonly ContainerRecord[]>) {
     this.#options = options;
     this.#cgroups = cgroupParent(options.cgroupDriver ?? 'cgroupfs', options.cgroupParent);
@@ -77,9 +77,9 @@ export class Isolation {
   }
 
   /**
-   * Makes the parent of the workers' cgroups and looks whether user namespaces can be had.
+   * Makes the parent of the workers' cgroups and checks the support for user namespaces.
    *
-   * @param capabilities what the snapshotter says it can do
+   * @param capabilities of the snapshotter
    * @throws {EsbError} `CgroupUnusable`, `UserNamespacesUnsupported`
    */
   async prepare(capabilities: readonly string[]): Promise<void> {
@@ -92,7 +92,7 @@ export class Isolation {
     await prepareCgroupParent(this.#cgroups);
   }
 
-  /** Holds all workers together to what they are promised, as far as the parent is there. May be repeated at any time. */
+  /** Limits all workers together to their promise, where the parent exists. May be repeated at any time. */
   async limit(): Promise<LimitOutcome> {
     const { promisedMiB } = this.#options;
     if (promisedMiB === undefined) {
@@ -131,15 +131,15 @@ export class Isolation {
     };
   }
 
-  /** Once nothing of a worker is left. */
+  /** Gives back the users of a removed worker. */
   async release(containerId: string): Promise<void> {
     await this.#blocks?.release(containerId);
   }
 }
 
 /**
- * Counters of how hot each processor got: who reads them learns what others compute; hidden by
- * containerd and Docker too. Only physical machines have them.
+ * Heat counters of the processors, which reveal the work of others; containerd and Docker hide them too. Only physical
+ * machines have such counters.
  */
 export async function throttlePaths(processors: string): Promise<readonly string[]> {
   const names = (await readdir(processors).catch(() => [])).filter((name) => /^cpu\d+$/.test(name));

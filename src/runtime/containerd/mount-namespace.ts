@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { errnoOf } from '../../common/errors.ts';
 
 /**
- * Whether another process finds at a path the folder that this one finds there. On a machine that has other machines in
- * containers (kind, k3d), their processes are in its process table, too, and have a containerd of their own by the same
- * name: their mounts tell them apart. True where it cannot be told.
+ * Whether a path leads another process to the same folder as this one. Where machines run in containers (kind, k3d), their
+ * processes show in our process table and have a containerd of the same name; only their mounts differ. True where
+ * unknown.
  *
- * Synchronous: it costs two looks into memory.
+ * Synchronous: two reads of memory.
  *
- * @param proc where `/proc` is
+ * @param proc folder of `/proc`
  */
 export function seesSameFolder(proc: string, pid: number | string, folder: string): boolean {
   const root = join(proc, String(pid), 'root');
@@ -19,7 +19,7 @@ export function seesSameFolder(proc: string, pid: number | string, folder: strin
     const other = statSync(join(root, folder), { throwIfNoEntry: false });
     return other !== undefined && other.dev === own.dev && other.ino === own.ino;
   } catch (error) {
-    // The folder, or the process, is gone; or it may not be looked at.
+    // Folder or process are gone, or may not be read.
     const code = errnoOf(error);
     if (code === 'ENOENT' || code === 'EACCES' || code === 'EPERM' || code === 'ESRCH') {
       return true;

@@ -3,35 +3,35 @@ import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { errnoOf } from '../../common/errors.ts';
 
-/** What all workers of a node may take together. */
+/** Limits of all workers of a node together. */
 export interface ParentLimits {
   readonly memoryBytes: number;
   /** Processes and threads. */
   readonly processes: number;
-  /** Weight in the words of version 1, where 1,024 is that of a group nobody has set. */
+  /** Weight in units of version 1, where 1,024 is the default. */
   readonly cpuShares: number;
 }
 
-/** What there is to share. */
+/** Resources of a machine. */
 export interface MachineSize {
   readonly memoryBytes: number;
   readonly processors: number;
-  /** Processes and threads that the kernel lets there be. */
+  /** The kernel's limit of processes and threads. */
   readonly processes: number;
 }
 
-/** What came of limiting the parent. */
+/** Result of limiting the parent. */
 export type LimitOutcome =
   | { readonly kind: 'Limited' }
-  /** Nobody has made the parent yet: systemd makes a slice with its first scope. */
+  /** The parent does not exist yet: systemd makes a slice with its first scope. */
   | { readonly kind: 'Missing' }
-  /** The workers hold more than the limit, so that the kernel would end some at once. */
+  /** The workers hold more than the limit: the kernel would end some at once. */
   | { readonly kind: 'InUse' };
 
 const MEBIBYTE = 2 ** 20;
-/** What is left for the node itself, whatever is promised. */
+/** Largest share of the machine for workers; the rest stays for the node. */
 const MAX_SHARE = 0.9;
-/** Processes that workers may have on the smallest share: those of 256 small ones. */
+/** Processes on the smallest share: enough for 256 small workers. */
 const MIN_PROCESSES = 4_096;
 const SHARES_PER_PROCESSOR = 1_024;
 /** Bounds of `cpu.shares`; `cpu.weight` goes from 1 to 10,000. */
@@ -39,9 +39,9 @@ const SHARES = { least: 2, most: 262_144 } as const;
 const MAX_WEIGHT = 10_000;
 
 /**
- * The limits that go with a promise of memory: all of it, and of processors and processes the share of the machine that the
- * memory is. The share of the processors is what counts when others want them too: the kubelet gives the group of all
- * Pods 1,024 for each processor.
+ * The limits for a promise of memory: the memory itself, and the same share of the machine's processors and processes. The
+ * processor share counts only while others want processors too; the kubelet gives the cgroup of all Pods 1,024 for each
+ * processor.
  */
 export function parentLimits(promisedMiB: number, machine: MachineSize): ParentLimits {
   const memoryBytes = promisedMiB * MEBIBYTE;
@@ -75,11 +75,9 @@ export async function machineSize(): Promise<MachineSize> {
 }
 
 /**
- * Writes the limits of the parent. Repeating it is harmless, and needed: systemd takes them back when its units are read
- * anew.
+ * Writes the limits of the parent. Has to be repeated: systemd resets them when it reloads its units.
  *
- * @param root where the hierarchies are mounted
- * @param folder of the parent below a hierarchy's root
+ * @param place mount folder of the hierarchies (`root`), and the parent's `folder` below the root of each
  */
 export async function limitParent(
   limits: ParentLimits,
@@ -103,7 +101,7 @@ async function limitVersion2(limits: ParentLimits, place: Place): Promise<LimitO
   await write(at('pids.max'), limits.processes);
   const stat = await readFile(at('memory.stat'), 'utf8');
   const held = (name: string): number => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(stat)?.[1] ?? 0);
-  // Unlike version 1 the kernel takes a limit below what is held, and ends processes until it fits.
+  // Unlike in version 1 the kernel takes a limit below the present use, and ends processes until the use fits.
   if (held('anon') + held('shmem') >= limits.memoryBytes) {
     return { kind: 'InUse' };
   }
@@ -121,7 +119,7 @@ async function limitVersion1(limits: ParentLimits, place: Place): Promise<LimitO
     () => false,
   );
   try {
-    // Memory and swap together may never be less than memory alone.
+    // The limit of memory and swap together may never be below that of memory.
     if (countsSwap) {
       await write(swap, -1);
     }
@@ -138,7 +136,7 @@ async function limitVersion1(limits: ParentLimits, place: Place): Promise<LimitO
   return { kind: 'Limited' };
 }
 
-/** Makes no file: one that is not there is of a group that is not there. */
+/** Writes a file that exists; a missing one belongs to a missing cgroup. */
 async function write(path: string, value: number): Promise<void> {
   await writeFile(path, String(value), { flag: 'r+' });
 }

@@ -39,36 +39,36 @@ export interface WorkerRemovalOptions {
 
 const CALL_DEADLINE_MS = 20_000;
 const DETACH_DEADLINE_MS = 30_000;
-/** containerd asks one shim after the other, and gives each 2 s: five that hang are not waited for. */
+/** containerd asks one shim after the other and gives each 2 s. Five that hang are not waited for. */
 const TOLD_DEADLINE_MS = 10_000;
 const LOOKS_APART_MS = 1_000;
 const LEASE_PREFIX = 'esb-create-';
 
-/** The lease that a worker's creation holds; named after it so that a removal finds it. */
+/** Name of the lease of a worker's creation, by which a removal finds it. */
 export function leaseOf(containerId: string): string {
   return `${LEASE_PREFIX}${containerId}`;
 }
 
-/** The opposite of {@link leaseOf}; undefined for leases of anything else. */
+/** The container of a lease by {@link leaseOf}; undefined for other leases. */
 export function containerOfLease(lease: string): string | undefined {
   return lease.startsWith(LEASE_PREFIX) ? lease.slice(LEASE_PREFIX.length) : undefined;
 }
 
 /**
- * Whether a record stands in for one that was lost, until the task of its name is ended. An agent that dies meanwhile
- * leaves it, and a containerd that stood still makes it after that.
+ * Whether a record stands in for a lost one, until the task of the same name is ended. An agent that dies meanwhile leaves
+ * such a record, and a containerd that stood still may make it later.
  */
 export function isStandIn({ labels, image }: Pick<ContainerRecord, 'labels' | 'image'>): boolean {
   return image === '' && Object.keys(labels).length === 0;
 }
 
 /**
- * Removes whatever there is of a worker, in an order in which each step leaves what the next ones need. It may be
- * repeated, and does not ask how things came to be as they are: what is missing counts as removed.
+ * Removes everything of a worker, in an order in which each step leaves the preconditions of the next ones. May be
+ * repeated, in any state of the worker: a missing thing counts as removed.
  */
 export class WorkerRemoval {
   readonly #options: WorkerRemovalOptions;
-  /** Tasks by container; undefined where shims that hang take containerd too long to tell. */
+  /** Containers with a task; undefined where shims that hang take containerd too long. */
   readonly #tasks: SharedLook<ReadonlySet<string> | undefined>;
 
   constructor(options: WorkerRemovalOptions) {
@@ -81,9 +81,9 @@ export class WorkerRemoval {
     const call: CallOptions = { deadlineMs: CALL_DEADLINE_MS };
     groups.leave(containerId);
     await this.#endTask(containerId, request.graceMs);
-    // Nobody writes it any more. As long as there is a record, whoever comes after a crash knows that there was a log.
+    // No process writes the log any more. The record goes later, so that after a crash the log is found.
     await (request.keepLog === true ? logs.keep(containerId) : logs.remove(containerId));
-    // Strictly after the task: a task without its container's record cannot be deleted any more.
+    // Strictly after the task: without its container's record a task cannot be deleted.
     await undefinedIfNotFound(client.containers.delete(containerId, call));
     await Promise.all([
       undefinedIfNotFound(client.snapshots.remove(containerId, call)),
@@ -124,7 +124,7 @@ export class WorkerRemoval {
     await groups.inTurn(containerId, () => tasks.delete(containerId));
   }
 
-  /** Does something to a task. A shim that does not answer is ended, and what is left of the task is ended in its place. */
+  /** Runs a call on a task. A shim that does not answer is ended, and the rest of the task with it. */
   async #answered<T>(containerId: string, call: () => Promise<T>): Promise<T | undefined> {
     const { cgroups, logger, shims, tasks } = this.#options;
     try {
@@ -133,7 +133,7 @@ export class WorkerRemoval {
       if (!hasCode(error, 'TaskUnanswering')) {
         throw error;
       }
-      // Also one that it shares: what does not answer serves nobody.
+      // A shared shim as well: one that does not answer serves no container.
       if ((await shims.endOf(containerId, await cgroups.processes(containerId))) === 0) {
         throw error;
       }
@@ -147,8 +147,8 @@ export class WorkerRemoval {
   }
 
   /**
-   * A task whose container's record is gone is listed, and nothing else can be done with it: it is given a record
-   * again ({@link isStandIn}), and ended.
+   * Ends a task whose container's record is gone. containerd lists such a task and refuses everything else: the task gets
+   * a record again ({@link isStandIn}) and is ended.
    *
    * @returns whether there was one
    */

@@ -2,8 +2,8 @@ import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 
 /**
- * One look at something large for however many ask. Nobody is given a look that began before the question, and two looks
- * begin a time apart.
+ * One look at something large for all callers. No caller gets a look that began before its call, and two looks begin a
+ * minimum time apart.
  */
 export class SharedLook<T> {
   readonly #look: () => Promise<T>;
@@ -20,7 +20,7 @@ export class SharedLook<T> {
     this.#apartMs = apartMs;
   }
 
-  /** What the next look finds. Errors are those of the look. */
+  /** The result of the next look. Errors are those of the look. */
   async take(): Promise<T> {
     this.#next ??= this.#begin();
     return await this.#next;

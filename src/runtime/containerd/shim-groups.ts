@@ -1,7 +1,9 @@
-/** Groups are numbered anew from the lowest on, so that what a killed shim leaves is used again and not piled up. */
+import { Limiter } from '../../common/limiter.ts';
+
+/** Groups take the lowest free number, so that leftovers of killed shims are used again and do not pile up. */
 const GROUP_PREFIX = 'esb-';
 
-/** Annotation of a container's spec by which containerd's shim for runc is told which ones it is to serve together. */
+/** Annotation of a container's spec that names its group to containerd's shim for runc. */
 export const SHIM_GROUP_ANNOTATION = 'io.containerd.runc.v2.group';
 
 interface Member {
@@ -10,21 +12,20 @@ interface Member {
 }
 
 /**
- * Which workers share a shim. A shim ends with the last of its containers, so nobody joins a group all of whose members
- * are about to leave. Kept in the containers' labels; what is here is read from them at the start.
+ * Groups of workers that share a shim. A shim ends with its last container, so no worker joins a group all of whose members
+ * are about to leave. Labels of the containers hold the groups, and are read at the start.
  */
 export class ShimGroups {
   readonly #size: number;
   readonly #members = new Map<string, Member>();
-  /** The last change of each group that is under way. */
-  readonly #turns = new Map<string, Promise<void>>();
+  readonly #changes = new Map<string, Limiter>();
 
-  /** @param size how many workers share a shim at most; 1 for none */
+  /** @param size most workers of one shim; 1 for a shim each */
   constructor(size: number) {
     this.#size = size;
   }
 
-  /** Members that an earlier run of the agent has made. */
+  /** Adds members of an earlier run of the agent. */
   adopt(members: Iterable<{ readonly containerId: string; readonly group: string }>): void {
     for (const { containerId, group } of members) {
       if (group !== '' && !this.#members.has(containerId)) {
@@ -44,31 +45,22 @@ export class ShimGroups {
   }
 
   /**
-   * Does `work`, which makes or deletes the task of a container, after that of every other member of its group. Two shims
-   * that are started for one group in the same moment: the second takes a socket on which nobody listens yet for one that
-   * was left behind, and the first is lost with what it serves. A task that is made while the last other one is deleted
-   * is given to a shim that is about to end.
+   * Runs `work`, which makes or deletes the task of a container, one at a time for each group. Of two shims that start for
+   * one group at once, the second takes the socket of the first, on which no shim listens yet, for a stale one: the first
+   * is lost with its containers. A task that is made during the deletion of the last other one would get a shim that is
+   * about to end.
    */
   async inTurn<T>(containerId: string, work: () => Promise<T>): Promise<T> {
     const group = this.#members.get(containerId)?.group;
     if (group === undefined) {
       return await work();
     }
-    const before = this.#turns.get(group);
-    const over = Promise.withResolvers<void>();
-    this.#turns.set(group, over.promise);
-    try {
-      await before;
-      return await work();
-    } finally {
-      over.resolve();
-      if (this.#turns.get(group) === over.promise) {
-        this.#turns.delete(group);
-      }
-    }
+    const changes = this.#changes.get(group) ?? new Limiter(1);
+    this.#changes.set(group, changes);
+    return await changes.run(work);
   }
 
-  /** It is about to be removed. */
+  /** Marks a container that is about to be removed. */
   leave(containerId: string): void {
     const member = this.#members.get(containerId);
     if (member !== undefined) {
@@ -76,14 +68,14 @@ export class ShimGroups {
     }
   }
 
-  /** Nothing is left of it. */
+  /** Drops a container that was removed. */
   left(containerId: string): void {
     if (this.#members.get(containerId)?.leaving === true) {
       this.#members.delete(containerId);
     }
   }
 
-  /** The fullest that takes another. */
+  /** The fullest group with a free place. */
   #roomy(): string | undefined {
     const groups = new Map<string, { all: number; staying: number }>();
     for (const { group, leaving } of this.#members.values()) {

@@ -18,21 +18,21 @@ export interface TaskControlOptions {
 const SIGTERM = 15;
 const SIGKILL = 9;
 const CALL_DEADLINE_MS = 10_000;
-/** For a look at what is about to be paused. containerd itself gives a shim 2 s to tell its state. */
+/** For the look before a pause. containerd itself gives a shim 2 s to tell its state. */
 const LOOK_DEADLINE_MS = 3_000;
-/** From SIGKILL to the end of the process; longer only when it is stuck in the kernel. */
+/** From SIGKILL to the end of the process; longer only for a process stuck in the kernel. */
 const KILL_DEADLINE_MS = 15_000;
-/** A shim kills, unmounts and ends itself in well under a second; the machine may be busy. */
+/** A shim kills, unmounts and exits in well under a second; the machine may be busy. */
 const DELETE_DEADLINE_MS = 30_000;
-/** How long a shim may fail to tell its state until it counts as broken. */
+/** Time without a state after which a shim counts as broken. */
 const UNKNOWN_DEADLINE_MS = 1000;
 const UNKNOWN_EVERY_MS = 100;
 const SETTLE_DEADLINE_MS = 3000;
 const SETTLE_EVERY_MS = 5;
 
 /**
- * Freezes, thaws and ends tasks. containerd answers a wrong state with a text only, so after every failure the state is
- * read, and it decides. Whether a task is frozen is the kernel's to say, since a wake thaws below containerd
+ * Freezes, thaws and ends tasks. containerd answers a wrong state only with a text, so after every failure the state is
+ * read and decides. The kernel decides whether a task is frozen, since a wake thaws below containerd
  * (`docs/adr/0008-thaw-below-containerd.md`).
  */
 export class TaskControl {
@@ -45,7 +45,7 @@ export class TaskControl {
   }
 
   /**
-   * The task as it is, or undefined. `UNKNOWN` only when that is not a matter of a moment.
+   * The present task, or undefined. `UNKNOWN` only when that lasts for more than a moment.
    *
    * @throws {EsbError} `TaskUnanswering` when its shim does not answer, `RuntimeUnavailable` when containerd does not
    */
@@ -69,12 +69,12 @@ export class TaskControl {
     }
   }
 
-  /** What the kernel alone says of it. */
+  /** State of a container by the kernel alone. */
   kernelState(containerId: string): KernelState {
     return this.#options.freezer.kernelState(containerId);
   }
 
-  /** What containerd says of a task, put right by the kernel. A few microseconds, synchronously. */
+  /** A task by containerd, corrected by the kernel. Synchronous: a few microseconds. */
   see(task: TaskProcess): FoundTask {
     const told = task.status;
     if (told !== 'RUNNING' && told !== 'PAUSED') {
@@ -91,21 +91,21 @@ export class TaskControl {
   }
 
   /**
-   * Freezes a task. One that containerd calls paused already, since it was thawed below it, is frozen below it again.
-   * When it fails the task is thawed again, on both levels: a request to freeze outlives the call that made it.
+   * Freezes a task. A task that containerd calls paused, since it was thawed below containerd, is frozen below containerd.
+   * A failed pause is taken back on both levels: a request to freeze outlives the call that made it.
    *
-   * @param signal says that nobody waits for it any more: it is not begun then, since a call may come at any time
-   * @throws {EsbError} `NotFound` when there is no task; whatever the pause failed with otherwise
+   * @param signal fires when the last caller has left: the pause does not begin then, since a call may come at any time
+   * @throws {EsbError} `NotFound` when there is no task; otherwise the error of the pause
    */
   async pause(containerId: string, signal?: AbortSignal): Promise<void> {
     const { client, freezer } = this.#options;
-    // A short look, so that whoever asked still waits when the pause itself is over, one way or the other.
+    // A short look, so that the caller still waits at the end of the pause.
     const found = await this.find(containerId, { deadlineMs: LOOK_DEADLINE_MS });
     if (signal?.aborted === true) {
       throw new AbortedError(`pausing ${containerId}`, signal.reason);
     }
     if (found?.told === 'PAUSED') {
-      // Also one that was frozen but a moment ago, by an agent that did not live to see the end of it.
+      // An agent that died may have begun the freeze a moment ago.
       if (freezer.state(containerId) !== 'Missing') {
         await freezer.freeze(containerId);
       }
@@ -132,10 +132,10 @@ export class TaskControl {
   }
 
   /**
-   * Thaws the task's own cgroup, below containerd, which goes on calling it paused until {@link TaskControl.settle} or
-   * the next pause. Synchronous, since it is all that a call to a frozen worker waits for.
+   * Thaws the task's own cgroup below containerd, which calls the task paused until {@link TaskControl.settle} or the next
+   * pause. Synchronous: a call to a frozen worker waits for nothing else.
    *
-   * @returns whether it was frozen and is not any more; otherwise {@link TaskControl.resume} finds out why
+   * @returns whether the task was frozen and is thawed; otherwise {@link TaskControl.resume} finds the reason
    */
   thawDirectly(containerId: string): boolean {
     return this.#options.freezer.thaw(containerId) === 'Thawed';
@@ -144,7 +144,7 @@ export class TaskControl {
   /**
    * Thaws a task, by way of containerd where the direct way does not work.
    *
-   * @throws {EsbError} `NotFound` when there is no task; whatever the resume failed with otherwise
+   * @throws {EsbError} `NotFound` when there is no task; otherwise the error of the resume
    */
   async resume(containerId: string): Promise<void> {
     const { client, freezer } = this.#options;
@@ -159,19 +159,19 @@ export class TaskControl {
         throw task?.status === 'PAUSED' ? error : notRunning(containerId, task, error);
       }
     }
-    // containerd calls it running; the kernel must agree.
+    // containerd calls the task running; the kernel must agree.
     if (freezer.state(containerId) === 'Frozen') {
       await this.#thaw(containerId);
     }
   }
 
   /**
-   * Lets containerd know that a task which was thawed below it runs. It takes that from runc, and runc resumes only what
-   * is frozen: so the task is frozen for the few milliseconds of a resume, or until `signal` fires, whichever comes
-   * first. `signal` thaws in the very step that it fires in, however long containerd takes.
+   * Tells containerd that a task which was thawed below it runs. containerd asks runc, and runc resumes only frozen tasks:
+   * the task is frozen for the few milliseconds of a resume, or until `signal` fires. `signal` thaws in the same step,
+   * however long containerd takes.
    *
-   * @returns whether containerd's word is true now. The task runs in either case.
-   * @throws {EsbError} `TaskStuck` when it stays frozen
+   * @returns whether containerd's state is right now. The task runs in either case.
+   * @throws {EsbError} `TaskStuck` when the task stays frozen
    */
   async settle(containerId: string, signal: AbortSignal): Promise<boolean> {
     const { client, freezer, logger } = this.#options;
@@ -179,7 +179,7 @@ export class TaskControl {
     try {
       found = await this.find(containerId, { deadlineMs: SETTLE_DEADLINE_MS });
     } catch (error) {
-      // Nothing was asked of the kernel: it runs as it did.
+      // The kernel was not asked for anything: the task runs on.
       logger.debug({ containerId, err: error }, 'a worker could not be looked at to be settled');
       return false;
     }
@@ -207,8 +207,8 @@ export class TaskControl {
   }
 
   /**
-   * Ends the process of a task whatever its state. A paused one is killed frozen, so that it runs no more; one that was
-   * never started is killed as well.
+   * Ends the process of a task in any state. A paused process is killed frozen and runs no more; one that never started is
+   * killed as well.
    */
   async end(containerId: string, found: TaskProcess, graceMs: number): Promise<void> {
     switch (found.status) {
@@ -239,7 +239,7 @@ export class TaskControl {
     }
   }
 
-  /** Asks the process to end. Returns whether it did within its grace. */
+  /** Asks the process to end. Returns whether it ended within the grace. */
   async #terminate(containerId: string, graceMs: number): Promise<boolean> {
     const exited = this.#waitForExit(containerId, graceMs);
     await this.#signal(containerId, SIGTERM);
@@ -250,11 +250,11 @@ export class TaskControl {
     const { client, logger } = this.#options;
     const exited = this.#waitForExit(containerId, KILL_DEADLINE_MS);
     await this.#signal(containerId, SIGKILL);
-    // On cgroup v1 a frozen process takes the signal only when it is thawed (runc issues 3134, 2105).
+    // On cgroup v1 a frozen process takes the signal only once thawed (runc issues 3134, 2105).
     await client.tasks.resume(containerId, { deadlineMs: CALL_DEADLINE_MS }).catch(() => undefined);
     this.#options.freezer.thaw(containerId);
     if (!(await exited)) {
-      // containerd may never hear of the end of a process (its issue 11133): deleting the task tells.
+      // containerd may miss the end of a process (its issue 11133): deleting the task shows it.
       logger.warn({ containerId }, 'a killed task does not end');
     }
   }
@@ -263,7 +263,7 @@ export class TaskControl {
     try {
       await this.#options.client.tasks.kill(containerId, signal, { deadlineMs: CALL_DEADLINE_MS });
     } catch (error) {
-      // Not found also says that the process has ended.
+      // `NotFound` means that the process has ended, too.
       if (hasCode(error, 'RuntimeUnavailable') || hasCode(error, 'DeadlineExceeded')) {
         throw await this.#blame(containerId, error);
       }
@@ -271,7 +271,7 @@ export class TaskControl {
     }
   }
 
-  /** Whether the process ended in time, or there is none. Never throws: the caller looks again. */
+  /** Whether the process ended in time, or is missing. Never throws: the caller looks again. */
   async #waitForExit(containerId: string, deadlineMs: number): Promise<boolean> {
     try {
       await this.#options.client.tasks.wait(containerId, { deadlineMs });
@@ -285,7 +285,7 @@ export class TaskControl {
     }
   }
 
-  /** Takes back a freeze on both levels and sees to it that it worked. */
+  /** Takes back a freeze on both levels and checks the result. */
   async #thaw(containerId: string): Promise<void> {
     const { client, clock, freezer } = this.#options;
     await client.tasks.resume(containerId, { deadlineMs: CALL_DEADLINE_MS }).catch(() => undefined);
@@ -299,7 +299,7 @@ export class TaskControl {
     }
   }
 
-  /** Whose fault it is that containerd did not answer in time. Any other error is returned as it is. */
+  /** Finds the cause of a missed deadline, shim or containerd. Returns any other error unchanged. */
   async #blame(containerId: string, error: unknown): Promise<unknown> {
     if (!hasCode(error, 'DeadlineExceeded')) {
       return error;
@@ -309,7 +309,7 @@ export class TaskControl {
       : new EsbError('containerd does not answer', { code: 'RuntimeUnavailable', cause: error });
   }
 
-  /** The state after a failed call, when it is one that stays. */
+  /** The lasting state after a failed call. */
   async #settled(containerId: string, cause: unknown): Promise<FoundTask | undefined> {
     const { clock } = this.#options;
     if (hasCode(cause, 'RuntimeUnavailable')) {

@@ -7,26 +7,26 @@ import { isOwnName } from './inventory.ts';
 
 export interface ContainerdUninstallOptions {
   readonly client: Pick<ContainerdClient, 'containers' | 'images' | 'leases' | 'namespaces'>;
-  /** Name of our namespace of containerd. */
+  /** Our namespace of containerd. */
   readonly namespace: string;
   readonly inventory: (options: CallOptions) => Promise<NodeInventory>;
-  /** Removes a container with all that it left; missing is success. */
+  /** Removes a container with everything it left; missing is success. */
   readonly removeContainer: (containerId: string, options: CallOptions) => Promise<void>;
   readonly logger: Logger;
 }
 
 const READ_DEADLINE_MS = 60_000;
-/** containerd collects what nothing refers to any more before it answers. */
+/** containerd collects unreferenced content before it answers. */
 const REMOVE_DEADLINE_MS = 120_000;
-/** How many containers are removed at once: there may be a thousand. */
+/** Containers that are removed at a time: there may be a thousand. */
 const AT_ONCE = 4;
 
 /**
- * Takes everything of ours out of containerd: containers with what they left on the node, images, leases, and at last the
- * namespace itself. What a person made there by hand stays, and with it its image and the namespace. Goes on after a
- * failure; may be repeated.
+ * Removes everything of ours from containerd: containers with their leftovers on the node, images, leases, and at last the
+ * namespace. A container that a person made there stays, with its image and the namespace. Goes on after a failure; may be
+ * repeated.
  *
- * @returns what could not be removed, one message each
+ * @returns one message for each thing that could not be removed
  */
 export async function uninstallContainerd(
   options: ContainerdUninstallOptions,
@@ -64,10 +64,10 @@ export async function uninstallContainerd(
   if (others.length > 0) {
     logger.warn(
       { containers: others.map(({ id }) => id) },
-      'containers that nobody of ours made stay in the namespace, and their images',
+      'foreign containers in the namespace stay, with their images',
     );
   } else {
-    // Also what a pull that was cut off holds, which containerd would let go of a day later.
+    // Leases of broken pulls as well, which containerd would drop a day later.
     for (const { id } of await client.leases.list(read)) {
       await attempt(`lease ${id}`, () => client.leases.delete(id, remove));
     }

@@ -2,19 +2,19 @@ import { readFile } from 'node:fs/promises';
 import { EsbError, errnoOf } from '../../common/errors.ts';
 import type { UserIds } from '../../oci/spec-user.ts';
 
-/** Ids that a worker gets: as many as 16 bits name, the range that images use and that Kubernetes gives a Pod. */
+/** Ids of one worker: 16 bits, the range that images use and that Kubernetes gives a Pod. */
 export const BLOCK_SIZE = 65_536;
 
-/** User in whose name the node's administrator sets ids aside. */
+/** User name under which the node's administrator sets ids aside. */
 const OWNER = 'esb';
-/** No id is larger; the last one means "no id". */
+/** Largest id; the one after it means "no id". */
 const MAX_ID = 0xffff_fffe;
 
 /**
- * Reads which users of the node workers may have: `FIRST:COUNT`, or `auto` for what `/etc/subuid` and `/etc/subgid` set
+ * Reads the users of the node for workers: `FIRST:COUNT`, or `auto` for the range that `/etc/subuid` and `/etc/subgid` set
  * aside for the user `esb`.
  *
- * @throws {EsbError} `InvalidArgument` for a range that is none, holds no block, or has the node's own users in it
+ * @throws {EsbError} `InvalidArgument` for a malformed range, one without a block, or one with the node's own users
  */
 export async function readUserIdRange(
   text: string,
@@ -38,29 +38,29 @@ export async function readUserIdRange(
 }
 
 /**
- * Gives every worker a block of ids that no other has, so that what gets out of one is a stranger to the next. Which are
- * taken is written at the containers themselves.
+ * Blocks of ids, one for each worker, so that a process that escapes has no rights over another worker. Labels of the
+ * containers hold the taken blocks.
  */
 export class UserIdBlocks {
   readonly #range: UserIds;
   readonly #taken: () => Promise<ReadonlyMap<string, number>>;
   #firsts: Promise<Map<string, number>> | undefined;
-  /** Where the next search begins, so that a block rests before it is given again. */
+  /** Begin of the next search, so that a block rests before it is given out again. */
   #next = 0;
 
-  /** @param taken first id of each container that has some; asked once */
+  /** @param taken gives the first id of each container with ids; called once */
   constructor(range: UserIds, taken: () => Promise<ReadonlyMap<string, number>>) {
     this.#range = range;
     this.#taken = taken;
   }
 
-  /** Blocks there are. */
+  /** Number of blocks. */
   get size(): number {
     return Math.floor(this.#range.count / BLOCK_SIZE);
   }
 
   /**
-   * The block of a worker; the same one until it is given back.
+   * The block of a worker; the same one until its release.
    *
    * @throws {EsbError} `UserIdsExhausted`
    */
@@ -86,7 +86,7 @@ export class UserIdBlocks {
     );
   }
 
-  /** Gives a worker's block back. None is fine. */
+  /** Gives a worker's block back; none is success. */
   async release(containerId: string): Promise<void> {
     (await this.#firsts)?.delete(containerId);
   }

@@ -1,6 +1,6 @@
 const OLDEST = { major: 2, minor: 0 };
 
-/** Why a containerd of this version will not do; undefined when it will. */
+/** The reason why a containerd is too old; undefined for a usable one. */
 export function versionFault(version: string): string | undefined {
   const match = /^v?(\d+)\.(\d+)/.exec(version);
   const oldest = `${OLDEST.major}.${OLDEST.minor}`;

@@ -1,4 +1,4 @@
-/** Something that a container leaves when it is not taken away in order. */
+/** Kind of a thing that a container leaves without an orderly removal. */
 export type TraceKind =
   | 'task'
   /** A record that stands in for one that was lost. */
@@ -10,21 +10,22 @@ export type TraceKind =
   | 'shim_socket'
   | 'runc_state'
   | 'mount';
-/** One thing on the node that bears the name of a container, whether that container exists or not. */
+
+/** A thing on the node with the name of a container, present or gone. */
 export interface Trace {
   readonly kind: TraceKind;
   readonly containerId: string;
 }
 
-/** What there is on a node at one time, as far as it is this node's own. */
+/** Everything of a node at one time. */
 export interface NodeInventory {
-  /** Containers in containerd's records, without those that stand in for a lost one. */
+  /** Containers in containerd's records, without stand-ins for lost ones. */
   readonly containers: ReadonlySet<string>;
-  /** Uids of workers that these containers belong to, by their labels. */
+  /** Uids of the workers of these containers, by their labels. */
   readonly uids: ReadonlySet<string>;
-  /** Containers that something was being done with before, while or after this was read. */
+  /** Containers with work under way before, during or after the reading. */
   readonly busy: ReadonlySet<string>;
   readonly traces: readonly Trace[];
-  /** Uids of workers whose output is kept on the node. */
+  /** Uids of workers with kept output on the node. */
   readonly writers: ReadonlySet<string>;
 }

@@ -1,8 +1,8 @@
 export type Limit = keyof LimitHits;
-/** How often the kernel held a worker to its limits since it was started. */
+/** Counts of a worker's hits of its limits since its start. */
 export interface LimitHits {
-  /** Processes or threads that it was refused. */
+  /** Processes or threads that the kernel refused. */
   readonly processes: number;
-  /** Processes of it that were ended for want of memory. */
+  /** Processes that the kernel ended for want of memory. */
   readonly memory: number;
 }

@@ -1,13 +1,13 @@
 import { EsbError } from '../../common/errors.ts';
 import type { EnsureRequest, TaskState, WorkerInfo } from './runtime.ts';
 
-/** A worker whose process runs or is frozen, and that can be called. */
+/** A callable worker: its process runs or is frozen. */
 export type LiveWorker = WorkerInfo & {
   readonly address: NonNullable<WorkerInfo['address']>;
   readonly task: Extract<TaskState, { kind: 'Running' | 'Paused' }>;
 };
 
-/** Whether a container can be used as it is, at most thawed. */
+/** Whether a container serves a request as it is, or thawed. */
 export function fits(found: WorkerInfo, request: EnsureRequest): found is LiveWorker {
   const alive = found.task.kind === 'Running' || found.task.kind === 'Paused';
   return (
@@ -19,7 +19,7 @@ export function fits(found: WorkerInfo, request: EnsureRequest): found is LiveWo
 }
 
 /**
- * Refuses to touch what is another worker's. A container without an owner is what a crash left of one half made.
+ * Refuses the container of another worker. A container without an owner is the rest of a creation that a crash cut off.
  *
  * @throws {EsbError} `CreateFailed`
  */

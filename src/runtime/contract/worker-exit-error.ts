@@ -1,17 +1,17 @@
 import { EsbError } from '../../common/errors.ts';
 
-/** How a worker's first process ended. */
+/** The end of a worker's first process. */
 export interface WorkerExit {
   readonly exitCode: number;
   readonly oomKilled: boolean;
   readonly finishedAt: Date;
-  /** The last lines that it wrote. */
+  /** Last output. */
   readonly output: string;
 }
 
 /**
- * `ExitedAtOnce`: the process ended before its port was open. Nothing of the container is left then but its log, so
- * what a status wants to tell of the end is told here.
+ * `ExitedAtOnce`: the process ended before its port was open. Only the log is left of the container, so the error carries
+ * the facts for a status.
  */
 export class WorkerExitError extends EsbError {
   readonly exit: WorkerExit;

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { removeUnfinishedFiles, writeFileAtomically } from '../../common/atomic-file.ts';
 
 /**
- * Epochs of assignments that containers were given after they had been made, for an engine that changes no label. One file
- * each; errors are those of the file system.
+ * Epochs of later assignments than a container's labels name, for an engine that changes no label. One file for each
+ * container; errors are those of the file system.
  */
 export class EpochStore {
   readonly #folder: string;
@@ -14,7 +14,7 @@ export class EpochStore {
     this.#folder = folder;
   }
 
-  /** Reads what an earlier run wrote. */
+  /** Reads the files of an earlier run. */
   async load(): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     await removeUnfinishedFiles(this.#folder);
@@ -27,7 +27,7 @@ export class EpochStore {
     }
   }
 
-  /** Undefined for a container that has the one it was made with. */
+  /** The later epoch of a container; undefined for none. */
   of(containerId: string): number | undefined {
     return this.#epochs.get(containerId);
   }
@@ -37,7 +37,7 @@ export class EpochStore {
     this.#epochs.set(containerId, epoch);
   }
 
-  /** A container is gone, or made anew. */
+  /** Drops the epoch of a container that is gone, or replaced. */
   async forget(containerId: string): Promise<void> {
     if (this.#epochs.delete(containerId)) {
       await rm(join(this.#folder, containerId), { force: true });

@@ -10,7 +10,7 @@ import type { WorkerLogs } from '../logs/worker-logs.ts';
 export interface LogCopierOptions {
   readonly containers: Pick<ContainerService, 'logs' | 'inspect'>;
   readonly logs: WorkerLogs;
-  /** Where it is kept how far each log is. */
+  /** Folder of the copies' positions. */
   readonly folder: string;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -22,14 +22,13 @@ interface Copy {
 }
 
 const RETRY_EVERY_MS = 500;
-/** How long the last lines of a process that has ended are waited for. */
+/** Wait for the last lines of a process that has ended. */
 const DRAIN_MS = 3_000;
 
 /**
- * Copies what workers write from the engine's logs to the files that are kept of it. The engine reads the workers' pipes
- * whether or not anybody is here, so that neither an agent that is away nor a disk of ours that is full holds a worker up; what
- * it wrote meanwhile follows, as far back as the engine keeps it. How far a log is copied is written down after each
- * piece: an agent that is killed in between copies that piece once more.
+ * Copies the output of workers from the engine's logs to the log files. The engine empties the workers' pipes by itself: no
+ * absent agent and no full disk of ours holds a worker up, and missed output follows, as far back as the engine keeps it.
+ * The position is recorded after each piece: an agent that is killed in between copies that piece twice.
  */
 export class LogCopier {
   readonly #options: LogCopierOptions;
@@ -43,7 +42,7 @@ export class LogCopier {
     await mkdir(this.#options.folder, { recursive: true, mode: 0o700 });
   }
 
-  /** Copies on from where the log of this container is, until its process has ended. */
+  /** Copies from the position of this container's log on, until its process has ended. */
   follow(containerId: string, engineId: string): void {
     if (this.#copies.has(containerId)) {
       return;
@@ -57,7 +56,7 @@ export class LogCopier {
     this.#copies.set(containerId, { controller, done });
   }
 
-  /** Waits until what a process that has ended wrote is copied, a few seconds at most. */
+  /** Waits until all output of an ended process is copied, a few seconds at most. */
   async drain(containerId: string): Promise<void> {
     const copy = this.#copies.get(containerId);
     if (copy !== undefined) {
@@ -70,13 +69,13 @@ export class LogCopier {
     }
   }
 
-  /** Copies no more of a container, which is removed or made anew. */
+  /** Ends the copy of a container that is removed or replaced. */
   async end(containerId: string): Promise<void> {
     await this.#stop(containerId);
     await rm(this.#path(containerId), { force: true });
   }
 
-  /** Copies no more of anything. */
+  /** Ends all copies. */
   async stop(): Promise<void> {
     await Promise.all([...this.#copies.keys()].map((containerId) => this.#stop(containerId)));
   }
@@ -102,7 +101,7 @@ export class LogCopier {
         if (signal.aborted || hasCode(error, 'NotFound')) {
           return;
         }
-        // Once for each kind: a disk that is full stays so for a while.
+        // Logged once for each kind: a full disk stays full for a while.
         if (trouble !== messageOf(error)) {
           trouble = messageOf(error);
           logger.warn({ containerId, err: error }, 'the log of a worker cannot be copied; trying again');
@@ -117,12 +116,12 @@ export class LogCopier {
     let copied = await this.#copiedOf(containerId, engineId);
     const log = await open(logs.path(containerId), 'a', 0o600);
     try {
-      // What is there already is never cut off, lest a crash right here begins the log anew.
+      // The file is never truncated: a crash here would copy the log from its beginning.
       const cursor = await open(this.#path(containerId), copied === undefined ? 'w' : 'r+', 0o600);
       try {
         await note(cursor, engineId, copied);
         for await (const frames of containers.logs(engineId, copied, signal)) {
-          // The engine begins with the line of that very time.
+          // The engine begins with the line at `copied`.
           const fresh = frames.filter(({ time }) => copied === undefined || time > copied);
           const last = fresh.at(-1);
           if (last !== undefined) {
@@ -157,7 +156,7 @@ export class LogCopier {
   }
 }
 
-/** Never shorter than before. */
+/** Records a position; the record never gets shorter. */
 async function note(cursor: FileHandle, engineId: string, copied: string | undefined): Promise<void> {
   await cursor.write(`${engineId} ${copied ?? ''}`, 0);
 }

@@ -5,12 +5,12 @@ import type { Health } from '../../common/health.ts';
 import type { NetworkService } from '../../docker/network-service.ts';
 import { DOCKER_NETWORK } from './labels.ts';
 
-/** On the network that is ours. */
+/** Label of our network. */
 const OWN_LABEL = `${LABEL_PREFIX}network`;
-/** At most 15 bytes. */
+/** Name of the bridge, at most 15 bytes. */
 const BRIDGE = 'esb-docker0';
 
-/** The engine's network of the workers: a bridge of its own, on which they do not reach each other. */
+/** The engine's network of the workers: a bridge of their own, without traffic between them. */
 export class DockerNetworkKeeper {
   readonly #networks: NetworkService;
 
@@ -19,9 +19,9 @@ export class DockerNetworkKeeper {
   }
 
   /**
-   * Makes it where it is not there.
+   * Makes the network where missing.
    *
-   * @throws {EsbError} `NetworkFailed`, and what the engine fails with
+   * @throws {EsbError} `NetworkFailed`, and errors of the engine
    */
   async prepare(options: CallOptions = {}): Promise<void> {
     if (await this.#isThere(options)) {
@@ -40,14 +40,14 @@ export class DockerNetworkKeeper {
         options,
       );
     } catch (error) {
-      // Somebody else made it meanwhile.
+      // Another agent made the network meanwhile.
       if (!(hasCode(error, 'FailedPrecondition') && (await this.#isThere(options)))) {
         throw error;
       }
     }
   }
 
-  /** Looks, and makes it again when it was taken away. */
+  /** Checks the network, and makes it again where missing. */
   async health(options: CallOptions = {}): Promise<Health> {
     try {
       await this.prepare(options);
@@ -59,7 +59,7 @@ export class DockerNetworkKeeper {
     }
   }
 
-  /** Removes it. One that is somebody else's stays, and missing is success. */
+  /** Removes our network; a foreign one stays. Missing is success. */
   async remove(options: CallOptions = {}): Promise<void> {
     if (await this.#isThere(options)) {
       await this.#networks.remove(DOCKER_NETWORK, options);
@@ -71,7 +71,7 @@ export class DockerNetworkKeeper {
       const { driver, labels } = await this.#networks.inspect(DOCKER_NETWORK, options);
       if (driver !== 'bridge' || labels[OWN_LABEL] !== DOCKER_NETWORK) {
         throw new EsbError(
-          `the Docker network '${DOCKER_NETWORK}' was made by somebody else: remove it, the agent makes its own`,
+          `the Docker network '${DOCKER_NETWORK}' is not the agent's: remove it, the agent makes its own`,
           { code: 'NetworkFailed' },
         );
       }

@@ -8,22 +8,22 @@ export interface DockerSpecOptions {
   readonly containerId: string;
   readonly functionName: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** With the ports of the node in it, in `Host` mode. */
+  /** Includes the ports of the node in `Host` mode. */
   readonly shape: WorkerShape;
   readonly image: ImageConfig;
   /** Processor of the node in Go's names. */
   readonly architecture: string;
-  /** Id of the image: its name may mean another one by now. */
+  /** Id of the image: the name may mean another image by now. */
   readonly imageId: string;
   readonly oomScoreAdj?: number | undefined;
 }
 
-/** What the engine itself keeps of a worker's output: enough to go on from after an agent was away for a while. */
+/** The engine's own log of a worker: enough output to bridge an agent's absence. */
 const ENGINE_LOG = { 'max-size': '10m', 'max-file': '2' } as const;
 
 /**
- * What is asked of the engine for a worker. Process, limits and confinement are those of the OCI runtime spec that the same
- * worker has with containerd (`buildRuntimeSpec`), in the engine's words.
+ * The engine's request for a worker. Process, limits and isolation are those of the worker's OCI runtime spec with
+ * containerd (`buildRuntimeSpec`), in the engine's words.
  *
  * @throws {EsbError} as `buildRuntimeSpec` does
  */
@@ -35,7 +35,7 @@ export function dockerSpecOf(options: DockerSpecOptions): NewContainer {
     functionName: options.functionName,
     architecture: options.architecture,
     shape,
-    // The engine reads /etc/passwd of the image itself.
+    // The engine itself reads the image's /etc/passwd.
     image: { ...image, user: '' },
     cgroupsPath: '',
     ...(bridged ? { netnsPath: DOCKER_NETWORK } : {}),
@@ -85,7 +85,7 @@ export function dockerSpecOf(options: DockerSpecOptions): NewContainer {
   };
 }
 
-/** Names that the image sets and the worker is not to have: the engine adds those of the image, but for a name alone. */
+/** Variables of the image that the worker must not have: a name without a value keeps the engine from adding it. */
 function unsetNames(image: ImageConfig, spec: RuntimeSpec): string[] {
   const set = new Set(spec.process.env.map(nameOf));
   return image.env.map(nameOf).filter((name) => !set.has(name));
@@ -96,8 +96,8 @@ function nameOf(variable: string): string {
 }
 
 /**
- * With `exec`, which the engine leaves out of its own default and Lambda has. Older runc gives the mount the mode of the
- * image's own folder, whatever is asked for: where the user is known by number the folder is that user's.
+ * Options of `/tmp`, with `exec`, which Lambda allows and the engine's default does not. Older runc gives the mount the mode
+ * of the image's own folder, whatever the options: where the user is known by number, the folder is owned by that user.
  */
 function tmpfsOptions(spec: RuntimeSpec, imageUser: string): string {
   const options = spec.mounts.find(({ destination }) => destination === '/tmp')?.options ?? [];

@@ -1,9 +1,9 @@
 import type { DockerVersion } from '../../docker/system-service.ts';
 
-/** Of Docker 20.10: the first with a control group namespace of its own for each container. */
+/** API of Docker 20.10, the first with a control group namespace for each container. */
 const OLDEST = [1, 41] as const;
 
-/** Why an engine cannot be used; undefined when it can. */
+/** The reason why an engine cannot be used; undefined for a usable one. */
 export function dockerVersionFault({ apiVersion, os, version }: DockerVersion): string | undefined {
   if (os !== 'linux') {
     return `the engine runs containers of ${os}, and workers are containers of Linux`;

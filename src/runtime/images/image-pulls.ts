@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { backoffDelay } from '../../common/backoff.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
@@ -19,7 +20,7 @@ export interface ImagePullsOptions {
   readonly snapshotter: string;
   /** `certs.d` folder, read by containerd. */
   readonly hostsFolder?: string | undefined;
-  /** Images of one registry that are pulled at the same time; the others wait. Default 3. */
+  /** Images of one registry that are pulled at a time; further ones wait. Default 3. */
   readonly maxPulls?: number | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -29,37 +30,37 @@ export interface ImagePullsOptions {
 export type PullObserver = Pick<RuntimeObserver, 'pullBegan' | 'pullEnded'>;
 
 export interface PullCall extends CallOptions {
-  /** Of the worker that wants the image. */
+  /** Namespace of the worker that wants the image. */
   readonly namespace?: string | undefined;
-  /** Told how far it is, as text for a condition: at once when that is known, then every ten seconds at most. */
+  /** Called with the progress as text for a condition: at once when known, then every ten seconds at most. */
   readonly onDetail?: ((detail: string) => void) | undefined;
 }
 
 interface Failure {
   readonly error: EsbError;
-  /** Real attempts that failed in a row. */
+  /** Failed attempts in a row. */
   readonly count: number;
   /** Monotonic milliseconds until which the registry is not asked again. */
   readonly until: number;
 }
 
 const DEFAULT_MAX_PULLS = 3;
-/** As many pulls are under way as this many registries may have; a namespace has those of two. */
+/** Registries whose full number of pulls a node has at a time; a namespace has that of two. */
 const REGISTRIES = 4;
-/** Whoever waits for a pull has a deadline of its own; this one only ends what goes on for ever. */
+/** Bound of endless pulls; callers have deadlines of their own. */
 const PULL_DEADLINE_MS = 60 * 60_000;
-/** A pull in which nothing moves for so long is given up, as by containerd's own CRI. */
+/** Time without progress after which a pull is given up; containerd's own CRI has the same. */
 const STALLED_MS = 5 * 60_000;
 const TELL_EVERY_MS = 10_000;
 /**
- * How long a registry is left alone after a failure: shorter than the pauses of a worker that cannot be started (2 s
- * doubling to 60 s), so that each retry of a single worker is a real one, and many workers together are as one.
+ * Pause after a failed pull: shorter than the pauses of a worker that cannot be started (2 s doubling to 60 s), so that
+ * each retry of a single worker asks the registry, and many workers together ask as one.
  */
 const FIRST_PAUSE_MS = 1_500;
 const LONGEST_PAUSE_MS = 45_000;
-/** A failure that nobody has repeated for so long is forgotten. */
+/** Time without a repetition after which a failure is forgotten. */
 const FORGET_MS = 10 * 60_000;
-/** Faults of the registry or the image. A node that is full, or containerd being away, has pauses of its own. */
+/** Faults of registry or image. A full node, or an absent containerd, has pauses of its own. */
 const REMEMBERED: ReadonlySet<string> = new Set([
   'ImageNotFound',
   'ImagePullFailed',
@@ -68,9 +69,9 @@ const REMEMBERED: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Pulls images: one pull for however many want the same image with the same credentials, a bounded number at a time of
- * each registry and for each namespace,
- * and after a failure ever less often: who asks meanwhile is told what the last attempt came to.
+ * Pulls of images: one pull for all requests of one image with the same credentials, a bounded number at a time for each
+ * registry and each namespace, and growing pauses after failures. A request during a pause gets the error of the last
+ * attempt.
  */
 export class ImagePulls {
   readonly #options: ImagePullsOptions;
@@ -124,7 +125,7 @@ export class ImagePulls {
     }
   }
 
-  /** Ends what is being pulled and waits for it. */
+  /** Ends all pulls and waits for their end. */
   async stop(): Promise<void> {
     this.#flights.cancelAll('pulling');
     await this.#flights.idle();
@@ -147,7 +148,7 @@ export class ImagePulls {
     }
   }
 
-  /** Asks the registry, and remembers what came of it. */
+  /** Asks the registry, and remembers a failure. */
   async #attempt(
     reference: ImageReference,
     dockerConfigs: readonly string[],
@@ -233,7 +234,7 @@ export class ImagePulls {
       }
     }
     const count = (this.#failures.get(id)?.count ?? 0) + 1;
-    const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(count - 1, 30));
+    const pauseMs = backoffDelay(count, { firstMs: FIRST_PAUSE_MS, maxMs: LONGEST_PAUSE_MS });
     this.#failures.set(id, { error, count, until: now + pauseMs });
     return pauseMs;
   }
@@ -246,7 +247,7 @@ export class ImagePulls {
   }
 }
 
-/** Gives up a pull in which nothing moves. */
+/** Ends a pull without progress. */
 class StallWatch {
   readonly #clock: Clock;
   readonly #image: string;
@@ -288,7 +289,7 @@ class StallWatch {
   }
 }
 
-/** Tells sets of credentials apart without keeping them. */
+/** Distinguishes sets of credentials without keeping them. */
 function fingerprint(dockerConfigs: readonly string[]): string {
   return createHash('sha256').update(JSON.stringify(dockerConfigs)).digest('hex');
 }

@@ -2,8 +2,8 @@ import type { ErrorCode } from '../../common/error-codes.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 
 /**
- * What containerd says of a registry that it could not talk to. It gives no code for it, so the text has to decide; it
- * decides about a reason's name only.
+ * containerd's words for an unreachable registry. There is no code for that, so the text decides, and only about the name
+ * of a reason.
  */
 const UNREACHABLE =
   /dial tcp|connection refused|connection reset|no such host|i\/o timeout|network is unreachable|no route to host|TLS handshake|x509:|unexpected EOF|: EOF$|Client\.Timeout/;
@@ -13,7 +13,7 @@ const DENIED =
   /insufficient_scope|authorization failed|unauthorized|access denied|403 Forbidden|401 Unauthorized|no basic auth credentials/i;
 const WRONG_PLATFORM = /no match for platform|no matching manifest for|does not match the specified platform/;
 
-/** Turns the failure of a pull into the error that a condition shows. */
+/** The error for a condition, from the failure of a pull. */
 export function pullError(reference: string, error: unknown): EsbError {
   const failure = EsbError.from(error);
   const text = failure.message;
@@ -53,7 +53,7 @@ function withoutPrefix(text: string): string {
   return text.replace(/^(?:containerd Transfer\.Transfer|docker pull \S+): /, '');
 }
 
-/** Adds to what a registry refused which secrets it could not be shown. */
+/** Adds the names of missing pull secrets to the error of a refused pull. */
 export function withMissing(error: unknown, missing: readonly string[]): unknown {
   return hasCode(error, 'ImagePullFailed') && missing.length > 0
     ? new EsbError(`${error.message}; pull secrets that do not exist: ${missing.join(', ')}`, {

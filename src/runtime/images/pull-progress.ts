@@ -7,13 +7,13 @@ interface Piece {
   readonly total: number;
 }
 
-/** How far a pull is, put together from what containerd tells of each piece. */
+/** Progress of a pull, summed over its pieces. */
 export class PullMeter {
-  /** By name. An index, a manifest and a configuration are pieces too, of a few kilobytes each. */
+  /** Pieces by name. Index, manifest and configuration are pieces too, of a few kilobytes each. */
   readonly #pieces = new Map<string, Piece>();
   #extracting = false;
 
-  /** @returns whether something moved: bytes came, or layers are being unpacked */
+  /** @returns whether there was progress: bytes came, or layers are being unpacked */
   note({ event, name, done, total }: PullProgress): boolean {
     const before = this.#pieces.get(name);
     switch (event) {
@@ -25,16 +25,16 @@ export class PullMeter {
         return (this.#pieces.get(name)?.done ?? 0) > (before?.done ?? -1);
       case 'extracting':
       case 'extracted':
-        // Of layers only, and only once they are here.
+        // Events of layers only, after their download.
         this.#extracting = true;
         return true;
       default:
-        // Sentences about the pull as a whole.
+        // Sentences about the whole pull.
         return true;
     }
   }
 
-  /** Such as `34.1 of 120.0 MiB (28 %)`; undefined before anything is known. */
+  /** Text such as `34.1 of 120.0 MiB (28 %)`; undefined before any progress. */
   text(): string | undefined {
     let done = 0;
     let total = 0;

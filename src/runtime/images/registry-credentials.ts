@@ -1,12 +1,12 @@
 import type { RegistryCredentials } from '../../containerd/transfer-service.ts';
 
-/** Names under which Docker keeps the credentials of its own registry, which is reached by yet another one. */
+/** Names of Docker's own registry, in credentials and in requests. */
 const DOCKER_HUB: ReadonlySet<string> = new Set(['docker.io', 'index.docker.io', 'registry-1.docker.io']);
 
 /**
- * Credentials for `host` from the contents of `.dockerconfigjson` secrets. As the kubelet has it: an entry may name a
- * path beside the host and holds then for repositories below it, and parts of its host may be `*`. The longest path
- * wins, then the first secret that has one. What cannot be read counts as empty, as in Kubernetes.
+ * Credentials for `host` from the contents of `.dockerconfigjson` secrets, by the kubelet's rules: an entry with a path
+ * holds for the repositories below it, and parts of its host may be `*`. The longest path wins, then the first secret. An
+ * unreadable secret counts as empty, as in Kubernetes.
  *
  * @param repository path within the registry, such as `team/hello`
  */
@@ -40,7 +40,7 @@ function entriesOf(text: string): readonly (readonly [string, Readonly<Record<st
   );
 }
 
-/** `https://index.docker.io/v1/` is kept for all of its host, `registry.example/team` for what is below. */
+/** Host and path of an entry: `https://index.docker.io/v1/` holds for all of its host, `registry.example/team` below. */
 function placeOf(key: string): { readonly host: string; readonly path: string } {
   const [host = '', ...path] = key.replace(/^[a-z]+:\/\//i, '').split('/');
   return {
@@ -52,7 +52,7 @@ function placeOf(key: string): { readonly host: string; readonly path: string } 
   };
 }
 
-/** `*` stands for anything within one part between two dots. A port has to be the same. */
+/** `*` matches any text within one part between two dots. Ports have to be equal. */
 function matchesHost(pattern: string, host: string): boolean {
   const [name, port] = splitPort(pattern);
   const [otherName, otherPort] = splitPort(host);
@@ -114,7 +114,7 @@ function credentialsOf(entry: Readonly<Record<string, unknown>>): RegistryCreden
   const colon = decoded.indexOf(':');
   return colon <= 0
     ? undefined
-    : // Docker pads some of them with zero bytes.
+    : // Docker pads some passwords with zero bytes.
       { username: decoded.slice(0, colon), password: decoded.slice(colon + 1).replaceAll('\0', '') };
 }
 

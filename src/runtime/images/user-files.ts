@@ -13,9 +13,9 @@ export interface UserFiles {
   readonly group: string;
 }
 
-/** Begins the name of each lease and snapshot that is made here, for moments only. */
+/** Prefix of the leases and snapshots of this module, which live for moments. */
 export const FILES_KEY_PREFIX = 'esb-files-';
-/** How long containerd keeps what an agent that died left behind here. */
+/** Life of the lease of an agent that died. */
 const LEASE_MS = 5 * 60_000;
 const MAX_BYTES = 1024 * 1024;
 
@@ -57,11 +57,11 @@ async function readFromLayers(layers: readonly string[], folder: string, name: s
     const file = join(parent, name);
     try {
       if (!(await lstat(parent)).isDirectory()) {
-        // A whiteout, or a link that could lead out of the image, as below.
+        // A whiteout, or a link that may lead out of the image, as below.
         return '';
       }
       const found = await lstat(file);
-      // Anything but a plain file is a whiteout, or a link that could lead out of the image.
+      // Anything but a plain file is a whiteout, or a link that may lead out of the image.
       return found.isFile() && found.size <= MAX_BYTES ? await readFile(file, 'utf8') : '';
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT' && errnoOf(error) !== 'ENOTDIR') {

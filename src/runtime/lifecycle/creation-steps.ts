@@ -2,7 +2,7 @@ import type { Clock } from '../../common/clock.ts';
 import { isAborted } from '../../common/deadline.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { observed, type RuntimeObserver, type StartStage } from '../contract/instrumentation.ts';
+import type { RuntimeObserver, StartStage } from '../contract/instrumentation.ts';
 import type { WorkerAddress } from '../contract/runtime.ts';
 import { type WorkerExit, WorkerExitError } from '../contract/worker-exit-error.ts';
 import type { WorkerLogs } from '../logs/worker-logs.ts';
@@ -37,9 +37,12 @@ export class CreationSteps {
   }
 
   /** Runs a stage of a start and reports its duration when it succeeds. */
-  observed<T>(stage: StartStage, work: Promise<T>): Promise<T> {
+  async observed<T>(stage: StartStage, work: Promise<T>): Promise<T> {
     const { clock, observer } = this.#options;
-    return observed(observer, stage, () => clock.monotonic(), work);
+    const begun = clock.monotonic();
+    const result = await work;
+    observer?.stage(stage, clock.monotonic() - begun);
+    return result;
   }
 
   /**

@@ -3,7 +3,7 @@ import { hasCode } from '../../common/errors.ts';
 import { refuseForeign } from '../contract/matches.ts';
 import type { EnsureRequest, WorkerInfo, WorkerShape } from '../contract/runtime.ts';
 
-/** Makes workers in two steps. `Made` is what the first one leaves for the second. */
+/** Creation of workers in two steps. `Made` is the first step's result. */
 export interface TwoStepCreation<Made> {
   make(request: EnsureRequest, signal: AbortSignal): Promise<Made>;
   launch(request: EnsureRequest, made: Made, signal: AbortSignal): Promise<WorkerInfo>;
@@ -11,13 +11,13 @@ export interface TwoStepCreation<Made> {
 
 interface Held<Made> {
   readonly request: EnsureRequest;
-  /** Absent while it is being made. */
+  /** Absent during the first step. */
   readonly made?: Made;
 }
 
 /**
- * Containers that were made in advance and not started. They are known here alone: to everybody else such a worker has no
- * container, until it is started or removed. After a crash of the agent they are what a crash leaves, and removed.
+ * Containers that were made in advance and not started. Until the start or removal of such a container, its worker has none
+ * for all callers. After a crash of the agent these containers are leftovers, and removed.
  */
 export class PrecreatedTasks<Made> {
   readonly #creation: TwoStepCreation<Made>;
@@ -27,14 +27,14 @@ export class PrecreatedTasks<Made> {
     this.#creation = creation;
   }
 
-  /** Whether a container is one of them, or about to be. */
+  /** Whether a container is made in advance, or about to be. */
   has(containerId: string): boolean {
     return this.#held.has(containerId);
   }
 
   async make(request: EnsureRequest, signal: AbortSignal): Promise<void> {
     const { containerId } = request;
-    // Hidden before the first part of it is there.
+    // Hidden before its first part exists.
     this.#held.set(containerId, { request });
     try {
       this.#held.set(containerId, { request, made: await this.#creation.make(request, signal) });
@@ -44,7 +44,7 @@ export class PrecreatedTasks<Made> {
     }
   }
 
-  /** It is one of them no more: whoever forgets it removes it, or makes it anew. */
+  /** Drops a container, which the caller removes or replaces. Returns whether there was one. */
   forget(containerId: string): boolean {
     return this.#held.delete(containerId);
   }
@@ -52,9 +52,9 @@ export class PrecreatedTasks<Made> {
   /**
    * Starts the container that was made for this very request.
    *
-   * @returns undefined when there is none, or it is not as asked for, or did not outlive the wait: what is left of it is
-   * removed and made anew then
-   * @throws {EsbError} `CreateFailed` when it was made for another worker, whose it stays
+   * @returns undefined when there is none, one for another request, or one whose process ended meanwhile: the caller
+   *   replaces it then
+   * @throws {EsbError} `CreateFailed` for the container of another worker, which stays
    */
   async start(request: EnsureRequest, signal: AbortSignal): Promise<WorkerInfo | undefined> {
     const { containerId } = request;
@@ -75,13 +75,13 @@ export class PrecreatedTasks<Made> {
   }
 }
 
-/** A shape without what reads its pull secrets, which is another one each time. */
+/** A shape without the function that reads its pull secrets, which differs each time. */
 function comparable({ image, ...rest }: WorkerShape): object {
   const { pullPolicy, pullSecretNames, reference } = image;
   return { ...rest, pullPolicy, pullSecretNames, reference };
 }
 
-/** Secrets may have changed since, which are part of the shape and not of its hash. */
+/** Whether a container serves a request. Secrets are part of the shape and not of its hash, and may have changed. */
 function isFor(prepared: EnsureRequest, wanted: EnsureRequest): boolean {
   return (
     prepared.epoch === wanted.epoch &&

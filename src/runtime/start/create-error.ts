@@ -7,7 +7,7 @@ const TOO_LITTLE_MEMORY =
 const PREFIX =
   /^(?:containerd \w+\.\w+|docker container \w+ \S+): (?:failed to create shim task: )?(?:OCI runtime \w+ failed: )?(?:runc \w+ failed: )?/;
 
-/** Turns what making or starting a container failed with into the error that a condition shows. */
+/** The error for a condition, from the failure of a creation or start. */
 export function createError(code: 'CreateFailed' | 'StartFailed', error: unknown): EsbError {
   const failure = EsbError.from(error);
   if (['Aborted', 'DeadlineExceeded', 'RuntimeUnavailable'].includes(failure.code)) {
@@ -23,9 +23,9 @@ export function createError(code: 'CreateFailed' | 'StartFailed', error: unknown
 }
 
 /**
- * One step of making or starting a container, which is not begun for a caller that has given up.
+ * One step of a creation or start, which does not begin for a caller that has given up.
  *
- * @throws {EsbError} `Aborted`, or what {@link createError} makes of its failure
+ * @throws {EsbError} `Aborted`, or the failure by {@link createError}
  */
 export async function creationStep<T>(
   code: 'CreateFailed' | 'StartFailed',
@@ -42,7 +42,7 @@ export async function creationStep<T>(
   }
 }
 
-/** An error of the network as it is, anything unexpected as `NetworkFailed`. */
+/** An error of the network unchanged, any unexpected one as `NetworkFailed`. */
 export function networkError(error: unknown): EsbError {
   const failure = EsbError.from(error);
   return failure.code === 'Internal'
@@ -50,7 +50,7 @@ export function networkError(error: unknown): EsbError {
     : failure;
 }
 
-/** Of a container whose first process does not fit in its limit. */
+/** The error for a first process that exceeds the memory limit. */
 export function memoryTooSmall(cause: unknown): EsbError {
   return new EsbError(
     'the memory limit is too small for the container to start at all: raise spec.resources.limits.memory',

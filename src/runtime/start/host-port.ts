@@ -4,23 +4,23 @@ import type { ImageConfig } from '../../oci/image-config.ts';
 import { processArguments } from '../../oci/spec-process.ts';
 import type { WorkerShape } from '../contract/runtime.ts';
 
-/** Address of a worker in the node's own network: callers go through the agent, so nobody else may reach it. */
+/** Address of a worker in the node's own network, which only the agent has to reach. */
 export const HOST_MODE_IP = '127.0.0.1';
 const EMULATOR = 'aws-lambda-rie';
 const ADDRESS_FLAG = '--runtime-interface-emulator-address';
-/** Where the function's runtime asks the emulator for work; 127.0.0.1:9001 for everybody unless it is told. */
+/** Flag for the address at which the function's runtime asks the emulator for work. Default 127.0.0.1:9001. */
 const RUNTIME_FLAG = '--runtime-api-address';
 
-/** The ports of the node that one worker has. */
+/** The ports of the node for one worker. */
 export interface HostPortPair {
-  /** Where the emulator takes calls. */
+  /** Port of the emulator for calls. */
   readonly port: number;
-  /** Where the emulator and the function's runtime meet. */
+  /** Port of the emulator for the function's runtime. */
   readonly runtimePort: number;
 }
 
 /**
- * A worker's shape with the emulator told which ports to use: in `Host` mode workers share those of the node.
+ * A worker's shape with the emulator's ports in its command: in `Host` mode workers share the ports of the node.
  *
  * @throws {EsbError} `CreateFailed` when the resource does not name the emulator's command line
  */

@@ -4,22 +4,22 @@ import { errnoOf } from '../../common/errors.ts';
 import type { WorkerAddress } from '../contract/runtime.ts';
 import { HOST_MODE_IP } from './host-port.ts';
 
-/** {@link HOST_MODE_IP} in the tables of `/proc/net`: a number in the byte order of both processors that ESB runs on. */
+/** {@link HOST_MODE_IP} in the tables of `/proc/net`, in the byte order of both processors that ESB runs on. */
 const LOOPBACK = '0100007F';
-/** State of a socket that listens there (include/net/tcp_states.h). */
+/** State of a listening socket (include/net/tcp_states.h). */
 const LISTEN = '0A';
 
-/** Whether other programs of the node may listen where this worker does. */
+/** Whether other programs of the node may listen at this worker's address. */
 export function isShared({ ip }: WorkerAddress): boolean {
   return ip === HOST_MODE_IP;
 }
 
 /**
- * Whether it is this process that listens on a port of the node's loopback: in the network of the node whoever comes first
- * has a port. False once the process has ended.
+ * Whether this process listens on a port of the node's loopback: in the network of the node another program may have the
+ * port. False once the process has ended.
  *
- * @param proc where `/proc` is
- * @throws what reading `/proc` fails with: without CAP_SYS_PTRACE the sockets of others are not told
+ * @param proc folder of `/proc`
+ * @throws errors of reading `/proc`: without CAP_SYS_PTRACE the sockets of other users are hidden
  */
 export async function listensOn(pid: number, port: number, proc = '/proc'): Promise<boolean> {
   const folder = join(proc, String(pid));
@@ -39,7 +39,7 @@ export async function listensOn(pid: number, port: number, proc = '/proc'): Prom
   }
 }
 
-/** The sockets that listen on a port, as the links of descriptors name them. */
+/** The listening sockets of a port, in the form of descriptors' links. */
 function listening(table: string, port: number): ReadonlySet<string> {
   const local = `${LOOPBACK}:${port.toString(16).toUpperCase().padStart(4, '0')}`;
   const rows = table.split('\n').map((line) => line.trim().split(/\s+/));
@@ -50,7 +50,7 @@ function listening(table: string, port: number): ReadonlySet<string> {
   );
 }
 
-/** Empty for a descriptor that has just been closed. */
+/** The link of a descriptor; empty for a closed one. */
 async function linkOf(path: string): Promise<string> {
   try {
     return await readlink(path);

@@ -6,16 +6,16 @@ import type { WorkerAddress } from '../contract/runtime.ts';
 /** Tries once to open a connection; resolves to whether it was accepted. */
 export type Connect = (address: WorkerAddress, signal: AbortSignal) => Promise<boolean>;
 
-/** A worker is on this node: what is not answered within this time is not answered. */
+/** Bound of one attempt: a worker on this node answers sooner or not at all. */
 const CONNECT_TIMEOUT_MS = 1000;
-/** Time of a first look, then milliseconds between two, until the given age: the cold path must not wait for a timer. */
+/** Milliseconds between attempts by age: a cold start must not wait for a timer. */
 const PACE: readonly { readonly untilMs: number; readonly everyMs: number }[] = [
   { untilMs: 250, everyMs: 1 },
   { untilMs: 2000, everyMs: 5 },
 ];
 const LATE_PACE_MS = 25;
 
-/** The machine's own TCP. */
+/** TCP from this process. */
 export const tcpConnect: Connect = ({ ip, port }, signal) => {
   const done = Promise.withResolvers<boolean>();
   const socket = connect({ host: ip, port });
@@ -33,7 +33,7 @@ export const tcpConnect: Connect = ({ ip, port }, signal) => {
 };
 
 /**
- * Waits until something listens, however long that takes.
+ * Waits until a program listens, without a deadline.
  *
  * @throws {AbortedError} when `signal` fires
  */

@@ -5,18 +5,18 @@ import type { WorkerAddress } from '../contract/runtime.ts';
 import { isShared, listensOn } from './port-owner.ts';
 import { type Connect, waitForPort } from './port-probe.ts';
 
-/** What a started worker came to first. */
+/** First event of a started worker. */
 export type ListeningOutcome<Exit> =
   | { readonly kind: 'Listening' }
   | { readonly kind: 'Exited'; readonly exit: Exit }
-  /** Neither, for as long as it was given. */
+  /** Neither before the deadline. */
   | { readonly kind: 'Late' };
 
 export interface ListeningWait<Exit> {
   readonly address: WorkerAddress;
-  /** Its first process, which listens itself where other programs of the node may. */
+  /** First process, which listens itself where other programs of the node may listen. */
   readonly pid: number;
-  /** Settles when its process has ended, and rejects when the signal fires. */
+  /** Settles when the first process has ended; rejects when the signal fires. */
   readonly exited: (signal: AbortSignal) => Promise<Exit>;
   readonly connect: Connect;
   readonly deadlineMs: number;
@@ -26,9 +26,9 @@ export interface ListeningWait<Exit> {
 const WHAT = 'waiting for the port';
 
 /**
- * Waits until a running worker listens, or has ended instead.
+ * Waits until a running worker listens or ends.
  *
- * @throws {AbortedError} when `signal` fires; whatever `exited` rejects with
+ * @throws {AbortedError} when `signal` fires; errors of `exited`
  */
 export async function waitUntilListening<Exit>(
   wait: ListeningWait<Exit>,
@@ -54,7 +54,7 @@ export async function waitUntilListening<Exit>(
       () => ({ kind: 'Listening' }) as const,
     );
     const exited = wait.exited(controller.signal).then((exit) => ({ kind: 'Exited', exit }) as const);
-    // The one that is not waited for ends by the signal below.
+    // The signal below ends the slower of the two.
     exited.catch(() => undefined);
     return await Promise.race([listening, exited]);
   } catch (error) {
@@ -69,7 +69,7 @@ export async function waitUntilListening<Exit>(
   }
 }
 
-/** What to tell of a worker that did not listen in time. */
+/** The error for a worker that did not listen in time. */
 export function notListening(
   containerId: string,
   { address, deadlineMs }: Pick<ListeningWait<unknown>, 'address' | 'deadlineMs'>,
