@@ -2,12 +2,17 @@ import { hash, timingSafeEqual } from 'node:crypto';
 import type { Clock } from '../../common/clock.ts';
 import { unreachable } from '../../common/errors.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
-import { type Access, type AccessRequest, type Identity, provedIdentity } from './access.ts';
+import {
+  type Access,
+  type AccessRequest,
+  type Identity,
+  provedIdentity,
+  refuseForeignPage,
+} from './access.ts';
 import type { AccessKey } from './access-key.ts';
 import type { AccessKeys } from './access-keys.ts';
 import type { AccessReviewer } from './access-review.ts';
 import type { ClientCertificates } from './client-certificates.ts';
-import { refuseForeignPage } from './foreign-page.ts';
 import type { Principal } from './principal.ts';
 import type { ReplayGuard } from './replay-guard.ts';
 import { headerSignature, isPresigned, querySignature, type Signature } from './signature.ts';

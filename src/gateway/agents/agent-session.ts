@@ -6,9 +6,8 @@ import type { HostPort } from '../../common/host-port.ts';
 import { certificatesIn } from '../../common/x509.ts';
 import type { InvokeRequest, WatchEvent } from '../../protocol/generated/agent.ts';
 import type { Caller } from '../lambda/caller.ts';
-import { type AgentAnswer, AgentCall } from './agent-call.ts';
+import { type AgentAnswer, AgentCall, SharedCallStream, sendAlone } from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
-import { SharedCallStream, sendAlone } from './call-streams.ts';
 import { GrpcStream } from './grpc-stream.ts';
 
 /** Milliseconds from the first packet to the snapshot; an agent that takes longer counts as unreachable. */

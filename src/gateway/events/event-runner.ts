@@ -1,10 +1,12 @@
 import { Backoff } from '../../common/backoff.ts';
 import type { Clock } from '../../common/clock.ts';
 import { sleep, withDeadline } from '../../common/deadline.ts';
-import { hasCode, unreachable } from '../../common/errors.ts';
+import { hasCode, messageOf, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import { Caller } from '../lambda/caller.ts';
-import { deadLetterFor, type FailedEvent, type LastResponse } from './event-destination.ts';
+import { LambdaError, type LambdaErrorName } from '../lambda/lambda-error.ts';
+import { deadLetterFor, type FailedEvent, type LastResponse, type PostRecord } from './event-destination.ts';
 import { decideAfterTry, type EventDecision, isTooOld, type TryResult } from './event-retry.ts';
 import {
   type ClaimedEvent,
@@ -13,7 +15,6 @@ import {
   partitionOf,
   type StoredEvent,
 } from './event-store.ts';
-import { type TryOutcome, type TryTools, tryEvent } from './event-try.ts';
 
 /**
  * Milliseconds after which a try is given up and its outcome counts as unknown: more than the longest call,
@@ -23,6 +24,23 @@ import { type TryOutcome, type TryTools, tryEvent } from './event-try.ts';
 const MAX_TRY_MS = 2 * 60 * 60 * 1000;
 /** Waits before a failed store is asked again. */
 export const STORE_BACKOFF = { firstMs: 100, maxMs: 5_000 } as const;
+
+/** The means of a try. */
+export interface TryTools {
+  readonly invoke: (call: FunctionCall, caller: Caller) => Promise<InvokeResult>;
+  readonly post: PostRecord;
+  /** Whether the reserved concurrency of a function is 0. */
+  readonly isSwitchedOff: (functionName: string) => boolean;
+}
+
+/** How one try of an event ended. */
+interface TryOutcome {
+  readonly result: TryResult;
+  /** Undefined when no function answered. */
+  readonly response: LastResponse | undefined;
+  /** For logs: why it came to nothing. */
+  readonly detail: string;
+}
 
 export interface EventRunnerOptions extends TryTools {
   readonly store: EventStore;
@@ -190,4 +208,80 @@ export class EventRunner {
       'event did not succeed',
     );
   }
+}
+
+/**
+ * Tries an event once.
+ *
+ * @throws {Error} when the signal has fired: then nothing is known
+ */
+async function tryEvent(
+  event: StoredEvent,
+  tools: TryTools,
+  caller: Caller,
+  signal: AbortSignal,
+): Promise<TryOutcome> {
+  const { target } = event;
+  switch (target.kind) {
+    case 'Endpoint': {
+      const posted = await tools.post(target.url, event, signal);
+      return posted.kind === 'Taken'
+        ? { result: { kind: 'Succeeded' }, response: undefined, detail: '' }
+        : { result: { kind: 'Refused' }, response: undefined, detail: posted.message };
+    }
+    case 'Function': {
+      if (tools.isSwitchedOff(target.functionName)) {
+        return {
+          result: { kind: 'SwitchedOff' },
+          response: undefined,
+          detail: 'the reserved concurrency is 0',
+        };
+      }
+      const { functionName: name, qualifier } = target;
+      const call: FunctionCall = {
+        reference: qualifier === undefined ? { name } : { name, qualifier },
+        requestId: event.requestId,
+        payload: event.payload,
+        clientContext: '',
+        tailLog: false,
+        traceId: event.traceId,
+        traceParent: event.traceParent,
+      };
+      try {
+        return outcomeOf(await tools.invoke(call, caller));
+      } catch (error) {
+        signal.throwIfAborted();
+        return { result: refusal(error), response: undefined, detail: messageOf(error) };
+      }
+    }
+    default:
+      return unreachable(target);
+  }
+}
+
+function outcomeOf(answer: InvokeResult): TryOutcome {
+  if (answer.outcome === 'unknown') {
+    return { result: { kind: 'OutcomeUnknown' }, response: answer, detail: answer.body.toString('utf8') };
+  }
+  return answer.functionError
+    ? { result: { kind: 'FunctionFailed' }, response: answer, detail: '' }
+    : { result: { kind: 'Succeeded' }, response: undefined, detail: '' };
+}
+
+/** Refusals of the event itself, which are the same at every try. */
+const HOPELESS: ReadonlySet<LambdaErrorName> = new Set<LambdaErrorName>([
+  'InvalidParameterValueException',
+  'InvalidRequestContentException',
+  'RequestTooLargeException',
+]);
+
+/** The result that a refusal stands for. An error that is none of the Lambda API is a fault of ours, and may pass. */
+function refusal(error: unknown): TryResult {
+  if (!(error instanceof LambdaError)) {
+    return { kind: 'Refused' };
+  }
+  if (error.errorName === 'ResourceNotFoundException') {
+    return { kind: 'Missing' };
+  }
+  return { kind: HOPELESS.has(error.errorName) ? 'Impossible' : 'Refused' };
 }

@@ -7,6 +7,7 @@ import { observing, sendError, sendJson, takeObservation, toLambdaError } from '
 import type { Entrance } from './entrance.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { type ReadOperation, readOperations } from './read-operations.ts';
+import { type UnsupportedOperation, unsupported, unsupportedOperations } from './unsupported-operations.ts';
 
 /** The means of the routes that read. */
 export interface FunctionRoutesOptions {
@@ -23,29 +24,51 @@ interface ReadRoute {
   readonly Querystring: Readonly<Record<string, string | readonly string[] | undefined>>;
 }
 
-/** The operations that read. */
+/** An operation that runs no function: one that reads, or one that ESB refuses by its name. */
+interface Operation extends Omit<ReadOperation, 'action'> {
+  readonly method: UnsupportedOperation['method'];
+  /** The right that its caller needs; undefined for an operation that is always refused, after the proof of the sender. */
+  readonly action: ReadOperation['action'] | undefined;
+}
+
+const operations: readonly Operation[] = [
+  ...readOperations.map((operation) => ({ ...operation, method: 'GET' as const })),
+  ...unsupportedOperations.map((operation) => ({
+    ...operation,
+    action: undefined,
+    answer: () => {
+      throw unsupported(operation.name, operation.instead);
+    },
+  })),
+];
+
+/** The operations that read, and those that are refused with advice for the caller. */
 export function addFunctionRoutes(api: FastifyInstance, options: FunctionRoutesOptions): void {
-  for (const operation of readOperations) {
+  for (const operation of operations) {
+    const { action } = operation;
     api.route<ReadRoute>({
-      method: 'GET',
+      method: operation.method,
       url: operation.url,
       config: { operation: operation.name },
       exposeHeadRoute: false,
       onRequest: [
         observing(options.observer, operation.name),
         options.entrance.hook((request) => {
+          if (action === undefined) {
+            return undefined;
+          }
           const reference = referenceOf(request as FastifyRequest<ReadRoute>);
           request.observation?.addressed(reference?.name ?? '', '', 0);
-          return { action: operation.action, functionName: reference?.name };
+          return { action, functionName: reference?.name };
         }),
       ],
-      handler: (request, reply) => serveRead(operation, request, reply, options),
+      handler: (request, reply) => serve(operation, request, reply, options),
     });
   }
 }
 
-async function serveRead(
-  operation: ReadOperation,
+async function serve(
+  operation: Operation,
   request: FastifyRequest<ReadRoute>,
   reply: FastifyReply,
   options: FunctionRoutesOptions,
@@ -58,12 +81,13 @@ async function serveRead(
   let answerBytes = 0;
   try {
     entrance.prove(request, observation);
-    const notReady = options.notReady();
+    const isRefused = operation.action === undefined;
+    const notReady = isRefused ? undefined : options.notReady();
     if (notReady !== undefined) {
       throw notReady;
     }
     const answer = operation.answer(catalog, {
-      reference: referenceOf(request) ?? { name: '' },
+      reference: (isRefused ? undefined : referenceOf(request)) ?? { name: '' },
       item: params.item ?? '',
       query: firstValues(request.query),
     });

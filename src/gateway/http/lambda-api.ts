@@ -19,7 +19,6 @@ import { addFunctionRoutes, type FunctionRoutesOptions } from './function-routes
 import { type ConnectionLimits, guardedServer, HttpGuard } from './http-guard.ts';
 import { addInvokeRoute, type InvokeRouteOptions } from './invoke-route.ts';
 import { readRequestBody } from './request-body.ts';
-import { addUnsupportedRoutes } from './unsupported-routes.ts';
 
 /** Characters of one part of a path: more than the server takes as a whole. */
 const MAX_PATH_PART = 64 * 1024;
@@ -148,7 +147,6 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
   const drain = new ConnectionDrain(api.server, clock);
   addInvokeRoute(api, { ...options, entrance });
   addFunctionRoutes(api, { ...options, entrance });
-  addUnsupportedRoutes(api, { ...options, entrance });
   return {
     async listen({ host, port }) {
       await api.listen({ port, host: host === '' ? '::' : host });
