@@ -7,7 +7,7 @@ import { addCommands } from '../src/person-commands.ts';
 import { addRoles } from '../src/role-commands.ts';
 import type { DoctorOptions } from './commands/doctor.ts';
 
-/** The command line of a clone. Everything is imported when it is run, as in the image. */
+/** The command line of a clone. As in the image, a command is imported only when it runs. */
 export function createLocalProgram(): Command {
   const program = createBareProgram();
   addRoles(program);
@@ -77,7 +77,7 @@ function addInstanceCommands(program: Command): void {
     );
 }
 
-/** The local instance is what `doctor` is about where no subcommand is named. */
+/** Without a subcommand, `doctor` looks at the local instance. */
 function addDoctor(program: Command): void {
   program.commands
     .find((each) => each.name() === 'doctor')

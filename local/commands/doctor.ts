@@ -24,7 +24,7 @@ export interface DoctorOptions {
 const NEEDED_DISK_BYTES = 8 * 2 ** 30;
 
 /**
- * Looks for what keeps a local instance from working on this machine.
+ * Looks for faults that keep a local instance from working on this machine.
  *
  * @returns the exit code: 1 when there is a problem
  */

@@ -28,15 +28,15 @@ import { createSupervisorClient } from '../supervisor/supervisor-client.ts';
 const SHUTDOWN_DEADLINE_MS = 90_000;
 const TERM_DEADLINE_MS = 8_000;
 const KILL_DEADLINE_MS = 10_000;
-/** Where containerd's shims listen, whatever the daemon's own folders. */
+/** Folder of the sockets of containerd's shims, the same for every daemon. */
 const SHIM_SOCKETS = '/run/containerd/s';
-/** Where runc keeps what it knows of each container of the namespace `esb`, whichever daemon made it. */
+/** Folder of runc's states of the containers in the namespace `esb`, the same for every daemon. */
 const RUNC_STATES = '/run/containerd/runc/esb';
 const MOST_NODES = 8;
 
 /**
- * Ends the local instance and removes everything it made, whatever has crashed before: processes, workers, mounts,
- * namespaces, bridges, rules, control groups, files. May be repeated.
+ * Ends the local instance and removes everything that it made, also after a crash of any part: processes,
+ * workers, mounts, namespaces, bridges, rules, control groups, files. May be repeated.
  *
  * @throws {EsbError} `NotClean` naming what could not be removed
  */
@@ -69,13 +69,13 @@ export async function runDown(_options: object, context: CommandContext): Promis
     }
     write(`ESB is down (${formatDuration(performance.now() - began)}); nothing of it is left.\n`);
   } finally {
-    // Removed while it is held: whoever waits for it finds nothing to do either way.
+    // Removed while the lock is held: another program that waits for it finds nothing to do either way.
     await rm(home.lockFile, { force: true });
     await lock.release();
   }
 }
 
-/** Gives what could not be removed, in words. */
+/** Returns the leftovers, in words. */
 async function takeDown(home: Home, progress: Progress): Promise<string[]> {
   const left: string[] = [];
   const attempt = async (what: string, work: () => Promise<readonly string[]>): Promise<void> => {
@@ -118,17 +118,17 @@ async function nodesOf(home: Home): Promise<string[]> {
   return nodeNames(MOST_NODES).filter((name) => known.has(name));
 }
 
-/** In order where the supervisor answers, else by what carries the mark of the instance. */
+/** In order where the supervisor answers, else by the mark of the instance in each process. */
 async function stopParts(home: Home): Promise<string[]> {
   try {
     await createSupervisorClient(home.supervisorSocket).shutdown({ deadlineMs: SHUTDOWN_DEADLINE_MS });
     return [];
   } catch {
-    // It has crashed or hangs: do without it.
+    // The supervisor has crashed or hangs: go on without it.
   }
   const all = await instanceProcesses(home.root);
   const supervisors = all.filter(({ argv }) => argv.some((part) => part.endsWith('supervisor-process.ts')));
-  // First, lest it starts again what is ended below.
+  // First, or it would start again the parts that are ended below.
   await Promise.all(supervisors.map((one) => end(one, 'SIGKILL', KILL_DEADLINE_MS)));
   const parts = (await instanceProcesses(home.root)).filter((one) => !isShim(one));
   await Promise.all(parts.map((one) => end(one, 'SIGTERM', TERM_DEADLINE_MS)));
@@ -137,7 +137,7 @@ async function stopParts(home: Home): Promise<string[]> {
 
 async function killAll(home: Home): Promise<string[]> {
   const isOurs = (one: InstanceProcess): boolean => !isCaller(one);
-  // Once more for what a dying process still started.
+  // Once more, for processes that a dying one still started.
   for (let round = 0; round < 3; round += 1) {
     const all = (await instanceProcesses(home.root)).filter(isOurs);
     if (all.length === 0) {
@@ -150,7 +150,7 @@ async function killAll(home: Home): Promise<string[]> {
     .map(({ pid, argv }) => `process ${pid} (${argv.join(' ').slice(0, 100)})`);
 }
 
-/** A command of the person's own that happens to run in a shell of the instance. */
+/** A command of the user's own that runs in a shell of the instance. */
 function isCaller({ argv }: InstanceProcess): boolean {
   return argv.includes('down');
 }
@@ -182,7 +182,10 @@ async function removeNetwork(home: Home, node: string): Promise<string[]> {
   return failures;
 }
 
-/** What runc remembers of workers that it was never told to delete. Each state names the folder of its container. */
+/**
+ * States that runc keeps of workers that it was never asked to delete. Each state names the folder of its
+ * container.
+ */
 async function removeRuncStates(home: Home): Promise<string[]> {
   for (const id of await readdir(RUNC_STATES).catch(() => [])) {
     const state = await readFile(join(RUNC_STATES, id, 'state.json'), 'utf8').catch(() => '');
@@ -196,7 +199,7 @@ async function removeRuncStates(home: Home): Promise<string[]> {
   return [];
 }
 
-/** Sockets that killed shims left; those that somebody listens on belong to somebody else. */
+/** Sockets of killed shims. A socket that another process listens on is not ours. */
 async function removeDeadShimSockets(): Promise<string[]> {
   const names = await readdir(SHIM_SOCKETS).catch(() => []);
   for (const name of names) {
@@ -205,7 +208,7 @@ async function removeDeadShimSockets(): Promise<string[]> {
       await rm(path, { force: true });
     }
   }
-  // Both are there only for them.
+  // Both folders exist for these alone.
   await rmdir(SHIM_SOCKETS).catch(() => undefined);
   await rmdir('/run/containerd').catch(() => undefined);
   return [];
@@ -223,7 +226,7 @@ async function isDead(path: string): Promise<boolean> {
   }
 }
 
-/** Only what is ours by name: a home may be a folder that holds other things too. */
+/** Only the entries with our names: a home may be a folder with other things in it. */
 async function removeFiles(home: Home): Promise<string[]> {
   const ours = [
     home.bin,
@@ -241,7 +244,7 @@ async function removeFiles(home: Home): Promise<string[]> {
     join(home.root, 'nodes'),
     join(home.root, 'kubectl-cache'),
     home.volatile,
-    // Last: as long as it is there, `down` has something to do.
+    // Last: while the folder exists, `down` has something to do.
     home.stateFile,
   ];
   for (const path of ours) {

@@ -52,7 +52,7 @@ export async function runStatus(options: StatusOptions, context: CommandContext)
   return isHealthy ? 0 : 1;
 }
 
-/** The ports of a part; what it is asked for its health and its metrics comes last. */
+/** The ports of a part; the port for health and metrics comes last. */
 function portsOf({ ports }: InstanceState, part: string): string {
   const found = [part, `${part}-peer`, `${part}-health`].flatMap((name) => ports[name] ?? []);
   return found.length === 0 ? '-' : found.join(', ');

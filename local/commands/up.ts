@@ -49,15 +49,15 @@ export interface UpOptions {
   readonly gateways: number;
   readonly controllers: number;
   readonly audit: boolean;
-  /** Options of every agent beside those that the instance gives it, in place of those of an earlier `up`. */
+  /** Options of every agent beside those of the instance, in place of those of an earlier `up`. */
   readonly agentOption: readonly string[];
-  /** Whether the gateways ask callers who they are; as in an earlier `up`, or not, when absent. */
+  /** Whether the gateways authenticate callers; by default as in an earlier `up`, or not. */
   readonly authentication?: 'on' | 'off';
   /** Whether to apply the sample and call it. */
   readonly sample: boolean;
 }
 
-/** More would meet the address plan of the nodes and the longest socket path. */
+/** Beyond this number, nodes would meet the address plan and the longest socket path. */
 const MOST_NODES = 8;
 const PARTS_DEADLINE_MS = 120_000;
 const NODES_DEADLINE_MS = 90_000;
@@ -69,10 +69,10 @@ rules: [{level: Metadata}]
 `;
 
 /**
- * Brings up a local instance: does what is not done yet and leaves alone what runs. Returns when everything is healthy
- * and the sample has answered.
+ * Brings up a local instance: does the steps that are not done and leaves running parts alone. Returns when
+ * all parts are healthy and the sample has answered.
  *
- * @throws {EsbError} with what to do, or with the end of the log of the part that does not come up
+ * @throws {EsbError} with the way out, or with the end of the log of the part that does not come up
  */
 export async function runUp(options: UpOptions, context: CommandContext): Promise<void> {
   requireRootOnLinux('up');
@@ -151,7 +151,7 @@ async function bringUp(
   return instance;
 }
 
-/** Never less than what there is: `up` takes nothing down. */
+/** At least the present number: `up` takes nothing down. */
 async function chooseState(
   home: Home,
   options: UpOptions,
@@ -183,7 +183,7 @@ async function chooseState(
   return state;
 }
 
-/** Everything that the parts read when they start. */
+/** Writes the files that the parts read when they start. */
 async function writeFiles(instance: Instance, tools: ToolSet): Promise<Pki> {
   const { home, state, registry } = instance;
   await claimVolatile(home);
@@ -243,7 +243,8 @@ async function writeKubeconfigs(home: Home, state: InstanceState, pki: Pki): Pro
 
 async function applyManifests(home: Home, signal: AbortSignal): Promise<void> {
   const root = repositoryRoot();
-  // The namespace has to be there before what is in it. What runs in Pods is not for an instance whose parts are processes.
+  // The namespace comes before the objects in it. Objects for Pods are left out: the parts of an instance are
+  // processes.
   const files = [
     'crds',
     ...['namespace.yaml', 'rbac.yaml', 'agent-policy.yaml', 'status-policy.yaml', 'local'].map((name) =>
@@ -263,7 +264,7 @@ async function applyManifests(home: Home, signal: AbortSignal): Promise<void> {
   );
 }
 
-/** Lets the key of the instance stand for its administrator. Other keys of the Secret are left alone. */
+/** Makes the key of the instance stand for its administrator. Other keys of the Secret are left alone. */
 async function applyAccessKey(home: Home, signal: AbortSignal): Promise<void> {
   const { accessKeyId, secretAccessKey } = await ensureInstanceKey(home.accessKey);
   const entry = JSON.stringify({ secretAccessKey, user: 'esb:admin', groups: ['system:masters'] });

@@ -4,23 +4,23 @@ import { EsbError } from '../../src/common/errors.ts';
 import { localCode } from './error-codes.ts';
 import { repositoryRoot } from './repository.ts';
 
-/** Where everything of one local instance is kept. Paths only; nothing is made here. */
+/** The paths of one local instance. Nothing is created here. */
 export interface Home {
   /** `.esb` in the repository, or `ESB_HOME`. Absolute. */
   readonly root: string;
   /** Links to the programs of the instance. */
   readonly bin: string;
-  /** What `source` gives a shell: `KUBECONFIG`, `ESB_REGISTRY`, `ESB_GATEWAY` and others. */
+  /** Variables for a shell, by `source`: `KUBECONFIG`, `ESB_REGISTRY`, `ESB_GATEWAY` and others. */
   readonly envFile: string;
   /** The administrator's. */
   readonly kubeconfig: string;
-  /** Key that calls are signed with where gateways ask callers who they are. */
+  /** Key that signs calls where gateways authenticate callers. */
   readonly accessKey: string;
   /** One for each role. */
   readonly kubeconfigs: string;
   readonly logs: string;
   readonly pki: string;
-  /** What the supervisor knows of each part, one file each. */
+  /** The supervisor's record of each part, one file each. */
   readonly run: string;
   readonly supervisorSocket: string;
   /** Ports and counts that were chosen. */
@@ -33,14 +33,14 @@ export interface Home {
   readonly auditPolicy: string;
   /** State of the gateways, one folder each. */
   readonly gateways: string;
-  /** Parent of what must not outlive a boot. */
+  /** Parent of the folders that must not outlive a boot. */
   readonly volatile: string;
-  /** Names this home, for whoever finds the volatile folder. */
+  /** Names this home to a reader of the volatile folder. */
   readonly ownerFile: string;
   node(name: string): NodeHome;
 }
 
-/** What one node keeps. */
+/** The paths of one node. */
 export interface NodeHome {
   readonly name: string;
   readonly root: string;
@@ -48,7 +48,7 @@ export interface NodeHome {
   readonly containerdConfig: string;
   readonly containerdRoot: string;
   readonly containerdState: string;
-  /** `certs.d`: how containerd reaches each registry. */
+  /** `certs.d`: containerd's access to each registry. */
   readonly certs: string;
   readonly agent: string;
   /** In-flight marks; on tmpfs. */
@@ -57,7 +57,7 @@ export interface NodeHome {
 
 /** Longest path of a Unix socket that Linux takes. */
 const SOCKET_PATH_LIMIT = 107;
-/** containerd's own second socket beside the one that it is told. */
+/** Second socket of containerd, beside the given one. */
 const TTRPC_SUFFIX = '.ttrpc';
 const LONGEST_NODE_NAME = 'node-8';
 

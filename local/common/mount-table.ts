@@ -22,7 +22,7 @@ export function mountPoints(mountinfo: string): string[] {
     );
 }
 
-/** Unmounts everything at or below `folder`, also what is busy. Gives what is still mounted. */
+/** Unmounts everything at or below `folder`, also busy mounts. Returns the mounts that stay. */
 export async function unmountBelow(folder: string): Promise<string[]> {
   for (const point of await mountsBelow(folder)) {
     const gently = await runCommand('umount', [point], { allowedExitCodes: [0, 1, 32] });

@@ -5,7 +5,7 @@ import { errnoOf } from '../../src/common/errors.ts';
 /** Variable in the environment of every process of an instance: the path of its home. */
 export const INSTANCE_VARIABLE = 'ESB_INSTANCE';
 
-/** One process, named so that a reused pid is not mistaken for it. */
+/** One process, named so that another one with its pid is not mistaken for it. */
 export interface ProcessIdentity {
   readonly pid: number;
   /** Clock ticks between boot and its start. */
@@ -17,25 +17,28 @@ export interface InstanceProcess extends ProcessIdentity {
   readonly argv: readonly string[];
 }
 
-/** The process that has this pid now; undefined when there is none or it is only waiting to be reaped. */
+/** The process with this pid; undefined when there is none, or only one that waits to be reaped. */
 export async function identify(pid: number): Promise<ProcessIdentity | undefined> {
   const stat = await readProc(pid, 'stat');
   if (stat === undefined) {
     return undefined;
   }
-  // The name in parentheses may hold anything, also spaces and parentheses: count from its end.
+  // The name in parentheses may hold any character, also blanks and parentheses: count from its end.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const state = fields[0];
   return state === 'Z' || state === 'X' ? undefined : { pid, startTicks: Number(fields[19]) };
 }
 
-/** Whether that very process is still running. */
+/** Whether that very process still runs. */
 export async function isRunning(process: ProcessIdentity): Promise<boolean> {
   const now = await identify(process.pid);
   return now !== undefined && now.startTicks === process.startTicks;
 }
 
-/** Every process whose environment names the instance, this one left out: parts, and what they started. */
+/**
+ * Every process whose environment names the instance, but for this one: parts, and the processes that they
+ * started.
+ */
 export async function instanceProcesses(home: string): Promise<InstanceProcess[]> {
   const marker = `\0${INSTANCE_VARIABLE}=${home}\0`;
   const found: InstanceProcess[] = [];
@@ -70,7 +73,7 @@ export async function signalProcess(target: ProcessIdentity, signal: NodeJS.Sign
   }
 }
 
-/** Waits until the process is gone; false when it is still there after `deadlineMs` milliseconds. */
+/** Waits for the end of the process; false when it still runs after `deadlineMs` milliseconds. */
 export async function waitForEnd(target: ProcessIdentity, deadlineMs: number): Promise<boolean> {
   const end = performance.now() + deadlineMs;
   while (await isRunning(target)) {
@@ -86,7 +89,7 @@ async function readProc(pid: number, file: string): Promise<string | undefined> 
   try {
     return await readFile(`/proc/${pid}/${file}`, 'latin1');
   } catch {
-    // Gone meanwhile, or a kernel thread, or somebody else's.
+    // The process has ended, is a kernel thread, or belongs to another user.
     return undefined;
   }
 }

@@ -5,13 +5,13 @@ import { AbortedError, type CallOptions, DeadlineError } from '../../src/common/
 import { EsbError } from '../../src/common/errors.ts';
 import { localCode } from './error-codes.ts';
 
-/** A lock that other processes see. It is freed by the kernel when this process dies. */
+/** A lock between processes. The kernel frees the lock when this process dies. */
 export interface ProgramLock {
   release(): Promise<void>;
 }
 
 export interface ProgramLockOptions extends CallOptions {
-  /** Called once when somebody else holds the lock and it has to be waited for. */
+  /** Called once when another process holds the lock. */
   readonly onWait?: () => void;
 }
 
@@ -19,8 +19,9 @@ const DEFAULT_DEADLINE_MS = 30 * 60_000;
 const WAIT_NOTICE_MS = 500;
 
 /**
- * Takes the lock named by a file, waiting for whoever holds it (at most 30 minutes by default). Node.js has no flock
- * of its own: a helper process holds it and ends when its standard input does, that is, with us.
+ * Takes the lock of a file, and waits for its present holder for at most 30 minutes by default. Node.js has
+ * no flock of its own: a helper process holds the lock and ends with its standard input, that is, with this
+ * process.
  *
  * @throws {EsbError} `ProgramMissing` without util-linux's `flock`, `DeadlineExceeded`, `Aborted`
  */

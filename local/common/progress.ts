@@ -1,29 +1,29 @@
 import { type Clock, systemClock, type Timer } from '../../src/common/clock.ts';
 
-/** A piece of work that the person at the keyboard is waiting for. */
+/** A step that the user waits for. */
 export interface Step {
-  /** Replaces what the step says of itself while it lasts: a count, a file, what is being waited for. */
+  /** Replaces the text of the step while it lasts: a count, a file, the thing that it waits for. */
   note(text: string): void;
 }
 
-/** How long a named step took. */
+/** The duration of a named step. */
 export interface StepTiming {
   readonly name: string;
   readonly milliseconds: number;
 }
 
-/** Tells a person what is going on: one line when a step is over, and a sign of life while it lasts. */
+/** Shows the progress to a user: one line at the end of a step, and a sign of life while it lasts. */
 export interface Progress {
-  /** Runs `work`; its line is written when it ends, and every few seconds what it is waiting for. */
+  /** Runs `work`; writes its line at the end, and its present text every few seconds. */
   step<T>(name: string, work: (step: Step) => Promise<T>): Promise<T>;
   /** Writes one line. */
   say(line: string): void;
-  /** Steps that have ended well, in that order. */
+  /** Steps that have succeeded, in order. */
   readonly timings: readonly StepTiming[];
 }
 
 export interface ProgressOptions {
-  /** Where lines go. */
+  /** Takes the lines. */
   readonly write: (text: string) => void;
   /** Milliseconds between two signs of life of one step. Default 5,000. */
   readonly intervalMs?: number;
@@ -74,7 +74,7 @@ export function createProgress(options: ProgressOptions): Progress {
   };
 }
 
-/** Milliseconds for people: `85 ms`, `3.2 s`, `2 min 5 s`. */
+/** A duration for people: `85 ms`, `3.2 s`, `2 min 5 s`. */
 export function formatDuration(milliseconds: number): string {
   if (milliseconds < 1_000) {
     return `${Math.round(milliseconds)} ms`;

@@ -2,20 +2,20 @@ import { type Clock, systemClock } from '../../src/common/clock.ts';
 import { type CallOptions, isAborted, sleep } from '../../src/common/deadline.ts';
 
 export interface RetryOptions extends Pick<CallOptions, 'signal'> {
-  /** How often to try in all. Default 4. */
+  /** Attempts in all. Default 4. */
   readonly attempts?: number;
   /** Milliseconds before the second attempt; each further one waits three times as long. Default 2,000. */
   readonly firstDelayMs?: number;
   /** Whether another attempt makes sense after this error. Default: always. */
   readonly worthRetrying?: (error: unknown) => boolean;
-  /** Told of an error that is followed by another attempt. */
+  /** Called with an error that another attempt follows. */
   readonly onRetry?: (error: unknown, delayMs: number) => void;
-  /** Done after the wait and before the next attempt; its failure does not matter. */
+  /** Runs after the wait and before the next attempt; its failure does not matter. */
   readonly beforeRetry?: () => Promise<void>;
   readonly clock?: Clock;
 }
 
-/** Does `work` again when it fails, for things that depend on somebody else's servers. Throws the last error. */
+/** Repeats `work` when it fails, for work that depends on foreign servers. Throws the last error. */
 export async function retry<T>(work: () => Promise<T>, options: RetryOptions = {}): Promise<T> {
   const attempts = options.attempts ?? 4;
   let delayMs = options.firstDelayMs ?? 2_000;
@@ -28,7 +28,7 @@ export async function retry<T>(work: () => Promise<T>, options: RetryOptions = {
         throw error;
       }
       options.onRetry?.(error, delayMs);
-      // The timers of the clock do not keep the process alive, and while we wait there may be nothing else.
+      // Timers of the clock do not keep the process alive, and there may be nothing else to do.
       const alive = setInterval(() => undefined, 1_000);
       try {
         await sleep(options.clock ?? systemClock, delayMs, options.signal);

@@ -11,7 +11,7 @@ import { aptGetUpdate, hasAptGet } from '../tools/debian-packages.ts';
 const APT_DEADLINE_MS = 5 * 60_000;
 /** Folders that Debian keeps below /usr and links from the root. */
 const mergedFolders = ['bin', 'lib', 'lib64', 'sbin'] as const;
-/** What a function at work never opens. */
+/** Files that a function at work never opens. */
 const leftOut = [
   './usr/share/doc',
   './usr/share/man',
@@ -21,7 +21,7 @@ const leftOut = [
 ];
 
 /**
- * The packages of the closure of `roots` whose names match `wanted`, as this machine's package lists give it.
+ * The packages of the closure of `roots` with names that match `wanted`, by this machine's package lists.
  *
  * @throws {EsbError} `PackagesMissing` when there are no package lists or no such packages
  */
@@ -46,7 +46,7 @@ export async function debianClosure(
 }
 
 /**
- * Sees to it that the machine's package lists know `name`, fetching them when they do not.
+ * Fetches the machine's package lists where they do not know `name`.
  *
  * @throws {EsbError} `PackagesMissing` on machines without apt, or when the lists cannot be fetched
  */
@@ -78,11 +78,15 @@ export async function ensurePackageLists(name: string, step: Step, signal?: Abor
 }
 
 export interface UnpackOptions extends Pick<CallOptions, 'signal'> {
-  /** Patterns of `tar` that are left out. Default: documentation, translations and the like, copyright notices too. */
+  /**
+   * Patterns of `tar` to leave out. Default: documentation, translations and the like, copyright notices too.
+   */
   readonly leftOut?: readonly string[];
-  /** Where package files stay for the next time, which then needs no network. Of these packages only. Default: nowhere. */
+  /**
+   * Folder that keeps the package files of these packages, for a next time without network. Default: none.
+   */
   readonly downloads?: string;
-  /** Told of each package file. */
+  /** Called with each package file. */
   readonly onPackage?: (file: string) => Promise<void>;
 }
 

@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { pack as createPack, type Pack } from 'tar-stream';
 
-/** What an OCI image says of one of its layers. */
+/** The description of a layer in an OCI image. */
 export interface LayerDescriptor {
   /** `sha256:…` of the compressed file. */
   readonly digest: string;
@@ -17,12 +17,12 @@ export interface LayerDescriptor {
   readonly size: number;
 }
 
-/** The same for every build, so that the same content has the same digest. */
+/** The same for every build: the same content has the same digest. */
 const MODIFIED = new Date(0);
 
 /**
- * Writes everything below `folder` as one compressed layer: sorted, owned by root, without times of its own.
- * Errors are those of the file system.
+ * Writes everything below `folder` as one compressed layer, sorted, owned by root, with fixed times. Errors
+ * are those of the file system.
  */
 export async function writeLayer(folder: string, file: string): Promise<LayerDescriptor> {
   const archive = createPack();

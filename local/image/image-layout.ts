@@ -8,7 +8,7 @@ export interface LayerFile extends LayerDescriptor {
   readonly file: string;
 }
 
-/** The part of an image's configuration that says how to run it. */
+/** The part of an image's configuration for its process. */
 export interface ImageRunConfig {
   readonly Entrypoint: readonly string[];
   readonly Cmd?: readonly string[];
@@ -19,7 +19,10 @@ export interface ImageRunConfig {
   readonly Labels?: Readonly<Record<string, string>>;
 }
 
-/** Writes an image as an OCI layout, a folder that every registry tool reads; gives the digest of its manifest. */
+/**
+ * Writes an image as an OCI layout, a folder that every registry tool reads; returns the digest of its
+ * manifest.
+ */
 export async function writeImageLayout(
   folder: string,
   layers: readonly LayerFile[],
@@ -63,7 +66,7 @@ export async function writeImageLayout(
   return manifest.digest;
 }
 
-/** Layers are never changed in place, so images that share one need it on disk only once. */
+/** Layers are never changed in place: images that share one need it on disk only once. */
 async function linkOrCopy(from: string, to: string): Promise<void> {
   try {
     await link(from, to);

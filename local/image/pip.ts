@@ -4,22 +4,22 @@ import { localCode } from '../common/error-codes.ts';
 import type { Progress } from '../common/progress.ts';
 import { ensureNeeds } from '../tools/debian-packages.ts';
 
-/** A pip that runs. */
+/** A working pip. */
 export interface Pip {
   /** Program and first arguments. */
   readonly command: readonly string[];
-  /** The Python that it belongs to, where that is known. */
+  /** The Python of that pip, where it is known. */
   readonly python?: string;
 }
 
 export interface FindPipOptions {
   readonly progress: Progress;
-  /** What pip is wanted for: told when it has to be installed. */
+  /** The purpose of pip, shown when it has to be installed. */
   readonly purpose: string;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The first of these that answers: what comes first on PATH may be a shim without a version behind it. */
+/** The first that answers: the first on PATH may be a shim without a version behind it. */
 const candidates: readonly Pip[] = [
   { command: ['python3', '-m', 'pip'], python: 'python3' },
   { command: ['/usr/bin/python3', '-m', 'pip'], python: '/usr/bin/python3' },
@@ -63,7 +63,7 @@ async function look(signal: AbortSignal | undefined): Promise<Pip | undefined> {
       await runCommand(program, [...args, '--version'], { signal });
       return pip;
     } catch {
-      // Not this one.
+      // This one does not work.
     }
   }
   return undefined;

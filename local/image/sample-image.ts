@@ -14,7 +14,7 @@ import { type LayerDescriptor, writeLayer } from './image-layer.ts';
 import { type ImageRunConfig, type LayerFile, writeImageLayout } from './image-layout.ts';
 import { findPip } from './pip.ts';
 
-/** The images that a local instance has, each named as its folder below `examples/`. */
+/** The images of a local instance, each named as its folder below `examples/`. */
 export type SampleImageName =
   | 'python-base'
   | 'python-counter'
@@ -48,9 +48,9 @@ export interface SampleImageOptions {
   readonly cache?: string;
 }
 
-/** Part of every key below: to be raised when the recipes change. */
+/** Part of every key below; raise it when the recipes change. */
 const RECIPE_REVISION = 2;
-/** What the Python images get from PyPI. */
+/** Packages of the Python images from PyPI. */
 const pythonRequirements = [
   'awslambdaric==4.2.2',
   'simplejson==4.3.0',
@@ -62,10 +62,11 @@ const nodePackages = /^(libc6|libgcc-s1|libstdc\+\+6|libatomic1)$/;
 const PIP_DEADLINE_MS = 5 * 60_000;
 
 /**
- * Builds one of the sample images without Docker, from Debian packages, PyPI and this repository; once, into the user
- * cache.
+ * Builds one of the sample images without Docker, from Debian packages, PyPI and this repository; once, into
+ * the user cache.
  *
- * @throws {EsbError} `PackagesMissing` when the machine lacks what it takes, `CommandFailed` with what a program said
+ * @throws {EsbError} `PackagesMissing` when the machine lacks a program, `CommandFailed` with the output of a
+ *   program
  */
 export async function ensureSampleImage(
   name: SampleImageName,
@@ -93,7 +94,7 @@ export async function ensureSampleImage(
   });
 }
 
-/** Pushes an image to a plain-HTTP registry unless it is there; gives its reference. */
+/** Pushes an image to a plain-HTTP registry unless it is there; returns its reference. */
 export async function pushSampleImage(
   image: SampleImage,
   registry: string,
@@ -116,10 +117,10 @@ export async function pushSampleImage(
   return reference;
 }
 
-/** How an image is put together: a shared base, a few files on top, and what to run. */
+/** The recipe of an image: a shared base, a few files on top, and the command. */
 interface Recipe {
   readonly base: BaseName;
-  /** Files of the repository and where they go in the image. */
+  /** Files of the repository and their places in the image. */
   readonly files: readonly { readonly from: string; readonly to: string; readonly mode: number }[];
   /** Further Debian packages. */
   readonly packages: readonly string[];
@@ -142,7 +143,7 @@ const nodeClient = {
   mode: 0o644,
 };
 
-/** What runs a function in Python; without a handler, which the resource is to give. */
+/** The command of a function in Python, without a handler, which the resource gives. */
 const pythonRun = {
   Entrypoint: ['/usr/local/bin/aws-lambda-rie', 'python3', '-m', 'awslambdaric'],
   Env: pythonEnv,
@@ -250,7 +251,7 @@ async function ensureBaseLayer(
     'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n',
   );
   await writeFile(join(root, 'etc/group'), 'root:x:0:\nnogroup:x:65534:\n');
-  // A copy: what the folder of programs holds are links.
+  // A copy, since the folder of programs holds links.
   const emulator = join(root, 'usr/local/bin/aws-lambda-rie');
   await copyFile(join(options.tools, 'aws-lambda-rie'), emulator);
   await chmod(emulator, 0o755);
@@ -280,7 +281,7 @@ async function fillPython(root: string, options: SampleImageOptions, step: Step)
   await runCommand('ln', ['-sf', `python${version}`, join(root, 'usr/bin/python3')]);
   await installRequirements(join(root, 'var/runtime'), version, options, step);
   step.note('compiling Python modules');
-  // By the image's own Python, and without times in it: a first call takes 50 ms instead of 144.
+  // By the image's own Python, and without times: a first call takes 50 ms instead of 144.
   await runCommand(
     'chroot',
     [root, `/usr/bin/python${version}`, '-m', 'compileall', '-q', '--invalidation-mode', 'unchecked-hash']
@@ -295,7 +296,7 @@ async function fillPython(root: string, options: SampleImageOptions, step: Step)
   );
 }
 
-/** pip for the image's Python, run by whichever Python this machine has. */
+/** pip for the image's Python, run by a Python of this machine. */
 async function installRequirements(
   target: string,
   version: string,

@@ -1,6 +1,8 @@
 import type { NodeHome } from '../common/home.ts';
 
-/** Plugins that a daemon for workers alone has no use for, or that would leave something outside its own folders. */
+/**
+ * Plugins that a daemon for workers alone does not need, or that would leave files outside its own folders.
+ */
 const disabledPlugins = [
   'io.containerd.grpc.v1.cri',
   'io.containerd.cri.v1.images',
@@ -17,7 +19,7 @@ const disabledPlugins = [
   'io.containerd.snapshotter.v1.zfs',
 ] as const;
 
-/** Configuration of a worker-only containerd with everything of its own below the node's folder. */
+/** Configuration of a containerd for workers alone, with all its files below the node's folder. */
 export function containerdConfig(node: NodeHome): string {
   const text = JSON.stringify;
   return `version = 3

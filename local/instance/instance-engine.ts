@@ -3,11 +3,11 @@ import { EsbError } from '../../src/common/errors.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import type { Home } from '../common/home.ts';
 
-/** Where the agent looks unless it is told otherwise. */
+/** The agent's default socket. */
 const DEFAULT_SOCKET = '/var/run/docker.sock';
 const REMOVE_DEADLINE_MS = 60_000;
 
-/** Socket of the Docker engine that the agents of an instance are told to run workers on; undefined with containerd. */
+/** Socket of the Docker engine that the agents of an instance use; undefined with containerd. */
 export function dockerSocketOf(agentOptions: readonly string[]): string | undefined {
   return optionValue(agentOptions, '--runtime-type') === 'docker'
     ? (optionValue(agentOptions, '--docker-socket') ?? DEFAULT_SOCKET)
@@ -15,7 +15,7 @@ export function dockerSocketOf(agentOptions: readonly string[]): string | undefi
 }
 
 /**
- * Of all nodes only the first is where an engine's network is, and an engine has room for one agent.
+ * An engine's network is on the first node alone, and an engine has room for one agent.
  *
  * @throws {EsbError} `InvalidArgument`
  */
@@ -30,7 +30,10 @@ export function checkEngine(agentOptions: readonly string[], nodes: number): voi
   }
 }
 
-/** Removes the workers that an instance left on a Docker engine, and their network. Gives what stays, in words. */
+/**
+ * Removes the workers that an instance left on a Docker engine, and their network. Returns the leftovers, in
+ * words.
+ */
 export async function removeEngineWorkers(home: Home, socketPath: string): Promise<string[]> {
   const { createDockerRuntime } = await import('../../src/runtime/docker/runtime.ts');
   const runtime = createDockerRuntime({

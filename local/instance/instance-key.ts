@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { type AccessKeyPair, readInstanceKey } from '../../src/cli/call-credentials.ts';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 
-/** The key of the instance, made now if there was none. */
+/** The key of the instance, created where there is none. */
 export async function ensureInstanceKey(file: string): Promise<AccessKeyPair> {
   const known = await readInstanceKey(file);
   if (known !== undefined) {

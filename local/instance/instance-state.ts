@@ -4,7 +4,7 @@ import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import { EsbError, errnoOf } from '../../src/common/errors.ts';
 import { localCode } from '../common/error-codes.ts';
 
-/** How many of each part an instance has. */
+/** Number of each part of an instance. */
 export interface InstanceSize {
   readonly nodes: number;
   readonly gateways: number;
@@ -13,17 +13,17 @@ export interface InstanceSize {
   readonly audit: boolean;
 }
 
-/** What `up` chose for an instance and keeps to from then on. */
+/** The choices of `up` for an instance, which later runs keep. */
 export interface InstanceState extends InstanceSize {
-  /** Options of every agent beside those that the instance gives it. */
+  /** Options of every agent beside those of the instance. */
   readonly agentOptions?: readonly string[];
-  /** Whether the gateways ask callers who they are. Absent for not. */
+  /** Whether the gateways authenticate callers. Absent for not. */
   readonly authentication?: 'on' | 'off';
-  /** TCP ports by what they are for, such as `registry`, `gateway-1` or `agent-node-1-health`. */
+  /** TCP ports by purpose, such as `registry`, `gateway-1` or `agent-node-1-health`. */
   readonly ports: Readonly<Record<string, number>>;
 }
 
-/** A port that is needed, and the one that would be best. */
+/** A wanted port and the preferred number. */
 export interface WantedPort {
   readonly name: string;
   readonly preferred: number;
@@ -52,10 +52,11 @@ export function wantedPorts(size: InstanceSize): WantedPort[] {
 }
 
 /**
- * Gives every wanted port a number: the one it has, else its preferred one where that is free, else any free one.
+ * Gives every wanted port a number: its present one, else its preferred one where that is free, else any free
+ * one.
  *
- * @param isFree whether nobody listens there
- * @param anyFree gives a port that nobody listens on
+ * @param isFree whether no process listens there
+ * @param anyFree resolves to a port that no process listens on
  */
 export async function choosePorts(
   wanted: readonly WantedPort[],
@@ -79,7 +80,7 @@ export async function choosePorts(
   return chosen;
 }
 
-/** A line for each port that is another one than was wanted, and why. */
+/** A line for each port that differs from the preferred one, and why. */
 export function movedPorts(
   wanted: readonly WantedPort[],
   chosen: Readonly<Record<string, number>>,
@@ -94,14 +95,14 @@ export function movedPorts(
   });
 }
 
-/** Whether nobody listens on that TCP port, on loopback or on every address. */
+/** Whether no process listens on that TCP port, on loopback or on every address. */
 export async function isPortFree(port: number): Promise<boolean> {
   return (
     (await tryListen(port, '127.0.0.1')) !== undefined && (await tryListen(port, '0.0.0.0')) !== undefined
   );
 }
 
-/** A TCP port that nobody listens on. */
+/** A TCP port that no process listens on. */
 export async function anyFreePort(): Promise<number> {
   const port = await tryListen(0, '127.0.0.1');
   if (port === undefined) {
@@ -125,7 +126,7 @@ async function tryListen(port: number, host: string): Promise<number | undefined
   return typeof address === 'object' && address !== null ? address.port : undefined;
 }
 
-/** What an earlier `up` chose; undefined where there was none. */
+/** The choices of an earlier `up`; undefined where there was none. */
 export async function readInstanceState(file: string): Promise<InstanceState | undefined> {
   let text: string;
   try {

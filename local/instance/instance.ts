@@ -23,11 +23,11 @@ export interface Instance {
   readonly supervisor: SupervisorClient;
   /** `host:port` of its registry. */
   readonly registry: string;
-  /** Addresses of its gateways, the first one first. */
+  /** Addresses of its gateways, in order. */
   readonly gateways: readonly string[];
 }
 
-/** Variables of the caller that the parts get: how to find programs and how to reach the world. */
+/** Variables of the caller that the parts get, to find programs and reach the network. */
 const passedOn = [
   'HOME',
   'LANG',
@@ -43,7 +43,7 @@ const passedOn = [
 const SUPERVISOR_DEADLINE_MS = 20_000;
 const LOG_LINES = 12;
 
-/** What is known of the instance in `home`; undefined where `up` was never run. */
+/** The instance in `home`; undefined where `up` was never run. */
 export async function openInstance(home: Home): Promise<Instance | undefined> {
   const state = await readInstanceState(home.stateFile);
   return state === undefined ? undefined : instanceOf(home, state);
@@ -140,10 +140,10 @@ export async function ensureSupervisor(home: Home, options: CallOptions = {}): P
 }
 
 /**
- * Waits until every one of the parts is healthy.
+ * Waits until all parts are healthy.
  *
- * @throws {EsbError} `PartUnhealthy` with the end of the log of the first one that is not, when the time is over or when
- *   a part has ended again and again
+ * @throws {EsbError} `PartUnhealthy` with the end of the log of the first unhealthy part, when the time is
+ *   over or a part has ended again and again
  */
 export async function waitForParts(
   client: SupervisorClient,
@@ -190,7 +190,7 @@ export function kubectl(
   );
 }
 
-/** Writes what `source .esb/env` gives a shell. */
+/** Writes the variables that `source .esb/env` gives a shell. */
 export async function writeEnvironment(instance: Instance): Promise<void> {
   const { home, registry, gateways, state } = instance;
   const key = state.authentication === 'on' ? await readInstanceKey(home.accessKey) : undefined;
@@ -205,7 +205,7 @@ export async function writeEnvironment(instance: Instance): Promise<void> {
     AWS_ENDPOINT_URL_LAMBDA: gateways[0] ?? '',
     AWS_REGION: 'us-east-1',
     AWS_DEFAULT_REGION: 'us-east-1',
-    // AWS SDKs sign every call. Where callers are not asked who they are, any key will do.
+    // AWS SDKs sign every call. Where callers are not authenticated, any key will do.
     AWS_ACCESS_KEY_ID: key?.accessKeyId ?? 'local',
     AWS_SECRET_ACCESS_KEY: key?.secretAccessKey ?? 'local',
   };

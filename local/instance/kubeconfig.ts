@@ -10,7 +10,7 @@ export interface KubeconfigFields {
   readonly client: IssuedCertificate;
 }
 
-/** The text of a kubeconfig with everything in it: no other file is needed. */
+/** The text of a kubeconfig that needs no other file. */
 export function kubeconfigText({ server, authority, user, client }: KubeconfigFields): string {
   return stringify({
     apiVersion: 'v1',

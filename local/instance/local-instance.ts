@@ -5,7 +5,7 @@ import type { Home } from '../common/home.ts';
 import { openInstance, requireInstance } from './instance.ts';
 import { showPartLog } from './part-log.ts';
 
-/** The instance in `home` as commands for people see it. */
+/** The instance in `home` for the commands of operators. */
 export function localInstance(home: Home): LocalInstance {
   return {
     kubeconfig: () => present(home.kubeconfig),

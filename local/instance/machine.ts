@@ -6,7 +6,7 @@ import type { Home } from '../common/home.ts';
 import { instanceProcesses } from '../common/process-table.ts';
 
 /**
- * A local instance makes network namespaces, mounts and control groups.
+ * Checks that this machine allows network namespaces, mounts and control groups.
  *
  * @throws {EsbError} `Unsupported` elsewhere than on Linux, `NotRoot`, each with what to do
  */
@@ -43,7 +43,8 @@ export async function otherInstances(home: Home): Promise<string[]> {
 }
 
 /**
- * The first node is the host itself, with a bridge, a table of rules and addresses that there can be only once.
+ * Checks that no other instance has the things of which a host has only one: the bridge, the table of rules
+ * and the addresses of the first node.
  *
  * @throws {EsbError} `InstanceRunning` when another instance has them
  */

@@ -6,7 +6,7 @@ import { EsbError, errnoOf } from '../../src/common/errors.ts';
 const FOLLOW_MS = 300;
 
 /**
- * Shows the log of a part of the local instance, which nobody rotates.
+ * Shows the log of a part of the local instance, which is not rotated.
  *
  * @throws {EsbError} `NotFound` when it has none
  */
@@ -27,7 +27,7 @@ export async function showPartLog(
   }
 }
 
-/** What the file has from `offset` on. A file that has become shorter is read from its beginning. */
+/** The content of the file from `offset` on. A file that has become shorter is read from its beginning. */
 async function readFrom(
   path: string,
   offset: number,

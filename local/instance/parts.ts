@@ -6,12 +6,12 @@ import type { PartSpec } from '../supervisor/part.ts';
 import { type InstanceState, nodeNames, portOf } from './instance-state.ts';
 import type { PkiFiles } from './pki.ts';
 
-/** Service range of the API server; the agents' subnet may not meet it. */
+/** Service range of the API server; the agents' subnet must not overlap it. */
 export const SERVICE_CIDR = '10.96.0.0/16';
 /** Addresses of the workers, the same on every node. */
 export const WORKER_SUBNET = '10.234.0.0/16';
 
-/** Agents in a namespace of their own have it to themselves. */
+/** Agents in a namespace of their own have the port to themselves. */
 const NAMESPACED_AGENT_PORT = 9443;
 const NAMESPACED_HEALTH_PORT = 9093;
 
@@ -21,11 +21,11 @@ export interface PartsOptions {
   readonly pki: PkiFiles;
   /** The Node.js that runs the roles. */
   readonly node: string;
-  /** Folder of the repository, whose program runs. */
+  /** Folder of the repository with the program. */
   readonly repository: string;
 }
 
-/** Parts that ESB needs and that are not ESB: etcd, API server, registry, and each node's relay and containerd. */
+/** The parts below ESB: etcd, API server, registry, and each node's relay and containerd. */
 export function infrastructureParts(options: PartsOptions): PartSpec[] {
   const { state } = options;
   return [
@@ -57,7 +57,7 @@ export function instanceCgroup(home: Home): string {
   return `/esb/${home.volatile.slice(home.volatile.lastIndexOf('-') + 1)}`;
 }
 
-/** Where agents are called by gateways. */
+/** Address at which gateways call agents. */
 export function agentEndpoint(state: InstanceState, node: string): { host: string; port: number } {
   const { node: host, namespace } = nodeAddress(node);
   return { host, port: namespace === undefined ? portOf(state, `agent-${node}`) : NAMESPACED_AGENT_PORT };
@@ -76,7 +76,7 @@ function etcd({ home, state }: PartsOptions): PartSpec {
       `--listen-peer-urls=${peer}`,
       `--initial-advertise-peer-urls=${peer}`,
       `--initial-cluster=default=${peer}`,
-      // One member on a developer's machine: what a power cut loses can be applied again.
+      // One member on a developer's machine: objects lost in a power cut can be applied again.
       '--unsafe-no-fsync',
       '--auto-compaction-mode=periodic',
       '--auto-compaction-retention=10m',
@@ -109,7 +109,7 @@ function apiServer({ home, state, pki }: PartsOptions): PartSpec {
       `--service-account-signing-key-file=${pki.serviceAccountKey}`,
       '--service-account-issuer=https://kubernetes.default.svc',
       '--authorization-mode=Node,RBAC',
-      // There is no controller manager that would make service accounts.
+      // Service accounts would need a controller manager.
       '--disable-admission-plugins=ServiceAccount',
       `--service-cluster-ip-range=${SERVICE_CIDR}`,
       '--allow-privileged',
@@ -129,7 +129,7 @@ function registry({ home, state }: PartsOptions): PartSpec {
   return {
     name: 'registry',
     program: join(home.bin, 'crane'),
-    // Blobs go to disk; manifests are kept in memory, so `up` pushes again what a restart lost.
+    // Blobs go to disk; manifests are kept in memory, so that `up` pushes them again after a restart.
     args: ['registry', 'serve', '--address', `127.0.0.1:${port}`, '--disk', home.registry],
     env: {},
     logFile: join(home.logs, 'registry.log'),
@@ -213,7 +213,7 @@ function gateway(options: PartsOptions, number: number): PartSpec {
     '--state-dir',
     join(home.gateways, name),
     `--authentication=${state.authentication ?? 'off'}`,
-    // Whoever calls here has the machine, and tries destinations on it.
+    // A caller here has the machine, and tries destinations on it.
     '--event-destination=*',
     '--event-destination=127.0.0.0/8',
     '--event-destination=::1',

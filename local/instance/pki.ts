@@ -19,22 +19,22 @@ export interface IssuedCertificate {
   readonly key: string;
 }
 
-/** Who a client certificate makes its holder: Kubernetes reads the user from CN and the groups from O. */
+/** The identity in a client certificate: Kubernetes reads the user from CN and the groups from O. */
 export interface ClientIdentity {
   readonly user: string;
   readonly groups: readonly string[];
 }
 
-/** The certificates of one local instance, kept in a folder; each is made once. */
+/** The certificates of one local instance in a folder; each is created once. */
 export interface Pki {
   /** PEM of the authority that signed all others. */
   readonly authority: string;
   readonly files: PkiFiles;
-  /** The client certificate called `name`, made now if it was not there. */
+  /** The client certificate called `name`, created where there is none. */
   client(name: string, identity: ClientIdentity): Promise<IssuedCertificate>;
 }
 
-/** Paths of what the API server is given. */
+/** Paths of the API server's files. */
 export interface PkiFiles {
   readonly authority: string;
   readonly serverCertificate: string;
@@ -46,10 +46,10 @@ export interface PkiFiles {
 const DAY_MS = 24 * 60 * 60 * 1000;
 /** A local instance does not outlive this; its certificates are never renewed. */
 const LIFETIME_MS = 10 * 365 * DAY_MS;
-/** First address of the service range: what Pods would call `kubernetes.default`. */
+/** First address of the service range: `kubernetes.default` for Pods. */
 const SERVICE_ADDRESS = '10.96.0.1';
 
-/** Opens the certificates in `folder`, making what is not there. Errors are those of the file system. */
+/** Opens the certificates in `folder` and creates the missing ones. Errors are those of the file system. */
 export async function openPki(folder: string): Promise<Pki> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const files: PkiFiles = {

@@ -14,7 +14,7 @@ import { type Instance, kubectl } from './instance.ts';
 export interface SampleCall {
   readonly start: 'cold' | 'running' | 'paused' | 'as found';
   readonly milliseconds: number;
-  /** How many calls this worker has answered since it was started. */
+  /** Calls that this worker has answered since its start. */
   readonly counter: number;
 }
 
@@ -29,10 +29,10 @@ const CALL_DEADLINE_MS = 30_000;
 const CALL_ATTEMPTS = 5;
 
 /**
- * Applies the sample worker and calls it cold, running and paused. Where it is there already it is called once, in
- * whatever state it is.
+ * Applies the sample worker and calls it cold, running and paused. An existing worker is called once, in its
+ * present state.
  *
- * @throws {EsbError} `SampleFailed` with what the worker says of itself
+ * @throws {EsbError} `SampleFailed` with the worker's conditions
  */
 export async function callSample(
   instance: Instance,
@@ -86,7 +86,7 @@ async function waitForReady(instance: Instance, signal: AbortSignal): Promise<vo
   }
 }
 
-/** Gives the worker another state to rest in and waits until it is there. */
+/** Gives the worker another resting state and waits until the worker is in it. */
 async function rest(instance: Instance, state: 'Absent' | 'Paused', signal: AbortSignal): Promise<void> {
   const patch = JSON.stringify({ spec: { desiredState: state } });
   await kubectl(instance.home, ['patch', 'lambdaworker', FUNCTION, '--type=merge', '-p', patch], { signal });
@@ -111,7 +111,7 @@ async function call(
   signal: AbortSignal,
 ): Promise<SampleCall> {
   const url = `${instance.gateways[0] ?? ''}/2015-03-31/functions/${FUNCTION}/invocations`;
-  // Not by what is in the environment: that may be of another account.
+  // Not by the variables of the environment, which may be of another account.
   const credentials = await callCredentials({}, instance.home.accessKey);
   for (let attempt = 1; ; attempt += 1) {
     const began = performance.now();

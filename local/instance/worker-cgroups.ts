@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errnoOf } from '../../src/common/errors.ts';
 
-/** Where control groups are mounted: one hierarchy, or one folder for each controller. */
+/** Mount points of control groups: one hierarchy, or one folder for each controller. */
 const CGROUP_ROOT = '/sys/fs/cgroup';
 const EMPTY_DEADLINE_MS = 5_000;
 
 /**
- * Ends every process in the control groups below `group` (`/esb/…`), thawing what is frozen, and removes the groups. Groups
- * above that are left empty by it go too. Gives the paths that could not be removed.
+ * Ends every process in the control groups below `group` (`/esb/…`), frozen ones included, and removes the
+ * groups. Parent groups that are empty then are removed, too. Returns the paths that could not be removed.
  */
 export async function removeWorkerCgroups(group: string, root = CGROUP_ROOT): Promise<string[]> {
   const folders: string[] = [];
@@ -19,7 +19,7 @@ export async function removeWorkerCgroups(group: string, root = CGROUP_ROOT): Pr
   for (const folder of folders) {
     await killProcesses(folder);
   }
-  // A frozen process takes its SIGKILL only once it is thawed; thawed first, it could still do something.
+  // A frozen process takes its SIGKILL only once it is thawed; thawed first, it could still act.
   for (const folder of folders) {
     await thaw(folder);
   }

@@ -1,8 +1,8 @@
-/** Where one node of a local instance lives on the network. */
+/** The network addresses of one node of a local instance. */
 export interface NodeAddress {
   /** 1, 2, … */
   readonly number: number;
-  /** Network namespace below /run/netns; undefined for the first node, which lives in the host's own. */
+  /** Network namespace below /run/netns; undefined for the first node, which is in the host's own. */
   readonly namespace?: string;
   /** Address of the host as the node sees it. */
   readonly host: string;

@@ -4,8 +4,8 @@ import type { CallOptions } from '../../src/common/deadline.ts';
 import { netnsPath, nodeAddress } from './node-address.ts';
 
 /**
- * Makes the network namespace of a node, with its cable to the host; what is there already is kept. The first node has
- * none: it is the host.
+ * Makes the network namespace of a node, with its cable to the host, and keeps existing ones. The first node
+ * has none: it is the host.
  */
 export async function ensureNodeNamespace(node: string, options: CallOptions = {}): Promise<void> {
   const { namespace, link, host, node: address } = nodeAddress(node);
@@ -29,7 +29,7 @@ export async function ensureNodeNamespace(node: string, options: CallOptions = {
   await inside(['route', 'replace', 'default', 'via', host]);
 }
 
-/** Removes the namespace of a node and its cable. Nothing of it being there is success. */
+/** Removes the namespace of a node and its cable. A missing one is no error. */
 export async function removeNodeNamespace(node: string, options: CallOptions = {}): Promise<void> {
   const { namespace, link } = nodeAddress(node);
   if (namespace === undefined || link === undefined) {

@@ -7,9 +7,9 @@ import { EsbError } from '../../src/common/errors.ts';
 import { netnsPath } from './node-address.ts';
 
 export interface RelayOptions {
-  /** Network namespace whose loopback is listened on. */
+  /** Network namespace with the listening loopback. */
   readonly namespace: string;
-  /** Unix socket that takes connections as long as the relay works. */
+  /** Unix socket that takes connections while the relay works. */
   readonly healthSocket: string;
   /** TCP ports; each leads to the same port of 127.0.0.1 in the namespace of this process. */
   readonly ports: readonly number[];
@@ -18,7 +18,8 @@ export interface RelayOptions {
 const LISTEN_DEADLINE_MS = 20_000;
 
 /**
- * Listens in another network namespace and dials in this one. Returns once it serves; it serves as long as the process.
+ * Listens in another network namespace and dials in this one. Returns once it serves, for the life of the
+ * process.
  *
  * @throws {EsbError} `ListenFailed` when a port is taken there or the namespace is missing
  */
@@ -83,7 +84,7 @@ async function listenInside({ namespace, ports }: RelayOptions): Promise<Listene
   }
 }
 
-/** Carries bytes both ways. The end or failure of one side is that of the other. */
+/** Carries bytes both ways. The end or failure of one side ends the other. */
 function couple(one: Socket, other: Socket): void {
   one.setNoDelay(true);
   for (const [from, to] of [

@@ -6,7 +6,7 @@ import { withDeadline } from '../../src/common/deadline.ts';
 import { messageOf } from '../../src/common/errors.ts';
 import type { HealthProbe } from './part.ts';
 
-/** Asks a part whether it serves; gives `healthy`, or in a few words what is wrong. Never rejects. */
+/** Asks a part whether it serves; resolves to `healthy` or to the fault in a few words. Never rejects. */
 export async function probeHealth(probe: HealthProbe, deadlineMs: number): Promise<string> {
   try {
     return await withDeadline('the health check', deadlineMs, undefined, (signal) =>

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 
-/** How to find out whether a part serves. */
+/** The way to find out whether a part serves. */
 export type HealthProbe =
   /** 200 to a GET is healthy. The certificate is checked against `authorityFile` where there is one. */
   | { readonly kind: 'http'; readonly url: string; readonly authorityFile?: string }
-  /** Whoever takes connections on the Unix socket is healthy. */
+  /** A process that takes connections on the Unix socket is healthy. */
   | { readonly kind: 'socket'; readonly path: string };
 
 /** One supervised background process. Plain JSON: the supervisor keeps it on disk. */
@@ -14,7 +14,7 @@ export interface PartSpec {
   readonly args: readonly string[];
   /** Added to the environment that all parts share. */
   readonly env: Readonly<Record<string, string>>;
-  /** Name of the network namespace that it runs in; the host's own when absent. */
+  /** Name of its network namespace; the host's own when absent. */
   readonly namespace?: string;
   readonly logFile: string;
   readonly health: HealthProbe;
@@ -22,14 +22,14 @@ export interface PartSpec {
   readonly stopGraceMs: number;
 }
 
-/** What the supervisor tells of a part. */
+/** The supervisor's report on a part. */
 export interface PartStatus {
   readonly name: string;
   /** 0 when no process runs. */
   readonly pid: number;
   /** `healthy`, `starting`, `stopped`, `restarting (…)` or `failing: …`. */
   readonly health: string;
-  /** How often it ended without being asked to. */
+  /** Number of unasked ends. */
   readonly restarts: number;
 }
 

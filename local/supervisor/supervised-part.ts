@@ -16,7 +16,7 @@ import { netnsPath } from '../network/node-address.ts';
 import { probeHealth } from './health-probe.ts';
 import { type PartSpec, type PartStatus, partFingerprint } from './part.ts';
 
-/** What is known of a part on disk, so that whoever comes after a crash knows it too. */
+/** The record of a part on disk, for the next supervisor after a crash. */
 export interface PartRecord {
   /** Fingerprint of the spec that the process was started from. */
   readonly fingerprint: string;
@@ -35,16 +35,16 @@ export interface SupervisedPartOptions {
   readonly log: (fields: Readonly<Record<string, unknown>>, message: string) => void;
 }
 
-/** A part that ends is started again after 100 ms, then after twice as long each time. */
+/** Milliseconds until an ended part is started again, doubled each time. */
 const FIRST_RESTART_MS = 100;
 const LONGEST_RESTART_MS = 10_000;
-/** Having run that long, it counts as sound again. */
+/** Milliseconds of run after which a part counts as sound again. */
 const SOUND_AFTER_MS = 10_000;
-/** How long after its start a part that does not serve yet counts as starting. */
+/** Milliseconds after its start for which a part that does not serve counts as starting. */
 const STARTING_MS = 20_000;
 const KILL_DEADLINE_MS = 10_000;
 const HEALTH_DEADLINE_MS = 2_000;
-/** A process that an earlier supervisor started is no child of this one: it has to be looked at. */
+/** A process of an earlier supervisor is no child of this one: its end is found by looking. */
 const ADOPTED_LOOK_MS = 300;
 
 interface Running {
@@ -52,9 +52,7 @@ interface Running {
   readonly since: number;
 }
 
-/**
- * Keeps one part running. Its methods are called one at a time for each part; {@link SupervisedPart.run} sees to it.
- */
+/** Keeps one part running. {@link SupervisedPart.run} serializes the other methods. */
 export class SupervisedPart {
   readonly spec: PartSpec;
   readonly #options: SupervisedPartOptions;
@@ -72,7 +70,7 @@ export class SupervisedPart {
     this.spec = options.spec;
   }
 
-  /** Puts `action` behind whatever is being done with this part. */
+  /** Runs `action` after the actions that wait for this part. */
   run<T>(action: () => Promise<T>): Promise<T> {
     const result = this.#queue.then(action);
     this.#queue = result.catch(() => undefined);
@@ -159,7 +157,7 @@ export class SupervisedPart {
     return of(health !== 'healthy' && young ? `starting (${health.replace(/^failing: /, '')})` : health);
   }
 
-  /** Lets go of it: the process goes on. */
+  /** Lets go of the part: its process goes on. */
   release(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
@@ -186,7 +184,7 @@ export class SupervisedPart {
     closeSync(log);
     child.once('spawn', () => spawned.resolve());
     child.once('error', (error) => spawned.reject(error));
-    // Listened for from the start: a program may end before its process can be looked at, and how is to be told.
+    // Listens from the start: a program may end before its process is looked at, and its exit is reported.
     const exit = Promise.withResolvers<string>();
     child.once('exit', (code, signal) =>
       exit.resolve(signal === null ? `it ended with code ${code ?? 0}` : `it was ended by ${signal}`),
@@ -234,7 +232,7 @@ export class SupervisedPart {
     onTimer();
   }
 
-  /** It is gone; while it is wanted and nobody stops it, it comes back. */
+  /** Handles the end of the process: a wanted part that is not being stopped starts again. */
   #ended(how: string, ranMs: number): void {
     this.#running = undefined;
     this.#lastError = how;
@@ -269,7 +267,7 @@ export class SupervisedPart {
   }
 }
 
-/** What was last written of a part; undefined where there is nothing readable. */
+/** The last record of a part; undefined where there is none that can be read. */
 export async function readPartRecord(file: string): Promise<PartRecord | undefined> {
   try {
     return JSON.parse(await readFile(file, 'utf8')) as PartRecord;

@@ -5,25 +5,25 @@ import { EsbError, errnoOf } from '../../src/common/errors.ts';
 import { localCode } from '../common/error-codes.ts';
 import type { PartSpec, PartStatus } from './part.ts';
 
-/** What the supervisor answers when asked how things are. */
+/** The supervisor's report. */
 export interface SupervisorStatus {
   readonly supervisor: { readonly pid: number };
   readonly parts: readonly PartStatus[];
 }
 
 export interface StopPartOptions extends CallOptions {
-  /** What it is sent first. SIGKILL gives it no chance to tidy up. Default SIGTERM. */
+  /** The first signal. SIGKILL gives the part no chance to tidy up. Default SIGTERM. */
   readonly with?: 'SIGTERM' | 'SIGKILL';
 }
 
 /** Talks to the supervisor of a local instance. Each call takes at most 60,000 ms by default. */
 export interface SupervisorClient {
   status(options?: CallOptions): Promise<SupervisorStatus>;
-  /** Makes the supervised parts exactly these: starts what is new, restarts what differs, stops what is not among them. */
+  /** Sets the supervised parts: starts new ones, restarts changed ones, stops all others. */
   apply(parts: readonly PartSpec[], options?: CallOptions): Promise<void>;
-  /** Ends a part and keeps it ended; returns when its process is gone. */
+  /** Ends a part and keeps it ended; resolves when its process is gone. */
   stopPart(name: string, options?: StopPartOptions): Promise<void>;
-  /** Starts a part that was stopped; returns when its process is there. */
+  /** Starts a stopped part; resolves when its process exists. */
   startPart(name: string, options?: CallOptions): Promise<void>;
   restartPart(name: string, options?: StopPartOptions): Promise<void>;
   /** Process id of a part; 0 when it does not run. */
@@ -35,8 +35,8 @@ export interface SupervisorClient {
 const DEFAULT_DEADLINE_MS = 60_000;
 
 /**
- * A client for the supervisor that listens on the Unix socket `socket`. Calls fail with `SupervisorGone` when nobody
- * does, and with the code and message of the supervisor when it refuses.
+ * A client for the supervisor on the Unix socket `socket`. Calls fail with `SupervisorGone` when there is no
+ * supervisor, and with its code and message when it refuses.
  */
 export function createSupervisorClient(socket: string): SupervisorClient {
   const call = (method: string, path: string, body?: unknown, options: CallOptions = {}): Promise<unknown> =>

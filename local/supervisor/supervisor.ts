@@ -19,8 +19,8 @@ export interface SupervisorOptions {
 }
 
 /**
- * Keeps the parts of a local instance running and is told what to do on a Unix socket, in HTTP and JSON. The parts
- * outlive it: its successor takes them over from their records.
+ * Keeps the parts of a local instance running and takes commands on a Unix socket, in HTTP and JSON. The
+ * parts outlive the supervisor: its successor takes them over from their records.
  */
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -32,7 +32,7 @@ export class Supervisor {
     this.#options = options;
   }
 
-  /** Serves until it is told to shut down or `signal` fires. In the latter case the parts go on. */
+  /** Serves until it is shut down or `signal` fires. In the latter case the parts go on. */
   async run(signal: AbortSignal): Promise<void> {
     const { home, logger } = this.#options;
     await mkdir(home.run, { recursive: true, mode: 0o700 });

@@ -6,18 +6,18 @@ import { localCode } from '../common/error-codes.ts';
 import type { Progress } from '../common/progress.ts';
 import { retry } from '../common/retry.ts';
 
-/** Something of the operating system that ESB needs, and the Debian package that brings it. */
+/** A part of the operating system that ESB needs, and its Debian package. */
 export interface SystemNeed {
-  /** A program, looked for on PATH and in the sbin folders. */
+  /** A program on PATH or in the sbin folders. */
   readonly program?: string;
   /** A file, for libraries and headers. */
   readonly file?: string;
   readonly debianPackage: string;
-  /** What it is for, for the message to the user. */
+  /** The purpose, for the message to the user. */
   readonly purpose: string;
 }
 
-/** What a local instance needs while it runs. */
+/** Needs of a running local instance. */
 export const runningNeeds: readonly SystemNeed[] = [
   { program: 'nft', debianPackage: 'nftables', purpose: 'the rules of the worker network' },
   { program: 'ip', debianPackage: 'iproute2', purpose: 'network namespaces and bridges' },
@@ -26,7 +26,7 @@ export const runningNeeds: readonly SystemNeed[] = [
   { program: 'mount', debianPackage: 'mount', purpose: 'container file systems' },
 ];
 
-/** What building runc needs. */
+/** Needs of a build of runc. */
 export const runcBuildNeeds: readonly SystemNeed[] = [
   { program: 'gcc', debianPackage: 'gcc', purpose: 'building runc' },
   { file: '/usr/include/stdlib.h', debianPackage: 'libc6-dev', purpose: 'building runc' },
@@ -34,7 +34,7 @@ export const runcBuildNeeds: readonly SystemNeed[] = [
   { program: 'pkg-config', debianPackage: 'pkg-config', purpose: 'building runc with seccomp' },
 ];
 
-/** What building the sample images needs beside apt itself. */
+/** Needs of a build of the sample images, beside apt itself. */
 export const imageBuildNeeds: readonly SystemNeed[] = [
   { program: 'dpkg-deb', debianPackage: 'dpkg', purpose: 'unpacking Debian packages into sample images' },
   { program: 'tar', debianPackage: 'tar', purpose: 'unpacking Debian packages into sample images' },
@@ -42,10 +42,10 @@ export const imageBuildNeeds: readonly SystemNeed[] = [
 ];
 
 const INSTALL_DEADLINE_MS = 10 * 60_000;
-/** Somebody else may be installing something; mirrors fail now and then. */
+/** Another program may be installing packages; mirrors fail now and then. */
 const aptOptions = ['-o', 'DPkg::Lock::Timeout=120', '-o', 'Acquire::Retries=3'] as const;
 
-/** Those of `needs` that this machine does not have. */
+/** The needs that this machine does not meet. */
 export async function missingNeeds(
   needs: readonly SystemNeed[],
   env: NodeJS.ProcessEnv = process.env,
@@ -66,9 +66,10 @@ export async function missingNeeds(
 }
 
 /**
- * Installs the Debian packages that bring what is missing.
+ * Installs the Debian packages of unmet needs.
  *
- * @throws {EsbError} `PackagesMissing`, naming what to install, when this is not Debian, not root, or apt-get fails
+ * @throws {EsbError} `PackagesMissing`, naming what to install, when this is not Debian, not root, or apt-get
+ *   fails
  */
 export async function ensureNeeds(
   needs: readonly SystemNeed[],

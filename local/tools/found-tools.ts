@@ -5,14 +5,14 @@ import { runCommand } from '../../src/cli/command.ts';
 import { messageOf } from '../../src/common/errors.ts';
 import type { ToolFamily } from './tool-catalog.ts';
 
-/** A program of the user's own that is good enough to be used instead of building one. */
+/** A program of the user's own that makes a build needless. */
 export interface FoundTool {
   readonly name: string;
   readonly path: string;
   readonly version: string;
 }
 
-/** How a program of the user's is recognised. */
+/** The signs of a program of the user's. */
 interface ToolRequirement {
   readonly versionArgs: readonly string[];
   readonly pattern: RegExp;
@@ -74,7 +74,7 @@ const requirements: ReadonlyMap<string, ToolRequirement> = new Map([
   ],
 ]);
 
-/** Programs that only work together: all from one place or none. */
+/** Programs that work only together: all from one place or none. */
 const inseparable: ReadonlyMap<string, readonly string[]> = new Map([
   ['containerd', ['containerd', 'containerd-shim-runc-v2', 'ctr']],
 ]);
@@ -84,13 +84,13 @@ const VERSION_DEADLINE_MS = 10_000;
 export interface FindToolsOptions {
   readonly env?: NodeJS.ProcessEnv;
   readonly signal?: AbortSignal | undefined;
-  /** Told of a program that was found and not taken. */
+  /** Called with a program that was found and not taken. */
   readonly onRejected?: (path: string, why: string) => void;
 }
 
 /**
- * Programs of `family` that the user has: those in the folder `KUBEBUILDER_ASSETS` first, then those on PATH.
- * A program that does not answer with a sufficient version is passed over.
+ * Programs of `family` that the user has: first in the folder `KUBEBUILDER_ASSETS`, then on PATH. A program
+ * that does not report a sufficient version is passed over.
  */
 export async function findTools(family: ToolFamily, options: FindToolsOptions = {}): Promise<FoundTool[]> {
   const env = options.env ?? process.env;

@@ -5,7 +5,10 @@ import { join } from 'node:path';
 import { repositoryRoot } from '../common/repository.ts';
 import { type ToolFamily, toolFamilies } from './tool-catalog.ts';
 
-/** Where built programs and images are kept between runs: `ESB_CACHE`, else `$XDG_CACHE_HOME/esb`, else `~/.cache/esb`. */
+/**
+ * Folder of built programs and images between runs: `ESB_CACHE`, else `$XDG_CACHE_HOME/esb`, else
+ * `~/.cache/esb`.
+ */
 export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
   if (env.ESB_CACHE !== undefined && env.ESB_CACHE !== '') {
     return env.ESB_CACHE;
@@ -17,7 +20,7 @@ export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
   return join(base, 'esb');
 }
 
-/** Key of everything that a family's programs are made from. */
+/** Key of all sources of a family's programs. */
 export function familyKey(family: ToolFamily, root: string = repositoryRoot()): string {
   const hash = createHash('sha256');
   for (const file of ['go.mod', 'go.sum']) {
@@ -30,12 +33,12 @@ export function familyKey(family: ToolFamily, root: string = repositoryRoot()): 
   return hash.digest('hex').slice(0, 16);
 }
 
-/** Where the programs of one family are kept. */
+/** Folder of the programs of one family. */
 export function familyFolder(cache: string, family: ToolFamily, root: string = repositoryRoot()): string {
   return join(cache, 'tools', `${family.name}-${familyKey(family, root)}`);
 }
 
-/** The folder with a link to every program of these families. It exists once `ensureTools` has run for them. */
+/** The folder with a link to every program of these families, once `ensureTools` has run for them. */
 export function toolSetFolder(
   cache: string = cacheFolder(),
   root: string = repositoryRoot(),

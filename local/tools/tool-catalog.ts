@@ -4,10 +4,12 @@ export interface ToolProgram {
   readonly goPackage: string;
 }
 
-/** Programs that share one Go module below `hack/tools/`, so that version selection stays separate for each family. */
+/**
+ * Programs that share one Go module below `hack/tools/`: version selection stays separate for each family.
+ */
 export interface ToolFamily {
   readonly name: string;
-  /** Version of the main module, as in its go.mod; what people are told. */
+  /** Version of the main module in its go.mod, shown to users. */
   readonly version: string;
   readonly programs: readonly ToolProgram[];
   /** Flags of `go build` beside `-trimpath`. */
@@ -118,7 +120,7 @@ export const toolFamilies: readonly ToolFamily[] = [
   },
 ];
 
-/** What Helm's own tests of the chart run. */
+/** Programs that Helm's own tests of the chart run. */
 export const helmFamily: ToolFamily = {
   name: 'helm',
   version: 'v4.3.1',
@@ -129,7 +131,7 @@ export const helmFamily: ToolFamily = {
   firstBuild: 'two minutes',
 };
 
-/** What makes a whole cluster of an API server and containerd: only `npm run test:cluster` needs them. */
+/** Programs of a whole cluster around an API server and containerd, for `npm run test:cluster` alone. */
 export const clusterFamilies: readonly ToolFamily[] = [
   helmFamily,
   {

@@ -31,13 +31,13 @@ export interface ToolSet {
   readonly paths: ReadonlyMap<string, string>;
 }
 
-/** A first build of the API server on a slow machine. */
+/** Milliseconds: a first build of the API server on a slow machine. */
 const BUILD_DEADLINE_MS = 60 * 60_000;
 const FAMILIES_AT_ONCE = 2;
 
 /**
- * Sees to it that every third-party program is there: the user's own where it will do, else built from
- * `hack/tools/<family>` into the user cache, once, whoever else asks at the same time.
+ * Provides every third-party program: the user's own where it will do, else one built from
+ * `hack/tools/<family>` into the user cache, once for all concurrent callers.
  *
  * @throws {EsbError} `GoMissing`, `PackagesMissing`, `BuildFailed`
  */
@@ -129,7 +129,7 @@ async function buildFamily(
   });
 }
 
-/** What Go says when a download failed and not the compiler. */
+/** Messages of Go for a failed download, as opposed to a failed build. */
 function isNetworkFault(error: unknown): boolean {
   return /dial tcp|i\/o timeout|TLS handshake|connection re(set|fused)|unexpected EOF|no such host|50[0234] |Too Many Requests|bad gateway|temporary failure|stream error/i.test(
     messageOf(error),
@@ -194,7 +194,7 @@ async function goBuild(
   }
 }
 
-/** What `go build` calls the program: the last element of its package path that is no major version. */
+/** Name of the program for `go build`: the last element of its package path that is no major version. */
 function builtName(program: ToolProgram): string {
   const name = basename(program.goPackage);
   return /^v\d+$/.test(name) ? basename(program.goPackage.slice(0, -name.length - 1)) : name;
@@ -228,7 +228,7 @@ async function missingPrograms(folder: string, programs: readonly ToolProgram[])
   return missing;
 }
 
-/** Makes `link` point to `target`, never leaving a moment without it. */
+/** Makes `link` point to `target`, without a moment in between. */
 export async function ensureLink(link: string, target: string): Promise<void> {
   try {
     if ((await readlink(link)) === target) {
