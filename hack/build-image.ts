@@ -10,8 +10,8 @@
  */
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { runCommand } from '../local/common/command.ts';
 import { createProgress } from '../local/common/progress.ts';
-import { runCommand } from '../src/cli/command.ts';
 import { buildImage, fillImageRoots, pushImage } from './image/build-image.ts';
 
 const { values } = parseArgs({

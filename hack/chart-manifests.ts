@@ -1,10 +1,10 @@
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { runCommand } from '../local/common/command.ts';
 import { createProgress } from '../local/common/progress.ts';
 import { helmFamily } from '../local/tools/tool-catalog.ts';
 import { ensureTools } from '../local/tools/tools.ts';
-import { runCommand } from '../src/cli/command.ts';
 import type { Product } from './product.ts';
 
 const NAMESPACE = 'esb-system';

@@ -206,10 +206,13 @@ export const foldersWithRooms: Readonly<Record<string, RoomTable>> = {
 export const local: RoomTable = {
   rooms: {
     common: {
-      holds: 'folder and files of an instance, its processes and mounts; locks, progress, retries',
+      holds: 'folder and files of an instance, its processes and mounts; programs, locks, progress, retries',
       imports: [],
     },
-    network: { holds: 'nodes beside the first: addresses, network namespaces, relays', imports: [] },
+    network: {
+      holds: 'nodes beside the first: addresses, network namespaces, relays',
+      imports: ['common'],
+    },
     tools: { holds: 'third-party programs and Debian packages: found, built, kept', imports: ['common'] },
     image: {
       holds: 'layers and layouts of images, the sample images, made without a container engine',

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { runCommand } from '../../src/cli/command.ts';
+import { runCommand } from '../../local/common/command.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import type { DebianPackage } from './base-root.ts';
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { runCommand } from '../../local/common/command.ts';
 import { lockProgram } from '../../local/common/program-lock.ts';
 import type { Progress, Step } from '../../local/common/progress.ts';
 import { repositoryRoot } from '../../local/common/repository.ts';
@@ -11,7 +12,6 @@ import { ensureNeeds, type SystemNeed } from '../../local/tools/debian-packages.
 import { cacheFolder, familyKey } from '../../local/tools/tool-cache.ts';
 import { toolFamilies } from '../../local/tools/tool-catalog.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
-import { runCommand } from '../../src/cli/command.ts';
 import { type DebianPackage, fillBaseRoot, listBasePackages } from './base-root.ts';
 import { writeBill } from './bill-of-materials.ts';
 import { normaliseModes, setTimes } from './file-tree.ts';

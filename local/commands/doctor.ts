@@ -1,9 +1,9 @@
 import { access, readFile, statfs } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
-import { runCommand } from '../../src/cli/command.ts';
 import type { CommandContext } from '../../src/cli/command-context.ts';
 import { exitCodeOf, type Finding, formatFindings } from '../../src/cli/doctor/finding.ts';
 import { messageOf } from '../../src/common/errors.ts';
+import { runCommand } from '../common/command.ts';
 import { openHome } from '../common/home.ts';
 import { openInstance } from '../instance/instance.ts';
 import { otherInstances } from '../instance/machine.ts';

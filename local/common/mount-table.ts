@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { runCommand } from '../../src/cli/command.ts';
+import { runCommand } from './command.ts';
 
 /** Mount points at or below `folder`, the last mounted first. */
 export async function mountsBelow(folder: string): Promise<string[]> {

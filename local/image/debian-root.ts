@@ -1,8 +1,8 @@
 import { mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { runCommand } from '../../src/cli/command.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
+import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
 import type { Step } from '../common/progress.ts';
 import { retry } from '../common/retry.ts';

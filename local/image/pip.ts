@@ -1,5 +1,5 @@
-import { runCommand } from '../../src/cli/command.ts';
 import { EsbError } from '../../src/common/errors.ts';
+import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
 import type { Progress } from '../common/progress.ts';
 import { ensureNeeds } from '../tools/debian-packages.ts';

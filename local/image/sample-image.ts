@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { access, chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { runCommand } from '../../src/cli/command.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
+import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
 import { lockProgram } from '../common/program-lock.ts';
 import type { Progress, Step } from '../common/progress.ts';

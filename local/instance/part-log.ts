@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
-import { lastLines } from '../../src/cli/command.ts';
 import { pause } from '../../src/cli/pause.ts';
 import { EsbError, errnoOf } from '../../src/common/errors.ts';
+import { lastLines } from '../common/command.ts';
 
 const FOLLOW_MS = 300;
 

@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
-import { runCommand } from '../../src/cli/command.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
+import { runCommand } from '../common/command.ts';
 import { netnsPath, nodeAddress } from './node-address.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
-import { runCommand } from '../../src/cli/command.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
+import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
 import type { Progress } from '../common/progress.ts';
 import { retry } from '../common/retry.ts';

@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
 import { access, realpath } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
-import { runCommand } from '../../src/cli/command.ts';
 import { messageOf } from '../../src/common/errors.ts';
+import { runCommand } from '../common/command.ts';
 import type { ToolFamily } from './tool-catalog.ts';
 
 /** A program of the user's own that makes a build needless. */

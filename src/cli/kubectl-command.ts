@@ -1,5 +1,9 @@
-import { type CommandOptions, runCommand } from './command.ts';
+import { type CallOptions, withDeadline } from '../common/deadline.ts';
+import { EsbError, errnoOf } from '../common/errors.ts';
+import { systemCommandRunner } from '../common/exec/command-runner.ts';
 import type { CommandContext, LocalInstance } from './command-context.ts';
+
+const DEADLINE_MS = 60_000;
 
 /** The way of a command to the API server. */
 export interface ClusterOptions {
@@ -20,18 +24,36 @@ export async function clusterOf(
   return { kubeconfig, instance: await openInstance?.() };
 }
 
-/** Runs kubectl, that of the local instance where there is one, and returns its output. */
+/**
+ * Runs kubectl, that of the local instance where there is one, and returns its output.
+ *
+ * @throws {EsbError} `ProgramMissing` without kubectl, `CommandFailed` with its message when it fails
+ */
 export async function kubectlText(
   args: readonly string[],
   { kubeconfig, instance }: Cluster,
-  options: CommandOptions,
+  { deadlineMs = DEADLINE_MS, input, signal }: CallOptions & { readonly input?: string },
 ): Promise<string> {
   const file = kubeconfig ?? (await instance?.kubeconfig());
   const program = (await instance?.kubectl()) ?? 'kubectl';
-  const { stdout } = await runCommand(
+  const request = {
     program,
-    [...(file === undefined ? [] : ['--kubeconfig', file]), ...args],
-    options,
-  );
-  return stdout;
+    args: [...(file === undefined ? [] : ['--kubeconfig', file]), ...args],
+    ...(input === undefined ? {} : { input }),
+  };
+  const what = `${program} ${args[0] ?? ''}`;
+  try {
+    const { code, stderr, stdout } = await withDeadline(what, deadlineMs, signal, (ended) =>
+      systemCommandRunner.run({ ...request, signal: ended }),
+    );
+    if (code === 0) {
+      return stdout;
+    }
+    throw new EsbError(`${what} failed:\n${stderr.trimEnd()}`, { code: 'CommandFailed' });
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      throw new EsbError(`there is no program ${program}`, { code: 'ProgramMissing', cause: error });
+    }
+    throw error;
+  }
 }

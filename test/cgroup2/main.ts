@@ -7,6 +7,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { runCommand } from '../../local/common/command.ts';
 import { createProgress, type Step } from '../../local/common/progress.ts';
 import { repositoryRoot } from '../../local/common/repository.ts';
 import { retry } from '../../local/common/retry.ts';
@@ -16,7 +17,6 @@ import { requireRootOnLinux } from '../../local/instance/machine.ts';
 import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
-import { runCommand } from '../../src/cli/command.ts';
 import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError } from '../../src/common/errors.ts';
 import { runHeldApart } from '../support/held-apart.ts';

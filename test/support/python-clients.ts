@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { access, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { runCommand } from '../../local/common/command.ts';
 import { lockProgram } from '../../local/common/program-lock.ts';
 import type { Progress } from '../../local/common/progress.ts';
 import { retry } from '../../local/common/retry.ts';
 import { findPip } from '../../local/image/pip.ts';
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
-import { runCommand } from '../../src/cli/command.ts';
 import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError, messageOf } from '../../src/common/errors.ts';
 

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { type CallOptions, withDeadline } from '../common/deadline.ts';
-import { EsbError, errnoOf } from '../common/errors.ts';
+import { type CallOptions, withDeadline } from '../../src/common/deadline.ts';
+import { EsbError, errnoOf } from '../../src/common/errors.ts';
 
 /** Options of a run. */
 export interface CommandOptions extends CallOptions {
