@@ -81,12 +81,13 @@ const agent: RoomTable = {
     },
     logs: { holds: 'queries of logs, and the calls in them', imports: [] },
     secrets: { holds: 'Secrets that a namespace grants', imports: ['model'] },
-    invoke: { holds: 'call queue, client of the emulator, in-flight mark', imports: ['model', 'logs'] },
+    step: { holds: 'pure: the state of one worker, its events, and what they lead to', imports: ['model'] },
+    invoke: { holds: 'client of the emulator, in-flight marks', imports: ['model', 'logs'] },
     sync: { holds: 'resource to desired worker, view to status', imports: ['model'] },
     rpc: { holds: 'gRPC server, its streams and its TLS port', imports: ['model', 'logs'] },
     worker: {
       holds: 'one worker on this node, and all of them',
-      imports: ['model', 'logs', 'secrets', 'invoke'],
+      imports: ['model', 'logs', 'secrets', 'step', 'invoke'],
     },
     gc: { holds: 'collection of leftovers and images', imports: ['model', 'invoke', 'worker'] },
     node: {

@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { FoundMark, MarkedCall } from '../model/marked-call.ts';
 
 /** Ends the name of each mark. */
 export const MARK_SUFFIX = '.mark';
@@ -8,27 +9,6 @@ const idle = '0';
 const busy = '1';
 /** A request id that can stand in a mark. */
 const idForm = /^[\x21-\x7e]{1,256}$/;
-
-/** A call as a mark tells of it. */
-export interface MarkedCall {
-  readonly requestId: string;
-  /** Wall-clock milliseconds at which its time is over. */
-  readonly until: number;
-}
-
-/** What an earlier run of the agent left of one worker. */
-export interface FoundMark {
-  readonly uid: string;
-  readonly containerId: string;
-  /** Whether a call was in the container when that run ended. */
-  readonly busy: boolean;
-  /** As much as is known of that call; an agent before an upgrade left nothing of it. */
-  readonly call: Partial<MarkedCall>;
-  /** The last stamp that was issued for it, if any. */
-  readonly stamp: string | undefined;
-  /** Calls in other containers, which an agent before that one had left. */
-  readonly left: readonly { readonly containerId: string; readonly call: Partial<MarkedCall> }[];
-}
 
 /**
  * Says on a tmpfs whether a call is in a worker, so that the next run of the agent knows. The file is written before

@@ -1,16 +1,16 @@
-import type { InFlightMarker, MarkedCall } from './in-flight-marker.ts';
-import type { LeftCall } from './left-call.ts';
+import type { LeftCall, MarkedCall } from '../model/marked-call.ts';
+import type { Mark } from './mark-store.ts';
 
 /**
  * The one mark of a worker, shared by its containers. It is of the container that was called last: one that is made ready
  * beside it, or that is being removed, has no say.
  */
 export class SharedMarker {
-  readonly #mark: InFlightMarker;
+  readonly #mark: Mark;
   #owner: string | undefined;
 
   /** @param owner the container that an earlier run of the agent has left a mark for */
-  constructor(mark: InFlightMarker, owner: string | undefined) {
+  constructor(mark: Mark, owner: string | undefined) {
     this.#mark = mark;
     this.#owner = owner;
   }

@@ -1,13 +1,15 @@
 import type { DesiredWorker } from './desired-worker.ts';
 import { mayWake } from './goal.ts';
 import type { Rest } from './idle-policy.ts';
-import type { Closing, Invocation } from './invocation.ts';
+import type { Closing } from './invocation.ts';
 
 /** What decides whether a call is let in. */
 export interface AdmissionFacts {
   readonly desired: DesiredWorker;
   readonly rest: Rest;
-  /** Why no call can be let in, whatever it is. */
+  /** Whether the caller has hung up already. */
+  readonly gone: boolean;
+  /** Why no call can be let in, whichever it is. */
   readonly closing: Closing | undefined;
   /** Why there is nothing that runs, and nothing is started either. */
   readonly putOff: Closing | undefined;
@@ -16,16 +18,16 @@ export interface AdmissionFacts {
   readonly queue: { readonly full: boolean; readonly length: number };
 }
 
-/** Why a call is refused before it waits for anything; undefined when it is let in. */
-export function refusalOf(invocation: Invocation, facts: AdmissionFacts): Closing | undefined {
-  const { closing, desired, nodeFull, putOff, queue, rest } = facts;
+/** Why a call with that epoch is refused before it waits for anything; undefined when it is let in. */
+export function refusalOf(epoch: number, facts: AdmissionFacts): Closing | undefined {
+  const { closing, desired, gone, nodeFull, putOff, queue, rest } = facts;
   if (closing !== undefined) {
     return closing;
   }
-  if (invocation.epoch !== desired.epoch) {
-    return ['Fenced', `the call has epoch ${invocation.epoch}, the assignment ${desired.epoch}`];
+  if (epoch !== desired.epoch) {
+    return ['Fenced', `the call has epoch ${epoch}, the assignment ${desired.epoch}`];
   }
-  if (invocation.signal.aborted) {
+  if (gone) {
     return ['CallerGone', 'the caller hung up'];
   }
   if (!mayWake(desired.wakePolicy, rest)) {

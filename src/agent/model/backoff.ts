@@ -1,15 +1,19 @@
-import type { Clock } from '../../common/clock.ts';
-
-export interface RestartBackoffOptions {
-  readonly clock: Clock;
-  /** Milliseconds of the first real delay; each one after it is twice as long. */
+/** Delays between attempts, in milliseconds. */
+export interface BackoffPolicy {
+  /** The first real delay; each one after it is twice as long. */
   readonly firstMs: number;
   readonly maxMs: number;
   /** Failures that are forgiven: what fails for the first time is tried again at once. */
   readonly free: number;
 }
 
-/** What is kept of a backoff on disk. */
+/** Failures in a row, and the monotonic milliseconds at which the next attempt may come. */
+export interface Backoff {
+  readonly failures: number;
+  readonly until: number;
+}
+
+/** The form of a backoff on disk. */
 export interface BackoffSnapshot {
   readonly failures: number;
   /** Wall-clock milliseconds; only ever read as "at most one delay from now". */
@@ -17,56 +21,42 @@ export interface BackoffSnapshot {
 }
 
 /** An exited worker starts again at once, then after 10 s doubling to 5 min, as in Kubernetes. */
-export const crashBackoff = { firstMs: 10_000, maxMs: 300_000, free: 1 } as const;
+export const crashBackoff: BackoffPolicy = { firstMs: 10_000, maxMs: 300_000, free: 1 };
 /** Milliseconds of health after which an exit counts as the first one again. */
 export const healthyMs = 600_000;
 /** A start that fails (image, registry, network) is tried again sooner: it costs little, and its cause is outside. */
-export const startBackoff = { firstMs: 2_000, maxMs: 60_000, free: 0 } as const;
+export const startBackoff: BackoffPolicy = { firstMs: 2_000, maxMs: 60_000, free: 0 };
 /** A process that ran and did not listen has cost a start and a minute: it is put off as one that exits. */
-export const silenceBackoff = { firstMs: 10_000, maxMs: 300_000, free: 0 } as const;
+export const silenceBackoff: BackoffPolicy = { firstMs: 10_000, maxMs: 300_000, free: 0 };
 
-/** Puts off what keeps failing, for longer and longer. */
-export class RestartBackoff {
-  readonly #options: RestartBackoffOptions;
-  #failures = 0;
-  #until = Number.NEGATIVE_INFINITY;
+export const noBackoff: Backoff = { failures: 0, until: Number.NEGATIVE_INFINITY };
 
-  constructor(options: RestartBackoffOptions) {
-    this.#options = options;
-  }
+/** Counts one more failure at `now`, in monotonic milliseconds. */
+export function failed({ failures }: Backoff, policy: BackoffPolicy, now: number): Backoff {
+  return { failures: failures + 1, until: now + delayOf(failures + 1, policy) };
+}
 
-  get failures(): number {
-    return this.#failures;
-  }
+/** Milliseconds until the next attempt; 0 when it may come now. */
+export function remainingMs({ until }: Backoff, now: number): number {
+  return Math.max(0, until - now);
+}
 
-  /** Milliseconds until the next attempt; 0 when it may come now. */
-  get remainingMs(): number {
-    return Math.max(0, this.#until - this.#options.clock.monotonic());
-  }
+/** @param wall wall-clock milliseconds of the same moment as `now` */
+export function snapshotOf(backoff: Backoff, now: number, wall: number): BackoffSnapshot {
+  return { failures: backoff.failures, until: wall + remainingMs(backoff, now) };
+}
 
-  fail(): void {
-    this.#failures += 1;
-    this.#until = this.#options.clock.monotonic() + this.#delay();
-  }
+export function restoredFrom(
+  { failures, until }: BackoffSnapshot,
+  policy: BackoffPolicy,
+  now: number,
+  wall: number,
+): Backoff {
+  // The wall clock may have stepped in between: never wait longer than the delay itself.
+  return { failures, until: now + Math.min(Math.max(0, until - wall), delayOf(failures, policy)) };
+}
 
-  reset(): void {
-    this.#failures = 0;
-    this.#until = Number.NEGATIVE_INFINITY;
-  }
-
-  snapshot(): BackoffSnapshot {
-    return { failures: this.#failures, until: this.#options.clock.now() + this.remainingMs };
-  }
-
-  restore(snapshot: BackoffSnapshot): void {
-    this.#failures = snapshot.failures;
-    // The wall clock may have stepped in between: never wait longer than the delay itself.
-    const remaining = Math.min(Math.max(0, snapshot.until - this.#options.clock.now()), this.#delay());
-    this.#until = this.#options.clock.monotonic() + remaining;
-  }
-
-  #delay(): number {
-    const counted = this.#failures - this.#options.free;
-    return counted <= 0 ? 0 : Math.min(this.#options.firstMs * 2 ** (counted - 1), this.#options.maxMs);
-  }
+function delayOf(failures: number, { firstMs, free, maxMs }: BackoffPolicy): number {
+  const counted = failures - free;
+  return counted <= 0 ? 0 : Math.min(firstMs * 2 ** (counted - 1), maxMs);
 }

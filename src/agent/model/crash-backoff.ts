@@ -1,10 +1,11 @@
-import type { Clock } from '../../common/clock.ts';
 import type { EsbError } from '../../common/errors.ts';
 import {
-  type BackoffSnapshot,
+  type Backoff,
   crashBackoff,
+  failed,
   healthyMs,
-  RestartBackoff,
+  noBackoff,
+  remainingMs,
   silenceBackoff,
   startBackoff,
 } from './backoff.ts';
@@ -13,6 +14,26 @@ import type { Failure } from './status-input.ts';
 import type { WorkerView } from './worker-state.ts';
 
 export type Termination = NonNullable<WorkerView['lastTermination']>;
+
+/** What went wrong with a container, how often in a row, and until when it is not to be made again. */
+export interface Setbacks {
+  readonly crashes: Backoff;
+  readonly starts: Backoff;
+  /** Starts after which nothing listened. */
+  readonly silences: Backoff;
+  /** The last trouble; undefined when it is over. */
+  readonly failure: Failure | undefined;
+  /** Whether the next start is a restart after an exit that nothing asked for. */
+  readonly restartPending: boolean;
+}
+
+export const noSetbacks: Setbacks = {
+  crashes: noBackoff,
+  starts: noBackoff,
+  silences: noBackoff,
+  failure: undefined,
+  restartPending: false,
+};
 
 /** How a process ended. */
 export function terminationOf(
@@ -25,98 +46,73 @@ export function terminationOf(
   return { exitCode, reason, finishedAt: finishedAt.toISOString(), message: lastLinesOf(output) };
 }
 
-/** What went wrong with a container, how often in a row, and until when it is not to be made again. */
-export class CrashBackoff {
-  readonly #crashes: RestartBackoff;
-  readonly #starts: RestartBackoff;
-  /** Starts after which nothing listened. */
-  readonly #silences: RestartBackoff;
-  /** The last trouble; undefined when it is over. */
-  failure: Failure | undefined;
-  /** Whether the next start makes good for an end that nobody asked for. */
-  restartPending = false;
-
-  constructor(clock: Clock) {
-    this.#crashes = new RestartBackoff({ clock, ...crashBackoff });
-    this.#starts = new RestartBackoff({ clock, ...startBackoff });
-    this.#silences = new RestartBackoff({ clock, ...silenceBackoff });
-  }
-
-  /** Milliseconds until it may be started; 0 when it may be now. */
-  get remainingMs(): number {
-    return Math.max(this.#crashes.remainingMs, this.startDelayMs);
-  }
-
-  /** Milliseconds until the next attempt after a start that failed. */
-  get startDelayMs(): number {
-    return Math.max(this.#starts.remainingMs, this.#silences.remainingMs);
-  }
-
-  get crashes(): BackoffSnapshot {
-    return this.#crashes.snapshot();
-  }
-
-  /** Why calls are refused meanwhile. */
-  get refusal(): [RefusalReason, string] {
-    const message = this.failure?.message ?? 'it failed before';
-    return this.failure?.exited === true
-      ? ['CrashLoopBackOff', `the worker starts again later: ${message}`]
-      : ['StartFailed', message];
-  }
-
-  restore(crashes: BackoffSnapshot): void {
-    this.#crashes.restore(crashes);
-  }
-
-  /** One that crashed before the agent did goes on being put off. */
-  remember(termination: Termination): void {
-    this.restartPending = true;
-    this.failure = this.#exit(termination);
-  }
-
-  /** @param aliveMs how long it had run */
-  exited(termination: Termination, aliveMs: number): void {
-    if (aliveMs >= healthyMs) {
-      this.#crashes.reset();
-    }
-    this.#crashes.fail();
-    this.restartPending = true;
-    this.failure = this.#exit(termination);
-  }
-
-  startFailed(error: EsbError): void {
-    (error.code === 'NotListening' ? this.#silences : this.#starts).fail();
-    this.failure = failureOf(error, Math.ceil(this.startDelayMs / 1_000));
-  }
-
-  started(): void {
-    this.failure = undefined;
-    this.#starts.reset();
-    this.#silences.reset();
-  }
-
-  /** Something that may have been the cause of every failure has changed. */
-  mend(): void {
-    this.#crashes.reset();
-    this.#starts.reset();
-    this.#silences.reset();
-    if (this.failure !== undefined) {
-      this.failure = { ...this.failure, delaySeconds: 0 };
-    }
-  }
-
-  #exit(termination: Termination): Failure {
-    return {
-      code: termination.reason,
-      message: exitMessage(termination),
-      exited: true,
-      delaySeconds: Math.ceil(this.#crashes.remainingMs / 1_000),
-    };
-  }
+/** Monotonic milliseconds from which on it may be started. */
+export function startsAt({ crashes, silences, starts }: Setbacks): number {
+  return Math.max(crashes.until, starts.until, silences.until);
 }
 
-export function failureOf(error: EsbError, delaySeconds: number): Failure {
+/** Milliseconds until the next attempt after a start that failed. */
+export function startDelayMs({ silences, starts }: Setbacks, now: number): number {
+  return Math.max(remainingMs(starts, now), remainingMs(silences, now));
+}
+
+/** Why calls are refused meanwhile. */
+export function refusalFor({ failure }: Setbacks): readonly [RefusalReason, string] {
+  const message = failure?.message ?? 'it failed before';
+  return failure?.exited === true
+    ? ['CrashLoopBackOff', `the worker starts again later: ${message}`]
+    : ['StartFailed', message];
+}
+
+/** The setbacks of a worker that crashed before the agent ended, and is put off still. */
+export function remembering(setbacks: Setbacks, termination: Termination, now: number): Setbacks {
+  const failure = exitOf(termination, setbacks.crashes, now);
+  return { ...setbacks, restartPending: true, failure };
+}
+
+/** @param aliveMs how long it had run */
+export function afterExit(
+  setbacks: Setbacks,
+  termination: Termination,
+  aliveMs: number,
+  now: number,
+): Setbacks {
+  const crashes = failed(aliveMs >= healthyMs ? noBackoff : setbacks.crashes, crashBackoff, now);
+  return { ...setbacks, crashes, restartPending: true, failure: exitOf(termination, crashes, now) };
+}
+
+export function afterFailedStart(setbacks: Setbacks, error: EsbError, now: number): Setbacks {
+  const next =
+    error.code === 'NotListening'
+      ? { ...setbacks, silences: failed(setbacks.silences, silenceBackoff, now) }
+      : { ...setbacks, starts: failed(setbacks.starts, startBackoff, now) };
+  return { ...next, failure: failureOf(error, Math.ceil(startDelayMs(next, now) / 1_000)) };
+}
+
+export function afterStart(setbacks: Setbacks): Setbacks {
+  return { ...setbacks, failure: undefined, starts: noBackoff, silences: noBackoff };
+}
+
+/** Something that may have been the cause of every failure has changed: the next attempt may come at once. */
+export function mended({ failure, restartPending }: Setbacks): Setbacks {
+  return {
+    ...noSetbacks,
+    restartPending,
+    failure: failure === undefined ? undefined : { ...failure, delaySeconds: 0 },
+  };
+}
+
+export function failureOf(error: Pick<EsbError, 'code' | 'message'>, delaySeconds: number): Failure {
   return { code: error.code, message: error.message, exited: false, delaySeconds };
+}
+
+function exitOf(termination: Termination, crashes: Backoff, now: number): Failure {
+  return {
+    code: termination.reason,
+    message: exitMessage(termination),
+    exited: true,
+    delaySeconds: Math.ceil(remainingMs(crashes, now) / 1_000),
+  };
 }
 
 /** What a runtime asks for that nothing has started; the emulator would have set the variable. */

@@ -1,8 +1,7 @@
-import type { Clock } from '../../common/clock.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 
-/** Where a worker is when nobody calls it. */
+/** Where a worker is without calls. */
 export type Rest = 'Running' | 'Paused' | 'Absent';
 
 /** Seconds after which a worker that a call lifted returns to Paused or Absent, unless its policy says otherwise. */
@@ -71,56 +70,43 @@ function milliseconds(seconds: number | undefined): number | undefined {
   return seconds === undefined ? undefined : seconds * 1_000;
 }
 
-/** Tells how long a worker has been idle, on a clock that never steps. */
-export class IdleClock {
-  readonly #clock: Clock;
-  #since: number;
-  #lifted = false;
+/** Since when a worker has been idle, in monotonic milliseconds, and whether an activity has lifted it before. */
+export interface Idle {
+  readonly since: number;
+  readonly lifted: boolean;
+}
 
-  constructor(clock: Clock) {
-    this.#clock = clock;
-    this.#since = clock.monotonic();
-  }
+/** A call, or a wake by a status patch. */
+export function touched(now: number): Idle {
+  return { since: now, lifted: true };
+}
 
-  /** A call, or a wake by a status patch. */
-  touch(): void {
-    this.#since = this.#clock.monotonic();
-    this.#lifted = true;
-  }
+/**
+ * The resource has changed, which is activity. A worker that rests goes on resting, and one whose owner asks for another
+ * resting state goes there at once.
+ */
+export function renewed(idle: Idle, before: IdlePolicy, after: IdlePolicy, now: number): Idle {
+  const rests = before.restingState !== after.restingState || restNow(idle, before, now).state !== 'Running';
+  return { since: now, lifted: idle.lifted && !rests };
+}
 
-  /**
-   * The resource has changed: that is activity. A worker that rests goes on resting, and one whose owner asks for
-   * another resting state goes there at once.
-   */
-  renew(before: IdlePolicy, after: IdlePolicy): void {
-    if (before.restingState !== after.restingState || this.rest(before).state !== 'Running') {
-      this.#lifted = false;
-    }
-    this.#since = this.#clock.monotonic();
+/** As if the policy had lowered the worker to `state` just now. */
+export function assumed(policy: IdlePolicy, state: Rest, now: number): Idle {
+  switch (state) {
+    case 'Running':
+      return touched(now);
+    case 'Paused':
+      return {
+        since: now - (milliseconds(policy.pauseAfterSeconds) ?? 0),
+        lifted: policy.restingState === 'Absent',
+      };
+    case 'Absent':
+      return { since: now - (milliseconds(policy.removeAfterSeconds) ?? 0), lifted: false };
+    default:
+      return unreachable(state);
   }
+}
 
-  /** Takes it that the policy has lowered the worker to `state` just now. */
-  assume(policy: IdlePolicy, state: Rest): void {
-    const now = this.#clock.monotonic();
-    switch (state) {
-      case 'Running':
-        this.#since = now;
-        this.#lifted = true;
-        return;
-      case 'Paused':
-        this.#since = now - (milliseconds(policy.pauseAfterSeconds) ?? 0);
-        this.#lifted = policy.restingState === 'Absent';
-        return;
-      case 'Absent':
-        this.#since = now - (milliseconds(policy.removeAfterSeconds) ?? 0);
-        this.#lifted = false;
-        return;
-      default:
-        unreachable(state);
-    }
-  }
-
-  rest(policy: IdlePolicy): RestNow {
-    return restAt(policy, { idleMs: this.#clock.monotonic() - this.#since, lifted: this.#lifted });
-  }
+export function restNow({ lifted, since }: Idle, policy: IdlePolicy, now: number): RestNow {
+  return restAt(policy, { idleMs: now - since, lifted });
 }

@@ -1,4 +1,3 @@
-import type { Clock } from '../../common/clock.ts';
 import type { Action } from './plan.ts';
 
 /** First and longest delay in milliseconds before an action that failed is tried again. */
@@ -9,80 +8,58 @@ export const unavailableRetryMs = 1_000;
 
 /**
  * Puts off actions that failed. A failure puts off the same action only: a pause that failed must not hold up the call
- * that comes next.
+ * that comes next. All times are monotonic milliseconds.
  */
-export class ActionRetry {
-  readonly #clock: Clock;
-  #failures = 0;
-  #retryAt = Number.NEGATIVE_INFINITY;
-  #retryKind: Action['kind'] | undefined;
-  #inspectAt = Number.NEGATIVE_INFINITY;
-  #failingSince: number | undefined;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
+export interface Retries {
   /** Actions that failed since one worked. */
-  get failures(): number {
-    return this.#failures;
-  }
+  readonly failures: number;
+  /** Since when nothing has worked. */
+  readonly failingSince: number | undefined;
+  readonly putOff: { readonly kind: Action['kind']; readonly until: number } | undefined;
+  readonly inspectAt: number;
+}
 
-  /** Monotonic milliseconds since when nothing has worked. */
-  get failingSince(): number | undefined {
-    return this.#failingSince;
-  }
+export const noRetries: Retries = {
+  failures: 0,
+  failingSince: undefined,
+  putOff: undefined,
+  inspectAt: Number.NEGATIVE_INFINITY,
+};
 
-  /** Monotonic milliseconds at which something that was put off may be tried. */
-  get times(): readonly number[] {
-    return [this.#retryAt, this.#inspectAt];
+/** When an action may be tried. */
+export function notBefore({ inspectAt, putOff }: Retries, kind: Action['kind']): number {
+  if (kind === 'Inspect') {
+    return inspectAt;
   }
+  return putOff?.kind === kind ? putOff.until : Number.NEGATIVE_INFINITY;
+}
 
-  notBefore(kind: Action['kind']): number {
-    if (kind === 'Inspect') {
-      return this.#inspectAt;
-    }
-    return kind === this.#retryKind ? this.#retryAt : Number.NEGATIVE_INFINITY;
-  }
+export function withDelay(retries: Retries, kind: Action['kind'], until: number): Retries {
+  return kind === 'Inspect' ? { ...retries, inspectAt: until } : { ...retries, putOff: { kind, until } };
+}
 
-  putOff(kind: Action['kind'], delayMs: number): void {
-    const at = this.#clock.monotonic() + delayMs;
-    if (kind === 'Inspect') {
-      this.#inspectAt = at;
-    } else {
-      this.#retryKind = kind;
-      this.#retryAt = at;
-    }
-  }
+/** Counts a failure. */
+export function withFailure(retries: Retries, now: number): Retries {
+  return { ...retries, failures: retries.failures + 1, failingSince: retries.failingSince ?? now };
+}
 
-  /**
-   * Counts a failure.
-   *
-   * @param down whether the runtime did not answer
-   * @returns milliseconds until the next attempt should come
-   */
-  failed(down: boolean): number {
-    this.#failingSince ??= this.#clock.monotonic();
-    this.#failures += 1;
-    return Math.min(
-      retryFirstMs * 2 ** Math.min(this.#failures - 1, 16),
-      down ? unavailableRetryMs : retryMaxMs,
-    );
-  }
+/** Milliseconds until the next attempt should come. `down`: the runtime did not answer. */
+export function retryDelayMs({ failures }: Retries, down: boolean): number {
+  return Math.min(retryFirstMs * 2 ** Math.min(failures - 1, 16), down ? unavailableRetryMs : retryMaxMs);
+}
 
-  succeeded(): void {
-    this.#failures = 0;
-    this.#failingSince = undefined;
-  }
+export function afterSuccess(retries: Retries): Retries {
+  return retries.failures === 0 && retries.failingSince === undefined
+    ? retries
+    : { ...retries, failures: 0, failingSince: undefined };
+}
 
-  /** What waits need not wait any longer, whatever is still broken. */
-  hurry(): void {
-    this.#retryAt = Number.NEGATIVE_INFINITY;
-  }
+/** Lets everything be tried now, but for looks. */
+export function hurried(retries: Retries): Retries {
+  return { ...retries, putOff: undefined };
+}
 
-  /** Everything that was put off may be tried now. */
-  now(): void {
-    this.#retryAt = Number.NEGATIVE_INFINITY;
-    this.#inspectAt = Number.NEGATIVE_INFINITY;
-  }
+/** Lets everything be tried now. */
+export function atOnce(retries: Retries): Retries {
+  return { ...retries, putOff: undefined, inspectAt: Number.NEGATIVE_INFINITY };
 }

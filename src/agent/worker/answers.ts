@@ -1,4 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 
 /** Milliseconds for which the shim of a container has to fail to answer until the container is given up. */
 const patienceMs = 30_000;
@@ -7,6 +9,7 @@ const goneMs = 5_000;
 
 export interface AnswersOptions {
   readonly clock: Clock;
+  readonly logger: Logger;
   /** Told when a container begins not to answer: whether others do has to be looked at. */
   readonly onDoubt: () => void;
   /** Default 30,000 ms. */
@@ -15,23 +18,20 @@ export interface AnswersOptions {
 
 /**
  * Which containers of a node the runtime could tell the state of, and when. Shows whether one that does not answer is
- * alone in that. Where none answers, one container is given up first: the next one only after that one answers anew, or is
- * gone.
+ * alone in that. Where none answers, one container is given up first: the next one only after that one answers again, or
+ * is gone.
  */
 export class Answers {
-  readonly #clock: Clock;
-  readonly #onDoubt: () => void;
-  readonly #patienceMs: number;
+  readonly #options: AnswersOptions;
   /** Monotonic milliseconds of the last answer of each container. */
   readonly #last = new Map<string, number>();
   /** Since when each container has not answered, in monotonic milliseconds. */
   readonly #doubts = new Map<string, number>();
+  readonly #givenUp = new Set<string>();
   #first: string | undefined;
 
   constructor(options: AnswersOptions) {
-    this.#clock = options.clock;
-    this.#onDoubt = options.onDoubt;
-    this.#patienceMs = options.patienceMs ?? patienceMs;
+    this.#options = options;
   }
 
   /** Whether a container does not answer. */
@@ -39,9 +39,28 @@ export class Answers {
     return this.#doubts.size > 0;
   }
 
+  /**
+   * Takes note of what the runtime told of a container.
+   *
+   * @returns whether its shim is silent, and the fault is shown to be that container's
+   */
+  judge(containerId: string, info: WorkerInfo | undefined): boolean {
+    if (info?.task.kind === 'Unanswering') {
+      return this.unanswered(containerId, info.task.kernel === 'Gone');
+    }
+    // What has no task has no shim that could answer.
+    if (info === undefined || info.task.kind === 'Missing') {
+      this.forget(containerId);
+    } else {
+      this.answered(containerId);
+    }
+    return false;
+  }
+
   answered(containerId: string): void {
     this.#doubts.delete(containerId);
-    this.#last.set(containerId, this.#clock.monotonic());
+    this.#givenUp.delete(containerId);
+    this.#last.set(containerId, this.#options.clock.monotonic());
   }
 
   /**
@@ -51,17 +70,31 @@ export class Answers {
    * @returns whether the fault is shown to be that container's
    */
   unanswered(containerId: string, gone: boolean): boolean {
-    const now = this.#clock.monotonic();
+    const { clock, logger, onDoubt } = this.#options;
+    const now = clock.monotonic();
     const since = this.#doubts.get(containerId);
     if (since === undefined) {
       this.#doubts.set(containerId, now);
-      this.#onDoubt();
+      logger.warn({ container: containerId, gone }, 'the shim of a container does not answer');
+      onDoubt();
       return false;
     }
+    const isItsFault = this.#isItsFault(containerId, gone, now, since);
+    if (isItsFault && !this.#givenUp.has(containerId)) {
+      this.#givenUp.add(containerId);
+      logger.warn(
+        { container: containerId, gone },
+        'a container is given up: its shim does not answer, and others do',
+      );
+    }
+    return isItsFault;
+  }
+
+  #isItsFault(containerId: string, gone: boolean, now: number, since: number): boolean {
     if (gone) {
       return now - since >= goneMs;
     }
-    if (now - since < this.#patienceMs) {
+    if (now - since < (this.#options.patienceMs ?? patienceMs)) {
       return false;
     }
     for (const [other, at] of this.#last) {
@@ -75,9 +108,10 @@ export class Answers {
     return this.#first === containerId;
   }
 
-  /** The container is no more, or somebody else's matter. */
+  /** The container is no more, or no worker's any longer. */
   forget(containerId: string): void {
     this.#doubts.delete(containerId);
+    this.#givenUp.delete(containerId);
     this.#last.delete(containerId);
   }
 }

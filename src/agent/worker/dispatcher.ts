@@ -1,262 +1,268 @@
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
-import { messageOf, unreachable } from '../../common/errors.ts';
+import { runtimeErrorIn, timedOutAfter } from '../../common/emulator-answer.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { CallQueue, PendingCall, type QueueLimits } from '../invoke/call-queue.ts';
-import type { WorkerAnswer } from '../invoke/emulator-client.ts';
-import type {
-  Closing,
-  Invocation,
-  InvocationResult,
-  RefusalReason,
-  UnknownReason,
-} from '../model/invocation.ts';
-import type { ActionRunner } from './action-runner.ts';
-import type { WorkerContainer } from './container.ts';
-import type { ContainerCaller } from './container-call.ts';
+import type { ContainerRuntime, WorkerAddress } from '../../runtime/contract/runtime.ts';
+import type { WorkerAnswer, WorkerLink } from '../invoke/emulator-client.ts';
+import type { SharedMarker } from '../invoke/shared-marker.ts';
+import { partOf, reportsEnd } from '../logs/invocation-splitter.ts';
+import { callBoundMs } from '../model/call-bound.ts';
+import type { Invocation } from '../model/invocation.ts';
+import type { MarkedCall } from '../model/marked-call.ts';
+import { type Container, type Load, pidOf } from '../step/container.ts';
+import type { CallOutcome } from '../step/events.ts';
+import { MAX_ATTEMPTS } from '../step/reduce-calls.ts';
 
-const maxAttempts = 3;
+const logTailBytes = 4 * 1024;
+/** Milliseconds, and how often in them, that the last line of a call is waited for. */
+const logTailWaitMs = 250;
+const logTailEveryMs = 10;
+/** What the emulator logs when a call runs out of time before the runtime has loaded the function. */
+const endedInInit = /INIT RTDONE\(status: error\)/;
+const endedForItsTime = 'Reset initiated: Timeout';
 
-/** What the slot asks of its worker, and tells it. */
-export interface DispatcherHost {
+export interface DispatcherOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly caller: ContainerCaller;
-  readonly queueLimits: QueueLimits;
-  /** Who takes a call now; undefined when nobody does. */
-  taker(): ActionRunner | undefined;
-  /** Why a call that came back unsent is not to wait again; undefined when it is. */
-  closing(): Closing | undefined;
-  /** Why the connection of a call broke. */
-  diagnose(lane: ActionRunner): Promise<UnknownReason>;
-  /** A new stamp of activity. */
-  stamp(): string;
-  /** The worker was active just now. */
-  touch(): void;
-  /** Something is to be decided anew. */
-  kick(): void;
-  /** Another number of calls waits or runs. */
-  changed(): void;
+  readonly runtime: Pick<ContainerRuntime, 'readLog' | 'readLogSince' | 'logOffset'>;
+  readonly connect: (address: WorkerAddress, pid: number) => WorkerLink;
+  readonly mark: SharedMarker;
+  /** A new stamp of the worker. */
+  readonly stamp: () => string;
 }
 
-/** The calls of one worker: one is in it at a time, the others wait in line. */
+/** A call for one container. */
+export interface CallOrder {
+  readonly container: Container;
+  readonly invocation: Pick<
+    Invocation,
+    | 'payload'
+    | 'requestId'
+    | 'clientContext'
+    | 'traceId'
+    | 'trace'
+    | 'tailLog'
+    | 'onHead'
+    | 'onChunk'
+    | 'room'
+  > & { readonly signal?: AbortSignal };
+  /** Whether an agent that ends in the middle of it is to leave a mark of it. */
+  readonly marked: boolean;
+  /** How often it was about to be sent, this time included. After the last attempt there is no other. */
+  readonly attempt: number;
+}
+
+/** Makes calls into the containers of one worker, over connections that it keeps, and leaves the marks of them. */
 export class Dispatcher {
-  readonly queue: CallQueue;
-  readonly #host: DispatcherHost;
-  #current: PendingCall | undefined;
-  #lane: ActionRunner | undefined;
+  readonly #options: DispatcherOptions;
+  readonly #links = new Map<string, WorkerLink>();
 
-  constructor(host: DispatcherHost) {
-    this.#host = host;
-    this.queue = new CallQueue(host.queueLimits, () => host.changed());
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
   }
 
-  /** The call that is in the worker. */
-  get current(): PendingCall | undefined {
-    return this.#current;
-  }
-
-  /** Whether a call is in the container of that lane. */
-  occupies(lane: ActionRunner): boolean {
-    return this.#current !== undefined && this.#lane === lane;
-  }
-
-  /** Calls that wait or run. */
-  get inFlight(): number {
-    return this.queue.length + (this.#current === undefined ? 0 : 1);
-  }
-
-  /** Lets a new call in. */
-  take(invocation: Invocation, start: PendingCall['start']): Promise<InvocationResult> {
-    const host = this.#host;
-    const call = new PendingCall(invocation, host.clock.monotonic(), start);
-    host.touch();
-    const lane = this.queue.length === 0 ? this.#taker() : undefined;
-    if (lane !== undefined) {
-      this.#enter(call, lane);
-    } else {
-      this.queue.push(call);
-      if (!this.pump()) {
-        host.kick();
-      }
-    }
-    host.changed();
-    return call.result;
-  }
-
-  /** Sends the next call if the worker can take one now. */
-  pump(): boolean {
-    const lane = this.#taker();
-    if (lane === undefined) {
-      return false;
-    }
-    const call = this.queue.shift();
-    if (call === undefined) {
-      return false;
-    }
-    this.#enter(call, lane);
-    return true;
-  }
-
-  /** The worker is ready: from now on those in line wait for each other only. */
-  markReady(): void {
-    const now = this.#host.clock.monotonic();
-    for (const call of this.queue) {
-      call.readyAt ??= now;
-    }
-  }
-
-  #taker(): ActionRunner | undefined {
-    return this.#current === undefined ? this.#host.taker() : undefined;
-  }
-
-  #enter(call: PendingCall, lane: ActionRunner): void {
-    this.#current = call;
-    this.#lane = lane;
-    call.readyAt ??= this.#host.clock.monotonic();
-    this.#serve(call, lane).catch((error: unknown) => {
-      const { requestId } = call.invocation;
-      this.#host.logger.error({ err: error, requestId }, 'serving a call failed');
-      lane.container.unusable = 'serving a call failed';
-      this.#finish(call, {
+  /** Never rejects. Leaves the mark of the call in the very step in which the first byte is sent. */
+  async call(order: CallOrder): Promise<CallOutcome> {
+    try {
+      return await this.#call(order);
+    } catch (error) {
+      const { requestId } = order.invocation;
+      this.#options.logger.error({ err: error, requestId }, 'serving a call failed');
+      return {
         kind: 'Unknown',
-        reason: 'ConnectionLost',
         message: messageOf(error),
-        stamp: this.#host.stamp(),
-      });
-    });
+        fault: true,
+        load: 'Unloaded',
+        warmed: false,
+        stamp: this.#options.stamp(),
+      };
+    }
   }
 
-  async #serve(call: PendingCall, lane: ActionRunner): Promise<void> {
-    const host = this.#host;
-    const { clock, caller } = host;
-    const { container } = lane;
-    const { invocation } = call;
-    const logOffset = invocation.tailLog ? await caller.logOffset(container) : 0;
-    let sentAt = clock.monotonic();
+  /** Ends the call in a container, if there is one. */
+  abort(containerId: string, message: string): void {
+    this.#links.get(containerId)?.abort(message);
+  }
+
+  /** Closes the connection to a container, and ends the call in it. */
+  close(containerId: string): void {
+    this.#links.get(containerId)?.close();
+    this.#links.delete(containerId);
+  }
+
+  /** The process of a container is gone, and with it the call that may have been in it. */
+  forget(containerId: string): void {
+    this.#options.mark.remove(containerId);
+    this.close(containerId);
+  }
+
+  /** A container is frozen: what was kept open for its calls is given back, and its mark says what it said. */
+  release(containerId: string): void {
+    this.#options.mark.release(containerId);
+  }
+
+  closeAll(): void {
+    for (const link of this.#links.values()) {
+      link.close();
+    }
+    this.#links.clear();
+  }
+
+  async #call(order: CallOrder): Promise<CallOutcome> {
+    const { clock, mark, stamp } = this.#options;
+    const { container, invocation } = order;
+    const { id, timeoutSeconds } = container.make;
+    const { load, warm } = container.process;
+    const boundMs = callBoundMs(timeoutSeconds, load === 'Loaded');
+    const logOffset = invocation.tailLog ? await this.#logOffset(id) : 0;
     const run = invocation.trace?.running();
-    const answer = await caller.call(container, {
-      request: run === undefined ? invocation : { ...invocation, traceId: run.traceId },
-      marked: true,
+    let status = 0;
+    let sentAt = clock.monotonic();
+    let first: Buffer | undefined;
+    const answer = await this.#link(container).call({
+      payload: invocation.payload,
+      requestId: invocation.requestId,
+      clientContext: invocation.clientContext,
+      traceId: run?.traceId ?? invocation.traceId,
+      timeoutMs: boundMs,
       onSending: () => {
         sentAt = clock.monotonic();
+        if (order.marked) {
+          this.#mark(id, { requestId: invocation.requestId, until: clock.now() + boundMs });
+        }
       },
-      onHead: invocation.onHead,
-      onChunk: invocation.onChunk,
+      onHead: (head) => {
+        status = head.status;
+        invocation.onHead(head);
+      },
+      onChunk: (chunk) => {
+        first ??= chunk;
+        invocation.onChunk(chunk);
+      },
       room: invocation.room,
     });
     const answeredAt = clock.monotonic();
     run?.end(answer.kind === 'Answered' ? undefined : answer.kind);
-    switch (answer.kind) {
-      case 'NotSent':
-        await this.#notSent(call, container, answer);
-        return;
-      case 'Unknown': {
-        const reason = await host.diagnose(lane);
-        if (reason === 'ConnectionLost') {
-          container.unusable = 'the connection was lost in the middle of a call';
-        }
-        this.#finish(call, { kind: 'Unknown', reason, message: answer.message, stamp: host.stamp() });
-        return;
-      }
-      case 'TimedOut':
-      case 'CutOff':
-      case 'Answered': {
-        const logTail = invocation.tailLog
-          ? await caller.logTail(container, logOffset, invocation.requestId)
-          : undefined;
-        const stamp = host.stamp();
-        const rest = {
-          stamp,
-          timings: call.timings(sentAt, answeredAt),
-          ...(logTail === undefined ? {} : { logTail }),
-        };
-        if (answer.kind === 'Answered') {
-          container.mark.end(container.id, stamp);
-          this.#finish(call, { kind: 'Answered', ...rest });
-        } else if (answer.kind === 'CutOff') {
-          // Somebody in it still writes. The caller sees by the size what is wrong.
-          container.unusable = 'an answer was larger than a function may give';
-          this.#finish(call, { kind: 'Answered', ...rest });
-        } else {
-          container.unusable = 'a call was not answered in time';
-          const message = `Task timed out after ${container.make.timeoutSeconds}.00 seconds`;
-          this.#finish(call, { kind: 'TimedOut', message, ...rest });
-        }
-        return;
-      }
-      default:
-        unreachable(answer);
+    if (answer.kind === 'NotSent') {
+      return await this.#notSent(order, answer);
     }
+    const isOk = answer.kind === 'Answered' && status >= 200 && status < 300;
+    const ranOut = isOk && timedOutAfter(first ?? Buffer.alloc(0)) !== undefined;
+    const inTime = answer.kind === 'Answered' && answeredAt - sentAt < timeoutSeconds * 1_000;
+    const told = {
+      load: inTime ? (isOk ? 'Loaded' : 'Unloaded') : await this.#loadAfter(id, load, ranOut),
+      warmed: !warm && isOk && !ranOut && !isOfRuntime(first),
+    } as const;
+    if (answer.kind === 'Unknown') {
+      return { ...answer, ...told, fault: false, stamp: stamp() };
+    }
+    const logTail = invocation.tailLog ? await this.#logTail(id, logOffset, invocation.requestId) : undefined;
+    const outcome = { kind: answer.kind, ...told, sentAt, answeredAt, logTail, stamp: stamp() };
+    if (answer.kind === 'Answered') {
+      mark.end(id, outcome.stamp);
+    }
+    return outcome;
   }
 
-  /** Frees the worker for the next call, then tells the caller. */
-  #finish(call: PendingCall, result: InvocationResult): void {
-    this.#current = undefined;
-    this.#host.touch();
-    if (!this.pump()) {
-      this.#host.kick();
-    }
-    call.settle(result);
-    this.#host.changed();
-  }
-
-  /** Nothing was sent: the call is still ours, and goes first once it is known what the worker is. */
+  /** Waits a moment, so that the next attempt finds what has become of the worker. */
   async #notSent(
-    call: PendingCall,
-    container: WorkerContainer,
+    { attempt, container, invocation }: CallOrder,
     { message, own = false }: Extract<WorkerAnswer, { kind: 'NotSent' }>,
-  ): Promise<void> {
-    const host = this.#host;
-    call.attempts += 1;
-    if (call.attempts >= maxAttempts && own) {
-      this.#finishUnsent(call);
-      call.refuse('Unavailable', `the node cannot connect to the worker now: ${message}`);
-      host.changed();
-      return;
+  ): Promise<CallOutcome> {
+    if (attempt < MAX_ATTEMPTS) {
+      await sleep(this.#options.clock, 10 * attempt);
+      this.close(container.make.id);
     }
-    if (call.attempts >= maxAttempts) {
-      container.unusable = 'it does not listen';
-      container.known = false;
-      this.#finishUnsent(call);
-      call.refuse('StartFailed', `the worker does not listen: ${message}`);
-      host.changed();
-      return;
-    }
-    await sleep(host.clock, 10 * call.attempts);
-    if (call.settled) {
-      this.#finishUnsent(call);
-      return;
-    }
-    container.known = own && container.known;
-    container.disconnect();
-    const closing = host.closing();
-    if (call.invocation.signal.aborted) {
-      call.refuse('CallerGone', 'the caller hung up');
-    } else if (closing !== undefined) {
-      call.refuse(...closing);
-    } else {
-      this.queue.unshift(call);
-    }
-    this.#finishUnsent(call);
+    return { kind: 'NotSent', message, own, gone: invocation.signal?.aborted === true };
   }
 
-  #finishUnsent(call: PendingCall): void {
-    if (this.#current === call) {
-      this.#current = undefined;
+  /** The way to a container, kept from call to call. */
+  #link(container: Container): WorkerLink {
+    const { id } = container.make;
+    const address = container.sight.info?.address;
+    if (address === undefined) {
+      throw new EsbError('the address of the worker is not known', { code: 'Internal' });
     }
-    if (!this.pump()) {
-      this.#host.kick();
+    const kept = this.#links.get(id);
+    if (kept !== undefined && kept.address.ip === address.ip && kept.address.port === address.port) {
+      return kept;
     }
-    this.#host.changed();
+    kept?.close();
+    const link = this.#options.connect(address, pidOf(container));
+    this.#links.set(id, link);
+    return link;
   }
 
-  /** Refuses those in line of whom `condition` holds; whether there were any. */
-  refuseWhere(condition: (call: PendingCall) => boolean, reason: RefusalReason, message: string): boolean {
-    const refused = this.queue.extract(condition);
-    for (const call of refused) {
-      call.refuse(reason, message);
+  #mark(containerId: string, call: MarkedCall): void {
+    try {
+      this.#options.mark.begin(containerId, call);
+    } catch (error) {
+      // Without it a crash of the agent in the middle of this call goes unnoticed; refusing all calls is worse.
+      this.#options.logger.error({ err: error }, 'cannot write the mark of a call');
     }
-    return refused.length > 0;
   }
+
+  /** After a timeout or a crash of the runtime the emulator loads the function again. */
+  async #loadAfter(containerId: string, before: Load, ranOut: boolean): Promise<Load> {
+    if (!ranOut || before === 'Loaded') {
+      return before === 'TimedOut' ? 'TimedOut' : 'Unloaded';
+    }
+    return endedInInit.test(await this.#lastStart(containerId)) ? 'TimedOut' : 'Unloaded';
+  }
+
+  /** What was written since the runtime was started last, once that it was ended for its time is among it. */
+  async #lastStart(containerId: string): Promise<string> {
+    const tail = await this.#await(
+      () => this.#options.runtime.readLog(containerId, logTailBytes),
+      (text) => text.includes(endedForItsTime),
+    );
+    return tail.subarray(Math.max(0, tail.lastIndexOf('INIT START'))).toString('utf8');
+  }
+
+  /** Reads the log until it holds what is waited for, for a quarter of a second. Empty where it cannot be read. */
+  async #await(read: () => Promise<Buffer>, isThere: (text: Buffer) => boolean): Promise<Buffer> {
+    const { clock, logger } = this.#options;
+    let text: Buffer = Buffer.alloc(0);
+    try {
+      const end = clock.monotonic() + logTailWaitMs;
+      for (;;) {
+        text = await read();
+        if (isThere(text) || clock.monotonic() >= end) {
+          break;
+        }
+        await sleep(clock, logTailEveryMs);
+      }
+    } catch (error) {
+      logger.debug({ err: error }, 'cannot read the log of a worker');
+    }
+    return text;
+  }
+
+  async #logOffset(containerId: string): Promise<number> {
+    const { logger, runtime } = this.#options;
+    try {
+      return await runtime.logOffset(containerId);
+    } catch (error) {
+      logger.debug({ err: error }, 'cannot read the log of a worker');
+      return 0;
+    }
+  }
+
+  /**
+   * What was written during the call, from `offset` on. The shim writes it down a moment after the emulator has
+   * answered; the last lines of the call before may come as late.
+   */
+  async #logTail(containerId: string, offset: number, requestId: string): Promise<Buffer> {
+    const tail = await this.#await(
+      () => this.#options.runtime.readLogSince(containerId, offset, logTailBytes),
+      (text) => reportsEnd(text, requestId),
+    );
+    return partOf(tail, requestId);
+  }
+}
+
+/** Whether an answer is an error of the runtime itself, after which the function is not loaded, or not any more. */
+function isOfRuntime(answer: Buffer | undefined): boolean {
+  return answer !== undefined && (runtimeErrorIn(answer)?.errorType.startsWith('Runtime.') ?? false);
 }

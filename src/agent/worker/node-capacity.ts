@@ -1,9 +1,4 @@
-/** Amounts of a node that workers take. */
-export interface NodeAmounts {
-  /** Memory limits and `/tmp`. */
-  readonly memoryMiB: number;
-  readonly workers: number;
-}
+import type { NodeAmounts } from '../step/state.ts';
 
 /** Keeps count of what the containers of a node take, from before they are made until they are proven gone. */
 export class NodeCapacity {
@@ -23,18 +18,23 @@ export class NodeCapacity {
   }
 
   /**
-   * Whether a worker of that size has room, its own present share not counted. A worker keeps the share that it has, also on
-   * a node that has promised too much: an earlier version counted less, or the capacity was made smaller.
+   * Whether a worker of that size has room, its own present share not counted, nor those of `without`. A worker keeps the
+   * share that it has, also on a node that has promised too much: an earlier version counted less, or the capacity was made
+   * smaller.
    */
-  fits(uid: string, memoryMiB: number): boolean {
+  fits(uid: string, memoryMiB: number, without: readonly string[] = []): boolean {
     const own = this.#held.get(uid);
     if (own !== undefined && memoryMiB <= own) {
       return true;
     }
-    return (
-      this.#memoryMiB - (own ?? 0) + memoryMiB <= this.limits.memoryMiB &&
-      this.#held.size + (own === undefined ? 1 : 0) <= this.limits.workers
-    );
+    let heldMiB = this.#memoryMiB - (own ?? 0);
+    let workers = this.#held.size - (own === undefined ? 0 : 1);
+    for (const other of without) {
+      const share = other === uid ? undefined : this.#held.get(other);
+      heldMiB -= share ?? 0;
+      workers -= share === undefined ? 0 : 1;
+    }
+    return heldMiB + memoryMiB <= this.limits.memoryMiB && workers < this.limits.workers;
   }
 
   /** Takes the share of a worker whose container exists or is about to, whether it fits or not. */

@@ -6,6 +6,7 @@ import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
 import { RECORD_VERSION, type WorkerRecord } from '../model/worker-record.ts';
+import type { RecordChange } from '../step/effects.ts';
 
 /** Ends the name of a record that cannot be read, and milliseconds for which it is kept. */
 const SET_ASIDE_SUFFIX = '.unreadable';
@@ -21,9 +22,6 @@ export interface RecordStoreOptions {
   readonly clock: Clock;
   readonly logger: Logger;
 }
-
-/** What differs from the record before: anything, or no more than where the worker rests, and since when. */
-export type RecordChange = 'Any' | 'Rest';
 
 /**
  * One file per worker, written in the background: what is saved while a write is under way is gathered to one more.

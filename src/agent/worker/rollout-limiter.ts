@@ -37,18 +37,22 @@ export class RolloutLimiter {
     this.#clock = clock;
   }
 
-  /** Whether a worker has its turn. One that has keeps it, whatever it does then; one that has not is told later. */
-  take(uid: string, replaced: Replaced, again: () => void): boolean {
-    if (this.#taken.has(uid)) {
-      return true;
-    }
-    if (this.#isFull(replaced)) {
-      this.#waiting.set(uid, { ...replaced, again, waits: false });
-      return false;
-    }
+  /** Whether a worker has its turn, or may take one. */
+  mayTake(uid: string, replaced: Replaced): boolean {
+    return this.#taken.has(uid) || !this.#isFull(replaced);
+  }
+
+  /** The worker takes its turn, and keeps it until it gives it back. */
+  take(uid: string, replaced: Replaced, again: () => void): void {
     this.#waiting.delete(uid);
-    this.#taken.set(uid, { ...replaced, again, waits: false });
-    return true;
+    if (!this.#taken.has(uid)) {
+      this.#taken.set(uid, { ...replaced, again, waits: false });
+    }
+  }
+
+  /** The worker waits for a turn. `again` is called when there may be one, and takes it before it returns. */
+  await(uid: string, replaced: Replaced, again: () => void): void {
+    this.#waiting.set(uid, { ...replaced, again, waits: false });
   }
 
   /** It waits for a registry or a port. Without a turn this does nothing. */

@@ -1,7 +1,5 @@
-import { readFile } from 'node:fs/promises';
-import { writeFileAtomically } from '../../common/atomic-file.ts';
 import type { Clock } from '../../common/clock.ts';
-import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 
@@ -20,9 +18,15 @@ export interface SetAside {
   readonly message: string;
 }
 
+/** Keeps them over a restart of the agent. */
+export interface SetAsideStore {
+  /** Does not reject: what cannot be read counts as none. */
+  load(): Promise<readonly SetAside[]>;
+  save(all: readonly SetAside[]): Promise<void>;
+}
+
 export interface SetAsidesOptions {
-  /** Where they are kept over a restart of the agent. */
-  readonly file: string;
+  readonly store: SetAsideStore;
   readonly runtime: Pick<ContainerRuntime, 'destroy'>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -46,21 +50,10 @@ export class SetAsides {
     return [...this.#all.values()];
   }
 
-  has(containerId: string): boolean {
-    return this.#all.has(containerId);
-  }
-
-  /** Reads those that an earlier run has left. A file that cannot be read is logged, and counts as none. */
+  /** Reads those that an earlier run has left. */
   async load(): Promise<void> {
-    const { file, logger } = this.#options;
-    try {
-      for (const each of JSON.parse(await readFile(file, 'utf8')) as readonly SetAside[]) {
-        this.#all.set(each.containerId, each);
-      }
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') {
-        logger.error({ path: file, err: error }, 'cannot read which containers were set aside');
-      }
+    for (const each of await this.#options.store.load()) {
+      this.#all.set(each.containerId, each);
     }
   }
 
@@ -112,12 +105,12 @@ export class SetAsides {
   }
 
   #save(): void {
-    const { file, logger } = this.#options;
-    const text = JSON.stringify(this.all);
+    const { logger, store } = this.#options;
+    const { all } = this;
     this.#writing = this.#writing
-      .then(() => writeFileAtomically(file, text))
+      .then(() => store.save(all))
       .catch((error: unknown) => {
-        logger.error({ path: file, err: error }, 'cannot write which containers were set aside');
+        logger.error({ err: error }, 'cannot write which containers were set aside');
       });
   }
 }

@@ -1,34 +1,20 @@
 import type { Clock, Timer } from '../../common/clock.ts';
 
-/** Goes off when what was decided last would come out otherwise by itself. */
+/** Timer for the next moment at which a decision changes without an event. */
 export class WakeupTimer {
   readonly #clock: Clock;
   readonly #ring: () => void;
   #set: { readonly timer: Timer; readonly at: number } | undefined;
-  #decidedAt = 0;
-  #changesAt: readonly number[] = [];
 
   constructor(clock: Clock, ring: () => void) {
     this.#clock = clock;
     this.#ring = ring;
   }
 
-  /**
-   * Called before anything is decided: what changes between the decision and the alarm would else never be looked at.
-   *
-   * @param decidedAt monotonic milliseconds
-   * @param changesAt when the decision may come out otherwise
-   */
-  decided(decidedAt: number, changesAt: readonly number[]): void {
-    this.#decidedAt = decidedAt;
-    this.#changesAt = changesAt;
-  }
-
-  /** @param more when else something changes, in monotonic milliseconds */
-  arm(more: readonly number[]): void {
-    const at = Math.min(...[...this.#changesAt, ...more].filter((time) => time > this.#decidedAt));
+  /** @param at monotonic milliseconds; infinite for never */
+  wakeAt(at: number): void {
     if (!Number.isFinite(at) || (this.#set !== undefined && this.#set.at <= at)) {
-      // An alarm that comes too early does no harm; one for each call would cost more.
+      // A timer that rings too early does no harm; a new one for each call would cost more.
       return;
     }
     this.cancel();

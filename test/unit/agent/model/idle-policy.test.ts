@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { IdleClock, type IdlePolicy, type Rest, restAt } from '../../../../src/agent/model/idle-policy.ts';
+import {
+  type IdlePolicy,
+  type Rest,
+  renewed,
+  restAt,
+  restNow,
+  touched,
+} from '../../../../src/agent/model/idle-policy.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 
 const at = (policy: IdlePolicy, seconds: number, lifted = true): Rest =>
@@ -118,33 +125,27 @@ describe('the state a worker rests in', () => {
 describe('the idle clock', () => {
   it('does not care for steps of the wall clock', { tags: ['M19'] }, async () => {
     const clock = manualClock();
-    const idle = new IdleClock(clock);
+    let idle = { since: clock.monotonic(), lifted: false };
     const policy: IdlePolicy = { restingState: 'Running', pauseAfterSeconds: 10 };
     clock.step(3_600_000);
-    expect(idle.rest(policy).state).toBe('Running');
+    expect(restNow(idle, policy, clock.monotonic()).state).toBe('Running');
     await clock.advance(10_000);
-    expect(idle.rest(policy).state).toBe('Paused');
+    expect(restNow(idle, policy, clock.monotonic()).state).toBe('Paused');
     clock.step(-7_200_000);
-    idle.touch();
-    expect(idle.rest(policy)).toEqual({ state: 'Running', changesInMs: 10_000 });
+    idle = touched(clock.monotonic());
+    expect(restNow(idle, policy, clock.monotonic())).toEqual({ state: 'Running', changesInMs: 10_000 });
   });
 
-  it('starts anew with a change of the resource, which wakes what rests Running and nothing else', async () => {
-    const clock = manualClock();
-    const idle = new IdleClock(clock);
+  it('starts anew with a change of the resource, which wakes what rests Running and nothing else', () => {
     const running: IdlePolicy = { restingState: 'Running', pauseAfterSeconds: 10 };
-    await clock.advance(20_000);
-    idle.renew(running, running);
-    expect(idle.rest(running).state).toBe('Running');
+    let idle = renewed({ since: 0, lifted: false }, running, running, 20_000);
+    expect(restNow(idle, running, 20_000).state).toBe('Running');
     const paused: IdlePolicy = { restingState: 'Paused' };
-    idle.touch();
-    await clock.advance(20_000);
-    idle.renew(paused, paused);
-    expect(idle.rest(paused).state).toBe('Paused');
-    idle.touch();
-    idle.renew(paused, paused);
-    expect(idle.rest(paused).state).toBe('Running');
-    idle.renew(running, paused);
-    expect(idle.rest(paused).state).toBe('Paused');
+    idle = renewed(touched(20_000), paused, paused, 40_000);
+    expect(restNow(idle, paused, 40_000).state).toBe('Paused');
+    idle = renewed(touched(40_000), paused, paused, 40_000);
+    expect(restNow(idle, paused, 40_000).state).toBe('Running');
+    idle = renewed(idle, running, paused, 40_000);
+    expect(restNow(idle, paused, 40_000).state).toBe('Paused');
   });
 });

@@ -1,5 +1,6 @@
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import type { WorkerView } from '../model/worker-state.ts';
+import type { ViewFeed } from './view-feed.ts';
 
 interface Waiter {
   readonly check: (view: WorkerView) => boolean;
@@ -7,16 +8,40 @@ interface Waiter {
   readonly reject: (error: unknown) => void;
 }
 
-/** Those who wait until a worker looks as they want it. */
-export class ViewWaiters {
+/** What is shown of one worker: to all that watch the node, and to those that wait until it looks as they want it. */
+export class Publisher {
+  readonly #feed: ViewFeed;
   readonly #waiting = new Set<Waiter>();
+  #view: WorkerView | undefined;
 
-  /** @throws {EsbError} `DeadlineExceeded`, `Aborted`, or what {@link ViewWaiters.reject} was given */
+  constructor(feed: ViewFeed) {
+    this.#feed = feed;
+  }
+
+  /** The view that was shown last; undefined before the first one. */
+  get view(): WorkerView | undefined {
+    return this.#view;
+  }
+
+  show(view: WorkerView): void {
+    this.#view = view;
+    for (const waiter of this.#waiting) {
+      if (waiter.check(view)) {
+        waiter.resolve(view);
+      }
+    }
+    this.#feed.changed(view);
+  }
+
+  /** @throws {EsbError} `DeadlineExceeded`, `Aborted`, or what {@link Publisher.reject} was given */
   async until(
     what: string,
     options: CallOptions & { readonly deadlineMs: number },
     check: (view: WorkerView) => boolean,
   ): Promise<WorkerView> {
+    if (this.#view !== undefined && check(this.#view)) {
+      return this.#view;
+    }
     return await withDeadline(what, options.deadlineMs, options.signal, async () => {
       const { promise, resolve, reject } = Promise.withResolvers<WorkerView>();
       const waiter: Waiter = { check, resolve, reject };
@@ -32,17 +57,6 @@ export class ViewWaiters {
         options.signal?.removeEventListener('abort', forget);
       }
     });
-  }
-
-  /** Called at every change, so it is quick when nobody waits. */
-  show(view: WorkerView): void {
-    if (this.#waiting.size > 0) {
-      for (const waiter of this.#waiting) {
-        if (waiter.check(view)) {
-          waiter.resolve(view);
-        }
-      }
-    }
   }
 
   reject(error: unknown): void {

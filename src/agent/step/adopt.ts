@@ -1,0 +1,271 @@
+import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
+import { inOrderOfService, wasReady } from '../model/adoption.ts';
+import { crashBackoff, noBackoff, restoredFrom } from '../model/backoff.ts';
+import { callBoundMs } from '../model/call-bound.ts';
+import { containerIdOf } from '../model/container-id.ts';
+import type { ContainerMake } from '../model/container-spec.ts';
+import { remembering } from '../model/crash-backoff.ts';
+import type { DesiredWorker } from '../model/desired-worker.ts';
+import { callLeftIn, type FoundMark, leftCall } from '../model/marked-call.ts';
+import { withFailure } from '../model/retry-schedule.ts';
+import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
+import { type Container, newContainer, withProcess } from './container.ts';
+import type { Draft } from './draft.ts';
+import { see } from './sightings.ts';
+import { containersOf, findContainer, type Moment, type QueueLimits, type WorkerState } from './state.ts';
+
+/** The longest timeout that a resource may ask for. */
+const longestTimeoutSeconds = 900;
+
+/** What is known of a worker when its actor is made. */
+export interface WorkerStart {
+  readonly desired: DesiredWorker;
+  readonly record?: WorkerRecord;
+  readonly mark?: FoundMark;
+  /** Its containers as the runtime listed them; absent when they could not be listed yet: then it waits for that. */
+  readonly containers?: readonly WorkerInfo[];
+  /** Whether there may be more containers than these, which the first list is to tell of. Default false. */
+  readonly partial?: boolean;
+}
+
+/** A worker of which no container is known yet. */
+export function initialState(
+  { containers, desired, mark, partial, record }: WorkerStart,
+  queueLimits: QueueLimits,
+  at: Moment,
+): WorkerState {
+  const make = record?.container === undefined ? undefined : makeOfRecord(desired, record.container);
+  const state: WorkerState = {
+    desired,
+    released: false,
+    confirmed: record === undefined,
+    life: 'Serving',
+    listing:
+      containers === undefined
+        ? { kind: 'Unlisted', record, mark }
+        : partial === true
+          ? { kind: 'Partial', mark }
+          : { kind: 'Complete' },
+    adopting: undefined,
+    present: newContainer(
+      make === undefined ? wantedMake(desired, [], at) : claimable(desired, make, [], at),
+      at.now,
+    ),
+    others: [],
+    noRoomBeside: undefined,
+    nodeFull: undefined,
+    turn: { kind: 'None' },
+    idle: { since: at.now, lifted: false },
+    foundPaused: false,
+    observedStamp: record?.observedInvocationTime ?? desired.observedInvocationTime,
+    waiting: [],
+    waitingBytes: 0,
+    queueLimits,
+    place: { kind: 'Free' },
+    readySince: Number.NEGATIVE_INFINITY,
+    restartCount: record?.restartCount ?? 0,
+    lastTermination: record?.lastTermination,
+    savedRest: record?.rest ?? 'Running',
+    unsaved: 'None',
+    quietUntil: Number.NEGATIVE_INFINITY,
+    grace: undefined,
+  };
+  return record === undefined ? state : { ...state, present: restored(state.present, record, at) };
+}
+
+/** Begins the adoption of what an earlier run of the agent has left. */
+export function adopt(draft: Draft, { containers, mark, record }: WorkerStart): void {
+  draft.emit({ kind: 'Claim', containerId: draft.state.present.make.id });
+  if (containers === undefined) {
+    draft.set({ adopting: record });
+    draft.changeRetries(draft.state.present.make.id, (retries) => withFailure(retries, draft.at.now));
+  } else {
+    adoptContainers(draft, record, mark, containers);
+  }
+}
+
+/** Adopts what the first list of the node has found. */
+export function adoptListed(
+  draft: Draft,
+  record: WorkerRecord | undefined,
+  mark: FoundMark | undefined,
+  infos: readonly WorkerInfo[],
+): void {
+  draft.set({ listing: { kind: 'Complete' } });
+  adoptContainers(draft, record, mark, infos);
+}
+
+/** Takes over what is there: what serves goes on serving, and a replacement that was under way is finished. */
+function adoptContainers(
+  draft: Draft,
+  record: WorkerRecord | undefined,
+  mark: FoundMark | undefined,
+  infos: readonly WorkerInfo[],
+): void {
+  const { desired } = draft.state;
+  const { now } = draft.at;
+  draft.set({ adopting: record ?? (infos.length === 0 ? undefined : 'Unrecorded') });
+  const [first, ...others] = inOrderOfService(
+    infos.filter(({ containerId }) => mayClaim(draft, containerId)),
+    { serving: record?.container?.id, shapeHash: desired.shapeHash },
+  );
+  if (first !== undefined && first.containerId !== draft.state.present.make.id) {
+    draft.emit({ kind: 'Drop', containerId: draft.state.present.make.id });
+    draft.set({ present: newContainer(makeOf(desired, first, record), now) });
+    draft.emit({ kind: 'Claim', containerId: first.containerId });
+    if (record !== undefined) {
+      draft.set({ present: restored(draft.state.present, record, draft.at) });
+    }
+  }
+  draft.set({
+    present: withProcess(draft.state.present, {
+      ready: first !== undefined && wasReady(first, record, desired.shapeHash),
+    }),
+  });
+  if (first !== undefined) {
+    occupy(draft, first.containerId, record, mark);
+  }
+  adoptBeside(draft, record, mark, others);
+  const ended = first?.task.kind === 'Stopped';
+  if (first === undefined || ended) {
+    rememberCrash(draft, record);
+  }
+  // How one ended is read, and counted, by a look of its own.
+  if (!ended) {
+    see(draft, draft.state.present.make.id, { info: first, lost: false });
+  }
+}
+
+/** Adopts containers beside the present one. Those that are known are let be. */
+export function adoptBeside(
+  draft: Draft,
+  record: WorkerRecord | undefined,
+  mark: FoundMark | undefined,
+  infos: readonly WorkerInfo[],
+): void {
+  const { desired } = draft.state;
+  for (const info of infos) {
+    const { containerId, task } = info;
+    if (findContainer(draft.state, containerId) !== undefined || !mayClaim(draft, containerId)) {
+      continue;
+    }
+    const container = newContainer(makeOf(desired, info, record), draft.at.now);
+    const mayBeCalled = task.kind === 'Running' && desired.warmUpPayload !== undefined;
+    draft.set({
+      others: [
+        ...draft.state.others,
+        mayBeCalled
+          ? { ...container, unusable: 'a call to warm it up may be in it since the agent ended' }
+          : container,
+      ],
+    });
+    draft.emit({ kind: 'Claim', containerId });
+    occupy(draft, containerId, record, mark);
+    // How one ended is read by a look of its own.
+    if (task.kind !== 'Stopped') {
+      see(draft, containerId, { info, lost: false });
+    }
+  }
+}
+
+/** A call that an earlier run of the agent has left goes on in its container. */
+function occupy(
+  draft: Draft,
+  containerId: string,
+  record: WorkerRecord | undefined,
+  mark: FoundMark | undefined,
+): void {
+  const found = callLeftIn(containerId, mark);
+  const container = findContainer(draft.state, containerId);
+  if (found === undefined || container === undefined) {
+    return;
+  }
+  const { id, shapeHash, timeoutSeconds } = container.make;
+  const isTold = id === record?.container?.id || shapeHash === draft.state.desired.shapeHash;
+  // Another shape may have had a longer timeout than the resource asks for now.
+  const boundMs = callBoundMs(isTold ? timeoutSeconds : longestTimeoutSeconds, false);
+  const call = leftCall(found, draft.at.wall, boundMs);
+  draft.put({ ...container, left: call });
+  draft.emit({ kind: 'Watch', containerId, call });
+}
+
+/** A worker that crashed before the agent ended goes on being put off. */
+function rememberCrash(draft: Draft, record: WorkerRecord | undefined): void {
+  const termination = record?.lastTermination;
+  if (
+    record !== undefined &&
+    termination !== undefined &&
+    record.crashes.failures > 0 &&
+    record.rest !== 'Absent'
+  ) {
+    const { present } = draft.state;
+    draft.set({
+      present: { ...present, setbacks: remembering(present.setbacks, termination, draft.at.now) },
+    });
+  }
+}
+
+/** The container that served, with what the record says of it. */
+function restored(container: Container, record: WorkerRecord, { now, wall }: Moment): Container {
+  const crashes =
+    record.crashes.failures === 0 ? noBackoff : restoredFrom(record.crashes, crashBackoff, now, wall);
+  const next = { ...container, setbacks: { ...container.setbacks, crashes } };
+  const { id } = container.make;
+  return record.container === undefined || record.container.id === id
+    ? withProcess(next, {
+        startedAt: record.startedAt,
+        pausedAt: record.pausedAt,
+        warm: record.warmContainer === id,
+      })
+    : next;
+}
+
+function mayClaim({ at, state }: Draft, containerId: string): boolean {
+  return at.node.mayClaim(containerId, state.desired.identity.uid);
+}
+
+/** A container as the resource wants it now, that is none of those there are. */
+export function nextMake(state: WorkerState, at: Moment): ContainerMake {
+  return wantedMake(
+    state.desired,
+    containersOf(state).map(({ make }) => make.id),
+    at,
+  );
+}
+
+function wantedMake(desired: DesiredWorker, taken: readonly string[], at: Moment): ContainerMake {
+  const { ephemeralStorageMiB, memoryMiB, shapeHash, timeoutSeconds } = desired;
+  return claimable(desired, { id: '', shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds }, taken, at);
+}
+
+/** The same under the first name that no other worker has, nor a container that is there or was set aside. */
+function claimable(
+  { identity }: DesiredWorker,
+  wanted: ContainerMake,
+  taken: readonly string[],
+  { node }: Moment,
+): ContainerMake {
+  let { id } = wanted;
+  for (
+    let generation = 0;
+    id === '' || taken.includes(id) || !node.mayClaim(id, identity.uid);
+    generation += 1
+  ) {
+    id = containerIdOf(identity, wanted.shapeHash, generation);
+  }
+  return { ...wanted, id };
+}
+
+function makeOfRecord({ ephemeralStorageMiB }: DesiredWorker, container: StoredMake): ContainerMake {
+  return { ephemeralStorageMiB, ...container };
+}
+
+/** A container as it was found. */
+function makeOf(desired: DesiredWorker, info: WorkerInfo, record: WorkerRecord | undefined): ContainerMake {
+  const { containerId: id, shapeHash } = info;
+  if (record?.container?.id === id) {
+    return makeOfRecord(desired, record.container);
+  }
+  const { ephemeralStorageMiB, memoryMiB, timeoutSeconds } = desired;
+  return { id, shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds };
+}

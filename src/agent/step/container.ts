@@ -1,0 +1,361 @@
+import { takenMiB } from '../../api/worker-resources.ts';
+import { unreachable } from '../../common/errors.ts';
+import type { EnsureStep, KernelState, RuntimeEvent, WorkerInfo } from '../../runtime/contract/runtime.ts';
+import type { ContainerMake } from '../model/container-spec.ts';
+import { noSetbacks, type Setbacks } from '../model/crash-backoff.ts';
+import type { LeftCall } from '../model/marked-call.ts';
+import type { Action, Observed } from '../model/plan.ts';
+import { noRetries, type Retries } from '../model/retry-schedule.ts';
+
+/** Milliseconds for which a container that nothing is known of is shown as it was before. */
+const unknownShownMs = 5_000;
+/** Why a container is not called while its shim is given up. */
+const givenUp = 'its shim does not answer';
+
+/** What is known of a container. `shim`: whether its shim answered the last look. */
+export type Sight =
+  /** By the runtime or, where its shim is silent, by the kernel. No `info`: there is no container. */
+  | { readonly kind: 'Known'; readonly info: WorkerInfo | undefined; readonly shim: 'Answers' | 'Silent' }
+  /** `info`: as it was known before. A `Lost` shim is silent by its own fault: the container is given up. */
+  | {
+      readonly kind: 'Unknown';
+      /** Monotonic milliseconds. */
+      readonly since: number;
+      readonly info: WorkerInfo | undefined;
+      readonly shim: 'Answers' | 'Silent' | 'Lost';
+    };
+
+/** A process in a container, from its start on. */
+export interface Process {
+  /** Whether its port was seen open. */
+  readonly ready: boolean;
+  /** Whether its function has been loaded and called since it was started. */
+  readonly warm: boolean;
+  /** Whether the next call has to wait until the function is loaded. `TimedOut`: the last one ended before that. */
+  readonly load: Load;
+  /** Whether its end has been counted. */
+  readonly exitCounted: boolean;
+  /** Monotonic milliseconds. */
+  readonly startedMonotonic: number;
+  /** ISO 8601. */
+  readonly startedAt: string | undefined;
+  readonly pausedAt: string | undefined;
+}
+
+export type Load = 'Unloaded' | 'Loaded' | 'TimedOut';
+
+/** What is being done to a container. No call gets in meanwhile, but the one that warms it up. */
+export type Activity =
+  | { readonly kind: 'None' }
+  | Acting
+  /** The runtime's own tools are told that it runs; it may be frozen for a few milliseconds. */
+  | { readonly kind: 'Settling' };
+
+export interface Acting {
+  readonly kind: 'Acting';
+  readonly action: Action;
+  /** Monotonic milliseconds. */
+  readonly since: number;
+  /** Whether a call waits for the end of it. */
+  readonly urgent: boolean;
+  /** How far an `Ensure` is. */
+  readonly step?: EnsureStep;
+  /** More of how far it is, for people. */
+  readonly detail?: string;
+  /** The call of a `WarmUp`, with the wall-clock milliseconds at which its time is over. */
+  readonly call?: { readonly requestId: string; readonly until: number };
+}
+
+/** A look at a container, beside all that is being done to it. Times are monotonic milliseconds. */
+export type Look =
+  | { readonly kind: 'None' }
+  | { readonly kind: 'Wanted'; readonly at: number }
+  /** `again`: an event came meanwhile, so that another look follows. */
+  | { readonly kind: 'Looking'; readonly again: boolean };
+
+/** When the runtime's tools are to be told that a container runs, which was thawed below them. Monotonic milliseconds. */
+export interface Resync {
+  readonly at: number;
+  /** Delay of the next attempt. */
+  readonly retryMs: number;
+}
+
+/** One container of a worker. */
+export interface Container {
+  readonly make: ContainerMake;
+  readonly sight: Sight;
+  /** Whether something of a container that is no more may be left, such as a log. */
+  readonly traces: boolean;
+  readonly process: Process;
+  /** Why it must not get another call; undefined when it may. */
+  readonly unusable: string | undefined;
+  /** The call that an earlier run of the agent has left in it. */
+  readonly left: LeftCall | undefined;
+  readonly activity: Activity;
+  /** Counts actions begun, to tell that a look taken meanwhile is out of date. */
+  readonly turn: number;
+  readonly look: Look;
+  readonly resync: Resync | undefined;
+  readonly setbacks: Setbacks;
+  readonly retries: Retries;
+  /** Resumes that failed in a row. */
+  readonly failedResumes: number;
+  readonly removal: Removal;
+  /** Whether it was made in advance, or may be. */
+  readonly precreated: boolean;
+}
+
+/** How the removal of a container goes. */
+export type Removal =
+  | { readonly kind: 'Untried' }
+  /** It fails since then, in monotonic milliseconds. */
+  | { readonly kind: 'Failing'; readonly since: number }
+  /** It has failed for too long: the worker goes on without it. */
+  | { readonly kind: 'GivenUp'; readonly message: string };
+
+/** A container as the runtime tells of it. `lost`: its shim is silent, and that is shown to be its own fault. */
+export interface Sighting {
+  readonly info: WorkerInfo | undefined;
+  readonly lost: boolean;
+}
+
+const idle: Activity = { kind: 'None' };
+export const noLook: Look = { kind: 'None' };
+
+export function newContainer(make: ContainerMake, now: number): Container {
+  return {
+    make,
+    sight: { kind: 'Unknown', since: now, info: undefined, shim: 'Answers' },
+    traces: true,
+    process: newProcess(now, undefined, false),
+    unusable: undefined,
+    left: undefined,
+    activity: idle,
+    turn: 0,
+    look: noLook,
+    resync: undefined,
+    setbacks: noSetbacks,
+    retries: noRetries,
+    failedResumes: 0,
+    removal: { kind: 'Untried' },
+    precreated: false,
+  };
+}
+
+function newProcess(startedMonotonic: number, startedAt: string | undefined, ready: boolean): Process {
+  return {
+    ready,
+    warm: false,
+    load: 'Unloaded',
+    exitCounted: false,
+    startedMonotonic,
+    startedAt,
+    pausedAt: undefined,
+  };
+}
+
+/** What it takes of the node while it exists, MiB. */
+export function sizeOf({ make }: Container): number {
+  return takenMiB(make);
+}
+
+/** Its state as the plan is made from it. */
+export function observedOf({ process, sight, traces, unusable }: Container): Observed {
+  if (sight.kind === 'Unknown') {
+    const { shim } = sight;
+    return {
+      kind: 'Unknown',
+      ...(shim === 'Answers' ? {} : { doubt: shim === 'Lost' ? shim : 'Unanswering' }),
+    };
+  }
+  const { info } = sight;
+  if (info === undefined) {
+    return { kind: 'Missing', traces };
+  }
+  const { task } = info;
+  switch (task.kind) {
+    case 'Missing':
+    case 'Created':
+      return { kind: 'Created' };
+    case 'Stopped':
+      return { kind: 'Stopped' };
+    case 'Unanswering':
+      return { kind: 'Unknown' };
+    case 'Running':
+    case 'Paused':
+      return {
+        kind: task.kind,
+        usable: unusable === undefined && info.address !== undefined,
+        ready: process.ready,
+        warm: process.warm,
+      };
+    default:
+      return unreachable(task);
+  }
+}
+
+export function actionOf({ activity }: Container): Action['kind'] | undefined {
+  return activity.kind === 'Acting' ? activity.action.kind : undefined;
+}
+
+/** Monotonic milliseconds from which on it is shown that nothing is known of it. */
+export function shownUnknownAt({ sight }: Container): number {
+  return sight.kind === 'Known' ? Number.POSITIVE_INFINITY : sight.since + unknownShownMs;
+}
+
+/** Whether it is known to have ended. */
+export function hasEnded({ sight }: Container): boolean {
+  return sight.kind === 'Known' && (sight.info === undefined || sight.info.task.kind === 'Stopped');
+}
+
+/** Whether a call that an earlier run of the agent has left may still run in it. */
+export function isOccupied(container: Container): boolean {
+  return container.left !== undefined && !hasEnded(container);
+}
+
+/** Whether it is the next call's: it runs, listens, and nothing is done to it or left in it. */
+export function takesCalls(container: Container): boolean {
+  const { activity, process, sight, unusable } = container;
+  return (
+    activity.kind === 'None' &&
+    sight.kind === 'Known' &&
+    process.ready &&
+    sight.info?.task.kind === 'Running' &&
+    sight.info.address !== undefined &&
+    unusable === undefined &&
+    !isOccupied(container)
+  );
+}
+
+/** Its first process; 0 where the runtime has not told. */
+export function pidOf({ sight: { info } }: Container): number {
+  return info?.task.kind === 'Running' || info?.task.kind === 'Paused' ? info.task.pid : 0;
+}
+
+/** Whether an event says what is known already. */
+export function expects(container: Container, event: RuntimeEvent['kind']): boolean {
+  const { kind } = observedOf(container);
+  switch (event) {
+    case 'Paused':
+      return kind === 'Paused';
+    case 'Resumed':
+    case 'Created':
+      return kind === 'Running';
+    case 'Deleted':
+      return kind === 'Missing';
+    case 'Exited':
+    case 'OutOfMemory':
+      return kind === 'Missing' || kind === 'Stopped';
+    case 'LimitReached':
+    case 'Disconnected':
+    case 'Reconnected':
+      return false;
+    default:
+      return unreachable(event);
+  }
+}
+
+/** The runtime says that this is how it is. */
+export function seen(container: Container, { info, lost }: Sighting, now: number): Container {
+  if (info?.task.kind !== 'Unanswering') {
+    return { ...answering(container), sight: { kind: 'Known', info, shim: 'Answers' } };
+  }
+  const { kernel } = info.task;
+  const silent = silenced(container, lost, now);
+  const byKernel = knownByKernel(silent, kernel, info);
+  return byKernel ?? (kernel === 'Untold' ? silent : unknown(silent, now));
+}
+
+/** Its shim did not answer. `lost`: by its own fault, so that it is given up. */
+export function silenced(container: Container, lost: boolean, now: number): Container {
+  const { sight } = container;
+  if (lost || (sight.kind === 'Unknown' && sight.shim === 'Lost')) {
+    const since = sight.kind === 'Unknown' ? sight.since : now;
+    return {
+      ...container,
+      sight: { kind: 'Unknown', since, info: sight.info, shim: 'Lost' },
+      unusable: container.unusable ?? givenUp,
+    };
+  }
+  return { ...container, sight: { ...sight, shim: 'Silent' } };
+}
+
+/** Its shim answers, maybe again. */
+export function answering(container: Container): Container {
+  const { sight, unusable } = container;
+  return {
+    ...container,
+    sight: { ...sight, shim: 'Answers' },
+    unusable: unusable === givenUp ? undefined : unusable,
+  };
+}
+
+/** What is known of it may not hold any more. */
+export function unknown(container: Container, now: number): Container {
+  const { sight } = container;
+  return sight.kind === 'Unknown'
+    ? container
+    : { ...container, sight: { kind: 'Unknown', since: now, info: sight.info, shim: sight.shim } };
+}
+
+/**
+ * The container as the kernel tells of it where the runtime does not; undefined where the kernel does not say enough.
+ *
+ * @param found what is known of it beside its task
+ */
+function knownByKernel(
+  container: Container,
+  kernel: KernelState,
+  found: WorkerInfo | undefined,
+): Container | undefined {
+  const { sight } = container;
+  // One that is given up takes no calls, whatever runs in it.
+  if (sight.shim === 'Lost' || found === undefined || (kernel !== 'Running' && kernel !== 'Paused')) {
+    return undefined;
+  }
+  const info = { ...found, task: { kind: kernel, pid: pidOf(container) } };
+  return { ...container, sight: { kind: 'Known', info, shim: sight.shim } };
+}
+
+/** After a failure that ends no process: what the kernel says is as good as a look. */
+export function byKernel(container: Container, kernel: KernelState, now: number): Container {
+  return knownByKernel(container, kernel, container.sight.info) ?? unknown(container, now);
+}
+
+/** It was frozen or thawed. */
+export function switched(container: Container, kind: 'Running' | 'Paused'): Container {
+  const { sight } = container;
+  const { info } = sight;
+  return info === undefined || (info.task.kind !== 'Running' && info.task.kind !== 'Paused')
+    ? container
+    : { ...container, sight: { ...sight, info: { ...info, task: { kind, pid: info.task.pid } } } };
+}
+
+/** It has just been started. */
+export function started(container: Container, now: number, wall: number): Container {
+  return {
+    ...forgotten(container),
+    process: newProcess(now, new Date(wall).toISOString(), true),
+  };
+}
+
+/** It has just been removed. What was removed is proven to be gone by looking. */
+export function removed(container: Container, now: number): Container {
+  return unknown(
+    {
+      ...forgotten(container),
+      traces: false,
+      process: newProcess(container.process.startedMonotonic, undefined, false),
+      removal: { kind: 'Untried' },
+    },
+    now,
+  );
+}
+
+function forgotten(container: Container): Container {
+  return { ...answering(container), unusable: undefined, left: undefined };
+}
+
+export function withProcess(container: Container, change: Partial<Process>): Container {
+  return { ...container, process: { ...container.process, ...change } };
+}

@@ -1,0 +1,385 @@
+import { callBoundMs } from '../model/call-bound.ts';
+import { refusalFor, startsAt } from '../model/crash-backoff.ts';
+import type { Goal } from '../model/goal.ts';
+import { restNow } from '../model/idle-policy.ts';
+import { type Action, isAlive, isOptional } from '../model/plan.ts';
+import { notBefore, unavailableRetryMs, withDelay } from '../model/retry-schedule.ts';
+import { type Acting, type Container, observedOf, shownUnknownAt, sizeOf, takesCalls } from './container.ts';
+import { Draft } from './draft.ts';
+import type { Reduced } from './reduce.ts';
+import { answerFirstMs } from './reduce-actions.ts';
+import { rearrange, renew, setAside } from './rollout.ts';
+import { resyncRetryMs } from './sightings.ts';
+import {
+  containersOf,
+  findContainer,
+  goalAt,
+  isEnding,
+  isInUse,
+  isOutdated,
+  isUrgent,
+  type Moment,
+  restOf,
+  serves,
+  type WorkerState,
+} from './state.ts';
+
+/** Milliseconds that a call waits for a runtime that does not answer. */
+const patienceMs = 5_000;
+
+/** What is to be done now, with the state once it is begun. */
+export interface Decision extends Reduced {
+  /** Monotonic milliseconds of the next moment at which it comes out otherwise without an event; infinite for none. */
+  readonly wakeAt: number;
+}
+
+/**
+ * Decides what is to be done for the worker's goal: which call is sent, which action begins in which container, which
+ * calls are refused, what is saved.
+ */
+export function decide(state: WorkerState, at: Moment): Decision {
+  const draft = new Draft(state, at);
+  if (state.life === 'Serving') {
+    if (state.listing.kind === 'Unlisted') {
+      refuseStale(draft);
+    } else {
+      act(draft);
+    }
+  }
+  listen(draft);
+  saveRecord(draft);
+  return { state: draft.state, effects: draft.effects, wakeAt: wakeAt(draft) };
+}
+
+function act(draft: Draft): void {
+  setAside(draft);
+  for (const container of containersOf(draft.state)) {
+    look(draft, container);
+  }
+  const mayBeSeveral = draft.state.others.length > 0 || isOutdated(draft.state);
+  if (!mayBeSeveral && send(draft)) {
+    return;
+  }
+  const goal = goalAt(draft.state, draft.at.now);
+  const next = rearrange(draft, goal);
+  const { others, present } = draft.state;
+  // Between two calls is when a successor takes the place of the present one, or, where there is no room for both, it goes.
+  const goes = next.present?.kind === 'Destroy' && mayAct(draft, present, next.present);
+  const isSent = !goes && send(draft);
+  if (next.present !== undefined && !isSent) {
+    begin(draft, present, next.present);
+  }
+  for (const [index, other] of others.entries()) {
+    const action = next.others[index];
+    if (action !== undefined) {
+      begin(draft, other, action);
+    }
+  }
+  for (const container of containersOf(draft.state)) {
+    if (container.activity.kind === 'Acting') {
+      hurry(draft, container, container.activity);
+    } else {
+      resync(draft, container);
+    }
+  }
+  rest(draft, goal);
+}
+
+/** Sends the next call if the present container takes one. */
+function send(draft: Draft): boolean {
+  const { place, present, readySince, waiting } = draft.state;
+  const [call, ...others] = waiting;
+  if (call === undefined || place.kind !== 'Free' || !takesCalls(present)) {
+    return false;
+  }
+  const { now, wall } = draft.at;
+  const { id, timeoutSeconds } = present.make;
+  const waitedSince = readySince > call.arrivedAt ? readySince : now;
+  draft.set({
+    waiting: others,
+    waitingBytes: draft.state.waitingBytes - call.bytes,
+    place: {
+      kind: 'Sent',
+      call,
+      containerId: id,
+      readyAt: call.start === 'running' ? call.arrivedAt : waitedSince,
+      until: wall + callBoundMs(timeoutSeconds, present.process.load === 'Loaded'),
+    },
+  });
+  draft.emit({ kind: 'Send', containerId: id, call });
+  return true;
+}
+
+/** Hears of callers that hang up while their calls wait. */
+function listen(draft: Draft): void {
+  // New ones come last, and those that were not sent after all come first.
+  for (const call of [draft.state.waiting[0], draft.state.waiting.at(-1)]) {
+    if (call !== undefined && draft.state.waiting.includes(call) && !call.awaited) {
+      draft.set({
+        waiting: draft.state.waiting.map((each) => (each === call ? { ...call, awaited: true } : each)),
+      });
+      draft.emit({ kind: 'Await', id: call.id });
+    }
+  }
+}
+
+/** Looks at a container that something may have happened to. */
+function look(draft: Draft, container: Container): void {
+  if (container.look.kind === 'Wanted' && draft.at.now >= container.look.at) {
+    draft.put({ ...container, look: { kind: 'Looking', again: false } });
+    draft.emit({ kind: 'Look', containerId: container.make.id, purpose: 'Verify', delayMs: 0 });
+  }
+}
+
+/** Begins an action, unless something else is being done to the container or it has to wait; whether it began. */
+function begin(draft: Draft, { make }: Container, action: Action): boolean {
+  const container = findContainer(draft.state, make.id);
+  if (container === undefined || container.activity.kind === 'Acting') {
+    return false;
+  }
+  if (container.activity.kind === 'Settling') {
+    draft.emit({ kind: 'Abort', containerId: make.id });
+    return false;
+  }
+  if (!mayAct(draft, container, action)) {
+    return false;
+  }
+  const { now } = draft.at;
+  const activity: Acting = {
+    kind: 'Acting',
+    action,
+    since: now,
+    urgent: isUrgent(draft.state, container),
+    ...(action.kind === 'WarmUp' ? { call: warmUpCall(draft, container) } : {}),
+  };
+  draft.change(make.id, (before) => ({ ...before, activity, turn: before.turn + 1, precreated: false }));
+  if (action.kind === 'Ensure') {
+    beginEnsure(draft, container);
+  } else if (action.kind === 'Resume') {
+    // A wake is over sooner than it is shown, and a call waits for it: only one that takes long is.
+    draft.set({ quietUntil: now + answerFirstMs });
+  }
+  draft.emit({ kind: 'Run', containerId: make.id, action });
+  return true;
+}
+
+function warmUpCall({ at }: Draft, { make, process }: Container): NonNullable<Acting['call']> {
+  return {
+    requestId: `warm-up-${at.wall.toString(36)}`,
+    until: at.wall + callBoundMs(make.timeoutSeconds, process.load === 'Loaded'),
+  };
+}
+
+function beginEnsure(draft: Draft, container: Container): void {
+  const { id } = container.make;
+  draft.emit({ kind: 'Hold', containerId: id, memoryMiB: sizeOf(container) });
+  const { restartPending } = container.setbacks;
+  draft.change(id, (before) => ({
+    ...before,
+    traces: true,
+    setbacks: restartPending ? { ...before.setbacks, restartPending: false } : before.setbacks,
+  }));
+  if (restartPending && serves(draft.state, container)) {
+    draft.set({ restartCount: draft.state.restartCount + 1 });
+  }
+}
+
+/** Whether what is planned may be done now. Where it has to wait, calls are told that need not wait with it. */
+function mayAct(draft: Draft, container: Container, action: Action): boolean {
+  const { node, now } = draft.at;
+  if (now < notBefore(container.retries, action.kind)) {
+    refuseStale(draft);
+    return false;
+  }
+  if (action.kind === 'Ensure') {
+    return mayStart(draft, container);
+  }
+  const canWait =
+    action.kind === 'Pause' || (action.kind === 'Destroy' && isOptional(action) && !isEnding(draft.state));
+  if (canWait && node.runtimeDown) {
+    // It would keep calls waiting for nothing. Calls need no runtime as long as it runs.
+    draft.changeRetries(container.make.id, (retries) =>
+      withDelay(retries, action.kind, now + unavailableRetryMs),
+    );
+    return false;
+  }
+  return true;
+}
+
+/** Whether a container may be made now; otherwise the calls that wait for it are told. */
+function mayStart(draft: Draft, container: Container): boolean {
+  const isServing = serves(draft.state, container);
+  if (startsAt(container.setbacks) > draft.at.now) {
+    if (isServing) {
+      draft.refuseWhere(() => true, ...refusalFor(container.setbacks));
+    }
+    return false;
+  }
+  // For one beside another the room was looked for when that was decided.
+  if (!isServing) {
+    return true;
+  }
+  if (!draft.at.node.fits(container.make.id, sizeOf(container), draft.given())) {
+    const nodeFull = draft.noRoom();
+    draft.set({ nodeFull });
+    draft.refuseWhere(() => true, 'NodeFull', nodeFull);
+    return false;
+  }
+  if (draft.state.nodeFull !== undefined) {
+    draft.set({ nodeFull: undefined });
+  }
+  return true;
+}
+
+/** Refuses calls that have waited for long for a runtime that does not answer. */
+function refuseStale(draft: Draft): void {
+  const { retries, setbacks } = draft.state.present;
+  const { now } = draft.at;
+  if (retries.failingSince !== undefined && now - retries.failingSince >= patienceMs) {
+    draft.refuseWhere(
+      (call) => now - call.arrivedAt >= patienceMs,
+      'Unavailable',
+      `the worker cannot be made ready: ${setbacks.failure?.message ?? 'the container runtime does not answer'}`,
+    );
+  }
+}
+
+/** Tells the runtime's tools of a container that was thawed below them, while no call is in it. */
+function resync(draft: Draft, container: Container): void {
+  const { activity, make, resync: due, turn } = container;
+  const { now } = draft.at;
+  const urgent = isUrgent(draft.state, container);
+  if (activity.kind === 'Settling') {
+    if (urgent) {
+      draft.emit({ kind: 'Abort', containerId: make.id });
+    }
+    return;
+  }
+  if (due === undefined || now < due.at) {
+    return;
+  }
+  const { kind } = observedOf(container);
+  if (kind === 'Running' && !urgent && !isInUse(draft.state, container)) {
+    draft.put({ ...container, activity: { kind: 'Settling' }, turn: turn + 1 });
+    draft.emit({ kind: 'Settle', containerId: make.id });
+  } else {
+    // While it sleeps there is nothing to tell of it until it is thawed again.
+    const isAwake = kind === 'Running' || kind === 'Unknown';
+    draft.put({ ...container, resync: isAwake ? { ...due, at: now + resyncRetryMs } : undefined });
+  }
+}
+
+/** Tells an action that waits for its turn on the node whether a call waits for it; a call ends one that would keep it out. */
+function hurry(draft: Draft, container: Container, activity: Acting): void {
+  const { make } = container;
+  const urgent = isUrgent(draft.state, container);
+  if (urgent === activity.urgent) {
+    return;
+  }
+  draft.put({ ...container, activity: { ...activity, urgent } });
+  const { action } = activity;
+  const keepsOut = action.kind === 'Pause' || (action.kind === 'Destroy' && action.why === 'Unwanted');
+  draft.emit(
+    urgent && keepsOut
+      ? { kind: 'Abandon', containerId: make.id }
+      : { kind: 'Hurry', containerId: make.id, urgent },
+  );
+}
+
+/** What a container that does not exist had is given back. */
+function rest(draft: Draft, goal: Goal): void {
+  const { now } = draft.at;
+  for (const { activity, make, sight } of draft.state.others) {
+    if (activity.kind !== 'Acting' && sight.kind === 'Known' && sight.info === undefined) {
+      draft.emit({ kind: 'Free', containerId: make.id });
+    }
+  }
+  const { activity, make, precreated, setbacks, sight, traces } = draft.state.present;
+  if (activity.kind === 'Acting') {
+    return;
+  }
+  if (
+    restOf(draft.state, now) !== draft.state.savedRest &&
+    goal.kind !== 'Gone' &&
+    !isQuiet(draft.state, now)
+  ) {
+    draft.save('Rest');
+  }
+  if (sight.kind !== 'Known' || sight.info !== undefined) {
+    return;
+  }
+  if (!isAlive(goal)) {
+    draft.emit({ kind: 'Free', containerId: make.id });
+  }
+  if (goal.kind === 'Absent') {
+    if (setbacks.failure !== undefined || draft.state.nodeFull !== undefined) {
+      draft.change(make.id, (before) => ({ ...before, setbacks: { ...setbacks, failure: undefined } }));
+      draft.set({ nodeFull: undefined });
+    }
+    if (isOutdated(draft.state) && draft.at.node.precreates) {
+      // What is made in advance is to be of the present shape.
+      renew(draft);
+    } else if (!precreated && draft.at.node.precreates) {
+      draft.emit({ kind: 'Offer', containerId: make.id });
+    }
+  }
+  if (
+    goal.kind === 'Gone' &&
+    !traces &&
+    draft.state.others.length === 0 &&
+    draft.state.place.kind === 'Free'
+  ) {
+    draft.emit({ kind: 'RemoveRecord' });
+    if (draft.state.released) {
+      draft.set({ life: 'Gone', unsaved: 'None' });
+      draft.emit({ kind: 'Drop', containerId: make.id });
+      draft.emit({ kind: 'Turn', want: 'Give', resting: false });
+      draft.emit({ kind: 'Forget' });
+    }
+  }
+}
+
+/** Whether what became of the worker is not shown yet, so that the answer of the call that woke it comes first. */
+export function isQuiet({ quietUntil }: WorkerState, now: number): boolean {
+  return now < quietUntil;
+}
+
+function saveRecord(draft: Draft): void {
+  const { desired, others, present, released, unsaved } = draft.state;
+  if (unsaved === 'None') {
+    return;
+  }
+  const isGone = others.length === 0 && observedOf(present).kind === 'Missing';
+  draft.set({ unsaved: 'None' });
+  if (!released && !(desired.deleting && isGone)) {
+    draft.set({ savedRest: restOf(draft.state, draft.at.now) });
+    // Before all else: what is removed because another one serves waits for the record to say so.
+    draft.effects.unshift({ kind: 'Save', change: unsaved });
+  }
+}
+
+/** The next moment at which a decision comes out otherwise without an event. */
+function wakeAt({ at: { now }, state }: Draft): number {
+  let next = Number.POSITIVE_INFINITY;
+  const consider = (time: number): void => {
+    next = time > now && time < next ? time : next;
+  };
+  if (state.life !== 'Serving') {
+    return next;
+  }
+  consider(now + (restNow(state.idle, state.desired, now).changesInMs ?? Number.POSITIVE_INFINITY));
+  consider(shownUnknownAt(state.present));
+  consider(state.quietUntil);
+  consider(state.grace?.until ?? next);
+  for (const { look: looks, resync: due, retries, setbacks } of containersOf(state)) {
+    consider(startsAt(setbacks));
+    consider(retries.putOff?.until ?? next);
+    consider(retries.inspectAt);
+    consider(looks.kind === 'Wanted' ? looks.at : next);
+    consider(due?.at ?? next);
+  }
+  if (state.listing.kind === 'Unlisted') {
+    consider(now + unavailableRetryMs);
+  }
+  return next;
+}

@@ -1,0 +1,156 @@
+import { snapshotOf } from '../model/backoff.ts';
+import { statusOf } from '../model/conditions.ts';
+import type { Goal } from '../model/goal.ts';
+import { isAlive } from '../model/plan.ts';
+import type { Replacement } from '../model/status-input.ts';
+import type { WorkerRecord } from '../model/worker-record.ts';
+import type { WorkerView } from '../model/worker-state.ts';
+import { type Activity, actionOf, type Container, observedOf, shownUnknownAt } from './container.ts';
+import { successorOf } from './rollout.ts';
+import {
+  callUntilOf,
+  goalAt,
+  inFlightOf,
+  isCallable,
+  isOutdated,
+  type Moment,
+  restOf,
+  type WorkerState,
+} from './state.ts';
+
+/** How many stamps a record keeps, which are told from those of others after a restart of the agent. */
+export const KEPT_STAMPS = 16;
+
+/** Everything that a view shows beside the number of calls, to be compared by value with that of another moment. */
+export function signsOf(state: WorkerState, { now }: Moment): readonly unknown[] {
+  const { desired, others, present } = state;
+  const goal = goalAt(state, now);
+  const successor = others.length === 0 ? undefined : successorOf({ state }, desired.shapeHash);
+  return [
+    desired,
+    goal.kind,
+    restOf(state, now),
+    state.life,
+    state.nodeFull,
+    state.noRoomBeside,
+    state.restartCount,
+    state.lastTermination,
+    state.observedStamp,
+    others.length > 0,
+    present.make,
+    present.sight,
+    present.process,
+    present.traces,
+    present.unusable,
+    shownUnknownAt(present) <= now,
+    ...signsOfWork(present),
+    ...(successor === undefined ? [] : signsOfWork(successor)),
+    goal.kind === 'Gone' ? callUntilOf(state) : undefined,
+  ];
+}
+
+function signsOfWork({ activity, setbacks }: Container): readonly unknown[] {
+  const { detail, step } = progressOf(activity);
+  return [activity.kind === 'Acting' ? activity.action : undefined, step, detail, setbacks.failure];
+}
+
+function progressOf(activity: Activity): Pick<Replacement, 'step' | 'detail'> {
+  return activity.kind === 'Acting'
+    ? { step: activity.step, detail: activity.detail }
+    : { step: undefined, detail: undefined };
+}
+
+/** The worker as gateways and its status are to have it. */
+export function viewOf(state: WorkerState, { now }: Moment, previous: WorkerView | undefined): WorkerView {
+  const { desired, lastTermination, observedStamp, others, present } = state;
+  const { process, setbacks, sight, traces } = present;
+  const { info } = sight;
+  const goal = goalAt(state, now);
+  const observed = observedOf(present).kind;
+  const status = statusOf({
+    desired,
+    goal,
+    observed,
+    shownUnknown: shownUnknownAt(present) <= now,
+    traces: traces || others.length > 0,
+    info,
+    acting: actionOf(present),
+    ...progressOf(present.activity),
+    failure: setbacks.failure,
+    callUntil: callUntilOf(state),
+    nodeFull: state.nodeFull,
+    outdated: isOutdated(state),
+    replacement: replacementOf(state, goal),
+    loadTimedOut: process.load === 'TimedOut',
+    cold: desired.warmUpPayload !== undefined && !process.warm,
+    previous,
+  });
+  const { pausedAt, startedAt } = process;
+  return {
+    identity: desired.identity,
+    epoch: desired.epoch,
+    ...status,
+    inFlight: inFlightOf(state),
+    callable: isCallable(state, goal, restOf(state, now)),
+    observedGeneration: desired.generation,
+    ...(info === undefined ? {} : { containerId: info.containerId }),
+    ...(info === undefined || info.image === '' ? {} : { image: info.image }),
+    ...(info?.address === undefined ? {} : { address: info.address }),
+    ...(info === undefined || startedAt === undefined ? {} : { startedAt }),
+    ...(observed !== 'Paused' || pausedAt === undefined ? {} : { pausedAt }),
+    restartCount: state.restartCount,
+    ...(lastTermination === undefined ? {} : { lastTermination }),
+    ...(observedStamp === undefined ? {} : { observedInvocationTime: observedStamp }),
+  };
+}
+
+/** How the replacement of the present container goes; undefined when there is none, or it does not serve. */
+function replacementOf(state: WorkerState, goal: Goal): Replacement | undefined {
+  const { kind } = observedOf(state.present);
+  const alive = kind === 'Running' || kind === 'Paused';
+  if (!isAlive(goal) || !alive || !isOutdated(state)) {
+    return undefined;
+  }
+  const successor = successorOf({ state }, goal.shapeHash);
+  return {
+    ...progressOf(successor?.activity ?? { kind: 'None' }),
+    failure: successor?.setbacks.failure,
+    nodeFull: state.noRoomBeside,
+  };
+}
+
+/**
+ * What the next run of the agent has to know of the worker.
+ *
+ * @param stamps the latest that this node has issued for it
+ */
+export function recordOf(state: WorkerState, { now, wall }: Moment, stamps: readonly string[]): WorkerRecord {
+  const { desired, lastTermination, observedStamp, present } = state;
+  const { pausedAt, startedAt, warm } = present.process;
+  const served = servedOf(present);
+  return {
+    version: 1,
+    desired,
+    rest: restOf(state, now),
+    container: present.make,
+    ...(served === undefined ? {} : { served }),
+    ...(warm ? { warmContainer: present.make.id } : {}),
+    ...(startedAt === undefined ? {} : { startedAt }),
+    ...(pausedAt === undefined ? {} : { pausedAt }),
+    restartCount: state.restartCount,
+    ...(lastTermination === undefined ? {} : { lastTermination }),
+    crashes: snapshotOf(present.setbacks.crashes, now, wall),
+    ...(observedStamp === undefined ? {} : { observedInvocationTime: observedStamp }),
+    stamps,
+  };
+}
+
+function servedOf(container: Container): WorkerRecord['served'] {
+  const { kind } = observedOf(container);
+  const { info } = container.sight;
+  if ((kind !== 'Running' && kind !== 'Paused') || info?.address === undefined) {
+    return undefined;
+  }
+  const { address, createdAt, epoch, image } = info;
+  return { address, image, epoch, createdAt: createdAt.toISOString() };
+}

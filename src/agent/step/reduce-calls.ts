@@ -1,0 +1,293 @@
+import { takenMiB } from '../../api/worker-resources.ts';
+import { unreachable } from '../../common/errors.ts';
+import { refusalOf } from '../model/admission.ts';
+import { refusalFor, startsAt } from '../model/crash-backoff.ts';
+import type { Closing, InvocationTimings, UnknownReason } from '../model/invocation.ts';
+import type { Observed } from '../model/plan.ts';
+import { actionOf, hasEnded, type Load, observedOf, unknown, withProcess } from './container.ts';
+import type { Draft } from './draft.ts';
+import type { Arrival, CallOutcome, WorkerEvent } from './events.ts';
+import {
+  type Call,
+  closingOf,
+  findContainer,
+  isEnding,
+  type Place,
+  restOf,
+  type WorkerState,
+} from './state.ts';
+
+/** Attempts to send a call of which not a byte was sent. */
+export const MAX_ATTEMPTS = 3;
+/** Milliseconds before each look that is to tell why a connection broke: the runtime may hear of an exit a moment late. */
+const diagnosisDelaysMs = [0, 50, 150];
+
+/** A call asks to be let in. */
+export function invoked(draft: Draft, { call, gone }: Extract<WorkerEvent, { kind: 'Invoked' }>): void {
+  const { state } = draft;
+  const refusal = refusalAt(draft, call, gone);
+  if (refusal !== undefined) {
+    draft.refuse(call, refusal);
+    return;
+  }
+  const start = actionOf(state.present) === 'Pause' ? 'paused' : startOf(observedOf(state.present).kind);
+  draft.set({
+    foundPaused: false,
+    idle: { since: draft.at.now, lifted: true },
+    waiting: [...state.waiting, { ...call, start, attempts: 0, awaited: false }],
+    waitingBytes: state.waitingBytes + call.bytes,
+  });
+}
+
+function refusalAt({ at, state }: Draft, call: Arrival, gone: boolean): Closing | undefined {
+  const { desired, nodeFull, present, queueLimits, waiting, waitingBytes } = state;
+  return refusalOf(call.epoch, {
+    desired,
+    gone,
+    rest: restOf(state, at.now),
+    closing: closingOf(state),
+    putOff: whyPutOff(state, at.now),
+    nodeFull:
+      nodeFull !== undefined && !at.node.fits(present.make.id, takenMiB(desired), []) ? nodeFull : undefined,
+    queue: {
+      full: waiting.length >= queueLimits.calls || waitingBytes >= queueLimits.bytes,
+      length: waiting.length,
+    },
+  });
+}
+
+/** Why there is nothing that runs, and nothing is started either; undefined when it is or could be. */
+export function whyPutOff({ present }: WorkerState, now: number): Closing | undefined {
+  const { activity, setbacks, sight } = present;
+  const task = sight.info?.task.kind;
+  const down = task !== 'Running' && task !== 'Paused';
+  return sight.kind === 'Known' && activity.kind !== 'Acting' && down && startsAt(setbacks) > now
+    ? refusalFor(setbacks)
+    : undefined;
+}
+
+/** What a call that arrives now would find. */
+function startOf(kind: Observed['kind']): InvocationTimings['start'] {
+  switch (kind) {
+    case 'Running':
+      return 'running';
+    case 'Paused':
+      return 'paused';
+    case 'Unknown':
+    case 'Missing':
+    case 'Created':
+    case 'Stopped':
+      return 'absent';
+    default:
+      return unreachable(kind);
+  }
+}
+
+/** The caller of a call that waits hung up. One that is in the worker goes on. */
+export function hungUp(draft: Draft, id: number): void {
+  const call = draft.state.waiting.find((waiting) => waiting.id === id);
+  if (call !== undefined) {
+    draft.set({
+      waiting: draft.state.waiting.filter((waiting) => waiting !== call),
+      waitingBytes: draft.state.waitingBytes - call.bytes,
+    });
+    draft.refuse(call, ['CallerGone', 'the caller hung up while the call was waiting']);
+  }
+}
+
+/** An attempt to serve the call that is in the worker is over. */
+export function returned(draft: Draft, containerId: string, outcome: CallOutcome): void {
+  const { place } = draft.state;
+  if (place.kind === 'Free') {
+    return;
+  }
+  takeLoad(draft, containerId, outcome);
+  if (place.kind === 'Left') {
+    draft.set({ place: { kind: 'Free' } });
+    return;
+  }
+  switch (outcome.kind) {
+    case 'NotSent':
+      notSent(draft, place, outcome);
+      return;
+    case 'Unknown':
+      if (outcome.fault) {
+        retire(draft, containerId, 'serving a call failed');
+        finishUnknown(draft, place.call, 'ConnectionLost', outcome);
+        return;
+      }
+      draft.set({
+        place: { ...place, kind: 'Broken', message: outcome.message, stamp: outcome.stamp, looks: 0 },
+      });
+      diagnose(draft, true);
+      return;
+    case 'CutOff':
+      // A process in it still writes. The caller sees by the size what is wrong.
+      retire(draft, containerId, 'an answer was larger than a function may give');
+      finishAnswered(draft, place, outcome);
+      return;
+    case 'TimedOut':
+      retire(draft, containerId, 'a call was not answered in time');
+      finishAnswered(draft, place, outcome);
+      return;
+    case 'Answered':
+      finishAnswered(draft, place, outcome);
+      return;
+    default:
+      unreachable(outcome);
+  }
+}
+
+/** Takes what a call has told of the function in its container. */
+export function takeLoad(draft: Draft, containerId: string, outcome: CallOutcome): void {
+  const container = findContainer(draft.state, containerId);
+  if (container === undefined) {
+    return;
+  }
+  const { load, warm } = container.process;
+  const next: Load = outcome.kind === 'NotSent' ? (load === 'Loaded' ? 'Unloaded' : load) : outcome.load;
+  const warmed = outcome.kind !== 'NotSent' && outcome.warmed && !warm;
+  if (next !== load || warmed) {
+    draft.put(withProcess(container, { load: next, warm: warm || warmed }));
+  }
+  if (warmed) {
+    draft.save();
+  }
+}
+
+function retire(draft: Draft, containerId: string, why: string): void {
+  draft.change(containerId, (container) => ({ ...container, unusable: why }));
+}
+
+function finishAnswered(
+  draft: Draft,
+  { call, containerId, readyAt }: Exclude<Place, { kind: 'Free' }>,
+  outcome: Extract<CallOutcome, { kind: 'Answered' | 'CutOff' | 'TimedOut' }>,
+): void {
+  const { answeredAt, kind, logTail, sentAt, stamp } = outcome;
+  const rest = {
+    stamp,
+    timings: {
+      wake: microseconds(readyAt - call.arrivedAt),
+      queued: microseconds(sentAt - readyAt),
+      run: microseconds(answeredAt - sentAt),
+      start: call.start,
+    },
+    ...(logTail === undefined ? {} : { logTail }),
+  };
+  const timeoutSeconds = findContainer(draft.state, containerId)?.make.timeoutSeconds ?? 0;
+  free(draft);
+  draft.answer(
+    call.id,
+    kind === 'TimedOut'
+      ? { kind, message: `Task timed out after ${timeoutSeconds}.00 seconds`, ...rest }
+      : { kind: 'Answered', ...rest },
+  );
+}
+
+function microseconds(milliseconds: number): number {
+  return Math.max(0, Math.round(milliseconds * 1_000));
+}
+
+function finishUnknown(
+  draft: Draft,
+  { id }: Call,
+  reason: UnknownReason,
+  { message, stamp }: { readonly message: string; readonly stamp: string },
+): void {
+  free(draft);
+  draft.answer(id, { kind: 'Unknown', reason, message, stamp });
+}
+
+function free(draft: Draft): void {
+  draft.set({
+    place: { kind: 'Free' },
+    foundPaused: false,
+    idle: { since: draft.at.now, lifted: true },
+  });
+}
+
+/** Nothing was sent: the call is still ours, and goes first once it is known what the worker is. */
+function notSent(
+  draft: Draft,
+  { call, containerId }: Exclude<Place, { kind: 'Free' }>,
+  { gone, message, own }: Extract<CallOutcome, { kind: 'NotSent' }>,
+): void {
+  const { state } = draft;
+  const last = call.attempts + 1 >= MAX_ATTEMPTS;
+  draft.set({ place: { kind: 'Free' } });
+  if (!own) {
+    draft.change(containerId, (container) => unknown(container, draft.at.now));
+  }
+  const closing = closingOf(state);
+  if (last && own) {
+    draft.refuse(call, ['Unavailable', `the node cannot connect to the worker now: ${message}`]);
+  } else if (last) {
+    retire(draft, containerId, 'it does not listen');
+    draft.refuse(call, ['StartFailed', `the worker does not listen: ${message}`]);
+  } else if (gone) {
+    draft.refuse(call, ['CallerGone', 'the caller hung up']);
+  } else if (closing !== undefined) {
+    draft.refuse(call, closing);
+  } else {
+    draft.set({
+      waiting: [{ ...call, attempts: call.attempts + 1, awaited: false }, ...state.waiting],
+      waitingBytes: state.waitingBytes + call.bytes,
+    });
+  }
+}
+
+/**
+ * Tells the caller of a call whose connection broke why, once that is known or cannot be.
+ *
+ * @param look whether the container is to be looked at where it is not known
+ */
+export function diagnose(draft: Draft, look: boolean): void {
+  const { place } = draft.state;
+  if (place.kind !== 'Broken') {
+    return;
+  }
+  const container = findContainer(draft.state, place.containerId);
+  const reason = reasonOf(draft.state, place);
+  if (reason !== undefined) {
+    if (reason === 'ConnectionLost') {
+      retire(draft, place.containerId, 'the connection was lost in the middle of a call');
+    }
+    finishUnknown(draft, place.call, reason, place);
+  } else if (container !== undefined && look) {
+    draft.emit({
+      kind: 'Look',
+      containerId: place.containerId,
+      purpose: 'Diagnose',
+      delayMs: diagnosisDelaysMs[place.looks] ?? 0,
+    });
+  }
+}
+
+function reasonOf(state: WorkerState, place: Extract<Place, { kind: 'Broken' }>): UnknownReason | undefined {
+  const container = findContainer(state, place.containerId);
+  if (container === undefined || hasEnded(container)) {
+    return 'WorkerExited';
+  }
+  if (actionOf(container) === 'Destroy' || isEnding(state)) {
+    return 'Restarted';
+  }
+  if (state.life !== 'Serving') {
+    return 'AgentStopped';
+  }
+  return place.looks >= diagnosisDelaysMs.length ? 'ConnectionLost' : undefined;
+}
+
+/** A look that is to tell why a connection broke is over. `ended`: it has shown that the process is gone. */
+export function diagnosed(draft: Draft, containerId: string, ended: boolean): void {
+  const { place } = draft.state;
+  if (place.kind !== 'Broken' || place.containerId !== containerId) {
+    return;
+  }
+  if (ended) {
+    finishUnknown(draft, place.call, 'WorkerExited', place);
+    return;
+  }
+  draft.set({ place: { ...place, looks: place.looks + 1 } });
+  diagnose(draft, true);
+}

@@ -1,0 +1,208 @@
+import { unreachable } from '../../common/errors.ts';
+import { startsAt } from '../model/crash-backoff.ts';
+import type { Goal } from '../model/goal.ts';
+import {
+  isAlive,
+  type Manner,
+  type ObservedContainer,
+  type Plan,
+  plan,
+  type Rearrangement,
+} from '../model/plan.ts';
+import { nextMake } from './adopt.ts';
+import { type Container, isOccupied, newContainer, observedOf, sizeOf } from './container.ts';
+import type { Draft } from './draft.ts';
+import { isBusy, isOutdated, serves } from './state.ts';
+
+/** Brings the containers up to date with the plan, and returns what is left of it to be done. */
+export function rearrange(draft: Draft, goal: Goal): Extract<Plan, { readonly kind: 'Act' }> {
+  for (;;) {
+    const { others, present } = draft.state;
+    const next = plan(goal, {
+      present: observed(draft, present),
+      others: others.map((other) => observed(draft, other)),
+      busy: isBusy(draft.state, draft.at.now),
+      manner: mannerOf(draft, goal),
+    });
+    if (next.kind === 'Act') {
+      return next;
+    }
+    apply(draft, next.rearrangement);
+  }
+}
+
+function observed({ at, state }: Draft, container: Container): ObservedContainer {
+  const isPatient = state.grace === undefined || at.now < state.grace.until;
+  return {
+    shapeHash: container.make.shapeHash,
+    state: observedOf(container),
+    occupied: isPatient && isOccupied(container),
+  };
+}
+
+/** How the present container is to be replaced, where it is of an earlier shape. */
+function mannerOf(draft: Draft, goal: Goal): Manner {
+  const { desired, noRoomBeside, others, present, waiting } = draft.state;
+  if (noRoomBeside !== undefined) {
+    draft.set({ noRoomBeside: undefined });
+  }
+  if (!isAlive(goal) || !isOutdated(draft.state)) {
+    if (others.length === 0) {
+      giveTurn(draft);
+    }
+    if (!isOccupied(present) || waiting.length === 0 || desired.networkMode === 'Host') {
+      return 'Later';
+    }
+    return draft.fits(nextMake(draft.state, draft.at).id) ? 'Beside' : later(draft);
+  }
+  const successor = successorOf(draft, goal.shapeHash);
+  if (successor !== undefined) {
+    if (observedOf(successor).kind !== 'Missing' || successor.activity.kind === 'Acting') {
+      return 'Beside';
+    }
+    if (startsAt(successor.setbacks) > draft.at.now) {
+      // Others may try meanwhile.
+      giveTurn(draft);
+      return 'Later';
+    }
+  }
+  if (!takeTurn(draft, goal.kind === 'Paused')) {
+    return 'Later';
+  }
+  const { id } = successor?.make ?? nextMake(draft.state, draft.at);
+  if (desired.networkMode !== 'Host' && draft.fits(id)) {
+    return 'Beside';
+  }
+  if (others.some((other) => other !== successor)) {
+    // What they hold is about to be given back.
+    return 'Later';
+  }
+  if (draft.fits(present.make.id)) {
+    return 'InPlace';
+  }
+  giveTurn(draft);
+  return later(draft);
+}
+
+function later(draft: Draft): Manner {
+  draft.set({ noRoomBeside: draft.noRoom() });
+  return 'Later';
+}
+
+/** The container that is to take the place of the present one, which is of another shape; undefined for none. */
+export function successorOf({ state }: Pick<Draft, 'state'>, shapeHash: string): Container | undefined {
+  return state.others.find((other) => other.make.shapeHash === shapeHash && !isOccupied(other));
+}
+
+function takeTurn(draft: Draft, resting: boolean): boolean {
+  const { desired, turn } = draft.state;
+  if (turn.kind === 'Held') {
+    return true;
+  }
+  const { namespace, uid } = desired.identity;
+  if (draft.at.node.mayReplace(uid, { namespace, resting })) {
+    draft.emit({ kind: 'Turn', want: 'Take', resting });
+    draft.set({ turn: { kind: 'Held' } });
+    return true;
+  }
+  if (turn.kind === 'None' || turn.resting !== resting) {
+    draft.emit({ kind: 'Turn', want: 'Wait', resting });
+    draft.set({ turn: { kind: 'Waiting', resting } });
+  }
+  return false;
+}
+
+function giveTurn(draft: Draft): void {
+  if (draft.state.turn.kind !== 'None') {
+    draft.emit({ kind: 'Turn', want: 'Give', resting: false });
+    draft.set({ turn: { kind: 'None' } });
+  }
+}
+
+function apply(draft: Draft, rearrangement: Rearrangement): void {
+  switch (rearrangement.kind) {
+    case 'Begin':
+      draft.set({ others: [...draft.state.others, create(draft)] });
+      return;
+    case 'Renew':
+      renew(draft);
+      return;
+    case 'Exchange': {
+      const container = takeOut(draft, rearrangement.index);
+      if (container !== undefined) {
+        exchange(draft, container);
+      }
+      return;
+    }
+    case 'Drop': {
+      const container = takeOut(draft, rearrangement.index);
+      if (container !== undefined) {
+        draft.emit({ kind: 'Drop', containerId: container.make.id });
+      }
+      return;
+    }
+    default:
+      unreachable(rearrangement);
+  }
+}
+
+function takeOut(draft: Draft, index: number): Container | undefined {
+  const { others } = draft.state;
+  draft.set({ others: others.filter((_, at) => at !== index) });
+  return others[index];
+}
+
+function create(draft: Draft): Container {
+  const make = nextMake(draft.state, draft.at);
+  draft.emit({ kind: 'Claim', containerId: make.id });
+  return newContainer(make, draft.at.now);
+}
+
+/** From here on a new container, of which nothing is there yet, is the present one. */
+export function renew(draft: Draft): void {
+  exchange(draft, create(draft));
+}
+
+/** From here on calls go to that container. */
+function exchange(draft: Draft, container: Container): void {
+  const { present } = draft.state;
+  draft.emit({
+    kind: 'Log',
+    level: 'info',
+    fields: { from: present.make.id, to: container.make.id },
+    message: 'a container takes the place of another',
+  });
+  draft.set({ present: container, others: [...draft.state.others, present] });
+  const { activity } = container;
+  if (activity.kind === 'Acting' && activity.call !== undefined) {
+    draft.emit({ kind: 'Mark', containerId: container.make.id, call: activity.call });
+  }
+  becamePresent(draft, container);
+}
+
+function becamePresent(draft: Draft, container: Container): void {
+  draft.set({
+    nodeFull: undefined,
+    ...(observedOf(container).kind === 'Running' ? { readySince: draft.at.now } : {}),
+  });
+  draft.save();
+}
+
+/** Goes on without the containers that cannot be removed. */
+export function setAside(draft: Draft): void {
+  for (const container of [draft.state.present, ...draft.state.others]) {
+    const { make, removal } = container;
+    if (removal.kind !== 'GivenUp') {
+      continue;
+    }
+    const { message } = removal;
+    const successor = serves(draft.state, container) ? create(draft) : undefined;
+    draft.emit({ kind: 'SetAside', containerId: make.id, memoryMiB: sizeOf(container), message });
+    if (successor === undefined) {
+      draft.set({ others: draft.state.others.filter((other) => other.make.id !== make.id) });
+    } else {
+      draft.set({ present: successor });
+      becamePresent(draft, successor);
+    }
+  }
+}

@@ -1,0 +1,253 @@
+import type { DesiredWorker } from '../model/desired-worker.ts';
+import { type Goal, goalOf, mayWake } from '../model/goal.ts';
+import { type Idle, type Rest, restNow } from '../model/idle-policy.ts';
+import type { Closing, InvocationTimings } from '../model/invocation.ts';
+import type { FoundMark } from '../model/marked-call.ts';
+import type { WorkerRecord } from '../model/worker-record.ts';
+import type { WorkerView } from '../model/worker-state.ts';
+import { type Container, isOccupied } from './container.ts';
+
+/** A call that waits for its worker or is in it. */
+export interface Call {
+  /** Number by which the caller is found again. */
+  readonly id: number;
+  readonly epoch: number;
+  readonly requestId: string;
+  readonly bytes: number;
+  /** Monotonic milliseconds. */
+  readonly arrivedAt: number;
+  /** What it found. */
+  readonly start: InvocationTimings['start'];
+  /** How often it was about to be sent, and not a byte was. */
+  readonly attempts: number;
+  /** Whether it is heard of when its caller hangs up. */
+  readonly awaited: boolean;
+}
+
+/** The one place for a call in a worker. */
+export type Place =
+  | { readonly kind: 'Free' }
+  | ({ readonly kind: 'Sent' } & Taken)
+  /** The connection broke in the middle of it: looks at the container are to tell why. */
+  | ({
+      readonly kind: 'Broken';
+      readonly message: string;
+      readonly stamp: string;
+      readonly looks: number;
+    } & Taken)
+  /** Its caller was told that the agent stops. The call itself goes on. */
+  | ({ readonly kind: 'Left' } & Taken);
+
+interface Taken {
+  readonly call: Call;
+  readonly containerId: string;
+  /** Monotonic milliseconds at which the worker was ready for it. */
+  readonly readyAt: number;
+  /** Wall-clock milliseconds at which its time is over. */
+  readonly until: number;
+}
+
+/** How much may wait for one worker. Once either is reached, no further call may. */
+export interface QueueLimits {
+  readonly calls: number;
+  /** Bytes of payload. */
+  readonly bytes: number;
+}
+
+/** Which of its containers are known. */
+export type Listing =
+  /** None has been looked for yet. `record` is what an earlier run knew. */
+  | {
+      readonly kind: 'Unlisted';
+      readonly record: WorkerRecord | undefined;
+      readonly mark: FoundMark | undefined;
+    }
+  /** Only the one that served, by the record and the kernel. */
+  | { readonly kind: 'Partial'; readonly mark: FoundMark | undefined }
+  | { readonly kind: 'Complete' };
+
+/** Whether this node has the worker, and whether its actor acts. */
+export type Life =
+  | 'Serving'
+  /** Takes no more calls and begins nothing. */
+  | 'Stopping'
+  /** Nothing is left of a worker that was released. */
+  | 'Gone';
+
+/** Leave to replace a container, of which a node gives out only so much. `resting` is of the request that waits. */
+export type Turn =
+  | { readonly kind: 'None' }
+  | { readonly kind: 'Waiting'; readonly resting: boolean }
+  | { readonly kind: 'Held' };
+
+/** All that is known of one worker. Immutable. Times are monotonic milliseconds where nothing else is said. */
+export interface WorkerState {
+  readonly desired: DesiredWorker;
+  /** The resource, or its assignment to this node, is gone. */
+  readonly released: boolean;
+  /** Whether the API has told of the resource in this run of the agent, as opposed to a record. */
+  readonly confirmed: boolean;
+  readonly life: Life;
+  readonly listing: Listing;
+  /** What an earlier run knew, until the first look at the container; `Unrecorded` where it left no record. */
+  readonly adopting: WorkerRecord | 'Unrecorded' | undefined;
+  /** The container that calls go to. */
+  readonly present: Container;
+  /** A successor, what was replaced, and what is occupied. */
+  readonly others: readonly Container[];
+  /** Why the node has no room for another container beside the present one, when it has none. */
+  readonly noRoomBeside: string | undefined;
+  /** Why the node has no room for the worker, when it has none and nothing serves. */
+  readonly nodeFull: string | undefined;
+  readonly turn: Turn;
+  readonly idle: Idle;
+  /**
+   * Found frozen, and neither called nor told of by the API since. The record may be a moment older than the freeze, so
+   * that it is no reason for a wake.
+   */
+  readonly foundPaused: boolean;
+  /** The foreign stamp that was acted on last. */
+  readonly observedStamp: string | undefined;
+  /** Calls in the order of their turn. */
+  readonly waiting: readonly Call[];
+  readonly waitingBytes: number;
+  readonly queueLimits: QueueLimits;
+  readonly place: Place;
+  /** When the present container became ready last. */
+  readonly readySince: number;
+  readonly restartCount: number;
+  readonly lastTermination: WorkerView['lastTermination'];
+  /** Where the record says that the worker rests. */
+  readonly savedRest: Rest;
+  /** What of the record is still to be saved. */
+  readonly unsaved: 'None' | 'Rest' | 'Any';
+  /** Until when a wake is not shown: an answer that comes meanwhile would lie unread. */
+  readonly quietUntil: number;
+  /** From when on a worker that is deleted goes even with a call in it. `wall` is the same in wall-clock milliseconds. */
+  readonly grace: { readonly until: number; readonly wall: number } | undefined;
+}
+
+/** What a node says of itself when a worker decides. Questions alone: none has an effect. */
+export interface NodeFacts {
+  /** Whether the last that was heard of the runtime is that it does not answer. */
+  readonly runtimeDown: boolean;
+  /** Whether containers are made in advance. */
+  readonly precreates: boolean;
+  readonly allocated: NodeAmounts;
+  readonly limits: NodeAmounts;
+  /** Whether a container has room beside all others but `without`. */
+  fits(containerId: string, memoryMiB: number, without: readonly string[]): boolean;
+  /** Whether a worker may have one of its containers replaced now. */
+  mayReplace(uid: string, replaced: { readonly namespace: string; readonly resting: boolean }): boolean;
+  /** Whether a container is that worker's, or no worker's. */
+  mayClaim(containerId: string, uid: string): boolean;
+}
+
+/** Amounts of a node that workers take. */
+export interface NodeAmounts {
+  /** Memory limits and `/tmp`. */
+  readonly memoryMiB: number;
+  readonly workers: number;
+}
+
+/** The moment at which an event is looked at. */
+export interface Moment {
+  /** Monotonic milliseconds. */
+  readonly now: number;
+  /** Wall-clock milliseconds. */
+  readonly wall: number;
+  readonly node: NodeFacts;
+}
+
+export function isEnding({ desired, released }: WorkerState): boolean {
+  return released || desired.deleting;
+}
+
+/** Calls that wait or run. */
+export function demandOf({ place, waiting }: WorkerState): number {
+  return waiting.length + (place.kind === 'Free' ? 0 : 1);
+}
+
+/** The same with those that an earlier run of the agent has left. */
+export function inFlightOf(state: WorkerState): number {
+  let left = isOccupied(state.present) ? 1 : 0;
+  for (const other of state.others) {
+    left += isOccupied(other) ? 1 : 0;
+  }
+  return demandOf(state) + left;
+}
+
+/** Where the worker rests now. */
+export function restOf({ desired, foundPaused, idle }: WorkerState, now: number): Rest {
+  const { state } = restNow(idle, desired, now);
+  return foundPaused && state === 'Running' ? 'Paused' : state;
+}
+
+export function goalAt(state: WorkerState, now: number): Goal {
+  return goalOf({
+    desired: state.desired,
+    released: state.released,
+    rest: restOf(state, now),
+    demand: demandOf(state) > 0,
+  });
+}
+
+export function isCallable(state: WorkerState, goal: Goal, rest: Rest): boolean {
+  return goal.kind !== 'Gone' && state.life === 'Serving' && mayWake(state.desired.wakePolicy, rest);
+}
+
+/** Whether a call in the worker is to be waited for. */
+export function isBusy({ grace, place }: WorkerState, now: number): boolean {
+  return place.kind !== 'Free' && (grace === undefined || now < grace.until);
+}
+
+/** Whether the present container is of another shape than is wanted. */
+export function isOutdated({ desired, present }: WorkerState): boolean {
+  return present.make.shapeHash !== desired.shapeHash;
+}
+
+export function containersOf({ others, present }: WorkerState): readonly Container[] {
+  return others.length === 0 ? [present] : [present, ...others];
+}
+
+export function findContainer(state: WorkerState, containerId: string): Container | undefined {
+  return state.present.make.id === containerId
+    ? state.present
+    : state.others.find(({ make }) => make.id === containerId);
+}
+
+/** Whether calls go to that container. */
+export function serves({ present }: WorkerState, { make }: Container): boolean {
+  return present.make.id === make.id;
+}
+
+/** Whether a call waits for what is being done to that container. */
+export function isUrgent(state: WorkerState, container: Container): boolean {
+  return state.waiting.length > 0 && serves(state, container);
+}
+
+/** Whether a call is in that container, of this run of the agent or an earlier one. */
+export function isInUse({ place }: WorkerState, container: Container): boolean {
+  return (place.kind !== 'Free' && place.containerId === container.make.id) || isOccupied(container);
+}
+
+/** Why no call can be let in, whichever it is. */
+export function closingOf(state: WorkerState): Closing | undefined {
+  if (state.life !== 'Serving') {
+    return ['Unavailable', 'the agent is stopping'];
+  }
+  return isEnding(state) ? ['NotFound', 'the worker is being removed'] : undefined;
+}
+
+/** Wall-clock milliseconds at which the calls that are in its containers are over at the latest; undefined for none. */
+export function callUntilOf(state: WorkerState): number | undefined {
+  const { grace, place } = state;
+  let until: number | undefined = place.kind === 'Free' ? undefined : place.until;
+  for (const container of containersOf(state)) {
+    const { activity, left } = container;
+    const warmUp = activity.kind === 'Acting' ? activity.call : undefined;
+    const call = isOccupied(container) ? left : warmUp;
+    until = call === undefined ? until : Math.max(until ?? call.until, call.until);
+  }
+  return until === undefined ? undefined : Math.min(until, grace?.wall ?? Number.POSITIVE_INFINITY);
+}

@@ -1,0 +1,97 @@
+import type { Clock } from '../../common/clock.ts';
+import type { Health } from '../../common/health.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { ContainerRuntime, WorkerAddress, WorkerIdentity } from '../../runtime/contract/runtime.ts';
+import type { WorkerLink } from '../invoke/emulator-client.ts';
+import type { Fleet } from '../model/fleet.ts';
+import type { SecretReader } from '../model/secret-reader.ts';
+import type { SecretName } from '../secrets/secret-cache.ts';
+import type { NodeAmounts, QueueLimits } from '../step/state.ts';
+import type { FleetMetrics } from './context.ts';
+import type { ReplacementLimits } from './rollout-limiter.ts';
+import type { SetAside } from './set-aside.ts';
+import type { FleetStorage } from './storage.ts';
+
+export interface FleetLimits {
+  /**
+   * What may wait for one worker. Default 1,000 calls, which are those that a number of gateways send ahead, and 64 MiB.
+   */
+  readonly queue?: QueueLimits;
+  /** Containers that are made at once, a quarter of them only where a call waits. Default 16. */
+  readonly maxStarts?: number;
+  /** Containers that are paused at once. Default 8. */
+  readonly maxPauses?: number;
+  /** Containers that are removed at once, a quarter of them only where a call waits. Default 16. */
+  readonly maxRemovals?: number;
+  /** Workers whose container is replaced at once. Default 4 that rest, 16 that do not. */
+  readonly replacements?: ReplacementLimits;
+  /** Workers resting Absent whose container is made in advance. Default 0. */
+  readonly maxPrepared?: number;
+  /** Milliseconds that a container which no resource claims has to exist before it is removed. Default 30,000. */
+  readonly minOrphanAgeMs?: number;
+  /** Milliseconds for which the shim of a container has to fail to answer until it is made again. Default 30,000. */
+  readonly unansweringMs?: number;
+}
+
+export interface FleetOptions {
+  readonly runtime: ContainerRuntime;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Folder of the records, one per worker. */
+  readonly stateDir: string;
+  /** Folder on a tmpfs for the marks of calls in flight. */
+  readonly runDir: string;
+  /** Where both are kept. Default files in the two folders. */
+  readonly storage?: FleetStorage;
+  /** What workers may take in all; paused ones count too. */
+  readonly capacity: NodeAmounts;
+  readonly secretReader: SecretReader;
+  readonly limits?: FleetLimits;
+  readonly metrics?: FleetMetrics;
+  /** How a worker is called. Default: HTTP over a kept-alive connection. */
+  readonly connect?: (address: WorkerAddress, pid: number) => WorkerLink;
+  /** A number from 0 up to 1, so that nodes differ in what they do now and then. Default `Math.random`. */
+  readonly random?: () => number;
+}
+
+/** A {@link Fleet} with what the node's own status shows of it. */
+export interface NodeFleet extends Fleet {
+  /** Images of all workers of the node, whatever their state, as their owners wrote them. */
+  images(): readonly string[];
+  /** Secrets of all workers of the node. */
+  secrets(): readonly SecretName[];
+  /** What the containers of the node take. */
+  allocation(): NodeAmounts;
+  /** Whether the records can be written. */
+  storageHealth(): Health;
+  /** Workers that are no longer this node's, and have a call in them that ends first. */
+  leaving(): readonly LeavingWorker[];
+  /**
+   * Uids of workers that are no longer this node's and may still have a container here.
+   *
+   * @param told those that an earlier look, or an earlier run, has told of: one that the API has not spoken of since is still here
+   */
+  stillHere(told: readonly string[]): readonly string[];
+  /**
+   * What that process of a container writes does not come to its log any more: it is made again before it stands still.
+   * False when it is not that process's any more.
+   */
+  outputLost(containerId: string, pid: number): boolean;
+  /** Containers that could not be removed, and that no worker has any more. */
+  setAside(): readonly SetAside[];
+  /** Workers that have an actor, and the containers that are theirs. */
+  known(): KnownWorkers;
+  /** Removes the record, the mark and the output of a worker that has no actor. Resolves to false for one that has. */
+  discard(uid: string): Promise<boolean>;
+}
+
+export interface LeavingWorker {
+  readonly identity: WorkerIdentity;
+  /** Wall-clock milliseconds at which the call is over at the latest. */
+  readonly callUntil: number;
+}
+
+export interface KnownWorkers {
+  readonly uids: ReadonlySet<string>;
+  readonly containerIds: ReadonlySet<string>;
+}
