@@ -1,30 +1,24 @@
-import { isIPv6, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import ipaddr from 'ipaddr.js';
 
 /**
- * What an address counts as: an IPv4 address written in IPv6 as itself, and of other IPv6 addresses the first 64 bits, since whoever has one
- * has all of these.
+ * The group that an address counts in: an IPv4 address itself, also where written in IPv6, and the first 64 bits of any
+ * other IPv6 address, since their holder has all addresses below.
  */
 export function addressGroup(address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
-  if (mapped?.[1] !== undefined) {
-    return mapped[1];
-  }
-  const bare = address.split('%', 1)[0] ?? address;
-  if (!isIPv6(bare)) {
+  if (!ipaddr.isValid(address)) {
     return address;
   }
-  const [head = '', tail] = bare.split('::');
-  const first = head === '' ? [] : head.split(':');
-  const last = tail === undefined || tail === '' ? [] : tail.split(':');
-  const zeros = tail === undefined ? 0 : 8 - first.length - last.length;
-  const groups = [...first, ...Array.from({ length: Math.max(0, zeros) }, () => '0'), ...last];
-  return `${groups
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16).toString(16))
-    .join(':')}::/64`;
+  const parsed = ipaddr.process(address);
+  return parsed instanceof ipaddr.IPv6
+    ? `${parsed.parts
+        .slice(0, 4)
+        .map((part) => part.toString(16))
+        .join(':')}::/64`
+    : parsed.toString();
 }
 
-/** Counts the connections of each address that a server has. */
+/** Bounds the connections that each address has to a server. */
 export class AddressConnections {
   readonly #most: number;
   readonly #counts = new Map<string, number>();
@@ -34,7 +28,7 @@ export class AddressConnections {
     this.#most = most;
   }
 
-  /** Counts a connection until its end, and closes one that is too many; whether it may stay. */
+  /** Counts a connection until its end, and closes one above the bound. Returns whether it may stay. */
   admit(socket: Socket): boolean {
     const address = addressGroup(socket.remoteAddress ?? '');
     const count = (this.#counts.get(address) ?? 0) + 1;

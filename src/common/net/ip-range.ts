@@ -1,4 +1,5 @@
 import { isIPv4, isIPv6 } from 'node:net';
+import ipaddr from 'ipaddr.js';
 import { EsbError } from '../errors.ts';
 
 export type IpFamily = 4 | 6;
@@ -11,10 +12,10 @@ export interface IpRange {
   readonly prefixLength: number;
 }
 
-/** A range of addresses that somebody else uses. */
+/** A range of addresses in other use. */
 export interface NamedRange {
   readonly cidr: string;
-  /** Whose it is, for the message: `pod CIDR of node-a`. */
+  /** The use, for the message: `pod CIDR of node-a`. */
   readonly what: string;
 }
 
@@ -42,7 +43,7 @@ export function parseIpRange(cidr: string): IpRange {
 }
 
 /**
- * As {@link parseIpRange}, for what has to be IPv4.
+ * As {@link parseIpRange}, for IPv4 alone.
  *
  * @throws {EsbError} `InvalidArgument`
  */
@@ -60,7 +61,7 @@ export function rangeOf(family: IpFamily, address: bigint, prefixLength: number)
   return { family, first, last: first + size - 1n, prefixLength };
 }
 
-/** How many addresses there are in it. */
+/** Number of addresses in a range. */
 export function sizeOf(range: IpRange): bigint {
   return range.last - range.first + 1n;
 }
@@ -70,15 +71,18 @@ export function overlaps(a: IpRange, b: IpRange): boolean {
 }
 
 export function contains(range: IpRange, address: string): boolean {
+  if (familyOf(address) !== range.family) {
+    return false;
+  }
   const number = addressToNumber(address);
-  return familyOf(address) === range.family && range.first <= number && number <= range.last;
+  return range.first <= number && number <= range.last;
 }
 
 export function formatRange(range: IpRange): string {
   return `${numberToAddress(range.family, range.first)}/${range.prefixLength}`;
 }
 
-/** Undefined for what is no address. */
+/** Undefined for a text that is no address. */
 export function familyOf(address: string): IpFamily | undefined {
   if (isIPv4(address)) {
     return 4;
@@ -87,53 +91,15 @@ export function familyOf(address: string): IpFamily | undefined {
 }
 
 export function addressToNumber(address: string): bigint {
-  return address.includes(':') ? ipv6ToNumber(address) : ipv4ToNumber(address);
+  return BigInt(`0x${Buffer.from(ipaddr.parse(address).toByteArray()).toString('hex')}`);
 }
 
-/** In the form that everybody writes: IPv6 with the longest run of zeros left out (RFC 5952). */
+/** The usual form of an address: IPv6 with the longest run of zeros left out (RFC 5952). */
 export function numberToAddress(family: IpFamily, address: bigint): string {
-  if (family === 4) {
-    return [24n, 16n, 8n, 0n].map((shift) => String((address >> shift) & 0xffn)).join('.');
-  }
-  const groups = Array.from({ length: 8 }, (_, index) =>
-    ((address >> BigInt(112 - index * 16)) & 0xffffn).toString(16),
-  );
-  const { start, length } = longestZeros(groups);
-  return length < 2
-    ? groups.join(':')
-    : `${groups.slice(0, start).join(':')}::${groups.slice(start + length).join(':')}`;
+  const hex = address.toString(16).padStart(bitsOf(family) / 4, '0');
+  return ipaddr.fromByteArray([...Buffer.from(hex, 'hex')]).toString();
 }
 
 function bitsOf(family: IpFamily): number {
   return family === 4 ? 32 : 128;
-}
-
-function ipv4ToNumber(address: string): bigint {
-  return address.split('.').reduce((sum, part) => sum * 256n + BigInt(part), 0n);
-}
-
-function ipv6ToNumber(address: string): bigint {
-  // The last 32 bits may be written as IPv4.
-  const plain = address.replace(/\d+\.\d+\.\d+\.\d+$/, (ipv4) => {
-    const number = ipv4ToNumber(ipv4);
-    return `${(number >> 16n).toString(16)}:${(number & 0xffffn).toString(16)}`;
-  });
-  const [head = '', tail] = plain.split('::');
-  const left = head === '' ? [] : head.split(':');
-  const right = tail === undefined || tail === '' ? [] : tail.split(':');
-  const zeros = Array.from({ length: 8 - left.length - right.length }, () => '0');
-  return [...left, ...zeros, ...right].reduce((sum, group) => sum * 65_536n + BigInt(`0x${group}`), 0n);
-}
-
-function longestZeros(groups: readonly string[]): { readonly start: number; readonly length: number } {
-  let best = { start: 0, length: 0 };
-  let start = 0;
-  for (const [index, group] of groups.entries()) {
-    if (group !== '0') {
-      start = index + 1;
-    } else if (index + 1 - start > best.length) {
-      best = { start, length: index + 1 - start };
-    }
-  }
-  return best;
 }
