@@ -2,8 +2,10 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
+import { backoffDelay } from '../../src/common/backoff.ts';
 import type { Clock, Timer } from '../../src/common/clock.ts';
 import { EsbError, errnoOf, messageOf } from '../../src/common/errors.ts';
+import { Limiter } from '../../src/common/limiter.ts';
 import { localCode } from '../common/error-codes.ts';
 import {
   identify,
@@ -35,9 +37,8 @@ export interface SupervisedPartOptions {
   readonly log: (fields: Readonly<Record<string, unknown>>, message: string) => void;
 }
 
-/** Milliseconds until an ended part is started again, doubled each time. */
-const FIRST_RESTART_MS = 100;
-const LONGEST_RESTART_MS = 10_000;
+/** Waits before an ended part is started again. */
+const RESTART_BACKOFF = { firstMs: 100, maxMs: 10_000 } as const;
 /** Milliseconds of run after which a part counts as sound again. */
 const SOUND_AFTER_MS = 10_000;
 /** Milliseconds after its start for which a part that does not serve counts as starting. */
@@ -63,7 +64,7 @@ export class SupervisedPart {
   #timer: Timer | undefined;
   #startedOnce = false;
   #lastError: string | undefined;
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #actions = new Limiter(1);
 
   constructor(options: SupervisedPartOptions) {
     this.#options = options;
@@ -72,9 +73,7 @@ export class SupervisedPart {
 
   /** Runs `action` after the actions that wait for this part. */
   run<T>(action: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(action);
-    this.#queue = result.catch(() => undefined);
-    return result;
+    return this.#actions.run(action);
   }
 
   /**
@@ -243,7 +242,7 @@ export class SupervisedPart {
     if (this.#startedOnce) {
       this.#restarts += 1;
     }
-    const delayMs = Math.min(FIRST_RESTART_MS * 2 ** (this.#failures - 1), LONGEST_RESTART_MS);
+    const delayMs = backoffDelay(this.#failures, RESTART_BACKOFF);
     this.#options.log({ part: this.spec.name, how, delayMs }, 'part ended, restarting');
     this.#timer = this.#options.clock.setTimer(() => {
       this.#timer = undefined;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { writeFileAtomically } from '../../src/common/atomic-file.ts';
 import type { Clock } from '../../src/common/clock.ts';
 import { EsbError, errnoOf } from '../../src/common/errors.ts';
+import { Limiter } from '../../src/common/limiter.ts';
 import type { Logger } from '../../src/common/logger.ts';
 import type { Home } from '../common/home.ts';
 import { type PartSpec, partFingerprint } from './part.ts';
@@ -26,7 +27,7 @@ export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #parts = new Map<string, SupervisedPart>();
   readonly #over = Promise.withResolvers<void>();
-  #changing: Promise<unknown> = Promise.resolve();
+  readonly #changes = new Limiter(1);
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
@@ -120,9 +121,7 @@ export class Supervisor {
 
   /** One change of the set of parts at a time. */
   #change(action: () => Promise<void>): Promise<void> {
-    const result = this.#changing.then(action);
-    this.#changing = result.catch(() => undefined);
-    return result;
+    return this.#changes.run(action);
   }
 
   async #apply(specs: readonly PartSpec[], evenIfStopped: boolean): Promise<void> {
