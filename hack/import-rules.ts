@@ -136,8 +136,9 @@ const shared = ['api', 'common'];
 export const source: RoomTable = {
   rooms: {
     api: {
-      holds: 'resource types, generated from `crds/`; conditions, labels, shape hash; no I/O',
-      imports: ['kube'],
+      holds:
+        'resource types, generated from `crds/`; conditions, labels, shape hash; the wait for the definitions',
+      imports: ['common', 'kube'],
     },
     common: { holds: 'errors, deadlines, clock, task group, gates, logger', imports: [] },
     protocol: {

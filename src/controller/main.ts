@@ -3,6 +3,7 @@ import { Registry } from 'prom-client';
 import { HOLD_SELECTOR, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CONTROLLER_LEASE, GATEWAY_SIGNER } from '../api/name.ts';
+import { waitForSchema } from '../api/schema-wait.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
@@ -32,7 +33,6 @@ import { type ControllerMetrics, registerControllerMetrics } from './metrics/con
 import { registerReconcilerMetrics } from './metrics/reconciler-metrics.ts';
 import type { HoldSource } from './reservation/hold-controller.ts';
 import { NodeLiveness } from './scheduling/liveness.ts';
-import { waitForSchema } from './schema-check.ts';
 import { transformWorker } from './workers/cache-transform.ts';
 import { FUNCTION_INDEX, functionIndex } from './workers/disruption-budget.ts';
 import { LEAVING_INDEX, leavingIndex } from './workers/left-nodes.ts';
@@ -72,11 +72,14 @@ export async function runController(
     stops.defer(() => healthServer.close());
     stops.defer(() => Promise.all(informers.all.map((informer) => informer.stop())));
     await waitForSchema(
-      clients.client,
-      clock,
-      logger,
-      (found) => {
-        observation.health = found;
+      {
+        client: clients.client,
+        clock,
+        logger,
+        unreadable: 'ApiServerUnavailable',
+        report(found) {
+          observation.health = found;
+        },
       },
       signal,
     );

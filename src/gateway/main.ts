@@ -1,18 +1,14 @@
 import { type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
-import { checkDefinitions } from '../api/schema-revision.ts';
+import { waitForSchema } from '../api/schema-wait.ts';
 import { systemClock } from '../common/clock.ts';
-import { aborted, sleep } from '../common/deadline.ts';
-import { messageOf } from '../common/errors.ts';
+import { aborted } from '../common/deadline.ts';
 import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
-import type { Logger } from '../common/logger.ts';
 import { type HealthServer, startHealthServer } from '../common/net/health-server.ts';
 import type { RoleContext } from '../common/role-context.ts';
 import { type StopStack, withStops } from '../common/stop-in-order.ts';
 import { TaskGroup } from '../common/task-group.ts';
-import { customResourceDefinitions } from '../kube/api/resource-types.ts';
-import type { KubeClient } from '../kube/api/types.ts';
 import { createInformer } from '../kube/cache/informer.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
@@ -24,9 +20,6 @@ import { openEventStore } from './events/event-store-choice.ts';
 import { Gateway, type GatewayOptions } from './gateway.ts';
 import { createGatewayAccess } from './gateway-access.ts';
 import { openObservation } from './telemetry/gateway-observation.ts';
-
-/** Milliseconds between two looks at the installed resource definitions, until they fit. */
-const SCHEMA_RETRY_MS = 5_000;
 
 /** Times that no flag sets; each is that of every gateway when absent. */
 export type GatewayTimes = Pick<GatewayOptions, 'maxWaitMs' | 'patience'>;
@@ -53,9 +46,13 @@ export async function runGateway(
     stops.defer(() => healthServer?.close());
     const cluster = connect(phase);
     const { gateway, identity, callers } = await open(phase, cluster, times);
-    const schema = new SchemaHealth(cluster.client, context.logger);
+    let schema: Health = {
+      ok: false,
+      reason: 'NotChecked',
+      message: 'resource definitions were not read yet',
+    };
     healthServer = await startHealthServer(healthAddress, {
-      ready: () => [schema.health, callers.health(), gateway.health()].find(({ ok }) => !ok) ?? { ok: true },
+      ready: () => [schema, callers.health(), gateway.health()].find(({ ok }) => !ok) ?? { ok: true },
       metricsPage: () => gateway.metrics.page(),
     });
     await gateway.listen(listen);
@@ -63,7 +60,20 @@ export async function runGateway(
     cluster.nodes.start();
     callers.start(listen);
     cluster.tasks.run('client certificate', (stop) => identity.run(stop));
-    cluster.tasks.run('resource definitions', (stop) => schema.run(stop));
+    cluster.tasks.run('resource definitions', (stop) =>
+      waitForSchema(
+        {
+          client: cluster.client,
+          clock: systemClock,
+          logger: context.logger,
+          unreadable: 'DefinitionsUnreadable',
+          report(health) {
+            schema = health;
+          },
+        },
+        stop,
+      ),
+    );
     await aborted(context.signal);
     context.logger.info('stopping: letting calls end');
   });
@@ -140,51 +150,4 @@ async function open(
   });
   stops.defer(() => gateway.stop());
   return { gateway, identity, callers };
-}
-
-/** Whether the installed resource definitions fit this program. */
-class SchemaHealth {
-  readonly #client: KubeClient;
-  readonly #logger: Logger;
-  #health: Health = { ok: false, reason: 'NotChecked', message: 'resource definitions were not read yet' };
-
-  constructor(client: KubeClient, logger: Logger) {
-    this.#client = client;
-    this.#logger = logger;
-  }
-
-  get health(): Health {
-    return this.#health;
-  }
-
-  /** Looks until they fit, or the signal fires. */
-  async run(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      const before = this.#health;
-      const now = await checkSchema(this.#client, signal);
-      if (!now.ok && (before.ok || now.message !== before.message)) {
-        this.#logger.warn({ reason: now.reason, detail: now.message }, 'resource definitions do not fit');
-      }
-      this.#health = now;
-      if (now.ok) {
-        return;
-      }
-      await sleep(systemClock, SCHEMA_RETRY_MS, signal);
-    }
-  }
-}
-
-async function checkSchema(client: KubeClient, signal: AbortSignal): Promise<Health> {
-  try {
-    return await checkDefinitions((name) =>
-      client.get(customResourceDefinitions, { name }, { signal, deadlineMs: 10_000 }),
-    );
-  } catch (error) {
-    signal.throwIfAborted();
-    return {
-      ok: false,
-      reason: 'DefinitionsUnreadable',
-      message: `cannot read the resource definitions: ${messageOf(error)}`,
-    };
-  }
 }

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { DEFINITION_NAMES, SCHEMA_REVISION } from '../../../src/api/schema-revision.ts';
+import { waitForSchema } from '../../../src/api/schema-wait.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { waitForSchema } from '../../../src/controller/schema-check.ts';
 import { ApiError } from '../../../src/kube/api/api-error.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { manualClock, settle } from '../../support/manual-clock.ts';
@@ -19,10 +19,13 @@ describe('waitForSchema', () => {
     const reports: Health[] = [];
     let done = false;
     const waiting = waitForSchema(
-      client,
-      clock,
-      silentLogger(),
-      (health) => reports.push(health),
+      {
+        client,
+        clock,
+        logger: silentLogger(),
+        unreadable: 'ApiServerUnavailable',
+        report: (health) => reports.push(health),
+      },
       new AbortController().signal,
     ).then(() => {
       done = true;
