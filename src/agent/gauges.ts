@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
+import type { SlotCounts } from '../cni/contract.ts';
 import type { Refusals } from '../cni/host/nftables.ts';
-import type { SlotCounts } from '../cni/node-network.ts';
 import type { ImageCollection } from './gc/image-gc.ts';
 import type { Fleet } from './model/fleet.ts';
 import type { EventLoopDelay } from './node/event-loop.ts';

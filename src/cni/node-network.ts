@@ -1,10 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../common/clock.ts';
 import { type CallOptions, withDeadline } from '../common/deadline.ts';
-import { EsbError, errnoOf } from '../common/errors.ts';
+import { EsbError } from '../common/errors.ts';
 import { type CommandRunner, systemCommandRunner } from '../common/exec/command-runner.ts';
 import type { Health } from '../common/health.ts';
 import { KeyedQueue } from '../common/keyed-queue.ts';
@@ -21,80 +19,16 @@ import {
 import { exhaustionOf, shortageOf } from './attachments/capacity.ts';
 import { NetworkChecks } from './attachments/network-checks.ts';
 import { SlotPool } from './attachments/slot-pool.ts';
+import { type TakeoverOptions, takeOverRecords } from './attachments/takeover.ts';
 import { TeardownQueue } from './attachments/teardown-queue.ts';
+import type { Attachment, NodeNetwork, RepairOptions, SlotCounts } from './contract.ts';
 import { NetworkAudit } from './gc/network-audit.ts';
 import { removeNodeNetwork } from './gc/uninstall.ts';
 import { type IpForwardOf, localIpForward } from './host/ip-forward.ts';
-import { nameServersOf } from './host/name-servers.ts';
-import { createNamespaceKeeper, insideAddresses, type NamespaceKeeper } from './host/netns.ts';
-import { cniTarget, INTERFACE, type NetworkSetup, readNetworkSetup } from './host/network-setup.ts';
-import { METADATA_ADDRESSES } from './host/nftables.ts';
+import { closedAddresses, readNameServers } from './host/name-servers.ts';
+import { createNamespaceKeeper, type NamespaceKeeper } from './host/netns.ts';
+import { type NetworkSetup, readNetworkSetup } from './host/network-setup.ts';
 import { networkFailure, unhealthy } from './spec/network-error.ts';
-
-/** A network namespace with its interfaces up and addresses given, made before any process runs in it. */
-export interface Attachment {
-  readonly containerId: string;
-  /** Pinned namespace, for the runtime spec. */
-  readonly netnsPath: string;
-  /** Address on the node's bridge, without the prefix length: IPv4 where there is one, else IPv6. */
-  readonly ip: string;
-}
-
-/**
- * The network of one node: attachments by CNI, the static rules, prepared slots.
- *
- * Errors carry these codes: `NetworkFailed` (its message tells what, its cause carries a finer code) and
- * `AddressesExhausted`, both retryable; `DiskFull`; `DeadlineExceeded` and `Aborted`, after which what was begun is
- * finished or undone in the background.
- */
-export interface NodeNetwork {
-  /** How many attachments are prepared, and how many are to be. */
-  readonly slots: SlotCounts;
-  /** Checks plugins and subnet, writes the rules, reconciles what an earlier run left. May be repeated. */
-  start(options?: CallOptions): Promise<void>;
-  /** Fills no more slots and waits for what is under way. Attachments stay. */
-  stop(): Promise<void>;
-  /**
-   * Stops, and takes away everything that it ever made on the node, attachments that are left included. Nothing but `stop`
-   * may come after it. May be repeated.
-   *
-   * @returns what could not be removed, one message each; empty when nothing is left
-   */
-  remove(options?: CallOptions): Promise<string[]>;
-  /** Attaches, or returns the attachment that this container has already. Undone when ended early. */
-  attach(containerId: string, options?: CallOptions): Promise<Attachment>;
-  /** CNI DEL, then the namespace. Missing is success. Works without the namespace and without a process. */
-  detach(containerId: string, options?: CallOptions): Promise<void>;
-  get(containerId: string): Promise<Attachment | undefined>;
-  /** Every attachment of a container, also one whose removal has begun; slots not included. */
-  list(): Promise<Attachment[]>;
-  /**
-   * Removes attachments, namespaces and reservations that neither a container in `inUse` nor a slot claims.
-   * Containers that are being made count as in use and have to be in it. Records and reservations that are lost are
-   * written again from what is really there. Returns what it removed.
-   */
-  repair(inUse: ReadonlySet<string>, options?: RepairOptions): Promise<string[]>;
-  /**
-   * Looks again, and mends what it can: rules that were flushed, a bridge or forwarding that was taken away. Cheap: when all
-   * is well no program is run more often than once a minute. Reasons: `SubnetCollision`, `PluginMissing`, `NftFailed`,
-   * `AddressesExhausted`, `NetworkConfigInvalid`, `SubnetTooSmall`, `BridgeFailed`, `ForwardingFailed`, `AttachFailed`;
-   * while it is still well, `PortsLow` and `AddressesLow` warn of what is about to run out.
-   */
-  health(options?: CallOptions): Promise<Health>;
-}
-
-export interface RepairOptions extends CallOptions {
-  /** Containers whose attachments may be removed; default all. What was attached after a look is none of its business. */
-  readonly unclaimed?: ReadonlySet<string>;
-  /** Addresses of containers that live, with the id of the container: theirs is what has lost its record. */
-  readonly claims?: ReadonlyMap<string, string>;
-}
-
-/** Attachments made before any container needs them. */
-export interface SlotCounts {
-  readonly ready: number;
-  readonly wanted: number;
-}
 
 export interface NodeNetworkOptions {
   /** The agent's state folder; everything is kept in `cni` below it. */
@@ -156,6 +90,7 @@ class CniNodeNetwork implements NodeNetwork {
   readonly #book: AttachmentIndex;
   readonly #disposal: TeardownQueue;
   readonly #pool: SlotPool;
+  readonly #takeover: TakeoverOptions;
   readonly #audit: NetworkAudit;
   readonly #checks: NetworkChecks;
 
@@ -180,15 +115,18 @@ class CniNodeNetwork implements NodeNetwork {
     this.#logger = logger;
     this.#book = book;
     const common = { book, namespaces, work: this.#work, clock, logger, setup: () => this.#readSetup() };
+    const closedFor = async (ips: readonly string[]): Promise<readonly string[]> =>
+      closedAddresses(ips, await this.#nameServers());
     this.#disposal = new TeardownQueue(common);
     this.#pool = new SlotPool({
       ...common,
       disposal: this.#disposal,
       wanted: options.slots ?? DEFAULT_SLOTS,
       makeDeadlineMs: options.makeDeadlineMs ?? MAKE_DEADLINE_MS,
-      closedFor: (ips) => this.#closedFor(ips),
+      closedFor,
       newId: () => `${prefix}${randomBytes(4).toString('hex')}`,
     });
+    this.#takeover = { book, namespaces, pool: this.#pool, runner, logger, closedFor };
     this.#audit = new NetworkAudit({ book, namespaces, runner, logger, prefix });
     this.#checks = new NetworkChecks({
       book,
@@ -372,48 +310,10 @@ class CniNodeNetwork implements NodeNetwork {
       await first?.cni.status();
       // Before any is made, so that those of an earlier run are the ones that are kept, and keep their addresses.
       await this.#audit.settleReservations(setup);
-      await this.#takeOver(setup);
+      await takeOverRecords(setup, this.#takeover);
       this.#usable = true;
       this.#open();
     }
-  }
-
-  /** After a start: slots that still work are kept, what a reboot or a crash left is removed. */
-  async #takeOver(setup: NetworkSetup): Promise<void> {
-    await Promise.all(
-      this.#book.records().map(async (record) => {
-        if (this.#book.isDiscarded(record.id) || this.#pool.holds(record.id) || record.state === 'Making') {
-          return;
-        }
-        if (!(await this.#isPinned(record.id))) {
-          // Removed one after the other later: after a reboot there may be a thousand.
-          this.#book.discard(record.id);
-        } else if (record.state === 'Ready') {
-          try {
-            await this.#checkSlot(setup, record);
-            this.#pool.hand(record);
-          } catch (error) {
-            this.#logger.info({ err: error, netns: record.id }, 'a prepared slot no longer works');
-            this.#book.discard(record.id);
-          }
-        }
-      }),
-    );
-  }
-
-  /** Whether namespace, interface and addresses are still as the record and the plugins' result say. */
-  async #checkSlot(setup: NetworkSetup, record: ReadyRecord): Promise<void> {
-    if (record.segment >= setup.planned.length) {
-      throw new EsbError('its bridge is no longer wanted', { code: 'SlotInvalid' });
-    }
-    const inside = await insideAddresses(this.#runner, record.id, INTERFACE);
-    if (inside.join() !== record.ips.join()) {
-      throw new EsbError(`it has ${inside.join(', ') || 'no address'}, not ${record.ips.join(', ')}`, {
-        code: 'SlotInvalid',
-      });
-    }
-    await this.#namespaces.closeWays(record.id, await this.#closedFor(record.ips));
-    await setup.at(record.segment).cni.check(cniTarget(record.id, this.#namespaces.path(record.id)));
   }
 
   async #repair(
@@ -440,29 +340,8 @@ class CniNodeNetwork implements NodeNetwork {
     return removed;
   }
 
-  /** Name servers of the workers, in order of the file. */
-  async #nameServers(): Promise<readonly string[]> {
-    const { resolvConfPath } = this.#options;
-    if (resolvConfPath === undefined) {
-      return [];
-    }
-    try {
-      return nameServersOf(await readFile(resolvConfPath, 'utf8'));
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return [];
-      }
-      throw error;
-    }
-  }
-
-  /** Where clouds serve credentials, in the families of `ips`, but for a name server that has the same address. */
-  async #closedFor(ips: readonly string[]): Promise<readonly string[]> {
-    const nameServers = await this.#nameServers();
-    const families = new Set(ips.map(isIP));
-    return METADATA_ADDRESSES.filter(
-      (address) => families.has(isIP(address)) && !nameServers.includes(address),
-    );
+  #nameServers(): Promise<readonly string[]> {
+    return readNameServers(this.#options.resolvConfPath);
   }
 
   /** Reads the configuration; a valid one is kept, a bad one is read again by the next caller. */

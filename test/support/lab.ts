@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { NodeNetwork } from '../../src/cni/node-network.ts';
+import type { NodeNetwork } from '../../src/cni/contract.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import type { ContainerdClient } from '../../src/containerd/containerd-client.ts';
 import type { IsolationOptions } from '../../src/runtime/containerd/isolation.ts';

@@ -1,4 +1,4 @@
-import type { Attachment, NodeNetwork } from '../../src/cni/node-network.ts';
+import type { Attachment, NodeNetwork } from '../../src/cni/contract.ts';
 import type { CallOptions } from '../../src/common/deadline.ts';
 import { AbortedError } from '../../src/common/deadline.ts';
 import type { EsbError } from '../../src/common/errors.ts';

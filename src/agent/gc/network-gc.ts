@@ -1,4 +1,4 @@
-import type { NodeNetwork } from '../../cni/node-network.ts';
+import type { NodeNetwork } from '../../cni/contract.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';

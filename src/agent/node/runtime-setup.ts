@@ -1,8 +1,9 @@
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { SlotCounts } from '../../cni/contract.ts';
 import { OrphanVeths } from '../../cni/gc/orphan-veths.ts';
 import { type Refusals, readRefusals } from '../../cni/host/nftables.ts';
-import { createNodeNetwork, type SlotCounts } from '../../cni/node-network.ts';
+import { createNodeNetwork } from '../../cni/node-network.ts';
 import type { Clock } from '../../common/clock.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';

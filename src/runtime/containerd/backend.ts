@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { containerLabels } from '../../api/label.ts';
-import type { NodeNetwork } from '../../cni/node-network.ts';
+import type { NodeNetwork } from '../../cni/contract.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf, undefinedIfNotFound } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';

@@ -1,6 +1,6 @@
 import { hostname as nodeHostname } from 'node:os';
 import { containerLabels } from '../../api/label.ts';
-import type { Attachment, NodeNetwork } from '../../cni/node-network.ts';
+import type { Attachment, NodeNetwork } from '../../cni/contract.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';

@@ -1,4 +1,4 @@
-import type { NodeNetwork } from '../../cni/node-network.ts';
+import type { NodeNetwork } from '../../cni/contract.ts';
 import { type ContainerdClient, createContainerdClient } from '../../containerd/containerd-client.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import { ImageStore } from '../images/image-store.ts';

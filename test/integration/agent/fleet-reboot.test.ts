@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createFleet, type NodeFleet } from '../../../src/agent/worker/worker-manager.ts';
-import type { NodeNetwork } from '../../../src/cni/node-network.ts';
+import type { NodeNetwork } from '../../../src/cni/contract.ts';
 import { systemClock } from '../../../src/common/clock.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import type { ContainerdClient } from '../../../src/containerd/containerd-client.ts';

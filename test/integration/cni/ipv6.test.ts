@@ -1,7 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { NodeNetwork, NodeNetworkOptions } from '../../../src/cni/node-network.ts';
+import type { NodeNetwork } from '../../../src/cni/contract.ts';
+import type { NodeNetworkOptions } from '../../../src/cni/node-network.ts';
 import { run } from '../../support/command.ts';
 import { bridges, namespaces, readySlots, reservations } from '../../support/network-footprint.ts';
 import { createNetworkLab, type NetworkLab } from '../../support/network-lab.ts';

@@ -1,7 +1,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { NodeNetwork } from '../../../src/cni/node-network.ts';
+import type { NodeNetwork } from '../../../src/cni/contract.ts';
 import { namespaces, readySlots, reservations } from '../../support/network-footprint.ts';
 import { createNetworkLab, type NetworkLab } from '../../support/network-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';

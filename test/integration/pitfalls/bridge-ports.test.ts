@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { NodeNetwork } from '../../../src/cni/node-network.ts';
+import type { NodeNetwork } from '../../../src/cni/contract.ts';
 import { run } from '../../support/command.ts';
 import { createNetworkLab, type NetworkLab } from '../../support/network-lab.ts';
 

@@ -2,12 +2,9 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import type { NodeNetwork } from '../../../src/cni/contract.ts';
 import { nodeRules } from '../../../src/cni/host/nftables.ts';
-import {
-  createNodeNetwork,
-  type NodeNetwork,
-  type NodeNetworkOptions,
-} from '../../../src/cni/node-network.ts';
+import { createNodeNetwork, type NodeNetworkOptions } from '../../../src/cni/node-network.ts';
 import type { CommandRequest, CommandResult } from '../../../src/common/exec/command-runner.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { parseIpRange } from '../../../src/common/net/ip-range.ts';

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import type { NodeNetwork } from '../../../../src/cni/node-network.ts';
+import type { NodeNetwork } from '../../../../src/cni/contract.ts';
 import { systemClock } from '../../../../src/common/clock.ts';
 import { DeadlineError } from '../../../../src/common/deadline.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { NodeNetwork } from '../../../../src/cni/node-network.ts';
+import type { NodeNetwork } from '../../../../src/cni/contract.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import type { TaskStatus } from '../../../../src/containerd/task-service.ts';
 import type { ImageConfig } from '../../../../src/oci/image-config.ts';
