@@ -169,7 +169,12 @@ async function vitest(stage: Stage, write: (text: string) => void): Promise<Stag
   const { ok, how, output } = await runProgram(path, rest, {
     minutes: stage.minutes,
     write,
-    env: { ESB_TEST_RUN: run, TMPDIR: join(folder, 't'), ESB_DURATIONS: durations },
+    env: {
+      ESB_TEST_RUN: run,
+      TMPDIR: join(folder, 't'),
+      ESB_DURATIONS: durations,
+      NODE_COMPILE_CACHE: join(folder, 'compiled'),
+    },
   });
   const result = await readReport(report, {
     ok,
@@ -211,6 +216,11 @@ async function inTurn(stages: readonly Stage[], beside: boolean): Promise<StageR
 
 async function main(): Promise<void> {
   mkdirSync(join(folder, 't'), { recursive: true });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    // Ends the programs of the stages, too.
+    process.once(signal, () => process.exit(1));
+  }
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }));
   const began = performance.now();
   const results: StageResult[] = [];
   if (selection.empty !== undefined) {
@@ -247,7 +257,6 @@ function tidy(): StageResult {
   if (left.length > 0) {
     failures.push(`✗ the tests left this on the machine:\n${left.join('\n')}`);
   }
-  rmSync(folder, { recursive: true, force: true });
   return { ...nothing, passed: left.length === 0 ? 1 : 0, failed: left.length === 0 ? 0 : 1 };
 }
 

@@ -4,9 +4,11 @@ import { ensureSampleImage, sampleImageNames } from '../../local/image/sample-im
 import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { helmFamily } from '../../local/tools/tool-catalog.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
+import { buildChained } from '../support/chained-plugins.ts';
 import { ensureDockerPackages } from '../support/docker-packages.ts';
 import { operatorDefinitions } from '../support/operator-definitions.ts';
 import { ensurePythonClients } from '../support/python-clients.ts';
+import { workerProgram } from '../support/test-image.ts';
 
 /** Prepares the programs of the system, third-party programs, images and AWS clients that tests on real parts run. */
 export async function preparePrograms({ image }: { readonly image: boolean }): Promise<void> {
@@ -23,6 +25,11 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
     // Keeps the files from which its tests build the image again, without a network.
     await buildImage({ progress });
   }
+  // Modules of Go come from the network, which tests in namespaces of their own do not have.
+  await progress.step('building the programs of the tests', async () => {
+    await workerProgram();
+    await buildChained();
+  });
   await ensurePythonClients(progress);
   await operatorDefinitions();
   if (process.platform === 'linux') {

@@ -39,8 +39,8 @@ export async function chainedPlugins(folder: string): Promise<string> {
   return folder;
 }
 
-/** Built once for each version. */
-async function buildChained(): Promise<string> {
+/** Builds the plugins that not every node has, once for each version; gives their folder. */
+export async function buildChained(): Promise<string> {
   const version = createHash('sha256')
     .update(await readFile(join(source, 'go.mod')))
     .digest('hex');
