@@ -68,7 +68,7 @@ export interface GatewayAccess {
  * @throws {EsbError} `InvalidCertificate` for TLS files that cannot be used
  */
 export async function createGatewayAccess(options: GatewayAccessOptions): Promise<GatewayAccess> {
-  const { flags, logger } = options;
+  const { flags, logger, namespace } = options;
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));
   const certificates = new ClientCertificates();
   const tls = await openTls(options, certificates);
@@ -81,18 +81,25 @@ export async function createGatewayAccess(options: GatewayAccessOptions): Promis
   return {
     access: verified?.access ?? createOpenAccess(() => onLoopback),
     createServer: tls?.createServer,
-    health: () => verified?.health() ?? { ok: true },
+    health: () =>
+      verified?.keys?.hasSynced() === false
+        ? {
+            ok: false,
+            reason: 'NoAccessKeys',
+            message: `the access keys (Secret ${flags.callers.accessKeys} in namespace ${namespace}) have not been read from the API server yet`,
+          }
+        : { ok: true },
     start(listen) {
       onLoopback = isLoopback(listen.host);
       warn(flags, listen, logger);
-      verified?.start();
+      verified?.keys?.start();
       if (tls !== undefined) {
         tasks.run('TLS files', (stop) => tls.files.run(stop));
       }
     },
     async stop() {
       await tasks.stop();
-      await verified?.stop();
+      await verified?.keys?.stop();
     },
   };
 }
@@ -115,19 +122,12 @@ function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || host.startsWith('127.');
 }
 
-interface Verified {
-  readonly access: Access;
-  health(): Health;
-  start(): void;
-  stop(): Promise<void>;
-}
-
 function verify(
   options: GatewayAccessOptions,
   tasks: TaskGroup,
   certificates: ClientCertificates,
   isOnLoopback: () => boolean,
-): Verified {
+): { readonly access: Access; readonly keys: Informer<Secret> | undefined } {
   const { flags, namespace, client, clock, logger } = options;
   const { accessKeys, cacheSeconds, graceSeconds, strangerRate, tokenAudience } = flags.callers;
   const keys = new AccessKeys(logger);
@@ -164,21 +164,7 @@ function verify(
     replays: new ReplayGuard(),
     clock,
   });
-  return {
-    access,
-    health: () =>
-      informer?.hasSynced() === false
-        ? {
-            ok: false,
-            reason: 'NoAccessKeys',
-            message: `the access keys (Secret ${accessKeys} in namespace ${namespace}) have not been read from the API server yet`,
-          }
-        : { ok: true },
-    start: () => informer?.start(),
-    async stop() {
-      await informer?.stop();
-    },
-  };
+  return { access, keys: informer };
 }
 
 function keysInformer({ flags, namespace, client, clock, logger }: GatewayAccessOptions): Informer<Secret> {
@@ -186,15 +172,7 @@ function keysInformer({ flags, namespace, client, clock, logger }: GatewayAccess
   return createInformer(client, secrets, { namespace, fieldSelector }, { logger, clock });
 }
 
-interface Tls {
-  readonly files: TlsFiles;
-  readonly createServer: (listener: RequestListener) => Server;
-}
-
-async function openTls(
-  options: GatewayAccessOptions,
-  certificates: ClientCertificates,
-): Promise<Tls | undefined> {
+async function openTls(options: GatewayAccessOptions, certificates: ClientCertificates) {
   const { clock, logger } = options;
   const paths = tlsPaths(options.flags.tls);
   if (paths === undefined) {
@@ -213,7 +191,7 @@ async function openTls(
   certificates.trust(files.current.clientAuthorities);
   return {
     files,
-    createServer(listener) {
+    createServer(listener: RequestListener): Server {
       server = createTlsServer(files.current, listener, logger);
       return server.server as unknown as Server;
     },

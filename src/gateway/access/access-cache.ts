@@ -2,6 +2,7 @@ import type { Clock } from '../../common/clock.ts';
 import { withDeadline } from '../../common/deadline.ts';
 import { Limiter } from '../../common/limiter.ts';
 import { addressGroup } from '../../common/net/address-connections.ts';
+import { Tally } from '../../common/tally.ts';
 import type { TaskGroup } from '../../common/task-group.ts';
 import { ApiError, isUnavailable } from '../../kube/api/api-error.ts';
 import type { CallerRates } from '../lambda/caller-rate.ts';
@@ -87,7 +88,7 @@ export class AccessCache<T> {
   readonly #known: Line = { gate: new Limiter(MAX_LOADS), pending: 0 };
   readonly #unknown: Line = { gate: new Limiter(MAX_LOADS), pending: 0 };
   /** Waiting questions of each asker without an answer. */
-  readonly #pendingOf = new Map<string, number>();
+  readonly #pendingOf = new Tally();
   /** Monotonic milliseconds until which the API server counts as away, and until which it counts as away or busy. */
   #awayUntilMs = 0;
   #troubledUntilMs = 0;
@@ -159,7 +160,7 @@ export class AccessCache<T> {
   /** Asks for a caller without an earlier answer. */
   #ask(key: string, load: (signal: AbortSignal) => Promise<T>, { name, isStranger }: Asker): Promise<T> {
     const { strangers, clock, what } = this.#options;
-    const pending = this.#pendingOf.get(name) ?? 0;
+    const pending = this.#pendingOf.get(name);
     // No asker may have more waiting questions than there are free places: the next asker always finds one.
     if (pending > 0 && pending >= MAX_PENDING - this.#unknown.pending) {
       return Promise.reject(tooMany(what));
@@ -168,15 +169,8 @@ export class AccessCache<T> {
       return Promise.reject(tooMany(what));
     }
     const asked = this.#load(key, load, LOAD_DEADLINE_MS, this.#unknown);
-    this.#pendingOf.set(name, pending + 1);
-    const settled = (): void => {
-      const left = (this.#pendingOf.get(name) ?? 0) - 1;
-      if (left > 0) {
-        this.#pendingOf.set(name, left);
-      } else {
-        this.#pendingOf.delete(name);
-      }
-    };
+    this.#pendingOf.add(name, 1);
+    const settled = (): void => this.#pendingOf.add(name, -1);
     asked.then(settled, settled);
     return asked;
   }

@@ -1,3 +1,5 @@
+import { Tally } from '../../common/tally.ts';
+
 /** Milliseconds of signing times that share a table. */
 const SPAN_MS = 60_000;
 /** Most marks at a time: about 56 bytes of heap each, 112 MiB in all. */
@@ -41,7 +43,7 @@ export class SignatureMemory {
   readonly #maxMarks: number;
   /** By the minute of signing: expired marks go with their table. */
   readonly #tables = new Map<number, Table>();
-  readonly #sizes = new Map<string, number>();
+  readonly #sizes = new Tally();
   #size = 0;
 
   /** @param windowMs milliseconds after its time of signing in which a signature is valid */
@@ -76,13 +78,12 @@ export class SignatureMemory {
     if (arrival !== undefined) {
       return { kind: 'seen', firstAtMs: span * SPAN_MS + arrival };
     }
-    const ofKey = this.#sizes.get(key) ?? 0;
-    if (ofKey >= (this.#maxMarks - this.#size) * SHARE_OF_FREE) {
+    if (this.#sizes.get(key) >= (this.#maxMarks - this.#size) * SHARE_OF_FREE) {
       return FULL;
     }
     table.arrivals.set(mark, now - span * SPAN_MS);
     table.sizes.set(key, (table.sizes.get(key) ?? 0) + 1);
-    this.#sizes.set(key, ofKey + 1);
+    this.#sizes.add(key, 1);
     this.#size += 1;
     return NEW;
   }
@@ -93,12 +94,7 @@ export class SignatureMemory {
         this.#tables.delete(span);
         this.#size -= table.arrivals.size;
         for (const [key, size] of table.sizes) {
-          const left = (this.#sizes.get(key) ?? 0) - size;
-          if (left > 0) {
-            this.#sizes.set(key, left);
-          } else {
-            this.#sizes.delete(key);
-          }
+          this.#sizes.add(key, -size);
         }
       }
     }

@@ -1,3 +1,4 @@
+import { Tally } from '../../common/tally.ts';
 import { type Load, type LoadLimits, type Overload, overloadOf, type Pressure } from './load-shed.ts';
 
 /** Divisor of the gateway's requests that gives those of unproved senders. */
@@ -83,7 +84,7 @@ export class Room implements Load {
   #requests = 0;
   #bytes = 0;
   #strangers = 0;
-  readonly #strangersOf = new Map<string, number>();
+  readonly #strangersOf = new Tally();
 
   constructor(limits: LoadLimits, pressure: Pressure) {
     this.limits = limits;
@@ -122,24 +123,18 @@ export class Room implements Load {
   /** For {@link Hold} alone. */
   takeStranger(name: string): boolean {
     const free = this.#maxStrangers - this.#strangers;
-    const taken = this.#strangersOf.get(name) ?? 0;
-    if (free <= 0 || taken > free) {
+    if (free <= 0 || this.#strangersOf.get(name) > free) {
       return false;
     }
     this.#strangers += 1;
-    this.#strangersOf.set(name, taken + 1);
+    this.#strangersOf.add(name, 1);
     return true;
   }
 
   /** For {@link Hold} alone. */
   leaveStranger(name: string): void {
-    const left = (this.#strangersOf.get(name) ?? 0) - 1;
     this.#strangers -= 1;
-    if (left > 0) {
-      this.#strangersOf.set(name, left);
-    } else {
-      this.#strangersOf.delete(name);
-    }
+    this.#strangersOf.add(name, -1);
   }
 
   /** For {@link Hold} alone. */

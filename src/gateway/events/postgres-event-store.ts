@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
+import { repeat } from '../../common/repeat.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import {
   type Claimed,
@@ -126,7 +126,12 @@ export class PostgresEventStore implements EventStore {
     this.#tasks = new TaskGroup((_name, error) => {
       options.logger.error({ err: error }, 'counting events failed');
     });
-    this.#tasks.run('count events', (signal) => this.#keepCount(signal));
+    this.#tasks.run('count events', (signal) =>
+      repeat({ clock: options.clock, everyMs: COUNT_MS, onError: () => undefined }, signal, async () => {
+        await this.#recount();
+        this.#firstCount.resolve();
+      }),
+    );
   }
 
   async put(event: StoredEvent): Promise<void> {
@@ -272,15 +277,6 @@ export class PostgresEventStore implements EventStore {
   async close(): Promise<void> {
     await this.#tasks.stop();
     await this.#pool.end();
-  }
-
-  async #keepCount(signal: AbortSignal): Promise<void> {
-    for (;;) {
-      await this.#recount();
-      this.#firstCount.resolve();
-      signal.throwIfAborted();
-      await sleep(this.#options.clock, COUNT_MS, signal);
-    }
   }
 
   /** Counts the events, once for all callers meanwhile. Never rejects. */

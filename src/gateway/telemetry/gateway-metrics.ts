@@ -6,19 +6,24 @@ import {
   registerFunctionMetrics,
 } from './function-metrics.ts';
 
-/** Numbers that are read when the page is. */
-export interface GatewayGauges {
-  readonly functions: () => number;
-  readonly workers: () => number;
-  readonly agents: () => number;
-  readonly agentsConnected: () => number;
-  readonly eventsPending: () => number;
-  readonly eventStoreWorks: () => boolean;
-  readonly activityPending: () => number;
-  readonly requestsHeld: () => number;
-  readonly bytesHeld: () => number;
-  readonly callsWaiting: () => number;
-}
+/** Numbers that are read with each page: name and help of each metric. */
+const GAUGES = {
+  functions: ['esb_gateway_functions', 'Functions that are known.'],
+  workers: ['esb_gateway_workers', 'Workers that are known.'],
+  agents: ['esb_gateway_agents', 'Agents that are known.'],
+  agentsConnected: ['esb_gateway_agents_connected', 'Agents that are connected.'],
+  eventsPending: ['esb_gateway_events_pending', 'Calls of type Event that have not ended.'],
+  eventStoreWorks: [
+    'esb_gateway_event_store_up',
+    'Whether the event store takes events: 1, or 0 while calls of type Event are answered with 503.',
+  ],
+  requestsHeld: ['esb_gateway_requests', 'Requests that have come and whose answer has not gone out.'],
+  bytesHeld: ['esb_gateway_held_bytes', 'Bytes of the bodies and answers of these.'],
+  callsWaiting: ['esb_gateway_calls_waiting', 'Calls that wait for a place among those of their function.'],
+  activityPending: ['esb_gateway_activity_pending', 'Workers whose last call has not been written.'],
+} as const;
+
+export type GatewayGauges = Readonly<Record<keyof typeof GAUGES, () => number | boolean>>;
 
 /** The metrics of a gateway. */
 export interface GatewayMetrics {
@@ -64,42 +69,17 @@ export function createGatewayMetrics(
     labelNames: ['ok'],
     registers,
   });
-  const gauge = (name: string, help: string, read: () => number): void => {
+  for (const [key, [name, help]] of Object.entries(GAUGES)) {
+    const read = gauges[key as keyof GatewayGauges];
     new Gauge({
       name,
       help,
       registers,
       collect() {
-        this.set(read());
+        this.set(Number(read()));
       },
     });
-  };
-  gauge('esb_gateway_functions', 'Functions that are known.', gauges.functions);
-  gauge('esb_gateway_workers', 'Workers that are known.', gauges.workers);
-  gauge('esb_gateway_agents', 'Agents that are known.', gauges.agents);
-  gauge('esb_gateway_agents_connected', 'Agents that are connected.', gauges.agentsConnected);
-  gauge('esb_gateway_events_pending', 'Calls of type Event that have not ended.', gauges.eventsPending);
-  gauge(
-    'esb_gateway_event_store_up',
-    'Whether the event store takes events: 1, or 0 while calls of type Event are answered with 503.',
-    () => (gauges.eventStoreWorks() ? 1 : 0),
-  );
-  gauge(
-    'esb_gateway_requests',
-    'Requests that have come and whose answer has not gone out.',
-    gauges.requestsHeld,
-  );
-  gauge('esb_gateway_held_bytes', 'Bytes of the bodies and answers of these.', gauges.bytesHeld);
-  gauge(
-    'esb_gateway_calls_waiting',
-    'Calls that wait for a place among those of their function.',
-    gauges.callsWaiting,
-  );
-  gauge(
-    'esb_gateway_activity_pending',
-    'Workers whose last call has not been written.',
-    gauges.activityPending,
-  );
+  }
   return {
     registry,
     requests: requestMetrics,
