@@ -46,64 +46,35 @@ export const nodeConditions = {
   retired: 'Retired',
 } as const;
 
-/** Reasons of a worker's Scheduled condition. */
-export const scheduledReasons = {
-  assigned: 'Assigned',
-  /** There is no LambdaNode at all. */
-  noNodes: 'NoNodes',
-  /** There are nodes, and none is ready. */
-  noneReady: 'NoneReady',
-  /** Every ready node has a taint that the worker does not tolerate. */
-  noneTolerated: 'NoneTolerated',
-  /** Every node that would do is cordoned, being drained or retired. */
-  allCordoned: 'AllCordoned',
-  /** Every node that would do has a hold Pod that the scheduler finds no room for. */
-  noneHeld: 'NoneHeld',
-  /** No node carries the labels of spec.nodeSelector. */
-  noneMatches: 'NoneMatches',
-  /** Nodes would do, but for their memory or number of workers. */
-  noneFits: 'NoneFits',
-  /** Nodes would do, but for spec.topologySpread. */
-  spreadUnmet: 'SpreadUnmet',
-  /** spec.nodeName names no LambdaNode. */
-  pinnedNodeMissing: 'PinnedNodeMissing',
-  /** spec.nodeName names a node that is not ready, cordoned, of other labels or full. */
-  pinnedNodeUnfit: 'PinnedNodeUnfit',
-} as const;
-
-/** Reasons of a worker's Ready condition that more than one part has to know. */
-export const readyReasons = {
-  running: 'Running',
-  /** Calls are answered by a container of an earlier shape until the new one is ready. */
-  replacing: 'Replacing',
-  /** The same, and the new one could not be made ready; it is tried again. */
-  replacementFailed: 'ReplacementFailed',
-  /** Paused, and a call resumes it. */
-  paused: 'Paused',
-  /** Paused, and calls are refused until its owner says otherwise. */
-  pausedByOwner: 'PausedByOwner',
-  /** It was taken away from its node, and no other would do. */
-  unassigned: 'Unassigned',
-  /** Nothing exists on the node, as wished. */
-  absent: 'Absent',
-  /** A call would wake it, but its node has no room; the controller looks for another node. */
-  nodeFull: 'NodeFull',
-  /** Nothing has been heard of its node. */
-  nodeLost: 'NodeLost',
-  /** Assigned to another node, which has not told of it yet. */
-  reassigned: 'Reassigned',
-  crashLoopBackOff: 'CrashLoopBackOff',
-  /** It runs, and its warm-up call failed; the call is made again. */
-  warmUpFailed: 'WarmUpFailed',
-} as const;
-
 /** Reasons of each condition of a worker, beside the codes of errors. `docs/reference/reasons.md` explains each. */
 export interface WorkerReasons {
-  readonly Scheduled: (typeof scheduledReasons)[keyof typeof scheduledReasons];
+  readonly Scheduled:
+    | 'Assigned'
+    | 'NoNodes'
+    | 'NoneReady'
+    | 'NoneTolerated'
+    | 'AllCordoned'
+    | 'NoneHeld'
+    | 'NoneMatches'
+    | 'NoneFits'
+    | 'SpreadUnmet'
+    | 'PinnedNodeMissing'
+    | 'PinnedNodeUnfit';
   readonly ImageReady: 'Present' | 'Pulling';
   readonly NetworkReady: 'Attached';
   readonly Ready:
-    | (typeof readyReasons)[keyof typeof readyReasons]
+    | 'Running'
+    | 'Replacing'
+    | 'ReplacementFailed'
+    | 'Paused'
+    | 'PausedByOwner'
+    | 'Unassigned'
+    | 'Absent'
+    | 'NodeFull'
+    | 'NodeLost'
+    | 'Reassigned'
+    | 'CrashLoopBackOff'
+    | 'WarmUpFailed'
     | 'Creating'
     | 'Failed'
     | 'Pending'
@@ -137,7 +108,7 @@ export type EventReason =
   | 'Unassigned';
 
 /** Reasons of a worker's UpToDate condition that stand for a change under way, as opposed to one that failed. */
-export const changingReasons: ReadonlySet<string> = new Set([
+export const changingReasons: ReadonlySet<string> = new Set<WorkerReason>([
   'Replacing',
   'Pending',
   'Pulling',

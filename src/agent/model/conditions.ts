@@ -1,4 +1,4 @@
-import { readyReasons, type WorkerReason } from '../../api/condition.ts';
+import type { WorkerReason } from '../../api/condition.ts';
 import type { WorkerPhase } from '../../api/lambda-worker.ts';
 import { unreachable } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/host-port.ts';
@@ -96,7 +96,7 @@ function phaseAtRest(input: StatusInput): { readonly phase: WorkerPhase; readonl
 
 /** Whether the worker runs, and only its failed warm-up call keeps calls out. */
 function isWarmUpFailed({ cold, failure, observed }: StatusInput): boolean {
-  return observed === 'Running' && cold && failure?.code === readyReasons.warmUpFailed;
+  return observed === 'Running' && cold && failure?.code === 'WarmUpFailed';
 }
 
 /** Whether a replacement goes on, as opposed to one that failed and is tried again later. */
@@ -107,17 +107,17 @@ function isUnderWay(replacement: Replacement | undefined): boolean {
 /** The reason why an earlier container serves and not the present generation. */
 function replacementCondition({ detail, failure, nodeFull, step }: Replacement): ConditionView {
   if (nodeFull !== undefined) {
-    return no(readyReasons.nodeFull, waitsForRoom(nodeFull));
+    return no('NodeFull', waitsForRoom(nodeFull));
   }
   if (failure !== undefined) {
-    const code = failure.exited ? readyReasons.crashLoopBackOff : failure.code;
+    const code = failure.exited ? 'CrashLoopBackOff' : failure.code;
     return no(
-      readyReasons.replacementFailed,
+      'ReplacementFailed',
       `${code}: ${failure.message}; the earlier container serves on, and the replacement is tried again`,
     );
   }
   const pulled = step === 'Pulling' ? `; its image is being pulled${after(detail)}` : '';
-  return no(readyReasons.replacing, `the earlier container serves until its replacement is ready${pulled}`);
+  return no('Replacing', `the earlier container serves until its replacement is ready${pulled}`);
 }
 
 /** Whether calls reach a container of the present spec. Undefined for a worker that is being deleted. */
@@ -134,10 +134,10 @@ function upToDateCondition(input: StatusInput, phase: WorkerPhase): ConditionVie
     case 'Paused':
     case 'Resuming':
       return input.outdated
-        ? no(readyReasons.replacing, 'the earlier container is being replaced')
+        ? no('Replacing', 'the earlier container is being replaced')
         : yes('UpToDate', 'this generation serves');
     case 'Absent':
-      return yes(readyReasons.absent, 'nothing exists on the node; the next start is of this generation');
+      return yes('Absent', 'nothing exists on the node; the next start is of this generation');
     case 'Pending':
     case 'Pulling':
     case 'Creating':
@@ -164,17 +164,19 @@ function withReplacement(condition: ConditionView, replacement: Replacement | un
 }
 
 function progressOf({ detail, failure, nodeFull, step }: Replacement): Omit<ConditionView, 'status'> {
-  const { replacementFailed, replacing } = readyReasons;
   if (nodeFull !== undefined) {
-    return { reason: replacementFailed, message: waitsForRoom(nodeFull) };
+    return { reason: 'ReplacementFailed', message: waitsForRoom(nodeFull) };
   }
   if (failure !== undefined) {
     const again = failure.delaySeconds > 0 ? `, and is tried again in ${failure.delaySeconds} s` : '';
     const message = `the earlier container serves on, its replacement failed${again}: ${failure.message}`;
-    return { reason: replacementFailed, message };
+    return { reason: 'ReplacementFailed', message };
   }
   const pulled = step === 'Pulling' ? ` (pulling its image${after(detail)})` : '';
-  return { reason: replacing, message: `by the earlier container, until its replacement is ready${pulled}` };
+  return {
+    reason: 'Replacing',
+    message: `by the earlier container, until its replacement is ready${pulled}`,
+  };
 }
 
 function waitsForRoom(nodeFull: string): string {
@@ -185,16 +187,16 @@ function readyItself(input: StatusInput, phase: WorkerPhase): ConditionView {
   const { failure, desired } = input;
   switch (phase) {
     case 'Running':
-      return yes(readyReasons.running, 'calls are answered');
+      return yes('Running', 'calls are answered');
     case 'Paused':
     case 'Pausing':
     case 'Resuming':
       return desired.wakePolicy === 'Never' && desired.restingState !== 'Running'
-        ? no(readyReasons.pausedByOwner, 'paused by its owner: wakePolicy Never refuses calls')
-        : yes(readyReasons.paused, 'frozen; the next call resumes it');
+        ? no('PausedByOwner', 'paused by its owner: wakePolicy Never refuses calls')
+        : yes('Paused', 'frozen; the next call resumes it');
     case 'Absent':
       return no(
-        readyReasons.absent,
+        'Absent',
         desired.wakePolicy === 'Never'
           ? 'nothing exists on the node, and wakePolicy Never refuses calls'
           : 'nothing exists on the node; the next call starts it',
@@ -203,7 +205,7 @@ function readyItself(input: StatusInput, phase: WorkerPhase): ConditionView {
       return no('Terminating', failure === undefined ? 'being removed' : failure.message);
     case 'Pending':
       if (input.nodeFull !== undefined) {
-        return no(readyReasons.nodeFull, input.nodeFull);
+        return no('NodeFull', input.nodeFull);
       }
       return failure === undefined ? no('Pending', 'about to be started') : no(failure.code, failure.message);
     case 'Pulling':
@@ -226,7 +228,7 @@ function failedCondition(failure: Failure | undefined): ConditionView {
     return no('Failed', 'could not be started');
   }
   return failure.exited
-    ? no(readyReasons.crashLoopBackOff, `starts again in ${failure.delaySeconds} s: ${failure.message}`)
+    ? no('CrashLoopBackOff', `starts again in ${failure.delaySeconds} s: ${failure.message}`)
     : no(failure.code, failure.message);
 }
 

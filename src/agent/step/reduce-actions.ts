@@ -1,4 +1,3 @@
-import { readyReasons } from '../../api/condition.ts';
 import { EsbError, unreachable } from '../../common/errors.ts';
 import { WorkerExitError } from '../../runtime/contract/worker-exit-error.ts';
 import {
@@ -226,7 +225,7 @@ function failed(
       return;
     case 'WarmUp': {
       const isUsable = findContainer(draft.state, containerId)?.unusable === undefined;
-      if (error.code === readyReasons.warmUpFailed && isUsable) {
+      if (error.code === 'WarmUpFailed' && isUsable) {
         changeSetbacks(draft, containerId, (setbacks) => afterFailedStart(setbacks, error, now));
       } else {
         startFailed(draft, containerId, error);

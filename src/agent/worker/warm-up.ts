@@ -1,4 +1,3 @@
-import { readyReasons } from '../../api/condition.ts';
 import { AbortedError } from '../../common/deadline.ts';
 import { errorMembersIn, runtimeErrorIn, timedOutAfter } from '../../common/emulator-answer.ts';
 import { EsbError, unreachable } from '../../common/errors.ts';
@@ -68,7 +67,7 @@ export class WarmUpError extends EsbError {
 
   /** @param failure why the answer is none */
   static of(call: CallOutcome, failure: string | undefined): WarmUpError {
-    const code = readyReasons.warmUpFailed;
+    const code = 'WarmUpFailed';
     switch (call.kind) {
       case 'Answered':
         return new WarmUpError(call, `the warm-up call failed: ${failure}`, code);

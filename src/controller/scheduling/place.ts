@@ -1,4 +1,4 @@
-import { scheduledReasons, type WorkerReasons } from '../../api/condition.ts';
+import type { WorkerReasons } from '../../api/condition.ts';
 import type { NodeAmounts } from '../../api/lambda-node.ts';
 import { unreachable } from '../../common/errors.ts';
 import type { TaintVerdict } from './taint.ts';
@@ -222,28 +222,28 @@ const obstacleOrder: readonly Obstacle[] = [
 ];
 
 const reasons: Readonly<Record<Obstacle, ScheduledReason>> = {
-  excluded: scheduledReasons.noneReady,
-  selector: scheduledReasons.noneMatches,
-  notReady: scheduledReasons.noneReady,
-  tainted: scheduledReasons.noneTolerated,
-  cordoned: scheduledReasons.allCordoned,
-  draining: scheduledReasons.allCordoned,
-  retired: scheduledReasons.allCordoned,
-  unheld: scheduledReasons.noneHeld,
-  tooSmall: scheduledReasons.noneFits,
-  full: scheduledReasons.noneFits,
-  tooFarAhead: scheduledReasons.spreadUnmet,
+  excluded: 'NoneReady',
+  selector: 'NoneMatches',
+  notReady: 'NoneReady',
+  tainted: 'NoneTolerated',
+  cordoned: 'AllCordoned',
+  draining: 'AllCordoned',
+  retired: 'AllCordoned',
+  unheld: 'NoneHeld',
+  tooSmall: 'NoneFits',
+  full: 'NoneFits',
+  tooFarAhead: 'SpreadUnmet',
 };
 
 /** From the most to the least specific. */
 const reasonOrder: readonly ScheduledReason[] = [
-  scheduledReasons.spreadUnmet,
-  scheduledReasons.noneFits,
-  scheduledReasons.noneHeld,
-  scheduledReasons.allCordoned,
-  scheduledReasons.noneTolerated,
-  scheduledReasons.noneReady,
-  scheduledReasons.noneMatches,
+  'SpreadUnmet',
+  'NoneFits',
+  'NoneHeld',
+  'AllCordoned',
+  'NoneTolerated',
+  'NoneReady',
+  'NoneMatches',
 ];
 
 /**
@@ -252,7 +252,7 @@ const reasonOrder: readonly ScheduledReason[] = [
  */
 function reasonOf(counts: ReadonlyMap<Obstacle, number>): ScheduledReason {
   const found = new Set([...counts.keys()].map((obstacle) => reasons[obstacle]));
-  return reasonOrder.find((reason) => found.has(reason)) ?? scheduledReasons.noneMatches;
+  return reasonOrder.find((reason) => found.has(reason)) ?? 'NoneMatches';
 }
 
 /** The share of the nodes that an obstacle rules out, in a stable word; undefined for a few. */
@@ -283,7 +283,7 @@ function refuse(
   if (candidates.length === 0) {
     return {
       kind: 'refused',
-      reason: scheduledReasons.noNodes,
+      reason: 'NoNodes',
       message: 'there is no LambdaNode: no agent has registered yet',
       detail: 'there is no LambdaNode: no agent has registered yet',
       leaving: true,
@@ -325,20 +325,14 @@ function placePinned(name: string, candidates: readonly Candidate[], request: Pl
     leaving: isLeaving(candidates),
   });
   if (candidate === undefined) {
-    return refused(
-      scheduledReasons.pinnedNodeMissing,
-      `spec.nodeName is ${name}, and there is no LambdaNode of that name`,
-    );
+    return refused('PinnedNodeMissing', `spec.nodeName is ${name}, and there is no LambdaNode of that name`);
   }
   // A pin leaves nothing to spread.
   const obstacle = obstacleOf(candidate, request, undefined);
   if (obstacle === undefined) {
     return { kind: 'placed', nodeName: name };
   }
-  return refused(
-    scheduledReasons.pinnedNodeUnfit,
-    `spec.nodeName is ${name}, which is ${describe(obstacle, request)}`,
-  );
+  return refused('PinnedNodeUnfit', `spec.nodeName is ${name}, which is ${describe(obstacle, request)}`);
 }
 
 /**

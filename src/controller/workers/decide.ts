@@ -2,7 +2,7 @@ import {
   type ConditionDraft,
   findCondition,
   isTrue,
-  readyReasons,
+  type WorkerReason,
   workerConditions,
 } from '../../api/condition.ts';
 import { type Assignment, type LambdaWorker, WORKER_FINALIZER } from '../../api/lambda-worker.ts';
@@ -92,7 +92,7 @@ function hasFinalizer(worker: LambdaWorker): boolean {
 /** Whether the agent cannot wake the worker for want of room. */
 export function isRefusedByFullNode(worker: LambdaWorker): boolean {
   const ready = findCondition(worker.status?.conditions, workerConditions.ready);
-  return ready?.status === 'False' && ready.reason === readyReasons.nodeFull;
+  return ready?.status === 'False' && ready.reason === ('NodeFull' satisfies WorkerReason);
 }
 
 function troubleOf({ worker, standing }: DecisionInput, assignment: Assignment): Trouble | undefined {
@@ -161,7 +161,7 @@ function assign(
       ...(ready === undefined
         ? {}
         : {
-            ready: draftCondition(worker, workerConditions.ready, 'Unknown', readyReasons.reassigned, ready),
+            ready: draftCondition(worker, workerConditions.ready, 'Unknown', 'Reassigned', ready),
             phase: 'Unknown',
           }),
     },
@@ -199,7 +199,7 @@ function tellLoss(
   scheduled: ConditionDraft,
 ): WorkerDecision {
   const { worker } = input;
-  const ready = draftCondition(worker, workerConditions.ready, 'Unknown', readyReasons.nodeLost, message);
+  const ready = draftCondition(worker, workerConditions.ready, 'Unknown', 'NodeLost', message);
   const isTold = (says(worker, ready) && worker.status?.phase === 'Unknown') || input.isLossTold;
   if (isTold && says(worker, scheduled)) {
     return nothing;

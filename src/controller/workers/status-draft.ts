@@ -1,8 +1,6 @@
 import {
   type ConditionDraft,
   findCondition,
-  readyReasons,
-  scheduledReasons,
   type WorkerReason,
   workerConditions,
 } from '../../api/condition.ts';
@@ -47,7 +45,7 @@ export function assignedTo(worker: LambdaWorker, nodeName: string): ConditionDra
     worker,
     workerConditions.scheduled,
     'True',
-    scheduledReasons.assigned,
+    'Assigned',
     `assigned to node ${nodeName}`,
   );
 }
@@ -99,7 +97,7 @@ export function unplaced(worker: LambdaWorker, lastEpoch: number | undefined, re
           worker,
           workerConditions.ready,
           'False',
-          readyReasons.unassigned,
+          'Unassigned',
           'it was taken away from its node, and no other will do',
         ),
         phase: 'Pending',

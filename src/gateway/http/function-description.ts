@@ -1,4 +1,4 @@
-import { changingReasons, findCondition, readyReasons, workerConditions } from '../../api/condition.ts';
+import { changingReasons, findCondition, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
 import { quantityToMiB } from '../../api/quantity.ts';
 import { unreachable } from '../../common/errors.ts';
@@ -241,15 +241,17 @@ function workerUpdate({ metadata, status }: LambdaWorker): Update {
   // Agents of earlier versions tell by Ready alone.
   const { reason = 'Failed', message = 'no worker can be started' } =
     findCondition(conditions, workerConditions.ready) ?? {};
-  if (phase === 'Failed' || reason === readyReasons.replacementFailed) {
+  if (phase === 'Failed' || reason === ('ReplacementFailed' satisfies WorkerReason)) {
     return { kind: 'Failed', reason, message };
   }
-  return reason === readyReasons.replacing ? { kind: 'InProgress', reason, message } : { kind: 'Successful' };
+  return reason === ('Replacing' satisfies WorkerReason)
+    ? { kind: 'InProgress', reason, message }
+    : { kind: 'Successful' };
 }
 
 /** Why a replacement failed stands before the colon of its message. */
 function updateCode({ message, reason }: { readonly message: string; readonly reason: string }): UpdateCode {
-  const code = reason === readyReasons.replacementFailed ? message.split(':', 1)[0] : reason;
+  const code = reason === ('ReplacementFailed' satisfies WorkerReason) ? message.split(':', 1)[0] : reason;
   return updateCodes.get(code ?? '') ?? 'InternalError';
 }
 
