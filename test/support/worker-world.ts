@@ -276,6 +276,9 @@ export class WorkerWorld {
       this.looks.push(effect);
     } else if (effect.kind === 'Watch') {
       this.watches.push(effect);
+    } else if (effect.kind === 'SetAside') {
+      // What cannot be removed is the node's from here on.
+      this.tasks.delete(effect.containerId);
     } else if (effect.kind === 'Answer') {
       this.#answer(effect);
     }

@@ -7,102 +7,64 @@ import { WorkerWorld } from '../../../support/worker-world.ts';
 
 type Step = (world: WorkerWorld) => void;
 
-const invoke = fc.integer({ min: 1, max: 3 }).map(
-  (calls): Step =>
-    (world) => {
-      for (let call = 0; call < calls; call += 1) {
-        world.invoke();
-      }
-    },
+/** Steps of one kind, each of which a counterexample shows by its name. */
+function stepsOf<T>(name: string, values: fc.Arbitrary<T>, take: (world: WorkerWorld, value: T) => void) {
+  return values.map((value): Step => {
+    const step: Step = (world) => take(world, value);
+    return Object.assign(step, { [fc.toStringMethod]: () => `${name} ${JSON.stringify(value)}` });
+  });
+}
+
+const invoke = stepsOf('invoke', fc.integer({ min: 1, max: 3 }), (world, calls) => {
+  for (let call = 0; call < calls; call += 1) {
+    world.invoke();
+  }
+});
+const hangUp = stepsOf('hang up', fc.integer({ min: 1, max: 12 }), ({ worker }, id) => {
+  worker.step({ kind: 'HungUp', id });
+});
+const endings = ['Answered', 'Answered', 'Unknown', 'TimedOut', 'CutOff', 'NotSent'] as const;
+const endCall = stepsOf(
+  'end call',
+  fc.tuple(fc.constantFrom(...endings), fc.boolean()),
+  (world, [kind, own]) => world.endCall(kind, own),
 );
-const hangUp = fc.integer({ min: 1, max: 12 }).map(
-  (id): Step =>
-    (world) => {
-      world.worker.step({ kind: 'HungUp', id });
-    },
+const faults = ['None', 'None', 'None', 'NotBegun', 'Failed', 'FailedAfter', 'Down', 'Silent'] as const;
+const endAction = stepsOf(
+  'end action',
+  fc.tuple(fc.nat(3), fc.constantFrom(...faults)),
+  (world, [at, fault]) => world.endAction(at, fault),
 );
-const endCall = fc
-  .tuple(
-    fc.constantFrom('Answered', 'Answered', 'Unknown', 'TimedOut', 'CutOff', 'NotSent' as const),
-    fc.boolean(),
-  )
-  .map(
-    ([kind, own]): Step =>
-      (world) =>
-        world.endCall(kind, own),
-  );
-const endAction = fc
-  .tuple(
-    fc.nat(3),
-    fc.constantFrom('None', 'None', 'None', 'NotBegun', 'Failed', 'FailedAfter', 'Down', 'Silent' as const),
-  )
-  .map(
-    ([at, fault]): Step =>
-      (world) =>
-        world.endAction(at, fault),
-  );
-const looks = fc.boolean().map(
-  (works): Step =>
-    (world) =>
-      world.endLook(works),
+const looks = stepsOf('end look', fc.boolean(), (world, works) => world.endLook(works));
+const settles = stepsOf('end settling', fc.boolean(), (world, works) => world.endSettle(works));
+const lefts = stepsOf('end left call', fc.boolean(), (world, seen) => world.endLeft(seen));
+const exits = stepsOf('exit', fc.nat(3), (world, at) => world.exit(at));
+const advance = stepsOf('advance', fc.constantFrom(1, 60, 1_000, 2_500, 16_000, 200_000), ({ worker }, ms) =>
+  worker.advance(ms),
 );
-const settles = fc.boolean().map(
-  (works): Step =>
-    (world) =>
-      world.endSettle(works),
+const changes = fc.record(
+  {
+    restingState: fc.constantFrom('Running' as const, 'Paused' as const, 'Absent' as const),
+    shapeHash: fc.constantFrom('v1-a', 'v1-b'),
+    warmUpPayload: fc.constant('{}'),
+    pauseAfterSeconds: fc.constantFrom(1, 2),
+    networkMode: fc.constantFrom('Bridge' as const, 'Host' as const),
+  },
+  { requiredKeys: [] },
 );
-const lefts = fc.boolean().map(
-  (seen): Step =>
-    (world) =>
-      world.endLeft(seen),
-);
-const exits = fc.nat(3).map(
-  (at): Step =>
-    (world) =>
-      world.exit(at),
-);
-const advance = fc.constantFrom(1, 60, 1_000, 2_500, 16_000, 200_000).map(
-  (ms): Step =>
-    (world) =>
-      world.worker.advance(ms),
-);
-const apply = fc
-  .record(
-    {
-      restingState: fc.constantFrom('Running' as const, 'Paused' as const, 'Absent' as const),
-      shapeHash: fc.constantFrom('v1-a', 'v1-b'),
-      warmUpPayload: fc.constant('{}'),
-      pauseAfterSeconds: fc.constantFrom(1, 2),
-      networkMode: fc.constantFrom('Bridge' as const, 'Host' as const),
-    },
-    { requiredKeys: [] },
-  )
-  .map(
-    (change): Step =>
-      (world) =>
-        world.apply(change, 1),
-  );
-const room = fc.boolean().map(
-  (fits): Step =>
-    (world) => {
-      world.worker.node = { ...world.worker.node, fits: () => fits };
-      world.worker.step({ kind: 'Retried' });
-    },
-);
-const turns = fc.boolean().map(
-  (may): Step =>
-    (world) => {
-      world.worker.node = { ...world.worker.node, mayReplace: () => may };
-      world.worker.step({ kind: 'Ticked' });
-    },
-);
-const down = fc.boolean().map(
-  (runtimeDown): Step =>
-    (world) => {
-      world.worker.node = { ...world.worker.node, runtimeDown };
-      world.worker.step({ kind: 'Retried' });
-    },
-);
+const apply = stepsOf('apply', changes, (world, change) => world.apply(change, 1));
+const room = stepsOf('room', fc.boolean(), ({ worker }, fits) => {
+  worker.node = { ...worker.node, fits: () => fits };
+  worker.step({ kind: 'Retried' });
+});
+const turns = stepsOf('turns', fc.boolean(), ({ worker }, may) => {
+  worker.node = { ...worker.node, mayReplace: () => may };
+  worker.step({ kind: 'Ticked' });
+});
+const down = stepsOf('down', fc.boolean(), ({ worker }, runtimeDown) => {
+  worker.node = { ...worker.node, runtimeDown };
+  worker.step({ kind: 'Retried' });
+});
 const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 5, arbitrary: invoke },
   { weight: 5, arbitrary: endCall },
@@ -129,7 +91,11 @@ const worlds = fc
     ),
     found: fc.constantFrom('None', 'Running', 'Paused', 'Left', 'Earlier' as const),
   })
-  .map(({ desired: change, found }) => worldOf(desiredFixture(change), found));
+  .map(({ desired: change, found }) =>
+    Object.assign(worldOf(desiredFixture(change), found), {
+      [fc.toStringMethod]: () => `${found} ${JSON.stringify(change)}`,
+    }),
+  );
 
 function worldOf(
   desired: DesiredWorker,
