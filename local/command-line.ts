@@ -31,9 +31,9 @@ function addInstanceCommands(program: Command): void {
     .description(
       'start a local instance: API server, containerd, ESB and a sample; resumes what is half done',
     )
-    .addOption(wholeNumber('--nodes <n>', 'number of nodes', { least: 1 }, 1))
-    .addOption(wholeNumber('--gateways <n>', 'number of gateways', { least: 1 }, 1))
-    .addOption(wholeNumber('--controllers <n>', 'number of controllers', { least: 1 }, 1))
+    .addOption(wholeNumber('--nodes <n>', 'number of nodes', 1).or(1))
+    .addOption(wholeNumber('--gateways <n>', 'number of gateways', 1).or(1))
+    .addOption(wholeNumber('--controllers <n>', 'number of controllers', 1).or(1))
     .option('--audit', 'have the API server keep an audit log', false)
     .addOption(
       list(

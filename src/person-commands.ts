@@ -52,12 +52,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
     .option('--kubeconfig <file>', 'how to reach the API server; that of the local instance by default')
     .option('-n, --namespace <name>', 'namespace of the worker', 'default')
     .addOption(
-      wholeNumber(
-        '--tail <lines>',
-        'how many lines from the end, hidden ones included; 0 for all',
-        { least: 0 },
-        0,
-      ),
+      wholeNumber('--tail <lines>', 'how many lines from the end, hidden ones included; 0 for all', 0).or(0),
     )
     .option('-f, --follow', 'go on showing', false)
     .option('--since <time>', 'only what was written since: a duration such as 10m, or a date')
@@ -84,9 +79,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
       'no node, but what ESB made in its own namespace; for after its controllers have ended',
       false,
     )
-    .addOption(
-      wholeNumber('--timeout <seconds>', 'how long to wait until the nodes are left', { least: 1 }, 240),
-    )
+    .addOption(wholeNumber('--timeout <seconds>', 'how long to wait until the nodes are left', 1).or(240))
     .addOption(systemNamespace)
     .option(
       '--kubeconfig <file>',

@@ -5,7 +5,7 @@ import { kubeconfig, logLevel, systemNamespace } from './shared.ts';
 export const controllerFlags = {
   server: {
     logLevel,
-    health: text('--health <host:port>', 'where /healthz, /readyz and /metrics are served', ':9091'),
+    health: text('--health <host:port>', 'where /healthz, /readyz and /metrics are served').or(':9091'),
     identity: text('--identity <name>', 'name in the leader election; host name and process id by default'),
   },
   cluster: { kubeconfig, systemNamespace },
@@ -14,12 +14,11 @@ export const controllerFlags = {
       '--hold-image <image>',
       "this program's image, for the Pod that stands for the memory of a node's workers; no such Pods without it",
     ),
-    pullPolicy: choice(
-      '--hold-pull-policy <policy>',
-      'when that image is pulled',
-      ['Always', 'IfNotPresent', 'Never'],
+    pullPolicy: choice('--hold-pull-policy <policy>', 'when that image is pulled', [
+      'Always',
       'IfNotPresent',
-    ),
+      'Never',
+    ]).or('IfNotPresent'),
     priorityClass: text('--hold-priority-class <name>', 'priority class of those Pods'),
   },
 };

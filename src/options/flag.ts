@@ -8,6 +8,15 @@ const LEAST_BYTES = 64 * 1024;
 export class Flag<Value> extends Option {
   /** The type of the value; no object has the field. */
   declare readonly value: Value;
+
+  /**
+   * The flag with a default.
+   *
+   * @param shown the default as people write it
+   */
+  or(byDefault: Exclude<Value, undefined>, shown?: string): Flag<Exclude<Value, undefined>> {
+    return (this as unknown as Flag<Exclude<Value, undefined>>).default(byDefault, shown);
+  }
 }
 
 /** The flags of one subject, by the names that the program has for them. */
@@ -25,10 +34,8 @@ export type OptionsOf<Groups extends FlagGroups> = {
   readonly [Subject in keyof Groups]: GroupOptions<Groups[Subject]>;
 };
 
-export function text(flags: string, help: string): Flag<string | undefined>;
-export function text(flags: string, help: string, byDefault: string): Flag<string>;
-export function text(flags: string, help: string, byDefault?: string): Flag<string | undefined> {
-  return new Flag<string | undefined>(flags, help).default(byDefault);
+export function text(flags: string, help: string): Flag<string | undefined> {
+  return new Flag(flags, help);
 }
 
 /** A text without which the command does not run. */
@@ -36,25 +43,13 @@ export function requiredText(flags: string, help: string): Flag<string> {
   return new Flag<string>(flags, help).makeOptionMandatory();
 }
 
-export interface NumberLimits {
-  readonly least: number;
-  readonly most?: number;
-}
-
-export function wholeNumber(flags: string, help: string, limits: NumberLimits): Flag<number | undefined>;
 export function wholeNumber(
   flags: string,
   help: string,
-  limits: NumberLimits,
-  byDefault: number,
-): Flag<number>;
-export function wholeNumber(
-  flags: string,
-  help: string,
-  { least, most = Number.MAX_SAFE_INTEGER }: NumberLimits,
-  byDefault?: number,
+  least: number,
+  most = Number.MAX_SAFE_INTEGER,
 ): Flag<number | undefined> {
-  return new Flag<number | undefined>(flags, help).default(byDefault).argParser((given) => {
+  return new Flag<number | undefined>(flags, help).argParser((given) => {
     const value = Number(given);
     if (!/^\d+$/.test(given) || !Number.isSafeInteger(value) || value < least || value > most) {
       const range = most === Number.MAX_SAFE_INTEGER ? `of at least ${least}` : `from ${least} to ${most}`;
@@ -65,11 +60,8 @@ export function wholeNumber(
 }
 
 /** A number of bytes, given as Kubernetes writes a quantity, such as `10Mi`. */
-export function bytes(flags: string, help: string): Flag<number | undefined>;
-export function bytes(flags: string, help: string, byDefault: string): Flag<number>;
-export function bytes(flags: string, help: string, byDefault?: string): Flag<number | undefined> {
-  const flag = new Flag<number | undefined>(flags, help).argParser(byteSize);
-  return byDefault === undefined ? flag : flag.default(byteSize(byDefault), byDefault);
+export function bytes(flags: string, help: string): Flag<number | undefined> {
+  return new Flag<number | undefined>(flags, help).argParser(byteSize);
 }
 
 function byteSize(given: string): number {
@@ -84,20 +76,8 @@ export function choice<const Choice extends string>(
   flags: string,
   help: string,
   choices: readonly Choice[],
-): Flag<Choice | undefined>;
-export function choice<const Choice extends string>(
-  flags: string,
-  help: string,
-  choices: readonly Choice[],
-  byDefault: NoInfer<Choice>,
-): Flag<Choice>;
-export function choice<const Choice extends string>(
-  flags: string,
-  help: string,
-  choices: readonly Choice[],
-  byDefault?: NoInfer<Choice>,
 ): Flag<Choice | undefined> {
-  return new Flag<Choice | undefined>(flags, help).choices(choices).default(byDefault);
+  return new Flag<Choice | undefined>(flags, help).choices(choices);
 }
 
 /** A flag that may be given several times, or once with commas. */

@@ -6,27 +6,24 @@ import { kubeconfig, logLevel, otlpEndpoint, systemNamespace } from './shared.ts
 export const gatewayFlags = {
   server: {
     logLevel,
-    listen: text('--listen <host:port>', 'where the Lambda API is served', '127.0.0.1:9080'),
-    health: text('--health <host:port>', 'where /healthz, /readyz and /metrics are served', ':9092'),
-    stateDir: text('--state-dir <dir>', 'folder for what must outlive a restart', '/var/lib/esb-gateway'),
+    listen: text('--listen <host:port>', 'where the Lambda API is served').or('127.0.0.1:9080'),
+    health: text('--health <host:port>', 'where /healthz, /readyz and /metrics are served').or(':9092'),
+    stateDir: text('--state-dir <dir>', 'folder for what must outlive a restart').or('/var/lib/esb-gateway'),
   },
   cluster: {
     kubeconfig,
     systemNamespace,
-    namespace: text('--namespace <name>', 'namespace whose functions are served', 'default'),
+    namespace: text('--namespace <name>', 'namespace whose functions are served').or('default'),
   },
   callers: {
-    authentication: choice(
-      '--authentication <on|off>',
-      'whether callers have to prove who they are',
-      ['on', 'off'],
+    authentication: choice('--authentication <on|off>', 'whether callers have to prove who they are', [
       'on',
-    ),
+      'off',
+    ]).or('on'),
     accessKeys: text(
       '--access-keys <name>',
       'Secret with the access keys, in the namespace; empty for none',
-      ACCESS_KEYS_SECRET,
-    ),
+    ).or(ACCESS_KEYS_SECRET),
     tokenAudience: list(
       '--token-audience <name>',
       'audience that bearer tokens have to be for, in place of esb-gateway.NAMESPACE and esb-gateway; may be repeated',
@@ -34,21 +31,18 @@ export const gatewayFlags = {
     cacheSeconds: wholeNumber(
       '--access-cache <seconds>',
       'how long an answer of the API server about a caller is good for',
-      { least: 1 },
-      60,
-    ),
+      1,
+    ).or(60),
     graceSeconds: wholeNumber(
       '--access-grace <seconds>',
       'how much longer the last answer does while the API server is away',
-      { least: 0 },
-      3600,
-    ),
+      0,
+    ).or(3600),
     strangerRate: wholeNumber(
       '--stranger-rate <n>',
       'questions a second to the API server about callers of one address who are not known; 0 for no limit',
-      { least: 0 },
-      100,
-    ),
+      0,
+    ).or(100),
   },
   tls: {
     cert: text(
@@ -62,49 +56,45 @@ export const gatewayFlags = {
     maxRequests: wholeNumber(
       '--max-requests <n>',
       'requests under way before further ones are refused',
-      { least: 1 },
-      8192,
+      1,
+    ).or(8192),
+    maxHeld: bytes('--max-held <bytes>', 'bytes of bodies and answers held before that').or(
+      512 * 2 ** 20,
+      '512Mi',
     ),
-    maxHeld: bytes('--max-held <bytes>', 'bytes of bodies and answers held before that', '512Mi'),
-    maxConnections: wholeNumber(
-      '--max-connections <n>',
-      'connections before further ones are closed',
-      { least: 1 },
+    maxConnections: wholeNumber('--max-connections <n>', 'connections before further ones are closed', 1).or(
       16384,
     ),
     maxConnectionsPerAddress: wholeNumber(
       '--max-connections-per-address <n>',
       'connections of one address before further ones are closed; half of all by default',
-      { least: 1 },
+      1,
     ),
     maxLoopDelay: wholeNumber(
       '--max-loop-delay <ms>',
       'how late the program may be before requests are refused',
-      { least: 10 },
-      3000,
-    ),
+      10,
+    ).or(3000),
     maxHeap: wholeNumber(
       '--max-heap <percent>',
       'how full the heap may be before requests are refused',
-      { least: 1, most: 100 },
-      85,
-    ),
+      1,
+      100,
+    ).or(85),
     maxQueueWait: wholeNumber(
       '--max-queue-wait <seconds>',
       'how long a call waits until its function has a place for it',
-      { least: 0 },
-      300,
-    ),
+      0,
+    ).or(300),
     callerRate: wholeNumber(
       '--caller-rate <n>',
       'requests a second of each caller, or of each address without authentication; 0 for no limit',
-      { least: 0 },
       0,
-    ),
+    ).or(0),
     callerBurst: wholeNumber(
       '--caller-burst <n>',
       "requests that a caller may make at once after a rest; a second's worth by default",
-      { least: 1 },
+      1,
     ),
   },
   events: {
@@ -112,8 +102,7 @@ export const gatewayFlags = {
       '--event-store <kind>',
       'where calls of type Event are kept: a file in the state folder, or a database that gateways share',
       ['sqlite', 'postgres'],
-      'sqlite',
-    ),
+    ).or('sqlite'),
     databaseFile: text(
       '--event-database-file <file>',
       'file with the connection string of that database; else it is in ESB_EVENT_DATABASE',
@@ -121,10 +110,9 @@ export const gatewayFlags = {
     maxEvents: wholeNumber(
       '--max-events <n>',
       'events kept before further ones are refused; a function has at most what stays free',
-      { least: 1 },
-      100_000,
-    ),
-    maxBytes: bytes('--max-event-bytes <bytes>', 'bytes of their payloads before that', '1Gi'),
+      1,
+    ).or(100_000),
+    maxBytes: bytes('--max-event-bytes <bytes>', 'bytes of their payloads before that').or(2 ** 30, '1Gi'),
     destinations: list(
       '--event-destination <host|cidr>',
       'where records of failure may be posted: a host, *.domain, address or range; may be repeated. Without it anywhere; loopback, link-local, metadata and own addresses only where a range names them',
@@ -140,9 +128,8 @@ export const gatewayFlags = {
     metricsFunctions: wholeNumber(
       '--metrics-functions <n>',
       'most functions with metrics of their own; the others share theirs',
-      { least: 0 },
-      100,
-    ),
+      0,
+    ).or(100),
   },
 };
 

@@ -2,12 +2,17 @@ import { SYSTEM_NAMESPACE } from '../api/name.ts';
 import { choice, text } from './flag.ts';
 
 /** Least severe messages that a process logs. */
-export const logLevel = choice(
-  '--log-level <level>',
-  'least severe messages to log',
-  ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+export const logLevel = choice('--log-level <level>', 'least severe messages to log', [
+  'trace',
+  'debug',
   'info',
-).env('ESB_LOG_LEVEL');
+  'warn',
+  'error',
+  'fatal',
+  'silent',
+])
+  .or('info')
+  .env('ESB_LOG_LEVEL');
 
 export const kubeconfig = text(
   '--kubeconfig <file>',
@@ -17,8 +22,7 @@ export const kubeconfig = text(
 export const systemNamespace = text(
   '--system-namespace <name>',
   'where Leases and the client authority are kept',
-  SYSTEM_NAMESPACE,
-);
+).or(SYSTEM_NAMESPACE);
 
 export const otlpEndpoint = text(
   '--otlp-endpoint <url>',
