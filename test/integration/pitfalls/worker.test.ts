@@ -2,12 +2,13 @@ import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { ContainerRuntime, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
-import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
+import { destroyAll, ensureRequest, type Lab, shimsOf } from '../../support/lab.ts';
 import { startOwnedProcess } from '../../support/owned-process.ts';
 import { toolsFolder } from '../../support/tools.ts';
+import { useLab } from '../../support/use-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
@@ -17,17 +18,8 @@ const ANSWER_WITHIN_MS = 5_000;
 describe('what other systems fell over with one worker:', () => {
   let lab: Lab;
   let runtime: ContainerRuntime;
-
-  beforeAll(async () => {
-    lab = await startLab();
-    runtime = await lab.runtime();
-  });
-  afterAll(async () => {
-    await lab?.close();
-  });
-  afterEach(async () => {
-    await destroyAll(runtime);
-    expect(await lab.leftovers()).toEqual([]);
+  useLab((started, itsRuntime) => {
+    [lab, runtime] = [started, itsRuntime];
   });
 
   const make = async (name: string): Promise<{ id: string; address: WorkerAddress }> => {

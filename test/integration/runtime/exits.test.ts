@@ -3,9 +3,10 @@ import { readdir } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { ContainerRuntime, RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
-import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { ensureRequest, type Lab } from '../../support/lab.ts';
+import { useLab } from '../../support/use-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
@@ -13,17 +14,8 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 describe('a worker', () => {
   let lab: Lab;
   let runtime: ContainerRuntime;
-
-  beforeAll(async () => {
-    lab = await startLab();
-    runtime = await lab.runtime();
-  });
-  afterAll(async () => {
-    await lab?.close();
-  });
-  afterEach(async () => {
-    await destroyAll(runtime);
-    expect(await lab.leftovers()).toEqual([]);
+  useLab((started, itsRuntime) => {
+    [lab, runtime] = [started, itsRuntime];
   });
   function events(): RuntimeEvent[] {
     const seen: RuntimeEvent[] = [];

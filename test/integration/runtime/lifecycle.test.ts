@@ -1,6 +1,7 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { ContainerRuntime } from '../../../src/runtime/contract/runtime.ts';
-import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { ensureRequest, type Lab } from '../../support/lab.ts';
+import { useLab } from '../../support/use-lab.ts';
 
 interface Answer {
   readonly counter: number;
@@ -13,16 +14,8 @@ interface Answer {
 describe('a worker on containerd', () => {
   let lab: Lab;
   let runtime: ContainerRuntime;
-
-  beforeAll(async () => {
-    lab = await startLab();
-    runtime = await lab.runtime();
-  });
-  afterAll(async () => {
-    await lab?.close();
-  });
-  afterEach(async () => {
-    await destroyAll(runtime);
+  useLab((started, itsRuntime) => {
+    [lab, runtime] = [started, itsRuntime];
   });
 
   it('is pulled, made, called, frozen, thawed and removed without a trace', async () => {

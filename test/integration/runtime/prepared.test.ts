@@ -1,6 +1,7 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { ContainerRuntime, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
-import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
+import { ensureRequest, type Lab, shimsOf } from '../../support/lab.ts';
+import { useLab } from '../../support/use-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
@@ -8,17 +9,8 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 describe('a worker that was made in advance', () => {
   let lab: Lab;
   let runtime: ContainerRuntime;
-
-  beforeAll(async () => {
-    lab = await startLab();
-    runtime = await lab.runtime();
-  });
-  afterAll(async () => {
-    await lab?.close();
-  });
-  afterEach(async () => {
-    await destroyAll(runtime);
-    expect(await lab.leftovers()).toEqual([]);
+  useLab((started, itsRuntime) => {
+    [lab, runtime] = [started, itsRuntime];
   });
 
   const task = async (containerId: string): Promise<{ pid: string; state: string } | undefined> => {

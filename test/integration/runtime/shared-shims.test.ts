@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { createContainerdClient } from '../../../src/containerd/containerd-client.ts';
 import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/runtime.ts';
 import type {
@@ -8,7 +8,8 @@ import type {
   RuntimeEvent,
   WorkerAddress,
 } from '../../../src/runtime/contract/runtime.ts';
-import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
+import { ensureRequest, type Lab, shimsOf } from '../../support/lab.ts';
+import { useLab } from '../../support/use-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
@@ -16,18 +17,12 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 describe('workers that share shims', () => {
   let lab: Lab;
   let runtime: ContainerRuntime;
-
-  beforeAll(async () => {
-    lab = await startLab();
-    runtime = await lab.runtime({ workersPerShim: 3 });
-  });
-  afterAll(async () => {
-    await lab?.close();
-  });
-  afterEach(async () => {
-    await destroyAll(runtime);
-    expect(await lab.leftovers()).toEqual([]);
-  });
+  useLab(
+    (started, itsRuntime) => {
+      [lab, runtime] = [started, itsRuntime];
+    },
+    { workersPerShim: 3 },
+  );
 
   const requests = (...names: string[]): EnsureRequest[] => names.map((name) => ensureRequest(lab, name));
   const shims = async (): Promise<number> => (await shimsOf(lab.socketPath)).length;

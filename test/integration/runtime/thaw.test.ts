@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } 
 import type { ContainerRuntime, RuntimeEvent, WorkerAddress } from '../../../src/runtime/contract/runtime.ts';
 import { freeze } from '../../support/freezer.ts';
 import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
+import { useLab } from '../../support/use-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const nowhere: WorkerAddress = { ip: '', port: 0 };
@@ -10,17 +11,8 @@ const nowhere: WorkerAddress = { ip: '', port: 0 };
 describe('a worker thawed below containerd', () => {
   let lab: Lab;
   let runtime: ContainerRuntime;
-
-  beforeAll(async () => {
-    lab = await startLab();
-    runtime = await lab.runtime();
-  });
-  afterAll(async () => {
-    await lab?.close();
-  });
-  afterEach(async () => {
-    await destroyAll(runtime);
-    expect(await lab.leftovers()).toEqual([]);
+  useLab((started, itsRuntime) => {
+    [lab, runtime] = [started, itsRuntime];
   });
 
   const told = async (containerId: string): Promise<string | undefined> =>

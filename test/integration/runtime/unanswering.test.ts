@@ -1,21 +1,15 @@
 import { readdir, readFile } from 'node:fs/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { ContainerRuntime } from '../../../src/runtime/contract/runtime.ts';
-import { destroyAll, ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';
+import { ensureRequest, type Lab, shimsOf } from '../../support/lab.ts';
+import { useLab } from '../../support/use-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 describe('a list of workers', () => {
   let lab: Lab;
   let runtime: ContainerRuntime;
-
-  beforeAll(async () => {
-    lab = await startLab();
-    runtime = await lab.runtime();
-  });
-  afterAll(() => lab?.close());
-  afterEach(async () => {
-    await destroyAll(runtime);
-    expect(await lab.leftovers()).toEqual([]);
+  useLab((started, itsRuntime) => {
+    [lab, runtime] = [started, itsRuntime];
   });
 
   /** Two workers, and the shim of the second one. */
