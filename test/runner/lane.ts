@@ -15,7 +15,10 @@ const before = await takeHostInventory(NO_GROUP);
 const child = spawn(program, args, { stdio: 'inherit' });
 const [code] = (await once(child, 'close')) as [number | null];
 process.exitCode = code ?? 1;
-const left = compareHostInventory(before, await takeHostInventory(NO_GROUP));
+// The socket of a shim that a test has killed goes with the `/run` of the namespaces.
+const left = compareHostInventory(before, await takeHostInventory(NO_GROUP)).filter(
+  (line) => !line.includes('shim socket'),
+);
 if (left.length > 0) {
   process.stdout.write(`The namespaces of the tests are not as they were before:\n${left.join('\n')}\n`);
   process.exitCode = 1;
