@@ -12,10 +12,10 @@ export interface Condition {
 
 export type ConditionStatus = 'True' | 'False' | 'Unknown';
 
-/** A condition before it is known when it came about. */
+/** A condition without the time of its last transition. */
 export type ConditionDraft = Omit<Condition, 'lastTransitionTime'>;
 
-/** Types of the conditions of a LambdaWorker, and who writes them. */
+/** Types of the conditions of a LambdaWorker, with their writers. */
 export const workerConditions = {
   /** Controller: whether a node was found. */
   scheduled: 'Scheduled',

@@ -4,7 +4,7 @@ const FORM = /^esb:\/\/gateway\/([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)$/;
 /** Verb on `lambdaworkers` by which Kubernetes lets an account have a gateway's certificate for a namespace. */
 export const SERVE_VERB = 'serve';
 
-/** How the certificate of a gateway, and the request for it, name a namespace that the gateway serves. */
+/** The name of a served namespace in a gateway's certificate, and in the request for one. */
 export function gatewayUri(namespace: string): string {
   return `${PREFIX}${namespace}`;
 }
@@ -17,7 +17,7 @@ export function namespaceOfUri(uri: string): string | undefined {
 /**
  * The namespaces that a gateway's certificate names.
  *
- * @param alternativeNames what Node.js shows of the extension, such as `URI:esb://gateway/shop, URI:esb://gateway/pay`
+ * @param alternativeNames the extension in the form of Node.js, such as `URI:esb://gateway/shop, URI:esb://gateway/pay`
  * @returns undefined where the certificate has no such extension, as those of earlier releases
  */
 export function namespacesOfNames(alternativeNames: string | undefined): ReadonlySet<string> | undefined {

@@ -1,4 +1,4 @@
-/** Labels of our containers in containerd: who a container belongs to. */
+/** Labels of our containers in containerd: the owner of a container. */
 export const containerLabels = {
   namespace: 'esb.dev/namespace',
   name: 'esb.dev/name',
@@ -13,11 +13,11 @@ export const containerLabels = {
   handlerInItsPlace: 'esb.dev/handler-in-its-place',
   /** First of the node's users that are in its user namespace. */
   userIds: 'esb.dev/user-ids',
-  /** Those of one group share a shim. */
+  /** Containers of one group share a shim. */
   shimGroup: 'esb.dev/shim-group',
-  /** The boot of the machine that it was made in. */
+  /** The boot of the machine in which the container was made. */
   boot: 'esb.dev/boot',
 } as const;
 
-/** What every label and annotation of ours begins with. */
+/** Prefix of our labels and annotations. */
 export const LABEL_PREFIX = 'esb.dev/';

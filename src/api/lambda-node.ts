@@ -16,12 +16,12 @@ export const lambdaNodes: ResourceType<LambdaNode> = {
 /** Amounts of a node: memory in MiB and number of workers. */
 export type NodeAmounts = NonNullable<LambdaNodeStatus['capacity']>;
 
-/** Whether people asked that no more workers come here, on the LambdaNode itself or on the Node of its name. */
+/** Whether the LambdaNode, or the Node of its name, is marked to take no more workers. */
 export function isCordoned(node: LambdaNode): boolean {
   return node.spec?.unschedulable === true || node.status?.unschedulable === true;
 }
 
-/** Kept on a node's hold Pod until the node has no workers any more, so that whoever drains the node waits for that. */
+/** Kept on a node's hold Pod until the node has no workers, so that a drain waits for that. */
 export const HOLD_FINALIZER = 'esb.dev/hold';
 
 /** Labels of hold Pods, and the selector that finds them. */

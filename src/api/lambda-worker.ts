@@ -18,13 +18,13 @@ export const lambdaWorkers: ResourceType<LambdaWorker> = {
   namespaced: true,
 };
 
-/** What a worker is doing, in one word. */
+/** The phase of a worker, in one word. */
 export type WorkerPhase = NonNullable<LambdaWorkerStatus['phase']>;
 
 /** The state that a worker rests in. */
 export type DesiredState = LambdaWorkerSpec['desiredState'];
 
-/** Which node a worker lives on, and the number of that decision. */
+/** The node of a worker, and the epoch of the assignment. */
 export type Assignment = NonNullable<LambdaWorkerStatus['assignment']>;
 
 /** Path of the selectable field by which agents watch the workers of their node. */
@@ -35,7 +35,7 @@ export const WORKER_FINALIZER = 'esb.dev/worker';
 
 /**
  * Name of the function that a worker serves: spec.functionName, and the name of the resource where that is absent.
- * The only place that decides it.
+ * No other code decides the name.
  */
 export function functionNameOf(worker: LambdaWorker): string {
   return worker.spec.functionName ?? worker.metadata.name;

@@ -2,7 +2,7 @@
 export const API_GROUP = 'esb.dev';
 export const API_VERSION = 'v1alpha1';
 
-/** Namespace of Leases, client CA and the like, unless a role is told another. */
+/** Default namespace of Leases, client CA and the like. */
 export const SYSTEM_NAMESPACE = 'esb-system';
 
 /** Field managers, by role. One for all agents, so that the fields of a worker's last node go with it. */
@@ -25,7 +25,7 @@ export const CLIENT_CA_PUBLIC_KEY = 'ca.crt';
 export const CLUSTER_RANGES_NAME = 'esb-cluster-ranges';
 export const CLUSTER_RANGES_KEY = 'podCIDRs';
 
-/** ConfigMap with the policy of workers: what a namespace needs the label for. */
+/** ConfigMap with the policy of workers: the features that need the label on their namespace. */
 export const WORKER_POLICY_NAME = 'esb-worker-policy';
 /** Label of a namespace whose workers may have the network of the node and the like, when it is `true`. */
 export const PRIVILEGED_WORKERS_LABEL = 'esb.dev/privileged-workers';
@@ -34,8 +34,8 @@ export const PRIVILEGED_WORKERS_LABEL = 'esb.dev/privileged-workers';
 export const GATEWAY_SIGNER = 'esb.dev/gateway-client';
 /** Common name of gateways' client certificates. */
 export const GATEWAY_COMMON_NAME = 'esb-gateway';
-/** What the name of a gateway's CertificateSigningRequest begins with. */
+/** Prefix of the names of gateways' CertificateSigningRequests. */
 export const GATEWAY_REQUEST_PREFIX = 'esb-gateway-';
 
-/** Secret with the keys that calls are signed with, unless a gateway is told another. */
+/** Default Secret with the keys that calls are signed with. */
 export const ACCESS_KEYS_SECRET = 'esb-access-keys';

@@ -21,7 +21,7 @@ const pattern = /^([+-]?(?:\d+\.?\d*|\.\d+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]
 
 /**
  * A Kubernetes quantity as a plain number of its base unit: `128Mi` is 134217728, `500m` is 0.5.
- * Undefined for anything that is none; the resource schema refuses those before.
+ * Undefined for any other text; the resource schema refuses such text before.
  */
 export function parseQuantity(quantity: number | string): number | undefined {
   const match = pattern.exec(String(quantity).trim());

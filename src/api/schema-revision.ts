@@ -7,12 +7,12 @@ export const SCHEMA_REVISION = 4;
 /** Names of our CustomResourceDefinitions. */
 export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaworkers.esb.dev'] as const;
 
-/** The part of a CustomResourceDefinition that is looked at. */
+/** The fields of a CustomResourceDefinition that are read. */
 export interface DefinitionView {
   readonly metadata: { readonly name: string; readonly annotations?: Readonly<Record<string, string>> };
 }
 
-/** Whether the installed definitions fit; the same shape as a part's Health. */
+/** Whether the installed definitions fit; a form of Health. */
 export type SchemaFit =
   | { readonly ok: true }
   | {
@@ -23,7 +23,7 @@ export type SchemaFit =
 
 /**
  * Whether one of our definitions is installed in the revision that this program needs. A newer one fits: changes are
- * additive. By an older one the API server refuses each status that has a newer field, with all that it tells.
+ * additive. An older one makes the API server refuse each status with a newer field as a whole.
  *
  * @param installed the definition as the API server has it; undefined when it has none
  */

@@ -16,7 +16,7 @@ export interface SchemaWaitOptions {
   readonly logger: Logger;
   /** Reason of the health while the API server cannot be read. */
   readonly unreadable: HealthReason;
-  /** Called after each look. */
+  /** Called after each read. */
   readonly report: (health: Health) => void;
 }
 
@@ -29,7 +29,7 @@ export async function waitForSchema(options: SchemaWaitOptions, signal: AbortSig
   const { clock, logger, report } = options;
   let last = '';
   for (;;) {
-    const health = await look(options, signal);
+    const health = await readSchema(options, signal);
     report(health);
     if (health.ok) {
       return;
@@ -42,7 +42,7 @@ export async function waitForSchema(options: SchemaWaitOptions, signal: AbortSig
   }
 }
 
-async function look({ client, unreadable }: SchemaWaitOptions, signal: AbortSignal): Promise<Health> {
+async function readSchema({ client, unreadable }: SchemaWaitOptions, signal: AbortSignal): Promise<Health> {
   try {
     return await checkDefinitions((name) =>
       client.get(customResourceDefinitions, { name }, { signal, deadlineMs: READ_DEADLINE_MS }),

@@ -1,7 +1,7 @@
 import type { LambdaWorker } from './generated/lambda-worker.ts';
 import { quantityToMiB, quantityToMilli } from './quantity.ts';
 
-/** What a worker may use, in the units that nodes count in. */
+/** Resources that a worker may use, in the units of nodes. */
 export interface WorkerResources {
   readonly memoryMiB: number;
   /** Absent means no limit. */
@@ -13,7 +13,7 @@ export interface WorkerResources {
 
 /**
  * MiB that a worker may take of its node's memory: the limit of its control group, and what is counted, placed and
- * promised while a container exists, running or paused. The kernel charges a tmpfs to whoever writes to it.
+ * promised while a container exists, running or paused. The kernel charges a tmpfs to the writing process.
  */
 export function takenMiB(worker: Pick<WorkerResources, 'memoryMiB' | 'ephemeralStorageMiB'>): number {
   return worker.memoryMiB + worker.ephemeralStorageMiB;

@@ -38,8 +38,8 @@ export interface NodeNetwork {
   /** Fills no more slots and waits for work under way. Attachments stay. */
   stop(): Promise<void>;
   /**
-   * Stops, and removes all traces of this network from the node, remaining attachments included. Only `stop` may follow.
-   * May be repeated.
+   * Stops, and removes all traces of this network from the node, remaining attachments included. Only `stop` may
+   * follow. May be repeated.
    *
    * @returns one message for each trace that could not be removed; empty when nothing is left
    */
@@ -58,8 +58,8 @@ export interface NodeNetwork {
    */
   repair(inUse: ReadonlySet<string>, options?: RepairOptions): Promise<string[]>;
   /**
-   * Looks again, and mends flushed rules, a missing bridge or switched-off forwarding. Cheap: with all well, programs run
-   * at most once a minute. Reasons: `SubnetCollision`, `PluginMissing`, `NftFailed`, `AddressesExhausted`,
+   * Looks again, and mends flushed rules, a missing bridge or switched-off forwarding. Cheap: with all well, programs
+   * run at most once a minute. Reasons: `SubnetCollision`, `PluginMissing`, `NftFailed`, `AddressesExhausted`,
    * `NetworkConfigInvalid`, `SubnetTooSmall`, `BridgeFailed`, `ForwardingFailed`, `AttachFailed`; `PortsLow` and
    * `AddressesLow` warn of a coming shortage.
    */

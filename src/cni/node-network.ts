@@ -48,7 +48,7 @@ export interface NodeNetworkOptions {
   readonly deniedRanges?: readonly string[];
   /** Destinations that workers reach although a denied range has them. */
   readonly allowedRanges?: readonly string[];
-  /** Ranges beside the routes of this node that the subnet must not touch; asked at every look. */
+  /** Ranges beside the routes of this node that the subnet must not touch; read at every check. */
   readonly otherRanges?: () => readonly NamedRange[];
   /** The `/etc/resolv.conf` of workers. Default: one without name servers. */
   readonly resolvConfPath?: string | undefined;
@@ -194,7 +194,7 @@ class CniNodeNetwork implements NodeNetwork {
       const slot = await this.#pool.take(signal);
       const attachment = await this.#assign(slot, containerId);
       if (signal.aborted) {
-        // Nobody heard of it, so nobody will detach it.
+        // The caller has not received the attachment, so detach it here.
         await this.#disposal.dispose(slot.id);
       }
       return attachment;
@@ -331,7 +331,7 @@ class CniNodeNetwork implements NodeNetwork {
         removed.push(containerId);
       }
     }
-    // What is just being attached gets a record in its own time.
+    // An attachment that is being made gets a record of its own.
     const settled = [...claims].filter(([, containerId]) => !this.#calls.has(containerId));
     removed.push(...(await this.#audit.removeUnrecorded(setup, new Map(settled))));
     if (removed.length > 0) {

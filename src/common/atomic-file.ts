@@ -5,8 +5,8 @@ export interface AtomicWriteOptions {
   /** Permissions of the file. Default 0o600. */
   readonly mode?: number;
   /**
-   * Whether the new one is there from now on, also after a loss of power. Otherwise the old one may be back; a crash of the
-   * process alone brings back neither. Default true.
+   * Whether the new file outlives a loss of power from now on. Otherwise the old file may be back; a crash of the
+   * process alone never brings it back. Default true.
    */
   readonly durable?: boolean;
 }
@@ -45,10 +45,10 @@ export async function writeFileAtomically(
   }
 }
 
-/** What a write is called until it is done. */
+/** Name of a file that is being written. */
 const unfinished = /\.\d+\.[0-9a-z.]+\.tmp$/;
 
-/** Removes what writes left in a folder that a crash cut off. Nobody may be writing there. */
+/** Removes the files of writes that a crash cut off. No write may be under way in the folder. */
 export async function removeUnfinishedFiles(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
     if (unfinished.test(name)) {

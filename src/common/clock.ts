@@ -3,7 +3,7 @@ export interface Timer {
   cancel(): void;
 }
 
-/** Time as the code sees it, so that tests can move it. */
+/** Source of time, so that tests can move it. */
 export interface Clock {
   /** Wall-clock time in milliseconds since the epoch. For stamps only: it can step. */
   now(): number;

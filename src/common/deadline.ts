@@ -1,7 +1,7 @@
 import type { Clock } from './clock.ts';
 import { EsbError, messageOf } from './errors.ts';
 
-/** What every asynchronous call of ours takes last. */
+/** Options of every asynchronous call of ours; its last parameter. */
 export interface CallOptions {
   /** Ends the call early. */
   readonly signal?: AbortSignal | undefined;
@@ -92,12 +92,12 @@ export function aborted(signal: AbortSignal): Promise<void> {
   return fired.promise;
 }
 
-/** Whether `error` only says that a caller gave up. */
+/** Whether a caller's signal is the cause of `error`. */
 export function isAborted(error: unknown): boolean {
   return error instanceof AbortedError || (error instanceof Error && error.name === 'AbortError');
 }
 
-/** `message` of an error, after the thing that was being done. */
+/** Message of an error, after the name of the step that failed. */
 export function during(what: string, error: unknown): string {
   return `${what}: ${messageOf(error)}`;
 }

@@ -1,4 +1,4 @@
-/** A failure as runtimes tell it. */
+/** A failure in the form of the runtimes. */
 export interface RuntimeError {
   readonly errorType: string;
   readonly errorMessage: string;
@@ -7,7 +7,7 @@ export interface RuntimeError {
 /** Largest answer that AWS, and the emulator, let a function give: 6 MiB and 100 bytes. */
 export const MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100;
 
-/** Bytes that are enough to tell a timeout, and to see how an answer begins. */
+/** Bytes that suffice to recognise a timeout, and the beginning of an error. */
 const START_BYTES = 96;
 const TIMEOUT_TEXT = /^\s*Task timed out after (\d+)\.\d\d seconds\s*$/;
 
@@ -24,15 +24,15 @@ const ERROR_MEMBERS: ReadonlySet<string> = new Set([
 
 const STARTS_LIKE_ERROR = /^\s*\{\s*"(?:errorMessage|errorType|stackTrace|trace|requestId|causes?)"/;
 
-/** Seconds after which the emulator gave a call up, when that is what an answer says: a line of text, not JSON. */
+/** Seconds after which the emulator gave up a call, where an answer says so: a line of text, not JSON. */
 export function timedOutAfter(body: Buffer): number | undefined {
   const timeout = body.length <= START_BYTES ? TIMEOUT_TEXT.exec(startOf(body)) : null;
   return timeout === null ? undefined : Number(timeout[1]);
 }
 
 /**
- * The error in an answer that says nothing else: `errorType`, `errorMessage` and **no member that a runtime would not
- * put there**. An ordinary answer costs no more than a look at its first bytes.
+ * The error in an answer that is nothing else: `errorType`, `errorMessage` and **no member that runtimes do not
+ * write**. An ordinary answer costs one test of its first bytes.
  */
 export function runtimeErrorIn(body: Buffer): RuntimeError | undefined {
   if (!STARTS_LIKE_ERROR.test(startOf(body))) {
@@ -44,7 +44,7 @@ export function runtimeErrorIn(body: Buffer): RuntimeError | undefined {
     : undefined;
 }
 
-/** The object in a body that has `errorType` and `errorMessage`, whatever else it has. */
+/** The object in a body that has `errorType` and `errorMessage`, among any other members. */
 export function errorMembersIn(body: Buffer): RuntimeError | undefined {
   const object = parsedObject(body);
   return object !== undefined &&

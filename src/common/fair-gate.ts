@@ -7,16 +7,16 @@ export interface GateLimits {
   readonly forUrgent?: number;
   /** Places that entries of one namespace take at most. Default all. */
   readonly perNamespace?: number;
-  /** Places that entries of one lane take at most. Default all. */
-  readonly perLane?: number;
+  /** Places that entries of one resource take at most. Default all. */
+  readonly perResource?: number;
 }
 
-/** Whose work wants to pass. */
+/** A task that wants to pass. */
 export interface GateEntry {
   readonly namespace: string;
-  /** What several entries have in common that may be slow, such as a registry. */
-  readonly lane?: string;
-  /** Whether a call waits for the work. Asked whenever a place is free. Default no. */
+  /** A resource shared by several entries that may be slow, such as a registry. */
+  readonly resource?: string;
+  /** Whether a call waits for the task. Read whenever a place is free. Default no. */
   readonly urgent?: () => boolean;
 }
 
@@ -26,8 +26,8 @@ interface Waiter {
 }
 
 /**
- * Lets a bounded number of works through at once. Urgent ones go first, then those of the namespace that has the fewest
- * inside, then those that came first: whoever has many waits behind nobody but itself.
+ * Runs a bounded number of tasks at once. Urgent tasks go first, then those of the namespace that has the fewest
+ * inside, then in order of arrival: a namespace with many tasks waits behind its own alone.
  */
 export class FairGate {
   readonly #limits: GateLimits;
@@ -44,13 +44,13 @@ export class FairGate {
   }
 
   /**
-   * Runs `work` when there is a place for it. `work` may give its place back before it is done, with what it is given:
-   * a pull takes minutes and none of what a gate protects.
+   * Runs `work` when there is a place for it. `work` may leave its place before its end, by the function that it gets:
+   * a pull takes minutes and none of the resources that a gate protects.
    *
-   * @throws {AbortedError} when `signal` fires before it was its turn
+   * @throws {AbortedError} when `signal` fires before there is a place
    */
   async pass<T>(entry: GateEntry, signal: AbortSignal, work: (leave: () => void) => Promise<T>): Promise<T> {
-    // An entry of its own, so that what is given twice counts twice.
+    // A copy, so that an entry that is given twice counts twice.
     const own = { ...entry };
     await this.#enter(own, signal);
     const leave = (): void => {
@@ -65,7 +65,7 @@ export class FairGate {
     }
   }
 
-  /** Lets in who may enter: a place is free, or somebody who waits has become urgent. */
+  /** Admits the waiting tasks that may enter. To be called when a task has become urgent. */
   reconsider(): void {
     while (this.#waiting.size > 0 && this.#inside.size < this.#limits.places) {
       const next = this.#next();
@@ -102,16 +102,16 @@ export class FairGate {
   }
 
   #hasPlace(entry: GateEntry): boolean {
-    const { forUrgent = 0, perLane, perNamespace, places } = this.#limits;
+    const { forUrgent = 0, perNamespace, perResource, places } = this.#limits;
     const inside = this.#inside.size;
     return (
       inside < (entry.urgent?.() === true ? places : places - forUrgent) &&
       (perNamespace === undefined || this.#insideOf('namespace', entry.namespace) < perNamespace) &&
-      (perLane === undefined || this.#insideOf('lane', entry.lane) < perLane)
+      (perResource === undefined || this.#insideOf('resource', entry.resource) < perResource)
     );
   }
 
-  #insideOf(key: 'namespace' | 'lane', value: string | undefined): number {
+  #insideOf(key: 'namespace' | 'resource', value: string | undefined): number {
     let count = 0;
     for (const entry of this.#inside) {
       count += entry[key] === value ? 1 : 0;

@@ -1,11 +1,11 @@
-/** Bytes of the first buffer of what comes in pieces. */
+/** Bytes of the first buffer for several pieces. */
 const FIRST_BYTES = 16 * 1024;
 
 const EMPTY = Buffer.alloc(0);
 
 /**
- * Bytes that come in pieces of any size, copied together: a piece of one byte that were kept as it came would take hundreds. Never
- * more than twice as long as what is in it, but for the first 16 KiB.
+ * Bytes that come in pieces of any size, copied together: a piece of one byte kept by itself would take hundreds. At
+ * most twice as long as its content, but for the first 16 KiB.
  */
 export class GrowingBuffer {
   readonly #expected: number;
@@ -36,12 +36,12 @@ export class GrowingBuffer {
     this.#length = length;
   }
 
-  /** All of it. Nothing may be appended after that. */
+  /** The whole content. Nothing may be appended afterwards. */
   whole(): Buffer {
     return this.#length === this.#buffer.length ? this.#buffer : this.#buffer.subarray(0, this.#length);
   }
 
-  /** Forgets all of it. What {@link GrowingBuffer.whole} gave stays as it is. */
+  /** Empties the buffer. Bytes given by {@link GrowingBuffer.whole} stay unchanged. */
   clear(): void {
     this.#buffer = EMPTY;
     this.#length = 0;

@@ -1,6 +1,6 @@
 import { EsbError } from './errors.ts';
 
-/** Where something listens or is dialled. An empty `host` means every address of the machine. */
+/** Address of a server. An empty `host` means every address of the machine. */
 export interface HostPort {
   readonly host: string;
   readonly port: number;
@@ -9,7 +9,7 @@ export interface HostPort {
 /**
  * Reads `HOST:PORT`, `:PORT` or `[IPv6]:PORT`.
  *
- * @throws {EsbError} `InvalidArgument` that says what was expected
+ * @throws {EsbError} `InvalidArgument`, with the expected form in the message
  */
 export function parseHostPort(text: string): HostPort {
   const match = /^(?:\[(?<ipv6>[0-9a-fA-F:.]+)\]|(?<host>[^[\]:]*)):(?<port>\d{1,5})$/.exec(text);

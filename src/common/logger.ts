@@ -18,7 +18,7 @@ export function createLogger(role: string, level = 'info'): Logger {
   });
 }
 
-/** A logger that says nothing, for tests. */
+/** A silent logger, for tests. */
 export function silentLogger(): Logger {
   return pino({ level: 'silent' });
 }

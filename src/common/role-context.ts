@@ -1,6 +1,6 @@
 import type { Logger } from './logger.ts';
 
-/** What a role is given by the process that runs it. */
+/** The surroundings that a process gives to its role. */
 export interface RoleContext {
   /** Fires when the process is to end; the role then stops in order and returns. */
   readonly signal: AbortSignal;

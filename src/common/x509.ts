@@ -14,7 +14,10 @@ export interface Validity {
   readonly notAfter: number;
 }
 
-/** The library that writes certificates. Loaded on demand: the load is a tenth of the time that an agent takes to start. */
+/**
+ * The library that writes certificates. Loaded on demand: the load is a tenth of the time that an agent takes to
+ * start.
+ */
 export type X509Library = typeof import('@peculiar/x509');
 
 export interface SelfSignedOptions extends Validity {

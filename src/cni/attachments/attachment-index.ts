@@ -1,6 +1,6 @@
 import type { AttachedRecord, AttachmentRecord, AttachmentStore, ReadyRecord } from './attachment-store.ts';
 
-/** What is known of every namespace of ours: the records on disk, read once, and what of them is to be removed. */
+/** Every namespace of ours: the records on disk, read once, and the set of those to be removed. */
 export class AttachmentIndex {
   readonly #store: AttachmentStore;
   readonly #records = new Map<string, AttachmentRecord>();
@@ -78,20 +78,20 @@ export class AttachmentIndex {
     return [...this.#byContainer.keys()].flatMap((containerId) => this.recordOf(containerId) ?? []);
   }
 
-  /** Writes down a namespace before it is made. */
+  /** Records a namespace before it is made. */
   async begin(id: string, segment: number): Promise<void> {
     const record: AttachmentRecord = { id, state: 'Making', segment };
     this.#keep(record);
     await this.#store.write(record);
   }
 
-  /** Writes down that a namespace can be used, or by whom it is. */
+  /** Records that a namespace is ready, or its container. */
   async write(record: ReadyRecord | AttachedRecord): Promise<void> {
     await this.#store.write(record);
     this.#keep(record);
   }
 
-  /** Nothing that a container can be given any more, from now on. */
+  /** Marks a namespace for removal: from now on no container can be given it. */
   discard(id: string): void {
     this.#discarded.add(id);
     const record = this.#records.get(id);
@@ -112,12 +112,12 @@ export class AttachmentIndex {
     return this.#discarded.has(id);
   }
 
-  /** Ids of what is to be removed and is not yet. */
+  /** Ids of namespaces that are still to be removed. */
   discarded(): readonly string[] {
     return [...this.#discarded];
   }
 
-  /** On disk only: after a crash it must not be taken for a working one. */
+  /** Marks a record on disk alone: after a crash the namespace must not count as a working one. */
   async markUnfinished(record: AttachmentRecord): Promise<void> {
     await this.#store.write({ id: record.id, state: 'Making', segment: record.segment });
   }

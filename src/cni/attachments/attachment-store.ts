@@ -33,14 +33,16 @@ export interface AttachedRecord {
 }
 
 /**
- * What every namespace of the agent with this state folder starts with. Several agents may share a machine and its
- * `/run/netns`; each must leave the others' alone, also when its records are lost.
+ * Prefix of the names of all namespaces of the agent with this state folder. Several agents may share a machine and its
+ * `/run/netns`; each leaves the others' namespaces alone, also when its records are lost.
  */
 export function namespacePrefix(stateDir: string): string {
   return `esb-slot-${createHash('sha256').update(resolve(stateDir)).digest('hex').slice(0, 6)}-`;
 }
 
-/** The records on disk, one file each. They survive a crash of the agent; a crash of the machine leaves nothing to record. */
+/**
+ * The records on disk, one file each. A crash of the agent leaves them; a crash of the machine leaves no namespaces.
+ */
 export class AttachmentStore {
   readonly #folder: string;
 
@@ -59,7 +61,7 @@ export class AttachmentStore {
       }
       throw error;
     }
-    // Of writes that a crash cut off; nobody writes before everything has been read.
+    // Left by writes that a crash cut off: writes begin only after this read.
     const unfinished = names.filter((name) => name.endsWith('.tmp'));
     await Promise.all(unfinished.map((name) => rm(join(this.#folder, name), { force: true })));
     const ids = names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length));

@@ -5,12 +5,12 @@ import type { NetworkSetup, NodeSegment } from '../host/network-setup.ts';
 import { exhausted } from '../spec/network-error.ts';
 import type { AttachmentIndex } from './attachment-index.ts';
 
-/** Share of the room from which on it is told that it runs out. */
+/** Share of the capacity in use from which on a shortage is reported. */
 const WARN_AT = 0.9;
 
 type Counts = Pick<AttachmentIndex, 'count'>;
 
-/** Something to be told before it hurts. */
+/** A shortage before it becomes a fault. */
 export interface Shortage {
   readonly reason: 'PortsLow' | 'AddressesLow';
   readonly message: string;
@@ -27,7 +27,7 @@ export function roomiest(
     .toSorted((a, b) => book.count(a.index) - book.count(b.index) || a.index - b.index)[0];
 }
 
-/** The error that says so when there is no address, or no port of a bridge, left to give. */
+/** The error of a node without a free address or bridge port; undefined while there is one. */
 export async function exhaustionOf(setup: NetworkSetup, book: Counts): Promise<EsbError | undefined> {
   for (const segment of setup.planned) {
     const left = segment.capacity - book.count(segment.index);
@@ -43,7 +43,7 @@ export async function exhaustionOf(setup: NetworkSetup, book: Counts): Promise<E
   );
 }
 
-/** What is about to run out. */
+/** The coming shortage, if any. */
 export function shortageOf(setup: NetworkSetup, book: Counts): Shortage | undefined {
   const total = roomOf(setup);
   const used = setup.planned.reduce((sum, { index }) => sum + book.count(index), 0);

@@ -38,12 +38,14 @@ export interface NetworkChecksOptions {
   readonly ipForward: IpForwardOf;
 }
 
-/** Milliseconds between two looks at our table, at the whole packet filter, and before a write that failed is tried again. */
+/**
+ * Milliseconds between two checks of our table, of the whole packet filter, and until a failed write is tried again.
+ */
 const TABLE_CHECK_MS = 5_000;
 const RULES_CHECK_MS = 60_000;
 const RULES_RETRY_MS = 2000;
 
-/** Looks whether the node can have workers on its network, and mends what can be mended. */
+/** Checks whether the node can have workers on its network, and mends faults where possible. */
 export class NetworkChecks {
   readonly #options: NetworkChecksOptions;
   readonly #bridges: BridgeList;
@@ -59,7 +61,7 @@ export class NetworkChecks {
     this.#bridges = new BridgeList(options.folder);
   }
 
-  /** Lets the next look at the packet filter be a thorough one. */
+  /** Makes the next check of the packet filter a thorough one. */
   forgetRules(): void {
     this.#rulesCheckedAt = undefined;
   }
@@ -67,7 +69,7 @@ export class NetworkChecks {
   /**
    * Runs every check.
    *
-   * @param thorough also what only a start can have changed
+   * @param thorough also checks the parts that change only between two runs
    * @throws {EsbError} for the first one that fails
    */
   async run(setup: NetworkSetup, thorough: boolean): Promise<void> {
@@ -158,7 +160,9 @@ export class NetworkChecks {
     }
   }
 
-  /** Whether the table was there a moment ago: who flushes the packet filter of a node takes the table of workers with it. */
+  /**
+   * Whether the table was there a moment ago: a flush of the node's packet filter takes the table of workers with it.
+   */
   async #isTableRecent(now: number): Promise<boolean> {
     if (this.#rulesCheckedAt === undefined || now - this.#rulesCheckedAt >= RULES_CHECK_MS) {
       return false;

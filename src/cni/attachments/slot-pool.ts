@@ -38,12 +38,12 @@ const REFILL_DELAY_MS = 250;
 const BACKOFF = { firstMs: 1000, maxMs: 30_000 } as const;
 /** How many namespaces are made at once: each runs five programs. */
 const MAKING_AT_ONCE = 4;
-/** What the kernel says (`EXFULL`) when a bridge takes no further port: some of them may be nobody's. */
+/** Text of the kernel's error (`EXFULL`) for a bridge without a free port; some of its ports may be orphans. */
 const PORTS_TAKEN = /exchange full/i;
 /** How often making one is tried while there is no address or port for it. */
 const MOST_ATTEMPTS = 3;
 
-/** Namespaces with their addresses, some of them made before anybody asks. */
+/** Namespaces with their addresses, some of them made ahead of demand. */
 export class SlotPool {
   readonly #options: SlotPoolOptions;
   /** Ids of what a container can be given, oldest first. */
@@ -67,7 +67,7 @@ export class SlotPool {
     return isOver ? undefined : this.#error;
   }
 
-  /** How many can be given at once. */
+  /** Number of ready slots. */
   get size(): number {
     return this.#ready.length;
   }
@@ -76,14 +76,14 @@ export class SlotPool {
     return this.#ready.includes(id);
   }
 
-  /** Begins to fill up; everything that making needs has been checked. */
+  /** Begins to fill the pool, once all that the making of a slot needs has been checked. */
   open(): void {
     this.#open = true;
     this.#stopped = false;
     this.#schedule(0);
   }
 
-  /** Makes nothing more, and tells those who wait. What is ready stays. */
+  /** Makes no more slots, and rejects the waiting callers. Ready slots stay. */
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();
@@ -93,7 +93,7 @@ export class SlotPool {
     }
   }
 
-  /** One for a container: a prepared one, else the next to be made. */
+  /** A slot for a container: a prepared one, else the next to be made. */
   async take(signal: AbortSignal): Promise<ReadyRecord> {
     const { book, disposal, namespaces } = this.#options;
     for (let id = this.#ready.shift(); id !== undefined; id = this.#ready.shift()) {
@@ -127,12 +127,12 @@ export class SlotPool {
     }
   }
 
-  /** Takes one back that could not be given after all. */
+  /** Takes back a slot that could not be given after all. */
   giveBack(slot: ReadyRecord): void {
     this.#ready.unshift(slot.id);
   }
 
-  /** Gives one to whoever waits for it longest, else keeps it ready. */
+  /** Gives a slot to the caller that waits longest, else keeps it ready. */
   hand(slot: ReadyRecord): void {
     const waiter = this.#waiters.shift();
     if (waiter !== undefined) {
@@ -142,7 +142,7 @@ export class SlotPool {
     if (this.#ready.length < this.#options.wanted) {
       this.#ready.push(slot.id);
     } else {
-      // Its container gave up while it was made.
+      // The caller gave up while the slot was made.
       this.#options.disposal.discard(slot.id);
     }
     if (this.#ready.length >= this.#options.wanted) {
@@ -165,7 +165,7 @@ export class SlotPool {
     }
   }
 
-  /** Makes one and hands it to whoever needs it. Never throws. */
+  /** Makes a slot and hands it on. Never throws. */
   async #makeOne(): Promise<void> {
     try {
       const slot = await this.#make();
@@ -210,10 +210,10 @@ export class SlotPool {
         }
         attempt += 1;
         crowded.add(segment.index);
-        // Addresses that nobody has any more may be all that is in the way.
+        // Reservations without an owner may be the cause.
         const released = await releaseUnclaimed(segment, this.#options);
         if (released.length > 0) {
-          logger.warn({ released }, 'addresses that nobody had were given back');
+          logger.warn({ released }, 'reservations without an owner were released');
         } else if (disposal.isBusy) {
           await disposal.next();
         }
@@ -221,7 +221,7 @@ export class SlotPool {
     }
   }
 
-  /** Waits for something that is being removed to make room; without any there will be none. */
+  /** Waits for a removal to free a place. Throws when no removal runs. */
   async #awaitRemoval(setup: NetworkSetup): Promise<void> {
     const { book, disposal } = this.#options;
     if (!disposal.isBusy || this.#stopped) {

@@ -18,14 +18,14 @@ export interface TeardownQueueOptions {
 }
 
 const DEADLINE_MS = 20_000;
-/** How many are removed at once while nobody waits: after a reboot there may be a thousand, beside as many being made. */
+/** Removals at once without a waiting caller: after a reboot there may be a thousand, beside as many being made. */
 const AT_ONCE = 2;
-/** Those that somebody waits for. Each runs several programs, in the control group of the agent. */
+/** Removals at once in all. Each runs several programs, in the control group of the agent. */
 const MOST_AT_ONCE = 8;
 /** Waits after a removal failed. */
 const BACKOFF = { firstMs: 1000, maxMs: 30_000 } as const;
 
-/** Removes namespaces of ours: CNI DEL, the namespace, the record. What fails is tried again later. */
+/** Removes namespaces of ours: CNI DEL, the namespace, the record. Failed removals are tried again later. */
 export class TeardownQueue {
   readonly #options: TeardownQueueOptions;
   readonly #queue = new Set<string>();
@@ -48,7 +48,7 @@ export class TeardownQueue {
     this.#pump();
   }
 
-  /** Begins with everything that is marked. */
+  /** Begins to remove all that are marked. */
   sweep(): void {
     this.#stopped = false;
     for (const id of this.#options.book.discarded()) {
@@ -59,7 +59,7 @@ export class TeardownQueue {
     this.#pump();
   }
 
-  /** Removes before all that nobody waits for. Repeatable; callers at the same time share one run. */
+  /** Removes ahead of background removals. Repeatable; callers at the same time share one run. */
   dispose(id: string): Promise<void> {
     this.#queue.delete(id);
     const running =
@@ -69,12 +69,12 @@ export class TeardownQueue {
     return running;
   }
 
-  /** Whether something is being removed, or will be as soon as there is a hand free. */
+  /** Whether a removal runs or waits. */
   get isBusy(): boolean {
     return this.#running.size > 0 || this.#queue.size > 0;
   }
 
-  /** Resolves when the next removal has ended, well or not. */
+  /** Resolves when the next removal has succeeded or failed. */
   async next(): Promise<void> {
     await this.#ended.promise;
   }
@@ -111,7 +111,7 @@ export class TeardownQueue {
   }
 
   async #inTurn(id: string): Promise<void> {
-    // Nothing that a container can be given while it waits, and carried through once it was asked for.
+    // While it waits, no container can be given the namespace. A removal is carried through once requested.
     this.#options.book.discard(id);
     await this.#limiter.run(() => this.#dispose(id));
   }
@@ -119,7 +119,7 @@ export class TeardownQueue {
   async #dispose(id: string): Promise<void> {
     const { book, namespaces, logger } = this.#options;
     const record = book.get(id);
-    // From here on it is nothing that a container can be given, also when this fails.
+    // From here on no container can be given the namespace, also when the removal fails.
     book.discard(id);
     try {
       const setup = await this.#options.setup();

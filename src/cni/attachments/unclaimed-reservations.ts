@@ -3,7 +3,7 @@ import type { NodeSegment } from '../host/network-setup.ts';
 import type { AttachmentIndex } from './attachment-index.ts';
 
 /**
- * Releases reservations that neither a record nor a namespace stands behind. A record is made before its address is
+ * Releases reservations without a record and without a namespace. A record is made before its address is
  * given out, and a namespace ends after its address was given back.
  */
 export async function releaseUnclaimed(
@@ -23,6 +23,6 @@ export async function releaseUnclaimed(
 }
 
 async function isThere(namespaces: NamespaceKeeper, name: string): Promise<boolean> {
-  // What stands in a file may be anything.
+  // The content of a reservation file is not checked anywhere else.
   return /^[\w.-]+$/.test(name) && (await namespaces.isPinned(namespaces.path(name)));
 }

@@ -12,14 +12,14 @@ export interface NetworkAuditOptions {
   readonly namespaces: NamespaceKeeper;
   readonly runner: CommandRunner;
   readonly logger: Logger;
-  /** What the name of every namespace of ours begins with. */
+  /** Prefix of the names of our namespaces. */
   readonly prefix: string;
 }
 
 /** Addresses that one line of the log names. */
 const LOG_AT_MOST = 20;
 
-/** Compares records, namespaces and reservations with each other, and puts right what does not agree. */
+/** Compares records, namespaces and reservations with each other, and mends differences. */
 export class NetworkAudit {
   readonly #options: NetworkAuditOptions;
 
@@ -28,8 +28,8 @@ export class NetworkAudit {
   }
 
   /**
-   * Before any address is given out: whatever really has an address gets its reservation back where it is lost, and
-   * reservations of what is gone are released.
+   * Settles reservations before any address is given out: namespaces that have an address get their lost reservations
+   * back, and reservations of namespaces that are gone are released.
    */
   async settleReservations(setup: NetworkSetup): Promise<void> {
     const { book, logger } = this.#options;
@@ -73,7 +73,7 @@ export class NetworkAudit {
   async #clearSegment(segment: NodeSegment): Promise<readonly string[]> {
     const { book, namespaces } = this.#options;
     const removed: string[] = [];
-    // A record is made before its address is given out, so whatever is not in a record here is nobody's.
+    // A record is made before its address is given out, so a reservation without a record has no owner.
     for (const { ip, containerId } of await segment.ipam.list()) {
       if (!book.has(containerId)) {
         if (containerId !== '') {

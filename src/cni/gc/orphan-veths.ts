@@ -6,27 +6,27 @@ import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import { runNodeCommand } from '../host/node-command.ts';
 import { isObject } from '../spec/network-config.ts';
 
-/** Ports of the workers' bridges, and those of them that are accounted for. */
+/** Ports of the workers' bridges, and the claimed ones among them. */
 export interface BridgePorts {
   readonly ports: readonly string[];
   readonly claimed: ReadonlySet<string>;
 }
 
-/** What one result of CNI ADD tells of the node's side. */
+/** The node's interfaces in one result of CNI ADD. */
 interface CachedInterfaces {
   readonly bridges: readonly string[];
   readonly ports: readonly string[];
 }
 
 /**
- * Interfaces on the workers' bridges whose other end is in no namespace that we know: a namespace that lost its name goes
- * on for as long as a process is in it, and holds a port of the bridge.
+ * Interfaces on the workers' bridges whose other end is in no known namespace: a namespace without a name lives for as
+ * long as a process is in it, and holds a port of the bridge.
  */
 export class OrphanVeths {
   readonly #results: string;
   readonly #runner: CommandRunner;
 
-  /** @param cniFolder `cni` in the agent's state folder: what we attached is told there, by CNI's own results */
+  /** @param cniFolder `cni` in the agent's state folder, with CNI's own results of our attachments */
   constructor(cniFolder: string, runner: CommandRunner) {
     this.#results = join(cniFolder, 'results');
     this.#runner = runner;
@@ -46,7 +46,7 @@ export class OrphanVeths {
     return { ports: portsOf(text, bridges), claimed };
   }
 
-  /** Removes an interface unless it has come to be accounted for. Returns whether it was there. */
+  /** Removes an interface unless it is claimed by now. Returns whether it was there. */
   async remove(name: string, options: CallOptions = {}): Promise<boolean> {
     const { ports, claimed } = await this.read(options);
     if (!ports.includes(name) || claimed.has(name)) {
@@ -71,7 +71,7 @@ export class OrphanVeths {
     }
     const found: CachedInterfaces[] = [];
     for (const file of files) {
-      // One that is gone again, or half written, is complete at the next look.
+      // A file that is gone again, or half written, is complete at the next read.
       const text = await readFile(join(this.#results, file), 'utf8').catch(() => '');
       found.push(interfacesIn(text));
     }

@@ -35,11 +35,11 @@ const PLUGIN_DEADLINE_MS = 5000;
 const AT_ONCE = 4;
 
 /**
- * Takes away everything that a node's network ever made: attachments and slots by CNI DEL, their namespaces, the bridge,
- * the rules, the folder `cni` of the state, and puts `ip_forward` back where nobody else can need it. The agent must have ended. Goes on after a failure;
- * may be repeated, also when nothing is there.
+ * Removes all that a node's network ever made: attachments and slots by CNI DEL, their namespaces, the bridge, the
+ * rules, the folder `cni` of the state, and puts `ip_forward` back where no other program can need it. The agent must
+ * have ended. Goes on after a failure; may be repeated, also when nothing is there.
  *
- * @returns what could not be done, one message each; empty when nothing is left
+ * @returns one message for each step that failed; empty when nothing is left
  */
 export async function removeNodeNetwork(options: NetworkUninstallOptions): Promise<string[]> {
   const failures: string[] = [];
@@ -73,7 +73,7 @@ export async function removeNodeNetwork(options: NetworkUninstallOptions): Promi
       if (nodeAlive && pluginsThere && setup !== undefined) {
         const path = namespaces.path(name);
         const netns = (await namespaces.isPinned(path)) ? path : '';
-        // The interface ends with its namespace and the reservation with the folder, so a plugin that fails is no matter.
+        // The interface ends with its namespace and the reservation with the folder, so a plugin may fail.
         await setup
           .at(segments.get(name) ?? 0)
           .cni.del(cniTarget(name, netns), { signal, deadlineMs: PLUGIN_DEADLINE_MS })
@@ -83,7 +83,7 @@ export async function removeNodeNetwork(options: NetworkUninstallOptions): Promi
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, removeNext));
-  // Without any trace of a network of ours, a bridge or table of the same name belongs to somebody else.
+  // Without any trace of a network of ours, a bridge or table of the same name belongs to another program.
   if (nodeAlive && (await exists(folder))) {
     const ipForward = nodeNetns === undefined ? localIpForward : remoteIpForward(nodeRunner);
     const made = await new BridgeList(folder).read();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { writeFileAtomically } from '../../common/atomic-file.ts';
 import { errnoOf } from '../../common/errors.ts';
 
-/** Names of the bridges that were ever made and not removed again, so that whoever clears up knows them all. */
+/** Names of the bridges that were made and not removed since, for the removal of them all. */
 export class BridgeList {
   readonly #path: string;
 

@@ -15,7 +15,7 @@ export interface Bridge {
 
 /** An attachment on a bridge, as it is seen from the node. */
 export interface BridgePort {
-  /** The node's end; absent where no plugin told. */
+  /** The node's end; absent where no result names one. */
   readonly hostInterface?: string;
   readonly ips: readonly string[];
 }
@@ -53,8 +53,8 @@ export async function createBridge(
 }
 
 /**
- * Gives a bridge that is there the addresses that it is to have, and takes others from it: the node may have been given
- * another subnet. Attachments with addresses of before stay within reach.
+ * Gives an existing bridge its planned addresses and removes others: the node may have been given another subnet.
+ * Attachments with earlier addresses stay within reach.
  *
  * @returns whether anything had to be changed
  */
@@ -84,7 +84,7 @@ export async function correctBridge(
   ];
   await runNodeCommand(runner, 'ip', ['-batch', '-'], { ...fail, input: batch(lines) });
   const routes = routeLines(bridge, await ports());
-  // They still know the node by the address that it had; behind the new ones, as the plugin looks at the first.
+  // Earlier attachments still know the node by its former address. New ones come first, as the plugin reads the first.
   const former = wrong
     .filter(({ ip }) => routes.length > 0 && !ranges.some((range) => gatewayOf(range) === ip))
     .map(({ ip }) => `address add ${singleAddress(ip)} dev ${name}`);
@@ -107,7 +107,7 @@ export async function removeBridge(
 
 function addressLine(name: string, range: IpRange): string {
   const address = `${gatewayOf(range)}/${range.prefixLength}`;
-  // Nobody else can have it, and a bridge without ports never finds that out.
+  // The address is unique by plan, and a bridge without ports never ends duplicate detection.
   return range.family === 4
     ? `address add ${address} brd + dev ${name}`
     : `address add ${address} nodad dev ${name}`;

@@ -8,7 +8,7 @@ import { NOT_GIVEN } from './network-plan.ts';
 /** An address that host-local has given out. */
 export interface Reservation {
   readonly ip: string;
-  /** CNI container id it was given to. */
+  /** CNI container id of the holder. */
   readonly containerId: string;
 }
 
@@ -33,7 +33,7 @@ export class HostLocal {
     }
   }
 
-  /** How many addresses are left of the range that has fewest. */
+  /** Number of free addresses in the range that has fewest. */
   async fewestLeft(ranges: readonly IpRange[]): Promise<number> {
     const given = await this.addresses();
     const left = ranges.map(
@@ -54,8 +54,7 @@ export class HostLocal {
   }
 
   /**
-   * Writes down that an address is taken, as host-local itself would. Returns who has it: `containerId`, or somebody else
-   * who was there before.
+   * Reserves an address, as host-local itself would. Returns the holder: `containerId`, or an earlier holder.
    */
   async reserve(ip: string, containerId: string, ifName: string): Promise<string> {
     await mkdir(this.folder, { recursive: true, mode: 0o755 });
@@ -70,7 +69,7 @@ export class HostLocal {
     return (await this.#holder(ip)) ?? (await this.reserve(ip, containerId, ifName));
   }
 
-  /** Gives an address back, unless somebody other than `containerId` has it by now. */
+  /** Releases an address, unless another container than `containerId` holds it by now. */
   async release(ip: string, containerId: string): Promise<void> {
     if ((await this.#holder(ip)) !== containerId) {
       return;

@@ -6,7 +6,10 @@ export interface HostRoute {
   readonly range: IpRange;
 }
 
-/** Reads `/proc/net/route`: IPv4 routes with addresses as little-endian hexadecimal numbers. Default routes are left out. */
+/**
+ * Reads `/proc/net/route`: IPv4 routes with addresses as little-endian hexadecimal numbers. Default routes are left
+ * out.
+ */
 export function parseHostRoutes(text: string): readonly HostRoute[] {
   return text
     .split('\n')

@@ -17,7 +17,7 @@ export type IpForwardOf = (family: IpFamily) => IpForward;
 const SETTING = { 4: 'net.ipv4.ip_forward', 6: 'net.ipv6.conf.all.forwarding' } as const;
 const IPV6_INTERFACES = '/proc/sys/net/ipv6/conf';
 
-/** Those of the network namespace of this process. */
+/** The settings of the network namespace of this process. */
 export const localIpForward: IpForwardOf = (family) => ({
   read: async () => (await readFile(pathOf(family), 'utf8')).trim(),
   async write(value) {
@@ -28,7 +28,7 @@ export const localIpForward: IpForwardOf = (family) => ({
   },
 });
 
-/** Those of another network namespace, one that `runner` runs its programs in. */
+/** The settings of another network namespace, in which `runner` runs its programs. */
 export function remoteIpForward(runner: CommandRunner): IpForwardOf {
   const shell = (script: string, input = ''): Promise<string> =>
     runNodeCommand(runner, 'sh', ['-c', script], { input, errorCode: 'ForwardingFailed' });
@@ -73,8 +73,8 @@ export async function enableIpForward(
 }
 
 /**
- * Puts back what {@link enableIpForward} found; does nothing when it never ran. Others on the node may rely on forwarding by
- * now, whatever it was before: it is switched off only where the node has no second interface to forward between.
+ * Puts back the setting that {@link enableIpForward} found, if any. Other programs of the node may rely on forwarding
+ * by now, so forwarding is switched off only where the node has no second interface to forward between.
  *
  * @param others interfaces of the node that are up, the loopback and ours left out
  */
@@ -101,8 +101,8 @@ export async function restoreIpForward(
 }
 
 /**
- * A node that forwards IPv6 takes no more routes from routers unless told so (`accept_ra` 2), and would lose its own way
- * out. While it does not forward, 2 means the same as 1, so nothing has to be put back.
+ * Lets a node that forwards IPv6 go on to take routes from routers (`accept_ra` 2); otherwise the node loses its own
+ * way out. Without forwarding, 2 means the same as 1, so nothing has to be put back.
  */
 async function keepRouterAdvertisements(): Promise<void> {
   for (const name of await readdir(IPV6_INTERFACES)) {

@@ -12,13 +12,13 @@ const NSFS_MAGIC = 0x6e73_6673;
 /** The folder where `ip netns` keeps namespaces by name. */
 export const NETNS_FOLDER = '/run/netns';
 
-/** Network namespaces that live on without a process, because a file is mounted on each. */
+/** Network namespaces that outlive their processes, since a file is mounted on each. */
 export interface NamespaceKeeper {
   /** Makes a namespace and returns its path. */
   create(name: string, options?: CallOptions): Promise<string>;
   /** Unmounts and removes it; missing is success. */
   remove(name: string, options?: CallOptions): Promise<void>;
-  /** Takes every way to these addresses away; may be repeated. */
+  /** Makes these addresses unreachable; may be repeated. */
   closeWays(name: string, addresses: readonly string[], options?: CallOptions): Promise<void>;
   path(name: string): string;
   /** Whether a namespace is mounted there: after a reboot or a crash the bare file may be left. */
@@ -26,7 +26,7 @@ export interface NamespaceKeeper {
   names(): Promise<readonly string[]>;
 }
 
-/** Keeps namespaces in `/run/netns` by `ip netns`, so that everybody in the same mount namespace sees them. */
+/** Keeps namespaces in `/run/netns` by `ip netns`, so that all processes of the mount namespace see them. */
 export function createNamespaceKeeper(runner: CommandRunner): NamespaceKeeper {
   const path = (name: string): string => join(NETNS_FOLDER, name);
   const isPinned = async (file: string): Promise<boolean> => {
@@ -98,7 +98,7 @@ export async function insideAddresses(
   return globalAddresses(text, interfaceName).map(({ ip }) => ip);
 }
 
-/** What `ip -j address show` tells of one interface, IPv4 first. */
+/** Addresses of one interface in the output of `ip -j address show`, IPv4 first. */
 export function globalAddresses(
   text: string,
   interfaceName: string,

@@ -13,10 +13,10 @@ const WORKERS_PER_BRIDGE = 1000;
  * moves none of those that are there.
  */
 const SHARE = { 4: 21, 6: 112 } as const;
-/** Addresses of a range that nobody is given: network, gateway and broadcast. */
+/** Number of addresses of a range that are never given out: network, gateway and broadcast. */
 export const NOT_GIVEN = 3n;
 
-/** What the kernel allows for the name of an interface. */
+/** The kernel's bound for the name of an interface. */
 const NAME_LENGTH = 15;
 
 export interface NetworkPlanOptions {
@@ -33,7 +33,7 @@ export interface NetworkPlanOptions {
 /**
  * Which bridges a node has for so many workers.
  *
- * @throws {EsbError} `SubnetTooSmall` that says what would do
+ * @throws {EsbError} `SubnetTooSmall`, with a sufficient subnet in the message
  */
 export function planSegments(options: NetworkPlanOptions): readonly Segment[] {
   const count = Math.max(1, Math.ceil(options.maxWorkers / WORKERS_PER_BRIDGE));

@@ -19,7 +19,7 @@ import { capacityOf, planSegments, segmentAt } from './network-plan.ts';
 /** Name of the interface inside. */
 export const INTERFACE = 'eth0';
 
-/** What identifies a namespace of ours to a plugin; `netns` is empty when it is gone. */
+/** Key of a namespace of ours for a plugin; `netns` is empty when the namespace is gone. */
 export function cniTarget(id: string, netns: string): CniTarget {
   return { containerId: id, netns, ifName: INTERFACE };
 }
@@ -33,7 +33,7 @@ export interface NodeSegment extends Segment {
   readonly capacity: number;
 }
 
-/** What is known once the configuration has been read. */
+/** The network configuration, read and planned. */
 export interface NetworkSetup {
   readonly families: readonly IpFamily[];
   /** IPv4 first. */

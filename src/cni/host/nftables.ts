@@ -9,16 +9,16 @@ import { runNodeCommand } from './node-command.ts';
 export const RULES_TABLE = 'esb';
 
 /**
- * Where clouds serve credentials to whoever runs on the machine: link-local addresses, which are nobody's but the
- * machine's own (RFC 3927), and those of Azure (`WireServer`) and Alibaba that are not among them.
+ * Ranges in which clouds serve credentials to all processes of a machine: link-local addresses, which are the machine's
+ * own (RFC 3927), and the addresses of Azure (`WireServer`) and Alibaba outside of these.
  */
 const METADATA_RANGES = ['169.254.0.0/16', '168.63.129.16/32', '100.100.100.200/32'] as const;
 /** The same of IPv6: link-local addresses (RFC 4291), and those of Amazon, Google and Oracle. */
 const METADATA_RANGES_V6 = ['fe80::/10', 'fd00:ec2::254/128', 'fd20:ce::254/128', 'fd00:c1::a9fe:a9fe/128'];
 
 /**
- * The addresses of these services themselves: of all clouds, of tasks of ECS and Pods of EKS, Azure's and Alibaba's. A worker's
- * own network namespace has no way to them, whatever becomes of the table of the node.
+ * The addresses of these services themselves: of all clouds, of tasks of ECS and Pods of EKS, Azure's and Alibaba's.
+ * A worker's own network namespace has no way to them, even without the table of the node.
  */
 export const METADATA_ADDRESSES: readonly string[] = [
   '169.254.169.254',
@@ -45,7 +45,7 @@ export interface NodeRulesOptions {
   readonly nameServers?: readonly string[];
 }
 
-/** What a worker tried in vain, and the counter of it in our table. */
+/** Kinds of refused packets, and the counter of each in our table. */
 const COUNTERS = {
   node: 'refused_node',
   metadata: 'refused_metadata',
@@ -58,10 +58,10 @@ const COUNTERS = {
 export type Refusals = Readonly<Record<keyof typeof COUNTERS, number>>;
 
 /**
- * The one static table of a node. Workers reach neither the node on any of its addresses, nor the metadata service, nor
- * denied ranges, nor through the node each other; DNS to their name servers is let through, and so is what lies in an allowed
- * range within a denied one. From outside nothing reaches workers except answers. What they send on is masqueraded. There is no
- * rule per worker. What is refused is counted.
+ * The one static table of a node. Workers reach neither the node on any of its addresses, nor the metadata service,
+ * nor denied ranges, nor through the node each other; DNS to their name servers passes, and so do packets to an
+ * allowed range within a denied one. From outside nothing reaches workers except answers. Packets of workers are
+ * masqueraded on their way out. No worker has a rule of its own. Refused packets are counted.
  */
 export function nodeRules(options: NodeRulesOptions): string {
   const bridges = `{ ${options.bridges.map((name) => JSON.stringify(name)).join(', ')} }`;
@@ -113,7 +113,7 @@ table inet ${RULES_TABLE} {
 
 const REJECT = 'reject with icmpx admin-prohibited';
 
-/** What there is for one family of addresses in each part of the table. */
+/** The lines for one family of addresses in each section of the table. */
 interface FamilyRules {
   readonly sets: readonly string[];
   readonly dns: readonly string[];
@@ -153,12 +153,12 @@ function familyRules(
     dns: [
       `meta l4proto { tcp, udp } ct original ${ip} daddr @name_servers${suffix} ct original proto-dst 53 accept`,
     ],
-    // What ARP is to IPv4 comes by this way in IPv6: without it nobody finds the gateway.
+    // Neighbour discovery is IPv6's ARP: without it no worker finds the gateway.
     input:
       family === 6 ? ['icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept'] : [],
     source: [`${ip} saddr != ${own} ${count('source')} drop`],
     destination: [
-      // Also what no bridge has at the moment, lest it goes out with a worker's own address.
+      // Also addresses that are on no bridge at the moment, lest packets go out with a worker's own address.
       `${ip} daddr ${own} ${count('worker')} ${REJECT}`,
       `${ip} daddr @metadata${suffix} ${count('metadata')} ${REJECT}`,
       `${ip} daddr @allowed${suffix} accept`,
@@ -172,7 +172,7 @@ function count(what: keyof typeof COUNTERS): string {
   return `counter name ${COUNTERS[what]}`;
 }
 
-/** Puts the table in place of whatever it was before, in one transaction. */
+/** Replaces the table, in one transaction. */
 export async function applyNodeRules(
   runner: CommandRunner,
   options: NodeRulesOptions,
@@ -194,7 +194,7 @@ export async function removeNodeRules(runner: CommandRunner, call: CallOptions =
   });
 }
 
-/** What is known of the node's packet filter from one look at it. */
+/** State of the node's packet filter. */
 export interface RulesState {
   /** Whether our table has its chains. */
   readonly present: boolean;
@@ -205,7 +205,7 @@ export interface RulesState {
 /** Chains that {@link nodeRules} makes. */
 const OWN_CHAINS: readonly string[] = ['input', 'forward', 'from_worker', 'postrouting'];
 
-/** Whether our table has its chains: a look that reads nothing else of the packet filter. */
+/** Whether our table has its chains. Reads nothing else of the packet filter. */
 export async function hasNodeRules(runner: CommandRunner, call: CallOptions = {}): Promise<boolean> {
   let text: string;
   try {
@@ -240,7 +240,7 @@ export async function readRulesState(runner: CommandRunner, call: CallOptions = 
   };
 }
 
-/** How often workers tried what they may not, since the table was last written. */
+/** Refused packets of workers since the table was last written. */
 export async function readRefusals(runner: CommandRunner, call: CallOptions = {}): Promise<Refusals> {
   const text = await runNodeCommand(runner, 'nft', ['-j', 'list', 'counters', 'table', 'inet', RULES_TABLE], {
     ...call,

@@ -14,7 +14,7 @@ const DEFAULT_DEADLINE_MS = 10_000;
 /**
  * Runs a program of the operating system (`ip`, `nft`) to its success.
  *
- * @throws {EsbError} with `errorCode`, retryable, that tells what the program said or which package brings it
+ * @throws {EsbError} with `errorCode`, retryable, with the output of the program or the name of its package
  */
 export async function runNodeCommand(
   runner: CommandRunner,

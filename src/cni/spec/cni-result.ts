@@ -1,12 +1,12 @@
 import { isIP } from 'node:net';
 import { isObject } from './network-config.ts';
 
-/** What a plugin answers to ADD; passed on and kept as it came. */
+/** Answer of a plugin to ADD; passed on and kept unchanged. */
 export interface CniResult extends Readonly<Record<string, unknown>> {
   readonly cniVersion?: string;
 }
 
-/** What a plugin answers when it fails (CNI specification 1.1, section 5). */
+/** Answer of a plugin that failed (CNI specification 1.1, section 5). */
 export interface CniFailure {
   readonly code: number;
   readonly message: string;

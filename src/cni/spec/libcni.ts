@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { backoffDelay } from '../../common/backoff.ts';
 import type { Clock } from '../../common/clock.ts';
 import { type CallOptions, DeadlineError, sleep } from '../../common/deadline.ts';
 import { EsbError, type EsbErrorOptions, errnoOf, messageOf } from '../../common/errors.ts';
@@ -40,15 +41,15 @@ export interface CniClientOptions {
   readonly clock: Clock;
 }
 
-/** Milliseconds that one verb may take over all plugins unless the caller says otherwise. */
+/** Default milliseconds that one verb may take over all plugins. */
 const DEFAULT_DEADLINE_MS = 20_000;
-/** How often a busy plugin is asked again, and how long the first wait is in milliseconds; it doubles. */
+/** Attempts with a busy plugin, and the waits between them. */
 const BUSY_RETRIES = 5;
-const BUSY_WAIT_MS = 100;
+const BUSY_BACKOFF = { firstMs: 100, maxMs: 1600 } as const;
 /** Code of the specification for a verb (or another variable) that the plugin does not know. */
 const CNI_CODE_INVALID_ENVIRONMENT = 4;
 
-/** The runtime's side of CNI 1.1 for one network: what libcni is in Go. */
+/** The runtime's side of CNI 1.1 for one network, as libcni in Go. */
 export class CniClient {
   readonly #config: NetworkConfig;
   readonly #pluginFolder: string;
@@ -65,8 +66,8 @@ export class CniClient {
   }
 
   /**
-   * Attaches a namespace: each plugin in order, given the result of the one before. The last result is kept for DEL. After
-   * a failure the caller has to {@link CniClient.del}.
+   * Attaches a namespace: each plugin in order, given the result of the one before. The last result is kept for DEL.
+   * After a failure the caller has to {@link CniClient.del}.
    */
   async add(target: CniTarget, options: CallOptions = {}): Promise<CniResult> {
     const result = await this.#within('ADD', options, async (signal) => {
@@ -97,7 +98,7 @@ export class CniClient {
   }
 
   /**
-   * Asks every plugin whether the attachment still is as its result says.
+   * Lets every plugin check the attachment against its result.
    *
    * @throws {EsbError} `AttachmentUnknown` when there is no result to compare with
    */
@@ -130,7 +131,10 @@ export class CniClient {
     });
   }
 
-  /** Tells every plugin which attachments exist, so that it can drop the rest. A plugin without the verb does nothing. */
+  /**
+   * Gives every plugin the list of attachments, so that each can drop the rest. A plugin without the verb does
+   * nothing.
+   */
   async gc(valid: readonly CniTarget[], options: CallOptions = {}): Promise<void> {
     if (this.#config.cniVersion < '1.1.0' || this.#config.disableGC) {
       return;
@@ -180,7 +184,7 @@ export class CniClient {
 
   #request(plugin: PluginConfig, previous?: CniResult): object {
     const { name, cniVersion } = this.#config;
-    // What a plugin could do if it were asked is for the runtime alone to know; we ask for none of it.
+    // Capabilities are between the configuration and the runtime; we use none of them.
     const { capabilities: _, ...rest } = plugin;
     return { ...rest, name, cniVersion, ...(previous === undefined ? {} : { prevResult: previous }) };
   }
@@ -216,7 +220,7 @@ export class CniClient {
         if (!busy || attempt >= BUSY_RETRIES) {
           throw error;
         }
-        await sleep(this.#clock, BUSY_WAIT_MS * 2 ** attempt, signal);
+        await sleep(this.#clock, backoffDelay(attempt + 1, BUSY_BACKOFF), signal);
       }
     }
   }
@@ -291,7 +295,7 @@ export class CniClient {
     );
   }
 
-  /** Unlike a plain race this returns only once the plugin is gone, so that what follows meets nobody. */
+  /** Returns only once the plugin is gone, unlike a plain race, so that the next command meets no other plugin. */
   async #within<T>(
     command: CniCommand,
     options: CallOptions,

@@ -1,7 +1,7 @@
 import { EsbError, messageOf } from '../../common/errors.ts';
 import { formatRange, type IpRange, parseIpRange } from '../../common/net/ip-range.ts';
 
-/** The configuration of one plugin, as it is passed on to it. */
+/** The configuration of one plugin; passed on unchanged. */
 export interface PluginConfig extends Readonly<Record<string, unknown>> {
   readonly type: string;
 }
@@ -50,7 +50,7 @@ export function parseNetworkConfig(text: string, origin: string): NetworkConfig 
   };
 }
 
-/** What of the configuration the agent itself has to know. */
+/** The fields of the configuration that the agent itself needs. */
 export interface BridgeNetwork {
   /** As the file has it. */
   readonly config: NetworkConfig;

@@ -5,7 +5,7 @@ import type { Health } from '../../common/health.ts';
 /** Codes that are passed on as they are. */
 const KNOWN: readonly string[] = ['AddressesExhausted', 'DiskFull', 'NetworkFailed'];
 
-/** Turns whatever went wrong into one of the errors that a node's network promises. */
+/** Converts any error into one of those that a node's network promises. */
 export function networkFailure(what: string, error: unknown): EsbError {
   if (error instanceof AbortedError || error instanceof DeadlineError) {
     return error;
@@ -21,12 +21,12 @@ export function networkFailure(what: string, error: unknown): EsbError {
   });
 }
 
-/** The error when there is nothing left to give. */
+/** The error of a node without free addresses or ports. */
 export function exhausted(why: string): EsbError {
   return new EsbError(why, { code: 'AddressesExhausted' });
 }
 
-/** What an error says about the health of the network. */
+/** The health of a network with an error. */
 export function unhealthy(error: EsbError): Health {
   const cause = error.code === 'NetworkFailed' ? error.cause : undefined;
   const reason = cause instanceof EsbError && cause.code === 'PluginMissing' ? cause.code : error.code;

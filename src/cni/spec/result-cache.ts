@@ -4,7 +4,7 @@ import { errnoOf } from '../../common/errors.ts';
 import type { CniResult } from './cni-result.ts';
 import { isObject, type NetworkConfig } from './network-config.ts';
 
-/** What identifies one attachment to a network. */
+/** Key of one attachment to a network. */
 export interface CniTarget {
   readonly containerId: string;
   /** Path of the network namespace; empty when it is gone. */
@@ -62,7 +62,7 @@ export class ResultCache {
   async remove(network: string, containerId: string, ifName: string): Promise<void> {
     const path = this.#path(network, containerId, ifName);
     await rm(path, { force: true });
-    // Of a write in whose middle an agent was killed.
+    // Left by a write during which an agent was killed.
     await rm(`${path}.tmp`, { force: true });
   }
 

@@ -21,10 +21,10 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
-/** The seam through which everything outside of this process is run. */
+/** Runs the programs outside of this process. */
 export interface CommandRunner {
   /**
-   * Runs a program to its end, whatever its exit code.
+   * Runs a program to its end, with any exit code.
    *
    * @throws {Error} the system error (`ENOENT`, `EACCES`, `ETXTBSY` …) when it cannot be started
    * @throws {AbortedError} when the signal fired, once the program is gone
@@ -32,21 +32,21 @@ export interface CommandRunner {
   run(request: CommandRequest): Promise<CommandResult>;
 }
 
-/** Nothing that we run has more to say; the rest is cut off. */
+/** Bound of an output, above that of any program that we run; the rest is cut off. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 /** For a pipe that a child of the program still holds, and for a killed program that the kernel cannot end yet. */
 export const LINGER_MS = 2000;
 
 /**
- * Runs programs on this machine, as children of this process. Starting one holds the process up for as long as the kernel
- * takes to copy its page tables: a large process uses a `Spawner`.
+ * Runs programs on this machine, as children of this process. Starting one holds the process up for as long as the
+ * kernel takes to copy its page tables: a large process uses a `Spawner`.
  */
 export const systemCommandRunner: CommandRunner = { run: (request) => runProgram(request) };
 
 /**
  * Runs a program as a child of this process, in a process group of its own so that its children end with it.
  *
- * @param onStarted is told the number of the process, which is that of its group as well
+ * @param onStarted called with the number of the process, which is also that of its group
  */
 export function runProgram(
   request: CommandRequest,
@@ -110,7 +110,7 @@ function outcomeOf(child: ChildProcess, request: CommandRequest): Promise<Comman
     linger ??= setTimeout(() => finish(code), LINGER_MS);
   });
   child.on('close', finish);
-  // A program that exits before it has read everything closes the pipe; its exit code tells the story.
+  // A program that exits before it has read all input closes the pipe; its exit code is the answer.
   child.stdin?.on('error', () => undefined);
   child.stdin?.end(request.input ?? '');
   return done.promise;

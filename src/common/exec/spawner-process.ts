@@ -37,7 +37,7 @@ async function run(id: number, request: CommandRequest): Promise<void> {
 
 function tell(answer: SpawnerAnswer): void {
   if (process.connected) {
-    // Whoever does not hear of it has ended, and the disconnect is on its way.
+    // A parent that does not receive it has ended, and the disconnect is on its way.
     process.send?.(answer, undefined, undefined, () => undefined);
   }
 }

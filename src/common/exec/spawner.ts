@@ -13,12 +13,12 @@ import {
   LINGER_MS,
 } from './command-runner.ts';
 
-/** What the process is told. */
+/** Messages to the process. */
 export type SpawnerOrder =
   | { readonly kind: 'Run'; readonly id: number; readonly request: Omit<CommandRequest, 'signal'> }
   | { readonly kind: 'Stop'; readonly id: number };
 
-/** What the process tells. An order to run has one `Started` at most, and then one of the others. */
+/** Messages of the process. An order to run has one `Started` at most, and then one of the others. */
 export type SpawnerAnswer =
   | { readonly kind: 'Started'; readonly id: number; readonly pid: number }
   | { readonly kind: 'Ended'; readonly id: number; readonly result: CommandResult }
@@ -46,11 +46,11 @@ interface Pending {
 }
 
 /**
- * Runs programs as children of a small process of its own. The kernel copies the page tables of whoever starts a program,
- * and holds it up meanwhile: with a large heap ten times as long (`docs/adr/0044-spawner.md`).
+ * Runs programs as children of a small process of its own. The kernel copies the page tables of a process that starts
+ * a program, and holds it up meanwhile: with a large heap ten times as long (`docs/adr/0044-spawner.md`).
  *
- * The process ends with this one, however that ends, and kills what it still runs. When it dies itself, what it ran is
- * killed as well, and the next program starts another.
+ * The process ends with this one, also on SIGKILL, and kills the programs that still run. When the process dies, its
+ * programs are killed as well, and the next program starts another process.
  */
 export class Spawner implements CommandRunner {
   readonly #logger: Logger;
@@ -92,7 +92,7 @@ export class Spawner implements CommandRunner {
     const stop = (): void => {
       send(child, { kind: 'Stop', id });
       const killUnlessOver = (): boolean => this.#pending.has(id) && child.kill('SIGKILL');
-      // Not before all that the process has told meanwhile was heard: this one may have been late itself.
+      // After the messages that have arrived meanwhile: this process may have been late itself.
       hung = setTimeout(() => setImmediate(killUnlessOver), this.#stopDeadlineMs);
     };
     signal?.addEventListener('abort', stop, { once: true });
@@ -112,7 +112,7 @@ export class Spawner implements CommandRunner {
     }
   }
 
-  /** Ends the process, and what it runs, and waits for that. */
+  /** Ends the process and its programs, and waits for that. */
   async stop(): Promise<void> {
     const child = this.#child;
     if (child === undefined) {
@@ -133,7 +133,7 @@ export class Spawner implements CommandRunner {
   /** Neither the process nor the channel to it keeps this process alive, but while a program runs. */
   #fork(): ChildProcess {
     const child = fork(join(import.meta.dirname, 'spawner-process.ts'), [], {
-      // Out of the reach of what is sent to the process group of this one: what runs is ended in order.
+      // Out of reach of signals to the process group of this one: programs are ended in order.
       detached: true,
       execArgv: ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1'],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
@@ -150,7 +150,7 @@ export class Spawner implements CommandRunner {
         this.#lost(child, error);
       }
     };
-    // After all that it told.
+    // Comes after its last message.
     child.once('disconnect', onEnd);
     child.on('error', onEnd);
     return child;
@@ -175,7 +175,7 @@ export class Spawner implements CommandRunner {
     }
   }
 
-  /** Gives up the process, and ends what it ran. */
+  /** Gives up the process, and ends its programs. */
   #lost(child: ChildProcess, cause?: Error): void {
     if (this.#child === child) {
       this.#child = undefined;
@@ -198,8 +198,8 @@ function hasFired(signal: AbortSignal | undefined): boolean {
 }
 
 /**
- * To a process that does not hear it any more nothing has to be said: its end is told otherwise. One that could not be
- * started for want of files has no channel at all.
+ * Sends an order, unless the process has ended, which its `disconnect` reports. A process that could not be started for
+ * want of files has no channel at all.
  */
 function send(child: ChildProcess, order: SpawnerOrder): void {
   if (child.connected) {

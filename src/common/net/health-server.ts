@@ -23,7 +23,7 @@ export interface HealthServer {
 }
 
 /**
- * Serves `/healthz` (the process turns), `/readyz` and `/metrics` of a role over plain HTTP. The server is Node's own: a
+ * Serves `/healthz` (the process runs), `/readyz` and `/metrics` of a role over plain HTTP. The server is Node's own: a
  * web framework would take 20 MB for three paths.
  *
  * @throws {EsbError} `AddressInUse` or `ListenFailed`

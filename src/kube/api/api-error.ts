@@ -1,7 +1,7 @@
 import { foreignCode } from '../../common/error-codes.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 
-/** The Kubernetes `Status` object, as far as it is read. */
+/** The fields of a Kubernetes `Status` object that are read. */
 interface StatusBody {
   readonly message?: string;
   readonly reason?: string;
@@ -35,8 +35,8 @@ const reasonByStatus: Readonly<Record<number, string>> = {
 const MESSAGE_LIMIT = 500;
 
 /**
- * Anything that went wrong with a request to the API server, other than its caller giving up (`AbortedError`) and its
- * time running out (`DeadlineError`, whose outcome is as unknown as that of `Unreachable`).
+ * A request to the API server that failed, other than by its caller's signal (`AbortedError`) or its deadline
+ * (`DeadlineError`, whose outcome is as unknown as that of `Unreachable`).
  *
  * `code` is the reason of the server's Status: `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, `Forbidden`,
  * `Expired` (also for reason `Gone`), `TooManyRequests`, ... A failed connection has the code `Unreachable`, an answer
@@ -45,9 +45,9 @@ const MESSAGE_LIMIT = 500;
 export class ApiError extends EsbError {
   /** HTTP status; undefined when there was no answer. */
   readonly status: number | undefined;
-  /** Milliseconds after which the server wants to be asked again, where it said so. */
+  /** Milliseconds after which the server wants the next request, where the answer says so. */
   readonly retryAfterMs: number | undefined;
-  /** Name of the object that the server speaks of. It tells "no such object" from "no such kind of resource". */
+  /** Name of the object in the server's answer. A name tells "no such object" from "no such kind of resource". */
   readonly subject: string | undefined;
 
   constructor(
@@ -72,7 +72,7 @@ export class ApiError extends EsbError {
     return new ApiError(`${what}: ${messageOf(cause)}`, { code: 'Unreachable', retryable: true, cause });
   }
 
-  /** An answer that is not what the protocol says. Retryable: proxies on the way produce them while they start. */
+  /** An answer against the protocol. Retryable: proxies on the way produce such answers while they start. */
   static invalidAnswer(what: string, cause: unknown): ApiError {
     return new ApiError(`${what}: the answer makes no sense: ${messageOf(cause)}`, {
       code: 'InvalidAnswer',
@@ -130,7 +130,7 @@ function codeOf(status: number, body: StatusBody | undefined): EsbError['code'] 
   return foreignCode(reasonByStatus[status] ?? (status >= 500 ? 'InternalError' : 'Unknown'));
 }
 
-/** Whether the API server could not be asked or could not answer now, as opposed to having refused the request. */
+/** Whether the API server was not reached or could not answer now, as opposed to a refusal of the request. */
 export function isUnavailable(error: unknown): boolean {
   if (error instanceof ApiError) {
     return error.retryable;

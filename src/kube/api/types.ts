@@ -12,7 +12,7 @@ export type Wire<T> = T extends Date
 
 export type ObjectMeta = Wire<V1ObjectMeta> & { readonly name: string };
 
-/** Anything that the API server keeps. Cached objects are frozen: never change one. */
+/** An object of the API server. Cached objects are frozen: never change one. */
 export interface KubeObject {
   readonly apiVersion?: string;
   readonly kind?: string;
@@ -51,10 +51,10 @@ export interface ObjectList<T extends KubeObject> {
 export type PatchBody =
   | { readonly kind: 'merge'; readonly body: object; readonly fieldManager?: string }
   | { readonly kind: 'json'; readonly body: readonly object[]; readonly fieldManager?: string }
-  /** Server-side apply, forced: the caller owns exactly what `body` names. */
+  /** Server-side apply, forced: the caller owns exactly the fields of `body`. */
   | { readonly kind: 'apply'; readonly body: object; readonly fieldManager: string };
 
-/** What every write takes. */
+/** Options of every write. */
 export interface FenceOptions extends CallOptions {
   /**
    * Called at the last moment before the request is put on the wire, after any wait for a connection. When it throws,
@@ -69,7 +69,7 @@ export interface WriteOptions extends FenceOptions {
 }
 
 export interface ListOptions<T extends KubeObject> extends CallOptions {
-  /** Changes each object as its page comes in: what it drops is then never there of more than a page. */
+  /** Changes each object as its page comes in, so that dropped fields take memory for one page alone. */
   readonly transform?: (object: T) => T;
 }
 
@@ -123,13 +123,13 @@ export interface KubeClient {
   close(): Promise<void>;
 }
 
-/** A change of the cache. `updated` is also how a delete and re-create under one name during an outage is split: deleted, then added. */
+/** A change of the cache. A delete and re-create under one name during an outage is reported as deleted, then added. */
 export type CacheEvent<T extends KubeObject> =
   | { readonly kind: 'added'; readonly object: T }
   | { readonly kind: 'updated'; readonly object: T; readonly old: T }
   | { readonly kind: 'deleted'; readonly object: T };
 
-/** What was last listed and watched of one kind of object. */
+/** The objects of one kind as last listed and watched. */
 export interface ObjectCache<T extends KubeObject> {
   get(key: ObjectKey): T | undefined;
   list(): readonly T[];
@@ -140,7 +140,7 @@ export interface ObjectCache<T extends KubeObject> {
 /** A running list/watch loop and its cache. */
 export interface Informer<T extends KubeObject> {
   readonly cache: ObjectCache<T>;
-  /** Listeners are told in order and must not throw; each is first told of everything in the cache as `added`. */
+  /** Calls listeners in order; none may throw. Each first gets every object of the cache as `added`. */
   subscribe(listener: (event: CacheEvent<T>) => void): () => void;
   /** Whether one list has been taken in completely. */
   hasSynced(): boolean;
@@ -149,8 +149,8 @@ export interface Informer<T extends KubeObject> {
   /** Monotonic milliseconds of the last time that the server answered: a list, a watch frame or a bookmark. */
   lastSuccessAt(): number | undefined;
   /**
-   * Whether the cache is what the server has, give or take the way: false before the first list, and from a failure
-   * until the server is heard again.
+   * Whether the cache is as new as the connection allows: false before the first list, and from a failure until the
+   * server answers again.
    */
   isCurrent(): boolean;
   start(): void;

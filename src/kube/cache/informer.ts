@@ -98,7 +98,7 @@ export function createInformer<T extends KubeObject>(
 }
 
 /**
- * The list and watch loop and its cache. The loop goes on after every failure, with growing waits. It lists again when
+ * The list and watch loop and its cache. The loop goes on after every failure, with growing waits, and lists again when
  * the server no longer has the history that a watch needs. An object that was deleted and made again during an outage
  * is reported as both.
  */

@@ -30,8 +30,8 @@ const DEFAULT_PAGE_SIZE = 500;
 const WATCH_OVERRUN_MS = 30_000;
 
 /**
- * Requests at a time of a client that renews Leases and does nothing else. Signs of life wait neither in the limiter nor
- * on the sockets of other requests.
+ * Requests at a time of a client that renews Leases and does nothing else. Signs of life wait neither in the limiter
+ * nor on the sockets of other requests.
  */
 export const LEASE_REQUESTS = 2;
 
@@ -44,7 +44,7 @@ interface Page<T extends KubeObject> {
   readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string };
 }
 
-/** The client over HTTP: {@link ResourceRequests} says what to send, {@link Transport} how. */
+/** The client over HTTP: {@link ResourceRequests} makes the requests, {@link Transport} sends them. */
 class HttpKubeClient implements KubeClient {
   readonly #transport: Transport;
   readonly #pageSize: number;

@@ -15,11 +15,11 @@ export interface TlsMaterial {
   readonly rejectUnauthorized?: boolean;
 }
 
-/** Where the API server is and how to be known to it. */
+/** Address of the API server, and our credentials for it. */
 export interface KubeConnection {
   /** `https://host:port`. */
   readonly origin: string;
-  /** What comes before every path: empty, or a path without a slash at its end. */
+  /** Prefix of every path: empty, or a path without a slash at its end. */
   readonly basePath: string;
   readonly tls: TlsMaterial;
   readonly headers: Readonly<Record<string, string>>;
@@ -27,7 +27,7 @@ export interface KubeConnection {
   readonly fingerprint: string;
 }
 
-/** Gives the connection as its files say now. */
+/** Gives the connection by the present content of its files. */
 export interface KubeConnectionSource {
   /**
    * At most `refreshMs` milliseconds old.
@@ -35,7 +35,7 @@ export interface KubeConnectionSource {
    * @throws {EsbError} `InvalidKubeconfig` when the files cannot be read or make no sense
    */
   current(): Promise<KubeConnection>;
-  /** Read the files again at the next call: the server refused what they gave, or was not reached with it. */
+  /** Lets the next call read the files again, since the server refused their credentials or was not reached. */
   invalidate(): void;
 }
 
@@ -214,7 +214,7 @@ async function connectionFromFile(file: string, loaded: LoadedFile): Promise<Kub
   if (textField(cluster, 'proxy-url') !== undefined) {
     throw invalid(`${file} asks for a proxy, which is not supported`);
   }
-  // Whoever wrote these meant fewer rights than those of the user itself.
+  // The author of such a file meant fewer rights than those of the user itself.
   const impersonation = ['as', 'as-uid', 'as-groups', 'as-user-extra'].find(
     (name) => user[name] !== undefined,
   );
@@ -252,7 +252,7 @@ async function connectionFromPod(
   );
 }
 
-/** Reads credentials from a kubeconfig or a Pod's service account, and again when they are old or did not work. */
+/** Reads credentials from a kubeconfig or a Pod's service account, and again when they are old or were refused. */
 export function createKubeConnectionSource(options: KubeConnectionSourceOptions): KubeConnectionSource {
   const {
     kubeconfig,

@@ -8,12 +8,12 @@ interface ConditionLike {
   readonly type: string;
 }
 
-/** A status as far as this module looks into it. */
+/** A status with the fields that this module reads. */
 type StatusFields = Readonly<Record<string, unknown>> & {
   readonly conditions?: readonly ConditionLike[];
 };
 
-/** What of the status belongs to one writer. */
+/** The fields of a status that belong to one writer. */
 export interface StatusOwnership {
   readonly fieldManager: string;
   /** Names of fields of the status, `conditions` not among them. A field left out of a status is removed. */
@@ -30,13 +30,13 @@ export interface StatusApplyOptions<T extends KubeObject> extends FenceOptions {
   readonly mayWrite?: (object: T) => boolean;
 }
 
-/** What became of a status. */
+/** The outcome of a write of a status. */
 export type StatusApplyResult<T extends KubeObject> =
   | { readonly kind: 'unchanged'; readonly object: T }
   | { readonly kind: 'written'; readonly object: T }
   /** The object is gone, or another one has its name. */
   | { readonly kind: 'gone' }
-  /** `mayWrite` said no. */
+  /** `mayWrite` returned false. */
   | { readonly kind: 'refused'; readonly object: T };
 
 /** Writes the status of objects of one kind, and only what has changed. */
@@ -73,7 +73,7 @@ function conditionOf(status: StatusFields, type: string): ConditionLike | undefi
   return status.conditions?.find((condition) => condition.type === type);
 }
 
-/** Whether the part of `current` that is owned differs from `wished`. */
+/** Whether the owned fields of `current` differ from those of `wished`. */
 export function statusDiffers(currentStatus: object, wishedStatus: object, owned: StatusOwnership): boolean {
   const current = currentStatus as StatusFields;
   const wished = wishedStatus as StatusFields;
@@ -85,7 +85,9 @@ export function statusDiffers(currentStatus: object, wishedStatus: object, owned
   );
 }
 
-/** Whether `a` is an older version of the object than `b`. Versions of one kind can be ordered since Kubernetes 1.35. */
+/**
+ * Whether `a` is an older version of the object than `b`. Versions of one kind can be ordered since Kubernetes 1.35.
+ */
 function isOlder(a: KubeObject, b: KubeObject): boolean {
   const [left, right] = [Number(a.metadata.resourceVersion), Number(b.metadata.resourceVersion)];
   return Number.isSafeInteger(left) && Number.isSafeInteger(right) && left < right;
@@ -104,9 +106,9 @@ function checkOwned(status: StatusFields, owned: StatusOwnership): void {
 }
 
 /**
- * Server-side apply of a part of the status. It is compared with the object first, so that a status that has not changed
+ * Server-side apply of some fields of the status. A comparison with the object comes first, so that an unchanged status
  * costs no request. The version that was compared is a precondition of the write: the API server ignores the uid of an
- * applied status, and an object re-created under the same name must not be told its predecessor's story. After a
+ * applied status, and an object re-created under the same name must not get its predecessor's status. After a
  * conflict the object is read and compared again.
  */
 export function createStatusApplier<T extends KubeObject>(

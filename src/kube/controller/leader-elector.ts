@@ -21,7 +21,7 @@ export interface LeaderElectorOptions {
   readonly leaseDurationMs?: number;
   /** Milliseconds after the last renewal until we no longer write. Well below the duration. Default 10,000. */
   readonly renewDeadlineMs?: number;
-  /** Milliseconds between renewals, and between looks of a candidate. Default 2,000. */
+  /** Milliseconds between renewals, and between reads of a candidate. Default 2,000. */
   readonly retryMs?: number;
   /** Called when the term begins and ends; for a gauge. */
   readonly onChange?: (leading: boolean) => void;
@@ -131,7 +131,8 @@ class LeaseElector implements LeaderElector {
       return 0;
     }
     const { sinceMonotonic, sinceWall } = this.#term;
-    // The monotonic clock stands still while a virtual machine sleeps; the wall clock may step. The shorter time counts.
+    // The monotonic clock stands still while a virtual machine sleeps; the wall clock may step. The shorter time
+    // counts.
     const elapsedMs = Math.max(this.#clock.monotonic() - sinceMonotonic, this.#clock.now() - sinceWall);
     return Math.max(0, this.#renewDeadlineMs - elapsedMs);
   }
@@ -154,7 +155,7 @@ class LeaseElector implements LeaderElector {
         // One failure may happen. Many mean missing rights or a missing namespace, which an operator must mend.
         if (failures >= WARN_AFTER_FAILURES && this.#clock.monotonic() - warnedAt >= WARN_EVERY_MS) {
           warnedAt = this.#clock.monotonic();
-          this.#logger.warn({ ...fields, failures }, 'candidacy keeps failing: nobody can lead from here');
+          this.#logger.warn({ ...fields, failures }, 'candidacy keeps failing: this process cannot lead');
         } else {
           this.#logger.debug(fields, 'candidacy failed');
         }
@@ -180,7 +181,7 @@ class LeaseElector implements LeaderElector {
     }
   }
 
-  /** Whether the Lease, held by another, has not changed for as long as its holder said. */
+  /** Whether the Lease, held by another, has not changed for the duration that its holder wrote. */
   #isAbandoned(lease: Lease): boolean {
     const version = `${lease.metadata.uid ?? ''} ${lease.metadata.resourceVersion ?? ''}`;
     if (this.#sighting?.version !== version) {

@@ -6,11 +6,11 @@ import { TaskGroup } from '../../common/task-group.ts';
 import { ApiError } from '../api/api-error.ts';
 import { createWorkQueue, type WorkQueueMetrics, type WorkQueueOptions } from './work-queue.ts';
 
-/** An error that no repetition mends: the key is not tried again until something changes. */
+/** An error that no repetition mends: the key is not tried again until an object changes. */
 export class TerminalError extends EsbError {}
 
 export interface ReconcileResult {
-  /** Milliseconds after which to look at the key again. */
+  /** Milliseconds after which the key is worked on again. */
   readonly requeueAfterMs?: number;
 }
 
@@ -21,7 +21,7 @@ export interface ReconcileContext {
   readonly logger: Logger;
 }
 
-/** What became of one round of work. */
+/** The outcome of one round of work. */
 export type ReconcileOutcome = 'success' | 'requeued' | 'error' | 'terminal';
 
 export interface ReconcilerMetrics extends WorkQueueMetrics {
@@ -31,7 +31,7 @@ export interface ReconcilerMetrics extends WorkQueueMetrics {
 export interface ReconcilerOptions {
   /** For logs and metrics. */
   readonly name: string;
-  /** Makes the world fit what the key stands for, whatever happened before. Never runs twice at a time for a key. */
+  /** Brings the world to the desired state of a key, from any state. Never runs twice at a time for a key. */
   readonly reconcile: (key: string, context: ReconcileContext) => Promise<ReconcileResult | undefined>;
   readonly logger: Logger;
   /** Keys worked on at a time. Default 4. */
@@ -51,7 +51,7 @@ export interface Reconciler {
   /** Keys that wait. */
   length(): number;
   start(): void;
-  /** Ends the work that runs, and waits for it. What waits is dropped: the next start begins with a list. */
+  /** Ends running work and waits for its end. Waiting keys are dropped: the next start begins with a list. */
   stop(): Promise<void>;
 }
 
@@ -104,7 +104,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     }
     queue.addRateLimited(key, error instanceof ApiError ? error.retryAfterMs : undefined);
     const failures = queue.failures(key);
-    // Somebody else was faster: the next round sees what they did.
+    // Another writer was faster: the next round sees that write.
     if (error instanceof ApiError && error.code === 'Conflict' && failures < 3) {
       logger.debug({ ...fields, failures }, 'reconcile conflicted');
     } else if (error instanceof EsbError) {

@@ -2,7 +2,7 @@ import { backoffDelay } from '../../common/backoff.ts';
 import { type Clock, systemClock, type Timer } from '../../common/clock.ts';
 import { AbortedError } from '../../common/deadline.ts';
 
-/** What a queue counts; every part is optional. */
+/** Counters of a queue; each is optional. */
 export interface WorkQueueMetrics {
   /** @param depth keys that wait, after the change */
   depth?(queue: string, depth: number): void;
@@ -18,7 +18,7 @@ export interface WorkQueueOptions {
   readonly clock?: Clock;
   /** Gives numbers from 0 to 1, for jitter. */
   readonly random?: () => number;
-  /** Milliseconds after the first failure of a key; it doubles. Default 20. */
+  /** Milliseconds after the first failure of a key; each wait is twice the one before. Default 20. */
   readonly backoffFirstMs?: number;
   /** The most milliseconds after a failure. Default 60,000. */
   readonly backoffMaxMs?: number;
@@ -26,7 +26,7 @@ export interface WorkQueueOptions {
 }
 
 /**
- * Keys that wait to be worked on, after client-go's. A key waits at most once, and is never worked on twice at a time:
+ * Queue of keys with work to do, after client-go's. A key waits at most once, and is never worked on twice at a time:
  * added while it is worked on, it waits until that is done.
  */
 export interface WorkQueue {
@@ -48,7 +48,7 @@ export interface WorkQueue {
   done(key: string): void;
   /** Keys that wait, those with a delay not counted. */
   length(): number;
-  /** Nothing more is added, delays are cancelled; what waits is still given out. */
+  /** Adds no more keys and cancels delays; waiting keys are still given out. */
   shutDown(): void;
 }
 

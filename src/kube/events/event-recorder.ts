@@ -35,8 +35,8 @@ export interface EventRecorderOptions extends EventReporter {
   readonly clock?: Clock;
   readonly random?: () => number;
   /**
-   * Events that may wait to be written; more are dropped, a Warning in place of the oldest Normal one. Twice as many are
-   * remembered, to count those that come again. Default 1,000.
+   * Events that may wait to be written; more are dropped, a Warning in place of the oldest Normal one. Twice as many
+   * are remembered, to count those that come again. Default 1,000.
    */
   readonly capacity?: number;
   /** Events of one object at once, before they are spaced. Default 25, as in client-go's spam filter. */

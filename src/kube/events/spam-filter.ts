@@ -8,11 +8,11 @@ export interface SpamFilterOptions {
   readonly clock: Clock;
 }
 
-/** Keeps one object from flooding the server with Events, after client-go's spam filter. */
+/** Bounds the Events of one object, after client-go's spam filter. */
 export interface SpamFilter {
-  /** Whether the object may have one more, which is then counted. */
+  /** Whether the object may have one more Event, which is then counted. */
   spend(subject: string): boolean;
-  /** Drops what says nothing any more: objects that may have a whole burst again. */
+  /** Forgets objects that may have a whole burst again. */
   forget(): void;
 }
 

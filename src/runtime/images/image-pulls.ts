@@ -83,8 +83,12 @@ export class ImagePulls {
 
   constructor(options: ImagePullsOptions) {
     this.#options = options;
-    const perLane = options.maxPulls ?? DEFAULT_MAX_PULLS;
-    this.#room = new FairGate({ places: REGISTRIES * perLane, perNamespace: 2 * perLane, perLane });
+    const perResource = options.maxPulls ?? DEFAULT_MAX_PULLS;
+    this.#room = new FairGate({
+      places: REGISTRIES * perResource,
+      perNamespace: 2 * perResource,
+      perResource,
+    });
   }
 
   /**
@@ -137,7 +141,7 @@ export class ImagePulls {
     { id, namespace }: { readonly id: string; readonly namespace: string },
     signal: AbortSignal,
   ): Promise<void> {
-    const entry: GateEntry = { namespace, lane: reference.registry };
+    const entry: GateEntry = { namespace, resource: reference.registry };
     if (this.#room.isFullFor(entry)) {
       this.#tell(id, 'waits for its turn, others are being pulled');
     }
