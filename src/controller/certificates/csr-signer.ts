@@ -32,10 +32,10 @@ function has(request: CertificateSigningRequest, type: string): boolean {
 export function requestStep(request: CertificateSigningRequest): RequestStep {
   const { spec, status } = request;
   if (spec.signerName !== GATEWAY_SIGNER) {
-    return { kind: 'nothing', because: 'it is for another signer' };
+    return { kind: 'nothing', because: 'the request is for another signer' };
   }
   if (status?.certificate !== undefined || has(request, 'Denied') || has(request, 'Failed')) {
-    return { kind: 'nothing', because: 'it is settled' };
+    return { kind: 'nothing', because: 'the request is settled' };
   }
   const usages = spec.usages ?? [];
   if (!usages.includes('client auth') || usages.some((usage) => !allowedUsages.includes(usage))) {
@@ -124,7 +124,7 @@ export async function signRequest(
     if (foreign !== undefined) {
       logger.info(
         { request: request.metadata.name, user: request.spec.username, namespace: foreign },
-        'certificate request waits: nobody has approved it, and its sender may not serve the namespace',
+        'certificate request waits: not approved, and its sender may not serve the namespace',
       );
       return 'unapproved';
     }

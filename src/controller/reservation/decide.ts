@@ -102,7 +102,7 @@ function decidePresent(input: HoldInput, pod: HoldView): HoldDecision {
     return { action: { kind: 'remove', because: 'its node has no workers' } };
   }
   if (!pod.guarded || !holdsEnough(pod.memoryMiB, input.wanted.memoryMiB)) {
-    return { action: { kind: 'remove', because: 'it is not as it should be' } };
+    return { action: { kind: 'remove', because: 'finalizer or memory are not as they should be' } };
   }
   if (state.kind === 'ended') {
     const left = REPLACE_ENDED_AFTER_MS - input.sinceMs;

@@ -160,7 +160,7 @@ export class HoldReconciler implements NodeClosures {
         type: 'Warning',
         reason: 'HoldRefused',
         action: 'Hold',
-        note: `it gets no more workers, since its hold Pod finds no room: ${refusal ?? 'it was refused before'}`,
+        note: `the node gets no more workers, since its hold Pod finds no room: ${refusal ?? 'refused before'}`,
       });
     } else if (last === 'draining' && action.kind === 'release') {
       const isDrained = action.because === 'drained';
@@ -170,8 +170,8 @@ export class HoldReconciler implements NodeClosures {
         reason: isDrained ? 'Drained' : 'DrainCalledOff',
         action: 'Drain',
         note: isDrained
-          ? 'it has no workers any more'
-          : 'it is not cordoned, and the workers that it has fit nowhere else: they stay',
+          ? 'the node has no workers any more'
+          : 'the node is not cordoned, and its workers stay, since they fit nowhere else',
       });
     }
   }

@@ -122,7 +122,7 @@ function assignFirst(input: DecisionInput): WorkerDecision {
   if (placement.kind === 'placed') {
     const { nodeName } = placement;
     const note = `assigned to node ${nodeName}`;
-    const ready = lastEpoch === undefined ? undefined : `${note}, which has not told of it yet`;
+    const ready = lastEpoch === undefined ? undefined : `${note}, which has not reported the worker yet`;
     return assign(worker, { nodeName, epoch: (lastEpoch ?? 0) + 1 }, { cause: 'assigned', note, ready });
   }
   // The next assignment brings the finalizer back. Where none is to come, the controllers may soon be gone, too.
