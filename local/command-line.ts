@@ -2,8 +2,8 @@ import { type Command, Option } from 'commander';
 import type { LocalInstance } from '../src/cli/command-context.ts';
 import { createBareProgram } from '../src/command-line.ts';
 import { command } from '../src/command-run.ts';
+import { addCommands } from '../src/operator-commands.ts';
 import { list, wholeNumber } from '../src/options/flag.ts';
-import { addCommands } from '../src/person-commands.ts';
 import { addRoles } from '../src/role-commands.ts';
 import type { DoctorOptions } from './commands/doctor.ts';
 

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { exitCodes } from './command-run.ts';
 import { programVersion } from './common/program-version.ts';
-import { addCommands } from './person-commands.ts';
+import { addCommands } from './operator-commands.ts';
 import { addRoles } from './role-commands.ts';
 
 /** The command line without any command. */
