@@ -9,7 +9,7 @@ export interface Refusal {
   readonly message: string;
 }
 
-/** What a refusal means for the call. */
+/** The consequence of a refusal for the call. */
 type RefusalRule =
   /** Another worker is tried, and this one again soon. */
   | { readonly lasts: false }

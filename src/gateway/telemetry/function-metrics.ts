@@ -71,7 +71,7 @@ export function registerFunctionMetrics(
   );
   const queues = histogram(
     'esb_gateway_call_queue_seconds',
-    'Time that calls which ran waited for their turn: in the gateway, where somebody waits for them, and at the worker. As in what follows, tries of Events count.',
+    'Time that calls which ran waited for a place: in the gateway, if a caller waits for them, and at the worker. Here and below, tries of Events count.',
     ['function'],
   );
   const wakes = histogram(

@@ -17,7 +17,7 @@ const GAUGES = {
     'esb_gateway_event_store_up',
     'Whether the event store takes events: 1, or 0 while calls of type Event are answered with 503.',
   ],
-  requestsHeld: ['esb_gateway_requests', 'Requests that have come and whose answer has not gone out.'],
+  requestsHeld: ['esb_gateway_requests', 'Requests that have arrived and whose answer has not gone out.'],
   bytesHeld: ['esb_gateway_held_bytes', 'Bytes of the bodies and answers of these.'],
   callsWaiting: ['esb_gateway_calls_waiting', 'Calls that wait for a place among those of their function.'],
   activityPending: ['esb_gateway_activity_pending', 'Workers whose last call has not been written.'],
@@ -48,7 +48,7 @@ export function createGatewayMetrics(
   const requestMetrics = registerFunctionMetrics(registry, functions);
   const events = new Counter({
     name: 'esb_gateway_events_total',
-    help: 'Calls of type Event, and records of failed ones, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; and those that cannot be read: Unreadable each time that one is put off, UnreadableDropped for one that is a week old.',
+    help: 'Calls of type Event, and records of failed ones, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; and unreadable ones: Unreadable each time that one is put off, UnreadableDropped for one that is a week old.',
     labelNames: ['result'],
     registers,
   });
