@@ -11,6 +11,7 @@ import type { LambdaNode } from '../api/lambda-node.ts';
 import { EsbError } from '../common/errors.ts';
 import { formatHostPort, parseHostPort } from '../common/host-port.ts';
 import { loadAgentProto } from '../protocol/agent-proto.ts';
+import type { LogChunk } from '../protocol/generated/agent.ts';
 import { requestClientCertificate } from './client-certificate.ts';
 import { type Cluster, kubectlText } from './kubectl-command.ts';
 
@@ -20,13 +21,6 @@ export interface AgentLogsRequest {
   readonly worker: { readonly namespace: string; readonly name: string; readonly uid: string };
   readonly query: LogQuery;
   readonly follow: boolean;
-}
-
-/** A message of the stream, as the loader of the protocol gives it. */
-interface LogChunk {
-  readonly data: Buffer;
-  /** A whole number. */
-  readonly missed: string;
 }
 
 /**
@@ -80,7 +74,7 @@ export async function readAgentLogs(
     signal.addEventListener('abort', cancel, { once: true });
     try {
       for await (const chunk of stream as AsyncIterable<LogChunk>) {
-        sink(chunk.data, Number(chunk.missed));
+        sink(chunk.data, chunk.missed);
       }
     } catch (error) {
       throw signal.aborted

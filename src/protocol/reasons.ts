@@ -74,7 +74,7 @@ export const REASONS = {
   },
 } as const satisfies Readonly<Record<NamedReason, ReasonEntry>>;
 
-type Entry = (typeof REASONS)[NamedReason];
+type Entry = (typeof REASONS)[keyof typeof REASONS];
 
 /** Why a call was refused: nothing of it reached the worker. */
 export type RefusalReason = Extract<Entry, { readonly started: 'no' }>['name'];
