@@ -3,7 +3,6 @@ import { containerLabels } from '../../api/label.ts';
 import type { NodeNetwork } from '../../cni/contract.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf, undefinedIfNotFound } from '../../common/errors.ts';
-import type { Health } from '../../common/health.ts';
 import { Limiter } from '../../common/limiter.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
@@ -12,11 +11,11 @@ import type { TaskProcess } from '../../containerd/task-service.ts';
 import { isWorker, taskStateOf, workerInfoOf } from '../contract/container-labels.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
-import type { EnsureRequest, FoundTask, KernelState, TaskState, WorkerInfo } from '../contract/runtime.ts';
+import type { EnsureRequest, FoundTask, TaskState, WorkerInfo } from '../contract/runtime.ts';
 import type { ImageStore } from '../images/image-store.ts';
 import { FILES_KEY_PREFIX } from '../images/user-files.ts';
 import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
-import type { Listing, RemovalRequest, RuntimeBackend } from '../lifecycle/runtime-backend.ts';
+import type { Freezing, Listing, RemovalRequest, RuntimeBackend } from '../lifecycle/runtime-backend.ts';
 import type { RuntimeParts } from '../lifecycle/runtime-parts.ts';
 import type { CgroupEvents } from './cgroup-events.ts';
 import type { WorkerCgroups } from './cgroups.ts';
@@ -53,8 +52,6 @@ export interface ContainerdBackendOptions {
   readonly feed: EventFeed;
 }
 
-/** Freezer states that are settled at a time. Each is a start of runc for which no call waits. */
-const SETTLED_AT_ONCE = 2;
 /** Tasks whose freezer is read without a pause, at about 20 microseconds each. */
 const SEEN_AT_ONCE = 50;
 const READ_DEADLINE_MS = 10_000;
@@ -73,20 +70,20 @@ type Unanswering = Extract<TaskState, { readonly kind: 'Unanswering' }>;
 /** Workers as tasks of containerd. */
 export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   readonly nodeImages: NodeImages;
+  readonly freezing: Freezing;
+  readonly images: ImageStore;
+  readonly network: NodeNetwork;
   readonly canLoseOutput = true;
-  readonly settling = {
-    settle: (containerId: string, signal: AbortSignal): Promise<boolean> =>
-      this.#settled.run(() => this.#options.tasks.settle(containerId, signal), signal),
-    isFrozen: (containerId: string): boolean => this.#options.tasks.isFrozen(containerId),
-  };
   readonly #options: ContainerdBackendOptions;
-  readonly #settled = new Limiter(SETTLED_AT_ONCE);
   /** Whether the parent of all workers has its limits. */
   #isLimited = false;
 
   constructor(options: ContainerdBackendOptions) {
     this.#options = options;
     this.nodeImages = options.nodeImages;
+    this.freezing = options.tasks;
+    this.images = options.images;
+    this.network = options.network;
   }
 
   get following(): Promise<void> {
@@ -156,22 +153,6 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   async setEpoch(containerId: string, epoch: number): Promise<void> {
     const labels = { [containerLabels.epoch]: String(epoch) };
     await this.#options.client.containers.setLabels(containerId, labels);
-  }
-
-  async pause(containerId: string, signal: AbortSignal): Promise<void> {
-    await this.#options.tasks.pause(containerId, signal);
-  }
-
-  async resume(containerId: string): Promise<void> {
-    await this.#options.tasks.resume(containerId);
-  }
-
-  thawDirectly(containerId: string): boolean {
-    return this.#options.tasks.thawDirectly(containerId);
-  }
-
-  kernelState(containerId: string): KernelState {
-    return this.#options.tasks.kernelState(containerId);
   }
 
   async remove(containerId: string, request: RemovalRequest): Promise<void> {
@@ -269,14 +250,6 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     };
   }
 
-  async imageNames(options: CallOptions): Promise<string[]> {
-    return await this.#options.images.names(options);
-  }
-
-  async networkHealth(options: CallOptions): Promise<Health> {
-    return await this.#options.network.health(options);
-  }
-
   async upkeep(containerIds: ReadonlySet<string>, before: number): Promise<void> {
     await this.#limitAll();
     await this.#options.hosts.prune(containerIds, before);
@@ -313,7 +286,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     client.close();
   }
 
-  /** What containerd tells of all tasks at once. Empty where shims that hang take containerd too long. */
+  /** All tasks by one call. Empty where shims that hang take containerd too long. */
   async #toldTasks(signal: AbortSignal): Promise<readonly TaskProcess[]> {
     try {
       return await this.#options.client.tasks.list({ signal, deadlineMs: TOLD_DEADLINE_MS });

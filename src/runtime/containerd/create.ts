@@ -23,7 +23,7 @@ import { SHIM_GROUP_ANNOTATION, type ShimGroups } from './shim-groups.ts';
 
 export interface WorkerCreationOptions {
   readonly parts: RuntimeParts;
-  /** What every container is made with. */
+  /** Settings of every container. */
   readonly container: {
     readonly snapshotter: string;
     readonly runtime: string;

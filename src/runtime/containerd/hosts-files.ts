@@ -30,7 +30,7 @@ export class HostsFiles {
     await mkdir(this.#folder, { recursive: true, mode: 0o755 });
     const path = this.#path(containerId);
     await writeFile(path, hostsText(ip, hostname));
-    // The worker's user reads the file, whatever the agent's mask.
+    // The worker's user reads the file under any mask of the agent.
     await chmod(path, 0o644);
     return path;
   }

@@ -213,7 +213,7 @@ export interface ContainerRuntime {
    * disk was full. Such a worker stands still once its pipe is full.
    */
   isOutputLost(containerId: string, full: OutputWindow): Promise<boolean>;
-  /** Hints of changes, whatever their source. Returns the function that ends the subscription. */
+  /** Hints of changes from any source. Returns the function that ends the subscription. */
   subscribe(listener: (event: RuntimeEvent) => void): () => void;
   health(options?: CallOptions): Promise<RuntimeHealth>;
   networkHealth(options?: CallOptions): Promise<Health>;

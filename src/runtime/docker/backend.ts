@@ -1,16 +1,16 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
-import type { Health } from '../../common/health.ts';
 import type { DockerContainer } from '../../docker/container-service.ts';
 import type { DockerClient } from '../../docker/docker-client.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
-import type { EnsureRequest, KernelState, WorkerInfo } from '../contract/runtime.ts';
+import type { EnsureRequest, WorkerInfo } from '../contract/runtime.ts';
 import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
-import type { Listing, RemovalRequest, RuntimeBackend } from '../lifecycle/runtime-backend.ts';
+import type { Freezing, Listing, RemovalRequest, RuntimeBackend } from '../lifecycle/runtime-backend.ts';
 import type { RuntimeParts } from '../lifecycle/runtime-parts.ts';
 import type { DockerWorkers, MadeDockerWorker } from './containers.ts';
 import type { EpochStore } from './epoch-store.ts';
 import type { DockerEventFeed } from './events.ts';
+import { DockerFreezing } from './freezing.ts';
 import { type DockerImages, unmanagedImages } from './images.ts';
 import { DOCKER_NETWORK, dockerWorkerInfo, WORKER_LABEL } from './labels.ts';
 import type { LogCopier } from './log-copier.ts';
@@ -28,7 +28,6 @@ export interface DockerBackendOptions {
   readonly feed: DockerEventFeed;
 }
 
-const SWITCH_DEADLINE_MS = 30_000;
 const READ_DEADLINE_MS = 10_000;
 const LIST_DEADLINE_MS = 60_000;
 
@@ -38,12 +37,18 @@ const LIST_DEADLINE_MS = 60_000;
  */
 export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   readonly nodeImages = unmanagedImages;
+  readonly freezing: Freezing;
+  readonly images: DockerImages;
+  readonly network: DockerNetworkKeeper;
   /** The engine empties the pipes while its disk is full too, and the copier tries again. */
   readonly canLoseOutput = false;
   readonly #options: DockerBackendOptions;
 
   constructor(options: DockerBackendOptions) {
     this.#options = options;
+    this.freezing = new DockerFreezing(options.client.containers, options.workers);
+    this.images = options.images;
+    this.network = options.network;
   }
 
   get following(): Promise<void> {
@@ -109,23 +114,6 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
     await this.#options.epochs.set(containerId, epoch);
   }
 
-  async pause(containerId: string): Promise<void> {
-    await this.#switch('pause', containerId);
-  }
-
-  async resume(containerId: string): Promise<void> {
-    await this.#switch('resume', containerId);
-  }
-
-  /** Always false: the engine chooses where its control groups are. */
-  thawDirectly(): boolean {
-    return false;
-  }
-
-  kernelState(): KernelState {
-    return 'Untold';
-  }
-
   async remove(containerId: string, request: RemovalRequest): Promise<void> {
     await this.#options.workers.remove(containerId, request);
   }
@@ -154,14 +142,6 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
       traces: [],
       writers,
     };
-  }
-
-  async imageNames(options: CallOptions): Promise<string[]> {
-    return await this.#options.images.names(options);
-  }
-
-  async networkHealth(options: CallOptions): Promise<Health> {
-    return await this.#options.network.health({ deadlineMs: READ_DEADLINE_MS, ...options });
   }
 
   async upkeep(): Promise<void> {
@@ -194,34 +174,6 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
     await images.stop();
     await copier.stop();
     client.close();
-  }
-
-  /** Freezes or thaws. The engine refuses a repetition and an impossible change in the same words: the state decides. */
-  async #switch(kind: 'pause' | 'resume', containerId: string): Promise<void> {
-    const { client, workers } = this.#options;
-    const wanted = kind === 'pause' ? 'paused' : 'running';
-    const opposite = kind === 'pause' ? 'running' : 'paused';
-    const before = await workers.find(containerId);
-    if (before?.status === wanted) {
-      return;
-    }
-    if (before?.status !== opposite) {
-      throw new EsbError(`${containerId} does not run`, { code: 'NotFound' });
-    }
-    const { containers } = client;
-    const call = { deadlineMs: SWITCH_DEADLINE_MS };
-    try {
-      await (kind === 'pause' ? containers.pause(before.id, call) : containers.unpause(before.id, call));
-    } catch (error) {
-      const after = await workers.find(containerId);
-      if (after?.status === wanted) {
-        return;
-      }
-      if (after?.status !== opposite) {
-        throw new EsbError(`${containerId} does not run any more`, { code: 'NotFound', cause: error });
-      }
-      throw error;
-    }
   }
 
   async #containers(options: CallOptions): Promise<DockerContainer[]> {

@@ -3,7 +3,7 @@ import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { EsbError, undefinedIfNotFound } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { RegistryCredentials, TransferService } from '../../containerd/transfer-service.ts';
-import type { DockerCredentials, DockerPullProgress, ImageService } from '../../docker/image-service.ts';
+import type { DockerCredentials, ImageService } from '../../docker/image-service.ts';
 import { type ImageConfig, linuxPlatform, parseImageConfig } from '../../oci/image-config.ts';
 import { type ImageReference, imageNameOf, parseImageReference } from '../../oci/image-reference.ts';
 import type { NodeImages } from '../contract/images.ts';
@@ -122,7 +122,6 @@ function transferOf(images: ImageService): TransferService {
     async pull(request, options = {}) {
       const { onProgress, platform, reference } = request;
       const { registry } = parseImageReference(reference);
-      const progress = new LayerProgress();
       const what = `docker pull ${reference}`;
       await withDeadline(what, options.deadlineMs ?? PULL_DEADLINE_MS, options.signal, (signal) =>
         images.pull(
@@ -130,38 +129,15 @@ function transferOf(images: ImageService): TransferService {
             reference,
             platform: `${platform.os}/${platform.architecture}`,
             credentials: credentialsOf(request.credentialsFor?.(registry)),
-            onProgress: (told) => onProgress?.(progress.note(told)),
+            // `Downloading`, `Download complete`, `Extracting`: the words of containerd, in capitals.
+            onProgress: ({ layer, status, done, total }) =>
+              onProgress?.({ event: status.toLowerCase(), name: layer, done, total }),
           },
           { signal },
         ),
       );
     },
   };
-}
-
-/** Translates the engine's words about layers into containerd's. The engine gives a layer's size only while it moves. */
-class LayerProgress {
-  readonly #totals = new Map<string, number>();
-
-  note({ layer, status, done, total }: DockerPullProgress): {
-    event: string;
-    name: string;
-    done: number;
-    total: number;
-  } {
-    const size = Math.max(total, this.#totals.get(layer) ?? 0);
-    this.#totals.set(layer, size);
-    switch (status) {
-      case 'Downloading':
-        return { event: 'downloading', name: layer, done, total: size };
-      case 'Download complete':
-        return { event: 'complete', name: layer, done: size, total: size };
-      case 'Extracting':
-        return { event: 'extracting', name: layer, done: size, total: size };
-      default:
-        return { event: status, name: layer, done: 0, total: size };
-    }
-  }
 }
 
 function credentialsOf(credentials: RegistryCredentials | undefined): DockerCredentials | undefined {

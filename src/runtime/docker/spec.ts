@@ -97,7 +97,7 @@ function nameOf(variable: string): string {
 
 /**
  * Options of `/tmp`, with `exec`, which Lambda allows and the engine's default does not. Older runc gives the mount the mode
- * of the image's own folder, whatever the options: where the user is known by number, the folder is owned by that user.
+ * of the image's own folder, under any options: where the user is known by number, the folder is owned by that user.
  */
 function tmpfsOptions(spec: RuntimeSpec, imageUser: string): string {
   const options = spec.mounts.find(({ destination }) => destination === '/tmp')?.options ?? [];

@@ -21,8 +21,10 @@ export class PullMeter {
       case 'downloading':
       case 'complete':
       case 'already exists':
-        this.#pieces.set(name, { done: Math.max(done, before?.done ?? 0), total: Math.max(total, done) });
-        return (this.#pieces.get(name)?.done ?? 0) > (before?.done ?? -1);
+        return this.#advance(name, done, Math.max(total, done));
+      case 'download complete':
+        // Docker gives a layer's size only while the layer moves.
+        return this.#advance(name, before?.total ?? 0, 0);
       case 'extracting':
       case 'extracted':
         // Events of layers only, after their download.
@@ -32,6 +34,13 @@ export class PullMeter {
         // Sentences about the whole pull.
         return true;
     }
+  }
+
+  #advance(name: string, done: number, total: number): boolean {
+    const before = this.#pieces.get(name);
+    const piece = { done: Math.max(done, before?.done ?? 0), total: Math.max(total, before?.total ?? 0) };
+    this.#pieces.set(name, piece);
+    return piece.done > (before?.done ?? -1);
   }
 
   /** Text such as `34.1 of 120.0 MiB (28 %)`; undefined before any progress. */

@@ -22,12 +22,28 @@ export interface Listing {
   readonly containerIds: ReadonlySet<string>;
 }
 
+/** Freezing and thawing of containers on one engine. */
+export interface Freezing {
+  kernelState(containerId: string): KernelState;
+  pause(containerId: string, signal: AbortSignal): Promise<void>;
+  resume(containerId: string): Promise<void>;
+  /** Thaws without asking the engine, synchronously. Returns false where the engine has to be asked. */
+  thawDirectly(containerId: string): boolean;
+  /** Tells the engine's own tools that a worker runs. Returns whether they know now. */
+  settle(containerId: string, signal: AbortSignal): Promise<boolean>;
+  isFrozen(containerId: string): boolean;
+}
+
 /**
  * Work of one container engine, without order, deadlines and memory: a `WorkerRuntime` calls the methods that change a
  * container one at a time for each container. Errors are those of `ContainerRuntime`.
  */
 export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
   readonly nodeImages: NodeImages;
+  readonly freezing: Freezing;
+  /** References of the images on the node. */
+  readonly images: { names(options: CallOptions): Promise<string[]> };
+  readonly network: { health(options: CallOptions): Promise<Health> };
   /** Settles when the first subscription to events has begun, see {@link RuntimeBackend.followers}. */
   readonly following: Promise<void>;
 
@@ -42,20 +58,10 @@ export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
 
   find(containerId: string, options?: CallOptions): Promise<WorkerInfo | undefined>;
   list(signal: AbortSignal): Promise<Listing>;
-  kernelState(containerId: string): KernelState;
   /** Waits until a running worker listens, or fails with its exit. */
   untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void>;
   /** Records the epoch of a new assignment for a container that lives on. */
   setEpoch(containerId: string, epoch: number): Promise<void>;
-  pause(containerId: string, signal: AbortSignal): Promise<void>;
-  resume(containerId: string): Promise<void>;
-  /** Thaws without asking the engine, synchronously. Returns false where the engine has to be asked. */
-  thawDirectly(containerId: string): boolean;
-  /** Tells the engine's own tools that a worker runs; absent where they know. */
-  readonly settling?: {
-    settle(containerId: string, signal: AbortSignal): Promise<boolean>;
-    isFrozen(containerId: string): boolean;
-  };
   /** Removes a container with everything it left. Missing is success. */
   remove(containerId: string, request: RemovalRequest): Promise<void>;
   /** Whether the engine has a container of this name that is a worker's own. */
@@ -72,8 +78,6 @@ export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
     options: CallOptions,
   ): Promise<NodeInventory>;
 
-  imageNames(options: CallOptions): Promise<string[]>;
-  networkHealth(options: CallOptions): Promise<Health>;
   /** Whether a full disk may have stopped the copy of a worker's output to its log for good. */
   readonly canLoseOutput: boolean;
   /** Drops files of containers that are not among `containerIds` and older than `before` (milliseconds since the epoch). */

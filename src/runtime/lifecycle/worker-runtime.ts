@@ -2,6 +2,7 @@ import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import { KeyedQueue } from '../../common/keyed-queue.ts';
+import { Limiter } from '../../common/limiter.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { WorkerLogReader } from '../contract/logs.ts';
@@ -28,6 +29,8 @@ const SWITCH_DEADLINE_MS = 30_000;
 const SETTLE_DEADLINE_MS = 5_000;
 /** On top of the grace. */
 const DESTROY_DEADLINE_MS = 180_000;
+/** Freezer states that are settled at a time. Each is a start of runc for which no call waits. */
+const SETTLED_AT_ONCE = 2;
 const READ_DEADLINE_MS = 10_000;
 /** Time for a thousand shims to tell their state. */
 const LIST_DEADLINE_MS = 60_000;
@@ -52,6 +55,7 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
   readonly #prepared: PrecreatedTasks<Made>;
   /** Last containers that this run removed: those of workers that rest Absent, which a call may start soon. */
   readonly #removed = new Set<string>();
+  readonly #settled = new Limiter(SETTLED_AT_ONCE);
   #isFollowing = false;
   #pruneAfter = 0;
 
@@ -132,7 +136,7 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
     }
     if (found.task.kind === 'Paused') {
       request.onProgress?.('Resuming');
-      await backend.resume(containerId);
+      await backend.freezing.resume(containerId);
     }
     if (found.epoch !== epoch) {
       await backend.setEpoch(containerId, epoch);
@@ -161,7 +165,9 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
 
   async pause(containerId: string, options: CallOptions = {}): Promise<void> {
     const call = callOf(`pausing ${containerId}`, SWITCH_DEADLINE_MS, options);
-    await this.#queue.run(containerId, 'pause', call, (signal) => this.#backend.pause(containerId, signal));
+    await this.#queue.run(containerId, 'pause', call, (signal) =>
+      this.#backend.freezing.pause(containerId, signal),
+    );
   }
 
   async resume(containerId: string, options: CallOptions = {}): Promise<void> {
@@ -169,7 +175,7 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
     // A call waits for the thaw: with nothing under way, neither queue nor engine is asked.
     const isDirect = options.signal?.aborted !== true && !this.#queue.has(containerId);
     const begun = clock.monotonic();
-    if (!isDirect || !this.#backend.thawDirectly(containerId)) {
+    if (!isDirect || !this.#backend.freezing.thawDirectly(containerId)) {
       await this.#resume(containerId, options);
     }
     observer?.stage('thaw', clock.monotonic() - begun);
@@ -177,27 +183,24 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
 
   async #resume(containerId: string, options: CallOptions): Promise<void> {
     const call = callOf(`resuming ${containerId}`, SWITCH_DEADLINE_MS, options);
-    await this.#queue.run(containerId, 'resume', call, () => this.#backend.resume(containerId));
+    await this.#queue.run(containerId, 'resume', call, () => this.#backend.freezing.resume(containerId));
   }
 
   async settle(containerId: string, options: CallOptions = {}): Promise<boolean> {
-    const { settling } = this.#backend;
-    if (settling === undefined) {
-      return true;
-    }
+    const { freezing } = this.#backend;
     const call = callOf(`settling ${containerId}`, SETTLE_DEADLINE_MS, options);
     try {
       return await this.#queue.run(containerId, 'settle', call, (ended) => {
         // `ended` fires some steps after its last caller has left: too late for a call that is about to be sent.
         const signal = options.signal === undefined ? ended : AbortSignal.any([ended, options.signal]);
-        return settling.settle(containerId, signal);
+        return this.#settled.run(() => freezing.settle(containerId, signal), signal);
       });
     } catch (error) {
       if (!hasCode(error, 'Aborted') && !hasCode(error, 'DeadlineExceeded')) {
         throw error;
       }
       // `settle` thaws when its signal fires. Before a call is sent, the kernel has to confirm that.
-      if (settling.isFrozen(containerId)) {
+      if (freezing.isFrozen(containerId)) {
         await this.#resume(containerId, {});
       }
       return false;
@@ -245,7 +248,7 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
   }
 
   kernelState(containerId: string): KernelState {
-    return this.#backend.kernelState(containerId);
+    return this.#backend.freezing.kernelState(containerId);
   }
 
   async list(options: CallOptions = {}): Promise<WorkerInfo[]> {
@@ -304,14 +307,14 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
 
   async networkHealth(options: CallOptions = {}): Promise<Health> {
     try {
-      return await this.#backend.networkHealth(options);
+      return await this.#backend.network.health({ deadlineMs: READ_DEADLINE_MS, ...options });
     } catch (error) {
       return { ok: false, reason: 'NetworkFailed', message: messageOf(error) };
     }
   }
 
   async images(options: CallOptions = {}): Promise<string[]> {
-    return await this.#backend.imageNames({ deadlineMs: LIST_DEADLINE_MS, ...options });
+    return await this.#backend.images.names({ deadlineMs: LIST_DEADLINE_MS, ...options });
   }
 
   get nodeImages(): NodeImages {

@@ -1,7 +1,7 @@
 import { AbortedError } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
 
-/** What runc says of a memory limit that its own first process does not fit in. */
+/** runc's words for a memory limit that its own first process exceeds. */
 const TOO_LITTLE_MEMORY =
   /memory limit too low|OOM-killed|unable to set memory limit|Minimum memory limit allowed/;
 const PREFIX =
