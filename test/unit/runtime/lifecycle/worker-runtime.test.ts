@@ -1,0 +1,175 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { silentLogger } from '../../../../src/common/logger.ts';
+import type { EnsureRequest, TaskState, WorkerInfo } from '../../../../src/runtime/contract/runtime.ts';
+import type { RuntimeBackend } from '../../../../src/runtime/lifecycle/runtime-backend.ts';
+import { createRuntimeParts, type RuntimeParts } from '../../../../src/runtime/lifecycle/runtime-parts.ts';
+import { WorkerRuntime } from '../../../../src/runtime/lifecycle/worker-runtime.ts';
+import { ensureRequest } from '../../../support/lab.ts';
+import { settle } from '../../../support/manual-clock.ts';
+
+/** A backend in memory that notes its calls. */
+class FakeBackend {
+  readonly calls: string[] = [];
+  readonly containers = new Map<string, WorkerInfo>();
+  /** Answer of the direct thaw. */
+  canThaw = true;
+  canLoseOutput = true;
+  /** What a creation waits for. */
+  made: Promise<void> = Promise.resolve();
+  readonly following = Promise.resolve();
+  readonly freezing = {
+    kernelState: () => 'Untold' as const,
+    pause: async (id: string) => this.#set('pause', id, { kind: 'Paused', pid: 1 }),
+    resume: async (id: string) => this.#set('resume', id, { kind: 'Running', pid: 1 }),
+    thawDirectly: (id: string) => {
+      this.calls.push(`thaw ${id}`);
+      return this.canThaw;
+    },
+    settle: () => Promise.resolve(true),
+    isFrozen: () => false,
+  };
+
+  async find(containerId: string): Promise<WorkerInfo | undefined> {
+    return this.containers.get(containerId);
+  }
+
+  async list() {
+    return { workers: [...this.containers.values()], containerIds: new Set(this.containers.keys()) };
+  }
+
+  async make(request: EnsureRequest, signal: AbortSignal): Promise<string> {
+    this.calls.push(`make ${request.containerId}`);
+    await this.made;
+    signal.throwIfAborted();
+    const { containerId, epoch, identity, shapeHash } = request;
+    this.containers.set(containerId, {
+      containerId,
+      identity,
+      epoch,
+      shapeHash,
+      image: '',
+      task: { kind: 'Created' },
+      address: { ip: '10.0.0.2', port: 8080 },
+      createdAt: new Date(0),
+    });
+    return containerId;
+  }
+
+  async launch(_request: EnsureRequest, made: string): Promise<WorkerInfo> {
+    this.#set('launch', made, { kind: 'Running', pid: 1 });
+    return this.containers.get(made) as WorkerInfo;
+  }
+
+  async untilListening(containerId: string): Promise<void> {
+    this.calls.push(`listen ${containerId}`);
+  }
+
+  async setEpoch(containerId: string, epoch: number): Promise<void> {
+    this.calls.push(`epoch ${containerId} ${epoch}`);
+  }
+
+  async remove(containerId: string, { keepNetwork }: { readonly keepNetwork?: boolean }): Promise<void> {
+    this.calls.push(`remove ${containerId}${keepNetwork === true ? ', keeping its network' : ''}`);
+    this.containers.delete(containerId);
+  }
+
+  async stop(): Promise<void> {
+    this.calls.push('stop');
+  }
+
+  #set(what: string, containerId: string, task: TaskState): void {
+    this.calls.push(`${what} ${containerId}`);
+    const found = this.containers.get(containerId);
+    if (found !== undefined) {
+      this.containers.set(containerId, { ...found, task });
+    }
+  }
+}
+
+describe('the lifecycle of workers', () => {
+  const request: EnsureRequest = { ...ensureRequest({ image: 'worker:1' }, 'w'), containerId: 'w' };
+  let backend: FakeBackend;
+  let parts: RuntimeParts;
+  let runtime: WorkerRuntime<string>;
+
+  beforeEach(async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'esb-lifecycle-'));
+    backend = new FakeBackend();
+    parts = createRuntimeParts({ logs: { folder: join(folder, 'logs') }, logger: silentLogger() });
+    runtime = new WorkerRuntime(backend as unknown as RuntimeBackend<string>, parts);
+    onTestFinished(async () => {
+      await runtime.stop();
+      await rm(folder, { recursive: true });
+    });
+  });
+
+  it('makes a missing worker, and waits for the port of one that runs', async () => {
+    await runtime.ensure(request);
+    await runtime.ensure({ ...request, epoch: 2 });
+    expect(backend.calls).toEqual(['make w', 'launch w', 'epoch w 2', 'listen w']);
+  });
+
+  it('replaces a worker of another shape, and leaves its network to the next container', async () => {
+    await runtime.ensure(request);
+    await runtime.ensure({ ...request, shapeHash: 'other' });
+    expect(backend.calls.slice(2)).toEqual(['remove w, keeping its network', 'make w', 'launch w']);
+  });
+
+  it('refuses the container of another worker', async () => {
+    await runtime.ensure(request);
+    const other = { ...request, identity: { ...request.identity, uid: 'other' } };
+    await expect(runtime.ensure(other)).rejects.toMatchObject({ code: 'CreateFailed' });
+    expect(backend.containers.has('w')).toBe(true);
+  });
+
+  it('thaws without the engine while nothing is under way for the container', async () => {
+    await runtime.ensure(request);
+    await runtime.pause('w');
+    await runtime.resume('w');
+    backend.canThaw = false;
+    await runtime.resume('w');
+    expect(backend.calls.slice(2)).toEqual(['pause w', 'thaw w', 'thaw w', 'resume w']);
+  });
+
+  it('ends a creation for a removal, which waits for its end', async () => {
+    const made = Promise.withResolvers<void>();
+    backend.made = made.promise;
+    const ensured = runtime.ensure(request).catch((error: { code: string }) => error.code);
+    await settle();
+    const destroyed = runtime.destroy('w');
+    await settle();
+    expect(backend.calls).toEqual(['make w']);
+    made.resolve();
+    await destroyed;
+    expect(await ensured).toBe('Aborted');
+    expect(backend.calls).toEqual(['make w', 'remove w']);
+  });
+
+  it('hides a prepared container until its start, and removes one that ended', async () => {
+    await runtime.prepare(request);
+    expect([await runtime.list(), await runtime.inspect('w')]).toEqual([[], undefined]);
+    parts.events.publish({ kind: 'Exited', containerId: 'w' });
+    await settle();
+    expect(backend.calls).toEqual(['make w', 'remove w']);
+    await runtime.prepare(request);
+    await runtime.ensure(request);
+    expect(backend.calls.slice(2)).toEqual(['make w', 'launch w']);
+    expect(await runtime.inspect('w')).toMatchObject({ task: { kind: 'Running' } });
+  });
+
+  it('tells by the time of its log whether a worker wrote while a disk was full', async () => {
+    await parts.logs.prepare();
+    const full = { from: Date.now() - 60_000, until: Date.now() - 30_000 };
+    await parts.logs.begin('w', 'uid');
+    // Begun after the disk had room again.
+    expect(await runtime.isOutputLost('w', full)).toBe(false);
+    const longer = { from: full.from, until: Date.now() + 60_000 };
+    expect(await runtime.isOutputLost('w', longer)).toBe(true);
+    expect(await runtime.isOutputLost('none', longer)).toBe(false);
+    backend.canLoseOutput = false;
+    expect(await runtime.isOutputLost('w', longer)).toBe(false);
+  });
+});
