@@ -11,6 +11,7 @@ import type {
   DestroyOptions,
   EnsureRequest,
   KernelState,
+  OutputWindow,
   RuntimeEvent,
   RuntimeHealth,
   TaskState,
@@ -50,6 +51,8 @@ export class FakeRuntime implements ContainerRuntime {
   readonly keptLogs: string[] = [];
   /** Containers whose output was checked, in order. */
   readonly outputChecks: string[] = [];
+  /** Times in which the disk was full, by those checks. */
+  readonly outputWindows: OutputWindow[] = [];
   /** What is left of containers that are no more. */
   traces: Trace[] = [];
   /** Operations in order, such as `resume hello-1`. Reading is not among them. */
@@ -323,8 +326,9 @@ export class FakeRuntime implements ContainerRuntime {
     );
   }
 
-  isOutputLost(containerId: string): Promise<boolean> {
+  isOutputLost(containerId: string, full: OutputWindow): Promise<boolean> {
     this.outputChecks.push(containerId);
+    this.outputWindows.push(full);
     return Promise.resolve(this.outputLost.has(containerId));
   }
 

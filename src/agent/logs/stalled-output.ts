@@ -16,8 +16,10 @@ export interface StalledOutputOptions {
   readonly onLost?: () => void;
 }
 
-/** Milliseconds between two looks at the disk: it may have filled up so long before one found that. */
+/** Milliseconds between two looks at the disk: the disk may have filled up so long before a look. */
 const lookMs = 5_000;
+/** The same for the first look of an agent, which may have been started with a full disk. */
+const firstLookMs = 60 * 60_000;
 const listMs = 60_000;
 const retryMs = 5_000;
 
@@ -30,6 +32,7 @@ export class StalledOutput {
   #isFull = false;
   /** Since when writes may have failed; undefined when all workers were looked at since. */
   #from: number | undefined;
+  #hadRoom = false;
   #isRunning = false;
 
   constructor(options: StalledOutputOptions) {
@@ -43,8 +46,9 @@ export class StalledOutput {
    */
   told(hasRoom: boolean): boolean {
     this.#isFull = !hasRoom;
+    this.#hadRoom ||= hasRoom;
     if (this.#isFull) {
-      this.#from ??= this.#options.clock.now() - lookMs;
+      this.#from ??= this.#options.clock.now() - (this.#hadRoom ? lookMs : firstLookMs);
     }
     return this.#from !== undefined && !this.#isFull && !this.#isRunning;
   }

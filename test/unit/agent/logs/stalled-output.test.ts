@@ -102,6 +102,17 @@ describe('the check of the output of workers', () => {
     expect(lab.runtime.outputChecks).toHaveLength(2);
   });
 
+  it('counts from the look before the disk was full, and an hour back where there was none', async () => {
+    const { check, lab } = await world();
+    for (let round = 0; round < 2; round += 1) {
+      check.told(false);
+      check.told(true);
+      await check.run(signal);
+    }
+    const windows = lab.runtime.outputWindows.map(({ from, until }) => until - from);
+    expect(windows).toEqual([3_600_000, 5_000]);
+  });
+
   it('tries again when the runtime cannot say what there is', async () => {
     const { check, lab } = await world();
     lab.runtime.fail('list', { error: new EsbError('away', { code: 'RuntimeUnavailable' }) });
