@@ -12,6 +12,7 @@ import type { PartSpec } from '../../local/supervisor/part.ts';
 import { Supervisor } from '../../local/supervisor/supervisor.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
+import { stageOf } from '../runner/files.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { guestAddress, guestContainerdPort, outside, resultMark } from './guest.ts';
 import { type Report, type Tally, tally } from './tally.ts';
@@ -103,13 +104,18 @@ async function runTests(project: string, files: readonly string[]): Promise<Tall
 
 async function main(files: readonly string[]): Promise<void> {
   const results: Tally[] = [];
-  const [integration, e2e] = ['test/integration/', 'test/e2e/'].map((folder) =>
-    files.filter((file) => file.startsWith(folder)),
-  );
-  if (integration !== undefined && integration.length > 0) {
+  const {
+    integration = [],
+    alone = [],
+    e2e = [],
+  } = Object.groupBy(files, (file) => stageOf(file) ?? 'other');
+  if (integration.length > 0) {
     results.push(await runTests('integration', integration));
   }
-  if (e2e !== undefined && e2e.length > 0) {
+  if (alone.length > 0) {
+    results.push(await runTests('alone', alone));
+  }
+  if (e2e.length > 0) {
     const parts = await startParts();
     const result = await runTests('e2e', e2e);
     results.push(result);
