@@ -1,9 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import type { FoundMark } from '../model/marked-call.ts';
-import { InFlightMarker, readMarks, removeMark } from './in-flight-marker.ts';
-
-/** The mark of one worker. */
-export type Mark = Pick<InFlightMarker, 'begin' | 'end' | 'keep' | 'forget' | 'release' | 'remove'>;
+import { InFlightMarker, type Mark, readMarks, removeMark } from './in-flight-marker.ts';
 
 /** Keeps the marks of a node's workers over the life of an agent. */
 export interface MarkStore {

@@ -1,7 +1,6 @@
 import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { inOrderOfService, wasReady } from '../model/adoption.ts';
 import { crashBackoff, noBackoff, restoredFrom } from '../model/backoff.ts';
-import { callBoundMs } from '../model/call-bound.ts';
 import { containerIdOf } from '../model/container-id.ts';
 import type { ContainerMake } from '../model/container-spec.ts';
 import { remembering } from '../model/crash-backoff.ts';
@@ -9,10 +8,16 @@ import type { DesiredWorker } from '../model/desired-worker.ts';
 import { callLeftIn, type FoundMark, leftCall } from '../model/marked-call.ts';
 import { withFailure } from '../model/retry-schedule.ts';
 import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
-import { type Container, newContainer, withProcess } from './container.ts';
-import type { Draft } from './draft.ts';
+import { type Container, callBoundMs, newContainer, withProcess } from './container.ts';
 import { see } from './sightings.ts';
-import { containersOf, findContainer, type Moment, type QueueLimits, type WorkerState } from './state.ts';
+import {
+  containersOf,
+  type Draft,
+  findContainer,
+  type Moment,
+  type QueueLimits,
+  type WorkerState,
+} from './state.ts';
 
 /** The longest timeout that a resource may ask for. */
 const longestTimeoutSeconds = 900;

@@ -1,7 +1,6 @@
 import { adopt, initialState, type WorkerStart } from './adopt.ts';
-import { Draft } from './draft.ts';
 import { beginEnd, type Reduced, wakeOnForeignStamp } from './reduce.ts';
-import type { Moment, QueueLimits } from './state.ts';
+import { Draft, type Moment, type QueueLimits } from './state.ts';
 
 /**
  * The state of a worker whose actor is made, with what an earlier run of the agent has left of it.

@@ -7,6 +7,10 @@ import type { LeftCall } from '../model/marked-call.ts';
 import type { Action, Observed } from '../model/plan.ts';
 import { noRetries, type Retries } from '../model/retry-schedule.ts';
 
+/** Milliseconds after its timeout until a worker counts as silent: the emulator's own answer to it comes first. */
+const timeoutMarginMs = 1_500;
+/** Milliseconds that the first call after a start may take on top, for the runtime and the function to load. */
+const initialisationMs = 10_000;
 /** Milliseconds for which a container that nothing is known of is shown as it was before. */
 const unknownShownMs = 5_000;
 /** Why a container is not called while its shim is given up. */
@@ -358,4 +362,9 @@ function forgotten(container: Container): Container {
 
 export function withProcess(container: Container, change: Partial<Process>): Container {
   return { ...container, process: { ...container.process, ...change } };
+}
+
+/** Milliseconds that a call in a container with that timeout takes at most. */
+export function callBoundMs(timeoutSeconds: number, loaded: boolean): number {
+  return timeoutSeconds * 1_000 + timeoutMarginMs + (loaded ? 0 : initialisationMs);
 }

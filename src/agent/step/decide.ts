@@ -1,21 +1,26 @@
-import { callBoundMs } from '../model/call-bound.ts';
 import { refusalFor, startsAt } from '../model/crash-backoff.ts';
-import type { Goal } from '../model/goal.ts';
+
 import { restNow } from '../model/idle-policy.ts';
-import { type Action, isAlive, isOptional } from '../model/plan.ts';
+import { type Action, isOptional } from '../model/plan.ts';
 import { notBefore, unavailableRetryMs, withDelay } from '../model/retry-schedule.ts';
-import { type Acting, type Container, observedOf, shownUnknownAt, sizeOf, takesCalls } from './container.ts';
-import { Draft } from './draft.ts';
+import {
+  type Acting,
+  type Container,
+  callBoundMs,
+  observedOf,
+  shownUnknownAt,
+  sizeOf,
+  takesCalls,
+} from './container.ts';
 import type { Reduced } from './reduce.ts';
 import { answerFirstMs } from './reduce-actions.ts';
-import { rearrange, renew, setAside } from './rollout.ts';
-import { resyncRetryMs } from './sightings.ts';
+import { rearrange, setAside } from './rollout.ts';
 import {
   containersOf,
+  Draft,
   findContainer,
   goalAt,
   isEnding,
-  isInUse,
   isOutdated,
   isUrgent,
   type Moment,
@@ -23,6 +28,7 @@ import {
   serves,
   type WorkerState,
 } from './state.ts';
+import { hurry, rest, resync } from './upkeep.ts';
 
 /** Milliseconds that a call waits for a runtime that does not answer. */
 const patienceMs = 5_000;
@@ -52,12 +58,14 @@ export function decide(state: WorkerState, at: Moment): Decision {
 }
 
 function act(draft: Draft): void {
-  setAside(draft);
+  if (containersOf(draft.state).some(({ removal }) => removal.kind === 'GivenUp')) {
+    setAside(draft);
+  }
   for (const container of containersOf(draft.state)) {
     look(draft, container);
   }
   const mayBeSeveral = draft.state.others.length > 0 || isOutdated(draft.state);
-  if (!mayBeSeveral && send(draft)) {
+  if (!mayBeSeveral && (send(draft) || isAtRest(draft))) {
     return;
   }
   const goal = goalAt(draft.state, draft.at.now);
@@ -83,6 +91,23 @@ function act(draft: Draft): void {
     }
   }
   rest(draft, goal);
+}
+
+/** Whether one container runs as it should, and the plan would ask for nothing: so it is after nearly every call. */
+function isAtRest({ at, state }: Draft): boolean {
+  const { desired, noRoomBeside, present, released, savedRest, turn, waiting } = state;
+  return (
+    waiting.length === 0 &&
+    !released &&
+    !desired.deleting &&
+    turn.kind === 'None' &&
+    savedRest === 'Running' &&
+    noRoomBeside === undefined &&
+    takesCalls(present) &&
+    (present.process.warm || desired.warmUpPayload === undefined) &&
+    (present.resync === undefined || at.now < present.resync.at) &&
+    restOf(state, at.now) === 'Running'
+  );
 }
 
 /** Sends the next call if the present container takes one. */
@@ -112,9 +137,12 @@ function send(draft: Draft): boolean {
 
 /** Hears of callers that hang up while their calls wait. */
 function listen(draft: Draft): void {
+  if (draft.state.waiting.length === 0) {
+    return;
+  }
   // New ones come last, and those that were not sent after all come first.
   for (const call of [draft.state.waiting[0], draft.state.waiting.at(-1)]) {
-    if (call !== undefined && draft.state.waiting.includes(call) && !call.awaited) {
+    if (call?.awaited === false && draft.state.waiting.includes(call)) {
       draft.set({
         waiting: draft.state.waiting.map((each) => (each === call ? { ...call, awaited: true } : each)),
       });
@@ -244,106 +272,6 @@ function refuseStale(draft: Draft): void {
   }
 }
 
-/** Tells the runtime's tools of a container that was thawed below them, while no call is in it. */
-function resync(draft: Draft, container: Container): void {
-  const { activity, make, resync: due, turn } = container;
-  const { now } = draft.at;
-  const urgent = isUrgent(draft.state, container);
-  if (activity.kind === 'Settling') {
-    if (urgent) {
-      draft.emit({ kind: 'Abort', containerId: make.id });
-    }
-    return;
-  }
-  if (due === undefined || now < due.at) {
-    return;
-  }
-  const { kind } = observedOf(container);
-  if (kind === 'Running' && !urgent && !isInUse(draft.state, container)) {
-    draft.put({ ...container, activity: { kind: 'Settling' }, turn: turn + 1 });
-    draft.emit({ kind: 'Settle', containerId: make.id });
-  } else {
-    // While it sleeps there is nothing to tell of it until it is thawed again.
-    const isAwake = kind === 'Running' || kind === 'Unknown';
-    draft.put({ ...container, resync: isAwake ? { ...due, at: now + resyncRetryMs } : undefined });
-  }
-}
-
-/** Tells an action that waits for its turn on the node whether a call waits for it; a call ends one that would keep it out. */
-function hurry(draft: Draft, container: Container, activity: Acting): void {
-  const { make } = container;
-  const urgent = isUrgent(draft.state, container);
-  if (urgent === activity.urgent) {
-    return;
-  }
-  draft.put({ ...container, activity: { ...activity, urgent } });
-  const { action } = activity;
-  const keepsOut = action.kind === 'Pause' || (action.kind === 'Destroy' && action.why === 'Unwanted');
-  draft.emit(
-    urgent && keepsOut
-      ? { kind: 'Abandon', containerId: make.id }
-      : { kind: 'Hurry', containerId: make.id, urgent },
-  );
-}
-
-/** What a container that does not exist had is given back. */
-function rest(draft: Draft, goal: Goal): void {
-  const { now } = draft.at;
-  for (const { activity, make, sight } of draft.state.others) {
-    if (activity.kind !== 'Acting' && sight.kind === 'Known' && sight.info === undefined) {
-      draft.emit({ kind: 'Free', containerId: make.id });
-    }
-  }
-  const { activity, make, precreated, setbacks, sight, traces } = draft.state.present;
-  if (activity.kind === 'Acting') {
-    return;
-  }
-  if (
-    restOf(draft.state, now) !== draft.state.savedRest &&
-    goal.kind !== 'Gone' &&
-    !isQuiet(draft.state, now)
-  ) {
-    draft.save('Rest');
-  }
-  if (sight.kind !== 'Known' || sight.info !== undefined) {
-    return;
-  }
-  if (!isAlive(goal)) {
-    draft.emit({ kind: 'Free', containerId: make.id });
-  }
-  if (goal.kind === 'Absent') {
-    if (setbacks.failure !== undefined || draft.state.nodeFull !== undefined) {
-      draft.change(make.id, (before) => ({ ...before, setbacks: { ...setbacks, failure: undefined } }));
-      draft.set({ nodeFull: undefined });
-    }
-    if (isOutdated(draft.state) && draft.at.node.precreates) {
-      // What is made in advance is to be of the present shape.
-      renew(draft);
-    } else if (!precreated && draft.at.node.precreates) {
-      draft.emit({ kind: 'Offer', containerId: make.id });
-    }
-  }
-  if (
-    goal.kind === 'Gone' &&
-    !traces &&
-    draft.state.others.length === 0 &&
-    draft.state.place.kind === 'Free'
-  ) {
-    draft.emit({ kind: 'RemoveRecord' });
-    if (draft.state.released) {
-      draft.set({ life: 'Gone', unsaved: 'None' });
-      draft.emit({ kind: 'Drop', containerId: make.id });
-      draft.emit({ kind: 'Turn', want: 'Give', resting: false });
-      draft.emit({ kind: 'Forget' });
-    }
-  }
-}
-
-/** Whether what became of the worker is not shown yet, so that the answer of the call that woke it comes first. */
-export function isQuiet({ quietUntil }: WorkerState, now: number): boolean {
-  return now < quietUntil;
-}
-
 function saveRecord(draft: Draft): void {
   const { desired, others, present, released, unsaved } = draft.state;
   if (unsaved === 'None') {
@@ -372,7 +300,9 @@ function wakeAt({ at: { now }, state }: Draft): number {
   consider(state.quietUntil);
   consider(state.grace?.until ?? next);
   for (const { look: looks, resync: due, retries, setbacks } of containersOf(state)) {
-    consider(startsAt(setbacks));
+    consider(setbacks.crashes.until);
+    consider(setbacks.starts.until);
+    consider(setbacks.silences.until);
     consider(retries.putOff?.until ?? next);
     consider(retries.inspectAt);
     consider(looks.kind === 'Wanted' ? looks.at : next);

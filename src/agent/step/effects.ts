@@ -1,8 +1,8 @@
 import type { InvocationResult, RefusalReason } from '../model/invocation.ts';
 import type { LeftCall, MarkedCall } from '../model/marked-call.ts';
 import type { Action } from '../model/plan.ts';
+import type { Call } from './call.ts';
 import type { LookPurpose } from './events.ts';
-import type { Call } from './state.ts';
 
 /** What a worker asks to be done. Each names its container, where it is about one. */
 export type Effect =

@@ -4,8 +4,8 @@ import type { DesiredWorker } from '../model/desired-worker.ts';
 import type { Rest } from '../model/idle-policy.ts';
 import type { LeftCall } from '../model/marked-call.ts';
 import type { Action } from '../model/plan.ts';
+import type { Call } from './call.ts';
 import type { Load, Sighting } from './container.ts';
-import type { Call } from './state.ts';
 
 /** What may happen to a worker. Each is reduced into its state, and decided on, before the next one. */
 export type WorkerEvent =

@@ -24,11 +24,10 @@ import {
   unknown,
   withProcess,
 } from './container.ts';
-import type { Draft } from './draft.ts';
 import type { ActionFailure, ActionOutcome, CallOutcome, Progress, WorkerEvent } from './events.ts';
 import { takeLoad } from './reduce-calls.ts';
 import { countExit, exited, resyncAfter, see } from './sightings.ts';
-import { findContainer, serves } from './state.ts';
+import { type Draft, findContainer, serves } from './state.ts';
 
 /** Milliseconds for which a container may fail to be removed, beside its grace period, until it is set aside. */
 const setAsideMs = 120_000;

@@ -1,15 +1,14 @@
 import { takenMiB } from '../../api/worker-resources.ts';
 import { unreachable } from '../../common/errors.ts';
-import { refusalOf } from '../model/admission.ts';
 import { refusalFor, startsAt } from '../model/crash-backoff.ts';
 import type { Closing, InvocationTimings, UnknownReason } from '../model/invocation.ts';
 import type { Observed } from '../model/plan.ts';
+import type { Call } from './call.ts';
 import { actionOf, hasEnded, type Load, observedOf, unknown, withProcess } from './container.ts';
-import type { Draft } from './draft.ts';
 import type { Arrival, CallOutcome, WorkerEvent } from './events.ts';
 import {
-  type Call,
   closingOf,
+  type Draft,
   findContainer,
   isEnding,
   type Place,
@@ -25,7 +24,7 @@ const diagnosisDelaysMs = [0, 50, 150];
 /** A call asks to be let in. */
 export function invoked(draft: Draft, { call, gone }: Extract<WorkerEvent, { kind: 'Invoked' }>): void {
   const { state } = draft;
-  const refusal = refusalAt(draft, call, gone);
+  const refusal = refusalOf(draft, call, gone);
   if (refusal !== undefined) {
     draft.refuse(call, refusal);
     return;
@@ -39,21 +38,32 @@ export function invoked(draft: Draft, { call, gone }: Extract<WorkerEvent, { kin
   });
 }
 
-function refusalAt({ at, state }: Draft, call: Arrival, gone: boolean): Closing | undefined {
+/** Why a call is refused before it waits for anything; undefined when it is let in. */
+function refusalOf({ at, state }: Draft, { epoch }: Arrival, gone: boolean): Closing | undefined {
   const { desired, nodeFull, present, queueLimits, waiting, waitingBytes } = state;
-  return refusalOf(call.epoch, {
-    desired,
-    gone,
-    rest: restOf(state, at.now),
-    closing: closingOf(state),
-    putOff: whyPutOff(state, at.now),
-    nodeFull:
-      nodeFull !== undefined && !at.node.fits(present.make.id, takenMiB(desired), []) ? nodeFull : undefined,
-    queue: {
-      full: waiting.length >= queueLimits.calls || waitingBytes >= queueLimits.bytes,
-      length: waiting.length,
-    },
-  });
+  const closing = closingOf(state);
+  if (closing !== undefined) {
+    return closing;
+  }
+  if (epoch !== desired.epoch) {
+    return ['Fenced', `the call has epoch ${epoch}, the assignment ${desired.epoch}`];
+  }
+  if (gone) {
+    return ['CallerGone', 'the caller hung up'];
+  }
+  if (desired.wakePolicy === 'Never' && restOf(state, at.now) !== 'Running') {
+    return ['PausedByOwner', 'the worker is paused by its owner'];
+  }
+  const putOff = whyPutOff(state, at.now);
+  if (putOff !== undefined) {
+    return putOff;
+  }
+  if (nodeFull !== undefined && !at.node.fits(present.make.id, takenMiB(desired), [])) {
+    return ['NodeFull', nodeFull];
+  }
+  return waiting.length >= queueLimits.calls || waitingBytes >= queueLimits.bytes
+    ? ['QueueFull', `${waiting.length} calls wait for this worker already`]
+    : undefined;
 }
 
 /** Why there is nothing that runs, and nothing is started either; undefined when it is or could be. */
@@ -61,7 +71,7 @@ export function whyPutOff({ present }: WorkerState, now: number): Closing | unde
   const { activity, setbacks, sight } = present;
   const task = sight.info?.task.kind;
   const down = task !== 'Running' && task !== 'Paused';
-  return sight.kind === 'Known' && activity.kind !== 'Acting' && down && startsAt(setbacks) > now
+  return down && sight.kind === 'Known' && activity.kind !== 'Acting' && startsAt(setbacks) > now
     ? refusalFor(setbacks)
     : undefined;
 }

@@ -7,13 +7,20 @@ import { isAlive } from '../model/plan.ts';
 import { afterSuccess, atOnce, hurried } from '../model/retry-schedule.ts';
 import { adoptBeside, adoptListed } from './adopt.ts';
 import { type Container, expects, noLook, unknown } from './container.ts';
-import { Draft } from './draft.ts';
 import type { Effect } from './effects.ts';
 import type { WorkerEvent } from './events.ts';
 import { acted, progressed } from './reduce-actions.ts';
 import { diagnose, diagnosed, hungUp, invoked, returned } from './reduce-calls.ts';
 import { countExit, see } from './sightings.ts';
-import { containersOf, findContainer, goalAt, type Moment, restOf, type WorkerState } from './state.ts';
+import {
+  containersOf,
+  Draft,
+  findContainer,
+  goalAt,
+  type Moment,
+  restOf,
+  type WorkerState,
+} from './state.ts';
 
 /** Milliseconds until a look that failed is tried again: what made us look may be true all the same. */
 const lookRetryMs = 1_000;

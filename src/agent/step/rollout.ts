@@ -11,8 +11,7 @@ import {
 } from '../model/plan.ts';
 import { nextMake } from './adopt.ts';
 import { type Container, isOccupied, newContainer, observedOf, sizeOf } from './container.ts';
-import type { Draft } from './draft.ts';
-import { isBusy, isOutdated, serves } from './state.ts';
+import { type Draft, isBusy, isOutdated, serves } from './state.ts';
 
 /** Brings the containers up to date with the plan, and returns what is left of it to be done. */
 export function rearrange(draft: Draft, goal: Goal): Extract<Plan, { readonly kind: 'Act' }> {

@@ -4,9 +4,8 @@ import { afterExit, type Termination, terminationOf } from '../model/crash-backo
 import { assumed } from '../model/idle-policy.ts';
 import { isAlive } from '../model/plan.ts';
 import { hasEnded, type Sighting, seen, sizeOf, withProcess } from './container.ts';
-import type { Draft } from './draft.ts';
 import type { Seen } from './events.ts';
-import { findContainer, goalAt, serves } from './state.ts';
+import { type Draft, findContainer, goalAt, serves } from './state.ts';
 
 /**
  * Milliseconds that a worker has been awake until the runtime's own tools are told. Longer than the 10 seconds after which

@@ -11,10 +11,10 @@ import type { Answers } from './answers.ts';
 import type { ContainerClaims } from './claims.ts';
 import type { NodeCapacity } from './node-capacity.ts';
 import type { PrecreatedContainers } from './precreated-containers.ts';
+import type { ViewFeed } from './publisher.ts';
 import type { RolloutLimiter } from './rollout-limiter.ts';
 import type { SetAsides } from './set-aside.ts';
 import type { Records } from './storage.ts';
-import type { ViewFeed } from './view-feed.ts';
 
 /** What bounds how much of one kind is done at once on a node. */
 export interface WorkerGates {

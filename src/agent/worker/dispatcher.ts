@@ -5,12 +5,11 @@ import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerRuntime, WorkerAddress } from '../../runtime/contract/runtime.ts';
 import type { WorkerAnswer, WorkerLink } from '../invoke/emulator-client.ts';
-import type { SharedMarker } from '../invoke/shared-marker.ts';
+import type { SharedMarker } from '../invoke/in-flight-marker.ts';
 import { partOf, reportsEnd } from '../logs/invocation-splitter.ts';
-import { callBoundMs } from '../model/call-bound.ts';
 import type { Invocation } from '../model/invocation.ts';
 import type { MarkedCall } from '../model/marked-call.ts';
-import { type Container, type Load, pidOf } from '../step/container.ts';
+import { type Container, callBoundMs, type Load, pidOf } from '../step/container.ts';
 import type { CallOutcome } from '../step/events.ts';
 import { MAX_ATTEMPTS } from '../step/reduce-calls.ts';
 

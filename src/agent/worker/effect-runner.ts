@@ -1,18 +1,19 @@
 import { isAborted, sleep } from '../../common/deadline.ts';
 import { EsbError, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { SharedMarker } from '../invoke/in-flight-marker.ts';
 import { endOfLeftCall } from '../invoke/left-call.ts';
-import { SharedMarker } from '../invoke/shared-marker.ts';
+import type { Invocation, InvocationResult } from '../model/invocation.ts';
 import { IssuedStamps } from '../model/invocation-stamp.ts';
 import type { LeftCall } from '../model/marked-call.ts';
 import type { Action } from '../model/plan.ts';
 import type { WorkerStart } from '../step/adopt.ts';
+import type { Call } from '../step/call.ts';
 import type { Effect } from '../step/effects.ts';
 import type { WorkerEvent } from '../step/events.ts';
 import { KEPT_STAMPS, recordOf } from '../step/projection.ts';
-import { type Call, findContainer, isEnding, type Moment, serves, type WorkerState } from '../step/state.ts';
+import { findContainer, isEnding, type Moment, serves, type WorkerState } from '../step/state.ts';
 import { ActionRunner } from './action-runner.ts';
-import { Callers } from './callers.ts';
 import type { WorkerContext } from './context.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Publisher } from './publisher.ts';
@@ -278,6 +279,65 @@ export class EffectRunner {
       limiter.await(this.#uid, { namespace, resting }, again);
     } else {
       limiter.give(this.#uid);
+    }
+  }
+}
+
+interface Caller {
+  readonly invocation: Invocation;
+  readonly promise: Promise<InvocationResult>;
+  readonly resolve: (result: InvocationResult) => void;
+  onHangUp: (() => void) | undefined;
+}
+
+/** The callers of one worker's calls, by the number of the call, from its arrival to its one result. */
+class Callers {
+  readonly #callers = new Map<number, Caller>();
+  #last = 0;
+
+  add(invocation: Invocation): { readonly id: number; readonly promise: Promise<InvocationResult> } {
+    const { promise, resolve } = Promise.withResolvers<InvocationResult>();
+    this.#last += 1;
+    this.#callers.set(this.#last, { invocation, promise, resolve, onHangUp: undefined });
+    return { id: this.#last, promise };
+  }
+
+  invocationOf(id: number): Invocation | undefined {
+    return this.#callers.get(id)?.invocation;
+  }
+
+  /** Settles when the caller is told how its call ended. */
+  resultOf(id: number): Promise<InvocationResult> | undefined {
+    return this.#callers.get(id)?.promise;
+  }
+
+  /** The first result counts. */
+  answer(id: number, result: InvocationResult): void {
+    const caller = this.#callers.get(id);
+    if (caller !== undefined) {
+      this.ignore(id);
+      this.#callers.delete(id);
+      caller.resolve(result);
+    }
+  }
+
+  /** Hears when the caller of a call that waits hangs up. */
+  listen(id: number, onHangUp: () => void): void {
+    const caller = this.#callers.get(id);
+    if (caller?.invocation.signal.aborted === true) {
+      onHangUp();
+    } else if (caller !== undefined && caller.onHangUp === undefined) {
+      caller.onHangUp = onHangUp;
+      caller.invocation.signal.addEventListener('abort', onHangUp, { once: true });
+    }
+  }
+
+  /** A call that was sent goes on, whether its caller hangs up or not. */
+  ignore(id: number): void {
+    const caller = this.#callers.get(id);
+    if (caller?.onHangUp !== undefined) {
+      caller.invocation.signal.removeEventListener('abort', caller.onHangUp);
+      caller.onHangUp = undefined;
     }
   }
 }

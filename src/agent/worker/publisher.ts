@@ -1,6 +1,6 @@
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
+import type { FleetListener } from '../model/fleet.ts';
 import type { WorkerView } from '../model/worker-state.ts';
-import type { ViewFeed } from './view-feed.ts';
 
 interface Waiter {
   readonly check: (view: WorkerView) => boolean;
@@ -62,6 +62,31 @@ export class Publisher {
   reject(error: unknown): void {
     for (const waiter of this.#waiting) {
       waiter.reject(error);
+    }
+  }
+}
+
+/** Tells of all changes of the workers of a node, in the order in which listeners came. */
+export class ViewFeed {
+  readonly #listeners = new Set<FleetListener>();
+
+  subscribe(listener: FleetListener): () => void {
+    this.#listeners.add(listener);
+    return () => {
+      this.#listeners.delete(listener);
+    };
+  }
+
+  changed(view: WorkerView): void {
+    for (const listener of this.#listeners) {
+      listener.changed(view);
+    }
+  }
+
+  /** Nothing is left of a worker that was released. */
+  removed(uid: string): void {
+    for (const listener of this.#listeners) {
+      listener.removed(uid);
     }
   }
 }

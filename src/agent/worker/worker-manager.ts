@@ -21,11 +21,11 @@ import type { FleetOptions, KnownWorkers, LeavingWorker, NodeFleet } from './nod
 import { NodeLook, standingOf } from './node-look.ts';
 import { type ConfirmGone, OrphanSweep } from './orphan-sweep.ts';
 import { PrecreatedContainers } from './precreated-containers.ts';
+import { ViewFeed } from './publisher.ts';
 import { atMost, WorkerRegistry } from './registry.ts';
 import { RolloutLimiter } from './rollout-limiter.ts';
 import { type SetAside, SetAsides } from './set-aside.ts';
 import { fileStorage } from './storage.ts';
-import { ViewFeed } from './view-feed.ts';
 import { Worker } from './worker.ts';
 
 /** The part of the time of a stop that calls get which came while the agent was waiting for longer ones. */
@@ -216,7 +216,7 @@ class WorkerManager implements NodeFleet {
   }
 
   async invoke(invocation: Invocation): Promise<InvocationResult> {
-    const worker = this.#registry.get(invocation.uid);
+    const worker = this.#registry.workers.get(invocation.uid);
     if (worker === undefined) {
       return { kind: 'Refused', reason: 'NotFound', message: 'no such worker on this node' };
     }

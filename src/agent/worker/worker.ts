@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import type { Clock, Timer } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
 import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
@@ -9,7 +10,7 @@ import type { SecretName } from '../secrets/secret-cache.ts';
 import type { WorkerStart } from '../step/adopt.ts';
 import { adopted } from '../step/begin.ts';
 import type { Container } from '../step/container.ts';
-import { decide, isQuiet } from '../step/decide.ts';
+import { decide } from '../step/decide.ts';
 import type { WorkerEvent } from '../step/events.ts';
 import { signsOf, viewOf } from '../step/projection.ts';
 import { reduce } from '../step/reduce.ts';
@@ -18,6 +19,7 @@ import {
   containersOf,
   findContainer,
   inFlightOf,
+  isQuiet,
   type Moment,
   restOf,
   type WorkerState,
@@ -25,7 +27,6 @@ import {
 import { type Command, eventOf } from './commands.ts';
 import type { WorkerContext } from './context.ts';
 import { EffectRunner } from './effect-runner.ts';
-import { WakeupTimer } from './wakeup-timer.ts';
 
 /** Milliseconds that a command waits for its end by default. */
 const commandMs = 300_000;
@@ -42,8 +43,11 @@ export class Worker {
   readonly #mailbox: WorkerEvent[] = [];
   #state: WorkerState;
   #stepping = false;
-  /** What the view shows that was shown last. */
+  /** What the view shows that was shown last, and the state that it was looked at in last. */
   #signs: readonly unknown[] = [];
+  #seen: WorkerState | undefined;
+  /** Until when the time alone changes nothing of it, in monotonic milliseconds. */
+  #seenUntil = Number.NEGATIVE_INFINITY;
 
   constructor(context: WorkerContext, start: WorkerStart) {
     this.#context = context;
@@ -220,6 +224,9 @@ export class Worker {
     this.#state = decision.state;
     this.#effects.carryOut(decision.effects, decision.state, at);
     this.#show(at);
+    if (this.#seen === decision.state) {
+      this.#seenUntil = decision.wakeAt;
+    }
     this.#timer.wakeAt(decision.wakeAt);
   }
 
@@ -232,7 +239,10 @@ export class Worker {
   #show(at: Moment): void {
     const { publisher } = this.#effects;
     const { view } = publisher;
-    if (view === undefined || !isQuiet(this.#state, at.now)) {
+    const isNew = this.#seen === undefined || at.now >= this.#seenUntil || !isAlike(this.#seen, this.#state);
+    if (view === undefined || (isNew && !isQuiet(this.#state, at.now))) {
+      this.#seen = this.#state;
+      this.#seenUntil = Number.NEGATIVE_INFINITY;
       const signs = signsOf(this.#state, at);
       if (view === undefined || signs.some((sign, index) => sign !== this.#signs[index])) {
         this.#signs = signs;
@@ -258,7 +268,60 @@ export class Worker {
   }
 }
 
+/**
+ * Whether two states of a worker that is in use look the same but for the number of calls, without a closer look: the next
+ * call of a worker that runs anyway changes nothing else.
+ */
+function isAlike(one: WorkerState, other: WorkerState): boolean {
+  return (
+    one.present === other.present &&
+    one.others === other.others &&
+    one.desired === other.desired &&
+    one.life === other.life &&
+    !other.released &&
+    !other.desired.deleting &&
+    one.savedRest === 'Running' &&
+    other.savedRest === 'Running' &&
+    one.idle.lifted &&
+    other.idle.lifted &&
+    other.present.sight.info?.task.kind === 'Running' &&
+    one.nodeFull === other.nodeFull &&
+    one.noRoomBeside === other.noRoomBeside
+  );
+}
+
 /** Whether a look at the whole node says something of the container that is not known. */
 function isNews({ sight }: Container, info: WorkerInfo | undefined): boolean {
   return sight.kind === 'Unknown' || sight.shim === 'Silent' || !isDeepStrictEqual(sight.info, info);
+}
+
+/** Timer for the next moment at which a decision changes without an event. */
+class WakeupTimer {
+  readonly #clock: Clock;
+  readonly #ring: () => void;
+  #set: { readonly timer: Timer; readonly at: number } | undefined;
+
+  constructor(clock: Clock, ring: () => void) {
+    this.#clock = clock;
+    this.#ring = ring;
+  }
+
+  /** @param at monotonic milliseconds; infinite for never */
+  wakeAt(at: number): void {
+    if (!Number.isFinite(at) || (this.#set !== undefined && this.#set.at <= at)) {
+      // A timer that rings too early does no harm; a new one for each call would cost more.
+      return;
+    }
+    this.cancel();
+    const timer = this.#clock.setTimer(() => {
+      this.#set = undefined;
+      this.#ring();
+    }, at - this.#clock.monotonic());
+    this.#set = { timer, at };
+  }
+
+  cancel(): void {
+    this.#set?.timer.cancel();
+    this.#set = undefined;
+  }
 }

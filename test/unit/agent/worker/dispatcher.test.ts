@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { WorkerAnswer } from '../../../../src/agent/invoke/emulator-client.ts';
-import type { Mark } from '../../../../src/agent/invoke/mark-store.ts';
-import { SharedMarker } from '../../../../src/agent/invoke/shared-marker.ts';
+import { type Mark, SharedMarker } from '../../../../src/agent/invoke/in-flight-marker.ts';
 import { newContainer, seen } from '../../../../src/agent/step/container.ts';
 import { Dispatcher } from '../../../../src/agent/worker/dispatcher.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
