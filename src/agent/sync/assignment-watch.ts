@@ -1,4 +1,5 @@
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
+import { backoffDelay } from '../../common/backoff.ts';
 import type { Clock } from '../../common/clock.ts';
 import { isAborted, sleep } from '../../common/deadline.ts';
 import { unreachable } from '../../common/errors.ts';
@@ -243,7 +244,7 @@ export class AssignmentWatch {
   }
 
   #backOff(failures: number, signal: AbortSignal): Promise<void> {
-    const exponential = Math.min(maxBackoffMs, minBackoffMs * 2 ** Math.min(failures, 10));
+    const exponential = backoffDelay(failures + 1, { firstMs: minBackoffMs, maxMs: maxBackoffMs });
     return sleep(this.#options.clock, exponential * (0.75 + this.#random() / 2), signal);
   }
 }

@@ -1,4 +1,5 @@
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
+import { backoffDelay } from '../../common/backoff.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { isAborted } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -299,7 +300,7 @@ export class StatusWriter {
     this.#failures += 1;
     this.#allowed = 1;
     this.#queue.add(uid);
-    const exponential = Math.min(maxBackoffMs, minBackoffMs * 2 ** Math.min(this.#failures - 1, 10));
+    const exponential = backoffDelay(this.#failures, { firstMs: minBackoffMs, maxMs: maxBackoffMs });
     const asked = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0;
     this.#backoff ??= clock.setTimer(
       () => {

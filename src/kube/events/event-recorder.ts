@@ -20,8 +20,8 @@ import {
   startSeries,
   subjectOf,
 } from './event-series.ts';
-import { createRateLimiter, type RateLimiter } from './rate-limiter.ts';
-import { createSpamFilter, type SpamFilter } from './spam-filter.ts';
+import { RateLimiter } from './rate-limiter.ts';
+import { SpamFilter } from './spam-filter.ts';
 
 export interface EventRecorderMetrics {
   written?(): void;
@@ -122,8 +122,8 @@ class SeriesRecorder implements EventRecorder {
       logger.error({ err: error, task: name }, 'event recorder failed'),
     );
     this.#backoff = new Backoff({ ...BACKOFF, random });
-    this.#spam = createSpamFilter({ burst: settings.burst, refillMs: settings.refillMs, clock });
-    this.#rate = createRateLimiter({ burst: settings.writeBurst, everyMs: settings.writeEveryMs, clock });
+    this.#spam = new SpamFilter({ burst: settings.burst, refillMs: settings.refillMs, clock });
+    this.#rate = new RateLimiter({ burst: settings.writeBurst, everyMs: settings.writeEveryMs, clock });
   }
 
   record(given: RecordedEvent): void {

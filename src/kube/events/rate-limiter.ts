@@ -9,33 +9,36 @@ export interface RateLimiterOptions {
 }
 
 /** Spaces the writes of one writer, after those of a burst. */
-export interface RateLimiter {
-  /** Resolves when one more may be written. */
-  turn(): Promise<void>;
-  /** Ends the present wait and every later one. */
-  hurry(): void;
-}
+export class RateLimiter {
+  readonly #options: RateLimiterOptions;
+  readonly #hurried = Promise.withResolvers<void>();
+  #isHurried = false;
+  #tokens: number;
+  #at: number;
 
-export function createRateLimiter({ burst, everyMs, clock }: RateLimiterOptions): RateLimiter {
-  const hurried = Promise.withResolvers<void>();
-  let isHurried = false;
-  let tokens = burst;
-  let at = clock.monotonic();
-  return {
-    async turn() {
-      const now = clock.monotonic();
-      tokens = Math.min(burst, tokens + (now - at) / everyMs) - 1;
-      at = now;
-      if (tokens < 0 && !isHurried) {
-        const waited = Promise.withResolvers<void>();
-        const timer = clock.setTimer(waited.resolve, -tokens * everyMs);
-        await Promise.race([waited.promise, hurried.promise]);
-        timer.cancel();
-      }
-    },
-    hurry() {
-      isHurried = true;
-      hurried.resolve();
-    },
-  };
+  constructor(options: RateLimiterOptions) {
+    this.#options = options;
+    this.#tokens = options.burst;
+    this.#at = options.clock.monotonic();
+  }
+
+  /** Resolves when one more write may follow. */
+  async turn(): Promise<void> {
+    const { burst, clock, everyMs } = this.#options;
+    const now = clock.monotonic();
+    this.#tokens = Math.min(burst, this.#tokens + (now - this.#at) / everyMs) - 1;
+    this.#at = now;
+    if (this.#tokens < 0 && !this.#isHurried) {
+      const waited = Promise.withResolvers<void>();
+      const timer = clock.setTimer(waited.resolve, -this.#tokens * everyMs);
+      await Promise.race([waited.promise, this.#hurried.promise]);
+      timer.cancel();
+    }
+  }
+
+  /** Ends the present wait and every later one. */
+  hurry(): void {
+    this.#isHurried = true;
+    this.#hurried.resolve();
+  }
 }

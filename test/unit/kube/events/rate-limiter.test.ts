@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
-import { createRateLimiter } from '../../../../src/kube/events/rate-limiter.ts';
+import { RateLimiter } from '../../../../src/kube/events/rate-limiter.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 
 test('writes of a burst go at once, those after it are spaced', async () => {
   const clock = manualClock();
-  const pace = createRateLimiter({ burst: 2, everyMs: 50, clock });
+  const pace = new RateLimiter({ burst: 2, everyMs: 50, clock });
   const written: number[] = [];
   const writing = (async () => {
     for (let number = 0; number < 4; number++) {
@@ -24,7 +24,7 @@ test('writes of a burst go at once, those after it are spaced', async () => {
 
 test('a pause gives a new burst, and no more than one', async () => {
   const clock = manualClock();
-  const pace = createRateLimiter({ burst: 2, everyMs: 50, clock });
+  const pace = new RateLimiter({ burst: 2, everyMs: 50, clock });
   await pace.turn();
   await pace.turn();
   await clock.advance(60_000);
