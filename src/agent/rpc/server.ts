@@ -7,6 +7,9 @@ import {
   ServerInterceptingCall,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { ReflectionService } from '@grpc/reflection';
+import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
 import { namespacesOfNames } from '../../api/gateway-name.ts';
 import type { Clock } from '../../common/clock.ts';
 import { type CallOptions, sleep } from '../../common/deadline.ts';
@@ -22,15 +25,12 @@ import type { InvocationResult } from '../model/invocation.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import { CallBudget, defaultCallBytes } from './call-budget.ts';
 import { GatedRead } from './gated-read.ts';
-import { GrpcHealthService } from './grpc-health-service.ts';
-import { createReflectionService } from './grpc-reflection-service.ts';
 import { toGrpcStatus } from './grpc-status.ts';
 import type { Callers } from './invoke-answer.ts';
 import { type InvokeCall, type InvokeManyCall, serveInvoke, serveInvokeMany } from './invoke-stream.ts';
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
 import { type ServedFleet, servedFleet } from './served-fleet.ts';
 import { type TlsIdentity, TlsListener } from './tls-listener.ts';
-import { loadToolProtos } from './tool-protos.ts';
 import { serveWatch, type WatchCall } from './watch-stream.ts';
 import { resolveWorker, workerStateMessage } from './worker-message.ts';
 
@@ -84,7 +84,7 @@ export class AgentGrpcServer {
   readonly #server: Server;
   readonly #listener: TlsListener;
   readonly #injector: ConnectionInjector;
-  readonly #health = new GrpcHealthService(['esb.agent.v1.Agent']);
+  readonly #health = new HealthImplementation();
   readonly #parts = Promise.withResolvers<GrpcServerParts>();
   readonly #stopping = new AbortController();
   readonly #budget: CallBudget;
@@ -109,12 +109,9 @@ export class AgentGrpcServer {
       ],
     });
     this.#server.addService(proto.agent, this.#agentService());
-    const tools = loadToolProtos();
-    this.#server.addService(tools.health, this.#health.implementation);
-    this.#server.addService(
-      tools.reflection,
-      createReflectionService({ ...proto.packageDefinition, ...tools.packageDefinition }),
-    );
+    this.#setHealth('NOT_SERVING');
+    this.#health.addToServer(this.#server);
+    new ReflectionService({ ...proto.packageDefinition, ...loadSync(healthProto) }).addToServer(this.#server);
     // TLS is ours: grpc-js cannot take a new authority without a new port.
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#listener = new TlsListener({
@@ -148,7 +145,7 @@ export class AgentGrpcServer {
   serve(parts: GrpcServerParts): void {
     this.#served = parts;
     this.#parts.resolve(parts);
-    this.#health.setServing(true);
+    this.#setHealth('SERVING');
   }
 
   /** Takes no more connections and ends the endless streams. Calls under way go on. */
@@ -157,7 +154,7 @@ export class AgentGrpcServer {
     this.#parts.reject(error);
     this.#stopping.abort(error);
     this.#listener.refuse();
-    this.#health.stop();
+    this.#setHealth('NOT_SERVING');
   }
 
   /** Ends every connection, at the latest after a second, and gives the port back. */
@@ -168,6 +165,12 @@ export class AgentGrpcServer {
     await this.#listener.close();
     this.#injector.destroy();
     this.#server.forceShutdown();
+  }
+
+  /** Sets the answer of the health service for the server as a whole and for its one service. */
+  #setHealth(status: 'SERVING' | 'NOT_SERVING'): void {
+    this.#health.setStatus('', status);
+    this.#health.setStatus('esb.agent.v1.Agent', status);
   }
 
   #agentService(): Record<keyof AgentMethods, UntypedHandleCall> {

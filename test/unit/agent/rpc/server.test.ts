@@ -1,13 +1,21 @@
 import { connect as connectHttp2 } from 'node:http2';
+import { createRequire } from 'node:module';
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from 'node:net';
 import { setTimeout as elapse } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
-import { type ClientReadableStream, credentials, makeGenericClientConstructor, status } from '@grpc/grpc-js';
+import {
+  type ClientReadableStream,
+  credentials,
+  makeGenericClientConstructor,
+  type ServiceDefinition,
+  status,
+} from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { service as health } from 'grpc-health-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { InvocationResult } from '../../../../src/agent/model/invocation.ts';
 import { CallBudget } from '../../../../src/agent/rpc/call-budget.ts';
 import { AgentGrpcServer } from '../../../../src/agent/rpc/server.ts';
-import { loadToolProtos } from '../../../../src/agent/rpc/tool-protos.ts';
 import { systemClock } from '../../../../src/common/clock.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { loadAgentProtocol } from '../../../../src/gateway/agents/agent-protocol.ts';
@@ -26,6 +34,22 @@ import { waitFor } from '../../../support/wait-for.ts';
 // biome-ignore lint/suspicious/noExplicitAny: see above
 type Part = any;
 type Stream = ClientReadableStream<Part>;
+
+/** The reflection service in one of its versions. Older tools ask for `v1alpha`. */
+const reflectionOf = (version: 'v1' | 'v1alpha'): ServiceDefinition =>
+  loadSync(
+    createRequire(import.meta.url).resolve(
+      `@grpc/reflection/build/proto/grpc/reflection/${version}/reflection.proto`,
+    ),
+    { oneofs: true, longs: Number },
+  )[`grpc.reflection.${version}.ServerReflection`] as unknown as ServiceDefinition;
+
+const services = {
+  agent: loadAgentProto().agent as ServiceDefinition,
+  health: health as unknown as ServiceDefinition,
+  reflection: reflectionOf('v1'),
+  oldReflection: reflectionOf('v1alpha'),
+};
 
 const timings = { queued: 1, wake: 2, run: 3, start: 'paused' } as const;
 
@@ -81,13 +105,10 @@ async function agent(options: { readonly keepAliveMs?: number; readonly budget?:
     server.serve({ fleet, logs, metricsPage: async () => ({ contentType: 'text/plain', text: 'up 1\n' }) });
   const connect = (
     certificate?: IssuedCertificate,
-    service: 'agent' | 'health' | 'reflection' = 'agent',
+    service: keyof typeof services = 'agent',
     port = address.port,
   ) => {
-    const Client = makeGenericClientConstructor(
-      { ...loadAgentProto(), ...loadToolProtos() }[service],
-      service,
-    );
+    const Client = makeGenericClientConstructor(services[service], service);
     const client = new Client(
       `127.0.0.1:${port}`,
       certificate === undefined
@@ -345,20 +366,49 @@ describe("the agent's gRPC server", () => {
     await expect(call('check', { service: 'nothing' })).rejects.toMatchObject({ code: status.NOT_FOUND });
   });
 
-  it('describes itself to tools', async () => {
+  it('tells watchers of the health service each change', async () => {
+    const { connect, serve, server, gateway } = await agent();
+    const { stream } = connect(await gateway(), 'health');
+    const watched = ['', 'esb.agent.v1.Agent', 'nothing'].map((service) => {
+      const seen: string[] = [];
+      const watch = stream('watch', { service });
+      watch.on('error', () => undefined);
+      watch.on('data', (answer: Part) => seen.push(answer.status));
+      return seen;
+    });
+    await waitFor('the first answers', () => watched.every((seen) => seen.length === 1));
+    serve();
+    await waitFor('the change', () => watched.filter((seen) => seen.length === 2).length === 2);
+    server.refuse();
+    await waitFor('the end', () => watched.filter((seen) => seen.length === 3).length === 2);
+    expect(watched).toEqual([
+      ['NOT_SERVING', 'SERVING', 'NOT_SERVING'],
+      ['NOT_SERVING', 'SERVING', 'NOT_SERVING'],
+      ['SERVICE_UNKNOWN'],
+    ]);
+  });
+
+  it.each(['reflection', 'oldReflection'] as const)('describes itself to tools (%s)', async (version) => {
     const { connect, gateway } = await agent();
-    const stream = connect(await gateway(), 'reflection').duplex('serverReflectionInfo');
+    const stream = connect(await gateway(), version).duplex('serverReflectionInfo');
     const answers: Part[] = [];
     stream.on('data', (answer: Part) => answers.push(answer));
     stream.write({ listServices: '*' });
     stream.write({ fileContainingSymbol: 'esb.agent.v1.Agent' });
     stream.write({ fileContainingSymbol: 'no.such.Thing' });
+    stream.write({ fileContainingSymbol: 'esb.agent.v1.InvokeRequest' });
+    stream.write({ fileContainingSymbol: 'grpc.health.v1.Health' });
     stream.end();
-    await waitFor('the answers', () => answers.length === 3);
-    expect(answers[0].listServicesResponse.service).toContainEqual({ name: 'esb.agent.v1.Agent' });
+    await waitFor('the answers', () => answers.length === 5);
+    expect(answers[0].listServicesResponse.service).toEqual([
+      { name: 'esb.agent.v1.Agent' },
+      { name: 'grpc.health.v1.Health' },
+    ]);
     const files: Buffer[] = answers[1].fileDescriptorResponse.fileDescriptorProto;
     expect(files.some((file) => file.includes('InvokeRequest'))).toBe(true);
     expect(answers[2].errorResponse.errorCode).toBe(status.NOT_FOUND);
+    expect(answers[3].fileDescriptorResponse.fileDescriptorProto).toEqual(files);
+    expect(answers[4].fileDescriptorResponse.fileDescriptorProto).toHaveLength(1);
   });
 
   it('ends watches but not calls when it refuses, and gives calls their last bytes when it closes', async () => {
