@@ -65,6 +65,7 @@ export function initialState(
     observedStamp: record?.observedInvocationTime ?? desired.observedInvocationTime,
     waiting: [],
     waitingBytes: 0,
+    heardUpTo: 0,
     queueLimits,
     place: { kind: 'Free' },
     readySince: Number.NEGATIVE_INFINITY,

@@ -13,6 +13,4 @@ export interface Call {
   readonly start: InvocationTimings['start'];
   /** How often it was about to be sent, and not a byte was. */
   readonly attempts: number;
-  /** Whether it is heard of when its caller hangs up. */
-  readonly awaited: boolean;
 }

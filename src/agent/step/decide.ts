@@ -113,7 +113,7 @@ function isAtRest({ at, state }: Draft): boolean {
 /** Sends the next call if the present container takes one. */
 function send(draft: Draft): boolean {
   const { place, present, readySince, waiting } = draft.state;
-  const [call, ...others] = waiting;
+  const [call] = waiting;
   if (call === undefined || place.kind !== 'Free' || !takesCalls(present)) {
     return false;
   }
@@ -121,7 +121,7 @@ function send(draft: Draft): boolean {
   const { id, timeoutSeconds } = present.make;
   const waitedSince = readySince > call.arrivedAt ? readySince : now;
   draft.set({
-    waiting: others,
+    waiting: waiting.slice(1),
     waitingBytes: draft.state.waitingBytes - call.bytes,
     place: {
       kind: 'Sent',
@@ -135,19 +135,12 @@ function send(draft: Draft): boolean {
   return true;
 }
 
-/** Hears of callers that hang up while their calls wait. */
+/** Hears when the caller of a call that came last, and waits, hangs up. */
 function listen(draft: Draft): void {
-  if (draft.state.waiting.length === 0) {
-    return;
-  }
-  // New ones come last, and those that were not sent after all come first.
-  for (const call of [draft.state.waiting[0], draft.state.waiting.at(-1)]) {
-    if (call?.awaited === false && draft.state.waiting.includes(call)) {
-      draft.set({
-        waiting: draft.state.waiting.map((each) => (each === call ? { ...call, awaited: true } : each)),
-      });
-      draft.emit({ kind: 'Await', id: call.id });
-    }
+  const id = draft.state.waiting.at(-1)?.id ?? 0;
+  if (id > draft.state.heardUpTo) {
+    draft.set({ heardUpTo: id });
+    draft.emit({ kind: 'Await', id });
   }
 }
 

@@ -71,7 +71,7 @@ export type WorkerEvent =
   | { readonly kind: 'Stopped'; readonly stamp: string };
 
 /** A call as it comes. */
-export type Arrival = Omit<Call, 'start' | 'attempts' | 'awaited'>;
+export type Arrival = Omit<Call, 'start' | 'attempts'>;
 
 export type LookPurpose = 'Verify' | 'Diagnose';
 

@@ -33,7 +33,7 @@ export function invoked(draft: Draft, { call, gone }: Extract<WorkerEvent, { kin
   draft.set({
     foundPaused: false,
     idle: { since: draft.at.now, lifted: true },
-    waiting: [...state.waiting, { ...call, start, attempts: 0, awaited: false }],
+    waiting: [...state.waiting, { ...call, start, attempts: 0 }],
     waitingBytes: state.waitingBytes + call.bytes,
   });
 }
@@ -241,9 +241,10 @@ function notSent(
     draft.refuse(call, closing);
   } else {
     draft.set({
-      waiting: [{ ...call, attempts: call.attempts + 1, awaited: false }, ...state.waiting],
+      waiting: [{ ...call, attempts: call.attempts + 1 }, ...state.waiting],
       waitingBytes: state.waitingBytes + call.bytes,
     });
+    draft.emit({ kind: 'Await', id: call.id });
   }
 }
 

@@ -98,6 +98,8 @@ export interface WorkerState {
   /** Calls in the order of their turn. */
   readonly waiting: readonly Call[];
   readonly waitingBytes: number;
+  /** The last call whose caller is heard when it hangs up. */
+  readonly heardUpTo: number;
   readonly queueLimits: QueueLimits;
   readonly place: Place;
   /** When the present container became ready last. */
@@ -291,7 +293,10 @@ export class Draft {
   }
 
   changeRetries(containerId: string, change: (retries: Retries) => Retries): void {
-    this.change(containerId, (container) => ({ ...container, retries: change(container.retries) }));
+    this.change(containerId, (container) => {
+      const retries = change(container.retries);
+      return retries === container.retries ? container : { ...container, retries };
+    });
   }
 
   /** The record is to be saved. */

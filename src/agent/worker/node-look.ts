@@ -173,7 +173,7 @@ export class NodeLook implements RuntimeOutlook {
     if (kind === 'Exited') {
       precreated.ended(containerId);
     }
-    registry.ofContainer(containerId)?.step({ kind: 'Hinted', containerId, event: kind });
+    registry.ofContainer(containerId)?.hint(containerId, kind);
   }
 
   /** Tries again what had to wait. */

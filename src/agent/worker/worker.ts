@@ -2,14 +2,14 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock, Timer } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
-import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
+import type { RuntimeEvent, WorkerInfo } from '../../runtime/contract/runtime.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import type { Invocation, InvocationResult } from '../model/invocation.ts';
 import type { WorkerView } from '../model/worker-state.ts';
 import type { SecretName } from '../secrets/secret-cache.ts';
 import type { WorkerStart } from '../step/adopt.ts';
 import { adopted } from '../step/begin.ts';
-import type { Container } from '../step/container.ts';
+import { type Container, expects } from '../step/container.ts';
 import { decide } from '../step/decide.ts';
 import type { WorkerEvent } from '../step/events.ts';
 import { signsOf, viewOf } from '../step/projection.ts';
@@ -157,6 +157,15 @@ export class Worker {
     return true;
   }
 
+  /** A hint that something may have happened to one of its containers. */
+  hint(containerId: string, event: RuntimeEvent['kind']): void {
+    const container = findContainer(this.#state, containerId);
+    // Most events tell of what the worker has just done itself.
+    if (container !== undefined && container.activity.kind !== 'Acting' && !expects(container, event)) {
+      this.step({ kind: 'Hinted', containerId, event });
+    }
+  }
+
   /**
    * Before a look at the whole node: what is returned takes what that look has found, all of it and what is this worker's.
    * It is ignored where something was done meanwhile, and where it says nothing new.
@@ -172,7 +181,7 @@ export class Worker {
           return [];
         }
         if (info?.task.kind === 'Stopped') {
-          this.step({ kind: 'Hinted', containerId: id, event: 'Exited' });
+          this.hint(id, 'Exited');
           return [];
         }
         const lost = this.#context.answers.judge(id, info);
