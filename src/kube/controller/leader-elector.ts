@@ -207,7 +207,10 @@ class LeaseElector implements LeaderElector {
       ending.abort(new EsbError('the lease was lost', { code: 'NotLeader' }));
     });
     try {
-      await lead(ending.signal);
+      // The signal may have fired while the winning request was under way: the lease is then only given back.
+      if (!ending.signal.aborted) {
+        await lead(ending.signal);
+      }
     } catch (error) {
       if (!ending.signal.aborted) {
         this.#logger.error({ err: error }, 'leading failed');

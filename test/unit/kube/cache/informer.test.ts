@@ -451,6 +451,6 @@ test('whatever happens, the cache comes to agree with the server, and what was t
         await informer.stop();
       }
     }),
-    { numRuns: 40, interruptAfterTimeLimit: 40_000 },
+    { numRuns: 40, interruptAfterTimeLimit: 40_000, markInterruptAsFailure: true },
   );
 }, 60_000);

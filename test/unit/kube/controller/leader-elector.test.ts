@@ -42,6 +42,7 @@ interface World {
   join(
     signal: AbortSignal,
     lead: () => Promise<void>,
+    onAnswer?: () => void,
   ): { readonly elector: LeaderElector; readonly running: Promise<void> };
   readonly time: ManualClock;
   readonly server: LeaseServer;
@@ -193,9 +194,13 @@ function createWorld(skews: readonly number[]): World {
     time,
     server,
     processes: skews.map(createProcess),
-    join(signal, lead) {
+    join(signal, lead, onAnswer) {
       const elector = createLeaderElector({
-        client: createClient(async (effect) => effect()),
+        client: createClient(async (effect) => {
+          const answer = effect();
+          onAnswer?.();
+          return answer;
+        }),
         lease: key,
         identity: 'joined',
         logger: silentLogger(),
@@ -301,6 +306,25 @@ describe('leader election', () => {
     expect(world.server.lease()?.spec?.holderIdentity).toBe('');
   });
 
+  test('a candidate that is told to end while it wins gives the lease back, and does not lead', async () => {
+    const world = createWorld([]);
+    const life = new AbortController();
+    let led = false;
+    const lead = (): Promise<void> => {
+      led = true;
+      return Promise.resolve();
+    };
+    const { running } = world.join(life.signal, lead, () => {
+      if (world.server.lease() !== undefined) {
+        life.abort();
+      }
+    });
+    await world.time.advance(60_000);
+    await running;
+    expect(led).toBe(false);
+    expect(world.server.lease()?.spec?.holderIdentity).toBe('');
+  });
+
   test('times that cannot be safe are refused', () => {
     const options = { client: {} as KubeClient, lease: key, identity: 'x', logger: silentLogger() };
     expect(() => createLeaderElector({ ...options, renewDeadlineMs: 15_000 })).toThrow('renew deadline');
@@ -370,7 +394,7 @@ describe('leader election', () => {
         expect(writers(world)).toHaveLength(1);
         await end(world);
       }),
-      { numRuns: 60, interruptAfterTimeLimit: 40_000 },
+      { numRuns: 60, interruptAfterTimeLimit: 40_000, markInterruptAsFailure: true },
     );
   }, 60_000);
 
