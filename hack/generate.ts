@@ -1,7 +1,10 @@
 /**
- * Generates files from other files of the repository: the TypeScript types in src/api/generated from the resource
- * definitions in crds/ and those in src/protocol/generated from proto/esb, the pages of docs/reference for flags, fields,
- * metrics and reasons, the parts of the chart that follow from its values and from crds/, and manifests/ from the chart.
+ * Generates files from other files of the repository: the TypeScript types in src/api/generated from the
+ * resource
+ * definitions in crds/ and those in src/protocol/generated from proto/esb, the pages of docs/reference for
+ * flags, fields,
+ * metrics and reasons, the parts of the chart that follow from its values and from crds/, and manifests/ from
+ * the chart.
  *
  *   node hack/generate.ts            writes them
  *   node hack/generate.ts --check    fails when what is there is not what would be written
@@ -25,7 +28,10 @@ import { testDocuments } from './test-documents.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
-/** Everything that is made. What is added here is written, checked, and removed again where its folder is owned. */
+/**
+ * Makers of all products. Products of a maker are written, checked, and removed again where their folder is
+ * owned.
+ */
 const makers: readonly ProductMaker[] = [
   resourceTypes,
   protocolTypes,
@@ -47,7 +53,7 @@ const ownedFolders: readonly string[] = [
   'charts/esb/files/crds',
 ];
 
-/** What of the products is not there, or not so. */
+/** Products that are missing or out of date on disk. */
 async function driftOf(products: readonly Product[]): Promise<readonly Product[]> {
   const present = await Promise.all(
     products.map(({ path }) => readFile(join(root, path), 'utf8').catch(() => undefined)),
@@ -77,7 +83,7 @@ async function main(): Promise<void> {
   const products = made.flatMap((each) => (each.status === 'fulfilled' ? each.value : []));
   const faults = made.flatMap((each) => (each.status === 'rejected' ? [messageOf(each.reason)] : []));
   for (const fault of faults) {
-    // What others make is written all the same.
+    // Products of the other makers are written all the same.
     console.error(fault);
     process.exitCode = 1;
   }

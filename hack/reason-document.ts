@@ -4,8 +4,8 @@ import { type ReasonSection, reasonSections } from './reason-table.ts';
 
 const introduction = `# Reasons
 
-Each condition of a resource and each Event has a reason, one word for programs. The message beside it is for people and may change.
-How to find them is in [how to find out what is wrong](../how-to/debug.md).
+Each condition of a resource and each Event has a reason, one word for programs. The message beside it is for people and
+may change. [How to find out what is wrong](../how-to/debug.md) tells where to find them.
 
 \`npm run generate\` makes this page from the tables of the source. A reason without an entry in them does not compile.
 `;

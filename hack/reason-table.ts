@@ -4,7 +4,9 @@ import { ERROR_CODES } from '../src/common/error-codes.ts';
 import type { HealthReason } from '../src/common/health.ts';
 import { REASONS } from '../src/protocol/reasons.ts';
 
-/** What the reference says of one reason: the status of the condition or type of the Event, and the meaning. */
+/**
+ * Entry of one reason in the reference: the status of the condition or type of the Event, and the meaning.
+ */
 type Told = readonly [status: string, meaning: string];
 
 /** One section of the reference. */
@@ -79,7 +81,7 @@ const ready = section<WorkerReasons['Ready']>(
     Failed: ['False', 'the worker could not be started, and nothing more is known'],
     WarmUpFailed: [
       'False',
-      'the call of `spec.warmUp` failed, was lost or not answered in time; the message has the error. It is made again, and calls are let in meanwhile',
+      'the call of `spec.warmUp` failed, was lost or not answered in time; the message has the error. The call is made again, and other calls are let in meanwhile',
     ],
     Unknown: ['Unknown', 'the state of the container has not been known for 5 seconds'],
     NodeLost: ['Unknown', 'nothing has been heard of its node'],
@@ -96,7 +98,7 @@ const upToDate = section<WorkerReasons['UpToDate']>(
     Replacing: ['False', 'an earlier container serves until its replacement is ready'],
     ReplacementFailed: [
       'False',
-      'the same, and the replacement failed: its reason stands first in the message. It is tried again',
+      'the same, and the replacement failed: its reason stands first in the message. The replacement is tried again',
     ],
     NodeFull: ['False', 'the same, and the node has no room for the replacement'],
   },
@@ -104,7 +106,7 @@ const upToDate = section<WorkerReasons['UpToDate']>(
 
 const limits = section<WorkerReasons['LimitsReached']>(
   'LambdaWorker: LimitsReached',
-  'Only there once the worker ran into a limit, until its container is made anew; `LoadTimeout` until a call is answered. Written by the agent.',
+  'Only there once the worker ran into a limit, until its container is made again; `LoadTimeout` until a call is answered. Written by the agent.',
   {
     OutOfMemory: ['True', 'the kernel ended a process of the worker for want of memory'],
     LoadTimeout: [
@@ -238,7 +240,7 @@ const node = section<keyof typeof nodeTold>(
 
 const readiness = section<Exclude<HealthReason | NodeReason, keyof typeof nodeTold>>(
   'Readiness of controller and gateway',
-  'What `/readyz` answers with status 503, beside `Starting`, `Stopping`, `DefinitionMissing` and `DefinitionTooOld` as above. The agent answers what `Ready` of its LambdaNode says.',
+  'Reasons of `/readyz` with status 503, beside `Starting`, `Stopping`, `DefinitionMissing` and `DefinitionTooOld` as above. The agent answers what `Ready` of its LambdaNode says.',
   {
     NotSynced: ['both', 'not everything has been read from the API server yet'],
     ApiServerUnavailable: ['controller', 'the API server does not answer'],

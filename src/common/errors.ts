@@ -1,16 +1,20 @@
 import { type ErrorCode, errorCodeEntry, type ForeignCode } from './error-codes.ts';
 
-/** What an {@link EsbError} carries beside its message. */
+/** Fields of an {@link EsbError} beside its message. */
 export interface EsbErrorOptions {
   /** Stable, CamelCase name of the fault, for conditions, logs and callers. */
   readonly code: ErrorCode | ForeignCode;
-  /** Whether the same request may succeed later without a change. Default: as the table of codes says, else false. */
+  /**
+   * Whether the same request may succeed later without a change. Default: as the table of codes says, else
+   * false.
+   */
   readonly retryable?: boolean;
   readonly cause?: unknown;
 }
 
 /**
- * The base class of every error that crosses a boundary inside ESB. Foreign errors (gRPC status, HTTP answers,
+ * The base class of every error that crosses a boundary inside ESB. Foreign errors (gRPC status, HTTP
+ * answers,
  * errno) are turned into one where they enter, so that nothing above has to know where they came from.
  */
 export class EsbError extends Error {
@@ -24,7 +28,9 @@ export class EsbError extends Error {
     this.retryable = options.retryable ?? errorCodeEntry(options.code)?.retryable ?? false;
   }
 
-  /** The error itself when it is one of ours, else a non-retryable `Internal` one that keeps it as its cause. */
+  /**
+   * The error itself when it is one of ours, else a non-retryable `Internal` one that keeps it as its cause.
+   */
   static from(error: unknown): EsbError {
     if (error instanceof EsbError) {
       return error;
@@ -75,10 +81,10 @@ export async function undefinedIfNoFile<T>(call: Promise<T>): Promise<T | undefi
   }
 }
 
-/** Errors of a system that has no descriptors, ports or buffers left, whoever is asked for. */
+/** Errors of a system that has no descriptors, ports or buffers left for any peer. */
 const shortages: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'EADDRNOTAVAIL', 'ENOBUFS']);
 
-/** Whether this process or this machine lacks what an attempt takes: says nothing of whoever the attempt was for. */
+/** Whether this process or this machine lacks the means of an attempt, which says nothing of its target. */
 export function isShortage(error: unknown): boolean {
   return error instanceof Error && (shortages.has(errnoOf(error) ?? '') || isShortage(error.cause));
 }

@@ -22,7 +22,10 @@ export const roomyNode: NodeFacts = {
   mayClaim: () => true,
 };
 
-/** One worker as its state alone, stepped by a test. Nothing is done of what it asks for but what the test does. */
+/**
+ * One worker as its state alone, stepped by a test. Nothing is done of what it asks for but what the test
+ * does.
+ */
 export class WorkerSteps {
   /** Monotonic milliseconds. */
   now = 1_000_000;
@@ -35,7 +38,7 @@ export class WorkerSteps {
   readonly records: WorkerRecord[] = [];
   /** When it wants to decide again, in monotonic milliseconds. */
   wakeAt = Number.POSITIVE_INFINITY;
-  /** Told of each effect, with the state that asks for it. */
+  /** Called with each effect, and the state that asks for it. */
   onEffect: (effect: Effect) => void = () => undefined;
 
   /** @param start `listed`: whether its containers are known, none by default */

@@ -20,13 +20,13 @@ interface Sent {
 type Of<K extends Effect['kind']> = Extract<Effect, { kind: K }>;
 
 /**
- * What is outside of one worker: its containers as they are, what was begun and is not over, and the callers. Does what the
- * worker asks for when a test says so, well or badly, and writes down what must never happen.
+ * World outside of one worker: its containers as they are, actions under way, and the callers. Does the
+ * effects of the worker when a test says so, well or badly, and records every broken rule.
  */
 export class WorkerWorld {
   readonly worker: WorkerSteps;
   readonly violations: string[] = [];
-  /** What runs. */
+  /** Running processes. */
   readonly tasks = new Map<string, 'Running' | 'Paused' | 'Stopped'>();
   readonly shapes = new Map<string, string>();
   readonly running = new Map<string, Action>();
@@ -277,7 +277,7 @@ export class WorkerWorld {
     } else if (effect.kind === 'Watch') {
       this.watches.push(effect);
     } else if (effect.kind === 'SetAside') {
-      // What cannot be removed is the node's from here on.
+      // A container that cannot be removed is the node's from here on.
       this.tasks.delete(effect.containerId);
     } else if (effect.kind === 'Answer') {
       this.#answer(effect);

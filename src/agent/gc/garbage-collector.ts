@@ -13,18 +13,30 @@ import { RECORD_SUFFIX } from '../worker/record-store.ts';
 import type { NodeFleet } from '../worker/worker-manager.ts';
 import type { NetworkGarbageCollector } from './network-gc.ts';
 
-/** Milliseconds for which something has to be left over before it is removed, where looks are not more frequent. */
+/**
+ * Milliseconds for which something has to be left over before it is removed, where looks are not more
+ * frequent.
+ */
 const minAgeMs = 60_000;
-/** An interface is there for as long as its plugin takes until anything tells of it; making one ends after 20 s. */
+/**
+ * An interface is there for as long as its plugin takes until anything tells of it; making one ends after 20
+ * s.
+ */
 const minPortAgeMs = 60_000;
 /** Longest that one repair waits: a task that does not end, a plugin that hangs. */
 const repairDeadlineMs = 60_000;
-/** Repairs done in one look. A machine that was restarted leaves a thousand of everything, and calls come first. */
+/**
+ * Repairs done in one look. A machine that was restarted leaves a thousand of everything, and calls come
+ * first.
+ */
 const maxRepairs = 200;
 /** Failures that are named in the condition of the node. */
 const maxNamed = 5;
 
-/** Kinds in metrics: those of the audit, what the network finds by itself, and containers, which the fleet sweeps. */
+/**
+ * Kinds in metrics: those of the audit, what the network finds by itself, and containers, which the fleet
+ * sweeps.
+ */
 export const leftoverKinds = [
   'task',
   'container',
@@ -74,10 +86,10 @@ export interface GarbageCollectorOptions {
 }
 
 /**
- * Removes what workers left behind. Each look compares the node with what is known; what was left over at two looks far
- * enough apart is taken away by its owner: what belongs to a container in that container's lane, where nothing is being
- * made meanwhile, files of a worker by the fleet, the rest by the network. What cannot be removed is tried again at the
- * next look and shown on the node.
+ * Removes leftovers of workers. Each audit compares the node with the known workers. The owner removes a
+ * leftover that two audits found, far enough apart: things of a container by the runner of that container,
+ * where nothing is being made meanwhile, files of a worker by the fleet, the rest by the network. A leftover
+ * that cannot be removed is tried again at the next audit and shown on the node.
  */
 export class GarbageCollector {
   readonly #options: GarbageCollectorOptions;
@@ -229,7 +241,7 @@ export class GarbageCollector {
   }
 }
 
-/** What one repair takes away together: everything of one container, or of one worker. */
+/** Leftovers that one repair removes together: everything of one container, or of one worker. */
 function groupsOf(leftovers: readonly Leftover[]): readonly (readonly Leftover[])[] {
   const groups = new Map<string, Leftover[]>();
   for (const each of leftovers) {
@@ -239,7 +251,10 @@ function groupsOf(leftovers: readonly Leftover[]): readonly (readonly Leftover[]
   return [...groups.values()];
 }
 
-/** The kind of what `NodeNetwork.repair` says that it removed: an address, a namespace of ours, or a container's attachment. */
+/**
+ * The kind of what `NodeNetwork.repair` says that it removed: an address, a namespace of ours, or a
+ * container's attachment.
+ */
 export function networkKindOf(name: string): 'address' | 'network_namespace' | 'attachment' {
   if (/^[0-9.]+$/.test(name) || name.includes(':')) {
     return 'address';

@@ -5,7 +5,7 @@ import { EsbError } from '../../common/errors.ts';
 const DEFAULT_BYTES = 256 * 2 ** 20;
 /** A smaller budget would refuse single payloads. */
 const LEAST_BYTES = 64 * 2 ** 20;
-/** What a message counts as while its size is not known. */
+/** Size of a message until it is known. */
 export const UNREAD_MESSAGE_BYTES = 8 * 2 ** 20;
 /** Payloads that come on a stream of their own have as much at least. */
 const LEAST_PAYLOAD_BYTES = 32 * 2 ** 10;
@@ -16,7 +16,10 @@ const READ_WAIT_MS = 10_000;
 /** Milliseconds that a worker waits for its caller to read. */
 const ROOM_WAIT_MS = 2_000;
 
-/** Bytes that calls may hold in an agent whose container may have `limitBytes` of memory, 0 or beyond all memory for no limit. */
+/**
+ * Bytes that calls may hold in an agent whose container may have `limitBytes` of memory, 0 or beyond all
+ * memory for no limit.
+ */
 export function defaultCallBytes(limitBytes: number): number {
   const quarter = Math.floor(limitBytes / 4);
   return quarter <= 0 ? DEFAULT_BYTES : Math.min(DEFAULT_BYTES, Math.max(LEAST_BYTES, quarter));
@@ -32,9 +35,12 @@ interface Waiting {
 }
 
 /**
- * The bytes of all calls that an agent holds: payloads from their arrival to the end of their call, and answers until they have
- * left. Rules as a gateway has for functions: no connection holds more than is free, and no function more than half of what
- * its connection could still take. N that are greedy leave 1/(N + 1) to the next. A quarter is for messages that are being read, each
+ * The bytes of all calls that an agent holds: payloads from their arrival to the end of their call, and
+ * answers until they have
+ * left. Rules as a gateway has for functions: no connection holds more than is free, and no function more
+ * than half of what
+ * its connection could still take. N that are greedy leave 1/(N + 1) to the next. A quarter is for messages
+ * that are being read, each
  * counted as the largest.
  */
 export class CallBudget {
@@ -67,7 +73,8 @@ export class CallBudget {
   }
 
   /**
-   * Room for a message of unknown size, before the first byte of it is read. Waits while others are being read.
+   * Room for a message of unknown size, before the first byte of it is read. Waits while others are being
+   * read.
    *
    * @returns gives the room back
    * @throws {EsbError} `QueueFull`
@@ -103,7 +110,9 @@ export class CallBudget {
     };
   }
 
-  /** Resolves once the holder is within its share, and to false if that takes too long; undefined for at once. */
+  /**
+   * Resolves once the holder is within its share, and to false if that takes too long; undefined for at once.
+   */
   room(connection: string, functionName: string): Promise<boolean> | undefined {
     const mayGo = (): boolean => this.fits(0, connection, functionName);
     return mayGo()
@@ -164,7 +173,10 @@ class Pool {
     return this.#held;
   }
 
-  /** What a connection could still take if it took so many bytes, and as much stayed free; negative where it may not. */
+  /**
+   * Bytes that a connection could still take if it took so many, and as much stayed free; negative where it
+   * may not.
+   */
   left(bytes: number, connection: string): number {
     return this.limit - this.#held - (this.#connections.get(connection) ?? 0) - 2 * bytes;
   }
@@ -175,7 +187,7 @@ class Pool {
   }
 }
 
-/** What one call holds. */
+/** Bytes that one call holds. */
 export class CallBytes {
   readonly #budget: CallBudget;
   readonly #connection: string;

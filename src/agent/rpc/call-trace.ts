@@ -5,8 +5,8 @@ import type { InvokeRequest } from '../../protocol/generated/agent.ts';
 import type { InvocationResult, InvocationTimings, InvocationTrace, RunTrace } from '../model/invocation.ts';
 
 /**
- * The spans of one call at its agent: the whole of it, and below that what it took to make the worker ready, what it
- * waited for other calls, and each time that it was in the worker, who is told of the last.
+ * The spans of one call at its agent: the whole of it, and below that the making of a ready worker, the wait
+ * for other calls, and each run in the worker. The worker gets the last of these as its parent.
  */
 export class CallTrace implements InvocationTrace {
   readonly #tracing: Tracing;
@@ -69,7 +69,7 @@ export class CallTrace implements InvocationTrace {
     span.end();
   }
 
-  /** It has ended otherwise. */
+  /** The call has ended otherwise. */
   fail(error: unknown): void {
     const { code, message } = EsbError.from(error);
     this.#whole.set({ 'esb.reason': code });
@@ -77,7 +77,7 @@ export class CallTrace implements InvocationTrace {
     this.#whole.end();
   }
 
-  /** What came before the run, which is known only afterwards. */
+  /** Spans before the run, which are known only afterwards. */
   #stages({ queued, start, wake }: InvocationTimings): void {
     this.#whole.set({ 'esb.start': start, 'faas.coldstart': start === 'absent' });
     const readyAt = this.#arrivedAt + wake / 1_000;

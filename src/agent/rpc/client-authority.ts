@@ -9,7 +9,7 @@ export interface ClientAuthorityOptions {
   /** Where the last known one is kept, for starts without the API server. */
   readonly file: string;
   readonly logger: Logger;
-  /** Told of each authority that differs from the one before. */
+  /** Called with each authority that differs from the one before. */
   readonly onChange: (pem: string) => void;
 }
 
@@ -34,7 +34,10 @@ export class ClientAuthority {
     return this.#pem;
   }
 
-  /** Takes in what the controller publishes. What cannot be read is refused, so that the old one goes on working. */
+  /**
+   * Takes in the published authorities of the controller. An unreadable one is refused, so that the old one
+   * goes on working.
+   */
   async update(pem: string): Promise<void> {
     if (pem === this.#pem) {
       return;

@@ -28,8 +28,9 @@ export interface Callers {
 }
 
 /**
- * The way back to one caller. What waits there counts against the budget of the agent: a worker's answer is taken in at the worker's
- * own pace, since it holds the slot, until there is no room; then the worker waits two seconds at most, and the answer is lost. What comes in one go from the worker goes in one message:
+ * The way back to one caller. Bytes that wait there count against the budget of the agent. A worker's answer
+ * is read at the worker's own pace, since the call holds the place in the worker, until there is no room;
+ * then the worker waits two seconds at most, and the answer is lost. Bytes of one read go in one message:
  * every message costs both sides an encrypted record, a system call and a wake-up.
  */
 export class InvokeAnswer {
@@ -51,8 +52,8 @@ export class InvokeAnswer {
   }
 
   /**
-   * Runs one call and sends its answer. A caller who hangs up or cannot keep pace disturbs nobody: the call in the
-   * worker goes on.
+   * Runs one call and sends its answer. A caller that hangs up or cannot keep pace disturbs no other: the
+   * call in the worker goes on.
    *
    * @throws {EsbError} what the caller is to be told instead of a trailer
    */

@@ -37,7 +37,7 @@ export async function serveInvoke(
   const answer = new InvokeAnswer((message, sent) => {
     call.write(message, sent);
   }, callers);
-  // Told of at the end of every call, once all of the answer has left or the connection is gone.
+  // Called at the end of every call, once all of the answer has left or the connection is gone.
   call.once('cancelled', () => answer.close());
   if (call.cancelled) {
     answer.close();
@@ -52,7 +52,8 @@ export async function serveInvoke(
 }
 
 /**
- * Serves one InvokeMany, until the caller ends it, or `stopping` fires and what was taken from it has been answered.
+ * Serves one InvokeMany, until the caller ends it, or `stopping` fires and what was taken from it has been
+ * answered.
  * Calls that are under way when the caller's connection breaks are treated as those whose caller hung up.
  */
 export async function serveInvokeMany(
@@ -131,7 +132,7 @@ export async function serveInvokeMany(
     if (cancel) {
       answers.get(number)?.abandon();
     } else if (invoke !== null) {
-      // It does not reject.
+      // Never rejects.
       void serve(number, invoke);
     }
   };

@@ -33,7 +33,7 @@ export function servedFleet(fleet: Fleet, namespaces: ReadonlySet<string> | unde
             listener.changed(changed);
           }
         },
-        // Of a worker that was never told of, nobody is told the end.
+        // The end of a worker that was never announced is not announced.
         removed: (uid) => listener.removed(uid),
       }),
     invoke: (invocation) =>

@@ -37,8 +37,10 @@ import { resolveWorker, workerStateMessage } from './worker-message.ts';
 /** Largest request: a payload of 6 MB, which is what Lambda allows, with room for what surrounds it. */
 const maxRequestBytes = 8 * 1024 * 1024;
 /**
- * Milliseconds without a word after which a client is asked whether it is there, and that it gets to answer. A machine
- * that lost its power closes no connection: without this its calls would wait, and run, for a quarter of an hour.
+ * Milliseconds without a word after which a client is asked whether it is there, and that it gets to answer.
+ * A machine
+ * that lost its power closes no connection: without this its calls would wait, and run, for a quarter of an
+ * hour.
  */
 const keepAliveMs = 10_000;
 /** Calls that have a stream of their own, since their payloads are large. */
@@ -48,14 +50,14 @@ const closeGraceMs = 1_000;
 /** Milliseconds that a call waits for {@link AgentGrpcServer.serve}. */
 const maxReadyWaitMs = 5_000;
 
-/** What the server needs once it serves. */
+/** Parts that the server needs once it serves. */
 export interface GrpcServerParts {
   readonly fleet: Fleet;
   readonly logs: LogSource;
   readonly metricsPage: () => Promise<MetricsPage>;
-  /** Told of the end of each Invoke. */
+  /** Called at the end of each Invoke. */
   readonly onInvoked?: (result: InvocationResult) => void;
-  /** Where spans of calls go; absent where nobody wants them. */
+  /** Exporter of the spans of calls; absent without a collector. */
   readonly tracing?: Tracing | undefined;
 }
 
@@ -67,16 +69,20 @@ interface ClientParts extends Omit<GrpcServerParts, 'fleet'> {
 export interface GrpcServerOptions {
   readonly logger: Logger;
   readonly clock: Clock;
-  /** What calls may hold in all. */
+  /** Bytes that calls may hold in all. */
   readonly budget?: CallBudget | undefined;
-  /** Milliseconds without a word after which a client is asked for one, and that it gets to answer. Default 10,000. */
+  /**
+   * Milliseconds without a word after which a client is asked for one, and that it gets to answer. Default
+   * 10,000.
+   */
   readonly keepAliveMs?: number;
 }
 
 /**
- * The agent's gRPC server. Its life: {@link AgentGrpcServer.bind} takes the port, which makes this process the one
+ * The agent's gRPC server. Its life: {@link AgentGrpcServer.bind} takes the port, which makes this process
+ * the one
  * agent of the node; {@link AgentGrpcServer.serve} answers, also the calls that came since; {@link
- * AgentGrpcServer.refuse} lets nobody in any more; {@link AgentGrpcServer.close} gives the port back.
+ * AgentGrpcServer.refuse} takes no new client; {@link AgentGrpcServer.close} gives the port back.
  */
 export class AgentGrpcServer {
   readonly #logger: Logger;
@@ -299,7 +305,7 @@ interface Authenticated {
 /** The namespaces that the certificate of a client names; undefined where it is one that names none. */
 function namespacesOf(call: Authenticated): ReadonlySet<string> | undefined {
   const certificate = call.getAuthContext().sslPeerCertificate;
-  // The listener lets nobody in without one: the connection is over already.
+  // The listener takes no client without one: the connection is over already.
   return certificate === undefined ? new Set() : namespacesOfNames(certificate.subjectaltname);
 }
 

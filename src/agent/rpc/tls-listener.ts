@@ -12,15 +12,22 @@ import { certificatesIn } from '../../common/x509.ts';
 export const gatewayCommonName = 'esb-gateway';
 
 /**
- * Connections that the agent holds in all: gateways keep one each, and each takes a descriptor. Others that reach the port
+ * Connections that the agent holds in all: gateways keep one each, and each takes a descriptor. Others that
+ * reach the port
  * hold theirs for the time of a handshake.
  */
 const MAX_CONNECTIONS = 1_024;
-/** Connections of one IPv4 address, or of the first 64 bits of one of IPv6: gateways may share the address of their node. */
+/**
+ * Connections of one IPv4 address, or of the first 64 bits of one of IPv6: gateways may share the address of
+ * their node.
+ */
 const MAX_CONNECTIONS_PER_ADDRESS = 256;
 /** Milliseconds that a client may take to its certificate. */
 const HANDSHAKE_MS = 10_000;
-/** Longest time that a timer of Node.js runs, in milliseconds: no certificate of a gateway is valid for longer than 30 days. */
+/**
+ * Longest time that a timer of Node.js runs, in milliseconds: no certificate of a gateway is valid for longer
+ * than 30 days.
+ */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface TlsListenerOptions {
@@ -36,17 +43,17 @@ export interface TlsListenerOptions {
   readonly onConnection: (socket: TLSSocket) => void;
 }
 
-/** What the listener shows of itself and asks of others. */
+/** Identity of the listener, and its demands on clients. */
 export interface TlsIdentity {
   readonly certificate: string;
   readonly privateKey: string;
-  /** PEM of the authorities whose clients are let in; without it nobody is. */
+  /** PEM of the authorities whose clients are let in; without it no client is. */
   readonly clientAuthority: string | undefined;
 }
 
 /**
- * The agent's door: a TLS port that only gateways get through. It is bound before anything else, as the mutex of the
- * node, and takes its certificate and the clients' authority whenever they come or change.
+ * The agent's door: a TLS port that only gateways get through. The port is bound before anything else, as the
+ * mutex of the node. Its certificate and the clients' authority may come and change later.
  */
 export class TlsListener {
   readonly #logger: Logger;
@@ -95,7 +102,7 @@ export class TlsListener {
     });
     this.#server.on('tlsClientError', (error, socket) => {
       const remote = socket.remoteAddress;
-      // One that takes too long is only told of: Node.js leaves it open.
+      // Node.js only reports a handshake that takes too long, and leaves it open.
       socket.destroy();
       if (errnoOf(error) === 'ECONNRESET') {
         // Probes of the port do this all the time.
@@ -127,14 +134,18 @@ export class TlsListener {
     return { host: address.host, port };
   }
 
-  /** From now on this certificate is shown and this authority asked for; connections that it does not cover are cut. */
+  /**
+   * From now on this certificate is shown and this authority asked for; connections that it does not cover
+   * are cut.
+   */
   configure(identity: TlsIdentity): void {
     this.#authorities =
       identity.clientAuthority === undefined ? [] : certificatesIn(identity.clientAuthority);
     this.#server.setSecureContext({
       key: identity.privateKey,
       cert: identity.certificate,
-      // Without an authority of its own a server trusts every public one. Nobody has a certificate signed by ours.
+      // Without an authority of its own a server trusts every public one. No client has a certificate signed
+      // by ours.
       ca: identity.clientAuthority ?? identity.certificate,
       minVersion: 'TLSv1.3',
     });
@@ -146,8 +157,8 @@ export class TlsListener {
   }
 
   /**
-   * Lets nobody in any more, and keeps the port. Connections end before their handshake: a client who has shown its
-   * certificate would take the end for a refusal of that, and ask for another one.
+   * Takes no new client, and keeps the port. Connections end before their handshake: a client that has shown
+   * its certificate would take the end for a refusal of that, and ask for another one.
    */
   refuse(): void {
     this.#refusing = true;
@@ -199,7 +210,10 @@ export class TlsListener {
     return refusal === undefined;
   }
 
-  /** Whether one of the present authorities signed the client's certificate: the handshake may be older than them. */
+  /**
+   * Whether one of the present authorities signed the client's certificate: the handshake may be older than
+   * them.
+   */
   #isSigned(socket: TLSSocket): boolean {
     const certificate = socket.getPeerX509Certificate();
     return (

@@ -12,7 +12,8 @@ export type WatchCall = ServerWritableStream<unknown, Sparse<WatchEvent>>;
 const gatherMs = 20;
 
 /**
- * Serves one Watch until the watcher hangs up or `signal` fires: a snapshot, then the changes. Of a worker that
+ * Serves one Watch until the watcher hangs up or `signal` fires: a snapshot, then the changes. Of a worker
+ * that
  * changed several times since the watcher last kept up, only the latest state is sent.
  */
 export async function serveWatch(
@@ -48,7 +49,7 @@ export async function serveWatch(
 class Sender {
   readonly #call: WatchCall;
   readonly #clock: Clock;
-  /** What the watcher was told last. */
+  /** Last state that the watcher got. */
   readonly #told = new Map<string, WorkerView>();
   readonly #pending = new Map<string, WorkerView | 'removed'>();
   #timer: Timer | undefined;

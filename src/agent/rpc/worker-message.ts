@@ -9,7 +9,7 @@ export function workerRefMessage(identity: WorkerIdentity): WorkerRef {
   return { namespace: identity.namespace, name: identity.name, uid: identity.uid };
 }
 
-/** What watchers see of a worker. */
+/** View of a worker for watchers. */
 export function workerStateMessage(view: WorkerView): WorkerState {
   return {
     worker: workerRefMessage(view.identity),

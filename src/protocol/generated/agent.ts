@@ -29,7 +29,7 @@ export interface GetLogsRequest {
   readonly sinceMs: number;
   /** Only what was written during this call; empty for all. */
   readonly requestId: string;
-  /** What the container before the present one wrote; there is nothing to follow then. */
+  /** Output of the container before the present one; there is nothing to follow then. */
   readonly previous: boolean;
 }
 
@@ -40,7 +40,7 @@ export interface GetMetricsResponse {
   readonly text: string;
 }
 
-/** What is a status where a call has a stream of its own. */
+/** The gRPC status of a call that has a stream of its own, for one that shares a stream. */
 export interface InvokeFailure {
   /** CamelCase. */
   readonly code: string;
@@ -49,7 +49,7 @@ export interface InvokeFailure {
   readonly reasonCode: Reason;
 }
 
-/** What the emulator answered with. */
+/** Head of the emulator's answer. */
 export interface InvokeHead {
   readonly status: number;
   readonly contentType: string;
@@ -90,8 +90,8 @@ export interface InvokeRequest {
 }
 
 /**
- * Whatever there was to send: a short answer comes as one message with all three parts, a long one as many. In every case
- * head before chunks before trailer.
+ * Parts of an answer: a short answer comes as one message with all three parts, a long one as many. In every case head
+ * before chunks before trailer.
  */
 export interface InvokeResponse {
   readonly head: InvokeHead | null;
@@ -102,10 +102,10 @@ export interface InvokeResponse {
 /** Microseconds. */
 export interface InvokeTimings {
   readonly queued: number;
-  /** What it took to make the worker ready; 0 when it was running. */
+  /** Time until the worker was ready; 0 when it was running. */
   readonly wake: number;
   readonly run: number;
-  /** What the call found: "running", "paused" or "absent". */
+  /** State that the call found: "running", "paused" or "absent". */
   readonly start: string;
 }
 
@@ -147,7 +147,7 @@ export const Outcome = {
   OUTCOME_ANSWERED: 'OUTCOME_ANSWERED',
   /** Nothing was sent to the worker. Anyone may try again. */
   OUTCOME_REFUSED: 'OUTCOME_REFUSED',
-  /** The call was sent and nobody knows how far it came. Never to be repeated by us. */
+  /** The call was sent, and its progress is unknown. Never to be repeated by ESB. */
   OUTCOME_UNKNOWN: 'OUTCOME_UNKNOWN',
   /** The function was still silent when its time and a margin were over; the worker is being restarted. */
   OUTCOME_TIMED_OUT: 'OUTCOME_TIMED_OUT',

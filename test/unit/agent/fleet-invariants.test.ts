@@ -115,7 +115,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('Down', 'Up', 'Restart') }) },
 );
 
-/** What was replaced goes once the record says so on the disk, which takes real time. */
+/** A replaced container goes once the record says so on the disk, which takes real time. */
 async function untilHolds(lab: FleetLab, what: string, holds: () => boolean): Promise<void> {
   const probe = async (): Promise<boolean> => {
     await lab.clock.advance(1_000);
@@ -140,7 +140,10 @@ class Run {
   /** Operations of the runtime of which the next one stalls. */
   readonly #stalls = new Set<string>();
   #deleted = false;
-  /** Calls that killed agents have left in containers, with the monotonic milliseconds until which they may take. */
+  /**
+   * Calls that killed agents have left in containers, with the monotonic milliseconds until which they may
+   * take.
+   */
   readonly #left = new Map<FakeCall, number>();
   readonly #sentAt = new Map<FakeCall, number>();
 
@@ -308,7 +311,10 @@ class Run {
     await settle();
   }
 
-  /** With every fault gone, everything comes to rest: no call is left without an answer, the worker where it should be. */
+  /**
+   * With every fault gone, everything comes to rest: no call is left without an answer, the worker where it
+   * should be.
+   */
   async end(): Promise<void> {
     const { lab } = this;
     this.#slowness = 0;
@@ -368,7 +374,7 @@ class Run {
     return this.lab.fleet.view('uid-of-hello')?.containerId ?? '';
   }
 
-  /** The process of a container ends, and whatever ran in it. */
+  /** The process of a container ends, with the call in it. */
   #forgetLeft(containerId: string): void {
     const ip = this.lab.runtime.containers.get(containerId)?.address?.ip;
     for (const call of this.#left.keys()) {
@@ -406,7 +412,7 @@ class Run {
   }
 
   async #restart(): Promise<void> {
-    // What was open is never answered by a dead agent.
+    // A dead agent never answers its open calls.
     this.#open = [];
     for (const call of this.lab.emulators.calls) {
       this.#left.set(call, (this.#sentAt.get(call) ?? 0) + call.request.timeoutMs);

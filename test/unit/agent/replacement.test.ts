@@ -47,7 +47,7 @@ async function start(desired: DesiredWorker = old, options: LabOptions = {}): Pr
 const a = (lab: FleetLab): string => lab.container('hello', 'v1-a');
 const b = (lab: FleetLab): string => lab.container('hello', 'v1-b');
 
-/** What was replaced goes once the record is on the disk, which takes real time. */
+/** A replaced container goes once the record is on the disk, which takes real time. */
 async function untilOnly(lab: FleetLab, containerId: string): Promise<void> {
   await waitFor(
     `${containerId} to be the only one`,

@@ -50,7 +50,7 @@ function secretOf(value: string): object {
 
 const away = (): Promise<undefined> => Promise.reject(ApiError.unreachable('get', new Error('refused')));
 
-/** What is read from an API server that hangs, and milliseconds of the clock until then. */
+/** Value that is read from an API server that hangs, and milliseconds of the clock until then. */
 async function timed(lab: Lab): Promise<{ readonly value: string | undefined; readonly ms: number }> {
   const hung = Promise.withResolvers<undefined>();
   lab.answer = () => hung.promise;

@@ -247,7 +247,7 @@ describe('the connection to a worker', () => {
     const { made } = request({ onChunk, timeoutMs: 60_000 });
     expect(await connection.call(made)).toEqual({ kind: 'CutOff', status: 200 });
     expect(bytes).toBe(limit + 1);
-    // What a piece takes on the wire, and what the kernel had taken beyond that.
+    // Size of a piece on the wire, and the bytes that the kernel had taken beyond that.
     expect(await closed.promise).toBeLessThan(2 * limit + 16 * 1024 * 1024);
 
     size = limit;

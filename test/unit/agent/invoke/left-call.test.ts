@@ -26,7 +26,7 @@ const calls = (lab: FleetLab): readonly string[] =>
   lab.emulators.calls.map(({ request }) => request.requestId);
 const done = (lab: FleetLab): readonly string[] => lab.runtime.operations.slice(1);
 
-/** What was replaced goes once the record says so on the disk, which takes real time. */
+/** A replaced container goes once the record says so on the disk, which takes real time. */
 const until = (lab: FleetLab, holds: () => boolean): Promise<unknown> =>
   waitFor(
     'what was replaced to go',

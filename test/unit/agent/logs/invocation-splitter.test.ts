@@ -6,7 +6,7 @@ import {
   type LogSpan,
 } from '../../../../src/agent/logs/invocation-splitter.ts';
 
-/** What the emulator and a function write. */
+/** Output of the emulator and a function. */
 const log = [
   'listening\n',
   'START RequestId: one Version: $LATEST\n',

@@ -63,7 +63,7 @@ const situations: fc.Arbitrary<Situation> = fc
     };
   });
 
-/** What may be there after an action that was carried out, or in whose middle something crashed. The first is the good one. */
+/** States after an action that was carried out, or that broke off in a crash. The first is the good one. */
 function outcomes(action: Action, before: Observed): readonly Observed[] {
   const alive = before.kind === 'Running' || before.kind === 'Paused' ? before : undefined;
   switch (action.kind) {

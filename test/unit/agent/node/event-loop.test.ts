@@ -9,7 +9,7 @@ it('the delay of the event loop is how late it was since it was asked for last',
   await delay(250);
   const until = performance.now() + 400;
   while (performance.now() < until) {
-    // Nobody else gets a turn meanwhile.
+    // No other task runs meanwhile.
   }
   await delay(150);
   const busy = ask();

@@ -74,7 +74,7 @@ async function world(given?: FakeApiServer) {
     setNode(next: Node | undefined) {
       node = next;
     },
-    /** The process has begun anew and has not listed the Node yet. */
+    /** The process has started again and has not listed the Node yet. */
     startAnew() {
       node = undefined;
       hasSynced = false;
@@ -128,7 +128,7 @@ describe('the registration of a node', () => {
     const next = await world(first.api);
     next.startAnew();
     const before = next.writes();
-    // What is applied is all that this agent owns: a field that it leaves out is removed.
+    // An apply names all fields that this agent owns: a field that it leaves out is removed.
     const applied = () =>
       next.api.requests
         .filter(({ method }) => method === 'PATCH')

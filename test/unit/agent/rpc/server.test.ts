@@ -30,7 +30,7 @@ import { fakeFleet, viewFixture } from '../../../support/fake-fleet.ts';
 import { type MemoryWorkerLog, memoryWorkerLogs } from '../../../support/memory-worker-logs.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
-// Whatever the loader makes of the messages; the expectations say what that is.
+// Messages as the loader makes them; the expectations show their form.
 // biome-ignore lint/suspicious/noExplicitAny: see above
 type Part = any;
 type Stream = ClientReadableStream<Part>;
@@ -291,7 +291,7 @@ describe("the agent's gRPC server", () => {
     });
     const stream = connect(await gateway()).stream('invoke', invoke());
     stream.on('error', () => undefined);
-    // Of a call that is given up before there is a connection nobody hears.
+    // A call that is given up before there is a connection reaches no server.
     await waitFor('the call', () => begun);
     stream.cancel();
     await waitFor('the caller to be gone', () => gone);
@@ -549,7 +549,7 @@ describe("the agent's gRPC server", () => {
   });
 });
 
-/** What a gateway sends that asks no library whether it may: streams of its own, and no byte read where that is not asked for. */
+/** A gateway without a library: streams of its own, and no byte read unless the test asks. */
 async function plainGateway({ authority, port, gateway }: Awaited<ReturnType<typeof agent>>) {
   const issued = await gateway();
   const socket = connectTls({
@@ -566,7 +566,10 @@ async function plainGateway({ authority, port, gateway }: Awaited<ReturnType<typ
   onTestFinished(() => session.destroy());
   return {
     session,
-    /** Resolves to the status of gRPC and the code of its error; never where the answer is not read to its end. */
+    /**
+     * Resolves to the status of gRPC and the code of its error; never where the answer is not read to its
+     * end.
+     */
     send: (frame: Buffer): Promise<string> => {
       const stream = session.request({
         ':method': 'POST',

@@ -14,7 +14,7 @@ describe('a call into a container', () => {
   const info = infoOf('w', desired, { kind: 'Running', pid: 1 });
   const container = seen(newContainer(make, 0), { info, lost: false }, 0);
 
-  /** What happened, in order, with a call that ends in that way. */
+  /** Events, in order, of a call that ends in that way. */
   async function run(answer: WorkerAnswer, marked = true): Promise<string[]> {
     const log: string[] = [];
     const note = (what: string) => () => void log.push(what);

@@ -17,7 +17,7 @@ class FakeBackend {
   /** Answer of the direct thaw. */
   canThaw = true;
   canLoseOutput = true;
-  /** What a creation waits for. */
+  /** Gate of a creation. */
   made: Promise<void> = Promise.resolve();
   readonly following = Promise.resolve();
   readonly freezing = {
