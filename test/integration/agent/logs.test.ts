@@ -13,8 +13,8 @@ import { waitFor } from '../../support/wait-for.ts';
 
 interface Chunk {
   readonly data: Buffer;
-  readonly offset: string;
-  readonly missed: string;
+  readonly offset: number;
+  readonly missed: number;
   readonly requestId: string;
 }
 
@@ -129,7 +129,7 @@ describe('the log of a worker with the real emulator', () => {
     const following = (async () => {
       let whole = '';
       for await (const { data, missed } of chunks('followed', { requestId, follow: true })) {
-        expect(missed).toBe('0');
+        expect(missed).toBe(0);
         whole += data.toString();
       }
       return whole;
