@@ -8,7 +8,7 @@ import type { DesiredWorker } from '../model/desired-worker.ts';
 import { callLeftIn, type FoundMark, leftCall } from '../model/marked-call.ts';
 import { withFailure } from '../model/retry-schedule.ts';
 import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
-import { type Container, callBoundMs, newContainer, withProcess } from './container.ts';
+import { type Container, callBoundMs, newContainer, sizeOf, withProcess } from './container.ts';
 import { see } from './sightings.ts';
 import {
   containersOf,
@@ -136,9 +136,18 @@ function adoptContainers(
   if (first === undefined || ended) {
     rememberCrash(draft, record);
   }
-  // How one ended is read, and counted, by a look of its own.
-  if (!ended) {
+  if (ended) {
+    count(draft, first.containerId);
+  } else {
     see(draft, draft.state.present.make.id, { info: first, lost: false });
+  }
+}
+
+/** Counts what a container takes whose process has ended. How that ended is read by a look of its own. */
+function count(draft: Draft, containerId: string): void {
+  const container = findContainer(draft.state, containerId);
+  if (container !== undefined) {
+    draft.emit({ kind: 'Hold', containerId, memoryMiB: sizeOf(container) });
   }
 }
 
@@ -167,8 +176,9 @@ export function adoptBeside(
     });
     draft.emit({ kind: 'Claim', containerId });
     occupy(draft, containerId, record, mark);
-    // How one ended is read by a look of its own.
-    if (task.kind !== 'Stopped') {
+    if (task.kind === 'Stopped') {
+      count(draft, containerId);
+    } else {
       see(draft, containerId, { info, lost: false });
     }
   }

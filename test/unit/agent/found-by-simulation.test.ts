@@ -1,0 +1,34 @@
+import { describe, expect, it } from 'vitest';
+import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
+import { settle } from '../../support/manual-clock.ts';
+
+describe('a worker', () => {
+  it('that a call came to before its warm-up is shown as running once the call is answered', async () => {
+    const lab = await FleetLab.with(desiredFixture({ restingState: 'Absent', warmUpPayload: '{}' }));
+    lab.fleet.apply(desiredFixture({ restingState: 'Running', warmUpPayload: '{}', generation: 2 }));
+    const call = lab.invoke();
+    await settle();
+    lab.emulators.answerAll();
+    expect((await call).kind).toBe('Answered');
+    await lab.clock.advance(60_000);
+    expect(lab.phase()).toBe('Running');
+    expect(lab.ready()?.status).toBe('True');
+  });
+
+  it('whose container an agent finds stopped has its share of the node counted before it is looked at', async () => {
+    const capacity = { memoryMiB: 2 * 144, workers: 10 };
+    const first = await FleetLab.with(desiredFixture(), { capacity });
+    await first.recorded(({ startedAt }) => startedAt !== undefined);
+    first.runtime.exit(first.container(), 1);
+    const looked = Promise.withResolvers<void>();
+    first.runtime.before = (operation) => (operation === 'inspect' ? looked.promise : Promise.resolve());
+    const lab = await first.restart({ capacity });
+    lab.fleet.apply(desiredFixture({ name: 'one' }));
+    lab.fleet.apply(desiredFixture({ name: 'two' }));
+    await settle();
+    looked.resolve();
+    await lab.clock.advance(20_000);
+    expect(lab.runtime.containers.size).toBe(2);
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 288, workers: 2 });
+  });
+});
