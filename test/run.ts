@@ -36,7 +36,7 @@ interface Stage {
 }
 
 const durationsFile = join(root, 'test/durations.json');
-const checks = ['programs', 'generate', 'lint', 'types'] as const;
+const checks = ['programs', 'generate', 'lint', 'types', 'simulation'] as const;
 const SLOWEST = 15;
 
 const { values: options, positionals } = parseArgs({
@@ -76,6 +76,11 @@ const checkStages: readonly Stage[] = [
   },
 ];
 const unit: Stage = { name: 'unit', minutes: 15, run: vitest };
+const simulation: Stage = {
+  name: 'simulation',
+  minutes: 10,
+  run: (stage, write) => program(stage, write, process.execPath, ['test/simulation/main.ts']),
+};
 const integration: Stage = { name: 'integration', minutes: 55, run: vitest };
 const alone: Stage = { name: 'alone', minutes: 15, run: vitest };
 const install: Stage = { name: 'install', minutes: 25, run: vitest };
@@ -85,6 +90,7 @@ const e2e: Stage = { name: 'e2e', minutes: 60, run: vitest };
 const steps: readonly (readonly (readonly Stage[])[])[] = [
   ...checkStages.map((stage) => [[stage]]),
   [[unit]],
+  [[simulation]],
   // Both wait more than they compute. Integration tests have namespaces of their own; an instance has those of the machine.
   options.serial || !canBeApart ? [[integration, install, e2e]] : [[integration], [install, e2e]],
   [[alone]],

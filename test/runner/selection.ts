@@ -67,6 +67,9 @@ export function select({ words, changed, tag }: Arguments, checks: readonly stri
   };
 }
 
+/** Sources that the simulation of a node consists of or runs. */
+const simulated = /^(src\/(agent|common|gateway\/agents)\/|test\/(simulation|support)\/)/;
+
 function changes(ref: string): Selection {
   const files = changedFiles(ref);
   const code = files.filter((file) => /\.(ts|mjs|js|json)$/.test(file));
@@ -76,7 +79,11 @@ function changes(ref: string): Selection {
     tests.set('unit', { words: [], args: [`--changed=${ref}`] });
   }
   return {
-    checks: new Set(files.length === 0 ? [] : ['generate', 'lint', ...(code.length > 0 ? ['types'] : [])]),
+    checks: new Set([
+      ...(files.length === 0 ? [] : ['generate', 'lint']),
+      ...(code.length > 0 ? ['types'] : []),
+      ...(code.some((file) => simulated.test(file)) ? ['simulation'] : []),
+    ]),
     lintFiles: files,
     tests,
     ...(files.length === 0 ? { empty: `nothing has changed since ${ref}` } : {}),

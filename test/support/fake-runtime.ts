@@ -70,8 +70,15 @@ export class FakeRuntime implements ContainerRuntime {
   readonly hung = new Set<string>();
   /** Containers that cannot be removed. */
   readonly undying = new Set<string>();
-  /** Awaited by each operation before its effect. */
-  before: (operation: FakeOperation, containerId: string) => Promise<void> = () => Promise.resolve();
+  /** Awaited by each operation before its effect. The fault that it resolves to goes before those of {@link FakeRuntime.fail}. */
+  before: (
+    operation: FakeOperation,
+    containerId: string,
+    options: CallOptions & Pick<DestroyOptions, 'graceSeconds'>,
+    // biome-ignore lint/suspicious/noConfusingVoidType: most resolve to nothing.
+  ) => Promise<FakeFault | undefined | void> = () => Promise.resolve();
+  /** Awaited by `ensure` between what it makes and the start of its process: what stays when an agent is killed there. */
+  made: ((containerId: string) => Promise<void>) | undefined;
   /** Awaited by `ensure` while it pulls the image, before all else. */
   pull: ((containerId: string) => Promise<void>) | undefined;
   /** Whether images have to be pulled. */
@@ -83,7 +90,8 @@ export class FakeRuntime implements ContainerRuntime {
   readonly #faults = new Map<FakeOperation, FakeFault[]>();
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #now: () => number;
-  #nextAddress = 2;
+  #addresses = 1;
+  #nextPid = 0;
 
   constructor(now: () => number = Date.now) {
     this.#now = now;
@@ -144,7 +152,7 @@ export class FakeRuntime implements ContainerRuntime {
       request.onProgress?.('Pulling');
       await unlessAborted(this.pull(containerId), options.signal);
     }
-    await this.#operate('ensure', containerId, options.signal, () => {
+    await this.#operate('ensure', containerId, options, () => {
       if (this.pulls) {
         request.onProgress?.('Pulling');
       }
@@ -152,7 +160,7 @@ export class FakeRuntime implements ContainerRuntime {
       const present = this.containers.get(containerId);
       refuseForeign(present?.identity.uid ?? '', request);
       if (present?.task.kind === 'Running' || present?.task.kind === 'Paused') {
-        this.#setTask(containerId, { kind: 'Running', pid: 1 });
+        this.#setTask(containerId, { kind: 'Running', pid: present.task.pid });
         return;
       }
       this.containers.set(containerId, {
@@ -161,13 +169,15 @@ export class FakeRuntime implements ContainerRuntime {
         epoch: request.epoch,
         shapeHash: request.shapeHash,
         image: `${request.shape.image.reference}@sha256:0`,
-        task: { kind: 'Running', pid: 1 },
-        address: { ip: `10.234.0.${this.#nextAddress}`, port: request.shape.port },
+        task: { kind: 'Created' },
+        address: present?.address ?? { ip: this.#freeAddress(), port: request.shape.port },
         createdAt: new Date(this.#now()),
       });
-      this.#nextAddress += 1;
-      this.emit({ kind: 'Created', containerId });
+      if (this.made === undefined) {
+        this.#begin(containerId);
+      }
     });
+    await this.#startMade(containerId, options.signal);
     await this.#listen(request, options.signal);
     const made = this.containers.get(containerId);
     if (made === undefined) {
@@ -177,20 +187,20 @@ export class FakeRuntime implements ContainerRuntime {
   }
 
   async prepare(request: EnsureRequest, options: CallOptions = {}): Promise<void> {
-    await this.#operate('prepare', request.containerId, options.signal, () => {
+    await this.#operate('prepare', request.containerId, options, () => {
       this.emit({ kind: 'Created', containerId: request.containerId });
     });
   }
 
   async pause(containerId: string, options: CallOptions = {}): Promise<void> {
-    await this.#operate('pause', containerId, options.signal, () => {
+    await this.#operate('pause', containerId, options, () => {
       this.#mustAnswer(containerId);
       this.#switch(containerId, 'Paused');
     });
   }
 
   async resume(containerId: string, options: CallOptions = {}): Promise<void> {
-    await this.#operate('resume', containerId, options.signal, () => this.#switch(containerId, 'Running'));
+    await this.#operate('resume', containerId, options, () => this.#switch(containerId, 'Running'));
   }
 
   /** Frozen for as long as it takes, as the real one. */
@@ -216,7 +226,9 @@ export class FakeRuntime implements ContainerRuntime {
     };
     options.signal?.addEventListener('abort', thaw, { once: true });
     try {
-      await this.#wait('settle', containerId, options.signal);
+      if ((await this.#wait('settle', containerId, options)) !== undefined) {
+        return false;
+      }
       this.emit({ kind: 'Resumed', containerId });
       return true;
     } catch {
@@ -228,7 +240,7 @@ export class FakeRuntime implements ContainerRuntime {
   }
 
   async destroy(containerId: string, options: DestroyOptions = {}): Promise<void> {
-    await this.#operate('destroy', containerId, options.signal, () => {
+    await this.#operate('destroy', containerId, options, () => {
       if (this.undying.has(containerId)) {
         throw new EsbError(`the shim of ${containerId} does not end`, { code: 'TaskStuck', retryable: true });
       }
@@ -250,12 +262,12 @@ export class FakeRuntime implements ContainerRuntime {
   }
 
   async list(options: CallOptions = {}): Promise<WorkerInfo[]> {
-    await this.#look('list', '', options.signal);
+    await this.#look('list', '', options);
     return [...this.containers.values()].map((info) => this.#told(info));
   }
 
   async inspect(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
-    await this.#look('inspect', containerId, options.signal);
+    await this.#look('inspect', containerId, options);
     const info = this.containers.get(containerId);
     return info === undefined ? undefined : this.#told(info);
   }
@@ -276,7 +288,7 @@ export class FakeRuntime implements ContainerRuntime {
   }
 
   async clear(containerId: string): Promise<boolean> {
-    await this.#operate('clear', containerId, undefined, () => {
+    await this.#operate('clear', containerId, {}, () => {
       this.traces = this.traces.filter((trace) => trace.containerId !== containerId);
     });
     return true;
@@ -370,8 +382,38 @@ export class FakeRuntime implements ContainerRuntime {
       await unlessAborted(this.listens(containerId), signal);
     } catch (error) {
       this.containers.delete(containerId);
+      this.emit({ kind: 'Exited', containerId });
+      this.emit({ kind: 'Deleted', containerId });
       throw error;
     }
+  }
+
+  /** Starts the process of what was made. */
+  #begin(containerId: string): void {
+    this.#nextPid += 1;
+    this.#setTask(containerId, { kind: 'Running', pid: this.#nextPid });
+    this.emit({ kind: 'Created', containerId });
+  }
+
+  async #startMade(containerId: string, signal: AbortSignal | undefined): Promise<void> {
+    if (this.made === undefined || this.taskOf(containerId) !== 'Created') {
+      return;
+    }
+    try {
+      await unlessAborted(this.made(containerId), signal);
+    } catch (error) {
+      this.containers.delete(containerId);
+      throw error;
+    }
+    if (this.taskOf(containerId) === 'Created') {
+      this.#begin(containerId);
+    }
+  }
+
+  /** An address that no container has had before. */
+  #freeAddress(): string {
+    this.#addresses += 1;
+    return `10.${234 + (this.#addresses >> 16)}.${(this.#addresses >> 8) & 255}.${this.#addresses & 255}`;
   }
 
   #told(info: WorkerInfo): WorkerInfo {
@@ -411,12 +453,11 @@ export class FakeRuntime implements ContainerRuntime {
   async #operate(
     operation: FakeOperation,
     containerId: string,
-    signal: AbortSignal | undefined,
+    options: CallOptions,
     effect: () => void,
   ): Promise<void> {
     this.operations.push(`${operation} ${containerId}`);
-    await this.#wait(operation, containerId, signal);
-    const fault = this.#faults.get(operation)?.shift();
+    const fault = (await this.#wait(operation, containerId, options)) ?? this.#faults.get(operation)?.shift();
     if (fault === undefined || fault.afterEffect === true) {
       this.onEffect(operation, containerId);
       effect();
@@ -426,19 +467,20 @@ export class FakeRuntime implements ContainerRuntime {
     }
   }
 
-  async #look(
-    operation: 'list' | 'inspect',
-    containerId: string,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    await this.#wait(operation, containerId, signal);
-    const fault = this.#faults.get(operation)?.shift();
+  async #look(operation: 'list' | 'inspect', containerId: string, options: CallOptions): Promise<void> {
+    const fault = (await this.#wait(operation, containerId, options)) ?? this.#faults.get(operation)?.shift();
     if (fault !== undefined) {
       throw fault.error;
     }
   }
 
-  async #wait(operation: FakeOperation, containerId: string, signal: AbortSignal | undefined): Promise<void> {
+  async #wait(
+    operation: FakeOperation,
+    containerId: string,
+    options: CallOptions,
+    // biome-ignore lint/suspicious/noConfusingVoidType: as `before`.
+  ): Promise<FakeFault | undefined | void> {
+    const { signal } = options;
     if (this.down) {
       throw new EsbError('containerd does not answer', { code: 'RuntimeUnavailable', retryable: true });
     }
@@ -449,7 +491,7 @@ export class FakeRuntime implements ContainerRuntime {
     }
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
-      await Promise.race([this.before(operation, containerId), aborted.promise]);
+      return await Promise.race([this.before(operation, containerId, options), aborted.promise]);
     } finally {
       signal?.removeEventListener('abort', onAbort);
     }

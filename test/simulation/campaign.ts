@@ -1,0 +1,53 @@
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import type { SourceChange } from './hooks.ts';
+import type { SimulationResult } from './simulation.ts';
+
+export interface CampaignOptions {
+  readonly seeds: readonly number[];
+  /** Of each seed. */
+  readonly steps: number;
+  /** Default 2: runners of continuous integration have two processors. */
+  readonly threads?: number;
+  /** Changes of the source. Default none. */
+  readonly changes?: readonly SourceChange[];
+  /** Whether the first violation ends it all. Default false. */
+  readonly untilViolation?: boolean;
+  readonly onResult?: (result: SimulationResult) => void;
+}
+
+/** Runs seeds in threads of their own, each with the agent's files in memory. Results are in the order of their end. */
+export async function runCampaign(options: CampaignOptions): Promise<readonly SimulationResult[]> {
+  const { changes = [], onResult, seeds, steps, threads = 2, untilViolation = false } = options;
+  const left = [...seeds];
+  const results: SimulationResult[] = [];
+  const runThread = async (): Promise<void> => {
+    const worker = new Worker(join(import.meta.dirname, 'run-worker.ts'), {
+      workerData: { changes },
+      resourceLimits: { maxYoungGenerationSizeMb: 64 },
+    });
+    const failed = new Promise<never>((_resolve, reject) => {
+      worker.once('error', reject);
+      worker.once('exit', () => reject(new Error('a thread of the simulation has ended')));
+    });
+    failed.catch(() => undefined);
+    try {
+      for (let seed = left.shift(); seed !== undefined; seed = left.shift()) {
+        const answered = new Promise<SimulationResult>((resolve) => {
+          worker.once('message', resolve);
+        });
+        worker.postMessage({ seed, steps });
+        const result = await Promise.race([answered, failed]);
+        results.push(result);
+        onResult?.(result);
+        if (untilViolation && result.violation !== undefined) {
+          left.length = 0;
+        }
+      }
+    } finally {
+      await worker.terminate();
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(threads, seeds.length) }, runThread));
+  return results;
+}

@@ -1,0 +1,346 @@
+import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
+import type { InvocationResult } from '../../src/agent/model/invocation.ts';
+import type { WorkerView } from '../../src/agent/model/worker-state.ts';
+import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
+import type { AgentAnswer } from '../../src/gateway/agents/agent-call.ts';
+import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
+import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
+import { Invoker } from '../../src/gateway/invoker.ts';
+import { Caller } from '../../src/gateway/lambda/caller.ts';
+import type { AgentLife } from './agent-life.ts';
+import type { SimulatedClock } from './simulated-clock.ts';
+
+const NODE = 'node-1';
+const ELSEWHERE = 'node-2';
+
+/** A LambdaWorker as the API server has it. */
+export interface Resource {
+  desired: DesiredWorker;
+  /** Whether it is assigned to the node of the simulation. */
+  here: boolean;
+  /** Monotonic milliseconds of its deletion. */
+  deletedAt: number | undefined;
+}
+
+/** A call at the agent. */
+export interface AgentCallFact {
+  readonly requestId: string;
+  readonly uid: string;
+  /** Monotonic milliseconds. */
+  readonly since: number;
+  readonly life: AgentLife;
+  sent: boolean;
+}
+
+/** The outcome of a call as its caller sees it. */
+export type CallerOutcome = 'answered' | 'timed-out' | 'unknown' | 'refused';
+
+/** Hears of the outcomes that agents and callers get. */
+export interface CallWatcher {
+  /** The agent has given the outcome of a call. */
+  agentSaid(call: AgentCallFact, result: InvocationResult, answer: string): void;
+  /** The caller has the outcome of a call. */
+  callerGot(requestId: string, outcome: CallerOutcome, body: string): void;
+  note(text: string): void;
+  violation(text: string): void;
+}
+
+export interface ClusterOptions {
+  readonly clock: SimulatedClock;
+  readonly watcher: CallWatcher;
+}
+
+/** The API server, and the gateway with its real routing and retries. */
+export class Cluster {
+  readonly resources = new Map<string, Resource>();
+  /** Calls that an agent has and has not told the outcome of. */
+  readonly atAgent = new Map<string, AgentCallFact>();
+  /** Calls without an outcome yet. */
+  readonly open = new Map<string, Caller>();
+  /** The watch of the agent works. */
+  watching = true;
+  /** The resource that the agent heard last of each uid: undefined once its assignment was taken away. */
+  readonly told = new Map<string, DesiredWorker | undefined>();
+  /** Monotonic milliseconds at which that was another generation. */
+  readonly toldAt = new Map<string, number>();
+  readonly #clock: SimulatedClock;
+  readonly #watcher: CallWatcher;
+  readonly #view = new FleetView('default');
+  readonly #invoker: Invoker;
+  readonly #losses = new Map<string, () => void>();
+  life: AgentLife | undefined;
+  #calls = 0;
+
+  constructor({ clock, watcher }: ClusterOptions) {
+    this.#clock = clock;
+    this.#watcher = watcher;
+    const session = {
+      invoke: (
+        request: { requestId: string; epoch: number; payload: Buffer; worker: { uid: string } },
+        caller: Caller,
+      ) => this.#send(request, caller),
+    } as unknown as AgentSession;
+    this.#invoker = new Invoker({
+      view: this.#view,
+      isViewCurrent: () => true,
+      sessionOf: (node) =>
+        node === NODE && this.life?.serves === true && this.life.alive ? session : undefined,
+      onActivity: (worker, stamp) => this.#active(worker.uid, stamp),
+      clock,
+    });
+  }
+
+  /** Makes or changes a resource, and tells gateway and agent. */
+  put(resource: Resource): void {
+    const { uid } = resource.desired.identity;
+    this.resources.set(uid, resource);
+    this.#view.applyResource(resourceOf(resource));
+    this.#tell(uid);
+  }
+
+  remove(uid: string): void {
+    this.resources.delete(uid);
+    this.#view.removeResource(uid);
+    this.#tell(uid);
+  }
+
+  /** The agent is told everything that it is to know, as after a list. */
+  tellAll(): void {
+    for (const uid of new Set([...this.resources.keys(), ...this.told.keys()])) {
+      this.#tell(uid);
+    }
+  }
+
+  /** The same, and then the agent looks for containers without a resource. */
+  async sweep(): Promise<void> {
+    const { fleet } = this.life ?? {};
+    if (!this.watching || fleet === undefined || this.life?.serves !== true) {
+      return;
+    }
+    this.tellAll();
+    const here = new Set([...this.resources].flatMap(([uid, each]) => (each.here ? [uid] : [])));
+    await fleet
+      .sweep(here, ({ uid }) => Promise.resolve(this.resources.get(uid)?.here !== true))
+      .catch((error: unknown) => this.#watcher.note(`the sweep failed: ${String(error)}`));
+  }
+
+  /** Takes over the resources that the records of an agent hold at its start. */
+  recorded(desired: readonly DesiredWorker[]): void {
+    this.told.clear();
+    for (const each of desired) {
+      this.told.set(each.identity.uid, each);
+    }
+  }
+
+  /** An agent serves: what it says of its workers is known from now on. */
+  connected(life: AgentLife): void {
+    const { fleet } = life;
+    if (fleet === undefined) {
+      return;
+    }
+    this.#view.replaceHoldings(NODE, fleet.views().map(stateOf));
+    fleet.subscribe({
+      changed: (view) => {
+        if (life.alive) {
+          this.#view.changeHolding(NODE, stateOf(view));
+          this.#cleaned(view);
+        }
+      },
+      removed: (uid) => {
+        if (life.alive) {
+          this.#view.removeHolding(NODE, uid);
+        }
+      },
+    });
+  }
+
+  /** The agent is gone: what it had of calls is lost. */
+  lost(): void {
+    this.#view.dropNode(NODE);
+    for (const lose of [...this.#losses.values()]) {
+      lose();
+    }
+    this.atAgent.clear();
+  }
+
+  /** A caller calls a function. */
+  call(functionName: string): void {
+    this.#calls += 1;
+    const requestId = `call-${this.#calls}`;
+    const caller = new Caller();
+    this.open.set(requestId, caller);
+    this.#invoker
+      .invoke(
+        {
+          reference: { name: functionName } as never,
+          requestId,
+          payload: Buffer.from('{}'),
+          clientContext: '',
+          tailLog: false,
+          traceId: '',
+          traceParent: '',
+        },
+        caller,
+        { stepAside: () => undefined, stepBack: () => undefined },
+      )
+      .then(
+        ({ body, outcome }) => this.#ended(requestId, outcome, body.toString()),
+        (error: unknown) => this.#ended(requestId, 'refused', String(error)),
+      );
+  }
+
+  /** A caller hangs up. */
+  hangUp(requestId: string): void {
+    this.open.get(requestId)?.hangUp();
+  }
+
+  #ended(requestId: string, outcome: CallerOutcome, body: string): void {
+    if (!this.open.delete(requestId)) {
+      this.#watcher.violation(`${requestId} has two outcomes`);
+    }
+    this.#watcher.callerGot(requestId, outcome, body);
+  }
+
+  #tell(uid: string): void {
+    const { life } = this;
+    if (!this.watching || life?.serves !== true || !life.alive || life.fleet === undefined) {
+      return;
+    }
+    const resource = this.resources.get(uid);
+    if (resource?.here === true) {
+      if (this.told.get(uid)?.generation !== resource.desired.generation) {
+        this.toldAt.set(uid, this.#clock.monotonic());
+      }
+      this.told.set(uid, resource.desired);
+      life.fleet.apply(resource.desired);
+    } else if (life.fleet.view(uid) !== undefined) {
+      this.told.set(uid, undefined);
+      life.fleet.release(uid);
+    }
+  }
+
+  /** Nothing is left of a worker that is deleted: its finalizer goes, and with it the resource. */
+  #cleaned({ conditions, identity }: WorkerView): void {
+    if (
+      conditions.CleanedUp?.status === 'True' &&
+      this.resources.get(identity.uid)?.desired.deleting === true
+    ) {
+      queueMicrotask(() => this.remove(identity.uid));
+    }
+  }
+
+  #active(uid: string, stamp: string): void {
+    const resource = this.resources.get(uid);
+    if (resource !== undefined && resource.deletedAt === undefined) {
+      resource.desired = { ...resource.desired, lastInvocationTime: stamp };
+      // Every tenth is written at once; gateways gather the others.
+      if (stamp.endsWith('0Z') || stamp.endsWith('5Z')) {
+        this.#tell(uid);
+      }
+    }
+  }
+
+  async #send(
+    request: { requestId: string; epoch: number; payload: Buffer; worker: { uid: string } },
+    caller: Caller,
+  ): Promise<AgentAnswer> {
+    const { life } = this;
+    const { requestId, epoch, payload, worker } = request;
+    if (life?.fleet === undefined || !life.alive) {
+      return { kind: 'Refused', reason: 'ConnectionLost', message: 'the agent is away' };
+    }
+    const fact: AgentCallFact = {
+      requestId,
+      uid: worker.uid,
+      since: this.#clock.monotonic(),
+      life,
+      sent: false,
+    };
+    this.atAgent.set(requestId, fact);
+    const settled = Promise.withResolvers<AgentAnswer>();
+    this.#losses.set(requestId, () =>
+      settled.resolve({ kind: 'Unknown', reason: 'ConnectionLost', message: 'the agent is gone', stamp: '' }),
+    );
+    const signal = new AbortController();
+    caller.onGone = () => signal.abort();
+    let body = '';
+    life.fleet
+      .invoke({
+        uid: worker.uid,
+        epoch,
+        requestId,
+        payload,
+        clientContext: '',
+        tailLog: false,
+        signal: signal.signal,
+        onHead: () => undefined,
+        onChunk: (chunk) => {
+          body += chunk.toString();
+        },
+      })
+      .then((result) => {
+        if (life.alive) {
+          this.atAgent.delete(requestId);
+          this.#watcher.agentSaid(fact, result, body);
+          settled.resolve(answerOf(result, body));
+        }
+      })
+      .catch((error: unknown) => {
+        if (life.alive) {
+          this.#watcher.violation(`the call ${requestId} was rejected: ${String(error)}`);
+        }
+      });
+    try {
+      return await settled.promise;
+    } finally {
+      caller.onGone = undefined;
+      this.#losses.delete(requestId);
+    }
+  }
+}
+
+function answerOf(result: InvocationResult, body: string): AgentAnswer {
+  switch (result.kind) {
+    case 'Answered':
+    case 'TimedOut':
+      return {
+        kind: result.kind,
+        status: 200,
+        body: Buffer.from(body),
+        size: body.length,
+        trailer: { stamp: result.stamp, timings: null, logTail: Buffer.alloc(0) },
+      } as unknown as AgentAnswer;
+    case 'Unknown':
+    case 'Refused':
+      return result;
+    default:
+      return result satisfies never;
+  }
+}
+
+function stateOf(view: WorkerView) {
+  return {
+    worker: { namespace: view.identity.namespace, name: view.identity.name, uid: view.identity.uid },
+    functionName: view.identity.functionName,
+    epoch: view.epoch,
+    phase: `PHASE_${view.phase.toUpperCase()}` as 'PHASE_RUNNING',
+    inFlight: view.inFlight,
+    containerId: view.containerId ?? '',
+    callable: view.callable,
+  };
+}
+
+function resourceOf({ desired, here, deletedAt }: Resource): LambdaWorker {
+  const { identity } = desired;
+  return {
+    metadata: {
+      name: identity.name,
+      namespace: identity.namespace,
+      uid: identity.uid,
+      creationTimestamp: '2026-11-01T00:00:00Z',
+      ...(deletedAt === undefined ? {} : { deletionTimestamp: '2026-11-01T00:00:00Z' }),
+    },
+    spec: { functionName: identity.functionName, timeoutSeconds: desired.timeoutSeconds },
+    status: { assignment: { nodeName: here ? NODE : ELSEWHERE, epoch: desired.epoch } },
+  } as unknown as LambdaWorker;
+}

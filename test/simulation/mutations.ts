@@ -1,0 +1,173 @@
+import type { SourceChange } from './hooks.ts';
+
+/** A fault that is planted in the agent, and that the simulation has to find. */
+export interface Mutation {
+  readonly name: string;
+  readonly changes: readonly SourceChange[];
+  /** The violation that the simulation reports. */
+  readonly found: RegExp;
+  /** A seed that finds it soon, and the steps that it may take. */
+  readonly seed: number;
+  readonly within: number;
+}
+
+export const mutations: readonly Mutation[] = [
+  {
+    name: 'a worker is frozen while a call is in it',
+    changes: [
+      {
+        file: 'src/agent/step/upkeep.ts',
+        text: "if (kind === 'Running' && !urgent && !isInUse(draft.state, container)) {",
+        by: "if (kind === 'Running' && !urgent) {",
+      },
+    ],
+    found: /was frozen \(settle\) with call-\d+ in it/,
+    seed: 4,
+    within: 1_000,
+  },
+  {
+    name: 'a worker is removed while a call is in it',
+    changes: [
+      {
+        file: 'src/agent/step/rollout.ts',
+        text: 'busy: isBusy(draft.state, draft.at.now),',
+        by: 'busy: false,',
+      },
+    ],
+    found: /is being removed with call-\d+ in it/,
+    seed: 3,
+    within: 500,
+  },
+  {
+    name: 'the mark of a call is written after its first byte',
+    changes: [
+      {
+        file: 'src/agent/worker/dispatcher.ts',
+        text: 'this.#mark(id, { requestId: invocation.requestId, until: clock.now() + boundMs });',
+        by: 'queueMicrotask(() => this.#mark(id, { requestId: invocation.requestId, until: clock.now() + boundMs }));',
+      },
+    ],
+    found: /was sent before its mark was written/,
+    seed: 4,
+    within: 200,
+  },
+  {
+    name: 'what an agent finds is removed before it is adopted',
+    changes: [
+      {
+        file: 'src/agent/step/adopt.ts',
+        text: '    occupy(draft, first.containerId, record, mark);\n',
+        by: `    occupy(draft, first.containerId, record, mark);
+    draft.change(first.containerId, (found) => ({ ...found, unusable: 'an earlier agent made it' }));
+`,
+      },
+    ],
+    found: /is being removed though it is wanted, whole and serves/,
+    seed: 4,
+    within: 500,
+  },
+  {
+    name: 'a container of which nothing is known is looked at for ever',
+    changes: [
+      {
+        file: 'src/agent/worker/answers.ts',
+        text: 'if (now - since < (this.#options.patienceMs ?? patienceMs)) {',
+        by: 'if (now >= since) {',
+      },
+    ],
+    found: /its shim stands still/,
+    seed: 5,
+    within: 9_000,
+  },
+  {
+    name: 'a call whose connection broke is sent again',
+    changes: [
+      {
+        file: 'src/agent/step/reduce-calls.ts',
+        text: '      if (outcome.fault) {\n',
+        by: `      if (place.call.attempts === 0) {
+        notSent(draft, place, { kind: 'NotSent', message: outcome.message, own: false, gone: false });
+        return;
+      }
+      if (outcome.fault) {
+`,
+      },
+    ],
+    found: /was sent twice/,
+    seed: 4,
+    within: 500,
+  },
+  {
+    name: 'one shim that does not answer fails the list of the whole node',
+    changes: [
+      {
+        file: 'test/support/fake-runtime.ts',
+        text: "    await this.#look('list', '', options);\n",
+        by: `    await this.#look('list', '', options);
+    if (this.hung.size > 0) {
+      throw new EsbError('a task does not answer', { code: 'DeadlineExceeded', retryable: true });
+    }
+`,
+      },
+    ],
+    found: /its shim stands still/,
+    seed: 4,
+    within: 7_000,
+  },
+  {
+    name: 'a container that cannot be looked at is looked at again, whatever the goal is',
+    changes: [
+      {
+        file: 'src/agent/model/plan.ts',
+        text: "  if (doubt === 'Lost') {\n",
+        by: `  if (doubt !== undefined || wanted) {
+    return { kind: 'Inspect' };
+  }
+  if (doubt === 'Lost') {
+`,
+      },
+    ],
+    found: /its shim stands still/,
+    seed: 5,
+    within: 9_000,
+  },
+  {
+    name: 'a look that fails makes a running worker uncallable',
+    changes: [
+      {
+        file: 'src/agent/step/reduce-actions.ts',
+        text: "      return byKernel(container, kernel, now);\n    case 'Destroy':\n",
+        by: "      return unknown(container, now);\n    case 'Destroy':\n",
+      },
+    ],
+    found: /which runs idle|was refused as unavailable though/,
+    seed: 2,
+    within: 1_500,
+  },
+  {
+    name: 'a look at the node that failed is not made again',
+    changes: [
+      {
+        file: 'src/agent/worker/node-look.ts',
+        text: '        this.later();\n',
+        by: '',
+      },
+    ],
+    found: /is shown as|its shim stands still|not at rest/,
+    seed: 8,
+    within: 14_500,
+  },
+  {
+    name: 'workers that never listen keep the places of starts',
+    changes: [
+      {
+        file: 'src/agent/worker/action-runner.ts',
+        text: 'clock.setTimer(wayOut, listenInGateMs);',
+        by: 'clock.setTimer(wait, listenInGateMs);',
+      },
+    ],
+    found: /waits for \S+ to start/,
+    seed: 1,
+    within: 5_000,
+  },
+];

@@ -1,0 +1,18 @@
+/** A thread that runs one seed after the other. */
+import { parentPort, workerData } from 'node:worker_threads';
+import type { SourceChange } from './hooks.ts';
+import { runOne } from './run-one.ts';
+
+// Errors are made by the thousand, and most of them are part of the game.
+Error.stackTraceLimit = 2;
+
+const { changes } = workerData as { readonly changes: readonly SourceChange[] };
+
+parentPort?.on('message', (request: { readonly seed: number; readonly steps: number }) => {
+  runOne({ ...request, changes }).then(
+    (result) => parentPort?.postMessage(result),
+    (error: unknown) => {
+      throw error;
+    },
+  );
+});
