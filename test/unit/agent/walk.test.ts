@@ -1,0 +1,86 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { expect, it, onTestFinished } from 'vitest';
+import { WorkerConnection } from '../../../src/agent/invoke/emulator-client.ts';
+import { createFleet } from '../../../src/agent/worker/worker-manager.ts';
+import { systemClock } from '../../../src/common/clock.ts';
+import { silentLogger } from '../../../src/common/logger.ts';
+import { agentServerLab } from '../../support/agent-server-lab.ts';
+import { FakeRuntime } from '../../support/fake-runtime.ts';
+import { desiredFixture } from '../../support/fleet-lab.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { filesEntered } from '../../support/walk.ts';
+
+/**
+ * Files that a walk may enter: of the agent, and of all. The numbers are those of the source as it is, and only go down:
+ * the aim for an invocation is 14 and 55.
+ */
+const most = {
+  invocation: { agent: 22, all: 56 },
+  reconcile: { agent: 31 },
+};
+
+it('one invocation of a running worker, and one reconcile, enter few files', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'esb-walk-'));
+  const emulator = createServer((request, response) => {
+    request.resume().on('end', () => response.end('{"answer":1}'));
+  });
+  await new Promise<void>((resolve) => {
+    emulator.listen(0, '127.0.0.1', resolve);
+  });
+  const { port } = emulator.address() as AddressInfo;
+  const fleet = createFleet({
+    runtime: new FakeRuntime(),
+    clock: systemClock,
+    logger: silentLogger(),
+    stateDir: join(folder, 'state'),
+    runDir: join(folder, 'run'),
+    capacity: { memoryMiB: 1_000, workers: 10 },
+    secretReader: { read: () => Promise.resolve(undefined) },
+    connect: (address) => {
+      const way = new WorkerConnection({ ip: '127.0.0.1', port }, systemClock);
+      return {
+        address,
+        call: (request) => way.call(request),
+        abort: (message) => way.abort(message),
+        close: () => way.close(),
+      };
+    },
+  });
+  onTestFinished(async () => {
+    await fleet.stop(0);
+    emulator.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  await fleet.adopt();
+  fleet.apply(desiredFixture());
+  await waitFor('the worker to run', () => fleet.view('uid-of-hello')?.phase === 'Running', { everyMs: 5 });
+  const lab = await agentServerLab({ fleet });
+  const call = async (): Promise<void> => {
+    const response = await lab.call('{}');
+    expect([response.status, await response.text()]).toEqual([200, '{"answer":1}']);
+  };
+  await call();
+  await call();
+  // Records, views and the patch of the last calls are written meanwhile.
+  await setTimeout(300);
+  // Timers of gateway and agent may fire in the middle of one of these.
+  const calls = [await filesEntered(call), await filesEntered(call), await filesEntered(call)];
+  const entered = calls.reduce((both, next) => both.filter((file) => next.includes(file)));
+  const reconcile = await filesEntered(async () => {
+    fleet.apply(desiredFixture({ restingState: 'Paused', generation: 2, pauseAfterSeconds: 0 }));
+    await waitFor('the worker to rest', () => fleet.view('uid-of-hello')?.phase === 'Paused', { everyMs: 5 });
+  });
+  expectFew(entered, most.invocation);
+  expectFew(reconcile, most.reconcile);
+}, 30_000);
+
+function expectFew(files: readonly string[], few: { readonly agent: number; readonly all?: number }): void {
+  const ofAgent = files.filter((file) => file.startsWith('agent/'));
+  expect(ofAgent.length, ofAgent.join('\n')).toBeLessThanOrEqual(few.agent);
+  expect(files.length, files.join('\n')).toBeLessThanOrEqual(few.all ?? files.length);
+}
