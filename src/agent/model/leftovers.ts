@@ -8,11 +8,11 @@ export interface Leftover {
   readonly kind: LeftoverKind;
   /** Id of a container, uid of a worker, or name of an interface. */
   readonly name: string;
-  /** Who takes it away: the lane of a container, the fleet, or the network. */
+  /** The remover: the runtime, in order with other work on the container; the fleet; or the network. */
   readonly owner: 'Container' | 'Worker' | 'Network';
 }
 
-/** What the node holds, whoever it belongs to. */
+/** All that the node holds. */
 export interface HostState {
   readonly inventory: NodeInventory;
   /** Uids that have a mark of calls in flight. */

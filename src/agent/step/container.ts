@@ -313,7 +313,7 @@ function knownByKernel(
   found: WorkerInfo | undefined,
 ): Container | undefined {
   const { sight } = container;
-  // One that is given up takes no calls, whatever runs in it.
+  // A container that is given up takes no calls, even where a process runs in it.
   if (sight.shim === 'Lost' || found === undefined || (kernel !== 'Running' && kernel !== 'Paused')) {
     return undefined;
   }

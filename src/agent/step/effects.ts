@@ -28,7 +28,7 @@ export type Effect =
   | ({ readonly kind: 'Claim' } & OfContainer)
   /** Waits for the end of a call that an earlier run has left in the container. */
   | ({ readonly kind: 'Watch'; readonly call: LeftCall } & OfContainer)
-  /** The container is no longer the worker's: whatever was kept for it is given back. */
+  /** The container is no longer the worker's: all that was kept for it is given back. */
   | ({ readonly kind: 'Drop' } & OfContainer)
   /** The same of one that cannot be removed, and keeps what it takes. */
   | ({ readonly kind: 'SetAside'; readonly memoryMiB: number; readonly message: string } & OfContainer)

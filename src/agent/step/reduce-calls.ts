@@ -148,7 +148,7 @@ export function returned(draft: Draft, containerId: string, outcome: CallOutcome
   }
 }
 
-/** Takes what a call has told of the function in its container. */
+/** Takes what a call has shown of the function in its container. */
 export function takeLoad(draft: Draft, containerId: string, outcome: CallOutcome): void {
   const container = findContainer(draft.state, containerId);
   if (container === undefined) {

@@ -120,8 +120,8 @@ function take(draft: Draft, event: WorkerEvent): void {
 }
 
 /**
- * The resource as it is now. Older than what the API has told of it in this run, it is ignored. What a record tells goes
- * by the API's first word: a cluster that was set back to a backup knows less than its nodes.
+ * The resource as it is now. A version older than the API's last word in this run is ignored. The API's first word goes
+ * before a record: a cluster that was set back to a backup knows less than its nodes.
  */
 function applied(draft: Draft, next: DesiredWorker, ownStamp: boolean): void {
   const { confirmed, desired: before, idle, released: reclaimed } = draft.state;

@@ -15,7 +15,7 @@ const resyncAfterMs = 15_000;
 /** Milliseconds until it is tried again while calls are in the worker, and after a call came in between. */
 export const resyncRetryMs = 1_000;
 
-/** When the runtime's tools are told of a container that was thawed at `now`. */
+/** When the runtime's tools are to learn that a container was thawed at `now`. */
 export function resyncAfter(now: number): { readonly at: number; readonly retryMs: number } {
   return { at: now + resyncAfterMs, retryMs: resyncRetryMs };
 }

@@ -72,7 +72,7 @@ export interface WorkerState {
   readonly desired: DesiredWorker;
   /** The resource, or its assignment to this node, is gone. */
   readonly released: boolean;
-  /** Whether the API has told of the resource in this run of the agent, as opposed to a record. */
+  /** Whether the resource came from the API in this run of the agent, as opposed to a record. */
   readonly confirmed: boolean;
   readonly life: Life;
   readonly listing: Listing;
@@ -89,8 +89,8 @@ export interface WorkerState {
   readonly turn: Turn;
   readonly idle: Idle;
   /**
-   * Found frozen, and neither called nor told of by the API since. The record may be a moment older than the freeze, so
-   * that it is no reason for a wake.
+   * Found frozen, with no call and no word of the API since. The record may be a moment older than the freeze, so that it
+   * is no reason for a wake.
    */
   readonly foundPaused: boolean;
   /** The foreign stamp that was acted on last. */

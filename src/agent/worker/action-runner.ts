@@ -328,7 +328,7 @@ export class ActionRunner {
     const { kind } = observedOf(container);
     const mayServe = (kind === 'Running' || kind === 'Paused') && container.unusable === undefined;
     if (mayServe && isOptional({ ...action, why }) && !ending) {
-      // A runtime that answers nobody removes nothing, and calls need what runs meanwhile.
+      // A runtime that does not answer removes nothing, and calls need what runs meanwhile.
       await runtime.inspect(id, { signal, deadlineMs: inspectMs });
     }
     onProgress({ kind: 'Removing' });

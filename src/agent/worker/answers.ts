@@ -40,7 +40,7 @@ export class Answers {
   }
 
   /**
-   * Takes note of what the runtime told of a container.
+   * Takes note of the runtime's word on a container.
    *
    * @returns whether its shim is silent, and the fault is shown to be that container's
    */

@@ -56,7 +56,7 @@ export interface FleetOptions {
 
 /** A {@link Fleet} with what the node's own status shows of it. */
 export interface NodeFleet extends Fleet {
-  /** Images of all workers of the node, whatever their state, as their owners wrote them. */
+  /** Images of all workers of the node in any state, as their owners wrote them. */
   images(): readonly string[];
   /** Secrets of all workers of the node. */
   secrets(): readonly SecretName[];
@@ -69,7 +69,7 @@ export interface NodeFleet extends Fleet {
   /**
    * Uids of workers that are no longer this node's and may still have a container here.
    *
-   * @param told those that an earlier look, or an earlier run, has told of: one that the API has not spoken of since is still here
+   * @param told uids of an earlier look or run: a worker of which the API has not spoken since is still here
    */
   stillHere(told: readonly string[]): readonly string[];
   /**

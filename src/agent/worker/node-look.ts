@@ -110,7 +110,7 @@ export class NodeLook implements RuntimeOutlook {
     }
   }
 
-  /** Reads what there is on the node, which all workers are told of. */
+  /** Reads what there is on the node, and passes it to all workers. */
   async read(options: CallOptions): Promise<readonly WorkerInfo[]> {
     const { registry, runtime, setAsides } = this.#options;
     const looks = registry.all.map((worker) => ({ worker, take: worker.look() }));
@@ -124,7 +124,7 @@ export class NodeLook implements RuntimeOutlook {
     if (!this.#isListed) {
       this.#isListed = true;
       registry.keepOrphans(byUid);
-      // Those that were told of while the list was taken wait for it as well, and have touched nothing yet.
+      // Workers that became known while the list was taken wait for it as well, and have touched nothing yet.
       looks.push(
         ...registry.all
           .filter((worker) => !known.has(worker))

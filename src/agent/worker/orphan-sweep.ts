@@ -46,7 +46,7 @@ export class OrphanSweep {
     if (clock.now() - createdAt.getTime() < minAgeMs || claims.has(containerId)) {
       return;
     }
-    // A second container of a worker that has one here is an orphan, whatever the API says.
+    // A second container of a worker that has one here is an orphan, even where the API knows the worker.
     if (!registry.has(uid) && !(await this.#isGone(identity, confirmGone))) {
       return;
     }

@@ -36,7 +36,7 @@ function shareOf(containerId: string): string {
 
 /**
  * Keeps the containers of some workers that rest Absent made and not started, so that a call has only the start to wait
- * for. One is made at a time. Whoever rests while there is room is taken; nobody is put out for another.
+ * for. One is made at a time. Workers that rest are taken in the order of their offers while there is room; none is evicted.
  */
 export class PrecreatedContainers {
   readonly #options: PrecreatedContainersOptions;
@@ -58,7 +58,7 @@ export class PrecreatedContainers {
   /**
    * A worker rests Absent. May be told as often as one likes.
    *
-   * @returns whether there is a container of it now, or may be: whoever gives the worker up has it destroyed
+   * @returns whether there is a container of it now, or may be: it has to be destroyed when the worker goes
    */
   offer(containerId: string, desired: DesiredWorker): boolean {
     if (this.#wanted.has(containerId)) {
@@ -71,7 +71,7 @@ export class PrecreatedContainers {
     const abort = new AbortController();
     this.#wanted.set(containerId, abort);
     capacity.hold(shareOf(containerId), preparedMiB);
-    // One after the other: whoever is called meanwhile needs the processors more.
+    // One after the other: workers that are called meanwhile need the processors more.
     this.#work = this.#work.then(() => this.#prepare(containerId, desired, abort.signal));
     return true;
   }
@@ -87,7 +87,7 @@ export class PrecreatedContainers {
     this.#retries.delete(containerId);
   }
 
-  /** The process of a container ended. One that was prepared is made anew later. */
+  /** The process of a container ended. A prepared one is made again later. */
   ended(containerId: string): void {
     if (this.#wanted.has(containerId)) {
       this.#options.logger.warn({ containerId }, 'a prepared worker ended before it was started');
@@ -124,7 +124,7 @@ export class PrecreatedContainers {
       !this.#stopped &&
       this.#wanted.size < limit &&
       desired.wakePolicy === 'OnInvoke' &&
-      // The image is asked for anew at each start, the port chosen at it.
+      // Each start asks for the image again, and chooses the port.
       desired.imagePullPolicy !== 'Always' &&
       desired.networkMode !== 'Host' &&
       !this.#retries.has(containerId) &&

@@ -56,6 +56,16 @@ export async function warmUp(
   return outcome;
 }
 
+/** Why a container must not get another call after a warm-up call that ended like that; what went wrong. */
+const losses = {
+  Unknown: ['its warm-up call was lost', 'the warm-up call was lost'],
+  CutOff: [
+    'the answer to its warm-up call was larger than a function may give',
+    'the warm-up call was answered with more than 6 MB',
+  ],
+  TimedOut: ['its warm-up call was not answered', 'the warm-up call was not answered in time'],
+} as const;
+
 /** Why a warm-up call did not succeed. */
 export class WarmUpError extends EsbError {
   readonly warmUp: NonNullable<ActionFailure['warmUp']>;
@@ -71,33 +81,17 @@ export class WarmUpError extends EsbError {
     switch (call.kind) {
       case 'Answered':
         return new WarmUpError(call, `the warm-up call failed: ${failure}`, code);
-      case 'NotSent':
-        return new WarmUpError(
-          call,
-          `the warm-up call could not be sent: ${call.message}`,
-          call.own ? 'Unavailable' : 'NotListening',
-        );
+      case 'NotSent': {
+        const message = `the warm-up call could not be sent: ${call.message}`;
+        return new WarmUpError(call, message, call.own ? 'Unavailable' : 'NotListening');
+      }
       case 'Unknown':
-        return new WarmUpError(
-          call,
-          `the warm-up call was lost: ${call.message}`,
-          code,
-          'its warm-up call was lost',
-        );
       case 'CutOff':
-        return new WarmUpError(
-          call,
-          'the warm-up call was answered with more than 6 MB',
-          code,
-          'the answer to its warm-up call was larger than a function may give',
-        );
-      case 'TimedOut':
-        return new WarmUpError(
-          call,
-          'the warm-up call was not answered in time',
-          code,
-          'its warm-up call was not answered',
-        );
+      case 'TimedOut': {
+        const [unusable, message] = losses[call.kind];
+        const detail = call.kind === 'Unknown' ? `: ${call.message}` : '';
+        return new WarmUpError(call, `${message}${detail}`, code, unusable);
+      }
       default:
         return unreachable(call);
     }

@@ -89,7 +89,7 @@ export class Worker {
     return this.#state.released;
   }
 
-  /** Whether the API has told of its resource in this run of the agent. */
+  /** Whether its resource came from the API in this run of the agent. */
   get confirmed(): boolean {
     return this.#state.confirmed;
   }
