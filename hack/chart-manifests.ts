@@ -64,8 +64,7 @@ export async function chartManifests(root: string): Promise<readonly Product[]> 
 /** Output of Helm by the template that each object comes from. */
 function productsOf(rendered: string): readonly Product[] {
   const documents = rendered.split(/^---\n/m).flatMap((document) => {
-    const { file, text } =
-      /^# Source: esb\/templates\/(?<file>\S+)\n(?<text>[\s\S]*)$/.exec(document)?.groups ?? {};
+    const { file, text } = /^# Source: esb\/templates\/(?<file>\S+)\n(?<text>[\s\S]*)$/.exec(document)?.groups ?? {};
     return file === undefined || text === undefined || file === leftOut ? [] : [{ file, text }];
   });
   return [...Map.groupBy(documents, ({ file }) => file)].map(([file, ofFile]) => ({

@@ -47,13 +47,9 @@ function section({ name, command }: NamedCommand): string {
     argument.required ? `<${argument.name()}>` : `[${argument.name()}]`,
   );
   const usage = ['esb', name, ...(command.options.length > 0 ? ['[options]'] : []), ...words].join(' ');
-  const parts = [
-    `## esb ${name}\n\n${sentence(withoutTags(command.description()))}\n\n\`\`\`text\n${usage}\n\`\`\`\n`,
-  ];
+  const parts = [`## esb ${name}\n\n${sentence(withoutTags(command.description()))}\n\n\`\`\`text\n${usage}\n\`\`\`\n`];
   if (command.registeredArguments.length > 0) {
-    parts.push(
-      `${table(['argument', 'default', 'meaning'], command.registeredArguments.map(argumentRow))}\n`,
-    );
+    parts.push(`${table(['argument', 'default', 'meaning'], command.registeredArguments.map(argumentRow))}\n`);
   }
   const options = command.options.filter((option) => !option.hidden);
   if (options.length > 0) {

@@ -47,11 +47,7 @@ const makers: readonly ProductMaker[] = [
 ];
 
 /** Folders in which nothing is but what is made, so that what is no longer made is removed. */
-const ownedFolders: readonly string[] = [
-  generatedTypesFolder,
-  generatedProtocolFolder,
-  'charts/esb/files/crds',
-];
+const ownedFolders: readonly string[] = [generatedTypesFolder, generatedProtocolFolder, 'charts/esb/files/crds'];
 
 /** Products that are missing or out of date on disk. */
 async function driftOf(products: readonly Product[]): Promise<readonly Product[]> {
@@ -66,9 +62,7 @@ async function staleFiles(products: readonly Product[]): Promise<readonly string
   const made = new Set(products.map(({ path }) => path));
   const files = await Promise.all(
     ownedFolders.map(async (folder) => {
-      const entries = await readdir(join(root, folder), { recursive: true, withFileTypes: true }).catch(
-        () => [],
-      );
+      const entries = await readdir(join(root, folder), { recursive: true, withFileTypes: true }).catch(() => []);
       return entries
         .filter((entry) => entry.isFile())
         .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1));

@@ -136,8 +136,7 @@ const shared = ['api', 'common'];
 export const source: RoomTable = {
   rooms: {
     api: {
-      holds:
-        'resource types, generated from `crds/`; conditions, labels, shape hash; the wait for the definitions',
+      holds: 'resource types, generated from `crds/`; conditions, labels, shape hash; the wait for the definitions',
       imports: ['common', 'kube'],
     },
     common: { holds: 'errors, deadlines, clock, task group, gates, logger', imports: [] },

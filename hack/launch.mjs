@@ -111,9 +111,7 @@ function install() {
     stdio: ['ignore', 2, 2],
   });
   if (npm.error !== undefined) {
-    throw new SetupError(
-      `npm could not be started (${npm.error.message}). ESB needs Node.js with npm on PATH.`,
-    );
+    throw new SetupError(`npm could not be started (${npm.error.message}). ESB needs Node.js with npm on PATH.`);
   }
   if (npm.status !== 0) {
     throw new SetupError(

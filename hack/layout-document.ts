@@ -52,7 +52,5 @@ function arrowOf(name: string, targets: readonly string[]): readonly string[] {
  */
 function shortest(name: string, rooms: RoomTable['rooms']): readonly string[] {
   const targets = rooms[name]?.imports ?? [];
-  return targets.filter(
-    (target) => !targets.some((other) => rooms[other]?.imports.includes(target) === true),
-  );
+  return targets.filter((target) => !targets.some((other) => rooms[other]?.imports.includes(target) === true));
 }

@@ -13,16 +13,7 @@ import { parseArgs } from 'node:util';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
 /** Folders and files that are held to the rules. */
-const HELD: readonly string[] = [
-  'README.md',
-  'CONTRIBUTING.md',
-  'docs',
-  'hack',
-  'local',
-  'proto/esb',
-  'src',
-  'test',
-];
+const HELD: readonly string[] = ['README.md', 'CONTRIBUTING.md', 'docs', 'hack', 'local', 'proto/esb', 'src', 'test'];
 
 /** Folders and files that are not held to the rules yet. */
 const EXEMPT: readonly string[] = [

@@ -26,9 +26,7 @@ function typesOf(name: string, source: string): string {
   if (constant !== undefined) {
     return `${constant}\n\nexport type ${name} = keyof typeof ${name};\n`;
   }
-  const message = new RegExp(
-    `(?:/\\*\\*(?:(?!\\*/)[\\s\\S])*\\*/\\n)?export interface ${name} \\{[\\s\\S]*?\\n\\}`,
-  );
+  const message = new RegExp(`(?:/\\*\\*(?:(?!\\*/)[\\s\\S])*\\*/\\n)?export interface ${name} \\{[\\s\\S]*?\\n\\}`);
   return `${message.exec(source)?.[0] ?? ''}\n`
     .replaceAll(/^ {2}'(\w+)'(\??): (.*);$/gm, (_line, field: string, optional: string, type: string) => {
       const plain = type.replaceAll(/[()]|_esb_agent_v1_/g, '');
@@ -57,18 +55,10 @@ function compact(text: string): string {
 export async function protocolTypes(root: string): Promise<readonly Product[]> {
   const folder = await mkdtemp(join(tmpdir(), 'esb-protocol-'));
   try {
-    const tool = createRequire(import.meta.url).resolve(
-      '@grpc/proto-loader/build/bin/proto-loader-gen-types.js',
-    );
+    const tool = createRequire(import.meta.url).resolve('@grpc/proto-loader/build/bin/proto-loader-gen-types.js');
     const names = ['--grpcLib=@grpc/grpc-js', '--inputTemplate=%sInput', '--outputTemplate=%s'];
     const places = [`--outDir=${folder}`, '--includeDirs', join(root, 'proto'), '--', PROTO_FILE];
-    await promisify(execFile)(process.execPath, [
-      tool,
-      ...LOADER_FLAGS,
-      ...names,
-      '--includeComments',
-      ...places,
-    ]);
+    await promisify(execFile)(process.execPath, [tool, ...LOADER_FLAGS, ...names, '--includeComments', ...places]);
     const below = join(folder, 'esb/agent/v1');
     const files = (await readdir(below)).toSorted();
     const parts = await Promise.all(
@@ -78,9 +68,7 @@ export async function protocolTypes(root: string): Promise<readonly Product[]> {
         return name === SERVICE ? methodsOf(source) : typesOf(name, source);
       }),
     );
-    return [
-      { path: `${generatedProtocolFolder}/agent.ts`, text: [HEADER, ...parts].map(compact).join('\n') },
-    ];
+    return [{ path: `${generatedProtocolFolder}/agent.ts`, text: [HEADER, ...parts].map(compact).join('\n') }];
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

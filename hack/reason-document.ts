@@ -12,9 +12,7 @@ may change. [How to find out what is wrong](../how-to/debug.md) tells where to f
 
 /** The reference of reasons. */
 export function reasonDocument(): readonly Product[] {
-  return [
-    { path: 'docs/reference/reasons.md', text: [introduction, ...reasonSections.map(section)].join('\n') },
-  ];
+  return [{ path: 'docs/reference/reasons.md', text: [introduction, ...reasonSections.map(section)].join('\n') }];
 }
 
 function section({ title, introduction: about, rows }: ReasonSection): string {

@@ -132,10 +132,7 @@ const withinPolicy = section<WorkerReasons['WithinPolicy']>(
   'LambdaWorker: WithinPolicy',
   'Only there where the worker breaks the policy of workers in a namespace that is not [let](../how-to/privileged-workers.md). Written by the agent.',
   {
-    MadeBeforePolicy: [
-      'False',
-      'the worker is older than the policy, and runs on; its `spec` may not be changed',
-    ],
+    MadeBeforePolicy: ['False', 'the worker is older than the policy, and runs on; its `spec` may not be changed'],
     PolicyRefused: ['False', 'no container of the worker is made; a running one is not ended'],
   },
 );
@@ -177,10 +174,7 @@ const nodeTold = {
   ],
   AttachFailed: ['NetworkReady: False', 'workers cannot be attached; the message says why'],
   RoomLeft: ['DiskReady: True', 'the state folder can be written'],
-  RecordsSetAside: [
-    'DiskReady: True',
-    'some records of workers could not be read and are kept under another name',
-  ],
+  RecordsSetAside: ['DiskReady: True', 'some records of workers could not be read and are kept under another name'],
   StateFolderMissing: ['DiskReady: False', 'the state folder does not exist'],
   Retired: ['Ready: False', 'ESB leaves the node, or has left it'],
   Draining: ['Retired: False', 'its workers are being given to other nodes or taken away'],
@@ -191,10 +185,7 @@ const nodeTold = {
   Left: ['Retired: True', 'nothing of ESB is left on the node'],
   CheckFailed: ['any: False', 'the look itself failed; the message says how'],
   Steady: ['ClockStable: True', 'the wall clock has not stepped lately'],
-  ClockStepped: [
-    'ClockStable: False',
-    'the wall clock has stepped in the last minute; durations are not affected',
-  ],
+  ClockStepped: ['ClockStable: False', 'the wall clock has stepped in the last minute; durations are not affected'],
   NothingLeft: ['Clean: True', 'workers left nothing that stays'],
   RepairFailed: [
     'Clean: False',

@@ -118,9 +118,7 @@ function limitsOf(schema: Schema): readonly string[] {
     ...range,
     ...(maxItems === undefined ? [] : [`At most ${maxItems} of them.`]),
     ...(maxProperties === undefined ? [] : [`At most ${maxProperties} of them.`]),
-    ...(maxLength === undefined ||
-    schema['x-kubernetes-int-or-string'] === true ||
-    telling.has(schema.format ?? '')
+    ...(maxLength === undefined || schema['x-kubernetes-int-or-string'] === true || telling.has(schema.format ?? '')
       ? []
       : [`At most ${maxLength} characters.`]),
     ...(pattern === undefined ? [] : [`Has to match ${code(pattern)}.`]),

@@ -62,10 +62,7 @@ function convert(schema: Schema, name: string): JSONSchema {
         key,
         key === 'metadata'
           ? { tsType: 'ObjectMeta' }
-          : convert(
-              property,
-              property.type === 'array' ? `${name}${itemName(key)}` : `${name}${capitalised(key)}`,
-            ),
+          : convert(property, property.type === 'array' ? `${name}${itemName(key)}` : `${name}${capitalised(key)}`),
       ]),
     ),
   };
@@ -73,9 +70,7 @@ function convert(schema: Schema, name: string): JSONSchema {
 
 /** Everything that comes from the API server is shared and frozen. */
 function makeReadonly(source: string): string {
-  return source
-    .replaceAll(/^( +)(\w+\??:)(?=[ \n])/gm, '$1readonly $2')
-    .replaceAll(/: (\w+)\[\]/g, ': readonly $1[]');
+  return source.replaceAll(/^( +)(\w+\??:)(?=[ \n])/gm, '$1readonly $2').replaceAll(/: (\w+)\[\]/g, ': readonly $1[]');
 }
 
 async function typesOf(source: DefinitionFile): Promise<Product> {
@@ -92,7 +87,7 @@ async function typesOf(source: DefinitionFile): Promise<Product> {
       additionalProperties: false,
       bannerComment: `// Made from crds/${file} by \`npm run generate\`; do not edit.\n\nimport type { ObjectMeta } from '../../kube/api/types.ts';`,
       format: true,
-      style: { singleQuote: true, printWidth: 110, bracketSpacing: true },
+      style: { singleQuote: true, printWidth: 120, bracketSpacing: true },
     },
   );
   const name = kind.replaceAll(/(?<=[a-z])(?=[A-Z])/g, '-').toLowerCase();

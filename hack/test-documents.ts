@@ -11,11 +11,7 @@ export function testDocuments(root: string): readonly Product[] {
   const byTag = testsByTag(root);
   const files = (tag: string): readonly string[] =>
     [...new Set((byTag.get(tag) ?? []).map(({ file }) => file))].toSorted();
-  const pitfallRows = Object.entries(pitfalls).map(([tag, what]) => [
-    tag,
-    what,
-    files(tag).map(code).join(', '),
-  ]);
+  const pitfallRows = Object.entries(pitfalls).map(([tag, what]) => [tag, what, files(tag).map(code).join(', ')]);
   const attemptRows = Object.entries(tenantAttempts).map(([tag, { attempt, by }]) => [
     tag,
     attempt,

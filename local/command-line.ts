@@ -28,9 +28,7 @@ async function openInstance(): Promise<LocalInstance> {
 function addInstanceCommands(program: Command): void {
   program
     .command('up')
-    .description(
-      'start a local instance: API server, containerd, ESB and a sample; resumes what is half done',
-    )
+    .description('start a local instance: API server, containerd, ESB and a sample; resumes what is half done')
     .addOption(wholeNumber('--nodes <n>', 'number of nodes', 1).or(1))
     .addOption(wholeNumber('--gateways <n>', 'number of gateways', 1).or(1))
     .addOption(wholeNumber('--controllers <n>', 'number of controllers', 1).or(1))

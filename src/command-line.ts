@@ -9,9 +9,7 @@ import { addRoles } from './role-commands.ts';
 /** The command line without any command. */
 export function createBareProgram(): Command {
   return new Command('esb')
-    .description(
-      'Runs AWS Lambda container images on containerd under Kubernetes control, frozen between calls.',
-    )
+    .description('Runs AWS Lambda container images on containerd under Kubernetes control, frozen between calls.')
     .version(programVersion(), '--version', 'show the version')
     .helpCommand(false)
     .showHelpAfterError('(esb <command> --help shows what is possible)')

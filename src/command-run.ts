@@ -83,11 +83,7 @@ export async function command(
 function fail(error: unknown): never {
   if (error instanceof EsbError) {
     process.stderr.write(`esb: ${error.message}\n`);
-    for (
-      let { cause } = error;
-      cause !== undefined;
-      cause = cause instanceof Error ? cause.cause : undefined
-    ) {
+    for (let { cause } = error; cause !== undefined; cause = cause instanceof Error ? cause.cause : undefined) {
       const text = messageOf(cause);
       if (!error.message.includes(text)) {
         process.stderr.write(`  because: ${text}\n`);

@@ -8,8 +8,7 @@ import { systemNamespace } from './options/shared.ts';
 
 /** Adds the commands for operators, for the named cluster or else the instance that is opened. */
 export function addCommands(program: Command, openInstance?: InstanceOpener): void {
-  const run = (work: (context: CommandContext) => Promise<unknown>): Promise<void> =>
-    command(work, openInstance);
+  const run = (work: (context: CommandContext) => Promise<unknown>): Promise<void> => command(work, openInstance);
 
   program
     .command('invoke')
@@ -51,9 +50,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
     .argument('<worker>', 'name of the worker')
     .option('--kubeconfig <file>', 'how to reach the API server; that of the local instance by default')
     .option('-n, --namespace <name>', 'namespace of the worker', 'default')
-    .addOption(
-      wholeNumber('--tail <lines>', 'how many lines from the end, hidden ones included; 0 for all', 0).or(0),
-    )
+    .addOption(wholeNumber('--tail <lines>', 'how many lines from the end, hidden ones included; 0 for all', 0).or(0))
     .option('-f, --follow', 'go on showing', false)
     .option('--since <time>', 'only what was written since: a duration such as 10m, or a date')
     .option('--request-id <id>', 'only what was written during this call')
@@ -69,9 +66,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
 
   program
     .command('retire')
-    .description(
-      'have ESB leave nodes: their workers move or are taken away, and nothing of ours stays there',
-    )
+    .description('have ESB leave nodes: their workers move or are taken away, and nothing of ours stays there')
     .argument('[node...]', 'names of the nodes')
     .option('--all', 'every node, and what ESB knows of each; for before it is uninstalled', false)
     .option(

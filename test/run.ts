@@ -49,10 +49,7 @@ const { values: options, positionals } = parseArgs({
     record: { type: 'boolean', default: false },
   },
 });
-const selection: Selection = select(
-  { words: positionals, changed: options.changed, tag: options.tag },
-  checks,
-);
+const selection: Selection = select({ words: positionals, changed: options.changed, tag: options.tag }, checks);
 
 /** Name of this run, and folder for everything that its tests write: `/tmp/esb-1a2b`, as paths of sockets are short. */
 const run = randomBytes(2).toString('hex');
@@ -100,10 +97,7 @@ const steps: readonly (readonly (readonly Stage[])[])[] = [
 function isImageTested(): boolean {
   const words = selection.tests.get('integration')?.words;
   const files = filesOf('integration').filter((file) => file.startsWith('test/integration/image/'));
-  return (
-    words !== undefined &&
-    (words.length === 0 || files.some((file) => words.some((word) => file.includes(word))))
-  );
+  return words !== undefined && (words.length === 0 || files.some((file) => words.some((word) => file.includes(word))));
 }
 
 /** Stages that run third-party programs. */

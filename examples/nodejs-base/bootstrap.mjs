@@ -10,15 +10,12 @@ const agent = new Agent({ keepAlive: true, maxSockets: 1 });
 
 function call(method, path, body, headers = {}) {
   const { promise, resolve, reject } = Promise.withResolvers();
-  const outgoing = request(
-    { host, port, agent, method, path: `/2018-06-01/runtime/${path}`, headers },
-    (incoming) => {
-      const chunks = [];
-      incoming.on('data', (chunk) => chunks.push(chunk));
-      incoming.on('error', reject);
-      incoming.on('end', () => resolve({ headers: incoming.headers, body: Buffer.concat(chunks) }));
-    },
-  );
+  const outgoing = request({ host, port, agent, method, path: `/2018-06-01/runtime/${path}`, headers }, (incoming) => {
+    const chunks = [];
+    incoming.on('data', (chunk) => chunks.push(chunk));
+    incoming.on('error', reject);
+    incoming.on('end', () => resolve({ headers: incoming.headers, body: Buffer.concat(chunks) }));
+  });
   outgoing.on('error', reject);
   outgoing.end(body);
   return promise;

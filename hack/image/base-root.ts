@@ -35,18 +35,7 @@ export interface BaseRootOptions extends Pick<CallOptions, 'signal'> {
 /** Copyright notices stay, beside what runs. */
 const leftOut = ['./usr/share/man', './usr/share/locale', './usr/share/lintian'];
 /** Folders that are there to be mounted or written to. */
-const emptyFolders = [
-  'dev',
-  'etc',
-  'opt',
-  'proc',
-  'root',
-  'run',
-  'sys',
-  'tmp',
-  'var/lib',
-  'var/log',
-] as const;
+const emptyFolders = ['dev', 'etc', 'opt', 'proc', 'root', 'run', 'sys', 'tmp', 'var/lib', 'var/log'] as const;
 const STRIP_DEADLINE_MS = 60_000;
 
 /**

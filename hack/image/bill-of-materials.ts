@@ -61,8 +61,7 @@ export async function writeBill(options: BillOptions): Promise<string> {
     },
     components,
   };
-  const text = (serialNumber: string): string =>
-    `${JSON.stringify({ ...bill, serialNumber }, undefined, 1)}\n`;
+  const text = (serialNumber: string): string => `${JSON.stringify({ ...bill, serialNumber }, undefined, 1)}\n`;
   return text(`urn:uuid:${uuidOf(text(''))}`);
 }
 

@@ -64,11 +64,7 @@ async function system(): Promise<Finding[]> {
 }
 
 async function packages(): Promise<Finding[]> {
-  const of = async (
-    what: string,
-    needs: readonly SystemNeed[],
-    level: Finding['level'],
-  ): Promise<Finding> => {
+  const of = async (what: string, needs: readonly SystemNeed[], level: Finding['level']): Promise<Finding> => {
     const missing = await missingNeeds(needs);
     const names = [...new Set(missing.map((need) => need.debianPackage))].join(' ');
     return missing.length === 0

@@ -7,12 +7,7 @@ import { EsbError, errnoOf, messageOf } from '../../src/common/errors.ts';
 import { localCode } from '../common/error-codes.ts';
 import { type Home, openHome } from '../common/home.ts';
 import { unmountBelow } from '../common/mount-table.ts';
-import {
-  type InstanceProcess,
-  instanceProcesses,
-  signalProcess,
-  waitForEnd,
-} from '../common/process-table.ts';
+import { type InstanceProcess, instanceProcesses, signalProcess, waitForEnd } from '../common/process-table.ts';
 import { lockProgram } from '../common/program-lock.ts';
 import { createProgress, formatDuration, type Progress } from '../common/progress.ts';
 import { repositoryRoot } from '../common/repository.ts';

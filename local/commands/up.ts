@@ -152,11 +152,7 @@ async function bringUp(
 }
 
 /** At least the present number: `up` takes nothing down. */
-async function chooseState(
-  home: Home,
-  options: UpOptions,
-  say: (line: string) => void,
-): Promise<InstanceState> {
+async function chooseState(home: Home, options: UpOptions, say: (line: string) => void): Promise<InstanceState> {
   await mkdir(home.root, { recursive: true, mode: 0o755 });
   const known = await readInstanceState(home.stateFile);
   const size = {
@@ -211,12 +207,7 @@ async function writeFiles(instance: Instance, tools: ToolSet): Promise<Pki> {
 
 async function writeKubeconfigs(home: Home, state: InstanceState, pki: Pki): Promise<void> {
   const server = `https://127.0.0.1:${portOf(state, 'apiserver')}`;
-  const writeOne = async (
-    file: string,
-    user: string,
-    groups: readonly string[],
-    name: string,
-  ): Promise<void> => {
+  const writeOne = async (file: string, user: string, groups: readonly string[], name: string): Promise<void> => {
     const client = await pki.client(name, { user, groups });
     await writeFileAtomically(file, kubeconfigText({ server, authority: pki.authority, user, client }));
   };
@@ -232,12 +223,7 @@ async function writeKubeconfigs(home: Home, state: InstanceState, pki: Pki): Pro
     await writeOne(join(home.kubeconfigs, name), 'esb:gateway', [`esb:${name}`], name);
   }
   for (const node of nodeNames(state.nodes)) {
-    await writeOne(
-      join(home.kubeconfigs, `agent-${node}`),
-      `esb:agent:${node}`,
-      ['esb:agents'],
-      `agent-${node}`,
-    );
+    await writeOne(join(home.kubeconfigs, `agent-${node}`), `esb:agent:${node}`, ['esb:agents'], `agent-${node}`);
   }
 }
 
@@ -293,11 +279,7 @@ interface NodeList {
   }[];
 }
 
-async function waitForNodes(
-  instance: Instance,
-  note: (text: string) => void,
-  signal: AbortSignal,
-): Promise<void> {
+async function waitForNodes(instance: Instance, note: (text: string) => void, signal: AbortSignal): Promise<void> {
   const end = performance.now() + NODES_DEADLINE_MS;
   for (;;) {
     const { stdout } = await kubectl(instance.home, ['get', 'lambdanodes', '-o', 'json'], { signal });
@@ -341,9 +323,7 @@ async function trySample(
       progress.say(`  ! no image ${name}: ${messageOf(error)}`);
     }
   }
-  return options.sample
-    ? progress.step('sample function hello', (step) => callSample(instance, step, signal))
-    : [];
+  return options.sample ? progress.step('sample function hello', (step) => callSample(instance, step, signal)) : [];
 }
 
 function summary(instance: Instance, calls: readonly SampleCall[], milliseconds: number): string {

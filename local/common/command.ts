@@ -88,12 +88,9 @@ function run(
     const how = killedBy === null ? `exit code ${result.exitCode}` : `killed by ${killedBy}`;
     const said = lastLines(`${stderr}${stderr === '' ? result.stdout : ''}`, 15);
     done.reject(
-      new EsbError(
-        `${[program, ...args].join(' ').slice(0, 200)} failed (${how})${said === '' ? '' : `:\n${said}`}`,
-        {
-          code: 'CommandFailed',
-        },
-      ),
+      new EsbError(`${[program, ...args].join(' ').slice(0, 200)} failed (${how})${said === '' ? '' : `:\n${said}`}`, {
+        code: 'CommandFailed',
+      }),
     );
   });
   return done.promise;

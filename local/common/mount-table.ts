@@ -16,9 +16,7 @@ export function mountPoints(mountinfo: string): string[] {
     .map((line) => line.split(' ')[4] ?? '')
     .filter((point) => point !== '')
     .map((point) =>
-      point.replaceAll(/\\([0-7]{3})/g, (_, digits: string) =>
-        String.fromCharCode(Number.parseInt(digits, 8)),
-      ),
+      point.replaceAll(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8))),
     );
 }
 

@@ -50,10 +50,7 @@ export async function lockProgram(file: string, options: ProgramLockOptions = {}
   const onAbort = (): void => held.reject(new AbortedError(`waiting for ${file}`));
   options.signal?.addEventListener('abort', onAbort, { once: true });
   const notice = setTimeout(() => options.onWait?.(), WAIT_NOTICE_MS);
-  const deadline = setTimeout(
-    () => held.reject(new DeadlineError(`waiting for ${file}`, deadlineMs)),
-    deadlineMs,
-  );
+  const deadline = setTimeout(() => held.reject(new DeadlineError(`waiting for ${file}`, deadlineMs)), deadlineMs);
   try {
     await held.promise;
   } catch (error) {

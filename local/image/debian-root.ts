@@ -12,13 +12,7 @@ const APT_DEADLINE_MS = 5 * 60_000;
 /** Folders that Debian keeps below /usr and links from the root. */
 const mergedFolders = ['bin', 'lib', 'lib64', 'sbin'] as const;
 /** Files that a function at work never opens. */
-const leftOut = [
-  './usr/share/doc',
-  './usr/share/man',
-  './usr/share/locale',
-  './usr/share/lintian',
-  './etc/cron*',
-];
+const leftOut = ['./usr/share/doc', './usr/share/man', './usr/share/locale', './usr/share/lintian', './etc/cron*'];
 
 /**
  * The packages of the closure of `roots` with names that match `wanted`, by this machine's package lists.
@@ -31,11 +25,7 @@ export async function debianClosure(
   options: CallOptions = {},
 ): Promise<string[]> {
   const args = ['depends', '--recurse', '--no-recommends', '--no-suggests', '--no-conflicts', '--no-breaks'];
-  const { stdout } = await runCommand(
-    'apt-cache',
-    [...args, '--no-replaces', '--no-enhances', ...roots],
-    options,
-  );
+  const { stdout } = await runCommand('apt-cache', [...args, '--no-replaces', '--no-enhances', ...roots], options);
   const names = new Set(
     stdout
       .split('\n')

@@ -15,12 +15,7 @@ import { type ImageRunConfig, type LayerFile, writeImageLayout } from './image-l
 import { findPip } from './pip.ts';
 
 /** The images of a local instance, each named as its folder below `examples/`. */
-export type SampleImageName =
-  | 'python-base'
-  | 'python-counter'
-  | 'nodejs-base'
-  | 'nodejs-counter'
-  | 'aws-base-shape';
+export type SampleImageName = 'python-base' | 'python-counter' | 'nodejs-base' | 'nodejs-counter' | 'aws-base-shape';
 
 export const sampleImageNames: readonly SampleImageName[] = [
   'python-base',
@@ -51,11 +46,7 @@ export interface SampleImageOptions {
 /** Part of every key below; raise it when the recipes change. */
 const RECIPE_REVISION = 2;
 /** Packages of the Python images from PyPI. */
-const pythonRequirements = [
-  'awslambdaric==4.2.2',
-  'simplejson==4.3.0',
-  'snapshot-restore-py==1.0.0',
-] as const;
+const pythonRequirements = ['awslambdaric==4.2.2', 'simplejson==4.3.0', 'snapshot-restore-py==1.0.0'] as const;
 const pythonPackages =
   /^(python3\.\d+-minimal|libpython3\.\d+-(minimal|stdlib)|libc6|zlib1g|libexpat1|libssl3(t64)?|libgcc-s1|libstdc\+\+6|libbz2-1\.0|liblzma5|libffi\d+|libuuid1|libcrypt1|libzstd1)$/;
 const nodePackages = /^(libc6|libgcc-s1|libstdc\+\+6|libatomic1)$/;
@@ -68,10 +59,7 @@ const PIP_DEADLINE_MS = 5 * 60_000;
  * @throws {EsbError} `PackagesMissing` when the machine lacks a program, `CommandFailed` with the output of a
  *   program
  */
-export async function ensureSampleImage(
-  name: SampleImageName,
-  options: SampleImageOptions,
-): Promise<SampleImage> {
+export async function ensureSampleImage(name: SampleImageName, options: SampleImageOptions): Promise<SampleImage> {
   const recipe = recipes[name];
   const cache = join(options.cache ?? cacheFolder(), 'images');
   const key = await keyOf(name, recipe, options);
@@ -246,10 +234,7 @@ async function ensureBaseLayer(
     await mkdir(join(root, folder), { recursive: true });
   }
   await chmod(join(root, 'tmp'), 0o1777);
-  await writeFile(
-    join(root, 'etc/passwd'),
-    'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n',
-  );
+  await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n');
   await writeFile(join(root, 'etc/group'), 'root:x:0:\nnogroup:x:65534:\n');
   // A copy, since the folder of programs holds links.
   const emulator = join(root, 'usr/local/bin/aws-lambda-rie');

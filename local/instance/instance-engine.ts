@@ -21,12 +21,9 @@ export function dockerSocketOf(agentOptions: readonly string[]): string | undefi
  */
 export function checkEngine(agentOptions: readonly string[], nodes: number): void {
   if (dockerSocketOf(agentOptions) !== undefined && nodes > 1) {
-    throw new EsbError(
-      `${nodes} nodes cannot share one Docker engine: bring up one with --runtime-type=docker`,
-      {
-        code: 'InvalidArgument',
-      },
-    );
+    throw new EsbError(`${nodes} nodes cannot share one Docker engine: bring up one with --runtime-type=docker`, {
+      code: 'InvalidArgument',
+    });
   }
 }
 

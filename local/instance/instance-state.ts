@@ -81,25 +81,18 @@ export async function choosePorts(
 }
 
 /** A line for each port that differs from the preferred one, and why. */
-export function movedPorts(
-  wanted: readonly WantedPort[],
-  chosen: Readonly<Record<string, number>>,
-): readonly string[] {
+export function movedPorts(wanted: readonly WantedPort[], chosen: Readonly<Record<string, number>>): readonly string[] {
   return wanted.flatMap(({ name, preferred }) => {
     const port = chosen[name];
     return port === undefined || port === preferred
       ? []
-      : [
-          `  · ${name} listens on port ${port}: ${preferred} was taken when the instance was first brought up`,
-        ];
+      : [`  · ${name} listens on port ${port}: ${preferred} was taken when the instance was first brought up`];
   });
 }
 
 /** Whether no process listens on that TCP port, on loopback or on every address. */
 export async function isPortFree(port: number): Promise<boolean> {
-  return (
-    (await tryListen(port, '127.0.0.1')) !== undefined && (await tryListen(port, '0.0.0.0')) !== undefined
-  );
+  return (await tryListen(port, '127.0.0.1')) !== undefined && (await tryListen(port, '0.0.0.0')) !== undefined;
 }
 
 /** A TCP port that no process listens on. */

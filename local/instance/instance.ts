@@ -77,9 +77,7 @@ export function instanceOf(home: Home, state: InstanceState): Instance {
 
 /** The environment of every part. */
 export function partEnvironment(home: Home, env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
-  const passed = Object.fromEntries(
-    passedOn.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])),
-  );
+  const passed = Object.fromEntries(passedOn.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])));
   const unproxied = ['127.0.0.1', 'localhost', '10.0.0.0/8', env.NO_PROXY ?? env.no_proxy ?? '']
     .filter((part) => part !== '')
     .join(',');
@@ -115,10 +113,7 @@ export async function ensureSupervisor(home: Home, options: CallOptions = {}): P
   const started = Promise.withResolvers<void>();
   const child = spawn(
     process.execPath,
-    [
-      '--disable-warning=ExperimentalWarning',
-      join(import.meta.dirname, '../supervisor/supervisor-process.ts'),
-    ],
+    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../supervisor/supervisor-process.ts')],
     { detached: true, stdio: ['ignore', log, log], env: partEnvironment(home), cwd: '/' },
   );
   closeSync(log);
@@ -129,10 +124,9 @@ export async function ensureSupervisor(home: Home, options: CallOptions = {}): P
   const end = performance.now() + SUPERVISOR_DEADLINE_MS;
   while (!(await answers())) {
     if (child.exitCode !== null || child.signalCode !== null || performance.now() > end) {
-      throw new EsbError(
-        `the supervisor does not answer; the end of ${logFile}:\n${await tail(logFile, LOG_LINES)}`,
-        { code: localCode('SupervisorGone') },
-      );
+      throw new EsbError(`the supervisor does not answer; the end of ${logFile}:\n${await tail(logFile, LOG_LINES)}`, {
+        code: localCode('SupervisorGone'),
+      });
     }
     await pause(options.signal);
   }

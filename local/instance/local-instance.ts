@@ -40,9 +40,7 @@ async function logOf(home: Home, name: string, signal: AbortSignal): Promise<str
     return join(home.logs, 'supervisor.log');
   }
   const status = await instance.supervisor.status({ signal }).catch(() => undefined);
-  return status?.parts.some((part) => part.name === name) === true
-    ? join(home.logs, `${name}.log`)
-    : undefined;
+  return status?.parts.some((part) => part.name === name) === true ? join(home.logs, `${name}.log`) : undefined;
 }
 
 async function present(path: string): Promise<string | undefined> {

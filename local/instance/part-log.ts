@@ -28,10 +28,7 @@ export async function showPartLog(
 }
 
 /** The content of the file from `offset` on. A file that has become shorter is read from its beginning. */
-async function readFrom(
-  path: string,
-  offset: number,
-): Promise<{ readonly text: string; readonly size: number }> {
+async function readFrom(path: string, offset: number): Promise<{ readonly text: string; readonly size: number }> {
   try {
     const file = await open(path, 'r');
     try {

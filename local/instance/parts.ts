@@ -113,9 +113,7 @@ function apiServer({ home, state, pki }: PartsOptions): PartSpec {
       '--disable-admission-plugins=ServiceAccount',
       `--service-cluster-ip-range=${SERVICE_CIDR}`,
       '--allow-privileged',
-      ...(state.audit
-        ? [`--audit-policy-file=${home.auditPolicy}`, `--audit-log-path=${home.auditLog}`]
-        : []),
+      ...(state.audit ? [`--audit-policy-file=${home.auditPolicy}`, `--audit-log-path=${home.auditLog}`] : []),
     ],
     env: {},
     logFile: join(home.logs, 'apiserver.log'),
@@ -226,8 +224,7 @@ function agent(options: PartsOptions, node: string): PartSpec {
   const address = nodeAddress(node);
   const name = `agent-${node}`;
   const endpoint = agentEndpoint(state, node);
-  const healthPort =
-    address.namespace === undefined ? portOf(state, `${name}-health`) : NAMESPACED_HEALTH_PORT;
+  const healthPort = address.namespace === undefined ? portOf(state, `${name}-health`) : NAMESPACED_HEALTH_PORT;
   const health = `${address.node}:${healthPort}`;
   return {
     ...rolePart(options, name, health, [

@@ -130,10 +130,7 @@ async function ensureServiceAccountKey(files: PkiFiles): Promise<void> {
     return;
   }
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  await writeFileAtomically(
-    files.serviceAccountKey,
-    privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-  );
+  await writeFileAtomically(files.serviceAccountKey, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString());
   await writeFileAtomically(
     files.serviceAccountPublicKey,
     publicKey.export({ type: 'spki', format: 'pem' }).toString(),

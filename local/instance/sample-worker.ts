@@ -34,11 +34,7 @@ const CALL_ATTEMPTS = 5;
  *
  * @throws {EsbError} `SampleFailed` with the worker's conditions
  */
-export async function callSample(
-  instance: Instance,
-  step: Step,
-  signal: AbortSignal,
-): Promise<readonly SampleCall[]> {
+export async function callSample(instance: Instance, step: Step, signal: AbortSignal): Promise<readonly SampleCall[]> {
   const { home } = instance;
   const found = await kubectl(home, ['get', 'lambdaworker', FUNCTION, '--ignore-not-found', '-o', 'name'], {
     signal,
@@ -50,8 +46,7 @@ export async function callSample(
     ...sample,
     spec: { ...sample.spec, image: `${instance.registry}/python-counter:latest`, desiredState: 'Running' },
   };
-  const apply = (): Promise<unknown> =>
-    kubectl(home, ['apply', '-f', '-'], { input: JSON.stringify(worker), signal });
+  const apply = (): Promise<unknown> => kubectl(home, ['apply', '-f', '-'], { input: JSON.stringify(worker), signal });
   step.note('applying it and waiting for it to be Ready');
   await apply();
   await waitForReady(instance, signal);
@@ -73,11 +68,10 @@ export async function callSample(
 
 async function waitForReady(instance: Instance, signal: AbortSignal): Promise<void> {
   try {
-    await kubectl(
-      instance.home,
-      ['wait', `lambdaworker/${FUNCTION}`, '--for=condition=Ready', '--timeout=60s'],
-      { signal, deadlineMs: PHASE_DEADLINE_MS + 10_000 },
-    );
+    await kubectl(instance.home, ['wait', `lambdaworker/${FUNCTION}`, '--for=condition=Ready', '--timeout=60s'], {
+      signal,
+      deadlineMs: PHASE_DEADLINE_MS + 10_000,
+    });
   } catch (error) {
     throw new EsbError(`the sample worker is not Ready:\n${await describe(instance, signal)}`, {
       code: localCode('SampleFailed'),
@@ -105,11 +99,7 @@ async function rest(instance: Instance, state: 'Absent' | 'Paused', signal: Abor
   }
 }
 
-async function call(
-  instance: Instance,
-  start: SampleCall['start'],
-  signal: AbortSignal,
-): Promise<SampleCall> {
+async function call(instance: Instance, start: SampleCall['start'], signal: AbortSignal): Promise<SampleCall> {
   const url = `${instance.gateways[0] ?? ''}/2015-03-31/functions/${FUNCTION}/invocations`;
   // Not by the variables of the environment, which may be of another account.
   const credentials = await callCredentials({}, instance.home.accessKey);

@@ -56,9 +56,7 @@ async function listenInside({ namespace, ports }: RelayOptions): Promise<Listene
   const listeners: Listener[] = [];
   const done = Promise.withResolvers<void>();
   helper.on('error', done.reject);
-  helper.on('exit', () =>
-    done.reject(new EsbError(`nothing can listen in ${namespace}`, { code: 'ListenFailed' })),
-  );
+  helper.on('exit', () => done.reject(new EsbError(`nothing can listen in ${namespace}`, { code: 'ListenFailed' })));
   helper.on('message', (message, handle) => {
     const { port, error } = message as { readonly port: number; readonly error?: string };
     if (error !== undefined) {

@@ -10,20 +10,14 @@ import type { HealthProbe } from './part.ts';
 export async function probeHealth(probe: HealthProbe, deadlineMs: number): Promise<string> {
   try {
     return await withDeadline('the health check', deadlineMs, undefined, (signal) =>
-      probe.kind === 'http'
-        ? probeHttp(probe.url, probe.authorityFile, signal)
-        : probeSocket(probe.path, signal),
+      probe.kind === 'http' ? probeHttp(probe.url, probe.authorityFile, signal) : probeSocket(probe.path, signal),
     );
   } catch (error) {
     return `failing: ${messageOf(error)}`;
   }
 }
 
-async function probeHttp(
-  url: string,
-  authorityFile: string | undefined,
-  signal: AbortSignal,
-): Promise<string> {
+async function probeHttp(url: string, authorityFile: string | undefined, signal: AbortSignal): Promise<string> {
   const result = Promise.withResolvers<string>();
   const secure = url.startsWith('https:');
   const options = {
@@ -48,10 +42,7 @@ async function probeHttp(
 function saidBy(text: string): string {
   try {
     const status: unknown = JSON.parse(text);
-    return typeof status === 'object' &&
-      status !== null &&
-      'message' in status &&
-      typeof status.message === 'string'
+    return typeof status === 'object' && status !== null && 'message' in status && typeof status.message === 'string'
       ? status.message
       : text;
   } catch {

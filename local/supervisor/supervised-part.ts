@@ -7,13 +7,7 @@ import type { Clock, Timer } from '../../src/common/clock.ts';
 import { EsbError, errnoOf, messageOf } from '../../src/common/errors.ts';
 import { Limiter } from '../../src/common/limiter.ts';
 import { localCode } from '../common/error-codes.ts';
-import {
-  identify,
-  isRunning,
-  type ProcessIdentity,
-  signalProcess,
-  waitForEnd,
-} from '../common/process-table.ts';
+import { identify, isRunning, type ProcessIdentity, signalProcess, waitForEnd } from '../common/process-table.ts';
 import { netnsPath } from '../network/node-address.ts';
 import { probeHealth } from './health-probe.ts';
 import { type PartSpec, type PartStatus, partFingerprint } from './part.ts';
@@ -125,9 +119,7 @@ export class SupervisedPart {
     await signalProcess(running.process, signal);
     // A process that was frozen by SIGSTOP takes no SIGTERM before it goes on.
     await signalProcess(running.process, 'SIGCONT');
-    if (
-      !(await waitForEnd(running.process, signal === 'SIGKILL' ? KILL_DEADLINE_MS : this.spec.stopGraceMs))
-    ) {
+    if (!(await waitForEnd(running.process, signal === 'SIGKILL' ? KILL_DEADLINE_MS : this.spec.stopGraceMs))) {
       await signalProcess(running.process, 'SIGKILL');
       if (!(await waitForEnd(running.process, KILL_DEADLINE_MS))) {
         throw new EsbError(`${this.spec.name} (process ${running.process.pid}) does not end`, {

@@ -60,8 +60,7 @@ export function createSupervisorClient(socket: string): SupervisorClient {
     stopPart: (name, options) => act(name, 'stop', options),
     startPart: (name, options) => act(name, 'start', options),
     restartPart: (name, options) => act(name, 'restart', options),
-    pidOf: async (name, options) =>
-      (await status(options)).parts.find((part) => part.name === name)?.pid ?? 0,
+    pidOf: async (name, options) => (await status(options)).parts.find((part) => part.name === name)?.pid ?? 0,
     shutdown: async (options) => {
       await call('POST', '/shutdown', undefined, options);
     },

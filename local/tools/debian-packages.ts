@@ -54,9 +54,7 @@ export async function missingNeeds(
   const missing: SystemNeed[] = [];
   for (const need of needs) {
     const paths =
-      need.program === undefined
-        ? [need.file ?? '']
-        : folders.map((folder) => join(folder, need.program ?? ''));
+      need.program === undefined ? [need.file ?? ''] : folders.map((folder) => join(folder, need.program ?? ''));
     const present = await Promise.all(paths.map(exists));
     if (!present.includes(true)) {
       missing.push(need);
@@ -125,22 +123,17 @@ export async function hasAptGet(): Promise<boolean> {
 /** Fetches the package lists. Needs root. */
 export async function aptGetUpdate(signal?: AbortSignal): Promise<void> {
   await retry(
-    () =>
-      runCommand('apt-get', ['update', '-qq', ...aptOptions], { deadlineMs: INSTALL_DEADLINE_MS, signal }),
+    () => runCommand('apt-get', ['update', '-qq', ...aptOptions], { deadlineMs: INSTALL_DEADLINE_MS, signal }),
     { signal, attempts: 3 },
   );
 }
 
 async function install(packages: readonly string[], signal?: AbortSignal): Promise<void> {
-  await runCommand(
-    'apt-get',
-    ['install', '-y', '-qq', '--no-install-recommends', ...aptOptions, ...packages],
-    {
-      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-      deadlineMs: INSTALL_DEADLINE_MS,
-      signal,
-    },
-  );
+  await runCommand('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...aptOptions, ...packages], {
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    deadlineMs: INSTALL_DEADLINE_MS,
+    signal,
+  });
 }
 
 async function exists(path: string): Promise<boolean> {

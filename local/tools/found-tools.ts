@@ -29,10 +29,7 @@ interface ToolRequirement {
  * registry tools take seconds, and their versions cannot be asked for reliably.
  */
 const requirements: ReadonlyMap<string, ToolRequirement> = new Map([
-  [
-    'kube-apiserver',
-    { versionArgs: ['--version'], pattern: /v(\d+)\.(\d+)\.\d+/, atLeast: [1, 32], inEnvtest: true },
-  ],
+  ['kube-apiserver', { versionArgs: ['--version'], pattern: /v(\d+)\.(\d+)\.\d+/, atLeast: [1, 32], inEnvtest: true }],
   [
     'kubectl',
     {
@@ -64,14 +61,8 @@ const requirements: ReadonlyMap<string, ToolRequirement> = new Map([
     'containerd-shim-runc-v2',
     { versionArgs: ['-v'], pattern: /Version:\s+v?(\d+)\.(\d+)\.\d+/, atLeast: [2, 0], inEnvtest: false },
   ],
-  [
-    'ctr',
-    { versionArgs: ['--version'], pattern: /ctr\S* v?(\d+)\.(\d+)\.\d+/, atLeast: [2, 0], inEnvtest: false },
-  ],
-  [
-    'runc',
-    { versionArgs: ['--version'], pattern: /runc version (\d+)\.(\d+)/, atLeast: [1, 1], inEnvtest: false },
-  ],
+  ['ctr', { versionArgs: ['--version'], pattern: /ctr\S* v?(\d+)\.(\d+)\.\d+/, atLeast: [2, 0], inEnvtest: false }],
+  ['runc', { versionArgs: ['--version'], pattern: /runc version (\d+)\.(\d+)/, atLeast: [1, 1], inEnvtest: false }],
 ]);
 
 /** Programs that work only together: all from one place or none. */
@@ -153,9 +144,7 @@ async function isExecutable(path: string): Promise<boolean> {
   }
 }
 
-type VersionAnswer =
-  | { readonly ok: true; readonly text: string }
-  | { readonly ok: false; readonly why: string };
+type VersionAnswer = { readonly ok: true; readonly text: string } | { readonly ok: false; readonly why: string };
 
 async function versionOf(
   path: string,

@@ -14,9 +14,7 @@ export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
     return env.ESB_CACHE;
   }
   const base =
-    env.XDG_CACHE_HOME === undefined || env.XDG_CACHE_HOME === ''
-      ? join(homedir(), '.cache')
-      : env.XDG_CACHE_HOME;
+    env.XDG_CACHE_HOME === undefined || env.XDG_CACHE_HOME === '' ? join(homedir(), '.cache') : env.XDG_CACHE_HOME;
   return join(base, 'esb');
 }
 
@@ -27,9 +25,7 @@ export function familyKey(family: ToolFamily, root: string = repositoryRoot()): 
     hash.update(readFileSync(join(root, 'hack', 'tools', family.name, file)));
   }
   const { programs, flags, linkFlags, cgo } = family;
-  hash.update(
-    JSON.stringify({ programs, flags, linkFlags, cgo, platform: process.platform, arch: process.arch }),
-  );
+  hash.update(JSON.stringify({ programs, flags, linkFlags, cgo, platform: process.platform, arch: process.arch }));
   return hash.digest('hex').slice(0, 16);
 }
 

@@ -28,11 +28,7 @@ export function createCluster(config: AgentConfig, clock: Clock, logger: Logger)
   const userAgent = `esb-agent/${nodeName}`;
   const client = createKubeClient({ source, userAgent });
   const leaseClient = createKubeClient({ source, userAgent, maxInFlight: LEASE_REQUESTS });
-  const watchOne = <T extends KubeObject>(
-    type: ResourceType<T>,
-    name: string,
-    namespace?: string,
-  ): Informer<T> =>
+  const watchOne = <T extends KubeObject>(type: ResourceType<T>, name: string, namespace?: string): Informer<T> =>
     createInformer(
       client,
       type,
@@ -70,11 +66,7 @@ export function createCluster(config: AgentConfig, clock: Clock, logger: Logger)
  *
  * @param onRelist called at each complete list but the first
  */
-export function watchAssigned(
-  cluster: Cluster,
-  logger: Logger,
-  onRelist: () => void,
-): Informer<LambdaWorker> {
+export function watchAssigned(cluster: Cluster, logger: Logger, onRelist: () => void): Informer<LambdaWorker> {
   const { client, fieldSelector } = cluster;
   let listedBefore = false;
   return createInformer<LambdaWorker>(

@@ -49,9 +49,7 @@ export async function runAgent(config: AgentConfig, context: RoleContext, spawne
     const tracing = startTracing(parts);
 
     const node = await openRuntime(parts, cluster, spawner, () =>
-      parts.tasks.run('making room for an image', (ended) =>
-        workload.imageCollector.makeRoom({ signal: ended }),
-      ),
+      parts.tasks.run('making room for an image', (ended) => workload.imageCollector.makeRoom({ signal: ended })),
     );
     const { runtime } = node;
     await createFolders(parts);
@@ -138,12 +136,7 @@ function startTracing({ clock, config, logger, stops }: AgentParts): ReturnType<
   return tracing;
 }
 
-async function stopInformers({
-  clientAuthority,
-  ownNode,
-  policies,
-  publishedRanges,
-}: Cluster): Promise<void> {
+async function stopInformers({ clientAuthority, ownNode, policies, publishedRanges }: Cluster): Promise<void> {
   await Promise.all([ownNode.stop(), clientAuthority.stop(), publishedRanges.stop(), policies.stop()]);
 }
 

@@ -93,12 +93,7 @@ export function createMembership(
 }
 
 /** Shows the node in the API server: its Lease, its LambdaNode, and the ranges that its subnet may not meet. */
-export function join(
-  parts: AgentParts,
-  cluster: Cluster,
-  { health }: Workload,
-  { registration }: Membership,
-): void {
+export function join(parts: AgentParts, cluster: Cluster, { health }: Workload, { registration }: Membership): void {
   const { clock, config, logger, metrics, tasks } = parts;
   const { client, leaseClient, ownNode, policy, ranges } = cluster;
   const { nodeName, systemNamespace: namespace } = config.cluster;

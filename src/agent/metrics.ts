@@ -7,9 +7,7 @@ import type { InvocationResult, InvocationTimings } from './model/invocation.ts'
 import type { FleetMetrics } from './worker/worker-manager.ts';
 
 /** Seconds; from the budget of a wake to the longest cold start. */
-const buckets = [
-  0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900,
-];
+const buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900];
 
 /** Milliseconds between two samples of the event loop; the usual 10 would be most of what an idle agent does. */
 const EVENT_LOOP_SAMPLE_MS = 100;
@@ -168,11 +166,7 @@ function runtimeMetrics(registry: Registry): RuntimeObserver {
     'result',
     ['ok'],
   );
-  const durations = histogramOf(
-    registry,
-    'esb_agent_pull_seconds',
-    'Time that pulls of images took that succeeded.',
-  );
+  const durations = histogramOf(registry, 'esb_agent_pull_seconds', 'Time that pulls of images took that succeeded.');
   return {
     stage: (stage, durationMs) => stages.observe({ stage }, durationMs / 1e3),
     limitReached: (limit, count) => limits.inc({ limit }, count),

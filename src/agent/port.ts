@@ -52,11 +52,7 @@ export async function takePort(parts: AgentParts, budget: CallBudget) {
 }
 
 /** Lets in the gateways whose certificates the published client authority has signed. */
-export function followClientAuthority(
-  { tasks }: AgentParts,
-  { clientAuthority }: Cluster,
-  { authority }: Port,
-): void {
+export function followClientAuthority({ tasks }: AgentParts, { clientAuthority }: Cluster, { authority }: Port): void {
   clientAuthority.subscribe((event) => {
     const pem = event.kind === 'deleted' ? undefined : event.object.data?.[CLIENT_CA_PUBLIC_KEY];
     if (pem !== undefined) {

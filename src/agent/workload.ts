@@ -71,8 +71,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     client: cluster.client,
     folder: join(runDir, 'secrets'),
     // A Pod has its service account; an agent with a kubeconfig is a user.
-    agents:
-      kubeconfig === undefined ? { kind: 'ServiceAccount', namespace: systemNamespace } : { kind: 'Users' },
+    agents: kubeconfig === undefined ? { kind: 'ServiceAccount', namespace: systemNamespace } : { kind: 'Users' },
     logger,
   });
   const fleet = createFleet({
@@ -183,10 +182,7 @@ export async function startRuntime({ clock, logger, tasks }: AgentParts, runtime
       return true;
     } catch (error) {
       if (!tasks.signal.aborted) {
-        logger.warn(
-          { reason: EsbError.from(error).code, detail: messageOf(error) },
-          'runtime cannot be started yet',
-        );
+        logger.warn({ reason: EsbError.from(error).code, detail: messageOf(error) }, 'runtime cannot be started yet');
       }
       return false;
     }

@@ -148,8 +148,6 @@ export function transition(
   return {
     ...draft,
     lastTransitionTime:
-      previous?.status === draft.status
-        ? previous.lastTransitionTime
-        : `${new Date(now).toISOString().slice(0, 19)}Z`,
+      previous?.status === draft.status ? previous.lastTransitionTime : `${new Date(now).toISOString().slice(0, 19)}Z`,
   };
 }

@@ -42,18 +42,13 @@ export async function readAgentLogs(
   const Client = makeGenericClientConstructor(loadAgentProto().agent, 'Agent');
   const client = new Client(
     node.endpoint,
-    credentials.createSsl(
-      Buffer.from(node.certificate),
-      Buffer.from(own.privateKey),
-      Buffer.from(own.certificate),
-      {
-        // The certificate itself is compared, which proves more than a name in it.
-        checkServerIdentity: (_, shown) =>
-          node.trusted.some((raw) => raw.equals(shown.raw))
-            ? undefined
-            : new Error('the agent shows another certificate than its LambdaNode has'),
-      },
-    ),
+    credentials.createSsl(Buffer.from(node.certificate), Buffer.from(own.privateKey), Buffer.from(own.certificate), {
+      // The certificate itself is compared, which proves more than a name in it.
+      checkServerIdentity: (_, shown) =>
+        node.trusted.some((raw) => raw.equals(shown.raw))
+          ? undefined
+          : new Error('the agent shows another certificate than its LambdaNode has'),
+    }),
     // TLS does not ask for addresses as names.
     { 'grpc.ssl_target_name_override': request.nodeName, 'grpc.default_authority': request.nodeName },
   );

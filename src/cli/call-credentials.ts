@@ -34,10 +34,7 @@ const DEFAULT_REGION = 'us-east-1';
  *
  * @param keyFile file with the key of the local instance; undefined when another gateway is called
  */
-export async function callCredentials(
-  env: NodeJS.ProcessEnv,
-  keyFile: string | undefined,
-): Promise<CallCredentials> {
+export async function callCredentials(env: NodeJS.ProcessEnv, keyFile: string | undefined): Promise<CallCredentials> {
   const { ESB_TOKEN: token = '', AWS_ACCESS_KEY_ID: accessKeyId = '' } = env;
   const { AWS_SECRET_ACCESS_KEY: secretAccessKey = '', AWS_SESSION_TOKEN: sessionToken = '' } = env;
   if (token !== '') {

@@ -50,11 +50,9 @@ export async function requestClientCertificate(
       return { certificate: await issued(name, cluster, signal), privateKey };
     } finally {
       // The request is no longer needed; the API server would remove it in an hour.
-      await kubectlText(
-        ['delete', 'certificatesigningrequest', name, '--ignore-not-found'],
-        cluster,
-        {},
-      ).catch(() => undefined);
+      await kubectlText(['delete', 'certificatesigningrequest', name, '--ignore-not-found'], cluster, {}).catch(
+        () => undefined,
+      );
     }
   });
 }

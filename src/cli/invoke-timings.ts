@@ -13,10 +13,7 @@ export interface InvokeTimings {
  * The timings in `Server-Timing` and `X-Esb-Start` of an answer; undefined where these are missing, as with
  * `--no-timing-headers` or for a call that did not run.
  */
-export function timingsOf(
-  serverTiming: string | undefined,
-  start: string | undefined,
-): InvokeTimings | undefined {
+export function timingsOf(serverTiming: string | undefined, start: string | undefined): InvokeTimings | undefined {
   const durations = new Map<string, number>();
   for (const [, name = '', duration = ''] of (serverTiming ?? '').matchAll(/(\w+);dur=([\d.]+)/g)) {
     durations.set(name, Number(duration));

@@ -99,8 +99,7 @@ async function post(
   signal: AbortSignal,
 ): Promise<TimedAnswer> {
   const body = await payloadOf(options.payload);
-  const clientContext =
-    options.clientContext === undefined ? undefined : await clientContextOf(options.clientContext);
+  const clientContext = options.clientContext === undefined ? undefined : await clientContextOf(options.clientContext);
   const headers = {
     'content-type': 'application/json',
     'x-amz-invocation-type': options.event ? 'Event' : options.type,

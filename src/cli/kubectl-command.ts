@@ -17,10 +17,7 @@ export interface Cluster {
   readonly instance?: LocalInstance | undefined;
 }
 
-export async function clusterOf(
-  { kubeconfig }: ClusterOptions,
-  { openInstance }: CommandContext,
-): Promise<Cluster> {
+export async function clusterOf({ kubeconfig }: ClusterOptions, { openInstance }: CommandContext): Promise<Cluster> {
   return { kubeconfig, instance: await openInstance?.() };
 }
 

@@ -61,9 +61,7 @@ export async function runLogs(options: LogsOptions, context: CommandContext): Pr
     }
     write(shown.take(data));
   };
-  const folder = options.throughAgent
-    ? undefined
-    : await instance?.workerLogs(worker.nodeName, options.kubeconfig);
+  const folder = options.throughAgent ? undefined : await instance?.workerLogs(worker.nodeName, options.kubeconfig);
   if (folder === undefined) {
     const { nodeName, namespace, name, uid } = worker;
     const request = { nodeName, worker: { namespace, name, uid }, query, follow: options.follow };

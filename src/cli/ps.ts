@@ -15,11 +15,9 @@ export interface PsOptions extends ClusterOptions {
 export async function runPs(options: PsOptions, context: CommandContext): Promise<void> {
   const write = context.write ?? ((text) => void process.stdout.write(text));
   const scope = options.namespace === undefined ? ['--all-namespaces'] : ['--namespace', options.namespace];
-  const text = await kubectlText(
-    ['get', 'lambdaworkers', ...scope, '-o', 'json'],
-    await clusterOf(options, context),
-    { signal: context.signal },
-  );
+  const text = await kubectlText(['get', 'lambdaworkers', ...scope, '-o', 'json'], await clusterOf(options, context), {
+    signal: context.signal,
+  });
   const workers = (JSON.parse(text) as { readonly items: readonly LambdaWorker[] }).items;
   write(
     options.json
@@ -42,9 +40,7 @@ export function rowOf(worker: LambdaWorker, now: number): string[] {
     functionNameOf(worker),
     status?.phase ?? 'Pending',
     status?.assignment?.nodeName ?? '-',
-    status?.address === undefined
-      ? '-'
-      : formatHostPort({ host: status.address.ip, port: status.address.port }),
+    status?.address === undefined ? '-' : formatHostPort({ host: status.address.ip, port: status.address.port }),
     status?.containerID ?? '-',
     status?.lastInvocationTime === undefined ? '-' : ageOf(status.lastInvocationTime, now),
     whyOf(worker),

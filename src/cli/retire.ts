@@ -90,10 +90,7 @@ export async function runRetire(options: RetireOptions, context: CommandContext)
 }
 
 /** That of the local instance, else that of kubectl; undefined in a Pod, which has a service account. */
-async function usualKubeconfig(
-  env: NodeJS.ProcessEnv,
-  { openInstance }: CommandContext,
-): Promise<string | undefined> {
+async function usualKubeconfig(env: NodeJS.ProcessEnv, { openInstance }: CommandContext): Promise<string | undefined> {
   if ((env.KUBERNETES_SERVICE_HOST ?? '') !== '') {
     return undefined;
   }
@@ -121,23 +118,15 @@ export async function retireNodes(options: RetireOptions, parts: RetireParts): P
   }
   const names = new Set(options.all ? present.map(({ metadata }) => metadata.name) : options.nodes);
   for (const name of names) {
-    await client.patch(
-      lambdaNodes,
-      { name },
-      { kind: 'merge', body: { spec: { retired: true } } },
-      { signal },
-    );
+    await client.patch(lambdaNodes, { name }, { kind: 'merge', body: { spec: { retired: true } } }, { signal });
   }
   say(names.size === 0 ? 'There is no node.' : `Retiring ${[...names].join(', ')}.`);
   const silent = await untilLeft(names, options.timeout * 1_000, parts);
   if (!options.all) {
     if (silent.size > 0) {
-      throw new EsbError(
-        `after ${options.timeout} s these are not left yet: ${[...silent.values()].join('; ')}`,
-        {
-          code: 'NotRetired',
-        },
-      );
+      throw new EsbError(`after ${options.timeout} s these are not left yet: ${[...silent.values()].join('; ')}`, {
+        code: 'NotRetired',
+      });
     }
     return;
   }

@@ -145,16 +145,11 @@ class CniNodeNetwork implements NodeNetwork {
   }
 
   async start(options: CallOptions = {}): Promise<void> {
-    await withDeadline(
-      'starting the network',
-      options.deadlineMs ?? START_DEADLINE_MS,
-      options.signal,
-      async () => {
-        await this.#load();
-        this.#checks.forgetRules();
-        await this.#verify();
-      },
-    );
+    await withDeadline('starting the network', options.deadlineMs ?? START_DEADLINE_MS, options.signal, async () => {
+      await this.#load();
+      this.#checks.forgetRules();
+      await this.#verify();
+    });
     this.#open();
   }
 

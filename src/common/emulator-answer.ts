@@ -39,9 +39,7 @@ export function runtimeErrorIn(body: Buffer): RuntimeError | undefined {
     return undefined;
   }
   const error = errorMembersIn(body);
-  return error !== undefined && Object.keys(error).every((member) => ERROR_MEMBERS.has(member))
-    ? error
-    : undefined;
+  return error !== undefined && Object.keys(error).every((member) => ERROR_MEMBERS.has(member)) ? error : undefined;
 }
 
 /** The object in a body that has `errorType` and `errorMessage`, among any other members. */

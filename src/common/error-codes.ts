@@ -77,8 +77,7 @@ export const ERROR_CODES = {
     retryable: true,
   },
   PullSecretForbidden: {
-    meaning:
-      'the agent may not read a Secret of `spec.imagePullSecrets`; the message has the commands that allow it',
+    meaning: 'the agent may not read a Secret of `spec.imagePullSecrets`; the message has the commands that allow it',
     retryable: true,
   },
   PullSecretUnreadable: { meaning: 'the API server cannot be asked for the Secret', retryable: true },
@@ -105,8 +104,7 @@ export const ERROR_CODES = {
   },
   NoEntrypoint: { meaning: 'neither the image nor the resource says what to run' },
   MemoryTooSmall: {
-    meaning:
-      'the memory limit is too small for the container to start at all: raise `spec.resources.limits.memory`',
+    meaning: 'the memory limit is too small for the container to start at all: raise `spec.resources.limits.memory`',
   },
   SecretMissing: {
     meaning: 'a variable wants a Secret or key that does not exist',
@@ -132,8 +130,7 @@ export const ERROR_CODES = {
   UserNamespacesUnsupported: { meaning: 'the kernel or containerd has no users of their own for workers' },
   CgroupUnusable: { meaning: 'the control group of `--cgroup-parent` cannot be used; the message says why' },
   TaskUnanswering: {
-    meaning:
-      'containerd answers, and the shim of the container does not; the container is made again if that lasts',
+    meaning: 'containerd answers, and the shim of the container does not; the container is made again if that lasts',
     retryable: true,
   },
   TaskStuck: {

@@ -84,12 +84,7 @@ export class KeyedQueue {
     }
   }
 
-  #begin(
-    key: string,
-    kind: string | undefined,
-    what: string,
-    work: (signal: AbortSignal) => Promise<unknown>,
-  ): Task {
+  #begin(key: string, kind: string | undefined, what: string, work: (signal: AbortSignal) => Promise<unknown>): Task {
     const tasks = this.#tasks.get(key) ?? [];
     this.#tasks.set(key, tasks);
     const before = tasks.at(-1)?.done;

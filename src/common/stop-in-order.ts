@@ -21,13 +21,10 @@ export async function stopInOrder(steps: readonly StopStep[]): Promise<void> {
     throw failures[0];
   }
   if (failures.length > 1) {
-    throw new EsbError(
-      `${failures.length} parts did not end as they should: ${failures.map(messageOf).join('; ')}`,
-      {
-        code: 'StopFailed',
-        cause: failures[0],
-      },
-    );
+    throw new EsbError(`${failures.length} parts did not end as they should: ${failures.map(messageOf).join('; ')}`, {
+      code: 'StopFailed',
+      cause: failures[0],
+    });
   }
 }
 

@@ -1,10 +1,4 @@
-import {
-  Client,
-  type ClientDuplexStream,
-  type ClientReadableStream,
-  credentials,
-  Metadata,
-} from '@grpc/grpc-js';
+import { Client, type ClientDuplexStream, type ClientReadableStream, credentials, Metadata } from '@grpc/grpc-js';
 import { AbortedError, type CallOptions } from '../common/deadline.ts';
 import { containerdError } from './containerd-error.ts';
 import { ContainerdProto } from './containerd-proto.ts';

@@ -101,8 +101,7 @@ export function createTransferService(channel: ContainerdChannel): TransferServi
       try {
         const progress = await openProgress(request, signal);
         opened.push(progress);
-        const credentials =
-          credentialsFor === undefined ? undefined : await openCredentials(credentialsFor, signal);
+        const credentials = credentialsFor === undefined ? undefined : await openCredentials(credentialsFor, signal);
         if (credentials !== undefined) {
           opened.push(credentials);
         }

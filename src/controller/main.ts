@@ -172,8 +172,7 @@ class Observation {
   constructor({ lambdaNodes: nodes, workers }: Informers) {
     this.metrics = registerControllerMetrics(this.#registry, {
       workersByPhase: () => count(workers.cache.list(), (worker) => worker.status?.phase ?? 'Pending'),
-      nodesByLiveness: () =>
-        count(nodes.cache.list(), ({ metadata }) => this.liveness?.of(metadata.name) ?? 'unknown'),
+      nodesByLiveness: () => count(nodes.cache.list(), ({ metadata }) => this.liveness?.of(metadata.name) ?? 'unknown'),
     });
     this.reconcilerMetrics = registerReconcilerMetrics(this.#registry);
   }

@@ -137,9 +137,7 @@ class Term {
     });
     this.#authority = new CaController({ client, systemNamespace, clock, logger });
     const collector = new NodeGarbageCollector({ ...options, lambdaNodes, snapshot, assignments });
-    this.#workerQueue = this.#queue('workers', CONCURRENCY, (key, call) =>
-      this.#reconciler.reconcile(key, call),
-    );
+    this.#workerQueue = this.#queue('workers', CONCURRENCY, (key, call) => this.#reconciler.reconcile(key, call));
     this.#nodeQueue = this.#queue('nodes', 1, async (name, call) => {
       await collector.sweep(name, call);
       return {};
@@ -208,8 +206,7 @@ class Term {
   }
 
   #startTasks(): void {
-    const { client, clock, holds, lambdaNodes, leaseClient, liveness, logger, nodes, systemNamespace } =
-      this.#options;
+    const { client, clock, holds, lambdaNodes, leaseClient, liveness, logger, nodes, systemNamespace } = this.#options;
     this.#tasks.run('leases', (signal) =>
       readLeases(
         {
@@ -225,9 +222,7 @@ class Term {
       ),
     );
     if (holds === undefined) {
-      this.#tasks.run('holds', (signal) =>
-        removeHoldPods({ client, systemNamespace, clock, logger }, signal),
-      );
+      this.#tasks.run('holds', (signal) => removeHoldPods({ client, systemNamespace, clock, logger }, signal));
     }
     this.#tasks.run('ranges', (signal) =>
       publishRanges({ client, systemNamespace, nodes: nodes.cache, clock, logger }, signal),
@@ -235,9 +230,7 @@ class Term {
     const onError = (error: unknown): void =>
       logger.warn({ error: messageOf(error) }, 'client authority could not be refreshed');
     const period = { clock, everyMs: AUTHORITY_EVERY_MS, retryMs: AUTHORITY_RETRY_MS, onError };
-    this.#tasks.run('authority', (signal) =>
-      repeat(period, signal, () => this.#authority.refresh({ signal })),
-    );
+    this.#tasks.run('authority', (signal) => repeat(period, signal, () => this.#authority.refresh({ signal })));
   }
 
   async #sign(name: string, call: CallOptions): Promise<ReconcileResult> {

@@ -6,14 +6,7 @@ import { dockerError } from './docker-error.ts';
 import { type LogFrame, readLogFrames } from './log-frames.ts';
 
 /** State of a container, in the engine's words. */
-export type ContainerStatus =
-  | 'created'
-  | 'running'
-  | 'paused'
-  | 'restarting'
-  | 'removing'
-  | 'exited'
-  | 'dead';
+export type ContainerStatus = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
 /** A container as the engine describes it. */
 export interface DockerContainer {
@@ -110,9 +103,7 @@ export function createContainerService(channel: DockerChannel): ContainerService
       );
     },
     async kill(name, options = {}) {
-      await unlessEnded(
-        act('kill', name, options, (container, abortSignal) => container.kill({ abortSignal })),
-      );
+      await unlessEnded(act('kill', name, options, (container, abortSignal) => container.kill({ abortSignal })));
     },
     async pause(name, options = {}) {
       await act('pause', name, options, (container, abortSignal) => container.pause({ abortSignal }));

@@ -44,11 +44,7 @@ export function dockerError(what: string, error: unknown, signal?: AbortSignal):
   if (status === undefined) {
     // An answer that breaks off has no errno.
     const broken = errnoOf(error) !== undefined || (error instanceof Error && error.message === 'aborted');
-    return new DockerError(
-      `${what}: ${messageOf(error)}`,
-      broken ? 'RuntimeUnavailable' : 'DockerFailed',
-      error,
-    );
+    return new DockerError(`${what}: ${messageOf(error)}`, broken ? 'RuntimeUnavailable' : 'DockerFailed', error);
   }
   const text = answerOf(error);
   return new DockerError(`${what}: ${text}`, codeOf(status, text), error);
@@ -57,9 +53,7 @@ export function dockerError(what: string, error: unknown, signal?: AbortSignal):
 /** The code of a fault with the engine's `text`, under an HTTP status or within an answer. */
 export function codeOf(status: number, text: string): DockerErrorCode {
   // A full disk, which people have to recognise and HTTP has no status for.
-  return /no space left on device|disk quota exceeded/.test(text)
-    ? 'DiskFull'
-    : (CODES.get(status) ?? 'DockerFailed');
+  return /no space left on device|disk quota exceeded/.test(text) ? 'DiskFull' : (CODES.get(status) ?? 'DockerFailed');
 }
 
 function statusOf(error: unknown): number | undefined {

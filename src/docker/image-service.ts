@@ -61,9 +61,7 @@ interface PullLine {
 export function createImageService({ docker, call }: DockerChannel): ImageService {
   return {
     async inspect(reference, options = {}) {
-      const info = await call(`docker image inspect ${reference}`, options, () =>
-        docker.getImage(reference).inspect(),
-      );
+      const info = await call(`docker image inspect ${reference}`, options, () => docker.getImage(reference).inspect());
       const { Id: id, RepoDigests: repoDigests, Config: config, Os: os, Architecture: architecture } = info;
       const layers = info.RootFS?.Layers ?? [];
       return {
@@ -73,9 +71,7 @@ export function createImageService({ docker, call }: DockerChannel): ImageServic
       };
     },
     async names(options = {}) {
-      const images = await call('docker image ls', options, (abortSignal) =>
-        docker.listImages({ abortSignal }),
-      );
+      const images = await call('docker image ls', options, (abortSignal) => docker.listImages({ abortSignal }));
       return images.flatMap(({ RepoTags: tags }) => tags ?? []).filter((tag) => tag !== UNTAGGED);
     },
     async pull({ reference, platform, credentials, onProgress }, { signal }) {

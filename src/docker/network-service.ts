@@ -24,9 +24,7 @@ export interface NetworkService {
 export function createNetworkService({ docker, call }: DockerChannel): NetworkService {
   return {
     async inspect(name, options = {}) {
-      const info = await call(`docker network inspect ${name}`, options, () =>
-        docker.getNetwork(name).inspect(),
-      );
+      const info = await call(`docker network inspect ${name}`, options, () => docker.getNetwork(name).inspect());
       return { driver: info.Driver, labels: info.Labels ?? {} };
     },
     async createBridge({ name, labels, options: driverOptions }, options = {}) {

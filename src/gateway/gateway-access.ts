@@ -75,9 +75,7 @@ export async function createGatewayAccess(options: GatewayAccessOptions): Promis
   // Known once the server listens; there is no call before.
   let onLoopback = false;
   const verified =
-    flags.callers.authentication === 'on'
-      ? verify(options, tasks, certificates, () => onLoopback)
-      : undefined;
+    flags.callers.authentication === 'on' ? verify(options, tasks, certificates, () => onLoopback) : undefined;
   return {
     access: verified?.access ?? createOpenAccess(() => onLoopback),
     createServer: tls?.createServer,
@@ -110,9 +108,7 @@ function warn(flags: AccessFlags, listen: HostPort, logger: Logger): void {
     return;
   }
   if (flags.callers.authentication === 'off') {
-    logger.warn(
-      'authentication is off: every client that reaches the port may call every function of the namespace',
-    );
+    logger.warn('authentication is off: every client that reaches the port may call every function of the namespace');
   } else if (flags.tls.cert === undefined) {
     logger.warn('no TLS: unless a proxy in front has it, tokens and calls can be read on their way');
   }

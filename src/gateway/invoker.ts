@@ -104,11 +104,7 @@ export class Invoker {
           throw this.#exhausted(target, passing);
         }
         place.stepAside();
-        await this.#nextChange(
-          target.name,
-          Math.min(left, passing === undefined ? left : ASK_AGAIN_MS),
-          caller,
-        );
+        await this.#nextChange(target.name, Math.min(left, passing === undefined ? left : ASK_AGAIN_MS), caller);
         const turn = place.stepBack(caller);
         if (turn !== undefined) {
           const since = clock.monotonic();
@@ -236,10 +232,7 @@ export class Invoker {
       const node = worker.assignment?.nodeName ?? '';
       switch (obstacle) {
         case 'Unassigned':
-          if (
-            worker.unschedulable?.reason === 'NoneFits' ||
-            worker.unschedulable?.reason === 'PinnedNodeUnfit'
-          ) {
+          if (worker.unschedulable?.reason === 'NoneFits' || worker.unschedulable?.reason === 'PinnedNodeUnfit') {
             return throttled(
               `Worker ${worker.name} has no node: ${worker.unschedulable.message}`,
               'ConcurrentInvocationLimitExceeded',
@@ -250,9 +243,7 @@ export class Invoker {
             `Worker ${worker.name} has no node: ${worker.unschedulable?.message ?? 'it has not been assigned yet'}`,
           );
         case 'AgentUnreachable':
-          return unavailable(
-            `The agent of node ${node}, which has worker ${worker.name}, cannot be reached.`,
-          );
+          return unavailable(`The agent of node ${node}, which has worker ${worker.name}, cannot be reached.`);
         case 'NotTakenOver':
           return unavailable(`Node ${node} has not taken over worker ${worker.name} yet.`);
         case undefined:

@@ -32,11 +32,7 @@ interface Phase {
 }
 
 /** Runs a gateway until the signal fires, and then lets every call end. */
-export async function runGateway(
-  config: GatewayConfig,
-  context: RoleContext,
-  times: GatewayTimes = {},
-): Promise<void> {
+export async function runGateway(config: GatewayConfig, context: RoleContext, times: GatewayTimes = {}): Promise<void> {
   await withStops(async (stops) => {
     const phase: Phase = { config, context, stops };
     const listen = parseHostPort(config.server.listen);
@@ -118,10 +114,7 @@ async function open(
     isApiServerAway: () => workers.hasSynced() && !workers.isCurrent(),
   });
   stops.defer(() => callers.stop());
-  const eventStore = await openEventStore(
-    { stateDir, namespace, events: config.events },
-    { env, clock, logger },
-  );
+  const eventStore = await openEventStore({ stateDir, namespace, events: config.events }, { env, clock, logger });
   stops.defer(() => eventStore.close());
   const identity: ClientIdentity = await ClientIdentity.open({
     folder: stateDir,

@@ -191,9 +191,7 @@ async function findManifest(
   );
   const chosen = choosePlatform(entries, platform);
   if (chosen === undefined) {
-    const offered = entries.flatMap((entry) =>
-      entry.platform === undefined ? [] : [describe(entry.platform)],
-    );
+    const offered = entries.flatMap((entry) => (entry.platform === undefined ? [] : [describe(entry.platform)]));
     throw invalid(
       `the image is not made for ${describe(platform)}; it offers ${[...new Set(offered)].filter((name) => name !== 'unknown/unknown').join(', ') || 'nothing'}`,
     );
@@ -203,9 +201,7 @@ async function findManifest(
 
 /** The entry for the platform: the same variant first, then one with another variant or none. */
 function choosePlatform(entries: readonly Descriptor[], platform: Platform): Descriptor | undefined {
-  const fitting = entries.filter(
-    (entry) => entry.platform !== undefined && matches(entry.platform, platform),
-  );
+  const fitting = entries.filter((entry) => entry.platform !== undefined && matches(entry.platform, platform));
   return (
     fitting.find((entry) => entry.platform?.variant === platform.variant) ??
     fitting[0] ??
@@ -232,9 +228,7 @@ async function readDocument(
 ): Promise<Readonly<Record<string, unknown>>> {
   const bytes = await content.read(digest, options);
   if (bytes.length > MAX_DOCUMENT_BYTES) {
-    throw invalid(
-      `${digest} is larger than ${MAX_DOCUMENT_BYTES} bytes and can be no manifest or configuration`,
-    );
+    throw invalid(`${digest} is larger than ${MAX_DOCUMENT_BYTES} bytes and can be no manifest or configuration`);
   }
   let parsed: unknown;
   try {
@@ -304,10 +298,7 @@ function text(value: unknown, where: string, field: string): string {
 
 function stringMap(value: unknown, where: string): Readonly<Record<string, string>> {
   return Object.fromEntries(
-    Object.entries(optionalObject(value, where, 'Labels')).map(([key, entry]) => [
-      key,
-      text(entry, where, 'Labels'),
-    ]),
+    Object.entries(optionalObject(value, where, 'Labels')).map(([key, entry]) => [key, text(entry, where, 'Labels')]),
   );
 }
 

@@ -117,8 +117,7 @@ function splitTag(text: string, rest: string): { path: string; tag?: string } {
 function splitRegistry(path: string): { registry: string; repository: string } {
   const slash = path.indexOf('/');
   const first = slash === -1 ? '' : path.slice(0, slash);
-  const namesRegistry =
-    slash !== -1 && (/[.:]/.test(first) || first === 'localhost' || first !== first.toLowerCase());
+  const namesRegistry = slash !== -1 && (/[.:]/.test(first) || first === 'localhost' || first !== first.toLowerCase());
   let registry = namesRegistry ? first : DEFAULT_REGISTRY;
   const repository = namesRegistry ? path.slice(slash + 1) : path;
   if (registry === LEGACY_DEFAULT_REGISTRY) {

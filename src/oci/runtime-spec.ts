@@ -102,13 +102,7 @@ const MASKED_PATHS: readonly string[] = [
   '/sys/firmware',
   '/sys/devices/virtual/powercap',
 ];
-const READONLY_PATHS: readonly string[] = [
-  '/proc/bus',
-  '/proc/fs',
-  '/proc/irq',
-  '/proc/sys',
-  '/proc/sysrq-trigger',
-];
+const READONLY_PATHS: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
 
 /**
  * Builds the OCI runtime spec of a worker: no capabilities, no new privileges, a read-only root with a sized writable
@@ -157,14 +151,10 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
         { type: 'ipc' },
         { type: 'mount' },
         { type: 'cgroup' },
-        ...(options.netnsPath === undefined
-          ? []
-          : [{ type: 'uts' }, { type: 'network', path: options.netnsPath }]),
+        ...(options.netnsPath === undefined ? [] : [{ type: 'uts' }, { type: 'network', path: options.netnsPath }]),
         ...(userIds === undefined ? [] : [{ type: 'user' }]),
       ],
-      ...(userIds === undefined
-        ? {}
-        : { uidMappings: idMappings(userIds), gidMappings: idMappings(userIds) }),
+      ...(userIds === undefined ? {} : { uidMappings: idMappings(userIds), gidMappings: idMappings(userIds) }),
       resources: {
         devices: [{ allow: false, access: 'rwm' }],
         // The kernel charges a tmpfs to its writer; equal limits mean no swap.

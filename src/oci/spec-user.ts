@@ -72,10 +72,9 @@ function resolveGroup(group: string, options: UserSources): number {
   }
   const entry = readGroups(options.group ?? '').find((candidate) => candidate.name === group);
   if (entry === undefined) {
-    throw new EsbError(
-      `the image's group '${group}' is not in its /etc/group: build the image with a numeric USER`,
-      { code: 'ImageInvalid' },
-    );
+    throw new EsbError(`the image's group '${group}' is not in its /etc/group: build the image with a numeric USER`, {
+      code: 'ImageInvalid',
+    });
   }
   return entry.gid;
 }
@@ -91,17 +90,13 @@ function isNumeric(text: string): boolean {
 
 function readPasswd(text: string): readonly PasswdEntry[] {
   return records(text).flatMap(([name, , uid, gid]) =>
-    name === undefined || uid === undefined || gid === undefined
-      ? []
-      : [{ name, uid: Number(uid), gid: Number(gid) }],
+    name === undefined || uid === undefined || gid === undefined ? [] : [{ name, uid: Number(uid), gid: Number(gid) }],
   );
 }
 
 function readGroups(text: string): readonly { name: string; gid: number; members: readonly string[] }[] {
   return records(text).flatMap(([name, , gid, members]) =>
-    name === undefined || gid === undefined
-      ? []
-      : [{ name, gid: Number(gid), members: (members ?? '').split(',') }],
+    name === undefined || gid === undefined ? [] : [{ name, gid: Number(gid), members: (members ?? '').split(',') }],
   );
 }
 

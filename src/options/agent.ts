@@ -6,10 +6,7 @@ export const agentFlags = {
   server: {
     logLevel,
     listen: text('--listen <host:port>', 'where gateways call').or(':9443'),
-    advertise: text(
-      '--advertise <host:port>',
-      'address that gateways are told; the first of the machine by default',
-    ),
+    advertise: text('--advertise <host:port>', 'address that gateways are told; the first of the machine by default'),
     health: text('--health <host:port>', 'where /healthz, /readyz and /metrics are served').or(':9093'),
     otlpEndpoint,
   },
@@ -26,9 +23,7 @@ export const agentFlags = {
     type: choice('--runtime-type <type>', 'what runs the workers', ['containerd', 'docker'])
       .or('containerd')
       .env('RUNTIME_TYPE'),
-    containerdSocket: text('--containerd-socket <file>', 'socket of containerd').or(
-      '/run/containerd/containerd.sock',
-    ),
+    containerdSocket: text('--containerd-socket <file>', 'socket of containerd').or('/run/containerd/containerd.sock'),
     dockerSocket: text('--docker-socket <file>', 'socket of the Docker engine').or('/var/run/docker.sock'),
     workersPerShim: wholeNumber(
       '--workers-per-shim <n>',

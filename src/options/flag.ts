@@ -106,16 +106,11 @@ export function addFlags(command: Command, groups: FlagGroups): void {
 }
 
 /** The options of a command from what its command line gave. */
-export function readOptions<Groups extends FlagGroups>(
-  groups: Groups,
-  given: OptionValues,
-): OptionsOf<Groups> {
+export function readOptions<Groups extends FlagGroups>(groups: Groups, given: OptionValues): OptionsOf<Groups> {
   return Object.fromEntries(
     Object.entries(groups).map(([subject, group]) => [
       subject,
-      Object.fromEntries(
-        Object.entries(group).map(([name, flag]) => [name, given[flag.attributeName()] as unknown]),
-      ),
+      Object.fromEntries(Object.entries(group).map(([name, flag]) => [name, given[flag.attributeName()] as unknown])),
     ]),
   ) as OptionsOf<Groups>;
 }

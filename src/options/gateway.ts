@@ -16,14 +16,12 @@ export const gatewayFlags = {
     namespace: text('--namespace <name>', 'namespace whose functions are served').or('default'),
   },
   callers: {
-    authentication: choice('--authentication <on|off>', 'whether callers have to prove who they are', [
+    authentication: choice('--authentication <on|off>', 'whether callers have to prove who they are', ['on', 'off']).or(
       'on',
-      'off',
-    ]).or('on'),
-    accessKeys: text(
-      '--access-keys <name>',
-      'Secret with the access keys, in the namespace; empty for none',
-    ).or(ACCESS_KEYS_SECRET),
+    ),
+    accessKeys: text('--access-keys <name>', 'Secret with the access keys, in the namespace; empty for none').or(
+      ACCESS_KEYS_SECRET,
+    ),
     tokenAudience: list(
       '--token-audience <name>',
       'audience that bearer tokens have to be for, in place of esb-gateway.NAMESPACE and esb-gateway; may be repeated',
@@ -45,26 +43,14 @@ export const gatewayFlags = {
     ).or(100),
   },
   tls: {
-    cert: text(
-      '--tls-cert <file>',
-      'certificate of the Lambda API; without it the API is served without TLS',
-    ),
+    cert: text('--tls-cert <file>', 'certificate of the Lambda API; without it the API is served without TLS'),
     key: text('--tls-key <file>', 'key of that certificate'),
     clientCa: text('--client-ca <file>', 'authorities whose clients are known by their certificate'),
   },
   limits: {
-    maxRequests: wholeNumber(
-      '--max-requests <n>',
-      'requests under way before further ones are refused',
-      1,
-    ).or(8192),
-    maxHeld: bytes('--max-held <bytes>', 'bytes of bodies and answers held before that').or(
-      512 * 2 ** 20,
-      '512Mi',
-    ),
-    maxConnections: wholeNumber('--max-connections <n>', 'connections before further ones are closed', 1).or(
-      16384,
-    ),
+    maxRequests: wholeNumber('--max-requests <n>', 'requests under way before further ones are refused', 1).or(8192),
+    maxHeld: bytes('--max-held <bytes>', 'bytes of bodies and answers held before that').or(512 * 2 ** 20, '512Mi'),
+    maxConnections: wholeNumber('--max-connections <n>', 'connections before further ones are closed', 1).or(16384),
     maxConnectionsPerAddress: wholeNumber(
       '--max-connections-per-address <n>',
       'connections of one address before further ones are closed; half of all by default',
@@ -75,12 +61,7 @@ export const gatewayFlags = {
       'how late the program may be before requests are refused',
       10,
     ).or(3000),
-    maxHeap: wholeNumber(
-      '--max-heap <percent>',
-      'how full the heap may be before requests are refused',
-      1,
-      100,
-    ).or(85),
+    maxHeap: wholeNumber('--max-heap <percent>', 'how full the heap may be before requests are refused', 1, 100).or(85),
     maxQueueWait: wholeNumber(
       '--max-queue-wait <seconds>',
       'how long a call waits until its function has a place for it',
@@ -119,10 +100,7 @@ export const gatewayFlags = {
     ),
   },
   observation: {
-    timingHeaders: toggle(
-      '--no-timing-headers',
-      'answers do not tell what a call found and how long it took where',
-    ),
+    timingHeaders: toggle('--no-timing-headers', 'answers do not tell what a call found and how long it took where'),
     accessLog: toggle('--access-log', 'log a line for each request'),
     otlpEndpoint,
     metricsFunctions: wholeNumber(

@@ -19,10 +19,9 @@ export const kubeconfig = text(
   'how to reach the API server; without it, the service account of the Pod',
 );
 
-export const systemNamespace = text(
-  '--system-namespace <name>',
-  'where Leases and the client authority are kept',
-).or(SYSTEM_NAMESPACE);
+export const systemNamespace = text('--system-namespace <name>', 'where Leases and the client authority are kept').or(
+  SYSTEM_NAMESPACE,
+);
 
 export const otlpEndpoint = text(
   '--otlp-endpoint <url>',

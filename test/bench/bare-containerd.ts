@@ -213,9 +213,7 @@ export class BareContainerd {
       .slice(1)
       .map((line) => line.split(/\s+/));
     const parents = new Set(listed.map((row) => row[1]));
-    const top = listed
-      .map((row) => row[0] ?? '')
-      .find((key) => key.startsWith('sha256:') && !parents.has(key));
+    const top = listed.map((row) => row[0] ?? '').find((key) => key.startsWith('sha256:') && !parents.has(key));
     if (top === undefined) {
       throw new Error(`no unpacked snapshot of ${this.#image}`);
     }
@@ -233,12 +231,7 @@ export class BareContainerd {
     return stdout;
   }
 
-  #call(
-    service: string,
-    method: string,
-    request: object,
-    inNamespace = namespace,
-  ): Promise<Record<string, unknown>> {
+  #call(service: string, method: string, request: object, inNamespace = namespace): Promise<Record<string, unknown>> {
     const client = this.#client(service);
     const metadata = new Metadata();
     metadata.set('containerd-namespace', inNamespace);

@@ -73,9 +73,7 @@ export function tableOf(results: readonly BenchResult[]): string {
     verdictOf(result),
   ]);
   const head = ['what', 'unit', 'n', 'p50', 'p95', 'p99', 'bare p50 / p99', 'ratio p50 / p99', 'budget', ''];
-  const widths = head.map((text, column) =>
-    Math.max(text.length, ...rows.map((row) => row[column]?.length ?? 0)),
-  );
+  const widths = head.map((text, column) => Math.max(text.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]): string =>
     `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`;
   return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');

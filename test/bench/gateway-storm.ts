@@ -41,8 +41,7 @@ export const gatewayStorm: Scenario = {
       for (let round = 0; round < times(bench, ROUNDS); round += 1) {
         await waitFor(
           'all workers to be frozen',
-          async () =>
-            (await Promise.all(ids.map((id) => bare.workerTask(id)))).every((state) => state === 'PAUSED'),
+          async () => (await Promise.all(ids.map((id) => bare.workerTask(id)))).every((state) => state === 'PAUSED'),
           { everyMs: 500, timeoutMs: 120_000 },
         );
         baseline.push(...(await bareStorm(bench, containers, agent)));
@@ -82,9 +81,7 @@ export const gatewayStorm: Scenario = {
 
 async function storm({ instance }: Bench, names: readonly string[], agent: Agent): Promise<Storm> {
   const clients = names.flatMap((name) => Array.from({ length: CALLERS }, () => name));
-  const settled = await Promise.allSettled(
-    clients.map((name) => timedPost(agent, instance.functionUrl(name), '{}')),
-  );
+  const settled = await Promise.allSettled(clients.map((name) => timedPost(agent, instance.functionUrl(name), '{}')));
   return {
     answered: settled.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : [])),
     failures: settled.flatMap((end) => (end.status === 'rejected' ? [String(end.reason)] : [])),

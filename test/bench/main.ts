@@ -49,8 +49,7 @@ function conditions(): Record<string, string | number> {
   const git = (...args: string[]): string => execFileSync('git', args, { encoding: 'utf8' }).trim();
   return {
     date: new Date().toISOString(),
-    commit:
-      git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain') === '' ? '' : ' with changes'),
+    commit: git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain') === '' ? '' : ' with changes'),
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: availableParallelism(),
     memoryGiB: Math.round(totalmem() / 2 ** 30),
@@ -97,10 +96,7 @@ async function measureAlone(
   return tell(await scenario.run({ scale, say }), say);
 }
 
-function tell(
-  given: BenchResult | readonly BenchResult[],
-  say: (text: string) => void,
-): readonly BenchResult[] {
+function tell(given: BenchResult | readonly BenchResult[], say: (text: string) => void): readonly BenchResult[] {
   const those = 'name' in given ? [given] : given;
   say([tableOf(those), ...those.map(({ note }) => note ?? '')].join('\n').trimEnd());
   return those;

@@ -40,11 +40,7 @@ export const placement: ClusterScenario = {
   },
 };
 
-async function measure(
-  { say }: ClusterBench,
-  cluster: ScaleCluster,
-  workers: number,
-): Promise<readonly BenchResult[]> {
+async function measure({ say }: ClusterBench, cluster: ScaleCluster, workers: number): Promise<readonly BenchResult[]> {
   const follower = await cluster.follow();
   say(`creating ${workers} workers ...`);
   await cluster.createWorkers(0, workers);
@@ -58,11 +54,7 @@ async function measure(
   const controller = await cluster.startController('first');
   const sampling = sampleMemory(controller, memory);
   say(`assigning ${workers} workers ...`);
-  await waitFor(
-    'every worker to be assigned',
-    () => alive(controller) && follower.assigned === workers,
-    patience,
-  );
+  await waitFor('every worker to be assigned', () => alive(controller) && follower.assigned === workers, patience);
   const times = follower.assignmentTimes();
   const timesAfter = await cluster.processorTimes();
   cluster.releaseAgents();
@@ -86,8 +78,7 @@ async function measure(
   const ofWorkers = ofResources(written, (what) => what.startsWith('lambdaworkers')) / workers;
   const others = ofResources(steady, (what) => what !== 'leases');
   const span = (times.at(-1) ?? 0) - (times[0] ?? 0);
-  const each = (part: keyof typeof timesAfter): string =>
-    ((timesAfter[part] - timesBefore[part]) / workers).toFixed(2);
+  const each = (part: keyof typeof timesAfter): string => ((timesAfter[part] - timesBefore[part]) / workers).toFixed(2);
   const median = raw.toSorted((left, right) => left - right)[Math.floor(raw.length / 2)] ?? Number.NaN;
   return [
     compare({

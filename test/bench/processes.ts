@@ -15,9 +15,7 @@ export async function processes(): Promise<Process[]> {
   const found = await Promise.all(
     pids.map(async (pid) => ({
       pid,
-      commandLine: (await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => ''))
-        .replaceAll('\0', ' ')
-        .trim(),
+      commandLine: (await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '')).replaceAll('\0', ' ').trim(),
     })),
   );
   return found.filter(({ commandLine }) => commandLine !== '');

@@ -54,9 +54,6 @@ export function timedPost(agent: Agent, url: string, body: string): Promise<Time
 function parseServerTiming(header: string | readonly string[] | undefined): ReadonlyMap<string, number> {
   const text = typeof header === 'string' ? header : (header ?? []).join(',');
   return new Map(
-    [...text.matchAll(/([\w-]+)(?:;desc="[^"]*")?;dur=([\d.]+)/g)].map((match) => [
-      match[1] ?? '',
-      Number(match[2]),
-    ]),
+    [...text.matchAll(/([\w-]+)(?:;desc="[^"]*")?;dur=([\d.]+)/g)].map((match) => [match[1] ?? '', Number(match[2])]),
   );
 }

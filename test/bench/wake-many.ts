@@ -17,12 +17,7 @@ function wakeMany(workers: number, rounds: number, budgetMs: number): Scenario {
   };
 }
 
-async function measure(
-  bench: Bench,
-  workers: number,
-  rounds: number,
-  budgetMs: number,
-): Promise<BenchResult> {
+async function measure(bench: Bench, workers: number, rounds: number, budgetMs: number): Promise<BenchResult> {
   const { instance, bare } = bench;
   const agent = new Agent({ keepAlive: true, maxSockets: workers });
   const names = Array.from({ length: workers }, (_, index) => `many-${index}`);
@@ -48,16 +43,13 @@ async function measure(
   const overMedian: number[] = [];
   const baseline: number[] = [];
   const wave = async (): Promise<number[]> =>
-    Promise.all(
-      names.map(async (name) => (await timedPost(agent, instance.functionUrl(name), '{}')).firstByteMs),
-    );
+    Promise.all(names.map(async (name) => (await timedPost(agent, instance.functionUrl(name), '{}')).firstByteMs));
   // The first call of a worker starts its runtime.
   await wave();
   for (let round = 0; round < rounds; round += 1) {
     await waitFor(
       'all workers to be frozen',
-      async () =>
-        (await Promise.all(ids.map((id) => bare.workerTask(id)))).every((state) => state === 'PAUSED'),
+      async () => (await Promise.all(ids.map((id) => bare.workerTask(id)))).every((state) => state === 'PAUSED'),
       { everyMs: 500, timeoutMs: 60_000 },
     );
     await Promise.all(containers.map((container) => bare.pause(container)));

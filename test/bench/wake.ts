@@ -35,11 +35,9 @@ export const wake: Scenario = {
     /** Work right before both kinds of call: the wait for the freeze, and a bare pause and resume. */
     const settle = async (): Promise<void> => {
       await elapse(QUIET_MS);
-      await waitFor(
-        'the worker to be frozen',
-        async () => (await bare.workerTask(containerId)) === 'PAUSED',
-        { everyMs: 50 },
-      );
+      await waitFor('the worker to be frozen', async () => (await bare.workerTask(containerId)) === 'PAUSED', {
+        everyMs: 50,
+      });
       await bare.pause(container);
       const began = performance.now();
       await bare.resume(container);

@@ -75,9 +75,7 @@ async function startParts(): Promise<readonly PartSpec[]> {
         readFile(join('/sys/fs/cgroup', group, name), 'utf8'),
       ),
     );
-    console.log(
-      `control group ${group}: controllers ${controllers.trim()}; of its groups: ${passedOn.trim()}`,
-    );
+    console.log(`control group ${group}: controllers ${controllers.trim()}; of its groups: ${passedOn.trim()}`);
   }
   return parts;
 }
@@ -104,11 +102,7 @@ async function runTests(project: string, files: readonly string[]): Promise<Tall
 
 async function main(files: readonly string[]): Promise<void> {
   const results: Tally[] = [];
-  const {
-    integration = [],
-    alone = [],
-    e2e = [],
-  } = Object.groupBy(files, (file) => stageOf(file) ?? 'other');
+  const { integration = [], alone = [], e2e = [] } = Object.groupBy(files, (file) => stageOf(file) ?? 'other');
   if (integration.length > 0) {
     results.push(await runTests('integration', integration));
   }
@@ -125,8 +119,7 @@ async function main(files: readonly string[]): Promise<void> {
       }
     }
   }
-  const sum = (count: (one: Tally) => number): number =>
-    results.reduce((total, one) => total + count(one), 0);
+  const sum = (count: (one: Tally) => number): number => results.reduce((total, one) => total + count(one), 0);
   console.log(
     resultMark,
     sum((one) => one.passed),

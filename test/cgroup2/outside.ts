@@ -36,9 +36,7 @@ async function startInstance(signal: AbortSignal): Promise<void> {
   const env = { NODE_COMPILE_CACHE: compiledFolder() };
   const parts = JSON.parse(await readFile(join(home.run, 'parts'), 'utf8')) as PartSpec[];
   const isMoved = ({ name }: PartSpec): boolean => movedParts.includes(name);
-  await supervisor.apply(
-    parts.map((part) => (isMoved(part) ? { ...part, env: { ...part.env, ...env } } : part)),
-  );
+  await supervisor.apply(parts.map((part) => (isMoved(part) ? { ...part, env: { ...part.env, ...env } } : part)));
   await waitFor('the parts to be healthy again', async () =>
     (await supervisor.status()).parts.every(({ health }) => health === 'healthy'),
   );
@@ -62,10 +60,7 @@ async function main(modules: string, tests: readonly string[]): Promise<number> 
     process.env.ESB_TEST_PATIENCE = String(guestPatience);
     const commands = await serveCommands();
     const containerdPort = await anyFreePort();
-    await relaySockets(
-      `unix:${openHome().node('node-1').containerdSocket}`,
-      `tcp:127.0.0.1:${containerdPort}`,
-    );
+    await relaySockets(`unix:${openHome().node('node-1').containerdSocket}`, `tcp:127.0.0.1:${containerdPort}`);
     const began = performance.now();
     const layout = {
       kernelRelease,

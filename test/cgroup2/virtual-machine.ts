@@ -53,13 +53,7 @@ async function initialFiles(folder: string, layout: GuestLayout): Promise<string
   await writeFile(join(root, 'init'), firstProgram(layout), { mode: 0o755 });
   await writeFile(join(root, 'second'), secondProgram(layout));
   const archive = join(folder, 'first.cpio');
-  await runCommand('bash', [
-    '-c',
-    'cd "$1" && find . | busybox cpio -o -H newc > "$2"',
-    'pack',
-    root,
-    archive,
-  ]);
+  await runCommand('bash', ['-c', 'cd "$1" && find . | busybox cpio -o -H newc > "$2"', 'pack', root, archive]);
   return archive;
 }
 
@@ -73,11 +67,7 @@ function network({ containerdPort }: GuestLayout): string {
  *
  * @throws the reason of `signal`, with the guest ended, when that aborts
  */
-export async function runGuest(
-  folder: string,
-  layout: GuestLayout,
-  signal: AbortSignal,
-): Promise<Tally | undefined> {
+export async function runGuest(folder: string, layout: GuestLayout, signal: AbortSignal): Promise<Tally | undefined> {
   const archive = await initialFiles(folder, layout);
   const socket = join(folder, 'files.sock');
   const files = spawn(virtiofsd, [

@@ -115,9 +115,7 @@ export class CallBook {
     const seen = new Map<string, Call>();
     for (const call of this.#calls) {
       for (const what of judge(call, witness, excuses)) {
-        wrong.push(
-          `${call.id} of ${call.worker} by gateway-${call.gateway}: ${what}: ${JSON.stringify(call)}`,
-        );
+        wrong.push(`${call.id} of ${call.worker} by gateway-${call.gateway}: ${what}: ${JSON.stringify(call)}`);
       }
       if (call.end.kind === 'answered') {
         const run = `${call.worker} ${call.end.boot} ${call.end.counter}`;
@@ -151,10 +149,12 @@ export class CallBook {
   async #send(worker: string, gateway: number, payload: object): Promise<CallEnd> {
     const signal = AbortSignal.timeout(HUNG_AFTER_MS);
     try {
-      const answer = await request(
-        `${this.#gateways[gateway - 1]}/2015-03-31/functions/${worker}/invocations`,
-        { method: 'POST', body: JSON.stringify(payload), dispatcher: this.#agent, signal },
-      );
+      const answer = await request(`${this.#gateways[gateway - 1]}/2015-03-31/functions/${worker}/invocations`, {
+        method: 'POST',
+        body: JSON.stringify(payload),
+        dispatcher: this.#agent,
+        signal,
+      });
       const text = await answer.body.text();
       return endOf(answer.statusCode, answer.headers, text);
     } catch (error) {

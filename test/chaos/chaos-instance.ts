@@ -92,9 +92,7 @@ async function bringUp(root: string): Promise<ChaosInstance> {
   const clockFile = join(home.root, 'clock');
   await writeFile(clockFile, '+0');
   const specs = JSON.parse(await readFile(join(home.run, 'parts'), 'utf8')) as PartSpec[];
-  await supervisor.apply(
-    specs.map((spec) => withAudits(clocked.has(spec.name) ? withClock(spec, clockFile) : spec)),
-  );
+  await supervisor.apply(specs.map((spec) => withAudits(clocked.has(spec.name) ? withClock(spec, clockFile) : spec)));
   const client = createKubeClient({
     source: createKubeConnectionSource({ kubeconfig: home.kubeconfig }),
     userAgent: 'esb-chaos',

@@ -308,10 +308,7 @@ async function removeAll(
   return left;
 }
 
-async function excess(
-  before: ReadonlyMap<string, Holdings>,
-  after: ReadonlyMap<string, Holdings>,
-): Promise<string[]> {
+async function excess(before: ReadonlyMap<string, Holdings>, after: ReadonlyMap<string, Holdings>): Promise<string[]> {
   const found: string[] = [];
   for (const [name, now] of after) {
     const then = before.get(name);
@@ -352,8 +349,7 @@ function excusesOf(done: readonly DoneFault[]): Excuses {
     mayStall: (call) =>
       of(
         call,
-        (fault) =>
-          fault.kind === 'stop' && fault.target.kind === 'worker' && fault.target.worker === call.worker,
+        (fault) => fault.kind === 'stop' && fault.target.kind === 'worker' && fault.target.worker === call.worker,
       ),
   };
 }

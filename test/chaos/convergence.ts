@@ -33,10 +33,7 @@ export async function untilNothingDiffers(
 }
 
 /** Where workers are not as they are wanted, by their resources and by containerd itself. */
-export async function differencesFromWishes(
-  instance: ChaosInstance,
-  wishes: Wishes,
-): Promise<readonly string[]> {
+export async function differencesFromWishes(instance: ChaosInstance, wishes: Wishes): Promise<readonly string[]> {
   const workers = new Map((await wishes.list()).map((worker) => [worker.metadata.name, worker]));
   const wrong: string[] = [];
   const tasks = new Map((await tasksOf(instance)).map((task) => [`${task.node}/${task.container}`, task]));

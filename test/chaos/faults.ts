@@ -2,12 +2,7 @@ import { chmod, open, readlink, rename, rm, symlink, writeFile } from 'node:fs/p
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Home } from '../../local/common/home.ts';
-import {
-  identify,
-  isRunning,
-  type ProcessIdentity,
-  signalProcess,
-} from '../../local/common/process-table.ts';
+import { identify, isRunning, type ProcessIdentity, signalProcess } from '../../local/common/process-table.ts';
 import { instanceCgroup } from '../../local/instance/parts.ts';
 import { readPartRecord } from '../../local/supervisor/supervised-part.ts';
 import { errnoOf, unreachable } from '../../src/common/errors.ts';
@@ -261,9 +256,7 @@ export class Faults {
   }
 
   /** The first process of a worker's container, and its node. */
-  async #workerOf(
-    worker: string,
-  ): Promise<{ readonly node: string; readonly process: ProcessIdentity } | undefined> {
+  async #workerOf(worker: string): Promise<{ readonly node: string; readonly process: ProcessIdentity } | undefined> {
     const place = await this.#options.placeOf(worker);
     if (place === undefined) {
       return undefined;

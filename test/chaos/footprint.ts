@@ -39,8 +39,7 @@ export async function footprintOf(home: Home, node: string): Promise<Footprint> 
   };
   const inside = async (program: string, ...args: string[]): Promise<string[]> => {
     const command = [program, ...args];
-    const entered =
-      namespace === undefined ? command : ['nsenter', `--net=/run/netns/${namespace}`, ...command];
+    const entered = namespace === undefined ? command : ['nsenter', `--net=/run/netns/${namespace}`, ...command];
     return lines((await run(entered[0] ?? '', entered.slice(1))).stdout);
   };
   const found = async (...args: string[]): Promise<string[]> =>
@@ -76,9 +75,7 @@ export async function footprintOf(home: Home, node: string): Promise<Footprint> 
     record: await entries(join(place.agent, 'workers')),
     'mark of a call': (await entries(place.agentRun)).filter((name) => name.endsWith('.mark')),
     'state of runc': await found(join(place.agentRun, 'runc'), '-mindepth', '2', '-type', 'd'),
-    'temporary file': (await found(`${place.agent}/`, '-type', 'f')).filter((name) =>
-      /\.(tmp|new|part)/.test(name),
-    ),
+    'temporary file': (await found(`${place.agent}/`, '-type', 'f')).filter((name) => /\.(tmp|new|part)/.test(name)),
   };
 }
 

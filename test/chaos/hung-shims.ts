@@ -46,9 +46,7 @@ export class HungShims {
   left(): readonly string[] {
     return this.#all
       .filter(({ done }) => done.to === Number.POSITIVE_INFINITY)
-      .map(
-        ({ worker, node, shim }) => `the stopped shim of ${worker} on ${node} is there: process ${shim.pid}`,
-      );
+      .map(({ worker, node, shim }) => `the stopped shim of ${worker} on ${node} is there: process ${shim.pid}`);
   }
 
   /** Those that were there for longer than they may. */
@@ -58,9 +56,7 @@ export class HungShims {
       const allowedMs = allowedHang(hung, done);
       return tookMs <= allowedMs
         ? []
-        : [
-            `the stopped shim of ${hung.worker} was there for ${Math.round(tookMs)} ms, allowed are ${allowedMs} ms`,
-          ];
+        : [`the stopped shim of ${hung.worker} was there for ${Math.round(tookMs)} ms, allowed are ${allowedMs} ms`];
     });
   }
 
@@ -106,9 +102,7 @@ function hinders({ fault }: DoneFault, node: string): boolean {
   switch (fault.kind) {
     case 'kill':
     case 'stop':
-      return (
-        (fault.target.kind === 'agent' || fault.target.kind === 'containerd') && fault.target.node === node
-      );
+      return (fault.target.kind === 'agent' || fault.target.kind === 'containerd') && fault.target.node === node;
     case 'disk':
     case 'outage':
       return fault.node === node;

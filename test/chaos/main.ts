@@ -116,9 +116,7 @@ async function main(): Promise<number> {
       write(`chaos passed: seed ${seed}, ${walked}, ${values.workers} workers\n`);
       return 0;
     }
-    write(
-      `\nHistory (seconds, step, what):\n${history.join('\n')}\n\nWhat is wrong:\n${wrong.join('\n')}\n\n`,
-    );
+    write(`\nHistory (seconds, step, what):\n${history.join('\n')}\n\nWhat is wrong:\n${wrong.join('\n')}\n\n`);
     write(`chaos FAILED: seed ${seed}, ${walked}; once more with: ${again}\n`);
     return 1;
   } finally {

@@ -40,10 +40,7 @@ interface Known {
  */
 export function* walk(options: WalkOptions): Generator<Step, never> {
   const random = new Random(options.seed);
-  const names = Array.from(
-    { length: options.workers },
-    (_, index) => `chaos-${String(index + 1).padStart(2, '0')}`,
-  );
+  const names = Array.from({ length: options.workers }, (_, index) => `chaos-${String(index + 1).padStart(2, '0')}`);
   const known = new Map<string, Known>();
   for (let number = 1; ; number += 1) {
     const waitMs = random.chance(0.3) ? 0 : random.between(20, 300);
@@ -72,9 +69,7 @@ function longFault(
     const wish = known.get(name)?.wish;
     return wish?.desiredState !== 'Absent' && wish?.removeAfter === undefined;
   });
-  return resting.length === 0
-    ? undefined
-    : { kind: 'fault', fault: { kind: 'hang', worker: random.pick(resting) } };
+  return resting.length === 0 ? undefined : { kind: 'fault', fault: { kind: 'hang', worker: random.pick(resting) } };
 }
 
 /** Workers that may be ended by force once more. */
@@ -196,9 +191,7 @@ function nextTarget(random: Random, known: ReadonlyMap<string, Known>): Target {
     case 'shim':
     case 'worker': {
       const names = mild(known);
-      return names.length === 0
-        ? { kind: 'agent', node: random.pick(nodes) }
-        : { kind, worker: random.pick(names) };
+      return names.length === 0 ? { kind: 'agent', node: random.pick(nodes) } : { kind, worker: random.pick(names) };
     }
     case 'gateway':
     case 'controller':

@@ -124,11 +124,7 @@ export class Wishes {
   }
 
   get(worker: string): Promise<LambdaWorker | undefined> {
-    return this.#options.client.get(
-      lambdaWorkers,
-      { namespace: NAMESPACE, name: worker },
-      { deadlineMs: ATTEMPT_MS },
-    );
+    return this.#options.client.get(lambdaWorkers, { namespace: NAMESPACE, name: worker }, { deadlineMs: ATTEMPT_MS });
   }
 
   #write(worker: string, attempt: () => Promise<boolean>): void {

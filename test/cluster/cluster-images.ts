@@ -10,19 +10,7 @@ import { registryAddress } from './cluster-network.ts';
 /** Where the image is that sandboxes run and test Pods have their shell from. */
 export const shellImage = `${registryAddress}/busybox:1`;
 
-const programs = [
-  'sh',
-  'sleep',
-  'cat',
-  'ls',
-  'echo',
-  'wget',
-  'httpd',
-  'mount',
-  'mkdir',
-  'touch',
-  'id',
-] as const;
+const programs = ['sh', 'sleep', 'cat', 'ls', 'echo', 'wget', 'httpd', 'mount', 'mkdir', 'touch', 'id'] as const;
 
 /** Puts the image of a shell together from the machine's busybox; gives the folder of its OCI layout. */
 export async function buildShellImage(folder: string): Promise<string> {
@@ -61,10 +49,7 @@ export async function pushLedgerImage(folder: string, sample: string): Promise<s
   const layer = join(folder, 'ledger.tar.gz');
   const reference = `${registryAddress}/ledger:latest`;
   await mkdir(join(root, 'var/task'), { recursive: true });
-  await cp(
-    fileURLToPath(new URL('ledger-function.py', import.meta.url)),
-    join(root, 'var/task/lambda_function.py'),
-  );
+  await cp(fileURLToPath(new URL('ledger-function.py', import.meta.url)), join(root, 'var/task/lambda_function.py'));
   await writeLayer(root, layer);
   await run(join(toolsFolder(), 'crane'), [
     ...['append', '--insecure', '--base', sample, '--new_layer', layer, '--new_tag', reference],

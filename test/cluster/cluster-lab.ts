@@ -61,10 +61,7 @@ export async function startClusterLab(): Promise<ClusterLab> {
     const nodes = new Map<string, ClusterNode>();
     const startNode = async (place: NodePlace): Promise<void> => {
       const others = places.filter((other) => other !== place);
-      nodes.set(
-        place.name,
-        await startClusterNode({ place, others, controlPlane, sandboxImage: shellImage }),
-      );
+      nodes.set(place.name, await startClusterNode({ place, others, controlPlane, sandboxImage: shellImage }));
     };
     stopping.push(async () => {
       await run('sh', [
@@ -81,11 +78,11 @@ export async function startClusterLab(): Promise<ClusterLab> {
       await startNode(place);
     }
     const kubectlAs: ClusterLab['kubectlAs'] = (kubeconfig, args, input) =>
-      run(
-        join(tools, 'kubectl'),
-        ['--kubeconfig', kubeconfig, '--cache-dir', join(folder, 'kubectl-cache'), ...args],
-        { timeoutMs: COMMAND_TIMEOUT_MS, mayFail: true, ...(input === undefined ? {} : { input }) },
-      );
+      run(join(tools, 'kubectl'), ['--kubeconfig', kubeconfig, '--cache-dir', join(folder, 'kubectl-cache'), ...args], {
+        timeoutMs: COMMAND_TIMEOUT_MS,
+        mayFail: true,
+        ...(input === undefined ? {} : { input }),
+      });
     const kubectl: ClusterLab['kubectl'] = async (args, input) => {
       const { code, stdout, stderr } = await kubectlAs(controlPlane.adminKubeconfig, args, input);
       if (code !== 0) {

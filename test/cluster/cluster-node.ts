@@ -7,13 +7,7 @@ import { clusterToolsFolder, toolsFolder } from '../support/tools.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { connectNode, networkScript, podRange, registryAddress } from './cluster-network.ts';
 import type { ControlPlane } from './control-plane.ts';
-import {
-  certsFolder,
-  criContainerdConfig,
-  kubeletConfig,
-  kubeProxyConfig,
-  podNetwork,
-} from './node-files.ts';
+import { certsFolder, criContainerdConfig, kubeletConfig, kubeProxyConfig, podNetwork } from './node-files.ts';
 import { emptyCgroupScript, type NodePlace, nodeScript, onNode } from './node-shell.ts';
 
 /** A node of the cluster: a "machine" made of namespaces, with containerd, kubelet and kube-proxy. */
@@ -87,10 +81,7 @@ export async function startClusterNode(options: ClusterNodeOptions): Promise<Clu
     await runHere('sh', ['-c', networkScript(place, others)]);
     await writeNodeFiles(options, tools, runHere);
     services.push(
-      await start('containerd', join(tools, 'containerd'), [
-        '--config',
-        join(place.folder, 'containerd.toml'),
-      ]),
+      await start('containerd', join(tools, 'containerd'), ['--config', join(place.folder, 'containerd.toml')]),
     );
     await waitFor('containerd', async () => {
       await runHere(join(tools, 'ctr'), ['version']);
@@ -99,9 +90,7 @@ export async function startClusterNode(options: ClusterNodeOptions): Promise<Clu
     const proxyConfig = join(place.folder, 'kube-proxy.yaml');
     const proxyUser = await controlPlane.kubeconfig('system:kube-proxy', []);
     await writeFile(proxyConfig, kubeProxyConfig(place, proxyUser, podRange));
-    services.push(
-      await start('kube-proxy', join(clusterToolsFolder(), 'kube-proxy'), ['--config', proxyConfig]),
-    );
+    services.push(await start('kube-proxy', join(clusterToolsFolder(), 'kube-proxy'), ['--config', proxyConfig]));
     const kubeletUser = await controlPlane.kubeconfig(`system:node:${place.name}`, ['system:nodes']);
     services.push(
       await start('kubelet', join(clusterToolsFolder(), 'kubelet'), [

@@ -115,11 +115,9 @@ export async function startControlPlane(folder: string): Promise<ControlPlane> {
       '--allow-privileged',
     ]);
     const ready = async (): Promise<boolean> => {
-      const answer = await run(
-        join(tools, 'kubectl'),
-        ['--kubeconfig', adminKubeconfig, 'get', '--raw', '/readyz'],
-        { timeoutMs: 10_000 },
-      );
+      const answer = await run(join(tools, 'kubectl'), ['--kubeconfig', adminKubeconfig, 'get', '--raw', '/readyz'], {
+        timeoutMs: 10_000,
+      });
       return answer.stdout === 'ok';
     };
     await waitFor('the API server', ready, { timeoutMs: 120_000, everyMs: 500 });

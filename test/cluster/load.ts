@@ -71,9 +71,7 @@ export function expectNoFailure(result: LoadResult, atLeast: number): string {
     const shown = result.failures
       .slice(0, 10)
       .map(({ at, functionName, afterMs, why }) => `${at} ${functionName} after ${afterMs} ms: ${why}`);
-    throw new Error(
-      `${result.failed} of ${result.failed + result.answered} calls failed:\n${shown.join('\n')}`,
-    );
+    throw new Error(`${result.failed} of ${result.failed + result.answered} calls failed:\n${shown.join('\n')}`);
   }
   if (result.answered < atLeast) {
     throw new Error(

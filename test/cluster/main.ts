@@ -97,10 +97,7 @@ async function runApart(env: Readonly<Record<string, string>>): Promise<number> 
 }
 
 /** Runs scenarios in a cluster that has the images, and nothing of ESB yet. */
-async function inCluster(
-  report: Report,
-  work: (esb: EsbCluster, before: Traces) => Promise<void>,
-): Promise<void> {
+async function inCluster(report: Report, work: (esb: EsbCluster, before: Traces) => Promise<void>): Promise<void> {
   const lab = await startClusterLab();
   const failedBefore = report.failed.length;
   const database = await startPostgresServer({ listen: labAddress }).catch(async (error: unknown) => {

@@ -65,9 +65,7 @@ function call(functionName: string, payload: string, agent: Agent): Promise<Fail
     response.on('end', () => {
       const text = Buffer.concat(chunks).toString();
       const good =
-        response.statusCode === 200 &&
-        response.headers['x-amz-function-error'] === undefined &&
-        text.includes(payload);
+        response.statusCode === 200 && response.headers['x-amz-function-error'] === undefined && text.includes(payload);
       if (good) {
         done.resolve(undefined);
       } else {

@@ -71,13 +71,9 @@ describe('from a clone', () => {
   }, 600_000);
 
   it('npm run up again takes seconds and restarts nothing', async () => {
-    const pids = async (): Promise<string> =>
-      (await npm(['run', '--silent', 'status', '--', '--json'])).stdout;
+    const pids = async (): Promise<string> => (await npm(['run', '--silent', 'status', '--', '--json'])).stdout;
     const processes = (text: string): unknown =>
-      (JSON.parse(text) as { parts: { name: string; pid: number }[] }).parts.map(({ name, pid }) => [
-        name,
-        pid,
-      ]);
+      (JSON.parse(text) as { parts: { name: string; pid: number }[] }).parts.map(({ name, pid }) => [name, pid]);
     const earlier = processes(await pids());
     const start = performance.now();
     await npm(['run', 'up']);
@@ -113,8 +109,7 @@ describe('from a clone', () => {
 
   it('gateways ask callers who they are once they are told to, and no longer when they are told so', async () => {
     const statuses = async (): Promise<string> => {
-      const call =
-        '-s -o /dev/null -w "%{http_code} " -d "{}" "$ESB_GATEWAY/2015-03-31/functions/hello/invocations"';
+      const call = '-s -o /dev/null -w "%{http_code} " -d "{}" "$ESB_GATEWAY/2015-03-31/functions/hello/invocations"';
       const signed = `--user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" --aws-sigv4 aws:amz:us-east-1:lambda`;
       const script = `set -e; unset \${!AWS_*}; . .esb/env; curl ${call}; curl ${signed} ${call}`;
       return (await run('bash', ['-c', script], { cwd: clone })).stdout.trim();

@@ -30,15 +30,7 @@ describe('the network of a worker', () => {
     });
     expect(log).toContain(`pid 1 eth0 ${ip}`);
     const pid = await esb.taskPid(worker.status?.containerID ?? '');
-    const { stdout } = await run('nsenter', [
-      `--net=/proc/${pid}/ns/net`,
-      'ip',
-      '-j',
-      '-4',
-      'addr',
-      'show',
-      'eth0',
-    ]);
+    const { stdout } = await run('nsenter', [`--net=/proc/${pid}/ns/net`, 'ip', '-j', '-4', 'addr', 'show', 'eth0']);
     expect(JSON.parse(stdout)).toMatchObject([{ addr_info: [{ local: ip }] }]);
     // `find` fails when a foreign file goes while it looks, with any result.
     const cached = await run('grep', ['-rlF', `"${ip}/`, `${esb.home}/nodes/node-1/agent/cni`], {

@@ -52,9 +52,7 @@ describe('the Lambda Invoke API', () => {
     const caller = new AbortController();
     const given = esb.invoke('hung-up', { print: 'in the middle', sleep: 4 }, { signal: caller.signal });
     await waitFor('the call to be in the worker', async () =>
-      (await esb.workerLog(status?.containerID ?? '', status?.assignment?.nodeName)).includes(
-        'in the middle',
-      ),
+      (await esb.workerLog(status?.containerID ?? '', status?.assignment?.nodeName)).includes('in the middle'),
     );
     caller.abort();
     await expect(given).rejects.toMatchObject({ name: 'AbortError' });
@@ -82,13 +80,7 @@ describe('the Lambda Invoke API', () => {
   it.each([
     ['a function that does not exist', 'nobody', '{}', 'ResourceNotFoundException', 404],
     ['a payload that is not JSON', 'refuser', '{"a":', 'InvalidRequestContentException', 400],
-    [
-      'a payload over 6 MB',
-      'refuser',
-      JSON.stringify('x'.repeat(6_291_600)),
-      'RequestTooLargeException',
-      413,
-    ],
+    ['a payload over 6 MB', 'refuser', JSON.stringify('x'.repeat(6_291_600)), 'RequestTooLargeException', 413],
   ])('refuses %s', async (_what, name, payload, error, status) => {
     if (name === 'refuser') {
       await esb.apply('refuser');

@@ -34,10 +34,7 @@ describe('a paused worker', () => {
       counter: before.payload.counter + 1,
       bootId: before.payload.bootId,
     });
-    await waitFor(
-      'the worker to be PAUSED again',
-      async () => (await esb.taskState(containerId)) === 'PAUSED',
-    );
+    await waitFor('the worker to be PAUSED again', async () => (await esb.taskState(containerId)) === 'PAUSED');
     expect(await esb.taskPid(containerId)).toBe(pid);
     expect((await esb.waitUntilPaused('frozen')).status?.containerID).toBe(containerId);
   });

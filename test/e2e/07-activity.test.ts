@@ -22,15 +22,8 @@ describe('activity by status patch', () => {
     const patch = JSON.stringify({ status: { lastInvocationTime: stamp } });
     await esb.kubectl(['patch', 'lw', 'nudged', '--subresource=status', '--type=merge', '-p', patch]);
     await waitFor('the worker to be woken', async () => (await parts.resumes()) === before + 1);
-    await esb.waitForWorker(
-      'nudged',
-      'acknowledged',
-      (worker) => worker.status?.observedInvocationTime === stamp,
-    );
-    await waitFor(
-      'the worker to be PAUSED again',
-      async () => (await esb.taskState(containerId)) === 'PAUSED',
-    );
+    await esb.waitForWorker('nudged', 'acknowledged', (worker) => worker.status?.observedInvocationTime === stamp);
+    await waitFor('the worker to be PAUSED again', async () => (await esb.taskState(containerId)) === 'PAUSED');
     await delay(3_000);
     expect(await parts.resumes()).toBe(before + 1);
     expect(await esb.taskState(containerId)).toBe('PAUSED');
@@ -46,11 +39,7 @@ describe('activity by status patch', () => {
     const containerId = paused.status?.containerID ?? '';
     const before = await parts.resumes();
     await esb.invoke('settled');
-    const first = await esb.waitForWorker(
-      'settled',
-      'patched',
-      (w) => w.status?.lastInvocationTime !== undefined,
-    );
+    const first = await esb.waitForWorker('settled', 'patched', (w) => w.status?.lastInvocationTime !== undefined);
     // The next patch is held back for a few seconds: by then the worker is frozen again.
     await esb.invoke('settled');
     await esb.waitForWorker(
@@ -58,10 +47,7 @@ describe('activity by status patch', () => {
       'patched again',
       (worker) => worker.status?.lastInvocationTime !== first.status?.lastInvocationTime,
     );
-    await waitFor(
-      'the worker to be PAUSED again',
-      async () => (await esb.taskState(containerId)) === 'PAUSED',
-    );
+    await waitFor('the worker to be PAUSED again', async () => (await esb.taskState(containerId)) === 'PAUSED');
     const resumed = await parts.resumes();
     await delay(4_000);
     expect(await parts.resumes()).toBe(resumed);

@@ -12,9 +12,7 @@ describe('fifty callers of one paused worker', () => {
     const before = await parts.resumes();
     const client = esb.lambda();
     const answers = await Promise.all(
-      Array.from({ length: 50 }, (_, caller) =>
-        esb.invoke('popular', { echo: caller, sleep: 0.01 }, { client }),
-      ),
+      Array.from({ length: 50 }, (_, caller) => esb.invoke('popular', { echo: caller, sleep: 0.01 }, { client })),
     );
     expect(answers.map((answer) => answer.payload.echo)).toEqual(Array.from({ length: 50 }, (_, i) => i));
     expect(answers.map((answer) => answer.payload.counter).toSorted((a, b) => a - b)).toEqual(

@@ -81,8 +81,7 @@ describe('a worker that cannot start', () => {
     const crashing = await esb.waitForWorker(
       'crasher',
       'in a crash loop',
-      (worker) =>
-        condition(worker, 'Ready')?.reason === 'CrashLoopBackOff' && (worker.status?.restartCount ?? 0) >= 1,
+      (worker) => condition(worker, 'Ready')?.reason === 'CrashLoopBackOff' && (worker.status?.restartCount ?? 0) >= 1,
       90_000,
     );
     expect(crashing.status?.lastTermination).toMatchObject({

@@ -65,9 +65,7 @@ describe('an agent that is killed and started again', () => {
     const workers = await twoWorkers('idle');
     await replaceAgent();
     await expectUntouched(workers);
-    expect([await workers.identity(workers.running), await workers.identity(workers.paused)]).toEqual(
-      workers.before,
-    );
+    expect([await workers.identity(workers.running), await workers.identity(workers.paused)]).toEqual(workers.before);
   });
 
   it('serves them while there is no API server', async () => {
@@ -78,9 +76,7 @@ describe('an agent that is killed and started again', () => {
     await expectUntouched(workers);
     await parts.start('apiserver');
     await waitFor('the API server', async () => (await workers.identity(workers.running)) !== undefined);
-    expect([await workers.identity(workers.running), await workers.identity(workers.paused)]).toEqual(
-      workers.before,
-    );
+    expect([await workers.identity(workers.running), await workers.identity(workers.paused)]).toEqual(workers.before);
   });
 
   it(`serves them while the API server is frozen for ${outageSeconds} s`, {
@@ -112,9 +108,7 @@ describe('an agent that is killed and started again', () => {
       'the same workers in the API',
       async () => (await workers.identity(workers.running)).containerID === workers.before[0]?.containerID,
     );
-    expect([await workers.identity(workers.running), await workers.identity(workers.paused)]).toEqual(
-      workers.before,
-    );
+    expect([await workers.identity(workers.running), await workers.identity(workers.paused)]).toEqual(workers.before);
   });
 
   it('in the middle of a call reports that call as unknown and never runs it again', {
@@ -171,10 +165,7 @@ describe('an agent that is killed and started again', () => {
     );
     await delay(after);
     await replaceAgent();
-    await waitFor(
-      'the worker to be frozen',
-      async () => (await esb.taskState(status?.containerID ?? '')) === 'PAUSED',
-    );
+    await waitFor('the worker to be frozen', async () => (await esb.taskState(status?.containerID ?? '')) === 'PAUSED');
     expect((await esb.invoke(name)).payload).toMatchObject({ counter: 2, bootId: first.bootId });
   });
 

@@ -38,13 +38,7 @@ describe('two nodes', () => {
       await waitFor(
         `${nodeName} to tell of the image`,
         async () => {
-          const { stdout } = await esb.kubectl([
-            'get',
-            'lambdanode',
-            nodeName,
-            '-o',
-            'jsonpath={.status.images}',
-          ]);
+          const { stdout } = await esb.kubectl(['get', 'lambdanode', nodeName, '-o', 'jsonpath={.status.images}']);
           return stdout.includes(esb.image('python-counter'));
         },
         { timeoutMs: 90_000 },
@@ -59,23 +53,9 @@ describe('two nodes', () => {
   });
 
   it('a cordoned node gets no new worker and keeps the ones it has', async () => {
-    await esb.kubectl([
-      'patch',
-      'lambdanode',
-      'node-1',
-      '--type=merge',
-      '-p',
-      '{"spec":{"unschedulable":true}}',
-    ]);
+    await esb.kubectl(['patch', 'lambdanode', 'node-1', '--type=merge', '-p', '{"spec":{"unschedulable":true}}']);
     onTestFinished(async () => {
-      await esb.kubectl([
-        'patch',
-        'lambdanode',
-        'node-1',
-        '--type=merge',
-        '-p',
-        '{"spec":{"unschedulable":false}}',
-      ]);
+      await esb.kubectl(['patch', 'lambdanode', 'node-1', '--type=merge', '-p', '{"spec":{"unschedulable":false}}']);
     });
     const nodes = (await assignmentsOf(await fourWorkers('cordon'))).map((found) => found?.nodeName);
     expect(nodes).toEqual(['node-2', 'node-2', 'node-2', 'node-2']);

@@ -20,9 +20,7 @@ describe('two gateways', () => {
         return esb.invoke('both', { sleep: 0.02, echo: index }, client === undefined ? {} : { client });
       }),
     );
-    expect(answers.map(({ payload }) => payload.echo)).toEqual(
-      Array.from({ length: 50 }, (_, index) => index),
-    );
+    expect(answers.map(({ payload }) => payload.echo)).toEqual(Array.from({ length: 50 }, (_, index) => index));
     expect(answers.map(({ payload }) => payload.overlaps)).toEqual(Array.from({ length: 50 }, () => 0));
     const counters = answers.map(({ payload }) => payload.counter).toSorted((a, b) => a - b);
     expect(counters).toEqual(Array.from({ length: 50 }, (_, index) => index + 1));
@@ -63,8 +61,7 @@ describe('two controllers', () => {
         user.username === 'esb:controller' &&
         requestReceivedTimestamp > succession,
     );
-    const ofLeader = (userAgent: string | undefined): boolean =>
-      userAgent?.split('/')[1]?.includes(leader) === true;
+    const ofLeader = (userAgent: string | undefined): boolean => userAgent?.split('/')[1]?.includes(leader) === true;
     // A controller learns by a refusal that the Lease is another's: a request, and not a write.
     const writes = requests.filter(({ responseStatus }) => (responseStatus?.code ?? 200) < 400);
     const byOldLeader = writes.filter(({ userAgent }) => ofLeader(userAgent));

@@ -2,12 +2,7 @@ import { mkdir, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:https';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  loadPackageDefinition,
-  Server,
-  ServerCredentials,
-  type ServiceClientConstructor,
-} from '@grpc/grpc-js';
+import { loadPackageDefinition, Server, ServerCredentials, type ServiceClientConstructor } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createProgress } from '../../local/common/progress.ts';
@@ -41,9 +36,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
       `${type} of node-2 to be ${status} ${reason ?? ''}`,
       async () => {
         const found = await nodeCondition(type);
-        return found?.status === status && (reason === undefined || found.reason === reason)
-          ? found
-          : undefined;
+        return found?.status === status && (reason === undefined || found.reason === reason) ? found : undefined;
       },
       { timeoutMs: 60_000, everyMs: 250 },
     );
@@ -182,10 +175,7 @@ describe('a fault is told, and gone when its cause is gone:', () => {
       await run('umount', ['--lazy', folder], { mayFail: true });
       await rm(kept, { recursive: true, force: true });
     }, 60_000);
-    await run('sh', [
-      '-c',
-      `cp -a ${kept}/. ${folder}/ && head -c 1048576 /dev/zero > ${folder}/filler; true`,
-    ]);
+    await run('sh', ['-c', `cp -a ${kept}/. ${folder}/ && head -c 1048576 /dev/zero > ${folder}/filler; true`]);
     // Healthy it is when there is room again.
     void parts.start('agent-node-2').catch(() => undefined);
     const told = await waitForNode('DiskReady', 'False', 'DiskFull');

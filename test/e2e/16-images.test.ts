@@ -50,10 +50,7 @@ describe('an image', () => {
     await esb.ready('rolled');
     const client = esb.lambda();
     const updated = (): Promise<unknown> =>
-      waitUntilFunctionUpdatedV2(
-        { client, maxWaitTime: 120, minDelay: 1, maxDelay: 1 },
-        { FunctionName: 'rolled' },
-      );
+      waitUntilFunctionUpdatedV2({ client, maxWaitTime: 120, minDelay: 1, maxDelay: 1 }, { FunctionName: 'rolled' });
     const upToDate = ['wait', 'lambdaworker/rolled', '--for=condition=UpToDate'];
     await esb.patch('rolled', { image: `${esb.registry}/nothing:1` });
     await expect(updated()).rejects.toThrow('ImageNotFound');

@@ -114,9 +114,7 @@ describe('what other systems fell over in a cluster:', () => {
       await esb.ready(name);
     }
     const before = new Map(
-      await Promise.all(
-        names.map(async (name) => [name, (await esb.worker(name)).status?.containerID] as const),
-      ),
+      await Promise.all(names.map(async (name) => [name, (await esb.worker(name)).status?.containerID] as const)),
     );
     const load = new AbortController();
     const tally = new CallTally();
@@ -128,14 +126,7 @@ describe('what other systems fell over in a cluster:', () => {
         await delay(20);
       }
     });
-    for (const part of [
-      'gateway-1',
-      'gateway-2',
-      'agent-node-1',
-      'agent-node-2',
-      'controller-1',
-      'controller-2',
-    ]) {
+    for (const part of ['gateway-1', 'gateway-2', 'agent-node-1', 'agent-node-2', 'controller-1', 'controller-2']) {
       await parts.stop(part);
       await parts.start(part);
       await delay(1_000);

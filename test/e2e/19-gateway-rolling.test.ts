@@ -142,9 +142,7 @@ describe('two gateways on two nodes', () => {
       tally.killed(what, hit);
       await kill();
       const call = await struck;
-      expect(`${endingOf(call)}: ${call.answer?.text ?? call.fault}`).toMatch(
-        /^unknown: .*outcome is unknown/,
-      );
+      expect(`${endingOf(call)}: ${call.answer?.text ?? call.fault}`).toMatch(/^unknown: .*outcome is unknown/);
     };
     do {
       for (const part of partsInTurn) {

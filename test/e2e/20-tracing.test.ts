@@ -19,10 +19,7 @@ describe('the trace of a call', () => {
     const receiver = await startOtlpReceiver();
     const env = { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, OTEL_BSP_SCHEDULE_DELAY: '100' };
     // The agent of node-1 lives in the network of the tests.
-    const restore = [
-      await parts.withEnvironment('gateway-1', env),
-      await parts.withEnvironment('agent-node-1', env),
-    ];
+    const restore = [await parts.withEnvironment('gateway-1', env), await parts.withEnvironment('agent-node-1', env)];
     try {
       await parts.start('gateway-1');
       await parts.start('agent-node-1');
@@ -61,9 +58,6 @@ describe('the trace of a call', () => {
         await undo();
       }
     }
-    await waitFor(
-      'the worker to be called as before',
-      async () => (await esb.invoke('traced')).status === 200,
-    );
+    await waitFor('the worker to be called as before', async () => (await esb.invoke('traced')).status === 200);
   });
 });

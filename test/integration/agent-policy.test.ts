@@ -130,18 +130,13 @@ describe('an agent', () => {
   }, async () => {
     const options = { subresource: 'status' } as const;
     await agent.patch(lambdaWorkers, key('own'), status({ phase: 'Running' }), options);
+    await expect(agent.patch(lambdaWorkers, key('other'), status({ phase: 'Running' }), options)).rejects.toMatchObject(
+      {
+        message: expect.stringContaining('not assigned to node node-1') as string,
+      },
+    );
     await expect(
-      agent.patch(lambdaWorkers, key('other'), status({ phase: 'Running' }), options),
-    ).rejects.toMatchObject({
-      message: expect.stringContaining('not assigned to node node-1') as string,
-    });
-    await expect(
-      agent.patch(
-        lambdaWorkers,
-        key('own'),
-        status({ assignment: { nodeName: 'node-1', epoch: 2 } }),
-        options,
-      ),
+      agent.patch(lambdaWorkers, key('own'), status({ assignment: { nodeName: 'node-1', epoch: 2 } }), options),
     ).rejects.toMatchObject({ message: expect.stringContaining('by the controller alone') as string });
     await expect(
       agent.patch(lambdaWorkers, key('own'), { kind: 'merge', body: { spec: { image: 'other:1' } } }),

@@ -24,44 +24,20 @@ const hostNetwork = { network: { mode: 'Host' } };
 const refused: readonly (readonly [string, object, string])[] = [
   ['no image', { image: undefined }, 'spec.image: Required value'],
   ['an empty image', { image: '' }, 'spec.image'],
-  [
-    'an image with a scheme',
-    { image: 'https://registry.example/hello:1' },
-    'leave out https:// or docker://',
-  ],
+  ['an image with a scheme', { image: 'https://registry.example/hello:1' }, 'leave out https:// or docker://'],
   ['an image with a space', { image: 'hello :1' }, 'must not contain spaces'],
   ['an image with capitals in its repository', { image: 'registry.example/Hello:1' }, 'is in lower case'],
   ['an image with an empty tag', { image: 'hello:' }, 'image must be a reference such as'],
   ['an image with a short digest', { image: 'hello@sha256:abc' }, '64 hexadecimal digits'],
-  [
-    'an unknown pull policy',
-    { imagePullPolicy: 'Sometimes' },
-    'supported values: "Always", "IfNotPresent", "Never"',
-  ],
-  [
-    'a function name with a dot',
-    { functionName: 'a.b' },
-    "letters, digits, '-' or '_'|letters, digits, '-' and '_'",
-  ],
+  ['an unknown pull policy', { imagePullPolicy: 'Sometimes' }, 'supported values: "Always", "IfNotPresent", "Never"'],
+  ['a function name with a dot', { functionName: 'a.b' }, "letters, digits, '-' or '_'|letters, digits, '-' and '_'"],
   ['a function name that is too long', { functionName: 'f'.repeat(65) }, 'may not be more than 64'],
   ['an empty function name', { functionName: '' }, 'spec.functionName'],
   ['a handler with a space', { handler: 'app .handler' }, 'such as lambda_function.handler'],
-  [
-    'memory in a wrong unit',
-    { resources: { limits: { memory: '128MiB' } } },
-    'a quantity of bytes such as 128Mi',
-  ],
-  [
-    'memory without a unit',
-    { resources: { limits: { memory: 128 } } },
-    '128Mi is 128 mebibytes and 128 is 128 bytes',
-  ],
+  ['memory in a wrong unit', { resources: { limits: { memory: '128MiB' } } }, 'a quantity of bytes such as 128Mi'],
+  ['memory without a unit', { resources: { limits: { memory: 128 } } }, '128Mi is 128 mebibytes and 128 is 128 bytes'],
   ['more memory than any node has', { resources: { limits: { memory: '2Ti' } } }, 'from 6Mi to 1Ti'],
-  [
-    'cpu that is no quantity',
-    { resources: { limits: { cpu: 'half' } } },
-    'a quantity of cores such as 500m or 2',
-  ],
+  ['cpu that is no quantity', { resources: { limits: { cpu: 'half' } } }, 'a quantity of cores such as 500m or 2'],
   ['cpu in thousandths without the letter', { resources: { limits: { cpu: 5000 } } }, '500m is half a core'],
   ['cpu of nothing', { resources: { limits: { cpu: 0 } } }, 'from 10m to 1000'],
   ['too few processes', { resources: { pids: 1 } }, 'spec.resources.pids: Invalid value: 1'],
@@ -71,11 +47,7 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['a timeout above that of Lambda', { timeoutSeconds: 901 }, 'less than or equal to 900'],
   ['a timeout with a unit', { timeoutSeconds: '3s' }, 'must be of type integer'],
   ['a port that does not exist', { port: 70_000 }, 'less than or equal to 65535'],
-  [
-    'an unknown resting state',
-    { desiredState: 'Stopped' },
-    'supported values: "Running", "Paused", "Absent"',
-  ],
+  ['an unknown resting state', { desiredState: 'Stopped' }, 'supported values: "Running", "Paused", "Absent"'],
   ['an unknown wake policy', { wakePolicy: 'Always' }, 'supported values: "OnInvoke", "Never"'],
   [
     'removal before the pause',
@@ -94,16 +66,8 @@ const refused: readonly (readonly [string, object, string])[] = [
     },
     'either value or valueFrom, not both',
   ],
-  [
-    'a variable that begins with a digit',
-    { env: [{ name: '1A', value: '' }] },
-    'does not begin with a digit',
-  ],
-  [
-    'a variable that the platform sets',
-    { env: [{ name: '_HANDLER', value: 'x' }] },
-    'write spec.handler for _HANDLER',
-  ],
+  ['a variable that begins with a digit', { env: [{ name: '1A', value: '' }] }, 'does not begin with a digit'],
+  ['a variable that the platform sets', { env: [{ name: '_HANDLER', value: 'x' }] }, 'write spec.handler for _HANDLER'],
   [
     'a source without its key',
     { env: [{ name: 'A', valueFrom: { secretKeyRef: { name: 's' } } }] },
@@ -113,16 +77,8 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['a grace period below nothing', { terminationGracePeriodSeconds: -1 }, 'greater than or equal to 0'],
   ['a command in one string', { command: 'python3 app.py' }, 'must be of type array'],
   ['three retries of an Event', { asyncInvoke: { maximumRetryAttempts: 3 } }, 'less than or equal to 2'],
-  [
-    'an Event that is too old at once',
-    { asyncInvoke: { maximumEventAgeSeconds: 59 } },
-    'greater than or equal to 60',
-  ],
-  [
-    'an Event older than in Lambda',
-    { asyncInvoke: { maximumEventAgeSeconds: 21_601 } },
-    'less than or equal to 21600',
-  ],
+  ['an Event that is too old at once', { asyncInvoke: { maximumEventAgeSeconds: 59 } }, 'greater than or equal to 60'],
+  ['an Event older than in Lambda', { asyncInvoke: { maximumEventAgeSeconds: 21_601 } }, 'less than or equal to 21600'],
   ['failures that go nowhere', { asyncInvoke: { onFailure: {} } }, 'write either functionName or url'],
   [
     'failures that go to two places',
@@ -144,13 +100,7 @@ const refused: readonly (readonly [string, object, string])[] = [
     { asyncInvoke: { onFailure: { functionName: 'candidate' } } },
     'must be another function',
   ],
-  ...[
-    'letters.example',
-    'ftp://letters.example/',
-    'http://',
-    'http://user:secret@letters.example/',
-    'http://a b/',
-  ].map(
+  ...['letters.example', 'ftp://letters.example/', 'http://', 'http://user:secret@letters.example/', 'http://a b/'].map(
     (url) =>
       [
         `failures that go to ${url}`,
@@ -196,16 +146,10 @@ const accepted: readonly (readonly [string, object])[] = [
   ['memory as a number of bytes', { resources: { limits: { memory: 134_217_728 } } }],
   ['cpu as a number of cores', { resources: { limits: { cpu: 2 } } }],
   ["the host's network with a command", { ...hostNetwork, command: ['/usr/local/bin/aws-lambda-rie'] }],
-  [
-    "the host's network with args",
-    { ...hostNetwork, args: ['--runtime-interface-emulator-address', '0.0.0.0:9000'] },
-  ],
+  ["the host's network with args", { ...hostNetwork, args: ['--runtime-interface-emulator-address', '0.0.0.0:9000'] }],
   ['removal alone', { idlePolicy: { removeAfterSeconds: 5 } }],
   ['any payload for the warm-up', { warmUp: { payload: { a: [1, null, 'x'] } } }],
-  [
-    'a variable out of a Secret',
-    { env: [{ name: 'A', valueFrom: { secretKeyRef: { name: 's', key: 'k' } } }] },
-  ],
+  ['a variable out of a Secret', { env: [{ name: 'A', valueFrom: { secretKeyRef: { name: 's', key: 'k' } } }] }],
   ['every taint tolerated', { tolerations: [{ operator: 'Exists' }] }],
   [
     'a taint tolerated for a while',
@@ -294,12 +238,8 @@ describe('the resource definitions', () => {
 
   it('refuse a name that is no function name where spec.functionName is absent', async () => {
     await expect(create(worker({}, 'a.b'), '--dry-run=server')).rejects.toThrow(/write spec\.functionName/);
-    await expect(create(worker({ functionName: 'a' }, 'a.b'), '--dry-run=server')).resolves.toContain(
-      'created',
-    );
-    await expect(create(worker({}, 'n'.repeat(65)), '--dry-run=server')).rejects.toThrow(
-      /write spec\.functionName/,
-    );
+    await expect(create(worker({ functionName: 'a' }, 'a.b'), '--dry-run=server')).resolves.toContain('created');
+    await expect(create(worker({}, 'n'.repeat(65)), '--dry-run=server')).rejects.toThrow(/write spec\.functionName/);
   });
 
   it('fill in defaults', async () => {
@@ -348,8 +288,7 @@ describe('the resource definitions', () => {
 
   it('refuse times that are none', async () => {
     await create(worker({}, 'timed'));
-    const wake = (time: string) =>
-      patch('timed', { status: { lastInvocationTime: time } }, '--subresource=status');
+    const wake = (time: string) => patch('timed', { status: { lastInvocationTime: time } }, '--subresource=status');
     await wake('2026-11-14T12:30:15.123456Z');
     await expect(wake('yesterday')).rejects.toThrow(/lastInvocationTime/);
   });
@@ -378,24 +317,10 @@ describe('the resource definitions', () => {
       '--subresource=status',
     );
     const lines = await waitFor('the column', async () => {
-      const table = await server.kubectl([
-        'get',
-        'lw',
-        '--field-selector',
-        'status.assignment.nodeName=node-7',
-      ]);
+      const table = await server.kubectl(['get', 'lw', '--field-selector', 'status.assignment.nodeName=node-7']);
       return table.split('\n').filter((line) => line !== '');
     });
-    expect(lines[0]?.split(/\s+/)).toEqual([
-      'NAME',
-      'DESIRED',
-      'PHASE',
-      'UP-TO-DATE',
-      'NODE',
-      'IP',
-      'RESTARTS',
-      'AGE',
-    ]);
+    expect(lines[0]?.split(/\s+/)).toEqual(['NAME', 'DESIRED', 'PHASE', 'UP-TO-DATE', 'NODE', 'IP', 'RESTARTS', 'AGE']);
     expect(lines).toHaveLength(2);
     expect(lines[1]?.split(/\s+/).slice(0, 7)).toEqual([
       'shown',
@@ -414,9 +339,7 @@ describe('the resource definitions', () => {
 
   it('explain every field', async () => {
     for (const kind of ['lambdaworker', 'lambdanode']) {
-      const text = await waitFor('the schema to be published', () =>
-        server.kubectl(['explain', kind, '--recursive']),
-      );
+      const text = await waitFor('the schema to be published', () => server.kubectl(['explain', kind, '--recursive']));
       expect(text).toContain('conditions');
       const paths =
         kind === 'lambdaworker'
@@ -469,12 +392,8 @@ describe('the resource definitions', () => {
       certificate.repeat(3),
       `${begin}\nA A\n${end}\n`,
     ]) {
-      await expect(status({ certificate: none }), none).rejects.toThrow(
-        /one certificate, or two, in PEM form/,
-      );
+      await expect(status({ certificate: none }), none).rejects.toThrow(/one certificate, or two, in PEM form/);
     }
-    expect(await server.kubectl(['get', 'ln', 'node-1', '-o', 'jsonpath={.spec.unschedulable}'])).toBe(
-      'false',
-    );
+    expect(await server.kubectl(['get', 'ln', 'node-1', '-o', 'jsonpath={.spec.unschedulable}'])).toBe('false');
   });
 });

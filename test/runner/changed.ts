@@ -28,11 +28,7 @@ export const testsOfFolder: Readonly<Record<string, readonly string[]>> = {
   'src/gateway/events': ['integration/gateway/event-store'],
   'src/kube': ['integration/kube'],
   'src/oci': ['integration/oci', 'integration/runtime/lifecycle'],
-  'src/runtime': [
-    'integration/runtime/lifecycle',
-    'integration/runtime/exits',
-    'integration/runtime/restarts',
-  ],
+  'src/runtime': ['integration/runtime/lifecycle', 'integration/runtime/exits', 'integration/runtime/restarts'],
   'src/runtime/docker': ['integration/runtime/docker-engine'],
   'src/runtime/images': ['integration/runtime/image-pulls'],
   'src/runtime/logs': ['integration/runtime/logs'],

@@ -42,9 +42,7 @@ export function select({ words, changed, tag }: Arguments, checks: readonly stri
       ...(files.length === 0 ? { empty: `no test has the tag ${tag}` } : {}),
     };
   }
-  const names = words.filter(
-    (word) => checks.includes(word) || (testStages as readonly string[]).includes(word),
-  );
+  const names = words.filter((word) => checks.includes(word) || (testStages as readonly string[]).includes(word));
   const filters = words.filter((word) => !names.includes(word));
   if (names.includes('integration') && !names.includes('alone')) {
     names.push('alone');

@@ -83,8 +83,7 @@ export class Cluster {
     this.#invoker = new Invoker({
       view: this.#view,
       isViewCurrent: () => true,
-      sessionOf: (node) =>
-        node === NODE && this.life?.serves === true && this.life.alive ? session : undefined,
+      sessionOf: (node) => (node === NODE && this.life?.serves === true && this.life.alive ? session : undefined),
       onActivity: (worker, stamp) => this.#active(worker.uid, stamp),
       clock,
     });
@@ -221,10 +220,7 @@ export class Cluster {
 
   /** Nothing is left of a worker that is deleted: its finalizer goes, and with it the resource. */
   #cleaned({ conditions, identity }: WorkerView): void {
-    if (
-      conditions.CleanedUp?.status === 'True' &&
-      this.resources.get(identity.uid)?.desired.deleting === true
-    ) {
+    if (conditions.CleanedUp?.status === 'True' && this.resources.get(identity.uid)?.desired.deleting === true) {
       queueMicrotask(() => this.remove(identity.uid));
     }
   }

@@ -235,8 +235,7 @@ export class FaultyParts {
       if (each.entry.outcomes[operation] === undefined) {
         continue;
       }
-      const isHere =
-        each.containerId === containerId || (operation === 'list' && each.entry.state === 'ShimHangs');
+      const isHere = each.containerId === containerId || (operation === 'list' && each.entry.state === 'ShimHangs');
       if (isHere || (each.containerId === undefined && met === undefined)) {
         met = each;
       }
@@ -256,11 +255,7 @@ export class FaultyParts {
     const life = this.#options.life();
     const outcome = this.#meet(operation, containerId);
     let ms = this.#takesMs(operation, outcome);
-    if (
-      operation === 'destroy' &&
-      outcome === undefined &&
-      processes.byId.get(containerId)?.stubborn === true
-    ) {
+    if (operation === 'destroy' && outcome === undefined && processes.byId.get(containerId)?.stubborn === true) {
       ms += (call.graceSeconds ?? 10) * 1_000;
     }
     const limit = call.deadlineMs ?? deadlineMs[operation] ?? Number.POSITIVE_INFINITY;

@@ -253,15 +253,9 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     if (process === undefined || this.#suspect.has(process.containerId)) {
       return;
     }
-    const from = Math.max(
-      process.idleSince ?? Number.POSITIVE_INFINITY,
-      this.#lastOperated(process),
-      since - 2_000,
-    );
+    const from = Math.max(process.idleSince ?? Number.POSITIVE_INFINITY, this.#lastOperated(process), since - 2_000);
     if (from <= since && clock.monotonic() - (this.#lifeSince.get(life) ?? 0) > 5_000) {
-      this.violation(
-        `${requestId} was refused as unavailable though ${process.containerId} runs: ${message}`,
-      );
+      this.violation(`${requestId} was refused as unavailable though ${process.containerId} runs: ${message}`);
     }
   }
 
@@ -365,9 +359,7 @@ export class Invariants implements ProcessWatcher, CallWatcher {
       workers += 1;
     }
     if (memoryMiB >= capacity.memoryMiB || workers > capacity.workers) {
-      const present = [...runtime.containers.values()].map(
-        ({ containerId: id, task }) => `${id} ${task.kind}`,
-      );
+      const present = [...runtime.containers.values()].map(({ containerId: id, task }) => `${id} ${task.kind}`);
       this.violation(`${containerId} is made beyond the capacity, ${memoryMiB} MiB: ${present.join(', ')}`);
     }
   }
@@ -494,9 +486,7 @@ export class Invariants implements ProcessWatcher, CallWatcher {
   }
 
   #lastOperated({ containerId }: WorkerProcess): number {
-    return this.#operating.has(containerId)
-      ? Number.POSITIVE_INFINITY
-      : (this.#operated.get(containerId) ?? 0);
+    return this.#operating.has(containerId) ? Number.POSITIVE_INFINITY : (this.#operated.get(containerId) ?? 0);
   }
 
   /** Since when no fault touches any container of a worker. */
@@ -504,10 +494,7 @@ export class Invariants implements ProcessWatcher, CallWatcher {
     const { faults, runtime } = this.#options;
     const own = [...runtime.containers.values()].filter(({ identity }) => identity.uid === uid);
     const name = uid.slice(0, uid.indexOf('-'));
-    return Math.max(
-      faults().quietNameSince(name),
-      ...own.map(({ containerId }) => faults().quietSince(containerId)),
-    );
+    return Math.max(faults().quietNameSince(name), ...own.map(({ containerId }) => faults().quietSince(containerId)));
   }
 }
 

@@ -22,9 +22,7 @@ const { values } = parseArgs({
 function report(result: SimulationResult): void {
   const { calls, hash, seed, simulatedSeconds, steps, trace, violation } = result;
   if (violation === undefined && values.seed === undefined) {
-    process.stdout.write(
-      `seed ${seed}: ${steps} steps, ${calls} calls, ${simulatedSeconds} s, ${hash.slice(0, 12)}\n`,
-    );
+    process.stdout.write(`seed ${seed}: ${steps} steps, ${calls} calls, ${simulatedSeconds} s, ${hash.slice(0, 12)}\n`);
     return;
   }
   process.stdout.write(`${trace.join('\n')}\n\n`);

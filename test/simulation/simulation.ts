@@ -227,9 +227,7 @@ export class Simulation {
         }
         return;
       case 'advance':
-        await this.#advance(
-          random.weighted({ 1: 20, 10: 20, 100: 20, 1000: 14, 4000: 6, 15000: 3, 70000: 1 }),
-        );
+        await this.#advance(random.weighted({ 1: 20, 10: 20, 100: 20, 1000: 14, 4000: 6, 15000: 3, 70000: 1 }));
         return;
       case 'desire':
         this.#changeDesire();
@@ -518,9 +516,7 @@ export class Simulation {
     this.#note(`the agent starts (${life.number})`);
     this.#cluster.life = life;
     const fleet = createFleet({
-      runtime: life.runtime(this.#runtime, this.#invariants, (event, tell) =>
-        this.#faults.hears(event, tell),
-      ),
+      runtime: life.runtime(this.#runtime, this.#invariants, (event, tell) => this.#faults.hears(event, tell)),
       clock: life.clock,
       logger: this.#logger,
       stateDir: STATE_DIR,
@@ -534,9 +530,7 @@ export class Simulation {
     life.fleet = fleet;
     const records = readRecords();
     this.#cluster.recorded(records.map(({ desired }) => desired));
-    const served = records.flatMap(({ container, served: told }) =>
-      told === undefined ? [] : (container?.id ?? []),
-    );
+    const served = records.flatMap(({ container, served: told }) => (told === undefined ? [] : (container?.id ?? [])));
     const marked = readMarked();
     this.#invariants.starts(marked, served);
     for (const [containerId, { address, identity }] of this.#runtime.containers) {

@@ -8,10 +8,7 @@ import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { type Authority, advanceAuthority } from '../../src/controller/certificates/ca.ts';
 import { signRequest } from '../../src/controller/certificates/csr-signer.ts';
-import {
-  type CertificateSigningRequest,
-  certificateSigningRequests,
-} from '../../src/kube/api/resource-types.ts';
+import { type CertificateSigningRequest, certificateSigningRequests } from '../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../src/kube/api/types.ts';
 import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
@@ -72,8 +69,7 @@ export interface AccessLab {
 export async function startAccessLab(): Promise<AccessLab> {
   const api = await startApiServer();
   const folder = mkdtempSync(join(tmpdir(), 'esb-access-'));
-  const apply = (object: object): Promise<string> =>
-    api.kubectl(['apply', '-f', '-'], JSON.stringify(object));
+  const apply = (object: object): Promise<string> => api.kubectl(['apply', '-f', '-'], JSON.stringify(object));
   await prepareCluster(api, ['crds', 'manifests/namespace.yaml', 'manifests/rbac.yaml', 'manifests/local']);
   const admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: api.adminKubeconfig }) });
   const authority = await advanceAuthority(undefined, Date.now());
@@ -124,9 +120,7 @@ export async function startAccessLab(): Promise<AccessLab> {
       };
     },
     async keys(keys) {
-      const stringData = Object.fromEntries(
-        Object.entries(keys).map(([id, key]) => [id, JSON.stringify(key)]),
-      );
+      const stringData = Object.fromEntries(Object.entries(keys).map(([id, key]) => [id, JSON.stringify(key)]));
       await api.kubectl(['delete', 'secret', 'esb-access-keys', '--ignore-not-found']);
       await apply({
         apiVersion: 'v1',
@@ -182,14 +176,7 @@ export async function startAccessLab(): Promise<AccessLab> {
 }
 
 async function patchStatus(api: ApiServer, object: string, status: object): Promise<void> {
-  await api.kubectl([
-    'patch',
-    object,
-    '--subresource=status',
-    '--type=merge',
-    '-p',
-    JSON.stringify({ status }),
-  ]);
+  await api.kubectl(['patch', object, '--subresource=status', '--type=merge', '-p', JSON.stringify({ status })]);
 }
 
 /** Signs requests, as the controller does. */
@@ -206,10 +193,7 @@ async function signRequests(admin: KubeClient, authority: Authority): Promise<vo
 }
 
 /** The AWS SDK, that tries once; it ends with the test. */
-export function sdk(
-  gateway: Pick<AccessGateway, 'url'>,
-  config: Partial<LambdaClientConfig> = {},
-): LambdaClient {
+export function sdk(gateway: Pick<AccessGateway, 'url'>, config: Partial<LambdaClientConfig> = {}): LambdaClient {
   const client = new LambdaClient({ endpoint: gateway.url, region: 'us-east-1', maxAttempts: 1, ...config });
   onTestFinished(() => client.destroy());
   return client;

@@ -193,11 +193,7 @@ async function startAround(
   }
 }
 
-function placeOf({
-  folder,
-  netnsPath,
-  image,
-}: Omit<LabNode, 'flags' | 'close'>): Omit<LabNode, 'flags' | 'close'> {
+function placeOf({ folder, netnsPath, image }: Omit<LabNode, 'flags' | 'close'>): Omit<LabNode, 'flags' | 'close'> {
   return { folder, netnsPath, image };
 }
 
@@ -233,11 +229,7 @@ async function build(
     });
   const relay = async (from: string, to: string): Promise<void> => {
     const file = join(lab.folder, `relay-${randomUUID().slice(0, 8)}.log`);
-    const started = await inside(
-      process.execPath,
-      [join(import.meta.dirname, 'socket-relay.ts'), from, to],
-      file,
-    );
+    const started = await inside(process.execPath, [join(import.meta.dirname, 'socket-relay.ts'), from, to], file);
     closers.push(() => started.kill());
   };
   const apiPort = new URL(api.url).port;
@@ -310,11 +302,7 @@ async function build(
       trusted = pem;
       client = new (makeGenericClientConstructor(loadAgentProto().agent, 'Agent'))(
         `unix:${agentSocket}`,
-        credentials.createSsl(
-          pem,
-          Buffer.from(clientCertificate.key),
-          Buffer.from(clientCertificate.certificate),
-        ),
+        credentials.createSsl(pem, Buffer.from(clientCertificate.key), Buffer.from(clientCertificate.certificate)),
         {
           'grpc.ssl_target_name_override': nodeName,
           'grpc.default_authority': nodeName,
@@ -440,19 +428,14 @@ async function build(
           ...spec,
         },
       };
-      await admin.patch(
-        lambdaWorkers,
-        { namespace: 'default', name },
-        { kind: 'apply', body, fieldManager: 'test' },
-      );
+      await admin.patch(lambdaWorkers, { namespace: 'default', name }, { kind: 'apply', body, fieldManager: 'test' });
       await patch(name, { status: { assignment: { nodeName, epoch: 1 } } }, 'status');
       return worker(name);
     },
     patch,
     worker,
     waitForWorker,
-    waitForPhase: (name, phase) =>
-      waitForWorker(name, `to be ${phase}`, ({ status }) => status?.phase === phase),
+    waitForPhase: (name, phase) => waitForWorker(name, `to be ${phase}`, ({ status }) => status?.phase === phase),
     async remove(name) {
       await admin.delete(lambdaWorkers, { namespace: 'default', name });
       await waitForWorker(name, 'to be cleaned up', ({ status }) =>
@@ -527,8 +510,7 @@ async function build(
       const methods = await connected();
       yield* methods[method]?.call(client, request) as AsyncIterable<Message>;
     },
-    onNode: async (program, ...args) =>
-      (await run('nsenter', [`--net=${lab.netnsPath}`, program, ...args])).stdout,
+    onNode: async (program, ...args) => (await run('nsenter', [`--net=${lab.netnsPath}`, program, ...args])).stdout,
     health,
     close,
   };

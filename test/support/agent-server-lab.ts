@@ -70,9 +70,7 @@ export async function agentServerLab(options: AgentServerLabOptions): Promise<Ag
   const gateway = new Gateway({
     namespace: 'default',
     eventStore: inThreadEventStore(),
-    workers: fakeInformer<LambdaWorker>([
-      workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } }),
-    ]),
+    workers: fakeInformer<LambdaWorker>([workerFixture({ status: { assignment: { nodeName: 'node-1', epoch: 1 } } })]),
     nodes: fakeInformer<LambdaNode>([
       nodeFixture({
         status: { endpoint: `127.0.0.1:${agent.port}`, certificate: shown.published },

@@ -93,12 +93,7 @@ async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
-async function waitUntilReady(
-  url: string,
-  token: string,
-  ca: string,
-  running: readonly OwnedProcess[],
-): Promise<void> {
+async function waitUntilReady(url: string, token: string, ca: string, running: readonly OwnedProcess[]): Promise<void> {
   const dispatcher = new Agent({ connect: { ca } });
   const end = performance.now() + READY_TIMEOUT_MS;
   try {
@@ -182,11 +177,7 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
   }
 }
 
-async function startIn(
-  folder: string,
-  authority: CertificateAuthority,
-  options: ApiServerOptions,
-): Promise<ApiServer> {
+async function startIn(folder: string, authority: CertificateAuthority, options: ApiServerOptions): Promise<ApiServer> {
   const tools = toolsFolder();
   const [clientPort, peerPort, port] = await freePorts(3);
   const url = `https://127.0.0.1:${port}`;
@@ -205,10 +196,7 @@ async function startIn(
     join(folder, 'sa.key'),
     serviceAccountKey.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
   );
-  writePrivate(
-    join(folder, 'sa.pub'),
-    serviceAccountKey.publicKey.export({ type: 'spki', format: 'pem' }).toString(),
-  );
+  writePrivate(join(folder, 'sa.pub'), serviceAccountKey.publicKey.export({ type: 'spki', format: 'pem' }).toString());
   writePrivate(join(folder, 'audit.yaml'), AUDIT_POLICY);
   const adminKubeconfig = writePrivate(
     join(folder, 'admin.kubeconfig'),

@@ -76,9 +76,7 @@ export function objectsIn(text: string): readonly RenderedObject[] {
 }
 
 /** Pod templates of the objects. */
-export function podTemplates(
-  objects: readonly RenderedObject[],
-): readonly (PodTemplate & { readonly of: string })[] {
+export function podTemplates(objects: readonly RenderedObject[]): readonly (PodTemplate & { readonly of: string })[] {
   return objects.flatMap(({ kind, metadata, spec }) => {
     const of = `${kind} ${metadata.name}`;
     if (kind === 'Pod') {

@@ -18,11 +18,7 @@ export interface CommandOptions {
 }
 
 /** Runs a program to its end. Throws with its output when it fails, unless it may. */
-export function run(
-  program: string,
-  args: readonly string[],
-  options: CommandOptions = {},
-): Promise<CommandResult> {
+export function run(program: string, args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
   const child = spawn(program, args, {
     cwd: options.cwd,
     env: { ...process.env, ...options.env },

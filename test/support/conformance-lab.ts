@@ -8,10 +8,7 @@ import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { advanceAuthority } from '../../src/controller/certificates/ca.ts';
 import { signRequest } from '../../src/controller/certificates/csr-signer.ts';
-import {
-  type CertificateSigningRequest,
-  certificateSigningRequests,
-} from '../../src/kube/api/resource-types.ts';
+import { type CertificateSigningRequest, certificateSigningRequests } from '../../src/kube/api/resource-types.ts';
 import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { type AgentLab, startAgentLab } from './agent-lab.ts';

@@ -183,10 +183,7 @@ export async function startDockerLab(options: DockerLabOptions = {}): Promise<Do
         await engine?.kill();
         engine = undefined;
         // The kernel ends it with the engine.
-        await waitFor(
-          'the end of its containerd',
-          async () => containerd === 0 || (await hasEnded(containerd)),
-        );
+        await waitFor('the end of its containerd', async () => containerd === 0 || (await hasEnded(containerd)));
       },
       startEngine,
       docker,
@@ -207,13 +204,9 @@ export async function startDockerLab(options: DockerLabOptions = {}): Promise<Do
         const files = async (path: string): Promise<readonly string[]> =>
           await readdir(join(folder, path)).catch(() => []);
         return [
-          ...(await lines('container', 'ls', '--all', '--format', '{{.Names}}')).map(
-            (id) => `container ${id}`,
-          ),
+          ...(await lines('container', 'ls', '--all', '--format', '{{.Names}}')).map((id) => `container ${id}`),
           ...(await lines('volume', 'ls', '--quiet')).map((id) => `volume ${id}`),
-          ...(await cgroupFolders(name))
-            .filter((path) => !path.endsWith(name))
-            .map((path) => `cgroup ${path}`),
+          ...(await cgroupFolders(name)).filter((path) => !path.endsWith(name)).map((path) => `cgroup ${path}`),
           ...(await files('logs')).map((file) => `log ${file}`),
           ...(await files('docker/copied')).map((file) => `copied ${file}`),
           ...(await files('docker/epochs')).map((file) => `epoch ${file}`),

@@ -73,9 +73,7 @@ export function commandFault(words: readonly string[], isWhole: boolean): string
   const isCut = rest.length < words.length;
   try {
     for (;;) {
-      const { operands, unknown } = command
-        .configureOutput({ writeErr: () => undefined })
-        .parseOptions([...rest]);
+      const { operands, unknown } = command.configureOutput({ writeErr: () => undefined }).parseOptions([...rest]);
       const next = command.commands.find((each) => each.name() === operands[0]);
       if (next === undefined) {
         return faultOf(command, operands, unknown, isWhole && !isCut);
@@ -110,9 +108,7 @@ function faultOf(
     return `too many arguments: ${operands.slice(taken.length).join(' ')}`;
   }
   const needed = taken.filter((argument) => argument.required).length;
-  return isWhole && operands.length < needed
-    ? `too few arguments: ${operands.length} of ${needed}`
-    : undefined;
+  return isWhole && operands.length < needed ? `too few arguments: ${operands.length} of ${needed}` : undefined;
 }
 
 /**

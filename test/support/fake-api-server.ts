@@ -138,8 +138,7 @@ function merge(target: unknown, patch: unknown): unknown {
 function field(object: unknown, path: string): string {
   let value: unknown = object;
   for (const part of path.split('.')) {
-    value =
-      typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[part] : undefined;
+    value = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[part] : undefined;
   }
   return typeof value === 'string' ? value : JSON.stringify(value ?? '');
 }
@@ -187,10 +186,8 @@ export async function startFakeApiServer(): Promise<FakeApiServer> {
   let connections = 0;
   let frozen: (() => void)[] | undefined;
 
-  const idOf = (collection: string, key: ObjectKey): string =>
-    `${collection}|${key.namespace ?? ''}|${key.name}`;
-  const collectionOf = (type: ResourceType<KubeObject>): string =>
-    `${type.group}/${type.version}/${type.plural}`;
+  const idOf = (collection: string, key: ObjectKey): string => `${collection}|${key.namespace ?? ''}|${key.name}`;
+  const collectionOf = (type: ResourceType<KubeObject>): string => `${type.group}/${type.version}/${type.plural}`;
 
   const tell = (watch: OpenWatch, event: StoredEvent): void => {
     if (
@@ -333,8 +330,7 @@ export async function startFakeApiServer(): Promise<FakeApiServer> {
       return { status: 200, body: JSON.stringify(store(target.collection, { ...next, metadata })) };
     };
     const staleVersion =
-      sent.metadata?.resourceVersion !== undefined &&
-      sent.metadata.resourceVersion !== old?.metadata.resourceVersion;
+      sent.metadata?.resourceVersion !== undefined && sent.metadata.resourceVersion !== old?.metadata.resourceVersion;
     switch (request.method) {
       case 'POST':
         return old === undefined
@@ -496,9 +492,7 @@ export async function startFakeApiServer(): Promise<FakeApiServer> {
       return stored.get(idOf(collectionOf(type), key)) as T | undefined;
     },
     all<T extends KubeObject>(type: ResourceType<T>): readonly T[] {
-      return [...stored]
-        .filter(([id]) => id.startsWith(`${collectionOf(type)}|`))
-        .map(([, object]) => object as T);
+      return [...stored].filter(([id]) => id.startsWith(`${collectionOf(type)}|`)).map(([, object]) => object as T);
     },
     compact() {
       version++;
@@ -565,8 +559,7 @@ export async function startFakeApiServer(): Promise<FakeApiServer> {
 /** Matches requests of a method to an object, its subresources included. */
 export function requestFor(method: string, type: ResourceType<KubeObject>, key: ObjectKey): RequestMatch {
   const path = objectPath(type, key, undefined);
-  return (request) =>
-    request.method === method && (request.path === path || request.path === `${path}/status`);
+  return (request) => request.method === method && (request.path === path || request.path === `${path}/status`);
 }
 
 /** Matches lists, not watches. */

@@ -165,8 +165,7 @@ export function fakeContainerd(): FakeContainerd {
         return await Promise.resolve(task(id));
       },
       list: () => Promise.resolve([...tasks.values()]),
-      kill: (id, signal) =>
-        act(`tasks.kill-${signal}`, id, () => setStatus(task(id).containerId, 'STOPPED', 137)),
+      kill: (id, signal) => act(`tasks.kill-${signal}`, id, () => setStatus(task(id).containerId, 'STOPPED', 137)),
       pause: (id) =>
         act('tasks.pause', id, () => {
           if (task(id).status !== 'RUNNING') {

@@ -83,9 +83,7 @@ export async function startFakeNode(
   );
   await tell({
     capacity: { memoryMiB: 1536, workers: 10 },
-    conditions: [
-      { type: 'Ready', status: 'True', lastTransitionTime: stamp(), reason: 'Ready', message: '' },
-    ],
+    conditions: [{ type: 'Ready', status: 'True', lastTransitionTime: stamp(), reason: 'Ready', message: '' }],
     ...status,
   });
   const node: FakeNode = {

@@ -351,9 +351,7 @@ export class FakeRuntime implements ContainerRuntime {
 
   health(): Promise<RuntimeHealth> {
     return Promise.resolve(
-      this.down
-        ? { ok: false, reason: 'RuntimeUnavailable', message: 'it is down' }
-        : { ok: true, version: '2.4.2' },
+      this.down ? { ok: false, reason: 'RuntimeUnavailable', message: 'it is down' } : { ok: true, version: '2.4.2' },
     );
   }
 

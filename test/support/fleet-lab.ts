@@ -17,9 +17,7 @@ import { type ManualClock, manualClock, settle } from './manual-clock.ts';
 import { waitFor } from './wait-for.ts';
 
 /** A worker `default/hello` that rests Running. */
-export function desiredFixture(
-  change: Partial<DesiredWorker> & { readonly name?: string } = {},
-): DesiredWorker {
+export function desiredFixture(change: Partial<DesiredWorker> & { readonly name?: string } = {}): DesiredWorker {
   const { name = 'hello', ...rest } = change;
   return {
     identity: { namespace: 'default', name, uid: `uid-of-${name}`, functionName: name },

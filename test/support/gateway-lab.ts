@@ -1,9 +1,4 @@
-import {
-  InvokeCommand,
-  type InvokeCommandInput,
-  type InvokeCommandOutput,
-  LambdaClient,
-} from '@aws-sdk/client-lambda';
+import { InvokeCommand, type InvokeCommandInput, type InvokeCommandOutput, LambdaClient } from '@aws-sdk/client-lambda';
 import { onTestFinished } from 'vitest';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
@@ -47,11 +42,7 @@ export interface GatewayLab {
   /** Adds a running worker to an agent, the first by default, and to the resources. Waits until it can be called. */
   addWorker(name: string, options?: AddWorkerOptions): Promise<void>;
   /** The SDK's answer. Nothing is tried twice. */
-  invoke(
-    name: string,
-    input?: Partial<InvokeCommandInput>,
-    signal?: AbortSignal,
-  ): Promise<InvokeCommandOutput>;
+  invoke(name: string, input?: Partial<InvokeCommandInput>, signal?: AbortSignal): Promise<InvokeCommandOutput>;
   /** Waits until the gateway has a Watch on as many agents. */
   connected(count?: number): Promise<void>;
 }
@@ -140,11 +131,9 @@ export async function gatewayLab(options: GatewayLabOptions = {}): Promise<Gatew
           status: { assignment: { nodeName: owner.nodeName, epoch: worker.epoch ?? 1 } },
         }),
       );
-      await waitFor(
-        `worker ${name} to be known`,
-        () => gateway.view.worker(`uid-of-${name}`)?.holding !== undefined,
-        { everyMs: 5 },
-      );
+      await waitFor(`worker ${name} to be known`, () => gateway.view.worker(`uid-of-${name}`)?.holding !== undefined, {
+        everyMs: 5,
+      });
     },
     invoke: (name, input = {}, signal) =>
       client.send(

@@ -6,10 +6,7 @@ import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import { advanceAuthority } from '../../src/controller/certificates/ca.ts';
 import { signRequest } from '../../src/controller/certificates/csr-signer.ts';
-import {
-  type CertificateSigningRequest,
-  certificateSigningRequests,
-} from '../../src/kube/api/resource-types.ts';
+import { type CertificateSigningRequest, certificateSigningRequests } from '../../src/kube/api/resource-types.ts';
 import { createKubeClient } from '../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from './api-server.ts';
@@ -95,15 +92,7 @@ async function build(
   const apply = (resource: object): Promise<string> =>
     api.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'esb.dev/v1alpha1', ...resource }));
   const patchStatus = (kind: string, name: string, status: object): Promise<string> =>
-    api.kubectl([
-      'patch',
-      kind,
-      name,
-      '--subresource=status',
-      '--type=merge',
-      '-p',
-      JSON.stringify({ status }),
-    ]);
+    api.kubectl(['patch', kind, name, '--subresource=status', '--type=merge', '-p', JSON.stringify({ status })]);
   await apply({ kind: 'LambdaNode', metadata: { name: agent.nodeName } });
   const { endpoint, certificate } = agent.node.status ?? {};
   await patchStatus('ln', agent.nodeName, { endpoint, certificate });

@@ -38,12 +38,7 @@ export async function takeHostInventory({ cgroup = '/esb' }: InventoryOptions = 
  * name, and what
  * was left by a run that was killed may go with the next one.
  */
-const belongingToOthers: ReadonlySet<string> = new Set([
-  'network interface',
-  'nftables table',
-  'mount',
-  'setting',
-]);
+const belongingToOthers: ReadonlySet<string> = new Set(['network interface', 'nftables table', 'mount', 'setting']);
 
 /** Things that came or went since: one readable line each. */
 export function compareHostInventory(before: HostInventory, after: HostInventory): string[] {
@@ -74,9 +69,7 @@ async function tables(): Promise<string[]> {
     const { nftables } = JSON.parse(stdout) as {
       readonly nftables: readonly { readonly table?: { readonly family: string; readonly name: string } }[];
     };
-    return nftables
-      .flatMap(({ table }) => (table === undefined ? [] : [`${table.family} ${table.name}`]))
-      .sort();
+    return nftables.flatMap(({ table }) => (table === undefined ? [] : [`${table.family} ${table.name}`])).sort();
   } catch {
     // Not installed yet: then there are none.
     return [];

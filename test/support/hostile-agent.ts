@@ -60,10 +60,7 @@ export const agentMessages = ((): {
 })();
 
 /** Starts one on a free loopback port; it ends with the test. */
-export async function startHostileAgent(
-  nodeName: string,
-  identity?: IssuedCertificate,
-): Promise<HostileAgent> {
+export async function startHostileAgent(nodeName: string, identity?: IssuedCertificate): Promise<HostileAgent> {
   const { certificate, key } = identity ?? (await makeServerCertificate(nodeName));
   const server = createSecureServer({ cert: certificate, key, requestCert: true, rejectUnauthorized: false });
   const sessions = new Set<ServerHttp2Session>();

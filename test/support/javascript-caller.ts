@@ -108,10 +108,7 @@ function outcomeOf(error: RaisedError, headers: Readonly<Record<string, string>>
 
 function withBytes(input: Input): Input {
   return Object.fromEntries(
-    Object.entries(input).map(([name, value]) => [
-      name,
-      isBytes(value) ? Buffer.from(value.base64, 'base64') : value,
-    ]),
+    Object.entries(input).map(([name, value]) => [name, isBytes(value) ? Buffer.from(value.base64, 'base64') : value]),
   );
 }
 

@@ -2,10 +2,7 @@ import { systemClock } from '../../src/common/clock.ts';
 import type { Access } from '../../src/gateway/access/access.ts';
 import { parseAccessKey } from '../../src/gateway/access/access-key.ts';
 import { ReplayGuard } from '../../src/gateway/access/replay-guard.ts';
-import {
-  createVerifiedAccess,
-  type VerifiedAccessOptions,
-} from '../../src/gateway/access/verified-access.ts';
+import { createVerifiedAccess, type VerifiedAccessOptions } from '../../src/gateway/access/verified-access.ts';
 import { LambdaError } from '../../src/gateway/lambda/lambda-error.ts';
 import type { Signer } from './signed-request.ts';
 

@@ -136,10 +136,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   if (options.diskMiB !== undefined) {
     // Taken away by `clean`, as all mounts below the folder are.
     await mkdir(join(folder, 'root'));
-    await run('mount', [
-      ...['-t', 'tmpfs', '-o', `size=${options.diskMiB}m`],
-      ...['esb-lab', join(folder, 'root')],
-    ]);
+    await run('mount', [...['-t', 'tmpfs', '-o', `size=${options.diskMiB}m`], ...['esb-lab', join(folder, 'root')]]);
   }
   await run('ip', ['netns', 'add', name]);
   await run('ip', ['-n', name, 'link', 'set', 'lo', 'up']);

@@ -56,11 +56,7 @@ export interface LambdaCaller {
   /** Whether this SDK has the operation; they are not all of the same day. */
   has(operation: string): boolean;
   /** Does an operation, such as `Invoke`. An error of the SDK is returned. */
-  call(
-    operation: string,
-    input: Readonly<Record<string, unknown>>,
-    options?: CallerOptions,
-  ): Promise<Outcome>;
+  call(operation: string, input: Readonly<Record<string, unknown>>, options?: CallerOptions): Promise<Outcome>;
   /** All pages of an operation's paginator, such as that of `ListFunctions`. */
   pages(
     operation: string,

@@ -7,10 +7,7 @@ import { repositoryRoot } from '../../local/common/repository.ts';
 export class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const root = repositoryRoot();
-    const seconds = JSON.parse(readFileSync(join(root, 'test/durations.json'), 'utf8')) as Record<
-      string,
-      number
-    >;
+    const seconds = JSON.parse(readFileSync(join(root, 'test/durations.json'), 'utf8')) as Record<string, number>;
     const duration = ({ moduleId }: TestSpecification): number => seconds[relative(root, moduleId)] ?? 0;
     return files.toSorted((one, other) => duration(other) - duration(one));
   }

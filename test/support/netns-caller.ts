@@ -22,11 +22,7 @@ export interface RelayAnswer {
 export interface NetnsCaller {
   connect(address: { readonly ip: string; readonly port: number }): Promise<boolean>;
   /** Calls a worker through its emulator's path. */
-  call(
-    address: { readonly ip: string; readonly port: number },
-    payload: unknown,
-    timeoutMs?: number,
-  ): Promise<unknown>;
+  call(address: { readonly ip: string; readonly port: number }, payload: unknown, timeoutMs?: number): Promise<unknown>;
   close(): void;
 }
 

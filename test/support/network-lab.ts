@@ -74,9 +74,7 @@ s.on('error', () => process.exit(7));
 setTimeout(() => process.exit(7), 3000);`;
 
 /** Makes a lab that ends with the test. */
-export async function createNetworkLab({
-  subnet = '10.234.0.0/16',
-}: NetworkLabOptions = {}): Promise<NetworkLab> {
+export async function createNetworkLab({ subnet = '10.234.0.0/16' }: NetworkLabOptions = {}): Promise<NetworkLab> {
   const id = randomBytes(3).toString('hex');
   const [node, outside] = [`esb-t-${id}`, `esb-t-${id}-out`];
   const [netnsPath, outsidePath] = [`/run/netns/${node}`, `/run/netns/${outside}`];

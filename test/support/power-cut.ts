@@ -23,10 +23,7 @@ export async function cutPower(lab: AgentLab): Promise<void> {
       return await readFile(join(cgroup, 'cgroup.procs'), 'utf8').catch(() => '');
     }),
   );
-  for (const pid of [
-    ...processes.join('\n').split('\n').filter(Boolean).map(Number),
-    ...(await shimsOf(socketPath)),
-  ]) {
+  for (const pid of [...processes.join('\n').split('\n').filter(Boolean).map(Number), ...(await shimsOf(socketPath))]) {
     try {
       process.kill(pid, 'SIGKILL');
     } catch {

@@ -12,9 +12,6 @@ export interface LogLine {
 /** A logger that keeps what it is told, at every level. */
 export function recordingLogger(): { readonly logger: Logger; readonly lines: readonly LogLine[] } {
   const lines: LogLine[] = [];
-  const logger = pino(
-    { level: 'trace' },
-    { write: (text: string) => void lines.push(JSON.parse(text) as LogLine) },
-  );
+  const logger = pino({ level: 'trace' }, { write: (text: string) => void lines.push(JSON.parse(text) as LogLine) });
   return { logger, lines };
 }

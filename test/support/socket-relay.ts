@@ -28,9 +28,7 @@ export async function relaySockets(from: string, to: string): Promise<Server> {
   return server;
 }
 
-function endpoint(
-  text: string,
-): { readonly path: string } | { readonly host: string; readonly port: number } {
+function endpoint(text: string): { readonly path: string } | { readonly host: string; readonly port: number } {
   const unix = /^unix:(.+)$/.exec(text)?.[1];
   if (unix !== undefined) {
     return { path: unix };

@@ -79,8 +79,7 @@ export async function startTestRegistry(): Promise<TestRegistry> {
       return;
     }
     const [, repository, kind, reference] = /^\/v2\/(.+)\/(manifests|blobs)\/([^/?]+)/.exec(path) ?? [];
-    const found =
-      kind === 'manifests' ? manifests.get(`${repository}:${reference}`) : blobs.get(reference ?? '');
+    const found = kind === 'manifests' ? manifests.get(`${repository}:${reference}`) : blobs.get(reference ?? '');
     if (found === undefined) {
       response.writeHead(path === '/v2/' ? 200 : 404).end('{"errors":[{"code":"MANIFEST_UNKNOWN"}]}');
       return;

@@ -36,7 +36,5 @@ export function testsByTag(root: string): ReadonlyMap<string, readonly TaggedTes
   const pairs = taggedTests(root)
     .filter(({ runs }) => runs)
     .flatMap((test) => test.tags.map((tag) => [tag, test] as const));
-  return new Map(
-    [...Map.groupBy(pairs, ([tag]) => tag)].map(([tag, found]) => [tag, found.map(([, test]) => test)]),
-  );
+  return new Map([...Map.groupBy(pairs, ([tag]) => tag)].map(([tag, found]) => [tag, found.map(([, test]) => test)]));
 }

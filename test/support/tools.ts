@@ -1,12 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { cacheFolder, familyFolder, toolSetFolder } from '../../local/tools/tool-cache.ts';
-import {
-  clusterFamilies,
-  helmFamily,
-  type ToolFamily,
-  toolFamilies,
-} from '../../local/tools/tool-catalog.ts';
+import { clusterFamilies, helmFamily, type ToolFamily, toolFamilies } from '../../local/tools/tool-catalog.ts';
 
 /**
  * The folder with every third-party program: kube-apiserver, kubectl, etcd, containerd and its shim, ctr, runc, the CNI

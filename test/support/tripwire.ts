@@ -12,9 +12,7 @@ export function watchedClient(client: ContainerdClient, hooks: CallHooks): Conta
     if (typeof methods !== 'object' || service === 'events') {
       return [service, methods] as const;
     }
-    const calls = Object.entries(
-      methods as Readonly<Record<string, (...args: unknown[]) => Promise<unknown>>>,
-    );
+    const calls = Object.entries(methods as Readonly<Record<string, (...args: unknown[]) => Promise<unknown>>>);
     return [
       service,
       Object.fromEntries(

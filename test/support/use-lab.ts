@@ -8,10 +8,7 @@ import { destroyAll, type Lab, type LabRuntimeOptions, startLab } from './lab.ts
  *
  * @param take receives both before the first test
  */
-export function useLab(
-  take: (lab: Lab, runtime: ContainerRuntime) => void,
-  options: LabRuntimeOptions = {},
-): void {
+export function useLab(take: (lab: Lab, runtime: ContainerRuntime) => void, options: LabRuntimeOptions = {}): void {
   let lab: Lab | undefined;
   let runtime: Awaited<ReturnType<Lab['runtime']>> | undefined;
   beforeAll(async () => {

@@ -15,9 +15,7 @@ export async function filesEntered(work: () => Promise<unknown>): Promise<readon
     const { result } = await session.post('Profiler.takePreciseCoverage');
     await session.post('Profiler.stopPreciseCoverage');
     const entered = result
-      .filter(({ functions }) =>
-        functions.some(({ ranges: [range] }) => range !== undefined && range.count > 0),
-      )
+      .filter(({ functions }) => functions.some(({ ranges: [range] }) => range !== undefined && range.count > 0))
       .map(({ url }) => url.replace(/^file:\/\//, '').replace(/\?.*$/, ''))
       .filter((path) => path.startsWith(source))
       .map((path) => path.slice(source.length));

@@ -208,10 +208,7 @@ export class WorkerWorld {
     return { kind: 'Done' };
   }
 
-  #failure(
-    containerId: string,
-    fault: 'NotBegun' | 'Failed' | 'FailedAfter' | 'Down' | 'Silent',
-  ): ActionOutcome {
+  #failure(containerId: string, fault: 'NotBegun' | 'Failed' | 'FailedAfter' | 'Down' | 'Silent'): ActionOutcome {
     if (fault === 'NotBegun') {
       return { kind: 'NotBegun' };
     }

@@ -7,9 +7,7 @@ import { commandsOf, inlineCodeOf } from '../support/markdown-file.ts';
 
 /** Pages that tell of what is. Decisions tell of what was, too, and the other two of tests and benchmarks. */
 const pages = filesEnding(['.md']).filter(
-  (page) =>
-    !page.startsWith('docs/adr/') &&
-    !['docs/testing.md', 'docs/performance.md', 'CHANGELOG.md'].includes(page),
+  (page) => !page.startsWith('docs/adr/') && !['docs/testing.md', 'docs/performance.md', 'CHANGELOG.md'].includes(page),
 );
 
 /** Flags of other programs that pages name without their program. */
@@ -87,9 +85,7 @@ describe('what pages name', () => {
 
   it('of fields, the resource definitions have', async () => {
     const definitions = await resourceDefinitions(documentationRoot);
-    const fields = new Set(
-      definitions.flatMap((each) => fieldsOf(versionOf(each).schema.openAPIV3Schema, '')),
-    );
+    const fields = new Set(definitions.flatMap((each) => fieldsOf(versionOf(each).schema.openAPIV3Schema, '')));
     const found = pages.flatMap((page) => named(page, /^((?:spec|status)(?:\.[a-zA-Z]+)+)/g));
     expect(found.length).toBeGreaterThan(100);
     expect(missing(found, (name) => fields.has(name))).toEqual([]);
@@ -110,9 +106,7 @@ describe('what pages name', () => {
     const metrics = new Set(
       [...textOf('docs/reference/metrics.md').matchAll(/^\| `(esb_\w+)`/gm)].map((match) => match[1] ?? ''),
     );
-    const found = pages.flatMap((page) =>
-      named(page, /\b(esb_(?:agent|gateway|controller|nodes|workers)\w*)/g),
-    );
+    const found = pages.flatMap((page) => named(page, /\b(esb_(?:agent|gateway|controller|nodes|workers)\w*)/g));
     expect(metrics.size).toBeGreaterThan(40);
     expect(found.length).toBeGreaterThan(metrics.size);
     expect(

@@ -1,12 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import {
-  commandFault,
-  deadLinks,
-  documentationRoot,
-  esbWords,
-  filesEnding,
-  textOf,
-} from '../support/documentation.ts';
+import { commandFault, deadLinks, documentationRoot, esbWords, filesEnding, textOf } from '../support/documentation.ts';
 import { commandsOf, inlineCodeOf, linksOf } from '../support/markdown-file.ts';
 import { simpleCommands } from '../support/shell-words.ts';
 
@@ -95,10 +88,7 @@ describe('what the checks of the documentation find', () => {
       '`esb doctor node --max-workers many` does',
       "p:1: esb doctor node --max-workers many: error: option '--max-workers <n>' argument 'many' is invalid. It must be a whole number of at least 1.",
     ],
-    [
-      '```sh\nkubectl -n esb-system exec ds/esb-agent -- esb nurse\n```',
-      'p:2: esb nurse: no such command: nurse',
-    ],
+    ['```sh\nkubectl -n esb-system exec ds/esb-agent -- esb nurse\n```', 'p:2: esb nurse: no such command: nurse'],
     ['`npm run up -- --node 2`', 'p:1: esb up --node 2: unknown: --node 2'],
   ])('in %j: a command that is not there', (text, fault) => {
     expect(commandFaults('p', text)).toEqual([fault]);

@@ -116,9 +116,7 @@ describe('imports', () => {
     for (const file of ['src', 'local'].flatMap((folder) => filesBelow(join(repository, folder)))) {
       counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1);
     }
-    expect([...counts].filter(([, count]) => count > 25).map(([folder]) => relative(root, folder))).toEqual(
-      [],
-    );
+    expect([...counts].filter(([, count]) => count > 25).map(([folder]) => relative(root, folder))).toEqual([]);
   });
 
   it('of files have no circle, those of types included', () => {
@@ -179,9 +177,7 @@ describe('imports', () => {
       seen.add(file);
       const text = readFileSync(file, 'utf8');
       // Types are not loaded, and what is imported by a call comes when it is needed.
-      for (const [, specifier = ''] of text.matchAll(
-        /^(?:import|export) (?!type )[^;]*?from '(\.[^']+)'/gm,
-      )) {
+      for (const [, specifier = ''] of text.matchAll(/^(?:import|export) (?!type )[^;]*?from '(\.[^']+)'/gm)) {
         walk(resolve(dirname(file), specifier));
       }
     };
@@ -200,8 +196,6 @@ describe('imports', () => {
     );
     expect(entry).toContain('main.ts');
     // None of these imports anything that would take time to load.
-    expect(
-      eager.filter((specifier) => !/^\.\/((api|common|options)\/|[a-z-]+\.ts$)/.test(specifier)),
-    ).toEqual([]);
+    expect(eager.filter((specifier) => !/^\.\/((api|common|options)\/|[a-z-]+\.ts$)/.test(specifier))).toEqual([]);
   });
 });

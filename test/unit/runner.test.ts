@@ -35,12 +35,8 @@ describe('arguments of npm test', () => {
 
 describe('tests of what changed', () => {
   it('are those of the folder, by its longest name, and tests that changed themselves', () => {
-    expect(affectedBy(['src/runtime/logs/rotating-log.ts'], all)).toEqual([
-      'test/integration/runtime/logs.test.ts',
-    ]);
-    expect(affectedBy(['test/e2e/05-pause.test.ts', 'docs/README.md'], all)).toEqual([
-      'test/e2e/05-pause.test.ts',
-    ]);
+    expect(affectedBy(['src/runtime/logs/rotating-log.ts'], all)).toEqual(['test/integration/runtime/logs.test.ts']);
+    expect(affectedBy(['test/e2e/05-pause.test.ts', 'docs/README.md'], all)).toEqual(['test/e2e/05-pause.test.ts']);
   });
 
   it('are named for folders that are there', () => {

@@ -148,10 +148,7 @@ export class GarbageCollector {
     const { runtime, fleet, ports, recordsFolder, marksFolder } = this.#options;
     const before = fleet.known();
     // Files before containers: a container that goes meanwhile takes its files along.
-    const [marks, records] = await Promise.all([
-      names(marksFolder, MARK_SUFFIX),
-      names(recordsFolder, RECORD_SUFFIX),
-    ]);
+    const [marks, records] = await Promise.all([names(marksFolder, MARK_SUFFIX), names(recordsFolder, RECORD_SUFFIX)]);
     const [inventory, network] = await Promise.all([
       runtime.inventory(before.containerIds, options),
       ports.read(options),
@@ -281,9 +278,7 @@ function healthOf(failures: readonly string[]): Health {
 /** Names of files with a suffix, without it. */
 async function names(folder: string, suffix: string): Promise<string[]> {
   try {
-    return (await readdir(folder))
-      .filter((file) => file.endsWith(suffix))
-      .map((file) => file.slice(0, -suffix.length));
+    return (await readdir(folder)).filter((file) => file.endsWith(suffix)).map((file) => file.slice(0, -suffix.length));
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') {
       return [];

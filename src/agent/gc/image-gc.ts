@@ -64,8 +64,7 @@ export function removalOrder(
   },
 ): readonly NodeImage[] {
   const { wanted, lastUses, now, minAgeMs } = facts;
-  const usedAt = ({ name, pulledAt }: NodeImage): number =>
-    Math.max(lastUses.get(name) ?? 0, pulledAt.getTime());
+  const usedAt = ({ name, pulledAt }: NodeImage): number => Math.max(lastUses.get(name) ?? 0, pulledAt.getTime());
   return images
     .filter((image) => !image.inUse && !image.pinned && !wanted.has(image.name))
     .filter((image) => now - usedAt(image) >= minAgeMs)
@@ -234,10 +233,7 @@ export class ImageGarbageCollector {
         throw error;
       }
       if (!this.#blind) {
-        this.#options.logger.warn(
-          { reason: messageOf(error) },
-          'images are not removed by the room they take',
-        );
+        this.#options.logger.warn({ reason: messageOf(error) }, 'images are not removed by the room they take');
       }
       this.#blind = true;
       this.#note({ usedPercent: undefined });
@@ -279,9 +275,7 @@ export class ImageGarbageCollector {
       const kept = JSON.parse(await readFile(file, 'utf8')) as { version?: unknown; lastUses?: unknown };
       if (kept.version === version && typeof kept.lastUses === 'object' && kept.lastUses !== null) {
         return new Map(
-          Object.entries(kept.lastUses).filter(
-            (entry): entry is [string, number] => typeof entry[1] === 'number',
-          ),
+          Object.entries(kept.lastUses).filter((entry): entry is [string, number] => typeof entry[1] === 'number'),
         );
       }
       logger.warn({ file }, 'the last uses of images are unknown: the file has another version');

@@ -14,11 +14,7 @@ export class NetworkGarbageCollector {
   /** Since when each attachment has been seen without a container. */
   readonly #unclaimedSince = new Map<string, number>();
 
-  constructor(
-    network: Pick<NodeNetwork, 'list' | 'repair'>,
-    runtime: Pick<ContainerRuntime, 'list'>,
-    clock: Clock,
-  ) {
+  constructor(network: Pick<NodeNetwork, 'list' | 'repair'>, runtime: Pick<ContainerRuntime, 'list'>, clock: Clock) {
     this.#network = network;
     this.#runtime = runtime;
     this.#clock = clock;

@@ -12,16 +12,11 @@ export interface ServiceFacts {
  * The containers of one worker as an agent finds them at its start, the one that serves first. Where no record tells, it is
  * the one of an earlier shape: it was ready before the other one was begun.
  */
-export function inOrderOfService(
-  containers: readonly WorkerInfo[],
-  facts: ServiceFacts,
-): readonly WorkerInfo[] {
+export function inOrderOfService(containers: readonly WorkerInfo[], facts: ServiceFacts): readonly WorkerInfo[] {
   const rank = (info: WorkerInfo): number => {
     const { containerId, shapeHash } = info;
     const alive = ['Running', 'Paused'].includes(stateOf(info));
-    return (
-      (alive ? 4 : 0) + (containerId === facts.serving ? 2 : 0) + (shapeHash === facts.shapeHash ? 0 : 1)
-    );
+    return (alive ? 4 : 0) + (containerId === facts.serving ? 2 : 0) + (shapeHash === facts.shapeHash ? 0 : 1);
   };
   return containers.toSorted(
     (one, other) => rank(other) - rank(one) || one.createdAt.getTime() - other.createdAt.getTime(),

@@ -251,9 +251,7 @@ function imageCondition(input: StatusInput): ConditionView | undefined {
     return yes('Present', info.image === '' ? `${desired.image} is on the node` : info.image);
   }
   if (failure !== undefined) {
-    return imageCodes.has(failure.code)
-      ? no(failure.code, withDelay(failure))
-      : input.previous?.conditions.ImageReady;
+    return imageCodes.has(failure.code) ? no(failure.code, withDelay(failure)) : input.previous?.conditions.ImageReady;
   }
   return undefined;
 }

@@ -36,12 +36,7 @@ export const noSetbacks: Setbacks = {
 };
 
 /** How a process ended. */
-export function terminationOf(
-  exitCode: number,
-  oomKilled: boolean,
-  finishedAt: Date,
-  output: string,
-): Termination {
+export function terminationOf(exitCode: number, oomKilled: boolean, finishedAt: Date, output: string): Termination {
   const reason = oomKilled ? 'OOMKilled' : exitCode === 0 ? 'Completed' : 'Error';
   return { exitCode, reason, finishedAt: finishedAt.toISOString(), message: lastLinesOf(output) };
 }
@@ -71,12 +66,7 @@ export function remembering(setbacks: Setbacks, termination: Termination, now: n
 }
 
 /** @param aliveMs how long it had run */
-export function afterExit(
-  setbacks: Setbacks,
-  termination: Termination,
-  aliveMs: number,
-  now: number,
-): Setbacks {
+export function afterExit(setbacks: Setbacks, termination: Termination, aliveMs: number, now: number): Setbacks {
   const crashes = failed(aliveMs >= healthyMs ? noBackoff : setbacks.crashes, crashBackoff, now);
   return { ...setbacks, crashes, restartPending: true, failure: exitOf(termination, crashes, now) };
 }

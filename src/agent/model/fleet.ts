@@ -19,10 +19,7 @@ export interface Fleet {
    * A complete and fresh view of what the API assigns to this node. Actors without a resource are released after
    * `confirmGone` has said so (a GET by uid), containers without an actor removed after a minimum age.
    */
-  sweep(
-    assignedUids: ReadonlySet<string>,
-    confirmGone: (identity: WorkerIdentity) => Promise<boolean>,
-  ): Promise<void>;
+  sweep(assignedUids: ReadonlySet<string>, confirmGone: (identity: WorkerIdentity) => Promise<boolean>): Promise<void>;
   /** Runs one call; never rejects for anything that a caller can be told. Body chunks go to `onHead`/`onChunk`. */
   invoke(invocation: Invocation): Promise<InvocationResult>;
   /** Hints; each rejects with a code `FailedPrecondition`, `NotFound` or `Fenced` when it may not be followed. */

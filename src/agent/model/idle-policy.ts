@@ -40,9 +40,7 @@ export function restAt(policy: IdlePolicy, idleness: Idleness): RestNow {
       }
       const returnAt = milliseconds(policy.pauseAfterSeconds ?? defaultReturnSeconds);
       // With a removal time of its own it is kept, frozen, for that long; otherwise it is removed when it is idle.
-      return removeAt === undefined
-        ? stepDown(idleMs, undefined, returnAt)
-        : stepDown(idleMs, returnAt, removeAt);
+      return removeAt === undefined ? stepDown(idleMs, undefined, returnAt) : stepDown(idleMs, returnAt, removeAt);
     }
     default:
       return unreachable(policy.restingState);

@@ -38,10 +38,7 @@ export function leftCall(found: Partial<MarkedCall>, now: number, boundMs: numbe
 }
 
 /** The call that may be in that container, as a mark tells of it; undefined for none. */
-export function callLeftIn(
-  containerId: string,
-  mark: FoundMark | undefined,
-): Partial<MarkedCall> | undefined {
+export function callLeftIn(containerId: string, mark: FoundMark | undefined): Partial<MarkedCall> | undefined {
   // A mark that was being written names no container.
   return mark?.busy === true && (mark.containerId === containerId || mark.containerId === '')
     ? mark.call

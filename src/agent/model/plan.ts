@@ -106,9 +106,7 @@ export function plan(goal: Goal, situation: Situation): Plan {
 function rearrange(goal: Goal, situation: Situation): Rearrangement | undefined {
   const { others, present } = situation;
   const successor = others.findIndex((other) => isSuccessor(goal, present, other));
-  const done = others.findIndex(
-    ({ state }, index) => index !== successor && state.kind === 'Missing' && !state.traces,
-  );
+  const done = others.findIndex(({ state }, index) => index !== successor && state.kind === 'Missing' && !state.traces);
   if (done >= 0) {
     return { kind: 'Drop', index: done };
   }
@@ -121,10 +119,7 @@ function rearrange(goal: Goal, situation: Situation): Rearrangement | undefined 
 }
 
 /** The present container is of the shape that is wanted. */
-function rearrangeCurrent(
-  goal: LivingGoal,
-  { busy, manner, others, present }: Situation,
-): Rearrangement | undefined {
+function rearrangeCurrent(goal: LivingGoal, { busy, manner, others, present }: Situation): Rearrangement | undefined {
   const { occupied, state } = present;
   // The call in one that nobody can look at goes on all the same, and others need not wait with it.
   const lost = occupied && state.kind === 'Unknown' && state.doubt === 'Lost';
@@ -134,8 +129,7 @@ function rearrangeCurrent(
   }
   // It serves nobody, or not yet. One that was occupied may serve again.
   const free = others.findIndex(
-    (other) =>
-      !other.occupied && other.shapeHash === goal.shapeHash && isLiving(other.state) && isOfUse(other.state),
+    (other) => !other.occupied && other.shapeHash === goal.shapeHash && isLiving(other.state) && isOfUse(other.state),
   );
   if (free >= 0) {
     return { kind: 'Exchange', index: free };
@@ -153,9 +147,7 @@ function rearrangeOutdated(
   switch (state.kind) {
     case 'Unknown':
       // One that is given up takes no calls any more, and may be long in going.
-      return state.doubt === 'Lost' && successor >= 0 && !busy
-        ? { kind: 'Exchange', index: successor }
-        : undefined;
+      return state.doubt === 'Lost' && successor >= 0 && !busy ? { kind: 'Exchange', index: successor } : undefined;
     case 'Missing':
     case 'Created':
     case 'Stopped':
@@ -179,12 +171,7 @@ function rearrangeOutdated(
 }
 
 function isSuccessor(goal: Goal, present: ObservedContainer, other: ObservedContainer): boolean {
-  return (
-    isAlive(goal) &&
-    present.shapeHash !== goal.shapeHash &&
-    other.shapeHash === goal.shapeHash &&
-    !other.occupied
-  );
+  return isAlive(goal) && present.shapeHash !== goal.shapeHash && other.shapeHash === goal.shapeHash && !other.occupied;
 }
 
 function isLiving(state: Observed): state is LivingState {
@@ -199,19 +186,13 @@ function isOfUse(state: LivingState): boolean {
 
 /** Whether a successor is all that the present one should be. */
 function isReplacement(goal: LivingGoal, state: Observed): boolean {
-  return (
-    state.kind === goal.kind &&
-    isOfUse(state) &&
-    (state.warm || !goal.warmUpBeside || state.kind === 'Paused')
-  );
+  return state.kind === goal.kind && isOfUse(state) && (state.warm || !goal.warmUpBeside || state.kind === 'Paused');
 }
 
 function planPresent(goal: Goal, situation: Situation): Action | undefined {
   const { busy, present } = situation;
   const outdated = isAlive(goal) && present.shapeHash !== goal.shapeHash;
-  const action = outdated
-    ? planOutdated(goal, situation)
-    : planOne(goal, present.state, isAlive(goal) && goal.warmUp);
+  const action = outdated ? planOutdated(goal, situation) : planOne(goal, present.state, isAlive(goal) && goal.warmUp);
   if (!busy && !present.occupied) {
     return action;
   }

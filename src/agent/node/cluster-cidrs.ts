@@ -52,12 +52,7 @@ export class ClusterCidrs {
       .flatMap(({ data }) => (data?.[CLUSTER_RANGES_KEY] ?? '').split('\n'))
       .filter((cidr) => isRange(cidr) && !own.some((each) => each.cidr === cidr))
       .map((cidr) => ({ cidr, what: 'a Pod range of the cluster' }));
-    return [
-      ...given.map((cidr) => ({ cidr, what: 'a Service range' })),
-      ...own,
-      ...ofNodes,
-      ...this.#services,
-    ];
+    return [...given.map((cidr) => ({ cidr, what: 'a Service range' })), ...own, ...ofNodes, ...this.#services];
   }
 
   /** Reads the Service ranges periodically until `signal` fires. */

@@ -128,12 +128,7 @@ export class NodeHealth {
       condition('DiskReady', this.#disk, 'RoomLeft', 'the state folder can be written'),
     ];
     // A step of the clock is shown; workers are served all the same.
-    const clock = condition(
-      'ClockStable',
-      this.#clockHealth,
-      'Steady',
-      'the wall clock has not stepped lately',
-    );
+    const clock = condition('ClockStable', this.#clockHealth, 'Steady', 'the wall clock has not stepped lately');
     const first = this.#fault();
     const ready: NodeCondition =
       first === undefined
@@ -262,12 +257,7 @@ async function asked<T extends Health>(answer: Promise<T>): Promise<T | Exclude<
   }
 }
 
-function condition(
-  type: NodeCondition['type'],
-  health: Health,
-  reason: NodeReason,
-  message: string,
-): NodeCondition {
+function condition(type: NodeCondition['type'], health: Health, reason: NodeReason, message: string): NodeCondition {
   return health.ok
     ? {
         type,

@@ -57,12 +57,7 @@ async function renew(options: NodeLeaseOptions, signal: AbortSignal): Promise<vo
     renewTime: microTime(clock.now()),
   };
   try {
-    await client.patch(
-      leases,
-      { namespace, name },
-      { kind: 'merge', body: { spec } },
-      { signal, deadlineMs },
-    );
+    await client.patch(leases, { namespace, name }, { kind: 'merge', body: { spec } }, { signal, deadlineMs });
   } catch (error) {
     if (!(error instanceof ApiError && error.code === 'NotFound')) {
       throw error;

@@ -42,19 +42,12 @@ export interface NodeFacts {
  * @param present the status as it is now: transition times are taken from it
  * @param now wall-clock milliseconds
  */
-export function nodeStatus(
-  facts: NodeFacts,
-  present: LambdaNodeStatus | undefined,
-  now: number,
-): LambdaNodeStatus {
+export function nodeStatus(facts: NodeFacts, present: LambdaNodeStatus | undefined, now: number): LambdaNodeStatus {
   return {
     endpoint: facts.endpoint,
     certificate: facts.certificate,
     versions: Object.fromEntries(
-      Object.entries(facts.versions).map(([name, version]) => [
-        name,
-        String(version).slice(0, maxVersionLength),
-      ]),
+      Object.entries(facts.versions).map(([name, version]) => [name, String(version).slice(0, maxVersionLength)]),
     ),
     capacity: facts.capacity,
     allocated: facts.allocated,

@@ -72,9 +72,7 @@ async function onContainerd(options: NodeRuntimeOptions): Promise<NodeRuntime> {
   const userIds = userNamespaces === undefined ? undefined : await readUserIdRange(userNamespaces);
   const network = createNodeNetwork({
     stateDir,
-    configFile: resolve(
-      flags.cniConfig ?? fileURLToPath(new URL('../../../cni/10-esb.conflist', import.meta.url)),
-    ),
+    configFile: resolve(flags.cniConfig ?? fileURLToPath(new URL('../../../cni/10-esb.conflist', import.meta.url))),
     pluginFolder: resolve(flags.cniBinDir),
     subnet: flags.subnet,
     maxWorkers: capacity.maxWorkers,

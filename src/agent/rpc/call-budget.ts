@@ -115,9 +115,7 @@ export class CallBudget {
    */
   room(connection: string, functionName: string): Promise<boolean> | undefined {
     const mayGo = (): boolean => this.fits(0, connection, functionName);
-    return mayGo()
-      ? undefined
-      : this.#wait({ mayGo, isHopeless: () => false, go: () => undefined }, ROOM_WAIT_MS);
+    return mayGo() ? undefined : this.#wait({ mayGo, isHopeless: () => false, go: () => undefined }, ROOM_WAIT_MS);
   }
 
   /** For {@link CallBytes}. */
@@ -127,11 +125,7 @@ export class CallBudget {
     this.#advance();
   }
 
-  #wait(
-    { mayGo, isHopeless, go }: Omit<Waiting, 'end'>,
-    milliseconds: number,
-    signal?: AbortSignal,
-  ): Promise<boolean> {
+  #wait({ mayGo, isHopeless, go }: Omit<Waiting, 'end'>, milliseconds: number, signal?: AbortSignal): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const end = (went: boolean): void => {
       this.#waiting.delete(waiting);

@@ -1,11 +1,6 @@
 import { EsbError } from '../../common/errors.ts';
 import type { Tracing } from '../../common/tracing/span.ts';
-import type {
-  InvokeHead,
-  InvokeRequest,
-  InvokeResponse,
-  InvokeTrailer,
-} from '../../protocol/generated/agent.ts';
+import type { InvokeHead, InvokeRequest, InvokeResponse, InvokeTrailer } from '../../protocol/generated/agent.ts';
 import { reasonCodeOf } from '../../protocol/reasons.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
 import type { InvocationResult } from '../model/invocation.ts';
@@ -85,11 +80,7 @@ export class InvokeAnswer {
     this.#bytes?.close();
   }
 
-  async #run(
-    request: InvokeRequest,
-    fleet: ServedFleet,
-    trace: CallTrace | undefined,
-  ): Promise<InvocationResult> {
+  async #run(request: InvokeRequest, fleet: ServedFleet, trace: CallTrace | undefined): Promise<InvocationResult> {
     const uid = resolveWorker(fleet, request.worker);
     const bytes = this.#open(fleet, uid);
     const payloadBytes = request.payload.length;
@@ -104,10 +95,7 @@ export class InvokeAnswer {
   #open(fleet: ServedFleet, uid: string): CallBytes {
     const { budget, peer } = this.#callers;
     const identity = fleet.view(uid)?.identity;
-    const bytes = budget.open(
-      peer,
-      identity === undefined ? '' : `${identity.namespace}/${identity.functionName}`,
-    );
+    const bytes = budget.open(peer, identity === undefined ? '' : `${identity.namespace}/${identity.functionName}`);
     this.#bytes = bytes;
     if (this.#over) {
       bytes.close();

@@ -81,11 +81,7 @@ function queryOf(request: GetLogsRequest): LogQuery {
 }
 
 /** The container that there is, else the last one: what failed to start has left a log, and no container. */
-async function containerOf(
-  fleet: ServedFleet,
-  logs: WorkerLogReader,
-  uid: string,
-): Promise<string | undefined> {
+async function containerOf(fleet: ServedFleet, logs: WorkerLogReader, uid: string): Promise<string | undefined> {
   return fleet.view(uid)?.containerId ?? (await logs.newest(uid));
 }
 

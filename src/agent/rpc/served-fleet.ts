@@ -36,8 +36,7 @@ export function servedFleet(fleet: Fleet, namespaces: ReadonlySet<string> | unde
         // The end of a worker that was never announced is not announced.
         removed: (uid) => listener.removed(uid),
       }),
-    invoke: (invocation) =>
-      fleet.invoke(view(invocation.uid) === undefined ? { ...invocation, uid: '' } : invocation),
+    invoke: (invocation) => fleet.invoke(view(invocation.uid) === undefined ? { ...invocation, uid: '' } : invocation),
     ensure: async (uid, ...rest) => await fleet.ensure(known(uid), ...rest),
     pause: async (uid, ...rest) => await fleet.pause(known(uid), ...rest),
     resume: async (uid, ...rest) => await fleet.resume(known(uid), ...rest),

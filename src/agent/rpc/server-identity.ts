@@ -130,10 +130,7 @@ async function read(options: ServerIdentityOptions, name: string): Promise<Certi
   }
   const kept = splitCertifiedKey(text);
   try {
-    if (
-      kept !== undefined &&
-      new X509Certificate(kept.certificate).checkHost(options.nodeName) !== undefined
-    ) {
+    if (kept !== undefined && new X509Certificate(kept.certificate).checkHost(options.nodeName) !== undefined) {
       return kept;
     }
     options.logger.warn({ file: name }, 'certificate is of another node; making a new one');

@@ -73,9 +73,7 @@ export class TlsListener {
       handshakeTimeout: options.handshakeMs ?? HANDSHAKE_MS,
     });
     this.#server.maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
-    const connections = new AddressConnections(
-      options.maxConnectionsPerAddress ?? MAX_CONNECTIONS_PER_ADDRESS,
-    );
+    const connections = new AddressConnections(options.maxConnectionsPerAddress ?? MAX_CONNECTIONS_PER_ADDRESS);
     this.#server.prependListener('connection', (socket) => {
       if (this.#refusing) {
         socket.destroy();
@@ -139,8 +137,7 @@ export class TlsListener {
    * are cut.
    */
   configure(identity: TlsIdentity): void {
-    this.#authorities =
-      identity.clientAuthority === undefined ? [] : certificatesIn(identity.clientAuthority);
+    this.#authorities = identity.clientAuthority === undefined ? [] : certificatesIn(identity.clientAuthority);
     this.#server.setSecureContext({
       key: identity.privateKey,
       cert: identity.certificate,
@@ -168,9 +165,7 @@ export class TlsListener {
   async idle(): Promise<void> {
     while (this.#sockets.size > 0) {
       // The helper of node:events would reject where a client resets its connection.
-      await Promise.all(
-        [...this.#sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve))),
-      );
+      await Promise.all([...this.#sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve))));
     }
   }
 

@@ -140,7 +140,5 @@ class Sender {
 }
 
 function sameButInFlight(a: WorkerView, b: WorkerView): boolean {
-  return (
-    a.phase === b.phase && a.callable === b.callable && a.epoch === b.epoch && a.containerId === b.containerId
-  );
+  return a.phase === b.phase && a.callable === b.callable && a.epoch === b.epoch && a.containerId === b.containerId;
 }

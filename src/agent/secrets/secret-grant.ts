@@ -5,9 +5,7 @@ const agentServiceAccount = 'esb-agent';
 /** The group of agents that are users, as in a local instance; no authenticator of a cluster gives it. */
 const agentGroup = 'esb:agents';
 /** The identity of agents at the API server. */
-export type AgentSubject =
-  | { readonly kind: 'ServiceAccount'; readonly namespace: string }
-  | { readonly kind: 'Users' };
+export type AgentSubject = { readonly kind: 'ServiceAccount'; readonly namespace: string } | { readonly kind: 'Users' };
 
 /** The longest name of an object. */
 const maxNameLength = 253;

@@ -10,14 +10,7 @@ import { withFailure } from '../model/retry-schedule.ts';
 import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
 import { type Container, callBoundMs, newContainer, sizeOf, withProcess } from './container.ts';
 import { see } from './sightings.ts';
-import {
-  containersOf,
-  type Draft,
-  findContainer,
-  type Moment,
-  type QueueLimits,
-  type WorkerState,
-} from './state.ts';
+import { containersOf, type Draft, findContainer, type Moment, type QueueLimits, type WorkerState } from './state.ts';
 
 /** The longest timeout that a resource may ask for. */
 const longestTimeoutSeconds = 900;
@@ -52,10 +45,7 @@ export function initialState(
           ? { kind: 'Partial', mark }
           : { kind: 'Complete' },
     adopting: undefined,
-    present: newContainer(
-      make === undefined ? wantedMake(desired, [], at) : claimable(desired, make, [], at),
-      at.now,
-    ),
+    present: newContainer(make === undefined ? wantedMake(desired, [], at) : claimable(desired, make, [], at), at.now),
     others: [],
     noRoomBeside: undefined,
     nodeFull: undefined,
@@ -169,9 +159,7 @@ export function adoptBeside(
     draft.set({
       others: [
         ...draft.state.others,
-        mayBeCalled
-          ? { ...container, unusable: 'a call to warm it up may be in it since the agent ended' }
-          : container,
+        mayBeCalled ? { ...container, unusable: 'a call to warm it up may be in it since the agent ended' } : container,
       ],
     });
     draft.emit({ kind: 'Claim', containerId });
@@ -208,12 +196,7 @@ function occupy(
 /** A worker that crashed before the agent ended goes on being put off. */
 function rememberCrash(draft: Draft, record: WorkerRecord | undefined): void {
   const termination = record?.lastTermination;
-  if (
-    record !== undefined &&
-    termination !== undefined &&
-    record.crashes.failures > 0 &&
-    record.rest !== 'Absent'
-  ) {
+  if (record !== undefined && termination !== undefined && record.crashes.failures > 0 && record.rest !== 'Absent') {
     const { present } = draft.state;
     draft.set({
       present: { ...present, setbacks: remembering(present.setbacks, termination, draft.at.now) },
@@ -223,8 +206,7 @@ function rememberCrash(draft: Draft, record: WorkerRecord | undefined): void {
 
 /** The container that served, with what the record says of it. */
 function restored(container: Container, record: WorkerRecord, { now, wall }: Moment): Container {
-  const crashes =
-    record.crashes.failures === 0 ? noBackoff : restoredFrom(record.crashes, crashBackoff, now, wall);
+  const crashes = record.crashes.failures === 0 ? noBackoff : restoredFrom(record.crashes, crashBackoff, now, wall);
   const next = { ...container, setbacks: { ...container.setbacks, crashes } };
   const { id } = container.make;
   return record.container === undefined || record.container.id === id
@@ -262,11 +244,7 @@ function claimable(
   { node }: Moment,
 ): ContainerMake {
   let { id } = wanted;
-  for (
-    let generation = 0;
-    id === '' || taken.includes(id) || !node.mayClaim(id, identity.uid);
-    generation += 1
-  ) {
+  for (let generation = 0; id === '' || taken.includes(id) || !node.mayClaim(id, identity.uid); generation += 1) {
     id = containerIdOf(identity, wanted.shapeHash, generation);
   }
   return { ...wanted, id };

@@ -7,12 +7,7 @@ import { Draft, type Moment, type QueueLimits } from './state.ts';
  *
  * @param ownStamp whether the `lastInvocationTime` of its resource was issued by this node
  */
-export function adopted(
-  start: WorkerStart,
-  ownStamp: boolean,
-  queueLimits: QueueLimits,
-  at: Moment,
-): Reduced {
+export function adopted(start: WorkerStart, ownStamp: boolean, queueLimits: QueueLimits, at: Moment): Reduced {
   const draft = new Draft(initialState(start, queueLimits, at), at);
   adopt(draft, start);
   if (start.record === undefined) {

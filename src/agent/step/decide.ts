@@ -219,9 +219,7 @@ function mayAct(draft: Draft, container: Container, action: Action): boolean {
     action.kind === 'Pause' || (action.kind === 'Destroy' && isOptional(action) && !isEnding(draft.state));
   if (canWait && node.runtimeDown) {
     // It would keep calls waiting for nothing. Calls need no runtime as long as it runs.
-    draft.changeRetries(container.make.id, (retries) =>
-      withDelay(retries, action.kind, now + unavailableRetryMs),
-    );
+    draft.changeRetries(container.make.id, (retries) => withDelay(retries, action.kind, now + unavailableRetryMs));
     return false;
   }
   return true;

@@ -52,10 +52,7 @@ export function progressed(draft: Draft, containerId: string, progress: Progress
 }
 
 /** An action is over. */
-export function acted(
-  draft: Draft,
-  { action, containerId, outcome }: Extract<WorkerEvent, { kind: 'Acted' }>,
-): void {
+export function acted(draft: Draft, { action, containerId, outcome }: Extract<WorkerEvent, { kind: 'Acted' }>): void {
   const before = findContainer(draft.state, containerId);
   if (before === undefined) {
     return;
@@ -74,12 +71,7 @@ export function acted(
 }
 
 /** Takes what an action has done; why it counts as failed, when it does. */
-function done(
-  draft: Draft,
-  containerId: string,
-  action: Action,
-  outcome: ActionOutcome,
-): ActionFailure | undefined {
+function done(draft: Draft, containerId: string, action: Action, outcome: ActionOutcome): ActionFailure | undefined {
   const { now, wall } = draft.at;
   switch (outcome.kind) {
     case 'Inspected': {
@@ -122,9 +114,7 @@ function changed(draft: Draft, containerId: string, action: Action): void {
   const { now, wall } = draft.at;
   if (action.kind === 'Pause') {
     const pausedAt = new Date(wall).toISOString();
-    draft.change(containerId, (container) =>
-      answering(withProcess(switched(container, 'Paused'), { pausedAt })),
-    );
+    draft.change(containerId, (container) => answering(withProcess(switched(container, 'Paused'), { pausedAt })));
     draft.save('Rest');
   } else if (action.kind === 'Resume') {
     draft.change(containerId, (container) => ({
@@ -175,13 +165,7 @@ function succeeded(draft: Draft, containerId: string, action: Action): void {
   }
 }
 
-function failed(
-  draft: Draft,
-  containerId: string,
-  action: Action,
-  wasRunning: boolean,
-  failure: ActionFailure,
-): void {
+function failed(draft: Draft, containerId: string, action: Action, wasRunning: boolean, failure: ActionFailure): void {
   const { now, node } = draft.at;
   const { error, lost, shortage, warmUp } = failure;
   if (warmUp !== undefined) {
@@ -241,9 +225,7 @@ function failed(
     case 'Destroy':
       putOff(delayMs);
       fail(draft, containerId, failureOf(error, 0));
-      draft.change(containerId, (container) =>
-        removalFailed(container, error, down || node.runtimeDown, now),
-      );
+      draft.change(containerId, (container) => removalFailed(container, error, down || node.runtimeDown, now));
       return;
     case 'Pause':
       putOff(delayMs);
@@ -277,12 +259,7 @@ function removalFailed(container: Container, error: EsbError, down: boolean, now
 }
 
 /** What is known of the container after a failure. */
-function doubted(
-  container: Container,
-  action: Action,
-  kernel: ActionFailure['kernel'],
-  now: number,
-): Container {
+function doubted(container: Container, action: Action, kernel: ActionFailure['kernel'], now: number): Container {
   switch (action.kind) {
     case 'Inspect':
     case 'Pause':
@@ -326,8 +303,6 @@ function changeSetbacks(
 
 function fail(draft: Draft, containerId: string, failure: Failure | undefined): void {
   draft.change(containerId, (container) =>
-    container.setbacks.failure === failure
-      ? container
-      : { ...container, setbacks: { ...container.setbacks, failure } },
+    container.setbacks.failure === failure ? container : { ...container, setbacks: { ...container.setbacks, failure } },
   );
 }

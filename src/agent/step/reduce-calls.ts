@@ -6,15 +6,7 @@ import type { Observed } from '../model/plan.ts';
 import type { Call } from './call.ts';
 import { actionOf, hasEnded, type Load, observedOf, unknown, withProcess } from './container.ts';
 import type { Arrival, CallOutcome, WorkerEvent } from './events.ts';
-import {
-  closingOf,
-  type Draft,
-  findContainer,
-  isEnding,
-  type Place,
-  restOf,
-  type WorkerState,
-} from './state.ts';
+import { closingOf, type Draft, findContainer, isEnding, type Place, restOf, type WorkerState } from './state.ts';
 
 /** Attempts to send a call of which not a byte was sent. */
 export const MAX_ATTEMPTS = 3;

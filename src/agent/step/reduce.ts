@@ -12,15 +12,7 @@ import type { WorkerEvent } from './events.ts';
 import { acted, progressed } from './reduce-actions.ts';
 import { diagnose, diagnosed, hungUp, invoked, returned } from './reduce-calls.ts';
 import { countExit, see } from './sightings.ts';
-import {
-  containersOf,
-  Draft,
-  findContainer,
-  goalAt,
-  type Moment,
-  restOf,
-  type WorkerState,
-} from './state.ts';
+import { containersOf, Draft, findContainer, goalAt, type Moment, restOf, type WorkerState } from './state.ts';
 
 /** Milliseconds until a look that failed is tried again: what made us look may be true all the same. */
 const lookRetryMs = 1_000;
@@ -125,8 +117,7 @@ function take(draft: Draft, event: WorkerEvent): void {
  */
 function applied(draft: Draft, next: DesiredWorker, ownStamp: boolean): void {
   const { confirmed, desired: before, idle, released: reclaimed } = draft.state;
-  const isOlder =
-    next.epoch < before.epoch || (next.epoch === before.epoch && next.generation < before.generation);
+  const isOlder = next.epoch < before.epoch || (next.epoch === before.epoch && next.generation < before.generation);
   if (confirmed && isOlder) {
     return;
   }
@@ -144,11 +135,7 @@ function applied(draft: Draft, next: DesiredWorker, ownStamp: boolean): void {
     mend(draft);
   }
   if (next.epoch !== before.epoch) {
-    draft.refuseWhere(
-      (call) => call.epoch !== next.epoch,
-      'Fenced',
-      `the assignment has epoch ${next.epoch} now`,
-    );
+    draft.refuseWhere((call) => call.epoch !== next.epoch, 'Fenced', `the assignment has epoch ${next.epoch} now`);
   }
   if (desired.deleting && !before.deleting) {
     beginEnd(draft);
@@ -234,11 +221,7 @@ function abortUnwantedStart(draft: Draft): void {
     }
   }
   const { present } = draft.state;
-  abortWarmUps(
-    draft,
-    (container) => !isWanted(container) && container !== present,
-    'another shape is wanted by now',
-  );
+  abortWarmUps(draft, (container) => !isWanted(container) && container !== present, 'another shape is wanted by now');
 }
 
 function hinted(draft: Draft, { containerId, event }: Extract<WorkerEvent, { kind: 'Hinted' }>): void {
@@ -248,18 +231,13 @@ function hinted(draft: Draft, { containerId, event }: Extract<WorkerEvent, { kin
       : {
           ...container,
           look:
-            container.look.kind === 'Looking'
-              ? { kind: 'Looking', again: true }
-              : { kind: 'Wanted', at: draft.at.now },
+            container.look.kind === 'Looking' ? { kind: 'Looking', again: true } : { kind: 'Wanted', at: draft.at.now },
         },
   );
 }
 
 /** A look is over. One that failed, or that something overtook, says nothing. */
-function looked(
-  draft: Draft,
-  { containerId, purpose, seen, turn }: Extract<WorkerEvent, { kind: 'Looked' }>,
-): void {
+function looked(draft: Draft, { containerId, purpose, seen, turn }: Extract<WorkerEvent, { kind: 'Looked' }>): void {
   const container = findContainer(draft.state, containerId);
   const isCurrent = container?.turn === turn;
   if (purpose === 'Diagnose') {

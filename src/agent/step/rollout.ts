@@ -1,14 +1,7 @@
 import { unreachable } from '../../common/errors.ts';
 import { startsAt } from '../model/crash-backoff.ts';
 import type { Goal } from '../model/goal.ts';
-import {
-  isAlive,
-  type Manner,
-  type ObservedContainer,
-  type Plan,
-  plan,
-  type Rearrangement,
-} from '../model/plan.ts';
+import { isAlive, type Manner, type ObservedContainer, type Plan, plan, type Rearrangement } from '../model/plan.ts';
 import { nextMake } from './adopt.ts';
 import { type Container, isOccupied, newContainer, observedOf, sizeOf } from './container.ts';
 import { type Draft, isBusy, isOutdated, serves } from './state.ts';

@@ -29,11 +29,7 @@ export function see(draft: Draft, containerId: string, sighting: Sighting): void
   }
   let container = seen(before, sighting, now);
   const { info: found } = sighting;
-  if (
-    found?.task.kind === 'Running' &&
-    found.task.unsettled === true &&
-    container.activity.kind !== 'Settling'
-  ) {
+  if (found?.task.kind === 'Running' && found.task.unsettled === true && container.activity.kind !== 'Settling') {
     container = { ...container, resync: container.resync ?? resyncAfter(now) };
   }
   const { info } = container.sight;

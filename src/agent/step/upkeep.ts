@@ -41,9 +41,7 @@ export function hurry(draft: Draft, container: Container, activity: Acting): voi
   const { action } = activity;
   const keepsOut = action.kind === 'Pause' || (action.kind === 'Destroy' && action.why === 'Unwanted');
   draft.emit(
-    urgent && keepsOut
-      ? { kind: 'Abandon', containerId: make.id }
-      : { kind: 'Hurry', containerId: make.id, urgent },
+    urgent && keepsOut ? { kind: 'Abandon', containerId: make.id } : { kind: 'Hurry', containerId: make.id, urgent },
   );
 }
 
@@ -59,11 +57,7 @@ export function rest(draft: Draft, goal: Goal): void {
   if (activity.kind === 'Acting') {
     return;
   }
-  if (
-    restOf(draft.state, now) !== draft.state.savedRest &&
-    goal.kind !== 'Gone' &&
-    !isQuiet(draft.state, now)
-  ) {
+  if (restOf(draft.state, now) !== draft.state.savedRest && goal.kind !== 'Gone' && !isQuiet(draft.state, now)) {
     draft.save('Rest');
   }
   if (sight.kind !== 'Known' || sight.info !== undefined) {
@@ -84,12 +78,7 @@ export function rest(draft: Draft, goal: Goal): void {
       draft.emit({ kind: 'Offer', containerId: make.id });
     }
   }
-  if (
-    goal.kind === 'Gone' &&
-    !traces &&
-    draft.state.others.length === 0 &&
-    draft.state.place.kind === 'Free'
-  ) {
+  if (goal.kind === 'Gone' && !traces && draft.state.others.length === 0 && draft.state.place.kind === 'Free') {
     draft.emit({ kind: 'RemoveRecord' });
     if (draft.state.released) {
       draft.set({ life: 'Gone', unsaved: 'None' });

@@ -183,8 +183,7 @@ export class AssignmentWatch {
     } finally {
       leave();
     }
-    return found?.metadata.uid === identity.uid &&
-      found.status?.assignment?.nodeName === this.#options.nodeName
+    return found?.metadata.uid === identity.uid && found.status?.assignment?.nodeName === this.#options.nodeName
       ? found
       : undefined;
   }

@@ -45,9 +45,7 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     terminationGraceSeconds: spec.terminationGracePeriodSeconds ?? 10,
     deleting: metadata.deletionTimestamp !== undefined,
     ...(status?.lastInvocationTime === undefined ? {} : { lastInvocationTime: status.lastInvocationTime }),
-    ...(status?.observedInvocationTime === undefined
-      ? {}
-      : { observedInvocationTime: status.observedInvocationTime }),
+    ...(status?.observedInvocationTime === undefined ? {} : { observedInvocationTime: status.observedInvocationTime }),
   };
 }
 

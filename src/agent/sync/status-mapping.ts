@@ -53,11 +53,7 @@ export const agentOwnership: StatusOwnership = {
  * @param present the whole status as it is now: transition times are taken from it
  * @param now wall-clock milliseconds
  */
-export function agentStatus(
-  view: WorkerView,
-  present: LambdaWorkerStatus | undefined,
-  now: number,
-): AgentStatus {
+export function agentStatus(view: WorkerView, present: LambdaWorkerStatus | undefined, now: number): AgentStatus {
   const conditions = ownConditions.flatMap((type): Condition[] => {
     const condition = view.conditions[type as keyof WorkerView['conditions']];
     if (condition === undefined) {
@@ -97,9 +93,7 @@ export function agentStatus(
             message: lastTermination.message.slice(-maxMessageLength),
           },
         }),
-    ...(view.observedInvocationTime === undefined
-      ? {}
-      : { observedInvocationTime: view.observedInvocationTime }),
+    ...(view.observedInvocationTime === undefined ? {} : { observedInvocationTime: view.observedInvocationTime }),
     conditions,
   };
 }

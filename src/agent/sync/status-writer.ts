@@ -235,15 +235,11 @@ export class StatusWriter {
     }
     const worker = `${view.identity.namespace}/${view.identity.name}`;
     try {
-      const { kind } = await this.#applier.apply(
-        present,
-        (object) => agentStatus(view, object.status, clock.now()),
-        {
-          mayWrite: (object) => this.#isOurs(object, view),
-          signal: this.#stopping.signal,
-          deadlineMs: writeDeadlineMs,
-        },
-      );
+      const { kind } = await this.#applier.apply(present, (object) => agentStatus(view, object.status, clock.now()), {
+        mayWrite: (object) => this.#isOurs(object, view),
+        signal: this.#stopping.signal,
+        deadlineMs: writeDeadlineMs,
+      });
       this.#failures = 0;
       this.#allowed = Math.min(concurrency, this.#allowed + 1 / this.#allowed);
       if (kind === 'written') {
@@ -268,9 +264,7 @@ export class StatusWriter {
   #present(entry: Entry): LambdaWorker | undefined {
     const { namespace, name } = entry.view.identity;
     const cached = this.#options.cache.get({ namespace, name });
-    return cached !== undefined && this.#isOurs(cached, entry.view)
-      ? this.#applier.latest(cached)
-      : undefined;
+    return cached !== undefined && this.#isOurs(cached, entry.view) ? this.#applier.latest(cached) : undefined;
   }
 
   #isOurs(object: LambdaWorker, view: WorkerView): boolean {

@@ -174,14 +174,11 @@ export class WorkerPolicy {
 function breachesOf(worker: LambdaWorker, policy: ConfigMap): readonly string[] {
   const { maxEphemeralStorage, requireAlwaysPull } = policy.data ?? {};
   const { spec } = worker;
-  const isTooMuch =
-    resourcesOf(worker).ephemeralStorageMiB > quantityToMiB(maxEphemeralStorage, defaultMaxMiB);
+  const isTooMuch = resourcesOf(worker).ephemeralStorageMiB > quantityToMiB(maxEphemeralStorage, defaultMaxMiB);
   return [
     ...(spec.network?.mode === 'Host' ? ['spec.network.mode is Host'] : []),
     ...(spec.readOnlyRootFilesystem === false ? ['spec.readOnlyRootFilesystem is false'] : []),
-    ...(isTooMuch
-      ? [`spec.ephemeralStorage is more than ${maxEphemeralStorage ?? `${defaultMaxMiB}Mi`}`]
-      : []),
+    ...(isTooMuch ? [`spec.ephemeralStorage is more than ${maxEphemeralStorage ?? `${defaultMaxMiB}Mi`}`] : []),
     ...(requireAlwaysPull === 'true' && spec.imagePullPolicy !== 'Always'
       ? ['spec.imagePullPolicy is not Always']
       : []),

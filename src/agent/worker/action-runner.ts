@@ -183,10 +183,7 @@ export class ActionRunner {
       // Tried every second by each worker of the node: once is enough to say that the runtime is away.
       const level = down && this.#outageTold ? 'debug' : 'warn';
       this.#outageTold ||= down;
-      this.#logger[level](
-        { container: id, action: action.kind, code: error.code, err: thrown },
-        'an action failed',
-      );
+      this.#logger[level]({ container: id, action: action.kind, code: error.code, err: thrown }, 'an action failed');
     }
     const warmUp = thrown instanceof WarmUpError ? thrown.warmUp : undefined;
     return { kind: 'Failed', error, kernel, lost, shortage: isShortage(thrown), warmUp };
@@ -353,7 +350,6 @@ export class ActionRunner {
 /** Whether a look told nothing of the task: its shim is silent, and the kernel does not say enough. */
 function isUntold({ info, lost }: Seen): boolean {
   return (
-    info?.task.kind === 'Unanswering' &&
-    (lost || (info.task.kernel !== 'Running' && info.task.kernel !== 'Paused'))
+    info?.task.kind === 'Unanswering' && (lost || (info.task.kernel !== 'Running' && info.task.kernel !== 'Paused'))
   );
 }

@@ -82,10 +82,7 @@ export class Answers {
     const isItsFault = this.#isItsFault(containerId, gone, now, since);
     if (isItsFault && !this.#givenUp.has(containerId)) {
       this.#givenUp.add(containerId);
-      logger.warn(
-        { container: containerId, gone },
-        'a container is given up: its shim does not answer, and others do',
-      );
+      logger.warn({ container: containerId, gone }, 'a container is given up: its shim does not answer, and others do');
     }
     return isItsFault;
   }

@@ -36,15 +36,7 @@ export interface CallOrder {
   readonly container: Container;
   readonly invocation: Pick<
     Invocation,
-    | 'payload'
-    | 'requestId'
-    | 'clientContext'
-    | 'traceId'
-    | 'trace'
-    | 'tailLog'
-    | 'onHead'
-    | 'onChunk'
-    | 'room'
+    'payload' | 'requestId' | 'clientContext' | 'traceId' | 'trace' | 'tailLog' | 'onHead' | 'onChunk' | 'room'
   > & { readonly signal?: AbortSignal };
   /** Whether an agent that ends in the middle of it is to leave a mark of it. */
   readonly marked: boolean;

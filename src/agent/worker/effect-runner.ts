@@ -57,8 +57,7 @@ export class EffectRunner {
     if (mark?.stamp !== undefined) {
       this.issued.found(mark.stamp);
     }
-    const onError = (error: unknown): void =>
-      this.#logger.error({ err: error }, 'cannot take back the mark of a call');
+    const onError = (error: unknown): void => this.#logger.error({ err: error }, 'cannot take back the mark of a call');
     this.#mark = new SharedMarker(marks.open(uid, mark?.stamp, onError), mark?.containerId);
     this.#dispatcher = new Dispatcher({
       clock,
@@ -256,10 +255,7 @@ export class EffectRunner {
     this.#dispatcher.close(containerId);
   }
 
-  #setAside(
-    { containerId, memoryMiB, message }: Extract<Effect, { kind: 'SetAside' }>,
-    state: WorkerState,
-  ): void {
+  #setAside({ containerId, memoryMiB, message }: Extract<Effect, { kind: 'SetAside' }>, state: WorkerState): void {
     const { capacity, claims, setAsides } = this.#context;
     const { name, namespace } = state.desired.identity;
     this.#letGo(containerId);

@@ -126,9 +126,7 @@ export class NodeLook implements RuntimeOutlook {
       registry.keepOrphans(byUid);
       // Workers that became known while the list was taken wait for it as well, and have touched nothing yet.
       looks.push(
-        ...registry.all
-          .filter((worker) => !known.has(worker))
-          .map((worker) => ({ worker, take: worker.look() })),
+        ...registry.all.filter((worker) => !known.has(worker)).map((worker) => ({ worker, take: worker.look() })),
       );
     }
     this.heard(true);

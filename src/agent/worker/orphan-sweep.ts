@@ -37,10 +37,7 @@ export class OrphanSweep {
     }
   }
 
-  async removeContainer(
-    { containerId, createdAt, identity }: WorkerInfo,
-    confirmGone: ConfirmGone,
-  ): Promise<void> {
+  async removeContainer({ containerId, createdAt, identity }: WorkerInfo, confirmGone: ConfirmGone): Promise<void> {
     const { claims, clock, logger, metrics, minAgeMs, registry, runtime } = this.#options;
     const { uid } = identity;
     if (clock.now() - createdAt.getTime() < minAgeMs || claims.has(containerId)) {

@@ -202,10 +202,10 @@ export class RecordStore {
 }
 
 function storageError(folder: string, error: unknown): EsbError {
-  const full =
-    error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
-  return new EsbError(
-    full ? `no space left for ${folder}` : `cannot write to ${folder}: ${messageOf(error)}`,
-    { code: full ? 'DiskFull' : 'StateUnwritable', retryable: true, cause: error },
-  );
+  const full = error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
+  return new EsbError(full ? `no space left for ${folder}` : `cannot write to ${folder}: ${messageOf(error)}`, {
+    code: full ? 'DiskFull' : 'StateUnwritable',
+    retryable: true,
+    cause: error,
+  });
 }

@@ -102,9 +102,7 @@ export class WorkerRegistry {
 
   /** Uids of unknown workers that had a container at the last look which no worker has claimed since. */
   get unclaimed(): ReadonlySet<string> {
-    return new Set(
-      [...this.#unclaimed].flatMap(([containerId, uid]) => (this.#claims.has(containerId) ? [] : [uid])),
-    );
+    return new Set([...this.#unclaimed].flatMap(([containerId, uid]) => (this.#claims.has(containerId) ? [] : [uid])));
   }
 }
 

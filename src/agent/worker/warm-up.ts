@@ -48,8 +48,7 @@ export async function warmUp(
   if (outcome.kind === 'Unknown' && signal.aborted) {
     throw new AbortedError('the warm-up call');
   }
-  const failure =
-    outcome.kind === 'Answered' ? answer.failure(status, container.make.timeoutSeconds) : undefined;
+  const failure = outcome.kind === 'Answered' ? answer.failure(status, container.make.timeoutSeconds) : undefined;
   if (outcome.kind !== 'Answered' || failure !== undefined) {
     throw WarmUpError.of(outcome, failure);
   }

@@ -103,11 +103,7 @@ export async function checkRunc(probe: NodeProbe): Promise<Finding[]> {
     const seccomp = /^libseccomp:/m.test(text);
     if (compareVersions(version, OLDEST_RUNC) < 0) {
       findings.push(
-        warning(
-          'runc',
-          `${version} lets containers out (CVE-2024-21626)`,
-          `upgrade to ${OLDEST_RUNC} or newer`,
-        ),
+        warning('runc', `${version} lets containers out (CVE-2024-21626)`, `upgrade to ${OLDEST_RUNC} or newer`),
       );
     } else if (!seccomp) {
       findings.push(
@@ -143,11 +139,7 @@ export async function checkPlugins(
   const text = await probe.read(configFile);
   if (text === undefined) {
     return [
-      problem(
-        'network configuration',
-        `cannot read ${configFile}`,
-        'give the agent --cni-config, or leave it out',
-      ),
+      problem('network configuration', `cannot read ${configFile}`, 'give the agent --cni-config, or leave it out'),
     ];
   }
   let network: ReturnType<typeof bridgeNetwork>;
@@ -179,11 +171,7 @@ async function checkPlugin(probe: NodeProbe, path: string, cniVersion: string): 
       readonly supportedVersions?: readonly string[];
     };
     if (supportedVersions?.includes(cniVersion) !== true) {
-      return problem(
-        what,
-        `speaks CNI ${supportedVersions?.join(', ') ?? 'of no version'}, not ${cniVersion}`,
-        mend,
-      );
+      return problem(what, `speaks CNI ${supportedVersions?.join(', ') ?? 'of no version'}, not ${cniVersion}`, mend);
     }
     // Without a command, a plugin prints its version and fails.
     const own = await probe.run(path, ['--version'], { env: {} });

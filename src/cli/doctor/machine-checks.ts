@@ -92,9 +92,7 @@ function checkVersion1(mounts: readonly MountEntry[], table: string): Finding {
 
 async function checkDriver(probe: NodeProbe, needs: MachineNeeds): Promise<Finding> {
   const systemd = await probe.exists('/run/systemd/system');
-  const kubelet = /^cgroupDriver:\s*"?(\w+)"?/m.exec(
-    (await probe.read('/var/lib/kubelet/config.yaml')) ?? '',
-  )?.[1];
+  const kubelet = /^cgroupDriver:\s*"?(\w+)"?/m.exec((await probe.read('/var/lib/kubelet/config.yaml')) ?? '')?.[1];
   if (needs.cgroupDriver === 'systemd' && !systemd) {
     return problem(
       'cgroup driver',
@@ -210,9 +208,7 @@ export async function checkLimits(probe: NodeProbe, needs: MachineNeeds): Promis
       );
     }
   }
-  return findings.length === 0
-    ? [well('limits of the kernel', `enough for ${maxWorkers} workers`)]
-    : findings;
+  return findings.length === 0 ? [well('limits of the kernel', `enough for ${maxWorkers} workers`)] : findings;
 }
 
 export async function checkDisk(probe: NodeProbe, needs: MachineNeeds): Promise<Finding[]> {

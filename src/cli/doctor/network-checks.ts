@@ -20,13 +20,7 @@ export async function checkPacketFilter(probe: NodeProbe, needs: NetworkNeeds): 
   const rules = nodeRules({ bridges: [needs.bridge], subnets: [subnet], deniedRanges: [] });
   const result = await probe.run('nft', ['--check', '--file', '-'], { input: rules });
   if (result === undefined) {
-    return [
-      problem(
-        'nftables',
-        'the program nft is not installed',
-        "apt-get install nftables, or your system's like",
-      ),
-    ];
+    return [problem('nftables', 'the program nft is not installed', "apt-get install nftables, or your system's like")];
   }
   if (result.code !== 0) {
     return [
@@ -74,9 +68,7 @@ export async function checkForwarding(probe: NodeProbe, needs: NetworkNeeds): Pr
       ),
     );
   }
-  return findings.length === 0
-    ? [well('forwarding', 'no chain of another program drops by default')]
-    : findings;
+  return findings.length === 0 ? [well('forwarding', 'no chain of another program drops by default')] : findings;
 }
 
 function adviceFor({ family, table, name }: DroppingChain, bridges: string): string {

@@ -77,9 +77,7 @@ export async function examineNode(
     try {
       findings.push(...(await check()));
     } catch (error) {
-      findings.push(
-        problem(what, `cannot be checked: ${messageOf(error)}`, 'run this as root on the node itself'),
-      );
+      findings.push(problem(what, `cannot be checked: ${messageOf(error)}`, 'run this as root on the node itself'));
     }
   }
   return findings;

@@ -125,8 +125,7 @@ export function mountOf(path: string, mounts: readonly MountEntry[]): MountEntry
 
 /** Compares the leading numbers of two versions: negative when `a` is older. */
 export function compareVersions(a: string, b: string): number {
-  const numbers = (text: string): readonly number[] =>
-    (/\d+(\.\d+)*/.exec(text)?.[0] ?? '0').split('.').map(Number);
+  const numbers = (text: string): readonly number[] => (/\d+(\.\d+)*/.exec(text)?.[0] ?? '0').split('.').map(Number);
   const [left, right] = [numbers(a), numbers(b)];
   for (let index = 0; index < Math.max(left.length, right.length); index += 1) {
     const difference = (left[index] ?? 0) - (right[index] ?? 0);

@@ -100,8 +100,7 @@ export class AttachmentIndex {
     }
     // A crash between the record of a new attachment and the removal of the one before leaves both.
     const other = this.records().find(
-      (each) =>
-        each.state === 'Attached' && each.containerId === record.containerId && !this.#discarded.has(each.id),
+      (each) => each.state === 'Attached' && each.containerId === record.containerId && !this.#discarded.has(each.id),
     );
     if (other !== undefined) {
       this.#byContainer.set(record.containerId, other.id);

@@ -5,13 +5,7 @@ import type { Clock } from '../../common/clock.ts';
 import { EsbError, errnoOf } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Logger } from '../../common/logger.ts';
-import {
-  formatRange,
-  type IpRange,
-  type NamedRange,
-  overlaps,
-  parseIpRange,
-} from '../../common/net/ip-range.ts';
+import { formatRange, type IpRange, type NamedRange, overlaps, parseIpRange } from '../../common/net/ip-range.ts';
 import { type BridgePort, correctBridge, createBridge, removeBridge } from '../host/bridge.ts';
 import { BridgeList } from '../host/bridge-list.ts';
 import { type HostRoute, parseHostRoutes, parseHostRoutesV6, parseInterfaces } from '../host/host-routes.ts';
@@ -97,9 +91,7 @@ export class NetworkChecks {
   async #checkCollision(setup: NetworkSetup, segments: readonly NodeSegment[]): Promise<void> {
     const own = new Set([...segments.map(({ bridge }) => bridge), ...(await this.#bridges.read())]);
     const routes = (await this.#routes(setup)).filter((route) => !own.has(route.interface));
-    const others = this.#options
-      .otherRanges()
-      .map(({ cidr, what }) => ({ cidr, what, range: parseIpRange(cidr) }));
+    const others = this.#options.otherRanges().map(({ cidr, what }) => ({ cidr, what, range: parseIpRange(cidr) }));
     for (const subnet of setup.subnets) {
       const route = routes.find(({ range }) => overlaps(range, subnet));
       if (route !== undefined) {
@@ -263,9 +255,7 @@ export class NetworkChecks {
 
 function collision(subnet: IpRange, what: string): EsbError {
   const way =
-    subnet.family === 4
-      ? 'give the agent another one with --subnet'
-      : 'put another one into the network configuration';
+    subnet.family === 4 ? 'give the agent another one with --subnet' : 'put another one into the network configuration';
   return new EsbError(`the subnet ${formatRange(subnet)} of the workers collides with ${what}: ${way}`, {
     code: 'SubnetCollision',
   });

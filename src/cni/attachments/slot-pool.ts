@@ -203,8 +203,7 @@ export class SlotPool {
       try {
         return await this.#makeOn(segment);
       } catch (error) {
-        const full =
-          PORTS_TAKEN.test(messageOf(error)) || (await segment.ipam.fewestLeft(segment.ranges)) <= 0;
+        const full = PORTS_TAKEN.test(messageOf(error)) || (await segment.ipam.fewestLeft(segment.ranges)) <= 0;
         if (!full || attempt === MOST_ATTEMPTS || this.#stopped) {
           throw (await exhaustionOf(setup, book)) ?? error;
         }

@@ -63,8 +63,7 @@ export class TeardownQueue {
   dispose(id: string): Promise<void> {
     this.#queue.delete(id);
     const running =
-      this.#running.get(id) ??
-      this.#options.work.own(this.#inTurn(id).finally(() => this.#running.delete(id)));
+      this.#running.get(id) ?? this.#options.work.own(this.#inTurn(id).finally(() => this.#running.delete(id)));
     this.#running.set(id, running);
     return running;
   }

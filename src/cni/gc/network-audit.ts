@@ -123,9 +123,7 @@ export class NetworkAudit {
     const segments = this.#segments(setup);
     const pinned = await namespaces.isPinned(namespaces.path(name));
     const ips = pinned ? await insideAddresses(runner, name, INTERFACE) : [];
-    const segment = segments.find(({ ranges }) =>
-      ips.some((ip) => ranges.some((range) => contains(range, ip))),
-    );
+    const segment = segments.find(({ ranges }) => ips.some((ip) => ranges.some((range) => contains(range, ip))));
     return { ips, segment: segment ?? setup.at(0) };
   }
 

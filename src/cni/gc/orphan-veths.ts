@@ -102,10 +102,7 @@ export function interfacesIn(text: string): CachedInterfaces {
 export function portsOf(text: string, bridges: ReadonlySet<string>): readonly string[] {
   const links: unknown = text.trim() === '' ? [] : JSON.parse(text);
   return (Array.isArray(links) ? (links as unknown[]) : []).flatMap((link) =>
-    isObject(link) &&
-    typeof link.ifname === 'string' &&
-    typeof link.master === 'string' &&
-    bridges.has(link.master)
+    isObject(link) && typeof link.ifname === 'string' && typeof link.master === 'string' && bridges.has(link.master)
       ? [link.ifname]
       : [],
   );

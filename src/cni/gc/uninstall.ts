@@ -3,11 +3,7 @@ import { join } from 'node:path';
 import { systemClock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { errnoOf, messageOf } from '../../common/errors.ts';
-import {
-  type CommandRunner,
-  inNetworkNamespace,
-  systemCommandRunner,
-} from '../../common/exec/command-runner.ts';
+import { type CommandRunner, inNetworkNamespace, systemCommandRunner } from '../../common/exec/command-runner.ts';
 import { AttachmentStore, namespacePrefix } from '../attachments/attachment-store.ts';
 import { removeBridge } from '../host/bridge.ts';
 import { BridgeList } from '../host/bridge-list.ts';

@@ -44,10 +44,7 @@ export async function createBridge(
   const back = ports.flatMap(({ hostInterface }) =>
     hostInterface === undefined
       ? []
-      : [
-          `link set dev ${hostInterface} master ${name}`,
-          `link set dev ${hostInterface} type bridge_slave isolated on`,
-        ],
+      : [`link set dev ${hostInterface} master ${name}`, `link set dev ${hostInterface} type bridge_slave isolated on`],
   );
   await batchAnyway(runner, [...back, ...routeLines(bridge, ports)], options);
 }
@@ -72,8 +69,7 @@ export async function correctBridge(
     ranges.some((range) => gatewayOf(range) === ip && range.prefixLength === prefixLength);
   const wrong = present.filter((address) => !isWanted(address));
   const missing = ranges.filter(
-    (range) =>
-      !present.some(({ ip, prefixLength }) => ip === gatewayOf(range) && prefixLength === range.prefixLength),
+    (range) => !present.some(({ ip, prefixLength }) => ip === gatewayOf(range) && prefixLength === range.prefixLength),
   );
   if (wrong.length === 0 && missing.length === 0) {
     return false;
@@ -93,11 +89,7 @@ export async function correctBridge(
 }
 
 /** Removes the bridge; missing is success. */
-export async function removeBridge(
-  runner: CommandRunner,
-  bridge: string,
-  options: CallOptions = {},
-): Promise<void> {
+export async function removeBridge(runner: CommandRunner, bridge: string, options: CallOptions = {}): Promise<void> {
   const fail = { ...options, errorCode: 'BridgeFailed' as const };
   const present = await runNodeCommand(runner, 'ip', ['-o', 'link', 'show', 'type', 'bridge'], fail);
   if (present.split('\n').some((line) => line.split(': ')[1]?.trim() === bridge)) {
@@ -108,9 +100,7 @@ export async function removeBridge(
 function addressLine(name: string, range: IpRange): string {
   const address = `${gatewayOf(range)}/${range.prefixLength}`;
   // The address is unique by plan, and a bridge without ports never ends duplicate detection.
-  return range.family === 4
-    ? `address add ${address} brd + dev ${name}`
-    : `address add ${address} nodad dev ${name}`;
+  return range.family === 4 ? `address add ${address} brd + dev ${name}` : `address add ${address} nodad dev ${name}`;
 }
 
 /** For attachments whose addresses are not of the bridge's own ranges. */
@@ -126,11 +116,7 @@ function singleAddress(ip: string): string {
 }
 
 /** One line that fails, for an interface that is gone, must not keep the others from being carried out. */
-async function batchAnyway(
-  runner: CommandRunner,
-  lines: readonly string[],
-  options: CallOptions,
-): Promise<void> {
+async function batchAnyway(runner: CommandRunner, lines: readonly string[], options: CallOptions): Promise<void> {
   if (lines.length > 0) {
     const args = ['-force', '-batch', '-'];
     await withDeadline('ip -force -batch', BATCH_DEADLINE_MS, options.signal, (signal) =>

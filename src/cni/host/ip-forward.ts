@@ -46,11 +46,7 @@ function beforePath(cniFolder: string, family: IpFamily): string {
 }
 
 /** Switches forwarding on. The value from before is kept, once, so that {@link restoreIpForward} can put it back. */
-export async function enableIpForward(
-  ipForward: IpForward,
-  cniFolder: string,
-  family: IpFamily,
-): Promise<void> {
+export async function enableIpForward(ipForward: IpForward, cniFolder: string, family: IpFamily): Promise<void> {
   try {
     const before = await ipForward.read();
     await mkdir(cniFolder, { recursive: true, mode: 0o700 });

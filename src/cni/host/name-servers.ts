@@ -35,7 +35,5 @@ export async function readNameServers(path: string | undefined): Promise<readonl
 /** Addresses at which clouds serve credentials, in the families of `ips`, without those of name servers. */
 export function closedAddresses(ips: readonly string[], nameServers: readonly string[]): readonly string[] {
   const families = new Set(ips.map(isIP));
-  return METADATA_ADDRESSES.filter(
-    (address) => families.has(isIP(address)) && !nameServers.includes(address),
-  );
+  return METADATA_ADDRESSES.filter((address) => families.has(isIP(address)) && !nameServers.includes(address));
 }

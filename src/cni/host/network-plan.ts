@@ -51,10 +51,7 @@ export function planSegments(options: NetworkPlanOptions): readonly Segment[] {
 }
 
 /** The bridge with a number, planned or left over from a plan with more of them. */
-export function segmentAt(
-  options: Pick<NetworkPlanOptions, 'bridge' | 'network' | 'subnets'>,
-  index: number,
-): Segment {
+export function segmentAt(options: Pick<NetworkPlanOptions, 'bridge' | 'network' | 'subnets'>, index: number): Segment {
   return {
     index,
     bridge: index === 0 ? options.bridge : numbered(options.bridge, index),

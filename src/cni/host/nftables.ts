@@ -135,8 +135,7 @@ function familyRules(
   }
   const [ip, suffix] = family === 4 ? ['ip', ''] : ['ip6', '6'];
   const own = formatRange(subnet);
-  const of = (ranges: readonly string[]): string[] =>
-    ranges.filter((range) => range.includes(':') === (family === 6));
+  const of = (ranges: readonly string[]): string[] => ranges.filter((range) => range.includes(':') === (family === 6));
   const set = (name: string, ranges: readonly string[]): string => `set ${name}${suffix} {
     type ipv${family}_addr
     flags interval
@@ -150,12 +149,9 @@ function familyRules(
       set('name_servers', of(options.nameServers ?? [])),
     ],
     // By the address that the worker asked: a Service's was replaced on the way here by that of a Pod.
-    dns: [
-      `meta l4proto { tcp, udp } ct original ${ip} daddr @name_servers${suffix} ct original proto-dst 53 accept`,
-    ],
+    dns: [`meta l4proto { tcp, udp } ct original ${ip} daddr @name_servers${suffix} ct original proto-dst 53 accept`],
     // Neighbour discovery is IPv6's ARP: without it no worker finds the gateway.
-    input:
-      family === 6 ? ['icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept'] : [],
+    input: family === 6 ? ['icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept'] : [],
     source: [`${ip} saddr != ${own} ${count('source')} drop`],
     destination: [
       // Also addresses that are on no bridge at the moment, lest packets go out with a worker's own address.

@@ -4,13 +4,7 @@ import type { Clock } from '../../common/clock.ts';
 import { type CallOptions, DeadlineError, sleep } from '../../common/deadline.ts';
 import { EsbError, type EsbErrorOptions, errnoOf, messageOf } from '../../common/errors.ts';
 import type { CommandResult, CommandRunner } from '../../common/exec/command-runner.ts';
-import {
-  CNI_CODE_TRY_AGAIN,
-  type CniFailure,
-  type CniResult,
-  readFailure,
-  readResult,
-} from './cni-result.ts';
+import { CNI_CODE_TRY_AGAIN, type CniFailure, type CniResult, readFailure, readResult } from './cni-result.ts';
 import { isObject, type NetworkConfig, type PluginConfig } from './network-config.ts';
 import type { CniTarget, ResultCache } from './result-cache.ts';
 
@@ -189,12 +183,7 @@ export class CniClient {
     return { ...rest, name, cniVersion, ...(previous === undefined ? {} : { prevResult: previous }) };
   }
 
-  async #optional(
-    command: CniCommand,
-    plugin: PluginConfig,
-    request: object,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #optional(command: CniCommand, plugin: PluginConfig, request: object, signal: AbortSignal): Promise<void> {
     try {
       await this.#execute(command, plugin, request, undefined, signal);
     } catch (error) {
@@ -296,11 +285,7 @@ export class CniClient {
   }
 
   /** Returns only once the plugin is gone, unlike a plain race, so that the next command meets no other plugin. */
-  async #within<T>(
-    command: CniCommand,
-    options: CallOptions,
-    call: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
+  async #within<T>(command: CniCommand, options: CallOptions, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS;
     const expired = new AbortController();
     const timer = this.#clock.setTimer(() => expired.abort(), deadlineMs);
@@ -310,11 +295,7 @@ export class CniClient {
       );
     } catch (error) {
       if (expired.signal.aborted) {
-        throw new DeadlineError(
-          `CNI ${command} with the plugins in ${this.#pluginFolder}`,
-          deadlineMs,
-          error,
-        );
+        throw new DeadlineError(`CNI ${command} with the plugins in ${this.#pluginFolder}`, deadlineMs, error);
       }
       throw error;
     } finally {

@@ -48,10 +48,7 @@ export const systemCommandRunner: CommandRunner = { run: (request) => runProgram
  *
  * @param onStarted called with the number of the process, which is also that of its group
  */
-export function runProgram(
-  request: CommandRequest,
-  onStarted?: (pid: number) => void,
-): Promise<CommandResult> {
+export function runProgram(request: CommandRequest, onStarted?: (pid: number) => void): Promise<CommandResult> {
   if (request.signal?.aborted === true) {
     return Promise.reject(new AbortedError(request.program, request.signal.reason));
   }

@@ -24,9 +24,7 @@ async function run(id: number, request: CommandRequest): Promise<void> {
   const stop = new AbortController();
   running.set(id, stop);
   try {
-    const result = await runProgram({ ...request, signal: stop.signal }, (pid) =>
-      tell({ kind: 'Started', id, pid }),
-    );
+    const result = await runProgram({ ...request, signal: stop.signal }, (pid) => tell({ kind: 'Started', id, pid }));
     tell({ kind: 'Ended', id, result });
   } catch (error) {
     tell({ kind: 'Failed', id, message: messageOf(error), errno: errnoOf(error) });

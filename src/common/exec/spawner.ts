@@ -5,13 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AbortedError } from '../deadline.ts';
 import { EsbError, unreachable } from '../errors.ts';
 import type { Logger } from '../logger.ts';
-import {
-  type CommandRequest,
-  type CommandResult,
-  type CommandRunner,
-  killGroup,
-  LINGER_MS,
-} from './command-runner.ts';
+import { type CommandRequest, type CommandResult, type CommandRunner, killGroup, LINGER_MS } from './command-runner.ts';
 
 /** Messages to the process. */
 export type SpawnerOrder =
@@ -143,10 +137,7 @@ export class Spawner implements CommandRunner {
     child.on('message', (answer: SpawnerAnswer) => this.#hear(answer));
     const onEnd = (error?: Error): void => {
       if (this.#child === child) {
-        this.#logger.warn(
-          { err: error, running: this.#pending.size },
-          'the process that runs programs is gone',
-        );
+        this.#logger.warn({ err: error, running: this.#pending.size }, 'the process that runs programs is gone');
         this.#lost(child, error);
       }
     };

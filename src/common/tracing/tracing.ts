@@ -39,8 +39,7 @@ export function tracingSettings(endpoint: string | undefined, env: TracingEnviro
   if (exporter !== '' && exporter !== 'otlp') {
     return { kind: 'Unsupported', message: `OTEL_TRACES_EXPORTER=${exporter}: spans are sent by otlp only` };
   }
-  const protocol =
-    settingOf('OTEL_EXPORTER_OTLP_TRACES_PROTOCOL') || settingOf('OTEL_EXPORTER_OTLP_PROTOCOL');
+  const protocol = settingOf('OTEL_EXPORTER_OTLP_TRACES_PROTOCOL') || settingOf('OTEL_EXPORTER_OTLP_PROTOCOL');
   if (protocol !== '' && protocol !== 'http/protobuf') {
     return {
       kind: 'Unsupported',

@@ -122,8 +122,6 @@ function authorityOf(secret: Secret | undefined): Authority | undefined {
   if (current.certificate === '') {
     return undefined;
   }
-  const former = text(FORMER_CERTIFICATES_KEY).match(
-    /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?/g,
-  );
+  const former = text(FORMER_CERTIFICATES_KEY).match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?/g);
   return { current, ...(next.certificate === '' ? {} : { next }), former: former ?? [] };
 }

@@ -98,9 +98,7 @@ export async function advanceAuthority(authority: Authority | undefined, now: nu
     case 'promote':
       return {
         current: authority.next ?? authority.current,
-        former: isValid(authority.current.certificate, now)
-          ? [...former, authority.current.certificate]
-          : former,
+        former: isValid(authority.current.certificate, now) ? [...former, authority.current.certificate] : former,
       };
     case 'forget':
       return { ...authority, former };
@@ -165,9 +163,7 @@ export async function readGatewayRequest(request: string): Promise<GatewayReques
   }
   const names = parsed.subjectName.getField('CN');
   if (names.length !== 1 || names[0] !== GATEWAY_COMMON_NAME) {
-    throw refused(
-      `the request is for CN ${names.join(', ') || '(none)'}, and only ${GATEWAY_COMMON_NAME} is signed`,
-    );
+    throw refused(`the request is for CN ${names.join(', ') || '(none)'}, and only ${GATEWAY_COMMON_NAME} is signed`);
   }
   return { publicKey: parsed.publicKey, namespaces: namespacesOf(parsed, x509) };
 }

@@ -92,10 +92,7 @@ export async function signRequest(
     status: NonNullable<CertificateSigningRequest['status']>,
   ): CertificateSigningRequest => ({ ...base, status: { ...base.status, ...status } });
   const refuse = async (message: string): Promise<void> => {
-    const conditions = [
-      ...(request.status?.conditions ?? []),
-      condition('Failed', 'RequestRefused', message),
-    ];
+    const conditions = [...(request.status?.conditions ?? []), condition('Failed', 'RequestRefused', message)];
     await client.update(certificateSigningRequests, withStatus(request, { conditions }), {
       ...callOptions,
       subresource: 'status',

@@ -47,12 +47,7 @@ export function registerControllerMetrics(registry: Registry, fleet: FleetSource
     registers,
   });
   leader.set(0);
-  const gauge = (
-    name: string,
-    help: string,
-    label: string,
-    read: () => ReadonlyMap<string, number>,
-  ): void => {
+  const gauge = (name: string, help: string, label: string, read: () => ReadonlyMap<string, number>): void => {
     // Registers itself.
     void new Gauge({
       name,

@@ -127,7 +127,6 @@ export function decideHold(input: HoldInput): HoldDecision {
   if (input.pod !== undefined) {
     return decidePresent(input, input.pod);
   }
-  const isWanted =
-    input.exists && !input.lost && !input.retired && input.assigned > 0 && input.wanted.memoryMiB > 0;
+  const isWanted = input.exists && !input.lost && !input.retired && input.assigned > 0 && input.wanted.memoryMiB > 0;
   return decideUnheld(input, isWanted ? { kind: 'create' } : nothing);
 }

@@ -2,11 +2,7 @@ import type { LambdaNode } from '../../api/lambda-node.ts';
 import type { LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Pod } from '../../kube/api/resource-types.ts';
 import type { CacheEvent, Informer } from '../../kube/api/types.ts';
-import {
-  createReconciler,
-  type Reconciler,
-  type ReconcilerMetrics,
-} from '../../kube/controller/reconciler.ts';
+import { createReconciler, type Reconciler, type ReconcilerMetrics } from '../../kube/controller/reconciler.ts';
 import type { NodeClosures } from '../scheduling/node-snapshot.ts';
 import { type HoldSettings, holdNodeOf } from './hold-pod.ts';
 import { HoldReconciler, type HoldReconcilerOptions } from './reconciler.ts';
@@ -65,8 +61,7 @@ export class HoldController implements NodeClosures {
   /** Looks at the node when its agent has reported other containers. */
   noteNode(change: CacheEvent<LambdaNode>): void {
     const { object } = change;
-    const present = ({ status }: LambdaNode) =>
-      `${status?.allocated?.workers} ${status?.capacity?.memoryMiB}`;
+    const present = ({ status }: LambdaNode) => `${status?.allocated?.workers} ${status?.capacity?.memoryMiB}`;
     if (change.kind !== 'updated' || present(object) !== present(change.old)) {
       this.look(object.metadata.name);
     }

@@ -88,12 +88,7 @@ export class HoldReconciler implements NodeClosures {
     return decision.againAfterMs === undefined ? {} : { requeueAfterMs: decision.againAfterMs };
   }
 
-  #decide(
-    nodeName: string,
-    node: LambdaNode | undefined,
-    pod: Pod | undefined,
-    assigned: number,
-  ): HoldDecision {
+  #decide(nodeName: string, node: LambdaNode | undefined, pod: Pod | undefined, assigned: number): HoldDecision {
     const { clock, settings, snapshot } = this.#options;
     const now = clock.monotonic();
     const view = pod === undefined ? undefined : holdView(pod);
@@ -195,12 +190,7 @@ export class HoldReconciler implements NodeClosures {
         return;
       case 'renewImage':
         if (pod !== undefined) {
-          await client.patch(
-            podType,
-            objectKey(pod),
-            { kind: 'json', body: imagePatch(pod, settings.image) },
-            options,
-          );
+          await client.patch(podType, objectKey(pod), { kind: 'json', body: imagePatch(pod, settings.image) }, options);
           logger.info({ node: nodeName, image: settings.image }, 'hold Pod got another image');
         }
         return;

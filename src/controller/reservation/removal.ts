@@ -22,11 +22,7 @@ export async function removeHoldPod(
 }
 
 /** Removes our finalizer from a hold Pod, so that a deletion waits no longer. */
-export async function releaseHoldPod(
-  client: Pick<KubeClient, 'patch'>,
-  pod: Pod,
-  options: CallOptions,
-): Promise<void> {
+export async function releaseHoldPod(client: Pick<KubeClient, 'patch'>, pod: Pod, options: CallOptions): Promise<void> {
   if (isGuarded(pod)) {
     await client.patch(pods, objectKey(pod), { kind: 'json', body: releasePatch(pod) }, options);
   }

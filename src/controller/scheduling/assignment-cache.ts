@@ -135,9 +135,7 @@ export class AssignmentCache {
       this.#book(next, 1);
     }
     const isFreed =
-      last !== undefined &&
-      last.workers === 1 &&
-      (next?.nodeName !== last.nodeName || next.memoryMiB < last.memoryMiB);
+      last !== undefined && last.workers === 1 && (next?.nodeName !== last.nodeName || next.memoryMiB < last.memoryMiB);
     return isFreed ? last.nodeName : undefined;
   }
 

@@ -28,17 +28,14 @@ export interface LeaseReaderOptions {
  */
 export async function readLeases(options: LeaseReaderOptions, signal: AbortSignal): Promise<void> {
   const { client, systemNamespace, liveness, nodeNames, onChange, clock, logger } = options;
-  const onError = (error: unknown): void =>
-    logger.warn({ error: messageOf(error) }, 'leases could not be read');
+  const onError = (error: unknown): void => logger.warn({ error: messageOf(error) }, 'leases could not be read');
   await repeat({ clock, everyMs: READ_EVERY_MS, onError }, signal, async () => {
     const { items } = await client.list(
       leases,
       { namespace: systemNamespace },
       { signal, deadlineMs: READ_DEADLINE_MS },
     );
-    const stamps = new Map(
-      items.map(({ metadata }) => [metadata.name, `${metadata.uid} ${metadata.resourceVersion}`]),
-    );
+    const stamps = new Map(items.map(({ metadata }) => [metadata.name, `${metadata.uid} ${metadata.resourceVersion}`]));
     const changed = liveness.observe({ at: clock.monotonic(), nodes: nodeNames(), stamps });
     if (changed.length > 0) {
       onChange(changed);

@@ -67,13 +67,9 @@ export class NodeLiveness {
    */
   observe(reading: LeaseReading): readonly string[] {
     const gap =
-      this.#lastReadAt === undefined
-        ? 0
-        : Math.min(Math.max(0, reading.at - this.#lastReadAt), this.#longestGapMs);
+      this.#lastReadAt === undefined ? 0 : Math.min(Math.max(0, reading.at - this.#lastReadAt), this.#longestGapMs);
     this.#lastReadAt = reading.at;
-    const heard = new Map(
-      reading.nodes.map((node) => [node, this.#hear(node, reading.stamps.get(node), gap)]),
-    );
+    const heard = new Map(reading.nodes.map((node) => [node, this.#hear(node, reading.stamps.get(node), gap)]));
     // A lost node says nothing about the API server.
     const witnesses = reading.nodes.filter((node) => this.of(node) !== 'lost').length;
     const anyFresh = [...heard.values()].some(({ silentMs }) => silentMs < this.#freshForMs);

@@ -8,14 +8,7 @@ import { type AssignmentCache, functionKeyOf } from './assignment-cache.ts';
 import { completeImageName } from './image-name.ts';
 import type { NodeLiveness } from './liveness.ts';
 import type { NodeStanding } from './node-view.ts';
-import {
-  goneBecause,
-  isNodeCordoned,
-  isNodeDeleted,
-  type NodeFacts,
-  type NodeView,
-  nodeView,
-} from './node-view.ts';
+import { goneBecause, isNodeCordoned, isNodeDeleted, type NodeFacts, type NodeView, nodeView } from './node-view.ts';
 import type { Candidate, Closure } from './place.ts';
 import { evictionBy, type Taint, taintText, taintVerdict } from './taint.ts';
 
@@ -66,10 +59,7 @@ export class NodeSnapshot {
     }
     const before = this.#taintedAt.get(name);
     const now = this.#options.clock.monotonic();
-    this.#taintedAt.set(
-      name,
-      new Map(taints.map((taint) => [taintText(taint), before?.get(taintText(taint)) ?? now])),
-    );
+    this.#taintedAt.set(name, new Map(taints.map((taint) => [taintText(taint), before?.get(taintText(taint)) ?? now])));
   }
 
   /** Drops the view of a deleted LambdaNode. */
@@ -170,10 +160,7 @@ export class NodeSnapshot {
 
   #read(name: string, options?: CallOptions): Promise<[LambdaNode | undefined, Node | undefined]> {
     const { client } = this.#options;
-    return Promise.all([
-      client.get(lambdaNodes, { name }, options),
-      client.get(coreNodes, { name }, options),
-    ]);
+    return Promise.all([client.get(lambdaNodes, { name }, options), client.get(coreNodes, { name }, options)]);
   }
 
   #isFresh(name: string): boolean {

@@ -47,8 +47,7 @@ export function goneBecause(
 export function isNodeCordoned(node: Node | undefined): boolean {
   return (
     node?.spec?.unschedulable === true ||
-    node?.spec?.taints?.some(({ key }) => key === UNSCHEDULABLE_TAINT || departureTaints.includes(key)) ===
-      true
+    node?.spec?.taints?.some(({ key }) => key === UNSCHEDULABLE_TAINT || departureTaints.includes(key)) === true
   );
 }
 

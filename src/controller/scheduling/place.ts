@@ -81,10 +81,7 @@ const SPREAD_WEIGHT = 2;
 const IMAGE_WEIGHT = 1;
 const ROOM_WEIGHT = 1;
 
-function matches(
-  labels: Readonly<Record<string, string>>,
-  selector: Readonly<Record<string, string>>,
-): boolean {
+function matches(labels: Readonly<Record<string, string>>, selector: Readonly<Record<string, string>>): boolean {
   return Object.entries(selector).every(([name, value]) => labels[name] === value);
 }
 
@@ -165,9 +162,7 @@ function roomLeft(candidate: Candidate, request: PlacementRequest): number {
 function scoreOf(candidate: Candidate, request: PlacementRequest, mostOfFunction: number): number {
   const spread = mostOfFunction === 0 ? 1 : 1 - candidate.sameFunction / mostOfFunction;
   return (
-    SPREAD_WEIGHT * spread +
-    IMAGE_WEIGHT * (candidate.hasImage ? 1 : 0) +
-    ROOM_WEIGHT * roomLeft(candidate, request)
+    SPREAD_WEIGHT * spread + IMAGE_WEIGHT * (candidate.hasImage ? 1 : 0) + ROOM_WEIGHT * roomLeft(candidate, request)
   );
 }
 
@@ -355,7 +350,5 @@ export function place(request: PlacementRequest, candidates: readonly Candidate[
         );
   const fitting = candidates.filter((candidate) => obstacleOf(candidate, request, parts) === undefined);
   const winner = best(fitting, request, parts);
-  return winner === undefined
-    ? refuse(candidates, request, parts)
-    : { kind: 'placed', nodeName: winner.name };
+  return winner === undefined ? refuse(candidates, request, parts) : { kind: 'placed', nodeName: winner.name };
 }

@@ -22,12 +22,7 @@ export class TopologyParts<T extends SpreadNode = SpreadNode> {
    *   the others, or the end of a zone would keep workers out of those that are left
    * @param leaves the node that the worker is on and is to leave; there it is not counted
    */
-  constructor(
-    spread: TopologySpread,
-    nodes: readonly T[],
-    isOpen: (node: T) => boolean,
-    leaves: string | undefined,
-  ) {
+  constructor(spread: TopologySpread, nodes: readonly T[], isOpen: (node: T) => boolean, leaves: string | undefined) {
     this.#spread = spread;
     const open = new Set<string>();
     for (const node of nodes) {

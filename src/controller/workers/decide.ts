@@ -10,14 +10,7 @@ import { unreachable } from '../../common/errors.ts';
 import type { WriteCause } from '../metrics/controller-metrics.ts';
 import type { Leave, NodeStanding } from '../scheduling/node-view.ts';
 import type { Placement } from '../scheduling/place.ts';
-import {
-  assignedTo,
-  draftCondition,
-  type Refusal,
-  type StatusDraft,
-  says,
-  unplaced,
-} from './status-draft.ts';
+import { assignedTo, draftCondition, type Refusal, type StatusDraft, says, unplaced } from './status-draft.ts';
 
 /** A node that the worker was on, and that may have a container of it. */
 export interface LeftNode extends Pick<NodeStanding, 'liveness' | 'goneBecause'> {
@@ -217,12 +210,7 @@ function goneNodeOf(trouble: Trouble, { nodeName }: Assignment): string | undefi
   return trouble.kind === 'gone' ? nodeName : undefined;
 }
 
-function takeAway(
-  worker: LambdaWorker,
-  assignment: Assignment,
-  trouble: Trouble,
-  refusal: Refusal,
-): WorkerDecision {
+function takeAway(worker: LambdaWorker, assignment: Assignment, trouble: Trouble, refusal: Refusal): WorkerDecision {
   const { nodeName, epoch } = assignment;
   const goneNode = goneNodeOf(trouble, assignment);
   return {
@@ -235,21 +223,12 @@ function takeAway(
 }
 
 /** No other node will do: the worker stays with its node, or loses it. */
-function stay(
-  input: DecisionInput,
-  assignment: Assignment,
-  trouble: Trouble,
-  refusal: Refusal,
-): WorkerDecision {
+function stay(input: DecisionInput, assignment: Assignment, trouble: Trouble, refusal: Refusal): WorkerDecision {
   const { worker } = input;
   const { nodeName } = assignment;
   const keeps = assignedTo(worker, nodeName);
   const staysSince = (message: string): WorkerDecision =>
-    tell(
-      worker,
-      assignment,
-      draftCondition(worker, workerConditions.scheduled, 'False', refusal.reason, message),
-    );
+    tell(worker, assignment, draftCondition(worker, workerConditions.scheduled, 'False', refusal.reason, message));
   switch (trouble.kind) {
     case 'gone':
     case 'retired':

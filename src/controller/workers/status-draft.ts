@@ -1,9 +1,4 @@
-import {
-  type ConditionDraft,
-  findCondition,
-  type WorkerReason,
-  workerConditions,
-} from '../../api/condition.ts';
+import { type ConditionDraft, findCondition, type WorkerReason, workerConditions } from '../../api/condition.ts';
 import type { Assignment, LambdaWorker } from '../../api/lambda-worker.ts';
 import type { Placement } from '../scheduling/place.ts';
 
@@ -41,13 +36,7 @@ export function draftCondition(
 
 /** The condition of a worker that has a node. */
 export function assignedTo(worker: LambdaWorker, nodeName: string): ConditionDraft {
-  return draftCondition(
-    worker,
-    workerConditions.scheduled,
-    'True',
-    'Assigned',
-    `assigned to node ${nodeName}`,
-  );
+  return draftCondition(worker, workerConditions.scheduled, 'True', 'Assigned', `assigned to node ${nodeName}`);
 }
 
 /**
@@ -56,16 +45,11 @@ export function assignedTo(worker: LambdaWorker, nodeName: string): ConditionDra
  */
 export function says(worker: LambdaWorker, wanted: ConditionDraft): boolean {
   const found = findCondition(worker.status?.conditions, wanted.type);
-  return (
-    found?.status === wanted.status && found.reason === wanted.reason && found.message === wanted.message
-  );
+  return found?.status === wanted.status && found.reason === wanted.reason && found.message === wanted.message;
 }
 
 /** Whether the write would change only texts of conditions. */
-export function onlyRewords(
-  worker: LambdaWorker,
-  { assignment, scheduled, ready, phase }: StatusDraft,
-): boolean {
+export function onlyRewords(worker: LambdaWorker, { assignment, scheduled, ready, phase }: StatusDraft): boolean {
   const { status } = worker;
   const isSame = (wanted: ConditionDraft): boolean => {
     const found = findCondition(status?.conditions, wanted.type);
@@ -81,13 +65,7 @@ export function onlyRewords(
 
 /** The status of a worker that no node fits. A worker that had a node loses its state. */
 export function unplaced(worker: LambdaWorker, lastEpoch: number | undefined, refusal: Refusal): StatusDraft {
-  const scheduled = draftCondition(
-    worker,
-    workerConditions.scheduled,
-    'False',
-    refusal.reason,
-    refusal.message,
-  );
+  const scheduled = draftCondition(worker, workerConditions.scheduled, 'False', refusal.reason, refusal.message);
   return lastEpoch === undefined
     ? { scheduled }
     : {

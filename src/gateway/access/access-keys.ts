@@ -54,10 +54,7 @@ export class AccessKeys {
         keys.set(id, known ?? parseAccessKey(id, Buffer.from(text, 'base64').toString('utf8')));
         texts.set(id, text);
       } catch (error) {
-        this.#logger.warn(
-          { accessKeyId: id, reason: messageOf(error) },
-          'access key in the Secret is invalid',
-        );
+        this.#logger.warn({ accessKeyId: id, reason: messageOf(error) }, 'access key in the Secret is invalid');
       }
     }
     this.#keys = keys;

@@ -142,10 +142,7 @@ export function createOpenAccess(isOnLoopback: () => boolean): Access {
  *   a page of that name would count as the gateway's own, and read its answers (DNS rebinding)
  * @throws {LambdaError} AccessDeniedException
  */
-export function refuseForeignPage(
-  { headers }: { readonly headers: IncomingHttpHeaders },
-  onLoopback: boolean,
-): void {
+export function refuseForeignPage({ headers }: { readonly headers: IncomingHttpHeaders }, onLoopback: boolean): void {
   const { host = '', origin } = headers;
   const site = headers['sec-fetch-site'];
   const isOwnSite = site === undefined || site === 'same-origin' || site === 'none';

@@ -52,10 +52,7 @@ export class ClientCertificates {
         );
       case 'accepted':
         if (now >= shown.endsAtMs) {
-          throw new LambdaError(
-            'ExpiredTokenException',
-            'The client certificate of the connection is expired.',
-          );
+          throw new LambdaError('ExpiredTokenException', 'The client certificate of the connection is expired.');
         }
         return shown.principal;
       default:
@@ -94,18 +91,11 @@ export class ClientCertificates {
     let each: X509Certificate | undefined = certificate;
     for (let depth = 0; each !== undefined && depth < MAX_CHAIN; depth += 1) {
       const child: X509Certificate = each;
-      if (
-        this.#authorities.some(
-          (authority) => child.checkIssued(authority) && child.verify(authority.publicKey),
-        )
-      ) {
+      if (this.#authorities.some((authority) => child.checkIssued(authority) && child.verify(authority.publicKey))) {
         return true;
       }
       const parent: X509Certificate | undefined = child.issuerCertificate;
-      each =
-        parent !== undefined && child.checkIssued(parent) && child.verify(parent.publicKey)
-          ? parent
-          : undefined;
+      each = parent !== undefined && child.checkIssued(parent) && child.verify(parent.publicKey) ? parent : undefined;
     }
     return false;
   }

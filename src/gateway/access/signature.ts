@@ -78,9 +78,7 @@ export function headerSignature(request: AccessRequest): Signature {
     const equals = part.indexOf('=');
     if (equals < 0) {
       // The error does not repeat the header: a part may hold half of a secret.
-      throw incomplete(
-        'The Authorization header has a part that is not a valid key=value pair (missing equal-sign).',
-      );
+      throw incomplete('The Authorization header has a part that is not a valid key=value pair (missing equal-sign).');
     }
     parts.set(part.slice(0, equals).trim(), part.slice(equals + 1).trim());
   }
@@ -138,9 +136,7 @@ export function querySignature(request: AccessRequest): Signature {
   const expires = required(QUERY_NAMES.expires);
   const expiresSeconds = Number(expires);
   if (!/^\d{1,7}$/.test(expires) || expiresSeconds < 1 || expiresSeconds > MAX_EXPIRES_SECONDS) {
-    throw incomplete(
-      `'${QUERY_NAMES.expires}' must be a number of seconds from 1 to ${MAX_EXPIRES_SECONDS}.`,
-    );
+    throw incomplete(`'${QUERY_NAMES.expires}' must be a number of seconds from 1 to ${MAX_EXPIRES_SECONDS}.`);
   }
   return {
     form: 'query',
@@ -159,9 +155,7 @@ function headerText(request: AccessRequest, name: string): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
 
-function credentialOf(
-  text: string,
-): Pick<Signature, 'accessKeyId' | 'scope' | 'date' | 'region' | 'service'> {
+function credentialOf(text: string): Pick<Signature, 'accessKeyId' | 'scope' | 'date' | 'region' | 'service'> {
   const [accessKeyId = '', date = '', region = '', service = '', end = '', ...rest] = text.split('/');
   if (end !== 'aws4_request' || rest.length > 0 || accessKeyId === '') {
     throw incomplete(

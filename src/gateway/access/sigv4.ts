@@ -46,11 +46,7 @@ export function checkClaims(request: AccessRequest, signature: Signature, now: n
 }
 
 /** The signature of a canonical request, in hexadecimal. */
-export function sign(
-  signingKey: Buffer,
-  signature: Pick<Signature, 'signedAt' | 'scope'>,
-  canonical: string,
-): string {
+export function sign(signingKey: Buffer, signature: Pick<Signature, 'signedAt' | 'scope'>, canonical: string): string {
   const text = `${SIGNATURE_ALGORITHM}\n${signature.signedAt}\n${signature.scope}\n${hash('sha256', canonical)}`;
   return createHmac('sha256', signingKey).update(text).digest('hex');
 }

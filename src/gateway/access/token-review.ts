@@ -112,8 +112,7 @@ function endOf(token: string): number {
   }
   try {
     const claims: unknown = JSON.parse(Buffer.from(parts[1] ?? '', 'base64url').toString('utf8'));
-    const end =
-      typeof claims === 'object' && claims !== null && 'exp' in claims ? Number(claims.exp) : Number.NaN;
+    const end = typeof claims === 'object' && claims !== null && 'exp' in claims ? Number(claims.exp) : Number.NaN;
     return Number.isFinite(end) ? end * 1000 : Number.POSITIVE_INFINITY;
   } catch {
     return Number.POSITIVE_INFINITY;
@@ -121,10 +120,7 @@ function endOf(token: string): number {
 }
 
 function unrecognized(): LambdaError {
-  return new LambdaError(
-    'UnrecognizedClientException',
-    'The security token included in the request is invalid.',
-  );
+  return new LambdaError('UnrecognizedClientException', 'The security token included in the request is invalid.');
 }
 
 function expired(): LambdaError {

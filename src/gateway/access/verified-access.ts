@@ -2,13 +2,7 @@ import { hash, timingSafeEqual } from 'node:crypto';
 import type { Clock } from '../../common/clock.ts';
 import { unreachable } from '../../common/errors.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
-import {
-  type Access,
-  type AccessRequest,
-  type Identity,
-  provedIdentity,
-  refuseForeignPage,
-} from './access.ts';
+import { type Access, type AccessRequest, type Identity, provedIdentity, refuseForeignPage } from './access.ts';
 import type { AccessKey } from './access-key.ts';
 import type { AccessKeys } from './access-keys.ts';
 import type { AccessReviewer } from './access-review.ts';
@@ -90,10 +84,7 @@ function claimOf(request: AccessRequest): Claim {
 }
 
 /** The principal of the connection's certificate. */
-function holder(
-  request: AccessRequest,
-  { certificates, clock, isOnLoopback }: VerifiedAccessOptions,
-): Principal {
+function holder(request: AccessRequest, { certificates, clock, isOnLoopback }: VerifiedAccessOptions): Principal {
   const { connection } = request;
   const principal = connection === undefined ? undefined : certificates.identify(connection, clock.now());
   if (principal === undefined) {
@@ -142,10 +133,7 @@ function keyOf(signature: Signature, { keys, keysNotReady }: VerifiedAccessOptio
   }
   const key = keys.get(signature.accessKeyId);
   if (key === undefined || !hasItsToken(key, signature)) {
-    throw new LambdaError(
-      'UnrecognizedClientException',
-      'The security token included in the request is invalid.',
-    );
+    throw new LambdaError('UnrecognizedClientException', 'The security token included in the request is invalid.');
   }
   return key;
 }
@@ -154,8 +142,5 @@ function hasItsToken(key: AccessKey, { sessionToken }: Signature): boolean {
   if (key.sessionToken === undefined || sessionToken === undefined) {
     return key.sessionToken === sessionToken;
   }
-  return timingSafeEqual(
-    Buffer.from(hash('sha256', key.sessionToken)),
-    Buffer.from(hash('sha256', sessionToken)),
-  );
+  return timingSafeEqual(Buffer.from(hash('sha256', key.sessionToken)), Buffer.from(hash('sha256', sessionToken)));
 }

@@ -62,9 +62,7 @@ export function runningPlaces({ settings, workers, answerBytes }: PlacesUse): nu
 /** Calls of a function that may wait in the gateway. With the running ones: at most concurrency plus queue depth. */
 export function waitingPlaces({ settings, workers, answerBytes }: PlacesUse): number {
   const queueDepth = settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH;
-  return workers === 1 && settings?.reserved !== 0
-    ? queueDepth - sentAhead(settings, answerBytes)
-    : queueDepth;
+  return workers === 1 && settings?.reserved !== 0 ? queueDepth - sentAhead(settings, answerBytes) : queueDepth;
 }
 
 function sentAhead(settings: ConcurrencySettings | undefined, answerBytes: number): number {
@@ -113,9 +111,7 @@ export function decideEntry(use: FunctionUse, freeCalls: number, freeBytes: numb
   }
   // Workers leave and answers grow while calls are out: the calls above the places count as waiting.
   const tooMany = Math.max(0, use.running - runningPlaces(use));
-  return use.waiting + tooMany < waitingPlaces(use)
-    ? 'Wait'
-    : 'ReservedFunctionConcurrentInvocationLimitExceeded';
+  return use.waiting + tooMany < waitingPlaces(use) ? 'Wait' : 'ReservedFunctionConcurrentInvocationLimitExceeded';
 }
 
 /** The message of a refusal, which begins as AWS's does. */

@@ -2,12 +2,7 @@ import type { ClientHttp2Session } from 'node:http2';
 import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
 import { messageOf, unreachable } from '../../common/errors.ts';
 import { GrowingBuffer } from '../../common/growing-buffer.ts';
-import type {
-  InvokeFailure,
-  InvokeRequest,
-  InvokeResponse,
-  InvokeTrailer,
-} from '../../protocol/generated/agent.ts';
+import type { InvokeFailure, InvokeRequest, InvokeResponse, InvokeTrailer } from '../../protocol/generated/agent.ts';
 import { reasonIn } from '../../protocol/reasons.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { type GrpcEnd, GrpcStream } from './grpc-stream.ts';

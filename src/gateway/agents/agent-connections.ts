@@ -316,10 +316,9 @@ function readEndpoint(text: string): HostPort {
 function readCertificates(pem: string): string {
   const certificates = certificatesIn(pem);
   if (certificates.length > MAX_CERTIFICATES) {
-    throw new EsbError(
-      `there are ${certificates.length} certificates, and an agent has ${MAX_CERTIFICATES}`,
-      { code: 'InvalidCertificate' },
-    );
+    throw new EsbError(`there are ${certificates.length} certificates, and an agent has ${MAX_CERTIFICATES}`, {
+      code: 'InvalidCertificate',
+    });
   }
   return certificates.map((certificate) => certificate.toString()).join('');
 }

@@ -181,9 +181,7 @@ export class AgentSession {
           // The connection ended before an answer; the end of the connection itself says more.
           this.#http2.destroy();
         } else {
-          this.#leave(
-            connectionLost(kind === 'Error' ? `the agent refused to be watched: ${message}` : message),
-          );
+          this.#leave(connectionLost(kind === 'Error' ? `the agent refused to be watched: ${message}` : message));
         }
       },
     });
@@ -222,9 +220,7 @@ export class AgentSession {
         return;
       }
       if (this.#unanswered === MAX_UNANSWERED_PINGS) {
-        this.#fail(
-          connectionLost(`the agent answered no ping for ${MAX_UNANSWERED_PINGS * PING_INTERVAL_MS} ms`),
-        );
+        this.#fail(connectionLost(`the agent answered no ping for ${MAX_UNANSWERED_PINGS * PING_INTERVAL_MS} ms`));
         return;
       }
       const now = this.#options.clock.monotonic();

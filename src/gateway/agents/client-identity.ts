@@ -174,11 +174,7 @@ export class ClientIdentity {
     const { name } = created.metadata;
     for (let pollMs = MIN_POLL_MS; ; pollMs = Math.min(MAX_POLL_MS, pollMs * 2)) {
       await sleep(clock, pollMs, signal);
-      const now = await client.get<CertificateSigningRequest>(
-        certificateSigningRequests,
-        { name },
-        { signal },
-      );
+      const now = await client.get<CertificateSigningRequest>(certificateSigningRequests, { name }, { signal });
       if (now === undefined) {
         throw new EsbError(`CertificateSigningRequest ${name} was deleted before it was answered`, {
           code: 'RequestDeleted',

@@ -1,9 +1,4 @@
-import {
-  errorMembersIn,
-  MAX_RESPONSE_BYTES,
-  runtimeErrorIn,
-  timedOutAfter,
-} from '../../common/emulator-answer.ts';
+import { errorMembersIn, MAX_RESPONSE_BYTES, runtimeErrorIn, timedOutAfter } from '../../common/emulator-answer.ts';
 import type { UnknownReason } from '../../protocol/reasons.ts';
 
 /** The answer of the emulator in a worker. */

@@ -1,12 +1,7 @@
 import { findCondition, workerConditions } from '../../api/condition.ts';
 import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
-import {
-  type FunctionSettings,
-  type SettingsSource,
-  settingsOf,
-  settingsSource,
-} from './function-settings.ts';
+import { type FunctionSettings, type SettingsSource, settingsOf, settingsSource } from './function-settings.ts';
 import type { Holding, RoutableWorker } from './routing.ts';
 
 /**

@@ -105,9 +105,7 @@ export class GrpcStream {
     const { id, rstCode } = this.#stream;
     // Without an id the stream never left this process, and the other side has not looked at a refused stream (RFC
     // 9113, 8.7).
-    return (
-      id === undefined || rstCode === constants.NGHTTP2_REFUSED_STREAM || this.#status === GRPC_UNIMPLEMENTED
-    );
+    return id === undefined || rstCode === constants.NGHTTP2_REFUSED_STREAM || this.#status === GRPC_UNIMPLEMENTED;
   }
 
   #end(): GrpcEnd {

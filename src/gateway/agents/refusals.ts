@@ -52,8 +52,7 @@ const RULES: Readonly<Record<Refusal['reason'], RefusalRule>> = {
     lasts: true,
     rank: 1,
     urgent: true,
-    error: ({ message }) =>
-      throttled(`No room to start a worker: ${message}`, 'ConcurrentInvocationLimitExceeded', 5),
+    error: ({ message }) => throttled(`No room to start a worker: ${message}`, 'ConcurrentInvocationLimitExceeded', 5),
   },
   StartFailed: { lasts: true, rank: 2, urgent: false, error: notReady },
   CrashLoopBackOff: { lasts: true, rank: 3, urgent: false, error: notReady },

@@ -80,10 +80,7 @@ export function chooseRoute(
  *
  * @param connected whether there is a connection to the agent of a node
  */
-export function obstacleOf(
-  worker: RoutableWorker,
-  connected: (nodeName: string) => boolean,
-): Obstacle | undefined {
+export function obstacleOf(worker: RoutableWorker, connected: (nodeName: string) => boolean): Obstacle | undefined {
   if (currentHolding(worker) !== undefined) {
     return undefined;
   }

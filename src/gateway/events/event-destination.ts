@@ -47,11 +47,7 @@ export interface FailedEvent {
  * @param freeBytes free bytes of the store, of which a record takes at most its envelope: the payload of its event is
  *   in the store already
  */
-export function failureRecord(
-  failed: FailedEvent,
-  now: number,
-  freeBytes = Number.POSITIVE_INFINITY,
-): Buffer {
+export function failureRecord(failed: FailedEvent, now: number, freeBytes = Number.POSITIVE_INFINITY): Buffer {
   const { event, condition, progress, response } = failed;
   const { target } = event;
   const head = JSON.stringify({
@@ -174,9 +170,7 @@ export function createPostRecord(guard: EndpointGuard): PostRecord {
         signal: AbortSignal.any([signal, AbortSignal.timeout(POST_DEADLINE_MS)]),
       });
       await answer.body?.cancel();
-      return answer.ok
-        ? { kind: 'Taken' }
-        : { kind: 'NotTaken', message: `the endpoint answered ${answer.status}` };
+      return answer.ok ? { kind: 'Taken' } : { kind: 'NotTaken', message: `the endpoint answered ${answer.status}` };
     } catch (error) {
       signal.throwIfAborted();
       const { cause } = error as { readonly cause?: unknown };

@@ -118,11 +118,7 @@ export class EventQueue {
       await store.put(event);
     } catch (error) {
       if (hasCode(error, 'EventStoreFull')) {
-        throw throttled(
-          'Rate Exceeded. Too many events are waiting.',
-          'ConcurrentInvocationLimitExceeded',
-          5,
-        );
+        throw throttled('Rate Exceeded. Too many events are waiting.', 'ConcurrentInvocationLimitExceeded', 5);
       }
       this.#options.logger.warn({ err: error, requestId: call.requestId }, 'event was not accepted');
       throw hasCode(error, 'EventStoreUncertain')
@@ -143,10 +139,7 @@ export class EventQueue {
       timer.cancel();
     }
     if (this.#claimed.size > 0) {
-      this.#options.logger.warn(
-        { events: this.#claimed.size },
-        'events are given back: the gateway is ending',
-      );
+      this.#options.logger.warn({ events: this.#claimed.size }, 'events are given back: the gateway is ending');
     }
     await this.#runs.stop();
   }
@@ -193,9 +186,7 @@ export class EventQueue {
     // The least busy first, with a share for each: otherwise many busy functions could keep all the room.
     const share = Math.max(1, Math.floor(left / Math.max(1, due.length)));
     const bytesShare = Math.max(MAX_STORED_BYTES, Math.floor(bytesLeft / Math.max(1, due.length)));
-    for (const { partition } of due.toSorted(
-      (a, b) => this.#countOf(a.partition) - this.#countOf(b.partition),
-    )) {
+    for (const { partition } of due.toSorted((a, b) => this.#countOf(a.partition) - this.#countOf(b.partition))) {
       const events = Math.min(left, share, this.#roomOf(partition));
       if (events > 0 && bytesLeft >= MAX_STORED_BYTES) {
         const bytes = Math.min(bytesLeft, bytesShare);

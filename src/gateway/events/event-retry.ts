@@ -97,12 +97,7 @@ function afterSetback(progress: EventProgress, settings: EventSettings, ageMs: n
 }
 
 /** A try that would come too late is not waited for: the record of failure is sent sooner. */
-function unlessTooOld(
-  delayMs: number,
-  progress: EventProgress,
-  settings: EventSettings,
-  ageMs: number,
-): EventDecision {
+function unlessTooOld(delayMs: number, progress: EventProgress, settings: EventSettings, ageMs: number): EventDecision {
   return isTooOld(settings, ageMs + delayMs)
     ? { kind: 'GiveUp', condition: 'EventAgeExceeded', progress }
     : { kind: 'TryAgain', delayMs, progress };

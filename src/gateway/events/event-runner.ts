@@ -69,9 +69,7 @@ export class EventRunner {
     const { event } = claimed;
     const { store, clock, settingsOf, onTried } = this.#options;
     const settings =
-      event.target.kind === 'Function'
-        ? (settingsOf(event.target.functionName) ?? event.settings)
-        : event.settings;
+      event.target.kind === 'Function' ? (settingsOf(event.target.functionName) ?? event.settings) : event.settings;
     if (isTooOld(settings, clock.now() - event.acceptedAt)) {
       const decision = { kind: 'GiveUp', condition: 'EventAgeExceeded', progress: event.progress } as const;
       await this.#carryOut(claimed, decision, settings, undefined, signal);
@@ -129,12 +127,7 @@ export class EventRunner {
         return;
       case 'GiveUp': {
         const { condition, progress } = decision;
-        await this.#giveUp(
-          claimed,
-          { event: claimed.event, condition, progress, response },
-          settings,
-          signal,
-        );
+        await this.#giveUp(claimed, { event: claimed.event, condition, progress, response }, settings, signal);
         onEnded?.(condition);
         return;
       }
@@ -215,12 +208,7 @@ export class EventRunner {
  *
  * @throws {Error} when the signal has fired: then nothing is known
  */
-async function tryEvent(
-  event: StoredEvent,
-  tools: TryTools,
-  caller: Caller,
-  signal: AbortSignal,
-): Promise<TryOutcome> {
+async function tryEvent(event: StoredEvent, tools: TryTools, caller: Caller, signal: AbortSignal): Promise<TryOutcome> {
   const { target } = event;
   switch (target.kind) {
     case 'Endpoint': {

@@ -8,16 +8,13 @@ export function eventSettingsOf({ asyncInvoke }: FunctionSettings): EventSetting
   }
   return {
     maximumRetryAttempts: asyncInvoke.maximumRetryAttempts ?? DEFAULT_EVENT_SETTINGS.maximumRetryAttempts,
-    maximumEventAgeSeconds:
-      asyncInvoke.maximumEventAgeSeconds ?? DEFAULT_EVENT_SETTINGS.maximumEventAgeSeconds,
+    maximumEventAgeSeconds: asyncInvoke.maximumEventAgeSeconds ?? DEFAULT_EVENT_SETTINGS.maximumEventAgeSeconds,
     onFailure: targetOf(asyncInvoke.onFailure),
   };
 }
 
 /** The API server lets through exactly one of the two, and only addresses that can be parsed. */
-function targetOf(
-  onFailure: NonNullable<FunctionSettings['asyncInvoke']>['onFailure'],
-): EventTarget | undefined {
+function targetOf(onFailure: NonNullable<FunctionSettings['asyncInvoke']>['onFailure']): EventTarget | undefined {
   if (onFailure?.functionName !== undefined) {
     return { kind: 'Function', functionName: onFailure.functionName };
   }

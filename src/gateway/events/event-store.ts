@@ -154,9 +154,7 @@ export interface EventStore {
 
 /** The partition of a target. */
 export function partitionOf(target: EventTarget): string {
-  return target.kind === 'Function'
-    ? `function:${target.functionName}`
-    : `endpoint:${new URL(target.url).origin}`;
+  return target.kind === 'Function' ? `function:${target.functionName}` : `endpoint:${new URL(target.url).origin}`;
 }
 
 /** The function of a partition; undefined for the partition of an endpoint. */

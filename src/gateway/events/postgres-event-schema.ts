@@ -35,10 +35,9 @@ export async function prepareEventSchema(client: ClientBase): Promise<void> {
     const { rows } = await client.query<{ readonly layout: number }>('SELECT layout FROM esb_event_layout');
     const layout = rows[0]?.layout ?? 0;
     if (layout > LAYOUT) {
-      throw new EsbError(
-        `the event tables have layout ${layout} and this program knows ${LAYOUT}: use a newer one`,
-        { code: 'EventStoreUnreadable' },
-      );
+      throw new EsbError(`the event tables have layout ${layout} and this program knows ${LAYOUT}: use a newer one`, {
+        code: 'EventStoreUnreadable',
+      });
     }
     if (layout === 0) {
       await client.query(CREATE);

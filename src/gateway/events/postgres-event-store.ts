@@ -365,9 +365,7 @@ export class PostgresEventStore implements EventStore {
 /** A statement that the server refused did not happen; the outcome of one that was lost on the way is unknown. */
 function queryError(error: unknown): EsbError {
   const message = `the event database cannot be used: ${messageOf(error)}`;
-  return error instanceof pg.DatabaseError
-    ? storeUnavailable(message, error)
-    : storeUncertain(message, error);
+  return error instanceof pg.DatabaseError ? storeUnavailable(message, error) : storeUncertain(message, error);
 }
 
 /** @throws {EsbError} without the text, which is a secret */

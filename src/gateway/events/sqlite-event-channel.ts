@@ -112,8 +112,7 @@ export class SqliteEventChannel implements SqliteChannel {
       ? {
           ok: false,
           reason: 'EventStoreDiskFull',
-          message:
-            'the disk of the event store is full: make room in the state folder, or give it a larger volume',
+          message: 'the disk of the event store is full: make room in the state folder, or give it a larger volume',
         }
       : { ok: true };
   }
@@ -141,12 +140,7 @@ export class SqliteEventChannel implements SqliteChannel {
     this.#waiting.set(number, waiting);
     this.#post({ number, method, args });
     try {
-      const value = await withDeadline(
-        'the event store',
-        OPERATION_DEADLINE_MS,
-        undefined,
-        () => waiting.promise,
-      );
+      const value = await withDeadline('the event store', OPERATION_DEADLINE_MS, undefined, () => waiting.promise);
       return value as ReturnType<SqliteEventTable[Method]>;
     } catch (error) {
       if (error instanceof EsbError && error.code.startsWith('EventStore')) {

@@ -3,15 +3,7 @@ import type { DiskReserve } from './disk-reserve.ts';
 import { isDamage, isDiskFull, type SqliteEventTable } from './sqlite-event-table.ts';
 
 /** The methods of the table that a store calls. */
-export type TableMethod =
-  | 'put'
-  | 'partitions'
-  | 'claim'
-  | 'renew'
-  | 'finish'
-  | 'postpone'
-  | 'park'
-  | 'exchange';
+export type TableMethod = 'put' | 'partitions' | 'claim' | 'renew' | 'finish' | 'postpone' | 'park' | 'exchange';
 
 /** A call of the table, with the number under which its outcome is reported. */
 export interface SqliteTask {

@@ -200,9 +200,7 @@ export class SqliteEventTable {
   /** Ends the claims of an earlier process. On a full disk the claims stay, and lapse a lease later. */
   #giveBack(): void {
     try {
-      this.#database
-        .prepare('UPDATE events SET visible_at = ?, claim = NULL WHERE claim IS NOT NULL')
-        .run(this.#now());
+      this.#database.prepare('UPDATE events SET visible_at = ?, claim = NULL WHERE claim IS NOT NULL').run(this.#now());
     } catch (error) {
       if (!isDiskFull(error)) {
         throw error;

@@ -3,12 +3,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { Hold } from '../admission/room.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
-import {
-  type CallObservation,
-  type CallObserver,
-  type CallReport,
-  UNOBSERVED,
-} from '../telemetry/observed-call.ts';
+import { type CallObservation, type CallObserver, type CallReport, UNOBSERVED } from '../telemetry/observed-call.ts';
 import type { Visitor } from './entrance.ts';
 
 declare module 'fastify' {
@@ -76,10 +71,7 @@ export function sendError(reply: FastifyReply, error: LambdaError, requestId: st
 
 /** Answers with 200 and JSON. */
 export function sendJson(reply: FastifyReply, json: Buffer, requestId: string): FastifyReply {
-  return reply
-    .code(200)
-    .headers({ 'content-type': 'application/json', 'x-amzn-requestid': requestId })
-    .send(json);
+  return reply.code(200).headers({ 'content-type': 'application/json', 'x-amzn-requestid': requestId }).send(json);
 }
 
 /** The error for the caller. Faults of the gateway are logged. */

@@ -125,10 +125,7 @@ export class Entrance {
     }
   }
 
-  #identify(
-    request: FastifyRequest,
-    errandOf: (request: FastifyRequest) => Errand | undefined,
-  ): Promise<void> | void {
+  #identify(request: FastifyRequest, errandOf: (request: FastifyRequest) => Errand | undefined): Promise<void> | void {
     const identified = this.#options.access.identify(new HttpAccessRequest(request.raw));
     return identified instanceof Promise
       ? this.#enterLater(request, identified, errandOf)

@@ -86,8 +86,7 @@ type Update =
 /** The worker that speaks for its function. Undefined when there is none. */
 export function speakerOf(workers: readonly DescribedWorker[]): DescribedWorker | undefined {
   return workers.reduce<DescribedWorker | undefined>(
-    (best, worker) =>
-      best === undefined || isBefore(rankOf(worker.resource), rankOf(best.resource)) ? worker : best,
+    (best, worker) => (best === undefined || isBefore(rankOf(worker.resource), rankOf(best.resource)) ? worker : best),
     undefined,
   );
 }
@@ -151,9 +150,7 @@ export function lambdaTime(timestamp: string | undefined): string {
 
 function environmentOf(worker: LambdaWorker): Readonly<Record<string, string>> | undefined {
   const plain = worker.spec.env?.filter(({ valueFrom }) => valueFrom === undefined) ?? [];
-  return plain.length === 0
-    ? undefined
-    : Object.fromEntries(plain.map(({ name, value }) => [name, value ?? '']));
+  return plain.length === 0 ? undefined : Object.fromEntries(plain.map(({ name, value }) => [name, value ?? '']));
 }
 
 function imageConfig({ spec }: LambdaWorker) {
@@ -203,8 +200,7 @@ function stateOf(workers: readonly LambdaWorker[]): FunctionState {
 function updateOf(workers: readonly LambdaWorker[]) {
   const updates = workers.map(workerUpdate);
   const telling =
-    updates.find((update) => update.kind === 'Failed') ??
-    updates.find((update) => update.kind === 'InProgress');
+    updates.find((update) => update.kind === 'Failed') ?? updates.find((update) => update.kind === 'InProgress');
   switch (telling?.kind) {
     case undefined:
     case 'Successful':
@@ -281,9 +277,7 @@ function workerState({ spec, status }: LambdaWorker): FunctionConfiguration['Sta
 
 function failureOf(workers: readonly LambdaWorker[]): string {
   for (const { status } of workers) {
-    const failed = status?.conditions?.find(
-      ({ type, status: value }) => type === 'Ready' && value === 'False',
-    );
+    const failed = status?.conditions?.find(({ type, status: value }) => type === 'Ready' && value === 'False');
     if (failed !== undefined) {
       return `${failed.reason}: ${failed.message}`;
     }

@@ -112,9 +112,7 @@ async function serve(
 
 /** The function that a request names; undefined where its path names none. */
 function referenceOf({ params, query }: FastifyRequest<ReadRoute>): FunctionReference | undefined {
-  return params.name === undefined
-    ? undefined
-    : parseFunctionIdentifier(params.name, firstValues(query).Qualifier);
+  return params.name === undefined ? undefined : parseFunctionIdentifier(params.name, firstValues(query).Qualifier);
 }
 
 /** The parameters of a query, of those that come more than once the first. */

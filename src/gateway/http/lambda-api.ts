@@ -63,8 +63,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     genReqId: () => randomUUID(),
     serverFactory: (listener) => {
       const server =
-        options.createServer?.(listener) ??
-        createServer(guardedServer(options.connections.patience), listener);
+        options.createServer?.(listener) ?? createServer(guardedServer(options.connections.patience), listener);
       guard = new HttpGuard(server, options.connections);
       return server;
     },

@@ -20,11 +20,7 @@ export interface Page {
  * @param maxItems as in the query
  * @throws {LambdaError} InvalidParameterValueException for an invalid marker or number
  */
-export function pageOf(
-  names: readonly string[],
-  marker: string | undefined,
-  maxItems: string | undefined,
-): Page {
+export function pageOf(names: readonly string[], marker: string | undefined, maxItems: string | undefined): Page {
   const size = Math.min(MAX_PAGE, itemsOf(maxItems));
   const after = marker === undefined || marker === '' ? '' : nameOf(marker);
   const begin = names.findIndex((name) => name > after);
@@ -33,8 +29,7 @@ export function pageOf(
   const last = page.at(-1);
   return {
     names: page,
-    nextMarker:
-      last !== undefined && rest.length > size ? Buffer.from(last).toString('base64url') : undefined,
+    nextMarker: last !== undefined && rest.length > size ? Buffer.from(last).toString('base64url') : undefined,
   };
 }
 

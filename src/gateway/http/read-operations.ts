@@ -80,11 +80,7 @@ export const readOperations: readonly ReadOperation[] = [
       return {
         Functions: page.names.map((name) => {
           const { speaker, workers } = catalog.find({ name });
-          return describeFunction(
-            speaker,
-            workers,
-            version === 'ALL' ? { name, qualifier: '$LATEST' } : { name },
-          );
+          return describeFunction(speaker, workers, version === 'ALL' ? { name, qualifier: '$LATEST' } : { name });
         }),
         ...(page.nextMarker === undefined ? {} : { NextMarker: page.nextMarker }),
       };

@@ -59,12 +59,7 @@ const rows: readonly Row[] = [
   ['PutFunctionConcurrency', 'PUT', '/2017-10-31/functions/:name/concurrency', RESERVE],
   ['DeleteFunctionConcurrency', 'DELETE', '/2017-10-31/functions/:name/concurrency', RESERVE],
   ['PutProvisionedConcurrencyConfig', 'PUT', '/2019-09-30/functions/:name/provisioned-concurrency', RESERVE],
-  [
-    'DeleteProvisionedConcurrencyConfig',
-    'DELETE',
-    '/2019-09-30/functions/:name/provisioned-concurrency',
-    RESERVE,
-  ],
+  ['DeleteProvisionedConcurrencyConfig', 'DELETE', '/2019-09-30/functions/:name/provisioned-concurrency', RESERVE],
   ['PutFunctionEventInvokeConfig', 'PUT', '/2019-09-25/functions/:name/event-invoke-config', EVENTS],
   ['UpdateFunctionEventInvokeConfig', 'POST', '/2019-09-25/functions/:name/event-invoke-config', EVENTS],
   ['DeleteFunctionEventInvokeConfig', 'DELETE', '/2019-09-25/functions/:name/event-invoke-config', EVENTS],
@@ -116,9 +111,12 @@ const rows: readonly Row[] = [
 ];
 
 /** Every operation that is refused by its name. */
-export const unsupportedOperations: readonly UnsupportedOperation[] = rows.map(
-  ([name, method, url, instead]) => ({ name, method, url, instead }),
-);
+export const unsupportedOperations: readonly UnsupportedOperation[] = rows.map(([name, method, url, instead]) => ({
+  name,
+  method,
+  url,
+  instead,
+}));
 
 /** The refusal of an operation. */
 export function unsupported(name: string, instead: string): LambdaError {

@@ -52,11 +52,7 @@ export function parseFunctionIdentifier(identifier: string, queryQualifier?: str
     );
   }
   if (name.length > MAX_FUNCTION_NAME) {
-    throw constraintError(
-      'functionName',
-      name,
-      `Member must have length less than or equal to ${MAX_FUNCTION_NAME}`,
-    );
+    throw constraintError('functionName', name, `Member must have length less than or equal to ${MAX_FUNCTION_NAME}`);
   }
   const derived = match[2];
   if (queryQualifier !== undefined && queryQualifier !== '') {

@@ -37,10 +37,7 @@ export function payloadOf(body: Buffer | undefined): Buffer {
 export function checkPayload(payload: Buffer): void {
   const fault = isUtf8(payload) ? jsonFault(payload) : 'it is not UTF-8';
   if (fault !== undefined) {
-    throw new LambdaError(
-      'InvalidRequestContentException',
-      `Could not parse request body into json: ${fault}`,
-    );
+    throw new LambdaError('InvalidRequestContentException', `Could not parse request body into json: ${fault}`);
   }
 }
 
@@ -215,7 +212,5 @@ function isDigit(byte: number | undefined): boolean {
 }
 
 function isHexDigit(byte: number | undefined): boolean {
-  return (
-    byte !== undefined && (isDigit(byte) || (byte >= 0x41 && byte <= 0x46) || (byte >= 0x61 && byte <= 0x66))
-  );
+  return byte !== undefined && (isDigit(byte) || (byte >= 0x41 && byte <= 0x46) || (byte >= 0x61 && byte <= 0x66));
 }

@@ -87,8 +87,5 @@ function decoded(text: string): string {
 }
 
 function refused(why: string): LambdaError {
-  return new LambdaError(
-    'InvalidParameterValueException',
-    `The target of the request makes no sense. ${why}`,
-  );
+  return new LambdaError('InvalidParameterValueException', `The target of the request makes no sense. ${why}`);
 }

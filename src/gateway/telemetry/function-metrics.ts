@@ -44,10 +44,7 @@ interface FunctionMeters {
  * Counts and times the requests by function. The number of series is bounded: names without a function share one label,
  * as do functions beyond the limit, and the series of a deleted function are removed.
  */
-export function registerFunctionMetrics(
-  registry: Registry,
-  options: FunctionMetricsOptions,
-): FunctionMetrics {
+export function registerFunctionMetrics(registry: Registry, options: FunctionMetricsOptions): FunctionMetrics {
   const registers = [registry];
   const known = new Map<string, FunctionMeters>();
   const calls = new Counter({
@@ -62,8 +59,7 @@ export function registerFunctionMetrics(
     name: string,
     help: string,
     labelNames: readonly Label[],
-  ): Histogram<Label> =>
-    new Histogram({ name, help, labelNames: [...labelNames], buckets: BUCKETS, registers });
+  ): Histogram<Label> => new Histogram({ name, help, labelNames: [...labelNames], buckets: BUCKETS, registers });
   const durations = histogram(
     'esb_gateway_call_duration_seconds',
     'Time from the whole request to the answer of calls that ran.',
@@ -79,9 +75,7 @@ export function registerFunctionMetrics(
     'Time that it took to make the worker ready, of calls that found it paused (resumed) or absent (cold).',
     ['function', 'start'],
   );
-  const runs = histogram('esb_gateway_call_run_seconds', 'Time that calls were in their worker.', [
-    'function',
-  ]);
+  const runs = histogram('esb_gateway_call_run_seconds', 'Time that calls were in their worker.', ['function']);
   const rest = histogram(
     'esb_gateway_call_overhead_seconds',
     'Time of calls that was neither waiting nor waking nor running: gateway, agent and the network between them.',
@@ -132,9 +126,7 @@ export function registerFunctionMetrics(
       return known.get(UNKNOWN) ?? make(UNKNOWN);
     }
     const shared = Number(known.has(OTHERS)) + Number(known.has(UNKNOWN));
-    return known.size - shared < options.maxFunctions
-      ? make(functionName)
-      : (known.get(OTHERS) ?? make(OTHERS));
+    return known.size - shared < options.maxFunctions ? make(functionName) : (known.get(OTHERS) ?? make(OTHERS));
   };
   /** The seconds of all of them. */
   const observeStages = (meters: FunctionMeters, timings: InvokeTimings, queuedMs: number): number => {
@@ -182,11 +174,7 @@ export function registerFunctionMetrics(
   };
 }
 
-function counterOf(
-  counters: Map<string, { inc(): void }>,
-  key: string,
-  make: () => { inc(): void },
-): { inc(): void } {
+function counterOf(counters: Map<string, { inc(): void }>, key: string, make: () => { inc(): void }): { inc(): void } {
   let counter = counters.get(key);
   if (counter === undefined) {
     counter = make();

@@ -13,12 +13,7 @@ export interface SendingSpan {
   readonly traceId: string;
 }
 
-export function beginSending(
-  tracing: Tracing,
-  call: FunctionCall,
-  worker: WorkerEntry,
-  nodeName: string,
-): SendingSpan {
+export function beginSending(tracing: Tracing, call: FunctionCall, worker: WorkerEntry, nodeName: string): SendingSpan {
   const span = tracing.begin('esb.agent.v1.Agent/Invoke', {
     kind: 'client',
     parent: parentOf(call.traceParent, call.traceId),

@@ -65,12 +65,7 @@ export const customResourceDefinitions = grouped<CustomResourceDefinition>(
   'customresourcedefinitions',
   false,
 );
-export const tokenReviews = grouped<TokenReview>(
-  'authentication.k8s.io',
-  'TokenReview',
-  'tokenreviews',
-  false,
-);
+export const tokenReviews = grouped<TokenReview>('authentication.k8s.io', 'TokenReview', 'tokenreviews', false);
 export const localSubjectAccessReviews = grouped<LocalSubjectAccessReview>(
   'authorization.k8s.io',
   'LocalSubjectAccessReview',

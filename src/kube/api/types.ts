@@ -89,11 +89,7 @@ export type WatchFrame<T extends KubeObject> =
  */
 export interface KubeClient {
   /** Undefined when there is none. */
-  get<T extends KubeObject>(
-    type: ResourceType<T>,
-    key: ObjectKey,
-    options?: CallOptions,
-  ): Promise<T | undefined>;
+  get<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, options?: CallOptions): Promise<T | undefined>;
   /** All pages together. */
   list<T extends KubeObject>(
     type: ResourceType<T>,

@@ -121,12 +121,7 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
   #interrupted = false;
   #successAt: number | undefined;
 
-  constructor(
-    client: KubeClient,
-    type: ResourceType<T>,
-    parameters: ListParameters,
-    options: InformerOptions<T>,
-  ) {
+  constructor(client: KubeClient, type: ResourceType<T>, parameters: ListParameters, options: InformerOptions<T>) {
     const { clock = systemClock, random = Math.random, metrics = {} } = options;
     const settings = { ...DEFAULTS, ...options };
     const logger = options.logger.child({ resource: type.plural });

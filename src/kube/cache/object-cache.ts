@@ -104,9 +104,7 @@ export function createObjectCache<T extends KubeObject>(
       ];
     }
     const version = object.metadata.resourceVersion;
-    return version !== undefined && version === old.metadata.resourceVersion
-      ? []
-      : [{ kind: 'updated', object, old }];
+    return version !== undefined && version === old.metadata.resourceVersion ? [] : [{ kind: 'updated', object, old }];
   };
 
   const set = (object: T): readonly CacheEvent<T>[] => {

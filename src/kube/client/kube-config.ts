@@ -100,11 +100,7 @@ async function dataOrFile(fields: Fields, name: string, folder: string): Promise
   return file === undefined ? undefined : readText(resolve(folder, file));
 }
 
-function connectionOf(
-  server: string,
-  tls: TlsMaterial,
-  headers: Readonly<Record<string, string>>,
-): KubeConnection {
+function connectionOf(server: string, tls: TlsMaterial, headers: Readonly<Record<string, string>>): KubeConnection {
   if (!URL.canParse(server)) {
     throw invalid(`"${server}" is not the address of an API server`);
   }
@@ -188,9 +184,7 @@ async function loadFile(file: string, earlier: LoadedFile | undefined): Promise<
     modifiedMs = (await stat(file)).mtimeMs;
   } catch (error) {
     throw invalid(
-      errnoOf(error) === 'ENOENT'
-        ? `there is no kubeconfig ${file}`
-        : `cannot read ${file}: ${messageOf(error)}`,
+      errnoOf(error) === 'ENOENT' ? `there is no kubeconfig ${file}` : `cannot read ${file}: ${messageOf(error)}`,
       error,
     );
   }
@@ -215,9 +209,7 @@ async function connectionFromFile(file: string, loaded: LoadedFile): Promise<Kub
     throw invalid(`${file} asks for a proxy, which is not supported`);
   }
   // The author of such a file meant fewer rights than those of the user itself.
-  const impersonation = ['as', 'as-uid', 'as-groups', 'as-user-extra'].find(
-    (name) => user[name] !== undefined,
-  );
+  const impersonation = ['as', 'as-uid', 'as-groups', 'as-user-extra'].find((name) => user[name] !== undefined);
   if (impersonation !== undefined) {
     throw invalid(`${file} has ${impersonation} under its user; impersonation is not supported`);
   }

@@ -170,11 +170,7 @@ export class Transport {
     }
   }
 
-  async #send(
-    connection: KubeConnection,
-    request: KubeRequest,
-    signal: AbortSignal,
-  ): Promise<Dispatcher.ResponseData> {
+  async #send(connection: KubeConnection, request: KubeRequest, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
     const { what, fence } = request;
     if (this.#closed) {
       throw new AbortedError(what, new EsbError('the client is closed', { code: 'Aborted' }));
@@ -210,11 +206,7 @@ export class Transport {
     }
   }
 
-  #dispatchOptions(
-    connection: KubeConnection,
-    request: KubeRequest,
-    signal: AbortSignal,
-  ): Dispatcher.RequestOptions {
+  #dispatchOptions(connection: KubeConnection, request: KubeRequest, signal: AbortSignal): Dispatcher.RequestOptions {
     return {
       origin: connection.origin,
       path: `${connection.basePath}${request.path}`,

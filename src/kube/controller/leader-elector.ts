@@ -193,9 +193,7 @@ class LeaseElector implements LeaderElector {
 
   async #serve(signal: AbortSignal, lead: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const ending = new AbortController();
-    const tasks = new TaskGroup((name, error) =>
-      this.#logger.error({ err: error, task: name }, 'term failed'),
-    );
+    const tasks = new TaskGroup((name, error) => this.#logger.error({ err: error, task: name }, 'term failed'));
     const onAbort = (): void => ending.abort(new AbortedError('term', signal.reason));
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) {

@@ -71,9 +71,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   } = options;
   const logger = options.logger.child({ reconciler: name });
   const queue = createWorkQueue({ name, clock, random, metrics, ...backoff });
-  const tasks = new TaskGroup((task, error) =>
-    logger.error({ err: error, task }, 'reconciler worker failed'),
-  );
+  const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'reconciler worker failed'));
   let started = false;
 
   /** Runs one round; unlike `withDeadline` it waits until the round has really ended, so that none overlaps another. */
@@ -81,10 +79,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     const ending = new AbortController();
     const onAbort = (): void => ending.abort(new AbortedError(name, signal.reason));
     signal.addEventListener('abort', onAbort, { once: true });
-    const timer = clock.setTimer(
-      () => ending.abort(new DeadlineError(`${name} ${key}`, deadlineMs)),
-      deadlineMs,
-    );
+    const timer = clock.setTimer(() => ending.abort(new DeadlineError(`${name} ${key}`, deadlineMs)), deadlineMs);
     try {
       return await reconcile(key, { signal: ending.signal, logger: logger.child({ key }) });
     } catch (error) {

@@ -118,9 +118,7 @@ class SeriesRecorder implements EventRecorder {
     this.#capacity = settings.capacity;
     this.#seriesEveryMs = settings.seriesEveryMs;
     this.#logger = logger;
-    this.#tasks = new TaskGroup((name, error) =>
-      logger.error({ err: error, task: name }, 'event recorder failed'),
-    );
+    this.#tasks = new TaskGroup((name, error) => logger.error({ err: error, task: name }, 'event recorder failed'));
     this.#backoff = new Backoff({ ...BACKOFF, random });
     this.#spam = new SpamFilter({ burst: settings.burst, refillMs: settings.refillMs, clock });
     this.#rate = new RateLimiter({ burst: settings.writeBurst, everyMs: settings.writeEveryMs, clock });
@@ -221,8 +219,7 @@ class SeriesRecorder implements EventRecorder {
       return;
     }
     // The first repetition is worth a write at once.
-    const waitMs =
-      series.writtenCount <= 1 ? 0 : series.writtenAt + this.#seriesEveryMs - this.#clock.monotonic();
+    const waitMs = series.writtenCount <= 1 ? 0 : series.writtenAt + this.#seriesEveryMs - this.#clock.monotonic();
     if (waitMs <= 0) {
       this.#enqueue(series);
       return;
@@ -340,12 +337,7 @@ class SeriesRecorder implements EventRecorder {
     }
     const body = { series: { count, lastObservedTime: microTime(lastWall) } };
     try {
-      await this.#client.patch(
-        events,
-        stored,
-        { kind: 'merge', body },
-        { signal, deadlineMs: WRITE_DEADLINE_MS },
-      );
+      await this.#client.patch(events, stored, { kind: 'merge', body }, { signal, deadlineMs: WRITE_DEADLINE_MS });
       series.writtenCount = count;
     } catch (error) {
       if (!(error instanceof ApiError && error.code === 'NotFound')) {

@@ -79,15 +79,7 @@ export function startSeries(event: RecordedEvent, now: number, wall: number): Se
 
 /** Equal for events of one series. */
 export function seriesKey({ regarding, type, reason, action, note, related }: RecordedEvent): string {
-  return JSON.stringify([
-    regarding.uid ?? regarding.name,
-    type,
-    reason,
-    action,
-    note,
-    related?.uid,
-    related?.name,
-  ]);
+  return JSON.stringify([regarding.uid ?? regarding.name, type, reason, action, note, related?.uid, related?.name]);
 }
 
 /** The object that an event counts against in the spam filter. */

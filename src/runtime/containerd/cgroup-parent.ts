@@ -43,9 +43,7 @@ export function cgroupParent(driver: CgroupDriver, parent?: string): CgroupParen
   const wanted = parent ?? (driver === 'systemd' ? 'esb.slice' : '/esb');
   const folder = driver === 'systemd' ? sliceFolder(wanted) : plainFolder(wanted);
   if (folder.split('/').some((part) => /^kubepods\b/.test(part))) {
-    throw invalid(
-      `the control group ${wanted} is the kubelet's: workers need one of their own, such as /esb`,
-    );
+    throw invalid(`the control group ${wanted} is the kubelet's: workers need one of their own, such as /esb`);
   }
   if (driver === 'cgroupfs') {
     return {
@@ -118,10 +116,7 @@ async function prepareVersion2(root: string, folder: string): Promise<void> {
       throw unusable(folder, `${current} has no controller ${missing.join(', ')}`);
     }
     try {
-      await writeFile(
-        join(current, 'cgroup.subtree_control'),
-        CONTROLLERS.map((name) => `+${name}`).join(' '),
-      );
+      await writeFile(join(current, 'cgroup.subtree_control'), CONTROLLERS.map((name) => `+${name}`).join(' '));
     } catch (error) {
       const reason =
         errnoOf(error) === 'EBUSY'

@@ -5,13 +5,7 @@ import { type Clock, systemClock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { errnoOf } from '../../common/errors.ts';
 import type { LimitHits } from '../contract/limits.ts';
-import {
-  CGROUP_ROOT,
-  type CgroupDriver,
-  type CgroupParent,
-  cgroupParent,
-  isCgroupGone,
-} from './cgroup-parent.ts';
+import { CGROUP_ROOT, type CgroupDriver, type CgroupParent, cgroupParent, isCgroupGone } from './cgroup-parent.ts';
 
 export interface WorkerCgroupsOptions {
   /** Where the hierarchies are mounted. Default `/sys/fs/cgroup`. */

@@ -167,10 +167,7 @@ export class WorkerCreation {
       if (!(await removeBundle(containerId, error))) {
         throw error;
       }
-      parts.logger.warn(
-        { containerId, err: error },
-        'removed the folder of a task that containerd had forgotten',
-      );
+      parts.logger.warn({ containerId, err: error }, 'removed the folder of a task that containerd had forgotten');
       return await client.tasks.create(task, { deadlineMs: TASK_DEADLINE_MS });
     }
   }
@@ -238,9 +235,7 @@ export class WorkerCreation {
     const shape = ports === undefined ? request.shape : withHostPorts(request.shape, image.config, ports);
     const address = { ip: attachment?.ip ?? HOST_MODE_IP, port: ports?.port ?? shape.port };
     const hostname = attachment === undefined ? nodeHostname() : hostnameOf(containerId);
-    const hosts = await creationStep('CreateFailed', signal, () =>
-      etc.hosts.write(containerId, address.ip, hostname),
-    );
+    const hosts = await creationStep('CreateFailed', signal, () => etc.hosts.write(containerId, address.ip, hostname));
     const spec = buildRuntimeSpec({
       ...confined.spec,
       containerId,
@@ -326,8 +321,6 @@ export class WorkerCreation {
 
   async #undo(containerId: string, cause: unknown): Promise<void> {
     const { parts, removal } = this.#options;
-    await parts.steps.undo(containerId, cause, (keepLog) =>
-      removal.remove(containerId, { graceMs: 0, keepLog }),
-    );
+    await parts.steps.undo(containerId, cause, (keepLog) => removal.remove(containerId, { graceMs: 0, keepLog }));
   }
 }

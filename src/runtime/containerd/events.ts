@@ -152,12 +152,10 @@ class Echo {
     }
     // Echoes from before the subscription are lost: until one comes back they are sent often.
     this.#sendTimer = clock.setTimer(() => this.#send(), FIRST_ECHO_EVERY_MS);
-    events
-      .publish(ECHO_TOPIC, Buffer.from(this.#id), { signal, deadlineMs: ECHO_DEADLINE_MS })
-      .catch((error) => {
-        if (!isAborted(error)) {
-          logger.debug({ err: error }, 'an echo could not be published');
-        }
-      });
+    events.publish(ECHO_TOPIC, Buffer.from(this.#id), { signal, deadlineMs: ECHO_DEADLINE_MS }).catch((error) => {
+      if (!isAborted(error)) {
+        logger.debug({ err: error }, 'an echo could not be published');
+      }
+    });
   }
 }

@@ -43,9 +43,7 @@ export async function takeNodeInventory(
     parts.snapshotFolder(options),
   ]);
   const mounts = folder === undefined ? [] : await host.mounts(folder);
-  const standIns = new Set(
-    records.filter((record) => isOwnName(record.id) && isStandIn(record)).map(({ id }) => id),
-  );
+  const standIns = new Set(records.filter((record) => isOwnName(record.id) && isStandIn(record)).map(({ id }) => id));
   const containers = new Set(records.map(({ id }) => id).filter((id) => !standIns.has(id)));
   const running = new Set(tasks.map(({ containerId }) => containerId));
   const named = (kind: TraceKind, ids: Iterable<string>): Trace[] =>

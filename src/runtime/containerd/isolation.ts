@@ -6,13 +6,7 @@ import type { ContainerRecord } from '../../containerd/container-service.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import type { RuntimeSpecOptions } from '../../oci/runtime-spec.ts';
 import type { UserIds } from '../../oci/spec-user.ts';
-import {
-  CGROUP_ROOT,
-  type CgroupDriver,
-  cgroupParent,
-  isCgroup2,
-  prepareCgroupParent,
-} from './cgroup-parent.ts';
+import { CGROUP_ROOT, type CgroupDriver, cgroupParent, isCgroup2, prepareCgroupParent } from './cgroup-parent.ts';
 import { type LimitOutcome, limitParent, machineSize, parentLimits } from './parent-limits.ts';
 import { UserIdBlocks } from './user-id-blocks.ts';
 
@@ -124,9 +118,7 @@ export class Isolation {
       snapshotLabels:
         userIds === undefined
           ? {}
-          : Object.fromEntries(
-              SNAPSHOT_MAPPINGS.map((label) => [label, `0:${userIds.first}:${userIds.count}`]),
-            ),
+          : Object.fromEntries(SNAPSHOT_MAPPINGS.map((label) => [label, `0:${userIds.first}:${userIds.count}`])),
       systemdCgroup: this.#cgroups.driver === 'systemd',
     };
   }

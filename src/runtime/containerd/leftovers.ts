@@ -5,14 +5,7 @@ import { dirname, join } from 'node:path';
 import { EsbError, errnoOf, messageOf, undefinedIfNoFile } from '../../common/errors.ts';
 import { type CommandRunner, systemCommandRunner } from '../../common/exec/command-runner.ts';
 import { seesSameFolder } from './mount-namespace.ts';
-import {
-  commandLines,
-  inTurns,
-  isShimAtWork,
-  parentOfProcess,
-  type ShimOwner,
-  shimOf,
-} from './shim-process.ts';
+import { commandLines, inTurns, isShimAtWork, parentOfProcess, type ShimOwner, shimOf } from './shim-process.ts';
 
 /** Shims name the socket of their containerd, and name their own sockets after it. */
 export interface LeftoversOptions extends ShimOwner {
@@ -204,9 +197,7 @@ export function shimSocketName(socketPath: string, namespace: string, containerI
  */
 export function leftBundleOf(error: unknown, namespace: string, containerId: string): string | undefined {
   const path = /mkdir (\/\S+): file exists/.exec(messageOf(error))?.[1];
-  return path?.endsWith(`/io.containerd.runtime.v2.task/${namespace}/${containerId}`) === true
-    ? path
-    : undefined;
+  return path?.endsWith(`/io.containerd.runtime.v2.task/${namespace}/${containerId}`) === true ? path : undefined;
 }
 
 /** Root file systems of containers in a `mountinfo` whose upper layer lies in the given folder of snapshots. */

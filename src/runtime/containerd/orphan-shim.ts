@@ -53,9 +53,7 @@ export class OrphanShims {
    */
   async end(containerId: string): Promise<number> {
     const processes = await this.#processes.take();
-    const settled = (await this.#cleanedUp(containerId, processes))
-      ? await this.#processes.take()
-      : processes;
+    const settled = (await this.#cleanedUp(containerId, processes)) ? await this.#processes.take() : processes;
     const pids: number[] = [];
     for (const pid of this.#find(containerId, settled)) {
       if (!(await this.#servesOthers(pid, containerId))) {

@@ -63,9 +63,7 @@ export function cpuWeightOf(shares: number): number {
 /** The machine that this process runs on. */
 export async function machineSize(): Promise<MachineSize> {
   const [pids, threads] = await Promise.all(
-    ['pid_max', 'threads-max'].map(async (name) =>
-      Number(await readFile(join('/proc/sys/kernel', name), 'utf8')),
-    ),
+    ['pid_max', 'threads-max'].map(async (name) => Number(await readFile(join('/proc/sys/kernel', name), 'utf8'))),
   );
   return {
     memoryBytes: totalmem(),

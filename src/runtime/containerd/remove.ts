@@ -87,9 +87,7 @@ export class WorkerRemoval {
     await undefinedIfNotFound(client.containers.delete(containerId, call));
     await Promise.all([
       undefinedIfNotFound(client.snapshots.remove(containerId, call)),
-      request.keepNetwork === true
-        ? undefined
-        : network.detach(containerId, { deadlineMs: DETACH_DEADLINE_MS }),
+      request.keepNetwork === true ? undefined : network.detach(containerId, { deadlineMs: DETACH_DEADLINE_MS }),
       request.keepNetwork === true ? undefined : hostPorts.release(containerId),
       undefinedIfNotFound(client.leases.delete(leaseOf(containerId), call)),
       cgroups.clear(containerId),
@@ -106,9 +104,7 @@ export class WorkerRemoval {
       await this.#answered(containerId, () => this.#endFound(containerId, task, graceMs));
       return;
     }
-    const record = await undefinedIfNotFound(
-      client.containers.get(containerId, { deadlineMs: CALL_DEADLINE_MS }),
-    );
+    const record = await undefinedIfNotFound(client.containers.get(containerId, { deadlineMs: CALL_DEADLINE_MS }));
     if (record === undefined ? await this.#endLostTask(containerId) : isOfAnotherBoot(record, bootId)) {
       return;
     }

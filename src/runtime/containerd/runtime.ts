@@ -59,14 +59,7 @@ const SHIM = 'io.containerd.runc.v2';
 
 /** Makes the runtime of workers as tasks of containerd. Nothing happens before its start. */
 export function createContainerdRuntime(options: ContainerdRuntimeOptions): WorkerRuntime<MadeWorker> {
-  const {
-    images: imageOptions,
-    isolation: isolationOptions = {},
-    network,
-    observer,
-    runner,
-    shims,
-  } = options;
+  const { images: imageOptions, isolation: isolationOptions = {}, network, observer, runner, shims } = options;
   const { socketPath } = options.containerd;
   const parts = createRuntimeParts(options);
   const { clock, events, hostPorts, logger, logs } = parts;

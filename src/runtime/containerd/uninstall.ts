@@ -47,9 +47,7 @@ export async function uninstallContainerd(
   const remove: CallOptions = { deadlineMs: REMOVE_DEADLINE_MS, ...call };
 
   const { containers, traces } = await inventory(read);
-  const own = new Set(
-    [...containers, ...traces.map(({ containerId }) => containerId)].filter((id) => isOwnName(id)),
-  );
+  const own = new Set([...containers, ...traces.map(({ containerId }) => containerId)].filter((id) => isOwnName(id)));
   const waiting = [...own];
   const removeNext = async (): Promise<void> => {
     for (let id = waiting.shift(); id !== undefined; id = waiting.shift()) {

@@ -30,9 +30,7 @@ export async function readUserIdRange(
     throw invalid(problem);
   }
   if (users !== groups) {
-    throw invalid(
-      `${paths.join(' and ')} set different ranges aside for ${OWNER}: workers need the same one`,
-    );
+    throw invalid(`${paths.join(' and ')} set different ranges aside for ${OWNER}: workers need the same one`);
   }
   return checkedRange(users, `${users} of ${paths.join(' and ')}`);
 }
@@ -111,9 +109,7 @@ function checkedRange(text: string, what: string): UserIds {
     throw invalid(`${what} has ${count} user ids, and a worker needs ${BLOCK_SIZE}`);
   }
   if (first < BLOCK_SIZE || first + count - 1 > MAX_ID) {
-    throw invalid(
-      `${what} is not between ${BLOCK_SIZE}, below which the node's own users are, and ${MAX_ID}`,
-    );
+    throw invalid(`${what} is not between ${BLOCK_SIZE}, below which the node's own users are, and ${MAX_ID}`);
   }
   return { first, count };
 }

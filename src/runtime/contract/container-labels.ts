@@ -61,10 +61,7 @@ export function workerInfoOf(
  *
  * @param oomKilled called only for a process that has ended
  */
-export async function taskStateOf(
-  task: FoundTask | undefined,
-  oomKilled: () => Promise<boolean>,
-): Promise<TaskState> {
+export async function taskStateOf(task: FoundTask | undefined, oomKilled: () => Promise<boolean>): Promise<TaskState> {
   switch (task?.status) {
     case undefined:
       return { kind: 'Missing' };

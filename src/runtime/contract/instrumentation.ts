@@ -4,15 +4,7 @@ import type { Limit } from './limits.ts';
 export type StartStage = 'image' | 'network' | 'snapshot' | 'create' | 'start' | 'listen' | 'thaw';
 
 /** Stages in the order of a cold start; `image` and `network` run at the same time. */
-export const startStages: readonly StartStage[] = [
-  'image',
-  'network',
-  'snapshot',
-  'create',
-  'start',
-  'listen',
-  'thaw',
-];
+export const startStages: readonly StartStage[] = ['image', 'network', 'snapshot', 'create', 'start', 'listen', 'thaw'];
 
 /** Observer of the runtime's work, for the metrics. Methods must not throw. */
 export interface RuntimeObserver {

@@ -130,9 +130,7 @@ export interface RuntimeEvent {
 }
 
 /** The state of the runtime itself, for the node's conditions. */
-export type RuntimeHealth =
-  | { readonly ok: true; readonly version: string }
-  | Extract<Health, { readonly ok: false }>;
+export type RuntimeHealth = { readonly ok: true; readonly version: string } | Extract<Health, { readonly ok: false }>;
 
 /**
  * The container side of one node. Every method may be repeated, takes a signal and a deadline, and leaves nothing

@@ -202,11 +202,7 @@ export class DockerWorkers {
     };
   }
 
-  async #step<T>(
-    code: 'CreateFailed' | 'StartFailed',
-    signal: AbortSignal,
-    call: () => Promise<T>,
-  ): Promise<T> {
+  async #step<T>(code: 'CreateFailed' | 'StartFailed', signal: AbortSignal, call: () => Promise<T>): Promise<T> {
     try {
       return await creationStep(code, signal, call);
     } catch (error) {

@@ -53,9 +53,7 @@ export class DockerFreezing implements Freezing {
     }
     const call = { deadlineMs: SWITCH_DEADLINE_MS };
     try {
-      await (kind === 'pause'
-        ? this.#containers.pause(before.id, call)
-        : this.#containers.unpause(before.id, call));
+      await (kind === 'pause' ? this.#containers.pause(before.id, call) : this.#containers.unpause(before.id, call));
     } catch (error) {
       const after = await this.#workers.find(containerId);
       if (after?.status === wanted) {

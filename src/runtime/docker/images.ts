@@ -99,9 +99,7 @@ export const unmanagedImages: NodeImages = {
 function byDigest(reference: ImageReference, repoDigests: readonly string[], id: string): string {
   const own = repoDigests
     .map((text) => parseImageReference(text))
-    .find(
-      ({ registry, repository }) => registry === reference.registry && repository === reference.repository,
-    );
+    .find(({ registry, repository }) => registry === reference.registry && repository === reference.repository);
   return own?.name ?? `${reference.registry}/${reference.repository}@${id}`;
 }
 

@@ -61,10 +61,7 @@ export class LogCopier {
     const copy = this.#copies.get(containerId);
     if (copy !== undefined) {
       const late = new AbortController();
-      await Promise.race([
-        copy.done,
-        sleep(this.#options.clock, DRAIN_MS, late.signal).catch(() => undefined),
-      ]);
+      await Promise.race([copy.done, sleep(this.#options.clock, DRAIN_MS, late.signal).catch(() => undefined)]);
       late.abort();
     }
   }

@@ -285,10 +285,9 @@ class StallWatch {
       return;
     }
     this.#controller.abort(
-      new EsbError(
-        `pulling ${this.#image}: nothing has come from the registry for ${STALLED_MS / 60_000} minutes`,
-        { code: 'RegistryUnreachable' },
-      ),
+      new EsbError(`pulling ${this.#image}: nothing has come from the registry for ${STALLED_MS / 60_000} minutes`, {
+        code: 'RegistryUnreachable',
+      }),
     );
   }
 }

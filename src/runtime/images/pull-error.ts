@@ -26,10 +26,7 @@ export function pullError(reference: string, error: unknown): EsbError {
     return as('DiskFull', 'the disk of the node is full');
   }
   if (DENIED.test(text)) {
-    return as(
-      'ImagePullFailed',
-      'the registry refuses the credentials, or wants some: see spec.imagePullSecrets',
-    );
+    return as('ImagePullFailed', 'the registry refuses the credentials, or wants some: see spec.imagePullSecrets');
   }
   if (PLAIN_HTTP.test(text)) {
     return as(

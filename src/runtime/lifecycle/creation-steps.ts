@@ -81,11 +81,7 @@ export class CreationSteps {
   }
 
   /** Removes the rest of a failed creation. Never rejects: the next list shows a rest that stays as half-made. */
-  async undo(
-    containerId: string,
-    cause: unknown,
-    remove: (keepLog: boolean) => Promise<void>,
-  ): Promise<void> {
+  async undo(containerId: string, cause: unknown, remove: (keepLog: boolean) => Promise<void>): Promise<void> {
     const { logger, logs } = this.#options;
     try {
       // The output alone tells the cause of a failure; a caller that gave up has no use for the output.

@@ -72,11 +72,7 @@ export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
    * @param busy containers with work under way, now
    * @param known containers that the caller knows of, for leftovers that only their names lead to
    */
-  inventory(
-    busy: () => Iterable<string>,
-    known: ReadonlySet<string>,
-    options: CallOptions,
-  ): Promise<NodeInventory>;
+  inventory(busy: () => Iterable<string>, known: ReadonlySet<string>, options: CallOptions): Promise<NodeInventory>;
 
   /** Whether a full disk may have stopped the copy of a worker's output to its log for good. */
   readonly canLoseOutput: boolean;
@@ -88,10 +84,7 @@ export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
    * @param remove removes one container with everything it left
    * @returns what could not be removed, one message each
    */
-  leave(
-    remove: (containerId: string, options: CallOptions) => Promise<void>,
-    options: CallOptions,
-  ): Promise<string[]>;
+  leave(remove: (containerId: string, options: CallOptions) => Promise<void>, options: CallOptions): Promise<string[]>;
   /** Ends pulls and copies, and closes connections. */
   stop(): Promise<void>;
 }

@@ -165,9 +165,7 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
 
   async pause(containerId: string, options: CallOptions = {}): Promise<void> {
     const call = callOf(`pausing ${containerId}`, SWITCH_DEADLINE_MS, options);
-    await this.#queue.run(containerId, 'pause', call, (signal) =>
-      this.#backend.freezing.pause(containerId, signal),
-    );
+    await this.#queue.run(containerId, 'pause', call, (signal) => this.#backend.freezing.pause(containerId, signal));
   }
 
   async resume(containerId: string, options: CallOptions = {}): Promise<void> {
@@ -214,19 +212,14 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
     const kind = `${graceMs === 0 ? 'kill' : 'destroy'}${keepLog ? ', keeping its log' : ''}`;
     this.#queue.cancel(containerId, (each) => /^(ensure|prepare) /.test(each), what);
     // A removal that has begun ignores its signal: half a removal is of no use.
-    await this.#queue.run(
-      containerId,
-      kind,
-      callOf(what, DESTROY_DEADLINE_MS + graceMs, options),
-      async () => {
-        this.#prepared.forget(containerId);
-        await this.#backend.remove(containerId, { graceMs, keepLog });
-        if (this.#removed.size >= MAX_REMOVED) {
-          this.#removed.clear();
-        }
-        this.#removed.add(containerId);
-      },
-    );
+    await this.#queue.run(containerId, kind, callOf(what, DESTROY_DEADLINE_MS + graceMs, options), async () => {
+      this.#prepared.forget(containerId);
+      await this.#backend.remove(containerId, { graceMs, keepLog });
+      if (this.#removed.size >= MAX_REMOVED) {
+        this.#removed.clear();
+      }
+      this.#removed.add(containerId);
+    });
   }
 
   async clear(containerId: string, options: ClearOptions = {}): Promise<boolean> {
@@ -253,11 +246,8 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
 
   async list(options: CallOptions = {}): Promise<WorkerInfo[]> {
     const deadlineMs = options.deadlineMs ?? LIST_DEADLINE_MS;
-    const { containerIds, workers } = await withDeadline(
-      'listing the workers',
-      deadlineMs,
-      options.signal,
-      (signal) => this.#backend.list(signal),
+    const { containerIds, workers } = await withDeadline('listing the workers', deadlineMs, options.signal, (signal) =>
+      this.#backend.list(signal),
     );
     this.#prune(containerIds);
     return workers.filter(({ containerId }) => !this.#prepared.has(containerId));

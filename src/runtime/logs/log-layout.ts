@@ -82,9 +82,7 @@ export function parseLogFileName(file: string): LogFileName | undefined {
 
 /** The layout by the files of a log. A part without bytes marks the head and is no part. */
 export function layoutOf(found: readonly { readonly start: number; readonly size: number }[]): LogLayout {
-  const parts = found
-    .map(({ start, size }) => ({ start, end: start + size }))
-    .toSorted((a, b) => a.start - b.start);
+  const parts = found.map(({ start, size }) => ({ start, end: start + size })).toSorted((a, b) => a.start - b.start);
   return {
     parts: parts.filter(({ start, end }) => end > start),
     head: Math.max(0, ...parts.map(({ end }) => end)),

@@ -1,13 +1,6 @@
 import type { EarlierLog, LogExtent, LogReading, WorkerLogReader } from '../contract/logs.ts';
 import type { LogFiles } from './log-folder.ts';
-import {
-  firstOffset,
-  formatLogFileName,
-  type LogLayout,
-  layoutOf,
-  parseLogFileName,
-  pieceAt,
-} from './log-layout.ts';
+import { firstOffset, formatLogFileName, type LogLayout, layoutOf, parseLogFileName, pieceAt } from './log-layout.ts';
 import { beginsOf, keptPoints, type LogPoint, offsetAtTime, writerOf } from './log-times.ts';
 
 /** Sources of a reader: memory in the process that rotates the logs, the folder in every other one. */
@@ -57,9 +50,7 @@ export class LogReader implements WorkerLogReader {
   async before(containerId: string): Promise<EarlierLog | undefined> {
     const own = writerOf(await this.#sources.pointsOf(containerId));
     const earlier = own === undefined ? [] : await this.#writings(own.uid);
-    const found = earlier.findLast(
-      (each) => each.containerId !== containerId && each.since < (own?.since ?? 0),
-    );
+    const found = earlier.findLast((each) => each.containerId !== containerId && each.since < (own?.since ?? 0));
     return found === undefined ? undefined : { containerId: found.containerId, from: found.from };
   }
 

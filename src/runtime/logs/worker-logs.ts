@@ -8,15 +8,7 @@ import { LogFolder } from './log-folder.ts';
 import { LogGrowth } from './log-growth.ts';
 import { defaultLogLimits, formatLogFileName, type LogLimits } from './log-layout.ts';
 import { LogReader } from './log-reader.ts';
-import {
-  formatLogPoint,
-  joinedPoints,
-  keptPoints,
-  type LogPoint,
-  LogTimes,
-  thinned,
-  writerOf,
-} from './log-times.ts';
+import { formatLogPoint, joinedPoints, keptPoints, type LogPoint, LogTimes, thinned, writerOf } from './log-times.ts';
 import { type FoundLog, findLogs, RotatingLog } from './rotating-log.ts';
 
 export interface WorkerLogsOptions {

@@ -2,8 +2,7 @@ import { AbortedError } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
 
 /** runc's words for a memory limit that its own first process exceeds. */
-const TOO_LITTLE_MEMORY =
-  /memory limit too low|OOM-killed|unable to set memory limit|Minimum memory limit allowed/;
+const TOO_LITTLE_MEMORY = /memory limit too low|OOM-killed|unable to set memory limit|Minimum memory limit allowed/;
 const PREFIX =
   /^(?:containerd \w+\.\w+|docker container \w+ \S+): (?:failed to create shim task: )?(?:OCI runtime \w+ failed: )?(?:runc \w+ failed: )?/;
 
@@ -45,9 +44,7 @@ export async function creationStep<T>(
 /** An error of the network unchanged, any unexpected one as `NetworkFailed`. */
 export function networkError(error: unknown): EsbError {
   const failure = EsbError.from(error);
-  return failure.code === 'Internal'
-    ? new EsbError(failure.message, { code: 'NetworkFailed', cause: error })
-    : failure;
+  return failure.code === 'Internal' ? new EsbError(failure.message, { code: 'NetworkFailed', cause: error }) : failure;
 }
 
 /** The error for a first process that exceeds the memory limit. */

@@ -157,9 +157,7 @@ export class HostPortAllocator {
       return;
     }
     for (const name of (await undefinedIfNoFile(readdir(this.#folder))) ?? []) {
-      const pair = name.endsWith(SUFFIX)
-        ? readPair(await readFile(join(this.#folder, name), 'utf8'))
-        : undefined;
+      const pair = name.endsWith(SUFFIX) ? readPair(await readFile(join(this.#folder, name), 'utf8')) : undefined;
       if (pair === undefined) {
         // A crash cut the write off.
         await rm(join(this.#folder, name), { force: true });

@@ -29,11 +29,7 @@ try {
   const update = (): Promise<void> => {
     round += 1;
     return each(names.slice(0, Math.min(UPDATES, count)), (name) =>
-      client.patch(
-        configMaps,
-        { namespace, name },
-        { kind: 'merge', body: { data: { round: String(round) } } },
-      ),
+      client.patch(configMaps, { namespace, name }, { kind: 'merge', body: { data: { round: String(round) } } }),
     );
   };
   const rows: Record<string, Figures> = {};

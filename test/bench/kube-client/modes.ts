@@ -129,13 +129,12 @@ async function run({ mode, kubeconfig, count }: Order): Promise<Figures> {
 
 async function ours(kubeconfig: string) {
   const began = performance.now();
-  const [{ createKubeClient }, { createKubeConnectionSource }, { configMaps }, { createInformer }] =
-    await Promise.all([
-      import('../../../src/kube/client/client.ts'),
-      import('../../../src/kube/client/kube-config.ts'),
-      import('../../../src/kube/api/resource-types.ts'),
-      import('../../../src/kube/cache/informer.ts'),
-    ]);
+  const [{ createKubeClient }, { createKubeConnectionSource }, { configMaps }, { createInformer }] = await Promise.all([
+    import('../../../src/kube/client/client.ts'),
+    import('../../../src/kube/client/kube-config.ts'),
+    import('../../../src/kube/api/resource-types.ts'),
+    import('../../../src/kube/cache/informer.ts'),
+  ]);
   const source = createKubeConnectionSource({ kubeconfig });
   const client = createKubeClient({ source });
   return { loadMs: performance.now() - began, source, client, configMaps, createInformer };
@@ -149,17 +148,10 @@ async function library(kubeconfig: string) {
   return { loadMs: performance.now() - began, module, config };
 }
 
-async function burst(
-  loadMs: number,
-  count: number,
-  get: (name: string) => Promise<unknown>,
-): Promise<Figures> {
+async function burst(loadMs: number, count: number, get: (name: string) => Promise<unknown>): Promise<Figures> {
   let sockets = 0;
   const look = setInterval(() => {
-    sockets = Math.max(
-      sockets,
-      process.getActiveResourcesInfo().filter((name) => name.startsWith('TCP')).length,
-    );
+    sockets = Math.max(sockets, process.getActiveResourcesInfo().filter((name) => name.startsWith('TCP')).length);
   }, 5);
   const workMs = await timed(async () => {
     await Promise.all(Array.from({ length: REQUESTS }, (_, index) => get(`object-${index % count}`)));

@@ -29,10 +29,7 @@ const FIELD = 'tolerations';
 export async function definitionsScenario(esb: EsbCluster, report: Report): Promise<void> {
   const { lab, values } = esb;
   const upgradeTo = (chart: string): Promise<string> =>
-    lab.helm([
-      ...['upgrade', 'esb', chart, '-n', systemNamespace, ...values],
-      ...['--wait', '--timeout', '3m'],
-    ]);
+    lab.helm([...['upgrade', 'esb', chart, '-n', systemNamespace, ...values], ...['--wait', '--timeout', '3m']]);
   const installed = async (): Promise<Definition> =>
     JSON.parse(await lab.kubectl(['get', 'crd', DEFINITION, '-o', 'json'])) as Definition;
   const uids = (): Promise<string> =>
@@ -51,9 +48,7 @@ export async function definitionsScenario(esb: EsbCluster, report: Report): Prom
     }
     await upgradeTo(chartFolder);
     if (JSON.stringify(traits(await installed())) !== JSON.stringify(traits(now))) {
-      throw new Error(
-        `before ${JSON.stringify(traits(now))}, after ${JSON.stringify(traits(await installed()))}`,
-      );
+      throw new Error(`before ${JSON.stringify(traits(now))}, after ${JSON.stringify(traits(await installed()))}`);
     }
     await esb.rolledOut();
     await esb.workersReady();

@@ -73,9 +73,7 @@ export async function howTosScenario(esb: EsbCluster, report: Report): Promise<v
           HELM_DATA_HOME: `${lab.folder}/helm/data`,
         },
       });
-      const missing = shows.filter((text) =>
-        typeof text === 'string' ? !stdout.includes(text) : !text.test(stdout),
-      );
+      const missing = shows.filter((text) => (typeof text === 'string' ? !stdout.includes(text) : !text.test(stdout)));
       if (blocks.length === 0 || missing.length > 0) {
         throw new Error(`it does not show ${missing.join(', ')}\n${stdout}`);
       }

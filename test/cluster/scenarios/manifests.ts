@@ -31,9 +31,7 @@ export async function manifestsScenario(esb: EsbCluster, report: Report, before:
     const built = objects(await lab.kubectl(['kustomize', folder]));
     const rendered = objects(
       // Asking the cluster, since what the chart has depends on what its API server knows.
-      await lab.helm([
-        ...['template', 'esb', chartFolder, '-n', systemNamespace, '--no-hooks', '--dry-run=server'],
-      ]),
+      await lab.helm([...['template', 'esb', chartFolder, '-n', systemNamespace, '--no-hooks', '--dry-run=server']]),
     );
     // Helm makes the namespace itself.
     const missing = rendered.filter((name) => !built.includes(name));

@@ -15,10 +15,7 @@ export async function nodesScenario(esb: EsbCluster, report: Report): Promise<vo
   await report.check('a node with workers has a Pod that holds their memory', async () => {
     const requests = await lab.kubectl([
       ...['get', 'pods', '-n', 'esb-system', '-l', 'app.kubernetes.io/component=hold'],
-      ...[
-        '-o',
-        'jsonpath={range .items[*]}{.spec.nodeName}={.spec.containers[0].resources.requests.memory} {end}',
-      ],
+      ...['-o', 'jsonpath={range .items[*]}{.spec.nodeName}={.spec.containers[0].resources.requests.memory} {end}'],
     ]);
     for (const { name } of lab.nodes) {
       if (!requests.includes(`${name}=`)) {
@@ -52,9 +49,7 @@ export async function nodesScenario(esb: EsbCluster, report: Report): Promise<vo
     const load = await esb.load('node-b', ['hello', 'second'], CLIENTS);
     try {
       await load.goOn(ENOUGH_CALLS);
-      await lab.kubectl([
-        ...['drain', 'node-a', '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=240s'],
-      ]);
+      await lab.kubectl([...['drain', 'node-a', '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=240s']]);
       const left = await on('node-a');
       if (left.length > 0) {
         throw new Error(`drain returned, and node-a has ${left.join(', ')}`);
@@ -104,8 +99,7 @@ export async function nodesScenario(esb: EsbCluster, report: Report): Promise<vo
     await esb.workersReady();
     await waitFor(
       'the end of the LambdaNode',
-      async () =>
-        (await lab.kubectl(['get', 'lambdanode', 'node-a', '--ignore-not-found', '-o', 'name'])) === '',
+      async () => (await lab.kubectl(['get', 'lambdanode', 'node-a', '--ignore-not-found', '-o', 'name'])) === '',
       { timeoutMs: 60_000, everyMs: 1_000 },
     );
     return `${lost.length - 1} moved, ${doomed} is gone`;

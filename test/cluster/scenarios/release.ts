@@ -95,32 +95,22 @@ export async function releaseScenario(
       ...['--set', `image.tag=${imageTags[0]}`, '--wait', '--timeout', '5m'],
     ]);
   try {
-    const installed = await report.check(
-      'the release before is installed, and has workers of each kind',
-      async () => {
-        ledgerImage = await pushLedgerImage(lab.folder, sampleReference);
-        await lab.helm([
-          ...['install', 'esb', previousChart, '-n', systemNamespace, ...values],
-          ...[
-            '--set',
-            `image.tag=${previousTag},agent.drainSeconds=${DRAIN_SECONDS}`,
-            '--wait',
-            '--timeout',
-            '3m',
-          ],
-        ]);
-        await esb.rolledOut(previousTag);
-        await applyWorkers(esb, kinds, ledgerImage, ledger.address);
-        await atRest(esb, kinds);
-        return `${(await containersOf(esb, kinds)).length} containers`;
-      },
-    );
+    const installed = await report.check('the release before is installed, and has workers of each kind', async () => {
+      ledgerImage = await pushLedgerImage(lab.folder, sampleReference);
+      await lab.helm([
+        ...['install', 'esb', previousChart, '-n', systemNamespace, ...values],
+        ...['--set', `image.tag=${previousTag},agent.drainSeconds=${DRAIN_SECONDS}`, '--wait', '--timeout', '3m'],
+      ]);
+      await esb.rolledOut(previousTag);
+      await applyWorkers(esb, kinds, ledgerImage, ledger.address);
+      await atRest(esb, kinds);
+      return `${(await containersOf(esb, kinds)).length} containers`;
+    });
     if (!installed) {
       return;
     }
-    await report.check(
-      'helm upgrade under load: no failed call, none runs twice, workers keep their containers',
-      () => keepsContainers(esb, ledger, upgrade),
+    await report.check('helm upgrade under load: no failed call, none runs twice, workers keep their containers', () =>
+      keepsContainers(esb, ledger, upgrade),
     );
     await report.check('what rested while the release was upgraded is called', () => wakes(esb, kinds));
     await report.check('workers are made by this release', async () => {
@@ -138,9 +128,7 @@ export async function releaseScenario(
       const shown = failures.slice(0, 3).map(({ why }) => why);
       return `${answered} calls answered, ${failed} not ${shown.join('; ')}; ${told.left.length} left by agents; ${woken}`;
     });
-    await report.check('helm upgrade again under load: as the first time', () =>
-      keepsContainers(esb, ledger, upgrade),
-    );
+    await report.check('helm upgrade again under load: as the first time', () => keepsContainers(esb, ledger, upgrade));
     await report.check('helm uninstall leaves nothing of either release', async () => {
       await lab.helm(['uninstall', 'esb', '-n', systemNamespace, '--wait', '--timeout', '6m']);
       await expectNothingLeft(esb);
@@ -190,9 +178,7 @@ async function atRest(esb: EsbCluster, wanted: readonly Kind[]): Promise<void> {
         const worker = found.get(name);
         return restsIn(worker, phase) && count === (phase === 'Absent' ? 0 : 1)
           ? []
-          : [
-              `${name}: ${worker?.status?.phase}, ${count} containers, ${JSON.stringify(worker?.status?.conditions)}`,
-            ];
+          : [`${name}: ${worker?.status?.phase}, ${count} containers, ${JSON.stringify(worker?.status?.conditions)}`];
       });
       if (told.length > 0) {
         throw new Error(told.join('\n'));
@@ -226,11 +212,7 @@ function isOf(container: string, worker: string): boolean {
 }
 
 /** Upgrades under load. No caller may notice, but for those of calls that take longer than agents wait. */
-async function keepsContainers(
-  esb: EsbCluster,
-  ledger: RunLedger,
-  change: () => Promise<unknown>,
-): Promise<string> {
+async function keepsContainers(esb: EsbCluster, ledger: RunLedger, change: () => Promise<unknown>): Promise<string> {
   const kept = kinds.filter(({ name }) => !LEFT.some((left) => name === `${left}-1`));
   const before = await containersOf(esb, kept);
   const { steady, left } = await underLoad(esb, ledger, imageTags[0], change);

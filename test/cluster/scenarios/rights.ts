@@ -186,10 +186,7 @@ async function apiCaller({ lab }: EsbCluster, token: string): Promise<ApiCaller>
   };
 }
 
-function expectRefused(
-  what: string,
-  { code, stderr, stdout }: { code: number; stderr: string; stdout: string },
-): void {
+function expectRefused(what: string, { code, stderr, stdout }: { code: number; stderr: string; stdout: string }): void {
   if (code === 0 || !/forbidden/i.test(stderr)) {
     throw new Error(`${what} was not refused: ${stdout}${stderr}`);
   }

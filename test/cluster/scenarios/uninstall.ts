@@ -26,9 +26,7 @@ export async function uninstallScenario(esb: EsbCluster, report: Report, before:
     names = (await esb.workers()).map(({ metadata }) => metadata.name);
     const there = await allTraces(esb);
     if ([...there].every(([name, lines]) => lines.join() === before.get(name)?.join())) {
-      throw new Error(
-        'the nodes have no trace of ESB before it is uninstalled: nothing is shown by none after it',
-      );
+      throw new Error('the nodes have no trace of ESB before it is uninstalled: nothing is shown by none after it');
     }
     const told = await lab.helm(['uninstall', 'esb', '-n', systemNamespace, '--wait', '--timeout', '6m']);
     return told.trim().split('\n').at(-1) ?? '';
@@ -61,15 +59,7 @@ const clusterKinds = [
 ];
 const systemKinds = [
   ...['pods', 'deployments', 'daemonsets', 'statefulsets', 'replicasets', 'jobs', 'services', 'configmaps'],
-  ...[
-    'secrets',
-    'serviceaccounts',
-    'roles',
-    'rolebindings',
-    'leases',
-    'poddisruptionbudgets',
-    'networkpolicies',
-  ],
+  ...['secrets', 'serviceaccounts', 'roles', 'rolebindings', 'leases', 'poddisruptionbudgets', 'networkpolicies'],
   'persistentvolumeclaims',
 ];
 /** Objects that Kubernetes puts into every namespace, and those that the lab put into this one. */

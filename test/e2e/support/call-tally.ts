@@ -59,9 +59,7 @@ export class CallTally {
       const name = calls[0]?.functionName ?? '';
       const counters = calls.map((call) => counterOf(call).counter);
       const highest = Math.max(...counters);
-      const unknown = this.#calls.filter(
-        (call) => call.functionName === name && endingOf(call) === 'unknown',
-      ).length;
+      const unknown = this.#calls.filter((call) => call.functionName === name && endingOf(call) === 'unknown').length;
       if (new Set(counters).size < counters.length) {
         found.push(`${name}: two answers of process ${process} have the same number`);
       }
@@ -110,9 +108,7 @@ export function endingOf({ answer, functionName }: BalancedCall): Ending {
   if (answer.headers['x-amz-function-error'] !== undefined) {
     return answer.headers['x-esb-outcome'] === 'unknown' ? 'unknown' : 'failed';
   }
-  return (JSON.parse(answer.text) as CounterAnswer).message === `hello from ${functionName}`
-    ? 'answered'
-    : 'failed';
+  return (JSON.parse(answer.text) as CounterAnswer).message === `hello from ${functionName}` ? 'answered' : 'failed';
 }
 
 function counterOf({ answer }: BalancedCall): CounterAnswer {

@@ -97,9 +97,7 @@ export class Instance {
   #run(name: string, args: readonly string[], options: CommandOptions): Promise<CommandResult> {
     const service = process.env.ESB_E2E_COMMANDS;
     const program = this.program(name);
-    return service === undefined
-      ? run(program, args, options)
-      : runElsewhere(service, program, args, options);
+    return service === undefined ? run(program, args, options) : runElsewhere(service, program, args, options);
   }
 
   /** Applies a worker with the sample image; it is deleted when the test is over. */
@@ -169,8 +167,7 @@ export class Instance {
       async () => {
         const worker = await this.worker(name);
         const { phase, containerID, assignment } = worker.status ?? {};
-        return phase === 'Paused' &&
-          (await this.taskState(containerID ?? '', assignment?.nodeName)) === 'PAUSED'
+        return phase === 'Paused' && (await this.taskState(containerID ?? '', assignment?.nodeName)) === 'PAUSED'
           ? worker
           : undefined;
       },
@@ -227,11 +224,7 @@ export class Instance {
   async invoke<T = CounterAnswer>(
     name: string,
     event: unknown = {},
-    {
-      client,
-      signal,
-      ...input
-    }: Partial<InvokeCommandInput> & { client?: LambdaClient; signal?: AbortSignal } = {},
+    { client, signal, ...input }: Partial<InvokeCommandInput> & { client?: LambdaClient; signal?: AbortSignal } = {},
   ): Promise<SdkAnswer<T>> {
     const answer = await (client ?? this.lambda()).send(
       new InvokeCommand({ FunctionName: name, Payload: JSON.stringify(event), ...input }),
@@ -244,8 +237,7 @@ export class Instance {
       functionError: answer.FunctionError,
       payload: (text === '' ? undefined : JSON.parse(text)) as T,
       requestId: answer.$metadata.requestId,
-      logTail:
-        answer.LogResult === undefined ? undefined : Buffer.from(answer.LogResult, 'base64').toString(),
+      logTail: answer.LogResult === undefined ? undefined : Buffer.from(answer.LogResult, 'base64').toString(),
     };
   }
 

@@ -133,9 +133,7 @@ export class LoadBalancer {
         );
       },
     );
-    outgoing.setTimeout(CALL_DEADLINE_MS, () =>
-      outgoing.destroy(new Error(`no answer in ${CALL_DEADLINE_MS} ms`)),
-    );
+    outgoing.setTimeout(CALL_DEADLINE_MS, () => outgoing.destroy(new Error(`no answer in ${CALL_DEADLINE_MS} ms`)));
     outgoing.on('error', done.reject);
     outgoing.end(body);
     return done.promise;

@@ -38,11 +38,7 @@ async function entries(folder: string): Promise<readonly string[]> {
 export async function nodeFootprint(esb: Instance): Promise<NodeFootprint> {
   const ctr = async (...args: string[]): Promise<number> => lines((await esb.ctr(args)).stdout).length;
   const node = join(esb.home, 'nodes', 'node-1');
-  const reserved = await run(
-    'find',
-    [join(node, 'agent'), '-type', 'f', '-regex', '.*/10\\.234\\.[0-9.]*'],
-    {},
-  );
+  const reserved = await run('find', [join(node, 'agent'), '-type', 'f', '-regex', '.*/10\\.234\\.[0-9.]*'], {});
   const shims = await run('pgrep', ['-fc', `containerd-shim-runc-v2.*${node}/`], { mayFail: true });
   const links = JSON.parse(
     (await run('ip', ['-j', 'link', 'show', 'master', 'esb0'], { mayFail: true })).stdout || '[]',
@@ -56,8 +52,7 @@ export async function nodeFootprint(esb: Instance): Promise<NodeFootprint> {
   return {
     containers: await ctr('containers', 'ls', '-q'),
     tasks: await ctr('tasks', 'ls', '-q'),
-    snapshots: lines((await esb.ctr(['snapshots', 'ls'])).stdout).filter((line) => / Active/.test(line))
-      .length,
+    snapshots: lines((await esb.ctr(['snapshots', 'ls'])).stdout).filter((line) => / Active/.test(line)).length,
     leases: await ctr('leases', 'ls', '-q'),
     shims: Number(shims.stdout.trim()),
     namespaces: (await entries('/run/netns')).filter((name) => name.startsWith(prefix)).length,

@@ -5,10 +5,7 @@ import { join } from 'node:path';
 import { homeAt } from '../../../local/common/home.ts';
 import { readInstanceState } from '../../../local/instance/instance-state.ts';
 import type { PartSpec } from '../../../local/supervisor/part.ts';
-import {
-  createSupervisorClient,
-  type SupervisorClient,
-} from '../../../local/supervisor/supervisor-client.ts';
+import { createSupervisorClient, type SupervisorClient } from '../../../local/supervisor/supervisor-client.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import type { Instance } from './instance.ts';
 import type { BalancedGateway } from './load-balancer.ts';

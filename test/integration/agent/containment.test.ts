@@ -182,13 +182,7 @@ describe('from inside a worker, the file system', () => {
   });
 
   it('can be written in /tmp alone', async () => {
-    const lines = [
-      'create /x',
-      'create /etc/x',
-      'write /etc/resolv.conf',
-      'create /usr/local/bin/x',
-      'create /sys/x',
-    ];
+    const lines = ['create /x', 'create /etc/x', 'write /etc/resolv.conf', 'create /usr/local/bin/x', 'create /sys/x'];
     expect(await attack('create /tmp/x', ...lines)).toEqual({
       ...each(lines, expect.stringMatching(/read-only file system|permission denied/)),
       'create /tmp/x': 'ok',
@@ -222,9 +216,7 @@ describe('from inside a worker, the file system', () => {
       expect(answer, line).toMatch(/^(ok|ok empty|.*(no such file or directory|permission denied))$/);
     }
     // No process but its own.
-    const processes = (await attack('list /proc'))['list /proc']
-      ?.split(' ')
-      .filter((name) => /^\d+$/.test(name));
+    const processes = (await attack('list /proc'))['list /proc']?.split(' ').filter((name) => /^\d+$/.test(name));
     expect(processes).toEqual(['1']);
   });
 
@@ -320,9 +312,7 @@ describe('a bomb in a worker', () => {
     tags: ['T27'],
   }, async () => {
     expect(await attack('fill /tmp/bomb 1000')).toEqual({
-      'fill /tmp/bomb 1000': expect.stringMatching(
-        /^write \/tmp\/bomb: no space left on device after 1[56] MiB$/,
-      ),
+      'fill /tmp/bomb 1000': expect.stringMatching(/^write \/tmp\/bomb: no space left on device after 1[56] MiB$/),
     });
     // With /tmp full the function still has nearly all of its own.
     const worker = await lab.worker('attacker');
@@ -379,13 +369,9 @@ describe('from inside a worker with users of its own', () => {
       'read /proc/self/oom_score_adj': 'ok 900',
     });
     const { containerID } = (await lab.worker('mapped')).status ?? {};
-    const line = (await lab.lab.ctr('tasks', 'list'))
-      .split('\n')
-      .find((each) => each.startsWith(`${containerID} `));
+    const line = (await lab.lab.ctr('tasks', 'list')).split('\n').find((each) => each.startsWith(`${containerID} `));
     const pid = line?.trim().split(/\s+/)[1];
-    expect(await readFile(`/proc/${pid}/status`, 'utf8')).toMatch(
-      new RegExp(`^Uid:(\\s${first + 993}){4}$`, 'm'),
-    );
+    expect(await readFile(`/proc/${pid}/status`, 'utf8')).toMatch(new RegExp(`^Uid:(\\s${first + 993}){4}$`, 'm'));
   });
 
   it('nothing is possible that was not without', async () => {

@@ -4,9 +4,7 @@ import { readMarks } from '../../../src/agent/invoke/in-flight-marker.ts';
 import { type DockerAgentLab, startDockerAgentLab } from '../../support/agent-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
-const hasRetired = (node: {
-  status?: { conditions?: readonly { type: string; status: string }[] };
-}): boolean =>
+const hasRetired = (node: { status?: { conditions?: readonly { type: string; status: string }[] } }): boolean =>
   (node.status?.conditions ?? []).some(({ type, status }) => type === 'Retired' && status === 'True');
 
 describe('a worker on a node with the real agent and a Docker engine', () => {
@@ -105,9 +103,7 @@ describe('a worker on a node with the real agent and a Docker engine', () => {
     const worker = await lab.waitForPhase('alone', 'Running');
     await lab.lab.killEngine();
     await lab.waitForNode('to say so', (node) =>
-      (node.status?.conditions ?? []).some(
-        ({ type, status }) => type === 'ContainerdReady' && status === 'False',
-      ),
+      (node.status?.conditions ?? []).some(({ type, status }) => type === 'ContainerdReady' && status === 'False'),
     );
     expect(JSON.parse((await lab.invoke(worker)).body)).toMatchObject({ counter: 1 });
     await lab.lab.startEngine();

@@ -36,8 +36,7 @@ describe('an agent that prepares workers', () => {
     await lab.apply('awake', { desiredState: 'Paused', idlePolicy: { pauseAfterSeconds: 60 } });
     const worker = await lab.waitForPhase('awake', 'Paused');
     const containerId = worker.status?.containerID ?? '';
-    const told = async (): Promise<string | undefined> =>
-      (await tasks()).find(({ id }) => id === containerId)?.state;
+    const told = async (): Promise<string | undefined> => (await tasks()).find(({ id }) => id === containerId)?.state;
     expect(await lab.invoke(worker)).toMatchObject({ outcome: 'OUTCOME_ANSWERED', start: 'paused' });
     expect([await told(), await lab.taskState(containerId)]).toEqual(['PAUSED', 'RUNNING']);
     const slow: number[] = [];

@@ -17,8 +17,7 @@ const is =
   (type: string, status: string, reason?: string) =>
   (object: LambdaNode | LambdaWorker): boolean =>
     (object.status?.conditions ?? []).some(
-      (each) =>
-        each.type === type && each.status === status && (reason === undefined || each.reason === reason),
+      (each) => each.type === type && each.status === status && (reason === undefined || each.reason === reason),
     );
 
 describe('a node with the real agent', () => {
@@ -185,14 +184,7 @@ describe('a node with the real agent', () => {
       }),
     );
     await lab.waitForNode('to have its labels', ({ metadata }) => metadata.labels?.zone === 'a');
-    await lab.api.kubectl([
-      'patch',
-      'node',
-      lab.nodeName,
-      '--type=merge',
-      '-p',
-      '{"spec":{"unschedulable":true}}',
-    ]);
+    await lab.api.kubectl(['patch', 'node', lab.nodeName, '--type=merge', '-p', '{"spec":{"unschedulable":true}}']);
     await lab.waitForNode('to be cordoned', ({ status }) => status?.unschedulable === true);
     await lab.api.kubectl(['delete', 'node', lab.nodeName, '--wait=false']);
     await lab.waitForNode('to be its own again', ({ status }) => status?.unschedulable === undefined);

@@ -127,10 +127,7 @@ describe(`a fleet of ${count} workers whose node goes down`, () => {
 
     // Tasks live in memory; records of containers, of workers and of addresses on the disk.
     fake.tasks.clear();
-    await writeFile(
-      join(folder, 'gone'),
-      (await namespaces(lab)).map((name) => `netns delete ${name}\n`).join(''),
-    );
+    await writeFile(join(folder, 'gone'), (await namespaces(lab)).map((name) => `netns delete ${name}\n`).join(''));
     await run('ip', ['-force', '-batch', join(folder, 'gone')]);
     await lab.onNode('ip', ['link', 'delete', 'esb0']);
     await lab.onNode('nft', ['flush', 'ruleset']);
@@ -151,8 +148,7 @@ describe(`a fleet of ${count} workers whose node goes down`, () => {
     }
     await waitFor(
       'what was before to be cleared',
-      async () =>
-        (await reservations(lab)).length === count + slots && (await readySlots(lab)).length === slots,
+      async () => (await reservations(lab)).length === count + slots && (await readySlots(lab)).length === slots,
       waiting,
     );
     expect(await reservations(lab)).toEqual(expect.arrayContaining([...present]));

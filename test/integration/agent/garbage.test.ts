@@ -118,9 +118,7 @@ describe('what workers left behind on a real node', () => {
     await nothing();
     expect(await readdir(join(runcRoot, CONTAINERD_NAMESPACE))).toEqual([]);
     expect(
-      existsSync(
-        join(shimSockets, shimSocketName(lab.socketPath, CONTAINERD_NAMESPACE, request.containerId)),
-      ),
+      existsSync(join(shimSockets, shimSocketName(lab.socketPath, CONTAINERD_NAMESPACE, request.containerId))),
     ).toBe(false);
   });
 
@@ -187,12 +185,7 @@ describe('what workers left behind on a real node', () => {
     await client.leases.create(`esb-create-${containerId}`, new Date(Date.now() + leaseMs));
     const [parent] = (await client.snapshots.list()).filter(({ kind }) => kind === 'COMMITTED');
     await client.snapshots.prepare(containerId, parent?.name ?? '', { lease: `esb-create-${containerId}` });
-    expect((await collect()).counts).toEqual([
-      'found lease',
-      'found snapshot',
-      'removed lease',
-      'removed snapshot',
-    ]);
+    expect((await collect()).counts).toEqual(['found lease', 'found snapshot', 'removed lease', 'removed snapshot']);
     await nothing();
   });
 
@@ -201,12 +194,7 @@ describe('what workers left behind on a real node', () => {
     await client.leases.create(key, new Date(Date.now() + leaseMs));
     const [parent] = (await client.snapshots.list()).filter(({ kind }) => kind === 'COMMITTED');
     await client.snapshots.view(key, parent?.name ?? '', { lease: key });
-    expect((await collect()).counts).toEqual([
-      'found lease',
-      'found snapshot',
-      'removed lease',
-      'removed snapshot',
-    ]);
+    expect((await collect()).counts).toEqual(['found lease', 'found snapshot', 'removed lease', 'removed snapshot']);
     expect((await client.leases.list()).map(({ id }) => id)).not.toContain(key);
     expect((await client.snapshots.list()).map(({ name }) => name)).not.toContain(key);
   });

@@ -38,10 +38,7 @@ describe('what an agent tells of its node', () => {
     expect((await agent.invoke(worker)).start).toBe('paused');
     expect((await agent.invoke(worker)).start).toBe('running');
     for (const stage of ['image', 'network', 'snapshot', 'create', 'start', 'listen']) {
-      expect([stage, await metric(`esb_agent_start_stage_seconds_count{stage="${stage}"}`)]).toEqual([
-        stage,
-        1,
-      ]);
+      expect([stage, await metric(`esb_agent_start_stage_seconds_count{stage="${stage}"}`)]).toEqual([stage, 1]);
     }
     expect(await metric('esb_agent_start_stage_seconds_count{stage="thaw"}')).toBe(1);
     expect(await metric('esb_agent_starts_total{kind="resumed"}')).toBe(1);
@@ -49,10 +46,7 @@ describe('what an agent tells of its node', () => {
     expect(await metric('esb_agent_pulls_total{result="ok"}')).toBe(1);
     expect(await metric('esb_agent_network_slots{state="wanted"}')).toBe(4);
     expect(await metric('esb_agent_node_condition{type="Clean"}')).toBe(1);
-    await waitFor(
-      'slots to be filled',
-      async () => (await metric('esb_agent_network_slots{state="ready"}')) === 4,
-    );
+    await waitFor('slots to be filled', async () => (await metric('esb_agent_network_slots{state="ready"}')) === 4);
     expect(paused.status?.phase).toBe('Paused');
   });
 
@@ -131,10 +125,7 @@ describe('what an agent tells of its node', () => {
     expect(await agent.health('/healthz')).toBe('200 ok');
     expect(await agent.health('/readyz')).toMatch(/^503 RuntimeUnavailable: /);
     expect(await metric('esb_agent_node_condition{type="ContainerdReady"}')).toBe(0);
-    await waitFor(
-      'an audit to fail',
-      async () => ((await metric('esb_agent_audits_total{result="failed"}')) ?? 0) > 0,
-    );
+    await waitFor('an audit to fail', async () => ((await metric('esb_agent_audits_total{result="failed"}')) ?? 0) > 0);
     await agent.lab.startContainerd();
     await agent.untilServing();
     expect(await agent.health('/healthz')).toBe('200 ok');

@@ -27,10 +27,7 @@ describe('a node with a small disk for its images, and the real agent', () => {
   const image = async (ballastMiB: number): Promise<string> => {
     count += 1;
     const ballast = { path: '/opt/ballast', content: randomBytes(ballastMiB * mebibyte) };
-    return lab.lab.registry.put(
-      `room-${count}:1`,
-      await testImage({ files: [...(await workerFiles()), ballast] }),
-    );
+    return lab.lab.registry.put(`room-${count}:1`, await testImage({ files: [...(await workerFiles()), ballast] }));
   };
   const used = async (name: string, reference: string): Promise<void> => {
     await lab.apply(name, { image: reference });

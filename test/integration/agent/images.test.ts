@@ -28,11 +28,7 @@ describe('images and Secrets of a node with the real agent', () => {
   });
 
   const waitForCondition = async (name: string, type: string, reason: string): Promise<LambdaWorker> =>
-    await lab.waitForWorker(
-      name,
-      `to have ${type} ${reason}`,
-      (worker) => condition(worker, type).reason === reason,
-    );
+    await lab.waitForWorker(name, `to have ${type} ${reason}`, (worker) => condition(worker, type).reason === reason);
   /** Runs the commands of a condition as they are, as a user does. */
   const runCommandsOf = async (message: string): Promise<void> => {
     for (const [, command = ''] of message.matchAll(/kubectl (-n \S+ create role.*?)(?= &&|;|$)/g)) {
@@ -52,11 +48,7 @@ describe('images and Secrets of a node with the real agent', () => {
   const secretOf = async (name: string, password: string): Promise<void> => {
     const secret = await lab.api.kubectl([
       ...['create', 'secret', 'docker-registry', name, '--dry-run=client', '-o', 'yaml'],
-      ...[
-        '--docker-username=me',
-        `--docker-password=${password}`,
-        `--docker-server=${lab.lab.registry.host}`,
-      ],
+      ...['--docker-username=me', `--docker-password=${password}`, `--docker-server=${lab.lab.registry.host}`],
     ]);
     await lab.api.kubectl(['apply', '-f', '-'], secret);
   };
@@ -110,9 +102,7 @@ describe('images and Secrets of a node with the real agent', () => {
         const { reason, message } = condition(worker, 'ImageReady');
         return reason === 'ImagePullFailed' && !message.includes('do not exist');
       });
-    expect(condition(await refused(), 'ImageReady').message).toContain(
-      'the registry refuses the credentials',
-    );
+    expect(condition(await refused(), 'ImageReady').message).toContain('the registry refuses the credentials');
     // A new pull has failed once, and the next attempt is 2 s away in place of 8.
     await lab.remove('private');
     await lab.apply('private', spec);
@@ -192,8 +182,7 @@ describe('images and Secrets of a node with the real agent', () => {
     await lab.patch('keeper', { spec: { desiredState: 'Absent' } });
     await lab.waitForPhase('keeper', 'Absent');
     await lab.remove('goer');
-    const images = async (): Promise<readonly string[]> =>
-      (await lab.lab.ctr('images', 'list', '-q')).split('\n');
+    const images = async (): Promise<readonly string[]> => (await lab.lab.ctr('images', 'list', '-q')).split('\n');
     expect(await images()).toContain(gone);
 
     await lab.stopAgent();

@@ -86,25 +86,12 @@ describe('a worker on a node with the real agent', () => {
 
   it('gives its environment from Secrets, and its log', async () => {
     await lab.api.kubectl(['create', 'secret', 'generic', 'greeting', '--from-literal=text=moin']);
-    const role = [
-      'role',
-      'esb-secret-greeting',
-      '--verb=get',
-      '--resource=secrets',
-      '--resource-name=greeting',
-    ];
+    const role = ['role', 'esb-secret-greeting', '--verb=get', '--resource=secrets', '--resource-name=greeting'];
     await lab.api.kubectl(['create', ...role]);
-    const binding = [
-      'rolebinding',
-      'esb-secret-greeting',
-      '--role=esb-secret-greeting',
-      '--group=esb:agents',
-    ];
+    const binding = ['rolebinding', 'esb-secret-greeting', '--role=esb-secret-greeting', '--group=esb:agents'];
     await lab.api.kubectl(['create', ...binding]);
     await lab.apply('secretive', {
-      env: [
-        { name: 'GREETING', valueFrom: { secretKeyRef: { name: 'greeting', key: 'text', optional: false } } },
-      ],
+      env: [{ name: 'GREETING', valueFrom: { secretKeyRef: { name: 'greeting', key: 'text', optional: false } } }],
     });
     const worker = await lab.waitForPhase('secretive', 'Running');
     // Output is on its way to the log for a moment, for which the agent does not wait long.
@@ -123,9 +110,7 @@ describe('a worker on a node with the real agent', () => {
     await Promise.all(['hello', 'secretive'].map((name) => lab.remove(name)));
     await waitFor('everything to be gone', async () => {
       const left = await lab.lab.ctr('containers', 'list', '-q');
-      const snapshots = (await lab.lab.ctr('snapshots', 'list'))
-        .split('\n')
-        .filter((l) => l.endsWith(' Active'));
+      const snapshots = (await lab.lab.ctr('snapshots', 'list')).split('\n').filter((l) => l.endsWith(' Active'));
       return left === '' && snapshots.length === 0;
     });
     await lab.waitForNode('to count nothing', ({ status }) => status?.allocated?.workers === 0);

@@ -108,16 +108,12 @@ describe('the log of a worker with the real emulator', () => {
     expect(byCall.get(ids[0])).toMatch(
       /^START RequestId: [^\n]+\nthe function is loaded\nfirst\nalso first\nEND [^\n]+\nREPORT [^\n]+\n$/,
     );
-    expect(byCall.get(ids[1])).toMatch(
-      /^START [^\n]+\nsecond, not endedEND RequestId: [^\n]+\nREPORT [^\n]+\n$/,
-    );
+    expect(byCall.get(ids[1])).toMatch(/^START [^\n]+\nsecond, not endedEND RequestId: [^\n]+\nREPORT [^\n]+\n$/);
     expect(byCall.get('')).toContain('late\n');
     expect(functionText(await text('split', { requestId: ids[1] }))).toBe(byCall.get(ids[1]));
     const third = await text('split', { requestId: ids[2] });
     expect(functionText(third)).toContain('third\n');
-    expect(await text('split', { requestId: ids[2], tailLines: 2 })).toBe(
-      third.split('\n').slice(-3).join('\n'),
-    );
+    expect(await text('split', { requestId: ids[2], tailLines: 2 })).toBe(third.split('\n').slice(-3).join('\n'));
     const whole = await text('split');
     expect(await text('split', { tailLines: 3 })).toBe(whole.split('\n').slice(-4).join('\n'));
   });
@@ -153,9 +149,7 @@ describe('the log of a worker with the real emulator', () => {
       await delay(300);
     }
     const answer = await lab.invoke(worker, { requestId, payload: { lines: 3 }, tailLog: true });
-    expect(functionText(answer.logTail)).toMatch(
-      /^START [^\n]+\n(?:line 00000\d of a call\n){3}END [^\n]+\nREPORT/,
-    );
+    expect(functionText(answer.logTail)).toMatch(/^START [^\n]+\n(?:line 00000\d of a call\n){3}END [^\n]+\nREPORT/);
     const one = await following;
     expect(functionText(one)).toBe(functionText(answer.logTail));
     const seen = functionText(await everything).match(/^line \d+ of a call$/gm) ?? [];
@@ -177,9 +171,7 @@ describe('the log of a worker with the real emulator', () => {
         tailLog: true,
       });
       expect(answer.logTail).toHaveLength(4096);
-      expect(functionText(answer.logTail)).toMatch(
-        /line 003999 of a call\nEND [^\n]+\nREPORT RequestId: [^\n]+\n$/,
-      );
+      expect(functionText(answer.logTail)).toMatch(/line 003999 of a call\nEND [^\n]+\nREPORT RequestId: [^\n]+\n$/);
     }
   });
 
@@ -210,9 +202,7 @@ describe('the log of a worker with the real emulator', () => {
     const worker = await running('crashed');
     await lab.invoke(worker, { payload: { print: 'first life\n' } });
     const { restartCount } = (await lab.worker('crashed')).status ?? {};
-    const [task] = (await lab.lab.ctr('tasks', 'list', '-q'))
-      .split('\n')
-      .filter((id) => id.startsWith('crashed-'));
+    const [task] = (await lab.lab.ctr('tasks', 'list', '-q')).split('\n').filter((id) => id.startsWith('crashed-'));
     await lab.lab.ctr('tasks', 'kill', '--signal', 'SIGKILL', task ?? '');
     await lab.waitForWorker(
       'crashed',

@@ -46,8 +46,7 @@ afterAll(async () => {
 /** A value of the control group of all workers, of version 1 or 2. */
 async function ofAll(version1: string, version2: string): Promise<number> {
   const { cgroupParent } = lab.lab;
-  const read = (...path: readonly string[]): Promise<string> =>
-    readFile(join('/sys/fs/cgroup', ...path), 'utf8');
+  const read = (...path: readonly string[]): Promise<string> => readFile(join('/sys/fs/cgroup', ...path), 'utf8');
   const text = await read('memory', cgroupParent, version1).catch(() => read(cgroupParent, version2));
   return Number(text);
 }

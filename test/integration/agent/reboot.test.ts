@@ -58,11 +58,8 @@ describe(`a node with ${living} containers whose power is cut`, { timeout: timeo
       { subresource: 'status' },
     );
   };
-  const all = async (): Promise<readonly LambdaWorker[]> =>
-    (await client.list(lambdaWorkers, { namespace })).items;
-  const untilAtRest = async (
-    isThisBoot: (worker: LambdaWorker) => boolean,
-  ): Promise<readonly LambdaWorker[]> =>
+  const all = async (): Promise<readonly LambdaWorker[]> => (await client.list(lambdaWorkers, { namespace })).items;
+  const untilAtRest = async (isThisBoot: (worker: LambdaWorker) => boolean): Promise<readonly LambdaWorker[]> =>
     await waitFor(
       'every worker to be in its desired state',
       async () => {
@@ -124,13 +121,9 @@ describe(`a node with ${living} containers whose power is cut`, { timeout: timeo
     expect((await tasks()).filter((line) => line.includes('PAUSED'))).toHaveLength(
       indexes.filter((index) => stateOf(index) === 'Paused').length,
     );
-    await waitFor(
-      'what was before to be cleared',
-      async () => (await reservations()).length === living + slots,
-      {
-        timeoutMs,
-      },
-    );
+    await waitFor('what was before to be cleared', async () => (await reservations()).length === living + slots, {
+      timeoutMs,
+    });
     expect(await reservations()).toEqual(expect.arrayContaining(addresses));
     for (const state of states) {
       const worker = after.find(({ spec }) => spec.desiredState === state);

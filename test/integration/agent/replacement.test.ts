@@ -32,11 +32,7 @@ describe('a worker whose shape changes', () => {
 
   const idOf = (worker: LambdaWorker): string => worker.status?.containerID ?? '';
   const readyOf = (worker: LambdaWorker) => findCondition(worker.status?.conditions, 'Ready');
-  const greet = (
-    text: string,
-    more: readonly { name: string; value: string }[] = [],
-    listenAfterMs = startMs,
-  ) => [
+  const greet = (text: string, more: readonly { name: string; value: string }[] = [], listenAfterMs = startMs) => [
     { name: 'GREETING', value: text },
     { name: 'LISTEN_AFTER_MS', value: String(listenAfterMs) },
     ...more,
@@ -53,8 +49,7 @@ describe('a worker whose shape changes', () => {
     const after = await lab.waitForWorker(
       name,
       'to be replaced',
-      (worker) =>
-        idOf(worker) !== idOf(before) && worker.status?.phase === phase && readyOf(worker)?.reason === phase,
+      (worker) => idOf(worker) !== idOf(before) && worker.status?.phase === phase && readyOf(worker)?.reason === phase,
     );
     await waitFor('the earlier container to go', async () => (await containersOf(name)).length === 1);
     return after;
@@ -77,8 +72,7 @@ describe('a worker whose shape changes', () => {
       while (!ended.yet) {
         const { outcome, body } = await lab.invoke(before, { payload: { sleepMs: 20 } });
         const now = performance.now();
-        const { boot, env } =
-          outcome === 'OUTCOME_ANSWERED' ? parse(body) : { boot: '', env: {} as Answer['env'] };
+        const { boot, env } = outcome === 'OUTCOME_ANSWERED' ? parse(body) : { boot: '', env: {} as Answer['env'] };
         samples.push({ outcome, greeting: env.GREETING, boot, gapMs: now - last });
         last = now;
       }
@@ -145,11 +139,7 @@ describe('a worker whose shape changes', () => {
     expect(readyOf(failing)).toMatchObject({ status: 'True', reason: 'ReplacementFailed' });
     expect(await call(before)).toMatchObject({ boot });
     await lab.patch('stream', { spec: { env: greet('newer') } });
-    const mended = await lab.waitForWorker(
-      'stream',
-      'to be mended',
-      (worker) => readyOf(worker)?.reason === 'Running',
-    );
+    const mended = await lab.waitForWorker('stream', 'to be mended', (worker) => readyOf(worker)?.reason === 'Running');
     expect(idOf(mended)).toBe(idOf(before));
     expect(await call(before)).toMatchObject({ boot });
     await waitFor('what failed to go', async () => (await containersOf('stream')).length === 1);
@@ -186,16 +176,12 @@ describe('a worker whose shape changes', () => {
       }
     })();
     await Promise.all(names.map((name) => lab.patch(name, { spec: { env: greet('new') } })));
-    const after = await Promise.all(
-      before.map((worker) => untilReplaced(worker.metadata.name, worker, 'Paused')),
-    );
+    const after = await Promise.all(before.map((worker) => untilReplaced(worker.metadata.name, worker, 'Paused')));
     done.yet = true;
     await watching;
     expect(most.containers).toBeGreaterThan(names.length);
     expect(most.containers).toBeLessThanOrEqual(names.length + 4);
-    expect(await Promise.all(after.map((worker) => lab.taskState(idOf(worker))))).toEqual(
-      names.map(() => 'PAUSED'),
-    );
+    expect(await Promise.all(after.map((worker) => lab.taskState(idOf(worker))))).toEqual(names.map(() => 'PAUSED'));
     await Promise.all(names.map((name) => lab.remove(name)));
   });
 
@@ -227,11 +213,7 @@ describe('a worker whose shape changes', () => {
   it.each([0, 200, 500, 1_000, 1_800, 2_400])(
     'is replaced all the same by an agent that was killed %i ms after the change',
     async (ms) => {
-      const before = await lab.waitForWorker(
-        'stream',
-        'to rest',
-        (worker) => readyOf(worker)?.reason === 'Running',
-      );
+      const before = await lab.waitForWorker('stream', 'to rest', (worker) => readyOf(worker)?.reason === 'Running');
       const sleeper = await lab.waitForPhase('sleeper', 'Paused');
       const earlier = (await call(before)).env.GREETING;
       const text = `killed after ${ms}`;
@@ -274,10 +256,7 @@ describe('a worker whose shape changes', () => {
     await waitFor('the new one to be begun', async () => (await containersOf('stream')).length === 2);
     await lab.remove('stream');
     await lab.remove('sleeper');
-    await waitFor(
-      'everything to be gone',
-      async () => (await lab.lab.ctr('containers', 'list', '-q')) === '',
-    );
+    await waitFor('everything to be gone', async () => (await lab.lab.ctr('containers', 'list', '-q')) === '');
     expect(readdirSync(`${lab.stateDir}/workers`)).toEqual([]);
     expect(readdirSync(lab.runDir).filter((file) => file.endsWith('.mark'))).toEqual([]);
     await lab.waitForNode('to count nothing', ({ status }) => status?.allocated?.workers === 0);
@@ -286,9 +265,7 @@ describe('a worker whose shape changes', () => {
       const links = (await lab.onNode('ip', '-o', 'link', 'show', 'type', 'veth')).trim().split('\n');
       return links.filter((link) => link.includes('esb0')).length <= 5;
     });
-    await waitFor('the logs to go', () =>
-      readdirSync(`${lab.stateDir}/logs`).every((file) => !file.endsWith('.log')),
-    );
+    await waitFor('the logs to go', () => readdirSync(`${lab.stateDir}/logs`).every((file) => !file.endsWith('.log')));
   });
 });
 

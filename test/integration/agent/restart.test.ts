@@ -116,10 +116,7 @@ describe('an agent that is killed and started again', () => {
       const half = await lab.waitForPhase('half', 'Running');
       expect((await lab.invoke(half)).outcome).toBe('OUTCOME_ANSWERED');
       await lab.remove('half');
-      await waitFor(
-        'it to be gone',
-        async () => !(await lab.lab.ctr('containers', 'list', '-q')).includes('half'),
-      );
+      await waitFor('it to be gone', async () => !(await lab.lab.ctr('containers', 'list', '-q')).includes('half'));
     },
   );
 
@@ -167,9 +164,7 @@ describe('an agent that is killed and started again', () => {
     await Promise.all(['runs', 'sleeps'].map((name) => lab.remove(name)));
     await waitFor('everything to be gone', async () => {
       const containers = await lab.lab.ctr('containers', 'list', '-q');
-      const snapshots = (await lab.lab.ctr('snapshots', 'list'))
-        .split('\n')
-        .filter((line) => line.endsWith(' Active'));
+      const snapshots = (await lab.lab.ctr('snapshots', 'list')).split('\n').filter((line) => line.endsWith(' Active'));
       return containers === '' && snapshots.length === 0;
     });
     expect(readdirSync(`${lab.stateDir}/workers`)).toEqual([]);

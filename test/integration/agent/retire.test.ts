@@ -12,14 +12,7 @@ describe('a node that is retired', () => {
 
   const retiredOf = ({ status }: LambdaNode) => status?.conditions?.find(({ type }) => type === 'Retired');
   const retire = (retired: boolean): Promise<string> =>
-    lab.api.kubectl([
-      'patch',
-      'ln',
-      lab.nodeName,
-      '--type=merge',
-      '-p',
-      JSON.stringify({ spec: { retired } }),
-    ]);
+    lab.api.kubectl(['patch', 'ln', lab.nodeName, '--type=merge', '-p', JSON.stringify({ spec: { retired } })]);
   const namespacesOfNode = (): string[] =>
     readdirSync('/run/netns').filter((name) => name.startsWith(namespacePrefix(lab.stateDir)));
   const controlGroups = (): string[] =>

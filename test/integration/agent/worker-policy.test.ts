@@ -52,9 +52,9 @@ describe('without the admission policy, an agent', () => {
     );
     expect(refused.status?.containerID).toBeUndefined();
     expect(condition(refused, 'WithinPolicy')?.message).toContain('spec.readOnlyRootFilesystem is false');
-    expect(
-      (await lab.lab.ctr('containers', 'list', '-q')).split('\n').filter((id) => id.startsWith('since')),
-    ).toEqual([]);
+    expect((await lab.lab.ctr('containers', 'list', '-q')).split('\n').filter((id) => id.startsWith('since'))).toEqual(
+      [],
+    );
     // Agents look at the labels again when they start, and every minute.
     await lab.api.kubectl(['label', 'namespace', 'default', 'esb.dev/privileged-workers=true']);
     await lab.stopAgent();

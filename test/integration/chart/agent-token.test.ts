@@ -113,11 +113,7 @@ describe("an agent's own token", () => {
   it('neither retires nor cordons its LambdaNode, and takes back neither', async () => {
     const merge = (body: object): PatchBody => ({ kind: 'merge', body });
     const change = (body: object) => agent.patch(lambdaNodes, { name: 'node-1' }, merge(body));
-    await admin.patch(
-      lambdaNodes,
-      { name: 'node-1' },
-      merge({ spec: { retired: true, unschedulable: true } }),
-    );
+    await admin.patch(lambdaNodes, { name: 'node-1' }, merge({ spec: { retired: true, unschedulable: true } }));
     for (const spec of [{ retired: false }, { unschedulable: false }]) {
       await expect(change({ spec })).rejects.toMatchObject(refused('written by others than its agent'));
     }
@@ -146,9 +142,7 @@ describe("an agent's own token", () => {
       ).rejects.toMatchObject(refused('by the controller alone'));
     }
     const image = { kind: 'merge', body: { spec: { image: 'other:1' } } } as const;
-    await expect(agent.patch(lambdaWorkers, worker('on-node-1'), image)).rejects.toMatchObject(
-      refused('cannot patch'),
-    );
+    await expect(agent.patch(lambdaWorkers, worker('on-node-1'), image)).rejects.toMatchObject(refused('cannot patch'));
     await expect(agent.delete(lambdaWorkers, worker('on-node-1'))).rejects.toMatchObject(refused('delete'));
   });
 

@@ -110,9 +110,7 @@ describe('the chart', () => {
       expect(told).toContain(value);
     }
     expect(told).not.toContain('Authorization');
-    expect(await chartNotes()).toContain(
-      '-H "Authorization: Bearer $(kubectl create token -n default caller',
-    );
+    expect(await chartNotes()).toContain('-H "Authorization: Bearer $(kubectl create token -n default caller');
   });
 
   it('makes another class for hold Pods that have another value or preempt, since no class can be changed', async () => {
@@ -181,10 +179,7 @@ describe('the chart', () => {
           .filter(({ kind }) => kind === 'ClusterRole' || kind === 'Role')
           .map(({ rules }) => rules),
       );
-    const open = await rules([
-      '--skip-tests',
-      ...set('gateway.authentication.enabled=false', 'hold.enabled=false'),
-    ]);
+    const open = await rules(['--skip-tests', ...set('gateway.authentication.enabled=false', 'hold.enabled=false')]);
     expect(open).not.toContain('tokenreviews');
     expect(open).not.toContain('esb-access-keys');
     expect(open).toContain('"resources":["pods"],"verbs":["list","patch","delete"]');

@@ -49,9 +49,7 @@ describe('the rendered chart', () => {
 
   it('is refused with a field that there is none of', async () => {
     const text = (await renderChart()).replace('maxUnavailable: 1', 'maxUnavailabel: 1');
-    await expect(server.kubectl([...dryRun, '--force-conflicts', '-f', '-'], text)).rejects.toThrow(
-      'maxUnavailabel',
-    );
+    await expect(server.kubectl([...dryRun, '--force-conflicts', '-f', '-'], text)).rejects.toThrow('maxUnavailabel');
   });
 
   it('is taken from manifests/ as a whole', async () => {
@@ -183,10 +181,7 @@ describe('the rendered chart', () => {
 
     beforeAll(async () => {
       await server.kubectl(['create', 'namespace', namespace]);
-      await server.kubectl([
-        ...['label', 'namespace', namespace],
-        'pod-security.kubernetes.io/enforce=restricted',
-      ]);
+      await server.kubectl([...['label', 'namespace', namespace], 'pod-security.kubernetes.io/enforce=restricted']);
     });
 
     const create = async (template: { readonly of: string; readonly spec: object }) =>
@@ -220,15 +215,7 @@ describe('the rendered chart', () => {
     it('is not installed with agents, which would have no Pods there', async () => {
       const install = (args: readonly string[]) =>
         helm([
-          ...[
-            'install',
-            'esb',
-            chartFolder,
-            '--namespace',
-            namespace,
-            '--dry-run=server',
-            '--take-ownership',
-          ],
+          ...['install', 'esb', chartFolder, '--namespace', namespace, '--dry-run=server', '--take-ownership'],
           ...['--kubeconfig', server.adminKubeconfig, '--set', 'crds.install=false', ...args],
         ]);
       await expect(install([])).rejects.toThrow('pod-security.kubernetes.io/enforce=privileged');
@@ -236,9 +223,7 @@ describe('the rendered chart', () => {
     });
 
     it('does not run the agent, which needs the node', async () => {
-      const agent = podTemplates(objectsIn(await renderChart())).find(
-        ({ of }) => of === 'DaemonSet esb-agent',
-      );
+      const agent = podTemplates(objectsIn(await renderChart())).find(({ of }) => of === 'DaemonSet esb-agent');
       await expect(create(agent ?? { of: '', spec: {} })).rejects.toThrow('violates PodSecurity');
     });
   });

@@ -79,9 +79,7 @@ describe('taken over', () => {
         { assignment: null },
         { lastEpoch: 9 },
       ]) {
-        await expect(tell(status), JSON.stringify(status)).rejects.toMatchObject(
-          refused('by the controller alone'),
-        );
+        await expect(tell(status), JSON.stringify(status)).rejects.toMatchObject(refused('by the controller alone'));
       }
       for (const status of [
         { phase: 'Paused' },
@@ -101,9 +99,7 @@ describe('taken over', () => {
           ],
         },
       ]) {
-        await expect(tell(status), JSON.stringify(status)).rejects.toMatchObject(
-          refused('only lastInvocationTime'),
-        );
+        await expect(tell(status), JSON.stringify(status)).rejects.toMatchObject(refused('only lastInvocationTime'));
       }
       expect((await admin.get(lambdaWorkers, key('called')))?.status).toMatchObject({
         assignment: { nodeName: 'node-1', epoch: 3 },
@@ -156,11 +152,7 @@ describe('taken over', () => {
       const foreign = ['example.org/other'];
       const labels = { team: 'a' };
       const annotations = { note: 'a' };
-      await admin.patch(
-        lambdaWorkers,
-        key('kept'),
-        merge({ metadata: { finalizers: foreign, labels, annotations } }),
-      );
+      await admin.patch(lambdaWorkers, key('kept'), merge({ metadata: { finalizers: foreign, labels, annotations } }));
       const write = (body: object) => controller.patch(lambdaWorkers, key('kept'), merge(body));
       let tries = 0;
       await waitFor('the policy', () => {
@@ -211,8 +203,7 @@ describe('taken over', () => {
             {
               patchType: 'ApplyConfiguration',
               applyConfiguration: {
-                expression:
-                  'Object{metadata: Object.metadata{labels: Object.metadata.labels{centre: "one"}}}',
+                expression: 'Object{metadata: Object.metadata{labels: Object.metadata.labels{centre: "one"}}}',
               },
             },
           ],
@@ -299,11 +290,7 @@ describe('taken over', () => {
     it.each<[string, (pod: Pod) => object, string]>([
       ['the account of the agents', spec({ serviceAccountName: 'esb-agent' }), 'runs as esb-hold'],
       ['a token', spec({ automountServiceAccountToken: true }), 'without a token'],
-      [
-        'another priority',
-        spec({ priorityClassName: 'system-node-critical' }),
-        'priority class of the release',
-      ],
+      ['another priority', spec({ priorityClassName: 'system-node-critical' }), 'priority class of the release'],
       ['the network of the node', spec({ hostNetwork: true }), 'nothing of its host'],
       ['the processes of the node', spec({ hostPID: true }), 'nothing of its host'],
       ['a node of its choice', spec({ nodeName: 'node-1' }), 'nothing of its host'],
@@ -314,11 +301,7 @@ describe('taken over', () => {
         spec({ volumes: [{ name: 'v', persistentVolumeClaim: { claimName: 'state-esb-gateway-0' } }] }),
         'no volumes',
       ],
-      [
-        'a volume of the network',
-        spec({ volumes: [{ name: 'v', nfs: { server: 's', path: '/' } }] }),
-        'no volumes',
-      ],
+      ['a volume of the network', spec({ volumes: [{ name: 'v', nfs: { server: 's', path: '/' } }] }), 'no volumes'],
       ['processes that see each other', spec({ shareProcessNamespace: true }), 'no field'],
       ['a container that goes first', spec({ initContainers: [{ name: 'first', image }] }), 'no field'],
       [
@@ -340,31 +323,15 @@ describe('taken over', () => {
       ['another program', container({ command: ['sh'] }), 'runs `hold`'],
       ['another part of ESB', container({ args: ['agent'] }), 'runs `hold`'],
       ['a hook', container({ lifecycle: { preStop: { exec: { command: ['sh'] } } } }), 'hooks'],
-      [
-        'another image',
-        container({ image: 'evil.example/esb:1' }),
-        `runs ${image}, and not evil.example/esb:1`,
-      ],
-      [
-        'privileges',
-        securedContainer({ privileged: true, allowPrivilegeEscalation: true }),
-        'no way to more',
-      ],
-      [
-        'capabilities',
-        securedContainer({ capabilities: { add: ['SYS_ADMIN'], drop: ['ALL'] } }),
-        'no way to more',
-      ],
+      ['another image', container({ image: 'evil.example/esb:1' }), `runs ${image}, and not evil.example/esb:1`],
+      ['privileges', securedContainer({ privileged: true, allowPrivilegeEscalation: true }), 'no way to more'],
+      ['capabilities', securedContainer({ capabilities: { add: ['SYS_ADMIN'], drop: ['ALL'] } }), 'no way to more'],
       ['a way to more', securedContainer({ allowPrivilegeEscalation: true }), 'no way to more'],
       ['a writable root', securedContainer({ readOnlyRootFilesystem: false }), 'no way to more'],
       ['root of its own', securedContainer({ runAsUser: 0 }), 'no way to more'],
       ['root', secured({ runAsNonRoot: false, runAsUser: 0 }), 'is not root'],
       ['all system calls', secured({ seccompProfile: { type: 'Unconfined' } }), 'seccomp RuntimeDefault'],
-      [
-        'a setting of the kernel',
-        secured({ sysctls: [{ name: 'kernel.msgmax', value: '1' }] }),
-        'is not root',
-      ],
+      ['a setting of the kernel', secured({ sysctls: [{ name: 'kernel.msgmax', value: '1' }] }), 'is not root'],
     ])('makes no Pod with %s', async (_what, change, told) => {
       await expect(controller.create(pods, change(good) as Pod)).rejects.toMatchObject(refused(told));
     });
@@ -389,13 +356,9 @@ describe('taken over', () => {
     it('touches no Pod but those', async () => {
       const name = { namespace: system, name: 'bystander' };
       const other = { ...good, metadata: { ...good.metadata, name: 'esb-controller-2' } };
-      await expect(controller.create(pods, other)).rejects.toMatchObject(
-        refused('only write Pods that hold memory'),
-      );
+      await expect(controller.create(pods, other)).rejects.toMatchObject(refused('only write Pods that hold memory'));
       await admin.create(pods, { ...good, metadata: name });
-      await expect(controller.delete(pods, name)).rejects.toMatchObject(
-        refused('only write Pods that hold memory'),
-      );
+      await expect(controller.delete(pods, name)).rejects.toMatchObject(refused('only write Pods that hold memory'));
     });
   });
 });

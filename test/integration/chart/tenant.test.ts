@@ -79,10 +79,7 @@ describe('a tenant', () => {
         ...[`--clusterrole=${role}`, '--serviceaccount=team-a:tenant'],
       ]);
     }
-    await server.kubectl(
-      ['create', '-f', '-'],
-      JSON.stringify({ ...lambdaNode, metadata: { name: 'node-1' } }),
-    );
+    await server.kubectl(['create', '-f', '-'], JSON.stringify({ ...lambdaNode, metadata: { name: 'node-1' } }));
     const config = parse(
       await readFile(await cluster.kubeconfigOf({ name: 'tenant', namespace: 'team-a' }), 'utf8'),
     ) as { contexts: { context: { namespace?: string } }[] };
@@ -104,11 +101,7 @@ describe('a tenant', () => {
 
   it.each([
     ['the network of the node', host, 'spec.network.mode Host is the network of the node: write Bridge, or'],
-    [
-      'a writable root',
-      { readOnlyRootFilesystem: false },
-      'spec.readOnlyRootFilesystem false fills the disk',
-    ],
+    ['a writable root', { readOnlyRootFilesystem: false }, 'spec.readOnlyRootFilesystem false fills the disk'],
     ['a huge /tmp', { ephemeralStorage: '11Gi' }, 'spec.ephemeralStorage is more than 10Gi: write less, or'],
     ['a huge /tmp in bytes', { ephemeralStorage: 11 * 2 ** 30 }, 'spec.ephemeralStorage is more than 10Gi'],
     ['more /tmp than anybody may have', { ephemeralStorage: '65Gi' }, 'from 1Mi to 64Gi'],
@@ -150,10 +143,7 @@ describe('a tenant', () => {
   it.each([
     ['a worker in another namespace', () => create(worker('new', {}), '-n', 'team-b')],
     ['a Secret of another namespace', () => kubectl(['-n', 'team-b', 'get', 'secret', 'keys'])],
-    [
-      'the keys of the authority of gateways',
-      () => kubectl(['-n', 'esb-system', 'get', 'secret', 'esb-client-ca']),
-    ],
+    ['the keys of the authority of gateways', () => kubectl(['-n', 'esb-system', 'get', 'secret', 'esb-client-ca'])],
     [
       'a grant of Secrets of another namespace to the agents',
       () => kubectl(['-n', 'team-b', 'create', 'rolebinding', 'r', '--clusterrole=view', '--user=x']),
@@ -184,10 +174,7 @@ describe('a tenant', () => {
     ],
     ['a certificate of a gateway', () => create(request)],
     ['the policy', () => kubectl(['delete', 'validatingadmissionpolicybinding', 'esb-worker'])],
-    [
-      'what agents know of the policy',
-      () => kubectl(['-n', 'esb-system', 'delete', 'configmap', 'esb-worker-policy']),
-    ],
+    ['what agents know of the policy', () => kubectl(['-n', 'esb-system', 'delete', 'configmap', 'esb-worker-policy'])],
     [
       'to be the controller',
       () => kubectl(['get', 'lambdanodes', '--as=system:serviceaccount:esb-system:esb-controller']),
@@ -245,15 +232,7 @@ describe('a tenant', () => {
   it('is named by an upgrade, with the workers that break the policy', async () => {
     const notes = () =>
       helm([
-        ...[
-          'install',
-          'esb',
-          chartFolder,
-          '--namespace',
-          'esb-system',
-          '--dry-run=server',
-          '--take-ownership',
-        ],
+        ...['install', 'esb', chartFolder, '--namespace', 'esb-system', '--dry-run=server', '--take-ownership'],
         ...['--kubeconfig', cluster.server.adminKubeconfig, '--set', 'crds.install=false'],
       ]);
     expect(await notes()).toMatch(

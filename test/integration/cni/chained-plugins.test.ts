@@ -78,11 +78,7 @@ describe('plugins behind the bridge', () => {
 
   it('are asked in order with the result of the one before, and for the removal in reverse', async () => {
     const lab = await createNetworkLab();
-    const { network, options, requests } = await chained(lab, [
-      { type: 'spy-1' },
-      portmap,
-      { type: 'spy-2' },
-    ]);
+    const { network, options, requests } = await chained(lab, [{ type: 'spy-1' }, portmap, { type: 'spy-2' }]);
     await network.start();
     const { ip } = await network.attach('one');
     await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
@@ -98,9 +94,7 @@ describe('plugins behind the bridge', () => {
     for (const { request } of removed) {
       expect(request.prevResult?.ips?.[0]?.address).toBe(`${ip}/21`);
     }
-    expect((await requests()).map(({ request }) => request.capabilities)).not.toContainEqual(
-      expect.anything(),
-    );
+    expect((await requests()).map(({ request }) => request.capabilities)).not.toContainEqual(expect.anything());
     await network.stop();
 
     // The next run checks the slot that it takes over, with every plugin in order.

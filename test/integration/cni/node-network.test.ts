@@ -93,15 +93,7 @@ describe('a worker on the network of its node', () => {
     expect(await reach(lab.outsideAddress, 80), 'anything else').toBe(true);
 
     // Also where a route leads around the bridge's isolation, by the gateway.
-    await run('nsenter', [
-      `--net=${worker.netnsPath}`,
-      'ip',
-      'route',
-      'add',
-      `${other.ip}/32`,
-      'via',
-      '10.234.0.1',
-    ]);
+    await run('nsenter', [`--net=${worker.netnsPath}`, 'ip', 'route', 'add', `${other.ip}/32`, 'via', '10.234.0.1']);
     expect(await reach(other.ip, 8080), 'another worker by the gateway').toBe(false);
   });
 
@@ -156,9 +148,7 @@ describe('a worker on the network of its node', () => {
       known = await readRefusals(runner);
       // How often does not matter: the first refusal may come while the kernel still has the socket locked,
       // which then tries again.
-      const risen = Object.entries(known).filter(
-        ([what, count]) => count > before[what as keyof typeof before],
-      );
+      const risen = Object.entries(known).filter(([what, count]) => count > before[what as keyof typeof before]);
       return [connected, risen.map(([what]) => what)];
     };
 
@@ -167,10 +157,7 @@ describe('a worker on the network of its node', () => {
     expect(await reach(lab.metadataAddress, 80), 'metadata, allowed or not').toEqual([false, []]);
     expect(await reach('169.254.7.7', 80), 'another link-local address').toEqual([false, ['metadata']]);
     expect(await reach(lab.nodeAddress, 9000), 'the node, allowed or not').toEqual([false, ['node']]);
-    expect(await reach('10.234.0.1', 9000), 'the node by the bridge, allowed or not').toEqual([
-      false,
-      ['node'],
-    ]);
+    expect(await reach('10.234.0.1', 9000), 'the node by the bridge, allowed or not').toEqual([false, ['node']]);
   });
 
   it('reaches its name servers wherever they are, and asks nobody else where it may not call', async () => {
@@ -328,9 +315,7 @@ describe('prepared slots', () => {
     const earlier = await started(lab, 3);
     await waitFor('three slots', async () => (await readySlots(lab)).length === 3);
     await earlier.stop();
-    const [broken = '', gone = '', moved = ''] = (await readySlots(lab)).map((name) =>
-      name.replace('.json', ''),
-    );
+    const [broken = '', gone = '', moved = ''] = (await readySlots(lab)).map((name) => name.replace('.json', ''));
     await run('ip', ['-n', broken, 'link', 'delete', 'eth0']);
     await run('ip', ['netns', 'delete', gone]);
     await run('ip', ['-n', moved, 'address', 'flush', 'dev', 'eth0']);
@@ -422,15 +407,7 @@ describe('an agent that is killed at any moment', () => {
     for (const aliveMs of [5, 40, 90, 150, 260]) {
       const agent = await startOwnedProcess({
         program: 'nsenter',
-        args: [
-          `--net=${lab.netnsPath}`,
-          '--',
-          process.execPath,
-          '--input-type=module',
-          '-e',
-          script,
-          options,
-        ],
+        args: [`--net=${lab.netnsPath}`, '--', process.execPath, '--input-type=module', '-e', script, options],
         logFile: join(lab.stateDir, `agent-${aliveMs}.log`),
       });
       onTestFinished(() => agent.kill());
@@ -442,15 +419,7 @@ describe('an agent that is killed at any moment', () => {
     const attached = await network.list();
     for (const { containerId } of attached) {
       const { ip, netnsPath } = await network.attach(containerId);
-      const inside = await run('nsenter', [
-        `--net=${netnsPath}`,
-        'ip',
-        '-4',
-        '-o',
-        'address',
-        'show',
-        'eth0',
-      ]);
+      const inside = await run('nsenter', [`--net=${netnsPath}`, 'ip', '-4', '-o', 'address', 'show', 'eth0']);
       expect(inside.stdout).toContain(` ${ip}/21 `);
     }
     const kept = attached.slice(0, 1).map(({ containerId }) => containerId);

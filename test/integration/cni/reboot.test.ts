@@ -63,14 +63,11 @@ describe(`a reboot with ${workers} attachments and their reservations left`, () 
     const attachedMs = performance.now() - began;
     expect(new Set(fresh.map(({ ip }) => ip)).size).toBe(workers);
     for (const { ip, netnsPath } of fresh) {
-      expect(await insideAddresses(systemCommandRunner, netnsPath.split('/').at(-1) ?? '', 'eth0')).toEqual([
-        ip,
-      ]);
+      expect(await insideAddresses(systemCommandRunner, netnsPath.split('/').at(-1) ?? '', 'eth0')).toEqual([ip]);
     }
     await waitFor(
       'all that was left to be removed',
-      async () =>
-        (await readySlots(lab)).length === slots && (await entries(records)).length === workers + slots,
+      async () => (await readySlots(lab)).length === slots && (await entries(records)).length === workers + slots,
       { timeoutMs: 120_000, everyMs: 200 },
     );
     process.stdout.write(

@@ -20,11 +20,7 @@ describe('reservations', () => {
   }, async () => {
     const lab = await createNetworkLab();
     const earlier = await started(lab, 1);
-    const attached = [
-      await earlier.attach('one'),
-      await earlier.attach('two'),
-      await earlier.attach('three'),
-    ];
+    const attached = [await earlier.attach('one'), await earlier.attach('two'), await earlier.attach('three')];
     await waitFor('a slot', async () => (await readySlots(lab)).length === 1);
     await earlier.stop();
     await rm(ipam(lab), { recursive: true });
@@ -59,9 +55,7 @@ describe('reservations', () => {
     const network = await started(lab);
     const first = await network.attach('one');
     for (let last = 2; last <= 6; last += 1) {
-      await writeFile(ipam(lab, `10.234.0.${last}`), 'of-nobody\r\neth0', { flag: 'wx' }).catch(
-        () => undefined,
-      );
+      await writeFile(ipam(lab, `10.234.0.${last}`), 'of-nobody\r\neth0', { flag: 'wx' }).catch(() => undefined);
     }
     expect(await reservations(lab)).toHaveLength(5);
     const second = await network.attach('two');

@@ -161,9 +161,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
       await create(`spread-${letter}`, { functionName: 'spread' });
     }
     const places = await Promise.all(
-      ['a', 'b', 'c', 'd'].map(
-        async (letter) => (await assigned(`spread-${letter}`)).status?.assignment?.nodeName,
-      ),
+      ['a', 'b', 'c', 'd'].map(async (letter) => (await assigned(`spread-${letter}`)).status?.assignment?.nodeName),
     );
     expect(places.toSorted((a, b) => String(a).localeCompare(String(b)))).toEqual([
       'spread-1',
@@ -172,11 +170,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
       'spread-2',
     ]);
 
-    await admin.patch(
-      lambdaNodes,
-      { name: 'spread-2' },
-      { kind: 'merge', body: { spec: { unschedulable: true } } },
-    );
+    await admin.patch(lambdaNodes, { name: 'spread-2' }, { kind: 'merge', body: { spec: { unschedulable: true } } });
     await create('spread-e', { functionName: 'spread' });
     await assigned('spread-e', 'spread-1');
 
@@ -192,21 +186,13 @@ describe('the controller, as the user esb:controller of a real API server', () =
       ],
     });
     await create('spread-f', { functionName: 'spread' });
-    const waiting = await when(
-      'spread-f',
-      'told',
-      (worker) => condition(worker, 'Scheduled')?.status === 'False',
-    );
+    const waiting = await when('spread-f', 'told', (worker) => condition(worker, 'Scheduled')?.status === 'False');
     expect(condition(waiting, 'Scheduled')).toMatchObject({
       reason: 'AllCordoned',
       message: expect.stringMatching(/not ready|cordoned/) as string,
     });
     expect(waiting.metadata.finalizers).toBeUndefined();
-    await admin.patch(
-      lambdaNodes,
-      { name: 'spread-2' },
-      { kind: 'merge', body: { spec: { unschedulable: false } } },
-    );
+    await admin.patch(lambdaNodes, { name: 'spread-2' }, { kind: 'merge', body: { spec: { unschedulable: false } } });
     await assigned('spread-f', 'spread-2');
   });
 
@@ -250,11 +236,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
     await create('pin-a');
     await assigned('pin-a', 'pin-1');
     await server.kubectl(['patch', 'lw', 'pin-a', '--type=merge', '-p', '{"spec":{"nodeName":"pin-2"}}']);
-    const waiting = await when(
-      'pin-a',
-      'told',
-      (worker) => condition(worker, 'Scheduled')?.status === 'False',
-    );
+    const waiting = await when('pin-a', 'told', (worker) => condition(worker, 'Scheduled')?.status === 'False');
     expect(condition(waiting, 'Scheduled')).toMatchObject({ reason: 'PinnedNodeMissing' });
     expect(waiting.status?.assignment).toEqual({ nodeName: 'pin-1', epoch: 1 });
     await node('pin-2');
@@ -329,12 +311,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
     await first.die();
     const moved = await assigned('loss-a', 'loss-2', 90_000);
     expect(moved.status?.assignment?.epoch).toBe(2);
-    const told = await when(
-      'loss-pinned',
-      'told of the loss',
-      (worker) => worker.status?.phase === 'Unknown',
-      90_000,
-    );
+    const told = await when('loss-pinned', 'told of the loss', (worker) => worker.status?.phase === 'Unknown', 90_000);
     expect(performance.now() - start).toBeGreaterThan(LOST_AFTER_MS - 2_000);
     expect(told.status?.assignment).toEqual({ nodeName: 'loss-1', epoch: 1 });
     expect(condition(told, 'Ready')).toMatchObject({ status: 'Unknown', reason: 'NodeLost' });
@@ -378,10 +355,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
     const kubeconfig = await server.kubeconfig('esb:agent:node-1', ['esb:agents']);
     const agent = createKubeClient({ source: createKubeConnectionSource({ kubeconfig }) });
     try {
-      const found = await waitFor(
-        'the ranges',
-        async () => (await agent.list(configMaps, parameters)).items[0],
-      );
+      const found = await waitFor('the ranges', async () => (await agent.list(configMaps, parameters)).items[0]);
       expect(found.data).toHaveProperty('podCIDRs');
       await expect(agent.update(configMaps, found)).rejects.toMatchObject({ code: 'Forbidden' });
     } finally {
@@ -428,24 +402,16 @@ describe('the controller, as the user esb:controller of a real API server', () =
     // nothing.
     await server.kubectl(['create', 'namespace', 'shop']);
     for (const user of ['gateway-of-shop', 'stranger']) {
-      await server.kubectl([
-        'create',
-        'clusterrolebinding',
-        user,
-        '--clusterrole=esb-gateway',
-        `--user=${user}`,
-      ]);
+      await server.kubectl(['create', 'clusterrolebinding', user, '--clusterrole=esb-gateway', `--user=${user}`]);
     }
     const gateway = await clientOf('esb:gateway');
     const shop = await clientOf('gateway-of-shop');
     const stranger = await clientOf('stranger');
     const find = (name: string) => admin.get(certificateSigningRequests, { name });
     const namesOf = async (name: string) => {
-      const signed = await waitFor(
-        `the certificate of ${name}`,
-        async () => (await find(name))?.status?.certificate,
-        { timeoutMs: 60_000 },
-      );
+      const signed = await waitFor(`the certificate of ${name}`, async () => (await find(name))?.status?.certificate, {
+        timeoutMs: 60_000,
+      });
       return new X509Certificate(Buffer.from(signed, 'base64')).subjectAltName;
     };
     const refusalOf = (name: string) =>

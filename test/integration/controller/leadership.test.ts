@@ -72,8 +72,7 @@ describe('two controllers', () => {
       },
       { timeoutMs: 60_000 },
     );
-  const names = (prefix: string, count: number) =>
-    Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
+  const names = (prefix: string, count: number) => Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
   /** Writes that the API server carried out. */
   const writesOf = (name: Name) =>
     server

@@ -37,20 +37,13 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
 
   beforeAll(async () => {
     server = await startApiServer({ audit: true });
-    for (const part of [
-      'crds',
-      ...['namespace', 'rbac'].map((file) => `manifests/${file}.yaml`),
-      'manifests/local',
-    ]) {
+    for (const part of ['crds', ...['namespace', 'rbac'].map((file) => `manifests/${file}.yaml`), 'manifests/local']) {
       await server.kubectl(['apply', '-f', join(root, part)]);
     }
     const values = [`hold.image=${holdImage}`, 'hold.priorityClass.name='];
     await server.kubectl(
       ['apply', '-f', '-'],
-      await renderChart([
-        '--show-only=templates/hold-policy.yaml',
-        ...values.flatMap((value) => ['--set', value]),
-      ]),
+      await renderChart(['--show-only=templates/hold-policy.yaml', ...values.flatMap((value) => ['--set', value])]),
     );
     admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: server.adminKubeconfig }) });
     running = runController(
@@ -190,8 +183,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       return pod === undefined;
     });
   /** Report of the agent about its containers. */
-  const present = (fake: FakeNode, workers: number) =>
-    fake.tell({ allocated: { memoryMiB: workers * 192, workers } });
+  const present = (fake: FakeNode, workers: number) => fake.tell({ allocated: { memoryMiB: workers * 192, workers } });
 
   it('goes by the labels of the Node, whatever its agent has written into the LambdaNode', async () => {
     await node('liar-1');
@@ -202,11 +194,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     );
     await create('vault-a');
     await told('vault-a', 'NoneMatches');
-    await admin.patch(
-      nodes,
-      { name: 'liar-1' },
-      { kind: 'merge', body: { metadata: { labels: { pool: 'vault' } } } },
-    );
+    await admin.patch(nodes, { name: 'liar-1' }, { kind: 'merge', body: { metadata: { labels: { pool: 'vault' } } } });
     await assigned('vault-a', 'liar-1');
   });
 
@@ -265,9 +253,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       await assigned(`zones-${letter}`);
     }
     const places = await Promise.all(
-      ['a', 'b', 'c', 'd', 'e'].map(
-        async (letter) => (await find(`zones-${letter}`))?.status?.assignment?.nodeName,
-      ),
+      ['a', 'b', 'c', 'd', 'e'].map(async (letter) => (await find(`zones-${letter}`))?.status?.assignment?.nodeName),
     );
     expect(places.filter((name) => name === 'zones-3')).toHaveLength(2);
     // Zone b is full, and zone a may not get further ahead.
@@ -318,11 +304,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
 
     for (const name of ['hold-a', 'hold-b']) {
       await admin.delete(lambdaWorkers, { namespace: 'default', name });
-      const deleting = await when(
-        name,
-        'to be deleted',
-        ({ metadata }) => metadata.deletionTimestamp !== undefined,
-      );
+      const deleting = await when(name, 'to be deleted', ({ metadata }) => metadata.deletionTimestamp !== undefined);
       await fake.cleanUp(deleting);
       await waitFor(`${name} to go`, async () => (await find(name)) === undefined);
     }
@@ -340,11 +322,9 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
     await schedule('drain-1');
     const other = await node('drain-2', {}, { capacity: { memoryMiB: 192, workers: 1 } });
     let drained = false;
-    const drain = server
-      .kubectl(['drain', 'drain-1', '--ignore-daemonsets', '--timeout=120s'])
-      .finally(() => {
-        drained = true;
-      });
+    const drain = server.kubectl(['drain', 'drain-1', '--ignore-daemonsets', '--timeout=120s']).finally(() => {
+      drained = true;
+    });
     drain.catch(() => undefined);
     const staying = await waitFor('one worker to move', async () => {
       const both = await Promise.all(['drain-a', 'drain-b'].map((name) => find(name)));
@@ -398,11 +378,7 @@ describe('the controller, with Nodes and hold Pods on a real API server', () => 
       },
       { timeoutMs: 30_000 },
     );
-    const stayed = await when(
-      'quit-a',
-      'to stay',
-      (worker) => condition(worker, 'Scheduled')?.status === 'True',
-    );
+    const stayed = await when('quit-a', 'to stay', (worker) => condition(worker, 'Scheduled')?.status === 'True');
     expect(stayed.status?.assignment).toEqual({ nodeName: 'quit-1', epoch: 1 });
   });
 

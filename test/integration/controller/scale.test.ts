@@ -79,11 +79,10 @@ describe(`${WORKERS} workers on ${AGENTS} simulated agents and a real API server
 
   it('go when they are deleted, each by way of its agent', { timeout: 480_000 }, async () => {
     await cluster.deleteWorkers(0, WORKERS);
-    await waitFor(
-      'every worker to be gone',
-      async () => (await cluster.admin.list(lambdaWorkers)).items.length === 0,
-      { timeoutMs: 240_000, everyMs: 2_000 },
-    );
+    await waitFor('every worker to be gone', async () => (await cluster.admin.list(lambdaWorkers)).items.length === 0, {
+      timeoutMs: 240_000,
+      everyMs: 2_000,
+    });
   });
 
   it('are assigned by the next controller when the one that leads is killed in the middle, and none twice', {

@@ -8,13 +8,7 @@ import { InvokeCommand, type LambdaClient, LambdaServiceException } from '@aws-s
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createProgress } from '../../../local/common/progress.ts';
 import { writeFileAtomically } from '../../../src/common/atomic-file.ts';
-import {
-  type AccessGateway,
-  type AccessLab,
-  sdk,
-  sdkWith,
-  startAccessLab,
-} from '../../support/access-lab.ts';
+import { type AccessGateway, type AccessLab, sdk, sdkWith, startAccessLab } from '../../support/access-lab.ts';
 import { startBoto3 } from '../../support/boto3-caller.ts';
 import { createCertificateAuthority } from '../../support/certificate-authority.ts';
 import { ensurePythonClients } from '../../support/python-clients.ts';
@@ -107,9 +101,7 @@ describe('a gateway with authentication', () => {
       status: 403,
       message: 'Missing Authentication Token',
     });
-    expect(
-      await refusal(invoke(sdkWith(gateway, { authorization: 'AWS4-HMAC-SHA256 Credential=x' }))),
-    ).toMatchObject({
+    expect(await refusal(invoke(sdkWith(gateway, { authorization: 'AWS4-HMAC-SHA256 Credential=x' })))).toMatchObject({
       name: 'IncompleteSignatureException',
       status: 400,
     });
@@ -203,13 +195,8 @@ describe('a gateway with authentication', () => {
     const gateway = await lab.gateway();
     await readyKeys(gateway);
     const client = sdk(gateway, { credentials: alice });
-    expect(new Set(await Promise.all(Array.from({ length: 50 }, () => invoke(client))))).toEqual(
-      new Set(['"hi"']),
-    );
-    const boto3 = startBoto3(
-      await ensurePythonClients(createProgress({ write: () => undefined })),
-      gateway.url,
-    );
+    expect(new Set(await Promise.all(Array.from({ length: 50 }, () => invoke(client))))).toEqual(new Set(['"hi"']));
+    const boto3 = startBoto3(await ensurePythonClients(createProgress({ write: () => undefined })), gateway.url);
     try {
       const input = { FunctionName: 'hello', Payload: Buffer.from('{}') };
       const answers = await Promise.all(
@@ -314,10 +301,7 @@ describe('a gateway with authentication', () => {
     await lab.api.kubectl(['create', 'serviceaccount', 'steady']);
     const token = (await lab.api.kubectl(['create', 'token', 'steady', '--audience=esb-gateway'])).trim();
     await lab.allow('steady', { kind: 'User', name: 'system:serviceaccount:default:steady' }, ['hello']);
-    const known = [
-      sdk(gateway, { credentials: alice }),
-      sdkWith(gateway, { authorization: `Bearer ${token}` }),
-    ];
+    const known = [sdk(gateway, { credentials: alice }), sdkWith(gateway, { authorization: `Bearer ${token}` })];
     for (const client of known) {
       await waitFor('the caller to be known', () => invoke(client));
     }
@@ -423,20 +407,13 @@ describe('a gateway with authentication', () => {
     const answer = async (...headers: string[]): Promise<string> => {
       const socket = connect(gateway.port, '127.0.0.1');
       onTestFinished(() => void socket.destroy());
-      const lines = [
-        `POST ${invokePath('hello')} HTTP/1.1`,
-        'host: gateway',
-        'content-length: 5000000',
-        ...headers,
-      ];
+      const lines = [`POST ${invokePath('hello')} HTTP/1.1`, 'host: gateway', 'content-length: 5000000', ...headers];
       socket.write(`${lines.join('\r\n')}\r\n\r\n[1,`);
       const [head] = (await once(socket, 'data', { signal: AbortSignal.timeout(20_000) })) as [Buffer];
       return head.toString();
     };
     expect(await answer()).toMatch(/^HTTP\/1.1 403 .*MissingAuthenticationTokenException/s);
-    expect(await answer('authorization: Bearer made-up')).toMatch(
-      /^HTTP\/1.1 403 .*UnrecognizedClientException/s,
-    );
+    expect(await answer('authorization: Bearer made-up')).toMatch(/^HTTP\/1.1 403 .*UnrecognizedClientException/s);
     const large = { FunctionName: 'hello', Payload: JSON.stringify('x'.repeat(5_000_000)) };
     const answered = await sdk(gateway, { credentials: alice }).send(new InvokeCommand(large));
     expect(answered.StatusCode).toBe(200);
@@ -446,9 +423,7 @@ describe('a gateway with authentication', () => {
     // Its role is for one Secret by name.
     const gateway = await lab.gateway(['--access-keys=others'], 'http', '503');
     await waitFor('the reason', async () =>
-      (await gateway.readiness()).includes(
-        'NoAccessKeys: the access keys (Secret others in namespace default)',
-      ),
+      (await gateway.readiness()).includes('NoAccessKeys: the access keys (Secret others in namespace default)'),
     );
     expect(await refusal(invoke(sdk(gateway, { credentials: alice })))).toMatchObject({
       name: 'ServiceException',

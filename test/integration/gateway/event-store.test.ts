@@ -125,10 +125,7 @@ describe.each([sqlite(), postgres()])('an event store in $name', (kind) => {
 
   /** A test with an empty store; `reopen` closes it and opens it again. */
   const withStore =
-    (
-      work: (store: EventStore, reopen: () => Promise<EventStore>) => Promise<void>,
-      limits: EventLimits = roomy,
-    ) =>
+    (work: (store: EventStore, reopen: () => Promise<EventStore>) => Promise<void>, limits: EventLimits = roomy) =>
     async (): Promise<void> => {
       await kind.next();
       let store = await kind.open(limits);
@@ -237,12 +234,10 @@ describe.each([sqlite(), postgres()])('an event store in $name', (kind) => {
       // A second time, as after an answer that was lost: nothing is there to be exchanged.
       await store.exchange(claimed, event('letter-again'));
       const again = await reopen();
-      expect((await again.partitions()).map(({ partition }) => partition)).toEqual([
-        'endpoint:http://letters.example',
-      ]);
-      expect(
-        (await take(again, 'endpoint:http://letters.example', 10, 30_000)).map(({ event: kept }) => kept),
-      ).toEqual([successor]);
+      expect((await again.partitions()).map(({ partition }) => partition)).toEqual(['endpoint:http://letters.example']);
+      expect((await take(again, 'endpoint:http://letters.example', 10, 30_000)).map(({ event: kept }) => kept)).toEqual(
+        [successor],
+      );
     }),
   );
 
@@ -324,8 +319,7 @@ describe.each([sqlite(), postgres()])('an event store in $name', (kind) => {
           code: 'EventStoreFull',
           message: expect.stringContaining('share'),
         });
-        const ofOther = (id: string): StoredEvent =>
-          event(id, { target: { kind: 'Function', functionName: 'g' } });
+        const ofOther = (id: string): StoredEvent => event(id, { target: { kind: 'Function', functionName: 'g' } });
         for (const id of ['1', '2', '3', '4', '5']) {
           await store.put(event(id));
         }
@@ -345,9 +339,7 @@ describe.each([sqlite(), postgres()])('an event store in $name', (kind) => {
         await store.put(event(id, { payload: Buffer.alloc(1_000) }));
       }
       const claim = async (bytes: number): Promise<readonly string[]> =>
-        (await store.claim(LANE, { events: 10, bytes }, 30_000)).events.map(
-          ({ event: one }) => one.requestId,
-        );
+        (await store.claim(LANE, { events: 10, bytes }, 30_000)).events.map(({ event: one }) => one.requestId);
       expect(await claim(999)).toEqual([]);
       expect(await claim(2_999)).toEqual(['1', '2']);
       expect(await claim(2_999)).toEqual(['3']);
@@ -587,10 +579,7 @@ describe('the event store in SQLite', () => {
 
   it('says what is wrong with a file that is none of its own', async () => {
     const open = await options();
-    await writeFile(
-      join(open.folder, 'events.db'),
-      'something else entirely, and long enough to be looked at',
-    );
+    await writeFile(join(open.folder, 'events.db'), 'something else entirely, and long enough to be looked at');
     await expect(SqliteEventChannel.open(open)).rejects.toMatchObject({ code: 'EventStoreUnreadable' });
     await rm(open.folder, { recursive: true });
   });
@@ -648,8 +637,7 @@ describe('the event store in PostgreSQL', () => {
       logger: silentLogger(),
     });
     onTestFinished(() => store.close());
-    const put = (id: string): Promise<void> =>
-      store.put(event(id, { target: { kind: 'Function', functionName: id } }));
+    const put = (id: string): Promise<void> => store.put(event(id, { target: { kind: 'Function', functionName: id } }));
     await put('1');
     way.hold();
     await clock.advance(1_000);
@@ -686,10 +674,7 @@ describe('the event store in PostgreSQL', () => {
         (error: EsbError) => error.code,
       );
     // Processes of the server that have a connection outlive their parent for a moment.
-    await waitFor(
-      'the server to be gone',
-      async () => (await codeOf(store.partitions())) === 'EventStoreUnavailable',
-    );
+    await waitFor('the server to be gone', async () => (await codeOf(store.partitions())) === 'EventStoreUnavailable');
     // An event that was not put takes no room. The fate of an event on a former connection is unknown.
     for (let refused = 0; refused < 12; ) {
       const code = await codeOf(store.put(event(randomUUID())));

@@ -1,11 +1,7 @@
 import { connect as connectHttp2 } from 'node:http2';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import {
-  type GatewayProcess,
-  type LaunchedGateway,
-  startGatewayProcess,
-} from '../../support/gateway-process.ts';
+import { type GatewayProcess, type LaunchedGateway, startGatewayProcess } from '../../support/gateway-process.ts';
 import { converse, openSocket } from '../../support/raw-http.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { conversation, expectFair } from './http-fuzz.ts';
@@ -83,9 +79,7 @@ beforeAll(async () => {
         setTimeout(() => each.answer('"slow"'), 40);
         break;
       case 'large':
-        each.answer(
-          Array.from({ length: 3 }, (_each, part) => large.subarray(part * 2 ** 20, (part + 1) * 2 ** 20)),
-        );
+        each.answer(Array.from({ length: 3 }, (_each, part) => large.subarray(part * 2 ** 20, (part + 1) * 2 ** 20)));
         break;
       case 'lost':
         each.refuse('StartFailed');
@@ -139,10 +133,7 @@ describe('a gateway among clients of any kind', () => {
     }
     await served();
     await untilQuiet();
-    await waitFor(
-      'its descriptors to be as before',
-      async () => (await gateway.descriptors()) <= descriptors + 2,
-    );
+    await waitFor('its descriptors to be as before', async () => (await gateway.descriptors()) <= descriptors + 2);
     // Garbage is none of its growth, but the time of its collection is unknown.
     await waitFor(
       `its memory to be at most ${MAX_GROWTH} MiB above the ${Math.round(warm)} of before`,
@@ -169,13 +160,9 @@ describe('a gateway among clients of any kind', () => {
   it('does not answer nonsense in place of a call before it, whose client would believe that it has not run', {
     tags: ['G13'],
   }, async () => {
-    const heard = await converse(
-      gateway.port,
-      once(Buffer.concat([call('slow'), Buffer.from('NONSENSE\r\n\r\n')])),
-      {
-        quietMs: 10_000,
-      },
-    );
+    const heard = await converse(gateway.port, once(Buffer.concat([call('slow'), Buffer.from('NONSENSE\r\n\r\n')])), {
+      quietMs: 10_000,
+    });
     expect(heard).toMatchObject({ answers: [], closed: true });
     const alone = await converse(gateway.port, once(Buffer.from('NONSENSE\r\n\r\n')), { quietMs: 10_000 });
     expect(alone.answers.map(({ status }) => status)).toEqual([400]);
@@ -200,11 +187,7 @@ describe('a gateway among clients of any kind', () => {
     const large = Buffer.alloc(7 * 1024 * 1024, 'x');
     const head = 'POST /2015-03-31/functions/echo/invocations HTTP/1.1\r\nHost: g\r\n';
     const announced = Buffer.from(`${head}Content-Length: ${large.length}\r\n\r\n`);
-    const chunk = Buffer.concat([
-      Buffer.from(`${large.length.toString(16)}\r\n`),
-      large,
-      Buffer.from('\r\n0\r\n\r\n'),
-    ]);
+    const chunk = Buffer.concat([Buffer.from(`${large.length.toString(16)}\r\n`), large, Buffer.from('\r\n0\r\n\r\n')]);
     const ways = [
       [announced, large],
       [Buffer.from(`${head}Transfer-Encoding: chunked\r\n\r\n`), chunk],
@@ -248,9 +231,7 @@ describe('a gateway among clients of any kind', () => {
       }),
     );
     try {
-      await waitFor('what was sent to be read', () =>
-        slow.every(({ writableLength }) => writableLength === 0),
-      );
+      await waitFor('what was sent to be read', () => slow.every(({ writableLength }) => writableLength === 0));
       // Bytes that have left this process may lie in the kernel for a while.
       const held = await waitFor('much of it to be held', async () => {
         const bytes = await gateway.metric('esb_gateway_held_bytes');
@@ -312,16 +293,14 @@ describe('a gateway among clients of any kind', () => {
     session.request({ ':path': '/', ':method': 'POST' }).on('error', () => undefined);
     expect(await failed).not.toBe('');
     session.destroy();
-    await expect(
-      fetch(`https://127.0.0.1:${gateway.port}/`, { signal: AbortSignal.timeout(10_000) }),
-    ).rejects.toThrow('fetch failed');
+    await expect(fetch(`https://127.0.0.1:${gateway.port}/`, { signal: AbortSignal.timeout(10_000) })).rejects.toThrow(
+      'fetch failed',
+    );
     await served();
   });
 
   it('takes no more connections than it may, and takes them again when others have gone', async () => {
-    const sockets = await Promise.all(
-      Array.from({ length: MAX_CONNECTIONS + 100 }, () => openSocket(gateway.port)),
-    );
+    const sockets = await Promise.all(Array.from({ length: MAX_CONNECTIONS + 100 }, () => openSocket(gateway.port)));
     for (const socket of sockets) {
       socket.resume();
     }
@@ -393,13 +372,9 @@ describe('a gateway among clients of any kind', () => {
         socket.write(bytes);
       }
       try {
-        await waitFor(
-          'answers to be held',
-          async () => (await hasty.metric('esb_gateway_requests')) >= count,
-        );
+        await waitFor('answers to be held', async () => (await hasty.metric('esb_gateway_requests')) >= count);
         expect(await hasty.residentMiB()).toBeLessThan(MAX_RESIDENT);
-        const [other] = (await converse(hasty.port, once(call('echo')), { answers: 1, quietMs: 10_000 }))
-          .answers;
+        const [other] = (await converse(hasty.port, once(call('echo')), { answers: 1, quietMs: 10_000 })).answers;
         expect([200, 429]).toContain(other?.status);
         let held = 0;
         let resident = 0;

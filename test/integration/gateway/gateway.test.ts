@@ -9,10 +9,7 @@ import { silentLogger } from '../../../src/common/logger.ts';
 import { type Authority, advanceAuthority } from '../../../src/controller/certificates/ca.ts';
 import { signRequest } from '../../../src/controller/certificates/csr-signer.ts';
 import { runGateway } from '../../../src/gateway/main.ts';
-import {
-  type CertificateSigningRequest,
-  certificateSigningRequests,
-} from '../../../src/kube/api/resource-types.ts';
+import { type CertificateSigningRequest, certificateSigningRequests } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
@@ -108,15 +105,7 @@ async function addWorker(name: string): Promise<void> {
     }),
   );
   const status = { status: { assignment: { nodeName: agent.nodeName, epoch: 1 } } };
-  await api.kubectl([
-    'patch',
-    'lw',
-    name,
-    '--subresource=status',
-    '--type=merge',
-    '-p',
-    JSON.stringify(status),
-  ]);
+  await api.kubectl(['patch', 'lw', name, '--subresource=status', '--type=merge', '-p', JSON.stringify(status)]);
   const { metadata } = await worker(name);
   agent.put({ name, worker: { namespace: 'default', name, uid: metadata.uid ?? '' } });
   onTestFinished(async () => {
@@ -151,12 +140,7 @@ beforeAll(async () => {
   for (const file of ['crds/lambdaworkers.yaml', 'crds/lambdanodes.yaml']) {
     await api.kubectl(['apply', '-f', file]);
   }
-  await api.kubectl([
-    'wait',
-    '--for=condition=Established',
-    'crd/lambdaworkers.esb.dev',
-    'crd/lambdanodes.esb.dev',
-  ]);
+  await api.kubectl(['wait', '--for=condition=Established', 'crd/lambdaworkers.esb.dev', 'crd/lambdanodes.esb.dev']);
   await api.kubectl(['create', 'namespace', 'esb-system']);
   await api.kubectl(['apply', '-f', 'manifests/rbac.yaml', '-f', 'manifests/local']);
   admin = createKubeClient({ source: createKubeConnectionSource({ kubeconfig: api.adminKubeconfig }) });
@@ -194,9 +178,7 @@ describe('a gateway on a real API server', () => {
     const gateway = await startGateway(await stateFolder());
     await addWorker('hello');
     await waitFor('the gateway to ask', async () => (await requests()).length > 0);
-    await waitFor('the gateway to say what it lacks', async () =>
-      (await readiness(gateway)).includes('NoCertificate'),
-    );
+    await waitFor('the gateway to say what it lacks', async () => (await readiness(gateway)).includes('NoCertificate'));
     await waitFor('the gateway to be ready', async () => {
       await signRequests();
       return (await readiness(gateway)).startsWith('200');

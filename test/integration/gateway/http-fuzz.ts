@@ -187,10 +187,7 @@ const header = fc.oneof(
   { weight: 1, arbitrary: fc.tuple(fc.constantFrom('X-A', 'x_a', 'X', '', 'X A', '\xff', 'X:'), strange) },
   {
     weight: 1,
-    arbitrary: fc.constantFrom<[string, string]>(
-      ['X-Large', 'v'.repeat(30_000)],
-      ['X-Large', 'v'.repeat(15_000)],
-    ),
+    arbitrary: fc.constantFrom<[string, string]>(['X-Large', 'v'.repeat(30_000)], ['X-Large', 'v'.repeat(15_000)]),
   },
 );
 
@@ -349,11 +346,7 @@ export const conversation: fc.Arbitrary<Conversation> = fc
   })
   .map(({ parts, cuts, gapMs, ending }) => {
     const bytes = Buffer.concat(parts);
-    const places = [
-      0,
-      ...cuts.map((cut) => Math.floor(cut * bytes.length)).toSorted((a, b) => a - b),
-      bytes.length,
-    ];
+    const places = [0, ...cuts.map((cut) => Math.floor(cut * bytes.length)).toSorted((a, b) => a - b), bytes.length];
     return {
       pieces: places.slice(1).map((place, index) => bytes.subarray(places[index], place)),
       gapMs,

@@ -145,21 +145,13 @@ describe('the image of ESB', () => {
         .filter((name) => name.endsWith('.ts') && !entries.test(name))
         .map((name) => `/opt/esb/src/${name}`);
       const script = `for (const each of ${JSON.stringify(modules)}) await import(each); console.log('all of them');`;
-      const said = await inImage(
-        'modules',
-        [],
-        ['/usr/local/bin/node', '--input-type=module', '--eval', script],
-      );
+      const said = await inImage('modules', [], ['/usr/local/bin/node', '--input-type=module', '--eval', script]);
       expect(said).toBe('all of them\n');
     });
 
     it('has the programs of the agent, in working order: rules, links, namespaces, mounts, holes in files', async () => {
       const commands: readonly (readonly [string, readonly string[], string?])[] = [
-        [
-          'nft',
-          ['-f', '-'],
-          'table inet esb_try { chain c { type filter hook input priority 0; counter accept; }; }',
-        ],
+        ['nft', ['-f', '-'], 'table inet esb_try { chain c { type filter hook input priority 0; counter accept; }; }'],
         ['nft', ['-j', 'list', 'chains']],
         ['ip', ['netns', 'add', 'one']],
         ['ip', ['link', 'add', 'esb-try', 'type', 'veth', 'peer', 'name', 'esb-peer', 'netns', 'one']],
@@ -170,10 +162,7 @@ describe('the image of ESB', () => {
         ['fallocate', ['--punch-hole', '--offset', '0', '--length', '4096', '/run/file']],
         ['mount', ['-t', 'tmpfs', 'try', '/run/netns']],
         ['umount', ['/run/netns']],
-        [
-          'setpriv',
-          ['--bounding-set=-all,+net_admin', '--inh-caps=-all', '--no-new-privs', 'esb', '--version'],
-        ],
+        ['setpriv', ['--bounding-set=-all,+net_admin', '--inh-caps=-all', '--no-new-privs', 'esb', '--version']],
       ];
       const script = `
         const { spawnSync } = require('node:child_process');
@@ -187,9 +176,7 @@ describe('the image of ESB', () => {
         ['/usr/local/bin/node', '--eval', script],
       );
       expect(said).toBe(commands.map(([program]) => `${program} 0 \n`).join(''));
-      expect([...new Set(commands.map(([program]) => program))].toSorted()).toEqual(
-        systemPrograms.toSorted(),
-      );
+      expect([...new Set(commands.map(([program]) => program))].toSorted()).toEqual(systemPrograms.toSorted());
     });
 
     it('has the CNI plugins where the agent looks for them', async () => {

@@ -79,9 +79,7 @@ describe('objects', () => {
 
   test('errors carry the reason of the server', async () => {
     await expect(client.list({ ...widgets, plural: 'gadgets' })).rejects.toMatchObject({ status: 404 });
-    await expect(
-      client.get({ ...widgets, plural: 'gadgets' }, { namespace, name: 'x' }),
-    ).rejects.toMatchObject({
+    await expect(client.get({ ...widgets, plural: 'gadgets' }, { namespace, name: 'x' })).rejects.toMatchObject({
       status: 404,
     });
     await expect(
@@ -118,12 +116,7 @@ describe('an informer', () => {
     await client.delete(configMaps, { namespace, name: 'follow-one' });
     await client.create(configMaps, configMap('follow-one', '3'));
     await waitFor('five events', () => told.length === 4);
-    expect(told).toEqual([
-      'added follow-one',
-      'updated follow-one',
-      'deleted follow-one',
-      'added follow-one',
-    ]);
+    expect(told).toEqual(['added follow-one', 'updated follow-one', 'deleted follow-one', 'added follow-one']);
   });
 
   test('by a selectable field sees objects come and go', async () => {

@@ -128,9 +128,9 @@ describe('leases', () => {
     await waitFor('the first leader', () => one.elector.isLeader());
     const two = candidate('two');
     await one.writer.create(configMaps, { metadata: { namespace, name: 'by-one' } });
-    await expect(
-      two.writer.create(configMaps, { metadata: { namespace, name: 'by-two' } }),
-    ).rejects.toMatchObject({ code: 'NotLeader' });
+    await expect(two.writer.create(configMaps, { metadata: { namespace, name: 'by-two' } })).rejects.toMatchObject({
+      code: 'NotLeader',
+    });
     await one.leave();
     await waitFor('the second leader', () => two.elector.isLeader());
     await expect(one.writer.delete(configMaps, { namespace, name: 'by-one' })).rejects.toMatchObject({

@@ -70,10 +70,7 @@ async function inContainer(
     source: path,
     options: ['rbind', 'ro'],
   }));
-  await writeFile(
-    join(folder, 'config.json'),
-    JSON.stringify({ ...spec, mounts: [...shared, ...spec.mounts] }),
-  );
+  await writeFile(join(folder, 'config.json'), JSON.stringify({ ...spec, mounts: [...shared, ...spec.mounts] }));
   const root = join(folder, 'state');
   return await run(join(toolsFolder(), 'runc'), ['--root', root, 'run', '--bundle', folder, id], {
     mayFail: true,
@@ -86,9 +83,7 @@ const someIds: UserIds = { first: 700_000_000, count: 65_536 };
 
 describe('a worker under runc', () => {
   it('runs with its environment, host name and files', async () => {
-    const { stdout } = await inContainer(
-      'hostname; cat /etc/resolv.conf; echo $AWS_LAMBDA_FUNCTION_NAME; pwd',
-    );
+    const { stdout } = await inContainer('hostname; cat /etc/resolv.conf; echo $AWS_LAMBDA_FUNCTION_NAME; pwd');
     expect(stdout).toMatch(/^esb-t-.*\nnameserver 192\.0\.2\.53\nhello\n\/\n$/);
   });
 
@@ -134,9 +129,7 @@ describe('a worker under runc', () => {
   });
 
   it('is held to its number of processes', async () => {
-    const { stderr } = await inContainer(
-      'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do sleep 1 & done; wait',
-    );
+    const { stderr } = await inContainer('for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do sleep 1 & done; wait');
     expect(stderr).toMatch(/fork/i);
   });
 

@@ -28,10 +28,7 @@ describe('what other systems fell over on a full bridge:', () => {
     expect(refusal).toBeInstanceOf(Error);
     expect(String(refusal)).toMatch(/exchange full|no (free )?port|too many|full/i);
     expect(await ports(lab)).toBe(PORTS);
-    expect((await network.list()).map(({ containerId }) => containerId).toSorted()).toEqual([
-      'first',
-      'last',
-    ]);
+    expect((await network.list()).map(({ containerId }) => containerId).toSorted()).toEqual(['first', 'last']);
 
     await network.detach('last');
     const after = await network.attach('after');

@@ -103,9 +103,7 @@ describe('calls that race with the pause of their worker', () => {
       return ids.every((id) => ended.has(id));
     }).catch(() => undefined);
     const { began, stalled } = await written();
-    expect(
-      ids.filter((id) => began.get(id) !== 1).map((id) => `${id} ran ${began.get(id) ?? 0} times`),
-    ).toEqual([]);
+    expect(ids.filter((id) => began.get(id) !== 1).map((id) => `${id} ran ${began.get(id) ?? 0} times`)).toEqual([]);
     expect(stalled).toEqual([]);
   }
 

@@ -137,9 +137,7 @@ describe('a worker', () => {
     });
     await runtime.destroy(two.containerId, { graceSeconds: 0 });
     const four = await runtime.ensure(rooted('four'));
-    expect(await readFile(`/proc/${pidOf(four)}/status`, 'utf8')).toMatch(
-      new RegExp(`^Uid:\\s${users[1]}\\s`, 'm'),
-    );
+    expect(await readFile(`/proc/${pidOf(four)}/status`, 'utf8')).toMatch(new RegExp(`^Uid:\\s${users[1]}\\s`, 'm'));
   });
 
   it('with users of its own may write its root where it is told to', async () => {

@@ -48,9 +48,7 @@ describe('a Docker engine that others use too', () => {
       message: expect.stringContaining('already in use'),
     });
     await runtime.destroy(request.containerId);
-    expect(await lab.docker('container', 'ls', '--all', '--format', '{{.Names}}')).toContain(
-      request.containerId,
-    );
+    expect(await lab.docker('container', 'ls', '--all', '--format', '{{.Names}}')).toContain(request.containerId);
     await lab.docker('container', 'rm', request.containerId);
     expect((await runtime.ensure(request)).task.kind).toBe('Running');
   });

@@ -65,10 +65,7 @@ describe('a worker', () => {
     const request = ensureRequest(lab, 'growing', { memoryMiB: 32 });
     const { address } = await runtime.ensure(request);
     await expect(lab.caller.call(address ?? nowhere, { allocate: 200 })).rejects.toThrow();
-    await waitFor(
-      'its end',
-      async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped',
-    );
+    await waitFor('its end', async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped');
     expect((await runtime.inspect(request.containerId))?.task).toMatchObject({
       exitCode: 137,
       oomKilled: true,
@@ -94,10 +91,7 @@ describe('a worker', () => {
     const request = ensureRequest(lab, 'again');
     const first = await runtime.ensure(request);
     await expect(lab.caller.call(first.address ?? nowhere, { exit: 0 })).rejects.toThrow();
-    await waitFor(
-      'its end',
-      async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped',
-    );
+    await waitFor('its end', async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped');
     const second = await runtime.ensure(request);
     expect(second.address).toEqual(first.address);
     expect(await lab.caller.call(second.address ?? nowhere, {})).toMatchObject({ counter: 1 });
@@ -211,13 +205,10 @@ describe('a worker', () => {
     await expect(beside.ensure(request)).rejects.toMatchObject({ code: 'ExitedAtOnce', retryable: true });
     const { address } = await beside.ensure(request);
     expect(address?.port).not.toBe((other.address() as AddressInfo).port);
-    const answer = await fetch(
-      `http://127.0.0.1:${address?.port}/2015-03-31/functions/function/invocations`,
-      {
-        method: 'POST',
-        body: '{}',
-      },
-    );
+    const answer = await fetch(`http://127.0.0.1:${address?.port}/2015-03-31/functions/function/invocations`, {
+      method: 'POST',
+      body: '{}',
+    });
     expect(await answer.json()).toMatchObject({ counter: 1 });
   });
 
@@ -238,10 +229,7 @@ describe('a worker', () => {
     const request = ensureRequest(lab, 'stopped');
     const { address } = await runtime.ensure(request);
     await expect(lab.caller.call(address ?? nowhere, { exit: 0 })).rejects.toThrow();
-    await waitFor(
-      'its end',
-      async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped',
-    );
+    await waitFor('its end', async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped');
     await expect(runtime.pause(request.containerId)).rejects.toMatchObject({ code: 'NotFound' });
     await expect(runtime.resume(request.containerId)).rejects.toMatchObject({ code: 'NotFound' });
   });

@@ -26,8 +26,7 @@ describe('workers whose logs were on a full disk', () => {
     return address === undefined ? undefined : await lab.caller.call(address, payload, 5_000);
   };
   const full = { from: 0, until: 0 };
-  const isLost = async (name: string): Promise<boolean> =>
-    await runtime.isOutputLost(worker(name).containerId, full);
+  const isLost = async (name: string): Promise<boolean> => await runtime.isOutputLost(worker(name).containerId, full);
 
   beforeAll(async () => {
     lab = await startLab();

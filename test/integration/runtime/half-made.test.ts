@@ -90,24 +90,21 @@ describe('a creation that is cut off', () => {
     await clean();
   });
 
-  it.each(STEPS.filter((step) => step !== 'tasks.wait'))(
-    'by its caller after %s leaves nothing',
-    async (step) => {
-      const caller = new AbortController();
-      hooks = {
-        after: (call) => {
-          if (call === step) {
-            caller.abort();
-          }
-        },
-      };
-      const request = ensureRequest(lab, 'aborted');
-      await expect(watched.ensure(request, { signal: caller.signal })).rejects.toMatchObject({
-        code: 'Aborted',
-      });
-      await clean();
-    },
-  );
+  it.each(STEPS.filter((step) => step !== 'tasks.wait'))('by its caller after %s leaves nothing', async (step) => {
+    const caller = new AbortController();
+    hooks = {
+      after: (call) => {
+        if (call === step) {
+          caller.abort();
+        }
+      },
+    };
+    const request = ensureRequest(lab, 'aborted');
+    await expect(watched.ensure(request, { signal: caller.signal })).rejects.toMatchObject({
+      code: 'Aborted',
+    });
+    await clean();
+  });
 
   it.each(STEPS)('by an answer to %s that was lost leaves nothing', async (step) => {
     hooks = {
@@ -172,10 +169,7 @@ describe('a creation that is cut off', () => {
     const request = ensureRequest(lab, 'doomed', { env: [{ name: 'LISTEN_AFTER_MS', value: '60000' }] });
     const ensured = plain.ensure(request);
     const outcome = expect(ensured).rejects.toMatchObject({ code: 'Aborted' });
-    await waitFor(
-      'the task',
-      async () => (await plain.inspect(request.containerId))?.task.kind === 'Running',
-    );
+    await waitFor('the task', async () => (await plain.inspect(request.containerId))?.task.kind === 'Running');
     await plain.destroy(request.containerId);
     await outcome;
     await clean();
@@ -246,10 +240,7 @@ describe('a removal', () => {
     const request = ensureRequest(lab, 'ended');
     const { address } = await runtime.ensure(request);
     await expect(lab.caller.call(address ?? { ip: '', port: 0 }, { exit: 3 })).rejects.toThrow();
-    await waitFor(
-      'its end',
-      async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped',
-    );
+    await waitFor('its end', async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped');
     expect((await runtime.inspect(request.containerId))?.task).toMatchObject({
       exitCode: 3,
       oomKilled: false,

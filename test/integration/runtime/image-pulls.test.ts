@@ -103,12 +103,10 @@ describe('pulling an image', () => {
       };
       await expect(ensure('nobody', reference)).rejects.toMatchObject(refusal);
       await expect(ensure('wrong', reference, secretsOf('me:wrong'))).rejects.toMatchObject(refusal);
-      await expect(ensure('missing', reference, { configs: [], missing: ['regcred'] })).rejects.toMatchObject(
-        {
-          code: 'ImagePullFailed',
-          message: expect.stringContaining('pull secrets that do not exist: regcred') as string,
-        },
-      );
+      await expect(ensure('missing', reference, { configs: [], missing: ['regcred'] })).rejects.toMatchObject({
+        code: 'ImagePullFailed',
+        message: expect.stringContaining('pull secrets that do not exist: regcred') as string,
+      });
       // Mended secrets are tried at once, after any failure.
       const info = await ensure('right', reference, secretsOf('me:right'));
       expect(info.task.kind).toBe('Running');
@@ -136,9 +134,7 @@ describe('pulling an image', () => {
     const ballast = { path: '/opt/ballast', content: randomBytes(2 ** 20) };
     const reference = await fresh({ files: [...(await workerFiles()), ballast] });
     const before = lab.registry.requests.length;
-    const workers = await Promise.all(
-      Array.from({ length: 20 }, (_, index) => ensure(`many-${index}`, reference)),
-    );
+    const workers = await Promise.all(Array.from({ length: 20 }, (_, index) => ensure(`many-${index}`, reference)));
     expect(new Set(workers.map(({ image }) => image)).size).toBe(1);
     expect(requestsSince(before, /GET .*\/manifests\//)).toHaveLength(1);
     expect(requestsSince(before, /GET .*\/blobs\//)).toHaveLength(2);

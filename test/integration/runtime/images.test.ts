@@ -66,15 +66,11 @@ describe('an image', () => {
     const references = await Promise.all([fresh(), fresh(), fresh(), fresh()]);
     const before = lab.registry.requests.length;
     const all = references.map((reference, index) =>
-      runtime.ensure(
-        ensureRequest(lab, `slow-${index}`, { image: { reference, pullPolicy: 'IfNotPresent' } }),
-      ),
+      runtime.ensure(ensureRequest(lab, `slow-${index}`, { image: { reference, pullPolicy: 'IfNotPresent' } })),
     );
     const repositories = (): Set<string> =>
       new Set(
-        lab.registry.requests
-          .slice(before)
-          .flatMap((request) => /(fresh-\d+)\/manifests/.exec(request)?.[1] ?? []),
+        lab.registry.requests.slice(before).flatMap((request) => /(fresh-\d+)\/manifests/.exec(request)?.[1] ?? []),
       );
     await waitFor('three pulls', () => repositories().size === 3);
     release.resolve();
@@ -199,19 +195,16 @@ describe('an image', () => {
     await expect(runtime.ensure(request)).rejects.toMatchObject({ code: 'ImageInvalid' });
   });
 
-  it.each(['x86_64', ''])(
-    'whose author calls the processor %j runs under the filter of the node',
-    async (name) => {
-      const architecture = process.arch === 'x64' ? name : name.replace('x86_64', 'aarch64');
-      const reference = await fresh({ architecture });
-      const request = ensureRequest(lab, 'named', { image: { reference, pullPolicy: 'IfNotPresent' } });
-      const { address } = await runtime.ensure(request);
-      const status = 'read /proc/self/status';
-      expect(await lab.caller.call(address ?? { ip: '', port: 0 }, { try: [status] }, 5_000)).toMatchObject({
-        tried: { [status]: expect.stringContaining('Seccomp:\t2') },
-      });
-    },
-  );
+  it.each(['x86_64', ''])('whose author calls the processor %j runs under the filter of the node', async (name) => {
+    const architecture = process.arch === 'x64' ? name : name.replace('x86_64', 'aarch64');
+    const reference = await fresh({ architecture });
+    const request = ensureRequest(lab, 'named', { image: { reference, pullPolicy: 'IfNotPresent' } });
+    const { address } = await runtime.ensure(request);
+    const status = 'read /proc/self/status';
+    expect(await lab.caller.call(address ?? { ip: '', port: 0 }, { try: [status] }, 5_000)).toMatchObject({
+      tried: { [status]: expect.stringContaining('Seccomp:\t2') },
+    });
+  });
 
   it('without an entrypoint is told as NoEntrypoint', async () => {
     const reference = await fresh({ entrypoint: null });

@@ -26,11 +26,7 @@ describe('a worker on containerd', () => {
     const steps: string[] = [];
     const info = await runtime.ensure({ ...request, onProgress: (step) => steps.push(step) });
     // A pull tells of its progress, so of being at it more than once.
-    expect(steps.filter((step, index) => step !== steps[index - 1])).toEqual([
-      'Pulling',
-      'Creating',
-      'Starting',
-    ]);
+    expect(steps.filter((step, index) => step !== steps[index - 1])).toEqual(['Pulling', 'Creating', 'Starting']);
     expect(info).toMatchObject({
       containerId: request.containerId,
       identity: request.identity,

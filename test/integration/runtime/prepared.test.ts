@@ -14,9 +14,7 @@ describe('a worker that was made in advance', () => {
   });
 
   const task = async (containerId: string): Promise<{ pid: string; state: string } | undefined> => {
-    const row = (await lab.ctr('tasks', 'list'))
-      .split('\n')
-      .find((line) => line.startsWith(`${containerId} `));
+    const row = (await lab.ctr('tasks', 'list')).split('\n').find((line) => line.startsWith(`${containerId} `));
     const [, pid, state] = row?.trim().split(/\s+/) ?? [];
     return pid === undefined || state === undefined ? undefined : { pid, state };
   };
@@ -91,18 +89,14 @@ describe('a worker that was made in advance', () => {
     });
   });
 
-  it.each(['process', 'shim'])(
-    'whose %s was killed is removed, and made anew when it is called',
-    async (what) => {
-      const request = ensureRequest(lab, 'killed');
-      await runtime.prepare(request);
-      const pid =
-        what === 'shim' ? (await shimsOf(lab.socketPath))[0] : Number((await task(request.containerId))?.pid);
-      process.kill(pid ?? 0, 'SIGKILL');
-      const info = await waitFor('it to be made anew', () => runtime.ensure(request).catch(() => undefined));
-      expect(await call(info)).toMatchObject({ counter: 1 });
-    },
-  );
+  it.each(['process', 'shim'])('whose %s was killed is removed, and made anew when it is called', async (what) => {
+    const request = ensureRequest(lab, 'killed');
+    await runtime.prepare(request);
+    const pid = what === 'shim' ? (await shimsOf(lab.socketPath))[0] : Number((await task(request.containerId))?.pid);
+    process.kill(pid ?? 0, 'SIGKILL');
+    const info = await waitFor('it to be made anew', () => runtime.ensure(request).catch(() => undefined));
+    expect(await call(info)).toMatchObject({ counter: 1 });
+  });
 
   it('is what a crash leaves to the next agent, which removes it, or makes it anew', async () => {
     const request = ensureRequest(lab, 'left');

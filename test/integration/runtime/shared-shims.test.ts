@@ -147,9 +147,7 @@ describe('workers that share shims', () => {
         // The first removal finds that the shim does not answer, and ends it.
         await runtime.destroy(lost[0]?.containerId ?? '', { graceSeconds: 0 });
       }
-      await waitFor('the ends to be told', () =>
-        lost.slice(1).every(({ containerId }) => ended.has(containerId)),
-      );
+      await waitFor('the ends to be told', () => lost.slice(1).every(({ containerId }) => ended.has(containerId)));
       for (const request of others) {
         expect(await answers(request)).toBe(true);
       }

@@ -83,11 +83,9 @@ async function scopes(): Promise<void> {
 
   await expect(lab.caller.call(address, { allocate: 200 }, 60_000)).rejects.toThrow();
   // systemd has taken the scope away by then, and the kernel's count with it.
-  await waitFor(
-    'its end',
-    async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped',
-    { timeoutMs: 60_000 },
-  );
+  await waitFor('its end', async () => (await runtime.inspect(request.containerId))?.task.kind === 'Stopped', {
+    timeoutMs: 60_000,
+  });
   expect((await runtime.inspect(request.containerId))?.task).toMatchObject({
     exitCode: 137,
     oomKilled: true,

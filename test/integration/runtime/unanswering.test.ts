@@ -25,38 +25,33 @@ describe('a list of workers', () => {
     process.kill(shim, 'SIGSTOP');
     await waitFor('all threads of the shim to be stopped', async () => {
       const threads = await readdir(`/proc/${shim}/task`);
-      const states = await Promise.all(
-        threads.map((thread) => readFile(`/proc/${shim}/task/${thread}/stat`, 'utf8')),
-      );
+      const states = await Promise.all(threads.map((thread) => readFile(`/proc/${shim}/task/${thread}/stat`, 'utf8')));
       return states.every((stat) => stat.slice(stat.lastIndexOf(')')).startsWith(') T'));
     });
   };
   const listed = async (): Promise<Readonly<Record<string, unknown>>> =>
     Object.fromEntries((await runtime.list()).map(({ containerId, task }) => [containerId, task]));
 
-  it.each(['Running', 'Paused'] as const)(
-    'tells of one whose shim hangs what the kernel says: %s',
-    async (kernel) => {
-      const { well, hung, shim } = await two();
-      if (kernel === 'Paused') {
-        await runtime.pause(hung);
-      }
-      await hang(shim);
-      const unanswering = { kind: 'Unanswering', kernel };
-      expect(await listed()).toMatchObject({ [well]: { kind: 'Running' }, [hung]: unanswering });
-      expect((await runtime.inspect(hung))?.task).toEqual(unanswering);
-      expect((await runtime.inspect(hung))?.address).toBeDefined();
-      if (kernel === 'Running') {
-        await expect(runtime.pause(hung)).rejects.toMatchObject({ code: 'TaskUnanswering' });
-        expect(await runtime.settle(hung)).toBe(false);
-      } else {
-        await runtime.resume(hung);
-      }
-      expect(runtime.kernelState(hung)).toBe('Running');
-      process.kill(shim, 'SIGCONT');
-      await waitFor('it to answer again', async () => (await runtime.inspect(hung))?.task.kind === 'Running');
-    },
-  );
+  it.each(['Running', 'Paused'] as const)('tells of one whose shim hangs what the kernel says: %s', async (kernel) => {
+    const { well, hung, shim } = await two();
+    if (kernel === 'Paused') {
+      await runtime.pause(hung);
+    }
+    await hang(shim);
+    const unanswering = { kind: 'Unanswering', kernel };
+    expect(await listed()).toMatchObject({ [well]: { kind: 'Running' }, [hung]: unanswering });
+    expect((await runtime.inspect(hung))?.task).toEqual(unanswering);
+    expect((await runtime.inspect(hung))?.address).toBeDefined();
+    if (kernel === 'Running') {
+      await expect(runtime.pause(hung)).rejects.toMatchObject({ code: 'TaskUnanswering' });
+      expect(await runtime.settle(hung)).toBe(false);
+    } else {
+      await runtime.resume(hung);
+    }
+    expect(runtime.kernelState(hung)).toBe('Running');
+    process.kill(shim, 'SIGCONT');
+    await waitFor('it to answer again', async () => (await runtime.inspect(hung))?.task.kind === 'Running');
+  });
 
   it('tells of one that ended meanwhile that no process is left in it', async () => {
     const { hung, shim } = await two();

@@ -4,14 +4,7 @@ export interface ApiRequests {
   readonly writes: ReadonlyMap<string, number>;
 }
 
-const writeVerbs: ReadonlySet<string> = new Set([
-  'POST',
-  'PUT',
-  'PATCH',
-  'APPLY',
-  'DELETE',
-  'DELETECOLLECTION',
-]);
+const writeVerbs: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH', 'APPLY', 'DELETE', 'DELETECOLLECTION']);
 
 function labelsOf(text: string): ReadonlyMap<string, string> {
   return new Map([...text.matchAll(/(\w+)="([^"]*)"/g)].map(([, name = '', value = '']) => [name, value]));
@@ -38,8 +31,6 @@ export function parseApiRequests(page: string): ApiRequests {
 
 /** Writes between two readings, without those of which there were none. */
 export function writesBetween(before: ApiRequests, after: ApiRequests): ReadonlyMap<string, number> {
-  const between = [...after.writes].map(
-    ([what, count]) => [what, count - (before.writes.get(what) ?? 0)] as const,
-  );
+  const between = [...after.writes].map(([what, count]) => [what, count - (before.writes.get(what) ?? 0)] as const);
   return new Map(between.filter(([, count]) => count !== 0));
 }

@@ -216,10 +216,7 @@ export class ScaleCluster {
           throw new Error(`agents ended:\n${ended.output().slice(-3_000)}`);
         }
         const { items } = await this.admin.list(lambdaNodes);
-        return (
-          items.length === count &&
-          items.every((node) => isTrue(node.status?.conditions, nodeConditions.ready))
-        );
+        return items.length === count && items.every((node) => isTrue(node.status?.conditions, nodeConditions.ready));
       },
       { timeoutMs: 180_000, everyMs: 500 },
     );

@@ -55,9 +55,7 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
   });
   const runtime = new FakeRuntime();
   runtime.before = (operation) =>
-    operation in takes
-      ? sleep(clock, takes[operation as keyof typeof takes], tasks.signal)
-      : Promise.resolve();
+    operation in takes ? sleep(clock, takes[operation as keyof typeof takes], tasks.signal) : Promise.resolve();
   const fleet = createFleet({
     runtime,
     clock,

@@ -32,12 +32,7 @@ export class WorkerFollower {
 
   /** Resolves once it watches. */
   static async start(client: KubeClient): Promise<WorkerFollower> {
-    const informer = createInformer(
-      client,
-      lambdaWorkers,
-      {},
-      { logger: silentLogger(), transform: transformWorker },
-    );
+    const informer = createInformer(client, lambdaWorkers, {}, { logger: silentLogger(), transform: transformWorker });
     const follower = new WorkerFollower(informer);
     informer.start();
     await informer.synced();

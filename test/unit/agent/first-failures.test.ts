@@ -63,11 +63,7 @@ describe('a warm-up call that fails', () => {
 
   it.each([
     ['ran out of time', timeoutLine, 200],
-    [
-      'met a function that cannot be loaded',
-      '{"errorMessage":"no","errorType":"Runtime.ImportModuleError"}',
-      200,
-    ],
+    ['met a function that cannot be loaded', '{"errorMessage":"no","errorType":"Runtime.ImportModuleError"}', 200],
     ['met a runtime that ended', '{"errorMessage":"exit status 1","errorType":"Runtime.ExitError"}', 500],
   ])('goes on to be told after a call that %s, and is made again', async (_, text, status) => {
     const lab = await FleetLab.with(desiredFixture(warm));
@@ -129,9 +125,7 @@ describe('a function that takes longer to load than a call may take', () => {
     const lab = await FleetLab.with(desiredFixture());
     const told = await timeOut(lab, inCall + inInit);
     expect(told).toMatchObject({ status: 'True', reason: 'LoadTimeout' });
-    expect(told?.message).toMatch(
-      /longer to load than spec.timeoutSeconds \(3\).* Raise spec.timeoutSeconds/,
-    );
+    expect(told?.message).toMatch(/longer to load than spec.timeoutSeconds \(3\).* Raise spec.timeoutSeconds/);
     const call = lab.invoke();
     await settle();
     lab.emulators.answerAll();
@@ -199,8 +193,6 @@ describe('a handler that the image does not go by', () => {
     await lab.fleet.adopt();
     await settle();
     expect(condition(lab, 'HandlerIgnored')).toMatchObject({ status: 'True', reason: 'HandlerInImage' });
-    expect(condition(lab, 'HandlerIgnored')?.message).toMatch(
-      /app.handler has no effect.*lambda_function.handler/,
-    );
+    expect(condition(lab, 'HandlerIgnored')?.message).toMatch(/app.handler has no effect.*lambda_function.handler/);
   });
 });

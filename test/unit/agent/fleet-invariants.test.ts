@@ -169,9 +169,7 @@ class Run {
     lab.runtime.onEffect = (operation, containerId) => {
       const ip = lab.runtime.containers.get(containerId)?.address?.ip;
       const busy = this.lab.emulators.calls.some((call) => call.address.ip === ip);
-      const left = [...this.#left].some(
-        ([call, until]) => call.address.ip === ip && lab.clock.monotonic() < until,
-      );
+      const left = [...this.#left].some(([call, until]) => call.address.ip === ip && lab.clock.monotonic() < until);
       if ((operation === 'pause' || operation === 'settle') && (busy || left)) {
         this.violations.push('frozen while a call was in it');
       }
@@ -245,9 +243,7 @@ class Run {
         }
         break;
       case 'EndLeft': {
-        const [left] = [...this.#left].filter(
-          ([call]) => lab.emulators.left.includes(call) && this.#isThere(call),
-        );
+        const [left] = [...this.#left].filter(([call]) => lab.emulators.left.includes(call) && this.#isThere(call));
         if (left !== undefined) {
           this.#left.delete(left[0]);
           lab.endLeft(left[0].request.requestId);

@@ -43,10 +43,7 @@ describe('files of workers', () => {
 
 describe('containers that no resource claims', () => {
   /** A fleet that knows no worker, of a test that ends with it. */
-  const emptyFleet = (
-    runtime: FakeRuntime,
-    orphan: (outcome: string) => void = () => undefined,
-  ): NodeFleet => {
+  const emptyFleet = (runtime: FakeRuntime, orphan: (outcome: string) => void = () => undefined): NodeFleet => {
     const folder = mkdtempSync(join(tmpdir(), 'esb-fleet-'));
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
     return createFleet({

@@ -52,17 +52,14 @@ describe('one shim of ten that hangs', () => {
     expect(lab.ready(stuck)).toMatchObject({ status: 'True', reason: 'Running' });
   });
 
-  it.each(['Running', 'Paused'] as const)(
-    'is found without a call, of a worker that rests %s',
-    async (rest) => {
-      const lab = await ten({ restingState: rest });
-      lab.runtime.hung.add(lab.container(stuck));
-      await lab.clock.advance(120_000);
-      expect(lab.runtime.hung.size).toBe(0);
-      expect(lab.runtime.count('destroy')).toBe(1);
-      expect(lab.phase(stuck)).toBe(rest);
-    },
-  );
+  it.each(['Running', 'Paused'] as const)('is found without a call, of a worker that rests %s', async (rest) => {
+    const lab = await ten({ restingState: rest });
+    lab.runtime.hung.add(lab.container(stuck));
+    await lab.clock.advance(120_000);
+    expect(lab.runtime.hung.size).toBe(0);
+    expect(lab.runtime.count('destroy')).toBe(1);
+    expect(lab.phase(stuck)).toBe(rest);
+  });
 
   it('keeps no call waiting that its worker can take, and cuts none off', async () => {
     const lab = await ten({ timeoutSeconds: 600 });
@@ -80,15 +77,9 @@ describe('one shim of ten that hangs', () => {
   });
 
   it.each([
-    [
-      'deleted',
-      (lab: FleetLab) => lab.fleet.apply(desiredFixture({ name: stuck, generation: 2, deleting: true })),
-    ],
+    ['deleted', (lab: FleetLab) => lab.fleet.apply(desiredFixture({ name: stuck, generation: 2, deleting: true }))],
     ['released', (lab: FleetLab) => lab.fleet.release(`uid-of-${stuck}`)],
-    [
-      'reshaped',
-      (lab: FleetLab) => lab.fleet.apply(desiredFixture({ name: stuck, generation: 2, shapeHash: 'v1-b' })),
-    ],
+    ['reshaped', (lab: FleetLab) => lab.fleet.apply(desiredFixture({ name: stuck, generation: 2, shapeHash: 'v1-b' }))],
   ] as const)('does not keep a worker that is %s', async (_, change) => {
     const lab = await ten({ pauseAfterSeconds: 10, restingState: 'Running' });
     lab.runtime.hung.add(lab.container(stuck));
@@ -177,60 +168,54 @@ describe('a containerd that answers nobody', () => {
   it.each([
     ['refuses', 'RuntimeUnavailable'],
     ['hangs', 'DeadlineExceeded'],
-  ])(
-    'and %s when the agent starts again: keeps nobody from calling what runs or is frozen',
-    async (_, code) => {
-      const before = await ten();
-      before.fleet.apply(desiredFixture({ name: 'frozen', restingState: 'Paused' }));
-      await settle();
-      for (const name of [...names, 'frozen']) {
-        await before.recorded((record) => record.served !== undefined, name);
-      }
-      const fault = { error: Object.assign(new DeadlineError('Tasks.List', 10_000), { code }) };
-      before.runtime.fail('list', ...Array.from({ length: 8 }, () => fault));
-      const lab = await before.restart();
-      lab.emulators.onCall = (call) => call.answer();
-      expect(await outcomes(lab, [...names, 'frozen'])).toEqual(answered(11));
-      await lab.clock.advance(30_000);
-      expect(await outcomes(lab, [...names, 'frozen'])).toEqual(answered(11));
-      expect(lab.runtime.count('destroy')).toBe(0);
-      expect(lab.runtime.containers.size).toBe(11);
-    },
-  );
+  ])('and %s when the agent starts again: keeps nobody from calling what runs or is frozen', async (_, code) => {
+    const before = await ten();
+    before.fleet.apply(desiredFixture({ name: 'frozen', restingState: 'Paused' }));
+    await settle();
+    for (const name of [...names, 'frozen']) {
+      await before.recorded((record) => record.served !== undefined, name);
+    }
+    const fault = { error: Object.assign(new DeadlineError('Tasks.List', 10_000), { code }) };
+    before.runtime.fail('list', ...Array.from({ length: 8 }, () => fault));
+    const lab = await before.restart();
+    lab.emulators.onCall = (call) => call.answer();
+    expect(await outcomes(lab, [...names, 'frozen'])).toEqual(answered(11));
+    await lab.clock.advance(30_000);
+    expect(await outcomes(lab, [...names, 'frozen'])).toEqual(answered(11));
+    expect(lab.runtime.count('destroy')).toBe(0);
+    expect(lab.runtime.containers.size).toBe(11);
+  });
 
   it.each([
     ['refuses', 'rests Absent', desiredFixture({ removeAfterSeconds: 10 }), undefined],
     ['hangs', 'rests Absent', desiredFixture({ removeAfterSeconds: 10 }), undefined],
     ['refuses', 'is replaced in its place', desiredFixture({ networkMode: 'Host' }), 'v1-b'],
     ['hangs', 'is replaced in its place', desiredFixture({ networkMode: 'Host' }), 'v1-b'],
-  ] as const)(
-    'and %s: costs a worker that %s no call, and removes it later',
-    async (how, _, desired, next) => {
-      const lab = await FleetLab.with(desired);
-      lab.emulators.onCall = (call) => call.answer();
-      lab.runtime.down = how === 'refuses';
-      lab.runtime.before = (operation) => {
-        const slow = Promise.withResolvers<void>();
-        const error = new EsbError(`${operation} had no answer`, {
-          code: 'RuntimeUnavailable',
-          retryable: true,
-        });
-        lab.clock.setTimer(() => slow.reject(error), 5_000);
-        return slow.promise;
-      };
-      if (next !== undefined) {
-        lab.fleet.apply({ ...desired, generation: 2, shapeHash: next });
-      }
-      await lab.clock.advance(20_000);
-      expect(await outcomes(lab, ['hello'])).toEqual(['Answered']);
-      await lab.clock.advance(20_000);
-      expect(await outcomes(lab, ['hello'])).toEqual(['Answered']);
-      lab.runtime.down = false;
-      lab.runtime.before = () => Promise.resolve();
-      await lab.clock.advance(30_000);
-      expect(lab.task()).toBeUndefined();
-    },
-  );
+  ] as const)('and %s: costs a worker that %s no call, and removes it later', async (how, _, desired, next) => {
+    const lab = await FleetLab.with(desired);
+    lab.emulators.onCall = (call) => call.answer();
+    lab.runtime.down = how === 'refuses';
+    lab.runtime.before = (operation) => {
+      const slow = Promise.withResolvers<void>();
+      const error = new EsbError(`${operation} had no answer`, {
+        code: 'RuntimeUnavailable',
+        retryable: true,
+      });
+      lab.clock.setTimer(() => slow.reject(error), 5_000);
+      return slow.promise;
+    };
+    if (next !== undefined) {
+      lab.fleet.apply({ ...desired, generation: 2, shapeHash: next });
+    }
+    await lab.clock.advance(20_000);
+    expect(await outcomes(lab, ['hello'])).toEqual(['Answered']);
+    await lab.clock.advance(20_000);
+    expect(await outcomes(lab, ['hello'])).toEqual(['Answered']);
+    lab.runtime.down = false;
+    lab.runtime.before = () => Promise.resolve();
+    await lab.clock.advance(30_000);
+    expect(lab.task()).toBeUndefined();
+  });
 
   it('leaves a worker callable that was to be settled', async () => {
     const lab = await FleetLab.with(desiredFixture({ restingState: 'Paused', pauseAfterSeconds: 600 }));
@@ -358,11 +343,7 @@ describe('a container that cannot be removed', () => {
   const another = { generation: 2, shapeHash: 'v1-b' };
 
   it.each([
-    [
-      'deleted',
-      (lab: FleetLab) => lab.fleet.apply(desiredFixture({ generation: 2, deleting: true })),
-      'True',
-    ],
+    ['deleted', (lab: FleetLab) => lab.fleet.apply(desiredFixture({ generation: 2, deleting: true })), 'True'],
     ['released', (lab: FleetLab) => lab.fleet.release('uid-of-hello'), undefined],
   ] as const)('does not keep a worker that is %s, and keeps what it takes', async (_, change, cleanedUp) => {
     const lab = await FleetLab.with(desiredFixture());
@@ -376,9 +357,7 @@ describe('a container that cannot be removed', () => {
     await lab.clock.advance(70_000);
     expect(lab.fleet.view('uid-of-hello')?.conditions.CleanedUp?.status).toBe(cleanedUp);
     expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
-    expect(lab.fleet.setAside()).toMatchObject([
-      { containerId: lab.container(), name: 'hello', memoryMiB: 144 },
-    ]);
+    expect(lab.fleet.setAside()).toMatchObject([{ containerId: lab.container(), name: 'hello', memoryMiB: 144 }]);
     lab.runtime.undying.clear();
     await lab.clock.advance(61_000);
     expect(lab.runtime.containers.size).toBe(0);

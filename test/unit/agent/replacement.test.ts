@@ -247,13 +247,9 @@ describe('a replacement', () => {
     lab.fleet.apply(fresh);
     await settle();
     lab.fleet.apply(desiredFixture({ generation: 3 }));
-    await waitFor(
-      'the log of the attempt to go',
-      () => lab.runtime.operations.at(-1) === `destroy ${b(lab)}`,
-      {
-        everyMs: 1,
-      },
-    );
+    await waitFor('the log of the attempt to go', () => lab.runtime.operations.at(-1) === `destroy ${b(lab)}`, {
+      everyMs: 1,
+    });
     await untilOnly(lab, a(lab));
     expect(lab.ready()?.reason).toBe('Running');
     expect(lab.runtime.count('destroy')).toBe(1);
@@ -464,50 +460,47 @@ describe('an agent that starts again in the middle of a replacement', () => {
   ] as const;
 
   for (const state of ['Running', 'Paused'] as const) {
-    it.each(points)(
-      `finishes that of a worker that rests ${state} when the %s`,
-      async (_, operation, unseen) => {
-        const before = await start(desiredFixture({ restingState: state }));
-        const reached = Promise.withResolvers<void>();
-        before.runtime.before = (each, containerId) => {
-          if (each !== operation || (operation !== 'destroy' && containerId !== b(before))) {
-            return Promise.resolve();
-          }
-          reached.resolve();
-          return new Promise(() => undefined);
-        };
-        before.fleet.apply(desiredFixture({ ...fresh, restingState: state }));
-        if (operation === 'pause' && state === 'Running') {
-          await settle();
-        } else {
-          await reached.promise;
+    it.each(points)(`finishes that of a worker that rests ${state} when the %s`, async (_, operation, unseen) => {
+      const before = await start(desiredFixture({ restingState: state }));
+      const reached = Promise.withResolvers<void>();
+      before.runtime.before = (each, containerId) => {
+        if (each !== operation || (operation !== 'destroy' && containerId !== b(before))) {
+          return Promise.resolve();
         }
-        before.runtime.before = () => Promise.resolve();
-        const present = before.runtime.containers.get(a(before));
-        if (unseen && operation === 'ensure' && present !== undefined) {
-          before.runtime.put({
-            ...present,
-            containerId: b(before),
-            shapeHash: 'v1-b',
-            address: { ip: '10.234.0.9', port: 8080 },
-            task: { kind: 'Running', pid: 2 },
-          });
-        } else if (unseen && before.runtime.taskOf(b(before)) === 'Running') {
-          before.runtime.foreign('Paused', b(before));
-        }
-        await before.recorded((record) => record.desired.shapeHash === 'v1-b');
-        const lab = await before.restart();
-        lab.emulators.onCall = (call) => call.answer();
-        expect(lab.fleet.view(uid)?.conditions.Ready.status).toBe('True');
-        await untilOnly(lab, b(lab));
-        await lab.clock.advance(1_000);
-        expect(lab.phase()).toBe(state);
-        expect(lab.runtime.taskOf(b(lab))).toBe(state);
-        expect(lab.fleet.view(uid)).toMatchObject({ containerId: b(lab), restartCount: 0 });
-        expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
-        expect(lab.emulators.violations).toEqual([]);
-      },
-    );
+        reached.resolve();
+        return new Promise(() => undefined);
+      };
+      before.fleet.apply(desiredFixture({ ...fresh, restingState: state }));
+      if (operation === 'pause' && state === 'Running') {
+        await settle();
+      } else {
+        await reached.promise;
+      }
+      before.runtime.before = () => Promise.resolve();
+      const present = before.runtime.containers.get(a(before));
+      if (unseen && operation === 'ensure' && present !== undefined) {
+        before.runtime.put({
+          ...present,
+          containerId: b(before),
+          shapeHash: 'v1-b',
+          address: { ip: '10.234.0.9', port: 8080 },
+          task: { kind: 'Running', pid: 2 },
+        });
+      } else if (unseen && before.runtime.taskOf(b(before)) === 'Running') {
+        before.runtime.foreign('Paused', b(before));
+      }
+      await before.recorded((record) => record.desired.shapeHash === 'v1-b');
+      const lab = await before.restart();
+      lab.emulators.onCall = (call) => call.answer();
+      expect(lab.fleet.view(uid)?.conditions.Ready.status).toBe('True');
+      await untilOnly(lab, b(lab));
+      await lab.clock.advance(1_000);
+      expect(lab.phase()).toBe(state);
+      expect(lab.runtime.taskOf(b(lab))).toBe(state);
+      expect(lab.fleet.view(uid)).toMatchObject({ containerId: b(lab), restartCount: 0 });
+      expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
+      expect(lab.emulators.violations).toEqual([]);
+    });
   }
 
   it('loses nothing with its record: the earlier one serves until the new one is seen ready', async () => {

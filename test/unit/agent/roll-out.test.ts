@@ -15,9 +15,7 @@ function upToDate(lab: FleetLab): ConditionView | undefined {
 function holdFresh(lab: FleetLab): () => Promise<void> {
   const gate = Promise.withResolvers<void>();
   lab.runtime.before = (operation, containerId) =>
-    operation === 'ensure' && containerId === lab.container('hello', 'v1-b')
-      ? gate.promise
-      : Promise.resolve();
+    operation === 'ensure' && containerId === lab.container('hello', 'v1-b') ? gate.promise : Promise.resolve();
   return async () => {
     gate.resolve();
     await settle();

@@ -36,9 +36,7 @@ describe('imagePullPolicyOf', () => {
   });
 
   it('is what the owner says', () => {
-    expect(imagePullPolicyOf(workerFixture({ spec: { image: 'hello', imagePullPolicy: 'Never' } }))).toBe(
-      'Never',
-    );
+    expect(imagePullPolicyOf(workerFixture({ spec: { image: 'hello', imagePullPolicy: 'Never' } }))).toBe('Never');
   });
 });
 
@@ -75,9 +73,7 @@ describe('transition', () => {
 
   it('takes the present time when the status changes or there was none', () => {
     const stamp = '2026-11-14T12:30:15Z';
-    expect(transition({ status: 'False', lastTransitionTime: old }, draft, now).lastTransitionTime).toBe(
-      stamp,
-    );
+    expect(transition({ status: 'False', lastTransitionTime: old }, draft, now).lastTransitionTime).toBe(stamp);
     expect(transition(undefined, draft, now).lastTransitionTime).toBe(stamp);
   });
 });
@@ -109,16 +105,13 @@ describe('checkDefinition', () => {
     });
   });
 
-  it.each([installed('0'), installed(), installed('one')])(
-    'says what to do about an old one',
-    (definition) => {
-      expect(checkDefinition('lambdaworkers.esb.dev', definition)).toMatchObject({
-        ok: false,
-        reason: 'DefinitionTooOld',
-        message: expect.stringContaining('crds/') as string,
-      });
-    },
-  );
+  it.each([installed('0'), installed(), installed('one')])('says what to do about an old one', (definition) => {
+    expect(checkDefinition('lambdaworkers.esb.dev', definition)).toMatchObject({
+      ok: false,
+      reason: 'DefinitionTooOld',
+      message: expect.stringContaining('crds/') as string,
+    });
+  });
 
   it('does not accept one by which a status with the list of leaving workers is refused', () => {
     expect(checkDefinition('lambdanodes.esb.dev', installed('3'))).toMatchObject({

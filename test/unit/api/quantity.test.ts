@@ -19,12 +19,9 @@ describe('parseQuantity', () => {
     expect(parseQuantity(text)).toBe(value);
   });
 
-  it.each(['', 'Mi', '128 Mi', '128MiB', '1,5', 'abc', '0x10', '1e'])(
-    'does not take "%s" for one',
-    (text) => {
-      expect(parseQuantity(text)).toBeUndefined();
-    },
-  );
+  it.each(['', 'Mi', '128 Mi', '128MiB', '1,5', 'abc', '0x10', '1e'])('does not take "%s" for one', (text) => {
+    expect(parseQuantity(text)).toBeUndefined();
+  });
 });
 
 describe('quantityToMiB', () => {

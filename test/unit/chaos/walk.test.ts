@@ -25,9 +25,10 @@ describe('a walk', () => {
         'delete',
         'call',
         'crash',
-        ...['agent', 'containerd', 'shim', 'chaos-', 'gateway', 'controller', 'API server'].flatMap(
-          (part) => [`SIGKILL ${part}`, `SIGSTOP ${part}`],
-        ),
+        ...['agent', 'containerd', 'shim', 'chaos-', 'gateway', 'controller', 'API server'].flatMap((part) => [
+          `SIGKILL ${part}`,
+          `SIGSTOP ${part}`,
+        ]),
         'plugin bridge',
         'plugin host-local',
         'disk of node-',
@@ -91,12 +92,8 @@ describe('a walk', () => {
   it('stops a shim for good and containerd for 60 s within 300 steps, whatever the seed', () => {
     for (const seed of [0, 1, 91, 20_261_125]) {
       const texts = steps(300, { seed }).map(({ action }) => actionText(action));
-      expect(texts.filter((text) => /^SIGSTOP shim of chaos-.. for good$/.test(text)).length).toBeGreaterThan(
-        3,
-      );
-      expect(texts.filter((text) => /^outage of containerd of node-. for 60000 ms$/.test(text))).toHaveLength(
-        2,
-      );
+      expect(texts.filter((text) => /^SIGSTOP shim of chaos-.. for good$/.test(text)).length).toBeGreaterThan(3);
+      expect(texts.filter((text) => /^outage of containerd of node-. for 60000 ms$/.test(text))).toHaveLength(2);
     }
   });
 

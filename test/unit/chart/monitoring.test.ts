@@ -127,10 +127,7 @@ describe("what is asked of Prometheus' expressions", () => {
       'sum(rate(esb_gateway_call_total[5m]))',
       ['esb_gateway_call_total is no counter', 'there is no metric esb_gateway_call_total'],
     ],
-    [
-      'esb_gateway_calls_total{function="f", result="ok"} > 0',
-      ['esb_gateway_calls_total has no label result'],
-    ],
+    ['esb_gateway_calls_total{function="f", result="ok"} > 0', ['esb_gateway_calls_total has no label result']],
     ['sum by (node, phase, kind) (esb_agent_workers)', ['nothing has the label kind']],
     ['rate(esb_agent_workers[5m])', ['esb_agent_workers is no counter']],
     ['1 > 0', ['reads no metric']],
@@ -144,16 +141,13 @@ describe('the alerts of the chart', () => {
     expect(faultsOf(expr)).toEqual([]);
   });
 
-  it.each(rules)(
-    '$alert says what happened, by labels that its expression leaves',
-    ({ expr, annotations }) => {
-      expect(Object.keys(annotations).toSorted()).toEqual(['description', 'summary']);
-      const labels = Object.values(annotations).flatMap((text) => [...text.matchAll(/\$labels\.(\w+)/g)]);
-      for (const [, label] of labels) {
-        expect(expr).toMatch(new RegExp(`by \\([^)]*\\b${label}\\b`));
-      }
-    },
-  );
+  it.each(rules)('$alert says what happened, by labels that its expression leaves', ({ expr, annotations }) => {
+    expect(Object.keys(annotations).toSorted()).toEqual(['description', 'summary']);
+    const labels = Object.values(annotations).flatMap((text) => [...text.matchAll(/\$labels\.(\w+)/g)]);
+    for (const [, label] of labels) {
+      expect(expr).toMatch(new RegExp(`by \\([^)]*\\b${label}\\b`));
+    }
+  });
 });
 
 describe('the dashboard of the chart', () => {

@@ -79,9 +79,7 @@ describe('esb invoke', { timeout: 60_000 }, () => {
     await writeFile(file, '{"custom":{"a":1}}');
     for (const given of ['{"custom":{"a":1}}', `@${file}`]) {
       expect((await esb('hello', '--client-context', given)).code).toBe(0);
-      expect(Buffer.from(agent.calls.at(-1)?.clientContext ?? '', 'base64').toString()).toBe(
-        '{"custom":{"a":1}}',
-      );
+      expect(Buffer.from(agent.calls.at(-1)?.clientContext ?? '', 'base64').toString()).toBe('{"custom":{"a":1}}');
     }
     const { code, stderr } = await esb('hello', '--client-context', 'none');
     expect(code).toBe(1);

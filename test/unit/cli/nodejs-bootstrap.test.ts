@@ -62,15 +62,11 @@ describe('the client of the image nodejs-base', () => {
     ['an ES module', { 'index.mjs': module }],
     ['a CommonJS module', { 'index.cjs': common }],
     ['a .js, which is CommonJS by itself', { 'index.js': common }],
-    [
-      'a .js that package.json makes an ES module',
-      { 'index.js': module, 'package.json': '{"type":"module"}' },
-    ],
+    ['a .js that package.json makes an ES module', { 'index.js': module, 'package.json': '{"type":"module"}' }],
     [
       'exports that are not seen by name',
       {
-        'index.js':
-          'const all = {}; all.handler = async ({ name }) => `Hello, ${name}`; module.exports = { ...all };',
+        'index.js': 'const all = {}; all.handler = async ({ name }) => `Hello, ${name}`; module.exports = { ...all };',
       },
     ],
     [

@@ -2,13 +2,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type LambdaNode, lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import type { CommandContext } from '../../../src/cli/command-context.ts';
-import {
-  type RetireOptions,
-  removeLeftovers,
-  retireNodes,
-  runRetire,
-  whyNotLeft,
-} from '../../../src/cli/retire.ts';
+import { type RetireOptions, removeLeftovers, retireNodes, runRetire, whyNotLeft } from '../../../src/cli/retire.ts';
 import { configMaps, leases, secrets } from '../../../src/kube/api/resource-types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { startFakeApiServer } from '../../support/fake-api-server.ts';
@@ -49,8 +43,7 @@ async function world() {
       ...(retired === undefined ? {} : { status: { conditions: [condition] } }),
     } as LambdaNode);
   };
-  const lease = (name: string): void =>
-    void api.put(leases, { metadata: { name, namespace: 'esb-system' }, spec: {} });
+  const lease = (name: string): void => void api.put(leases, { metadata: { name, namespace: 'esb-system' }, spec: {} });
   const worker = (finalizers: readonly string[]): void =>
     void api.put(lambdaWorkers, {
       metadata: { name: 'hello', namespace: 'default', finalizers },

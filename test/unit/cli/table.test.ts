@@ -68,9 +68,7 @@ it('shows that a message in WHY is longer than the column', () => {
   const worker = workerFixture({
     status: {
       phase: 'Failed',
-      conditions: [
-        { type: 'Ready', status: 'False', reason: 'StartFailed', message, lastTransitionTime: at },
-      ],
+      conditions: [{ type: 'Ready', status: 'False', reason: 'StartFailed', message, lastTransitionTime: at }],
     },
   });
   const why = rowOf(worker, Date.parse(at)).at(-1);

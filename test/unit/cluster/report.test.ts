@@ -9,9 +9,7 @@ describe('the report of the cluster run', () => {
       text += part;
     });
     report.diagnose = () => Promise.resolve('what the cluster says');
-    const first = await report.check('one', () =>
-      Promise.reject(new Error('broken', { cause: new Error('a wire') })),
-    );
+    const first = await report.check('one', () => Promise.reject(new Error('broken', { cause: new Error('a wire') })));
     const second = await report.check('two', () => Promise.resolve('fine'));
     expect([first, second]).toEqual([false, true]);
     expect(report.failed).toEqual(['one']);

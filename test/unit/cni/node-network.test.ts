@@ -23,8 +23,8 @@ class FakeNode {
   routes = ROUTES;
   rules = false;
   /** Decides what a plugin answers instead of success. */
-  plugin: (command: string, type: string) => Promise<CommandResult | undefined> | CommandResult | undefined =
-    () => undefined;
+  plugin: (command: string, type: string) => Promise<CommandResult | undefined> | CommandResult | undefined = () =>
+    undefined;
   #address = 1;
   #now = 0;
 
@@ -152,12 +152,7 @@ describe('the network of a node', () => {
     const node = await fakeNode();
     const network = node.network();
     await network.start();
-    await Promise.all([
-      network.attach('one'),
-      network.detach('one'),
-      network.attach('one'),
-      network.detach('one'),
-    ]);
+    await Promise.all([network.attach('one'), network.detach('one'), network.attach('one'), network.detach('one')]);
     expect(await network.list()).toEqual([]);
     expect(node.pinned.size).toBe(0);
   });
@@ -176,9 +171,7 @@ describe('the network of a node', () => {
       }
       return undefined;
     };
-    const attached = await Promise.all(
-      Array.from({ length: 20 }, (_, index) => network.attach(`w-${index}`)),
-    );
+    const attached = await Promise.all(Array.from({ length: 20 }, (_, index) => network.attach(`w-${index}`)));
     expect(new Set(attached.map(({ netnsPath }) => netnsPath)).size).toBe(20);
     expect(most).toBe(4);
   });
@@ -232,9 +225,7 @@ describe('the network of a node', () => {
     await waitFor('the longest wait', () => waits.filter((wait) => wait === 30_000).length > 1, {
       everyMs: 2,
     });
-    expect(waits.filter((wait) => wait >= 1000).slice(0, 6)).toEqual([
-      1000, 2000, 4000, 8000, 16_000, 30_000,
-    ]);
+    expect(waits.filter((wait) => wait >= 1000).slice(0, 6)).toEqual([1000, 2000, 4000, 8000, 16_000, 30_000]);
     expect(most).toBe(1);
     expect(await network.health()).toMatchObject({ ok: false, reason: 'AttachFailed' });
     node.plugin = () => undefined;
@@ -417,11 +408,7 @@ describe('the rules of a node', () => {
       subnets: [parseIpRange('10.234.0.0/16')],
       deniedRanges: ['203.0.113.0/24'],
     });
-    expect(text.split('\n').slice(0, 3)).toEqual([
-      'table inet esb',
-      'delete table inet esb',
-      'table inet esb {',
-    ]);
+    expect(text.split('\n').slice(0, 3)).toEqual(['table inet esb', 'delete table inet esb', 'table inet esb {']);
     expect(text).toContain('elements = { 203.0.113.0/24 }');
   });
 

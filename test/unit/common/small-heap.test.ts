@@ -24,8 +24,6 @@ async function peakHeap(prelude: string): Promise<number> {
 
 test('a process whose heap is to stay small takes less memory for the same work', async () => {
   const usual = await peakHeap('');
-  const small = await peakHeap(
-    `import { keepHeapSmall } from ${JSON.stringify(smallHeap)}; keepHeapSmall();`,
-  );
+  const small = await peakHeap(`import { keepHeapSmall } from ${JSON.stringify(smallHeap)}; keepHeapSmall();`);
   expect(small).toBeLessThan(usual * 0.7);
 });

@@ -1,11 +1,7 @@
 import { expect, it, onTestFinished } from 'vitest';
 import { lambdaNodes } from '../../../src/api/lambda-node.ts';
 import { lambdaWorkers } from '../../../src/api/lambda-worker.ts';
-import {
-  DEFINITION_NAMES,
-  SCHEMA_REVISION,
-  SCHEMA_REVISION_ANNOTATION,
-} from '../../../src/api/schema-revision.ts';
+import { DEFINITION_NAMES, SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION } from '../../../src/api/schema-revision.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { runController } from '../../../src/controller/main.ts';
 import {

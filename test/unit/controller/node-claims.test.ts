@@ -82,9 +82,9 @@ it('whatever a LambdaNode says, its node gets no worker that its Node does not b
         nodeName: 'node-1',
       });
       // Nothing that is larger than its Node.
-      expect(
-        place({ memoryMiB: 1_025, takesRoom: true, nodeSelector: { zone: 'b' } }, candidates),
-      ).toMatchObject({ kind: 'refused' });
+      expect(place({ memoryMiB: 1_025, takesRoom: true, nodeSelector: { zone: 'b' } }, candidates)).toMatchObject({
+        kind: 'refused',
+      });
       place(
         {
           memoryMiB: 128,

@@ -134,10 +134,6 @@ describe('a call to the engine', () => {
       }
     };
     await expect(follow()).rejects.toMatchObject({ code: 'Aborted' });
-    expect(seen).toEqual([
-      'begun',
-      { action: 'die', containerName: 'hello-1' },
-      { action: 'x', containerName: '' },
-    ]);
+    expect(seen).toEqual(['begun', { action: 'die', containerName: 'hello-1' }, { action: 'x', containerName: '' }]);
   });
 });

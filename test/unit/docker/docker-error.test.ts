@@ -27,16 +27,13 @@ describe('an error of the engine', () => {
     expect(dockerError('docker version', error).message).toBe('docker version: it broke');
   });
 
-  it.each(['ENOENT', 'ECONNREFUSED', 'EACCES', 'ECONNRESET'])(
-    'of the connection, %s, may be tried again',
-    (code) => {
-      const error = Object.assign(new Error(`connect ${code}`), { code });
-      expect(dockerError('docker version', error)).toMatchObject({
-        code: 'RuntimeUnavailable',
-        retryable: true,
-      });
-    },
-  );
+  it.each(['ENOENT', 'ECONNREFUSED', 'EACCES', 'ECONNRESET'])('of the connection, %s, may be tried again', (code) => {
+    const error = Object.assign(new Error(`connect ${code}`), { code });
+    expect(dockerError('docker version', error)).toMatchObject({
+      code: 'RuntimeUnavailable',
+      retryable: true,
+    });
+  });
 
   it('of an answer that ends in the middle may be tried again', () => {
     expect(dockerError('docker events', new Error('aborted')).code).toBe('RuntimeUnavailable');

@@ -31,9 +31,7 @@ describe('the log of a container', () => {
         fc.array(fc.nat(400), { maxLength: 10 }),
         async (lines, cuts) => {
           const whole = Buffer.concat(lines.map(([text, stream]) => frame(`${TIME} ${text}\n`, stream)));
-          const edges = [0, ...cuts.map((cut) => Math.min(cut, whole.length)), whole.length].toSorted(
-            (a, b) => a - b,
-          );
+          const edges = [0, ...cuts.map((cut) => Math.min(cut, whole.length)), whole.length].toSorted((a, b) => a - b);
           const chunks = edges.slice(1).map((edge, index) => whole.subarray(edges[index], edge));
           const frames = await read(...chunks);
           expect(frames.map(({ data }) => data.toString())).toEqual(lines.map(([text]) => `${text}\n`));

@@ -76,11 +76,7 @@ describe('token reviewer', () => {
   });
 
   it.each<[string, TokenReview['status'], string]>([
-    [
-      'that is not known',
-      { authenticated: false, error: 'invalid bearer token' },
-      'UnrecognizedClientException',
-    ],
+    ['that is not known', { authenticated: false, error: 'invalid bearer token' }, 'UnrecognizedClientException'],
     ['that has expired', { authenticated: false, error: 'token has expired' }, 'ExpiredTokenException'],
     ['for the API server alone', { ...accepted, audiences: [] }, 'UnrecognizedClientException'],
     ['for another audience', { ...accepted, audiences: ['other'] }, 'UnrecognizedClientException'],

@@ -53,13 +53,9 @@ describe('an agent that claims a worker of another node', () => {
     const [, two] = lab.agents;
     two?.put({ name: 'late', epoch: 7 });
     await delay(20);
-    lab.workers.put(
-      workerFixture({ name: 'late', status: { assignment: { nodeName: 'node-1', epoch: 7 } } }),
-    );
+    lab.workers.put(workerFixture({ name: 'late', status: { assignment: { nodeName: 'node-1', epoch: 7 } } }));
     expect(lab.gateway.view.worker('uid-of-late')?.holding).toBeUndefined();
-    lab.workers.put(
-      workerFixture({ name: 'late', status: { assignment: { nodeName: 'node-2', epoch: 8 } } }),
-    );
+    lab.workers.put(workerFixture({ name: 'late', status: { assignment: { nodeName: 'node-2', epoch: 8 } } }));
     two?.put({ name: 'late', epoch: 8 });
     expect((await lab.invoke('late')).StatusCode).toBe(200);
     expect(two?.calls[0]).toMatchObject({ epoch: 8 });
@@ -71,9 +67,7 @@ describe('an agent that invents workers', () => {
     const lab = await gatewayLab();
     const liar = await startHostileAgent('node-9');
     const invented = Array.from({ length: INVENTED }, (_, index) => state(`invented-${index}`));
-    lab.workers.put(
-      workerFixture({ name: 'real', status: { assignment: { nodeName: 'node-9', epoch: 1 } } }),
-    );
+    lab.workers.put(workerFixture({ name: 'real', status: { assignment: { nodeName: 'node-9', epoch: 1 } } }));
     liar.onStream((path) => (path.endsWith('/Watch') ? [snapshot(...invented, state('real'))] : []));
     lab.nodes.put(liar.node);
     await waitFor('the Watch', () => lab.gateway.view.connected.has('node-9'));
@@ -104,10 +98,7 @@ describe('a LambdaNode', () => {
     ]) {
       lab.nodes.put({ ...liar.node, status: { ...liar.node.status, certificate } });
     }
-    await waitFor(
-      'the refusals',
-      () => lines.filter(({ msg }) => msg.includes('cannot be read')).length === 4,
-    );
+    await waitFor('the refusals', () => lines.filter(({ msg }) => msg.includes('cannot be read')).length === 4);
     await delay(100);
     expect(liar.connections()).toBe(0);
     expect((await lab.invoke('hello')).StatusCode).toBe(200);
@@ -142,15 +133,10 @@ describe('a LambdaNode', () => {
         .map(([at, put]) => certificate.slice(0, at) + put + certificate.slice(at + put.length)),
     );
     await fc.assert(
-      fc.asyncProperty(
-        fc.constantFrom('evil-1', 'evil-2'),
-        text,
-        pem,
-        async (name, endpoint, certificate) => {
-          lab.nodes.put(nodeFixture({ name, status: { endpoint, certificate } }));
-          await delay(2);
-        },
-      ),
+      fc.asyncProperty(fc.constantFrom('evil-1', 'evil-2'), text, pem, async (name, endpoint, certificate) => {
+        lab.nodes.put(nodeFixture({ name, status: { endpoint, certificate } }));
+        await delay(2);
+      }),
       { numRuns: 300 },
     );
     // Attempts to connect go on in the background.
@@ -161,15 +147,7 @@ describe('a LambdaNode', () => {
 
 const anyText = fc.oneof(
   fc.string({ maxLength: 30 }),
-  fc.constantFrom(
-    'running',
-    'a\r\nb: c',
-    '\u0000',
-    'x'.repeat(100_000),
-    'WorkerExited',
-    'QueueFull',
-    '__proto__',
-  ),
+  fc.constantFrom('running', 'a\r\nb: c', '\u0000', 'x'.repeat(100_000), 'WorkerExited', 'QueueFull', '__proto__'),
 );
 const anyNumber = fc.oneof(
   fc.integer(),
@@ -204,10 +182,7 @@ const anyTrailer = fc.record(
     reason: anyText,
     message: anyText,
     stamp: fc.oneof(anyText, fc.constantFrom('2026-02-31T00:00:00Z', '2026-11-01T00:00:00.000001Z')),
-    timings: fc.record(
-      { queued: anyNumber, wake: anyNumber, run: anyNumber, start: anyText },
-      { requiredKeys: [] },
-    ),
+    timings: fc.record({ queued: anyNumber, wake: anyNumber, run: anyNumber, start: anyText }, { requiredKeys: [] }),
     logTail: fc.uint8Array({ maxLength: 6_000 }).map((bytes) => Buffer.from(bytes)),
   },
   { requiredKeys: [] },
@@ -226,9 +201,7 @@ const anyMessage = fc.oneof(
   anyEvent.map(agentMessages.watchEvent),
   anyAnswer.map(agentMessages.answer),
   fc.record({ call: fc.nat(3), answer: anyAnswer }).map(agentMessages.many),
-  fc
-    .record({ call: fc.nat(3), failure: fc.record({ code: anyText, message: anyText }) })
-    .map(agentMessages.many),
+  fc.record({ call: fc.nat(3), failure: fc.record({ code: anyText, message: anyText }) }).map(agentMessages.many),
   anyBytes,
 );
 const anyHeaderText = fc.constantFrom('0', '5', '14', '99', '', 'x', '-1', '%zz', 'a'.repeat(5_000));
@@ -252,9 +225,7 @@ describe('an agent that says anything', () => {
     lab.agent.onInvoke((call) => call.answer('"honest"'));
     await lab.addWorker('hello', { epoch: 1 });
     const liar = await startHostileAgent('node-9');
-    lab.workers.put(
-      workerFixture({ name: 'evil', status: { assignment: { nodeName: 'node-9', epoch: 1 } } }),
-    );
+    lab.workers.put(workerFixture({ name: 'evil', status: { assignment: { nodeName: 'node-9', epoch: 1 } } }));
     const own = state('evil');
     const script = fc.array(anyStep, { maxLength: 5 });
     await fc.assert(

@@ -6,12 +6,7 @@ import { LambdaError } from '../../../src/gateway/lambda/lambda-error.ts';
 import { type GatewayLab, type GatewayLabOptions, gatewayLab } from '../../support/gateway-lab.ts';
 import { ALICE, keyedAccess } from '../../support/keyed-access.ts';
 import { openSocket } from '../../support/raw-http.ts';
-import {
-  invokePath,
-  type RequestToSign,
-  signedRequest,
-  type WholeRequest,
-} from '../../support/signed-request.ts';
+import { invokePath, type RequestToSign, signedRequest, type WholeRequest } from '../../support/signed-request.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
 
@@ -46,9 +41,7 @@ async function begin(
   for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
     headers.push(`${rawHeaders[at]}: ${rawHeaders[at + 1]}`);
   }
-  socket.write(
-    [`${method} ${target} HTTP/1.1`, ...headers, `content-length: ${announced}`, '', ''].join('\r\n'),
-  );
+  socket.write([`${method} ${target} HTTP/1.1`, ...headers, `content-length: ${announced}`, '', ''].join('\r\n'));
   socket.write(Buffer.alloc(sent, 32));
   return { socket, status: () => Number(text.slice(9, 12)), text: () => text };
 }
@@ -64,12 +57,7 @@ async function heldBytes({ gateway }: GatewayLab): Promise<number> {
 }
 
 /** Requests that are refused before any of the body has been read. */
-async function expectRefused(
-  lab: GatewayLab,
-  request: WholeRequest,
-  status: number,
-  error: string,
-): Promise<Sending> {
+async function expectRefused(lab: GatewayLab, request: WholeRequest, status: number, error: string): Promise<Sending> {
   const sending = await begin(lab, request, { announced: 6 * MIB, sent: 5 * MIB });
   await waitFor('an answer', () => sending.status() > 0, { everyMs: 5 });
   expect(sending.status()).toBe(status);
@@ -90,12 +78,7 @@ describe('no body is read', () => {
   it('of somebody who is nobody, or names a key that is not known', async () => {
     const lab = await bodyLab();
     const request = await ofPython();
-    await expectRefused(
-      lab,
-      { ...request, rawHeaders: ['host', 'h'] },
-      403,
-      'MissingAuthenticationTokenException',
-    );
+    await expectRefused(lab, { ...request, rawHeaders: ['host', 'h'] }, 403, 'MissingAuthenticationTokenException');
     const unknown = await signedRequest({ ...ALICE, accessKeyId: 'NOBODY' }, { applyChecksum: false });
     await expectRefused(lab, unknown, 403, 'UnrecognizedClientException');
   });
@@ -124,10 +107,7 @@ describe('no body is read', () => {
     const limits = gatewayLimits({ ...DEFAULT_LIMIT_FLAGS, callerRate: 1, callerBurst: 2 });
     const lab = await bodyLab({ limits });
     for (let index = 0; index < 5; index += 1) {
-      const wrong = await signedRequest(
-        { ...ALICE, secretAccessKey: 'x'.repeat(40) },
-        { applyChecksum: false },
-      );
+      const wrong = await signedRequest({ ...ALICE, secretAccessKey: 'x'.repeat(40) }, { applyChecksum: false });
       const sending = await begin(lab, wrong, { announced: 2, sent: 2 });
       await waitFor('an answer', () => sending.status() > 0, { everyMs: 5 });
       expect(sending.status()).toBe(403);
@@ -164,9 +144,7 @@ describe('bodies that name a key and are not proved', () => {
   }, async () => {
     const lab = await bodyLab();
     const slow = await Promise.all(
-      Array.from({ length: 6 }, async () =>
-        begin(lab, await ofPython(), { announced: 4 * MIB, sent: 4 * MIB - 1 }),
-      ),
+      Array.from({ length: 6 }, async () => begin(lab, await ofPython(), { announced: 4 * MIB, sent: 4 * MIB - 1 })),
     );
     await waitFor('two of them to be held', async () => (await heldBytes(lab)) >= 8 * MIB - 2, {
       everyMs: 10,

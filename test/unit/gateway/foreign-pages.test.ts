@@ -6,14 +6,9 @@ import { converse } from '../../support/raw-http.ts';
 import { invokePath, signedRequest } from '../../support/signed-request.ts';
 
 /** The status of a call with these headers. */
-async function call(
-  url: string,
-  headers: Readonly<Record<string, string | string[] | undefined>>,
-): Promise<number> {
+async function call(url: string, headers: Readonly<Record<string, string | string[] | undefined>>): Promise<number> {
   const { port } = new URL(url);
-  const all = Object.entries({ 'content-length': '2', ...headers }).map(
-    ([name, value]) => `${name}: ${String(value)}`,
-  );
+  const all = Object.entries({ 'content-length': '2', ...headers }).map(([name, value]) => `${name}: ${String(value)}`);
   const pieces = [Buffer.from([`POST ${invokePath('hello')} HTTP/1.1`, ...all, '', '{}'].join('\r\n'))];
   const { answers } = await converse(
     Number(port),
@@ -52,13 +47,7 @@ describe('where nobody is asked who they are', () => {
   it('a gateway on the loopback goes by no name that somebody else may have led there', async () => {
     const lab = await gatewayLab({ gateway: { access: createOpenAccess(() => true) } });
     await lab.addWorker('hello');
-    for (const host of [
-      'evil.com',
-      'evil.com:9080',
-      'localhost.evil.com',
-      'a.local.evil.com',
-      '127.0.0.1.nip.io',
-    ]) {
+    for (const host of ['evil.com', 'evil.com:9080', 'localhost.evil.com', 'a.local.evil.com', '127.0.0.1.nip.io']) {
       expect(await call(lab.url, { host }), host).toBe(403);
     }
     for (const host of [

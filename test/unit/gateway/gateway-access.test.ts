@@ -1,10 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
-import {
-  type AccessFlags,
-  createGatewayAccess,
-  type GatewayAccess,
-} from '../../../src/gateway/gateway-access.ts';
+import { type AccessFlags, createGatewayAccess, type GatewayAccess } from '../../../src/gateway/gateway-access.ts';
 import { type Secret, secrets } from '../../../src/kube/api/resource-types.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { gatewayFlags } from '../../../src/options/gateway.ts';

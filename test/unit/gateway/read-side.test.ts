@@ -131,11 +131,7 @@ describe('what a function does not have is answered as in Lambda', () => {
   it.each([
     ['GetPolicy', new GetPolicyCommand({ FunctionName: 'hello' }), 'ResourceNotFoundException'],
     ['GetAlias', new GetAliasCommand({ FunctionName: 'hello', Name: 'blue' }), 'ResourceNotFoundException'],
-    [
-      'GetFunctionUrlConfig',
-      new GetFunctionUrlConfigCommand({ FunctionName: 'hello' }),
-      'ResourceNotFoundException',
-    ],
+    ['GetFunctionUrlConfig', new GetFunctionUrlConfigCommand({ FunctionName: 'hello' }), 'ResourceNotFoundException'],
     [
       'GetProvisionedConcurrencyConfig',
       new GetProvisionedConcurrencyConfigCommand({ FunctionName: 'hello', Qualifier: '1' }),
@@ -188,8 +184,7 @@ it('ListTags gives the labels', async () => {
 it('GetFunctionConcurrency gives what is reserved, and nothing where nothing is', async () => {
   const { client } = await readLab();
   const of = async (name: string) =>
-    (await client.send(new GetFunctionConcurrencyCommand({ FunctionName: name })))
-      .ReservedConcurrentExecutions;
+    (await client.send(new GetFunctionConcurrencyCommand({ FunctionName: name }))).ReservedConcurrentExecutions;
   expect(await of('hello')).toBe(1);
   expect(await of('other')).toBeUndefined();
 });
@@ -241,9 +236,7 @@ it('each operation asks for its own permission', async () => {
   const refused = { name: 'AccessDeniedException', $metadata: { httpStatusCode: 403 } };
   await expect(client.send(new GetFunctionCommand({ FunctionName: arn }))).rejects.toMatchObject(refused);
   // One that does not exist tells a stranger no more than one that does.
-  await expect(client.send(new GetFunctionCommand({ FunctionName: 'nobody' }))).rejects.toMatchObject(
-    refused,
-  );
+  await expect(client.send(new GetFunctionCommand({ FunctionName: 'nobody' }))).rejects.toMatchObject(refused);
   await expect(client.send(new GetAccountSettingsCommand({}))).rejects.toMatchObject(refused);
   expect(asked).toEqual(['get hello', 'get nobody', 'list *']);
 });

@@ -31,13 +31,7 @@ describe('the refusal of', () => {
     ['a tenant', 'hello', { TenantId: 'blue' }, 'InvalidParameterValueException', 400],
     ['a durable execution', 'hello', { DurableExecutionName: 'n' }, 'InvalidParameterValueException', 400],
     ['a payload that is not JSON', 'hello', { Payload: '{"a":' }, 'InvalidRequestContentException', 400],
-    [
-      'a client context that is not JSON',
-      'hello',
-      { ClientContext: 'eA==' },
-      'InvalidRequestContentException',
-      400,
-    ],
+    ['a client context that is not JSON', 'hello', { ClientContext: 'eA==' }, 'InvalidRequestContentException', 400],
     [
       'a client context that is too long',
       'hello',
@@ -45,13 +39,7 @@ describe('the refusal of', () => {
       'InvalidParameterValueException',
       400,
     ],
-    [
-      'a payload over 6 MB',
-      'hello',
-      { Payload: `"${'x'.repeat(6 * 1024 * 1024)}"` },
-      'RequestTooLargeException',
-      413,
-    ],
+    ['a payload over 6 MB', 'hello', { Payload: `"${'x'.repeat(6 * 1024 * 1024)}"` }, 'RequestTooLargeException', 413],
     [
       'an Event over 1 MB',
       'hello',

@@ -17,9 +17,7 @@ async function observedLab(options: GatewayLabOptions = {}): Promise<ObservedLab
     gateway: {
       ...options.gateway,
       observation: {
-        listeners: [
-          { answered: ({ info }, { result, status }) => void seen.push([info.operation, result, status]) },
-        ],
+        listeners: [{ answered: ({ info }, { result, status }) => void seen.push([info.operation, result, status]) }],
         tracing: undefined,
         maxFunctions: 10,
       },
@@ -39,21 +37,9 @@ it.each([
     '{}',
     ['Invoke', 'ResourceNotFoundException', 404],
   ],
-  [
-    'a body that is too large',
-    'POST',
-    invocations,
-    'x'.repeat(7_000_000),
-    ['Invoke', 'RequestTooLargeException', 413],
-  ],
+  ['a body that is too large', 'POST', invocations, 'x'.repeat(7_000_000), ['Invoke', 'RequestTooLargeException', 413]],
   ['a read', 'GET', '/2015-03-31/functions/hello', undefined, ['GetFunction', 'ok', 200]],
-  [
-    'a write',
-    'POST',
-    '/2015-03-31/functions',
-    '{}',
-    ['CreateFunction', 'UnsupportedOperationException', 400],
-  ],
+  ['a write', 'POST', '/2015-03-31/functions', '{}', ['CreateFunction', 'UnsupportedOperationException', 400]],
   ['a path that is none', 'GET', '/', undefined, ['Unknown', 'UnknownOperationException', 404]],
   [
     'a path that cannot be read',

@@ -41,9 +41,7 @@ describe('a function with several workers', () => {
     const lab = await gatewayLab();
     await lab.addWorker('a', { functionName: 'f' });
     await lab.addWorker('b', { functionName: 'f' });
-    lab.agent.onInvoke((call) =>
-      call.request.worker.name === 'a' ? call.refuse('QueueFull') : call.answer('"b"'),
-    );
+    lab.agent.onInvoke((call) => (call.request.worker.name === 'a' ? call.refuse('QueueFull') : call.answer('"b"')));
     for (let call = 0; call < 3; call += 1) {
       expect(payloadOf(await lab.invoke('f'))).toBe('"b"');
     }
@@ -113,9 +111,7 @@ describe('a worker that is being moved', () => {
     const lab = await gatewayLab({ nodes: ['node-1', 'node-2'] });
     const [one, two] = lab.agents;
     await lab.addWorker('hello', { epoch: 1 });
-    lab.workers.put(
-      workerFixture({ name: 'hello', status: { assignment: { nodeName: 'node-2', epoch: 2 } } }),
-    );
+    lab.workers.put(workerFixture({ name: 'hello', status: { assignment: { nodeName: 'node-2', epoch: 2 } } }));
     const given = lab.invoke('hello');
     await delay(30);
     expect(one?.calls).toHaveLength(0);
@@ -135,9 +131,7 @@ describe('a worker that is being moved', () => {
     const given = lab.invoke('hello');
     await delay(50);
     expect(two?.calls).toHaveLength(0);
-    lab.workers.put(
-      workerFixture({ name: 'hello', status: { assignment: { nodeName: 'node-2', epoch: 2 } } }),
-    );
+    lab.workers.put(workerFixture({ name: 'hello', status: { assignment: { nodeName: 'node-2', epoch: 2 } } }));
     expect((await given).StatusCode).toBe(200);
     expect(two?.calls[0]).toMatchObject({ epoch: 2 });
     expect(one?.calls).toHaveLength(0);
@@ -148,9 +142,7 @@ describe('a worker that is being moved', () => {
     const [one, two] = lab.agents;
     await lab.addWorker('hello', { epoch: 1 });
     await lab.addWorker('hello', { epoch: 2, ...(two === undefined ? {} : { agent: two }) });
-    lab.workers.put(
-      workerFixture({ name: 'hello', status: { assignment: { nodeName: 'node-1', epoch: 1 } } }),
-    );
+    lab.workers.put(workerFixture({ name: 'hello', status: { assignment: { nodeName: 'node-1', epoch: 1 } } }));
     expect((await lab.invoke('hello')).StatusCode).toBe(200);
     expect(one?.calls).toHaveLength(0);
     expect(two?.calls).toHaveLength(1);
@@ -189,9 +181,7 @@ describe('a worker that is being moved', () => {
   it('takes no more calls once it is being deleted', async () => {
     const lab = await gatewayLab();
     await lab.addWorker('hello');
-    lab.workers.put(
-      workerFixture({ name: 'hello', metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } }),
-    );
+    lab.workers.put(workerFixture({ name: 'hello', metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } }));
     await expect(lab.invoke('hello')).rejects.toMatchObject({ name: 'ResourceNotFoundException' });
   });
 });

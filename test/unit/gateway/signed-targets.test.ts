@@ -128,11 +128,7 @@ async function send(
   ];
   const pieces = [Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), request.body])];
   const port = Number(new URL(url).port);
-  const { answers } = await converse(
-    port,
-    { pieces, gapMs: 0, ending: 'Wait' },
-    { answers: 1, quietMs: 2_000 },
-  );
+  const { answers } = await converse(port, { pieces, gapMs: 0, ending: 'Wait' }, { answers: 1, quietMs: 2_000 });
   return answers[0]?.status ?? 0;
 }
 
@@ -147,10 +143,7 @@ describe.each(forms)('%s', (_form, make) => {
     const made = await lab();
     expect(await send(made, await make({ path: SIGNED }))).toBe(200);
     expect(
-      await send(
-        made,
-        await make({ path: invokePath('arn:aws:lambda:us-east-1:123456789012:function:harmless') }),
-      ),
+      await send(made, await make({ path: invokePath('arn:aws:lambda:us-east-1:123456789012:function:harmless') })),
     ).toBe(200);
     expect(await send(made, await make({ path: `${SIGNED}/`, query: { Qualifier: '$LATEST' } }))).toBe(200);
     expect(made.agent.calls.map(({ worker }) => worker.name)).toEqual(['harmless', 'harmless', 'harmless']);
@@ -185,21 +178,7 @@ describe.each(forms)('%s', (_form, make) => {
 describe('a target', () => {
   const piece = fc.constantFrom(
     ...['/', '//', '.', '..', '/..', '/./', '#', '?', '\\', ';', '&', '=', '+', ':', '@', '|', 'é', '~'],
-    ...[
-      '%23',
-      '%2e',
-      '%2F',
-      '%5c',
-      '%3F',
-      '%25',
-      '%',
-      '%zz',
-      '%69',
-      '%ff',
-      'secret',
-      'harmless',
-      'invocations',
-    ],
+    ...['%23', '%2e', '%2F', '%5c', '%3F', '%25', '%', '%zz', '%69', '%ff', 'secret', 'harmless', 'invocations'],
     ...['/2015-03-31/functions/', SECRET, SIGNED, 'Qualifier=', '$LATEST', 'http://h'],
   );
   /** The path of a call, with things put into it, behind it and in place of it. */

@@ -78,8 +78,6 @@ describe('the schema of values', () => {
   });
 
   it('cannot be made of a default that does not say its type', () => {
-    expect(() => chartSchema(readChartValues('# -- A.\na: null\n'))).toThrow(
-      'the default of a does not say its type',
-    );
+    expect(() => chartSchema(readChartValues('# -- A.\na: null\n'))).toThrow('the default of a does not say its type');
   });
 });

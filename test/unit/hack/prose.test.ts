@@ -26,8 +26,7 @@ it('refuses a line of a document that is longer than 120 characters', () => {
 });
 
 it('reads the comments of a source file and not its code', () => {
-  const text =
-    "/**\n * Gate of a node.\n *\n * @param limit what nobody says\n */\nconst It = 'nobody';\n// It is\n";
+  const text = "/**\n * Gate of a node.\n *\n * @param limit what nobody says\n */\nconst It = 'nobody';\n// It is\n";
   expect(commentFaults(text)).toEqual([
     { line: 4, message: '"nobody": name who does not, or use the passive for once' },
     { line: 7, message: 'subject names nothing: "It is"' },

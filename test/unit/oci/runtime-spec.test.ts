@@ -1,11 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { EsbError } from '../../../src/common/errors.ts';
 import type { ImageConfig } from '../../../src/oci/image-config.ts';
-import {
-  buildRuntimeSpec,
-  type RuntimeSpec,
-  type RuntimeSpecOptions,
-} from '../../../src/oci/runtime-spec.ts';
+import { buildRuntimeSpec, type RuntimeSpec, type RuntimeSpecOptions } from '../../../src/oci/runtime-spec.ts';
 import { workerSeccompProfile } from '../../../src/oci/seccomp.ts';
 import { handlerInItsPlace } from '../../../src/oci/spec-process.ts';
 import type { SpecShape } from '../../../src/oci/spec-shape.ts';
@@ -61,12 +57,7 @@ describe('the handler that a runtime goes by', () => {
   const handler = 'app.handler';
 
   it.each([
-    [
-      'the Entrypoint ends with',
-      [...python, 'lambda_function.handler'],
-      { handler },
-      'lambda_function.handler',
-    ],
+    ['the Entrypoint ends with', [...python, 'lambda_function.handler'], { handler }, 'lambda_function.handler'],
     ['spec.args is', python, { handler, args: ['other.handler'] }, 'other.handler'],
     ['spec.command ends with', [], { handler, command: [...python, 'other.handler'] }, 'other.handler'],
     ['is a method', ['/rie', '/run', 'example.Handler::handle'], { handler }, 'example.Handler::handle'],
@@ -88,10 +79,8 @@ describe('the handler that a runtime goes by', () => {
 });
 
 describe('the process of a worker', () => {
-  const args = (
-    of: Pick<Partial<ImageConfig>, 'entrypoint' | 'cmd'>,
-    by: Partial<SpecShape> = {},
-  ): readonly string[] => build({ image: of, shape: by }).process.args;
+  const args = (of: Pick<Partial<ImageConfig>, 'entrypoint' | 'cmd'>, by: Partial<SpecShape> = {}): readonly string[] =>
+    build({ image: of, shape: by }).process.args;
 
   it('is Entrypoint and Cmd of the image', () => {
     expect(args({ entrypoint: ['/entry'], cmd: ['a', 'b'] })).toEqual(['/entry', 'a', 'b']);

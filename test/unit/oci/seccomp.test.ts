@@ -72,9 +72,7 @@ describe('the system calls of a worker', () => {
   });
 
   it('are named once each', () => {
-    const names = [...profile('amd64').syscalls.filter(({ args }) => args === undefined)].flatMap(
-      (rule) => rule.names,
-    );
+    const names = [...profile('amd64').syscalls.filter(({ args }) => args === undefined)].flatMap((rule) => rule.names);
     expect(names.length).toBe(new Set(names).size);
   });
 

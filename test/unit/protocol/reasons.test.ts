@@ -97,15 +97,19 @@ describe('a reason of a later release', () => {
   const reasonCode = 'REASON_TOO_TIRED' as never;
 
   it('is read from its word where that is known', async () => {
-    await expect(
-      taken(later(), { failure: { code: 'QueueFull', message: 'm', reasonCode } }),
-    ).resolves.toMatchObject({ kind: 'Refused', reason: 'QueueFull' });
+    await expect(taken(later(), { failure: { code: 'QueueFull', message: 'm', reasonCode } })).resolves.toMatchObject({
+      kind: 'Refused',
+      reason: 'QueueFull',
+    });
   });
 
   it('leaves the outcome of a call unknown that ended with a failure', async () => {
-    await expect(
-      taken(later(), { failure: { code: 'TooTired', message: 'm', reasonCode } }),
-    ).resolves.toEqual({ kind: 'Unknown', reason: 'TooTired', message: 'm', stamp: '' });
+    await expect(taken(later(), { failure: { code: 'TooTired', message: 'm', reasonCode } })).resolves.toEqual({
+      kind: 'Unknown',
+      reason: 'TooTired',
+      message: 'm',
+      stamp: '',
+    });
   });
 
   it('leaves a refusal one, which passes: the outcome says that nothing was sent', async () => {

@@ -16,14 +16,8 @@ describe('pullError', () => {
       'failed to do request: Head "http://r/v2/": dial tcp 10.0.0.1:80: connect: connection refused',
     ],
     ['RegistryUnreachable', 'failed to do request: Head "https://r/v2/": dial tcp: lookup r: no such host'],
-    [
-      'RegistryUnreachable',
-      'tls: failed to verify certificate: x509: certificate signed by unknown authority',
-    ],
-    [
-      'ImagePullFailed',
-      'pull access denied, repository does not exist: insufficient_scope: authorization failed',
-    ],
+    ['RegistryUnreachable', 'tls: failed to verify certificate: x509: certificate signed by unknown authority'],
+    ['ImagePullFailed', 'pull access denied, repository does not exist: insufficient_scope: authorization failed'],
     ['ImagePullFailed', 'unexpected status from GET request: 500 Internal Server Error'],
     ['ImageInvalid', 'no match for platform in manifest: not found'],
   ])('is %s for: %s', (code, text) => {
@@ -46,13 +40,9 @@ describe('pullError', () => {
 });
 
 describe('createError', () => {
-  const runc =
-    'containerd Tasks.Create: failed to create shim task: OCI runtime create failed: runc create failed: ';
+  const runc = 'containerd Tasks.Create: failed to create shim task: OCI runtime create failed: runc create failed: ';
   it('drops the names of those who passed it on', () => {
-    const error = createError(
-      'CreateFailed',
-      new ContainerdError(`${runc}exec: "x": not found`, 'ContainerdFailed'),
-    );
+    const error = createError('CreateFailed', new ContainerdError(`${runc}exec: "x": not found`, 'ContainerdFailed'));
     expect(error).toMatchObject({ code: 'CreateFailed', message: 'exec: "x": not found', retryable: true });
   });
 
@@ -68,9 +58,7 @@ describe('createError', () => {
   });
 
   it('keeps what is not of the container', () => {
-    expect(createError('StartFailed', new ContainerdError('x', 'RuntimeUnavailable')).code).toBe(
-      'RuntimeUnavailable',
-    );
+    expect(createError('StartFailed', new ContainerdError('x', 'RuntimeUnavailable')).code).toBe('RuntimeUnavailable');
     expect(createError('StartFailed', new AbortedError('x')).code).toBe('Aborted');
     expect(createError('StartFailed', new ContainerdError('x', 'DiskFull')).code).toBe('DiskFull');
   });
@@ -79,9 +67,7 @@ describe('createError', () => {
 describe('networkError', () => {
   it('names what has no name, and keeps the others', () => {
     expect(networkError(new Error('broken'))).toMatchObject({ code: 'NetworkFailed', message: 'broken' });
-    expect(networkError(new EsbError('full', { code: 'AddressesExhausted' })).code).toBe(
-      'AddressesExhausted',
-    );
+    expect(networkError(new EsbError('full', { code: 'AddressesExhausted' })).code).toBe('AddressesExhausted');
   });
 });
 

@@ -121,10 +121,7 @@ describe('the doctor of a node', () => {
   });
 
   it('finds a packet filter that may not be written', async () => {
-    const { of } = await diagnose(
-      [],
-      ['setpriv', '--bounding-set', '-net_admin', '--inh-caps', '-net_admin'],
-    );
+    const { of } = await diagnose([], ['setpriv', '--bounding-set', '-net_admin', '--inh-caps', '-net_admin']);
     expect(of('nftables')).toMatchObject([{ level: 'problem', mend: expect.stringContaining('root') }]);
   });
 

@@ -61,10 +61,7 @@ beforeAll(async () => {
     ]),
     ...grant('reader', [{ apiGroups: ['esb.dev'], resources: ['lambdaworkers'], verbs: ['get', 'list'] }]),
   ];
-  await lab.agentLab.api.kubectl(
-    ['apply', '-f', '-'],
-    JSON.stringify({ apiVersion: 'v1', kind: 'List', items }),
-  );
+  await lab.agentLab.api.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
   await lab.restartGateway(['--authentication=on']);
   await waitFor('the gateway to let the key in', async () => {
     const call = { FunctionName: 'hello', InvocationType: 'DryRun' };

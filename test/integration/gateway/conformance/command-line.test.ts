@@ -23,10 +23,7 @@ afterAll(async () => {
 const aws = (...args: readonly string[]): Promise<AwsResult> => runAws(lab.clients, lab.gateway.url, args);
 
 /** `aws lambda invoke`, and what it wrote to the file that it is given. */
-async function invoke(
-  name: string,
-  ...args: readonly string[]
-): Promise<AwsResult & { readonly payload: string }> {
+async function invoke(name: string, ...args: readonly string[]): Promise<AwsResult & { readonly payload: string }> {
   const file = join(folder, 'out.json');
   await writeFile(file, '');
   const result = await aws('invoke', '--function-name', name, ...args, file);

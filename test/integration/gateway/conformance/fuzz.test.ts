@@ -24,9 +24,7 @@ it('keeps what it is sent from harming agent, emulator or function', async () =>
   for (let batch = 0; batch < RUNS / WIDTH; batch += 1) {
     await fc.assert(
       fc.asyncProperty(fc.array(conversation, { minLength: WIDTH, maxLength: WIDTH }), async (all) => {
-        await Promise.all(
-          all.map(async (one) => expectFair(one, await converse(port, one, { quietMs: 250 }))),
-        );
+        await Promise.all(all.map(async (one) => expectFair(one, await converse(port, one, { quietMs: 250 }))));
       }),
       { numRuns: 1, endOnFailure: true },
     );

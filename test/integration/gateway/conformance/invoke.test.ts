@@ -34,11 +34,7 @@ describe.each(['javaScript', 'boto3'] as const)('Invoke by %s', (which) => {
   });
   const invoke = async (input: Readonly<Record<string, unknown>>, headers?: Record<string, string>) =>
     answered(
-      await caller.call(
-        'Invoke',
-        { FunctionName: 'hello', ...input },
-        headers === undefined ? {} : { headers },
-      ),
+      await caller.call('Invoke', { FunctionName: 'hello', ...input }, headers === undefined ? {} : { headers }),
     );
   const invokeRefused = async (input: Readonly<Record<string, unknown>>) =>
     refused(await caller.call('Invoke', { FunctionName: 'hello', ...input }));

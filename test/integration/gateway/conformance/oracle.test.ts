@@ -59,19 +59,9 @@ describe('the oracle of form', () => {
 
   it.each([
     ['an error of another status', 400, { __type: error, Type: 'User', Message: 'no' }, 'is 400 and not 404'],
-    [
-      'an error of nobody',
-      404,
-      { __type: error, Message: 'no' },
-      'Type of ResourceNotFoundException is None',
-    ],
+    ['an error of nobody', 404, { __type: error, Message: 'no' }, 'Type of ResourceNotFoundException is None'],
     ['an error by one name only', 404, { Type: 'User', Message: 'no' }, '__type is not'],
-    [
-      'a message that is spelled wrong',
-      404,
-      { __type: error, Type: 'User', message: 'no' },
-      'has no Message',
-    ],
+    ['a message that is spelled wrong', 404, { __type: error, Type: 'User', message: 'no' }, 'has no Message'],
   ])('finds %s', async (_what, status, body, fault) => {
     reply = { status, error, body };
     expect(refused(await read())).toMatchObject({

@@ -31,10 +31,7 @@ beforeAll(async () => {
     metadata: { name: `many-${String(index).padStart(2, '0')}` },
     spec: { image: lab.image, desiredState: 'Absent' },
   }));
-  await lab.agentLab.api.kubectl(
-    ['apply', '-f', '-'],
-    JSON.stringify({ apiVersion: 'v1', kind: 'List', items: many }),
-  );
+  await lab.agentLab.api.kubectl(['apply', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items: many }));
   await lab.known(`many-${FUNCTIONS - 3}`);
 }, 180_000);
 
@@ -228,10 +225,7 @@ describe.each(['javaScript', 'boto3'] as const)('by %s', (which) => {
       }
       if (outcome.code === 'UnsupportedOperationException' && outcome.httpStatus === 400) {
         refusals.push(name);
-        if (
-          !outcome.message.startsWith(`${name} is not supported.`) ||
-          !outcome.message.includes('kubectl')
-        ) {
+        if (!outcome.message.startsWith(`${name} is not supported.`) || !outcome.message.includes('kubectl')) {
           wrong.push(`${name} says '${outcome.message}'`);
         }
       } else if (outcome.httpStatus !== 404 || !outcome.modeled) {

@@ -4,13 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { createOpenAccess } from '../../../../src/gateway/access/access.ts';
 import { type ConformanceLab, parsed, startConformanceLab } from '../../../support/conformance-lab.ts';
 import { gatewayLab } from '../../../support/gateway-lab.ts';
-import {
-  answered,
-  type LambdaCaller,
-  type Outcome,
-  type Refused,
-  refused,
-} from '../../../support/lambda-caller.ts';
+import { answered, type LambdaCaller, type Outcome, type Refused, refused } from '../../../support/lambda-caller.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
@@ -104,11 +98,7 @@ describe.each(['javaScript', 'boto3'] as const)('a call by %s is refused with', 
       ['an ARN of something else', { FunctionName: 'arn:aws:s3:::bucket' }, 'functionName'],
       ['a qualifier with a character that none has', { Qualifier: 'a b' }, 'qualifier'],
       ['a qualifier of more than 128 characters', { Qualifier: 'q'.repeat(129) }, 'qualifier'],
-      [
-        'a qualifier that is not that of the name',
-        { FunctionName: 'hello:1', Qualifier: '2' },
-        'derived qualifier',
-      ],
+      ['a qualifier that is not that of the name', { FunctionName: 'hello:1', Qualifier: '2' }, 'derived qualifier'],
       ['a TenantId', { TenantId: 'blue' }, 'TenantId'],
       ['a DurableExecutionName', { DurableExecutionName: 'once' }, 'DurableExecutionName'],
       ['an InvocationType that there is not', { InvocationType: 'Sometimes' }, 'invocationType'],
@@ -200,10 +190,7 @@ describe.each(['javaScript', 'boto3'] as const)('a call by %s is refused with', 
       const name = `off-${which.toLowerCase()}`;
       await lab.apply(name, { concurrency: { reserved: 0, queueDepth: 100 } });
       onTestFinished(() => lab.agentLab.remove(name));
-      expectThrottle(
-        await refusalOf({ FunctionName: name }),
-        'ReservedFunctionConcurrentInvocationLimitExceeded',
-      );
+      expectThrottle(await refusalOf({ FunctionName: name }), 'ReservedFunctionConcurrentInvocationLimitExceeded');
     });
 
     it('ConcurrentInvocationLimitExceeded while the node has no room for the worker', async () => {
@@ -243,9 +230,7 @@ describe('what nobody can tell', () => {
     async (which) => {
       const name = `lost-${which.toLowerCase()}`;
       await lab.apply(name, { timeoutSeconds: 30 });
-      const before = parsed(
-        answered(await lab.callers[which].call('Invoke', { FunctionName: name })).output.Payload,
-      );
+      const before = parsed(answered(await lab.callers[which].call('Invoke', { FunctionName: name })).output.Payload);
       const call = lab.callers[which].call(
         'Invoke',
         { FunctionName: name, Payload: '{"print":"it has begun","sleep":4}' },
@@ -264,9 +249,7 @@ describe('what nobody can tell', () => {
         errorMessage: expect.stringContaining('The outcome is unknown'),
       });
       await lab.known(name);
-      const after = parsed(
-        answered(await lab.callers[which].call('Invoke', { FunctionName: name })).output.Payload,
-      );
+      const after = parsed(answered(await lab.callers[which].call('Invoke', { FunctionName: name })).output.Payload);
       // The call ran once: in a process that went on this is the third, and in a new one the first.
       expect(after.counter).toBe(after.bootId === before.bootId ? 3 : 1);
     },
@@ -330,9 +313,7 @@ describe('ServiceException (500)', () => {
       },
     });
     for (const caller of Object.values(lab.callers)) {
-      const refusal = refused(
-        await caller.call('Invoke', { FunctionName: 'hello' }, { endpoint: faulty.url }),
-      );
+      const refusal = refused(await caller.call('Invoke', { FunctionName: 'hello' }, { endpoint: faulty.url }));
       expect(refusal).toMatchObject({
         error: 'ServiceException',
         modeled: true,

@@ -37,10 +37,7 @@ it('the relay makes a loopback service of the host reachable on the loopback of 
   onTestFinished(() => {
     relay.kill('SIGKILL');
   });
-  await waitFor(
-    'the relay',
-    async () => (await probeHealth({ kind: 'socket', path: socket }, 1_000)) === 'healthy',
-  );
+  await waitFor('the relay', async () => (await probeHealth({ kind: 'socket', path: socket }, 1_000)) === 'healthy');
   const fetchInside = `fetch('http://127.0.0.1:${port}/').then(async (answer) => console.log(await answer.text()))`;
   const { stdout } = await run('nsenter', [`--net=${netns}`, process.execPath, '-e', fetchInside]);
   expect(stdout.trim()).toBe('from the host');

@@ -169,9 +169,7 @@ export const faultContract: ConformanceTests = (bench) => {
       const auth = Buffer.from('reader:secret').toString('base64');
       const config = JSON.stringify({ auths: { [lab.registry.host]: { auth } } });
       const pullSecrets = () => Promise.resolve({ configs: [config], missing: [] });
-      const info = await runtime.ensure(
-        request('reader', { image: { ...image(hidden).image, pullSecrets } }),
-      );
+      const info = await runtime.ensure(request('reader', { image: { ...image(hidden).image, pullSecrets } }));
       expect(await call(info)).toMatchObject({ counter: 1 });
     } finally {
       lab.registry.credentials = undefined;

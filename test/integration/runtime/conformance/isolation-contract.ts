@@ -33,12 +33,7 @@ export const isolationContract: ConformanceTests = (bench) => {
       'tipc-pair',
     );
     const status = tried['read /proc/self/status'] ?? '';
-    for (const line of [
-      'CapEff:\t0000000000000000',
-      'CapBnd:\t0000000000000000',
-      'NoNewPrivs:\t1',
-      'Seccomp:\t2',
-    ]) {
+    for (const line of ['CapEff:\t0000000000000000', 'CapBnd:\t0000000000000000', 'NoNewPrivs:\t1', 'Seccomp:\t2']) {
       expect(status).toContain(line);
     }
     expect(tried.mount).toMatch(/not permitted/);
@@ -72,9 +67,7 @@ export const isolationContract: ConformanceTests = (bench) => {
     const { lab, request, runtime, tries } = bench();
     const env = ['AWS_LAMBDA_MAX_CONCURRENCY=5', 'AWS_LAMBDA_FUNCTION_NAME=other', 'KEPT=yes'];
     const loud = lab.registry.put('loud:1', await testImage({ env }));
-    const info = await runtime.ensure(
-      request('loud', { image: { reference: loud, pullPolicy: 'IfNotPresent' } }),
-    );
+    const info = await runtime.ensure(request('loud', { image: { reference: loud, pullPolicy: 'IfNotPresent' } }));
     const environ = (await tries(info, 'read /proc/self/environ'))['read /proc/self/environ'] ?? '';
     const variables = environ.replace(/^ok /, '').split('\0');
     expect(variables).toContain('KEPT=yes');
@@ -89,9 +82,7 @@ export const isolationContract: ConformanceTests = (bench) => {
     const two = await runtime.ensure(request('two'));
     expect(await call(one)).toMatchObject({ counter: 1 });
     expect(two.address?.ip).not.toBe(one.address?.ip);
-    expect((await tries(two, `connect ${two.address?.ip}:8080`))[`connect ${two.address?.ip}:8080`]).toBe(
-      'ok',
-    );
+    expect((await tries(two, `connect ${two.address?.ip}:8080`))[`connect ${two.address?.ip}:8080`]).toBe('ok');
   });
 
   it('gives a worker in the network of the node a port of its own there', async () => {

@@ -14,11 +14,7 @@ export const lifeContract: ConformanceTests = (bench) => {
     const steps: EnsureStep[] = [];
     const info = await runtime.ensure({ ...wanted, onProgress: (step) => steps.push(step) });
     // A pull tells of its progress, so of being at it more than once.
-    expect(steps.filter((step, index) => step !== steps[index - 1])).toEqual([
-      'Pulling',
-      'Creating',
-      'Starting',
-    ]);
+    expect(steps.filter((step, index) => step !== steps[index - 1])).toEqual(['Pulling', 'Creating', 'Starting']);
     expect(info).toEqual({
       containerId: wanted.containerId,
       identity: wanted.identity,
@@ -126,9 +122,7 @@ export const lifeContract: ConformanceTests = (bench) => {
     const identity = { ...wanted.identity, namespace: 'others', uid: 'another uid' };
     const refusal = { code: 'CreateFailed', message: expect.stringContaining('another worker') };
     await expect(runtime.ensure({ ...wanted, identity })).rejects.toMatchObject(refusal);
-    await expect(runtime.ensure({ ...wanted, identity, shapeHash: 'another' })).rejects.toMatchObject(
-      refusal,
-    );
+    await expect(runtime.ensure({ ...wanted, identity, shapeHash: 'another' })).rejects.toMatchObject(refusal);
     await runtime.prepare({ ...wanted, identity });
     expect(await runtime.list()).toEqual([first]);
     expect(await call(first)).toMatchObject({ counter: 1 });

@@ -22,9 +22,7 @@ async function world() {
     fleet: lab.fleet,
     network: {
       look: () =>
-        network.fault === undefined
-          ? Promise.resolve(network.removed.splice(0))
-          : Promise.reject(network.fault),
+        network.fault === undefined ? Promise.resolve(network.removed.splice(0)) : Promise.reject(network.fault),
     },
     ports: {
       read: () => Promise.resolve({ ports: [...ports], claimed: new Set(['vethclaimed']) }),
@@ -69,17 +67,8 @@ describe('garbage collection', () => {
     expect(lab.runtime.count('clear')).toBe(0);
     await lab.clock.advance(60_000);
     await collector.look();
-    expect(lab.runtime.operations.filter((each) => each.startsWith('clear'))).toEqual([
-      'clear gone-00000001',
-    ]);
-    expect(counts).toEqual([
-      'audited',
-      'found cgroup',
-      'found lease',
-      'removed cgroup',
-      'removed lease',
-      'audited',
-    ]);
+    expect(lab.runtime.operations.filter((each) => each.startsWith('clear'))).toEqual(['clear gone-00000001']);
+    expect(counts).toEqual(['audited', 'found cgroup', 'found lease', 'removed cgroup', 'removed lease', 'audited']);
     await twice();
     expect(lab.runtime.count('clear')).toBe(1);
     expect(lab.task()).toBe('Running');

@@ -102,20 +102,10 @@ describe('the connection to a worker', () => {
       seen.push(incoming.headers['x-amzn-trace-id']);
       response.end('{}');
     });
-    for (const traceId of [
-      'Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1',
-      '',
-      undefined,
-      'a\r\nx: y',
-    ]) {
+    for (const traceId of ['Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1', '', undefined, 'a\r\nx: y']) {
       expect(await connection.call(request({ traceId }).made)).toMatchObject({ kind: 'Answered' });
     }
-    expect(seen).toEqual([
-      'Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1',
-      undefined,
-      undefined,
-      undefined,
-    ]);
+    expect(seen).toEqual(['Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1', undefined, undefined, undefined]);
   });
 
   it('is one connection for all calls', async () => {

@@ -22,8 +22,7 @@ async function leftBehind(
   return await before.restart(options);
 }
 
-const calls = (lab: FleetLab): readonly string[] =>
-  lab.emulators.calls.map(({ request }) => request.requestId);
+const calls = (lab: FleetLab): readonly string[] => lab.emulators.calls.map(({ request }) => request.requestId);
 const done = (lab: FleetLab): readonly string[] => lab.runtime.operations.slice(1);
 
 /** A replaced container goes once the record says so on the disk, which takes real time. */
@@ -230,10 +229,7 @@ describe('a call that is in a worker when its agent ends', () => {
     expect(done(lab)).toEqual([`ensure ${beside}`]);
     await lab.clock.advance(500);
     await until(lab, () => lab.task() === undefined);
-    expect(done(lab), 'the other call has its own time').toEqual([
-      `ensure ${beside}`,
-      `destroy ${lab.container()}`,
-    ]);
+    expect(done(lab), 'the other call has its own time').toEqual([`ensure ${beside}`, `destroy ${lab.container()}`]);
     lab.endLeft('next');
     await lab.clock.advance(500);
     expect(lab.fleet.view('uid-of-hello')).toMatchObject({ containerId: beside, inFlight: 0 });

@@ -1,10 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  callBefore,
-  InvocationSplitter,
-  type LogSpan,
-} from '../../../../src/agent/logs/invocation-splitter.ts';
+import { callBefore, InvocationSplitter, type LogSpan } from '../../../../src/agent/logs/invocation-splitter.ts';
 
 /** Output of the emulator and a function. */
 const log = [
@@ -91,8 +87,7 @@ describe('a log split by calls', () => {
       ['', 'loading... '],
       ['a', 'START RequestId: a Version: 1\n'],
     ]);
-    const quoting =
-      'START RequestId: a Version: 1\nsaw START RequestId: b\nREPORT RequestId: c\nRESTART RequestId: \n';
+    const quoting = 'START RequestId: a Version: 1\nsaw START RequestId: b\nREPORT RequestId: c\nRESTART RequestId: \n';
     expect(joined(split(quoting))).toEqual([['a', quoting]]);
   });
 

@@ -56,12 +56,8 @@ describe('a look at a log', () => {
     ] as const;
     expect((await gather({ text: 'one\ntwo\nsix\n', points }, { sinceMs: 1_500 })).text()).toBe('two\nsix\n');
     expect((await gather({ text: 'one\ntwo\nsix\n', points }, { sinceMs: 2_000 })).text()).toBe('six\n');
-    expect((await gather({ text: 'one\ntwo\nsix\n', points }, { sinceMs: 500 })).text()).toBe(
-      'one\ntwo\nsix\n',
-    );
-    expect((await gather({ text: 'one\ntwo\nsix\n', points }, { sinceMs: 1_000, tailLines: 1 })).text()).toBe(
-      'six\n',
-    );
+    expect((await gather({ text: 'one\ntwo\nsix\n', points }, { sinceMs: 500 })).text()).toBe('one\ntwo\nsix\n');
+    expect((await gather({ text: 'one\ntwo\nsix\n', points }, { sinceMs: 1_000, tailLines: 1 })).text()).toBe('six\n');
   });
 
   it('gives what was written during one call, and ends with it', async () => {
@@ -89,9 +85,9 @@ describe('a look at a log', () => {
     await expect(gather({ text: 'x\n', begins: [0] }, { previous: true })).rejects.toMatchObject({
       code: 'NotFound',
     });
-    await expect(
-      gather({ first: 13, text: 'third\n', begins: [0, 6, 13] }, { previous: true }),
-    ).rejects.toThrow('no container before');
+    await expect(gather({ first: 13, text: 'third\n', begins: [0, 6, 13] }, { previous: true })).rejects.toThrow(
+      'no container before',
+    );
   });
 
   it('gives what the container before wrote, also where that had another log', async () => {

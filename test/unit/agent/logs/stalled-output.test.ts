@@ -52,9 +52,7 @@ describe('the check of the output of workers', () => {
     await check.run(signal);
     await settle();
     const { operations } = lab.runtime;
-    expect(operations.filter((each) => each.startsWith('destroy'))).toEqual([
-      `destroy ${lab.container('asleep')}`,
-    ]);
+    expect(operations.filter((each) => each.startsWith('destroy'))).toEqual([`destroy ${lab.container('asleep')}`]);
     // As it was: frozen, without a call.
     expect(lab.phase('asleep')).toBe('Paused');
     expect(lab.fleet.view('uid-of-asleep')?.restartCount).toBe(0);

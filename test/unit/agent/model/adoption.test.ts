@@ -6,8 +6,7 @@ import { desiredFixture, FleetLab } from '../../../support/fleet-lab.ts';
 import { settle } from '../../../support/manual-clock.ts';
 
 const records = (lab: FleetLab): readonly string[] => readdirSync(join(lab.folder, 'state', 'workers'));
-const pathOf = (lab: FleetLab, name: string): string =>
-  join(lab.folder, 'state', 'workers', `uid-of-${name}.json`);
+const pathOf = (lab: FleetLab, name: string): string => join(lab.folder, 'state', 'workers', `uid-of-${name}.json`);
 const recordOf = (lab: FleetLab, name: string): WorkerRecord =>
   JSON.parse(readFileSync(pathOf(lab, name), 'utf8')) as WorkerRecord;
 const writeRecord = (lab: FleetLab, name: string, record: WorkerRecord): void =>

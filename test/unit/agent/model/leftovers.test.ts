@@ -40,31 +40,23 @@ const known = (change: Partial<KnownState> = {}): KnownState => ({
 describe('the audit of a node', () => {
   it.each(traceKinds)('finds a %s of a container that has no record', (kind) => {
     const traces = [{ kind, containerId: 'gone-00000001' }];
-    expect(audit(host({}, { traces }), known())).toEqual([
-      { kind, name: 'gone-00000001', owner: 'Container' },
-    ]);
+    expect(audit(host({}, { traces }), known())).toEqual([{ kind, name: 'gone-00000001', owner: 'Container' }]);
   });
 
-  it.each(traceKinds)(
-    'takes no notice of a %s of a container that has one, or is being worked on',
-    (kind) => {
-      const traces = [
-        { kind, containerId: 'there-00000001' },
-        { kind, containerId: 'making-00000002' },
-      ];
-      const containers = new Set(['there-00000001']);
-      const busy = new Set(['making-00000002']);
-      expect(audit(host({}, { traces, containers, busy }), known())).toEqual([]);
-    },
-  );
+  it.each(traceKinds)('takes no notice of a %s of a container that has one, or is being worked on', (kind) => {
+    const traces = [
+      { kind, containerId: 'there-00000001' },
+      { kind, containerId: 'making-00000002' },
+    ];
+    const containers = new Set(['there-00000001']);
+    const busy = new Set(['making-00000002']);
+    expect(audit(host({}, { traces, containers, busy }), known())).toEqual([]);
+  });
 
   it('finds marks and records of workers that nobody knows', () => {
     expect(
       audit(
-        host(
-          { marks: ['actor', 'waiting', 'gone'], records: ['actor', 'gone'] },
-          { uids: new Set(['waiting']) },
-        ),
+        host({ marks: ['actor', 'waiting', 'gone'], records: ['actor', 'gone'] }, { uids: new Set(['waiting']) }),
         known({ uids: new Set(['actor']) }),
       ),
     ).toEqual([

@@ -83,20 +83,13 @@ function outcomes(action: Action, before: Observed): readonly Observed[] {
         { kind: 'Unknown' },
       ];
     case 'WarmUp':
-      return alive === undefined
-        ? []
-        : [{ ...alive, warm: true }, { ...alive, usable: false }, { kind: 'Stopped' }];
+      return alive === undefined ? [] : [{ ...alive, warm: true }, { ...alive, usable: false }, { kind: 'Stopped' }];
     case 'Pause':
       return alive === undefined ? [] : [{ ...alive, kind: 'Paused' }, alive, { kind: 'Unknown' }];
     case 'Resume':
       return alive === undefined ? [] : [{ ...alive, kind: 'Running' }, alive, { kind: 'Stopped' }];
     case 'Destroy':
-      return [
-        { kind: 'Missing', traces: false },
-        { kind: 'Unknown' },
-        { kind: 'Created' },
-        { kind: 'Stopped' },
-      ];
+      return [{ kind: 'Missing', traces: false }, { kind: 'Unknown' }, { kind: 'Created' }, { kind: 'Stopped' }];
     default:
       return action satisfies never;
   }
@@ -158,9 +151,7 @@ function isReached(goal: Goal, { present, others }: Situation): boolean {
 
 /** Whether a call that comes now could be answered, after a resume maybe. */
 function serves({ state }: ObservedContainer): boolean {
-  return (
-    (state.kind === 'Running' && state.ready && state.usable) || (state.kind === 'Paused' && state.usable)
-  );
+  return (state.kind === 'Running' && state.ready && state.usable) || (state.kind === 'Paused' && state.usable);
 }
 
 const isIdle = (next: Extract<Plan, { kind: 'Act' }>): boolean =>
@@ -263,9 +254,7 @@ describe('plan', () => {
           }
           const { state } = present;
           const alive =
-            state.kind === 'Running' ||
-            state.kind === 'Paused' ||
-            (state.kind === 'Unknown' && state.doubt === 'Lost');
+            state.kind === 'Running' || state.kind === 'Paused' || (state.kind === 'Unknown' && state.doubt === 'Lost');
           const waits = isAlive(goal) && idle.manner === 'Beside' && present.shapeHash === goal.shapeHash;
           expect(present.occupied && alive && waits, 'one is made beside it').toBe(false);
         } else if (next.rearrangement.kind === 'Exchange' || next.rearrangement.kind === 'Drop') {

@@ -188,9 +188,7 @@ describe('the health of a node', () => {
     expect(show()).toContain('MovesDone=False CallsRunning');
     const { message } = health.conditions().find(({ type }) => type === 'MovesDone') ?? {};
     expect(message).toContain('until 2026-11-01T00:10:00.005Z at the latest');
-    expect(message).toContain(
-      'default/five, default/four, default/one, default/six, default/three and 1 more',
-    );
+    expect(message).toContain('default/five, default/four, default/one, default/six, default/three and 1 more');
     expect(health.ready()).toEqual({ ok: true });
     setLeaving([]);
     await health.look();
@@ -238,8 +236,6 @@ describe('the health of a node', () => {
     expect(health.ready()).toEqual({ ok: true });
     setNetwork(async () => ({ ok: true }));
     await health.look();
-    expect(health.conditions()).toContainEqual(
-      expect.objectContaining({ type: 'NetworkReady', reason: 'Prepared' }),
-    );
+    expect(health.conditions()).toContainEqual(expect.objectContaining({ type: 'NetworkReady', reason: 'Prepared' }));
   });
 });

@@ -162,25 +162,22 @@ describe('secrets', () => {
   it.each<[AgentSubject, string]>([
     [{ kind: 'ServiceAccount', namespace: 'lambda' }, '--serviceaccount=lambda:esb-agent'],
     [{ kind: 'Users' }, '--group=esb:agents'],
-  ])(
-    'that are not granted are told with the commands that grant them to %j alone',
-    async (agents, subject) => {
-      const reader = createSecretCache({
-        client: { get: () => Promise.reject(ApiError.fromAnswer('get', 403, '')) },
-        folder: folder(),
-        agents,
-        logger: silentLogger(),
-      });
-      await expect(reader.read('shop', 'regcred', 'key')).rejects.toMatchObject({
-        code: 'SecretForbidden',
-        retryable: true,
-        message:
-          'the agent may not read the Secret shop/regcred: there is no Role with a RoleBinding in the namespace shop ' +
-          'that allows it. Make both, called esb-secret-regcred: ' +
-          'kubectl -n shop create role esb-secret-regcred --verb=get --resource=secrets --resource-name=regcred && ' +
-          'kubectl -n shop create rolebinding esb-secret-regcred --role=esb-secret-regcred ' +
-          subject,
-      });
-    },
-  );
+  ])('that are not granted are told with the commands that grant them to %j alone', async (agents, subject) => {
+    const reader = createSecretCache({
+      client: { get: () => Promise.reject(ApiError.fromAnswer('get', 403, '')) },
+      folder: folder(),
+      agents,
+      logger: silentLogger(),
+    });
+    await expect(reader.read('shop', 'regcred', 'key')).rejects.toMatchObject({
+      code: 'SecretForbidden',
+      retryable: true,
+      message:
+        'the agent may not read the Secret shop/regcred: there is no Role with a RoleBinding in the namespace shop ' +
+        'that allows it. Make both, called esb-secret-regcred: ' +
+        'kubectl -n shop create role esb-secret-regcred --verb=get --resource=secrets --resource-name=regcred && ' +
+        'kubectl -n shop create rolebinding esb-secret-regcred --role=esb-secret-regcred ' +
+        subject,
+    });
+  });
 });

@@ -38,9 +38,7 @@ type Stream = ClientReadableStream<Part>;
 /** The reflection service in one of its versions. Older tools ask for `v1alpha`. */
 const reflectionOf = (version: 'v1' | 'v1alpha'): ServiceDefinition =>
   loadSync(
-    createRequire(import.meta.url).resolve(
-      `@grpc/reflection/build/proto/grpc/reflection/${version}/reflection.proto`,
-    ),
+    createRequire(import.meta.url).resolve(`@grpc/reflection/build/proto/grpc/reflection/${version}/reflection.proto`),
     { oneofs: true, longs: Number },
   )[`grpc.reflection.${version}.ServerReflection`] as unknown as ServiceDefinition;
 
@@ -103,11 +101,7 @@ async function agent(options: { readonly keepAliveMs?: number; readonly budget?:
   const logs = { workerLogs: memoryWorkerLogs(written) };
   const serve = (): void =>
     server.serve({ fleet, logs, metricsPage: async () => ({ contentType: 'text/plain', text: 'up 1\n' }) });
-  const connect = (
-    certificate?: IssuedCertificate,
-    service: keyof typeof services = 'agent',
-    port = address.port,
-  ) => {
+  const connect = (certificate?: IssuedCertificate, service: keyof typeof services = 'agent', port = address.port) => {
     const Client = makeGenericClientConstructor(services[service], service);
     const client = new Client(
       `127.0.0.1:${port}`,
@@ -128,8 +122,7 @@ async function agent(options: { readonly keepAliveMs?: number; readonly budget?:
         client,
         request,
         { deadline: Date.now() + 10_000 },
-        (error: Error | null, answer: unknown) =>
-          error === null ? done.resolve(answer) : done.reject(error),
+        (error: Error | null, answer: unknown) => (error === null ? done.resolve(answer) : done.reject(error)),
       );
       return done.promise;
     };
@@ -764,9 +757,7 @@ describe('a gateway whose certificate names namespaces', () => {
     await expect(partsOf(client.stream('getLogs', { worker }))).rejects.toMatchObject({
       code: status.NOT_FOUND,
     });
-    const alone = await partsOf(client.stream('invoke', { ...invoke(), worker })).catch(
-      ({ code }: Part) => code,
-    );
+    const alone = await partsOf(client.stream('invoke', { ...invoke(), worker })).catch(({ code }: Part) => code);
     expect(alone === status.NOT_FOUND || alone[0].trailer.reason === 'NotFound').toBe(true);
     const shared = client.duplex('invokeMany');
     const answers: Part[] = [];

@@ -9,9 +9,7 @@ import { desiredFixture } from '../../../support/fleet-lab.ts';
 const config = '{"auths":{"registry.example":{}}}';
 
 /** Secrets by `name/key`; an error is what reading one comes to. */
-function reader(
-  values: Readonly<Record<string, string | Error>>,
-): SecretReader & { readonly asked: string[] } {
+function reader(values: Readonly<Record<string, string | Error>>): SecretReader & { readonly asked: string[] } {
   const asked: string[] = [];
   return {
     asked,
@@ -24,11 +22,7 @@ function reader(
 }
 
 const forbidden = (name: string): EsbError =>
-  secretForbidden(
-    { namespace: 'default', name },
-    { kind: 'ServiceAccount', namespace: 'esb-system' },
-    undefined,
-  );
+  secretForbidden({ namespace: 'default', name }, { kind: 'ServiceAccount', namespace: 'esb-system' }, undefined);
 const worker = (change: Partial<DesiredWorker>): DesiredWorker => desiredFixture(change);
 
 describe('the variables of a worker', () => {
@@ -48,9 +42,7 @@ describe('the variables of a worker', () => {
   });
 
   it('are left out without their Secret where that is allowed, and told of where it is not', async () => {
-    expect((await resolveSecrets(worker(variable(true)), reader({}))).env).toEqual([
-      { name: 'PLAIN', value: 'x' },
-    ]);
+    expect((await resolveSecrets(worker(variable(true)), reader({}))).env).toEqual([{ name: 'PLAIN', value: 'x' }]);
     await expect(resolveSecrets(worker(variable()), reader({}))).rejects.toMatchObject({
       code: 'SecretMissing',
       message: expect.stringContaining('the variable S needs the key k of the Secret default/s') as string,

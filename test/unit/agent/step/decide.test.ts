@@ -24,16 +24,12 @@ const hangUp = stepsOf('hang up', fc.integer({ min: 1, max: 12 }), ({ worker }, 
   worker.step({ kind: 'HungUp', id });
 });
 const endings = ['Answered', 'Answered', 'Unknown', 'TimedOut', 'CutOff', 'NotSent'] as const;
-const endCall = stepsOf(
-  'end call',
-  fc.tuple(fc.constantFrom(...endings), fc.boolean()),
-  (world, [kind, own]) => world.endCall(kind, own),
+const endCall = stepsOf('end call', fc.tuple(fc.constantFrom(...endings), fc.boolean()), (world, [kind, own]) =>
+  world.endCall(kind, own),
 );
 const faults = ['None', 'None', 'None', 'NotBegun', 'Failed', 'FailedAfter', 'Down', 'Silent'] as const;
-const endAction = stepsOf(
-  'end action',
-  fc.tuple(fc.nat(3), fc.constantFrom(...faults)),
-  (world, [at, fault]) => world.endAction(at, fault),
+const endAction = stepsOf('end action', fc.tuple(fc.nat(3), fc.constantFrom(...faults)), (world, [at, fault]) =>
+  world.endAction(at, fault),
 );
 const looks = stepsOf('end look', fc.boolean(), (world, works) => world.endLook(works));
 const settles = stepsOf('end settling', fc.boolean(), (world, works) => world.endSettle(works));
@@ -97,10 +93,7 @@ const worlds = fc
     }),
   );
 
-function worldOf(
-  desired: DesiredWorker,
-  found: 'None' | 'Running' | 'Paused' | 'Left' | 'Earlier',
-): () => WorkerWorld {
+function worldOf(desired: DesiredWorker, found: 'None' | 'Running' | 'Paused' | 'Left' | 'Earlier'): () => WorkerWorld {
   return () => {
     const { id } = new WorkerSteps({ desired }).state.present.make;
     const task = found === 'Paused' ? 'Paused' : 'Running';
@@ -148,10 +141,7 @@ describe('decide', () => {
       fc.property(worlds, sequences, (make, sequence) => {
         const world = play(make, sequence);
         world.worker.node = roomyNode;
-        world.apply(
-          { restingState: 'Running', pauseAfterSeconds: 1e6, shapeHash: 'v1-c', networkMode: 'Bridge' },
-          1,
-        );
+        world.apply({ restingState: 'Running', pauseAfterSeconds: 1e6, shapeHash: 'v1-c', networkMode: 'Bridge' }, 1);
         world.worker.step({ kind: 'Retried' });
         world.settle();
         expect(world.violations).toEqual([]);

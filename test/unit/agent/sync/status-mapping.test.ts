@@ -56,11 +56,7 @@ describe("the agent's part of a worker's status", () => {
   });
 
   it('differs by an acknowledgement alone', () => {
-    const draft = agentStatus(
-      viewFixture({ observedInvocationTime: '2031-01-01T00:00:00Z' }),
-      undefined,
-      now,
-    );
+    const draft = agentStatus(viewFixture({ observedInvocationTime: '2031-01-01T00:00:00Z' }), undefined, now);
     const { observedInvocationTime: _, ...before } = draft;
     expect(compareStatus(draft, before)).toBe('acknowledgement');
   });

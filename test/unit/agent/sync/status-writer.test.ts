@@ -321,8 +321,7 @@ describe('the status writer', () => {
         patch: (_type, { name }) => {
           const done = Promise.withResolvers<never>();
           running.push({
-            end: (error) =>
-              error === undefined ? done.resolve(objects.get(name) as never) : done.reject(error),
+            end: (error) => (error === undefined ? done.resolve(objects.get(name) as never) : done.reject(error)),
           });
           return done.promise;
         },

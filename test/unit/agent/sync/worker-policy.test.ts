@@ -10,10 +10,7 @@ import { settle } from '../../../support/manual-clock.ts';
 import { type WorkerFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 const label = 'esb.dev/privileged-workers';
-const policyObject = (
-  data: Record<string, string> = {},
-  creationTimestamp = '2026-11-02T00:00:00Z',
-): ConfigMap => ({
+const policyObject = (data: Record<string, string> = {}, creationTimestamp = '2026-11-02T00:00:00Z'): ConfigMap => ({
   metadata: { namespace: 'esb-system', name: 'esb-worker-policy', creationTimestamp },
   data: { maxEphemeralStorage: '10Gi', requireAlwaysPull: 'false', ...data },
 });

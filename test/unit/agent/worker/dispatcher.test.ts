@@ -68,12 +68,7 @@ describe('a call into a container', () => {
   }
 
   it('is marked before its first byte is sent, and no more once it is answered', async () => {
-    expect(await run({ kind: 'Answered', status: 200 })).toEqual([
-      'mark',
-      'first byte',
-      'unmark',
-      'Answered',
-    ]);
+    expect(await run({ kind: 'Answered', status: 200 })).toEqual(['mark', 'first byte', 'unmark', 'Answered']);
   });
 
   it.each(['Unknown', 'TimedOut'] as const)('stays marked when it ends %s: it may go on', async (kind) => {

@@ -38,14 +38,7 @@ describe('a worker', () => {
 
   it('that rests Paused is made, then frozen; many callers cause one resume, and it is frozen again when idle', async () => {
     const lab = await FleetLab.with(paused);
-    expect(lab.phases.get('hello')).toEqual([
-      'Pending',
-      'Creating',
-      'Pulling',
-      'Creating',
-      'Pausing',
-      'Paused',
-    ]);
+    expect(lab.phases.get('hello')).toEqual(['Pending', 'Creating', 'Pulling', 'Creating', 'Pausing', 'Paused']);
     expect(lab.ready()).toMatchObject({ status: 'True', reason: 'Paused' });
     lab.emulators.onCall = (call) => call.answer();
     const results = await Promise.all(Array.from({ length: 50 }, () => lab.invoke()));
@@ -100,10 +93,7 @@ describe('a worker', () => {
     expect(lab.emulators.sent).toEqual([]);
     frozen.resolve();
     await settle();
-    expect(lab.runtime.operations.slice(-2)).toEqual([
-      `pause ${lab.container()}`,
-      `resume ${lab.container()}`,
-    ]);
+    expect(lab.runtime.operations.slice(-2)).toEqual([`pause ${lab.container()}`, `resume ${lab.container()}`]);
     lab.emulators.answerAll();
     expect(await call).toMatchObject({ kind: 'Answered', timings: { start: 'paused' } });
     expect(lab.emulators.violations).toEqual([]);
@@ -286,8 +276,7 @@ describe('a worker', () => {
   it('gives the tail of what it wrote during a call, and nothing that the call before wrote', async () => {
     const lab = await FleetLab.with(desiredFixture());
     const { logs } = lab.runtime;
-    const write = (text: string): unknown =>
-      logs.set(lab.container(), `${logs.get(lab.container()) ?? ''}${text}`);
+    const write = (text: string): unknown => logs.set(lab.container(), `${logs.get(lab.container()) ?? ''}${text}`);
     const late = 'its last words\nEND RequestId: one\nREPORT RequestId: one\tDuration: 1.00 ms\n';
     const own = 'START RequestId: two Version: $LATEST\nhello\nREPORT RequestId: two\tDuration: 1.00 ms\n';
     write('before\n');
@@ -751,9 +740,7 @@ describe('removal', () => {
     expect(await waiting).toMatchObject({ kind: 'Refused', reason: 'NotFound' });
     await lab.clock.advance(850_000);
     expect(lab.task()).toBe('Running');
-    expect(lab.fleet.leaving()).toEqual([
-      { identity: desiredFixture().identity, callUntil: lab.clock.now() + 61_500 },
-    ]);
+    expect(lab.fleet.leaving()).toEqual([{ identity: desiredFixture().identity, callUntil: lab.clock.now() + 61_500 }]);
     lab.emulators.answerAll();
     expect(await call).toMatchObject({ kind: 'Answered' });
     await settle();

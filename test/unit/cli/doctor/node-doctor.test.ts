@@ -9,17 +9,8 @@ import {
   checkLimits,
   checkMounts,
 } from '../../../../src/cli/doctor/machine-checks.ts';
-import {
-  checkForwarding,
-  checkPacketFilter,
-  checkSubnet,
-} from '../../../../src/cli/doctor/network-checks.ts';
-import {
-  compareVersions,
-  mountOf,
-  type NodeProbe,
-  parseMounts,
-} from '../../../../src/cli/doctor/node-probe.ts';
+import { checkForwarding, checkPacketFilter, checkSubnet } from '../../../../src/cli/doctor/network-checks.ts';
+import { compareVersions, mountOf, type NodeProbe, parseMounts } from '../../../../src/cli/doctor/node-probe.ts';
 import type { ContainerdClient } from '../../../../src/containerd/containerd-client.ts';
 
 interface FakeNode {
@@ -62,8 +53,7 @@ const needs = {
 } as const;
 const network = { subnet: '10.234.0.0/16', serviceCidr: [], bridge: 'esb0' };
 
-const short = (findings: readonly Finding[]): string[] =>
-  findings.map(({ what, level }) => `${level} ${what}`);
+const short = (findings: readonly Finding[]): string[] => findings.map(({ what, level }) => `${level} ${what}`);
 const mends = (findings: readonly Finding[]): string => findings.map(({ mend }) => mend ?? '').join('\n');
 
 /** `proc_pid_mountinfo(5)`: one line for each `point type [shared]`. */
@@ -83,9 +73,7 @@ describe('what is told of a node', () => {
       { what: 'kernel', level: 'ok', message: '6.1' },
       { what: 'disk', level: 'warning', message: 'full', mend: 'make room\nor buy one' },
     ];
-    expect(formatFindings(findings, false)).toBe(
-      '✓ kernel: 6.1\n! disk: full\n    make room\n    or buy one\n',
-    );
+    expect(formatFindings(findings, false)).toBe('✓ kernel: 6.1\n! disk: full\n    make room\n    or buy one\n');
     expect(JSON.parse(formatFindings(findings, true))).toEqual(findings);
     expect(exitCodeOf(findings)).toBe(0);
     expect(exitCodeOf([...findings, { what: 'x', level: 'problem', message: '' }])).toBe(1);
@@ -138,10 +126,7 @@ describe('control groups', () => {
       '/proc/self/mountinfo': v2,
       '/sys/fs/cgroup/cgroup.controllers': 'cpuset cpu io memory pids\n',
     };
-    expect(short(await checkCgroups(fakeProbe({ files }), needs))).toEqual([
-      'ok control groups',
-      'ok cgroup driver',
-    ]);
+    expect(short(await checkCgroups(fakeProbe({ files }), needs))).toEqual(['ok control groups', 'ok cgroup driver']);
   });
 
   it('of version 2 without memory, as on small boards', async () => {
@@ -202,11 +187,7 @@ describe('mounts', () => {
 
   it('that are shared, and a run folder on tmpfs', async () => {
     const files = { '/proc/self/mountinfo': mountInfo('/ ext4 shared', '/run tmpfs shared') };
-    expect((await checkMounts(fakeProbe({ files }), needs)).map(({ level }) => level)).toEqual([
-      'ok',
-      'ok',
-      'ok',
-    ]);
+    expect((await checkMounts(fakeProbe({ files }), needs)).map(({ level }) => level)).toEqual(['ok', 'ok', 'ok']);
   });
 
   it('that are private matter in a Pod', async () => {
@@ -389,11 +370,7 @@ describe('CNI plugins', () => {
       '/opt/cni/bin': speaks('1.0.0', '1.1.0'),
     };
     const findings = await check({ files: there, programs });
-    expect(short(findings)).toEqual([
-      'ok network configuration',
-      'ok CNI plugin bridge',
-      'ok CNI plugin host-local',
-    ]);
+    expect(short(findings)).toEqual(['ok network configuration', 'ok CNI plugin bridge', 'ok CNI plugin host-local']);
     expect(findings[1]?.message).toBe('1.9.1');
   });
 
@@ -415,10 +392,7 @@ describe('CNI plugins', () => {
 describe('the packet filter', () => {
   it.each([
     [{ 'nft --check': '' }, 'ok'],
-    [
-      { 'nft --check': { code: 1, text: 'Error: Could not process rule: No such file or directory' } },
-      'problem',
-    ],
+    [{ 'nft --check': { code: 1, text: 'Error: Could not process rule: No such file or directory' } }, 'problem'],
     [{}, 'problem'],
   ])('by %j', async (programs, level) => {
     const [finding] = await checkPacketFilter(fakeProbe({ programs }), network);
@@ -480,8 +454,6 @@ describe('the subnet', () => {
   });
 
   it('that is none', async () => {
-    expect(short(await checkSubnet(fakeProbe({}), { ...network, subnet: 'ten' }))).toEqual([
-      'problem subnet',
-    ]);
+    expect(short(await checkSubnet(fakeProbe({}), { ...network, subnet: 'ten' }))).toEqual(['problem subnet']);
   });
 });

@@ -16,12 +16,9 @@ describe('interfaces of the node in a result of CNI', () => {
     expect(interfacesIn(text)).toEqual({ bridges: ['esb0'], ports: ['vetha1b2c3d4'] });
   });
 
-  it.each(['', '{', '[]', '{"result":{}}', '{"result":{"interfaces":[1,{"name":2}]}}'])(
-    'of %j are none',
-    (text) => {
-      expect(interfacesIn(text)).toEqual({ bridges: [], ports: [] });
-    },
-  );
+  it.each(['', '{', '[]', '{"result":{}}', '{"result":{"interfaces":[1,{"name":2}]}}'])('of %j are none', (text) => {
+    expect(interfacesIn(text)).toEqual({ bridges: [], ports: [] });
+  });
 });
 
 describe('ports of bridges', () => {

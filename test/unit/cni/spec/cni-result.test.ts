@@ -1,10 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import {
-  addressesOf,
-  hostInterfaceOf,
-  readFailure,
-  readResult,
-} from '../../../../src/cni/spec/cni-result.ts';
+import { addressesOf, hostInterfaceOf, readFailure, readResult } from '../../../../src/cni/spec/cni-result.ts';
 
 const result = {
   cniVersion: '1.1.0',

@@ -61,9 +61,7 @@ async function setUp(answer: (call: Call) => Answer = () => ({ stdout: JSON.stri
         if (given instanceof Error) {
           throw given;
         }
-        return typeof given === 'function'
-          ? await given(request)
-          : { code: 0, stdout: '', stderr: '', ...given };
+        return typeof given === 'function' ? await given(request) : { code: 0, stdout: '', stderr: '', ...given };
       },
     },
   });
@@ -140,9 +138,7 @@ describe('ADD', () => {
       if (count === 1) {
         return systemError('ETXTBSY');
       }
-      return count <= 4
-        ? { code: 1, stdout: '{"code":11,"msg":"later"}' }
-        : { stdout: JSON.stringify(result) };
+      return count <= 4 ? { code: 1, stdout: '{"code":11,"msg":"later"}' } : { stdout: JSON.stringify(result) };
     });
     await client.add(target);
     expect(count).toBe(6);
@@ -209,9 +205,7 @@ describe('the other verbs', () => {
     }));
     await client.status();
     await client.gc([target]);
-    expect(calls.at(-1)?.request['cni.dev/valid-attachments']).toEqual([
-      { containerID: 'c1', ifname: 'eth0' },
-    ]);
+    expect(calls.at(-1)?.request['cni.dev/valid-attachments']).toEqual([{ containerID: 'c1', ifname: 'eth0' }]);
   });
 
   it('STATUS tells of a plugin that is not ready', async () => {

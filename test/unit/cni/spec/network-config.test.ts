@@ -108,10 +108,7 @@ describe('a network configuration list', () => {
     [list({}, { ipam: { type: 'host-local', ranges: [[{}]] } }), /must have a 'subnet'/],
     [list({}, { ipam: { type: 'host-local', subnet: 'here' } }), /is not a range of addresses/],
     [
-      list(
-        {},
-        { ipam: { type: 'host-local', ranges: [[{ subnet: 'fd00:1::/64' }, { subnet: 'fd00:2::/64' }]] } },
-      ),
+      list({}, { ipam: { type: 'host-local', ranges: [[{ subnet: 'fd00:1::/64' }, { subnet: 'fd00:2::/64' }]] } }),
       /one IPv6 range at most/,
     ],
   ])('%s is refused by the node', (text, message) => {

@@ -65,8 +65,6 @@ describe('a program that is run', () => {
       '/run/netns/node-2',
     );
     await runner.run({ program: 'ip', args: ['link'], input: 'x' });
-    expect(seen).toEqual([
-      { program: 'nsenter', args: ['--net=/run/netns/node-2', '--', 'ip', 'link'], input: 'x' },
-    ]);
+    expect(seen).toEqual([{ program: 'nsenter', args: ['--net=/run/netns/node-2', '--', 'ip', 'link'], input: 'x' }]);
   });
 });

@@ -116,9 +116,7 @@ describe('Spawner', { timeout: 30_000 }, () => {
       logFile: join(folder, 'log'),
     });
     const programs = await numbers('a');
-    const parent = Number(
-      /^\d+ \(.*\) \S (\d+)/.exec(readFileSync(`/proc/${programs[0]}/stat`, 'utf8'))?.[1],
-    );
+    const parent = Number(/^\d+ \(.*\) \S (\d+)/.exec(readFileSync(`/proc/${programs[0]}/stat`, 'utf8'))?.[1]);
     expect(runs(parent)).toBe(true);
     expect(parent).not.toBe(user.pid);
     await user.kill();

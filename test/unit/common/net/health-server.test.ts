@@ -21,10 +21,7 @@ describe('the health server', () => {
     metrics.written('moved');
     metrics.leader(true);
     const metricsPage = async () => ({ contentType: registry.contentType, text: await registry.metrics() });
-    const server = await startHealthServer(
-      { host: '127.0.0.1', port: 0 },
-      { ready: () => health, metricsPage },
-    );
+    const server = await startHealthServer({ host: '127.0.0.1', port: 0 }, { ready: () => health, metricsPage });
     onTestFinished(() => server.close());
     const get = async (path: string) => {
       const answer = await fetch(`http://127.0.0.1:${server.address.port}${path}`);
@@ -51,8 +48,8 @@ describe('the health server', () => {
     ]) {
       expect(text).toContain(line);
     }
-    await expect(
-      startHealthServer(server.address, { ready: () => health, metricsPage }),
-    ).rejects.toMatchObject({ code: 'AddressInUse' });
+    await expect(startHealthServer(server.address, { ready: () => health, metricsPage })).rejects.toMatchObject({
+      code: 'AddressInUse',
+    });
   });
 });

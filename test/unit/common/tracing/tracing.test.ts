@@ -1,11 +1,7 @@
 import { resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../../src/common/clock.ts';
-import {
-  openTracing,
-  type TracingEnvironment,
-  tracingSettings,
-} from '../../../../src/common/tracing/tracing.ts';
+import { openTracing, type TracingEnvironment, tracingSettings } from '../../../../src/common/tracing/tracing.ts';
 import { run } from '../../../support/command.ts';
 import { startOtlpReceiver } from '../../../support/otlp-receiver.ts';
 import { recordingLogger } from '../../../support/recording-logger.ts';
@@ -44,12 +40,7 @@ describe('spans', () => {
   it.each<[string, string | undefined, TracingEnvironment, string | undefined]>([
     ['the flag', 'http://collector:4318/', {}, 'http://collector:4318/v1/traces'],
     ['the environment', undefined, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint }, undefined],
-    [
-      'the environment for traces alone',
-      undefined,
-      { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: endpoint },
-      undefined,
-    ],
+    ['the environment for traces alone', undefined, { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: endpoint }, undefined],
     [
       'the flag before the environment',
       endpoint,

@@ -61,9 +61,7 @@ describe('the authority of gateways', () => {
   it('is made anew when it has run out, is not valid yet, or makes no sense', async () => {
     expect(authorityStep(first, start + 400 * day)).toBe('create');
     expect(authorityStep(first, start - 2 * day)).toBe('create');
-    expect(authorityStep({ current: { certificate: 'x', privateKey: 'y' }, former: [] }, start)).toBe(
-      'create',
-    );
+    expect(authorityStep({ current: { certificate: 'x', privateKey: 'y' }, former: [] }, start)).toBe('create');
     const announced = await advanceAuthority(first, start + 250 * day);
     expect(authorityStep(announced, start + 366 * day)).toBe('promote');
   });

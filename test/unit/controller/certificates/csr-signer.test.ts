@@ -6,10 +6,7 @@ import { systemClock } from '../../../../src/common/clock.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { advanceAuthority } from '../../../../src/controller/certificates/ca.ts';
 import { requestStep, signRequest } from '../../../../src/controller/certificates/csr-signer.ts';
-import type {
-  CertificateSigningRequest,
-  LocalSubjectAccessReview,
-} from '../../../../src/kube/api/resource-types.ts';
+import type { CertificateSigningRequest, LocalSubjectAccessReview } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../../src/kube/api/types.ts';
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
@@ -46,10 +43,7 @@ async function pem(names: readonly { type: 'url' | 'dns'; value: string }[]): Pr
 }
 
 /** An API server where `serves` says who may serve what, and what became of the request there. */
-async function settled(
-  asked: CertificateSigningRequest,
-  serves: Readonly<Record<string, readonly string[]>> = {},
-) {
+async function settled(asked: CertificateSigningRequest, serves: Readonly<Record<string, readonly string[]>> = {}) {
   const authority = await advanceAuthority(undefined, Date.now());
   let now = asked;
   const reviewed: string[] = [];
@@ -141,10 +135,7 @@ describe('requestStep', () => {
     expect(requestStep(request({ signerName: 'kubernetes.io/kube-apiserver-client' })).kind).toBe('nothing');
   });
 
-  it.each([[['client auth', 'server auth']], [['digital signature']], [[]]])(
-    'refuses the usages %j',
-    (usages) => {
-      expect(requestStep(request({ usages })).kind).toBe('refuse');
-    },
-  );
+  it.each([[['client auth', 'server auth']], [['digital signature']], [[]]])('refuses the usages %j', (usages) => {
+    expect(requestStep(request({ usages })).kind).toBe('refuse');
+  });
 });

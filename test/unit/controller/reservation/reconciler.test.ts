@@ -13,9 +13,7 @@ import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 const settings = { image: 'esb:1', pullPolicy: 'IfNotPresent' };
 const refused = {
-  conditions: [
-    { type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: '1 Insufficient memory' },
-  ],
+  conditions: [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message: '1 Insufficient memory' }],
 };
 
 /** One node, the writes to its hold Pod, and what the cache shows of it. */
@@ -124,10 +122,7 @@ describe('HoldReconciler', () => {
     scene.workers(0);
     await scene.look();
     // The finalizer first, so that the deletion is not taken for a drain.
-    expect(scene.writes.slice(1)).toEqual([
-      'patch esb-hold-node-1 /metadata/finalizers/0',
-      'delete esb-hold-node-1',
-    ]);
+    expect(scene.writes.slice(1)).toEqual(['patch esb-hold-node-1 /metadata/finalizers/0', 'delete esb-hold-node-1']);
   });
 
   it('waits for the cache when that is behind', async () => {

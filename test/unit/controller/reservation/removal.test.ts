@@ -31,10 +31,7 @@ function scene(...answers: readonly (object | Error)[]) {
     },
   } as unknown as KubeClient;
   const stop = new AbortController();
-  const ended = removeHoldPods(
-    { client, systemNamespace: 'esb-system', clock, logger: silentLogger() },
-    stop.signal,
-  );
+  const ended = removeHoldPods({ client, systemNamespace: 'esb-system', clock, logger: silentLogger() }, stop.signal);
   return { calls, clock, ended };
 }
 
@@ -46,12 +43,7 @@ describe('removeHoldPods', () => {
     const free = { ...made, metadata: { ...made.metadata, name: 'esb-hold-node-2', finalizers: [] } };
     const { calls, ended } = scene({ items: [made, free] });
     await ended;
-    expect(calls).toEqual([
-      list,
-      'patch esb-hold-node-1',
-      'delete esb-hold-node-1',
-      'delete esb-hold-node-2',
-    ]);
+    expect(calls).toEqual([list, 'patch esb-hold-node-1', 'delete esb-hold-node-1', 'delete esb-hold-node-2']);
   });
 
   it('is content where it may not look', async () => {

@@ -31,10 +31,7 @@ describe('AssignmentCache', () => {
     [
       'a worker being removed',
       192,
-      worker(
-        { ...onNode1, phase: 'Terminating' },
-        { metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } },
-      ),
+      worker({ ...onNode1, phase: 'Terminating' }, { metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } }),
     ],
     [
       'a worker that has been cleaned up',
@@ -44,22 +41,14 @@ describe('AssignmentCache', () => {
         { metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } },
       ),
     ],
-    [
-      'a worker that rests Absent',
-      0,
-      worker({ ...onNode1, phase: 'Absent' }, { spec: { desiredState: 'Absent' } }),
-    ],
+    ['a worker that rests Absent', 0, worker({ ...onNode1, phase: 'Absent' }, { spec: { desiredState: 'Absent' } })],
     ['a worker that was removed idle', 0, worker({ ...onNode1, phase: 'Absent' })],
     [
       'a worker that was Absent and is to run now',
       192,
       worker({ ...onNode1, phase: 'Absent' }, { metadata: { generation: 2 } }),
     ],
-    [
-      'a worker to rest Absent that is just assigned',
-      0,
-      worker(onNode1, { spec: { desiredState: 'Absent' } }),
-    ],
+    ['a worker to rest Absent that is just assigned', 0, worker(onNode1, { spec: { desiredState: 'Absent' } })],
     [
       'a woken worker that rests Absent',
       192,

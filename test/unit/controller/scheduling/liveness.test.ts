@@ -19,9 +19,7 @@ class Scene {
     return this.liveness.observe({
       at: this.now,
       nodes: [...this.renewals.keys()],
-      stamps: new Map(
-        [...this.renewals].filter(([, count]) => count > 0).map(([node, count]) => [node, `${count}`]),
-      ),
+      stamps: new Map([...this.renewals].filter(([, count]) => count > 0).map(([node, count]) => [node, `${count}`])),
     });
   }
 

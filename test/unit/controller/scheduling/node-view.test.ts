@@ -36,25 +36,19 @@ describe('goneBecause', () => {
 describe('placementFingerprint', () => {
   it('changes with what placement looks at, and with nothing else', () => {
     const before = placementFingerprint(nodeFixture());
-    expect(placementFingerprint(nodeFixture({ status: { allocated: { memoryMiB: 5, workers: 1 } } }))).toBe(
-      before,
-    );
+    expect(placementFingerprint(nodeFixture({ status: { allocated: { memoryMiB: 5, workers: 1 } } }))).toBe(before);
     expect(placementFingerprint(nodeFixture({ ready: 'False' }))).not.toBe(before);
     expect(placementFingerprint(nodeFixture({ unschedulable: true }))).not.toBe(before);
     expect(placementFingerprint(nodeFixture({ retired: true }))).not.toBe(before);
     expect(placementFingerprint(nodeFixture({ metadata: { labels: { a: 'b' } } }))).not.toBe(before);
-    expect(
-      placementFingerprint(nodeFixture({ status: { capacity: { memoryMiB: 1, workers: 1 } } })),
-    ).not.toBe(before);
+    expect(placementFingerprint(nodeFixture({ status: { capacity: { memoryMiB: 1, workers: 1 } } }))).not.toBe(before);
   });
 });
 
 describe('nodeFingerprint', () => {
   it('changes with cordon, taints and labels, and not with annotations', () => {
     const before = nodeFingerprint(node());
-    expect(nodeFingerprint({ ...node(), metadata: { name: 'node-1', annotations: { a: 'b' } } })).toBe(
-      before,
-    );
+    expect(nodeFingerprint({ ...node(), metadata: { name: 'node-1', annotations: { a: 'b' } } })).toBe(before);
     expect(nodeFingerprint({ ...node(), metadata: { name: 'node-1', labels: { a: 'b' } } })).not.toBe(before);
     expect(nodeFingerprint(node(['a']))).not.toBe(before);
     expect(nodeFingerprint({ ...node(), spec: { unschedulable: true } })).not.toBe(before);
@@ -112,8 +106,8 @@ describe('nodeView', () => {
   it('is not ready when it is lost, gone or being deleted', () => {
     expect(view({ liveness: 'lost' }).ready).toBe(false);
     expect(view({ lambdaNode: undefined }).ready).toBe(false);
-    expect(
-      view({ lambdaNode: nodeFixture({ metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } }) }).ready,
-    ).toBe(false);
+    expect(view({ lambdaNode: nodeFixture({ metadata: { deletionTimestamp: '2026-11-01T00:00:00Z' } }) }).ready).toBe(
+      false,
+    );
   });
 });

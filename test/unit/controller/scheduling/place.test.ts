@@ -48,9 +48,7 @@ describe('place', () => {
   });
 
   it('spreads workers that take no room by their number', () => {
-    expect(
-      chosen([candidate('a', { assigned: 3 }), candidate('b', { assigned: 2 })], { takesRoom: false }),
-    ).toBe('b');
+    expect(chosen([candidate('a', { assigned: 3 }), candidate('b', { assigned: 2 })], { takesRoom: false })).toBe('b');
   });
 
   it('takes a silent node only when there is no other', () => {
@@ -129,11 +127,7 @@ describe('place', () => {
     });
 
     it('goes to the zone with fewest where the rest is a wish', () => {
-      const nodes = [
-        inZone('a1', 'a', { sameFunction: 2 }),
-        inZone('a2', 'a'),
-        inZone('b1', 'b', { sameFunction: 1 }),
-      ];
+      const nodes = [inZone('a1', 'a', { sameFunction: 2 }), inZone('a2', 'a'), inZone('b1', 'b', { sameFunction: 1 })];
       expect(chosen(nodes, { spread: { ...spread, whenUnsatisfiable: 'ScheduleAnyway' } })).toBe('b1');
     });
   });
@@ -146,34 +140,10 @@ describe('place', () => {
     ['all are retired', [candidate('a', { closed: 'retired' })], {}, 'AllCordoned', 'all retired'],
     ['all are drained', [candidate('a', { closed: 'draining' })], {}, 'AllCordoned', 'all being drained'],
     ['Pods have the memory', [candidate('a', { closed: 'unheld' })], {}, 'NoneHeld', 'hold Pod'],
-    [
-      'none has the labels',
-      [candidate('a')],
-      { nodeSelector: { zone: 'a' } },
-      'NoneMatches',
-      'spec.nodeSelector',
-    ],
-    [
-      'all are full',
-      [candidate('a', { used: { memoryMiB: 1000, workers: 1 } })],
-      {},
-      'NoneFits',
-      'without 128 MiB',
-    ],
-    [
-      'no place is left',
-      [candidate('a', { used: { memoryMiB: 0, workers: 10 } })],
-      {},
-      'NoneFits',
-      'to spare',
-    ],
-    [
-      'all are too small',
-      [candidate('a')],
-      { memoryMiB: 2048, takesRoom: false },
-      'NoneFits',
-      'smaller than 2048 MiB',
-    ],
+    ['none has the labels', [candidate('a')], { nodeSelector: { zone: 'a' } }, 'NoneMatches', 'spec.nodeSelector'],
+    ['all are full', [candidate('a', { used: { memoryMiB: 1000, workers: 1 } })], {}, 'NoneFits', 'without 128 MiB'],
+    ['no place is left', [candidate('a', { used: { memoryMiB: 0, workers: 10 } })], {}, 'NoneFits', 'to spare'],
+    ['all are too small', [candidate('a')], { memoryMiB: 2048, takesRoom: false }, 'NoneFits', 'smaller than 2048 MiB'],
     [
       'the pinned node is missing',
       [candidate('a')],
@@ -295,8 +265,7 @@ const isFit = (one: Candidate, wish: PlacementRequest): boolean =>
   one.capacity.workers > 0 &&
   wish.memoryMiB <= one.capacity.memoryMiB &&
   (!wish.takesRoom ||
-    (one.used.workers < one.capacity.workers &&
-      one.used.memoryMiB + wish.memoryMiB <= one.capacity.memoryMiB));
+    (one.used.workers < one.capacity.workers && one.used.memoryMiB + wish.memoryMiB <= one.capacity.memoryMiB));
 
 describe('place, whatever the nodes', () => {
   it('finds a node exactly when one fits, and never one that does not', () => {

@@ -33,9 +33,7 @@ const condition = (type: string, status: Condition['status'], reason: string, me
 });
 const scheduled = condition('Scheduled', 'True', 'Assigned', 'assigned to node node-1');
 
-const assigned = (
-  fixture: WorkerFixture & { conditions?: Conditions; phase?: LambdaWorkerStatus['phase'] } = {},
-) =>
+const assigned = (fixture: WorkerFixture & { conditions?: Conditions; phase?: LambdaWorkerStatus['phase'] } = {}) =>
   workerFixture({
     ...fixture,
     metadata: { finalizers: [FINALIZER], ...fixture.metadata },
@@ -46,10 +44,7 @@ const assigned = (
     },
   });
 
-const decision = (
-  worker: LambdaWorker,
-  changes: Partial<Omit<DecisionInput, 'worker'>> = {},
-): WorkerDecision =>
+const decision = (worker: LambdaWorker, changes: Partial<Omit<DecisionInput, 'worker'>> = {}): WorkerDecision =>
   decide({
     worker,
     standing: { liveness: 'fresh' },
@@ -267,9 +262,9 @@ describe('an assigned worker', () => {
       expect(decision(assigned(), { standing, mayLeave })).toEqual({ kind: 'nothing' });
     }
     const tainted = { kind: 'tainted', taint: 'broken:NoExecute' } as const;
-    expect(decision(assigned(), { standing: { liveness: 'fresh', leave: tainted }, mayLeave })).toMatchObject(
-      { cause: 'moved' },
-    );
+    expect(decision(assigned(), { standing: { liveness: 'fresh', leave: tainted }, mayLeave })).toMatchObject({
+      cause: 'moved',
+    });
     expect(decision(assigned(), { standing: lost, mayLeave })).toMatchObject({ cause: 'moved' });
     // Where there is no other node, a wait serves no worker.
     const retired = { liveness: 'fresh', leave: { kind: 'retired' } } as const;
@@ -408,13 +403,7 @@ describe('whatever is known', () => {
       isDeleting: fc.boolean(),
       epoch: fc.option(fc.integer({ min: 1, max: 9 }), { nil: undefined }),
       pin: fc.constantFrom(undefined, 'node-1', 'node-2'),
-      phase: fc.constantFrom<LambdaWorkerStatus['phase']>(
-        'Running',
-        'Paused',
-        'Absent',
-        'Unknown',
-        undefined,
-      ),
+      phase: fc.constantFrom<LambdaWorkerStatus['phase']>('Running', 'Paused', 'Absent', 'Unknown', undefined),
       conditions: fc.subarray<Condition>([
         scheduled,
         condition('CleanedUp', 'True', 'CleanedUp'),
@@ -505,9 +494,7 @@ describe('whatever is known', () => {
           const isAlive = worker.metadata.deletionTimestamp === undefined;
           expect(isAlive && worker.status?.assignment !== undefined).toBe(false);
           const isClean = worker.status?.conditions?.some((one) => one.type === 'CleanedUp') === true;
-          expect(
-            worker.status?.assignment === undefined || isClean || standing.goneBecause !== undefined,
-          ).toBe(true);
+          expect(worker.status?.assignment === undefined || isClean || standing.goneBecause !== undefined).toBe(true);
         }
       }),
     );
@@ -582,9 +569,7 @@ function applied(worker: LambdaWorker, made: WorkerDecision): LambdaWorker {
   }
   const { assignment, lastEpoch, phase, scheduled: draft, ready } = made.status;
   const drafts = [draft, ...(ready === undefined ? [] : [ready])];
-  const kept = (worker.status?.conditions ?? []).filter(
-    (one) => !drafts.some(({ type }) => type === one.type),
-  );
+  const kept = (worker.status?.conditions ?? []).filter((one) => !drafts.some(({ type }) => type === one.type));
   return {
     ...worker,
     status: {

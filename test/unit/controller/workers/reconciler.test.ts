@@ -12,13 +12,7 @@ import { LEAVING_INDEX, LeftNodes, leavingIndex } from '../../../../src/controll
 import { WorkerReconciler } from '../../../../src/controller/workers/reconciler.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Node } from '../../../../src/kube/api/resource-types.ts';
-import type {
-  KubeClient,
-  KubeObject,
-  ObjectKey,
-  PatchBody,
-  ResourceType,
-} from '../../../../src/kube/api/types.ts';
+import type { KubeClient, KubeObject, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache, type WritableCache } from '../../../../src/kube/cache/object-cache.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
@@ -54,12 +48,8 @@ class Scene {
 
   constructor(...nodes: LambdaNode[]) {
     const client = {
-      patch: (
-        _type: ResourceType<KubeObject>,
-        key: ObjectKey,
-        patch: PatchBody,
-        options?: { subresource?: string },
-      ) => this.#patch(key, patch, options?.subresource),
+      patch: (_type: ResourceType<KubeObject>, key: ObjectKey, patch: PatchBody, options?: { subresource?: string }) =>
+        this.#patch(key, patch, options?.subresource),
       get: (type: ResourceType<KubeObject>, key: ObjectKey) =>
         Promise.resolve(type.kind === 'LambdaNode' ? this.storedNodes.get(key.name) : undefined),
     } as unknown as KubeClient;
@@ -497,9 +487,7 @@ describe('WorkerReconciler', () => {
       workerFixture({
         metadata: { finalizers: ['esb.dev/worker'] },
         spec: {
-          tolerations: [
-            { key: 'maintenance', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 60 },
-          ],
+          tolerations: [{ key: 'maintenance', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 60 }],
         },
         status: { assignment: { nodeName: 'node-1', epoch: 1 }, phase: 'Running' },
       }),

@@ -17,10 +17,7 @@ function secret(entries: Readonly<Record<string, unknown>>): Secret {
 
 describe('access key', () => {
   it('says whom it stands for; everybody who has one is authenticated', () => {
-    const key = parseAccessKey(
-      'AKID',
-      JSON.stringify({ secretAccessKey, user: 'alice', groups: ['a', 'b'] }),
-    );
+    const key = parseAccessKey('AKID', JSON.stringify({ secretAccessKey, user: 'alice', groups: ['a', 'b'] }));
     expect(key.principal).toEqual({
       kind: 'AccessKey',
       accessKeyId: 'AKID',
@@ -89,9 +86,7 @@ describe('access keys', () => {
       object: secret({ A: { secretAccessKey, user: 'a' }, B: `{${secretAccessKey}` }),
     });
     expect(keys.size).toBe(1);
-    expect(lines).toContainEqual(
-      expect.objectContaining({ level: 40, accessKeyId: 'B', reason: 'it is not JSON' }),
-    );
+    expect(lines).toContainEqual(expect.objectContaining({ level: 40, accessKeyId: 'B', reason: 'it is not JSON' }));
     expect(JSON.stringify(lines)).not.toContain(secretAccessKey);
   });
 });

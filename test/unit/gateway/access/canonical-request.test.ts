@@ -1,9 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import {
-  canonicalPath,
-  canonicalQuery,
-  canonicalRequest,
-} from '../../../../src/gateway/access/canonical-request.ts';
+import { canonicalPath, canonicalQuery, canonicalRequest } from '../../../../src/gateway/access/canonical-request.ts';
 
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 

@@ -10,10 +10,7 @@ const signedAt = new Date('2026-03-01T12:00:00Z');
 const now = signedAt.getTime();
 
 /** How the SDK for JavaScript tells calls apart: by headers that it signs. */
-async function fromJavaScript(
-  id: string,
-  attempt = 'attempt=1; max=3',
-): Promise<Parameters<ReplayGuard['admit']>> {
+async function fromJavaScript(id: string, attempt = 'attempt=1; max=3'): Promise<Parameters<ReplayGuard['admit']>> {
   const headers = { 'amz-sdk-invocation-id': id, 'amz-sdk-request': attempt };
   return admission({ headers });
 }
@@ -34,11 +31,7 @@ const REPLAYED = 'The signature was used before';
 describe('replay guard', () => {
   it('lets each call of the SDK for JavaScript pass, and each try of it, but none of them twice', async () => {
     const guard = new ReplayGuard();
-    const calls = [
-      await fromJavaScript('a'),
-      await fromJavaScript('b'),
-      await fromJavaScript('b', 'attempt=2; max=3'),
-    ];
+    const calls = [await fromJavaScript('a'), await fromJavaScript('b'), await fromJavaScript('b', 'attempt=2; max=3')];
     for (const call of calls) {
       guard.admit(...call);
     }

@@ -27,14 +27,11 @@ const MINUTE = 60_000;
 /** Fault of a request; undefined when it is right. */
 function refusal(request: WholeRequest, now = Date.now()): string | undefined {
   try {
-    const signature =
-      request.headers.authorization === undefined ? querySignature(request) : headerSignature(request);
+    const signature = request.headers.authorization === undefined ? querySignature(request) : headerSignature(request);
     checkWhole(request, signature, key, now);
     return undefined;
   } catch (error) {
-    return error instanceof Error && 'code' in error
-      ? `${String(error.code)}: ${error.message}`
-      : String(error);
+    return error instanceof Error && 'code' in error ? `${String(error.code)}: ${error.message}` : String(error);
   }
 }
 
@@ -70,10 +67,7 @@ describe('signature', () => {
     ['a body whose hash is not stated', { body: '{"a":1}', applyChecksum: false }],
     ['a name that is an ARN', { path: invokePath('arn:aws:lambda:us-east-1:123456789012:function:hello') }],
     ['a qualifier', { query: { Qualifier: '$LATEST' } }],
-    [
-      'headers of the call',
-      { headers: { 'X-Amz-Invocation-Type': 'Event', 'x-amz-log-type': '  Tail   x ' } },
-    ],
+    ['headers of the call', { headers: { 'X-Amz-Invocation-Type': 'Event', 'x-amz-log-type': '  Tail   x ' } }],
     ['another region', { region: 'eu-central-1' }],
     [
       'a list of functions',
@@ -128,9 +122,9 @@ describe('signature', () => {
     expect(refusal(changed({ url: `${request.url}&extra=1` }))).toEqual(mismatch);
     const rawHeaders = request.rawHeaders.map((text) => (text === 'Event' ? 'DryRun' : text));
     expect(refusal(changed({ rawHeaders }))).toEqual(mismatch);
-    expect(
-      refusal(changed({ rawHeaders: [...request.rawHeaders, 'x-amz-invocation-type', 'DryRun'] })),
-    ).toEqual(mismatch);
+    expect(refusal(changed({ rawHeaders: [...request.rawHeaders, 'x-amz-invocation-type', 'DryRun'] }))).toEqual(
+      mismatch,
+    );
   });
 
   it('is wrong by another secret, and by the hash of another body', async () => {
@@ -170,9 +164,7 @@ describe('signature', () => {
     const now = Date.parse('2026-03-01T12:00:00Z');
     const url = await presignedRequest(signer, { signedAt: new Date(now), expiresSeconds: 3600 });
     expect(refusal(url, now + 3_599_000)).toBeUndefined();
-    expect(refusal(url, now + 3_600_000)).toContain(
-      'InvalidSignatureException: Signature expired: 20260301T130000Z',
-    );
+    expect(refusal(url, now + 3_600_000)).toContain('InvalidSignatureException: Signature expired: 20260301T130000Z');
     expect(refusal(url, now - 6 * MINUTE)).toContain('Signature not yet current');
     const longer = { ...url, url: url.url.replace('X-Amz-Expires=3600', 'X-Amz-Expires=604800') };
     expect(refusal(longer, now + 3_700_000)).toContain('does not match');
@@ -185,10 +177,7 @@ describe('signature', () => {
     const request = await signedRequest(signer, { signedAt: new Date('2026-03-01T12:00:00Z') });
     const authorization = (request.headers.authorization ?? '').replace('/20260301/', '/20260302/');
     expect(
-      refusal(
-        { ...request, headers: { ...request.headers, authorization } },
-        Date.parse('2026-03-01T12:00:00Z'),
-      ),
+      refusal({ ...request, headers: { ...request.headers, authorization } }, Date.parse('2026-03-01T12:00:00Z')),
     ).toContain('Date in Credential scope does not match YYYYMMDD');
   });
 });

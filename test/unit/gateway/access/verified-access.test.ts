@@ -4,10 +4,7 @@ import type { Access, AccessRequest, Identity } from '../../../../src/gateway/ac
 import { parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
 import type { Principal } from '../../../../src/gateway/access/principal.ts';
 import { ReplayGuard } from '../../../../src/gateway/access/replay-guard.ts';
-import {
-  createVerifiedAccess,
-  type VerifiedAccessOptions,
-} from '../../../../src/gateway/access/verified-access.ts';
+import { createVerifiedAccess, type VerifiedAccessOptions } from '../../../../src/gateway/access/verified-access.ts';
 import { LambdaError, unavailable } from '../../../../src/gateway/lambda/lambda-error.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import {
@@ -85,9 +82,7 @@ describe('verified access', () => {
     const signed = { ...(await signedRequest(alice, { signedAt })), connection: withCertificate };
     expect(authenticate(signed)).toMatchObject({ user: 'alice' });
     const wrong = await signedRequest({ ...alice, secretAccessKey: 'x'.repeat(40) }, { signedAt });
-    expect(() => authenticate({ ...wrong, connection: withCertificate })).toThrow(
-      refused('InvalidSignatureException'),
-    );
+    expect(() => authenticate({ ...wrong, connection: withCertificate })).toThrow(refused('InvalidSignatureException'));
   });
 
   it('refuses who says nothing', () => {
@@ -164,9 +159,7 @@ describe('verified access', () => {
   it('refuses a signature without a date, or with one that is none', async () => {
     const request = await signedRequest(alice, { signedAt });
     const { 'x-amz-date': _date, ...headers } = request.headers;
-    expect(() => authenticate({ ...request, headers })).toThrow(
-      "existence of either a 'X-Amz-Date' or a 'Date'",
-    );
+    expect(() => authenticate({ ...request, headers })).toThrow("existence of either a 'X-Amz-Date' or a 'Date'");
     expect(() => authenticate({ ...request, headers: { ...headers, 'x-amz-date': 'today' } })).toThrow(
       'Date must be in ISO-8601 basic format',
     );
@@ -175,14 +168,12 @@ describe('verified access', () => {
   it('takes the Date header where there is no other', async () => {
     const request = await signedRequest(alice, { signedAt });
     const { 'x-amz-date': _date, ...headers } = request.headers;
-    expect(authenticate({ ...request, headers: { ...headers, date: signedAt.toUTCString() } })).toMatchObject(
-      { user: 'alice' },
-    );
+    expect(authenticate({ ...request, headers: { ...headers, date: signedAt.toUTCString() } })).toMatchObject({
+      user: 'alice',
+    });
     // The time is a part of what is signed, wherever it stands.
     const later = new Date(signedAt.getTime() + 1_000).toUTCString();
-    expect(() => authenticate({ ...request, headers: { ...headers, date: later } })).toThrow(
-      'does not match',
-    );
+    expect(() => authenticate({ ...request, headers: { ...headers, date: later } })).toThrow('does not match');
   });
 
   it.each([
@@ -236,10 +227,7 @@ describe('verified access', () => {
       claimed.confirm(Buffer.from(body));
     }
     const wrong = await signedRequest({ ...alice, secretAccessKey: 'x'.repeat(40) }, { signedAt, body });
-    const nobody = await signedRequest(
-      { ...alice, accessKeyId: 'NOBODY' },
-      { signedAt, applyChecksum: false },
-    );
+    const nobody = await signedRequest({ ...alice, accessKeyId: 'NOBODY' }, { signedAt, applyChecksum: false });
     const late = await signedRequest(alice, {
       signedAt: new Date(signedAt.getTime() - 400_000),
       applyChecksum: false,
@@ -248,9 +236,7 @@ describe('verified access', () => {
       signedAt,
       headers: { 'x-amz-content-sha256': 'UNSIGNED-PAYLOAD' },
     });
-    expect(() => identify(accessRequest('POST', '/', {}, {}))).toThrow(
-      refused('MissingAuthenticationTokenException'),
-    );
+    expect(() => identify(accessRequest('POST', '/', {}, {}))).toThrow(refused('MissingAuthenticationTokenException'));
     expect(() => identify(nobody)).toThrow(refused('UnrecognizedClientException'));
     for (const request of [wrong, late, noHash]) {
       expect(() => identify(request)).toThrow(refused('InvalidSignatureException'));
@@ -273,9 +259,7 @@ describe('verified access', () => {
       reviewer: { authorize: (_principal, _action, _name, claim) => void claims.push(claim) },
     });
     for (const applyChecksum of [true, false]) {
-      const identity = (await reviewed.identify(
-        await signedRequest(alice, { signedAt, applyChecksum }),
-      )) as Identity;
+      const identity = (await reviewed.identify(await signedRequest(alice, { signedAt, applyChecksum }))) as Identity;
       void reviewed.authorize(identity, 'invoke', 'hello', '192.0.2.1');
     }
     expect(claims).toEqual([undefined, { key: 'ALICE', address: '192.0.2.1' }]);

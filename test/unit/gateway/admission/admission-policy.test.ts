@@ -116,13 +116,9 @@ describe('a call', () => {
 
   it('of a function that holds nothing is let in however full the gateway is', () => {
     fc.assert(
-      fc.property(
-        fc.integer({ min: -100, max: 100 }),
-        fc.integer({ min: -100, max: 100 }),
-        (calls, bytes) => {
-          expect(decideEntry(use(), calls, bytes)).toBe('Enter');
-        },
-      ),
+      fc.property(fc.integer({ min: -100, max: 100 }), fc.integer({ min: -100, max: 100 }), (calls, bytes) => {
+        expect(decideEntry(use(), calls, bytes)).toBe('Enter');
+      }),
     );
   });
 
@@ -141,10 +137,7 @@ describe('a call', () => {
             const mine = held[index] ?? 0;
             // The room counts this call already, as that of the gateway does.
             const free = room - total() - 1;
-            if (
-              free >= 0 &&
-              decideEntry(use({ heldCalls: mine, workers: plenty }), free, plenty) === 'Enter'
-            ) {
+            if (free >= 0 && decideEntry(use({ heldCalls: mine, workers: plenty }), free, plenty) === 'Enter') {
               held[index] = mine + 1;
             }
           }

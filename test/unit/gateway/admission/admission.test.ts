@@ -1,10 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ANONYMOUS, type Principal } from '../../../../src/gateway/access/principal.ts';
-import {
-  Admission,
-  type AdmissionOptions,
-  type Admitted,
-} from '../../../../src/gateway/admission/admission.ts';
+import { Admission, type AdmissionOptions, type Admitted } from '../../../../src/gateway/admission/admission.ts';
 import type { LoadLimits } from '../../../../src/gateway/admission/load-shed.ts';
 import { Room } from '../../../../src/gateway/admission/room.ts';
 import { FleetView } from '../../../../src/gateway/agents/fleet-view.ts';
@@ -333,9 +329,7 @@ describe('functions beside each other', () => {
       return lab.enter(name, new Caller(), payload);
     };
     send('greedy');
-    expect(() => send('greedy')).toThrow(
-      expect.objectContaining({ reason: 'FunctionInvocationRateLimitExceeded' }),
-    );
+    expect(() => send('greedy')).toThrow(expect.objectContaining({ reason: 'FunctionInvocationRateLimitExceeded' }));
     send('other');
   });
 });
@@ -374,9 +368,7 @@ describe('callers', () => {
     admission.look(ANONYMOUS, new Caller('192.0.2.1'));
     admission.pass(ANONYMOUS, new Caller('::ffff:192.0.2.1'));
     for (const refuse of ['look', 'pass'] as const) {
-      expect(() => admission[refuse](ANONYMOUS, new Caller('192.0.2.1'))).toThrow(
-        expect.objectContaining(limited),
-      );
+      expect(() => admission[refuse](ANONYMOUS, new Caller('192.0.2.1'))).toThrow(expect.objectContaining(limited));
     }
     admission.pass(ANONYMOUS, new Caller('192.0.2.2'));
     await clock.advance(1_000);

@@ -41,8 +41,7 @@ function lab() {
   };
 }
 
-const patchOf = (name: string, stamp: string): string =>
-  `${name} {"status":{"lastInvocationTime":"${stamp}"}}`;
+const patchOf = (name: string, stamp: string): string => `${name} {"status":{"lastInvocationTime":"${stamp}"}}`;
 const away = new EsbError('no answer', { code: 'Unreachable', retryable: true });
 
 describe('ActivityWriter', () => {

@@ -22,17 +22,14 @@ describe('the settings of a function', () => {
     );
     expect(settingsOf(sources).concurrency?.reserved).toBe(2);
     expect(
-      settingsOf(
-        [worker('a', '2026-11-02T00:00:00Z', 7), worker('b', '2026-11-01T00:00:00Z')].map(settingsSource),
-      ).concurrency,
+      settingsOf([worker('a', '2026-11-02T00:00:00Z', 7), worker('b', '2026-11-01T00:00:00Z')].map(settingsSource))
+        .concurrency,
     ).toBeUndefined();
   });
 
   it('are those of the first by name among workers of one second', () => {
     const second = '2026-11-01T00:00:00Z';
-    const sources = [worker('b', second, 2), worker('a', second, 1), worker('c', second, 3)].map(
-      settingsSource,
-    );
+    const sources = [worker('b', second, 2), worker('a', second, 1), worker('c', second, 3)].map(settingsSource);
     expect(settingsOf(sources).concurrency?.reserved).toBe(1);
   });
 

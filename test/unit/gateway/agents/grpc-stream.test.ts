@@ -6,22 +6,18 @@ describe('gRPC frames', () => {
   it('come out as they went in, however the stream is cut', () => {
     const message = fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes));
     fc.assert(
-      fc.property(
-        fc.array(message, { maxLength: 8 }),
-        fc.array(fc.nat(60), { maxLength: 40 }),
-        (messages, cuts) => {
-          const stream = Buffer.concat(messages.map(grpcFrame));
-          const read: Buffer[] = [];
-          const reader = new GrpcFrameReader((bytes) => read.push(Buffer.from(bytes)));
-          let offset = 0;
-          for (const cut of cuts) {
-            reader.push(stream.subarray(offset, offset + cut));
-            offset += cut;
-          }
-          reader.push(stream.subarray(offset));
-          expect(read).toEqual(messages);
-        },
-      ),
+      fc.property(fc.array(message, { maxLength: 8 }), fc.array(fc.nat(60), { maxLength: 40 }), (messages, cuts) => {
+        const stream = Buffer.concat(messages.map(grpcFrame));
+        const read: Buffer[] = [];
+        const reader = new GrpcFrameReader((bytes) => read.push(Buffer.from(bytes)));
+        let offset = 0;
+        for (const cut of cuts) {
+          reader.push(stream.subarray(offset, offset + cut));
+          offset += cut;
+        }
+        reader.push(stream.subarray(offset));
+        expect(read).toEqual(messages);
+      }),
     );
   });
 

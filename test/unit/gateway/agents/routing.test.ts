@@ -1,11 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  chooseRoute,
-  type Holding,
-  obstacleOf,
-  type RoutableWorker,
-} from '../../../../src/gateway/agents/routing.ts';
+import { chooseRoute, type Holding, obstacleOf, type RoutableWorker } from '../../../../src/gateway/agents/routing.ts';
 import type { Phase } from '../../../../src/protocol/generated/agent.ts';
 
 function worker(name: string, phase: Phase, more: Partial<RoutableWorker & Holding> = {}): RoutableWorker {
@@ -34,10 +29,7 @@ describe('chooseRoute', () => {
     ],
     [
       'the shorter queue',
-      [
-        worker('a', 'PHASE_RUNNING', { outstanding: 3 }),
-        worker('b', 'PHASE_RUNNING', { foreignInFlight: 2 }),
-      ],
+      [worker('a', 'PHASE_RUNNING', { outstanding: 3 }), worker('b', 'PHASE_RUNNING', { foreignInFlight: 2 })],
       'b',
     ],
     [
@@ -51,11 +43,7 @@ describe('chooseRoute', () => {
       [worker('a', 'PHASE_PAUSED', { callable: false }), worker('b', 'PHASE_FAILED')],
       'b',
     ],
-    [
-      'one that may not be woken when there is no other',
-      [worker('a', 'PHASE_PAUSED', { callable: false })],
-      'a',
-    ],
+    ['one that may not be woken when there is no other', [worker('a', 'PHASE_PAUSED', { callable: false })], 'a'],
   ])('prefers %s', (_what, workers, expected) => {
     expect(chooseRoute(workers, undefined, 0)?.name).toBe(expected);
     expect(chooseRoute(workers, undefined, 1)?.name).toBe(expected);
@@ -100,10 +88,7 @@ describe('chooseRoute', () => {
         const route = chooseRoute(all, tried, rotation);
         const candidates = all.filter(
           ({ uid, holding, assignment }) =>
-            !tried.has(uid) &&
-            holding !== undefined &&
-            assignment !== undefined &&
-            holding.epoch === assignment.epoch,
+            !tried.has(uid) && holding !== undefined && assignment !== undefined && holding.epoch === assignment.epoch,
         );
         expect(route === undefined).toBe(candidates.length === 0);
         if (route !== undefined) {

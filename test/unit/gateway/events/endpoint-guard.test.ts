@@ -34,9 +34,7 @@ describe('the guard of endpoints', () => {
   });
 
   it('lets everything else be reached without a list', () => {
-    expect(['10.0.0.7', '192.0.2.1', '[2001:db8::1]', '128.0.0.1'].filter((host) => may(host))).toHaveLength(
-      4,
-    );
+    expect(['10.0.0.7', '192.0.2.1', '[2001:db8::1]', '128.0.0.1'].filter((host) => may(host))).toHaveLength(4);
   });
 
   it('lets with a list nothing be reached but what it names', () => {
@@ -68,10 +66,7 @@ describe('the guard of endpoints', () => {
     }
   });
 
-  it.each(['http://letters.example', '10.0.0.0/33', '10.0.0.0/x', 'a b', '', '*.'])(
-    'refuses the entry %j',
-    (entry) => {
-      expect(() => guard(entry)).toThrow('write a host name');
-    },
-  );
+  it.each(['http://letters.example', '10.0.0.0/33', '10.0.0.0/x', 'a b', '', '*.'])('refuses the entry %j', (entry) => {
+    expect(() => guard(entry)).toThrow('write a host name');
+  });
 });

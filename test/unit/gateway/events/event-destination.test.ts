@@ -81,13 +81,7 @@ describe('failureRecord', () => {
     const fits = failureRecord(failed({ response: answer(2 ** 20) }), NOW);
     expect(keys(fits)).toContain('responsePayload');
     const large = failureRecord(failed({ event: largest, response: answer(2 ** 20) }), NOW);
-    expect(keys(large)).toEqual([
-      'version',
-      'timestamp',
-      'requestContext',
-      'requestPayload',
-      'responseContext',
-    ]);
+    expect(keys(large)).toEqual(['version', 'timestamp', 'requestContext', 'requestPayload', 'responseContext']);
     const six = failureRecord(failed({ response: answer(6 * 2 ** 20) }), NOW);
     expect(keys(six)).not.toContain('responsePayload');
     for (const record of [fits, large, six]) {
@@ -235,8 +229,6 @@ describe('createPostRecord', () => {
 
   it('says why nobody was reached, and throws only when it is ended', async () => {
     await expect(post('http://127.0.0.1:1/', event(), signal)).resolves.toMatchObject({ kind: 'NotTaken' });
-    await expect(post('http://127.0.0.1:1/', event(), AbortSignal.abort(new Error('over')))).rejects.toThrow(
-      'over',
-    );
+    await expect(post('http://127.0.0.1:1/', event(), AbortSignal.abort(new Error('over')))).rejects.toThrow('over');
   });
 });

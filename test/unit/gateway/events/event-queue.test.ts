@@ -102,9 +102,7 @@ function lab(options: LabOptions = {}) {
         return options.post?.(url) ?? { kind: 'Taken' };
       },
       settingsOf: (name) =>
-        options.gone?.has(name) === true
-          ? undefined
-          : { ...DEFAULT_EVENT_SETTINGS, ...options.settings?.[name] },
+        options.gone?.has(name) === true ? undefined : { ...DEFAULT_EVENT_SETTINGS, ...options.settings?.[name] },
       isSwitchedOff: () => options.switchedOff === true,
       isReady: () => ready,
       newRequestId: () => {
@@ -196,9 +194,7 @@ describe('EventQueue', () => {
       const before = calls.length;
       calls
         .at(-1)
-        ?.fail(
-          before % 2 === 0 ? unavailable('away') : throttled('full', 'ConcurrentInvocationLimitExceeded'),
-        );
+        ?.fail(before % 2 === 0 ? unavailable('away') : throttled('full', 'ConcurrentInvocationLimitExceeded'));
       await clock.advance(seconds * 1000 - 1);
       expect(calls).toHaveLength(before);
       await clock.advance(1);

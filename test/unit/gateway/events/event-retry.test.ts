@@ -13,13 +13,7 @@ const decide = (
   progress: Partial<EventProgress> = {},
   settings: Partial<EventSettings> = {},
   ageMs = 0,
-) =>
-  decideAfterTry(
-    { kind },
-    { ...NO_PROGRESS, ...progress },
-    { ...DEFAULT_EVENT_SETTINGS, ...settings },
-    ageMs,
-  );
+) => decideAfterTry({ kind }, { ...NO_PROGRESS, ...progress }, { ...DEFAULT_EVENT_SETTINGS, ...settings }, ageMs);
 
 describe('decideAfterTry', () => {
   it('ends an event that succeeded, however it came to that', () => {
@@ -37,9 +31,7 @@ describe('decideAfterTry', () => {
   });
 
   it.each([0, 1])('tries it %i times where the function says so', (maximumRetryAttempts) => {
-    expect(
-      decide('FunctionFailed', { failures: maximumRetryAttempts }, { maximumRetryAttempts }),
-    ).toMatchObject({
+    expect(decide('FunctionFailed', { failures: maximumRetryAttempts }, { maximumRetryAttempts })).toMatchObject({
       kind: 'GiveUp',
       condition: 'RetriesExhausted',
     });

@@ -8,9 +8,7 @@ const settings = (asyncInvoke: Parameters<typeof eventSettingsOf>[0]['asyncInvok
 describe('eventSettingsOf', () => {
   it('is what Lambda does where nothing is said', () => {
     expect(settings(undefined)).toEqual(DEFAULT_EVENT_SETTINGS);
-    expect(settings({ maximumRetryAttempts: 2, maximumEventAgeSeconds: 21_600 })).toEqual(
-      DEFAULT_EVENT_SETTINGS,
-    );
+    expect(settings({ maximumRetryAttempts: 2, maximumEventAgeSeconds: 21_600 })).toEqual(DEFAULT_EVENT_SETTINGS);
   });
 
   it('takes over what is said, a 0 too', () => {

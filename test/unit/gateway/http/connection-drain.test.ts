@@ -14,10 +14,7 @@ interface BusyServerOptions {
 }
 
 /** A server that is kept busy: while it works, requests arrive that it has not read. */
-async function busyServer(
-  workMs: number,
-  { clock = systemClock, answerAfterMs = 0 }: BusyServerOptions = {},
-) {
+async function busyServer(workMs: number, { clock = systemClock, answerAfterMs = 0 }: BusyServerOptions = {}) {
   let draining = false;
   const server = createServer((request, response) => {
     request.resume();

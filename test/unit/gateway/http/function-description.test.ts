@@ -1,10 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
-import {
-  describeFunction,
-  lambdaTime,
-  speakerOf,
-} from '../../../../src/gateway/http/function-description.ts';
+import { describeFunction, lambdaTime, speakerOf } from '../../../../src/gateway/http/function-description.ts';
 import { type WorkerFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 function described(...fixtures: readonly WorkerFixture[]) {
@@ -108,9 +104,7 @@ describe('describeFunction', () => {
   });
 
   it('calls one active that has a single worker that can be called', () => {
-    expect(described({ name: 'a', ...phase('Failed') }, { name: 'b', ...phase('Paused') }).State).toBe(
-      'Active',
-    );
+    expect(described({ name: 'a', ...phase('Failed') }, { name: 'b', ...phase('Paused') }).State).toBe('Active');
   });
 
   it('calls one inactive that its owner keeps at rest', () => {
@@ -143,12 +137,7 @@ describe('describeFunction', () => {
   });
 
   /** A worker whose condition says that, all of it seen in generation 2. */
-  const saying = (
-    type: string,
-    status: 'True' | 'False',
-    reason: string,
-    message: string,
-  ): WorkerFixture => ({
+  const saying = (type: string, status: 'True' | 'False', reason: string, message: string): WorkerFixture => ({
     name: `${type}-${reason}`.toLowerCase(),
     metadata: { generation: 2 },
     status: {

@@ -152,9 +152,7 @@ describe('a guarded server', () => {
       async () => {
         const again = await open('127.0.0.1');
         again.write(post);
-        return (
-          (await Promise.race([once(again, 'data'), once(again, 'close')])).length > 0 && !again.destroyed
-        );
+        return (await Promise.race([once(again, 'data'), once(again, 'close')])).length > 0 && !again.destroyed;
       },
       { everyMs: 20 },
     );

@@ -82,9 +82,7 @@ describe('a synchronous call', () => {
     async (start) => {
       const lab = await gatewayLab();
       await lab.addWorker('hello');
-      lab.agent.onInvoke((call) =>
-        call.answer('{}', { timings: { queued: 12, wake: 0, run: 1_500, start } }),
-      );
+      lab.agent.onInvoke((call) => call.answer('{}', { timings: { queued: 12, wake: 0, run: 1_500, start } }));
       const answer = await fetch(`${lab.url}/2015-03-31/functions/hello/invocations`, { method: 'POST' });
       expect(answer.status).toBe(200);
       expect(answer.headers.get('server-timing')).toBe('queue;dur=0.012, wake;dur=0, run;dur=1.5');
@@ -120,9 +118,7 @@ describe('a synchronous call', () => {
   it('tells neither where that is not wanted', async () => {
     const lab = await gatewayLab({ gateway: { timingHeaders: false } });
     await lab.addWorker('hello');
-    lab.agent.onInvoke((call) =>
-      call.answer('{}', { timings: { queued: 0, wake: 0, run: 0, start: 'paused' } }),
-    );
+    lab.agent.onInvoke((call) => call.answer('{}', { timings: { queued: 0, wake: 0, run: 0, start: 'paused' } }));
     const answer = await fetch(`${lab.url}/2015-03-31/functions/hello/invocations`, { method: 'POST' });
     expect(answer.status).toBe(200);
     expect(answer.headers.get('x-esb-start')).toBeNull();
@@ -170,9 +166,7 @@ describe('what the function did wrong', () => {
     expect(answer.FunctionError).toBe('Unhandled');
     expect(JSON.parse(payloadOf(answer))).toMatchObject({
       errorType: 'Sandbox.Timedout',
-      errorMessage: expect.stringContaining(
-        `${answer.$metadata.requestId} Task timed out after 3.00 seconds`,
-      ),
+      errorMessage: expect.stringContaining(`${answer.$metadata.requestId} Task timed out after 3.00 seconds`),
     });
   });
 
@@ -275,9 +269,7 @@ describe('an Event', () => {
       call.answer('{}');
       running.resolve();
     });
-    const answer = await lab.client.send(
-      new InvokeAsyncCommand({ FunctionName: 'hello', InvokeArgs: '{"n":2}' }),
-    );
+    const answer = await lab.client.send(new InvokeAsyncCommand({ FunctionName: 'hello', InvokeArgs: '{"n":2}' }));
     expect(answer.Status).toBe(202);
     await running.promise;
     expect(lab.agent.calls[0]?.payload.toString()).toBe('{"n":2}');

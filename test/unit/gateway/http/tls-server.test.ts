@@ -63,8 +63,7 @@ async function lab(): Promise<Lab> {
     (request, response) => {
       const { connection } = new HttpAccessRequest(request);
       try {
-        const principal =
-          connection === undefined ? undefined : certificates.identify(connection, Date.now());
+        const principal = connection === undefined ? undefined : certificates.identify(connection, Date.now());
         response.end(principal === undefined ? 'nobody' : principalName(principal));
       } catch (error) {
         response.end(error instanceof Error ? error.message : '');

@@ -57,9 +57,7 @@ describe('the rate of a caller', () => {
         }
         passed.forEach((from, first) => {
           passed.slice(first).forEach((to, further) => {
-            expect(further + 1).toBeLessThanOrEqual(
-              limit.burst + ((to - from) * limit.perSecond) / 1000 + 1e-6,
-            );
+            expect(further + 1).toBeLessThanOrEqual(limit.burst + ((to - from) * limit.perSecond) / 1000 + 1e-6);
           });
         });
       }),

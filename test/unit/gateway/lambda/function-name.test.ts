@@ -60,16 +60,7 @@ describe('any text', () => {
   const part = fc.stringMatching(/^[a-zA-Z0-9-_]{1,64}$/);
 
   it('is read or refused, and what is read is read again from its ARN', () => {
-    const pieces = fc.constantFrom(
-      'arn',
-      'aws',
-      'lambda',
-      'us-east-1',
-      '123456789012',
-      'function',
-      '$LATEST',
-      '',
-    );
+    const pieces = fc.constantFrom('arn', 'aws', 'lambda', 'us-east-1', '123456789012', 'function', '$LATEST', '');
     const texts = fc.oneof(
       fc.string(),
       fc.array(fc.oneof(pieces, part)).map((all) => all.join(':')),

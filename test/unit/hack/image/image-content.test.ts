@@ -40,9 +40,7 @@ function reachedFrom(entry: string): readonly string[] {
 describe('the program in the image', () => {
   it('is all that its entry point imports, and not the local instance', () => {
     const folders = new Set(reachedFrom('src/main.ts').map((file) => file.split('/')[0] ?? ''));
-    expect([...folders].filter((folder) => !(programFiles as readonly string[]).includes(folder))).toEqual(
-      [],
-    );
+    expect([...folders].filter((folder) => !(programFiles as readonly string[]).includes(folder))).toEqual([]);
     expect(programFiles).not.toContain('local');
   });
 });

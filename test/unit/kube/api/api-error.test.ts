@@ -30,9 +30,7 @@ describe('an error answer', () => {
   });
 
   test('says what was being done and what the server said', () => {
-    expect(ApiError.fromAnswer('get pods x', 403, status({ message: 'no way' })).message).toBe(
-      'get pods x: no way',
-    );
+    expect(ApiError.fromAnswer('get pods x', 403, status({ message: 'no way' })).message).toBe('get pods x: no way');
     expect(ApiError.fromAnswer('get pods x', 503, '').message).toBe('get pods x: HTTP status 503');
     expect(ApiError.fromAnswer('get', 500, 'x'.repeat(10_000)).message.length).toBeLessThan(600);
   });

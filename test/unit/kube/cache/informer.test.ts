@@ -5,12 +5,7 @@ import { type ConfigMap, configMaps } from '../../../../src/kube/api/resource-ty
 import type { CacheEvent, Informer, KubeClient, ListParameters } from '../../../../src/kube/api/types.ts';
 import { createInformer, type InformerOptions } from '../../../../src/kube/cache/informer.ts';
 import { createKubeClient } from '../../../../src/kube/client/client.ts';
-import {
-  type FakeApiServer,
-  listsOf,
-  startFakeApiServer,
-  watchesOf,
-} from '../../../support/fake-api-server.ts';
+import { type FakeApiServer, listsOf, startFakeApiServer, watchesOf } from '../../../support/fake-api-server.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
@@ -110,9 +105,7 @@ describe('listing', () => {
     const { informer } = watchThem();
     await informer.synced();
     const told: string[] = [];
-    const unsubscribe = informer.subscribe(({ kind, object }) =>
-      told.push(`${kind} ${object.metadata.name}`),
-    );
+    const unsubscribe = informer.subscribe(({ kind, object }) => told.push(`${kind} ${object.metadata.name}`));
     expect(told).toEqual(['added one']);
     unsubscribe();
     server.remove(configMaps, key('one'));
@@ -163,8 +156,7 @@ describe('the cache', () => {
     server.put(configMaps, configMap('two', 'a'));
     const { informer } = watchThem({ indexes: { value: ({ data }) => [data?.value ?? ''] } });
     await informer.synced();
-    const names = (value: string) =>
-      informer.cache.byIndex('value', value).map(({ metadata }) => metadata.name);
+    const names = (value: string) => informer.cache.byIndex('value', value).map(({ metadata }) => metadata.name);
     expect(names('a').sort()).toEqual(['one', 'two']);
     server.put(configMaps, configMap('one', 'b'));
     server.remove(configMaps, key('two'));
@@ -214,11 +206,7 @@ describe('watching', () => {
     const version = server.resourceVersion();
     server.bookmark();
     server.endWatches();
-    const second = await waitFor(
-      'the next watch',
-      () => server.requests.filter(watchesOf(configMaps))[1],
-      soon,
-    );
+    const second = await waitFor('the next watch', () => server.requests.filter(watchesOf(configMaps))[1], soon);
     expect(second.query.get('resourceVersion')).toBe(String(version));
   });
 

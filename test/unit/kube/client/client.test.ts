@@ -2,12 +2,7 @@ import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { configMaps } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../../src/kube/api/types.ts';
 import { createKubeClient, type KubeClientOptions } from '../../../../src/kube/client/client.ts';
-import {
-  type FakeApiServer,
-  listsOf,
-  requestFor,
-  startFakeApiServer,
-} from '../../../support/fake-api-server.ts';
+import { type FakeApiServer, listsOf, requestFor, startFakeApiServer } from '../../../support/fake-api-server.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
@@ -130,8 +125,7 @@ describe('lists', () => {
     for (let number = 0; number < 5; number++) {
       server.put(configMaps, configMap(`map-${number}`));
     }
-    const second = (request: Parameters<ReturnType<typeof listsOf>>[0]) =>
-      request.query.get('continue') !== null;
+    const second = (request: Parameters<ReturnType<typeof listsOf>>[0]) => request.query.get('continue') !== null;
     server.inject(second, { kind: 'status', status: 410, reason: 'Expired' });
     const listed = await clientOf({ pageSize: 2 }).list(configMaps);
     expect(listed.items).toHaveLength(5);
@@ -164,19 +158,13 @@ describe('connections', () => {
     const narrow = clientOf({ maxInFlight: 2 });
     const ended = new AbortController();
     const watching = Array.from({ length: 6 }, async () => {
-      const frames = narrow.watch(
-        configMaps,
-        { resourceVersion: '1', timeoutSeconds: 60 },
-        { signal: ended.signal },
-      );
+      const frames = narrow.watch(configMaps, { resourceVersion: '1', timeoutSeconds: 60 }, { signal: ended.signal });
       for await (const frame of frames) {
         expect(frame.kind).toBe('added');
       }
     });
     await waitFor('six watches', () => server.openWatches() === 6);
-    await Promise.all(
-      Array.from({ length: 20 }, (_, number) => narrow.create(configMaps, configMap(`m-${number}`))),
-    );
+    await Promise.all(Array.from({ length: 20 }, (_, number) => narrow.create(configMaps, configMap(`m-${number}`))));
     expect(server.all(configMaps)).toHaveLength(20);
     ended.abort();
     for (const result of await Promise.allSettled(watching)) {
@@ -233,11 +221,7 @@ describe('connections', () => {
 describe('errors', () => {
   test('a read waits as the server asks and is tried again', async () => {
     server.put(configMaps, configMap('one'));
-    server.inject(
-      requestFor('GET', configMaps, key),
-      { kind: 'status', status: 429, retryAfterSeconds: 0 },
-      2,
-    );
+    server.inject(requestFor('GET', configMaps, key), { kind: 'status', status: 429, retryAfterSeconds: 0 }, 2);
     expect(await client.get(configMaps, key)).toBeDefined();
     expect(server.requests).toHaveLength(3);
   });
@@ -293,11 +277,7 @@ describe('errors', () => {
     });
     await renewing.raw('/readyz');
     token = 'new';
-    server.inject(
-      (request) => request.headers.authorization === 'Bearer old',
-      { kind: 'status', status: 401 },
-      9,
-    );
+    server.inject((request) => request.headers.authorization === 'Bearer old', { kind: 'status', status: 401 }, 9);
     expect(await renewing.raw('/readyz')).toBe('ok');
   });
 });

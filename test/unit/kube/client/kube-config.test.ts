@@ -118,9 +118,9 @@ echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"
       },
     });
     const connection = await createKubeConnectionSource({ kubeconfig }).current();
-    expect(
-      new Map(Object.entries(connection.headers).map(([name, value]) => [name.toLowerCase(), value])),
-    ).toEqual(new Map([['authorization', 'Bearer from-plugin']]));
+    expect(new Map(Object.entries(connection.headers).map(([name, value]) => [name.toLowerCase(), value]))).toEqual(
+      new Map([['authorization', 'Bearer from-plugin']]),
+    );
   }, 30_000);
 
   test.each([
@@ -176,8 +176,7 @@ describe('in a Pod', () => {
     const serviceAccountFolder = folder();
     write(join(serviceAccountFolder, 'ca.crt'), 'CA');
     write(join(serviceAccountFolder, 'token'), 'pod-token');
-    const module = (path: string): string =>
-      JSON.stringify(join(import.meta.dirname, '../../../../src', path));
+    const module = (path: string): string => JSON.stringify(join(import.meta.dirname, '../../../../src', path));
     const script = `
       import { registerHooks } from 'node:module';
       const loaded = [];
@@ -199,8 +198,6 @@ describe('in a Pod', () => {
   }, 30_000);
 
   test('elsewhere a message says what is missing', async () => {
-    await expect(createKubeConnectionSource({ env: {} }).current()).rejects.toThrow(
-      'no kubeconfig was given',
-    );
+    await expect(createKubeConnectionSource({ env: {} }).current()).rejects.toThrow('no kubeconfig was given');
   });
 });

@@ -2,11 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import type { KubeClient, KubeObject, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../../src/kube/client/client.ts';
 import { FencedError, fencedClient } from '../../../../src/kube/client/fenced-client.ts';
-import {
-  createStatusApplier,
-  type StatusOwnership,
-  statusDiffers,
-} from '../../../../src/kube/client/status-apply.ts';
+import { createStatusApplier, type StatusOwnership, statusDiffers } from '../../../../src/kube/client/status-apply.ts';
 import { type FakeApiServer, requestFor, startFakeApiServer } from '../../../support/fake-api-server.ts';
 
 interface Widget extends KubeObject {
@@ -60,17 +56,9 @@ describe('the difference', () => {
     ['the same', { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] }, false],
     ['another value', { phase: 'Paused', conditions: [{ type: 'Ready', status: 'True' }] }, true],
     ['a field that is gone', { conditions: [{ type: 'Ready', status: 'True' }] }, true],
-    [
-      'a new field',
-      { phase: 'Running', pausedAt: 'now', conditions: [{ type: 'Ready', status: 'True' }] },
-      true,
-    ],
+    ['a new field', { phase: 'Running', pausedAt: 'now', conditions: [{ type: 'Ready', status: 'True' }] }, true],
     ['a condition that is gone', { phase: 'Running' }, true],
-    [
-      'a condition that changed',
-      { phase: 'Running', conditions: [{ type: 'Ready', status: 'False' }] },
-      true,
-    ],
+    ['a condition that changed', { phase: 'Running', conditions: [{ type: 'Ready', status: 'False' }] }, true],
     [
       'an undefined field',
       { phase: 'Running', pausedAt: undefined, conditions: [{ type: 'Ready', status: 'True' }] },

@@ -120,8 +120,7 @@ function createWorld(skews: readonly number[]): World {
     const request = <T>(effect: () => T, options: CallOptions = {}): Promise<T> => {
       const answered = Promise.withResolvers<T>();
       const answer = (then: () => void): void => inProcess(then);
-      const fail = (): void =>
-        answer(() => answered.reject(ApiError.unreachable('lease', new Error('away'))));
+      const fail = (): void => answer(() => answered.reject(ApiError.unreachable('lease', new Error('away'))));
       time.setTimer(() => {
         if (server.away || cut) {
           fail();
@@ -403,11 +402,7 @@ describe('leader election', () => {
     const { logger, lines } = recordingLogger();
     const life = new AbortController();
     let answer = (): Lease | undefined => {
-      throw ApiError.fromAnswer(
-        'lease',
-        403,
-        JSON.stringify({ reason: 'Forbidden', message: 'may not get leases' }),
-      );
+      throw ApiError.fromAnswer('lease', 403, JSON.stringify({ reason: 'Forbidden', message: 'may not get leases' }));
     };
     const elector = createLeaderElector({
       client: { get: async () => answer() } as unknown as KubeClient,

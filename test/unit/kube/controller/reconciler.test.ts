@@ -4,11 +4,7 @@ import { foreignCode } from '../../../../src/common/error-codes.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
-import {
-  createReconciler,
-  type ReconcilerOptions,
-  TerminalError,
-} from '../../../../src/kube/controller/reconciler.ts';
+import { createReconciler, type ReconcilerOptions, TerminalError } from '../../../../src/kube/controller/reconciler.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 
 function start(reconcile: ReconcilerOptions['reconcile'], options: Partial<ReconcilerOptions> = {}) {
@@ -65,9 +61,7 @@ test('a failed key comes again after a growing wait, a successful one does not',
   let rounds = 0;
   const { clock, outcomes, reconciler } = start(() => {
     rounds++;
-    return rounds < 4
-      ? Promise.reject(new EsbError('no', { code: foreignCode('Nope') }))
-      : Promise.resolve(undefined);
+    return rounds < 4 ? Promise.reject(new EsbError('no', { code: foreignCode('Nope') })) : Promise.resolve(undefined);
   });
   reconciler.add('a');
   await clock.advance(99);
@@ -83,9 +77,7 @@ test('the server is given the time that it asks for', async () => {
   let rounds = 0;
   const { clock, reconciler } = start(() => {
     rounds++;
-    return rounds === 1
-      ? Promise.reject(ApiError.fromAnswer('patch', 429, '', '7'))
-      : Promise.resolve(undefined);
+    return rounds === 1 ? Promise.reject(ApiError.fromAnswer('patch', 429, '', '7')) : Promise.resolve(undefined);
   });
   reconciler.add('a');
   await clock.advance(6999);

@@ -4,10 +4,7 @@ import { configMaps, type Event, events } from '../../../../src/kube/api/resourc
 import type { KubeClient } from '../../../../src/kube/api/types.ts';
 import { createKubeClient } from '../../../../src/kube/client/client.ts';
 import { fencedClient } from '../../../../src/kube/client/fenced-client.ts';
-import {
-  createEventRecorder,
-  type EventRecorderOptions,
-} from '../../../../src/kube/events/event-recorder.ts';
+import { createEventRecorder, type EventRecorderOptions } from '../../../../src/kube/events/event-recorder.ts';
 import { type RecordedEvent, referenceTo } from '../../../../src/kube/events/event-series.ts';
 import { type FakeApiServer, startFakeApiServer } from '../../../support/fake-api-server.ts';
 import { manualClock } from '../../../support/manual-clock.ts';

@@ -7,10 +7,7 @@ describe('progress', () => {
     const progress = createProgress({ write: (text) => written.push(text) });
     expect(await progress.step('good', async () => 7)).toBe(7);
     await expect(progress.step('bad', () => Promise.reject(new Error('no')))).rejects.toThrow('no');
-    expect(written).toEqual([
-      expect.stringMatching(/^ {2}✓ good \(/),
-      expect.stringMatching(/^ {2}✗ bad \(/),
-    ]);
+    expect(written).toEqual([expect.stringMatching(/^ {2}✓ good \(/), expect.stringMatching(/^ {2}✗ bad \(/)]);
     expect(progress.timings.map((timing) => timing.name)).toEqual(['good']);
   });
 

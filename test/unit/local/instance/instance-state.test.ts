@@ -1,10 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import {
-  choosePorts,
-  movedPorts,
-  nodeNames,
-  wantedPorts,
-} from '../../../../local/instance/instance-state.ts';
+import { choosePorts, movedPorts, nodeNames, wantedPorts } from '../../../../local/instance/instance-state.ts';
 
 const size = { nodes: 1, gateways: 2, controllers: 1, audit: false };
 
@@ -31,12 +26,7 @@ describe('ports of an instance', () => {
 
   it('stay what they were, whoever listens now: it is the instance itself', async () => {
     const known = { registry: 41_000 };
-    const ports = await choosePorts(
-      [{ name: 'registry', preferred: 5000 }],
-      known,
-      async () => false,
-      neverAsked,
-    );
+    const ports = await choosePorts([{ name: 'registry', preferred: 5000 }], known, async () => false, neverAsked);
     expect(ports).toEqual(known);
   });
 

@@ -1,12 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { homeAt } from '../../../../local/common/home.ts';
 import type { InstanceState } from '../../../../local/instance/instance-state.ts';
-import {
-  cgroupParent,
-  infrastructureParts,
-  type PartsOptions,
-  roleParts,
-} from '../../../../local/instance/parts.ts';
+import { cgroupParent, infrastructureParts, type PartsOptions, roleParts } from '../../../../local/instance/parts.ts';
 import { partFingerprint } from '../../../../local/supervisor/part.ts';
 
 const state: InstanceState = {

@@ -42,9 +42,7 @@ describe('a health probe', () => {
       reason: 'Forbidden',
     };
     const url = await serving(403, JSON.stringify(status));
-    expect(await probeHealth({ kind: 'http', url }, 5_000)).toBe(
-      'failing: 403 forbidden: cannot get path "/readyz"',
-    );
+    expect(await probeHealth({ kind: 'http', url }, 5_000)).toBe('failing: 403 forbidden: cannot get path "/readyz"');
     expect(await probeHealth({ kind: 'http', url: await serving(500, '{"other": 1}') }, 5_000)).toBe(
       'failing: 500 {"other": 1}',
     );

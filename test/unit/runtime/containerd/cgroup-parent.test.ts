@@ -84,9 +84,10 @@ describe('preparing the parent', () => {
 
   it('by systemd needs one that runs', async () => {
     const parent = cgroupParent('systemd');
-    await expect(
-      prepareCgroupParent(parent, { root, systemdFolder: join(root, 'nothing') }),
-    ).rejects.toMatchObject({ code: 'CgroupUnusable', message: expect.stringContaining('cgroupfs') });
+    await expect(prepareCgroupParent(parent, { root, systemdFolder: join(root, 'nothing') })).rejects.toMatchObject({
+      code: 'CgroupUnusable',
+      message: expect.stringContaining('cgroupfs'),
+    });
     await prepareCgroupParent(parent, { root, systemdFolder: root });
   });
 });

@@ -30,9 +30,7 @@ describe('EventFeed', () => {
   });
   const emit = (topic: string, containerId = 'w', processId?: string): void => {
     const payload = Buffer.alloc(0);
-    fake.emit(
-      processId === undefined ? { topic, containerId, payload } : { topic, containerId, processId, payload },
-    );
+    fake.emit(processId === undefined ? { topic, containerId, payload } : { topic, containerId, processId, payload });
   };
 
   it('passes on what happens to tasks', async () => {
@@ -48,15 +46,7 @@ describe('EventFeed', () => {
     emit('/tasks/delete');
     emit('/tasks/checkpointed');
     await settle();
-    expect(seen).toEqual([
-      'Created w',
-      'Created w',
-      'Paused w',
-      'Resumed w',
-      'OutOfMemory w',
-      'Exited w',
-      'Deleted w',
-    ]);
+    expect(seen).toEqual(['Created w', 'Created w', 'Paused w', 'Resumed w', 'OutOfMemory w', 'Exited w', 'Deleted w']);
   });
 
   it('has begun only when an event comes back', async () => {

@@ -4,11 +4,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import type { ContainerRecord } from '../../../../src/containerd/container-service.ts';
 import { Isolation, throttlePaths } from '../../../../src/runtime/containerd/isolation.ts';
-import {
-  BLOCK_SIZE,
-  readUserIdRange,
-  UserIdBlocks,
-} from '../../../../src/runtime/containerd/user-id-blocks.ts';
+import { BLOCK_SIZE, readUserIdRange, UserIdBlocks } from '../../../../src/runtime/containerd/user-id-blocks.ts';
 
 let folder: string;
 beforeEach(async () => {
@@ -39,18 +35,12 @@ describe('the users of the node that workers may have', () => {
     });
   });
 
-  it.each([
-    '',
-    '1000000',
-    '1000000:',
-    'x:65536',
-    '1000000:65535',
-    '0:65536',
-    '1000:65536',
-    '4294901760:65536',
-  ])('are not %j', async (text) => {
-    await expect(readUserIdRange(text)).rejects.toMatchObject({ code: 'InvalidArgument' });
-  });
+  it.each(['', '1000000', '1000000:', 'x:65536', '1000000:65535', '0:65536', '1000:65536', '4294901760:65536'])(
+    'are not %j',
+    async (text) => {
+      await expect(readUserIdRange(text)).rejects.toMatchObject({ code: 'InvalidArgument' });
+    },
+  );
 });
 
 describe('UserIdBlocks', () => {

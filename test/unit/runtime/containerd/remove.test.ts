@@ -39,9 +39,7 @@ describe('WorkerRemoval', () => {
         ...fake.client.tasks,
         list: (options) => {
           looks.tasks += 1;
-          return looks.hang
-            ? Promise.reject(new DeadlineError('Tasks.List', 10_000))
-            : fake.client.tasks.list(options);
+          return looks.hang ? Promise.reject(new DeadlineError('Tasks.List', 10_000)) : fake.client.tasks.list(options);
         },
       },
     };
@@ -167,14 +165,11 @@ describe('WorkerRemoval', () => {
     expect(fake.containers.size).toBe(0);
   });
 
-  it.each([['now'], ['']])(
-    'looks for a lost shim of what was made in this boot, or one unknown (%j)',
-    async (boot) => {
-      addWithoutTask('w', boot);
-      await removal.remove('w', { graceMs: 0 });
-      expect(looks).toMatchObject({ tasks: 0, shims: 1 });
-    },
-  );
+  it.each([['now'], ['']])('looks for a lost shim of what was made in this boot, or one unknown (%j)', async (boot) => {
+    addWithoutTask('w', boot);
+    await removal.remove('w', { graceMs: 0 });
+    expect(looks).toMatchObject({ tasks: 0, shims: 1 });
+  });
 
   it('ends a task without a record where shims that hang keep containerd from telling of it', async () => {
     addWorker(fake, 'w');

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ShimGroups } from '../../../../src/runtime/containerd/shim-groups.ts';
 
-const join = (groups: ShimGroups, ...ids: string[]): (string | undefined)[] =>
-  ids.map((id) => groups.join(id));
+const join = (groups: ShimGroups, ...ids: string[]): (string | undefined)[] => ids.map((id) => groups.join(id));
 
 describe('ShimGroups', () => {
   it('gives each its own shim where none are shared', () => {

@@ -3,12 +3,7 @@ import type { NodeNetwork } from '../../../../src/cni/contract.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import type { TaskStatus } from '../../../../src/containerd/task-service.ts';
 import type { ImageConfig } from '../../../../src/oci/image-config.ts';
-import {
-  isWorker,
-  labelsOf,
-  taskStateOf,
-  workerInfoOf,
-} from '../../../../src/runtime/contract/container-labels.ts';
+import { isWorker, labelsOf, taskStateOf, workerInfoOf } from '../../../../src/runtime/contract/container-labels.ts';
 import type { FoundTask, WorkerShape } from '../../../../src/runtime/contract/runtime.ts';
 import { createRuntime } from '../../../../src/runtime/factory.ts';
 import { withHostPorts } from '../../../../src/runtime/start/host-port.ts';

@@ -44,11 +44,7 @@ class Engine {
     return Promise.resolve({ status: this.status } as DockerContainer);
   }
 
-  async *logs(
-    _name: string,
-    since: string | undefined,
-    signal: AbortSignal,
-  ): AsyncGenerator<readonly LogFrame[]> {
+  async *logs(_name: string, since: string | undefined, signal: AbortSignal): AsyncGenerator<readonly LogFrame[]> {
     this.asked.push(since);
     const ended = new Promise<void>((done) => signal.addEventListener('abort', () => done(), { once: true }));
     let broken = false;
@@ -107,8 +103,7 @@ describe('the copy of a log', () => {
     return copier;
   };
   const log = async (): Promise<string> => (await logs.read('x-1', 0, 1_000)).toString();
-  const untilLog = (text: string): Promise<unknown> =>
-    waitFor(`the log ${text}`, async () => (await log()) === text);
+  const untilLog = (text: string): Promise<unknown> => waitFor(`the log ${text}`, async () => (await log()) === text);
 
   it('has every line of a process once, to its end', async () => {
     const copier = await open();

@@ -34,8 +34,7 @@ class Store {
     const client: FakeContainerd['client'] = {
       ...this.fake.client,
       images: {
-        get: (each) =>
-          this.present.has(each) ? Promise.resolve(stored(each)) : Promise.reject(notFound(each)),
+        get: (each) => (this.present.has(each) ? Promise.resolve(stored(each)) : Promise.reject(notFound(each))),
         list: () => Promise.resolve([...this.present].map(stored)),
         delete: async (each) => {
           this.done.push(`delete ${each}`);

@@ -162,11 +162,7 @@ describe('the logs of workers', () => {
     await write('four', 128_000);
     await logs.keep('four');
     const left = (await readdir(folder)).filter((file) => file.endsWith('.log')).toSorted();
-    expect(left, 'one has a container again, two was removed first').toEqual([
-      'four.log',
-      'one.log',
-      'three.log',
-    ]);
+    expect(left, 'one has a container again, two was removed first').toEqual(['four.log', 'one.log', 'three.log']);
   });
 
   it('are rotated as they grow, and told apart from those that a later container begins', async () => {
@@ -189,9 +185,7 @@ describe('the logs of workers', () => {
     expect(await reader.begins('w')).toEqual([0, 400_000]);
     expect(await reader.newest('uid')).toBe('w');
     expect(await reader.newest('other')).toBeUndefined();
-    expect(await reader.readFrom('w', 399_900, 1_000)).toEqual(
-      await logs.reader.readFrom('w', 399_900, 1_000),
-    );
+    expect(await reader.readFrom('w', 399_900, 1_000)).toEqual(await logs.reader.readFrom('w', 399_900, 1_000));
     await logs.remove('w');
     expect(await readdir(folder)).toEqual([]);
     await logs.begin('w', 'uid');

@@ -90,10 +90,7 @@ describe('the times of a log', () => {
     expect(beginsOf(points)).toEqual([0, 9]);
     expect(writerOf(points)).toEqual({ uid: 'b', since: 3, from: 9 });
     expect(writerOf([looked(1, 1)])).toBeUndefined();
-    const many = Array.from({ length: 500 }, (_, index) => [
-      began(index, index * 2),
-      looked(index, index * 2 + 1),
-    ]);
+    const many = Array.from({ length: 500 }, (_, index) => [began(index, index * 2), looked(index, index * 2 + 1)]);
     expect(beginsOf(thinned(many.flat())).at(-1)).toBe(998);
     expect(beginsOf(thinned(many.flat()))).toHaveLength(16);
   });

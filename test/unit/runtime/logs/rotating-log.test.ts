@@ -70,9 +70,7 @@ describe('a rotating log', () => {
     files.write(live, 'six\nseven\n');
     await log.look();
     expect(fileNames(files)).toEqual(['w.log', 'w.log.0000000000000008', 'w.log.0000000000000019']);
-    expect(await readAll(files, () => log.layout, 0)).toEqual([
-      { offset: 8, text: 'three\nfour\nfive\nsix\nseven\n' },
-    ]);
+    expect(await readAll(files, () => log.layout, 0)).toEqual([{ offset: 8, text: 'three\nfour\nfive\nsix\nseven\n' }]);
   });
 
   it('cuts a line that is longer than a file', async () => {
@@ -104,9 +102,7 @@ describe('a rotating log', () => {
     await log.look();
     expect(log.layout.parts.map(({ start }) => start)).toEqual([300, 400]);
     expect(fileNames(files)).toEqual(['w.log', 'w.log.0000000000000300', 'w.log.0000000000000400']);
-    expect(await readAll(files, () => log.layout, 0)).toEqual([
-      { offset: 300, text: '123456789\n'.repeat(30) },
-    ]);
+    expect(await readAll(files, () => log.layout, 0)).toEqual([{ offset: 300, text: '123456789\n'.repeat(30) }]);
   });
 
   it('keeps one file alone where it may have no more, and knows after a restart where that begins', async () => {
@@ -243,9 +239,7 @@ describe('a rotating log', () => {
           // Nothing within the limits is lost: lines are shorter than 60 bytes.
           const sum = spans.reduce((total, { text }) => total + text.length, 0);
           const least =
-            limits.maxFiles === 1
-              ? Math.floor(limits.maxBytes / 2)
-              : (limits.maxBytes - 60) * (limits.maxFiles - 1);
+            limits.maxFiles === 1 ? Math.floor(limits.maxBytes / 2) : (limits.maxBytes - 60) * (limits.maxFiles - 1);
           kept = Math.min(written.length, least);
           expect(sum).toBeGreaterThanOrEqual(kept);
         }

@@ -36,12 +36,7 @@ describe('waitForPort', () => {
 
   it('ends with its signal', async () => {
     const controller = new AbortController();
-    const waiting = waitForPort(
-      { ip: '', port: 1 },
-      () => Promise.resolve(false),
-      systemClock,
-      controller.signal,
-    );
+    const waiting = waitForPort({ ip: '', port: 1 }, () => Promise.resolve(false), systemClock, controller.signal);
     controller.abort();
     await expect(waiting).rejects.toMatchObject({ code: 'Aborted' });
   });
