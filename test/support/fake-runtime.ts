@@ -41,7 +41,7 @@ export class FakeRuntime implements ContainerRuntime {
   /** Until when the last output of a worker cannot be read. */
   slowLogs: Promise<void> | undefined;
   readonly logs = new Map<string, string>();
-  /** Containers whose output does not come to their logs. One that is made anew is none of them. */
+  /** Containers whose output does not come to their logs. One that is made again is none of them. */
   readonly outputLost = new Set<string>();
   /** Workers whose output is kept. */
   writers = new Set<string>();
@@ -53,7 +53,7 @@ export class FakeRuntime implements ContainerRuntime {
   readonly outputChecks: string[] = [];
   /** Times in which the disk was full, by those checks. */
   readonly outputWindows: OutputWindow[] = [];
-  /** What is left of containers that are no more. */
+  /** Leftovers of containers that are gone. */
   traces: Trace[] = [];
   /** Operations in order, such as `resume hello-1`. Reading is not among them. */
   readonly operations: string[] = [];
@@ -70,22 +70,30 @@ export class FakeRuntime implements ContainerRuntime {
   readonly hung = new Set<string>();
   /** Containers that cannot be removed. */
   readonly undying = new Set<string>();
-  /** Awaited by each operation before its effect. The fault that it resolves to goes before those of {@link FakeRuntime.fail}. */
+  /**
+   * Awaited by each operation before its effect. The fault that it resolves to goes before those of {@link
+   * FakeRuntime.fail}.
+   */
   before: (
     operation: FakeOperation,
     containerId: string,
     options: CallOptions & Pick<DestroyOptions, 'graceSeconds'>,
     // biome-ignore lint/suspicious/noConfusingVoidType: most resolve to nothing.
   ) => Promise<FakeFault | undefined | void> = () => Promise.resolve();
-  /** Awaited by `ensure` between what it makes and the start of its process: what stays when an agent is killed there. */
+  /**
+   * Awaited by `ensure` between what it makes and the start of its process: what stays when an agent is killed there.
+   */
   made: ((containerId: string) => Promise<void>) | undefined;
   /** Awaited by `ensure` while it pulls the image, before all else. */
   pull: ((containerId: string) => Promise<void>) | undefined;
   /** Whether images have to be pulled. */
   pulls = true;
-  /** Awaited by `ensure` of a process that runs, until it listens. What it is rejected with is what the start fails with. */
+  /**
+   * Awaited by `ensure` of a process that runs, until it listens. The start fails with the error that it is rejected
+   * with.
+   */
   listens: ((containerId: string) => Promise<void>) | undefined;
-  /** Told of each effect, in the moment that it happens. */
+  /** Called with each effect, in the moment that it happens. */
   onEffect: (operation: FakeOperation, containerId: string) => void = () => undefined;
   readonly #faults = new Map<FakeOperation, FakeFault[]>();
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
@@ -294,7 +302,7 @@ export class FakeRuntime implements ContainerRuntime {
     return true;
   }
 
-  /** What each of the next attempts to leave the node cannot remove. */
+  /** Things that each of the next attempts to leave the node cannot remove. */
   readonly obstacles: (readonly string[])[] = [];
 
   async leave(): Promise<string[]> {

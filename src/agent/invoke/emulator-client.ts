@@ -7,9 +7,9 @@ import { EsbError, isShortage, messageOf } from '../../common/errors.ts';
 import type { WorkerAddress } from '../../runtime/contract/runtime.ts';
 import { isShared, listensOn } from '../../runtime/start/port-owner.ts';
 
-/** Where the emulator takes calls, whatever the function is called. */
+/** Path of calls at the emulator, for every function name. */
 const invokePath = '/2015-03-31/functions/function/invocations';
-/** What a header can carry, and as much as any sender of traces needs. */
+/** Bytes of a header value: enough for every sender of traces. */
 const traceIdForm = /^[\x21-\x7e]{1,2048}$/;
 /** Milliseconds until a connection to a worker on this very node counts as impossible. */
 const connectMs = 2_000;
@@ -19,7 +19,7 @@ const keepAliveMs = 24 * 3_600_000;
 const maxBodyMs = 5_000;
 /** Bytes of an answer that are read before everything else of this thread has its turn. */
 const turnBytes = 256 * 1024;
-/** What a piece of an answer counts there at least: a worker may send single bytes, and each costs a call. */
+/** Least size that a piece of an answer counts: a worker may send single bytes, and each costs a call. */
 const pieceBytes = 256;
 
 export interface WorkerRequest {
@@ -42,12 +42,14 @@ export interface WorkerRequest {
 
 /** How far a request came. */
 export type WorkerAnswer =
-  /** Not a byte reached the worker. `own` where that is the agent's or the node's fault, and says nothing of the worker. */
+  /**
+   * Not a byte reached the worker. `own` where that is the agent's or the node's fault, and says nothing of the worker.
+   */
   | { readonly kind: 'NotSent'; readonly message: string; readonly own?: boolean }
   /** Sent, and the connection ended before the whole answer was there. */
   | { readonly kind: 'Unknown'; readonly message: string }
   | { readonly kind: 'Answered'; readonly status: number }
-  /** It answered with more than a function may: the rest was not read, and the connection is over. */
+  /** The answer was larger than a function may give: the rest was not read, and the connection is over. */
   | { readonly kind: 'CutOff'; readonly status: number }
   | { readonly kind: 'TimedOut' };
 
@@ -70,8 +72,8 @@ export class WorkerConnection implements WorkerLink {
   #abort: ((message: string) => void) | undefined;
 
   /**
-   * @param pid first process of the worker, to which a port of the node has to belong; 0 where the process is not known, and
-   * whoever listens is taken for the worker
+   * @param pid first process of the worker, to which a port of the node has to belong; 0 where the process is not
+   * known, and every listener is taken for the worker
    */
   constructor(address: WorkerAddress, clock: Clock, pid = 0) {
     this.address = address;
@@ -100,7 +102,7 @@ export class WorkerConnection implements WorkerLink {
       if (request.clientContext !== '') {
         headers.push('x-amz-client-context', request.clientContext);
       }
-      // Nobody's call is to fail for the sake of its trace.
+      // No call is to fail for the sake of its trace.
       if (request.traceId !== undefined && traceIdForm.test(request.traceId)) {
         headers.push('x-amzn-trace-id', request.traceId);
       }
@@ -123,7 +125,8 @@ export class WorkerConnection implements WorkerLink {
 }
 
 /**
- * Connects to a worker in the network of the node. The port of one that has died may be somebody else's before its agent
+ * Connects to a worker in the network of the node. The port of one that has died may be somebody else's before its
+ * agent
  * hears of that: a connection counts once the worker's process is seen to listen there after it was made.
  */
 function ownConnector(pid: number, port: number): buildConnector.connector {
@@ -198,7 +201,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     }
     const left = MAX_RESPONSE_BYTES + 1 - this.#bytes;
     this.#bytes += chunk.length;
-    // One byte beyond the limit goes on, so that whoever counts sees it.
+    // One byte beyond the limit goes on, so that the counter of the caller sees it.
     this.#request.onChunk(chunk.length > left ? chunk.subarray(0, left) : chunk);
     if (this.#bytes > MAX_RESPONSE_BYTES) {
       this.#finish({ kind: 'CutOff', status: this.#status });

@@ -63,7 +63,7 @@ export class InFlightMarker {
     }
   }
 
-  /** The file says already that this call was left in a container, and goes on saying so whatever is called. */
+  /** The file says already that this call was left in a container, and goes on to say so with any further call. */
   keep(containerId: string, call: Partial<MarkedCall>): void {
     this.#left.set(containerId, call);
   }
@@ -89,7 +89,7 @@ export class InFlightMarker {
     this.#marked = false;
   }
 
-  /** The container is gone, and with it whatever ran in it. */
+  /** The container is gone, with every call in it. */
   remove(): void {
     if (this.#left.size > 0) {
       this.#try(() => this.#write(idle));
@@ -126,8 +126,8 @@ export class InFlightMarker {
 export type Mark = Pick<InFlightMarker, 'begin' | 'end' | 'keep' | 'forget' | 'release' | 'remove'>;
 
 /**
- * The one mark of a worker, shared by its containers. It is of the container that was called last: one that is made ready
- * beside it, or that is being removed, has no say.
+ * The one mark of a worker, shared by its containers. The container that was called last owns the mark: one that is
+ * made ready beside it, or that is being removed, does not change it.
  */
 export class SharedMarker {
   readonly #mark: Mark;
@@ -144,7 +144,7 @@ export class SharedMarker {
     this.#mark.begin(containerId, call);
   }
 
-  /** A call that an earlier run of the agent has left is in a container: the mark says so beside whatever else it says. */
+  /** A call that an earlier run of the agent has left is in a container: the mark says so beside its other content. */
   keep(containerId: string, call: LeftCall): void {
     this.#mark.keep(containerId, call);
   }
@@ -162,7 +162,7 @@ export class SharedMarker {
     }
   }
 
-  /** The container is gone, and with it whatever ran in it; or the call that was left in it is over. */
+  /** The container is gone, with every call in it; or the call that was left in it is over. */
   remove(containerId: string): void {
     this.#mark.forget(containerId);
     // A mark that was being written when an agent ended names no container.

@@ -4,7 +4,7 @@ import { InFlightMarker, type Mark, readMarks, removeMark } from './in-flight-ma
 
 /** Keeps the marks of a node's workers over the life of an agent. */
 export interface MarkStore {
-  /** What an earlier run of the agent has left. */
+  /** Marks that an earlier run of the agent has left. */
   read(): readonly FoundMark[];
   /**
    * @param stamp the last one that an earlier run of the agent has issued for the worker

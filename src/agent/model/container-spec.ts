@@ -1,4 +1,4 @@
-/** What a container is made of, as far as it has to be known once its resource asks for something else. */
+/** Facts about a container that are still needed once its resource asks for another shape. */
 export interface ContainerMake {
   readonly id: string;
   readonly shapeHash: string;

@@ -15,7 +15,9 @@ import type { WorkerView } from './worker-state.ts';
 
 export type Termination = NonNullable<WorkerView['lastTermination']>;
 
-/** What went wrong with a container, how often in a row, and until when it is not to be made again. */
+/**
+ * Failures of a container: the last error, the count in a row, and the time before which it is not to be made again.
+ */
 export interface Setbacks {
   readonly crashes: Backoff;
   readonly starts: Backoff;
@@ -105,7 +107,7 @@ function exitOf(termination: Termination, crashes: Backoff, now: number): Failur
   };
 }
 
-/** What a runtime asks for that nothing has started; the emulator would have set the variable. */
+/** Variable that a runtime asks for without the emulator, which would have set it. */
 const RUNTIME_API = 'AWS_LAMBDA_RUNTIME_API';
 const NO_EMULATOR =
   'the image starts its runtime without the Runtime Interface Emulator: put /usr/local/bin/aws-lambda-rie into it and in front of its command (docs/how-to/functions.md)';

@@ -10,13 +10,15 @@ export type DesiredVariable =
 
 /** Why a worker is not within the policy of workers. Without a word of it a worker is. */
 export interface Permission {
-  /** It is older than the policy, and runs on; or no container is made of it. */
+  /** `MadeBefore`: the worker is older than the policy. Otherwise no container is made of it. */
   readonly kind: 'MadeBefore' | 'Refused';
-  /** What breaks the policy, and the way out. */
+  /** Violation of the policy, and the way out. */
   readonly message: string;
 }
 
-/** What a LambdaWorker asks of this node: its resource reduced to what the agent acts on. Plain JSON, kept on disk. */
+/**
+ * Demand of a LambdaWorker on this node: the fields of its resource that the agent acts on. Plain JSON, kept on disk.
+ */
 export interface DesiredWorker extends Omit<WorkerShape, 'image' | 'env'> {
   readonly identity: WorkerIdentity;
   readonly generation: number;

@@ -43,7 +43,7 @@ export class IssuedStamps {
   /** Microseconds since the epoch, rising. */
   readonly #recent: number[];
   #forgotten: boolean;
-  /** What was issued between these two, the first excluded, is not known one by one. */
+  /** Stamps between these two, the first excluded, are not known one by one. */
   #gap: { readonly after: number; readonly upTo: number } | undefined;
 
   /**

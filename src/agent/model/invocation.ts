@@ -26,7 +26,7 @@ export interface Invocation {
   readonly clientContext: string;
   /** The caller's X-Amzn-Trace-Id; empty or absent for none. */
   readonly traceId?: string | undefined;
-  /** Who tells of its stages; absent where nobody does. */
+  /** Listener of its stages; absent without tracing. */
   readonly trace?: InvocationTrace | undefined;
   readonly tailLog: boolean;
   /** Fires when the caller hung up. A call already sent goes on to occupy its worker. */
@@ -34,7 +34,10 @@ export interface Invocation {
   /** The worker's answer, as it comes. */
   readonly onHead: (head: { readonly status: number; readonly contentType: string }) => void;
   readonly onChunk: (chunk: Buffer) => void;
-  /** Asked after a chunk: settles once more may be read of the answer. Does not reject. Undefined, or absent, for at once. */
+  /**
+   * Asked after a chunk: settles once more may be read of the answer. Does not reject. Undefined, or absent, for at
+   * once.
+   */
   readonly room?: (() => Promise<unknown> | undefined) | undefined;
 }
 

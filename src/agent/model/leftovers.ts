@@ -23,7 +23,7 @@ export interface HostState {
   readonly ports: readonly string[];
 }
 
-/** What the agent knows of. */
+/** Things that the agent knows. */
 export interface KnownState {
   /** Uids of workers that have an actor. */
   readonly uids: ReadonlySet<string>;
@@ -32,9 +32,10 @@ export interface KnownState {
 }
 
 /**
- * Compares what is on the node with what is known. A container's own records count as known here: whether a container
- * should be there is for the fleet to say, which asks the API first. What is being worked on is left out; the rest may
- * still be something that is just being made, so one look says little.
+ * Compares the things on the node with the known ones. A container's own records count as known here: whether a
+ * container
+ * should be there is for the fleet to say, which asks the API first. Containers with work under way are left out. The
+ * rest may still be in the making, so one look says little.
  */
 export function audit(host: HostState, known: KnownState): readonly Leftover[] {
   const { containers, busy, traces, uids, writers } = host.inventory;
@@ -58,7 +59,10 @@ export function audit(host: HostState, known: KnownState): readonly Leftover[] {
   ];
 }
 
-/** Tells leftovers apart from what is only on its way: there at two looks in a row or more, the first of them long enough ago. */
+/**
+ * Tells leftovers apart from what is only on its way: there at two looks in a row or more, the first of them long
+ * enough ago.
+ */
 export class Sightings {
   readonly #minAgeMs: (leftover: Leftover) => number;
   readonly #since = new Map<string, number>();

@@ -5,7 +5,7 @@ export interface MarkedCall {
   readonly until: number;
 }
 
-/** What an earlier run of the agent left of one worker. */
+/** Mark that an earlier run of the agent left of one worker. */
 export interface FoundMark {
   readonly uid: string;
   readonly containerId: string;
@@ -28,9 +28,10 @@ export interface LeftCall {
 }
 
 /**
- * What is known of a call that was found in a container.
+ * Facts about a call that was found in a container.
  *
- * @param boundMs milliseconds that no call in that container takes longer than: a wall clock may have been set meanwhile
+ * @param boundMs milliseconds that no call in that container takes longer than: a wall clock may have been set
+ * meanwhile
  */
 export function leftCall(found: Partial<MarkedCall>, now: number, boundMs: number): LeftCall {
   const latest = now + boundMs;

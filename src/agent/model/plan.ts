@@ -1,12 +1,15 @@
 import { unreachable } from '../../common/errors.ts';
 import type { Goal } from './goal.ts';
 
-/** What is known of one container of a worker. */
+/** Observation of one container of a worker. */
 export type Observed =
   /** Something happened since it was last read. */
   | {
       readonly kind: 'Unknown';
-      /** What kept the last look from telling: its shim does not answer, and for so long that it is given up. */
+      /**
+       * Cause of a look without an answer: a silent shim, or one that is silent for so long that the container is given
+       * up.
+       */
       readonly doubt?: 'Unanswering' | 'Lost';
     }
   /** No container. `traces`: what an earlier one or a start that failed wrote may still be there. */
@@ -18,7 +21,7 @@ export type Observed =
   | ({ readonly kind: 'Paused' } & Living);
 
 interface Living {
-  /** False when it must not get another call: an abandoned call may still run in it, or nobody knows its address. */
+  /** False when it must not get another call: an abandoned call may still run in it, or its address is unknown. */
   readonly usable: boolean;
   /** Whether its port was seen open, by this run of the agent or one before. */
   readonly ready: boolean;
@@ -121,13 +124,13 @@ function rearrange(goal: Goal, situation: Situation): Rearrangement | undefined 
 /** The present container is of the shape that is wanted. */
 function rearrangeCurrent(goal: LivingGoal, { busy, manner, others, present }: Situation): Rearrangement | undefined {
   const { occupied, state } = present;
-  // The call in one that nobody can look at goes on all the same, and others need not wait with it.
+  // A call in an unobservable container goes on all the same, and other calls need not wait for it.
   const lost = occupied && state.kind === 'Unknown' && state.doubt === 'Lost';
   const alive = lost || isLiving(state);
   if (busy || (state.kind === 'Unknown' && !lost) || (alive && !occupied)) {
     return undefined;
   }
-  // It serves nobody, or not yet. One that was occupied may serve again.
+  // The container serves no call, or not yet. One that was occupied may serve again.
   const free = others.findIndex(
     (other) => !other.occupied && other.shapeHash === goal.shapeHash && isLiving(other.state) && isOfUse(other.state),
   );
@@ -155,7 +158,7 @@ function rearrangeOutdated(
         // The call that was in it is about to be told.
         return undefined;
       }
-      // It serves nobody: whatever becomes of its successor, nothing is lost.
+      // The container serves no call: nothing is lost, even if its successor fails.
       return successor >= 0 ? { kind: 'Exchange', index: successor } : { kind: 'Renew' };
     case 'Running':
     case 'Paused':
@@ -213,7 +216,7 @@ function planOutdated(goal: LivingGoal, situation: Situation): Action | undefine
     case 'Missing':
     case 'Created':
     case 'Stopped':
-      // It is not to be made again: its successor takes its place when no call is in it any more.
+      // The container is not to be made again: its successor takes its place when no call is in it any more.
       return undefined;
     case 'Running':
     case 'Paused':
@@ -251,7 +254,7 @@ function planOther(goal: Goal, situation: Situation, other: ObservedContainer): 
   return action?.kind === 'Ensure' && manner !== 'Beside' ? undefined : action;
 }
 
-/** What leads one container of the present shape to the goal. */
+/** Action that leads one container of the present shape to the goal. */
 function planOne(goal: Goal, state: Observed, warmUp: boolean): Action | undefined {
   switch (state.kind) {
     case 'Unknown':

@@ -16,7 +16,10 @@ export interface WorkerRecord {
   readonly rest: Rest;
   /** The container that calls go to. Absent in records of an earlier agent, whose workers had only one. */
   readonly container?: StoredMake;
-  /** What the runtime said of it beside its task, for when it cannot be asked. Absent without a process. */
+  /**
+   * The runtime's word about the container beside its task, for times when the runtime cannot be asked. Absent without
+   * a process.
+   */
   readonly served?: {
     readonly address: WorkerAddress;
     readonly image: string;

@@ -15,7 +15,7 @@ import { containersOf, type Draft, findContainer, type Moment, type QueueLimits,
 /** The longest timeout that a resource may ask for. */
 const longestTimeoutSeconds = 900;
 
-/** What is known of a worker when its actor is made. */
+/** Facts about a worker when its `Worker` is made. */
 export interface WorkerStart {
   readonly desired: DesiredWorker;
   readonly record?: WorkerRecord;

@@ -9,7 +9,7 @@ export interface Call {
   readonly bytes: number;
   /** Monotonic milliseconds. */
   readonly arrivedAt: number;
-  /** What it found. */
+  /** State of the worker when the call came. */
   readonly start: InvocationTimings['start'];
   /** How often it was about to be sent, and not a byte was. */
   readonly attempts: number;

@@ -16,7 +16,7 @@ const unknownShownMs = 5_000;
 /** Why a container is not called while its shim is given up. */
 const givenUp = 'its shim does not answer';
 
-/** What is known of a container. `shim`: whether its shim answered the last look. */
+/** Knowledge of a container. `shim`: whether its shim answered the last look. */
 export type Sight =
   /** By the runtime or, where its shim is silent, by the kernel. No `info`: there is no container. */
   | { readonly kind: 'Known'; readonly info: WorkerInfo | undefined; readonly shim: 'Answers' | 'Silent' }
@@ -48,7 +48,7 @@ export interface Process {
 
 export type Load = 'Unloaded' | 'Loaded' | 'TimedOut';
 
-/** What is being done to a container. No call gets in meanwhile, but the one that warms it up. */
+/** Action under way on a container. No call gets in meanwhile, but the one that warms it up. */
 export type Activity =
   | { readonly kind: 'None' }
   | Acting
@@ -77,7 +77,9 @@ export type Look =
   /** `again`: an event came meanwhile, so that another look follows. */
   | { readonly kind: 'Looking'; readonly again: boolean };
 
-/** When the runtime's tools are to be told that a container runs, which was thawed below them. Monotonic milliseconds. */
+/**
+ * When the runtime's tools are to be told that a container runs, which was thawed below them. Monotonic milliseconds.
+ */
 export interface Resync {
   readonly at: number;
   /** Delay of the next attempt. */
@@ -112,9 +114,9 @@ export interface Container {
 /** How the removal of a container goes. */
 export type Removal =
   | { readonly kind: 'Untried' }
-  /** It fails since then, in monotonic milliseconds. */
+  /** The removal fails since then, in monotonic milliseconds. */
   | { readonly kind: 'Failing'; readonly since: number }
-  /** It has failed for too long: the worker goes on without it. */
+  /** The removal has failed for too long: the worker goes on without the container. */
   | { readonly kind: 'GivenUp'; readonly message: string };
 
 /** A container as the runtime tells of it. `lost`: its shim is silent, and that is shown to be its own fault. */
@@ -158,7 +160,7 @@ function newProcess(startedMonotonic: number, startedAt: string | undefined, rea
   };
 }
 
-/** What it takes of the node while it exists, MiB. */
+/** Memory that the container takes of the node while it exists, MiB. */
 export function sizeOf({ make }: Container): number {
   return takenMiB(make);
 }
@@ -294,7 +296,7 @@ export function answering(container: Container): Container {
   };
 }
 
-/** What is known of it may not hold any more. */
+/** The container after an event that makes the knowledge of it doubtful. */
 export function unknown(container: Container, now: number): Container {
   const { sight } = container;
   return sight.kind === 'Unknown'
@@ -326,7 +328,7 @@ export function byKernel(container: Container, kernel: KernelState, now: number)
   return knownByKernel(container, kernel, container.sight.info) ?? unknown(container, now);
 }
 
-/** It was frozen or thawed. */
+/** The container after a freeze or a thaw. */
 export function switched(container: Container, kind: 'Running' | 'Paused'): Container {
   const { sight } = container;
   const { info } = sight;
@@ -335,7 +337,7 @@ export function switched(container: Container, kind: 'Running' | 'Paused'): Cont
     : { ...container, sight: { ...sight, info: { ...info, task: { kind, pid: info.task.pid } } } };
 }
 
-/** It has just been started. */
+/** The container right after its start. */
 export function started(container: Container, now: number, wall: number): Container {
   return {
     ...forgotten(container),
@@ -343,7 +345,7 @@ export function started(container: Container, now: number, wall: number): Contai
   };
 }
 
-/** It has just been removed. What was removed is proven to be gone by looking. */
+/** The container right after its removal. A look has to prove that it is gone. */
 export function removed(container: Container, now: number): Container {
   return unknown(
     {

@@ -33,7 +33,7 @@ import { hurry, rest, resync } from './upkeep.ts';
 /** Milliseconds that a call waits for a runtime that does not answer. */
 const patienceMs = 5_000;
 
-/** What is to be done now, with the state once it is begun. */
+/** Effects to carry out now, with the state once they are begun. */
 export interface Decision extends Reduced {
   /** Monotonic milliseconds of the next moment at which it comes out otherwise without an event; infinite for none. */
   readonly wakeAt: number;
@@ -71,7 +71,8 @@ function act(draft: Draft): void {
   const goal = goalAt(draft.state, draft.at.now);
   const next = rearrange(draft, goal);
   const { others, present } = draft.state;
-  // Between two calls is when a successor takes the place of the present one, or, where there is no room for both, it goes.
+  // Between two calls is when a successor takes the place of the present one, or, where there is no room for both, it
+  // goes.
   const goes = next.present?.kind === 'Destroy' && mayAct(draft, present, next.present);
   const isSent = !goes && send(draft);
   if (next.present !== undefined && !isSent) {
@@ -218,7 +219,7 @@ function mayAct(draft: Draft, container: Container, action: Action): boolean {
   const canWait =
     action.kind === 'Pause' || (action.kind === 'Destroy' && isOptional(action) && !isEnding(draft.state));
   if (canWait && node.runtimeDown) {
-    // It would keep calls waiting for nothing. Calls need no runtime as long as it runs.
+    // A pause would keep calls waiting for nothing. Calls need no runtime as long as the container runs.
     draft.changeRetries(container.make.id, (retries) => withDelay(retries, action.kind, now + unavailableRetryMs));
     return false;
   }

@@ -4,7 +4,7 @@ import type { Action } from '../model/plan.ts';
 import type { Call } from './call.ts';
 import type { LookPurpose } from './events.ts';
 
-/** What a worker asks to be done. Each names its container, where it is about one. */
+/** Effects that a worker asks for. Each names its container, where it concerns one. */
 export type Effect =
   | ({ readonly kind: 'Run'; readonly action: Action } & OfContainer)
   /** Begins to tell the runtime's tools that the container runs. */
@@ -58,5 +58,5 @@ interface OfContainer {
   readonly containerId: string;
 }
 
-/** What differs from the record before: anything, or no more than where the worker rests, and since when. */
+/** Difference to the record before: any field, or no more than the resting state and its time. */
 export type RecordChange = 'Any' | 'Rest';

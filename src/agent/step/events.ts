@@ -7,7 +7,7 @@ import type { Action } from '../model/plan.ts';
 import type { Call } from './call.ts';
 import type { Load, Sighting } from './container.ts';
 
-/** What may happen to a worker. Each is reduced into its state, and decided on, before the next one. */
+/** Events of a worker. Each is reduced into its state, and decided on, before the next one. */
 export type WorkerEvent =
   /** Its actor begins to act. `unrecorded`: no record of it is on disk. */
   | { readonly kind: 'Begun'; readonly unrecorded: boolean }
@@ -47,7 +47,7 @@ export type WorkerEvent =
       readonly own: readonly WorkerInfo[];
       readonly news: readonly { readonly containerId: string; readonly sighting: Sighting }[];
     }
-  /** What a container writes is lost. */
+  /** The output of a container is lost. */
   | { readonly kind: 'OutputLost'; readonly containerId: string }
   /** A call that an earlier run of the agent has left in a container is over. `seen`: by its last line. */
   | {
@@ -61,7 +61,7 @@ export type WorkerEvent =
   /** An operator asks that it runs, or that it rests there. */
   | { readonly kind: 'Woken' }
   | { readonly kind: 'Lowered'; readonly rest: Rest }
-  /** What waits for something outside may be tried now. */
+  /** Actions that wait for something outside may be tried now. */
   | { readonly kind: 'Retried' }
   /** Something that decisions depend on may have changed: the time, or the turns of the node. */
   | { readonly kind: 'Ticked' }
@@ -99,7 +99,7 @@ export type ActionOutcome =
 
 export interface ActionFailure {
   readonly error: EsbError;
-  /** What the kernel says of the container after it. */
+  /** The kernel's word about the container after it. */
   readonly kernel: KernelState;
   /** Whether the container is given up: its shim did not answer, by its own fault. */
   readonly lost: boolean;
@@ -131,7 +131,7 @@ export type CallOutcome =
     } & Answering);
 
 interface Answering {
-  /** What is known since of the load of its function; undefined for nothing new. */
+  /** News about the load of its function; undefined for none. */
   readonly load: Load;
   /** Whether the function was called and answered. */
   readonly warmed: boolean;

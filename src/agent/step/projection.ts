@@ -120,7 +120,7 @@ function replacementOf(state: WorkerState, goal: Goal): Replacement | undefined 
 }
 
 /**
- * What the next run of the agent has to know of the worker.
+ * Record of the worker for the next run of the agent.
  *
  * @param stamps the latest that this node has issued for it
  */

@@ -258,7 +258,7 @@ function removalFailed(container: Container, error: EsbError, down: boolean, now
   };
 }
 
-/** What is known of the container after a failure. */
+/** The container after a failed action. */
 function doubted(container: Container, action: Action, kernel: ActionFailure['kernel'], now: number): Container {
   switch (action.kind) {
     case 'Inspect':

@@ -10,7 +10,9 @@ import { closingOf, type Draft, findContainer, isEnding, type Place, restOf, typ
 
 /** Attempts to send a call of which not a byte was sent. */
 export const MAX_ATTEMPTS = 3;
-/** Milliseconds before each look that is to tell why a connection broke: the runtime may hear of an exit a moment late. */
+/**
+ * Milliseconds before each look that is to tell why a connection broke: the runtime may hear of an exit a moment late.
+ */
 const diagnosisDelaysMs = [0, 50, 150];
 
 /** A call asks to be let in. */
@@ -68,7 +70,7 @@ export function whyPutOff({ present }: WorkerState, now: number): Closing | unde
     : undefined;
 }
 
-/** What a call that arrives now would find. */
+/** State that a call which arrives now would find. */
 function startOf(kind: Observed['kind']): InvocationTimings['start'] {
   switch (kind) {
     case 'Running':

@@ -24,7 +24,7 @@ export interface Reduced {
   readonly effects: readonly Effect[];
 }
 
-/** Takes an event into the state. What is to be done for the worker's goal is for `decide` to say. */
+/** Takes an event into the state. Actions for the worker's goal are for `decide` to choose. */
 export function reduce(state: WorkerState, event: WorkerEvent, at: Moment): Reduced {
   const draft = new Draft(state, at);
   take(draft, event);
@@ -84,7 +84,7 @@ function take(draft: Draft, event: WorkerEvent): void {
       leftCallEnded(draft, event);
       return;
     case 'Precreated':
-      // It is to be looked for when the worker goes.
+      // The removal of the worker has to look for the container.
       draft.change(event.containerId, (container) => ({ ...container, precreated: true, traces: true }));
       return;
     case 'Woken':
@@ -148,7 +148,9 @@ function applied(draft: Draft, next: DesiredWorker, ownStamp: boolean): void {
   draft.show();
 }
 
-/** Takes note of a stamp that is to be acknowledged. One that is not our own wakes the worker; whether there was one. */
+/**
+ * Takes note of a stamp that is to be acknowledged. One that is not our own wakes the worker; whether there was one.
+ */
 export function wakeOnForeignStamp(draft: Draft, own: boolean): boolean {
   const { desired, observedStamp } = draft.state;
   const { lastInvocationTime, observedInvocationTime, wakePolicy } = desired;
@@ -326,7 +328,7 @@ function leftCallEnded(
   draft.touch();
 }
 
-/** What was put off because something outside was broken is tried again now. */
+/** Lets actions that waited for something outside be tried again now. */
 function retried(draft: Draft): void {
   draft.changeAll((container) => ({
     ...container,
@@ -353,7 +355,7 @@ function stopped(draft: Draft, stamp: string): void {
       draft.emit({ kind: 'Abort', containerId: make.id });
     }
   }
-  // It may take as long as any call, and goes on in the worker.
+  // A warm-up call may take as long as any call, and goes on in the worker.
   abortWarmUps(draft, () => true, 'the agent is stopping');
   draft.emit({ kind: 'Turn', want: 'Give', resting: false });
   draft.save();

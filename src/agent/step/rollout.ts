@@ -66,7 +66,7 @@ function mannerOf(draft: Draft, goal: Goal): Manner {
     return 'Beside';
   }
   if (others.some((other) => other !== successor)) {
-    // What they hold is about to be given back.
+    // Their memory is about to be given back.
     return 'Later';
   }
   if (draft.fits(present.make.id)) {

@@ -76,7 +76,7 @@ export interface WorkerState {
   readonly confirmed: boolean;
   readonly life: Life;
   readonly listing: Listing;
-  /** What an earlier run knew, until the first look at the container; `Unrecorded` where it left no record. */
+  /** Knowledge of an earlier run, until the first look at the container; `Unrecorded` where it left no record. */
   readonly adopting: WorkerRecord | 'Unrecorded' | undefined;
   /** The container that calls go to. */
   readonly present: Container;
@@ -89,7 +89,8 @@ export interface WorkerState {
   readonly turn: Turn;
   readonly idle: Idle;
   /**
-   * Found frozen, with no call and no word of the API since. The record may be a moment older than the freeze, so that it
+   * Found frozen, with no call and no word of the API since. The record may be a moment older than the freeze, so that
+   * it
    * is no reason for a wake.
    */
   readonly foundPaused: boolean;
@@ -108,15 +109,17 @@ export interface WorkerState {
   readonly lastTermination: WorkerView['lastTermination'];
   /** Where the record says that the worker rests. */
   readonly savedRest: Rest;
-  /** What of the record is still to be saved. */
+  /** Part of the record that is still to be saved. */
   readonly unsaved: 'None' | 'Rest' | 'Any';
   /** Until when a wake is not shown: an answer that comes meanwhile would lie unread. */
   readonly quietUntil: number;
-  /** From when on a worker that is deleted goes even with a call in it. `wall` is the same in wall-clock milliseconds. */
+  /**
+   * From when on a worker that is deleted goes even with a call in it. `wall` is the same in wall-clock milliseconds.
+   */
   readonly grace: { readonly until: number; readonly wall: number } | undefined;
 }
 
-/** What a node says of itself when a worker decides. Questions alone: none has an effect. */
+/** Facts of the node for the decision of a worker. Questions alone: none has an effect. */
 export interface NodeFacts {
   /** Whether the last that was heard of the runtime is that it does not answer. */
   readonly runtimeDown: boolean;
@@ -304,7 +307,7 @@ export class Draft {
     this.set({ unsaved: change === 'Any' || this.state.unsaved === 'Any' ? 'Any' : 'Rest' });
   }
 
-  /** What has become of the worker is to be shown at once. */
+  /** Ends the quiet time: the new state of the worker is shown at once. */
   show(): void {
     if (this.state.quietUntil > this.at.now) {
       this.set({ quietUntil: Number.NEGATIVE_INFINITY });

@@ -30,7 +30,10 @@ export function resync(draft: Draft, container: Container): void {
   }
 }
 
-/** Tells an action that waits for its turn on the node whether a call waits for it; a call ends one that would keep it out. */
+/**
+ * Tells an action that waits for its turn on the node whether a call waits for it; a call ends one that would keep it
+ * out.
+ */
 export function hurry(draft: Draft, container: Container, activity: Acting): void {
   const { make } = container;
   const urgent = isUrgent(draft.state, container);
@@ -45,7 +48,7 @@ export function hurry(draft: Draft, container: Container, activity: Acting): voi
   );
 }
 
-/** What a container that does not exist had is given back. */
+/** Gives back the resources of a container that does not exist. */
 export function rest(draft: Draft, goal: Goal): void {
   const { now } = draft.at;
   for (const { activity, make, sight } of draft.state.others) {
@@ -72,7 +75,7 @@ export function rest(draft: Draft, goal: Goal): void {
       draft.set({ nodeFull: undefined });
     }
     if (isOutdated(draft.state) && draft.at.node.precreates) {
-      // What is made in advance is to be of the present shape.
+      // A container that is made in advance is to be of the present shape.
       renew(draft);
     } else if (!precreated && draft.at.node.precreates) {
       draft.emit({ kind: 'Offer', containerId: make.id });

@@ -18,7 +18,8 @@ export interface AnswersOptions {
 
 /**
  * Which containers of a node the runtime could tell the state of, and when. Shows whether one that does not answer is
- * alone in that. Where none answers, one container is given up first: the next one only after that one answers again, or
+ * alone in that. Where none answers, one container is given up first: the next one only after that one answers again,
+ * or
  * is gone.
  */
 export class Answers {
@@ -48,7 +49,7 @@ export class Answers {
     if (info?.task.kind === 'Unanswering') {
       return this.unanswered(containerId, info.task.kernel === 'Gone');
     }
-    // What has no task has no shim that could answer.
+    // A container without a task has no shim that could answer.
     if (info === undefined || info.task.kind === 'Missing') {
       this.forget(containerId);
     } else {

@@ -5,7 +5,7 @@ import type { WorkerEvent } from '../step/events.ts';
 import { whyPutOff } from '../step/reduce-calls.ts';
 import { demandOf, isEnding, restOf, type WorkerState } from '../step/state.ts';
 
-/** What an operator may ask of a worker within what its desired state allows. */
+/** Commands of an operator to a worker, within the bounds of its desired state. */
 export type Command = 'Ensure' | 'Resume' | 'Pause' | 'Destroy';
 
 /**

@@ -16,7 +16,7 @@ import type { RolloutLimiter } from './rollout-limiter.ts';
 import type { SetAsides } from './set-aside.ts';
 import type { Records } from './storage.ts';
 
-/** What bounds how much of one kind is done at once on a node. */
+/** Gates that bound the actions of one kind on a node. */
 export interface WorkerGates {
   readonly starts: FairGate;
   readonly pauses: FairGate;
@@ -32,7 +32,7 @@ export interface RuntimeOutlook {
   doubt(): void;
 }
 
-/** Told of what the fleet does, for the metrics. */
+/** Listener of the actions of the fleet, for the metrics. */
 export interface FleetMetrics {
   /** @param outcome `ok` or the code of the error */
   action(kind: string, durationMs: number, outcome: string): void;
@@ -40,7 +40,7 @@ export interface FleetMetrics {
   orphan(outcome: 'found' | 'removed' | 'failed', containerId: string, why?: string): void;
 }
 
-/** What the workers of a node share. */
+/** Parts that the workers of a node share. */
 export interface WorkerContext {
   readonly runtime: ContainerRuntime;
   readonly clock: Clock;
@@ -52,7 +52,7 @@ export interface WorkerContext {
   readonly queueLimits: QueueLimits;
   readonly connect: (address: WorkerAddress, pid: number) => WorkerLink;
   readonly metrics: FleetMetrics | undefined;
-  /** What a worker asks of the node when it decides. */
+  /** Facts of the node for a worker that decides. */
   readonly facts: NodeFacts;
   readonly capacity: NodeCapacity;
   readonly claims: ContainerClaims;

@@ -17,7 +17,7 @@ const logTailBytes = 4 * 1024;
 /** Milliseconds, and how often in them, that the last line of a call is waited for. */
 const logTailWaitMs = 250;
 const logTailEveryMs = 10;
-/** What the emulator logs when a call runs out of time before the runtime has loaded the function. */
+/** Line of the emulator when a call runs out of time before the runtime has loaded the function. */
 const endedInInit = /INIT RTDONE\(status: error\)/;
 const endedForItsTime = 'Reset initiated: Timeout';
 
@@ -202,7 +202,7 @@ export class Dispatcher {
     return endedInInit.test(await this.#lastStart(containerId)) ? 'TimedOut' : 'Unloaded';
   }
 
-  /** What was written since the runtime was started last, once that it was ended for its time is among it. */
+  /** Output since the last start of the runtime, once the line about its end for its time is in it. */
   async #lastStart(containerId: string): Promise<string> {
     const tail = await this.#await(
       () => this.#options.runtime.readLog(containerId, logTailBytes),
@@ -241,8 +241,8 @@ export class Dispatcher {
   }
 
   /**
-   * What was written during the call, from `offset` on. The shim writes it down a moment after the emulator has
-   * answered; the last lines of the call before may come as late.
+   * Output of the call, from `offset` on. The shim writes it a moment after the emulator has answered; the last lines
+   * of the call before may come as late.
    */
   async #logTail(containerId: string, offset: number, requestId: string): Promise<Buffer> {
     const tail = await this.#await(

@@ -18,7 +18,7 @@ import type { WorkerContext } from './context.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Publisher } from './publisher.ts';
 
-/** Does what the decisions about one worker ask for. What comes of it later is raised as an event. */
+/** Carries out the effects of one worker. Their outcomes are raised as events. */
 export class EffectRunner {
   readonly callers = new Callers();
   readonly publisher: Publisher;

@@ -14,7 +14,8 @@ import type { FleetStorage } from './storage.ts';
 
 export interface FleetLimits {
   /**
-   * What may wait for one worker. Default 1,000 calls, which are those that a number of gateways send ahead, and 64 MiB.
+   * Bounds of the calls that wait for one worker. Default 1,000 calls, which are those that a number of gateways send
+   * ahead, and 64 MiB.
    */
   readonly queue?: QueueLimits;
   /** Containers that are made at once, a quarter of them only where a call waits. Default 16. */
@@ -43,7 +44,7 @@ export interface FleetOptions {
   readonly runDir: string;
   /** Where both are kept. Default files in the two folders. */
   readonly storage?: FleetStorage;
-  /** What workers may take in all; paused ones count too. */
+  /** Resources of all workers together; paused ones count too. */
   readonly capacity: NodeAmounts;
   readonly secretReader: SecretReader;
   readonly limits?: FleetLimits;
@@ -60,7 +61,7 @@ export interface NodeFleet extends Fleet {
   images(): readonly string[];
   /** Secrets of all workers of the node. */
   secrets(): readonly SecretName[];
-  /** What the containers of the node take. */
+  /** Resources that the containers of the node take. */
   allocation(): NodeAmounts;
   /** Whether the records can be written. */
   storageHealth(): Health;
@@ -73,8 +74,8 @@ export interface NodeFleet extends Fleet {
    */
   stillHere(told: readonly string[]): readonly string[];
   /**
-   * What that process of a container writes does not come to its log any more: it is made again before it stands still.
-   * False when it is not that process's any more.
+   * The output of that process of a container does not come to its log any more: the container is made again before the
+   * process blocks. False when the container has another process by now.
    */
   outputLost(containerId: string, pid: number): boolean;
   /** Containers that could not be removed, and that no worker has any more. */

@@ -20,7 +20,8 @@ export interface PrecreatedContainersOptions {
 }
 
 /**
- * MiB that one takes: its shim and the first process of runc, which waits to become the worker's (measured: 4.0 and 2.9,
+ * MiB that one takes: its shim and the first process of runc, which waits to become the worker's (measured: 4.0 and
+ * 2.9,
  * `docs/adr/0016-prepared-workers.md`).
  */
 const preparedMiB = 8;
@@ -36,7 +37,8 @@ function shareOf(containerId: string): string {
 
 /**
  * Keeps the containers of some workers that rest Absent made and not started, so that a call has only the start to wait
- * for. One is made at a time. Workers that rest are taken in the order of their offers while there is room; none is evicted.
+ * for. One is made at a time. Workers that rest are taken in the order of their offers while there is room; none is
+ * evicted.
  */
 export class PrecreatedContainers {
   readonly #options: PrecreatedContainersOptions;
@@ -76,7 +78,7 @@ export class PrecreatedContainers {
     return true;
   }
 
-  /** It is about to be started or destroyed: what happens to its container from now on is others' business. */
+  /** The container is about to be started or destroyed, and is no longer this object's. */
   release(containerId: string): void {
     const abort = this.#wanted.get(containerId);
     if (abort !== undefined) {
@@ -106,7 +108,7 @@ export class PrecreatedContainers {
     this.#retries.set(containerId, retry);
   }
 
-  /** Makes no more. What there is stays, and is what a crash leaves to the next run of the agent. */
+  /** Makes no more. Containers that are there stay for the next run of the agent, as after a crash. */
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const abort of this.#wanted.values()) {

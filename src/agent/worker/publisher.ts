@@ -8,7 +8,7 @@ interface Waiter {
   readonly reject: (error: unknown) => void;
 }
 
-/** What is shown of one worker: to all that watch the node, and to those that wait until it looks as they want it. */
+/** View of one worker for all that watch the node, and for those that wait for a state. */
 export class Publisher {
   readonly #feed: ViewFeed;
   readonly #waiting = new Set<Waiter>();

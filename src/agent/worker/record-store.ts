@@ -24,14 +24,14 @@ export interface RecordStoreOptions {
 }
 
 /**
- * One file per worker, written in the background: what is saved while a write is under way is gathered to one more.
- * What cannot be written is tried again until it can.
+ * One file per worker, written in the background: saves while a write is under way are gathered to one more. A failed
+ * write is tried again until it succeeds.
  */
 export class RecordStore {
   readonly #folder: string;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  /** What each file should hold; undefined for no file. */
+  /** Content that each file should have; undefined for no file. */
   readonly #wanted = new Map<string, WorkerRecord | undefined>();
   readonly #writing = new Map<string, Promise<void>>();
   /** Workers of whom more than the rest has changed since their record was made durable. */
@@ -108,7 +108,8 @@ export class RecordStore {
 
   /**
    * Keeps a record. A change of rest alone outlives this process and not a loss of power, with which every container is
-   * lost: its worker would be made anew to rest as it did before. That is one fsync in place of two, at each wake and pause.
+   * lost: its worker would be made again to rest as it did before. Each wake and pause so costs one fsync in place of
+   * two.
    */
   save(uid: string, record: WorkerRecord, change: RecordChange = 'Any'): void {
     if (change === 'Any') {

@@ -13,7 +13,7 @@ export class WorkerRegistry {
   readonly #orphans = new Map<string, readonly WorkerInfo[]>();
   /** Containers of unknown workers, as the last list had them, with the uids. */
   readonly #unclaimed = new Map<string, string>();
-  /** What marks told of calls in flight when the agent started, by uid of unknown workers. */
+  /** Calls in flight by the marks that the agent found at its start, by uid of unknown workers. */
   readonly #marks = new Map<string, FoundMark>();
 
   constructor(claims: ContainerClaims) {

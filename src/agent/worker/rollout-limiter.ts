@@ -21,7 +21,8 @@ interface Claim extends Replaced {
 }
 
 /**
- * Bounds how many workers of a node have their container replaced at the same time. The next one is of the namespace that
+ * Bounds how many workers of a node have their container replaced at the same time. The next one is of the namespace
+ * that
  * has the fewest; of one namespace, first come, first served. Turns of those that wait for others go on to other
  * namespaces, and as many to the same one.
  */
@@ -55,7 +56,7 @@ export class RolloutLimiter {
     this.#waiting.set(uid, { ...replaced, again, waits: false });
   }
 
-  /** It waits for a registry or a port. Without a turn this does nothing. */
+  /** The holder waits for a registry or a port. Without a turn this does nothing. */
   wait(uid: string): void {
     const claim = this.#taken.get(uid);
     if (claim !== undefined && !claim.waits) {
@@ -64,7 +65,7 @@ export class RolloutLimiter {
     }
   }
 
-  /** It works again, though that makes one more than the bound for a while. */
+  /** The holder works again, though that makes one more than the bound for a while. */
   goOn(uid: string): void {
     const claim = this.#taken.get(uid);
     if (claim !== undefined) {
@@ -72,7 +73,7 @@ export class RolloutLimiter {
     }
   }
 
-  /** It needs no turn, or no longer. */
+  /** The worker needs no turn, or no longer. */
   give(uid: string): void {
     this.#waiting.delete(uid);
     if (this.#taken.delete(uid)) {
@@ -90,7 +91,7 @@ export class RolloutLimiter {
   #isFull({ namespace, resting }: Replaced): boolean {
     const limit = resting ? this.#limits.resting : this.#limits.active;
     const alike = [...this.#taken.values()].filter((claim) => claim.resting === resting);
-    // Whoever waits holds memory for two: a namespace has no more of those than there are turns.
+    // A worker that waits holds memory for two: a namespace has no more of those than there are turns.
     const waits = alike.filter((claim) => claim.waits && claim.namespace === namespace);
     return alike.filter((claim) => !claim.waits).length >= limit || waits.length >= limit;
   }

@@ -30,7 +30,7 @@ export interface SetAsidesOptions {
   readonly runtime: Pick<ContainerRuntime, 'destroy'>;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Told of each that is gone after all. */
+  /** Called with each that is gone after all. */
   readonly onGone: (containerId: string) => void;
 }
 

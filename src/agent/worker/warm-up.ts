@@ -41,7 +41,7 @@ export async function warmUp(
       },
       onChunk: (chunk) => answer.take(chunk),
     },
-    // One that serves nobody yet is made anew by the next run of the agent anyway.
+    // The next run of the agent makes a container that serves no call yet again anyway.
     marked: serves,
     attempt: MAX_ATTEMPTS,
   });

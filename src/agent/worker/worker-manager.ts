@@ -156,7 +156,7 @@ class WorkerManager implements NodeFleet {
       stamps.notBefore(mark.stamp ?? '');
     }
     const byUid = registry.byUid(containers ?? []);
-    // What a container says of its owner goes before what a record of another worker says.
+    // The labels of a container count more than the record of another worker.
     for (const { desired } of records) {
       for (const { containerId, identity } of byUid.get(desired.identity.uid) ?? []) {
         claims.claim(containerId, identity.uid);

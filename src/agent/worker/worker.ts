@@ -32,7 +32,8 @@ import { EffectRunner } from './effect-runner.ts';
 const commandMs = 300_000;
 
 /**
- * One worker on this node. All that happens to it is an event of {@link Worker.step}, which is reduced into a new state and
+ * One worker on this node. All that happens to it is an event of {@link Worker.step}, which is reduced into a new state
+ * and
  * decided on in one synchronous step: a call can never slip in between.
  */
 export class Worker {
@@ -43,7 +44,7 @@ export class Worker {
   readonly #mailbox: WorkerEvent[] = [];
   #state: WorkerState;
   #stepping = false;
-  /** What the view shows that was shown last, and the state that it was looked at in last. */
+  /** Signs of the last published view, and the state of the last comparison. */
   #signs: readonly unknown[] = [];
   #seen: WorkerState | undefined;
   /** Until when the time alone changes nothing of it, in monotonic milliseconds. */
@@ -98,7 +99,9 @@ export class Worker {
     return this.#state.nodeFull !== undefined || this.#state.noRoomBeside !== undefined;
   }
 
-  /** Wall-clock milliseconds at which the calls that are in its containers are over at the latest; undefined for none. */
+  /**
+   * Wall-clock milliseconds at which the calls that are in its containers are over at the latest; undefined for none.
+   */
   get callUntil(): number | undefined {
     return callUntilOf(this.#state);
   }
@@ -145,7 +148,9 @@ export class Worker {
       : await publisher.until('start', limits, ({ phase }) => phase === 'Running');
   }
 
-  /** What that process of one of its containers writes is lost. Returns whether the container is made again for that. */
+  /**
+   * The output of that process of one of its containers is lost. Returns whether the container is made again for that.
+   */
   outputLost(containerId: string, pid: number): boolean {
     const container = findContainer(this.#state, containerId);
     const task = container?.sight.info?.task;
@@ -167,8 +172,8 @@ export class Worker {
   }
 
   /**
-   * Before a look at the whole node: what is returned takes what that look has found, all of it and what is this worker's.
-   * It is ignored where something was done meanwhile, and where it says nothing new.
+   * Called before a look at the whole node. The returned function takes the result of that look, of all workers and of
+   * this one. A result is ignored where an action began meanwhile, and where it has no news.
    */
   look(): (found: ReadonlyMap<string, WorkerInfo>, own: readonly WorkerInfo[]) => void {
     const before = this.#state.listing.kind === 'Unlisted' ? [] : containersOf(this.#state);
@@ -278,7 +283,8 @@ export class Worker {
 }
 
 /**
- * Whether two states of a worker that is in use look the same but for the number of calls, without a closer look: the next
+ * Whether two states of a worker that is in use look the same but for the number of calls, without a closer look: the
+ * next
  * call of a worker that runs anyway changes nothing else.
  */
 function isAlike(one: WorkerState, other: WorkerState): boolean {
