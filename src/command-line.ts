@@ -27,8 +27,7 @@ export function createProgram(): Command {
 
 /** Runs the command in the arguments of this process. */
 export async function runProgram(program: Command): Promise<void> {
-  // Halves the processor time of a start. Written at once, since roles do not always get the time to end in
-  // order.
+  // Halves the processor time of a start. Written at once, since roles do not always get the time to end in order.
   enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/esb', import.meta.url)));
   try {
     await program.parseAsync();

@@ -31,8 +31,8 @@ function watchSignals(): { readonly signal: AbortSignal; readonly received: () =
 }
 
 /**
- * The action of a command that is a role: runs the role until it ends, and ends the process. A role that was asked to stop
- * and stopped has succeeded.
+ * The action of a command that is a role: runs the role until it ends, and ends the process. A role that was asked to
+ * stop and stopped has succeeded.
  */
 export function role<Groups extends FlagGroups>(
   name: string,

@@ -48,8 +48,7 @@ export function addRoles(program: Command): void {
   addRole(program, 'agent', "run this node's workers", agentFlags, async (options, context) => {
     const { Spawner } = await import('./common/exec/spawner.ts');
     const spawner = new Spawner({ logger: context.logger });
-    // Before any other code is loaded: this process is as small as it will ever be, and both load at the same
-    // time.
+    // Before any other code is loaded: this process is as small as it will ever be, and both load at the same time.
     spawner.start();
     const { runAgent } = await import('./agent/main.ts');
     await runAgent(options, context, spawner);

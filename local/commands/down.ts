@@ -30,8 +30,8 @@ const RUNC_STATES = '/run/containerd/runc/esb';
 const MOST_NODES = 8;
 
 /**
- * Ends the local instance and removes everything that it made, also after a crash of any part: processes,
- * workers, mounts, namespaces, bridges, rules, control groups, files. May be repeated.
+ * Ends the local instance and removes everything that it made, also after a crash of any part: processes, workers,
+ * mounts, namespaces, bridges, rules, control groups, files. May be repeated.
  *
  * @throws {EsbError} `NotClean` naming what could not be removed
  */
@@ -178,8 +178,7 @@ async function removeNetwork(home: Home, node: string): Promise<string[]> {
 }
 
 /**
- * States that runc keeps of workers that it was never asked to delete. Each state names the folder of its
- * container.
+ * States that runc keeps of workers that it was never asked to delete. Each state names the folder of its container.
  */
 async function removeRuncStates(home: Home): Promise<string[]> {
   for (const id of await readdir(RUNC_STATES).catch(() => [])) {

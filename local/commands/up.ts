@@ -69,8 +69,8 @@ rules: [{level: Metadata}]
 `;
 
 /**
- * Brings up a local instance: does the steps that are not done and leaves running parts alone. Returns when
- * all parts are healthy and the sample has answered.
+ * Brings up a local instance: does the steps that are not done and leaves running parts alone. Returns when all parts
+ * are healthy and the sample has answered.
  *
  * @throws {EsbError} with the way out, or with the end of the log of the part that does not come up
  */

@@ -35,10 +35,7 @@ export async function isRunning(process: ProcessIdentity): Promise<boolean> {
   return now !== undefined && now.startTicks === process.startTicks;
 }
 
-/**
- * Every process whose environment names the instance, but for this one: parts, and the processes that they
- * started.
- */
+/** Every process whose environment names the instance, but for this one: parts, and the processes that they started. */
 export async function instanceProcesses(home: string): Promise<InstanceProcess[]> {
   const marker = `\0${INSTANCE_VARIABLE}=${home}\0`;
   const found: InstanceProcess[] = [];

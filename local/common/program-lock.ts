@@ -19,9 +19,8 @@ const DEFAULT_DEADLINE_MS = 30 * 60_000;
 const WAIT_NOTICE_MS = 500;
 
 /**
- * Takes the lock of a file, and waits for its present holder for at most 30 minutes by default. Node.js has
- * no flock of its own: a helper process holds the lock and ends with its standard input, that is, with this
- * process.
+ * Takes the lock of a file, and waits for its present holder for at most 30 minutes by default. Node.js has no flock of
+ * its own: a helper process holds the lock and ends with its standard input, that is, with this process.
  *
  * @throws {EsbError} `ProgramMissing` without util-linux's `flock`, `DeadlineExceeded`, `Aborted`
  */

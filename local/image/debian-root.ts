@@ -68,13 +68,9 @@ export async function ensurePackageLists(name: string, step: Step, signal?: Abor
 }
 
 export interface UnpackOptions extends Pick<CallOptions, 'signal'> {
-  /**
-   * Patterns of `tar` to leave out. Default: documentation, translations and the like, copyright notices too.
-   */
+  /** Patterns of `tar` to leave out. Default: documentation, translations and the like, copyright notices too. */
   readonly leftOut?: readonly string[];
-  /**
-   * Folder that keeps the package files of these packages, for a next time without network. Default: none.
-   */
+  /** Folder that keeps the package files of these packages, for a next time without network. Default: none. */
   readonly downloads?: string;
   /** Called with each package file. */
   readonly onPackage?: (file: string) => Promise<void>;

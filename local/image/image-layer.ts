@@ -21,8 +21,8 @@ export interface LayerDescriptor {
 const MODIFIED = new Date(0);
 
 /**
- * Writes everything below `folder` as one compressed layer, sorted, owned by root, with fixed times. Errors
- * are those of the file system.
+ * Writes everything below `folder` as one compressed layer, sorted, owned by root, with fixed times. Errors are those
+ * of the file system.
  */
 export async function writeLayer(folder: string, file: string): Promise<LayerDescriptor> {
   const archive = createPack();

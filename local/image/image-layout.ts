@@ -19,10 +19,7 @@ export interface ImageRunConfig {
   readonly Labels?: Readonly<Record<string, string>>;
 }
 
-/**
- * Writes an image as an OCI layout, a folder that every registry tool reads; returns the digest of its
- * manifest.
- */
+/** Writes an image as an OCI layout, a folder that every registry tool reads; returns the digest of its manifest. */
 export async function writeImageLayout(
   folder: string,
   layers: readonly LayerFile[],

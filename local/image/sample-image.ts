@@ -53,8 +53,8 @@ const nodePackages = /^(libc6|libgcc-s1|libstdc\+\+6|libatomic1)$/;
 const PIP_DEADLINE_MS = 5 * 60_000;
 
 /**
- * Builds one of the sample images without Docker, from Debian packages, PyPI and this repository; once, into
- * the user cache.
+ * Builds one of the sample images without Docker, from Debian packages, PyPI and this repository; once, into the user
+ * cache.
  *
  * @throws {EsbError} `PackagesMissing` when the machine lacks a program, `CommandFailed` with the output of a
  *   program

@@ -1,8 +1,6 @@
 import type { NodeHome } from '../common/home.ts';
 
-/**
- * Plugins that a daemon for workers alone does not need, or that would leave files outside its own folders.
- */
+/** Plugins that a daemon for workers alone does not need, or that would leave files outside its own folders. */
 const disabledPlugins = [
   'io.containerd.grpc.v1.cri',
   'io.containerd.cri.v1.images',

@@ -27,10 +27,7 @@ export function checkEngine(agentOptions: readonly string[], nodes: number): voi
   }
 }
 
-/**
- * Removes the workers that an instance left on a Docker engine, and their network. Returns the leftovers, in
- * words.
- */
+/** Removes the workers that an instance left on a Docker engine, and their network. Returns the leftovers, in words. */
 export async function removeEngineWorkers(home: Home, socketPath: string): Promise<string[]> {
   const { createDockerRuntime } = await import('../../src/runtime/docker/runtime.ts');
   const runtime = createDockerRuntime({

@@ -52,8 +52,7 @@ export function wantedPorts(size: InstanceSize): WantedPort[] {
 }
 
 /**
- * Gives every wanted port a number: its present one, else its preferred one where that is free, else any free
- * one.
+ * Gives every wanted port a number: its present one, else its preferred one where that is free, else any free one.
  *
  * @param isFree whether no process listens there
  * @param anyFree resolves to a port that no process listens on

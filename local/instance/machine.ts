@@ -43,8 +43,8 @@ export async function otherInstances(home: Home): Promise<string[]> {
 }
 
 /**
- * Checks that no other instance has the things of which a host has only one: the bridge, the table of rules
- * and the addresses of the first node.
+ * Checks that no other instance has the things of which a host has only one: the bridge, the table of rules and the
+ * addresses of the first node.
  *
  * @throws {EsbError} `InstanceRunning` when another instance has them
  */

@@ -29,8 +29,8 @@ const CALL_DEADLINE_MS = 30_000;
 const CALL_ATTEMPTS = 5;
 
 /**
- * Applies the sample worker and calls it cold, running and paused. An existing worker is called once, in its
- * present state.
+ * Applies the sample worker and calls it cold, running and paused. An existing worker is called once, in its present
+ * state.
  *
  * @throws {EsbError} `SampleFailed` with the worker's conditions
  */

@@ -8,8 +8,8 @@ const CGROUP_ROOT = '/sys/fs/cgroup';
 const EMPTY_DEADLINE_MS = 5_000;
 
 /**
- * Ends every process in the control groups below `group` (`/esb/…`), frozen ones included, and removes the
- * groups. Parent groups that are empty then are removed, too. Returns the paths that could not be removed.
+ * Ends every process in the control groups below `group` (`/esb/…`), frozen ones included, and removes the groups.
+ * Parent groups that are empty then are removed, too. Returns the paths that could not be removed.
  */
 export async function removeWorkerCgroups(group: string, root = CGROUP_ROOT): Promise<string[]> {
   const folders: string[] = [];

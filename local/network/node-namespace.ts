@@ -4,8 +4,8 @@ import { runCommand } from '../common/command.ts';
 import { netnsPath, nodeAddress } from './node-address.ts';
 
 /**
- * Makes the network namespace of a node, with its cable to the host, and keeps existing ones. The first node
- * has none: it is the host.
+ * Makes the network namespace of a node, with its cable to the host, and keeps existing ones. The first node has none:
+ * it is the host.
  */
 export async function ensureNodeNamespace(node: string, options: CallOptions = {}): Promise<void> {
   const { namespace, link, host, node: address } = nodeAddress(node);

@@ -1,5 +1,5 @@
-// Listens on 127.0.0.1 for each given port, in the network namespace that the process was started in, hands
-// the listening sockets to its parent, and ends. A socket keeps the namespace that it was made in.
+// Listens on 127.0.0.1 for each given port, in the network namespace that the process was started in, hands the
+// listening sockets to its parent, and ends. A socket keeps the namespace that it was made in.
 import { createServer } from 'node:net';
 
 process.on('message', (port: number) => {

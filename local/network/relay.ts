@@ -18,8 +18,7 @@ export interface RelayOptions {
 const LISTEN_DEADLINE_MS = 20_000;
 
 /**
- * Listens in another network namespace and dials in this one. Returns once it serves, for the life of the
- * process.
+ * Listens in another network namespace and dials in this one. Returns once it serves, for the life of the process.
  *
  * @throws {EsbError} `ListenFailed` when a port is taken there or the namespace is missing
  */

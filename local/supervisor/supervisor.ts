@@ -20,8 +20,8 @@ export interface SupervisorOptions {
 }
 
 /**
- * Keeps the parts of a local instance running and takes commands on a Unix socket, in HTTP and JSON. The
- * parts outlive the supervisor: its successor takes them over from their records.
+ * Keeps the parts of a local instance running and takes commands on a Unix socket, in HTTP and JSON. The parts outlive
+ * the supervisor: its successor takes them over from their records.
  */
 export class Supervisor {
   readonly #options: SupervisorOptions;

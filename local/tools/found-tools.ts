@@ -24,9 +24,9 @@ interface ToolRequirement {
 
 /**
  * Selectable fields of custom resources are stable since Kubernetes 1.32; kubectl is supported within one minor version
- * of the server, which is 1.37 when built here; containerd's Transfer service since 2.0;
- * runc's cgroup v2 freezer is sound since 1.1. Programs that are not here are always built: plugins, emulator and
- * registry tools take seconds, and their versions cannot be asked for reliably.
+ * of the server, which is 1.37 when built here; containerd's Transfer service since 2.0; runc's cgroup v2 freezer is
+ * sound since 1.1. Programs that are not here are always built: plugins, emulator and registry tools take seconds, and
+ * their versions cannot be asked for reliably.
  */
 const requirements: ReadonlyMap<string, ToolRequirement> = new Map([
   ['kube-apiserver', { versionArgs: ['--version'], pattern: /v(\d+)\.(\d+)\.\d+/, atLeast: [1, 32], inEnvtest: true }],
@@ -80,8 +80,8 @@ export interface FindToolsOptions {
 }
 
 /**
- * Programs of `family` that the user has: first in the folder `KUBEBUILDER_ASSETS`, then on PATH. A program
- * that does not report a sufficient version is passed over.
+ * Programs of `family` that the user has: first in the folder `KUBEBUILDER_ASSETS`, then on PATH. A program that does
+ * not report a sufficient version is passed over.
  */
 export async function findTools(family: ToolFamily, options: FindToolsOptions = {}): Promise<FoundTool[]> {
   const env = options.env ?? process.env;

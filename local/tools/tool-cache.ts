@@ -5,10 +5,7 @@ import { join } from 'node:path';
 import { repositoryRoot } from '../common/repository.ts';
 import { type ToolFamily, toolFamilies } from './tool-catalog.ts';
 
-/**
- * Folder of built programs and images between runs: `ESB_CACHE`, else `$XDG_CACHE_HOME/esb`, else
- * `~/.cache/esb`.
- */
+/** Folder of built programs and images between runs: `ESB_CACHE`, else `$XDG_CACHE_HOME/esb`, else `~/.cache/esb`. */
 export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
   if (env.ESB_CACHE !== undefined && env.ESB_CACHE !== '') {
     return env.ESB_CACHE;

@@ -4,9 +4,7 @@ export interface ToolProgram {
   readonly goPackage: string;
 }
 
-/**
- * Programs that share one Go module below `hack/tools/`: version selection stays separate for each family.
- */
+/** Programs that share one Go module below `hack/tools/`: version selection stays separate for each family. */
 export interface ToolFamily {
   readonly name: string;
   /** Version of the main module in its go.mod, shown to users. */

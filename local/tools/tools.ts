@@ -36,8 +36,8 @@ const BUILD_DEADLINE_MS = 60 * 60_000;
 const FAMILIES_AT_ONCE = 2;
 
 /**
- * Provides every third-party program: the user's own where it will do, else one built from
- * `hack/tools/<family>` into the user cache, once for all concurrent callers.
+ * Provides every third-party program: the user's own where it will do, else one built from `hack/tools/<family>` into
+ * the user cache, once for all concurrent callers.
  *
  * @throws {EsbError} `GoMissing`, `PackagesMissing`, `BuildFailed`
  */

@@ -13,8 +13,8 @@ import { ClusterCidrs } from './node/cluster-cidrs.ts';
 import { WorkerPolicy } from './sync/worker-policy.ts';
 
 /**
- * Watches of objects that hardly ever change and that nothing urgent depends on. Each agent has several; opened every 45
- * seconds, they would be most of the requests of a large cluster's agents. TCP finds a dead connection.
+ * Watches of objects that hardly ever change and that nothing urgent depends on. Each agent has several; opened every
+ * 45 seconds, they would be most of the requests of a large cluster's agents. TCP finds a dead connection.
  */
 const slowWatch = { watchSeconds: 300, watchSilenceMs: 330_000 } as const;
 

@@ -25,10 +25,10 @@ import { createWorkload, openRuntime, startRuntime, type Workload, watchOutput }
 const chores = { certificateMs: 60_000, resolvConfMs: 60_000, imagesMs: 60_000, secretsMs: 300_000 } as const;
 
 /**
- * Runs the agent of one node until `context.signal` fires. The phases: the port (which makes the process the only agent of
- * the node), the leftovers of an earlier run, serving, and only then the API server, which may be away all the time. A stop
- * touches no worker. On a retired node the agent removes everything once its workers are gone, waits until the node is
- * wanted again, and ends to be started again.
+ * Runs the agent of one node until `context.signal` fires. The phases: the port (which makes the process the only agent
+ * of the node), the leftovers of an earlier run, serving, and only then the API server, which may be away all the time.
+ * A stop touches no worker. On a retired node the agent removes everything once its workers are gone, waits until the
+ * node is wanted again, and ends to be started again.
  *
  * @param spawner runs the programs of the operating system; stopped here
  * @throws {EsbError} `AddressInUse` when another agent runs on this node, `InvalidArgument` for flags that make no sense

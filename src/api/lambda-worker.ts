@@ -34,8 +34,8 @@ export const ASSIGNED_NODE_FIELD = 'status.assignment.nodeName';
 export const WORKER_FINALIZER = 'esb.dev/worker';
 
 /**
- * Name of the function that a worker serves: spec.functionName, and the name of the resource where that is absent.
- * No other code decides the name.
+ * Name of the function that a worker serves: spec.functionName, and the name of the resource where that is absent. No
+ * other code decides the name.
  */
 export function functionNameOf(worker: LambdaWorker): string {
   return worker.spec.functionName ?? worker.metadata.name;

@@ -20,8 +20,8 @@ const suffixes: Readonly<Record<string, number>> = {
 const pattern = /^([+-]?(?:\d+\.?\d*|\.\d+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d+))?$/;
 
 /**
- * A Kubernetes quantity as a plain number of its base unit: `128Mi` is 134217728, `500m` is 0.5.
- * Undefined for any other text; the resource schema refuses such text before.
+ * A Kubernetes quantity as a plain number of its base unit: `128Mi` is 134217728, `500m` is 0.5. Undefined for any
+ * other text; the resource schema refuses such text before.
  */
 export function parseQuantity(quantity: number | string): number | undefined {
   const match = pattern.exec(String(quantity).trim());

@@ -9,8 +9,8 @@ import { resourcesOf } from './worker-resources.ts';
 const SCHEME = 'v1';
 
 /**
- * The fields that form a container, by the resource alone and never by what an agent makes of them, so that an agent
- * of another version comes to the same hash. Quantities are compared by value, empty lists are as good as none.
+ * The fields that form a container, by the resource alone and never by what an agent makes of them, so that an agent of
+ * another version comes to the same hash. Quantities are compared by value, empty lists are as good as none.
  */
 function shapeOf(worker: LambdaWorker): readonly (readonly [string, unknown])[] {
   const { spec } = worker;

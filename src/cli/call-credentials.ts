@@ -29,8 +29,8 @@ export interface UnsignedRequest {
 const DEFAULT_REGION = 'us-east-1';
 
 /**
- * Finds the credentials of a caller: a bearer token in `ESB_TOKEN`, else the key of the local instance, else
- * a key in the variables of AWS's tools, which may be of another account.
+ * Finds the credentials of a caller: a bearer token in `ESB_TOKEN`, else the key of the local instance, else a key in
+ * the variables of AWS's tools, which may be of another account.
  *
  * @param keyFile file with the key of the local instance; undefined when another gateway is called
  */

@@ -15,9 +15,9 @@ const DEADLINE_MS = 30_000;
 const POLL_MS = 100;
 
 /**
- * Gets a certificate that agents accept, for some minutes and for this process alone: a request for the
- * signer of the gateways, which the caller approves by its own rights (`approve` on the signer, `update` on
- * the approval of requests) and the controller signs. The key does not leave this process.
+ * Gets a certificate that agents accept, for some minutes and for this process alone: a request for the signer of the
+ * gateways, which the caller approves by its own rights (`approve` on the signer, `update` on the approval of requests)
+ * and the controller signs. The key does not leave this process.
  *
  * @param namespace the one whose workers it is for
  * @throws {EsbError} `CommandFailed` where the caller may not do that, `DeadlineExceeded` when no controller signs

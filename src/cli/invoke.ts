@@ -34,8 +34,8 @@ interface TimedAnswer {
 }
 
 /**
- * Calls a function through the Lambda API. Writes its answer to standard output, and the facts and timings of
- * the call to standard error.
+ * Calls a function through the Lambda API. Writes its answer to standard output, and the facts and timings of the call
+ * to standard error.
  *
  * @returns the exit code: 0 for an answer of the function, 1 when it failed or was not called
  */

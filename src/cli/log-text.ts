@@ -12,15 +12,14 @@ const CONSEQUENCE =
 /** The beginning of a line that may still become one of these. */
 const MAY_BE_HIDDEN = /^(?:\d|R)/;
 /**
- * Figures that the emulator invents: its measurement begins before the load, and the limit stands for the
- * used memory (its `internal/lambda/rie/handlers.go`).
+ * Figures that the emulator invents: its measurement begins before the load, and the limit stands for the used memory
+ * (its `internal/lambda/rie/handlers.go`).
  */
 const UNTRUE = /\t(?:Init Duration: [\d.]+ ms|Max Memory Used: \d+ MB)(?=\t)/g;
 
 /**
- * The output of a worker as text for people. A single carriage return, by which Python's runtime client keeps
- * the lines of a traceback together, becomes a line break: a terminal would write each line over the one
- * before.
+ * The output of a worker as text for people. A single carriage return, by which Python's runtime client keeps the lines
+ * of a traceback together, becomes a line break: a terminal would write each line over the one before.
  */
 export class LogText {
   readonly #options: LogTextOptions;

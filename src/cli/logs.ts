@@ -33,8 +33,8 @@ export interface LogsOptions extends ClusterOptions {
 const FOLLOW_MS = 300;
 
 /**
- * Shows the output of a worker, or of a process of the local instance. Reads the files of the worker's node
- * where they are on this machine; otherwise, or on request, calls the agent.
+ * Shows the output of a worker, or of a process of the local instance. Reads the files of the worker's node where they
+ * are on this machine; otherwise, or on request, calls the agent.
  *
  * @throws {EsbError} `NotFound` when there is no such worker or log, `InvalidArgument` for an invalid time,
  *   and the errors of {@link readAgentLogs}

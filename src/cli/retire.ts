@@ -19,8 +19,8 @@ export interface RetireOptions {
   /** Retires every node, and then removes the objects of each; in place of names. */
   readonly all: boolean;
   /**
-   * Removes the objects that ESB made at run time in its own namespace, in place of nodes; for after the
-   * controllers have ended.
+   * Removes the objects that ESB made at run time in its own namespace, in place of nodes; for after the controllers
+   * have ended.
    */
   readonly leftovers: boolean;
   /** Seconds of wait until the nodes are left. */
@@ -53,8 +53,7 @@ const waitingClock: Clock = {
 };
 
 /**
- * Retires nodes: their workers move to other nodes or are removed, and their agents remove all that they made
- * there.
+ * Retires nodes: their workers move to other nodes or are removed, and their agents remove all that they made there.
  *
  * @throws {EsbError} `InvalidArgument`, `NotFound` for an unknown node, `NotRetired` with what is left
  */
@@ -143,8 +142,8 @@ export async function retireNodes(options: RetireOptions, parts: RetireParts): P
 }
 
 /**
- * Removes the objects that ESB made at run time in its own namespace. A controller that still runs would make
- * them again.
+ * Removes the objects that ESB made at run time in its own namespace. A controller that still runs would make them
+ * again.
  */
 export async function removeLeftovers(
   options: Pick<RetireOptions, 'systemNamespace'>,

@@ -3,8 +3,8 @@ import { EsbError } from '../common/errors.ts';
 const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /**
- * A point in time in milliseconds since the epoch, given as a duration before `now`, such as `90s` or
- * `1h30m`, or as a date.
+ * A point in time in milliseconds since the epoch, given as a duration before `now`, such as `90s` or `1h30m`, or as a
+ * date.
  *
  * @throws {EsbError} `InvalidArgument` for anything else
  */

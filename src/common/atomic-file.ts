@@ -12,8 +12,8 @@ export interface AtomicWriteOptions {
 }
 
 /**
- * Replaces a file so that after a crash, of the process or of the machine, it is either the old or the new one.
- * Errors are those of the file system.
+ * Replaces a file so that after a crash, of the process or of the machine, it is either the old or the new one. Errors
+ * are those of the file system.
  */
 export async function writeFileAtomically(
   path: string,

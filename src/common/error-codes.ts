@@ -224,8 +224,8 @@ export type ErrorCode = keyof typeof ERROR_CODES;
 
 /**
  * Code from outside: a reason of Kubernetes, an error of the Lambda API, a class of PostgreSQL, a code of a tool beside
- * this program. At run time the bare word. The prefix exists for the compiler alone, which so refuses a comparison with a
- * misspelt code of ours, as it would not with a plain string.
+ * this program. At run time the bare word. The prefix exists for the compiler alone, which so refuses a comparison with
+ * a misspelt code of ours, as it would not with a plain string.
  */
 export type ForeignCode = `foreign ${string}`;
 

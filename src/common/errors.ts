@@ -4,18 +4,14 @@ import { type ErrorCode, errorCodeEntry, type ForeignCode } from './error-codes.
 export interface EsbErrorOptions {
   /** Stable, CamelCase name of the fault, for conditions, logs and callers. */
   readonly code: ErrorCode | ForeignCode;
-  /**
-   * Whether the same request may succeed later without a change. Default: as the table of codes says, else
-   * false.
-   */
+  /** Whether the same request may succeed later without a change. Default: as the table of codes says, else false. */
   readonly retryable?: boolean;
   readonly cause?: unknown;
 }
 
 /**
- * The base class of every error that crosses a boundary inside ESB. Foreign errors (gRPC status, HTTP
- * answers,
- * errno) are turned into one where they enter, so that nothing above has to know where they came from.
+ * The base class of every error that crosses a boundary inside ESB. Foreign errors (gRPC status, HTTP answers, errno)
+ * are turned into one where they enter, so that nothing above has to know where they came from.
  */
 export class EsbError extends Error {
   readonly code: ErrorCode | ForeignCode;
@@ -28,9 +24,7 @@ export class EsbError extends Error {
     this.retryable = options.retryable ?? errorCodeEntry(options.code)?.retryable ?? false;
   }
 
-  /**
-   * The error itself when it is one of ours, else a non-retryable `Internal` one that keeps it as its cause.
-   */
+  /** The error itself when it is one of ours, else a non-retryable `Internal` one that keeps it as its cause. */
   static from(error: unknown): EsbError {
     if (error instanceof EsbError) {
       return error;

@@ -7,10 +7,10 @@ import { setFlagsFromString } from 'node:v8';
 const GROWTH_PERCENT = 40;
 
 /**
- * Keeps the heap of this process near the size of its live objects, at some processor time: for a role that keeps
- * much and works little. To be called before much has been loaded. With 10,000 workers to assign, the controller took
- * 157 MiB in place of 289, and 0.6 ms of processor time for each in place of 0.45. A fixed limit
- * (`--max-old-space-size`) would end the process of a larger installation.
+ * Keeps the heap of this process near the size of its live objects, at some processor time: for a role that keeps much
+ * and works little. To be called before much has been loaded. With 10,000 workers to assign, the controller took 157
+ * MiB in place of 289, and 0.6 ms of processor time for each in place of 0.45. A fixed limit (`--max-old-space-size`)
+ * would end the process of a larger installation.
  */
 export function keepHeapSmall(): void {
   setFlagsFromString(`--heap-growing-percent=${GROWTH_PERCENT}`);

@@ -15,8 +15,7 @@ export interface Validity {
 }
 
 /**
- * The library that writes certificates. Loaded on demand: the load is a tenth of the time that an agent takes to
- * start.
+ * The library that writes certificates. Loaded on demand: the load is a tenth of the time that an agent takes to start.
  */
 export type X509Library = typeof import('@peculiar/x509');
 

@@ -21,8 +21,8 @@ const DEFAULT_DEADLINE_MS = 10_000;
 
 /**
  * One connection to containerd. Calls fail at once while there is none; the next attempt follows within half a second,
- * since the socket is on this machine. No keep-alive pings: containerd's server punishes more than one in five minutes. The
- * deadlines of the calls reveal a connection that hangs.
+ * since the socket is on this machine. No keep-alive pings: containerd's server punishes more than one in five minutes.
+ * The deadlines of the calls reveal a connection that hangs.
  */
 export class ContainerdChannel {
   readonly proto = new ContainerdProto();

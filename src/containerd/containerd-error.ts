@@ -23,8 +23,8 @@ export class ContainerdError extends EsbError {
 }
 
 /**
- * Converts the failure of a gRPC call. `what` names the call; `signal` is the call's own: a cancellation is the caller's
- * only when the signal has fired, since a broken connection cancels as well.
+ * Converts the failure of a gRPC call. `what` names the call; `signal` is the call's own: a cancellation is the
+ * caller's only when the signal has fired, since a broken connection cancels as well.
  */
 export function containerdError(what: string, error: unknown, signal?: AbortSignal): EsbError {
   if (error instanceof EsbError) {

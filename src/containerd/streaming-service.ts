@@ -14,8 +14,8 @@ export interface OpenStream {
 
 export interface StreamingService {
   /**
-   * Opens a stream under a name of our choice and waits until containerd knows it. `onMessage` gets the messages. The end of
-   * the stream is not reported: the call that uses the stream fails then.
+   * Opens a stream under a name of our choice and waits until containerd knows it. `onMessage` gets the messages. The
+   * end of the stream is not reported: the call that uses the stream fails then.
    */
   open(id: string, onMessage: (message: AnyValue) => void, signal?: AbortSignal): Promise<OpenStream>;
 }

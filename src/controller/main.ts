@@ -49,8 +49,8 @@ function count<T>(items: readonly T[], labelOf: (item: T) => string): ReadonlyMa
 }
 
 /**
- * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and writes only while
- * it leads. A controller that loses the leadership goes on as a candidate.
+ * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and writes only
+ * while it leads. A controller that loses the leadership goes on as a candidate.
  *
  * @param clock measures every wait
  */
@@ -242,8 +242,8 @@ async function competeForLead(
 }
 
 /**
- * The fields of a Node that the controller uses: labels, taints, cordon, memory and Pod ranges. The rest is
- * large and changes often.
+ * The fields of a Node that the controller uses: labels, taints, cordon, memory and Pod ranges. The rest is large and
+ * changes often.
  */
 function slimNode({ metadata, spec, status }: Node): Node {
   const { taints, unschedulable, podCIDR, podCIDRs } = spec ?? {};

@@ -51,8 +51,8 @@ export interface ContainerService {
   /** Waits for the end of a container, without a deadline of its own. */
   wait(name: string, options: { readonly signal: AbortSignal }): Promise<void>;
   /**
-   * Output of a container as it comes, from `since` on (a time of a {@link LogFrame}; from the first line when absent) to
-   * the end of its process.
+   * Output of a container as it comes, from `since` on (a time of a {@link LogFrame}; from the first line when absent)
+   * to the end of its process.
    */
   logs(name: string, since: string | undefined, signal: AbortSignal): AsyncIterable<readonly LogFrame[]>;
 }

@@ -13,8 +13,8 @@ export interface DockerEvent {
 /** Events of containers. Errors are those of `dockerError`. */
 export interface EventService {
   /**
-   * Events of containers with a label, until the engine or `signal` ends the subscription. Events of the last second come
-   * first, so that none is lost while the subscription begins.
+   * Events of containers with a label, until the engine or `signal` ends the subscription. Events of the last second
+   * come first, so that none is lost while the subscription begins.
    *
    * @param onBegun called once the engine has accepted the subscription
    */

@@ -109,8 +109,8 @@ const READONLY_PATHS: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq',
  * `/tmp`, limits, the environment that Lambda promises, and the process that image and resource name together.
  *
  * With a user namespace no user of the worker is a user of the node, root included. The network namespace is older and
- * belongs to the node's users. Two things of it are therefore withheld: `/sys`, replaced by a folder with the processors
- * alone, and the setting that opens ports below 1024.
+ * belongs to the node's users. Two things of it are therefore withheld: `/sys`, replaced by a folder with the
+ * processors alone, and the setting that opens ports below 1024.
  *
  * @throws {EsbError} `NoEntrypoint` when neither image nor resource names a program; `ImageInvalid` when the image's
  *   user cannot be resolved, or lies outside of the worker's user namespace; `CreateFailed` when there is no filter of

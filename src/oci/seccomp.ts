@@ -88,9 +88,9 @@ const ALLOWED_ON_AMD64: readonly string[] = words(`
 `);
 
 /**
- * The profile of every worker: Kubernetes' `RuntimeDefault` for a container without capabilities, and stricter: no `ptrace`
- * and no reading of other processes' memory, no local descriptor tables, no clock adjustment, no handles of files, only the
- * socket families that functions use, and only the native mode of the processor.
+ * The profile of every worker: Kubernetes' `RuntimeDefault` for a container without capabilities, and stricter: no
+ * `ptrace` and no reading of other processes' memory, no local descriptor tables, no clock adjustment, no handles of
+ * files, only the socket families that functions use, and only the native mode of the processor.
  *
  * @param architecture processor in Go's names; undefined for an unknown one
  */

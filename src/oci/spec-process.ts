@@ -5,8 +5,8 @@ import type { SpecShape } from './spec-shape.ts';
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
- * Names that neither the image nor the user sets. Lambda reserves all but `AWS_LAMBDA_MAX_CONCURRENCY`, which would make
- * the emulator run several calls at once.
+ * Names that neither the image nor the user sets. Lambda reserves all but `AWS_LAMBDA_MAX_CONCURRENCY`, which would
+ * make the emulator run several calls at once.
  */
 const RESERVED: ReadonlySet<string> = new Set([
   'AWS_LAMBDA_FUNCTION_NAME',

@@ -92,8 +92,8 @@ export function reasonCodeOf(name: string): Reason {
 }
 
 /**
- * The reason that a message names: by its value, or by its word where the value is unset, as from an agent of an earlier
- * release, or not known, as from a later one.
+ * The reason that a message names: by its value, or by its word where the value is unset, as from an agent of an
+ * earlier release, or not known, as from a later one.
  *
  * @returns undefined where neither is known
  */

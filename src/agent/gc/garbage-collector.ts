@@ -13,30 +13,18 @@ import { RECORD_SUFFIX } from '../worker/record-store.ts';
 import type { NodeFleet } from '../worker/worker-manager.ts';
 import type { NetworkGarbageCollector } from './network-gc.ts';
 
-/**
- * Milliseconds for which something has to be left over before it is removed, where looks are not more
- * frequent.
- */
+/** Milliseconds for which something has to be left over before it is removed, where looks are not more frequent. */
 const minAgeMs = 60_000;
-/**
- * An interface is there for as long as its plugin takes until anything tells of it; making one ends after 20
- * s.
- */
+/** An interface is there for as long as its plugin takes until anything tells of it; making one ends after 20 s. */
 const minPortAgeMs = 60_000;
 /** Longest that one repair waits: a task that does not end, a plugin that hangs. */
 const repairDeadlineMs = 60_000;
-/**
- * Repairs done in one look. A machine that was restarted leaves a thousand of everything, and calls come
- * first.
- */
+/** Repairs done in one look. A machine that was restarted leaves a thousand of everything, and calls come first. */
 const maxRepairs = 200;
 /** Failures that are named in the condition of the node. */
 const maxNamed = 5;
 
-/**
- * Kinds in metrics: those of the audit, what the network finds by itself, and containers, which the fleet
- * sweeps.
- */
+/** Kinds in metrics: those of the audit, what the network finds by itself, and containers, which the fleet sweeps. */
 export const leftoverKinds = [
   'task',
   'container',
@@ -86,10 +74,10 @@ export interface GarbageCollectorOptions {
 }
 
 /**
- * Removes leftovers of workers. Each audit compares the node with the known workers. The owner removes a
- * leftover that two audits found, far enough apart: things of a container by the runner of that container,
- * where nothing is being made meanwhile, files of a worker by the fleet, the rest by the network. A leftover
- * that cannot be removed is tried again at the next audit and shown on the node.
+ * Removes leftovers of workers. Each audit compares the node with the known workers. The owner removes a leftover that
+ * two audits found, far enough apart: things of a container by the runner of that container, where nothing is being
+ * made meanwhile, files of a worker by the fleet, the rest by the network. A leftover that cannot be removed is tried
+ * again at the next audit and shown on the node.
  */
 export class GarbageCollector {
   readonly #options: GarbageCollectorOptions;
@@ -249,8 +237,8 @@ function groupsOf(leftovers: readonly Leftover[]): readonly (readonly Leftover[]
 }
 
 /**
- * The kind of what `NodeNetwork.repair` says that it removed: an address, a namespace of ours, or a
- * container's attachment.
+ * The kind of what `NodeNetwork.repair` says that it removed: an address, a namespace of ours, or a container's
+ * attachment.
  */
 export function networkKindOf(name: string): 'address' | 'network_namespace' | 'attachment' {
   if (/^[0-9.]+$/.test(name) || name.includes(':')) {

@@ -72,9 +72,9 @@ export function removalOrder(
 }
 
 /**
- * Collector of images: above the high threshold images that no worker of the node wants and no container has are removed,
- * least recently used first, down to the low threshold. containerd's namespace is ours alone: no other program collects
- * its images.
+ * Collector of images: above the high threshold images that no worker of the node wants and no container has are
+ * removed, least recently used first, down to the low threshold. containerd's namespace is ours alone: no other program
+ * collects its images.
  */
 export class ImageGarbageCollector {
   readonly #options: ImageGarbageCollectorOptions;

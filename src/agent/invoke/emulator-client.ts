@@ -126,8 +126,7 @@ export class WorkerConnection implements WorkerLink {
 
 /**
  * Connects to a worker in the network of the node. The port of one that has died may be somebody else's before its
- * agent
- * hears of that: a connection counts once the worker's process is seen to listen there after it was made.
+ * agent hears of that: a connection counts once the worker's process is seen to listen there after it was made.
  */
 function ownConnector(pid: number, port: number): buildConnector.connector {
   const connect = buildConnector({ timeout: connectMs });

@@ -13,14 +13,14 @@ const idForm = /^[\x21-\x7e]{1,256}$/;
 /**
  * Says on a tmpfs whether a call is in a worker, so that the next run of the agent knows. The file is written before
  * the first byte of a call, and after its answer before the caller has all of that: the worker of a call that was
- * answered is never taken for one with a call in it. The descriptor stays open in between, since this is on the path
- * of every call; one write takes 1 to 2 µs. Nothing is synced: the file has to survive this process, not the machine,
- * with which the worker would end too.
+ * answered is never taken for one with a call in it. The descriptor stays open in between, since this is on the path of
+ * every call; one write takes 1 to 2 µs. Nothing is synced: the file has to survive this process, not the machine, with
+ * which the worker would end too.
  *
  * Each line is `0` or `1`, the container, the last stamp, when the time of the call is over, and its request id, with
  * `-` for what is not known. The first line is of the container that was called last, each other line of a call that an
- * earlier run of the agent has left. An empty line ends the text: what follows it is left of a longer one. Agents
- * of version 0.1.0 wrote, and read, the first three words alone.
+ * earlier run of the agent has left. An empty line ends the text: what follows it is left of a longer one. Agents of
+ * version 0.1.0 wrote, and read, the first three words alone.
  *
  * Errors of the file system are thrown as they are.
  */

@@ -28,8 +28,8 @@ const MAX_HELD_BYTES = 16 * 1024 * 1024;
 const NEWLINE = 0x0a;
 
 /**
- * Reads one log by a query: first the present output, by {@link LogCursor.begin}, then new output, by
- * {@link LogCursor.readOn}.
+ * Reads one log by a query: first the present output, by {@link LogCursor.begin}, then new output, by {@link
+ * LogCursor.readOn}.
  */
 export class LogCursor {
   readonly #logs: WorkerLogReader;

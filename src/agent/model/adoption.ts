@@ -9,8 +9,8 @@ export interface ServiceFacts {
 }
 
 /**
- * The containers of one worker as an agent finds them at its start, the one that serves first. Where no record tells, it is
- * the one of an earlier shape: it was ready before the other one was begun.
+ * The containers of one worker as an agent finds them at its start, the one that serves first. Where no record tells,
+ * it is the one of an earlier shape: it was ready before the other one was begun.
  */
 export function inOrderOfService(containers: readonly WorkerInfo[], facts: ServiceFacts): readonly WorkerInfo[] {
   const rank = (info: WorkerInfo): number => {
@@ -24,8 +24,8 @@ export function inOrderOfService(containers: readonly WorkerInfo[], facts: Servi
 }
 
 /**
- * Whether the port of the container that serves was seen open by the agent that made it. Nothing is frozen before that, and
- * where no record tells, nothing is replaced before that.
+ * Whether the port of the container that serves was seen open by the agent that made it. Nothing is frozen before that,
+ * and where no record tells, nothing is replaced before that.
  */
 export function wasReady(info: WorkerInfo, record: WorkerRecord | undefined, shapeHash: string): boolean {
   if (stateOf(info) === 'Paused') {

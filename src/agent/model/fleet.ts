@@ -7,8 +7,8 @@ import type { WorkerView } from './worker-state.ts';
 /** All workers of one node: what the agent's edges (watch, gRPC server, status) talk to. */
 export interface Fleet {
   /**
-   * Rebuilds the actors from disk and containerd. Nothing idle is woken or started, nothing adoptable is ended.
-   * Called once, after the port was bound and before anything else.
+   * Rebuilds the actors from disk and containerd. Nothing idle is woken or started, nothing adoptable is ended. Called
+   * once, after the port was bound and before anything else.
    */
   adopt(options?: CallOptions): Promise<void>;
   /** The resource as it is now. Repeating is harmless; an older generation or epoch than one of before is ignored. */

@@ -80,8 +80,8 @@ export function touched(now: number): Idle {
 }
 
 /**
- * The resource has changed, which is activity. A worker that rests goes on resting, and one whose owner asks for another
- * resting state goes there at once.
+ * The resource has changed, which is activity. A worker that rests goes on resting, and one whose owner asks for
+ * another resting state goes there at once.
  */
 export function renewed(idle: Idle, before: IdlePolicy, after: IdlePolicy, now: number): Idle {
   const rests = before.restingState !== after.restingState || restNow(idle, before, now).state !== 'Running';

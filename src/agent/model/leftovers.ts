@@ -33,9 +33,8 @@ export interface KnownState {
 
 /**
  * Compares the things on the node with the known ones. A container's own records count as known here: whether a
- * container
- * should be there is for the fleet to say, which asks the API first. Containers with work under way are left out. The
- * rest may still be in the making, so one look says little.
+ * container should be there is for the fleet to say, which asks the API first. Containers with work under way are left
+ * out. The rest may still be in the making, so one look says little.
  */
 export function audit(host: HostState, known: KnownState): readonly Leftover[] {
   const { containers, busy, traces, uids, writers } = host.inventory;

@@ -27,8 +27,8 @@ export interface ClusterCidrsOptions {
 }
 
 /**
- * The address ranges of the cluster's Pods and Services, which the workers' own must not overlap. While no
- * controller has published the Pod ranges of all Nodes, only those of the agent's own Node are known.
+ * The address ranges of the cluster's Pods and Services, which the workers' own must not overlap. While no controller
+ * has published the Pod ranges of all Nodes, only those of the agent's own Node are known.
  */
 export class ClusterCidrs {
   readonly #options: ClusterCidrsOptions;

@@ -25,8 +25,8 @@ export interface DecommissionOptions {
 }
 
 /**
- * Waits until ESB has to leave this node: `spec.retired` is set, the controller has moved or removed the
- * node's workers, and none of their containers is left here.
+ * Waits until ESB has to leave this node: `spec.retired` is set, the controller has moved or removed the node's
+ * workers, and none of their containers is left here.
  */
 export class Decommission {
   readonly #options: DecommissionOptions;

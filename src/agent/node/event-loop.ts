@@ -9,14 +9,14 @@ export interface EventLoopDelay {
 }
 
 /**
- * Milliseconds between two samples. A stall counts from the time at which a sample was due. The usual 10 ms
- * would find shorter stalls, at ten times the processor time of an idle agent.
+ * Milliseconds between two samples. A stall counts from the time at which a sample was due. The usual 10 ms would find
+ * shorter stalls, at ten times the processor time of an idle agent.
  */
 const resolutionMs = 100;
 
 /**
- * Watches how late the event loop is. Returns a function that reads the figures and begins a new period. A
- * period begins with its first sample, so that a stall within the resolution after a reading is not seen.
+ * Watches how late the event loop is. Returns a function that reads the figures and begins a new period. A period
+ * begins with its first sample, so that a stall within the resolution after a reading is not seen.
  */
 export function watchEventLoop(): () => EventLoopDelay {
   const histogram = monitorEventLoopDelay({ resolution: resolutionMs });

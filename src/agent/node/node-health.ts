@@ -51,8 +51,8 @@ export interface NodeHealthOptions {
 }
 
 /**
- * Keeps the conditions of the node: looks every five seconds, and after each reconnection of the runtime.
- * Each condition recovers by itself when its cause is gone.
+ * Keeps the conditions of the node: looks every five seconds, and after each reconnection of the runtime. Each
+ * condition recovers by itself when its cause is gone.
  */
 export class NodeHealth {
   readonly #options: NodeHealthOptions;

@@ -43,9 +43,9 @@ export interface NodeRegistrationOptions {
 }
 
 /**
- * Registers the node and keeps its LambdaNode. Changes of conditions are written at once, others at most
- * every ten seconds; without a change nothing is written. Labels and cordon are those of the Node of the same
- * name; until the Node has been listed, the LambdaNode keeps its own.
+ * Registers the node and keeps its LambdaNode. Changes of conditions are written at once, others at most every ten
+ * seconds; without a change nothing is written. Labels and cordon are those of the Node of the same name; until the
+ * Node has been listed, the LambdaNode keeps its own.
  */
 export class NodeRegistration {
   readonly #options: NodeRegistrationOptions;

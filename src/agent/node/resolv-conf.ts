@@ -6,9 +6,8 @@ import { EsbError } from '../../common/errors.ts';
 const sources = ['/etc/resolv.conf', '/run/systemd/resolve/resolv.conf'] as const;
 
 /**
- * The lines of a resolv.conf that workers can use. Servers on the loopback are left out, since a worker has a
- * loopback of its own. So is the search domain of the agent's own namespace, in which a short name would find
- * an object of ESB.
+ * The lines of a resolv.conf that workers can use. Servers on the loopback are left out, since a worker has a loopback
+ * of its own. So is the search domain of the agent's own namespace, in which a short name would find an object of ESB.
  *
  * @see https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/ the search list of a Pod
  */
@@ -31,8 +30,8 @@ function withoutNamespace(search: string, namespace: string): string {
 }
 
 /**
- * Keeps the `/etc/resolv.conf` of workers at `path` like that of the machine. Running workers have the file
- * mounted, so that it is rewritten in place. Errors are those of the file system.
+ * Keeps the `/etc/resolv.conf` of workers at `path` like that of the machine. Running workers have the file mounted, so
+ * that it is rewritten in place. Errors are those of the file system.
  */
 export async function refreshResolvConf(
   path: string,
@@ -52,9 +51,9 @@ export async function refreshResolvConf(
 }
 
 /**
- * Overwrites a file that others have open or mounted, and that is never empty, even on a full disk: the new
- * text replaces the old one in one write, padded to its length, and only then is the rest cut off. A text
- * that does not fit is taken back.
+ * Overwrites a file that others have open or mounted, and that is never empty, even on a full disk: the new text
+ * replaces the old one in one write, padded to its length, and only then is the rest cut off. A text that does not fit
+ * is taken back.
  */
 async function overwrite(path: string, before: string, text: string): Promise<void> {
   const old = Buffer.from(before);

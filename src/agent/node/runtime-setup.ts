@@ -48,8 +48,7 @@ export interface NodeRuntimeOptions {
 const refusalsMs = 2_000;
 
 /**
- * Makes the runtime that the agent's flags ask for. Nothing happens on the node before the start of the
- * runtime.
+ * Makes the runtime that the agent's flags ask for. Nothing happens on the node before the start of the runtime.
  *
  * @throws {EsbError} `InvalidArgument` for flags that make no sense
  */

@@ -40,9 +40,9 @@ export interface UninstallOptions {
 }
 
 /**
- * Removes everything that the agent ever made from its node, and then says so in the condition `Retired`. All
- * other parts of the agent must be stopped before. A failed removal is shown in the condition and tried again
- * until `signal` fires; the next run of the agent goes on then. The runtime is stopped in any case.
+ * Removes everything that the agent ever made from its node, and then says so in the condition `Retired`. All other
+ * parts of the agent must be stopped before. A failed removal is shown in the condition and tried again until `signal`
+ * fires; the next run of the agent goes on then. The runtime is stopped in any case.
  */
 export async function uninstall(options: UninstallOptions, signal: AbortSignal): Promise<void> {
   const { health, logger, runDir, runtime, stateDir } = options;

@@ -17,8 +17,8 @@ const READ_WAIT_MS = 10_000;
 const ROOM_WAIT_MS = 2_000;
 
 /**
- * Bytes that calls may hold in an agent whose container may have `limitBytes` of memory, 0 or beyond all
- * memory for no limit.
+ * Bytes that calls may hold in an agent whose container may have `limitBytes` of memory, 0 or beyond all memory for no
+ * limit.
  */
 export function defaultCallBytes(limitBytes: number): number {
   const quarter = Math.floor(limitBytes / 4);
@@ -35,13 +35,10 @@ interface Waiting {
 }
 
 /**
- * The bytes of all calls that an agent holds: payloads from their arrival to the end of their call, and
- * answers until they have
- * left. Rules as a gateway has for functions: no connection holds more than is free, and no function more
- * than half of what
- * its connection could still take. N that are greedy leave 1/(N + 1) to the next. A quarter is for messages
- * that are being read, each
- * counted as the largest.
+ * The bytes of all calls that an agent holds: payloads from their arrival to the end of their call, and answers until
+ * they have left. Rules as a gateway has for functions: no connection holds more than is free, and no function more
+ * than half of what its connection could still take. N that are greedy leave 1/(N + 1) to the next. A quarter is for
+ * messages that are being read, each counted as the largest.
  */
 export class CallBudget {
   readonly #clock: Clock;
@@ -73,8 +70,7 @@ export class CallBudget {
   }
 
   /**
-   * Room for a message of unknown size, before the first byte of it is read. Waits while others are being
-   * read.
+   * Room for a message of unknown size, before the first byte of it is read. Waits while others are being read.
    *
    * @returns gives the room back
    * @throws {EsbError} `QueueFull`
@@ -110,9 +106,7 @@ export class CallBudget {
     };
   }
 
-  /**
-   * Resolves once the holder is within its share, and to false if that takes too long; undefined for at once.
-   */
+  /** Resolves once the holder is within its share, and to false if that takes too long; undefined for at once. */
   room(connection: string, functionName: string): Promise<boolean> | undefined {
     const mayGo = (): boolean => this.fits(0, connection, functionName);
     return mayGo() ? undefined : this.#wait({ mayGo, isHopeless: () => false, go: () => undefined }, ROOM_WAIT_MS);
@@ -168,8 +162,7 @@ class Pool {
   }
 
   /**
-   * Bytes that a connection could still take if it took so many, and as much stayed free; negative where it
-   * may not.
+   * Bytes that a connection could still take if it took so many, and as much stayed free; negative where it may not.
    */
   left(bytes: number, connection: string): number {
     return this.limit - this.#held - (this.#connections.get(connection) ?? 0) - 2 * bytes;

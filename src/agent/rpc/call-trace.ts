@@ -5,8 +5,8 @@ import type { InvokeRequest } from '../../protocol/generated/agent.ts';
 import type { InvocationResult, InvocationTimings, InvocationTrace, RunTrace } from '../model/invocation.ts';
 
 /**
- * The spans of one call at its agent: the whole of it, and below that the making of a ready worker, the wait
- * for other calls, and each run in the worker. The worker gets the last of these as its parent.
+ * The spans of one call at its agent: the whole of it, and below that the making of a ready worker, the wait for other
+ * calls, and each run in the worker. The worker gets the last of these as its parent.
  */
 export class CallTrace implements InvocationTrace {
   readonly #tracing: Tracing;

@@ -35,8 +35,8 @@ export class ClientAuthority {
   }
 
   /**
-   * Takes in the published authorities of the controller. An unreadable one is refused, so that the old one
-   * goes on working.
+   * Takes in the published authorities of the controller. An unreadable one is refused, so that the old one goes on
+   * working.
    */
   async update(pem: string): Promise<void> {
     if (pem === this.#pem) {

@@ -23,10 +23,10 @@ export interface Callers {
 }
 
 /**
- * The way back to one caller. Bytes that wait there count against the budget of the agent. A worker's answer
- * is read at the worker's own pace, since the call holds the place in the worker, until there is no room;
- * then the worker waits two seconds at most, and the answer is lost. Bytes of one read go in one message:
- * every message costs both sides an encrypted record, a system call and a wake-up.
+ * The way back to one caller. Bytes that wait there count against the budget of the agent. A worker's answer is read at
+ * the worker's own pace, since the call holds the place in the worker, until there is no room; then the worker waits
+ * two seconds at most, and the answer is lost. Bytes of one read go in one message: every message costs both sides an
+ * encrypted record, a system call and a wake-up.
  */
 export class InvokeAnswer {
   readonly #send: Send;
@@ -47,8 +47,8 @@ export class InvokeAnswer {
   }
 
   /**
-   * Runs one call and sends its answer. A caller that hangs up or cannot keep pace disturbs no other: the
-   * call in the worker goes on.
+   * Runs one call and sends its answer. A caller that hangs up or cannot keep pace disturbs no other: the call in the
+   * worker goes on.
    *
    * @throws {EsbError} what the caller is to be told instead of a trailer
    */

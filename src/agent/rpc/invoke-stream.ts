@@ -52,8 +52,7 @@ export async function serveInvoke(
 }
 
 /**
- * Serves one InvokeMany, until the caller ends it, or `stopping` fires and what was taken from it has been
- * answered.
+ * Serves one InvokeMany, until the caller ends it, or `stopping` fires and what was taken from it has been answered.
  * Calls that are under way when the caller's connection breaks are treated as those whose caller hung up.
  */
 export async function serveInvokeMany(

@@ -24,11 +24,9 @@ export interface ServerIdentityOptions {
 }
 
 /**
- * The agent's own certificate: self-signed and trusted by gateways because it stands in the status of the
- * node's
- * LambdaNode. Kept on disk, so that a restart changes nothing. Its successor is published a day before it is
- * used,
- * so that no gateway ever meets a certificate that it has not read of.
+ * The agent's own certificate: self-signed and trusted by gateways because it stands in the status of the node's
+ * LambdaNode. Kept on disk, so that a restart changes nothing. Its successor is published a day before it is used, so
+ * that no gateway ever meets a certificate that it has not read of.
  */
 export class ServerIdentity {
   readonly #options: ServerIdentityOptions;
@@ -64,16 +62,12 @@ export class ServerIdentity {
     return this.#current.certificate + (this.#next?.certificate ?? '');
   }
 
-  /**
-   * Renews what is due; to be called now and then. Whether anything changed. Errors are those of the file
-   * system.
-   */
+  /** Renews what is due; to be called now and then. Whether anything changed. Errors are those of the file system. */
   async refresh(): Promise<boolean> {
     const now = this.#options.clock.now();
     const { notBefore, notAfter } = validityOf(this.#current.certificate);
     if (now < notBefore || now >= notAfter) {
-      // A step of the clock left the certificate useless: no client can connect, so there is nothing to
-      // announce.
+      // A step of the clock left the certificate useless: no client can connect, so there is nothing to announce.
       return this.#use(await make(this.#options));
     }
     if (this.#next !== undefined) {

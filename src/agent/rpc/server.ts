@@ -37,10 +37,8 @@ import { resolveWorker, workerStateMessage } from './worker-message.ts';
 /** Largest request: a payload of 6 MB, which is what Lambda allows, with room for what surrounds it. */
 const maxRequestBytes = 8 * 1024 * 1024;
 /**
- * Milliseconds without a word after which a client is asked whether it is there, and that it gets to answer.
- * A machine
- * that lost its power closes no connection: without this its calls would wait, and run, for a quarter of an
- * hour.
+ * Milliseconds without a word after which a client is asked whether it is there, and that it gets to answer. A machine
+ * that lost its power closes no connection: without this its calls would wait, and run, for a quarter of an hour.
  */
 const keepAliveMs = 10_000;
 /** Calls that have a stream of their own, since their payloads are large. */
@@ -71,16 +69,12 @@ export interface GrpcServerOptions {
   readonly clock: Clock;
   /** Bytes that calls may hold in all. */
   readonly budget?: CallBudget | undefined;
-  /**
-   * Milliseconds without a word after which a client is asked for one, and that it gets to answer. Default
-   * 10,000.
-   */
+  /** Milliseconds without a word after which a client is asked for one, and that it gets to answer. Default 10,000. */
   readonly keepAliveMs?: number;
 }
 
 /**
- * The agent's gRPC server. Its life: {@link AgentGrpcServer.bind} takes the port, which makes this process
- * the one
+ * The agent's gRPC server. Its life: {@link AgentGrpcServer.bind} takes the port, which makes this process the one
  * agent of the node; {@link AgentGrpcServer.serve} answers, also the calls that came since; {@link
  * AgentGrpcServer.refuse} takes no new client; {@link AgentGrpcServer.close} gives the port back.
  */

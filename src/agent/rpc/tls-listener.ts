@@ -12,21 +12,20 @@ import { certificatesIn } from '../../common/x509.ts';
 export const gatewayCommonName = 'esb-gateway';
 
 /**
- * Connections that the agent holds in all: gateways keep one each, and each takes a descriptor. Others that
- * reach the port
- * hold theirs for the time of a handshake.
+ * Connections that the agent holds in all: gateways keep one each, and each takes a descriptor. Others that reach the
+ * port hold theirs for the time of a handshake.
  */
 const MAX_CONNECTIONS = 1_024;
 /**
- * Connections of one IPv4 address, or of the first 64 bits of one of IPv6: gateways may share the address of
- * their node.
+ * Connections of one IPv4 address, or of the first 64 bits of one of IPv6: gateways may share the address of their
+ * node.
  */
 const MAX_CONNECTIONS_PER_ADDRESS = 256;
 /** Milliseconds that a client may take to its certificate. */
 const HANDSHAKE_MS = 10_000;
 /**
- * Longest time that a timer of Node.js runs, in milliseconds: no certificate of a gateway is valid for longer
- * than 30 days.
+ * Longest time that a timer of Node.js runs, in milliseconds: no certificate of a gateway is valid for longer than 30
+ * days.
  */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -52,8 +51,8 @@ export interface TlsIdentity {
 }
 
 /**
- * The agent's door: a TLS port that only gateways get through. The port is bound before anything else, as the
- * mutex of the node. Its certificate and the clients' authority may come and change later.
+ * The agent's door: a TLS port that only gateways get through. The port is bound before anything else, as the mutex of
+ * the node. Its certificate and the clients' authority may come and change later.
  */
 export class TlsListener {
   readonly #logger: Logger;
@@ -132,17 +131,13 @@ export class TlsListener {
     return { host: address.host, port };
   }
 
-  /**
-   * From now on this certificate is shown and this authority asked for; connections that it does not cover
-   * are cut.
-   */
+  /** From now on this certificate is shown and this authority asked for; connections that it does not cover are cut. */
   configure(identity: TlsIdentity): void {
     this.#authorities = identity.clientAuthority === undefined ? [] : certificatesIn(identity.clientAuthority);
     this.#server.setSecureContext({
       key: identity.privateKey,
       cert: identity.certificate,
-      // Without an authority of its own a server trusts every public one. No client has a certificate signed
-      // by ours.
+      // Without an authority of its own a server trusts every public one. No client has a certificate signed by ours.
       ca: identity.clientAuthority ?? identity.certificate,
       minVersion: 'TLSv1.3',
     });
@@ -154,8 +149,8 @@ export class TlsListener {
   }
 
   /**
-   * Takes no new client, and keeps the port. Connections end before their handshake: a client that has shown
-   * its certificate would take the end for a refusal of that, and ask for another one.
+   * Takes no new client, and keeps the port. Connections end before their handshake: a client that has shown its
+   * certificate would take the end for a refusal of that, and ask for another one.
    */
   refuse(): void {
     this.#refusing = true;
@@ -205,10 +200,7 @@ export class TlsListener {
     return refusal === undefined;
   }
 
-  /**
-   * Whether one of the present authorities signed the client's certificate: the handshake may be older than
-   * them.
-   */
+  /** Whether one of the present authorities signed the client's certificate: the handshake may be older than them. */
   #isSigned(socket: TLSSocket): boolean {
     const certificate = socket.getPeerX509Certificate();
     return (

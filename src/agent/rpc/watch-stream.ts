@@ -12,9 +12,8 @@ export type WatchCall = ServerWritableStream<unknown, Sparse<WatchEvent>>;
 const gatherMs = 20;
 
 /**
- * Serves one Watch until the watcher hangs up or `signal` fires: a snapshot, then the changes. Of a worker
- * that
- * changed several times since the watcher last kept up, only the latest state is sent.
+ * Serves one Watch until the watcher hangs up or `signal` fires: a snapshot, then the changes. Of a worker that changed
+ * several times since the watcher last kept up, only the latest state is sent.
  */
 export async function serveWatch(
   call: WatchCall,

@@ -43,9 +43,9 @@ const slowMs = 100;
 const freshMs = 5 * 60_000;
 
 /**
- * Reads Secrets from the API server; concurrent readers share one request. While the server is away or slow,
- * a Secret has its last value since the boot of the machine. A Secret that is gone, or may not be read any
- * more, is forgotten at once. A Secret that the agent may not read fails with `SecretForbidden`.
+ * Reads Secrets from the API server; concurrent readers share one request. While the server is away or slow, a Secret
+ * has its last value since the boot of the machine. A Secret that is gone, or may not be read any more, is forgotten at
+ * once. A Secret that the agent may not read fails with `SecretForbidden`.
  */
 export function createSecretCache(options: SecretCacheOptions): SecretCache {
   const { agents, client, clock = systemClock, folder, logger } = options;
@@ -141,8 +141,7 @@ export function createSecretCache(options: SecretCacheOptions): SecretCache {
       return await Promise.race([
         asked,
         sleep(clock, isFresh ? slowMs : knownDeadlineMs, patience.signal).then(() => {
-          // A failed wait counts as well: a server that does not answer costs one start this long, and not
-          // each.
+          // A failed wait counts as well: a server that does not answer costs one start this long, and not each.
           checked.set(file, clock.monotonic());
           logger.info({ namespace, secret: name }, 'API server is slow; using the secret as read before');
           return known;

@@ -11,9 +11,8 @@ export type AgentSubject = { readonly kind: 'ServiceAccount'; readonly namespace
 const maxNameLength = 253;
 
 /**
- * The error for a Secret that the agent may not read. Agents may read only the Secrets that the owner of a
- * namespace grants them one by one: the message names the missing Role and RoleBinding, and the way to make
- * them.
+ * The error for a Secret that the agent may not read. Agents may read only the Secrets that the owner of a namespace
+ * grants them one by one: the message names the missing Role and RoleBinding, and the way to make them.
  *
  * @param agents whom they are for: the agents' service account in that namespace, or users by certificate
  */

@@ -8,8 +8,8 @@ import type { Seen } from './events.ts';
 import { type Draft, findContainer, goalAt, serves } from './state.ts';
 
 /**
- * Milliseconds that a worker has been awake until the runtime's own tools are told. Longer than the 10 seconds after which
- * most are paused again: those cost nothing (`docs/adr/0008-thaw-below-containerd.md`).
+ * Milliseconds that a worker has been awake until the runtime's own tools are told. Longer than the 10 seconds after
+ * which most are paused again: those cost nothing (`docs/adr/0008-thaw-below-containerd.md`).
  */
 const resyncAfterMs = 15_000;
 /** Milliseconds until it is tried again while calls are in the worker, and after a call came in between. */
@@ -79,8 +79,8 @@ function adoptIdle(draft: Draft, info: WorkerInfo | undefined): void {
 }
 
 /**
- * Counts the end of a process that nothing asked for, once, and before the container is seen to have ended: an end acted
- * upon before it is counted would be followed by a start at once, and not by a restart.
+ * Counts the end of a process that nothing asked for, once, and before the container is seen to have ended: an end
+ * acted upon before it is counted would be followed by a start at once, and not by a restart.
  */
 export function countExit(draft: Draft, containerId: string, { info, output }: Seen): void {
   const container = findContainer(draft.state, containerId);

@@ -90,8 +90,7 @@ export interface WorkerState {
   readonly idle: Idle;
   /**
    * Found frozen, with no call and no word of the API since. The record may be a moment older than the freeze, so that
-   * it
-   * is no reason for a wake.
+   * it is no reason for a wake.
    */
   readonly foundPaused: boolean;
   /** The foreign stamp that was acted on last. */

@@ -18,8 +18,8 @@ const minBackoffMs = 1_000;
 const maxBackoffMs = 30_000;
 const readDeadlineMs = 15_000;
 /**
- * Workers that are read at a time: all workers of a drained node leave at once, and other requests must not
- * wait for their reads.
+ * Workers that are read at a time: all workers of a drained node leave at once, and other requests must not wait for
+ * their reads.
  */
 const maxReads = 8;
 
@@ -41,8 +41,8 @@ export interface AssignmentWatchOptions {
 }
 
 /**
- * Carries the assignments of this node from the API server to the fleet. An assigned object is applied at
- * once. A deletion, or the loss of an assignment, is a hint that is confirmed by reading the object.
+ * Carries the assignments of this node from the API server to the fleet. An assigned object is applied at once. A
+ * deletion, or the loss of an assignment, is a hint that is confirmed by reading the object.
  */
 export class AssignmentWatch {
   readonly #options: AssignmentWatchOptions;

@@ -5,8 +5,8 @@ import { resourcesOf } from '../../api/worker-resources.ts';
 import type { DesiredVariable, DesiredWorker } from '../model/desired-worker.ts';
 
 /**
- * The worker that a LambdaWorker asks the node `nodeName` for; undefined when the resource is not assigned
- * there. Defaults are those of the schema, for objects that the schema was never applied to.
+ * The worker that a LambdaWorker asks the node `nodeName` for; undefined when the resource is not assigned there.
+ * Defaults are those of the schema, for objects that the schema was never applied to.
  */
 export function desiredFromResource(worker: LambdaWorker, nodeName: string): DesiredWorker | undefined {
   const { metadata, spec, status } = worker;

@@ -53,12 +53,12 @@ interface Entry {
 }
 
 /**
- * Writes the agent's part of each worker's status by forced server-side apply of its own fields. The part is
- * first compared with the present status, and the write holds only for the version that was compared: a
- * status never lands on a worker that was created or assigned again meanwhile. Only after a conflict is the
- * worker read. A resting state is written at once, a transient phase only when it lasts. While the server
- * cannot be reached, one write at a time is tried, at growing intervals; the changes made meanwhile are then
- * written once. A server that is slow because of many nodes does not get all writes at once.
+ * Writes the agent's part of each worker's status by forced server-side apply of its own fields. The part is first
+ * compared with the present status, and the write holds only for the version that was compared: a status never lands on
+ * a worker that was created or assigned again meanwhile. Only after a conflict is the worker read. A resting state is
+ * written at once, a transient phase only when it lasts. While the server cannot be reached, one write at a time is
+ * tried, at growing intervals; the changes made meanwhile are then written once. A server that is slow because of many
+ * nodes does not get all writes at once.
  */
 export class StatusWriter {
   readonly #options: StatusWriterOptions;

@@ -21,8 +21,8 @@ const firstListMs = 10_000;
 const defaultMaxMiB = 10_240;
 
 /**
- * The policy's judgement of one worker. `Unknown`: its namespace has not been read yet; listeners are called
- * when it has.
+ * The policy's judgement of one worker. `Unknown`: its namespace has not been read yet; listeners are called when it
+ * has.
  */
 export type Verdict = { readonly kind: 'Allowed' } | { readonly kind: 'Unknown' } | Permission;
 
@@ -42,9 +42,9 @@ interface KnownNamespace {
 }
 
 /**
- * The admission policy of workers, enforced by the agent from the ConfigMap that the chart installs beside
- * the policy. A worker older than the ConfigMap was created before there was a policy. The API server sets
- * both times, and no user can change them. Without the ConfigMap everything is allowed.
+ * The admission policy of workers, enforced by the agent from the ConfigMap that the chart installs beside the policy.
+ * A worker older than the ConfigMap was created before there was a policy. The API server sets both times, and no user
+ * can change them. Without the ConfigMap everything is allowed.
  */
 export class WorkerPolicy {
   readonly #options: WorkerPolicyOptions;
@@ -91,8 +91,8 @@ export class WorkerPolicy {
   }
 
   /**
-   * Waits until the policy has been listed or `signal` fires, for ten seconds at most: an API server that is
-   * away assigns no workers. Never rejects.
+   * Waits until the policy has been listed or `signal` fires, for ten seconds at most: an API server that is away
+   * assigns no workers. Never rejects.
    */
   async listed(signal: AbortSignal): Promise<void> {
     const { informer, clock, logger } = this.#options;

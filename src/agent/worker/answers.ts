@@ -19,8 +19,7 @@ export interface AnswersOptions {
 /**
  * Which containers of a node the runtime could tell the state of, and when. Shows whether one that does not answer is
  * alone in that. Where none answers, one container is given up first: the next one only after that one answers again,
- * or
- * is gone.
+ * or is gone.
  */
 export class Answers {
   readonly #options: AnswersOptions;

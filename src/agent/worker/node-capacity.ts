@@ -18,9 +18,9 @@ export class NodeCapacity {
   }
 
   /**
-   * Whether a worker of that size has room, its own present share not counted, nor those of `without`. A worker keeps the
-   * share that it has, also on a node that has promised too much: an earlier version counted less, or the capacity was made
-   * smaller.
+   * Whether a worker of that size has room, its own present share not counted, nor those of `without`. A worker keeps
+   * the share that it has, also on a node that has promised too much: an earlier version counted less, or the capacity
+   * was made smaller.
    */
   fits(uid: string, memoryMiB: number, without: readonly string[] = []): boolean {
     const own = this.#held.get(uid);

@@ -22,8 +22,7 @@ interface Claim extends Replaced {
 
 /**
  * Bounds how many workers of a node have their container replaced at the same time. The next one is of the namespace
- * that
- * has the fewest; of one namespace, first come, first served. Turns of those that wait for others go on to other
+ * that has the fewest; of one namespace, first come, first served. Turns of those that wait for others go on to other
  * namespaces, and as many to the same one.
  */
 export class RolloutLimiter {

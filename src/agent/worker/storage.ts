@@ -18,9 +18,7 @@ export interface FleetStorage {
   readonly setAsides: SetAsideStore;
 }
 
-/**
- * Files: what outlives a boot in `stateDir`, what must not in `runDir`, on a tmpfs.
- */
+/** Files: what outlives a boot in `stateDir`, what must not in `runDir`, on a tmpfs. */
 export function fileStorage(
   { runDir, stateDir }: { readonly runDir: string; readonly stateDir: string },
   clock: Clock,

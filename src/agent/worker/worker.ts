@@ -33,8 +33,7 @@ const commandMs = 300_000;
 
 /**
  * One worker on this node. All that happens to it is an event of {@link Worker.step}, which is reduced into a new state
- * and
- * decided on in one synchronous step: a call can never slip in between.
+ * and decided on in one synchronous step: a call can never slip in between.
  */
 export class Worker {
   readonly #context: WorkerContext;
@@ -284,8 +283,7 @@ export class Worker {
 
 /**
  * Whether two states of a worker that is in use look the same but for the number of calls, without a closer look: the
- * next
- * call of a worker that runs anyway changes nothing else.
+ * next call of a worker that runs anyway changes nothing else.
  */
 function isAlike(one: WorkerState, other: WorkerState): boolean {
   return (

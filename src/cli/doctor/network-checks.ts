@@ -42,8 +42,8 @@ interface DroppingChain {
 }
 
 /**
- * Whether another program's rules drop packets of workers. Every chain of a hook has to accept a packet, so
- * that our rules cannot let through a packet that another chain drops: that chain itself needs a rule.
+ * Whether another program's rules drop packets of workers. Every chain of a hook has to accept a packet, so that our
+ * rules cannot let through a packet that another chain drops: that chain itself needs a rule.
  */
 export async function checkForwarding(probe: NodeProbe, needs: NetworkNeeds): Promise<Finding[]> {
   const listed = await probe.run('nft', ['--json', 'list', 'ruleset']);

@@ -3,8 +3,8 @@ import type { NodeSegment } from '../host/network-setup.ts';
 import type { AttachmentIndex } from './attachment-index.ts';
 
 /**
- * Releases reservations without a record and without a namespace. A record is made before its address is
- * given out, and a namespace ends after its address was given back.
+ * Releases reservations without a record and without a namespace. A record is made before its address is given out, and
+ * a namespace ends after its address was given back.
  */
 export async function releaseUnclaimed(
   segment: Pick<NodeSegment, 'ipam'>,

@@ -53,9 +53,7 @@ export class HostLocal {
     return reservations;
   }
 
-  /**
-   * Reserves an address, as host-local itself would. Returns the holder: `containerId`, or an earlier holder.
-   */
+  /** Reserves an address, as host-local itself would. Returns the holder: `containerId`, or an earlier holder. */
   async reserve(ip: string, containerId: string, ifName: string): Promise<string> {
     await mkdir(this.folder, { recursive: true, mode: 0o755 });
     try {

@@ -17,8 +17,8 @@ const METADATA_RANGES = ['169.254.0.0/16', '168.63.129.16/32', '100.100.100.200/
 const METADATA_RANGES_V6 = ['fe80::/10', 'fd00:ec2::254/128', 'fd20:ce::254/128', 'fd00:c1::a9fe:a9fe/128'];
 
 /**
- * The addresses of these services themselves: of all clouds, of tasks of ECS and Pods of EKS, Azure's and Alibaba's.
- * A worker's own network namespace has no way to them, even without the table of the node.
+ * The addresses of these services themselves: of all clouds, of tasks of ECS and Pods of EKS, Azure's and Alibaba's. A
+ * worker's own network namespace has no way to them, even without the table of the node.
  */
 export const METADATA_ADDRESSES: readonly string[] = [
   '169.254.169.254',
@@ -58,10 +58,10 @@ const COUNTERS = {
 export type Refusals = Readonly<Record<keyof typeof COUNTERS, number>>;
 
 /**
- * The one static table of a node. Workers reach neither the node on any of its addresses, nor the metadata service,
- * nor denied ranges, nor through the node each other; DNS to their name servers passes, and so do packets to an
- * allowed range within a denied one. From outside nothing reaches workers except answers. Packets of workers are
- * masqueraded on their way out. No worker has a rule of its own. Refused packets are counted.
+ * The one static table of a node. Workers reach neither the node on any of its addresses, nor the metadata service, nor
+ * denied ranges, nor through the node each other; DNS to their name servers passes, and so do packets to an allowed
+ * range within a denied one. From outside nothing reaches workers except answers. Packets of workers are masqueraded on
+ * their way out. No worker has a rule of its own. Refused packets are counted.
  */
 export function nodeRules(options: NodeRulesOptions): string {
   const bridges = `{ ${options.bridges.map((name) => JSON.stringify(name)).join(', ')} }`;

@@ -126,8 +126,7 @@ export class CniClient {
   }
 
   /**
-   * Gives every plugin the list of attachments, so that each can drop the rest. A plugin without the verb does
-   * nothing.
+   * Gives every plugin the list of attachments, so that each can drop the rest. A plugin without the verb does nothing.
    */
   async gc(valid: readonly CniTarget[], options: CallOptions = {}): Promise<void> {
     if (this.#config.cniVersion < '1.1.0' || this.#config.disableGC) {

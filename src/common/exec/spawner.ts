@@ -40,8 +40,8 @@ interface Pending {
 }
 
 /**
- * Runs programs as children of a small process of its own. The kernel copies the page tables of a process that starts
- * a program, and holds it up meanwhile: with a large heap ten times as long (`docs/adr/0044-spawner.md`).
+ * Runs programs as children of a small process of its own. The kernel copies the page tables of a process that starts a
+ * program, and holds it up meanwhile: with a large heap ten times as long (`docs/adr/0044-spawner.md`).
  *
  * The process ends with this one, also on SIGKILL, and kills the programs that still run. When the process dies, its
  * programs are killed as well, and the next program starts another process.

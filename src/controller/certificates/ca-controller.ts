@@ -24,9 +24,9 @@ export interface CaControllerOptions {
 }
 
 /**
- * Keeps the authority that signs gateways' client certificates: a Secret with its keys, and a ConfigMap with
- * the certificates that agents trust. Creates the authority once, replaces it in good time, and repairs a
- * changed ConfigMap.
+ * Keeps the authority that signs gateways' client certificates: a Secret with its keys, and a ConfigMap with the
+ * certificates that agents trust. Creates the authority once, replaces it in good time, and repairs a changed
+ * ConfigMap.
  */
 export class CaController {
   readonly #options: CaControllerOptions;

@@ -58,8 +58,8 @@ export interface CsrSignerOptions {
 }
 
 /**
- * Signs one request that a user has approved. A request whose sender Kubernetes lets serve every namespace
- * that the request names is approved here.
+ * Signs one request that a user has approved. A request whose sender Kubernetes lets serve every namespace that the
+ * request names is approved here.
  *
  * @returns `waits` while there is no authority, `unapproved` while neither holds
  */

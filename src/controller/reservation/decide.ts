@@ -5,8 +5,8 @@ import type { HoldView } from './hold-pod.ts';
 /** Milliseconds for which the scheduler may look for room before the node gets no more workers. */
 const UNHELD_AFTER_MS = 30_000;
 /**
- * Milliseconds after which an eviction without a cordon is no drain any more: the Pod was deleted by hand, or
- * made room for one of higher priority. Workers that fit elsewhere have left by then, and the rest stays.
+ * Milliseconds after which an eviction without a cordon is no drain any more: the Pod was deleted by hand, or made room
+ * for one of higher priority. Workers that fit elsewhere have left by then, and the rest stays.
  */
 const CALL_OFF_AFTER_MS = 60_000;
 /** Milliseconds after which an ended Pod is created again; a kubelet that refused one refuses the next. */
@@ -26,9 +26,7 @@ export interface HoldInput extends NodePresence {
   readonly pod: HoldView | undefined;
   /** Milliseconds since the Pod was first seen in its present state. */
   readonly sinceMs: number;
-  /**
-   * Milliseconds since the first refusal of a Pod of the node; undefined where none was since the last hold.
-   */
+  /** Milliseconds since the first refusal of a Pod of the node; undefined where none was since the last hold. */
   readonly unheldForMs: number | undefined;
 }
 
@@ -120,8 +118,8 @@ function holdsEnough(heldMiB: number, wantedMiB: number): boolean {
 }
 
 /**
- * The action for the hold Pod of one node, and the consequence of its state for the node. The Pod exists
- * exactly while the node has workers; in a steady state there is no action.
+ * The action for the hold Pod of one node, and the consequence of its state for the node. The Pod exists exactly while
+ * the node has workers; in a steady state there is no action.
  */
 export function decideHold(input: HoldInput): HoldDecision {
   if (input.pod !== undefined) {

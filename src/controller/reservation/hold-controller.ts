@@ -68,8 +68,8 @@ export class HoldController implements NodeClosures {
   }
 
   /**
-   * Looks at the nodes of a changed worker where their first worker came or their last one went. Call it
-   * after the assignment cache has the change.
+   * Looks at the nodes of a changed worker where their first worker came or their last one went. Call it after the
+   * assignment cache has the change.
    */
   noteWorker(change: CacheEvent<LambdaWorker>): void {
     const nodes = [change.object, ...(change.kind === 'updated' ? [change.old] : [])].map(

@@ -34,10 +34,9 @@ export function holdPodName(nodeName: string): string {
 }
 
 /**
- * The Pod that reserves the memory of a node's workers. The Pod requests the memory that the node may promise
- * them, so that scheduler, kubelet and autoscalers count it; its eviction is the sign that the node is
- * drained. The Pod goes through the scheduler, which alone knows whether the memory is free; `spec.nodeName`
- * would bypass the scheduler.
+ * The Pod that reserves the memory of a node's workers. The Pod requests the memory that the node may promise them, so
+ * that scheduler, kubelet and autoscalers count it; its eviction is the sign that the node is drained. The Pod goes
+ * through the scheduler, which alone knows whether the memory is free; `spec.nodeName` would bypass the scheduler.
  */
 export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: string): Pod {
   const { name, uid = '' } = node.metadata;

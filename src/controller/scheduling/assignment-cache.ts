@@ -38,8 +38,8 @@ export function startsAtOnce(worker: LambdaWorker): boolean {
 }
 
 /**
- * Whether a container exists or soon will: running, paused, being made or being removed. Its room is free
- * only once the node reports for the present generation that there is none (rests Absent, or removed idle).
+ * Whether a container exists or soon will: running, paused, being made or being removed. Its room is free only once the
+ * node reports for the present generation that there is none (rests Absent, or removed idle).
  */
 function takesRoom(worker: LambdaWorker): boolean {
   const { metadata, spec, status } = worker;
@@ -61,8 +61,8 @@ function isOver({ metadata, status }: LambdaWorker): boolean {
 }
 
 /**
- * The assignments of all workers and their sums by node: those of the resources as last seen, and this
- * controller's own decisions that the cache does not show yet.
+ * The assignments of all workers and their sums by node: those of the resources as last seen, and this controller's own
+ * decisions that the cache does not show yet.
  */
 export class AssignmentCache {
   readonly #entries = new Map<string, Entry>();

@@ -1,7 +1,7 @@
 /**
  * An image reference as Docker completes it, to compare with the names that nodes report: `python:3.12` is
- * `docker.io/library/python:3.12`, `registry.example/hello` is `registry.example/hello:latest`. The resource
- * schema has checked the form.
+ * `docker.io/library/python:3.12`, `registry.example/hello` is `registry.example/hello:latest`. The resource schema has
+ * checked the form.
  */
 export function completeImageName(reference: string): string {
   const [first = '', ...rest] = reference.split('/');

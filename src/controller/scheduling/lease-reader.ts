@@ -23,8 +23,8 @@ export interface LeaseReaderOptions {
 }
 
 /**
- * Reads the Leases of all nodes periodically until `signal` fires. Lists instead of a watch: only an answered
- * read proves that a renewal would have been seen.
+ * Reads the Leases of all nodes periodically until `signal` fires. Lists instead of a watch: only an answered read
+ * proves that a renewal would have been seen.
  */
 export async function readLeases(options: LeaseReaderOptions, signal: AbortSignal): Promise<void> {
   const { client, systemNamespace, liveness, nodeNames, onChange, clock, logger } = options;

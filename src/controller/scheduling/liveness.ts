@@ -22,8 +22,8 @@ export interface LivenessOptions {
   /** Default 20,000: two renewals. */
   readonly freshForMs?: number;
   /**
-   * Most milliseconds that the time between two reads counts. Default 10,000: an absent or frozen API server,
-   * or a stopped controller, ages a node by no more.
+   * Most milliseconds that the time between two reads counts. Default 10,000: an absent or frozen API server, or a
+   * stopped controller, ages a node by no more.
    */
   readonly longestGapMs?: number;
 }
@@ -38,9 +38,9 @@ interface Track {
 }
 
 /**
- * Judges nodes by this controller's own observations: only the time between its successful reads counts, by
- * its own monotonic clock; the times in Leases are ignored. When no node renews, the fault lies with the API
- * server or this controller, and the clock stands still for all nodes.
+ * Judges nodes by this controller's own observations: only the time between its successful reads counts, by its own
+ * monotonic clock; the times in Leases are ignored. When no node renews, the fault lies with the API server or this
+ * controller, and the clock stands still for all nodes.
  */
 export class NodeLiveness {
   readonly #lostAfterMs: number;

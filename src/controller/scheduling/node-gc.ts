@@ -17,9 +17,9 @@ export interface NodeGarbageCollectorOptions {
 }
 
 /**
- * Removes the LambdaNode and Lease of a deleted Node, which its agent cannot do. Waits until the agent is
- * silent, since a live one may come back under a new Node, and until no worker is assigned there, so that
- * each worker has been moved or told why not.
+ * Removes the LambdaNode and Lease of a deleted Node, which its agent cannot do. Waits until the agent is silent, since
+ * a live one may come back under a new Node, and until no worker is assigned there, so that each worker has been moved
+ * or told why not.
  */
 export class NodeGarbageCollector {
   readonly #options: NodeGarbageCollectorOptions;

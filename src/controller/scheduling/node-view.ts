@@ -12,8 +12,8 @@ const none = { memoryMiB: 0, workers: 0 } as const;
 const departureTaints: readonly string[] = ['ToBeDeletedByClusterAutoscaler', 'karpenter.sh/disrupted'];
 
 /**
- * Whether a Node was deleted. An agent reports the cordon only while there is a Node, and a live agent soon
- * reports its absence.
+ * Whether a Node was deleted. An agent reports the cordon only while there is a Node, and a live agent soon reports its
+ * absence.
  */
 export function isNodeDeleted(lambdaNode: LambdaNode, node: Node | undefined, isFresh: boolean): boolean {
   return node === undefined && lambdaNode.status?.unschedulable !== undefined && !isFresh;
@@ -35,8 +35,7 @@ export function goneBecause(
   if (isNodeDeleted(lambdaNode, node, isFresh)) {
     return 'its Node was deleted';
   }
-  // A live agent can still clean up; with a silent one, the taint is an administrator's word that the node is
-  // off.
+  // A live agent can still clean up; with a silent one, the taint is an administrator's word that the node is off.
   if (!isFresh && node?.spec?.taints?.some((taint) => taint.key === OUT_OF_SERVICE_TAINT) === true) {
     return `its Node carries the taint ${OUT_OF_SERVICE_TAINT}`;
   }
@@ -73,8 +72,8 @@ export function nodeFingerprint(node: Node): string {
 }
 
 /**
- * Labels for the choice of a node: those of its Node, which the agent cannot write. The agent's own labels
- * count only where there is no Node, as in a local instance.
+ * Labels for the choice of a node: those of its Node, which the agent cannot write. The agent's own labels count only
+ * where there is no Node, as in a local instance.
  */
 function labelsOf({ lambdaNode, node }: NodeFacts): Readonly<Record<string, string>> {
   return (node ?? lambdaNode)?.metadata.labels ?? {};

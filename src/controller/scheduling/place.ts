@@ -75,8 +75,8 @@ const TOLD_SHARE = 0.2;
 /** With fewer nodes than these, a single node is a share that is mentioned. */
 const MANY_NODES = 6;
 
-// One function's workers are its concurrency: spreading them counts more than having the image. Otherwise the
-// node of a function's first worker would get all the others.
+// One function's workers are its concurrency: spreading them counts more than having the image. Otherwise the node of a
+// function's first worker would get all the others.
 const SPREAD_WEIGHT = 2;
 const IMAGE_WEIGHT = 1;
 const ROOM_WEIGHT = 1;
@@ -242,8 +242,8 @@ const reasonOrder: readonly ScheduledReason[] = [
 ];
 
 /**
- * The reason of a refusal is the last hurdle that any node failed at: with one node full and another not
- * ready, room is missing.
+ * The reason of a refusal is the last hurdle that any node failed at: with one node full and another not ready, room is
+ * missing.
  */
 function reasonOf(counts: ReadonlyMap<Obstacle, number>): ScheduledReason {
   const found = new Set([...counts.keys()].map((obstacle) => reasons[obstacle]));
@@ -331,9 +331,9 @@ function placePinned(name: string, candidates: readonly Candidate[], request: Pl
 }
 
 /**
- * Chooses a node. Candidates are ready, open to new workers, have the labels, room and no taint that bars the
- * worker, and keep the spread that the function asks for. The best has the best spread of the function, the
- * image and the most room left. The same input always gives the same answer.
+ * Chooses a node. Candidates are ready, open to new workers, have the labels, room and no taint that bars the worker,
+ * and keep the spread that the function asks for. The best has the best spread of the function, the image and the most
+ * room left. The same input always gives the same answer.
  */
 export function place(request: PlacementRequest, candidates: readonly Candidate[]): Placement {
   if (request.nodeName !== undefined) {

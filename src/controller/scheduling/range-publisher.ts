@@ -21,9 +21,9 @@ export interface RangePublisherOptions {
 }
 
 /**
- * Publishes the Pod ranges of all Nodes in a ConfigMap until `signal` fires, one range a line. Agents keep
- * the addresses of their workers out of these ranges; if each agent listed all Nodes, the work would grow
- * with the square of the cluster.
+ * Publishes the Pod ranges of all Nodes in a ConfigMap until `signal` fires, one range a line. Agents keep the
+ * addresses of their workers out of these ranges; if each agent listed all Nodes, the work would grow with the square
+ * of the cluster.
  */
 export async function publishRanges(options: RangePublisherOptions, signal: AbortSignal): Promise<void> {
   const { clock, logger } = options;

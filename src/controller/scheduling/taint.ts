@@ -12,8 +12,8 @@ export const OUT_OF_SERVICE_TAINT = 'node.kubernetes.io/out-of-service';
 export const UNSCHEDULABLE_TAINT = 'node.kubernetes.io/unschedulable';
 
 /**
- * Taints of a node whose kubelet is silent. Workers do not depend on the kubelet: the Lease of the agent says
- * whether the node lives, so that these taints evict no worker.
+ * Taints of a node whose kubelet is silent. Workers do not depend on the kubelet: the Lease of the agent says whether
+ * the node lives, so that these taints evict no worker.
  */
 const kubeletTaints: readonly string[] = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
 

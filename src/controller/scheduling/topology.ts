@@ -46,8 +46,8 @@ export class TopologyParts<T extends SpreadNode = SpreadNode> {
   }
 
   /**
-   * Whether one more worker would put the part of the node too far ahead of the emptiest one, or the node is
-   * in no part.
+   * Whether one more worker would put the part of the node too far ahead of the emptiest one, or the node is in no
+   * part.
    */
   isTooFarAhead(node: SpreadNode): boolean {
     const count = this.count(node);

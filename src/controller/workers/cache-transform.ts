@@ -13,8 +13,8 @@ function defined<T extends object>(value: T): T {
 }
 
 /**
- * A worker reduced to the fields that decisions depend on: an installation has many thousands of workers,
- * with environments and annotations that the controller does not need.
+ * A worker reduced to the fields that decisions depend on: an installation has many thousands of workers, with
+ * environments and annotations that the controller does not need.
  */
 export function transformWorker(worker: LambdaWorker): LambdaWorker {
   const { metadata, spec, status } = worker;

@@ -73,8 +73,8 @@ const nothing: WorkerDecision = { kind: 'nothing' };
 export const NODE_WORD_MS = 30_000;
 
 /**
- * Milliseconds that a node gets to remove a container, beside the time of a call and of its grace period: twice the time
- * after which the agent sets a container aside. No agent delays a deletion for longer.
+ * Milliseconds that a node gets to remove a container, beside the time of a call and of its grace period: twice the
+ * time after which the agent sets a container aside. No agent delays a deletion for longer.
  */
 const REMOVAL_MS = 300_000;
 

@@ -33,8 +33,8 @@ export interface DisruptionBudgetOptions {
 }
 
 /**
- * Lets the workers of a function leave a healthy node one part after the other: the rest answers calls until
- * the ones before are ready elsewhere.
+ * Lets the workers of a function leave a healthy node one part after the other: the rest answers calls until the ones
+ * before are ready elsewhere.
  */
 export class DisruptionBudget {
   readonly #options: DisruptionBudgetOptions;

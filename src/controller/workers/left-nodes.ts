@@ -49,8 +49,8 @@ export class LeftNodes {
   }
 
   /**
-   * Notes the workers that a LambdaNode no longer lists: that node has had its word. Call it at every change
-   * of a LambdaNode.
+   * Notes the workers that a LambdaNode no longer lists: that node has had its word. Call it at every change of a
+   * LambdaNode.
    *
    * @returns whether workers that leave a node may be concerned
    */

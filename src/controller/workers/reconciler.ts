@@ -36,8 +36,8 @@ export interface WorkerReconcilerOptions {
 /** Steps in one round: the finalizer, the assignment, and one to spare. */
 const MAX_STEPS = 3;
 /**
- * Least milliseconds between two moves of one worker for want of room: nodes that count differently must not
- * pass it to and fro.
+ * Least milliseconds between two moves of one worker for want of room: nodes that count differently must not pass it to
+ * and fro.
  */
 const FULL_MOVE_INTERVAL_MS = 15_000;
 /** Milliseconds until a worker that has to wait asks the disruption budget again. */
@@ -178,9 +178,8 @@ export class WorkerReconciler {
   }
 
   /**
-   * Milliseconds until a write that changes only a text is due. The text changes with each node that comes
-   * and goes, for every worker that waits for one. A new reason is written at once, a new text ever more
-   * seldom.
+   * Milliseconds until a write that changes only a text is due. The text changes with each node that comes and goes,
+   * for every worker that waits for one. A new reason is written at once, a new text ever more seldom.
    */
   #pauseBeforeRewording(worker: LambdaWorker, decision: WorkerDecision): number {
     const uid = worker.metadata.uid ?? '';

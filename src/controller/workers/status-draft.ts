@@ -40,8 +40,8 @@ export function assignedTo(worker: LambdaWorker, nodeName: string): ConditionDra
 }
 
 /**
- * Whether the worker has this condition already. The generation does not count: a change of the spec that
- * does not change the answer needs no write.
+ * Whether the worker has this condition already. The generation does not count: a change of the spec that does not
+ * change the answer needs no write.
  */
 export function says(worker: LambdaWorker, wanted: ConditionDraft): boolean {
   const found = findCondition(worker.status?.conditions, wanted.type);

@@ -5,8 +5,8 @@ import type { PatchBody } from '../../kube/api/types.ts';
 import type { StatusDraft } from './status-draft.ts';
 
 /**
- * The forced server-side apply that makes the controller the owner of the draft's fields. Succeeds only on
- * the version that the decision was made for.
+ * The forced server-side apply that makes the controller the owner of the draft's fields. Succeeds only on the version
+ * that the decision was made for.
  *
  * @param now wall-clock milliseconds
  */
@@ -40,8 +40,8 @@ export function finalizerPatch(worker: LambdaWorker, finalizers: readonly string
 }
 
 /**
- * Removes the fields of a container that the last node's agent wrote: no agent is left to remove them. Only
- * on the version that the decision was made for.
+ * Removes the fields of a container that the last node's agent wrote: no agent is left to remove them. Only on the
+ * version that the decision was made for.
  */
 export function clearancePatch(worker: LambdaWorker): PatchBody {
   return {

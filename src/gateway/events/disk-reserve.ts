@@ -3,8 +3,8 @@ import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync
 const PIECE_BYTES = 1024 * 1024;
 
 /**
- * Disk space for the ends of events: a file of zeros, removed when the disk is full. The end of an event
- * frees space in the store, and needs some first.
+ * Disk space for the ends of events: a file of zeros, removed when the disk is full. The end of an event frees space in
+ * the store, and needs some first.
  *
  * Synchronous, for a thread of its own.
  */

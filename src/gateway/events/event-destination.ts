@@ -146,8 +146,8 @@ export type PostResult = { readonly kind: 'Taken' } | { readonly kind: 'NotTaken
 export type PostRecord = (url: string, record: StoredEvent, signal: AbortSignal) => Promise<PostResult>;
 
 /**
- * Posts records where the guard lets them go. A redirect is not followed: only the author of a LambdaWorker
- * names the address.
+ * Posts records where the guard lets them go. A redirect is not followed: only the author of a LambdaWorker names the
+ * address.
  */
 export function createPostRecord(guard: EndpointGuard): PostRecord {
   return async (url, record, signal) => {

@@ -7,8 +7,8 @@ const FAILURE_DELAYS_MS = [60_000, 120_000] as const;
 /** Waits before a try that follows any setback, as in Lambda. */
 const SETBACK_BACKOFF = { firstMs: 1_000, maxMs: 300_000 } as const;
 /**
- * Tries in a row without such a function, about a minute, after which the function counts as gone. A function
- * that is deleted and applied again is away for less.
+ * Tries in a row without such a function, about a minute, after which the function counts as gone. A function that is
+ * deleted and applied again is away for less.
  */
 const MAX_MISSES = 7;
 

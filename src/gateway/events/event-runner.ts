@@ -17,9 +17,9 @@ import {
 } from './event-store.ts';
 
 /**
- * Milliseconds after which a try is given up and its outcome counts as unknown: more than the longest call,
- * 15 minutes, and the wait for its worker. Agents and endpoints have bounds of their own; this bound is for a
- * component that fails to keep them.
+ * Milliseconds after which a try is given up and its outcome counts as unknown: more than the longest call, 15 minutes,
+ * and the wait for its worker. Agents and endpoints have bounds of their own; this bound is for a component that fails
+ * to keep them.
  */
 const MAX_TRY_MS = 2 * 60 * 60 * 1000;
 /** Waits before a failed store is asked again. */

@@ -26,8 +26,8 @@ export interface EventStoreContext {
 }
 
 /**
- * Opens the store that the flags ask for. The gateway starts without a reachable database or a usable file:
- * events are refused until the store opens.
+ * Opens the store that the flags ask for. The gateway starts without a reachable database or a usable file: events are
+ * refused until the store opens.
  *
  * @throws {EsbError} `EventStoreLocked` when another gateway has the state folder, or `EventDatabaseMissing`
  *   when neither flag nor environment names the database

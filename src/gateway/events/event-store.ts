@@ -166,9 +166,9 @@ export function functionOfPartition(partition: string): string | undefined {
 export type Fullness = 'Store' | 'Partition';
 
 /**
- * Why an event finds no room; undefined when there is room. No partition holds more than stays free for all
- * others: one alone has at most half, and a further one still finds room (the dynamic thresholds of Choudhury
- * and Hahne, 1998, as for waiting calls).
+ * Why an event finds no room; undefined when there is room. No partition holds more than stays free for all others: one
+ * alone has at most half, and a further one still finds room (the dynamic thresholds of Choudhury and Hahne, 1998, as
+ * for waiting calls).
  *
  * @param held load of the store
  * @param ofPartition load of the event's partition

@@ -111,8 +111,8 @@ export class PostgresEventStore implements EventStore {
       query_timeout: QUERY_MS,
       idle_in_transaction_session_timeout: STATEMENT_MS,
       keepAlive: true,
-      // A database or a role may have the setting off, or wait for no standby: then an accepted event could
-      // be lost with the server. The pool waits for the returned promise, which its types do not say.
+      // A database or a role may have the setting off, or wait for no standby: then an accepted event could be lost
+      // with the server. The pool waits for the returned promise, which its types do not say.
       onConnect: (client): unknown =>
         client.query(
           "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')",

@@ -36,11 +36,11 @@ export interface NewRow extends EventRow {
 }
 
 /**
- * The events of a gateway in an SQLite file. Synchronous: the table needs a thread of its own. Each method
- * must be called within {@link SqliteEventTable.transaction}, and is durable when that has returned.
+ * The events of a gateway in an SQLite file. Synchronous: the table needs a thread of its own. Each method must be
+ * called within {@link SqliteEventTable.transaction}, and is durable when that has returned.
  *
- * The file has a write-ahead log and `synchronous=FULL`: a transaction is on the disk when it is over. The
- * connection locks the file for its whole life, which the kernel ends with the process.
+ * The file has a write-ahead log and `synchronous=FULL`: a transaction is on the disk when it is over. The connection
+ * locks the file for its whole life, which the kernel ends with the process.
  */
 export class SqliteEventTable {
   readonly #database: DatabaseSync;
@@ -213,8 +213,8 @@ function open(file: string): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(file, { timeout: 0 });
-    // Exclusive before the log is first used: then there is no shared memory beside the file, and the lock is
-    // held from the first transaction until the connection ends.
+    // Exclusive before the log is first used: then there is no shared memory beside the file, and the lock is held from
+    // the first transaction until the connection ends.
     database.exec('PRAGMA locking_mode = EXCLUSIVE');
     database.exec('PRAGMA journal_mode = WAL');
     database.exec('PRAGMA synchronous = FULL');

@@ -83,8 +83,8 @@ export interface HttpAnswer {
 }
 
 /**
- * The answer of an error. SDKs take the name from the header first and from `__type` else, so both are sent
- * (measured with `@aws-sdk/client-lambda`; botocore reads the same two).
+ * The answer of an error. SDKs take the name from the header first and from `__type` else, so both are sent (measured
+ * with `@aws-sdk/client-lambda`; botocore reads the same two).
  */
 export function lambdaErrorAnswer(error: LambdaError, requestId: string): HttpAnswer {
   const shape = LAMBDA_ERRORS[error.errorName];

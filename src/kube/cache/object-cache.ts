@@ -30,8 +30,8 @@ function sameObject(a: KubeObject, b: KubeObject): boolean {
 }
 
 /**
- * Keeps objects by namespace and name, tells a re-created object from a changed one by its uid, and files them in
- * named indexes. Objects are frozen when they come in.
+ * Keeps objects by namespace and name, tells a re-created object from a changed one by its uid, and files them in named
+ * indexes. Objects are frozen when they come in.
  */
 export function createObjectCache<T extends KubeObject>(
   indexFunctions: Readonly<Record<string, IndexFunction<T>>> = {},

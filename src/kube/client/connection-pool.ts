@@ -57,8 +57,8 @@ interface Current {
 
 function open(connection: KubeConnection, renewAt: number): Current {
   const pool = new Pool(connection.origin, {
-    // One request per socket at a time: a request that is given up takes its socket with it, so a frozen server
-    // never leaves a dead connection behind for the next one.
+    // One request per socket at a time: a request that is given up takes its socket with it, so a frozen server never
+    // leaves a dead connection behind for the next one.
     allowH2: false,
     pipelining: 1,
     connect: {

@@ -108,8 +108,8 @@ function checkOwned(status: StatusFields, owned: StatusOwnership): void {
 /**
  * Server-side apply of some fields of the status. A comparison with the object comes first, so that an unchanged status
  * costs no request. The version that was compared is a precondition of the write: the API server ignores the uid of an
- * applied status, and an object re-created under the same name must not get its predecessor's status. After a
- * conflict the object is read and compared again.
+ * applied status, and an object re-created under the same name must not get its predecessor's status. After a conflict
+ * the object is read and compared again.
  */
 export function createStatusApplier<T extends KubeObject>(
   client: Pick<KubeClient, 'get' | 'patch'>,

@@ -51,8 +51,8 @@ export class CgroupEvents {
   }
 
   /**
-   * Whether the kernel reported a want of memory of a worker. systemd removes the cgroup of a worker that has ended, and
-   * with it the kernel's count.
+   * Whether the kernel reported a want of memory of a worker. systemd removes the cgroup of a worker that has ended,
+   * and with it the kernel's count.
    */
   isStarved(containerId: string): boolean {
     return this.#starved.has(containerId);

@@ -65,8 +65,8 @@ export function cgroupParent(driver: CgroupDriver, parent?: string): CgroupParen
 }
 
 /**
- * Makes the parent with all controllers that limit a worker, so that no start depends on an earlier one. May be repeated.
- * With systemd the parent is a slice, which systemd makes; only systemd itself is required.
+ * Makes the parent with all controllers that limit a worker, so that no start depends on an earlier one. May be
+ * repeated. With systemd the parent is a slice, which systemd makes; only systemd itself is required.
  *
  * @throws {EsbError} `CgroupUnusable` that says what is missing
  */

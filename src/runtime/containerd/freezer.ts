@@ -45,8 +45,8 @@ interface Files {
 
 /**
  * The kernel's freezer of a worker's own cgroup: the files that runc writes. All methods but {@link Freezer.freeze} are
- * synchronous: a call waits for a thaw, and a trip to the thread pool takes longer than the three system calls of a write
- * (`docs/adr/0008-thaw-below-containerd.md`).
+ * synchronous: a call waits for a thaw, and a trip to the thread pool takes longer than the three system calls of a
+ * write (`docs/adr/0008-thaw-below-containerd.md`).
  */
 export class Freezer {
   readonly #folders: FreezerOptions['folders'];

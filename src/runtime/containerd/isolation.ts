@@ -40,9 +40,9 @@ export interface WorkerIsolation {
 }
 
 /**
- * A worker starts again at its next call; other programs of the node do not. When memory is short the kernel ends workers
- * before Pods with a memory request (2 to 999 by the kubelet, near 999 for small requests), and after Pods without one
- * (1000).
+ * A worker starts again at its next call; other programs of the node do not. When memory is short the kernel ends
+ * workers before Pods with a memory request (2 to 999 by the kubelet, near 999 for small requests), and after Pods
+ * without one (1000).
  */
 export const DEFAULT_OOM_SCORE_ADJ = 950;
 

@@ -37,8 +37,8 @@ const LEAST_BUNDLE_AGE_MS = 10_000;
 
 /**
  * Leftovers of containers outside of containerd's records: processes of shims, their sockets, states of runc, mounts.
- * Several nodes may share a machine. A leftover counts as this node's by the socket of containerd as its shim sees it, by
- * the folder of containerd's snapshots, or by a folder of this node alone; all others are left alone.
+ * Several nodes may share a machine. A leftover counts as this node's by the socket of containerd as its shim sees it,
+ * by the folder of containerd's snapshots, or by a folder of this node alone; all others are left alone.
  */
 export class Leftovers {
   readonly #options: LeftoversOptions;

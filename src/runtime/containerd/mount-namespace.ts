@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { errnoOf } from '../../common/errors.ts';
 
 /**
- * Whether a path leads another process to the same folder as this one. Where machines run in containers (kind, k3d), their
- * processes show in our process table and have a containerd of the same name; only their mounts differ. True where
- * unknown.
+ * Whether a path leads another process to the same folder as this one. Where machines run in containers (kind, k3d),
+ * their processes show in our process table and have a containerd of the same name; only their mounts differ. True
+ * where unknown.
  *
  * Synchronous: two reads of memory.
  *

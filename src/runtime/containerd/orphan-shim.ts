@@ -33,8 +33,8 @@ const LOOKS_APART_MS = 1_000;
 type ProcessTable = ReadonlyMap<number, CommandLine>;
 
 /**
- * Shims that containerd lost. A containerd that is killed while it starts a shim leaves that process and its socket, and
- * does not find them again.
+ * Shims that containerd lost. A containerd that is killed while it starts a shim leaves that process and its socket,
+ * and does not find them again.
  */
 export class OrphanShims {
   readonly #options: OrphanShimsOptions;
@@ -114,8 +114,8 @@ export class OrphanShims {
   }
 
   /**
-   * Waits for the end of containerd's own cleanup. A cleanup that is cut off leaves a folder in the way of the next task of
-   * that name until containerd starts again.
+   * Waits for the end of containerd's own cleanup. A cleanup that is cut off leaves a folder in the way of the next
+   * task of that name until containerd starts again.
    *
    * @returns whether there was one
    */

@@ -39,9 +39,9 @@ const SHARES = { least: 2, most: 262_144 } as const;
 const MAX_WEIGHT = 10_000;
 
 /**
- * The limits for a promise of memory: the memory itself, and the same share of the machine's processors and processes. The
- * processor share counts only while others want processors too; the kubelet gives the cgroup of all Pods 1,024 for each
- * processor.
+ * The limits for a promise of memory: the memory itself, and the same share of the machine's processors and processes.
+ * The processor share counts only while others want processors too; the kubelet gives the cgroup of all Pods 1,024 for
+ * each processor.
  */
 export function parentLimits(promisedMiB: number, machine: MachineSize): ParentLimits {
   const memoryBytes = promisedMiB * MEBIBYTE;

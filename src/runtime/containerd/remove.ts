@@ -55,8 +55,8 @@ export function containerOfLease(lease: string): string | undefined {
 }
 
 /**
- * Whether a record stands in for a lost one, until the task of the same name is ended. An agent that dies meanwhile leaves
- * such a record, and a containerd that stood still may make it later.
+ * Whether a record stands in for a lost one, until the task of the same name is ended. An agent that dies meanwhile
+ * leaves such a record, and a containerd that stood still may make it later.
  */
 export function isStandIn({ labels, image }: Pick<ContainerRecord, 'labels' | 'image'>): boolean {
   return image === '' && Object.keys(labels).length === 0;
@@ -143,8 +143,8 @@ export class WorkerRemoval {
   }
 
   /**
-   * Ends a task whose container's record is gone. containerd lists such a task and refuses everything else: the task gets
-   * a record again ({@link isStandIn}) and is ended.
+   * Ends a task whose container's record is gone. containerd lists such a task and refuses everything else: the task
+   * gets a record again ({@link isStandIn}) and is ended.
    *
    * @returns whether there was one
    */

@@ -12,8 +12,8 @@ interface Member {
 }
 
 /**
- * Groups of workers that share a shim. A shim ends with its last container, so no worker joins a group all of whose members
- * are about to leave. Labels of the containers hold the groups, and are read at the start.
+ * Groups of workers that share a shim. A shim ends with its last container, so no worker joins a group all of whose
+ * members are about to leave. Labels of the containers hold the groups, and are read at the start.
  */
 export class ShimGroups {
   readonly #size: number;
@@ -45,10 +45,10 @@ export class ShimGroups {
   }
 
   /**
-   * Runs `work`, which makes or deletes the task of a container, one at a time for each group. Of two shims that start for
-   * one group at once, the second takes the socket of the first, on which no shim listens yet, for a stale one: the first
-   * is lost with its containers. A task that is made during the deletion of the last other one would get a shim that is
-   * about to end.
+   * Runs `work`, which makes or deletes the task of a container, one at a time for each group. Of two shims that start
+   * for one group at once, the second takes the socket of the first, on which no shim listens yet, for a stale one: the
+   * first is lost with its containers. A task that is made during the deletion of the last other one would get a shim
+   * that is about to end.
    */
   async inTurn<T>(containerId: string, work: () => Promise<T>): Promise<T> {
     const group = this.#members.get(containerId)?.group;

@@ -91,8 +91,8 @@ export class TaskControl {
   }
 
   /**
-   * Freezes a task. A task that containerd calls paused, since it was thawed below containerd, is frozen below containerd.
-   * A failed pause is taken back on both levels: a request to freeze outlives the call that made it.
+   * Freezes a task. A task that containerd calls paused, since it was thawed below containerd, is frozen below
+   * containerd. A failed pause is taken back on both levels: a request to freeze outlives the call that made it.
    *
    * @param signal fires when the last caller has left: the pause does not begin then, since a call may come at any time
    * @throws {EsbError} `NotFound` when there is no task; otherwise the error of the pause
@@ -132,8 +132,8 @@ export class TaskControl {
   }
 
   /**
-   * Thaws the task's own cgroup below containerd, which calls the task paused until {@link TaskControl.settle} or the next
-   * pause. Synchronous: a call to a frozen worker waits for nothing else.
+   * Thaws the task's own cgroup below containerd, which calls the task paused until {@link TaskControl.settle} or the
+   * next pause. Synchronous: a call to a frozen worker waits for nothing else.
    *
    * @returns whether the task was frozen and is thawed; otherwise {@link TaskControl.resume} finds the reason
    */
@@ -166,9 +166,9 @@ export class TaskControl {
   }
 
   /**
-   * Tells containerd that a task which was thawed below it runs. containerd asks runc, and runc resumes only frozen tasks:
-   * the task is frozen for the few milliseconds of a resume, or until `signal` fires. `signal` thaws in the same step,
-   * however long containerd takes.
+   * Tells containerd that a task which was thawed below it runs. containerd asks runc, and runc resumes only frozen
+   * tasks: the task is frozen for the few milliseconds of a resume, or until `signal` fires. `signal` thaws in the same
+   * step, however long containerd takes.
    *
    * @returns whether containerd's state is right now. The task runs in either case.
    * @throws {EsbError} `TaskStuck` when the task stays frozen
@@ -207,8 +207,8 @@ export class TaskControl {
   }
 
   /**
-   * Ends the process of a task in any state. A paused process is killed frozen and runs no more; one that never started is
-   * killed as well.
+   * Ends the process of a task in any state. A paused process is killed frozen and runs no more; one that never started
+   * is killed as well.
    */
   async end(containerId: string, found: TaskProcess, graceMs: number): Promise<void> {
     switch (found.status) {

@@ -22,9 +22,9 @@ const REMOVE_DEADLINE_MS = 120_000;
 const AT_ONCE = 4;
 
 /**
- * Removes everything of ours from containerd: containers with their leftovers on the node, images, leases, and at last the
- * namespace. A container that a person made there stays, with its image and the namespace. Goes on after a failure; may be
- * repeated.
+ * Removes everything of ours from containerd: containers with their leftovers on the node, images, leases, and at last
+ * the namespace. A container that a person made there stays, with its image and the namespace. Goes on after a failure;
+ * may be repeated.
  *
  * @returns one message for each thing that could not be removed
  */

@@ -11,8 +11,8 @@ const OWNER = 'esb';
 const MAX_ID = 0xffff_fffe;
 
 /**
- * Reads the users of the node for workers: `FIRST:COUNT`, or `auto` for the range that `/etc/subuid` and `/etc/subgid` set
- * aside for the user `esb`.
+ * Reads the users of the node for workers: `FIRST:COUNT`, or `auto` for the range that `/etc/subuid` and `/etc/subgid`
+ * set aside for the user `esb`.
  *
  * @throws {EsbError} `InvalidArgument` for a malformed range, one without a block, or one with the node's own users
  */

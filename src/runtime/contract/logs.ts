@@ -23,8 +23,8 @@ export interface WorkerLogReader {
   /** At most `maxBytes` from `offset`, or from the first kept byte after it. Fewer before the end of a file. */
   readFrom(containerId: string, offset: number, maxBytes: number): Promise<LogReading>;
   /**
-   * The offset before which no byte was written at or after `time` (milliseconds since the epoch). Lines have no times of
-   * their own: the interval between looks at the log bounds the error, to the early side.
+   * The offset before which no byte was written at or after `time` (milliseconds since the epoch). Lines have no times
+   * of their own: the interval between looks at the log bounds the error, to the early side.
    */
   offsetAt(containerId: string, time: number): Promise<number>;
   /** Offsets at which a container began to write, oldest first. */

@@ -123,8 +123,8 @@ export interface RuntimeEvent {
     | 'Disconnected'
     | 'Reconnected';
   /**
-   * Empty for `Disconnected`, after which the runtime may be away, and for `Reconnected`, after which all state has to be
-   * read again.
+   * Empty for `Disconnected`, after which the runtime may be away, and for `Reconnected`, after which all state has to
+   * be read again.
    */
   readonly containerId: string;
 }
@@ -141,10 +141,10 @@ export type RuntimeHealth = { readonly ok: true; readonly version: string } | Ex
  * `ExitedAtOnce`, `NotListening`, `RuntimeUnavailable`, `DeadlineExceeded`, `Aborted`, `DiskFull`, `MemoryTooSmall`,
  * `TaskUnanswering`, `TaskStuck`.
  *
- * An `ExitedAtOnce` is a `WorkerExitError` with the exit code and the last output: the container is gone by then, its log
- * is kept until `destroy`. `pause` and `resume` of a container that does not run: `NotFound`. `RuntimeUnavailable`: the
- * runtime answers no call. `TaskUnanswering`: the runtime answers, the shim of this container does not. `TaskStuck`: the
- * kernel does not carry out a request for this container.
+ * An `ExitedAtOnce` is a `WorkerExitError` with the exit code and the last output: the container is gone by then, its
+ * log is kept until `destroy`. `pause` and `resume` of a container that does not run: `NotFound`. `RuntimeUnavailable`:
+ * the runtime answers no call. `TaskUnanswering`: the runtime answers, the shim of this container does not.
+ * `TaskStuck`: the kernel does not carry out a request for this container.
  */
 export interface ContainerRuntime {
   /**

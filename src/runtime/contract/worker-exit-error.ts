@@ -10,8 +10,8 @@ export interface WorkerExit {
 }
 
 /**
- * `ExitedAtOnce`: the process ended before its port was open. Only the log is left of the container, so the error carries
- * the facts for a status.
+ * `ExitedAtOnce`: the process ended before its port was open. Only the log is left of the container, so the error
+ * carries the facts for a status.
  */
 export class WorkerExitError extends EsbError {
   readonly exit: WorkerExit;

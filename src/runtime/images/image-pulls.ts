@@ -69,9 +69,9 @@ const REMEMBERED: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Pulls of images: one pull for all requests of one image with the same credentials, a bounded number at a time for each
- * registry and each namespace, and growing pauses after failures. A request during a pause gets the error of the last
- * attempt.
+ * Pulls of images: one pull for all requests of one image with the same credentials, a bounded number at a time for
+ * each registry and each namespace, and growing pauses after failures. A request during a pause gets the error of the
+ * last attempt.
  */
 export class ImagePulls {
   readonly #options: ImagePullsOptions;

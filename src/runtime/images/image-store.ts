@@ -67,8 +67,8 @@ export class ImageStore {
   }
 
   /**
-   * Keeps an image from being removed, present or not, until the returned function is called. A text that is no reference
-   * holds nothing.
+   * Keeps an image from being removed, present or not, until the returned function is called. A text that is no
+   * reference holds nothing.
    */
   hold(reference: string): () => void {
     const name = imageNameOf(reference);

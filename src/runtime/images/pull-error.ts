@@ -2,8 +2,8 @@ import type { ErrorCode } from '../../common/error-codes.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 
 /**
- * containerd's words for an unreachable registry. There is no code for that, so the text decides, and only about the name
- * of a reason.
+ * containerd's words for an unreachable registry. There is no code for that, so the text decides, and only about the
+ * name of a reason.
  */
 const UNREACHABLE =
   /dial tcp|connection refused|connection reset|no such host|i\/o timeout|network is unreachable|no route to host|TLS handshake|x509:|unexpected EOF|: EOF$|Client\.Timeout/;

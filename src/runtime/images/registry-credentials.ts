@@ -5,8 +5,8 @@ const DOCKER_HUB: ReadonlySet<string> = new Set(['docker.io', 'index.docker.io',
 
 /**
  * Credentials for `host` from the contents of `.dockerconfigjson` secrets, by the kubelet's rules: an entry with a path
- * holds for the repositories below it, and parts of its host may be `*`. The longest path wins, then the first secret. An
- * unreadable secret counts as empty, as in Kubernetes.
+ * holds for the repositories below it, and parts of its host may be `*`. The longest path wins, then the first secret.
+ * An unreadable secret counts as empty, as in Kubernetes.
  *
  * @param repository path within the registry, such as `team/hello`
  */

@@ -16,8 +16,8 @@ interface Held<Made> {
 }
 
 /**
- * Containers that were made in advance and not started. Until the start or removal of such a container, its worker has none
- * for all callers. After a crash of the agent these containers are leftovers, and removed.
+ * Containers that were made in advance and not started. Until the start or removal of such a container, its worker has
+ * none for all callers. After a crash of the agent these containers are leftovers, and removed.
  */
 export class PrecreatedTasks<Made> {
   readonly #creation: TwoStepCreation<Made>;

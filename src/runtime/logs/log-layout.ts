@@ -117,8 +117,8 @@ export type RotationStep =
   | { readonly kind: 'Drop'; readonly to: number };
 
 /**
- * The next step with a log that ends at `end`. Bytes beyond the limits of the whole log are dropped without a copy. A new
- * part exists before an old one goes.
+ * The next step with a log that ends at `end`. Bytes beyond the limits of the whole log are dropped without a copy. A
+ * new part exists before an old one goes.
  */
 export function nextRotationStep(
   layout: LogLayout,

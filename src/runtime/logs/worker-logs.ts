@@ -186,8 +186,8 @@ export class WorkerLogs {
   }
 
   /**
-   * Whether a container that began before `until` wrote at or after `from` (milliseconds since the epoch). A write that a
-   * full disk refuses sets the file's time as well (`file_update_time` precedes the copy in the kernel).
+   * Whether a container that began before `until` wrote at or after `from` (milliseconds since the epoch). A write that
+   * a full disk refuses sets the file's time as well (`file_update_time` precedes the copy in the kernel).
    */
   async wroteWithin(
     containerId: string,

@@ -44,8 +44,8 @@ export function parseHostPortRange(text: string): HostPortRange {
 }
 
 /**
- * The ports of the node by worker. A worker keeps its ports until its removal, over restarts of itself and of the agent.
- * No other worker is given them, and ports on which another program of the node listens are not given out.
+ * The ports of the node by worker. A worker keeps its ports until its removal, over restarts of itself and of the
+ * agent. No other worker is given them, and ports on which another program of the node listens are not given out.
  */
 export class HostPortAllocator {
   readonly #folder: string;

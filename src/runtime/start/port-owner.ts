@@ -15,8 +15,8 @@ export function isShared({ ip }: WorkerAddress): boolean {
 }
 
 /**
- * Whether this process listens on a port of the node's loopback: in the network of the node another program may have the
- * port. False once the process has ended.
+ * Whether this process listens on a port of the node's loopback: in the network of the node another program may have
+ * the port. False once the process has ended.
  *
  * @param proc folder of `/proc`
  * @throws errors of reading `/proc`: without CAP_SYS_PTRACE the sockets of other users are hidden
