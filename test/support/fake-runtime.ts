@@ -93,11 +93,16 @@ export class FakeRuntime implements ContainerRuntime {
    * with.
    */
   listens: ((containerId: string) => Promise<void>) | undefined;
+  /** The image that a reference stands for, by digest. */
+  imageOf: (reference: string) => string = (reference) => `${reference}@sha256:0`;
+  /** Called when a container goes whose process runs or is frozen, with the signal that the process gets. */
+  onEnd: (containerId: string, signal: 'SIGTERM' | 'SIGKILL') => void = () => undefined;
   /** Called with each effect, in the moment that it happens. */
   onEffect: (operation: FakeOperation, containerId: string) => void = () => undefined;
   readonly #faults = new Map<FakeOperation, FakeFault[]>();
   readonly #listeners = new Set<(event: RuntimeEvent) => void>();
   readonly #now: () => number;
+  readonly #prepared = new Map<string, WorkerInfo>();
   #addresses = 1;
   #nextPid = 0;
 
@@ -160,31 +165,7 @@ export class FakeRuntime implements ContainerRuntime {
       request.onProgress?.('Pulling');
       await unlessAborted(this.pull(containerId), options.signal);
     }
-    await this.#operate('ensure', containerId, options, () => {
-      if (this.pulls) {
-        request.onProgress?.('Pulling');
-      }
-      request.onProgress?.('Creating');
-      const present = this.containers.get(containerId);
-      refuseForeign(present?.identity.uid ?? '', request);
-      if (present?.task.kind === 'Running' || present?.task.kind === 'Paused') {
-        this.#setTask(containerId, { kind: 'Running', pid: present.task.pid });
-        return;
-      }
-      this.containers.set(containerId, {
-        containerId,
-        identity: request.identity,
-        epoch: request.epoch,
-        shapeHash: request.shapeHash,
-        image: `${request.shape.image.reference}@sha256:0`,
-        task: { kind: 'Created' },
-        address: present?.address ?? { ip: this.#freeAddress(), port: request.shape.port },
-        createdAt: new Date(this.#now()),
-      });
-      if (this.made === undefined) {
-        this.#begin(containerId);
-      }
-    });
+    await this.#operate('ensure', containerId, options, () => this.#make(request));
     await this.#startMade(containerId, options.signal);
     await this.#listen(request, options.signal);
     const made = this.containers.get(containerId);
@@ -194,8 +175,58 @@ export class FakeRuntime implements ContainerRuntime {
     return made;
   }
 
+  #make(request: EnsureRequest): void {
+    const { containerId, epoch, onProgress, shapeHash } = request;
+    const present = this.containers.get(containerId);
+    refuseForeign(present?.identity.uid ?? '', request);
+    if (present !== undefined && present.shapeHash === shapeHash && isAlive(present.task)) {
+      if (present.task.kind === 'Paused') {
+        onProgress?.('Resuming');
+      }
+      this.containers.set(containerId, { ...present, epoch, task: { ...present.task, kind: 'Running' } });
+      return;
+    }
+    this.#end(containerId);
+    if (this.#prepared.get(containerId)?.shapeHash !== shapeHash) {
+      if (this.pulls) {
+        onProgress?.('Pulling');
+      }
+      onProgress?.('Creating');
+    }
+    this.#prepared.delete(containerId);
+    this.containers.set(containerId, this.#created(request, present));
+    if (this.made === undefined) {
+      this.#begin(containerId);
+    }
+  }
+
+  #created(request: EnsureRequest, before: WorkerInfo | undefined): WorkerInfo {
+    const { containerId, epoch, identity, shape, shapeHash } = request;
+    return {
+      containerId,
+      identity,
+      epoch,
+      shapeHash,
+      image: this.imageOf(shape.image.reference),
+      task: { kind: 'Created' },
+      address: before?.address ?? { ip: this.#freeAddress(), port: shape.port },
+      createdAt: new Date(this.#now()),
+    };
+  }
+
+  /** The process of a container that goes is ended. */
+  #end(containerId: string): void {
+    const task = this.containers.get(containerId)?.task;
+    if (task !== undefined && isAlive(task)) {
+      this.onEnd(containerId, task.kind === 'Running' ? 'SIGTERM' : 'SIGKILL');
+    }
+  }
+
   async prepare(request: EnsureRequest, options: CallOptions = {}): Promise<void> {
     await this.#operate('prepare', request.containerId, options, () => {
+      if (!this.containers.has(request.containerId)) {
+        this.#prepared.set(request.containerId, this.#created(request, undefined));
+      }
       this.emit({ kind: 'Created', containerId: request.containerId });
     });
   }
@@ -252,7 +283,9 @@ export class FakeRuntime implements ContainerRuntime {
       if (this.undying.has(containerId)) {
         throw new EsbError(`the shim of ${containerId} does not end`, { code: 'TaskStuck', retryable: true });
       }
+      this.#end(containerId);
       this.hung.delete(containerId);
+      this.#prepared.delete(containerId);
       this.containers.delete(containerId);
       this.outputLost.delete(containerId);
       if (options.keepLog === true) {
@@ -296,6 +329,9 @@ export class FakeRuntime implements ContainerRuntime {
   }
 
   async clear(containerId: string): Promise<boolean> {
+    if (this.containers.has(containerId)) {
+      return false;
+    }
     await this.#operate('clear', containerId, {}, () => {
       this.traces = this.traces.filter((trace) => trace.containerId !== containerId);
     });
@@ -308,6 +344,10 @@ export class FakeRuntime implements ContainerRuntime {
   async leave(): Promise<string[]> {
     await Promise.resolve();
     this.traces = [];
+    for (const containerId of this.containers.keys()) {
+      this.#end(containerId);
+    }
+    this.#prepared.clear();
     this.containers.clear();
     return [...(this.obstacles.shift() ?? [])];
   }
@@ -325,7 +365,8 @@ export class FakeRuntime implements ContainerRuntime {
     },
     offsetAt: () => Promise.resolve(0),
     begins: () => Promise.resolve([0]),
-    newest: () => Promise.resolve(undefined),
+    newest: (uid) =>
+      Promise.resolve([...this.containers.values()].findLast(({ identity }) => identity.uid === uid)?.containerId),
     before: () => Promise.resolve(undefined),
   };
 
@@ -375,7 +416,12 @@ export class FakeRuntime implements ContainerRuntime {
     return Promise.resolve();
   }
 
+  /** Leaves what was prepared to the next run. */
   stop(): Promise<void> {
+    for (const [containerId, info] of this.#prepared) {
+      this.containers.set(containerId, info);
+    }
+    this.#prepared.clear();
     return Promise.resolve();
   }
 
@@ -506,6 +552,14 @@ export class FakeRuntime implements ContainerRuntime {
 
 async function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
   const aborted = Promise.withResolvers<never>();
-  signal?.addEventListener('abort', () => aborted.reject(new AbortedError('ensure')), { once: true });
+  const onAbort = (): void => aborted.reject(new AbortedError('ensure'));
+  if (signal?.aborted === true) {
+    onAbort();
+  }
+  signal?.addEventListener('abort', onAbort, { once: true });
   await Promise.race([work, aborted.promise]);
+}
+
+function isAlive(task: TaskState): task is Extract<TaskState, { readonly kind: 'Running' | 'Paused' }> {
+  return task.kind === 'Running' || task.kind === 'Paused';
 }

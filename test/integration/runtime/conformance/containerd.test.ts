@@ -1,5 +1,6 @@
 import { describeConformance } from './conformance-suite.ts';
 import { faultContract } from './fault-contract.ts';
+import { imageContract } from './image-contract.ts';
 import { isolationContract } from './isolation-contract.ts';
 import { lifeContract } from './life-contract.ts';
 import { containerdLab } from './runtime-lab.ts';
@@ -8,6 +9,7 @@ import { departureContract, upkeepContract } from './upkeep-contract.ts';
 describeConformance('the runtime on containerd', containerdLab, {
   life: lifeContract,
   faults: faultContract,
+  images: imageContract,
   isolation: isolationContract,
   upkeep: upkeepContract,
   departure: departureContract,
