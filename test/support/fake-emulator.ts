@@ -61,12 +61,12 @@ export class FakeEmulators {
               }
             },
           };
-          ended.set(call, end);
           const state = this.stateOf(address);
           if (state === 'Gone') {
             resolve({ kind: 'NotSent', message: 'connection refused' });
             return;
           }
+          ended.set(call, end);
           if (state === 'Paused') {
             this.violations.push(`${request.requestId} was sent to ${address.ip}, which is frozen`);
           }
