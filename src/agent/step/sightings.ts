@@ -33,6 +33,11 @@ export function see(draft: Draft, containerId: string, sighting: Sighting): void
     container = { ...container, resync: container.resync ?? resyncAfter(now) };
   }
   const { info } = container.sight;
+  if (container.left !== undefined && hasEnded(container)) {
+    // The call ended with its process. A later failure to look must not bring it back.
+    container = { ...container, left: undefined };
+    draft.emit({ kind: 'Unmark', containerId });
+  }
   if (info?.task.kind === 'Paused' && container.process.pausedAt === undefined) {
     container = withProcess(container, { pausedAt: new Date(wall).toISOString() });
   }

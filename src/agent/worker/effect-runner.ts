@@ -147,7 +147,7 @@ export class EffectRunner {
         this.#mark.begin(effect.containerId, effect.call);
         return;
       case 'Unmark':
-        this.#mark.remove(effect.containerId);
+        this.#unmark(effect.containerId);
         return;
       case 'Hold':
         capacity.hold(effect.containerId, effect.memoryMiB);
@@ -250,9 +250,18 @@ export class EffectRunner {
 
   /** The container is no longer this worker's. */
   #letGo(containerId: string): void {
+    this.#unwatch(containerId);
+    this.#dispatcher.close(containerId);
+  }
+
+  #unmark(containerId: string): void {
+    this.#mark.remove(containerId);
+    this.#unwatch(containerId);
+  }
+
+  #unwatch(containerId: string): void {
     this.#watches.get(containerId)?.abort();
     this.#watches.delete(containerId);
-    this.#dispatcher.close(containerId);
   }
 
   #setAside({ containerId, memoryMiB, message }: Extract<Effect, { kind: 'SetAside' }>, state: WorkerState): void {

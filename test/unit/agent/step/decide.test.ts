@@ -171,6 +171,16 @@ describe('decide', () => {
     );
   }, 60_000);
 
+  it('waits no more for a call that an agent before has left once its process was seen to end', () => {
+    const world = worldOf(desiredFixture(), 'Left')();
+    world.exit(0);
+    world.endLook(true);
+    world.endAction(0, 'FailedAfter');
+    world.settle();
+    expect([...world.tasks.values()]).toEqual(['Running']);
+    expect(world.worker.effects.filter(({ kind }) => kind === 'Unmark')).toHaveLength(1);
+  });
+
   it('removes a worker that is deleted with a call in it once its grace is over, and not before', () => {
     const world = worldOf(desiredFixture({ terminationGraceSeconds: 5 }), 'Running')();
     world.endAction(0, 'None');
