@@ -15,6 +15,8 @@ export interface LeasedCallOptions extends CallOptions {
   readonly lease?: string | undefined;
 }
 
+/** Milliseconds by which containerd's timer of a deadline may fire before ours. */
+const SERVER_AHEAD_MS = 250;
 /** Limit of containerd's own client. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 const DEFAULT_DEADLINE_MS = 10_000;
@@ -58,6 +60,7 @@ export class ContainerdChannel {
       return Promise.reject(containerdError(what, new AbortedError(what, signal.reason), signal));
     }
     const method = this.proto.method(service, name);
+    const deadline = deadlineAfter(options.deadlineMs ?? DEFAULT_DEADLINE_MS);
     const done = Promise.withResolvers<Response>();
     const call = this.#client.makeUnaryRequest(
       method.path,
@@ -65,13 +68,13 @@ export class ContainerdChannel {
       method.responseDeserialize,
       request,
       this.#metadata(options.lease),
-      { deadline: deadlineAfter(options.deadlineMs ?? DEFAULT_DEADLINE_MS) },
+      { deadline },
       (error, response) => {
         signal?.removeEventListener('abort', cancel);
         if (error === null) {
           done.resolve(response as Response);
         } else {
-          done.reject(containerdError(what, error, signal));
+          done.reject(containerdError(what, error, signal, Date.now() >= deadline - SERVER_AHEAD_MS));
         }
       },
     );

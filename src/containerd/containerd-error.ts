@@ -24,9 +24,10 @@ export class ContainerdError extends EsbError {
 
 /**
  * Converts the failure of a gRPC call. `what` names the call; `signal` is the call's own: a cancellation is the
- * caller's only when the signal has fired, since a broken connection cancels as well.
+ * caller's only when the signal has fired, since a broken connection cancels as well, and so does the server, whose own
+ * timer of the deadline may fire first. `isLate` says that the deadline of the call is over, or nearly.
  */
-export function containerdError(what: string, error: unknown, signal?: AbortSignal): EsbError {
+export function containerdError(what: string, error: unknown, signal?: AbortSignal, isLate = false): EsbError {
   if (error instanceof EsbError) {
     return error;
   }
@@ -36,7 +37,8 @@ export function containerdError(what: string, error: unknown, signal?: AbortSign
   if (!isServiceError(error)) {
     return new ContainerdError(`${what}: ${messageOf(error)}`, 'ContainerdFailed', error);
   }
-  return new ContainerdError(`${what}: ${error.details || error.message}`, codeOf(error), error);
+  const code = isLate && error.code === status.CANCELLED ? 'DeadlineExceeded' : codeOf(error);
+  return new ContainerdError(`${what}: ${error.details || error.message}`, code, error);
 }
 
 const CODES: ReadonlyMap<status, ContainerdErrorCode> = new Map([

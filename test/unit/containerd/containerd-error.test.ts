@@ -40,6 +40,8 @@ describe('containerdError', () => {
     const late = new AbortController();
     late.abort(new DeadlineError('y', 5));
     expect(containerdError('x', cancelled, late.signal).code).toBe('DeadlineExceeded');
+    // The server's timer of the deadline fires a moment before the client's.
+    expect(containerdError('x', cancelled, undefined, true).code).toBe('DeadlineExceeded');
     expect(containerdError('x', new Error('odd')).code).toBe('ContainerdFailed');
   });
 });
