@@ -39,7 +39,8 @@ describe('tags', () => {
   it('of a test that is skipped count for nothing', () => {
     // Built from parts: this file is read for tags as well.
     const text = [
-      "it.skip('one', { ",
+      'it.',
+      "skip('one', { ",
       "tags: ['P1'] }, run); it.each([1])('two %i', { ",
       "tags: ['P2', 'G1'], timeout: 1 }",
     ];
