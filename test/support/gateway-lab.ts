@@ -4,7 +4,7 @@ import type { LambdaNode } from '../../src/api/lambda-node.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import { systemClock } from '../../src/common/clock.ts';
 import { silentLogger } from '../../src/common/logger.ts';
-import type { ClientCertificate } from '../../src/gateway/agents/agent-session.ts';
+import type { CertifiedKey } from '../../src/common/x509.ts';
 import { Gateway, type GatewayOptions } from '../../src/gateway/gateway.ts';
 import { createCertificateAuthority } from './certificate-authority.ts';
 import { type FakeAgent, startFakeAgent } from './fake-agent.ts';
@@ -60,7 +60,7 @@ export interface AddWorkerOptions {
 export async function gatewayLab(options: GatewayLabOptions = {}): Promise<GatewayLab> {
   const authority = await createCertificateAuthority();
   const { certificate, key } = await authority.issueGateway(['default']);
-  const identity: ClientCertificate = { certificate, privateKey: key };
+  const identity: CertifiedKey = { certificate, privateKey: key };
   const agents = await Promise.all(
     (options.nodes ?? ['node-1']).map((nodeName) =>
       startFakeAgent({ nodeName, clientAuthority: authority.certificate }),

@@ -4,11 +4,11 @@ import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
 import { type HostPort, parseHostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
-import { certificatesIn } from '../../common/x509.ts';
+import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
 import type { CacheEvent } from '../../kube/api/types.ts';
 import type { WatchEvent } from '../../protocol/generated/agent.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
-import { AgentSession, type ClientCertificate } from './agent-session.ts';
+import { AgentSession } from './agent-session.ts';
 import type { FleetView } from './fleet-view.ts';
 
 /** Certificates of one agent: the present one and its successor. */
@@ -21,7 +21,7 @@ export interface AgentConnectionsOptions {
   readonly protocol: AgentProtocol;
   readonly view: FleetView;
   /** The certificate to show to agents; undefined while there is none. */
-  readonly identity: () => ClientCertificate | undefined;
+  readonly identity: () => CertifiedKey | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Numbers from 0 to 1, which spread the attempts to connect. */

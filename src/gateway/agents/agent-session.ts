@@ -3,7 +3,7 @@ import { connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Clock, Timer } from '../../common/clock.ts';
 import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
-import { certificatesIn } from '../../common/x509.ts';
+import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
 import type { InvokeRequest, WatchEvent } from '../../protocol/generated/agent.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { type AgentAnswer, AgentCall, SharedCallStream, sendAlone } from './agent-call.ts';
@@ -33,17 +33,12 @@ const SESSION_MEMORY_MB = 1_024;
 /** Largest payload, in bytes, of a call on the shared stream: a larger one would hold up the calls behind it. */
 const SHARED_PAYLOAD_BYTES = 32 * 1024;
 
-/** Key and certificate (PEM) with which a gateway authenticates to agents. */
-export interface ClientCertificate {
-  readonly certificate: string;
-  readonly privateKey: string;
-}
-
 export interface AgentSessionOptions {
   readonly endpoint: HostPort;
   /** PEM of the certificates in the LambdaNode: no others are trusted. */
   readonly trusted: string;
-  readonly identity: ClientCertificate;
+  /** Key and certificate with which a gateway authenticates to agents. */
+  readonly identity: CertifiedKey;
   readonly protocol: AgentProtocol;
   readonly clock: Clock;
   /** Called with each event of the Watch, the snapshot first, until the session is retired. */
