@@ -53,10 +53,12 @@ describe('an image', () => {
       waitUntilFunctionUpdatedV2({ client, maxWaitTime: 120, minDelay: 1, maxDelay: 1 }, { FunctionName: 'rolled' });
     const upToDate = ['wait', 'lambdaworker/rolled', '--for=condition=UpToDate'];
     await esb.patch('rolled', { image: `${esb.registry}/nothing:1` });
+    await esb.described('rolled');
     await expect(updated()).rejects.toThrow('ImageNotFound');
     expect((await esb.kubectl([...upToDate, '--timeout=1s'], { mayFail: true })).code).not.toBe(0);
     expect((await esb.invoke('rolled')).payload).toMatchObject({ counter: 1 });
     await esb.patch('rolled', { image: esb.image('python-counter'), timeoutSeconds: 5 });
+    await esb.described('rolled');
     await updated();
     await esb.kubectl([...upToDate, '--timeout=60s']);
     expect((await esb.invoke('rolled')).payload).toMatchObject({ counter: 1 });

@@ -114,6 +114,9 @@ export interface LabOptions {
 
 const LABS = tmpdir();
 
+/** Where runc keeps the states of containers of the namespace `esb`, whichever containerd started them. */
+const RUNC_STATES = '/run/containerd/runc/esb';
+
 /** Name of a lab's control group and network namespace. The run of the tests is in the name: the run looks for leftovers. */
 export function labName(kind: string): string {
   return ['esb', kind, process.env.ESB_TEST_RUN, randomBytes(4).toString('hex')].filter(Boolean).join('-');
@@ -301,6 +304,10 @@ async function clean(folder: string, name: string): Promise<void> {
     killQuietly(pid);
   }
   await waitFor('the shims to end', async () => (await shimsOf(join(folder, 'c.sock'))).length === 0);
+  const bundles = await readdir(join(folder, 'state/io.containerd.runtime.v2.task/esb')).catch(() => []);
+  for (const id of bundles) {
+    await rm(join(RUNC_STATES, id), { recursive: true, force: true });
+  }
   const mounts = (await readFile('/proc/self/mounts', 'utf8'))
     .split('\n')
     .map((line) => line.split(' ')[1] ?? '')

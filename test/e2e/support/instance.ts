@@ -1,6 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InvokeCommand, type InvokeCommandInput, LambdaClient } from '@aws-sdk/client-lambda';
+import {
+  GetFunctionConfigurationCommand,
+  InvokeCommand,
+  type InvokeCommandInput,
+  LambdaClient,
+} from '@aws-sdk/client-lambda';
 import { afterAll, inject, onTestFinished } from 'vitest';
 import type { SampleImageName } from '../../../local/image/sample-image.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
@@ -193,6 +198,16 @@ export class Instance {
       return answer.status === 204;
     });
     return worker;
+  }
+
+  /** Waits until the gateway describes the newest generation of a worker, which has its function to itself. */
+  async described(name: string): Promise<void> {
+    const { metadata } = await this.worker(name);
+    const client = this.lambda();
+    await waitFor(`the gateway to describe generation ${metadata.generation} of ${name}`, async () => {
+      const { RevisionId } = await client.send(new GetFunctionConfigurationCommand({ FunctionName: name }));
+      return RevisionId === `${metadata.uid}-${metadata.generation}`;
+    });
   }
 
   /** RUNNING, PAUSED, … as `ctr` and the kernel tell it together; undefined when there is no such task. */
