@@ -220,7 +220,7 @@ export class Invariants implements ProcessWatcher, CallWatcher {
         return;
       case 'TimedOut':
       case 'Unknown':
-        if (!sent && !(result.kind === 'Unknown' && this.#unsent.has(requestId))) {
+        if (!sent) {
           this.violation(`${requestId} is ${result.kind} to the agent, and was never sent`);
         }
         return;

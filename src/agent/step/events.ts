@@ -67,8 +67,8 @@ export type WorkerEvent =
   | { readonly kind: 'Ticked' }
   /** The agent takes no more calls. */
   | { readonly kind: 'Refusing' }
-  /** The agent ends. The stamp is of the call that is in the worker. */
-  | { readonly kind: 'Stopped'; readonly stamp: string };
+  /** The agent ends. The stamp is of the call that is in the worker. `unsent`: not a byte of that call was sent. */
+  | { readonly kind: 'Stopped'; readonly stamp: string; readonly unsent: boolean };
 
 /** A call as it comes. */
 export type Arrival = Omit<Call, 'start' | 'attempts'>;

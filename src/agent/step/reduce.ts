@@ -104,7 +104,7 @@ function take(draft: Draft, event: WorkerEvent): void {
       draft.show();
       return;
     case 'Stopped':
-      stopped(draft, event.stamp);
+      stopped(draft, event.stamp, event.unsent);
       return;
     default:
       unreachable(event);
@@ -338,10 +338,13 @@ function retried(draft: Draft): void {
 }
 
 /** The agent ends, and touches no worker: what goes on in it is for the next run of the agent. */
-function stopped(draft: Draft, stamp: string): void {
+function stopped(draft: Draft, stamp: string, unsent: boolean): void {
   const { place } = draft.state;
   draft.set({ life: 'Stopping' });
-  if (place.kind !== 'Free' && place.kind !== 'Left') {
+  if (place.kind === 'Sent' && unsent) {
+    draft.refuse(place.call, ['Unavailable', 'the agent is stopping']);
+    draft.set({ place: { ...place, kind: 'Left' } });
+  } else if (place.kind !== 'Free' && place.kind !== 'Left') {
     draft.answer(place.call.id, {
       kind: 'Unknown',
       reason: 'AgentStopped',

@@ -48,6 +48,8 @@ export interface CallOrder {
 export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #links = new Map<string, WorkerLink>();
+  /** Calls of which not a byte was sent yet, by container, with why none is to be sent any more. */
+  readonly #unsent = new Map<string, { withheld: string | undefined }>();
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -59,6 +61,7 @@ export class Dispatcher {
       return await this.#call(order);
     } catch (error) {
       const { requestId } = order.invocation;
+      this.#unsent.delete(order.container.make.id);
       this.#options.logger.error({ err: error, requestId }, 'serving a call failed');
       return {
         kind: 'Unknown',
@@ -73,11 +76,22 @@ export class Dispatcher {
 
   /** Ends the call in a container, if there is one. */
   abort(containerId: string, message: string): void {
+    this.#withhold(containerId, message);
     this.#links.get(containerId)?.abort(message);
+  }
+
+  /** Ends the call for a container if not a byte of it was sent. Returns whether that is so. */
+  withdraw(containerId: string, message: string): boolean {
+    if (!this.#unsent.has(containerId)) {
+      return false;
+    }
+    this.abort(containerId, message);
+    return true;
   }
 
   /** Closes the connection to a container, and ends the call in it. */
   close(containerId: string): void {
+    this.#withhold(containerId, 'the connection was closed');
     this.#links.get(containerId)?.close();
     this.#links.delete(containerId);
   }
@@ -100,13 +114,25 @@ export class Dispatcher {
     this.#links.clear();
   }
 
+  #withhold(containerId: string, message: string): void {
+    const unsent = this.#unsent.get(containerId);
+    if (unsent !== undefined) {
+      unsent.withheld ??= message;
+    }
+  }
+
   async #call(order: CallOrder): Promise<CallOutcome> {
     const { clock, mark, stamp } = this.#options;
     const { container, invocation } = order;
     const { id, timeoutSeconds } = container.make;
     const { load, warm } = container.process;
     const boundMs = callBoundMs(timeoutSeconds, load === 'Loaded');
+    const unsent: { withheld: string | undefined } = { withheld: undefined };
+    this.#unsent.set(id, unsent);
     const logOffset = invocation.tailLog ? await this.#logOffset(id) : 0;
+    if (unsent.withheld !== undefined) {
+      return await this.#notSent(order, { kind: 'NotSent', message: unsent.withheld });
+    }
     const run = invocation.trace?.running();
     let status = 0;
     let sentAt = clock.monotonic();
@@ -118,6 +144,7 @@ export class Dispatcher {
       traceId: run?.traceId ?? invocation.traceId,
       timeoutMs: boundMs,
       onSending: () => {
+        this.#unsent.delete(id);
         sentAt = clock.monotonic();
         if (order.marked) {
           this.#mark(id, { requestId: invocation.requestId, until: clock.now() + boundMs });
@@ -136,6 +163,7 @@ export class Dispatcher {
     const answeredAt = clock.monotonic();
     run?.end(answer.kind === 'Answered' ? undefined : answer.kind);
     if (answer.kind === 'NotSent') {
+      this.#unsent.set(id, unsent);
       return await this.#notSent(order, answer);
     }
     const isOk = answer.kind === 'Answered' && status >= 200 && status < 300;
@@ -165,6 +193,7 @@ export class Dispatcher {
       await sleep(this.#options.clock, 10 * attempt);
       this.close(container.make.id);
     }
+    this.#unsent.delete(container.make.id);
     return { kind: 'NotSent', message, own, gone: invocation.signal?.aborted === true };
   }
 

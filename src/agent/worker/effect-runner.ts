@@ -84,6 +84,11 @@ export class EffectRunner {
     }
   }
 
+  /** Ends the call for a container if not a byte of it was sent. Returns whether that is so. */
+  withdraw(containerId: string): boolean {
+    return this.#dispatcher.withdraw(containerId, 'the agent is stopping');
+  }
+
   /** Ends what is under way, and waits for the end of it. */
   async stop(): Promise<void> {
     for (const watch of this.#watches.values()) {

@@ -203,7 +203,9 @@ export class Worker {
   /** Ends the actor and touches no worker: what goes on in it is for the next run of the agent. */
   async stop(): Promise<void> {
     this.#effects.publisher.reject(new EsbError('the agent is stopping', { code: 'Unavailable' }));
-    this.step({ kind: 'Stopped', stamp: this.#effects.stamp() });
+    const { place } = this.#state;
+    const unsent = place.kind === 'Sent' && this.#effects.withdraw(place.containerId);
+    this.step({ kind: 'Stopped', stamp: this.#effects.stamp(), unsent });
     this.#timer.cancel();
     await this.#effects.stop();
   }

@@ -247,4 +247,23 @@ describe('an agent that stops', () => {
     const next = await lab.restart();
     expect(next.runtime.count('destroy'), 'the next run lets the worker end it').toBe(0);
   });
+
+  it.each([
+    ['waits to be sent again', false],
+    ['waits for what its log holds before it', true],
+  ])('refuses a call that %s, and never sends it', async (_, tailLog) => {
+    const lab = await FleetLab.with(desiredFixture());
+    const { promise: logs, resolve } = Promise.withResolvers<number>();
+    lab.runtime.logOffset = () => logs;
+    lab.emulators.stateOf = () => (tailLog ? 'Running' : 'Gone');
+    const call = lab.invoke({ tailLog });
+    await settle();
+    const stopped = lab.fleet.stop(0);
+    expect(await call).toMatchObject({ kind: 'Refused', reason: 'Unavailable' });
+    resolve(0);
+    lab.emulators.stateOf = () => 'Running';
+    await lab.clock.advance(1_000);
+    await stopped;
+    expect(lab.emulators.sent).toEqual([]);
+  });
 });

@@ -211,7 +211,7 @@ describe('decide', () => {
       fc.property(worlds, sequences, sequences, (make, before, after) => {
         const world = play(make, before);
         world.worker.step({ kind: 'Refusing' });
-        world.worker.step({ kind: 'Stopped', stamp: '' });
+        world.worker.step({ kind: 'Stopped', stamp: '', unsent: false });
         const begun = world.worker.effects.length;
         for (const step of after) {
           step(world);

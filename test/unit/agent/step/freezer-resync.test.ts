@@ -137,7 +137,7 @@ describe('FreezerResync', () => {
 
   it('ends with its worker', () => {
     thawed();
-    worker.step({ kind: 'Stopped', stamp: '' });
+    worker.step({ kind: 'Stopped', stamp: '', unsent: false });
     worker.advance(60_000);
     expect(asked('Settle')).toBe(0);
     expect(worker.wakeAt).toBe(Number.POSITIVE_INFINITY);
