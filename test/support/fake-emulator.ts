@@ -86,6 +86,13 @@ export class FakeEmulators {
     this.left.push(...this.calls.splice(0));
   }
 
+  /** The process at that address has ended, and with it the calls that an agent has left in it. */
+  ended({ ip }: WorkerAddress): void {
+    for (const call of this.left.filter(({ address }) => address.ip === ip)) {
+      this.left.splice(this.left.indexOf(call), 1);
+    }
+  }
+
   /** Answers every call that is in a worker now. */
   answerAll(): void {
     for (const call of [...this.calls]) {

@@ -81,6 +81,14 @@ export class FleetLab {
         rmSync(this.folder, { recursive: true, force: true });
       }
     });
+    if (after === undefined) {
+      this.runtime.subscribe(({ containerId, kind }) => {
+        const address = this.runtime.containers.get(containerId)?.address;
+        if (kind === 'Exited' && address !== undefined) {
+          this.emulators.ended(address);
+        }
+      });
+    }
     this.emulators.stateOf = ({ ip }) => {
       const found = [...this.runtime.containers.values()].find(({ address }) => address?.ip === ip);
       const kind = found?.task.kind;
