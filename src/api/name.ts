@@ -6,11 +6,7 @@ export const API_VERSION = 'v1alpha1';
 export const SYSTEM_NAMESPACE = 'esb-system';
 
 /** Field managers, by role. One for all agents, so that the fields of a worker's last node go with it. */
-export const fieldManagers = {
-  controller: 'esb-controller',
-  agent: 'esb-agent',
-  gateway: 'esb-gateway',
-} as const;
+export const fieldManagers = { controller: 'esb-controller', agent: 'esb-agent', gateway: 'esb-gateway' } as const;
 
 /** The Lease that controllers compete for. */
 export const CONTROLLER_LEASE = 'esb-controller';

@@ -15,11 +15,7 @@ export interface DefinitionView {
 /** Whether the installed definitions fit; a form of Health. */
 export type SchemaFit =
   | { readonly ok: true }
-  | {
-      readonly ok: false;
-      readonly reason: 'DefinitionMissing' | 'DefinitionTooOld';
-      readonly message: string;
-    };
+  | { readonly ok: false; readonly reason: 'DefinitionMissing' | 'DefinitionTooOld'; readonly message: string };
 
 /**
  * Whether one of our definitions is installed in the revision that this program needs. A newer one fits: changes are

@@ -65,17 +65,9 @@ export const ERROR_CODES = {
     meaning: 'the registry has no such image, or the image is not on the node and the policy is `Never`',
     retryable: true,
   },
-  ImagePullFailed: {
-    meaning: 'the registry refuses the credentials, wants some, or failed',
-    retryable: true,
-  },
-  ImageInvalid: {
-    meaning: 'the text is no reference, or the image no container image or not made for this processor',
-  },
-  RegistryUnreachable: {
-    meaning: 'the registry does not answer; the message says how',
-    retryable: true,
-  },
+  ImagePullFailed: { meaning: 'the registry refuses the credentials, wants some, or failed', retryable: true },
+  ImageInvalid: { meaning: 'the text is no reference, or the image no container image or not made for this processor' },
+  RegistryUnreachable: { meaning: 'the registry does not answer; the message says how', retryable: true },
   PullSecretForbidden: {
     meaning: 'the agent may not read a Secret of `spec.imagePullSecrets`; the message has the commands that allow it',
     retryable: true,
@@ -83,20 +75,13 @@ export const ERROR_CODES = {
   PullSecretUnreadable: { meaning: 'the API server cannot be asked for the Secret', retryable: true },
   ImageFileSystemUnknown: { meaning: 'the file system of images on the node cannot be measured' },
   // Containers.
-  CreateFailed: {
-    meaning: 'the container could not be made; the message has the words of containerd or runc',
-  },
-  StartFailed: {
-    meaning: 'the container could not be started; the message has the words of containerd or runc',
-  },
+  CreateFailed: { meaning: 'the container could not be made; the message has the words of containerd or runc' },
+  StartFailed: { meaning: 'the container could not be started; the message has the words of containerd or runc' },
   ExitedAtOnce: {
     meaning: 'the process of the worker ended before its port was open; the message has its last output',
     retryable: true,
   },
-  NotListening: {
-    meaning: 'nothing listens on `spec.port`: is it the port of the emulator?',
-    retryable: true,
-  },
+  NotListening: { meaning: 'nothing listens on `spec.port`: is it the port of the emulator?', retryable: true },
   WarmUpFailed: {
     meaning:
       'the call of `spec.warmUp` failed, was lost or not answered in time; the message has the error. The call is made again, and calls are let in meanwhile',
@@ -106,27 +91,18 @@ export const ERROR_CODES = {
   MemoryTooSmall: {
     meaning: 'the memory limit is too small for the container to start at all: raise `spec.resources.limits.memory`',
   },
-  SecretMissing: {
-    meaning: 'a variable wants a Secret or key that does not exist',
-    retryable: true,
-  },
+  SecretMissing: { meaning: 'a variable wants a Secret or key that does not exist', retryable: true },
   SecretForbidden: {
     meaning: 'the agent may not read the Secret of a variable; the message has the commands that allow it',
     retryable: true,
   },
-  SecretUnreadable: {
-    meaning: 'the API server cannot be asked for the Secret of a variable',
-    retryable: true,
-  },
+  SecretUnreadable: { meaning: 'the API server cannot be asked for the Secret of a variable', retryable: true },
   PolicyRefused: {
     meaning:
       'the worker breaks the policy of workers, which its namespace is not [let](../how-to/privileged-workers.md) do',
     retryable: true,
   },
-  UserIdsExhausted: {
-    meaning: 'no user ids are left in the range of `--user-namespaces`',
-    retryable: true,
-  },
+  UserIdsExhausted: { meaning: 'no user ids are left in the range of `--user-namespaces`', retryable: true },
   UserNamespacesUnsupported: { meaning: 'the kernel or containerd has no users of their own for workers' },
   CgroupUnusable: { meaning: 'the control group of `--cgroup-parent` cannot be used; the message says why' },
   TaskUnanswering: {
@@ -139,11 +115,7 @@ export const ERROR_CODES = {
   },
   UnmountFailed: { meaning: 'a mount that a worker left cannot be removed', retryable: true },
   // The runtime of the node.
-  RuntimeUnavailable: {
-    meaning: 'containerd or Docker does not answer',
-    retryable: true,
-    grpc: 'UNAVAILABLE',
-  },
+  RuntimeUnavailable: { meaning: 'containerd or Docker does not answer', retryable: true, grpc: 'UNAVAILABLE' },
   RuntimeTooOld: { meaning: 'containerd or Docker is older than ESB needs' },
   SnapshotterMissing: { meaning: 'containerd has no overlayfs' },
   ContainerdFailed: { meaning: 'containerd failed; the message has its words' },

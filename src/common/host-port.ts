@@ -15,9 +15,7 @@ export function parseHostPort(text: string): HostPort {
   const match = /^(?:\[(?<ipv6>[0-9a-fA-F:.]+)\]|(?<host>[^[\]:]*)):(?<port>\d{1,5})$/.exec(text);
   const port = Number(match?.groups?.port);
   if (match === null || port > 65_535) {
-    throw new EsbError(`'${text}' is not HOST:PORT (for example 127.0.0.1:9443)`, {
-      code: 'InvalidArgument',
-    });
+    throw new EsbError(`'${text}' is not HOST:PORT (for example 127.0.0.1:9443)`, { code: 'InvalidArgument' });
   }
   return { host: match.groups?.ipv6 ?? match.groups?.host ?? '', port };
 }

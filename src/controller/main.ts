@@ -109,11 +109,7 @@ function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient
     client,
     lambdaWorkers,
     {},
-    {
-      logger,
-      indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex },
-      transform: transformWorker,
-    },
+    { logger, indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex }, transform: transformWorker },
   );
   const lambdaNodeInformer = createInformer(
     client,
@@ -132,11 +128,7 @@ function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient
     hold.image === undefined
       ? undefined
       : {
-          settings: {
-            image: hold.image,
-            pullPolicy: hold.pullPolicy,
-            priorityClassName: hold.priorityClass,
-          },
+          settings: { image: hold.image, pullPolicy: hold.pullPolicy, priorityClassName: hold.priorityClass },
           pods: createInformer<Pod>(
             client,
             pods,
@@ -163,11 +155,7 @@ class Observation {
   readonly reconcilerMetrics: ReconcilerMetrics;
   /** Liveness of the nodes in the present term; undefined for a controller that does not lead. */
   liveness: NodeLiveness | undefined;
-  health: Health = {
-    ok: false,
-    reason: 'Starting',
-    message: 'the resource definitions were not read yet',
-  };
+  health: Health = { ok: false, reason: 'Starting', message: 'the resource definitions were not read yet' };
 
   constructor({ lambdaNodes: nodes, workers }: Informers) {
     this.metrics = registerControllerMetrics(this.#registry, {

@@ -18,11 +18,7 @@ export const REASONS = {
     started: 'no',
     meaning: 'no such worker is on this node, or the worker is being removed',
   },
-  REASON_FENCED: {
-    name: 'Fenced',
-    started: 'no',
-    meaning: 'the epoch of the caller is not that of the assignment',
-  },
+  REASON_FENCED: { name: 'Fenced', started: 'no', meaning: 'the epoch of the caller is not that of the assignment' },
   REASON_PAUSED_BY_OWNER: {
     name: 'PausedByOwner',
     started: 'no',
@@ -36,16 +32,8 @@ export const REASONS = {
     meaning: 'the next start of the worker is put off after repeated failures',
   },
   REASON_NODE_FULL: { name: 'NodeFull', started: 'no', meaning: 'the node has no room' },
-  REASON_UNAVAILABLE: {
-    name: 'Unavailable',
-    started: 'no',
-    meaning: 'the agent is stopping, or not ready yet',
-  },
-  REASON_CALLER_GONE: {
-    name: 'CallerGone',
-    started: 'no',
-    meaning: 'the caller hung up while the call waited',
-  },
+  REASON_UNAVAILABLE: { name: 'Unavailable', started: 'no', meaning: 'the agent is stopping, or not ready yet' },
+  REASON_CALLER_GONE: { name: 'CallerGone', started: 'no', meaning: 'the caller hung up while the call waited' },
   REASON_INVALID_ARGUMENT: { name: 'InvalidArgument', started: 'no', meaning: 'the call names no worker' },
   REASON_WORKER_EXITED: {
     name: 'WorkerExited',
@@ -57,16 +45,8 @@ export const REASONS = {
     started: 'maybe',
     meaning: 'the connection to the worker, or to the agent, was lost',
   },
-  REASON_AGENT_STOPPED: {
-    name: 'AgentStopped',
-    started: 'maybe',
-    meaning: 'the agent ended before the answer came',
-  },
-  REASON_RESTARTED: {
-    name: 'Restarted',
-    started: 'maybe',
-    meaning: 'the worker was restarted under the call',
-  },
+  REASON_AGENT_STOPPED: { name: 'AgentStopped', started: 'maybe', meaning: 'the agent ended before the answer came' },
+  REASON_RESTARTED: { name: 'Restarted', started: 'maybe', meaning: 'the worker was restarted under the call' },
   REASON_RESPONSE_TOO_SLOW: {
     name: 'ResponseTooSlow',
     started: 'maybe',

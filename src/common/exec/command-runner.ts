@@ -67,11 +67,7 @@ export function runProgram(request: CommandRequest, onStarted?: (pid: number) =>
 export function inNetworkNamespace(runner: CommandRunner, path: string): CommandRunner {
   return {
     run: (request) =>
-      runner.run({
-        ...request,
-        program: 'nsenter',
-        args: [`--net=${path}`, '--', request.program, ...request.args],
-      }),
+      runner.run({ ...request, program: 'nsenter', args: [`--net=${path}`, '--', request.program, ...request.args] }),
   };
 }
 

@@ -16,12 +16,7 @@ export type SpawnerOrder =
 export type SpawnerAnswer =
   | { readonly kind: 'Started'; readonly id: number; readonly pid: number }
   | { readonly kind: 'Ended'; readonly id: number; readonly result: CommandResult }
-  | {
-      readonly kind: 'Failed';
-      readonly id: number;
-      readonly message: string;
-      readonly errno: string | undefined;
-    };
+  | { readonly kind: 'Failed'; readonly id: number; readonly message: string; readonly errno: string | undefined };
 
 export interface SpawnerOptions {
   readonly logger: Logger;

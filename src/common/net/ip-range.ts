@@ -35,9 +35,7 @@ export function parseIpRange(cidr: string): IpRange {
     more.length > 0 ||
     address.includes('%')
   ) {
-    throw new EsbError(`'${cidr}' is not a range of addresses such as 10.234.0.0/16`, {
-      code: 'InvalidArgument',
-    });
+    throw new EsbError(`'${cidr}' is not a range of addresses such as 10.234.0.0/16`, { code: 'InvalidArgument' });
   }
   return rangeOf(family, addressToNumber(address), prefixLength);
 }

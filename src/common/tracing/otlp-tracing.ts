@@ -52,11 +52,7 @@ export function createOtlpTracing(options: OtlpTracingOptions): Tracing {
     begin(name, { attributes: first, kind, parent, startedAt }) {
       const span = tracer.startSpan(
         name,
-        {
-          kind: kinds[kind],
-          ...(first === undefined ? {} : { attributes: first }),
-          startTime: startedAt ?? now(),
-        },
+        { kind: kinds[kind], ...(first === undefined ? {} : { attributes: first }), startTime: startedAt ?? now() },
         parent === undefined
           ? ROOT_CONTEXT
           : trace.setSpanContext(ROOT_CONTEXT, {

@@ -86,11 +86,7 @@ export class CaController {
     }
   }
 
-  #metadata(): {
-    readonly name: string;
-    readonly namespace: string;
-    readonly labels: Record<string, string>;
-  } {
+  #metadata(): { readonly name: string; readonly namespace: string; readonly labels: Record<string, string> } {
     return {
       name: CLIENT_CA_NAME,
       namespace: this.#options.systemNamespace,

@@ -34,11 +34,7 @@ export class HoldController implements NodeClosures {
   constructor(options: HoldControllerOptions) {
     this.#options = options;
     const { source, logger, clock, metrics } = options;
-    this.#reconciler = new HoldReconciler({
-      ...options,
-      pods: source.pods.cache,
-      settings: source.settings,
-    });
+    this.#reconciler = new HoldReconciler({ ...options, pods: source.pods.cache, settings: source.settings });
     this.#queue = createReconciler({
       name: 'holds',
       workers: CONCURRENCY,

@@ -45,10 +45,7 @@ export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: str
       name: holdPodName(name),
       namespace,
       labels: holdLabels,
-      annotations: {
-        'cluster-autoscaler.kubernetes.io/safe-to-evict': 'false',
-        [IMAGE_ANNOTATION]: settings.image,
-      },
+      annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict': 'false', [IMAGE_ANNOTATION]: settings.image },
       finalizers: [HOLD_FINALIZER],
       // `kubectl drain` refuses Pods without an owner that would create them again.
       ownerReferences: [

@@ -146,10 +146,7 @@ export class NodeSnapshot {
         taints: view.taints.length === 0 ? 'free' : taintVerdict(view.taints, tolerations),
         capacity: view.capacity,
         used: trustNodes
-          ? {
-              memoryMiB: Math.max(used.memoryMiB, said.memoryMiB),
-              workers: Math.max(used.workers, said.workers),
-            }
+          ? { memoryMiB: Math.max(used.memoryMiB, said.memoryMiB), workers: Math.max(used.workers, said.workers) }
           : used,
         assigned: load.assigned,
         sameFunction: load.sameFunction(functionKey),

@@ -44,11 +44,7 @@ export type WorkerDecision =
   | { readonly kind: 'wait'; readonly forMs: number }
   /** Written before any assignment: no worker with an assignment can go without its node's clean-up. */
   | { readonly kind: 'addFinalizer' }
-  | {
-      readonly kind: 'removeFinalizer';
-      readonly because: string;
-      readonly isNodeGone: boolean;
-    }
+  | { readonly kind: 'removeFinalizer'; readonly because: string; readonly isNodeGone: boolean }
   | {
       readonly kind: 'write';
       readonly cause: WriteCause;
@@ -153,10 +149,7 @@ function assign(
       scheduled: assignedTo(worker, assignment.nodeName),
       ...(ready === undefined
         ? {}
-        : {
-            ready: draftCondition(worker, workerConditions.ready, 'Unknown', 'Reassigned', ready),
-            phase: 'Unknown',
-          }),
+        : { ready: draftCondition(worker, workerConditions.ready, 'Unknown', 'Reassigned', ready), phase: 'Unknown' }),
     },
     note,
     ...(goneNode === undefined ? {} : { goneNode }),
@@ -197,12 +190,7 @@ function tellLoss(
   if (isTold && says(worker, scheduled)) {
     return nothing;
   }
-  return {
-    kind: 'write',
-    cause: 'lost',
-    status: { assignment, scheduled, ready, phase: 'Unknown' },
-    note: message,
-  };
+  return { kind: 'write', cause: 'lost', status: { assignment, scheduled, ready, phase: 'Unknown' }, note: message };
 }
 
 /** The node that a write rests on being gone, if any. */

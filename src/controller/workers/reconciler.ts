@@ -48,11 +48,7 @@ const REWORD_MAX_MS = 300_000;
 /** Milliseconds until the cache should have caught up after a conflict; its event usually comes first. */
 const CONFLICT_REQUEUE_MS = 500;
 
-type EventKind = {
-  readonly type: 'Normal' | 'Warning';
-  readonly reason: EventReason;
-  readonly action: string;
-};
+type EventKind = { readonly type: 'Normal' | 'Warning'; readonly reason: EventReason; readonly action: string };
 
 const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
   assigned: { type: 'Normal', reason: 'Assigned', action: 'Assign' },

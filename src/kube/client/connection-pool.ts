@@ -61,12 +61,7 @@ function open(connection: KubeConnection, renewAt: number): Current {
     // leaves a dead connection behind for the next one.
     allowH2: false,
     pipelining: 1,
-    connect: {
-      ...connection.tls,
-      timeout: CONNECT_TIMEOUT_MS,
-      keepAlive: true,
-      keepAliveInitialDelay: 15_000,
-    },
+    connect: { ...connection.tls, timeout: CONNECT_TIMEOUT_MS, keepAlive: true, keepAliveInitialDelay: 15_000 },
     keepAliveTimeout: KEEP_ALIVE_MS,
     keepAliveMaxTimeout: KEEP_ALIVE_MS,
     // Every caller has a deadline of its own.

@@ -9,9 +9,7 @@ interface ConditionLike {
 }
 
 /** A status with the fields that this module reads. */
-type StatusFields = Readonly<Record<string, unknown>> & {
-  readonly conditions?: readonly ConditionLike[];
-};
+type StatusFields = Readonly<Record<string, unknown>> & { readonly conditions?: readonly ConditionLike[] };
 
 /** The fields of a status that belong to one writer. */
 export interface StatusOwnership {
@@ -99,9 +97,7 @@ function checkOwned(status: StatusFields, owned: StatusOwnership): void {
     ...(status.conditions ?? []).map(({ type }) => type).filter((type) => !owned.conditions.includes(type)),
   ];
   if (foreign.length > 0) {
-    throw new EsbError(`${owned.fieldManager} does not own ${foreign.join(', ')} of the status`, {
-      code: 'Internal',
-    });
+    throw new EsbError(`${owned.fieldManager} does not own ${foreign.join(', ')} of the status`, { code: 'Internal' });
   }
 }
 
@@ -131,10 +127,7 @@ export function createStatusApplier<T extends KubeObject>(
       {
         kind: 'apply',
         fieldManager: owned.fieldManager,
-        body: {
-          metadata: { ...objectKey(object), resourceVersion: object.metadata.resourceVersion },
-          status,
-        },
+        body: { metadata: { ...objectKey(object), resourceVersion: object.metadata.resourceVersion }, status },
       },
       { ...options, subresource: 'status' },
     );

@@ -88,9 +88,7 @@ class LeaseElector implements LeaderElector {
   constructor(options: LeaderElectorOptions) {
     const { leaseDurationMs, renewDeadlineMs, retryMs } = { ...DEFAULTS, ...options };
     if (renewDeadlineMs >= leaseDurationMs || retryMs >= renewDeadlineMs) {
-      throw new EsbError('leader election needs retry < renew deadline < lease duration', {
-        code: 'InvalidArgument',
-      });
+      throw new EsbError('leader election needs retry < renew deadline < lease duration', { code: 'InvalidArgument' });
     }
     this.holderIdentity = `${options.identity}_${randomUUID()}`;
     this.#client = options.client;
