@@ -1,6 +1,5 @@
 import type { WorkerReasons } from '../../api/condition.ts';
 import type { NodeAmounts } from '../../api/lambda-node.ts';
-import { unreachable } from '../../common/errors.ts';
 import type { TaintVerdict } from './taint.ts';
 import { TopologyParts, type TopologySpread } from './topology.ts';
 
@@ -122,35 +121,6 @@ function obstacleOf(
   return isStrict && parts?.isTooFarAhead(candidate) === true ? 'tooFarAhead' : undefined;
 }
 
-function describe(obstacle: Obstacle, request: PlacementRequest): string {
-  switch (obstacle) {
-    case 'excluded':
-      return 'out of the question now';
-    case 'selector':
-      return 'without the labels of spec.nodeSelector';
-    case 'notReady':
-      return 'not ready';
-    case 'tainted':
-      return 'with a taint that spec.tolerations does not name';
-    case 'cordoned':
-      return 'cordoned';
-    case 'draining':
-      return 'being drained';
-    case 'retired':
-      return 'retired';
-    case 'unheld':
-      return 'whose hold Pod finds no room';
-    case 'tooSmall':
-      return `smaller than ${request.memoryMiB} MiB`;
-    case 'full':
-      return `without ${request.memoryMiB} MiB to spare`;
-    case 'tooFarAhead':
-      return `without ${request.spread?.topologyKey ?? 'a part'} or by more than ${request.spread?.maxSkew ?? 1} ahead in it`;
-    default:
-      return unreachable(obstacle);
-  }
-}
-
 /** The share of a node, 0 to 1, that stays free: of memory or of places, the lesser. */
 function roomLeft(candidate: Candidate, request: PlacementRequest): number {
   const { capacity, used } = candidate;
@@ -202,32 +172,24 @@ function best(
   return winner;
 }
 
-const obstacleOrder: readonly Obstacle[] = [
-  'excluded',
-  'selector',
-  'notReady',
-  'tainted',
-  'cordoned',
-  'draining',
-  'retired',
-  'unheld',
-  'tooSmall',
-  'full',
-  'tooFarAhead',
-];
-
-const reasons: Readonly<Record<Obstacle, ScheduledReason>> = {
-  excluded: 'NoneReady',
-  selector: 'NoneMatches',
-  notReady: 'NoneReady',
-  tainted: 'NoneTolerated',
-  cordoned: 'AllCordoned',
-  draining: 'AllCordoned',
-  retired: 'AllCordoned',
-  unheld: 'NoneHeld',
-  tooSmall: 'NoneFits',
-  full: 'NoneFits',
-  tooFarAhead: 'SpreadUnmet',
+/** Each obstacle in the order in which a refusal names them: the reason that it stands for, and its words. */
+const obstacles: Readonly<
+  Record<Obstacle, readonly [reason: ScheduledReason, describe: (request: PlacementRequest) => string]>
+> = {
+  excluded: ['NoneReady', () => 'out of the question now'],
+  selector: ['NoneMatches', () => 'without the labels of spec.nodeSelector'],
+  notReady: ['NoneReady', () => 'not ready'],
+  tainted: ['NoneTolerated', () => 'with a taint that spec.tolerations does not name'],
+  cordoned: ['AllCordoned', () => 'cordoned'],
+  draining: ['AllCordoned', () => 'being drained'],
+  retired: ['AllCordoned', () => 'retired'],
+  unheld: ['NoneHeld', () => 'whose hold Pod finds no room'],
+  tooSmall: ['NoneFits', ({ memoryMiB }) => `smaller than ${memoryMiB} MiB`],
+  full: ['NoneFits', ({ memoryMiB }) => `without ${memoryMiB} MiB to spare`],
+  tooFarAhead: [
+    'SpreadUnmet',
+    ({ spread }) => `without ${spread?.topologyKey ?? 'a part'} or by more than ${spread?.maxSkew ?? 1} ahead in it`,
+  ],
 };
 
 /** From the most to the least specific. */
@@ -240,15 +202,6 @@ const reasonOrder: readonly ScheduledReason[] = [
   'NoneReady',
   'NoneMatches',
 ];
-
-/**
- * The reason of a refusal is the last hurdle that any node failed at: with one node full and another not ready, room is
- * missing.
- */
-function reasonOf(counts: ReadonlyMap<Obstacle, number>): ScheduledReason {
-  const found = new Set([...counts.keys()].map((obstacle) => reasons[obstacle]));
-  return reasonOrder.find((reason) => found.has(reason)) ?? 'NoneMatches';
-}
 
 /** The share of the nodes that an obstacle rules out, in a stable word; undefined for a few. */
 function portion(count: number, total: number): 'all' | 'all or nearly all' | 'most' | 'some' | undefined {
@@ -265,9 +218,13 @@ function portion(count: number, total: number): 'all' | 'all or nearly all' | 'm
   return share >= TOLD_SHARE ? 'some' : undefined;
 }
 
-/** Whether ESB has no node, or leaves each of them. */
-function isLeaving(candidates: readonly Candidate[]): boolean {
-  return candidates.every(({ closed }) => closed === 'retired');
+function refusal(
+  candidates: readonly Candidate[],
+  reason: ScheduledReason,
+  message: string,
+  detail: string = message,
+): Placement {
+  return { kind: 'refused', reason, message, detail, leaving: candidates.every(({ closed }) => closed === 'retired') };
 }
 
 function refuse(
@@ -276,58 +233,40 @@ function refuse(
   parts: TopologyParts | undefined,
 ): Placement {
   if (candidates.length === 0) {
-    return {
-      kind: 'refused',
-      reason: 'NoNodes',
-      message: 'there is no LambdaNode: no agent has registered yet',
-      detail: 'there is no LambdaNode: no agent has registered yet',
-      leaving: true,
-    };
-  }
-  const counts = new Map<Obstacle, number>();
-  for (const candidate of candidates) {
-    const obstacle = obstacleOf(candidate, request, parts);
-    if (obstacle !== undefined) {
-      counts.set(obstacle, (counts.get(obstacle) ?? 0) + 1);
-    }
+    return refusal(candidates, 'NoNodes', 'there is no LambdaNode: no agent has registered yet');
   }
   const total = candidates.length;
-  const reason = reasonOf(counts);
-  const hurdles = obstacleOrder.flatMap((obstacle) => {
-    const count = counts.get(obstacle);
-    return count === undefined ? [] : [{ obstacle, count, what: describe(obstacle, request) }];
+  const refused = Map.groupBy(candidates, (candidate) => obstacleOf(candidate, request, parts));
+  const hurdles = Object.entries(obstacles).flatMap(([obstacle, [stands, describe]]) => {
+    const count = refused.get(obstacle as Obstacle)?.length;
+    return count === undefined ? [] : [{ stands, count, what: describe(request) }];
   });
-  const told = hurdles.flatMap(({ obstacle, count, what }) => {
-    const part = portion(count, total) ?? (reasons[obstacle] === reason ? 'few' : undefined);
+  // The last hurdle that any node failed at: with one node full and another not ready, room is missing.
+  const reason = reasonOrder.find((one) => hurdles.some(({ stands }) => stands === one)) ?? 'NoneMatches';
+  const told = hurdles.flatMap(({ stands, count, what }) => {
+    const part = portion(count, total) ?? (stands === reason ? 'few' : undefined);
     return part === undefined ? [] : [`${part} ${what}`];
   });
-  return {
-    kind: 'refused',
+  const detail = hurdles.map(({ count, what }) => `${count} ${what}`).join(', ');
+  return refusal(
+    candidates,
     reason,
-    message: `no node will do: ${told.join(', ')}`,
-    detail: `none of ${total} nodes will do: ${hurdles.map(({ count, what }) => `${count} ${what}`).join(', ')}`,
-    leaving: isLeaving(candidates),
-  };
+    `no node will do: ${told.join(', ')}`,
+    `none of ${total} nodes will do: ${detail}`,
+  );
 }
 
 function placePinned(name: string, candidates: readonly Candidate[], request: PlacementRequest): Placement {
   const candidate = candidates.find((one) => one.name === name);
-  const refused = (reason: ScheduledReason, message: string): Placement => ({
-    kind: 'refused',
-    reason,
-    message,
-    detail: message,
-    leaving: isLeaving(candidates),
-  });
   if (candidate === undefined) {
-    return refused('PinnedNodeMissing', `spec.nodeName is ${name}, and there is no LambdaNode of that name`);
+    return refusal(candidates, 'PinnedNodeMissing', `spec.nodeName is ${name}, and there is no LambdaNode of that name`);
   }
   // A pin leaves nothing to spread.
   const obstacle = obstacleOf(candidate, request, undefined);
   if (obstacle === undefined) {
     return { kind: 'placed', nodeName: name };
   }
-  return refused('PinnedNodeUnfit', `spec.nodeName is ${name}, which is ${describe(obstacle, request)}`);
+  return refusal(candidates, 'PinnedNodeUnfit', `spec.nodeName is ${name}, which is ${obstacles[obstacle][1](request)}`);
 }
 
 /**
