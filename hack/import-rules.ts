@@ -27,6 +27,7 @@ const common: RoomTable = {
     'health.ts': ['net'],
     'host-port.ts': ['net'],
     'logger.ts': ['exec', 'tracing'],
+    'tally.ts': ['net'],
   },
 };
 

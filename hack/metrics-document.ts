@@ -39,8 +39,7 @@ const ofNode = '\nBeside these, the role has the usual metrics of Node.js (`node
 /** The reference of metrics: every metric of every role. */
 export function metricsDocument(): readonly Product[] {
   const controller = new Registry();
-  const none = (): ReadonlyMap<string, number> => new Map();
-  registerControllerMetrics(controller, { workersByPhase: none, nodesByLiveness: none });
+  registerControllerMetrics(controller, { phases: () => [], livenesses: () => [] });
   registerReconcilerMetrics(controller);
   const agent = createAgentMetrics('');
   agent.observe({

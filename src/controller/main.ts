@@ -39,15 +39,6 @@ import { LEAVING_INDEX, leavingIndex } from './workers/left-nodes.ts';
 
 const REPORTING_CONTROLLER = 'esb.dev/controller';
 
-function count<T>(items: readonly T[], labelOf: (item: T) => string): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const item of items) {
-    const value = labelOf(item);
-    counts.set(value, (counts.get(value) ?? 0) + 1);
-  }
-  return counts;
-}
-
 /**
  * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and writes only
  * while it leads. A controller that loses the leadership goes on as a candidate.
@@ -159,8 +150,8 @@ class Observation {
 
   constructor({ lambdaNodes: nodes, workers }: Informers) {
     this.metrics = registerControllerMetrics(this.#registry, {
-      workersByPhase: () => count(workers.cache.list(), (worker) => worker.status?.phase ?? 'Pending'),
-      nodesByLiveness: () => count(nodes.cache.list(), ({ metadata }) => this.liveness?.of(metadata.name) ?? 'unknown'),
+      phases: () => workers.cache.list().map(({ status }) => status?.phase ?? 'Pending'),
+      livenesses: () => nodes.cache.list().map(({ metadata }) => this.liveness?.of(metadata.name) ?? 'unknown'),
     });
     this.reconcilerMetrics = registerReconcilerMetrics(this.#registry);
   }

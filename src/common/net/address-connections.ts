@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { Tally } from '../tally.ts';
 
 /**
  * The group that an address counts in: an IPv4 address itself, also where written in IPv6, and the first 64 bits of any
@@ -21,7 +22,7 @@ export function addressGroup(address: string): string {
 /** Bounds the connections that each address has to a server. */
 export class AddressConnections {
   readonly #most: number;
-  readonly #counts = new Map<string, number>();
+  readonly #counts = new Tally();
 
   /** @param most connections of one IPv4 address, or of the first 64 bits of one of IPv6 */
   constructor(most: number) {
@@ -31,20 +32,12 @@ export class AddressConnections {
   /** Counts a connection until its end, and closes one above the bound. Returns whether it may stay. */
   admit(socket: Socket): boolean {
     const address = addressGroup(socket.remoteAddress ?? '');
-    const count = (this.#counts.get(address) ?? 0) + 1;
-    if (count > this.#most) {
+    if (this.#counts.get(address) >= this.#most) {
       socket.destroy();
       return false;
     }
-    this.#counts.set(address, count);
-    socket.once('close', () => {
-      const left = (this.#counts.get(address) ?? 0) - 1;
-      if (left > 0) {
-        this.#counts.set(address, left);
-      } else {
-        this.#counts.delete(address);
-      }
-    });
+    this.#counts.add(address, 1);
+    socket.once('close', () => this.#counts.add(address, -1));
     return true;
   }
 }

@@ -9,15 +9,16 @@ export interface ControllerMetrics {
   leader(isLeader: boolean): void;
 }
 
-/** The values of the gauges. */
-export interface FleetSource {
-  /** Number of workers by phase. */
-  workersByPhase(): ReadonlyMap<string, number>;
-  /** Number of nodes by liveness. */
-  nodesByLiveness(): ReadonlyMap<string, number>;
-}
+const causes = ['assigned', 'moved', 'refused', 'unassigned', 'lost', 'told'] as const;
 
-const causes: readonly WriteCause[] = ['assigned', 'moved', 'refused', 'unassigned', 'lost', 'told'];
+/** The reason for a write to a worker; each has its Event and its metric. */
+export type WriteCause = (typeof causes)[number];
+
+/** The values of the gauges: one phase for each worker, one liveness for each node. */
+export interface FleetSource {
+  readonly phases: () => readonly string[];
+  readonly livenesses: () => readonly string[];
+}
 
 /** Registers the controller's metrics, each label set at zero from the start. */
 export function registerControllerMetrics(registry: Registry, fleet: FleetSource): ControllerMetrics {
@@ -47,7 +48,7 @@ export function registerControllerMetrics(registry: Registry, fleet: FleetSource
     registers,
   });
   leader.set(0);
-  const gauge = (name: string, help: string, label: string, read: () => ReadonlyMap<string, number>): void => {
+  const gauge = (name: string, help: string, label: string, values: () => readonly string[]): void => {
     // Registers itself.
     void new Gauge({
       name,
@@ -56,14 +57,14 @@ export function registerControllerMetrics(registry: Registry, fleet: FleetSource
       registers,
       collect() {
         this.reset();
-        for (const [value, count] of read()) {
-          this.set({ [label]: value }, count);
+        for (const [value, all] of Map.groupBy(values(), (one) => one)) {
+          this.set({ [label]: value }, all.length);
         }
       },
     });
   };
-  gauge('esb_workers', 'LambdaWorkers, by phase.', 'phase', () => fleet.workersByPhase());
-  gauge('esb_nodes', 'LambdaNodes, by what their Leases say.', 'liveness', () => fleet.nodesByLiveness());
+  gauge('esb_workers', 'LambdaWorkers, by phase.', 'phase', fleet.phases);
+  gauge('esb_nodes', 'LambdaNodes, by what their Leases say.', 'liveness', fleet.livenesses);
   return {
     written: (cause) => writes.inc({ cause }),
     released: () => releases.inc(),
@@ -71,6 +72,3 @@ export function registerControllerMetrics(registry: Registry, fleet: FleetSource
     leader: (isLeader) => leader.set(isLeader ? 1 : 0),
   };
 }
-
-/** The reason for a write to a worker; each has its Event and its metric. */
-export type WriteCause = 'assigned' | 'moved' | 'refused' | 'unassigned' | 'lost' | 'told';

@@ -2,6 +2,7 @@ import { isTrue, workerConditions } from '../../api/condition.ts';
 import type { NodeAmounts } from '../../api/lambda-node.ts';
 import { type Assignment, functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
 import { resourcesOf, takenMiB } from '../../api/worker-resources.ts';
+import { Tally } from '../../common/tally.ts';
 
 /** The share of one worker in its node. */
 interface Entry {
@@ -24,7 +25,7 @@ interface Account {
   memoryMiB: number;
   workers: number;
   assigned: number;
-  readonly functions: Map<string, number>;
+  readonly functions: Tally;
 }
 
 /** Key of a function: workers of one namespace and function name. */
@@ -142,18 +143,13 @@ export class AssignmentCache {
   #book(entry: Entry, sign: 1 | -1): void {
     let account = this.#accounts.get(entry.nodeName);
     if (account === undefined) {
-      account = { memoryMiB: 0, workers: 0, assigned: 0, functions: new Map() };
+      account = { memoryMiB: 0, workers: 0, assigned: 0, functions: new Tally() };
       this.#accounts.set(entry.nodeName, account);
     }
     account.memoryMiB += sign * entry.memoryMiB;
     account.workers += sign * entry.workers;
     account.assigned += sign;
-    const ofFunction = (account.functions.get(entry.functionKey) ?? 0) + sign;
-    if (ofFunction === 0) {
-      account.functions.delete(entry.functionKey);
-    } else {
-      account.functions.set(entry.functionKey, ofFunction);
-    }
+    account.functions.add(entry.functionKey, sign);
     if (account.assigned === 0) {
       this.#accounts.delete(entry.nodeName);
     }

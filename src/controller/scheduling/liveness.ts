@@ -16,17 +16,15 @@ export interface LeaseReading {
   readonly stamps: ReadonlyMap<string, string>;
 }
 
-export interface LivenessOptions {
-  /** Default 40,000: four renewals of an agent. */
-  readonly lostAfterMs?: number;
-  /** Default 20,000: two renewals. */
-  readonly freshForMs?: number;
-  /**
-   * Most milliseconds that the time between two reads counts. Default 10,000: an absent or frozen API server, or a
-   * stopped controller, ages a node by no more.
-   */
-  readonly longestGapMs?: number;
-}
+/** Silent milliseconds up to which a node is fresh: two renewals of an agent. */
+const FRESH_FOR_MS = 20_000;
+/** Overdue milliseconds after which a node is lost: four renewals. */
+const LOST_AFTER_MS = 40_000;
+/**
+ * Most milliseconds that the time between two reads counts: an absent or frozen API server, or a stopped controller,
+ * ages a node by no more.
+ */
+const LONGEST_GAP_MS = 10_000;
 
 interface Track {
   readonly stamp: string | undefined;
@@ -43,17 +41,8 @@ interface Track {
  * controller, and the clock stands still for all nodes.
  */
 export class NodeLiveness {
-  readonly #lostAfterMs: number;
-  readonly #freshForMs: number;
-  readonly #longestGapMs: number;
   #tracks: ReadonlyMap<string, Track> = new Map();
   #lastReadAt: number | undefined;
-
-  constructor(options: LivenessOptions = {}) {
-    this.#lostAfterMs = options.lostAfterMs ?? 40_000;
-    this.#freshForMs = options.freshForMs ?? 20_000;
-    this.#longestGapMs = options.longestGapMs ?? 10_000;
-  }
 
   /** `fresh` for nodes that have not been part of a reading yet. */
   of(node: string): Liveness {
@@ -66,13 +55,12 @@ export class NodeLiveness {
    * @returns the nodes whose liveness has changed
    */
   observe(reading: LeaseReading): readonly string[] {
-    const gap =
-      this.#lastReadAt === undefined ? 0 : Math.min(Math.max(0, reading.at - this.#lastReadAt), this.#longestGapMs);
+    const gap = Math.min(Math.max(0, reading.at - (this.#lastReadAt ?? reading.at)), LONGEST_GAP_MS);
     this.#lastReadAt = reading.at;
     const heard = new Map(reading.nodes.map((node) => [node, this.#hear(node, reading.stamps.get(node), gap)]));
     // A lost node says nothing about the API server.
     const witnesses = reading.nodes.filter((node) => this.of(node) !== 'lost').length;
-    const anyFresh = [...heard.values()].some(({ silentMs }) => silentMs < this.#freshForMs);
+    const anyFresh = [...heard.values()].some(({ silentMs }) => silentMs < FRESH_FOR_MS);
     const clockRuns = anyFresh || witnesses === 1;
 
     const tracks = new Map<string, Track>();
@@ -80,7 +68,8 @@ export class NodeLiveness {
     for (const [node, { silentMs, isRenewed }] of heard) {
       const before = this.#tracks.get(node);
       const overdueMs = isRenewed ? 0 : (before?.overdueMs ?? 0) + (clockRuns ? gap : 0);
-      const liveness = this.#judge(silentMs, overdueMs);
+      const ifHeard = silentMs < FRESH_FOR_MS ? 'fresh' : 'quiet';
+      const liveness = overdueMs >= LOST_AFTER_MS ? 'lost' : ifHeard;
       if (liveness !== (before?.liveness ?? 'fresh')) {
         changed.push(node);
       }
@@ -99,12 +88,5 @@ export class NodeLiveness {
     // A Lease seen for the first time may be days old: its age counts from now.
     const isRenewed = before === undefined || (stamp !== undefined && stamp !== before.stamp);
     return { silentMs: isRenewed ? 0 : before.silentMs + gap, isRenewed };
-  }
-
-  #judge(silentMs: number, overdueMs: number): Liveness {
-    if (overdueMs >= this.#lostAfterMs) {
-      return 'lost';
-    }
-    return silentMs < this.#freshForMs ? 'fresh' : 'quiet';
   }
 }

@@ -259,14 +259,22 @@ function refuse(
 function placePinned(name: string, candidates: readonly Candidate[], request: PlacementRequest): Placement {
   const candidate = candidates.find((one) => one.name === name);
   if (candidate === undefined) {
-    return refusal(candidates, 'PinnedNodeMissing', `spec.nodeName is ${name}, and there is no LambdaNode of that name`);
+    return refusal(
+      candidates,
+      'PinnedNodeMissing',
+      `spec.nodeName is ${name}, and there is no LambdaNode of that name`,
+    );
   }
   // A pin leaves nothing to spread.
   const obstacle = obstacleOf(candidate, request, undefined);
   if (obstacle === undefined) {
     return { kind: 'placed', nodeName: name };
   }
-  return refusal(candidates, 'PinnedNodeUnfit', `spec.nodeName is ${name}, which is ${obstacles[obstacle][1](request)}`);
+  return refusal(
+    candidates,
+    'PinnedNodeUnfit',
+    `spec.nodeName is ${name}, which is ${obstacles[obstacle][1](request)}`,
+  );
 }
 
 /**

@@ -32,50 +32,37 @@ export type Secret = Stored<V1Secret>;
 export type ServiceCidr = Stored<V1ServiceCIDR>;
 export type TokenReview = Stored<V1TokenReview>;
 
-function core<T extends KubeObject>(kind: string, plural: string, namespaced: boolean): ResourceType<T> {
-  return { group: '', version: 'v1', kind, plural, namespaced };
+function kind<T extends KubeObject>(group: string, name: string, namespaced: boolean): ResourceType<T> {
+  return { group, version: 'v1', kind: name, plural: `${name.toLowerCase()}s`, namespaced };
 }
 
-function grouped<T extends KubeObject>(
-  group: string,
-  kind: string,
-  plural: string,
-  namespaced: boolean,
-): ResourceType<T> {
-  return { group, version: 'v1', kind, plural, namespaced };
-}
-
-export const secrets = core<Secret>('Secret', 'secrets', true);
-export const configMaps = core<ConfigMap>('ConfigMap', 'configmaps', true);
-export const namespaces = core<Namespace>('Namespace', 'namespaces', false);
-export const nodes = core<Node>('Node', 'nodes', false);
-export const pods = core<Pod>('Pod', 'pods', true);
-export const leases = grouped<Lease>('coordination.k8s.io', 'Lease', 'leases', true);
-export const events = grouped<Event>('events.k8s.io', 'Event', 'events', true);
-export const serviceCidrs = grouped<ServiceCidr>('networking.k8s.io', 'ServiceCIDR', 'servicecidrs', false);
-export const certificateSigningRequests = grouped<CertificateSigningRequest>(
+export const secrets = kind<Secret>('', 'Secret', true);
+export const configMaps = kind<ConfigMap>('', 'ConfigMap', true);
+export const namespaces = kind<Namespace>('', 'Namespace', false);
+export const nodes = kind<Node>('', 'Node', false);
+export const pods = kind<Pod>('', 'Pod', true);
+export const leases = kind<Lease>('coordination.k8s.io', 'Lease', true);
+export const events = kind<Event>('events.k8s.io', 'Event', true);
+export const serviceCidrs = kind<ServiceCidr>('networking.k8s.io', 'ServiceCIDR', false);
+export const certificateSigningRequests = kind<CertificateSigningRequest>(
   'certificates.k8s.io',
   'CertificateSigningRequest',
-  'certificatesigningrequests',
   false,
 );
-export const customResourceDefinitions = grouped<CustomResourceDefinition>(
+export const customResourceDefinitions = kind<CustomResourceDefinition>(
   'apiextensions.k8s.io',
   'CustomResourceDefinition',
-  'customresourcedefinitions',
   false,
 );
-export const tokenReviews = grouped<TokenReview>('authentication.k8s.io', 'TokenReview', 'tokenreviews', false);
-export const localSubjectAccessReviews = grouped<LocalSubjectAccessReview>(
+export const tokenReviews = kind<TokenReview>('authentication.k8s.io', 'TokenReview', false);
+export const localSubjectAccessReviews = kind<LocalSubjectAccessReview>(
   'authorization.k8s.io',
   'LocalSubjectAccessReview',
-  'localsubjectaccessreviews',
   true,
 );
 /** The same question where the namespace stands in the question alone. */
-export const subjectAccessReviews = grouped<LocalSubjectAccessReview>(
+export const subjectAccessReviews = kind<LocalSubjectAccessReview>(
   'authorization.k8s.io',
   'SubjectAccessReview',
-  'subjectaccessreviews',
   false,
 );

@@ -14,8 +14,8 @@ describe('the health server', () => {
     };
     const registry = new Registry();
     const metrics = registerControllerMetrics(registry, {
-      workersByPhase: () => new Map([['Running', 3]]),
-      nodesByLiveness: () => new Map([['fresh', 2]]),
+      phases: () => ['Running', 'Running', 'Running'],
+      livenesses: () => ['fresh', 'fresh'],
     });
     registerReconcilerMetrics(registry).reconciled('workers', 'success', 12);
     metrics.written('moved');

@@ -74,8 +74,8 @@ class Scene {
       assignments: this.assignments,
       events: { record: ({ reason }) => this.events.push(reason) },
       metrics: registerControllerMetrics(new Registry(), {
-        workersByPhase: () => new Map(),
-        nodesByLiveness: () => new Map(),
+        phases: () => [],
+        livenesses: () => [],
       }),
       clock: this.clock,
       logger: silentLogger(),
