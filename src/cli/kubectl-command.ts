@@ -37,6 +37,8 @@ export async function kubectlText(
     program,
     args: [...(file === undefined ? [] : ['--kubeconfig', file]), ...args],
     ...(input === undefined ? {} : { input }),
+    // A list of workers takes some KiB for each.
+    maxOutputBytes: Number.POSITIVE_INFINITY,
   };
   const what = `${program} ${args[0] ?? ''}`;
   try {

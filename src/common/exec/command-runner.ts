@@ -10,6 +10,8 @@ export interface CommandRequest {
   readonly env?: Readonly<Record<string, string>>;
   /** Written to its standard input. */
   readonly input?: string;
+  /** Bytes of each output that are kept, {@link MAX_OUTPUT_BYTES} by default; the rest is cut off. */
+  readonly maxOutputBytes?: number;
   /** When it fires, the program and every child of it is killed. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -32,7 +34,7 @@ export interface CommandRunner {
   run(request: CommandRequest): Promise<CommandResult>;
 }
 
-/** Bound of an output, above that of any program that we run; the rest is cut off. */
+/** Bound of an output, above that of any program of a role. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 /** For a pipe that a child of the program still holds, and for a killed program that the kernel cannot end yet. */
 export const LINGER_MS = 2000;
@@ -73,8 +75,9 @@ export function inNetworkNamespace(runner: CommandRunner, path: string): Command
 
 function outcomeOf(child: ChildProcess, request: CommandRequest): Promise<CommandResult> {
   const done = Promise.withResolvers<CommandResult>();
-  const stdout = collect(child.stdout);
-  const stderr = collect(child.stderr);
+  const { maxOutputBytes = MAX_OUTPUT_BYTES } = request;
+  const stdout = collect(child.stdout, maxOutputBytes);
+  const stderr = collect(child.stderr, maxOutputBytes);
   let linger: NodeJS.Timeout | undefined;
   const finish = (code: number | null): void => {
     clearTimeout(linger);
@@ -125,15 +128,15 @@ export function killGroup(pid: number): boolean {
   }
 }
 
-function collect(stream: NodeJS.ReadableStream | null): () => string {
+function collect(stream: NodeJS.ReadableStream | null, maxBytes: number): () => string {
   const chunks: Buffer[] = [];
   let size = 0;
   stream?.on('data', (chunk: Buffer) => {
-    if (size < MAX_OUTPUT_BYTES) {
+    if (size < maxBytes) {
       chunks.push(chunk);
       size += chunk.length;
     }
   });
   stream?.on('error', () => undefined);
-  return () => Buffer.concat(chunks).subarray(0, MAX_OUTPUT_BYTES).toString();
+  return () => Buffer.concat(chunks).subarray(0, maxBytes).toString();
 }
