@@ -56,9 +56,10 @@ export async function openEventStore(
       logger,
     });
     await store.start();
-    if (hasCode(store.failure, 'EventStoreLocked')) {
+    const { failure } = store;
+    if (hasCode(failure, 'EventStoreLocked')) {
       await store.close();
-      throw store.failure;
+      throw failure;
     }
     return store;
   }

@@ -13,6 +13,19 @@ import { freePort } from '../../support/free-port.ts';
 import { kubeconfigFor } from '../../support/kubeconfig.ts';
 import { optionsOf } from '../../support/options.ts';
 
+it('a gateway whose state folder another one has is told so', async () => {
+  const stateDir = await mkdtemp(join(tmpdir(), 'esb-gateway-main-'));
+  onTestFinished(() => rm(stateDir, { recursive: true, force: true }));
+  const { events } = optionsOf(gatewayFlags, []);
+  const context = { env: {}, clock: systemClock, logger: silentLogger() };
+  const store = await openEventStore({ stateDir, namespace: 'default', events }, context);
+  onTestFinished(() => store.close());
+  await expect(openEventStore({ stateDir, namespace: 'default', events }, context)).rejects.toMatchObject({
+    code: 'EventStoreLocked',
+    message: expect.stringContaining('give each its own --state-dir'),
+  });
+});
+
 it('a gateway that cannot start lets go of its events', async () => {
   const stateDir = await mkdtemp(join(tmpdir(), 'esb-gateway-main-'));
   onTestFinished(() => rm(stateDir, { recursive: true, force: true }));
