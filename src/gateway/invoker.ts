@@ -88,6 +88,9 @@ export class Invoker {
     let refusals: Refusals | undefined;
     let waitUntil: number | undefined;
     for (;;) {
+      if (caller.gone) {
+        throw unavailable('The caller hung up.');
+      }
       const target = this.find(call.reference);
       const route = chooseRoute(target.workers, refusals?.workers, target.rotation++);
       const worker = route === undefined ? undefined : view.worker(route.uid);
@@ -100,7 +103,7 @@ export class Invoker {
         waitUntil ??= clock.monotonic() + this.#maxWaitMs;
         const left = waitUntil - clock.monotonic();
         const passing = refusals?.passing;
-        if (left <= 0 || caller.gone) {
+        if (left <= 0) {
           throw this.#exhausted(target, passing);
         }
         place.stepAside();
@@ -152,9 +155,6 @@ export class Invoker {
           break;
         default:
           unreachable(answer);
-      }
-      if (caller.gone) {
-        throw unavailable('The caller hung up.');
       }
     }
   }

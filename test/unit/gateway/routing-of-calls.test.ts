@@ -94,6 +94,20 @@ describe('a refusal that passes', () => {
     expect((await lab.invoke('hello')).StatusCode).toBe(200);
   });
 
+  it('is not tried again for a caller that has hung up', { tags: ['G5'] }, async () => {
+    const lab = await gatewayLab();
+    await lab.addWorker('hello');
+    const caller = new AbortController();
+    lab.agent.onInvoke((call) => call.refuse('Unavailable', 'the agent is stopping'));
+    const given = lab.invoke('hello', {}, caller.signal).catch(() => undefined);
+    await waitFor('the refusal', () => lab.agent.calls.length === 1, { everyMs: 5 });
+    lab.agent.onInvoke((call) => call.answer('{}'));
+    caller.abort();
+    await given;
+    await delay(500);
+    expect(lab.agent.calls).toHaveLength(1);
+  });
+
   it('ends in 503 when it does not pass in time', async () => {
     const lab = await gatewayLab({ maxWaitMs: 300 });
     await lab.addWorker('hello');
