@@ -1,6 +1,6 @@
+import { createHmac } from 'node:crypto';
 import { EsbError } from '../../common/errors.ts';
 import type { Principal } from './principal.ts';
-import { deriveSigningKey } from './signing-key.ts';
 
 /** The group of every authenticated user, as in the API server. */
 export const AUTHENTICATED_GROUP = 'system:authenticated';
@@ -11,13 +11,7 @@ const MAX_SIGNING_KEYS = 16;
 const MIN_SECRET_LENGTH = 16;
 
 /** How a key is written in the Secret: a JSON object under the key's id. */
-interface AccessKeyEntry {
-  readonly secretAccessKey?: unknown;
-  readonly sessionToken?: unknown;
-  readonly user?: unknown;
-  readonly groups?: unknown;
-  readonly expires?: unknown;
-}
+type AccessKeyEntry = Partial<Record<'secretAccessKey' | 'sessionToken' | 'user' | 'groups' | 'expires', unknown>>;
 
 /** A key that requests are signed with, and its principal. */
 export interface AccessKey {
@@ -31,19 +25,13 @@ export interface AccessKey {
   signingKey(date: string, region: string, service: string): Buffer;
 }
 
-/** Milliseconds since the epoch; NaN for a value that is no time. */
-function timeOf(value: unknown): number {
-  return typeof value === 'string' ? Date.parse(value) : Number.NaN;
-}
-
 /**
  * Reads one entry of the Secret. Errors contain nothing of its value.
  *
  * @throws {EsbError} `InvalidAccessKey`
  */
 export function parseAccessKey(id: string, value: string): AccessKey {
-  const entry = parseEntry(value);
-  const { secretAccessKey, sessionToken, user, groups = [], expires } = entry;
+  const { secretAccessKey, sessionToken, user, groups = [], expires } = parseEntry(value);
   if (typeof secretAccessKey !== 'string' || secretAccessKey.length < MIN_SECRET_LENGTH) {
     throw invalid(`secretAccessKey must be a text of at least ${MIN_SECRET_LENGTH} characters`);
   }
@@ -56,7 +44,8 @@ export function parseAccessKey(id: string, value: string): AccessKey {
   if (sessionToken !== undefined && (typeof sessionToken !== 'string' || sessionToken === '')) {
     throw invalid('sessionToken must be a text');
   }
-  const expiresAtMs = expires === undefined ? Number.POSITIVE_INFINITY : timeOf(expires);
+  const expiresAtMs =
+    expires === undefined ? Number.POSITIVE_INFINITY : Date.parse(typeof expires === 'string' ? expires : '');
   if (Number.isNaN(expiresAtMs)) {
     throw invalid('expires must be a time such as 2030-01-31T12:00:00Z');
   }
@@ -103,4 +92,12 @@ function parseEntry(value: string): AccessKeyEntry {
 
 function invalid(message: string): EsbError {
   return new EsbError(message, { code: 'InvalidAccessKey' });
+}
+
+/** The key that signatures of one day, region and service are made with. */
+export function deriveSigningKey(secret: string, date: string, region: string, service: string): Buffer {
+  return [date, region, service, 'aws4_request'].reduce<Buffer>(
+    (key, text) => createHmac('sha256', key).update(text).digest(),
+    Buffer.from(`AWS4${secret}`),
+  );
 }

@@ -23,38 +23,16 @@ export interface AccessRequest {
   readonly connection: TLSSocket | undefined;
 }
 
-/** The {@link AccessRequest} of an HTTP request; each member is read on demand. */
-export class HttpAccessRequest implements AccessRequest {
-  readonly #message: IncomingMessage;
-
-  constructor(message: IncomingMessage) {
-    this.#message = message;
-  }
-
-  get method(): string {
-    return this.#message.method ?? '';
-  }
-
-  get url(): string {
-    return this.#message.url ?? '';
-  }
-
-  get headers(): IncomingHttpHeaders {
-    return this.#message.headers;
-  }
-
-  get rawHeaders(): readonly string[] {
-    return this.#message.rawHeaders;
-  }
-
-  get remoteAddress(): string {
-    return this.#message.socket.remoteAddress ?? '';
-  }
-
-  get connection(): TLSSocket | undefined {
-    const { socket } = this.#message;
-    return socket instanceof TLSSocket ? socket : undefined;
-  }
+/** The {@link AccessRequest} of an HTTP request. */
+export function accessRequestOf({
+  method = '',
+  url = '',
+  headers,
+  rawHeaders,
+  socket,
+}: IncomingMessage): AccessRequest {
+  const connection = socket instanceof TLSSocket ? socket : undefined;
+  return { method, url, headers, rawHeaders, remoteAddress: socket.remoteAddress ?? '', connection };
 }
 
 /** The sender of a request, as its head shows, and the proofs that remain. */
@@ -80,11 +58,9 @@ export interface Identity {
   spend(): void;
 }
 
-const nothing = (): void => undefined;
-
 /** An identity that the head of a request has proved; its body is of no matter. */
 export function provedIdentity(principal: Principal): Identity {
-  return { principal, claimedKey: undefined, confirm: nothing, spend: nothing };
+  return { principal, claimedKey: undefined, confirm: () => undefined, spend: () => undefined };
 }
 
 /** The right that a request needs. */

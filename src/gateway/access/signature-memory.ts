@@ -19,9 +19,6 @@ export type Sighting =
   /** There is no room to remember one more of its key. */
   | { readonly kind: 'full' };
 
-const NEW: Sighting = { kind: 'new' };
-const FULL: Sighting = { kind: 'full' };
-
 /** The signatures of one minute of signing times. */
 interface Table {
   /**
@@ -44,17 +41,13 @@ export class SignatureMemory {
   /** By the minute of signing: expired marks go with their table. */
   readonly #tables = new Map<number, Table>();
   readonly #sizes = new Tally();
-  #size = 0;
+  /** Signatures that are kept. */
+  size = 0;
 
   /** @param windowMs milliseconds after its time of signing in which a signature is valid */
   constructor(windowMs: number, maxMarks = MAX_MARKS) {
     this.#windowMs = windowMs;
     this.#maxMarks = maxMarks;
-  }
-
-  /** Signatures that are kept. */
-  get size(): number {
-    return this.#size;
   }
 
   /**
@@ -78,21 +71,21 @@ export class SignatureMemory {
     if (arrival !== undefined) {
       return { kind: 'seen', firstAtMs: span * SPAN_MS + arrival };
     }
-    if (this.#sizes.get(key) >= (this.#maxMarks - this.#size) * SHARE_OF_FREE) {
-      return FULL;
+    if (this.#sizes.get(key) >= (this.#maxMarks - this.size) * SHARE_OF_FREE) {
+      return { kind: 'full' };
     }
     table.arrivals.set(mark, now - span * SPAN_MS);
     table.sizes.set(key, (table.sizes.get(key) ?? 0) + 1);
     this.#sizes.add(key, 1);
-    this.#size += 1;
-    return NEW;
+    this.size += 1;
+    return { kind: 'new' };
   }
 
   #forget(now: number): void {
     for (const [span, table] of this.#tables) {
       if ((span + 1) * SPAN_MS + this.#windowMs < now) {
         this.#tables.delete(span);
-        this.#size -= table.arrivals.size;
+        this.size -= table.arrivals.size;
         for (const [key, size] of table.sizes) {
           this.#sizes.add(key, -size);
         }

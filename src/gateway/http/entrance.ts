@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
-import { type Access, type AccessAction, HttpAccessRequest, type Identity } from '../access/access.ts';
+import { type Access, type AccessAction, accessRequestOf, type Identity } from '../access/access.ts';
 import { strangerAt } from '../access/access-cache.ts';
 import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';
@@ -126,7 +126,7 @@ export class Entrance {
   }
 
   #identify(request: FastifyRequest, errandOf: (request: FastifyRequest) => Errand | undefined): Promise<void> | void {
-    const identified = this.#options.access.identify(new HttpAccessRequest(request.raw));
+    const identified = this.#options.access.identify(accessRequestOf(request.raw));
     return identified instanceof Promise
       ? this.#enterLater(request, identified, errandOf)
       : this.#enter(request, identified, errandOf);

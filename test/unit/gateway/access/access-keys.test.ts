@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
+import { deriveSigningKey, parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
 import { AccessKeys } from '../../../../src/gateway/access/access-keys.ts';
-import { deriveSigningKey } from '../../../../src/gateway/access/signing-key.ts';
 import type { Secret } from '../../../../src/kube/api/resource-types.ts';
 import { recordingLogger } from '../../../support/recording-logger.ts';
 

@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
+import { deriveSigningKey, parseAccessKey } from '../../../../src/gateway/access/access-key.ts';
 import { headerSignature, querySignature } from '../../../../src/gateway/access/signature.ts';
-import { deriveSigningKey } from '../../../../src/gateway/access/signing-key.ts';
 import { sign } from '../../../../src/gateway/access/sigv4.ts';
 import {
   checkWhole,
