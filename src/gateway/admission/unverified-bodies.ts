@@ -31,11 +31,6 @@ export class UnverifiedBodies {
     this.#clock = clock;
   }
 
-  /** Keys of which bodies come in or wait. */
-  get keys(): number {
-    return this.#shares.size;
-  }
-
   /**
    * Room for a body among those of its key; in order, and at once where none waits.
    *

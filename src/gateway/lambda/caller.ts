@@ -4,7 +4,6 @@ export class Caller {
   readonly address: string;
   #gone = false;
   #onGone: (() => void) | undefined;
-  #aborter: AbortController | undefined;
 
   constructor(address = '') {
     this.address = address;
@@ -20,23 +19,11 @@ export class Caller {
     this.#onGone = listener;
   }
 
-  /** Fires when the caller hangs up; for APIs that take signals. Made on first use, because a signal is expensive. */
-  get signal(): AbortSignal {
-    if (this.#aborter === undefined) {
-      this.#aborter = new AbortController();
-      if (this.#gone) {
-        this.#aborter.abort();
-      }
-    }
-    return this.#aborter.signal;
-  }
-
   /** The caller has hung up. */
   hangUp(): void {
     if (!this.#gone) {
       this.#gone = true;
       this.#onGone?.();
-      this.#aborter?.abort();
     }
   }
 }

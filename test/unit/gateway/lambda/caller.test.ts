@@ -11,15 +11,3 @@ it('tells the one who listens last, once, when it hangs up', () => {
   expect(told).toEqual(['second']);
   expect(caller.gone).toBe(true);
 });
-
-it('has a signal for those that know nothing else, before and after', () => {
-  const caller = new Caller();
-  const { signal } = caller;
-  expect(signal.aborted).toBe(false);
-  expect(caller.signal).toBe(signal);
-  caller.hangUp();
-  expect(signal.aborted).toBe(true);
-  const gone = new Caller();
-  gone.hangUp();
-  expect(gone.signal.aborted).toBe(true);
-});
