@@ -16,8 +16,7 @@ import { ClientCertificates } from './access/client-certificates.ts';
 import { ReplayGuard } from './access/replay-guard.ts';
 import { TokenReviewer } from './access/token-review.ts';
 import { createVerifiedAccess } from './access/verified-access.ts';
-import { TlsFiles, type TlsPaths } from './http/tls-files.ts';
-import { createTlsServer, type TlsServer } from './http/tls-server.ts';
+import { createTlsServer, TlsFiles, type TlsPaths, type TlsServer } from './http/tls-server.ts';
 import { CallerRates } from './lambda/caller-rate.ts';
 import { unavailable } from './lambda/lambda-error.ts';
 

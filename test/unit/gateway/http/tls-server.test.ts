@@ -8,11 +8,10 @@ import { text } from 'node:stream/consumers';
 import type { TLSSocket } from 'node:tls';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../../src/common/clock.ts';
-import { HttpAccessRequest } from '../../../../src/gateway/access/access.ts';
+import { accessRequestOf } from '../../../../src/gateway/access/access.ts';
 import { ClientCertificates } from '../../../../src/gateway/access/client-certificates.ts';
 import { principalName } from '../../../../src/gateway/access/principal.ts';
-import { TlsFiles } from '../../../../src/gateway/http/tls-files.ts';
-import { createTlsServer } from '../../../../src/gateway/http/tls-server.ts';
+import { createTlsServer, TlsFiles } from '../../../../src/gateway/http/tls-server.ts';
 import {
   type CertificateAuthority,
   createCertificateAuthority,
@@ -61,7 +60,7 @@ async function lab(): Promise<Lab> {
   const tls = createTlsServer(
     files.current,
     (request, response) => {
-      const { connection } = new HttpAccessRequest(request);
+      const { connection } = accessRequestOf(request);
       try {
         const principal = connection === undefined ? undefined : certificates.identify(connection, Date.now());
         response.end(principal === undefined ? 'nobody' : principalName(principal));
