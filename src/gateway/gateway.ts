@@ -224,14 +224,13 @@ export class Gateway {
   }
 
   #createApi(): LambdaApi {
-    const { clock, createServer, logger, namespace, nodes, observation, patience, workers } = this.#options;
+    const { clock, createServer, logger, nodes, observation, patience } = this.#options;
     const { listeners = [], tracing } = observation ?? {};
     return createLambdaApi({
       invoker: this.#invoker,
       catalog: new FunctionCatalog({
         invoker: this.#invoker,
         functionNames: () => this.#view.functionNames(),
-        resourceOf: (name) => workers.cache.get({ namespace, name }),
         architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
       }),
       access: this.#options.access ?? createOpenAccess(() => false),

@@ -1,3 +1,4 @@
+import { findCondition, workerConditions } from '../api/condition.ts';
 import type { Clock } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
 import type { Tracing } from '../common/tracing/span.ts';
@@ -26,6 +27,8 @@ const ASK_AGAIN_MS = 250;
  * keep limits of their own; this bound is for a faulty agent.
  */
 const MAX_OVERHEAD_MS = 3_600_000;
+
+const NOT_ASSIGNED_YET = { reason: '', message: 'it has not been assigned yet' };
 
 export interface InvokerOptions {
   readonly view: FleetView;
@@ -169,7 +172,7 @@ export class Invoker {
   #answered(call: FunctionCall, worker: WorkerEntry) {
     return {
       requestId: call.requestId,
-      timeoutSeconds: worker.timeoutSeconds,
+      timeoutSeconds: worker.resource.spec.timeoutSeconds,
       now: this.#options.clock.now(),
     };
   }
@@ -195,7 +198,7 @@ export class Invoker {
           traceParent: sending?.traceParent ?? call.traceParent,
         },
         caller,
-        worker.timeoutSeconds * 1000 + MAX_OVERHEAD_MS,
+        worker.resource.spec.timeoutSeconds * 1000 + MAX_OVERHEAD_MS,
       );
       if (sending !== undefined) {
         endSending(sending, answer);
@@ -231,17 +234,14 @@ export class Invoker {
       const obstacle = obstacleOf(worker, isConnected);
       const node = worker.assignment?.nodeName ?? '';
       switch (obstacle) {
-        case 'Unassigned':
-          if (worker.unschedulable?.reason === 'NoneFits' || worker.unschedulable?.reason === 'PinnedNodeUnfit') {
-            return throttled(
-              `Worker ${worker.name} has no node: ${worker.unschedulable.message}`,
-              'ConcurrentInvocationLimitExceeded',
-              5,
-            );
-          }
-          return unavailable(
-            `Worker ${worker.name} has no node: ${worker.unschedulable?.message ?? 'it has not been assigned yet'}`,
-          );
+        case 'Unassigned': {
+          const scheduled = findCondition(worker.resource.status?.conditions, workerConditions.scheduled);
+          const { reason, message } = scheduled?.status === 'False' ? scheduled : NOT_ASSIGNED_YET;
+          const text = `Worker ${worker.name} has no node: ${message}`;
+          return reason === 'NoneFits' || reason === 'PinnedNodeUnfit'
+            ? throttled(text, 'ConcurrentInvocationLimitExceeded', 5)
+            : unavailable(text);
+        }
         case 'AgentUnreachable':
           return unavailable(`The agent of node ${node}, which has worker ${worker.name}, cannot be reached.`);
         case 'NotTakenOver':

@@ -17,7 +17,7 @@ import type { Room } from './room.ts';
 export interface QueuedFunction {
   readonly name: string;
   readonly workers: readonly unknown[];
-  readonly settings: { readonly concurrency: ConcurrencySettings | undefined };
+  readonly settings: { readonly concurrency?: ConcurrencySettings | undefined };
 }
 
 export interface FunctionQueueOptions {

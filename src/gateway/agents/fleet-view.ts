@@ -1,7 +1,6 @@
-import { findCondition, workerConditions } from '../../api/condition.ts';
 import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
 import type { WorkerRef, WorkerState } from '../../protocol/generated/agent.ts';
-import { type FunctionSettings, type SettingsSource, settingsOf, settingsSource } from './function-settings.ts';
+import { type FunctionSettings, speakerOf } from './function-settings.ts';
 import type { Holding, RoutableWorker } from './routing.ts';
 
 /**
@@ -15,13 +14,10 @@ export interface WorkerEntry extends RoutableWorker {
   /** How it is named to agents. */
   readonly reference: WorkerRef;
   readonly functionName: string;
-  readonly timeoutSeconds: number;
-  /** The message of its Scheduled condition, where that is False. */
-  readonly unschedulable: { readonly reason: string; readonly message: string } | undefined;
+  /** As last watched. */
+  readonly resource: LambdaWorker;
   /** Highest epoch seen in the resource; 0 for none. */
   readonly highestEpoch: number;
-  /** The function's settings in this resource. */
-  readonly source: SettingsSource;
   outstanding: number;
 }
 
@@ -29,6 +25,8 @@ export interface WorkerEntry extends RoutableWorker {
 export interface FunctionEntry {
   readonly name: string;
   readonly workers: readonly WorkerEntry[];
+  /** The worker that speaks for it. */
+  readonly speaker: WorkerEntry;
   /** The settings for all of its calls. */
   readonly settings: FunctionSettings;
   /** Goes up by one with each call, so that equal workers take turns. */
@@ -39,6 +37,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 interface MutableFunction extends FunctionEntry {
   workers: Mutable<WorkerEntry>[];
+  speaker: WorkerEntry;
   settings: FunctionSettings;
 }
 
@@ -112,36 +111,31 @@ export class FleetView {
       return;
     }
     const assignment = worker.status?.assignment;
-    const scheduled = findCondition(worker.status?.conditions, workerConditions.scheduled);
     const known = this.#workers.get(uid);
     const entry: Mutable<WorkerEntry> = known ?? {
       uid,
       name,
       reference: { namespace: namespace ?? this.#namespace, name, uid },
       functionName: functionNameOf(worker),
-      timeoutSeconds: worker.spec.timeoutSeconds,
+      resource: worker,
       assignment: undefined,
-      unschedulable: undefined,
       highestEpoch: 0,
       holding: undefined,
-      source: settingsSource(worker),
       outstanding: 0,
     };
-    entry.source = settingsSource(worker);
-    entry.timeoutSeconds = worker.spec.timeoutSeconds;
+    entry.resource = worker;
     // A list from an API server that lags may have a former assignment.
     if (assignment === undefined || assignment.epoch >= entry.highestEpoch) {
       entry.assignment = assignment;
       entry.highestEpoch = assignment?.epoch ?? entry.highestEpoch;
       entry.holding = this.#claimOf(entry);
     }
-    entry.unschedulable = scheduled?.status === 'False' ? scheduled : undefined;
     const owner = this.#functionOf(entry);
     if (known === undefined) {
       this.#workers.set(uid, entry);
       owner.workers.push(entry);
     }
-    owner.settings = settingsOf(owner.workers.map(({ source }) => source));
+    chooseSpeaker(owner);
     this.#changed(entry.functionName);
   }
 
@@ -158,7 +152,7 @@ export class FleetView {
       if (owner.workers.length === 0) {
         this.#functions.delete(entry.functionName);
       }
-      owner.settings = settingsOf(owner.workers.map(({ source }) => source));
+      chooseSpeaker(owner);
     }
     this.#changed(entry.functionName);
   }
@@ -191,12 +185,13 @@ export class FleetView {
     this.#allChanged();
   }
 
-  #functionOf({ functionName: name }: WorkerEntry): MutableFunction {
+  #functionOf(worker: WorkerEntry): MutableFunction {
+    const { functionName: name, resource } = worker;
     const found = this.#functions.get(name);
     if (found !== undefined) {
       return found;
     }
-    const made: MutableFunction = { name, workers: [], settings: settingsOf([]), rotation: 0 };
+    const made: MutableFunction = { name, workers: [], speaker: worker, settings: resource.spec, rotation: 0 };
     this.#functions.set(name, made);
     return made;
   }
@@ -258,4 +253,9 @@ export class FleetView {
       listener();
     }
   }
+}
+
+function chooseSpeaker(owner: MutableFunction): void {
+  owner.speaker = speakerOf(owner.workers) ?? owner.speaker;
+  owner.settings = owner.speaker.resource.spec;
 }

@@ -1,15 +1,12 @@
-import type { LambdaWorker } from '../../api/lambda-worker.ts';
+import type { FunctionEntry } from '../agents/fleet-view.ts';
 import type { Invoker } from '../invoker.ts';
-import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
-import { LambdaError } from '../lambda/lambda-error.ts';
-import { type DescribedWorker, speakerOf } from './function-description.ts';
+import type { FunctionReference } from '../lambda/function-name.ts';
+import type { DescribedWorker } from './function-description.ts';
 
 export interface FunctionCatalogOptions {
   readonly invoker: Pick<Invoker, 'find'>;
   /** Names of all functions, in any order. */
   readonly functionNames: () => Iterable<string>;
-  /** The resource of a worker as last watched. */
-  readonly resourceOf: (workerName: string) => LambdaWorker | undefined;
   /** The processor of a node, such as `amd64`, where it is known. */
   readonly architectureOf: (nodeName: string) => string | undefined;
 }
@@ -18,7 +15,7 @@ export interface FunctionCatalogOptions {
 export interface CatalogFunction {
   /** The worker that speaks for it. */
   readonly speaker: DescribedWorker;
-  readonly workers: readonly DescribedWorker[];
+  readonly workers: FunctionEntry['workers'];
 }
 
 /** The functions of a gateway, for the operations that read. */
@@ -40,23 +37,10 @@ export class FunctionCatalog {
    * @throws {LambdaError} ResourceNotFoundException, or ServiceException (503) where the function may exist
    */
   find(reference: FunctionReference): CatalogFunction {
-    const found = this.#describe(this.#options.invoker.find(reference).workers);
-    if (found === undefined) {
-      throw new LambdaError('ResourceNotFoundException', `Function not found: ${functionArn(reference)}`);
-    }
-    return found;
-  }
-
-  #describe(entries: readonly { readonly name: string }[]): CatalogFunction | undefined {
-    const { resourceOf, architectureOf } = this.#options;
-    const workers = entries.flatMap(({ name }): DescribedWorker[] => {
-      const resource = resourceOf(name);
-      const nodeName = resource?.status?.assignment?.nodeName;
-      return resource === undefined
-        ? []
-        : [{ resource, architecture: nodeName === undefined ? undefined : architectureOf(nodeName) }];
-    });
-    const speaker = speakerOf(workers);
-    return speaker === undefined ? undefined : { speaker, workers };
+    const { invoker, architectureOf } = this.#options;
+    const { speaker, workers } = invoker.find(reference);
+    const { resource } = speaker;
+    const nodeName = resource.status?.assignment?.nodeName;
+    return { speaker: { resource, architecture: nodeName && architectureOf(nodeName) }, workers };
   }
 }

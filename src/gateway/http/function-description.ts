@@ -2,57 +2,16 @@ import { changingReasons, findCondition, type WorkerReason, workerConditions } f
 import { functionNameOf, type LambdaWorker } from '../../api/lambda-worker.ts';
 import { quantityToMiB } from '../../api/quantity.ts';
 import { unreachable } from '../../common/errors.ts';
-import { isBefore, type Speaker } from '../agents/function-settings.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 
 /** A resource beside the processor of its node, as the node names it (`amd64`), where that is known. */
 export interface DescribedWorker {
   readonly resource: LambdaWorker;
-  readonly architecture: string | undefined;
+  readonly architecture?: string | undefined;
 }
 
-/** Members of Lambda's FunctionConfiguration that ESB has something to say for. */
-export interface FunctionConfiguration {
-  readonly FunctionName: string;
-  readonly FunctionArn: string;
-  readonly Role: string;
-  readonly Handler?: string;
-  readonly CodeSize: number;
-  readonly Description: string;
-  readonly Timeout: number;
-  readonly MemorySize: number;
-  readonly LastModified: string;
-  readonly CodeSha256: string;
-  readonly Version: string;
-  readonly Environment?: { readonly Variables: Readonly<Record<string, string>> };
-  readonly TracingConfig: { readonly Mode: 'PassThrough' };
-  readonly RevisionId: string;
-  readonly State: 'Active' | 'Pending' | 'Inactive' | 'Failed';
-  readonly StateReason?: string;
-  readonly StateReasonCode?: string;
-  readonly LastUpdateStatus: 'Successful' | 'InProgress' | 'Failed';
-  readonly LastUpdateStatusReason?: string;
-  readonly LastUpdateStatusReasonCode?: UpdateCode;
-  readonly PackageType: 'Image';
-  readonly ImageConfigResponse?: {
-    readonly ImageConfig: { readonly EntryPoint?: readonly string[]; readonly Command?: readonly string[] };
-  };
-  readonly Architectures: readonly string[];
-  readonly EphemeralStorage: { readonly Size: number };
-  readonly SnapStart: { readonly ApplyOn: 'None'; readonly OptimizationStatus: 'Off' };
-  readonly LoggingConfig: { readonly LogFormat: 'Text'; readonly LogGroup: string };
-}
-
-/** Lambda's words for why an update failed, those of them that fit. */
-type UpdateCode =
-  | 'FunctionError'
-  | 'ImageAccessDenied'
-  | 'InsufficientRolePermissions'
-  | 'InternalError'
-  | 'InvalidConfiguration'
-  | 'InvalidImage';
-
-const updateCodes: ReadonlyMap<string, UpdateCode> = new Map([
+/** Lambda's words for why an update failed, by the reason of a condition. */
+const updateCodes: ReadonlyMap<string, string> = new Map([
   ['ImageNotFound', 'InvalidImage'],
   ['ImageInvalid', 'InvalidImage'],
   ['NoEntrypoint', 'InvalidImage'],
@@ -67,32 +26,11 @@ const updateCodes: ReadonlyMap<string, UpdateCode> = new Map([
   ['WarmUpFailed', 'FunctionError'],
 ]);
 
-/** The state of a function in Lambda's words. */
-type FunctionState = Pick<
-  FunctionConfiguration,
-  | 'State'
-  | 'StateReason'
-  | 'StateReasonCode'
-  | 'LastUpdateStatus'
-  | 'LastUpdateStatusReason'
-  | 'LastUpdateStatusReasonCode'
->;
-
-/** How far one worker is with the newest spec. */
-type Update =
-  | { readonly kind: 'Successful' }
-  | { readonly kind: 'InProgress' | 'Failed'; readonly reason: string; readonly message: string };
-
-/** The worker that speaks for its function. Undefined when there is none. */
-export function speakerOf(workers: readonly DescribedWorker[]): DescribedWorker | undefined {
-  return workers.reduce<DescribedWorker | undefined>(
-    (best, worker) => (best === undefined || isBefore(rankOf(worker.resource), rankOf(best.resource)) ? worker : best),
-    undefined,
-  );
-}
-
-function rankOf({ metadata }: LambdaWorker): Speaker {
-  return { name: metadata.name, createdAt: metadata.creationTimestamp ?? '' };
+/** Why one worker is not up to the newest spec. */
+interface Update {
+  readonly kind: 'InProgress' | 'Failed';
+  readonly reason: string;
+  readonly message: string;
 }
 
 /**
@@ -106,17 +44,16 @@ export function describeFunction(
   speaker: DescribedWorker,
   workers: readonly DescribedWorker[],
   reference: FunctionReference,
-): FunctionConfiguration {
+) {
   const { metadata, spec, status } = speaker.resource;
   const name = functionNameOf(speaker.resource);
-  const image = imageConfig(speaker.resource);
-  const variables = environmentOf(speaker.resource);
+  const resources = workers.map(({ resource }) => resource);
   return {
     FunctionName: name,
     FunctionArn: functionArn(reference),
     // ESB has no roles: network and Secrets of the resource decide about the rights of a function.
     Role: '',
-    ...(spec.handler === undefined ? {} : { Handler: spec.handler }),
+    Handler: spec.handler,
     // As Lambda has it for images.
     CodeSize: 0,
     Description: '',
@@ -125,12 +62,13 @@ export function describeFunction(
     LastModified: lambdaTime(metadata.creationTimestamp),
     CodeSha256: /@sha256:([0-9a-f]{64})$/.exec(status?.image ?? spec.image)?.[1] ?? '',
     Version: '$LATEST',
-    ...(variables === undefined ? {} : { Environment: { Variables: variables } }),
+    Environment: environmentOf(speaker.resource),
     TracingConfig: { Mode: 'PassThrough' },
     RevisionId: `${metadata.uid ?? metadata.name}-${metadata.generation ?? 1}`,
-    ...stateOf(workers.map(({ resource }) => resource)),
+    ...stateOf(resources),
+    ...updateOf(resources),
     PackageType: 'Image',
-    ...(image === undefined ? {} : { ImageConfigResponse: { ImageConfig: image } }),
+    ImageConfigResponse: imageConfig(speaker.resource),
     Architectures: [speaker.architecture === 'arm64' ? 'arm64' : 'x86_64'],
     EphemeralStorage: { Size: quantityToMiB(spec.ephemeralStorage, 64) },
     SnapStart: { ApplyOn: 'None', OptimizationStatus: 'Off' },
@@ -148,87 +86,58 @@ export function lambdaTime(timestamp: string | undefined): string {
   return new Date(timestamp ?? 0).toISOString().replace('Z', '+0000');
 }
 
-function environmentOf(worker: LambdaWorker): Readonly<Record<string, string>> | undefined {
-  const plain = worker.spec.env?.filter(({ valueFrom }) => valueFrom === undefined) ?? [];
-  return plain.length === 0 ? undefined : Object.fromEntries(plain.map(({ name, value }) => [name, value ?? '']));
+function environmentOf({ spec }: LambdaWorker) {
+  const plain = spec.env?.filter(({ valueFrom }) => valueFrom === undefined) ?? [];
+  const variables = Object.fromEntries(plain.map(({ name, value }) => [name, value ?? '']));
+  return plain.length === 0 ? undefined : { Variables: variables };
 }
 
 function imageConfig({ spec }: LambdaWorker) {
   return spec.command === undefined && spec.args === undefined
     ? undefined
-    : {
-        ...(spec.command === undefined ? {} : { EntryPoint: spec.command }),
-        ...(spec.args === undefined ? {} : { Command: spec.args }),
-      };
+    : { ImageConfig: { EntryPoint: spec.command, Command: spec.args } };
 }
 
 /**
  * A function is active when one of its workers can be called, even if paused or absent. SDKs wait for `Active` after a
  * creation and for `Successful` after a change.
  */
-function stateOf(workers: readonly LambdaWorker[]): FunctionState {
+function stateOf(workers: readonly LambdaWorker[]) {
   const states = workers.map(workerState);
-  const update = updateOf(workers);
   if (states.includes('Active')) {
-    return { State: 'Active', ...update };
+    return { State: 'Active' };
   }
   if (states.includes('Pending')) {
-    return {
-      State: 'Pending',
-      StateReason: 'The function is being created.',
-      StateReasonCode: 'Creating',
-      ...update,
-    };
+    return { State: 'Pending', StateReason: 'The function is being created.', StateReasonCode: 'Creating' };
   }
   if (states.includes('Inactive')) {
-    return {
-      State: 'Inactive',
-      StateReason: 'Every worker is kept at rest by its owner (wakePolicy: Never).',
-      StateReasonCode: 'Idle',
-      ...update,
-    };
+    const reason = 'Every worker is kept at rest by its owner (wakePolicy: Never).';
+    return { State: 'Inactive', StateReason: reason, StateReasonCode: 'Idle' };
   }
-  return {
-    State: 'Failed',
-    StateReason: failureOf(workers),
-    StateReasonCode: 'InternalError',
-    ...update,
-  };
+  return { State: 'Failed', StateReason: failureOf(workers), StateReasonCode: 'InternalError' };
 }
 
 /** One worker that cannot be changed fails the update, and one that is not there yet holds it up. */
 function updateOf(workers: readonly LambdaWorker[]) {
   const updates = workers.map(workerUpdate);
-  const telling =
-    updates.find((update) => update.kind === 'Failed') ?? updates.find((update) => update.kind === 'InProgress');
-  switch (telling?.kind) {
-    case undefined:
-    case 'Successful':
-      return { LastUpdateStatus: 'Successful' } as const;
-    case 'InProgress':
-      return {
+  const telling = updates.find((update) => update?.kind === 'Failed') ?? updates.find((update) => update !== undefined);
+  return telling === undefined
+    ? { LastUpdateStatus: 'Successful' }
+    : {
         LastUpdateStatus: telling.kind,
         LastUpdateStatusReason: `${telling.reason}: ${telling.message}`,
-      } as const;
-    case 'Failed':
-      return {
-        LastUpdateStatus: telling.kind,
-        LastUpdateStatusReason: `${telling.reason}: ${telling.message}`,
-        LastUpdateStatusReasonCode: updateCode(telling),
-      } as const;
-    default:
-      return unreachable(telling);
-  }
+        LastUpdateStatusReasonCode: telling.kind === 'Failed' ? updateCode(telling) : undefined,
+      };
 }
 
-function workerUpdate({ metadata, status }: LambdaWorker): Update {
+function workerUpdate({ metadata, status }: LambdaWorker): Update | undefined {
   const { conditions, observedGeneration, phase } = status ?? {};
   if (observedGeneration !== undefined && observedGeneration < (metadata.generation ?? 0)) {
     return { kind: 'InProgress', reason: 'Changing', message: 'no agent has acted on the newest spec yet' };
   }
   const upToDate = findCondition(conditions, workerConditions.upToDate);
   if (upToDate?.status === 'True') {
-    return { kind: 'Successful' };
+    return undefined;
   }
   if (upToDate !== undefined) {
     const kind = changingReasons.has(upToDate.reason) ? 'InProgress' : 'Failed';
@@ -240,18 +149,16 @@ function workerUpdate({ metadata, status }: LambdaWorker): Update {
   if (phase === 'Failed' || reason === ('ReplacementFailed' satisfies WorkerReason)) {
     return { kind: 'Failed', reason, message };
   }
-  return reason === ('Replacing' satisfies WorkerReason)
-    ? { kind: 'InProgress', reason, message }
-    : { kind: 'Successful' };
+  return reason === ('Replacing' satisfies WorkerReason) ? { kind: 'InProgress', reason, message } : undefined;
 }
 
 /** Why a replacement failed stands before the colon of its message. */
-function updateCode({ message, reason }: { readonly message: string; readonly reason: string }): UpdateCode {
+function updateCode({ message, reason }: Update): string {
   const code = reason === ('ReplacementFailed' satisfies WorkerReason) ? message.split(':', 1)[0] : reason;
   return updateCodes.get(code ?? '') ?? 'InternalError';
 }
 
-function workerState({ spec, status }: LambdaWorker): FunctionConfiguration['State'] {
+function workerState({ spec, status }: LambdaWorker): 'Active' | 'Pending' | 'Inactive' | 'Failed' {
   const phase = status?.phase;
   switch (phase) {
     case undefined:

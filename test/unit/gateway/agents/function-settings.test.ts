@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FleetView } from '../../../../src/gateway/agents/fleet-view.ts';
-import { settingsOf, settingsSource } from '../../../../src/gateway/agents/function-settings.ts';
+import { speakerOf } from '../../../../src/gateway/agents/function-settings.ts';
 import { workerFixture } from '../../../support/worker-fixture.ts';
 
 function worker(name: string, createdAt: string, reserved?: number) {
@@ -15,22 +15,23 @@ function worker(name: string, createdAt: string, reserved?: number) {
   });
 }
 
+function settingsOf(workers: readonly ReturnType<typeof worker>[]) {
+  return speakerOf(workers.map((resource) => ({ resource })))?.resource.spec;
+}
+
 describe('the settings of a function', () => {
   it('are those of its oldest worker, whatever the younger ones say', () => {
-    const sources = [worker('a', '2026-11-02T00:00:00Z', 7), worker('b', '2026-11-01T00:00:00Z', 2)].map(
-      settingsSource,
-    );
-    expect(settingsOf(sources).concurrency?.reserved).toBe(2);
+    const workers = [worker('a', '2026-11-02T00:00:00Z', 7), worker('b', '2026-11-01T00:00:00Z', 2)];
+    expect(settingsOf(workers)?.concurrency?.reserved).toBe(2);
     expect(
-      settingsOf([worker('a', '2026-11-02T00:00:00Z', 7), worker('b', '2026-11-01T00:00:00Z')].map(settingsSource))
-        .concurrency,
+      settingsOf([worker('a', '2026-11-02T00:00:00Z', 7), worker('b', '2026-11-01T00:00:00Z')])?.concurrency,
     ).toBeUndefined();
   });
 
   it('are those of the first by name among workers of one second', () => {
     const second = '2026-11-01T00:00:00Z';
-    const sources = [worker('b', second, 2), worker('a', second, 1), worker('c', second, 3)].map(settingsSource);
-    expect(settingsOf(sources).concurrency?.reserved).toBe(1);
+    const workers = [worker('b', second, 2), worker('a', second, 1), worker('c', second, 3)];
+    expect(settingsOf(workers)?.concurrency?.reserved).toBe(1);
   });
 
   it('do not depend on the order in which workers are seen', () => {
@@ -40,9 +41,7 @@ describe('the settings of a function', () => {
     );
     fc.assert(
       fc.property(workers, fc.nat(), (made, turn) => {
-        const sources = made.map(({ name, second }, index) =>
-          settingsSource(worker(name, `2026-11-01T00:00:0${second}Z`, index + 1)),
-        );
+        const sources = made.map(({ name, second }, index) => worker(name, `2026-11-01T00:00:0${second}Z`, index + 1));
         const at = turn % sources.length;
         expect(settingsOf([...sources.slice(at), ...sources.slice(0, at)])).toBe(settingsOf(sources));
       }),

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaWorker } from '../../../../src/api/lambda-worker.ts';
-import { describeFunction, lambdaTime, speakerOf } from '../../../../src/gateway/http/function-description.ts';
+import { speakerOf } from '../../../../src/gateway/agents/function-settings.ts';
+import { describeFunction, lambdaTime } from '../../../../src/gateway/http/function-description.ts';
 import { type WorkerFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
 function described(...fixtures: readonly WorkerFixture[]) {
