@@ -3,8 +3,12 @@ import { type FunctionReference, functionArn } from '../lambda/function-name.ts'
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { describeFunction, lambdaTime, tagsOf } from './function-description.ts';
-import { pageOf } from './page.ts';
 import { NOTHING, unsupported } from './unsupported-operations.ts';
+
+/** Most functions on a page, even if more are asked for; as in Lambda. */
+const MAX_PAGE = 50;
+/** Largest `MaxItems` that the service model allows. */
+const MAX_ITEMS = 10_000;
 
 /** The input of an operation. */
 export interface ReadInput {
@@ -23,126 +27,84 @@ export interface ReadOperation {
   readonly url: string;
   /** The right that its caller needs. */
   readonly action: Exclude<AccessAction, 'invoke'>;
-  /**
-   * The answer, an object of the service model.
-   *
-   * @throws {LambdaError}
-   */
+  /** The answer: an object of the service model, in which JSON leaves out what is undefined. */
   answer(catalog: FunctionCatalog, input: ReadInput): object;
 }
 
 const FUNCTION = '/2015-03-31/functions/:name';
 
+const get = (name: string, url: string, answer: ReadOperation['answer']): ReadOperation => {
+  return { name, url, action: 'get', answer };
+};
+
+const list = (name: string, url: string, answer: ReadOperation['answer']): ReadOperation => {
+  return { name, url, action: 'list', answer };
+};
+
 /**
  * Every operation that reads and has an answer. For features that ESB does not have, the answer is Lambda's for none.
  */
 export const readOperations: readonly ReadOperation[] = [
-  {
-    name: 'GetFunction',
-    url: FUNCTION,
-    action: 'get',
-    answer(catalog, { reference }) {
-      const { speaker, workers } = catalog.find(reference);
-      const { spec, status } = speaker.resource;
-      const tags = tagsOf(speaker.resource);
-      const reserved = spec.concurrency?.reserved;
-      return {
-        Configuration: describeFunction(speaker, workers, reference),
-        Code: {
-          RepositoryType: 'ECR',
-          ImageUri: spec.image,
-          ResolvedImageUri: status?.image ?? spec.image,
-        },
-        ...(Object.keys(tags).length === 0 ? {} : { Tags: tags }),
-        ...(reserved === undefined ? {} : { Concurrency: { ReservedConcurrentExecutions: reserved } }),
-      };
-    },
-  },
-  {
-    name: 'GetFunctionConfiguration',
-    url: `${FUNCTION}/configuration`,
-    action: 'get',
-    answer(catalog, { reference }) {
-      const { speaker, workers } = catalog.find(reference);
-      return describeFunction(speaker, workers, reference);
-    },
-  },
-  {
-    name: 'ListFunctions',
-    url: '/2015-03-31/functions',
-    action: 'list',
-    answer(catalog, { query }) {
-      const version = query.FunctionVersion;
-      if (version !== undefined && version !== '' && version !== 'ALL') {
-        throw constraintError('functionVersion', version, 'Member must satisfy enum value set: [ALL]');
-      }
-      const page = pageOf(catalog.names(), query.Marker, query.MaxItems);
-      return {
-        Functions: page.names.map((name) => {
-          const { speaker, workers } = catalog.find({ name });
-          return describeFunction(speaker, workers, version === 'ALL' ? { name, qualifier: '$LATEST' } : { name });
-        }),
-        ...(page.nextMarker === undefined ? {} : { NextMarker: page.nextMarker }),
-      };
-    },
-  },
-  {
-    name: 'ListVersionsByFunction',
-    url: `${FUNCTION}/versions`,
-    action: 'get',
-    answer(catalog, { reference, query }) {
-      const { speaker, workers } = catalog.find(reference);
-      const page = pageOf(['$LATEST'], undefined, query.MaxItems);
-      return {
-        Versions: page.names.map((qualifier) =>
-          describeFunction(speaker, workers, { name: reference.name, qualifier }),
-        ),
-      };
-    },
-  },
-  {
-    name: 'ListAliases',
-    url: `${FUNCTION}/aliases`,
-    action: 'get',
-    answer(catalog, { reference }) {
-      catalog.find(reference);
-      return { Aliases: [] };
-    },
-  },
-  {
-    name: 'GetAlias',
-    url: `${FUNCTION}/aliases/:item`,
-    action: 'get',
-    answer(_catalog, { reference, item }) {
-      throw notFound(`Cannot find alias arn: ${functionArn({ name: reference.name, qualifier: item })}`);
-    },
-  },
-  {
-    name: 'GetPolicy',
-    url: `${FUNCTION}/policy`,
-    action: 'get',
-    answer: nothingOfFunction,
-  },
-  {
-    name: 'ListTags',
-    url: '/2017-03-31/tags/:name',
-    action: 'get',
-    answer: (catalog, { reference }) => ({ Tags: tagsOf(catalog.find(reference).speaker.resource) }),
-  },
-  {
-    name: 'GetFunctionConcurrency',
-    url: '/2019-09-30/functions/:name/concurrency',
-    action: 'get',
-    answer(catalog, { reference }) {
-      const reserved = catalog.find(reference).speaker.resource.spec.concurrency?.reserved;
-      return reserved === undefined ? {} : { ReservedConcurrentExecutions: reserved };
-    },
-  },
-  {
-    name: 'GetProvisionedConcurrencyConfig',
-    url: '/2019-09-30/functions/:name/provisioned-concurrency',
-    action: 'get',
-    answer(catalog, { reference, query }) {
+  get('GetFunction', FUNCTION, (catalog, { reference }) => {
+    const { speaker, workers } = catalog.find(reference);
+    const { spec, status } = speaker.resource;
+    const tags = tagsOf(speaker.resource);
+    const reserved = spec.concurrency?.reserved;
+    return {
+      Configuration: describeFunction(speaker, workers, reference),
+      Code: {
+        RepositoryType: 'ECR',
+        ImageUri: spec.image,
+        ResolvedImageUri: status?.image ?? spec.image,
+      },
+      Tags: Object.keys(tags).length === 0 ? undefined : tags,
+      Concurrency: reserved === undefined ? undefined : { ReservedConcurrentExecutions: reserved },
+    };
+  }),
+  get('GetFunctionConfiguration', `${FUNCTION}/configuration`, (catalog, { reference }) => {
+    const { speaker, workers } = catalog.find(reference);
+    return describeFunction(speaker, workers, reference);
+  }),
+  list('ListFunctions', '/2015-03-31/functions', (catalog, { query }) => {
+    const version = query.FunctionVersion;
+    if (version !== undefined && version !== '' && version !== 'ALL') {
+      throw constraintError('functionVersion', version, 'Member must satisfy enum value set: [ALL]');
+    }
+    const page = pageOf(catalog.names(), query.Marker, query.MaxItems);
+    return {
+      Functions: page.names.map((name) => {
+        const { speaker, workers } = catalog.find({ name });
+        return describeFunction(speaker, workers, version === 'ALL' ? { name, qualifier: '$LATEST' } : { name });
+      }),
+      NextMarker: page.nextMarker,
+    };
+  }),
+  get('ListVersionsByFunction', `${FUNCTION}/versions`, (catalog, { reference, query }) => {
+    const { speaker, workers } = catalog.find(reference);
+    const page = pageOf(['$LATEST'], undefined, query.MaxItems);
+    return {
+      Versions: page.names.map((qualifier) => describeFunction(speaker, workers, { name: reference.name, qualifier })),
+    };
+  }),
+  get('ListAliases', `${FUNCTION}/aliases`, (catalog, { reference }) => {
+    catalog.find(reference);
+    return { Aliases: [] };
+  }),
+  get('GetAlias', `${FUNCTION}/aliases/:item`, (_catalog, { reference, item }) => {
+    throw notFound(`Cannot find alias arn: ${functionArn({ name: reference.name, qualifier: item })}`);
+  }),
+  get('GetPolicy', `${FUNCTION}/policy`, nothingOfFunction),
+  get('ListTags', '/2017-03-31/tags/:name', (catalog, { reference }) => ({
+    Tags: tagsOf(catalog.find(reference).speaker.resource),
+  })),
+  get('GetFunctionConcurrency', '/2019-09-30/functions/:name/concurrency', (catalog, { reference }) => {
+    const { concurrency } = catalog.find(reference).speaker.resource.spec;
+    return { ReservedConcurrentExecutions: concurrency?.reserved };
+  }),
+  get(
+    'GetProvisionedConcurrencyConfig',
+    '/2019-09-30/functions/:name/provisioned-concurrency',
+    (catalog, { reference, query }) => {
       catalog.find(query.List === 'ALL' ? reference : { name: reference.name });
       if (query.List === 'ALL') {
         return { ProvisionedConcurrencyConfigs: [] };
@@ -152,92 +114,46 @@ export const readOperations: readonly ReadOperation[] = [
         'No Provisioned Concurrency Config found for this function',
       );
     },
-  },
-  {
-    name: 'GetFunctionEventInvokeConfig',
-    url: '/2019-09-25/functions/:name/event-invoke-config',
-    action: 'get',
-    answer(catalog, { reference }) {
-      const config = eventConfig(catalog, reference);
-      if (config === undefined) {
-        const arn = functionArn({ qualifier: '$LATEST', ...reference });
-        throw notFound(`The function ${arn} doesn't have an EventInvokeConfig`);
-      }
-      return config;
-    },
-  },
-  {
-    name: 'ListFunctionEventInvokeConfigs',
-    url: '/2019-09-25/functions/:name/event-invoke-config/list',
-    action: 'get',
-    answer(catalog, { reference }) {
+  ),
+  get('GetFunctionEventInvokeConfig', '/2019-09-25/functions/:name/event-invoke-config', (catalog, { reference }) => {
+    const config = eventConfig(catalog, reference);
+    if (config === undefined) {
+      const arn = functionArn({ qualifier: '$LATEST', ...reference });
+      throw notFound(`The function ${arn} doesn't have an EventInvokeConfig`);
+    }
+    return config;
+  }),
+  get(
+    'ListFunctionEventInvokeConfigs',
+    '/2019-09-25/functions/:name/event-invoke-config/list',
+    (catalog, { reference }) => {
       const config = eventConfig(catalog, reference);
       return { FunctionEventInvokeConfigs: config === undefined ? [] : [config] };
     },
-  },
-  {
-    name: 'GetFunctionUrlConfig',
-    url: '/2021-10-31/functions/:name/url',
-    action: 'get',
-    answer: nothingOfFunction,
-  },
-  {
-    name: 'ListFunctionUrlConfigs',
-    url: '/2021-10-31/functions/:name/urls',
-    action: 'get',
-    answer(catalog, { reference }) {
-      catalog.find(reference);
-      return { FunctionUrlConfigs: [] };
-    },
-  },
-  {
-    name: 'GetFunctionRecursionConfig',
-    url: '/2024-08-31/functions/:name/recursion-config',
-    action: 'get',
-    answer(catalog, { reference }) {
-      catalog.find(reference);
-      // ESB does not detect functions that call each other in a circle.
-      return { RecursiveLoop: 'Allow' };
-    },
-  },
-  {
-    name: 'GetAccountSettings',
-    url: '/2016-08-19/account-settings',
-    action: 'list',
-    answer: accountSettings,
-  },
-  {
-    name: 'ListEventSourceMappings',
-    url: '/2015-03-31/event-source-mappings',
-    action: 'list',
-    answer: () => ({ EventSourceMappings: [] }),
-  },
-  {
-    name: 'GetEventSourceMapping',
-    url: '/2015-03-31/event-source-mappings/:item',
-    action: 'list',
-    answer() {
-      throw notFound('The resource you requested does not exist.');
-    },
-  },
-  {
-    name: 'ListLayers',
-    url: '/2018-10-31/layers',
-    action: 'list',
-    answer(_catalog, { query }) {
-      // GetLayerVersionByArn has the same path, and says by this that it is meant.
-      if (query.find === 'LayerVersion') {
-        throw unsupported('GetLayerVersionByArn', NOTHING);
-      }
-      return { Layers: [] };
-    },
-  },
-  {
-    name: 'ListCodeSigningConfigs',
-    url: '/2020-04-22/code-signing-configs',
-    action: 'list',
-    answer: () => ({ CodeSigningConfigs: [] }),
-  },
+  ),
+  get('GetFunctionUrlConfig', '/2021-10-31/functions/:name/url', nothingOfFunction),
+  get('ListFunctionUrlConfigs', '/2021-10-31/functions/:name/urls', (catalog, { reference }) => {
+    catalog.find(reference);
+    return { FunctionUrlConfigs: [] };
+  }),
+  get('GetFunctionRecursionConfig', '/2024-08-31/functions/:name/recursion-config', (catalog, { reference }) => {
+    catalog.find(reference);
+    // ESB does not detect functions that call each other in a circle.
+    return { RecursiveLoop: 'Allow' };
+  }),
+  list('GetAccountSettings', '/2016-08-19/account-settings', accountSettings),
+  list('ListEventSourceMappings', '/2015-03-31/event-source-mappings', () => ({ EventSourceMappings: [] })),
+  list('GetEventSourceMapping', '/2015-03-31/event-source-mappings/:item', () => {
+    throw notFound('The resource you requested does not exist.');
+  }),
+  list('ListLayers', '/2018-10-31/layers', (_catalog, { query }) => {
+    // GetLayerVersionByArn has the same path, and says by this that it is meant.
+    if (query.find === 'LayerVersion') {
+      throw unsupported('GetLayerVersionByArn', NOTHING);
+    }
+    return { Layers: [] };
+  }),
+  list('ListCodeSigningConfigs', '/2020-04-22/code-signing-configs', () => ({ CodeSigningConfigs: [] })),
 ];
 
 /** Calls at once are as many as there are workers, of which some functions may have reserved theirs. */
@@ -292,4 +208,53 @@ function nothingOfFunction(catalog: FunctionCatalog, { reference }: ReadInput): 
 
 function notFound(message: string): LambdaError {
   return new LambdaError('ResourceNotFoundException', message);
+}
+
+interface Page {
+  readonly names: readonly string[];
+  /** Where the next page begins; undefined on the last one. */
+  readonly nextMarker: string | undefined;
+}
+
+/**
+ * Cuts a page out of a sorted list of names. The marker is the last name of the page before: functions that appear or
+ * go between two pages neither repeat nor hide others.
+ *
+ * @param marker from the page before; undefined for the first one
+ * @param maxItems as in the query
+ * @throws {LambdaError} InvalidParameterValueException for an invalid marker or number
+ */
+export function pageOf(names: readonly string[], marker: string | undefined, maxItems: string | undefined): Page {
+  const size = Math.min(MAX_PAGE, itemsOf(maxItems));
+  const after = marker === undefined || marker === '' ? '' : nameOf(marker);
+  const begin = names.findIndex((name) => name > after);
+  const rest = begin < 0 ? [] : names.slice(begin);
+  const page = rest.slice(0, size);
+  const last = page.at(-1);
+  return {
+    names: page,
+    nextMarker: last !== undefined && rest.length > size ? Buffer.from(last).toString('base64url') : undefined,
+  };
+}
+
+function itemsOf(maxItems: string | undefined): number {
+  if (maxItems === undefined || maxItems === '') {
+    return MAX_PAGE;
+  }
+  const items = /^[0-9]{1,9}$/.test(maxItems) ? Number(maxItems) : Number.NaN;
+  if (Number.isNaN(items) || items < 1) {
+    throw constraintError('maxItems', maxItems, 'Member must have value greater than or equal to 1');
+  }
+  if (items > MAX_ITEMS) {
+    throw constraintError('maxItems', maxItems, `Member must have value less than or equal to ${MAX_ITEMS}`);
+  }
+  return items;
+}
+
+function nameOf(marker: string): string {
+  const name = Buffer.from(marker, 'base64url').toString('latin1');
+  if (!/^[a-zA-Z0-9-_.]+$/.test(name) || Buffer.from(name).toString('base64url') !== marker) {
+    throw new LambdaError('InvalidParameterValueException', 'The marker is none that this service gave out.');
+  }
+  return name;
 }

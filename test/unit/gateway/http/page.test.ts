@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { pageOf } from '../../../../src/gateway/http/page.ts';
+import { pageOf } from '../../../../src/gateway/http/read-operations.ts';
 
 const names = Array.from({ length: 120 }, (_, index) => `f-${String(index).padStart(3, '0')}`);
 
