@@ -34,9 +34,8 @@ export async function chartDefinitions(root: string): Promise<readonly Product[]
 }
 
 /**
- * The chart rendered plainly with its default values, a file for each of its templates: what is installed
- * stands in `manifests`,
- * and the Job that goes before an uninstall in `manifests/uninstall`. Helm is built when it is not there.
+ * The chart rendered plainly with its default values, a file for each of its templates: what is installed stands in
+ * `manifests`, and the Job that goes before an uninstall in `manifests/uninstall`. Helm is built when it is not there.
  */
 export async function chartManifests(root: string): Promise<readonly Product[]> {
   const progress = createProgress({ write: (text) => process.stderr.write(text) });

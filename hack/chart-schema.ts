@@ -3,8 +3,8 @@ import type { ChartValue } from './chart-values.ts';
 type Schema = Record<string, unknown>;
 
 /**
- * JSON schema of the chart's values. Only existing values may be set, so that a wrong name is an error.
- * Values that subcharts share (`global`) pass, since Helm adds them.
+ * JSON schema of the chart's values. Only existing values may be set, so that a wrong name is an error. Values that
+ * subcharts share (`global`) pass, since Helm adds them.
  */
 export function chartSchema(values: readonly ChartValue[]): string {
   const root: Schema = {

@@ -1,9 +1,7 @@
 /**
- * Generates files from other files of the repository: the TypeScript types in src/api/generated from the
- * resource
- * definitions in crds/ and those in src/protocol/generated from proto/esb, the pages of docs/reference for
- * flags, fields,
- * metrics and reasons, the parts of the chart that follow from its values and from crds/, and manifests/ from
+ * Generates files from other files of the repository: the TypeScript types in src/api/generated from the resource
+ * definitions in crds/ and those in src/protocol/generated from proto/esb, the pages of docs/reference for flags,
+ * fields, metrics and reasons, the parts of the chart that follow from its values and from crds/, and manifests/ from
  * the chart.
  *
  *   node hack/generate.ts            writes them
@@ -28,10 +26,7 @@ import { testDocuments } from './test-documents.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
-/**
- * Makers of all products. Products of a maker are written, checked, and removed again where their folder is
- * owned.
- */
+/** Makers of all products. Products of a maker are written, checked, and removed again where their folder is owned. */
 const makers: readonly ProductMaker[] = [
   resourceTypes,
   protocolTypes,

@@ -4,10 +4,7 @@ export interface Room {
   readonly imports: readonly string[];
 }
 
-/**
- * The rooms of one folder, by name. Files beside the rooms put them together, and may import from all of
- * them.
- */
+/** The rooms of one folder, by name. Files beside the rooms put them together, and may import from all of them. */
 export interface RoomTable {
   readonly rooms: Readonly<Record<string, Room>>;
   /** Files beside the rooms that a room may import from all the same; each names the rooms that may. */
@@ -202,8 +199,7 @@ export const foldersWithRooms: Readonly<Record<string, RoomTable>> = {
 };
 
 /**
- * The folders of `local/`. Each of its files may import from `src/` as well; no file of `src/` imports from
- * `local/`.
+ * The folders of `local/`. Each of its files may import from `src/` as well; no file of `src/` imports from `local/`.
  */
 export const local: RoomTable = {
   rooms: {

@@ -1,6 +1,5 @@
 /**
- * Holds documents and comments to the rules of CONTRIBUTING.md, chapter "Language": words that are out,
- * subjects that
+ * Holds documents and comments to the rules of CONTRIBUTING.md, chapter "Language": words that are out, subjects that
  * name nothing, lines of documents that are too long.
  *
  *   node hack/prose.ts [file or folder…]     default: everything that is held to the rules

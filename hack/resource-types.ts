@@ -17,8 +17,8 @@ function itemName(list: string): string {
 }
 
 /**
- * The schema as json-schema-to-typescript wants it. Each object gets a name of its own, from its path. Fields
- * that the API server fills in are always there in its answers, so they count as required.
+ * The schema as json-schema-to-typescript wants it. Each object gets a name of its own, from its path. Fields that the
+ * API server fills in are always there in its answers, so they count as required.
  */
 function convert(schema: Schema, name: string): JSONSchema {
   const description = schema.description === undefined ? {} : { description: schema.description };

@@ -30,9 +30,8 @@ export interface BillOptions extends Pick<CallOptions, 'signal'> {
 }
 
 /**
- * Bill of materials of the image, as CycloneDX in JSON: npm packages of the lock file, Debian packages, Go
- * modules of the CNI
- * plugins, and Node.js. The same parts give the same text.
+ * Bill of materials of the image, as CycloneDX in JSON: npm packages of the lock file, Debian packages, Go modules of
+ * the CNI plugins, and Node.js. The same parts give the same text.
  *
  * @throws {EsbError} `CommandFailed` with what npm or Go said
  */

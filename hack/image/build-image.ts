@@ -63,11 +63,9 @@ interface Parts {
 }
 
 /**
- * Builds the image of ESB without a container engine, from Debian packages, npm packages of the lock file,
- * CNI plugins
- * built from source and this repository. Layers of what did not change are kept in the user cache. The same
- * commit, Node.js
- * and package lists give the same digest.
+ * Builds the image of ESB without a container engine, from Debian packages, npm packages of the lock file, CNI plugins
+ * built from source and this repository. Layers of what did not change are kept in the user cache. The same commit,
+ * Node.js and package lists give the same digest.
  *
  * @throws {EsbError} `PackagesMissing`, `GoMissing`, `BuildFailed`, `CommandFailed` with what a program said
  */
@@ -113,8 +111,7 @@ export async function buildImage(options: BuildImageOptions): Promise<BuiltImage
 }
 
 /**
- * Fills a folder with the file system of the image, one folder for each of its layers: `base`, `modules` and
- * `program`.
+ * Fills a folder with the file system of the image, one folder for each of its layers: `base`, `modules` and `program`.
  * The first stage of the Dockerfile does the same.
  */
 export async function fillImageRoots(folder: string, options: BuildImageOptions): Promise<void> {

@@ -22,8 +22,7 @@ export const debianRoots = [
 ] as const;
 
 /**
- * The packages of their closure that are kept: those that hold a program or library that runs. The others
- * only serve
+ * The packages of their closure that are kept: those that hold a program or library that runs. The others only serve
  * packages while they are installed, which nothing ever is in the image.
  */
 export const debianPackages =
@@ -103,8 +102,7 @@ export const runConfig: ImageRunConfig = {
 };
 
 /**
- * The command `esb` of the image. The kernel passes one argument to the program of such a line, and there is
- * no `env`.
+ * The command `esb` of the image. The kernel passes one argument to the program of such a line, and there is no `env`.
  */
 export const launcher = `#!/usr/local/bin/node --disable-warning=ExperimentalWarning
 import '${PROGRAM_FOLDER}/src/main.ts';

@@ -8,8 +8,7 @@ const ofTheImage = /^(esb-(base|image|modules|packages)-|\.esb-|\.layer-)/;
 const KEPT_MS = 2 * 24 * 60 * 60_000;
 
 /**
- * The layer that is kept below `folder` under `name`, made by `fill` when it is not there. A name says
- * everything that
+ * The layer that is kept below `folder` under `name`, made by `fill` when it is not there. A name says everything that
  * the layer is made from. One process at a time may do this.
  */
 export async function keptLayer(

@@ -34,8 +34,8 @@ export interface BareContainer {
 
 /**
  * The bare mechanism that ESB is compared with: containerd's own services through stubs of the protocol compiler,
- * `ip netns` and the bridge plugin run as programs. The runtime spec is the one that the agent wrote for a worker of the
- * same image, with its own id, namespace and cgroup, so that runc has the same work to do.
+ * `ip netns` and the bridge plugin run as programs. The runtime spec is the one that the agent wrote for a worker of
+ * the same image, with its own id, namespace and cgroup, so that runc has the same work to do.
  */
 export class BareContainerd {
   readonly #instance: BenchInstance;

@@ -123,8 +123,8 @@ export class BenchInstance {
       apiVersion: 'esb.dev/v1alpha1',
       kind: 'LambdaWorker',
       metadata: { name, namespace: 'default' },
-      // By default a tag `latest` is asked for at its registry at every start, which the bare sequence does
-      // not do either.
+      // By default a tag `latest` is asked for at its registry at every start, which the bare sequence does not do
+      // either.
       spec: { image: this.image('python-counter'), imagePullPolicy: 'IfNotPresent', ...spec },
     });
   }

@@ -12,8 +12,7 @@ export interface ClosedLoop {
 export type Until = { readonly ms: number } | { readonly calls: number };
 
 /**
- * Calls `url` over that many kept-alive connections; rejects with the first call that is not answered as it
- * should be.
+ * Calls `url` over that many kept-alive connections; rejects with the first call that is not answered as it should be.
  */
 export async function closedLoop(url: string, connections: number, until: Until): Promise<ClosedLoop> {
   const agent = new Agent({ keepAlive: true, maxSockets: connections });

@@ -10,9 +10,9 @@ const ROUNDS = 8;
 const SLICE = 1_000;
 
 /**
- * Whole calls over 1, 16 and 64 connections, each of which calls again once it is answered, to a worker that answers at once:
- * through gateway and agent against a POST straight to the worker, in turns. The bare two-hop proxy of the same transport
- * goes in turns with them, to tell what any way over two processes adds.
+ * Whole calls over 1, 16 and 64 connections, each of which calls again once it is answered, to a worker that answers at
+ * once: through gateway and agent against a POST straight to the worker, in turns. The bare two-hop proxy of the same
+ * transport goes in turns with them, to tell what any way over two processes adds.
  */
 export const gatewayOverhead: Scenario = {
   name: 'gateway-overhead',

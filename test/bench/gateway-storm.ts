@@ -17,11 +17,9 @@ interface Storm {
 }
 
 /**
- * 200 clients at once on 100 functions whose workers are paused, each client with one call: how long it takes
- * until each has its
- * answer, and that each has one; against 100 bare containers of the same image with two calls each, thawed by
- * `Tasks.Resume`
- * all at once and called straight, one call at a time in each since the emulator takes no two.
+ * 200 clients at once on 100 functions whose workers are paused, each client with one call: how long it takes until
+ * each has its answer, and that each has one; against 100 bare containers of the same image with two calls each, thawed
+ * by `Tasks.Resume` all at once and called straight, one call at a time in each since the emulator takes no two.
  */
 export const gatewayStorm: Scenario = {
   name: 'gateway-storm',

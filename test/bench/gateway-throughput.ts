@@ -15,8 +15,9 @@ const WARM_UP = 0.5;
 const RISE = { share: 1.1, MiB: 8 };
 
 /**
- * A hundred thousand calls over 64 connections to one worker that answers at once, against the bare two-hop proxy of the same
- * transport: how many a second in each slice, how long each took, and the memory of the gateway before and after.
+ * A hundred thousand calls over 64 connections to one worker that answers at once, against the bare two-hop proxy of
+ * the same transport: how many a second in each slice, how long each took, and the memory of the gateway before and
+ * after.
  */
 export const gatewayThroughput: Scenario = {
   name: 'gateway-throughput',

@@ -1,8 +1,8 @@
 import type { BenchInstance } from './bench-instance.ts';
 
 /**
- * Listens on the emulator's port and answers every request at once, however many there are. Connections are kept for good, as the
- * emulator keeps them: one that is closed for being idle may take a request with it.
+ * Listens on the emulator's port and answers every request at once, however many there are. Connections are kept for
+ * good, as the emulator keeps them: one that is closed for being idle may take a request with it.
  */
 const program = `
 const server = require('http').createServer((request, answer) => {

@@ -12,19 +12,15 @@ const SLICE = 500;
 const RAW_SLICES = 5;
 /** Budgets of placement. */
 const BUDGET = { rate: 0.7, memoryMiB: 200, writes: 2, converge: 4 } as const;
-/**
- * Milliseconds after which nothing more is to be written: a node tells of what it has promised every ten
- * seconds.
- */
+/** Milliseconds after which nothing more is to be written: a node tells of what it has promised every ten seconds. */
 const QUIET_AFTER_MS = 25_000;
 const STEADY_MS = 60_000;
 const patience = { timeoutMs: 3_600_000, everyMs: 250 };
 
 /**
- * Ten thousand workers that wait for a controller, on a hundred nodes. While they are assigned, the agents
- * are held, as
- * they are during the raw patches, so that both have the API server alone; then everybody goes on until all
- * workers rest.
+ * Ten thousand workers that wait for a controller, on a hundred nodes. While they are assigned, the agents are held, as
+ * they are during the raw patches, so that both have the API server alone; then everybody goes on until all workers
+ * rest.
  */
 export const placement: ClusterScenario = {
   name: 'placement',
@@ -121,8 +117,8 @@ async function measure({ say }: ClusterBench, cluster: ScaleCluster, workers: nu
       ours: [ofWorkers],
       baseline: { what: 'one for the assignment and one for the resting state', sample: [BUDGET.writes] },
       budget: '≤ 1.1 × bare',
-      // Far fewer would say that they were not counted. Some, on a busy machine, are carried out and answered
-      // with a timeout.
+      // Far fewer would say that they were not counted. Some, on a busy machine, are carried out and answered with a
+      // timeout.
       met: (mine, bareOne) => mine.p50 >= 0.9 * bareOne.p50 && mine.p50 <= 1.1 * bareOne.p50,
       note: `after their creation, by the API server's own count, of all resources: ${told(written)}`,
     }),

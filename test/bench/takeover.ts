@@ -12,9 +12,8 @@ const MORE_S = 5;
 const patience = { timeoutMs: 1_800_000, everyMs: 50 };
 
 /**
- * Two controllers; the one that leads is killed (SIGKILL) in the middle of assigning workers, again and
- * again: how long no
- * worker is assigned.
+ * Two controllers; the one that leads is killed (SIGKILL) in the middle of assigning workers, again and again: how long
+ * no worker is assigned.
  */
 export const takeover: ClusterScenario = {
   name: 'takeover',

@@ -9,8 +9,7 @@ export interface TimedCall {
   /** Milliseconds by name, from the `Server-Timing` header. */
   readonly serverTiming: ReadonlyMap<string, number>;
   /**
-   * State that the call found: `running`, `paused` or `absent`, from the same header; undefined where there
-   * is none.
+   * State that the call found: `running`, `paused` or `absent`, from the same header; undefined where there is none.
    */
   readonly start: string | undefined;
   readonly body: string;

@@ -7,8 +7,9 @@ import { type Bench, type Scenario, times } from './scenario.ts';
 import { timedPost } from './timed-call.ts';
 
 /**
- * Some paused workers called at once: when the first, second, … of the answers begins, less when that of the same calls to
- * the running workers does, which share two processors just the same; against as many bare `Tasks.Resume` calls sent at once.
+ * Some paused workers called at once: when the first, second, … of the answers begins, less when that of the same calls
+ * to the running workers does, which share two processors just the same; against as many bare `Tasks.Resume` calls sent
+ * at once.
  */
 function wakeMany(workers: number, rounds: number, budgetMs: number): Scenario {
   return {

@@ -11,8 +11,7 @@ import { timedPost } from './timed-call.ts';
 const QUIET_MS = 1_200;
 
 /**
- * First byte from a paused worker minus first byte from a running one that was idle for as long, against a
- * bare
+ * First byte from a paused worker minus first byte from a running one that was idle for as long, against a bare
  * `Tasks.Resume`.
  */
 export const wake: Scenario = {

@@ -1,6 +1,5 @@
-// Runs tests in the guest: node guest-tests.ts FILE... End-to-end tests have the local instance of
-// `ESB_E2E_HOME`: its node and
-// gateway run here, its API server and registry outside.
+// Runs tests in the guest: node guest-tests.ts FILE... End-to-end tests have the local instance of `ESB_E2E_HOME`: its
+// node and gateway run here, its API server and registry outside.
 import { spawn } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

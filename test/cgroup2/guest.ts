@@ -39,8 +39,7 @@ export const resultMark = 'ESB-CGROUP2-RESULT';
 export const guestPatience = 20;
 
 /**
- * First program of the guest, run by a static busybox: the machine's own files, read-only below a writable
- * layer in
+ * First program of the guest, run by a static busybox: the machine's own files, read-only below a writable layer in
  * memory, become the root, with a /tmp, a /run and control groups of its own.
  */
 export function firstProgram(layout: GuestLayout): string {

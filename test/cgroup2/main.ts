@@ -1,8 +1,6 @@
-// Runs tests under a kernel whose control groups are version 2 and nothing else, in a virtual machine
-// emulated in software (qemu)
-// that sees this machine's files and changes none of them: freezing, thawing, limits and OOM on a containerd
-// of their own,
-// then end-to-end tests on a local instance whose containerd, agent and gateway run there.
+// Runs tests under a kernel whose control groups are version 2 and nothing else, in a virtual machine emulated in
+// software (qemu) that sees this machine's files and changes none of them: freezing, thawing, limits and OOM on a
+// containerd of their own, then end-to-end tests on a local instance whose containerd, agent and gateway run there.
 //   npm run test:cgroup2 [-- FILE ...]
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';

@@ -1,6 +1,5 @@
 // Processes around the guest, with a network and mounts of their own: node outside.ts KERNEL FILE...
-// The local instance has its etcd, API server, registry and controller here; its node and gateway move into
-// the guest.
+// The local instance has its etcd, API server, registry and controller here; its node and gateway move into the guest.
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { homedir, tmpdir } from 'node:os';

@@ -15,10 +15,8 @@ export interface Tally {
 }
 
 /**
- * Counts the tests of `files`. A file in which no test passed counts as a test that failed: it could not be
- * loaded, or no
- * such file was found. So does an exit code of vitest that the tests do not explain: a hook or the set-up
- * failed.
+ * Counts the tests of `files`. A file in which no test passed counts as a test that failed: it could not be loaded, or
+ * no such file was found. So does an exit code of vitest that the tests do not explain: a hook or the set-up failed.
  */
 export function tally(files: readonly string[], { testResults }: Report, exitCode: number): Tally {
   const results = testResults.flatMap(({ assertionResults }) => assertionResults);

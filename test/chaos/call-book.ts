@@ -74,8 +74,7 @@ export class CallBook {
     const id = `call-${step}-${this.#next}`;
     const beganAt = performance.now();
     const first = await this.#send(worker, gateway, { ...payload, id });
-    // As a load balancer does it: who takes no connection has been sent nothing, so that another one may have
-    // the call.
+    // As a load balancer does it: who takes no connection has been sent nothing, so that another one may have the call.
     const isUnsent = first.kind === 'lost' && first.why.includes('ECONNREFUSED');
     const end = isUnsent ? await this.#send(worker, 3 - gateway, { ...payload, id }) : first;
     const call: Call = { id, step, worker, gateway, beganAt, tookMs: performance.now() - beganAt, end };
@@ -84,9 +83,8 @@ export class CallBook {
   }
 
   /**
-   * Waits until a gateway has heard of a worker, which takes some seconds after an outage of the API server,
-   * and for half a
-   * minute at most. A dry run calls nothing.
+   * Waits until a gateway has heard of a worker, which takes some seconds after an outage of the API server, and for
+   * half a minute at most. A dry run calls nothing.
    */
   async untilKnown(worker: string, gateway: number): Promise<void> {
     const url = `${this.#gateways[gateway - 1]}/2015-03-31/functions/${worker}/invocations`;

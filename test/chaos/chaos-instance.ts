@@ -47,8 +47,7 @@ const esb = (home: string, args: readonly string[]): Promise<unknown> =>
   });
 
 /**
- * Brings the instance up in `root`. The caller takes it down; an instance that fails to come up takes itself
- * down.
+ * Brings the instance up in `root`. The caller takes it down; an instance that fails to come up takes itself down.
  *
  * @param signal no start goes on when it aborts
  */

@@ -333,8 +333,7 @@ function excusesOf(done: readonly DoneFault[]): Excuses {
   const of = (call: Call, test: (fault: DoneFault['fault']) => boolean): boolean =>
     done.some((each) => during(call, each) && test(each.fault));
   return {
-    // A shim that could not write once writes no more of that container, as long as it lives. One that is
-    // stopped for
+    // A shim that could not write once writes no more of that container, as long as it lives. One that is stopped for
     // good is killed with what it has not written.
     mayMissOutput: (call) =>
       done.some(({ fault, from }) => fault.kind === 'disk' && from <= call.beganAt + call.tookMs) ||

@@ -35,14 +35,12 @@ export interface FaultsOptions {
 const SHIM_WITHIN_MS = 60_000;
 const SHIM_EVERY_MS = 500;
 /**
- * How long an outage waits for what is done to the same containerd. Longer ones, such as another outage,
- * leave it out.
+ * How long an outage waits for what is done to the same containerd. Longer ones, such as another outage, leave it out.
  */
 const FREE_WITHIN_MS = 10_000;
 
 /**
- * From how many on one fault of a kind at least has to be done. Those that come by chance may all miss in a
- * short walk.
+ * From how many on one fault of a kind at least has to be done. Those that come by chance may all miss in a short walk.
  */
 const FEWEST_PLANNED: Readonly<Record<FaultKind, number>> = {
   kill: 5,
@@ -80,8 +78,8 @@ export class Faults {
   }
 
   /**
-   * Begins a fault in the background. Where it finds nothing to do it to, or one like it still lasts, the
-   * history says so.
+   * Begins a fault in the background. Where it finds nothing to do it to, or one like it still lasts, the history says
+   * so.
    */
   start(fault: Fault): void {
     this.#planned.set(fault.kind, (this.#planned.get(fault.kind) ?? 0) + 1);
@@ -90,10 +88,7 @@ export class Faults {
     void running.finally(() => this.#running.delete(running));
   }
 
-  /**
-   * Ends every fault now, but outages, which last as long as they are to, and shims that are stopped for
-   * good.
-   */
+  /** Ends every fault now, but outages, which last as long as they are to, and shims that are stopped for good. */
   async heal(): Promise<void> {
     this.#healing.abort();
     while (this.#running.size > 0) {
@@ -166,8 +161,7 @@ export class Faults {
   }
 
   /**
-   * Waits for a moment until containerd of a node runs and nothing else is done to it: an outage is too rare
-   * to miss.
+   * Waits for a moment until containerd of a node runs and nothing else is done to it: an outage is too rare to miss.
    */
   async #untilFree({ node }: Extract<Fault, { kind: 'outage' }>, what: string): Promise<void> {
     const end = performance.now() + FREE_WITHIN_MS;
@@ -266,10 +260,7 @@ export class Faults {
     return process === undefined ? undefined : { node: place.node, process };
   }
 
-  /**
-   * As {@link Faults.#shimOf}, of a worker that may be just about to be made, by an API server that may be
-   * away.
-   */
+  /** As {@link Faults.#shimOf}, of a worker that may be just about to be made, by an API server that may be away. */
   async #untilShimOf(worker: string): Promise<Shim | undefined> {
     const end = performance.now() + SHIM_WITHIN_MS;
     for (;;) {

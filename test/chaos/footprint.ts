@@ -130,9 +130,8 @@ const ofEachWorker = [
 ] as const;
 
 /**
- * Kinds of which stock is taken in the wrong place: less is found than there are workers. Nothing of such a
- * kind would be
- * missed.
+ * Kinds of which stock is taken in the wrong place: less is found than there are workers. Nothing of such a kind would
+ * be missed.
  */
 export function unseen(node: string, workers: number, now: Footprint): string[] {
   return ofEachWorker

@@ -84,9 +84,8 @@ export class HungShims {
 }
 
 /**
- * How many milliseconds a stopped shim may be there. The time in which its agent or its containerd was away
- * does not count,
- * nor does the patience that begins again after that.
+ * How many milliseconds a stopped shim may be there. The time in which its agent or its containerd was away does not
+ * count, nor does the patience that begins again after that.
  */
 export function allowedHang(
   { node, done: { from, to } }: Pick<HungShim, 'node' | 'done'>,

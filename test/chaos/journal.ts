@@ -24,9 +24,8 @@ interface Log {
 }
 
 /**
- * Reads the logs of all workers as they are written, and those of containers that are removed to their end:
- * it holds them
- * open. So each run of a call is counted by the side that ran it.
+ * Reads the logs of all workers as they are written, and those of containers that are removed to their end: it holds
+ * them open. So each run of a call is counted by the side that ran it.
  */
 export class Journal {
   readonly #folders: readonly string[];

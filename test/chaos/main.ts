@@ -1,6 +1,6 @@
 /**
- * `npm run test:chaos`: a random walk over an instance of its own, and whether everything comes to rest
- * without a trace.
+ * `npm run test:chaos`: a random walk over an instance of its own, and whether everything comes to rest without a
+ * trace.
  *
  *   npm run test:chaos                                  50 workers, 2,000 steps, a new seed
  *   npm run test:chaos -- --seed 7                      the walk of seed 7 again
@@ -9,14 +9,11 @@
  *   npm run test:chaos -- --minutes 10                  ends walking after ten minutes
  *   npm run test:chaos -- --pace 1                      walks three times as fast as by itself
  *
- * A step is to create, pause, resume, call, change or delete a worker, or a fault: SIGKILL or SIGSTOP of the
- * agent,
- * containerd, a shim, a worker, a gateway, a controller or the API server; a CNI plugin that fails, hangs or
- * answers
- * garbage; a full disk; a step of the clock; a shim that is stopped for good; containerd stopped for 60 s.
- * The steps follow
- * from the seed and the options; when they hit what, the machine decides.
- * The instance runs apart from the machine (test/support/apart.sh), so that another one may run beside it.
+ * A step is to create, pause, resume, call, change or delete a worker, or a fault: SIGKILL or SIGSTOP of the agent,
+ * containerd, a shim, a worker, a gateway, a controller or the API server; a CNI plugin that fails, hangs or answers
+ * garbage; a full disk; a step of the clock; a shim that is stopped for good; containerd stopped for 60 s. The steps
+ * follow from the seed and the options; when they hit what, the machine decides. The instance runs apart from the
+ * machine (test/support/apart.sh), so that another one may run beside it.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * Numbers that look random and follow from their seed alone (mulberry32), so that a walk that failed can be walked again.
- * `Math.random` cannot be seeded.
+ * Numbers that look random and follow from their seed alone (mulberry32), so that a walk that failed can be walked
+ * again. `Math.random` cannot be seeded.
  */
 export class Random {
   #state: number;

@@ -34,9 +34,8 @@ interface Known {
 }
 
 /**
- * The steps of a walk, without end. They follow from the options alone: not from what becomes of any step. A
- * longer walk
- * begins as a shorter one does.
+ * The steps of a walk, without end. They follow from the options alone: not from what becomes of any step. A longer
+ * walk begins as a shorter one does.
  */
 export function* walk(options: WalkOptions): Generator<Step, never> {
   const random = new Random(options.seed);

@@ -25,9 +25,8 @@ export function restingPhase(wish: Wish): WorkerPhase {
 }
 
 /**
- * Tells the API server what is wanted, of each worker one thing after the other, and goes on trying until it
- * is taken: a
- * fault delays a wish and never changes it.
+ * Tells the API server what is wanted, of each worker one thing after the other, and goes on trying until it is taken:
+ * a fault delays a wish and never changes it.
  */
 export class Wishes {
   readonly #options: WishesOptions;
@@ -97,9 +96,8 @@ export class Wishes {
   }
 
   /**
-   * Says everything once more. An attempt that was given up while the API server was frozen may have been
-   * taken later than
-   * the one that followed it.
+   * Says everything once more. An attempt that was given up while the API server was frozen may have been taken later
+   * than the one that followed it.
    */
   async sayAgain(): Promise<void> {
     await this.untilTaken();

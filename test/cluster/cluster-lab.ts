@@ -35,8 +35,8 @@ const NODES = 2;
 const COMMAND_TIMEOUT_MS = 6 * 60_000;
 
 /**
- * Starts the cluster and waits until its nodes are Ready. The lab needs a network namespace, mounts and a
- * process table of its own (`test/support/apart.sh`).
+ * Starts the cluster and waits until its nodes are Ready. The lab needs a network namespace, mounts and a process table
+ * of its own (`test/support/apart.sh`).
  */
 export async function startClusterLab(): Promise<ClusterLab> {
   const folder = await mkdtemp('/tmp/esb-cluster-');

@@ -38,8 +38,7 @@ export interface EsbCluster {
   /** Steady calls from a node through the Service of the gateway. */
   load(node: string, functions: readonly string[], clients: number, event?: object): Promise<Load>;
   /**
-   * Throws unless every Pod of the system namespace that should be there is Ready, with this tag where one is
-   * given.
+   * Throws unless every Pod of the system namespace that should be there is Ready, with this tag where one is given.
    */
   rolledOut(tag?: string): Promise<void>;
 }
@@ -49,10 +48,7 @@ interface Pod {
   readonly spec: { readonly containers: readonly { readonly image: string }[] };
 }
 
-/**
- * The values that the lab has to give: its images, its database, and memory that two nodes of one machine
- * share.
- */
+/** The values that the lab has to give: its images, its database, and memory that two nodes of one machine share. */
 function releaseValues(tag: string): object {
   return {
     image: { repository: imageRepository, tag },

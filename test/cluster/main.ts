@@ -1,5 +1,4 @@
-// Installs ESB into a real cluster on this machine (kube-apiserver, controller-manager, scheduler, and two
-// nodes with
+// Installs ESB into a real cluster on this machine (kube-apiserver, controller-manager, scheduler, and two nodes with
 // kubelet, kube-proxy and containerd) and does to it what operators do: install, upgrade, drain, uninstall.
 //   npm run test:cluster [-- --only NAME[,NAME...]] [--keep FOLDER] [--values FILE]
 // --keep copies the logs of a run that failed to a folder; --values adds to the values of the chart.

@@ -15,8 +15,8 @@ export interface NodePlace {
 const ownFolders = ['/var/lib', '/var/log', '/opt'] as const;
 
 /**
- * Script that makes a node and then only waits: namespaces of network, mounts, host name and control groups of its own, so
- * that it has a `/run`, `/var/lib`, `/etc` and a tree of control groups that look like those of a machine.
+ * Script that makes a node and then only waits: namespaces of network, mounts, host name and control groups of its own,
+ * so that it has a `/run`, `/var/lib`, `/etc` and a tree of control groups that look like those of a machine.
  */
 export function nodeScript(place: NodePlace): string {
   return `set -eu

@@ -3,9 +3,9 @@ import { toolsFolder } from '../support/tools.ts';
 import type { ClusterNode } from './cluster-node.ts';
 
 /**
- * Everything on a node that an installation could leave behind, one line each: files, network, mounts, control groups and
- * what containerd keeps. Two such lists are compared: what belongs to Kubernetes itself is in both, or comes and goes with
- * its Pods, like their bridge.
+ * Everything on a node that an installation could leave behind, one line each: files, network, mounts, control groups
+ * and what containerd keeps. Two such lists are compared: what belongs to Kubernetes itself is in both, or comes and
+ * goes with its Pods, like their bridge.
  */
 export async function nodeTraces(node: ClusterNode): Promise<readonly string[]> {
   const ctr = join(toolsFolder(), 'ctr');

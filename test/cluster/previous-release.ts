@@ -29,8 +29,8 @@ export interface PreviousReleaseOptions {
 }
 
 /**
- * Builds image and chart of the release before this one from the history of the repository, with the packages of its own
- * lock file; once, into the user cache.
+ * Builds image and chart of the release before this one from the history of the repository, with the packages of its
+ * own lock file; once, into the user cache.
  *
  * @throws {EsbError} `CommitMissing` in a clone without that history, `CommandFailed` with what a program said
  */

@@ -1,8 +1,7 @@
 /** Results of the checks of a run. */
 export interface Report {
   /**
-   * Runs one check. The report shows its return value beside its name. When it throws, the run goes on and
-   * has failed.
+   * Runs one check. The report shows its return value beside its name. When it throws, the run goes on and has failed.
    */
   check(name: string, work: () => Promise<string>): Promise<boolean>;
   /** Told with a check that fails, so that its cause can be found. */

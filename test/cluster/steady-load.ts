@@ -1,6 +1,6 @@
-// Calls functions without a pause until it is told to end (SIGTERM), and then prints what became of the
-// calls. The program runs on a node of the cluster, in a process of its own, and finds the gateway as any
-// program there does: by its Service.
+// Calls functions without a pause until it is told to end (SIGTERM), and then prints what became of the calls. The
+// program runs on a node of the cluster, in a process of its own, and finds the gateway as any program there does: by
+// its Service.
 //   ESB_LOAD_TOKEN=... node steady-load.ts ORIGIN FUNCTION[,FUNCTION...] CLIENTS [EVENT]
 // EVENT is JSON, which each call gets beside its own name.
 import { randomUUID } from 'node:crypto';
@@ -78,8 +78,8 @@ function call(functionName: string, payload: string, agent: Agent): Promise<Fail
 }
 
 /**
- * Half of the clients keep their connection, and half open a new one each time, to the gateway that the
- * Service chooses.
+ * Half of the clients keep their connection, and half open a new one each time, to the gateway that the Service
+ * chooses.
  */
 async function client(number: number): Promise<void> {
   const agent = new Agent(number % 2 === 0 ? { keepAlive: true, maxSockets: 1 } : { keepAlive: false });

@@ -8,10 +8,7 @@ import { waitFor } from '../support/wait-for.ts';
 
 const repository = join(import.meta.dirname, '../..');
 
-/**
- * As a person gets it. Where there is no history, as in an unpacked archive, what there is without what was
- * made.
- */
+/** As a person gets it. Where there is no history, as in an unpacked archive, what there is without what was made. */
 async function cloneRepository(folder: string, clone: string): Promise<void> {
   const hasHistory = await access(join(repository, '.git')).then(
     () => true,

@@ -3,10 +3,7 @@ import { run } from '../support/command.ts';
 import { waitFor } from '../support/wait-for.ts';
 import { instance } from './support/instance.ts';
 
-/**
- * Prints the address of eth0 as the very first thing that happens in the container, then becomes the
- * emulator.
- */
+/** Prints the address of eth0 as the very first thing that happens in the container, then becomes the emulator. */
 const firstLook = `
 import fcntl, os, socket, struct
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -5,8 +5,8 @@ import { run } from '../support/command.ts';
 const seeds = { known: 20_261_125, fresh: Math.floor(Math.random() * 1_000_000) };
 
 describe('a random walk over what may happen to workers', () => {
-  // Side by side: each brings up an instance of its own, apart from the one of the other tests, and waits for
-  // most of its time.
+  // Side by side: each brings up an instance of its own, apart from the one of the other tests, and waits for most of
+  // its time.
   it.concurrent.each(Object.entries(seeds))(
     'by a %s seed (%i) comes to rest without a trace',
     { tags: ['P17', 'M7'], timeout: 420_000 },

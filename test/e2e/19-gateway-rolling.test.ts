@@ -7,8 +7,8 @@ import { type BalancedCall, LoadBalancer } from './support/load-balancer.ts';
 import { Parts } from './support/parts.ts';
 
 /**
- * Five minutes in full (`ESB_ROLLING_SECONDS=300`); whole rounds over all parts in any case, of which one
- * takes longer than this.
+ * Five minutes in full (`ESB_ROLLING_SECONDS=300`); whole rounds over all parts in any case, of which one takes longer
+ * than this.
  */
 const rollingSeconds = Number(process.env.ESB_ROLLING_SECONDS ?? 30);
 const CALLS_PER_SECOND = 50;
@@ -35,10 +35,7 @@ const partsInTurn = [
 /** Functions with a worker on one node each; `spread` has one on each. */
 const onNode = (node: number): readonly string[] => [`fast-${node}`, `slow-${node}`, `resting-${node}`];
 
-/**
- * Whom the call of that number is for: a little slow work, workers that are asleep each time, and many short
- * calls.
- */
+/** Whom the call of that number is for: a little slow work, workers that are asleep each time, and many short calls. */
 function callOf(number: number): { readonly name: string; readonly event: object } {
   const [inThreeSeconds, inOneSecond] = [number % 150, number % 50];
   if (inThreeSeconds === 5 || inThreeSeconds === 80) {

@@ -2,8 +2,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * Everything that a run of the tests has left on the machine, one line each: entries of its temporary folder, mounts below
- * that, control groups and processes with its name. Other runs on the machine are told apart by the name.
+ * Everything that a run of the tests has left on the machine, one line each: entries of its temporary folder, mounts
+ * below that, control groups and processes with its name. Other runs on the machine are told apart by the name.
  *
  * @param run value of `ESB_TEST_RUN`, which every process of the run inherits and control groups of labs bear
  */

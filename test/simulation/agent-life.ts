@@ -22,8 +22,8 @@ export interface OperationWatcher {
 const never = new Promise<never>(() => undefined);
 
 /**
- * One run of the agent's process. All that it does to the world goes through here, so that it can be killed right before
- * any effect: the code runs on, and nothing that it does has an effect any more.
+ * One run of the agent's process. All that it does to the world goes through here, so that it can be killed right
+ * before any effect: the code runs on, and nothing that it does has an effect any more.
  */
 export class AgentLife {
   readonly number: number;

@@ -40,8 +40,8 @@ function startFails(code: ErrorCode): Partial<Record<FakeOperation, FaultyOutcom
 }
 
 /**
- * Faults of containerd, its shims, runc, the kernel and the network plugins, one entry for each. The simulation
- * draws from these and invents none. An entry without `resume` leaves a wake alone: a thaw goes below containerd.
+ * Faults of containerd, its shims, runc, the kernel and the network plugins, one entry for each. The simulation draws
+ * from these and invents none. An entry without `resume` leaves a wake alone: a thaw goes below containerd.
  */
 export const faultTable = {
   'containerd is away': {

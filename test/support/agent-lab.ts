@@ -50,8 +50,7 @@ export interface LabCall {
 }
 
 /**
- * One node with the real agent, containerd, runc and CNI plugins, and a real API server outside of it. The
- * node's
+ * One node with the real agent, containerd, runc and CNI plugins, and a real API server outside of it. The node's
  * network is a namespace of its own; the test plays the controller and the gateway.
  */
 export interface AgentLab {
@@ -89,10 +88,7 @@ export interface AgentLab {
   unary(method: string, request: object): Promise<Record<string, unknown>>;
   /** Messages of a call whose answer is a stream, as they come; leaving the loop ends it. */
   stream<Message>(method: string, request: object): AsyncIterable<Message>;
-  /**
-   * State of the task of a container as containerd and the kernel have it, such as RUNNING; undefined without
-   * one.
-   */
+  /** State of the task of a container as containerd and the kernel have it, such as RUNNING; undefined without one. */
   taskState(containerId: string): Promise<string | undefined>;
   /** Runs a program in the node's network. */
   onNode(program: string, ...args: readonly string[]): Promise<string>;

@@ -44,10 +44,7 @@ export interface ApiServer {
   readonly adminKubeconfig: string;
   /** Path of a kubeconfig for any user, who is known by a client certificate. No groups by default. */
   kubeconfig(user: string, groups?: readonly string[]): Promise<string>;
-  /**
-   * Runs kubectl as the administrator; gives its standard output. Rejects when it fails, with what it
-   * printed.
-   */
+  /** Runs kubectl as the administrator; gives its standard output. Rejects when it fails, with what it printed. */
   kubectl(args: readonly string[], input?: string): Promise<string>;
   /** Process ids of etcd and kube-apiserver. */
   pids(): readonly number[];

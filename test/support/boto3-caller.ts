@@ -40,9 +40,8 @@ export interface ModeledOperation {
 }
 
 /**
- * boto3. Beside what it raises by itself, an answer that is not as its service model has it, in members,
- * types, enumerations
- * and patterns, is refused with `ModelFault`.
+ * boto3. Beside what it raises by itself, an answer that is not as its service model has it, in members, types,
+ * enumerations and patterns, is refused with `ModelFault`.
  */
 export interface Boto3Caller extends LambdaCaller {
   /** Every operation, asked about one function. */

@@ -20,8 +20,8 @@ exit 0
 `;
 
 /**
- * Fills a folder with the plugins that every node has, with bandwidth, portmap and tuning, and with `spy-1` and `spy-2`,
- * which write each request to the file `requests` there.
+ * Fills a folder with the plugins that every node has, with bandwidth, portmap and tuning, and with `spy-1` and
+ * `spy-2`, which write each request to the file `requests` there.
  */
 export async function chainedPlugins(folder: string): Promise<string> {
   const built = await buildChained();

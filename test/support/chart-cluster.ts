@@ -64,8 +64,8 @@ export async function startChartCluster(): Promise<ChartCluster> {
     async install(args = []) {
       const text = await renderChart(['--no-hooks', '--set', 'crds.install=false', ...args]);
       await server.kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], text);
-      // With the policy that gives workers their finalizer come all others. From then on the API server takes no worker until it has
-      // read the definition of workers, which it looks for every five seconds.
+      // With the policy that gives workers their finalizer come all others. From then on the API server takes no worker
+      // until it has read the definition of workers, which it looks for every five seconds.
       await waitFor('a worker to be admitted by the policies', async () => {
         const probe = {
           apiVersion: 'esb.dev/v1alpha1',

@@ -1,6 +1,6 @@
 /**
- * Runs programs for tests that have a slow machine to themselves: on the machine that it is emulated on. Only what needs
- * nothing of the slow machine but a socket, such as kubectl.
+ * Runs programs for tests that have a slow machine to themselves: on the machine that it is emulated on. Only what
+ * needs nothing of the slow machine but a socket, such as kubectl.
  */
 import { createServer, type Server } from 'node:http';
 import { text } from 'node:stream/consumers';

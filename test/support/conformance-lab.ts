@@ -46,8 +46,7 @@ export interface RestartOptions {
 }
 
 /**
- * The real thing from end to end: a gateway's process beside the real agent on one node, workers with AWS's
- * own Python
+ * The real thing from end to end: a gateway's process beside the real agent on one node, workers with AWS's own Python
  * runtime and emulator, and in front of it the clients that people have. The test plays the controller.
  */
 export interface ConformanceLab {
@@ -65,8 +64,7 @@ export interface ConformanceLab {
   /** Waits until the gateway takes calls of a function. */
   known(functionName: string): Promise<void>;
   /**
-   * Starts the gateway again, with these flags beside the usual ones, and waits until it is ready unless told
-   * not to.
+   * Starts the gateway again, with these flags beside the usual ones, and waits until it is ready unless told not to.
    */
   restartGateway(flags?: readonly string[], options?: RestartOptions): Promise<LabGateway>;
   close(): Promise<void>;

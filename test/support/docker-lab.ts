@@ -16,8 +16,7 @@ import { startTestRegistry, type TestRegistry } from './test-registry.ts';
 import { waitFor } from './wait-for.ts';
 
 /**
- * A real Docker engine with folders, a socket, a network and mounts of its own, a registry with the test
- * worker's image
+ * A real Docker engine with folders, a socket, a network and mounts of its own, a registry with the test worker's image
  * that it reaches, and what looks after all of it.
  */
 export interface DockerLab {
@@ -132,8 +131,8 @@ export async function startDockerLab(options: DockerLabOptions = {}): Promise<Do
     const docker: DockerLab['docker'] = async (...args) =>
       (await run('docker', ['--host', `unix://${socketPath}`, ...args], { env })).stdout;
     const startEngine = async (): Promise<void> => {
-      // A pid file of a process that was killed may name a process that lives, or one that was not waited
-      // for: the engine would take it for its containerd, and wait for that.
+      // A pid file of a process that was killed may name a process that lives, or one that was not waited for: the
+      // engine would take it for its containerd, and wait for that.
       await rm(join(folder, 'pid'), { force: true });
       await rm(containerdPid, { force: true });
       const started = await inside(

@@ -22,8 +22,8 @@ const WANTED =
 const LIBRARIES: Readonly<Record<string, string>> = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' };
 
 /**
- * Unpacks Debian's `docker.io` into the user cache, once. An installation would start an engine, which
- * changes how the whole machine forwards packets.
+ * Unpacks Debian's `docker.io` into the user cache, once. An installation would start an engine, which changes how the
+ * whole machine forwards packets.
  *
  * @throws {EsbError} `PackagesMissing`
  */

@@ -31,8 +31,7 @@ function kindOf(path: string): 'file' | 'folder' | undefined {
 }
 
 /**
- * The links of a Markdown text that lead nowhere within the repository. Where other servers lead is not
- * looked at.
+ * The links of a Markdown text that lead nowhere within the repository. Where other servers lead is not looked at.
  *
  * @param file where the text stands, from the root of the repository
  */
@@ -112,8 +111,8 @@ function faultOf(
 }
 
 /**
- * The words behind `esb` in a simple command, also where it is run by npx, in a Pod, or as a script of npm;
- * undefined when the command is not ours.
+ * The words behind `esb` in a simple command, also where it is run by npx, in a Pod, or as a script of npm; undefined
+ * when the command is not ours.
  */
 export function esbWords(words: readonly string[]): readonly string[] | undefined {
   const [first, second, third] = words;

@@ -29,8 +29,8 @@ export interface EventRunResult {
   /** When gateways were killed, and at which moments. */
   readonly kills: readonly { readonly at: number; readonly moment: Moment }[];
   /**
-   * Request ids in the records that the function `letters` succeeded with or failed for good, and those that
-   * the endpoint took.
+   * Request ids in the records that the function `letters` succeeded with or failed for good, and those that the
+   * endpoint took.
    */
   readonly letters: readonly string[];
   readonly posts: readonly string[];
@@ -61,11 +61,9 @@ const SENDERS = 8;
 const REST_MS = 600;
 
 /**
- * Sends events to gateways that are killed again and again at chosen moments, until every event has been
- * accepted and every one
- * that was accepted has come to its end. Calls may fail on the way: only a 202 counts. Half of the events are
- * kept for kills that
- * wait for a moment, until each moment has had one.
+ * Sends events to gateways that are killed again and again at chosen moments, until every event has been accepted and
+ * every one that was accepted has come to its end. Calls may fail on the way: only a 202 counts. Half of the events are
+ * kept for kills that wait for a moment, until each moment has had one.
  */
 export async function runEvents(options: EventRunOptions): Promise<EventRunResult> {
   const { gateway, targets, events, random } = options;
@@ -126,8 +124,8 @@ export async function runEvents(options: EventRunOptions): Promise<EventRunResul
       await options.disturb?.(kills.length);
       await options.hurry();
       await target.start();
-      // One that is killed while it starts is not waited for; and once all are sent, gateways get time to do
-      // their work.
+      // One that is killed while it starts is not waited for; and once all are sent, gateways get time to do their
+      // work.
       if (!isStarting(turn + 1)) {
         await target.ready();
       }
@@ -251,8 +249,8 @@ function isStarting(turn: number): boolean {
 }
 
 /**
- * Resolves when a gateway is to be killed: at the first of the moments that have come least so far. In a long
- * run kills are farther apart.
+ * Resolves when a gateway is to be killed: at the first of the moments that have come least so far. In a long run kills
+ * are farther apart.
  */
 async function nextMoment(
   turn: number,

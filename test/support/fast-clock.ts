@@ -7,8 +7,8 @@ export interface FastClock extends Clock {
 }
 
 /**
- * Time that goes by `times` as fast, for parts whose waits a test cannot shorten one by one. The time of day stays as it
- * is, since others read it.
+ * Time that goes by `times` as fast, for parts whose waits a test cannot shorten one by one. The time of day stays as
+ * it is, since others read it.
  */
 export function fastClock(times: number): FastClock {
   let skippedMs = 0;

@@ -148,10 +148,7 @@ export class FleetLab {
     });
   }
 
-  /**
-   * A call that an earlier agent has left comes to its end: the emulator writes the last line of it all the
-   * same.
-   */
+  /** A call that an earlier agent has left comes to its end: the emulator writes the last line of it all the same. */
   endLeft(requestId: string): void {
     const { left } = this.emulators;
     const at = left.findIndex(({ request }) => request.requestId === requestId);

@@ -18,8 +18,8 @@ export async function freeze(cgroupParent: string, containerId: string): Promise
 }
 
 /**
- * The state of a task: what containerd says of it, put right by the kernel. A worker that was woken is PAUSED to containerd
- * until it is paused again or has been awake for a while (`docs/adr/0008-thaw-below-containerd.md`).
+ * The state of a task: what containerd says of it, put right by the kernel. A worker that was woken is PAUSED to
+ * containerd until it is paused again or has been awake for a while (`docs/adr/0008-thaw-below-containerd.md`).
  *
  * @param pid the task's first process
  */

@@ -43,8 +43,7 @@ export interface LaunchedGateway {
 export interface GatewayProcess extends LaunchedGateway {
   readonly stateDir: string;
   /**
-   * Starts a further gateway of the same namespace, with the same flags; also one that gives slow clients
-   * little time.
+   * Starts a further gateway of the same namespace, with the same flags; also one that gives slow clients little time.
    */
   startPeer(program?: 'main' | 'hasty'): Promise<LaunchedGateway>;
   readonly api: ApiServer;

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 const endings = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
- * Runs a program of Node.js by `apart.sh` and gives its exit code. The program learns by {@link interruption} that it is to
- * end: its standard input is a pipe, which ends with this process, or when this process is told to end. A signal would
- * reach no further than `unshare`, which ignores SIGTERM.
+ * Runs a program of Node.js by `apart.sh` and gives its exit code. The program learns by {@link interruption} that it
+ * is to end: its standard input is a pipe, which ends with this process, or when this process is told to end. A signal
+ * would reach no further than `unshare`, which ignores SIGTERM.
  */
 export async function runHeldApart(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<number> {
   const child = spawn(join(import.meta.dirname, 'apart.sh'), [process.execPath, ...args], {

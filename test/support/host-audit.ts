@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { run } from './command.ts';
 
 /**
- * Things on this machine of the kinds that ESB makes: kind → names. Things that come and go by themselves
- * (connections, other people's processes) are left out.
+ * Things on this machine of the kinds that ESB makes: kind → names. Things that come and go by themselves (connections,
+ * other people's processes) are left out.
  */
 export interface HostInventory {
   readonly [kind: string]: readonly string[];
@@ -34,9 +34,8 @@ export async function takeHostInventory({ cgroup = '/esb' }: InventoryOptions = 
 }
 
 /**
- * Kinds of which a loss counts too: what the system and other programs rely on. Of the rest, all bears our
- * name, and what
- * was left by a run that was killed may go with the next one.
+ * Kinds of which a loss counts too: what the system and other programs rely on. Of the rest, all bears our name, and
+ * what was left by a run that was killed may go with the next one.
  */
 const belongingToOthers: ReadonlySet<string> = new Set(['network interface', 'nftables table', 'mount', 'setting']);
 

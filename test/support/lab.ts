@@ -36,8 +36,7 @@ export interface LabRuntimeOptions {
 }
 
 /**
- * A real containerd with folders and a socket of its own, a namespace that stands for the node's network, a
- * registry
+ * A real containerd with folders and a socket of its own, a namespace that stands for the node's network, a registry
  * with the test worker's image, and what looks after all of it.
  */
 export interface Lab {
@@ -105,10 +104,7 @@ export function ensureRequest(
 }
 
 export interface LabOptions {
-  /**
-   * Gives containerd a file system of its own of so many MiB, in memory, to be filled up. Default: that of
-   * /tmp.
-   */
+  /** Gives containerd a file system of its own of so many MiB, in memory, to be filled up. Default: that of /tmp. */
   readonly diskMiB?: number;
 }
 
@@ -329,9 +325,8 @@ async function clean(folder: string, name: string): Promise<void> {
 }
 
 /**
- * Prefix of the folders of labs of this process table. A lab that runs apart from the machine (`apart.sh`)
- * cannot
- * see the processes of other ones, and would take them for dead.
+ * Prefix of the folders of labs of this process table. A lab that runs apart from the machine (`apart.sh`) cannot see
+ * the processes of other ones, and would take them for dead.
  */
 async function labPrefix(): Promise<string> {
   const table = /\d+/.exec(await readlink('/proc/self/ns/pid'))?.[0] ?? '';

@@ -47,10 +47,7 @@ export interface CallerOptions {
   readonly maxAttempts?: number;
 }
 
-/**
- * One AWS SDK, unmodified, behind what SDKs have in common: operations and members named by the service
- * model.
- */
+/** One AWS SDK, unmodified, behind what SDKs have in common: operations and members named by the service model. */
 export interface LambdaCaller {
   readonly name: string;
   /** Whether this SDK has the operation; they are not all of the same day. */

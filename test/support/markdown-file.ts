@@ -65,9 +65,8 @@ export function anchorsOf(text: string): ReadonlySet<string> {
 }
 
 /**
- * The commands of the blocks of shell: lines that end with a backslash are joined with the next, and where a
- * block shows
- * a prompt only the lines that have it are commands.
+ * The commands of the blocks of shell: lines that end with a backslash are joined with the next, and where a block
+ * shows a prompt only the lines that have it are commands.
  */
 export function commandsOf(text: string): readonly MarkdownCommand[] {
   const blocks: { readonly line: number; readonly lines: string[] }[] = [];

@@ -28,10 +28,8 @@ export interface Reach {
 }
 
 /**
- * A node in a network namespace of its own, wired to a second namespace that plays everything outside: its
- * default
- * gateway, a metadata service, and a range that workers may be denied. Nothing of the machine's own network
- * is touched.
+ * A node in a network namespace of its own, wired to a second namespace that plays everything outside: its default
+ * gateway, a metadata service, and a range that workers may be denied. Nothing of the machine's own network is touched.
  */
 export interface NetworkLab {
   /** Path of the node's network namespace. */

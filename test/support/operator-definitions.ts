@@ -4,8 +4,8 @@ import { run } from './command.ts';
 const MODULE = 'github.com/prometheus-operator/prometheus-operator';
 
 /**
- * Files with the definitions of the Prometheus operator that optional objects of the chart are of. They are in its Go module,
- * which is downloaded once.
+ * Files with the definitions of the Prometheus operator that optional objects of the chart are of. They are in its Go
+ * module, which is downloaded once.
  */
 export async function operatorDefinitions(): Promise<readonly string[]> {
   const { stdout } = await run('go', ['mod', 'download', '-json', MODULE], {

@@ -158,8 +158,8 @@ export async function startPostgresServer(options: PostgresServerOptions = {}): 
 }
 
 /**
- * The package comes without the names under which its programs look for their libraries. Returns where they
- * are to look.
+ * The package comes without the names under which its programs look for their libraries. Returns where they are to
+ * look.
  */
 function linkLibraries(native: string, folder: string): string {
   const target = join(folder, 'lib');

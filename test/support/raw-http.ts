@@ -44,8 +44,8 @@ export interface ConverseOptions {
 }
 
 /**
- * Talks to a port of this machine, byte for byte as told. Never rejects because of what the server does to
- * the connection.
+ * Talks to a port of this machine, byte for byte as told. Never rejects because of what the server does to the
+ * connection.
  */
 export async function converse(
   port: number,

@@ -1,6 +1,5 @@
 /**
- * The words of the simple commands in a line of shell, as far as documentation needs it: quotes, comments,
- * pipes, lists
+ * The words of the simple commands in a line of shell, as far as documentation needs it: quotes, comments, pipes, lists
  * and redirections. Nothing is expanded.
  */
 export function simpleCommands(line: string): readonly (readonly string[])[] {

@@ -19,10 +19,7 @@ export interface TestRegistry {
   authentication: 'basic' | 'token';
   /** While set, downloads of blobs wait for it. */
   hold: Promise<void> | undefined;
-  /**
-   * While set, blobs are sent so many bytes at a time; what is left of them is sent at once when it is no
-   * longer.
-   */
+  /** While set, blobs are sent so many bytes at a time; what is left of them is sent at once when it is no longer. */
   pace: { readonly bytes: number; readonly everyMs: number } | undefined;
   /** Refuses connections until `bringUp()`. */
   takeDown(): Promise<void>;

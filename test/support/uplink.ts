@@ -46,8 +46,8 @@ socket.on('message', (query, from) => {
 socket.bind(53, () => console.log('listening'));`;
 
 /**
- * Gives the node of a lab a way to the outside. The caller closes it. The namespace is named after the node,
- * so that the clean-up of the lab finds it as well.
+ * Gives the node of a lab a way to the outside. The caller closes it. The namespace is named after the node, so that
+ * the clean-up of the lab finds it as well.
  *
  * @param addresses further ones that the outside answers on
  */

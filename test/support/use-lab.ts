@@ -3,8 +3,8 @@ import type { ContainerRuntime } from '../../src/runtime/contract/runtime.ts';
 import { destroyAll, type Lab, type LabRuntimeOptions, startLab } from './lab.ts';
 
 /**
- * Gives the tests of a `describe` one lab with one runtime. After each test all workers are removed, and nothing of them
- * may be left.
+ * Gives the tests of a `describe` one lab with one runtime. After each test all workers are removed, and nothing of
+ * them may be left.
  *
  * @param take receives both before the first test
  */

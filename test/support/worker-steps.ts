@@ -22,10 +22,7 @@ export const roomyNode: NodeFacts = {
   mayClaim: () => true,
 };
 
-/**
- * One worker as its state alone, stepped by a test. Nothing is done of what it asks for but what the test
- * does.
- */
+/** One worker as its state alone, stepped by a test. Nothing is done of what it asks for but what the test does. */
 export class WorkerSteps {
   /** Monotonic milliseconds. */
   now = 1_000_000;

@@ -20,8 +20,8 @@ interface Sent {
 type Of<K extends Effect['kind']> = Extract<Effect, { kind: K }>;
 
 /**
- * World outside of one worker: its containers as they are, actions under way, and the callers. Does the
- * effects of the worker when a test says so, well or badly, and records every broken rule.
+ * World outside of one worker: its containers as they are, actions under way, and the callers. Does the effects of the
+ * worker when a test says so, well or badly, and records every broken rule.
  */
 export class WorkerWorld {
   readonly worker: WorkerSteps;

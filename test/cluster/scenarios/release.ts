@@ -25,8 +25,8 @@ const CLIENTS = 4;
 /** Functions that are called all the time. */
 const CALLED = ['run', 'full', 'host'] as const;
 /**
- * Functions whose calls take long, half of one apart: whenever an agent ends, one of them goes on for longer
- * than it waits.
+ * Functions whose calls take long, half of one apart: whenever an agent ends, one of them goes on for longer than it
+ * waits.
  */
 const LEFT = ['left', 'later'] as const;
 /** Seconds that agents wait for calls when they are told to end, and that a call takes which they leave. */
@@ -41,9 +41,8 @@ interface Kind {
 }
 
 /**
- * The node that holds `full` has promised all of its memory once /tmp is counted: 4 times 128 MiB, and 512
- * MiB of /tmp, which
- * was the default of the release before.
+ * The node that holds `full` has promised all of its memory once /tmp is counted: 4 times 128 MiB, and 512 MiB of /tmp,
+ * which was the default of the release before.
  */
 const kinds: readonly Kind[] = [
   ...['run-1', 'run-2'].map((name): Kind => ({ name, phase: 'Running', spec: onNode('node-b') })),
@@ -229,8 +228,8 @@ async function keepsContainers(esb: EsbCluster, ledger: RunLedger, change: () =>
 }
 
 /**
- * Changes the release while functions are called; gives what came of it, and the calls that agents have left
- * in workers.
+ * Changes the release while functions are called; gives what came of it, and the calls that agents have left in
+ * workers.
  */
 async function underLoad(
   esb: EsbCluster,
@@ -276,10 +275,7 @@ async function underLoad(
   return { steady: results, left: failures.map(({ call }) => call) };
 }
 
-/**
- * Calls what rests Paused, which keeps its container, and what rests Absent, which gets one; then both rest
- * again.
- */
+/** Calls what rests Paused, which keeps its container, and what rests Absent, which gets one; then both rest again. */
 async function wakes(esb: EsbCluster, wanted: readonly Kind[]): Promise<string> {
   const resting = wanted.filter(({ phase }) => phase !== 'Running');
   const paused = resting.filter(({ phase }) => phase === 'Paused');

@@ -165,8 +165,8 @@ type ApiCaller = (
 ) => Promise<{ readonly status: number; readonly text: string }>;
 
 /**
- * Writes with a token, without effect (dry run). kubectl would read before it patches a status, which agents may not and
- * need not.
+ * Writes with a token, without effect (dry run). kubectl would read before it patches a status, which agents may not
+ * and need not.
  */
 async function apiCaller({ lab }: EsbCluster, token: string): Promise<ApiCaller> {
   const ca = await readFile(lab.controlPlane.authorityFile, 'utf8');

@@ -16,8 +16,7 @@ export async function allTraces({ lab }: EsbCluster): Promise<Traces> {
 }
 
 /**
- * `helm uninstall`, after which nothing is left but definitions and resources. `before`: the nodes before the
- * install.
+ * `helm uninstall`, after which nothing is left but definitions and resources. `before`: the nodes before the install.
  */
 export async function uninstallScenario(esb: EsbCluster, report: Report, before: Traces): Promise<void> {
   const { lab } = esb;

@@ -48,9 +48,8 @@ export class CallTally {
   }
 
   /**
-   * Runs without a call: a function counts its calls, so that no two answers of one process have the same
-   * number, and no
-   * number is higher than the calls that were answered by it or are unknown.
+   * Runs without a call: a function counts its calls, so that no two answers of one process have the same number, and
+   * no number is higher than the calls that were answered by it or are unknown.
    */
   repeated(): readonly string[] {
     const answered = this.#calls.filter((call) => endingOf(call) === 'answered');

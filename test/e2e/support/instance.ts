@@ -20,8 +20,8 @@ import { patience } from '../../support/patience.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 /**
- * Seconds that a call may take, for a function that is to have `seconds` on a machine as fast as usual.
- * The default and the most are those of Lambda.
+ * Seconds that a call may take, for a function that is to have `seconds` on a machine as fast as usual. The default and
+ * the most are those of Lambda.
  */
 export function functionTimeout(seconds = 3): number {
   return Math.min(seconds * patience(), 900);
@@ -162,9 +162,8 @@ export class Instance {
   }
 
   /**
-   * Waits until the worker is paused: by its resource, which may tell of the time before the last call for a
-   * moment, and by the
-   * kernel.
+   * Waits until the worker is paused: by its resource, which may tell of the time before the last call for a moment,
+   * and by the kernel.
    */
   waitUntilPaused(name: string): Promise<LambdaWorker> {
     return waitFor(
@@ -181,8 +180,7 @@ export class Instance {
   }
 
   /**
-   * Waits until the worker is Ready and the gateway has heard of it, which takes a moment, and some seconds
-   * after an
+   * Waits until the worker is Ready and the gateway has heard of it, which takes a moment, and some seconds after an
    * outage of the API server. A dry run calls nothing.
    */
   async ready(name: string): Promise<LambdaWorker> {

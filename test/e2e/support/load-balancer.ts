@@ -34,11 +34,9 @@ export interface BalancedCall {
 }
 
 /**
- * Calls gateways as a load balancer does it: over kept-alive connections, in turns, at those that say that
- * they are ready. A call
- * goes on to the next gateway, once each, where one takes no connection or answers 503, since it has run
- * nowhere then.
- * Nothing else is repeated: what was sent and lost is a failure.
+ * Calls gateways as a load balancer does it: over kept-alive connections, in turns, at those that say that they are
+ * ready. A call goes on to the next gateway, once each, where one takes no connection or answers 503, since it has run
+ * nowhere then. Nothing else is repeated: what was sent and lost is a failure.
  */
 export class LoadBalancer {
   readonly #gateways: readonly BalancedGateway[];

@@ -65,10 +65,7 @@ export async function nodeFootprint(esb: Instance): Promise<NodeFootprint> {
   };
 }
 
-/**
- * Resources of node-1 between two tests: slots that an earlier one used up are refilled while the next one
- * begins.
- */
+/** Resources of node-1 between two tests: slots that an earlier one used up are refilled while the next one begins. */
 export function footprintAtRest(esb: Instance): Promise<NodeFootprint> {
   // Two equal looks a second apart are a beginning.
   return waitFor('the node to be at rest', async () => {

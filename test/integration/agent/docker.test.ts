@@ -121,8 +121,7 @@ describe('a worker on a node with the real agent and a Docker engine', () => {
     await lab.apply('last', { desiredState: 'Running' });
     await lab.waitForPhase('last', 'Running');
     await lab.api.kubectl(['patch', 'ln', lab.nodeName, '--type=merge', '-p', '{"spec":{"retired":true}}']);
-    // The controller takes the assignments away; nothing of the worker may be left when its node says that it
-    // is empty.
+    // The controller takes the assignments away; nothing of the worker may be left when its node says that it is empty.
     await lab.remove('last');
     await lab.waitForNode('to be retired', hasRetired);
     const rest = (await lab.lab.leftovers()).filter((line) => line !== 'container foreign');

@@ -42,8 +42,8 @@ describe('a node with the real agent', () => {
       const fields = text.stdout.slice(text.stdout.lastIndexOf(')') + 2).split(' ');
       return (Number(fields[11]) + Number(fields[12])) * 10;
     };
-    // The list of images is read at the start and once a minute. The worker's image is to be in the first
-    // list, or the agent reports it while nothing else happens.
+    // The list of images is read at the start and once a minute. The worker's image is to be in the first list, or the
+    // agent reports it while nothing else happens.
     await lab.stopAgent();
     await lab.startAgent();
     await lab.untilServing();
@@ -103,8 +103,7 @@ describe('a node with the real agent', () => {
 
   it('says that its disk is full, and recovers when there is room', async () => {
     const target = join(lab.stateDir, 'fill');
-    // A file system of its own for the whole state would need a restart: the folder is judged by its free
-    // space.
+    // A file system of its own for the whole state would need a restart: the folder is judged by its free space.
     await mkdir(target, { recursive: true });
     const small = join(lab.lab.folder, 'small');
     await mkdir(small);

@@ -128,8 +128,7 @@ describe('what workers left behind on a real node', () => {
     await client.containers.delete(request.containerId);
     const { counts, health } = await collect();
     expect(counts.filter((each) => each.startsWith('removed'))).toEqual(
-      // The snapshot went with the record that was all that referred to it, when containerd's collector saw
-      // that.
+      // The snapshot went with the record that was all that referred to it, when containerd's collector saw that.
       expect.arrayContaining(['removed cgroup', 'removed mount', 'removed runc_state', 'removed task']),
     );
     expect(health).toEqual({ ok: true });

@@ -61,8 +61,7 @@ describe('the log of a worker with the real emulator', () => {
   }
 
   /**
-   * Waits until a call has been written down, and what the emulator tells of it afterwards on its other
-   * stream, too.
+   * Waits until a call has been written down, and what the emulator tells of it afterwards on its other stream, too.
    */
   async function untilQuietAfter(requestId: string, name: string): Promise<void> {
     let last = '';
@@ -77,10 +76,7 @@ describe('the log of a worker with the real emulator', () => {
     );
   }
 
-  /**
-   * Without what the emulator itself tells on its other stream, which comes when it comes, also within a
-   * line.
-   */
+  /** Without what the emulator itself tells on its other stream, which comes when it comes, also within a line. */
   function functionText(log: string): string {
     return log.replaceAll(/\d\d \w{3} \d{4} [\d:,]+ \[INFO\] \(rapid\) [^\n]*\n/g, '');
   }

@@ -5,10 +5,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { type AgentLab, startAgentLab } from '../../support/agent-lab.ts';
 import { testImage } from '../../support/test-image.ts';
 
-/**
- * Workers that fill the node. With 40 of 200 MiB on a node with 8 GiB it takes as much memory of this
- * machine.
- */
+/** Workers that fill the node. With 40 of 200 MiB on a node with 8 GiB it takes as much memory of this machine. */
 const workers = Number(process.env.ESB_MEMORY_WORKERS ?? 8);
 /** Memory of a worker, half of it in `/tmp`, MiB. */
 const takenMiB = Number(process.env.ESB_MEMORY_EACH_MIB ?? 100);

@@ -146,8 +146,8 @@ describe('a worker on the network of its node', () => {
       const before = known;
       const { connected } = await lab.connect(worker.netnsPath, host, port);
       known = await readRefusals(runner);
-      // How often does not matter: the first refusal may come while the kernel still has the socket locked,
-      // which then tries again.
+      // How often does not matter: the first refusal may come while the kernel still has the socket locked, which then
+      // tries again.
       const risen = Object.entries(known).filter(([what, count]) => count > before[what as keyof typeof before]);
       return [connected, risen.map(([what]) => what)];
     };

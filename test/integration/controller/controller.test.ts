@@ -398,8 +398,7 @@ describe('the controller, as the user esb:controller of a real API server', () =
       createKubeClient({
         source: createKubeConnectionSource({ kubeconfig: await server.kubeconfig(user) }),
       });
-    // An account of its own for the gateway of another namespace, and one that may send requests and serve
-    // nothing.
+    // An account of its own for the gateway of another namespace, and one that may send requests and serve nothing.
     await server.kubectl(['create', 'namespace', 'shop']);
     for (const user of ['gateway-of-shop', 'stranger']) {
       await server.kubectl(['create', 'clusterrolebinding', user, '--clusterrole=esb-gateway', `--user=${user}`]);

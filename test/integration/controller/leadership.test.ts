@@ -122,9 +122,8 @@ describe('two controllers', () => {
     await allAssigned(49);
     await delay(5_000);
 
-    // A request that was stopped between the fence and the wire goes out when it continues. The API server
-    // refuses it for its
-    // resourceVersion, which an Event has not.
+    // A request that was stopped between the fence and the wire goes out when it continues. The API server refuses it
+    // for its resourceVersion, which an Event has not.
     const late = writesOf('first').filter(
       (event) => event.requestReceivedTimestamp >= continuedAt && event.objectRef?.resource !== 'events',
     );

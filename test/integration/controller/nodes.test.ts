@@ -24,8 +24,7 @@ const SPEED = 4;
 type Taints = NonNullable<NonNullable<Node['spec']>['taints']>;
 
 /**
- * Nodes of Kubernetes and what happens to them, with the agents, the scheduler and the kubelet played by the
- * test. Each
+ * Nodes of Kubernetes and what happens to them, with the agents, the scheduler and the kubelet played by the test. Each
  * test has nodes of its own label, so that it sees only those.
  */
 describe('the controller, with Nodes and hold Pods on a real API server', () => {

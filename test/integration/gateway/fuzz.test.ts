@@ -11,15 +11,13 @@ const RUNS = Number(process.env.ESB_FUZZ_RUNS ?? 600);
 /** Conversations at the same time. */
 const WIDTH = 24;
 /**
- * Milliseconds without a byte after which a client of the fuzz hangs up, where a call takes a third of that
- * or less.
+ * Milliseconds without a byte after which a client of the fuzz hangs up, where a call takes a third of that or less.
  */
 const LEAST_PATIENCE_MS = 250;
 /**
- * MiB that the process may take in all of this, and by which it may grow once it is warm. Three quarters of
- * what the chart gives it: beside its
- * heap there are the bytes that it holds, those that wait for the garbage collector, and those that the
- * allocator keeps.
+ * MiB that the process may take in all of this, and by which it may grow once it is warm. Three quarters of what the
+ * chart gives it: beside its heap there are the bytes that it holds, those that wait for the garbage collector, and
+ * those that the allocator keeps.
  */
 const MAX_RESIDENT = 768;
 const MAX_GROWTH = 96;
@@ -65,8 +63,7 @@ beforeAll(async () => {
     ...['--max-held', `${MAX_HELD_MIB}Mi`],
     ...['--max-connections', String(MAX_CONNECTIONS)],
   ];
-  // As in a container of that size: without a limit V8 lets garbage lie for as long as the machine has
-  // memory.
+  // As in a container of that size: without a limit V8 lets garbage lie for as long as the machine has memory.
   const NODE_OPTIONS = `--max-old-space-size=${MAX_HEAP_MIB}`;
   gateway = await startGatewayProcess(flags, { ...process.env, NODE_OPTIONS });
   for (const name of ['echo', 'slow', 'large', 'lost', 'full']) {
@@ -98,8 +95,8 @@ afterAll(() => gateway?.close());
 describe('a gateway among clients of any kind', () => {
   it('answers what is not HTTP, or not its API, with an error of the client, and goes on', async () => {
     const seen = new Map<number, number>();
-    // A client that hangs up before it is answered hears nothing: its patience is that of a machine as busy
-    // as this one.
+    // A client that hangs up before it is answered hears nothing: its patience is that of a machine as busy as this
+    // one.
     let patienceMs = LEAST_PATIENCE_MS;
     const pace = async (): Promise<void> => {
       const began = performance.now();

@@ -73,8 +73,9 @@ test('a leader that was stopped and goes on writes nothing more once another has
     const now = writes(other.agent).length;
     await waitFor('the old leader to see it', () => said(leader) === 'following');
     await waitFor('more writes of the successor', () => writes(other.agent).length > now + 20);
-    // One may have been on its way when the process was stopped; now and then that one had passed the fence and not reached the
-    // wire, and goes out when the process continues. The API server refuses it where it names a resourceVersion.
+    // One may have been on its way when the process was stopped; now and then that one had passed the fence and not
+    // reached the wire, and goes out when the process continues. The API server refuses it where it names a
+    // resourceVersion.
     const late = writes(leader.agent).slice(stoppedWith);
     const began = writes(other.agent)[otherBefore] ?? '';
     lateOnes.push(late.filter((time) => time >= began).length);

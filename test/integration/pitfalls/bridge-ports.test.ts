@@ -16,8 +16,8 @@ describe('what other systems fell over on a full bridge:', () => {
     const first = await network.attach('first');
     expect(first.ip).not.toBe('');
     const taken = await ports(lab);
-    // Cables without a worker: the kernel counts them as it counts those of workers, and they take a second,
-    // not minutes.
+    // Cables without a worker: the kernel counts them as it counts those of workers, and they take a second, not
+    // minutes.
     const free = PORTS - taken;
     await fill(lab, free - 1);
     expect(await ports(lab)).toBe(PORTS - 1);

@@ -45,8 +45,7 @@ describe('what other systems fell over on a node:', () => {
       expect(worker.status?.lastTermination).toBeUndefined();
       previous = worker.metadata.uid ?? '';
       await lab.api.kubectl(['delete', 'lw', 'phoenix', '--wait=false']);
-      // Not cleaned up yet for the API server, and its successor is told to be there as soon as the name is
-      // free.
+      // Not cleaned up yet for the API server, and its successor is told to be there as soon as the name is free.
       await lab.patch('phoenix', { metadata: { finalizers: null } });
     }
     await waitFor('nothing to be left', async () => (await containers()).length === 0, { timeoutMs: 60_000 });

@@ -52,8 +52,7 @@ describe('calls that race with the pause of their worker', () => {
     const race = async (worker: LambdaWorker, number: number): Promise<void> => {
       const id = `call-${worker.metadata.name}-${number}`;
       ids.push(id);
-      // From five milliseconds before the call, so that it meets the freeze and what follows, to some after
-      // it began.
+      // From five milliseconds before the call, so that it meets the freeze and what follows, to some after it began.
       const pauseAfterMs = (number % 12) - 5;
       const pausing = pause(worker, Math.max(0, pauseAfterMs));
       await delay(Math.max(0, -pauseAfterMs));

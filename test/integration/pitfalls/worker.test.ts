@@ -154,8 +154,7 @@ describe('what other systems fell over with one worker:', () => {
     expect((await shimsOf(lab.socketPath)).length).toBeGreaterThanOrEqual(orphans.length);
     const again = performance.now();
     const { address } = await make('after');
-    // They cost nothing: a creation does not wait for any of them, which would take containerd three seconds
-    // or more.
+    // They cost nothing: a creation does not wait for any of them, which would take containerd three seconds or more.
     expect(performance.now() - again).toBeLessThan(Math.max(3_000, 4 * usual));
     await answers(address);
     const addresses = (await runtime.list()).map((worker) => worker.address?.ip);

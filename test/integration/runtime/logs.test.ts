@@ -117,10 +117,7 @@ describe('the log of a worker that writes as fast as it can', () => {
     return logFolderReader(new LogFolder(lab.logFolder, systemCommandRunner));
   }
 
-  /**
-   * Has a worker write, calls `meanwhile` again and again until it has, and waits until all of it is in the
-   * log.
-   */
+  /** Has a worker write, calls `meanwhile` again and again until it has, and waits until all of it is in the log. */
   async function write(
     runtime: ContainerRuntime,
     containerId: string,
@@ -174,9 +171,8 @@ describe('the log of a worker that writes as fast as it can', () => {
     const { containerId } = request;
     const { address } = await runtime.ensure(request);
     const file = join(lab.logFolder, `${containerId}.log`);
-    // Before the kernel gives space back it writes what is there to the disk: how much there is at most
-    // depends on
-    // how fast the disk is, and is no more than a figure here.
+    // Before the kernel gives space back it writes what is there to the disk: how much there is at most depends on how
+    // fast the disk is, and is no more than a figure here.
     let before = 0;
     let most = 0;
     let timesGivenBack = 0;
@@ -207,8 +203,8 @@ describe('the log of a worker that writes as fast as it can', () => {
   it('is whole whenever the agent is killed', async () => {
     const rounds = 8;
     const lines = 300_000;
-    // The process that makes the worker leaves its log alone. Other processes rotate it, and each is killed
-    // in the midst of that.
+    // The process that makes the worker leaves its log alone. Other processes rotate it, and each is killed in the
+    // midst of that.
     const runtime = await startRuntime({ logLimits: { maxBytes: Number.MAX_SAFE_INTEGER, maxFiles: 2 } });
     const request = ensureRequest(lab, 'survivor');
     const { containerId } = request;

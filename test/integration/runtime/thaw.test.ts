@@ -138,8 +138,8 @@ describe('a worker thawed below containerd', () => {
     await lab.ctr('tasks', 'resume', id);
     await waitFor('the event', () => seen.some((event) => event.kind === 'Resumed'));
     expect((await runtime.inspect(id))?.task).toEqual({ kind: 'Running', pid: expect.any(Number) });
-    // A container that containerd takes for paused can be neither paused nor resumed by way of it; an attempt
-    // does no harm.
+    // A container that containerd takes for paused can be neither paused nor resumed by way of it; an attempt does no
+    // harm.
     await runtime.pause(id);
     await runtime.resume(id);
     await expect(lab.ctr('tasks', 'pause', id)).rejects.toThrow();

@@ -198,8 +198,7 @@ export class ScaleCluster {
   }
 
   /**
-   * The API server refuses what it has a mutating policy for until it has read the definition of the resource
-   * itself.
+   * The API server refuses what it has a mutating policy for until it has read the definition of the resource itself.
    */
   async #admitsWorkers(): Promise<true> {
     const request = workerRequest(0);

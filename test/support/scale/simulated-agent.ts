@@ -40,10 +40,9 @@ export interface SimulatedAgent {
 }
 
 /**
- * The agent of a node without the node: all that it says to the API server and hears from it, with the
- * workers' actors
- * and records in between, is the agent's own code, put together as its role does; the containers are in
- * memory. The server for gateways and the upkeep of containerd, network and disk are left out.
+ * The agent of a node without the node: all that it says to the API server and hears from it, with the workers' actors
+ * and records in between, is the agent's own code, put together as its role does; the containers are in memory. The
+ * server for gateways and the upkeep of containerd, network and disk are left out.
  */
 export async function startSimulatedAgent(options: SimulatedAgentOptions): Promise<SimulatedAgent> {
   const { nodeName, folder, capacity, logger } = options;

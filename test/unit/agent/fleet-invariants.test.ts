@@ -140,10 +140,7 @@ class Run {
   /** Operations of the runtime of which the next one stalls. */
   readonly #stalls = new Set<string>();
   #deleted = false;
-  /**
-   * Calls that killed agents have left in containers, with the monotonic milliseconds until which they may
-   * take.
-   */
+  /** Calls that killed agents have left in containers, with the monotonic milliseconds until which they may take. */
   readonly #left = new Map<FakeCall, number>();
   readonly #sentAt = new Map<FakeCall, number>();
 
@@ -308,8 +305,7 @@ class Run {
   }
 
   /**
-   * With every fault gone, everything comes to rest: no call is left without an answer, the worker where it
-   * should be.
+   * With every fault gone, everything comes to rest: no call is left without an answer, the worker where it should be.
    */
   async end(): Promise<void> {
     const { lab } = this;

@@ -16,8 +16,8 @@ import { waitFor } from '../../support/wait-for.ts';
 import { filesEntered } from '../../support/walk.ts';
 
 /**
- * Files that a walk may enter: of the agent, and of all. The numbers are those of the source as it is, and only go down:
- * the aim for an invocation is 14 and 55.
+ * Files that a walk may enter: of the agent, and of all. The numbers are those of the source as it is, and only go
+ * down: the aim for an invocation is 14 and 55.
  */
 const most = {
   invocation: { agent: 22, all: 56 },

@@ -29,8 +29,7 @@ function base64(text: string): string {
 }
 
 /**
- * Applies a worker that never becomes ready, or that rests, and waits until calls of it get beyond "no such
- * function".
+ * Applies a worker that never becomes ready, or that rests, and waits until calls of it get beyond "no such function".
  */
 async function applyUnready(name: string, spec: Parameters<ConformanceLab['apply']>[1]): Promise<void> {
   await lab.agentLab.apply(name, spec);

@@ -22,10 +22,7 @@ export interface Bench {
 /** Points of the contract that hold for every runtime. */
 export type ConformanceTests = (bench: () => Bench) => void;
 
-/**
- * Runs points of the contract against one kind of engine, a new one for each group; after each nothing may be
- * left.
- */
+/** Runs points of the contract against one kind of engine, a new one for each group; after each nothing may be left. */
 export function describeConformance(
   what: string,
   start: () => Promise<RuntimeLab>,

@@ -559,10 +559,7 @@ async function plainGateway({ authority, port, gateway }: Awaited<ReturnType<typ
   onTestFinished(() => session.destroy());
   return {
     session,
-    /**
-     * Resolves to the status of gRPC and the code of its error; never where the answer is not read to its
-     * end.
-     */
+    /** Resolves to the status of gRPC and the code of its error; never where the answer is not read to its end. */
     send: (frame: Buffer): Promise<string> => {
       const stream = session.request({
         ':method': 'POST',

@@ -23,10 +23,7 @@ type Write = {
   readonly body: Record<string, unknown>;
 };
 
-/**
- * The API server as far as the reconciler uses it: patches of workers with a version as precondition, and
- * gets.
- */
+/** The API server as far as the reconciler uses it: patches of workers with a version as precondition, and gets. */
 class Scene {
   readonly workers: WritableCache<LambdaWorker> = createObjectCache({ [FUNCTION_INDEX]: functionIndex });
   readonly nodes: WritableCache<LambdaNode> = createObjectCache({ [LEAVING_INDEX]: leavingIndex });

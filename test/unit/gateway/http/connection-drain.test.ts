@@ -155,8 +155,7 @@ describe('a server that ends', () => {
     const silent = connect(lab.port, '127.0.0.1');
     const [accepted] = (await connected) as [Socket];
     let looks = 0;
-    // The look that finds no call to wait for is the last one; bytes that are sent then have not been read
-    // yet.
+    // The look that finds no call to wait for is the last one; bytes that are sent then have not been read yet.
     onLook = () => {
       looks += 1;
       if (looks === 2) {
