@@ -16,10 +16,9 @@ import {
   namespacePrefix,
   type ReadyRecord,
 } from './attachments/attachment-store.ts';
-import { exhaustionOf, shortageOf } from './attachments/capacity.ts';
 import { NetworkChecks } from './attachments/network-checks.ts';
+import { exhaustionOf, shortageOf } from './attachments/segments.ts';
 import { SlotPool } from './attachments/slot-pool.ts';
-import { type TakeoverOptions, takeOverRecords } from './attachments/takeover.ts';
 import { TeardownQueue } from './attachments/teardown-queue.ts';
 import type { Attachment, NodeNetwork, RepairOptions, SlotCounts } from './contract.ts';
 import { NetworkAudit } from './gc/network-audit.ts';
@@ -83,14 +82,12 @@ class CniNodeNetwork implements NodeNetwork {
   readonly #runner: CommandRunner;
   readonly #clock: Clock;
   readonly #namespaces: NamespaceKeeper;
-  readonly #logger: Logger;
   readonly #work = new TaskTracker();
   /** Serializes attaching and detaching of each container. */
   readonly #calls = new KeyedQueue();
   readonly #book: AttachmentIndex;
   readonly #disposal: TeardownQueue;
   readonly #pool: SlotPool;
-  readonly #takeover: TakeoverOptions;
   readonly #audit: NetworkAudit;
   readonly #checks: NetworkChecks;
 
@@ -112,32 +109,25 @@ class CniNodeNetwork implements NodeNetwork {
     this.#runner = runner;
     this.#clock = clock;
     this.#namespaces = namespaces;
-    this.#logger = logger;
     this.#book = book;
-    const common = { book, namespaces, work: this.#work, clock, logger, setup: () => this.#readSetup() };
-    const closedFor = async (ips: readonly string[]): Promise<readonly string[]> =>
-      closedAddresses(ips, await this.#nameServers());
+    const common = { book, namespaces, runner, work: this.#work, clock, logger, setup: () => this.#readSetup() };
     this.#disposal = new TeardownQueue(common);
     this.#pool = new SlotPool({
       ...common,
       disposal: this.#disposal,
       wanted: options.slots ?? DEFAULT_SLOTS,
       makeDeadlineMs: options.makeDeadlineMs ?? MAKE_DEADLINE_MS,
-      closedFor,
+      closedFor: async (ips) => closedAddresses(ips, await this.#nameServers()),
       newId: () => `${prefix}${randomBytes(4).toString('hex')}`,
     });
-    this.#takeover = { book, namespaces, pool: this.#pool, runner, logger, closedFor };
-    this.#audit = new NetworkAudit({ book, namespaces, runner, logger, prefix });
+    this.#audit = new NetworkAudit({ ...common, prefix });
     this.#checks = new NetworkChecks({
-      book,
+      ...common,
       folder,
       pluginFolder: options.pluginFolder,
       deniedRanges: options.deniedRanges ?? [],
       allowedRanges: options.allowedRanges ?? [],
       otherRanges: options.otherRanges ?? (() => []),
-      runner,
-      clock,
-      logger,
       procFolder: options.procFolder ?? '/proc',
       nameServers: () => this.#nameServers(),
       ipForward: options.ipForward ?? localIpForward,
@@ -163,14 +153,7 @@ class CniNodeNetwork implements NodeNetwork {
   async remove(options: CallOptions = {}): Promise<string[]> {
     await this.stop();
     const { configFile, pluginFolder, stateDir, subnet } = this.#options;
-    return await removeNodeNetwork({
-      ...options,
-      stateDir,
-      configFile,
-      pluginFolder,
-      subnet,
-      runner: this.#runner,
-    });
+    return await removeNodeNetwork({ ...options, stateDir, configFile, pluginFolder, subnet, runner: this.#runner });
   }
 
   async attach(containerId: string, options: CallOptions = {}): Promise<Attachment> {
@@ -218,9 +201,9 @@ class CniNodeNetwork implements NodeNetwork {
   }
 
   async repair(inUse: ReadonlySet<string>, options: RepairOptions = {}): Promise<string[]> {
-    const running = this.#work.own(this.#repair(inUse, options.claims ?? new Map(), options.unclaimed));
-    const deadlineMs = options.deadlineMs ?? REPAIR_DEADLINE_MS;
-    return await withDeadline('repairing the network', deadlineMs, options.signal, () => running);
+    const { claims = new Map(), deadlineMs = REPAIR_DEADLINE_MS, signal, unclaimed } = options;
+    const running = this.#work.own(this.#repair(inUse, claims, unclaimed));
+    return await withDeadline('repairing the network', deadlineMs, signal, () => running);
   }
 
   get slots(): SlotCounts {
@@ -305,7 +288,7 @@ class CniNodeNetwork implements NodeNetwork {
       await first?.cni.status();
       // Before any is made, so that those of an earlier run are the ones that are kept, and keep their addresses.
       await this.#audit.settleReservations(setup);
-      await takeOverRecords(setup, this.#takeover);
+      await this.#pool.takeOver(setup);
       this.#usable = true;
       this.#open();
     }
@@ -330,7 +313,7 @@ class CniNodeNetwork implements NodeNetwork {
     const settled = [...claims].filter(([, containerId]) => !this.#calls.has(containerId));
     removed.push(...(await this.#audit.removeUnrecorded(setup, new Map(settled))));
     if (removed.length > 0) {
-      this.#logger.info({ removed }, 'leftovers of the network removed');
+      this.#options.logger.info({ removed }, 'leftovers of the network removed');
     }
     return removed;
   }

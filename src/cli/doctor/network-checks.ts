@@ -1,6 +1,5 @@
 import { parseHostRoutes } from '../../cni/host/host-routes.ts';
-import { nodeRules, RULES_TABLE } from '../../cni/host/nftables.ts';
-import { isObject } from '../../cni/spec/network-config.ts';
+import { entriesOf, nodeRules, RULES_TABLE } from '../../cni/host/nftables.ts';
 import { messageOf } from '../../common/errors.ts';
 import { formatRange, overlaps, parseIpRange } from '../../common/net/ip-range.ts';
 import { type Finding, problem, warning, well } from './finding.ts';
@@ -89,17 +88,10 @@ function iptablesAdvice(program: string, chain: string, bridges: string): string
  *
  * @param bridges prefix of the names of the workers' bridges
  */
-export function droppersIn(ruleset: string, bridges: string): readonly DroppingChain[] {
+function droppersIn(ruleset: string, bridges: string): readonly DroppingChain[] {
   const document: unknown = JSON.parse(ruleset);
-  const entries: unknown = isObject(document) ? document.nftables : undefined;
-  const list = (Array.isArray(entries) ? (entries as unknown[]) : []).filter(isObject);
-  const of = (kind: string): Readonly<Record<string, unknown>>[] =>
-    list.flatMap((entry) => {
-      const found = entry[kind];
-      return isObject(found) ? [found] : [];
-    });
-  const rules = of('rule');
-  return of('chain')
+  const rules = entriesOf(document, 'rule');
+  return entriesOf(document, 'chain')
     .filter(({ hook, policy, table }) => hook === 'forward' && policy === 'drop' && table !== RULES_TABLE)
     .map((chain) => ({ family: String(chain.family), table: String(chain.table), name: String(chain.name) }))
     .filter(

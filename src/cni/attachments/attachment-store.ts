@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { errnoOf } from '../../common/errors.ts';
+import { undefinedIfNoFile } from '../../common/errors.ts';
+import { parseJson } from '../spec/cni-result.ts';
 import { isObject } from '../spec/network-config.ts';
+import { replaceFile } from '../spec/result-cache.ts';
 
 /**
  * One network namespace of ours and how far it has come. `id` is the name of the namespace and the CNI container id; a
@@ -24,11 +26,8 @@ export interface ReadyRecord {
   readonly ips: readonly string[];
 }
 
-export interface AttachedRecord {
-  readonly id: string;
+export interface AttachedRecord extends Omit<ReadyRecord, 'state'> {
   readonly state: 'Attached';
-  readonly segment: number;
-  readonly ips: readonly string[];
   readonly containerId: string;
 }
 
@@ -52,15 +51,7 @@ export class AttachmentStore {
 
   /** Every record; a file that cannot be read as one counts as half-made. */
   async load(): Promise<readonly AttachmentRecord[]> {
-    let names: readonly string[];
-    try {
-      names = await readdir(this.#folder);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return [];
-      }
-      throw error;
-    }
+    const names = (await undefinedIfNoFile(readdir(this.#folder))) ?? [];
     // Left by writes that a crash cut off: writes begin only after this read.
     const unfinished = names.filter((name) => name.endsWith('.tmp'));
     await Promise.all(unfinished.map((name) => rm(join(this.#folder, name), { force: true })));
@@ -69,15 +60,8 @@ export class AttachmentStore {
   }
 
   async write(record: AttachmentRecord): Promise<void> {
-    const path = this.#path(record.id);
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-    try {
-      await writeFile(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 });
-      await rename(`${path}.tmp`, path);
-    } catch (error) {
-      await rm(`${path}.tmp`, { force: true });
-      throw error;
-    }
+    await replaceFile(this.#path(record.id), JSON.stringify(record));
   }
 
   async remove(id: string): Promise<void> {
@@ -90,12 +74,7 @@ export class AttachmentStore {
 }
 
 function readRecord(id: string, text: string): AttachmentRecord {
-  let document: unknown;
-  try {
-    document = JSON.parse(text);
-  } catch {
-    return { id, state: 'Making', segment: 0 };
-  }
+  const document = parseJson(text);
   const { state, containerId, ip, ips, segment: number } = isObject(document) ? document : {};
   const segment = typeof number === 'number' ? number : 0;
   // Agents before there were several addresses wrote down one.

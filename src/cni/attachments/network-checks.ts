@@ -2,12 +2,18 @@ import { constants } from 'node:fs';
 import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
-import { EsbError, errnoOf } from '../../common/errors.ts';
+import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Logger } from '../../common/logger.ts';
 import { formatRange, type IpRange, type NamedRange, overlaps, parseIpRange } from '../../common/net/ip-range.ts';
-import { type BridgePort, correctBridge, createBridge, removeBridge } from '../host/bridge.ts';
-import { BridgeList } from '../host/bridge-list.ts';
+import {
+  type BridgePort,
+  correctBridge,
+  createBridge,
+  readBridgeNames,
+  removeBridge,
+  writeBridgeNames,
+} from '../host/bridge.ts';
 import { type HostRoute, parseHostRoutes, parseHostRoutesV6, parseInterfaces } from '../host/host-routes.ts';
 import { enableIpForward, type IpForwardOf } from '../host/ip-forward.ts';
 import { INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
@@ -15,6 +21,7 @@ import { applyNodeRules, hasNodeRules, readRulesState } from '../host/nftables.t
 import { hostInterfaceOf } from '../spec/cni-result.ts';
 import { pluginMissing } from '../spec/libcni.ts';
 import type { AttachmentIndex } from './attachment-index.ts';
+import { segmentsInUse } from './segments.ts';
 
 export interface NetworkChecksOptions {
   readonly book: AttachmentIndex;
@@ -42,7 +49,6 @@ const RULES_RETRY_MS = 2000;
 /** Checks whether the node can have workers on its network, and mends faults where possible. */
 export class NetworkChecks {
   readonly #options: NetworkChecksOptions;
-  readonly #bridges: BridgeList;
   #rulesCheckedAt: number | undefined;
   #tableCheckedAt: number | undefined;
   /** Name servers that the table was written with. */
@@ -52,7 +58,6 @@ export class NetworkChecks {
 
   constructor(options: NetworkChecksOptions) {
     this.#options = options;
-    this.#bridges = new BridgeList(options.folder);
   }
 
   /** Makes the next check of the packet filter a thorough one. */
@@ -68,7 +73,7 @@ export class NetworkChecks {
    */
   async run(setup: NetworkSetup, thorough: boolean): Promise<void> {
     await this.#checkPrograms(setup);
-    const segments = this.#segments(setup);
+    const segments = segmentsInUse(setup, this.#options.book);
     await this.#checkCollision(setup, segments);
     await this.#checkRules(setup, segments);
     for (const family of setup.families) {
@@ -89,7 +94,8 @@ export class NetworkChecks {
   }
 
   async #checkCollision(setup: NetworkSetup, segments: readonly NodeSegment[]): Promise<void> {
-    const own = new Set([...segments.map(({ bridge }) => bridge), ...(await this.#bridges.read())]);
+    const known = await readBridgeNames(this.#options.folder);
+    const own = new Set([...segments.map(({ bridge }) => bridge), ...known]);
     const routes = (await this.#routes(setup)).filter((route) => !own.has(route.interface));
     const others = this.#options.otherRanges().map(({ cidr, what }) => ({ cidr, what, range: parseIpRange(cidr) }));
     for (const subnet of setup.subnets) {
@@ -109,18 +115,14 @@ export class NetworkChecks {
     if (!setup.families.includes(6)) {
       return routes;
     }
-    try {
-      return [...routes, ...parseHostRoutesV6(await this.#readProc('net/ipv6_route'))];
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') {
-        throw error;
-      }
+    const routesV6 = await undefinedIfNoFile(this.#readProc('net/ipv6_route'));
+    if (routesV6 === undefined) {
       throw new EsbError('the network configuration asks for IPv6, which this node does not have', {
         code: 'NetworkConfigInvalid',
         retryable: true,
-        cause: error,
       });
     }
+    return [...routes, ...parseHostRoutesV6(routesV6)];
   }
 
   async #checkRules(setup: NetworkSetup, segments: readonly NodeSegment[]): Promise<void> {
@@ -181,13 +183,7 @@ export class NetworkChecks {
       return;
     }
     const bridges = segments.map(({ bridge }) => bridge);
-    await applyNodeRules(runner, {
-      bridges,
-      subnets: setup.subnets,
-      deniedRanges,
-      allowedRanges,
-      nameServers,
-    });
+    await applyNodeRules(runner, { bridges, subnets: setup.subnets, deniedRanges, allowedRanges, nameServers });
     if (!always) {
       logger.warn('the rules of the worker network were gone and have been written again');
     }
@@ -217,15 +213,16 @@ export class NetworkChecks {
 
   /** Removes bridges of a plan with more of them once nothing is on them, and writes down which there are. */
   async #tidyBridges(segments: readonly NodeSegment[], present: ReadonlySet<string>): Promise<void> {
+    const { folder, runner } = this.#options;
     const wanted = segments.map(({ bridge }) => bridge);
-    const known = await this.#bridges.read();
+    const known = await readBridgeNames(folder);
     for (const name of known) {
       if (!wanted.includes(name) && present.has(name)) {
-        await removeBridge(this.#options.runner, name);
+        await removeBridge(runner, name);
       }
     }
     if (known.join() !== wanted.join()) {
-      await this.#bridges.write(wanted);
+      await writeBridgeNames(folder, wanted);
     }
   }
 
@@ -240,12 +237,6 @@ export class NetworkChecks {
       ports.push({ ips: record.ips, ...(hostInterface === undefined ? {} : { hostInterface }) });
     }
     return ports;
-  }
-
-  /** Planned bridges, and those that attachments of a plan with more of them are on. */
-  #segments(setup: NetworkSetup): readonly NodeSegment[] {
-    const left = this.#options.book.segments().filter((index) => index >= setup.planned.length);
-    return [...setup.planned, ...left.toSorted((a, b) => a - b).map((index) => setup.at(index))];
   }
 
   async #readProc(path: string): Promise<string> {

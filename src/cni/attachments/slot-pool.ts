@@ -1,27 +1,19 @@
 import { Backoff } from '../../common/backoff.ts';
-import type { Clock, Timer } from '../../common/clock.ts';
+import type { Timer } from '../../common/clock.ts';
 import { AbortedError } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
-import type { TaskTracker } from '../../common/task-group.ts';
-import type { NamespaceKeeper } from '../host/netns.ts';
-import { cniTarget, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
+import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { insideAddresses } from '../host/netns.ts';
+import { cniTarget, INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
 import { addressesOf } from '../spec/cni-result.ts';
 import { networkFailure } from '../spec/network-error.ts';
-import type { AttachmentIndex } from './attachment-index.ts';
 import type { ReadyRecord } from './attachment-store.ts';
-import { exhaustionOf, roomiest } from './capacity.ts';
-import type { TeardownQueue } from './teardown-queue.ts';
-import { releaseUnclaimed } from './unclaimed-reservations.ts';
+import { exhaustionOf, releaseUnclaimed, roomiest } from './segments.ts';
+import type { TeardownQueue, TeardownQueueOptions } from './teardown-queue.ts';
 
-export interface SlotPoolOptions {
-  readonly book: AttachmentIndex;
+interface SlotPoolOptions extends TeardownQueueOptions {
   readonly disposal: TeardownQueue;
-  readonly namespaces: NamespaceKeeper;
-  readonly work: TaskTracker;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly setup: () => Promise<NetworkSetup>;
+  readonly runner: CommandRunner;
   /** How many are kept ready. */
   readonly wanted: number;
   /** Milliseconds that making one may take. */
@@ -72,8 +64,30 @@ export class SlotPool {
     return this.#ready.length;
   }
 
-  holds(id: string): boolean {
-    return this.#ready.includes(id);
+  /**
+   * Takes over the records of an earlier run: slots that still work go into the pool. Records of a reboot or a crash
+   * are marked for removal, which follows one by one: after a reboot there may be a thousand.
+   */
+  async takeOver(setup: NetworkSetup): Promise<void> {
+    const { book, logger, namespaces } = this.#options;
+    await Promise.all(
+      book.records().map(async (record) => {
+        if (book.isDiscarded(record.id) || this.#ready.includes(record.id) || record.state === 'Making') {
+          return;
+        }
+        if (!(await namespaces.isPinned(namespaces.path(record.id)))) {
+          book.discard(record.id);
+        } else if (record.state === 'Ready') {
+          try {
+            await this.#checkSlot(setup, record);
+            this.#hand(record);
+          } catch (error) {
+            logger.info({ err: error, netns: record.id }, 'a prepared slot no longer works');
+            book.discard(record.id);
+          }
+        }
+      }),
+    );
   }
 
   /** Begins to fill the pool, once all that the making of a slot needs has been checked. */
@@ -132,8 +146,22 @@ export class SlotPool {
     this.#ready.unshift(slot.id);
   }
 
+  /** Checks that namespace, interface and addresses are still as the record and the plugins' result say. */
+  async #checkSlot(setup: NetworkSetup, { id, ips, segment }: ReadyRecord): Promise<void> {
+    const { closedFor, namespaces, runner } = this.#options;
+    if (segment >= setup.planned.length) {
+      throw new EsbError('its bridge is no longer wanted', { code: 'SlotInvalid' });
+    }
+    const inside = await insideAddresses(runner, id, INTERFACE);
+    if (inside.join() !== ips.join()) {
+      throw new EsbError(`it has ${inside.join(', ') || 'no address'}, not ${ips.join(', ')}`, { code: 'SlotInvalid' });
+    }
+    await namespaces.closeWays(id, await closedFor(ips));
+    await setup.at(segment).cni.check(cniTarget(id, namespaces.path(id)));
+  }
+
   /** Gives a slot to the caller that waits longest, else keeps it ready. */
-  hand(slot: ReadyRecord): void {
+  #hand(slot: ReadyRecord): void {
     const waiter = this.#waiters.shift();
     if (waiter !== undefined) {
       waiter.resolve(slot);
@@ -171,7 +199,7 @@ export class SlotPool {
       const slot = await this.#make();
       this.#error = undefined;
       this.#backoff.reset();
-      this.hand(slot);
+      this.#hand(slot);
     } catch (error) {
       this.#failed(error);
     } finally {
@@ -256,12 +284,8 @@ export class SlotPool {
     }
     this.#timer = this.#options.clock.setTimer(() => {
       this.#timer = undefined;
-      this.#tend();
+      this.#refillDue = this.#ready.length < this.#options.wanted;
+      this.#pump();
     }, delayMs);
-  }
-
-  #tend(): void {
-    this.#refillDue = this.#ready.length < this.#options.wanted;
-    this.#pump();
   }
 }

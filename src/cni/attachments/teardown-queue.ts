@@ -110,7 +110,7 @@ export class TeardownQueue {
   }
 
   async #inTurn(id: string): Promise<void> {
-    // While it waits, no container can be given the namespace. A removal is carried through once requested.
+    // From here on no container can be given the namespace. A removal is carried through once requested.
     this.#options.book.discard(id);
     await this.#limiter.run(() => this.#dispose(id));
   }
@@ -118,8 +118,6 @@ export class TeardownQueue {
   async #dispose(id: string): Promise<void> {
     const { book, namespaces, logger } = this.#options;
     const record = book.get(id);
-    // From here on no container can be given the namespace, also when the removal fails.
-    book.discard(id);
     try {
       const setup = await this.#options.setup();
       if (record !== undefined && record.state !== 'Making') {

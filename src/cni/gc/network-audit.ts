@@ -3,11 +3,11 @@ import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Logger } from '../../common/logger.ts';
 import { contains } from '../../common/net/ip-range.ts';
 import type { AttachmentIndex } from '../attachments/attachment-index.ts';
-import { releaseUnclaimed } from '../attachments/unclaimed-reservations.ts';
+import { releaseUnclaimed, segmentsInUse } from '../attachments/segments.ts';
 import { insideAddresses, type NamespaceKeeper } from '../host/netns.ts';
 import { cniTarget, INTERFACE, type NetworkSetup, type NodeSegment } from '../host/network-setup.ts';
 
-export interface NetworkAuditOptions {
+interface NetworkAuditOptions {
   readonly book: AttachmentIndex;
   readonly namespaces: NamespaceKeeper;
   readonly runner: CommandRunner;
@@ -152,8 +152,7 @@ export class NetworkAudit {
     for (const name of await this.#strays()) {
       const { ips, segment } = await this.#lookInside(setup, name);
       for (const ip of ips) {
-        const holder = await segment.ipam.reserve(ip, name, INTERFACE);
-        if (holder === name) {
+        if ((await segment.ipam.reserve(ip, name, INTERFACE)) === name) {
           restored.push(ip);
         }
       }
@@ -184,7 +183,6 @@ export class NetworkAudit {
   }
 
   #segments(setup: NetworkSetup): readonly NodeSegment[] {
-    const left = this.#options.book.segments().filter((index) => index >= setup.planned.length);
-    return [...setup.planned, ...left.map((index) => setup.at(index))];
+    return segmentsInUse(setup, this.#options.book);
   }
 }

@@ -1,10 +1,11 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CallOptions } from '../../common/deadline.ts';
-import { errnoOf } from '../../common/errors.ts';
+import { undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import { runNodeCommand } from '../host/node-command.ts';
-import { isObject } from '../spec/network-config.ts';
+import { nodeInterfacesOf, parseJson } from '../spec/cni-result.ts';
+import { isObject, listOf } from '../spec/network-config.ts';
 
 /** Ports of the workers' bridges, and the claimed ones among them. */
 export interface BridgePorts {
@@ -60,17 +61,8 @@ export class OrphanVeths {
   }
 
   async #cached(): Promise<readonly CachedInterfaces[]> {
-    let files: readonly string[];
-    try {
-      files = await readdir(this.#results);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return [];
-      }
-      throw error;
-    }
     const found: CachedInterfaces[] = [];
-    for (const file of files) {
+    for (const file of (await undefinedIfNoFile(readdir(this.#results))) ?? []) {
       // A file that is gone again, or half written, is complete at the next read.
       const text = await readFile(join(this.#results, file), 'utf8').catch(() => '');
       found.push(interfacesIn(text));
@@ -81,17 +73,8 @@ export class OrphanVeths {
 
 /** Interfaces of the node in a result as libcni keeps it: bridges by name, and the ends of the workers' cables. */
 export function interfacesIn(text: string): CachedInterfaces {
-  let document: unknown;
-  try {
-    document = JSON.parse(text);
-  } catch {
-    return { bridges: [], ports: [] };
-  }
-  const result = isObject(document) ? document.result : undefined;
-  const list: unknown = isObject(result) ? result.interfaces : undefined;
-  const names = (Array.isArray(list) ? (list as unknown[]) : []).flatMap((each) =>
-    isObject(each) && typeof each.name === 'string' && (each.sandbox ?? '') === '' ? [each.name] : [],
-  );
+  const document = parseJson(text);
+  const names = isObject(document) && isObject(document.result) ? nodeInterfacesOf(document.result) : [];
   return {
     bridges: names.filter((name) => !name.startsWith('veth')),
     ports: names.filter((name) => name.startsWith('veth')),
@@ -101,7 +84,7 @@ export function interfacesIn(text: string): CachedInterfaces {
 /** Names of the interfaces in the output of `ip -j link` that are ports of one of the bridges. */
 export function portsOf(text: string, bridges: ReadonlySet<string>): readonly string[] {
   const links: unknown = text.trim() === '' ? [] : JSON.parse(text);
-  return (Array.isArray(links) ? (links as unknown[]) : []).flatMap((link) =>
+  return listOf(links).flatMap((link) =>
     isObject(link) && typeof link.ifname === 'string' && typeof link.master === 'string' && bridges.has(link.master)
       ? [link.ifname]
       : [],

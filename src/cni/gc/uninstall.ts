@@ -1,15 +1,14 @@
-import { access, rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { errnoOf, messageOf } from '../../common/errors.ts';
+import { messageOf, undefinedIfNoFile } from '../../common/errors.ts';
 import { type CommandRunner, inNetworkNamespace, systemCommandRunner } from '../../common/exec/command-runner.ts';
 import { AttachmentStore, namespacePrefix } from '../attachments/attachment-store.ts';
-import { removeBridge } from '../host/bridge.ts';
-import { BridgeList } from '../host/bridge-list.ts';
+import { readBridgeNames, removeBridge } from '../host/bridge.ts';
 import { localIpForward, remoteIpForward, restoreIpForward } from '../host/ip-forward.ts';
 import { createNamespaceKeeper } from '../host/netns.ts';
-import { cniTarget, type NetworkSetup, readNetworkSetup } from '../host/network-setup.ts';
+import { cniTarget, readNetworkSetup } from '../host/network-setup.ts';
 import { removeNodeRules } from '../host/nftables.ts';
 import { runNodeCommand } from '../host/node-command.ts';
 
@@ -56,7 +55,14 @@ export async function removeNodeNetwork(options: NetworkUninstallOptions): Promi
   const nodeAlive = nodeNetns === undefined || (await namespaces.isPinned(nodeNetns));
   const nodeRunner = nodeNetns === undefined ? runner : inNetworkNamespace(runner, nodeNetns);
 
-  const setup = await readSetup(options, folder, nodeRunner);
+  // A configuration that is gone or broken since must not keep anything from being removed.
+  const setup = await readNetworkSetup({
+    ...options,
+    folder,
+    runner: nodeRunner,
+    clock: systemClock,
+    maxWorkers: 1,
+  }).catch(() => undefined);
   const prefix = namespacePrefix(stateDir);
   const records = await new AttachmentStore(folder).load();
   const segments = new Map(records.map(({ id, segment }) => [id, segment]));
@@ -82,8 +88,7 @@ export async function removeNodeNetwork(options: NetworkUninstallOptions): Promi
   // Without any trace of a network of ours, a bridge or table of the same name belongs to another program.
   if (nodeAlive && (await exists(folder))) {
     const ipForward = nodeNetns === undefined ? localIpForward : remoteIpForward(nodeRunner);
-    const made = await new BridgeList(folder).read();
-    for (const bridge of new Set([setup?.at(0).bridge ?? 'esb0', ...made])) {
+    for (const bridge of new Set([setup?.at(0).bridge ?? 'esb0', ...(await readBridgeNames(folder))])) {
       await attempt(`bridge ${bridge}`, () => removeBridge(nodeRunner, bridge, { signal }));
     }
     await attempt('nftables', () => removeNodeRules(nodeRunner, { signal }));
@@ -109,27 +114,6 @@ async function countInterfaces(runner: CommandRunner, options: CallOptions): Pro
   return text.split('\n').filter((line) => line !== '' && !/^\d+: lo:/.test(line)).length;
 }
 
-async function readSetup(
-  options: NetworkUninstallOptions,
-  folder: string,
-  runner: CommandRunner,
-): Promise<NetworkSetup | undefined> {
-  try {
-    return await readNetworkSetup({ ...options, folder, runner, clock: systemClock, maxWorkers: 1 });
-  } catch {
-    // A configuration that is gone or broken since must not keep anything from being removed.
-    return undefined;
-  }
-}
-
 async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      return false;
-    }
-    throw error;
-  }
+  return (await undefinedIfNoFile(stat(path))) !== undefined;
 }

@@ -1,6 +1,12 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeFileAtomically } from '../../common/atomic-file.ts';
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
+import { undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import { addressToNumber, contains, type IpRange } from '../../common/net/ip-range.ts';
+import { parseJson } from '../spec/cni-result.ts';
+import { listOf } from '../spec/network-config.ts';
 import { globalAddresses } from './netns.ts';
 import { gatewayOf } from './network-plan.ts';
 import { runNodeCommand } from './node-command.ts';
@@ -18,6 +24,21 @@ export interface BridgePort {
   /** The node's end; absent where no result names one. */
   readonly hostInterface?: string;
   readonly ips: readonly string[];
+}
+
+function listPath(cniFolder: string): string {
+  return join(cniFolder, 'bridges.json');
+}
+
+/** Names of the bridges that were made and not removed since, kept in the `cni` folder of the agent's state. */
+export async function readBridgeNames(cniFolder: string): Promise<readonly string[]> {
+  const text = await undefinedIfNoFile(readFile(listPath(cniFolder), 'utf8'));
+  return listOf(parseJson(text ?? '')).filter((name) => typeof name === 'string');
+}
+
+export async function writeBridgeNames(cniFolder: string, names: readonly string[]): Promise<void> {
+  await mkdir(cniFolder, { recursive: true, mode: 0o700 });
+  await writeFileAtomically(listPath(cniFolder), JSON.stringify(names));
 }
 
 /**

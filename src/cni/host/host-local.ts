@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, unlink, writeFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
-import { errnoOf } from '../../common/errors.ts';
+import { errnoOf, undefinedIfNoFile } from '../../common/errors.ts';
 import { contains, type IpRange, sizeOf } from '../../common/net/ip-range.ts';
 import { NOT_GIVEN } from './network-plan.ts';
 
@@ -23,14 +23,8 @@ export class HostLocal {
 
   /** Addresses given out; cheap. */
   async addresses(): Promise<readonly string[]> {
-    try {
-      return (await readdir(this.folder)).filter((name) => isIP(name) !== 0);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return [];
-      }
-      throw error;
-    }
+    const names = (await undefinedIfNoFile(readdir(this.folder))) ?? [];
+    return names.filter((name) => isIP(name) !== 0);
   }
 
   /** Number of free addresses in the range that has fewest. */
@@ -69,28 +63,14 @@ export class HostLocal {
 
   /** Releases an address, unless another container than `containerId` holds it by now. */
   async release(ip: string, containerId: string): Promise<void> {
-    if ((await this.#holder(ip)) !== containerId) {
-      return;
-    }
-    try {
-      await unlink(join(this.folder, ip));
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') {
-        throw error;
-      }
+    if ((await this.#holder(ip)) === containerId) {
+      await undefinedIfNoFile(unlink(join(this.folder, ip)));
     }
   }
 
   async #holder(ip: string): Promise<string | undefined> {
-    try {
-      const text = await readFile(join(this.folder, ip), 'utf8');
-      return text.split(/\r?\n/)[0]?.trim() ?? '';
-    } catch (error) {
-      // Given back since the folder was read.
-      if (errnoOf(error) === 'ENOENT') {
-        return undefined;
-      }
-      throw error;
-    }
+    // An address may have been given back since the folder was read.
+    const text = await undefinedIfNoFile(readFile(join(this.folder, ip), 'utf8'));
+    return text?.split(/\r?\n/)[0]?.trim();
   }
 }

@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
+import { EsbError, errnoOf, messageOf, undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { IpFamily } from '../../common/net/ip-range.ts';
 import { runNodeCommand } from './node-command.ts';
@@ -81,17 +81,9 @@ export async function restoreIpForward(
   others: number,
 ): Promise<void> {
   const path = beforePath(cniFolder, family);
-  let before: string;
-  try {
-    before = (await readFile(path, 'utf8')).trim();
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      return;
-    }
-    throw error;
-  }
-  if (before === '0' && others < 2) {
-    await ipForward.write(before);
+  const before = await undefinedIfNoFile(readFile(path, 'utf8'));
+  if (before?.trim() === '0' && others < 2) {
+    await ipForward.write('0');
   }
   await rm(path, { force: true });
 }
@@ -103,15 +95,10 @@ export async function restoreIpForward(
 async function keepRouterAdvertisements(): Promise<void> {
   for (const name of await readdir(IPV6_INTERFACES)) {
     const path = join(IPV6_INTERFACES, name, 'accept_ra');
-    try {
-      if ((await readFile(path, 'utf8')).trim() === '1') {
-        await writeFile(path, '2');
-      }
-    } catch (error) {
-      // The interface has gone meanwhile.
-      if (errnoOf(error) !== 'ENOENT') {
-        throw error;
-      }
+    // The interface may go meanwhile.
+    const value = await undefinedIfNoFile(readFile(path, 'utf8'));
+    if (value?.trim() === '1') {
+      await undefinedIfNoFile(writeFile(path, '2'));
     }
   }
 }

@@ -1,88 +1,50 @@
 import { readdir, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CallOptions } from '../../common/deadline.ts';
-import { errnoOf } from '../../common/errors.ts';
+import { undefinedIfNoFile } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
-import { isObject } from '../spec/network-config.ts';
+import { isObject, listOf } from '../spec/network-config.ts';
 import { runNodeCommand } from './node-command.ts';
 
 /** Type of the file system that a pinned namespace is (`NSFS_MAGIC` of linux/magic.h). */
 const NSFS_MAGIC = 0x6e73_6673;
 
 /** The folder where `ip netns` keeps namespaces by name. */
-export const NETNS_FOLDER = '/run/netns';
+const NETNS_FOLDER = '/run/netns';
 
 /** Network namespaces that outlive their processes, since a file is mounted on each. */
-export interface NamespaceKeeper {
-  /** Makes a namespace and returns its path. */
-  create(name: string, options?: CallOptions): Promise<string>;
-  /** Unmounts and removes it; missing is success. */
-  remove(name: string, options?: CallOptions): Promise<void>;
-  /** Makes these addresses unreachable; may be repeated. */
-  closeWays(name: string, addresses: readonly string[], options?: CallOptions): Promise<void>;
-  path(name: string): string;
-  /** Whether a namespace is mounted there: after a reboot or a crash the bare file may be left. */
-  isPinned(path: string): Promise<boolean>;
-  names(): Promise<readonly string[]>;
-}
+export type NamespaceKeeper = ReturnType<typeof createNamespaceKeeper>;
 
 /** Keeps namespaces in `/run/netns` by `ip netns`, so that all processes of the mount namespace see them. */
-export function createNamespaceKeeper(runner: CommandRunner): NamespaceKeeper {
+export function createNamespaceKeeper(runner: CommandRunner) {
+  const ip = (args: readonly string[], options: CallOptions & { readonly input?: string }): Promise<string> =>
+    runNodeCommand(runner, 'ip', args, { ...options, errorCode: 'NamespaceFailed' });
   const path = (name: string): string => join(NETNS_FOLDER, name);
-  const isPinned = async (file: string): Promise<boolean> => {
-    try {
-      return (await statfs(file)).type === NSFS_MAGIC;
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return false;
-      }
-      throw error;
-    }
-  };
+  /** Whether a namespace is mounted there: after a reboot or a crash the bare file may be left. */
+  const isPinned = async (file: string): Promise<boolean> =>
+    (await undefinedIfNoFile(statfs(file)))?.type === NSFS_MAGIC;
   return {
     path,
     isPinned,
-    async create(name, options = {}) {
-      await runNodeCommand(runner, 'ip', ['netns', 'add', name], {
-        ...options,
-        errorCode: 'NamespaceFailed',
-      });
+    /** Makes a namespace and returns its path. */
+    async create(name: string, options: CallOptions = {}): Promise<string> {
+      await ip(['netns', 'add', name], options);
       return path(name);
     },
-    async closeWays(name, addresses, options = {}) {
-      await runNodeCommand(runner, 'ip', ['-n', name, '-batch', '-'], {
-        ...options,
-        input: addresses.map((address) => `route replace unreachable ${address}\n`).join(''),
-        errorCode: 'NamespaceFailed',
-      });
+    /** Makes these addresses unreachable; may be repeated. */
+    async closeWays(name: string, addresses: readonly string[], options: CallOptions = {}): Promise<void> {
+      const input = addresses.map((address) => `route replace unreachable ${address}\n`).join('');
+      await ip(['-n', name, '-batch', '-'], { ...options, input });
     },
-    async remove(name, options = {}) {
-      const file = path(name);
-      if (await isPinned(file)) {
-        await runNodeCommand(runner, 'ip', ['netns', 'delete', name], {
-          ...options,
-          errorCode: 'NamespaceFailed',
-        });
-        return;
-      }
-      try {
-        await unlink(file);
-      } catch (error) {
-        if (errnoOf(error) !== 'ENOENT') {
-          throw error;
-        }
+    /** Unmounts and removes it; missing is success. */
+    async remove(name: string, options: CallOptions = {}): Promise<void> {
+      if (await isPinned(path(name))) {
+        await ip(['netns', 'delete', name], options);
+      } else {
+        await undefinedIfNoFile(unlink(path(name)));
       }
     },
-    async names() {
-      try {
-        return await readdir(NETNS_FOLDER);
-      } catch (error) {
-        if (errnoOf(error) === 'ENOENT') {
-          return [];
-        }
-        throw error;
-      }
-    },
+    names: async (): Promise<readonly string[]> => (await undefinedIfNoFile(readdir(NETNS_FOLDER))) ?? [],
   };
 }
 
@@ -104,9 +66,9 @@ export function globalAddresses(
   interfaceName: string,
 ): readonly { readonly ip: string; readonly prefixLength: number }[] {
   const links: unknown = text.trim() === '' ? [] : JSON.parse(text);
-  const found = (Array.isArray(links) ? (links as unknown[]) : []).flatMap((link) => {
-    const entries: unknown = isObject(link) && link.ifname === interfaceName ? link.addr_info : undefined;
-    return (Array.isArray(entries) ? (entries as unknown[]) : []).flatMap((entry) => {
+  const found = listOf(links).flatMap((link) => {
+    const entries = isObject(link) && link.ifname === interfaceName ? link.addr_info : undefined;
+    return listOf(entries).flatMap((entry) => {
       const { local, prefixlen, scope } = isObject(entry) ? entry : {};
       return typeof local === 'string' && typeof prefixlen === 'number' && scope === 'global'
         ? [{ ip: local, prefixLength: prefixlen }]

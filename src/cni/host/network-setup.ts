@@ -47,7 +47,7 @@ export interface NetworkSetup {
   at(index: number): NodeSegment;
 }
 
-export interface NetworkSetupOptions {
+interface NetworkSetupOptions {
   /** The folder `cni` of the agent's state. */
   readonly folder: string;
   readonly configFile: string;
@@ -67,16 +67,13 @@ export interface NetworkSetupOptions {
 export async function readNetworkSetup(options: NetworkSetupOptions): Promise<NetworkSetup> {
   const { configFile, folder, maxWorkers } = options;
   const subnet = parseIpv4Range(options.subnet);
-  let text: string;
-  try {
-    text = await readFile(configFile, 'utf8');
-  } catch (error) {
+  const text = await readFile(configFile, 'utf8').catch((error: unknown) => {
     throw new EsbError(`cannot read the network configuration: ${messageOf(error)}`, {
       code: 'NetworkConfigInvalid',
       retryable: true,
       cause: error,
     });
-  }
+  });
   const network = bridgeNetwork(parseNetworkConfig(text, configFile), configFile);
   const subnets = [...(network.ipv4 ? [subnet] : []), ...(network.ipv6 === undefined ? [] : [network.ipv6])];
   const plan = { bridge: network.bridge, network: network.config.name, subnets };

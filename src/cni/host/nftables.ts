@@ -2,7 +2,8 @@ import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import { formatRange, type IpFamily, type IpRange } from '../../common/net/ip-range.ts';
-import { isObject } from '../spec/network-config.ts';
+import { parseJson } from '../spec/cni-result.ts';
+import { isObject, listOf } from '../spec/network-config.ts';
 import { runNodeCommand } from './node-command.ts';
 
 /** Name of our table, in the family `inet`. */
@@ -169,46 +170,25 @@ function count(what: keyof typeof COUNTERS): string {
 }
 
 /** Replaces the table, in one transaction. */
-export async function applyNodeRules(
-  runner: CommandRunner,
-  options: NodeRulesOptions,
-  call: CallOptions = {},
-): Promise<void> {
-  await runNodeCommand(runner, 'nft', ['-f', '-'], {
-    ...call,
-    input: nodeRules(options),
-    errorCode: 'NftFailed',
-  });
+export async function applyNodeRules(runner: CommandRunner, options: NodeRulesOptions): Promise<void> {
+  const input = nodeRules(options);
+  await runNodeCommand(runner, 'nft', ['-f', '-'], { input, errorCode: 'NftFailed' });
 }
 
 /** Removes the table; missing is success. */
 export async function removeNodeRules(runner: CommandRunner, call: CallOptions = {}): Promise<void> {
-  await runNodeCommand(runner, 'nft', ['-f', '-'], {
-    ...call,
-    input: `table inet ${RULES_TABLE}\ndelete table inet ${RULES_TABLE}\n`,
-    errorCode: 'NftFailed',
-  });
-}
-
-/** State of the node's packet filter. */
-export interface RulesState {
-  /** Whether our table has its chains. */
-  readonly present: boolean;
-  /** Forward chains of others that drop by default: no rule of ours can let through what they drop. */
-  readonly forwardDroppers: readonly string[];
+  const input = `table inet ${RULES_TABLE}\ndelete table inet ${RULES_TABLE}\n`;
+  await runNodeCommand(runner, 'nft', ['-f', '-'], { ...call, input, errorCode: 'NftFailed' });
 }
 
 /** Chains that {@link nodeRules} makes. */
 const OWN_CHAINS: readonly string[] = ['input', 'forward', 'from_worker', 'postrouting'];
 
 /** Whether our table has its chains. Reads nothing else of the packet filter. */
-export async function hasNodeRules(runner: CommandRunner, call: CallOptions = {}): Promise<boolean> {
-  let text: string;
+export async function hasNodeRules(runner: CommandRunner): Promise<boolean> {
   try {
-    text = await runNodeCommand(runner, 'nft', ['-j', 'list', 'table', 'inet', RULES_TABLE], {
-      ...call,
-      errorCode: 'NftFailed',
-    });
+    const chains = await list(runner, ['table', 'inet', RULES_TABLE], 'chain');
+    return OWN_CHAINS.every((name) => chains.some((chain) => chain.name === name));
   } catch (error) {
     // The table is gone; anything else that is wrong shows when the table is written.
     if (hasCode(error, 'NftFailed')) {
@@ -216,16 +196,16 @@ export async function hasNodeRules(runner: CommandRunner, call: CallOptions = {}
     }
     throw error;
   }
-  const chains = readEntries(text, 'chain');
-  return OWN_CHAINS.every((name) => chains.some((chain) => chain.name === name));
 }
 
-export async function readRulesState(runner: CommandRunner, call: CallOptions = {}): Promise<RulesState> {
-  const text = await runNodeCommand(runner, 'nft', ['-j', 'list', 'chains'], {
-    ...call,
-    errorCode: 'NftFailed',
-  });
-  const chains = readEntries(text, 'chain');
+/**
+ * State of the node's packet filter: whether our table has its chains, and the forward chains of others that drop by
+ * default. No rule of ours can let through a packet that these drop.
+ */
+export async function readRulesState(
+  runner: CommandRunner,
+): Promise<{ readonly present: boolean; readonly forwardDroppers: readonly string[] }> {
+  const chains = await list(runner, ['chains'], 'chain');
   const own = chains.filter((chain) => chain.family === 'inet' && chain.table === RULES_TABLE);
   const others = chains.filter((chain) => !own.includes(chain));
   return {
@@ -238,34 +218,38 @@ export async function readRulesState(runner: CommandRunner, call: CallOptions = 
 
 /** Refused packets of workers since the table was last written. */
 export async function readRefusals(runner: CommandRunner, call: CallOptions = {}): Promise<Refusals> {
-  const text = await runNodeCommand(runner, 'nft', ['-j', 'list', 'counters', 'table', 'inet', RULES_TABLE], {
-    ...call,
-    errorCode: 'NftFailed',
-  });
-  const counters = readEntries(text, 'counter');
-  const packets = (what: keyof typeof COUNTERS): number => {
-    const found = counters.find(({ name }) => name === COUNTERS[what]);
+  const counters = await list(runner, ['counters', 'table', 'inet', RULES_TABLE], 'counter', call);
+  const packets = (counter: string): number => {
+    const found = counters.find(({ name }) => name === counter);
     return typeof found?.packets === 'number' ? found.packets : 0;
   };
   return {
-    node: packets('node'),
-    metadata: packets('metadata'),
-    worker: packets('worker'),
-    range: packets('range'),
-    source: packets('source'),
+    node: packets(COUNTERS.node),
+    metadata: packets(COUNTERS.metadata),
+    worker: packets(COUNTERS.worker),
+    range: packets(COUNTERS.range),
+    source: packets(COUNTERS.source),
   };
 }
 
-/** Objects of one kind of what `nft -j` lists. */
-function readEntries(text: string, kind: string): readonly Readonly<Record<string, unknown>>[] {
-  let document: unknown;
-  try {
-    document = JSON.parse(text);
-  } catch (error) {
-    throw new EsbError('nft answered with what is not JSON', { code: 'NftFailed', cause: error });
+/** Objects of one kind in a list of nft. */
+async function list(
+  runner: CommandRunner,
+  what: readonly string[],
+  kind: string,
+  call: CallOptions = {},
+): Promise<readonly Readonly<Record<string, unknown>>[]> {
+  const text = await runNodeCommand(runner, 'nft', ['-j', 'list', ...what], { ...call, errorCode: 'NftFailed' });
+  const document = parseJson(text);
+  if (document === undefined) {
+    throw new EsbError('nft answered with what is not JSON', { code: 'NftFailed' });
   }
-  const entries: unknown = isObject(document) ? document.nftables : undefined;
-  return (Array.isArray(entries) ? (entries as unknown[]) : []).flatMap((entry) => {
+  return entriesOf(document, kind);
+}
+
+/** Objects of one kind in the output of `nft -j`. */
+export function entriesOf(document: unknown, kind: string): readonly Readonly<Record<string, unknown>>[] {
+  return listOf(isObject(document) ? document.nftables : undefined).flatMap((entry) => {
     const found = isObject(entry) ? entry[kind] : undefined;
     return isObject(found) ? [found] : [];
   });

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net';
-import { isObject } from './network-config.ts';
+import { isObject, listOf } from './network-config.ts';
 
 /** Answer of a plugin to ADD; passed on and kept unchanged. */
 export interface CniResult extends Readonly<Record<string, unknown>> {
@@ -17,13 +17,13 @@ export const CNI_CODE_TRY_AGAIN = 11;
 
 /** The result in a plugin's output, or undefined when it is something else. */
 export function readResult(stdout: string): CniResult | undefined {
-  const document = parse(stdout);
+  const document = parseJson(stdout);
   return isObject(document) && typeof document.code !== 'number' ? document : undefined;
 }
 
 /** The error in a plugin's output, or undefined when there is none. */
 export function readFailure(stdout: string): CniFailure | undefined {
-  const document = parse(stdout);
+  const document = parseJson(stdout);
   if (!isObject(document) || typeof document.code !== 'number') {
     return undefined;
   }
@@ -33,7 +33,7 @@ export function readFailure(stdout: string): CniFailure | undefined {
 
 /** The addresses of a result without their prefix lengths, IPv4 first. */
 export function addressesOf(result: CniResult): readonly string[] {
-  const addresses = list(result.ips).flatMap((entry) => {
+  const addresses = listOf(result.ips).flatMap((entry) => {
     const address = isObject(entry) ? entry.address : undefined;
     const ip = typeof address === 'string' ? address.split('/')[0] : undefined;
     return ip !== undefined && isIP(ip) !== 0 ? [ip] : [];
@@ -43,22 +43,18 @@ export function addressesOf(result: CniResult): readonly string[] {
 
 /** The node's end of the attachment: the interface of the result with no sandbox that is not the bridge. */
 export function hostInterfaceOf(result: CniResult, bridge: string): string | undefined {
-  for (const entry of list(result.interfaces)) {
-    if (isObject(entry) && (entry.sandbox === undefined || entry.sandbox === '')) {
-      const name = entry.name;
-      if (typeof name === 'string' && name !== bridge && name !== 'lo') {
-        return name;
-      }
-    }
-  }
-  return undefined;
+  return nodeInterfacesOf(result).find((name) => name !== bridge && name !== 'lo');
 }
 
-function list(value: unknown): readonly unknown[] {
-  return Array.isArray(value) ? value : [];
+/** Names of the interfaces of a result with no sandbox, which are the node's. */
+export function nodeInterfacesOf(result: CniResult): readonly string[] {
+  return listOf(result.interfaces).flatMap((entry) =>
+    isObject(entry) && typeof entry.name === 'string' && (entry.sandbox ?? '') === '' ? [entry.name] : [],
+  );
 }
 
-function parse(text: string): unknown {
+/** The value of a JSON text; undefined for any other text. */
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

@@ -125,8 +125,7 @@ export function segmentConfig(network: BridgeNetwork, segment: Segment, dataDir:
 }
 
 function readSubnets(ipam: Readonly<Record<string, unknown>>, origin: string): readonly IpRange[] {
-  const sets: readonly unknown[] = Array.isArray(ipam.ranges) ? (ipam.ranges as unknown[]) : [];
-  const ranges: readonly unknown[] = sets.flatMap((set) => (Array.isArray(set) ? (set as unknown[]) : []));
+  const ranges = listOf(ipam.ranges).flatMap(listOf);
   return [...(ipam.subnet === undefined ? [] : [ipam]), ...ranges].map((range) => {
     const subnet = isObject(range) ? range.subnet : undefined;
     if (typeof subnet !== 'string') {
@@ -141,8 +140,7 @@ function readSubnets(ipam: Readonly<Record<string, unknown>>, origin: string): r
 }
 
 function chooseVersion(document: Readonly<Record<string, unknown>>, origin: string): string {
-  const { cniVersion, cniVersions } = document;
-  const offered = [cniVersion, ...(Array.isArray(cniVersions) ? (cniVersions as unknown[]) : [])];
+  const offered = [document.cniVersion, ...listOf(document.cniVersions)];
   const chosen = SUPPORTED_VERSIONS.find((version) => offered.includes(version));
   if (chosen === undefined) {
     const given = offered.filter((version) => typeof version === 'string').join(', ') || 'none';
@@ -161,6 +159,11 @@ function readPlugin(plugin: unknown, origin: string, index: number): PluginConfi
 
 export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The list itself; an empty one for anything else. */
+export function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
 }
 
 function invalid(origin: string, why: string, cause?: unknown): EsbError {

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf } from '../../common/errors.ts';
-import type { CniResult } from './cni-result.ts';
+import { undefinedIfNoFile } from '../../common/errors.ts';
+import { type CniResult, parseJson } from './cni-result.ts';
 import { isObject, type NetworkConfig } from './network-config.ts';
 
 /** Key of one attachment to a network. */
@@ -35,28 +35,14 @@ export class ResultCache {
       netns: target.netns,
       result,
     });
-    // After a crash of the machine there is no attachment left, so the file need not be on the platter.
-    try {
-      await writeFile(`${path}.tmp`, text, { mode: 0o600 });
-      await rename(`${path}.tmp`, path);
-    } catch (error) {
-      await rm(`${path}.tmp`, { force: true });
-      throw error;
-    }
+    await replaceFile(path, text);
   }
 
   /** Undefined when there is none, or none that can be read: DEL works without. */
   async read(network: string, containerId: string, ifName: string): Promise<CniResult | undefined> {
-    try {
-      const document: unknown = JSON.parse(await readFile(this.#path(network, containerId, ifName), 'utf8'));
-      const result = isObject(document) ? document.result : undefined;
-      return isObject(result) ? result : undefined;
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT' || error instanceof SyntaxError) {
-        return undefined;
-      }
-      throw error;
-    }
+    const text = await undefinedIfNoFile(readFile(this.#path(network, containerId, ifName), 'utf8'));
+    const document = parseJson(text ?? '');
+    return isObject(document) && isObject(document.result) ? document.result : undefined;
   }
 
   async remove(network: string, containerId: string, ifName: string): Promise<void> {
@@ -68,21 +54,27 @@ export class ResultCache {
 
   /** Container ids with a result for an interface of this network. */
   async list(network: string, ifName: string): Promise<readonly string[]> {
-    try {
-      return (await readdir(this.#folder)).flatMap((name) =>
-        name.startsWith(`${network}-`) && name.endsWith(`-${ifName}`)
-          ? [name.slice(network.length + 1, -ifName.length - 1)]
-          : [],
-      );
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return [];
-      }
-      throw error;
-    }
+    const names = (await undefinedIfNoFile(readdir(this.#folder))) ?? [];
+    return names
+      .filter((name) => name.startsWith(`${network}-`) && name.endsWith(`-${ifName}`))
+      .map((name) => name.slice(network.length + 1, -ifName.length - 1));
   }
 
   #path(network: string, containerId: string, ifName: string): string {
     return join(this.#folder, `${network}-${containerId}-${ifName}`);
+  }
+}
+
+/**
+ * Replaces a file in one step. After a crash of the machine there is no attachment left, so the file need not be on
+ * the platter.
+ */
+export async function replaceFile(path: string, text: string): Promise<void> {
+  try {
+    await writeFile(`${path}.tmp`, text, { mode: 0o600 });
+    await rename(`${path}.tmp`, path);
+  } catch (error) {
+    await rm(`${path}.tmp`, { force: true });
+    throw error;
   }
 }

@@ -1,5 +1,7 @@
 import type { EsbError } from '../../common/errors.ts';
+import type { Health } from '../../common/health.ts';
 import { formatRange } from '../../common/net/ip-range.ts';
+import type { NamespaceKeeper } from '../host/netns.ts';
 import { BRIDGE_PORTS } from '../host/network-plan.ts';
 import type { NetworkSetup, NodeSegment } from '../host/network-setup.ts';
 import { exhausted } from '../spec/network-error.ts';
@@ -10,10 +12,10 @@ const WARN_AT = 0.9;
 
 type Counts = Pick<AttachmentIndex, 'count'>;
 
-/** A shortage before it becomes a fault. */
-export interface Shortage {
-  readonly reason: 'PortsLow' | 'AddressesLow';
-  readonly message: string;
+/** Planned bridges, and those that attachments of a plan with more of them are on. */
+export function segmentsInUse(setup: NetworkSetup, book: Pick<AttachmentIndex, 'segments'>): readonly NodeSegment[] {
+  const left = book.segments().filter((index) => index >= setup.planned.length);
+  return [...setup.planned, ...left.toSorted((a, b) => a - b).map((index) => setup.at(index))];
 }
 
 /** The bridge with the fewest attachments that has room for one more, so that all fill up evenly; none of `except`. */
@@ -43,8 +45,8 @@ export async function exhaustionOf(setup: NetworkSetup, book: Counts): Promise<E
   );
 }
 
-/** The coming shortage, if any. */
-export function shortageOf(setup: NetworkSetup, book: Counts): Shortage | undefined {
+/** A shortage before it becomes a fault. */
+export function shortageOf(setup: NetworkSetup, book: Counts): Extract<Health, { ok: true }>['warning'] {
   const total = roomOf(setup);
   const used = setup.planned.reduce((sum, { index }) => sum + book.count(index), 0);
   if (used < total * WARN_AT) {
@@ -59,6 +61,26 @@ export function shortageOf(setup: NetworkSetup, book: Counts): Shortage | undefi
         reason: 'AddressesLow',
         message: `${used} of ${total} addresses of ${subnetsOf(setup)} are taken: give the agent a larger --subnet`,
       };
+}
+
+/**
+ * Releases reservations without a record and without a namespace. A record is made before its address is given out, and
+ * a namespace ends after its address was given back. Returns the addresses.
+ */
+export async function releaseUnclaimed(
+  { ipam }: NodeSegment,
+  { book, namespaces }: { readonly namespaces: NamespaceKeeper; readonly book: Pick<AttachmentIndex, 'has'> },
+): Promise<readonly string[]> {
+  const released: string[] = [];
+  for (const { ip, containerId } of await ipam.list()) {
+    // The content of a reservation file is not checked anywhere else.
+    const isName = /^[\w.-]+$/.test(containerId);
+    if (!book.has(containerId) && !(isName && (await namespaces.isPinned(namespaces.path(containerId))))) {
+      await ipam.release(ip, containerId);
+      released.push(ip);
+    }
+  }
+  return released;
 }
 
 function roomOf(setup: NetworkSetup): number {
