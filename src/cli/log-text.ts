@@ -4,13 +4,15 @@ export interface LogTextOptions {
   readonly emulator: boolean;
 }
 
-/** The emulator's own lines: `28 Nov 2026 02:31:27,036 [INFO] (rapid) INIT START(…)`. */
-const OF_THE_EMULATOR = /^\d{1,2} \w{3} \d{4} [\d:,.]+ \[(?:INFO|DEBUG|TRACE)\] \(rapid\) /;
-/** Lines that repeat the end of a process or of the time, which have lines of their own. */
-const CONSEQUENCE =
-  /^\d{1,2} \w{3} \d{4} [\d:,.]+ \[(?:WARNING|ERROR)\] \(rapid\) (?:First fatal error|Init failed|Invoke failed|Invoke DONE failed|Shutdown initiated|Reset initiated: (?!Timeout))/;
-/** The beginning of a line that may still become one of these. */
-const MAY_BE_HIDDEN = /^(?:\d|R)/;
+/**
+ * The emulator's own lines, `28 Nov 2026 02:31:27,036 [INFO] (rapid) INIT START(…)`, and those that repeat the end of a
+ * process or of the time, which have lines of their own. The emulator has another pipe than the function: its line may
+ * stand behind the beginning of a line of the function, which then goes on in the next one.
+ */
+const HIDDEN =
+  /\d{1,2} \w{3} \d{4} [\d:,.]+ \[(?:(?:INFO|DEBUG|TRACE)\] \(rapid\) |(?:WARNING|ERROR)\] \(rapid\) (?:First fatal error|Init failed|Invoke failed|Invoke DONE failed|Shutdown initiated|Reset initiated: (?!Timeout)))/;
+/** The beginning of a line that may still become one of these, or have one in its midst. */
+const MAY_BE_HIDDEN = /^(?:\d|R)|\d{1,2} \w{3} \d{4} /;
 /**
  * Figures that the emulator invents: its measurement begins before the load, and the limit stands for the used memory
  * (its `internal/lambda/rie/handlers.go`).
@@ -47,22 +49,22 @@ export class LogText {
     const whole = !isEnd && text.endsWith('\r') ? text.slice(0, -1) : text;
     const lines = whole.replaceAll(/\r\n?/g, '\n').split('\n');
     const last = lines.pop() ?? '';
-    const shown = lines.flatMap((line) => this.#line(line));
+    const shown = lines.map((line) => this.#line(line, '\n'));
     const held = whole.length < text.length ? '\r' : '';
     if (!isEnd && (held !== '' || (!this.#options.emulator && MAY_BE_HIDDEN.test(last)))) {
       this.#rest = last + held;
       return shown.join('');
     }
-    return shown.join('') + (last === '' ? '' : (this.#line(last)[0] ?? '').slice(0, -1));
+    return shown.join('') + this.#line(last, '');
   }
 
-  #line(line: string): readonly string[] {
-    if (this.#options.emulator) {
-      return [`${line}\n`];
+  /** @param end the line break, if the line has one */
+  #line(line: string, end: string): string {
+    const hiddenAt = this.#options.emulator ? -1 : line.search(HIDDEN);
+    if (hiddenAt >= 0) {
+      return line.slice(0, hiddenAt);
     }
-    if (OF_THE_EMULATOR.test(line) || CONSEQUENCE.test(line)) {
-      return [];
-    }
-    return [`${line.startsWith('REPORT RequestId: ') ? line.replace(UNTRUE, '') : line}\n`];
+    const isReport = !this.#options.emulator && line.startsWith('REPORT RequestId: ');
+    return `${isReport ? line.replace(UNTRUE, '') : line}${end}`;
   }
 }

@@ -50,6 +50,16 @@ describe('the output of a worker', () => {
     expect(shown([text], true)).toBe(text);
   });
 
+  it('is shown without what the emulator says of itself in the midst of a line', () => {
+    // Python's runtime client writes the line break of `print` by itself; the emulator has another pipe.
+    const text = `a line${rapid}${rapid}\nnext${warning}${rapid}\n`;
+    const rest = `a line\nnext${warning}\n`;
+    expect(shown([text])).toBe(rest);
+    expect(shown(['a line', `${rapid}${rapid}`, '\nnext', warning, rapid, '\n'])).toBe(rest);
+    expect(shown([`a line${rapid.slice(0, 40)}`, `${rapid.slice(40)}\n`])).toBe('a line\n');
+    expect(shown([text], true)).toBe(text);
+  });
+
   it('is shown without figures that the emulator makes up', () => {
     const told = 'REPORT RequestId: f28\tDuration: 25.00 ms\tBilled Duration: 25 ms\tMemory Size: 128 MB\t\n';
     expect(shown([report])).toBe(told);
