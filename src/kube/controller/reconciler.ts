@@ -6,9 +6,6 @@ import { TaskGroup } from '../../common/task-group.ts';
 import { ApiError } from '../api/api-error.ts';
 import { createWorkQueue, type WorkQueueMetrics, type WorkQueueOptions } from './work-queue.ts';
 
-/** An error that no repetition mends: the key is not tried again until an object changes. */
-export class TerminalError extends EsbError {}
-
 export interface ReconcileResult {
   /** Milliseconds after which the key is worked on again. */
   readonly requeueAfterMs?: number;
@@ -22,7 +19,7 @@ export interface ReconcileContext {
 }
 
 /** The outcome of one round of work. */
-export type ReconcileOutcome = 'success' | 'requeued' | 'error' | 'terminal';
+export type ReconcileOutcome = 'success' | 'requeued' | 'error';
 
 export interface ReconcilerMetrics extends WorkQueueMetrics {
   reconciled?(name: string, outcome: ReconcileOutcome, ms: number): void;
@@ -90,13 +87,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     }
   };
 
-  const afterError = (key: string, error: unknown): ReconcileOutcome => {
+  const retryLater = (key: string, error: unknown): void => {
     const fields = { key, code: EsbError.from(error).code, error: messageOf(error) };
-    if (error instanceof TerminalError) {
-      queue.forget(key);
-      logger.error(fields, 'reconcile gave up');
-      return 'terminal';
-    }
     queue.addRateLimited(key, error instanceof ApiError ? error.retryAfterMs : undefined);
     const failures = queue.failures(key);
     // Another writer was faster: the next round sees that write.
@@ -107,7 +99,6 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
     } else {
       logger.error({ key, failures, err: error }, 'reconcile failed unexpectedly');
     }
-    return 'error';
   };
 
   const work = async (key: string, signal: AbortSignal): Promise<void> => {
@@ -125,7 +116,8 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       if (signal.aborted) {
         return;
       }
-      outcome = afterError(key, error);
+      retryLater(key, error);
+      outcome = 'error';
     } finally {
       queue.done(key);
     }

@@ -4,7 +4,7 @@ import { foreignCode } from '../../../../src/common/error-codes.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
-import { createReconciler, type ReconcilerOptions, TerminalError } from '../../../../src/kube/controller/reconciler.ts';
+import { createReconciler, type ReconcilerOptions } from '../../../../src/kube/controller/reconciler.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 
 function start(reconcile: ReconcilerOptions['reconcile'], options: Partial<ReconcilerOptions> = {}) {
@@ -84,18 +84,6 @@ test('the server is given the time that it asks for', async () => {
   expect(rounds).toBe(1);
   await clock.advance(1);
   expect(rounds).toBe(2);
-});
-
-test('a terminal error is not tried again', async () => {
-  let rounds = 0;
-  const { clock, outcomes, reconciler } = start(() => {
-    rounds++;
-    return Promise.reject(new TerminalError('never', { code: foreignCode('Nonsense') }));
-  });
-  reconciler.add('a');
-  await clock.advance(100_000);
-  expect(rounds).toBe(1);
-  expect(outcomes).toEqual(['terminal']);
 });
 
 test('a key asks to be looked at later', async () => {
