@@ -140,7 +140,7 @@ export const source: RoomTable = {
     common: { holds: 'errors, deadlines, clock, task group, gates, logger', imports: [] },
     protocol: {
       holds: 'types of the protocol between gateway and agent, generated from `proto/esb`, and its loader',
-      imports: [],
+      imports: ['common'],
     },
     options: {
       holds: 'the flags of each role, declared once: type, default, variable, check and help',

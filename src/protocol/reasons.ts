@@ -1,3 +1,4 @@
+import { ERROR_CODES } from '../common/error-codes.ts';
 import type { Reason } from './generated/agent.ts';
 
 interface ReasonEntry {
@@ -5,7 +6,7 @@ interface ReasonEntry {
   readonly name: string;
   /** Whether the worker may have begun the call. A call that may have begun is never sent again. */
   readonly started: 'no' | 'maybe';
-  /** One clause, for the reference. */
+  /** One clause, for the reference: that of the error code of the same name where both mean the same. */
   readonly meaning: string;
 }
 
@@ -18,40 +19,28 @@ export const REASONS = {
     started: 'no',
     meaning: 'no such worker is on this node, or the worker is being removed',
   },
-  REASON_FENCED: { name: 'Fenced', started: 'no', meaning: 'the epoch of the caller is not that of the assignment' },
-  REASON_PAUSED_BY_OWNER: {
-    name: 'PausedByOwner',
-    started: 'no',
-    meaning: 'the worker rests, and `wakePolicy` is `Never`',
-  },
+  REASON_FENCED: { name: 'Fenced', started: 'no', meaning: ERROR_CODES.Fenced.meaning },
+  REASON_PAUSED_BY_OWNER: { name: 'PausedByOwner', started: 'no', meaning: ERROR_CODES.PausedByOwner.meaning },
   REASON_QUEUE_FULL: { name: 'QueueFull', started: 'no', meaning: 'too many calls wait for the worker' },
   REASON_START_FAILED: { name: 'StartFailed', started: 'no', meaning: 'the worker could not be made ready' },
   REASON_CRASH_LOOP_BACK_OFF: {
     name: 'CrashLoopBackOff',
     started: 'no',
-    meaning: 'the next start of the worker is put off after repeated failures',
+    meaning: ERROR_CODES.CrashLoopBackOff.meaning,
   },
-  REASON_NODE_FULL: { name: 'NodeFull', started: 'no', meaning: 'the node has no room' },
-  REASON_UNAVAILABLE: { name: 'Unavailable', started: 'no', meaning: 'the agent is stopping, or not ready yet' },
-  REASON_CALLER_GONE: { name: 'CallerGone', started: 'no', meaning: 'the caller hung up while the call waited' },
+  REASON_NODE_FULL: { name: 'NodeFull', started: 'no', meaning: ERROR_CODES.NodeFull.meaning },
+  REASON_UNAVAILABLE: { name: 'Unavailable', started: 'no', meaning: ERROR_CODES.Unavailable.meaning },
+  REASON_CALLER_GONE: { name: 'CallerGone', started: 'no', meaning: ERROR_CODES.CallerGone.meaning },
   REASON_INVALID_ARGUMENT: { name: 'InvalidArgument', started: 'no', meaning: 'the call names no worker' },
   REASON_WORKER_EXITED: {
     name: 'WorkerExited',
     started: 'maybe',
     meaning: 'the process of the worker ended during the call',
   },
-  REASON_CONNECTION_LOST: {
-    name: 'ConnectionLost',
-    started: 'maybe',
-    meaning: 'the connection to the worker, or to the agent, was lost',
-  },
+  REASON_CONNECTION_LOST: { name: 'ConnectionLost', started: 'maybe', meaning: ERROR_CODES.ConnectionLost.meaning },
   REASON_AGENT_STOPPED: { name: 'AgentStopped', started: 'maybe', meaning: 'the agent ended before the answer came' },
   REASON_RESTARTED: { name: 'Restarted', started: 'maybe', meaning: 'the worker was restarted under the call' },
-  REASON_RESPONSE_TOO_SLOW: {
-    name: 'ResponseTooSlow',
-    started: 'maybe',
-    meaning: 'the caller did not read, and the agent had no room left for the answer',
-  },
+  REASON_RESPONSE_TOO_SLOW: { name: 'ResponseTooSlow', started: 'maybe', meaning: ERROR_CODES.ResponseTooSlow.meaning },
 } as const satisfies Readonly<Record<NamedReason, ReasonEntry>>;
 
 type Entry = (typeof REASONS)[keyof typeof REASONS];
