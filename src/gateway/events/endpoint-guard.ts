@@ -107,10 +107,14 @@ export class EndpointGuard {
 
   #admit(host: string, addresses: readonly string[], shown: string): readonly string[] {
     const isListed = this.#isOpen || this.#hosts.some((pattern) => matches(pattern, host.toLowerCase()));
-    const own = new Set(this.#ownAddresses());
+    // A list knows an IPv4 address in the form of IPv6, too.
+    const own = new BlockList();
+    for (const address of this.#ownAddresses()) {
+      own.addAddress(address, familyOf(address));
+    }
     const admitted = addresses.filter((address) => {
       const family = familyOf(address);
-      const isNever = this.#never.check(address, family) || own.has(address);
+      const isNever = this.#never.check(address, family) || own.check(address, family);
       return this.#ranges.check(address, family) || (isListed && !isNever);
     });
     if (admitted.length === 0) {

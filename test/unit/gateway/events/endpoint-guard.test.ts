@@ -27,6 +27,7 @@ describe('the guard of endpoints', () => {
     '[::ffff:169.254.169.254]',
     '[64:ff9b::169.254.169.254]',
     '10.1.2.3',
+    '[::ffff:10.1.2.3]',
     '[fd00::3]',
   ])('keeps %s out of reach, also where everything else is let', (host) => {
     expect(may(host)).toBe(false);
