@@ -16,12 +16,14 @@ export interface Clock {
   setTimer(callback: () => void, delayMs: number): Timer;
 }
 
+/** The longest time that a timer of Node.js counts, in milliseconds: it fires at once for a longer one. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** The machine's own clock. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   setTimer(callback, delayMs) {
-    // setTimeout fires at once for anything that does not fit in 31 bits.
     const guarded = (): void => {
       try {
         callback();
@@ -29,7 +31,7 @@ export const systemClock: Clock = {
         process.emitWarning(error instanceof Error ? error : String(error));
       }
     };
-    const handle = setTimeout(guarded, Math.min(Math.max(0, delayMs), 2 ** 31 - 1));
+    const handle = setTimeout(guarded, Math.min(Math.max(0, delayMs), LONGEST_TIMER_MS));
     handle.unref();
     return { cancel: () => clearTimeout(handle) };
   },

@@ -1,4 +1,4 @@
-import type { Clock } from './clock.ts';
+import { type Clock, LONGEST_TIMER_MS } from './clock.ts';
 import { EsbError, messageOf } from './errors.ts';
 
 /** Options of every asynchronous call of ours; its last parameter. */
@@ -48,7 +48,8 @@ export async function withDeadline<T>(
   };
   const onAbort = (): void => end(new AbortedError(what, signal?.reason));
   signal?.addEventListener('abort', onAbort, { once: true });
-  const timer = setTimeout(() => end(new DeadlineError(what, deadlineMs)), deadlineMs);
+  const expire = (): void => end(new DeadlineError(what, deadlineMs));
+  const timer = setTimeout(expire, Math.min(deadlineMs, LONGEST_TIMER_MS));
   try {
     return await Promise.race([call(controller.signal), stopped.promise]);
   } catch (error) {

@@ -20,6 +20,14 @@ describe('withDeadline', () => {
     expect(seen?.aborted).toBe(true);
   });
 
+  it.each([2 ** 31, Number.POSITIVE_INFINITY])(
+    'ends no call whose time is longer than a timer counts (%d ms)',
+    async (ms) => {
+      const call = withDeadline('reading', ms, undefined, () => sleep(systemClock, 20).then(() => 7));
+      await expect(call).resolves.toBe(7);
+    },
+  );
+
   it('ends a call when its caller gives up', async () => {
     const caller = new AbortController();
     const call = withDeadline('reading', 10_000, caller.signal, never);
