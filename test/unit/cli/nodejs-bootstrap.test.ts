@@ -54,8 +54,8 @@ async function firstPost(files: Readonly<Record<string, string>>, handler: strin
 }
 
 const answered = { path: '/2018-06-01/runtime/invocation/one/response', body: '"Hello, Ada"' };
-const module = 'export const handler = async ({ name }) => `Hello, ${name}`;';
-const common = 'exports.handler = async ({ name }) => `Hello, ${name}`;';
+const module = "export const handler = async ({ name }) => 'Hello, ' + name;";
+const common = "exports.handler = async ({ name }) => 'Hello, ' + name;";
 
 describe('the client of the image nodejs-base', () => {
   it.each([
@@ -66,12 +66,12 @@ describe('the client of the image nodejs-base', () => {
     [
       'exports that are not seen by name',
       {
-        'index.js': 'const all = {}; all.handler = async ({ name }) => `Hello, ${name}`; module.exports = { ...all };',
+        'index.js': "const all = {}; all.handler = async ({ name }) => 'Hello, ' + name; module.exports = { ...all };",
       },
     ],
     [
       'a handler with a callback',
-      { 'index.js': 'exports.handler = (event, context, done) => done(null, `Hello, ${event.name}`);' },
+      { 'index.js': "exports.handler = (event, context, done) => done(null, 'Hello, ' + event.name);" },
     ],
   ])('calls the function of %s', async (_, files) => {
     expect(await firstPost(files, 'index.handler')).toEqual(answered);
