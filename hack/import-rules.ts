@@ -74,7 +74,7 @@ const runtime: RoomTable = {
 const agent: RoomTable = {
   rooms: {
     model: {
-      holds: 'pure: desired worker, goal, plan, idle policy, conditions, admission, backoff',
+      holds: 'pure: desired worker, goal, plan, idle policy, conditions, adoption, backoff',
       imports: [],
     },
     logs: { holds: 'queries of logs, and the calls in them', imports: [] },

@@ -1,5 +1,5 @@
 /**
- * Holds documents and comments to the rules of CONTRIBUTING.md, chapter "Language": words that are out, subjects that
+ * Holds documents and comments to the rules of CONTRIBUTING.md, chapter "How code and text read": words that are out, subjects that
  * name nothing, lines of documents that are too long.
  *
  *   node hack/prose.ts [file or folder…]     default: everything that is held to the rules
@@ -163,7 +163,7 @@ function main(): void {
     }
   }
   if (count > 0) {
-    console.error(`${count} places to write in plain English: see CONTRIBUTING.md, chapter "Language"`);
+    console.error(`${count} places to write in plain English: see CONTRIBUTING.md, chapter "How code and text read"`);
     process.exitCode = 1;
   }
 }

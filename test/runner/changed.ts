@@ -16,6 +16,7 @@ export const testsOfFolder: Readonly<Record<string, readonly string[]>> = {
   proto: ['integration/gateway/gateway', 'integration/agent/life'],
   src: ['integration/agent/life'],
   'src/agent': ['integration/agent/life', 'integration/agent/garbage', 'integration/agent/memory'],
+  'src/agent/node': ['integration/agent/life', 'integration/agent/retire'],
   'src/api': ['integration/crd-validation'],
   'src/cli': ['integration/cli'],
   'src/cni': ['integration/cni/bridges', 'integration/cni/reservations', 'integration/cni/node-network'],

@@ -181,6 +181,7 @@ export class FleetLab {
     return this.fleet.view(`uid-of-${name}`)?.conditions.Ready;
   }
 
+  /** Calls a worker. An answer comes when the test lets it: `emulators.onCall`, `emulators.answerAll`. */
   invoke(change: Partial<Invocation> & { readonly name?: string } = {}): Promise<InvocationResult> {
     const { name = 'hello', ...rest } = change;
     this.#requests += 1;
