@@ -1,5 +1,5 @@
 import type { CallOptions } from '../common/deadline.ts';
-import type { ContainerdChannel, LeasedCallOptions } from './containerd-channel.ts';
+import type { ContainerdChannel } from './containerd-channel.ts';
 import { type AnyValue, dateOf, type Timestamp } from './containerd-proto.ts';
 
 const SERVICE = 'containerd.services.containers.v1.Containers';
@@ -12,14 +12,10 @@ export interface ContainerRecord {
   readonly id: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly image: string;
-  readonly snapshotKey: string;
   readonly createdAt: Date;
 }
 
-export interface NewContainer {
-  readonly id: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly image: string;
+export interface NewContainer extends Omit<ContainerRecord, 'createdAt'> {
   readonly snapshotter: string;
   readonly snapshotKey: string;
   /** Name of the shim, such as `io.containerd.runc.v2`. */
@@ -32,81 +28,46 @@ export interface NewContainer {
   readonly spec: unknown;
 }
 
-export interface ContainerService {
-  get(id: string, options?: CallOptions): Promise<ContainerRecord>;
-  list(options?: CallOptions): Promise<readonly ContainerRecord[]>;
-  create(container: NewContainer, options?: LeasedCallOptions): Promise<ContainerRecord>;
-  /** Sets single labels and leaves the others. */
-  setLabels(id: string, labels: Readonly<Record<string, string>>, options?: CallOptions): Promise<void>;
-  /** Succeeds under a live task, which then cannot be deleted: delete the task first, always. */
-  delete(id: string, options?: CallOptions): Promise<void>;
+interface Answer {
+  readonly container: Omit<ContainerRecord, 'createdAt'> & { readonly createdAt: Timestamp | null };
 }
 
-interface WireContainer {
-  readonly id: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly image: string;
-  readonly snapshotKey: string;
-  readonly createdAt: Timestamp | null;
-}
-
-export function createContainerService(channel: ContainerdChannel): ContainerService {
+export function createContainerService(channel: ContainerdChannel) {
   return {
-    async get(id, options) {
-      const answer = await channel.unary<{ container: WireContainer }>(SERVICE, 'Get', { id }, options);
-      return recordOf(answer.container);
+    async get(id: string, options?: CallOptions): Promise<ContainerRecord> {
+      return recordOf(await channel.unary<Answer>(SERVICE, 'Get', { id }, options));
     },
-    async list(options) {
+    async list(options?: CallOptions): Promise<readonly ContainerRecord[]> {
       // Not `List`: a thousand containers with their specifications exceed one message.
       const all: ContainerRecord[] = [];
-      const parts = channel.serverStream<{ container: WireContainer }>(SERVICE, 'ListStream', {}, options);
-      for await (const { container } of parts) {
-        all.push(recordOf(container));
+      for await (const answer of channel.serverStream<Answer>(SERVICE, 'ListStream', {}, options)) {
+        all.push(recordOf(answer));
       }
       return all;
     },
-    async create(container, options) {
-      const spec: AnyValue = { type_url: SPEC_TYPE, value: Buffer.from(JSON.stringify(container.spec)) };
-      const { id, labels, image, snapshotter, snapshotKey } = container;
-      const answer = await channel.unary<{ container: WireContainer }>(
-        SERVICE,
-        'Create',
-        {
-          container: {
-            id,
-            labels,
-            image,
-            snapshotter,
-            snapshotKey,
-            spec,
-            runtime: {
-              name: container.runtime,
-              ...(container.runcRoot === undefined && container.systemdCgroup !== true
-                ? {}
-                : {
-                    options: channel.proto.pack(RUNC_OPTIONS_TYPE, {
-                      root: container.runcRoot ?? '',
-                      systemdCgroup: container.systemdCgroup === true,
-                    }),
-                  }),
-            },
-          },
-        },
-        options,
-      );
-      return recordOf(answer.container);
+    async create(container: NewContainer, options?: CallOptions): Promise<ContainerRecord> {
+      const { runtime: name, runcRoot: root = '', systemdCgroup = false, spec, ...fields } = container;
+      const isDefault = root === '' && !systemdCgroup;
+      const runtime = {
+        name,
+        ...(isDefault ? {} : { options: channel.proto.pack(RUNC_OPTIONS_TYPE, { root, systemdCgroup }) }),
+      };
+      const packed: AnyValue = { type_url: SPEC_TYPE, value: Buffer.from(JSON.stringify(spec)) };
+      const request = { container: { ...fields, spec: packed, runtime } };
+      return recordOf(await channel.unary<Answer>(SERVICE, 'Create', request, options));
     },
-    async setLabels(id, labels, options) {
+    /** Sets single labels and leaves the others. */
+    async setLabels(id: string, labels: Readonly<Record<string, string>>, options?: CallOptions): Promise<void> {
       const paths = Object.keys(labels).map((key) => `labels.${key}`);
       await channel.unary(SERVICE, 'Update', { container: { id, labels }, updateMask: { paths } }, options);
     },
-    async delete(id, options) {
+    /** Succeeds under a live task, which then cannot be deleted: delete the task first, always. */
+    async delete(id: string, options?: CallOptions): Promise<void> {
       await channel.unary(SERVICE, 'Delete', { id }, options);
     },
   };
 }
 
-function recordOf(container: WireContainer): ContainerRecord {
-  const { id, labels, image, snapshotKey } = container;
-  return { id, labels, image, snapshotKey, createdAt: dateOf(container.createdAt) ?? new Date(0) };
+function recordOf({ container: { id, labels, image, createdAt } }: Answer): ContainerRecord {
+  return { id, labels, image, createdAt: dateOf(createdAt) ?? new Date(0) };
 }

@@ -1,38 +1,21 @@
-import { type ContainerService, createContainerService } from './container-service.ts';
+import { createContainerService } from './container-service.ts';
 import { ContainerdChannel, type ContainerdChannelOptions } from './containerd-channel.ts';
-import { type ContentService, createContentService } from './content-service.ts';
-import { createEventService, type EventService } from './event-service.ts';
-import { createImageService, type ImageService } from './image-service.ts';
-import { createIntrospectionService, type IntrospectionService } from './introspection-service.ts';
-import { createLeaseService, type LeaseService } from './lease-service.ts';
-import { createNamespaceService, type NamespaceService } from './namespace-service.ts';
-import { createSnapshotService, type SnapshotService } from './snapshot-service.ts';
-import { createTaskService, type TaskService } from './task-service.ts';
-import { createTransferService, type TransferService } from './transfer-service.ts';
-import { createVersionService, type VersionService } from './version-service.ts';
+import { createContentService } from './content-service.ts';
+import { createEventService } from './event-service.ts';
+import { createImageService } from './image-service.ts';
+import { createIntrospectionService } from './introspection-service.ts';
+import { createLeaseService } from './lease-service.ts';
+import { createNamespaceService } from './namespace-service.ts';
+import { createSnapshotService } from './snapshot-service.ts';
+import { createTaskService } from './task-service.ts';
+import { createTransferService } from './transfer-service.ts';
+import { createVersionService } from './version-service.ts';
 
 /** The services of one containerd, in one namespace. Every method fails with an `EsbError`. */
-export interface ContainerdClient {
-  readonly version: VersionService;
-  readonly introspection: IntrospectionService;
-  readonly leases: LeaseService;
-  readonly images: ImageService;
-  readonly content: ContentService;
-  readonly snapshots: SnapshotService;
-  readonly containers: ContainerService;
-  readonly tasks: TaskService;
-  readonly events: EventService;
-  readonly transfer: TransferService;
-  readonly namespaces: NamespaceService;
-  close(): void;
-}
-
-export interface ContainerdClientOptions extends ContainerdChannelOptions {
-  readonly snapshotter: string;
-}
+export type ContainerdClient = Readonly<ReturnType<typeof createContainerdClient>>;
 
 /** Makes a client, whose first call opens the connection. */
-export function createContainerdClient(options: ContainerdClientOptions): ContainerdClient {
+export function createContainerdClient(options: ContainerdChannelOptions & { readonly snapshotter: string }) {
   const channel = new ContainerdChannel(options);
   return {
     version: createVersionService(channel),

@@ -49,8 +49,8 @@ export class ContainerdProto {
   }
 
   /** Unwraps a message of the given kind. */
-  unpack(message: string, any: AnyValue): unknown {
-    return this.#message(message).deserialize(any.value);
+  unpack<T>(message: string, any: AnyValue): T {
+    return this.#message(message).deserialize(any.value) as T;
   }
 
   #message(name: string): MessageTypeDefinition<object, object> {

@@ -16,27 +16,19 @@ export interface ContainerdEvent {
   readonly payload: Buffer;
 }
 
-export interface EventService {
-  /** Events from now on, by the filters; ends only with the signal or the connection. */
-  subscribe(filters: readonly string[], options?: CallOptions): AsyncIterable<ContainerdEvent>;
-  publish(topic: string, payload: Buffer, options?: CallOptions): Promise<void>;
-}
+export type EventService = ReturnType<typeof createEventService>;
 
-export function createEventService(channel: ContainerdChannel): EventService {
+export function createEventService(channel: ContainerdChannel) {
   return {
-    async *subscribe(filters, options) {
-      const request = { deadlineMs: Number.POSITIVE_INFINITY, ...options };
-      const envelopes = channel.serverStream<{ topic: string; event: AnyValue | null }>(
-        SERVICE,
-        'Subscribe',
-        { filters },
-        request,
-      );
-      for await (const { topic, event } of envelopes) {
+    /** Events from now on, by the filters; ends only with the signal or the connection. */
+    async *subscribe(filters: readonly string[], options?: CallOptions): AsyncIterable<ContainerdEvent> {
+      const call = { deadlineMs: Number.POSITIVE_INFINITY, ...options };
+      type Envelope = { topic: string; event: AnyValue | null };
+      for await (const { topic, event } of channel.serverStream<Envelope>(SERVICE, 'Subscribe', { filters }, call)) {
         yield eventOf(channel, topic, event);
       }
     },
-    async publish(topic, payload, options) {
+    async publish(topic: string, payload: Buffer, options?: CallOptions): Promise<void> {
       const event: AnyValue = { type_url: 'google.protobuf.BytesValue', value: payload };
       await channel.unary(SERVICE, 'Publish', { topic, event }, options);
     },
@@ -49,12 +41,9 @@ function eventOf(channel: ContainerdChannel, topic: string, event: AnyValue | nu
     return { topic, containerId: '', payload };
   }
   if (topic === '/tasks/exit') {
-    const exit = channel.proto.unpack('containerd.events.TaskExit', event) as {
-      containerId: string;
-      id: string;
-    };
+    const exit = channel.proto.unpack<{ containerId: string; id: string }>('containerd.events.TaskExit', event);
     return { topic, containerId: exit.containerId, processId: exit.id, payload };
   }
-  const task = channel.proto.unpack('containerd.events.TaskEvent', event) as { containerId: string };
-  return { topic, containerId: task.containerId, payload };
+  const { containerId } = channel.proto.unpack<{ containerId: string }>('containerd.events.TaskEvent', event);
+  return { topic, containerId, payload };
 }

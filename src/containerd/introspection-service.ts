@@ -14,28 +14,15 @@ export interface Plugin {
   readonly error?: string;
 }
 
-export interface IntrospectionService {
-  /** @param filters such as `type==io.containerd.snapshotter.v1,id==overlayfs`; none for every plugin */
-  plugins(filters: readonly string[], options?: CallOptions): Promise<readonly Plugin[]>;
-}
+type WirePlugin = Omit<Plugin, 'error'> & { readonly initErr: { readonly message: string } | null };
 
-interface WirePlugin {
-  readonly type: string;
-  readonly id: string;
-  readonly exports: Readonly<Record<string, string>>;
-  readonly capabilities: readonly string[];
-  readonly initErr: { readonly message: string } | null;
-}
-
-export function createIntrospectionService(channel: ContainerdChannel): IntrospectionService {
+export function createIntrospectionService(channel: ContainerdChannel) {
   return {
-    async plugins(filters, options) {
+    /** @param filters such as `type==io.containerd.snapshotter.v1,id==overlayfs`; none for every plugin */
+    async plugins(filters: readonly string[], options?: CallOptions): Promise<readonly Plugin[]> {
       const answer = await channel.unary<{ plugins: WirePlugin[] }>(SERVICE, 'Plugins', { filters }, options);
-      return answer.plugins.map(({ type, id, exports, capabilities, initErr }) => ({
-        type,
-        id,
-        exports,
-        capabilities,
+      return answer.plugins.map(({ initErr, ...plugin }) => ({
+        ...plugin,
         ...(initErr === null ? {} : { error: initErr.message }),
       }));
     },

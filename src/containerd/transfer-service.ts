@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import type { CallOptions } from '../common/deadline.ts';
+import { AbortedError, type CallOptions } from '../common/deadline.ts';
 import type { ContainerdChannel } from './containerd-channel.ts';
+import { containerdError } from './containerd-error.ts';
 import type { AnyValue } from './containerd-proto.ts';
-import { createStreamingService, type OpenStream } from './streaming-service.ts';
 
 const SERVICE = 'containerd.services.transfer.v1.Transfer';
+const STREAMING = 'containerd.services.streaming.v1';
 const TYPES = 'containerd.types.transfer';
 
 /** Name and password of a user of a registry, or a token in place of both. */
@@ -39,58 +40,35 @@ export interface TransferService {
   pull(request: PullRequest, options?: CallOptions): Promise<void>;
 }
 
+/** A stream that other calls name by its id. */
+interface OpenStream {
+  readonly id: string;
+  send(message: AnyValue): void;
+  close(): void;
+}
+
 export function createTransferService(channel: ContainerdChannel): TransferService {
-  const streaming = createStreamingService(channel);
   const { proto } = channel;
 
-  async function openProgress(request: PullRequest, signal?: AbortSignal): Promise<OpenStream> {
-    return await streaming.open(
-      `esb-progress-${randomUUID()}`,
-      (message) => {
-        const progress = proto.unpack(`${TYPES}.Progress`, message) as {
-          event: string;
-          name: string;
-          progress: string;
-          total: string;
-        };
-        request.onProgress?.({
-          event: progress.event,
-          name: progress.name,
-          done: Number(progress.progress),
-          total: Number(progress.total),
-        });
-      },
-      signal,
-    );
+  async function openProgress({ onProgress }: PullRequest, signal?: AbortSignal): Promise<OpenStream> {
+    const show = (message: AnyValue): void => {
+      type Progress = { event: string; name: string; progress: string; total: string };
+      const { event, name, progress, total } = proto.unpack<Progress>(`${TYPES}.Progress`, message);
+      onProgress?.({ event, name, done: Number(progress), total: Number(total) });
+    };
+    return await openStream(channel, `esb-progress-${randomUUID()}`, show, signal);
   }
 
   async function openCredentials(
     credentialsFor: (host: string) => RegistryCredentials | undefined,
     signal?: AbortSignal,
   ): Promise<OpenStream> {
-    const stream: OpenStream = await streaming.open(
-      `esb-credentials-${randomUUID()}`,
-      (message) => {
-        const { host } = proto.unpack(`${TYPES}.AuthRequest`, message) as { host: string };
-        stream.send(credentialsMessage(credentialsFor(host)));
-      },
-      signal,
-    );
+    const reply = (message: AnyValue): void => {
+      const { host } = proto.unpack<{ host: string }>(`${TYPES}.AuthRequest`, message);
+      stream.send(proto.pack(`${TYPES}.AuthResponse`, answerOf(credentialsFor(host))));
+    };
+    const stream = await openStream(channel, `esb-credentials-${randomUUID()}`, reply, signal);
     return stream;
-  }
-
-  function credentialsMessage(found: RegistryCredentials | undefined): AnyValue {
-    if (found === undefined) {
-      return proto.pack(`${TYPES}.AuthResponse`, { authType: 'NONE' });
-    }
-    if ('identityToken' in found) {
-      return proto.pack(`${TYPES}.AuthResponse`, { authType: 'REFRESH', secret: found.identityToken });
-    }
-    return proto.pack(`${TYPES}.AuthResponse`, {
-      authType: 'CREDENTIALS',
-      username: found.username,
-      secret: found.password,
-    });
   }
 
   return {
@@ -127,4 +105,54 @@ export function createTransferService(channel: ContainerdChannel): TransferServi
       }
     },
   };
+}
+
+function answerOf(found: RegistryCredentials | undefined): Readonly<Record<string, string>> {
+  if (found === undefined) {
+    return { authType: 'NONE' };
+  }
+  return 'identityToken' in found
+    ? { authType: 'REFRESH', secret: found.identityToken }
+    : { authType: 'CREDENTIALS', username: found.username, secret: found.password };
+}
+
+/**
+ * Opens a stream under a name of our choice and waits until containerd knows it. `onMessage` gets the messages. The end
+ * of the stream is not reported: the call that uses the stream fails then.
+ */
+async function openStream(
+  channel: ContainerdChannel,
+  id: string,
+  onMessage: (message: AnyValue) => void,
+  signal?: AbortSignal,
+): Promise<OpenStream> {
+  const what = 'containerd Streaming.Stream';
+  if (signal?.aborted === true) {
+    throw new AbortedError(what, signal.reason);
+  }
+  const stream = channel.duplex(`${STREAMING}.Streaming`, 'Stream');
+  const registered = Promise.withResolvers<void>();
+  const abort = (): void => stream.cancel();
+  let known = false;
+  stream.on('data', (message: AnyValue) => {
+    // The first message only confirms the registration.
+    if (known) {
+      onMessage(message);
+    }
+    known = true;
+    registered.resolve();
+  });
+  stream.on('error', (error) => registered.reject(containerdError(what, error, signal)));
+  stream.on('end', () => registered.reject(containerdError(what, new Error('ended at once'), signal)));
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    stream.write(channel.proto.pack(`${STREAMING}.StreamInit`, { id }));
+    await registered.promise;
+  } catch (error) {
+    stream.cancel();
+    throw error;
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
+  return { id, send: (message) => void stream.write(message), close: () => stream.cancel() };
 }

@@ -91,7 +91,7 @@ export function fakeContainerd(): FakeContainerd {
 
   const missing = (): Promise<never> => Promise.reject(notFound());
   const client: ContainerdClient = {
-    version: { get: () => act('version.get', '', () => ({ version: fake.version, revision: '' })) },
+    version: { get: () => act('version.get', '', () => ({ version: fake.version })) },
     introspection: {
       plugins: () =>
         Promise.resolve([
@@ -106,7 +106,7 @@ export function fakeContainerd(): FakeContainerd {
             throw notFound(id);
           }
         }),
-      list: () => Promise.resolve([...leases].map((id) => ({ id, labels: {} }))),
+      list: () => Promise.resolve([...leases].map((id) => ({ id }))),
     },
     namespaces: { delete: (name) => act('namespaces.delete', name, () => undefined) },
     images: { get: missing, list: () => Promise.resolve([]), delete: () => Promise.resolve() },
@@ -137,9 +137,9 @@ export function fakeContainerd(): FakeContainerd {
         return await Promise.resolve(found);
       },
       list: () => Promise.resolve([...containers.values()]),
-      create: ({ id, labels, image, snapshotKey }) =>
+      create: ({ id, labels, image }) =>
         act('containers.create', id, () => {
-          const record = { id, labels, image, snapshotKey, createdAt: new Date(0) };
+          const record = { id, labels, image, createdAt: new Date(0) };
           containers.set(id, record);
           return record;
         }),
@@ -198,9 +198,8 @@ export function fakeContainerd(): FakeContainerd {
       },
       delete: (id) =>
         act('tasks.delete', id, () => {
-          const { exitCode } = task(id);
+          task(id);
           tasks.delete(id);
-          return { exitCode };
         }),
     },
     events: {
@@ -281,7 +280,6 @@ export function addWorker(fake: FakeContainerd, id: string, status: TaskStatus =
     id,
     labels: { 'esb.dev/uid': `uid-of-${id}` },
     image: '',
-    snapshotKey: id,
     createdAt: new Date(0),
   });
   fake.snapshots.add(id);

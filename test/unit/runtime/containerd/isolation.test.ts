@@ -102,7 +102,6 @@ describe('Isolation', () => {
       id: 'w',
       labels: first.labels,
       image: '',
-      snapshotKey: 'w',
       createdAt: new Date(0),
     };
     const later = new Isolation({ userIds: range }, () => Promise.resolve([record]));

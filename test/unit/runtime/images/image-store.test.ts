@@ -102,7 +102,6 @@ describe('an image of a node', () => {
       id: 'w',
       labels: {},
       image: name,
-      snapshotKey: 'w',
       createdAt: new Date(0),
     });
     expect(await store.listed()).toMatchObject({ inUse: true });
