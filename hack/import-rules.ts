@@ -62,7 +62,7 @@ const runtime: RoomTable = {
     },
     containerd: {
       holds: 'the backend over containerd',
-      imports: ['contract', 'start', 'images', 'logs', 'lifecycle'],
+      imports: ['contract', 'start', 'images', 'lifecycle'],
     },
     docker: {
       holds: 'the backend over Docker',

@@ -31,92 +31,66 @@ export type NewContainer = Omit<ContainerCreateOptions, 'abortSignal' | 'HostCon
   readonly HostConfig: HostConfig & { readonly CgroupnsMode?: 'private' | 'host' };
 };
 
-/** Containers of the engine, by name. Errors are those of `dockerError`. */
-export interface ContainerService {
-  /** Returns the engine's id. */
-  create(container: NewContainer, options?: CallOptions): Promise<string>;
-  /** `FailedPrecondition` for a container that runs already. */
-  start(name: string, options?: CallOptions): Promise<void>;
-  /** SIGTERM, then SIGKILL after the grace; the deadline has to be longer. Nothing to stop is success. */
-  stop(name: string, graceSeconds: number, options?: CallOptions): Promise<void>;
-  /** SIGKILL, and waits for the end; the engine thaws a frozen process for that. Nothing to kill is success. */
-  kill(name: string, options?: CallOptions): Promise<void>;
-  pause(name: string, options?: CallOptions): Promise<void>;
-  unpause(name: string, options?: CallOptions): Promise<void>;
-  /** Removes a container with its process and its anonymous volumes. */
-  remove(name: string, options?: CallOptions): Promise<void>;
-  inspect(name: string, options?: CallOptions): Promise<DockerContainer>;
-  /** Every container with a label, in any state. */
-  list(label: string, options?: CallOptions): Promise<DockerContainer[]>;
-  /** Waits for the end of a container, without a deadline of its own. */
-  wait(name: string, options: { readonly signal: AbortSignal }): Promise<void>;
-  /**
-   * Output of a container as it comes, from `since` on (a time of a {@link LogFrame}; from the first line when absent)
-   * to the end of its process.
-   */
-  logs(name: string, since: string | undefined, signal: AbortSignal): AsyncIterable<readonly LogFrame[]>;
-}
-
 /** Containers that are inspected at a time. */
 const AT_ONCE = 16;
 /** Longest timer of Node.js; the caller's signal ends the wait. */
 const NO_DEADLINE_MS = 2 ** 31 - 1;
 const OPEN_DEADLINE_MS = 30_000;
 
-export function createContainerService(channel: DockerChannel): ContainerService {
-  const { docker, call } = channel;
+export type ContainerService = ReturnType<typeof createContainerService>;
 
+/** Containers of the engine, by name. Errors are those of `dockerError`. */
+export function createContainerService({ docker, call }: DockerChannel) {
   /** Calls a method of one container; `verb` names the call in errors. */
   async function act<T>(
     verb: string,
     name: string,
     options: CallOptions,
-    make: (container: Container, abortSignal: AbortSignal) => Promise<T>,
+    make: (container: Container, request: { readonly abortSignal: AbortSignal }) => Promise<T>,
   ): Promise<T> {
     return await call(`docker container ${verb} ${name}`, options, (abortSignal) =>
-      make(docker.getContainer(name), abortSignal),
+      make(docker.getContainer(name), { abortSignal }),
     );
   }
 
   async function inspect(name: string, options: CallOptions = {}): Promise<DockerContainer> {
-    return await act('inspect', name, options, async (container, abortSignal) =>
-      containerOf(await container.inspect({ abortSignal })),
-    );
+    return containerOf(await act('inspect', name, options, (container, request) => container.inspect(request)));
   }
 
   return {
     inspect,
-    async create(container, options = {}) {
+    /** Returns the engine's id. */
+    async create(container: NewContainer, options: CallOptions = {}): Promise<string> {
       const { id } = await call(`docker container create ${container.name}`, options, (abortSignal) =>
         docker.createContainer({ ...container, abortSignal }),
       );
       return id;
     },
-    async start(name, options = {}) {
-      await act('start', name, options, (container, abortSignal) => container.start({ abortSignal }));
+    /** `FailedPrecondition` for a container that runs already. */
+    async start(name: string, options: CallOptions = {}): Promise<void> {
+      await act('start', name, options, (container, request) => container.start(request));
     },
-    async stop(name, graceSeconds, options = {}) {
-      await unlessEnded(
-        act('stop', name, options, (container, abortSignal) =>
-          container.stop({ t: Math.ceil(graceSeconds), abortSignal }),
-        ),
-      );
+    /** SIGTERM, then SIGKILL after the grace; the deadline has to be longer. Nothing to stop is success. */
+    async stop(name: string, graceSeconds: number, options: CallOptions = {}): Promise<void> {
+      const t = Math.ceil(graceSeconds);
+      await unlessEnded(act('stop', name, options, (container, request) => container.stop({ t, ...request })));
     },
-    async kill(name, options = {}) {
-      await unlessEnded(act('kill', name, options, (container, abortSignal) => container.kill({ abortSignal })));
+    /** SIGKILL, and waits for the end; the engine thaws a frozen process for that. Nothing to kill is success. */
+    async kill(name: string, options: CallOptions = {}): Promise<void> {
+      await unlessEnded(act('kill', name, options, (container, request) => container.kill(request)));
     },
-    async pause(name, options = {}) {
-      await act('pause', name, options, (container, abortSignal) => container.pause({ abortSignal }));
+    async pause(name: string, options: CallOptions = {}): Promise<void> {
+      await act('pause', name, options, (container, request) => container.pause(request));
     },
-    async unpause(name, options = {}) {
-      await act('unpause', name, options, (container, abortSignal) => container.unpause({ abortSignal }));
+    async unpause(name: string, options: CallOptions = {}): Promise<void> {
+      await act('unpause', name, options, (container, request) => container.unpause(request));
     },
-    async remove(name, options = {}) {
-      await act('rm', name, options, (container, abortSignal) =>
-        container.remove({ force: true, v: true, abortSignal }),
-      );
+    /** Removes a container with its process and its anonymous volumes. */
+    async remove(name: string, options: CallOptions = {}): Promise<void> {
+      await act('rm', name, options, (container, request) => container.remove({ force: true, v: true, ...request }));
     },
-    async list(label, options = {}) {
+    /** Every container with a label, in any state. */
+    async list(label: string, options: CallOptions = {}): Promise<DockerContainer[]> {
       const found = await call('docker container ls', options, (abortSignal) =>
         docker.listContainers({ all: true, filters: { label: [label] }, abortSignal }),
       );
@@ -128,12 +102,16 @@ export function createContainerService(channel: DockerChannel): ContainerService
       }
       return containers;
     },
-    async wait(name, { signal }) {
-      await act('wait', name, { signal, deadlineMs: NO_DEADLINE_MS }, (container, abortSignal) =>
-        container.wait({ abortSignal }),
-      );
+    /** Waits for the end of a container, without a deadline of its own. */
+    async wait(name: string, signal: AbortSignal): Promise<void> {
+      const options = { signal, deadlineMs: NO_DEADLINE_MS };
+      await act('wait', name, options, (container, request) => container.wait(request));
     },
-    async *logs(name, since, signal) {
+    /**
+     * Output of a container as it comes, from `since` on (a time of a {@link LogFrame}; from the first line when absent)
+     * to the end of its process.
+     */
+    async *logs(name: string, since: string | undefined, signal: AbortSignal): AsyncIterable<readonly LogFrame[]> {
       const what = `docker container logs ${name}`;
       try {
         // The signal outlives the call, since it ends the stream as well.

@@ -10,17 +10,6 @@ export interface DockerEvent {
   readonly containerName: string;
 }
 
-/** Events of containers. Errors are those of `dockerError`. */
-export interface EventService {
-  /**
-   * Events of containers with a label, until the engine or `signal` ends the subscription. Events of the last second
-   * come first, so that none is lost while the subscription begins.
-   *
-   * @param onBegun called once the engine has accepted the subscription
-   */
-  follow(label: string, signal: AbortSignal, onBegun: () => void): AsyncIterable<DockerEvent>;
-}
-
 interface EventMessage {
   readonly Action?: string;
   readonly Actor?: { readonly Attributes?: Readonly<Record<string, string>> };
@@ -29,10 +18,22 @@ interface EventMessage {
 const OVERLAP_MS = 1_000;
 const OPEN_DEADLINE_MS = 30_000;
 
-/** @param now milliseconds since the epoch, by the engine's clock */
-export function createEventService({ docker, call }: DockerChannel, now: () => number): EventService {
+export type EventService = ReturnType<typeof createEventService>;
+
+/**
+ * Events of containers. Errors are those of `dockerError`.
+ *
+ * @param now milliseconds since the epoch, by the engine's clock
+ */
+export function createEventService({ docker, call }: DockerChannel, now: () => number) {
   return {
-    async *follow(label, signal, onBegun) {
+    /**
+     * Events of containers with a label, until the engine or `signal` ends the subscription. Events of the last second
+     * come first, so that none is lost while the subscription begins.
+     *
+     * @param onBegun called once the engine has accepted the subscription
+     */
+    async *follow(label: string, signal: AbortSignal, onBegun: () => void): AsyncIterable<DockerEvent> {
       const what = 'docker events';
       try {
         // The signal outlives the call, since it ends the stream as well.

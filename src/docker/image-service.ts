@@ -39,15 +39,6 @@ export interface DockerPull {
   readonly onProgress?: (progress: DockerPullProgress) => void;
 }
 
-/** Images of the engine. Errors are those of `dockerError`. */
-export interface ImageService {
-  inspect(reference: string, options?: CallOptions): Promise<DockerImage>;
-  /** Names of all images, in the engine's short form (`python:3.12`). */
-  names(options?: CallOptions): Promise<string[]>;
-  /** Fetches an image and gives it its name. */
-  pull(pull: DockerPull, options: { readonly signal: AbortSignal }): Promise<void>;
-}
-
 const UNTAGGED = '<none>:<none>';
 
 /** A line of the answer to a pull. */
@@ -58,23 +49,24 @@ interface PullLine {
   readonly progressDetail?: { readonly current?: number; readonly total?: number };
 }
 
-export function createImageService({ docker, call }: DockerChannel): ImageService {
+export type ImageService = ReturnType<typeof createImageService>;
+
+/** Images of the engine. Errors are those of `dockerError`. */
+export function createImageService({ docker, call }: DockerChannel) {
   return {
-    async inspect(reference, options = {}) {
+    async inspect(reference: string, options: CallOptions = {}): Promise<DockerImage> {
       const info = await call(`docker image inspect ${reference}`, options, () => docker.getImage(reference).inspect());
       const { Id: id, RepoDigests: repoDigests, Config: config, Os: os, Architecture: architecture } = info;
-      const layers = info.RootFS?.Layers ?? [];
-      return {
-        id,
-        repoDigests: repoDigests ?? [],
-        document: { os, architecture, config, rootfs: { diff_ids: layers } },
-      };
+      const document = { os, architecture, config, rootfs: { diff_ids: info.RootFS?.Layers ?? [] } };
+      return { id, repoDigests: repoDigests ?? [], document };
     },
-    async names(options = {}) {
+    /** Names of all images, in the engine's short form (`python:3.12`). */
+    async names(options: CallOptions = {}): Promise<string[]> {
       const images = await call('docker image ls', options, (abortSignal) => docker.listImages({ abortSignal }));
       return images.flatMap(({ RepoTags: tags }) => tags ?? []).filter((tag) => tag !== UNTAGGED);
     },
-    async pull({ reference, platform, credentials, onProgress }, { signal }) {
+    /** Fetches an image and gives it its name. */
+    async pull({ reference, platform, credentials, onProgress }: DockerPull, signal: AbortSignal): Promise<void> {
       const what = `docker pull ${reference}`;
       try {
         const stream = (await docker.pull(reference, {

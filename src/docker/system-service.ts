@@ -10,13 +10,9 @@ export interface DockerVersion {
 }
 
 /** The engine itself. Errors are those of `dockerError`. */
-export interface SystemService {
-  version(options?: CallOptions): Promise<DockerVersion>;
-}
-
-export function createSystemService({ docker, call }: DockerChannel): SystemService {
+export function createSystemService({ docker, call }: DockerChannel) {
   return {
-    async version(options = {}) {
+    async version(options: CallOptions = {}): Promise<DockerVersion> {
       const info = await call('docker version', options, () => docker.version());
       return { version: info.Version, apiVersion: info.ApiVersion, os: info.Os };
     },

@@ -110,12 +110,16 @@ export async function resolveImage(
     await readDocument(content, configDescriptor.digest, options),
     configDescriptor.digest,
   );
-  // Tools that stack layers without building leave the architecture empty: such an image runs anywhere.
-  const isSaid = config.platform.architecture !== '';
-  if (isSaid && !matches(config.platform, platform)) {
-    throw invalid(`the image is for ${describe(config.platform)}, this node is ${describe(platform)}`);
-  }
+  checkPlatform(config, platform);
   return { manifestDigest: descriptor.digest, config, chainId: chainIdOf(config.diffIds) };
+}
+
+/** @throws {EsbError} `ImageInvalid` for an image that is made for another platform */
+export function checkPlatform({ platform }: ImageConfig, node: Platform): void {
+  // Tools that stack layers without building leave the architecture empty: such an image runs anywhere.
+  if (platform.architecture !== '' && !matches(platform, node)) {
+    throw invalid(`the image is for ${describe(platform)}, this node is ${describe(node)}`);
+  }
 }
 
 /**

@@ -2,9 +2,8 @@ import type { SpecShape } from './spec-shape.ts';
 
 /** Files of the node that are mounted read-only over the worker's own, by path; absent ones stay the image's. */
 export interface EtcFiles {
-  readonly resolvConf?: string;
-  readonly hosts?: string;
-  readonly hostname?: string;
+  readonly resolvConf?: string | undefined;
+  readonly hosts?: string | undefined;
 }
 
 export interface SpecMount {
@@ -76,6 +75,5 @@ export function mounts(
     },
     ...bind(files.resolvConf, '/etc/resolv.conf'),
     ...bind(files.hosts, '/etc/hosts'),
-    ...bind(files.hostname, '/etc/hostname'),
   ];
 }

@@ -1,5 +1,5 @@
 import { unreachable } from '../common/errors.ts';
-import type { ContainerdRuntimeOptions } from './containerd/runtime.ts';
+import type { ContainerdRuntimeOptions } from './containerd/parts.ts';
 import type { ContainerRuntime } from './contract/runtime.ts';
 import type { DockerRuntimeOptions } from './docker/runtime.ts';
 
@@ -7,8 +7,6 @@ import type { DockerRuntimeOptions } from './docker/runtime.ts';
 export type RuntimeChoice =
   | { readonly type: 'containerd'; readonly options: ContainerdRuntimeOptions }
   | { readonly type: 'docker'; readonly options: DockerRuntimeOptions };
-
-export type RuntimeType = RuntimeChoice['type'];
 
 /** Makes the runtime of a node, and loads no other one. Nothing happens before its start. */
 export async function createRuntime(choice: RuntimeChoice): Promise<ContainerRuntime> {

@@ -1,11 +1,10 @@
 import { setImmediate } from 'node:timers/promises';
 import { containerLabels } from '../../api/label.ts';
 import type { NodeNetwork } from '../../cni/contract.ts';
-import type { CallOptions } from '../../common/deadline.ts';
-import { EsbError, hasCode, messageOf, undefinedIfNotFound } from '../../common/errors.ts';
+import { type CallOptions, during } from '../../common/deadline.ts';
+import { EsbError, hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import { Limiter } from '../../common/limiter.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
-import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { Plugin } from '../../containerd/introspection-service.ts';
 import type { TaskProcess } from '../../containerd/task-service.ts';
 import { isWorker, taskStateOf, workerInfoOf } from '../contract/container-labels.ts';
@@ -13,44 +12,16 @@ import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { EnsureRequest, FoundTask, TaskState, WorkerInfo } from '../contract/runtime.ts';
 import type { ImageStore } from '../images/image-store.ts';
+import { createNodeImages, snapshotterPlugin } from '../images/node-images.ts';
 import { FILES_KEY_PREFIX } from '../images/user-files.ts';
 import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
 import type { Freezing, Listing, RemovalRequest, RuntimeBackend } from '../lifecycle/runtime-backend.ts';
-import type { RuntimeParts } from '../lifecycle/runtime-parts.ts';
-import type { CgroupEvents } from './cgroup-events.ts';
-import type { WorkerCgroups } from './cgroups.ts';
 import type { MadeWorker, WorkerCreation } from './create.ts';
-import type { EventFeed } from './events.ts';
-import type { HostsFiles } from './hosts-files.ts';
 import { takeNodeInventory } from './inventory.ts';
-import type { Isolation } from './isolation.ts';
-import type { Leftovers } from './leftovers.ts';
+import { CONTAINERD_NAMESPACE, type ContainerdParts } from './parts.ts';
 import { isStandIn, type WorkerRemoval } from './remove.ts';
-import type { ShimGroups } from './shim-groups.ts';
-import type { TaskControl } from './task.ts';
 import { uninstallContainerd } from './uninstall.ts';
 import { versionFault } from './version.ts';
-
-export interface ContainerdBackendOptions {
-  readonly parts: RuntimeParts;
-  readonly client: ContainerdClient;
-  /** Namespace of containerd that holds nothing but ours. */
-  readonly namespace: string;
-  readonly snapshotter: string;
-  readonly network: NodeNetwork;
-  readonly images: ImageStore;
-  readonly nodeImages: NodeImages;
-  readonly tasks: TaskControl;
-  readonly creation: WorkerCreation;
-  readonly removal: WorkerRemoval;
-  readonly cgroups: WorkerCgroups;
-  readonly isolation: Isolation;
-  readonly limits: CgroupEvents;
-  readonly hosts: HostsFiles;
-  readonly leftovers: Leftovers;
-  readonly groups: ShimGroups;
-  readonly feed: EventFeed;
-}
 
 /** Tasks whose freezer is read without a pause, at about 20 microseconds each. */
 const SEEN_AT_ONCE = 50;
@@ -74,31 +45,35 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   readonly images: ImageStore;
   readonly network: NodeNetwork;
   readonly canLoseOutput = true;
-  readonly #options: ContainerdBackendOptions;
+  readonly #parts: ContainerdParts;
+  readonly #creation: WorkerCreation;
+  readonly #removal: WorkerRemoval;
   /** Whether the parent of all workers has its limits. */
   #isLimited = false;
 
-  constructor(options: ContainerdBackendOptions) {
-    this.#options = options;
-    this.nodeImages = options.nodeImages;
-    this.freezing = options.tasks;
-    this.images = options.images;
-    this.network = options.network;
+  constructor(parts: ContainerdParts, creation: WorkerCreation, removal: WorkerRemoval) {
+    this.#parts = parts;
+    this.#creation = creation;
+    this.#removal = removal;
+    this.nodeImages = createNodeImages(parts);
+    this.freezing = parts.tasks;
+    this.images = parts.images;
+    this.network = parts.network;
   }
 
   get following(): Promise<void> {
-    return this.#options.feed.begun;
+    return this.#parts.feed.begun;
   }
 
   async check(options: CallOptions): Promise<string> {
-    const { client, snapshotter } = this.#options;
+    const { client, snapshotter } = this.#parts;
     const call = { deadlineMs: READ_DEADLINE_MS, ...options };
     const { version } = await client.version.get(call);
     const fault = versionFault(version);
     if (fault !== undefined) {
       throw new EsbError(fault, { code: 'RuntimeTooOld' });
     }
-    const plugin = await this.#snapshotterPlugin(call);
+    const plugin = await this.#snapshotterPlugin(options);
     if (plugin === undefined || plugin.error !== undefined) {
       throw new EsbError(
         `containerd has no working ${snapshotter} snapshotter: ${plugin?.error ?? 'it is not loaded'}`,
@@ -109,7 +84,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   }
 
   async restore(options: CallOptions): Promise<void> {
-    const { client, groups } = this.#options;
+    const { client, groups } = this.#parts;
     const records = await client.containers.list({ deadlineMs: LIST_DEADLINE_MS, ...options });
     groups.adopt(
       records.map(({ id, labels }) => ({ containerId: id, group: labels[containerLabels.shimGroup] ?? '' })),
@@ -117,7 +92,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   }
 
   followers(): Readonly<Record<string, (signal: AbortSignal) => Promise<void>>> {
-    const { feed, limits } = this.#options;
+    const { feed, limits } = this.#parts;
     return {
       'following events': (signal) => feed.run(signal),
       'watching limits': (signal) => limits.run(signal),
@@ -125,59 +100,59 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   }
 
   async prepareNode(options: CallOptions): Promise<void> {
-    const plugin = await this.#snapshotterPlugin({ deadlineMs: READ_DEADLINE_MS, ...options });
-    await this.#options.isolation.prepare(plugin?.capabilities ?? []);
+    const plugin = await this.#snapshotterPlugin(options);
+    await this.#parts.isolation.prepare(plugin?.capabilities ?? []);
     await this.#limitAll();
-    await this.#options.network.start(options);
+    await this.#parts.network.start(options);
   }
 
   async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeWorker> {
-    this.#options.limits.reset(request.containerId);
-    return await this.#options.creation.make(request, signal);
+    this.#parts.limits.reset(request.containerId);
+    return await this.#creation.make(request, signal);
   }
 
   async launch(request: EnsureRequest, made: MadeWorker, signal: AbortSignal): Promise<WorkerInfo> {
-    const { creation, limits, parts } = this.#options;
-    const info = await creation.launch(request, made, signal);
+    const { background, limits } = this.#parts;
+    const info = await this.#creation.launch(request, made, signal);
     limits.watch(request.containerId);
     if (!this.#isLimited) {
-      parts.background.run('limiting the workers together', () => this.#limitAll());
+      background.run('limiting the workers together', () => this.#limitAll());
     }
     return info;
   }
 
   async untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
-    await this.#options.creation.untilListening(containerId, place, signal);
+    await this.#creation.untilListening(containerId, place, signal);
   }
 
   async setEpoch(containerId: string, epoch: number): Promise<void> {
     const labels = { [containerLabels.epoch]: String(epoch) };
-    await this.#options.client.containers.setLabels(containerId, labels);
+    await this.#parts.client.containers.setLabels(containerId, labels);
   }
 
   async remove(containerId: string, request: RemovalRequest): Promise<void> {
-    const { leftovers, limits, removal } = this.#options;
-    await removal.remove(containerId, request);
+    const { leftovers, limits } = this.#parts;
+    await this.#removal.remove(containerId, request);
     limits.reset(containerId);
     // A shim that was killed leaves its socket and runc's state.
     await leftovers.remove(containerId, undefined);
   }
 
   async has(containerId: string): Promise<boolean> {
-    const { containers } = this.#options.client;
+    const { containers } = this.#parts.client;
     const record = await undefinedIfNotFound(containers.get(containerId, { deadlineMs: READ_DEADLINE_MS }));
     return record !== undefined && !isStandIn(record);
   }
 
   async clear(containerId: string, keepLog: boolean): Promise<void> {
-    const { client, leftovers, removal } = this.#options;
+    const { client, leftovers } = this.#parts;
     const call = { deadlineMs: READ_DEADLINE_MS };
     if (containerId.startsWith(FILES_KEY_PREFIX)) {
       await undefinedIfNotFound(client.snapshots.remove(containerId, call));
       await undefinedIfNotFound(client.leases.delete(containerId, call));
       return;
     }
-    await removal.remove(containerId, { graceMs: 0, keepLog });
+    await this.#removal.remove(containerId, { graceMs: 0, keepLog });
     await leftovers.remove(containerId, await this.#snapshotFolder(call));
   }
 
@@ -186,20 +161,11 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     known: ReadonlySet<string>,
     options: CallOptions,
   ): Promise<NodeInventory> {
-    const { cgroups, client, leftovers, parts } = this.#options;
-    const sources = {
-      client,
-      cgroups,
-      host: leftovers,
-      uidOf: (labels: Readonly<Record<string, string>>) => labels[containerLabels.uid] ?? '',
-      snapshotFolder: (call: CallOptions) => this.#snapshotFolder(call),
-      writers: () => parts.logs.writers(),
-    };
-    return await takeNodeInventory(sources, busy, known, options);
+    return await takeNodeInventory(this.#parts, busy, known, options);
   }
 
   async list(signal: AbortSignal): Promise<Listing> {
-    const { client, tasks } = this.#options;
+    const { client, tasks } = this.#parts;
     const [records, told] = await Promise.all([
       answered(client.containers.list({ signal, deadlineMs: RECORDS_DEADLINE_MS })),
       this.#toldTasks(signal),
@@ -226,7 +192,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   }
 
   async find(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
-    const { client, network } = this.#options;
+    const { client, network } = this.#parts;
     const call = { deadlineMs: READ_DEADLINE_MS, ...options };
     const [record, task] = await Promise.all([
       answered(undefinedIfNotFound(client.containers.get(containerId, call))),
@@ -252,35 +218,31 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
 
   async upkeep(containerIds: ReadonlySet<string>, before: number): Promise<void> {
     await this.#limitAll();
-    await this.#options.hosts.prune(containerIds, before);
+    await this.#parts.hosts.prune(containerIds, before);
   }
 
   async leave(
     remove: (containerId: string, options: CallOptions) => Promise<void>,
     options: CallOptions,
   ): Promise<string[]> {
-    const { cgroups, client, namespace, network, parts } = this.#options;
+    const { cgroups, client, logger, network } = this.#parts;
+    const namespace = CONTAINERD_NAMESPACE;
+    const inventory = (call: CallOptions): Promise<NodeInventory> => this.inventory(() => [], new Set(), call);
     const failures = await uninstallContainerd(
-      {
-        client,
-        namespace,
-        inventory: (call) => this.inventory(() => [], new Set(), call),
-        removeContainer: remove,
-        logger: parts.logger,
-      },
+      { client, namespace, inventory, removeContainer: remove, logger },
       options,
     );
     failures.push(...(await network.remove(options)));
     try {
       await cgroups.removeParent();
     } catch (error) {
-      failures.push(`control group of the workers: ${messageOf(error)}`);
+      failures.push(during('control group of the workers', error));
     }
     return failures;
   }
 
   async stop(): Promise<void> {
-    const { client, images, network } = this.#options;
+    const { client, images, network } = this.#parts;
     await images.stop();
     await network.stop();
     client.close();
@@ -289,7 +251,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   /** All tasks by one call. Empty where shims that hang take containerd too long. */
   async #toldTasks(signal: AbortSignal): Promise<readonly TaskProcess[]> {
     try {
-      return await this.#options.client.tasks.list({ signal, deadlineMs: TOLD_DEADLINE_MS });
+      return await this.#parts.client.tasks.list({ signal, deadlineMs: TOLD_DEADLINE_MS });
     } catch (error) {
       if (hasCode(error, 'DeadlineExceeded')) {
         return [];
@@ -300,7 +262,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
 
   /** One task, asked alone. */
   async #ask(containerId: string, call: CallOptions): Promise<FoundTask | Unanswering | undefined> {
-    const { tasks } = this.#options;
+    const { tasks } = this.#parts;
     try {
       return await tasks.find(containerId, call);
     } catch (error) {
@@ -312,7 +274,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
   }
 
   async #infoOf(record: ContainerRecord, task: FoundTask | Unanswering | undefined): Promise<WorkerInfo> {
-    const { cgroups, limits } = this.#options;
+    const { cgroups, limits } = this.#parts;
     if (task !== undefined && 'kernel' in task) {
       return workerInfoOf(record, task);
     }
@@ -331,26 +293,24 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
 
   /** Holds all workers together to their promise. Never rejects: each worker has limits of its own. */
   async #limitAll(): Promise<void> {
-    const { isolation, parts } = this.#options;
+    const { isolation, logger } = this.#parts;
     try {
       const { kind } = await isolation.limit();
       this.#isLimited = kind === 'Limited';
       if (kind === 'InUse') {
-        parts.logger.warn('workers hold more memory than they are promised, their common limit waits');
+        logger.warn('workers hold more memory than they are promised, their common limit waits');
       }
     } catch (error) {
-      parts.logger.warn({ err: error }, 'the workers cannot be limited together');
+      logger.warn({ err: error }, 'the workers cannot be limited together');
     }
   }
 
   async #snapshotterPlugin(options: CallOptions): Promise<Plugin | undefined> {
-    const { client, snapshotter } = this.#options;
-    const filter = `type==io.containerd.snapshotter.v1,id==${snapshotter}`;
-    return (await client.introspection.plugins([filter], options))[0];
+    return await snapshotterPlugin(this.#parts, { deadlineMs: READ_DEADLINE_MS, ...options });
   }
 
   /** Folder of containerd's snapshots, as containerd tells it. */
-  async #snapshotFolder(options: CallOptions): Promise<string | undefined> {
+  async #snapshotFolder(options: CallOptions = {}): Promise<string | undefined> {
     return (await this.#snapshotterPlugin(options))?.exports.root;
   }
 }

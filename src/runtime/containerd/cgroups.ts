@@ -6,6 +6,7 @@ import { sleep } from '../../common/deadline.ts';
 import { errnoOf } from '../../common/errors.ts';
 import type { LimitHits } from '../contract/limits.ts';
 import { CGROUP_ROOT, type CgroupDriver, type CgroupParent, cgroupParent, isCgroupGone } from './cgroup-parent.ts';
+import { killProcess } from './shim-process.ts';
 
 export interface WorkerCgroupsOptions {
   /** Where the hierarchies are mounted. Default `/sys/fs/cgroup`. */
@@ -131,7 +132,7 @@ export class WorkerCgroups {
         // A frozen process does not take the signal.
         await this.thaw(containerId);
         for (const pid of pids) {
-          kill(pid);
+          killProcess(pid);
         }
       }
       await this.#removeFolder(this.#folder(hierarchy, containerId));
@@ -210,14 +211,4 @@ function pidsOf(text: string): readonly number[] {
     .split('\n')
     .map(Number)
     .filter((pid) => pid > 0);
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if (errnoOf(error) !== 'ESRCH') {
-      throw error;
-    }
-  }
 }

@@ -1,47 +1,22 @@
 import { hostname as nodeHostname } from 'node:os';
 import { containerLabels } from '../../api/label.ts';
-import type { Attachment, NodeNetwork } from '../../cni/contract.ts';
+import type { Attachment } from '../../cni/contract.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
-import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { Mount } from '../../containerd/snapshot-service.ts';
 import type { NewTask } from '../../containerd/task-service.ts';
 import { buildRuntimeSpec, hostnameOf } from '../../oci/runtime-spec.ts';
 import { handlerInItsPlace } from '../../oci/spec-process.ts';
 import { labelsOf, workerInfoOf } from '../contract/container-labels.ts';
 import type { EnsureRequest, WorkerAddress, WorkerInfo } from '../contract/runtime.ts';
-import type { ImageStore, LocalImage } from '../images/image-store.ts';
+import type { LocalImage } from '../images/image-store.ts';
 import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
-import type { RuntimeParts } from '../lifecycle/runtime-parts.ts';
 import { createError, creationStep, memoryTooSmall, networkError } from '../start/create-error.ts';
 import { HOST_MODE_IP, withHostPorts } from '../start/host-port.ts';
-import type { WorkerCgroups } from './cgroups.ts';
-import type { HostsFiles } from './hosts-files.ts';
-import type { Isolation, WorkerIsolation } from './isolation.ts';
+import type { WorkerIsolation } from './isolation.ts';
+import type { ContainerdParts } from './parts.ts';
 import { leaseOf, type WorkerRemoval } from './remove.ts';
-import { SHIM_GROUP_ANNOTATION, type ShimGroups } from './shim-groups.ts';
-
-export interface WorkerCreationOptions {
-  readonly parts: RuntimeParts;
-  /** Settings of every container. */
-  readonly container: {
-    readonly snapshotter: string;
-    readonly runtime: string;
-    readonly runcRoot?: string | undefined;
-    readonly bootId: string;
-  };
-  readonly client: ContainerdClient;
-  readonly images: ImageStore;
-  readonly network: NodeNetwork;
-  readonly removal: WorkerRemoval;
-  readonly cgroups: WorkerCgroups;
-  readonly isolation: Isolation;
-  readonly groups: ShimGroups;
-  /** Files that are mounted into the worker's `/etc`; an absent one leaves the image's. */
-  readonly etc: { readonly hosts: HostsFiles; readonly resolvConfPath?: string | undefined };
-  /** Removes the folder of a task that containerd has forgotten, where that is the cause of a failed creation. */
-  readonly removeBundle: (containerId: string, error: unknown) => Promise<boolean>;
-}
+import { SHIM_GROUP_ANNOTATION } from './shim-groups.ts';
 
 /** Life of the lease of a creation whose agent has died. */
 const LEASE_MS = 60 * 60_000;
@@ -69,10 +44,12 @@ export interface MadeWorker {
  * gives up is heard between two calls, and everything made so far is removed.
  */
 export class WorkerCreation {
-  readonly #options: WorkerCreationOptions;
+  readonly #parts: ContainerdParts;
+  readonly #removal: WorkerRemoval;
 
-  constructor(options: WorkerCreationOptions) {
-    this.#options = options;
+  constructor(parts: ContainerdParts, removal: WorkerRemoval) {
+    this.#parts = parts;
+    this.#removal = removal;
   }
 
   /**
@@ -83,7 +60,7 @@ export class WorkerCreation {
     const { containerId } = request;
     const leased = this.#lease(containerId);
     // Until the container's record refers to the image.
-    const release = this.#options.images.hold(request.shape.image.reference);
+    const release = this.#parts.images.hold(request.shape.image.reference);
     // The lease is awaited where it is needed first, and in any case before an undo.
     leased.catch(() => undefined);
     try {
@@ -99,15 +76,15 @@ export class WorkerCreation {
 
   /** Starts a worker that was made, and waits until it listens. Leaves nothing when that fails. */
   async launch(request: EnsureRequest, made: MadeWorker, signal: AbortSignal): Promise<WorkerInfo> {
-    const { client, parts } = this.#options;
+    const { client, steps } = this.#parts;
     const { containerId } = request;
     const { address, pid, record } = made;
     try {
       await creationStep('StartFailed', signal, () =>
-        parts.steps.observed('start', client.tasks.start(containerId, { deadlineMs: TASK_DEADLINE_MS })),
+        steps.observed('start', client.tasks.start(containerId, { deadlineMs: TASK_DEADLINE_MS })),
       );
       request.onProgress?.('Starting');
-      await parts.steps.observed('listen', this.untilListening(containerId, { address, pid }, signal));
+      await steps.observed('listen', this.untilListening(containerId, { address, pid }, signal));
       return workerInfoOf(record, { kind: 'Running', pid });
     } catch (thrown) {
       const error = await this.#starved(containerId, thrown);
@@ -119,28 +96,27 @@ export class WorkerCreation {
   /** The kernel may end runc's first process for want of memory before its start: containerd calls that stopped only. */
   async #starved(containerId: string, error: unknown): Promise<unknown> {
     const isDead = hasCode(error, 'StartFailed') && STOPPED_BEFORE.test(error.message);
-    return isDead && (await this.#options.cgroups.oomKills(containerId)) > 0 ? memoryTooSmall(error) : error;
+    return isDead && (await this.#parts.cgroups.oomKills(containerId)) > 0 ? memoryTooSmall(error) : error;
   }
 
   /** Waits until a running worker listens, or fails with its exit. */
   async untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
-    const { cgroups, client, parts } = this.#options;
-    await parts.steps.untilListening(
+    const { cgroups, client, clock, steps } = this.#parts;
+    await steps.untilListening(
       containerId,
       place,
       (ended) => client.tasks.wait(containerId, { signal: ended }),
       async ({ exitCode, exitedAt }) => ({
         exitCode,
         oomKilled: exitCode !== 0 && (await cgroups.oomKills(containerId)) > 0,
-        finishedAt: exitedAt ?? new Date(parts.clock.now()),
+        finishedAt: exitedAt ?? new Date(clock.now()),
       }),
       signal,
     );
   }
 
   async #make(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<MadeWorker> {
-    const { client, groups, parts } = this.#options;
-    const { background, logs, steps } = parts;
+    const { background, client, groups, logs, steps } = this.#parts;
     const { containerId } = request;
     const begun = logs.begin(containerId, request.identity.uid);
     begun.catch(() => undefined);
@@ -159,23 +135,22 @@ export class WorkerCreation {
 
   /** Creates a task, a second time where only the folder of a forgotten task was in the way. */
   async #createTask(task: NewTask): Promise<{ readonly pid: number }> {
-    const { client, parts, removeBundle } = this.#options;
+    const { client, leftovers, logger } = this.#parts;
     const { containerId } = task;
     try {
       return await client.tasks.create(task, { deadlineMs: TASK_DEADLINE_MS });
     } catch (error) {
-      if (!(await removeBundle(containerId, error))) {
+      if (!(await leftovers.removeBundle(containerId, error))) {
         throw error;
       }
-      parts.logger.warn({ containerId, err: error }, 'removed the folder of a task that containerd had forgotten');
+      logger.warn({ containerId, err: error }, 'removed the folder of a task that containerd had forgotten');
       return await client.tasks.create(task, { deadlineMs: TASK_DEADLINE_MS });
     }
   }
 
   /** Everything that a task needs. The image comes first; attachment, snapshot and record run at the same time. */
   async #prepare(request: EnsureRequest, leased: Promise<void>, signal: AbortSignal): Promise<Prepared> {
-    const { images, isolation, parts } = this.#options;
-    const { steps } = parts;
+    const { images, isolation, steps } = this.#parts;
     const { containerId, shape } = request;
     const isLikelyHere = images.isLikelyHere(shape.image);
     const pulled = Promise.withResolvers<'pulling'>();
@@ -228,14 +203,16 @@ export class WorkerCreation {
     },
     signal: AbortSignal,
   ): Promise<Omit<Prepared, 'rootfs'>> {
-    const { client, container, etc, parts } = this.#options;
+    const { bootId, client, groups, hostPorts, resolvConfPath, runcRoot, runtime, snapshotter } = this.#parts;
     const { containerId } = request;
     const { image, attachment, confined } = found;
-    const ports = attachment === undefined ? await parts.hostPorts.allocate(containerId) : undefined;
+    const ports = attachment === undefined ? await hostPorts.allocate(containerId) : undefined;
     const shape = ports === undefined ? request.shape : withHostPorts(request.shape, image.config, ports);
     const address = { ip: attachment?.ip ?? HOST_MODE_IP, port: ports?.port ?? shape.port };
     const hostname = attachment === undefined ? nodeHostname() : hostnameOf(containerId);
-    const hosts = await creationStep('CreateFailed', signal, () => etc.hosts.write(containerId, address.ip, hostname));
+    const hosts = await creationStep('CreateFailed', signal, () =>
+      this.#parts.hosts.write(containerId, address.ip, hostname),
+    );
     const spec = buildRuntimeSpec({
       ...confined.spec,
       containerId,
@@ -243,10 +220,10 @@ export class WorkerCreation {
       shape,
       image: image.config,
       ...(attachment === undefined ? {} : { netnsPath: attachment.netnsPath }),
-      etcFiles: { hosts, ...(etc.resolvConfPath === undefined ? {} : { resolvConf: etc.resolvConfPath }) },
+      etcFiles: { hosts, resolvConf: resolvConfPath },
       ...(image.userFiles === undefined ? {} : image.userFiles),
     });
-    const group = this.#options.groups.join(containerId);
+    const group = groups.join(containerId);
     const record = await creationStep('CreateFailed', signal, () =>
       client.containers.create(
         {
@@ -254,14 +231,14 @@ export class WorkerCreation {
           labels: {
             ...labelsOf(request, address, image.byDigest, handlerInItsPlace(request.shape, image.config)),
             ...confined.labels,
-            [containerLabels.boot]: container.bootId,
+            [containerLabels.boot]: bootId,
             ...(group === undefined ? {} : { [containerLabels.shimGroup]: group }),
           },
           image: image.reference.name,
-          snapshotter: container.snapshotter,
+          snapshotter,
           snapshotKey: containerId,
-          runtime: container.runtime,
-          runcRoot: container.runcRoot,
+          runtime,
+          runcRoot,
           systemdCgroup: confined.systemdCgroup,
           spec: group === undefined ? spec : { ...spec, annotations: { [SHIM_GROUP_ANNOTATION]: group } },
         },
@@ -283,9 +260,9 @@ export class WorkerCreation {
   ): Promise<readonly Mount[]> {
     const [{ chainId }, { snapshotLabels }] = await Promise.all([after.image, after.isolated, after.leased]);
     return await creationStep('CreateFailed', signal, () =>
-      this.#options.parts.steps.observed(
+      this.#parts.steps.observed(
         'snapshot',
-        this.#options.client.snapshots.prepare(containerId, chainId, {
+        this.#parts.client.snapshots.prepare(containerId, chainId, {
           deadlineMs: STEP_DEADLINE_MS,
           lease: leaseOf(containerId),
           labels: snapshotLabels,
@@ -295,9 +272,9 @@ export class WorkerCreation {
   }
 
   async #lease(containerId: string): Promise<void> {
-    const { client, parts } = this.#options;
+    const { client, clock } = this.#parts;
     const lease = leaseOf(containerId);
-    const expires = new Date(parts.clock.now() + LEASE_MS);
+    const expires = new Date(clock.now() + LEASE_MS);
     const call = { deadlineMs: STEP_DEADLINE_MS };
     try {
       await client.leases.create(lease, expires, call);
@@ -313,14 +290,15 @@ export class WorkerCreation {
 
   async #attach(containerId: string, signal: AbortSignal): Promise<Attachment> {
     try {
-      return await this.#options.network.attach(containerId, { signal, deadlineMs: ATTACH_DEADLINE_MS });
+      return await this.#parts.network.attach(containerId, { signal, deadlineMs: ATTACH_DEADLINE_MS });
     } catch (error) {
       throw networkError(error);
     }
   }
 
   async #undo(containerId: string, cause: unknown): Promise<void> {
-    const { parts, removal } = this.#options;
-    await parts.steps.undo(containerId, cause, (keepLog) => removal.remove(containerId, { graceMs: 0, keepLog }));
+    await this.#parts.steps.undo(containerId, cause, (keepLog) =>
+      this.#removal.remove(containerId, { graceMs: 0, keepLog }),
+    );
   }
 }

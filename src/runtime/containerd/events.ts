@@ -1,17 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import type { Clock, Timer } from '../../common/clock.ts';
+import type { Timer } from '../../common/clock.ts';
 import { isAborted } from '../../common/deadline.ts';
-import type { Logger } from '../../common/logger.ts';
 import type { ContainerdEvent, EventService } from '../../containerd/event-service.ts';
 import type { RuntimeEvent } from '../contract/runtime.ts';
-import { EventSubscription } from '../lifecycle/event-subscription.ts';
+import { EventSubscription, type EventSubscriptionOptions } from '../lifecycle/event-subscription.ts';
 
-export interface EventFeedOptions {
+export interface ContainerdEventsOptions extends Pick<EventSubscriptionOptions, 'listener' | 'clock' | 'logger'> {
   readonly events: EventService;
   readonly namespace: string;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly listener: (event: RuntimeEvent) => void;
 }
 
 /** Topic of events that the feed sends to itself: containerd reports neither begin nor death of a subscription. */
@@ -22,55 +18,32 @@ const FIRST_ECHO_EVERY_MS = 20;
 const RETRY_EVERY_MS = 100;
 
 /** Passes on containerd's events about tasks, over every restart of containerd. */
-export class EventFeed {
-  readonly #options: EventFeedOptions;
-  readonly #filters: readonly string[];
-  readonly #subscription: EventSubscription;
-
-  constructor(options: EventFeedOptions) {
-    this.#options = options;
-    this.#filters = [
-      `namespace==${options.namespace},topic~="^/tasks/"`,
-      `namespace==${options.namespace},topic=="${ECHO_TOPIC}"`,
-    ];
-    this.#subscription = new EventSubscription({ ...options, retryEveryMs: RETRY_EVERY_MS });
-  }
-
-  /** Settles when the first subscription has begun. */
-  get begun(): Promise<void> {
-    return this.#subscription.begun;
-  }
-
-  /** Subscribes again and again until `signal` fires. */
-  async run(signal: AbortSignal): Promise<void> {
-    await this.#subscription.run((ended, onConnected) => this.#subscribe(ended, onConnected), signal);
-  }
-
-  async #subscribe(ended: AbortSignal, onConnected: () => void): Promise<void> {
-    const controller = new AbortController();
-    const signal = AbortSignal.any([ended, controller.signal]);
-    const echo = new Echo(this.#options, signal, () => controller.abort());
-    echo.start();
-    try {
-      for await (const event of this.#options.events.subscribe(this.#filters, { signal })) {
-        if (event.topic !== ECHO_TOPIC) {
-          this.#pass(event);
-        } else if (echo.heard(event.payload)) {
-          onConnected();
+export function containerdEvents(options: ContainerdEventsOptions): EventSubscription {
+  const { events, listener, namespace } = options;
+  const filters = [`namespace==${namespace},topic~="^/tasks/"`, `namespace==${namespace},topic=="${ECHO_TOPIC}"`];
+  return new EventSubscription({
+    ...options,
+    retryEveryMs: RETRY_EVERY_MS,
+    async subscribe(ended, onConnected) {
+      const controller = new AbortController();
+      const signal = AbortSignal.any([ended, controller.signal]);
+      const echo = new Echo(options, signal, () => controller.abort());
+      echo.start();
+      try {
+        for await (const event of events.subscribe(filters, { signal })) {
+          const kind = kindOf(event);
+          if (kind !== undefined) {
+            listener({ kind, containerId: event.containerId });
+          } else if (event.topic === ECHO_TOPIC && echo.heard(event.payload)) {
+            onConnected();
+          }
         }
+      } finally {
+        echo.stop();
+        controller.abort();
       }
-    } finally {
-      echo.stop();
-      controller.abort();
-    }
-  }
-
-  #pass(event: ContainerdEvent): void {
-    const kind = kindOf(event);
-    if (kind !== undefined) {
-      this.#options.listener({ kind, containerId: event.containerId });
-    }
-  }
+    },
+  });
 }
 
 function kindOf(event: ContainerdEvent): RuntimeEvent['kind'] | undefined {
@@ -96,7 +69,7 @@ function kindOf(event: ContainerdEvent): RuntimeEvent['kind'] | undefined {
 
 /** Publishes events until one comes back, then now and then. Ends a subscription that returns none. */
 class Echo {
-  readonly #options: EventFeedOptions;
+  readonly #options: ContainerdEventsOptions;
   readonly #signal: AbortSignal;
   readonly #end: () => void;
   readonly #id = randomUUID();
@@ -104,7 +77,7 @@ class Echo {
   #sendTimer: Timer | undefined;
   #deadline: Timer | undefined;
 
-  constructor(options: EventFeedOptions, signal: AbortSignal, end: () => void) {
+  constructor(options: ContainerdEventsOptions, signal: AbortSignal, end: () => void) {
     this.#options = options;
     this.#signal = signal;
     this.#end = end;

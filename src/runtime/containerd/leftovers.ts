@@ -4,8 +4,15 @@ import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { EsbError, errnoOf, messageOf, undefinedIfNoFile } from '../../common/errors.ts';
 import { type CommandRunner, systemCommandRunner } from '../../common/exec/command-runner.ts';
-import { seesSameFolder } from './mount-namespace.ts';
-import { commandLines, inTurns, isShimAtWork, parentOfProcess, type ShimOwner, shimOf } from './shim-process.ts';
+import {
+  commandLines,
+  containerOf,
+  inTurns,
+  parentOfProcess,
+  type ShimOwner,
+  seesSameFolder,
+  shimOf,
+} from './shim-process.ts';
 
 /** Shims name the socket of their containerd, and name their own sockets after it. */
 export interface LeftoversOptions extends ShimOwner {
@@ -135,7 +142,7 @@ export class Leftovers {
       return false;
     }
     for await (const [, commandLine] of commandLines(this.#proc)) {
-      if (isShimAtWork(commandLine, this.#options, containerId)) {
+      if (containerOf(commandLine, this.#options) === containerId) {
         return false;
       }
     }

@@ -1,18 +1,19 @@
-import { access, readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
-import { EsbError, errnoOf } from '../../common/errors.ts';
-import { seesSameFolder } from './mount-namespace.ts';
+import { EsbError } from '../../common/errors.ts';
 import { SharedLook } from './shared-look.ts';
 import {
   type CommandLine,
   commandLineOf,
   commandLines,
-  isCleanupOf,
-  isShimOf,
+  containerOf,
+  killProcess,
   parentOfProcess,
   type ShimOwner,
+  seesSameFolder,
   shimOf,
 } from './shim-process.ts';
 
@@ -85,13 +86,7 @@ export class OrphanShims {
   async #end(pids: readonly number[]): Promise<void> {
     for (const pid of pids) {
       const sockets = await this.#sockets(pid);
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch (error) {
-        if (errnoOf(error) !== 'ESRCH') {
-          throw error;
-        }
-      }
+      killProcess(pid);
       await this.#gone(pid);
       await Promise.all(sockets.map((path) => rm(path, { force: true })));
     }
@@ -122,31 +117,22 @@ export class OrphanShims {
   async #cleanedUp(containerId: string, processes: ProcessTable): Promise<boolean> {
     const { clock } = this.#options;
     const end = clock.monotonic() + CLEANUP_DEADLINE_MS;
-    let found = false;
-    for (const [pid, commandLine] of processes) {
-      if (!isCleanupOf(commandLine, this.#options, containerId)) {
-        continue;
-      }
-      found = true;
+    const isCleanup = (line: CommandLine): boolean =>
+      line.includes('delete') && containerOf(line, this.#options) === containerId;
+    const cleanups = [...processes].filter(([, commandLine]) => isCleanup(commandLine));
+    for (const [pid, commandLine] of cleanups) {
       const bundle = commandLine[commandLine.indexOf('-bundle') + 1] ?? '';
-      while (
-        clock.monotonic() < end &&
-        (isCleanupOf(commandLineOf(this.#proc, pid), this.#options, containerId) || (await isThere(bundle)))
-      ) {
+      while (clock.monotonic() < end && (isCleanup(commandLineOf(this.#proc, pid)) || existsSync(bundle))) {
         await sleep(clock, 5);
       }
     }
-    return found;
+    return cleanups.length > 0;
   }
 
   #find(containerId: string, processes: ProcessTable): number[] {
-    return [...processes]
-      .filter(
-        ([pid, commandLine]) =>
-          isShimOf(commandLine, this.#options, containerId) &&
-          seesSameFolder(this.#proc, pid, dirname(this.#options.socketPath)),
-      )
-      .map(([pid]) => pid);
+    const folder = dirname(this.#options.socketPath);
+    const own = [...processes].filter(([, commandLine]) => shimOf(commandLine, this.#options) === containerId);
+    return own.map(([pid]) => pid).filter((pid) => seesSameFolder(this.#proc, pid, folder));
   }
 
   async #readProcesses(): Promise<ProcessTable> {
@@ -187,11 +173,4 @@ export class OrphanShims {
       await sleep(clock, 5);
     }
   }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await access(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -1,4 +1,5 @@
-import { access, readFile, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { errnoOf } from '../../common/errors.ts';
@@ -112,10 +113,7 @@ async function limitVersion1(limits: ParentLimits, place: Place): Promise<LimitO
   await write(at('cpu', 'cpu.shares'), limits.cpuShares);
   await write(at('pids', 'pids.max'), limits.processes);
   const swap = at('memory', 'memory.memsw.limit_in_bytes');
-  const countsSwap = await access(swap).then(
-    () => true,
-    () => false,
-  );
+  const countsSwap = existsSync(swap);
   try {
     // The limit of memory and swap together may never be below that of memory.
     if (countsSwap) {

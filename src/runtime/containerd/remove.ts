@@ -1,41 +1,11 @@
-import type { NodeNetwork } from '../../cni/contract.ts';
-import type { Clock } from '../../common/clock.ts';
+import { containerLabels } from '../../api/label.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, undefinedIfNotFound } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
-import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { TaskProcess } from '../../containerd/task-service.ts';
 import type { RemovalRequest } from '../lifecycle/runtime-backend.ts';
-import type { WorkerLogs } from '../logs/worker-logs.ts';
-import type { HostPortAllocator } from '../start/host-port-allocator.ts';
-import { isOfAnotherBoot } from './boot-id.ts';
-import type { WorkerCgroups } from './cgroups.ts';
-import type { HostsFiles } from './hosts-files.ts';
-import type { Isolation } from './isolation.ts';
-import type { OrphanShims } from './orphan-shim.ts';
+import type { ContainerdParts } from './parts.ts';
 import { SharedLook } from './shared-look.ts';
-import type { ShimGroups } from './shim-groups.ts';
-import type { TaskControl } from './task.ts';
-
-export interface WorkerRemovalOptions {
-  readonly client: ContainerdClient;
-  readonly tasks: TaskControl;
-  readonly network: NodeNetwork;
-  readonly hostPorts: Pick<HostPortAllocator, 'release'>;
-  readonly cgroups: WorkerCgroups;
-  readonly isolation: Pick<Isolation, 'release'>;
-  readonly shims: OrphanShims;
-  readonly groups: ShimGroups;
-  readonly logs: WorkerLogs;
-  readonly hosts: Pick<HostsFiles, 'remove'>;
-  readonly snapshotter: string;
-  readonly runtime: string;
-  readonly runcRoot?: string | undefined;
-  readonly bootId: string;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
 
 const CALL_DEADLINE_MS = 20_000;
 const DETACH_DEADLINE_MS = 30_000;
@@ -67,17 +37,17 @@ export function isStandIn({ labels, image }: Pick<ContainerRecord, 'labels' | 'i
  * repeated, in any state of the worker: a missing thing counts as removed.
  */
 export class WorkerRemoval {
-  readonly #options: WorkerRemovalOptions;
+  readonly #parts: ContainerdParts;
   /** Containers with a task; undefined where shims that hang take containerd too long. */
   readonly #tasks: SharedLook<ReadonlySet<string> | undefined>;
 
-  constructor(options: WorkerRemovalOptions) {
-    this.#options = options;
-    this.#tasks = new SharedLook(() => this.#told(), options.clock, LOOKS_APART_MS);
+  constructor(parts: ContainerdParts) {
+    this.#parts = parts;
+    this.#tasks = new SharedLook(() => this.#told(), parts.clock, LOOKS_APART_MS);
   }
 
   async remove(containerId: string, request: RemovalRequest): Promise<void> {
-    const { cgroups, client, groups, hostPorts, hosts, isolation, logs, network } = this.#options;
+    const { cgroups, client, groups, hostPorts, hosts, isolation, logs, network } = this.#parts;
     const call: CallOptions = { deadlineMs: CALL_DEADLINE_MS };
     groups.leave(containerId);
     await this.#endTask(containerId, request.graceMs);
@@ -98,14 +68,16 @@ export class WorkerRemoval {
   }
 
   async #endTask(containerId: string, graceMs: number): Promise<void> {
-    const { bootId, client, logger, shims, tasks } = this.#options;
+    const { bootId, client, logger, shims, tasks } = this.#parts;
     const task = await this.#answered(containerId, () => tasks.find(containerId));
     if (task !== undefined) {
       await this.#answered(containerId, () => this.#endFound(containerId, task, graceMs));
       return;
     }
     const record = await undefinedIfNotFound(client.containers.get(containerId, { deadlineMs: CALL_DEADLINE_MS }));
-    if (record === undefined ? await this.#endLostTask(containerId) : isOfAnotherBoot(record, bootId)) {
+    // No process outlives its boot. A container without the label is of an earlier version, and may be of this one.
+    const madeIn = record?.labels[containerLabels.boot] || bootId;
+    if (record === undefined ? await this.#endLostTask(containerId) : madeIn !== bootId) {
       return;
     }
     const ended = await shims.end(containerId);
@@ -115,14 +87,14 @@ export class WorkerRemoval {
   }
 
   async #endFound(containerId: string, found: TaskProcess, graceMs: number): Promise<void> {
-    const { groups, tasks } = this.#options;
+    const { groups, tasks } = this.#parts;
     await tasks.end(containerId, found, graceMs);
     await groups.inTurn(containerId, () => tasks.delete(containerId));
   }
 
   /** Runs a call on a task. A shim that does not answer is ended, and the rest of the task with it. */
   async #answered<T>(containerId: string, call: () => Promise<T>): Promise<T | undefined> {
-    const { cgroups, logger, shims, tasks } = this.#options;
+    const { cgroups, logger, shims, tasks } = this.#parts;
     try {
       return await call();
     } catch (error) {
@@ -149,23 +121,16 @@ export class WorkerRemoval {
    * @returns whether there was one
    */
   async #endLostTask(containerId: string): Promise<boolean> {
-    const { client, logger, runtime, runcRoot, snapshotter, tasks } = this.#options;
+    const { client, logger, runtime, runcRoot, snapshotter, tasks } = this.#parts;
     const told = await this.#tasks.take();
     if (told?.has(containerId) === false) {
       return false;
     }
     try {
+      const spec = { ociVersion: '1.1.0' };
+      const container = { id: containerId, labels: {}, image: '', snapshotKey: containerId, spec };
       await client.containers.create(
-        {
-          id: containerId,
-          labels: {},
-          image: '',
-          snapshotter,
-          snapshotKey: containerId,
-          runtime,
-          runcRoot,
-          spec: { ociVersion: '1.1.0' },
-        },
+        { ...container, snapshotter, runtime, runcRoot },
         { deadlineMs: CALL_DEADLINE_MS },
       );
     } catch (error) {
@@ -184,7 +149,7 @@ export class WorkerRemoval {
 
   async #told(): Promise<ReadonlySet<string> | undefined> {
     try {
-      const all = await this.#options.client.tasks.list({ deadlineMs: TOLD_DEADLINE_MS });
+      const all = await this.#parts.client.tasks.list({ deadlineMs: TOLD_DEADLINE_MS });
       return new Set(all.map(({ containerId }) => containerId));
     } catch (error) {
       if (hasCode(error, 'DeadlineExceeded')) {

@@ -5,7 +5,6 @@ import type { Logger } from '../../common/logger.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { TaskProcess } from '../../containerd/task-service.ts';
 import type { FoundTask, KernelState } from '../contract/runtime.ts';
-import { ContainerdPulse } from './containerd-pulse.ts';
 import type { Freezer } from './freezer.ts';
 
 export interface TaskControlOptions {
@@ -29,6 +28,9 @@ const UNKNOWN_DEADLINE_MS = 1000;
 const UNKNOWN_EVERY_MS = 100;
 const SETTLE_DEADLINE_MS = 3000;
 const SETTLE_EVERY_MS = 5;
+const PULSE_DEADLINE_MS = 2_000;
+/** A name that no worker has. */
+const UNUSED_NAME = 'esb-pulse';
 
 /**
  * Freezes, thaws and ends tasks. containerd answers a wrong state only with a text, so after every failure the state is
@@ -37,11 +39,10 @@ const SETTLE_EVERY_MS = 5;
  */
 export class TaskControl {
   readonly #options: TaskControlOptions;
-  readonly #pulse: ContainerdPulse;
+  #pulse: Promise<boolean> | undefined;
 
   constructor(options: TaskControlOptions) {
     this.#options = options;
-    this.#pulse = new ContainerdPulse(options.client);
   }
 
   /**
@@ -304,9 +305,23 @@ export class TaskControl {
     if (!hasCode(error, 'DeadlineExceeded')) {
       return error;
     }
-    return (await this.#pulse.answers())
+    // Callers at the same time share one question.
+    this.#pulse ??= this.#answers().finally(() => {
+      this.#pulse = undefined;
+    });
+    return (await this.#pulse)
       ? new EsbError(`the shim of ${containerId} does not answer`, { code: 'TaskUnanswering', cause: error })
       : new EsbError('containerd does not answer', { code: 'RuntimeUnavailable', cause: error });
+  }
+
+  /** Whether containerd answers for a task that does not exist, for which no shim is asked. */
+  async #answers(): Promise<boolean> {
+    try {
+      await this.#options.client.tasks.get(UNUSED_NAME, { deadlineMs: PULSE_DEADLINE_MS });
+      return true;
+    } catch (error) {
+      return hasCode(error, 'NotFound');
+    }
   }
 
   /** The lasting state after a failed call. */

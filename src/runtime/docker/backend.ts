@@ -1,39 +1,55 @@
-import type { CallOptions } from '../../common/deadline.ts';
-import { EsbError, messageOf } from '../../common/errors.ts';
-import type { DockerContainer } from '../../docker/container-service.ts';
+import { type CallOptions, during, sleep } from '../../common/deadline.ts';
+import { EsbError, hasCode, undefinedIfNotFound } from '../../common/errors.ts';
+import type { ContainerService, DockerContainer } from '../../docker/container-service.ts';
 import type { DockerClient } from '../../docker/docker-client.ts';
+import type { DockerVersion } from '../../docker/system-service.ts';
+import { linuxPlatform } from '../../oci/image-config.ts';
+import { handlerInItsPlace } from '../../oci/spec-process.ts';
+import { isWorker } from '../contract/container-labels.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { EnsureRequest, WorkerInfo } from '../contract/runtime.ts';
+import type { WorkerExit } from '../contract/worker-exit-error.ts';
 import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
+import type { EventSubscription } from '../lifecycle/event-subscription.ts';
 import type { Freezing, Listing, RemovalRequest, RuntimeBackend } from '../lifecycle/runtime-backend.ts';
 import type { RuntimeParts } from '../lifecycle/runtime-parts.ts';
-import type { DockerWorkers, MadeDockerWorker } from './containers.ts';
+import { type CreationFault, creationStep } from '../start/create-error.ts';
+import { withHostPorts } from '../start/host-port.ts';
 import type { EpochStore } from './epoch-store.ts';
-import type { DockerEventFeed } from './events.ts';
 import { DockerFreezing } from './freezing.ts';
 import { type DockerImages, unmanagedImages } from './images.ts';
-import { DOCKER_NETWORK, dockerWorkerInfo, WORKER_LABEL } from './labels.ts';
+import { DOCKER_NETWORK, dockerLabelsOf, dockerWorkerInfo, WORKER_LABEL } from './labels.ts';
 import type { LogCopier } from './log-copier.ts';
 import type { DockerNetworkKeeper } from './network.ts';
-import { dockerVersionFault } from './version.ts';
+import { dockerSpecOf } from './spec.ts';
 
-export interface DockerBackendOptions {
-  readonly parts: RuntimeParts;
+export interface DockerParts extends RuntimeParts {
   readonly client: DockerClient;
   readonly network: DockerNetworkKeeper;
   readonly images: DockerImages;
   readonly epochs: EpochStore;
   readonly copier: LogCopier;
-  readonly workers: DockerWorkers;
-  readonly feed: DockerEventFeed;
+  readonly feed: EventSubscription;
+  readonly oomScoreAdj: number | undefined;
 }
+
+/** The engine's id of a worker that was made and not started. */
+export type MadeDockerWorker = string;
 
 const READ_DEADLINE_MS = 10_000;
 const LIST_DEADLINE_MS = 60_000;
+const STEP_DEADLINE_MS = 60_000;
+const REMOVE_DEADLINE_MS = 60_000;
+const REMOVE_RETRY_MS = 100;
+/** The engine's words for an image whose user is unknown. */
+const UNKNOWN_USER = /unable to find (user|group) /;
+/** API of Docker 20.10, the first with a control group namespace for each container. */
+const OLDEST_API = [1, 41] as const;
 
 /**
  * Workers as containers of a Docker engine. Network, images and freezing are the engine's. Files keep what the engine
- * cannot: how far a log is copied, and a later epoch.
+ * cannot: how far a log is copied, and a later epoch. Calls that change something are never cut off, since their effect
+ * would not be known: a caller that gives up is heard between two calls, and everything made so far is removed.
  */
 export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   readonly nodeImages = unmanagedImages;
@@ -42,22 +58,23 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   readonly network: DockerNetworkKeeper;
   /** The engine empties the pipes while its disk is full too, and the copier tries again. */
   readonly canLoseOutput = false;
-  readonly #options: DockerBackendOptions;
+  readonly #parts: DockerParts;
+  readonly #containers: ContainerService;
 
-  constructor(options: DockerBackendOptions) {
-    this.#options = options;
-    this.freezing = new DockerFreezing(options.client.containers, options.workers);
-    this.images = options.images;
-    this.network = options.network;
+  constructor(parts: DockerParts) {
+    this.#parts = parts;
+    this.#containers = parts.client.containers;
+    this.freezing = new DockerFreezing(this.#containers, (containerId) => this.#find(containerId));
+    this.images = parts.images;
+    this.network = parts.network;
   }
 
   get following(): Promise<void> {
-    return this.#options.feed.begun;
+    return this.#parts.feed.begun;
   }
 
   async check(options: CallOptions): Promise<string> {
-    const call = { deadlineMs: READ_DEADLINE_MS, ...options };
-    const found = await this.#options.client.system.version(call);
+    const found = await this.#parts.client.system.version({ deadlineMs: READ_DEADLINE_MS, ...options });
     const fault = dockerVersionFault(found);
     if (fault !== undefined) {
       throw new EsbError(fault, { code: 'RuntimeTooOld' });
@@ -66,10 +83,10 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   }
 
   async restore(options: CallOptions): Promise<void> {
-    const { copier, epochs } = this.#options;
+    const { copier, epochs } = this.#parts;
     await copier.prepare();
     await epochs.load();
-    for (const { id, name, status } of await this.#containers(options)) {
+    for (const { id, name, status } of await this.#all(options)) {
       if (status !== 'created') {
         copier.follow(name, id);
       }
@@ -77,53 +94,101 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   }
 
   followers(): Readonly<Record<string, (signal: AbortSignal) => Promise<void>>> {
-    return { 'following events': (signal) => this.#options.feed.run(signal) };
+    return { 'following events': (signal) => this.#parts.feed.run(signal) };
   }
 
   async prepareNode(options: CallOptions): Promise<void> {
-    await this.#options.network.prepare(options);
+    await this.network.prepare(options);
   }
 
   async make(request: EnsureRequest, signal: AbortSignal): Promise<MadeDockerWorker> {
-    return await this.#options.workers.make(request, signal);
+    try {
+      return await this.#make(request, signal);
+    } catch (error) {
+      await this.#undo(request.containerId, error);
+      throw error;
+    }
   }
 
   async launch(request: EnsureRequest, made: MadeDockerWorker, signal: AbortSignal): Promise<WorkerInfo> {
-    return await this.#options.workers.launch(request, made, signal);
+    const { copier, steps } = this.#parts;
+    const { containerId } = request;
+    try {
+      await this.#step('StartFailed', signal, () =>
+        steps.observed('start', this.#containers.start(made, { deadlineMs: STEP_DEADLINE_MS })),
+      );
+      copier.follow(containerId, made);
+      request.onProgress?.('Starting');
+      const info = this.#infoOf(await this.#containers.inspect(made, { deadlineMs: READ_DEADLINE_MS }));
+      const { address, task } = info;
+      if (task.kind !== 'Running') {
+        throw await steps.exitError(containerId, await this.#exitOf(containerId, made));
+      }
+      if (address === undefined) {
+        throw new EsbError(`the engine has given ${containerId} no address`, { code: 'NetworkFailed' });
+      }
+      const place = { address, pid: task.pid };
+      await steps.observed('listen', this.untilListening(containerId, place, signal));
+      return info;
+    } catch (error) {
+      await this.#undo(containerId, error);
+      throw error;
+    }
   }
 
   async untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
-    await this.#options.workers.untilListening(containerId, place, signal);
+    await this.#parts.steps.untilListening(
+      containerId,
+      place,
+      (ended) => this.#containers.wait(containerId, ended),
+      () => this.#exitOf(containerId, containerId),
+      signal,
+    );
   }
 
   async find(containerId: string, options: CallOptions = {}): Promise<WorkerInfo | undefined> {
-    const { epochs, workers } = this.#options;
-    const found = await workers.find(containerId, options);
-    return found === undefined ? undefined : dockerWorkerInfo(found, epochs.of(containerId));
+    const found = await this.#find(containerId, options);
+    return found === undefined ? undefined : this.#infoOf(found);
   }
 
   async list(signal: AbortSignal): Promise<Listing> {
-    const containers = await this.#containers({ signal });
-    return {
-      workers: containers.map((each) => dockerWorkerInfo(each, this.#options.epochs.of(each.name))),
-      containerIds: new Set(containers.map(({ name }) => name)),
-    };
+    const workers = (await this.#all({ signal })).map((each) => this.#infoOf(each));
+    return { workers, containerIds: new Set(workers.map(({ containerId }) => containerId)) };
   }
 
   async setEpoch(containerId: string, epoch: number): Promise<void> {
-    await this.#options.epochs.set(containerId, epoch);
+    await this.#parts.epochs.set(containerId, epoch);
   }
 
-  async remove(containerId: string, request: RemovalRequest): Promise<void> {
-    await this.#options.workers.remove(containerId, request);
+  /** Removes a worker. A stranger's container of the same name stays. */
+  async remove(containerId: string, removal: RemovalRequest): Promise<void> {
+    const { copier, epochs, hostPorts, logs } = this.#parts;
+    const found = await this.#find(containerId);
+    if (found !== undefined) {
+      const isAlive = found.status === 'running' || found.status === 'paused';
+      if (isAlive && (removal.graceMs > 0 || removal.keepLog === true)) {
+        await undefinedIfNotFound(this.#end(found, removal.graceMs));
+      }
+      // The engine's log goes with the container.
+      if (removal.keepLog === true) {
+        await copier.drain(containerId);
+      }
+      await this.#remove(found.id);
+    }
+    await copier.end(containerId);
+    await (removal.keepLog === true ? logs.keep(containerId) : logs.remove(containerId));
+    if (removal.keepNetwork !== true) {
+      await hostPorts.release(containerId);
+    }
+    await epochs.forget(containerId);
   }
 
   async has(containerId: string): Promise<boolean> {
-    return (await this.#options.workers.find(containerId)) !== undefined;
+    return (await this.#find(containerId)) !== undefined;
   }
 
   async clear(containerId: string, keepLog: boolean): Promise<void> {
-    await this.#options.workers.remove(containerId, { graceMs: 0, keepLog });
+    await this.remove(containerId, { graceMs: 0, keepLog });
   }
 
   /** The engine removes what its containers leave: nothing is ours but containers and their output. */
@@ -133,8 +198,8 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
     options: CallOptions,
   ): Promise<NodeInventory> {
     const before = [...busy()];
-    const writers = new Set(await this.#options.parts.logs.writers());
-    const workers = (await this.#containers(options)).map((each) => dockerWorkerInfo(each, undefined));
+    const writers = new Set(await this.#parts.logs.writers());
+    const workers = (await this.#all(options)).map((each) => this.#infoOf(each));
     return {
       containers: new Set(workers.map(({ containerId }) => containerId)),
       uids: new Set(workers.map(({ identity }) => identity.uid)),
@@ -155,29 +220,120 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   ): Promise<string[]> {
     const left: string[] = [];
     const attempt = async (what: string, work: Promise<void>): Promise<void> => {
-      try {
-        await work;
-      } catch (error) {
-        left.push(`${what}: ${messageOf(error)}`);
-      }
+      await work.catch((error: unknown) => left.push(during(what, error)));
     };
-    for (const { name } of await this.#containers(options)) {
+    for (const { name } of await this.#all(options)) {
       await attempt(`container ${name}`, remove(name, options));
     }
     // The engine refuses while there are workers in the network.
-    await attempt(`network ${DOCKER_NETWORK}`, this.#options.network.remove(options));
+    await attempt(`network ${DOCKER_NETWORK}`, this.network.remove(options));
     return left;
   }
 
   async stop(): Promise<void> {
-    const { client, copier, images } = this.#options;
-    await images.stop();
-    await copier.stop();
-    client.close();
+    await this.images.stop();
+    await this.#parts.copier.stop();
+    this.#parts.client.close();
   }
 
-  async #containers(options: CallOptions): Promise<DockerContainer[]> {
-    const call = { deadlineMs: LIST_DEADLINE_MS, ...options };
-    return await this.#options.client.containers.list(WORKER_LABEL, call);
+  async #all(options: CallOptions): Promise<DockerContainer[]> {
+    return await this.#containers.list(WORKER_LABEL, { deadlineMs: LIST_DEADLINE_MS, ...options });
   }
+
+  /** A container of ours; undefined for none, and for a stranger's of the same name. */
+  async #find(containerId: string, options: CallOptions = {}): Promise<DockerContainer | undefined> {
+    const call = { deadlineMs: READ_DEADLINE_MS, ...options };
+    const found = await undefinedIfNotFound(this.#containers.inspect(containerId, call));
+    return found !== undefined && isWorker(found) && found.name === containerId ? found : undefined;
+  }
+
+  #infoOf(container: DockerContainer): WorkerInfo {
+    return dockerWorkerInfo(container, this.#parts.epochs.of(container.name));
+  }
+
+  async #make(request: EnsureRequest, signal: AbortSignal): Promise<MadeDockerWorker> {
+    const { copier, hostPorts, images, logs, oomScoreAdj, steps } = this.#parts;
+    const { containerId, identity, shape: wanted } = request;
+    const { namespace, functionName } = identity;
+    const onPulling = (detail?: string): void => request.onProgress?.('Pulling', detail);
+    const image = await steps.observed('image', images.obtain(wanted.image, { signal, namespace, onPulling }));
+    request.onProgress?.('Creating');
+    const shape =
+      wanted.networkMode === 'Host'
+        ? withHostPorts(wanted, image.config, await hostPorts.allocate(containerId))
+        : wanted;
+    const container = dockerSpecOf({
+      containerId,
+      functionName,
+      labels: dockerLabelsOf(request, shape.port, image.byDigest, handlerInItsPlace(wanted, image.config)),
+      shape,
+      image: image.config,
+      architecture: linuxPlatform(process.arch).architecture,
+      imageId: image.id,
+      oomScoreAdj,
+    });
+    await copier.end(containerId);
+    await this.#step('CreateFailed', signal, () => logs.begin(containerId, identity.uid));
+    return await this.#step('CreateFailed', signal, () =>
+      steps.observed('create', this.#containers.create(container, { deadlineMs: STEP_DEADLINE_MS })),
+    );
+  }
+
+  /** SIGTERM, grace, SIGKILL. A frozen process is killed frozen and runs no more. */
+  async #end({ id, status }: DockerContainer, graceMs: number): Promise<void> {
+    await (status === 'paused' || graceMs === 0
+      ? this.#containers.kill(id, { deadlineMs: STEP_DEADLINE_MS })
+      : this.#containers.stop(id, graceMs / 1000, { deadlineMs: STEP_DEADLINE_MS + graceMs }));
+  }
+
+  /** Removes a container. While another removal is under way the engine refuses: then that one is waited for. */
+  async #remove(id: string): Promise<void> {
+    const { clock } = this.#parts;
+    const deadline = clock.monotonic() + REMOVE_DEADLINE_MS;
+    for (;;) {
+      try {
+        await undefinedIfNotFound(this.#containers.remove(id, { deadlineMs: REMOVE_DEADLINE_MS }));
+        return;
+      } catch (error) {
+        if (!hasCode(error, 'FailedPrecondition') || clock.monotonic() > deadline) {
+          throw error;
+        }
+      }
+      await sleep(clock, REMOVE_RETRY_MS);
+    }
+  }
+
+  async #exitOf(containerId: string, engineId: string): Promise<Omit<WorkerExit, 'output'>> {
+    await this.#parts.copier.drain(containerId);
+    // The engine learns of an end first, and of the kernel's reason a moment later.
+    const found = await this.#containers.inspect(engineId, { deadlineMs: READ_DEADLINE_MS });
+    const { exitCode, finishedAt = new Date(this.#parts.clock.now()) } = found;
+    return { exitCode, oomKilled: exitCode !== 0 && found.oomKilled, finishedAt };
+  }
+
+  async #step<T>(code: CreationFault, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+    try {
+      return await creationStep(code, signal, call);
+    } catch (error) {
+      const { cause, message } = EsbError.from(error);
+      throw UNKNOWN_USER.test(message)
+        ? new EsbError(`the image's user is not in its /etc/passwd: ${message}`, { code: 'ImageInvalid', cause })
+        : error;
+    }
+  }
+
+  async #undo(containerId: string, cause: unknown): Promise<void> {
+    await this.#parts.steps.undo(containerId, cause, (keepLog) => this.remove(containerId, { graceMs: 0, keepLog }));
+  }
+}
+
+/** The reason why an engine cannot be used; undefined for a usable one. */
+export function dockerVersionFault({ apiVersion, os, version }: DockerVersion): string | undefined {
+  if (os !== 'linux') {
+    return `the engine runs containers of ${os}, and workers are containers of Linux`;
+  }
+  const [major = 0, minor = 0] = apiVersion.split('.').map(Number);
+  return major > OLDEST_API[0] || (major === OLDEST_API[0] && minor >= OLDEST_API[1])
+    ? undefined
+    : `Docker ${version} is too old: 20.10 is the oldest that can be used`;
 }

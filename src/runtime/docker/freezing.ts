@@ -1,19 +1,18 @@
 import { EsbError } from '../../common/errors.ts';
-import type { ContainerService } from '../../docker/container-service.ts';
+import type { ContainerService, DockerContainer } from '../../docker/container-service.ts';
 import type { KernelState } from '../contract/runtime.ts';
 import type { Freezing } from '../lifecycle/runtime-backend.ts';
-import type { DockerWorkers } from './containers.ts';
 
 const SWITCH_DEADLINE_MS = 30_000;
 
 /** Freezing by the engine, whose own tools always know the state, and which chooses where its control groups are. */
 export class DockerFreezing implements Freezing {
   readonly #containers: ContainerService;
-  readonly #workers: DockerWorkers;
+  readonly #find: (containerId: string) => Promise<DockerContainer | undefined>;
 
-  constructor(containers: ContainerService, workers: DockerWorkers) {
+  constructor(containers: ContainerService, find: (containerId: string) => Promise<DockerContainer | undefined>) {
     this.#containers = containers;
-    this.#workers = workers;
+    this.#find = find;
   }
 
   async pause(containerId: string): Promise<void> {
@@ -21,7 +20,7 @@ export class DockerFreezing implements Freezing {
   }
 
   async resume(containerId: string): Promise<void> {
-    await this.#switch('resume', containerId);
+    await this.#switch('unpause', containerId);
   }
 
   kernelState(): KernelState {
@@ -41,21 +40,19 @@ export class DockerFreezing implements Freezing {
   }
 
   /** Freezes or thaws. The engine refuses a repetition and an impossible change in the same words: the state decides. */
-  async #switch(kind: 'pause' | 'resume', containerId: string): Promise<void> {
-    const wanted = kind === 'pause' ? 'paused' : 'running';
-    const opposite = kind === 'pause' ? 'running' : 'paused';
-    const before = await this.#workers.find(containerId);
+  async #switch(kind: 'pause' | 'unpause', containerId: string): Promise<void> {
+    const [wanted, opposite] = kind === 'pause' ? ['paused', 'running'] : ['running', 'paused'];
+    const before = await this.#find(containerId);
     if (before?.status === wanted) {
       return;
     }
     if (before?.status !== opposite) {
       throw new EsbError(`${containerId} does not run`, { code: 'NotFound' });
     }
-    const call = { deadlineMs: SWITCH_DEADLINE_MS };
     try {
-      await (kind === 'pause' ? this.#containers.pause(before.id, call) : this.#containers.unpause(before.id, call));
+      await this.#containers[kind](before.id, { deadlineMs: SWITCH_DEADLINE_MS });
     } catch (error) {
-      const after = await this.#workers.find(containerId);
+      const after = await this.#find(containerId);
       if (after?.status === wanted) {
         return;
       }

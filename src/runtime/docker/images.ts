@@ -1,23 +1,16 @@
-import type { Clock } from '../../common/clock.ts';
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { EsbError, undefinedIfNotFound } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
 import type { RegistryCredentials, TransferService } from '../../containerd/transfer-service.ts';
 import type { DockerCredentials, ImageService } from '../../docker/image-service.ts';
-import { type ImageConfig, linuxPlatform, parseImageConfig } from '../../oci/image-config.ts';
+import { checkPlatform, type ImageConfig, linuxPlatform, parseImageConfig } from '../../oci/image-config.ts';
 import { type ImageReference, imageNameOf, parseImageReference } from '../../oci/image-reference.ts';
 import type { NodeImages } from '../contract/images.ts';
-import type { RuntimeObserver } from '../contract/instrumentation.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
-import { ImagePulls } from '../images/image-pulls.ts';
+import { ImagePulls, type ImagePullsOptions } from '../images/image-pulls.ts';
 import { type ObtainOptions, obtainImage } from '../images/obtain-image.ts';
 
-export interface DockerImagesOptions {
+export interface DockerImagesOptions extends Pick<ImagePullsOptions, 'maxPulls' | 'observer' | 'clock' | 'logger'> {
   readonly images: ImageService;
-  readonly maxPulls?: number | undefined;
-  readonly observer?: RuntimeObserver | undefined;
-  readonly clock: Clock;
-  readonly logger: Logger;
 }
 
 /** An image that the engine has. */
@@ -38,15 +31,8 @@ export class DockerImages {
 
   constructor(options: DockerImagesOptions) {
     this.#images = options.images;
-    this.#pulls = new ImagePulls({
-      transfer: transferOf(options.images),
-      platform: linuxPlatform(process.arch),
-      snapshotter: '',
-      maxPulls: options.maxPulls,
-      observer: options.observer,
-      clock: options.clock,
-      logger: options.logger,
-    });
+    const platform = linuxPlatform(process.arch);
+    this.#pulls = new ImagePulls({ ...options, transfer: transferOf(options.images), platform, snapshotter: '' });
   }
 
   /** The image, pulled when policy and engine ask for that. Errors as for {@link obtainImage}. */
@@ -78,7 +64,7 @@ export class DockerImages {
       return undefined;
     }
     const config = parseImageConfig(found.document, found.id);
-    checkPlatform(config);
+    checkPlatform(config, linuxPlatform(process.arch));
     return { id: found.id, config, byDigest: byDigest(reference, found.repoDigests, found.id) };
   }
 }
@@ -103,17 +89,6 @@ function byDigest(reference: ImageReference, repoDigests: readonly string[], id:
   return own?.name ?? `${reference.registry}/${reference.repository}@${id}`;
 }
 
-/** Tools that stack layers without building leave the architecture empty: such an image runs anywhere. */
-function checkPlatform({ platform }: ImageConfig): void {
-  const own = linuxPlatform(process.arch);
-  if (platform.architecture !== '' && platform.architecture !== own.architecture) {
-    throw new EsbError(
-      `the image is for ${platform.os}/${platform.architecture}, this node is ${own.os}/${own.architecture}`,
-      { code: 'ImageInvalid' },
-    );
-  }
-}
-
 /** The engine's pull with containerd's interface. */
 function transferOf(images: ImageService): TransferService {
   return {
@@ -131,7 +106,7 @@ function transferOf(images: ImageService): TransferService {
             onProgress: ({ layer, status, done, total }) =>
               onProgress?.({ event: status.toLowerCase(), name: layer, done, total }),
           },
-          { signal },
+          signal,
         ),
       );
     },
@@ -139,10 +114,7 @@ function transferOf(images: ImageService): TransferService {
 }
 
 function credentialsOf(credentials: RegistryCredentials | undefined): DockerCredentials | undefined {
-  if (credentials === undefined) {
-    return undefined;
-  }
-  return 'identityToken' in credentials
+  return credentials !== undefined && 'identityToken' in credentials
     ? { identitytoken: credentials.identityToken }
-    : { username: credentials.username, password: credentials.password };
+    : credentials;
 }

@@ -2,7 +2,7 @@ import { type FileHandle, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
-import { errnoOf, hasCode, messageOf } from '../../common/errors.ts';
+import { hasCode, messageOf, undefinedIfNoFile } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerService } from '../../docker/container-service.ts';
 import type { WorkerLogs } from '../logs/worker-logs.ts';
@@ -137,15 +137,9 @@ export class LogCopier {
 
   /** The time of the last line that was copied of this container. */
   async #copiedOf(containerId: string, engineId: string): Promise<string | undefined> {
-    try {
-      const [whose, time = ''] = (await readFile(this.#path(containerId), 'utf8')).split(' ');
-      return whose === engineId && time !== '' ? time : undefined;
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') {
-        return undefined;
-      }
-      throw error;
-    }
+    const text = await undefinedIfNoFile(readFile(this.#path(containerId), 'utf8'));
+    const [whose, time = ''] = text?.split(' ') ?? [];
+    return whose === engineId && time !== '' ? time : undefined;
   }
 
   #path(containerId: string): string {

@@ -1,6 +1,6 @@
 import { LABEL_PREFIX } from '../../api/label.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
+import { EsbError, hasCode, messageOf, undefinedIfNotFound } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { NetworkService } from '../../docker/network-service.ts';
 import { DOCKER_NETWORK } from './labels.ts';
@@ -27,18 +27,12 @@ export class DockerNetworkKeeper {
     if (await this.#isThere(options)) {
       return;
     }
+    const driver = {
+      'com.docker.network.bridge.name': BRIDGE,
+      'com.docker.network.bridge.enable_icc': 'false',
+    };
     try {
-      await this.#networks.createBridge(
-        {
-          name: DOCKER_NETWORK,
-          labels: { [OWN_LABEL]: DOCKER_NETWORK },
-          options: {
-            'com.docker.network.bridge.name': BRIDGE,
-            'com.docker.network.bridge.enable_icc': 'false',
-          },
-        },
-        options,
-      );
+      await this.#networks.createBridge(DOCKER_NETWORK, { [OWN_LABEL]: DOCKER_NETWORK }, driver, options);
     } catch (error) {
       // Another agent made the network meanwhile.
       if (!(hasCode(error, 'FailedPrecondition') && (await this.#isThere(options)))) {
@@ -53,8 +47,7 @@ export class DockerNetworkKeeper {
       await this.prepare(options);
       return { ok: true };
     } catch (error) {
-      const failure = EsbError.from(error);
-      const reason = failure.code === 'DeadlineExceeded' ? failure.code : 'NetworkFailed';
+      const reason = hasCode(error, 'DeadlineExceeded') ? error.code : 'NetworkFailed';
       return { ok: false, reason, message: messageOf(error) };
     }
   }
@@ -67,20 +60,13 @@ export class DockerNetworkKeeper {
   }
 
   async #isThere(options: CallOptions): Promise<boolean> {
-    try {
-      const { driver, labels } = await this.#networks.inspect(DOCKER_NETWORK, options);
-      if (driver !== 'bridge' || labels[OWN_LABEL] !== DOCKER_NETWORK) {
-        throw new EsbError(
-          `the Docker network '${DOCKER_NETWORK}' is not the agent's: remove it, the agent makes its own`,
-          { code: 'NetworkFailed' },
-        );
-      }
-      return true;
-    } catch (error) {
-      if (hasCode(error, 'NotFound')) {
-        return false;
-      }
-      throw error;
+    const found = await undefinedIfNotFound(this.#networks.inspect(DOCKER_NETWORK, options));
+    if (found !== undefined && (found.driver !== 'bridge' || found.labels[OWN_LABEL] !== DOCKER_NETWORK)) {
+      throw new EsbError(
+        `the Docker network '${DOCKER_NETWORK}' is not the agent's: remove it, the agent makes its own`,
+        { code: 'NetworkFailed' },
+      );
     }
+    return found !== undefined;
   }
 }

@@ -2,15 +2,10 @@ import { statfs } from 'node:fs/promises';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
+import type { Plugin } from '../../containerd/introspection-service.ts';
 import { imageNameOf } from '../../oci/image-reference.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { ImageStore } from './image-store.ts';
-
-export interface NodeImagesOptions {
-  readonly client: ContainerdClient;
-  readonly store: ImageStore;
-  readonly snapshotter: string;
-}
 
 /** Label that `ctr images label` or an installer sets; `crictl` shows it, and the kubelet honours it as well. */
 const PIN_LABEL = 'io.cri-containerd.pinned';
@@ -21,14 +16,25 @@ const LIST_DEADLINE_MS = 60_000;
 const REMOVE_DEADLINE_MS = 120_000;
 const READ_DEADLINE_MS = 10_000;
 
-export function createNodeImages(options: NodeImagesOptions): NodeImages {
-  const { client, store, snapshotter } = options;
+/** The plugin of containerd that is the snapshotter. */
+export async function snapshotterPlugin(
+  { client, snapshotter }: { readonly client: ContainerdClient; readonly snapshotter: string },
+  options: CallOptions,
+): Promise<Plugin | undefined> {
+  const filter = `type==io.containerd.snapshotter.v1,id==${snapshotter}`;
+  return (await client.introspection.plugins([filter], options))[0];
+}
+
+export function createNodeImages(parts: {
+  readonly client: ContainerdClient;
+  readonly images: ImageStore;
+  readonly snapshotter: string;
+}): NodeImages {
+  const { client, images: store, snapshotter } = parts;
   let folder: string | undefined;
 
   async function layersFolder(call: CallOptions): Promise<string> {
-    const filter = `type==io.containerd.snapshotter.v1,id==${snapshotter}`;
-    const [plugin] = await client.introspection.plugins([filter], call);
-    const root = plugin?.exports.root;
+    const root = (await snapshotterPlugin(parts, call))?.exports.root;
     if (root === undefined || root === '') {
       throw new EsbError(`containerd does not say where the ${snapshotter} snapshotter keeps its layers`, {
         code: 'ImageFileSystemUnknown',

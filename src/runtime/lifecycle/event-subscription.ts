@@ -4,6 +4,8 @@ import type { Logger } from '../../common/logger.ts';
 import type { RuntimeEventListener } from './runtime-events.ts';
 
 export interface EventSubscriptionOptions {
+  /** Passes events on until the subscription ends; calls `onConnected` once the subscription has begun. */
+  readonly subscribe: (signal: AbortSignal, onConnected: () => void) => Promise<void>;
   readonly listener: RuntimeEventListener;
   /** Milliseconds from the end of a subscription to the next one. */
   readonly retryEveryMs: number;
@@ -26,16 +28,9 @@ export class EventSubscription {
     return this.#begun.promise;
   }
 
-  /**
-   * Subscribes again and again until `signal` fires.
-   *
-   * @param subscribe passes events on until the subscription ends; calls `onConnected` once the subscription has begun
-   */
-  async run(
-    subscribe: (signal: AbortSignal, onConnected: () => void) => Promise<void>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { clock, listener, logger, retryEveryMs } = this.#options;
+  /** Subscribes again and again until `signal` fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, listener, logger, retryEveryMs, subscribe } = this.#options;
     while (!signal.aborted) {
       try {
         await subscribe(signal, () => this.#connected());

@@ -6,8 +6,10 @@ const TOO_LITTLE_MEMORY = /memory limit too low|OOM-killed|unable to set memory 
 const PREFIX =
   /^(?:containerd \w+\.\w+|docker container \w+ \S+): (?:failed to create shim task: )?(?:OCI runtime \w+ failed: )?(?:runc \w+ failed: )?/;
 
+export type CreationFault = 'CreateFailed' | 'StartFailed';
+
 /** The error for a condition, from the failure of a creation or start. */
-export function createError(code: 'CreateFailed' | 'StartFailed', error: unknown): EsbError {
+export function createError(code: CreationFault, error: unknown): EsbError {
   const failure = EsbError.from(error);
   if (['Aborted', 'DeadlineExceeded', 'RuntimeUnavailable'].includes(failure.code)) {
     return failure;
@@ -26,11 +28,7 @@ export function createError(code: 'CreateFailed' | 'StartFailed', error: unknown
  *
  * @throws {EsbError} `Aborted`, or the failure by {@link createError}
  */
-export async function creationStep<T>(
-  code: 'CreateFailed' | 'StartFailed',
-  signal: AbortSignal,
-  call: () => Promise<T>,
-): Promise<T> {
+export async function creationStep<T>(code: CreationFault, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
   if (signal.aborted) {
     throw new AbortedError('making a worker', signal.reason);
   }

@@ -8,7 +8,7 @@ import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { type ContainerdClient, createContainerdClient } from '../../../src/containerd/containerd-client.ts';
 import { shimSocketName } from '../../../src/runtime/containerd/leftovers.ts';
-import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/runtime.ts';
+import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/parts.ts';
 import type { ContainerRuntime } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
 import { ensureRequest, type Lab, shimsOf, startLab } from '../../support/lab.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { EsbError } from '../../../src/common/errors.ts';
 import { type ContainerdClient, createContainerdClient } from '../../../src/containerd/containerd-client.ts';
-import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/runtime.ts';
+import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/parts.ts';
 import type { ContainerRuntime } from '../../../src/runtime/contract/runtime.ts';
 import { run } from '../../support/command.ts';
 import { freeze } from '../../support/freezer.ts';

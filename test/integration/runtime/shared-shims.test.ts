@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { createContainerdClient } from '../../../src/containerd/containerd-client.ts';
-import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/runtime.ts';
+import { CONTAINERD_NAMESPACE } from '../../../src/runtime/containerd/parts.ts';
 import type {
   ContainerRuntime,
   EnsureRequest,

@@ -15,7 +15,7 @@ async function engine(handle: Handler): Promise<DockerClient> {
   const listening = Promise.withResolvers<void>();
   server.listen(socketPath, listening.resolve);
   await listening.promise;
-  const client = createDockerClient({ socketPath });
+  const client = createDockerClient(socketPath);
   onTestFinished(async () => {
     client.close();
     server.closeAllConnections();
@@ -32,7 +32,7 @@ const reply =
 
 describe('a call to the engine', () => {
   it('says that nobody is there', async () => {
-    const client = createDockerClient({ socketPath: '/no/such/socket' });
+    const client = createDockerClient('/no/such/socket');
     await expect(client.system.version()).rejects.toMatchObject({
       code: 'RuntimeUnavailable',
       retryable: true,
@@ -80,7 +80,7 @@ describe('a call to the engine', () => {
       onProgress: (told: unknown) => seen.push(told),
     };
     const { signal } = new AbortController();
-    await expect(client.images.pull(pull, { signal })).rejects.toMatchObject({ code: 'DiskFull' });
+    await expect(client.images.pull(pull, signal)).rejects.toMatchObject({ code: 'DiskFull' });
     expect(seen).toEqual([{ layer: 'a', status: 'Downloading', done: 1, total: 2 }]);
   });
 
@@ -96,7 +96,7 @@ describe('a call to the engine', () => {
         platform: 'linux/amd64',
         credentials: { username: 'u', password: 'secret' },
       },
-      new AbortController(),
+      new AbortController().signal,
     );
     expect(seen[0]?.url).not.toContain('secret');
     expect(JSON.parse(Buffer.from(seen[0]?.auth ?? '', 'base64url').toString())).toEqual({

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../src/common/clock.ts';
 import { WorkerCgroups } from '../../../src/runtime/containerd/cgroups.ts';
-import { isCleanupOf, isShimOf } from '../../../src/runtime/containerd/shim-process.ts';
+import { containerOf, shimOf } from '../../../src/runtime/containerd/shim-process.ts';
 import { layersOf, readUserFiles } from '../../../src/runtime/images/user-files.ts';
 import { WorkerLogs } from '../../../src/runtime/logs/worker-logs.ts';
 import { fakeContainerd } from '../../support/fake-containerd.ts';
@@ -109,23 +109,20 @@ describe('readUserFiles', () => {
   });
 });
 
-describe('isShimOf', () => {
+describe('shimOf', () => {
   const owner = { socketPath: '/run/c.sock', namespace: 'esb' };
   const line = '/bin/containerd-shim-runc-v2 -namespace esb -id w -address /run/c.sock'.split(' ');
   it('knows the shim of one container of one containerd', () => {
-    expect(isShimOf(line, owner, 'w')).toBe(true);
-    expect(isShimOf(line, owner, 'w2')).toBe(false);
-    expect(isShimOf(line, { ...owner, socketPath: '/run/other.sock' }, 'w')).toBe(false);
-    expect(isShimOf(line, { ...owner, namespace: 'k8s.io' }, 'w')).toBe(false);
-    expect(isShimOf(['grep', ...line], owner, 'w')).toBe(false);
-    expect(isShimOf([], owner, 'w')).toBe(false);
+    expect(shimOf(line, owner)).toBe('w');
+    expect(shimOf(line, { ...owner, socketPath: '/run/other.sock' })).toBeUndefined();
+    expect(shimOf(line, { ...owner, namespace: 'k8s.io' })).toBeUndefined();
+    expect(shimOf(['grep', ...line], owner)).toBeUndefined();
+    expect(shimOf([], owner)).toBeUndefined();
   });
 
   it('takes what containerd runs to clear up after a dead one for no shim', () => {
     const cleanup = [...line, '-bundle', '/run/b/w', 'delete'];
-    expect(isShimOf(cleanup, owner, 'w')).toBe(false);
-    expect(isCleanupOf(cleanup, owner, 'w')).toBe(true);
-    expect(isCleanupOf(cleanup, owner, 'w2')).toBe(false);
-    expect(isCleanupOf(line, owner, 'w')).toBe(false);
+    expect(shimOf(cleanup, owner)).toBeUndefined();
+    expect(containerOf(cleanup, owner)).toBe('w');
   });
 });

@@ -1,8 +1,9 @@
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { TaskGroup } from '../../../../src/common/task-group.ts';
-import { EventFeed } from '../../../../src/runtime/containerd/events.ts';
+import { containerdEvents } from '../../../../src/runtime/containerd/events.ts';
 import type { RuntimeEvent } from '../../../../src/runtime/contract/runtime.ts';
+import type { EventSubscription } from '../../../../src/runtime/lifecycle/event-subscription.ts';
 import { type FakeContainerd, fakeContainerd } from '../../../support/fake-containerd.ts';
 import { type ManualClock, manualClock, settle } from '../../../support/manual-clock.ts';
 
@@ -10,14 +11,14 @@ describe('EventFeed', () => {
   let fake: FakeContainerd;
   let clock: ManualClock;
   let seen: string[];
-  let feed: EventFeed;
+  let feed: EventSubscription;
 
   beforeEach(() => {
     fake = fakeContainerd();
     clock = manualClock();
     seen = [];
     const listener = ({ kind, containerId }: RuntimeEvent): void => void seen.push(`${kind} ${containerId}`);
-    feed = new EventFeed({
+    feed = containerdEvents({
       events: fake.client.events,
       namespace: 'esb',
       clock,

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { seesSameFolder } from '../../../../src/runtime/containerd/mount-namespace.ts';
+import { seesSameFolder } from '../../../../src/runtime/containerd/shim-process.ts';
 
 /** A `/proc` in which process 1 has the root of this one, 2 a root of its own, 3 one without the folder, and 4 none. */
 function machine() {

@@ -10,11 +10,14 @@ import { silentLogger } from '../../../../src/common/logger.ts';
 import { WorkerCgroups } from '../../../../src/runtime/containerd/cgroups.ts';
 import { Freezer } from '../../../../src/runtime/containerd/freezer.ts';
 import { HostsFiles } from '../../../../src/runtime/containerd/hosts-files.ts';
+import { Isolation } from '../../../../src/runtime/containerd/isolation.ts';
 import { OrphanShims } from '../../../../src/runtime/containerd/orphan-shim.ts';
+import type { ContainerdParts } from '../../../../src/runtime/containerd/parts.ts';
 import { WorkerRemoval } from '../../../../src/runtime/containerd/remove.ts';
 import { ShimGroups } from '../../../../src/runtime/containerd/shim-groups.ts';
 import { TaskControl } from '../../../../src/runtime/containerd/task.ts';
 import { WorkerLogs } from '../../../../src/runtime/logs/worker-logs.ts';
+import type { HostPortAllocator } from '../../../../src/runtime/start/host-port-allocator.ts';
 import { addWorker, type FakeContainerd, fakeContainerd, refused } from '../../../support/fake-containerd.ts';
 
 describe('WorkerRemoval', () => {
@@ -54,7 +57,7 @@ describe('WorkerRemoval', () => {
       looks.shims += 1;
       return end(containerId);
     };
-    removal = new WorkerRemoval({
+    const parts: Partial<ContainerdParts> = {
       client,
       tasks: new TaskControl({
         client,
@@ -74,9 +77,9 @@ describe('WorkerRemoval', () => {
           fake.calls.push(`hostPorts.release ${id}`);
           return Promise.resolve();
         },
-      },
+      } as Partial<HostPortAllocator> as HostPortAllocator,
       cgroups,
-      isolation: { release: () => Promise.resolve() },
+      isolation: new Isolation({}, () => Promise.resolve([])),
       groups: new ShimGroups(1),
       shims,
       logs: new WorkerLogs(folder),
@@ -86,7 +89,8 @@ describe('WorkerRemoval', () => {
       bootId: 'now',
       clock: systemClock,
       logger,
-    });
+    };
+    removal = new WorkerRemoval(parts as ContainerdParts);
   });
 
   /** Leftovers of a reboot or a lost shim from a container that was made in that boot. */

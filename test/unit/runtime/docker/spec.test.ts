@@ -3,10 +3,10 @@ import type { DockerContainer } from '../../../../src/docker/container-service.t
 import type { ImageConfig } from '../../../../src/oci/image-config.ts';
 import { isWorker } from '../../../../src/runtime/contract/container-labels.ts';
 import type { WorkerShape } from '../../../../src/runtime/contract/runtime.ts';
+import { dockerVersionFault } from '../../../../src/runtime/docker/backend.ts';
 import { runtimeEventOf } from '../../../../src/runtime/docker/events.ts';
 import { dockerLabelsOf, dockerWorkerInfo } from '../../../../src/runtime/docker/labels.ts';
 import { dockerSpecOf } from '../../../../src/runtime/docker/spec.ts';
-import { dockerVersionFault } from '../../../../src/runtime/docker/version.ts';
 
 const image: ImageConfig = {
   env: ['PATH=/bin', 'AWS_LAMBDA_MAX_CONCURRENCY=5'],

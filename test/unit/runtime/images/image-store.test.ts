@@ -65,7 +65,7 @@ class Store {
     };
     const options = { client, snapshotter: 'overlayfs', clock: systemClock, logger: silentLogger() };
     this.images = new ImageStore({ ...options, platform: linuxPlatform(process.arch) });
-    this.node = createNodeImages({ ...options, store: this.images });
+    this.node = createNodeImages({ ...options, images: this.images });
   }
 
   async listed(): Promise<Awaited<ReturnType<NodeImages['list']>>[number]> {
