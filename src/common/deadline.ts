@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { type Clock, LONGEST_TIMER_MS } from './clock.ts';
 import { EsbError, messageOf } from './errors.ts';
 
@@ -62,35 +63,56 @@ export async function withDeadline<T>(
 }
 
 /**
+ * A promise that `begin` settles unless `signal` fires first.
+ *
+ * @param begin gives the function that takes the wait back
+ * @throws {AbortedError} as soon as `signal` fires
+ */
+export function abortable<T>(
+  what: string,
+  signal: AbortSignal | undefined,
+  begin: (resolve: (value: T) => void, reject: (error: unknown) => void) => (() => unknown) | undefined,
+): Promise<T> {
+  if (signal?.aborted === true) {
+    return Promise.reject(new AbortedError(what, signal.reason));
+  }
+  const done = Promise.withResolvers<T>();
+  const onAbort = (): void => {
+    takeBack?.();
+    done.reject(new AbortedError(what, signal?.reason));
+  };
+  signal?.addEventListener('abort', onAbort, { once: true });
+  const settled = (): void => signal?.removeEventListener('abort', onAbort);
+  const takeBack = begin(
+    (value) => {
+      settled();
+      done.resolve(value);
+    },
+    (error) => {
+      settled();
+      done.reject(error);
+    },
+  );
+  return done.promise;
+}
+
+/**
  * Waits `delayMs` milliseconds.
  *
  * @throws {AbortedError} as soon as `signal` fires
  */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
-  if (signal?.aborted === true) {
-    return Promise.reject(new AbortedError('sleep', signal.reason));
-  }
-  const done = Promise.withResolvers<void>();
-  const onAbort = (): void => {
-    timer.cancel();
-    done.reject(new AbortedError('sleep', signal?.reason));
-  };
-  const timer = clock.setTimer(() => {
-    signal?.removeEventListener('abort', onAbort);
-    done.resolve();
-  }, delayMs);
-  signal?.addEventListener('abort', onAbort, { once: true });
-  return done.promise;
+  return abortable('sleep', signal, (resolve) => {
+    const timer = clock.setTimer(resolve, delayMs);
+    return () => timer.cancel();
+  });
 }
 
 /** Resolves when `signal` fires, or at once if it has. */
-export function aborted(signal: AbortSignal): Promise<void> {
-  const fired = Promise.withResolvers<void>();
-  if (signal.aborted) {
-    fired.resolve();
+export async function aborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) {
+    await once(signal, 'abort');
   }
-  signal.addEventListener('abort', () => fired.resolve(), { once: true });
-  return fired.promise;
 }
 
 /** Whether a caller's signal is the cause of `error`. */

@@ -1,4 +1,4 @@
-import { AbortedError } from './deadline.ts';
+import { abortable } from './deadline.ts';
 
 export interface GateLimits {
   /** Entries that are inside at once. */
@@ -79,25 +79,11 @@ export class FairGate {
   }
 
   #enter(entry: GateEntry, signal: AbortSignal): Promise<void> {
-    if (signal.aborted) {
-      return Promise.reject(new AbortedError('waiting for a place', signal.reason));
-    }
-    return new Promise((resolve, reject) => {
-      const waiter: Waiter = {
-        entry,
-        enter: () => {
-          signal.removeEventListener('abort', onAbort);
-          resolve();
-        },
-      };
-      const onAbort = (): void => {
-        if (this.#waiting.delete(waiter)) {
-          reject(new AbortedError('waiting for a place', signal.reason));
-        }
-      };
-      signal.addEventListener('abort', onAbort, { once: true });
+    return abortable('waiting for a place', signal, (enter) => {
+      const waiter: Waiter = { entry, enter };
       this.#waiting.add(waiter);
       this.reconsider();
+      return () => this.#waiting.delete(waiter);
     });
   }
 

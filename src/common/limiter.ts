@@ -1,4 +1,4 @@
-import { AbortedError } from './deadline.ts';
+import { abortable } from './deadline.ts';
 
 /** Bounds how many tasks run at once; the others wait in order of arrival. One place makes tasks run one by one. */
 export class Limiter {
@@ -37,25 +37,16 @@ export class Limiter {
    * @throws {AbortedError} when `signal` fires before there is a place
    */
   enter(signal?: AbortSignal): Promise<() => void> {
-    if (signal?.aborted === true) {
-      return Promise.reject(new AbortedError('waiting for a place', signal.reason));
-    }
-    if (!this.isFull) {
-      this.#taken += 1;
-      return Promise.resolve(this.#leaver());
-    }
-    const entered = Promise.withResolvers<() => void>();
-    const admit = (): void => {
-      signal?.removeEventListener('abort', giveUp);
-      entered.resolve(this.#leaver());
-    };
-    const giveUp = (): void => {
-      this.#waiting.delete(admit);
-      entered.reject(new AbortedError('waiting for a place', signal?.reason));
-    };
-    this.#waiting.add(admit);
-    signal?.addEventListener('abort', giveUp, { once: true });
-    return entered.promise;
+    return abortable('waiting for a place', signal, (enter) => {
+      const admit = (): void => enter(this.#leaver());
+      if (this.isFull) {
+        this.#waiting.add(admit);
+      } else {
+        this.#taken += 1;
+        admit();
+      }
+      return () => this.#waiting.delete(admit);
+    });
   }
 
   #leaver(): () => void {

@@ -1,6 +1,6 @@
 import { Backoff } from '../../common/backoff.ts';
 import { type Clock, systemClock, type Timer } from '../../common/clock.ts';
-import { AbortedError, sleep } from '../../common/deadline.ts';
+import { AbortedError, abortable, sleep } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
@@ -161,22 +161,11 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
     return this.#synced;
   }
 
-  async synced(signal?: AbortSignal): Promise<void> {
-    if (signal === undefined) {
-      return this.#firstList.promise;
-    }
-    const what = `wait for ${this.#type.plural}`;
-    if (signal.aborted) {
-      throw new AbortedError(what, signal.reason);
-    }
-    const stopped = Promise.withResolvers<never>();
-    const onAbort = (): void => stopped.reject(new AbortedError(what, signal.reason));
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      await Promise.race([this.#firstList.promise, stopped.promise]);
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+  synced(signal?: AbortSignal): Promise<void> {
+    return abortable(`wait for ${this.#type.plural}`, signal, (resolve, reject) => {
+      this.#firstList.promise.then(resolve, reject);
+      return undefined;
+    });
   }
 
   lastSuccessAt(): number | undefined {

@@ -190,29 +190,24 @@ class LeaseElector implements LeaderElector {
   }
 
   async #serve(signal: AbortSignal, lead: (signal: AbortSignal) => Promise<void>): Promise<void> {
-    const ending = new AbortController();
+    const lost = new AbortController();
+    const ending = AbortSignal.any([signal, lost.signal]);
     const tasks = new TaskGroup((name, error) => this.#logger.error({ err: error, task: name }, 'term failed'));
-    const onAbort = (): void => ending.abort(new AbortedError('term', signal.reason));
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) {
-      onAbort();
-    }
     // The Lease is renewed until the work has ended, also while the work is being ended.
     tasks.run('renewal', async (stopped) => {
       await this.#hold(stopped);
-      ending.abort(new EsbError('the lease was lost', { code: 'NotLeader' }));
+      lost.abort(new EsbError('the lease was lost', { code: 'NotLeader' }));
     });
     try {
       // The signal may have fired while the winning request was under way: the lease is then only given back.
-      if (!ending.signal.aborted) {
-        await lead(ending.signal);
+      if (!ending.aborted) {
+        await lead(ending);
       }
     } catch (error) {
-      if (!ending.signal.aborted) {
+      if (!ending.aborted) {
         this.#logger.error({ err: error }, 'leading failed');
       }
     } finally {
-      signal.removeEventListener('abort', onAbort);
       await tasks.stop();
     }
   }

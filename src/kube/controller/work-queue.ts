@@ -1,6 +1,6 @@
 import { backoffDelay } from '../../common/backoff.ts';
 import { type Clock, systemClock, type Timer } from '../../common/clock.ts';
-import { AbortedError } from '../../common/deadline.ts';
+import { abortable } from '../../common/deadline.ts';
 
 /** Counters of a queue; each is optional. */
 export interface WorkQueueMetrics {
@@ -153,30 +153,19 @@ export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
     },
     failures: (key) => failures.get(key) ?? 0,
     take(signal) {
-      if (signal?.aborted === true) {
-        return Promise.reject(new AbortedError('a wait for work', signal.reason));
-      }
-      const [first] = waiting;
-      if (first !== undefined) {
-        const [key, since] = first;
-        begin(key, since);
-        return Promise.resolve(key);
-      }
-      if (closed) {
-        return Promise.resolve(undefined);
-      }
-      const taken = Promise.withResolvers<string | undefined>();
-      const taker = (key: string | undefined): void => {
-        signal?.removeEventListener('abort', giveUp);
-        taken.resolve(key);
-      };
-      const giveUp = (): void => {
-        takers.delete(taker);
-        taken.reject(new AbortedError('a wait for work', signal?.reason));
-      };
-      takers.add(taker);
-      signal?.addEventListener('abort', giveUp, { once: true });
-      return taken.promise;
+      return abortable('a wait for work', signal, (give) => {
+        const [first] = waiting;
+        if (first !== undefined) {
+          const [key, since] = first;
+          begin(key, since);
+          give(key);
+        } else if (closed) {
+          give(undefined);
+        } else {
+          takers.add(give);
+        }
+        return () => takers.delete(give);
+      });
     },
     done(key) {
       if (!working.delete(key) || !again.delete(key)) {
