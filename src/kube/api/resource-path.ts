@@ -1,4 +1,4 @@
-import type { KubeObject, ListParameters, ObjectKey, ResourceType } from './types.ts';
+import type { KubeObject, ObjectKey, ResourceType } from './types.ts';
 
 /** `group/version`, or the version alone of the core group. */
 export function apiVersionOf(type: ResourceType<KubeObject>): string {
@@ -13,7 +13,7 @@ export function collectionPath(type: ResourceType<KubeObject>, namespace: string
 }
 
 /** Path of one object, or of a subresource of it. */
-export function objectPath(type: ResourceType<KubeObject>, key: ObjectKey, subresource: string | undefined): string {
+export function objectPath(type: ResourceType<KubeObject>, key: ObjectKey, subresource?: string): string {
   const path = `${collectionPath(type, key.namespace)}/${encodeURIComponent(key.name)}`;
   return subresource === undefined ? path : `${path}/${subresource}`;
 }
@@ -28,9 +28,4 @@ export function queryText(parameters: Readonly<Record<string, string | number | 
   }
   const text = query.toString();
   return text === '' ? '' : `?${text}`;
-}
-
-/** The selectors of a list or watch as query parameters. */
-export function selectors(parameters: ListParameters): Record<string, string | undefined> {
-  return { labelSelector: parameters.labelSelector, fieldSelector: parameters.fieldSelector };
 }

@@ -1,7 +1,9 @@
 import type { Dispatcher } from 'undici';
 import { AbortedError, type CallOptions, DeadlineError } from '../../common/deadline.ts';
-import { EsbError } from '../../common/errors.ts';
+import { EsbError, unreachable } from '../../common/errors.ts';
 import { ApiError } from '../api/api-error.ts';
+import { keyText, objectKey } from '../api/object-key.ts';
+import { apiVersionOf, collectionPath, objectPath, queryText } from '../api/resource-path.ts';
 import type {
   DeleteOptions,
   FenceOptions,
@@ -16,7 +18,6 @@ import type {
   WatchFrame,
   WriteOptions,
 } from '../api/types.ts';
-import { ResourceRequests } from './resource-requests.ts';
 import { type KubeRequest, Transport, type TransportOptions } from './transport.ts';
 import { linesOf, parseWatchFrame } from './watch-frames.ts';
 
@@ -44,7 +45,7 @@ interface Page<T extends KubeObject> {
   readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string };
 }
 
-/** The client over HTTP: {@link ResourceRequests} makes the requests, {@link Transport} sends them. */
+/** The client over HTTP: makes the requests that {@link Transport} sends. */
 class HttpKubeClient implements KubeClient {
   readonly #transport: Transport;
   readonly #pageSize: number;
@@ -60,7 +61,8 @@ class HttpKubeClient implements KubeClient {
     options: CallOptions = {},
   ): Promise<T | undefined> {
     try {
-      return await this.#object<T>(new ResourceRequests(type).get(key), options);
+      const request = { what: describe('get', type, key), method: 'GET', path: objectPath(type, key) } as const;
+      return await this.#object<T>(request, options);
     } catch (error) {
       if (isMissingObject(error)) {
         return undefined;
@@ -89,12 +91,16 @@ class HttpKubeClient implements KubeClient {
   }
 
   create<T extends KubeObject>(type: ResourceType<T>, object: T, options: FenceOptions = {}): Promise<T> {
-    return this.#object({ ...new ResourceRequests(type).create(object), fence: options.fence }, options);
+    const what = describe('create', type, objectKey(object));
+    const path = collectionPath(type, object.metadata.namespace);
+    return this.#object({ what, method: 'POST', path, ...jsonContent(typed(type, object)) }, options);
   }
 
   update<T extends KubeObject>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
-    const request = new ResourceRequests(type).update(object, options.subresource);
-    return this.#object({ ...request, fence: options.fence }, options);
+    const key = objectKey(object);
+    const path = objectPath(type, key, options.subresource);
+    const what = describe('update', type, key);
+    return this.#object({ what, method: 'PUT', path, ...jsonContent(typed(type, object)) }, options);
   }
 
   patch<T extends KubeObject>(
@@ -103,8 +109,11 @@ class HttpKubeClient implements KubeClient {
     patch: PatchBody,
     options: WriteOptions = {},
   ): Promise<T> {
-    const request = new ResourceRequests(type).patch(key, patch, options.subresource);
-    return this.#object({ ...request, fence: options.fence }, options);
+    const { fieldManager } = patch;
+    const query = queryText(patch.kind === 'apply' ? { fieldManager, force: true } : { fieldManager });
+    const path = `${objectPath(type, key, options.subresource)}${query}`;
+    const what = describe('patch', type, key);
+    return this.#object({ what, method: 'PATCH', path, ...patchContent(type, key, patch) }, options);
   }
 
   async delete<T extends KubeObject>(
@@ -114,7 +123,11 @@ class HttpKubeClient implements KubeClient {
   ): Promise<void> {
     const { fence, uid } = options;
     try {
-      await this.#transport.request({ ...new ResourceRequests(type).delete(key, uid), fence }, options);
+      const what = describe('delete', type, key);
+      const preconditions = uid === undefined ? {} : { preconditions: { uid } };
+      const content = jsonContent({ apiVersion: 'v1', kind: 'DeleteOptions', ...preconditions });
+      const request = { what, method: 'DELETE', path: objectPath(type, key), ...content, fence } as const;
+      await this.#transport.request(request, options);
     } catch (error) {
       if (isMissingObject(error)) {
         return;
@@ -135,20 +148,22 @@ class HttpKubeClient implements KubeClient {
     parameters: ListParameters & { readonly resourceVersion: string; readonly timeoutSeconds: number },
     options: CallOptions = {},
   ): AsyncGenerator<WatchFrame<T>> {
-    const request = new ResourceRequests(type).watch(parameters);
-    const { what } = request;
     const { signal } = options;
+    const { resourceVersion, timeoutSeconds } = parameters;
+    const what = describe('watch', type);
+    const query = { watch: true, allowWatchBookmarks: true, resourceVersion, timeoutSeconds };
     if (signal?.aborted === true) {
       throw new AbortedError(what, signal.reason);
     }
-    const deadlineMs = options.deadlineMs ?? parameters.timeoutSeconds * 1000 + WATCH_OVERRUN_MS;
+    const deadlineMs = options.deadlineMs ?? timeoutSeconds * 1000 + WATCH_OVERRUN_MS;
     const stream = new AbortController();
     const onAbort = (): void => stream.abort(new AbortedError(what, signal?.reason));
     signal?.addEventListener('abort', onAbort, { once: true });
     const timer = setTimeout(() => stream.abort(new DeadlineError(what, deadlineMs)), deadlineMs);
     let body: Dispatcher.ResponseData['body'] | undefined;
     try {
-      ({ body } = await this.#transport.stream(request, stream.signal));
+      const path = readPath(type, parameters, query);
+      ({ body } = await this.#transport.stream({ what, method: 'GET', path }, stream.signal));
       for await (const line of linesOf(body)) {
         yield parseWatchFrame<T>(what, line);
       }
@@ -174,8 +189,8 @@ class HttpKubeClient implements KubeClient {
     return this.#transport.close();
   }
 
-  async #object<T extends object>(request: KubeRequest, options: CallOptions): Promise<T> {
-    return parseObject<T>(request.what, await this.#transport.request(request, options));
+  async #object<T extends object>(request: KubeRequest, options: FenceOptions): Promise<T> {
+    return parseObject<T>(request.what, await this.#transport.request({ ...request, fence: options.fence }, options));
   }
 }
 
@@ -186,12 +201,12 @@ async function listPages<T extends KubeObject>(
   limit: number | undefined,
   transform: (object: T) => T,
 ): Promise<ObjectList<T>> {
-  const requests = new ResourceRequests(type);
+  const what = describe('list', type);
   const items: T[] = [];
   let token: string | undefined;
   for (;;) {
-    const request = requests.list(parameters, { limit, continue: token });
-    const page = parseObject<Page<T>>(request.what, await send(request));
+    const path = readPath(type, parameters, { limit, continue: token });
+    const page = parseObject<Page<T>>(what, await send({ what, method: 'GET', path }));
     for (const item of page.items ?? []) {
       items.push(transform(item));
     }
@@ -199,7 +214,7 @@ async function listPages<T extends KubeObject>(
     if (token === undefined || token === '') {
       const resourceVersion = page.metadata?.resourceVersion;
       if (resourceVersion === undefined) {
-        throw invalidAnswer(request.what, 'a list without a version');
+        throw ApiError.invalidAnswer(what, 'a list without a version');
       }
       return { items, resourceVersion };
     }
@@ -214,13 +229,50 @@ function parseObject<T extends object>(what: string, text: string): T {
     throw ApiError.invalidAnswer(what, error);
   }
   if (typeof value !== 'object' || value === null) {
-    throw invalidAnswer(what, 'not an object');
+    throw ApiError.invalidAnswer(what, 'not an object');
   }
   return value as T;
 }
 
-function invalidAnswer(what: string, why: string): ApiError {
-  return ApiError.invalidAnswer(what, new EsbError(why, { code: 'InvalidAnswer' }));
+/** Path of a list or watch. */
+function readPath<T extends KubeObject>(
+  type: ResourceType<T>,
+  { namespace, labelSelector, fieldSelector }: ListParameters,
+  query: Parameters<typeof queryText>[0],
+): string {
+  return `${collectionPath(type, namespace)}${queryText({ labelSelector, fieldSelector, ...query })}`;
+}
+
+/** Objects out of a list of a built-in kind carry no kind; the server wants one on every write. */
+function typed<T extends KubeObject>(type: ResourceType<T>, object: object): object {
+  return { apiVersion: apiVersionOf(type), kind: type.kind, ...object };
+}
+
+type Content = Pick<KubeRequest, 'body' | 'contentType'>;
+
+function jsonContent(body: object): Content {
+  return { contentType: 'application/json', body: JSON.stringify(body) };
+}
+
+function patchContent<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, patch: PatchBody): Content {
+  switch (patch.kind) {
+    case 'merge':
+    case 'json':
+      return { contentType: `application/${patch.kind}-patch+json`, body: JSON.stringify(patch.body) };
+    case 'apply': {
+      const { metadata, ...rest } = patch.body as { readonly metadata?: object };
+      const body = { ...typed(type, rest), metadata: { ...key, ...metadata } };
+      // JSON is YAML; every version of the API server knows this type.
+      return { contentType: 'application/apply-patch+yaml', body: JSON.stringify(body) };
+    }
+    default:
+      return unreachable(patch);
+  }
+}
+
+/** The request, for error messages. */
+function describe<T extends KubeObject>(verb: string, { plural }: ResourceType<T>, key?: ObjectKey): string {
+  return `${verb} ${plural}${key === undefined ? '' : ` ${keyText(key)}`}`;
 }
 
 /** "No such object", as opposed to "no such kind". */

@@ -1,12 +1,6 @@
 import { StringDecoder } from 'node:string_decoder';
-import { EsbError } from '../../common/errors.ts';
 import { ApiError } from '../api/api-error.ts';
 import type { KubeObject, WatchFrame } from '../api/types.ts';
-
-interface RawFrame {
-  readonly type?: unknown;
-  readonly object?: unknown;
-}
 
 /** Splits the chunks of a stream into lines, without the line ends. A last line without an end is dropped. */
 export async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
@@ -38,9 +32,9 @@ export async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerato
  * line that is not a frame
  */
 export function parseWatchFrame<T extends KubeObject>(what: string, line: string): WatchFrame<T> {
-  let frame: RawFrame;
+  let frame: { readonly type?: unknown; readonly object?: unknown };
   try {
-    frame = JSON.parse(line) as RawFrame;
+    frame = JSON.parse(line);
   } catch (error) {
     throw ApiError.invalidAnswer(what, error);
   }
@@ -57,9 +51,6 @@ export function parseWatchFrame<T extends KubeObject>(what: string, line: string
     case 'ERROR':
       throw ApiError.fromStatus(what, frame.object);
     default:
-      throw ApiError.invalidAnswer(
-        what,
-        new EsbError(`a frame of type ${JSON.stringify(frame.type)}`, { code: 'InvalidAnswer' }),
-      );
+      throw ApiError.invalidAnswer(what, `a frame of type ${JSON.stringify(frame.type)}`);
   }
 }
