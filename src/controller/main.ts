@@ -24,9 +24,9 @@ import { createInformer } from '../kube/cache/informer.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { fencedClient } from '../kube/client/fenced-client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
-import { createLeaderElector } from '../kube/controller/leader-elector.ts';
+import { LeaderElector } from '../kube/controller/leader-elector.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
-import { createEventRecorder } from '../kube/events/event-recorder.ts';
+import { EventRecorder } from '../kube/events/event-recorder.ts';
 import type { ControllerConfig } from '../options/controller.ts';
 import { NODE_INDEX, nodeIndex, runLeader } from './manager.ts';
 import { type ControllerMetrics, registerControllerMetrics } from './metrics/controller-metrics.ts';
@@ -178,7 +178,7 @@ async function competeForLead(
 ): Promise<void> {
   const { systemNamespace } = config.cluster;
   const { metrics, reconcilerMetrics } = observation;
-  const elector = createLeaderElector({
+  const elector = new LeaderElector({
     client: clients.leaseClient,
     lease: { namespace: systemNamespace, name: CONTROLLER_LEASE },
     identity,
@@ -188,7 +188,7 @@ async function competeForLead(
   });
   await elector.run(signal, async (termSignal) => {
     const client = fencedClient(clients.client, () => elector.isLeader());
-    const events = createEventRecorder({
+    const events = new EventRecorder({
       client,
       controller: REPORTING_CONTROLLER,
       instance: identity,

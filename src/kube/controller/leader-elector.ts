@@ -27,20 +27,6 @@ export interface LeaderElectorOptions {
   readonly onChange?: (leading: boolean) => void;
 }
 
-/** One candidate. */
-export interface LeaderElector {
-  /** Name of this candidate in the Lease while we lead. */
-  readonly holderIdentity: string;
-  /** Whether we may write now. False from the moment when other candidates may begin to lead, by the clock. */
-  isLeader(): boolean;
-  /**
-   * Competes until `signal` fires, and runs `lead` in each term. The signal of `lead` fires when the Lease is lost or
-   * `signal` fires. The Lease is given back only after `lead` has ended. A `lead` that ends or throws unasked ends the
-   * term.
-   */
-  run(signal: AbortSignal, lead: (signal: AbortSignal) => Promise<void>): Promise<void>;
-}
-
 /** Failed attempts in a row until a warning, and milliseconds between two warnings. */
 const WARN_AFTER_FAILURES = 3;
 const WARN_EVERY_MS = 60_000;
@@ -60,18 +46,14 @@ interface Sighting {
   readonly at: number;
 }
 
-/** @throws {EsbError} `InvalidArgument` unless retry < renew deadline < lease duration */
-export function createLeaderElector(options: LeaderElectorOptions): LeaderElector {
-  return new LeaseElector(options);
-}
-
 /**
  * Leader election over a Lease, after client-go's, with two differences. Time is judged by our own monotonic clock
  * alone, from the moment when a renewal was sent and from the first sight of another's record in its present form, so
  * that clocks need not agree. And {@link LeaderElector.isLeader} says no once the renewal deadline has passed, whether
  * or not any of our code ran meanwhile: used as a fence it keeps a process that was stopped and continued from writing.
  */
-class LeaseElector implements LeaderElector {
+export class LeaderElector {
+  /** Name of this candidate in the Lease while we lead. */
   readonly holderIdentity: string;
   readonly #client: KubeClient;
   readonly #key: ObjectKey;
@@ -85,6 +67,7 @@ class LeaseElector implements LeaderElector {
   #term: Term | undefined;
   #sighting: Sighting | undefined;
 
+  /** @throws {EsbError} `InvalidArgument` unless retry < renew deadline < lease duration */
   constructor(options: LeaderElectorOptions) {
     const { leaseDurationMs, renewDeadlineMs, retryMs } = { ...DEFAULTS, ...options };
     if (renewDeadlineMs >= leaseDurationMs || retryMs >= renewDeadlineMs) {
@@ -102,10 +85,16 @@ class LeaseElector implements LeaderElector {
     this.#retryMs = retryMs;
   }
 
+  /** Whether we may write now. False from the moment when other candidates may begin to lead, by the clock. */
   isLeader(): boolean {
     return this.#msLeft() > 0;
   }
 
+  /**
+   * Competes until `signal` fires, and runs `lead` in each term. The signal of `lead` fires when the Lease is lost or
+   * `signal` fires. The Lease is given back only after `lead` has ended. A `lead` that ends or throws unasked ends the
+   * term.
+   */
   async run(signal: AbortSignal, lead: (signal: AbortSignal) => Promise<void>): Promise<void> {
     while (await this.#won(signal)) {
       this.#logger.info({}, 'leading');

@@ -20,14 +20,7 @@ import {
   startSeries,
   subjectOf,
 } from './event-series.ts';
-import { RateLimiter } from './rate-limiter.ts';
-import { SpamFilter } from './spam-filter.ts';
-
-export interface EventRecorderMetrics {
-  written?(): void;
-  /** @param why `full`, `rate`, `refused` or `notLeader` */
-  dropped?(why: string): void;
-}
+import { RateLimiter, SpamFilter } from './rate-limiter.ts';
 
 export interface EventRecorderOptions extends EventReporter {
   readonly client: KubeClient;
@@ -49,7 +42,6 @@ export interface EventRecorderOptions extends EventReporter {
   readonly writeBurst?: number;
   /** Milliseconds between two writes from then on. Default 20: Events leave the API server to real work. */
   readonly writeEveryMs?: number;
-  readonly metrics?: EventRecorderMetrics;
 }
 
 /** Takes Events. */
@@ -58,16 +50,9 @@ export interface EventSink<Reason extends string = string> {
   readonly record: (event: RecordedEvent<Reason>) => void;
 }
 
-/** Writes Events in the background. */
-export interface EventRecorder extends EventSink {
-  /** Events that wait. */
-  pending(): number;
-  start(): void;
-  /** Writes the waiting events, as far as `withinMs` milliseconds allow (default 2,000), and stops. */
-  stop(withinMs?: number): Promise<void>;
-}
-
 const DEFAULTS = {
+  clock: systemClock,
+  random: Math.random,
   capacity: 1000,
   burst: 25,
   refillMs: 300_000,
@@ -83,17 +68,9 @@ const WRITE_DEADLINE_MS = 5000;
 const BACKOFF = { firstMs: 500, maxMs: 30_000, jitter: 0.5 } as const;
 const ATTEMPTS = 6;
 
-export function createEventRecorder(options: EventRecorderOptions): EventRecorder {
-  return new SeriesRecorder(options);
-}
-
-class SeriesRecorder implements EventRecorder {
-  readonly #client: KubeClient;
-  readonly #reporter: EventReporter;
-  readonly #clock: Clock;
-  readonly #metrics: EventRecorderMetrics;
-  readonly #capacity: number;
-  readonly #seriesEveryMs: number;
+/** Writes Events in the background. */
+export class EventRecorder implements EventSink {
+  readonly #settings: EventRecorderOptions & Required<Pick<EventRecorderOptions, keyof typeof DEFAULTS>>;
   readonly #logger: Logger;
   readonly #tasks: TaskGroup;
   readonly #backoff: Backoff;
@@ -108,19 +85,14 @@ class SeriesRecorder implements EventRecorder {
   #draining = false;
 
   constructor(options: EventRecorderOptions) {
-    const { clock = systemClock, random = Math.random, metrics = {} } = options;
     const settings = { ...DEFAULTS, ...options };
+    const { clock, random } = settings;
     const logger = options.logger.child({ part: 'events' });
-    this.#client = options.client;
-    this.#reporter = options;
-    this.#clock = clock;
-    this.#metrics = metrics;
-    this.#capacity = settings.capacity;
-    this.#seriesEveryMs = settings.seriesEveryMs;
+    this.#settings = settings;
     this.#logger = logger;
     this.#tasks = new TaskGroup((name, error) => logger.error({ err: error, task: name }, 'event recorder failed'));
     this.#backoff = new Backoff({ ...BACKOFF, random });
-    this.#spam = new SpamFilter({ burst: settings.burst, refillMs: settings.refillMs, clock });
+    this.#spam = new SpamFilter({ burst: settings.burst, everyMs: settings.refillMs, clock });
     this.#rate = new RateLimiter({ burst: settings.writeBurst, everyMs: settings.writeEveryMs, clock });
   }
 
@@ -130,32 +102,31 @@ class SeriesRecorder implements EventRecorder {
     }
     const event = { ...given, note: cutNote(given.note) };
     const key = seriesKey(event);
-    const now = this.#clock.monotonic();
+    const now = this.#settings.clock.monotonic();
     const known = this.#series.get(key);
     if (known !== undefined && now - known.lastAt <= SERIES_END_MS) {
       known.count += 1;
       known.lastAt = now;
-      known.lastWall = this.#clock.now();
+      known.lastWall = this.#settings.clock.now();
       this.#ripen(known);
       return;
     }
-    if (this.#series.size >= this.#capacity) {
+    if (this.#series.size >= this.#settings.capacity) {
       this.#forgetEnded();
     }
-    if (this.#series.size >= 2 * this.#capacity && !this.#forgetFirst()) {
-      this.#metrics.dropped?.('full');
+    if (this.#series.size >= 2 * this.#settings.capacity && !this.#forgetFirst()) {
       return;
     }
     if (!this.#spam.spend(subjectOf(event))) {
-      this.#metrics.dropped?.('rate');
       return;
     }
     known?.timer?.cancel();
-    const series = startSeries(event, now, this.#clock.now());
+    const series = startSeries(event, now, this.#settings.clock.now());
     this.#series.set(key, series);
     this.#enqueue(series);
   }
 
+  /** Events that wait. */
   pending(): number {
     return this.#queue.length;
   }
@@ -167,6 +138,7 @@ class SeriesRecorder implements EventRecorder {
     }
   }
 
+  /** Writes the waiting events, as far as `withinMs` milliseconds allow, and stops. */
   async stop(withinMs = 2000): Promise<void> {
     this.#draining = true;
     for (const series of this.#series.values()) {
@@ -177,7 +149,7 @@ class SeriesRecorder implements EventRecorder {
       }
     }
     if (this.#started && withinMs > 0) {
-      const timer = this.#clock.setTimer(this.#ended.resolve, withinMs);
+      const timer = this.#settings.clock.setTimer(this.#ended.resolve, withinMs);
       this.#wake.resolve();
       this.#rate.hurry();
       await this.#ended.promise;
@@ -190,7 +162,7 @@ class SeriesRecorder implements EventRecorder {
   }
 
   #forgetEnded(): void {
-    const now = this.#clock.monotonic();
+    const now = this.#settings.clock.monotonic();
     if (now - this.#forgottenAt < FORGET_EVERY_MS) {
       return;
     }
@@ -219,12 +191,13 @@ class SeriesRecorder implements EventRecorder {
       return;
     }
     // The first repetition is worth a write at once.
-    const waitMs = series.writtenCount <= 1 ? 0 : series.writtenAt + this.#seriesEveryMs - this.#clock.monotonic();
+    const waitMs =
+      series.writtenCount <= 1 ? 0 : series.writtenAt + this.#settings.seriesEveryMs - this.#settings.clock.monotonic();
     if (waitMs <= 0) {
       this.#enqueue(series);
       return;
     }
-    series.timer = this.#clock.setTimer(() => {
+    series.timer = this.#settings.clock.setTimer(() => {
       series.timer = undefined;
       this.#enqueue(series);
     }, waitMs);
@@ -234,8 +207,7 @@ class SeriesRecorder implements EventRecorder {
     if (series.queued) {
       return;
     }
-    if (this.#queue.length >= this.#capacity && !this.#makeWay(series)) {
-      this.#metrics.dropped?.('full');
+    if (this.#queue.length >= this.#settings.capacity && !this.#makeWay(series)) {
       return;
     }
     series.queued = true;
@@ -251,7 +223,6 @@ class SeriesRecorder implements EventRecorder {
       return false;
     }
     dropped.queued = false;
-    this.#metrics.dropped?.('full');
     return true;
   }
 
@@ -288,9 +259,8 @@ class SeriesRecorder implements EventRecorder {
         await (series.stored === undefined
           ? this.#create(series, signal)
           : this.#countUp(series, series.stored, signal));
-        series.writtenAt = this.#clock.monotonic();
+        series.writtenAt = this.#settings.clock.monotonic();
         this.#backoff.reset();
-        this.#metrics.written?.();
         return;
       } catch (error) {
         if (signal.aborted) {
@@ -298,17 +268,15 @@ class SeriesRecorder implements EventRecorder {
         }
         if (error instanceof FencedError) {
           // The next leader sees the same objects and records events of its own.
-          this.#metrics.dropped?.('notLeader');
           return;
         }
         if (!isUnavailable(error) || attempt >= ATTEMPTS) {
-          this.#metrics.dropped?.('refused');
           const { reason } = series.event;
           this.#logger.warn({ reason, error: messageOf(error) }, 'event not written');
           return;
         }
         const askedForMs = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0;
-        await sleep(this.#clock, Math.max(askedForMs, this.#backoff.next()), signal);
+        await sleep(this.#settings.clock, Math.max(askedForMs, this.#backoff.next()), signal);
       }
     }
   }
@@ -318,9 +286,9 @@ class SeriesRecorder implements EventRecorder {
     // The same name for each attempt, so that a lost answer does not make two.
     series.name ??= eventName(event);
     const key = { namespace: event.regarding.namespace ?? 'default', name: series.name };
-    const body = eventBody(series, key, this.#reporter);
+    const body = eventBody(series, key, this.#settings);
     try {
-      await this.#client.create(events, body, { signal, deadlineMs: WRITE_DEADLINE_MS });
+      await this.#settings.client.create(events, body, { signal, deadlineMs: WRITE_DEADLINE_MS });
     } catch (error) {
       if (!hasCode(error, 'AlreadyExists')) {
         throw error;
@@ -337,7 +305,12 @@ class SeriesRecorder implements EventRecorder {
     }
     const body = { series: { count, lastObservedTime: microTime(lastWall) } };
     try {
-      await this.#client.patch(events, stored, { kind: 'merge', body }, { signal, deadlineMs: WRITE_DEADLINE_MS });
+      await this.#settings.client.patch(
+        events,
+        stored,
+        { kind: 'merge', body },
+        { signal, deadlineMs: WRITE_DEADLINE_MS },
+      );
       series.writtenCount = count;
     } catch (error) {
       if (!(error instanceof ApiError && error.code === 'NotFound')) {

@@ -6,8 +6,8 @@ import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { fencedClient } from '../../../src/kube/client/fenced-client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { createStatusApplier } from '../../../src/kube/client/status-apply.ts';
-import { createLeaderElector, type LeaderElector } from '../../../src/kube/controller/leader-elector.ts';
-import { createEventRecorder } from '../../../src/kube/events/event-recorder.ts';
+import { LeaderElector } from '../../../src/kube/controller/leader-elector.ts';
+import { EventRecorder } from '../../../src/kube/events/event-recorder.ts';
 import { referenceTo } from '../../../src/kube/events/event-series.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -74,7 +74,7 @@ describe('status apply', () => {
 describe('events', () => {
   test('are shown by kubectl describe, with their count', async () => {
     const object = await client.create(configMaps, { metadata: { namespace, name: 'eventful' } });
-    const recorder = createEventRecorder({
+    const recorder = new EventRecorder({
       client,
       controller: 'test.dev/tester',
       instance: 'tester-1',
@@ -109,7 +109,7 @@ describe('leases', () => {
     const candidate = (
       identity: string,
     ): { elector: LeaderElector; writer: KubeClient; leave: () => Promise<void> } => {
-      const elector = createLeaderElector({ client, lease, identity, logger, ...times });
+      const elector = new LeaderElector({ client, lease, identity, logger, ...times });
       const life = new AbortController();
       const running = elector.run(life.signal, async (signal) => {
         led.push(identity);

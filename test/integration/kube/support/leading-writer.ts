@@ -8,14 +8,14 @@ import { configMaps } from '../../../../src/kube/api/resource-types.ts';
 import { createKubeClient } from '../../../../src/kube/client/client.ts';
 import { fencedClient } from '../../../../src/kube/client/fenced-client.ts';
 import { createKubeConnectionSource } from '../../../../src/kube/client/kube-config.ts';
-import { createLeaderElector } from '../../../../src/kube/controller/leader-elector.ts';
+import { LeaderElector } from '../../../../src/kube/controller/leader-elector.ts';
 
 const [, , kubeconfig, identity = ''] = process.argv;
 const client = createKubeClient({
   source: createKubeConnectionSource({ kubeconfig }),
   userAgent: `writer-${identity}`,
 });
-const elector = createLeaderElector({
+const elector = new LeaderElector({
   client,
   lease: { namespace: 'kube-system', name: 'writers' },
   identity,

@@ -6,7 +6,7 @@ import { silentLogger } from '../../../../src/common/logger.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Lease } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient } from '../../../../src/kube/api/types.ts';
-import { createLeaderElector, type LeaderElector } from '../../../../src/kube/controller/leader-elector.ts';
+import { LeaderElector } from '../../../../src/kube/controller/leader-elector.ts';
 import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
 import { recordingLogger } from '../../../support/recording-logger.ts';
 
@@ -141,7 +141,7 @@ function createWorld(skews: readonly number[]): World {
       return answered.promise;
     };
     const client = createClient(request);
-    const elector = createLeaderElector({
+    const elector = new LeaderElector({
       client,
       lease: key,
       identity: `process-${number}`,
@@ -194,7 +194,7 @@ function createWorld(skews: readonly number[]): World {
     server,
     processes: skews.map(createProcess),
     join(signal, lead, onAnswer) {
-      const elector = createLeaderElector({
+      const elector = new LeaderElector({
         client: createClient(async (effect) => {
           const answer = effect();
           onAnswer?.();
@@ -326,8 +326,8 @@ describe('leader election', () => {
 
   test('times that cannot be safe are refused', () => {
     const options = { client: {} as KubeClient, lease: key, identity: 'x', logger: silentLogger() };
-    expect(() => createLeaderElector({ ...options, renewDeadlineMs: 15_000 })).toThrow('renew deadline');
-    expect(() => createLeaderElector({ ...options, retryMs: 10_000 })).toThrow('renew deadline');
+    expect(() => new LeaderElector({ ...options, renewDeadlineMs: 15_000 })).toThrow('renew deadline');
+    expect(() => new LeaderElector({ ...options, retryMs: 10_000 })).toThrow('renew deadline');
   });
 
   const number = fc.nat(2);
@@ -404,7 +404,7 @@ describe('leader election', () => {
     let answer = (): Lease | undefined => {
       throw ApiError.fromAnswer('lease', 403, JSON.stringify({ reason: 'Forbidden', message: 'may not get leases' }));
     };
-    const elector = createLeaderElector({
+    const elector = new LeaderElector({
       client: { get: async () => answer() } as unknown as KubeClient,
       lease: key,
       identity: 'candidate',
