@@ -66,23 +66,10 @@ export function createCluster(config: AgentConfig, clock: Clock, logger: Logger)
  *
  * @param onRelist called at each complete list but the first
  */
-export function watchAssigned(cluster: Cluster, logger: Logger, onRelist: () => void): Informer<LambdaWorker> {
-  const { client, fieldSelector } = cluster;
-  let listedBefore = false;
-  return createInformer<LambdaWorker>(
-    client,
-    lambdaWorkers,
-    { fieldSelector },
-    {
-      logger,
-      metrics: {
-        listed() {
-          if (listedBefore) {
-            onRelist();
-          }
-          listedBefore = true;
-        },
-      },
-    },
-  );
+export function watchAssigned(
+  { client, fieldSelector }: Cluster,
+  logger: Logger,
+  onRelist: () => void,
+): Informer<LambdaWorker> {
+  return createInformer<LambdaWorker>(client, lambdaWorkers, { fieldSelector }, { logger, onRelist });
 }

@@ -16,16 +16,6 @@ import type {
 } from '../api/types.ts';
 import { createObjectCache, type IndexFunction, type WritableCache } from './object-cache.ts';
 
-/** Counters of an informer; each is optional. */
-export interface InformerMetrics {
-  listed?(plural: string): void;
-  /** @param code of the error */
-  listFailed?(plural: string, code: string): void;
-  watchStarted?(plural: string): void;
-  /** @param why `ended`, or the code of an error */
-  watchStopped?(plural: string, why: string): void;
-}
-
 export interface InformerOptions<T extends KubeObject> {
   readonly logger: Logger;
   readonly clock?: Clock;
@@ -33,7 +23,8 @@ export interface InformerOptions<T extends KubeObject> {
   readonly random?: () => number;
   /** Indexes of the cache by name. */
   readonly indexes?: Readonly<Record<string, IndexFunction<T>>>;
-  readonly metrics?: InformerMetrics;
+  /** Called at each complete list but the first, before its changes are told. */
+  readonly onRelist?: () => void;
   /** Changes an object before it is kept, such as to drop unread fields. `managedFields` are always dropped. */
   readonly transform?: (object: T) => T;
   /** Milliseconds after the first failure until the next attempt; each wait is twice the one before. Default 800. */
@@ -62,6 +53,8 @@ type State =
   { readonly kind: 'list' } | { readonly kind: 'watch'; readonly resourceVersion: string };
 
 const DEFAULTS = {
+  clock: systemClock,
+  random: Math.random,
   backoffFirstMs: 800,
   backoffMaxMs: 10_000,
   relistSpreadMs: 2_000,
@@ -108,9 +101,6 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
   readonly #type: ResourceType<T>;
   readonly #parameters: ListParameters;
   readonly #settings: InformerOptions<T> & Required<Pick<InformerOptions<T>, keyof typeof DEFAULTS>>;
-  readonly #metrics: InformerMetrics;
-  readonly #clock: Clock;
-  readonly #random: () => number;
   readonly #logger: Logger;
   readonly #listeners = new Set<(event: CacheEvent<T>) => void>();
   readonly #tasks: TaskGroup;
@@ -122,7 +112,6 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
   #successAt: number | undefined;
 
   constructor(client: KubeClient, type: ResourceType<T>, parameters: ListParameters, options: InformerOptions<T>) {
-    const { clock = systemClock, random = Math.random, metrics = {} } = options;
     const settings = { ...DEFAULTS, ...options };
     const logger = options.logger.child({ resource: type.plural });
     this.cache = createObjectCache<T>(options.indexes);
@@ -130,17 +119,10 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
     this.#type = type;
     this.#parameters = parameters;
     this.#settings = settings;
-    this.#metrics = metrics;
-    this.#clock = clock;
-    this.#random = random;
     this.#logger = logger;
     this.#tasks = new TaskGroup((name, error) => logger.error({ err: error, task: name }, 'informer failed'));
-    this.#backoff = new Backoff({
-      firstMs: settings.backoffFirstMs,
-      maxMs: settings.backoffMaxMs,
-      jitter: 0.5,
-      random,
-    });
+    const { backoffFirstMs: firstMs, backoffMaxMs: maxMs, random } = settings;
+    this.#backoff = new Backoff({ firstMs, maxMs, jitter: 0.5, random });
     // The promise may have no reader.
     this.#firstList.promise.catch(() => undefined);
   }
@@ -203,7 +185,7 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
         if (signal.aborted) {
           return;
         }
-        await sleep(this.#clock, this.#failed(state, error), signal);
+        await sleep(this.#settings.clock, this.#failed(state, error), signal);
         if (needsList(error)) {
           state = { kind: 'list' };
         }
@@ -219,7 +201,9 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
     });
     signal.throwIfAborted();
     this.#heard();
-    this.#metrics.listed?.(this.#type.plural);
+    if (this.#synced) {
+      this.#settings.onRelist?.();
+    }
     this.#tell(this.cache.replace(listed.items));
     this.#synced = true;
     this.#firstList.resolve();
@@ -232,7 +216,7 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
    * @param reached called with each version that the watch has come to
    */
   async #watch(from: string, signal: AbortSignal, reached: (version: string) => void): Promise<void> {
-    const openedAt = this.#clock.monotonic();
+    const openedAt = this.#settings.clock.monotonic();
     const silence = new AbortController();
     let timer = this.#guardSilence(silence);
     let frames = 0;
@@ -242,7 +226,6 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
         { ...this.#parameters, resourceVersion: from, timeoutSeconds: this.#watchSeconds() },
         { signal: AbortSignal.any([signal, silence.signal]) },
       );
-      this.#metrics.watchStarted?.(this.#type.plural);
       for await (const frame of stream) {
         signal.throwIfAborted();
         timer.cancel();
@@ -259,28 +242,27 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
       throw silence.signal.aborted && !signal.aborted ? silence.signal.reason : error;
     } finally {
       timer.cancel();
-      if (this.#clock.monotonic() - openedAt >= HEALTHY_AFTER_MS) {
+      if (this.#settings.clock.monotonic() - openedAt >= HEALTHY_AFTER_MS) {
         this.#backoff.reset();
       }
     }
-    if (frames === 0 && this.#clock.monotonic() - openedAt < SHORT_WATCH_MS) {
+    if (frames === 0 && this.#settings.clock.monotonic() - openedAt < SHORT_WATCH_MS) {
       throw new EsbError('the watch ended at once', { code: 'WatchTooShort' });
     }
     this.#heard();
     this.#backoff.reset();
-    this.#metrics.watchStopped?.(this.#type.plural, 'ended');
   }
 
   #watchSeconds(): number {
     const { watchSeconds } = this.#settings;
     return this.#interrupted
       ? Math.min(PROBE_WATCH_SECONDS, watchSeconds)
-      : Math.ceil(watchSeconds * (1 - this.#random() / 5));
+      : Math.ceil(watchSeconds * (1 - this.#settings.random() / 5));
   }
 
   #guardSilence(silence: AbortController): Timer {
     const { watchSilenceMs } = this.#settings;
-    return this.#clock.setTimer(() => {
+    return this.#settings.clock.setTimer(() => {
       silence.abort(new EsbError(`no frame for ${watchSilenceMs} ms`, { code: 'WatchSilent' }));
     }, watchSilenceMs);
   }
@@ -302,15 +284,10 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
     }
   }
 
-  /** Counts and logs an error; gives the milliseconds to wait. */
+  /** Logs an error; gives the milliseconds to wait. */
   #failed(state: State, error: unknown): number {
     this.#interrupted = true;
     const { code } = EsbError.from(error);
-    if (state.kind === 'list') {
-      this.#metrics.listFailed?.(this.#type.plural, code);
-    } else {
-      this.#metrics.watchStopped?.(this.#type.plural, code);
-    }
     const delayMs = this.#delayAfter(error);
     this.#logger.warn({ step: state.kind, code, error: messageOf(error), delayMs }, 'informer interrupted');
     return delayMs;
@@ -320,10 +297,10 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
     const isFirst = this.#backoff.failures === 0;
     const grown = this.#backoff.next();
     // The first relist waits for the sake of the server, which others ask as well. Many in a row wait longer.
-    const delayMs = isFirst && needsList(error) ? this.#random() * this.#settings.relistSpreadMs : grown;
+    const delayMs = isFirst && needsList(error) ? this.#settings.random() * this.#settings.relistSpreadMs : grown;
     const askedForMs = error instanceof ApiError ? error.retryAfterMs : undefined;
     if (askedForMs !== undefined) {
-      return Math.max(delayMs, askedForMs * (1 + this.#random() / 4));
+      return Math.max(delayMs, askedForMs * (1 + this.#settings.random() / 4));
     }
     // One new watch in the place of a dead one needs no patience.
     return isFirst && hasCode(error, 'WatchSilent') ? 0 : delayMs;
@@ -335,7 +312,7 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
   }
 
   #heard(): void {
-    this.#successAt = this.#clock.monotonic();
+    this.#successAt = this.#settings.clock.monotonic();
     this.#interrupted = false;
   }
 

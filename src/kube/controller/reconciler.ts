@@ -41,26 +41,15 @@ export interface ReconcilerOptions {
   readonly metrics?: ReconcilerMetrics;
 }
 
+export type Reconciler = ReturnType<typeof createReconciler>;
+
 /** A loop that works on keys, and again on those that failed, with growing waits. */
-export interface Reconciler {
-  add(key: string): void;
-  addAfter(key: string, delayMs: number): void;
-  /** Keys that wait. */
-  length(): number;
-  start(): void;
-  /** Ends running work and waits for its end. Waiting keys are dropped: the next start begins with a list. */
-  stop(): Promise<void>;
-}
-
-const DEFAULT_WORKERS = 4;
-const DEFAULT_DEADLINE_MS = 60_000;
-
-export function createReconciler(options: ReconcilerOptions): Reconciler {
+export function createReconciler(options: ReconcilerOptions) {
   const {
     name,
     reconcile,
-    workers = DEFAULT_WORKERS,
-    deadlineMs = DEFAULT_DEADLINE_MS,
+    workers = 4,
+    deadlineMs = 60_000,
     clock = systemClock,
     random = Math.random,
     backoff = {},
@@ -69,7 +58,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   const logger = options.logger.child({ reconciler: name });
   const queue = createWorkQueue({ name, clock, random, metrics, ...backoff });
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'reconciler worker failed'));
-  let started = false;
+  let started = 0;
 
   /** Runs one round; unlike `withDeadline` it waits until the round has really ended, so that none overlaps another. */
   const round = async (key: string, signal: AbortSignal): Promise<ReconcileResult | undefined> => {
@@ -137,17 +126,15 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
   return {
     add: queue.add,
     addAfter: queue.addAfter,
+    /** Keys that wait. */
     length: queue.length,
-    start() {
-      if (started) {
-        return;
-      }
-      started = true;
-      for (let number = 1; number <= workers; number++) {
-        tasks.run(`worker ${number}`, runWorker);
+    start(): void {
+      for (; started < workers; started++) {
+        tasks.run(`worker ${started + 1}`, runWorker);
       }
     },
-    async stop() {
+    /** Ends running work and waits for its end. Waiting keys are dropped: the next start begins with a list. */
+    async stop(): Promise<void> {
       queue.shutDown();
       await tasks.stop();
     },

@@ -29,44 +29,13 @@ export interface WorkQueueOptions {
  * Queue of keys with work to do, after client-go's. A key waits at most once, and is never worked on twice at a time:
  * added while it is worked on, it waits until that is done.
  */
-export interface WorkQueue {
-  add(key: string): void;
-  /** Adds the key in `delayMs` milliseconds; of several such times the first counts. */
-  addAfter(key: string, delayMs: number): void;
-  /** Adds the key after a wait that grows with each failure since {@link WorkQueue.forget}. At least `atLeastMs`. */
-  addRateLimited(key: string, atLeastMs?: number): void;
-  /** The key's work has succeeded: its next failure is the first one again. */
-  forget(key: string): void;
-  failures(key: string): number;
-  /**
-   * Takes the next key, when there is one; {@link WorkQueue.done} must follow. Undefined once the queue is shut down
-   * and empty.
-   *
-   * @throws {AbortedError} when `signal` fires first
-   */
-  take(signal?: AbortSignal): Promise<string | undefined>;
-  done(key: string): void;
-  /** Keys that wait, those with a delay not counted. */
-  length(): number;
-  /** Adds no more keys and cancels delays; waiting keys are still given out. */
-  shutDown(): void;
-}
-
-const DEFAULT_FIRST_MS = 20;
-const DEFAULT_MAX_MS = 60_000;
-
-interface Delayed {
-  readonly at: number;
-  readonly timer: Timer;
-}
-
-export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
+export function createWorkQueue(options: WorkQueueOptions) {
   const {
     name,
     clock = systemClock,
     random = Math.random,
-    backoffFirstMs = DEFAULT_FIRST_MS,
-    backoffMaxMs = DEFAULT_MAX_MS,
+    backoffFirstMs: firstMs = 20,
+    backoffMaxMs: maxMs = 60_000,
     metrics = {},
   } = options;
   /** When each key was added, in order. */
@@ -74,10 +43,10 @@ export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
   const working = new Set<string>();
   /** Added while they were worked on. */
   const again = new Set<string>();
-  const delayed = new Map<string, Delayed>();
+  const delayed = new Map<string, { readonly at: number; readonly timer: Timer }>();
   const failures = new Map<string, number>();
   const takers = new Set<(key: string | undefined) => void>();
-  const policy = { firstMs: backoffFirstMs, maxMs: backoffMaxMs, jitter: 0.25, random };
+  const policy = { firstMs, maxMs, jitter: 0.25, random };
   let closed = false;
 
   const begin = (key: string, since: number): void => {
@@ -122,12 +91,10 @@ export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
     }
     const at = clock.monotonic() + delayMs;
     const before = delayed.get(key);
-    if (before !== undefined) {
-      if (before.at <= at) {
-        return;
-      }
-      before.timer.cancel();
+    if (before !== undefined && before.at <= at) {
+      return;
     }
+    before?.timer.cancel();
     const timer = clock.setTimer(() => {
       delayed.delete(key);
       add(key);
@@ -137,22 +104,29 @@ export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
 
   return {
     add,
+    /** Adds the key in `delayMs` milliseconds; of several such times the first counts. */
     addAfter,
-    addRateLimited(key, atLeastMs = 0) {
+    /** Adds the key after a wait that grows with each failure since `forget`. At least `atLeastMs`. */
+    addRateLimited(key: string, atLeastMs = 0): void {
       if (closed) {
         return;
       }
       const count = (failures.get(key) ?? 0) + 1;
       failures.set(key, count);
       metrics.retried?.(name);
-      const delayMs = backoffDelay(count, policy);
-      addAfter(key, Math.max(atLeastMs, delayMs));
+      addAfter(key, Math.max(atLeastMs, backoffDelay(count, policy)));
     },
-    forget(key) {
+    /** The key's work has succeeded: its next failure is the first one again. */
+    forget(key: string): void {
       failures.delete(key);
     },
-    failures: (key) => failures.get(key) ?? 0,
-    take(signal) {
+    failures: (key: string): number => failures.get(key) ?? 0,
+    /**
+     * Takes the next key, when there is one; `done` must follow. Undefined once the queue is shut down and empty.
+     *
+     * @throws {AbortedError} when `signal` fires first
+     */
+    take(signal?: AbortSignal): Promise<string | undefined> {
       return abortable('a wait for work', signal, (give) => {
         const [first] = waiting;
         if (first !== undefined) {
@@ -167,15 +141,16 @@ export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
         return () => takers.delete(give);
       });
     },
-    done(key) {
-      if (!working.delete(key) || !again.delete(key)) {
-        return;
+    done(key: string): void {
+      if (working.delete(key) && again.delete(key)) {
+        // Asked for before a shutdown, so it is still owed.
+        enqueue(key);
       }
-      // Asked for before a shutdown, so it is still owed.
-      enqueue(key);
     },
-    length: () => waiting.size,
-    shutDown() {
+    /** Keys that wait, those with a delay not counted. */
+    length: (): number => waiting.size,
+    /** Adds no more keys and cancels delays; waiting keys are still given out. */
+    shutDown(): void {
       closed = true;
       for (const { timer } of delayed.values()) {
         timer.cancel();

@@ -7,6 +7,7 @@ import { createInformer, type InformerOptions } from '../../../../src/kube/cache
 import { createKubeClient } from '../../../../src/kube/client/client.ts';
 import { type FakeApiServer, listsOf, startFakeApiServer, watchesOf } from '../../../support/fake-api-server.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
+import { recordingLogger } from '../../../support/recording-logger.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 
 const key = (name: string) => ({ namespace: 'default', name });
@@ -115,10 +116,10 @@ describe('listing', () => {
 
   test('a list that fails is tried again, and the wait ends with the first that works', async () => {
     server.inject(listsOf(configMaps), { kind: 'status', status: 500 }, 3);
-    const failures: string[] = [];
-    const { informer } = watchThem({ metrics: { listFailed: (_, code) => failures.push(code) } });
+    const { logger, lines } = recordingLogger();
+    const { informer } = watchThem({ logger });
     await informer.synced();
-    expect(failures).toEqual(['InternalError', 'InternalError', 'InternalError']);
+    expect(lines.map(({ code }) => code)).toEqual(['InternalError', 'InternalError', 'InternalError']);
   });
 
   test('Retry-After is honoured', async () => {
@@ -240,16 +241,13 @@ describe('watching', () => {
   });
 
   test('a silent watch is opened anew', async () => {
-    const why: string[] = [];
-    const { informer } = watchThem({
-      watchSilenceMs: 60,
-      metrics: { watchStopped: (_, reason) => why.push(reason) },
-    });
+    const { logger, lines } = recordingLogger();
+    const { informer } = watchThem({ watchSilenceMs: 60, logger });
     await waitFor('the watch', () => server.openWatches() === 1, soon);
     server.silenceWatches();
     server.put(configMaps, configMap('one'));
     await waitFor('agreement', () => agrees(informer), soon);
-    expect(why).toContain('WatchSilent');
+    expect(lines.map(({ code }) => code)).toContain('WatchSilent');
   });
 
   test.each([
