@@ -1,6 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { EsbError } from '../../common/errors.ts';
-import { ApiError } from '../api/api-error.ts';
+import { EsbError, hasCode } from '../../common/errors.ts';
 import { objectKey } from '../api/object-key.ts';
 import type { FenceOptions, KubeClient, KubeObject, ResourceType } from '../api/types.ts';
 
@@ -37,24 +36,7 @@ export type StatusApplyResult<T extends KubeObject> =
   /** `mayWrite` returned false. */
   | { readonly kind: 'refused'; readonly object: T };
 
-/** Writes the status of objects of one kind, and only what has changed. */
-export interface StatusApplier<T extends KubeObject> {
-  /**
-   * Makes the fields and conditions that we own in the object's status those of `status`, and leaves all others alone.
-   *
-   * @param cached the object as it was last seen; something older than our own last write is no harm
-   * @param status as it should be, or how to make it for each version of the object that is written to
-   */
-  apply(
-    cached: T,
-    status: object | ((object: T) => object),
-    options?: StatusApplyOptions<T>,
-  ): Promise<StatusApplyResult<T>>;
-  /** The object as it is after our own last write, where that is newer than what is given. */
-  latest(cached: T): T;
-  /** Forgets an object that is gone. */
-  forget(uid: string): void;
-}
+export type StatusApplier<T extends KubeObject> = ReturnType<typeof createStatusApplier<T>>;
 
 const TRIES = 5;
 
@@ -111,7 +93,7 @@ export function createStatusApplier<T extends KubeObject>(
   client: Pick<KubeClient, 'get' | 'patch'>,
   type: ResourceType<T>,
   owned: StatusOwnership,
-): StatusApplier<T> {
+) {
   /** Our last writes by uid: the cache may still be older. */
   const written = new Map<string, T>();
 
@@ -133,7 +115,18 @@ export function createStatusApplier<T extends KubeObject>(
     );
 
   return {
-    async apply(cached, status, options = {}) {
+    /**
+     * Makes the fields and conditions that we own in the object's status those of `status`, and leaves all others
+     * alone.
+     *
+     * @param cached the object as it was last seen; something older than our own last write is no harm
+     * @param status as it should be, or how to make it for each version of the object that is written to
+     */
+    async apply(
+      cached: T,
+      status: object | ((object: T) => object),
+      options: StatusApplyOptions<T> = {},
+    ): Promise<StatusApplyResult<T>> {
       const { mayWrite = () => true, ...writeOptions } = options;
       const { uid } = cached.metadata;
       let object = latestOf(cached);
@@ -151,17 +144,12 @@ export function createStatusApplier<T extends KubeObject>(
           written.set(uid ?? '', result);
           return { kind: 'written', object: result };
         } catch (error) {
-          if (!(error instanceof ApiError) || (error.code !== 'Conflict' && error.code !== 'NotFound')) {
-            throw error;
-          }
-          if (tries === TRIES) {
+          if (tries === TRIES || !(hasCode(error, 'Conflict') || hasCode(error, 'NotFound'))) {
             throw error;
           }
         }
-        const fresh = await client.get(type, objectKey(cached), {
-          signal: options.signal,
-          deadlineMs: options.deadlineMs,
-        });
+        const { deadlineMs, signal } = options;
+        const fresh = await client.get(type, objectKey(cached), { signal, deadlineMs });
         if (fresh === undefined || fresh.metadata.uid !== uid) {
           written.delete(uid ?? '');
           return { kind: 'gone' };
@@ -169,8 +157,10 @@ export function createStatusApplier<T extends KubeObject>(
         object = fresh;
       }
     },
+    /** The object as it is after our own last write, where that is newer than what is given. */
     latest: latestOf,
-    forget(uid) {
+    /** Forgets an object that is gone. */
+    forget(uid: string): void {
       written.delete(uid);
     },
   };

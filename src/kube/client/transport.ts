@@ -31,8 +31,13 @@ export interface KubeRequest {
   readonly fence?: (() => void) | undefined;
 }
 
-const DEFAULT_DEADLINE_MS = 30_000;
-const DEFAULT_MAX_IN_FLIGHT = 32;
+const DEFAULTS = {
+  userAgent: 'esb',
+  clock: systemClock,
+  random: Math.random,
+  deadlineMs: 30_000,
+  maxInFlight: 32,
+} as const;
 /** Attempts of a read that the server answers with 429. */
 const MAX_ATTEMPTS = 4;
 const DEFAULT_RETRY_AFTER_MS = 1000;
@@ -45,23 +50,15 @@ const DEFAULT_RETRY_AFTER_MS = 1000;
  * turns out to be closed. Writes are sent once: their caller finds out the outcome of one that failed.
  */
 export class Transport {
-  readonly #source: KubeConnectionSource;
-  readonly #userAgent: string;
-  readonly #clock: Clock;
-  readonly #random: () => number;
-  readonly #deadlineMs: number;
+  readonly #settings: Required<TransportOptions>;
   readonly #limiter: Limiter;
   readonly #pool: ConnectionPool;
   #closed = false;
 
   constructor(options: TransportOptions) {
-    const { clock = systemClock, random = Math.random } = options;
-    this.#source = options.source;
-    this.#userAgent = options.userAgent ?? 'esb';
-    this.#clock = clock;
-    this.#random = random;
-    this.#deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS;
-    this.#limiter = new Limiter(options.maxInFlight ?? DEFAULT_MAX_IN_FLIGHT);
+    this.#settings = { ...DEFAULTS, ...options };
+    const { clock, maxInFlight, random } = this.#settings;
+    this.#limiter = new Limiter(maxInFlight);
     this.#pool = new ConnectionPool(clock, random);
   }
 
@@ -76,8 +73,8 @@ export class Transport {
     call: CallOptions,
     body: (send: (request: KubeRequest) => Promise<string>) => Promise<T>,
   ): Promise<T> {
-    const deadlineMs = call.deadlineMs ?? this.#deadlineMs;
-    const endsAt = this.#clock.monotonic() + deadlineMs;
+    const deadlineMs = call.deadlineMs ?? this.#settings.deadlineMs;
+    const endsAt = this.#settings.clock.monotonic() + deadlineMs;
     return this.#bounded(what, deadlineMs, call.signal, (signal) =>
       body((request) => this.#patiently(request, signal, endsAt)),
     );
@@ -88,7 +85,7 @@ export class Transport {
    * the server sends one at once.
    */
   stream(request: KubeRequest, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
-    return this.#bounded(request.what, this.#deadlineMs, signal, () => this.#authenticated(request, signal));
+    return this.#bounded(request.what, this.#settings.deadlineMs, signal, () => this.#authenticated(request, signal));
   }
 
   /** Cuts every connection. */
@@ -119,10 +116,10 @@ export class Transport {
         return await this.#exchange(request, signal);
       } catch (error) {
         const delayMs = signal.aborted ? undefined : this.#retryDelay(request, error, attempt);
-        if (delayMs === undefined || this.#clock.monotonic() + delayMs >= endsAt) {
+        if (delayMs === undefined || this.#settings.clock.monotonic() + delayMs >= endsAt) {
           throw error;
         }
-        await sleep(this.#clock, delayMs, signal);
+        await sleep(this.#settings.clock, delayMs, signal);
       }
     }
   }
@@ -133,7 +130,7 @@ export class Transport {
       return undefined;
     }
     if (error.status === 429) {
-      return (error.retryAfterMs ?? DEFAULT_RETRY_AFTER_MS) * (1 + this.#random() / 4);
+      return (error.retryAfterMs ?? DEFAULT_RETRY_AFTER_MS) * (1 + this.#settings.random() / 4);
     }
     return attempt === 1 && isStaleSocket(error) ? 0 : undefined;
   }
@@ -151,15 +148,15 @@ export class Transport {
 
   /** Sends a request and, when its credentials are refused and there are newer ones, once more with those. */
   async #authenticated(request: KubeRequest, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
-    const connection = await this.#source.current();
+    const connection = await this.#settings.source.current();
     try {
       return await this.#send(connection, request, signal);
     } catch (error) {
       if (!(error instanceof ApiError && error.status === 401)) {
         throw error;
       }
-      this.#source.invalidate();
-      const renewed = await this.#source.current();
+      this.#settings.source.invalidate();
+      const renewed = await this.#settings.source.current();
       if (
         renewed.fingerprint === connection.fingerprint &&
         JSON.stringify(renewed.headers) === JSON.stringify(connection.headers)
@@ -201,7 +198,7 @@ export class Transport {
       if (error instanceof ApiError || signal.aborted) {
         throw error;
       }
-      this.#source.invalidate();
+      this.#settings.source.invalidate();
       throw ApiError.unreachable(what, error);
     }
   }
@@ -213,7 +210,7 @@ export class Transport {
       method: request.method,
       headers: {
         accept: 'application/json',
-        'user-agent': this.#userAgent,
+        'user-agent': this.#settings.userAgent,
         ...connection.headers,
         ...(request.contentType === undefined ? {} : { 'content-type': request.contentType }),
       },

@@ -31,7 +31,13 @@ export interface LeaderElectorOptions {
 const WARN_AFTER_FAILURES = 3;
 const WARN_EVERY_MS = 60_000;
 
-const DEFAULTS = { leaseDurationMs: 15_000, renewDeadlineMs: 10_000, retryMs: 2000 } as const;
+const DEFAULTS = {
+  clock: systemClock,
+  random: Math.random,
+  leaseDurationMs: 15_000,
+  renewDeadlineMs: 10_000,
+  retryMs: 2000,
+} as const;
 
 /** Our Lease as we last wrote it, and the time at which the request for it began, on both clocks. */
 interface Term {
@@ -55,34 +61,20 @@ interface Sighting {
 export class LeaderElector {
   /** Name of this candidate in the Lease while we lead. */
   readonly holderIdentity: string;
-  readonly #client: KubeClient;
-  readonly #key: ObjectKey;
-  readonly #clock: Clock;
-  readonly #random: () => number;
-  readonly #onChange: ((leading: boolean) => void) | undefined;
+  readonly #settings: LeaderElectorOptions & Required<Pick<LeaderElectorOptions, keyof typeof DEFAULTS>>;
   readonly #logger: Logger;
-  readonly #leaseDurationMs: number;
-  readonly #renewDeadlineMs: number;
-  readonly #retryMs: number;
   #term: Term | undefined;
   #sighting: Sighting | undefined;
 
   /** @throws {EsbError} `InvalidArgument` unless retry < renew deadline < lease duration */
   constructor(options: LeaderElectorOptions) {
-    const { leaseDurationMs, renewDeadlineMs, retryMs } = { ...DEFAULTS, ...options };
+    this.#settings = { ...DEFAULTS, ...options };
+    const { leaseDurationMs, renewDeadlineMs, retryMs } = this.#settings;
     if (renewDeadlineMs >= leaseDurationMs || retryMs >= renewDeadlineMs) {
       throw new EsbError('leader election needs retry < renew deadline < lease duration', { code: 'InvalidArgument' });
     }
     this.holderIdentity = `${options.identity}_${randomUUID()}`;
-    this.#client = options.client;
-    this.#key = options.lease;
-    this.#clock = options.clock ?? systemClock;
-    this.#random = options.random ?? Math.random;
-    this.#onChange = options.onChange;
     this.#logger = options.logger.child({ lease: options.lease.name, holderIdentity: this.holderIdentity });
-    this.#leaseDurationMs = leaseDurationMs;
-    this.#renewDeadlineMs = renewDeadlineMs;
-    this.#retryMs = retryMs;
   }
 
   /** Whether we may write now. False from the moment when other candidates may begin to lead, by the clock. */
@@ -98,12 +90,12 @@ export class LeaderElector {
   async run(signal: AbortSignal, lead: (signal: AbortSignal) => Promise<void>): Promise<void> {
     while (await this.#won(signal)) {
       this.#logger.info({}, 'leading');
-      this.#onChange?.(true);
+      this.#settings.onChange?.(true);
       await this.#serve(signal, lead);
       const held = this.#term;
       this.#term = undefined;
       this.#sighting = undefined;
-      this.#onChange?.(false);
+      this.#settings.onChange?.(false);
       this.#logger.info({ lost: held === undefined }, 'no longer leading');
       if (held !== undefined) {
         await this.#release(held);
@@ -117,11 +109,12 @@ export class LeaderElector {
     if (this.#term === undefined) {
       return 0;
     }
+    const { clock, renewDeadlineMs } = this.#settings;
     const { sinceMonotonic, sinceWall } = this.#term;
     // The monotonic clock stands still while a virtual machine sleeps; the wall clock may step. The shorter time
     // counts.
-    const elapsedMs = Math.max(this.#clock.monotonic() - sinceMonotonic, this.#clock.now() - sinceWall);
-    return Math.max(0, this.#renewDeadlineMs - elapsedMs);
+    const elapsedMs = Math.max(clock.monotonic() - sinceMonotonic, clock.now() - sinceWall);
+    return Math.max(0, renewDeadlineMs - elapsedMs);
   }
 
   /** Waits until we lead; false when `signal` fires first. */
@@ -140,8 +133,8 @@ export class LeaderElector {
         const outrun = hasCode(error, 'Conflict') || hasCode(error, 'AlreadyExists');
         failures = outrun ? 0 : failures + 1;
         // One failure may happen. Many mean missing rights or a missing namespace, which an operator must mend.
-        if (failures >= WARN_AFTER_FAILURES && this.#clock.monotonic() - warnedAt >= WARN_EVERY_MS) {
-          warnedAt = this.#clock.monotonic();
+        if (failures >= WARN_AFTER_FAILURES && this.#settings.clock.monotonic() - warnedAt >= WARN_EVERY_MS) {
+          warnedAt = this.#settings.clock.monotonic();
           this.#logger.warn({ ...fields, failures }, 'candidacy keeps failing: this process cannot lead');
         } else {
           this.#logger.debug(fields, 'candidacy failed');
@@ -154,10 +147,10 @@ export class LeaderElector {
 
   /** Reads the Lease, and tries to take it where that is allowed. */
   async #compete(signal: AbortSignal): Promise<void> {
-    const lease = await this.#client.get(leases, this.#key, this.#callOptions(signal));
+    const lease = await this.#settings.client.get(leases, this.#settings.lease, this.#callOptions(signal));
     if (lease === undefined) {
-      const created = { metadata: this.#key, spec: this.#spec(undefined, true) };
-      await this.#claim(() => this.#client.create(leases, created, this.#callOptions(signal)));
+      const created = { metadata: this.#settings.lease, spec: this.#spec(undefined, true) };
+      await this.#claim(() => this.#settings.client.create(leases, created, this.#callOptions(signal)));
       return;
     }
     const holder = lease.spec?.holderIdentity ?? '';
@@ -172,10 +165,10 @@ export class LeaderElector {
   #isAbandoned(lease: Lease): boolean {
     const version = `${lease.metadata.uid ?? ''} ${lease.metadata.resourceVersion ?? ''}`;
     if (this.#sighting?.version !== version) {
-      this.#sighting = { version, at: this.#clock.monotonic() };
+      this.#sighting = { version, at: this.#settings.clock.monotonic() };
     }
-    const durationMs = Math.max(this.#leaseDurationMs, (lease.spec?.leaseDurationSeconds ?? 0) * 1000);
-    return this.#clock.monotonic() - this.#sighting.at >= durationMs;
+    const durationMs = Math.max(this.#settings.leaseDurationMs, (lease.spec?.leaseDurationSeconds ?? 0) * 1000);
+    return this.#settings.clock.monotonic() - this.#sighting.at >= durationMs;
   }
 
   async #serve(signal: AbortSignal, lead: (signal: AbortSignal) => Promise<void>): Promise<void> {
@@ -204,7 +197,7 @@ export class LeaderElector {
   /** Returns once the Lease is lost. */
   async #hold(signal: AbortSignal): Promise<void> {
     while (this.#term !== undefined) {
-      await sleep(this.#clock, Math.min(this.#retryMs, this.#msLeft()), signal);
+      await sleep(this.#settings.clock, Math.min(this.#settings.retryMs, this.#msLeft()), signal);
       try {
         await this.#renew(this.#term.lease, signal);
       } catch (error) {
@@ -228,7 +221,7 @@ export class LeaderElector {
         throw error;
       }
       // Changed by our own request whose answer was lost, by hand, or by a successor.
-      const present = await this.#client.get(leases, this.#key, this.#callOptions(signal));
+      const present = await this.#settings.client.get(leases, this.#settings.lease, this.#callOptions(signal));
       if (present?.spec?.holderIdentity === this.holderIdentity) {
         await this.#write(present, false, signal);
       } else {
@@ -240,7 +233,7 @@ export class LeaderElector {
   async #release({ lease }: Term): Promise<void> {
     const spec = { ...lease.spec, holderIdentity: '', leaseDurationSeconds: 1 };
     try {
-      await this.#client.update(leases, { ...lease, spec }, { deadlineMs: this.#retryMs });
+      await this.#settings.client.update(leases, { ...lease, spec }, { deadlineMs: this.#settings.retryMs });
     } catch (error) {
       this.#logger.info({ error: messageOf(error) }, 'lease not given back');
     }
@@ -248,22 +241,22 @@ export class LeaderElector {
 
   #write(lease: Lease, isNew: boolean, signal: AbortSignal): Promise<void> {
     const written = { ...lease, spec: this.#spec(lease.spec, isNew) };
-    return this.#claim(() => this.#client.update(leases, written, this.#callOptions(signal)));
+    return this.#claim(() => this.#settings.client.update(leases, written, this.#callOptions(signal)));
   }
 
   /** Runs a request that makes us holder when it succeeds. */
   async #claim(request: () => Promise<Lease>): Promise<void> {
-    const sinceMonotonic = this.#clock.monotonic();
-    const sinceWall = this.#clock.now();
-    this.#term = { lease: await request(), sinceMonotonic, sinceWall };
+    const { clock } = this.#settings;
+    const since = { sinceMonotonic: clock.monotonic(), sinceWall: clock.now() };
+    this.#term = { lease: await request(), ...since };
   }
 
   #spec(before: Lease['spec'], isNew: boolean): NonNullable<Lease['spec']> {
-    const now = microTime(this.#clock.now());
+    const now = microTime(this.#settings.clock.now());
     return {
       ...before,
       holderIdentity: this.holderIdentity,
-      leaseDurationSeconds: Math.ceil(this.#leaseDurationMs / 1000),
+      leaseDurationSeconds: Math.ceil(this.#settings.leaseDurationMs / 1000),
       acquireTime: isNew ? now : (before?.acquireTime ?? now),
       renewTime: now,
       leaseTransitions: (before?.leaseTransitions ?? 0) + (isNew && before !== undefined ? 1 : 0),
@@ -271,13 +264,13 @@ export class LeaderElector {
   }
 
   #callOptions(signal: AbortSignal): CallOptions {
-    return { signal, deadlineMs: this.#renewDeadlineMs / 2 };
+    return { signal, deadlineMs: this.#settings.renewDeadlineMs / 2 };
   }
 
   /** Waits a while; no longer than until `signal` fires. */
   async #pause(signal: AbortSignal): Promise<void> {
     try {
-      await sleep(this.#clock, this.#retryMs * (1 + this.#random() / 5), signal);
+      await sleep(this.#settings.clock, this.#settings.retryMs * (1 + this.#settings.random() / 5), signal);
     } catch {
       // Only the signal ends the wait early, and every loop asks the signal.
     }
