@@ -1,24 +1,25 @@
 /** How waits between attempts grow. */
 export interface BackoffPolicy {
-  /** Milliseconds after the first failure. */
+  /** Milliseconds after the first failure; each wait is twice the one before. */
   readonly firstMs: number;
   /** The most milliseconds, jitter included. */
   readonly maxMs: number;
-  /** Each wait is so many times the one before. Default 2. */
-  readonly factor?: number;
+  /** Failures that are forgiven: the next attempt comes at once. Default 0. */
+  readonly free?: number;
   /** Share of a wait that chance may take away, so that many clients spread out. Default 0. */
   readonly jitter?: number;
   /** Gives numbers from 0 to 1. */
   readonly random?: () => number;
 }
 
-/** Milliseconds to wait after so many failures in a row; 0 after none. */
+/** Milliseconds to wait after so many failures in a row; 0 after none that counts. */
 export function backoffDelay(failures: number, policy: BackoffPolicy): number {
-  const { firstMs, maxMs, factor = 2, jitter = 0, random = Math.random } = policy;
-  if (failures < 1) {
+  const { firstMs, maxMs, free = 0, jitter = 0, random = Math.random } = policy;
+  const counted = failures - free;
+  if (counted < 1) {
     return 0;
   }
-  const delayMs = Math.min(maxMs, firstMs * factor ** Math.min(failures - 1, 50));
+  const delayMs = Math.min(maxMs, firstMs * 2 ** Math.min(counted - 1, 50));
   return jitter === 0 ? delayMs : delayMs * (1 - jitter * (1 - random()));
 }
 

@@ -148,7 +148,7 @@ class Term {
         ? undefined
         : new HoldController({
             ...options,
-            source: options.holds,
+            ...options.holds,
             metrics: options.reconcilerMetrics,
             lambdaNodes,
             snapshot,

@@ -1,11 +1,4 @@
-/** Delays between attempts, in milliseconds. */
-export interface BackoffPolicy {
-  /** The first real delay; each one after it is twice as long. */
-  readonly firstMs: number;
-  readonly maxMs: number;
-  /** Failures that are forgiven: what fails for the first time is tried again at once. */
-  readonly free: number;
-}
+import { type BackoffPolicy, backoffDelay } from '../../common/backoff.ts';
 
 /** Failures in a row, and the monotonic milliseconds at which the next attempt may come. */
 export interface Backoff {
@@ -25,15 +18,15 @@ export const crashBackoff: BackoffPolicy = { firstMs: 10_000, maxMs: 300_000, fr
 /** Milliseconds of health after which an exit counts as the first one again. */
 export const healthyMs = 600_000;
 /** A start that fails (image, registry, network) is tried again sooner: it costs little, and its cause is outside. */
-export const startBackoff: BackoffPolicy = { firstMs: 2_000, maxMs: 60_000, free: 0 };
+export const startBackoff: BackoffPolicy = { firstMs: 2_000, maxMs: 60_000 };
 /** A process that ran and did not listen has cost a start and a minute: it is put off as one that exits. */
-export const silenceBackoff: BackoffPolicy = { firstMs: 10_000, maxMs: 300_000, free: 0 };
+export const silenceBackoff: BackoffPolicy = { firstMs: 10_000, maxMs: 300_000 };
 
 export const noBackoff: Backoff = { failures: 0, until: Number.NEGATIVE_INFINITY };
 
 /** Counts one more failure at `now`, in monotonic milliseconds. */
 export function failed({ failures }: Backoff, policy: BackoffPolicy, now: number): Backoff {
-  return { failures: failures + 1, until: now + delayOf(failures + 1, policy) };
+  return { failures: failures + 1, until: now + backoffDelay(failures + 1, policy) };
 }
 
 /** Milliseconds until the next attempt; 0 when it may come now. */
@@ -53,10 +46,5 @@ export function restoredFrom(
   wall: number,
 ): Backoff {
   // The wall clock may have stepped in between: never wait longer than the delay itself.
-  return { failures, until: now + Math.min(Math.max(0, until - wall), delayOf(failures, policy)) };
-}
-
-function delayOf(failures: number, { firstMs, free, maxMs }: BackoffPolicy): number {
-  const counted = failures - free;
-  return counted <= 0 ? 0 : Math.min(firstMs * 2 ** (counted - 1), maxMs);
+  return { failures, until: now + Math.min(Math.max(0, until - wall), backoffDelay(failures, policy)) };
 }

@@ -1,13 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
+import { HoldController } from '../../../../src/controller/reservation/hold-controller.ts';
 import { holdPod } from '../../../../src/controller/reservation/hold-pod.ts';
-import { HoldReconciler } from '../../../../src/controller/reservation/reconciler.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
 import { ApiError } from '../../../../src/kube/api/api-error.ts';
 import type { Pod } from '../../../../src/kube/api/resource-types.ts';
 import type { KubeClient, ObjectKey, PatchBody, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
+import { fakeInformer } from '../../../support/fake-informer.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
 
@@ -28,7 +29,7 @@ class Scene {
   presence = { exists: true, lost: false, retired: false, cordoned: false };
   /** Thrown by the next write. */
   fault: Error | undefined;
-  readonly reconciler: HoldReconciler;
+  readonly reconciler: HoldController;
   #version = 1;
 
   constructor() {
@@ -42,7 +43,7 @@ class Scene {
       this.writes.push(what);
       return Promise.resolve({});
     };
-    this.reconciler = new HoldReconciler({
+    this.reconciler = new HoldController({
       client: {
         create: (_type: ResourceType<Pod>, pod: Pod) => write(`create ${pod.metadata.name}`),
         patch: (_type: ResourceType<Pod>, { name }: ObjectKey, patch: PatchBody) =>
@@ -51,13 +52,14 @@ class Scene {
       } as unknown as KubeClient,
       systemNamespace: 'esb-system',
       settings,
-      pods: this.pods,
+      pods: { ...fakeInformer<Pod>(), cache: this.pods },
       lambdaNodes: this.lambdaNodes,
       snapshot: { presence: () => this.presence },
       assignments: this.assignments,
       events: { record: ({ reason }) => this.events.push(reason) },
       clock: this.clock,
       logger: silentLogger(),
+      metrics: {},
       onClosure: (node) => this.closings.push(`${node} ${this.reconciler.closureOf(node) ?? 'open'}`),
     });
   }
@@ -104,7 +106,7 @@ class Scene {
 
 const held = { conditions: [{ type: 'PodScheduled', status: 'True' }] };
 
-describe('HoldReconciler', () => {
+describe('HoldController', () => {
   it('makes one Pod for a node with workers, and removes it with the last', async () => {
     const scene = new Scene();
     await scene.look();
