@@ -21,8 +21,9 @@ ${description}
 helm install esb charts/esb --namespace esb-system --create-namespace --set image.repository=registry.example/esb
 \`\`\`
 
-It needs Kubernetes ${kubeVersion.replace(/-0$/, '')}, containerd 2.0 or newer on the nodes, and [the image](../../Dockerfile) in a registry that they reach.
-[How to install, upgrade and remove it](../../docs/how-to/install.md) tells more. One release is for a whole cluster: the names of its objects are fixed.
+The chart needs Kubernetes ${kubeVersion.replace(/-0$/, '')}, containerd 2.0 or newer on the nodes, and [the image](../../Dockerfile) in a
+registry that they reach. [How to install, upgrade and remove it](../../docs/how-to/install.md) tells more. One release
+is for a whole cluster: the names of its objects are fixed.
 
 | part | runs as | rights |
 |---|---|---|
@@ -30,11 +31,14 @@ It needs Kubernetes ${kubeVersion.replace(/-0$/, '')}, containerd 2.0 or newer o
 | gateway | StatefulSet with the event store \`sqlite\`, Deployment with \`postgres\` | Pod Security "restricted" |
 | agent | DaemonSet in the network of the node | privileged: it makes containers and their networks on the node. The namespace has to allow that |
 
-- **Resource definitions** are in the release, so that an upgrade of the chart upgrades them, and stay when it is uninstalled (\`crds.keep\`): with them every
-  LambdaWorker would go. A later install under another name or namespace takes them over with \`--take-ownership\`.
-- **An upgrade** replaces agents one by one. Workers are not in their Pods and run on. A call that comes meanwhile waits at the gateway; one that runs has
-  \`agent.drainSeconds\` to be answered. With the event store \`sqlite\` there is one gateway, and calls find none for the seconds in which it is replaced.
-- **An uninstall** begins with a Job that takes all workers from the nodes and lets agents remove what they made there (\`uninstall\`).
+- **Resource definitions** are in the release, so that an upgrade of the chart upgrades them, and stay when it is
+  uninstalled (\`crds.keep\`): with them every LambdaWorker would go. A later install under another name or namespace
+  takes them over with \`--take-ownership\`.
+- **An upgrade** replaces agents one by one. Workers are not in their Pods and run on. A call that comes meanwhile waits
+  at the gateway; one that runs has \`agent.drainSeconds\` to be answered. With the event store \`sqlite\` there is one
+  gateway, and calls find none for the seconds in which it is replaced.
+- **An uninstall** begins with a Job that takes all workers from the nodes and lets agents remove what they made there
+  (\`uninstall\`).
 
 This page and \`values.schema.json\` are made from \`values.yaml\` by \`npm run generate\`.
 
