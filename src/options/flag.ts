@@ -17,6 +17,11 @@ export class Flag<Value> extends Option {
   or(byDefault: Exclude<Value, undefined>, shown?: string): Flag<Exclude<Value, undefined>> {
     return (this as unknown as Flag<Exclude<Value, undefined>>).default(byDefault, shown);
   }
+
+  /** A copy under a heading of the help text: commands share flags, each under its own heading. */
+  under(heading: string): Flag<Value> {
+    return Object.assign(new Flag<Value>(this.flags, this.description), this).helpGroup(heading);
+  }
 }
 
 /** The flags of one subject, by the names that the program has for them. */
@@ -100,7 +105,7 @@ export function toggle(flags: string, help: string): Flag<boolean> {
 export function addFlags(command: Command, groups: FlagGroups): void {
   for (const [subject, group] of Object.entries(groups)) {
     for (const flag of Object.values(group)) {
-      command.addOption(flag.helpGroup(`${subject.charAt(0).toUpperCase()}${subject.slice(1)}:`));
+      command.addOption(flag.under(`${subject.charAt(0).toUpperCase()}${subject.slice(1)}:`));
     }
   }
 }
