@@ -61,10 +61,6 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     this.network = parts.network;
   }
 
-  get following(): Promise<void> {
-    return this.#parts.feed.begun;
-  }
-
   async check(options: CallOptions): Promise<string> {
     const { client, snapshotter } = this.#parts;
     const call = { deadlineMs: READ_DEADLINE_MS, ...options };
@@ -91,12 +87,11 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     );
   }
 
-  followers(): Readonly<Record<string, (signal: AbortSignal) => Promise<void>>> {
-    const { feed, limits } = this.#parts;
-    return {
-      'following events': (signal) => feed.run(signal),
-      'watching limits': (signal) => limits.run(signal),
-    };
+  follow(): Promise<void> {
+    const { background, feed, limits } = this.#parts;
+    background.run('following events', (signal) => feed.run(signal));
+    background.run('watching limits', (signal) => limits.run(signal));
+    return feed.begun;
   }
 
   async prepareNode(options: CallOptions): Promise<void> {

@@ -69,10 +69,6 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
     this.network = parts.network;
   }
 
-  get following(): Promise<void> {
-    return this.#parts.feed.begun;
-  }
-
   async check(options: CallOptions): Promise<string> {
     const found = await this.#parts.client.system.version({ deadlineMs: READ_DEADLINE_MS, ...options });
     const fault = dockerVersionFault(found);
@@ -93,8 +89,10 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
     }
   }
 
-  followers(): Readonly<Record<string, (signal: AbortSignal) => Promise<void>>> {
-    return { 'following events': (signal) => this.#parts.feed.run(signal) };
+  follow(): Promise<void> {
+    const { background, feed } = this.#parts;
+    background.run('following events', (signal) => feed.run(signal));
+    return feed.begun;
   }
 
   async prepareNode(options: CallOptions): Promise<void> {

@@ -44,15 +44,13 @@ export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
   /** References of the images on the node. */
   readonly images: { names(options: CallOptions): Promise<string[]> };
   readonly network: { health(options: CallOptions): Promise<Health> };
-  /** Settles when the first subscription to events has begun, see {@link RuntimeBackend.followers}. */
-  readonly following: Promise<void>;
 
   /** Returns the engine's version. Rejects an engine that cannot be used. */
   check(options: CallOptions): Promise<string>;
   /** Reads the state that earlier runs left. */
   restore(options: CallOptions): Promise<void>;
-  /** Tasks that publish events until their signal fires, by name. */
-  followers(): Readonly<Record<string, (signal: AbortSignal) => Promise<void>>>;
+  /** Begins to publish events in the background. Called once; resolves when the first subscription has begun. */
+  follow(): Promise<void>;
   /** Prepares network and limits of the node. */
   prepareNode(options: CallOptions): Promise<void>;
 

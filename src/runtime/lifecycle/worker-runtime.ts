@@ -1,7 +1,7 @@
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
-import { KeyedQueue } from '../../common/keyed-queue.ts';
+import { KeyedQueue, type QueuedCall } from '../../common/keyed-queue.ts';
 import { Limiter } from '../../common/limiter.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
@@ -56,7 +56,7 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
   /** Last containers that this run removed: those of workers that rest Absent, which a call may start soon. */
   readonly #removed = new Set<string>();
   readonly #settled = new Limiter(SETTLED_AT_ONCE);
-  #isFollowing = false;
+  #following: Promise<void> | undefined;
   #pruneAfter = 0;
 
   constructor(backend: RuntimeBackend<Made>, parts: RuntimeParts) {
@@ -67,20 +67,15 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
   }
 
   async start(options: StartOptions = {}): Promise<void> {
-    const { background, logs } = this.#parts;
+    const { logs } = this.#parts;
     const deadlineMs = options.deadlineMs ?? START_DEADLINE_MS;
     await withDeadline('starting the runtime', deadlineMs, options.signal, async (signal) => {
       await this.#backend.check({ signal });
       await logs.prepare();
       await this.#backend.restore({ signal });
       logs.watch();
-      if (!this.#isFollowing) {
-        this.#isFollowing = true;
-        for (const [name, follow] of Object.entries(this.#backend.followers())) {
-          background.run(name, follow);
-        }
-      }
-      await this.#backend.following;
+      this.#following ??= this.#backend.follow();
+      await this.#following;
       options.onObserving?.();
       await this.#backend.prepareNode({ signal });
     });
@@ -334,10 +329,6 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
   }
 }
 
-function callOf(
-  what: string,
-  deadlineMs: number,
-  options: CallOptions,
-): { readonly what: string; readonly deadlineMs: number; readonly signal: AbortSignal | undefined } {
+function callOf(what: string, deadlineMs: number, options: CallOptions): QueuedCall {
   return { what, deadlineMs: options.deadlineMs ?? deadlineMs, signal: options.signal };
 }

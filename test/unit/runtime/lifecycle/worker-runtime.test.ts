@@ -19,7 +19,6 @@ class FakeBackend {
   canLoseOutput = true;
   /** Gate of a creation. */
   made: Promise<void> = Promise.resolve();
-  readonly following = Promise.resolve();
   readonly freezing = {
     kernelState: () => 'Untold' as const,
     pause: async (id: string) => this.#set('pause', id, { kind: 'Paused', pid: 1 }),
