@@ -6,7 +6,6 @@ import { EsbError } from '../common/errors.ts';
 export interface Descriptor {
   readonly mediaType: string;
   readonly digest: string;
-  readonly size?: number | string;
   readonly platform?: Partial<Platform>;
 }
 
@@ -33,7 +32,6 @@ export interface ImageConfig {
   readonly workingDir: string;
   readonly entrypoint: readonly string[];
   readonly cmd: readonly string[];
-  readonly labels: Readonly<Record<string, string>>;
   /** Digests of the uncompressed layers, lowest first. */
   readonly diffIds: readonly string[];
   /** The author's words, in Go's names. Isolation never depends on them. */
@@ -42,12 +40,12 @@ export interface ImageConfig {
 
 /** An image for one platform. */
 export interface ResolvedImage {
-  /** Digest of the platform's manifest. */
-  readonly manifestDigest: string;
   readonly config: ImageConfig;
   /** Name of the snapshot with all layers. */
   readonly chainId: string;
 }
+
+type Fields = Readonly<Record<string, unknown>>;
 
 const INDEX_TYPES: ReadonlySet<string> = new Set([
   'application/vnd.oci.image.index.v1+json',
@@ -99,19 +97,16 @@ export async function resolveImage(
   platform: Platform,
   options: CallOptions = {},
 ): Promise<ResolvedImage> {
-  const { descriptor, document } = await findManifest(content, target, platform, options, 0);
-  const configDescriptor = readDescriptor(document.config, `manifest ${descriptor.digest}`);
-  if (!CONFIG_TYPES.has(configDescriptor.mediaType)) {
+  const manifest = await findManifest(content, target, platform, options, 0);
+  const { digest, mediaType } = readDescriptor(manifest.document.config, `manifest ${manifest.digest}`);
+  if (!CONFIG_TYPES.has(mediaType)) {
     throw invalid(
-      `manifest ${descriptor.digest} is not a container image: its configuration has the media type ${configDescriptor.mediaType}`,
+      `manifest ${manifest.digest} is not a container image: its configuration has the media type ${mediaType}`,
     );
   }
-  const config = parseImageConfig(
-    await readDocument(content, configDescriptor.digest, options),
-    configDescriptor.digest,
-  );
+  const config = parseImageConfig(await readDocument(content, digest, options), digest);
   checkPlatform(config, platform);
-  return { manifestDigest: descriptor.digest, config, chainId: chainIdOf(config.diffIds) };
+  return { config, chainId: chainIdOf(config.diffIds) };
 }
 
 /** @throws {EsbError} `ImageInvalid` for an image that is made for another platform */
@@ -140,7 +135,7 @@ export function chainIdOf(diffIds: readonly string[]): string {
 }
 
 /** Reads an image configuration document (OCI or Docker; the fields are the same). */
-export function parseImageConfig(document: Readonly<Record<string, unknown>>, digest: string): ImageConfig {
+export function parseImageConfig(document: Fields, digest: string): ImageConfig {
   const where = `image configuration ${digest}`;
   const config = optionalObject(document.config, where, 'config');
   const rootfs = optionalObject(document.rootfs, where, 'rootfs');
@@ -150,14 +145,13 @@ export function parseImageConfig(document: Readonly<Record<string, unknown>>, di
     workingDir: text(config.WorkingDir, where, 'WorkingDir'),
     entrypoint: strings(config.Entrypoint, where, 'Entrypoint'),
     cmd: strings(config.Cmd, where, 'Cmd'),
-    labels: stringMap(config.Labels, where),
     diffIds: strings(rootfs.diff_ids, where, 'diff_ids'),
     platform: readPlatform(document, where),
   };
 }
 
 /** The author's platform in Go's names; the architecture may be empty. */
-function readPlatform(fields: Readonly<Record<string, unknown>>, where: string): Platform {
+function readPlatform(fields: Fields, where: string): Platform {
   const { variant } = fields;
   return {
     os: (text(fields.os, where, 'os') || 'linux').toLowerCase(),
@@ -166,33 +160,25 @@ function readPlatform(fields: Readonly<Record<string, unknown>>, where: string):
   };
 }
 
-interface FoundManifest {
-  readonly descriptor: Descriptor;
-  readonly document: Readonly<Record<string, unknown>>;
-}
-
 async function findManifest(
   content: ContentReader,
-  descriptor: Descriptor,
+  { digest, mediaType }: Descriptor,
   platform: Platform,
   options: CallOptions,
   depth: number,
-): Promise<FoundManifest> {
-  const document = await readDocument(content, descriptor.digest, options);
-  if (MANIFEST_TYPES.has(descriptor.mediaType)) {
-    return { descriptor, document };
+): Promise<{ readonly digest: string; readonly document: Fields }> {
+  const document = await readDocument(content, digest, options);
+  if (MANIFEST_TYPES.has(mediaType)) {
+    return { digest, document };
   }
-  if (!INDEX_TYPES.has(descriptor.mediaType)) {
-    throw invalid(
-      `${descriptor.digest} has the media type ${descriptor.mediaType}, which is neither an image manifest nor an index`,
-    );
+  if (!INDEX_TYPES.has(mediaType)) {
+    throw invalid(`${digest} has the media type ${mediaType}, which is neither an image manifest nor an index`);
   }
+  const where = `index ${digest}`;
   if (depth >= MAX_INDEX_DEPTH) {
-    throw invalid(`index ${descriptor.digest} is nested deeper than ${MAX_INDEX_DEPTH} levels`);
+    throw invalid(`${where} is nested deeper than ${MAX_INDEX_DEPTH} levels`);
   }
-  const entries = list(document.manifests, `index ${descriptor.digest}`, 'manifests').map((entry) =>
-    readDescriptor(entry, `index ${descriptor.digest}`),
-  );
+  const entries = list(document.manifests, where, 'manifests').map((entry) => readDescriptor(entry, where));
   const chosen = choosePlatform(entries, platform);
   if (chosen === undefined) {
     const offered = entries.flatMap((entry) => (entry.platform === undefined ? [] : [describe(entry.platform)]));
@@ -214,10 +200,9 @@ function choosePlatform(entries: readonly Descriptor[], platform: Platform): Des
   );
 }
 
-function matches(offered: Partial<Platform>, wanted: Platform): boolean {
-  const sameVariant =
-    offered.variant === undefined || wanted.variant === undefined || offered.variant === wanted.variant;
-  return offered.os === wanted.os && offered.architecture === wanted.architecture && sameVariant;
+function matches({ os, architecture, variant }: Partial<Platform>, wanted: Platform): boolean {
+  const sameVariant = variant === undefined || wanted.variant === undefined || variant === wanted.variant;
+  return os === wanted.os && architecture === wanted.architecture && sameVariant;
 }
 
 function describe(platform: Partial<Platform>): string {
@@ -225,11 +210,7 @@ function describe(platform: Partial<Platform>): string {
   return [...parts, ...(platform.variant ? [platform.variant] : [])].join('/');
 }
 
-async function readDocument(
-  content: ContentReader,
-  digest: string,
-  options: CallOptions,
-): Promise<Readonly<Record<string, unknown>>> {
+async function readDocument(content: ContentReader, digest: string, options: CallOptions): Promise<Fields> {
   const bytes = await content.read(digest, options);
   if (bytes.length > MAX_DOCUMENT_BYTES) {
     throw invalid(`${digest} is larger than ${MAX_DOCUMENT_BYTES} bytes and can be no manifest or configuration`);
@@ -256,19 +237,15 @@ function readDescriptor(value: unknown, where: string): Descriptor {
   return { mediaType, digest, platform };
 }
 
-function object(value: unknown, where: string): Readonly<Record<string, unknown>> {
-  if (!isObject(value)) {
+function object(value: unknown, where: string): Fields {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid(`${where} is not a JSON object`);
   }
-  return value;
+  return value as Fields;
 }
 
-function optionalObject(value: unknown, where: string, field: string): Readonly<Record<string, unknown>> {
+function optionalObject(value: unknown, where: string, field: string): Fields {
   return value === undefined || value === null ? {} : object(value, `${field} of ${where}`);
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function list(value: unknown, where: string, field: string): readonly unknown[] {
@@ -298,12 +275,6 @@ function text(value: unknown, where: string, field: string): string {
     throw invalid(`${field} of ${where} is not text`);
   }
   return value;
-}
-
-function stringMap(value: unknown, where: string): Readonly<Record<string, string>> {
-  return Object.fromEntries(
-    Object.entries(optionalObject(value, where, 'Labels')).map(([key, entry]) => [key, text(entry, where, 'Labels')]),
-  );
 }
 
 function invalid(message: string): EsbError {

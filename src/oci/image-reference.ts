@@ -11,10 +11,6 @@ export interface ImageReference {
   readonly registry: string;
   /** Path within the registry: `library/python`. */
   readonly repository: string;
-  /** The tag of the text, or `latest` without tag and digest. */
-  readonly tag?: string;
-  /** The digest of the text: `sha256:…`. */
-  readonly digest?: string;
 }
 
 const DEFAULT_REGISTRY = 'docker.io';
@@ -60,18 +56,8 @@ export function parseImageReference(text: string): ImageReference {
   }
   const { registry, repository } = splitRegistry(path);
   checkName(text, registry, repository);
-  const base = `${registry}/${repository}`;
-  if (digest !== undefined) {
-    return {
-      name: `${base}@${digest}`,
-      registry,
-      repository,
-      ...(tag === undefined ? {} : { tag }),
-      digest,
-    };
-  }
-  const effectiveTag = tag ?? DEFAULT_TAG;
-  return { name: `${base}:${effectiveTag}`, registry, repository, tag: effectiveTag };
+  const version = digest === undefined ? `:${tag}` : `@${digest}`;
+  return { name: `${registry}/${repository}${version}`, registry, repository };
 }
 
 /** The full reference that a text means; undefined for a text that is no reference. */
@@ -98,11 +84,11 @@ function splitDigest(text: string): { rest: string; digest?: string } {
   return { rest: text.slice(0, at), digest };
 }
 
-function splitTag(text: string, rest: string): { path: string; tag?: string } {
+function splitTag(text: string, rest: string): { path: string; tag: string } {
   const colon = rest.lastIndexOf(':');
   // A colon before the last slash belongs to the registry's port.
   if (colon === -1 || colon < rest.lastIndexOf('/')) {
-    return { path: rest };
+    return { path: rest, tag: DEFAULT_TAG };
   }
   const tag = rest.slice(colon + 1);
   if (!TAG.test(tag)) {
@@ -116,13 +102,10 @@ function splitTag(text: string, rest: string): { path: string; tag?: string } {
 
 function splitRegistry(path: string): { registry: string; repository: string } {
   const slash = path.indexOf('/');
-  const first = slash === -1 ? '' : path.slice(0, slash);
-  const namesRegistry = slash !== -1 && (/[.:]/.test(first) || first === 'localhost' || first !== first.toLowerCase());
-  let registry = namesRegistry ? first : DEFAULT_REGISTRY;
+  const first = path.slice(0, Math.max(0, slash));
+  const namesRegistry = /[.:]/.test(first) || first === 'localhost' || first !== first.toLowerCase();
+  const registry = namesRegistry && first !== LEGACY_DEFAULT_REGISTRY ? first : DEFAULT_REGISTRY;
   const repository = namesRegistry ? path.slice(slash + 1) : path;
-  if (registry === LEGACY_DEFAULT_REGISTRY) {
-    registry = DEFAULT_REGISTRY;
-  }
   const official = registry === DEFAULT_REGISTRY && !repository.includes('/');
   return { registry, repository: official ? `${OFFICIAL_PREFIX}${repository}` : repository };
 }

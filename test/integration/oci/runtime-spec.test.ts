@@ -59,7 +59,6 @@ async function inContainer(
       workingDir: '',
       entrypoint: [],
       cmd: [],
-      labels: {},
       diffIds: [],
       platform: linuxPlatform(process.arch),
     },

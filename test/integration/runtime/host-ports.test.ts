@@ -17,7 +17,6 @@ const image: ImageConfig = {
   workingDir: '',
   entrypoint: [join(toolsFolder(), 'aws-lambda-rie')],
   cmd: [],
-  labels: {},
   diffIds: [],
   platform: { os: 'linux', architecture: 'amd64' },
 };

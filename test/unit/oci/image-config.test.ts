@@ -21,7 +21,7 @@ class Store implements ContentReader {
     const blob = Buffer.from(typeof document === 'string' ? document : JSON.stringify(document));
     const digest = `sha256:${createHash('sha256').update(blob).digest('hex')}`;
     this.#blobs.set(digest, blob);
-    return { mediaType, digest, size: blob.length, ...(platform === undefined ? {} : { platform }) };
+    return { mediaType, digest, ...(platform === undefined ? {} : { platform }) };
   }
 
   image(config: object, architecture = 'amd64', platform?: Descriptor['platform']): Descriptor {
@@ -44,7 +44,7 @@ describe('an image', () => {
   it('gives its process, platform and layers', async () => {
     const store = new Store();
     const target = store.image({ Env: ['A=1'], Entrypoint: ['/e'], Cmd: null, User: '5', WorkingDir: '/w' });
-    const { config, chainId, manifestDigest } = await resolveImage(store, target, amd64);
+    const { config, chainId } = await resolveImage(store, target, amd64);
     expect(config).toMatchObject({
       env: ['A=1'],
       entrypoint: ['/e'],
@@ -53,7 +53,6 @@ describe('an image', () => {
       workingDir: '/w',
       platform: { os: 'linux', architecture: 'amd64' },
     });
-    expect(manifestDigest).toBe(target.digest);
     expect(chainId).toBe(`sha256:${createHash('sha256').update('sha256:one sha256:two').digest('hex')}`);
   });
 

@@ -26,7 +26,6 @@ describe('an image reference', () => {
       name: '127.0.0.1:5000/a/b:v1',
       registry: '127.0.0.1:5000',
       repository: 'a/b',
-      tag: 'v1',
     });
   });
 

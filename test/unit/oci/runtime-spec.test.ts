@@ -13,7 +13,6 @@ const image: ImageConfig = {
   workingDir: '/var/task',
   entrypoint: ['/entry'],
   cmd: [],
-  labels: {},
   diffIds: [],
   platform: { os: 'linux', architecture: 'amd64' },
 };

@@ -95,7 +95,6 @@ describe('a worker in the network of its node', () => {
     workingDir: '',
     entrypoint: ['/usr/local/bin/aws-lambda-rie'],
     cmd: [],
-    labels: {},
     diffIds: [],
     platform: { os: 'linux', architecture: 'amd64' },
   };

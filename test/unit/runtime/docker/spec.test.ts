@@ -14,7 +14,6 @@ const image: ImageConfig = {
   workingDir: '/var/task',
   entrypoint: ['/entry'],
   cmd: ['app.handler'],
-  labels: {},
   diffIds: [],
   platform: { os: 'linux', architecture: 'amd64' },
 };
