@@ -21,21 +21,19 @@ export interface RuntimeSpecOptions extends EnvironmentSources, UserSources {
   /** Processor of the node in Go's names, never the image's word: the filter of system calls depends on the processor. */
   readonly architecture: string;
   /** Pinned network namespace to join; absent means the node's own (`Host` mode). */
-  readonly netnsPath?: string;
+  readonly netnsPath?: string | undefined;
   /**
    * Absolute path below the cgroup root, such as `/esb/hello-3f2a91bc`; with the systemd driver slice, prefix and name,
    * such as `esb.slice:esb:hello-3f2a91bc`.
    */
   readonly cgroupsPath: string;
-  /** Host name inside. Default: the container id. In `Host` mode the node's own stays. */
-  readonly hostname?: string;
   readonly etcFiles?: EtcFiles;
   /** Preference of the kernel for ending this worker when memory is short, 0 to 1000. Default: as its shim. */
-  readonly oomScoreAdj?: number;
+  readonly oomScoreAdj?: number | undefined;
   /** Whether to filter system calls; off for a runc that was built without. Default true. */
-  readonly seccomp?: boolean;
+  readonly seccomp?: boolean | undefined;
   /** Users of the node for a user namespace of the worker's own. Default: no user namespace. */
-  readonly userIds?: UserIds;
+  readonly userIds?: UserIds | undefined;
   /** Machine-dependent paths that are hidden beside the fixed ones. */
   readonly maskedPaths?: readonly string[];
 }
@@ -128,7 +126,7 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
   }
   return {
     ociVersion: '1.1.0',
-    ...(bridged ? { hostname: options.hostname ?? hostnameOf(options.containerId) } : {}),
+    ...(bridged ? { hostname: hostnameOf(options.containerId) } : {}),
     process: {
       user,
       args: processArguments(shape, image),

@@ -2,6 +2,8 @@ import { EsbError } from '../common/errors.ts';
 import type { ImageConfig } from './image-config.ts';
 import type { SpecShape } from './spec-shape.ts';
 
+/** `AWS_REGION` where neither image nor user gives one: the region of the emulator's ARNs. */
+const REGION = 'us-east-1';
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
@@ -27,8 +29,6 @@ export interface EnvironmentSources {
   readonly functionName: string;
   readonly shape: SpecShape;
   readonly image: ImageConfig;
-  /** `AWS_REGION` where neither image nor user gives one. Default `us-east-1`, the region of the emulator's ARNs. */
-  readonly region?: string;
 }
 
 /**
@@ -79,11 +79,10 @@ function isHandler(word: string): boolean {
 /** The environment that Lambda promises, over which image and resource set their own. */
 export function environment(options: EnvironmentSources): readonly string[] {
   const { shape, image } = options;
-  const region = options.region ?? 'us-east-1';
   const variables = new Map<string, string>([
     ['PATH', DEFAULT_PATH],
-    ['AWS_REGION', region],
-    ['AWS_DEFAULT_REGION', region],
+    ['AWS_REGION', REGION],
+    ['AWS_DEFAULT_REGION', REGION],
     ['LAMBDA_TASK_ROOT', '/var/task'],
     ['LAMBDA_RUNTIME_DIR', '/var/runtime'],
     ['TZ', ':UTC'],

@@ -219,9 +219,9 @@ export class WorkerCreation {
       functionName: request.identity.functionName,
       shape,
       image: image.config,
-      ...(attachment === undefined ? {} : { netnsPath: attachment.netnsPath }),
+      netnsPath: attachment?.netnsPath,
       etcFiles: { hosts, resolvConf: resolvConfPath },
-      ...(image.userFiles === undefined ? {} : image.userFiles),
+      ...image.userFiles,
     });
     const group = groups.join(containerId);
     const record = await creationStep('CreateFailed', signal, () =>

@@ -1,7 +1,8 @@
-import { readdir, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { containerLabels } from '../../api/label.ts';
-import { EsbError, errnoOf } from '../../common/errors.ts';
+import { EsbError } from '../../common/errors.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import { linuxPlatform } from '../../oci/image-config.ts';
 import type { RuntimeSpecOptions } from '../../oci/runtime-spec.ts';
@@ -92,27 +93,24 @@ export class Isolation {
     if (promisedMiB === undefined) {
       return { kind: 'Limited' };
     }
-    const place = {
-      root: CGROUP_ROOT,
-      folder: this.#cgroups.folder,
-      isVersion2: await isCgroup2(CGROUP_ROOT),
-    };
+    const { folder } = this.#cgroups;
+    const place = { root: CGROUP_ROOT, folder, isVersion2: await isCgroup2(CGROUP_ROOT) };
     return await limitParent(parentLimits(promisedMiB, await machineSize()), place);
   }
 
   /** @throws {EsbError} `UserIdsExhausted` */
   async take(containerId: string): Promise<WorkerIsolation> {
-    const { oomScoreAdj, seccomp } = this.#options;
+    const { oomScoreAdj = DEFAULT_OOM_SCORE_ADJ, seccomp } = this.#options;
     const userIds = await this.#blocks?.take(containerId);
     this.#maskedPaths ??= throttlePaths(PROCESSORS);
     return {
       spec: {
         architecture: linuxPlatform(process.arch).architecture,
         cgroupsPath: this.#cgroups.specPath(containerId),
-        oomScoreAdj: oomScoreAdj ?? DEFAULT_OOM_SCORE_ADJ,
+        oomScoreAdj,
         maskedPaths: await this.#maskedPaths,
-        ...(seccomp === undefined ? {} : { seccomp }),
-        ...(userIds === undefined ? {} : { userIds }),
+        seccomp,
+        userIds,
       },
       labels: userIds === undefined ? {} : { [containerLabels.userIds]: String(userIds.first) },
       snapshotLabels:
@@ -135,23 +133,10 @@ export class Isolation {
  */
 export async function throttlePaths(processors: string): Promise<readonly string[]> {
   const names = (await readdir(processors).catch(() => [])).filter((name) => /^cpu\d+$/.test(name));
-  const paths = names.map((name) => join(processors, name, 'thermal_throttle'));
-  const there = await Promise.all(
-    paths.map((path) =>
-      stat(path).then(
-        () => true,
-        (error: unknown) => errnoOf(error) !== 'ENOENT',
-      ),
-    ),
-  );
-  return paths.filter((_, index) => there[index] === true);
+  return names.map((name) => join(processors, name, 'thermal_throttle')).filter((path) => existsSync(path));
 }
 
 function takenIds(records: readonly ContainerRecord[]): ReadonlyMap<string, number> {
-  return new Map(
-    records.flatMap(({ id, labels }): [string, number][] => {
-      const first = Number(labels[containerLabels.userIds] ?? '');
-      return first > 0 ? [[id, first]] : [];
-    }),
-  );
+  const firsts = records.map(({ id, labels }) => [id, Number(labels[containerLabels.userIds] ?? '')] as const);
+  return new Map(firsts.filter(([, first]) => first > 0));
 }

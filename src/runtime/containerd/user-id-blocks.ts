@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { EsbError, errnoOf } from '../../common/errors.ts';
+import { EsbError, undefinedIfNoFile } from '../../common/errors.ts';
 import type { UserIds } from '../../oci/spec-user.ts';
 
 /** Ids of one worker: 16 bits, the range that images use and that Kubernetes gives a Pod. */
@@ -115,16 +115,8 @@ function checkedRange(text: string, what: string): UserIds {
 }
 
 async function readSetAside(path: string): Promise<string | undefined> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      return undefined;
-    }
-    throw error;
-  }
-  const line = text.split('\n').find((each) => each.startsWith(`${OWNER}:`));
+  const text = await undefinedIfNoFile(readFile(path, 'utf8'));
+  const line = text?.split('\n').find((each) => each.startsWith(`${OWNER}:`));
   return line?.slice(OWNER.length + 1).trim();
 }
 

@@ -1,21 +1,16 @@
 import type { NewContainer } from '../../docker/container-service.ts';
 import type { ImageConfig } from '../../oci/image-config.ts';
-import { buildRuntimeSpec, type RuntimeSpec } from '../../oci/runtime-spec.ts';
+import { buildRuntimeSpec, type RuntimeSpec, type RuntimeSpecOptions } from '../../oci/runtime-spec.ts';
 import type { WorkerShape } from '../contract/runtime.ts';
 import { DOCKER_NETWORK } from './labels.ts';
 
-export interface DockerSpecOptions {
-  readonly containerId: string;
-  readonly functionName: string;
+export interface DockerSpecOptions
+  extends Pick<RuntimeSpecOptions, 'containerId' | 'functionName' | 'image' | 'architecture' | 'oomScoreAdj'> {
   readonly labels: Readonly<Record<string, string>>;
   /** Includes the ports of the node in `Host` mode. */
   readonly shape: WorkerShape;
-  readonly image: ImageConfig;
-  /** Processor of the node in Go's names. */
-  readonly architecture: string;
   /** Id of the image: the name may mean another image by now. */
   readonly imageId: string;
-  readonly oomScoreAdj?: number | undefined;
 }
 
 /** The engine's own log of a worker: enough output to bridge an agent's absence. */
@@ -31,15 +26,11 @@ export function dockerSpecOf(options: DockerSpecOptions): NewContainer {
   const { containerId, image, shape } = options;
   const bridged = shape.networkMode === 'Bridge';
   const spec = buildRuntimeSpec({
-    containerId,
-    functionName: options.functionName,
-    architecture: options.architecture,
-    shape,
+    ...options,
     // The engine itself reads the image's /etc/passwd.
     image: { ...image, user: '' },
     cgroupsPath: '',
-    ...(bridged ? { netnsPath: DOCKER_NETWORK } : {}),
-    ...(options.oomScoreAdj === undefined ? {} : { oomScoreAdj: options.oomScoreAdj }),
+    netnsPath: bridged ? DOCKER_NETWORK : undefined,
   });
   const { process, linux } = spec;
   const [program = '', ...args] = process.args;
@@ -79,7 +70,7 @@ export function dockerSpecOf(options: DockerSpecOptions): NewContainer {
         Soft: soft,
         Hard: hard,
       })),
-      ...(spec.process.oomScoreAdj === undefined ? {} : { OomScoreAdj: spec.process.oomScoreAdj }),
+      ...(process.oomScoreAdj === undefined ? {} : { OomScoreAdj: process.oomScoreAdj }),
       ...(linux.sysctl === undefined ? {} : { Sysctls: { ...linux.sysctl } }),
     },
   };
@@ -103,11 +94,7 @@ function tmpfsOptions(spec: RuntimeSpec, imageUser: string): string {
   const options = spec.mounts.find(({ destination }) => destination === '/tmp')?.options ?? [];
   const [, uid, gid] = /^(\d+)(?::(\d+))?$/.exec(imageUser) ?? [];
   const { user } = spec.process;
-  const owner =
-    imageUser === ''
-      ? [`uid=${user.uid}`, `gid=${user.gid}`]
-      : uid === undefined
-        ? []
-        : [`uid=${uid}`, `gid=${gid ?? 0}`];
+  const known = imageUser === '' ? user : { uid, gid: gid ?? 0 };
+  const owner = known.uid === undefined ? [] : [`uid=${known.uid}`, `gid=${known.gid}`];
   return ['rw', 'exec', ...options, ...owner].join(',');
 }

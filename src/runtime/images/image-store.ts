@@ -1,40 +1,30 @@
-import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { hasCode } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
+import { hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { StoredImage } from '../../containerd/image-service.ts';
-import { type ImageConfig, type Platform, type ResolvedImage, resolveImage } from '../../oci/image-config.ts';
+import { type ResolvedImage, resolveImage } from '../../oci/image-config.ts';
 import { type ImageReference, imageNameOf, parseImageReference } from '../../oci/image-reference.ts';
 import { needsUserFiles } from '../../oci/spec-user.ts';
 import type { ImageRequest } from '../contract/runtime.ts';
-import { ImagePulls, type PullObserver } from './image-pulls.ts';
+import { ImagePulls, type ImagePullsOptions } from './image-pulls.ts';
 import { type ImageSource, type ObtainOptions, obtainImage } from './obtain-image.ts';
 import { readUserFiles, type UserFiles } from './user-files.ts';
 
-export interface ImageStoreOptions {
+export interface ImageStoreOptions extends Omit<ImagePullsOptions, 'transfer'> {
   readonly client: ContainerdClient;
-  readonly platform: Platform;
-  readonly snapshotter: string;
-  /** `certs.d` folder, read by containerd. */
-  readonly hostsFolder?: string | undefined;
-  /** Images of one registry that are pulled at the same time. Default 3. */
-  readonly maxPulls?: number | undefined;
-  readonly observer?: PullObserver | undefined;
-  readonly clock: Clock;
-  readonly logger: Logger;
+}
+
+/** An image with the files that tell its user. */
+interface KnownImage extends ResolvedImage {
+  /** Only where the image names its user by a name. */
+  readonly userFiles?: UserFiles;
 }
 
 /** An image that is unpacked on this node. */
-export interface LocalImage {
+export interface LocalImage extends KnownImage {
   readonly reference: ImageReference;
   /** `registry/repository@sha256:…`. */
   readonly byDigest: string;
-  readonly config: ImageConfig;
-  /** Snapshot that holds all layers. */
-  readonly chainId: string;
-  /** Only where the image names its user by a name. */
-  readonly userFiles?: UserFiles;
 }
 
 /** Configurations kept in memory, each a few kilobytes. */
@@ -46,7 +36,7 @@ export class ImageStore {
   readonly #pulls: ImagePulls;
   readonly #source: ImageSource<LocalImage>;
   /** Resolved images by the digest of their name: a digest never changes its meaning. */
-  readonly #known = new Map<string, ResolvedImage & { readonly userFiles?: UserFiles }>();
+  readonly #known = new Map<string, KnownImage>();
 
   /** Digests by name as of the last look: a guess, which saves a round trip to containerd. */
   readonly #digests = new Map<string, string>();
@@ -113,13 +103,7 @@ export class ImageStore {
       removal.catch(() => undefined),
     );
     try {
-      await removal;
-      return true;
-    } catch (error) {
-      if (hasCode(error, 'NotFound')) {
-        return false;
-      }
-      throw error;
+      return (await undefinedIfNotFound(removal.then(() => true))) ?? false;
     } finally {
       this.#removals.delete(name);
     }
@@ -158,13 +142,8 @@ export class ImageStore {
       const known = await this.#resolve(stored, options);
       await (known.chainId === guess ? guessed : snapshots.stat(known.chainId, options));
       this.#digests.set(reference.name, stored.target.digest);
-      return {
-        reference,
-        byDigest: `${reference.registry}/${reference.repository}@${stored.target.digest}`,
-        config: known.config,
-        chainId: known.chainId,
-        ...(known.userFiles === undefined ? {} : { userFiles: known.userFiles }),
-      };
+      const byDigest = `${reference.registry}/${reference.repository}@${stored.target.digest}`;
+      return { ...known, reference, byDigest };
     } catch (error) {
       // The name, a blob or the unpacked layers are missing: a pull brings all of them.
       if (hasCode(error, 'NotFound')) {
@@ -177,8 +156,7 @@ export class ImageStore {
 
   /** References of all images in the store. */
   async names(options: CallOptions = {}): Promise<string[]> {
-    const all = await this.#options.client.images.list(options);
-    return all.map((image) => image.name).toSorted();
+    return (await this.#options.client.images.list(options)).map(({ name }) => name).toSorted();
   }
 
   /** Ends all pulls and waits for their end. */
@@ -186,10 +164,7 @@ export class ImageStore {
     await this.#pulls.stop();
   }
 
-  async #resolve(
-    stored: StoredImage,
-    options: CallOptions,
-  ): Promise<ResolvedImage & { readonly userFiles?: UserFiles }> {
+  async #resolve(stored: StoredImage, options: CallOptions): Promise<KnownImage> {
     const { client, clock, platform } = this.#options;
     const { digest } = stored.target;
     const known = this.#known.get(digest);

@@ -84,7 +84,7 @@ describe('Isolation', () => {
   it('ends workers before what is not started again by itself', async () => {
     const { spec, labels, snapshotLabels, systemdCgroup } = await new Isolation({}, none).take('w');
     expect(spec).toMatchObject({ cgroupsPath: '/esb/w', oomScoreAdj: 950 });
-    expect(spec).not.toHaveProperty('userIds');
+    expect(spec.userIds).toBeUndefined();
     expect(labels).toEqual({});
     expect(snapshotLabels).toEqual({});
     expect(systemdCgroup).toBe(false);
