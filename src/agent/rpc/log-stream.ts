@@ -5,8 +5,7 @@ import { EsbError } from '../../common/errors.ts';
 import type { GetLogsRequest, LogChunk } from '../../protocol/generated/agent.ts';
 import type { WorkerLogReader } from '../../runtime/contract/logs.ts';
 import { type FoundSpan, LogCursor, type LogQuery } from '../logs/log-query.ts';
-import type { ServedFleet } from './served-fleet.ts';
-import { resolveWorker } from './worker-message.ts';
+import { resolveWorker, type ServedFleet } from './served-fleet.ts';
 
 export type LogCall = ServerWritableStream<GetLogsRequest, LogChunk>;
 

@@ -1,3 +1,5 @@
+import { EsbError } from '../../common/errors.ts';
+import type { WorkerRef } from '../../protocol/generated/agent.ts';
 import type { Fleet } from '../model/fleet.ts';
 
 /** The part of a fleet that is told to clients and called by them. */
@@ -42,4 +44,27 @@ export function servedFleet(fleet: Fleet, namespaces: ReadonlySet<string> | unde
     resume: async (uid, ...rest) => await fleet.resume(known(uid), ...rest),
     destroy: async (uid, ...rest) => await fleet.destroy(known(uid), ...rest),
   };
+}
+
+/**
+ * The uid of the worker that a caller named: by uid, or by namespace and name for people who know no more.
+ *
+ * @throws {EsbError} `InvalidArgument` when nothing is named, `NotFound` when there is no such worker
+ */
+export function resolveWorker(fleet: ServedFleet, reference: WorkerRef | null): string {
+  if (reference === null || (reference.uid === '' && reference.name === '')) {
+    throw new EsbError('no worker was named', { code: 'InvalidArgument' });
+  }
+  if (reference.uid !== '') {
+    return reference.uid;
+  }
+  const found = fleet
+    .views()
+    .find(({ identity }) => identity.namespace === reference.namespace && identity.name === reference.name);
+  if (found === undefined) {
+    throw new EsbError(`no worker ${reference.namespace}/${reference.name} on this node`, {
+      code: 'NotFound',
+    });
+  }
+  return found.identity.uid;
 }

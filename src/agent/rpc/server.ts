@@ -26,13 +26,12 @@ import type { WorkerView } from '../model/worker-state.ts';
 import { CallBudget, defaultCallBytes } from './call-budget.ts';
 import { GatedRead } from './gated-read.ts';
 import { toGrpcStatus } from './grpc-status.ts';
-import type { Callers } from './invoke-answer.ts';
-import { type InvokeCall, type InvokeManyCall, serveInvoke, serveInvokeMany } from './invoke-stream.ts';
+import { type Callers, type InvokeCall, type InvokeManyCall, serveInvoke, serveInvokeMany } from './invoke-stream.ts';
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
-import { type ServedFleet, servedFleet } from './served-fleet.ts';
+import { resolveWorker, type ServedFleet, servedFleet } from './served-fleet.ts';
 import { type TlsIdentity, TlsListener } from './tls-listener.ts';
 import { serveWatch, type WatchCall } from './watch-stream.ts';
-import { resolveWorker, workerStateMessage } from './worker-message.ts';
+import { workerStateMessage } from './worker-message.ts';
 
 /** Largest request: a payload of 6 MB, which is what Lambda allows, with room for what surrounds it. */
 const maxRequestBytes = 8 * 1024 * 1024;
@@ -176,21 +175,14 @@ export class AgentGrpcServer {
   #agentService(): Record<keyof AgentMethods, UntypedHandleCall> {
     return {
       Invoke: this.#streaming('Invoke', async (parts, call: InvokeCall) => {
-        const result = await serveInvoke(call, parts.fleet, this.#callers(call), parts.tracing);
+        const result = await serveInvoke(call, this.#callers(call, parts));
         parts.onInvoked?.(result);
       }),
-      InvokeMany: this.#streaming('InvokeMany', ({ fleet, onInvoked, tracing }, call: InvokeManyCall) =>
-        serveInvokeMany(
-          call,
-          fleet,
-          this.#stopping.signal,
-          {
-            onInvoked: (result) => onInvoked?.(result),
-            onFailed: (error) => this.#report('Invoke', error),
-          },
-          this.#callers(call),
-          tracing,
-        ),
+      InvokeMany: this.#streaming('InvokeMany', (parts, call: InvokeManyCall) =>
+        serveInvokeMany(call, this.#callers(call, parts), this.#stopping.signal, {
+          onInvoked: parts.onInvoked,
+          onFailed: (error) => this.#report('Invoke', error),
+        }),
       ),
       Ensure: this.#hint('Ensure', (fleet, ...rest) => fleet.ensure(...rest)),
       Pause: this.#hint('Pause', (fleet, ...rest) => fleet.pause(...rest)),
@@ -208,8 +200,8 @@ export class AgentGrpcServer {
     };
   }
 
-  #callers(call: { getPeer(): string }): Callers {
-    return { budget: this.#budget, peer: call.getPeer() };
+  #callers(call: { getPeer(): string }, { fleet, tracing }: ClientParts): Callers {
+    return { fleet, budget: this.#budget, peer: call.getPeer(), tracing };
   }
 
   #hint(

@@ -136,7 +136,7 @@ export class NodeLook implements RuntimeOutlook {
         // Calls are let in between.
         await setImmediate();
       }
-      if (registry.get(worker.uid) === worker && !this.#isStopping) {
+      if (registry.workers.get(worker.uid) === worker && !this.#isStopping) {
         take(byId, byUid.get(worker.uid) ?? []);
       }
     }

@@ -44,7 +44,7 @@ export class OrphanSweep {
       return;
     }
     // A second container of a worker that has one here is an orphan, even where the API knows the worker.
-    if (!registry.has(uid) && !(await this.#isGone(identity, confirmGone))) {
+    if (!registry.workers.has(uid) && !(await this.#isGone(identity, confirmGone))) {
       return;
     }
     if (claims.has(containerId)) {

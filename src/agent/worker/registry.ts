@@ -29,14 +29,6 @@ export class WorkerRegistry {
     return new Set(this.all.flatMap(({ currentCall }) => currentCall ?? []));
   }
 
-  get(uid: string): Worker | undefined {
-    return this.workers.get(uid);
-  }
-
-  has(uid: string): boolean {
-    return this.workers.has(uid);
-  }
-
   add(worker: Worker): Worker {
     this.workers.set(worker.uid, worker);
     return worker;

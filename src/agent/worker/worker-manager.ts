@@ -181,7 +181,7 @@ class WorkerManager implements NodeFleet {
 
   apply(desired: DesiredWorker): void {
     const { uid } = desired.identity;
-    const worker = this.#registry.get(uid);
+    const worker = this.#registry.workers.get(uid);
     if (worker !== undefined) {
       worker.apply(desired);
       return;
@@ -205,7 +205,7 @@ class WorkerManager implements NodeFleet {
   }
 
   release(uid: string): void {
-    this.#registry.get(uid)?.step({ kind: 'Released' });
+    this.#registry.workers.get(uid)?.step({ kind: 'Released' });
   }
 
   async sweep(assignedUids: ReadonlySet<string>, confirmGone: ConfirmGone): Promise<void> {
@@ -244,7 +244,7 @@ class WorkerManager implements NodeFleet {
   }
 
   view(uid: string): WorkerView | undefined {
-    return this.#registry.get(uid)?.view;
+    return this.#registry.workers.get(uid)?.view;
   }
 
   subscribe(listener: FleetListener): () => void {
@@ -277,7 +277,7 @@ class WorkerManager implements NodeFleet {
     const { unclaimed } = this.#registry;
     const released = this.#registry.all.filter((worker) => worker.released);
     const unsettled = told.filter((uid) => {
-      const worker = this.#registry.get(uid);
+      const worker = this.#registry.workers.get(uid);
       return worker === undefined ? !this.#node.isListed || unclaimed.has(uid) : !worker.confirmed;
     });
     return [...new Set([...released.map(({ uid }) => uid), ...unsettled])];
@@ -299,7 +299,7 @@ class WorkerManager implements NodeFleet {
   }
 
   async discard(uid: string): Promise<boolean> {
-    if (this.#registry.has(uid)) {
+    if (this.#registry.workers.has(uid)) {
       return false;
     }
     this.#context.records.remove(uid);
@@ -356,7 +356,7 @@ class WorkerManager implements NodeFleet {
   }
 
   #worker(uid: string): Worker {
-    const worker = this.#registry.get(uid);
+    const worker = this.#registry.workers.get(uid);
     if (worker === undefined) {
       throw new EsbError('no such worker on this node', { code: 'NotFound' });
     }
