@@ -72,11 +72,19 @@ function milliseconds(seconds: number | undefined): number | undefined {
 export interface Idle {
   readonly since: number;
   readonly lifted: boolean;
+  /** Milliseconds after `since` for which its policy leaves it Running. */
+  readonly runsMs: number;
+}
+
+/** The idle clock under a policy. */
+export function idleUnder(policy: IdlePolicy, { lifted, since }: Omit<Idle, 'runsMs'>): Idle {
+  const { changesInMs = Number.POSITIVE_INFINITY, state } = restAt(policy, { idleMs: 0, lifted });
+  return { since, lifted, runsMs: state === 'Running' ? changesInMs : 0 };
 }
 
 /** A call, or a wake by a status patch. */
-export function touched(now: number): Idle {
-  return { since: now, lifted: true };
+export function touched(policy: IdlePolicy, now: number): Idle {
+  return idleUnder(policy, { since: now, lifted: true });
 }
 
 /**
@@ -85,26 +93,26 @@ export function touched(now: number): Idle {
  */
 export function renewed(idle: Idle, before: IdlePolicy, after: IdlePolicy, now: number): Idle {
   const rests = before.restingState !== after.restingState || restNow(idle, before, now).state !== 'Running';
-  return { since: now, lifted: idle.lifted && !rests };
+  return idleUnder(after, { since: now, lifted: idle.lifted && !rests });
 }
 
 /** As if the policy had lowered the worker to `state` just now. */
 export function assumed(policy: IdlePolicy, state: Rest, now: number): Idle {
   switch (state) {
     case 'Running':
-      return touched(now);
+      return touched(policy, now);
     case 'Paused':
-      return {
+      return idleUnder(policy, {
         since: now - (milliseconds(policy.pauseAfterSeconds) ?? 0),
         lifted: policy.restingState === 'Absent',
-      };
+      });
     case 'Absent':
-      return { since: now - (milliseconds(policy.removeAfterSeconds) ?? 0), lifted: false };
+      return idleUnder(policy, { since: now - (milliseconds(policy.removeAfterSeconds) ?? 0), lifted: false });
     default:
       return unreachable(state);
   }
 }
 
-export function restNow({ lifted, since }: Idle, policy: IdlePolicy, now: number): RestNow {
+export function restNow({ lifted, since }: Omit<Idle, 'runsMs'>, policy: IdlePolicy, now: number): RestNow {
   return restAt(policy, { idleMs: now - since, lifted });
 }

@@ -5,6 +5,7 @@ import { containerIdOf } from '../model/container-id.ts';
 import type { ContainerMake } from '../model/container-spec.ts';
 import { remembering } from '../model/crash-backoff.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
+import { idleUnder } from '../model/idle-policy.ts';
 import { callLeftIn, type FoundMark, leftCall } from '../model/marked-call.ts';
 import { withFailure } from '../model/retry-schedule.ts';
 import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
@@ -50,7 +51,7 @@ export function initialState(
     noRoomBeside: undefined,
     nodeFull: undefined,
     turn: { kind: 'None' },
-    idle: { since: at.now, lifted: false },
+    idle: idleUnder(desired, { since: at.now, lifted: false }),
     foundPaused: false,
     observedStamp: record?.observedInvocationTime ?? desired.observedInvocationTime,
     waiting: [],

@@ -1,6 +1,4 @@
 import { refusalFor, startsAt } from '../model/crash-backoff.ts';
-
-import { restNow } from '../model/idle-policy.ts';
 import { type Action, isOptional } from '../model/plan.ts';
 import { notBefore, unavailableRetryMs, withDelay } from '../model/retry-schedule.ts';
 import {
@@ -25,6 +23,7 @@ import {
   isUrgent,
   type Moment,
   restOf,
+  restsUntil,
   serves,
   type WorkerState,
 } from './state.ts';
@@ -287,7 +286,7 @@ function wakeAt({ at: { now }, state }: Draft): number {
   if (state.life !== 'Serving') {
     return next;
   }
-  consider(now + (restNow(state.idle, state.desired, now).changesInMs ?? Number.POSITIVE_INFINITY));
+  consider(restsUntil(state, now));
   consider(shownUnknownAt(state.present));
   consider(state.quietUntil);
   consider(state.grace?.until ?? next);

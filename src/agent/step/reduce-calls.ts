@@ -24,9 +24,7 @@ export function invoked(draft: Draft, { call, gone }: Extract<WorkerEvent, { kin
     return;
   }
   const start = actionOf(state.present) === 'Pause' ? 'paused' : startOf(observedOf(state.present).kind);
-  draft.set({
-    foundPaused: false,
-    idle: { since: draft.at.now, lifted: true },
+  draft.touch({
     waiting: [...state.waiting, { ...call, start, attempts: 0 }],
     waitingBytes: state.waitingBytes + call.bytes,
   });
@@ -180,7 +178,7 @@ function finishAnswered(
     ...(logTail === undefined ? {} : { logTail }),
   };
   const timeoutSeconds = findContainer(draft.state, containerId)?.make.timeoutSeconds ?? 0;
-  free(draft);
+  draft.touch({ place: { kind: 'Free' } });
   draft.answer(
     call.id,
     kind === 'TimedOut'
@@ -199,16 +197,8 @@ function finishUnknown(
   reason: UnknownReason,
   { message, stamp }: { readonly message: string; readonly stamp: string },
 ): void {
-  free(draft);
+  draft.touch({ place: { kind: 'Free' } });
   draft.answer(id, { kind: 'Unknown', reason, message, stamp });
-}
-
-function free(draft: Draft): void {
-  draft.set({
-    place: { kind: 'Free' },
-    foundPaused: false,
-    idle: { since: draft.at.now, lifted: true },
-  });
 }
 
 /** Nothing was sent: the call is still ours, and goes first once it is known what the worker is. */

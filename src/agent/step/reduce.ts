@@ -2,7 +2,7 @@ import { unreachable } from '../../common/errors.ts';
 import { mended } from '../model/crash-backoff.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import { mayWake } from '../model/goal.ts';
-import { assumed, renewed } from '../model/idle-policy.ts';
+import { assumed, idleUnder, renewed } from '../model/idle-policy.ts';
 import { isAlive } from '../model/plan.ts';
 import { afterSuccess, atOnce, hurried } from '../model/retry-schedule.ts';
 import { adoptBeside, adoptListed } from './adopt.ts';
@@ -129,7 +129,7 @@ function applied(draft: Draft, next: DesiredWorker, ownStamp: boolean): void {
     released: false,
     foundPaused: false,
     ...(desired.deleting ? {} : { grace: undefined }),
-    ...(renews ? { idle: renewed(idle, before, next, draft.at.now) } : {}),
+    idle: renews ? renewed(idle, before, next, draft.at.now) : idleUnder(next, idle),
   });
   if (renews) {
     mend(draft);

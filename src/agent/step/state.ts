@@ -1,7 +1,7 @@
 import { takenMiB } from '../../api/worker-resources.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import { type Goal, goalOf, mayWake } from '../model/goal.ts';
-import { type Idle, type Rest, restNow } from '../model/idle-policy.ts';
+import { type Idle, type Rest, restNow, touched } from '../model/idle-policy.ts';
 import type { Closing, InvocationResult, RefusalReason } from '../model/invocation.ts';
 import type { FoundMark } from '../model/marked-call.ts';
 import type { Retries } from '../model/retry-schedule.ts';
@@ -170,8 +170,14 @@ export function inFlightOf(state: WorkerState): number {
 
 /** Where the worker rests now. */
 export function restOf({ desired, foundPaused, idle }: WorkerState, now: number): Rest {
-  const { state } = restNow(idle, desired, now);
-  return foundPaused && state === 'Running' ? 'Paused' : state;
+  const rest = now < idle.since + idle.runsMs ? 'Running' : restNow(idle, desired, now).state;
+  return foundPaused && rest === 'Running' ? 'Paused' : rest;
+}
+
+/** Monotonic milliseconds at which the time alone changes where the worker rests; infinite for never. */
+export function restsUntil({ desired, idle }: WorkerState, now: number): number {
+  const runsUntil = idle.since + idle.runsMs;
+  return now < runsUntil ? runsUntil : now + (restNow(idle, desired, now).changesInMs ?? Number.POSITIVE_INFINITY);
 }
 
 export function goalAt(state: WorkerState, now: number): Goal {
@@ -313,9 +319,15 @@ export class Draft {
     }
   }
 
-  /** The worker was active just now. */
-  touch(): void {
-    this.set({ foundPaused: false, idle: { since: this.at.now, lifted: true } });
+  /** The worker was active just now; `change` comes with that. */
+  touch(change: Partial<WorkerState> = {}): void {
+    const { desired, idle } = this.state;
+    const { now } = this.at;
+    this.set({
+      ...change,
+      foundPaused: false,
+      idle: idle.lifted ? { ...idle, since: now } : touched(desired, now),
+    });
   }
 
   answer(id: number, result: InvocationResult): void {

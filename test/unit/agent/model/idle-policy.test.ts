@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   type IdlePolicy,
+  idleUnder,
   type Rest,
   renewed,
   restAt,
@@ -108,6 +109,8 @@ describe('the state a worker rests in', () => {
             ...(remove === undefined ? {} : { removeAfterSeconds: remove }),
           };
           const now = restAt(policy, { idleMs, lifted });
+          const { runsMs } = idleUnder(policy, { since: 0, lifted });
+          expect(idleMs < runsMs, 'runs for so long').toBe(now.state === 'Running');
           if (now.changesInMs === undefined) {
             expect(restAt(policy, { idleMs: idleMs + 1e9, lifted }).state).toBe(now.state);
             return;
@@ -125,25 +128,25 @@ describe('the state a worker rests in', () => {
 describe('the idle clock', () => {
   it('does not care for steps of the wall clock', { tags: ['M19'] }, async () => {
     const clock = manualClock();
-    let idle = { since: clock.monotonic(), lifted: false };
     const policy: IdlePolicy = { restingState: 'Running', pauseAfterSeconds: 10 };
+    let idle = idleUnder(policy, { since: clock.monotonic(), lifted: false });
     clock.step(3_600_000);
     expect(restNow(idle, policy, clock.monotonic()).state).toBe('Running');
     await clock.advance(10_000);
     expect(restNow(idle, policy, clock.monotonic()).state).toBe('Paused');
     clock.step(-7_200_000);
-    idle = touched(clock.monotonic());
+    idle = touched(policy, clock.monotonic());
     expect(restNow(idle, policy, clock.monotonic())).toEqual({ state: 'Running', changesInMs: 10_000 });
   });
 
   it('starts anew with a change of the resource, which wakes what rests Running and nothing else', () => {
     const running: IdlePolicy = { restingState: 'Running', pauseAfterSeconds: 10 };
-    let idle = renewed({ since: 0, lifted: false }, running, running, 20_000);
+    let idle = renewed(idleUnder(running, { since: 0, lifted: false }), running, running, 20_000);
     expect(restNow(idle, running, 20_000).state).toBe('Running');
     const paused: IdlePolicy = { restingState: 'Paused' };
-    idle = renewed(touched(20_000), paused, paused, 40_000);
+    idle = renewed(touched(paused, 20_000), paused, paused, 40_000);
     expect(restNow(idle, paused, 40_000).state).toBe('Paused');
-    idle = renewed(touched(40_000), paused, paused, 40_000);
+    idle = renewed(touched(paused, 40_000), paused, paused, 40_000);
     expect(restNow(idle, paused, 40_000).state).toBe('Running');
     idle = renewed(idle, running, paused, 40_000);
     expect(restNow(idle, paused, 40_000).state).toBe('Paused');
