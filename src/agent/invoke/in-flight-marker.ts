@@ -1,10 +1,14 @@
 import { closeSync, constants, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Clock } from '../../common/clock.ts';
 import type { FoundMark, LeftCall, MarkedCall } from '../model/marked-call.ts';
 
 /** Ends the name of each mark. */
 export const MARK_SUFFIX = '.mark';
 const stampLength = 27;
+const stampForm = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
+/** Stamps of a worker that are remembered one by one, in 10 KiB. */
+const maxRemembered = 256;
 const idle = '0';
 const busy = '1';
 /** A request id that can stand in a mark. */
@@ -175,6 +179,104 @@ export class SharedMarker {
   /** The agent ends, or nothing is left of the worker. */
   close(): void {
     this.#mark.release();
+  }
+}
+
+/** Issues the stamps of one node: wall-clock time in microseconds (RFC 3339, UTC), each later than the one before. */
+export class StampSource {
+  readonly #clock: Clock;
+  #last = 0;
+  /** Text of the present second: a stamp is issued for every call. */
+  #second = Number.NaN;
+  #prefix = '';
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  next(): string {
+    // The wall clock may step back; the stamps do not.
+    this.#last = Math.max(Math.floor(this.#clock.now() * 1_000), this.#last + 1);
+    const second = Math.floor(this.#last / 1_000_000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#prefix = new Date(second * 1_000).toISOString().slice(0, 20);
+    }
+    return `${this.#prefix}${String(this.#last - second * 1_000_000).padStart(6, '0')}Z`;
+  }
+
+  /** No later stamp is earlier than this one, which an earlier run of the agent issued. */
+  notBefore(stamp: string): void {
+    const milliseconds = stampForm.test(stamp) ? Date.parse(`${stamp.slice(0, 23)}Z`) : Number.NaN;
+    if (!Number.isNaN(milliseconds)) {
+      this.#last = Math.max(this.#last, milliseconds * 1_000 + Number(stamp.slice(23, 26)));
+    }
+  }
+}
+
+/**
+ * The stamps that the agents of this node have issued for one worker. The latest are known by value. Older ones are too
+ * many to be kept: once some are forgotten, an older stamp of our form counts as one of them. Somebody else's patch is
+ * taken for ours only when it tells of a time before hundreds of calls.
+ */
+export class IssuedStamps {
+  readonly #source: StampSource;
+  /** In the order of time, which is that of their texts too. */
+  readonly #recent: string[];
+  #forgotten: boolean;
+  /** Stamps between these two, the first excluded, are not known one by one. */
+  #gap: { readonly after: string; readonly upTo: string } | undefined;
+
+  /**
+   * @param stamps the latest that an earlier run of the agent has kept, in order
+   * @param keptAtMost how many it keeps: with as many there were more
+   */
+  constructor(source: StampSource, stamps: readonly string[] = [], keptAtMost = Number.POSITIVE_INFINITY) {
+    this.#source = source;
+    this.#recent = stamps.filter((stamp) => stampForm.test(stamp));
+    this.#forgotten = this.#recent.length >= keptAtMost;
+  }
+
+  /** Issues one. */
+  next(): string {
+    const stamp = this.#source.next();
+    this.#remember(stamp);
+    return stamp;
+  }
+
+  /** The last one that an earlier run of the agent has issued, after those that it has kept. */
+  found(stamp: string): void {
+    const after = this.#recent.at(-1) ?? '';
+    this.#forgotten ||= after === '';
+    if (stampForm.test(stamp) && stamp > after) {
+      this.#remember(stamp);
+      this.#gap = { after, upTo: stamp };
+    }
+  }
+
+  has(stamp: string): boolean {
+    const [oldest] = this.#recent;
+    if (oldest === undefined || !stampForm.test(stamp)) {
+      return false;
+    }
+    if (stamp < oldest) {
+      return this.#forgotten;
+    }
+    const inGap = this.#gap !== undefined && stamp > this.#gap.after && stamp <= this.#gap.upTo;
+    return inGap || this.#recent.includes(stamp);
+  }
+
+  /** The latest ones, to be kept on disk. */
+  latest(count: number): readonly string[] {
+    return this.#recent.slice(-count);
+  }
+
+  #remember(stamp: string): void {
+    this.#recent.push(stamp);
+    if (this.#recent.length > maxRemembered) {
+      this.#recent.shift();
+      this.#forgotten = true;
+    }
   }
 }
 

@@ -5,7 +5,7 @@ import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerRuntime, WorkerAddress } from '../../runtime/contract/runtime.ts';
 import type { WorkerAnswer, WorkerLink } from '../invoke/emulator-client.ts';
-import type { SharedMarker } from '../invoke/in-flight-marker.ts';
+import type { IssuedStamps, SharedMarker } from '../invoke/in-flight-marker.ts';
 import { partOf, reportsEnd } from '../logs/invocation-splitter.ts';
 import type { Invocation } from '../model/invocation.ts';
 import type { MarkedCall } from '../model/marked-call.ts';
@@ -27,8 +27,8 @@ export interface DispatcherOptions {
   readonly runtime: Pick<ContainerRuntime, 'readLog' | 'readLogSince' | 'logOffset'>;
   readonly connect: (address: WorkerAddress, pid: number) => WorkerLink;
   readonly mark: SharedMarker;
-  /** A new stamp of the worker. */
-  readonly stamp: () => string;
+  /** Those of the worker. */
+  readonly stamps: IssuedStamps;
 }
 
 /** A call for one container. */
@@ -69,7 +69,7 @@ export class Dispatcher {
         fault: true,
         load: 'Unloaded',
         warmed: false,
-        stamp: this.#options.stamp(),
+        stamp: this.#options.stamps.next(),
       };
     }
   }
@@ -122,7 +122,7 @@ export class Dispatcher {
   }
 
   async #call(order: CallOrder): Promise<CallOutcome> {
-    const { clock, mark, stamp } = this.#options;
+    const { clock, mark, stamps } = this.#options;
     const { container, invocation } = order;
     const { id, timeoutSeconds } = container.make;
     const { load, warm } = container.process;
@@ -174,10 +174,10 @@ export class Dispatcher {
       warmed: !warm && isOk && !ranOut && !isOfRuntime(first),
     } as const;
     if (answer.kind === 'Unknown') {
-      return { ...answer, ...told, fault: false, stamp: stamp() };
+      return { ...answer, ...told, fault: false, stamp: stamps.next() };
     }
     const logTail = invocation.tailLog ? await this.#logTail(id, logOffset, invocation.requestId) : undefined;
-    const outcome = { kind: answer.kind, ...told, sentAt, answeredAt, logTail, stamp: stamp() };
+    const outcome = { kind: answer.kind, ...told, sentAt, answeredAt, logTail, stamp: stamps.next() };
     if (answer.kind === 'Answered') {
       mark.end(id, outcome.stamp);
     }

@@ -1,10 +1,9 @@
 import { isAborted, sleep } from '../../common/deadline.ts';
 import { EsbError, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { SharedMarker } from '../invoke/in-flight-marker.ts';
+import { IssuedStamps, SharedMarker } from '../invoke/in-flight-marker.ts';
 import { endOfLeftCall } from '../invoke/left-call.ts';
 import type { Invocation, InvocationResult } from '../model/invocation.ts';
-import { IssuedStamps } from '../model/invocation-stamp.ts';
 import type { LeftCall } from '../model/marked-call.ts';
 import type { Action } from '../model/plan.ts';
 import type { WorkerStart } from '../step/adopt.ts';
@@ -22,8 +21,7 @@ import { Publisher } from './publisher.ts';
 export class EffectRunner {
   readonly callers = new Callers();
   readonly publisher: Publisher;
-  /** The stamps of the worker that this node has issued. */
-  readonly issued: IssuedStamps;
+  readonly stamps: IssuedStamps;
   readonly #context: WorkerContext;
   readonly #logger: Logger;
   readonly #uid: string;
@@ -53,9 +51,9 @@ export class EffectRunner {
     this.#raise = raise;
     this.#turnOf = turnOf;
     this.publisher = new Publisher(feed);
-    this.issued = new IssuedStamps(record?.stamps, KEPT_STAMPS);
+    this.stamps = new IssuedStamps(context.stamps, record?.stamps, KEPT_STAMPS);
     if (mark?.stamp !== undefined) {
-      this.issued.found(mark.stamp);
+      this.stamps.found(mark.stamp);
     }
     const onError = (error: unknown): void => this.#logger.error({ err: error }, 'cannot take back the mark of a call');
     this.#mark = new SharedMarker(marks.open(uid, mark?.stamp, onError), mark?.containerId);
@@ -65,16 +63,9 @@ export class EffectRunner {
       logger: this.#logger,
       mark: this.#mark,
       runtime,
-      stamp: () => this.stamp(),
+      stamps: this.stamps,
     });
     this.#runner = new ActionRunner(context, this.#dispatcher, this.#logger);
-  }
-
-  /** A new stamp of the worker. */
-  stamp(): string {
-    const stamp = this.#context.stamps.next();
-    this.issued.add(stamp);
-    return stamp;
   }
 
   /** @param state the state that asks for them */
@@ -172,7 +163,7 @@ export class EffectRunner {
         this.publisher.reject(new EsbError(effect.message, { code: effect.reason }));
         return;
       case 'Save':
-        records.save(this.#uid, recordOf(state, at, this.issued.latest(KEPT_STAMPS)), effect.change);
+        records.save(this.#uid, recordOf(state, at, this.stamps.latest(KEPT_STAMPS)), effect.change);
         return;
       case 'RemoveRecord':
         records.remove(this.#uid);

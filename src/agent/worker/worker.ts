@@ -205,7 +205,7 @@ export class Worker {
     this.#effects.publisher.reject(new EsbError('the agent is stopping', { code: 'Unavailable' }));
     const { place } = this.#state;
     const unsent = place.kind === 'Sent' && this.#effects.withdraw(place.containerId);
-    this.step({ kind: 'Stopped', stamp: this.#effects.stamp(), unsent });
+    this.step({ kind: 'Stopped', stamp: this.#effects.stamps.next(), unsent });
     this.#timer.cancel();
     await this.#effects.stop();
   }
@@ -279,7 +279,7 @@ export class Worker {
   }
 
   #isOwnStamp({ lastInvocationTime }: DesiredWorker): boolean {
-    return lastInvocationTime !== undefined && this.#effects.issued.has(lastInvocationTime);
+    return lastInvocationTime !== undefined && this.#effects.stamps.has(lastInvocationTime);
   }
 }
 

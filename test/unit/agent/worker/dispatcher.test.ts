@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { WorkerAnswer } from '../../../../src/agent/invoke/emulator-client.ts';
-import { type Mark, SharedMarker } from '../../../../src/agent/invoke/in-flight-marker.ts';
+import { IssuedStamps, type Mark, SharedMarker, StampSource } from '../../../../src/agent/invoke/in-flight-marker.ts';
 import { newContainer, seen } from '../../../../src/agent/step/container.ts';
 import { Dispatcher } from '../../../../src/agent/worker/dispatcher.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
@@ -49,7 +49,7 @@ describe('a call into a container', () => {
         },
       }),
       mark: new SharedMarker(mark, undefined),
-      stamp: () => 'stamp',
+      stamps: new IssuedStamps(new StampSource(clock)),
     });
     const outcome = await dispatcher.call({
       container,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { IssuedStamps, StampSource } from '../../../../src/agent/model/invocation-stamp.ts';
+import { IssuedStamps, StampSource } from '../../../../src/agent/invoke/in-flight-marker.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 
 describe('activity stamps', () => {
@@ -17,7 +17,7 @@ describe('activity stamps', () => {
   it('are told from those of others', () => {
     const source = new StampSource(manualClock());
     const own = [source.next(), source.next(), source.next()];
-    const issued = new IssuedStamps(own);
+    const issued = new IssuedStamps(source, own);
     expect(own.every((stamp) => issued.has(stamp))).toBe(true);
     expect(issued.has(source.next())).toBe(false);
     expect(issued.has('2026-11-01T00:00:00Z')).toBe(false);
@@ -28,14 +28,13 @@ describe('activity stamps', () => {
   it('are told from those of others however many there were, the latest by their value', () => {
     const clock = manualClock(Date.parse('2026-11-01T00:00:00Z'));
     const source = new StampSource(clock);
-    const issued = new IssuedStamps();
+    const issued = new IssuedStamps(source);
     const early = '2026-10-31T23:59:59.000001Z';
     const own: string[] = [];
     const issue = (count: number): void => {
       for (let each = 0; each < count; each += 1) {
         clock.step(1_000);
-        own.push(source.next());
-        issued.add(own.at(-1) ?? '');
+        own.push(issued.next());
       }
     };
     issue(200);
@@ -50,7 +49,8 @@ describe('activity stamps', () => {
   });
 
   it('of an earlier run are told from those of others, though few are kept', () => {
-    const issued = new IssuedStamps(['2026-11-01T00:00:01.000000Z', '2026-11-01T00:00:02.000000Z'], 2);
+    const source = new StampSource(manualClock());
+    const issued = new IssuedStamps(source, ['2026-11-01T00:00:01.000000Z', '2026-11-01T00:00:02.000000Z'], 2);
     issued.found('2026-11-01T00:00:09.000000Z');
     expect(issued.has('2026-11-01T00:00:00.500000Z'), 'more were issued than are kept').toBe(true);
     expect(issued.has('2026-11-01T00:00:01.500000Z')).toBe(false);
