@@ -76,8 +76,8 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     found: /its shim stands still/,
-    seed: 5,
-    within: 9_000,
+    seed: 9,
+    within: 5_500,
   },
   {
     name: 'a call whose connection broke is sent again',
@@ -111,8 +111,8 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     found: /its shim stands still/,
-    seed: 4,
-    within: 7_000,
+    seed: 9,
+    within: 6_000,
   },
   {
     name: 'a container that cannot be looked at is looked at again, whatever the goal is',
@@ -128,8 +128,8 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     found: /its shim stands still/,
-    seed: 5,
-    within: 9_000,
+    seed: 9,
+    within: 6_000,
   },
   {
     name: 'a look that fails makes a running worker uncallable',
@@ -154,8 +154,8 @@ export const mutations: readonly Mutation[] = [
       },
     ],
     found: /is shown as|its shim stands still|not at rest/,
-    seed: 8,
-    within: 14_500,
+    seed: 11,
+    within: 6_000,
   },
   {
     name: 'workers that never listen keep the places of starts',

@@ -190,7 +190,7 @@ export class AgentGrpcServer {
       Destroy: this.#hint('Destroy', (fleet, ...rest) => fleet.destroy(...rest)),
       List: this.#unary('List', async ({ fleet }) => ({ workers: fleet.views().map(workerStateMessage) })),
       Watch: this.#streaming('Watch', async ({ fleet }, call: WatchCall) => {
-        await serveWatch(call, fleet, this.#clock, this.#stopping.signal);
+        await serveWatch(call, fleet, this.#stopping.signal);
         this.#stopping.signal.throwIfAborted();
       }),
       GetMetrics: this.#unary('GetMetrics', ({ metricsPage }) => metricsPage()),

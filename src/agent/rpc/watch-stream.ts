@@ -1,5 +1,4 @@
 import type { ServerWritableStream } from '@grpc/grpc-js';
-import type { Clock, Timer } from '../../common/clock.ts';
 import type { WatchEvent } from '../../protocol/generated/agent.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
 import type { WorkerView } from '../model/worker-state.ts';
@@ -8,22 +7,14 @@ import { workerRefMessage, workerStateMessage } from './worker-message.ts';
 
 export type WatchCall = ServerWritableStream<unknown, Sparse<WatchEvent>>;
 
-/** Milliseconds that changes of the number of calls in flight, and of nothing else, are gathered for. */
-const gatherMs = 20;
-
 /**
  * Serves one Watch until the watcher hangs up or `signal` fires: a snapshot, then the changes. Of a worker that changed
  * several times since the watcher last kept up, only the latest state is sent.
  */
-export async function serveWatch(
-  call: WatchCall,
-  fleet: ServedFleet,
-  clock: Clock,
-  signal: AbortSignal,
-): Promise<void> {
+export async function serveWatch(call: WatchCall, fleet: ServedFleet, signal: AbortSignal): Promise<void> {
   const ended = Promise.withResolvers<void>();
   const end = (): void => ended.resolve();
-  const sender = new Sender(call, clock);
+  const sender = new Sender(call);
   const unsubscribe = fleet.subscribe({
     changed: (view) => sender.changed(view),
     removed: (uid) => sender.removed(uid),
@@ -47,18 +38,15 @@ export async function serveWatch(
 
 class Sender {
   readonly #call: WatchCall;
-  readonly #clock: Clock;
   /** Last state that the watcher got. */
   readonly #told = new Map<string, WorkerView>();
   readonly #pending = new Map<string, WorkerView | 'removed'>();
-  #timer: Timer | undefined;
-  #urgent = false;
+  #scheduled = false;
   #blocked = false;
   #stopped = false;
 
-  constructor(call: WatchCall, clock: Clock) {
+  constructor(call: WatchCall) {
     this.#call = call;
-    this.#clock = clock;
   }
 
   snapshot(views: readonly WorkerView[]): void {
@@ -71,41 +59,30 @@ class Sender {
   }
 
   changed(view: WorkerView): void {
-    const { uid } = view.identity;
-    this.#pending.set(uid, view);
-    const told = this.#told.get(uid);
-    this.#schedule(told === undefined || !sameButInFlight(told, view));
+    this.#pending.set(view.identity.uid, view);
+    this.#schedule();
   }
 
   removed(uid: string): void {
     this.#pending.set(uid, 'removed');
-    this.#schedule(true);
+    this.#schedule();
   }
 
   stop(): void {
     this.#stopped = true;
-    this.#timer?.cancel();
   }
 
-  #schedule(urgent: boolean): void {
-    if (this.#blocked || this.#stopped || this.#urgent || (!urgent && this.#timer !== undefined)) {
-      return;
-    }
-    if (urgent) {
-      this.#timer?.cancel();
-      this.#urgent = true;
-      // After the synchronous run of changes that this one is part of.
+  /** After the synchronous run of changes that this one is part of. */
+  #schedule(): void {
+    if (!this.#scheduled) {
+      this.#scheduled = true;
       setImmediate(() => this.#flush());
-      return;
     }
-    this.#timer = this.#clock.setTimer(() => this.#flush(), gatherMs);
   }
 
   #flush(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    this.#urgent = false;
-    if (this.#blocked || this.#stopped) {
+    this.#scheduled = false;
+    if (this.#stopped) {
       return;
     }
     for (const [uid, state] of this.#pending) {
@@ -119,7 +96,7 @@ class Sender {
           this.#told.delete(uid);
           this.#send({ removed: workerRefMessage(told.identity) });
         }
-      } else if (told === undefined || told.inFlight !== state.inFlight || !sameButInFlight(told, state)) {
+      } else if (told === undefined || !isSame(told, state)) {
         this.#told.set(uid, state);
         this.#send({ changed: workerStateMessage(state) });
       }
@@ -138,6 +115,13 @@ class Sender {
   }
 }
 
-function sameButInFlight(a: WorkerView, b: WorkerView): boolean {
-  return a.phase === b.phase && a.callable === b.callable && a.epoch === b.epoch && a.containerId === b.containerId;
+/** Whether two views of a worker are the same to a watcher. */
+function isSame(a: WorkerView, b: WorkerView): boolean {
+  return (
+    a.phase === b.phase &&
+    a.inFlight === b.inFlight &&
+    a.callable === b.callable &&
+    a.epoch === b.epoch &&
+    a.containerId === b.containerId
+  );
 }

@@ -8,23 +8,16 @@ interface Waiter {
   readonly reject: (error: unknown) => void;
 }
 
-/** View of one worker for all that watch the node, and for those that wait for a state. */
+/** Shows the view of one worker to all that watch the node, and to those that wait for a state. */
 export class Publisher {
   readonly #feed: ViewFeed;
   readonly #waiting = new Set<Waiter>();
-  #view: WorkerView | undefined;
 
   constructor(feed: ViewFeed) {
     this.#feed = feed;
   }
 
-  /** The view that was shown last; undefined before the first one. */
-  get view(): WorkerView | undefined {
-    return this.#view;
-  }
-
   show(view: WorkerView): void {
-    this.#view = view;
     for (const waiter of this.#waiting) {
       if (waiter.check(view)) {
         waiter.resolve(view);
@@ -33,15 +26,16 @@ export class Publisher {
     this.#feed.changed(view);
   }
 
-  /** @throws {EsbError} `DeadlineExceeded`, `Aborted`, or what {@link Publisher.reject} was given */
+  /**
+   * The next view of which `check` holds.
+   *
+   * @throws {EsbError} `DeadlineExceeded`, `Aborted`, or what {@link Publisher.reject} was given
+   */
   async until(
     what: string,
     options: CallOptions & { readonly deadlineMs: number },
     check: (view: WorkerView) => boolean,
   ): Promise<WorkerView> {
-    if (this.#view !== undefined && check(this.#view)) {
-      return this.#view;
-    }
     return await withDeadline(what, options.deadlineMs, options.signal, async () => {
       const { promise, resolve, reject } = Promise.withResolvers<WorkerView>();
       const waiter: Waiter = { check, resolve, reject };

@@ -30,6 +30,8 @@ import { EffectRunner } from './effect-runner.ts';
 
 /** Milliseconds that a command waits for its end by default. */
 const commandMs = 300_000;
+/** Milliseconds that changes of the number of calls, and of nothing else, are gathered for. */
+const gatherMs = 20;
 
 /**
  * One worker on this node. All that happens to it is an event of {@link Worker.step}, which is reduced into a new state
@@ -43,7 +45,11 @@ export class Worker {
   readonly #mailbox: WorkerEvent[] = [];
   #state: WorkerState;
   #stepping = false;
-  /** Signs of the last published view, and the state of the last comparison. */
+  /** The view that was published last. */
+  #shown: WorkerView | undefined;
+  /** Runs while the number of calls in it differs from that one's. */
+  #gathering: Timer | undefined;
+  /** Signs of that view, and the state of the last comparison. */
   #signs: readonly unknown[] = [];
   #seen: WorkerState | undefined;
   /** Until when the time alone changes nothing of it, in monotonic milliseconds. */
@@ -67,7 +73,9 @@ export class Worker {
   }
 
   get view(): WorkerView {
-    return this.#effects.publisher.view ?? viewOf(this.#state, this.#moment(), undefined);
+    const shown = this.#shown ?? viewOf(this.#state, this.#moment(), undefined);
+    const inFlight = inFlightOf(this.#state);
+    return shown.inFlight === inFlight ? shown : { ...shown, inFlight };
   }
 
   get uid(): string {
@@ -137,14 +145,12 @@ export class Worker {
     const event = eventOf(command, epoch, this.#state, clock.monotonic());
     this.step(event);
     const limits = { ...options, deadlineMs: options.deadlineMs ?? commandMs };
-    const { publisher } = this.#effects;
-    return event.kind === 'Lowered'
-      ? await publisher.until(
-          event.rest,
-          limits,
-          ({ phase }) => phase === event.rest || restOf(this.#state, clock.monotonic()) !== event.rest,
-        )
-      : await publisher.until('start', limits, ({ phase }) => phase === 'Running');
+    const [what, isDone] =
+      event.kind === 'Lowered'
+        ? [event.rest, (phase: string) => phase === event.rest || restOf(this.#state, clock.monotonic()) !== event.rest]
+        : ['start', (phase: string) => phase === 'Running'];
+    const { view } = this;
+    return isDone(view.phase) ? view : await this.#effects.publisher.until(what, limits, ({ phase }) => isDone(phase));
   }
 
   /**
@@ -207,6 +213,7 @@ export class Worker {
     const unsent = place.kind === 'Sent' && this.#effects.withdraw(place.containerId);
     this.step({ kind: 'Stopped', stamp: this.#effects.stamps.next(), unsent });
     this.#timer.cancel();
+    this.#gathering?.cancel();
     await this.#effects.stop();
   }
 
@@ -252,23 +259,33 @@ export class Worker {
 
   /** Shows what has changed. */
   #show(at: Moment): void {
-    const { publisher } = this.#effects;
-    const { view } = publisher;
+    if (this.#state.life === 'Gone') {
+      this.#gathering?.cancel();
+      return;
+    }
+    const shown = this.#shown;
     const isNew = this.#seen === undefined || at.now >= this.#seenUntil || !isAlike(this.#seen, this.#state);
-    if (view === undefined || (isNew && !isQuiet(this.#state, at.now))) {
+    if (shown === undefined || (isNew && !isQuiet(this.#state, at.now))) {
       this.#seen = this.#state;
       this.#seenUntil = Number.NEGATIVE_INFINITY;
       const signs = signsOf(this.#state, at);
-      if (view === undefined || signs.some((sign, index) => sign !== this.#signs[index])) {
+      if (shown === undefined || signs.some((sign, index) => sign !== this.#signs[index])) {
         this.#signs = signs;
-        publisher.show(viewOf(this.#state, at, view));
+        this.#publish(viewOf(this.#state, at, shown));
         return;
       }
     }
-    const inFlight = inFlightOf(this.#state);
-    if (view.inFlight !== inFlight) {
-      publisher.show({ ...view, inFlight });
+    if (shown.inFlight !== inFlightOf(this.#state)) {
+      // Most calls are over before anybody had to know of them.
+      this.#gathering ??= this.#context.clock.setTimer(() => this.#publish(this.view), gatherMs);
     }
+  }
+
+  #publish(view: WorkerView): void {
+    this.#gathering?.cancel();
+    this.#gathering = undefined;
+    this.#shown = view;
+    this.#effects.publisher.show(view);
   }
 
   /** Takes note of containers whose shim does not answer. */
