@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { gatewayUri, namespacesOfNames } from '../../api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME, GATEWAY_REQUEST_PREFIX, GATEWAY_SIGNER } from '../../api/name.ts';
 import { writeFileAtomically } from '../../common/atomic-file.ts';
+import { Backoff } from '../../common/backoff.ts';
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
-import { EsbError, errnoOf, hasCode } from '../../common/errors.ts';
+import { EsbError, hasCode, undefinedIfNoFile } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { type CertifiedKey, certificateRequest, splitCertifiedKey, validityOf } from '../../common/x509.ts';
 import { type CertificateSigningRequest, certificateSigningRequests } from '../../kube/api/resource-types.ts';
@@ -18,9 +19,8 @@ const IDENTITY_FILE = 'client.pem';
 const LIFETIME_SECONDS = 7 * 24 * 60 * 60;
 /** Milliseconds between two looks at whether the certificate is due for renewal. */
 const CHECK_INTERVAL_MS = 60_000;
-/** Milliseconds between two looks at a request, at first and, doubling, at most. */
-const MIN_POLL_MS = 100;
-const MAX_POLL_MS = 2_000;
+/** Waits between two looks at a request. */
+const POLLS = { firstMs: 100, maxMs: 2_000 } as const;
 /** Milliseconds before a failed request is made again, at first and, doubling, at most. */
 const MIN_RETRY_MS = 500;
 const MAX_RETRY_MS = 15_000;
@@ -28,9 +28,8 @@ const MAX_RETRY_MS = 15_000;
 const MAX_DENIED_MS = 300_000;
 /** Refusals by agents without an acceptance in between, after which the certificate is taken for useless. */
 const MAX_REFUSALS = 3;
-/** Milliseconds between two replacements for that reason, at first and, doubling, at most. */
-const MIN_REPLACEMENT_MS = 60_000;
-const MAX_REPLACEMENT_MS = 900_000;
+/** Waits between two replacements for that reason. */
+const REPLACEMENTS = { firstMs: 60_000, maxMs: 900_000 } as const;
 /**
  * Milliseconds until a certificate with names is requested again from a controller that signed none, as one of an
  * earlier release.
@@ -59,9 +58,9 @@ export class ClientIdentity {
   #current: CertifiedKey | undefined;
   #refusals = 0;
   #replaceNotBefore = 0;
-  #replacementMs = MIN_REPLACEMENT_MS;
+  readonly #replacements = new Backoff(REPLACEMENTS);
   #namesNotBefore = Number.NEGATIVE_INFINITY;
-  #wake: (() => void) | undefined;
+  #pauseEnd = new AbortController();
 
   private constructor(options: ClientIdentityOptions, current: CertifiedKey | undefined) {
     this.#options = options;
@@ -82,14 +81,14 @@ export class ClientIdentity {
   /** An agent has let us in. */
   accepted(): void {
     this.#refusals = 0;
-    this.#replacementMs = MIN_REPLACEMENT_MS;
+    this.#replacements.reset();
   }
 
   /** An agent has hung up on seeing the certificate. */
   refused(): void {
     this.#refusals += 1;
-    if (this.#refusals >= MAX_REFUSALS && this.#options.clock.monotonic() >= this.#replaceNotBefore) {
-      this.#wake?.();
+    if (this.#isUseless) {
+      this.#pauseEnd.abort();
     }
   }
 
@@ -107,8 +106,7 @@ export class ClientIdentity {
         this.#namesNotBefore = clock.monotonic() + NAMES_RETRY_MS;
         retryMs = MIN_RETRY_MS;
         this.#refusals = 0;
-        this.#replaceNotBefore = clock.monotonic() + this.#replacementMs;
-        this.#replacementMs = Math.min(MAX_REPLACEMENT_MS, this.#replacementMs * 2);
+        this.#replaceNotBefore = clock.monotonic() + this.#replacements.next();
         this.#current = certificate;
         await this.#keep(certificate);
         logger.info('client certificate issued');
@@ -126,12 +124,17 @@ export class ClientIdentity {
     }
   }
 
+  /** Whether agents have kept refusing the certificate, and it was not replaced a moment ago. */
+  get #isUseless(): boolean {
+    return this.#refusals >= MAX_REFUSALS && this.#options.clock.monotonic() >= this.#replaceNotBefore;
+  }
+
   #isDue(): boolean {
     const { clock } = this.#options;
     if (this.#current === undefined) {
       return true;
     }
-    if (this.#refusals >= MAX_REFUSALS && clock.monotonic() >= this.#replaceNotBefore) {
+    if (this.#isUseless) {
       return true;
     }
     const { validFromDate, validToDate, subjectAltName } = new X509Certificate(this.#current.certificate);
@@ -144,15 +147,9 @@ export class ClientIdentity {
   }
 
   async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
-    const done = Promise.withResolvers<void>();
-    const timer = this.#options.clock.setTimer(() => done.resolve(), delayMs);
-    const stop = (): void => done.resolve();
-    this.#wake = stop;
-    signal.addEventListener('abort', stop, { once: true });
-    await done.promise;
-    timer.cancel();
-    signal.removeEventListener('abort', stop);
-    this.#wake = undefined;
+    this.#pauseEnd = new AbortController();
+    const ended = AbortSignal.any([signal, this.#pauseEnd.signal]);
+    await sleep(this.#options.clock, delayMs, ended).catch(() => undefined);
   }
 
   async #request(signal: AbortSignal): Promise<CertifiedKey> {
@@ -172,8 +169,9 @@ export class ClientIdentity {
       { signal },
     );
     const { name } = created.metadata;
-    for (let pollMs = MIN_POLL_MS; ; pollMs = Math.min(MAX_POLL_MS, pollMs * 2)) {
-      await sleep(clock, pollMs, signal);
+    const polls = new Backoff(POLLS);
+    for (;;) {
+      await sleep(clock, polls.next(), signal);
       const now = await client.get<CertificateSigningRequest>(certificateSigningRequests, { name }, { signal });
       if (now === undefined) {
         throw new EsbError(`CertificateSigningRequest ${name} was deleted before it was answered`, {
@@ -211,16 +209,8 @@ export class ClientIdentity {
 }
 
 async function read(options: ClientIdentityOptions): Promise<CertifiedKey | undefined> {
-  let text: string;
-  try {
-    text = await readFile(join(options.folder, IDENTITY_FILE), 'utf8');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      return undefined;
-    }
-    throw error;
-  }
-  const kept = splitCertifiedKey(text);
+  const text = await undefinedIfNoFile(readFile(join(options.folder, IDENTITY_FILE), 'utf8'));
+  const kept = text === undefined ? undefined : splitCertifiedKey(text);
   try {
     return kept !== undefined && validityOf(checked(kept).certificate).notAfter > options.clock.now()
       ? kept

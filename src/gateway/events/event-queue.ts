@@ -65,7 +65,7 @@ export class EventQueue {
   readonly #partitions = new Map<string, Running>();
   #bytes = 0;
   #kicked = false;
-  #onKick: (() => void) | undefined;
+  #pauseEnd = new AbortController();
   #onIdle: (() => void) | undefined;
 
   constructor(options: EventQueueOptions) {
@@ -146,7 +146,7 @@ export class EventQueue {
 
   #kick(): void {
     this.#kicked = true;
-    this.#onKick?.();
+    this.#pauseEnd.abort();
   }
 
   async #take(signal: AbortSignal): Promise<void> {
@@ -245,18 +245,11 @@ export class EventQueue {
   }
 
   async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
-    if (this.#kicked) {
-      return;
+    if (!this.#kicked) {
+      this.#pauseEnd = new AbortController();
+      const ended = AbortSignal.any([signal, this.#pauseEnd.signal]);
+      await sleep(this.#options.clock, delayMs, ended).catch(() => undefined);
     }
-    const done = Promise.withResolvers<void>();
-    const timer = this.#options.clock.setTimer(done.resolve, delayMs);
-    const onAbort = (): void => done.resolve();
-    signal.addEventListener('abort', onAbort, { once: true });
-    this.#onKick = done.resolve;
-    await done.promise;
-    this.#onKick = undefined;
-    signal.removeEventListener('abort', onAbort);
-    timer.cancel();
   }
 
   async #renew(signal: AbortSignal): Promise<void> {
