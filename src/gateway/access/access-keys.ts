@@ -1,4 +1,4 @@
-import { messageOf, unreachable } from '../../common/errors.ts';
+import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Secret } from '../../kube/api/resource-types.ts';
 import type { CacheEvent } from '../../kube/api/types.ts';
@@ -32,20 +32,7 @@ export class AccessKeys {
 
   /** Takes in a change of the Secret. */
   apply(event: CacheEvent<Secret>): void {
-    switch (event.kind) {
-      case 'added':
-      case 'updated':
-        this.#replace(event.object.data ?? {});
-        break;
-      case 'deleted':
-        this.#replace({});
-        break;
-      default:
-        unreachable(event);
-    }
-  }
-
-  #replace(data: Readonly<Record<string, string>>): void {
+    const data = event.kind === 'deleted' ? {} : (event.object.data ?? {});
     const keys = new Map<string, AccessKey>();
     const texts = new Map<string, string>();
     for (const [id, text] of Object.entries(data).slice(0, MAX_KEYS)) {

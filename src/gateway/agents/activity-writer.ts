@@ -57,11 +57,7 @@ export class ActivityWriter {
 
   /** Workers with a stamp that has not been written. */
   get pending(): number {
-    let count = 0;
-    for (const activity of this.#activities.values()) {
-      count += activity.stamp === undefined ? 0 : 1;
-    }
-    return count;
+    return [...this.#activities.values()].filter(({ stamp }) => stamp !== undefined).length;
   }
 
   /** Notes one call. */
@@ -150,12 +146,12 @@ export class ActivityWriter {
         return;
       }
       logger.debug({ err: error, worker: name }, 'activity was not written; it will be tried again');
-      activity.stamp ??= stamp;
       if (this.#stopped) {
         // Once more would not help within the seconds that are left.
         activity.stamp = undefined;
         return;
       }
+      activity.stamp ??= stamp;
       this.#pausedUntil = clock.monotonic() + this.#pauses.next();
     } finally {
       activity.writing = false;

@@ -1,7 +1,7 @@
 import type { LambdaNode } from '../../api/lambda-node.ts';
 import { Backoff } from '../../common/backoff.ts';
 import type { Clock, Timer } from '../../common/clock.ts';
-import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
 import { type HostPort, parseHostPort } from '../../common/host-port.ts';
 import type { Logger } from '../../common/logger.ts';
 import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
@@ -13,9 +13,8 @@ import type { FleetView } from './fleet-view.ts';
 
 /** Certificates of one agent: the present one and its successor. */
 const MAX_CERTIFICATES = 2;
-/** Milliseconds until the next attempt to connect, at first and at most. */
-const MIN_BACKOFF_MS = 50;
-const MAX_BACKOFF_MS = 2_000;
+/** Waits before the next attempt to connect. */
+const BACKOFF = { firstMs: 50, maxMs: 2_000, jitter: 0.5 } as const;
 
 export interface AgentConnectionsOptions {
   readonly protocol: AgentProtocol;
@@ -24,8 +23,6 @@ export interface AgentConnectionsOptions {
   readonly identity: () => CertifiedKey | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Numbers from 0 to 1, which spread the attempts to connect. */
-  readonly random?: () => number;
   /** Called when a session has opened. */
   readonly onOpened?: () => void;
   /** Called when a session could not be opened. */
@@ -59,26 +56,19 @@ export class AgentConnections {
   }
 
   /** Follows a change of the LambdaNodes. */
-  apply(event: CacheEvent<LambdaNode>): void {
-    const { name } = event.object.metadata;
-    switch (event.kind) {
-      case 'added':
-      case 'updated': {
-        const address = addressOf(event.object, this.#options.logger);
-        const known = this.#connections.get(name);
-        if (address !== undefined && known !== undefined) {
-          known.update(address);
-        } else if (address !== undefined) {
-          this.#connections.set(name, new AgentConnection(name, address, this.#options));
-        }
-        break;
-      }
-      case 'deleted':
-        this.#connections.get(name)?.stop();
-        this.#connections.delete(name);
-        break;
-      default:
-        unreachable(event);
+  apply({ kind, object }: CacheEvent<LambdaNode>): void {
+    const { name } = object.metadata;
+    const known = this.#connections.get(name);
+    if (kind === 'deleted') {
+      known?.stop();
+      this.#connections.delete(name);
+      return;
+    }
+    const address = addressOf(object, this.#options.logger);
+    if (address !== undefined && known !== undefined) {
+      known.update(address);
+    } else if (address !== undefined) {
+      this.#connections.set(name, new AgentConnection(name, address, this.#options));
     }
   }
 
@@ -111,7 +101,7 @@ class AgentConnection {
   readonly #options: AgentConnectionsOptions;
   readonly #nodeName: string;
   readonly #logger: Logger;
-  readonly #backoff: Backoff;
+  readonly #backoff = new Backoff(BACKOFF);
   /** Retired sessions with calls under way. */
   readonly #draining = new Set<AgentSession>();
   #address: AgentAddress;
@@ -126,12 +116,6 @@ class AgentConnection {
     this.#nodeName = nodeName;
     this.#address = address;
     this.#logger = options.logger.child({ node: nodeName });
-    this.#backoff = new Backoff({
-      firstMs: MIN_BACKOFF_MS,
-      maxMs: MAX_BACKOFF_MS,
-      jitter: 0.5,
-      ...(options.random === undefined ? {} : { random: options.random }),
-    });
     this.#open();
   }
 
@@ -173,21 +157,13 @@ class AgentConnection {
 
   #cancelNext(): void {
     const next = this.#next;
-    switch (next.kind) {
-      case 'None':
-      case 'Stopped':
-        return;
-      case 'Opening':
-        // First, so that its end is not taken for a failure.
-        this.#next = { kind: 'None' };
-        next.session.destroy();
-        return;
-      case 'Waiting':
-        this.#next = { kind: 'None' };
-        next.timer.cancel();
-        return;
-      default:
-        unreachable(next);
+    if (next.kind === 'Opening') {
+      // First, so that its end is not taken for a failure.
+      this.#next = { kind: 'None' };
+      next.session.destroy();
+    } else if (next.kind === 'Waiting') {
+      this.#next = { kind: 'None' };
+      next.timer.cancel();
     }
   }
 

@@ -1,7 +1,7 @@
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import type { Clock, Timer } from '../../common/clock.ts';
-import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
+import { EsbError, messageOf } from '../../common/errors.ts';
 import type { HostPort } from '../../common/host-port.ts';
 import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
 import type { InvokeRequest, WatchEvent } from '../../protocol/generated/agent.ts';
@@ -125,7 +125,7 @@ export class AgentSession {
     const call = new AgentCall(clock.monotonic() + limitMs, () => {
       this.#calls.delete(call);
       caller.onGone = undefined;
-      if (this.#calls.size === 0 && this.#idleListeners.length > 0) {
+      if (this.#calls.size === 0) {
         for (const listener of this.#idleListeners.splice(0)) {
           listener();
         }
@@ -184,25 +184,14 @@ export class AgentSession {
   }
 
   #take(event: WatchEvent): void {
-    switch (this.#state.kind) {
-      case 'Watching':
-        if (event.snapshot === undefined) {
-          return;
-        }
-        this.#timer.cancel();
-        this.#schedulePing();
-        this.#state = { kind: 'Open', shared: new SharedCallStream(this.#http2, this.#options.protocol) };
-        break;
-      case 'Open':
-        break;
-      case 'Connecting':
-      case 'Draining':
-      case 'Closed':
-        return;
-      default:
-        unreachable(this.#state);
+    if (this.#state.kind === 'Watching' && event.snapshot !== undefined) {
+      this.#timer.cancel();
+      this.#schedulePing();
+      this.#state = { kind: 'Open', shared: new SharedCallStream(this.#http2, this.#options.protocol) };
     }
-    this.#options.onWatch(event);
+    if (this.isOpen) {
+      this.#options.onWatch(event);
+    }
   }
 
   /**
@@ -237,18 +226,11 @@ export class AgentSession {
   /** Takes no more calls, and ends the connection once those under way are over. */
   #leave(reason: EsbError, loss = 'the connection was closed'): void {
     const { kind } = this.#state;
-    switch (kind) {
-      case 'Connecting':
-      case 'Watching':
-        this.#timer.cancel();
-        break;
-      case 'Open':
-        break;
-      case 'Draining':
-      case 'Closed':
-        return;
-      default:
-        unreachable(kind);
+    if (kind === 'Draining' || kind === 'Closed') {
+      return;
+    }
+    if (kind !== 'Open') {
+      this.#timer.cancel();
     }
     this.#state = { kind: 'Draining', loss };
     this.#options.onRetired(reason);
@@ -271,11 +253,7 @@ export class AgentSession {
 
   #closed(): void {
     this.#timer.cancel();
-    if (this.#state.kind === 'Watching') {
-      this.#leave(clientRefused());
-    } else {
-      this.#leave(connectionLost('the connection was closed'));
-    }
+    this.#leave(this.#state.kind === 'Watching' ? clientRefused() : connectionLost('the connection was closed'));
     const loss = this.#state.kind === 'Draining' ? this.#state.loss : '';
     this.#state = { kind: 'Closed' };
     for (const call of this.#calls) {
@@ -296,13 +274,12 @@ function clientRefused(cause?: EsbError): EsbError {
   });
 }
 
-function openSocket(options: AgentSessionOptions): TLSSocket {
+function openSocket({ endpoint, identity, trusted }: AgentSessionOptions): TLSSocket {
   const socket = connectTls({
-    host: options.endpoint.host,
-    port: options.endpoint.port,
-    ca: options.trusted,
-    cert: options.identity.certificate,
-    key: options.identity.privateKey,
+    ...endpoint,
+    ca: trusted,
+    cert: identity.certificate,
+    key: identity.privateKey,
     ALPNProtocols: ['h2'],
     minVersion: 'TLSv1.3',
     // The whole certificate is compared instead of a name in it.
