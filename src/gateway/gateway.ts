@@ -3,11 +3,12 @@ import type { RequestListener, Server } from 'node:http';
 import type { LambdaNode } from '../api/lambda-node.ts';
 import type { LambdaWorker } from '../api/lambda-worker.ts';
 import type { Clock } from '../common/clock.ts';
-import { hasCode, unreachable } from '../common/errors.ts';
+import { hasCode } from '../common/errors.ts';
 import type { Health } from '../common/health.ts';
 import { formatHostPort, type HostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
 import { listenError } from '../common/net/listen.ts';
+import type { Tracing } from '../common/tracing/span.ts';
 import type { Informer, KubeClient } from '../kube/api/types.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
 import { Admission } from './admission/admission.ts';
@@ -29,10 +30,8 @@ import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi, type LambdaApi } from './http/lambda-api.ts';
 import { Invoker } from './invoker.ts';
 import { unavailable } from './lambda/lambda-error.ts';
-import { DEFAULT_MAX_FUNCTIONS } from './telemetry/function-metrics.ts';
 import { createGatewayMetrics, type GatewayMetrics } from './telemetry/gateway-metrics.ts';
-import type { GatewayObservation } from './telemetry/gateway-observation.ts';
-import { createCallObserver } from './telemetry/observed-call.ts';
+import { type CallListener, createCallObserver } from './telemetry/observed-call.ts';
 
 /**
  * Milliseconds without a request after which clients count as sent elsewhere, once the gateway is to end: load
@@ -44,6 +43,15 @@ const MAX_LAME_DUCKS = 10;
 /** Milliseconds for background calls to end, and for the last stamps to be written. */
 const EVENT_DRAIN_MS = 10_000;
 const ACTIVITY_FLUSH_MS = 3_000;
+
+/** The observers of calls beside the metrics. */
+export interface GatewayObservation {
+  readonly listeners: readonly CallListener[];
+  /** Receives spans; undefined for none. */
+  readonly tracing: Tracing | undefined;
+  /** Most functions with metrics of their own. */
+  readonly maxFunctions: number;
+}
 
 export interface GatewayOptions {
   /** The Kubernetes namespace that is served. */
@@ -80,7 +88,8 @@ export interface GatewayOptions {
 export class Gateway {
   readonly #options: GatewayOptions;
   readonly #limits: GatewayLimits;
-  readonly #view: FleetView;
+  /** The functions, workers and agents as the gateway knows them. */
+  readonly view: FleetView;
   readonly #pressure: ProcessPressure;
   readonly #room: Room;
   readonly #agents: AgentConnections;
@@ -97,7 +106,7 @@ export class Gateway {
     const view = new FleetView(options.namespace);
     this.#options = options;
     this.#limits = limits;
-    this.#view = view;
+    this.view = view;
     this.#pressure = new ProcessPressure(clock);
     this.#room = new Room(limits.load, this.#pressure);
     this.metrics = this.#createMetrics();
@@ -121,30 +130,23 @@ export class Gateway {
     });
     this.#events = this.#createEvents();
     this.#api = this.#createApi();
-    workers.subscribe((event) => {
-      switch (event.kind) {
-        case 'added':
-        case 'updated':
-          view.applyResource(event.object);
-          break;
-        case 'deleted':
-          view.removeResource(event.object.metadata.uid ?? '');
-          break;
-        default:
-          unreachable(event);
+    workers.subscribe(({ kind, object }) => {
+      if (kind === 'deleted') {
+        view.removeResource(object.metadata.uid ?? '');
+      } else {
+        view.applyResource(object);
       }
     });
     options.nodes.subscribe((event) => this.#agents.apply(event));
   }
 
   #createMetrics(): GatewayMetrics {
-    const { maxFunctions = DEFAULT_MAX_FUNCTIONS } = this.#options.observation ?? {};
     return createGatewayMetrics(
       {
-        functions: () => this.#view.functionCount,
-        workers: () => this.#view.workerCount,
+        functions: () => this.view.functionCount,
+        workers: () => this.view.workerCount,
         agents: () => this.#agents.size,
-        agentsConnected: () => this.#view.connected.size,
+        agentsConnected: () => this.view.connected.size,
         eventsPending: () => this.#events.size,
         eventStoreWorks: () => this.#events.health.ok,
         activityPending: () => this.#activity.pending,
@@ -152,7 +154,10 @@ export class Gateway {
         bytesHeld: () => this.#room.bytes,
         callsWaiting: () => this.#admission.waiting,
       },
-      { exists: (name) => this.#view.function(name) !== undefined, maxFunctions },
+      {
+        exists: (name) => this.view.function(name) !== undefined,
+        maxFunctions: this.#options.observation?.maxFunctions,
+      },
     );
   }
 
@@ -160,7 +165,7 @@ export class Gateway {
     const { clock, identity, logger } = this.#options;
     return new AgentConnections({
       protocol: loadAgentProtocol(),
-      view: this.#view,
+      view: this.view,
       identity: () => identity.current,
       clock,
       logger,
@@ -180,14 +185,14 @@ export class Gateway {
       client,
       clock,
       logger,
-      exists: (uid) => this.#view.worker(uid) !== undefined,
+      exists: (uid) => this.view.worker(uid) !== undefined,
       onWritten: (ok) => this.metrics.activityWritten(ok),
     });
   }
 
   #createEvents(): EventQueue {
     const { clock, endpoints, eventStore, logger } = this.#options;
-    const view = this.#view;
+    const view = this.view;
     return new EventQueue({
       store: eventStore,
       post: createPostRecord(endpoints ?? new EndpointGuard({ allowed: [] })),
@@ -230,7 +235,7 @@ export class Gateway {
       invoker: this.#invoker,
       catalog: new FunctionCatalog({
         invoker: this.#invoker,
-        functionNames: () => this.#view.functionNames(),
+        functionNames: () => this.view.functionNames(),
         architectureOf: (name) => nodes.cache.get({ name })?.status?.versions?.architecture,
       }),
       access: this.#options.access ?? createOpenAccess(() => false),
@@ -238,7 +243,7 @@ export class Gateway {
       room: this.#room,
       connections: patience === undefined ? this.#limits : { ...this.#limits, patience },
       accept: (call) => this.#events.accept(call),
-      observer: createCallObserver({ listeners: [this.metrics.requests, ...listeners], tracing }),
+      observer: createCallObserver([this.metrics.requests, ...listeners], tracing),
       notReady: () =>
         this.#isSynced
           ? undefined
@@ -310,10 +315,5 @@ export class Gateway {
     await this.#activity.stop(ACTIVITY_FLUSH_MS);
     this.#agents.close();
     this.#pressure.stop();
-  }
-
-  /** The functions, workers and agents as the gateway knows them; for tests and debugging. */
-  get view(): FleetView {
-    return this.#view;
   }
 }

@@ -1,7 +1,8 @@
 import { findCondition, workerConditions } from '../api/condition.ts';
 import type { Clock } from '../common/clock.ts';
 import { unreachable } from '../common/errors.ts';
-import type { Tracing } from '../common/tracing/span.ts';
+import type { TraceSpan, Tracing } from '../common/tracing/span.ts';
+import { continuedXRay, formatTraceParent, parentOf } from '../common/tracing/trace-context.ts';
 import type { Admitted } from './admission/admission.ts';
 import type { AgentAnswer } from './agents/agent-call.ts';
 import type { AgentSession } from './agents/agent-session.ts';
@@ -13,7 +14,6 @@ import { chooseRoute, obstacleOf, type Route } from './agents/routing.ts';
 import type { Caller } from './lambda/caller.ts';
 import { type FunctionReference, functionArn } from './lambda/function-name.ts';
 import { LambdaError, throttled, unavailable } from './lambda/lambda-error.ts';
-import { beginSending, endSending } from './telemetry/sending-span.ts';
 
 /**
  * Milliseconds that a call waits for a worker that is being moved, or whose agent restarts: longer than an ending
@@ -183,8 +183,19 @@ export class Invoker {
       return { kind: 'Refused', reason: 'ConnectionLost', message: `the agent of ${route.nodeName} is away` };
     }
     worker.outstanding += 1;
-    const { tracing } = this.#options;
-    const sending = tracing === undefined ? undefined : beginSending(tracing, call, worker, route.nodeName);
+    const span = this.#options.tracing?.begin('esb.agent.v1.Agent/Invoke', {
+      kind: 'client',
+      parent: parentOf(call.traceParent, call.traceId),
+      attributes: {
+        'rpc.system': 'grpc',
+        'rpc.service': 'esb.agent.v1.Agent',
+        'rpc.method': 'Invoke',
+        'faas.invocation_id': call.requestId,
+        'faas.invoked_name': call.reference.name,
+        'esb.worker': worker.name,
+        'esb.node': route.nodeName,
+      },
+    });
     try {
       const answer = await session.invoke(
         {
@@ -194,14 +205,14 @@ export class Invoker {
           payload: call.payload,
           clientContext: call.clientContext,
           tailLog: call.tailLog,
-          traceId: sending?.traceId ?? call.traceId,
-          traceParent: sending?.traceParent ?? call.traceParent,
+          traceId: span === undefined ? call.traceId : continuedXRay(call.traceId, span.context),
+          traceParent: span === undefined ? call.traceParent : formatTraceParent(span.context),
         },
         caller,
         worker.resource.spec.timeoutSeconds * 1000 + MAX_OVERHEAD_MS,
       );
-      if (sending !== undefined) {
-        endSending(sending, answer);
+      if (span !== undefined) {
+        endSending(span, answer);
       }
       return answer;
     } finally {
@@ -254,4 +265,24 @@ export class Invoker {
     }
     return unavailable('No worker took the call.');
   }
+}
+
+/** Ends the span of a call on its way to one agent. There are several of one call where workers refuse it. */
+function endSending(span: TraceSpan, answer: AgentAnswer): void {
+  span.set({ 'esb.outcome': answer.kind });
+  switch (answer.kind) {
+    case 'Answered':
+      break;
+    case 'TimedOut':
+      span.fail(answer.kind);
+      break;
+    case 'Refused':
+    case 'Unknown':
+      span.set({ 'esb.reason': answer.reason });
+      span.fail(answer.message);
+      break;
+    default:
+      unreachable(answer);
+  }
+  span.end();
 }

@@ -9,6 +9,7 @@ import { type HealthServer, startHealthServer } from '../common/net/health-serve
 import type { RoleContext } from '../common/role-context.ts';
 import { type StopStack, withStops } from '../common/stop-in-order.ts';
 import { TaskGroup } from '../common/task-group.ts';
+import { openTracing } from '../common/tracing/tracing.ts';
 import { createInformer } from '../kube/cache/informer.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
@@ -19,7 +20,7 @@ import { EndpointGuard } from './events/endpoint-guard.ts';
 import { openEventStore } from './events/event-store-choice.ts';
 import { Gateway, type GatewayOptions } from './gateway.ts';
 import { createGatewayAccess } from './gateway-access.ts';
-import { openObservation } from './telemetry/gateway-observation.ts';
+import { createAccessLog } from './telemetry/access-log.ts';
 
 /** Times that no flag sets; each is that of every gateway when absent. */
 export type GatewayTimes = Pick<GatewayOptions, 'maxWaitMs' | 'patience'>;
@@ -103,8 +104,16 @@ async function open(
   const clock = systemClock;
   const env = process.env;
   const endpoints = new EndpointGuard({ allowed: config.events.destinations });
-  const observation = await openObservation(config.observation, { clock, logger, env, namespace });
-  stops.defer(() => observation.tracing?.close());
+  const { accessLog, metricsFunctions, otlpEndpoint, timingHeaders } = config.observation;
+  const tracing = await openTracing({
+    clock,
+    logger,
+    env,
+    service: 'esb-gateway',
+    attributes: { 'k8s.namespace.name': namespace },
+    endpoint: otlpEndpoint,
+  });
+  stops.defer(() => tracing?.close());
   const callers = await createGatewayAccess({
     flags: config,
     namespace,
@@ -134,12 +143,16 @@ async function open(
     endpoints,
     clock,
     logger,
-    timingHeaders: config.observation.timingHeaders,
+    timingHeaders,
     access: callers.access,
     ...(callers.createServer === undefined ? {} : { createServer: callers.createServer }),
     limits: gatewayLimits(config.limits),
     ...times,
-    observation,
+    observation: {
+      listeners: accessLog ? [createAccessLog(logger)] : [],
+      tracing,
+      maxFunctions: metricsFunctions,
+    },
   });
   stops.defer(() => gateway.stop());
   return { gateway, identity, callers };

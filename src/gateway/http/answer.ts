@@ -3,8 +3,14 @@ import type { Logger } from '../../common/logger.ts';
 import type { Hold } from '../admission/room.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { LambdaError, lambdaErrorAnswer } from '../lambda/lambda-error.ts';
-import { type CallObservation, type CallObserver, type CallReport, UNOBSERVED } from '../telemetry/observed-call.ts';
-import type { Visitor } from './entrance.ts';
+import {
+  type CallObservation,
+  type CallObserver,
+  type CallReport,
+  NOT_RUN,
+  UNOBSERVED,
+} from '../telemetry/observed-call.ts';
+import type { Entrance, Visitor } from './entrance.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -30,9 +36,18 @@ export function observing(
   operation: string,
 ): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction) => void {
   return (request, _reply, done) => {
-    request.observation = observer.begin({ requestId: request.id, operation, message: request.raw });
+    request.observation = observer({ requestId: request.id, operation, message: request.raw });
     done();
   };
+}
+
+/** The means of every route. */
+export interface RouteOptions {
+  readonly entrance: Entrance;
+  readonly observer: CallObserver;
+  /** Why nothing can be said about any function yet; undefined when that is not so. */
+  readonly notReady: () => LambdaError | undefined;
+  readonly logger: Logger;
 }
 
 /** Takes over the observation of a request, and with it the duty to report its end. */
@@ -42,21 +57,9 @@ export function takeObservation(request: FastifyRequest): CallObservation {
   return observation ?? UNOBSERVED;
 }
 
-/** Reports the end of a request whose observation was not taken over. */
-export function endUntaken(request: FastifyRequest, report: CallReport): void {
-  takeObservation(request).end(report);
-}
-
 /** The report of a request that was refused. */
-export function refusalReport(error: LambdaError, durationMs: number): CallReport {
-  return {
-    result: error.errorName,
-    status: error.status,
-    durationMs,
-    start: '',
-    timings: undefined,
-    answerBytes: 0,
-  };
+export function refusalReport(error: LambdaError): CallReport {
+  return { ...NOT_RUN, result: error.errorName, status: error.status };
 }
 
 /** Answers with an error. */

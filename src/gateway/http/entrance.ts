@@ -1,7 +1,6 @@
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify';
 import { type Access, type AccessAction, accessRequestOf, type Identity } from '../access/access.ts';
 import { strangerAt } from '../access/access-cache.ts';
-import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';
 import { overloaded } from '../admission/admission-policy.ts';
 import type { UnverifiedBodies } from '../admission/unverified-bodies.ts';
@@ -31,6 +30,9 @@ export interface Visitor {
   leave: (() => void) | undefined;
 }
 
+/** The right that a request needs; undefined for none. Throws for a malformed request. */
+type ErrandOf = (request: FastifyRequest) => Errand | undefined;
+
 const NO_BODY = Buffer.alloc(0);
 
 /**
@@ -45,17 +47,17 @@ export class Entrance {
     this.#options = options;
   }
 
-  /**
-   * A hook for the head of each request of a route.
-   *
-   * @param errandOf the right that a request needs; undefined for none. Throws for a malformed request
-   */
+  /** A hook for the head of each request of a route. */
   hook(
-    errandOf: (request: FastifyRequest) => Errand | undefined,
+    errandOf: ErrandOf,
   ): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction) => Promise<void> | void {
     return (request, _reply, done) => {
       try {
-        const entered = this.#identify(request, errandOf);
+        const identified = this.#options.access.identify(accessRequestOf(request.raw));
+        const entered =
+          identified instanceof Promise
+            ? this.#enterLater(request, identified, errandOf)
+            : this.#enter(request, identified, errandOf);
         if (entered instanceof Promise) {
           // Returned only where there is something to wait for: a promise for every request would cost each a round of
           // the loop.
@@ -125,18 +127,7 @@ export class Entrance {
     }
   }
 
-  #identify(request: FastifyRequest, errandOf: (request: FastifyRequest) => Errand | undefined): Promise<void> | void {
-    const identified = this.#options.access.identify(accessRequestOf(request.raw));
-    return identified instanceof Promise
-      ? this.#enterLater(request, identified, errandOf)
-      : this.#enter(request, identified, errandOf);
-  }
-
-  async #enterLater(
-    request: FastifyRequest,
-    identified: Promise<Identity>,
-    errandOf: (request: FastifyRequest) => Errand | undefined,
-  ): Promise<void> {
+  async #enterLater(request: FastifyRequest, identified: Promise<Identity>, errandOf: ErrandOf): Promise<void> {
     if (!request.hold.takeStranger(strangerAt(request.caller.address).name)) {
       identified.catch(() => undefined);
       throw overloaded();
@@ -146,11 +137,7 @@ export class Entrance {
     await this.#enter(request, identity, errandOf);
   }
 
-  #enter(
-    request: FastifyRequest,
-    identity: Identity,
-    errandOf: (request: FastifyRequest) => Errand | undefined,
-  ): Promise<void> | void {
+  #enter(request: FastifyRequest, identity: Identity, errandOf: ErrandOf): Promise<void> | void {
     const { access, admission } = this.#options;
     const { observation } = request;
     const visitor: Visitor = { identity, known: false, leave: undefined };
@@ -167,7 +154,7 @@ export class Entrance {
     return errand === undefined
       ? undefined
       : access.authorize(
-          visitor.known ? proved(identity) : identity,
+          visitor.known ? { principal: identity.principal, claimedKey: undefined } : identity,
           errand.action,
           errand.functionName,
           request.caller.address,
@@ -180,9 +167,4 @@ export class Entrance {
     observation?.identified(principal);
     this.#options.admission.pass(principal, request.caller);
   }
-}
-
-/** The identity after its proof. */
-function proved({ principal }: Identity): { readonly principal: Principal; readonly claimedKey: undefined } {
-  return { principal, claimedKey: undefined };
 }

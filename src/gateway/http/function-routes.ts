@@ -1,22 +1,14 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Logger } from '../../common/logger.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
-import type { LambdaError } from '../lambda/lambda-error.ts';
-import type { CallObserver } from '../telemetry/observed-call.ts';
-import { observing, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
-import type { Entrance } from './entrance.ts';
+import { NOT_RUN } from '../telemetry/observed-call.ts';
+import { observing, type RouteOptions, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
 import type { FunctionCatalog } from './function-catalog.ts';
 import { type ReadOperation, readOperations } from './read-operations.ts';
 import { type UnsupportedOperation, unsupported, unsupportedOperations } from './unsupported-operations.ts';
 
 /** The means of the routes that read. */
-export interface FunctionRoutesOptions {
+export interface FunctionRoutesOptions extends RouteOptions {
   readonly catalog: FunctionCatalog;
-  readonly entrance: Entrance;
-  readonly observer: CallObserver;
-  /** Why nothing can be said about any function yet; undefined when that is not so. */
-  readonly notReady: () => LambdaError | undefined;
-  readonly logger: Logger;
 }
 
 interface ReadRoute {
@@ -99,14 +91,8 @@ async function serve(
     result = known.errorName;
     return sendError(reply, known, request.id);
   } finally {
-    observation.end({
-      result,
-      status: reply.statusCode,
-      durationMs: performance.now() - startedAt,
-      start: '',
-      timings: undefined,
-      answerBytes,
-    });
+    const durationMs = performance.now() - startedAt;
+    observation.end({ ...NOT_RUN, result, status: reply.statusCode, durationMs, answerBytes });
   }
 }
 

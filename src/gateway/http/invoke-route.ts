@@ -1,6 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { unreachable } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
 import type { InvokeTimings } from '../../protocol/generated/agent.ts';
 import type { Principal } from '../access/principal.ts';
 import type { Admission } from '../admission/admission.ts';
@@ -9,10 +8,8 @@ import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import { checkPayload, payloadOf } from '../lambda/json-payload.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
-import type { CallObservation, CallObserver } from '../telemetry/observed-call.ts';
-import { startKind } from '../telemetry/observed-call.ts';
-import { headerOf, observing, sendError, takeObservation, toLambdaError } from './answer.ts';
-import type { Entrance } from './entrance.ts';
+import { type CallObservation, startKind } from '../telemetry/observed-call.ts';
+import { headerOf, observing, type RouteOptions, sendError, takeObservation, toLambdaError } from './answer.ts';
 
 /** Largest client context, in bytes of base64. */
 const MAX_CLIENT_CONTEXT = 3_583;
@@ -22,9 +19,8 @@ const MAX_EVENT_BYTES = 1024 * 1024;
 const MAX_LOG_TAIL = 4_096;
 
 /** The means of the route of Invoke. */
-export interface InvokeRouteOptions {
+export interface InvokeRouteOptions extends RouteOptions {
   readonly invoker: Pick<Invoker, 'find' | 'invoke'>;
-  readonly entrance: Entrance;
   readonly admission: Admission;
   /**
    * Takes over a call of type Event. Settles only when the event is kept.
@@ -32,14 +28,10 @@ export interface InvokeRouteOptions {
    * @throws {LambdaError} when it is not
    */
   readonly accept: (call: FunctionCall, principal: Principal) => Promise<void>;
-  readonly observer: CallObserver;
-  /** Why nothing can be said about any function yet; undefined when that is not so. */
-  readonly notReady: () => LambdaError | undefined;
   /** Whether clients are to be sent elsewhere: answers then end their connection. */
   readonly isDraining: () => boolean;
   /** Whether answers have headers with the worker's state and the times of the call. */
   readonly timingHeaders: boolean;
-  readonly logger: Logger;
 }
 
 type InvocationType = 'RequestResponse' | 'Event' | 'DryRun';

@@ -11,8 +11,8 @@ import { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import { Caller } from '../lambda/caller.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
 import { queryRecord, splitTarget } from '../lambda/request-target.ts';
-import type { CallReport } from '../telemetry/observed-call.ts';
-import { endUntaken, refusalReport, sendError, toLambdaError } from './answer.ts';
+import { type CallReport, NOT_RUN } from '../telemetry/observed-call.ts';
+import { refusalReport, sendError, takeObservation, toLambdaError } from './answer.ts';
 import { ConnectionDrain, type DrainOptions } from './connection-drain.ts';
 import { Entrance } from './entrance.ts';
 import { addFunctionRoutes, type FunctionRoutesOptions } from './function-routes.ts';
@@ -24,18 +24,9 @@ import { readRequestBody } from './request-body.ts';
 const MAX_PATH_PART = 64 * 1024;
 
 /** The report of a request whose client left before all of it had arrived. */
-const HUNG_UP: CallReport = {
-  result: 'hung_up',
-  status: 0,
-  durationMs: 0,
-  start: '',
-  timings: undefined,
-  answerBytes: 0,
-};
+const HUNG_UP: CallReport = { ...NOT_RUN, result: 'hung_up', status: 0 };
 
-export interface LambdaApiOptions
-  extends Omit<InvokeRouteOptions, 'entrance'>,
-    Omit<FunctionRoutesOptions, 'entrance'> {
+export interface LambdaApiOptions extends Omit<InvokeRouteOptions & FunctionRoutesOptions, 'entrance'> {
   readonly access: Access;
   readonly clock: Clock;
   /** The room for all requests. */
@@ -78,9 +69,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     },
     frameworkErrors: (error, request, reply) => {
       const known = new LambdaError('InvalidParameterValueException', messageOf(error), { cause: error });
-      observer
-        .begin({ requestId: request.id, operation: 'Unknown', message: request.raw })
-        .end(refusalReport(known, 0));
+      observer({ requestId: request.id, operation: 'Unknown', message: request.raw }).end(refusalReport(known));
       sendError(reply, known, request.id);
     },
   });
@@ -120,7 +109,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
       hold.close();
       caller.hangUp();
       // Only of requests that ended before they were whole.
-      endUntaken(request, HUNG_UP);
+      takeObservation(request).end(HUNG_UP);
     });
     // The framework would refuse a malformed type before a parser sees it.
     delete request.raw.headers['content-type'];
@@ -129,12 +118,12 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
   api.setErrorHandler((error, request, reply) => {
     const known = toLambdaError(error, logger, request.id);
     // A request that is refused first of all has no observation yet.
-    request.observation ??= observer.begin({
+    request.observation ??= observer({
       requestId: request.id,
       operation: request.routeOptions.config.operation ?? 'Unknown',
       message: request.raw,
     });
-    endUntaken(request, refusalReport(known, 0));
+    takeObservation(request).end(refusalReport(known));
     if (request.visitor === undefined) {
       // An answer that a stranger does not read keeps no place from others.
       request.hold.close();

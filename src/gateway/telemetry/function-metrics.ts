@@ -3,9 +3,6 @@ import type { InvokeTimings } from '../../protocol/generated/agent.ts';
 import type { CallListener, CallRecord, CallReport } from './observed-call.ts';
 import { type StartKind, startKind } from './observed-call.ts';
 
-/** Functions with a label of their own, where nothing else is asked for. */
-export const DEFAULT_MAX_FUNCTIONS = 100;
-
 /** Labels of functions without a label of their own; no function can have these names. */
 const OTHERS = '(other)';
 const UNKNOWN = '(unknown)';
@@ -16,8 +13,8 @@ const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30, 3
 export interface FunctionMetricsOptions {
   /** Whether there is a function of that name now. */
   readonly exists: (functionName: string) => boolean;
-  /** Most functions with a label of their own; the others share one. */
-  readonly maxFunctions: number;
+  /** Most functions with a label of their own; the others share one. Default 100. */
+  readonly maxFunctions?: number | undefined;
 }
 
 /** Counts and times by function. */
@@ -44,7 +41,10 @@ interface FunctionMeters {
  * Counts and times the requests by function. The number of series is bounded: names without a function share one label,
  * as do functions beyond the limit, and the series of a deleted function are removed.
  */
-export function registerFunctionMetrics(registry: Registry, options: FunctionMetricsOptions): FunctionMetrics {
+export function registerFunctionMetrics(
+  registry: Registry,
+  { exists, maxFunctions = 100 }: FunctionMetricsOptions,
+): FunctionMetrics {
   const registers = [registry];
   const known = new Map<string, FunctionMeters>();
   const calls = new Counter({
@@ -90,7 +90,7 @@ export function registerFunctionMetrics(registry: Registry, options: FunctionMet
 
   const forgetMissing = (): void => {
     for (const [label, meters] of known) {
-      if (label !== OTHERS && label !== UNKNOWN && !options.exists(label)) {
+      if (label !== OTHERS && label !== UNKNOWN && !exists(label)) {
         known.delete(label);
         for (const key of meters.calls.keys()) {
           const [outcome = '', start = ''] = key.split(' ');
@@ -122,11 +122,11 @@ export function registerFunctionMetrics(registry: Registry, options: FunctionMet
     if (found !== undefined) {
       return found;
     }
-    if (!options.exists(functionName)) {
+    if (!exists(functionName)) {
       return known.get(UNKNOWN) ?? make(UNKNOWN);
     }
     const shared = Number(known.has(OTHERS)) + Number(known.has(UNKNOWN));
-    return known.size - shared < options.maxFunctions ? make(functionName) : (known.get(OTHERS) ?? make(OTHERS));
+    return known.size - shared < maxFunctions ? make(functionName) : (known.get(OTHERS) ?? make(OTHERS));
   };
   /** The seconds of all of them. */
   const observeStages = (meters: FunctionMeters, timings: InvokeTimings, queuedMs: number): number => {
@@ -137,12 +137,7 @@ export function registerFunctionMetrics(registry: Registry, options: FunctionMet
     meters.queue.observe(queued);
     meters.run.observe(run);
     if (start !== 'warm') {
-      let timer = meters.wakes.get(start);
-      if (timer === undefined) {
-        timer = wakes.labels(meters.label, start);
-        meters.wakes.set(start, timer);
-      }
-      timer.observe(wake);
+      cached(meters.wakes, start, () => wakes.labels(meters.label, start)).observe(wake);
     }
     return queued + wake + run;
   };
@@ -151,7 +146,7 @@ export function registerFunctionMetrics(registry: Registry, options: FunctionMet
   return {
     answered(record: CallRecord, report: CallReport) {
       const { operation } = record.info;
-      counterOf(requestCounters, `${operation} ${report.status}`, () =>
+      cached(requestCounters, `${operation} ${report.status}`, () =>
         requests.labels(operation, String(report.status)),
       ).inc();
       if (!operation.startsWith('Invoke')) {
@@ -159,9 +154,7 @@ export function registerFunctionMetrics(registry: Registry, options: FunctionMet
       }
       const meters = metersOf(record.functionName);
       const start = startKind(report.start);
-      counterOf(meters.calls, `${report.result} ${start}`, () =>
-        calls.labels(meters.label, report.result, start),
-      ).inc();
+      cached(meters.calls, `${report.result} ${start}`, () => calls.labels(meters.label, report.result, start)).inc();
       if (report.timings !== undefined) {
         const duration = report.durationMs / 1_000;
         meters.duration.observe(duration);
@@ -174,11 +167,11 @@ export function registerFunctionMetrics(registry: Registry, options: FunctionMet
   };
 }
 
-function counterOf(counters: Map<string, { inc(): void }>, key: string, make: () => { inc(): void }): { inc(): void } {
-  let counter = counters.get(key);
-  if (counter === undefined) {
-    counter = make();
-    counters.set(key, counter);
+function cached<Key, Value>(values: Map<Key, Value>, key: Key, make: () => Value): Value {
+  let value = values.get(key);
+  if (value === undefined) {
+    value = make();
+    values.set(key, value);
   }
-  return counter;
+  return value;
 }

@@ -1,10 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
-import {
-  DEFAULT_MAX_FUNCTIONS,
-  type FunctionMetrics,
-  type FunctionMetricsOptions,
-  registerFunctionMetrics,
-} from './function-metrics.ts';
+import { type FunctionMetrics, type FunctionMetricsOptions, registerFunctionMetrics } from './function-metrics.ts';
 
 /** Numbers that are read with each page: name and help of each metric. */
 const GAUGES = {
@@ -40,35 +35,33 @@ export interface GatewayMetrics {
 /** Makes the metrics of one gateway, in a registry of their own. */
 export function createGatewayMetrics(
   gauges: GatewayGauges,
-  functions: FunctionMetricsOptions = { exists: () => false, maxFunctions: DEFAULT_MAX_FUNCTIONS },
+  functions: FunctionMetricsOptions = { exists: () => false },
 ): GatewayMetrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
+  const counter = (name: string, help: string, labelNames: readonly string[] = []) =>
+    new Counter({ name, help, labelNames: [...labelNames], registers });
   const requestMetrics = registerFunctionMetrics(registry, functions);
-  const events = new Counter({
-    name: 'esb_gateway_events_total',
-    help: 'Calls of type Event, and records of failed ones, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; and unreadable ones: Unreadable each time that one is put off, UnreadableDropped for one that is a week old.',
-    labelNames: ['result'],
-    registers,
-  });
-  const tries = new Counter({
-    name: 'esb_gateway_event_tries_total',
-    help: 'Tries of calls of type Event, and of records of failed ones, by how they ended.',
-    labelNames: ['result'],
-    registers,
-  });
-  const agentFailures = new Counter({
-    name: 'esb_gateway_agent_connection_failures_total',
-    help: 'Attempts to connect to an agent that failed.',
-    registers,
-  });
-  const activity = new Counter({
-    name: 'esb_gateway_activity_writes_total',
-    help: 'Patches of status.lastInvocationTime, by whether they succeeded.',
-    labelNames: ['ok'],
-    registers,
-  });
+  const events = counter(
+    'esb_gateway_events_total',
+    'Calls of type Event, and records of failed ones, that ended, by how: ok, RetriesExhausted or EventAgeExceeded; and unreadable ones: Unreadable each time that one is put off, UnreadableDropped for one that is a week old.',
+    ['result'],
+  );
+  const tries = counter(
+    'esb_gateway_event_tries_total',
+    'Tries of calls of type Event, and of records of failed ones, by how they ended.',
+    ['result'],
+  );
+  const agentFailures = counter(
+    'esb_gateway_agent_connection_failures_total',
+    'Attempts to connect to an agent that failed.',
+  );
+  const activity = counter(
+    'esb_gateway_activity_writes_total',
+    'Patches of status.lastInvocationTime, by whether they succeeded.',
+    ['ok'],
+  );
   for (const [key, [name, help]] of Object.entries(GAUGES)) {
     const read = gauges[key as keyof GatewayGauges];
     new Gauge({

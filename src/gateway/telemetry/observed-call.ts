@@ -70,10 +70,8 @@ export interface CallObservation {
   end(report: CallReport): void;
 }
 
-/** Follows every request. */
-export interface CallObserver {
-  begin(info: CallInfo): CallObservation;
-}
+/** Begins to follow a request. */
+export type CallObserver = (info: CallInfo) => CallObservation;
 
 const nothing = (): void => undefined;
 
@@ -86,6 +84,9 @@ export const UNOBSERVED: CallObservation = {
   admitted: nothing,
   end: nothing,
 };
+
+/** The report of a request that has not run, but for its result and status. */
+export const NOT_RUN = { durationMs: 0, start: '', timings: undefined, answerBytes: 0 } as const;
 
 /** A request that has been answered. */
 export interface CallRecord {
@@ -108,19 +109,14 @@ export interface CallListener {
   answered(record: CallRecord, report: CallReport): void;
 }
 
-export interface CallObserverOptions {
-  readonly listeners: readonly CallListener[];
-  /** Receives spans; without it trace headers are handed on unchanged. */
-  readonly tracing?: Tracing | undefined;
-}
-
-/** Follows every request: makes its spans, and notifies the listeners of its end. */
-export function createCallObserver(options: CallObserverOptions): CallObserver {
-  const { listeners, tracing } = options;
-  return {
-    begin: (info) =>
-      tracing === undefined ? new ObservedCall(info, listeners) : new TracedCall(info, listeners, tracing),
-  };
+/**
+ * Follows every request: makes its spans, and notifies the listeners of its end.
+ *
+ * @param tracing receives spans; without it trace headers are handed on unchanged
+ */
+export function createCallObserver(listeners: readonly CallListener[], tracing: Tracing | undefined): CallObserver {
+  return (info) =>
+    tracing === undefined ? new ObservedCall(info, listeners) : new TracedCall(info, listeners, tracing);
 }
 
 /** Collects the record of a request. One is made for each request: the constructor has to be cheap. */
@@ -142,14 +138,10 @@ class ObservedCall implements CallObservation, CallRecord {
     this.traceId = textOf(headers['x-amzn-trace-id']);
     const given = textOf(headers.traceparent);
     const parent = given === '' ? undefined : parseTraceParent(given);
-    if (parent === undefined) {
-      this.traceParent = '';
-    } else {
-      this.traceParent = formatTraceParent(parent);
-      if (this.traceId === '') {
-        // Workers know this form.
-        this.traceId = formatXRay(parent);
-      }
+    this.traceParent = parent === undefined ? '' : formatTraceParent(parent);
+    if (parent !== undefined && this.traceId === '') {
+      // Workers know this form.
+      this.traceId = formatXRay(parent);
     }
   }
 
