@@ -44,9 +44,6 @@ export interface FunctionUse {
   readonly answerBytes: number;
 }
 
-/** The part of a function's use that decides how many places it has. */
-type PlacesUse = Pick<FunctionUse, 'settings' | 'workers' | 'answerBytes'>;
-
 /** The decision about a call: admit, wait, or refuse for a reason that the caller is given. */
 export type Entry = 'Enter' | 'Wait' | ThrottleReason;
 
@@ -54,13 +51,13 @@ export type Entry = 'Enter' | 'Wait' | ThrottleReason;
  * Calls of a function that may be with its workers and their agents. Each worker runs one call at a time: more calls
  * would only move the queue elsewhere.
  */
-export function runningPlaces({ settings, workers, answerBytes }: PlacesUse): number {
+export function runningPlaces({ settings, workers, answerBytes }: FunctionUse): number {
   const concurrency = Math.min(settings?.reserved ?? workers, workers);
   return workers === 1 && concurrency === 1 ? 1 + sentAhead(settings, answerBytes) : concurrency;
 }
 
 /** Calls of a function that may wait in the gateway. With the running ones: at most concurrency plus queue depth. */
-export function waitingPlaces({ settings, workers, answerBytes }: PlacesUse): number {
+export function waitingPlaces({ settings, workers, answerBytes }: FunctionUse): number {
   const queueDepth = settings?.queueDepth ?? DEFAULT_QUEUE_DEPTH;
   return workers === 1 && settings?.reserved !== 0 ? queueDepth - sentAhead(settings, answerBytes) : queueDepth;
 }
@@ -114,8 +111,12 @@ export function decideEntry(use: FunctionUse, freeCalls: number, freeBytes: numb
   return use.waiting + tooMany < waitingPlaces(use) ? 'Wait' : 'ReservedFunctionConcurrentInvocationLimitExceeded';
 }
 
-/** The message of a refusal, which begins as AWS's does. */
-export function refusalText(reason: ThrottleReason, functionName: string): string {
+/** A refusal, with a message that begins as AWS's does. */
+export function refusalFor(reason: ThrottleReason, functionName: string, retryAfterSeconds?: number): LambdaError {
+  return throttled(refusalText(reason, functionName), reason, retryAfterSeconds);
+}
+
+function refusalText(reason: ThrottleReason, functionName: string): string {
   switch (reason) {
     case 'ReservedFunctionConcurrentInvocationLimitExceeded':
       return `Rate Exceeded. The function ${functionName} runs as many calls as it may, and its queue is full.`;
@@ -131,13 +132,11 @@ export function refusalText(reason: ThrottleReason, functionName: string): strin
 }
 
 /** The refusal of a request when the whole gateway has no room. */
-export function overloaded(functionName = ''): LambdaError {
-  const reason = 'ConcurrentInvocationLimitExceeded';
-  return throttled(refusalText(reason, functionName), reason);
+export function overloaded(): LambdaError {
+  return refusalFor('ConcurrentInvocationLimitExceeded', '');
 }
 
 /** The refusal of a call that finds no place in time, or whose function is switched off. */
 export function functionBusy(functionName: string): LambdaError {
-  const reason = 'ReservedFunctionConcurrentInvocationLimitExceeded';
-  return throttled(refusalText(reason, functionName), reason);
+  return refusalFor('ReservedFunctionConcurrentInvocationLimitExceeded', functionName);
 }

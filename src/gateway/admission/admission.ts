@@ -5,8 +5,7 @@ import type { FleetView, FunctionEntry } from '../agents/fleet-view.ts';
 import type { FunctionCall } from '../agents/function-call.ts';
 import type { Caller } from '../lambda/caller.ts';
 import { CallerRates, type RateLimit } from '../lambda/caller-rate.ts';
-import { throttled } from '../lambda/lambda-error.ts';
-import { decideEntry, overloaded, refusalText } from './admission-policy.ts';
+import { decideEntry, overloaded, refusalFor } from './admission-policy.ts';
 import { FunctionQueue } from './function-queue.ts';
 import type { Room } from './room.ts';
 
@@ -171,7 +170,7 @@ export class Admission {
     if (entry === 'Wait') {
       return this.#wait(queue, bytes, caller);
     }
-    throw throttled(refusalText(entry, target.name), entry);
+    throw refusalFor(entry, target.name);
   }
 
   /**
@@ -181,7 +180,7 @@ export class Admission {
    */
   enterEvent(call: FunctionCall, caller: Caller): Promise<Admitted> | Admitted {
     if (this.#options.room.overload() !== undefined) {
-      throw overloaded(call.reference.name);
+      throw overloaded();
     }
     return this.enter(call, caller);
   }
@@ -213,7 +212,6 @@ function rateKey(principal: Principal, caller: Caller): string {
 
 function refuseUntil(waitMs: number): void {
   if (waitMs > 0) {
-    const text = refusalText('CallerRateLimitExceeded', '');
-    throw throttled(text, 'CallerRateLimitExceeded', Math.ceil(waitMs / 1000));
+    throw refusalFor('CallerRateLimitExceeded', '', Math.ceil(waitMs / 1000));
   }
 }

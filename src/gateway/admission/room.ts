@@ -55,13 +55,13 @@ export class Hold {
   add(bytes: number): void {
     if (this.#open) {
       this.#bytes += bytes;
-      this.#room.change(0, bytes);
+      this.#room.bytes += bytes;
     }
   }
 
   /** Gives back bytes of a body that was dropped. */
   drop(): void {
-    this.#room.change(0, -this.#bytes);
+    this.#room.bytes -= this.#bytes;
     this.#bytes = 0;
   }
 
@@ -70,8 +70,8 @@ export class Hold {
     if (this.#open) {
       this.known();
       this.#open = false;
-      this.#room.change(-1, -this.#bytes);
-      this.#bytes = 0;
+      this.#room.requests -= 1;
+      this.drop();
     }
   }
 }
@@ -81,8 +81,9 @@ export class Room implements Load {
   readonly limits: LoadLimits;
   readonly #pressure: Pressure;
   readonly #maxStrangers: number;
-  #requests = 0;
-  #bytes = 0;
+  requests = 0;
+  /** Changed by each {@link Hold} alone. */
+  bytes = 0;
   #strangers = 0;
   readonly #strangersOf = new Tally();
 
@@ -92,14 +93,6 @@ export class Room implements Load {
     this.#maxStrangers = Math.ceil(limits.maxRequests / STRANGERS_PART);
   }
 
-  get requests(): number {
-    return this.#requests;
-  }
-
-  get bytes(): number {
-    return this.#bytes;
-  }
-
   /** Why one more request is too much now; undefined when there is room. */
   overload(): Overload | undefined {
     return overloadOf(this, this.#pressure, this.limits);
@@ -107,17 +100,17 @@ export class Room implements Load {
 
   /** Counts a request that has arrived, even if it is refused next. */
   open(): Hold {
-    this.#requests += 1;
+    this.requests += 1;
     return new Hold(this);
   }
 
   /** Requests, and bytes, for which there is room. */
   get freeRequests(): number {
-    return this.limits.maxRequests - this.#requests;
+    return this.limits.maxRequests - this.requests;
   }
 
   get freeBytes(): number {
-    return this.limits.maxBytes - this.#bytes;
+    return this.limits.maxBytes - this.bytes;
   }
 
   /** For {@link Hold} alone. */
@@ -135,11 +128,5 @@ export class Room implements Load {
   leaveStranger(name: string): void {
     this.#strangers -= 1;
     this.#strangersOf.add(name, -1);
-  }
-
-  /** For {@link Hold} alone. */
-  change(requests: number, bytes: number): void {
-    this.#requests += requests;
-    this.#bytes += bytes;
   }
 }

@@ -4,7 +4,7 @@ import {
   decideEntry,
   type FunctionUse,
   largestOfLate,
-  refusalText,
+  refusalFor,
   runningPlaces,
   UNKNOWN_ANSWER_BYTES,
   waitingPlaces,
@@ -157,7 +157,7 @@ it('tells callers what they may do about each refusal, beginning as AWS does', (
     'FunctionInvocationRateLimitExceeded',
     'CallerRateLimitExceeded',
   ] as const;
-  const texts = reasons.map((reason) => refusalText(reason, 'hello'));
+  const texts = reasons.map((reason) => refusalFor(reason, 'hello').message);
   expect(new Set(texts).size).toBe(4);
   for (const text of texts) {
     expect(text).toMatch(/^Rate Exceeded\. /);
