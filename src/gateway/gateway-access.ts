@@ -27,14 +27,6 @@ const REFUSED_MS = 10_000;
 const STRANGER_BURST_SECONDS = 5;
 const MAX_ADDRESSES = 20_000;
 
-/**
- * Audiences of the tokens that are accepted. A token for the API server itself is refused, since a gateway could use it
- * there. A token for the gateways of one namespace is of no use to a gateway of another that was taken over.
- */
-function defaultAudiences(namespace: string): readonly string[] {
-  return [`esb-gateway.${namespace}`, 'esb-gateway'];
-}
-
 /** The flags of authentication and authorization. */
 export type AccessFlags = Pick<GatewayConfig, 'callers' | 'tls'>;
 
@@ -149,7 +141,9 @@ function verify(
     },
     tokens: new TokenReviewer({
       ...cached,
-      audiences: tokenAudience.length > 0 ? tokenAudience : defaultAudiences(namespace),
+      // A token for the API server itself is refused, since a gateway could use it there. A token for the gateways of
+      // one namespace is of no use to a gateway of another that was taken over.
+      audiences: tokenAudience.length > 0 ? tokenAudience : [`esb-gateway.${namespace}`, 'esb-gateway'],
       acceptedMs: yesMs,
       refusedMs: noMs,
     }),

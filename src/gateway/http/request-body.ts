@@ -60,7 +60,13 @@ export function readRequestBody(
       bytes.append(chunk);
       return;
     }
-    refusal ??= size > MAX_PAYLOAD_BYTES ? tooLarge() : overloaded();
+    refusal ??=
+      size > MAX_PAYLOAD_BYTES
+        ? new LambdaError(
+            'RequestTooLargeException',
+            `Request must be smaller than ${MAX_PAYLOAD_BYTES} bytes for the InvokeFunction operation`,
+          )
+        : overloaded();
     bytes.clear();
     hold.drop();
     if (size > MAX_DROPPED_BYTES) {
@@ -86,11 +92,4 @@ export function readRequestBody(
   };
   let timer = clock.setTimer(look, FREE_MS);
   request.on('data', onData).on('end', onEnd).on('error', onError).on('close', onClose);
-}
-
-function tooLarge(): LambdaError {
-  return new LambdaError(
-    'RequestTooLargeException',
-    `Request must be smaller than ${MAX_PAYLOAD_BYTES} bytes for the InvokeFunction operation`,
-  );
 }

@@ -17,11 +17,6 @@ function waitForToken(fullAt: number, now: number, limit: RateLimit): number {
   return Math.max(0, fullAt - now - (limit.burst - 1) * perToken);
 }
 
-/** The bucket after one token was taken. */
-function tokenTaken(fullAt: number, now: number, limit: RateLimit): number {
-  return Math.max(fullAt, now) + 1000 / limit.perSecond;
-}
-
 /**
  * The buckets of all callers, in a table of bounded size: the caller that was seen least recently is forgotten first. A
  * forgotten caller begins with a full bucket, so that no caller is refused because of others.
@@ -67,7 +62,7 @@ export class CallerRates {
     const wait = waitForToken(fullAt, now, this.#limit);
     // A refused caller counts as seen as well; otherwise enough requests would make the table forget it.
     this.#fullAt.delete(caller);
-    this.#fullAt.set(caller, wait === 0 ? tokenTaken(fullAt, now, this.#limit) : fullAt);
+    this.#fullAt.set(caller, wait === 0 ? Math.max(fullAt, now) + 1000 / this.#limit.perSecond : fullAt);
     if (this.#fullAt.size > this.#maxCallers) {
       const [oldest = ''] = this.#fullAt.keys();
       this.#fullAt.delete(oldest);

@@ -8,14 +8,11 @@ export interface FunctionReference {
   readonly qualifier?: string;
 }
 
-/** Longest bare name, in characters. */
-export const MAX_FUNCTION_NAME = 64;
-
+/** Longest bare name, and longest qualifier, in characters. */
+const MAX_FUNCTION_NAME = 64;
+const MAX_QUALIFIER = 128;
 /** Longest identifier in any form, in characters, by the service model of 2026 (170 before). */
-export const MAX_FUNCTION_IDENTIFIER = 256;
-
-/** Longest qualifier, in characters. */
-export const MAX_QUALIFIER = 128;
+const MAX_FUNCTION_IDENTIFIER = 256;
 
 /**
  * The pattern of `NamespacedFunctionName` in Lambda's API model, with groups. Its optional parts are greedy from the
@@ -36,32 +33,18 @@ const QUALIFIER = /^(?:\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_$]+)$/;
  */
 export function parseFunctionIdentifier(identifier: string, queryQualifier?: string): FunctionReference {
   if (identifier.length > MAX_FUNCTION_IDENTIFIER) {
-    throw constraintError(
-      'functionName',
-      identifier,
-      `Member must have length less than or equal to ${MAX_FUNCTION_IDENTIFIER}`,
-    );
+    throw constraintError('functionName', identifier, lengthRule(MAX_FUNCTION_IDENTIFIER));
   }
-  const match = IDENTIFIER.exec(identifier);
-  const name = match?.[1];
-  if (match === null || name === undefined) {
-    throw constraintError(
-      'functionName',
-      identifier,
-      `Member must satisfy regular expression pattern: ${IDENTIFIER.source}`,
-    );
+  const [, name, derived] = IDENTIFIER.exec(identifier) ?? [];
+  if (name === undefined) {
+    throw constraintError('functionName', identifier, patternRule(IDENTIFIER));
   }
   if (name.length > MAX_FUNCTION_NAME) {
-    throw constraintError('functionName', name, `Member must have length less than or equal to ${MAX_FUNCTION_NAME}`);
+    throw constraintError('functionName', name, lengthRule(MAX_FUNCTION_NAME));
   }
-  const derived = match[2];
   if (queryQualifier !== undefined && queryQualifier !== '') {
     if (queryQualifier.length > MAX_QUALIFIER || !QUALIFIER.test(queryQualifier)) {
-      throw constraintError(
-        'qualifier',
-        queryQualifier,
-        `Member must satisfy regular expression pattern: ${QUALIFIER.source}`,
-      );
+      throw constraintError('qualifier', queryQualifier, patternRule(QUALIFIER));
     }
     if (derived !== undefined && derived !== queryQualifier) {
       throw new LambdaError(
@@ -72,6 +55,14 @@ export function parseFunctionIdentifier(identifier: string, queryQualifier?: str
   }
   const qualifier = derived ?? queryQualifier ?? '';
   return qualifier === '' ? { name } : { name, qualifier };
+}
+
+function lengthRule(most: number): string {
+  return `Member must have length less than or equal to ${most}`;
+}
+
+function patternRule(pattern: RegExp): string {
+  return `Member must satisfy regular expression pattern: ${pattern.source}`;
 }
 
 /** The ARN of a function in answers and messages. Region and account are those of the emulator in the images. */

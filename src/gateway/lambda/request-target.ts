@@ -46,20 +46,14 @@ export function splitTarget(url: string): RequestTarget {
  * is a plus sign, as in signatures.
  */
 export function queryParameters(query: string): QueryParameter[] {
-  if (query === '') {
-    return [];
-  }
-  const parameters: QueryParameter[] = [];
-  for (const part of query.split('&')) {
-    if (part !== '') {
-      const equals = part.indexOf('=');
-      parameters.push({
-        name: decoded(equals < 0 ? part : part.slice(0, equals)),
-        value: equals < 0 ? '' : decoded(part.slice(equals + 1)),
-      });
-    }
-  }
-  return parameters.sort((a, b) => byCodeUnits(a.name, b.name) || byCodeUnits(a.value, b.value));
+  return query
+    .split('&')
+    .filter((part) => part !== '')
+    .map((part) => {
+      const [name = '', ...value] = part.split('=');
+      return { name: decoded(name), value: decoded(value.join('=')) };
+    })
+    .sort((a, b) => byCodeUnits(a.name, b.name) || byCodeUnits(a.value, b.value));
 }
 
 /** The parameters by name, for the router: all values where there are several. */
