@@ -111,7 +111,7 @@ const gateway: RoomTable = {
     access: { holds: 'who a caller is, and what it may', imports: ['lambda'] },
     agents: { holds: 'agents, workers and routes', imports: ['lambda'] },
     admission: { holds: 'limits', imports: ['lambda', 'access', 'agents'] },
-    telemetry: { holds: 'metrics, access log, spans', imports: ['access', 'agents'] },
+    telemetry: { holds: 'metrics, access log, spans', imports: ['access'] },
     events: { holds: 'calls of type Event, kept until they have run', imports: ['lambda', 'agents'] },
     http: {
       holds: 'what callers see',
