@@ -90,7 +90,7 @@ const agent: RoomTable = {
     gc: { holds: 'collection of leftovers and images', imports: ['model', 'invoke', 'worker'] },
     node: {
       holds: 'LambdaNode, Lease, health, leaving a node',
-      imports: ['model', 'invoke', 'worker', 'gc'],
+      imports: ['model', 'invoke', 'worker'],
     },
   },
 };

@@ -17,9 +17,10 @@ import { createMembership, join, type Membership } from './membership.ts';
 import { createAgentMetrics } from './metrics.ts';
 import { refreshResolvConf } from './node/resolv-conf.ts';
 import { uninstall } from './node/uninstall.ts';
+import { openRuntime } from './node-runtime.ts';
 import { followClientAuthority, type Port, takePort } from './port.ts';
 import { CallBudget, defaultCallBytes } from './rpc/call-budget.ts';
-import { createWorkload, openRuntime, startRuntime, type Workload, watchOutput } from './workload.ts';
+import { createWorkload, startRuntime, type Workload, watchOutput } from './workload.ts';
 
 /** Milliseconds between two runs of each chore. */
 const chores = { certificateMs: 60_000, resolvConfMs: 60_000, imagesMs: 60_000, secretsMs: 300_000 } as const;
@@ -53,10 +54,8 @@ export async function runAgent(config: AgentConfig, context: RoleContext, spawne
     );
     const { runtime } = node;
     await createFolders(parts);
-    const budget = new CallBudget(
-      config.capacity.maxHeldBytes ?? defaultCallBytes(process.constrainedMemory()),
-      parts.clock,
-    );
+    const heldBytes = config.capacity.maxHeldBytes ?? defaultCallBytes(process.constrainedMemory());
+    const budget = new CallBudget(heldBytes, parts.clock);
     const port = await takePort(parts, budget);
     stops.defer(() => (leave === undefined ? runtime.stop() : undefined));
     await refreshResolvConf(parts.resolvConfPath, config.cluster.systemNamespace).catch((error: unknown) => {
@@ -72,16 +71,11 @@ export async function runAgent(config: AgentConfig, context: RoleContext, spawne
     healthServer = await startHealthServer(parseHostPort(config.server.health), {
       // A roll-out does not have to wait for an agent that has nothing more to do here.
       ready: () => (leave === undefined ? health.ready() : { ok: true }),
-      metricsPage: () => parts.metrics.page(),
+      metricsPage: parts.metrics.page,
     });
-    logger.info(
-      {
-        listen: formatHostPort(port.bound),
-        endpoint: port.endpoint,
-        health: formatHostPort(healthServer.address),
-      },
-      'agent has its ports',
-    );
+    const listen = formatHostPort(port.bound);
+    const addresses = { listen, endpoint: port.endpoint, health: formatHostPort(healthServer.address) };
+    logger.info(addresses, 'agent has its ports');
     parts.tasks.run('health', (ended) => health.run(ended));
     join(parts, cluster, workload, membership);
     followClientAuthority(parts, cluster, port);
@@ -150,13 +144,7 @@ async function serve(
   tracing: Awaited<ReturnType<typeof openTracing>>,
 ): Promise<void> {
   await fleet.adopt({ signal });
-  server.serve({
-    fleet,
-    logs: runtime,
-    metricsPage: () => metrics.page(),
-    onInvoked: (result) => metrics.invoked(result),
-    tracing,
-  });
+  server.serve({ fleet, logs: runtime, metricsPage: metrics.page, onInvoked: metrics.invoked, tracing });
   health.note('start', { ok: true });
   writer.start();
   tasks.run('start of the watch', async (ended) => {

@@ -1,4 +1,5 @@
 import { checkDefinitions } from '../api/schema-revision.ts';
+import type { Clock } from '../common/clock.ts';
 import { programVersion } from '../common/program-version.ts';
 import { customResourceDefinitions } from '../kube/api/resource-types.ts';
 import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
@@ -41,7 +42,7 @@ export function createMembership(
     nodeName,
     clock,
     logger,
-    onWrite: (result) => metrics.statusWritten(result),
+    onWrite: metrics.statusWritten,
   });
   const watch = new AssignmentWatch({
     informer: assigned,
@@ -56,7 +57,7 @@ export function createMembership(
   });
   stops.defer(() => watch.stop());
   stops.defer(() => writer.stop());
-  const images = new ImageList(workload.runtime, clock.monotonic);
+  const images = imageList(workload.runtime, clock);
   const registration = new NodeRegistration({
     client,
     nodeName,
@@ -74,22 +75,13 @@ export function createMembership(
       allocated: fleet.allocation(),
       setAside: fleet.setAside(),
       leaving: fleet.stillHere(told),
-      images: isLeaving() ? [] : await images.current(),
+      images: isLeaving() ? [] : await images(),
     }),
     clock,
     logger,
   });
-  const decommission = new Decommission({
-    node: ownLambdaNode,
-    nodeName,
-    client,
-    fieldSelector,
-    fleet,
-    health,
-    clock,
-    logger,
-  });
-  return { writer, watch, registration, decommission };
+  const seen = { node: ownLambdaNode, nodeName, client, fieldSelector, fleet, health };
+  return { writer, watch, registration, decommission: new Decommission({ ...seen, clock, logger }) };
 }
 
 /** Shows the node in the API server: its Lease, its LambdaNode, and the ranges that its subnet may not meet. */
@@ -97,10 +89,8 @@ export function join(parts: AgentParts, cluster: Cluster, { health }: Workload, 
   const { clock, config, logger, metrics, tasks } = parts;
   const { client, leaseClient, ownNode, policy, ranges } = cluster;
   const { nodeName, systemNamespace: namespace } = config.cluster;
-  const onRenewal = (ok: boolean): void => metrics.leaseRenewed(ok);
-  tasks.run('lease', (signal) =>
-    keepNodeLease({ client: leaseClient, nodeName, namespace, clock, logger, onRenewal }, signal),
-  );
+  const lease = { client: leaseClient, nodeName, namespace, clock, logger, onRenewal: metrics.leaseRenewed };
+  tasks.run('lease', (signal) => keepNodeLease(lease, signal));
   tasks.run('registration', (signal) => registration.run(signal));
   tasks.run('ranges', (signal) => ranges.run(signal));
   every(parts, 'schema', schemaRetryMs, async (signal) => {
@@ -117,26 +107,18 @@ export function join(parts: AgentParts, cluster: Cluster, { health }: Workload, 
 }
 
 /** The images of the node, read at most once a minute: the list has up to a thousand references. */
-class ImageList {
-  readonly #runtime: Pick<ContainerRuntime, 'images'>;
-  readonly #monotonic: () => number;
-  #images: readonly string[] = [];
-  #readAt = Number.NEGATIVE_INFINITY;
-
-  constructor(runtime: Pick<ContainerRuntime, 'images'>, monotonic: () => number) {
-    this.#runtime = runtime;
-    this.#monotonic = monotonic;
-  }
-
-  async current(): Promise<readonly string[]> {
-    if (this.#monotonic() - this.#readAt >= imagesMs) {
+function imageList(runtime: Pick<ContainerRuntime, 'images'>, clock: Clock): () => Promise<readonly string[]> {
+  let images: readonly string[] = [];
+  let readAt = Number.NEGATIVE_INFINITY;
+  return async () => {
+    if (clock.monotonic() - readAt >= imagesMs) {
       try {
-        this.#images = await this.#runtime.images();
-        this.#readAt = this.#monotonic();
+        images = await runtime.images();
+        readAt = clock.monotonic();
       } catch {
         // The condition of containerd says why; the last list is still the best guess.
       }
     }
-    return this.#images;
-  }
+    return images;
+  };
 }

@@ -1,8 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { MetricsPage } from '../common/net/health-server.ts';
 import { type RuntimeObserver, startStages } from '../runtime/contract/instrumentation.ts';
 import { addGauges, type MetricSources } from './gauges.ts';
-import { type CountedKind, type GarbageMetrics, leftoverKinds } from './gc/garbage-collector.ts';
+import { type GarbageMetrics, leftoverKinds } from './gc/garbage-collector.ts';
 import type { InvocationResult, InvocationTimings } from './model/invocation.ts';
 import type { FleetMetrics } from './worker/worker-manager.ts';
 
@@ -18,25 +17,15 @@ const startKinds: Readonly<Record<InvocationTimings['start'], string>> = {
   absent: 'cold',
 };
 
-export interface AgentMetrics extends FleetMetrics, GarbageMetrics, RuntimeObserver {
-  page(): Promise<MetricsPage>;
-  /** Name, help, type and labels of every metric, for their documentation. */
-  readonly registry: Registry;
-  /** Adds the metrics that are read from the parts of the agent. */
-  observe(sources: MetricSources): void;
-  invoked(result: InvocationResult): void;
-  statusWritten(result: 'written' | 'failed'): void;
-  leaseRenewed(ok: boolean): void;
-  /** A worker gets a new container because its output is lost. */
-  outputLost(): void;
-}
+export type AgentMetrics = ReturnType<typeof createAgentMetrics>;
 
 /**
- * The agent's metrics. Gauges are read when the page is asked for: an idle agent does nothing.
+ * The agent's metrics; no function of them needs its `this`. Gauges are read when the page is asked for: an idle agent
+ * does nothing.
  *
  * @param version of the program
  */
-export function createAgentMetrics(version: string): AgentMetrics {
+export function createAgentMetrics(version: string) {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: EVENT_LOOP_SAMPLE_MS });
   new Gauge({
@@ -46,19 +35,20 @@ export function createAgentMetrics(version: string): AgentMetrics {
     registers: [registry],
   }).set({ version, node_version: process.versions.node }, 1);
   return {
+    /** Name, help, type and labels of every metric, for their documentation. */
     registry,
     page: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
-    observe: (sources) => addGauges(registry, sources),
+    /** Adds the metrics that are read from the parts of the agent. */
+    observe: (sources: MetricSources) => addGauges(registry, sources),
     ...callMetrics(registry),
     ...fleetMetrics(registry),
     ...runtimeMetrics(registry),
     ...garbageMetrics(registry),
     ...writeMetrics(registry),
-    ...outputMetrics(registry),
   };
 }
 
-function callMetrics(registry: Registry): Pick<AgentMetrics, 'invoked'> {
+function callMetrics(registry: Registry) {
   const invocations = new Counter({
     name: 'esb_agent_invocations_total',
     help: 'Calls by outcome; with the reason of refusals and unknown outcomes.',
@@ -95,7 +85,7 @@ function callMetrics(registry: Registry): Pick<AgentMetrics, 'invoked'> {
     absent: starts.labels(startKinds.absent),
   };
   return {
-    invoked(result) {
+    invoked(result: InvocationResult) {
       if (result.kind === 'Answered') {
         answered.inc();
       } else {
@@ -114,7 +104,7 @@ function callMetrics(registry: Registry): Pick<AgentMetrics, 'invoked'> {
   };
 }
 
-function fleetMetrics(registry: Registry): Pick<AgentMetrics, 'action'> {
+function fleetMetrics(registry: Registry): Pick<FleetMetrics, 'action'> & { outputLost(): void } {
   const durations = histogramOf(
     registry,
     'esb_agent_action_seconds',
@@ -127,7 +117,14 @@ function fleetMetrics(registry: Registry): Pick<AgentMetrics, 'action'> {
     labelNames: ['action', 'code'],
     registers: [registry],
   });
+  const lost = new Counter({
+    name: 'esb_agent_output_lost_total',
+    help: 'Workers that got a new container because a full disk had cut them off from their logs.',
+    registers: [registry],
+  });
   return {
+    /** A worker gets a new container because its output is lost. */
+    outputLost: () => lost.inc(),
     action(action, durationMs, outcome) {
       durations.observe({ action, result: outcome === 'ok' ? 'ok' : 'failed' }, durationMs / 1e3);
       if (outcome !== 'ok') {
@@ -181,19 +178,13 @@ function runtimeMetrics(registry: Registry): RuntimeObserver {
   };
 }
 
-function garbageMetrics(registry: Registry): GarbageMetrics & Pick<AgentMetrics, 'orphan'> {
+function garbageMetrics(registry: Registry): GarbageMetrics & Pick<FleetMetrics, 'orphan'> {
   const counter = (name: string, help: string): Counter<'kind'> =>
-    counterOf(registry, name, help, 'kind', leftoverKinds);
+    counterOf(registry, `esb_agent_leaks_${name}_total`, help, 'kind', leftoverKinds);
   const counters = {
-    found: counter(
-      'esb_agent_leaks_found_total',
-      'Things that workers left behind, by kind, each time that one was to be removed.',
-    ),
-    removed: counter('esb_agent_leaks_repaired_total', 'Things left behind that were removed, by kind.'),
-    failed: counter(
-      'esb_agent_leaks_failed_total',
-      'Things left behind that could not be removed, by kind, at each attempt.',
-    ),
+    found: counter('found', 'Things that workers left behind, by kind, each time that one was to be removed.'),
+    removed: counter('repaired', 'Things left behind that were removed, by kind.'),
+    failed: counter('failed', 'Things left behind that could not be removed, by kind, at each attempt.'),
   };
   const audits = counterOf(
     registry,
@@ -208,9 +199,9 @@ function garbageMetrics(registry: Registry): GarbageMetrics & Pick<AgentMetrics,
     'Time that searches for what workers left behind took, repairs included.',
   );
   return {
-    leftoverFound: (kind: CountedKind) => counters.found.inc({ kind }),
-    leftoverRemoved: (kind: CountedKind) => counters.removed.inc({ kind }),
-    leftoverFailed: (kind: CountedKind) => counters.failed.inc({ kind }),
+    leftoverFound: (kind) => counters.found.inc({ kind }),
+    leftoverRemoved: (kind) => counters.removed.inc({ kind }),
+    leftoverFailed: (kind) => counters.failed.inc({ kind }),
     orphan: (outcome) => counters[outcome].inc({ kind: 'container' }),
     audited(durationMs, ok) {
       audits.inc({ result: ok ? 'ok' : 'failed' });
@@ -219,16 +210,7 @@ function garbageMetrics(registry: Registry): GarbageMetrics & Pick<AgentMetrics,
   };
 }
 
-function outputMetrics(registry: Registry): Pick<AgentMetrics, 'outputLost'> {
-  const lost = new Counter({
-    name: 'esb_agent_output_lost_total',
-    help: 'Workers that got a new container because a full disk had cut them off from their logs.',
-    registers: [registry],
-  });
-  return { outputLost: () => lost.inc() };
-}
-
-function writeMetrics(registry: Registry): Pick<AgentMetrics, 'statusWritten' | 'leaseRenewed'> {
+function writeMetrics(registry: Registry) {
   const writes = counterOf(
     registry,
     'esb_agent_status_writes_total',
@@ -244,8 +226,8 @@ function writeMetrics(registry: Registry): Pick<AgentMetrics, 'statusWritten' | 
     ['renewed', 'failed'],
   );
   return {
-    statusWritten: (result) => writes.inc({ result }),
-    leaseRenewed: (ok) => renewals.inc({ result: ok ? 'renewed' : 'failed' }),
+    statusWritten: (result: 'written' | 'failed') => writes.inc({ result }),
+    leaseRenewed: (ok: boolean) => renewals.inc({ result: ok ? 'renewed' : 'failed' }),
   };
 }
 

@@ -2,7 +2,6 @@ import { join } from 'node:path';
 import type { NodeAmounts } from '../api/lambda-node.ts';
 import { sleep } from '../common/deadline.ts';
 import { EsbError, messageOf } from '../common/errors.ts';
-import type { Spawner } from '../common/exec/spawner.ts';
 import type { Health } from '../common/health.ts';
 import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import type { AgentParts } from './agent-parts.ts';
@@ -14,7 +13,7 @@ import { diskHealth } from './node/disk-health.ts';
 import { watchEventLoop } from './node/event-loop.ts';
 import { NodeHealth } from './node/node-health.ts';
 import { defaultMemoryMiB } from './node/node-status.ts';
-import { createNodeRuntime, type NodeRuntime } from './node/runtime-setup.ts';
+import type { NodeRuntime } from './node-runtime.ts';
 import type { CallBudget } from './rpc/call-budget.ts';
 import { createSecretCache } from './secrets/secret-cache.ts';
 import { createFleet, type NodeFleet } from './worker/worker-manager.ts';
@@ -22,39 +21,6 @@ import { createFleet, type NodeFleet } from './worker/worker-manager.ts';
 /** Milliseconds that the first start of the runtime gets before workers are served without it. */
 const firstStartMs = 5_000;
 const startRetryMs = 1_000;
-
-/**
- * Makes the runtime that the flags ask for. Nothing happens on the node yet.
- *
- * @param onDiskFull called when a pull found the disk of the images full
- * @throws {EsbError} `InvalidArgument` for flags that make no sense
- */
-export async function openRuntime(
-  { config, clock, logger, metrics, resolvConfPath, runDir, stateDir }: AgentParts,
-  { ranges }: Cluster,
-  spawner: Spawner,
-  onDiskFull: () => void,
-): Promise<NodeRuntime> {
-  return await createNodeRuntime({
-    config,
-    stateDir,
-    runDir,
-    resolvConfPath,
-    otherRanges: () => ranges.current(),
-    observer: {
-      ...metrics,
-      pullEnded(durationMs, outcome) {
-        metrics.pullEnded(durationMs, outcome);
-        if (outcome === 'DiskFull') {
-          onDiskFull();
-        }
-      },
-    },
-    runner: spawner,
-    clock,
-    logger,
-  });
-}
 
 export type Workload = ReturnType<typeof createWorkload>;
 
@@ -83,7 +49,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     capacity,
     limits: { maxPrepared: config.capacity.preparedWorkers },
     metrics: {
-      action: (kind, durationMs, outcome) => metrics.action(kind, durationMs, outcome),
+      action: metrics.action,
       orphan: (outcome, containerId, why) => {
         metrics.orphan(outcome, containerId, why);
         garbage.orphan(outcome, containerId, why);
@@ -91,7 +57,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     },
     secretReader,
   });
-  const health = createHealth(parts, runtime, fleet);
+  const health = createHealth(parts, node, fleet);
   const garbage = new GarbageCollector({
     runtime,
     fleet,
@@ -105,7 +71,18 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
     onHealth: (left) => health.leftovers(left),
     periodMs: config.upkeep.auditSeconds * 1_000,
   });
-  const imageCollector = createImageCollector(parts, runtime, fleet);
+  const imageCollector = new ImageGarbageCollector({
+    images: runtime.nodeImages,
+    wanted: () => fleet.images(),
+    thresholds: {
+      highPercent: config.images.gcHighPercent,
+      lowPercent: config.images.gcLowPercent,
+      minAgeMs: config.images.gcMinAgeSeconds * 1_000,
+    },
+    file: join(stateDir, 'images.json'),
+    clock,
+    logger,
+  });
   metrics.observe({
     fleet,
     health,
@@ -118,11 +95,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
   return { runtime, capacity, fleet, secretReader, health, garbage, imageCollector };
 }
 
-function createHealth(
-  { clock, logger, stateDir }: AgentParts,
-  runtime: ContainerRuntime,
-  fleet: NodeFleet,
-): NodeHealth {
+function createHealth({ clock, logger, stateDir }: AgentParts, { runtime }: NodeRuntime, fleet: NodeFleet): NodeHealth {
   const health = new NodeHealth({
     runtime,
     // The records and the logs may lie on file systems of their own.
@@ -137,31 +110,9 @@ function createHealth(
     clock,
     logger,
   });
-  health.note('start', {
-    ok: false,
-    reason: 'Starting',
-    message: 'the agent is looking after what an earlier run left',
-  });
+  const message = 'the agent is looking after what an earlier run left';
+  health.note('start', { ok: false, reason: 'Starting', message });
   return health;
-}
-
-function createImageCollector(
-  { clock, config, logger, stateDir }: AgentParts,
-  runtime: ContainerRuntime,
-  fleet: NodeFleet,
-): ImageGarbageCollector {
-  return new ImageGarbageCollector({
-    images: runtime.nodeImages,
-    wanted: () => fleet.images(),
-    thresholds: {
-      highPercent: config.images.gcHighPercent,
-      lowPercent: config.images.gcLowPercent,
-      minAgeMs: config.images.gcMinAgeSeconds * 1_000,
-    },
-    file: join(stateDir, 'images.json'),
-    clock,
-    logger,
-  });
 }
 
 function firstFault(...states: readonly Health[]): Health {

@@ -108,6 +108,26 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
   });
 }
 
+/**
+ * Waits `delayMs` milliseconds, or until `hurry` fires.
+ *
+ * @throws {AbortedError} as soon as `signal` fires
+ */
+export async function sleepUnlessHurried(
+  clock: Clock,
+  delayMs: number,
+  signal: AbortSignal,
+  hurry: AbortSignal,
+): Promise<void> {
+  try {
+    await sleep(clock, delayMs, AbortSignal.any([signal, hurry]));
+  } catch (error) {
+    if (signal.aborted) {
+      throw error;
+    }
+  }
+}
+
 /** Resolves when `signal` fires, or at once if it has. */
 export async function aborted(signal: AbortSignal): Promise<void> {
   if (!signal.aborted) {

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import type { OrphanVeths } from '../../cni/gc/orphan-veths.ts';
 import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
-import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
+import { EsbError, messageOf, undefinedIfNoFile } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
 import { repeat } from '../../common/repeat.ts';
@@ -55,7 +55,7 @@ export interface GarbageMetrics {
   audited(durationMs: number, ok: boolean): void;
 }
 
-export interface GarbageCollectorOptions {
+interface GarbageCollectorOptions {
   readonly runtime: Pick<ContainerRuntime, 'inventory' | 'clear'>;
   readonly fleet: Pick<NodeFleet, 'known' | 'discard'>;
   readonly network: Pick<NetworkGarbageCollector, 'look'>;
@@ -148,10 +148,7 @@ export class GarbageCollector {
         this.#orphans.delete(containerId);
       }
     }
-    return audit(host, {
-      uids: new Set([...before.uids, ...after.uids]),
-      interfaces: network.claimed,
-    });
+    return audit(host, { uids: new Set([...before.uids, ...after.uids]), interfaces: network.claimed });
   }
 
   /** Returns what could not be removed, one message each. */
@@ -162,7 +159,8 @@ export class GarbageCollector {
     for (const { kind } of now) {
       metrics.leftoverFound(kind);
     }
-    for (const group of groupsOf(now)) {
+    // One repair removes everything of one container, or of one worker.
+    for (const group of Map.groupBy(now, ({ name, owner }) => `${owner} ${name}`).values()) {
       const [first] = group;
       if (first === undefined || isOver(options)) {
         break;
@@ -226,16 +224,6 @@ export class GarbageCollector {
   }
 }
 
-/** Leftovers that one repair removes together: everything of one container, or of one worker. */
-function groupsOf(leftovers: readonly Leftover[]): readonly (readonly Leftover[])[] {
-  const groups = new Map<string, Leftover[]>();
-  for (const each of leftovers) {
-    const key = `${each.owner} ${each.name}`;
-    groups.set(key, [...(groups.get(key) ?? []), each]);
-  }
-  return [...groups.values()];
-}
-
 /**
  * The kind of what `NodeNetwork.repair` says that it removed: an address, a namespace of ours, or a container's
  * attachment.
@@ -265,15 +253,8 @@ function healthOf(failures: readonly string[]): Health {
 
 /** Names of files with a suffix, without it. */
 async function names(folder: string, suffix: string): Promise<string[]> {
-  try {
-    return (await readdir(folder)).filter((file) => file.endsWith(suffix)).map((file) => file.slice(0, -suffix.length));
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      return [];
-    }
-    throw new EsbError(`${folder} cannot be read: ${messageOf(error)}`, {
-      code: 'StateUnreadable',
-      cause: error,
-    });
-  }
+  const files = await undefinedIfNoFile(readdir(folder)).catch((error: unknown) => {
+    throw new EsbError(`${folder} cannot be read: ${messageOf(error)}`, { code: 'StateUnreadable', cause: error });
+  });
+  return (files ?? []).filter((file) => file.endsWith(suffix)).map((file) => file.slice(0, -suffix.length));
 }

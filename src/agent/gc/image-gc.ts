@@ -16,7 +16,7 @@ export interface ImageThresholds {
   readonly minAgeMs: number;
 }
 
-export interface ImageGarbageCollectorOptions {
+interface ImageGarbageCollectorOptions {
   readonly images: NodeImages;
   /** References of all workers of the node in any state, as users wrote them. */
   readonly wanted: () => Iterable<string>;
@@ -39,9 +39,6 @@ export interface ImageCollection {
   readonly underPressure: boolean;
 }
 
-/** Last uses by name, in wall-clock milliseconds. */
-type LastUses = ReadonlyMap<string, number>;
-
 const version = 1;
 /** Milliseconds between two writes of the last uses; stale ones only change the order of removal. */
 const saveEveryMs = 10 * 60_000;
@@ -57,7 +54,8 @@ export function removalOrder(
   images: readonly NodeImage[],
   facts: {
     readonly wanted: ReadonlySet<string>;
-    readonly lastUses: LastUses;
+    /** Last uses by name, in wall-clock milliseconds. */
+    readonly lastUses: ReadonlyMap<string, number>;
     /** Wall-clock milliseconds. */
     readonly now: number;
     readonly minAgeMs: number;
@@ -118,45 +116,36 @@ export class ImageGarbageCollector {
    */
   async makeRoom(options: CallOptions = {}): Promise<void> {
     await this.#one.run(async () => {
-      const lastUses = await this.#uses();
-      this.#noteUses(lastUses, this.#wanted());
+      await this.#noteUses(this.#wanted());
       const room = await this.#room(options);
       if (room !== undefined && this.#options.thresholds.highPercent < 100) {
-        await this.#collect(lastUses, room, 0, options);
-        await this.#save(lastUses);
+        await this.#collect(room, 0, options);
       }
     });
   }
 
   async #look(options: CallOptions): Promise<void> {
-    const { thresholds } = this.#options;
-    const lastUses = await this.#uses();
-    this.#noteUses(lastUses, this.#wanted());
+    const { highPercent, lowPercent } = this.#options.thresholds;
+    await this.#noteUses(this.#wanted());
     const room = await this.#room(options);
     if (room !== undefined) {
       const used = usedPercentOf(room);
       this.#note({ usedPercent: used });
-      if (used >= thresholds.highPercent && thresholds.highPercent < 100) {
-        await this.#collect(lastUses, room, thresholds.lowPercent, options);
-        await this.#save(lastUses);
+      if (used >= highPercent && highPercent < 100) {
+        await this.#collect(room, lowPercent, options);
         return;
       }
       this.#note({ underPressure: false });
     }
     if (this.#options.clock.monotonic() - this.#savedAt >= saveEveryMs) {
-      await this.#save(lastUses);
+      await this.#save();
     }
   }
 
-  async #collect(
-    lastUses: Map<string, number>,
-    before: ImageRoom,
-    untilPercent: number,
-    options: CallOptions,
-  ): Promise<void> {
+  async #collect(before: ImageRoom, untilPercent: number, options: CallOptions): Promise<void> {
     const { clock, images, logger, thresholds } = this.#options;
     const all = await images.list(options);
-    this.#noteUses(lastUses, new Set(all.filter(({ inUse }) => inUse).map(({ name }) => name)));
+    const lastUses = await this.#noteUses(all.filter(({ inUse }) => inUse).map(({ name }) => name));
     const present = new Set(all.map(({ name }) => name));
     for (const name of lastUses.keys()) {
       if (!present.has(name)) {
@@ -195,6 +184,7 @@ export class ImageGarbageCollector {
       }
     }
     this.#judge(usedPercentOf(room), all.length - removed);
+    await this.#save();
   }
 
   async #remove(image: NodeImage, options: CallOptions): Promise<boolean> {
@@ -243,30 +233,20 @@ export class ImageGarbageCollector {
 
   #wanted(): ReadonlySet<string> {
     const { images, wanted } = this.#options;
-    const names = new Set<string>();
-    for (const reference of new Set(wanted())) {
-      const name = images.nameOf(reference);
-      if (name !== undefined) {
-        names.add(name);
-      }
-    }
-    return names;
+    return new Set([...new Set(wanted())].flatMap((reference) => images.nameOf(reference) ?? []));
   }
 
-  #noteUses(lastUses: Map<string, number>, names: ReadonlySet<string>): void {
+  async #noteUses(names: Iterable<string>): Promise<Map<string, number>> {
+    this.#lastUses ??= await this.#load();
     const now = this.#options.clock.now();
     for (const name of names) {
-      lastUses.set(name, now);
+      this.#lastUses.set(name, now);
     }
+    return this.#lastUses;
   }
 
   #note(part: Partial<ImageCollection>): void {
     this.#collection = { ...this.#collection, ...part };
-  }
-
-  async #uses(): Promise<Map<string, number>> {
-    this.#lastUses ??= await this.#load();
-    return this.#lastUses;
   }
 
   async #load(): Promise<Map<string, number>> {
@@ -287,11 +267,12 @@ export class ImageGarbageCollector {
     return new Map();
   }
 
-  async #save(lastUses: LastUses): Promise<void> {
+  async #save(): Promise<void> {
     const { clock, file, logger } = this.#options;
     this.#savedAt = clock.monotonic();
+    const lastUses = Object.fromEntries(this.#lastUses ?? []);
     try {
-      await writeFileAtomically(file, JSON.stringify({ version, lastUses: Object.fromEntries(lastUses) }));
+      await writeFileAtomically(file, JSON.stringify({ version, lastUses }));
     } catch (error) {
       logger.warn({ file, reason: messageOf(error) }, 'the last uses of images cannot be saved');
     }

@@ -12,7 +12,7 @@ export class NetworkGarbageCollector {
   readonly #runtime: Pick<ContainerRuntime, 'list'>;
   readonly #clock: Clock;
   /** Since when each attachment has been seen without a container. */
-  readonly #unclaimedSince = new Map<string, number>();
+  #unclaimedSince = new Map<string, number>();
 
   constructor(network: Pick<NodeNetwork, 'list' | 'repair'>, runtime: Pick<ContainerRuntime, 'list'>, clock: Clock) {
     this.#network = network;
@@ -25,7 +25,7 @@ export class NetworkGarbageCollector {
    * address that belongs to no attachment goes at once. Returns what was removed.
    */
   async look(options: CallOptions = {}): Promise<readonly string[]> {
-    const attachments = await this.#network.list();
+    const attached = new Set((await this.#network.list()).map(({ containerId }) => containerId));
     const workers = await this.#runtime.list(options);
     const containers = new Set(workers.map(({ containerId }) => containerId));
     const claims = new Map(
@@ -34,29 +34,17 @@ export class NetworkGarbageCollector {
       ),
     );
     const now = this.#clock.monotonic();
-    const inUse = new Set<string>();
+    const since = this.#unclaimedSince;
+    this.#unclaimedSince = new Map();
     const unclaimed = new Set<string>();
-    for (const { containerId } of attachments) {
-      if (containers.has(containerId)) {
-        this.#unclaimedSince.delete(containerId);
-        inUse.add(containerId);
-        continue;
-      }
-      const since = this.#unclaimedSince.get(containerId) ?? now;
-      this.#unclaimedSince.set(containerId, since);
-      if (now - since < minAgeMs) {
-        inUse.add(containerId);
+    for (const containerId of attached.difference(containers)) {
+      const firstSeen = since.get(containerId) ?? now;
+      if (now - firstSeen < minAgeMs) {
+        this.#unclaimedSince.set(containerId, firstSeen);
       } else {
-        this.#unclaimedSince.delete(containerId);
         unclaimed.add(containerId);
       }
     }
-    const present = new Set(attachments.map(({ containerId }) => containerId));
-    for (const containerId of this.#unclaimedSince.keys()) {
-      if (!present.has(containerId)) {
-        this.#unclaimedSince.delete(containerId);
-      }
-    }
-    return await this.#network.repair(inUse, { ...options, claims, unclaimed });
+    return await this.#network.repair(attached.difference(unclaimed), { ...options, claims, unclaimed });
   }
 }

@@ -78,13 +78,12 @@ export class InvocationSplitter {
         begin = at;
       }
     };
-    for (let at = text.indexOf(MARK); at !== -1; at = text.indexOf(MARK, at + 1)) {
-      const marker = markerAt(text, at);
+    for (const marker of markersOf(text)) {
       // Within a line a function may be quoting a marker.
-      if (marker?.word === 'START' && (marker.beginsLine || this.#open === '')) {
+      if (marker.word === 'START' && (marker.beginsLine || this.#open === '')) {
         cut(marker.at, false);
         this.#open = marker.requestId;
-      } else if (marker?.word === 'REPORT' && marker.requestId === this.#open) {
+      } else if (marker.word === 'REPORT' && marker.requestId === this.#open) {
         cut(marker.lineEnd, true);
         this.#open = '';
       }
@@ -96,13 +95,8 @@ export class InvocationSplitter {
 
 /** The call in the worker at the beginning of `text`, by its markers; empty for none. */
 export function callBefore(text: Buffer): string {
-  for (let at = text.indexOf(MARK); at !== -1; at = text.indexOf(MARK, at + 1)) {
-    const marker = markerAt(text, at);
-    if (marker !== undefined) {
-      return marker.word === 'START' ? '' : marker.requestId;
-    }
-  }
-  return '';
+  const [first] = markersOf(text);
+  return first === undefined || first.word === 'START' ? '' : first.requestId;
 }
 
 /** Whether `text` has the last line of a call. */
@@ -125,15 +119,13 @@ export function partOf(text: Buffer, requestId: string): Buffer {
   return text.subarray(from);
 }
 
-function markersOf(text: Buffer): readonly Marker[] {
-  const markers: Marker[] = [];
+function* markersOf(text: Buffer): Generator<Marker, undefined> {
   for (let at = text.indexOf(MARK); at !== -1; at = text.indexOf(MARK, at + 1)) {
     const marker = markerAt(text, at);
     if (marker !== undefined) {
-      markers.push(marker);
+      yield marker;
     }
   }
-  return markers;
 }
 
 function markerAt(text: Buffer, mark: number): Marker | undefined {

@@ -1,7 +1,7 @@
 import { isRetired, type LambdaNode } from '../../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
+import { aborted, sleep } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Informer, KubeClient } from '../../kube/api/types.ts';
 import type { NodeFleet } from '../worker/worker-manager.ts';
@@ -11,7 +11,7 @@ import type { NodeHealth } from './node-health.ts';
 const lookEveryMs = 1_000;
 const readDeadlineMs = 15_000;
 
-export interface DecommissionOptions {
+interface DecommissionOptions {
   /** The LambdaNode of this node, and no other object. */
   readonly node: Pick<Informer<LambdaNode>, 'cache' | 'subscribe'>;
   readonly nodeName: string;
@@ -45,15 +45,15 @@ export class Decommission {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, fleet, health, logger } = this.#options;
     for (;;) {
-      await this.#until((node) => node !== undefined && isRetired(node), signal);
+      await this.#until(true, signal);
       logger.info('the node is to be retired: it is left once its workers are gone');
-      while (this.#isRetired()) {
+      while (this.#isRetired() === true) {
         health.retirement({
           ok: false,
           reason: 'Draining',
           message: 'its workers are being given to other nodes or taken away',
         });
-        if (fleet.known().uids.size === 0 && (await this.#isUnassigned(signal)) && this.#isRetired()) {
+        if (fleet.known().uids.size === 0 && (await this.#isUnassigned(signal)) && this.#isRetired() === true) {
           this.#due.resolve();
           return;
         }
@@ -66,28 +66,21 @@ export class Decommission {
 
   /** Resolves when a left node is wanted again; a node whose LambdaNode is removed is not. */
   async wantedAgain(signal: AbortSignal): Promise<void> {
-    await this.#until((node) => node !== undefined && !isRetired(node), signal);
+    await this.#until(false, signal);
   }
 
-  #isRetired(): boolean {
-    const node = this.#node();
-    return node !== undefined && isRetired(node);
-  }
-
-  #node(): LambdaNode | undefined {
-    return this.#options.node.cache.get({ name: this.#options.nodeName });
+  /** Undefined without a LambdaNode. */
+  #isRetired(): boolean | undefined {
+    const node = this.#options.node.cache.get({ name: this.#options.nodeName });
+    return node === undefined ? undefined : isRetired(node);
   }
 
   /** Whether a fresh read of the API server assigns no worker to this node. */
   async #isUnassigned(signal: AbortSignal): Promise<boolean> {
     const { client, fieldSelector, logger } = this.#options;
     try {
-      const { items } = await client.list<LambdaWorker>(
-        lambdaWorkers,
-        { fieldSelector },
-        { signal, deadlineMs: readDeadlineMs },
-      );
-      return items.length === 0;
+      const options = { signal, deadlineMs: readDeadlineMs };
+      return (await client.list<LambdaWorker>(lambdaWorkers, { fieldSelector }, options)).items.length === 0;
     } catch (error) {
       if (signal.aborted) {
         throw error;
@@ -97,23 +90,21 @@ export class Decommission {
     }
   }
 
-  async #until(test: (node: LambdaNode | undefined) => boolean, signal: AbortSignal): Promise<void> {
+  /** Waits until the node is there and is to be retired, or is not to be. */
+  async #until(retired: boolean, signal: AbortSignal): Promise<void> {
     const done = Promise.withResolvers<void>();
     const look = (): void => {
-      if (test(this.#node())) {
+      if (this.#isRetired() === retired) {
         done.resolve();
       }
     };
-    const giveUp = (): void => done.reject(signal.reason);
     const unsubscribe = this.#options.node.subscribe(look);
-    signal.addEventListener('abort', giveUp, { once: true });
     try {
-      signal.throwIfAborted();
       look();
-      await done.promise;
+      await Promise.race([done.promise, aborted(signal)]);
+      signal.throwIfAborted();
     } finally {
       unsubscribe();
-      signal.removeEventListener('abort', giveUp);
     }
   }
 }

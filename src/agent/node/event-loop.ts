@@ -24,16 +24,11 @@ export function watchEventLoop(): () => EventLoopDelay {
   // The histogram holds the time between two samples, in nanoseconds.
   const seconds = (nanoseconds: number): number => Math.max(0, nanoseconds / 1e9 - resolutionMs / 1e3);
   return () => {
-    const delay =
-      histogram.count === 0
-        ? { mean: 0, p50: 0, p99: 0, max: 0 }
-        : {
-            mean: seconds(histogram.mean),
-            p50: seconds(histogram.percentile(50)),
-            p99: seconds(histogram.percentile(99)),
-            max: seconds(histogram.max),
-          };
+    const { count, max, mean } = histogram;
+    const [p50, p99] = [histogram.percentile(50), histogram.percentile(99)];
     histogram.reset();
-    return delay;
+    return count === 0
+      ? { mean: 0, p50: 0, p99: 0, max: 0 }
+      : { mean: seconds(mean), p50: seconds(p50), p99: seconds(p99), max: seconds(max) };
   };
 }

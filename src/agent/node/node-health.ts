@@ -1,12 +1,11 @@
 import type { ConditionStatus } from '../../api/condition.ts';
 import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
+import { sleepUnlessHurried } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 import type { LeavingWorker } from '../worker/worker-manager.ts';
-import { ClockWatch } from './clock-watch.ts';
 
 /** Milliseconds between two looks. */
 const lookEveryMs = 5_000;
@@ -41,7 +40,7 @@ export interface NodeCondition {
   readonly message: string;
 }
 
-export interface NodeHealthOptions {
+interface NodeHealthOptions {
   readonly runtime: Pick<ContainerRuntime, 'health' | 'networkHealth' | 'subscribe'>;
   readonly disk: () => Promise<Health>;
   /** Workers that left this node while a call is in them. */
@@ -60,11 +59,7 @@ export class NodeHealth {
   readonly #listeners = new Set<() => void>();
   readonly #notes = new Map<string, Exclude<Health, { ok: true }>>();
   readonly #slow = new Set<string>();
-  #containerd: Health = {
-    ok: false,
-    reason: 'Starting',
-    message: 'the container runtime has not been asked yet',
-  };
+  #containerd: Health = { ok: false, reason: 'Starting', message: 'the container runtime has not been asked yet' };
   #network: Health = { ok: false, reason: 'Starting', message: 'the network has not been looked at yet' };
   #disk: Health = { ok: true };
   #clockHealth: Health = { ok: true };
@@ -98,20 +93,16 @@ export class NodeHealth {
 
   /** Notes whether the leftovers of workers could be removed. */
   leftovers(health: Health): void {
-    const before = JSON.stringify(this.#leftovers);
+    const before = this.#leftovers;
     this.#leftovers = health;
-    if (JSON.stringify(health) !== before) {
-      this.#tell();
-    }
+    this.#tellIfOther(before, health);
   }
 
   /** Notes the progress of the node's retirement; undefined takes it back. */
   retirement(health: Health | undefined): void {
-    const before = JSON.stringify(this.#retirement);
+    const before = this.#retirement;
     this.#retirement = health;
-    if (JSON.stringify(health) !== before) {
-      this.#tell();
-    }
+    this.#tellIfOther(before, health);
   }
 
   /** Calls `listener` after each change of a condition. */
@@ -164,15 +155,8 @@ export class NodeHealth {
     try {
       while (!signal.aborted) {
         await this.look(signal);
-        const wake = new AbortController();
-        this.#wake = wake;
-        try {
-          await sleep(this.#options.clock, lookEveryMs, AbortSignal.any([signal, wake.signal]));
-        } catch (error) {
-          if (signal.aborted) {
-            throw error;
-          }
-        }
+        this.#wake = new AbortController();
+        await sleepUnlessHurried(this.#options.clock, lookEveryMs, signal, this.#wake.signal);
       }
     } finally {
       unsubscribe();
@@ -181,7 +165,7 @@ export class NodeHealth {
 
   /** Looks once. */
   async look(signal?: AbortSignal): Promise<void> {
-    const before = JSON.stringify(this.conditions());
+    const before = this.conditions();
     const options = { signal, deadlineMs: lookDeadlineMs };
     const { runtime, disk } = this.#options;
     const [containerd, network, room] = await Promise.all([
@@ -200,9 +184,7 @@ export class NodeHealth {
     if (containerd.ok && 'version' in containerd) {
       this.#containerdVersion = containerd.version;
     }
-    if (JSON.stringify(this.conditions()) !== before) {
-      this.#tell();
-    }
+    this.#tellIfOther(before, this.conditions());
   }
 
   /** A look that timed out on a busy machine says little: only the second in a row counts. */
@@ -217,6 +199,12 @@ export class NodeHealth {
     return slow && !repeated && before.ok ? before : now;
   }
 
+  #tellIfOther(before: unknown, now: unknown): void {
+    if (JSON.stringify(now) !== JSON.stringify(before)) {
+      this.#tell();
+    }
+  }
+
   #tell(): void {
     const ready = this.ready();
     this.#options.logger.info(
@@ -226,6 +214,41 @@ export class NodeHealth {
     for (const listener of this.#listeners) {
       listener();
     }
+  }
+}
+
+/** Milliseconds by which the wall clock may drift between two looks: the rate at which time daemons slew. */
+const toleranceMs = 2_000;
+/** Milliseconds for which a step is shown. */
+const shownMs = 60_000;
+
+/** Reports steps of the wall clock to people. Durations are measured on a clock that does not step. */
+export class ClockWatch {
+  readonly #clock: Clock;
+  #offset: number;
+  #step: { readonly at: number; readonly byMs: number } | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#offset = clock.now() - clock.monotonic();
+  }
+
+  /** Compares both clocks; call it every few seconds. */
+  check(): Health {
+    const monotonic = this.#clock.monotonic();
+    const offset = this.#clock.now() - monotonic;
+    const byMs = offset - this.#offset;
+    // Slow drift does not matter: each look starts from the one before.
+    this.#offset = offset;
+    if (Math.abs(byMs) > toleranceMs) {
+      this.#step = { at: monotonic, byMs };
+    }
+    if (this.#step === undefined || monotonic - this.#step.at > shownMs) {
+      return { ok: true };
+    }
+    const seconds = (this.#step.byMs / 1000).toFixed(0);
+    const message = `the wall clock stepped by ${this.#step.byMs > 0 ? '+' : ''}${seconds} s; stamps may be off, durations are not`;
+    return { ok: false, reason: 'ClockStepped', message };
   }
 }
 
@@ -249,21 +272,12 @@ async function asked<T extends Health>(answer: Promise<T>): Promise<T | Exclude<
   try {
     return await answer;
   } catch (error) {
-    return {
-      ok: false,
-      reason: error instanceof EsbError ? error.code : 'CheckFailed',
-      message: messageOf(error),
-    };
+    return { ok: false, reason: error instanceof EsbError ? error.code : 'CheckFailed', message: messageOf(error) };
   }
 }
 
 function condition(type: NodeCondition['type'], health: Health, reason: NodeReason, message: string): NodeCondition {
   return health.ok
-    ? {
-        type,
-        status: 'True',
-        reason: health.warning?.reason ?? reason,
-        message: health.warning?.message ?? message,
-      }
+    ? { type, status: 'True', reason, message, ...health.warning }
     : { type, status: 'False', reason: health.reason, message: health.message };
 }

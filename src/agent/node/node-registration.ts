@@ -1,7 +1,7 @@
 import { type LambdaNode, lambdaNodes } from '../../api/lambda-node.ts';
 import { fieldManagers } from '../../api/name.ts';
 import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
+import { sleep, sleepUnlessHurried } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Node } from '../../kube/api/resource-types.ts';
 import type { Informer, KubeClient } from '../../kube/api/types.ts';
@@ -19,12 +19,10 @@ const rereadMs = 60_000;
 const nodeWaitMs = 10_000;
 const retryMs = 2_000;
 const deadlineMs = 10_000;
-const identity = {
-  apiVersion: `${lambdaNodes.group}/${lambdaNodes.version}`,
-  kind: lambdaNodes.kind,
-};
+const identity = { apiVersion: `${lambdaNodes.group}/${lambdaNodes.version}`, kind: lambdaNodes.kind };
+const apply = { kind: 'apply', fieldManager: fieldManagers.agent } as const;
 
-export interface NodeRegistrationOptions {
+interface NodeRegistrationOptions {
   readonly client: Pick<KubeClient, 'get' | 'patch'>;
   readonly nodeName: string;
   readonly health: NodeHealth;
@@ -88,7 +86,7 @@ export class NodeRegistration {
           }
           failing = true;
         }
-        await this.#pause(failing ? retryMs : writeEveryMs, signal);
+        await sleepUnlessHurried(clock, failing ? retryMs : writeEveryMs, signal, this.#hurry.signal);
         await sleep(clock, failing ? retryMs : gatherMs, signal);
       }
     } finally {
@@ -122,16 +120,8 @@ export class NodeRegistration {
     const labels = nodes.cache.get({ name })?.metadata.labels ?? {};
     const labelsDiffer = nodes.hasSynced() && this.#labels !== JSON.stringify(labels);
     if (this.#present === undefined || labelsDiffer) {
-      this.#present = await client.patch(
-        lambdaNodes,
-        { name },
-        {
-          kind: 'apply',
-          fieldManager: fieldManagers.agent,
-          body: { ...identity, metadata: { name, labels } },
-        },
-        { signal, deadlineMs },
-      );
+      const body = { ...identity, metadata: { name, labels } };
+      this.#present = await client.patch(lambdaNodes, { name }, { ...apply, body }, { signal, deadlineMs });
       this.#labels = JSON.stringify(labels);
     }
     await this.#writeStatus(this.#present, signal);
@@ -141,26 +131,16 @@ export class NodeRegistration {
     const { client, nodeName: name, health, nodes, clock } = this.#options;
     const node = nodes.cache.get({ name });
     const cordon = node === undefined ? undefined : node.spec?.unschedulable === true;
-    const status = nodeStatus(
-      {
-        ...(await this.#options.facts(present.status?.leaving ?? [])),
-        unschedulable: nodes.hasSynced() ? cordon : present.status?.unschedulable,
-        conditions: health.conditions(),
-      },
-      present.status,
-      clock.now(),
-    );
+    const facts = {
+      ...(await this.#options.facts(present.status?.leaving ?? [])),
+      unschedulable: nodes.hasSynced() ? cordon : present.status?.unschedulable,
+      conditions: health.conditions(),
+    };
+    const status = nodeStatus(facts, present.status, clock.now());
     if (canonicalJson(status) !== canonicalJson(present.status)) {
-      this.#present = await client.patch(
-        lambdaNodes,
-        { name },
-        {
-          kind: 'apply',
-          fieldManager: fieldManagers.agent,
-          body: { ...identity, metadata: { name }, status },
-        },
-        { subresource: 'status', signal, deadlineMs },
-      );
+      const body = { ...identity, metadata: { name }, status };
+      const options = { subresource: 'status', signal, deadlineMs } as const;
+      this.#present = await client.patch(lambdaNodes, { name }, { ...apply, body }, options);
     }
   }
 
@@ -168,27 +148,14 @@ export class NodeRegistration {
   async #untilNodeKnown(signal: AbortSignal): Promise<void> {
     const { nodes, clock } = this.#options;
     const waited = new AbortController();
+    const ended = AbortSignal.any([signal, waited.signal]);
     try {
-      await Promise.race([
-        nodes.synced(AbortSignal.any([signal, waited.signal])),
-        sleep(clock, nodeWaitMs, AbortSignal.any([signal, waited.signal])),
-      ]);
+      await Promise.race([nodes.synced(ended), sleep(clock, nodeWaitMs, ended)]);
     } catch (error) {
       signal.throwIfAborted();
       this.#options.logger.debug({ err: error }, 'node is registered before its Node was listed');
     } finally {
       waited.abort();
-    }
-  }
-
-  async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
-    const hurry = this.#hurry.signal;
-    try {
-      await sleep(this.#options.clock, delayMs, AbortSignal.any([signal, hurry]));
-    } catch (error) {
-      if (signal.aborted) {
-        throw error;
-      }
     }
   }
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { arch, networkInterfaces, release, totalmem } from 'node:os';
-import { type Condition, transition } from '../../api/condition.ts';
+import { type Condition, findCondition, transition } from '../../api/condition.ts';
 import type { LambdaNodeStatus, NodeAmounts } from '../../api/lambda-node.ts';
 import { formatHostPort, type HostPort, parseHostPort } from '../../common/host-port.ts';
 import type { Node } from '../../kube/api/resource-types.ts';
@@ -66,14 +66,10 @@ export function nodeStatus(facts: NodeFacts, present: LambdaNodeStatus | undefin
         }),
     leaving: facts.leaving.toSorted().slice(0, maxLeaving),
     ...(facts.unschedulable === undefined ? {} : { unschedulable: facts.unschedulable }),
-    conditions: facts.conditions.map(
-      (condition): Condition =>
-        transition(
-          present?.conditions?.find(({ type }) => type === condition.type),
-          { ...condition, message: condition.message.slice(0, maxMessageLength) },
-          now,
-        ),
-    ),
+    conditions: facts.conditions.map((condition): Condition => {
+      const before = findCondition(present?.conditions, condition.type);
+      return transition(before, { ...condition, message: condition.message.slice(0, maxMessageLength) }, now);
+    }),
   };
 }
 

@@ -29,7 +29,7 @@ const stateNames: readonly string[] = [
 /** Entries in its folder on tmpfs, beside the marks of calls. */
 const runNames: readonly string[] = ['hosts', 'runc', 'secrets'];
 
-export interface UninstallOptions {
+interface UninstallOptions {
   readonly runtime: Pick<ContainerRuntime, 'leave' | 'stop'>;
   readonly health: Pick<NodeHealth, 'note' | 'retirement'>;
   readonly registration: Pick<NodeRegistration, 'takeLeave'>;
@@ -48,14 +48,18 @@ export async function uninstall(options: UninstallOptions, signal: AbortSignal):
   const { health, logger, runDir, runtime, stateDir } = options;
   health.note('start', { ok: false, reason: 'Retired', message: 'ESB leaves this node' });
   try {
-    await untilNothingIsLeft(options, signal, () => attempt(() => runtime.leave({ signal })));
+    await untilNothingIsLeft(options, signal, () =>
+      runtime.leave({ signal }).catch((error: unknown) => [messageOf(error)]),
+    );
   } finally {
     await runtime.stop();
   }
   await untilNothingIsLeft(options, signal, () => removeFiles(stateDir, runDir));
   health.retirement({ ok: true });
   logger.info('everything of ESB was removed from the node');
-  await say(options, signal);
+  while (!(await tell(options, signal))) {
+    await sleep(options.clock, retryMs, signal);
+  }
 }
 
 /** @param remove resolves to the failures, one message each */
@@ -80,13 +84,7 @@ async function untilNothingIsLeft(
   }
 }
 
-/** Writes the condition until it is written, or the LambdaNode is gone. */
-async function say(options: UninstallOptions, signal: AbortSignal): Promise<void> {
-  while (!(await tell(options, signal))) {
-    await sleep(options.clock, retryMs, signal);
-  }
-}
-
+/** Writes the condition. Returns whether it is written, or the LambdaNode is gone. */
 async function tell(options: UninstallOptions, signal: AbortSignal): Promise<boolean> {
   try {
     await options.registration.takeLeave(signal);
@@ -95,14 +93,6 @@ async function tell(options: UninstallOptions, signal: AbortSignal): Promise<boo
     signal.throwIfAborted();
     options.logger.warn({ err: error }, 'the LambdaNode cannot be written; trying again');
     return false;
-  }
-}
-
-async function attempt(work: () => Promise<readonly string[]>): Promise<readonly string[]> {
-  try {
-    return await work();
-  } catch (error) {
-    return [messageOf(error)];
   }
 }
 

@@ -4,15 +4,24 @@ import { join } from 'node:path';
 import { writeFileAtomically } from '../../common/atomic-file.ts';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { sleep, withDeadline } from '../../common/deadline.ts';
-import { EsbError, errnoOf } from '../../common/errors.ts';
+import { EsbError, hasCode, undefinedIfNoFile } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { isUnavailable } from '../../kube/api/api-error.ts';
 import { secrets } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
 import type { SecretReader } from '../model/secret-reader.ts';
-import { type AgentSubject, secretForbidden } from './secret-grant.ts';
 
-export interface SecretCacheOptions {
+/** The service account of the agents, as the manifests have it. */
+const agentServiceAccount = 'esb-agent';
+/** The group of agents that are users, as in a local instance; no authenticator of a cluster gives it. */
+const agentGroup = 'esb:agents';
+/** The identity of agents at the API server. */
+export type AgentSubject = { readonly kind: 'ServiceAccount'; readonly namespace: string } | { readonly kind: 'Users' };
+
+/** The longest name of an object. */
+const maxNameLength = 253;
+
+interface SecretCacheOptions {
   readonly client: Pick<KubeClient, 'get'>;
   /** Folder on tmpfs for the last values, used while the API server cannot be asked. */
   readonly folder: string;
@@ -55,83 +64,75 @@ export function createSecretCache(options: SecretCacheOptions): SecretCache {
   /** Secrets that do not exist. */
   const absent = new Set<string>();
 
-  const fileOf = (namespace: string, name: string): string =>
+  const fileOf = ({ namespace, name }: SecretName): string =>
     join(folder, `${createHash('sha256').update(`${namespace}/${name}`).digest('hex')}.json`);
 
-  const recall = async (namespace: string, name: string): Promise<EncodedData | undefined> => {
+  /** The outcome of work on a kept Secret; undefined, with a warning, where the work fails. */
+  const orWarning = async <T>(work: () => Promise<T>, { namespace, name }: SecretName, warning: string) => {
     try {
-      return JSON.parse(await readFile(fileOf(namespace, name), 'utf8')) as EncodedData;
+      return await work();
     } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') {
-        logger.warn({ err: error, namespace, secret: name }, 'kept secret cannot be read');
-      }
+      logger.warn({ err: error, namespace, secret: name }, warning);
       return undefined;
     }
   };
 
-  const remember = async (namespace: string, name: string, data: EncodedData): Promise<void> => {
-    try {
-      await mkdir(folder, { recursive: true, mode: 0o700 });
-      await writeFileAtomically(fileOf(namespace, name), JSON.stringify(data));
-    } catch (error) {
-      logger.warn({ err: error, namespace, secret: name }, 'secret cannot be kept for later starts');
-    }
+  const recall = async (file: string): Promise<Told> => {
+    const text = await undefinedIfNoFile(readFile(file, 'utf8'));
+    return text === undefined ? undefined : (JSON.parse(text) as EncodedData);
   };
 
-  const forget = async (namespace: string, name: string): Promise<void> => {
-    try {
-      await rm(fileOf(namespace, name), { force: true });
-    } catch (error) {
-      logger.warn({ err: error, namespace, secret: name }, 'kept secret cannot be removed');
-    }
+  const remember = async (file: string, data: EncodedData): Promise<void> => {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await writeFileAtomically(file, JSON.stringify(data));
   };
+
+  const forget = (secret: SecretName): Promise<void> =>
+    orWarning(() => rm(fileOf(secret), { force: true }), secret, 'kept secret cannot be removed');
 
   /** The answer of the API server, which is kept; undefined, and forgotten, where there is no such Secret. */
-  const ask = async (namespace: string, name: string, known: EncodedData | undefined): Promise<Told> => {
-    const file = fileOf(namespace, name);
+  const ask = async (secret: SecretName, known: Told): Promise<Told> => {
+    const file = fileOf(secret);
     try {
-      const secret = await client.get(secrets, { namespace, name }, { deadlineMs: readDeadlineMs });
+      const found = await client.get(secrets, secret, { deadlineMs: readDeadlineMs });
       checked.set(file, clock.monotonic());
-      if (secret === undefined) {
+      if (found === undefined) {
         absent.add(file);
-        await forget(namespace, name);
+        await forget(secret);
         return undefined;
       }
       absent.delete(file);
-      const data = secret.data ?? {};
+      const data = found.data ?? {};
       if (JSON.stringify(data) !== JSON.stringify(known)) {
-        await remember(namespace, name, data);
+        await orWarning(() => remember(file, data), secret, 'secret cannot be kept for later starts');
       }
       return data;
     } catch (error) {
-      if (error instanceof EsbError && error.code === 'Forbidden') {
+      if (hasCode(error, 'Forbidden')) {
         absent.delete(file);
-        await forget(namespace, name);
-        throw secretForbidden({ namespace, name }, agents, error);
+        await forget(secret);
+        throw secretForbidden(secret, agents, error);
       }
       throw error;
     }
   };
 
   /** One request for concurrent readers, which goes on for the next start when no reader waits. */
-  const askOnce = (namespace: string, name: string, known: EncodedData | undefined): Promise<Told> => {
-    const file = fileOf(namespace, name);
-    const asked =
-      asking.get(file) ??
-      ask(namespace, name, known).finally(() => {
-        asking.delete(file);
-      });
+  const askOnce = (secret: SecretName, known: Told): Promise<Told> => {
+    const file = fileOf(secret);
+    const asked = asking.get(file) ?? ask(secret, known).finally(() => asking.delete(file));
     asking.set(file, asked);
     asked.catch((error: unknown) => {
-      logger.debug({ err: error, namespace, secret: name }, 'secret cannot be read');
+      logger.debug({ err: error, namespace: secret.namespace, secret: secret.name }, 'secret cannot be read');
     });
     return asked;
   };
 
-  const read = async (namespace: string, name: string): Promise<Told> => {
-    const file = fileOf(namespace, name);
-    const known = await recall(namespace, name);
-    const asked = askOnce(namespace, name, known);
+  const read = async (secret: SecretName): Promise<Told> => {
+    const { namespace, name } = secret;
+    const file = fileOf(secret);
+    const known = await orWarning(() => recall(file), secret, 'kept secret cannot be read');
+    const asked = askOnce(secret, known);
     if (known === undefined && !absent.has(file)) {
       return await asked;
     }
@@ -160,37 +161,40 @@ export function createSecretCache(options: SecretCacheOptions): SecretCache {
 
   return {
     async keepOnly(wanted) {
-      const files = new Set(wanted.map(({ namespace, name }) => fileOf(namespace, name)));
-      for (const file of [...checked.keys(), ...absent]) {
-        if (!files.has(file)) {
-          checked.delete(file);
-          absent.delete(file);
-        }
-      }
-      try {
-        for (const entry of await readdir(folder)) {
-          const file = join(folder, entry);
-          if (!files.has(file)) {
-            await rm(file, { force: true });
-          }
-        }
-      } catch (error) {
-        // Before the first read of a Secret there is no folder.
-        if (errnoOf(error) !== 'ENOENT') {
-          throw error;
-        }
+      const files = new Set(wanted.map(fileOf));
+      // Before the first read of a Secret there is no folder.
+      const kept = (await undefinedIfNoFile(readdir(folder))) ?? [];
+      const known = new Set([...checked.keys(), ...absent, ...kept.map((entry) => join(folder, entry))]);
+      for (const file of known.difference(files)) {
+        checked.delete(file);
+        absent.delete(file);
+        await rm(file, { force: true });
       }
     },
     async read(namespace, name, key, { signal, deadlineMs = readDeadlineMs } = {}) {
-      const data = await withDeadline(`reading the Secret ${namespace}/${name}`, deadlineMs, signal, () =>
-        read(namespace, name),
-      );
-      return data === undefined ? undefined : decoded(data, key);
+      const what = `reading the Secret ${namespace}/${name}`;
+      const value = (await withDeadline(what, deadlineMs, signal, () => read({ namespace, name })))?.[key];
+      return value === undefined ? undefined : Buffer.from(value, 'base64').toString();
     },
   };
 }
 
-function decoded(data: EncodedData, key: string): string | undefined {
-  const value = data[key];
-  return value === undefined ? undefined : Buffer.from(value, 'base64').toString();
+/**
+ * The error for a Secret that the agent may not read. Agents may read only the Secrets that the owner of a namespace
+ * grants them one by one: the message names the missing Role and RoleBinding, and the way to make them.
+ *
+ * @param agents whom they are for: the agents' service account in that namespace, or users by certificate
+ */
+export function secretForbidden({ namespace, name }: SecretName, agents: AgentSubject, cause: unknown): EsbError {
+  const role = `esb-secret-${name}`.slice(0, maxNameLength);
+  return new EsbError(
+    `the agent may not read the Secret ${namespace}/${name}: there is no Role with a RoleBinding in the namespace ` +
+      `${namespace} that allows it. Make both, called ${role}: ` +
+      `kubectl -n ${namespace} create role ${role} --verb=get --resource=secrets --resource-name=${name} && ` +
+      `kubectl -n ${namespace} create rolebinding ${role} --role=${role} ` +
+      (agents.kind === 'Users'
+        ? `--group=${agentGroup}`
+        : `--serviceaccount=${agents.namespace}:${agentServiceAccount}`),
+    { code: 'SecretForbidden', cause },
+  );
 }

@@ -1,8 +1,7 @@
 import { type LambdaWorker, lambdaWorkers } from '../../api/lambda-worker.ts';
 import { backoffDelay } from '../../common/backoff.ts';
 import type { Clock } from '../../common/clock.ts';
-import { isAborted, sleep } from '../../common/deadline.ts';
-import { unreachable } from '../../common/errors.ts';
+import { isAborted, sleep, sleepUnlessHurried } from '../../common/deadline.ts';
 import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
@@ -23,7 +22,7 @@ const readDeadlineMs = 15_000;
  */
 const maxReads = 8;
 
-export interface AssignmentWatchOptions {
+interface AssignmentWatchOptions {
   /** Lists and watches the workers assigned to this node. */
   readonly informer: Informer<LambdaWorker>;
   readonly client: Pick<KubeClient, 'get' | 'list'>;
@@ -53,7 +52,7 @@ export class AssignmentWatch {
   readonly #reads = new Limiter(maxReads);
   #unsubscribe: (() => void) | undefined;
   /** Ends the wait for the next sweep. */
-  #hurry: AbortController | undefined;
+  #hurry = new AbortController();
 
   constructor(options: AssignmentWatchOptions) {
     this.#options = options;
@@ -65,18 +64,15 @@ export class AssignmentWatch {
 
   start(): void {
     const { informer, policy } = this.#options;
-    const unsubscribes = [
-      informer.subscribe((event) => this.#take(event)),
-      policy?.subscribe(() => {
-        for (const worker of informer.cache.list()) {
-          this.#apply(worker);
-        }
-      }),
-    ];
-    this.#unsubscribe = () => {
-      for (const unsubscribe of unsubscribes) {
-        unsubscribe?.();
+    const leaveInformer = informer.subscribe((event) => this.#take(event));
+    const leavePolicy = policy?.subscribe(() => {
+      for (const worker of informer.cache.list()) {
+        this.#apply(worker);
       }
+    });
+    this.#unsubscribe = () => {
+      leaveInformer();
+      leavePolicy?.();
     };
     informer.start();
     this.#tasks.run('sweep', (signal) => this.#sweepForever(signal));
@@ -84,7 +80,7 @@ export class AssignmentWatch {
 
   /** Sweeps soon, after the informer has listed again: events may have been missed. */
   relisted(): void {
-    this.#hurry?.abort();
+    this.#hurry.abort();
   }
 
   async stop(): Promise<void> {
@@ -113,24 +109,12 @@ export class AssignmentWatch {
       return;
     }
     const verdict = this.#options.policy?.judge(worker) ?? { kind: 'Allowed' };
-    switch (verdict.kind) {
-      case 'Allowed':
-        this.#options.fleet.apply(desired);
-        break;
-      case 'MadeBefore':
-      case 'Refused':
-        this.#options.fleet.apply({ ...desired, permission: verdict });
-        break;
-      case 'Unknown':
-        if (!desired.deleting) {
-          // The policy calls back once the namespace is read.
-          return;
-        }
-        this.#options.fleet.apply(desired);
-        break;
-      default:
-        unreachable(verdict);
+    if (verdict.kind === 'Unknown' && !desired.deleting) {
+      // The policy calls back once the namespace is read.
+      return;
     }
+    const permission = verdict.kind === 'MadeBefore' || verdict.kind === 'Refused' ? verdict : undefined;
+    this.#options.fleet.apply(permission === undefined ? desired : { ...desired, permission });
     this.#options.onObject?.(worker);
   }
 
@@ -172,17 +156,9 @@ export class AssignmentWatch {
     signal: AbortSignal,
   ): Promise<LambdaWorker | undefined> {
     const { namespace, name } = identity;
+    const options = { signal, deadlineMs: readDeadlineMs };
     const leave = await this.#reads.enter(signal);
-    let found: LambdaWorker | undefined;
-    try {
-      found = await this.#options.client.get(
-        lambdaWorkers,
-        { namespace, name },
-        { signal, deadlineMs: readDeadlineMs },
-      );
-    } finally {
-      leave();
-    }
+    const found = await this.#options.client.get(lambdaWorkers, { namespace, name }, options).finally(leave);
     return found?.metadata.uid === identity.uid && found.status?.assignment?.nodeName === this.#options.nodeName
       ? found
       : undefined;
@@ -194,7 +170,9 @@ export class AssignmentWatch {
       try {
         await this.#sweep(signal);
         failures = 0;
-        await this.#untilNextSweep(signal);
+        this.#hurry = new AbortController();
+        const waitMs = sweepEveryMs * (0.9 + this.#random() / 5);
+        await sleepUnlessHurried(this.#options.clock, waitMs, signal, this.#hurry.signal);
       } catch (error) {
         if (signal.aborted) {
           throw error;
@@ -202,19 +180,6 @@ export class AssignmentWatch {
         this.#options.logger.warn({ err: error }, 'workers of this node cannot be listed; trying again');
         await this.#backOff(failures, signal);
         failures += 1;
-      }
-    }
-  }
-
-  async #untilNextSweep(signal: AbortSignal): Promise<void> {
-    const hurry = new AbortController();
-    this.#hurry = hurry;
-    const waitMs = sweepEveryMs * (0.9 + this.#random() / 5);
-    try {
-      await sleep(this.#options.clock, waitMs, AbortSignal.any([signal, hurry.signal]));
-    } catch (error) {
-      if (!hurry.signal.aborted) {
-        throw error;
       }
     }
   }

@@ -1,4 +1,4 @@
-import { type Condition, transition, workerConditions } from '../../api/condition.ts';
+import { type Condition, findCondition, transition, workerConditions } from '../../api/condition.ts';
 import type { LambdaWorkerStatus } from '../../api/lambda-worker.ts';
 import { fieldManagers } from '../../api/name.ts';
 import { type StatusOwnership, statusDiffers } from '../../kube/client/status-apply.ts';
@@ -11,16 +11,10 @@ export type AgentStatus = Omit<LambdaWorkerStatus, 'assignment' | 'lastInvocatio
 /** Most characters of a message in the schema. */
 const maxMessageLength = 32_768;
 
-const ownConditions: readonly string[] = [
-  workerConditions.imageReady,
-  workerConditions.networkReady,
-  workerConditions.ready,
-  workerConditions.upToDate,
-  workerConditions.limitsReached,
-  workerConditions.handlerIgnored,
-  workerConditions.withinPolicy,
-  workerConditions.cleanedUp,
-];
+/** All but those of the controller. */
+const ownConditions: readonly string[] = Object.values(workerConditions).filter(
+  (type) => type !== workerConditions.scheduled,
+);
 
 /** Fields that describe the worker. */
 const stateFields = [
@@ -59,19 +53,10 @@ export function agentStatus(view: WorkerView, present: LambdaWorkerStatus | unde
     if (condition === undefined) {
       return [];
     }
-    return [
-      transition(
-        present?.conditions?.find((each) => each.type === type),
-        {
-          type,
-          status: condition.status,
-          observedGeneration: view.observedGeneration,
-          reason: condition.reason,
-          message: condition.message.slice(0, maxMessageLength),
-        },
-        now,
-      ),
-    ];
+    const { observedGeneration } = view;
+    const message = condition.message.slice(0, maxMessageLength);
+    const before = findCondition(present?.conditions, type);
+    return [transition(before, { ...condition, type, observedGeneration, message }, now)];
   });
   const { lastTermination } = view;
   return {
@@ -85,24 +70,17 @@ export function agentStatus(view: WorkerView, present: LambdaWorkerStatus | unde
     restartCount: view.restartCount,
     ...(lastTermination === undefined
       ? {}
-      : {
-          lastTermination: {
-            exitCode: lastTermination.exitCode,
-            reason: lastTermination.reason,
-            finishedAt: lastTermination.finishedAt,
-            message: lastTermination.message.slice(-maxMessageLength),
-          },
-        }),
+      : { lastTermination: { ...lastTermination, message: lastTermination.message.slice(-maxMessageLength) } }),
     ...(view.observedInvocationTime === undefined ? {} : { observedInvocationTime: view.observedInvocationTime }),
     conditions,
   };
 }
 
-/** The difference between a status and the one that the agent would write. */
-export type StatusDifference = 'none' | 'acknowledgement' | 'state';
-
 /** Compares the status to write with the present one. `acknowledgement`: only the stamp differs. */
-export function compareStatus(draft: AgentStatus, present: LambdaWorkerStatus | undefined): StatusDifference {
+export function compareStatus(
+  draft: AgentStatus,
+  present: LambdaWorkerStatus | undefined,
+): 'none' | 'acknowledgement' | 'state' {
   if (statusDiffers(present ?? {}, draft, stateOwnership)) {
     return 'state';
   }

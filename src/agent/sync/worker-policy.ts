@@ -3,7 +3,7 @@ import { PRIVILEGED_WORKERS_LABEL, WORKER_POLICY_NAME } from '../../api/name.ts'
 import { quantityToMiB } from '../../api/quantity.ts';
 import { resourcesOf } from '../../api/worker-resources.ts';
 import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
+import { sleep, sleepUnlessHurried } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import { type ConfigMap, namespaces } from '../../kube/api/resource-types.ts';
 import type { Informer, KubeClient } from '../../kube/api/types.ts';
@@ -24,9 +24,9 @@ const defaultMaxMiB = 10_240;
  * The policy's judgement of one worker. `Unknown`: its namespace has not been read yet; listeners are called when it
  * has.
  */
-export type Verdict = { readonly kind: 'Allowed' } | { readonly kind: 'Unknown' } | Permission;
+type Verdict = { readonly kind: 'Allowed' } | { readonly kind: 'Unknown' } | Permission;
 
-export interface WorkerPolicyOptions {
+interface WorkerPolicyOptions {
   /** The ConfigMap with the policy, and no other object. */
   readonly informer: Informer<ConfigMap>;
   readonly client: Pick<KubeClient, 'get'>;
@@ -59,9 +59,7 @@ export class WorkerPolicy {
   /** Calls `listener` when workers may be judged differently. */
   subscribe(listener: () => void): () => void {
     this.#listeners.add(listener);
-    return () => {
-      this.#listeners.delete(listener);
-    };
+    return () => this.#listeners.delete(listener);
   }
 
   judge(worker: LambdaWorker): Verdict {
@@ -109,12 +107,16 @@ export class WorkerPolicy {
 
   /** Keeps the labels of namespaces up to date until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
-    const unsubscribe = this.#options.informer.subscribe(() => this.#tell());
+    const { clock, informer } = this.#options;
+    const unsubscribe = informer.subscribe(() => this.#tell());
     try {
       for (;;) {
         this.#hurry = new AbortController();
-        const complete = await this.#look(signal);
-        await this.#pause(complete ? refreshMs : retryMs, complete, signal);
+        if (await this.#look(signal)) {
+          await sleepUnlessHurried(clock, refreshMs, signal, this.#hurry.signal);
+        } else {
+          await sleep(clock, retryMs, signal);
+        }
       }
     } finally {
       unsubscribe();
@@ -150,17 +152,6 @@ export class WorkerPolicy {
       this.#tell();
     }
     return complete;
-  }
-
-  async #pause(delayMs: number, early: boolean, signal: AbortSignal): Promise<void> {
-    const { clock } = this.#options;
-    try {
-      await sleep(clock, delayMs, early ? AbortSignal.any([signal, this.#hurry.signal]) : signal);
-    } catch (error) {
-      if (signal.aborted) {
-        throw error;
-      }
-    }
   }
 
   #tell(): void {

@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ClockWatch } from '../../../../src/agent/node/clock-watch.ts';
 import { judgeRoom } from '../../../../src/agent/node/disk-health.ts';
-import { NodeHealth } from '../../../../src/agent/node/node-health.ts';
+import { ClockWatch, NodeHealth } from '../../../../src/agent/node/node-health.ts';
 import type { LeavingWorker } from '../../../../src/agent/worker/worker-manager.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import type { Health } from '../../../../src/common/health.ts';

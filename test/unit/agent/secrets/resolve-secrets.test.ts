@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { DesiredWorker } from '../../../../src/agent/model/desired-worker.ts';
 import type { SecretReader } from '../../../../src/agent/model/secret-reader.ts';
 import { resolveSecrets } from '../../../../src/agent/secrets/resolve-secrets.ts';
-import { secretForbidden } from '../../../../src/agent/secrets/secret-grant.ts';
+import { secretForbidden } from '../../../../src/agent/secrets/secret-cache.ts';
 import { EsbError } from '../../../../src/common/errors.ts';
 import { desiredFixture } from '../../../support/fleet-lab.ts';
 
