@@ -1,7 +1,6 @@
 import { checkDefinitions } from '../api/schema-revision.ts';
 import type { Clock } from '../common/clock.ts';
 import { programVersion } from '../common/program-version.ts';
-import { customResourceDefinitions } from '../kube/api/resource-types.ts';
 import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
 import { type AgentParts, every } from './agent-parts.ts';
 import { type Cluster, watchAssigned } from './cluster.ts';
@@ -94,7 +93,7 @@ export function join(parts: AgentParts, cluster: Cluster, { health }: Workload, 
   tasks.run('registration', (signal) => registration.run(signal));
   tasks.run('ranges', (signal) => ranges.run(signal));
   every(parts, 'schema', schemaRetryMs, async (signal) => {
-    const fit = await checkDefinitions((name) => client.get(customResourceDefinitions, { name }, { signal }));
+    const fit = await checkDefinitions(client, { signal });
     health.note('schema', fit);
     return fit.ok;
   });

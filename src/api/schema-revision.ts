@@ -1,3 +1,11 @@
+import type { Clock } from '../common/clock.ts';
+import { type CallOptions, sleep } from '../common/deadline.ts';
+import { messageOf } from '../common/errors.ts';
+import type { Health, HealthReason } from '../common/health.ts';
+import type { Logger } from '../common/logger.ts';
+import { type CustomResourceDefinition, customResourceDefinitions } from '../kube/api/resource-types.ts';
+import type { KubeClient } from '../kube/api/types.ts';
+
 /** Annotation of our CustomResourceDefinitions that counts the changes which a role depends on. */
 export const SCHEMA_REVISION_ANNOTATION = 'esb.dev/schema-revision';
 
@@ -7,15 +15,8 @@ export const SCHEMA_REVISION = 4;
 /** Names of our CustomResourceDefinitions. */
 export const DEFINITION_NAMES = ['lambdanodes.esb.dev', 'lambdaworkers.esb.dev'] as const;
 
-/** The fields of a CustomResourceDefinition that are read. */
-export interface DefinitionView {
-  readonly metadata: { readonly name: string; readonly annotations?: Readonly<Record<string, string>> };
-}
-
-/** Whether the installed definitions fit; a form of Health. */
-export type SchemaFit =
-  | { readonly ok: true }
-  | { readonly ok: false; readonly reason: 'DefinitionMissing' | 'DefinitionTooOld'; readonly message: string };
+const RETRY_MS = 3_000;
+const READ_DEADLINE_MS = 10_000;
 
 /**
  * Whether one of our definitions is installed in the revision that this program needs. A newer one fits: changes are
@@ -23,7 +24,10 @@ export type SchemaFit =
  *
  * @param installed the definition as the API server has it; undefined when it has none
  */
-export function checkDefinition(name: string, installed: DefinitionView | undefined): SchemaFit {
+export function checkDefinition(
+  name: string,
+  installed: Pick<CustomResourceDefinition, 'metadata'> | undefined,
+): Health {
   if (installed === undefined) {
     return {
       ok: false,
@@ -43,19 +47,48 @@ export function checkDefinition(name: string, installed: DefinitionView | undefi
   };
 }
 
-/**
- * Whether all our definitions fit. Errors are those of `read`.
- *
- * @param read reads one definition of the API server; undefined when the server has none of that name
- */
-export async function checkDefinitions(
-  read: (name: string) => Promise<DefinitionView | undefined>,
-): Promise<SchemaFit> {
+/** Whether all our definitions fit. Errors are those of the API server. */
+export async function checkDefinitions(client: Pick<KubeClient, 'get'>, options: CallOptions): Promise<Health> {
   for (const name of DEFINITION_NAMES) {
-    const fit = checkDefinition(name, await read(name));
+    const fit = checkDefinition(name, await client.get(customResourceDefinitions, { name }, options));
     if (!fit.ok) {
       return fit;
     }
   }
   return { ok: true };
+}
+
+export interface SchemaWaitOptions {
+  readonly client: Pick<KubeClient, 'get'>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Reason of the health while the API server cannot be read. */
+  readonly unreadable: HealthReason;
+  /** Called after each read. */
+  readonly report: (health: Health) => void;
+}
+
+/**
+ * Waits until the installed resource definitions fit this program.
+ *
+ * @throws {AbortedError} when `signal` fires
+ */
+export async function waitForSchema(options: SchemaWaitOptions, signal: AbortSignal): Promise<void> {
+  const { client, clock, logger, report, unreadable } = options;
+  let last = '';
+  for (;;) {
+    const health = await checkDefinitions(client, { signal, deadlineMs: READ_DEADLINE_MS }).catch((error): Health => {
+      signal.throwIfAborted();
+      return { ok: false, reason: unreadable, message: `cannot read the resource definitions: ${messageOf(error)}` };
+    });
+    report(health);
+    if (health.ok) {
+      return;
+    }
+    if (health.message !== last) {
+      logger.warn({ reason: health.reason, message: health.message }, 'waiting for the resource definitions');
+      last = health.message;
+    }
+    await sleep(clock, RETRY_MS, signal);
+  }
 }

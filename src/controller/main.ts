@@ -3,13 +3,12 @@ import { Registry } from 'prom-client';
 import { HOLD_SELECTOR, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
 import { CONTROLLER_LEASE, GATEWAY_SIGNER } from '../api/name.ts';
-import { waitForSchema } from '../api/schema-wait.ts';
+import { waitForSchema } from '../api/schema-revision.ts';
 import { type Clock, systemClock } from '../common/clock.ts';
 import type { Health } from '../common/health.ts';
 import { parseHostPort } from '../common/host-port.ts';
 import type { Logger } from '../common/logger.ts';
-import type { MetricsPage } from '../common/net/health-server.ts';
-import { startHealthServer } from '../common/net/health-server.ts';
+import { type MetricsPage, startHealthServer } from '../common/net/health-server.ts';
 import type { RoleContext } from '../common/role-context.ts';
 import { type StopStack, withStops } from '../common/stop-in-order.ts';
 import {
@@ -28,7 +27,7 @@ import { LeaderElector } from '../kube/controller/leader-elector.ts';
 import type { ReconcilerMetrics } from '../kube/controller/reconciler.ts';
 import { EventRecorder } from '../kube/events/event-recorder.ts';
 import type { ControllerConfig } from '../options/controller.ts';
-import { NODE_INDEX, nodeIndex, runLeader } from './manager.ts';
+import { type LeaderOptions, NODE_INDEX, nodeIndex, runLeader } from './manager.ts';
 import { type ControllerMetrics, registerControllerMetrics } from './metrics/controller-metrics.ts';
 import { registerReconcilerMetrics } from './metrics/reconciler-metrics.ts';
 import type { HoldSource } from './reservation/hold-controller.ts';
@@ -80,7 +79,14 @@ export async function runController(
     }
     await Promise.all(informers.all.map((informer) => informer.synced(signal)));
     observation.health = { ok: true };
-    await competeForLead({ config, identity, clients, informers, observation, clock, logger }, signal);
+    const { systemNamespace } = config.cluster;
+    const { metrics, reconcilerMetrics } = observation;
+    await competeForLead(
+      { ...informers, ...clients, systemNamespace, metrics, reconcilerMetrics, clock, logger },
+      identity,
+      observation,
+      signal,
+    );
   });
 }
 
@@ -96,25 +102,22 @@ function connect(config: ControllerConfig, identity: string, stops: StopStack) {
 
 /** The controller's view of the cluster; nothing is read before the informers start. */
 function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient, logger: Logger) {
-  const workers = createInformer<LambdaWorker>(
-    client,
-    lambdaWorkers,
-    {},
-    { logger, indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex }, transform: transformWorker },
-  );
-  const lambdaNodeInformer = createInformer(
-    client,
-    lambdaNodes,
-    {},
-    { logger, indexes: { [LEAVING_INDEX]: leavingIndex } },
-  );
-  const nodes = createInformer(client, coreNodes, {}, { logger, transform: slimNode });
-  const requests = createInformer(
-    client,
-    certificateSigningRequests,
-    { fieldSelector: `spec.signerName=${GATEWAY_SIGNER}` },
-    { logger },
-  );
+  const always = {
+    workers: createInformer<LambdaWorker>(
+      client,
+      lambdaWorkers,
+      {},
+      { logger, indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex }, transform: transformWorker },
+    ),
+    lambdaNodes: createInformer(client, lambdaNodes, {}, { logger, indexes: { [LEAVING_INDEX]: leavingIndex } }),
+    nodes: createInformer(client, coreNodes, {}, { logger, transform: slimNode }),
+    requests: createInformer(
+      client,
+      certificateSigningRequests,
+      { fieldSelector: `spec.signerName=${GATEWAY_SIGNER}` },
+      { logger },
+    ),
+  };
   const holds: HoldSource | undefined =
     hold.image === undefined
       ? undefined
@@ -127,14 +130,7 @@ function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient
             { logger },
           ),
         };
-  return {
-    workers,
-    lambdaNodes: lambdaNodeInformer,
-    nodes,
-    requests,
-    holds,
-    all: [workers, lambdaNodeInformer, nodes, requests, ...(holds === undefined ? [] : [holds.pods])],
-  };
+  return { ...always, holds, all: [...Object.values(always), ...(holds === undefined ? [] : [holds.pods])] };
 }
 
 type Informers = ReturnType<typeof createInformers>;
@@ -161,58 +157,30 @@ class Observation {
   }
 }
 
-interface Candidate {
-  readonly config: ControllerConfig;
-  readonly identity: string;
-  readonly clients: ReturnType<typeof connect>;
-  readonly informers: Informers;
-  readonly observation: Observation;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
-
 /** Competes for the leadership until the signal fires, and leads whenever it is won. */
 async function competeForLead(
-  { clients, clock, config, identity, informers, logger, observation }: Candidate,
+  given: Omit<LeaderOptions, 'events' | 'liveness'> & { readonly leaseClient: KubeClient },
+  identity: string,
+  observation: Observation,
   signal: AbortSignal,
 ): Promise<void> {
-  const { systemNamespace } = config.cluster;
-  const { metrics, reconcilerMetrics } = observation;
+  const { clock, leaseClient, logger, metrics, systemNamespace } = given;
   const elector = new LeaderElector({
-    client: clients.leaseClient,
+    client: leaseClient,
     lease: { namespace: systemNamespace, name: CONTROLLER_LEASE },
     identity,
     logger,
     clock,
     onChange: (isLeader) => metrics.leader(isLeader),
   });
-  await elector.run(signal, async (termSignal) => {
-    const client = fencedClient(clients.client, () => elector.isLeader());
-    const events = new EventRecorder({
-      client,
-      controller: REPORTING_CONTROLLER,
-      instance: identity,
-      logger,
-      clock,
-    });
+  await elector.run(signal, async (term) => {
+    const client = fencedClient(given.client, () => elector.isLeader());
+    const events = new EventRecorder({ client, controller: REPORTING_CONTROLLER, instance: identity, logger, clock });
+    const liveness = new NodeLiveness();
     events.start();
-    observation.liveness = new NodeLiveness();
+    observation.liveness = liveness;
     try {
-      await runLeader(
-        {
-          ...informers,
-          client,
-          leaseClient: clients.leaseClient,
-          systemNamespace,
-          liveness: observation.liveness,
-          events,
-          metrics,
-          reconcilerMetrics,
-          clock,
-          logger,
-        },
-        termSignal,
-      );
+      await runLeader({ ...given, client, events, liveness }, term);
     } finally {
       await events.stop();
       observation.liveness = undefined;
@@ -229,12 +197,7 @@ function slimNode({ metadata, spec, status }: Node): Node {
   const memory = status?.capacity?.memory;
   return {
     metadata: { ...metadata, annotations: {} },
-    spec: {
-      ...(taints === undefined ? {} : { taints }),
-      ...(unschedulable === undefined ? {} : { unschedulable }),
-      ...(podCIDR === undefined ? {} : { podCIDR }),
-      ...(podCIDRs === undefined ? {} : { podCIDRs }),
-    },
-    ...(memory === undefined ? {} : { status: { capacity: { memory } } }),
+    spec: { taints, unschedulable, podCIDR, podCIDRs },
+    status: { capacity: memory === undefined ? undefined : { memory } },
   };
 }

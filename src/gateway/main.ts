@@ -1,6 +1,6 @@
 import { type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers } from '../api/lambda-worker.ts';
-import { waitForSchema } from '../api/schema-wait.ts';
+import { waitForSchema } from '../api/schema-revision.ts';
 import { systemClock } from '../common/clock.ts';
 import { aborted } from '../common/deadline.ts';
 import type { Health } from '../common/health.ts';

@@ -166,9 +166,9 @@ async function firstForeign(
         metadata: { name: '' },
         spec: {
           user: username,
-          ...(groups === undefined ? {} : { groups }),
-          ...(uid === undefined ? {} : { uid }),
-          ...(extra === undefined ? {} : { extra }),
+          groups,
+          uid,
+          extra,
           resourceAttributes: {
             namespace,
             verb: SERVE_VERB,

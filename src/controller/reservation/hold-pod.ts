@@ -85,7 +85,7 @@ export function holdPod(settings: HoldSettings, node: LambdaNode, namespace: str
       serviceAccountName: SERVICE_ACCOUNT,
       automountServiceAccountToken: false,
       enableServiceLinks: false,
-      ...(settings.priorityClassName === undefined ? {} : { priorityClassName: settings.priorityClassName }),
+      priorityClassName: settings.priorityClassName,
       terminationGracePeriodSeconds: GRACE_SECONDS,
       securityContext: {
         runAsNonRoot: true,

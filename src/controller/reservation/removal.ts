@@ -17,8 +17,7 @@ export async function removeHoldPod(
   options: CallOptions,
 ): Promise<void> {
   await releaseHoldPod(client, pod, options);
-  const { uid } = pod.metadata;
-  await client.delete(pods, objectKey(pod), { ...options, ...(uid === undefined ? {} : { uid }) });
+  await client.delete(pods, objectKey(pod), { ...options, uid: pod.metadata.uid });
 }
 
 /** Removes our finalizer from a hold Pod, so that a deletion waits no longer. */

@@ -39,7 +39,7 @@ export class NodeGarbageCollector {
       return;
     }
     const { uid } = lambdaNode.metadata;
-    await client.delete(lambdaNodeType, { name }, { ...options, ...(uid === undefined ? {} : { uid }) });
+    await client.delete(lambdaNodeType, { name }, { ...options, uid });
     await client.delete(leases, { namespace: systemNamespace, name }, options);
     logger.info({ node: name }, 'LambdaNode of a deleted Node removed');
   }

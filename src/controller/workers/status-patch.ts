@@ -20,12 +20,7 @@ export function statusPatch(worker: LambdaWorker, draft: StatusDraft, now: numbe
     fieldManager: fieldManagers.controller,
     body: {
       metadata: { resourceVersion: worker.metadata.resourceVersion },
-      status: {
-        ...(assignment === undefined ? {} : { assignment }),
-        ...(lastEpoch === undefined ? {} : { lastEpoch }),
-        ...(phase === undefined ? {} : { phase }),
-        conditions,
-      },
+      status: { assignment, lastEpoch, phase, conditions },
     },
   };
 }

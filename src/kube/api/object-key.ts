@@ -3,7 +3,7 @@ import type { KubeObject, ObjectKey } from './types.ts';
 /** Namespace and name of an object. */
 export function objectKey(object: KubeObject): ObjectKey {
   const { namespace, name } = object.metadata;
-  return namespace === undefined ? { name } : { namespace, name };
+  return { namespace, name };
 }
 
 /** `namespace/name`, or `name` of a cluster-scoped object: the form in which work queues hold keys. */

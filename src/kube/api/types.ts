@@ -1,13 +1,16 @@
 import type { V1ObjectMeta } from '@kubernetes/client-node';
 import type { CallOptions } from '../../common/deadline.ts';
 
-/** A type of `@kubernetes/client-node` as JSON has it: times are text. Read-only, since cached objects are frozen. */
+/**
+ * A type of `@kubernetes/client-node` as JSON has it: times are text, and undefined is as good as none. Read-only,
+ * since cached objects are frozen.
+ */
 export type Wire<T> = T extends Date
   ? string
   : T extends readonly (infer Item)[]
     ? readonly Wire<Item>[]
     : T extends object
-      ? { readonly [Name in keyof T]: Wire<T[Name]> }
+      ? { readonly [Name in keyof T]: Wire<T[Name]> | (object extends Pick<T, Name> ? undefined : never) }
       : T;
 
 export type ObjectMeta = Wire<V1ObjectMeta> & { readonly name: string };
@@ -32,7 +35,7 @@ export interface ResourceType<T extends KubeObject> {
 
 /** Name of an object; without a namespace for cluster-scoped ones. */
 export interface ObjectKey {
-  readonly namespace?: string;
+  readonly namespace?: string | undefined;
   readonly name: string;
 }
 
@@ -75,7 +78,7 @@ export interface ListOptions<T extends KubeObject> extends CallOptions {
 
 export interface DeleteOptions extends FenceOptions {
   /** Delete only the object with this uid. */
-  readonly uid?: string;
+  readonly uid?: string | undefined;
 }
 
 export type WatchFrame<T extends KubeObject> =

@@ -46,14 +46,7 @@ const NOTE_BYTES = 1024;
 /** Reference to an object of ours; kind and version from the type, since listed objects may lack them. */
 export function referenceTo<T extends KubeObject>(type: ResourceType<T>, object: T): ObjectReference {
   const { namespace, name, uid, resourceVersion } = object.metadata;
-  return {
-    apiVersion: apiVersionOf(type),
-    kind: type.kind,
-    name,
-    ...(namespace === undefined ? {} : { namespace }),
-    ...(uid === undefined ? {} : { uid }),
-    ...(resourceVersion === undefined ? {} : { resourceVersion }),
-  };
+  return { apiVersion: apiVersionOf(type), kind: type.kind, name, namespace, uid, resourceVersion };
 }
 
 /**
@@ -113,7 +106,7 @@ export function eventBody(series: Series, key: ObjectKey, reporter: EventReporte
     action: event.action,
     reason: event.reason,
     regarding: event.regarding,
-    ...(event.related === undefined ? {} : { related: event.related }),
+    related: event.related,
     note: event.note,
     type: event.type,
   };

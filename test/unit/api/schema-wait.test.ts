@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { DEFINITION_NAMES, SCHEMA_REVISION } from '../../../src/api/schema-revision.ts';
-import { waitForSchema } from '../../../src/api/schema-wait.ts';
+import { DEFINITION_NAMES, SCHEMA_REVISION, waitForSchema } from '../../../src/api/schema-revision.ts';
 import type { Health } from '../../../src/common/health.ts';
 import { silentLogger } from '../../../src/common/logger.ts';
 import { ApiError } from '../../../src/kube/api/api-error.ts';

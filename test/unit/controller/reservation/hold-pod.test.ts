@@ -53,7 +53,7 @@ describe('the hold Pod of a node', () => {
   });
 
   it('takes a priority class where there is one', () => {
-    expect(made.spec).not.toHaveProperty('priorityClassName');
+    expect(made.spec?.priorityClassName).toBeUndefined();
     const important = holdPod({ ...settings, priorityClassName: 'workers' }, nodeFixture(), 'esb-system');
     expect(important.spec?.priorityClassName).toBe('workers');
   });
