@@ -52,23 +52,20 @@ export function errnoOf(error: unknown): string | undefined {
 }
 
 /** The result of a call; undefined where the call fails with `NotFound`. */
-export async function undefinedIfNotFound<T>(call: Promise<T>): Promise<T | undefined> {
-  try {
-    return await call;
-  } catch (error) {
-    if (hasCode(error, 'NotFound')) {
-      return undefined;
-    }
-    throw error;
-  }
+export function undefinedIfNotFound<T>(call: Promise<T>): Promise<T | undefined> {
+  return undefinedIf(call, (error) => hasCode(error, 'NotFound'));
 }
 
 /** The result of a file operation; undefined where the file or folder does not exist. */
-export async function undefinedIfNoFile<T>(call: Promise<T>): Promise<T | undefined> {
+export function undefinedIfNoFile<T>(call: Promise<T>): Promise<T | undefined> {
+  return undefinedIf(call, (error) => errnoOf(error) === 'ENOENT');
+}
+
+async function undefinedIf<T>(call: Promise<T>, isMissing: (error: unknown) => boolean): Promise<T | undefined> {
   try {
     return await call;
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
+    if (isMissing(error)) {
       return undefined;
     }
     throw error;

@@ -40,7 +40,12 @@ export class FairGate {
 
   /** Whether an entry would have to wait now. */
   isFullFor(entry: GateEntry): boolean {
-    return !this.#hasPlace(entry);
+    const { forUrgent = 0, perNamespace, perResource, places } = this.#limits;
+    return (
+      this.#inside.size >= (entry.urgent?.() === true ? places : places - forUrgent) ||
+      (perNamespace !== undefined && this.#insideOf('namespace', entry.namespace) >= perNamespace) ||
+      (perResource !== undefined && this.#insideOf('resource', entry.resource) >= perResource)
+    );
   }
 
   /**
@@ -87,16 +92,6 @@ export class FairGate {
     });
   }
 
-  #hasPlace(entry: GateEntry): boolean {
-    const { forUrgent = 0, perNamespace, perResource, places } = this.#limits;
-    const inside = this.#inside.size;
-    return (
-      inside < (entry.urgent?.() === true ? places : places - forUrgent) &&
-      (perNamespace === undefined || this.#insideOf('namespace', entry.namespace) < perNamespace) &&
-      (perResource === undefined || this.#insideOf('resource', entry.resource) < perResource)
-    );
-  }
-
   #insideOf(key: 'namespace' | 'resource', value: string | undefined): number {
     let count = 0;
     for (const entry of this.#inside) {
@@ -109,10 +104,7 @@ export class FairGate {
     let best: { readonly waiter: Waiter; readonly urgent: boolean; readonly inside: number } | undefined;
     for (const waiter of this.#waiting) {
       const urgent = waiter.entry.urgent?.() === true;
-      if (best?.urgent === true && !urgent) {
-        continue;
-      }
-      if (!this.#hasPlace(waiter.entry)) {
+      if ((best?.urgent === true && !urgent) || this.isFullFor(waiter.entry)) {
         continue;
       }
       const inside = this.#insideOf('namespace', waiter.entry.namespace);

@@ -7,6 +7,7 @@ import { messageOf } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { repeat } from '../common/repeat.ts';
 import { TaskGroup } from '../common/task-group.ts';
+import type { CertifiedKey } from '../common/x509.ts';
 import { keyText, objectKey } from '../kube/api/object-key.ts';
 import type { CertificateSigningRequest, Node } from '../kube/api/resource-types.ts';
 import type { CacheEvent, Informer, KubeClient } from '../kube/api/types.ts';
@@ -26,7 +27,7 @@ import { removeHoldPods } from './reservation/removal.ts';
 import { AssignmentCache } from './scheduling/assignment-cache.ts';
 import { readLeases } from './scheduling/lease-reader.ts';
 import type { NodeLiveness } from './scheduling/liveness.ts';
-import { NodeGarbageCollector } from './scheduling/node-gc.ts';
+import { sweepNode } from './scheduling/node-gc.ts';
 import { NodeSnapshot } from './scheduling/node-snapshot.ts';
 import { nodeFingerprint, placementFingerprint } from './scheduling/node-view.ts';
 import { publishRanges } from './scheduling/range-publisher.ts';
@@ -112,7 +113,7 @@ class Term {
   #waking: Timer | undefined;
 
   constructor(options: LeaderOptions) {
-    const { client, clock, liveness, logger, systemNamespace } = options;
+    const { client, clock, liveness, logger } = options;
     const lambdaNodes = options.lambdaNodes.cache;
     const assignments = this.#assignments;
     this.#options = options;
@@ -135,11 +136,10 @@ class Term {
       assignments,
       left: this.#left,
     });
-    this.#authority = new CaController({ client, systemNamespace, clock, logger });
-    const collector = new NodeGarbageCollector({ ...options, lambdaNodes, snapshot, assignments });
+    this.#authority = new CaController(options);
     this.#workerQueue = this.#queue('workers', CONCURRENCY, (key, call) => this.#reconciler.reconcile(key, call));
     this.#nodeQueue = this.#queue('nodes', 1, async (name, call) => {
-      await collector.sweep(name, call);
+      await sweepNode(name, { ...options, lambdaNodes, snapshot, assignments }, call);
       return {};
     });
     this.#requestQueue = this.#queue('certificate-requests', 1, (name, call) => this.#sign(name, call));
@@ -206,27 +206,14 @@ class Term {
   }
 
   #startTasks(): void {
-    const { client, clock, holds, lambdaNodes, leaseClient, liveness, logger, nodes, systemNamespace } = this.#options;
-    this.#tasks.run('leases', (signal) =>
-      readLeases(
-        {
-          client: leaseClient,
-          systemNamespace,
-          liveness,
-          nodeNames: () => lambdaNodes.cache.list().map((node) => node.metadata.name),
-          onChange: (changed) => this.#livenessChanged(changed),
-          clock,
-          logger,
-        },
-        signal,
-      ),
-    );
+    const { clock, holds, lambdaNodes, leaseClient: client, logger, nodes } = this.#options;
+    const nodeNames = (): readonly string[] => lambdaNodes.cache.list().map((node) => node.metadata.name);
+    const onChange = (changed: readonly string[]): void => this.#livenessChanged(changed);
+    this.#tasks.run('leases', (signal) => readLeases({ ...this.#options, client, nodeNames, onChange }, signal));
     if (holds === undefined) {
-      this.#tasks.run('holds', (signal) => removeHoldPods({ client, systemNamespace, clock, logger }, signal));
+      this.#tasks.run('holds', (signal) => removeHoldPods(this.#options, signal));
     }
-    this.#tasks.run('ranges', (signal) =>
-      publishRanges({ client, systemNamespace, nodes: nodes.cache, clock, logger }, signal),
-    );
+    this.#tasks.run('ranges', (signal) => publishRanges({ ...this.#options, nodes: nodes.cache }, signal));
     const onError = (error: unknown): void =>
       logger.warn({ error: messageOf(error) }, 'client authority could not be refreshed');
     const period = { clock, everyMs: AUTHORITY_EVERY_MS, retryMs: AUTHORITY_RETRY_MS, onError };
@@ -234,22 +221,14 @@ class Term {
   }
 
   async #sign(name: string, call: CallOptions): Promise<ReconcileResult> {
-    const { client, clock, logger, metrics, requests } = this.#options;
+    const { metrics, requests } = this.#options;
     const request = requests.cache.get({ name });
     if (request === undefined) {
       return {};
     }
-    const standing = await signRequest(
-      request,
-      {
-        client,
-        authority: () => this.#authority.current,
-        clock,
-        logger,
-        onSigned: () => metrics.signed(),
-      },
-      call,
-    );
+    const authority = (): CertifiedKey | undefined => this.#authority.current;
+    const onSigned = (): void => metrics.signed();
+    const standing = await signRequest(request, { ...this.#options, authority, onSigned }, call);
     return standing === 'settled' ? {} : { requeueAfterMs: REQUEST_REQUEUE_MS[standing] };
   }
 

@@ -1,7 +1,7 @@
 import type { Pkcs10CertificateRequest, PublicKey } from '@peculiar/x509';
 import { gatewayUri, namespaceOfUri } from '../../api/gateway-name.ts';
 import { GATEWAY_COMMON_NAME } from '../../api/name.ts';
-import { EsbError, messageOf } from '../../common/errors.ts';
+import { EsbError, messageOf, unreachable } from '../../common/errors.ts';
 import {
   type CertifiedKey,
   issueCertificate,
@@ -102,10 +102,8 @@ export async function advanceAuthority(authority: Authority | undefined, now: nu
       };
     case 'forget':
       return { ...authority, former };
-    default: {
-      const never: never = step;
-      return never;
-    }
+    default:
+      return unreachable(step);
   }
 }
 

@@ -44,7 +44,7 @@ export interface HoldDecision {
   /** The consequence for new workers. */
   readonly closure?: Extract<Closure, 'draining' | 'unheld'>;
   /** Reason for which the scheduler or the kubelet refuses the Pod. */
-  readonly refusal?: string;
+  readonly refusal?: string | undefined;
   /** Milliseconds after which the decision changes without an event. */
   readonly againAfterMs?: number;
 }
@@ -80,7 +80,7 @@ function decideUnheld(input: HoldInput, action: HoldAction, refusal?: string): H
   const left = UNHELD_AFTER_MS - unheldForMs;
   return {
     action,
-    ...(refusal === undefined ? {} : { refusal }),
+    refusal,
     ...(left > 0 ? { againAfterMs: left } : { closure: 'unheld' }),
   };
 }

@@ -1,8 +1,9 @@
 import { HOLD_SELECTOR } from '../../api/lambda-node.ts';
 import type { Clock } from '../../common/clock.ts';
-import { type CallOptions, sleep } from '../../common/deadline.ts';
+import type { CallOptions } from '../../common/deadline.ts';
 import { hasCode, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { repeat } from '../../common/repeat.ts';
 import { objectKey } from '../../kube/api/object-key.ts';
 import { type Pod, pods } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
@@ -42,26 +43,21 @@ export interface HoldRemovalOptions {
  */
 export async function removeHoldPods(options: HoldRemovalOptions, signal: AbortSignal): Promise<void> {
   const { client, systemNamespace, clock, logger } = options;
-  while (!signal.aborted) {
+  const onError = (error: unknown): void => logger.warn({ error: messageOf(error) }, 'hold Pods could not be removed');
+  await repeat({ clock, everyMs: RETRY_MS, onError }, signal, async () => {
     try {
-      const { items } = await client.list(
-        pods,
-        { namespace: systemNamespace, labelSelector: HOLD_SELECTOR },
-        { signal },
-      );
+      const selected = { namespace: systemNamespace, labelSelector: HOLD_SELECTOR };
+      const { items } = await client.list(pods, selected, { signal });
       for (const pod of items) {
         await removeHoldPod(client, pod, { signal });
         logger.info({ pod: pod.metadata.name }, 'hold Pod removed, since none are to be made');
       }
-      return;
     } catch (error) {
-      signal.throwIfAborted();
-      if (hasCode(error, 'Forbidden')) {
-        logger.debug({ error: messageOf(error) }, 'hold Pods cannot be looked for');
-        return;
+      if (!hasCode(error, 'Forbidden')) {
+        throw error;
       }
-      logger.warn({ error: messageOf(error) }, 'hold Pods could not be removed');
+      logger.debug({ error: messageOf(error) }, 'hold Pods cannot be looked for');
     }
-    await sleep(clock, RETRY_MS, signal);
-  }
+    return true;
+  });
 }

@@ -6,7 +6,7 @@ import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import type { AssignmentCache } from './assignment-cache.ts';
 import type { NodeSnapshot } from './node-snapshot.ts';
 
-export interface NodeGarbageCollectorOptions {
+export interface NodeSweepOptions {
   /** Fenced: refuses to write once another controller leads. */
   readonly client: KubeClient;
   readonly systemNamespace: string;
@@ -19,28 +19,19 @@ export interface NodeGarbageCollectorOptions {
 /**
  * Removes the LambdaNode and Lease of a deleted Node, which its agent cannot do. Waits until the agent is silent, since
  * a live one may come back under a new Node, and until no worker is assigned there, so that each worker has been moved
- * or told why not.
+ * or told why not. Errors are those of the API server.
  */
-export class NodeGarbageCollector {
-  readonly #options: NodeGarbageCollectorOptions;
-
-  constructor(options: NodeGarbageCollectorOptions) {
-    this.#options = options;
+export async function sweepNode(name: string, options: NodeSweepOptions, call: CallOptions): Promise<void> {
+  const { client, systemNamespace, lambdaNodes, snapshot, assignments, logger } = options;
+  const lambdaNode = lambdaNodes.get({ name });
+  const isLoaded = (): boolean => assignments.load(name).assigned > 0;
+  if (lambdaNode === undefined || !snapshot.seesNodeDeleted(name) || isLoaded()) {
+    return;
   }
-
-  /** Errors are those of the API server; the node is then looked at again after a growing wait. */
-  async sweep(name: string, options: CallOptions): Promise<void> {
-    const { client, systemNamespace, lambdaNodes, snapshot, assignments, logger } = this.#options;
-    const lambdaNode = lambdaNodes.get({ name });
-    if (lambdaNode === undefined || !snapshot.seesNodeDeleted(name) || assignments.load(name).assigned > 0) {
-      return;
-    }
-    if (!(await snapshot.isNodeDeleted(name, options)) || assignments.load(name).assigned > 0) {
-      return;
-    }
-    const { uid } = lambdaNode.metadata;
-    await client.delete(lambdaNodeType, { name }, { ...options, uid });
-    await client.delete(leases, { namespace: systemNamespace, name }, options);
-    logger.info({ node: name }, 'LambdaNode of a deleted Node removed');
+  if (!(await snapshot.isNodeDeleted(name, call)) || isLoaded()) {
+    return;
   }
+  await client.delete(lambdaNodeType, { name }, { ...call, uid: lambdaNode.metadata.uid });
+  await client.delete(leases, { namespace: systemNamespace, name }, call);
+  logger.info({ node: name }, 'LambdaNode of a deleted Node removed');
 }

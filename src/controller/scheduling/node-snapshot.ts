@@ -7,8 +7,15 @@ import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import { type AssignmentCache, functionKeyOf } from './assignment-cache.ts';
 import { completeImageName } from './image-name.ts';
 import type { NodeLiveness } from './liveness.ts';
-import type { NodeStanding } from './node-view.ts';
-import { goneBecause, isNodeCordoned, isNodeDeleted, type NodeFacts, type NodeView, nodeView } from './node-view.ts';
+import {
+  goneBecause,
+  isNodeCordoned,
+  isNodeDeleted,
+  type NodeFacts,
+  type NodeStanding,
+  type NodeView,
+  nodeView,
+} from './node-view.ts';
 import type { Candidate, Closure } from './place.ts';
 import { evictionBy, type Taint, taintText, taintVerdict } from './taint.ts';
 
@@ -31,7 +38,7 @@ export interface NodeSnapshotOptions {
 /** The node of a worker, as far as the worker is concerned. */
 export interface WorkerStanding extends NodeStanding {
   /** Milliseconds after which a taint evicts the worker; absent when none will. */
-  readonly changesAfterMs?: number;
+  readonly changesAfterMs?: number | undefined;
 }
 
 interface Kept extends NodeFacts {
@@ -69,25 +76,19 @@ export class NodeSnapshot {
 
   /** The standing of the node that a worker is assigned to. */
   standing(worker: LambdaWorker, name: string): WorkerStanding {
-    const view = this.#view(name);
-    const standing = {
-      liveness: view.liveness,
-      ...(view.goneBecause === undefined ? {} : { goneBecause: view.goneBecause }),
-    };
-    if (view.closed === 'retired') {
+    const { closed, goneBecause, liveness, taints } = this.#view(name);
+    const standing = { liveness, goneBecause };
+    if (closed === 'retired') {
       return { ...standing, leave: { kind: 'retired' } };
     }
-    const eviction =
-      view.taints.length === 0
-        ? undefined
-        : evictionBy(view.taints, worker.spec.tolerations ?? [], (taint) => this.#sinceMs(name, taint));
+    const eviction = evictionBy(taints, worker.spec.tolerations ?? [], (taint) => this.#sinceMs(name, taint));
     if (eviction !== undefined && eviction.inMs <= 0) {
       return { ...standing, leave: { kind: 'tainted', taint: taintText(eviction.taint) } };
     }
     return {
       ...standing,
-      ...(view.closed === 'draining' ? { leave: { kind: 'draining' } } : {}),
-      ...(eviction === undefined ? {} : { changesAfterMs: eviction.inMs }),
+      leave: closed === 'draining' ? { kind: 'draining' } : undefined,
+      changesAfterMs: eviction?.inMs,
     };
   }
 
@@ -143,7 +144,7 @@ export class NodeSnapshot {
         ready: view.ready,
         fresh: view.liveness === 'fresh',
         closed: view.closed,
-        taints: view.taints.length === 0 ? 'free' : taintVerdict(view.taints, tolerations),
+        taints: taintVerdict(view.taints, tolerations),
         capacity: view.capacity,
         used: trustNodes
           ? { memoryMiB: Math.max(used.memoryMiB, said.memoryMiB), workers: Math.max(used.workers, said.workers) }

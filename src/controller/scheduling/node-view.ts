@@ -147,9 +147,9 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
 export interface NodeStanding {
   readonly liveness: Liveness;
   /** Why the node never comes back, as a clause ("its LambdaNode was deleted"); absent while it may. */
-  readonly goneBecause?: string;
+  readonly goneBecause?: string | undefined;
   /** The reason why the worker has to leave a healthy node; absent while it may stay. */
-  readonly leave?: Leave;
+  readonly leave?: Leave | undefined;
 }
 
 /** The reason why a worker has to leave a healthy node. */

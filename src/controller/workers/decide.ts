@@ -52,7 +52,7 @@ export type WorkerDecision =
       /** For the Event. */
       readonly note: string;
       /** The node whose permanent loss the decision depends on. */
-      readonly goneNode?: string;
+      readonly goneNode?: string | undefined;
     };
 
 /** Why an assigned worker should be elsewhere. */
@@ -152,7 +152,7 @@ function assign(
         : { ready: draftCondition(worker, workerConditions.ready, 'Unknown', 'Reassigned', ready), phase: 'Unknown' }),
     },
     note,
-    ...(goneNode === undefined ? {} : { goneNode }),
+    goneNode,
   };
 }
 
@@ -200,13 +200,12 @@ function goneNodeOf(trouble: Trouble, { nodeName }: Assignment): string | undefi
 
 function takeAway(worker: LambdaWorker, assignment: Assignment, trouble: Trouble, refusal: Refusal): WorkerDecision {
   const { nodeName, epoch } = assignment;
-  const goneNode = goneNodeOf(trouble, assignment);
   return {
     kind: 'write',
     cause: 'unassigned',
     status: unplaced(worker, epoch, refusal),
     note: `taken away from node ${nodeName}, since ${why(trouble, nodeName)}, and ${refusal.detail}`,
-    ...(goneNode === undefined ? {} : { goneNode }),
+    goneNode: goneNodeOf(trouble, assignment),
   };
 }
 

@@ -80,7 +80,7 @@ export class LeftNodes {
       const { goneBecause, liveness } = snapshot.standing(worker, name);
       return {
         liveness,
-        ...(goneBecause === undefined ? {} : { goneBecause }),
+        goneBecause,
         lists: lambdaNodes.get({ name })?.status?.leaving?.includes(uid),
         leftMs: now - (leftAt?.get(name) ?? this.#beganAt),
       };

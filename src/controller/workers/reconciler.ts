@@ -17,8 +17,7 @@ import { type Placement, place } from '../scheduling/place.ts';
 import { decide, isRefusedByFullNode, type WorkerDecision } from './decide.ts';
 import { DisruptionBudget } from './disruption-budget.ts';
 import type { LeftNodes } from './left-nodes.ts';
-import { onlyRewords } from './status-draft.ts';
-import { clearancePatch, finalizerPatch, statusPatch } from './status-patch.ts';
+import { clearancePatch, finalizerPatch, onlyRewords, statusPatch } from './status-draft.ts';
 
 export interface WorkerReconcilerOptions {
   /** Fenced: refuses to write once another controller leads. */

@@ -1,5 +1,5 @@
 import { foreignCode } from '../../common/error-codes.ts';
-import { EsbError, messageOf } from '../../common/errors.ts';
+import { EsbError, type EsbErrorOptions, messageOf } from '../../common/errors.ts';
 
 /** The fields of a Kubernetes `Status` object that are read. */
 interface StatusBody {
@@ -52,14 +52,7 @@ export class ApiError extends EsbError {
 
   constructor(
     message: string,
-    options: {
-      readonly code: EsbError['code'];
-      readonly retryable: boolean;
-      readonly status?: number | undefined;
-      readonly retryAfterMs?: number | undefined;
-      readonly subject?: string | undefined;
-      readonly cause?: unknown;
-    },
+    options: EsbErrorOptions & Partial<Pick<ApiError, 'status' | 'retryAfterMs' | 'subject'>>,
   ) {
     super(message, options);
     this.status = options.status;

@@ -1,4 +1,4 @@
-import { EsbError, unreachable } from '../../common/errors.ts';
+import { EsbError } from '../../common/errors.ts';
 import { keyText, objectKey } from '../api/object-key.ts';
 import type { CacheEvent, KubeObject, ObjectCache } from '../api/types.ts';
 
@@ -60,12 +60,7 @@ export function createObjectCache<T extends KubeObject>(
   const file = (key: string, object: T): void => {
     for (const { valuesOf, buckets } of indexes.values()) {
       for (const value of valuesOf(object)) {
-        const bucket = buckets.get(value);
-        if (bucket === undefined) {
-          buckets.set(value, new Map([[key, object]]));
-        } else {
-          bucket.set(key, object);
-        }
+        buckets.set(value, (buckets.get(value) ?? new Map<string, T>()).set(key, object));
       }
     }
   };
@@ -73,22 +68,14 @@ export function createObjectCache<T extends KubeObject>(
   const apply = (event: CacheEvent<T>): void => {
     const key = keyText(objectKey(event.object));
     snapshot = undefined;
-    switch (event.kind) {
-      case 'added':
-        objects.set(key, event.object);
-        file(key, event.object);
-        break;
-      case 'updated':
-        unfile(key, event.old);
-        objects.set(key, event.object);
-        file(key, event.object);
-        break;
-      case 'deleted':
-        unfile(key, event.object);
-        objects.delete(key);
-        break;
-      default:
-        unreachable(event);
+    if (event.kind !== 'added') {
+      unfile(key, event.kind === 'updated' ? event.old : event.object);
+    }
+    if (event.kind === 'deleted') {
+      objects.delete(key);
+    } else {
+      objects.set(key, event.object);
+      file(key, event.object);
     }
   };
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { LambdaNode } from '../../../../src/api/lambda-node.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { AssignmentCache } from '../../../../src/controller/scheduling/assignment-cache.ts';
-import { NodeGarbageCollector } from '../../../../src/controller/scheduling/node-gc.ts';
+import { sweepNode } from '../../../../src/controller/scheduling/node-gc.ts';
 import type { KubeClient, ObjectKey, ResourceType } from '../../../../src/kube/api/types.ts';
 import { createObjectCache } from '../../../../src/kube/cache/object-cache.ts';
 import { nodeFixture, workerFixture } from '../../../support/worker-fixture.ts';
@@ -13,7 +13,7 @@ function scene() {
   const assignments = new AssignmentCache();
   const deleted: string[] = [];
   const facts = { seen: true, proven: true };
-  const sweeper = new NodeGarbageCollector({
+  const options = {
     client: {
       delete: ({ kind }: ResourceType<LambdaNode>, { namespace, name }: ObjectKey) => {
         deleted.push(`${kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`);
@@ -28,11 +28,11 @@ function scene() {
     },
     assignments,
     logger: silentLogger(),
-  });
-  return { lambdaNodes, assignments, deleted, facts, sweep: () => sweeper.sweep('node-1', {}) };
+  };
+  return { lambdaNodes, assignments, deleted, facts, sweep: () => sweepNode('node-1', options, {}) };
 }
 
-describe('NodeGarbageCollector', () => {
+describe('sweepNode', () => {
   it('removes the LambdaNode and the Lease of a Node that was deleted', async () => {
     const { deleted, sweep } = scene();
     await sweep();
