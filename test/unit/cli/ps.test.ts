@@ -1,57 +1,66 @@
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { expect, it, onTestFinished } from 'vitest';
-import type { LocalInstance } from '../../../src/cli/command-context.ts';
-import { runPs } from '../../../src/cli/ps.ts';
+import { expect, it } from 'vitest';
+import { rowOf } from '../../../src/cli/ps.ts';
 import { workerFixture } from '../../support/worker-fixture.ts';
 
-/** Lists workers by a kubectl that is this shell script. */
-async function ps(script: string, folder: string): Promise<string> {
-  const kubectl = join(folder, 'kubectl');
-  await writeFile(kubectl, `#!/bin/sh\n${script}\n`);
-  await chmod(kubectl, 0o755);
-  let shown = '';
-  const instance: Pick<LocalInstance, 'kubeconfig' | 'kubectl'> = {
-    kubeconfig: () => Promise.resolve(undefined),
-    kubectl: () => Promise.resolve(kubectl),
-  };
-  await runPs(
-    { json: false },
-    {
-      signal: new AbortController().signal,
-      openInstance: () => Promise.resolve(instance as LocalInstance),
-      write: (text) => {
-        shown += text;
-      },
+it('a worker that is not Ready says why', () => {
+  const worker = workerFixture({
+    name: 'late',
+    status: {
+      phase: 'Pulling',
+      assignment: { nodeName: 'node-1', epoch: 1 },
+      lastInvocationTime: '2026-11-01T00:00:00.000000Z',
+      conditions: [
+        {
+          type: 'Ready',
+          status: 'False',
+          reason: 'ImageNotFound',
+          message: 'no such image',
+          lastTransitionTime: '2026-11-01T00:00:00Z',
+        },
+      ],
     },
-  );
-  return shown;
-}
-
-async function temporaryFolder(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'esb-ps-'));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  return folder;
-}
-
-it('the workers of a large cluster are listed', async () => {
-  const folder = await temporaryFolder();
-  const note = 'x'.repeat(3_000);
-  const items = Array.from({ length: 1_000 }, (_, index) => ({
-    ...workerFixture({ name: `worker-${index}` }),
-    note,
-  }));
-  await writeFile(join(folder, 'workers.json'), JSON.stringify({ items }));
-  const shown = await ps(`cat ${folder}/workers.json`, folder);
-  expect(shown.trimEnd().split('\n')).toHaveLength(1_001);
-  expect(shown).toContain('worker-999');
+  });
+  const row = rowOf(worker, Date.parse('2026-11-01T00:00:30Z'));
+  expect(row).toEqual([
+    'default',
+    'late',
+    'late',
+    'Pulling',
+    'node-1',
+    '-',
+    '-',
+    '30 s ago',
+    'ImageNotFound: no such image',
+  ]);
 });
 
-it('the words of kubectl are told when it fails', async () => {
-  const folder = await temporaryFolder();
-  await expect(ps('echo forbidden >&2; exit 1', folder)).rejects.toMatchObject({
-    code: 'CommandFailed',
-    message: expect.stringContaining('forbidden'),
+it.each([
+  ['UpToDate', 'False', 'Replacing', 'the earlier container serves'],
+  ['LimitsReached', 'True', 'OutOfMemory', 'ended for want of memory'],
+] as const)('tells in WHY of a worker that is ready and whose %s is %s', (type, status, reason, message) => {
+  const at = '2026-11-01T00:00:00Z';
+  const worker = workerFixture({
+    status: {
+      phase: 'Running',
+      conditions: [
+        { type: 'Ready', status: 'True', reason: 'Running', message: '', lastTransitionTime: at },
+        { type, status, reason, message, lastTransitionTime: at },
+      ],
+    },
   });
+  expect(rowOf(worker, Date.parse(at)).at(-1)).toBe(`${reason}: ${message}`);
+});
+
+it('shows that a message in WHY is longer than the column', () => {
+  const at = '2026-11-01T00:00:00Z';
+  const message = 'x'.repeat(1_000);
+  const worker = workerFixture({
+    status: {
+      phase: 'Failed',
+      conditions: [{ type: 'Ready', status: 'False', reason: 'StartFailed', message, lastTransitionTime: at }],
+    },
+  });
+  const why = rowOf(worker, Date.parse(at)).at(-1);
+  expect(why).toMatch(/^StartFailed: x+…$/);
+  expect(why?.length).toBe(320);
 });

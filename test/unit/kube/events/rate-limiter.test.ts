@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { RateLimiter } from '../../../../src/kube/events/rate-limiter.ts';
+import { RateLimiter, SpamFilter } from '../../../../src/kube/events/rate-limiter.ts';
 import { manualClock, settle } from '../../../support/manual-clock.ts';
 
 test('writes of a burst go at once, those after it are spaced', async () => {
@@ -39,4 +39,14 @@ test('a pause gives a new burst, and no more than one', async () => {
   pace.hurry();
   await third;
   expect(clock.pending()).toBe(0);
+});
+
+test('each object has a burst of its own, and then one event at a time', async () => {
+  const clock = manualClock();
+  const ration = new SpamFilter({ burst: 2, everyMs: 1000, clock });
+  const spent = (subject: string) => ration.spend(subject);
+  expect([spent('a'), spent('a'), spent('a'), spent('b')]).toEqual([true, true, false, true]);
+  await clock.advance(1000);
+  ration.forget();
+  expect([spent('a'), spent('a')]).toEqual([true, false]);
 });
