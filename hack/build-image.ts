@@ -1,20 +1,20 @@
 /**
  * Builds the image of ESB without a container engine.
  *
- *   node hack/run.mjs hack/build-image.ts                             into the user cache; prints layout and digest
- *   node hack/run.mjs hack/build-image.ts --push HOST/esb:0.1.0       and pushes it; prints the reference by digest
- *   node hack/run.mjs hack/build-image.ts --insecure --push …         the same, over plain HTTP
- *   node hack/run.mjs hack/build-image.ts --archive FILE              writes it as an archive for `ctr images import`
- *   node hack/run.mjs hack/build-image.ts --sbom FILE                 writes what it is made of
- *   node hack/run.mjs hack/build-image.ts --root FOLDER               only fills a folder with its file system, a folder for each layer
+ *   npm run image                             into the user cache; prints layout and digest
+ *   npm run image -- --push HOST/esb:0.1.0       and pushes it; prints the reference by digest
+ *   npm run image -- --insecure --push …         the same, over plain HTTP
+ *   npm run image -- --archive FILE              writes it as an archive for `ctr images import`
+ *   npm run image -- --sbom FILE                 writes what it is made of
+ *   npm run image -- --root FOLDER               only fills a folder with its file system, a folder for each layer
  */
 import { writeFile } from 'node:fs/promises';
-import { parseArgs } from 'node:util';
 import { runCommand } from '../local/common/command.ts';
 import { createProgress } from '../local/common/progress.ts';
 import { buildImage, fillImageRoots, pushImage } from './image/build-image.ts';
+import { programOptions } from './program-options.ts';
 
-const { values } = parseArgs({
+const { values } = programOptions(import.meta.filename, {
   options: {
     push: { type: 'string' },
     insecure: { type: 'boolean', default: false },

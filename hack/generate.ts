@@ -10,7 +10,6 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { messageOf } from '../src/common/errors.ts';
 import { chartDocuments } from './chart-document.ts';
 import { chartDefinitions, chartManifests } from './chart-manifests.ts';
@@ -18,6 +17,7 @@ import { commandDocument } from './command-document.ts';
 import { layoutDocument } from './layout-document.ts';
 import { metricsDocument } from './metrics-document.ts';
 import type { Product, ProductMaker } from './product.ts';
+import { programOptions } from './program-options.ts';
 import { generatedProtocolFolder, protocolTypes } from './protocol-types.ts';
 import { reasonDocument } from './reason-document.ts';
 import { resourceDocuments } from './resource-document.ts';
@@ -67,7 +67,7 @@ async function staleFiles(products: readonly Product[]): Promise<readonly string
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { check: { type: 'boolean', default: false } } });
+  const { values } = programOptions(import.meta.filename, { options: { check: { type: 'boolean', default: false } } });
   const made = await Promise.allSettled(makers.map(async (make) => await make(root)));
   const products = made.flatMap((each) => (each.status === 'fulfilled' ? each.value : []));
   const faults = made.flatMap((each) => (each.status === 'rejected' ? [messageOf(each.reason)] : []));

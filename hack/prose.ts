@@ -7,7 +7,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { programOptions } from './program-options.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
@@ -163,7 +163,7 @@ function filesOf(path: string): readonly string[] {
 }
 
 function main(): void {
-  const { positionals } = parseArgs({ allowPositionals: true });
+  const { positionals } = programOptions(import.meta.filename, { allowPositionals: true });
   const paths = positionals.length > 0 ? positionals : HELD.map((path) => join(root, path));
   let count = 0;
   for (const file of paths.flatMap(filesOf)) {

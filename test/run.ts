@@ -18,7 +18,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { programOptions } from '../hack/program-options.ts';
 import { formatDuration } from '../local/common/progress.ts';
 import { EsbError, messageOf } from '../src/common/errors.ts';
 import { filesOf, type TestStage, testStages } from './runner/files.ts';
@@ -39,7 +39,7 @@ const durationsFile = join(root, 'test/durations.json');
 const checks = ['programs', 'generate', 'lint', 'types', 'simulation'] as const;
 const SLOWEST = 15;
 
-const { values: options, positionals } = parseArgs({
+const { values: options, positionals } = programOptions(import.meta.filename, {
   args: withReference(process.argv.slice(2)),
   allowPositionals: true,
   options: {

@@ -17,7 +17,7 @@
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { programOptions } from '../../hack/program-options.ts';
 import { createProgress } from '../../local/common/progress.ts';
 import { requireRootOnLinux } from '../../local/instance/machine.ts';
 import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
@@ -32,7 +32,7 @@ import { type FaultKind, faultKinds } from './step.ts';
 const APART = 'ESB_CHAOS_APART';
 const write = (text: string): void => void process.stdout.write(text);
 
-const { values } = parseArgs({
+const { values } = programOptions(import.meta.filename, {
   args: process.argv.slice(2),
   options: {
     seed: { type: 'string' },

@@ -5,8 +5,8 @@
 import { spawn } from 'node:child_process';
 import { cp } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { buildImage } from '../../hack/image/build-image.ts';
+import { programOptions } from '../../hack/program-options.ts';
 import { createProgress } from '../../local/common/progress.ts';
 import { ensureSampleImage } from '../../local/image/sample-image.ts';
 import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
@@ -55,7 +55,7 @@ const scenarioNames = [
 ] as const;
 
 const write = (text: string): void => void process.stdout.write(text);
-const { values } = parseArgs({
+const { values } = programOptions(import.meta.filename, {
   args: process.argv.slice(2),
   options: { only: { type: 'string' }, keep: { type: 'string' }, values: { type: 'string' } },
 });

@@ -5,11 +5,11 @@
  *   npm run test:simulation -- --seed 7 --steps 1200      one seed, with the end of its trace
  *   npm run test:simulation -- --from 100 --seeds 500     other seeds
  */
-import { parseArgs } from 'node:util';
+import { programOptions } from '../../hack/program-options.ts';
 import { runCampaign } from './campaign.ts';
 import type { SimulationResult } from './simulation.ts';
 
-const { values } = parseArgs({
+const { values } = programOptions(import.meta.filename, {
   options: {
     seed: { type: 'string' },
     from: { type: 'string', default: '1' },
