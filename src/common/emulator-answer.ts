@@ -44,25 +44,15 @@ export function runtimeErrorIn(body: Buffer): RuntimeError | undefined {
 
 /** The object in a body that has `errorType` and `errorMessage`, among any other members. */
 export function errorMembersIn(body: Buffer): RuntimeError | undefined {
-  const object = parsedObject(body);
-  return object !== undefined &&
-    'errorType' in object &&
-    typeof object.errorType === 'string' &&
-    'errorMessage' in object &&
-    typeof object.errorMessage === 'string'
-    ? (object as RuntimeError)
-    : undefined;
+  try {
+    const value = JSON.parse(body.toString('utf8')) as Partial<RuntimeError> | null;
+    const isError = typeof value?.errorType === 'string' && typeof value.errorMessage === 'string';
+    return isError ? (value as RuntimeError) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function startOf(body: Buffer): string {
   return body.toString('latin1', 0, START_BYTES);
-}
-
-function parsedObject(body: Buffer): object | undefined {
-  try {
-    const value: unknown = JSON.parse(body.toString('utf8'));
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -66,15 +66,13 @@ export function wholeNumber(
 
 /** A number of bytes, given as Kubernetes writes a quantity, such as `10Mi`. */
 export function bytes(flags: string, help: string): Flag<number | undefined> {
-  return new Flag<number | undefined>(flags, help).argParser(byteSize);
-}
-
-function byteSize(given: string): number {
-  const size = parseQuantity(given);
-  if (size === undefined || size < LEAST_BYTES) {
-    throw new InvalidArgumentError('It must be a size of at least 64Ki, such as 10Mi.');
-  }
-  return Math.floor(size);
+  return new Flag<number | undefined>(flags, help).argParser((given) => {
+    const size = parseQuantity(given);
+    if (size === undefined || size < LEAST_BYTES) {
+      throw new InvalidArgumentError('It must be a size of at least 64Ki, such as 10Mi.');
+    }
+    return Math.floor(size);
+  });
 }
 
 export function choice<const Choice extends string>(

@@ -16,7 +16,7 @@ export interface TraceContext {
 
 const traceParentForm = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
 const rootForm = /^1-([0-9a-f]{8})-([0-9a-f]{24})$/i;
-const parentForm = /^[0-9a-f]{16}$/i;
+const spanForm = /^[0-9a-f]{16}$/;
 const noTrace = '0'.repeat(32);
 const noSpan = '0'.repeat(16);
 const sampledFlag = 1;
@@ -46,14 +46,9 @@ export function formatTraceParent({ traceId, spanId, sampled }: TraceContext): s
 /** The span of an `X-Amzn-Trace-Id`; undefined for one without a whole Root and Parent. */
 export function parseXRay(text: string): TraceContext | undefined {
   const fields = xRayFields(text);
-  const root = rootForm.exec(fields.get('root')?.value ?? '');
-  const parent = fields.get('parent')?.value ?? '';
-  if (root === null || !parentForm.test(parent)) {
-    return undefined;
-  }
-  const traceId = `${root[1]}${root[2]}`.toLowerCase();
-  const spanId = parent.toLowerCase();
-  if (traceId === noTrace || spanId === noSpan) {
+  const traceId = traceIdOf(fields);
+  const spanId = fields.get('parent')?.value.toLowerCase() ?? '';
+  if (traceId === undefined || traceId === noTrace || spanId === noSpan || !spanForm.test(spanId)) {
     return undefined;
   }
   // Without a decision, also written as `?`, the trace is sampled.
@@ -76,8 +71,7 @@ export function continuedXRay(given: string, context: TraceContext): string {
     return formatXRay(context);
   }
   const fields = xRayFields(given);
-  const root = rootForm.exec(fields.get('root')?.value ?? '');
-  if (root === null || `${root[1]}${root[2]}`.toLowerCase() !== context.traceId) {
+  if (traceIdOf(fields) !== context.traceId) {
     return given;
   }
   const others = [...fields]
@@ -92,6 +86,12 @@ export function parentOf(traceParent: string, traceId: string): TraceContext | u
     (traceParent === '' ? undefined : parseTraceParent(traceParent)) ??
     (traceId === '' ? undefined : parseXRay(traceId))
   );
+}
+
+/** The trace of the Root, if there is a whole one. */
+function traceIdOf(fields: ReadonlyMap<string, XRayField>): string | undefined {
+  const root = rootForm.exec(fields.get('root')?.value ?? '');
+  return root === null ? undefined : `${root[1]}${root[2]}`.toLowerCase();
 }
 
 interface XRayField {

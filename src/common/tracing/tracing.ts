@@ -96,8 +96,7 @@ export async function openTracing(options: TracingOptions): Promise<Tracing | un
 
 function boundClose(tracing: Tracing, clock: Clock, logger: Logger): Tracing {
   return {
-    now: () => tracing.now(),
-    begin: (name, options) => tracing.begin(name, options),
+    ...tracing,
     async close() {
       const over = new AbortController();
       await Promise.race([

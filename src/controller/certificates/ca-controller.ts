@@ -86,12 +86,8 @@ export class CaController {
     }
   }
 
-  #metadata(): { readonly name: string; readonly namespace: string; readonly labels: Record<string, string> } {
-    return {
-      name: CLIENT_CA_NAME,
-      namespace: this.#options.systemNamespace,
-      labels: { 'app.kubernetes.io/part-of': 'esb' },
-    };
+  #metadata(): Secret['metadata'] {
+    return { ...this.#key, labels: { 'app.kubernetes.io/part-of': 'esb' } };
   }
 }
 

@@ -16,26 +16,16 @@ export function registerReconcilerMetrics(registry: Registry): Required<Reconcil
     labelNames,
     registers,
   });
-  const waited = new Histogram({
-    name: 'esb_workqueue_wait_seconds',
-    help: 'Time from when a key was due until it was taken.',
-    labelNames,
-    buckets: [0.001, 0.01, 0.1, 1, 10, 60],
-    registers,
-  });
+  const seconds = (name: string, help: string): Histogram<string> =>
+    new Histogram({ name, help, labelNames, buckets: [0.001, 0.01, 0.1, 1, 10, 60], registers });
+  const waited = seconds('esb_workqueue_wait_seconds', 'Time from when a key was due until it was taken.');
   const rounds = new Counter({
     name: 'esb_reconcile_total',
     help: 'Rounds of work, by outcome.',
     labelNames: ['name', 'outcome'],
     registers,
   });
-  const duration = new Histogram({
-    name: 'esb_reconcile_seconds',
-    help: 'Time that a round of work took.',
-    labelNames,
-    buckets: [0.001, 0.01, 0.1, 1, 10, 60],
-    registers,
-  });
+  const duration = seconds('esb_reconcile_seconds', 'Time that a round of work took.');
   for (const name of reconcilers) {
     depth.set({ name }, 0);
     added.inc({ name }, 0);

@@ -50,10 +50,7 @@ function takesRoom(worker: LambdaWorker): boolean {
   if (status?.phase === 'Absent') {
     return status.observedGeneration !== metadata.generation && spec.desiredState !== 'Absent';
   }
-  if (status?.phase === undefined && spec.desiredState === 'Absent') {
-    return false;
-  }
-  return true;
+  return status?.phase !== undefined || spec.desiredState !== 'Absent';
 }
 
 /** Whether its node has cleaned up after a deletion, which may still wait for other nodes. */

@@ -25,10 +25,7 @@ export function taintText({ key, value, effect }: Taint): string {
 /** Whether the taint is tolerated, by the rules of Kubernetes for Pods. */
 function isTolerated(taint: Taint, toleration: Tolerations[number]): boolean {
   const { key = '', operator, value = '', effect = '' } = toleration;
-  if (effect !== '' && effect !== taint.effect) {
-    return false;
-  }
-  if (key !== '' && key !== taint.key) {
+  if ((effect !== '' && effect !== taint.effect) || (key !== '' && key !== taint.key)) {
     return false;
   }
   return operator === 'Exists' || (key !== '' && value === (taint.value ?? ''));

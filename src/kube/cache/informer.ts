@@ -70,14 +70,9 @@ const SHORT_WATCH_MS = 1000;
 /** Seconds of the first watch after a failure: without changes its orderly end shows that the server is there. */
 const PROBE_WATCH_SECONDS = 2;
 
-function withoutManagedFields<T extends KubeObject>(object: T): T {
-  delete (object.metadata as { managedFields?: unknown }).managedFields;
-  return object;
-}
-
 /** Whether the server cannot go on from our version. */
 function needsList(error: unknown): boolean {
-  return error instanceof ApiError && (error.code === 'Expired' || error.code === 'ResourceVersionTooLarge');
+  return hasCode(error, 'Expired') || hasCode(error, 'ResourceVersionTooLarge');
 }
 
 /** Lists and then watches one kind of object for as long as the informer runs. */
@@ -307,8 +302,8 @@ class ListWatchInformer<T extends KubeObject> implements Informer<T> {
   }
 
   #prepare(object: T): T {
-    const bare = withoutManagedFields(object);
-    return this.#settings.transform?.(bare) ?? bare;
+    delete (object.metadata as { managedFields?: unknown }).managedFields;
+    return this.#settings.transform?.(object) ?? object;
   }
 
   #heard(): void {

@@ -123,13 +123,11 @@ function withoutUndefined(
  * Credentials of a user entry that take more than reading a file: exec plugins and auth providers. The Kubernetes
  * client library knows them all. Its load takes 38 MiB more than the client of ours, so only these users pay for it.
  */
-interface ForeignCredentials {
+type ForeignCredentialsReader = () => Promise<{
   readonly headers: Readonly<Record<string, string>>;
   readonly cert: string | undefined;
   readonly key: string | undefined;
-}
-
-type ForeignCredentialsReader = () => Promise<ForeignCredentials>;
+}>;
 
 async function foreignCredentialsReader(text: string, folder: string): Promise<ForeignCredentialsReader> {
   const { KubeConfig } = await import('@kubernetes/client-node');
@@ -147,8 +145,9 @@ async function foreignCredentialsReader(text: string, folder: string): Promise<F
 }
 
 interface LoadedFile {
-  readonly text: string;
   readonly modifiedMs: number;
+  readonly user: Fields;
+  readonly cluster: Fields;
   readonly foreign: ForeignCredentialsReader | undefined;
 }
 
@@ -192,15 +191,14 @@ async function loadFile(file: string, earlier: LoadedFile | undefined): Promise<
     return earlier;
   }
   const text = await readText(file);
-  const { user } = currentUserAndCluster(parseConfig(file, text));
+  const { user, cluster } = currentUserAndCluster(parseConfig(file, text));
   const isForeign = user.exec !== undefined || user['auth-provider'] !== undefined;
   const foreign = isForeign ? await foreignCredentialsReader(text, dirname(file)) : undefined;
-  return { text, modifiedMs, foreign };
+  return { modifiedMs, user, cluster, foreign };
 }
 
-async function connectionFromFile(file: string, loaded: LoadedFile): Promise<KubeConnection> {
+async function connectionFromFile(file: string, { user, cluster, ...loaded }: LoadedFile): Promise<KubeConnection> {
   const folder = dirname(file);
-  const { user, cluster } = currentUserAndCluster(parseConfig(file, loaded.text));
   const server = textField(cluster, 'server');
   if (server === undefined) {
     throw invalid(`${file} names no server`);

@@ -187,7 +187,7 @@ export class Transport {
         .dispatcher(connection)
         .request(withFence(options, fence === undefined ? undefined : guard));
       if (answer.statusCode >= 400) {
-        const retryAfter = headerText(answer.headers['retry-after']);
+        const [retryAfter] = [answer.headers['retry-after']].flat();
         throw ApiError.fromAnswer(what, answer.statusCode, await answer.body.text(), retryAfter);
       }
       return answer;
@@ -218,10 +218,6 @@ export class Transport {
       signal,
     };
   }
-}
-
-function headerText(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? value[0] : value;
 }
 
 /** Whether the server had closed a socket that we took for open: it has not answered the request then. */

@@ -46,12 +46,6 @@ interface Term {
   readonly sinceWall: number;
 }
 
-/** Another candidate's Lease, and the time at which we first saw it in this form. */
-interface Sighting {
-  readonly version: string;
-  readonly at: number;
-}
-
 /**
  * Leader election over a Lease, after client-go's, with two differences. Time is judged by our own monotonic clock
  * alone, from the moment when a renewal was sent and from the first sight of another's record in its present form, so
@@ -64,7 +58,8 @@ export class LeaderElector {
   readonly #settings: LeaderElectorOptions & Required<Pick<LeaderElectorOptions, keyof typeof DEFAULTS>>;
   readonly #logger: Logger;
   #term: Term | undefined;
-  #sighting: Sighting | undefined;
+  /** Another candidate's Lease, and the time at which we first saw it in this form. */
+  #sighting: { readonly version: string; readonly at: number } | undefined;
 
   /** @throws {EsbError} `InvalidArgument` unless retry < renew deadline < lease duration */
   constructor(options: LeaderElectorOptions) {
