@@ -195,14 +195,7 @@ class Term {
     reconcile: (key: string, call: CallOptions) => Promise<ReconcileResult>,
   ): Reconciler {
     const { clock, logger, reconcilerMetrics: metrics } = this.#options;
-    return createReconciler({
-      name,
-      workers,
-      reconcile: (key, { signal }) => reconcile(key, { signal }),
-      logger,
-      clock,
-      metrics,
-    });
+    return createReconciler({ name, workers, reconcile, logger, clock, metrics });
   }
 
   #startTasks(): void {

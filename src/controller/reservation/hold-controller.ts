@@ -80,7 +80,7 @@ export class HoldController implements NodeClosures {
     this.#queue = createReconciler({
       name: 'holds',
       workers: CONCURRENCY,
-      reconcile: (node, { signal }) => this.reconcile(node, { signal }),
+      reconcile: (node, call) => this.reconcile(node, call),
       logger: options.logger,
       clock: options.clock,
       metrics: options.metrics,

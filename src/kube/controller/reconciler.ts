@@ -1,4 +1,4 @@
-import { type Clock, systemClock } from '../../common/clock.ts';
+import { systemClock } from '../../common/clock.ts';
 import { AbortedError, DeadlineError, isAborted } from '../../common/deadline.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -11,13 +11,6 @@ export interface ReconcileResult {
   readonly requeueAfterMs?: number;
 }
 
-export interface ReconcileContext {
-  /** Fires when the reconciler stops or the deadline has passed; the work must then end. */
-  readonly signal: AbortSignal;
-  /** Knows the key. */
-  readonly logger: Logger;
-}
-
 /** The outcome of one round of work. */
 export type ReconcileOutcome = 'success' | 'requeued' | 'error';
 
@@ -25,19 +18,17 @@ export interface ReconcilerMetrics extends WorkQueueMetrics {
   reconciled?(name: string, outcome: ReconcileOutcome, ms: number): void;
 }
 
-export interface ReconcilerOptions {
-  /** For logs and metrics. */
-  readonly name: string;
-  /** Brings the world to the desired state of a key, from any state. Never runs twice at a time for a key. */
-  readonly reconcile: (key: string, context: ReconcileContext) => Promise<ReconcileResult | undefined>;
+export interface ReconcilerOptions extends WorkQueueOptions {
+  /**
+   * Brings the world to the desired state of a key, from any state. Never runs twice at a time for a key. The signal
+   * fires when the reconciler stops or the deadline has passed; the work must then end.
+   */
+  readonly reconcile: (key: string, call: { readonly signal: AbortSignal }) => Promise<ReconcileResult | undefined>;
   readonly logger: Logger;
   /** Keys worked on at a time. Default 4. */
   readonly workers?: number;
   /** Milliseconds that one round may take. Default 60,000. */
   readonly deadlineMs?: number;
-  readonly clock?: Clock;
-  readonly random?: () => number;
-  readonly backoff?: Pick<WorkQueueOptions, 'backoffFirstMs' | 'backoffMaxMs'>;
   readonly metrics?: ReconcilerMetrics;
 }
 
@@ -45,18 +36,9 @@ export type Reconciler = ReturnType<typeof createReconciler>;
 
 /** A loop that works on keys, and again on those that failed, with growing waits. */
 export function createReconciler(options: ReconcilerOptions) {
-  const {
-    name,
-    reconcile,
-    workers = 4,
-    deadlineMs = 60_000,
-    clock = systemClock,
-    random = Math.random,
-    backoff = {},
-    metrics = {},
-  } = options;
+  const { name, reconcile, workers = 4, deadlineMs = 60_000, clock = systemClock, metrics = {} } = options;
   const logger = options.logger.child({ reconciler: name });
-  const queue = createWorkQueue({ name, clock, random, metrics, ...backoff });
+  const queue = createWorkQueue(options);
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'reconciler worker failed'));
   let started = 0;
 
@@ -67,7 +49,7 @@ export function createReconciler(options: ReconcilerOptions) {
     signal.addEventListener('abort', onAbort, { once: true });
     const timer = clock.setTimer(() => ending.abort(new DeadlineError(`${name} ${key}`, deadlineMs)), deadlineMs);
     try {
-      return await reconcile(key, { signal: ending.signal, logger: logger.child({ key }) });
+      return await reconcile(key, { signal: ending.signal });
     } catch (error) {
       throw ending.signal.aborted && isAborted(error) ? ending.signal.reason : error;
     } finally {

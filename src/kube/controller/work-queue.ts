@@ -13,7 +13,7 @@ export interface WorkQueueMetrics {
 }
 
 export interface WorkQueueOptions {
-  /** For metrics. */
+  /** For logs and metrics. */
   readonly name: string;
   readonly clock?: Clock;
   /** Gives numbers from 0 to 1, for jitter. */

@@ -16,7 +16,8 @@ function start(reconcile: ReconcilerOptions['reconcile'], options: Partial<Recon
     logger: silentLogger(),
     clock,
     random: () => 1,
-    backoff: { backoffFirstMs: 100, backoffMaxMs: 1000 },
+    backoffFirstMs: 100,
+    backoffMaxMs: 1000,
     metrics: { reconciled: (_, outcome) => outcomes.push(outcome) },
     ...options,
   });
