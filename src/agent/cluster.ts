@@ -5,7 +5,7 @@ import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
 import { configMaps, nodes } from '../kube/api/resource-types.ts';
 import type { Informer, KubeObject, ResourceType } from '../kube/api/types.ts';
-import { createInformer } from '../kube/cache/informer.ts';
+import { ListWatchInformer } from '../kube/cache/informer.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import type { AgentConfig } from '../options/agent.ts';
@@ -29,7 +29,7 @@ export function createCluster(config: AgentConfig, clock: Clock, logger: Logger)
   const client = createKubeClient({ source, userAgent });
   const leaseClient = createKubeClient({ source, userAgent, maxInFlight: LEASE_REQUESTS });
   const watchOne = <T extends KubeObject>(type: ResourceType<T>, name: string, namespace?: string): Informer<T> =>
-    createInformer(
+    new ListWatchInformer(
       client,
       type,
       { fieldSelector: `metadata.name=${name}`, ...(namespace === undefined ? {} : { namespace }) },
@@ -71,5 +71,5 @@ export function watchAssigned(
   logger: Logger,
   onRelist: () => void,
 ): Informer<LambdaWorker> {
-  return createInformer<LambdaWorker>(client, lambdaWorkers, { fieldSelector }, { logger, onRelist });
+  return new ListWatchInformer<LambdaWorker>(client, lambdaWorkers, { fieldSelector }, { logger, onRelist });
 }

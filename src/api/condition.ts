@@ -5,7 +5,6 @@ export interface Condition {
   readonly observedGeneration?: number;
   /** RFC 3339; when `status` last changed. */
   readonly lastTransitionTime: string;
-  /** One CamelCase word. */
   readonly reason: string;
   readonly message: string;
 }
@@ -118,7 +117,6 @@ export const changingReasons: ReadonlySet<string> = new Set<WorkerReason>([
   'Unknown',
 ]);
 
-/** The condition of this type, if there is one. */
 export function findCondition<T extends { readonly type: string }>(
   conditions: readonly T[] | undefined,
   type: string,

@@ -4,7 +4,6 @@ import { API_GROUP, API_VERSION } from './name.ts';
 
 export type { LambdaNode, LambdaNodeSpec, LambdaNodeStatus } from './generated/lambda-node.ts';
 
-/** Where LambdaNodes are found. */
 export const lambdaNodes: ResourceType<LambdaNode> = {
   group: API_GROUP,
   version: API_VERSION,

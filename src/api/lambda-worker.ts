@@ -1,5 +1,5 @@
 import type { ResourceType } from '../kube/api/types.ts';
-import type { LambdaWorker, LambdaWorkerSpec, LambdaWorkerStatus } from './generated/lambda-worker.ts';
+import type { LambdaWorker, LambdaWorkerStatus } from './generated/lambda-worker.ts';
 import { API_GROUP, API_VERSION } from './name.ts';
 
 export type {
@@ -9,7 +9,6 @@ export type {
   LambdaWorkerStatus,
 } from './generated/lambda-worker.ts';
 
-/** Where LambdaWorkers are found. */
 export const lambdaWorkers: ResourceType<LambdaWorker> = {
   group: API_GROUP,
   version: API_VERSION,
@@ -20,9 +19,6 @@ export const lambdaWorkers: ResourceType<LambdaWorker> = {
 
 /** The phase of a worker, in one word. */
 export type WorkerPhase = NonNullable<LambdaWorkerStatus['phase']>;
-
-/** The state that a worker rests in. */
-export type DesiredState = LambdaWorkerSpec['desiredState'];
 
 /** The node of a worker, and the epoch of the assignment. */
 export type Assignment = NonNullable<LambdaWorkerStatus['assignment']>;

@@ -64,7 +64,6 @@ export interface SchemaWaitOptions {
   readonly logger: Logger;
   /** Reason of the health while the API server cannot be read. */
   readonly unreadable: HealthReason;
-  /** Called after each read. */
   readonly report: (health: Health) => void;
 }
 

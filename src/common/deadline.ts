@@ -4,7 +4,6 @@ import { EsbError, messageOf } from './errors.ts';
 
 /** Options of every asynchronous call of ours; its last parameter. */
 export interface CallOptions {
-  /** Ends the call early. */
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds that the call may take; each call documents its default. */
   readonly deadlineMs?: number | undefined;

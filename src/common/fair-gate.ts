@@ -1,7 +1,6 @@
 import { abortable } from './deadline.ts';
 
 export interface GateLimits {
-  /** Entries that are inside at once. */
   readonly places: number;
   /** Places that only urgent entries take. Default 0. */
   readonly forUrgent?: number;

@@ -17,7 +17,6 @@ export class GrowingBuffer {
     this.#expected = expected;
   }
 
-  /** Bytes that have come. */
   get length(): number {
     return this.#length;
   }

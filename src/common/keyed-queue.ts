@@ -68,7 +68,6 @@ export class KeyedQueue {
     }
   }
 
-  /** Fires the signals of all tasks. */
   cancelAll(what: string): void {
     for (const { controller } of [...this.#tasks.values()].flat()) {
       controller.abort(new AbortedError(what));

@@ -7,7 +7,6 @@ export interface Repetition {
   readonly everyMs: number | (() => number);
   /** The same after a failed run; as usual when absent. */
   readonly retryMs?: number;
-  /** Called with the error of a failed run. */
   readonly onError: (error: unknown) => void;
 }
 

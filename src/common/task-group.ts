@@ -34,7 +34,6 @@ export class TaskGroup {
     this.#onError = onError;
   }
 
-  /** Fires when the group is stopped. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }

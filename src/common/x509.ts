@@ -20,7 +20,6 @@ export interface Validity {
 export type X509Library = typeof import('@peculiar/x509');
 
 export interface SelfSignedOptions extends Validity {
-  /** Such as `CN=esb-client-ca`. */
   readonly name: string;
   readonly extensions: (x509: X509Library, publicKey: webcrypto.CryptoKey) => Extensions;
 }

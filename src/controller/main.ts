@@ -19,7 +19,7 @@ import {
   pods,
 } from '../kube/api/resource-types.ts';
 import type { KubeClient } from '../kube/api/types.ts';
-import { createInformer } from '../kube/cache/informer.ts';
+import { ListWatchInformer } from '../kube/cache/informer.ts';
 import { createKubeClient, LEASE_REQUESTS } from '../kube/client/client.ts';
 import { fencedClient } from '../kube/client/fenced-client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
@@ -103,15 +103,15 @@ function connect(config: ControllerConfig, identity: string, stops: StopStack) {
 /** The controller's view of the cluster; nothing is read before the informers start. */
 function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient, logger: Logger) {
   const always = {
-    workers: createInformer<LambdaWorker>(
+    workers: new ListWatchInformer<LambdaWorker>(
       client,
       lambdaWorkers,
       {},
       { logger, indexes: { [NODE_INDEX]: nodeIndex, [FUNCTION_INDEX]: functionIndex }, transform: transformWorker },
     ),
-    lambdaNodes: createInformer(client, lambdaNodes, {}, { logger, indexes: { [LEAVING_INDEX]: leavingIndex } }),
-    nodes: createInformer(client, coreNodes, {}, { logger, transform: slimNode }),
-    requests: createInformer(
+    lambdaNodes: new ListWatchInformer(client, lambdaNodes, {}, { logger, indexes: { [LEAVING_INDEX]: leavingIndex } }),
+    nodes: new ListWatchInformer(client, coreNodes, {}, { logger, transform: slimNode }),
+    requests: new ListWatchInformer(
       client,
       certificateSigningRequests,
       { fieldSelector: `spec.signerName=${GATEWAY_SIGNER}` },
@@ -123,7 +123,7 @@ function createInformers({ cluster, hold }: ControllerConfig, client: KubeClient
       ? undefined
       : {
           settings: { image: hold.image, pullPolicy: hold.pullPolicy, priorityClassName: hold.priorityClass },
-          pods: createInformer<Pod>(
+          pods: new ListWatchInformer<Pod>(
             client,
             pods,
             { namespace: cluster.systemNamespace, labelSelector: HOLD_SELECTOR },

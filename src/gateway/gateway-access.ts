@@ -7,7 +7,7 @@ import type { Logger } from '../common/logger.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import { type Secret, secrets } from '../kube/api/resource-types.ts';
 import type { Informer, KubeClient } from '../kube/api/types.ts';
-import { createInformer } from '../kube/cache/informer.ts';
+import { ListWatchInformer } from '../kube/cache/informer.ts';
 import type { GatewayConfig } from '../options/gateway.ts';
 import { type Access, createOpenAccess } from './access/access.ts';
 import { AccessKeys } from './access/access-keys.ts';
@@ -158,7 +158,7 @@ function verify(
 
 function keysInformer({ flags, namespace, client, clock, logger }: GatewayAccessOptions): Informer<Secret> {
   const fieldSelector = `metadata.name=${flags.callers.accessKeys}`;
-  return createInformer(client, secrets, { namespace, fieldSelector }, { logger, clock });
+  return new ListWatchInformer(client, secrets, { namespace, fieldSelector }, { logger, clock });
 }
 
 async function openTls(options: GatewayAccessOptions, certificates: ClientCertificates) {

@@ -10,7 +10,7 @@ import type { RoleContext } from '../common/role-context.ts';
 import { type StopStack, withStops } from '../common/stop-in-order.ts';
 import { TaskGroup } from '../common/task-group.ts';
 import { openTracing } from '../common/tracing/tracing.ts';
-import { createInformer } from '../kube/cache/informer.ts';
+import { ListWatchInformer } from '../kube/cache/informer.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import type { GatewayConfig } from '../options/gateway.ts';
@@ -84,8 +84,8 @@ function connect({ config, context: { logger }, stops }: Phase) {
     userAgent: 'esb-gateway',
   });
   stops.defer(() => client.close());
-  const workers = createInformer<LambdaWorker>(client, lambdaWorkers, { namespace }, { logger });
-  const nodes = createInformer<LambdaNode>(client, lambdaNodes, {}, { logger });
+  const workers = new ListWatchInformer<LambdaWorker>(client, lambdaWorkers, { namespace }, { logger });
+  const nodes = new ListWatchInformer<LambdaNode>(client, lambdaNodes, {}, { logger });
   stops.defer(() => nodes.stop());
   stops.defer(() => workers.stop());
   const tasks = new TaskGroup((task, error) => logger.error({ err: error, task }, 'task failed'));

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import { messageOf } from '../errors.ts';
 import type { Health } from '../health.ts';
@@ -55,10 +56,10 @@ export async function startHealthServer(
   return {
     address: { host: address.host, port },
     async close() {
-      const closed = Promise.withResolvers<void>();
-      server.close(() => closed.resolve());
+      const closed = once(server, 'close');
+      server.close();
       server.closeAllConnections();
-      await closed.promise;
+      await closed;
     },
   };
 }
@@ -69,9 +70,5 @@ function answer(response: ServerResponse, status: number, text: string, contentT
 }
 
 function answerReadiness(response: ServerResponse, health: Health): void {
-  if (health.ok) {
-    answer(response, 200, 'ok\n');
-  } else {
-    answer(response, 503, `${health.reason}: ${health.message}\n`);
-  }
+  answer(response, health.ok ? 200 : 503, health.ok ? 'ok\n' : `${health.reason}: ${health.message}\n`);
 }

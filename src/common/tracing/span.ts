@@ -18,7 +18,6 @@ export interface SpanOptions {
 export interface TraceSpan {
   readonly context: TraceContext;
   set(attributes: SpanAttributes): void;
-  /** The work of the span failed. */
   fail(message: string): void;
   /** @param at milliseconds since the epoch, with fractions; now by default */
   end(at?: number): void;

@@ -68,11 +68,7 @@ export class CaController {
       type: existing?.type ?? 'kubernetes.io/tls',
       data: dataOf(authority),
     };
-    if (existing === undefined) {
-      await client.create(secrets, secret, options);
-    } else {
-      await client.update(secrets, secret, options);
-    }
+    await (existing === undefined ? client.create(secrets, secret, options) : client.update(secrets, secret, options));
   }
 
   async #publish(bundle: string, options?: CallOptions): Promise<void> {

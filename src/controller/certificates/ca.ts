@@ -31,7 +31,6 @@ const MAX_NAMESPACES = 16;
 
 /** The authority that signs gateways' client certificates. */
 export interface Authority {
-  /** The pair that signs. */
   readonly current: CertifiedKey;
   /** A published pair that will sign later. */
   readonly next?: CertifiedKey;

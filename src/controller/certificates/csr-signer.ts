@@ -49,11 +49,9 @@ export function requestStep(request: CertificateSigningRequest): RequestStep {
 
 export interface CsrSignerOptions {
   readonly client: KubeClient;
-  /** The authority that signs now. */
   readonly authority: () => CertifiedKey | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Called after each issued certificate. */
   readonly onSigned?: () => void;
 }
 

@@ -2,7 +2,6 @@ import { Counter, Gauge, type Registry } from 'prom-client';
 
 /** Counters of the controller's decisions. */
 export interface ControllerMetrics {
-  /** A status write by its cause. */
   written(cause: WriteCause): void;
   released(): void;
   signed(): void;

@@ -17,11 +17,9 @@ const EXCESS_SHARE = 0.02;
 export interface HoldInput extends NodePresence {
   /** Whether the node was cordoned after the eviction of the Pod, and is not any more. */
   readonly uncordoned: boolean;
-  /** Workers that are assigned to the node. */
   readonly assigned: number;
   /** Workers that have a container on the node, as its agent reports. */
   readonly present: number;
-  /** The Pod as it should be. */
   readonly wanted: { readonly image: string; readonly memoryMiB: number };
   readonly pod: HoldView | undefined;
   /** Milliseconds since the Pod was first seen in its present state. */
@@ -33,7 +31,6 @@ export interface HoldInput extends NodePresence {
 export type HoldAction =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'create' }
-  /** Releases and deletes the Pod. */
   | { readonly kind: 'remove'; readonly because: string }
   /** Releases a Pod that another party has deleted. */
   | { readonly kind: 'release'; readonly because: 'drained' | 'calledOff' | 'gone' }

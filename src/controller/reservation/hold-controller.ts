@@ -30,7 +30,6 @@ export interface HoldSource {
 }
 
 export interface HoldControllerOptions extends HoldSource {
-  /** Fenced: refuses to write once another controller leads. */
   readonly client: KubeClient;
   readonly systemNamespace: string;
   readonly lambdaNodes: ObjectCache<LambdaNode>;
@@ -40,7 +39,6 @@ export interface HoldControllerOptions extends HoldSource {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: ReconcilerMetrics;
-  /** Called when a node is closed or opened to workers. */
   readonly onClosure: (node: string) => void;
 }
 
@@ -60,7 +58,6 @@ const behind = ['AlreadyExists', 'Conflict', 'Invalid', 'NotFound'] as const;
 /** Milliseconds after which the cache should have caught up. */
 const CATCH_UP_MS = 1_000;
 
-/** Nodes at a time. */
 const CONCURRENCY = 4;
 
 /**
@@ -91,7 +88,6 @@ export class HoldController implements NodeClosures {
     return this.#tracks.get(node)?.closure;
   }
 
-  /** Looks at a node that has changed. */
   look(node: string): void {
     this.#queue.add(node);
   }

@@ -3,9 +3,7 @@ import { HOLD_FINALIZER, holdLabels, type LambdaNode, lambdaNodes } from '../../
 import { quantityToMiB } from '../../api/quantity.ts';
 import type { Pod } from '../../kube/api/resource-types.ts';
 
-/** Settings of hold Pods. */
 export interface HoldSettings {
-  /** ESB's own image. */
   readonly image: string;
   readonly pullPolicy: string;
   readonly priorityClassName?: string | undefined;
@@ -20,7 +18,6 @@ const CONTAINER = 'hold';
 const MAX_NAME_LENGTH = 253;
 /** Seconds; the Pod ends at once when asked to. */
 const GRACE_SECONDS = 5;
-/** An unprivileged user. */
 const USER_ID = 65_532;
 
 /** The name of a node's hold Pod: one node, one name, so that two controllers can never create two. */

@@ -29,7 +29,6 @@ export async function releaseHoldPod(client: Pick<KubeClient, 'patch'>, pod: Pod
 }
 
 export interface HoldRemovalOptions {
-  /** Fenced: refuses to write once another controller leads. */
   readonly client: Pick<KubeClient, 'list' | 'patch' | 'delete'>;
   readonly systemNamespace: string;
   readonly clock: Clock;

@@ -6,7 +6,6 @@ import { leases } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
 import type { NodeLiveness } from './liveness.ts';
 
-/** Milliseconds between two reads of the Leases. */
 const READ_EVERY_MS = 5_000;
 const READ_DEADLINE_MS = 10_000;
 
@@ -14,9 +13,7 @@ export interface LeaseReaderOptions {
   readonly client: Pick<KubeClient, 'list'>;
   readonly systemNamespace: string;
   readonly liveness: NodeLiveness;
-  /** Names of all LambdaNodes. */
   readonly nodeNames: () => readonly string[];
-  /** Called with the nodes whose liveness has changed. */
   readonly onChange: (nodes: readonly string[]) => void;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -10,7 +10,6 @@ export type Liveness = 'fresh' | 'quiet' | 'lost';
 export interface LeaseReading {
   /** Monotonic milliseconds at which the answer was there. */
   readonly at: number;
-  /** Names of all LambdaNodes. */
   readonly nodes: readonly string[];
   /** By node, a value that differs with each renewal, such as a resourceVersion. Never read as a time. */
   readonly stamps: ReadonlyMap<string, string>;

@@ -7,7 +7,6 @@ import type { AssignmentCache } from './assignment-cache.ts';
 import type { NodeSnapshot } from './node-snapshot.ts';
 
 export interface NodeSweepOptions {
-  /** Fenced: refuses to write once another controller leads. */
   readonly client: KubeClient;
   readonly systemNamespace: string;
   readonly lambdaNodes: ObjectCache<LambdaNode>;

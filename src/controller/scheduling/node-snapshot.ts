@@ -69,12 +69,10 @@ export class NodeSnapshot {
     this.#taintedAt.set(name, new Map(taints.map((taint) => [taintText(taint), before?.get(taintText(taint)) ?? now])));
   }
 
-  /** Drops the view of a deleted LambdaNode. */
   forget(name: string): void {
     this.#views.delete(name);
   }
 
-  /** The standing of the node that a worker is assigned to. */
   standing(worker: LambdaWorker, name: string): WorkerStanding {
     const { closed, goneBecause, liveness, taints } = this.#view(name);
     const standing = { liveness, goneBecause };
@@ -198,7 +196,6 @@ export interface NodePresence {
   readonly exists: boolean;
   /** Whether the node is silent; the last report of its agent may be out of date. */
   readonly lost: boolean;
-  /** Whether ESB has to leave the node. */
   readonly retired: boolean;
   /** Whether people or an autoscaler have closed the node to new workers. */
   readonly cordoned: boolean;

@@ -108,7 +108,6 @@ export interface NodeFacts {
   readonly lambdaNode: LambdaNode | undefined;
   readonly node: Node | undefined;
   readonly liveness: Liveness;
-  /** The closure by its hold Pod. */
   readonly closure: Closure | undefined;
 }
 

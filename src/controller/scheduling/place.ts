@@ -22,9 +22,7 @@ export interface Candidate {
   readonly ready: boolean;
   /** Heard lately. A silent node is chosen only when there is no other. */
   readonly fresh: boolean;
-  /** The reason why a healthy node gets no new workers. */
   readonly closed?: Closure | undefined;
-  /** The verdict of its taints on this worker. */
   readonly taints: TaintVerdict;
   readonly capacity: NodeAmounts;
   /** Promised to workers that have a container or soon will, paused and removed ones included. */
@@ -41,7 +39,6 @@ export interface PlacementRequest {
   readonly memoryMiB: number;
   /** Whether a container is to exist now; a worker that rests Absent takes nothing until it is called. */
   readonly takesRoom: boolean;
-  /** The user's pin. */
   readonly nodeName?: string | undefined;
   readonly nodeSelector?: Readonly<Record<string, string>> | undefined;
   readonly spread?: TopologySpread | undefined;

@@ -26,9 +26,7 @@ export interface DecisionInput {
   readonly standing: NodeStanding;
   /** Other nodes that the worker was on; looked at only when it is being deleted. */
   readonly left: readonly LeftNode[];
-  /** Milliseconds since the request to delete the worker. */
   readonly deletingMs: number;
-  /** Chooses a node for the worker, other than `exclude`. */
   readonly place: (exclude?: string) => Placement;
   /** Whether the loss of its present node has already been written to this worker. */
   readonly isLossTold: boolean;
@@ -123,7 +121,6 @@ function assignFirst(input: DecisionInput): WorkerDecision {
   return isTold ? nothing : { kind: 'write', cause: 'refused', status, note: placement.detail };
 }
 
-/** How an assignment is reported. */
 interface AssignmentReport {
   readonly cause: WriteCause;
   readonly note: string;

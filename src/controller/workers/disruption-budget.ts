@@ -62,7 +62,6 @@ export class DisruptionBudget {
     return now - since >= PATIENCE_MS;
   }
 
-  /** Counts a worker that was moved to another node. */
   noteMoved(worker: LambdaWorker): void {
     this.#waitingSince.delete(worker.metadata.uid ?? '');
     const count = this.#counts.get(functionKeyOf(worker));

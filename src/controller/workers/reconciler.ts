@@ -20,7 +20,6 @@ import type { LeftNodes } from './left-nodes.ts';
 import { clearancePatch, finalizerPatch, onlyRewords, statusPatch } from './status-draft.ts';
 
 export interface WorkerReconcilerOptions {
-  /** Fenced: refuses to write once another controller leads. */
   readonly client: KubeClient;
   readonly workers: ObjectCache<LambdaWorker>;
   readonly snapshot: NodeSnapshot;
@@ -58,14 +57,6 @@ const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
   told: undefined,
 };
 
-/** A write that changed only a text. */
-interface Reworded {
-  /** Monotonic milliseconds. */
-  readonly at: number;
-  /** Milliseconds until the next one. */
-  readonly pauseMs: number;
-}
-
 /** Carries out the steps of {@link decide} for one worker at a time. */
 export class WorkerReconciler {
   readonly #options: WorkerReconcilerOptions;
@@ -77,10 +68,8 @@ export class WorkerReconciler {
   readonly #lossTold = new Map<string, string>();
   /** By uid, the monotonic milliseconds of the last move away from a full node. */
   readonly #leftFullAt = new Map<string, number>();
-
-  /** By uid, workers whose texts were rewritten. */
-  readonly #reworded = new Map<string, Reworded>();
-
+  /** By uid, the monotonic milliseconds of the last write that changed only a text, and the pause until the next. */
+  readonly #reworded = new Map<string, { readonly at: number; readonly pauseMs: number }>();
   readonly #turns: DisruptionBudget;
   /** By uid, workers that wait for the disruption budget. */
   readonly #inTurn = new Set<string>();
@@ -100,7 +89,6 @@ export class WorkerReconciler {
     return [...this.#awaiting.keys()];
   }
 
-  /** Drops the memory of a deleted worker. */
   forget(key: string, uid: string): void {
     this.#waiting.delete(key);
     this.#awaiting.delete(key);

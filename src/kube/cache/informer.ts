@@ -75,22 +75,12 @@ function needsList(error: unknown): boolean {
   return hasCode(error, 'Expired') || hasCode(error, 'ResourceVersionTooLarge');
 }
 
-/** Lists and then watches one kind of object for as long as the informer runs. */
-export function createInformer<T extends KubeObject>(
-  client: KubeClient,
-  type: ResourceType<T>,
-  parameters: ListParameters,
-  options: InformerOptions<T>,
-): Informer<T> {
-  return new ListWatchInformer(client, type, parameters, options);
-}
-
 /**
- * The list and watch loop and its cache. The loop goes on after every failure, with growing waits, and lists again when
+ * The list and watch loop of one kind of object, and its cache. The loop goes on after every failure, with growing waits, and lists again when
  * the server no longer has the history that a watch needs. An object that was deleted and made again during an outage
  * is reported as both.
  */
-class ListWatchInformer<T extends KubeObject> implements Informer<T> {
+export class ListWatchInformer<T extends KubeObject> implements Informer<T> {
   readonly cache: WritableCache<T>;
   readonly #client: KubeClient;
   readonly #type: ResourceType<T>;

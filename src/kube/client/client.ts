@@ -234,7 +234,6 @@ function parseObject<T extends object>(what: string, text: string): T {
   return value as T;
 }
 
-/** Path of a list or watch. */
 function readPath<T extends KubeObject>(
   type: ResourceType<T>,
   { namespace, labelSelector, fieldSelector }: ListParameters,

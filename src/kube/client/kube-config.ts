@@ -8,10 +8,10 @@ import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
 
 /** TLS material, PEM. */
 export interface TlsMaterial {
-  readonly ca?: string;
-  readonly cert?: string;
-  readonly key?: string;
-  readonly servername?: string;
+  readonly ca?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+  readonly servername?: string | undefined;
   readonly rejectUnauthorized?: boolean;
 }
 
@@ -111,14 +111,6 @@ function connectionOf(server: string, tls: TlsMaterial, headers: Readonly<Record
   return { origin: url.origin, basePath: url.pathname.replace(/\/+$/, ''), tls, headers, fingerprint };
 }
 
-function withoutUndefined(
-  tls: {
-    readonly [Name in keyof TlsMaterial]: TlsMaterial[Name] | undefined;
-  },
-): TlsMaterial {
-  return Object.fromEntries(Object.entries(tls).filter(([, value]) => value !== undefined));
-}
-
 /**
  * Credentials of a user entry that take more than reading a file: exec plugins and auth providers. The Kubernetes
  * client library knows them all. Its load takes 38 MiB more than the client of ours, so only these users pay for it.
@@ -213,13 +205,13 @@ async function connectionFromFile(file: string, { user, cluster, ...loaded }: Lo
   }
   const foreign = await loaded.foreign?.();
   const token = await bearerToken(user, folder);
-  const tls = withoutUndefined({
+  const tls: TlsMaterial = {
     ca: await dataOrFile(cluster, 'certificate-authority', folder),
     cert: foreign?.cert ?? (await dataOrFile(user, 'client-certificate', folder)),
     key: foreign?.key ?? (await dataOrFile(user, 'client-key', folder)),
     servername: textField(cluster, 'tls-server-name'),
-    rejectUnauthorized: cluster['insecure-skip-tls-verify'] === true ? false : undefined,
-  });
+    ...(cluster['insecure-skip-tls-verify'] === true ? { rejectUnauthorized: false } : {}),
+  };
   return connectionOf(server, tls, {
     ...foreign?.headers,
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),

@@ -15,7 +15,6 @@ export interface StatusOwnership {
   readonly fieldManager: string;
   /** Names of fields of the status, `conditions` not among them. A field left out of a status is removed. */
   readonly fields: readonly string[];
-  /** Types of conditions. */
   readonly conditions: readonly string[];
 }
 
@@ -27,13 +26,11 @@ export interface StatusApplyOptions<T extends KubeObject> extends FenceOptions {
   readonly mayWrite?: (object: T) => boolean;
 }
 
-/** The outcome of a write of a status. */
 export type StatusApplyResult<T extends KubeObject> =
   | { readonly kind: 'unchanged'; readonly object: T }
   | { readonly kind: 'written'; readonly object: T }
   /** The object is gone, or another one has its name. */
   | { readonly kind: 'gone' }
-  /** `mayWrite` returned false. */
   | { readonly kind: 'refused'; readonly object: T };
 
 export type StatusApplier<T extends KubeObject> = ReturnType<typeof createStatusApplier<T>>;

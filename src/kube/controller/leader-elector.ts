@@ -10,7 +10,6 @@ import type { KubeClient, ObjectKey } from '../api/types.ts';
 
 export interface LeaderElectorOptions {
   readonly client: KubeClient;
-  /** The Lease that candidates compete for. */
   readonly lease: ObjectKey;
   /** Readable name of this candidate. A random part is added, so that a restarted process is another candidate. */
   readonly identity: string;

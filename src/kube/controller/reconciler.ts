@@ -108,7 +108,6 @@ export function createReconciler(options: ReconcilerOptions) {
   return {
     add: queue.add,
     addAfter: queue.addAfter,
-    /** Keys that wait. */
     length: queue.length,
     start(): void {
       for (; started < workers; started++) {

@@ -58,8 +58,8 @@ async function run({ mode, kubeconfig, count }: Order): Promise<Figures> {
       return figures(loadMs);
     }
     case 'informer ours': {
-      const { loadMs, client, configMaps, createInformer } = await ours(kubeconfig);
-      const informer = createInformer(client, configMaps, { namespace }, { logger: silentLogger() });
+      const { loadMs, client, configMaps, ListWatchInformer } = await ours(kubeconfig);
+      const informer = new ListWatchInformer(client, configMaps, { namespace }, { logger: silentLogger() });
       let changes = 0;
       informer.subscribe(({ kind }) => {
         changes += kind === 'updated' ? 1 : 0;
@@ -129,15 +129,16 @@ async function run({ mode, kubeconfig, count }: Order): Promise<Figures> {
 
 async function ours(kubeconfig: string) {
   const began = performance.now();
-  const [{ createKubeClient }, { createKubeConnectionSource }, { configMaps }, { createInformer }] = await Promise.all([
-    import('../../../src/kube/client/client.ts'),
-    import('../../../src/kube/client/kube-config.ts'),
-    import('../../../src/kube/api/resource-types.ts'),
-    import('../../../src/kube/cache/informer.ts'),
-  ]);
+  const [{ createKubeClient }, { createKubeConnectionSource }, { configMaps }, { ListWatchInformer }] =
+    await Promise.all([
+      import('../../../src/kube/client/client.ts'),
+      import('../../../src/kube/client/kube-config.ts'),
+      import('../../../src/kube/api/resource-types.ts'),
+      import('../../../src/kube/cache/informer.ts'),
+    ]);
   const source = createKubeConnectionSource({ kubeconfig });
   const client = createKubeClient({ source });
-  return { loadMs: performance.now() - began, source, client, configMaps, createInformer };
+  return { loadMs: performance.now() - began, source, client, configMaps, ListWatchInformer };
 }
 
 async function library(kubeconfig: string) {

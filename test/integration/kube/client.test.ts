@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { silentLogger } from '../../../src/common/logger.ts';
 import { type ConfigMap, configMaps, leases } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient, KubeObject, ResourceType } from '../../../src/kube/api/types.ts';
-import { createInformer } from '../../../src/kube/cache/informer.ts';
+import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { type ApiServer, startApiServer } from '../../support/api-server.ts';
@@ -37,7 +37,7 @@ function informerOf<T extends KubeObject>(
   selector: { readonly labelSelector?: string; readonly fieldSelector?: string },
   watchSeconds = 20,
 ) {
-  const informer = createInformer(
+  const informer = new ListWatchInformer(
     client,
     type,
     { namespace, ...selector },

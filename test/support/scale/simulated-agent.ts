@@ -14,7 +14,7 @@ import { sleep } from '../../../src/common/deadline.ts';
 import type { Logger } from '../../../src/common/logger.ts';
 import { TaskGroup } from '../../../src/common/task-group.ts';
 import { configMaps, nodes } from '../../../src/kube/api/resource-types.ts';
-import { createInformer } from '../../../src/kube/cache/informer.ts';
+import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
 import { createKubeConnectionSource } from '../../../src/kube/client/kube-config.ts';
 import { FakeEmulators } from '../fake-emulator.ts';
@@ -72,15 +72,15 @@ export async function startSimulatedAgent(options: SimulatedAgentOptions): Promi
     clock,
     logger,
   });
-  const ownNode = createInformer(client, nodes, { fieldSelector: `metadata.name=${nodeName}` }, { logger });
-  const clientCa = createInformer(
+  const ownNode = new ListWatchInformer(client, nodes, { fieldSelector: `metadata.name=${nodeName}` }, { logger });
+  const clientCa = new ListWatchInformer(
     client,
     configMaps,
     { namespace: SYSTEM_NAMESPACE, fieldSelector: `metadata.name=${CLIENT_CA_NAME}` },
     { logger },
   );
   const fieldSelector = `${ASSIGNED_NODE_FIELD}=${nodeName}`;
-  const assigned = createInformer<LambdaWorker>(client, lambdaWorkers, { fieldSelector }, { logger });
+  const assigned = new ListWatchInformer<LambdaWorker>(client, lambdaWorkers, { fieldSelector }, { logger });
   const writer = new StatusWriter({ client, fleet, cache: assigned.cache, nodeName, clock, logger });
   const watch = new AssignmentWatch({
     informer: assigned,

@@ -2,7 +2,7 @@ import { type LambdaWorker, lambdaWorkers } from '../../../src/api/lambda-worker
 import { silentLogger } from '../../../src/common/logger.ts';
 import { transformWorker } from '../../../src/controller/workers/cache-transform.ts';
 import type { Informer, KubeClient } from '../../../src/kube/api/types.ts';
-import { createInformer } from '../../../src/kube/cache/informer.ts';
+import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
 
 /** Observations of one worker. */
 interface Seen {
@@ -32,7 +32,12 @@ export class WorkerFollower {
 
   /** Resolves once it watches. */
   static async start(client: KubeClient): Promise<WorkerFollower> {
-    const informer = createInformer(client, lambdaWorkers, {}, { logger: silentLogger(), transform: transformWorker });
+    const informer = new ListWatchInformer(
+      client,
+      lambdaWorkers,
+      {},
+      { logger: silentLogger(), transform: transformWorker },
+    );
     const follower = new WorkerFollower(informer);
     informer.start();
     await informer.synced();

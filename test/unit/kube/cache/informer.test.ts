@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { type ConfigMap, configMaps } from '../../../../src/kube/api/resource-types.ts';
 import type { CacheEvent, Informer, KubeClient, ListParameters } from '../../../../src/kube/api/types.ts';
-import { createInformer, type InformerOptions } from '../../../../src/kube/cache/informer.ts';
+import { type InformerOptions, ListWatchInformer } from '../../../../src/kube/cache/informer.ts';
 import { createKubeClient } from '../../../../src/kube/client/client.ts';
 import { type FakeApiServer, listsOf, startFakeApiServer, watchesOf } from '../../../support/fake-api-server.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
@@ -35,7 +35,7 @@ function watchThem(
   options: Partial<InformerOptions<ConfigMap>> = {},
   parameters: ListParameters = { namespace: 'default' },
 ): Watched {
-  const informer = createInformer(client, configMaps, parameters, {
+  const informer = new ListWatchInformer(client, configMaps, parameters, {
     logger: silentLogger(),
     backoffFirstMs: 1,
     backoffMaxMs: 10,
@@ -61,7 +61,7 @@ describe('listing', () => {
   test('everything is in the cache when the first listener hears of anything', async () => {
     server.put(configMaps, configMap('one'));
     server.put(configMaps, configMap('two'));
-    const informer = createInformer(client, configMaps, {}, { logger: silentLogger() });
+    const informer = new ListWatchInformer(client, configMaps, {}, { logger: silentLogger() });
     onTestFinished(() => informer.stop());
     const sizes: number[] = [];
     informer.subscribe(() => sizes.push(informer.cache.list().length));
@@ -408,7 +408,7 @@ test('whatever happens, the cache comes to agree with the server, and what was t
       for (const { metadata } of server.all(configMaps)) {
         server.remove(configMaps, { namespace: 'default', name: metadata.name });
       }
-      const informer = createInformer(
+      const informer = new ListWatchInformer(
         client,
         configMaps,
         { namespace: 'default' },
