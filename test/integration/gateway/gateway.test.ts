@@ -183,13 +183,16 @@ describe('a gateway on a real API server', () => {
       await signRequests();
       return (await readiness(gateway)).startsWith('200');
     });
+    const metricsPage = async (): Promise<string> => await (await fetch(`${gateway.health}/metrics`)).text();
+    // The API server ends watches of a kind that was defined a moment ago.
+    await waitFor('the function', async () => (await metricsPage()).includes('esb_gateway_functions 1'));
     agent.onInvoke((call) => call.answer('"hi"', { stamp: '2031-02-03T04:05:06.000007Z' }));
     expect(await invoke(gateway, 'hello')).toBe('"hi"');
     await waitFor('the stamp', async () => {
       const { status } = await worker('hello');
       return status?.lastInvocationTime === '2031-02-03T04:05:06.000007Z';
     });
-    const metrics = await (await fetch(`${gateway.health}/metrics`)).text();
+    const metrics = await metricsPage();
     expect(metrics).toContain('esb_gateway_calls_total{function="hello",outcome="ok",start="warm"} 1');
     expect(metrics).toContain('esb_gateway_agents_connected 1');
   });
