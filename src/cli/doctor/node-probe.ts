@@ -1,7 +1,7 @@
 import { readdir, readFile, stat, statfs } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { errnoOf } from '../../common/errors.ts';
-import { type CommandRunner, systemCommandRunner } from '../../common/exec/command-runner.ts';
+import { type CommandRunner, LONG_OUTPUT_BYTES, systemCommandRunner } from '../../common/exec/command-runner.ts';
 
 /** Result of a program; undefined when it is not installed. */
 export interface ProgramResult {
@@ -79,6 +79,7 @@ export function systemProbe(signal: AbortSignal, runner: CommandRunner = systemC
         return await runner.run({
           program,
           args,
+          maxOutputBytes: LONG_OUTPUT_BYTES,
           signal: AbortSignal.any([signal, AbortSignal.timeout(PROGRAM_DEADLINE_MS)]),
           ...options,
         });

@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CallOptions } from '../../common/deadline.ts';
 import { undefinedIfNoFile } from '../../common/errors.ts';
-import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { type CommandRunner, LONG_OUTPUT_BYTES } from '../../common/exec/command-runner.ts';
 import { runNodeCommand } from '../host/node-command.ts';
 import { nodeInterfacesOf, parseJson } from '../spec/cni-result.ts';
 import { isObject, listOf } from '../spec/network-config.ts';
@@ -42,6 +42,7 @@ export class OrphanVeths {
     }
     const text = await runNodeCommand(this.#runner, 'ip', ['-j', 'link', 'show', 'type', 'veth'], {
       ...options,
+      maxOutputBytes: LONG_OUTPUT_BYTES,
       errorCode: 'NetworkFailed',
     });
     return { ports: portsOf(text, bridges), claimed };

@@ -1,6 +1,6 @@
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError, hasCode } from '../../common/errors.ts';
-import type { CommandRunner } from '../../common/exec/command-runner.ts';
+import { type CommandRunner, LONG_OUTPUT_BYTES } from '../../common/exec/command-runner.ts';
 import { formatRange, type IpFamily, type IpRange } from '../../common/net/ip-range.ts';
 import { parseJson } from '../spec/cni-result.ts';
 import { isObject, listOf } from '../spec/network-config.ts';
@@ -239,7 +239,11 @@ async function list(
   kind: string,
   call: CallOptions = {},
 ): Promise<readonly Readonly<Record<string, unknown>>[]> {
-  const text = await runNodeCommand(runner, 'nft', ['-j', 'list', ...what], { ...call, errorCode: 'NftFailed' });
+  const text = await runNodeCommand(runner, 'nft', ['-j', 'list', ...what], {
+    ...call,
+    maxOutputBytes: LONG_OUTPUT_BYTES,
+    errorCode: 'NftFailed',
+  });
   const document = parseJson(text);
   if (document === undefined) {
     throw new EsbError('nft answered with what is not JSON', { code: 'NftFailed' });

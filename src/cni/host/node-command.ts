@@ -1,10 +1,9 @@
 import { type CallOptions, withDeadline } from '../../common/deadline.ts';
 import type { ErrorCode } from '../../common/error-codes.ts';
 import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
-import type { CommandResult, CommandRunner } from '../../common/exec/command-runner.ts';
+import type { CommandRequest, CommandResult, CommandRunner } from '../../common/exec/command-runner.ts';
 
-export interface NodeCommandOptions extends CallOptions {
-  readonly input?: string;
+export interface NodeCommandOptions extends CallOptions, Pick<CommandRequest, 'input' | 'maxOutputBytes'> {
   /** Code of the error when it fails. */
   readonly errorCode: ErrorCode;
 }
@@ -22,6 +21,7 @@ export async function runNodeCommand(
   args: readonly string[],
   options: NodeCommandOptions,
 ): Promise<string> {
+  const { input, maxOutputBytes } = options;
   let result: CommandResult;
   try {
     result = await withDeadline(
@@ -33,7 +33,8 @@ export async function runNodeCommand(
           program,
           args,
           signal,
-          ...(options.input === undefined ? {} : { input: options.input }),
+          ...(input === undefined ? {} : { input }),
+          ...(maxOutputBytes === undefined ? {} : { maxOutputBytes }),
         }),
     );
   } catch (error) {

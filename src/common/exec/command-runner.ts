@@ -10,7 +10,7 @@ export interface CommandRequest {
   readonly env?: Readonly<Record<string, string>>;
   /** Written to its standard input. */
   readonly input?: string;
-  /** Bytes of each output that are kept, {@link MAX_OUTPUT_BYTES} by default; the rest is cut off. */
+  /** Bytes of each output that are kept; the rest is cut off. Default 1 MiB. */
   readonly maxOutputBytes?: number;
   /** When it fires, the program and every child of it is killed. */
   readonly signal?: AbortSignal | undefined;
@@ -34,8 +34,10 @@ export interface CommandRunner {
   run(request: CommandRequest): Promise<CommandResult>;
 }
 
-/** Bound of an output, above that of any program of a role. */
+/** Bound of an output where a request has none, above that of any plugin. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
+/** Bound for lists that grow with a cluster: chains and rules of the packet filter, interfaces. */
+export const LONG_OUTPUT_BYTES = 64 * 1024 * 1024;
 /** For a pipe that a child of the program still holds, and for a killed program that the kernel cannot end yet. */
 export const LINGER_MS = 2000;
 

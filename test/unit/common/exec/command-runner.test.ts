@@ -1,5 +1,9 @@
 import { afterAll, describe, expect, it } from 'vitest';
-import { inNetworkNamespace, systemCommandRunner } from '../../../../src/common/exec/command-runner.ts';
+import {
+  inNetworkNamespace,
+  LONG_OUTPUT_BYTES,
+  systemCommandRunner,
+} from '../../../../src/common/exec/command-runner.ts';
 import { Spawner } from '../../../../src/common/exec/spawner.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 
@@ -44,6 +48,8 @@ describe.each([
   it('has what it writes cut off', async () => {
     const { stdout } = await runner.run(shell('head -c 3000000 /dev/zero'));
     expect(stdout).toHaveLength(1024 * 1024);
+    const longer = await runner.run({ ...shell('head -c 3000000 /dev/zero'), maxOutputBytes: LONG_OUTPUT_BYTES });
+    expect(longer.stdout).toHaveLength(3_000_000);
   });
 
   it('gets the environment that it is given, and no other', async () => {
