@@ -111,27 +111,19 @@ export class LogCopier {
   async #copy(containerId: string, engineId: string, signal: AbortSignal): Promise<void> {
     const { containers, logs } = this.#options;
     let copied = await this.#copiedOf(containerId, engineId);
-    const log = await open(logs.path(containerId), 'a', 0o600);
-    try {
-      // The file is never truncated: a crash here would copy the log from its beginning.
-      const cursor = await open(this.#path(containerId), copied === undefined ? 'w' : 'r+', 0o600);
-      try {
+    await using log = await open(logs.path(containerId), 'a', 0o600);
+    // The file is never truncated: a crash here would copy the log from its beginning.
+    await using cursor = await open(this.#path(containerId), copied === undefined ? 'w' : 'r+', 0o600);
+    await note(cursor, engineId, copied);
+    for await (const frames of containers.logs(engineId, copied, signal)) {
+      // The engine begins with the line at `copied`.
+      const fresh = frames.filter(({ time }) => copied === undefined || time > copied);
+      const last = fresh.at(-1);
+      if (last !== undefined) {
+        await log.appendFile(Buffer.concat(fresh.map(({ data }) => data)));
+        copied = last.time;
         await note(cursor, engineId, copied);
-        for await (const frames of containers.logs(engineId, copied, signal)) {
-          // The engine begins with the line at `copied`.
-          const fresh = frames.filter(({ time }) => copied === undefined || time > copied);
-          const last = fresh.at(-1);
-          if (last !== undefined) {
-            await log.appendFile(Buffer.concat(fresh.map(({ data }) => data)));
-            copied = last.time;
-            await note(cursor, engineId, copied);
-          }
-        }
-      } finally {
-        await cursor.close();
       }
-    } finally {
-      await log.close();
     }
   }
 

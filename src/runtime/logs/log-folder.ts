@@ -67,16 +67,14 @@ export class LogFolder implements LogFiles {
 
   /** Tries whether holes can be punched here, and sets the mode by the result. */
   async probe(): Promise<{ readonly mode: FreeingMode; readonly why?: string }> {
-    this.#mode = 'PunchHole';
     try {
       await writeFile(this.path(PROBE_NAME), Buffer.alloc(PROBE_BYTES, 'x'), { mode: 0o600 });
-      await this.free(PROBE_NAME, PROBE_BYTES / 2);
+      await this.#punch(PROBE_NAME, PROBE_BYTES / 2);
       const after = await this.read(PROBE_NAME, 0, PROBE_BYTES);
-      if (after?.indexOf('x') === PROBE_BYTES / 2) {
-        return { mode: this.#mode };
-      }
-      this.#mode = 'Truncate';
-      return { mode: this.#mode, why: 'a hole was not at its place' };
+      this.#mode = after?.indexOf('x') === PROBE_BYTES / 2 ? 'PunchHole' : 'Truncate';
+      return this.#mode === 'PunchHole'
+        ? { mode: this.#mode }
+        : { mode: this.#mode, why: 'a hole was not at its place' };
     } catch (error) {
       this.#mode = 'Truncate';
       return { mode: this.#mode, why: messageOf(error) };
@@ -91,52 +89,34 @@ export class LogFolder implements LogFiles {
 
   async state(name: string): Promise<LogFileState | undefined> {
     const found = await undefinedIfNoFile(stat(this.path(name)));
-    return found === undefined
-      ? undefined
-      : {
-          size: found.size,
-          allocated: found.blocks * 512,
-          mtimeMs: found.mtimeMs,
-          id: `${found.ino}:${found.birthtimeMs}`,
-        };
+    if (found === undefined) {
+      return undefined;
+    }
+    const { birthtimeMs, blocks, ino, mtimeMs, size } = found;
+    return { size, allocated: blocks * 512, mtimeMs, id: `${ino}:${birthtimeMs}` };
   }
 
   async read(name: string, offset: number, length: number): Promise<Buffer | undefined> {
-    const file = await undefinedIfNoFile(open(this.path(name), 'r'));
-    if (file === undefined) {
-      return undefined;
-    }
-    try {
-      const buffer = Buffer.allocUnsafe(length);
-      const { bytesRead } = await file.read(buffer, 0, length, offset);
-      return buffer.subarray(0, bytesRead);
-    } finally {
-      await file.close();
-    }
+    await using file = await undefinedIfNoFile(open(this.path(name), 'r'));
+    const buffer = Buffer.allocUnsafe(length);
+    const read = await file?.read(buffer, 0, length, offset);
+    return read === undefined ? undefined : buffer.subarray(0, read.bytesRead);
   }
 
   async copy(name: string, from: number, to: number, target: string, isDurable: boolean): Promise<void> {
-    const source = await open(this.path(name), 'r');
-    try {
-      const copy = await open(this.path(target), 'w', 0o600);
-      try {
-        const buffer = Buffer.allocUnsafe(Math.min(COPY_BYTES, to - from));
-        for (let at = from; at < to; ) {
-          const { bytesRead } = await source.read(buffer, 0, Math.min(buffer.length, to - at), at);
-          if (bytesRead === 0) {
-            throw new EsbError(`${name} ends at ${at}, before ${to}`, { code: 'LogCutShort' });
-          }
-          await copy.writeFile(buffer.subarray(0, bytesRead));
-          at += bytesRead;
-        }
-        if (isDurable) {
-          await copy.datasync();
-        }
-      } finally {
-        await copy.close();
+    await using source = await open(this.path(name), 'r');
+    await using copy = await open(this.path(target), 'w', 0o600);
+    const buffer = Buffer.allocUnsafe(Math.min(COPY_BYTES, to - from));
+    for (let at = from; at < to; ) {
+      const { bytesRead } = await source.read(buffer, 0, Math.min(buffer.length, to - at), at);
+      if (bytesRead === 0) {
+        throw new EsbError(`${name} ends at ${at}, before ${to}`, { code: 'LogCutShort' });
       }
-    } finally {
-      await source.close();
+      await copy.writeFile(buffer.subarray(0, bytesRead));
+      at += bytesRead;
+    }
+    if (isDurable) {
+      await copy.datasync();
     }
   }
 
@@ -184,9 +164,7 @@ export class LogFolder implements LogFiles {
       signal: AbortSignal.timeout(PUNCH_DEADLINE_MS),
     });
     if (code !== 0) {
-      throw new EsbError(`fallocate: ${stderr.trim() || `exit code ${String(code)}`}`, {
-        code: 'HoleNotPunched',
-      });
+      throw new EsbError(`fallocate: ${stderr.trim() || `exit code ${String(code)}`}`, { code: 'HoleNotPunched' });
     }
   }
 }

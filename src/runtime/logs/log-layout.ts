@@ -31,8 +31,6 @@ export interface LogLimits {
 
 export const defaultLogLimits: LogLimits = { maxBytes: 10 * 1024 * 1024, maxFiles: 5 };
 
-export const emptyLayout: LogLayout = { parts: [], head: 0 };
-
 /** A file in the folder of the logs, by its name. */
 export type LogFileName =
   | { readonly kind: 'Live'; readonly containerId: string }

@@ -2,7 +2,6 @@ import { errnoOf, unreachable } from '../../common/errors.ts';
 import { Limiter } from '../../common/limiter.ts';
 import type { LogFileState, LogFiles } from './log-folder.ts';
 import {
-  emptyLayout,
   formatLogFileName,
   type LogLayout,
   type LogLimits,
@@ -46,10 +45,8 @@ export interface RotatingLogOptions {
  * live file only once a part has them, and are read from the part then.
  */
 export class RotatingLog {
+  readonly #options: RotatingLogOptions;
   readonly #files: LogFiles;
-  readonly #containerId: string;
-  readonly #limits: LogLimits;
-  readonly #monotonic: () => number;
   #layout: LogLayout;
   /** Offset before which the live file takes no space; undefined while unknown. */
   #freed: number | undefined;
@@ -61,14 +58,12 @@ export class RotatingLog {
   #movedAt: number | undefined;
 
   constructor(options: RotatingLogOptions) {
-    const { found } = options;
+    const { parts } = options.found;
+    this.#options = options;
     this.#files = options.files;
-    this.#containerId = options.containerId;
-    this.#limits = options.limits;
-    this.#monotonic = options.monotonic;
-    this.#layout = found.parts.length === 0 ? emptyLayout : layoutOf(found.parts);
-    this.#markers = found.parts.filter(({ size }) => size === 0).map(({ start }) => start);
-    this.#freed = found.parts.length === 0 ? 0 : undefined;
+    this.#layout = layoutOf(parts);
+    this.#markers = parts.filter(({ size }) => size === 0).map(({ start }) => start);
+    this.#freed = parts.length === 0 ? 0 : undefined;
   }
 
   get layout(): LogLayout {
@@ -96,26 +91,28 @@ export class RotatingLog {
       // The live file first: without one, parts are no log.
       await this.#files.remove(this.#live);
       await this.#files.remove(this.#unfinished);
-      await this.#files.remove(formatLogFileName({ kind: 'Times', containerId: this.#containerId }));
-      for (const start of [...this.#layout.parts.map((part) => part.start), ...this.#markers]) {
-        await this.#files.remove(this.#part(start));
-      }
-      this.#layout = emptyLayout;
+      await this.#files.remove(this.#name('Times'));
+      await this.#removeFiles([...this.#layout.parts.map(({ start }) => start), ...this.#markers]);
+      this.#layout = layoutOf([]);
       this.#markers = [];
       this.#freed = 0;
     });
   }
 
   get #live(): string {
-    return formatLogFileName({ kind: 'Live', containerId: this.#containerId });
+    return this.#name('Live');
   }
 
   get #unfinished(): string {
-    return formatLogFileName({ kind: 'Unfinished', containerId: this.#containerId });
+    return this.#name('Unfinished');
+  }
+
+  #name(kind: 'Live' | 'Times' | 'Unfinished'): string {
+    return formatLogFileName({ kind, containerId: this.#options.containerId });
   }
 
   #part(start: number): string {
-    return formatLogFileName({ kind: 'Part', containerId: this.#containerId, start });
+    return formatLogFileName({ kind: 'Part', containerId: this.#options.containerId, start });
   }
 
   async #look(): Promise<number | undefined> {
@@ -129,7 +126,7 @@ export class RotatingLog {
         await this.#files.extend(this.#live, this.#layout.head);
         continue;
       }
-      const step = nextRotationStep(this.#layout, state.size, this.#limits);
+      const step = nextRotationStep(this.#layout, state.size, this.#options.limits);
       if (step === undefined) {
         await this.#removeMarkers();
         await this.#free(state);
@@ -158,7 +155,7 @@ export class RotatingLog {
     const from = this.#layout.head;
     const end = (await this.#lineEnd(from, to)) ?? to;
     try {
-      const now = this.#monotonic();
+      const now = this.#options.monotonic();
       const isDurable = this.#movedAt === undefined || now - this.#movedAt > FLOOD_MS;
       await this.#files.copy(this.#live, from, end, this.#unfinished, isDurable);
       this.#movedAt = now;
@@ -223,7 +220,7 @@ export class RotatingLog {
   async #free(state: LogFileState): Promise<void> {
     const { head } = this.#layout;
     // Unknown after a restart; mostly freed already.
-    const slack = Math.min(SLACK_BYTES, this.#limits.maxBytes / 2);
+    const slack = Math.min(SLACK_BYTES, this.#options.limits.maxBytes / 2);
     this.#freed ??= state.allocated > state.size - head + slack ? 0 : head;
     if (this.#freed < head) {
       await this.#files.free(this.#live, head);
