@@ -61,7 +61,8 @@ export function undefinedIfNoFile<T>(call: Promise<T>): Promise<T | undefined> {
   return undefinedIf(call, (error) => errnoOf(error) === 'ENOENT');
 }
 
-async function undefinedIf<T>(call: Promise<T>, isMissing: (error: unknown) => boolean): Promise<T | undefined> {
+/** The result of a call; undefined where the call fails with an error that means absence. */
+export async function undefinedIf<T>(call: Promise<T>, isMissing: (error: unknown) => boolean): Promise<T | undefined> {
   try {
     return await call;
   } catch (error) {

@@ -6,7 +6,6 @@ import { EsbError, hasCode, undefinedIfNotFound } from '../../common/errors.ts';
 import { Limiter } from '../../common/limiter.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
 import type { Plugin } from '../../containerd/introspection-service.ts';
-import type { TaskProcess } from '../../containerd/task-service.ts';
 import { isWorker, taskStateOf, workerInfoOf } from '../contract/container-labels.ts';
 import type { NodeImages } from '../contract/images.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
@@ -30,8 +29,6 @@ const READ_DEADLINE_MS = 10_000;
 const LIST_DEADLINE_MS = 60_000;
 /** The records of a thousand containers, which containerd has at hand. */
 const RECORDS_DEADLINE_MS = 15_000;
-/** containerd asks one shim after the other and gives each 2 s. Five that hang are not waited for. */
-const TOLD_DEADLINE_MS = 10_000;
 /** Deadline for a task that the list left out. Longer than the 2 s that containerd gives its shim. */
 const ASK_DEADLINE_MS = 4_000;
 const ASKED_AT_ONCE = 16;
@@ -163,10 +160,10 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     const { client, tasks } = this.#parts;
     const [records, told] = await Promise.all([
       answered(client.containers.list({ signal, deadlineMs: RECORDS_DEADLINE_MS })),
-      this.#toldTasks(signal),
+      tasks.list(signal),
     ]);
     const seen = new Map<string, FoundTask>();
-    for (const [index, task] of told.entries()) {
+    for (const [index, task] of (told ?? []).entries()) {
       if (index % SEEN_AT_ONCE === SEEN_AT_ONCE - 1) {
         // The kernel's files are read synchronously: calls are let in between.
         await setImmediate();
@@ -241,18 +238,6 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     await images.stop();
     await network.stop();
     client.close();
-  }
-
-  /** All tasks by one call. Empty where shims that hang take containerd too long. */
-  async #toldTasks(signal: AbortSignal): Promise<readonly TaskProcess[]> {
-    try {
-      return await this.#parts.client.tasks.list({ signal, deadlineMs: TOLD_DEADLINE_MS });
-    } catch (error) {
-      if (hasCode(error, 'DeadlineExceeded')) {
-        return [];
-      }
-      throw error;
-    }
   }
 
   /** One task, asked alone. */

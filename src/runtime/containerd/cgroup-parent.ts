@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EsbError, errnoOf, messageOf } from '../../common/errors.ts';
@@ -76,7 +77,12 @@ export async function prepareCgroupParent(
 ): Promise<void> {
   const root = options.root ?? CGROUP_ROOT;
   if (parent.driver === 'systemd') {
-    await requireSystemd(options.systemdFolder ?? SYSTEMD_FOLDER);
+    if (!existsSync(options.systemdFolder ?? SYSTEMD_FOLDER)) {
+      throw new EsbError(
+        'the control groups are to be made by systemd, which does not run on this node: use --cgroup-driver cgroupfs',
+        { code: 'CgroupUnusable' },
+      );
+    }
     return;
   }
   const isVersion2 = options.isVersion2 ?? (await isCgroup2(root));
@@ -124,17 +130,6 @@ async function prepareVersion2(root: string, folder: string): Promise<void> {
           : messageOf(error);
       throw unusable(folder, reason, error);
     }
-  }
-}
-
-async function requireSystemd(folder: string): Promise<void> {
-  try {
-    await statfs(folder);
-  } catch (error) {
-    throw new EsbError(
-      'the control groups are to be made by systemd, which does not run on this node: use --cgroup-driver cgroupfs',
-      { code: 'CgroupUnusable', cause: error },
-    );
   }
 }
 

@@ -3,7 +3,7 @@ import { readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
-import { errnoOf } from '../../common/errors.ts';
+import { errnoOf, undefinedIf } from '../../common/errors.ts';
 import type { LimitHits } from '../contract/limits.ts';
 import { CGROUP_ROOT, type CgroupDriver, type CgroupParent, cgroupParent, isCgroupGone } from './cgroup-parent.ts';
 import { killProcess } from './shim-process.ts';
@@ -61,7 +61,7 @@ export class WorkerCgroups {
     const found = new Set<string>();
     for (const hierarchy of HIERARCHIES) {
       const folder = join(this.#root, hierarchy, this.#parent.folder);
-      const children = (await undefinedIfGone(readdir(folder, { withFileTypes: true }))) ?? [];
+      const children = (await undefinedIf(readdir(folder, { withFileTypes: true }), isCgroupGone)) ?? [];
       // The mount folder of the hierarchies of version 1 is no hierarchy.
       const isHierarchy = children.some(({ name }) => name === 'cgroup.procs');
       for (const child of children.filter((one) => isHierarchy && one.isDirectory())) {
@@ -173,7 +173,7 @@ export class WorkerCgroups {
   }
 
   async #read(hierarchy: string, containerId: string, file: string): Promise<string | undefined> {
-    return await undefinedIfGone(readFile(join(this.#folder(hierarchy, containerId), file), 'utf8'));
+    return await undefinedIf(readFile(join(this.#folder(hierarchy, containerId), file), 'utf8'), isCgroupGone);
   }
 
   #readNow(hierarchy: string, containerId: string, file: string): string | undefined {
@@ -190,18 +190,8 @@ export class WorkerCgroups {
   /** Returns whether the file was there. */
   async #write(hierarchy: string, containerId: string, file: string, text: string): Promise<boolean> {
     const path = join(this.#folder(hierarchy, containerId), file);
-    return (await undefinedIfGone(writeFile(path, text, { flag: 'r+' }).then(() => true))) ?? false;
-  }
-}
-
-async function undefinedIfGone<T>(call: Promise<T>): Promise<T | undefined> {
-  try {
-    return await call;
-  } catch (error) {
-    if (isCgroupGone(error)) {
-      return undefined;
-    }
-    throw error;
+    const written = writeFile(path, text, { flag: 'r+' }).then(() => true);
+    return (await undefinedIf(written, isCgroupGone)) ?? false;
   }
 }
 

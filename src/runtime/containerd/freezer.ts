@@ -58,8 +58,7 @@ export class Freezer {
   }
 
   state(containerId: string): FreezerState {
-    const found = this.#find(containerId);
-    return found === undefined ? 'Missing' : found.state;
+    return this.#find(containerId)?.state ?? 'Missing';
   }
 
   /** State of a worker's processes by the kernel. */
@@ -95,11 +94,8 @@ export class Freezer {
       files.write(folder, false);
       return files.read(folder) === 'Frozen' ? 'StillFrozen' : 'Thawed';
     } catch (error) {
-      if (isCgroupGone(error)) {
-        return 'Missing';
-      }
-      // For example read-only: the owner of the file has to thaw.
-      return 'StillFrozen';
+      // A file may be read-only: its owner has to thaw.
+      return isCgroupGone(error) ? 'Missing' : 'StillFrozen';
     }
   }
 

@@ -9,8 +9,6 @@ import { SharedLook } from './shared-look.ts';
 
 const CALL_DEADLINE_MS = 20_000;
 const DETACH_DEADLINE_MS = 30_000;
-/** containerd asks one shim after the other and gives each 2 s. Five that hang are not waited for. */
-const TOLD_DEADLINE_MS = 10_000;
 const LOOKS_APART_MS = 1_000;
 const LEASE_PREFIX = 'esb-create-';
 
@@ -43,7 +41,7 @@ export class WorkerRemoval {
 
   constructor(parts: ContainerdParts) {
     this.#parts = parts;
-    this.#tasks = new SharedLook(() => this.#told(), parts.clock, LOOKS_APART_MS);
+    this.#tasks = new SharedLook(() => this.#listed(), parts.clock, LOOKS_APART_MS);
   }
 
   async remove(containerId: string, request: RemovalRequest): Promise<void> {
@@ -147,15 +145,8 @@ export class WorkerRemoval {
     return true;
   }
 
-  async #told(): Promise<ReadonlySet<string> | undefined> {
-    try {
-      const all = await this.#parts.client.tasks.list({ deadlineMs: TOLD_DEADLINE_MS });
-      return new Set(all.map(({ containerId }) => containerId));
-    } catch (error) {
-      if (hasCode(error, 'DeadlineExceeded')) {
-        return undefined;
-      }
-      throw error;
-    }
+  async #listed(): Promise<ReadonlySet<string> | undefined> {
+    const all = await this.#parts.tasks.list();
+    return all === undefined ? undefined : new Set(all.map(({ containerId }) => containerId));
   }
 }

@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
 import { AbortedError, type CallOptions, sleep } from '../../common/deadline.ts';
-import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
+import { EsbError, hasCode, messageOf, undefinedIf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { TaskProcess } from '../../containerd/task-service.ts';
@@ -17,6 +17,8 @@ export interface TaskControlOptions {
 const SIGTERM = 15;
 const SIGKILL = 9;
 const CALL_DEADLINE_MS = 10_000;
+/** containerd asks one shim after the other and gives each 2 s. Five that hang are not waited for. */
+const LIST_DEADLINE_MS = 10_000;
 /** For the look before a pause. containerd itself gives a shim 2 s to tell its state. */
 const LOOK_DEADLINE_MS = 3_000;
 /** From SIGKILL to the end of the process; longer only for a process stuck in the kernel. */
@@ -68,6 +70,12 @@ export class TaskControl {
       }
       throw await this.#blame(containerId, error);
     }
+  }
+
+  /** All tasks, by containerd. Undefined where shims that hang take containerd too long. */
+  async list(signal?: AbortSignal): Promise<readonly TaskProcess[] | undefined> {
+    const listed = this.#options.client.tasks.list({ signal, deadlineMs: LIST_DEADLINE_MS });
+    return await undefinedIf(listed, (error) => hasCode(error, 'DeadlineExceeded'));
   }
 
   /** State of a container by the kernel alone. */

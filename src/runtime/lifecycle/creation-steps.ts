@@ -1,13 +1,13 @@
 import type { Clock } from '../../common/clock.ts';
-import { isAborted } from '../../common/deadline.ts';
-import { unreachable } from '../../common/errors.ts';
+import { AbortedError, isAborted } from '../../common/deadline.ts';
+import { EsbError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { RuntimeObserver, StartStage } from '../contract/instrumentation.ts';
 import type { WorkerAddress } from '../contract/runtime.ts';
 import { type WorkerExit, WorkerExitError } from '../contract/worker-exit-error.ts';
 import type { WorkerLogs } from '../logs/worker-logs.ts';
-import type { Connect } from '../start/port-probe.ts';
-import { notListening, waitUntilListening } from '../start/readiness.ts';
+import { isShared, listensOn } from '../start/port-owner.ts';
+import { type Connect, waitForPort } from '../start/port-probe.ts';
 
 export interface CreationStepsOptions {
   readonly logs: Pick<WorkerLogs, 'read' | 'size'>;
@@ -27,6 +27,7 @@ export interface WorkerPlace {
 }
 
 const LOG_TAIL_BYTES = 2048;
+const WAITING = 'waiting for the port';
 
 /** Steps of a creation that are the same in every runtime. */
 export class CreationSteps {
@@ -55,23 +56,38 @@ export class CreationSteps {
    */
   async untilListening<Exit>(
     containerId: string,
-    place: WorkerPlace,
+    { address, pid }: WorkerPlace,
     exited: (signal: AbortSignal) => Promise<Exit>,
     exitOf: (exit: Exit) => Promise<Omit<WorkerExit, 'output'>>,
     signal: AbortSignal,
   ): Promise<void> {
-    const { clock, connect, listenDeadlineMs: deadlineMs } = this.#options;
-    const wait = { ...place, connect, clock, deadlineMs, exited };
-    const outcome = await waitUntilListening(wait, signal);
-    switch (outcome.kind) {
-      case 'Listening':
-        return;
-      case 'Exited':
-        throw await this.exitError(containerId, await exitOf(outcome.exit));
-      case 'Late':
-        throw notListening(containerId, wait, await this.#tail(containerId));
-      default:
-        unreachable(outcome);
+    const { clock, connect, listenDeadlineMs } = this.#options;
+    if (signal.aborted) {
+      throw new AbortedError(WAITING, signal.reason);
+    }
+    const connectOwn: Connect = async (to, ended) =>
+      (await connect(to, ended)) && (!isShared(address) || (await listensOn(pid, to.port)));
+    const controller = new AbortController();
+    const ended = AbortSignal.any([signal, controller.signal]);
+    let isLate = false;
+    const timer = clock.setTimer(() => {
+      isLate = true;
+      controller.abort(new AbortedError(WAITING));
+    }, listenDeadlineMs);
+    const exit = exited(ended).then((value) => ({ value }));
+    // The signal below ends the slower of the two.
+    exit.catch(() => undefined);
+    let first: { readonly value: Exit } | undefined;
+    try {
+      first = await Promise.race([waitForPort(address, connectOwn, clock, ended).then(() => undefined), exit]);
+    } catch (error) {
+      throw isLate && isAborted(error) ? await this.#notListening(containerId, address) : error;
+    } finally {
+      timer.cancel();
+      controller.abort(new AbortedError(WAITING));
+    }
+    if (first !== undefined) {
+      throw await this.exitError(containerId, await exitOf(first.value));
     }
   }
 
@@ -89,6 +105,15 @@ export class CreationSteps {
     } catch (error) {
       logger.error({ containerId, err: error }, 'the rest of a failed creation cannot be removed');
     }
+  }
+
+  async #notListening(containerId: string, { port }: WorkerAddress): Promise<EsbError> {
+    const last = (await this.#tail(containerId)).trim();
+    const seconds = Math.round(this.#options.listenDeadlineMs / 1000);
+    return new EsbError(
+      `nothing listens on port ${port} of ${containerId} after ${seconds} s: is spec.port the port of the emulator, and does the command begin with the emulator?${last === '' ? '' : ` Its last output: ${last}`}`,
+      { code: 'NotListening' },
+    );
   }
 
   async #tail(containerId: string): Promise<string> {

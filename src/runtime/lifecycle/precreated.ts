@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { hasCode } from '../../common/errors.ts';
+import { hasCode, undefinedIf } from '../../common/errors.ts';
 import { refuseForeign } from '../contract/matches.ts';
 import type { EnsureRequest, WorkerInfo, WorkerShape } from '../contract/runtime.ts';
 
@@ -64,14 +64,8 @@ export class PrecreatedTasks<Made> {
     if (held?.made === undefined || !isFor(held.request, request)) {
       return undefined;
     }
-    try {
-      return await this.#creation.launch(request, held.made, signal);
-    } catch (error) {
-      if (hasCode(error, 'StartFailed')) {
-        return undefined;
-      }
-      throw error;
-    }
+    const launched = this.#creation.launch(request, held.made, signal);
+    return await undefinedIf(launched, (error) => hasCode(error, 'StartFailed'));
   }
 }
 

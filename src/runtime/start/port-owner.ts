@@ -1,6 +1,6 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf } from '../../common/errors.ts';
+import { errnoOf, undefinedIf } from '../../common/errors.ts';
 import type { WorkerAddress } from '../contract/runtime.ts';
 import { HOST_MODE_IP } from './host-port.ts';
 
@@ -23,20 +23,16 @@ export function isShared({ ip }: WorkerAddress): boolean {
  */
 export async function listensOn(pid: number, port: number, proc = '/proc'): Promise<boolean> {
   const folder = join(proc, String(pid));
-  try {
-    const wanted = listening(await readFile(join(folder, 'net/tcp'), 'utf8'), port);
-    for (const name of wanted.size === 0 ? [] : await readdir(join(folder, 'fd'))) {
-      if (wanted.has(await linkOf(join(folder, 'fd', name)))) {
-        return true;
-      }
+  const table = await undefinedIf(readFile(join(folder, 'net/tcp'), 'utf8'), isGone);
+  const wanted = listening(table ?? '', port);
+  const names = wanted.size === 0 ? [] : await undefinedIf(readdir(join(folder, 'fd')), isGone);
+  for (const name of names ?? []) {
+    const link = await undefinedIf(readlink(join(folder, 'fd', name)), isGone);
+    if (wanted.has(link ?? '')) {
+      return true;
     }
-    return false;
-  } catch (error) {
-    if (isGone(error)) {
-      return false;
-    }
-    throw error;
   }
+  return false;
 }
 
 /** The listening sockets of a port, in the form of descriptors' links. */
@@ -50,18 +46,7 @@ function listening(table: string, port: number): ReadonlySet<string> {
   );
 }
 
-/** The link of a descriptor; empty for a closed one. */
-async function linkOf(path: string): Promise<string> {
-  try {
-    return await readlink(path);
-  } catch (error) {
-    if (isGone(error)) {
-      return '';
-    }
-    throw error;
-  }
-}
-
+/** Whether a process has ended, or closed a descriptor. */
 function isGone(error: unknown): boolean {
   const code = errnoOf(error);
   return code === 'ENOENT' || code === 'ESRCH' || code === 'EINVAL';
