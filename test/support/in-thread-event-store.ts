@@ -1,4 +1,5 @@
-import { type SqliteChannel, SqliteEventStore } from '../../src/gateway/events/sqlite-event-store.ts';
+import type { EventStore } from '../../src/gateway/events/event-store.ts';
+import { type SqliteChannel, sqliteEventStore } from '../../src/gateway/events/sqlite-event-store.ts';
 import { SqliteEventTable } from '../../src/gateway/events/sqlite-event-table.ts';
 
 export interface InThreadEventStoreOptions {
@@ -11,7 +12,7 @@ export interface InThreadEventStoreOptions {
 }
 
 /** The store of a gateway with its table in memory and on the test's own thread. */
-export function inThreadEventStore(options: InThreadEventStoreOptions = {}): SqliteEventStore {
+export function inThreadEventStore(options: InThreadEventStoreOptions = {}): EventStore {
   const limits = { maxEvents: options.maxEvents ?? 1_000, maxBytes: options.maxBytes ?? 64 * 2 ** 20 };
   const table = new SqliteEventTable(':memory:', limits, options.now ?? Date.now);
   const channel: SqliteChannel = {
@@ -23,5 +24,5 @@ export function inThreadEventStore(options: InThreadEventStoreOptions = {}): Sql
     health: () => ({ ok: true }),
     close: async () => table.close(),
   };
-  return new SqliteEventStore(channel, limits);
+  return sqliteEventStore(channel, limits);
 }

@@ -7,7 +7,7 @@ import type { EventLimits, EventStore } from './event-store.ts';
 import { PostgresEventStore } from './postgres-event-store.ts';
 import { ReopeningEventStore } from './reopening-event-store.ts';
 import { SqliteEventChannel } from './sqlite-event-channel.ts';
-import { SqliteEventStore } from './sqlite-event-store.ts';
+import { sqliteEventStore } from './sqlite-event-store.ts';
 
 /** Variable of the environment with the connection string of the event database. */
 export const EVENT_DATABASE_VARIABLE = 'ESB_EVENT_DATABASE';
@@ -46,7 +46,7 @@ export async function openEventStore(
           isSuspect = true;
           tellBroken(error);
         };
-        return new SqliteEventStore(
+        return sqliteEventStore(
           await SqliteEventChannel.open({ folder: stateDir, limits, onBroken, signal, isSuspect }),
           limits,
         );

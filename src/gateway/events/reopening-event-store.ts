@@ -6,16 +6,11 @@ import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import {
-  type Claimed,
-  type ClaimedEvent,
-  type ClaimLimits,
   type EventLimits,
   type EventLoad,
   type EventPartition,
-  type EventProgress,
   type EventStore,
   NO_LOAD,
-  type StoredEvent,
   storeUnavailable,
 } from './event-store.ts';
 
@@ -89,33 +84,16 @@ export class ReopeningEventStore implements EventStore {
     return this.#state.kind === 'Opening' ? this.#state.failure : undefined;
   }
 
-  put(event: StoredEvent): Promise<void> {
-    return this.#with((store) => store.put(event));
-  }
+  readonly put: EventStore['put'] = (...args) => this.#with((store) => store.put(...args));
+  readonly claim: EventStore['claim'] = (...args) => this.#with((store) => store.claim(...args));
+  readonly renew: EventStore['renew'] = (...args) => this.#with((store) => store.renew(...args));
+  readonly finish: EventStore['finish'] = (...args) => this.#with((store) => store.finish(...args));
+  readonly postpone: EventStore['postpone'] = (...args) => this.#with((store) => store.postpone(...args));
+  readonly exchange: EventStore['exchange'] = (...args) => this.#with((store) => store.exchange(...args));
 
-  partitions(): Promise<readonly EventPartition[]> {
+  async partitions(): Promise<readonly EventPartition[]> {
     // Nothing is due in a store that is not open; a failure would be logged at each look.
-    return this.#state.kind === 'Open' ? this.#state.store.partitions() : Promise.resolve([]);
-  }
-
-  claim(partition: string, limits: ClaimLimits, leaseMs: number): Promise<Claimed> {
-    return this.#with((store) => store.claim(partition, limits, leaseMs));
-  }
-
-  renew(claimed: readonly ClaimedEvent[], leaseMs: number): Promise<void> {
-    return this.#with((store) => store.renew(claimed, leaseMs));
-  }
-
-  finish(requestId: string): Promise<void> {
-    return this.#with((store) => store.finish(requestId));
-  }
-
-  postpone(claimed: ClaimedEvent, progress: EventProgress, delayMs: number): Promise<void> {
-    return this.#with((store) => store.postpone(claimed, progress, delayMs));
-  }
-
-  exchange(claimed: ClaimedEvent, successor: StoredEvent): Promise<void> {
-    return this.#with((store) => store.exchange(claimed, successor));
+    return this.#state.kind === 'Open' ? await this.#state.store.partitions() : [];
   }
 
   load(): EventLoad {

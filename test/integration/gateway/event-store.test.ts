@@ -22,7 +22,7 @@ import {
 import { openEventStore } from '../../../src/gateway/events/event-store-choice.ts';
 import { PostgresEventStore } from '../../../src/gateway/events/postgres-event-store.ts';
 import { SqliteEventChannel } from '../../../src/gateway/events/sqlite-event-channel.ts';
-import { SqliteEventStore } from '../../../src/gateway/events/sqlite-event-store.ts';
+import { sqliteEventStore } from '../../../src/gateway/events/sqlite-event-store.ts';
 import { run } from '../../support/command.ts';
 import { manualClock } from '../../support/manual-clock.ts';
 import { type PostgresServer, startPostgresServer } from '../../support/postgres-server.ts';
@@ -73,7 +73,7 @@ function sqlite(): Kind {
   return {
     name: 'SQLite',
     open: async (limits = roomy) =>
-      new SqliteEventStore(
+      sqliteEventStore(
         await SqliteEventChannel.open({
           folder,
           limits,
@@ -447,7 +447,7 @@ describe('the event store in SQLite', () => {
   it('is readable by its owner alone', async () => {
     const open = await options();
     const channel = await SqliteEventChannel.open(open);
-    await new SqliteEventStore(channel, roomy).put(event('1'));
+    await sqliteEventStore(channel, roomy).put(event('1'));
     for (const name of ['events.db', 'events.db-wal']) {
       expect((await stat(join(open.folder, name))).mode & 0o777, name).toBe(0o600);
     }
@@ -461,7 +461,7 @@ describe('the event store in SQLite', () => {
     try {
       const filler = join(open.folder, 'filler');
       const channel = await SqliteEventChannel.open(open);
-      const store = new SqliteEventStore(channel, roomy);
+      const store = sqliteEventStore(channel, roomy);
       for (let index = 0; index < 8; index += 1) {
         await store.put(event(String(index), { payload: Buffer.alloc(500_000, 0x20) }));
       }
@@ -489,7 +489,7 @@ describe('the event store in SQLite', () => {
       // The next gateway begins on a disk without any room, and with what was claimed.
       await channel.close();
       await writeFile(filler, Buffer.alloc(32 * 2 ** 20)).catch(() => undefined);
-      const again = new SqliteEventStore(await SqliteEventChannel.open(open), roomy);
+      const again = sqliteEventStore(await SqliteEventChannel.open(open), roomy);
       expect(again.health()).toMatchObject({ ok: false, reason: 'EventStoreDiskFull' });
       expect((await again.partitions()).map(({ partition }) => partition)).toEqual([LANE]);
       await rm(filler);
