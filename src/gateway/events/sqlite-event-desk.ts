@@ -1,5 +1,5 @@
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { EsbError, hasCode } from '../../common/errors.ts';
-import type { DiskReserve } from './disk-reserve.ts';
 import { isDamage, isDiskFull, type SqliteEventTable } from './sqlite-event-table.ts';
 
 /** The methods of the table that a store calls. */
@@ -23,6 +23,8 @@ export type SqliteOutcome =
   | { readonly number: number; readonly error: SentError }
   | { readonly number: number; readonly error?: undefined; readonly value: unknown };
 
+/** Bytes of the reserve that are written at once. */
+const PIECE_BYTES = 1024 * 1024;
 /** Milliseconds between two attempts to take the reserve again on a full disk. */
 const RETAKE_MS = 5_000;
 
@@ -33,17 +35,14 @@ const RETAKE_MS = 5_000;
 export class SqliteEventDesk {
   readonly #table: SqliteEventTable;
   readonly #reserve: DiskReserve;
-  readonly #monotonic: () => number;
   #isDiskFull: boolean;
   #retakeAt = 0;
 
-  /** @param monotonic milliseconds */
-  constructor(table: SqliteEventTable, reserve: DiskReserve, monotonic: () => number) {
+  constructor(table: SqliteEventTable, reserve: DiskReserve) {
     this.#table = table;
     this.#reserve = reserve;
-    this.#monotonic = monotonic;
     this.#isDiskFull = !reserve.take();
-    this.#retakeAt = monotonic() + RETAKE_MS;
+    this.#retakeAt = performance.now() + RETAKE_MS;
   }
 
   /** Whether events are refused because the disk is full. */
@@ -69,7 +68,7 @@ export class SqliteEventDesk {
       }
     }
     this.#isDiskFull = true;
-    this.#retakeAt = this.#monotonic() + RETAKE_MS;
+    this.#retakeAt = performance.now() + RETAKE_MS;
     this.#reserve.release();
     try {
       return this.#transact(tasks);
@@ -100,9 +99,9 @@ export class SqliteEventDesk {
   }
 
   #retake(): void {
-    if (this.#isDiskFull && this.#monotonic() >= this.#retakeAt) {
+    if (this.#isDiskFull && performance.now() >= this.#retakeAt) {
       this.#isDiskFull = !this.#reserve.take();
-      this.#retakeAt = this.#monotonic() + RETAKE_MS;
+      this.#retakeAt = performance.now() + RETAKE_MS;
     }
   }
 }
@@ -115,4 +114,52 @@ export function sentError(error: unknown): SentError {
 
 function failed(tasks: readonly SqliteTask[], error: unknown): readonly SqliteOutcome[] {
   return tasks.map(({ number }) => ({ number, error: sentError(error) }));
+}
+
+/**
+ * Disk space for the ends of events: a file of zeros, removed when the disk is full. The end of an event frees space in
+ * the store, and needs some first.
+ *
+ * Synchronous, for a thread of its own.
+ */
+export class DiskReserve {
+  readonly #file: string;
+  readonly #bytes: number;
+
+  /** @param bytes kept free */
+  constructor(file: string, bytes: number) {
+    this.#file = file;
+    this.#bytes = bytes;
+  }
+
+  /** Takes the room, unless it is taken. Returns false when the disk has none. */
+  take(): boolean {
+    if (statSync(this.#file, { throwIfNoEntry: false })?.size === this.#bytes) {
+      return true;
+    }
+    // Under another name until it is whole.
+    const fresh = `${this.#file}.new`;
+    try {
+      const handle = openSync(fresh, 'w', 0o600);
+      try {
+        const piece = Buffer.alloc(Math.min(PIECE_BYTES, this.#bytes));
+        for (let left = this.#bytes; left > 0; ) {
+          left -= writeSync(handle, piece, 0, Math.min(left, piece.length));
+        }
+        fsyncSync(handle);
+      } finally {
+        closeSync(handle);
+      }
+      renameSync(fresh, this.#file);
+      return true;
+    } catch {
+      rmSync(fresh, { force: true });
+      return false;
+    }
+  }
+
+  /** Gives the room back to the disk. */
+  release(): void {
+    rmSync(this.#file, { force: true });
+  }
 }

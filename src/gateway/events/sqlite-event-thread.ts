@@ -3,9 +3,9 @@
  * is busy are one transaction, so that many events cost as much as one.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { DiskReserve } from './disk-reserve.ts';
 import type { EventLimits, EventLoad } from './event-store.ts';
 import {
+  DiskReserve,
   type SentError,
   SqliteEventDesk,
   type SqliteOutcome,
@@ -49,7 +49,7 @@ function serve(port: NonNullable<typeof parentPort>, data: SqliteThreadData): vo
     return;
   }
   const reserve = new DiskReserve(`${data.file}.reserve`, RESERVE_BYTES);
-  const desk = new SqliteEventDesk(table, reserve, () => performance.now());
+  const desk = new SqliteEventDesk(table, reserve);
   const done = (outcomes: readonly SqliteOutcome[]): void =>
     send({ kind: 'Done', outcomes, load: table.load, diskFull: desk.isDiskFull });
   let waiting: SqliteTask[] = [];
