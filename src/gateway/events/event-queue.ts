@@ -2,6 +2,7 @@ import { Backoff } from '../../common/backoff.ts';
 import { sleep } from '../../common/deadline.ts';
 import { hasCode } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
+import { Tally } from '../../common/tally.ts';
 import { TaskGroup } from '../../common/task-group.ts';
 import type { FunctionCall } from '../agents/function-call.ts';
 import { throttled, unavailable } from '../lambda/lambda-error.ts';
@@ -42,11 +43,6 @@ export interface EventQueueOptions extends EventRunnerOptions {
   readonly maxRunningBytes?: number;
 }
 
-/** Events of one partition under way. */
-interface Running {
-  count: number;
-}
-
 /**
  * The calls of type `Event`: stored before they are answered with 202, and tried from the store until they are done or
  * given up. An event that is given up is replaced by a record for the destination of its function.
@@ -59,10 +55,10 @@ export class EventQueue {
   readonly #runner: EventRunner;
   readonly #loops: TaskGroup;
   readonly #runs: TaskGroup;
-  readonly #claimed = new Set<ClaimedEvent>();
-  /** Request ids of those. */
-  readonly #running = new Set<string>();
-  readonly #partitions = new Map<string, Running>();
+  /** Events under way, by request id. */
+  readonly #claimed = new Map<string, ClaimedEvent>();
+  /** The same, counted by partition. */
+  readonly #counts = new Tally();
   #bytes = 0;
   #kicked = false;
   #pauseEnd = new AbortController();
@@ -186,7 +182,7 @@ export class EventQueue {
     // The least busy first, with a share for each: otherwise many busy functions could keep all the room.
     const share = Math.max(1, Math.floor(left / Math.max(1, due.length)));
     const bytesShare = Math.max(MAX_STORED_BYTES, Math.floor(bytesLeft / Math.max(1, due.length)));
-    for (const { partition } of due.toSorted((a, b) => this.#countOf(a.partition) - this.#countOf(b.partition))) {
+    for (const { partition } of due.toSorted((a, b) => this.#counts.get(a.partition) - this.#counts.get(b.partition))) {
       const events = Math.min(left, share, this.#roomOf(partition));
       if (events > 0 && bytesLeft >= MAX_STORED_BYTES) {
         const bytes = Math.min(bytesLeft, bytesShare);
@@ -237,11 +233,7 @@ export class EventQueue {
       name === undefined
         ? MAX_PER_ENDPOINT
         : Math.min(MAX_PER_FUNCTION, Math.max(1, this.#options.concurrencyOf(name)));
-    return most - this.#countOf(partition);
-  }
-
-  #countOf(partition: string): number {
-    return this.#partitions.get(partition)?.count ?? 0;
+    return most - this.#counts.get(partition);
   }
 
   async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
@@ -258,7 +250,7 @@ export class EventQueue {
       await sleep(clock, RENEW_MS, signal);
       if (this.#claimed.size > 0) {
         try {
-          await store.renew([...this.#claimed], LEASE_MS);
+          await store.renew([...this.#claimed.values()], LEASE_MS);
         } catch (error) {
           logger.warn({ err: error, events: this.#claimed.size }, 'claims of events were not renewed');
         }
@@ -268,26 +260,19 @@ export class EventQueue {
 
   #start(partition: string, claimed: ClaimedEvent): void {
     const { requestId } = claimed.event;
-    if (this.#running.has(requestId)) {
+    if (this.#claimed.has(requestId)) {
       // The claim lapsed while the store was away, and the event still runs here: its end is written all the same.
       return;
     }
-    this.#running.add(requestId);
-    const running = this.#partitions.get(partition) ?? { count: 0 };
-    this.#partitions.set(partition, running);
-    running.count += 1;
-    this.#claimed.add(claimed);
+    this.#claimed.set(requestId, claimed);
+    this.#counts.add(partition, 1);
     this.#bytes += claimed.event.payload.length;
     this.#runs.run('event', async (signal) => {
       try {
         await this.#runner.run(claimed, signal);
       } finally {
-        running.count -= 1;
-        if (running.count === 0) {
-          this.#partitions.delete(partition);
-        }
-        this.#claimed.delete(claimed);
-        this.#running.delete(requestId);
+        this.#claimed.delete(requestId);
+        this.#counts.add(partition, -1);
         this.#bytes -= claimed.event.payload.length;
         this.#kick();
         if (this.#claimed.size === 0) {
