@@ -74,9 +74,9 @@ export class EndpointGuard {
    * @throws {EsbError} `EndpointRefused`
    */
   check(url: string): void {
-    const host = hostOf(url);
+    const host = new URL(url).hostname.replace(/^\[|\]$/g, '');
     if (isIP(host) !== 0) {
-      this.#admit(host, [host], host);
+      this.#admit(host, [host]);
     }
   }
 
@@ -91,7 +91,6 @@ export class EndpointGuard {
         const addresses = this.#admit(
           hostname,
           found.map(({ address }) => address),
-          found.map(({ address }) => address).join(', '),
         );
         const admitted = found.filter(({ address }) => addresses.includes(address));
         if (options.all === true) {
@@ -105,7 +104,8 @@ export class EndpointGuard {
     });
   };
 
-  #admit(host: string, addresses: readonly string[], shown: string): readonly string[] {
+  /** @throws {EsbError} `EndpointRefused` where none of the addresses is allowed */
+  #admit(host: string, addresses: readonly string[]): readonly string[] {
     const isListed = this.#isOpen || this.#hosts.some((pattern) => matches(pattern, host.toLowerCase()));
     // A list knows an IPv4 address in the form of IPv6, too.
     const own = new BlockList();
@@ -118,6 +118,7 @@ export class EndpointGuard {
       return this.#ranges.check(address, family) || (isListed && !isNever);
     });
     if (admitted.length === 0) {
+      const shown = addresses.join(', ');
       throw new EsbError(
         `the gateway may not post to ${host === shown ? host : `${host} (${shown})`}: see --event-destination`,
         { code: 'EndpointRefused' },
@@ -144,10 +145,6 @@ function addRange(list: BlockList, address: string, prefix: string | undefined, 
 
 function matches(pattern: string, host: string): boolean {
   return pattern.startsWith('*.') ? host.endsWith(pattern.slice(1)) : host === pattern;
-}
-
-function hostOf(url: string): string {
-  return new URL(url).hostname.replace(/^\[|\]$/g, '');
 }
 
 function familyOf(address: string): 'ipv4' | 'ipv6' {

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { Agent, fetch } from 'undici';
-import { hasCode, messageOf, unreachable } from '../../common/errors.ts';
+import { hasCode, messageOf } from '../../common/errors.ts';
 import { functionArn } from '../lambda/function-name.ts';
 import type { EndpointGuard } from './endpoint-guard.ts';
 import type { GiveUpCondition } from './event-retry.ts';
@@ -8,7 +8,6 @@ import {
   DEFAULT_EVENT_SETTINGS,
   type EventProgress,
   type EventSettings,
-  type EventTarget,
   NO_PROGRESS,
   type StoredEvent,
 } from './event-store.ts';
@@ -73,21 +72,16 @@ export function failureRecord(failed: FailedEvent, now: number, freeBytes = Numb
   };
   add('requestPayload', event.payload);
   if (response !== undefined) {
-    add('responseContext', responseContext(response));
+    const context = {
+      statusCode: 200,
+      executedVersion: '$LATEST',
+      functionError: response.functionError ? 'Unhandled' : undefined,
+    };
+    add('responseContext', Buffer.from(JSON.stringify(context)));
     add('responsePayload', asJson(response.body));
   }
   parts.push(Buffer.from('}'));
   return Buffer.concat(parts);
-}
-
-function responseContext(response: LastResponse): Buffer {
-  return Buffer.from(
-    JSON.stringify({
-      statusCode: 200,
-      executedVersion: '$LATEST',
-      ...(response.functionError ? { functionError: 'Unhandled' } : {}),
-    }),
-  );
 }
 
 /** The next step for an event that was given up. */
@@ -133,7 +127,7 @@ export function deadLetterFor(
       traceParent: event.traceParent,
       acceptedAt: now,
       hops: event.hops + 1,
-      settings: settingsOfTarget(target, settingsOf),
+      settings: (target.kind === 'Function' ? settingsOf(target.functionName) : undefined) ?? DEFAULT_EVENT_SETTINGS,
       progress: NO_PROGRESS,
     },
   };
@@ -179,20 +173,6 @@ export function createPostRecord(guard: EndpointGuard): PostRecord {
       await dispatcher.destroy();
     }
   };
-}
-
-function settingsOfTarget(
-  target: EventTarget,
-  settingsOf: (functionName: string) => EventSettings | undefined,
-): EventSettings {
-  switch (target.kind) {
-    case 'Function':
-      return settingsOf(target.functionName) ?? DEFAULT_EVENT_SETTINGS;
-    case 'Endpoint':
-      return DEFAULT_EVENT_SETTINGS;
-    default:
-      return unreachable(target);
-  }
 }
 
 /** An answer as JSON: itself, or a string of it where it is none. */

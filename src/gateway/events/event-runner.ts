@@ -25,25 +25,21 @@ const MAX_TRY_MS = 2 * 60 * 60 * 1000;
 /** Waits before a failed store is asked again. */
 export const STORE_BACKOFF = { firstMs: 100, maxMs: 5_000 } as const;
 
-/** The means of a try. */
-export interface TryTools {
-  readonly invoke: (call: FunctionCall, caller: Caller) => Promise<InvokeResult>;
-  readonly post: PostRecord;
-  /** Whether the reserved concurrency of a function is 0. */
-  readonly isSwitchedOff: (functionName: string) => boolean;
-}
-
 /** How one try of an event ended. */
 interface TryOutcome {
   readonly result: TryResult;
   /** Undefined when no function answered. */
-  readonly response: LastResponse | undefined;
+  readonly response?: LastResponse;
   /** For logs: why it came to nothing. */
   readonly detail: string;
 }
 
-export interface EventRunnerOptions extends TryTools {
+export interface EventRunnerOptions {
   readonly store: EventStore;
+  readonly invoke: (call: FunctionCall, caller: Caller) => Promise<InvokeResult>;
+  readonly post: PostRecord;
+  /** Whether the reserved concurrency of a function is 0. */
+  readonly isSwitchedOff: (functionName: string) => boolean;
   /** Settings of a function; undefined when there is none of this name. */
   readonly settingsOf: (functionName: string) => EventSettings | undefined;
   /** A new request id. */
@@ -85,7 +81,10 @@ export class EventRunner {
     onTried?.(result.kind);
     const decision = decideAfterTry(result, event.progress, settings, clock.now() - event.acceptedAt);
     if (decision.kind !== 'Finish') {
-      this.#logTry(event, result, decision, detail);
+      const delay = decision.kind === 'TryAgain' ? { delayMs: decision.delayMs } : {};
+      const partition = partitionOf(event.target);
+      const fields = { requestId: event.requestId, partition, result: result.kind, detail, ...delay };
+      this.#options.logger.info(fields, 'event did not succeed');
     }
     await this.#carryOut(claimed, decision, settings, response, signal);
   }
@@ -103,7 +102,7 @@ export class EventRunner {
         return undefined;
       }
       if (hasCode(error, 'DeadlineExceeded')) {
-        return { result: { kind: 'OutcomeUnknown' }, response: undefined, detail: error.message };
+        return { result: { kind: 'OutcomeUnknown' }, detail: error.message };
       }
       throw error;
     }
@@ -188,19 +187,6 @@ export class EventRunner {
       }
     }
   }
-
-  #logTry(event: StoredEvent, result: TryResult, decision: EventDecision, detail: string): void {
-    this.#options.logger.info(
-      {
-        requestId: event.requestId,
-        partition: partitionOf(event.target),
-        result: result.kind,
-        detail,
-        ...(decision.kind === 'TryAgain' ? { delayMs: decision.delayMs } : {}),
-      },
-      'event did not succeed',
-    );
-  }
 }
 
 /**
@@ -208,22 +194,23 @@ export class EventRunner {
  *
  * @throws {Error} when the signal has fired: then nothing is known
  */
-async function tryEvent(event: StoredEvent, tools: TryTools, caller: Caller, signal: AbortSignal): Promise<TryOutcome> {
+async function tryEvent(
+  event: StoredEvent,
+  tools: Pick<EventRunnerOptions, 'invoke' | 'post' | 'isSwitchedOff'>,
+  caller: Caller,
+  signal: AbortSignal,
+): Promise<TryOutcome> {
   const { target } = event;
   switch (target.kind) {
     case 'Endpoint': {
       const posted = await tools.post(target.url, event, signal);
       return posted.kind === 'Taken'
-        ? { result: { kind: 'Succeeded' }, response: undefined, detail: '' }
-        : { result: { kind: 'Refused' }, response: undefined, detail: posted.message };
+        ? { result: { kind: 'Succeeded' }, detail: '' }
+        : { result: { kind: 'Refused' }, detail: posted.message };
     }
     case 'Function': {
       if (tools.isSwitchedOff(target.functionName)) {
-        return {
-          result: { kind: 'SwitchedOff' },
-          response: undefined,
-          detail: 'the reserved concurrency is 0',
-        };
+        return { result: { kind: 'SwitchedOff' }, detail: 'the reserved concurrency is 0' };
       }
       const { functionName: name, qualifier } = target;
       const call: FunctionCall = {
@@ -239,7 +226,7 @@ async function tryEvent(event: StoredEvent, tools: TryTools, caller: Caller, sig
         return outcomeOf(await tools.invoke(call, caller));
       } catch (error) {
         signal.throwIfAborted();
-        return { result: refusal(error), response: undefined, detail: messageOf(error) };
+        return { result: refusal(error), detail: messageOf(error) };
       }
     }
     default:
@@ -253,7 +240,7 @@ function outcomeOf(answer: InvokeResult): TryOutcome {
   }
   return answer.functionError
     ? { result: { kind: 'FunctionFailed' }, response: answer, detail: '' }
-    : { result: { kind: 'Succeeded' }, response: undefined, detail: '' };
+    : { result: { kind: 'Succeeded' }, detail: '' };
 }
 
 /** Refusals of the event itself, which are the same at every try. */

@@ -1,5 +1,6 @@
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
+import type { FunctionSettings } from '../agents/function-settings.ts';
 
 /** Where an event goes. */
 export type EventTarget =
@@ -21,6 +22,20 @@ export const DEFAULT_EVENT_SETTINGS: EventSettings = {
   maximumEventAgeSeconds: 21_600,
   onFailure: undefined,
 };
+
+/** The event settings of a function, from its resource, with Lambda's defaults. */
+export function eventSettingsOf({ asyncInvoke }: FunctionSettings): EventSettings {
+  return { ...DEFAULT_EVENT_SETTINGS, ...asyncInvoke, onFailure: targetOf(asyncInvoke?.onFailure) };
+}
+
+/** The API server lets through exactly one of the two, and only addresses that can be parsed. */
+function targetOf(onFailure: NonNullable<FunctionSettings['asyncInvoke']>['onFailure']): EventTarget | undefined {
+  const { functionName, url } = onFailure ?? {};
+  if (functionName !== undefined) {
+    return { kind: 'Function', functionName };
+  }
+  return url !== undefined && URL.canParse(url) ? { kind: 'Endpoint', url } : undefined;
+}
 
 /** How far an event has come. */
 export interface EventProgress {
@@ -69,7 +84,7 @@ export interface EventPartition {
   readonly dueInMs: number;
 }
 
-/** Events in a store, and bytes of their payloads. */
+/** Events in a store. */
 export interface EventLoad {
   readonly events: number;
   /** Bytes of their payloads. */
@@ -210,10 +225,8 @@ export function storeUncertain(message: string, cause?: unknown): EsbError {
 type EventHead = Omit<StoredEvent, 'requestId' | 'payload' | 'acceptedAt' | 'progress'>;
 
 /** The columns of an event beside its payload, as text. */
-export function encodeHead(event: StoredEvent): string {
-  const { target, traceId, traceParent, hops, settings } = event;
-  const head: EventHead = { target, traceId, traceParent, hops, settings };
-  return JSON.stringify(head);
+export function encodeHead({ target, traceId, traceParent, hops, settings }: StoredEvent): string {
+  return JSON.stringify({ target, traceId, traceParent, hops, settings } satisfies EventHead);
 }
 
 /** One row of a store. */

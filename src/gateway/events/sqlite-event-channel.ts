@@ -122,7 +122,7 @@ export class SqliteEventChannel implements SqliteChannel {
       this.#closing = true;
       // Keeps the process until the thread has ended.
       this.#thread.ref();
-      this.#post('Close');
+      this.#thread.postMessage('Close' satisfies ToSqliteThread);
     }
     await this.#ended.promise;
   }
@@ -138,7 +138,7 @@ export class SqliteEventChannel implements SqliteChannel {
     const number = this.#next;
     const waiting = Promise.withResolvers<unknown>();
     this.#waiting.set(number, waiting);
-    this.#post({ number, method, args });
+    this.#thread.postMessage({ number, method, args } satisfies ToSqliteThread);
     try {
       const value = await withDeadline('the event store', OPERATION_DEADLINE_MS, undefined, () => waiting.promise);
       return value as ReturnType<SqliteEventTable[Method]>;
@@ -152,10 +152,6 @@ export class SqliteEventChannel implements SqliteChannel {
     } finally {
       this.#waiting.delete(number);
     }
-  }
-
-  #post(message: ToSqliteThread): void {
-    this.#thread.postMessage(message);
   }
 
   #receive({ outcomes, load, diskFull }: DoneMessage): void {

@@ -1,4 +1,4 @@
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { DatabaseSync } from 'node:sqlite';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import {
   type ClaimLimits,
@@ -290,12 +290,7 @@ function openError(file: string, error: unknown): EsbError {
   });
 }
 
-function prepare(
-  database: DatabaseSync,
-): Record<
-  'insert' | 'partitions' | 'due' | 'claim' | 'renew' | 'finish' | 'postpone' | 'park' | 'owned',
-  StatementSync
-> {
+function prepare(database: DatabaseSync) {
   return {
     insert: database.prepare(
       'INSERT INTO events (id, lane, visible_at, accepted_at, head, progress, payload) VALUES (?, ?, ?, ?, ?, ?, ?)',

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { eventSettingsOf } from '../../../../src/gateway/events/event-settings.ts';
-import { DEFAULT_EVENT_SETTINGS } from '../../../../src/gateway/events/event-store.ts';
+import { DEFAULT_EVENT_SETTINGS, eventSettingsOf } from '../../../../src/gateway/events/event-store.ts';
 
 const settings = (asyncInvoke: Parameters<typeof eventSettingsOf>[0]['asyncInvoke']) =>
   eventSettingsOf({ concurrency: undefined, asyncInvoke });
