@@ -115,6 +115,14 @@ export class FakeRuntime implements ContainerRuntime {
     this.#faults.set(operation, [...(this.#faults.get(operation) ?? []), ...faults]);
   }
 
+  /** No operation fails any more. */
+  heal(): void {
+    this.#faults.clear();
+    this.hung.clear();
+    this.undying.clear();
+    this.down = false;
+  }
+
   /** Whether the next call of `operation` works. */
   works(operation: FakeOperation): boolean {
     return !this.down && (this.#faults.get(operation)?.length ?? 0) === 0;

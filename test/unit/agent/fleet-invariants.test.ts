@@ -310,8 +310,8 @@ class Run {
   async end(): Promise<void> {
     const { lab } = this;
     this.#slowness = 0;
-    this.#heal();
-    lab.runtime.down = false;
+    this.#stalls.clear();
+    lab.runtime.heal();
     lab.runtime.emit({ kind: 'Reconnected', containerId: '' });
     lab.emulators.onCall = (call) => call.answer();
     lab.emulators.answerAll();
