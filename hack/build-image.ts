@@ -2,11 +2,11 @@
  * Builds the image of ESB without a container engine.
  *
  *   npm run image                             into the user cache; prints layout and digest
- *   npm run image -- --push HOST/esb:0.1.0       and pushes it; prints the reference by digest
- *   npm run image -- --insecure --push …         the same, over plain HTTP
- *   npm run image -- --archive FILE              writes it as an archive for `ctr images import`
- *   npm run image -- --sbom FILE                 writes what it is made of
- *   npm run image -- --root FOLDER               only fills a folder with its file system, a folder for each layer
+ *   npm run image -- --push HOST/esb:0.1.0    and pushes it; prints the reference by digest
+ *   npm run image -- --insecure --push …      the same, over plain HTTP
+ *   npm run image -- --archive FILE           writes it as an archive for `ctr images import`
+ *   npm run image -- --sbom FILE              writes what it is made of
+ *   npm run image -- --root FOLDER            only fills a folder with its file system, a folder for each layer
  */
 import { writeFile } from 'node:fs/promises';
 import { runCommand } from '../local/common/command.ts';
