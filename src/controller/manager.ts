@@ -16,6 +16,7 @@ import {
   type ReconcileResult,
   type Reconciler,
   type ReconcilerMetrics,
+  type ReconcilerOptions,
 } from '../kube/controller/reconciler.ts';
 import type { EventSink } from '../kube/events/event-recorder.ts';
 import { referenceTo } from '../kube/events/event-series.ts';
@@ -137,12 +138,14 @@ class Term {
       left: this.#left,
     });
     this.#authority = new CaController(options);
-    this.#workerQueue = this.#queue('workers', CONCURRENCY, (key, call) => this.#reconciler.reconcile(key, call));
-    this.#nodeQueue = this.#queue('nodes', 1, async (name, call) => {
+    const queue = (name: string, workers: number, reconcile: ReconcilerOptions['reconcile']): Reconciler =>
+      createReconciler({ name, workers, reconcile, logger, clock, metrics: options.reconcilerMetrics });
+    this.#workerQueue = queue('workers', CONCURRENCY, (key, call) => this.#reconciler.reconcile(key, call));
+    this.#nodeQueue = queue('nodes', 1, async (name, call) => {
       await sweepNode(name, { ...options, lambdaNodes, snapshot, assignments }, call);
       return {};
     });
-    this.#requestQueue = this.#queue('certificate-requests', 1, (name, call) => this.#sign(name, call));
+    this.#requestQueue = queue('certificate-requests', 1, (name, call) => this.#sign(name, call));
     this.#holds =
       options.holds === undefined
         ? undefined
@@ -187,15 +190,6 @@ class Term {
     }
     const queues = [this.#workerQueue, this.#nodeQueue, this.#requestQueue];
     await Promise.all([...queues.map((queue) => queue.stop()), this.#holds?.stop(), this.#tasks.stop()]);
-  }
-
-  #queue(
-    name: string,
-    workers: number,
-    reconcile: (key: string, call: CallOptions) => Promise<ReconcileResult>,
-  ): Reconciler {
-    const { clock, logger, reconcilerMetrics: metrics } = this.#options;
-    return createReconciler({ name, workers, reconcile, logger, clock, metrics });
   }
 
   #startTasks(): void {

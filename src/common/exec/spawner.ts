@@ -66,7 +66,8 @@ export class Spawner implements CommandRunner {
   async run(request: CommandRequest): Promise<CommandResult> {
     const { signal, ...order } = request;
     const { program } = request;
-    if (hasFired(signal)) {
+    const isStopped = (): boolean => signal?.aborted === true;
+    if (isStopped()) {
       throw new AbortedError(program, signal?.reason);
     }
     this.#child ??= this.#fork();
@@ -90,7 +91,7 @@ export class Spawner implements CommandRunner {
       signal?.throwIfAborted();
       return result;
     } catch (error) {
-      throw hasFired(signal) ? new AbortedError(program, signal?.reason) : error;
+      throw isStopped() ? new AbortedError(program, signal?.reason) : error;
     } finally {
       clearTimeout(hung);
       signal?.removeEventListener('abort', stop);
@@ -177,10 +178,6 @@ export class Spawner implements CommandRunner {
       over.then(() => outcome.reject(error), outcome.reject);
     }
   }
-}
-
-function hasFired(signal: AbortSignal | undefined): boolean {
-  return signal?.aborted === true;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import type { AddressInfo, Server } from 'node:net';
 import { EsbError, errnoOf, messageOf } from '../errors.ts';
 import { formatHostPort, type HostPort } from '../host-port.ts';
@@ -8,15 +9,12 @@ import { formatHostPort, type HostPort } from '../host-port.ts';
  * @throws {EsbError} `AddressInUse` when another program has the port, `ListenFailed` for anything else
  */
 export async function listenOn(server: Server, { host, port }: HostPort): Promise<number> {
-  const bound = Promise.withResolvers<void>();
-  server.once('error', bound.reject);
-  server.listen({ port, ...(host === '' ? {} : { host }) }, () => bound.resolve());
+  server.listen({ port, ...(host === '' ? {} : { host }) });
   try {
-    await bound.promise;
+    await once(server, 'listening');
   } catch (error) {
     throw listenError({ host, port }, error);
   }
-  server.off('error', bound.reject);
   return (server.address() as AddressInfo).port;
 }
 

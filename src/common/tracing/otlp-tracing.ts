@@ -23,7 +23,9 @@ const kinds: Readonly<Record<SpanOptions['kind'], SpanKind>> = {
 };
 
 export interface OtlpTracingOptions {
+  /** `service.name` where the environment gives none. */
   readonly service: string;
+  /** Further attributes of this process, such as its node. */
   readonly attributes: SpanAttributes;
   /** Where spans are posted; `OTEL_EXPORTER_OTLP_*` say so when undefined. */
   readonly url: string | undefined;

@@ -2,7 +2,8 @@ import type { Clock } from '../clock.ts';
 import { sleep } from '../deadline.ts';
 import { EsbError, messageOf } from '../errors.ts';
 import type { Logger } from '../logger.ts';
-import type { SpanAttributes, Tracing } from './span.ts';
+import type { OtlpTracingOptions } from './otlp-tracing.ts';
+import type { Tracing } from './span.ts';
 
 /** Milliseconds for the last spans to be sent when a role ends. */
 const CLOSE_MS = 3_000;
@@ -55,16 +56,10 @@ export function tracingSettings(endpoint: string | undefined, env: TracingEnviro
   return { kind: 'On', url: `${endpoint.replace(/\/+$/, '')}/v1/traces` };
 }
 
-export interface TracingOptions {
-  /** `service.name` where the environment gives none. */
-  readonly service: string;
-  /** Further attributes of this process, such as its node. */
-  readonly attributes: SpanAttributes;
+export interface TracingOptions extends Omit<OtlpTracingOptions, 'url'> {
   /** Of the flag; see {@link tracingSettings}. */
   readonly endpoint: string | undefined;
   readonly env: TracingEnvironment;
-  readonly clock: Clock;
-  readonly logger: Logger;
 }
 
 /**

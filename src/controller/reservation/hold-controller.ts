@@ -74,14 +74,9 @@ export class HoldController implements NodeClosures {
 
   constructor(options: HoldControllerOptions) {
     this.#options = options;
-    this.#queue = createReconciler({
-      name: 'holds',
-      workers: CONCURRENCY,
-      reconcile: (node, call) => this.reconcile(node, call),
-      logger: options.logger,
-      clock: options.clock,
-      metrics: options.metrics,
-    });
+    const { clock, logger, metrics } = options;
+    const reconcile = (node: string, call: CallOptions): Promise<ReconcileResult> => this.reconcile(node, call);
+    this.#queue = createReconciler({ name: 'holds', workers: CONCURRENCY, reconcile, logger, clock, metrics });
   }
 
   closureOf(node: string): HoldDecision['closure'] {

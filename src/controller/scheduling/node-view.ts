@@ -71,24 +71,13 @@ export function nodeFingerprint(node: Node): string {
   ]);
 }
 
-/**
- * Labels for the choice of a node: those of its Node, which the agent cannot write. The agent's own labels count only
- * where there is no Node, as in a local instance.
- */
-function labelsOf({ lambdaNode, node }: NodeFacts): Readonly<Record<string, string>> {
-  return (node ?? lambdaNode)?.metadata.labels ?? {};
-}
-
-/** The promise that the agent reports, at most the memory of its Node. */
-function capacityOf({ lambdaNode, node }: NodeFacts): NodeAmounts {
-  const { memoryMiB, workers } = lambdaNode?.status?.capacity ?? none;
-  const most = quantityToMiB(node?.status?.capacity?.memory, Number.POSITIVE_INFINITY);
-  return { memoryMiB: Math.min(memoryMiB, most), workers };
-}
-
 /** The properties of a node that are the same for every worker. */
 export interface NodeView {
   readonly name: string;
+  /**
+   * Labels for the choice of a node: those of its Node, which the agent cannot write. The agent's own labels count only
+   * where there is no Node, as in a local instance.
+   */
   readonly labels: Readonly<Record<string, string>>;
   readonly liveness: Liveness;
   readonly goneBecause: string | undefined;
@@ -97,6 +86,7 @@ export interface NodeView {
   readonly closed: Closure | undefined;
   /** Taints that workers may tolerate. */
   readonly taints: readonly Taint[];
+  /** The promise that the agent reports, at most the memory of its Node. */
   readonly capacity: NodeAmounts;
   /** Promised amounts, as the node reports. */
   readonly said: NodeAmounts;
@@ -124,9 +114,11 @@ function closedBy({ lambdaNode, node, closure }: NodeFacts): Closure | undefined
 export function nodeView(name: string, facts: NodeFacts): NodeView {
   const { lambdaNode, node, liveness } = facts;
   const because = goneBecause(lambdaNode, node, liveness === 'fresh');
+  const { memoryMiB, workers } = lambdaNode?.status?.capacity ?? none;
+  const most = quantityToMiB(node?.status?.capacity?.memory, Number.POSITIVE_INFINITY);
   return {
     name,
-    labels: labelsOf(facts),
+    labels: (node ?? lambdaNode)?.metadata.labels ?? {},
     liveness,
     goneBecause: because,
     ready:
@@ -136,7 +128,7 @@ export function nodeView(name: string, facts: NodeFacts): NodeView {
       lambdaNode?.metadata.deletionTimestamp === undefined,
     closed: closedBy(facts),
     taints: (node?.spec?.taints ?? []).filter(({ key }) => key !== UNSCHEDULABLE_TAINT),
-    capacity: capacityOf(facts),
+    capacity: { memoryMiB: Math.min(memoryMiB, most), workers },
     said: lambdaNode?.status?.allocated ?? none,
     images: new Set(lambdaNode?.status?.images),
   };

@@ -133,6 +133,16 @@ function scoreOf(candidate: Candidate, request: PlacementRequest, mostOfFunction
   );
 }
 
+interface Scored {
+  readonly node: Candidate;
+  readonly score: number;
+}
+
+/** Orders nodes by score, then by the fewest workers, then by name. */
+function rank(a: Scored, b: Scored): number {
+  return b.score - a.score || a.node.assigned - b.node.assigned || (a.node.name < b.node.name ? -1 : 1);
+}
+
 /** The candidates that pass the test, or all where none does. */
 function preferred(pool: readonly Candidate[], test: (one: Candidate) => boolean): readonly Candidate[] {
   const better = pool.filter(test);
@@ -151,22 +161,12 @@ function best(
     pool = pool.filter((candidate) => parts.count(candidate) === fewest);
   }
   const mostOfFunction = Math.max(0, ...pool.map((candidate) => candidate.sameFunction));
-  let winner: Candidate | undefined;
-  let highest = Number.NEGATIVE_INFINITY;
-  for (const candidate of pool) {
-    const score = scoreOf(candidate, request, mostOfFunction);
-    const isBetter =
-      score > highest ||
-      (score === highest &&
-        winner !== undefined &&
-        (candidate.assigned < winner.assigned ||
-          (candidate.assigned === winner.assigned && candidate.name < winner.name)));
-    if (isBetter) {
-      winner = candidate;
-      highest = score;
-    }
+  let winner: Scored | undefined;
+  for (const node of pool) {
+    const one = { node, score: scoreOf(node, request, mostOfFunction) };
+    winner = winner === undefined || rank(one, winner) < 0 ? one : winner;
   }
-  return winner;
+  return winner?.node;
 }
 
 /** Each obstacle in the order in which a refusal names them: the reason that it stands for, and its words. */

@@ -121,12 +121,9 @@ function assignFirst(input: DecisionInput): WorkerDecision {
   return isTold ? nothing : { kind: 'write', cause: 'refused', status, note: placement.detail };
 }
 
-interface AssignmentReport {
-  readonly cause: WriteCause;
-  readonly note: string;
+interface AssignmentReport extends Pick<WorkerDecision & { readonly kind: 'write' }, 'cause' | 'note' | 'goneNode'> {
   /** Message of the Ready condition, where an earlier node has reported one that does not hold any more. */
   readonly ready: string | undefined;
-  readonly goneNode?: string | undefined;
 }
 
 /** Assigns the worker; a worker without finalizer gets that first. */

@@ -9,7 +9,7 @@ import { keyText, objectKey, parseKeyText } from '../../kube/api/object-key.ts';
 import type { KubeClient, ObjectCache } from '../../kube/api/types.ts';
 import type { ReconcileResult } from '../../kube/controller/reconciler.ts';
 import type { EventSink } from '../../kube/events/event-recorder.ts';
-import { referenceTo } from '../../kube/events/event-series.ts';
+import { type RecordedEvent, referenceTo } from '../../kube/events/event-series.ts';
 import type { ControllerMetrics, WriteCause } from '../metrics/controller-metrics.ts';
 import { type AssignmentCache, startsAtOnce } from '../scheduling/assignment-cache.ts';
 import type { NodeSnapshot, WorkerStanding } from '../scheduling/node-snapshot.ts';
@@ -46,7 +46,10 @@ const REWORD_MAX_MS = 300_000;
 /** Milliseconds until the cache should have caught up after a conflict; its event usually comes first. */
 const CONFLICT_REQUEUE_MS = 500;
 
-type EventKind = { readonly type: 'Normal' | 'Warning'; readonly reason: EventReason; readonly action: string };
+/** A decision of one kind. */
+type Step<Kind extends WorkerDecision['kind']> = Extract<WorkerDecision, { readonly kind: Kind }>;
+
+type EventKind = Pick<RecordedEvent<EventReason>, 'type' | 'reason' | 'action'>;
 
 const eventKinds: Readonly<Record<WriteCause, EventKind | undefined>> = {
   assigned: { type: 'Normal', reason: 'Assigned', action: 'Assign' },
@@ -281,11 +284,7 @@ export class WorkerReconciler {
     }
   }
 
-  async #release(
-    worker: LambdaWorker,
-    decision: WorkerDecision & { readonly kind: 'removeFinalizer' },
-    options: CallOptions,
-  ): Promise<void> {
+  async #release(worker: LambdaWorker, decision: Step<'removeFinalizer'>, options: CallOptions): Promise<void> {
     const { client, snapshot, events, metrics, logger } = this.#options;
     const nodeName = worker.status?.assignment?.nodeName;
     if (decision.isNodeGone && nodeName !== undefined && !(await snapshot.isGone(nodeName, options))) {
@@ -309,11 +308,7 @@ export class WorkerReconciler {
     }
   }
 
-  async #write(
-    worker: LambdaWorker,
-    decision: WorkerDecision & { readonly kind: 'write' },
-    options: CallOptions,
-  ): Promise<void> {
+  async #write(worker: LambdaWorker, decision: Step<'write'>, options: CallOptions): Promise<void> {
     const { client, snapshot, assignments, clock, events, metrics, logger, workers } = this.#options;
     const uid = worker.metadata.uid ?? '';
     const { assignment } = decision.status;
@@ -362,7 +357,7 @@ export class WorkerReconciler {
     }
   }
 
-  #remember(uid: string, worker: LambdaWorker, decision: WorkerDecision & { readonly kind: 'write' }): void {
+  #remember(uid: string, worker: LambdaWorker, decision: Step<'write'>): void {
     if (decision.cause === 'lost' && decision.status.assignment !== undefined) {
       this.#lossTold.set(uid, decision.status.assignment.nodeName);
     }

@@ -116,8 +116,6 @@ export interface KubeClient {
     parameters: ListParameters & { readonly resourceVersion: string; readonly timeoutSeconds: number },
     options?: CallOptions,
   ): AsyncIterable<WatchFrame<T>>;
-  /** GET of a path that is not a resource, such as `/version` or `/readyz`. The body as text. */
-  raw(path: string, options?: CallOptions): Promise<string>;
   /** Closes every connection. */
   close(): Promise<void>;
 }

@@ -181,10 +181,6 @@ class HttpKubeClient implements KubeClient {
     }
   }
 
-  raw(path: string, options: CallOptions = {}): Promise<string> {
-    return this.#transport.request({ what: `get ${path}`, method: 'GET', path }, options);
-  }
-
   close(): Promise<void> {
     return this.#transport.close();
   }

@@ -26,7 +26,6 @@ export function fencedClient(client: KubeClient, mayWrite: () => boolean): KubeC
     get: (type, key, options) => client.get(type, key, options),
     list: (type, parameters, options) => client.list(type, parameters, options),
     watch: (type, parameters, options) => client.watch(type, parameters, options),
-    raw: (path, options) => client.raw(path, options),
     create: (type, object, options) => client.create(type, object, fenced(options)),
     update: (type, object, options) => client.update(type, object, fenced(options)),
     patch: (type, key, patch, options) => client.patch(type, key, patch, fenced(options)),

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { silentLogger } from '../../../src/common/logger.ts';
-import { type ConfigMap, configMaps, leases } from '../../../src/kube/api/resource-types.ts';
+import { type ConfigMap, configMaps, leases, namespaces } from '../../../src/kube/api/resource-types.ts';
 import type { KubeClient, KubeObject, ResourceType } from '../../../src/kube/api/types.ts';
 import { ListWatchInformer } from '../../../src/kube/cache/informer.ts';
 import { createKubeClient } from '../../../src/kube/client/client.ts';
@@ -142,7 +142,7 @@ describe('an informer', () => {
     await client.create(configMaps, configMap('gone-one', '1'));
     await waitFor('the object', () => informer.cache.list().length === 1);
     await server.takeDown();
-    await expect(client.raw('/readyz')).rejects.toMatchObject({ code: 'Unreachable' });
+    await expect(client.get(namespaces, { name: 'default' })).rejects.toMatchObject({ code: 'Unreachable' });
     await server.bringUp();
     await client.create(configMaps, configMap('gone-two', '1'));
     await waitFor('the second object', () => informer.cache.list().length === 2);
@@ -155,7 +155,7 @@ describe('an informer', () => {
     try {
       // A process of many threads does not stop all of them at once.
       await waitFor('the freeze', () =>
-        client.raw('/readyz', { deadlineMs: 500 }).then(
+        client.get(namespaces, { name: 'default' }, { deadlineMs: 500 }).then(
           () => false,
           () => true,
         ),

@@ -186,7 +186,7 @@ export class ScaleCluster {
   }
 
   async requests(): Promise<ApiRequests> {
-    return parseApiRequests(await this.admin.raw('/metrics'));
+    return parseApiRequests(await this.#server.kubectl(['get', '--raw', '/metrics']));
   }
 
   async down(): Promise<void> {
