@@ -17,7 +17,7 @@ import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
 import type { Freezing, Listing, RemovalRequest, RuntimeBackend } from '../lifecycle/runtime-backend.ts';
 import type { MadeWorker, WorkerCreation } from './create.ts';
 import { takeNodeInventory } from './inventory.ts';
-import { CONTAINERD_NAMESPACE, type ContainerdParts } from './parts.ts';
+import type { ContainerdParts } from './parts.ts';
 import { isStandIn, type WorkerRemoval } from './remove.ts';
 import { uninstallContainerd } from './uninstall.ts';
 import { versionFault } from './version.ts';
@@ -217,13 +217,8 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     remove: (containerId: string, options: CallOptions) => Promise<void>,
     options: CallOptions,
   ): Promise<string[]> {
-    const { cgroups, client, logger, network } = this.#parts;
-    const namespace = CONTAINERD_NAMESPACE;
-    const inventory = (call: CallOptions): Promise<NodeInventory> => this.inventory(() => [], new Set(), call);
-    const failures = await uninstallContainerd(
-      { client, namespace, inventory, removeContainer: remove, logger },
-      options,
-    );
+    const { cgroups, network } = this.#parts;
+    const failures = await uninstallContainerd(this.#parts, remove, options);
     failures.push(...(await network.remove(options)));
     try {
       await cgroups.removeParent();

@@ -1,19 +1,8 @@
-import type { CallOptions } from '../../common/deadline.ts';
-import { EsbError, hasCode, messageOf } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
-import type { ContainerdClient } from '../../containerd/containerd-client.ts';
-import type { NodeInventory } from '../contract/inventory.ts';
-import { isOwnName } from './inventory.ts';
-
-export interface ContainerdUninstallOptions {
-  readonly client: Pick<ContainerdClient, 'containers' | 'images' | 'leases' | 'namespaces'>;
-  /** Our namespace of containerd. */
-  readonly namespace: string;
-  readonly inventory: (options: CallOptions) => Promise<NodeInventory>;
-  /** Removes a container with everything it left; missing is success. */
-  readonly removeContainer: (containerId: string, options: CallOptions) => Promise<void>;
-  readonly logger: Logger;
-}
+import { type CallOptions, during } from '../../common/deadline.ts';
+import { EsbError, hasCode } from '../../common/errors.ts';
+import { Limiter } from '../../common/limiter.ts';
+import { isOwnName, takeNodeInventory } from './inventory.ts';
+import { CONTAINERD_NAMESPACE, type ContainerdParts } from './parts.ts';
 
 const READ_DEADLINE_MS = 60_000;
 /** containerd collects unreferenced content before it answers. */
@@ -26,36 +15,34 @@ const AT_ONCE = 4;
  * the namespace. A container that a person made there stays, with its image and the namespace. Goes on after a failure;
  * may be repeated.
  *
+ * @param removeContainer removes a container with everything it left; missing is success
  * @returns one message for each thing that could not be removed
  */
 export async function uninstallContainerd(
-  options: ContainerdUninstallOptions,
-  call: CallOptions = {},
+  parts: ContainerdParts,
+  removeContainer: (containerId: string, options: CallOptions) => Promise<void>,
+  call: CallOptions,
 ): Promise<string[]> {
-  const { client, inventory, logger, namespace, removeContainer } = options;
+  const { client, logger } = parts;
   const failures: string[] = [];
   const attempt = async (what: string, step: () => Promise<void>): Promise<void> => {
     try {
       await step();
     } catch (error) {
       if (!hasCode(EsbError.from(error), 'NotFound')) {
-        failures.push(`${what}: ${messageOf(error)}`);
+        failures.push(during(what, error));
       }
     }
   };
   const read: CallOptions = { deadlineMs: READ_DEADLINE_MS, ...call };
   const remove: CallOptions = { deadlineMs: REMOVE_DEADLINE_MS, ...call };
 
-  const { containers, traces } = await inventory(read);
+  const { containers, traces } = await takeNodeInventory(parts, () => [], new Set(), read);
   const own = new Set([...containers, ...traces.map(({ containerId }) => containerId)].filter((id) => isOwnName(id)));
-  const waiting = [...own];
-  const removeNext = async (): Promise<void> => {
-    for (let id = waiting.shift(); id !== undefined; id = waiting.shift()) {
-      const containerId = id;
-      await attempt(`container ${containerId}`, () => removeContainer(containerId, remove));
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, removeNext));
+  const some = new Limiter(AT_ONCE);
+  await Promise.all(
+    [...own].map((id) => some.run(() => attempt(`container ${id}`, () => removeContainer(id, remove)))),
+  );
 
   const others = (await client.containers.list(read)).filter(({ id }) => !own.has(id));
   const kept = new Set(others.map(({ image }) => image));
@@ -76,6 +63,7 @@ export async function uninstallContainerd(
     }
   }
   if (others.length === 0 && failures.length === 0) {
+    const namespace = CONTAINERD_NAMESPACE;
     await attempt(`containerd's namespace ${namespace}`, () => client.namespaces.delete(namespace, remove));
   }
   return failures;
