@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { backoffDelay } from '../../common/backoff.ts';
-import type { Clock, Timer } from '../../common/clock.ts';
+import type { Clock } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
 import { FairGate, type GateEntry } from '../../common/fair-gate.ts';
@@ -196,7 +196,12 @@ export class ImagePulls {
     const { clock, hostsFolder, logger, platform, snapshotter, transfer } = this.#options;
     const image = reference.name;
     const meter = new PullMeter();
-    const stall = new StallWatch(clock, image);
+    const stalled = new AbortController();
+    const giveUp = (): void => {
+      const what = `pulling ${image}: nothing has come from the registry for ${STALLED_MS / 60_000} minutes`;
+      stalled.abort(new EsbError(what, { code: 'RegistryUnreachable' }));
+    };
+    let timer = clock.setTimer(giveUp, STALLED_MS);
     let toldAt = Number.NEGATIVE_INFINITY;
     try {
       await transfer.pull(
@@ -213,7 +218,8 @@ export class ImagePulls {
             const { event, name, done, total } = progress;
             logger.debug({ image, event, name, done, total }, 'pull goes on');
             if (meter.note(progress)) {
-              stall.moved();
+              timer.cancel();
+              timer = clock.setTimer(giveUp, STALLED_MS);
             }
             const detail = meter.text();
             if (detail !== undefined && clock.monotonic() - toldAt >= TELL_EVERY_MS) {
@@ -222,10 +228,10 @@ export class ImagePulls {
             }
           },
         },
-        { signal: AbortSignal.any([signal, stall.signal]), deadlineMs: PULL_DEADLINE_MS },
+        { signal: AbortSignal.any([signal, stalled.signal]), deadlineMs: PULL_DEADLINE_MS },
       );
     } finally {
-      stall.end();
+      timer.cancel();
     }
   }
 
@@ -248,47 +254,6 @@ export class ImagePulls {
     for (const listener of this.#listeners.get(id) ?? []) {
       listener(detail);
     }
-  }
-}
-
-/** Ends a pull without progress. */
-class StallWatch {
-  readonly #clock: Clock;
-  readonly #image: string;
-  readonly #controller = new AbortController();
-  #timer: Timer;
-  #movedAt: number;
-
-  constructor(clock: Clock, image: string) {
-    this.#clock = clock;
-    this.#image = image;
-    this.#movedAt = clock.monotonic();
-    this.#timer = clock.setTimer(() => this.#look(), STALLED_MS);
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  moved(): void {
-    this.#movedAt = this.#clock.monotonic();
-  }
-
-  end(): void {
-    this.#timer.cancel();
-  }
-
-  #look(): void {
-    const idleMs = this.#clock.monotonic() - this.#movedAt;
-    if (idleMs < STALLED_MS) {
-      this.#timer = this.#clock.setTimer(() => this.#look(), STALLED_MS - idleMs);
-      return;
-    }
-    this.#controller.abort(
-      new EsbError(`pulling ${this.#image}: nothing has come from the registry for ${STALLED_MS / 60_000} minutes`, {
-        code: 'RegistryUnreachable',
-      }),
-    );
   }
 }
 
