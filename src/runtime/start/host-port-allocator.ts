@@ -1,8 +1,9 @@
+import { once } from 'node:events';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { writeFileAtomically } from '../../common/atomic-file.ts';
-import { EsbError, errnoOf, messageOf, undefinedIfNoFile } from '../../common/errors.ts';
+import { EsbError, errnoOf, messageOf, undefinedIf, undefinedIfNoFile } from '../../common/errors.ts';
 import { Limiter } from '../../common/limiter.ts';
 import { HOST_MODE_IP, type HostPortPair } from './host-port.ts';
 
@@ -87,8 +88,7 @@ export class HostPortAllocator {
   release(containerId: string): Promise<void> {
     return this.#alone(async () => {
       if (this.#given.has(containerId)) {
-        await rm(this.#path(containerId), { force: true });
-        this.#given.delete(containerId);
+        await this.#giveBack(containerId);
       }
     });
   }
@@ -102,12 +102,16 @@ export class HostPortAllocator {
       const missing = [...this.#given.keys()].filter((id) => !inUse.has(id));
       const pruned = missing.filter((id) => this.#missing.has(id));
       for (const containerId of pruned) {
-        await rm(this.#path(containerId), { force: true });
-        this.#given.delete(containerId);
+        await this.#giveBack(containerId);
       }
       this.#missing = new Set(missing);
       return pruned;
     });
+  }
+
+  async #giveBack(containerId: string): Promise<void> {
+    await rm(this.#path(containerId), { force: true });
+    this.#given.delete(containerId);
   }
 
   async #find(): Promise<HostPortPair> {
@@ -184,22 +188,8 @@ function readPair(text: string): HostPortPair | undefined {
 
 /** Whether nothing listens on a port, on the loopback address or on all. */
 async function isFree(port: number): Promise<boolean> {
-  const server = createServer();
-  const listening = Promise.withResolvers<boolean>();
-  server.once('error', (error) => {
-    const taken = errnoOf(error) === 'EADDRINUSE' || errnoOf(error) === 'EACCES';
-    if (taken) {
-      listening.resolve(false);
-    } else {
-      listening.reject(error);
-    }
-  });
-  server.listen({ port, host: HOST_MODE_IP, exclusive: true }, () => listening.resolve(true));
-  const free = await listening.promise;
-  if (free) {
-    const closed = Promise.withResolvers<void>();
-    server.close(() => closed.resolve());
-    await closed.promise;
-  }
-  return free;
+  await using server = createServer();
+  server.listen({ port, host: HOST_MODE_IP, exclusive: true });
+  const isTaken = (error: unknown): boolean => ['EADDRINUSE', 'EACCES'].includes(errnoOf(error) ?? '');
+  return (await undefinedIf(once(server, 'listening'), isTaken)) !== undefined;
 }
