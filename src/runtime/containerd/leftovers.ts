@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { lstat, readdir, readFile, rm, rmdir, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
@@ -52,12 +53,15 @@ export class Leftovers {
   readonly #proc: string;
   readonly #socketFolder: string;
   readonly #runner: CommandRunner;
+  /** Folder of runc's states; undefined where nodes share one. */
+  readonly #states: string | undefined;
 
   constructor(options: LeftoversOptions) {
     this.#options = options;
     this.#proc = options.procFolder ?? '/proc';
     this.#socketFolder = options.shimSocketFolder ?? '/run/containerd/s';
     this.#runner = options.runner ?? systemCommandRunner;
+    this.#states = options.runcRoot === undefined ? undefined : join(options.runcRoot, options.namespace);
   }
 
   /** The lasting shims of this containerd's namespace, without those that only start or delete one. */
@@ -76,9 +80,7 @@ export class Leftovers {
   async parents(pids: readonly number[]): Promise<ReadonlySet<number>> {
     const parents = new Set<number>();
     for await (const parent of inTurns(pids, (pid) => parentOfProcess(this.#proc, pid))) {
-      if (parent !== undefined) {
-        parents.add(parent);
-      }
+      parents.add(parent ?? 0);
     }
     return parents;
   }
@@ -91,8 +93,7 @@ export class Leftovers {
 
   /** Containers with a state of runc; none when nodes share that folder. */
   async runcStates(): Promise<readonly string[]> {
-    const folder = this.#runcFolder();
-    return folder === undefined ? [] : await entries(folder);
+    return this.#states === undefined ? [] : await entries(this.#states);
   }
 
   /**
@@ -101,8 +102,7 @@ export class Leftovers {
    * @param snapshots folder of containerd's snapshots, with the upper layer of each of its mounts
    */
   async mounts(snapshots: string): Promise<readonly RootMount[]> {
-    const table = await readFile(join(this.#proc, 'self', 'mountinfo'), 'utf8');
-    return rootMountsIn(table, { snapshots, namespace: this.#options.namespace });
+    return rootMountsIn(await this.#mountTable(), { snapshots, namespace: this.#options.namespace });
   }
 
   /** Removes the leftovers of a removed container but its processes. None is success. */
@@ -112,9 +112,8 @@ export class Leftovers {
       await this.#unmount(path);
       await this.#removeBundleOf(path);
     }
-    const states = this.#runcFolder();
-    if (states !== undefined) {
-      await rm(join(states, containerId), { recursive: true, force: true });
+    if (this.#states !== undefined) {
+      await rm(join(this.#states, containerId), { recursive: true, force: true });
     }
     const path = join(this.#socketFolder, this.#socketName(containerId));
     const found = await lstat(path).catch(() => undefined);
@@ -147,14 +146,17 @@ export class Leftovers {
       }
     }
     const rootfs = join(bundle, 'rootfs');
-    const table = await readFile(join(this.#proc, 'self', 'mountinfo'), 'utf8');
-    for (const path of table.split('\n').map((line) => line.split(' ')[4])) {
+    for (const path of (await this.#mountTable()).split('\n').map((line) => line.split(' ')[4])) {
       if (path === rootfs) {
         await this.#unmount(rootfs);
       }
     }
     await this.#removeBundleOf(rootfs);
     return true;
+  }
+
+  async #mountTable(): Promise<string> {
+    return await readFile(join(this.#proc, 'self', 'mountinfo'), 'utf8');
   }
 
   async #unmount(path: string): Promise<void> {
@@ -176,13 +178,7 @@ export class Leftovers {
   }
 
   #socketName(containerId: string): string {
-    const { socketPath, namespace } = this.#options;
-    return shimSocketName(socketPath, namespace, containerId);
-  }
-
-  #runcFolder(): string | undefined {
-    const { runcRoot, namespace } = this.#options;
-    return runcRoot === undefined ? undefined : join(runcRoot, namespace);
+    return shimSocketName(this.#options.socketPath, this.#options.namespace, containerId);
   }
 }
 
@@ -223,12 +219,12 @@ export function rootMountsIn(
 
 /** Whether a process accepts connections on a socket; only a plain refusal means no. */
 async function isListening(path: string): Promise<boolean> {
-  const done = Promise.withResolvers<boolean>();
   const socket = connect(path);
-  socket.once('connect', () => done.resolve(true));
-  socket.once('error', (error) => done.resolve(errnoOf(error) !== 'ECONNREFUSED'));
   try {
-    return await done.promise;
+    await once(socket, 'connect');
+    return true;
+  } catch (error) {
+    return errnoOf(error) !== 'ECONNREFUSED';
   } finally {
     socket.destroy();
   }
