@@ -2,18 +2,10 @@ import { takenMiB } from '../api/worker-resources.ts';
 import { EsbError } from '../common/errors.ts';
 import type { ImageConfig } from './image-config.ts';
 import { type SeccompProfile, workerSeccompProfile } from './seccomp.ts';
-import { type EtcFiles, mounts, type SpecMount } from './spec-mounts.ts';
+import { type EtcFiles, mounts } from './spec-mounts.ts';
 import { type EnvironmentSources, environment, processArguments } from './spec-process.ts';
 import type { SpecShape } from './spec-shape.ts';
-import {
-  checkMapped,
-  type IdMapping,
-  idMappings,
-  resolveUser,
-  type SpecUser,
-  type UserIds,
-  type UserSources,
-} from './spec-user.ts';
+import { checkMapped, resolveUser, type UserIds, type UserSources } from './spec-user.ts';
 
 export interface RuntimeSpecOptions extends EnvironmentSources, UserSources {
   readonly image: ImageConfig;
@@ -39,40 +31,7 @@ export interface RuntimeSpecOptions extends EnvironmentSources, UserSources {
 }
 
 /** The parts of an OCI runtime spec (version 1.1) that a worker uses; to be encoded as JSON. */
-export interface RuntimeSpec {
-  readonly ociVersion: string;
-  readonly hostname?: string;
-  readonly process: {
-    readonly user: SpecUser;
-    readonly args: readonly string[];
-    readonly env: readonly string[];
-    readonly cwd: string;
-    readonly capabilities: Readonly<
-      Record<'bounding' | 'effective' | 'permitted' | 'inheritable' | 'ambient', readonly string[]>
-    >;
-    readonly rlimits: readonly { readonly type: string; readonly hard: number; readonly soft: number }[];
-    readonly noNewPrivileges: boolean;
-    readonly oomScoreAdj?: number;
-  };
-  readonly root: { readonly path: string; readonly readonly: boolean };
-  readonly mounts: readonly SpecMount[];
-  readonly linux: {
-    readonly cgroupsPath: string;
-    readonly namespaces: readonly { readonly type: string; readonly path?: string }[];
-    readonly uidMappings?: readonly IdMapping[];
-    readonly gidMappings?: readonly IdMapping[];
-    readonly resources: {
-      readonly devices: readonly { readonly allow: boolean; readonly access: string }[];
-      readonly memory: { readonly limit: number; readonly swap: number };
-      readonly cpu?: { readonly quota: number; readonly period: number };
-      readonly pids: { readonly limit: number };
-    };
-    readonly sysctl?: Readonly<Record<string, string>>;
-    readonly maskedPaths: readonly string[];
-    readonly readonlyPaths: readonly string[];
-    readonly seccomp?: SeccompProfile;
-  };
-}
+export type RuntimeSpec = ReturnType<typeof buildRuntimeSpec>;
 
 const MEBIBYTE = 1024 * 1024;
 const CPU_PERIOD_US = 100_000;
@@ -114,12 +73,11 @@ const READONLY_PATHS: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq',
  *   user cannot be resolved, or lies outside of the worker's user namespace; `CreateFailed` when there is no filter of
  *   system calls for the node's processor
  */
-export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
-  const { shape, image } = options;
+export function buildRuntimeSpec(options: RuntimeSpecOptions) {
+  const { image, netnsPath, shape, userIds } = options;
   const seccomp = options.seccomp === false ? undefined : requiredProfile(options.architecture);
-  const bridged = options.netnsPath !== undefined;
+  const bridged = netnsPath !== undefined;
   const memory = takenMiB(shape) * MEBIBYTE;
-  const { userIds } = options;
   const user = resolveUser(options);
   if (userIds !== undefined) {
     checkMapped(user, userIds);
@@ -149,22 +107,15 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
         { type: 'ipc' },
         { type: 'mount' },
         { type: 'cgroup' },
-        ...(options.netnsPath === undefined ? [] : [{ type: 'uts' }, { type: 'network', path: options.netnsPath }]),
+        ...(bridged ? [{ type: 'uts' }, { type: 'network', path: netnsPath }] : []),
         ...(userIds === undefined ? [] : [{ type: 'user' }]),
       ],
-      ...(userIds === undefined ? {} : { uidMappings: idMappings(userIds), gidMappings: idMappings(userIds) }),
+      ...(userIds === undefined ? {} : { uidMappings: mappingsOf(userIds), gidMappings: mappingsOf(userIds) }),
       resources: {
         devices: [{ allow: false, access: 'rwm' }],
         // The kernel charges a tmpfs to its writer; equal limits mean no swap.
         memory: { limit: memory, swap: memory },
-        ...(shape.milliCpu === undefined
-          ? {}
-          : {
-              cpu: {
-                quota: Math.max(MIN_CPU_QUOTA_US, Math.round((shape.milliCpu * CPU_PERIOD_US) / 1000)),
-                period: CPU_PERIOD_US,
-              },
-            }),
+        ...(shape.milliCpu === undefined ? {} : { cpu: cpuLimit(shape.milliCpu) }),
         pids: { limit: shape.pids },
       },
       // Opens ports below 1024 to a worker without capabilities.
@@ -174,6 +125,15 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions): RuntimeSpec {
       ...(seccomp === undefined ? {} : { seccomp }),
     },
   };
+}
+
+function cpuLimit(milliCpu: number) {
+  const quota = Math.max(MIN_CPU_QUOTA_US, Math.round((milliCpu * CPU_PERIOD_US) / 1000));
+  return { quota, period: CPU_PERIOD_US };
+}
+
+function mappingsOf({ first, count }: UserIds) {
+  return [{ containerID: 0, hostID: first, size: count }];
 }
 
 function requiredProfile(architecture: string): SeccompProfile {

@@ -7,9 +7,9 @@ export interface SeccompProfile {
   readonly syscalls: readonly SeccompRule[];
 }
 
-export type SeccompAction = 'SCMP_ACT_ALLOW' | 'SCMP_ACT_ERRNO';
+type SeccompAction = 'SCMP_ACT_ALLOW' | 'SCMP_ACT_ERRNO';
 
-export interface SeccompRule {
+interface SeccompRule {
   readonly names: readonly string[];
   readonly action: SeccompAction;
   /** Errno of the refused call. */
@@ -106,12 +106,7 @@ export function workerSeccompProfile(architecture: string): SeccompProfile | und
     architectures: [name],
     syscalls: [
       allow(architecture === 'amd64' ? [...ALLOWED, ...ALLOWED_ON_AMD64] : ALLOWED),
-      allow(['clone'], {
-        index: 0,
-        value: CLONE_NEW_NAMESPACES,
-        valueTwo: 0,
-        op: 'SCMP_CMP_MASKED_EQ',
-      }),
+      allow(['clone'], { index: 0, value: CLONE_NEW_NAMESPACES, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }),
       // A filter cannot read the flags of clone3 in memory; without clone3, C libraries use clone.
       { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS },
       ...Object.values(SOCKET_FAMILIES).map((family) => allow(['socket'], isEqual(family))),

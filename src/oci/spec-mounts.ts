@@ -6,7 +6,7 @@ export interface EtcFiles {
   readonly hosts?: string | undefined;
 }
 
-export interface SpecMount {
+interface SpecMount {
   readonly destination: string;
   readonly type: string;
   readonly source: string;

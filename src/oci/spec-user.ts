@@ -7,15 +7,8 @@ export interface UserIds {
   readonly count: number;
 }
 
-/** Translation of ids inside a user namespace to ids outside. */
-export interface IdMapping {
-  readonly containerID: number;
-  readonly hostID: number;
-  readonly size: number;
-}
-
 /** The user and groups of a worker's first process, as numbers inside its user namespace. */
-export interface SpecUser {
+interface SpecUser {
   readonly uid: number;
   readonly gid: number;
   readonly additionalGids?: readonly number[];
@@ -117,10 +110,6 @@ function records(text: string): readonly (readonly string[])[] {
 export function needsUserFiles(image: ImageConfig): boolean {
   const { user, group } = splitUser(image.user);
   return !isNumeric(user) || (group !== undefined && !isNumeric(group));
-}
-
-export function idMappings({ first, count }: UserIds): readonly IdMapping[] {
-  return [{ containerID: 0, hostID: first, size: count }];
 }
 
 export function checkMapped(user: SpecUser, { count }: UserIds): void {
