@@ -16,64 +16,34 @@ interface SpecMount {
 /** The part of `/sys` that runtimes read to count processors. */
 const PROCESSORS_PATH = '/sys/devices/system/cpu';
 
-const SYS_MOUNTS: readonly SpecMount[] = [
-  { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'ro'] },
-];
+const SYS_MOUNTS = [mount('/sys', 'sysfs', 'sysfs', ['nosuid', 'noexec', 'nodev', 'ro'])];
 
 /** Only the owner of the network namespace may mount a sysfs, and the node's own sysfs shows the node's devices. */
-const MAPPED_SYS_MOUNTS: readonly SpecMount[] = [
-  {
-    destination: '/sys',
-    type: 'tmpfs',
-    source: 'tmpfs',
-    options: ['nosuid', 'noexec', 'nodev', 'ro', 'mode=755', 'size=64k'],
-  },
-  {
-    destination: PROCESSORS_PATH,
-    type: 'bind',
-    source: PROCESSORS_PATH,
-    options: ['bind', 'ro', 'nosuid', 'nodev', 'noexec'],
-  },
+const MAPPED_SYS_MOUNTS = [
+  mount('/sys', 'tmpfs', 'tmpfs', ['nosuid', 'noexec', 'nodev', 'ro', 'mode=755', 'size=64k']),
+  mount(PROCESSORS_PATH, 'bind', PROCESSORS_PATH, ['bind', 'ro', 'nosuid', 'nodev', 'noexec']),
 ];
 
 /** @param isMapped whether the worker has a user namespace of its own */
 export function mounts(
-  shape: Pick<SpecShape, 'ephemeralStorageMiB'>,
+  { ephemeralStorageMiB }: Pick<SpecShape, 'ephemeralStorageMiB'>,
   files: EtcFiles,
   isMapped: boolean,
 ): readonly SpecMount[] {
   const bind = (source: string | undefined, destination: string): readonly SpecMount[] =>
-    source === undefined
-      ? []
-      : [{ destination, type: 'bind', source, options: ['rbind', 'ro', 'nosuid', 'nodev', 'noexec'] }];
+    source === undefined ? [] : [mount(destination, 'bind', source, ['rbind', 'ro', 'nosuid', 'nodev', 'noexec'])];
   return [
-    { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
-    {
-      destination: '/dev',
-      type: 'tmpfs',
-      source: 'tmpfs',
-      options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'],
-    },
-    {
-      destination: '/dev/pts',
-      type: 'devpts',
-      source: 'devpts',
-      options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620'],
-    },
-    {
-      destination: '/dev/shm',
-      type: 'tmpfs',
-      source: 'shm',
-      options: ['nosuid', 'noexec', 'nodev', 'mode=1777', 'size=65536k'],
-    },
+    mount('/proc', 'proc', 'proc', ['nosuid', 'noexec', 'nodev']),
+    mount('/dev', 'tmpfs', 'tmpfs', ['nosuid', 'strictatime', 'mode=755', 'size=65536k']),
+    mount('/dev/pts', 'devpts', 'devpts', ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620']),
+    mount('/dev/shm', 'tmpfs', 'shm', ['nosuid', 'noexec', 'nodev', 'mode=1777', 'size=65536k']),
     ...(isMapped ? MAPPED_SYS_MOUNTS : SYS_MOUNTS),
-    {
-      destination: '/tmp',
-      type: 'tmpfs',
-      source: 'tmpfs',
-      options: ['nosuid', 'nodev', 'mode=1777', `size=${shape.ephemeralStorageMiB}m`],
-    },
+    mount('/tmp', 'tmpfs', 'tmpfs', ['nosuid', 'nodev', 'mode=1777', `size=${ephemeralStorageMiB}m`]),
     ...bind(files.resolvConf, '/etc/resolv.conf'),
     ...bind(files.hosts, '/etc/hosts'),
   ];
+}
+
+function mount(destination: string, type: string, source: string, options: readonly string[]): SpecMount {
+  return { destination, type, source, options };
 }
