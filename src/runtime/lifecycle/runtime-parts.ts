@@ -43,21 +43,11 @@ export interface RuntimeOptions {
 }
 
 /** Parts that a runtime and its backend share. */
-export interface RuntimeParts {
-  readonly logs: WorkerLogs;
-  readonly hostPorts: HostPortAllocator;
-  readonly steps: CreationSteps;
-  readonly events: RuntimeEvents;
-  /** Owner of work that outlives the call which began it. */
-  readonly background: TaskGroup;
-  readonly observer: RuntimeObserver | undefined;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
+export type RuntimeParts = Readonly<ReturnType<typeof createRuntimeParts>>;
 
 const DEFAULT_LISTEN_DEADLINE_MS = 60_000;
 
-export function createRuntimeParts(options: RuntimeOptions): RuntimeParts {
+export function createRuntimeParts(options: RuntimeOptions) {
   const { hostPorts, logger, observer, readiness, runner } = options;
   const { folder, limits } = options.logs;
   const clock = options.clock ?? systemClock;
@@ -77,6 +67,7 @@ export function createRuntimeParts(options: RuntimeOptions): RuntimeParts {
       logger,
     }),
     events: new RuntimeEvents(logger),
+    /** Owner of work that outlives the call which began it. */
     background: new TaskGroup((name, error) => {
       logger.warn({ task: name, err: error }, 'a task in the background failed');
     }),
