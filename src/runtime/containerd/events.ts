@@ -16,6 +16,15 @@ const ECHO_EVERY_MS = 30_000;
 const ECHO_DEADLINE_MS = 10_000;
 const FIRST_ECHO_EVERY_MS = 20;
 const RETRY_EVERY_MS = 100;
+const KINDS: ReadonlyMap<string, RuntimeEvent['kind']> = new Map([
+  ['/tasks/create', 'Created'],
+  ['/tasks/start', 'Created'],
+  ['/tasks/exit', 'Exited'],
+  ['/tasks/oom', 'OutOfMemory'],
+  ['/tasks/paused', 'Paused'],
+  ['/tasks/resumed', 'Resumed'],
+  ['/tasks/delete', 'Deleted'],
+]);
 
 /** Passes on containerd's events about tasks, over every restart of containerd. */
 export function containerdEvents(options: ContainerdEventsOptions): EventSubscription {
@@ -46,25 +55,9 @@ export function containerdEvents(options: ContainerdEventsOptions): EventSubscri
   });
 }
 
-function kindOf(event: ContainerdEvent): RuntimeEvent['kind'] | undefined {
-  switch (event.topic) {
-    case '/tasks/exit':
-      // containerd reports processes that were executed into a container as well.
-      return event.processId === event.containerId ? 'Exited' : undefined;
-    case '/tasks/oom':
-      return 'OutOfMemory';
-    case '/tasks/paused':
-      return 'Paused';
-    case '/tasks/resumed':
-      return 'Resumed';
-    case '/tasks/create':
-    case '/tasks/start':
-      return 'Created';
-    case '/tasks/delete':
-      return 'Deleted';
-    default:
-      return undefined;
-  }
+function kindOf({ containerId, processId, topic }: ContainerdEvent): RuntimeEvent['kind'] | undefined {
+  // containerd reports processes that were executed into a container as well.
+  return topic === '/tasks/exit' && processId !== containerId ? undefined : KINDS.get(topic);
 }
 
 /** Publishes events until one comes back, then now and then. Ends a subscription that returns none. */
