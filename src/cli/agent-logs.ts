@@ -15,12 +15,13 @@ import type { LogChunk } from '../protocol/generated/agent.ts';
 import { requestClientCertificate } from './client-certificate.ts';
 import { type Cluster, kubectlText } from './kubectl-command.ts';
 
-/** A worker, and the part of its log to read. */
-export interface AgentLogsRequest {
+/** A worker whose log is read, and its present container. */
+export interface FoundWorker {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
   readonly nodeName: string;
-  readonly worker: { readonly namespace: string; readonly name: string; readonly uid: string };
-  readonly query: LogQuery;
-  readonly follow: boolean;
+  readonly containerId?: string | undefined;
 }
 
 /**
@@ -30,14 +31,15 @@ export interface AgentLogsRequest {
  *   called from here
  */
 export async function readAgentLogs(
-  request: AgentLogsRequest,
+  { namespace, name, uid, nodeName }: FoundWorker,
+  wanted: { readonly query: LogQuery; readonly follow: boolean },
   cluster: Cluster,
   sink: (data: Buffer, missed: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const [node, own] = await Promise.all([
-    readNode(request.nodeName, cluster, signal),
-    requestClientCertificate(request.worker.namespace, cluster, { signal }),
+    readNode(nodeName, cluster, signal),
+    requestClientCertificate(namespace, cluster, { signal }),
   ]);
   const Client = makeGenericClientConstructor(loadAgentProto().agent, 'Agent');
   const client = new Client(
@@ -50,17 +52,14 @@ export async function readAgentLogs(
           : new Error('the agent shows another certificate than its LambdaNode has'),
     }),
     // TLS does not ask for addresses as names.
-    { 'grpc.ssl_target_name_override': request.nodeName, 'grpc.default_authority': request.nodeName },
+    { 'grpc.ssl_target_name_override': nodeName, 'grpc.default_authority': nodeName },
   );
   try {
     const methods = client as unknown as Record<string, (message: object) => ClientReadableStream<LogChunk>>;
     const stream = methods.getLogs?.({
-      worker: request.worker,
-      tailLines: request.query.tailLines,
-      sinceMs: request.query.sinceMs,
-      requestId: request.query.requestId,
-      previous: request.query.previous,
-      follow: request.follow,
+      worker: { namespace, name, uid },
+      ...wanted.query,
+      follow: wanted.follow,
     });
     if (stream === undefined) {
       throw new EsbError('the protocol of the agent has no method GetLogs', { code: 'Internal' });
@@ -83,13 +82,12 @@ export async function readAgentLogs(
   }
 }
 
-interface NodeAddress {
-  readonly endpoint: string;
-  readonly certificate: string;
-  readonly trusted: readonly Buffer[];
-}
-
-async function readNode(name: string, cluster: Cluster, signal: AbortSignal): Promise<NodeAddress> {
+/** Where the agent of a node is, and the certificates that it may show. */
+async function readNode(
+  name: string,
+  cluster: Cluster,
+  signal: AbortSignal,
+): Promise<{ readonly endpoint: string; readonly certificate: string; readonly trusted: readonly Buffer[] }> {
   const node = JSON.parse(
     await kubectlText(['get', 'lambdanode', name, '-o', 'json'], cluster, { signal }),
   ) as LambdaNode;
@@ -111,12 +109,6 @@ function faultOf(error: unknown, endpoint: string): EsbError {
     return new EsbError(details, { code: 'NotFound', cause: error });
   }
   return code === status.UNAVAILABLE
-    ? new EsbError(`the agent at ${endpoint} cannot be called from here`, {
-        code: 'AgentUnreachable',
-        cause: error,
-      })
-    : new EsbError(`the agent at ${endpoint} failed: ${details ?? message}`, {
-        code: 'AgentFailed',
-        cause: error,
-      });
+    ? new EsbError(`the agent at ${endpoint} cannot be called from here`, { code: 'AgentUnreachable', cause: error })
+    : new EsbError(`the agent at ${endpoint} failed: ${details ?? message}`, { code: 'AgentFailed', cause: error });
 }

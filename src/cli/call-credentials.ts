@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { SignatureV4 } from '@smithy/signature-v4';
-import { EsbError, errnoOf } from '../common/errors.ts';
+import { EsbError, undefinedIfNoFile } from '../common/errors.ts';
 import { Sha256 } from './sha256.ts';
 
 /** A key in the form of AWS's tools. */
@@ -87,11 +87,9 @@ export async function provenHeaders(
 /** The key of the local instance; undefined where the instance has none. */
 export async function readInstanceKey(file: string): Promise<AccessKeyPair | undefined> {
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as AccessKeyPair;
+    const text = await undefinedIfNoFile(readFile(file, 'utf8'));
+    return text === undefined ? undefined : (JSON.parse(text) as AccessKeyPair);
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      return undefined;
-    }
     throw new EsbError(`${file} cannot be read; remove it and run \`npm run up\` again`, {
       code: 'InvalidState',
       cause: error,

@@ -26,13 +26,6 @@ export interface InvokeOptions {
 /** Milliseconds: the longest that a function may run, and some time to start it. */
 const CALL_DEADLINE_MS = 16 * 60_000;
 
-/** An answer with all of its text, and the milliseconds from the request to its end. */
-interface TimedAnswer {
-  readonly answer: Awaited<ReturnType<typeof request>>;
-  readonly text: string;
-  readonly milliseconds: number;
-}
-
 /**
  * Calls a function through the Lambda API. Writes its answer to standard output, and the facts and timings of the call
  * to standard error.
@@ -59,15 +52,9 @@ export async function runInvoke(options: InvokeOptions, context: CommandContext)
   }
   const functionError = header('x-amz-function-error');
   const requestId = header('x-amzn-requestid');
-  process.stderr.write(
-    [
-      String(answer.statusCode),
-      ...(functionError === undefined ? [] : [functionError]),
-      `in ${milliseconds.toFixed(1)} ms`,
-      ...(requestId === undefined ? [] : [`(request ${requestId})`]),
-    ].join(' '),
-  );
-  process.stderr.write('\n');
+  const fault = functionError === undefined ? '' : ` ${functionError}`;
+  const id = requestId === undefined ? '' : ` (request ${requestId})`;
+  process.stderr.write(`${answer.statusCode}${fault} in ${milliseconds.toFixed(1)} ms${id}\n`);
   const timings = timingsOf(header('server-timing'), header('x-esb-start'));
   if (timings !== undefined) {
     process.stderr.write(timingTable(timings, milliseconds));
@@ -84,20 +71,13 @@ async function gatewayOf(
     return { url: options.gateway };
   }
   if (openInstance === undefined) {
-    throw new EsbError('there is no local instance here: name a gateway with --gateway', {
-      code: 'InvalidArgument',
-    });
+    throw new EsbError('there is no local instance here: name a gateway with --gateway', { code: 'InvalidArgument' });
   }
-  const instance = await openInstance();
-  return await instance.gateway();
+  return await (await openInstance()).gateway();
 }
 
-async function post(
-  url: string,
-  options: InvokeOptions,
-  credentials: CallCredentials,
-  signal: AbortSignal,
-): Promise<TimedAnswer> {
+/** The answer with all of its text, and the milliseconds from the request to its end. */
+async function post(url: string, options: InvokeOptions, credentials: CallCredentials, signal: AbortSignal) {
   const body = await payloadOf(options.payload);
   const clientContext = options.clientContext === undefined ? undefined : await clientContextOf(options.clientContext);
   const headers = {
@@ -109,14 +89,8 @@ async function post(
   const proven = await provenHeaders({ method: 'POST', url, headers, body }, credentials, process.env);
   const began = performance.now();
   try {
-    const answer = await request(url, {
-      method: 'POST',
-      body,
-      signal,
-      headersTimeout: CALL_DEADLINE_MS,
-      bodyTimeout: CALL_DEADLINE_MS,
-      headers: proven,
-    });
+    const timeouts = { headersTimeout: CALL_DEADLINE_MS, bodyTimeout: CALL_DEADLINE_MS };
+    const answer = await request(url, { method: 'POST', body, signal, headers: proven, ...timeouts });
     const text = await answer.body.text();
     return { answer, text, milliseconds: performance.now() - began };
   } catch (error) {

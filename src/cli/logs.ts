@@ -4,7 +4,7 @@ import { EsbError } from '../common/errors.ts';
 import { systemCommandRunner } from '../common/exec/command-runner.ts';
 import { LogFolder } from '../runtime/logs/log-folder.ts';
 import { logFolderReader } from '../runtime/logs/log-reader.ts';
-import { readAgentLogs } from './agent-logs.ts';
+import { type FoundWorker, readAgentLogs } from './agent-logs.ts';
 import type { CommandContext } from './command-context.ts';
 import { type Cluster, type ClusterOptions, clusterOf, kubectlText } from './kubectl-command.ts';
 import { LogText } from './log-text.ts';
@@ -62,30 +62,18 @@ export async function runLogs(options: LogsOptions, context: CommandContext): Pr
     write(shown.take(data));
   };
   const folder = options.throughAgent ? undefined : await instance?.workerLogs(worker.nodeName, options.kubeconfig);
+  const wanted = { query, follow: options.follow };
   if (folder === undefined) {
-    const { nodeName, namespace, name, uid } = worker;
-    const request = { nodeName, worker: { namespace, name, uid }, query, follow: options.follow };
-    await readAgentLogs(request, cluster, sink, signal);
+    await readAgentLogs(worker, wanted, cluster, sink, signal);
   } else {
-    await readLocalLogs(folder, worker, { query, follow: options.follow }, sink, signal);
+    await readLocalLogs(folder, worker, wanted, sink, signal);
   }
   write(shown.end());
 }
 
-interface FoundWorker {
-  readonly namespace: string;
-  readonly name: string;
-  readonly uid: string;
-  readonly nodeName: string;
-  readonly containerId?: string | undefined;
-}
-
 async function readWorker(options: LogsOptions, cluster: Cluster, signal: AbortSignal): Promise<FoundWorker> {
-  const text = await kubectlText(
-    ['get', 'lambdaworker', options.worker, '--namespace', options.namespace, '-o', 'json'],
-    cluster,
-    { signal },
-  );
+  const args = ['get', 'lambdaworker', options.worker, '--namespace', options.namespace, '-o', 'json'];
+  const text = await kubectlText(args, cluster, { signal });
   const { metadata, status } = JSON.parse(text) as LambdaWorker;
   const nodeName = status?.assignment?.nodeName;
   if (nodeName === undefined) {
@@ -93,13 +81,8 @@ async function readWorker(options: LogsOptions, cluster: Cluster, signal: AbortS
       code: 'NotFound',
     });
   }
-  return {
-    namespace: options.namespace,
-    name: options.worker,
-    uid: metadata.uid ?? '',
-    nodeName,
-    containerId: status?.containerID,
-  };
+  const { namespace, worker: name } = options;
+  return { namespace, name, uid: metadata.uid ?? '', nodeName, containerId: status?.containerID };
 }
 
 async function readLocalLogs(

@@ -4,7 +4,7 @@ import { nodeConditions } from '../api/condition.ts';
 import { isRetired, type LambdaNode, lambdaNodes } from '../api/lambda-node.ts';
 import { type LambdaWorker, lambdaWorkers, WORKER_FINALIZER } from '../api/lambda-worker.ts';
 import { CLIENT_CA_NAME, CLUSTER_RANGES_NAME, CONTROLLER_LEASE } from '../api/name.ts';
-import { type Clock, systemClock } from '../common/clock.ts';
+import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
 import { configMaps, leases, secrets } from '../kube/api/resource-types.ts';
@@ -12,6 +12,7 @@ import type { KubeClient } from '../kube/api/types.ts';
 import { createKubeClient } from '../kube/client/client.ts';
 import { createKubeConnectionSource } from '../kube/client/kube-config.ts';
 import type { CommandContext } from './command-context.ts';
+import { waitingClock } from './pause.ts';
 
 export interface RetireOptions {
   /** Names of the nodes to retire. */
@@ -42,15 +43,6 @@ const LOOK_EVERY_MS = 1_000;
 /** Milliseconds that controllers get to release the workers of a node that was given up. */
 const RELEASE_MS = 30_000;
 const MOST_NAMED = 5;
-
-/** Keeps the process alive, as no other thing does during the wait. */
-const waitingClock: Clock = {
-  ...systemClock,
-  setTimer(callback, delayMs) {
-    const timer = setTimeout(callback, delayMs);
-    return { cancel: () => clearTimeout(timer) };
-  },
-};
 
 /**
  * Retires nodes: their workers move to other nodes or are removed, and their agents remove all that they made there.

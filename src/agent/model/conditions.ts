@@ -271,10 +271,7 @@ function networkCondition(input: StatusInput): ConditionView | undefined {
     const { ip, port } = info.address;
     return yes('Attached', formatHostPort({ host: ip, port }));
   }
-  if (failure !== undefined && networkCodes.has(failure.code)) {
-    return no(failure.code, failure.message);
-  }
-  return undefined;
+  return failure !== undefined && networkCodes.has(failure.code) ? no(failure.code, failure.message) : undefined;
 }
 
 /** Without numbers: a worker that reaches its limits again and again must not cause a write each time. */
@@ -312,17 +309,9 @@ function handlerCondition({ desired, info }: StatusInput): ConditionView | undef
 
 function policyCondition({ desired }: StatusInput): ConditionView | undefined {
   const { permission } = desired;
-  if (permission === undefined) {
-    return undefined;
-  }
-  switch (permission.kind) {
-    case 'MadeBefore':
-      return no('MadeBeforePolicy', permission.message);
-    case 'Refused':
-      return no('PolicyRefused', permission.message);
-    default:
-      return unreachable(permission.kind);
-  }
+  return permission === undefined
+    ? undefined
+    : no(permission.kind === 'MadeBefore' ? 'MadeBeforePolicy' : 'PolicyRefused', permission.message);
 }
 
 function cleanedUpCondition(input: StatusInput): ConditionView | undefined {
@@ -335,13 +324,11 @@ function cleanedUpCondition(input: StatusInput): ConditionView | undefined {
   if (input.failure !== undefined) {
     return no(input.failure.code, input.failure.message);
   }
-  const until = input.callUntil === undefined ? undefined : new Date(input.callUntil).toISOString();
-  return no(
-    'Removing',
-    until === undefined
-      ? 'being removed from the node'
-      : `the call that is in it has until ${until} to end; then it is removed from the node`,
-  );
+  if (input.callUntil === undefined) {
+    return no('Removing', 'being removed from the node');
+  }
+  const until = new Date(input.callUntil).toISOString();
+  return no('Removing', `the call that is in it has until ${until} to end; then it is removed from the node`);
 }
 
 function withDelay({ message, delaySeconds }: Failure): string {

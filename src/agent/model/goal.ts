@@ -1,16 +1,14 @@
-import { unreachable } from '../../common/errors.ts';
 import type { DesiredWorker } from './desired-worker.ts';
 import type { Rest } from './idle-policy.ts';
 
 /** Where a worker is to be brought now. */
 export type Goal =
   /** Nothing of it may be left: the resource is being deleted, or is no longer this node's. */
-  | { readonly kind: 'Gone' }
-  | { readonly kind: 'Absent' }
-  | ({ readonly kind: 'Paused' } & ShapedGoal)
-  | ({ readonly kind: 'Running' } & ShapedGoal);
+  { readonly kind: 'Gone' } | { readonly kind: 'Absent' } | LivingGoal;
 
-interface ShapedGoal {
+/** A goal with a container. */
+export interface LivingGoal {
+  readonly kind: 'Paused' | 'Running';
   readonly shapeHash: string;
   /** Whether the container that calls go to is to be called once before it is ready. */
   readonly warmUp: boolean;
@@ -18,7 +16,7 @@ interface ShapedGoal {
   readonly warmUpBeside: boolean;
 }
 
-export interface GoalInput {
+interface GoalInput {
   readonly desired: Pick<DesiredWorker, 'shapeHash' | 'deleting' | 'warmUpPayload'>;
   /** The resource, or its assignment to this node, is gone. */
   readonly released: boolean;
@@ -34,26 +32,12 @@ export function goalOf(input: GoalInput): Goal {
   if (input.released || desired.deleting) {
     return { kind: 'Gone' };
   }
-  const asked = desired.warmUpPayload !== undefined;
-  const shaped = {
-    shapeHash: desired.shapeHash,
-    // A call that waits loads the function just as well.
-    warmUp: asked && !input.demand,
-    warmUpBeside: asked,
-  };
-  if (input.demand) {
-    return { kind: 'Running', ...shaped };
-  }
-  switch (input.rest) {
-    case 'Absent':
-      return { kind: 'Absent' };
-    case 'Paused':
-      return { kind: 'Paused', ...shaped };
-    case 'Running':
-      return { kind: 'Running', ...shaped };
-    default:
-      return unreachable(input.rest);
-  }
+  const warmUpBeside = desired.warmUpPayload !== undefined;
+  // A call that waits loads the function just as well.
+  const warmUp = warmUpBeside && !input.demand;
+  const shaped = { shapeHash: desired.shapeHash, warmUp, warmUpBeside };
+  const kind = input.demand ? 'Running' : input.rest;
+  return kind === 'Absent' ? { kind } : { kind, ...shaped };
 }
 
 /** Whether a call, or another sign of activity, may lift a worker out of where it rests. */

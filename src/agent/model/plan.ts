@@ -1,5 +1,5 @@
 import { unreachable } from '../../common/errors.ts';
-import type { Goal } from './goal.ts';
+import type { Goal, LivingGoal } from './goal.ts';
 
 /** Observation of one container of a worker. */
 export type Observed =
@@ -17,10 +17,10 @@ export type Observed =
   /** A container whose process never ran: left by a crash. */
   | { readonly kind: 'Created' }
   | { readonly kind: 'Stopped' }
-  | ({ readonly kind: 'Running' } & Living)
-  | ({ readonly kind: 'Paused' } & Living);
+  | LivingState;
 
-interface Living {
+interface LivingState {
+  readonly kind: 'Running' | 'Paused';
   /** False when it must not get another call: an abandoned call may still run in it, or its address is unknown. */
   readonly usable: boolean;
   /** Whether its port was seen open, by this run of the agent or one before. */
@@ -89,9 +89,6 @@ export type Plan =
       readonly present: Action | undefined;
       readonly others: readonly (Action | undefined)[];
     };
-
-type LivingGoal = Extract<Goal, { readonly kind: 'Paused' | 'Running' }>;
-type LivingState = Extract<Observed, { readonly kind: 'Running' | 'Paused' }>;
 
 /** The next step from what is to what should be. */
 export function plan(goal: Goal, situation: Situation): Plan {
@@ -236,19 +233,13 @@ function planOther(goal: Goal, situation: Situation, other: ObservedContainer): 
     return state.kind === 'Unknown' ? { kind: 'Inspect' } : undefined;
   }
   if (!isSuccessor(goal, present, other)) {
-    switch (state.kind) {
-      case 'Unknown':
-        return planUnknown(state, false);
-      case 'Missing':
-        return state.traces ? { kind: 'Destroy', why: 'Unwanted' } : undefined;
-      case 'Created':
-      case 'Stopped':
-      case 'Running':
-      case 'Paused':
-        return { kind: 'Destroy', why: isAlive(goal) ? 'Replaced' : 'Unwanted' };
-      default:
-        return unreachable(state);
+    if (state.kind === 'Unknown') {
+      return planUnknown(state, false);
     }
+    if (state.kind === 'Missing') {
+      return state.traces ? { kind: 'Destroy', why: 'Unwanted' } : undefined;
+    }
+    return { kind: 'Destroy', why: isAlive(goal) ? 'Replaced' : 'Unwanted' };
   }
   const action = planOne(goal, state, isAlive(goal) && goal.warmUpBeside);
   return action?.kind === 'Ensure' && manner !== 'Beside' ? undefined : action;
@@ -312,14 +303,5 @@ export function isOptional({ why }: DestroyAction): boolean {
 
 /** Whether a goal has a container. */
 export function isAlive(goal: Goal): goal is LivingGoal {
-  switch (goal.kind) {
-    case 'Gone':
-    case 'Absent':
-      return false;
-    case 'Paused':
-    case 'Running':
-      return true;
-    default:
-      return unreachable(goal);
-  }
+  return goal.kind === 'Paused' || goal.kind === 'Running';
 }

@@ -118,25 +118,18 @@ export async function checkMounts(probe: NodeProbe, needs: MachineNeeds): Promis
   const inPod = await probe.exists('/var/run/secrets/kubernetes.io/serviceaccount/token');
   const findings: Finding[] = [];
   for (const path of ['/run/netns', needs.runDir]) {
-    const mount = mountOf(path, mounts);
-    if (mount?.shared === true) {
-      findings.push(well(`mount propagation of ${path}`, `shared, by ${mount.point}`));
+    const what = `mount propagation of ${path}`;
+    const { point, shared } = mountOf(path, mounts) ?? { point: '/', shared: false };
+    const mend = inPod
+      ? `mount ${path} of the host with mountPropagation: Bidirectional`
+      : 'mount --make-rshared / (systemd does so at boot); not needed for an agent outside of a Pod';
+    if (shared) {
+      findings.push(well(what, `shared, by ${point}`));
     } else if (inPod) {
-      findings.push(
-        problem(
-          `mount propagation of ${path}`,
-          `what is mounted below ${mount?.point ?? '/'} in this container is not seen by containerd`,
-          `mount ${path} of the host with mountPropagation: Bidirectional`,
-        ),
-      );
+      findings.push(problem(what, `what is mounted below ${point} in this container is not seen by containerd`, mend));
     } else {
-      findings.push(
-        warning(
-          `mount propagation of ${path}`,
-          `${mount?.point ?? '/'} is private: an agent in a Pod could not hand its mounts to containerd`,
-          'mount --make-rshared / (systemd does so at boot); not needed for an agent outside of a Pod',
-        ),
-      );
+      const message = `${point} is private: an agent in a Pod could not hand its mounts to containerd`;
+      findings.push(warning(what, message, mend));
     }
   }
   const run = mountOf(needs.runDir, mounts);
@@ -155,47 +148,19 @@ export async function checkMounts(probe: NodeProbe, needs: MachineNeeds): Promis
 export async function checkLimits(probe: NodeProbe, needs: MachineNeeds): Promise<Finding[]> {
   const { maxWorkers } = needs;
   const isVersion2 = await probe.exists('/sys/fs/cgroup/cgroup.controllers');
-  const limits: readonly {
-    readonly key: string;
-    readonly least: number;
-    readonly suggested: number;
-    readonly why: string;
-  }[] = [
-    {
-      key: 'fs.inotify.max_user_instances',
-      // With control groups of version 1, shims watch the memory of workers by other means.
-      least: isVersion2 ? maxWorkers + SPARE : SPARE / 2,
-      suggested: 8192,
-      why: 'shims watch the memory of workers with them',
-    },
-    { key: 'kernel.pid_max', least: maxWorkers * THREADS_PER_WORKER, suggested: 4_194_304, why: 'threads' },
-    {
-      key: 'kernel.threads-max',
-      least: maxWorkers * THREADS_PER_WORKER,
-      suggested: 4_194_304,
-      why: 'threads',
-    },
-    {
-      key: 'net.ipv4.neigh.default.gc_thresh3',
-      least: maxWorkers + SPARE,
-      suggested: 8192,
-      why: 'each worker is a neighbour on the bridge',
-    },
-    {
-      key: 'user.max_net_namespaces',
-      least: maxWorkers + SPARE,
-      suggested: 16_384,
-      why: 'each worker has one',
-    },
-    {
-      key: 'fs.file-max',
-      least: maxWorkers * 64,
-      suggested: 1_048_576,
-      why: 'open files of shims and workers',
-    },
+  // With control groups of version 1, shims watch the memory of workers by other means.
+  const instances = isVersion2 ? maxWorkers + SPARE : SPARE / 2;
+  const threads = maxWorkers * THREADS_PER_WORKER;
+  const limits: readonly (readonly [key: string, least: number, suggested: number, why: string])[] = [
+    ['fs.inotify.max_user_instances', instances, 8192, 'shims watch the memory of workers with them'],
+    ['kernel.pid_max', threads, 4_194_304, 'threads'],
+    ['kernel.threads-max', threads, 4_194_304, 'threads'],
+    ['net.ipv4.neigh.default.gc_thresh3', maxWorkers + SPARE, 8192, 'each worker is a neighbour on the bridge'],
+    ['user.max_net_namespaces', maxWorkers + SPARE, 16_384, 'each worker has one'],
+    ['fs.file-max', maxWorkers * 64, 1_048_576, 'open files of shims and workers'],
   ];
   const findings: Finding[] = [];
-  for (const { key, least, suggested, why } of limits) {
+  for (const [key, least, suggested, why] of limits) {
     const text = await probe.read(`/proc/sys/${key.replaceAll('.', '/')}`);
     const value = Number(text);
     if (text !== undefined && value < least) {

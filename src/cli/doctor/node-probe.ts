@@ -1,14 +1,12 @@
 import { readdir, readFile, stat, statfs } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
-import { errnoOf } from '../../common/errors.ts';
-import { type CommandRunner, LONG_OUTPUT_BYTES, systemCommandRunner } from '../../common/exec/command-runner.ts';
-
-/** Result of a program; undefined when it is not installed. */
-export interface ProgramResult {
-  readonly code: number | undefined;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import { undefinedIfNoFile } from '../../common/errors.ts';
+import {
+  type CommandResult,
+  type CommandRunner,
+  LONG_OUTPUT_BYTES,
+  systemCommandRunner,
+} from '../../common/exec/command-runner.ts';
 
 /** A node as the checks see it. Every method only reads. */
 export interface NodeProbe {
@@ -21,11 +19,12 @@ export interface NodeProbe {
   room(path: string): Promise<{ readonly free: number; readonly total: number }>;
   /** Path of a program on PATH or in the usual folders. */
   find(program: string): Promise<string | undefined>;
+  /** Result of a program; undefined when it is not installed. */
   run(
     program: string,
     args: readonly string[],
     options?: { readonly input?: string; readonly env?: Readonly<Record<string, string>> },
-  ): Promise<ProgramResult | undefined>;
+  ): Promise<CommandResult | undefined>;
 }
 
 const PROGRAM_DEADLINE_MS = 15_000;
@@ -33,29 +32,14 @@ const USUAL_FOLDERS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/b
 
 /** The machine that this process runs on. */
 export function systemProbe(signal: AbortSignal, runner: CommandRunner = systemCommandRunner): NodeProbe {
-  const exists = async (path: string): Promise<boolean> => {
-    try {
-      await stat(path);
-      return true;
-    } catch {
-      return false;
-    }
-  };
+  const exists = (path: string): Promise<boolean> =>
+    stat(path).then(
+      () => true,
+      () => false,
+    );
   return {
-    async read(path) {
-      try {
-        return await readFile(path, 'utf8');
-      } catch {
-        return undefined;
-      }
-    },
-    async names(path) {
-      try {
-        return await readdir(path);
-      } catch {
-        return [];
-      }
-    },
+    read: (path) => readFile(path, 'utf8').catch(() => undefined),
+    names: (path) => readdir(path).catch(() => []),
     exists,
     async room(path) {
       let folder = path;
@@ -74,21 +58,10 @@ export function systemProbe(signal: AbortSignal, runner: CommandRunner = systemC
       }
       return undefined;
     },
-    async run(program, args, options = {}) {
-      try {
-        return await runner.run({
-          program,
-          args,
-          maxOutputBytes: LONG_OUTPUT_BYTES,
-          signal: AbortSignal.any([signal, AbortSignal.timeout(PROGRAM_DEADLINE_MS)]),
-          ...options,
-        });
-      } catch (error) {
-        if (errnoOf(error) === 'ENOENT') {
-          return undefined;
-        }
-        throw error;
-      }
+    run(program, args, options = {}) {
+      const ended = AbortSignal.any([signal, AbortSignal.timeout(PROGRAM_DEADLINE_MS)]);
+      const request = { program, args, signal: ended, maxOutputBytes: LONG_OUTPUT_BYTES, ...options };
+      return undefinedIfNoFile(runner.run(request));
     },
   };
 }
