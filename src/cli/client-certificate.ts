@@ -59,9 +59,7 @@ export async function requestClientCertificate(
 
 async function issued(name: string, cluster: Cluster, signal: AbortSignal): Promise<string> {
   for (;;) {
-    const text = await kubectlText(['get', 'certificatesigningrequest', name, '-o', 'json'], cluster, {
-      signal,
-    });
+    const text = await kubectlText(['get', 'certificatesigningrequest', name, '-o', 'json'], cluster, { signal });
     const { status } = JSON.parse(text) as CertificateSigningRequest;
     const refusal = status?.conditions?.find(({ type }) => type === 'Denied' || type === 'Failed');
     if (refusal !== undefined) {

@@ -52,9 +52,7 @@ const MOST_NAMED = 5;
 export async function runRetire(options: RetireOptions, context: CommandContext): Promise<void> {
   const kinds = [options.nodes.length > 0, options.all, options.leftovers].filter(Boolean).length;
   if (kinds !== 1) {
-    throw new EsbError('name nodes, or give --all or --leftovers, and no two of these', {
-      code: 'InvalidArgument',
-    });
+    throw new EsbError('name nodes, or give --all or --leftovers, and no two of these', { code: 'InvalidArgument' });
   }
   const write = context.write ?? ((text) => void process.stdout.write(text));
   const client = createKubeClient({
@@ -92,9 +90,7 @@ async function usualKubeconfig(env: NodeJS.ProcessEnv, { openInstance }: Command
   }
   const [file = '', ...others] = (env.KUBECONFIG ?? '').split(delimiter).filter((each) => each !== '');
   if (others.length > 0) {
-    throw new EsbError('KUBECONFIG names several files; name one with --kubeconfig', {
-      code: 'InvalidArgument',
-    });
+    throw new EsbError('KUBECONFIG names several files; name one with --kubeconfig', { code: 'InvalidArgument' });
   }
   return file === '' ? join(homedir(), '.kube', 'config') : file;
 }

@@ -60,9 +60,7 @@ interface GarbageCollectorOptions {
   readonly fleet: Pick<NodeFleet, 'known' | 'discard'>;
   readonly network: Pick<NetworkGarbageCollector, 'look'>;
   readonly ports: Pick<OrphanVeths, 'read' | 'remove'>;
-  /** Folder of the records. */
   readonly recordsFolder: string;
-  /** Folder of the marks. */
   readonly marksFolder: string;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -91,7 +89,6 @@ export class GarbageCollector {
     this.#sightings = new Sightings(({ owner }) => (owner === 'Network' ? minPortAgeMs : ageMs));
   }
 
-  /** Looks again and again until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock, logger, periodMs } = this.#options;
     const onError = (error: unknown): void =>

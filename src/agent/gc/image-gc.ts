@@ -81,13 +81,7 @@ export class ImageGarbageCollector {
   #blind = false;
   /** Looks run one at a time. */
   readonly #one = new Limiter(1);
-  #collection: ImageCollection = {
-    usedPercent: undefined,
-    removed: 0,
-    freedBytes: 0,
-    failed: 0,
-    underPressure: false,
-  };
+  #collection: ImageCollection = { usedPercent: undefined, removed: 0, freedBytes: 0, failed: 0, underPressure: false };
 
   /** @throws {EsbError} `InvalidArgument` for impossible thresholds */
   constructor(options: ImageGarbageCollectorOptions) {

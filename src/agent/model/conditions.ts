@@ -173,10 +173,7 @@ function progressOf({ detail, failure, nodeFull, step }: Replacement): Omit<Cond
     return { reason: 'ReplacementFailed', message };
   }
   const pulled = step === 'Pulling' ? ` (pulling its image${after(detail)})` : '';
-  return {
-    reason: 'Replacing',
-    message: `by the earlier container, until its replacement is ready${pulled}`,
-  };
+  return { reason: 'Replacing', message: `by the earlier container, until its replacement is ready${pulled}` };
 }
 
 function waitsForRoom(nodeFull: string): string {

@@ -24,17 +24,19 @@ export type NodeReason =
   | 'Serving'
   | 'Steady';
 
+type ConditionType =
+  | 'Ready'
+  | 'ContainerdReady'
+  | 'NetworkReady'
+  | 'DiskReady'
+  | 'ClockStable'
+  | 'Clean'
+  | 'MovesDone'
+  | 'Retired';
+
 /** One condition of the node, without the time of its last change. */
 export interface NodeCondition {
-  readonly type:
-    | 'Ready'
-    | 'ContainerdReady'
-    | 'NetworkReady'
-    | 'DiskReady'
-    | 'ClockStable'
-    | 'Clean'
-    | 'MovesDone'
-    | 'Retired';
+  readonly type: ConditionType;
   readonly status: ConditionStatus;
   readonly reason: NodeReason | Extract<Health, { readonly ok: false }>['reason'];
   readonly message: string;
@@ -145,7 +147,6 @@ export class NodeHealth {
     return [...this.#notes.values()][0] ?? parts.find((part) => !part.ok);
   }
 
-  /** Looks until `signal` fires. */
   async run(signal: AbortSignal): Promise<void> {
     const unsubscribe = this.#options.runtime.subscribe((event) => {
       if (event.kind === 'Reconnected') {
@@ -163,7 +164,6 @@ export class NodeHealth {
     }
   }
 
-  /** Looks once. */
   async look(signal?: AbortSignal): Promise<void> {
     const before = this.conditions();
     const options = { signal, deadlineMs: lookDeadlineMs };

@@ -51,11 +51,7 @@ export async function keepNodeLease(options: NodeLeaseOptions, signal: AbortSign
 
 async function renew(options: NodeLeaseOptions, signal: AbortSignal): Promise<void> {
   const { client, nodeName: name, namespace, clock } = options;
-  const spec = {
-    holderIdentity: name,
-    leaseDurationSeconds,
-    renewTime: microTime(clock.now()),
-  };
+  const spec = { holderIdentity: name, leaseDurationSeconds, renewTime: microTime(clock.now()) };
   try {
     await client.patch(leases, { namespace, name }, { kind: 'merge', body: { spec } }, { signal, deadlineMs });
   } catch (error) {

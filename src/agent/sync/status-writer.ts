@@ -25,7 +25,7 @@ const refusedMs = 30_000;
 /** Milliseconds that the last writes get when the agent stops. */
 const flushMs = 3_000;
 
-export interface StatusWriterOptions {
+interface StatusWriterOptions {
   readonly client: Pick<KubeClient, 'get' | 'patch'>;
   readonly fleet: Pick<Fleet, 'view' | 'views' | 'subscribe'>;
   /** The workers of this node as the API server has them. */
@@ -63,7 +63,7 @@ interface Entry {
 export class StatusWriter {
   readonly #options: StatusWriterOptions;
   readonly #entries = new Map<string, Entry>();
-  readonly #queue = new Set<string>();
+  readonly #queue = new Set<Entry>();
   readonly #running = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
   readonly #random: () => number;
@@ -92,19 +92,18 @@ export class StatusWriter {
 
   /** Takes in a change from the watch: another party may have written fields of the agent. */
   objectChanged(worker: LambdaWorker): void {
-    const { uid } = worker.metadata;
-    const entry = uid === undefined ? undefined : this.#entries.get(uid);
-    if (uid !== undefined && entry !== undefined) {
-      this.#schedule(uid, entry);
+    const entry = this.#entries.get(worker.metadata.uid ?? '');
+    if (entry !== undefined) {
+      this.#schedule(entry);
     }
   }
 
   /** Writes the outstanding statuses, for at most three seconds. */
   async stop(): Promise<void> {
     this.#unsubscribe?.();
-    for (const [uid, entry] of this.#entries) {
+    for (const entry of this.#entries.values()) {
       if (entry.timer !== undefined && !entry.view.transient) {
-        this.#enqueue(uid, entry);
+        this.#enqueue(entry);
       }
     }
     const end = Promise.withResolvers<void>();
@@ -136,7 +135,7 @@ export class StatusWriter {
         refilledAt: now,
       };
       this.#entries.set(uid, made);
-      this.#schedule(uid, made);
+      this.#schedule(made);
       return;
     }
     const before = entry.view;
@@ -145,21 +144,20 @@ export class StatusWriter {
       entry.phaseSince = now;
     }
     if (!showSameState(before, view)) {
-      this.#schedule(uid, entry);
+      this.#schedule(entry);
     } else if (before.observedInvocationTime !== view.observedInvocationTime) {
       // Goes with the next write, or alone when the worker rests.
-      this.#schedule(uid, entry, refillMs);
+      this.#schedule(entry, refillMs);
     }
   }
 
   #forget(uid: string): void {
     this.#entries.get(uid)?.timer?.cancel();
     this.#entries.delete(uid);
-    this.#queue.delete(uid);
     this.#applier.forget(uid);
   }
 
-  #schedule(uid: string, entry: Entry, leastMs = 0): void {
+  #schedule(entry: Entry, leastMs = 0): void {
     const now = this.#options.clock.monotonic();
     const settledAt = entry.view.transient ? entry.phaseSince + transientMs : now;
     const dueAt = Math.max(now + leastMs, settledAt, this.#grantedAt(entry, now));
@@ -168,10 +166,7 @@ export class StatusWriter {
     }
     entry.timer?.cancel();
     entry.dueAt = dueAt;
-    entry.timer = this.#options.clock.setTimer(() => {
-      entry.timer = undefined;
-      this.#enqueue(uid, entry);
-    }, dueAt - now);
+    entry.timer = this.#options.clock.setTimer(() => this.#enqueue(entry), dueAt - now);
   }
 
   /** Monotonic milliseconds from which the worker may be written again. */
@@ -184,15 +179,15 @@ export class StatusWriter {
     return entry.tokens > 0 ? now : entry.refilledAt + refillMs;
   }
 
-  #enqueue(uid: string, entry: Entry): void {
+  #enqueue(entry: Entry): void {
     entry.timer?.cancel();
     entry.timer = undefined;
-    this.#queue.add(uid);
+    this.#queue.add(entry);
     this.#pump();
   }
 
   #pump(): void {
-    for (const uid of this.#queue) {
+    for (const entry of this.#queue) {
       if (
         this.#stopping.signal.aborted ||
         this.#backoff !== undefined ||
@@ -200,13 +195,12 @@ export class StatusWriter {
       ) {
         return;
       }
-      const entry = this.#entries.get(uid);
-      if (entry === undefined) {
-        this.#queue.delete(uid);
+      if (!this.#isKnown(entry)) {
+        this.#queue.delete(entry);
       } else if (!entry.writing) {
-        this.#queue.delete(uid);
+        this.#queue.delete(entry);
         entry.writing = true;
-        const running = this.#write(uid, entry).finally(() => {
+        const running = this.#write(entry).finally(() => {
           entry.writing = false;
           this.#running.delete(running);
           this.#pump();
@@ -216,7 +210,11 @@ export class StatusWriter {
     }
   }
 
-  async #write(uid: string, entry: Entry): Promise<void> {
+  #isKnown(entry: Entry): boolean {
+    return this.#entries.get(entry.view.identity.uid) === entry;
+  }
+
+  async #write(entry: Entry): Promise<void> {
     const { clock, onWrite } = this.#options;
     const { view } = entry;
     const present = this.#present(entry);
@@ -230,10 +228,9 @@ export class StatusWriter {
       return;
     }
     if (view.transient && clock.monotonic() < entry.phaseSince + transientMs) {
-      this.#schedule(uid, entry);
+      this.#schedule(entry);
       return;
     }
-    const worker = `${view.identity.namespace}/${view.identity.name}`;
     try {
       const { kind } = await this.#applier.apply(present, (object) => agentStatus(view, object.status, clock.now()), {
         mayWrite: (object) => this.#isOurs(object, view),
@@ -252,10 +249,10 @@ export class StatusWriter {
         return;
       }
       onWrite?.('failed');
-      this.#failed(uid, entry, worker, error);
+      this.#failed(entry, error);
     } finally {
-      if (this.#entries.get(uid) !== entry) {
-        this.#applier.forget(uid);
+      if (!this.#isKnown(entry)) {
+        this.#applier.forget(view.identity.uid);
       }
     }
   }
@@ -276,16 +273,17 @@ export class StatusWriter {
     );
   }
 
-  #failed(uid: string, entry: Entry, worker: string, error: unknown): void {
+  #failed(entry: Entry, error: unknown): void {
     const { clock, logger } = this.#options;
+    const worker = `${entry.view.identity.namespace}/${entry.view.identity.name}`;
     if (error instanceof ApiError && (error.code === 'Conflict' || error.code === 'NotFound')) {
       // Another party writes the object again and again.
-      this.#schedule(uid, entry, refillMs);
+      this.#schedule(entry, refillMs);
       return;
     }
     if (!isUnavailable(error)) {
       logger.error({ err: error, worker }, 'status of a worker was refused');
-      this.#schedule(uid, entry, refusedMs);
+      this.#schedule(entry, refusedMs);
       return;
     }
     if (this.#failures === 0) {
@@ -293,15 +291,13 @@ export class StatusWriter {
     }
     this.#failures += 1;
     this.#allowed = 1;
-    this.#queue.add(uid);
+    this.#queue.add(entry);
     const exponential = backoffDelay(this.#failures, { firstMs: minBackoffMs, maxMs: maxBackoffMs });
     const asked = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0;
-    this.#backoff ??= clock.setTimer(
-      () => {
-        this.#backoff = undefined;
-        this.#pump();
-      },
-      Math.max(asked, exponential * (0.75 + this.#random() / 2)),
-    );
+    const delayMs = Math.max(asked, exponential * (0.75 + this.#random() / 2));
+    this.#backoff ??= clock.setTimer(() => {
+      this.#backoff = undefined;
+      this.#pump();
+    }, delayMs);
   }
 }

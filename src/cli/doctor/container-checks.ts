@@ -28,21 +28,13 @@ export async function checkContainerd(
   connect: () => ContainerdClient,
 ): Promise<Finding[]> {
   if (!(await probe.exists(socketPath))) {
-    const others: string[] = [];
-    for (const path of OTHER_SOCKETS) {
-      if (path !== socketPath && (await probe.exists(path))) {
-        others.push(path);
-      }
-    }
-    return [
-      problem(
-        'containerd',
-        `there is no ${socketPath}`,
-        others.length > 0
-          ? `give the agent --containerd-socket ${others.join(' or ')}`
-          : 'install containerd 2.0 or newer and start it: systemctl enable --now containerd',
-      ),
-    ];
+    const found = await Promise.all(OTHER_SOCKETS.map((path) => probe.exists(path)));
+    const others = OTHER_SOCKETS.filter((path, index) => path !== socketPath && found[index]);
+    const mend =
+      others.length > 0
+        ? `give the agent --containerd-socket ${others.join(' or ')}`
+        : 'install containerd 2.0 or newer and start it: systemctl enable --now containerd';
+    return [problem('containerd', `there is no ${socketPath}`, mend)];
   }
   const client = connect();
   try {
@@ -69,15 +61,11 @@ export async function checkContainerd(
     return findings;
   } catch (error) {
     const why = messageOf(error);
-    return [
-      problem(
-        'containerd',
-        `${socketPath} does not answer: ${why}`,
-        errnoOf(error) === 'EACCES' || /EACCES|permission denied/i.test(why)
-          ? 'run this as root'
-          : 'see what it says: journalctl -u containerd; restart it: systemctl restart containerd',
-      ),
-    ];
+    const mend =
+      errnoOf(error) === 'EACCES' || /EACCES|permission denied/i.test(why)
+        ? 'run this as root'
+        : 'see what it says: journalctl -u containerd; restart it: systemctl restart containerd';
+    return [problem('containerd', `${socketPath} does not answer: ${why}`, mend)];
   } finally {
     client.close();
   }
@@ -85,49 +73,32 @@ export async function checkContainerd(
 
 /** Programs that containerd runs, and looks for on its own PATH, most likely that of other services. */
 export async function checkRunc(probe: NodeProbe): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  const runc = await probe.find('runc');
-  if (runc === undefined && (await probe.exists(POD_ACCOUNT_FOLDER))) {
-    findings.push(
-      warning(
-        'runc',
-        "not to be seen from this Pod; it is on containerd's own PATH",
-        `on the node itself, runc --version has to tell ${OLDEST_RUNC} or newer, with libseccomp`,
-      ),
-    );
-  } else if (runc === undefined) {
-    findings.push(problem('runc', 'not found', `install runc ${OLDEST_RUNC} or newer on containerd's PATH`));
-  } else {
-    const text = (await probe.run(runc, ['--version']))?.stdout ?? '';
-    const version = /runc version (\S+)/.exec(text)?.[1] ?? 'of an unknown version';
-    const seccomp = /^libseccomp:/m.test(text);
-    if (compareVersions(version, OLDEST_RUNC) < 0) {
-      findings.push(
-        warning('runc', `${version} lets containers out (CVE-2024-21626)`, `upgrade to ${OLDEST_RUNC} or newer`),
-      );
-    } else if (!seccomp) {
-      findings.push(
-        problem(
-          'runc',
-          `${version} at ${runc} was built without seccomp: workers are not started without their filter`,
-          "install a distribution's or the project's own build",
-        ),
-      );
-    } else {
-      findings.push(well('runc', `${version} at ${runc}`));
-    }
-  }
   const shim = await probe.find('containerd-shim-runc-v2');
-  findings.push(
-    shim === undefined
-      ? warning(
-          'shim',
-          'containerd-shim-runc-v2 is not on PATH',
-          'it comes with containerd; fine when it lies beside containerd itself, as k3s has it',
-        )
-      : well('shim', shim),
-  );
-  return findings;
+  const mend = 'it comes with containerd; fine when it lies beside containerd itself, as k3s has it';
+  return [
+    await runcItself(probe),
+    shim === undefined ? warning('shim', 'containerd-shim-runc-v2 is not on PATH', mend) : well('shim', shim),
+  ];
+}
+
+async function runcItself(probe: NodeProbe): Promise<Finding> {
+  const runc = await probe.find('runc');
+  if (runc === undefined) {
+    const mend = `on the node itself, runc --version has to tell ${OLDEST_RUNC} or newer, with libseccomp`;
+    return (await probe.exists(POD_ACCOUNT_FOLDER))
+      ? warning('runc', "not to be seen from this Pod; it is on containerd's own PATH", mend)
+      : problem('runc', 'not found', `install runc ${OLDEST_RUNC} or newer on containerd's PATH`);
+  }
+  const text = (await probe.run(runc, ['--version']))?.stdout ?? '';
+  const version = /runc version (\S+)/.exec(text)?.[1] ?? 'of an unknown version';
+  if (compareVersions(version, OLDEST_RUNC) < 0) {
+    return warning('runc', `${version} lets containers out (CVE-2024-21626)`, `upgrade to ${OLDEST_RUNC} or newer`);
+  }
+  if (!/^libseccomp:/m.test(text)) {
+    const message = `${version} at ${runc} was built without seccomp: workers are not started without their filter`;
+    return problem('runc', message, "install a distribution's or the project's own build");
+  }
+  return well('runc', `${version} at ${runc}`);
 }
 
 /** Whether every plugin of the configuration exists and speaks its version of CNI. */

@@ -22,28 +22,16 @@ const SPARE = 200;
 export async function checkKernel(probe: NodeProbe): Promise<Finding[]> {
   const release = (await probe.read('/proc/sys/kernel/osrelease'))?.trim() ?? '';
   const seccomp = await probe.exists('/proc/sys/kernel/seccomp/actions_avail');
-  const filters = seccomp
-    ? []
-    : [
-        problem(
-          'seccomp',
-          'the kernel cannot filter system calls',
-          'boot a kernel with CONFIG_SECCOMP_FILTER; workers are not started without their filter',
-        ),
-      ];
+  const mend = 'boot a kernel with CONFIG_SECCOMP_FILTER; workers are not started without their filter';
+  const filters = seccomp ? [] : [problem('seccomp', 'the kernel cannot filter system calls', mend)];
   if (compareVersions(release, OLDEST_KERNEL) < 0) {
     return [problem('kernel', release, `boot ${OLDEST_KERNEL} or newer`), ...filters];
   }
-  return [
-    compareVersions(release, IDMAP_KERNEL) < 0
-      ? warning(
-          'kernel',
-          `${release}: workers cannot have users of their own (--user-namespaces)`,
-          `boot ${IDMAP_KERNEL} or newer, or leave that option out`,
-        )
-      : well('kernel', release),
-    ...filters,
-  ];
+  if (compareVersions(release, IDMAP_KERNEL) < 0) {
+    const message = `${release}: workers cannot have users of their own (--user-namespaces)`;
+    return [warning('kernel', message, `boot ${IDMAP_KERNEL} or newer, or leave that option out`), ...filters];
+  }
+  return [well('kernel', release), ...filters];
 }
 
 export async function checkCgroups(probe: NodeProbe, needs: MachineNeeds): Promise<Finding[]> {
@@ -91,26 +79,20 @@ function checkVersion1(mounts: readonly MountEntry[], table: string): Finding {
 }
 
 async function checkDriver(probe: NodeProbe, needs: MachineNeeds): Promise<Finding> {
+  const what = 'cgroup driver';
   const systemd = await probe.exists('/run/systemd/system');
   const kubelet = /^cgroupDriver:\s*"?(\w+)"?/m.exec((await probe.read('/var/lib/kubelet/config.yaml')) ?? '')?.[1];
   if (needs.cgroupDriver === 'systemd' && !systemd) {
-    return problem(
-      'cgroup driver',
-      'systemd is asked for and does not run here',
-      'give the agent --cgroup-driver cgroupfs',
-    );
+    return problem(what, 'systemd is asked for and does not run here', 'give the agent --cgroup-driver cgroupfs');
   }
   if (needs.cgroupDriver === 'cgroupfs' && kubelet === 'systemd') {
     return warning(
-      'cgroup driver',
+      what,
       'cgroupfs, while the kubelet of this node has systemd make its groups: two masters of one tree',
       'give the agent --cgroup-driver systemd',
     );
   }
-  return well(
-    'cgroup driver',
-    kubelet === undefined ? needs.cgroupDriver : `${needs.cgroupDriver}; the kubelet has ${kubelet}`,
-  );
+  return well(what, kubelet === undefined ? needs.cgroupDriver : `${needs.cgroupDriver}; the kubelet has ${kubelet}`);
 }
 
 export async function checkMounts(probe: NodeProbe, needs: MachineNeeds): Promise<Finding[]> {

@@ -22,13 +22,9 @@ export async function checkPacketFilter(probe: NodeProbe, needs: NetworkNeeds): 
     return [problem('nftables', 'the program nft is not installed', "apt-get install nftables, or your system's like")];
   }
   if (result.code !== 0) {
-    return [
-      problem(
-        'nftables',
-        `the kernel does not take the rules: ${firstLine(result.stderr)}`,
-        'load its modules (modprobe nf_tables nft_ct nft_masq nft_reject_inet), and run this as root',
-      ),
-    ];
+    const why = result.stderr.trim().split('\n')[0] ?? '';
+    const mend = 'load its modules (modprobe nf_tables nft_ct nft_masq nft_reject_inet), and run this as root';
+    return [problem('nftables', `the kernel does not take the rules: ${why}`, mend)];
   }
   return [well('nftables', `the kernel takes the rules (table inet ${RULES_TABLE})`)];
 }
@@ -122,41 +118,26 @@ export async function checkSubnet(probe: NodeProbe, needs: NetworkNeeds): Promis
     ...routes
       .filter((route) => !route.interface.startsWith(nameOfAll(needs.bridge)))
       .map(({ range, interface: name }) => ({ range, what: `the route ${formatRange(range)} by ${name}` })),
-    ...needs.serviceCidr.map((cidr) => ({
-      range: parseIpRange(cidr),
-      what: `${cidr}, a range of the cluster`,
-    })),
+    ...needs.serviceCidr.map((cidr) => ({ range: parseIpRange(cidr), what: `${cidr}, a range of the cluster` })),
   ].filter(({ range }) => overlaps(range, subnet));
+  const mend = 'give the agent another range with --subnet; every node may have the same one';
   return others.length === 0
     ? [well('subnet', `${needs.subnet} meets no route of this node`)]
-    : others.map(({ what }) =>
-        problem(
-          'subnet',
-          `${needs.subnet} collides with ${what}`,
-          'give the agent another range with --subnet; every node may have the same one',
-        ),
-      );
+    : others.map(({ what }) => problem('subnet', `${needs.subnet} collides with ${what}`, mend));
 }
 
 /** Whether IPv4 is forwarded, which the agent switches on itself. */
 export async function checkIpForward(probe: NodeProbe): Promise<Finding[]> {
   const value = (await probe.read('/proc/sys/net/ipv4/ip_forward'))?.trim();
-  return value === '1'
-    ? [well('forwarding of IPv4', 'on')]
-    : [
-        warning(
-          'forwarding of IPv4',
-          'off; the agent switches it on',
-          'nothing, unless something here switches it off again: sysctl -w net.ipv4.ip_forward=1',
-        ),
-      ];
+  const mend = 'nothing, unless something here switches it off again: sysctl -w net.ipv4.ip_forward=1';
+  return [
+    value === '1'
+      ? well('forwarding of IPv4', 'on')
+      : warning('forwarding of IPv4', 'off; the agent switches it on', mend),
+  ];
 }
 
 /** The prefix of the names of all bridges. */
 function nameOfAll(bridge: string): string {
   return bridge.replace(/\d+$/, '');
-}
-
-function firstLine(text: string): string {
-  return text.trim().split('\n')[0] ?? '';
 }

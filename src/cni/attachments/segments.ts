@@ -1,10 +1,9 @@
-import type { EsbError } from '../../common/errors.ts';
+import { EsbError } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import { formatRange } from '../../common/net/ip-range.ts';
 import type { NamespaceKeeper } from '../host/netns.ts';
 import { BRIDGE_PORTS } from '../host/network-plan.ts';
 import type { NetworkSetup, NodeSegment } from '../host/network-setup.ts';
-import { exhausted } from '../spec/network-error.ts';
 import type { AttachmentIndex } from './attachment-index.ts';
 
 /** Share of the capacity in use from which on a shortage is reported. */
@@ -38,11 +37,11 @@ export async function exhaustionOf(setup: NetworkSetup, book: Counts): Promise<E
     }
   }
   const total = roomOf(setup);
-  return exhausted(
+  const why =
     limitOf(setup) === 'ports'
       ? `all ${total} ports of ${bridgesOf(setup)} are taken: --max-workers above 1000 gives the node more bridges`
-      : `all ${total} addresses of ${subnetsOf(setup)} are taken: a larger --subnet has more`,
-  );
+      : `all ${total} addresses of ${subnetsOf(setup)} are taken: a larger --subnet has more`;
+  return new EsbError(why, { code: 'AddressesExhausted' });
 }
 
 /** A shortage before it becomes a fault. */

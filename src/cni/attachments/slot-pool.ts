@@ -59,7 +59,6 @@ export class SlotPool {
     return isOver ? undefined : this.#error;
   }
 
-  /** Number of ready slots. */
   get size(): number {
     return this.#ready.length;
   }

@@ -54,10 +54,7 @@ export class OrphanVeths {
     if (!ports.includes(name) || claimed.has(name)) {
       return false;
     }
-    await runNodeCommand(this.#runner, 'ip', ['link', 'delete', name], {
-      ...options,
-      errorCode: 'NetworkFailed',
-    });
+    await runNodeCommand(this.#runner, 'ip', ['link', 'delete', name], { ...options, errorCode: 'NetworkFailed' });
     return true;
   }
 

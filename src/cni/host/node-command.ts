@@ -45,11 +45,7 @@ export async function runNodeCommand(
       errnoOf(error) === 'ENOENT'
         ? `the program is not installed (Debian package ${program === 'nft' ? 'nftables' : 'iproute2'})`
         : messageOf(error);
-    throw new EsbError(`cannot run ${program}: ${why}`, {
-      code: options.errorCode,
-      retryable: true,
-      cause: error,
-    });
+    throw new EsbError(`cannot run ${program}: ${why}`, { code: options.errorCode, retryable: true, cause: error });
   }
   if (result.code !== 0) {
     const said = (result.stderr || result.stdout).replaceAll(/\s+/g, ' ').trim();

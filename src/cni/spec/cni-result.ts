@@ -6,12 +6,6 @@ export interface CniResult extends Readonly<Record<string, unknown>> {
   readonly cniVersion?: string;
 }
 
-/** Answer of a plugin that failed (CNI specification 1.1, section 5). */
-export interface CniFailure {
-  readonly code: number;
-  readonly message: string;
-}
-
 /** "Try again later" of the specification. */
 export const CNI_CODE_TRY_AGAIN = 11;
 
@@ -21,8 +15,8 @@ export function readResult(stdout: string): CniResult | undefined {
   return isObject(document) && typeof document.code !== 'number' ? document : undefined;
 }
 
-/** The error in a plugin's output, or undefined when there is none. */
-export function readFailure(stdout: string): CniFailure | undefined {
+/** The error in a plugin's output (CNI specification 1.1, section 5), or undefined when there is none. */
+export function readFailure(stdout: string): { readonly code: number; readonly message: string } | undefined {
   const document = parseJson(stdout);
   if (!isObject(document) || typeof document.code !== 'number') {
     return undefined;

@@ -167,10 +167,7 @@ export function listOf(value: unknown): readonly unknown[] {
 }
 
 function invalid(origin: string, why: string, cause?: unknown): EsbError {
-  return new EsbError(`network configuration ${origin} is not valid: ${why}`, {
-    code: 'NetworkConfigInvalid',
-    cause,
-  });
+  return new EsbError(`network configuration ${origin} is not valid: ${why}`, { code: 'NetworkConfigInvalid', cause });
 }
 
 /** One bridge of the node with its share of the addresses. */

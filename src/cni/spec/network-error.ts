@@ -21,11 +21,6 @@ export function networkFailure(what: string, error: unknown): EsbError {
   });
 }
 
-/** The error of a node without free addresses or ports. */
-export function exhausted(why: string): EsbError {
-  return new EsbError(why, { code: 'AddressesExhausted' });
-}
-
 /** The health of a network with an error. */
 export function unhealthy(error: EsbError): Health {
   const cause = error.code === 'NetworkFailed' ? error.cause : undefined;
