@@ -27,7 +27,6 @@ const REFUSED_MS = 10_000;
 const STRANGER_BURST_SECONDS = 5;
 const MAX_ADDRESSES = 20_000;
 
-/** The flags of authentication and authorization. */
 export type AccessFlags = Pick<GatewayConfig, 'callers' | 'tls'>;
 
 export interface GatewayAccessOptions {
@@ -118,7 +117,11 @@ function verify(
   const { flags, namespace, client, clock, logger } = options;
   const { accessKeys, cacheSeconds, graceSeconds, strangerRate, tokenAudience } = flags.callers;
   const keys = new AccessKeys(logger);
-  const informer = accessKeys === '' ? undefined : keysInformer(options);
+  const fieldSelector = `metadata.name=${accessKeys}`;
+  const informer =
+    accessKeys === ''
+      ? undefined
+      : new ListWatchInformer<Secret>(client, secrets, { namespace, fieldSelector }, { logger, clock });
   informer?.subscribe((event) => keys.apply(event));
   const graceMs = graceSeconds * 1000;
   const strangers = new CallerRates(
@@ -154,11 +157,6 @@ function verify(
     clock,
   });
   return { access, keys: informer };
-}
-
-function keysInformer({ flags, namespace, client, clock, logger }: GatewayAccessOptions): Informer<Secret> {
-  const fieldSelector = `metadata.name=${flags.callers.accessKeys}`;
-  return new ListWatchInformer(client, secrets, { namespace, fieldSelector }, { logger, clock });
 }
 
 async function openTls(options: GatewayAccessOptions, certificates: ClientCertificates) {

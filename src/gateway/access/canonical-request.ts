@@ -20,11 +20,8 @@ export function canonicalRequest(
   const { method, url } = request;
   const { path, query } = splitTarget(url);
   const values = headerValues(request.rawHeaders, new Set(signedHeaders));
-  const names = [...signedHeaders].sort(byCodeUnits);
-  let headers = '';
-  for (const name of names) {
-    headers += `${name}:${values.get(name) ?? ''}\n`;
-  }
+  const names = signedHeaders.toSorted(byCodeUnits);
+  const headers = names.map((name) => `${name}:${values.get(name) ?? ''}\n`).join('');
   return `${method}\n${canonicalPath(path)}\n${canonicalQuery(query)}\n${headers}\n${names.join(';')}\n${payloadHash}`;
 }
 

@@ -17,7 +17,6 @@ export interface Signature {
   readonly accessKeyId: string;
   /** `date/region/service/aws4_request`. */
   readonly scope: string;
-  /** Parts of the scope. */
   readonly date: string;
   readonly region: string;
   readonly service: string;
@@ -32,16 +31,6 @@ export interface Signature {
   readonly value: string;
   readonly sessionToken: string | undefined;
 }
-
-const QUERY_NAMES = {
-  algorithm: 'X-Amz-Algorithm',
-  credential: 'X-Amz-Credential',
-  date: 'X-Amz-Date',
-  expires: 'X-Amz-Expires',
-  signedHeaders: 'X-Amz-SignedHeaders',
-  signature: 'X-Amz-Signature',
-  token: 'X-Amz-Security-Token',
-} as const;
 
 /**
  * Headers that change a call. Signers may move such headers into the query of a URL, where they would have no effect: a
@@ -122,7 +111,7 @@ export function querySignature(request: AccessRequest): Signature {
       throw incomplete(`'${name}' has to be sent as a signed header, not in the query.`);
     }
   }
-  const algorithm = once(QUERY_NAMES.algorithm) ?? '';
+  const algorithm = once('X-Amz-Algorithm') ?? '';
   if (algorithm !== SIGNATURE_ALGORITHM) {
     throw incomplete(`Unsupported AWS 'algorithm': '${algorithm.slice(0, 64)}'.`);
   }
@@ -133,19 +122,19 @@ export function querySignature(request: AccessRequest): Signature {
     }
     return value;
   };
-  const expires = required(QUERY_NAMES.expires);
+  const expires = required('X-Amz-Expires');
   const expiresSeconds = Number(expires);
   if (!/^\d{1,7}$/.test(expires) || expiresSeconds < 1 || expiresSeconds > MAX_EXPIRES_SECONDS) {
-    throw incomplete(`'${QUERY_NAMES.expires}' must be a number of seconds from 1 to ${MAX_EXPIRES_SECONDS}.`);
+    throw incomplete(`'X-Amz-Expires' must be a number of seconds from 1 to ${MAX_EXPIRES_SECONDS}.`);
   }
   return {
     form: 'query',
-    ...credentialOf(required(QUERY_NAMES.credential)),
-    ...signedAt(required(QUERY_NAMES.date)),
+    ...credentialOf(required('X-Amz-Credential')),
+    ...signedAt(required('X-Amz-Date')),
     expiresSeconds,
-    signedHeaders: headerNames(required(QUERY_NAMES.signedHeaders)),
-    value: signatureValue(required(QUERY_NAMES.signature)),
-    sessionToken: once(QUERY_NAMES.token),
+    signedHeaders: headerNames(required('X-Amz-SignedHeaders')),
+    value: signatureValue(required('X-Amz-Signature')),
+    sessionToken: once('X-Amz-Security-Token'),
   };
 }
 

@@ -5,7 +5,6 @@ import { LambdaError } from '../lambda/lambda-error.ts';
 import { AccessCache, type AccessCacheOptions, strangerAt } from './access-cache.ts';
 import type { Principal } from './principal.ts';
 
-/** The API server's answer about a token. */
 type TokenVerdict =
   | { readonly kind: 'accepted'; readonly principal: Principal }
   | { readonly kind: 'refused'; readonly reason: string };
@@ -106,13 +105,10 @@ function principalOf(verdict: TokenVerdict): Principal {
  * only refuse, until the API server has confirmed the whole token.
  */
 function endOf(token: string): number {
-  const parts = token.split('.');
-  if (parts.length !== 3) {
-    return Number.POSITIVE_INFINITY;
-  }
+  const [, claims = '', ...rest] = token.split('.');
   try {
-    const claims: unknown = JSON.parse(Buffer.from(parts[1] ?? '', 'base64url').toString('utf8'));
-    const end = typeof claims === 'object' && claims !== null && 'exp' in claims ? Number(claims.exp) : Number.NaN;
+    const { exp } = JSON.parse(Buffer.from(claims, 'base64url').toString('utf8')) as { readonly exp?: unknown };
+    const end = rest.length === 1 ? Number(exp) : Number.NaN;
     return Number.isFinite(end) ? end * 1000 : Number.POSITIVE_INFINITY;
   } catch {
     return Number.POSITIVE_INFINITY;

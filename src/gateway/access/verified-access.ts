@@ -1,6 +1,5 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 import type { Clock } from '../../common/clock.ts';
-import { unreachable } from '../../common/errors.ts';
 import { LambdaError } from '../lambda/lambda-error.ts';
 import { type Access, type AccessRequest, type Identity, provedIdentity, refuseForeignPage } from './access.ts';
 import type { AccessKey } from './access-key.ts';
@@ -19,7 +18,6 @@ export interface VerifiedAccessOptions {
   readonly keysNotReady: () => LambdaError | undefined;
   readonly tokens: Pick<TokenReviewer, 'identify'>;
   readonly certificates: Pick<ClientCertificates, 'identify'>;
-  /** Whether the gateway listens on the loopback alone. */
   readonly isOnLoopback: () => boolean;
   readonly reviewer: Pick<AccessReviewer, 'authorize'>;
   readonly replays: Pick<ReplayGuard, 'admit'>;
@@ -27,12 +25,6 @@ export interface VerifiedAccessOptions {
 }
 
 const BEARER = /^bearer +/i;
-
-/** The proof that a request offers. */
-type Claim =
-  | { readonly kind: 'nothing' }
-  | { readonly kind: 'token'; readonly token: string }
-  | { readonly kind: 'signature'; readonly signature: Signature };
 
 /**
  * Authentication is on. A signature or a token in the request proves its sender; the certificate of the connection
@@ -42,19 +34,25 @@ export function createVerifiedAccess(options: VerifiedAccessOptions): Access {
   const { tokens, reviewer } = options;
   return {
     identify(request) {
-      const claim = claimOf(request);
-      switch (claim.kind) {
-        case 'nothing':
-          return provedIdentity(holder(request, options));
-        case 'token': {
-          const principal = tokens.identify(claim.token, request.remoteAddress);
-          return principal instanceof Promise ? principal.then(provedIdentity) : provedIdentity(principal);
-        }
-        case 'signature':
-          return signer(request, claim.signature, options);
-        default:
-          return unreachable(claim);
+      const { authorization } = request.headers;
+      const presigned = isPresigned(request.url);
+      if (authorization !== undefined && presigned) {
+        throw new LambdaError(
+          'IncompleteSignatureException',
+          'Only one way to authenticate may be used: the Authorization header or the query of a presigned URL.',
+        );
       }
+      if (presigned) {
+        return signer(request, querySignature(request), options);
+      }
+      if (authorization === undefined) {
+        return provedIdentity(holder(request, options));
+      }
+      if (!BEARER.test(authorization)) {
+        return signer(request, headerSignature(request), options);
+      }
+      const principal = tokens.identify(authorization.replace(BEARER, '').trim(), request.remoteAddress);
+      return principal instanceof Promise ? principal.then(provedIdentity) : provedIdentity(principal);
     },
     authorize: ({ principal, claimedKey }, action, functionName, address) =>
       reviewer.authorize(
@@ -64,23 +62,6 @@ export function createVerifiedAccess(options: VerifiedAccessOptions): Access {
         claimedKey === undefined ? undefined : { key: claimedKey, address },
       ),
   };
-}
-
-function claimOf(request: AccessRequest): Claim {
-  const { authorization } = request.headers;
-  const presigned = isPresigned(request.url);
-  if (authorization === undefined) {
-    return presigned ? { kind: 'signature', signature: querySignature(request) } : { kind: 'nothing' };
-  }
-  if (presigned) {
-    throw new LambdaError(
-      'IncompleteSignatureException',
-      'Only one way to authenticate may be used: the Authorization header or the query of a presigned URL.',
-    );
-  }
-  return BEARER.test(authorization)
-    ? { kind: 'token', token: authorization.replace(BEARER, '').trim() }
-    : { kind: 'signature', signature: headerSignature(request) };
 }
 
 /** The principal of the connection's certificate. */
@@ -125,7 +106,6 @@ function signer(request: AccessRequest, signature: Signature, options: VerifiedA
   };
 }
 
-/** The key that a signature names. */
 function keyOf(signature: Signature, { keys, keysNotReady }: VerifiedAccessOptions): AccessKey {
   const notReady = keysNotReady();
   if (notReady !== undefined) {
