@@ -122,26 +122,20 @@ export class Invoker {
       }
       const answer = await this.#send(route, worker, call, caller);
       switch (answer.kind) {
-        case 'Answered': {
-          const { trailer } = answer;
-          this.#noteActivity(worker, trailer.stamp);
-          const translated = translateEmulatorAnswer(answer, this.#answered(call, worker));
-          return {
-            body: translated.body,
-            functionError: translated.functionError,
-            outcome: 'answered',
-            timings: trailer.timings ?? undefined,
-            logTail: trailer.logTail.length > 0 ? trailer.logTail : undefined,
-          };
-        }
+        case 'Answered':
         case 'TimedOut': {
-          const { trailer } = answer;
-          this.#noteActivity(worker, trailer.stamp);
+          const { stamp, timings, logTail } = answer.trailer;
+          this.#noteActivity(worker, stamp);
+          const answered = {
+            requestId: call.requestId,
+            timeoutSeconds: worker.resource.spec.timeoutSeconds,
+            now: clock.now(),
+          };
           return {
-            ...timeoutError(this.#answered(call, worker)),
-            outcome: 'timed-out',
-            timings: trailer.timings ?? undefined,
-            logTail: trailer.logTail.length > 0 ? trailer.logTail : undefined,
+            ...(answer.kind === 'Answered' ? translateEmulatorAnswer(answer, answered) : timeoutError(answered)),
+            outcome: answer.kind === 'Answered' ? 'answered' : 'timed-out',
+            timings: timings ?? undefined,
+            logTail: logTail.length > 0 ? logTail : undefined,
           };
         }
         case 'Unknown':
@@ -167,14 +161,6 @@ export class Invoker {
     if (stamp !== '') {
       this.#options.onActivity(worker, stamp);
     }
-  }
-
-  #answered(call: FunctionCall, worker: WorkerEntry) {
-    return {
-      requestId: call.requestId,
-      timeoutSeconds: worker.resource.spec.timeoutSeconds,
-      now: this.#options.clock.now(),
-    };
   }
 
   async #send(route: Route, worker: WorkerEntry, call: FunctionCall, caller: Caller): Promise<AgentAnswer> {
