@@ -1,4 +1,4 @@
-import type { ClientBase } from 'pg';
+import type { Pool } from 'pg';
 import { EsbError } from '../../common/errors.ts';
 
 /** Layout of the tables, kept in a table of its own. */
@@ -27,9 +27,10 @@ const CREATE = `
  *
  * @throws {EsbError} `EventStoreUnreadable` when they are of a newer version; those of PostgreSQL
  */
-export async function prepareEventSchema(client: ClientBase): Promise<void> {
-  await client.query('BEGIN');
+export async function prepareEventSchema(pool: Pool): Promise<void> {
+  const client = await pool.connect();
   try {
+    await client.query('BEGIN');
     await client.query('SELECT pg_advisory_xact_lock($1)', [SCHEMA_LOCK]);
     await client.query('CREATE TABLE IF NOT EXISTS esb_event_layout (layout integer NOT NULL)');
     const { rows } = await client.query<{ readonly layout: number }>('SELECT layout FROM esb_event_layout');
@@ -47,5 +48,7 @@ export async function prepareEventSchema(client: ClientBase): Promise<void> {
   } catch (error) {
     await client.query('ROLLBACK');
     throw error;
+  } finally {
+    client.release();
   }
 }

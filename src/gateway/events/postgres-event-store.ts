@@ -138,11 +138,7 @@ export class PostgresEventStore implements EventStore {
     const { limits, namespace } = this.#options;
     // Before the first count a full store would look empty, and an event put meanwhile would be counted twice.
     await this.#firstCount.promise;
-    const put: RecentPut = {
-      partition: partitionOf(event.target),
-      bytes: event.payload.length,
-      isDone: false,
-    };
+    const put: RecentPut = { partition: partitionOf(event.target), bytes: event.payload.length, isDone: false };
     const fullness = (): Fullness | undefined =>
       fullnessFor(limits, this.load(), this.#loadOf(put.partition), put.bytes);
     // Twice, since the first count may have been under way already.
@@ -345,20 +341,11 @@ export class PostgresEventStore implements EventStore {
 
   /** Makes the tables, once; after a failure again at the next call. */
   #prepare(): Promise<void> {
-    this.#prepared ??= this.#makeTables().catch((error: unknown) => {
+    this.#prepared ??= prepareEventSchema(this.#pool).catch((error: unknown) => {
       this.#prepared = undefined;
       throw error;
     });
     return this.#prepared;
-  }
-
-  async #makeTables(): Promise<void> {
-    const client = await this.#pool.connect();
-    try {
-      await prepareEventSchema(client);
-    } finally {
-      client.release();
-    }
   }
 }
 
