@@ -53,7 +53,6 @@ export interface GatewayObservation {
 }
 
 export interface GatewayOptions {
-  /** The Kubernetes namespace that is served. */
   readonly namespace: string;
   readonly workers: Informer<LambdaWorker>;
   readonly nodes: Informer<LambdaNode>;
@@ -87,7 +86,6 @@ export interface GatewayOptions {
 export class Gateway {
   readonly #options: GatewayOptions;
   readonly #limits: GatewayLimits;
-  /** The functions, workers and agents as the gateway knows them. */
   readonly view: FleetView;
   readonly #pressure: ProcessPressure;
   readonly #room: Room;

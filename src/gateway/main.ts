@@ -43,11 +43,7 @@ export async function runGateway(config: GatewayConfig, context: RoleContext, ti
     stops.defer(() => healthServer?.close());
     const cluster = connect(phase);
     const { gateway, identity, callers } = await open(phase, cluster, times);
-    let schema: Health = {
-      ok: false,
-      reason: 'NotChecked',
-      message: 'resource definitions were not read yet',
-    };
+    let schema: Health = { ok: false, reason: 'NotChecked', message: 'resource definitions were not read yet' };
     healthServer = await startHealthServer(healthAddress, {
       ready: () => [schema, callers.health(), gateway.health()].find(({ ok }) => !ok) ?? { ok: true },
       metricsPage: () => gateway.metrics.page(),
@@ -79,10 +75,7 @@ export async function runGateway(config: GatewayConfig, context: RoleContext, ti
 /** The gateway's side of the API server; nothing is read before its informers start. */
 function connect({ config, context: { logger }, stops }: Phase) {
   const { kubeconfig, namespace } = config.cluster;
-  const client = createKubeClient({
-    source: createKubeConnectionSource({ kubeconfig }),
-    userAgent: 'esb-gateway',
-  });
+  const client = createKubeClient({ source: createKubeConnectionSource({ kubeconfig }), userAgent: 'esb-gateway' });
   stops.defer(() => client.close());
   const workers = new ListWatchInformer<LambdaWorker>(client, lambdaWorkers, { namespace }, { logger });
   const nodes = new ListWatchInformer<LambdaNode>(client, lambdaNodes, {}, { logger });
@@ -93,7 +86,6 @@ function connect({ config, context: { logger }, stops }: Phase) {
   return { client, workers, nodes, tasks };
 }
 
-/** Makes the gateway and the parts that it works with. */
 async function open(
   { config, context: { logger }, stops }: Phase,
   { client, nodes, workers }: ReturnType<typeof connect>,
@@ -148,11 +140,7 @@ async function open(
     ...(callers.createServer === undefined ? {} : { createServer: callers.createServer }),
     limits: gatewayLimits(config.limits),
     ...times,
-    observation: {
-      listeners: accessLog ? [createAccessLog(logger)] : [],
-      tracing,
-      maxFunctions: metricsFunctions,
-    },
+    observation: { listeners: accessLog ? [createAccessLog(logger)] : [], tracing, maxFunctions: metricsFunctions },
   });
   stops.defer(() => gateway.stop());
   return { gateway, identity, callers };

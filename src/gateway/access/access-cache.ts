@@ -20,7 +20,6 @@ export interface AccessCacheOptions<T> {
   /** The rate of questions about unproved senders, by their addresses. */
   readonly strangers: CallerRates;
   readonly clock: Clock;
-  /** Owns the questions under way. */
   readonly tasks: TaskGroup;
   readonly maxEntries?: number;
 }
@@ -56,7 +55,6 @@ interface Entry<T> {
   used: boolean;
 }
 
-/** The caller for whom a question is asked. */
 export interface Asker {
   /** Questions that wait are shared out by this. */
   readonly name: string;
@@ -64,7 +62,6 @@ export interface Asker {
   readonly isStranger: boolean;
 }
 
-/** The asker of an address. */
 export function strangerAt(address: string): Asker {
   return { name: `address ${addressGroup(address)}`, isStranger: true };
 }
@@ -148,7 +145,6 @@ export class AccessCache<T> {
     }
   }
 
-  /** Refreshes an answer in the background. */
   #refresh(key: string, entry: Entry<T>, load: (signal: AbortSignal) => Promise<T>): void {
     // The next refresh waits this long, even if this one fails.
     entry.refreshAtMs = this.#options.clock.monotonic() + REFRESH_MS;
@@ -222,7 +218,6 @@ export class AccessCache<T> {
     return this.#troubled(error);
   }
 
-  /** There is no new answer for now. */
   #troubled(cause: unknown): LambdaError {
     this.#troubledUntilMs = this.#options.clock.monotonic() + TROUBLE_MS;
     return unavailable(

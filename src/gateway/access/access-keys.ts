@@ -25,12 +25,10 @@ export class AccessKeys {
     return this.#keys.size;
   }
 
-  /** Undefined for a key that is not known. */
   get(id: string): AccessKey | undefined {
     return this.#keys.get(id);
   }
 
-  /** Takes in a change of the Secret. */
   apply(event: CacheEvent<Secret>): void {
     const data = event.kind === 'deleted' ? {} : (event.object.data ?? {});
     const keys = new Map<string, AccessKey>();

@@ -8,13 +8,11 @@ import type { AccessAction } from './access.ts';
 import { AccessCache, type AccessCacheOptions, strangerAt } from './access-cache.ts';
 import { type Principal, principalName } from './principal.ts';
 
-/** The API server's answer about a right. */
 type Decision = 'allowed' | 'denied';
 
 export interface AccessReviewerOptions
   extends Pick<AccessCacheOptions<Decision>, 'clock' | 'tasks' | 'graceMs' | 'isAway' | 'strangers'> {
   readonly client: Pick<KubeClient, 'create'>;
-  /** The one that is served. */
   readonly namespace: string;
   /** Milliseconds that an answer is good for, where it is yes and where it is no. */
   readonly allowedMs: number;
@@ -24,11 +22,9 @@ export interface AccessReviewerOptions
 /** A key that a request names, without a proof so far. */
 export interface UnprovedClaim {
   readonly key: string;
-  /** Where the request is from. */
   readonly address: string;
 }
 
-/** The names of each action in Kubernetes and AWS. */
 const ACTIONS = {
   invoke: { verb: 'create', subresource: 'invoke', permission: 'lambda:InvokeFunction' },
   get: { verb: 'get', subresource: '', permission: 'lambda:GetFunction' },

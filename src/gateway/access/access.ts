@@ -19,11 +19,9 @@ export interface AccessRequest {
   /** Names and values in turn, as sent. */
   readonly rawHeaders: readonly string[];
   readonly remoteAddress: string;
-  /** The connection of the request, if it is a TLS connection. */
   readonly connection: TLSSocket | undefined;
 }
 
-/** The {@link AccessRequest} of an HTTP request. */
 export function accessRequestOf({
   method = '',
   url = '',
@@ -63,7 +61,6 @@ export function provedIdentity(principal: Principal): Identity {
   return { principal, claimedKey: undefined, confirm: () => undefined, spend: () => undefined };
 }
 
-/** The right that a request needs. */
 export type AccessAction = 'invoke' | 'get' | 'list';
 
 /**

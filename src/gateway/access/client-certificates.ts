@@ -11,7 +11,6 @@ type Shown =
   /** @param endsAtMs milliseconds since the epoch */
   | { readonly kind: 'accepted'; readonly principal: Principal; readonly endsAtMs: number };
 
-/** The connection of a client, as far as it is looked at. */
 export type PeerConnection = Pick<TLSSocket, 'authorized' | 'authorizationError' | 'getPeerX509Certificate'>;
 
 /** Most certificates between that of a client and the authority. */

@@ -22,7 +22,6 @@ export type Principal =
   /** A client certificate of an authority that is trusted. */
   | { readonly kind: 'Certificate'; readonly user: string; readonly groups: readonly string[] };
 
-/** Any sender, while authentication is off. */
 export const ANONYMOUS: Principal = { kind: 'Anonymous' };
 
 /** One name for logs and limits: the user, and never a secret. Empty for an anonymous principal. */

@@ -12,7 +12,6 @@ const SHARE_OF_FREE = 7;
 
 /** The answer to a signature that comes in. */
 export type Sighting =
-  /** First arrival. */
   | { readonly kind: 'new' }
   /** An earlier arrival, at this time; milliseconds since the epoch. */
   | { readonly kind: 'seen'; readonly firstAtMs: number }
@@ -26,7 +25,6 @@ interface Table {
    * own.
    */
   readonly arrivals: Map<number, number>;
-  /** Marks of each access key. */
   readonly sizes: Map<string, number>;
 }
 
@@ -41,7 +39,6 @@ export class SignatureMemory {
   /** By the minute of signing: expired marks go with their table. */
   readonly #tables = new Map<number, Table>();
   readonly #sizes = new Tally();
-  /** Signatures that are kept. */
   size = 0;
 
   /** @param windowMs milliseconds after its time of signing in which a signature is valid */

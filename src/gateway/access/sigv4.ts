@@ -8,7 +8,6 @@ import { longDate, SIGNATURE_ALGORITHM, type Signature } from './signature.ts';
 /** Milliseconds by which the clocks of a client and of the gateway may differ: AWS's own "5 min." */
 export const MAX_SKEW_MS = 5 * 60_000;
 
-/** The service that requests have to be signed for. */
 const SERVICE = 'lambda';
 const HEX_SHA256 = /^[0-9a-f]{64}$/;
 
@@ -108,7 +107,6 @@ export function statedPayloadHash({ headers }: AccessRequest): string | undefine
   return typeof value === 'string' ? value : undefined;
 }
 
-/** The hash of a body. */
 export function payloadHashOf(body: Buffer): string {
   return hash('sha256', body);
 }

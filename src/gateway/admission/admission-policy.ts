@@ -20,7 +20,6 @@ const ANSWERS_AHEAD_BYTES = 4 * 2 ** 20;
 /** Assumed bytes of an answer before the first answer: a worker that a burst wakes gets few calls of it at once. */
 export const UNKNOWN_ANSWER_BYTES = 2 ** 20;
 
-/** The concurrency of a function, as its resources have it. */
 export interface ConcurrencySettings {
   /** Calls that run at once; absent for as many as there are workers. */
   readonly reserved?: number | undefined;
@@ -31,7 +30,6 @@ export interface ConcurrencySettings {
 /** A function, and its calls in one gateway. */
 export interface FunctionUse {
   readonly settings: ConcurrencySettings | undefined;
-  /** Workers of the function. */
   readonly workers: number;
   /** Calls that are with the workers and their agents. */
   readonly running: number;

@@ -39,7 +39,6 @@ export interface Admitted {
   stepBack(caller: Caller): Promise<void> | undefined;
 }
 
-/** A call that has a place among those of its function. */
 class Place implements Admitted {
   readonly queuedMs: number;
   readonly #queue: FunctionQueue;

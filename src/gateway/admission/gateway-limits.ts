@@ -3,7 +3,6 @@ import { type GatewayConfig, gatewayFlags } from '../../options/gateway.ts';
 import type { RateLimit } from '../lambda/caller-rate.ts';
 import type { LoadLimits } from './load-shed.ts';
 
-/** How much a gateway takes on. */
 export interface GatewayLimits {
   readonly load: LoadLimits;
   readonly callerRate: RateLimit;
@@ -15,7 +14,6 @@ export interface GatewayLimits {
   readonly maxConnectionsPerAddress: number;
 }
 
-/** The limits where no flag is given. */
 export const DEFAULT_LIMIT_FLAGS = defaultsOf(gatewayFlags.limits);
 
 /** The limits that flags ask for. */

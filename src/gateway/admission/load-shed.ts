@@ -10,7 +10,6 @@ const LEAST_LOAD = 64;
 /** Milliseconds between two measurements. */
 const PERIOD_MS = 200;
 
-/** The requests of a gateway. */
 export interface Load {
   /** Requests that have arrived and whose answer has not gone out. */
   readonly requests: number;
@@ -18,7 +17,6 @@ export interface Load {
   readonly bytes: number;
 }
 
-/** The state of the process. */
 export interface Pressure {
   /** Milliseconds by which the event loop is late. */
   readonly loopDelayMs: number;
@@ -26,7 +24,6 @@ export interface Pressure {
   readonly heapUse: number;
 }
 
-/** The bounds beyond which a gateway refuses requests. */
 export interface LoadLimits {
   readonly maxRequests: number;
   readonly maxBytes: number;
@@ -35,7 +32,6 @@ export interface LoadLimits {
   readonly maxHeapUse: number;
 }
 
-/** The bound that is exceeded. */
 export type Overload = 'Requests' | 'Bytes' | 'LoopDelay' | 'Heap';
 
 /** Why one more request is too much; undefined when there is room. */

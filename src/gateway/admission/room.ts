@@ -65,7 +65,6 @@ export class Hold {
     this.#bytes = 0;
   }
 
-  /** The request is over. */
   close(): void {
     if (this.#open) {
       this.known();

@@ -24,7 +24,6 @@ export interface ActivityWriterOptions {
   readonly logger: Logger;
   /** Whether a worker still exists, as far as is known. */
   readonly exists: (uid: string) => boolean;
-  /** Called after each patch. */
   readonly onWritten?: (ok: boolean) => void;
 }
 
@@ -60,7 +59,6 @@ export class ActivityWriter {
     return [...this.#activities.values()].filter(({ stamp }) => stamp !== undefined).length;
   }
 
-  /** Notes one call. */
   note(worker: WorkerRef, stamp: string): void {
     const known = this.#activities.get(worker.uid);
     if (known === undefined) {
@@ -130,11 +128,7 @@ export class ActivityWriter {
       await client.patch<LambdaWorker>(
         lambdaWorkers,
         { namespace, name },
-        {
-          kind: 'merge',
-          body: { status: { lastInvocationTime: stamp } },
-          fieldManager: fieldManagers.gateway,
-        },
+        { kind: 'merge', body: { status: { lastInvocationTime: stamp } }, fieldManager: fieldManagers.gateway },
         { subresource: 'status', deadlineMs: PATCH_DEADLINE_MS },
       );
       this.#pauses.reset();

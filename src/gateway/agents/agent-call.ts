@@ -65,7 +65,6 @@ export class AgentCall {
     return this.#answered.promise;
   }
 
-  /** The next parts of the answer. */
   take({ head, chunk, trailer }: InvokeResponse): void {
     if (head !== null) {
       this.#status = head.status;
@@ -196,7 +195,6 @@ export class SharedCallStream {
     });
   }
 
-  /** Whether it takes calls. */
   get isOpen(): boolean {
     return this.#open && this.#stream.isWritable && this.#last < MAX_CALL_NUMBER;
   }

@@ -23,9 +23,7 @@ export interface AgentConnectionsOptions {
   readonly identity: () => CertifiedKey | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Called when a session has opened. */
   readonly onOpened?: () => void;
-  /** Called when a session could not be opened. */
   readonly onFailure?: (reason: EsbError) => void;
 }
 
@@ -55,7 +53,6 @@ export class AgentConnections {
     return this.#connections.get(nodeName)?.current;
   }
 
-  /** Follows a change of the LambdaNodes. */
   apply({ kind, object }: CacheEvent<LambdaNode>): void {
     const { name } = object.metadata;
     const known = this.#connections.get(name);
@@ -79,7 +76,6 @@ export class AgentConnections {
     }
   }
 
-  /** Cuts every connection. */
   close(): void {
     for (const connection of this.#connections.values()) {
       connection.destroy();
@@ -119,7 +115,6 @@ class AgentConnection {
     this.#open();
   }
 
-  /** Takes over the address in the LambdaNode. */
   update(address: AgentAddress): void {
     const { endpoint, certificate } = this.#address;
     const sameEndpoint = endpoint.host === address.endpoint.host && endpoint.port === address.endpoint.port;
@@ -147,7 +142,6 @@ class AgentConnection {
     this.current?.retire();
   }
 
-  /** Cuts every connection. */
   destroy(): void {
     this.stop();
     for (const session of this.#draining) {

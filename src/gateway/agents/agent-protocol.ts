@@ -92,7 +92,6 @@ function checkedState(state: WorkerState): WorkerState | undefined {
     : undefined;
 }
 
-/** A part of an answer, brought into form. */
 function checkedAnswer(answer: InvokeResponse): InvokeResponse {
   return answer.trailer === null ? answer : { ...answer, trailer: checkedTrailer(answer.trailer) };
 }
@@ -102,25 +101,20 @@ function checkedTrailer(trailer: InvokeTrailer): InvokeTrailer {
     outcome: OUTCOMES.has(trailer.outcome) ? trailer.outcome : 'OUTCOME_UNSPECIFIED',
     reason: checkedCode(trailer.reason),
     reasonCode: trailer.reasonCode,
-    message: checkedMessage(trailer.message),
+    message: trailer.message.slice(0, MAX_MESSAGE_LENGTH),
     stamp: isStamp(trailer.stamp) ? trailer.stamp : '',
     timings: trailer.timings === null ? null : checkedTimings(trailer.timings),
     logTail: trailer.logTail.subarray(-MAX_LOG_TAIL_BYTES),
   };
 }
 
-/** The failure of a call, brought into form. */
 function checkedFailure({ code, message, reasonCode }: InvokeFailure): InvokeFailure {
-  return { code: checkedCode(code), message: checkedMessage(message), reasonCode };
+  return { code: checkedCode(code), message: message.slice(0, MAX_MESSAGE_LENGTH), reasonCode };
 }
 
 /** A CamelCase code; empty for anything else. */
 function checkedCode(code: string): string {
   return CODE.test(code) ? code : '';
-}
-
-function checkedMessage(message: string): string {
-  return message.slice(0, MAX_MESSAGE_LENGTH);
 }
 
 /** Whether the API server would accept a stamp unchanged: there is no 31st of February. */

@@ -100,17 +100,14 @@ export class AgentSession {
     }, OPEN_TIMEOUT_MS);
   }
 
-  /** Whether calls may be sent. */
   get isOpen(): boolean {
     return this.#state.kind === 'Open';
   }
 
-  /** Pings without an answer so far. */
   get unansweredPings(): number {
     return this.#unanswered;
   }
 
-  /** Calls under way. */
   get calls(): number {
     return this.#calls.size;
   }

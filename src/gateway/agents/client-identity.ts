@@ -13,7 +13,6 @@ import { type CertifiedKey, certificateRequest, splitCertifiedKey, validityOf } 
 import { type CertificateSigningRequest, certificateSigningRequests } from '../../kube/api/resource-types.ts';
 import type { KubeClient } from '../../kube/api/types.ts';
 
-/** Name of the file with certificate and key. */
 const IDENTITY_FILE = 'client.pem';
 /** Lifetime of a certificate: gateways reach agents while the API server is away for two days. */
 const LIFETIME_SECONDS = 7 * 24 * 60 * 60;

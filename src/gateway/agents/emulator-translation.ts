@@ -1,16 +1,13 @@
 import { errorMembersIn, MAX_RESPONSE_BYTES, runtimeErrorIn, timedOutAfter } from '../../common/emulator-answer.ts';
 import type { UnknownReason } from '../../protocol/reasons.ts';
 
-/** The answer of the emulator in a worker. */
 export interface EmulatorAnswer {
   readonly status: number;
   /** The whole body; cut off beyond {@link MAX_RESPONSE_BYTES}, which {@link EmulatorAnswer.size} tells. */
   readonly body: Buffer;
-  /** Bytes that the emulator sent. */
   readonly size: number;
 }
 
-/** The call that an answer belongs to. */
 export interface AnsweredCall {
   readonly requestId: string;
   /** `spec.timeoutSeconds` of the worker. */
@@ -76,7 +73,6 @@ export function timeoutError(call: AnsweredCall, seconds: number = call.timeoutS
   );
 }
 
-/** The `errorType` for each reason. */
 const UNKNOWN_ERROR_TYPES: Readonly<Record<UnknownReason, 'Runtime.ExitError' | 'Esb.OutcomeUnknown'>> = {
   WorkerExited: 'Runtime.ExitError',
   ConnectionLost: 'Esb.OutcomeUnknown',

@@ -14,14 +14,12 @@ export interface WorkerEntry extends RoutableWorker {
   /** How it is named to agents. */
   readonly reference: WorkerRef;
   readonly functionName: string;
-  /** As last watched. */
   readonly resource: LambdaWorker;
   /** Highest epoch seen in the resource; 0 for none. */
   readonly highestEpoch: number;
   outstanding: number;
 }
 
-/** The workers of one function. */
 export interface FunctionEntry {
   readonly name: string;
   readonly workers: readonly WorkerEntry[];

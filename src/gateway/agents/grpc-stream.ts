@@ -14,7 +14,6 @@ const GRPC_UNIMPLEMENTED = '12';
 /** Metadata key under which agents send the CamelCase code of an error along. */
 const ERROR_CODE_KEY = 'esb-code';
 
-/** How a stream ended. */
 export interface GrpcEnd {
   /** `Error`: by the server's status, or by an invalid answer. `Lost`: by the loss of the connection and the like. */
   readonly kind: 'Ok' | 'Error' | 'Lost';
@@ -80,22 +79,18 @@ export class GrpcStream {
     return this.#status === GRPC_OK;
   }
 
-  /** Whether anything can still be sent. */
   get isWritable(): boolean {
     return this.#stream.writable;
   }
 
-  /** Sends a message. */
   write(message: Buffer): void {
     this.#stream.write(grpcFrame(message));
   }
 
-  /** Sends the last message. */
   end(message: Buffer): void {
     this.#stream.end(grpcFrame(message));
   }
 
-  /** Ends the stream from our side. */
   cancel(): void {
     this.#stream.close(constants.NGHTTP2_CANCEL);
   }

@@ -22,7 +22,6 @@ export interface RoutableWorker {
   readonly outstanding: number;
 }
 
-/** Where to send a call. */
 export interface Route {
   readonly uid: string;
   readonly name: string;

@@ -23,13 +23,11 @@ const MAX_RECORD_BYTES = (1024 + 64) * 1024;
 /** Milliseconds that an endpoint may take to answer. */
 const POST_DEADLINE_MS = 30_000;
 
-/** The answer of a function at the last try. */
 export interface LastResponse {
   readonly body: Buffer;
   readonly functionError: boolean;
 }
 
-/** An event that was given up. */
 export interface FailedEvent {
   readonly event: StoredEvent;
   readonly condition: GiveUpCondition;
@@ -84,7 +82,6 @@ export function failureRecord(failed: FailedEvent, now: number, freeBytes = Numb
   return Buffer.concat(parts);
 }
 
-/** The next step for an event that was given up. */
 export type DeadLetter =
   | { readonly kind: 'Send'; readonly event: StoredEvent }
   /** Why no record is sent. */
@@ -133,7 +130,6 @@ export function deadLetterFor(
   };
 }
 
-/** How an endpoint took a record. */
 export type PostResult = { readonly kind: 'Taken' } | { readonly kind: 'NotTaken'; readonly message: string };
 
 /** Brings a record to an HTTP endpoint. Never throws but when the signal fires. */

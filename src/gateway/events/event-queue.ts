@@ -74,7 +74,6 @@ export class EventQueue {
     this.#runs = new TaskGroup(onError);
   }
 
-  /** Begins to try the events in the store. */
   start(): void {
     this.#loops.run('take events', (signal) => this.#take(signal));
     this.#loops.run('renew claims', (signal) => this.#renew(signal));

@@ -12,7 +12,6 @@ const SETBACK_BACKOFF = { firstMs: 1_000, maxMs: 300_000 } as const;
  */
 const MAX_MISSES = 7;
 
-/** How one try ended. */
 export type TryResult =
   | { readonly kind: 'Succeeded' }
   /** The function, or its runtime, raised an error or ran out of time. */
@@ -21,7 +20,6 @@ export type TryResult =
   | { readonly kind: 'OutcomeUnknown' }
   /** The call ran nowhere, for a reason that may pass. */
   | { readonly kind: 'Refused' }
-  /** There is no such function. */
   | { readonly kind: 'Missing' }
   /** The function is switched off by a reserved concurrency of 0: Lambda does not try again either. */
   | { readonly kind: 'SwitchedOff' }
@@ -31,7 +29,6 @@ export type TryResult =
 /** Why an event was given up, in the words of Lambda's destination records. */
 export type GiveUpCondition = 'RetriesExhausted' | 'EventAgeExceeded';
 
-/** The decision about an event after a try. */
 export type EventDecision =
   | { readonly kind: 'Finish' }
   | { readonly kind: 'TryAgain'; readonly delayMs: number; readonly progress: EventProgress }

@@ -25,7 +25,6 @@ const MAX_TRY_MS = 2 * 60 * 60 * 1000;
 /** Waits before a failed store is asked again. */
 export const STORE_BACKOFF = { firstMs: 100, maxMs: 5_000 } as const;
 
-/** How one try of an event ended. */
 interface TryOutcome {
   readonly result: TryResult;
   /** Undefined when no function answered. */
@@ -42,11 +41,9 @@ export interface EventRunnerOptions {
   readonly isSwitchedOff: (functionName: string) => boolean;
   /** Settings of a function; undefined when there is none of this name. */
   readonly settingsOf: (functionName: string) => EventSettings | undefined;
-  /** A new request id. */
   readonly newRequestId: () => string;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Called after each try. */
   readonly onTried?: (result: TryResult['kind']) => void;
   /** Called at the end of each event, with `ok` or the reason for giving it up. */
   readonly onEnded?: (result: string) => void;
@@ -145,21 +142,12 @@ export class EventRunner {
     const { event, condition, progress } = failed;
     const freeBytes = store.limits.maxBytes - store.load().bytes;
     const deadLetter = deadLetterFor(failed, settings, settingsOf, newRequestId(), clock.now(), freeBytes);
-    const fields = {
-      requestId: event.requestId,
-      partition: partitionOf(event.target),
-      condition,
-      ...progress,
-    };
+    const fields = { requestId: event.requestId, partition: partitionOf(event.target), condition, ...progress };
     switch (deadLetter.kind) {
       case 'Send':
         await this.#insist(() => store.exchange(claimed, deadLetter.event), signal);
         logger.warn(
-          {
-            ...fields,
-            destination: partitionOf(deadLetter.event.target),
-            recordId: deadLetter.event.requestId,
-          },
+          { ...fields, destination: partitionOf(deadLetter.event.target), recordId: deadLetter.event.requestId },
           'event was given up and goes to its destination',
         );
         return;

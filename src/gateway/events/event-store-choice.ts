@@ -12,7 +12,6 @@ import { sqliteEventStore } from './sqlite-event-store.ts';
 /** Variable of the environment with the connection string of the event database. */
 export const EVENT_DATABASE_VARIABLE = 'ESB_EVENT_DATABASE';
 
-/** Where events are kept, and how many. */
 export interface EventStoreConfig {
   readonly stateDir: string;
   readonly namespace: string;

@@ -2,7 +2,6 @@ import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
 import type { FunctionSettings } from '../agents/function-settings.ts';
 
-/** Where an event goes. */
 export type EventTarget =
   | { readonly kind: 'Function'; readonly functionName: string; readonly qualifier?: string }
   /** Posted to as JSON: the destination of a record of failure. */
@@ -91,7 +90,6 @@ export interface EventLoad {
   readonly bytes: number;
 }
 
-/** The load of an empty store. */
 export const NO_LOAD: EventLoad = { events: 0, bytes: 0 };
 
 /** The limits of a store. A record of failure takes the place of its event, even beyond the limits. */
@@ -100,21 +98,18 @@ export interface EventLimits {
   readonly maxBytes: number;
 }
 
-/** The most that one claim takes. */
 export interface ClaimLimits {
   readonly events: number;
   /** Bytes of payloads. */
   readonly bytes: number;
 }
 
-/** The result of a claim. */
 export interface Claimed {
   readonly events: readonly ClaimedEvent[];
   /** Events that this program cannot read. The store has put them off for {@link PARK_MS}. */
   readonly unreadable: readonly UnreadableEvent[];
 }
 
-/** An event that this program cannot read. */
 export interface UnreadableEvent {
   readonly requestId: string;
   readonly reason: string;
@@ -167,7 +162,6 @@ export interface EventStore {
   close(): Promise<void>;
 }
 
-/** The partition of a target. */
 export function partitionOf(target: EventTarget): string {
   return target.kind === 'Function' ? `function:${target.functionName}` : `endpoint:${new URL(target.url).origin}`;
 }
@@ -203,7 +197,6 @@ export function fullnessFor(
   return ofPartition.events > freeEvents || ofPartition.bytes > freeBytes ? 'Partition' : undefined;
 }
 
-/** The refusal of an event for which there is no room. */
 export function storeFull(fullness: Fullness, limits: EventLimits): EsbError {
   const message =
     fullness === 'Store'
@@ -212,7 +205,6 @@ export function storeFull(fullness: Fullness, limits: EventLimits): EsbError {
   return new EsbError(message, { code: 'EventStoreFull' });
 }
 
-/** The error of a store that cannot be asked. */
 export function storeUnavailable(message: string, cause?: unknown): EsbError {
   return new EsbError(message, { code: 'EventStoreUnavailable', cause });
 }
@@ -229,7 +221,6 @@ export function encodeHead({ target, traceId, traceParent, hops, settings }: Sto
   return JSON.stringify({ target, traceId, traceParent, hops, settings } satisfies EventHead);
 }
 
-/** One row of a store. */
 export interface EventRow {
   readonly id: string;
   readonly head: string;

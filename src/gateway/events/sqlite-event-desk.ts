@@ -2,7 +2,6 @@ import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync
 import { EsbError, hasCode } from '../../common/errors.ts';
 import { isDamage, isDiskFull, type SqliteEventTable } from './sqlite-event-table.ts';
 
-/** The methods of the table that a store calls. */
 export type TableMethod = 'put' | 'partitions' | 'claim' | 'renew' | 'finish' | 'postpone' | 'park' | 'exchange';
 
 /** A call of the table, with the number under which its outcome is reported. */
@@ -81,10 +80,7 @@ export class SqliteEventDesk {
     return this.#table.transaction(() =>
       tasks.map(({ number, method, args }): SqliteOutcome => {
         if (method === 'put' && this.#isDiskFull) {
-          return {
-            number,
-            error: { code: 'EventStoreDiskFull', message: 'the disk of the event store is full' },
-          };
+          return { number, error: { code: 'EventStoreDiskFull', message: 'the disk of the event store is full' } };
         }
         try {
           return { number, value: Reflect.apply(this.#table[method], this.#table, args) };

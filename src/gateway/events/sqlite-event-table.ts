@@ -25,12 +25,10 @@ const IOERR_WRITE = 778;
 const CORRUPT = 11;
 const NOT_A_DATABASE = 26;
 
-/** A row with the claim that it was given. */
 export interface ClaimedRow extends EventRow {
   readonly claim: string;
 }
 
-/** A row as it is put in. */
 export interface NewRow extends EventRow {
   readonly partition: string;
 }

@@ -17,18 +17,14 @@ import { SqliteEventTable } from './sqlite-event-table.ts';
 /** Bytes on the disk that are reserved for the ends of events. */
 const RESERVE_BYTES = 8 * 1024 * 1024;
 
-/** The data that the thread is started with. */
 export interface SqliteThreadData {
   readonly file: string;
   readonly limits: EventLimits;
-  /** Whether to check the whole file. */
   readonly isSuspect: boolean;
 }
 
-/** A message to the thread. */
 export type ToSqliteThread = SqliteTask | 'Close';
 
-/** A message from the thread. */
 export type FromSqliteThread =
   | { readonly kind: 'NotOpened'; readonly error: SentError }
   /** Sent after the opening, without outcomes, and after each transaction. */

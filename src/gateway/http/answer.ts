@@ -41,7 +41,6 @@ export function observing(
   };
 }
 
-/** The means of every route. */
 export interface RouteOptions {
   readonly entrance: Entrance;
   readonly observer: CallObserver;
@@ -62,7 +61,6 @@ export function refusalReport(error: LambdaError): CallReport {
   return { ...NOT_RUN, result: error.errorName, status: error.status };
 }
 
-/** Answers with an error. */
 export function sendError(reply: FastifyReply, error: LambdaError, requestId: string): FastifyReply {
   const answer = lambdaErrorAnswer(error, requestId);
   if (answer.status === 408) {
@@ -72,7 +70,6 @@ export function sendError(reply: FastifyReply, error: LambdaError, requestId: st
   return reply.code(answer.status).headers(answer.headers).send(answer.body);
 }
 
-/** Answers with 200 and JSON. */
 export function sendJson(reply: FastifyReply, json: Buffer, requestId: string): FastifyReply {
   return reply.code(200).headers({ 'content-type': 'application/json', 'x-amzn-requestid': requestId }).send(json);
 }

@@ -7,14 +7,12 @@ import type { UnverifiedBodies } from '../admission/unverified-bodies.ts';
 import type { CallObservation } from '../telemetry/observed-call.ts';
 import { announcedBytes, announcesBody } from './request-body.ts';
 
-/** The means of the entrance. */
 export interface EntranceOptions {
   readonly access: Access;
   readonly admission: Pick<Admission, 'look' | 'pass'>;
   readonly unverified: UnverifiedBodies;
 }
 
-/** A right that a request needs. */
 export interface Errand {
   readonly action: AccessAction;
   /** The bare name; undefined for an action on all functions. */

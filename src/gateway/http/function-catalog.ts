@@ -5,13 +5,11 @@ import type { DescribedWorker } from './function-description.ts';
 
 export interface FunctionCatalogOptions {
   readonly invoker: Pick<Invoker, 'find'>;
-  /** Names of all functions, in any order. */
   readonly functionNames: () => Iterable<string>;
   /** The processor of a node, such as `amd64`, where it is known. */
   readonly architectureOf: (nodeName: string) => string | undefined;
 }
 
-/** A function as its resources have it. */
 export interface CatalogFunction {
   /** The worker that speaks for it. */
   readonly speaker: DescribedWorker;

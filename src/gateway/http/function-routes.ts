@@ -6,7 +6,6 @@ import type { FunctionCatalog } from './function-catalog.ts';
 import { type ReadOperation, readOperations } from './read-operations.ts';
 import { type UnsupportedOperation, unsupported, unsupportedOperations } from './unsupported-operations.ts';
 
-/** The means of the routes that read. */
 export interface FunctionRoutesOptions extends RouteOptions {
   readonly catalog: FunctionCatalog;
 }

@@ -38,7 +38,6 @@ export function guardedServer({ checkEveryMs }: ClientPatience = CLIENT_PATIENCE
   return { connectionsCheckingInterval: checkEveryMs };
 }
 
-/** Connections that a server takes. */
 export interface ConnectionLimits {
   /** In all; further ones are closed at once. */
   readonly maxConnections: number;

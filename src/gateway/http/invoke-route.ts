@@ -18,7 +18,6 @@ const MAX_EVENT_BYTES = 1024 * 1024;
 /** Bytes of a log tail, as in Lambda. */
 const MAX_LOG_TAIL = 4_096;
 
-/** The means of the route of Invoke. */
 export interface InvokeRouteOptions extends RouteOptions {
   readonly invoker: Pick<Invoker, 'find' | 'invoke'>;
   readonly admission: Admission;

@@ -62,11 +62,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     // A name that is far too long is refused as a name, and not as a path.
-    routerOptions: {
-      maxParamLength: MAX_PATH_PART,
-      ignoreTrailingSlash: true,
-      querystringParser: queryRecord,
-    },
+    routerOptions: { maxParamLength: MAX_PATH_PART, ignoreTrailingSlash: true, querystringParser: queryRecord },
     frameworkErrors: (error, request, reply) => {
       const known = new LambdaError('InvalidParameterValueException', messageOf(error), { cause: error });
       observer({ requestId: request.id, operation: 'Unknown', message: request.raw }).end(refusalReport(known));

@@ -10,7 +10,6 @@ const MAX_PAGE = 50;
 /** Largest `MaxItems` that the service model allows. */
 const MAX_ITEMS = 10_000;
 
-/** The input of an operation. */
 export interface ReadInput {
   /** The function of the path. Empty for operations whose path names none. */
   readonly reference: FunctionReference;
@@ -19,7 +18,6 @@ export interface ReadInput {
   readonly query: Readonly<Record<string, string | undefined>>;
 }
 
-/** An operation that reads. */
 export interface ReadOperation {
   /** As SDKs name it. */
   readonly name: string;
@@ -52,11 +50,7 @@ export const readOperations: readonly ReadOperation[] = [
     const reserved = spec.concurrency?.reserved;
     return {
       Configuration: describeFunction(speaker, workers, reference),
-      Code: {
-        RepositoryType: 'ECR',
-        ImageUri: spec.image,
-        ResolvedImageUri: status?.image ?? spec.image,
-      },
+      Code: { RepositoryType: 'ECR', ImageUri: spec.image, ResolvedImageUri: status?.image ?? spec.image },
       Tags: Object.keys(tags).length === 0 ? undefined : tags,
       Concurrency: reserved === undefined ? undefined : { ReservedConcurrentExecutions: reserved },
     };
@@ -193,10 +187,7 @@ function eventConfig(catalog: FunctionCatalog, reference: FunctionReference): ob
     FunctionArn: functionArn({ qualifier: '$LATEST', ...reference }),
     MaximumRetryAttempts: asyncInvoke.maximumRetryAttempts,
     MaximumEventAgeInSeconds: asyncInvoke.maximumEventAgeSeconds,
-    DestinationConfig: {
-      OnSuccess: {},
-      OnFailure: destination === undefined ? {} : { Destination: destination },
-    },
+    DestinationConfig: { OnSuccess: {}, OnFailure: destination === undefined ? {} : { Destination: destination } },
   };
 }
 

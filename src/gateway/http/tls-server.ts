@@ -34,7 +34,6 @@ export interface TlsFilesOptions {
   readonly paths: TlsPaths;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Called once for each change. */
   readonly onChange: (material: TlsMaterial) => void;
 }
 
@@ -129,10 +128,7 @@ async function readMaterial(paths: TlsPaths): Promise<TlsMaterial> {
     }
     return material;
   } catch (error) {
-    throw new EsbError(`TLS files cannot be used: ${messageOf(error)}`, {
-      code: 'InvalidCertificate',
-      cause: error,
-    });
+    throw new EsbError(`TLS files cannot be used: ${messageOf(error)}`, { code: 'InvalidCertificate', cause: error });
   }
 }
 
@@ -167,8 +163,5 @@ export function createTlsServer(material: TlsMaterial, listener: RequestListener
       logger.info({ remote, reason: error.message.trim() }, 'TLS handshake failed');
     }
   });
-  return {
-    server,
-    renew: (renewed) => server.setSecureContext(secureContextOptions(renewed)),
-  };
+  return { server, renew: (renewed) => server.setSecureContext(secureContextOptions(renewed)) };
 }

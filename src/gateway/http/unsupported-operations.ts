@@ -7,7 +7,6 @@ export interface UnsupportedOperation {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** Path, with a `:` before the names of its parts. */
   readonly url: string;
-  /** Advice for the caller. */
   readonly instead: string;
 }
 
@@ -110,7 +109,6 @@ const rows: readonly Row[] = [
   ['SendDurableExecutionCallbackHeartbeat', 'POST', `${CALLBACKS}/heartbeat`, NOTHING],
 ];
 
-/** Every operation that is refused by its name. */
 export const unsupportedOperations: readonly UnsupportedOperation[] = rows.map(([name, method, url, instead]) => ({
   name,
   method,
@@ -118,7 +116,6 @@ export const unsupportedOperations: readonly UnsupportedOperation[] = rows.map((
   instead,
 }));
 
-/** The refusal of an operation. */
 export function unsupported(name: string, instead: string): LambdaError {
   return new LambdaError('UnsupportedOperationException', `${name} is not supported. ${instead}`);
 }

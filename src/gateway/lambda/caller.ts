@@ -9,7 +9,6 @@ export class Caller {
     this.address = address;
   }
 
-  /** Whether the caller has hung up. */
   get gone(): boolean {
     return this.#gone;
   }
@@ -19,7 +18,6 @@ export class Caller {
     this.#onGone = listener;
   }
 
-  /** The caller has hung up. */
   hangUp(): void {
     if (!this.#gone) {
       this.#gone = true;

@@ -1,6 +1,5 @@
 import { constraintError, LambdaError } from './lambda-error.ts';
 
-/** Which function a caller means. */
 export interface FunctionReference {
   /** The bare name, as in `spec.functionName`. */
   readonly name: string;

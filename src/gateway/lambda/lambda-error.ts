@@ -1,7 +1,6 @@
 import { foreignCode } from '../../common/error-codes.ts';
 import { EsbError } from '../../common/errors.ts';
 
-/** How AWS presents one of its errors. */
 interface LambdaErrorShape {
   /** HTTP status where the caller of {@link LambdaError} does not say otherwise. */
   readonly status: number;
@@ -75,7 +74,6 @@ export class LambdaError extends EsbError {
   }
 }
 
-/** An answer that is ready to be written. */
 export interface HttpAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
@@ -107,7 +105,6 @@ export function lambdaErrorAnswer(error: LambdaError, requestId: string): HttpAn
   return { status: error.status, headers, body: JSON.stringify(body) };
 }
 
-/** The refusal of a throttled call. */
 export function throttled(message: string, reason: ThrottleReason, retryAfterSeconds = 1): LambdaError {
   return new LambdaError('TooManyRequestsException', message, { reason, retryAfterSeconds });
 }

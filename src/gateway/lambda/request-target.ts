@@ -1,6 +1,5 @@
 import { LambdaError } from './lambda-error.ts';
 
-/** The target of a request, as it arrived. */
 export interface RequestTarget {
   /** Up to the first `?`. */
   readonly path: string;

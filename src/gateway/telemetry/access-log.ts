@@ -41,7 +41,6 @@ export function createAccessLog(logger: Logger): CallListener {
   };
 }
 
-/** A member that is empty is left out. */
 function shown(text: string): string | undefined {
   return text === '' ? undefined : text;
 }

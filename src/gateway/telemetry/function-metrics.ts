@@ -17,7 +17,6 @@ export interface FunctionMetricsOptions {
   readonly maxFunctions?: number | undefined;
 }
 
-/** Counts and times by function. */
 export interface FunctionMetrics extends CallListener {
   /** A try of an Event has run. Its wait in the gateway is intended, and not counted. */
   ran(functionName: string, timings: InvokeTimings): void;

@@ -20,7 +20,6 @@ const GAUGES = {
 
 export type GatewayGauges = Readonly<Record<keyof typeof GAUGES, () => number | boolean>>;
 
-/** The metrics of a gateway. */
 export interface GatewayMetrics {
   readonly requests: FunctionMetrics;
   eventTried(result: string): void;

@@ -38,7 +38,6 @@ export interface CallInfo {
   readonly message: IncomingMessage;
 }
 
-/** The outcome of a request. */
 export interface CallReport {
   /** `ok`, `function_error`, `timed_out`, `unknown`, `accepted`, `dry_run`, `hung_up`, or the name of an error. */
   readonly result: string;
@@ -50,17 +49,14 @@ export interface CallReport {
   readonly start: string;
   /** Of calls that a worker answered. */
   readonly timings: InvokeTimings | undefined;
-  /** Bytes of the answer's body. */
   readonly answerBytes: number;
 }
 
-/** Follows one request. */
 export interface CallObservation {
   /** W3C `traceparent` that goes on with the call; empty for none. */
   readonly traceParent: string;
   /** `X-Amzn-Trace-Id` that goes on with the call, and back to the caller; empty for none. */
   readonly traceId: string;
-  /** The sender of the request is proved. */
   identified(principal: Principal): void;
   /** The request names this function. `kind` is the invocation type, empty for the read side. */
   addressed(functionName: string, kind: string, requestBytes: number): void;
@@ -70,7 +66,6 @@ export interface CallObservation {
   end(report: CallReport): void;
 }
 
-/** Begins to follow a request. */
 export type CallObserver = (info: CallInfo) => CallObservation;
 
 const nothing = (): void => undefined;
