@@ -1,5 +1,5 @@
 import type { ResourceType } from '../kube/api/types.ts';
-import type { LambdaWorker, LambdaWorkerStatus } from './generated/lambda-worker.ts';
+import type { LambdaWorker, LambdaWorkerSpec, LambdaWorkerStatus } from './generated/lambda-worker.ts';
 import { API_GROUP, API_VERSION } from './name.ts';
 
 export type {
@@ -35,4 +35,21 @@ export const WORKER_FINALIZER = 'esb.dev/worker';
  */
 export function functionNameOf(worker: LambdaWorker): string {
   return worker.spec.functionName ?? worker.metadata.name;
+}
+
+/**
+ * The policy of a worker. Where it gives none, as Kubernetes does: `Always` for the tag `latest` or no tag at all,
+ * `IfNotPresent` for other tags and for digests.
+ */
+export function imagePullPolicyOf(worker: LambdaWorker): NonNullable<LambdaWorkerSpec['imagePullPolicy']> {
+  const { image, imagePullPolicy } = worker.spec;
+  if (imagePullPolicy !== undefined) {
+    return imagePullPolicy;
+  }
+  if (image.includes('@')) {
+    return 'IfNotPresent';
+  }
+  // A colon before the last slash belongs to the registry's port.
+  const tag = image.slice(image.lastIndexOf('/') + 1).split(':')[1];
+  return tag === undefined || tag === 'latest' ? 'Always' : 'IfNotPresent';
 }

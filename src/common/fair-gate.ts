@@ -56,7 +56,12 @@ export class FairGate {
   async pass<T>(entry: GateEntry, signal: AbortSignal, work: (leave: () => void) => Promise<T>): Promise<T> {
     // A copy, so that an entry that is given twice counts twice.
     const own = { ...entry };
-    await this.#enter(own, signal);
+    await abortable<void>('waiting for a place', signal, (enter) => {
+      const waiter: Waiter = { entry: own, enter };
+      this.#waiting.add(waiter);
+      this.reconsider();
+      return () => this.#waiting.delete(waiter);
+    });
     const leave = (): void => {
       if (this.#inside.delete(own)) {
         this.reconsider();
@@ -80,15 +85,6 @@ export class FairGate {
       this.#inside.add(next.entry);
       next.enter();
     }
-  }
-
-  #enter(entry: GateEntry, signal: AbortSignal): Promise<void> {
-    return abortable('waiting for a place', signal, (enter) => {
-      const waiter: Waiter = { entry, enter };
-      this.#waiting.add(waiter);
-      this.reconsider();
-      return () => this.#waiting.delete(waiter);
-    });
   }
 
   #insideOf(key: 'namespace' | 'resource', value: string | undefined): number {

@@ -36,8 +36,6 @@ import { transformWorker } from './workers/cache-transform.ts';
 import { FUNCTION_INDEX, functionIndex } from './workers/disruption-budget.ts';
 import { LEAVING_INDEX, leavingIndex } from './workers/left-nodes.ts';
 
-const REPORTING_CONTROLLER = 'esb.dev/controller';
-
 /**
  * Runs a controller until the signal fires: keeps its view of the cluster, competes for leadership, and writes only
  * while it leads. A controller that loses the leadership goes on as a candidate.
@@ -175,7 +173,7 @@ async function competeForLead(
   });
   await elector.run(signal, async (term) => {
     const client = fencedClient(given.client, () => elector.isLeader());
-    const events = new EventRecorder({ client, controller: REPORTING_CONTROLLER, instance: identity, logger, clock });
+    const events = new EventRecorder({ client, controller: 'esb.dev/controller', instance: identity, logger, clock });
     const liveness = new NodeLiveness();
     events.start();
     observation.liveness = liveness;

@@ -1,5 +1,9 @@
-import { imagePullPolicyOf } from '../../api/image-pull-policy.ts';
-import { functionNameOf, type LambdaWorker, type LambdaWorkerSpecVariable } from '../../api/lambda-worker.ts';
+import {
+  functionNameOf,
+  imagePullPolicyOf,
+  type LambdaWorker,
+  type LambdaWorkerSpecVariable,
+} from '../../api/lambda-worker.ts';
 import { shapeHashOf } from '../../api/shape-hash.ts';
 import { resourcesOf } from '../../api/worker-resources.ts';
 import type { DesiredVariable, DesiredWorker } from '../model/desired-worker.ts';

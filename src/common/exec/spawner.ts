@@ -24,7 +24,6 @@ export interface SpawnerOptions {
   readonly stopDeadlineMs?: number;
 }
 
-const STOP_DEADLINE_MS = 5_000;
 const LOOK_EVERY_MS = 10;
 
 interface Pending {
@@ -50,7 +49,7 @@ export class Spawner implements CommandRunner {
 
   constructor(options: SpawnerOptions) {
     this.#logger = options.logger;
-    this.#stopDeadlineMs = options.stopDeadlineMs ?? STOP_DEADLINE_MS;
+    this.#stopDeadlineMs = options.stopDeadlineMs ?? 5_000;
   }
 
   /** Starts the process, while this one is still small. */

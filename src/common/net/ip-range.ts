@@ -1,4 +1,4 @@
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIP, isIPv4 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { EsbError } from '../errors.ts';
 
@@ -82,10 +82,8 @@ export function formatRange(range: IpRange): string {
 
 /** Undefined for a text that is no address. */
 export function familyOf(address: string): IpFamily | undefined {
-  if (isIPv4(address)) {
-    return 4;
-  }
-  return isIPv6(address) ? 6 : undefined;
+  const family = isIP(address);
+  return family === 0 ? undefined : (family as IpFamily);
 }
 
 export function addressToNumber(address: string): bigint {

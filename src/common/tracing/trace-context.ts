@@ -80,12 +80,9 @@ export function continuedXRay(given: string, context: TraceContext): string {
   return `${formatXRay(context)}${others.join('')}`;
 }
 
-/** The parent span of a call, by its `traceparent` or else its `X-Amzn-Trace-Id`; undefined for none. */
+/** The parent span of a call, by its `traceparent` or else its `X-Amzn-Trace-Id`; undefined for none. Either may be empty. */
 export function parentOf(traceParent: string, traceId: string): TraceContext | undefined {
-  return (
-    (traceParent === '' ? undefined : parseTraceParent(traceParent)) ??
-    (traceId === '' ? undefined : parseXRay(traceId))
-  );
+  return parseTraceParent(traceParent) ?? parseXRay(traceId);
 }
 
 /** The trace of the Root, if there is a whole one. */

@@ -22,7 +22,6 @@ const reasonByStatus: Readonly<Record<number, string>> = {
   405: 'MethodNotAllowed',
   408: 'Timeout',
   409: 'Conflict',
-  410: 'Expired',
   413: 'RequestEntityTooLarge',
   415: 'UnsupportedMediaType',
   422: 'Invalid',

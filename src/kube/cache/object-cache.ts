@@ -1,19 +1,12 @@
 import { EsbError } from '../../common/errors.ts';
 import { keyText, objectKey } from '../api/object-key.ts';
-import type { CacheEvent, KubeObject, ObjectCache } from '../api/types.ts';
+import type { CacheEvent, KubeObject, ObjectKey } from '../api/types.ts';
 
 /** Gives the values under which an index files an object. */
 export type IndexFunction<T extends KubeObject> = (object: T) => readonly string[];
 
 /** The cache of an informer, with the side that fills it. */
-export interface WritableCache<T extends KubeObject> extends ObjectCache<T> {
-  /** Takes in one object; gives the changes that this makes, in order. None when it is known already. */
-  set(object: T): readonly CacheEvent<T>[];
-  /** Takes an object out, unless another one bears its name by now. */
-  remove(object: T): readonly CacheEvent<T>[];
-  /** Makes `objects` the whole content. Every change has been made when the first one is looked at. */
-  replace(objects: readonly T[]): readonly CacheEvent<T>[];
-}
+export type WritableCache<T extends KubeObject> = ReturnType<typeof createObjectCache<T>>;
 
 function freezeDeeply(value: unknown): void {
   if (typeof value !== 'object' || value === null || Object.isFrozen(value)) {
@@ -35,7 +28,7 @@ function sameObject(a: KubeObject, b: KubeObject): boolean {
  */
 export function createObjectCache<T extends KubeObject>(
   indexFunctions: Readonly<Record<string, IndexFunction<T>>> = {},
-): WritableCache<T> {
+) {
   const objects = new Map<string, T>();
   const indexes = new Map(
     Object.entries(indexFunctions).map(([name, valuesOf]) => [
@@ -102,20 +95,22 @@ export function createObjectCache<T extends KubeObject>(
   };
 
   return {
-    get: (key) => objects.get(keyText(key)),
-    list() {
+    get: (key: ObjectKey): T | undefined => objects.get(keyText(key)),
+    list(): readonly T[] {
       snapshot ??= Object.freeze([...objects.values()]);
       return snapshot;
     },
-    byIndex(name, value) {
+    byIndex(name: string, value: string): readonly T[] {
       const index = indexes.get(name);
       if (index === undefined) {
         throw new EsbError(`there is no index ${name}`, { code: 'Internal' });
       }
       return [...(index.buckets.get(value)?.values() ?? [])];
     },
+    /** Takes in one object; gives the changes that this makes, in order. None when it is known already. */
     set,
-    remove(object) {
+    /** Takes an object out, unless another one bears its name by now. */
+    remove(object: T): readonly CacheEvent<T>[] {
       const old = objects.get(keyText(objectKey(object)));
       if (old === undefined || !sameObject(old, object)) {
         return [];
@@ -124,7 +119,8 @@ export function createObjectCache<T extends KubeObject>(
       apply(change);
       return [change];
     },
-    replace(listed) {
+    /** Makes `listed` the whole content. Every change has been made when the first one is looked at. */
+    replace(listed: readonly T[]): readonly CacheEvent<T>[] {
       const present = new Set(listed.map((object) => keyText(objectKey(object))));
       const gone = [...objects].filter(([key]) => !present.has(key)).map(([, object]) => object);
       const removals = gone.map((object): CacheEvent<T> => ({ kind: 'deleted', object }));

@@ -26,7 +26,6 @@ export interface KubeClientOptions extends TransportOptions {
   readonly pageSize?: number;
 }
 
-const DEFAULT_PAGE_SIZE = 500;
 /** Milliseconds by which the server may overrun the time after which it is to end a watch. */
 const WATCH_OVERRUN_MS = 30_000;
 
@@ -52,7 +51,7 @@ class HttpKubeClient implements KubeClient {
 
   constructor(options: KubeClientOptions) {
     this.#transport = new Transport(options);
-    this.#pageSize = options.pageSize ?? DEFAULT_PAGE_SIZE;
+    this.#pageSize = options.pageSize ?? 500;
   }
 
   async get<T extends KubeObject>(

@@ -50,9 +50,6 @@ export interface KubeConnectionSourceOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
-const SERVICE_ACCOUNT_FOLDER = '/var/run/secrets/kubernetes.io/serviceaccount';
-const DEFAULT_REFRESH_MS = 60_000;
-
 type Fields = Readonly<Record<string, unknown>>;
 
 function invalid(message: string, cause?: unknown): EsbError {
@@ -239,8 +236,8 @@ export function createKubeConnectionSource(options: KubeConnectionSourceOptions)
   const {
     kubeconfig,
     clock = systemClock,
-    refreshMs = DEFAULT_REFRESH_MS,
-    serviceAccountFolder = SERVICE_ACCOUNT_FOLDER,
+    refreshMs = 60_000,
+    serviceAccountFolder = '/var/run/secrets/kubernetes.io/serviceaccount',
     env = process.env,
   } = options;
   let loaded: LoadedFile | undefined;

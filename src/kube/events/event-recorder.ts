@@ -15,9 +15,8 @@ import {
   eventBody,
   eventName,
   type RecordedEvent,
-  type Series,
+  Series,
   seriesKey,
-  startSeries,
   subjectOf,
 } from './event-series.ts';
 import { RateLimiter, SpamFilter } from './rate-limiter.ts';
@@ -121,7 +120,7 @@ export class EventRecorder implements EventSink {
       return;
     }
     known?.timer?.cancel();
-    const series = startSeries(event, now, this.#settings.clock.now());
+    const series = new Series(event, now, this.#settings.clock.now());
     this.#series.set(key, series);
     this.#enqueue(series);
   }
@@ -168,7 +167,7 @@ export class EventRecorder implements EventSink {
     }
     this.#forgottenAt = now;
     for (const [key, series] of this.#series) {
-      if (isWritten(series) && now - series.lastAt > SERIES_END_MS) {
+      if (series.isWritten && now - series.lastAt > SERIES_END_MS) {
         this.#series.delete(key);
       }
     }
@@ -178,7 +177,7 @@ export class EventRecorder implements EventSink {
   /** Forgets the oldest series that waits for no write. An equal event then begins a new one. */
   #forgetFirst(): boolean {
     for (const [key, series] of this.#series) {
-      if (isWritten(series)) {
+      if (series.isWritten) {
         return this.#series.delete(key);
       }
     }
@@ -187,7 +186,7 @@ export class EventRecorder implements EventSink {
 
   /** Queues a write of the count soon, but not more often than a series may be written. */
   #ripen(series: Series): void {
-    if (!isWritten(series)) {
+    if (!series.isWritten) {
       return;
     }
     // The first repetition is worth a write at once.
@@ -321,9 +320,4 @@ export class EventRecorder implements EventSink {
       await this.#create(series, signal);
     }
   }
-}
-
-/** Whether no write of the series is due. */
-function isWritten({ queued, timer }: Series): boolean {
-  return !queued && timer === undefined;
 }

@@ -26,19 +26,32 @@ export interface EventReporter {
 }
 
 /** Equal events, and the part of them that the server has. */
-export interface Series {
+export class Series {
   readonly event: RecordedEvent;
-  count: number;
+  /** Monotonic milliseconds. */
   lastAt: number;
+  /** Wall-clock milliseconds. */
   lastWall: number;
+  count = 1;
   name: string | undefined;
   /** Undefined until the first write has succeeded. */
   stored: ObjectKey | undefined;
-  writtenCount: number;
-  writtenAt: number;
-  queued: boolean;
+  writtenCount = 0;
+  writtenAt = Number.NEGATIVE_INFINITY;
+  queued = false;
   /** Timer for the next write of a count, since the last write is too recent. */
   timer: { cancel(): void } | undefined;
+
+  constructor(event: RecordedEvent, lastAt: number, lastWall: number) {
+    this.event = event;
+    this.lastAt = lastAt;
+    this.lastWall = lastWall;
+  }
+
+  /** Whether no write is due. */
+  get isWritten(): boolean {
+    return !this.queued && this.timer === undefined;
+  }
 }
 
 const NOTE_BYTES = 1024;
@@ -47,27 +60,6 @@ const NOTE_BYTES = 1024;
 export function referenceTo<T extends KubeObject>(type: ResourceType<T>, object: T): ObjectReference {
   const { namespace, name, uid, resourceVersion } = object.metadata;
   return { apiVersion: apiVersionOf(type), kind: type.kind, name, namespace, uid, resourceVersion };
-}
-
-/**
- * A series of one event.
- *
- * @param now monotonic milliseconds
- * @param wall wall-clock milliseconds
- */
-export function startSeries(event: RecordedEvent, now: number, wall: number): Series {
-  return {
-    event,
-    count: 1,
-    lastAt: now,
-    lastWall: wall,
-    name: undefined,
-    stored: undefined,
-    writtenCount: 0,
-    writtenAt: Number.NEGATIVE_INFINITY,
-    queued: false,
-    timer: undefined,
-  };
 }
 
 /** Equal for events of one series. */

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { findCondition, isTrue, transition } from '../../../src/api/condition.ts';
-import { imagePullPolicyOf } from '../../../src/api/image-pull-policy.ts';
 import { isCordoned } from '../../../src/api/lambda-node.ts';
-import { functionNameOf, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import { functionNameOf, imagePullPolicyOf, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
 import { checkDefinition, SCHEMA_REVISION } from '../../../src/api/schema-revision.ts';
 import { resourcesOf } from '../../../src/api/worker-resources.ts';
 import type { ResourceType } from '../../../src/kube/api/types.ts';
