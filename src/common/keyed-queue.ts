@@ -88,7 +88,15 @@ export class KeyedQueue {
     this.#tasks.set(key, tasks);
     const before = tasks.at(-1)?.done;
     const controller = new AbortController();
-    const done = this.#perform(before, what, controller.signal, work).finally(() => {
+    const { signal } = controller;
+    const perform = async (): Promise<unknown> => {
+      await before?.catch(() => undefined);
+      if (signal.aborted) {
+        throw new AbortedError(what, signal.reason);
+      }
+      return await work(signal);
+    };
+    const done = perform().finally(() => {
       tasks.splice(tasks.indexOf(task), 1);
       if (tasks.length === 0) {
         this.#tasks.delete(key);
@@ -99,18 +107,5 @@ export class KeyedQueue {
     const task: Task = { kind, controller, done, waiters: 0 };
     tasks.push(task);
     return task;
-  }
-
-  async #perform(
-    before: Promise<unknown> | undefined,
-    what: string,
-    signal: AbortSignal,
-    work: (signal: AbortSignal) => Promise<unknown>,
-  ): Promise<unknown> {
-    await before?.catch(() => undefined);
-    if (signal.aborted) {
-      throw new AbortedError(what, signal.reason);
-    }
-    return await work(signal);
   }
 }

@@ -1,17 +1,11 @@
-import { ROOT_CONTEXT, type Span, SpanKind, SpanStatusCode, TraceFlags, trace } from '@opentelemetry/api';
+import { ROOT_CONTEXT, SpanKind, SpanStatusCode, TraceFlags, trace } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
-import {
-  BasicTracerProvider,
-  BatchSpanProcessor,
-  type ReadableSpan,
-  type SpanExporter,
-} from '@opentelemetry/sdk-trace-base';
+import { BasicTracerProvider, BatchSpanProcessor, type SpanExporter } from '@opentelemetry/sdk-trace-base';
 import { ATTR_SERVICE_NAME } from '@opentelemetry/semantic-conventions';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../logger.ts';
-import type { SpanAttributes, SpanOptions, TraceSpan, Tracing } from './span.ts';
-import type { TraceContext } from './trace-context.ts';
+import type { SpanAttributes, SpanOptions, Tracing } from './span.ts';
 
 /** Milliseconds by which the two clocks may differ: the wall clock is cut to whole ones. */
 const MAX_DRIFT_MS = 2;
@@ -39,7 +33,7 @@ export interface OtlpTracingOptions {
  */
 export function createOtlpTracing(options: OtlpTracingOptions): Tracing {
   const { attributes, clock, logger, service, url } = options;
-  const exporter = new ReportingExporter(new OTLPTraceExporter(url === undefined ? {} : { url }), logger);
+  const exporter = reporting(new OTLPTraceExporter(url === undefined ? {} : { url }), logger);
   const provider = new BasicTracerProvider({
     resource: defaultResource()
       .merge(resourceFromAttributes({ [ATTR_SERVICE_NAME]: service, ...attributes }))
@@ -64,35 +58,16 @@ export function createOtlpTracing(options: OtlpTracingOptions): Tracing {
               isRemote: true,
             }),
       );
-      return new OtlpSpan(span, now);
+      const { spanId, traceFlags, traceId } = span.spanContext();
+      return {
+        context: { traceId, spanId, sampled: (traceFlags & TraceFlags.SAMPLED) !== 0 },
+        set: (more) => void span.setAttributes(more),
+        fail: (message) => void span.setStatus({ code: SpanStatusCode.ERROR, message }),
+        end: (at) => span.end(at ?? now()),
+      };
     },
     close: () => provider.shutdown(),
   };
-}
-
-class OtlpSpan implements TraceSpan {
-  readonly context: TraceContext;
-  readonly #span: Span;
-  readonly #now: () => number;
-
-  constructor(span: Span, now: () => number) {
-    const { spanId, traceFlags, traceId } = span.spanContext();
-    this.context = { traceId, spanId, sampled: (traceFlags & TraceFlags.SAMPLED) !== 0 };
-    this.#span = span;
-    this.#now = now;
-  }
-
-  set(attributes: SpanAttributes): void {
-    this.#span.setAttributes(attributes);
-  }
-
-  fail(message: string): void {
-    this.#span.setStatus({ code: SpanStatusCode.ERROR, message });
-  }
-
-  end(at?: number): void {
-    this.#span.end(at ?? this.#now());
-  }
 }
 
 /**
@@ -112,34 +87,22 @@ function wallClock(clock: Clock): () => number {
 }
 
 /** Says once that spans do not arrive, and once that they do again. */
-class ReportingExporter implements SpanExporter {
-  readonly #exporter: SpanExporter;
-  readonly #logger: Logger;
-  #failing = false;
-
-  constructor(exporter: SpanExporter, logger: Logger) {
-    this.#exporter = exporter;
-    this.#logger = logger;
-  }
-
-  export(spans: ReadableSpan[], done: Parameters<SpanExporter['export']>[1]): void {
-    this.#exporter.export(spans, (result) => {
-      const failed = result.error !== undefined || result.code !== 0;
-      if (failed && !this.#failing) {
-        this.#logger.warn({ err: result.error, spans: spans.length }, 'spans were not taken by the receiver');
-      } else if (!failed && this.#failing) {
-        this.#logger.info('spans are taken by the receiver again');
-      }
-      this.#failing = failed;
-      done(result);
-    });
-  }
-
-  shutdown(): Promise<void> {
-    return this.#exporter.shutdown();
-  }
-
-  async forceFlush(): Promise<void> {
-    await this.#exporter.forceFlush?.();
-  }
+function reporting(exporter: SpanExporter, logger: Logger): SpanExporter {
+  let failing = false;
+  return {
+    export(spans, done) {
+      exporter.export(spans, (result) => {
+        const failed = result.error !== undefined || result.code !== 0;
+        if (failed && !failing) {
+          logger.warn({ err: result.error, spans: spans.length }, 'spans were not taken by the receiver');
+        } else if (!failed && failing) {
+          logger.info('spans are taken by the receiver again');
+        }
+        failing = failed;
+        done(result);
+      });
+    },
+    shutdown: () => exporter.shutdown(),
+    forceFlush: async () => await exporter.forceFlush?.(),
+  };
 }

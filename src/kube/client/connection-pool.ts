@@ -15,42 +15,25 @@ const RENEW_SPREAD_MS = 300_000;
 /** Milliseconds between two replacements, so that a slow server is not asked for ever more handshakes. */
 const DISTRUST_EVERY_MS = 5000;
 
-const fenceOf = Symbol('fence');
-
-/** Options of a request with what {@link withFence} put there. */
-interface FencedDispatchOptions {
-  readonly [fenceOf]?: (() => void) | undefined;
-}
-
-/** `options` with a function that is called when the request is about to be written to its socket. */
-export function withFence<T extends object>(options: T, fence: (() => void) | undefined): T {
-  return fence === undefined ? options : { ...options, [fenceOf]: fence };
-}
-
 /** An undici interceptor: an exception of the fence ends the request before its first byte. */
-const fencing: Dispatcher.DispatcherComposeInterceptor = (dispatch) => (options, handler) => {
-  const fence = (options as FencedDispatchOptions)[fenceOf];
-  if (fence === undefined) {
-    return dispatch(options, handler);
-  }
-  const fenced: Dispatcher.DispatchHandler = {
-    onRequestStart(controller, context) {
-      fence();
-      handler.onRequestStart?.(controller, context);
-    },
-    onRequestUpgrade: (...given) => handler.onRequestUpgrade?.(...given),
-    onResponseStart: (...given) => handler.onResponseStart?.(...given),
-    onResponseData: (...given) => handler.onResponseData?.(...given),
-    onResponseEnd: (...given) => handler.onResponseEnd?.(...given),
-    onResponseError: (...given) => handler.onResponseError?.(...given),
-  };
-  return dispatch(options, fenced);
-};
+export function fencing(fence: () => void): Dispatcher.DispatcherComposeInterceptor {
+  return (dispatch) => (options, handler) =>
+    dispatch(options, {
+      onRequestStart(controller, context) {
+        fence();
+        handler.onRequestStart?.(controller, context);
+      },
+      onRequestUpgrade: (...given) => handler.onRequestUpgrade?.(...given),
+      onResponseStart: (...given) => handler.onResponseStart?.(...given),
+      onResponseData: (...given) => handler.onResponseData?.(...given),
+      onResponseEnd: (...given) => handler.onResponseEnd?.(...given),
+      onResponseError: (...given) => handler.onResponseError?.(...given),
+    });
+}
 
 interface Current {
   readonly fingerprint: string;
   readonly pool: Pool;
-  readonly dispatcher: Dispatcher;
   /** Monotonic milliseconds at which it is replaced. */
   readonly renewAt: number;
 }
@@ -68,7 +51,7 @@ function open(connection: KubeConnection, renewAt: number): Current {
     headersTimeout: 0,
     bodyTimeout: 0,
   });
-  return { fingerprint: connection.fingerprint, pool, dispatcher: pool.compose(fencing), renewAt };
+  return { fingerprint: connection.fingerprint, pool, renewAt };
 }
 
 /** Sockets to one API server, kept for some minutes while the address and the TLS material stay the same. */
@@ -89,12 +72,12 @@ export class ConnectionPool {
   dispatcher(connection: KubeConnection): Dispatcher {
     const now = this.#clock.monotonic();
     if (this.#current?.fingerprint === connection.fingerprint && now < this.#current.renewAt) {
-      return this.#current.dispatcher;
+      return this.#current.pool;
     }
     this.#retire();
     this.#current = open(connection, now + RENEW_AFTER_MS + this.#random() * RENEW_SPREAD_MS);
     this.#pools.add(this.#current.pool);
-    return this.#current.dispatcher;
+    return this.#current.pool;
   }
 
   /**

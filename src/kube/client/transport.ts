@@ -4,7 +4,7 @@ import { AbortedError, type CallOptions, DeadlineError, sleep, withDeadline } fr
 import { EsbError, errnoOf } from '../../common/errors.ts';
 import { Limiter } from '../../common/limiter.ts';
 import { ApiError } from '../api/api-error.ts';
-import { ConnectionPool, withFence } from './connection-pool.ts';
+import { ConnectionPool, fencing } from './connection-pool.ts';
 import type { KubeConnection, KubeConnectionSource } from './kube-config.ts';
 
 export interface TransportOptions {
@@ -182,10 +182,9 @@ export class Transport {
       }
     };
     try {
-      const options = this.#dispatchOptions(connection, request, signal);
-      const answer = await this.#pool
-        .dispatcher(connection)
-        .request(withFence(options, fence === undefined ? undefined : guard));
+      const pool = this.#pool.dispatcher(connection);
+      const dispatcher = fence === undefined ? pool : pool.compose(fencing(guard));
+      const answer = await dispatcher.request(this.#dispatchOptions(connection, request, signal));
       if (answer.statusCode >= 400) {
         const [retryAfter] = [answer.headers['retry-after']].flat();
         throw ApiError.fromAnswer(what, answer.statusCode, await answer.body.text(), retryAfter);
