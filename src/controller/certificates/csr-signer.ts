@@ -77,30 +77,26 @@ export async function signRequest(
     return 'waits';
   }
   const stamp = `${new Date(clock.now()).toISOString().slice(0, 19)}Z`;
-  const condition = (type: string, reason: string, message: string) => ({
-    type,
-    status: 'True',
-    reason,
-    message,
-    lastUpdateTime: stamp,
-    lastTransitionTime: stamp,
-  });
-  const withStatus = (
+  const conditionsWith = (type: string, reason: string, message: string) => [
+    ...(request.status?.conditions ?? []),
+    { type, status: 'True', reason, message, lastUpdateTime: stamp, lastTransitionTime: stamp },
+  ];
+  const write = (
+    subresource: 'status' | 'approval',
     base: CertificateSigningRequest,
     status: NonNullable<CertificateSigningRequest['status']>,
-  ): CertificateSigningRequest => ({ ...base, status: { ...base.status, ...status } });
-  const refuse = async (message: string): Promise<void> => {
-    const conditions = [...(request.status?.conditions ?? []), condition('Failed', 'RequestRefused', message)];
-    await client.update(certificateSigningRequests, withStatus(request, { conditions }), {
-      ...callOptions,
-      subresource: 'status',
-    });
+  ): Promise<CertificateSigningRequest> => {
+    const changed = { ...base, status: { ...base.status, ...status } };
+    return client.update(certificateSigningRequests, changed, { ...callOptions, subresource });
+  };
+  const refuse = async (message: string): Promise<RequestStanding> => {
+    await write('status', request, { conditions: conditionsWith('Failed', 'RequestRefused', message) });
     logger.warn({ request: request.metadata.name, message }, 'certificate request refused');
+    return 'settled';
   };
 
   if (step.kind === 'refuse') {
-    await refuse(step.message);
-    return 'settled';
+    return refuse(step.message);
   }
   const { request: encoded, expirationSeconds } = request.spec;
   let read: GatewayRequest;
@@ -110,8 +106,7 @@ export async function signRequest(
     if (!hasCode(error, 'RequestRefused')) {
       throw error;
     }
-    await refuse(error.message);
-    return 'settled';
+    return refuse(error.message);
   }
   const { namespaces } = read;
   if (!step.isApproved) {
@@ -127,20 +122,10 @@ export async function signRequest(
   const certificate = await signGatewayRequest(authority, read, clock.now(), expirationSeconds);
   let approved = request;
   if (!step.isApproved) {
-    const conditions = [
-      ...(request.status?.conditions ?? []),
-      condition('Approved', 'GatewayRequest', 'its sender may serve the namespaces that it names'),
-    ];
-    approved = await client.update(certificateSigningRequests, withStatus(request, { conditions }), {
-      ...callOptions,
-      subresource: 'approval',
-    });
+    const why = 'its sender may serve the namespaces that it names';
+    approved = await write('approval', request, { conditions: conditionsWith('Approved', 'GatewayRequest', why) });
   }
-  await client.update(
-    certificateSigningRequests,
-    withStatus(approved, { certificate: Buffer.from(certificate).toString('base64') }),
-    { ...callOptions, subresource: 'status' },
-  );
+  await write('status', approved, { certificate: Buffer.from(certificate).toString('base64') });
   options.onSigned?.();
   logger.info(
     { request: request.metadata.name, user: request.spec.username, namespaces },

@@ -75,11 +75,7 @@ function decideUnheld(input: HoldInput, action: HoldAction, refusal?: string): H
     return { action };
   }
   const left = UNHELD_AFTER_MS - unheldForMs;
-  return {
-    action,
-    refusal,
-    ...(left > 0 ? { againAfterMs: left } : { closure: 'unheld' }),
-  };
+  return { action, refusal, ...(left > 0 ? { againAfterMs: left } : { closure: 'unheld' }) };
 }
 
 function decidePresent(input: HoldInput, pod: HoldView): HoldDecision {
