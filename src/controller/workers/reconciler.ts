@@ -310,6 +310,7 @@ export class WorkerReconciler {
 
   async #write(worker: LambdaWorker, decision: Step<'write'>, options: CallOptions): Promise<void> {
     const { client, snapshot, assignments, clock, events, metrics, logger, workers } = this.#options;
+    const call = { ...options, subresource: 'status' } as const;
     const uid = worker.metadata.uid ?? '';
     const { assignment } = decision.status;
     const before = worker.status?.assignment;
@@ -325,12 +326,8 @@ export class WorkerReconciler {
         assignments.retract(worker);
         return;
       }
-      written = await client.patch(
-        lambdaWorkers,
-        objectKey(worker),
-        statusPatch(worker, decision.status, clock.now()),
-        { ...options, subresource: 'status' },
-      );
+      const patch = statusPatch(worker, decision.status, clock.now());
+      written = await client.patch(lambdaWorkers, objectKey(worker), patch, call);
     } catch (error) {
       // The write may have succeeded all the same; then the cache will show it.
       if (isNew) {
@@ -350,10 +347,7 @@ export class WorkerReconciler {
       events.record({ regarding: referenceTo(lambdaWorkers, worker), ...kind, note: decision.note });
     }
     if (decision.cause === 'unassigned') {
-      await client.patch(lambdaWorkers, objectKey(worker), clearancePatch(written), {
-        ...options,
-        subresource: 'status',
-      });
+      await client.patch(lambdaWorkers, objectKey(worker), clearancePatch(written), call);
     }
   }
 
