@@ -1,5 +1,5 @@
 import { type CallOptions, withDeadline } from '../common/deadline.ts';
-import { EsbError, errnoOf } from '../common/errors.ts';
+import { EsbError, errnoOf, messageOf } from '../common/errors.ts';
 import { systemCommandRunner } from '../common/exec/command-runner.ts';
 import type { CommandContext, LocalInstance } from './command-context.ts';
 
@@ -24,7 +24,7 @@ export async function clusterOf({ kubeconfig }: ClusterOptions, { openInstance }
 /**
  * Runs kubectl, that of the local instance where there is one, and returns its output.
  *
- * @throws {EsbError} `ProgramMissing` without kubectl, `CommandFailed` with its message when it fails
+ * @throws {EsbError} `ProgramMissing` without kubectl, `CommandFailed` with its message when it fails or cannot be run
  */
 export async function kubectlText(
   args: readonly string[],
@@ -50,9 +50,11 @@ export async function kubectlText(
     }
     throw new EsbError(`${what} failed:\n${stderr.trimEnd()}`, { code: 'CommandFailed' });
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      throw new EsbError(`there is no program ${program}`, { code: 'ProgramMissing', cause: error });
+    if (error instanceof EsbError) {
+      throw error;
     }
-    throw error;
+    throw errnoOf(error) === 'ENOENT'
+      ? new EsbError(`there is no program ${program}`, { code: 'ProgramMissing', cause: error })
+      : new EsbError(`${program} cannot be run: ${messageOf(error)}`, { code: 'CommandFailed', cause: error });
   }
 }
