@@ -1,4 +1,4 @@
-import { Client, type ClientDuplexStream, type ClientReadableStream, credentials, Metadata } from '@grpc/grpc-js';
+import { Client, type ClientDuplexStream, credentials, Metadata } from '@grpc/grpc-js';
 import { AbortedError, type CallOptions } from '../common/deadline.ts';
 import { containerdError } from './containerd-error.ts';
 import { ContainerdProto } from './containerd-proto.ts';
@@ -57,15 +57,12 @@ export class ContainerdChannel {
     const { signal } = options;
     const what = describe(service, name);
     if (signal?.aborted === true) {
-      return Promise.reject(containerdError(what, new AbortedError(what, signal.reason), signal));
+      return Promise.reject(new AbortedError(what, signal.reason));
     }
-    const method = this.proto.method(service, name);
     const deadline = deadlineAfter(options.deadlineMs ?? DEFAULT_DEADLINE_MS);
     const done = Promise.withResolvers<Response>();
     const call = this.#client.makeUnaryRequest(
-      method.path,
-      method.requestSerialize,
-      method.responseDeserialize,
+      ...this.#method(service, name),
       request,
       this.#metadata(options.lease),
       { deadline },
@@ -93,17 +90,11 @@ export class ContainerdChannel {
     const { signal } = options;
     const what = describe(service, name);
     if (signal?.aborted === true) {
-      throw containerdError(what, new AbortedError(what, signal.reason), signal);
+      throw new AbortedError(what, signal.reason);
     }
-    const method = this.proto.method(service, name);
-    const call: ClientReadableStream<unknown> = this.#client.makeServerStreamRequest(
-      method.path,
-      method.requestSerialize,
-      method.responseDeserialize,
-      request,
-      this.#metadata(),
-      { deadline: deadlineAfter(options.deadlineMs ?? DEFAULT_DEADLINE_MS) },
-    );
+    const deadline = deadlineAfter(options.deadlineMs ?? DEFAULT_DEADLINE_MS);
+    const method = this.#method(service, name);
+    const call = this.#client.makeServerStreamRequest(...method, request, this.#metadata(), { deadline });
     // Leaving the loop early destroys the stream, whose cancellation then has no listener.
     call.on('error', () => undefined);
     const cancel = (): void => call.cancel();
@@ -122,17 +113,16 @@ export class ContainerdChannel {
 
   /** Opens a stream both ways, without a deadline; the caller ends it. */
   duplex(service: string, name: string): ClientDuplexStream<unknown, unknown> {
-    const method = this.proto.method(service, name);
-    return this.#client.makeBidiStreamRequest(
-      method.path,
-      method.requestSerialize,
-      method.responseDeserialize,
-      this.#metadata(),
-    );
+    return this.#client.makeBidiStreamRequest(...this.#method(service, name), this.#metadata());
   }
 
   close(): void {
     this.#client.close();
+  }
+
+  #method(service: string, name: string) {
+    const { path, requestSerialize, responseDeserialize } = this.proto.method(service, name);
+    return [path, requestSerialize, responseDeserialize] as const;
   }
 
   #metadata(lease?: string): Metadata {
