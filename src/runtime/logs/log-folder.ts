@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, truncateSync, writeSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EsbError, messageOf, undefinedIfNoFile, unreachable } from '../../common/errors.ts';
@@ -146,13 +146,9 @@ export class LogFolder implements LogFiles {
   }
 
   async extend(name: string, size: number): Promise<void> {
-    const file = openSync(this.path(name), 'r+');
-    try {
-      if (fstatSync(file).size < size) {
-        ftruncateSync(file, size);
-      }
-    } finally {
-      closeSync(file);
+    // Synchronous, so that as little as possible is written meanwhile, as below.
+    if (statSync(this.path(name)).size < size) {
+      truncateSync(this.path(name), size);
     }
   }
 
