@@ -178,7 +178,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
       const task =
         seen.get(record.id) ??
         (await asked.run(() => this.#ask(record.id, { signal, deadlineMs: ASK_DEADLINE_MS }), signal));
-      return await this.#infoOf(record, task);
+      return this.#infoOf(record, task);
     });
     return { workers: await Promise.all(workers), containerIds: new Set(records.map(({ id }) => id)) };
   }
@@ -191,7 +191,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
       this.#ask(containerId, call),
     ]);
     if (record !== undefined) {
-      return await this.#infoOf(record, task);
+      return this.#infoOf(record, task);
     }
     const attachment = await network.get(containerId);
     if (attachment === undefined) {
@@ -248,15 +248,12 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     }
   }
 
-  async #infoOf(record: ContainerRecord, task: FoundTask | Unanswering | undefined): Promise<WorkerInfo> {
+  #infoOf(record: ContainerRecord, task: FoundTask | Unanswering | undefined): WorkerInfo {
     const { cgroups, limits } = this.#parts;
     if (task !== undefined && 'kernel' in task) {
       return workerInfoOf(record, task);
     }
-    const state = await taskStateOf(
-      task,
-      async () => limits.isStarved(record.id) || (await cgroups.oomKills(record.id)) > 0,
-    );
+    const state = taskStateOf(task, () => limits.isStarved(record.id) || cgroups.oomKills(record.id) > 0);
     if (state.kind === 'Running' || state.kind === 'Paused') {
       limits.watch(record.id);
     } else {

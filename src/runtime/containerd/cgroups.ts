@@ -84,12 +84,8 @@ export class WorkerCgroups {
   }
 
   /** Processes that the kernel killed for want of memory. 0 once the cgroup is gone. */
-  async oomKills(containerId: string): Promise<number> {
-    const text =
-      (await this.#read('memory', containerId, 'memory.oom_control')) ??
-      (await this.#read('', containerId, 'memory.events')) ??
-      '';
-    return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
+  oomKills(containerId: string): number {
+    return this.limitHits(containerId)?.memory ?? 0;
   }
 
   /** Limits that a worker reached, with counts; undefined once the cgroup is gone. */

@@ -87,16 +87,16 @@ export class WorkerCreation {
       await steps.observed('listen', this.untilListening(containerId, { address, pid }, signal));
       return workerInfoOf(record, { kind: 'Running', pid });
     } catch (thrown) {
-      const error = await this.#starved(containerId, thrown);
+      const error = this.#starved(containerId, thrown);
       await this.#undo(containerId, error);
       throw error;
     }
   }
 
   /** The kernel may end runc's first process for want of memory before its start: containerd calls that stopped only. */
-  async #starved(containerId: string, error: unknown): Promise<unknown> {
+  #starved(containerId: string, error: unknown): unknown {
     const isDead = hasCode(error, 'StartFailed') && STOPPED_BEFORE.test(error.message);
-    return isDead && (await this.#parts.cgroups.oomKills(containerId)) > 0 ? memoryTooSmall(error) : error;
+    return isDead && this.#parts.cgroups.oomKills(containerId) > 0 ? memoryTooSmall(error) : error;
   }
 
   /** Waits until a running worker listens, or fails with its exit. */
@@ -108,7 +108,7 @@ export class WorkerCreation {
       (ended) => client.tasks.wait(containerId, { signal: ended }),
       async ({ exitCode, exitedAt }) => ({
         exitCode,
-        oomKilled: exitCode !== 0 && (await cgroups.oomKills(containerId)) > 0,
+        oomKilled: exitCode !== 0 && cgroups.oomKills(containerId) > 0,
         finishedAt: exitedAt ?? new Date(clock.now()),
       }),
       signal,

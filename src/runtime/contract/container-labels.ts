@@ -61,7 +61,7 @@ export function workerInfoOf(
  *
  * @param oomKilled called only for a process that has ended
  */
-export async function taskStateOf(task: FoundTask | undefined, oomKilled: () => Promise<boolean>): Promise<TaskState> {
+export function taskStateOf(task: FoundTask | undefined, oomKilled: () => boolean): TaskState {
   switch (task?.status) {
     case undefined:
       return { kind: 'Missing' };
@@ -79,7 +79,7 @@ export async function taskStateOf(task: FoundTask | undefined, oomKilled: () => 
       return {
         kind: 'Stopped',
         exitCode: task.exitCode,
-        oomKilled: task.exitCode !== 0 && (await oomKilled()),
+        oomKilled: task.exitCode !== 0 && oomKilled(),
         ...(task.exitedAt === undefined ? {} : { exitedAt: task.exitedAt }),
       };
   }

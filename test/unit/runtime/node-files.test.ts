@@ -26,7 +26,7 @@ describe('WorkerCgroups', () => {
   it('reads and writes version 1', async () => {
     await write('memory/esb/w/memory.oom_control', 'oom_kill_disable 0\nunder_oom 0\noom_kill 2\n');
     await write('freezer/esb/w/freezer.state', 'FROZEN\n');
-    expect(await cgroups().oomKills('w')).toBe(2);
+    expect(cgroups().oomKills('w')).toBe(2);
     await cgroups().thaw('w');
     expect(await readFile(join(folder, 'freezer/esb/w/freezer.state'), 'utf8')).toMatch(/^THAWED/);
   });
@@ -34,13 +34,13 @@ describe('WorkerCgroups', () => {
   it('reads and writes version 2', async () => {
     await write('esb/w/memory.events', 'low 0\nhigh 0\nmax 9\noom 3\noom_kill 3\noom_group_kill 0\n');
     await write('esb/w/cgroup.freeze', '1\n');
-    expect(await cgroups().oomKills('w')).toBe(3);
+    expect(cgroups().oomKills('w')).toBe(3);
     await cgroups().thaw('w');
     expect(await readFile(join(folder, 'esb/w/cgroup.freeze'), 'utf8')).toMatch(/^0/);
   });
 
   it('finds a cgroup that is gone neither frozen nor out of memory', async () => {
-    expect(await cgroups().oomKills('w')).toBe(0);
+    expect(cgroups().oomKills('w')).toBe(0);
     await cgroups().thaw('w');
     await cgroups().clear('w');
   });
