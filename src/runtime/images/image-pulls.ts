@@ -36,6 +36,14 @@ export interface PullCall extends CallOptions {
   readonly onDetail?: ((detail: string) => void) | undefined;
 }
 
+/** One pull, for all who want the image. */
+interface Pull {
+  readonly reference: ImageReference;
+  readonly dockerConfigs: readonly string[];
+  /** Image and credentials. */
+  readonly id: string;
+}
+
 interface Failure {
   readonly error: EsbError;
   /** Failed attempts in a row. */
@@ -119,7 +127,7 @@ export class ImagePulls {
     };
     try {
       await this.#flights.run(reference.name, kind, flight, (signal) =>
-        this.#pull(reference, dockerConfigs, { id, namespace: call.namespace ?? '' }, signal),
+        this.#pull({ reference, dockerConfigs, id }, call.namespace ?? '', signal),
       );
     } finally {
       const listeners = this.#listeners.get(id);
@@ -135,32 +143,23 @@ export class ImagePulls {
     await this.#flights.idle();
   }
 
-  async #pull(
-    reference: ImageReference,
-    dockerConfigs: readonly string[],
-    { id, namespace }: { readonly id: string; readonly namespace: string },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const entry: GateEntry = { namespace, resource: reference.registry };
+  async #pull(pull: Pull, namespace: string, signal: AbortSignal): Promise<void> {
+    const entry: GateEntry = { namespace, resource: pull.reference.registry };
     if (this.#room.isFullFor(entry)) {
-      this.#tell(id, 'waits for its turn, others are being pulled');
+      this.#tell(pull.id, 'waits for its turn, others are being pulled');
     }
     try {
-      await this.#room.pass(entry, signal, () => this.#attempt(reference, dockerConfigs, id, signal));
+      await this.#room.pass(entry, signal, () => this.#attempt(pull, signal));
     } finally {
-      this.#details.delete(id);
+      this.#details.delete(pull.id);
     }
   }
 
   /** Asks the registry, and remembers a failure. */
-  async #attempt(
-    reference: ImageReference,
-    dockerConfigs: readonly string[],
-    id: string,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #attempt(pull: Pull, signal: AbortSignal): Promise<void> {
     const { clock, logger, observer } = this.#options;
-    const image = reference.name;
+    const { id } = pull;
+    const image = pull.reference.name;
     const begun = clock.monotonic();
     const finish = (outcome: string): number => {
       const durationMs = Math.round(clock.monotonic() - begun);
@@ -170,7 +169,7 @@ export class ImagePulls {
     logger.info({ image }, 'pulling an image');
     observer?.pullBegan();
     try {
-      await this.#transfer(reference, dockerConfigs, id, signal);
+      await this.#transfer(pull, signal);
     } catch (thrown) {
       const error = pullError(image, thrown);
       const durationMs = finish(error.code);
@@ -187,12 +186,7 @@ export class ImagePulls {
     logger.info({ image, ms: finish('ok') }, 'image pulled');
   }
 
-  async #transfer(
-    reference: ImageReference,
-    dockerConfigs: readonly string[],
-    id: string,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #transfer({ reference, dockerConfigs, id }: Pull, signal: AbortSignal): Promise<void> {
     const { clock, hostsFolder, logger, platform, snapshotter, transfer } = this.#options;
     const image = reference.name;
     const meter = new PullMeter();
