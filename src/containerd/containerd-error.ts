@@ -15,7 +15,6 @@ export type ContainerdErrorCode =
   | 'RuntimeUnavailable'
   | 'ContainerdFailed';
 
-/** An error of a call to containerd. */
 export class ContainerdError extends EsbError {
   constructor(message: string, code: ContainerdErrorCode, cause?: unknown) {
     super(message, { code, cause });

@@ -3,7 +3,6 @@ import type { ContainerdChannel, LeasedCallOptions } from './containerd-channel.
 
 const SERVICE = 'containerd.services.snapshots.v1.Snapshots';
 
-/** A mount by containerd's description. */
 export interface Mount {
   readonly type: string;
   readonly source: string;

@@ -12,7 +12,6 @@ export type DockerErrorCode =
   | 'RuntimeUnavailable'
   | 'DockerFailed';
 
-/** An error of a call to the Docker engine. */
 export class DockerError extends EsbError {
   constructor(message: string, code: DockerErrorCode, cause?: unknown) {
     super(message, { code, cause });

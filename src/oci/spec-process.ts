@@ -23,7 +23,6 @@ const RESERVED: ReadonlySet<string> = new Set([
   '_X_AMZN_TRACE_ID',
 ]);
 
-/** Sources from which the environment of a worker follows. */
 export interface EnvironmentSources {
   readonly containerId: string;
   readonly functionName: string;

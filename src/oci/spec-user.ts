@@ -14,7 +14,6 @@ interface SpecUser {
   readonly additionalGids?: readonly number[];
 }
 
-/** Sources from which the user of a worker follows. */
 export interface UserSources {
   readonly image: Pick<ImageConfig, 'user'>;
   readonly shape: { readonly readOnlyRootFilesystem: boolean };

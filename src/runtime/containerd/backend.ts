@@ -235,7 +235,6 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     client.close();
   }
 
-  /** One task, asked alone. */
   async #ask(containerId: string, call: CallOptions): Promise<FoundTask | Unanswering | undefined> {
     const { tasks } = this.#parts;
     try {
@@ -281,7 +280,6 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     return await snapshotterPlugin(this.#parts, { deadlineMs: READ_DEADLINE_MS, ...options });
   }
 
-  /** Folder of containerd's snapshots, as containerd tells it. */
   async #snapshotFolder(options: CallOptions = {}): Promise<string | undefined> {
     return (await this.#snapshotterPlugin(options))?.exports.root;
   }

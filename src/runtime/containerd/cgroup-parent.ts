@@ -19,7 +19,6 @@ export interface CgroupParent {
   containerId(folderName: string): string | undefined;
 }
 
-/** Mount folder of the cgroups. */
 export const CGROUP_ROOT = '/sys/fs/cgroup';
 
 /** Type of a file system that is the one hierarchy of version 2 (`CGROUP2_SUPER_MAGIC` of linux/magic.h). */

@@ -192,7 +192,6 @@ export class WorkerCreation {
     return { ...rest, rootfs };
   }
 
-  /** Writes the container's record. */
   async #record(
     request: EnsureRequest,
     found: {

@@ -22,7 +22,6 @@ export type FreezerState = 'Frozen' | 'Thawed' | 'Missing';
 
 export type ThawOutcome =
   | 'Thawed'
-  /** The cgroup was not frozen. */
   | 'NotFrozen'
   | 'Missing'
   /** The write did not help: a cgroup above is frozen, or the file refuses the write. */
@@ -61,7 +60,6 @@ export class Freezer {
     return this.#find(containerId)?.state ?? 'Missing';
   }
 
-  /** State of a worker's processes by the kernel. */
   kernelState(containerId: string): KernelState {
     const folders = this.#folders(containerId);
     try {

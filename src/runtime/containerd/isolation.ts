@@ -11,7 +11,6 @@ import { CGROUP_ROOT, type CgroupDriver, cgroupParent, isCgroup2, prepareCgroupP
 import { type LimitOutcome, limitParent, machineSize, parentLimits } from './parent-limits.ts';
 import { UserIdBlocks } from './user-id-blocks.ts';
 
-/** Settings of the isolation of a node's workers. */
 export interface IsolationOptions {
   /** Maker of the cgroups. Default `cgroupfs`. */
   readonly cgroupDriver?: CgroupDriver | undefined;
@@ -27,13 +26,11 @@ export interface IsolationOptions {
   readonly seccomp?: boolean | undefined;
 }
 
-/** The isolation of one worker. */
 export interface WorkerIsolation {
   readonly spec: Pick<
     RuntimeSpecOptions,
     'architecture' | 'cgroupsPath' | 'userIds' | 'oomScoreAdj' | 'seccomp' | 'maskedPaths'
   >;
-  /** Labels of the container. */
   readonly labels: Readonly<Record<string, string>>;
   /** Labels of the file system. */
   readonly snapshotLabels: Readonly<Record<string, string>>;

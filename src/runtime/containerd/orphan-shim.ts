@@ -30,7 +30,6 @@ const CLEANUP_DEADLINE_MS = 10_000;
 /** After a reboot a thousand removals look at a thousand processes. */
 const LOOKS_APART_MS = 1_000;
 
-/** Command lines by process. */
 type ProcessTable = ReadonlyMap<number, CommandLine>;
 
 /**

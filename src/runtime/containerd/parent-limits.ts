@@ -13,7 +13,6 @@ export interface ParentLimits {
   readonly cpuShares: number;
 }
 
-/** Resources of a machine. */
 export interface MachineSize {
   readonly memoryBytes: number;
   readonly processors: number;
@@ -21,7 +20,6 @@ export interface MachineSize {
   readonly processes: number;
 }
 
-/** Result of limiting the parent. */
 export type LimitOutcome =
   | { readonly kind: 'Limited' }
   /** The parent does not exist yet: systemd makes a slice with its first scope. */
@@ -61,7 +59,6 @@ export function cpuWeightOf(shares: number): number {
   return 1 + Math.floor(((shares - SHARES.least) * (MAX_WEIGHT - 1)) / (SHARES.most - SHARES.least));
 }
 
-/** The machine that this process runs on. */
 export async function machineSize(): Promise<MachineSize> {
   const [pids, threads] = await Promise.all(
     ['pid_max', 'threads-max'].map(async (name) => Number(await readFile(join('/proc/sys/kernel', name), 'utf8'))),

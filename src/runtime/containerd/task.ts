@@ -78,7 +78,6 @@ export class TaskControl {
     return await undefinedIf(listed, (error) => hasCode(error, 'DeadlineExceeded'));
   }
 
-  /** State of a container by the kernel alone. */
   kernelState(containerId: string): KernelState {
     return this.#options.freezer.kernelState(containerId);
   }

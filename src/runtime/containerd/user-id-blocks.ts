@@ -52,7 +52,6 @@ export class UserIdBlocks {
     this.#taken = taken;
   }
 
-  /** Number of blocks. */
   get size(): number {
     return Math.floor(this.#range.count / BLOCK_SIZE);
   }

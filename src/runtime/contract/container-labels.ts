@@ -31,7 +31,6 @@ export function isWorker(record: Pick<ContainerRecord, 'labels'>): boolean {
   return (record.labels[containerLabels.uid] ?? '') !== '';
 }
 
-/** A worker by its container's record and task. */
 export function workerInfoOf(
   record: Pick<ContainerRecord, 'id' | 'labels' | 'createdAt'>,
   task: TaskState,

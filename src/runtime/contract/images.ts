@@ -15,7 +15,6 @@ export interface NodeImage {
   readonly mark: number;
 }
 
-/** Room on a file system. */
 export interface ImageRoom {
   readonly totalBytes: number;
   /** Free for users other than root. */

@@ -5,7 +5,6 @@ export interface WorkerExit {
   readonly exitCode: number;
   readonly oomKilled: boolean;
   readonly finishedAt: Date;
-  /** Last output. */
   readonly output: string;
 }
 

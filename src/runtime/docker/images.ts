@@ -52,7 +52,6 @@ export class DockerImages {
     return names.map((name) => parseImageReference(name).name).toSorted();
   }
 
-  /** Ends all pulls and waits for their end. */
   async stop(): Promise<void> {
     await this.#pulls.stop();
   }

@@ -33,8 +33,7 @@ export function dockerWorkerInfo(container: DockerContainer, epoch: number | und
   return epoch === undefined ? info : { ...info, epoch };
 }
 
-/** The state of a container's process. */
-export function dockerTaskState(container: DockerContainer): TaskState {
+function dockerTaskState(container: DockerContainer): TaskState {
   const { exitCode, finishedAt, pid, status } = container;
   switch (status) {
     case 'created':

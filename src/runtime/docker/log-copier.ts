@@ -72,7 +72,6 @@ export class LogCopier {
     await rm(this.#path(containerId), { force: true });
   }
 
-  /** Ends all copies. */
   async stop(): Promise<void> {
     await Promise.all([...this.#copies.keys()].map((containerId) => this.#stop(containerId)));
   }

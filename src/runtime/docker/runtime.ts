@@ -11,7 +11,6 @@ import { DockerNetworkKeeper } from './network.ts';
 
 export interface DockerRuntimeOptions extends RuntimeOptions {
   readonly docker: {
-    /** Path of the engine's socket. */
     readonly socketPath: string;
     /** Folder of the facts that the engine cannot keep of a container. Default: `docker` beside the folder of the output. */
     readonly notesFolder?: string | undefined;

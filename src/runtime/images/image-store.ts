@@ -154,12 +154,10 @@ export class ImageStore {
     }
   }
 
-  /** References of all images in the store. */
   async names(options: CallOptions = {}): Promise<string[]> {
     return (await this.#options.client.images.list(options)).map(({ name }) => name).toSorted();
   }
 
-  /** Ends all pulls and waits for their end. */
   async stop(): Promise<void> {
     await this.#pulls.stop();
   }

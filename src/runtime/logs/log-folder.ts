@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { EsbError, messageOf, undefinedIfNoFile, unreachable } from '../../common/errors.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 
-/** The state of a file of a log. */
 export interface LogFileState {
   readonly size: number;
   /** Bytes on the disk. */

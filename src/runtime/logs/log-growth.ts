@@ -14,7 +14,6 @@ const QUIET_LOOKS = 1;
 const UNWATCHED_LOOK_MS = 2_000;
 /** Milliseconds after a look that failed. */
 const FAILED_LOOK_MS = 2_000;
-/** Looks at a time. */
 const MAX_LOOKS = 4;
 
 export interface LogGrowthOptions {

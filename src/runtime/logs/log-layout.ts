@@ -21,7 +21,6 @@ export interface LogLayout {
   readonly head: number;
 }
 
-/** Limits of a log. */
 export interface LogLimits {
   /** Bytes of one file. Default 10 MiB, as the kubelet's `containerLogMaxSize`. */
   readonly maxBytes: number;
@@ -43,7 +42,6 @@ export type LogFileName =
 /** Digits of a part's name: names of parts sort in the order of their offsets. */
 const OFFSET_DIGITS = 16;
 
-/** The name of a file. */
 export function formatLogFileName(name: LogFileName): string {
   const live = `${name.containerId}.log`;
   switch (name.kind) {

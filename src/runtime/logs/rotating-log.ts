@@ -84,7 +84,6 @@ export class RotatingLog {
     });
   }
 
-  /** Removes every file of the log. */
   async remove(): Promise<void> {
     await this.#one.run(async () => {
       this.#removed = true;
