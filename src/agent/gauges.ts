@@ -37,8 +37,8 @@ export interface MetricSources {
 export function addGauges(registry: Registry, sources: MetricSources): void {
   addFleetGauges(registry, sources);
   addNodeGauges(registry, sources);
-  addImageMetrics(registry, sources.images);
-  addRefusals(registry, sources.refusals);
+  addImageMetrics(registry, sources);
+  addRefusals(registry, sources);
 }
 
 type Reading = number | readonly (readonly [label: string, value: number])[];
@@ -54,10 +54,10 @@ function addGauge(registry: Registry, name: string, help: string, read: () => Re
       const value = read();
       if (typeof value === 'number') {
         this.set(value);
-        return;
-      }
-      for (const [of, each] of value) {
-        this.set({ [label ?? '']: of }, each);
+      } else {
+        for (const [of, each] of value) {
+          this.set({ [label ?? '']: of }, each);
+        }
       }
     },
   });
@@ -121,7 +121,7 @@ function addNodeGauges(registry: Registry, { eventLoop, health, slots }: MetricS
   );
 }
 
-function addRefusals(registry: Registry, read: () => Promise<Refusals | undefined>): void {
+function addRefusals(registry: Registry, { refusals }: MetricSources): void {
   new Counter({
     name: 'esb_agent_refused_packets_total',
     help: 'Packets of workers that the rules of the node refused, by where they were to go; source: those with a foreign sender. Starts at zero when the rules are written again.',
@@ -129,10 +129,10 @@ function addRefusals(registry: Registry, read: () => Promise<Refusals | undefine
     registers: [registry],
     async collect() {
       // A node without rules has no counters; its condition says why.
-      const refusals = await read().catch(() => undefined);
-      if (refusals !== undefined) {
+      const counts = await refusals().catch(() => undefined);
+      if (counts !== undefined) {
         this.reset();
-        for (const [destination, packets] of Object.entries(refusals)) {
+        for (const [destination, packets] of Object.entries(counts)) {
           this.inc({ destination }, packets);
         }
       }
@@ -140,7 +140,7 @@ function addRefusals(registry: Registry, read: () => Promise<Refusals | undefine
   });
 }
 
-function addImageMetrics(registry: Registry, images: () => ImageCollection): void {
+function addImageMetrics(registry: Registry, { images }: MetricSources): void {
   const registers = [registry];
   new Gauge({
     name: 'esb_agent_image_disk_used_ratio',

@@ -63,7 +63,8 @@ export async function runAgent(config: AgentConfig, context: RoleContext, spawne
     });
     const workload = createWorkload(parts, cluster, node, budget);
     const { fleet, health } = workload;
-    stops.defer(() => Promise.all([stopInformers(cluster), parts.tasks.stop()]));
+    const watched = [cluster.ownNode, cluster.clientAuthority, cluster.publishedRanges, cluster.policies];
+    stops.defer(() => Promise.all([...watched.map((informer) => informer.stop()), parts.tasks.stop()]));
     const membership = createMembership(parts, cluster, port, workload, () => leave !== undefined);
     stops.defer(() => fleet.stop(config.upkeep.drainSeconds * 1_000, () => port.server.refuse()));
 
@@ -128,10 +129,6 @@ function startTracing({ clock, config, logger, stops }: AgentParts): ReturnType<
   });
   stops.defer(async () => (await tracing)?.close());
   return tracing;
-}
-
-async function stopInformers({ clientAuthority, ownNode, policies, publishedRanges }: Cluster): Promise<void> {
-  await Promise.all([ownNode.stop(), clientAuthority.stop(), publishedRanges.stop(), policies.stop()]);
 }
 
 /** Takes over the workers of an earlier run and serves calls; then follows the API server. */

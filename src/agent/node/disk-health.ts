@@ -1,19 +1,12 @@
-import { statfs } from 'node:fs/promises';
 import { messageOf } from '../../common/errors.ts';
 import type { Health } from '../../common/health.ts';
-
-/** The figures of a file system. */
-export interface FileSystemRoom {
-  readonly totalBytes: number;
-  readonly freeBytes: number;
-  readonly totalFiles: number;
-  readonly freeFiles: number;
-}
+import type { ImageRoom } from '../../runtime/contract/images.ts';
+import { roomOf } from '../../runtime/images/node-images.ts';
 
 const mebibyte = 2 ** 20;
 
 /** Whether there is room to write records, logs and network results. */
-export function judgeRoom(folder: string, room: FileSystemRoom): Health {
+export function judgeRoom(folder: string, room: ImageRoom): Health {
   const leastBytes = Math.min(64 * mebibyte, room.totalBytes * 0.05);
   if (room.freeBytes < leastBytes) {
     return {
@@ -39,13 +32,7 @@ export function judgeRoom(folder: string, room: FileSystemRoom): Health {
 /** Whether the folder's file system has room left. */
 export async function diskHealth(folder: string): Promise<Health> {
   try {
-    const { bsize, blocks, bavail, files, ffree } = await statfs(folder);
-    return judgeRoom(folder, {
-      totalBytes: blocks * bsize,
-      freeBytes: bavail * bsize,
-      totalFiles: files,
-      freeFiles: ffree,
-    });
+    return judgeRoom(folder, await roomOf(folder));
   } catch (error) {
     return { ok: false, reason: 'StateFolderMissing', message: `${folder}: ${messageOf(error)}` };
   }

@@ -26,19 +26,14 @@ export async function resolveSecrets(
     throw new EsbError(permission.message, { code: 'PolicyRefused' });
   }
   const { namespace } = identity;
-  const read = async (name: string, key: string): Promise<string | undefined> => {
-    try {
-      return await secrets.read(namespace, name, key, options);
-    } catch (error) {
+  const read = (name: string, key: string): Promise<string | undefined> =>
+    secrets.read(namespace, name, key, options).catch((error: unknown) => {
       if (hasCode(error, 'SecretForbidden')) {
         throw error;
       }
-      throw new EsbError(`cannot read the Secret ${namespace}/${name}: ${messageOf(error)}`, {
-        code: 'SecretUnreadable',
-        cause: error,
-      });
-    }
-  };
+      const message = `cannot read the Secret ${namespace}/${name}: ${messageOf(error)}`;
+      throw new EsbError(message, { code: 'SecretUnreadable', cause: error });
+    });
   const env = await Promise.all(desired.env.map((variable) => resolveVariable(variable, namespace, read)));
   return {
     image: {
@@ -94,17 +89,12 @@ async function readPullSecrets(
         if (hasCode(error, 'Aborted')) {
           throw error;
         }
-        const forbidden = hasCode(error, 'SecretForbidden');
-        throw new EsbError(
-          forbidden
-            ? `spec.imagePullSecrets: ${error.message}`
-            : `cannot read the pull secret ${namespace}/${name}: ${messageOf(error)}`,
-          {
-            code: forbidden ? 'PullSecretForbidden' : 'PullSecretUnreadable',
-            retryable: true,
-            cause: error,
-          },
-        );
+        if (hasCode(error, 'SecretForbidden')) {
+          const message = `spec.imagePullSecrets: ${error.message}`;
+          throw new EsbError(message, { code: 'PullSecretForbidden', retryable: true, cause: error });
+        }
+        const message = `cannot read the pull secret ${namespace}/${name}: ${messageOf(error)}`;
+        throw new EsbError(message, { code: 'PullSecretUnreadable', retryable: true, cause: error });
       }
     }),
   );

@@ -224,7 +224,11 @@ export class SlotPool {
       // Nothing may come between the choice and the record that it is counted by.
       const segment = roomiest(setup, book, crowded) ?? roomiest(setup, book);
       if (segment === undefined) {
-        await this.#awaitRemoval(setup);
+        // A removal may free a place.
+        if (!disposal.isBusy || this.#stopped) {
+          throw (await exhaustionOf(setup, book)) ?? new AbortedError('attaching');
+        }
+        await disposal.next();
         continue;
       }
       try {
@@ -245,15 +249,6 @@ export class SlotPool {
         }
       }
     }
-  }
-
-  /** Waits for a removal to free a place. Throws when no removal runs. */
-  async #awaitRemoval(setup: NetworkSetup): Promise<void> {
-    const { book, disposal } = this.#options;
-    if (!disposal.isBusy || this.#stopped) {
-      throw (await exhaustionOf(setup, book)) ?? new AbortedError('attaching');
-    }
-    await disposal.next();
   }
 
   async #makeOn(segment: NodeSegment): Promise<ReadyRecord> {

@@ -11,21 +11,15 @@ export interface HostRoute {
  * out.
  */
 export function parseHostRoutes(text: string): readonly HostRoute[] {
-  return text
-    .split('\n')
-    .slice(1)
-    .flatMap((line) => {
-      const fields = line.trim().split(/\s+/);
-      const [name, destination] = fields;
-      const mask = fields[7];
-      if (name === undefined || destination === undefined || mask === undefined) {
-        return [];
-      }
-      const prefixLength = countBits(littleEndian(mask));
-      return prefixLength === 0
-        ? []
-        : [{ interface: name, range: rangeOf(4, BigInt(littleEndian(destination)), prefixLength) }];
-    });
+  return rowsOf(text, 1).flatMap(([name, destination, , , , , , mask]) => {
+    if (name === undefined || destination === undefined || mask === undefined) {
+      return [];
+    }
+    const prefixLength = countBits(littleEndian(mask));
+    return prefixLength === 0
+      ? []
+      : [{ interface: name, range: rangeOf(4, BigInt(littleEndian(destination)), prefixLength) }];
+  });
 }
 
 /**
@@ -33,10 +27,7 @@ export function parseHostRoutes(text: string): readonly HostRoute[] {
  * default routes, those that every interface has (link-local, multicast) and those to single addresses of the node.
  */
 export function parseHostRoutesV6(text: string): readonly HostRoute[] {
-  return text.split('\n').flatMap((line) => {
-    const fields = line.trim().split(/\s+/);
-    const [destination, length] = fields;
-    const name = fields[9];
+  return rowsOf(text, 0).flatMap(([destination, length, , , , , , , , name]) => {
     if (destination === undefined || length === undefined || name === undefined) {
       return [];
     }
@@ -50,13 +41,15 @@ export function parseHostRoutesV6(text: string): readonly HostRoute[] {
 
 /** Names of the interfaces in `/proc/net/dev`. */
 export function parseInterfaces(text: string): readonly string[] {
+  return [...text.matchAll(/^\s*(\S+?):/gm)].map(([, name = '']) => name);
+}
+
+/** The fields of each line after the headings. */
+function rowsOf(text: string, headings: number): readonly (readonly string[])[] {
   return text
     .split('\n')
-    .slice(2)
-    .flatMap((line) => {
-      const colon = line.indexOf(':');
-      return colon === -1 ? [] : [line.slice(0, colon).trim()];
-    });
+    .slice(headings)
+    .map((line) => line.trim().split(/\s+/));
 }
 
 function littleEndian(hex: string): number {

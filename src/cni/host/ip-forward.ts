@@ -50,13 +50,11 @@ export async function enableIpForward(ipForward: IpForward, cniFolder: string, f
   try {
     const before = await ipForward.read();
     await mkdir(cniFolder, { recursive: true, mode: 0o700 });
-    try {
-      await writeFile(beforePath(cniFolder, family), before, { flag: 'wx', mode: 0o600 });
-    } catch (error) {
+    await writeFile(beforePath(cniFolder, family), before, { flag: 'wx', mode: 0o600 }).catch((error: unknown) => {
       if (errnoOf(error) !== 'EEXIST') {
         throw error;
       }
-    }
+    });
     if (before !== '1') {
       await ipForward.write('1');
     }

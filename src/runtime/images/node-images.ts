@@ -4,7 +4,7 @@ import { EsbError } from '../../common/errors.ts';
 import type { ContainerdClient } from '../../containerd/containerd-client.ts';
 import type { Plugin } from '../../containerd/introspection-service.ts';
 import { imageNameOf } from '../../oci/image-reference.ts';
-import type { NodeImages } from '../contract/images.ts';
+import type { ImageRoom, NodeImages } from '../contract/images.ts';
 import type { ImageStore } from './image-store.ts';
 
 /** Label that `ctr images label` or an installer sets; `crictl` shows it, and the kubelet honours it as well. */
@@ -66,13 +66,7 @@ export function createNodeImages(parts: {
     async room(call = {}) {
       folder ??= await layersFolder({ deadlineMs: READ_DEADLINE_MS, ...call });
       try {
-        const { bsize, blocks, bavail, files, ffree } = await statfs(folder);
-        return {
-          totalBytes: blocks * bsize,
-          freeBytes: bavail * bsize,
-          totalFiles: files,
-          freeFiles: ffree,
-        };
+        return await roomOf(folder);
       } catch (error) {
         throw new EsbError(`the folder of the layers, ${folder}, cannot be seen by the agent`, {
           code: 'ImageFileSystemUnknown',
@@ -82,4 +76,10 @@ export function createNodeImages(parts: {
     },
     nameOf: imageNameOf,
   };
+}
+
+/** Room on the file system of a folder. */
+export async function roomOf(folder: string): Promise<ImageRoom> {
+  const { bsize, blocks, bavail, files, ffree } = await statfs(folder);
+  return { totalBytes: blocks * bsize, freeBytes: bavail * bsize, totalFiles: files, freeFiles: ffree };
 }
