@@ -1,7 +1,7 @@
 import { defaultsOf } from '../../options/flag.ts';
 import { type GatewayConfig, gatewayFlags } from '../../options/gateway.ts';
 import type { RateLimit } from '../lambda/caller-rate.ts';
-import type { LoadLimits } from './load-shed.ts';
+import type { LoadLimits } from './room.ts';
 
 export interface GatewayLimits {
   readonly load: LoadLimits;

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ANONYMOUS, type Principal } from '../../../../src/gateway/access/principal.ts';
 import { Admission, type AdmissionOptions, type Admitted } from '../../../../src/gateway/admission/admission.ts';
-import type { LoadLimits } from '../../../../src/gateway/admission/load-shed.ts';
-import { Room } from '../../../../src/gateway/admission/room.ts';
+import { type LoadLimits, Room } from '../../../../src/gateway/admission/room.ts';
 import { FleetView } from '../../../../src/gateway/agents/fleet-view.ts';
 import type { FunctionCall } from '../../../../src/gateway/agents/function-call.ts';
 import { Caller } from '../../../../src/gateway/lambda/caller.ts';

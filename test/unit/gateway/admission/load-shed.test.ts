@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type LoadLimits, overloadOf, ProcessPressure } from '../../../../src/gateway/admission/load-shed.ts';
-import { Room } from '../../../../src/gateway/admission/room.ts';
+import { type LoadLimits, overloadOf, ProcessPressure, Room } from '../../../../src/gateway/admission/room.ts';
 import { manualClock } from '../../../support/manual-clock.ts';
 
 const limits: LoadLimits = { maxRequests: 1_000, maxBytes: 10_000, maxLoopDelayMs: 500, maxHeapUse: 0.8 };
