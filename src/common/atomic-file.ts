@@ -22,19 +22,26 @@ export async function writeFileAtomically(
 ): Promise<void> {
   const temporary = `${path}.${process.pid}.${performance.now().toString(36)}.tmp`;
   try {
-    {
-      await using file = await open(temporary, 'wx', options.mode ?? 0o600);
+    const file = await open(temporary, 'wx', options.mode ?? 0o600);
+    try {
       await file.writeFile(content);
       await file.sync();
+    } finally {
+      await file.close();
     }
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
   }
-  if (options.durable !== false) {
-    await using folder = await open(dirname(path), 'r');
+  if (options.durable === false) {
+    return;
+  }
+  const folder = await open(dirname(path), 'r');
+  try {
     await folder.sync();
+  } finally {
+    await folder.close();
   }
 }
 
