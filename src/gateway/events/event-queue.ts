@@ -43,6 +43,11 @@ export interface EventQueueOptions extends EventRunnerOptions {
   readonly maxRunningBytes?: number;
 }
 
+/** An event under way, with its last claim. */
+interface RunningEvent extends Omit<ClaimedEvent, 'claim'> {
+  claim: string;
+}
+
 /**
  * The calls of type `Event`: stored before they are answered with 202, and tried from the store until they are done or
  * given up. An event that is given up is replaced by a record for the destination of its function.
@@ -56,7 +61,7 @@ export class EventQueue {
   readonly #loops: TaskGroup;
   readonly #runs: TaskGroup;
   /** Events under way, by request id. */
-  readonly #claimed = new Map<string, ClaimedEvent>();
+  readonly #claimed = new Map<string, RunningEvent>();
   /** The same, counted by partition. */
   readonly #counts = new Tally();
   #bytes = 0;
@@ -257,12 +262,15 @@ export class EventQueue {
     }
   }
 
-  #start(partition: string, claimed: ClaimedEvent): void {
-    const { requestId } = claimed.event;
-    if (this.#claimed.has(requestId)) {
-      // The claim lapsed while the store was away, and the event still runs here: its end is written all the same.
+  #start(partition: string, { event, claim }: ClaimedEvent): void {
+    const { requestId } = event;
+    const running = this.#claimed.get(requestId);
+    if (running !== undefined) {
+      // The former claim lapsed while the store was away, and the event still runs here: its end needs the new one.
+      running.claim = claim;
       return;
     }
+    const claimed: RunningEvent = { event, claim };
     this.#claimed.set(requestId, claimed);
     this.#counts.add(partition, 1);
     this.#bytes += claimed.event.payload.length;

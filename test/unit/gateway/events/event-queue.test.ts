@@ -441,6 +441,21 @@ describe('EventQueue', () => {
     expect(queue.size).toBe(0);
   });
 
+  it('waits as long as it has to before the next try of a call whose claim could not be renewed', async () => {
+    const { queue, calls, clock, breakStore } = lab({ workers: 2 });
+    await queue.accept(event('1'));
+    await settle();
+    breakStore('renew');
+    await clock.advance(60_000);
+    breakStore(undefined);
+    await clock.advance(20_000);
+    calls[0]?.end(failed);
+    await clock.advance(59_000);
+    expect(calls).toHaveLength(1);
+    await clock.advance(1_000);
+    expect(calls).toHaveLength(2);
+  });
+
   it('finds what a killed gateway had under way, once its claim is over', async () => {
     const { queue, calls, clock, store, setReady } = lab();
     setReady(false);
