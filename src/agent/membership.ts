@@ -79,8 +79,17 @@ export function createMembership(
     clock,
     logger,
   });
-  const seen = { node: ownLambdaNode, nodeName, client, fieldSelector, fleet, health };
-  return { writer, watch, registration, decommission: new Decommission({ ...seen, clock, logger }) };
+  const decommission = new Decommission({
+    node: ownLambdaNode,
+    nodeName,
+    client,
+    fieldSelector,
+    fleet,
+    health,
+    clock,
+    logger,
+  });
+  return { writer, watch, registration, decommission };
 }
 
 /** Shows the node in the API server: its Lease, its LambdaNode, and the ranges that its subnet may not meet. */

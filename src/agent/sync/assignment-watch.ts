@@ -5,7 +5,7 @@ import { isAborted, sleep, sleepUnlessHurried } from '../../common/deadline.ts';
 import { Limiter } from '../../common/limiter.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
-import type { CacheEvent, Informer, KubeClient } from '../../kube/api/types.ts';
+import type { Informer, KubeClient } from '../../kube/api/types.ts';
 import type { WorkerIdentity } from '../../runtime/contract/runtime.ts';
 import type { Fleet } from '../model/fleet.ts';
 import { desiredFromResource } from './desired-mapping.ts';
@@ -64,7 +64,9 @@ export class AssignmentWatch {
 
   start(): void {
     const { informer, policy } = this.#options;
-    const leaveInformer = informer.subscribe((event) => this.#take(event));
+    const leaveInformer = informer.subscribe(({ kind, object }) =>
+      kind === 'deleted' ? this.#confirmGone(object) : this.#apply(object),
+    );
     const leavePolicy = policy?.subscribe(() => {
       for (const worker of informer.cache.list()) {
         this.#apply(worker);
@@ -86,20 +88,6 @@ export class AssignmentWatch {
   async stop(): Promise<void> {
     this.#unsubscribe?.();
     await Promise.all([this.#tasks.stop(), this.#options.informer.stop()]);
-  }
-
-  #take(event: CacheEvent<LambdaWorker>): void {
-    switch (event.kind) {
-      case 'added':
-      case 'updated':
-        this.#apply(event.object);
-        break;
-      case 'deleted':
-        this.#confirmGone(event.object);
-        break;
-      default:
-        event satisfies never;
-    }
   }
 
   #apply(worker: LambdaWorker): void {
@@ -188,11 +176,8 @@ export class AssignmentWatch {
   async #sweep(signal: AbortSignal): Promise<void> {
     const { client, fleet, fieldSelector } = this.#options;
     const { items } = await client.list(lambdaWorkers, { fieldSelector }, { signal });
-    const assigned = new Set<string>();
+    const assigned = new Set(items.flatMap(({ metadata }) => metadata.uid ?? []));
     for (const worker of items) {
-      if (worker.metadata.uid !== undefined) {
-        assigned.add(worker.metadata.uid);
-      }
       this.#apply(worker);
     }
     await fleet.sweep(assigned, async (identity) => {
