@@ -7,7 +7,7 @@ import type { EventSubscription } from '../../../../src/runtime/lifecycle/event-
 import { type FakeContainerd, fakeContainerd } from '../../../support/fake-containerd.ts';
 import { type ManualClock, manualClock, settle } from '../../../support/manual-clock.ts';
 
-describe('EventFeed', () => {
+describe('containerdEvents', () => {
   let fake: FakeContainerd;
   let clock: ManualClock;
   let seen: string[];
