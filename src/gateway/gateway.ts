@@ -23,7 +23,7 @@ import { EndpointGuard } from './events/endpoint-guard.ts';
 import { createPostRecord } from './events/event-destination.ts';
 import { EventQueue } from './events/event-queue.ts';
 import { type EventStore, eventSettingsOf } from './events/event-store.ts';
-import { FunctionCatalog } from './http/function-catalog.ts';
+import { FunctionCatalog } from './http/function-description.ts';
 import type { ClientPatience } from './http/http-guard.ts';
 import { createLambdaApi, type LambdaApi } from './http/lambda-api.ts';
 import { Invoker } from './invoker.ts';

@@ -1,8 +1,8 @@
 import { hash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
+import { Tally } from '../../common/tally.ts';
 import { LambdaError, throttled } from '../lambda/lambda-error.ts';
 import type { Signature } from './signature.ts';
-import { SignatureMemory } from './signature-memory.ts';
 import { MAX_SKEW_MS } from './sigv4.ts';
 
 /**
@@ -69,4 +69,95 @@ function replayed(): LambdaError {
     'InvalidSignatureException',
     'The signature was used before. Each call has to be signed anew.',
   );
+}
+
+/** Milliseconds of signing times that share a table. */
+const SPAN_MS = 60_000;
+/** Most marks at a time: about 56 bytes of heap each, 112 MiB in all. */
+const MAX_MARKS = 2_097_152;
+/**
+ * No access key may have more marks than this many times the free ones: one key alone has at most seven eighths, and
+ * the next key always finds room.
+ */
+const SHARE_OF_FREE = 7;
+
+/** The answer to a signature that comes in. */
+export type Sighting =
+  | { readonly kind: 'new' }
+  /** An earlier arrival, at this time; milliseconds since the epoch. */
+  | { readonly kind: 'seen'; readonly firstAtMs: number }
+  /** There is no room to remember one more of its key. */
+  | { readonly kind: 'full' };
+
+/** The signatures of one minute of signing times. */
+interface Table {
+  /**
+   * Milliseconds from the begin of the minute to the first arrival, by mark: a small integer takes no memory of its
+   * own.
+   */
+  readonly arrivals: Map<number, number>;
+  readonly sizes: Map<string, number>;
+}
+
+/**
+ * Remembers signatures while they are valid, with the time of their first arrival. 52 bits of each are kept as its
+ * mark: they are the output of a keyed hash, and only signatures that were found right are kept, so no caller can aim
+ * at the mark of another. With a million marks, one new signature in four thousand million collides.
+ */
+export class SignatureMemory {
+  readonly #windowMs: number;
+  readonly #maxMarks: number;
+  /** By the minute of signing: expired marks go with their table. */
+  readonly #tables = new Map<number, Table>();
+  readonly #sizes = new Tally();
+  size = 0;
+
+  /** @param windowMs milliseconds after its time of signing in which a signature is valid */
+  constructor(windowMs: number, maxMarks = MAX_MARKS) {
+    this.#windowMs = windowMs;
+    this.#maxMarks = maxMarks;
+  }
+
+  /**
+   * Tells whether a signature was seen, and remembers it.
+   *
+   * @param key the access key of the signature
+   * @param signature at least 13 hexadecimal digits, as good as random
+   * @param signedAtMs the time of signing in the signature; milliseconds since the epoch
+   * @param now milliseconds since the epoch
+   */
+  sight(key: string, signature: string, signedAtMs: number, now: number): Sighting {
+    const span = Math.floor(signedAtMs / SPAN_MS);
+    let table = this.#tables.get(span);
+    if (table === undefined) {
+      this.#forget(now);
+      table = { arrivals: new Map(), sizes: new Map() };
+      this.#tables.set(span, table);
+    }
+    const mark = Number.parseInt(signature.slice(0, 13), 16);
+    const arrival = table.arrivals.get(mark);
+    if (arrival !== undefined) {
+      return { kind: 'seen', firstAtMs: span * SPAN_MS + arrival };
+    }
+    if (this.#sizes.get(key) >= (this.#maxMarks - this.size) * SHARE_OF_FREE) {
+      return { kind: 'full' };
+    }
+    table.arrivals.set(mark, now - span * SPAN_MS);
+    table.sizes.set(key, (table.sizes.get(key) ?? 0) + 1);
+    this.#sizes.add(key, 1);
+    this.size += 1;
+    return { kind: 'new' };
+  }
+
+  #forget(now: number): void {
+    for (const [span, table] of this.#tables) {
+      if ((span + 1) * SPAN_MS + this.#windowMs < now) {
+        this.#tables.delete(span);
+        this.size -= table.arrivals.size;
+        for (const [key, size] of table.sizes) {
+          this.#sizes.add(key, -size);
+        }
+      }
+    }
+  }
 }

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import { NOT_RUN } from '../telemetry/observed-call.ts';
 import { observing, type RouteOptions, sendError, sendJson, takeObservation, toLambdaError } from './answer.ts';
-import type { FunctionCatalog } from './function-catalog.ts';
+import type { FunctionCatalog } from './function-description.ts';
 import { type ReadOperation, readOperations } from './read-operations.ts';
 import { type UnsupportedOperation, unsupported, unsupportedOperations } from './unsupported-operations.ts';
 

@@ -1,8 +1,7 @@
 import type { AccessAction } from '../access/access.ts';
 import { type FunctionReference, functionArn } from '../lambda/function-name.ts';
 import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
-import type { FunctionCatalog } from './function-catalog.ts';
-import { describeFunction, lambdaTime, tagsOf } from './function-description.ts';
+import { describeFunction, type FunctionCatalog, lambdaTime, tagsOf } from './function-description.ts';
 import { NOTHING, unsupported } from './unsupported-operations.ts';
 
 /** Most functions on a page, even if more are asked for; as in Lambda. */

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { ReplayGuard } from '../../../../src/gateway/access/replay-guard.ts';
+import { ReplayGuard, SignatureMemory } from '../../../../src/gateway/access/replay-guard.ts';
 import { headerSignature } from '../../../../src/gateway/access/signature.ts';
-import { SignatureMemory } from '../../../../src/gateway/access/signature-memory.ts';
 import { type RequestToSign, type Signer, signedRequest } from '../../../support/signed-request.ts';
 
 const signer: Signer = { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'x'.repeat(40) };
