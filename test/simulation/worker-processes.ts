@@ -160,10 +160,9 @@ export class WorkerProcesses {
       return;
     }
     const { containerId } = process;
-    // A killed agent that could write no record leaves no trace of a call that was not answered in time.
     const { call: inside } = process;
     const isUnmarked = inside !== undefined && inside.life !== life && inside.requestId.startsWith('warm-up');
-    if (inside !== undefined && !isUnmarked && (inside.told === undefined || inside.life === life)) {
+    if (inside !== undefined && !isUnmarked) {
       watcher.violation(`${request.requestId} was sent into ${containerId} beside ${inside.requestId}`);
     }
     if (runtime.taskOf(containerId) === 'Paused' && !process.foreignFrozen) {

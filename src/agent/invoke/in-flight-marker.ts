@@ -23,8 +23,9 @@ const idForm = /^[\x21-\x7e]{1,256}$/;
  *
  * Each line is `0` or `1`, the container, the last stamp, when the time of the call is over, and its request id, with
  * `-` for what is not known. The first line is of the container that was called last, each other line of a call that an
- * earlier run of the agent has left. An empty line ends the text: what follows it is left of a longer one. Agents of
- * version 0.1.0 wrote, and read, the first three words alone.
+ * earlier run of the agent has left, or that ran out of time in a container that is being removed. An empty line ends
+ * the text: what follows it is left of a longer one. Agents of version 0.1.0 wrote, and read, the first three words
+ * alone.
  *
  * Errors of the file system are thrown as they are.
  */
@@ -136,6 +137,8 @@ export type Mark = Pick<InFlightMarker, 'begin' | 'end' | 'keep' | 'forget' | 'r
 export class SharedMarker {
   readonly #mark: Mark;
   #owner: string | undefined;
+  /** The call that was begun last in this run of the agent, unless it was answered. */
+  #unanswered: MarkedCall | undefined;
 
   /** @param owner the container that an earlier run of the agent has left a mark for */
   constructor(mark: Mark, owner: string | undefined) {
@@ -144,7 +147,12 @@ export class SharedMarker {
   }
 
   begin(containerId: string, call: MarkedCall): void {
+    if (this.#unanswered !== undefined && this.#owner !== undefined && this.#owner !== containerId) {
+      // The call that ran out of time goes on in a container that is being removed, and may outlive this agent there.
+      this.#mark.keep(this.#owner, this.#unanswered);
+    }
     this.#owner = containerId;
+    this.#unanswered = call;
     this.#mark.begin(containerId, call);
   }
 
@@ -155,6 +163,7 @@ export class SharedMarker {
 
   end(containerId: string, stamp: string): void {
     if (this.#owner === containerId) {
+      this.#unanswered = undefined;
       this.#mark.end(stamp);
     }
   }
@@ -173,6 +182,7 @@ export class SharedMarker {
     if (this.#owner === containerId || this.#owner === '') {
       this.#mark.remove();
       this.#owner = undefined;
+      this.#unanswered = undefined;
     }
   }
 

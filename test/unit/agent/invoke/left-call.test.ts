@@ -236,6 +236,32 @@ describe('a call that is in a worker when its agent ends', () => {
     expect(lab.fleet.allocation().workers).toBe(1);
   });
 
+  it('that ran out of time is known of, also where another container was called since and no record is left', async () => {
+    const desired = desiredFixture({ shapeHash: 'v1-b', generation: 2 });
+    const before = await FleetLab.with(desiredFixture());
+    const silent = before.invoke({ requestId: 'silent' });
+    before.fleet.apply(desired);
+    await settle();
+    before.runtime.before = (operation) => (operation === 'destroy' ? new Promise(() => undefined) : Promise.resolve());
+    const [inside] = before.emulators.calls;
+    inside?.end({ kind: 'TimedOut' });
+    before.emulators.left.push(...(inside === undefined ? [] : [inside]));
+    expect(await silent).toMatchObject({ kind: 'TimedOut' });
+    before.emulators.onCall = (call) => call.answer();
+    expect(await before.invoke()).toMatchObject({ kind: 'Answered' });
+    await before.recorded(({ container }) => container?.id === before.container('hello', 'v1-b'));
+    rmSync(join(before.folder, 'state', 'workers', 'uid-of-hello.json'));
+    const lab = await before.restart();
+    lab.runtime.before = () => Promise.resolve();
+    lab.fleet.apply(desired);
+    expect(await lab.invoke()).toMatchObject({ kind: 'Answered' });
+    expect(lab.emulators.violations).toEqual([]);
+    await lab.clock.advance(boundMs);
+    await until(lab, () => lab.task() === undefined);
+    const [mark] = readFileSync(join(lab.folder, 'run', 'uid-of-hello.mark'), 'latin1').split('\n\n', 1);
+    expect(mark).not.toContain('silent');
+  });
+
   it('keeps its worker from being frozen or removed, however idle that is', async () => {
     const lab = await leftBehind({ restingState: 'Absent', pauseAfterSeconds: 1, removeAfterSeconds: 2 });
     await lab.clock.advance(9_000);
