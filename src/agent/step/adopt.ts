@@ -75,6 +75,10 @@ export function adopt(draft: Draft, { containers, mark, record }: WorkerStart): 
   draft.emit({ kind: 'Claim', containerId: draft.state.present.make.id });
   if (containers === undefined) {
     draft.set({ adopting: record });
+    if (record?.container !== undefined) {
+      // Others of the node are not to take the room of a container that may be there.
+      count(draft, draft.state.present.make.id);
+    }
     draft.changeRetries(draft.state.present.make.id, (retries) => withFailure(retries, draft.at.now));
   } else {
     adoptContainers(draft, record, mark, containers);
@@ -134,7 +138,7 @@ function adoptContainers(
   }
 }
 
-/** Counts what a container takes whose process has ended. How that ended is read by a look of its own. */
+/** Counts what a container takes of which little is known: that its process has ended, or nothing yet. */
 function count(draft: Draft, containerId: string): void {
   const container = findContainer(draft.state, containerId);
   if (container !== undefined) {

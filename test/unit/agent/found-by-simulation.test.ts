@@ -31,4 +31,20 @@ describe('a worker', () => {
     expect(lab.runtime.containers.size).toBe(2);
     expect(lab.fleet.allocation()).toEqual({ memoryMiB: 288, workers: 2 });
   });
+
+  it('whose container is not known to an agent that finds no runtime has its share counted until it is', async () => {
+    const first = await FleetLab.with(desiredFixture());
+    first.fleet.apply(desiredFixture({ name: 'other', restingState: 'Paused' }));
+    await first.recorded(({ startedAt }) => startedAt !== undefined);
+    await first.recorded(({ pausedAt }) => pausedAt !== undefined, 'other');
+    first.runtime.exit(first.container(), 1);
+    await first.runtime.destroy(first.container('other'));
+    first.runtime.down = true;
+    const lab = await first.restart();
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 288, workers: 2 });
+    lab.fleet.apply(desiredFixture({ name: 'other', restingState: 'Absent', generation: 2 }));
+    lab.runtime.down = false;
+    await lab.clock.advance(20_000);
+    expect(lab.fleet.allocation()).toEqual({ memoryMiB: 144, workers: 1 });
+  });
 });
