@@ -132,6 +132,7 @@ export class Simulation {
     const life = (): AgentLife | undefined => this.#cluster.life;
     const note = (text: string): void => this.#note(text);
     this.#runtime = new FakeRuntime(() => clock.now());
+    this.#runtime.reusesAddresses = true;
     this.#invariants = new Invariants({
       clock,
       runtime: this.#runtime,
@@ -533,11 +534,10 @@ export class Simulation {
     const served = records.flatMap(({ container, served: told }) => (told === undefined ? [] : (container?.id ?? [])));
     const marked = readMarked();
     this.#invariants.starts(marked, served);
-    for (const [containerId, { address, identity }] of this.#runtime.containers) {
+    for (const [containerId, { address, identity, task }] of this.#runtime.containers) {
       const record = records.find(({ container }) => container?.id === containerId);
-      if (record?.served !== undefined && record.served.address.ip !== address?.ip) {
-        // A record that could not be written tells of the address of an earlier container.
-        this.#invariants.suspect(containerId, 'its record is old');
+      if (record?.served !== undefined && record.served.address.ip !== address?.ip && task.kind === 'Running') {
+        this.#invariants.violation(`the record of ${containerId} tells of an address that is not its own`);
       }
       if (memoryFiles.files.get(`${RUN_DIR}/${identity.uid}.mark`) === '') {
         this.#invariants.suspect(containerId, 'its mark was being written');
@@ -808,11 +808,15 @@ export class Simulation {
   }
 }
 
-/** The records that an agent finds at its start. */
+/** The records that an agent finds at its start, without processes that they tell of no more. */
 function readRecords(): readonly Pick<WorkerRecord, 'desired' | 'container' | 'served'>[] {
   return [...memoryFiles.files]
     .filter(([path]) => path.startsWith(join(STATE_DIR, 'workers')) && path.endsWith('.json'))
-    .map(([, text]) => JSON.parse(text) as WorkerRecord);
+    .map(([, text]) => {
+      const { served, ...record } = JSON.parse(text) as WorkerRecord;
+      const outdated = memoryFiles.files.get(join(RUN_DIR, 'outdated', record.desired.identity.uid))?.split('\n') ?? [];
+      return served === undefined || outdated.includes(record.container?.id ?? '') ? record : { ...record, served };
+    });
 }
 
 /** Containers of which marks tell that a call is in them. */

@@ -321,7 +321,9 @@ export class WorkerProcesses {
       return;
     }
     this.byId.delete(containerId);
-    this.#byIp.delete(process.ip);
+    if (this.#byIp.get(process.ip) === process) {
+      this.#byIp.delete(process.ip);
+    }
     const { call } = process;
     process.call = undefined;
     if (call !== undefined) {

@@ -86,6 +86,8 @@ export class FakeRuntime implements ContainerRuntime {
   made: ((containerId: string) => Promise<void>) | undefined;
   /** Awaited by `ensure` while it pulls the image, before all else. */
   pull: ((containerId: string) => Promise<void>) | undefined;
+  /** Whether a container may get the address of one that is gone. */
+  reusesAddresses = false;
   /** Whether images have to be pulled. */
   pulls = true;
   /**
@@ -470,10 +472,18 @@ export class FakeRuntime implements ContainerRuntime {
     }
   }
 
-  /** An address that no container has had before. */
+  /** An address that no container has. */
   #freeAddress(): string {
-    this.#addresses += 1;
-    return `10.${234 + (this.#addresses >> 16)}.${(this.#addresses >> 8) & 255}.${this.#addresses & 255}`;
+    if (this.reusesAddresses) {
+      this.#addresses = 1;
+    }
+    const taken = [...this.containers.values(), ...this.#prepared.values()].map(({ address }) => address?.ip);
+    let address: string;
+    do {
+      this.#addresses += 1;
+      address = `10.${234 + (this.#addresses >> 16)}.${(this.#addresses >> 8) & 255}.${this.#addresses & 255}`;
+    } while (taken.includes(address));
+    return address;
   }
 
   #told(info: WorkerInfo): WorkerInfo {

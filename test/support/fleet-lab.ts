@@ -142,10 +142,10 @@ export class FleetLab {
   /** Waits until the record of a worker on disk is as `holds` wants it. */
   async recorded(holds: (record: WorkerRecord) => boolean, name = 'hello'): Promise<void> {
     const path = join(this.folder, 'state', 'workers', `uid-of-${name}.json`);
-    await waitFor('the record', () => holds(JSON.parse(readFileSync(path, 'utf8')) as WorkerRecord), {
-      everyMs: 2,
-      timeoutMs: 5_000,
-    });
+    const outdated = join(this.folder, 'run', 'outdated', `uid-of-${name}`);
+    const isWritten = (): boolean =>
+      holds(JSON.parse(readFileSync(path, 'utf8')) as WorkerRecord) && !existsSync(outdated);
+    await waitFor('the record', isWritten, { everyMs: 2, timeoutMs: 5_000 });
   }
 
   /** A call that an earlier agent has left comes to its end: the emulator writes the last line of it all the same. */

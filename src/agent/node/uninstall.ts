@@ -6,6 +6,7 @@ import { errnoOf, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { ContainerRuntime } from '../../runtime/contract/runtime.ts';
 import { MARK_SUFFIX } from '../invoke/in-flight-marker.ts';
+import { OUTDATED_FOLDER } from '../worker/outdated-records.ts';
 import type { NodeHealth } from './node-health.ts';
 import type { NodeRegistration } from './node-registration.ts';
 
@@ -27,7 +28,7 @@ const stateNames: readonly string[] = [
   'workers',
 ];
 /** Entries in its folder on tmpfs, beside the marks of calls. */
-const runNames: readonly string[] = ['hosts', 'runc', 'secrets'];
+const runNames: readonly string[] = ['hosts', OUTDATED_FOLDER, 'runc', 'secrets'];
 
 interface UninstallOptions {
   readonly runtime: Pick<ContainerRuntime, 'leave' | 'stop'>;

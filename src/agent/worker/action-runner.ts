@@ -245,7 +245,7 @@ export class ActionRunner {
   }
 
   async #ensure(order: ActionOrder, running: Running): Promise<ActionOutcome> {
-    const { clock, gates, limiter, runtime, secrets } = this.#context;
+    const { clock, gates, limiter, records, runtime, secrets } = this.#context;
     const { container, desired, onProgress } = order;
     const { id, shapeHash } = container.make;
     const { signal } = running.abort;
@@ -255,6 +255,8 @@ export class ActionRunner {
     const shape = await withDeadline('reading secrets', transitionMs, signal, (inner) =>
       resolveSecrets(desired, secrets, { signal: inner, deadlineMs: transitionMs }),
     );
+    // An agent that dies from here on, and starts without a runtime, must not call the address of an earlier process.
+    records.forgetProcess(uid, id);
     let making = true;
     const wait = (): void => {
       if (making) {

@@ -40,7 +40,9 @@ export class OrphanSweep {
   async removeContainer({ containerId, createdAt, identity }: WorkerInfo, confirmGone: ConfirmGone): Promise<void> {
     const { claims, clock, logger, metrics, minAgeMs, registry, runtime } = this.#options;
     const { uid } = identity;
-    if (clock.now() - createdAt.getTime() < minAgeMs || claims.has(containerId)) {
+    const ageMs = clock.now() - createdAt.getTime();
+    // Made in the future: the wall clock was set back meanwhile.
+    if ((ageMs >= 0 && ageMs < minAgeMs) || claims.has(containerId)) {
       return;
     }
     // A second container of a worker that has one here is an orphan, even where the API knows the worker.

@@ -7,6 +7,7 @@ import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
 import { RECORD_VERSION, type WorkerRecord } from '../model/worker-record.ts';
 import type { RecordChange } from '../step/effects.ts';
+import type { OutdatedRecords } from './outdated-records.ts';
 
 /** Ends the name of a record that cannot be read, and milliseconds for which it is kept. */
 const SET_ASIDE_SUFFIX = '.unreadable';
@@ -19,8 +20,16 @@ const retryMs = 2_000;
 
 export interface RecordStoreOptions {
   readonly folder: string;
+  readonly outdated: OutdatedRecords;
   readonly clock: Clock;
   readonly logger: Logger;
+}
+
+interface Wanted {
+  /** Undefined for no file. */
+  readonly record: WorkerRecord | undefined;
+  /** Containers whose process the record does not tell of as those before it did. */
+  readonly outdated: readonly string[] | undefined;
 }
 
 /**
@@ -31,8 +40,9 @@ export class RecordStore {
   readonly #folder: string;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  /** Content that each file should have; undefined for no file. */
-  readonly #wanted = new Map<string, WorkerRecord | undefined>();
+  readonly #outdated: OutdatedRecords;
+  /** Content that each file should have. */
+  readonly #wanted = new Map<string, Wanted>();
   readonly #writing = new Map<string, Promise<void>>();
   /** Workers of whom more than the rest has changed since their record was made durable. */
   readonly #owed = new Set<string>();
@@ -44,6 +54,7 @@ export class RecordStore {
 
   constructor(options: RecordStoreOptions) {
     this.#folder = options.folder;
+    this.#outdated = options.outdated;
     this.#clock = options.clock;
     this.#logger = options.logger;
   }
@@ -68,6 +79,7 @@ export class RecordStore {
   async load(): Promise<readonly WorkerRecord[]> {
     try {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      this.#outdated.load();
       const records: WorkerRecord[] = [];
       for (const name of await readdir(this.#folder)) {
         if (name.endsWith(RECORD_SUFFIX)) {
@@ -77,6 +89,12 @@ export class RecordStore {
           }
         } else if (name.endsWith('.tmp')) {
           await rm(join(this.#folder, name), { force: true });
+        }
+      }
+      const uids = new Set(records.map(({ desired }) => desired.identity.uid));
+      for (const [uid, containerIds] of this.#outdated.containers) {
+        if (!uids.has(uid)) {
+          this.#outdated.remove(uid, containerIds);
         }
       }
       this.#setAside = await this.#pruneSetAside();
@@ -115,12 +133,17 @@ export class RecordStore {
     if (change === 'Any') {
       this.#owed.add(uid);
     }
-    this.#want(uid, record);
+    this.#want(uid, { record, outdated: this.#outdated.containers.get(uid) });
   }
 
   remove(uid: string): void {
     this.#owed.delete(uid);
-    this.#want(uid, undefined);
+    this.#want(uid, { record: undefined, outdated: this.#outdated.containers.get(uid) });
+  }
+
+  /** A container is about to have another process than a record may tell of, with another address. */
+  forgetProcess(uid: string, containerId: string): void {
+    this.#outdated.add(uid, containerId);
   }
 
   /** Waits until the record of a worker is on disk, or cannot be written. */
@@ -133,10 +156,10 @@ export class RecordStore {
     await Promise.all(this.#writing.values());
   }
 
-  #want(uid: string, record: WorkerRecord | undefined): void {
+  #want(uid: string, wanted: Wanted): void {
     this.#retries.get(uid)?.cancel();
     this.#retries.delete(uid);
-    this.#wanted.set(uid, record);
+    this.#wanted.set(uid, wanted);
     if (!this.#writing.has(uid)) {
       this.#writing.set(uid, this.#write(uid));
     }
@@ -146,12 +169,14 @@ export class RecordStore {
   async #write(uid: string): Promise<void> {
     // One turn later, so that several changes of one step become one file.
     await Promise.resolve();
-    while (this.#wanted.has(uid)) {
-      const record = this.#wanted.get(uid);
+    for (let wanted = this.#wanted.get(uid); wanted !== undefined; wanted = this.#wanted.get(uid)) {
       this.#wanted.delete(uid);
       const durable = this.#owed.delete(uid);
       try {
-        await this.#put(uid, record, durable);
+        await this.#put(uid, wanted.record, durable);
+        if (wanted.outdated !== undefined) {
+          this.#outdated.remove(uid, wanted.outdated);
+        }
         this.#fault = undefined;
       } catch (error) {
         if (durable) {
@@ -160,7 +185,7 @@ export class RecordStore {
         this.#fault = storageError(this.#folder, error);
         this.#logger.error({ uid, err: error }, 'cannot write the record of a worker');
         if (!this.#wanted.has(uid)) {
-          this.#retry(uid, record);
+          this.#retry(uid, wanted);
           break;
         }
       }
@@ -168,10 +193,10 @@ export class RecordStore {
     this.#writing.delete(uid);
   }
 
-  #retry(uid: string, record: WorkerRecord | undefined): void {
+  #retry(uid: string, wanted: Wanted): void {
     this.#retries.set(
       uid,
-      this.#clock.setTimer(() => this.#want(uid, record), retryMs),
+      this.#clock.setTimer(() => this.#want(uid, wanted), retryMs),
     );
   }
 
@@ -184,12 +209,19 @@ export class RecordStore {
     }
   }
 
+  #withoutOutdated({ served, ...record }: WorkerRecord): WorkerRecord {
+    const outdated = this.#outdated.containers.get(record.desired.identity.uid) ?? [];
+    // A file that was being written when an agent ended names no container.
+    const isOutdated = outdated.includes(record.container?.id ?? '') || outdated.includes('');
+    return served === undefined || isOutdated ? record : { ...record, served };
+  }
+
   async #read(name: string): Promise<WorkerRecord | undefined> {
     const path = join(this.#folder, name);
     try {
       const record = JSON.parse(await readFile(path, 'utf8')) as Partial<WorkerRecord>;
       if (record.version === RECORD_VERSION && `${record.desired?.identity.uid}${RECORD_SUFFIX}` === name) {
-        return record as WorkerRecord;
+        return this.#withoutOutdated(record as WorkerRecord);
       }
       throw new EsbError(`it has version ${record.version}, this agent knows ${RECORD_VERSION}`, {
         code: 'RecordUnreadable',

@@ -5,11 +5,12 @@ import type { Clock } from '../../common/clock.ts';
 import { errnoOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { fileMarks, type MarkStore } from '../invoke/mark-store.ts';
+import { OUTDATED_FOLDER, OutdatedRecords } from './outdated-records.ts';
 import { RecordStore } from './record-store.ts';
 import type { SetAside, SetAsideStore } from './set-aside.ts';
 
 /** Keeps the records of workers. */
-export type Records = Pick<RecordStore, 'load' | 'save' | 'remove' | 'saved' | 'flush' | 'health'>;
+export type Records = Pick<RecordStore, 'load' | 'save' | 'remove' | 'forgetProcess' | 'saved' | 'flush' | 'health'>;
 
 /** Where a fleet keeps what must outlive its agent. */
 export interface FleetStorage {
@@ -26,7 +27,12 @@ export function fileStorage(
 ): FleetStorage {
   const file = join(stateDir, 'set-aside.json');
   return {
-    records: new RecordStore({ folder: join(stateDir, 'workers'), clock, logger }),
+    records: new RecordStore({
+      folder: join(stateDir, 'workers'),
+      outdated: new OutdatedRecords(join(runDir, OUTDATED_FOLDER), logger),
+      clock,
+      logger,
+    }),
     marks: fileMarks(runDir),
     setAsides: {
       load: async () => {

@@ -76,6 +76,20 @@ describe('containers that no resource claims', () => {
     await fleet.stop(0);
   });
 
+  it.each([
+    ['stay while they are young', 10_000, 1],
+    ['go where the wall clock was set back since they were made', -3_600_000, 0],
+  ])('%s', async (_, ageMs, left) => {
+    const runtime = new FakeRuntime();
+    const fleet = emptyFleet(runtime);
+    const createdAt = new Date(Date.parse('2026-11-01T00:00:00Z') - ageMs);
+    runtime.put({ ...nobodys('a-00000001'), createdAt });
+    await fleet.adopt();
+    await fleet.sweep(new Set(), () => Promise.resolve(true));
+    expect(runtime.containers.size).toBe(left);
+    await fleet.stop(0);
+  });
+
   it('are told of as leaving where that was told before, for as long as they are there', async () => {
     const runtime = new FakeRuntime();
     const fleet = emptyFleet(runtime);

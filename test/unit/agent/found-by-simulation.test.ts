@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
+import { watchFileSyncs } from '../../support/file-syncs.ts';
 import { settle } from '../../support/manual-clock.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 describe('a worker', () => {
   it('that a call came to before its warm-up is shown as running once the call is answered', async () => {
@@ -30,6 +32,38 @@ describe('a worker', () => {
     await lab.clock.advance(20_000);
     expect(lab.runtime.containers.size).toBe(2);
     expect(lab.fleet.allocation()).toEqual({ memoryMiB: 288, workers: 2 });
+  });
+
+  it('is not called at the address of an earlier container, which another worker has by now', async () => {
+    const first = await FleetLab.with(desiredFixture());
+    first.runtime.reusesAddresses = true;
+    await first.recorded(({ served }) => served !== undefined);
+    let isFull = true;
+    await watchFileSyncs(async (path) => {
+      if (isFull && path.startsWith(first.folder) && path.endsWith('.tmp')) {
+        await Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' }));
+      }
+    });
+    const { promise: taken, resolve } = Promise.withResolvers<void>();
+    first.runtime.before = async (operation, containerId) => {
+      if (operation === 'ensure' && containerId === first.container()) {
+        await taken;
+      }
+    };
+    await first.runtime.destroy(first.container());
+    await settle();
+    first.fleet.apply(desiredFixture({ name: 'other' }));
+    const isThere = (name: string) => () => first.task(name) === 'Running';
+    await waitFor('the other worker', isThere('other'), { everyMs: 2, timeoutMs: 5_000 });
+    resolve();
+    await waitFor('the worker', isThere('hello'), { everyMs: 2, timeoutMs: 5_000 });
+    first.runtime.down = true;
+    const lab = await first.restart();
+    const called = lab.invoke();
+    await lab.clock.advance(6_000);
+    expect(lab.emulators.sent).toEqual([]);
+    expect(await called).toMatchObject({ kind: 'Refused' });
+    isFull = false;
   });
 
   it('whose container is not known to an agent that finds no runtime has its share counted until it is', async () => {

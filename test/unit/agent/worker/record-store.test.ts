@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { InFlightMarker, readMarks } from '../../../../src/agent/invoke/in-flight-marker.ts';
 import type { WorkerRecord } from '../../../../src/agent/model/worker-record.ts';
+import { OutdatedRecords } from '../../../../src/agent/worker/outdated-records.ts';
 import { RecordStore } from '../../../../src/agent/worker/record-store.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { watchFileSyncs } from '../../../support/file-syncs.ts';
@@ -26,8 +27,10 @@ const record = (change: Partial<WorkerRecord> = {}): WorkerRecord => ({
   ...change,
 });
 
-const store = (path: string, clock = manualClock()): RecordStore =>
-  new RecordStore({ folder: path, clock, logger: silentLogger() });
+const store = (path: string, clock = manualClock(), outdated = folder()): RecordStore => {
+  const logger = silentLogger();
+  return new RecordStore({ folder: path, outdated: new OutdatedRecords(outdated, logger), clock, logger });
+};
 
 describe('records', () => {
   it('are read back as they were saved last, and gone when removed', async () => {
@@ -128,6 +131,52 @@ describe('records', () => {
     records.save('uid-of-hello', record({ restartCount: 1, rest: 'Paused' }), 'Rest');
     await records.flush();
     expect(synced).toContain(path);
+  });
+
+  it('tell of no process that is gone, once that is known, also before they are written anew', async () => {
+    const path = folder();
+    const outdated = folder();
+    const clock = manualClock();
+    const container = { id: 'hello-1', shapeHash: 'v1-a', memoryMiB: 128, timeoutSeconds: 3 };
+    const served = { image: 'hello', epoch: 1, createdAt: '2026-11-01T00:00:00.000Z' };
+    const before = record({ container, served: { ...served, address: { ip: '10.234.0.2', port: 8080 } } });
+    const after = record({ container, served: { ...served, address: { ip: '10.234.0.3', port: 8080 } } });
+    const records = store(path, clock, outdated);
+    await records.load();
+    const load = () => store(path, clock, outdated).load();
+    let isFull = false;
+    await watchFileSyncs(async () => {
+      if (isFull) {
+        await Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' }));
+      }
+    });
+    records.save('uid-of-hello', before);
+    await records.flush();
+    records.forgetProcess('uid-of-hello', 'hello-2');
+    expect(await load(), 'another container has another process').toEqual([before]);
+    isFull = true;
+    records.save('uid-of-hello', { ...before, restartCount: 1 });
+    records.forgetProcess('uid-of-hello', 'hello-1');
+    await records.flush();
+    expect(records.health).toMatchObject({ ok: false, reason: 'DiskFull' });
+    expect(await load()).toEqual([record({ container })]);
+    isFull = false;
+    await clock.advance(2_000);
+    await records.flush();
+    expect(await load(), 'what is tried again is of the time before').toEqual([record({ container, restartCount: 1 })]);
+    records.forgetProcess('uid-of-hello', 'hello-1');
+    records.save('uid-of-hello', after);
+    records.forgetProcess('uid-of-hello', 'hello-1');
+    await records.flush();
+    expect(await load(), 'that one is gone as well').toEqual([record({ container })]);
+    records.save('uid-of-hello', after);
+    await records.flush();
+    expect(await load()).toEqual([after]);
+    expect(readdirSync(outdated)).toEqual([]);
+    writeFileSync(join(outdated, 'uid-of-hello'), '');
+    writeFileSync(join(outdated, 'uid-of-gone'), 'gone-1');
+    expect(await load(), 'it was being written when an agent ended').toEqual([record({ container })]);
+    expect(readdirSync(outdated)).toEqual(['uid-of-hello']);
   });
 
   it('that could not be written do not come back once they were removed', async () => {
