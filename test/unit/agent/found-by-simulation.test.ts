@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { watchFileSyncs } from '../../support/file-syncs.ts';
+import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
 import { settle } from '../../support/manual-clock.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
