@@ -143,8 +143,11 @@ export class FleetLab {
   async recorded(holds: (record: WorkerRecord) => boolean, name = 'hello'): Promise<void> {
     const path = join(this.folder, 'state', 'workers', `uid-of-${name}.json`);
     const outdated = join(this.folder, 'run', 'outdated', `uid-of-${name}`);
-    const isWritten = (): boolean =>
-      holds(JSON.parse(readFileSync(path, 'utf8')) as WorkerRecord) && !existsSync(outdated);
+    const isWritten = (): boolean => {
+      const record = JSON.parse(readFileSync(path, 'utf8')) as WorkerRecord;
+      const isOutdated = existsSync(outdated) && readFileSync(outdated, 'utf8').includes(record.container?.id ?? '');
+      return holds(record) && !(isOutdated && record.served !== undefined);
+    };
     await waitFor('the record', isWritten, { everyMs: 2, timeoutMs: 5_000 });
   }
 

@@ -5,6 +5,11 @@ import type { Logger } from '../../common/logger.ts';
 /** Folder of the files, in that of what must not outlive a boot. */
 export const OUTDATED_FOLDER = 'outdated';
 
+/** A container whose process the record of its worker does not tell of. Each addition makes a new one. */
+export interface Outdated {
+  readonly containerId: string;
+}
+
 /**
  * Says on a tmpfs which containers get a process that their worker's record does not tell of yet. The record may be
  * slow to be written, or the disk full: an agent that starts meanwhile, and finds no runtime, must not call the address
@@ -12,8 +17,8 @@ export const OUTDATED_FOLDER = 'outdated';
  * at once, since the next moment may be the last of this process; a start of the machine ends every container with it.
  */
 export class OutdatedRecords {
-  /** Containers whose process the record of their worker does not tell of, by uid of the worker. */
-  readonly containers = new Map<string, readonly string[]>();
+  /** By uid of the worker. */
+  readonly containers = new Map<string, readonly Outdated[]>();
   readonly #folder: string;
   readonly #logger: Logger;
 
@@ -26,34 +31,42 @@ export class OutdatedRecords {
   load(): void {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     for (const uid of readdirSync(this.#folder)) {
-      this.containers.set(uid, readFileSync(join(this.#folder, uid), 'utf8').split('\n'));
+      const containerIds = readFileSync(join(this.#folder, uid), 'utf8').split('\n');
+      this.containers.set(
+        uid,
+        containerIds.map((containerId) => ({ containerId })),
+      );
     }
   }
 
   add(uid: string, containerId: string): void {
-    const others = (this.containers.get(uid) ?? []).filter((each) => each !== containerId);
-    const containerIds = [...others, containerId];
-    this.containers.set(uid, containerIds);
-    this.#change(uid, (path) => writeFileSync(path, containerIds.join('\n'), { mode: 0o600 }));
+    const others = (this.containers.get(uid) ?? []).filter((each) => each.containerId !== containerId);
+    this.#set(uid, [...others, { containerId }]);
   }
 
   /**
    * A record was written.
    *
-   * @param known what {@link OutdatedRecords.containers} held when that record was made: one that was made before the
-   *   last addition takes nothing back
+   * @param known the worker's when that record was made: the record takes back no later addition
    */
-  remove(uid: string, known: readonly string[]): void {
-    if (this.containers.get(uid) === known) {
-      this.containers.delete(uid);
-      this.#change(uid, (path) => rmSync(path, { force: true }));
+  remove(uid: string, known: readonly Outdated[]): void {
+    const before = this.containers.get(uid) ?? [];
+    const left = before.filter((each) => !known.includes(each));
+    if (left.length < before.length) {
+      this.#set(uid, left);
     }
   }
 
-  #change(uid: string, change: (path: string) => void): void {
+  #set(uid: string, outdated: readonly Outdated[]): void {
     const path = join(this.#folder, uid);
     try {
-      change(path);
+      if (outdated.length > 0) {
+        this.containers.set(uid, outdated);
+        writeFileSync(path, outdated.map(({ containerId }) => containerId).join('\n'), { mode: 0o600 });
+      } else {
+        this.containers.delete(uid);
+        rmSync(path, { force: true });
+      }
     } catch (error) {
       // Starts go on: the record has to stay unwritten, the agent killed and the runtime away for this to matter.
       this.#logger.error({ path, err: error }, 'cannot note that the process of a record is no more');

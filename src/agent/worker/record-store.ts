@@ -7,7 +7,7 @@ import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
 import { RECORD_VERSION, type WorkerRecord } from '../model/worker-record.ts';
 import type { RecordChange } from '../step/effects.ts';
-import type { OutdatedRecords } from './outdated-records.ts';
+import type { Outdated, OutdatedRecords } from './outdated-records.ts';
 
 /** Ends the name of a record that cannot be read, and milliseconds for which it is kept. */
 const SET_ASIDE_SUFFIX = '.unreadable';
@@ -29,7 +29,7 @@ interface Wanted {
   /** Undefined for no file. */
   readonly record: WorkerRecord | undefined;
   /** Containers whose process the record does not tell of as those before it did. */
-  readonly outdated: readonly string[] | undefined;
+  readonly outdated: readonly Outdated[] | undefined;
 }
 
 /**
@@ -212,7 +212,7 @@ export class RecordStore {
   #withoutOutdated({ served, ...record }: WorkerRecord): WorkerRecord {
     const outdated = this.#outdated.containers.get(record.desired.identity.uid) ?? [];
     // A file that was being written when an agent ended names no container.
-    const isOutdated = outdated.includes(record.container?.id ?? '') || outdated.includes('');
+    const isOutdated = outdated.some(({ containerId }) => containerId === record.container?.id || containerId === '');
     return served === undefined || isOutdated ? record : { ...record, served };
   }
 
