@@ -123,7 +123,10 @@ function adoptContainers(
       ready: first !== undefined && wasReady(first, record, desired.shapeHash),
     }),
   });
-  if (first !== undefined) {
+  if (first === undefined) {
+    // No container is there: other workers may have the share that was kept for one.
+    draft.emit({ kind: 'Free', containerId: draft.state.present.make.id });
+  } else {
     occupy(draft, first.containerId, record, mark);
   }
   adoptBeside(draft, record, mark, others);
