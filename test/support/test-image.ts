@@ -1,12 +1,10 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { pack } from 'tar-stream';
-import { cacheFolder } from '../../local/tools/tool-cache.ts';
-import { run } from './command.ts';
+import { goProgram } from './go-program.ts';
 
 export interface TestImageFile {
   readonly path: string;
@@ -59,25 +57,9 @@ export const ownArchitecture = process.arch === 'x64' ? 'amd64' : process.arch;
 
 const source = fileURLToPath(new URL('./test-worker', import.meta.url));
 
-/** The test worker as a static program, built once per version of its source. */
+/** The test worker as a static program, built once for each version of its source. */
 export async function workerProgram(): Promise<Buffer> {
-  const hash = createHash('sha256');
-  for (const file of (await readdir(source)).toSorted()) {
-    hash.update(await readFile(join(source, file)));
-  }
-  const folder = join(cacheFolder(), 'test-worker');
-  const program = join(folder, hash.digest('hex').slice(0, 16));
-  if (!existsSync(program)) {
-    await mkdir(folder, { recursive: true });
-    const fresh = `${program}.${randomUUID()}`;
-    await run('go', ['build', '-trimpath', '-ldflags', '-s -w', '-o', fresh, '.'], {
-      cwd: source,
-      env: { CGO_ENABLED: '0', GOFLAGS: '-buildvcs=false', GOWORK: 'off' },
-      timeoutMs: 300_000,
-    });
-    await rename(fresh, program);
-  }
-  return await readFile(program);
+  return await readFile(await goProgram('test-worker', source));
 }
 
 /** The test worker, for images that hold more than it. */

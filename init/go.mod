@@ -1,0 +1,3 @@
+module esb.dev/init
+
+go 1.22

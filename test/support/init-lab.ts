@@ -1,0 +1,121 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { run } from './command.ts';
+import { goProgram } from './go-program.ts';
+import { InitAgent } from './init-agent.ts';
+import type { Lab } from './lab.ts';
+import { waitFor } from './wait-for.ts';
+
+const source = fileURLToPath(new URL('../../init', import.meta.url));
+
+/** The init as a static program. */
+export function initProgram(): Promise<string> {
+  return goProgram('init', source);
+}
+
+export interface InitWorkerOptions {
+  readonly image: string;
+  /** The runtime. */
+  readonly argv: readonly string[];
+  /** Flags of the init. */
+  readonly flags?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Files that the container sees in `/fixture`: name → content. */
+  readonly files?: Readonly<Record<string, string>>;
+  /** Files of `/opt/extensions`: name → content. */
+  readonly extensions?: Readonly<Record<string, string>>;
+}
+
+/** A container of real containerd and runc whose process 1 is the init, with an agent of the test. */
+export interface InitWorker {
+  readonly id: string;
+  readonly agent: InitAgent;
+  /** Host's id of the init's process. */
+  readonly pid: number;
+  /** What the container has written so far. */
+  log(): Promise<string>;
+  /** Runs a program in the container. */
+  exec(...argv: readonly string[]): Promise<string>;
+  /** Processes of the container, by host's id and command line; the init is not among them. */
+  processes(): Promise<ReadonlyMap<number, string>>;
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** Whether the container's task has ended. */
+  ended(): Promise<boolean>;
+}
+
+let serial = 0;
+
+/** Starts a worker under the init in the lab's containerd. The lab removes it. */
+export async function startInitWorker(lab: Lab, options: InitWorkerOptions): Promise<InitWorker> {
+  const id = `init-${process.pid}-${++serial}`;
+  const folder = join(lab.folder, id);
+  for (const [name, files] of Object.entries({ fixture: options.files, extensions: options.extensions })) {
+    await mkdir(join(folder, name), { recursive: true });
+    for (const [file, content] of Object.entries(files ?? {})) {
+      await writeFile(join(folder, name, file), content, { mode: 0o755 });
+    }
+  }
+  const agent = new InitAgent(join(folder, 'agent.sock'));
+  await agent.listen();
+  const mount = (from: string, to: string): readonly string[] => [
+    '--mount',
+    `type=bind,src=${from},dst=${to},options=rbind:ro`,
+  ];
+  const log = join(folder, 'log');
+  await lab.ctr(
+    'run',
+    '--detach',
+    ...['--log-uri', `file://${log}`, '--cgroup', `${lab.cgroupParent}/${id}`],
+    ...mount(await initProgram(), '/.esb/init'),
+    ...mount(folder, '/.esb/run'),
+    ...mount(join(folder, 'fixture'), '/fixture'),
+    ...mount(join(folder, 'extensions'), '/opt/extensions'),
+    ...Object.entries(options.env ?? {}).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
+    options.image,
+    id,
+    ...['/.esb/init', '--socket', '/.esb/run/agent.sock', ...(options.flags ?? []), '--', ...options.argv],
+  );
+  const tasks = async (): Promise<string[] | undefined> =>
+    (await lab.ctr('tasks', 'ls'))
+      .split('\n')
+      .map((line) => line.split(/\s+/))
+      .find(([name]) => name === id);
+  const pid = Number((await tasks())?.[1]);
+  let execs = 0;
+  return {
+    id,
+    agent,
+    pid,
+    log: () => readFile(log, 'utf8').catch(() => ''),
+    exec: (...argv) => lab.ctr('tasks', 'exec', '--exec-id', `exec-${++execs}`, id, ...argv),
+    async processes() {
+      const lines = (await lab.ctr('tasks', 'ps', id)).split('\n').slice(1);
+      const pids = lines.map((line) => Number(line.split(/\s+/)[0])).filter((one) => one > 0 && one !== pid);
+      const named = await Promise.all(
+        pids.map(async (one) => {
+          const command = await readFile(`/proc/${one}/cmdline`, 'utf8').catch(() => '');
+          return [one, command.replaceAll('\0', ' ').trim()] as const;
+        }),
+      );
+      return new Map(named);
+    },
+    async pause() {
+      await lab.ctr('tasks', 'pause', id);
+    },
+    async resume() {
+      await lab.ctr('tasks', 'resume', id);
+    },
+    ended: async () => (await tasks())?.[2] === 'STOPPED',
+  };
+}
+
+/** Puts an image that is a folder in the layout of OCI into the lab's containerd. */
+export async function importLayout(lab: Lab, layout: string, name: string): Promise<string> {
+  const tar = join(lab.folder, 'layout.tar');
+  await run('tar', ['-C', layout, '-cf', tar, '.']);
+  await lab.ctr('images', 'import', '--index-name', name, tar);
+  await waitFor('the image', async () => (await lab.ctr('images', 'ls', '-q')).includes(name));
+  return name;
+}
