@@ -98,6 +98,8 @@ func (w *worker) deliver(answer http.ResponseWriter, c *call) {
 	set("Lambda-Runtime-Client-Context", c.ClientContext)
 	set("Lambda-Runtime-Cognito-Identity", c.CognitoIdentity)
 	set("Lambda-Runtime-Aws-Tenant-Id", c.TenantID)
+	// awslambdaric reads an event of any other type as text.
+	header.Set("Content-Type", "application/json")
 	set("Content-Type", c.ContentType)
 	var event []byte
 	w.locked(func() { event = c.event })

@@ -22,7 +22,7 @@ export interface InitWorkerOptions {
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Files that the container sees in `/fixture`: name → content. */
-  readonly files?: Readonly<Record<string, string>>;
+  readonly files?: Readonly<Record<string, string | Buffer>>;
   /** Files of `/opt/extensions`: name → content. */
   readonly extensions?: Readonly<Record<string, string>>;
 }
