@@ -5,29 +5,32 @@ import { waitFor } from './wait-for.ts';
 
 /** What the init says of its worker. */
 export interface InitPhase {
-  readonly version?: number;
-  readonly phase: 'Starting' | 'Ready' | 'Failed' | 'Stopping';
+  readonly phase: string;
   readonly idle: boolean;
-  readonly initMs?: number;
-  readonly fault?: { readonly errorType: string; readonly message: string; readonly body?: string };
+  readonly initMs: number;
   readonly restarts: number;
+  readonly fault?:
+    | { readonly errorType: string; readonly message: string; readonly body?: string | undefined }
+    | undefined;
 }
 
 /** What the init says of a call. */
 export interface InitCall {
   readonly id: string;
-  readonly stage: 'Arriving' | 'Waiting' | 'Running' | 'Ended';
-  readonly streaming?: boolean;
-  readonly contentType?: string;
-  readonly answering?: boolean;
-  readonly outcome?: {
-    readonly kind: string;
-    readonly errorType?: string;
-    readonly message?: string;
-    readonly errorBody?: string;
-  };
-  readonly size?: number;
-  readonly durationMs?: number;
+  readonly stage: string;
+  readonly streaming: boolean;
+  readonly contentType?: string | undefined;
+  readonly outcome?:
+    | {
+        readonly kind: string;
+        readonly errorType?: string | undefined;
+        readonly message?: string | undefined;
+        readonly errorBody?: string | undefined;
+      }
+    | undefined;
+  readonly size: number;
+  /** Microseconds in the runtime. */
+  readonly durationUs: number;
 }
 
 /** A call as this agent knows it. */
@@ -49,6 +52,7 @@ export class InitAgent {
   readonly #path: string;
   readonly #calls = new Map<string, { facts: InitCall; answer: Buffer[]; length: number }>();
   readonly #events: string[] = [];
+  readonly #waiting = new Map<string, () => void>();
   #server: Server | undefined;
   #socket: Socket | undefined;
   #phase: InitPhase | undefined;
@@ -110,7 +114,7 @@ export class InitAgent {
   /** Hands a call over, and returns its id. */
   send(event: unknown, { id = `call-${++this.#serial}`, timeoutMs = 10_000, order = {} }: CallOptions = {}): string {
     const body = Buffer.isBuffer(event) ? event : Buffer.from(JSON.stringify(event));
-    this.#write('I', {
+    this.#say('I', {
       id,
       size: body.length,
       deadlineMs: Date.now() + timeoutMs,
@@ -140,6 +144,11 @@ export class InitAgent {
     return known;
   }
 
+  /** Has `then` called at the outcome of a call, without a look at it every few milliseconds. */
+  onEnded(id: string, then: () => void): void {
+    this.#waiting.set(id, then);
+  }
+
   known(id: string): KnownCall {
     const call = this.#calls.get(id);
     if (call === undefined) {
@@ -149,19 +158,26 @@ export class InitAgent {
   }
 
   acknowledge(id: string): void {
-    this.#write('A', { id, offset: this.#calls.get(id)?.length ?? 0 });
+    this.#say('A', { id, offset: this.#calls.get(id)?.length ?? 0 });
   }
 
   forget(id: string): void {
-    this.#write('F', { id });
+    this.#say('F', { id });
   }
 
   stop(graceMs: number): void {
-    this.#write('S', { reason: 'spindown', graceMs });
+    this.#say('S', { reason: 'spindown', graceMs });
   }
 
-  #write(kind: string, payload: Buffer | object): void {
-    const body = Buffer.isBuffer(payload) ? payload : Buffer.from(JSON.stringify(payload));
+  #say(kind: string, fields: Readonly<Record<string, string | number>>): void {
+    const lines = Object.entries(fields).map(([name, value]) => {
+      const text = String(value).replaceAll('\\', '\\\\').replaceAll('\n', '\\n');
+      return `${name}=${text}\n`;
+    });
+    this.#write(kind, Buffer.from(lines.join('')));
+  }
+
+  #write(kind: string, body: Buffer): void {
     const head = Buffer.alloc(5);
     head.writeUInt32BE(body.length + 1);
     head.write(kind, 4);
@@ -185,12 +201,18 @@ export class InitAgent {
       this.#data(payload);
       return;
     }
-    const told = JSON.parse(payload.toString()) as InitPhase & InitCall;
-    this.#events.push(kind === 'C' ? `C ${told.id} ${told.outcome?.kind ?? told.stage}` : `${kind} ${told.phase}`);
-    if (kind === 'C') {
-      this.#calls.set(told.id, { answer: [], length: 0, ...this.#calls.get(told.id), facts: told });
-    } else {
-      this.#phase = told;
+    const told = fieldsOf(payload);
+    const { id, outcome, stage = '', phase = '' } = told;
+    if (kind !== 'C' || id === undefined) {
+      this.#events.push(`${kind} ${phase}`);
+      this.#phase = phaseOf(told);
+      return;
+    }
+    this.#events.push(`C ${id} ${outcome ?? stage}`);
+    this.#calls.set(id, { answer: [], length: 0, ...this.#calls.get(id), facts: callOf(id, told) });
+    if (outcome !== undefined) {
+      this.#waiting.get(id)?.();
+      this.#waiting.delete(id);
     }
   }
 
@@ -215,4 +237,38 @@ export class InitAgent {
       this.acknowledge(id);
     }
   }
+}
+
+type Fields = Readonly<Record<string, string>>;
+
+function fieldsOf(payload: Buffer): Fields {
+  const lines = payload.toString().split('\n').slice(0, -1);
+  const pairs = lines.map((line) => {
+    const [name = '', ...value] = line.split('=');
+    return [name, value.join('=').replace(/\\(.)/g, (_, each: string) => (each === 'n' ? '\n' : each))] as const;
+  });
+  return Object.fromEntries(pairs);
+}
+
+/** Leaves out what is not there. */
+function present<T extends object>(object: T): T {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as T;
+}
+
+function phaseOf({ phase = '', idle, initMs, restarts, errorType, message = '', body }: Fields): InitPhase {
+  const fault = errorType === undefined ? undefined : present({ errorType, message, body });
+  return present({ phase, idle: idle === 'true', initMs: Number(initMs), restarts: Number(restarts), fault });
+}
+
+function callOf(id: string, told: Fields): InitCall {
+  const { stage = '', streaming, contentType, outcome, size, durationUs, errorType, message, errorBody } = told;
+  return present({
+    id,
+    stage,
+    streaming: streaming === 'true',
+    contentType,
+    outcome: outcome === undefined ? undefined : present({ kind: outcome, errorType, message, errorBody }),
+    size: Number(size ?? 0),
+    durationUs: Number(durationUs ?? 0),
+  });
 }

@@ -1,17 +1,17 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { builtProgram } from './built-program.ts';
 import { run } from './command.ts';
-import { goProgram } from './go-program.ts';
 import { InitAgent } from './init-agent.ts';
 import type { Lab } from './lab.ts';
 import { waitFor } from './wait-for.ts';
 
 const source = fileURLToPath(new URL('../../init', import.meta.url));
 
-/** The init as a static program. */
+/** The init as a static program, built once for each version of its source. */
 export function initProgram(): Promise<string> {
-  return goProgram('init', source);
+  return builtProgram('init', source, (program) => run('make', [`PROGRAM=${program}`], { cwd: source }));
 }
 
 export interface InitWorkerOptions {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { pack } from 'tar-stream';
-import { goProgram } from './go-program.ts';
+import { goProgram } from './built-program.ts';
 
 export interface TestImageFile {
   readonly path: string;

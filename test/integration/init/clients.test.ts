@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createProgress } from '../../../local/common/progress.ts';
 import { ensureSampleImage } from '../../../local/image/sample-image.ts';
-import { goProgram } from '../../support/go-program.ts';
+import { goProgram } from '../../support/built-program.ts';
 import { type InitWorker, type InitWorkerOptions, importLayout, startInitWorker } from '../../support/init-lab.ts';
 import { type Lab, startLab } from '../../support/lab.ts';
 import { toolsFolder } from '../../support/tools.ts';

@@ -5,8 +5,12 @@ import { join } from 'node:path';
 import { cacheFolder } from '../../local/tools/tool-cache.ts';
 import { run } from './command.ts';
 
-/** Builds a Go program without foreign modules as a static one, once for each version of its source. Returns its path. */
-export async function goProgram(name: string, source: string): Promise<string> {
+/** Builds a program from the files of a folder, once for each version of them. Returns its path. */
+export async function builtProgram(
+  name: string,
+  source: string,
+  build: (program: string) => Promise<unknown>,
+): Promise<string> {
   const hash = createHash('sha256');
   for (const file of (await readdir(source)).toSorted()) {
     hash.update(await readFile(join(source, file)));
@@ -16,12 +20,19 @@ export async function goProgram(name: string, source: string): Promise<string> {
   if (!existsSync(program)) {
     await mkdir(folder, { recursive: true });
     const fresh = `${program}.${randomUUID()}`;
-    await run('go', ['build', '-trimpath', '-ldflags', '-s -w', '-o', fresh, '.'], {
-      cwd: source,
-      env: { CGO_ENABLED: '0', GOFLAGS: '-buildvcs=false', GOWORK: 'off' },
-      timeoutMs: 300_000,
-    });
+    await build(fresh);
     await rename(fresh, program);
   }
   return program;
+}
+
+/** A Go program without foreign modules as a static one. */
+export function goProgram(name: string, source: string): Promise<string> {
+  return builtProgram(name, source, (program) =>
+    run('go', ['build', '-trimpath', '-ldflags', '-s -w', '-o', program, '.'], {
+      cwd: source,
+      env: { CGO_ENABLED: '0', GOFLAGS: '-buildvcs=false', GOWORK: 'off' },
+      timeoutMs: 300_000,
+    }),
+  );
 }

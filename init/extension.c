@@ -1,0 +1,248 @@
+#include "init.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
+
+static struct extension *const first = worker.extensions;
+static struct extension *const end = worker.extensions + MAX_EXTENSIONS;
+
+struct extension *extension_add(const char *name)
+{
+	for (struct extension *each = first; each < end; each++) {
+		if (each->used)
+			continue;
+		*each = (struct extension){.used = true, .name = copy_text(name)};
+		token(each->id);
+		return each;
+	}
+	return NULL;
+}
+
+static struct extension *named(const char *name)
+{
+	for (struct extension *each = first; each < end; each++)
+		if (each->used && strcmp(each->name, name) == 0)
+			return each;
+	return NULL;
+}
+
+struct extension *extension_of(pid_t pid)
+{
+	for (struct extension *each = first; each < end; each++)
+		if (each->used && each->pid == pid && pid != 0)
+			return each;
+	return NULL;
+}
+
+void extension_clear(void)
+{
+	for (struct extension *each = first; each < end; each++) {
+		if (each->waits != NULL)
+			http_close(each->waits);
+		for (int index = 0; index < each->event_count; index++)
+			free(each->events[index]);
+		free(each->name);
+		*each = (struct extension){0};
+	}
+}
+
+bool extensions_registered(void)
+{
+	for (struct extension *each = first; each < end; each++)
+		if (each->used && !each->registered)
+			return false;
+	return true;
+}
+
+bool extensions_wait(void)
+{
+	for (struct extension *each = first; each < end; each++)
+		if (each->used && each->waits == NULL)
+			return false;
+	return true;
+}
+
+static void deliver(struct extension *extension)
+{
+	if (extension->waits == NULL || extension->event_count == 0)
+		return;
+	char *event = extension->events[0];
+	memmove(extension->events, extension->events + 1, sizeof extension->events - sizeof *extension->events);
+	extension->event_count--;
+	struct connection *connection = extension->waits;
+	extension->waits = NULL;
+	http_answer(connection, 200, "Content-Type: application/json\r\n", event, strlen(event));
+	free(event);
+	worker_changed();
+}
+
+static void send(struct extension *extension, struct buffer *event)
+{
+	if (extension->event_count < MAX_EXTENSION_EVENTS) {
+		buffer_add(event, "", 1);
+		extension->events[extension->event_count++] = copy_text(event->bytes);
+		deliver(extension);
+	}
+	buffer_free(event);
+}
+
+void extensions_invoke(const struct call *call)
+{
+	for (struct extension *each = first; each < end; each++) {
+		if (!each->used || !each->invoke)
+			continue;
+		struct buffer event = {0};
+		buffer_format(&event, "{\"eventType\":\"INVOKE\",\"deadlineMs\":%lld,\"requestId\":", (long long)call->deadline_ms);
+		buffer_quote(&event, call->id);
+		buffer_text(&event, ",\"invokedFunctionArn\":");
+		buffer_quote(&event, call->function_arn == NULL ? "" : call->function_arn);
+		buffer_text(&event, ",\"tracing\":{\"type\":\"X-Amzn-Trace-Id\",\"value\":");
+		buffer_quote(&event, call->trace_id == NULL ? "" : call->trace_id);
+		buffer_text(&event, "}}");
+		send(each, &event);
+	}
+}
+
+void extensions_shutdown(const char *reason, int64_t deadline_ms)
+{
+	for (struct extension *each = first; each < end; each++) {
+		if (!each->used || !each->shutdown)
+			continue;
+		struct buffer event = {0};
+		buffer_text(&event, "{\"eventType\":\"SHUTDOWN\",\"shutdownReason\":");
+		buffer_quote(&event, reason);
+		buffer_format(&event, ",\"deadlineMs\":%lld}", (long long)deadline_ms);
+		send(each, &event);
+	}
+}
+
+void extension_left(struct connection *connection)
+{
+	for (struct extension *each = first; each < end; each++) {
+		if (each->waits == connection) {
+			each->waits = NULL;
+			worker_changed();
+		}
+	}
+}
+
+// While the runtime initializes, parts of its process may register under names of their own.
+static struct extension *internal(const char *name)
+{
+	int count = 0;
+	for (struct extension *each = first; each < end; each++)
+		count += each->used && each->internal;
+	if (worker.runtime == 0 || worker.init_ms != 0 || count >= MAX_INTERNAL_EXTENSIONS)
+		return NULL;
+	struct extension *extension = extension_add(name);
+	if (extension != NULL)
+		extension->internal = true;
+	return extension;
+}
+
+// Takes the names of {"events": ["INVOKE", …]}. Says whether the extension may have all of them.
+static bool take_events(struct extension *extension, const char *body)
+{
+	const char *place = strchr(body, '[');
+	const char *last = place == NULL ? NULL : strchr(place, ']');
+	while (last != NULL && (place = strchr(place, '"')) != NULL && place < last) {
+		const char *close = strchr(place + 1, '"');
+		if (close == NULL)
+			return false;
+		size_t length = (size_t)(close - place - 1);
+		if (length == 6 && strncmp(place + 1, "INVOKE", length) == 0)
+			extension->invoke = true;
+		else if (length == 8 && strncmp(place + 1, "SHUTDOWN", length) == 0 && !extension->internal)
+			extension->shutdown = true;
+		else
+			return false;
+		place = close + 1;
+	}
+	return true;
+}
+
+void extension_register(struct connection *connection, const char *body)
+{
+	const char *name = connection->fields[EXTENSION_FIELD];
+	if (name == NULL || *name == 0 || strlen(name) > 128) {
+		http_refuse(connection, 403, "Extension.InvalidExtensionName", "the header Lambda-Extension-Name is missing or too long");
+		return;
+	}
+	struct extension *extension = named(name);
+	if (extension == NULL)
+		extension = internal(name);
+	if (extension == NULL) {
+		http_refuse(connection, 403, "Extension.InvalidExtensionName", "there is no extension of that name, or too many");
+		return;
+	}
+	if (extension->registered) {
+		http_refuse(connection, 403, "Extension.AlreadyRegistered", "the extension has registered before");
+		return;
+	}
+	if (!take_events(extension, body)) {
+		http_refuse(connection, 403, "Extension.InvalidEventType", "there is no such event for this extension");
+		return;
+	}
+	extension->registered = true;
+	char identifier[128];
+	snprintf(identifier, sizeof identifier, "Content-Type: application/json\r\nLambda-Extension-Identifier: %s\r\n", extension->id);
+	struct buffer about = {0};
+	buffer_text(&about, "{\"functionName\":");
+	buffer_quote(&about, environment("AWS_LAMBDA_FUNCTION_NAME"));
+	buffer_text(&about, ",\"functionVersion\":");
+	buffer_quote(&about, environment("AWS_LAMBDA_FUNCTION_VERSION"));
+	buffer_text(&about, ",\"handler\":");
+	buffer_quote(&about, environment("_HANDLER"));
+	buffer_text(&about, "}");
+	http_answer(connection, 200, identifier, about.bytes, about.length);
+	buffer_free(&about);
+	process_start_runtime();
+}
+
+// Finds the extension that asks. Where there is none it refuses, and returns NULL.
+static struct extension *identified(struct connection *connection)
+{
+	const char *id = connection->fields[EXTENSION_FIELD];
+	for (struct extension *each = first; id != NULL && each < end; each++)
+		if (each->used && each->registered && strcmp(each->id, id) == 0)
+			return each;
+	if (id == NULL)
+		http_refuse(connection, 403, "Extension.MissingExtensionIdentifier", "the header Lambda-Extension-Identifier is missing");
+	else
+		http_refuse(connection, 403, "Extension.UnknownExtensionIdentifier", "there is no extension of that identifier");
+	return NULL;
+}
+
+void extension_next(struct connection *connection)
+{
+	struct extension *extension = identified(connection);
+	if (extension == NULL)
+		return;
+	if (extension->waits != NULL)
+		http_close(extension->waits);
+	extension->waits = connection;
+	connection->parked = true;
+	deliver(extension);
+	worker_become_ready();
+	worker_changed();
+}
+
+// Ends the processes of the worker, as an extension that reports a fatal error asks for.
+void extension_fault(struct connection *connection, const char *type)
+{
+	struct extension *extension = identified(connection);
+	if (extension == NULL)
+		return;
+	char message[256];
+	snprintf(message, sizeof message, "extension %.100s reported an error", extension->name);
+	http_accept(connection);
+	if (worker.init_ms == 0) {
+		worker_fail(type, message, NULL);
+		return;
+	}
+	worker_end_running("Exited", type, message);
+	process_restart();
+}

@@ -1,3 +1,0 @@
-module esb.dev/init
-
-go 1.22

@@ -1,0 +1,270 @@
+// The init is process 1 of a worker. It starts extensions and the runtime, speaks Lambda's Runtime API to them on the
+// loopback of the container, and takes calls from the agent over a unix socket. Runtime and calls outlive the agent.
+//
+// One thread, one loop (loop.c). Below it, each file calls only those before it in this list:
+//   output.c    what the processes write, and lines of the init between
+//   worker.c    phases, calls and their outcomes; the only place that changes them
+//   process.c   start, end and restart of the processes
+//   extension.c the Extensions API
+//   runtime.c   the Runtime API
+//   http.c      HTTP/1.1 on the connections of runtime and extensions
+//   agent.c     the connection to the agent
+#ifndef INIT_H
+#define INIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "buffer.h"
+
+enum {
+	// Largest answer that is not streamed, in bytes: 6 MiB and what Lambda adds for its envelope. Events likewise.
+	MAX_BUFFERED = 6 * 1024 * 1024 + 100,
+	// Largest streamed answer in bytes.
+	MAX_STREAMED = 200 * 1024 * 1024,
+	// Most bytes of an answer that the agent has not acknowledged.
+	WINDOW = 64 * 1024,
+	// Largest report of an error in initialization, and largest error in a trailer, in bytes.
+	MAX_FAULT = 64 * 1024,
+	// Longest text of a header that is told on.
+	MAX_TEXT = 1024,
+	MAX_EXTENSIONS = 32,
+	MAX_INTERNAL_EXTENSIONS = 10,
+	// Events that an extension has not asked for yet. A slow one misses later INVOKE events.
+	MAX_EXTENSION_EVENTS = 16,
+	// Most milliseconds between two pieces of a request.
+	BODY_PATIENCE_MS = 60 * 1000,
+};
+
+struct config {
+	char **argv;
+	const char *socket;
+	const char *address;
+	const char *extensions;
+	int port;
+	int concurrency;
+	int64_t init_timeout_ms;
+	int64_t grace_ms;
+	int64_t keep_answers_ms;
+};
+
+enum phase { STARTING, READY, FAILED, STOPPING };
+enum stage { ARRIVING, WAITING, RUNNING, ENDED };
+
+struct connection;
+
+// One call of this worker.
+struct call {
+	struct call *next;
+	char *id;
+	char *version;
+	char *function_arn;
+	char *trace_id;
+	char *client_context;
+	char *cognito_identity;
+	char *tenant_id;
+	char *content_type;
+	char invocation[33]; // Value of Lambda-Runtime-Invocation-Id.
+	int64_t size;
+	int64_t deadline_ms; // Of the wall clock, since 1970.
+	int64_t timeout_ms;
+	enum stage stage;
+	uint64_t order; // Of arrival.
+	struct buffer event;
+	int64_t started_us; // Monotonic.
+	int64_t deadline_at; // Monotonic milliseconds.
+	int64_t forget_at; // Monotonic milliseconds; 0: not yet.
+
+	// Told to the agent.
+	bool changed;
+	bool introduced; // Bytes of the answer may follow.
+	bool streaming;
+	bool answering;
+	char *answer_type;
+	const char *outcome; // NULL: none yet.
+	char *error_type;
+	char *message;
+	char *error_body;
+	int64_t duration_us;
+
+	// Bytes of the answer from base on which the agent has not acknowledged.
+	struct buffer held;
+	int64_t base;
+	int64_t sent;
+	bool forgotten; // The answer is thrown away.
+	struct connection *answers; // The request in which the runtime answers.
+};
+
+struct extension {
+	bool used;
+	bool internal; // A part of the runtime's process.
+	bool registered;
+	bool invoke;
+	bool shutdown;
+	pid_t pid;
+	char id[33];
+	char *name;
+	char *events[MAX_EXTENSION_EVENTS];
+	int event_count;
+	struct connection *waits; // The request for the next event.
+};
+
+struct worker {
+	struct config config;
+	enum phase phase;
+	// Why the worker did not become ready, in Lambda's words.
+	char *fault_type;
+	char *fault_message;
+	char *fault_body;
+	int64_t began_ms;
+	int64_t init_ms; // 0: the runtime has not asked for a call yet.
+	int64_t init_due; // Monotonic milliseconds; 0: none.
+	int restarts;
+	bool resetting; // All processes are being killed. They start again once they have ended.
+	pid_t runtime; // 0: none.
+	int processes; // Runtime and extensions that have not ended.
+	struct extension extensions[MAX_EXTENSIONS];
+	struct call *calls;
+	uint64_t orders;
+	int64_t linger_at; // Deadline of the last call, after which runtime and extensions have to wait for the next.
+	int64_t kill_at; // End of the grace; 0: none.
+	int64_t finish_at; // End of the init; 0: none.
+	bool finished;
+	int exit_code;
+	bool told_changed; // The agent has not been told of the last change of phase or idleness.
+};
+
+extern struct worker worker;
+extern char **environ;
+
+// Clocks.
+int64_t now_ms(void);
+int64_t now_us(void);
+int64_t wall_ms(void);
+void token(char into[33]);
+// Value of an environment variable; empty when there is none.
+const char *environment(const char *name);
+
+// output.c
+void output_start(int streams[2]);
+void output_serve(int fd, uint32_t events);
+bool output_owns(int fd);
+// Has all that was written before in the log, as far as the log takes it.
+void output_drain(void);
+__attribute__((format(printf, 1, 2))) void output_say(const char *format, ...);
+
+// worker.c
+bool worker_idle(void);
+const char *worker_phase(void);
+void worker_changed(void);
+void worker_fail(const char *type, const char *message, const char *body);
+void worker_take(struct call *call);
+void worker_arrive(struct call *call, const char *bytes, size_t length);
+void worker_drop_arriving(void);
+struct call *worker_call(const char *id);
+int worker_running(void);
+void worker_hand(void);
+void worker_waits(void); // A request for the next call has come.
+void worker_return(struct call *call);
+void worker_settle(struct call *call, const char *outcome, const char *type, const char *message);
+void worker_end_running(const char *outcome, const char *type, const char *message);
+void worker_become_ready(void);
+void worker_acknowledge(struct call *call, int64_t offset);
+void worker_forget(struct call *call);
+int64_t worker_tick(int64_t now); // Does what is due; returns when the next is, 0 for never.
+
+// process.c
+void process_boot(void);
+void process_start_runtime(void);
+void process_restart(void);
+void process_reap(void);
+void process_stop(const char *reason, int64_t grace_ms);
+
+// extension.c
+struct extension *extension_add(const char *name);
+struct extension *extension_of(pid_t pid);
+void extension_clear(void);
+bool extensions_registered(void);
+bool extensions_wait(void);
+void extensions_invoke(const struct call *call);
+void extensions_shutdown(const char *reason, int64_t deadline_ms);
+void extension_left(struct connection *connection);
+void extension_register(struct connection *connection, const char *body);
+void extension_next(struct connection *connection);
+void extension_fault(struct connection *connection, const char *type);
+
+// runtime.c
+void runtime_next(struct connection *connection);
+// Begins an answer: returns the call, or NULL after a refusal.
+struct call *runtime_answer(struct connection *connection, const char *id, bool error);
+void runtime_answered(struct connection *connection);
+// The request of an answer has ended before its end.
+void runtime_broke_off(struct connection *connection);
+void runtime_init_error(struct connection *connection, const char *body);
+bool runtime_gives(struct call *call); // Hands a call to a waiting runtime, when there is one.
+int runtime_waiters(void);
+void runtime_forsake(void);
+void runtime_left(struct connection *connection);
+
+// http.c
+struct connection {
+	struct connection *next;
+	int fd;
+	bool dead;
+	int state;
+	bool close; // After the answer.
+	bool paused; // The window of the call is full.
+	bool parked; // Waits for a call or an event.
+	uint64_t parked_order;
+	struct buffer in;
+	struct buffer out;
+	struct buffer body; // Of small requests.
+	size_t header_bytes;
+	int64_t left; // Bytes of the body or of the chunk.
+	int64_t due; // Monotonic milliseconds; 0: none.
+	int act;
+	int64_t total;
+	int64_t limit;
+	struct call *call; // Answered by this request, or handed to it.
+	bool chunked;
+	bool skips; // The line that is being read is dropped.
+	size_t written; // Bytes of out.
+	// Fields of the request that are read.
+	char method[8];
+	char path[512];
+	char *fields[10];
+};
+
+enum field {
+	CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, EXPECT, CONTENT_TYPE, RESPONSE_MODE, ERROR_TYPE, ERROR_BODY, INVOCATION_ID,
+	EXTENSION_FIELD, // Name, identifier or error type of an extension; its path says which.
+};
+
+void http_listen(const char *address, int port, int places);
+bool http_owns(int fd);
+void http_serve(int fd, uint32_t events);
+int64_t http_tick(int64_t now);
+// Answers. Header fields come as lines that end with CRLF; NULL for none. The body may be taken over.
+void http_answer(struct connection *connection, int status, const char *fields, const void *body, size_t length);
+void http_refuse(struct connection *connection, int status, const char *type, const char *message);
+void http_accept(struct connection *connection);
+void http_close(struct connection *connection);
+// Goes on with the body of a request that was paused.
+void http_resume(struct connection *connection);
+struct connection *http_first_parked(bool extension);
+
+// agent.c
+void agent_start(const char *path);
+bool agent_owns(int fd);
+void agent_serve(uint32_t events);
+void agent_wake(void);
+int64_t agent_tick(int64_t now);
+bool agent_knows_all(void);
+
+// loop.c
+void loop_add(int fd, uint32_t events);
+void loop_change(int fd, uint32_t events);
+void loop_remove(int fd);
+
+#endif

@@ -1,0 +1,197 @@
+#include "init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+static int poll_fd;
+
+static int64_t clock_us(clockid_t id)
+{
+	struct timespec time;
+	clock_gettime(id, &time);
+	return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+}
+
+int64_t now_us(void)
+{
+	return clock_us(CLOCK_MONOTONIC);
+}
+
+int64_t now_ms(void)
+{
+	return now_us() / 1000;
+}
+
+int64_t wall_ms(void)
+{
+	return clock_us(CLOCK_REALTIME) / 1000;
+}
+
+void token(char into[33])
+{
+	unsigned char bytes[16];
+	if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+		abort();
+	for (size_t index = 0; index < sizeof bytes; index++)
+		sprintf(into + 2 * index, "%02x", bytes[index]);
+}
+
+const char *environment(const char *name)
+{
+	const char *value = getenv(name);
+	return value == NULL ? "" : value;
+}
+
+void loop_add(int fd, uint32_t events)
+{
+	struct epoll_event event = {.events = events, .data.fd = fd};
+	epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+void loop_change(int fd, uint32_t events)
+{
+	struct epoll_event event = {.events = events, .data.fd = fd};
+	epoll_ctl(poll_fd, EPOLL_CTL_MOD, fd, &event);
+}
+
+void loop_remove(int fd)
+{
+	epoll_ctl(poll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static int signals(void)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+static void serve_signals(int fd)
+{
+	struct signalfd_siginfo info;
+	while (read(fd, &info, sizeof info) == sizeof info) {
+		if (info.ssi_signo != SIGCHLD)
+			process_stop("spindown", worker.config.grace_ms);
+	}
+	process_reap();
+}
+
+// Does all that is due. Returns the milliseconds until something else is; -1 for never.
+static int tick(void)
+{
+	int64_t now = now_ms();
+	int64_t next = worker_tick(now);
+	int64_t others[] = {http_tick(now), agent_tick(now)};
+	for (size_t index = 0; index < 2; index++)
+		if (others[index] != 0 && (next == 0 || others[index] < next))
+			next = others[index];
+	if (next == 0)
+		return -1;
+	int64_t left = next - now_ms();
+	return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
+}
+
+static void run(int signal_fd)
+{
+	while (!worker.finished) {
+		struct epoll_event events[32];
+		int count = epoll_wait(poll_fd, events, 32, tick());
+		for (int index = 0; index < count; index++) {
+			int fd = events[index].data.fd;
+			if (fd == signal_fd)
+				serve_signals(fd);
+			else if (output_owns(fd))
+				output_serve(fd, events[index].events);
+			else if (agent_owns(fd))
+				agent_serve(events[index].events);
+			else if (http_owns(fd))
+				http_serve(fd, events[index].events);
+		}
+	}
+	output_drain();
+}
+
+static void usage(const char *text)
+{
+	fprintf(stderr, "init: %s\nusage: init --socket PATH [--concurrency N] [--init-timeout-ms N] [--grace-ms N] "
+	                "[--keep-answers-ms N] [--extensions FOLDER] [--port N] -- PROGRAM [ARGUMENT...]\n", text);
+	exit(125);
+}
+
+static int64_t number(const char *flag, const char *text)
+{
+	char *end;
+	long long value = strtoll(text, &end, 10);
+	if (end == text || *end != 0 || value < 1) {
+		fprintf(stderr, "init: %s takes a whole number above 0, not %s\n", flag, text);
+		exit(125);
+	}
+	return value;
+}
+
+static void configure(int count, char **arguments)
+{
+	struct config *config = &worker.config;
+	*config = (struct config){.address = "127.0.0.1", .extensions = "/opt/extensions", .port = 9001, .concurrency = 1,
+	                          .init_timeout_ms = 60000, .grace_ms = 2000, .keep_answers_ms = 60000};
+	int index = 1;
+	for (; index < count && strcmp(arguments[index], "--") != 0; index += 2) {
+		const char *flag = arguments[index];
+		const char *value = index + 1 < count ? arguments[index + 1] : NULL;
+		if (value == NULL)
+			usage("a flag has no value");
+		if (strcmp(flag, "--socket") == 0)
+			config->socket = value;
+		else if (strcmp(flag, "--extensions") == 0)
+			config->extensions = value;
+		else if (strcmp(flag, "--port") == 0)
+			config->port = (int)number(flag, value);
+		else if (strcmp(flag, "--concurrency") == 0)
+			config->concurrency = (int)number(flag, value);
+		else if (strcmp(flag, "--init-timeout-ms") == 0)
+			config->init_timeout_ms = number(flag, value);
+		else if (strcmp(flag, "--grace-ms") == 0)
+			config->grace_ms = number(flag, value);
+		else if (strcmp(flag, "--keep-answers-ms") == 0)
+			config->keep_answers_ms = number(flag, value);
+		else
+			usage("unknown flag");
+	}
+	config->argv = arguments + index + 1;
+	if (config->socket == NULL || index + 1 >= count)
+		usage("the socket or the program is missing");
+}
+
+int main(int count, char **arguments)
+{
+	configure(count, arguments);
+	if (getpid() != 1) {
+		fprintf(stderr, "init: not process 1 of a container: a restart of the runtime kills every process\n");
+		return 125;
+	}
+	char api[32];
+	snprintf(api, sizeof api, "%s:%d", worker.config.address, worker.config.port);
+	setenv("AWS_LAMBDA_RUNTIME_API", api, 1);
+	poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	int signal_fd = signals();
+	loop_add(signal_fd, EPOLLIN);
+	http_listen(worker.config.address, worker.config.port, 16 + 4 * worker.config.concurrency);
+	agent_start(worker.config.socket);
+	process_boot();
+	run(signal_fd);
+	return worker.exit_code;
+}

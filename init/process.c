@@ -1,0 +1,190 @@
+#include "init.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int output_writes[2];
+
+// Runs in the child. Says its error through a pipe that a successful exec closes.
+static void become(char **argv, int failure)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setsid();
+	int null = open("/dev/null", O_RDONLY);
+	dup2(null, 0);
+	dup2(output_writes[0], 1);
+	dup2(output_writes[1], 2);
+	execvp(argv[0], argv);
+	int error = errno;
+	ssize_t written = write(failure, &error, sizeof error);
+	(void)written;
+	_exit(127);
+}
+
+// Starts a program in a session of its own. Returns 0, with errno, when it cannot be started.
+static pid_t start(char **argv)
+{
+	int failure[2];
+	if (pipe2(failure, O_CLOEXEC) != 0)
+		return 0;
+	pid_t pid = fork();
+	if (pid == 0)
+		become(argv, failure[1]);
+	int error = pid < 0 ? errno : 0;
+	close(failure[1]);
+	if (pid > 0) {
+		ssize_t count = read(failure[0], &error, sizeof error);
+		if (count != (ssize_t)sizeof error)
+			error = 0;
+	}
+	close(failure[0]);
+	if (error != 0) {
+		errno = error;
+		return 0;
+	}
+	worker.processes++;
+	return pid;
+}
+
+// The runtime and extensions of before have ended.
+void process_boot(void)
+{
+	static bool begun;
+	if (!begun) {
+		begun = true;
+		output_start(output_writes);
+	}
+	worker.began_ms = now_ms();
+	worker.init_ms = 0;
+	worker.init_due = worker.began_ms + worker.config.init_timeout_ms;
+	struct dirent **entries;
+	int count = scandir(worker.config.extensions, &entries, NULL, alphasort);
+	for (int index = 0; index < count; index++) {
+		char path[4096];
+		const char *name = entries[index]->d_name;
+		snprintf(path, sizeof path, "%s/%s", worker.config.extensions, name);
+		if (name[0] != '.' && access(path, X_OK) == 0 && worker.phase != FAILED) {
+			char *argv[] = {path, NULL};
+			struct extension *extension = extension_add(name);
+			if (extension == NULL || (extension->pid = start(argv)) == 0) {
+				char message[256];
+				snprintf(message, sizeof message, "extension %.100s: %s", name, extension == NULL ? "too many" : strerror(errno));
+				worker_fail("Extension.LaunchError", message, NULL);
+			}
+		}
+		free(entries[index]);
+	}
+	if (count >= 0)
+		free(entries);
+	process_start_runtime();
+}
+
+// Starts the runtime when nothing holds it up.
+void process_start_runtime(void)
+{
+	if (worker.runtime != 0 || worker.resetting || worker.phase == FAILED || worker.phase == STOPPING || !extensions_registered())
+		return;
+	worker.runtime = start(worker.config.argv);
+	if (worker.runtime == 0) {
+		char message[512];
+		snprintf(message, sizeof message, "exec: \"%.200s\": %s", worker.config.argv[0],
+		         errno == ENOENT ? "executable file not found in $PATH" : strerror(errno));
+		worker_fail("Runtime.InvalidEntrypoint", message, NULL);
+	}
+}
+
+static void rise(void)
+{
+	if (!worker.resetting || worker.processes > 0)
+		return;
+	worker.resetting = false;
+	extension_clear();
+	process_boot();
+}
+
+// Kills all processes, and starts extensions and runtime again. Container, network and files stay.
+void process_restart(void)
+{
+	if (worker.resetting || worker.phase != READY)
+		return;
+	worker.resetting = true;
+	worker.init_ms = 0;
+	worker.linger_at = 0;
+	worker.restarts++;
+	runtime_forsake();
+	// Process 1 is not among them.
+	kill(-1, SIGKILL);
+	worker_changed();
+	rise();
+}
+
+static void ended(pid_t pid, int status)
+{
+	struct extension *extension = extension_of(pid);
+	if (pid != worker.runtime && extension == NULL)
+		return;
+	worker.processes--;
+	if (pid == worker.runtime) {
+		worker.runtime = 0;
+		runtime_forsake();
+	}
+	if (worker.phase == STOPPING) {
+		if (worker.processes == 0)
+			worker.finish_at = now_ms();
+		return;
+	}
+	if (worker.resetting) {
+		rise();
+		return;
+	}
+	char how[64];
+	if (WIFSIGNALED(status))
+		snprintf(how, sizeof how, "signal: %s", WTERMSIG(status) == SIGKILL ? "killed" : strsignal(WTERMSIG(status)));
+	else
+		snprintf(how, sizeof how, "exit status %d", WEXITSTATUS(status));
+	char message[256];
+	if (extension != NULL)
+		snprintf(message, sizeof message, "extension %.100s exited with error: %s", extension->name, how);
+	else if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		snprintf(message, sizeof message, "Runtime exited without providing a reason");
+	else
+		snprintf(message, sizeof message, "Runtime exited with error: %s", how);
+	const char *type = extension != NULL ? "Extension.Crash" : "Runtime.ExitError";
+	if (worker.init_ms == 0) {
+		worker_fail(type, message, NULL);
+		return;
+	}
+	worker_end_running("Exited", type, message);
+	process_restart();
+}
+
+void process_reap(void)
+{
+	int status;
+	for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+		ended(pid, status);
+}
+
+// Ends extensions and runtime: SHUTDOWN and SIGTERM first, SIGKILL after the grace.
+void process_stop(const char *reason, int64_t grace_ms)
+{
+	if (worker.phase == STOPPING)
+		return;
+	worker.phase = STOPPING;
+	worker.kill_at = now_ms() + grace_ms;
+	extensions_shutdown(reason, wall_ms() + grace_ms);
+	if (worker.runtime != 0)
+		kill(worker.runtime, SIGTERM);
+	if (worker.processes == 0)
+		worker.finish_at = now_ms();
+	worker_changed();
+}

@@ -1,0 +1,154 @@
+#include "init.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+// https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+
+// Ends the requests for a call of a runtime that is no more, or whose place another request takes.
+void runtime_forsake(void)
+{
+	for (struct connection *each; (each = http_first_parked(false)) != NULL;)
+		http_close(each);
+}
+
+// A request for the next call. With one call at a time it takes the place of an earlier one: a client asks again after a
+// time limit of its own.
+void runtime_next(struct connection *connection)
+{
+	if (worker.phase == FAILED || worker.phase == STOPPING || worker.resetting) {
+		http_close(connection);
+		return;
+	}
+	if (worker.config.concurrency == 1) {
+		runtime_forsake();
+		if (worker_running() > 0) {
+			worker_end_running("Interrupted", "Runtime.InvalidStateTransition",
+			                   "the runtime asked for the next call without an answer to the one before");
+			http_close(connection);
+			process_restart();
+			return;
+		}
+	}
+	connection->parked = true;
+	worker_waits();
+	worker_hand();
+}
+
+static void field(struct buffer *fields, const char *name, const char *value)
+{
+	if (value == NULL || *value == 0)
+		return;
+	buffer_text(fields, name);
+	buffer_text(fields, ": ");
+	for (const char *each = value; *each != 0; each++)
+		buffer_add(fields, *each == '\r' || *each == '\n' ? " " : each, 1);
+	buffer_text(fields, "\r\n");
+}
+
+bool runtime_gives(struct call *call)
+{
+	struct connection *connection = http_first_parked(false);
+	if (connection == NULL)
+		return false;
+	struct buffer fields = {0};
+	char deadline[32];
+	snprintf(deadline, sizeof deadline, "%lld", (long long)call->deadline_ms);
+	// awslambdaric reads an event of any other type as text.
+	field(&fields, "Content-Type", call->content_type == NULL ? "application/json" : call->content_type);
+	field(&fields, "Lambda-Runtime-Aws-Request-Id", call->id);
+	field(&fields, "Lambda-Runtime-Invocation-Id", call->invocation);
+	field(&fields, "Lambda-Runtime-Deadline-Ms", deadline);
+	field(&fields, "Lambda-Runtime-Invoked-Function-Arn", call->function_arn);
+	field(&fields, "Lambda-Runtime-Trace-Id", call->trace_id);
+	field(&fields, "Lambda-Runtime-Client-Context", call->client_context);
+	field(&fields, "Lambda-Runtime-Cognito-Identity", call->cognito_identity);
+	field(&fields, "Lambda-Runtime-Aws-Tenant-Id", call->tenant_id);
+	buffer_add(&fields, "", 1);
+	connection->call = call;
+	http_answer(connection, 200, fields.bytes, call->event.bytes, call->event.length);
+	buffer_free(&fields);
+	return true;
+}
+
+// The connection of a request for a call has ended. A call that has not gone out in whole waits again.
+void runtime_left(struct connection *connection)
+{
+	struct call *call = connection->call;
+	connection->call = NULL;
+	if (call != NULL)
+		worker_return(call);
+	worker_changed();
+}
+
+struct call *runtime_answer(struct connection *connection, const char *id, bool error)
+{
+	struct call *call = worker_call(id);
+	const char *invocation = connection->fields[INVOCATION_ID];
+	if (call == NULL) {
+		http_refuse(connection, 400, "InvalidRequestID", "Invalid request ID");
+		return NULL;
+	}
+	if (call->stage == ENDED || (invocation != NULL && strcmp(invocation, call->invocation) != 0)) {
+		http_refuse(connection, 410, "InvocationEnded", "the call has ended");
+		return NULL;
+	}
+	if (call->stage != RUNNING || call->answering) {
+		http_refuse(connection, 403, "InvalidStateTransition", "State transition is not allowed");
+		return NULL;
+	}
+	const char *mode = connection->fields[RESPONSE_MODE];
+	call->answering = true;
+	call->answers = connection;
+	call->streaming = !error && mode != NULL && strcasecmp(mode, "streaming") == 0;
+	set_text(&call->answer_type, connection->fields[CONTENT_TYPE], MAX_TEXT);
+	connection->limit = call->streaming ? MAX_STREAMED : MAX_BUFFERED;
+	call->changed = true;
+	worker_changed();
+	return call;
+}
+
+// The whole answer is here.
+void runtime_answered(struct connection *connection)
+{
+	struct call *call = connection->call;
+	const char *type = connection->fields[ERROR_TYPE];
+	bool error = strcmp(connection->path + strlen(connection->path) - 6, "/error") == 0;
+	connection->call = NULL;
+	call->answers = NULL;
+	if (!error)
+		set_text(&call->error_body, connection->fields[ERROR_BODY], MAX_FAULT);
+	worker_settle(call, error || type != NULL ? "Error" : "Answered", type, NULL);
+	http_accept(connection);
+}
+
+void runtime_broke_off(struct connection *connection)
+{
+	struct call *call = connection->call;
+	connection->call = NULL;
+	call->answers = NULL;
+	if (call->stage != RUNNING)
+		return;
+	if (connection->total > connection->limit) {
+		char message[128];
+		snprintf(message, sizeof message, "Response payload size exceeded maximum allowed payload size (%lld bytes).",
+		         (long long)connection->limit);
+		worker_settle(call, "TooLarge", "Function.ResponseSizeTooLarge", message);
+		http_refuse(connection, 413, "RequestEntityTooLarge", message);
+		return;
+	}
+	worker_settle(call, "Interrupted", "Runtime.TruncatedResponse", "the runtime broke its answer off");
+}
+
+void runtime_init_error(struct connection *connection, const char *body)
+{
+	if (worker.init_ms != 0) {
+		http_refuse(connection, 403, "InvalidStateTransition", "State transition is not allowed");
+		return;
+	}
+	const char *type = connection->fields[ERROR_TYPE];
+	worker_fail(type == NULL ? "Runtime.Unknown" : type, "the runtime reported an error in its initialization", body);
+	http_accept(connection);
+}

@@ -1,0 +1,290 @@
+#include "init.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct worker worker;
+
+const char *worker_phase(void)
+{
+	static const char *const names[] = {"Starting", "Ready", "Failed", "Stopping"};
+	return names[worker.phase];
+}
+
+int worker_running(void)
+{
+	int count = 0;
+	for (struct call *call = worker.calls; call != NULL; call = call->next)
+		count += call->stage == RUNNING;
+	return count;
+}
+
+static struct call *first_waiting(void)
+{
+	struct call *first = NULL;
+	for (struct call *call = worker.calls; call != NULL; call = call->next)
+		if (call->stage == WAITING && (first == NULL || call->order < first->order))
+			first = call;
+	return first;
+}
+
+// A worker may be frozen when the runtime and all extensions wait for the next call, and none is under way.
+bool worker_idle(void)
+{
+	return worker.phase == READY && !worker.resetting && runtime_waiters() > 0 && first_waiting() == NULL && worker_running() == 0 &&
+	       extensions_wait();
+}
+
+void worker_changed(void)
+{
+	worker.told_changed = true;
+	agent_wake();
+}
+
+static void call_changed(struct call *call)
+{
+	call->changed = true;
+	worker_changed();
+}
+
+struct call *worker_call(const char *id)
+{
+	for (struct call *call = worker.calls; call != NULL; call = call->next)
+		if (strcmp(call->id, id) == 0)
+			return call;
+	return NULL;
+}
+
+static void call_free(struct call *call)
+{
+	for (struct call **place = &worker.calls; *place != NULL; place = &(*place)->next) {
+		if (*place == call) {
+			*place = call->next;
+			break;
+		}
+	}
+	char *texts[] = {call->id, call->version, call->function_arn, call->trace_id, call->client_context, call->cognito_identity,
+	                 call->tenant_id, call->content_type, call->answer_type, call->error_type, call->message, call->error_body};
+	for (size_t index = 0; index < sizeof texts / sizeof *texts; index++)
+		free(texts[index]);
+	buffer_free(&call->event);
+	buffer_free(&call->held);
+	free(call);
+}
+
+// Ends a worker whose initialization failed. The init ends when the agent knows, or after a second.
+void worker_fail(const char *type, const char *message, const char *body)
+{
+	if (worker.phase == FAILED || worker.phase == STOPPING)
+		return;
+	worker.phase = FAILED;
+	set_text(&worker.fault_type, type, MAX_TEXT);
+	set_text(&worker.fault_message, message, MAX_TEXT);
+	set_text(&worker.fault_body, body, MAX_FAULT);
+	worker.exit_code = 1;
+	worker.finish_at = now_ms() + 1000;
+	for (struct call *call = worker.calls; call != NULL; call = call->next)
+		worker_settle(call, call->stage == RUNNING ? "Exited" : "NotStarted", type, message);
+	worker_changed();
+}
+
+// Adds a call. A call whose id is known is not run again.
+void worker_take(struct call *call)
+{
+	if (worker_call(call->id) != NULL) {
+		call_free(call);
+		return;
+	}
+	call->stage = ARRIVING;
+	call->order = ++worker.orders;
+	call->deadline_at = now_ms() + call->deadline_ms - wall_ms();
+	token(call->invocation);
+	call->next = worker.calls;
+	worker.calls = call;
+	worker_arrive(call, NULL, 0);
+}
+
+// Adds bytes to the event of a call. The call begins to wait when the event is whole.
+void worker_arrive(struct call *call, const char *bytes, size_t length)
+{
+	if (call->stage != ARRIVING)
+		return;
+	if (length > (size_t)call->size - call->event.length)
+		length = (size_t)call->size - call->event.length;
+	buffer_add(&call->event, bytes, length);
+	if (call->event.length < (size_t)call->size)
+		return;
+	if (worker.phase == FAILED || worker.phase == STOPPING) {
+		worker_settle(call, "NotStarted", NULL, "the worker is ending");
+		return;
+	}
+	call->stage = WAITING;
+	worker_hand();
+}
+
+// Forgets calls whose event has not arrived in whole when the agent goes away. No runtime has had them.
+void worker_drop_arriving(void)
+{
+	for (struct call *call = worker.calls, *next; call != NULL; call = next) {
+		next = call->next;
+		if (call->stage == ARRIVING)
+			call_free(call);
+	}
+}
+
+// Gives waiting calls to waiting runtimes.
+void worker_hand(void)
+{
+	for (struct call *call; runtime_waiters() > 0 && (call = first_waiting()) != NULL;) {
+		output_say("START RequestId: %s Version: %s\n", call->id, call->version);
+		call->stage = RUNNING;
+		call->started_us = now_us();
+		extensions_invoke(call);
+		call_changed(call);
+		runtime_gives(call);
+	}
+}
+
+// Takes a call back whose request was gone before the call reached the runtime.
+void worker_return(struct call *call)
+{
+	if (call->stage != RUNNING)
+		return;
+	call->stage = WAITING;
+	call_changed(call);
+}
+
+void worker_waits(void)
+{
+	if (worker.init_ms == 0) {
+		worker.init_ms = now_ms() - worker.began_ms;
+		if (worker.init_ms == 0)
+			worker.init_ms = 1;
+	}
+	worker_become_ready();
+	worker_changed();
+}
+
+// Ends the initialization when runtime and extensions wait.
+void worker_become_ready(void)
+{
+	if (worker.init_ms == 0 || !extensions_wait())
+		return;
+	worker.init_due = 0;
+	if (worker.phase == STARTING)
+		worker.phase = READY;
+	worker_changed();
+}
+
+void worker_end_running(const char *outcome, const char *type, const char *message)
+{
+	for (struct call *call = worker.calls; call != NULL; call = call->next)
+		if (call->stage == RUNNING)
+			worker_settle(call, outcome, type, message);
+}
+
+// Gives a call its outcome.
+void worker_settle(struct call *call, const char *outcome, const char *type, const char *message)
+{
+	if (call->stage == ENDED)
+		return;
+	bool started = call->stage == RUNNING;
+	call->stage = ENDED;
+	call->outcome = outcome;
+	set_text(&call->error_type, type, MAX_TEXT);
+	set_text(&call->message, message, MAX_TEXT);
+	// A runtime that is reading the event goes on; what it says of the call is refused.
+	buffer_free(&call->event);
+	if (started) {
+		call->duration_us = now_us() - call->started_us;
+		output_drain();
+		output_say("END RequestId: %s\n", call->id);
+		output_say("REPORT RequestId: %s\tDuration: %.2f ms\tBilled Duration: %lld ms\n", call->id, (double)call->duration_us / 1000,
+		           (long long)(call->duration_us + 999) / 1000);
+		worker.linger_at = call->deadline_at;
+	}
+	call->forget_at = call->forgotten ? now_ms() : now_ms() + worker.config.keep_answers_ms;
+	struct connection *answers = call->answers;
+	if (answers != NULL)
+		http_resume(answers);
+	call_changed(call);
+}
+
+// Drops what the agent has of an answer. An offset beyond the end is the agent's mistake, and is taken for the end.
+void worker_acknowledge(struct call *call, int64_t offset)
+{
+	int64_t end = call->base + (int64_t)call->held.length;
+	if (offset > end)
+		offset = end;
+	if (offset <= call->base)
+		return;
+	buffer_drop(&call->held, (size_t)(offset - call->base));
+	call->base = offset;
+	if (call->sent < offset)
+		call->sent = offset;
+	if (call->answers != NULL)
+		http_resume(call->answers);
+}
+
+// Forgets a call. One that a runtime has goes on, and its answer is thrown away.
+void worker_forget(struct call *call)
+{
+	call->forgotten = true;
+	worker_acknowledge(call, INT64_MAX);
+	if (call->stage != RUNNING) {
+		call->stage = ENDED;
+		call->forget_at = now_ms();
+	}
+	worker_changed();
+}
+
+static void earlier(int64_t *first, int64_t at)
+{
+	if (at != 0 && (*first == 0 || at < *first))
+		*first = at;
+}
+
+int64_t worker_tick(int64_t now)
+{
+	int64_t next = 0;
+	if (worker.init_due != 0 && now >= worker.init_due) {
+		char text[80];
+		snprintf(text, sizeof text, "Init did not end within %lld seconds", (long long)worker.config.init_timeout_ms / 1000);
+		worker.init_due = 0;
+		worker_fail("Sandbox.Timedout", text, NULL);
+	}
+	for (struct call *call = worker.calls, *after; call != NULL; call = after) {
+		after = call->next;
+		if (call->stage != ENDED && now >= call->deadline_at) {
+			char text[80];
+			bool had_runtime = call->stage == RUNNING;
+			snprintf(text, sizeof text, "Task timed out after %.2f seconds", (double)call->timeout_ms / 1000);
+			worker_settle(call, "Timeout", "Sandbox.Timedout", text);
+			if (had_runtime && worker.config.concurrency == 1)
+				process_restart();
+		}
+		if (call->stage == ENDED && call->forget_at <= now && call->answers == NULL) {
+			call_free(call);
+			continue;
+		}
+		earlier(&next, call->stage == ENDED ? call->forget_at : call->deadline_at);
+	}
+	if (worker.linger_at != 0 && now >= worker.linger_at) {
+		worker.linger_at = 0;
+		// A runtime or an extension that does not ask for the next call by then is ended as after a timeout.
+		if (worker.phase == READY && worker.init_ms != 0 && worker_running() == 0 && (runtime_waiters() == 0 || !extensions_wait()))
+			process_restart();
+	}
+	if (worker.kill_at != 0 && now >= worker.kill_at) {
+		worker.kill_at = 0;
+		worker.finish_at = now;
+	}
+	if (worker.finish_at != 0 && (now >= worker.finish_at || (worker.phase == FAILED && agent_knows_all())))
+		worker.finished = true;
+	earlier(&next, worker.init_due);
+	earlier(&next, worker.linger_at);
+	earlier(&next, worker.kill_at);
+	earlier(&next, worker.finish_at);
+	return next;
+}
