@@ -169,6 +169,11 @@ export class InitAgent {
     this.#say('S', { reason: 'spindown', graceMs });
   }
 
+  /** Sends bytes as they are. */
+  raw(bytes: Buffer): void {
+    this.#socket?.write(bytes);
+  }
+
   #say(kind: string, fields: Readonly<Record<string, string | number>>): void {
     const lines = Object.entries(fields).map(([name, value]) => {
       const text = String(value).replaceAll('\\', '\\\\').replaceAll('\n', '\\n');

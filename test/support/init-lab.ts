@@ -14,6 +14,14 @@ export function initProgram(): Promise<string> {
   return builtProgram('init', source, (program) => run('make', [`PROGRAM=${program}`], { cwd: source }));
 }
 
+/** The init with checks of memory and of undefined behaviour, which end it with words on its error stream. */
+export function checkedInitProgram(): Promise<string> {
+  const checks = '-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all';
+  return builtProgram('init-checked', source, (program) =>
+    run('make', [`PROGRAM=${program}`, `CFLAGS=${checks}`, `LDFLAGS=${checks}`], { cwd: source }),
+  );
+}
+
 export interface InitWorkerOptions {
   readonly image: string;
   /** The runtime. */
