@@ -6,6 +6,7 @@ import { helmFamily } from '../../local/tools/tool-catalog.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
 import { buildChained } from '../support/chained-plugins.ts';
 import { ensureDockerPackages } from '../support/docker-packages.ts';
+import { checkedInitProgram, initProgram } from '../support/init-lab.ts';
 import { operatorDefinitions } from '../support/operator-definitions.ts';
 import { ensurePythonClients } from '../support/python-clients.ts';
 import { workerProgram } from '../support/test-image.ts';
@@ -28,6 +29,8 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
   // Modules of Go come from the network, which tests in namespaces of their own do not have.
   await progress.step('building the programs of the tests', async () => {
     await workerProgram();
+    await initProgram();
+    await checkedInitProgram();
     await buildChained();
   });
   await ensurePythonClients(progress);

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { waitFor } from './wait-for.ts';
 
-/** What the init says of its worker. */
+/** State of a worker, as its init tells it. */
 export interface InitPhase {
   readonly phase: string;
   readonly idle: boolean;
@@ -14,7 +14,7 @@ export interface InitPhase {
     | undefined;
 }
 
-/** What the init says of a call. */
+/** State of a call, as the init tells it. */
 export interface InitCall {
   readonly id: string;
   readonly stage: string;

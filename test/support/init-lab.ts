@@ -41,7 +41,7 @@ export interface InitWorker {
   readonly agent: InitAgent;
   /** Host's id of the init's process. */
   readonly pid: number;
-  /** What the container has written so far. */
+  /** Output of the container so far. */
   log(): Promise<string>;
   /** Runs a program in the container. */
   exec(...argv: readonly string[]): Promise<string>;

@@ -219,7 +219,7 @@ describe('the init of a worker', () => {
       expect(facts).toMatchObject({ streaming: true, contentType: 'text/plain', outcome: { kind: 'Answered' } });
       const whole = Buffer.concat(Array.from({ length: 300 }, (_, index) => Buffer.alloc(size, 97 + (index % 26))));
       expect(facts.size).toBe(whole.length);
-      // What the second agent got is the end of the whole; the two have all of it.
+      // The second agent got the end of the whole; the two together have all of it.
       expect(answer.equals(whole.subarray(whole.length - answer.length))).toBe(true);
       expect(first.length + answer.length).toBeGreaterThanOrEqual(whole.length);
       expect(first.length + answer.length).toBeLessThanOrEqual(whole.length + 2 * 64 * 1024);
