@@ -13,13 +13,7 @@
 // and the payload. The payload of event and data begins with one byte of length and the request id. All others have lines of
 // name=value, in which \n stands for the end of a line and \\ for a backslash.
 enum frame {
-	// From the agent.
-	INVOKE = 'I', // A call begins; its event follows in event frames, size bytes in all.
-	EVENT = 'E',  // Bytes of a call's event, in order.
-	ACK = 'A',    // The agent has the answer up to an offset.
-	FORGET = 'F', // No caller waits for a call any more.
-	STOP = 'S',   // End extensions and runtime, then the init.
-	// From the init.
+	// From the init. Those from the agent are in order.c.
 	HELLO = 'H', // First frame of a connection. The calls that the init knows follow.
 	PHASE = 'P', // The phase or the idleness of the worker has changed.
 	CALL = 'C',  // A fact about a call has changed.
@@ -41,12 +35,10 @@ enum {
 
 static const char *socket_path;
 static int agent = -1;
-static bool connecting;
 static int64_t again_at; // 0: connected.
 static int64_t pause_ms = FIRST_PAUSE;
 static struct buffer in;
 static struct buffer out;
-static size_t written;
 static bool woken;
 static struct {
 	enum phase phase;
@@ -169,7 +161,7 @@ static void say_all(void)
 		say_phase(PHASE);
 	for (struct call *call = worker.calls; call != NULL; call = call->next) {
 		// The outcome comes after the last byte of the answer.
-		while (out.length - written < MAX_UNSENT && call->stage != ARRIVING && (call->changed || call->sent < call->base + (int64_t)call->held.length)) {
+		while (out.length < MAX_UNSENT && call->stage != ARRIVING && (call->changed || call->sent < call->base + (int64_t)call->held.length)) {
 			bool data = call->sent < call->base + (int64_t)call->held.length;
 			if (call->changed && (!data || !call->introduced || call->outcome == NULL))
 				say_call(call, !data);
@@ -181,9 +173,9 @@ static void say_all(void)
 
 bool agent_knows_all(void)
 {
-	if (agent < 0 || connecting)
+	if (agent < 0)
 		return false;
-	bool all = !phase_changed() && out.length == written;
+	bool all = !phase_changed() && out.length == 0;
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
 		all = all && !call->changed && call->sent == call->base + (int64_t)call->held.length;
 	return all;
@@ -196,10 +188,8 @@ static void disconnect(void)
 		close(agent);
 	}
 	agent = -1;
-	connecting = false;
 	buffer_free(&in);
 	buffer_free(&out);
-	written = 0;
 	worker_drop_arriving();
 	again_at = now_ms() + pause_ms;
 	pause_ms = pause_ms * 2 > LAST_PAUSE ? LAST_PAUSE : pause_ms * 2;
@@ -207,12 +197,12 @@ static void disconnect(void)
 
 static void flush(void)
 {
-	while (agent >= 0 && !connecting) {
-		if (out.length - written < MAX_UNSENT)
+	while (agent >= 0) {
+		if (out.length < MAX_UNSENT)
 			say_all();
-		if (written == out.length)
+		if (out.length == 0)
 			break;
-		ssize_t count = send(agent, out.bytes + written, out.length - written, MSG_NOSIGNAL);
+		ssize_t count = send(agent, out.bytes, out.length, MSG_NOSIGNAL);
 		if (count < 0 && errno == EINTR)
 			continue;
 		if (count < 0 && errno == EAGAIN)
@@ -221,20 +211,14 @@ static void flush(void)
 			disconnect();
 			return;
 		}
-		written += (size_t)count;
-		if (written == out.length) {
-			buffer_free(&out);
-			written = 0;
-		}
+		buffer_drop(&out, (size_t)count);
 	}
 	if (agent >= 0)
-		loop_change(agent, written < out.length || connecting ? EPOLLIN | EPOLLOUT : EPOLLIN);
+		loop_change(agent, out.length > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 static void hello(void)
 {
-	connecting = false;
-	pause_ms = FIRST_PAUSE;
 	for (struct call *call = worker.calls; call != NULL; call = call->next) {
 		call->changed = call->stage != ARRIVING;
 		call->introduced = false;
@@ -255,7 +239,7 @@ static void connect_agent(void)
 	again_at = 0;
 	agent = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (agent >= 0)
-		loop_add(agent, EPOLLIN | EPOLLOUT);
+		loop_add(agent, EPOLLIN);
 	if (agent < 0 || connect(agent, (struct sockaddr *)&name, sizeof name) != 0) {
 		disconnect();
 		return;
@@ -279,120 +263,6 @@ void agent_wake(void)
 	woken = true;
 }
 
-// Value of a line of a frame, allocated; NULL when there is none.
-static char *value_of(const char *payload, size_t length, const char *name)
-{
-	size_t name_length = strlen(name);
-	for (const char *line = payload, *end = payload + length; line < end;) {
-		const char *last = memchr(line, '\n', (size_t)(end - line));
-		if (last == NULL)
-			last = end;
-		if ((size_t)(last - line) > name_length && strncmp(line, name, name_length) == 0 && line[name_length] == '=') {
-			char *value = allocate((size_t)(last - line));
-			size_t count = 0;
-			for (const char *each = line + name_length + 1; each < last; each++) {
-				if (*each == '\\' && each + 1 < last) {
-					each++;
-					value[count++] = *each == 'n' ? '\n' : *each;
-				} else {
-					value[count++] = *each;
-				}
-			}
-			return value;
-		}
-		line = last + 1;
-	}
-	return NULL;
-}
-
-static bool number_of(const char *payload, size_t length, const char *name, int64_t *into)
-{
-	char *value = value_of(payload, length, name);
-	if (value == NULL)
-		return false;
-	char *end;
-	*into = strtoll(value, &end, 10);
-	bool good = end != value && *end == 0 && *into >= 0;
-	free(value);
-	return good;
-}
-
-static bool take_invoke(const char *payload, size_t length)
-{
-	struct call *call = allocate(sizeof *call);
-	call->id = value_of(payload, length, "id");
-	call->version = value_of(payload, length, "version");
-	call->function_arn = value_of(payload, length, "functionArn");
-	call->trace_id = value_of(payload, length, "traceId");
-	call->client_context = value_of(payload, length, "clientContext");
-	call->cognito_identity = value_of(payload, length, "cognitoIdentity");
-	call->tenant_id = value_of(payload, length, "tenantId");
-	call->content_type = value_of(payload, length, "contentType");
-	bool good = number_of(payload, length, "size", &call->size) && number_of(payload, length, "deadlineMs", &call->deadline_ms) &&
-	            number_of(payload, length, "timeoutMs", &call->timeout_ms) && call->id != NULL && *call->id != 0 &&
-	            strlen(call->id) < 256 && call->version != NULL && call->size <= MAX_BUFFERED;
-	// An order that is not understood ends the connection; the few bytes of it are the price.
-	if (good)
-		worker_take(call);
-	return good;
-}
-
-static struct call *call_of(const char *payload, size_t length)
-{
-	char *id = value_of(payload, length, "id");
-	struct call *call = id == NULL ? NULL : worker_call(id);
-	free(id);
-	return call;
-}
-
-static bool take_event(const char *payload, size_t length)
-{
-	size_t id_length = length == 0 ? 0 : (unsigned char)payload[0];
-	if (length < 1 + id_length)
-		return false;
-	char id[256];
-	memcpy(id, payload + 1, id_length);
-	id[id_length] = 0;
-	struct call *call = worker_call(id);
-	if (call != NULL)
-		worker_arrive(call, payload + 1 + id_length, length - 1 - id_length);
-	return true;
-}
-
-// Does what a frame says. A frame that is not understood ends the connection.
-static bool obey(char kind, const char *payload, size_t length)
-{
-	int64_t value;
-	struct call *call;
-	switch ((enum frame)kind) {
-	case INVOKE:
-		return take_invoke(payload, length);
-	case EVENT:
-		return take_event(payload, length);
-	case ACK:
-		if (!number_of(payload, length, "offset", &value))
-			return false;
-		if ((call = call_of(payload, length)) != NULL)
-			worker_acknowledge(call, value);
-		return true;
-	case FORGET:
-		if ((call = call_of(payload, length)) != NULL)
-			worker_forget(call);
-		return true;
-	case STOP: {
-		if (!number_of(payload, length, "graceMs", &value))
-			return false;
-		char *reason = value_of(payload, length, "reason");
-		process_stop(reason == NULL ? "spindown" : reason, value);
-		free(reason);
-		return true;
-	}
-	default:
-		// A later agent may say more.
-		return true;
-	}
-}
-
 static void receive(void)
 {
 	static char bytes[16 * 1024];
@@ -403,6 +273,8 @@ static void receive(void)
 		disconnect();
 		return;
 	}
+	// One that says nothing may hang up again at once.
+	pause_ms = FIRST_PAUSE;
 	buffer_add(&in, bytes, (size_t)count);
 	size_t done = 0;
 	while (in.length - done >= 5) {
@@ -414,7 +286,7 @@ static void receive(void)
 		}
 		if (in.length - done < 4 + length)
 			break;
-		if (!obey((char)head[4], in.bytes + done + 5, length - 1)) {
+		if (!order_obey((char)head[4], in.bytes + done + 5, length - 1)) {
 			disconnect();
 			return;
 		}

@@ -1,5 +1,6 @@
 #include "init.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,16 +38,29 @@ struct extension *extension_of(pid_t pid)
 	return NULL;
 }
 
+static void drop(struct extension *extension)
+{
+	if (extension->waits != NULL)
+		http_close(extension->waits);
+	while (extension->event_count > 0)
+		free(extension->events[--extension->event_count]);
+	free(extension->name);
+	*extension = (struct extension){0};
+}
+
 void extension_clear(void)
 {
-	for (struct extension *each = first; each < end; each++) {
-		if (each->waits != NULL)
-			http_close(each->waits);
-		for (int index = 0; index < each->event_count; index++)
-			free(each->events[index]);
-		free(each->name);
-		*each = (struct extension){0};
-	}
+	for (struct extension *each = first; each < end; each++)
+		drop(each);
+}
+
+// Says whether an extension that lives wants to hear of the end.
+bool extensions_heed_shutdown(void)
+{
+	for (struct extension *each = first; each < end; each++)
+		if (each->pid != 0 && each->shutdown)
+			return true;
+	return false;
 }
 
 bool extensions_registered(void)
@@ -74,19 +88,22 @@ static void deliver(struct extension *extension)
 	extension->event_count--;
 	struct connection *connection = extension->waits;
 	extension->waits = NULL;
-	http_answer(connection, 200, "Content-Type: application/json\r\n", event, strlen(event));
+	char id[37];
+	token(id);
+	char fields[128];
+	snprintf(fields, sizeof fields, "Content-Type: application/json\r\nLambda-Extension-Event-Identifier: %s\r\n", id);
+	http_answer(connection, 200, fields, event, strlen(event));
 	free(event);
 	worker_changed();
 }
 
 static void send(struct extension *extension, struct buffer *event)
 {
-	if (extension->event_count < MAX_EXTENSION_EVENTS) {
-		buffer_add(event, "", 1);
-		extension->events[extension->event_count++] = copy_text(event->bytes);
-		deliver(extension);
-	}
-	buffer_free(event);
+	if (extension->event_count == MAX_EXTENSION_EVENTS)
+		free(extension->events[--extension->event_count]);
+	buffer_add(event, "", 1);
+	extension->events[extension->event_count++] = event->bytes;
+	deliver(extension);
 }
 
 void extensions_invoke(const struct call *call)
@@ -106,11 +123,16 @@ void extensions_invoke(const struct call *call)
 	}
 }
 
+// Tells extensions of the end. Those that did not ask for it are ended.
 void extensions_shutdown(const char *reason, int64_t deadline_ms)
 {
 	for (struct extension *each = first; each < end; each++) {
-		if (!each->used || !each->shutdown)
+		if (each->pid == 0)
 			continue;
+		if (!each->shutdown) {
+			kill(-each->pid, SIGKILL);
+			continue;
+		}
 		struct buffer event = {0};
 		buffer_text(&event, "{\"eventType\":\"SHUTDOWN\",\"shutdownReason\":");
 		buffer_quote(&event, reason);
@@ -146,6 +168,7 @@ static struct extension *internal(const char *name)
 // Takes the names of {"events": ["INVOKE", …]}. Says whether the extension may have all of them.
 static bool take_events(struct extension *extension, const char *body)
 {
+	extension->invoke = extension->shutdown = false;
 	const char *place = strchr(body, '[');
 	const char *last = place == NULL ? NULL : strchr(place, ']');
 	while (last != NULL && (place = strchr(place, '"')) != NULL && place < last) {
@@ -166,7 +189,7 @@ static bool take_events(struct extension *extension, const char *body)
 
 void extension_register(struct connection *connection, const char *body)
 {
-	const char *name = connection->fields[EXTENSION_FIELD];
+	const char *name = connection->fields[EXTENSION_NAME];
 	if (name == NULL || *name == 0 || strlen(name) > 128) {
 		http_refuse(connection, 403, "Extension.InvalidExtensionName", "the header Lambda-Extension-Name is missing or too long");
 		return;
@@ -175,15 +198,17 @@ void extension_register(struct connection *connection, const char *body)
 	if (extension == NULL)
 		extension = internal(name);
 	if (extension == NULL) {
-		http_refuse(connection, 403, "Extension.InvalidExtensionName", "there is no extension of that name, or too many");
+		http_refuse(connection, 403, "Extension.RegistrationClosed", "there is no extension of that name, or too many");
 		return;
 	}
 	if (extension->registered) {
-		http_refuse(connection, 403, "Extension.AlreadyRegistered", "the extension has registered before");
+		http_refuse(connection, 403, "Extension.InvalidExtensionState", "the extension has registered before");
 		return;
 	}
 	if (!take_events(extension, body)) {
 		http_refuse(connection, 403, "Extension.InvalidEventType", "there is no such event for this extension");
+		if (extension->internal)
+			drop(extension);
 		return;
 	}
 	extension->registered = true;
@@ -205,7 +230,7 @@ void extension_register(struct connection *connection, const char *body)
 // Finds the extension that asks. Where there is none it refuses, and returns NULL.
 static struct extension *identified(struct connection *connection)
 {
-	const char *id = connection->fields[EXTENSION_FIELD];
+	const char *id = connection->fields[EXTENSION_ID];
 	for (struct extension *each = first; id != NULL && each < end; each++)
 		if (each->used && each->registered && strcmp(each->id, id) == 0)
 			return each;
@@ -239,10 +264,8 @@ void extension_fault(struct connection *connection, const char *type)
 	char message[256];
 	snprintf(message, sizeof message, "extension %.100s reported an error", extension->name);
 	http_accept(connection);
-	if (worker.init_ms == 0) {
+	if (worker.init_due != 0)
 		worker_fail(type, message, NULL);
-		return;
-	}
-	worker_end_running("Exited", type, message);
-	process_restart();
+	worker_end(RUNNING, "Exited", type, message);
+	process_restart("failure");
 }

@@ -7,7 +7,9 @@
 //   process.c   start, end and restart of the processes
 //   extension.c the Extensions API
 //   runtime.c   the Runtime API
-//   http.c      HTTP/1.1 on the connections of runtime and extensions
+//   request.c   HTTP/1.1 as it is read
+//   http.c      the connections of runtime and extensions
+//   order.c     what the agent asks for
 //   agent.c     the connection to the agent
 #ifndef INIT_H
 #define INIT_H
@@ -31,11 +33,14 @@ enum {
 	MAX_TEXT = 1024,
 	MAX_EXTENSIONS = 32,
 	MAX_INTERNAL_EXTENSIONS = 10,
-	// Events that an extension has not asked for yet. A slow one misses later INVOKE events.
+	// Events that an extension has not asked for yet. Later ones take the place of the last.
 	MAX_EXTENSION_EVENTS = 16,
-	// Most milliseconds between two pieces of a request.
-	BODY_PATIENCE_MS = 60 * 1000,
 };
+
+// Most milliseconds between two pieces of a request.
+#ifndef BODY_PATIENCE_MS
+#define BODY_PATIENCE_MS (60 * 1000)
+#endif
 
 struct config {
 	char **argv;
@@ -65,14 +70,15 @@ struct call {
 	char *cognito_identity;
 	char *tenant_id;
 	char *content_type;
-	char invocation[33]; // Value of Lambda-Runtime-Invocation-Id.
+	char invocation[37]; // Value of Lambda-Runtime-Invocation-Id.
 	int64_t size;
 	int64_t deadline_ms; // Of the wall clock, since 1970.
 	int64_t timeout_ms;
 	enum stage stage;
 	uint64_t order; // Of arrival.
 	struct buffer event;
-	int64_t started_us; // Monotonic.
+	int64_t started_us; // Monotonic; 0: not yet.
+	bool returned; // A runtime has had a part of the event.
 	int64_t deadline_at; // Monotonic milliseconds.
 	int64_t forget_at; // Monotonic milliseconds; 0: not yet.
 
@@ -103,7 +109,7 @@ struct extension {
 	bool invoke;
 	bool shutdown;
 	pid_t pid;
-	char id[33];
+	char id[37];
 	char *name;
 	char *events[MAX_EXTENSION_EVENTS];
 	int event_count;
@@ -128,6 +134,8 @@ struct worker {
 	struct call *calls;
 	uint64_t orders;
 	int64_t linger_at; // Deadline of the last call, after which runtime and extensions have to wait for the next.
+	char *stop_reason;
+	int64_t runtime_kill_at; // End of the runtime's part of the grace; 0: none.
 	int64_t kill_at; // End of the grace; 0: none.
 	int64_t finish_at; // End of the init; 0: none.
 	bool finished;
@@ -142,7 +150,8 @@ extern char **environ;
 int64_t now_ms(void);
 int64_t now_us(void);
 int64_t wall_ms(void);
-void token(char into[33]);
+// A random UUID.
+void token(char into[37]);
 // Value of an environment variable; empty when there is none.
 const char *environment(const char *name);
 
@@ -166,18 +175,19 @@ struct call *worker_call(const char *id);
 int worker_running(void);
 void worker_hand(void);
 void worker_waits(void); // A request for the next call has come.
-void worker_return(struct call *call);
+void worker_return(struct call *call, bool begun);
 void worker_settle(struct call *call, const char *outcome, const char *type, const char *message);
-void worker_end_running(const char *outcome, const char *type, const char *message);
+void worker_end(enum stage stage, const char *outcome, const char *type, const char *message);
 void worker_become_ready(void);
 void worker_acknowledge(struct call *call, int64_t offset);
 void worker_forget(struct call *call);
+void call_free(struct call *call);
 int64_t worker_tick(int64_t now); // Does what is due; returns when the next is, 0 for never.
 
 // process.c
 void process_boot(void);
 void process_start_runtime(void);
-void process_restart(void);
+void process_restart(const char *reason);
 void process_reap(void);
 void process_stop(const char *reason, int64_t grace_ms);
 
@@ -187,6 +197,7 @@ struct extension *extension_of(pid_t pid);
 void extension_clear(void);
 bool extensions_registered(void);
 bool extensions_wait(void);
+bool extensions_heed_shutdown(void);
 void extensions_invoke(const struct call *call);
 void extensions_shutdown(const char *reason, int64_t deadline_ms);
 void extension_left(struct connection *connection);
@@ -199,6 +210,8 @@ void runtime_next(struct connection *connection);
 // Begins an answer: returns the call, or NULL after a refusal.
 struct call *runtime_answer(struct connection *connection, const char *id, bool error);
 void runtime_answered(struct connection *connection);
+// The call of an answer has ended before the answer.
+void runtime_late(struct call *call);
 // The request of an answer has ended before its end.
 void runtime_broke_off(struct connection *connection);
 void runtime_init_error(struct connection *connection, const char *body);
@@ -207,52 +220,11 @@ int runtime_waiters(void);
 void runtime_forsake(void);
 void runtime_left(struct connection *connection);
 
-// http.c
-struct connection {
-	struct connection *next;
-	int fd;
-	bool dead;
-	int state;
-	bool close; // After the answer.
-	bool paused; // The window of the call is full.
-	bool parked; // Waits for a call or an event.
-	uint64_t parked_order;
-	struct buffer in;
-	struct buffer out;
-	struct buffer body; // Of small requests.
-	size_t header_bytes;
-	int64_t left; // Bytes of the body or of the chunk.
-	int64_t due; // Monotonic milliseconds; 0: none.
-	int act;
-	int64_t total;
-	int64_t limit;
-	struct call *call; // Answered by this request, or handed to it.
-	bool chunked;
-	bool skips; // The line that is being read is dropped.
-	size_t written; // Bytes of out.
-	// Fields of the request that are read.
-	char method[8];
-	char path[512];
-	char *fields[10];
-};
+#include "http.h"
 
-enum field {
-	CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, EXPECT, CONTENT_TYPE, RESPONSE_MODE, ERROR_TYPE, ERROR_BODY, INVOCATION_ID,
-	EXTENSION_FIELD, // Name, identifier or error type of an extension; its path says which.
-};
-
-void http_listen(const char *address, int port, int places);
-bool http_owns(int fd);
-void http_serve(int fd, uint32_t events);
-int64_t http_tick(int64_t now);
-// Answers. Header fields come as lines that end with CRLF; NULL for none. The body may be taken over.
-void http_answer(struct connection *connection, int status, const char *fields, const void *body, size_t length);
-void http_refuse(struct connection *connection, int status, const char *type, const char *message);
-void http_accept(struct connection *connection);
-void http_close(struct connection *connection);
-// Goes on with the body of a request that was paused.
-void http_resume(struct connection *connection);
-struct connection *http_first_parked(bool extension);
+// order.c
+// Does what a frame of the agent says. Says whether it was understood.
+bool order_obey(char kind, const char *payload, size_t length);
 
 // agent.c
 void agent_start(const char *path);

@@ -36,13 +36,15 @@ int64_t wall_ms(void)
 	return clock_us(CLOCK_REALTIME) / 1000;
 }
 
-void token(char into[33])
+void token(char into[37])
 {
 	unsigned char bytes[16];
 	if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
 		abort();
+	bytes[6] = (bytes[6] & 0x0f) | 0x40;
+	bytes[8] = (bytes[8] & 0x3f) | 0x80;
 	for (size_t index = 0; index < sizeof bytes; index++)
-		sprintf(into + 2 * index, "%02x", bytes[index]);
+		into += sprintf(into, index == 4 || index == 6 || index == 8 || index == 10 ? "-%02x" : "%02x", bytes[index]);
 }
 
 const char *environment(const char *name)
@@ -94,14 +96,19 @@ static void serve_signals(int fd)
 static int tick(void)
 {
 	int64_t now = now_ms();
+	http_tick(now);
 	int64_t next = worker_tick(now);
 	int64_t others[] = {http_tick(now), agent_tick(now)};
 	for (size_t index = 0; index < 2; index++)
 		if (others[index] != 0 && (next == 0 || others[index] < next))
 			next = others[index];
+	// The init ends when the agent knows, or when it has had the time.
+	bool ended = worker.phase == FAILED || worker.processes == 0;
+	if (worker.finish_at != 0 && (now >= worker.finish_at || (ended && agent_knows_all())))
+		worker.finished = true;
 	if (next == 0)
-		return -1;
-	int64_t left = next - now_ms();
+		return worker.finished ? 0 : -1;
+	int64_t left = worker.finished ? 0 : next - now_ms();
 	return left < 0 ? 0 : left > 60000 ? 60000 : (int)left;
 }
 
@@ -136,8 +143,8 @@ static int64_t number(const char *flag, const char *text)
 {
 	char *end;
 	long long value = strtoll(text, &end, 10);
-	if (end == text || *end != 0 || value < 1) {
-		fprintf(stderr, "init: %s takes a whole number above 0, not %s\n", flag, text);
+	if (end == text || *end != 0 || value < 1 || value > 86400000) {
+		fprintf(stderr, "init: %s takes a whole number from 1 to 86400000, not %s\n", flag, text);
 		exit(125);
 	}
 	return value;

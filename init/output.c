@@ -7,8 +7,9 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-// Most bytes that wait for a log which does not take them. A process that writes more waits, as it would without the init.
-enum { MOST_WAITING = 8 * 1024 };
+// Most bytes that wait for a log which does not take them: what is in the pipe when a call ends, so that END follows them.
+// A process that writes more waits, as it would without the init.
+enum { MOST_WAITING = 64 * 1024 };
 
 static struct stream {
 	int read; // Pipe from the processes.
@@ -63,12 +64,12 @@ static bool flush(struct stream *stream)
 	return true;
 }
 
-// Passes on what is in the pipe, as far as the log takes it. The bound keeps a program that writes without end from
-// stopping the init.
-static void copy(struct stream *stream)
+// Passes on what is in the pipe, as far as the log takes it and `most` bytes beyond. The bound of rounds keeps a program
+// that writes without end from stopping the init.
+static void copy(struct stream *stream, size_t most)
 {
 	static char bytes[4096];
-	for (int round = 0; round < 32 && flush(stream); round++) {
+	for (int round = 0; round < 32 && (flush(stream) || stream->waiting.length < most); round++) {
 		ssize_t count = read(stream->read, bytes, sizeof bytes);
 		if (count <= 0)
 			return;
@@ -86,13 +87,13 @@ void output_serve(int fd, uint32_t events)
 	(void)events;
 	for (int index = 0; index < 2; index++)
 		if (fd == streams[index].read || fd == streams[index].log)
-			copy(&streams[index]);
+			copy(&streams[index], 0);
 }
 
 void output_drain(void)
 {
-	copy(&streams[0]);
-	copy(&streams[1]);
+	copy(&streams[0], MOST_WAITING);
+	copy(&streams[1], MOST_WAITING);
 }
 
 void output_say(const char *format, ...)
@@ -103,7 +104,7 @@ void output_say(const char *format, ...)
 	va_start(values, format);
 	int length = vsnprintf(text, sizeof text, format, values);
 	va_end(values);
-	if (length <= 0 || stream->waiting.length + (size_t)length > MOST_WAITING)
+	if (length <= 0 || stream->waiting.length > MOST_WAITING + 8 * 1024)
 		return;
 	buffer_add(&stream->waiting, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
 	flush(stream);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,8 +19,9 @@ static void become(char **argv, int failure)
 	sigset_t none;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
 	setsid();
-	int null = open("/dev/null", O_RDONLY);
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	dup2(null, 0);
 	dup2(output_writes[0], 1);
 	dup2(output_writes[1], 2);
@@ -72,7 +74,8 @@ void process_boot(void)
 		char path[4096];
 		const char *name = entries[index]->d_name;
 		snprintf(path, sizeof path, "%s/%s", worker.config.extensions, name);
-		if (name[0] != '.' && access(path, X_OK) == 0 && worker.phase != FAILED) {
+		struct stat about;
+		if (stat(path, &about) == 0 && S_ISREG(about.st_mode) && access(path, X_OK) == 0 && worker.phase != FAILED) {
 			char *argv[] = {path, NULL};
 			struct extension *extension = extension_add(name);
 			if (extension == NULL || (extension->pid = start(argv)) == 0) {
@@ -106,23 +109,34 @@ static void rise(void)
 {
 	if (!worker.resetting || worker.processes > 0)
 		return;
+	// What the runtime and extensions have left behind. Process 1 is not among them.
+	kill(-1, SIGKILL);
 	worker.resetting = false;
+	worker.kill_at = 0;
+	// A request that is still to be read is one of a process that is no more.
+	http_close_all();
 	extension_clear();
 	process_boot();
 }
 
-// Kills all processes, and starts extensions and runtime again. Container, network and files stay.
-void process_restart(void)
+// Ends all processes, and starts extensions and runtime again. Container, network and files stay. Extensions hear why
+// their end comes.
+void process_restart(const char *reason)
 {
 	if (worker.resetting || worker.phase != READY)
 		return;
 	worker.resetting = true;
 	worker.init_ms = 0;
+	worker.init_due = 0;
 	worker.linger_at = 0;
 	worker.restarts++;
-	runtime_forsake();
-	// Process 1 is not among them.
-	kill(-1, SIGKILL);
+	if (worker.runtime != 0)
+		kill(-worker.runtime, SIGKILL);
+	if (extensions_heed_shutdown())
+		worker.kill_at = now_ms() + worker.config.grace_ms;
+	else
+		kill(-1, SIGKILL);
+	extensions_shutdown(reason, wall_ms() + worker.config.grace_ms);
 	worker_changed();
 	rise();
 }
@@ -137,34 +151,31 @@ static void ended(pid_t pid, int status)
 		worker.runtime = 0;
 		runtime_forsake();
 	}
-	if (worker.phase == STOPPING) {
-		if (worker.processes == 0)
-			worker.finish_at = now_ms();
-		return;
-	}
-	if (worker.resetting) {
-		rise();
-		return;
-	}
 	char how[64];
 	if (WIFSIGNALED(status))
 		snprintf(how, sizeof how, "signal: %s", WTERMSIG(status) == SIGKILL ? "killed" : strsignal(WTERMSIG(status)));
 	else
 		snprintf(how, sizeof how, "exit status %d", WEXITSTATUS(status));
 	char message[256];
-	if (extension != NULL)
+	if (extension != NULL) {
+		extension->pid = 0;
 		snprintf(message, sizeof message, "extension %.100s exited with error: %s", extension->name, how);
-	else if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	} else if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
 		snprintf(message, sizeof message, "Runtime exited without providing a reason");
-	else
+	} else {
 		snprintf(message, sizeof message, "Runtime exited with error: %s", how);
-	const char *type = extension != NULL ? "Extension.Crash" : "Runtime.ExitError";
-	if (worker.init_ms == 0) {
-		worker_fail(type, message, NULL);
-		return;
 	}
-	worker_end_running("Exited", type, message);
-	process_restart();
+	const char *type = extension != NULL ? "Extension.Crash" : "Runtime.ExitError";
+	if (worker.init_due != 0)
+		worker_fail(type, message, NULL);
+	if (extension == NULL || worker.phase != STOPPING)
+		worker_end(RUNNING, "Exited", type, message);
+	if (worker.phase == STOPPING && extension == NULL)
+		extensions_shutdown(worker.stop_reason, wall_ms() + worker.kill_at - now_ms());
+	if (worker.phase == STOPPING && worker.processes == 0)
+		worker.finish_at = now_ms() + 1000;
+	process_restart("failure");
+	rise();
 }
 
 void process_reap(void)
@@ -174,17 +185,24 @@ void process_reap(void)
 		ended(pid, status);
 }
 
-// Ends extensions and runtime: SHUTDOWN and SIGTERM first, SIGKILL after the grace.
+// Ends the runtime by SIGTERM, then extensions by SHUTDOWN, and what is left after the grace by SIGKILL. The runtime has a
+// quarter of the grace where extensions follow.
 void process_stop(const char *reason, int64_t grace_ms)
 {
 	if (worker.phase == STOPPING)
 		return;
 	worker.phase = STOPPING;
 	worker.kill_at = now_ms() + grace_ms;
-	extensions_shutdown(reason, wall_ms() + grace_ms);
-	if (worker.runtime != 0)
+	set_text(&worker.stop_reason, reason, MAX_TEXT);
+	worker_end(WAITING, "NotStarted", NULL, "the worker is ending");
+	if (worker.runtime != 0) {
 		kill(worker.runtime, SIGTERM);
+		if (extensions_heed_shutdown())
+			worker.runtime_kill_at = now_ms() + grace_ms / 4;
+	} else {
+		extensions_shutdown(reason, wall_ms() + grace_ms);
+	}
 	if (worker.processes == 0)
-		worker.finish_at = now_ms();
+		worker.finish_at = now_ms() + 1000;
 	worker_changed();
 }

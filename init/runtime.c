@@ -10,7 +10,7 @@
 // Ends the requests for a call of a runtime that is no more, or whose place another request takes.
 void runtime_forsake(void)
 {
-	for (struct connection *each; (each = http_first_parked(false)) != NULL;)
+	for (struct connection *each; (each = http_first_parked()) != NULL;)
 		http_close(each);
 }
 
@@ -25,10 +25,10 @@ void runtime_next(struct connection *connection)
 	if (worker.config.concurrency == 1) {
 		runtime_forsake();
 		if (worker_running() > 0) {
-			worker_end_running("Interrupted", "Runtime.InvalidStateTransition",
+			worker_end(RUNNING, "Interrupted", "Runtime.InvalidStateTransition",
 			                   "the runtime asked for the next call without an answer to the one before");
 			http_close(connection);
-			process_restart();
+			process_restart("failure");
 			return;
 		}
 	}
@@ -50,7 +50,7 @@ static void field(struct buffer *fields, const char *name, const char *value)
 
 bool runtime_gives(struct call *call)
 {
-	struct connection *connection = http_first_parked(false);
+	struct connection *connection = http_first_parked();
 	if (connection == NULL)
 		return false;
 	struct buffer fields = {0};
@@ -79,7 +79,7 @@ void runtime_left(struct connection *connection)
 	struct call *call = connection->call;
 	connection->call = NULL;
 	if (call != NULL)
-		worker_return(call);
+		worker_return(call, connection->written > 0);
 	worker_changed();
 }
 
@@ -115,13 +115,21 @@ void runtime_answered(struct connection *connection)
 {
 	struct call *call = connection->call;
 	const char *type = connection->fields[ERROR_TYPE];
-	bool error = strcmp(connection->path + strlen(connection->path) - 6, "/error") == 0;
+	bool error = connection->act == ERROR;
 	connection->call = NULL;
 	call->answers = NULL;
 	if (!error)
 		set_text(&call->error_body, connection->fields[ERROR_BODY], MAX_FAULT);
-	worker_settle(call, error || type != NULL ? "Error" : "Answered", type, NULL);
+	worker_settle(call, error || (type != NULL && *type != 0) ? "Error" : "Answered", type, NULL);
 	http_accept(connection);
+}
+
+void runtime_late(struct call *call)
+{
+	struct connection *connection = call->answers;
+	call->answers = NULL;
+	connection->call = NULL;
+	http_refuse(connection, 410, "InvocationEnded", "the call has ended");
 }
 
 void runtime_broke_off(struct connection *connection)

@@ -1,5 +1,6 @@
 #include "init.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,8 +57,9 @@ struct call *worker_call(const char *id)
 	return NULL;
 }
 
-static void call_free(struct call *call)
+void call_free(struct call *call)
 {
+	http_let_go(call);
 	for (struct call **place = &worker.calls; *place != NULL; place = &(*place)->next) {
 		if (*place == call) {
 			*place = call->next;
@@ -73,7 +75,7 @@ static void call_free(struct call *call)
 	free(call);
 }
 
-// Ends a worker whose initialization failed. The init ends when the agent knows, or after a second.
+// Ends a worker whose initialization failed. The init ends within a second.
 void worker_fail(const char *type, const char *message, const char *body)
 {
 	if (worker.phase == FAILED || worker.phase == STOPPING)
@@ -89,11 +91,18 @@ void worker_fail(const char *type, const char *message, const char *body)
 	worker_changed();
 }
 
-// Adds a call. A call whose id is known is not run again.
+// Adds a call. A call whose id is known is not run again, but told again; one that was forgotten before it began is new.
 void worker_take(struct call *call)
 {
-	if (worker_call(call->id) != NULL) {
+	struct call *known = worker_call(call->id);
+	if (known != NULL && known->forgotten && known->stage == ENDED) {
+		call_free(known);
+	} else if (known != NULL) {
+		// What of the answer was thrown away is gone.
+		known->forgotten = known->forgotten && known->base > 0;
+		known->changed = known->stage != ARRIVING;
 		call_free(call);
+		agent_wake();
 		return;
 	}
 	call->stage = ARRIVING;
@@ -133,26 +142,34 @@ void worker_drop_arriving(void)
 	}
 }
 
-// Gives waiting calls to waiting runtimes.
+// Gives waiting calls to waiting runtimes, once the initialization is over.
 void worker_hand(void)
 {
+	if (worker.phase != READY || worker.resetting || worker.init_due != 0)
+		return;
 	for (struct call *call; runtime_waiters() > 0 && (call = first_waiting()) != NULL;) {
-		output_say("START RequestId: %s Version: %s\n", call->id, call->version);
 		call->stage = RUNNING;
-		call->started_us = now_us();
-		extensions_invoke(call);
+		if (call->started_us == 0) {
+			output_drain();
+			output_say("START RequestId: %s Version: %s\n", call->id, call->version);
+			call->started_us = now_us();
+			extensions_invoke(call);
+		}
 		call_changed(call);
 		runtime_gives(call);
 	}
 }
 
-// Takes a call back whose request was gone before the call reached the runtime.
-void worker_return(struct call *call)
+// Takes a call back whose request was gone before the call reached the runtime in whole. An event that ends two runtimes
+// as they read it is that of an ended call.
+void worker_return(struct call *call, bool begun)
 {
-	if (call->stage != RUNNING)
+	if (call->stage != RUNNING || call->answering || (begun && call->returned))
 		return;
+	call->returned = call->returned || begun;
 	call->stage = WAITING;
 	call_changed(call);
+	worker_hand();
 }
 
 void worker_waits(void)
@@ -175,12 +192,14 @@ void worker_become_ready(void)
 	if (worker.phase == STARTING)
 		worker.phase = READY;
 	worker_changed();
+	worker_hand();
 }
 
-void worker_end_running(const char *outcome, const char *type, const char *message)
+// Gives an outcome to each call at a stage.
+void worker_end(enum stage stage, const char *outcome, const char *type, const char *message)
 {
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
-		if (call->stage == RUNNING)
+		if (call->stage == stage)
 			worker_settle(call, outcome, type, message);
 }
 
@@ -189,7 +208,7 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 {
 	if (call->stage == ENDED)
 		return;
-	bool started = call->stage == RUNNING;
+	bool started = call->started_us != 0;
 	call->stage = ENDED;
 	call->outcome = outcome;
 	set_text(&call->error_type, type, MAX_TEXT);
@@ -205,9 +224,8 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 		worker.linger_at = call->deadline_at;
 	}
 	call->forget_at = call->forgotten ? now_ms() : now_ms() + worker.config.keep_answers_ms;
-	struct connection *answers = call->answers;
-	if (answers != NULL)
-		http_resume(answers);
+	if (call->answers != NULL)
+		runtime_late(call);
 	call_changed(call);
 }
 
@@ -262,9 +280,9 @@ int64_t worker_tick(int64_t now)
 			snprintf(text, sizeof text, "Task timed out after %.2f seconds", (double)call->timeout_ms / 1000);
 			worker_settle(call, "Timeout", "Sandbox.Timedout", text);
 			if (had_runtime && worker.config.concurrency == 1)
-				process_restart();
+				process_restart("timeout");
 		}
-		if (call->stage == ENDED && call->forget_at <= now && call->answers == NULL) {
+		if (call->stage == ENDED && call->forget_at <= now) {
 			call_free(call);
 			continue;
 		}
@@ -274,16 +292,22 @@ int64_t worker_tick(int64_t now)
 		worker.linger_at = 0;
 		// A runtime or an extension that does not ask for the next call by then is ended as after a timeout.
 		if (worker.phase == READY && worker.init_ms != 0 && worker_running() == 0 && (runtime_waiters() == 0 || !extensions_wait()))
-			process_restart();
+			process_restart("timeout");
+	}
+	if (worker.runtime_kill_at != 0 && now >= worker.runtime_kill_at) {
+		worker.runtime_kill_at = 0;
+		if (worker.runtime != 0)
+			kill(worker.runtime, SIGKILL);
 	}
 	if (worker.kill_at != 0 && now >= worker.kill_at) {
 		worker.kill_at = 0;
-		worker.finish_at = now;
+		if (worker.phase == STOPPING)
+			worker.finish_at = now + 1000;
+		kill(-1, SIGKILL);
 	}
-	if (worker.finish_at != 0 && (now >= worker.finish_at || (worker.phase == FAILED && agent_knows_all())))
-		worker.finished = true;
 	earlier(&next, worker.init_due);
 	earlier(&next, worker.linger_at);
+	earlier(&next, worker.runtime_kill_at);
 	earlier(&next, worker.kill_at);
 	earlier(&next, worker.finish_at);
 	return next;

@@ -1,0 +1,68 @@
+// Connections of runtime and extensions. init.h brings what this file names.
+#ifndef HTTP_H
+#define HTTP_H
+
+// From ANSWERED on no more of the request is read.
+enum state { REQUEST_LINE, HEADER, SIZED, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER, ANSWERED, LINGERING };
+
+// What a request asks for.
+enum act { UNKNOWN, NEXT, RESPONSE, ERROR, INIT_ERROR, REGISTER, NEXT_EVENT, EXTENSION_INIT_ERROR, EXTENSION_EXIT_ERROR, LOGS };
+
+// Fields of a header or of trailers that are read.
+enum field {
+	CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, EXPECT, CONTENT_TYPE, RESPONSE_MODE, ERROR_TYPE, ERROR_BODY, INVOCATION_ID,
+	EXTENSION_NAME, EXTENSION_ID, FIELDS,
+};
+
+struct connection {
+	struct connection *next;
+	int fd;
+	bool dead;
+	enum state state;
+	bool close; // After the answer.
+	bool early; // The answer came before the end of the request.
+	bool paused; // The window of the call is full.
+	bool parked; // Waits for a call or an event.
+	bool again; // The beginning of the next request is here.
+	uint64_t parked_order;
+	struct buffer in;
+	struct buffer out;
+	struct buffer body; // Of small requests.
+	size_t header_bytes;
+	int64_t left; // Bytes of the body or of the chunk.
+	int64_t due; // Monotonic milliseconds; 0: none.
+	enum act act;
+	int64_t total;
+	int64_t limit;
+	struct call *call; // Answered by this request, or handed to it.
+	bool chunked;
+	bool skips; // The line that is being read is dropped.
+	size_t written; // Bytes of out.
+	char method[8];
+	char path[512];
+	char *fields[FIELDS];
+};
+
+// request.c
+// Reads what has arrived, as far as it goes, and does what it asks for.
+void request_read(struct connection *connection);
+
+// http.c
+void http_listen(const char *address, int port, int places);
+bool http_owns(int fd);
+void http_serve(int fd, uint32_t events);
+int64_t http_tick(int64_t now);
+// Answers. Header fields come as lines that end with CRLF; NULL for none.
+void http_answer(struct connection *connection, int status, const char *fields, const void *body, size_t length);
+void http_refuse(struct connection *connection, int status, const char *type, const char *message);
+void http_accept(struct connection *connection);
+bool http_continue(struct connection *connection);
+void http_close(struct connection *connection);
+void http_close_all(void); // Those, too, that have not been accepted yet.
+// Goes on with the body of a request that was paused.
+void http_resume(struct connection *connection);
+// Has no connection know a call.
+void http_let_go(const struct call *call);
+struct connection *http_first_parked(void);
+
+#endif
