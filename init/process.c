@@ -107,7 +107,7 @@ void process_start_runtime(void)
 
 static void rise(void)
 {
-	if (!worker.resetting || worker.processes > 0)
+	if (!worker.resetting || worker.processes > 0 || worker.phase == STOPPING)
 		return;
 	// What the runtime and extensions have left behind. Process 1 is not among them.
 	kill(-1, SIGKILL);

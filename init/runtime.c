@@ -18,15 +18,16 @@ void runtime_forsake(void)
 // time limit of its own.
 void runtime_next(struct connection *connection)
 {
-	if (worker.phase == FAILED || worker.phase == STOPPING || worker.resetting) {
+	if (worker.phase == FAILED || worker.resetting) {
 		http_close(connection);
 		return;
 	}
-	if (worker.config.concurrency == 1) {
+	// A runtime that ends in good order waits for its end.
+	if (worker.config.concurrency == 1 && worker.phase != STOPPING) {
 		runtime_forsake();
 		if (worker_running() > 0) {
 			worker_end(RUNNING, "Interrupted", "Runtime.InvalidStateTransition",
-			                   "the runtime asked for the next call without an answer to the one before");
+			           "the runtime asked for the next call without an answer to the one before");
 			http_close(connection);
 			process_restart("failure");
 			return;

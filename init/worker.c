@@ -164,7 +164,7 @@ void worker_hand(void)
 // as they read it is that of an ended call.
 void worker_return(struct call *call, bool begun)
 {
-	if (call->stage != RUNNING || call->answering || (begun && call->returned))
+	if (call->stage != RUNNING || worker.phase != READY || call->answering || (begun && call->returned))
 		return;
 	call->returned = call->returned || begun;
 	call->stage = WAITING;

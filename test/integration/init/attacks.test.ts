@@ -231,6 +231,34 @@ describe('the processes', () => {
   });
 });
 
+describe('the end of a worker', () => {
+  it('comes while it starts again', async () => {
+    const extensions = { outer: asleep.replace('exec', 'echo started; exec') };
+    const { init, peer, identity } = await withExtension(['SHUTDOWN'], { flags: ['--grace-ms', '60000'], extensions });
+    peer.extension('GET', 'event/next', identity);
+    await waiting(init);
+    await init.agent.ended(init.agent.send({}, { timeoutMs: 200 }));
+    init.agent.stop(500);
+    await init.ended();
+    expect(init.log().match(/started/g)).toHaveLength(1);
+  });
+
+  it('gives a runtime that still answers no error where it asks for the next call', async () => {
+    const init = await start({ argv: ['sh', '-c', 'trap "" TERM; while :; do sleep 0.1; done'] });
+    const peer = await waiting(init);
+    const id = init.agent.send({});
+    await peer.answer();
+    init.agent.stop(1_000);
+    await delay(50);
+    peer.respond(id, '1');
+    expect((await peer.answer()).status).toBe(202);
+    expect((await init.agent.ended(id)).facts.outcome).toEqual({ kind: 'Answered' });
+    peer.next();
+    await delay(200);
+    expect(peer.ended).toBe(false);
+  });
+});
+
 describe('an extension', () => {
   it('inside of the runtime that asks for the end is refused, and holds nothing up', async () => {
     const init = await start();
