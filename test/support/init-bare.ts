@@ -131,7 +131,9 @@ export class Peer {
 
   request(method: string, path: string, headers: Readonly<Record<string, string>> = {}, body = ''): void {
     const fields = Object.entries({ Host: 'x', 'Content-Length': String(body.length), ...headers });
-    this.send(`${method} ${path} HTTP/1.1\r\n${fields.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n${body}`);
+    this.send(
+      `${method} ${path} HTTP/1.1\r\n${fields.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n${body}`,
+    );
   }
 
   /** Asks for the next call. */

@@ -17,7 +17,8 @@ export function initProgram(): Promise<string> {
 /** The init with checks of memory and of undefined behaviour, which end it with words on its error stream. */
 export function checkedInitProgram(): Promise<string> {
   // A body that stands still is given up sooner, so that a test can wait for the end of that patience.
-  const checks = '-O1 -g -DBODY_PATIENCE_MS=1000 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all';
+  const checks =
+    '-O1 -g -DBODY_PATIENCE_MS=1000 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all';
   return builtProgram('init-checked', source, (program) =>
     run('make', [`PROGRAM=${program}`, `CFLAGS=${checks}`, `LDFLAGS=${checks}`], { cwd: source }),
   );

@@ -131,7 +131,10 @@ describe('a call', () => {
   it('whose id no header can carry is refused', async () => {
     const init = await start();
     init.agent.raw(order('a\\nb'));
-    await init.agent.until('a new connection', () => init.agent.events.filter((event) => event === 'H Starting').length > 1);
+    await init.agent.until(
+      'a new connection',
+      () => init.agent.events.filter((event) => event === 'H Starting').length > 1,
+    );
   });
 
   it('that is over answers 410 to what comes later, even where the answer had begun', async () => {
@@ -166,7 +169,8 @@ describe('a call', () => {
     rmSync(fifo);
     onTestFinished(() => closeSync(log));
     expect(() => Array.from({ length: 100 }, () => writeSync(log, 'x'.repeat(4_096)))).toThrow('EAGAIN');
-    const script = 'while sleep 0.02; do if [ -e $FOLDER/go ]; then rm $FOLDER/go; echo of one; touch $FOLDER/done; fi; done';
+    const script =
+      'while sleep 0.02; do if [ -e $FOLDER/go ]; then rm $FOLDER/go; echo of one; touch $FOLDER/done; fi; done';
     const init = await start({ argv: ['sh', '-c', script], stdout: log });
     const peer = await waiting(init);
     const id = init.agent.send({});
@@ -177,7 +181,11 @@ describe('a call', () => {
     await init.agent.ended(id);
     const said = Buffer.alloc(100_000);
     let size = 0;
-    await waitFor('the end', () => (size += readSync(log, said, size, said.length - size, null)) && said.includes('REPORT'), { everyMs: 10 });
+    await waitFor(
+      'the end',
+      () => (size += readSync(log, said, size, said.length - size, null)) && said.includes('REPORT'),
+      { everyMs: 10 },
+    );
     expect(said.toString()).toMatch(new RegExp(`START RequestId: ${id}[^\\n]*\\nof one\\nEND RequestId: ${id}`));
   });
 });
@@ -198,7 +206,10 @@ describe('the processes', () => {
     const { init } = await withExtension(['INVOKE'], { argv: ['sh', '-c', 'sleep 0.5; exit 3'] });
     (await init.connect()).next();
     const fault = await init.agent.until('the fault', () => init.agent.phase?.fault, 3_000);
-    expect(fault).toMatchObject({ errorType: 'Runtime.ExitError', message: 'Runtime exited with error: exit status 3' });
+    expect(fault).toMatchObject({
+      errorType: 'Runtime.ExitError',
+      message: 'Runtime exited with error: exit status 3',
+    });
   });
 
   it('that are started again share no connection with those before', async () => {

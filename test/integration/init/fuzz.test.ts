@@ -12,7 +12,10 @@ import { waitFor } from '../../support/wait-for.ts';
 const fuzz = fileURLToPath(new URL('./fixtures/fuzz.py', import.meta.url));
 const seconds = Number(process.env.ESB_INIT_FUZZ_SECONDS ?? 5);
 
-it.each([1, 2])(
+/** Seeds that are even try several calls at once. */
+const seeds = (process.env.ESB_INIT_FUZZ_SEEDS ?? '1 2').split(' ').map(Number);
+
+it.each(seeds)(
   'requests and frames that make no sense corrupt no memory of the init (seed %i)',
   async (seed) => {
     const folder = await mkdtemp(join(tmpdir(), 'esb-init-fuzz-'));
@@ -34,8 +37,7 @@ it.each([1, 2])(
         script,
         'sh',
         ...init,
-        '--concurrency',
-        '4',
+        ...['--concurrency', seed % 2 === 0 ? '4' : '1', '--grace-ms', '50'],
         '--keep-answers-ms',
         '500',
         '--',
@@ -55,8 +57,17 @@ it.each([1, 2])(
     await agent.until('the init', () => agent.phase);
     let calls = 0;
     const chance = pseudoRandom(seed);
+    let returns: Promise<void> = Promise.resolve();
     const timer = setInterval(() => {
-      agent.send({ number: calls }, { id: `fuzz-${calls++ % 400}`, timeoutMs: 200 + chance(1_000) });
+      // An agent that is replaced, one that reads slowly, and one that asks again.
+      if (chance(60) === 0) {
+        returns = agent.die().then(() => agent.listen());
+      }
+      agent.acknowledges = chance(20) !== 0;
+      agent.send(
+        { number: calls, filler: 'y'.repeat(chance(30) === 0 ? 1_000_000 : 0) },
+        { id: `fuzz-${calls++ % 400}`, timeoutMs: 200 + chance(1_000) },
+      );
       if (chance(10) === 0) {
         agent.raw(Buffer.from(Array.from({ length: chance(200) }, () => chance(256))));
       }
@@ -71,6 +82,7 @@ it.each([1, 2])(
     clearInterval(timer);
     expect(said).not.toMatch(/Sanitizer|runtime error/);
     expect(Number(/requests (\d+)/.exec(said)?.[1])).toBeGreaterThan(100);
+    await returns;
     // Bytes without sense may be the beginning of a frame.
     await agent.die();
     await agent.listen();
@@ -80,7 +92,7 @@ it.each([1, 2])(
     await agent.die();
     expect(said).not.toMatch(/Sanitizer|runtime error/);
   },
-  120_000,
+  120_000 + seconds * 1_000,
 );
 
 /** Numbers from 0 up to a bound, by a seed (a linear congruential generator). */
