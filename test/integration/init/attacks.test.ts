@@ -181,11 +181,11 @@ describe('a call', () => {
     await init.agent.ended(id);
     const said = Buffer.alloc(100_000);
     let size = 0;
-    await waitFor(
-      'the end',
-      () => (size += readSync(log, said, size, said.length - size, null)) && said.includes('REPORT'),
-      { everyMs: 10 },
-    );
+    const read = (): boolean => {
+      size += readSync(log, said, size, said.length - size, null);
+      return said.includes('REPORT');
+    };
+    await waitFor('the end', read, { everyMs: 10 });
     expect(said.toString()).toMatch(new RegExp(`START RequestId: ${id}[^\\n]*\\nof one\\nEND RequestId: ${id}`));
   });
 });
