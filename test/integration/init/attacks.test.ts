@@ -359,6 +359,34 @@ describe('HTTP', () => {
 });
 
 describe('an agent', () => {
+  it('that dies at any point leaves each byte of an answer to the next one', async () => {
+    const init = await start();
+    const peer = await waiting(init);
+    const whole = Array.from({ length: 400_000 }, (_, index) => `${index.toString(16).padStart(7, '0')};`).join('');
+    const id = init.agent.send({}, { timeoutMs: 60_000 });
+    await peer.answer();
+    peer.stream(id, ...(whole.match(/[^]{1,10000}/g) ?? []));
+    peer.send('0\r\n\r\n');
+    let told = 0;
+    for (let round = 0; round < 25; round++) {
+      init.agent.acknowledges = round % 4 !== 3;
+      const some = (): boolean => init.agent.known(id).answer.length > (round % 5) * 9_000;
+      await waitFor('some of it', some, { everyMs: 1 });
+      const answer = init.agent.known(id).answer.toString();
+      const from = answer === '' ? told : whole.indexOf(answer);
+      expect(from).toBeGreaterThanOrEqual(0);
+      expect(from).toBeLessThanOrEqual(told);
+      told = Math.max(told, from + answer.length);
+      await init.agent.die();
+      await init.agent.listen();
+    }
+    init.agent.acknowledges = true;
+    const { facts, answer } = await init.agent.ended(id);
+    expect(facts).toMatchObject({ outcome: { kind: 'Answered' }, size: whole.length });
+    expect(whole.endsWith(answer.toString())).toBe(true);
+    expect(whole.length - answer.length).toBeLessThanOrEqual(told);
+  });
+
   it('that hangs up at once is not asked again without a pause', async () => {
     const init = await start();
     await init.agent.die();
