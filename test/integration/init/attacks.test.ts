@@ -38,6 +38,16 @@ async function withExtension(
   return { init, peer, identity };
 }
 
+/** A runtime that does something at SIGTERM. */
+const trapping = (what: string): readonly string[] => [
+  'sh',
+  '-c',
+  `trap '${what}' TERM; echo trapped; while :; do sleep 0.05; done`,
+];
+
+const trapped = (init: BareInit): Promise<unknown> =>
+  waitFor('the trap', () => init.log().includes('trapped'), { everyMs: 5 });
+
 function frame(kind: string, lines: string): Buffer {
   const head = Buffer.alloc(5);
   head.writeUInt32BE(Buffer.byteLength(lines) + 1);
@@ -232,8 +242,9 @@ describe('the processes', () => {
   });
 
   it('that take no heed are killed after the grace, and the call in them is told as ended', async () => {
-    const init = await start({ argv: ['sh', '-c', 'trap "" TERM; while :; do sleep 1; done'] });
+    const init = await start({ argv: trapping('') });
     const peer = await waiting(init);
+    await trapped(init);
     const id = init.agent.send({});
     await peer.answer();
     init.agent.stop(200);
@@ -255,8 +266,9 @@ describe('the end of a worker', () => {
   });
 
   it('gives a runtime that still answers no error where it asks for the next call', async () => {
-    const init = await start({ argv: ['sh', '-c', 'trap "" TERM; while :; do sleep 0.1; done'] });
+    const init = await start({ argv: trapping('') });
     const peer = await waiting(init);
+    await trapped(init);
     const id = init.agent.send({});
     await peer.answer();
     init.agent.stop(1_000);
@@ -297,10 +309,11 @@ describe('an extension', () => {
   });
 
   it('hears of the end once the runtime has ended', async () => {
-    const argv = ['sh', '-c', 'trap "sleep 0.3; echo runtime down; exit" TERM; while :; do sleep 0.05; done'];
+    const argv = trapping('sleep 0.3; echo runtime down; exit');
     const { init, peer, identity } = await withExtension(['SHUTDOWN'], { argv });
     peer.extension('GET', 'event/next', identity);
     await waiting(init);
+    await trapped(init);
     init.agent.stop(4_000);
     expect(JSON.parse((await peer.answer()).body)).toMatchObject({ eventType: 'SHUTDOWN', shutdownReason: 'spindown' });
     expect(init.log()).toContain('runtime down');
@@ -365,7 +378,7 @@ describe('an agent', () => {
     const whole = Array.from({ length: 400_000 }, (_, index) => `${index.toString(16).padStart(7, '0')};`).join('');
     const id = init.agent.send({}, { timeoutMs: 60_000 });
     await peer.answer();
-    peer.stream(id, ...(whole.match(/[^]{1,10000}/g) ?? []));
+    peer.stream(id, ...(whole.match(/.{1,10000}/g) ?? []));
     peer.send('0\r\n\r\n');
     let told = 0;
     for (let round = 0; round < 25; round++) {
