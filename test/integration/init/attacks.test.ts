@@ -254,6 +254,13 @@ describe('the processes', () => {
 });
 
 describe('the end of a worker', () => {
+  it('comes while its extensions start, and waits for none of them', async () => {
+    const init = await start({ extensions: { outer: asleep } });
+    init.agent.stop(60_000);
+    await init.ended();
+    expect(init.agent.phase).toMatchObject({ phase: 'Stopping' });
+  });
+
   it('comes while it starts again', async () => {
     const extensions = { outer: asleep.replace('exec', 'echo started; exec') };
     const { init, peer, identity } = await withExtension(['SHUTDOWN'], { flags: ['--grace-ms', '60000'], extensions });
