@@ -8,7 +8,7 @@ import type { WorkerFollower } from '../../support/scale/worker-follower.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 /** `npm run bench -- scale` does it with 10,000 workers on 100 agents. */
-const WORKERS = 500;
+const WORKERS = Number(process.env.ESB_SCALE_WORKERS ?? 200);
 const AGENTS = 10;
 /** Longer than the ten seconds between two reports of what a node has promised. */
 const QUIET_MS = 15_000;

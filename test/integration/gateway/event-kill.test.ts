@@ -7,7 +7,7 @@ import { startGatewayProcess } from '../../support/gateway-process.ts';
 import { startPostgresServer } from '../../support/postgres-server.ts';
 
 /** Events of one run: 100 every time, 1,000 for the whole proof. */
-const EVENTS = Number(process.env.ESB_EVENT_CALLS ?? '100');
+const EVENTS = Number(process.env.ESB_EVENT_CALLS ?? '50');
 const SEED = Number(process.env.ESB_EVENT_SEED ?? Date.now() % 1_000_000);
 const TIMEOUT_MS = 180_000 + EVENTS * 1_000;
 

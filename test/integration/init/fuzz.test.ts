@@ -10,7 +10,7 @@ import { checkedInitProgram } from '../../support/init-lab.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const fuzz = fileURLToPath(new URL('./fixtures/fuzz.py', import.meta.url));
-const seconds = Number(process.env.ESB_INIT_FUZZ_SECONDS ?? 5);
+const seconds = Number(process.env.ESB_INIT_FUZZ_SECONDS ?? 3);
 
 /** Seeds that are even try several calls at once. */
 const seeds = (process.env.ESB_INIT_FUZZ_SEEDS ?? '1 2').split(' ').map(Number);
