@@ -10,6 +10,8 @@ import { waitFor } from '../../support/wait-for.ts';
 /** `npm run bench -- scale` does it with 10,000 workers on 100 agents. */
 const WORKERS = Number(process.env.ESB_SCALE_WORKERS ?? 200);
 const AGENTS = 10;
+/** Workers that a node may have: some more than its part of all. */
+const MOST = Math.ceil((1.4 * WORKERS) / AGENTS);
 /** Longer than the ten seconds between two reports of what a node has promised. */
 const QUIET_MS = 15_000;
 const waiting = { timeoutMs: 240_000, everyMs: 200 };
@@ -20,7 +22,7 @@ describe(`${WORKERS} workers on ${AGENTS} simulated agents and a real API server
   const controllers: Controller[] = [];
 
   beforeAll(async () => {
-    cluster = await ScaleCluster.up({ agents: AGENTS, workersPerNode: 70, agentsPerProcess: AGENTS });
+    cluster = await ScaleCluster.up({ agents: AGENTS, workersPerNode: MOST, agentsPerProcess: AGENTS });
     follower = await cluster.follow();
   });
 
@@ -71,8 +73,8 @@ describe(`${WORKERS} workers on ${AGENTS} simulated agents and a real API server
     }
     const counts = [...follower.byNode().values()];
     expect(counts).toHaveLength(AGENTS);
-    expect(Math.max(...counts)).toBeLessThanOrEqual(70);
-    expect(Math.min(...counts)).toBeGreaterThanOrEqual(30);
+    expect(Math.max(...counts)).toBeLessThanOrEqual(MOST);
+    expect(Math.min(...counts)).toBeGreaterThanOrEqual((0.6 * WORKERS) / AGENTS);
     const nodes = await cluster.admin.list(lambdaNodes);
     expect(nodes.items.every((node) => isTrue(node.status?.conditions, nodeConditions.ready))).toBe(true);
   });
