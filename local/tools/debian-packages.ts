@@ -34,6 +34,13 @@ export const runcBuildNeeds: readonly SystemNeed[] = [
   { program: 'pkg-config', debianPackage: 'pkg-config', purpose: 'building runc with seccomp' },
 ];
 
+/** Needs of a build of the init, also with the checks of memory that its tests use. */
+export const initBuildNeeds: readonly SystemNeed[] = [
+  { program: 'gcc', debianPackage: 'gcc', purpose: 'building the init' },
+  { program: 'make', debianPackage: 'make', purpose: 'building the init' },
+  { file: '/usr/include/stdlib.h', debianPackage: 'libc6-dev', purpose: 'building the init' },
+];
+
 /** Needs of a build of the sample images, beside apt itself. */
 export const imageBuildNeeds: readonly SystemNeed[] = [
   { program: 'dpkg-deb', debianPackage: 'dpkg', purpose: 'unpacking Debian packages into sample images' },

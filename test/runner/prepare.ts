@@ -1,7 +1,7 @@
 import { buildImage } from '../../hack/image/build-image.ts';
 import { createProgress } from '../../local/common/progress.ts';
 import { ensureSampleImage, sampleImageNames } from '../../local/image/sample-image.ts';
-import { ensureNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
+import { ensureNeeds, initBuildNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { helmFamily } from '../../local/tools/tool-catalog.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
 import { buildChained } from '../support/chained-plugins.ts';
@@ -15,7 +15,7 @@ import { workerProgram } from '../support/test-image.ts';
 export async function preparePrograms({ image }: { readonly image: boolean }): Promise<void> {
   const progress = createProgress({ write: (text) => process.stdout.write(text) });
   if (process.platform === 'linux') {
-    await ensureNeeds(runningNeeds, progress);
+    await ensureNeeds([...runningNeeds, ...initBuildNeeds], progress);
   }
   const tools = await ensureTools({ progress });
   await ensureTools({ progress, families: [helmFamily] });
