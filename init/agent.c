@@ -92,7 +92,6 @@ static void say_phase(enum frame kind)
 	told.idle = worker_idle();
 	told.restarts = worker.restarts;
 	told.init_ms = worker.init_ms;
-	worker.told_changed = false;
 	text(&lines, "phase", worker_phase());
 	if (told.idle)
 		text(&lines, "idle", "true");

@@ -94,7 +94,7 @@ static void deliver(struct extension *extension)
 	snprintf(fields, sizeof fields, "Content-Type: application/json\r\nLambda-Extension-Event-Identifier: %s\r\n", id);
 	http_answer(connection, 200, fields, event, strlen(event));
 	free(event);
-	worker_changed();
+	agent_wake();
 }
 
 static void send(struct extension *extension, struct buffer *event)
@@ -146,7 +146,7 @@ void extension_left(struct connection *connection)
 	for (struct extension *each = first; each < end; each++) {
 		if (each->waits == connection) {
 			each->waits = NULL;
-			worker_changed();
+			agent_wake();
 		}
 	}
 }
@@ -252,7 +252,7 @@ void extension_next(struct connection *connection)
 	connection->parked = true;
 	deliver(extension);
 	worker_become_ready();
-	worker_changed();
+	agent_wake();
 }
 
 // Ends the processes of the worker, as an extension that reports a fatal error asks for.

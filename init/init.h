@@ -140,7 +140,6 @@ struct worker {
 	int64_t finish_at; // End of the init; 0: none.
 	bool finished;
 	int exit_code;
-	bool told_changed; // The agent has not been told of the last change of phase or idleness.
 };
 
 extern struct worker worker;
@@ -166,7 +165,6 @@ __attribute__((format(printf, 1, 2))) void output_say(const char *format, ...);
 // worker.c
 bool worker_idle(void);
 const char *worker_phase(void);
-void worker_changed(void);
 void worker_fail(const char *type, const char *message, const char *body);
 void worker_take(struct call *call);
 void worker_arrive(struct call *call, const char *bytes, size_t length);

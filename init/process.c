@@ -137,7 +137,7 @@ void process_restart(const char *reason)
 	else
 		kill(-1, SIGKILL);
 	extensions_shutdown(reason, wall_ms() + worker.config.grace_ms);
-	worker_changed();
+	agent_wake();
 	rise();
 }
 
@@ -204,5 +204,5 @@ void process_stop(const char *reason, int64_t grace_ms)
 	}
 	if (worker.processes == 0)
 		worker.finish_at = now_ms() + 1000;
-	worker_changed();
+	agent_wake();
 }

@@ -81,7 +81,7 @@ void runtime_left(struct connection *connection)
 	connection->call = NULL;
 	if (call != NULL)
 		worker_return(call, connection->written > 0);
-	worker_changed();
+	agent_wake();
 }
 
 struct call *runtime_answer(struct connection *connection, const char *id, bool error)
@@ -107,7 +107,7 @@ struct call *runtime_answer(struct connection *connection, const char *id, bool 
 	set_text(&call->answer_type, connection->fields[CONTENT_TYPE], MAX_TEXT);
 	connection->limit = call->streaming ? MAX_STREAMED : MAX_BUFFERED;
 	call->changed = true;
-	worker_changed();
+	agent_wake();
 	return call;
 }
 

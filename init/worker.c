@@ -37,16 +37,10 @@ bool worker_idle(void)
 	       extensions_wait();
 }
 
-void worker_changed(void)
-{
-	worker.told_changed = true;
-	agent_wake();
-}
-
 static void call_changed(struct call *call)
 {
 	call->changed = true;
-	worker_changed();
+	agent_wake();
 }
 
 struct call *worker_call(const char *id)
@@ -88,7 +82,7 @@ void worker_fail(const char *type, const char *message, const char *body)
 	worker.finish_at = now_ms() + 1000;
 	for (struct call *call = worker.calls; call != NULL; call = call->next)
 		worker_settle(call, call->stage == RUNNING ? "Exited" : "NotStarted", type, message);
-	worker_changed();
+	agent_wake();
 }
 
 // Adds a call. A call whose id is known is not run again, but told again; one that was forgotten before it began is new.
@@ -180,7 +174,7 @@ void worker_waits(void)
 			worker.init_ms = 1;
 	}
 	worker_become_ready();
-	worker_changed();
+	agent_wake();
 }
 
 // Ends the initialization when runtime and extensions wait.
@@ -191,7 +185,7 @@ void worker_become_ready(void)
 	worker.init_due = 0;
 	if (worker.phase == STARTING)
 		worker.phase = READY;
-	worker_changed();
+	agent_wake();
 	worker_hand();
 }
 
@@ -254,7 +248,7 @@ void worker_forget(struct call *call)
 		call->stage = ENDED;
 		call->forget_at = now_ms();
 	}
-	worker_changed();
+	agent_wake();
 }
 
 static void earlier(int64_t *first, int64_t at)

@@ -74,10 +74,10 @@ describe('a creation that is cut off', () => {
       return true;
     });
 
-  it.each(STEPS)('by its caller before %s leaves nothing', async (step) => {
+  async function isAborted(moment: 'before' | 'after', step: string): Promise<void> {
     const caller = new AbortController();
     hooks = {
-      before: (call) => {
+      [moment]: (call: string) => {
         if (call === step) {
           caller.abort();
         }
@@ -88,23 +88,13 @@ describe('a creation that is cut off', () => {
       code: 'Aborted',
     });
     await clean();
-  });
+  }
 
-  it.each(STEPS.filter((step) => step !== 'tasks.wait'))('by its caller after %s leaves nothing', async (step) => {
-    const caller = new AbortController();
-    hooks = {
-      after: (call) => {
-        if (call === step) {
-          caller.abort();
-        }
-      },
-    };
-    const request = ensureRequest(lab, 'aborted');
-    await expect(watched.ensure(request, { signal: caller.signal })).rejects.toMatchObject({
-      code: 'Aborted',
-    });
-    await clean();
-  });
+  it.each(STEPS)('by its caller before %s leaves nothing', (step) => isAborted('before', step));
+
+  it.each(STEPS.filter((step) => step !== 'tasks.wait'))('by its caller after %s leaves nothing', (step) =>
+    isAborted('after', step),
+  );
 
   it.each(STEPS)('by an answer to %s that was lost leaves nothing', async (step) => {
     hooks = {
