@@ -1,0 +1,144 @@
+/** Phase of a worker, as its init tells it. */
+export type InitPhase = 'Starting' | 'Ready' | 'Failed' | 'Stopping';
+
+/** Why a worker did not become ready, in Lambda's words. */
+export interface InitFault {
+  readonly errorType: string;
+  readonly message: string;
+  /** JSON that the runtime reported, as it came. */
+  readonly body?: string | undefined;
+}
+
+/** A worker as its init has told it last. */
+export interface InitState {
+  readonly phase: InitPhase;
+  /** Whether the runtime and all extensions wait for the next call, and none is under way: it may be frozen. */
+  readonly idle: boolean;
+  /** Milliseconds of the last initialization; 0 while it goes on. */
+  readonly initMs: number;
+  /** How often runtime and extensions were ended and started again in this container. */
+  readonly restarts: number;
+  readonly fault?: InitFault | undefined;
+}
+
+/**
+ * How a call ended in its worker. `NotStarted`: no runtime has had a part of it. `Interrupted`: the runtime broke its
+ * answer off, or asked for the next call in the middle of this one.
+ */
+export type InitOutcome = 'Answered' | 'Error' | 'Timeout' | 'Exited' | 'Interrupted' | 'TooLarge' | 'NotStarted';
+
+export interface InitEnd {
+  readonly outcome: InitOutcome;
+  readonly errorType?: string | undefined;
+  readonly message?: string | undefined;
+  /** JSON of an error that came after a streamed answer had begun. */
+  readonly errorBody?: string | undefined;
+  /** Bytes of the whole answer. */
+  readonly size: number;
+  /** Microseconds in the runtime. */
+  readonly durationUs: number;
+}
+
+/** A call that an init knows, sent by an earlier run of the agent. */
+export interface FoundCall {
+  readonly requestId: string;
+  readonly ended: boolean;
+}
+
+export interface InitHead {
+  readonly contentType: string;
+  /** Whether the runtime streams the answer. */
+  readonly streaming: boolean;
+}
+
+/** One call on its way into a worker. */
+export interface InitRequest {
+  readonly requestId: string;
+  readonly payload: Buffer;
+  /** Milliseconds from the moment at which the runtime gets it until it is over. */
+  readonly timeoutMs: number;
+  /** Milliseconds from the first byte sent until an init that says nothing counts as lost. */
+  readonly boundMs: number;
+  readonly functionArn: string;
+  readonly version: string;
+  /** Base64; empty for none. */
+  readonly clientContext: string;
+  /** The X-Amzn-Trace-Id; empty for none. */
+  readonly traceId: string;
+  /** Called in the same synchronous step as the first byte is sent, just before it. */
+  readonly onSending: () => void;
+  /** Called once, before the first chunk; without an answer it may never be. */
+  readonly onHead: (head: InitHead) => void;
+  readonly onChunk: (chunk: Buffer) => void;
+  /** Asked after a chunk: settles once more may be read. Does not reject. Undefined for at once. */
+  readonly room?: (() => Promise<unknown> | undefined) | undefined;
+}
+
+/** How far a call came. */
+export type InitAnswer =
+  /** No runtime has had a byte of it. `own` where that is the agent's or the node's fault. */
+  | { readonly kind: 'NotSent'; readonly message: string; readonly own: boolean }
+  /** Sent, and the init ended, or was given up, before it told the outcome. */
+  | { readonly kind: 'Unknown'; readonly message: string }
+  /** The init said nothing within the bound. */
+  | { readonly kind: 'Silent' }
+  | { readonly kind: 'Ended'; readonly end: InitEnd };
+
+/** The agent's way to the init of one container, for as long as the container is there. */
+export interface InitLink {
+  readonly containerId: string;
+  /** What the connected init has told; undefined while none is connected. */
+  readonly state: InitState | undefined;
+  /** Calls that the connected init knows and that this run of the agent has not sent. */
+  readonly found: readonly FoundCall[];
+  /** Never rejects. Several at a time, where the worker was made for that. */
+  call(request: InitRequest): Promise<InitAnswer>;
+  /** No caller waits for a call any more: it goes on, and its answer is thrown away. */
+  forget(requestId: string): void;
+  /** Ends the wait for a call: its outcome is `Unknown`, or `NotSent`. It goes on in the worker. */
+  abort(requestId: string, message: string): void;
+}
+
+/** A change of what is told of a container: its state, the calls found in it, or the loss of its init. */
+export interface InitNews {
+  readonly containerId: string;
+  readonly state: InitState | undefined;
+  readonly found: readonly FoundCall[];
+  /** Why the connection was ended by us, where the init broke the protocol or a bound; else undefined. */
+  readonly breach?: string | undefined;
+}
+
+/** A worker's share of the files of the node that its init needs. Paths of the node. */
+export interface InitFiles {
+  /** The program of the init, to be mounted read-only. */
+  readonly program: string;
+  /** Folder with the socket of the agent, to be mounted read-only. */
+  readonly folder: string;
+}
+
+/** Name of the agent's socket in {@link InitFiles.folder}. */
+export const INIT_SOCKET = 'agent.sock';
+
+/** The inits of all workers of a node. */
+export interface WorkerInits {
+  /** Installs the program, and listens for the inits of containers that an earlier run of the agent has made. */
+  start(): Promise<void>;
+  /** Makes the files of a container, and listens for its init. May be repeated. */
+  open(containerId: string): Promise<InitFiles>;
+  /** The way to a container's init; undefined where `open` was never called for it. */
+  link(containerId: string): InitLink | undefined;
+  /**
+   * Resolves once the init of a container says that it is ready.
+   *
+   * @throws {EsbError} `InitFailed` with Lambda's words where the initialization failed
+   * @throws {AbortedError} when `signal` fires
+   */
+  untilReady(containerId: string, signal: AbortSignal): Promise<InitState>;
+  /** The container is gone: its files go, its connection is closed. Missing is success. */
+  remove(containerId: string): Promise<void>;
+  /** Containers that have files. */
+  list(): Promise<readonly string[]>;
+  subscribe(listener: (news: InitNews) => void): () => void;
+  /** Closes all connections. Files stay for the next run of the agent, and every call goes on. */
+  stop(): Promise<void>;
+}
