@@ -168,7 +168,7 @@ export const source: RoomTable = {
     },
     agent: {
       holds: 'the workers of one node: plan, calls, adoption, idle policy, status, gRPC server',
-      imports: [...shared, 'options', 'protocol', 'kube', 'cni', 'runtime'],
+      imports: [...shared, 'options', 'protocol', 'kube', 'cni', 'init', 'runtime'],
     },
     controller: {
       holds:

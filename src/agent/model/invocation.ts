@@ -1,3 +1,4 @@
+import type { InitOutcome } from '../../init/contract.ts';
 import type { RefusalReason, UnknownReason } from '../../protocol/reasons.ts';
 
 export type { RefusalReason, UnknownReason } from '../../protocol/reasons.ts';
@@ -32,13 +33,33 @@ export interface Invocation {
   /** Fires when the caller hung up. A call already sent goes on to occupy its worker. */
   readonly signal: AbortSignal;
   /** The worker's answer, as it comes. */
-  readonly onHead: (head: { readonly status: number; readonly contentType: string }) => void;
+  readonly onHead: (head: AnswerHead) => void;
   readonly onChunk: (chunk: Buffer) => void;
   /**
    * Asked after a chunk: settles once more may be read of the answer. Does not reject. Undefined, or absent, for at
    * once.
    */
   readonly room?: (() => Promise<unknown> | undefined) | undefined;
+}
+
+export interface AnswerHead {
+  /** The emulator's; 200 where the worker has an init, whose answers say by {@link FunctionEnd} how they ended. */
+  readonly status: number;
+  readonly contentType: string;
+  /** Whether the runtime streams the answer. */
+  readonly streaming?: boolean | undefined;
+}
+
+/** How a function ended, as the init of its worker has told. */
+export interface FunctionEnd {
+  readonly outcome: Exclude<InitOutcome, 'NotStarted'>;
+  /** Absent for one that has answered. */
+  readonly errorType?: string | undefined;
+  /**
+   * JSON of an error that came after a part of the answer was passed on. A caller that does not stream gets it in the
+   * place of that part. Absent where the answer that was passed on is the error.
+   */
+  readonly lateError?: string | undefined;
 }
 
 export interface InvocationTimings {
@@ -53,6 +74,8 @@ export interface InvocationTimings {
 export type InvocationResult =
   | {
       readonly kind: 'Answered';
+      /** Absent where the emulator answered, whose answers do not tell. */
+      readonly end?: FunctionEnd | undefined;
       readonly stamp: string;
       readonly timings: InvocationTimings;
       readonly logTail?: Buffer;
