@@ -161,7 +161,7 @@ export const source: RoomTable = {
       holds: 'the network of workers: CNI 1.1, bridges, network namespaces, prepared slots, nftables',
       imports: ['common'],
     },
-    init: { holds: "the agent's side of the protocol with the init of a worker", imports: [] },
+    init: { holds: "the agent's side of the protocol with the init of a worker", imports: ['common'] },
     runtime: {
       holds: '`ContainerRuntime`, over containerd and over Docker',
       imports: [...shared, 'containerd', 'docker', 'oci', 'cni'],

@@ -81,6 +81,11 @@ export const ERROR_CODES = {
     meaning: 'the process of the worker ended before its port was open; the message has its last output',
     retryable: true,
   },
+  InitFailed: {
+    meaning:
+      'the function failed, ended or took too long before it could take a call; the message has the words of Lambda',
+    retryable: true,
+  },
   NotListening: { meaning: 'nothing listens on `spec.port`: is it the port of the emulator?', retryable: true },
   WarmUpFailed: {
     meaning:

@@ -87,7 +87,7 @@ export type InitAnswer =
 /** The agent's way to the init of one container, for as long as the container is there. */
 export interface InitLink {
   readonly containerId: string;
-  /** What the connected init has told; undefined while none is connected. */
+  /** As the connected init reported last; undefined while none is connected. */
   readonly state: InitState | undefined;
   /** Calls that the connected init knows and that this run of the agent has not sent. */
   readonly found: readonly FoundCall[];
@@ -95,11 +95,11 @@ export interface InitLink {
   call(request: InitRequest): Promise<InitAnswer>;
   /** No caller waits for a call any more: it goes on, and its answer is thrown away. */
   forget(requestId: string): void;
-  /** Ends the wait for a call: its outcome is `Unknown`, or `NotSent`. It goes on in the worker. */
+  /** Ends the wait for a call: its outcome is `Unknown`, or `NotSent`. The worker goes on with the call. */
   abort(requestId: string, message: string): void;
 }
 
-/** A change of what is told of a container: its state, the calls found in it, or the loss of its init. */
+/** A change of what is known of a container: its state, the calls found in it, or the loss of its init. */
 export interface InitNews {
   readonly containerId: string;
   readonly state: InitState | undefined;

@@ -1,0 +1,35 @@
+import { EsbError } from '../common/errors.ts';
+import type { InitFault, InitNews, InitState } from './contract.ts';
+
+/** Where a worker is on its way to its first call. */
+export type Readiness =
+  | { readonly kind: 'Waiting' }
+  | { readonly kind: 'Ready'; readonly state: InitState }
+  | { readonly kind: 'Failed'; readonly error: EsbError };
+
+/** How far a worker is by the news of its init. One that is stopping has told all, and its process ends. */
+export function readinessBy({ state, breach }: Pick<InitNews, 'state' | 'breach'>): Readiness {
+  if (breach !== undefined) {
+    return { kind: 'Failed', error: initFailed({ errorType: 'Runtime.Unknown', message: breach }) };
+  }
+  if (state?.phase === 'Failed') {
+    const fault = state.fault ?? { errorType: 'Runtime.Unknown', message: 'the initialization failed' };
+    return { kind: 'Failed', error: initFailed(fault) };
+  }
+  return state?.phase === 'Ready' ? { kind: 'Ready', state } : { kind: 'Waiting' };
+}
+
+/** The error of a worker whose initialization failed, in Lambda's words. A runtime that reported an error knows more. */
+function initFailed(fault: InitFault): EsbError {
+  return new EsbError(`${fault.errorType}: ${reported(fault.body) ?? fault.message}`, { code: 'InitFailed' });
+}
+
+function reported(body: string | undefined): string | undefined {
+  try {
+    const value: unknown = JSON.parse(body ?? 'null');
+    const message = typeof value === 'object' && value !== null && 'errorMessage' in value ? value.errorMessage : '';
+    return typeof message === 'string' && message !== '' ? message : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,259 @@
+import { abortable } from '../../src/common/deadline.ts';
+import type {
+  FoundCall,
+  InitAnswer,
+  InitEnd,
+  InitFault,
+  InitFiles,
+  InitLink,
+  InitNews,
+  InitRequest,
+  InitState,
+  WorkerInits,
+} from '../../src/init/contract.ts';
+import { readinessBy } from '../../src/init/readiness.ts';
+
+/** A call that is in a worker. */
+export interface FakeInitCall {
+  readonly containerId: string;
+  readonly request: InitRequest;
+  /** Answers it, and has the worker wait for the next. */
+  answer(text?: string, end?: Partial<InitEnd>): void;
+  /** Ends it in another way. */
+  end(answer: InitAnswer): void;
+}
+
+const readyState: InitState = { phase: 'Ready', idle: true, initMs: 10, restarts: 0 };
+
+class FakeLink implements InitLink {
+  readonly containerId: string;
+  readonly #inits: FakeInits;
+  state: InitState | undefined;
+  found: readonly FoundCall[] = [];
+  breach: string | undefined;
+
+  constructor(containerId: string, inits: FakeInits, state: InitState | undefined) {
+    this.containerId = containerId;
+    this.#inits = inits;
+    this.state = state;
+  }
+
+  call(request: InitRequest): Promise<InitAnswer> {
+    return this.#inits.take(this, request);
+  }
+
+  forget(requestId: string): void {
+    this.#inits.forgotten.push(requestId);
+  }
+
+  abort(requestId: string, message: string): void {
+    this.#inits.leave(this.containerId, requestId, message);
+  }
+}
+
+/** The inits of all workers of a node, in memory. Keeps watch over what must never happen to one. */
+export class FakeInits implements WorkerInits {
+  /** Calls that are in workers now, and whose callers wait. */
+  readonly calls: FakeInitCall[] = [];
+  /** Calls that are in workers, and whose answers have no taker. */
+  readonly left: FakeInitCall[] = [];
+  /** Request ids of all that were sent, in order. */
+  readonly sent: string[] = [];
+  readonly forgotten: string[] = [];
+  /** Containers whose files were removed, in order. */
+  readonly removed: string[] = [];
+  /** Faults: calls that overlapped, calls into a frozen worker or one that is not ready. */
+  readonly violations: string[] = [];
+  /** State that the init of a container reports as soon as the container is opened; undefined for none that connects. */
+  initial: InitState | undefined = readyState;
+  /** Handler of a call that arrives; by default it waits for {@link FakeInitCall.answer}. */
+  onCall: (call: FakeInitCall) => void = () => undefined;
+  /** Whether a container is frozen. */
+  isFrozen: (containerId: string) => boolean = () => false;
+  /** Most calls of one worker at a time. */
+  perWorker = 1;
+  readonly #links = new Map<string, FakeLink>();
+  readonly #listeners = new Set<(news: InitNews) => void>();
+
+  async start(): Promise<void> {
+    // Nothing to listen on.
+  }
+
+  async open(containerId: string): Promise<InitFiles> {
+    if (!this.#links.has(containerId)) {
+      this.#links.set(containerId, new FakeLink(containerId, this, this.initial));
+      this.#news(containerId);
+    }
+    return { program: '/state/init/digest/esb-init', folder: `/run/inits/${containerId}` };
+  }
+
+  link(containerId: string): InitLink | undefined {
+    return this.#links.get(containerId);
+  }
+
+  untilReady(containerId: string, signal: AbortSignal): Promise<InitState> {
+    return abortable(`wait for the init of ${containerId}`, signal, (resolve, reject) => {
+      let stop: (() => void) | undefined;
+      const look = (): void => {
+        const readiness = readinessBy(this.#links.get(containerId) ?? { state: undefined });
+        if (readiness.kind !== 'Waiting') {
+          stop?.();
+          if (readiness.kind === 'Ready') {
+            resolve(readiness.state);
+          } else {
+            reject(readiness.error);
+          }
+        }
+      };
+      stop = this.subscribe(look);
+      look();
+      return stop;
+    });
+  }
+
+  async remove(containerId: string): Promise<void> {
+    this.removed.push(containerId);
+    this.gone(containerId, 'the container is gone');
+    this.#links.delete(containerId);
+  }
+
+  async list(): Promise<readonly string[]> {
+    return [...this.#links.keys()];
+  }
+
+  subscribe(listener: (news: InitNews) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async stop(): Promise<void> {
+    for (const { containerId, request } of [...this.calls]) {
+      this.leave(containerId, request.requestId, 'the agent stops');
+    }
+  }
+
+  /** The init of a container tells of a change. */
+  tell(containerId: string, change: Partial<InitState>): void {
+    const link = this.#opened(containerId);
+    link.state = { ...(link.state ?? readyState), ...change };
+    this.#news(containerId);
+  }
+
+  /** The initialization of a container failed. */
+  fail(containerId: string, fault: InitFault): void {
+    this.tell(containerId, { phase: 'Failed', idle: false, fault });
+  }
+
+  /** An init that has connected again tells of calls that an earlier run of the agent sent. */
+  find(containerId: string, found: readonly FoundCall[]): void {
+    this.#opened(containerId).found = found;
+    this.tell(containerId, { idle: found.every(({ ended }) => ended) });
+  }
+
+  /** The init of a container is gone, and with it the calls in the container. */
+  gone(containerId: string, message = 'the init ended'): void {
+    for (const call of this.calls.filter((one) => one.containerId === containerId)) {
+      call.end({ kind: 'Unknown', message });
+    }
+    for (const call of this.left.filter((one) => one.containerId === containerId)) {
+      this.left.splice(this.left.indexOf(call), 1);
+    }
+    const link = this.#links.get(containerId);
+    if (link !== undefined) {
+      link.state = undefined;
+      link.found = [];
+      this.#news(containerId);
+    }
+  }
+
+  /** The init of a container broke the protocol: its connection is ended. */
+  breach(containerId: string, why: string): void {
+    this.#opened(containerId).breach = why;
+    this.gone(containerId, why);
+  }
+
+  /** No caller waits for a call any more. The worker goes on with the call. */
+  leave(containerId: string, requestId: string, message: string): void {
+    const call = this.calls.find((one) => one.containerId === containerId && one.request.requestId === requestId);
+    if (call !== undefined) {
+      this.left.push(call);
+      call.end({ kind: 'Unknown', message });
+    }
+  }
+
+  /** Answers every call that is in a worker now. */
+  answerAll(): void {
+    for (const call of [...this.calls]) {
+      call.answer();
+    }
+  }
+
+  /** Takes a call of a link. */
+  take(link: FakeLink, request: InitRequest): Promise<InitAnswer> {
+    const { containerId, state } = link;
+    if (state === undefined) {
+      return Promise.resolve({ kind: 'NotSent', message: 'no init is connected', own: false });
+    }
+    if (state.phase !== 'Ready') {
+      this.violations.push(`${request.requestId} was sent to ${containerId}, which is ${state.phase}`);
+    }
+    if (this.isFrozen(containerId)) {
+      this.violations.push(`${request.requestId} was sent to ${containerId}, which is frozen`);
+    }
+    if ([...this.calls, ...this.left].filter((one) => one.containerId === containerId).length >= this.perWorker) {
+      this.violations.push(`${request.requestId} overlaps with another call in ${containerId}`);
+    }
+    const done = Promise.withResolvers<InitAnswer>();
+    const call: FakeInitCall = {
+      containerId,
+      request,
+      answer: (text = '{}', end = {}) => {
+        const place = this.left.indexOf(call);
+        if (place >= 0) {
+          this.left.splice(place, 1);
+        } else if (this.calls.includes(call)) {
+          request.onHead({ contentType: 'application/json', streaming: false });
+          request.onChunk(Buffer.from(text));
+        }
+        const size = Buffer.byteLength(text);
+        call.end({ kind: 'Ended', end: { outcome: 'Answered', size, durationUs: 1_000, ...end } });
+        this.tell(containerId, { idle: this.#busy(containerId) === 0 });
+      },
+      end: (answer) => {
+        const place = this.calls.indexOf(call);
+        if (place >= 0) {
+          this.calls.splice(place, 1);
+          if (answer.kind === 'NotSent') {
+            this.sent.splice(this.sent.lastIndexOf(request.requestId), 1);
+          }
+        }
+        done.resolve(answer);
+      },
+    };
+    this.calls.push(call);
+    this.sent.push(request.requestId);
+    link.state = { ...state, idle: false };
+    request.onSending();
+    this.onCall(call);
+    return done.promise;
+  }
+
+  #busy(containerId: string): number {
+    return [...this.calls, ...this.left].filter((one) => one.containerId === containerId).length;
+  }
+
+  #opened(containerId: string): FakeLink {
+    const link = this.#links.get(containerId);
+    if (link === undefined) {
+      throw new Error(`${containerId} was never opened`);
+    }
+    return link;
+  }
+
+  #news(containerId: string): void {
+    const { state, found, breach } = this.#opened(containerId);
+    for (const listener of this.#listeners) {
+      listener({ containerId, state, found, breach });
+    }
+  }
+}
