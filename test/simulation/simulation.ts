@@ -761,6 +761,8 @@ export class Simulation {
         ephemeralStorageMiB: 16,
         readOnlyRootFilesystem: true,
         timeoutSeconds: 3,
+        runtimeInterface: 'Emulator',
+        startupTimeoutSeconds: 60,
         port: 8080,
         networkMode: 'Bridge',
         restingState: random.pick(['Running', 'Paused', 'Absent']),

@@ -219,7 +219,10 @@ export class FakeRuntime implements ContainerRuntime {
       shapeHash,
       image: this.imageOf(shape.image.reference),
       task: { kind: 'Created' },
-      address: before?.address ?? { ip: this.#freeAddress(), port: shape.port },
+      runtimeInterface: shape.runtimeInterface,
+      ...(shape.runtimeInterface === 'Lambda'
+        ? {}
+        : { address: before?.address ?? { ip: this.#freeAddress(), port: shape.port } }),
       createdAt: new Date(this.#now()),
     };
   }

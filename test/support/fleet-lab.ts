@@ -35,6 +35,8 @@ export function desiredFixture(change: Partial<DesiredWorker> & { readonly name?
     ephemeralStorageMiB: 16,
     readOnlyRootFilesystem: true,
     timeoutSeconds: 3,
+    runtimeInterface: 'Emulator',
+    startupTimeoutSeconds: 60,
     port: 8080,
     networkMode: 'Bridge',
     restingState: 'Running',

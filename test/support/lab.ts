@@ -94,6 +94,8 @@ export function ensureRequest(
       ephemeralStorageMiB: 16,
       readOnlyRootFilesystem: true,
       timeoutSeconds: 3,
+      runtimeInterface: 'Emulator',
+      startupTimeoutSeconds: 60,
       port: 8080,
       networkMode: 'Bridge',
       terminationGraceSeconds: 10,

@@ -115,6 +115,7 @@ export function infoOf(
     shapeHash,
     image: `${desired.image}@sha256:0`,
     task,
+    runtimeInterface: desired.runtimeInterface,
     address: { ip: '10.234.0.2', port: desired.port },
     createdAt: new Date('2026-10-31T00:00:00Z'),
   };

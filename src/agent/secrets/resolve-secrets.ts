@@ -56,6 +56,8 @@ export async function resolveSecrets(
     ephemeralStorageMiB: desired.ephemeralStorageMiB,
     readOnlyRootFilesystem: desired.readOnlyRootFilesystem,
     timeoutSeconds: desired.timeoutSeconds,
+    runtimeInterface: desired.runtimeInterface,
+    startupTimeoutSeconds: desired.startupTimeoutSeconds,
     port: desired.port,
     networkMode: desired.networkMode,
     terminationGraceSeconds: desired.terminationGraceSeconds,

@@ -39,6 +39,8 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     ...resourcesOf(worker),
     readOnlyRootFilesystem: spec.readOnlyRootFilesystem ?? true,
     timeoutSeconds: spec.timeoutSeconds ?? 3,
+    runtimeInterface: 'Emulator',
+    startupTimeoutSeconds: 60,
     port: spec.port ?? 8080,
     networkMode: spec.network?.mode ?? 'Bridge',
     ...(spec.warmUp === undefined ? {} : { warmUpPayload: JSON.stringify(spec.warmUp.payload ?? {}) }),

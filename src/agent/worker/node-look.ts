@@ -244,6 +244,7 @@ export function standingOf(
           epoch: served.epoch,
           shapeHash: container.shapeHash,
           image: served.image,
+          runtimeInterface: 'Emulator',
           address: served.address,
           createdAt: new Date(served.createdAt),
           task: { kind: kernel, pid: 0 },

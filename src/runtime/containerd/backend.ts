@@ -204,6 +204,7 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
       shapeHash: '',
       image: '',
       task: { kind: 'Missing' },
+      runtimeInterface: 'Emulator',
       createdAt: new Date(0),
     };
   }

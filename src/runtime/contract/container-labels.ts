@@ -49,6 +49,7 @@ export function workerInfoOf(
     shapeHash: label('shape'),
     image: label('image'),
     task,
+    runtimeInterface: label('runtimeInterface') === 'Lambda' ? 'Lambda' : 'Emulator',
     ...(label('handlerInItsPlace') === '' ? {} : { handlerInItsPlace: label('handlerInItsPlace') }),
     ...(label('ip') !== '' && port > 0 ? { address: { ip: label('ip'), port } } : {}),
     createdAt: record.createdAt,

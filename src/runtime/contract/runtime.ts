@@ -34,10 +34,19 @@ export interface PullSecrets {
   readonly missing: readonly string[];
 }
 
+/**
+ * Who speaks the Runtime API to the runtime of a worker: for `Lambda` our init, which is process 1 of the container; for
+ * `Emulator` the emulator that the image brings, on a port.
+ */
+export type RuntimeInterface = 'Lambda' | 'Emulator';
+
 /** Everything that forms a container, secrets resolved. */
 export interface WorkerShape extends SpecShape {
   readonly image: ImageRequest;
-  /** Port of the emulator inside the worker; in `Host` mode the runtime chooses one. */
+  readonly runtimeInterface: RuntimeInterface;
+  /** Seconds until a worker of interface `Lambda` has to be ready. */
+  readonly startupTimeoutSeconds: number;
+  /** Port of the emulator inside the worker; in `Host` mode the runtime chooses one. Of no meaning for `Lambda`. */
   readonly port: number;
   readonly networkMode: 'Bridge' | 'Host';
   readonly terminationGraceSeconds: number;
@@ -106,6 +115,9 @@ export interface WorkerInfo {
   readonly handlerInItsPlace?: string;
   /** Limits that the worker reached and survived; absent for none. */
   readonly limits?: LimitHits;
+  /** That of the container, whatever the resource says by now. */
+  readonly runtimeInterface: RuntimeInterface;
+  /** Absent for the interface `Lambda`: calls go by the worker's init. */
   readonly address?: WorkerAddress;
   readonly createdAt: Date;
 }

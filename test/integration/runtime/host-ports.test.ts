@@ -30,6 +30,8 @@ const shape: WorkerShape = {
   ephemeralStorageMiB: 16,
   readOnlyRootFilesystem: true,
   timeoutSeconds: 3,
+  runtimeInterface: 'Emulator',
+  startupTimeoutSeconds: 60,
   port: 8080,
   networkMode: 'Host',
   terminationGraceSeconds: 1,

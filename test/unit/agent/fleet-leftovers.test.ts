@@ -17,6 +17,7 @@ function nobodys(containerId: string): WorkerInfo {
     shapeHash: '',
     image: '',
     task: { kind: 'Running', pid: 1 },
+    runtimeInterface: 'Emulator',
     createdAt: new Date(0),
   };
 }

@@ -306,6 +306,7 @@ describe('a worker that an agent died while starting', () => {
       shapeHash: 'v1-a',
       image: 'registry.example/hello:1@sha256:0',
       task: { kind: 'Running', pid: 1 },
+      runtimeInterface: 'Emulator',
       address: { ip: '10.234.0.9', port: 8080 },
       createdAt: new Date(before.clock.now()),
     });

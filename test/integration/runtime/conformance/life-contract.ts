@@ -22,6 +22,7 @@ export const lifeContract: ConformanceTests = (bench) => {
       shapeHash: wanted.shapeHash,
       image: expect.stringMatching(/^127\.0\.0\.1:\d+\/worker@sha256:[0-9a-f]{64}$/),
       task: { kind: 'Running', pid: expect.any(Number) },
+      runtimeInterface: 'Emulator',
       address: { ip: expect.stringMatching(/^\d+\.\d+\.\d+\.\d+$/), port: 8080 },
       createdAt: expect.any(Date),
     });

@@ -27,6 +27,8 @@ describe('what a LambdaWorker asks of its node', () => {
       ephemeralStorageMiB: 64,
       readOnlyRootFilesystem: true,
       timeoutSeconds: 3,
+      runtimeInterface: 'Emulator',
+      startupTimeoutSeconds: 60,
       port: 8080,
       networkMode: 'Bridge',
       restingState: 'Running',

@@ -30,6 +30,7 @@ describe('the labels of a container', () => {
       ...request,
       image: 'r/hello@sha256:1',
       task: { kind: 'Missing' },
+      runtimeInterface: 'Emulator',
       address: { ip: '10.234.0.7', port: 8080 },
       createdAt: new Date(5),
     });
@@ -85,6 +86,8 @@ describe('a worker in the network of its node', () => {
     ephemeralStorageMiB: 16,
     readOnlyRootFilesystem: true,
     timeoutSeconds: 3,
+    runtimeInterface: 'Emulator',
+    startupTimeoutSeconds: 60,
     port: 8080,
     networkMode: 'Host',
     terminationGraceSeconds: 1,

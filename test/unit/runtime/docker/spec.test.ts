@@ -28,6 +28,8 @@ const shape: WorkerShape = {
   ephemeralStorageMiB: 16,
   readOnlyRootFilesystem: true,
   timeoutSeconds: 3,
+  runtimeInterface: 'Emulator',
+  startupTimeoutSeconds: 60,
   port: 8080,
   networkMode: 'Bridge',
   terminationGraceSeconds: 10,
@@ -140,6 +142,7 @@ describe('what the engine tells of a worker', () => {
       shapeHash: 'h1',
       image: 'r/x@sha256:1',
       task: { kind: 'Running', pid: 7 },
+      runtimeInterface: 'Emulator',
       address: { ip: '172.18.0.2', port: 8080 },
       createdAt: new Date(5),
     });

@@ -51,6 +51,7 @@ class FakeBackend {
       shapeHash,
       image: '',
       task: { kind: 'Created' },
+      runtimeInterface: 'Emulator',
       address: { ip: '10.0.0.2', port: 8080 },
       createdAt: new Date(0),
     });
