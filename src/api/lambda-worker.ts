@@ -37,6 +37,23 @@ export function functionNameOf(worker: LambdaWorker): string {
   return worker.spec.functionName ?? worker.metadata.name;
 }
 
+/** How calls reach the runtime of a worker. */
+type RuntimeInterface = NonNullable<LambdaWorkerSpec['runtimeInterface']>;
+
+/** The interface of a worker whose resource names none, by its network mode. */
+const unnamedInterface: Readonly<Record<'Bridge' | 'Host', RuntimeInterface>> = {
+  Bridge: 'Emulator',
+  Host: 'Emulator',
+};
+
+/** Seconds that a worker of interface Lambda may take to start where its resource names none. */
+export const STARTUP_SECONDS = 60;
+
+/** The interface of a worker: spec.runtimeInterface, and the default of its network mode where that is absent. */
+export function runtimeInterfaceOf({ spec }: LambdaWorker): RuntimeInterface {
+  return spec.runtimeInterface ?? unnamedInterface[spec.network?.mode ?? 'Bridge'];
+}
+
 /**
  * The policy of a worker. Where it gives none, as Kubernetes does: `Always` for the tag `latest` or no tag at all,
  * `IfNotPresent` for other tags and for digests.

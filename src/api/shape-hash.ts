@@ -41,6 +41,8 @@ function shapeOf(worker: LambdaWorker): readonly (readonly [string, unknown])[] 
     ['port', spec.port ?? 8080],
     ['networkMode', spec.network?.mode ?? 'Bridge'],
     ['readOnlyRootFilesystem', spec.readOnlyRootFilesystem ?? true],
+    // Absent says nothing of the container: one that was made with an earlier default is left as it is.
+    ...(spec.runtimeInterface === undefined ? [] : [['runtimeInterface', spec.runtimeInterface] as const]),
   ];
 }
 

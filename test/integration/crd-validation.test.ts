@@ -58,6 +58,14 @@ const refused: readonly (readonly [string, object, string])[] = [
   ['an unknown network mode', { network: { mode: 'None' } }, 'supported values: "Bridge", "Host"'],
   ["the host's network without a command", hostNetwork, '--runtime-interface-emulator-address'],
   ["the host's network with an empty command", { ...hostNetwork, command: [] }, 'write network.mode Bridge'],
+  ['an unknown runtime interface', { runtimeInterface: 'Http' }, 'supported values: "Lambda", "Emulator"'],
+  [
+    "Lambda's Runtime API on the host's network",
+    { ...hostNetwork, command: ['/usr/local/bin/aws-lambda-rie'], runtimeInterface: 'Lambda' },
+    'runtimeInterface Lambda needs network.mode Bridge',
+  ],
+  ['a start within no time', { startup: { timeoutSeconds: 0 } }, 'greater than or equal to 1'],
+  ['a start that lasts longer than any call', { startup: { timeoutSeconds: 901 } }, 'less than or equal to 900'],
   ['a node name in capitals', { nodeName: 'Node_1' }, 'as `kubectl get lambdanodes` shows it'],
   [
     'a variable with value and source',
@@ -147,6 +155,12 @@ const accepted: readonly (readonly [string, object])[] = [
   ['cpu as a number of cores', { resources: { limits: { cpu: 2 } } }],
   ["the host's network with a command", { ...hostNetwork, command: ['/usr/local/bin/aws-lambda-rie'] }],
   ["the host's network with args", { ...hostNetwork, args: ['--runtime-interface-emulator-address', '0.0.0.0:9000'] }],
+  ["Lambda's Runtime API", { runtimeInterface: 'Lambda', startup: { timeoutSeconds: 900 } }],
+  ['an emulator', { runtimeInterface: 'Emulator', startup: {} }],
+  [
+    "an emulator on the host's network",
+    { ...hostNetwork, command: ['/usr/local/bin/aws-lambda-rie'], runtimeInterface: 'Emulator' },
+  ],
   ['removal alone', { idlePolicy: { removeAfterSeconds: 5 } }],
   ['any payload for the warm-up', { warmUp: { payload: { a: [1, null, 'x'] } } }],
   ['a variable out of a Secret', { env: [{ name: 'A', valueFrom: { secretKeyRef: { name: 's', key: 'k' } } }] }],

@@ -1,3 +1,5 @@
+import type { RuntimeInterface } from '../../runtime/contract/runtime.ts';
+
 /** Facts about a container that are still needed once its resource asks for another shape. */
 export interface ContainerMake {
   readonly id: string;
@@ -5,4 +7,5 @@ export interface ContainerMake {
   readonly memoryMiB: number;
   readonly ephemeralStorageMiB: number;
   readonly timeoutSeconds: number;
+  readonly runtimeInterface: RuntimeInterface;
 }

@@ -1,3 +1,4 @@
+import { STARTUP_SECONDS } from '../../api/lambda-worker.ts';
 import type { WorkerAddress } from '../../runtime/contract/runtime.ts';
 import type { BackoffSnapshot } from './backoff.ts';
 import type { ContainerMake } from './container-spec.ts';
@@ -40,6 +41,22 @@ export interface WorkerRecord {
   readonly stamps: readonly string[];
 }
 
-/** Records of an earlier agent do not have the size of `/tmp`. */
-export type StoredMake = Omit<ContainerMake, 'ephemeralStorageMiB'> &
-  Partial<Pick<ContainerMake, 'ephemeralStorageMiB'>>;
+/** A record as it may be on disk: those of earlier agents lack what the resource had no field for. */
+export type StoredRecord = Omit<WorkerRecord, 'desired'> & {
+  readonly desired: Omit<DesiredWorker, LaterField> & Partial<Pick<DesiredWorker, LaterField>>;
+};
+
+type LaterField = 'runtimeInterface' | 'startupTimeoutSeconds';
+
+/** The record with what earlier agents did not write. */
+export function completed(record: StoredRecord): WorkerRecord {
+  return {
+    ...record,
+    desired: { runtimeInterface: 'Emulator', startupTimeoutSeconds: STARTUP_SECONDS, ...record.desired },
+  };
+}
+
+/** Records of earlier agents do not have the size of `/tmp`, nor the interface, which is `Emulator` there. */
+export type StoredMake = Omit<ContainerMake, LaterFact> & Partial<Pick<ContainerMake, LaterFact>>;
+
+type LaterFact = 'ephemeralStorageMiB' | 'runtimeInterface';

@@ -240,8 +240,9 @@ export function nextMake(state: WorkerState, at: Moment): ContainerMake {
 }
 
 function wantedMake(desired: DesiredWorker, taken: readonly string[], at: Moment): ContainerMake {
-  const { ephemeralStorageMiB, memoryMiB, shapeHash, timeoutSeconds } = desired;
-  return claimable(desired, { id: '', shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds }, taken, at);
+  const { ephemeralStorageMiB, memoryMiB, runtimeInterface, shapeHash, timeoutSeconds } = desired;
+  const wanted = { id: '', shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds, runtimeInterface };
+  return claimable(desired, wanted, taken, at);
 }
 
 /** The same under the first name that no other worker has, nor a container that is there or was set aside. */
@@ -259,15 +260,15 @@ function claimable(
 }
 
 function makeOfRecord({ ephemeralStorageMiB }: DesiredWorker, container: StoredMake): ContainerMake {
-  return { ephemeralStorageMiB, ...container };
+  return { ephemeralStorageMiB, runtimeInterface: 'Emulator', ...container };
 }
 
 /** A container as it was found. */
 function makeOf(desired: DesiredWorker, info: WorkerInfo, record: WorkerRecord | undefined): ContainerMake {
-  const { containerId: id, shapeHash } = info;
+  const { containerId: id, runtimeInterface, shapeHash } = info;
   if (record?.container?.id === id) {
     return makeOfRecord(desired, record.container);
   }
   const { ephemeralStorageMiB, memoryMiB, timeoutSeconds } = desired;
-  return { id, shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds };
+  return { id, shapeHash, memoryMiB, ephemeralStorageMiB, timeoutSeconds, runtimeInterface };
 }

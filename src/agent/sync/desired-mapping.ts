@@ -3,6 +3,8 @@ import {
   imagePullPolicyOf,
   type LambdaWorker,
   type LambdaWorkerSpecVariable,
+  runtimeInterfaceOf,
+  STARTUP_SECONDS,
 } from '../../api/lambda-worker.ts';
 import { shapeHashOf } from '../../api/shape-hash.ts';
 import { resourcesOf } from '../../api/worker-resources.ts';
@@ -39,10 +41,10 @@ export function desiredFromResource(worker: LambdaWorker, nodeName: string): Des
     ...resourcesOf(worker),
     readOnlyRootFilesystem: spec.readOnlyRootFilesystem ?? true,
     timeoutSeconds: spec.timeoutSeconds ?? 3,
-    runtimeInterface: 'Emulator',
-    startupTimeoutSeconds: 60,
     port: spec.port ?? 8080,
     networkMode: spec.network?.mode ?? 'Bridge',
+    runtimeInterface: runtimeInterfaceOf(worker),
+    startupTimeoutSeconds: spec.startup?.timeoutSeconds ?? STARTUP_SECONDS,
     ...(spec.warmUp === undefined ? {} : { warmUpPayload: JSON.stringify(spec.warmUp.payload ?? {}) }),
     restingState: spec.desiredState ?? 'Running',
     ...(pauseAfterSeconds === undefined ? {} : { pauseAfterSeconds }),

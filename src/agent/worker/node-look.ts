@@ -244,7 +244,7 @@ export function standingOf(
           epoch: served.epoch,
           shapeHash: container.shapeHash,
           image: served.image,
-          runtimeInterface: 'Emulator',
+          runtimeInterface: container.runtimeInterface ?? 'Emulator',
           address: served.address,
           createdAt: new Date(served.createdAt),
           task: { kind: kernel, pid: 0 },

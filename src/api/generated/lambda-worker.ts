@@ -72,7 +72,12 @@ export interface LambdaWorkerSpec {
    */
   readonly timeoutSeconds: number;
   /**
-   * Port that the runtime interface emulator of the image listens on.
+   * How calls reach the runtime of the function. Lambda: ESB itself serves the Runtime API in the worker, at AWS_LAMBDA_RUNTIME_API, as Lambda does; the image needs a runtime client and no emulator, and an emulator at the head of its command is passed over. Emulator: the image brings AWS's runtime interface emulator and its command starts that. Without it: Emulator. Lambda needs network.mode Bridge. A change makes a new container.
+   */
+  readonly runtimeInterface?: 'Lambda' | 'Emulator';
+  readonly startup?: LambdaWorkerSpecStartup;
+  /**
+   * Port that the runtime interface emulator of the image listens on. Not used with runtimeInterface Lambda.
    */
   readonly port: number;
   readonly warmUp?: LambdaWorkerSpecWarmUp;
@@ -174,6 +179,15 @@ export interface LambdaWorkerSpecResourcesLimits {
    * CPU time as a quantity of cores, such as 500m or 2. Without it there is no limit.
    */
   readonly cpu?: number | string;
+}
+/**
+ * The start of the worker with runtimeInterface Lambda, before its first call.
+ */
+export interface LambdaWorkerSpecStartup {
+  /**
+   * Seconds that the runtime, its extensions and the function may take to load; 60 without it. A worker that takes longer is ended and started again, each time after a longer wait. A change holds from the next container on.
+   */
+  readonly timeoutSeconds?: number;
 }
 /**
  * One call made before the worker is called ready, so that the runtime and the function are loaded. A call that fails keeps the worker from being ready (reason WarmUpFailed) and is made again.
@@ -365,7 +379,7 @@ export interface LambdaWorkerStatusAssignment {
   readonly epoch: number;
 }
 /**
- * Where the worker listens, reachable from its node only.
+ * Where the worker listens, reachable from its node only. Absent with runtimeInterface Lambda, where nothing listens.
  */
 export interface LambdaWorkerStatusAddress {
   /**

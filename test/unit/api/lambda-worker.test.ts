@@ -1,7 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { findCondition, isTrue, transition } from '../../../src/api/condition.ts';
 import { isCordoned } from '../../../src/api/lambda-node.ts';
-import { functionNameOf, imagePullPolicyOf, lambdaWorkers } from '../../../src/api/lambda-worker.ts';
+import {
+  functionNameOf,
+  imagePullPolicyOf,
+  lambdaWorkers,
+  runtimeInterfaceOf,
+} from '../../../src/api/lambda-worker.ts';
 import { checkDefinition, SCHEMA_REVISION } from '../../../src/api/schema-revision.ts';
 import { resourcesOf } from '../../../src/api/worker-resources.ts';
 import type { ResourceType } from '../../../src/kube/api/types.ts';
@@ -36,6 +41,16 @@ describe('imagePullPolicyOf', () => {
 
   it('is what the owner says', () => {
     expect(imagePullPolicyOf(workerFixture({ spec: { image: 'hello', imagePullPolicy: 'Never' } }))).toBe('Never');
+  });
+});
+
+describe('runtimeInterfaceOf', () => {
+  it.each(['Bridge', 'Host'] as const)('is Emulator in network mode %s where the resource names none', (mode) => {
+    expect(runtimeInterfaceOf(workerFixture({ spec: { network: { mode } } }))).toBe('Emulator');
+  });
+
+  it('is what the owner says', () => {
+    expect(runtimeInterfaceOf(workerFixture({ spec: { runtimeInterface: 'Lambda' } }))).toBe('Lambda');
   });
 });
 

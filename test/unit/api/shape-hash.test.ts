@@ -43,6 +43,7 @@ describe('shapeHashOf', () => {
     ['port', { port: 9000 }],
     ['network', { network: { mode: 'Host' } }],
     ['readOnlyRootFilesystem', { readOnlyRootFilesystem: false }],
+    ['runtimeInterface', { runtimeInterface: 'Emulator' }],
   ];
 
   it.each(changes)('changes with %s', (_field, spec) => {
@@ -57,6 +58,7 @@ describe('shapeHashOf', () => {
     ['nodeName', { nodeName: 'node-1' }],
     ['terminationGracePeriodSeconds', { terminationGracePeriodSeconds: 0 }],
     ['imagePullPolicy', { imagePullPolicy: 'Never' }],
+    ['startup', { startup: { timeoutSeconds: 1 } }],
     ['asyncInvoke', { asyncInvoke: { maximumRetryAttempts: 0, maximumEventAgeSeconds: 60 } }],
     ['concurrency', { concurrency: { reserved: 0, queueDepth: 1 } }],
     ['a quantity written differently', { resources: { limits: { memory: 134_217_728 }, pids: 256 } }],

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { WorkerAnswer } from '../../../../src/agent/invoke/emulator-client.ts';
 import { IssuedStamps, type Mark, SharedMarker, StampSource } from '../../../../src/agent/invoke/in-flight-marker.ts';
+import type { ContainerMake } from '../../../../src/agent/model/container-spec.ts';
 import { newContainer, seen } from '../../../../src/agent/step/container.ts';
 import { Dispatcher } from '../../../../src/agent/worker/dispatcher.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
@@ -10,7 +11,14 @@ import { infoOf } from '../../../support/worker-steps.ts';
 
 describe('a call into a container', () => {
   const desired = desiredFixture();
-  const make = { id: 'w', shapeHash: 'v1-a', memoryMiB: 1, ephemeralStorageMiB: 1, timeoutSeconds: 3 };
+  const make: ContainerMake = {
+    id: 'w',
+    shapeHash: 'v1-a',
+    memoryMiB: 1,
+    ephemeralStorageMiB: 1,
+    timeoutSeconds: 3,
+    runtimeInterface: 'Emulator',
+  };
   const info = infoOf('w', desired, { kind: 'Running', pid: 1 });
   const container = seen(newContainer(make, 0), { info, lost: false }, 0);
 

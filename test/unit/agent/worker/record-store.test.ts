@@ -47,6 +47,13 @@ describe('records', () => {
     expect(readdirSync(path)).toEqual([]);
   });
 
+  it('of earlier agents are of workers with an emulator', async () => {
+    const path = folder();
+    const { runtimeInterface: _, startupTimeoutSeconds: __, ...desired } = desiredFixture();
+    writeFileSync(join(path, 'uid-of-hello.json'), JSON.stringify({ ...record(), desired }));
+    expect(await store(path).load()).toEqual([record()]);
+  });
+
   it.each([
     ['cut off', '{"version":1,"desired"'],
     ['of another version', JSON.stringify({ ...record(), version: 99 })],
