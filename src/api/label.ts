@@ -8,7 +8,7 @@ export const containerLabels = {
   epoch: 'esb.dev/epoch',
   ip: 'esb.dev/ip',
   port: 'esb.dev/port',
-  /** Who speaks the Runtime API in it; none is the emulator of the image. */
+  /** Speaker of the Runtime API in the container; without the label, the emulator of the image. */
   runtimeInterface: 'esb.dev/runtime-interface',
   image: 'esb.dev/image',
   /** Handler of the image that spec.handler does not replace; only there for one. */

@@ -35,8 +35,8 @@ export interface PullSecrets {
 }
 
 /**
- * Who speaks the Runtime API to the runtime of a worker: for `Lambda` our init, which is process 1 of the container; for
- * `Emulator` the emulator that the image brings, on a port.
+ * Speaker of the Runtime API in a worker. `Lambda`: our init, which is process 1 of the container. `Emulator`: the
+ * emulator that the image brings, on a port.
  */
 export type RuntimeInterface = 'Lambda' | 'Emulator';
 
@@ -115,7 +115,7 @@ export interface WorkerInfo {
   readonly handlerInItsPlace?: string;
   /** Limits that the worker reached and survived; absent for none. */
   readonly limits?: LimitHits;
-  /** That of the container, whatever the resource says by now. */
+  /** That of the container; the resource may name another by now. */
   readonly runtimeInterface: RuntimeInterface;
   /** Absent for the interface `Lambda`: calls go by the worker's init. */
   readonly address?: WorkerAddress;
