@@ -156,7 +156,7 @@ export const source: RoomTable = {
       imports: ['common'],
     },
     docker: { holds: 'the client of the Docker Engine API', imports: ['common'] },
-    oci: { holds: 'image references and configuration, the runtime spec, seccomp', imports: shared },
+    oci: { holds: 'image references and configuration, the runtime spec, seccomp', imports: [...shared, 'init'] },
     cni: {
       holds: 'the network of workers: CNI 1.1, bridges, network namespaces, prepared slots, nftables',
       imports: ['common'],
@@ -164,7 +164,7 @@ export const source: RoomTable = {
     init: { holds: "the agent's side of the protocol with the init of a worker", imports: ['common'] },
     runtime: {
       holds: '`ContainerRuntime`, over containerd and over Docker',
-      imports: [...shared, 'containerd', 'docker', 'oci', 'cni'],
+      imports: [...shared, 'containerd', 'docker', 'oci', 'cni', 'init'],
     },
     agent: {
       holds: 'the workers of one node: plan, calls, adoption, idle policy, status, gRPC server',

@@ -2,6 +2,7 @@ import { takenMiB } from '../api/worker-resources.ts';
 import { EsbError } from '../common/errors.ts';
 import type { ImageConfig } from './image-config.ts';
 import { type SeccompProfile, workerSeccompProfile } from './seccomp.ts';
+import { initArguments, runtimeArguments } from './spec-init.ts';
 import { type EtcFiles, mounts } from './spec-mounts.ts';
 import { type EnvironmentSources, environment, processArguments } from './spec-process.ts';
 import type { SpecShape } from './spec-shape.ts';
@@ -71,12 +72,18 @@ const READONLY_PATHS: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq',
  *
  * @throws {EsbError} `NoEntrypoint` when neither image nor resource names a program; `ImageInvalid` when the image's
  *   user cannot be resolved, or lies outside of the worker's user namespace; `CreateFailed` when there is no filter of
- *   system calls for the node's processor
+ *   system calls for the node's processor, and for an init in the network of the node
  */
 export function buildRuntimeSpec(options: RuntimeSpecOptions) {
-  const { image, netnsPath, shape, userIds } = options;
+  const { image, init, netnsPath, shape, userIds } = options;
   const seccomp = options.seccomp === false ? undefined : requiredProfile(options.architecture);
   const bridged = netnsPath !== undefined;
+  if (init !== undefined && !bridged) {
+    throw new EsbError('the interface Lambda needs a network of its own: others would reach the Runtime API', {
+      code: 'CreateFailed',
+    });
+  }
+  const program = processArguments(shape, image);
   const memory = takenMiB(shape) * MEBIBYTE;
   const user = resolveUser(options);
   if (userIds !== undefined) {
@@ -87,7 +94,7 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions) {
     ...(bridged ? { hostname: hostnameOf(options.containerId) } : {}),
     process: {
       user,
-      args: processArguments(shape, image),
+      args: init === undefined ? program : initArguments(runtimeArguments(program), init),
       env: environment(options),
       cwd: image.workingDir === '' ? '/' : image.workingDir,
       capabilities: { bounding: [], effective: [], permitted: [], inheritable: [], ambient: [] },
@@ -99,7 +106,7 @@ export function buildRuntimeSpec(options: RuntimeSpecOptions) {
       ...(options.oomScoreAdj === undefined ? {} : { oomScoreAdj: options.oomScoreAdj }),
     },
     root: { path: 'rootfs', readonly: shape.readOnlyRootFilesystem },
-    mounts: mounts(shape, options.etcFiles ?? {}, userIds !== undefined),
+    mounts: mounts(shape, options.etcFiles ?? {}, userIds !== undefined, init),
     linux: {
       cgroupsPath: options.cgroupsPath,
       namespaces: [

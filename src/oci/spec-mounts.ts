@@ -1,3 +1,5 @@
+import type { InitFiles } from '../init/contract.ts';
+import { INIT_FOLDER, INIT_PROGRAM } from './spec-init.ts';
 import type { SpecShape } from './spec-shape.ts';
 
 /** Files of the node that are mounted read-only over the worker's own, by path; absent ones stay the image's. */
@@ -24,11 +26,15 @@ const MAPPED_SYS_MOUNTS = [
   mount(PROCESSORS_PATH, 'bind', PROCESSORS_PATH, ['bind', 'ro', 'nosuid', 'nodev', 'noexec']),
 ];
 
-/** @param isMapped whether the worker has a user namespace of its own */
+/**
+ * @param isMapped whether the worker has a user namespace of its own
+ * @param init files of our init, where it is the first process
+ */
 export function mounts(
   { ephemeralStorageMiB }: Pick<SpecShape, 'ephemeralStorageMiB'>,
   files: EtcFiles,
   isMapped: boolean,
+  init: InitFiles | undefined,
 ): readonly SpecMount[] {
   const bind = (source: string | undefined, destination: string): readonly SpecMount[] =>
     source === undefined ? [] : [mount(destination, 'bind', source, ['rbind', 'ro', 'nosuid', 'nodev', 'noexec'])];
@@ -41,6 +47,8 @@ export function mounts(
     mount('/tmp', 'tmpfs', 'tmpfs', ['nosuid', 'nodev', 'mode=1777', `size=${ephemeralStorageMiB}m`]),
     ...bind(files.resolvConf, '/etc/resolv.conf'),
     ...bind(files.hosts, '/etc/hosts'),
+    ...bind(init?.folder, INIT_FOLDER),
+    ...(init === undefined ? [] : [mount(INIT_PROGRAM, 'bind', init.program, ['rbind', 'ro', 'nosuid', 'nodev'])]),
   ];
 }
 

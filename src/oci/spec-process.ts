@@ -1,10 +1,21 @@
 import { EsbError } from '../common/errors.ts';
 import type { ImageConfig } from './image-config.ts';
+import { logStreamName, RUNTIME_API, runtimeArguments, type SpecInit } from './spec-init.ts';
 import type { SpecShape } from './spec-shape.ts';
 
 /** `AWS_REGION` where neither image nor user gives one: the region of the emulator's ARNs. */
 const REGION = 'us-east-1';
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/**
+ * Variables that Lambda sets for a container image beside those below, and lets be overridden. `AWS_Lambda_Image` is
+ * found there and not in the documents (aws-lambda-base-images#15). `LOG_ERROR` keeps X-Ray's clients from failing a
+ * call without a trace.
+ */
+const LAMBDA_DEFAULTS = [
+  ['AWS_EXECUTION_ENV', 'AWS_Lambda_Image'],
+  ['AWS_XRAY_CONTEXT_MISSING', 'LOG_ERROR'],
+] as const;
 
 /**
  * Names that neither the image nor the user sets. Lambda reserves all but `AWS_LAMBDA_MAX_CONCURRENCY`, which would
@@ -28,6 +39,8 @@ export interface EnvironmentSources {
   readonly functionName: string;
   readonly shape: SpecShape;
   readonly image: ImageConfig;
+  /** Of a worker of interface `Lambda`. Default: the image brings the emulator. */
+  readonly init?: SpecInit | undefined;
 }
 
 /**
@@ -75,9 +88,13 @@ function isHandler(word: string): boolean {
   return named.test(word) && !/\.(?:[cm]?[jt]s|py|rb|sh|jar|dll|so)$/.test(word) && /\.|::/.test(word);
 }
 
-/** The environment that Lambda promises, over which image and resource set their own. */
+/**
+ * The environment that Lambda promises, over which image and resource set their own. Things that are not
+ * there have no variable: credentials of a role, X-Ray's daemon, the metadata service, formats of logs. Only the emulator
+ * knows `AWS_LAMBDA_FUNCTION_TIMEOUT`.
+ */
 export function environment(options: EnvironmentSources): readonly string[] {
-  const { shape, image } = options;
+  const { containerId, functionName, image, init, shape } = options;
   const variables = new Map<string, string>([
     ['PATH', DEFAULT_PATH],
     ['AWS_REGION', REGION],
@@ -85,6 +102,7 @@ export function environment(options: EnvironmentSources): readonly string[] {
     ['LAMBDA_TASK_ROOT', '/var/task'],
     ['LAMBDA_RUNTIME_DIR', '/var/runtime'],
     ['TZ', ':UTC'],
+    ...(init === undefined ? [] : LAMBDA_DEFAULTS),
   ]);
   for (const entry of image.env) {
     const equals = entry.indexOf('=');
@@ -98,15 +116,28 @@ export function environment(options: EnvironmentSources): readonly string[] {
   for (const name of RESERVED) {
     variables.delete(name);
   }
-  variables.set('AWS_LAMBDA_FUNCTION_NAME', options.functionName);
+  variables.set('AWS_LAMBDA_FUNCTION_NAME', functionName);
   variables.set('AWS_LAMBDA_FUNCTION_VERSION', '$LATEST');
   variables.set('AWS_LAMBDA_FUNCTION_MEMORY_SIZE', String(shape.memoryMiB));
-  variables.set('AWS_LAMBDA_FUNCTION_TIMEOUT', String(shape.timeoutSeconds));
+  if (init === undefined) {
+    variables.set('AWS_LAMBDA_FUNCTION_TIMEOUT', String(shape.timeoutSeconds));
+  } else {
+    variables.set('AWS_LAMBDA_RUNTIME_API', RUNTIME_API);
+  }
   variables.set('AWS_LAMBDA_INITIALIZATION_TYPE', 'on-demand');
-  variables.set('AWS_LAMBDA_LOG_GROUP_NAME', `/aws/lambda/${options.functionName}`);
-  variables.set('AWS_LAMBDA_LOG_STREAM_NAME', `$LATEST/${options.containerId}`);
-  if (shape.handler !== undefined && shape.handler !== '') {
-    variables.set('_HANDLER', shape.handler);
+  variables.set('AWS_LAMBDA_LOG_GROUP_NAME', `/aws/lambda/${functionName}`);
+  const stream = init === undefined ? `$LATEST/${containerId}` : logStreamName(containerId, init.madeAt);
+  variables.set('AWS_LAMBDA_LOG_STREAM_NAME', stream);
+  const handler =
+    shape.handler || (init === undefined ? '' : (variables.get('_HANDLER') ?? lastArgument(shape, image)));
+  if (handler !== '') {
+    variables.set('_HANDLER', handler);
   }
   return [...variables].map(([name, value]) => `${name}=${value}`);
+}
+
+/** The last argument of a runtime, which the emulator too takes for the handler; empty for a program without one. */
+function lastArgument(shape: SpecShape, image: ImageConfig): string {
+  const [, ...words] = runtimeArguments(processArguments(shape, image));
+  return words.at(-1) ?? '';
 }

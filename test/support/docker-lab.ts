@@ -3,6 +3,7 @@ import { chmod, mkdtemp, readdir, readFile, readlink, rm, rmdir, writeFile } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLogger } from '../../src/common/logger.ts';
+import type { WorkerInits } from '../../src/init/contract.ts';
 import type { ContainerRuntime } from '../../src/runtime/contract/runtime.ts';
 import { createDockerRuntime } from '../../src/runtime/docker/runtime.ts';
 import { run } from './command.ts';
@@ -38,7 +39,7 @@ export interface DockerLab {
   /** Runs `docker`. */
   docker(...args: readonly string[]): Promise<string>;
   /** A runtime on this lab; started, and stopped with it. */
-  runtime(options?: { readonly listenDeadlineMs?: number }): Promise<ContainerRuntime>;
+  runtime(options?: { readonly listenDeadlineMs?: number; readonly inits?: WorkerInits }): Promise<ContainerRuntime>;
   /** Traces of workers: containers, volumes, cgroups, logs, notes. */
   leftovers(): Promise<string[]>;
   /** Starts a program where the engine is. */
@@ -186,11 +187,12 @@ export async function startDockerLab(options: DockerLabOptions = {}): Promise<Do
       },
       startEngine,
       docker,
-      async runtime({ listenDeadlineMs: deadlineMs } = {}) {
+      async runtime({ inits, listenDeadlineMs: deadlineMs } = {}) {
         const runtime = createDockerRuntime({
           docker: { socketPath },
           logs: { folder: logFolder },
           readiness: { deadlineMs, connect: (address) => caller.connect(address) },
+          inits,
           logger: silentLogger(),
         });
         closers.push(() => runtime.stop());
@@ -209,6 +211,7 @@ export async function startDockerLab(options: DockerLabOptions = {}): Promise<Do
           ...(await files('logs')).map((file) => `log ${file}`),
           ...(await files('docker/copied')).map((file) => `copied ${file}`),
           ...(await files('docker/epochs')).map((file) => `epoch ${file}`),
+          ...(await files('run/inits')).map((id) => `init ${id}`),
         ];
       },
       inside,

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { NodeNetwork } from '../../src/cni/contract.ts';
 import { silentLogger } from '../../src/common/logger.ts';
 import type { ContainerdClient } from '../../src/containerd/containerd-client.ts';
+import type { WorkerInits } from '../../src/init/contract.ts';
 import type { IsolationOptions } from '../../src/runtime/containerd/isolation.ts';
 import { createContainerdRuntime } from '../../src/runtime/containerd/runtime.ts';
 import type { RuntimeObserver } from '../../src/runtime/contract/instrumentation.ts';
@@ -33,6 +34,7 @@ export interface LabRuntimeOptions {
   readonly workersPerShim?: number;
   readonly confinement?: IsolationOptions;
   readonly observer?: RuntimeObserver;
+  readonly inits?: WorkerInits;
 }
 
 /**
@@ -201,6 +203,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
         etc: { hostsFolder },
         shims: { runcRoot: options.runcRoot, workersPerShim: options.workersPerShim },
         isolation: confinement,
+        inits: options.inits,
         observer: options.observer,
         logger: silentLogger(),
       });
@@ -223,6 +226,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
         ...(await shimsOf(socketPath)).map((pid) => `shim ${pid}`),
         ...(await readdir(logFolder).catch(() => [])).map((file) => `log ${file}`),
         ...(await readdir(hostsFolder).catch(() => [])).map((file) => `hosts file ${file}`),
+        ...(await readdir(join(folder, 'run', 'inits')).catch(() => [])).map((id) => `init ${id}`),
       ];
     },
     async close() {

@@ -35,6 +35,7 @@ export const leftoverKinds = [
   'shim_socket',
   'runc_state',
   'mount',
+  'init',
   'mark',
   'record',
   'log',

@@ -20,6 +20,7 @@ const stateNames: readonly string[] = [
   'docker',
   'host-ports',
   'images.json',
+  'init',
   'logs',
   'resolv.conf',
   'server-next.pem',
@@ -28,7 +29,7 @@ const stateNames: readonly string[] = [
   'workers',
 ];
 /** Entries in its folder on tmpfs, beside the marks of calls. */
-const runNames: readonly string[] = ['hosts', OUTDATED_FOLDER, 'runc', 'secrets'];
+const runNames: readonly string[] = ['hosts', 'inits', OUTDATED_FOLDER, 'runc', 'secrets'];
 
 interface UninstallOptions {
   readonly runtime: Pick<ContainerRuntime, 'leave' | 'stop'>;

@@ -113,8 +113,8 @@ export class ContainerdBackend implements RuntimeBackend<MadeWorker> {
     return info;
   }
 
-  async untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
-    await this.#creation.untilListening(containerId, place, signal);
+  async untilReady(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
+    await this.#creation.untilReady(containerId, place, signal);
   }
 
   async setEpoch(containerId: string, epoch: number): Promise<void> {

@@ -8,9 +8,9 @@ import type { NewTask } from '../../containerd/task-service.ts';
 import { buildRuntimeSpec, hostnameOf } from '../../oci/runtime-spec.ts';
 import { handlerInItsPlace } from '../../oci/spec-process.ts';
 import { labelsOf, workerInfoOf } from '../contract/container-labels.ts';
-import type { EnsureRequest, WorkerAddress, WorkerInfo } from '../contract/runtime.ts';
+import type { EnsureRequest, WorkerInfo } from '../contract/runtime.ts';
 import type { LocalImage } from '../images/image-store.ts';
-import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
+import { placeOf, type WorkerPlace } from '../lifecycle/creation-steps.ts';
 import { createError, creationStep, memoryTooSmall, networkError } from '../start/create-error.ts';
 import { HOST_MODE_IP, withHostPorts } from '../start/host-port.ts';
 import type { WorkerIsolation } from './isolation.ts';
@@ -28,7 +28,6 @@ const STOPPED_BEFORE = /cannot start a stopped process/;
 
 interface Prepared {
   readonly record: ContainerRecord;
-  readonly address: WorkerAddress;
   readonly rootfs: readonly Mount[];
 }
 
@@ -36,7 +35,6 @@ interface Prepared {
 export interface MadeWorker {
   readonly record: ContainerRecord;
   readonly pid: number;
-  readonly address: WorkerAddress;
 }
 
 /**
@@ -74,18 +72,19 @@ export class WorkerCreation {
     }
   }
 
-  /** Starts a worker that was made, and waits until it listens. Leaves nothing when that fails. */
+  /** Starts a worker that was made, and waits until it can take calls. Leaves nothing when that fails. */
   async launch(request: EnsureRequest, made: MadeWorker, signal: AbortSignal): Promise<WorkerInfo> {
     const { client, steps } = this.#parts;
     const { containerId } = request;
-    const { address, pid, record } = made;
+    const info = workerInfoOf(made.record, { kind: 'Running', pid: made.pid });
     try {
       await creationStep('StartFailed', signal, () =>
         steps.observed('start', client.tasks.start(containerId, { deadlineMs: TASK_DEADLINE_MS })),
       );
       request.onProgress?.('Starting');
-      await steps.observed('listen', this.untilListening(containerId, { address, pid }, signal));
-      return workerInfoOf(record, { kind: 'Running', pid });
+      const place = placeOf(info, made.pid, request.shape);
+      await steps.observed('listen', this.untilReady(containerId, place, signal));
+      return info;
     } catch (thrown) {
       const error = this.#starved(containerId, thrown);
       await this.#undo(containerId, error);
@@ -99,10 +98,10 @@ export class WorkerCreation {
     return isDead && this.#parts.cgroups.oomKills(containerId) > 0 ? memoryTooSmall(error) : error;
   }
 
-  /** Waits until a running worker listens, or fails with its exit. */
-  async untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
+  /** Waits until a running worker can take calls, or fails with its exit. */
+  async untilReady(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
     const { cgroups, client, clock, steps } = this.#parts;
-    await steps.untilListening(
+    await steps.untilReady(
       containerId,
       place,
       (ended) => client.tasks.wait(containerId, { signal: ended }),
@@ -120,7 +119,7 @@ export class WorkerCreation {
     const { containerId } = request;
     const begun = logs.begin(containerId, request.identity.uid);
     begun.catch(() => undefined);
-    const { record, address, rootfs } = await this.#prepare(request, leased, signal);
+    const { record, rootfs } = await this.#prepare(request, leased, signal);
     await creationStep('CreateFailed', signal, () => begun);
     const task = { containerId, rootfs, logUri: logs.uri(containerId) };
     const { pid } = await creationStep('CreateFailed', signal, () =>
@@ -130,7 +129,7 @@ export class WorkerCreation {
     background.run('ending a lease', () =>
       client.leases.delete(leaseOf(containerId), { deadlineMs: STEP_DEADLINE_MS }),
     );
-    return { record, pid, address };
+    return { record, pid };
   }
 
   /** Creates a task, a second time where only the folder of a forgotten task was in the way. */
@@ -202,7 +201,7 @@ export class WorkerCreation {
     },
     signal: AbortSignal,
   ): Promise<Omit<Prepared, 'rootfs'>> {
-    const { bootId, client, groups, hostPorts, resolvConfPath, runcRoot, runtime, snapshotter } = this.#parts;
+    const { bootId, client, groups, hostPorts, resolvConfPath, runcRoot, runtime, snapshotter, steps } = this.#parts;
     const { containerId } = request;
     const { image, attachment, confined } = found;
     const ports = attachment === undefined ? await hostPorts.allocate(containerId) : undefined;
@@ -212,12 +211,14 @@ export class WorkerCreation {
     const hosts = await creationStep('CreateFailed', signal, () =>
       this.#parts.hosts.write(containerId, address.ip, hostname),
     );
+    const init = await creationStep('CreateFailed', signal, () => steps.init(containerId, shape));
     const spec = buildRuntimeSpec({
       ...confined.spec,
       containerId,
       functionName: request.identity.functionName,
       shape,
       image: image.config,
+      init,
       netnsPath: attachment?.netnsPath,
       etcFiles: { hosts, resolvConf: resolvConfPath },
       ...image.userFiles,
@@ -244,7 +245,7 @@ export class WorkerCreation {
         { deadlineMs: STEP_DEADLINE_MS },
       ),
     );
-    return { record, address };
+    return { record };
   }
 
   /** Prepares the snapshot, which the lease keeps until the container's record refers to it. */

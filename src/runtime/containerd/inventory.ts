@@ -17,11 +17,11 @@ export async function takeNodeInventory(
   known: ReadonlySet<string>,
   options: CallOptions,
 ): Promise<NodeInventory> {
-  const { cgroups, client, leftovers, logs } = parts;
+  const { cgroups, client, inits, leftovers, logs } = parts;
   const under = new Set(busy());
   // Before the containers: a container that goes meanwhile takes its output along.
   const writers = new Set(await logs.writers());
-  const [records, tasks, snapshots, leases, groups, shims, states, plugin] = await Promise.all([
+  const [records, tasks, snapshots, leases, groups, shims, states, plugin, initialized] = await Promise.all([
     client.containers.list(options),
     client.tasks.list(options),
     client.snapshots.list(options),
@@ -30,6 +30,7 @@ export async function takeNodeInventory(
     leftovers.shims(),
     leftovers.runcStates(),
     snapshotterPlugin(parts, options),
+    inits?.list() ?? [],
   ]);
   const folder = plugin?.exports.root;
   const mounts = folder === undefined ? [] : await leftovers.mounts(folder);
@@ -52,6 +53,7 @@ export async function takeNodeInventory(
     ...named('cgroup', groups),
     ...named('mount', idsOf(mounts)),
     ...named('runc_state', states),
+    ...named('init', initialized),
   ];
   // A shim may serve many containers, under the name of the first, which may be long gone.
   const idle = shims.filter(({ containerId }) => !containers.has(containerId) && !running.has(containerId));

@@ -1,10 +1,15 @@
 import { containerLabels } from '../../api/label.ts';
 import type { ContainerRecord } from '../../containerd/container-service.ts';
-import type { EnsureRequest, FoundTask, TaskState, WorkerAddress, WorkerInfo } from './runtime.ts';
+import type { EnsureRequest, FoundTask, TaskState, WorkerAddress, WorkerInfo, WorkerShape } from './runtime.ts';
 
-/** The labels of a container: owner, epoch, shape, address. Labels and task hold the whole state of a worker. */
+/** The part of a request that the labels of its container keep. */
+export interface LabelledRequest extends Pick<EnsureRequest, 'identity' | 'epoch' | 'shapeHash'> {
+  readonly shape: Pick<WorkerShape, 'runtimeInterface'>;
+}
+
+/** The labels of a container: owner, epoch, shape, way of calls. Labels and task hold the whole state of a worker. */
 export function labelsOf(
-  request: Pick<EnsureRequest, 'identity' | 'epoch' | 'shapeHash'>,
+  request: LabelledRequest,
   address: WorkerAddress,
   image: string,
   handlerInItsPlace?: string,
@@ -17,8 +22,9 @@ export function labelsOf(
     [containerLabels.functionName]: identity.functionName,
     [containerLabels.shape]: request.shapeHash,
     [containerLabels.epoch]: String(request.epoch),
-    [containerLabels.ip]: address.ip,
-    [containerLabels.port]: String(address.port),
+    ...(request.shape.runtimeInterface === 'Lambda'
+      ? { [containerLabels.runtimeInterface]: 'Lambda' }
+      : { [containerLabels.ip]: address.ip, [containerLabels.port]: String(address.port) }),
     [containerLabels.image]: image,
     ...(handlerInItsPlace === undefined
       ? {}

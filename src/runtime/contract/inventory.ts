@@ -9,6 +9,8 @@ export type TraceKind =
   | 'shim'
   | 'shim_socket'
   | 'runc_state'
+  /** The files of its init. */
+  | 'init'
   | 'mount';
 
 /** A thing on the node with the name of a container, present or gone. */

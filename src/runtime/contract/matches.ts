@@ -3,18 +3,19 @@ import type { EnsureRequest, TaskState, WorkerInfo } from './runtime.ts';
 
 /** A callable worker: its process runs or is frozen. */
 export type LiveWorker = WorkerInfo & {
-  readonly address: NonNullable<WorkerInfo['address']>;
   readonly task: Extract<TaskState, { kind: 'Running' | 'Paused' }>;
 };
+
+/** Whether there is a way of calls into a container. */
+export function isReachable({ address, runtimeInterface }: Pick<WorkerInfo, 'address' | 'runtimeInterface'>): boolean {
+  return runtimeInterface === 'Lambda' || address !== undefined;
+}
 
 /** Whether a container serves a request as it is, or thawed. */
 export function fits(found: WorkerInfo, request: EnsureRequest): found is LiveWorker {
   const alive = found.task.kind === 'Running' || found.task.kind === 'Paused';
   return (
-    alive &&
-    found.address !== undefined &&
-    found.shapeHash === request.shapeHash &&
-    found.identity.uid === request.identity.uid
+    alive && isReachable(found) && found.shapeHash === request.shapeHash && found.identity.uid === request.identity.uid
   );
 }
 

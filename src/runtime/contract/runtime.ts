@@ -150,19 +150,20 @@ export type RuntimeHealth = { readonly ok: true; readonly version: string } | Ex
  *
  * Errors carry these codes: `ImageNotFound`, `ImagePullFailed`, `ImageInvalid`, `NoEntrypoint`, `RegistryUnreachable`,
  * those of {@link ImageRequest.pullSecrets}, `NetworkFailed`, `AddressesExhausted`, `CreateFailed`, `StartFailed`,
- * `ExitedAtOnce`, `NotListening`, `RuntimeUnavailable`, `DeadlineExceeded`, `Aborted`, `DiskFull`, `MemoryTooSmall`,
- * `TaskUnanswering`, `TaskStuck`.
+ * `ExitedAtOnce`, `InitFailed`, `NotListening`, `RuntimeUnavailable`, `DeadlineExceeded`, `Aborted`, `DiskFull`,
+ * `MemoryTooSmall`, `TaskUnanswering`, `TaskStuck`.
  *
  * An `ExitedAtOnce` is a `WorkerExitError` with the exit code and the last output: the container is gone by then, its
- * log is kept until `destroy`. `pause` and `resume` of a container that does not run: `NotFound`. `RuntimeUnavailable`:
- * the runtime answers no call. `TaskUnanswering`: the runtime answers, the shim of this container does not.
- * `TaskStuck`: the kernel does not carry out a request for this container.
+ * log is kept until `destroy`. So is the container of an `InitFailed`, whose message has Lambda's words. `pause` and
+ * `resume` of a container that does not run: `NotFound`. `RuntimeUnavailable`: the runtime answers no call.
+ * `TaskUnanswering`: the runtime answers, the shim of this container does not. `TaskStuck`: the kernel does not carry out
+ * a request for this container.
  */
 export interface ContainerRuntime {
   /**
-   * Brings a worker to a running task with its port open. Running: nothing to do. Paused: resumed. Stopped: deleted and
-   * replaced. Missing: made. The container of another worker is left alone, with `CreateFailed`. Default deadline
-   * 300,000 ms, pull included.
+   * Brings a worker to a running task that can take calls: its port is open, or its init is ready. Running: nothing to
+   * do. Paused: resumed. Stopped: deleted and replaced. Missing: made. The container of another worker is left alone,
+   * with `CreateFailed`. Default deadline 300,000 ms, pull included, and the time that an init may take.
    */
   ensure(request: EnsureRequest, options?: CallOptions): Promise<WorkerInfo>;
   /**

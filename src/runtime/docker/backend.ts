@@ -9,7 +9,7 @@ import { isWorker } from '../contract/container-labels.ts';
 import type { NodeInventory } from '../contract/inventory.ts';
 import type { EnsureRequest, WorkerInfo } from '../contract/runtime.ts';
 import type { WorkerExit } from '../contract/worker-exit-error.ts';
-import type { WorkerPlace } from '../lifecycle/creation-steps.ts';
+import { placeOf, type WorkerPlace } from '../lifecycle/creation-steps.ts';
 import type { EventSubscription } from '../lifecycle/event-subscription.ts';
 import type { Freezing, Listing, RemovalRequest, RuntimeBackend } from '../lifecycle/runtime-backend.ts';
 import type { RuntimeParts } from '../lifecycle/runtime-parts.ts';
@@ -118,15 +118,12 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
       copier.follow(containerId, made);
       request.onProgress?.('Starting');
       const info = this.#infoOf(await this.#containers.inspect(made, { deadlineMs: READ_DEADLINE_MS }));
-      const { address, task } = info;
+      const { task } = info;
       if (task.kind !== 'Running') {
-        throw await steps.exitError(containerId, await this.#exitOf(containerId, made));
+        throw await steps.exitError(containerId, await this.#exitOf(containerId, made), info.runtimeInterface);
       }
-      if (address === undefined) {
-        throw new EsbError(`the engine has given ${containerId} no address`, { code: 'NetworkFailed' });
-      }
-      const place = { address, pid: task.pid };
-      await steps.observed('listen', this.untilListening(containerId, place, signal));
+      const place = placeOf(info, task.pid, request.shape);
+      await steps.observed('listen', this.untilReady(containerId, place, signal));
       return info;
     } catch (error) {
       await this.#undo(containerId, error);
@@ -134,8 +131,8 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
     }
   }
 
-  async untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
-    await this.#parts.steps.untilListening(
+  async untilReady(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void> {
+    await this.#parts.steps.untilReady(
       containerId,
       place,
       (ended) => this.#containers.wait(containerId, ended),
@@ -160,7 +157,7 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
 
   /** Removes a worker. A stranger's container of the same name stays. */
   async remove(containerId: string, removal: RemovalRequest): Promise<void> {
-    const { copier, epochs, hostPorts, logs } = this.#parts;
+    const { copier, epochs, hostPorts, inits, logs } = this.#parts;
     const found = await this.#find(containerId);
     if (found !== undefined) {
       const isAlive = found.status === 'running' || found.status === 'paused';
@@ -179,6 +176,7 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
       await hostPorts.release(containerId);
     }
     await epochs.forget(containerId);
+    await inits?.remove(containerId);
   }
 
   async has(containerId: string): Promise<boolean> {
@@ -189,7 +187,7 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
     await this.remove(containerId, { graceMs: 0, keepLog });
   }
 
-  /** The engine removes what its containers leave: nothing is ours but containers and their output. */
+  /** The engine removes what its containers leave: nothing is ours but containers, their output and files of inits. */
   async inventory(
     busy: () => Iterable<string>,
     _known: ReadonlySet<string>,
@@ -197,12 +195,13 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   ): Promise<NodeInventory> {
     const before = [...busy()];
     const writers = new Set(await this.#parts.logs.writers());
+    const initialized = (await this.#parts.inits?.list()) ?? [];
     const workers = (await this.#all(options)).map((each) => this.#infoOf(each));
     return {
       containers: new Set(workers.map(({ containerId }) => containerId)),
       uids: new Set(workers.map(({ identity }) => identity.uid)),
       busy: new Set([...before, ...busy()]),
-      traces: [],
+      traces: initialized.map((containerId) => ({ kind: 'init', containerId })),
       writers,
     };
   }
@@ -220,7 +219,8 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
     const attempt = async (what: string, work: Promise<void>): Promise<void> => {
       await work.catch((error: unknown) => left.push(during(what, error)));
     };
-    for (const { name } of await this.#all(options)) {
+    const names = (await this.#all(options)).map(({ name }) => name);
+    for (const name of new Set([...names, ...((await this.#parts.inits?.list()) ?? [])])) {
       await attempt(`container ${name}`, remove(name, options));
     }
     // The engine refuses while there are workers in the network.
@@ -260,8 +260,10 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
       wanted.networkMode === 'Host'
         ? withHostPorts(wanted, image.config, await hostPorts.allocate(containerId))
         : wanted;
+    const init = await this.#step('CreateFailed', signal, () => steps.init(containerId, shape));
     const container = dockerSpecOf({
       containerId,
+      init,
       functionName,
       labels: dockerLabelsOf(request, shape.port, image.byDigest, handlerInItsPlace(wanted, image.config)),
       shape,

@@ -1,7 +1,7 @@
 import { containerLabels } from '../../api/label.ts';
 import type { DockerContainer } from '../../docker/container-service.ts';
-import { labelsOf, workerInfoOf } from '../contract/container-labels.ts';
-import type { EnsureRequest, TaskState, WorkerInfo } from '../contract/runtime.ts';
+import { type LabelledRequest, labelsOf, workerInfoOf } from '../contract/container-labels.ts';
+import type { TaskState, WorkerInfo, WorkerShape } from '../contract/runtime.ts';
 import { HOST_MODE_IP } from '../start/host-port.ts';
 
 /** Name of the engine's network of the workers. */
@@ -11,7 +11,7 @@ export const WORKER_LABEL = containerLabels.uid;
 
 /** The labels of a worker's container. In a bridge the engine gives an address at the start. */
 export function dockerLabelsOf(
-  request: Pick<EnsureRequest, 'identity' | 'epoch' | 'shapeHash' | 'shape'>,
+  request: LabelledRequest & { readonly shape: Pick<WorkerShape, 'networkMode'> },
   port: number,
   image: string,
   handlerInItsPlace?: string,

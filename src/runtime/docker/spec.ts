@@ -1,11 +1,12 @@
 import type { NewContainer } from '../../docker/container-service.ts';
 import type { ImageConfig } from '../../oci/image-config.ts';
 import { buildRuntimeSpec, type RuntimeSpec, type RuntimeSpecOptions } from '../../oci/runtime-spec.ts';
+import { INIT_FOLDER, INIT_PROGRAM } from '../../oci/spec-init.ts';
 import type { WorkerShape } from '../contract/runtime.ts';
 import { DOCKER_NETWORK } from './labels.ts';
 
 export interface DockerSpecOptions
-  extends Pick<RuntimeSpecOptions, 'containerId' | 'functionName' | 'image' | 'architecture' | 'oomScoreAdj'> {
+  extends Pick<RuntimeSpecOptions, 'containerId' | 'functionName' | 'image' | 'init' | 'architecture' | 'oomScoreAdj'> {
   readonly labels: Readonly<Record<string, string>>;
   /** Includes the ports of the node in `Host` mode. */
   readonly shape: WorkerShape;
@@ -23,7 +24,7 @@ const ENGINE_LOG = { 'max-size': '10m', 'max-file': '2' } as const;
  * @throws {EsbError} as `buildRuntimeSpec` does
  */
 export function dockerSpecOf(options: DockerSpecOptions): NewContainer {
-  const { containerId, image, shape } = options;
+  const { containerId, image, init, shape } = options;
   const bridged = shape.networkMode === 'Bridge';
   const spec = buildRuntimeSpec({
     ...options,
@@ -52,6 +53,9 @@ export function dockerSpecOf(options: DockerSpecOptions): NewContainer {
       LogConfig: { Type: 'json-file', Config: { ...ENGINE_LOG } },
       ReadonlyRootfs: spec.root.readonly,
       Tmpfs: { '/tmp': tmpfsOptions(spec, image.user) },
+      ...(init === undefined
+        ? {}
+        : { Mounts: [readOnly(init.program, INIT_PROGRAM), readOnly(init.folder, INIT_FOLDER)] }),
       CapDrop: ['ALL'],
       SecurityOpt: [
         'no-new-privileges',
@@ -74,6 +78,11 @@ export function dockerSpecOf(options: DockerSpecOptions): NewContainer {
       ...(linux.sysctl === undefined ? {} : { Sysctls: { ...linux.sysctl } }),
     },
   };
+}
+
+/** A bind mount of the engine, which adds `nosuid` and the like to none. A missing source is refused, not made. */
+function readOnly(source: string, target: string) {
+  return { Type: 'bind', Source: source, Target: target, ReadOnly: true } as const;
 }
 
 /** Variables of the image that the worker must not have: a name without a value keeps the engine from adding it. */

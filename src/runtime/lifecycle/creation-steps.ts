@@ -1,9 +1,11 @@
 import type { Clock } from '../../common/clock.ts';
-import { AbortedError, isAborted } from '../../common/deadline.ts';
-import { EsbError } from '../../common/errors.ts';
+import { AbortedError, isAborted, sleep } from '../../common/deadline.ts';
+import { EsbError, unreachable } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { WorkerInits } from '../../init/contract.ts';
+import type { SpecInit } from '../../oci/spec-init.ts';
 import type { RuntimeObserver, StartStage } from '../contract/instrumentation.ts';
-import type { WorkerAddress } from '../contract/runtime.ts';
+import type { RuntimeInterface, WorkerAddress, WorkerInfo, WorkerShape } from '../contract/runtime.ts';
 import { type WorkerExit, WorkerExitError } from '../contract/worker-exit-error.ts';
 import type { WorkerLogs } from '../logs/worker-logs.ts';
 import { isShared, listensOn } from '../start/port-owner.ts';
@@ -14,20 +16,58 @@ export interface CreationStepsOptions {
   /** Milliseconds that a new process may take until its port is open. */
   readonly listenDeadlineMs: number;
   readonly connect: Connect;
+  /** Absent on a node without inits, which makes no worker of interface `Lambda`. */
+  readonly inits: WorkerInits | undefined;
   readonly observer: RuntimeObserver | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** Where a started worker is expected to listen. */
-export interface WorkerPlace {
-  readonly address: WorkerAddress;
-  /** First process of the worker. */
-  readonly pid: number;
+/** How a started worker shows that it can take calls: it listens on its port, or its init says so. */
+export type WorkerPlace =
+  | {
+      readonly kind: 'Port';
+      readonly address: WorkerAddress;
+      /** First process of the worker. */
+      readonly pid: number;
+    }
+  | { readonly kind: 'Init'; readonly startupTimeoutSeconds: number };
+
+/** The wait for a started worker. */
+interface Wait {
+  /** Rejects when its signal fires. */
+  readonly ready: (signal: AbortSignal) => Promise<unknown>;
+  readonly deadlineMs: number;
+  /** The error after that time. */
+  readonly late: () => Promise<EsbError>;
+  readonly runtimeInterface: RuntimeInterface;
 }
 
+/** Milliseconds that the last word of an init may come later than the news of its end. */
+const LAST_WORDS_MS = 100;
 const LOG_TAIL_BYTES = 2048;
-const WAITING = 'waiting for the port';
+const WAITING = 'waiting for the worker';
+/** Milliseconds in which an init is started and says that its own deadline is over. */
+const INIT_MARGIN_MS = 10_000;
+
+/**
+ * The way in which a container shows that it can take calls.
+ *
+ * @throws {EsbError} `NetworkFailed` for a port without an address
+ */
+export function placeOf(
+  { address, containerId, runtimeInterface }: Pick<WorkerInfo, 'address' | 'containerId' | 'runtimeInterface'>,
+  pid: number,
+  { startupTimeoutSeconds }: Pick<WorkerShape, 'startupTimeoutSeconds'>,
+): WorkerPlace {
+  if (runtimeInterface === 'Lambda') {
+    return { kind: 'Init', startupTimeoutSeconds };
+  }
+  if (address === undefined) {
+    throw new EsbError(`${containerId} has been given no address`, { code: 'NetworkFailed' });
+  }
+  return { kind: 'Port', address, pid };
+}
 
 /** Steps of a creation that are the same in every runtime. */
 export class CreationSteps {
@@ -47,53 +87,84 @@ export class CreationSteps {
   }
 
   /**
-   * Waits until a running worker listens.
+   * Our init in the spec of a container; undefined for the interface `Emulator`. Makes the files of the init, which go
+   * with the container.
+   *
+   * @throws {EsbError} `CreateFailed` on a node without inits
+   */
+  async init(containerId: string, shape: WorkerShape): Promise<SpecInit | undefined> {
+    const { clock, inits } = this.#options;
+    const { runtimeInterface, startupTimeoutSeconds, terminationGraceSeconds } = shape;
+    if (runtimeInterface !== 'Lambda') {
+      return undefined;
+    }
+    if (inits === undefined) {
+      throw new EsbError('there is no init on this node for the interface Lambda', { code: 'CreateFailed' });
+    }
+    return {
+      ...(await inits.open(containerId)),
+      timeoutMs: startupTimeoutSeconds * 1000,
+      graceMs: terminationGraceSeconds * 1000,
+      madeAt: new Date(clock.now()),
+    };
+  }
+
+  /**
+   * Waits until a running worker can take calls.
    *
    * @param exited settles when the first process has ended; rejects when its signal fires
    * @param exitOf describes that end
    * @throws {WorkerExitError} when the process ends first
-   * @throws {EsbError} `NotListening` after the deadline
+   * @throws {EsbError} `NotListening` after the deadline of a port; `InitFailed` with Lambda's words
    */
-  async untilListening<Exit>(
+  async untilReady<Exit>(
     containerId: string,
-    { address, pid }: WorkerPlace,
+    place: WorkerPlace,
     exited: (signal: AbortSignal) => Promise<Exit>,
     exitOf: (exit: Exit) => Promise<Omit<WorkerExit, 'output'>>,
     signal: AbortSignal,
   ): Promise<void> {
-    const { clock, connect, listenDeadlineMs } = this.#options;
+    const { clock } = this.#options;
     if (signal.aborted) {
       throw new AbortedError(WAITING, signal.reason);
     }
-    const connectOwn: Connect = async (to, ended) =>
-      (await connect(to, ended)) && (!isShared(address) || (await listensOn(pid, to.port)));
+    const { deadlineMs, late, ready, runtimeInterface } = this.#waitFor(containerId, place);
     const controller = new AbortController();
     const ended = AbortSignal.any([signal, controller.signal]);
     let isLate = false;
     const timer = clock.setTimer(() => {
       isLate = true;
       controller.abort(new AbortedError(WAITING));
-    }, listenDeadlineMs);
+    }, deadlineMs);
     const exit = exited(ended).then((value) => ({ value }));
+    const isReady = ready(ended).then(() => undefined);
     // The signal below ends the slower of the two.
     exit.catch(() => undefined);
+    isReady.catch(() => undefined);
     let first: { readonly value: Exit } | undefined;
     try {
-      first = await Promise.race([waitForPort(address, connectOwn, clock, ended).then(() => undefined), exit]);
+      first = await Promise.race([isReady, exit]);
+      if (first !== undefined && runtimeInterface === 'Lambda') {
+        await Promise.race([isReady, sleep(clock, LAST_WORDS_MS, ended)]);
+      }
     } catch (error) {
-      throw isLate && isAborted(error) ? await this.#notListening(containerId, address) : error;
+      throw isLate && isAborted(error) ? await late() : error;
     } finally {
       timer.cancel();
       controller.abort(new AbortedError(WAITING));
     }
     if (first !== undefined) {
-      throw await this.exitError(containerId, await exitOf(first.value));
+      throw await this.exitError(containerId, await exitOf(first.value), runtimeInterface);
     }
   }
 
-  /** The error for a first process that ended before its port was open, with its last output. */
-  async exitError(containerId: string, exit: Omit<WorkerExit, 'output'>): Promise<WorkerExitError> {
-    return new WorkerExitError(containerId, { ...exit, output: await this.#tail(containerId) });
+  /** The error for a first process that ended before its worker could take a call, with its last output. */
+  async exitError(
+    containerId: string,
+    exit: Omit<WorkerExit, 'output'>,
+    runtimeInterface: RuntimeInterface,
+  ): Promise<WorkerExitError> {
+    return new WorkerExitError(containerId, { ...exit, output: await this.#tail(containerId) }, runtimeInterface);
   }
 
   /** Removes the rest of a failed creation. Never rejects: the next list shows a rest that stays as half-made. */
@@ -104,6 +175,36 @@ export class CreationSteps {
       await remove(!isAborted(cause) && (await logs.size(containerId)) > 0);
     } catch (error) {
       logger.error({ containerId, err: error }, 'the rest of a failed creation cannot be removed');
+    }
+  }
+
+  #waitFor(containerId: string, place: WorkerPlace): Wait {
+    const { clock, connect, inits, listenDeadlineMs } = this.#options;
+    switch (place.kind) {
+      case 'Port': {
+        const { address, pid } = place;
+        const connectOwn: Connect = async (to, ended) =>
+          (await connect(to, ended)) && (!isShared(address) || (await listensOn(pid, to.port)));
+        return {
+          ready: (ended) => waitForPort(address, connectOwn, clock, ended),
+          deadlineMs: listenDeadlineMs,
+          late: () => this.#notListening(containerId, address),
+          runtimeInterface: 'Emulator',
+        };
+      }
+      case 'Init': {
+        const deadlineMs = place.startupTimeoutSeconds * 1000 + INIT_MARGIN_MS;
+        const words = `the init of ${containerId} has not said within ${deadlineMs / 1000} s that the worker is ready`;
+        const silent = new EsbError(words, { code: 'InitFailed' });
+        return {
+          ready: (ended) => inits?.untilReady(containerId, ended) ?? Promise.reject(silent),
+          deadlineMs,
+          late: () => Promise.resolve(silent),
+          runtimeInterface: 'Lambda',
+        };
+      }
+      default:
+        return unreachable(place);
     }
   }
 

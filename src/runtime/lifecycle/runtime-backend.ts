@@ -56,8 +56,8 @@ export interface RuntimeBackend<Made> extends TwoStepCreation<Made> {
 
   find(containerId: string, options?: CallOptions): Promise<WorkerInfo | undefined>;
   list(signal: AbortSignal): Promise<Listing>;
-  /** Waits until a running worker listens, or fails with its exit. */
-  untilListening(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void>;
+  /** Waits until a running worker can take calls, or fails with its exit. */
+  untilReady(containerId: string, place: WorkerPlace, signal: AbortSignal): Promise<void>;
   /** Records the epoch of a new assignment for a container that lives on. */
   setEpoch(containerId: string, epoch: number): Promise<void>;
   /** Removes a container with everything it left. Missing is success. */

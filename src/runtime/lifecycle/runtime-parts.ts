@@ -3,6 +3,7 @@ import { type Clock, systemClock } from '../../common/clock.ts';
 import type { CommandRunner } from '../../common/exec/command-runner.ts';
 import type { Logger } from '../../common/logger.ts';
 import { TaskGroup } from '../../common/task-group.ts';
+import type { WorkerInits } from '../../init/contract.ts';
 import type { RuntimeObserver } from '../contract/instrumentation.ts';
 import type { LogLimits } from '../logs/log-layout.ts';
 import { WorkerLogs } from '../logs/worker-logs.ts';
@@ -35,6 +36,8 @@ export interface RuntimeOptions {
     /** How a port is tried. Default TCP from this process. */
     readonly connect?: Connect | undefined;
   };
+  /** The inits of workers of interface `Lambda`. Default: no such worker is made. */
+  readonly inits?: WorkerInits | undefined;
   readonly observer?: RuntimeObserver | undefined;
   /** Runs the programs of the operating system. Default: as children of this process. */
   readonly runner?: CommandRunner | undefined;
@@ -48,7 +51,7 @@ export type RuntimeParts = Readonly<ReturnType<typeof createRuntimeParts>>;
 const DEFAULT_LISTEN_DEADLINE_MS = 60_000;
 
 export function createRuntimeParts(options: RuntimeOptions) {
-  const { hostPorts, logger, observer, readiness, runner } = options;
+  const { hostPorts, inits, logger, observer, readiness, runner } = options;
   const { folder, limits } = options.logs;
   const clock = options.clock ?? systemClock;
   const logs = new WorkerLogs(folder, { limits, runner, clock, logger });
@@ -62,10 +65,12 @@ export function createRuntimeParts(options: RuntimeOptions) {
       logs,
       listenDeadlineMs: readiness?.deadlineMs ?? DEFAULT_LISTEN_DEADLINE_MS,
       connect: readiness?.connect ?? tcpConnect,
+      inits,
       observer,
       clock,
       logger,
     }),
+    inits,
     events: new RuntimeEvents(logger),
     /** Owner of work that outlives the call which began it. */
     background: new TaskGroup((name, error) => {

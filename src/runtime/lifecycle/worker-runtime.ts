@@ -20,6 +20,7 @@ import type {
   WorkerInfo,
 } from '../contract/runtime.ts';
 import { HOST_MODE_IP } from '../start/host-port.ts';
+import { placeOf } from './creation-steps.ts';
 import { PrecreatedTasks } from './precreated.ts';
 import type { RuntimeBackend } from './runtime-backend.ts';
 import type { RuntimeParts } from './runtime-parts.ts';
@@ -67,11 +68,12 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
   }
 
   async start(options: StartOptions = {}): Promise<void> {
-    const { logs } = this.#parts;
+    const { inits, logs } = this.#parts;
     const deadlineMs = options.deadlineMs ?? START_DEADLINE_MS;
     await withDeadline('starting the runtime', deadlineMs, options.signal, async (signal) => {
       await this.#backend.check({ signal });
       await logs.prepare();
+      await inits?.start();
       await this.#backend.restore({ signal });
       logs.watch();
       this.#following ??= this.#backend.follow();
@@ -85,6 +87,7 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
     this.#queue.cancelAll('the runtime stops');
     await this.#queue.idle();
     await this.#parts.background.stop();
+    await this.#parts.inits?.stop();
     await this.#parts.logs.stop();
     await this.#backend.stop();
   }
@@ -98,8 +101,9 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
   }
 
   async ensure(request: EnsureRequest, options: CallOptions = {}): Promise<WorkerInfo> {
-    const { containerId, epoch, shapeHash } = request;
-    const call = callOf(`ensuring ${containerId}`, ENSURE_DEADLINE_MS, options);
+    const { containerId, epoch, shape, shapeHash } = request;
+    const initMs = shape.runtimeInterface === 'Lambda' ? shape.startupTimeoutSeconds * 1000 : 0;
+    const call = callOf(`ensuring ${containerId}`, ENSURE_DEADLINE_MS + initMs, options);
     return await this.#queue.run(containerId, `ensure ${epoch} ${shapeHash}`, call, (signal) =>
       this.#ensure(request, signal),
     );
@@ -136,10 +140,10 @@ export class WorkerRuntime<Made> implements ContainerRuntime {
     if (found.epoch !== epoch) {
       await backend.setEpoch(containerId, epoch);
     }
-    // An agent that died during the creation did not wait for the port.
+    // An agent that died during the creation did not wait for the worker.
     request.onProgress?.('Starting');
     const { pid } = found.task;
-    await backend.untilListening(containerId, { address: found.address, pid }, signal);
+    await backend.untilReady(containerId, placeOf(found, pid, shape), signal);
     return { ...found, epoch, task: { kind: 'Running', pid } };
   }
 

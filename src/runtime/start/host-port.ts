@@ -1,12 +1,12 @@
 import { basename } from 'node:path';
 import { EsbError } from '../../common/errors.ts';
 import type { ImageConfig } from '../../oci/image-config.ts';
+import { EMULATOR } from '../../oci/spec-init.ts';
 import { processArguments } from '../../oci/spec-process.ts';
 import type { WorkerShape } from '../contract/runtime.ts';
 
 /** Address of a worker in the node's own network, which only the agent has to reach. */
 export const HOST_MODE_IP = '127.0.0.1';
-const EMULATOR = 'aws-lambda-rie';
 const ADDRESS_FLAG = '--runtime-interface-emulator-address';
 /** Flag for the address at which the function's runtime asks the emulator for work. Default 127.0.0.1:9001. */
 const RUNTIME_FLAG = '--runtime-api-address';

@@ -4,19 +4,22 @@ import { silentLogger } from '../../../../src/common/logger.ts';
 import type { TaskStatus } from '../../../../src/containerd/task-service.ts';
 import type { ImageConfig } from '../../../../src/oci/image-config.ts';
 import { isWorker, labelsOf, taskStateOf, workerInfoOf } from '../../../../src/runtime/contract/container-labels.ts';
+import { fits } from '../../../../src/runtime/contract/matches.ts';
 import type { FoundTask, WorkerShape } from '../../../../src/runtime/contract/runtime.ts';
 import { createRuntime } from '../../../../src/runtime/factory.ts';
 import { withHostPorts } from '../../../../src/runtime/start/host-port.ts';
+import { ensureRequest } from '../../../support/lab.ts';
 
 const request = {
   identity: { namespace: 'default', name: 'hello', uid: '1-2-3', functionName: 'greet' },
   epoch: 3,
   shapeHash: 'v1-abc',
 };
+const emulated = { ...request, shape: { runtimeInterface: 'Emulator' } } as const;
 
 describe('the labels of a container', () => {
   it('tell all there is to know of a worker', () => {
-    const labels = labelsOf(request, { ip: '10.234.0.7', port: 8080 }, 'r/hello@sha256:1');
+    const labels = labelsOf(emulated, { ip: '10.234.0.7', port: 8080 }, 'r/hello@sha256:1');
     const record = {
       id: 'hello-1',
       labels,
@@ -36,9 +39,19 @@ describe('the labels of a container', () => {
     });
   });
 
+  it('name no address of a worker that our init serves', () => {
+    const shape = { runtimeInterface: 'Lambda' } as const;
+    const labels = labelsOf({ ...request, shape }, { ip: '10.234.0.7', port: 8080 }, 'r/hello@sha256:1');
+    const record = { id: 'hello-1', labels, image: '', snapshotKey: 'hello-1', createdAt: new Date(5) };
+    const info = workerInfoOf(record, { kind: 'Running', pid: 1 });
+    expect(info).toMatchObject({ runtimeInterface: 'Lambda' });
+    expect(info).not.toHaveProperty('address');
+    expect(fits(info, ensureRequest({ image: 'r/hello:1' }, 'hello', {}, request))).toBe(true);
+  });
+
   it('tell the handler that the image goes by in place of another', () => {
     const address = { ip: '10.234.0.7', port: 8080 };
-    const labels = labelsOf(request, address, 'r/hello@sha256:1', 'lambda_function.handler');
+    const labels = labelsOf(emulated, address, 'r/hello@sha256:1', 'lambda_function.handler');
     const record = { id: 'hello-1', labels, image: '', snapshotKey: 'hello-1', createdAt: new Date(5) };
     expect(workerInfoOf(record, { kind: 'Missing' }).handlerInItsPlace).toBe('lambda_function.handler');
   });

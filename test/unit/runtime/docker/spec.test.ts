@@ -6,7 +6,7 @@ import type { WorkerShape } from '../../../../src/runtime/contract/runtime.ts';
 import { dockerVersionFault } from '../../../../src/runtime/docker/backend.ts';
 import { runtimeEventOf } from '../../../../src/runtime/docker/events.ts';
 import { dockerLabelsOf, dockerWorkerInfo } from '../../../../src/runtime/docker/labels.ts';
-import { dockerSpecOf } from '../../../../src/runtime/docker/spec.ts';
+import { type DockerSpecOptions, dockerSpecOf } from '../../../../src/runtime/docker/spec.ts';
 
 const image: ImageConfig = {
   env: ['PATH=/bin', 'AWS_LAMBDA_MAX_CONCURRENCY=5'],
@@ -34,7 +34,11 @@ const shape: WorkerShape = {
   networkMode: 'Bridge',
   terminationGraceSeconds: 10,
 };
-const specOf = (change: Partial<WorkerShape> = {}, config: Partial<ImageConfig> = {}) =>
+const specOf = (
+  change: Partial<WorkerShape> = {},
+  config: Partial<ImageConfig> = {},
+  rest: Pick<DockerSpecOptions, 'init'> = {},
+) =>
   dockerSpecOf({
     containerId: 'hello-1',
     functionName: 'hello',
@@ -44,6 +48,7 @@ const specOf = (change: Partial<WorkerShape> = {}, config: Partial<ImageConfig> 
     architecture: 'amd64',
     imageId: 'sha256:1',
     oomScoreAdj: 950,
+    ...rest,
   });
 
 describe('what is asked of the engine for a worker', () => {
@@ -111,6 +116,20 @@ describe('what is asked of the engine for a worker', () => {
     expect(host.NetworkMode).toBe('host');
     expect(host).not.toHaveProperty('Sysctls');
     expect(rest).not.toHaveProperty('Hostname');
+  });
+});
+
+describe('the request for a worker of interface Lambda', () => {
+  it('has our init as its program, and its files read-only', () => {
+    const init = { program: '/state/esb-init', folder: '/run/inits/w', timeoutMs: 1, graceMs: 1, madeAt: new Date(0) };
+    const { Cmd, Entrypoint, HostConfig } = specOf({ runtimeInterface: 'Lambda' }, {}, { init });
+    expect(Entrypoint).toEqual(['/run/esb/init']);
+    expect(Cmd?.slice(-3)).toEqual(['--', '/entry', 'app.handler']);
+    expect(HostConfig.Mounts).toEqual([
+      { Type: 'bind', Source: '/state/esb-init', Target: '/run/esb/init', ReadOnly: true },
+      { Type: 'bind', Source: '/run/inits/w', Target: '/run/esb/agent', ReadOnly: true },
+    ]);
+    expect(specOf().HostConfig).not.toHaveProperty('Mounts');
   });
 });
 

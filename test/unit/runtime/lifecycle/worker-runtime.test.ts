@@ -4,9 +4,11 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import type { EnsureRequest, TaskState, WorkerInfo } from '../../../../src/runtime/contract/runtime.ts';
+import type { WorkerPlace } from '../../../../src/runtime/lifecycle/creation-steps.ts';
 import type { RuntimeBackend } from '../../../../src/runtime/lifecycle/runtime-backend.ts';
 import { createRuntimeParts, type RuntimeParts } from '../../../../src/runtime/lifecycle/runtime-parts.ts';
 import { WorkerRuntime } from '../../../../src/runtime/lifecycle/worker-runtime.ts';
+import { FakeInits } from '../../../support/fake-inits.ts';
 import { ensureRequest } from '../../../support/lab.ts';
 import { settle } from '../../../support/manual-clock.ts';
 
@@ -43,7 +45,7 @@ class FakeBackend {
     this.calls.push(`make ${request.containerId}`);
     await this.made;
     signal.throwIfAborted();
-    const { containerId, epoch, identity, shapeHash } = request;
+    const { containerId, epoch, identity, shape, shapeHash } = request;
     this.containers.set(containerId, {
       containerId,
       identity,
@@ -51,8 +53,8 @@ class FakeBackend {
       shapeHash,
       image: '',
       task: { kind: 'Created' },
-      runtimeInterface: 'Emulator',
-      address: { ip: '10.0.0.2', port: 8080 },
+      runtimeInterface: shape.runtimeInterface,
+      ...(shape.runtimeInterface === 'Lambda' ? {} : { address: { ip: '10.0.0.2', port: 8080 } }),
       createdAt: new Date(0),
     });
     return containerId;
@@ -63,8 +65,8 @@ class FakeBackend {
     return this.containers.get(made) as WorkerInfo;
   }
 
-  async untilListening(containerId: string): Promise<void> {
-    this.calls.push(`listen ${containerId}`);
+  async untilReady(containerId: string, place: WorkerPlace): Promise<void> {
+    this.calls.push(`${place.kind === 'Port' ? 'listen' : 'ready'} ${containerId}`);
   }
 
   async setEpoch(containerId: string, epoch: number): Promise<void> {
@@ -92,13 +94,15 @@ class FakeBackend {
 describe('the lifecycle of workers', () => {
   const request: EnsureRequest = { ...ensureRequest({ image: 'worker:1' }, 'w'), containerId: 'w' };
   let backend: FakeBackend;
+  let inits: FakeInits;
   let parts: RuntimeParts;
   let runtime: WorkerRuntime<string>;
 
   beforeEach(async () => {
     const folder = await mkdtemp(join(tmpdir(), 'esb-lifecycle-'));
     backend = new FakeBackend();
-    parts = createRuntimeParts({ logs: { folder: join(folder, 'logs') }, logger: silentLogger() });
+    inits = new FakeInits();
+    parts = createRuntimeParts({ logs: { folder: join(folder, 'logs') }, inits, logger: silentLogger() });
     runtime = new WorkerRuntime(backend as unknown as RuntimeBackend<string>, parts);
     onTestFinished(async () => {
       await runtime.stop();
@@ -110,6 +114,13 @@ describe('the lifecycle of workers', () => {
     await runtime.ensure(request);
     await runtime.ensure({ ...request, epoch: 2 });
     expect(backend.calls).toEqual(['make w', 'launch w', 'epoch w 2', 'listen w']);
+  });
+
+  it('waits for the init of a worker that runs, whatever the resource has asked for since', async () => {
+    const lambda = { ...request.shape, runtimeInterface: 'Lambda' } as const;
+    await runtime.ensure({ ...request, shape: lambda });
+    await runtime.ensure(request);
+    expect(backend.calls).toEqual(['make w', 'launch w', 'ready w']);
   });
 
   it('replaces a worker of another shape, and leaves its network to the next container', async () => {

@@ -1,0 +1,124 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { silentLogger } from '../../../../src/common/logger.ts';
+import type { WorkerInits } from '../../../../src/init/contract.ts';
+import { CreationSteps, placeOf } from '../../../../src/runtime/lifecycle/creation-steps.ts';
+import { FakeInits } from '../../../support/fake-inits.ts';
+import { ensureRequest } from '../../../support/lab.ts';
+import { type ManualClock, manualClock } from '../../../support/manual-clock.ts';
+
+const { shape } = ensureRequest({ image: 'worker:1' }, 'w', {
+  runtimeInterface: 'Lambda',
+  startupTimeoutSeconds: 5,
+  terminationGraceSeconds: 2,
+});
+
+describe('a started worker of interface Lambda', () => {
+  let clock: ManualClock;
+  let inits: FakeInits;
+  let exited: PromiseWithResolvers<number>;
+
+  beforeEach(() => {
+    clock = manualClock();
+    inits = new FakeInits();
+    // None has connected yet.
+    inits.initial = undefined;
+    exited = Promise.withResolvers();
+  });
+
+  const stepsOf = (some: WorkerInits | undefined): CreationSteps =>
+    new CreationSteps({
+      logs: { read: () => Promise.resolve(Buffer.from('last words\n')), size: () => Promise.resolve(11) },
+      listenDeadlineMs: 1,
+      connect: () => Promise.resolve(false),
+      inits: some,
+      observer: undefined,
+      clock,
+      logger: silentLogger(),
+    });
+
+  /** Waits as after a start: for `Ready`, or what the wait failed with. */
+  async function outcome(meanwhile: () => unknown, signal = new AbortController().signal): Promise<unknown> {
+    const steps = stepsOf(inits);
+    await steps.init('w', shape);
+    const place = placeOf({ containerId: 'w', runtimeInterface: 'Lambda' }, 1, shape);
+    const exitOf = (exitCode: number) =>
+      Promise.resolve({ exitCode, oomKilled: false, finishedAt: new Date(clock.now()) });
+    const started = steps.untilReady('w', place, () => exited.promise, exitOf, signal);
+    const [settled] = await Promise.allSettled([started, meanwhile()]);
+    expect(clock.pending()).toBe(0);
+    return settled.status === 'fulfilled' ? 'Ready' : settled.reason;
+  }
+
+  it('can take calls once its init says so, and not before', async () => {
+    const found = await outcome(async () => {
+      inits.tell('w', { phase: 'Starting', idle: false });
+      await clock.advance(4_000);
+      inits.tell('w', { phase: 'Ready' });
+    });
+    expect(found).toBe('Ready');
+    expect(clock.now() - manualClock().now()).toBe(4_000);
+  });
+
+  it('fails with the words of Lambda', async () => {
+    const fault = { errorType: 'Runtime.ImportModuleError', message: 'no module app' };
+    expect(await outcome(() => inits.fail('w', fault))).toMatchObject({
+      code: 'InitFailed',
+      message: 'Runtime.ImportModuleError: no module app',
+    });
+  });
+
+  it('fails with them where the news of its end came first', async () => {
+    const fault = { errorType: 'Runtime.ExitError', message: 'Runtime exited with error: exit status 3' };
+    const found = await outcome(async () => {
+      exited.resolve(1);
+      await clock.advance(50);
+      inits.fail('w', fault);
+    });
+    expect(found).toMatchObject({ code: 'InitFailed', message: expect.stringContaining('exit status 3') });
+  });
+
+  it('fails with its exit where its init said nothing', async () => {
+    const found = await outcome(async () => {
+      exited.resolve(125);
+      await clock.advance(100);
+    });
+    expect(found).toMatchObject({
+      code: 'ExitedAtOnce',
+      message: 'the process of w exited with code 125 before it was ready; its last output: last words',
+      exit: { exitCode: 125 },
+    });
+  });
+
+  it('has the time that it is given, and a little more to say that the time was not enough', async () => {
+    expect(await outcome(() => clock.advance(15_000))).toMatchObject({
+      code: 'InitFailed',
+      message: expect.stringContaining('within 15 s'),
+    });
+  });
+
+  it('is given up with its caller', async () => {
+    const caller = new AbortController();
+    expect(await outcome(() => caller.abort(), caller.signal)).toMatchObject({ code: 'Aborted' });
+  });
+
+  it('is told what the resource says', async () => {
+    expect(await stepsOf(inits).init('w', shape)).toEqual({
+      program: expect.any(String),
+      folder: expect.any(String),
+      timeoutMs: 5_000,
+      graceMs: 2_000,
+      madeAt: new Date(clock.now()),
+    });
+    expect(await stepsOf(inits).init('w', { ...shape, runtimeInterface: 'Emulator' })).toBeUndefined();
+  });
+
+  it('is not made on a node without inits', async () => {
+    await expect(stepsOf(undefined).init('w', shape)).rejects.toMatchObject({ code: 'CreateFailed' });
+  });
+});
+
+it('a worker of interface Emulator without an address cannot be waited for', () => {
+  expect(() => placeOf({ containerId: 'w', runtimeInterface: 'Emulator' }, 1, shape)).toThrow(
+    expect.objectContaining({ code: 'NetworkFailed' }),
+  );
+});
