@@ -6,9 +6,16 @@ import { continuedXRay, formatTraceParent, parentOf } from '../common/tracing/tr
 import type { Admitted } from './admission/admission.ts';
 import type { AgentAnswer } from './agents/agent-call.ts';
 import type { AgentSession } from './agents/agent-session.ts';
-import { timeoutError, translateEmulatorAnswer, unknownOutcome } from './agents/emulator-translation.ts';
+import {
+  type AnsweredCall,
+  type FunctionAnswer,
+  timeoutError,
+  translateEmulatorAnswer,
+  unknownOutcome,
+} from './agents/emulator-translation.ts';
 import type { FleetView, FunctionEntry, WorkerEntry } from './agents/fleet-view.ts';
 import type { FunctionCall, InvokeResult } from './agents/function-call.ts';
+import { answerOfFunction } from './agents/function-end.ts';
 import { type Refusal, Refusals } from './agents/refusals.ts';
 import { chooseRoute, obstacleOf, type Route } from './agents/routing.ts';
 import type { Caller } from './lambda/caller.ts';
@@ -126,14 +133,12 @@ export class Invoker {
         case 'TimedOut': {
           const { stamp, timings, logTail } = answer.trailer;
           this.#noteActivity(worker, stamp);
-          const answered = {
-            requestId: call.requestId,
-            timeoutSeconds: worker.resource.spec.timeoutSeconds,
-            now: clock.now(),
-          };
           return {
-            ...(answer.kind === 'Answered' ? translateEmulatorAnswer(answer, answered) : timeoutError(answered)),
-            outcome: answer.kind === 'Answered' ? 'answered' : 'timed-out',
+            ...answerOf(answer, {
+              requestId: call.requestId,
+              timeoutSeconds: worker.resource.spec.timeoutSeconds,
+              now: clock.now(),
+            }),
             timings: timings ?? undefined,
             logTail: logTail.length > 0 ? logTail : undefined,
           };
@@ -253,12 +258,30 @@ export class Invoker {
   }
 }
 
+function answerOf(
+  answer: Extract<AgentAnswer, { readonly kind: 'Answered' | 'TimedOut' }>,
+  call: AnsweredCall,
+): FunctionAnswer & Pick<InvokeResult, 'outcome'> {
+  if (answer.kind === 'TimedOut') {
+    return { ...timeoutError(call), outcome: 'timed-out' };
+  }
+  const { head, body, size, trailer } = answer;
+  return trailer.functionEnd === null
+    ? { ...translateEmulatorAnswer({ status: head.status, body, size }, call), outcome: 'answered' }
+    : answerOfFunction(trailer.functionEnd, { ...head, body, size }, call.requestId);
+}
+
 /** Ends the span of a call on its way to one agent. There are several of one call where workers refuse it. */
 function endSending(span: TraceSpan, answer: AgentAnswer): void {
   span.set({ 'esb.outcome': answer.kind });
   switch (answer.kind) {
-    case 'Answered':
+    case 'Answered': {
+      const outcome = answer.trailer.functionEnd?.outcome;
+      if (outcome !== undefined && outcome !== 'FUNCTION_OUTCOME_ANSWERED') {
+        span.set({ 'esb.function_outcome': outcome });
+      }
       break;
+    }
     case 'TimedOut':
       span.fail(answer.kind);
       break;

@@ -5,6 +5,7 @@ import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import type { AgentAnswer } from '../../src/gateway/agents/agent-call.ts';
 import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
 import { FleetView } from '../../src/gateway/agents/fleet-view.ts';
+import type { InvokeResult } from '../../src/gateway/agents/function-call.ts';
 import { Invoker } from '../../src/gateway/invoker.ts';
 import { Caller } from '../../src/gateway/lambda/caller.ts';
 import type { AgentLife } from './agent-life.ts';
@@ -33,7 +34,7 @@ export interface AgentCallFact {
 }
 
 /** The outcome of a call as its caller sees it. */
-export type CallerOutcome = 'answered' | 'timed-out' | 'unknown' | 'refused';
+export type CallerOutcome = InvokeResult['outcome'] | 'refused';
 
 /** Hears of the outcomes that agents and callers get. */
 export interface CallWatcher {

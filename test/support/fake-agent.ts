@@ -20,6 +20,8 @@ import {
   X509CertificateGenerator,
 } from '@peculiar/x509';
 import type { LambdaNode } from '../../src/api/lambda-node.ts';
+import type { FunctionEnd } from '../../src/protocol/generated/agent.ts';
+import type { Sparse } from '../../src/protocol/sparse.ts';
 import type { IssuedCertificate } from './certificate-authority.ts';
 import { nodeFixture } from './worker-fixture.ts';
 
@@ -61,6 +63,8 @@ export interface FakeCall {
     body: string | Buffer | readonly Buffer[],
     options?: {
       readonly status?: number;
+      readonly head?: { readonly contentType?: string; readonly streaming?: boolean };
+      readonly end?: Sparse<FunctionEnd>;
       readonly logTail?: string;
       readonly timings?: FakeTimings;
       readonly stamp?: string;
@@ -288,8 +292,8 @@ function fakeCall(stream: InvokeStream, nextStamp: () => string): FakeCall {
     stream.write({ trailer });
     stream.end();
   };
-  const writeBody = (answerStatus: number, chunks: readonly Buffer[]): void => {
-    stream.write({ head: { status: answerStatus, contentType: 'text/plain' } });
+  const writeBody = (head: object, chunks: readonly Buffer[]): void => {
+    stream.write({ head: { status: 200, contentType: 'text/plain', ...head } });
     for (const chunk of chunks) {
       stream.write({ chunk });
     }
@@ -299,12 +303,13 @@ function fakeCall(stream: InvokeStream, nextStamp: () => string): FakeCall {
     cancelled: cancelled.promise,
     answer(body, options = {}) {
       const chunks = typeof body === 'string' ? [Buffer.from(body)] : Buffer.isBuffer(body) ? [body] : body;
-      writeBody(options.status ?? 200, chunks);
+      writeBody({ status: options.status ?? 200, ...options.head }, chunks);
       end({
         outcome: 'OUTCOME_ANSWERED',
         stamp: options.stamp ?? nextStamp(),
         timings: options.timings ?? timings,
         logTail: Buffer.from(options.logTail ?? ''),
+        functionEnd: options.end,
       });
     },
     refuse: (reason, message = `refused: ${reason}`) => end({ outcome: 'OUTCOME_REFUSED', reason, message }),
@@ -318,7 +323,7 @@ function fakeCall(stream: InvokeStream, nextStamp: () => string): FakeCall {
       }
       stream.emit('error', { code: grpcStatus, details: message, metadata });
     },
-    begin: (body) => writeBody(200, [Buffer.from(body)]),
+    begin: (body) => writeBody({}, [Buffer.from(body)]),
   };
 }
 

@@ -14,6 +14,7 @@ import type { Sparse } from '../../protocol/sparse.ts';
 import type { InvocationResult } from '../model/invocation.ts';
 import type { CallBudget, CallBytes } from './call-budget.ts';
 import { CallTrace } from './call-trace.ts';
+import { trailerOf } from './invoke-trailer.ts';
 import { resolveWorker, type ServedFleet } from './served-fleet.ts';
 
 /** Bytes of an answer that are worth a message of their own before the next part is known. */
@@ -264,7 +265,7 @@ class InvokeAnswer {
       tailLog: request.tailLog,
       signal: this.#gone.signal,
       onHead: (head) => {
-        this.#head = head;
+        this.#head = { ...head, streaming: head.streaming ?? false };
         this.#schedule();
       },
       onChunk: (chunk) => this.#take(chunk, bytes),
@@ -333,41 +334,5 @@ class InvokeAnswer {
     this.#send(message, () => {
       this.#bytes?.add(-bytes);
     });
-  }
-}
-
-/** A result as the last message of an answer. */
-export function trailerOf(result: InvocationResult): Sparse<InvokeTrailer> {
-  switch (result.kind) {
-    case 'Answered':
-      return {
-        outcome: 'OUTCOME_ANSWERED',
-        stamp: result.stamp,
-        timings: result.timings,
-        ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
-      };
-    case 'Refused':
-      return {
-        outcome: 'OUTCOME_REFUSED',
-        reason: result.reason,
-        reasonCode: reasonCodeOf(result.reason),
-        message: result.message,
-      };
-    case 'Unknown':
-      return {
-        outcome: 'OUTCOME_UNKNOWN',
-        reason: result.reason,
-        reasonCode: reasonCodeOf(result.reason),
-        message: result.message,
-        stamp: result.stamp,
-      };
-    case 'TimedOut':
-      return {
-        outcome: 'OUTCOME_TIMED_OUT',
-        message: result.message,
-        stamp: result.stamp,
-        timings: result.timings,
-        ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
-      };
   }
 }

@@ -2,7 +2,13 @@ import type { ClientHttp2Session } from 'node:http2';
 import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
 import { messageOf, unreachable } from '../../common/errors.ts';
 import { GrowingBuffer } from '../../common/growing-buffer.ts';
-import type { InvokeFailure, InvokeRequest, InvokeResponse, InvokeTrailer } from '../../protocol/generated/agent.ts';
+import type {
+  InvokeFailure,
+  InvokeHead,
+  InvokeRequest,
+  InvokeResponse,
+  InvokeTrailer,
+} from '../../protocol/generated/agent.ts';
 import { reasonIn } from '../../protocol/reasons.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { type GrpcEnd, GrpcStream } from './grpc-stream.ts';
@@ -11,11 +17,14 @@ import type { Refusal } from './refusals.ts';
 /** Largest number of a call on a shared stream; after it calls have streams of their own. */
 const MAX_CALL_NUMBER = 0xffff_ffff;
 
+const NO_HEAD: InvokeHead = { status: 0, contentType: '', streaming: false };
+
 /** How a call ended, as far as its agent or the loss of it tells. */
 export type AgentAnswer =
   | {
+      /** By the emulator, or with a known end of the function, which the trailer has. */
       readonly kind: 'Answered';
-      readonly status: number;
+      readonly head: InvokeHead;
       /** Cut off beyond {@link MAX_RESPONSE_BYTES}. */
       readonly body: Buffer;
       /** Bytes that the worker sent. */
@@ -47,7 +56,7 @@ export class AgentCall {
   readonly #limit: number;
   readonly #onSettled: () => void;
   readonly #answered = Promise.withResolvers<AgentAnswer>();
-  #status = 0;
+  #head: InvokeHead = NO_HEAD;
   readonly #body = new GrowingBuffer();
   #size = 0;
   #settled = false;
@@ -67,7 +76,7 @@ export class AgentCall {
 
   take({ head, chunk, trailer }: InvokeResponse): void {
     if (head !== null) {
-      this.#status = head.status;
+      this.#head = head;
     }
     if (chunk.length > 0) {
       this.#size += chunk.length;
@@ -120,15 +129,12 @@ export class AgentCall {
   #answerOf(trailer: InvokeTrailer): AgentAnswer {
     const { message } = trailer;
     const reason = reasonIn(trailer.reasonCode, trailer.reason);
+    if (trailer.functionEnd !== null) {
+      return this.#whole(trailer);
+    }
     switch (trailer.outcome) {
       case 'OUTCOME_ANSWERED':
-        return {
-          kind: 'Answered',
-          status: this.#status,
-          body: this.#body.whole(),
-          size: this.#size,
-          trailer,
-        };
+        return this.#whole(trailer);
       case 'OUTCOME_TIMED_OUT':
         return { kind: 'TimedOut', trailer };
       case 'OUTCOME_REFUSED':
@@ -145,6 +151,10 @@ export class AgentCall {
       default:
         return unreachable(trailer.outcome);
     }
+  }
+
+  #whole(trailer: InvokeTrailer): AgentAnswer {
+    return { kind: 'Answered', head: this.#head, body: this.#body.whole(), size: this.#size, trailer };
   }
 
   #settle(answer: AgentAnswer): void {

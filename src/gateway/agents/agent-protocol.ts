@@ -1,6 +1,9 @@
 import { loadAgentProto } from '../../protocol/agent-proto.ts';
 import {
+  type FunctionEnd,
+  FunctionOutcome,
   type InvokeFailure,
+  type InvokeHead,
   type InvokeManyRequest,
   type InvokeManyResponse,
   type InvokeRequest,
@@ -17,17 +20,24 @@ import type { Sparse } from '../../protocol/sparse.ts';
 /** Longest uid of a resource, and longest text of an error, that is taken from an agent, in characters. */
 const MAX_UID_LENGTH = 128;
 const MAX_MESSAGE_LENGTH = 4_096;
+/** Longest name of an error of a function, and longest JSON of one that came late, in characters. */
+const MAX_ERROR_TYPE_LENGTH = 1_024;
+const MAX_LATE_ERROR_LENGTH = 64 * 1024;
 /** Bytes of output that a call is answered with, as with Lambda. */
 const MAX_LOG_TAIL_BYTES = 4_096;
 /** Microseconds; a day is more than any call takes. */
 const MAX_TIMING = 86_400_000_000;
 
 const CODE = /^[A-Za-z]{1,64}$/;
+/** A media type that a header can carry. */
+const CONTENT_TYPE = /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+(?:[ \t]*;[\t\x20-\x7e]*)?$/;
+const MAX_CONTENT_TYPE_LENGTH = 256;
 /** The schema's own pattern of `status.lastInvocationTime`, in UTC. */
 const STAMP = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$/;
 
 const PHASES: ReadonlySet<string> = new Set(Object.keys(Phase));
 const OUTCOMES: ReadonlySet<string> = new Set(Object.keys(Outcome));
+const FUNCTION_OUTCOMES: ReadonlySet<string> = new Set(Object.keys(FunctionOutcome));
 const STARTS: ReadonlySet<string> = new Set(['running', 'paused', 'absent']);
 
 /**
@@ -93,7 +103,29 @@ function checkedState(state: WorkerState): WorkerState | undefined {
 }
 
 function checkedAnswer(answer: InvokeResponse): InvokeResponse {
-  return answer.trailer === null ? answer : { ...answer, trailer: checkedTrailer(answer.trailer) };
+  const { head, trailer } = answer;
+  return head === null && trailer === null
+    ? answer
+    : {
+        ...answer,
+        head: head === null ? null : checkedHead(head),
+        trailer: trailer === null ? null : checkedTrailer(trailer),
+      };
+}
+
+function checkedHead(head: InvokeHead): InvokeHead {
+  const { contentType } = head;
+  const isType = contentType.length <= MAX_CONTENT_TYPE_LENGTH && CONTENT_TYPE.test(contentType);
+  return { ...head, contentType: isType ? contentType : '' };
+}
+
+/** An outcome of a later release is left unspecified. */
+function checkedEnd({ outcome, errorType, lateError }: FunctionEnd): FunctionEnd {
+  return {
+    outcome: FUNCTION_OUTCOMES.has(outcome) ? outcome : 'FUNCTION_OUTCOME_UNSPECIFIED',
+    errorType: errorType.slice(0, MAX_ERROR_TYPE_LENGTH),
+    lateError: lateError.length <= MAX_LATE_ERROR_LENGTH ? lateError : '',
+  };
 }
 
 function checkedTrailer(trailer: InvokeTrailer): InvokeTrailer {
@@ -105,6 +137,7 @@ function checkedTrailer(trailer: InvokeTrailer): InvokeTrailer {
     stamp: isStamp(trailer.stamp) ? trailer.stamp : '',
     timings: trailer.timings === null ? null : checkedTimings(trailer.timings),
     logTail: trailer.logTail.subarray(-MAX_LOG_TAIL_BYTES),
+    functionEnd: trailer.functionEnd === null ? null : checkedEnd(trailer.functionEnd),
   };
 }
 

@@ -19,6 +19,8 @@ export interface AnsweredCall {
 /** Lambda's answer: always status 200, with `X-Amz-Function-Error: Unhandled` on a function error. */
 export interface FunctionAnswer {
   readonly body: Buffer;
+  /** Of the body; JSON where absent or empty. */
+  readonly contentType?: string;
   readonly functionError: boolean;
 }
 
@@ -48,10 +50,7 @@ export function translateEmulatorAnswer(answer: EmulatorAnswer, call: AnsweredCa
     return exitError(call.requestId, 'Runtime exited without providing a reason');
   }
   if (answer.size > MAX_RESPONSE_BYTES) {
-    return functionError(
-      'Function.ResponseSizeTooLarge',
-      `Response payload size exceeded maximum allowed payload size (${MAX_RESPONSE_BYTES} bytes).`,
-    );
+    return responseTooLarge();
   }
   const { body } = answer;
   const seconds = timedOutAfter(body);
@@ -117,6 +116,13 @@ function exitError(requestId: string, message: string): FunctionAnswer {
   return functionError('Runtime.ExitError', `RequestId: ${requestId} Error: ${message}`);
 }
 
-function functionError(errorType: string, errorMessage: string): FunctionAnswer {
+export function responseTooLarge(): FunctionAnswer {
+  return functionError(
+    'Function.ResponseSizeTooLarge',
+    `Response payload size exceeded maximum allowed payload size (${MAX_RESPONSE_BYTES} bytes).`,
+  );
+}
+
+export function functionError(errorType: string, errorMessage: string): FunctionAnswer {
   return { body: Buffer.from(JSON.stringify({ errorType, errorMessage })), functionError: true };
 }

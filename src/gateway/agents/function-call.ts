@@ -17,8 +17,11 @@ export interface FunctionCall {
 
 /** The result of a call that may have run. */
 export interface InvokeResult extends FunctionAnswer {
-  /** `unknown` when the call may have run, in whole or in part. */
-  readonly outcome: 'answered' | 'timed-out' | 'unknown';
+  /**
+   * `answered`: by the function, with a value or an error. `exited`, `interrupted`, `too-large`: the
+   * end that the worker reported. `unknown`: the call may have run, in whole or in part.
+   */
+  readonly outcome: 'answered' | 'timed-out' | 'exited' | 'interrupted' | 'too-large' | 'unknown';
   readonly timings: InvokeTimings | undefined;
   readonly logTail: Buffer | undefined;
 }

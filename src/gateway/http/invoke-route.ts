@@ -190,7 +190,7 @@ function sendResult(
 ): FastifyReply {
   const headers = [
     'content-type',
-    'application/json',
+    answer.contentType || 'application/json',
     'content-length',
     String(answer.body.length),
     'x-amzn-requestid',
@@ -237,6 +237,11 @@ function resultName(answer: InvokeResult): string {
       return answer.functionError ? 'function_error' : 'ok';
     case 'timed-out':
       return 'timed_out';
+    case 'exited':
+    case 'interrupted':
+      return answer.outcome;
+    case 'too-large':
+      return 'too_large';
     case 'unknown':
       return 'unknown';
     default:

@@ -39,7 +39,10 @@ export interface CallInfo {
 }
 
 export interface CallReport {
-  /** `ok`, `function_error`, `timed_out`, `unknown`, `accepted`, `dry_run`, `hung_up`, or the name of an error. */
+  /**
+   * `ok`, `function_error`, `timed_out`, `exited`, `interrupted`, `too_large`, `unknown`, `accepted`, `dry_run`,
+   * `hung_up`, or the name of an error.
+   */
   readonly result: string;
   /** The HTTP status; 0 when nothing was answered. */
   readonly status: number;
@@ -236,9 +239,18 @@ class TracedCall extends ObservedCall {
   }
 }
 
+const FAULTS: ReadonlySet<string> = new Set([
+  'function_error',
+  'timed_out',
+  'exited',
+  'interrupted',
+  'too_large',
+  'unknown',
+]);
+
 /** Whether the server side failed: an error of the caller is none of the span (OpenTelemetry, "HTTP spans, status"). */
 function isFault({ result, status }: CallReport): boolean {
-  return status >= 500 || result === 'function_error' || result === 'timed_out' || result === 'unknown';
+  return status >= 500 || FAULTS.has(result);
 }
 
 function textOf(value: string | string[] | undefined): string {

@@ -16,6 +16,35 @@ export type AgentMethods = {
   readonly Watch: MethodDefinition<Sparse<WatchRequest>, Sparse<WatchEvent>, WatchRequest, WatchEvent>;
 };
 
+/** How a function ended its call, by the word of the init of its worker. */
+export interface FunctionEnd {
+  readonly outcome: FunctionOutcome;
+  /** In Lambda's words, or the runtime's; empty for an answer. */
+  readonly errorType: string;
+  /** JSON of an error that came after a part of the answer had been sent. */
+  readonly lateError: string;
+}
+
+export const FunctionOutcome = {
+  FUNCTION_OUTCOME_UNSPECIFIED: 'FUNCTION_OUTCOME_UNSPECIFIED',
+  /**
+   * The chunks are the answer, be they none. After any other outcome they are the JSON of the error, or the beginning of
+   * an answer where late_error is set.
+   */
+  FUNCTION_OUTCOME_ANSWERED: 'FUNCTION_OUTCOME_ANSWERED',
+  /** The runtime reported an error. */
+  FUNCTION_OUTCOME_ERROR: 'FUNCTION_OUTCOME_ERROR',
+  /** The function's time was over. */
+  FUNCTION_OUTCOME_TIMEOUT: 'FUNCTION_OUTCOME_TIMEOUT',
+  /** The process of the runtime, or of an extension, ended. */
+  FUNCTION_OUTCOME_EXITED: 'FUNCTION_OUTCOME_EXITED',
+  /** The runtime broke its answer off, or asked for the next call in the middle of this one. */
+  FUNCTION_OUTCOME_INTERRUPTED: 'FUNCTION_OUTCOME_INTERRUPTED',
+  FUNCTION_OUTCOME_TOO_LARGE: 'FUNCTION_OUTCOME_TOO_LARGE',
+} as const;
+
+export type FunctionOutcome = keyof typeof FunctionOutcome;
+
 export interface GetLogsRequest {
   readonly worker: WorkerRef | null;
   /** How many lines from the end; 0 for all that there are. */
@@ -49,10 +78,13 @@ export interface InvokeFailure {
   readonly reasonCode: Reason;
 }
 
-/** Head of the emulator's answer. */
+/** Head of the worker's answer. */
 export interface InvokeHead {
+  /** Of the emulator; 200 from a worker whose init speaks with its runtime. */
   readonly status: number;
   readonly contentType: string;
+  /** Whether the runtime streams the answer. */
+  readonly streaming: boolean;
 }
 
 /** Exactly one of invoke and cancel. */
@@ -123,6 +155,11 @@ export interface InvokeTrailer {
   readonly logTail: Buffer;
   /** The same as reason; a receiver goes by this one where it knows the value. */
   readonly reasonCode: Reason;
+  /**
+   * Unset by a worker that runs the emulator, and where the function's end is not known. A receiver that knows it goes by
+   * it and not by outcome and reason, which then are for receivers that do not.
+   */
+  readonly functionEnd: FunctionEnd | null;
 }
 
 export interface ListRequest {}

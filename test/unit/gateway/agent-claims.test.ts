@@ -184,12 +184,20 @@ const anyTrailer = fc.record(
     stamp: fc.oneof(anyText, fc.constantFrom('2026-02-31T00:00:00Z', '2026-11-01T00:00:00.000001Z')),
     timings: fc.record({ queued: anyNumber, wake: anyNumber, run: anyNumber, start: anyText }, { requiredKeys: [] }),
     logTail: fc.uint8Array({ maxLength: 6_000 }).map((bytes) => Buffer.from(bytes)),
+    functionEnd: fc.record(
+      {
+        outcome: fc.integer({ min: -1, max: 9 }),
+        errorType: anyText,
+        lateError: anyText,
+      },
+      { requiredKeys: [] },
+    ),
   },
   { requiredKeys: [] },
 );
 const anyAnswer = fc.record(
   {
-    head: fc.record({ status: fc.integer(), contentType: anyText }),
+    head: fc.record({ status: fc.integer(), contentType: anyText, streaming: fc.boolean() }),
     chunk: fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
     trailer: anyTrailer,
   },
