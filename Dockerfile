@@ -25,7 +25,7 @@ RUN if [ -n "$DEBIAN_SNAPSHOT" ]; then \
         echo "deb [check-valid-until=no] http://snapshot.debian.org/archive/${part%:*}/$DEBIAN_SNAPSHOT ${part#*:} main"; \
       done > /etc/apt/sources.list; \
     fi; \
-    apt-get update && apt-get install --yes --no-install-recommends binutils
+    apt-get update && apt-get install --yes --no-install-recommends binutils gcc libc6-dev make
 WORKDIR /src
 COPY package.json package-lock.json ./
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund

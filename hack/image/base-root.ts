@@ -10,6 +10,7 @@ import {
   debianLeftOut,
   debianPackages,
   debianRoots,
+  INIT_FILE,
   launcher,
   leftOutLibraryFolders,
   systemFiles,
@@ -27,6 +28,8 @@ export interface BaseRootOptions extends Pick<CallOptions, 'signal'> {
   /** Folder with the CNI plugins. */
   readonly plugins: string;
   readonly pluginNames: readonly string[];
+  /** The init of workers. */
+  readonly initProgram: string;
   /** Where files of these packages are kept. */
   readonly downloads: string;
   readonly step: Step;
@@ -102,6 +105,7 @@ export async function fillBaseRoot(
   for (const name of options.pluginNames) {
     await place(join(root, CNI_FOLDER, name), (path) => copyFile(join(options.plugins, name), path), 0o755);
   }
+  await place(join(root, INIT_FILE), (path) => copyFile(options.initProgram, path), 0o755);
   await normaliseModes(root);
   await chmod(join(root, 'tmp'), 0o1777);
 }

@@ -8,6 +8,7 @@ import type { Progress, Step } from '../../local/common/progress.ts';
 import { repositoryRoot } from '../../local/common/repository.ts';
 import { writeLayer } from '../../local/image/image-layer.ts';
 import { type ImageRunConfig, writeImageLayout } from '../../local/image/image-layout.ts';
+import { ensureInitProgram } from '../../local/tools/built-program.ts';
 import { ensureNeeds, type SystemNeed } from '../../local/tools/debian-packages.ts';
 import { cacheFolder, familyKey } from '../../local/tools/tool-cache.ts';
 import { toolFamilies } from '../../local/tools/tool-catalog.ts';
@@ -56,6 +57,7 @@ interface Parts {
   readonly plugins: string;
   readonly pluginNames: readonly string[];
   readonly pluginKey: string;
+  readonly initProgram: string;
   /** Where files of the packages are kept. */
   readonly downloads: string;
   readonly step: Step;
@@ -171,6 +173,7 @@ async function withParts<T>(options: BuildImageOptions, work: (parts: Parts) => 
   const family = familyNamed('cni');
   const cache = options.cache === undefined ? {} : { cache: options.cache };
   const tools = await ensureTools({ progress, signal, families: [family], ...cache });
+  const initProgram = await ensureInitProgram({ progress, signal });
   const pluginNames = family.programs.map((program) => program.name);
   return progress.step('building the image esb', async (step) => {
     const packages = await listBasePackages(step, signal);
@@ -184,6 +187,7 @@ async function withParts<T>(options: BuildImageOptions, work: (parts: Parts) => 
       plugins: dirname(tools.paths.get(pluginNames[0] ?? '') ?? ''),
       pluginNames,
       pluginKey: familyKey(family),
+      initProgram,
       step,
       signal,
     });
@@ -226,9 +230,10 @@ async function debianRelease(): Promise<string> {
 
 async function baseKey(parts: Parts): Promise<string> {
   const { stdout: strip } = await runCommand('strip', ['--version'], { signal: parts.signal });
+  const init = await readFile(parts.initProgram, 'base64');
   return keyOf(
     ['base-root.ts', 'image-content.ts'],
-    [process.version, process.arch, strip, parts.pluginKey, parts.packages],
+    [process.version, process.arch, strip, parts.pluginKey, init, parts.packages],
   );
 }
 

@@ -4,6 +4,8 @@ import type { ImageRunConfig } from '../../local/image/image-layout.ts';
 export const PROGRAM_FOLDER = '/opt/esb';
 /** Where the CNI plugins are in the image; what the agent takes without `--cni-bin-dir`. */
 export const CNI_FOLDER = '/opt/cni/bin';
+/** The init of workers in the image; what the agent takes without `--init-program`. */
+export const INIT_FILE = '/usr/lib/esb/init';
 /** Where the image says what it is made of. */
 export const BILL_FILE = '/usr/share/esb/sbom.cdx.json';
 /** Default user of the program. The agent has to be root, and its DaemonSet says so. */

@@ -41,6 +41,7 @@ import { infrastructureParts, type PartsOptions, roleParts } from '../instance/p
 import { openPki, type Pki } from '../instance/pki.ts';
 import { callSample, type SampleCall } from '../instance/sample-worker.ts';
 import { ensureNodeNamespace } from '../network/node-namespace.ts';
+import { ensureInitProgram } from '../tools/built-program.ts';
 import { ensureNeeds, runningNeeds } from '../tools/debian-packages.ts';
 import { ensureLink, ensureTools, type ToolSet } from '../tools/tools.ts';
 
@@ -122,6 +123,7 @@ async function bringUp(
     pki: pki.files,
     node: process.execPath,
     repository: repositoryRoot(),
+    initProgram: await ensureInitProgram({ progress, signal }),
   };
   const infrastructure = infrastructureParts(partsOptions);
   const roles = roleParts(partsOptions);

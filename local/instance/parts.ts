@@ -23,6 +23,8 @@ export interface PartsOptions {
   readonly node: string;
   /** Folder of the repository with the program. */
   readonly repository: string;
+  /** The program that is process 1 of workers. */
+  readonly initProgram: string;
 }
 
 /** The parts below ESB: etcd, API server, registry, and each node's relay and containerd. */
@@ -219,7 +221,7 @@ function gateway(options: PartsOptions, number: number): PartSpec {
 }
 
 function agent(options: PartsOptions, node: string): PartSpec {
-  const { home, state } = options;
+  const { home, initProgram, state } = options;
   const place = home.node(node);
   const address = nodeAddress(node);
   const name = `agent-${node}`;
@@ -237,6 +239,8 @@ function agent(options: PartsOptions, node: string): PartSpec {
       place.containerdSocket,
       '--cni-bin-dir',
       home.bin,
+      '--init-program',
+      initProgram,
       '--state-dir',
       place.agent,
       '--run-dir',

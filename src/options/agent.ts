@@ -25,6 +25,10 @@ export const agentFlags = {
       .env('RUNTIME_TYPE'),
     containerdSocket: text('--containerd-socket <file>', 'socket of containerd').or('/run/containerd/containerd.sock'),
     dockerSocket: text('--docker-socket <file>', 'socket of the Docker engine').or('/var/run/docker.sock'),
+    initProgram: text(
+      '--init-program <file>',
+      'program that is process 1 of workers with runtimeInterface Lambda; that of the image by default',
+    ).or('/usr/lib/esb/init'),
     workersPerShim: wholeNumber(
       '--workers-per-shim <n>',
       'how many workers share a shim of containerd, and end with it',

@@ -15,6 +15,7 @@ import { clientAuthority, prepareCluster } from './cluster-start.ts';
 import { run } from './command.ts';
 import { type DockerLab, startDockerLab } from './docker-lab.ts';
 import { stateOfTask } from './freezer.ts';
+import { initProgram } from './init-lab.ts';
 import { type Lab, type LabOptions, startLab } from './lab.ts';
 import { type OwnedProcess, startOwnedProcess } from './owned-process.ts';
 import { relaySockets } from './socket-relay.ts';
@@ -243,6 +244,7 @@ async function build(
   const clientCertificate = await authority.issueClient('esb-gateway', []);
 
   const env = { ...process.env, PATH: `${tools}:${process.env.PATH ?? ''}` };
+  const init = await initProgram();
   const command = (flags: readonly string[]): string[] => [
     `--net=${lab.netnsPath}`,
     process.execPath,
@@ -256,6 +258,7 @@ async function build(
     ...['--health', `127.0.0.1:${healthPort}`],
     ...['--memory', '4096'],
     ...['--subnet', subnet],
+    ...['--init-program', init],
     ...lab.flags,
     ...['--log-level', 'debug'],
     ...flags,

@@ -1,17 +1,15 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { builtProgram } from './built-program.ts';
+import { createProgress } from '../../local/common/progress.ts';
+import { builtProgram, ensureInitProgram, initSource } from '../../local/tools/built-program.ts';
 import { run } from './command.ts';
 import { InitAgent } from './init-agent.ts';
 import type { Lab } from './lab.ts';
 import { waitFor } from './wait-for.ts';
 
-const source = fileURLToPath(new URL('../../init', import.meta.url));
-
-/** The init as a static program, built once for each version of its source. */
+/** The init as workers have it. */
 export function initProgram(): Promise<string> {
-  return builtProgram('init', source, (program) => run('make', [`PROGRAM=${program}`], { cwd: source }));
+  return ensureInitProgram({ progress: createProgress({ write: () => undefined }) });
 }
 
 /** The init with checks of memory and of undefined behaviour, which end it with words on its error stream. */
@@ -19,8 +17,8 @@ export function checkedInitProgram(): Promise<string> {
   // A body that stands still is given up sooner, so that a test can wait for the end of that patience.
   const checks =
     '-O1 -g -DBODY_PATIENCE_MS=1000 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all';
-  return builtProgram('init-checked', source, (program) =>
-    run('make', [`PROGRAM=${program}`, `CFLAGS=${checks}`, `LDFLAGS=${checks}`], { cwd: source }),
+  return builtProgram('init-checked', initSource, (program) =>
+    run('make', [`PROGRAM=${program}`, `CFLAGS=${checks}`, `LDFLAGS=${checks}`], { cwd: initSource }),
   );
 }
 

@@ -190,5 +190,11 @@ describe('the image of ESB', () => {
       const said = await inImage('plugins', [], ['/usr/local/bin/node', '--eval', script]);
       expect(said).toBe('bridge true\nhost-local true\nloopback true\n');
     });
+
+    it('has the init of workers where the agent looks for it', async () => {
+      const script = "console.log(require('node:child_process').spawnSync('/usr/lib/esb/init').stderr.toString())";
+      const said = await inImage('init', [], ['/usr/local/bin/node', '--eval', script]);
+      expect(said).toMatch(/^init: the socket or the program is missing\n/);
+    });
   });
 });

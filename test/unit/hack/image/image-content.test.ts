@@ -82,7 +82,7 @@ describe('the Dockerfile', () => {
       .map((line) => line.slice(1));
     const imported = reachedFrom('hack/build-image.ts').map((file) => file.split('/')[0] ?? '');
     expect(imported).toContain('hack');
-    const needed = new Set([...programFiles, ...imported, 'package-lock.json']);
+    const needed = new Set([...programFiles, ...imported, 'init', 'package-lock.json']);
     expect(new Set(given)).toEqual(needed);
   });
 

@@ -35,6 +35,7 @@ const options: PartsOptions = {
   },
   node: '/usr/bin/node',
   repository: '/esb',
+  initProgram: '/cache/init',
 };
 
 describe('the parts of an instance', () => {
