@@ -11,6 +11,7 @@ may ask for more, so that every behaviour of a worker can be provoked by a call:
     {"write": 16}        write that many MiB to /tmp
     {"size": 1000}       answer with that many characters of padding
     {"echo": ...}        give this value back
+    {"return": ...}      answer with this value and nothing else
 """
 
 import os
@@ -65,6 +66,8 @@ def _answer(event, context, counter):
         with open("/tmp/written", "wb") as file:
             for _ in range(int(event["write"])):
                 file.write(bytes(1 << 20))
+    if "return" in event:
+        return event["return"]
     answer = {
         "message": "hello from " + context.function_name,
         "counter": counter,

@@ -1,21 +1,25 @@
 import { createHash } from 'node:crypto';
-import { access, chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { EsbError, messageOf } from '../../src/common/errors.ts';
+import { EsbError } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
-import { localCode } from '../common/error-codes.ts';
 import { lockProgram } from '../common/program-lock.ts';
 import type { Progress, Step } from '../common/progress.ts';
 import { repositoryRoot } from '../common/repository.ts';
-import { retry } from '../common/retry.ts';
 import { cacheFolder } from '../tools/tool-cache.ts';
-import { debianClosure, ensurePackageLists, unpackDebianPackages } from './debian-root.ts';
-import { type LayerDescriptor, writeLayer } from './image-layer.ts';
-import { type ImageRunConfig, type LayerFile, writeImageLayout } from './image-layout.ts';
-import { findPip } from './pip.ts';
+import { type BaseName, baseKey, ensureBaseLayer } from './base-layer.ts';
+import { ensurePackageLists, unpackDebianPackages } from './debian-root.ts';
+import { writeLayer } from './image-layer.ts';
+import { type ImageRunConfig, writeImageLayout } from './image-layout.ts';
 
 /** The images of a local instance, each named as its folder below `examples/`. */
-export type SampleImageName = 'python-base' | 'python-counter' | 'nodejs-base' | 'nodejs-counter' | 'aws-base-shape';
+export type SampleImageName =
+  | 'python-base'
+  | 'python-counter'
+  | 'nodejs-base'
+  | 'nodejs-counter'
+  | 'aws-base-shape'
+  | 'python-plain';
 
 export const sampleImageNames: readonly SampleImageName[] = [
   'python-base',
@@ -23,6 +27,7 @@ export const sampleImageNames: readonly SampleImageName[] = [
   'nodejs-base',
   'nodejs-counter',
   'aws-base-shape',
+  'python-plain',
 ];
 
 /** An image on disk. */
@@ -43,14 +48,7 @@ export interface SampleImageOptions {
   readonly cache?: string;
 }
 
-/** Part of every key below; raise it when the recipes change. */
-const RECIPE_REVISION = 2;
-/** Packages of the Python images from PyPI. */
-const pythonRequirements = ['awslambdaric==4.2.2', 'simplejson==4.3.0', 'snapshot-restore-py==1.0.0'] as const;
-const pythonPackages =
-  /^(python3\.\d+-minimal|libpython3\.\d+-(minimal|stdlib)|libc6|zlib1g|libexpat1|libssl3(t64)?|libgcc-s1|libstdc\+\+6|libbz2-1\.0|liblzma5|libffi\d+|libuuid1|libcrypt1|libzstd1)$/;
-const nodePackages = /^(libc6|libgcc-s1|libstdc\+\+6|libatomic1)$/;
-const PIP_DEADLINE_MS = 5 * 60_000;
+const emulator = 'aws-lambda-rie';
 
 /**
  * Builds one of the sample images without Docker, from Debian packages, PyPI and this repository; once, into the user
@@ -108,14 +106,14 @@ export async function pushSampleImage(
 /** The recipe of an image: a shared base, a few files on top, and the command. */
 interface Recipe {
   readonly base: BaseName;
+  /** Whether the image has AWS's emulator. Default true. */
+  readonly emulator?: boolean;
   /** Files of the repository and their places in the image. */
   readonly files: readonly { readonly from: string; readonly to: string; readonly mode: number }[];
   /** Further Debian packages. */
   readonly packages: readonly string[];
   readonly run: ImageRunConfig;
 }
-
-type BaseName = 'python' | 'nodejs';
 
 const path = 'PATH=/usr/local/bin:/usr/bin:/bin';
 const pythonEnv = [path, 'LANG=C.UTF-8', 'PYTHONPATH=/var/runtime', 'LAMBDA_TASK_ROOT=/var/task'];
@@ -169,6 +167,13 @@ const recipes: Readonly<Record<SampleImageName, Recipe>> = {
     packages: ['dash'],
     run: { Entrypoint: ['/lambda-entrypoint.sh'], Env: pythonEnv, WorkingDir: '/var/task' },
   },
+  'python-plain': {
+    base: 'python',
+    emulator: false,
+    files: [pythonFunction],
+    packages: [],
+    run: { ...pythonRun, Entrypoint: ['python3', '-m', 'awslambdaric'], Cmd: ['lambda_function.handler'] },
+  },
 };
 
 async function build(
@@ -188,11 +193,16 @@ async function build(
       await ensurePackageLists(recipe.packages[0] ?? '', step, options.signal);
       await unpackDebianPackages(recipe.packages, top, step, { signal: options.signal });
     }
-    for (const file of recipe.files) {
-      const target = join(top, file.to);
+    const files = recipe.files.map(({ from, ...file }) => ({ ...file, from: join(repositoryRoot(), from) }));
+    if (recipe.emulator !== false) {
+      files.push({ from: join(options.tools, emulator), to: `usr/local/bin/${emulator}`, mode: 0o755 });
+    }
+    for (const { from, mode, to } of files) {
+      const target = join(top, to);
       await mkdir(dirname(target), { recursive: true });
-      await copyFile(join(repositoryRoot(), file.from), target);
-      await chmod(target, file.mode);
+      // The file itself: the folder of programs holds links.
+      await copyFile(from, target);
+      await chmod(target, mode);
     }
     step.note('packing');
     const topFile = join(staging, 'top.tar.gz');
@@ -214,153 +224,12 @@ async function build(
   }
 }
 
-/** The layer that images of one language share. */
-async function ensureBaseLayer(
-  base: BaseName,
-  cache: string,
-  staging: string,
-  options: SampleImageOptions,
-  step: Step,
-): Promise<LayerFile> {
-  const file = join(cache, `base-${base}-${await baseKey(base, options)}.tar.gz`);
-  const descriptorFile = `${file}.json`;
-  if ((await exists(file)) && (await exists(descriptorFile))) {
-    return { ...(JSON.parse(await readFile(descriptorFile, 'utf8')) as LayerDescriptor), file };
-  }
-  const root = join(staging, base);
-  await mkdir(root);
-  await (base === 'python' ? fillPython : fillNode)(root, options, step);
-  for (const folder of ['tmp', 'proc', 'sys', 'dev', 'etc', 'var/task', 'var/runtime', 'usr/local/bin']) {
-    await mkdir(join(root, folder), { recursive: true });
-  }
-  await chmod(join(root, 'tmp'), 0o1777);
-  await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n');
-  await writeFile(join(root, 'etc/group'), 'root:x:0:\nnogroup:x:65534:\n');
-  // A copy, since the folder of programs holds links.
-  const emulator = join(root, 'usr/local/bin/aws-lambda-rie');
-  await copyFile(join(options.tools, 'aws-lambda-rie'), emulator);
-  await chmod(emulator, 0o755);
-  step.note('packing');
-  const made = join(staging, `${base}.tar.gz`);
-  const descriptor = await writeLayer(root, made);
-  await rm(root, { recursive: true, force: true });
-  await rename(made, file);
-  await writeFile(descriptorFile, JSON.stringify(descriptor));
-  return { ...descriptor, file };
-}
-
-async function fillPython(root: string, options: SampleImageOptions, step: Step): Promise<void> {
-  const { signal } = options;
-  await ensurePackageLists('python3-minimal', step, signal);
-  const { stdout } = await runCommand('apt-cache', ['depends', 'python3-minimal'], { signal });
-  const version = /\bpython(3\.\d+)-minimal\b/.exec(stdout)?.[1];
-  if (version === undefined) {
-    throw new EsbError('the package lists of this machine do not say which Python 3 they have', {
-      code: localCode('PackagesMissing'),
-    });
-  }
-  const roots = [`python${version}-minimal`, `libpython${version}-stdlib`, 'libstdc++6'];
-  await unpackDebianPackages(await debianClosure(roots, pythonPackages, { signal }), root, step, {
-    signal,
-  });
-  await runCommand('ln', ['-sf', `python${version}`, join(root, 'usr/bin/python3')]);
-  await installRequirements(join(root, 'var/runtime'), version, options, step);
-  step.note('compiling Python modules');
-  // By the image's own Python, and without times: a first call takes 50 ms instead of 144.
-  await runCommand(
-    'chroot',
-    [root, `/usr/bin/python${version}`, '-m', 'compileall', '-q', '--invalidation-mode', 'unchecked-hash']
-      .concat(['-x', '/(test|tests|idlelib|lib2to3)/'])
-      .concat([`/usr/lib/python${version}`, '/var/runtime']),
-    {
-      signal,
-      deadlineMs: PIP_DEADLINE_MS,
-      allowedExitCodes: [0, 1],
-      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-    },
-  );
-}
-
-/** pip for the image's Python, run by a Python of this machine. */
-async function installRequirements(
-  target: string,
-  version: string,
-  options: SampleImageOptions,
-  step: Step,
-): Promise<void> {
-  const { command: pip } = await findPip({
-    progress: options.progress,
-    purpose: 'installing awslambdaric into the Python sample image',
-    signal: options.signal,
-  });
-  const abi = `cp${version.replace('.', '')}`;
-  const machine = process.arch === 'arm64' ? 'aarch64' : 'x86_64';
-  const platforms = [`manylinux2014_${machine}`, `manylinux_2_17_${machine}`, `manylinux_2_28_${machine}`];
-  await retry(
-    async () => {
-      step.note(`pip install ${pythonRequirements[0]}`);
-      await rm(target, { recursive: true, force: true });
-      await runCommand(
-        pip[0] ?? '',
-        [
-          ...pip.slice(1),
-          'install',
-          '--quiet',
-          '--disable-pip-version-check',
-          '--no-deps',
-          '--no-compile',
-          '--only-binary=:all:',
-          '--implementation=cp',
-          `--python-version=${version}`,
-          `--abi=${abi}`,
-          '--abi=abi3',
-          '--abi=none',
-          ...platforms.map((platform) => `--platform=${platform}`),
-          '--platform=any',
-          `--target=${target}`,
-          ...pythonRequirements,
-        ],
-        {
-          signal: options.signal,
-          deadlineMs: PIP_DEADLINE_MS,
-          env: { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' },
-        },
-      );
-    },
-    {
-      signal: options.signal,
-      onRetry: (error) => step.note(`trying again: ${messageOf(error).slice(-200)}`),
-    },
-  );
-}
-
-async function fillNode(root: string, options: SampleImageOptions, step: Step): Promise<void> {
-  await ensurePackageLists('libatomic1', step, options.signal);
-  const packages = await debianClosure(['libatomic1', 'libstdc++6'], nodePackages, {
-    signal: options.signal,
-  });
-  await unpackDebianPackages(packages, root, step, { signal: options.signal });
-  const target = join(root, 'usr/bin/node');
-  await copyFile(process.execPath, target);
-  step.note('stripping the Node.js program');
-  try {
-    await runCommand('strip', [target], { signal: options.signal });
-  } catch {
-    // Without binutils the image is a little larger.
-  }
-  await chmod(target, 0o755);
-}
-
-async function baseKey(base: BaseName, options: SampleImageOptions): Promise<string> {
-  const hash = createHash('sha256').update(`${RECIPE_REVISION} ${base} ${process.arch}`);
-  hash.update(base === 'python' ? pythonRequirements.join(' ') : process.version);
-  hash.update(await readFile(join(options.tools, 'aws-lambda-rie')));
-  return hash.digest('hex').slice(0, 16);
-}
-
 async function keyOf(name: SampleImageName, recipe: Recipe, options: SampleImageOptions): Promise<string> {
-  const hash = createHash('sha256').update(await baseKey(recipe.base, options));
+  const hash = createHash('sha256').update(baseKey(recipe.base));
   hash.update(JSON.stringify([name, recipe]));
+  if (recipe.emulator !== false) {
+    hash.update(await readFile(join(options.tools, emulator)));
+  }
   for (const file of recipe.files) {
     hash.update(await readFile(join(repositoryRoot(), file.from)));
   }
@@ -372,14 +241,5 @@ async function readDigest(layout: string): Promise<string | undefined> {
     return await readFile(join(layout, 'digest'), 'utf8');
   } catch {
     return undefined;
-  }
-}
-
-async function exists(file: string): Promise<boolean> {
-  try {
-    await access(file);
-    return true;
-  } catch {
-    return false;
   }
 }
