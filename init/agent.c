@@ -14,7 +14,7 @@
 // name=value, in which \n stands for the end of a line and \\ for a backslash.
 enum frame {
 	// From the init. Those from the agent are in order.c.
-	HELLO = 'H', // First frame of a connection. The calls that the init knows follow.
+	HELLO = 'H', // First frame of a connection, with the number of calls that the init knows. A frame of each follows.
 	PHASE = 'P', // The phase or the idleness of the worker has changed.
 	CALL = 'C',  // A fact about a call has changed.
 	DATA = 'D',  // Bytes of a call's answer, after eight bytes of offset.
@@ -35,6 +35,7 @@ enum {
 
 static const char *socket_path;
 static int agent = -1;
+static bool connected;
 static int64_t again_at; // 0: connected.
 static int64_t pause_ms = FIRST_PAUSE;
 static struct buffer in;
@@ -100,8 +101,17 @@ static void say_phase(enum frame kind)
 	text(&lines, "errorType", worker.fault_type);
 	text(&lines, "message", worker.fault_message);
 	text(&lines, "body", worker.fault_body);
-	if (kind == HELLO)
+	if (kind == HELLO) {
+		static char session[37];
+		if (*session == 0)
+			token(session);
+		int calls = 0;
+		for (struct call *call = worker.calls; call != NULL; call = call->next)
+			calls++;
 		number(&lines, "version", VERSION);
+		text(&lines, "session", session);
+		number(&lines, "calls", calls);
+	}
 	lines_frame(kind, &lines);
 }
 
@@ -170,6 +180,11 @@ static void say_all(void)
 	}
 }
 
+bool agent_connected(void)
+{
+	return connected;
+}
+
 bool agent_knows_all(void)
 {
 	if (agent < 0)
@@ -189,7 +204,10 @@ static void disconnect(void)
 	agent = -1;
 	buffer_free(&in);
 	buffer_free(&out);
-	worker_drop_arriving();
+	if (connected) {
+		connected = false;
+		worker_agent_left();
+	}
 	again_at = now_ms() + pause_ms;
 	pause_ms = pause_ms * 2 > LAST_PAUSE ? LAST_PAUSE : pause_ms * 2;
 }
@@ -219,10 +237,11 @@ static void flush(void)
 static void hello(void)
 {
 	for (struct call *call = worker.calls; call != NULL; call = call->next) {
-		call->changed = call->stage != ARRIVING;
+		call->changed = true;
 		call->introduced = false;
 		call->sent = call->base;
 	}
+	connected = true;
 	say_phase(HELLO);
 	flush();
 }

@@ -72,15 +72,17 @@ struct call {
 	char *content_type;
 	char invocation[37]; // Value of Lambda-Runtime-Invocation-Id.
 	int64_t size;
-	int64_t deadline_ms; // Of the wall clock, since 1970.
-	int64_t timeout_ms;
+	// Of the wall clock, since 1970: when a runtime has to have it, and from then on when it has to have ended.
+	int64_t deadline_ms;
+	int64_t timeout_ms; // From the moment at which a runtime gets it.
 	enum stage stage;
 	uint64_t order; // Of arrival.
 	struct buffer event;
 	int64_t started_us; // Monotonic; 0: not yet.
 	bool returned; // A runtime has had a part of the event.
-	int64_t deadline_at; // Monotonic milliseconds.
-	int64_t forget_at; // Monotonic milliseconds; 0: not yet.
+	int64_t begin_by; // Monotonic milliseconds.
+	int64_t deadline_at; // Monotonic milliseconds, once it has started.
+	int64_t forget_at; // Monotonic milliseconds, once it has ended: when no agent is there that takes the answer.
 
 	// Told to the agent.
 	bool changed;
@@ -168,7 +170,7 @@ const char *worker_phase(void);
 void worker_fail(const char *type, const char *message, const char *body);
 void worker_take(struct call *call);
 void worker_arrive(struct call *call, const char *bytes, size_t length);
-void worker_drop_arriving(void);
+void worker_agent_left(void);
 struct call *worker_call(const char *id);
 int worker_running(void);
 void worker_hand(void);
@@ -230,6 +232,7 @@ bool agent_owns(int fd);
 void agent_serve(uint32_t events);
 void agent_wake(void);
 int64_t agent_tick(int64_t now);
+bool agent_connected(void);
 bool agent_knows_all(void);
 
 // loop.c

@@ -102,6 +102,8 @@ struct call *runtime_answer(struct connection *connection, const char *id, bool 
 	}
 	const char *mode = connection->fields[RESPONSE_MODE];
 	call->answering = true;
+	// The agent hears of the kind of the answer before its first byte.
+	call->introduced = false;
 	call->answers = connection;
 	call->streaming = !error && mode != NULL && strcasecmp(mode, "streaming") == 0;
 	set_text(&call->answer_type, connection->fields[CONTENT_TYPE], MAX_TEXT);

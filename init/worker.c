@@ -101,7 +101,7 @@ void worker_take(struct call *call)
 	}
 	call->stage = ARRIVING;
 	call->order = ++worker.orders;
-	call->deadline_at = now_ms() + call->deadline_ms - wall_ms();
+	call->begin_by = now_ms() + call->deadline_ms - wall_ms();
 	token(call->invocation);
 	call->next = worker.calls;
 	worker.calls = call;
@@ -126,14 +126,37 @@ void worker_arrive(struct call *call, const char *bytes, size_t length)
 	worker_hand();
 }
 
-// Forgets calls whose event has not arrived in whole when the agent goes away. No runtime has had them.
-void worker_drop_arriving(void)
+// The agent has gone. Forgets calls whose event has not arrived in whole: no runtime has had them. Answers are kept for
+// the next agent from now on.
+void worker_agent_left(void)
 {
 	for (struct call *call = worker.calls, *next; call != NULL; call = next) {
 		next = call->next;
 		if (call->stage == ARRIVING)
 			call_free(call);
+		else if (call->stage == ENDED)
+			call->forget_at = now_ms() + worker.config.keep_answers_ms;
 	}
+}
+
+static bool overdue(const struct call *call, int64_t now)
+{
+	return call->stage != ENDED && now >= (call->started_us == 0 ? call->begin_by : call->deadline_at);
+}
+
+// Ends a call whose time is over.
+static void expire(struct call *call)
+{
+	if (call->stage != RUNNING && !call->returned) {
+		worker_settle(call, "NotStarted", NULL, "no runtime took the call in time");
+		return;
+	}
+	char text[80];
+	bool had_runtime = call->stage == RUNNING;
+	snprintf(text, sizeof text, "Task timed out after %.2f seconds", (double)call->timeout_ms / 1000);
+	worker_settle(call, "Timeout", "Sandbox.Timedout", text);
+	if (had_runtime && worker.config.concurrency == 1)
+		process_restart("timeout");
 }
 
 // Gives waiting calls to waiting runtimes, once the initialization is over.
@@ -142,11 +165,18 @@ void worker_hand(void)
 	if (worker.phase != READY || worker.resetting || worker.init_due != 0)
 		return;
 	for (struct call *call; runtime_waiters() > 0 && (call = first_waiting()) != NULL;) {
+		// A frozen worker may read a call long after it was sent.
+		if (overdue(call, now_ms())) {
+			expire(call);
+			continue;
+		}
 		call->stage = RUNNING;
 		if (call->started_us == 0) {
 			output_drain();
 			output_say("START RequestId: %s Version: %s\n", call->id, call->version);
 			call->started_us = now_us();
+			call->deadline_at = now_ms() + call->timeout_ms;
+			call->deadline_ms = wall_ms() + call->timeout_ms;
 			extensions_invoke(call);
 		}
 		call_changed(call);
@@ -204,7 +234,8 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 		return;
 	bool started = call->started_us != 0;
 	call->stage = ENDED;
-	call->outcome = outcome;
+	// A runtime that had a part of the event may have begun.
+	call->outcome = call->returned && strcmp(outcome, "NotStarted") == 0 ? "Exited" : outcome;
 	set_text(&call->error_type, type, MAX_TEXT);
 	set_text(&call->message, message, MAX_TEXT);
 	// A runtime that is reading the event goes on; what it says of the call is refused.
@@ -217,7 +248,7 @@ void worker_settle(struct call *call, const char *outcome, const char *type, con
 		           (long long)(call->duration_us + 999) / 1000);
 		worker.linger_at = call->deadline_at;
 	}
-	call->forget_at = call->forgotten ? now_ms() : now_ms() + worker.config.keep_answers_ms;
+	call->forget_at = now_ms() + worker.config.keep_answers_ms;
 	if (call->answers != NULL)
 		runtime_late(call);
 	call_changed(call);
@@ -239,16 +270,22 @@ void worker_acknowledge(struct call *call, int64_t offset)
 		http_resume(call->answers);
 }
 
-// Forgets a call. One that a runtime has goes on, and its answer is thrown away.
+// Forgets a call. One that a runtime has goes on, its answer is thrown away, and its outcome is told.
 void worker_forget(struct call *call)
 {
 	call->forgotten = true;
 	worker_acknowledge(call, INT64_MAX);
-	if (call->stage != RUNNING) {
-		call->stage = ENDED;
-		call->forget_at = now_ms();
-	}
+	if (call->stage != RUNNING)
+		worker_settle(call, "NotStarted", NULL, "the agent forgot the call");
 	agent_wake();
+}
+
+// Says whether nobody has to hear of a call any more. An agent that is there says itself when it has heard enough.
+static bool forgettable(const struct call *call, int64_t now)
+{
+	if (call->stage != ENDED)
+		return false;
+	return agent_connected() ? call->forgotten && !call->changed : call->forgotten || now >= call->forget_at;
 }
 
 static void earlier(int64_t *first, int64_t at)
@@ -268,19 +305,14 @@ int64_t worker_tick(int64_t now)
 	}
 	for (struct call *call = worker.calls, *after; call != NULL; call = after) {
 		after = call->next;
-		if (call->stage != ENDED && now >= call->deadline_at) {
-			char text[80];
-			bool had_runtime = call->stage == RUNNING;
-			snprintf(text, sizeof text, "Task timed out after %.2f seconds", (double)call->timeout_ms / 1000);
-			worker_settle(call, "Timeout", "Sandbox.Timedout", text);
-			if (had_runtime && worker.config.concurrency == 1)
-				process_restart("timeout");
-		}
-		if (call->stage == ENDED && call->forget_at <= now) {
+		if (overdue(call, now))
+			expire(call);
+		if (forgettable(call, now))
 			call_free(call);
-			continue;
-		}
-		earlier(&next, call->stage == ENDED ? call->forget_at : call->deadline_at);
+		else if (call->stage != ENDED)
+			earlier(&next, call->started_us == 0 ? call->begin_by : call->deadline_at);
+		else if (!agent_connected())
+			earlier(&next, call->forget_at);
 	}
 	if (worker.linger_at != 0 && now >= worker.linger_at) {
 		worker.linger_at = 0;
