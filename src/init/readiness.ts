@@ -1,3 +1,4 @@
+import { abortable } from '../common/deadline.ts';
 import { EsbError } from '../common/errors.ts';
 import type { InitFault, InitNews, InitState } from './contract.ts';
 
@@ -17,6 +18,37 @@ export function readinessBy({ state, breach }: Pick<InitNews, 'state' | 'breach'
     return { kind: 'Failed', error: initFailed(fault) };
   }
   return state?.phase === 'Ready' ? { kind: 'Ready', state } : { kind: 'Waiting' };
+}
+
+/**
+ * Resolves once the init of a container says that it is ready.
+ *
+ * @param told the container as its init has reported it last, whenever it is read
+ * @param subscribe has `look` called at each news of any init
+ * @throws {EsbError} `InitFailed`, see {@link readinessBy}
+ * @throws {AbortedError} when `signal` fires
+ */
+export function waitUntilReady(
+  told: Pick<InitNews, 'containerId' | 'state' | 'breach'>,
+  signal: AbortSignal,
+  subscribe: (look: () => void) => () => void,
+): Promise<InitState> {
+  return abortable(`wait for the init of ${told.containerId}`, signal, (resolve, reject) => {
+    const look = (): void => {
+      const readiness = readinessBy(told);
+      if (readiness.kind !== 'Waiting') {
+        stop();
+        if (readiness.kind === 'Ready') {
+          resolve(readiness.state);
+        } else {
+          reject(readiness.error);
+        }
+      }
+    };
+    const stop = subscribe(look);
+    look();
+    return stop;
+  });
 }
 
 /** The error of a worker whose initialization failed, in Lambda's words. A runtime that reported an error knows more. */

@@ -1,4 +1,3 @@
-import { abortable } from '../../src/common/deadline.ts';
 import type {
   FoundCall,
   InitAnswer,
@@ -11,7 +10,7 @@ import type {
   InitState,
   WorkerInits,
 } from '../../src/init/contract.ts';
-import { readinessBy } from '../../src/init/readiness.ts';
+import { waitUntilReady } from '../../src/init/readiness.ts';
 
 /** A call that is in a worker. */
 export interface FakeInitCall {
@@ -92,23 +91,7 @@ export class FakeInits implements WorkerInits {
   }
 
   untilReady(containerId: string, signal: AbortSignal): Promise<InitState> {
-    return abortable(`wait for the init of ${containerId}`, signal, (resolve, reject) => {
-      let stop: (() => void) | undefined;
-      const look = (): void => {
-        const readiness = readinessBy(this.#links.get(containerId) ?? { state: undefined });
-        if (readiness.kind !== 'Waiting') {
-          stop?.();
-          if (readiness.kind === 'Ready') {
-            resolve(readiness.state);
-          } else {
-            reject(readiness.error);
-          }
-        }
-      };
-      stop = this.subscribe(look);
-      look();
-      return stop;
-    });
+    return waitUntilReady(this.#opened(containerId), signal, (look) => this.subscribe(look));
   }
 
   async remove(containerId: string): Promise<void> {

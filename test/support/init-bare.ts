@@ -18,19 +18,25 @@ export interface BareInitOptions {
   readonly extensions?: Readonly<Record<string, string | undefined>>;
 }
 
-/** The init with checks of memory in a process table of its own, without a container. The test plays agent and runtime. */
-export interface BareInit {
-  readonly agent: InitAgent;
+/** The init with checks of memory in a process table of its own, without a container. The test plays the runtime. */
+export interface InitProcess {
   /** Folder on which the test and the processes under the init agree. */
   readonly folder: string;
   /** Output so far. */
   log(): string;
   /** Opens a connection to the Runtime API. */
   connect(): Promise<Peer>;
+  /** Whether the init has ended. */
+  hasEnded(): boolean;
   /** Waits until the init has ended. */
   ended(): Promise<void>;
   /** Ends the init, and says what the checks of memory found. */
   close(): Promise<string>;
+}
+
+/** An init of which the test plays the agent as well. */
+export interface BareInit extends InitProcess {
+  readonly agent: InitAgent;
 }
 
 export interface HttpAnswer {
@@ -41,16 +47,35 @@ export interface HttpAnswer {
 
 export async function startBareInit(options: BareInitOptions = {}): Promise<BareInit> {
   const folder = await mkdtemp(join(tmpdir(), 'esb-init-bare-'));
+  const agent = new InitAgent(join(folder, 'agent.sock'));
+  await agent.listen();
+  const init = await startInitProcess(folder, join(folder, 'agent.sock'), options);
+  await agent.until('the init', () => agent.phase ?? init.hasEnded());
+  return {
+    ...init,
+    agent,
+    async close() {
+      const found = await init.close();
+      await agent.die();
+      return found;
+    },
+  };
+}
+
+/** Starts an init that connects to an agent's socket. The folder goes with the init. */
+export async function startInitProcess(
+  folder: string,
+  socket: string,
+  options: BareInitOptions = {},
+): Promise<InitProcess> {
   const extensions = join(folder, 'extensions');
   await mkdir(extensions);
   for (const [name, content] of Object.entries(options.extensions ?? {})) {
     const path = join(extensions, name);
     await (content === undefined ? mkdir(path) : writeFile(path, content, { mode: 0o755 }));
   }
-  const agent = new InitAgent(join(folder, 'agent.sock'));
-  await agent.listen();
   const port = await freePort();
-  const flags = ['--socket', join(folder, 'agent.sock'), '--port', String(port), '--extensions', extensions];
+  const flags = ['--socket', socket, '--port', String(port), '--extensions', extensions];
   const child = spawn(
     'unshare',
     [
@@ -66,23 +91,22 @@ export async function startBareInit(options: BareInitOptions = {}): Promise<Bare
     });
   }
   const exit = once(child, 'exit');
-  await agent.until('the init', () => agent.phase ?? child.exitCode !== null);
+  const hasEnded = (): boolean => child.exitCode !== null || child.signalCode !== null;
   return {
-    agent,
     folder,
     log: () => said,
     async connect() {
-      const socket = connect(port, '127.0.0.1');
-      await once(socket, 'connect');
-      return new Peer(socket);
+      const peer = connect(port, '127.0.0.1');
+      await once(peer, 'connect');
+      return new Peer(peer);
     },
+    hasEnded,
     async ended() {
-      await waitFor('the end of the init', () => child.exitCode !== null, { everyMs: 10, timeoutMs: 20_000 });
+      await waitFor('the end of the init', hasEnded, { everyMs: 10, timeoutMs: 20_000 });
     },
     async close() {
       child.kill('SIGKILL');
       await exit;
-      await agent.die();
       await rm(folder, { recursive: true, force: true });
       return /[^\n]*(Sanitizer|runtime error)[\s\S]*/.exec(said)?.[0] ?? '';
     },

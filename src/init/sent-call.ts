@@ -1,0 +1,124 @@
+import type { InitAnswer, InitEnd, InitHead, InitRequest } from './contract.ts';
+import { InitBreach } from './frames.ts';
+
+/** Bytes that an init may send beyond what was acknowledged. */
+const WINDOW_BYTES = 64 * 1024;
+/** Largest answer that is not streamed, and largest event, in bytes: 6 MiB and what Lambda adds for its envelope. */
+export const MAX_BUFFERED_BYTES = 6 * 1024 * 1024 + 100;
+const MAX_STREAMED_BYTES = 200 * 1024 * 1024;
+
+/** One call that an init was sent, until its outcome is known. */
+export class SentCall {
+  readonly request: InitRequest;
+  readonly #done = Promise.withResolvers<InitAnswer>();
+  #head: InitHead | undefined;
+  #received = 0;
+  #acknowledged = 0;
+  /** Bytes that there is room for, as far as was asked. */
+  #granted = 0;
+  #waits = false;
+  #forgotten = false;
+  #over = false;
+
+  constructor(request: InitRequest) {
+    this.request = request;
+  }
+
+  get answer(): Promise<InitAnswer> {
+    return this.#done.promise;
+  }
+
+  /** Whether the answer is thrown away. */
+  get forgotten(): boolean {
+    return this.#forgotten;
+  }
+
+  /** Whether the receiver of the answer keeps the call waiting. */
+  get waits(): boolean {
+    return this.#waits;
+  }
+
+  /** Bytes up to which the init was last told to throw the answer away. */
+  get acknowledged(): number {
+    return this.#acknowledged;
+  }
+
+  forget(): void {
+    this.#forgotten = true;
+  }
+
+  takeHead(head: InitHead): void {
+    if (this.#head === undefined) {
+      this.#head = head;
+      if (!this.#forgotten && !this.#over) {
+        this.request.onHead(head);
+      }
+    }
+  }
+
+  /**
+   * Takes a part of the answer. Says whether there was anything new in it: an init that has connected again repeats
+   * what was not acknowledged.
+   *
+   * @throws {InitBreach}
+   */
+  takeData(offset: number, bytes: Buffer): boolean {
+    const end = offset + bytes.length;
+    if (this.#head === undefined || offset > this.#received || bytes.length === 0) {
+      throw new InitBreach('the init sent a part of an answer out of its order');
+    }
+    if (end > this.#acknowledged + WINDOW_BYTES) {
+      throw new InitBreach('the init sent more of an answer than it was asked for');
+    }
+    if (end > (this.#head.streaming ? MAX_STREAMED_BYTES : MAX_BUFFERED_BYTES)) {
+      throw new InitBreach('the init sent an answer that is too large');
+    }
+    if (end <= this.#received) {
+      return false;
+    }
+    const fresh = bytes.subarray(this.#received - offset);
+    this.#received = end;
+    if (!this.#forgotten) {
+      this.request.onChunk(fresh);
+    }
+    return true;
+  }
+
+  /**
+   * An offset that is to be acknowledged; undefined for none, or none yet: `again` is called once there is room.
+   */
+  due(again: () => void): number | undefined {
+    if (this.#over || this.#forgotten || this.#waits || this.#received === this.#acknowledged) {
+      return undefined;
+    }
+    const received = this.#received;
+    if (this.#granted <= this.#acknowledged) {
+      const room = this.request.room?.();
+      if (room !== undefined) {
+        this.#waits = true;
+        const go = (): void => {
+          this.#waits = false;
+          this.#granted = received;
+          again();
+        };
+        room.then(go, go);
+        return undefined;
+      }
+      this.#granted = received;
+    }
+    this.#acknowledged = this.#granted;
+    return this.#acknowledged;
+  }
+
+  /** @throws {InitBreach} where bytes of the answer are missing */
+  checkEnd(end: InitEnd): void {
+    if (!this.#forgotten && end.size !== this.#received) {
+      throw new InitBreach('the init ended an answer before its end');
+    }
+  }
+
+  settle(answer: InitAnswer): void {
+    this.#over = true;
+    this.#done.resolve(answer);
+  }
+}

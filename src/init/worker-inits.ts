@@ -1,0 +1,209 @@
+import { chmod, mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
+import { EsbError, messageOf, undefinedIfNoFile } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
+import { TaskGroup } from '../common/task-group.ts';
+import { ContainerInit } from './container-init.ts';
+import type { InitFiles, InitLink, InitNews, InitState, WorkerInits } from './contract.ts';
+import { installInitProgram } from './init-program.ts';
+import { takeOneConnection } from './init-socket.ts';
+import { waitUntilReady } from './readiness.ts';
+
+/** Milliseconds between the end of a connection and the next, so that a worker cannot keep the agent busy with them. */
+const REST_MS = 100;
+/** Milliseconds until a socket that could not be opened is tried again. */
+const RETRY_MS = 1_000;
+
+export interface WorkerInitsOptions {
+  /** Folder in memory, which a restart of the node empties. */
+  readonly runDir: string;
+  readonly stateDir: string;
+  /** The program of the init, as it came with the agent. */
+  readonly program: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+interface Entry {
+  readonly container: ContainerInit;
+  readonly folder: string;
+  opened: Promise<void>;
+  closed: boolean;
+  stopListening: (() => Promise<void>) | undefined;
+}
+
+/** Makes the inits of a node, which neither listen nor have files before their `start`. */
+export function createWorkerInits(options: WorkerInitsOptions): WorkerInits {
+  return new SocketInits(options);
+}
+
+class SocketInits implements WorkerInits {
+  readonly #options: WorkerInitsOptions;
+  readonly #folder: string;
+  readonly #entries = new Map<string, Entry>();
+  readonly #listeners = new Set<(news: InitNews) => void>();
+  readonly #tasks: TaskGroup;
+  #program: string | undefined;
+
+  constructor(options: WorkerInitsOptions) {
+    this.#options = options;
+    this.#folder = join(options.runDir, 'inits');
+    this.#tasks = new TaskGroup((task, error) =>
+      options.logger.error({ task, error: messageOf(error) }, 'task failed'),
+    );
+  }
+
+  async start(): Promise<void> {
+    const { program, stateDir, logger } = this.#options;
+    this.#program = await installInitProgram(program, join(stateDir, 'init'));
+    await mkdir(this.#folder, { recursive: true });
+    // No other user of the node reaches the sockets, which are open to the users of a container.
+    await chmod(this.#folder, 0o700);
+    await Promise.all(
+      (await this.list()).map(async (containerId) => {
+        try {
+          await this.open(containerId);
+        } catch (error) {
+          logger.error({ containerId, error: messageOf(error) }, 'no socket for the init of a worker');
+        }
+      }),
+    );
+  }
+
+  async open(containerId: string): Promise<InitFiles> {
+    const program = this.#program;
+    if (program === undefined || this.#tasks.signal.aborted) {
+      throw new EsbError('the inits of workers have not started, or have stopped', { code: 'Unavailable' });
+    }
+    const known = this.#entries.get(containerId);
+    const entry = known ?? this.#add(containerId);
+    try {
+      await entry.opened;
+    } catch (error) {
+      if (this.#entries.get(containerId) === entry) {
+        this.#entries.delete(containerId);
+      }
+      throw new EsbError(`files of the init of ${containerId}: ${messageOf(error)}`, {
+        code: 'StateUnwritable',
+        cause: error,
+      });
+    }
+    return { program, folder: entry.folder };
+  }
+
+  link(containerId: string): InitLink | undefined {
+    return this.#entries.get(containerId)?.container;
+  }
+
+  untilReady(containerId: string, signal: AbortSignal): Promise<InitState> {
+    const container = this.#entries.get(containerId)?.container;
+    if (container === undefined) {
+      return Promise.reject(new EsbError(`no init is known of ${containerId}`, { code: 'NotFound' }));
+    }
+    return waitUntilReady(container, signal, (look) => this.subscribe(look));
+  }
+
+  async remove(containerId: string): Promise<void> {
+    const entry = this.#entries.get(containerId);
+    if (entry !== undefined) {
+      this.#entries.delete(containerId);
+      await this.#close(entry, 'the container is gone');
+    }
+    await rm(this.#folderOf(containerId), { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  async list(): Promise<readonly string[]> {
+    return (await undefinedIfNoFile(readdir(this.#folder))) ?? [];
+  }
+
+  subscribe(listener: (news: InitNews) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async stop(): Promise<void> {
+    const stopped = this.#tasks.stop();
+    await Promise.all([...this.#entries.values()].map((entry) => this.#close(entry, 'the agent stops')));
+    await stopped;
+  }
+
+  #folderOf(containerId: string): string {
+    if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(containerId)) {
+      throw new EsbError(`${containerId} is no id of a container`, { code: 'InvalidArgument' });
+    }
+    return join(this.#folder, containerId);
+  }
+
+  #add(containerId: string): Entry {
+    const folder = this.#folderOf(containerId);
+    const container = new ContainerInit(containerId, {
+      clock: this.#options.clock,
+      onNews: (news) => this.#tell(news),
+      onFree: () => this.#listenAgain(entry),
+    });
+    const entry: Entry = {
+      container,
+      folder,
+      opened: Promise.resolve(),
+      closed: false,
+      stopListening: undefined,
+    };
+    entry.opened = this.#prepare(entry);
+    this.#entries.set(containerId, entry);
+    return entry;
+  }
+
+  async #prepare(entry: Entry): Promise<void> {
+    await mkdir(entry.folder, { recursive: true });
+    await chmod(entry.folder, 0o755);
+    await this.#listen(entry);
+  }
+
+  async #listen(entry: Entry): Promise<void> {
+    if (!entry.closed) {
+      entry.stopListening = await takeOneConnection(entry.folder, (socket) => entry.container.accept(socket));
+    }
+    if (entry.closed) {
+      await entry.stopListening?.();
+    }
+  }
+
+  #listenAgain(entry: Entry): void {
+    const { clock, logger } = this.#options;
+    this.#tasks.run('socket of an init', async (signal) => {
+      for (let waitMs = REST_MS; !entry.closed; waitMs = RETRY_MS) {
+        await sleep(clock, waitMs, signal);
+        try {
+          await this.#listen(entry);
+          return;
+        } catch (error) {
+          const { containerId } = entry.container;
+          logger.error({ containerId, error: messageOf(error) }, 'no socket for the init of a worker');
+        }
+      }
+    });
+  }
+
+  async #close(entry: Entry, why: string): Promise<void> {
+    entry.closed = true;
+    entry.container.close(why);
+    await entry.opened.catch(() => undefined);
+    await entry.stopListening?.();
+  }
+
+  #tell(news: InitNews): void {
+    const { containerId, breach } = news;
+    if (breach !== undefined) {
+      this.#options.logger.warn({ containerId, breach }, 'the init of a worker broke the protocol');
+    }
+    for (const listener of this.#listeners) {
+      try {
+        listener(news);
+      } catch (error) {
+        this.#options.logger.error({ containerId, error: messageOf(error) }, 'news of an init were not taken');
+      }
+    }
+  }
+}

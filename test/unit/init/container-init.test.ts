@@ -1,0 +1,362 @@
+import { type Duplex, duplexPair } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { ContainerInit } from '../../../src/init/container-init.ts';
+import type { InitAnswer, InitNews, InitRequest } from '../../../src/init/contract.ts';
+import { FrameReader } from '../../../src/init/frames.ts';
+import { type ManualClock, manualClock, settle } from '../../support/manual-clock.ts';
+
+const WINDOW = 64 * 1024;
+
+/** The init of a container, played by the test. */
+class Played {
+  readonly heard: string[] = [];
+  readonly socket: Duplex;
+  ended = false;
+
+  constructor(socket: Duplex) {
+    this.socket = socket;
+    const reader = new FrameReader();
+    socket.on('data', (piece: Buffer) =>
+      reader.read(piece, (kind, payload) =>
+        this.heard.push(kind === 'E' ? `E ${payload.length}` : `${kind} ${payload.toString().trimEnd()}`),
+      ),
+    );
+    socket.on('close', () => {
+      this.ended = true;
+    });
+    socket.on('end', () => {
+      this.ended = true;
+    });
+  }
+
+  raw(kind: string, payload: Buffer): void {
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(payload.length + 1);
+    head.write(kind, 4);
+    this.socket.write(Buffer.concat([head, payload]));
+  }
+
+  say(kind: string, fields: Readonly<Record<string, string | number | boolean>>): void {
+    this.raw(
+      kind,
+      Buffer.from(
+        Object.entries(fields)
+          .map(([name, value]) => `${name}=${value}\n`)
+          .join(''),
+      ),
+    );
+  }
+
+  hello(more: Readonly<Record<string, string | number | boolean>> = {}): void {
+    const state = { phase: 'Ready', idle: true, initMs: 5, restarts: 0 };
+    this.say('H', { ...state, version: 1, session: 'one', calls: 0, ...more });
+  }
+
+  data(id: string, offset: number, bytes: Buffer | string): void {
+    const head = Buffer.alloc(9 + id.length);
+    head.writeUInt8(id.length);
+    head.write(id, 1);
+    head.writeBigUInt64BE(BigInt(offset), 1 + id.length);
+    this.raw('D', Buffer.concat([head, Buffer.from(bytes)]));
+  }
+
+  end(id: string, outcome: string, size: number): void {
+    this.say('C', { id, stage: 'Ended', outcome, size, durationUs: 7 });
+  }
+}
+
+class Room {
+  readonly clock: ManualClock = manualClock();
+  readonly news: InitNews[] = [];
+  free = 0;
+  readonly container = new ContainerInit('worker-1', {
+    clock: this.clock,
+    onNews: (news) => this.news.push(news),
+    onFree: () => {
+      this.free += 1;
+    },
+  });
+
+  connect(): Played {
+    const [ours, theirs] = duplexPair();
+    this.container.accept(ours);
+    return new Played(theirs);
+  }
+
+  /** An init that is connected, and has named itself. */
+  async connected(): Promise<Played> {
+    const init = this.connect();
+    init.hello();
+    await settle();
+    return init;
+  }
+
+  send(id: string, more: Partial<InitRequest> = {}): { answer: Promise<InitAnswer>; heard: string[] } {
+    const heard: string[] = [];
+    const answer = this.container.call({
+      requestId: id,
+      payload: Buffer.from('{}'),
+      timeoutMs: 3_000,
+      boundMs: 10_000,
+      functionArn: 'arn',
+      version: '1',
+      clientContext: '',
+      traceId: '',
+      onSending: () => heard.push('sending'),
+      onHead: ({ contentType, streaming }) => heard.push(`head ${contentType} ${streaming}`),
+      onChunk: (chunk) => heard.push(`chunk ${chunk.length}`),
+      ...more,
+    });
+    return { answer, heard };
+  }
+}
+
+/** An answer begins, of which the test sends the rest. */
+async function answering(room: Room, init: Played, more: Partial<InitRequest> = {}): Promise<ReturnType<Room['send']>> {
+  const sent = room.send('a', more);
+  init.say('C', { id: 'a', stage: 'Running', answering: true, contentType: 'text/plain', streaming: true });
+  await settle();
+  return sent;
+}
+
+describe('a call', () => {
+  it('goes out with its event at once, and brings its answer and its outcome', async () => {
+    const room = new Room();
+    const init = await room.connected();
+    const { answer, heard } = await answering(room, init);
+    const [order, event] = init.heard;
+    expect(order).toMatch(/^I id=a\nsize=2\ntimeoutMs=3000\n/);
+    // With so much time, an answer is told before the bound.
+    expect(order).toContain(`\ndeadlineMs=${room.clock.now() + 6_000}\n`);
+    expect(event).toBe('E 4');
+    init.data('a', 0, 'abc');
+    await settle();
+    expect(init.heard.slice(2)).toEqual(['A id=a\noffset=3']);
+    init.end('a', 'Answered', 3);
+    expect(await answer).toMatchObject({ kind: 'Ended', end: { outcome: 'Answered', size: 3, durationUs: 7 } });
+    expect(heard).toEqual(['sending', 'head text/plain true', 'chunk 3']);
+    await settle();
+    expect(init.heard.at(-1)).toBe('F id=a');
+    expect(room.clock.pending()).toBe(0);
+  });
+
+  it('takes no more than its window while its receiver has no room', async () => {
+    const room = new Room();
+    const init = await room.connected();
+    const space = Promise.withResolvers<void>();
+    const { heard } = await answering(room, init, { room: () => space.promise });
+    init.data('a', 0, Buffer.alloc(WINDOW / 2));
+    await settle();
+    init.data('a', WINDOW / 2, Buffer.alloc(WINDOW / 2));
+    await settle();
+    expect(heard).toHaveLength(4);
+    expect(init.heard.filter((each) => each.startsWith('A'))).toEqual([]);
+    space.resolve();
+    await settle();
+    expect(init.heard.at(-1)).toBe(`A id=a\noffset=${WINDOW}`);
+    expect(init.ended).toBe(false);
+  });
+
+  it.each([
+    ['a gap', (init: Played) => init.data('a', 1, 'x')],
+    ['more than the window', (init: Played) => init.data('a', 0, Buffer.alloc(WINDOW + 1))],
+    ['nothing', (init: Played) => init.data('a', 0, '')],
+    ['an offset beyond all numbers', (init: Played) => init.data('a', Number.MAX_SAFE_INTEGER, 'x')],
+    ['an end before the end', (init: Played) => init.end('a', 'Answered', 5)],
+    ['an outcome that is none', (init: Played) => init.end('a', 'Won', 0)],
+    ['a frame that is too large', (init: Played) => init.socket.write(Buffer.alloc(8, 0xff))],
+    ['its name again', (init: Played) => init.hello()],
+  ])('whose init sends %s is unknown, and the init is not served any more', async (_, attack) => {
+    const room = new Room();
+    const init = await room.connected();
+    const { answer } = await answering(room, init);
+    attack(init);
+    await settle();
+    expect(await answer).toMatchObject({ kind: 'Unknown' });
+    expect(init.ended).toBe(true);
+    expect(room.news.at(-1)).toMatchObject({ state: undefined, breach: expect.stringMatching(/^the init /) });
+    expect(room.free).toBe(0);
+    expect(room.connect().ended || room.container.state).toBeFalsy();
+    expect(await room.send('b').answer).toMatchObject({ kind: 'NotSent', own: false });
+  });
+
+  it('that is not streamed has at most 6 MiB and 100 bytes', async () => {
+    const room = new Room();
+    const init = await room.connected();
+    const { answer } = room.send('a');
+    init.say('C', { id: 'a', stage: 'Running', answering: true });
+    const most = 6 * 1024 * 1024 + 100;
+    for (let at = 0; at < most; at += WINDOW) {
+      init.data('a', at, Buffer.alloc(Math.min(WINDOW, most - at)));
+      await settle();
+    }
+    expect(init.ended).toBe(false);
+    init.data('a', most, 'x');
+    expect(await answer).toMatchObject({ kind: 'Unknown', message: 'the init sent an answer that is too large' });
+  });
+
+  it('brings no bytes before their kind', async () => {
+    const room = new Room();
+    const init = await room.connected();
+    const { answer } = room.send('a');
+    init.data('a', 0, 'x');
+    expect(await answer).toMatchObject({ kind: 'Unknown' });
+  });
+
+  it('of which nothing is heard within its bound is silent, but for a receiver without room', async () => {
+    const room = new Room();
+    const init = await room.connected();
+    const silent = room.send('b');
+    await room.clock.advance(10_000);
+    expect(await silent.answer).toEqual({ kind: 'Silent' });
+    const space = Promise.withResolvers<void>();
+    const slow = await answering(room, init, { room: () => space.promise });
+    init.data('a', 0, 'abc');
+    await room.clock.advance(60_000);
+    space.resolve();
+    init.end('a', 'Answered', 3);
+    expect(await slow.answer).toMatchObject({ kind: 'Ended' });
+  });
+
+  it.each([
+    ['an id that no runtime takes', { requestId: 'a\nb' }],
+    ['an event that no runtime takes', { payload: Buffer.alloc(6 * 1024 * 1024 + 101) }],
+    ['a context that no frame takes', { clientContext: 'y'.repeat(256 * 1024) }],
+    ['a time limit that is none', { timeoutMs: 0.5 }],
+  ])('with %s is not sent', async (_, more) => {
+    const room = new Room();
+    const init = await room.connected();
+    expect(await room.send('a', more).answer).toMatchObject({ kind: 'NotSent', own: true });
+    await settle();
+    expect(init.heard).toEqual([]);
+  });
+
+  it('with the id of another under way is not sent', async () => {
+    const room = new Room();
+    await room.connected();
+    void room.send('a');
+    expect(await room.send('a').answer).toMatchObject({ kind: 'NotSent', own: true });
+  });
+});
+
+describe('a connection that is lost', () => {
+  it('is waited for, and the calls go on where they were', async () => {
+    const room = new Room();
+    const first = await room.connected();
+    const { answer, heard } = await answering(room, first);
+    first.data('a', 0, 'abc');
+    await settle();
+    first.socket.end();
+    await settle();
+    expect(room.container.state).toBeUndefined();
+    expect(room.free).toBe(1);
+    await room.clock.advance(1_900);
+    const second = room.connect();
+    second.hello({ calls: 1, idle: false });
+    await settle();
+    expect(room.container.state).toBeUndefined();
+    second.say('C', { id: 'a', stage: 'Running', answering: true, streaming: true });
+    second.data('a', 1, 'bcde');
+    await settle();
+    expect(second.heard).toEqual(['A id=a\noffset=3', 'A id=a\noffset=5']);
+    expect(room.container).toMatchObject({ state: { phase: 'Ready' }, found: [] });
+    second.end('a', 'Answered', 5);
+    expect(await answer).toMatchObject({ kind: 'Ended' });
+    expect(heard).toEqual(['sending', 'head text/plain true', 'chunk 3', 'chunk 2']);
+    await room.clock.advance(10_000);
+    expect(room.clock.pending()).toBe(0);
+  });
+
+  it('leaves a call unknown after a while, or when another init comes', async () => {
+    const room = new Room();
+    const first = await room.connected();
+    const call = room.send('a');
+    first.socket.end();
+    await room.clock.advance(2_000);
+    expect(await call.answer).toMatchObject({ kind: 'Unknown' });
+    const second = await room.connected();
+    const again = room.send('b');
+    second.socket.end();
+    await settle();
+    room.connect().hello({ session: 'two' });
+    expect(await again.answer).toMatchObject({ kind: 'Unknown' });
+  });
+
+  it('leaves a call not sent whose event the init never had in whole', async () => {
+    const room = new Room();
+    const first = await room.connected();
+    const call = room.send('a');
+    first.socket.end();
+    await settle();
+    await room.connected();
+    expect(await call.answer).toMatchObject({ kind: 'NotSent' });
+  });
+});
+
+describe('calls of an earlier agent', () => {
+  it('are told once the init has named them all, are forgotten, and are seen to end', async () => {
+    const room = new Room();
+    const init = room.connect();
+    init.hello({ calls: 2, idle: false });
+    init.say('C', { id: 'x', stage: 'Running' });
+    await settle();
+    expect(room.news).toEqual([]);
+    init.data('x', 0, 'old');
+    init.end('y', 'Answered', 3);
+    await settle();
+    const found = [
+      { requestId: 'x', ended: false },
+      { requestId: 'y', ended: true },
+    ];
+    expect(room.news).toMatchObject([{ found, state: { phase: 'Ready', idle: false } }]);
+    expect(init.heard).toEqual(['F id=x', 'F id=y']);
+    init.end('x', 'Answered', 3);
+    await settle();
+    expect(room.news.at(-1)?.found[0]).toEqual({ requestId: 'x', ended: true });
+  });
+});
+
+describe('a program in the place of the init', () => {
+  it('that does not say its name is hung up on, which is no breach', async () => {
+    const room = new Room();
+    const init = room.connect();
+    await room.clock.advance(5_000);
+    expect(init.ended).toBe(true);
+    expect(room).toMatchObject({ free: 1, news: [] });
+  });
+
+  it.each([
+    ['says anything else first', (init: Played) => init.say('P', { phase: 'Ready', initMs: 1, restarts: 0 })],
+    ['claims more calls than there can be', (init: Played) => init.hello({ calls: 1_025 })],
+  ])('that %s is not served any more', async (_, attack) => {
+    const room = new Room();
+    const init = room.connect();
+    attack(init);
+    await settle();
+    expect(init.ended).toBe(true);
+    expect(room.news).toMatchObject([{ breach: expect.any(String) }]);
+  });
+
+  it('that talks without end is read as fast as its allowance, and no more', async () => {
+    const room = new Room();
+    const init = await room.connected();
+    for (let count = 0; count < 2_000; count += 1) {
+      init.say('P', { phase: 'Ready', idle: count % 2 === 0, initMs: 1, restarts: 0 });
+    }
+    await settle();
+    await settle();
+    const before = room.news.length;
+    expect(before).toBeLessThan(1_500);
+    await room.clock.advance(60_000);
+    expect(room.news.length).toBeGreaterThan(before);
+    expect(init.ended).toBe(false);
+  });
+
+  it('is alone: a second connection is refused', async () => {
+    const room = new Room();
+    const init = await room.connected();
+    const second = room.connect();
+    await settle();
+    expect([init.ended, second.ended]).toEqual([false, true]);
+  });
+});
