@@ -220,7 +220,7 @@ describe("the agent's gRPC server", () => {
     });
     const parts = await partsOf(connect(await gateway()).stream('invoke', invoke()));
     expect(parts).toHaveLength(3);
-    expect(parts[0].head).toEqual({ status: 200, contentType: 'application/json' });
+    expect(parts[0].head).toEqual({ status: 200, contentType: 'application/json', streaming: false });
     expect(Buffer.concat([parts[0].chunk, parts[1].chunk]).toString()).toBe('{"got":{"a":1}}');
     expect(parts[2].trailer).toMatchObject({
       outcome: 'OUTCOME_ANSWERED',
