@@ -1,6 +1,7 @@
 import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
 import type { InvocationResult } from '../../src/agent/model/invocation.ts';
 import type { WorkerView } from '../../src/agent/model/worker-state.ts';
+import { trailerOf } from '../../src/agent/rpc/invoke-trailer.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import type { AgentAnswer } from '../../src/gateway/agents/agent-call.ts';
 import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';
@@ -302,10 +303,10 @@ function answerOf(result: InvocationResult, body: string): AgentAnswer {
     case 'TimedOut':
       return {
         kind: result.kind,
-        status: 200,
+        head: { status: 200, contentType: '', streaming: false },
         body: Buffer.from(body),
         size: body.length,
-        trailer: { stamp: result.stamp, timings: null, logTail: Buffer.alloc(0) },
+        trailer: { timings: null, logTail: Buffer.alloc(0), functionEnd: null, ...trailerOf(result) },
       } as unknown as AgentAnswer;
     case 'Unknown':
     case 'Refused':

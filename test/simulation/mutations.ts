@@ -17,8 +17,8 @@ export const mutations: readonly Mutation[] = [
     changes: [
       {
         file: 'src/agent/step/upkeep.ts',
-        text: "if (kind === 'Running' && !urgent && !isInUse(draft.state, container)) {",
-        by: "if (kind === 'Running' && !urgent) {",
+        text: 'if (mayFreeze && !urgent && !isInUse(draft.state, container)) {',
+        by: 'if (mayFreeze && !urgent) {',
       },
     ],
     found: /was frozen \(settle\) with call-\d+ in it/,

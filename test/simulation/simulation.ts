@@ -536,7 +536,7 @@ export class Simulation {
     this.#invariants.starts(marked, served);
     for (const [containerId, { address, identity, task }] of this.#runtime.containers) {
       const record = records.find(({ container }) => container?.id === containerId);
-      if (record?.served !== undefined && record.served.address.ip !== address?.ip && task.kind === 'Running') {
+      if (record?.served !== undefined && record.served.address?.ip !== address?.ip && task.kind === 'Running') {
         this.#invariants.violation(`the record of ${containerId} tells of an address that is not its own`);
       }
       if (memoryFiles.files.get(`${RUN_DIR}/${identity.uid}.mark`) === '') {

@@ -124,7 +124,6 @@ export class WorkerProcesses {
       }
     };
     return {
-      address,
       abort,
       close: () => abort('the connection was closed'),
       call: (request) =>

@@ -35,7 +35,6 @@ export class FakeEmulators {
       }
     };
     return {
-      address,
       abort,
       close: () => abort('the connection was closed'),
       call: (request) =>

@@ -115,6 +115,45 @@ export class FakeInits implements WorkerInits {
     }
   }
 
+  /** A process begins in a container, and with it another init. */
+  begin(containerId: string): void {
+    const link = this.#links.get(containerId) ?? new FakeLink(containerId, this, undefined);
+    this.#links.set(containerId, link);
+    link.breach = undefined;
+    link.found = [];
+    link.state = this.initial;
+    this.#news(containerId);
+  }
+
+  /** The agent is killed: the calls go on, and their answers have no taker. */
+  agentGone(): void {
+    for (const { containerId, request } of [...this.calls]) {
+      this.leave(containerId, request.requestId, 'the agent is gone');
+    }
+    for (const link of this.#links.values()) {
+      link.state = undefined;
+      link.found = [];
+    }
+  }
+
+  /** The init of a container connects to the next agent. */
+  reconnect(containerId: string): void {
+    const found = this.left.filter((call) => call.containerId === containerId);
+    this.find(
+      containerId,
+      found.map(({ request: { requestId } }) => ({ requestId, ended: false })),
+    );
+  }
+
+  /** A call that an earlier agent has left ends. */
+  endLeft(requestId: string): void {
+    const call = this.left.find(({ request }) => request.requestId === requestId);
+    if (call !== undefined) {
+      this.left.splice(this.left.indexOf(call), 1);
+      this.find(call.containerId, [{ requestId, ended: true }]);
+    }
+  }
+
   /** The init of a container tells of a change. */
   tell(containerId: string, change: Partial<InitState>): void {
     const link = this.#opened(containerId);

@@ -17,6 +17,7 @@ import type {
   TaskState,
   WorkerInfo,
 } from '../../src/runtime/contract/runtime.ts';
+import type { FakeInits } from './fake-inits.ts';
 
 export type FakeOperation =
   | 'ensure'
@@ -95,6 +96,8 @@ export class FakeRuntime implements ContainerRuntime {
    * with.
    */
   listens: ((containerId: string) => Promise<void>) | undefined;
+  /** The inits of workers of interface `Lambda`. */
+  inits: FakeInits | undefined;
   /** The image that a reference stands for, by digest. */
   imageOf: (reference: string) => string = (reference) => `${reference}@sha256:0`;
   /** Called when a container goes whose process runs or is frozen, with the signal that the process gets. */
@@ -146,6 +149,7 @@ export class FakeRuntime implements ContainerRuntime {
   /** The process of a worker ends by itself. */
   exit(containerId: string, exitCode: number, oomKilled = false): void {
     this.#setTask(containerId, { kind: 'Stopped', exitCode, oomKilled, exitedAt: new Date(this.#now()) });
+    this.#initGone(containerId);
     this.emit({ kind: 'Exited', containerId });
   }
 
@@ -159,6 +163,7 @@ export class FakeRuntime implements ContainerRuntime {
   reboot(): void {
     for (const containerId of this.containers.keys()) {
       this.#setTask(containerId, { kind: 'Missing' });
+      this.#initGone(containerId);
     }
   }
 
@@ -299,6 +304,7 @@ export class FakeRuntime implements ContainerRuntime {
       this.#end(containerId);
       this.hung.delete(containerId);
       this.#prepared.delete(containerId);
+      this.#initGone(containerId);
       this.containers.delete(containerId);
       this.outputLost.delete(containerId);
       if (options.keepLog === true) {
@@ -439,13 +445,18 @@ export class FakeRuntime implements ContainerRuntime {
   }
 
   async #listen({ containerId, onProgress }: EnsureRequest, signal: AbortSignal | undefined): Promise<void> {
-    if (this.listens === undefined) {
+    const isLambda = this.containers.get(containerId)?.runtimeInterface === 'Lambda';
+    if (this.listens === undefined && !isLambda) {
       return;
     }
     onProgress?.('Starting');
     try {
-      await unlessAborted(this.listens(containerId), signal);
+      await unlessAborted(this.listens?.(containerId) ?? Promise.resolve(), signal);
+      if (isLambda) {
+        await this.inits?.untilReady(containerId, signal ?? new AbortController().signal);
+      }
     } catch (error) {
+      this.#initGone(containerId);
       this.containers.delete(containerId);
       this.emit({ kind: 'Exited', containerId });
       this.emit({ kind: 'Deleted', containerId });
@@ -457,7 +468,16 @@ export class FakeRuntime implements ContainerRuntime {
   #begin(containerId: string): void {
     this.#nextPid += 1;
     this.#setTask(containerId, { kind: 'Running', pid: this.#nextPid });
+    if (this.containers.get(containerId)?.runtimeInterface === 'Lambda') {
+      this.inits?.begin(containerId);
+    }
     this.emit({ kind: 'Created', containerId });
+  }
+
+  #initGone(containerId: string): void {
+    if (this.containers.get(containerId)?.runtimeInterface === 'Lambda') {
+      this.inits?.gone(containerId);
+    }
   }
 
   async #startMade(containerId: string, signal: AbortSignal | undefined): Promise<void> {

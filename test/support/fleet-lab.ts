@@ -12,6 +12,7 @@ import type { Clock } from '../../src/common/clock.ts';
 import { type Logger, silentLogger } from '../../src/common/logger.ts';
 import type { ContainerRuntime, RuntimeEvent } from '../../src/runtime/contract/runtime.ts';
 import { FakeEmulators } from './fake-emulator.ts';
+import { FakeInits } from './fake-inits.ts';
 import { FakeRuntime } from './fake-runtime.ts';
 import { type ManualClock, manualClock, settle } from './manual-clock.ts';
 import { waitFor } from './wait-for.ts';
@@ -60,6 +61,8 @@ export class FleetLab {
   readonly clock: ManualClock;
   readonly runtime: FakeRuntime;
   readonly emulators: FakeEmulators;
+  /** The inits of workers of interface `Lambda`; those of an earlier agent connect when the test says so. */
+  readonly inits: FakeInits;
   readonly folder: string;
   readonly fleet: NodeFleet;
   /** Every phase that was shown of each worker, in order and without repetitions. */
@@ -73,6 +76,10 @@ export class FleetLab {
     this.clock = after?.clock ?? manualClock();
     this.runtime = after?.runtime ?? new FakeRuntime(() => this.clock.now());
     this.emulators = after?.emulators ?? new FakeEmulators();
+    this.inits = after?.inits ?? new FakeInits();
+    if (after === undefined) {
+      this.#keepWatch();
+    }
     this.folder = after?.folder ?? mkdtempSync(join(tmpdir(), 'esb-fleet-'));
     onTestFinished(async () => {
       this.#life.killed = true;
@@ -107,6 +114,7 @@ export class FleetLab {
         read: (namespace, name, key) => Promise.resolve(this.secrets.get(`${namespace}/${name}/${key}`)),
       },
       connect: this.emulators.connect,
+      inits: mortalInits(this.inits, this.#life),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
     });
     this.fleet.subscribe({
@@ -135,10 +143,29 @@ export class FleetLab {
   async restart(options: LabOptions = {}): Promise<FleetLab> {
     this.#life.killed = true;
     this.emulators.leave();
+    this.inits.agentGone();
     const lab = new FleetLab({ ...options, after: this });
     await lab.fleet.adopt();
     await settle();
     return lab;
+  }
+
+  /** A worker with an init is frozen only while the init says that it may be, and called only while it is not. */
+  #keepWatch(): void {
+    const { inits, runtime } = this;
+    runtime.inits = inits;
+    inits.isFrozen = (containerId) => runtime.taskOf(containerId) === 'Paused';
+    runtime.onEffect = (operation, containerId) => {
+      const link = inits.link(containerId);
+      if ((operation === 'pause' || operation === 'settle') && link !== undefined && link.state?.idle !== true) {
+        inits.violations.push(`${operation} of ${containerId}, which is not idle`);
+      }
+    };
+    onTestFinished(() => {
+      if (inits.violations.length > 0) {
+        throw new Error(inits.violations.join('\n'));
+      }
+    });
   }
 
   /** Waits until the record of a worker on disk is as `holds` wants it. */
@@ -233,6 +260,19 @@ function mortalRuntime(runtime: FakeRuntime, life: { readonly killed: boolean })
       };
     },
   });
+}
+
+/** Inits in the agent's view: silent once the agent was killed. */
+function mortalInits(inits: FakeInits, life: { readonly killed: boolean }): Pick<FakeInits, 'link' | 'subscribe'> {
+  return {
+    link: (containerId) => inits.link(containerId),
+    subscribe: (listener) =>
+      inits.subscribe((news) => {
+        if (!life.killed) {
+          listener(news);
+        }
+      }),
+  };
 }
 
 /** A clock whose timers do not fire any more once the agent was killed. */

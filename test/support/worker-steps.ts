@@ -20,6 +20,7 @@ export const roomyNode: NodeFacts = {
   fits: () => true,
   mayReplace: () => true,
   mayClaim: () => true,
+  initOf: () => undefined,
 };
 
 /** One worker as its state alone, stepped by a test. Nothing is done of what it asks for but what the test does. */

@@ -6,10 +6,10 @@ import { MAX_RESPONSE_BYTES } from '../../common/emulator-answer.ts';
 import { EsbError, isShortage, messageOf } from '../../common/errors.ts';
 import type { WorkerAddress } from '../../runtime/contract/runtime.ts';
 import { isShared, listensOn } from '../../runtime/start/port-owner.ts';
+import type { AnswerHead, FunctionEnd } from '../model/invocation.ts';
 
 /** Path of calls at the emulator, for every function name. */
 const invokePath = '/2015-03-31/functions/function/invocations';
-/** Bytes of a header value: enough for every sender of traces. */
 const traceIdForm = /^[\x21-\x7e]{1,2048}$/;
 /** Milliseconds until a connection to a worker on this very node counts as impossible. */
 const connectMs = 2_000;
@@ -23,21 +23,29 @@ const turnBytes = 256 * 1024;
 const pieceBytes = 256;
 
 export interface WorkerRequest {
+  readonly functionName: string;
   readonly payload: Buffer;
   readonly requestId: string;
   /** Base64; empty for none. */
   readonly clientContext: string;
   /** As the caller sent it; empty or absent for none. */
   readonly traceId?: string | undefined;
+  /** Seconds that the function has. */
+  readonly timeoutSeconds: number;
   /** Milliseconds from the first byte sent until the worker counts as silent. */
   readonly timeoutMs: number;
   /** Called in the same synchronous step as the first byte is sent, just before it. */
   readonly onSending: () => void;
-  readonly onHead: (head: { readonly status: number; readonly contentType: string }) => void;
+  readonly onHead: (head: AnswerHead) => void;
   /** Pieces of at most {@link MAX_RESPONSE_BYTES} + 1 bytes together: what is more is not read. */
   readonly onChunk: (chunk: Buffer) => void;
   /** Asked after a chunk: settles once more may be read. Does not reject. Undefined, or absent, for at once. */
   readonly room?: (() => Promise<unknown> | undefined) | undefined;
+}
+
+/** Whether a header can carry the text. Enough for every sender of traces. */
+export function isTraceId(text: string): boolean {
+  return traceIdForm.test(text);
 }
 
 /** How far a request came. */
@@ -48,14 +56,13 @@ export type WorkerAnswer =
   | { readonly kind: 'NotSent'; readonly message: string; readonly own?: boolean }
   /** Sent, and the connection ended before the whole answer was there. */
   | { readonly kind: 'Unknown'; readonly message: string }
-  | { readonly kind: 'Answered'; readonly status: number }
+  | { readonly kind: 'Answered'; readonly status: number; readonly end?: FunctionEnd }
   /** The answer was larger than a function may give: the rest was not read, and the connection is over. */
   | { readonly kind: 'CutOff'; readonly status: number }
   | { readonly kind: 'TimedOut' };
 
 /** The way to one worker: one request at a time. */
 export interface WorkerLink {
-  readonly address: WorkerAddress;
   /** Never rejects. */
   call(request: WorkerRequest): Promise<WorkerAnswer>;
   /** Ends the request under way, if there is one: its outcome is `Unknown`, or `NotSent`. */
@@ -66,7 +73,6 @@ export interface WorkerLink {
 
 /** A kept-alive HTTP connection. A frozen worker keeps its own. */
 export class WorkerConnection implements WorkerLink {
-  readonly address: WorkerAddress;
   readonly #clock: Clock;
   readonly #client: Client;
   #abort: ((message: string) => void) | undefined;
@@ -76,7 +82,6 @@ export class WorkerConnection implements WorkerLink {
    * known, and every listener is taken for the worker
    */
   constructor(address: WorkerAddress, clock: Clock, pid = 0) {
-    this.address = address;
     this.#clock = clock;
     const host = address.ip.includes(':') ? `[${address.ip}]` : address.ip;
     this.#client = new Client(`http://${host}:${address.port}`, {
@@ -103,7 +108,7 @@ export class WorkerConnection implements WorkerLink {
         headers.push('x-amz-client-context', request.clientContext);
       }
       // No call is to fail for the sake of its trace.
-      if (request.traceId !== undefined && traceIdForm.test(request.traceId)) {
+      if (request.traceId !== undefined && isTraceId(request.traceId)) {
         headers.push('x-amzn-trace-id', request.traceId);
       }
       try {

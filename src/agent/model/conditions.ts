@@ -268,6 +268,9 @@ function networkCondition(input: StatusInput): ConditionView | undefined {
     const { ip, port } = info.address;
     return yes('Attached', formatHostPort({ host: ip, port }));
   }
+  if (info?.runtimeInterface === 'Lambda' && (info.task.kind === 'Running' || info.task.kind === 'Paused')) {
+    return yes('Attached', 'calls reach it by its init');
+  }
   return failure !== undefined && networkCodes.has(failure.code) ? no(failure.code, failure.message) : undefined;
 }
 

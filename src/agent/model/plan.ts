@@ -21,12 +21,18 @@ export type Observed =
 
 interface LivingState {
   readonly kind: 'Running' | 'Paused';
-  /** False when it must not get another call: an abandoned call may still run in it, or its address is unknown. */
+  /** False when it must not get another call: an abandoned call may still run in it, or no way to it is known. */
   readonly usable: boolean;
-  /** Whether its port was seen open, by this run of the agent or one before. */
+  /** Whether it was seen ready for calls, by this run of the agent or one before. */
   readonly ready: boolean;
   /** Whether it has been called since it was started. */
   readonly warm: boolean;
+  /**
+   * Stand of one that runs by its init; absent where nothing stands against a freeze. `Awaited`: the init is not
+   * connected yet, and a call may be in it. `Unready`: it takes no call. `Busy`: it takes calls, and the runtime or an
+   * extension does not wait for one yet.
+   */
+  readonly init?: 'Awaited' | 'Unready' | 'Busy' | undefined;
 }
 
 export interface ObservedContainer {
@@ -184,9 +190,24 @@ function isOfUse(state: LivingState): boolean {
   return state.usable && (state.ready || state.kind === 'Paused');
 }
 
+/** Whether it has to be heard of first: a call may be in it. */
+function isAwaited(state: LivingState): boolean {
+  return state.usable && state.init === 'Awaited';
+}
+
+/** Whether it takes calls as soon as it runs. */
+function isReady({ init }: LivingState): boolean {
+  return init === undefined || init === 'Busy';
+}
+
 /** Whether a successor is all that the present one should be. */
 function isReplacement(goal: LivingGoal, state: Observed): boolean {
-  return state.kind === goal.kind && isOfUse(state) && (state.warm || !goal.warmUpBeside || state.kind === 'Paused');
+  return (
+    state.kind === goal.kind &&
+    isOfUse(state) &&
+    isReady(state) &&
+    (state.warm || !goal.warmUpBeside || state.kind === 'Paused')
+  );
 }
 
 function planPresent(goal: Goal, situation: Situation): Action | undefined {
@@ -220,6 +241,9 @@ function planOutdated(goal: LivingGoal, situation: Situation): Action | undefine
       if (!isOfUse(state)) {
         return { kind: 'Destroy', why: 'Unusable' };
       }
+      if (isAwaited(state)) {
+        return undefined;
+      }
       return manner === 'InPlace' ? { kind: 'Destroy', why: 'ShapeChanged' } : planLiving(goal, state, false);
     default:
       return unreachable(state);
@@ -238,6 +262,9 @@ function planOther(goal: Goal, situation: Situation, other: ObservedContainer): 
     }
     if (state.kind === 'Missing') {
       return state.traces ? { kind: 'Destroy', why: 'Unwanted' } : undefined;
+    }
+    if (isLiving(state) && isAwaited(state)) {
+      return undefined;
     }
     return { kind: 'Destroy', why: isAlive(goal) ? 'Replaced' : 'Unwanted' };
   }
@@ -277,6 +304,9 @@ function planUnknown({ doubt }: Extract<Observed, { readonly kind: 'Unknown' }>,
 }
 
 function planLiving(goal: Goal, state: LivingState, warmUp: boolean): Action | undefined {
+  if (isAwaited(state)) {
+    return undefined;
+  }
   if (!isAlive(goal)) {
     return { kind: 'Destroy', why: 'Unwanted' };
   }
@@ -291,9 +321,9 @@ function planLiving(goal: Goal, state: LivingState, warmUp: boolean): Action | u
     return { kind: 'Ensure' };
   }
   if (warmUp && !state.warm) {
-    return { kind: 'WarmUp' };
+    return isReady(state) ? { kind: 'WarmUp' } : undefined;
   }
-  return goal.kind === 'Paused' ? { kind: 'Pause' } : undefined;
+  return goal.kind === 'Paused' && state.init === undefined ? { kind: 'Pause' } : undefined;
 }
 
 /** Whether nothing is lost by waiting with a removal: the container could serve on. */

@@ -22,7 +22,8 @@ export interface WorkerRecord {
    * a process.
    */
   readonly served?: {
-    readonly address: WorkerAddress;
+    /** Absent for the interface `Lambda`. */
+    readonly address?: WorkerAddress;
     readonly image: string;
     readonly epoch: number;
     /** ISO 8601. */

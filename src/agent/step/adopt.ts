@@ -9,12 +9,18 @@ import { idleUnder } from '../model/idle-policy.ts';
 import { callLeftIn, type FoundMark, leftCall } from '../model/marked-call.ts';
 import { withFailure } from '../model/retry-schedule.ts';
 import type { StoredMake, WorkerRecord } from '../model/worker-record.ts';
-import { type Container, callBoundMs, newContainer, sizeOf, withProcess } from './container.ts';
+import { type Container, callBoundMs, interfaceOf, newContainer, sizeOf, withProcess } from './container.ts';
+import { takeFound } from './reduce-init.ts';
 import { see } from './sightings.ts';
-import { containersOf, type Draft, findContainer, type Moment, type QueueLimits, type WorkerState } from './state.ts';
-
-/** The longest timeout that a resource may ask for. */
-const longestTimeoutSeconds = 900;
+import {
+  containersOf,
+  type Draft,
+  findContainer,
+  longestTimeoutSeconds,
+  type Moment,
+  type QueueLimits,
+  type WorkerState,
+} from './state.ts';
 
 /** Facts about a worker when its `Worker` is made. */
 export interface WorkerStart {
@@ -46,7 +52,7 @@ export function initialState(
           ? { kind: 'Partial', mark }
           : { kind: 'Complete' },
     adopting: undefined,
-    present: newContainer(make === undefined ? wantedMake(desired, [], at) : claimable(desired, make, [], at), at.now),
+    present: newContainerAt(make === undefined ? wantedMake(desired, [], at) : claimable(desired, make, [], at), at),
     others: [],
     noRoomBeside: undefined,
     nodeFull: undefined,
@@ -104,7 +110,6 @@ function adoptContainers(
   infos: readonly WorkerInfo[],
 ): void {
   const { desired } = draft.state;
-  const { now } = draft.at;
   draft.set({ adopting: record ?? (infos.length === 0 ? undefined : 'Unrecorded') });
   const [first, ...others] = inOrderOfService(
     infos.filter(({ containerId }) => mayClaim(draft, containerId)),
@@ -112,7 +117,7 @@ function adoptContainers(
   );
   if (first !== undefined && first.containerId !== draft.state.present.make.id) {
     draft.emit({ kind: 'Drop', containerId: draft.state.present.make.id });
-    draft.set({ present: newContainer(makeOf(desired, first, record), now) });
+    draft.set({ present: newContainerAt(makeOf(desired, first, record), draft.at) });
     draft.emit({ kind: 'Claim', containerId: first.containerId });
     if (record !== undefined) {
       draft.set({ present: restored(draft.state.present, record, draft.at) });
@@ -162,8 +167,10 @@ export function adoptBeside(
     if (findContainer(draft.state, containerId) !== undefined || !mayClaim(draft, containerId)) {
       continue;
     }
-    const container = newContainer(makeOf(desired, info, record), draft.at.now);
-    const mayBeCalled = task.kind === 'Running' && desired.warmUpPayload !== undefined;
+    const container = newContainerAt(makeOf(desired, info, record), draft.at);
+    // An init tells of such a call.
+    const isMute = info.runtimeInterface === 'Emulator';
+    const mayBeCalled = isMute && task.kind === 'Running' && desired.warmUpPayload !== undefined;
     draft.set({
       others: [
         ...draft.state.others,
@@ -187,8 +194,12 @@ function occupy(
   record: WorkerRecord | undefined,
   mark: FoundMark | undefined,
 ): void {
-  const found = callLeftIn(containerId, mark);
   const container = findContainer(draft.state, containerId);
+  if (container !== undefined && interfaceOf(container) === 'Lambda') {
+    takeFound(draft, containerId, draft.at.node.initOf(containerId));
+    return;
+  }
+  const found = callLeftIn(containerId, mark);
   if (found === undefined || container === undefined) {
     return;
   }
@@ -198,7 +209,7 @@ function occupy(
   const boundMs = callBoundMs(isTold ? timeoutSeconds : longestTimeoutSeconds, false);
   const call = leftCall(found, draft.at.wall, boundMs);
   draft.put({ ...container, left: call });
-  draft.emit({ kind: 'Watch', containerId, call });
+  draft.emit({ kind: 'Watch', containerId, call, by: 'Log' });
 }
 
 /** A worker that crashed before the agent ended goes on being put off. */
@@ -228,6 +239,11 @@ function restored(container: Container, record: WorkerRecord, { now, wall }: Mom
 
 function mayClaim({ at, state }: Draft, containerId: string): boolean {
   return at.node.mayClaim(containerId, state.desired.identity.uid);
+}
+
+/** A container of that make, with what its init has told already. */
+export function newContainerAt(make: ContainerMake, { node, now }: Moment): Container {
+  return newContainer(make, now, node.initOf(make.id));
 }
 
 /** A container as the resource wants it now, that is none of those there are. */

@@ -1,20 +1,19 @@
 import { takenMiB } from '../../api/worker-resources.ts';
 import { unreachable } from '../../common/errors.ts';
-import type { EnsureStep, KernelState, RuntimeEvent, WorkerInfo } from '../../runtime/contract/runtime.ts';
+import type { EnsureStep, RuntimeEvent, RuntimeInterface, WorkerInfo } from '../../runtime/contract/runtime.ts';
 import type { ContainerMake } from '../model/container-spec.ts';
 import { noSetbacks, type Setbacks } from '../model/crash-backoff.ts';
 import type { LeftCall } from '../model/marked-call.ts';
 import type { Action, Observed } from '../model/plan.ts';
 import { noRetries, type Retries } from '../model/retry-schedule.ts';
+import { givenUpAt, heard, type InitSight, type InitWord, takesCall } from './init-sight.ts';
 
-/** Milliseconds after its timeout until a worker counts as silent: the emulator's own answer to it comes first. */
+/** Milliseconds after its timeout until a worker counts as silent: its own answer to that comes first. */
 const timeoutMarginMs = 1_500;
 /** Milliseconds that the first call after a start may take on top, for the runtime and the function to load. */
 const initialisationMs = 10_000;
 /** Milliseconds for which a container that nothing is known of is shown as it was before. */
 const unknownShownMs = 5_000;
-/** Why a container is not called while its shim is given up. */
-const givenUp = 'its shim does not answer';
 
 /** Knowledge of a container. `shim`: whether its shim answered the last look. */
 export type Sight =
@@ -93,6 +92,7 @@ export interface Container {
   /** Whether something of a container that is no more may be left, such as a log. */
   readonly traces: boolean;
   readonly process: Process;
+  readonly init: InitSight;
   /** Why it must not get another call; undefined when it may. */
   readonly unusable: string | undefined;
   /** The call that an earlier run of the agent has left in it. */
@@ -128,12 +128,15 @@ export interface Sighting {
 const idle: Activity = { kind: 'None' };
 export const noLook: Look = { kind: 'None' };
 
-export function newContainer(make: ContainerMake, now: number): Container {
+/** @param word of its init, where there may be one already */
+export function newContainer(make: ContainerMake, now: number, word?: InitWord): Container {
+  const away: InitSight = { kind: 'Away', since: now };
   return {
     make,
     sight: { kind: 'Unknown', since: now, info: undefined, shim: 'Answers' },
     traces: true,
     process: newProcess(now, undefined, false),
+    init: word === undefined ? away : heard(away, word, now),
     unusable: undefined,
     left: undefined,
     activity: idle,
@@ -148,7 +151,7 @@ export function newContainer(make: ContainerMake, now: number): Container {
   };
 }
 
-function newProcess(startedMonotonic: number, startedAt: string | undefined, ready: boolean): Process {
+export function newProcess(startedMonotonic: number, startedAt: string | undefined, ready: boolean): Process {
   return {
     ready,
     warm: false,
@@ -165,8 +168,14 @@ export function sizeOf({ make }: Container): number {
   return takenMiB(make);
 }
 
+/** The side that speaks the Runtime API in it: by its label, once it is there. */
+export function interfaceOf({ make, sight }: Container): RuntimeInterface {
+  return sight.info?.runtimeInterface ?? make.runtimeInterface;
+}
+
 /** Its state as the plan is made from it. */
-export function observedOf({ process, sight, traces, unusable }: Container): Observed {
+export function observedOf(container: Container): Observed {
+  const { process, sight, traces, unusable } = container;
   if (sight.kind === 'Unknown') {
     const { shim } = sight;
     return {
@@ -191,13 +200,34 @@ export function observedOf({ process, sight, traces, unusable }: Container): Obs
     case 'Paused':
       return {
         kind: task.kind,
-        usable: unusable === undefined && info.address !== undefined,
+        usable: unusable === undefined && isReachable(container),
         ready: process.ready,
         warm: process.warm,
+        ...(task.kind === 'Running' ? { init: standOf(container) } : {}),
       };
     default:
       return unreachable(task);
   }
+}
+
+/** Whether there is a way for calls to it. The one of an init is told by the init. */
+function isReachable(container: Container): boolean {
+  return interfaceOf(container) === 'Lambda' || container.sight.info?.address !== undefined;
+}
+
+/** Its stand by its init; undefined where nothing stands against a freeze. */
+function standOf(container: Container): Extract<Observed, { readonly kind: 'Running' | 'Paused' }>['init'] {
+  const { init } = container;
+  if (interfaceOf(container) === 'Emulator') {
+    return undefined;
+  }
+  if (init.kind === 'Away') {
+    return 'Awaited';
+  }
+  if (!takesCall(init)) {
+    return 'Unready';
+  }
+  return init.idle ? undefined : 'Busy';
 }
 
 export function actionOf({ activity }: Container): Action['kind'] | undefined {
@@ -221,16 +251,29 @@ export function isOccupied(container: Container): boolean {
 
 /** Whether it is the next call's: it runs, listens, and nothing is done to it or left in it. */
 export function takesCalls(container: Container): boolean {
-  const { activity, process, sight, unusable } = container;
+  const { activity, init, process, sight, unusable } = container;
   return (
     activity.kind === 'None' &&
     sight.kind === 'Known' &&
     process.ready &&
     sight.info?.task.kind === 'Running' &&
-    sight.info.address !== undefined &&
+    isReachable(container) &&
+    (interfaceOf(container) === 'Emulator' || takesCall(init)) &&
     unusable === undefined &&
     !isOccupied(container)
   );
+}
+
+/** Monotonic milliseconds from which on it is given up, since its init does not connect; infinite for never. */
+export function silentAt(container: Container): number {
+  const { activity, init, sight, unusable } = container;
+  const isAwaited =
+    interfaceOf(container) === 'Lambda' &&
+    unusable === undefined &&
+    activity.kind !== 'Acting' &&
+    sight.kind === 'Known' &&
+    sight.info?.task.kind === 'Running';
+  return isAwaited ? givenUpAt(init) : Number.POSITIVE_INFINITY;
 }
 
 /** Its first process; 0 where the runtime has not told. */
@@ -261,109 +304,14 @@ export function expects(container: Container, event: RuntimeEvent['kind']): bool
   }
 }
 
-/** The runtime says that this is how it is. */
-export function seen(container: Container, { info, lost }: Sighting, now: number): Container {
-  if (info?.task.kind !== 'Unanswering') {
-    return { ...answering(container), sight: { kind: 'Known', info, shim: 'Answers' } };
-  }
-  const { kernel } = info.task;
-  const silent = silenced(container, lost, now);
-  const byKernel = knownByKernel(silent, kernel, info);
-  return byKernel ?? (kernel === 'Untold' ? silent : unknown(silent, now));
-}
-
-/** Its shim did not answer. `lost`: by its own fault, so that it is given up. */
-export function silenced(container: Container, lost: boolean, now: number): Container {
-  const { sight } = container;
-  if (lost || (sight.kind === 'Unknown' && sight.shim === 'Lost')) {
-    const since = sight.kind === 'Unknown' ? sight.since : now;
-    return {
-      ...container,
-      sight: { kind: 'Unknown', since, info: sight.info, shim: 'Lost' },
-      unusable: container.unusable ?? givenUp,
-    };
-  }
-  return { ...container, sight: { ...sight, shim: 'Silent' } };
-}
-
-/** Its shim answers, maybe again. */
-export function answering(container: Container): Container {
-  const { sight, unusable } = container;
-  return {
-    ...container,
-    sight: { ...sight, shim: 'Answers' },
-    unusable: unusable === givenUp ? undefined : unusable,
-  };
-}
-
-/** The container after an event that makes the knowledge of it doubtful. */
-export function unknown(container: Container, now: number): Container {
-  const { sight } = container;
-  return sight.kind === 'Unknown'
-    ? container
-    : { ...container, sight: { kind: 'Unknown', since: now, info: sight.info, shim: sight.shim } };
-}
-
-/**
- * The container as the kernel tells of it where the runtime does not; undefined where the kernel does not say enough.
- *
- * @param found what is known of it beside its task
- */
-function knownByKernel(
-  container: Container,
-  kernel: KernelState,
-  found: WorkerInfo | undefined,
-): Container | undefined {
-  const { sight } = container;
-  // A container that is given up takes no calls, even where a process runs in it.
-  if (sight.shim === 'Lost' || found === undefined || (kernel !== 'Running' && kernel !== 'Paused')) {
-    return undefined;
-  }
-  const info = { ...found, task: { kind: kernel, pid: pidOf(container) } };
-  return { ...container, sight: { kind: 'Known', info, shim: sight.shim } };
-}
-
-/** After a failure that ends no process: what the kernel says is as good as a look. */
-export function byKernel(container: Container, kernel: KernelState, now: number): Container {
-  return knownByKernel(container, kernel, container.sight.info) ?? unknown(container, now);
-}
-
-/** The container after a freeze or a thaw. */
-export function switched(container: Container, kind: 'Running' | 'Paused'): Container {
-  const { sight } = container;
-  const { info } = sight;
-  return info === undefined || (info.task.kind !== 'Running' && info.task.kind !== 'Paused')
-    ? container
-    : { ...container, sight: { ...sight, info: { ...info, task: { kind, pid: info.task.pid } } } };
-}
-
-/** The container right after its start. */
-export function started(container: Container, now: number, wall: number): Container {
-  return {
-    ...forgotten(container),
-    process: newProcess(now, new Date(wall).toISOString(), true),
-  };
-}
-
-/** The container right after its removal. A look has to prove that it is gone. */
-export function removed(container: Container, now: number): Container {
-  return unknown(
-    {
-      ...forgotten(container),
-      traces: false,
-      process: newProcess(container.process.startedMonotonic, undefined, false),
-      removal: { kind: 'Untried' },
-    },
-    now,
-  );
-}
-
-function forgotten(container: Container): Container {
-  return { ...answering(container), unusable: undefined, left: undefined };
-}
-
 export function withProcess(container: Container, change: Partial<Process>): Container {
   return { ...container, process: { ...container.process, ...change } };
+}
+
+/** Milliseconds that the next call in it takes at most. */
+export function boundOf(container: Container): number {
+  const { make, process } = container;
+  return callBoundMs(make.timeoutSeconds, interfaceOf(container) === 'Lambda' || process.load === 'Loaded');
 }
 
 /** Milliseconds that a call in a container with that timeout takes at most. */

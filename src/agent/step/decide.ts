@@ -3,10 +3,11 @@ import { type Action, isOptional } from '../model/plan.ts';
 import { notBefore, unavailableRetryMs, withDelay } from '../model/retry-schedule.ts';
 import {
   type Acting,
+  boundOf,
   type Container,
-  callBoundMs,
   observedOf,
   shownUnknownAt,
+  silentAt,
   sizeOf,
   takesCalls,
 } from './container.ts';
@@ -62,6 +63,9 @@ function act(draft: Draft): void {
   }
   for (const container of containersOf(draft.state)) {
     look(draft, container);
+    if (draft.at.now >= silentAt(container)) {
+      draft.change(container.make.id, (before) => ({ ...before, unusable: 'its init does not connect' }));
+    }
   }
   const mayBeSeveral = draft.state.others.length > 0 || isOutdated(draft.state);
   if (!mayBeSeveral && (send(draft) || isAtRest(draft))) {
@@ -118,7 +122,7 @@ function send(draft: Draft): boolean {
     return false;
   }
   const { now, wall } = draft.at;
-  const { id, timeoutSeconds } = present.make;
+  const { id } = present.make;
   const waitedSince = readySince > call.arrivedAt ? readySince : now;
   draft.set({
     waiting: waiting.slice(1),
@@ -128,7 +132,7 @@ function send(draft: Draft): boolean {
       call,
       containerId: id,
       readyAt: call.start === 'running' ? call.arrivedAt : waitedSince,
-      until: wall + callBoundMs(timeoutSeconds, present.process.load === 'Loaded'),
+      until: wall + boundOf(present),
     },
   });
   draft.emit({ kind: 'Send', containerId: id, call });
@@ -184,11 +188,8 @@ function begin(draft: Draft, { make }: Container, action: Action): boolean {
   return true;
 }
 
-function warmUpCall({ at }: Draft, { make, process }: Container): NonNullable<Acting['call']> {
-  return {
-    requestId: `warm-up-${at.wall.toString(36)}`,
-    until: at.wall + callBoundMs(make.timeoutSeconds, process.load === 'Loaded'),
-  };
+function warmUpCall({ at }: Draft, container: Container): NonNullable<Acting['call']> {
+  return { requestId: `warm-up-${at.wall.toString(36)}`, until: at.wall + boundOf(container) };
 }
 
 function beginEnsure(draft: Draft, container: Container): void {
@@ -290,7 +291,9 @@ function wakeAt({ at: { now }, state }: Draft): number {
   consider(shownUnknownAt(state.present));
   consider(state.quietUntil);
   consider(state.grace?.until ?? next);
-  for (const { look: looks, resync: due, retries, setbacks } of containersOf(state)) {
+  for (const container of containersOf(state)) {
+    const { look: looks, resync: due, retries, setbacks } = container;
+    consider(silentAt(container));
     consider(setbacks.crashes.until);
     consider(setbacks.starts.until);
     consider(setbacks.silences.until);

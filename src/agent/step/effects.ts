@@ -26,8 +26,13 @@ export type Effect =
   | { readonly kind: 'Answer'; readonly id: number; readonly result: InvocationResult }
   /** Makes the container this worker's. */
   | ({ readonly kind: 'Claim' } & OfContainer)
-  /** Waits for the end of a call that an earlier run has left in the container. */
-  | ({ readonly kind: 'Watch'; readonly call: LeftCall } & OfContainer)
+  /**
+   * Waits for the end of a call that an earlier run has left in the container: by its last line in the log, or for its
+   * time alone, where the init tells the end.
+   */
+  | ({ readonly kind: 'Watch'; readonly call: LeftCall; readonly by: 'Log' | 'Init' } & OfContainer)
+  /** The init has told that end. */
+  | ({ readonly kind: 'Unwatch' } & OfContainer)
   /** The container is no longer the worker's: all that was kept for it is given back. */
   | ({ readonly kind: 'Drop' } & OfContainer)
   /** The same of one that cannot be removed, and keeps what it takes. */

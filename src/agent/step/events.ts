@@ -2,10 +2,12 @@ import type { EsbError } from '../../common/errors.ts';
 import type { EnsureStep, KernelState, RuntimeEvent, WorkerInfo } from '../../runtime/contract/runtime.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import type { Rest } from '../model/idle-policy.ts';
+import type { FunctionEnd } from '../model/invocation.ts';
 import type { LeftCall } from '../model/marked-call.ts';
 import type { Action } from '../model/plan.ts';
 import type { Call } from './call.ts';
 import type { Load, Sighting } from './container.ts';
+import type { InitWord } from './init-sight.ts';
 
 /** Events of a worker. Each is reduced into its state, and decided on, before the next one. */
 export type WorkerEvent =
@@ -47,9 +49,11 @@ export type WorkerEvent =
       readonly own: readonly WorkerInfo[];
       readonly news: readonly { readonly containerId: string; readonly sighting: Sighting }[];
     }
+  /** The init of a container has told something, or is gone. */
+  | { readonly kind: 'InitTold'; readonly containerId: string; readonly word: InitWord }
   /** The output of a container is lost. */
   | { readonly kind: 'OutputLost'; readonly containerId: string }
-  /** A call that an earlier run of the agent has left in a container is over. `seen`: by its last line. */
+  /** The log shows the end of a call that an earlier run of the agent has left, or, where not `seen`, its time is over. */
   | {
       readonly kind: 'LeftCallEnded';
       readonly containerId: string;
@@ -128,6 +132,8 @@ export type CallOutcome =
       readonly sentAt: number;
       readonly answeredAt: number;
       readonly logTail?: Buffer | undefined;
+      /** As the init of the container told it. */
+      readonly end?: FunctionEnd | undefined;
     } & Answering);
 
 interface Answering {

@@ -5,7 +5,7 @@ import { isAlive } from '../model/plan.ts';
 import type { Replacement } from '../model/status-input.ts';
 import type { WorkerRecord } from '../model/worker-record.ts';
 import type { WorkerView } from '../model/worker-state.ts';
-import { type Activity, actionOf, type Container, observedOf, shownUnknownAt } from './container.ts';
+import { type Activity, actionOf, type Container, interfaceOf, observedOf, shownUnknownAt } from './container.ts';
 import { successorOf } from './rollout.ts';
 import {
   callUntilOf,
@@ -148,9 +148,10 @@ export function recordOf(state: WorkerState, { now, wall }: Moment, stamps: read
 function servedOf(container: Container): WorkerRecord['served'] {
   const { kind } = observedOf(container);
   const { info } = container.sight;
-  if ((kind !== 'Running' && kind !== 'Paused') || info?.address === undefined) {
+  const isServed = info?.address !== undefined || interfaceOf(container) === 'Lambda';
+  if ((kind !== 'Running' && kind !== 'Paused') || info === undefined || !isServed) {
     return undefined;
   }
   const { address, createdAt, epoch, image } = info;
-  return { address, image, epoch, createdAt: createdAt.toISOString() };
+  return { ...(address === undefined ? {} : { address }), image, epoch, createdAt: createdAt.toISOString() };
 }

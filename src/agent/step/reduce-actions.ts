@@ -12,18 +12,8 @@ import {
 import type { Action } from '../model/plan.ts';
 import { afterSuccess, retryDelayMs, withDelay, withFailure } from '../model/retry-schedule.ts';
 import type { Failure } from '../model/status-input.ts';
-import {
-  answering,
-  byKernel,
-  type Container,
-  observedOf,
-  removed,
-  silenced,
-  started,
-  switched,
-  unknown,
-  withProcess,
-} from './container.ts';
+import { type Container, observedOf, withProcess } from './container.ts';
+import { answering, byKernel, removed, silenced, started, switched, unknown } from './container-sight.ts';
 import type { ActionFailure, ActionOutcome, CallOutcome, Progress, WorkerEvent } from './events.ts';
 import { takeLoad } from './reduce-calls.ts';
 import { countExit, exited, resyncAfter, see } from './sightings.ts';
@@ -114,11 +104,11 @@ function changed(draft: Draft, containerId: string, action: Action): void {
   const { now, wall } = draft.at;
   if (action.kind === 'Pause') {
     const pausedAt = new Date(wall).toISOString();
-    draft.change(containerId, (container) => answering(withProcess(switched(container, 'Paused'), { pausedAt })));
+    draft.change(containerId, (container) => answering(withProcess(switched(container, 'Paused', now), { pausedAt })));
     draft.save('Rest');
   } else if (action.kind === 'Resume') {
     draft.change(containerId, (container) => ({
-      ...withProcess(switched(container, 'Running'), { pausedAt: undefined }),
+      ...withProcess(switched(container, 'Running', now), { pausedAt: undefined }),
       resync: resyncAfter(now),
     }));
     ready(draft, containerId);
@@ -195,8 +185,9 @@ function failed(draft: Draft, containerId: string, action: Action, wasRunning: b
       }));
       return;
     case 'Ensure':
-      if (wasRunning && error.code === 'NotListening') {
-        draft.change(containerId, (container) => ({ ...container, unusable: 'it does not listen' }));
+      if (wasRunning && (error.code === 'NotListening' || error.code === 'InitFailed')) {
+        const unusable = error.code === 'InitFailed' ? error.message : 'it does not listen';
+        draft.change(containerId, (container) => ({ ...container, unusable }));
       }
       if (down || error.code === 'TaskUnanswering') {
         // Not the worker's fault, and tried again soon.
@@ -284,6 +275,10 @@ function startFailed(draft: Draft, containerId: string, error: EsbError): void {
     draft.change(containerId, (container) => withProcess(container, { exitCounted: true }));
     exited(draft, containerId, terminationOf(exitCode, oomKilled, finishedAt, output));
   } else {
+    if (error.code === 'InitFailed') {
+      // Its init ends for that.
+      draft.change(containerId, (container) => withProcess(container, { exitCounted: true }));
+    }
     changeSetbacks(draft, containerId, (setbacks) => afterFailedStart(setbacks, error, now));
   }
   const container = findContainer(draft.state, containerId);

@@ -4,7 +4,8 @@ import { refusalFor, startsAt } from '../model/crash-backoff.ts';
 import type { Closing, InvocationTimings, UnknownReason } from '../model/invocation.ts';
 import type { Observed } from '../model/plan.ts';
 import type { Call } from './call.ts';
-import { actionOf, hasEnded, type Load, observedOf, unknown, withProcess } from './container.ts';
+import { actionOf, hasEnded, type Load, observedOf, withProcess } from './container.ts';
+import { unknown } from './container-sight.ts';
 import type { Arrival, CallOutcome, WorkerEvent } from './events.ts';
 import { closingOf, type Draft, findContainer, isEnding, type Place, restOf, type WorkerState } from './state.ts';
 
@@ -166,7 +167,7 @@ function finishAnswered(
   { call, containerId, readyAt }: Exclude<Place, { kind: 'Free' }>,
   outcome: Extract<CallOutcome, { kind: 'Answered' | 'CutOff' | 'TimedOut' }>,
 ): void {
-  const { answeredAt, kind, logTail, sentAt, stamp } = outcome;
+  const { answeredAt, end, kind, logTail, sentAt, stamp } = outcome;
   const rest = {
     stamp,
     timings: {
@@ -183,7 +184,7 @@ function finishAnswered(
     call.id,
     kind === 'TimedOut'
       ? { kind, message: `Task timed out after ${timeoutSeconds}.00 seconds`, ...rest }
-      : { kind: 'Answered', ...rest },
+      : { kind: 'Answered', ...rest, ...(end === undefined ? {} : { end }) },
   );
 }
 

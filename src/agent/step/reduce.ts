@@ -6,11 +6,13 @@ import { assumed, idleUnder, renewed } from '../model/idle-policy.ts';
 import { isAlive } from '../model/plan.ts';
 import { afterSuccess, atOnce, hurried } from '../model/retry-schedule.ts';
 import { adoptBeside, adoptListed } from './adopt.ts';
-import { type Container, expects, noLook, unknown } from './container.ts';
+import { type Container, expects, noLook } from './container.ts';
+import { unknown } from './container-sight.ts';
 import type { Effect } from './effects.ts';
 import type { WorkerEvent } from './events.ts';
 import { acted, progressed } from './reduce-actions.ts';
 import { diagnose, diagnosed, hungUp, invoked, returned } from './reduce-calls.ts';
+import { initTold, leftCallEnded } from './reduce-init.ts';
 import { countExit, see } from './sightings.ts';
 import { containersOf, Draft, findContainer, goalAt, type Moment, restOf, type WorkerState } from './state.ts';
 
@@ -73,6 +75,9 @@ function take(draft: Draft, event: WorkerEvent): void {
       return;
     case 'Released':
       released(draft);
+      return;
+    case 'InitTold':
+      initTold(draft, event.containerId, event.word);
       return;
     case 'OutputLost':
       draft.change(event.containerId, (container) => ({
@@ -302,30 +307,6 @@ function settled(draft: Draft, { containerId, outcome }: Extract<WorkerEvent, { 
     };
     return outcome.runs ? next : unknown(next, now);
   });
-}
-
-function leftCallEnded(
-  draft: Draft,
-  { call, containerId, seen }: Extract<WorkerEvent, { kind: 'LeftCallEnded' }>,
-): void {
-  if (findContainer(draft.state, containerId)?.left !== call || draft.state.life !== 'Serving') {
-    return;
-  }
-  draft.change(containerId, (container) => ({
-    ...container,
-    left: undefined,
-    unusable: seen ? container.unusable : 'a call was in it when an agent ended, and was not seen to end',
-  }));
-  if (seen) {
-    draft.emit({ kind: 'Unmark', containerId });
-  }
-  draft.emit({
-    kind: 'Log',
-    level: 'info',
-    fields: { container: containerId, requestId: call.requestId, seen },
-    message: 'a call that was left in a container is over',
-  });
-  draft.touch();
 }
 
 /** Lets actions that waited for something outside be tried again now. */

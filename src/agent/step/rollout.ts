@@ -2,8 +2,8 @@ import { unreachable } from '../../common/errors.ts';
 import { startsAt } from '../model/crash-backoff.ts';
 import type { Goal } from '../model/goal.ts';
 import { isAlive, type Manner, type ObservedContainer, type Plan, plan, type Rearrangement } from '../model/plan.ts';
-import { nextMake } from './adopt.ts';
-import { type Container, isOccupied, newContainer, observedOf, sizeOf } from './container.ts';
+import { newContainerAt, nextMake } from './adopt.ts';
+import { type Container, isOccupied, observedOf, sizeOf } from './container.ts';
 import { type Draft, isBusy, isOutdated, serves } from './state.ts';
 
 /** Brings the containers up to date with the plan, and returns what is left of it to be done. */
@@ -147,7 +147,7 @@ function takeOut(draft: Draft, index: number): Container | undefined {
 function create(draft: Draft): Container {
   const make = nextMake(draft.state, draft.at);
   draft.emit({ kind: 'Claim', containerId: make.id });
-  return newContainer(make, draft.at.now);
+  return newContainerAt(make, draft.at);
 }
 
 /** From here on a new container, of which nothing is there yet, is the present one. */

@@ -3,7 +3,8 @@ import type { WorkerInfo } from '../../runtime/contract/runtime.ts';
 import { afterExit, type Termination, terminationOf } from '../model/crash-backoff.ts';
 import { assumed } from '../model/idle-policy.ts';
 import { isAlive } from '../model/plan.ts';
-import { hasEnded, type Sighting, seen, sizeOf, withProcess } from './container.ts';
+import { hasEnded, interfaceOf, type Sighting, sizeOf, withProcess } from './container.ts';
+import { seen } from './container-sight.ts';
 import type { Seen } from './events.ts';
 import { type Draft, findContainer, goalAt, serves } from './state.ts';
 
@@ -36,7 +37,7 @@ export function see(draft: Draft, containerId: string, sighting: Sighting): void
   if (container.left !== undefined && hasEnded(container)) {
     // The call ended with its process. A later failure to look must not bring it back.
     container = { ...container, left: undefined };
-    draft.emit({ kind: 'Unmark', containerId });
+    draft.emit({ kind: interfaceOf(before) === 'Lambda' ? 'Unwatch' : 'Unmark', containerId });
   }
   if (info?.task.kind === 'Paused' && container.process.pausedAt === undefined) {
     container = withProcess(container, { pausedAt: new Date(wall).toISOString() });

@@ -10,6 +10,10 @@ import type { WorkerView } from '../model/worker-state.ts';
 import type { Call } from './call.ts';
 import { type Container, isOccupied } from './container.ts';
 import type { Effect, RecordChange } from './effects.ts';
+import type { InitWord } from './init-sight.ts';
+
+/** The longest timeout that a resource may ask for. */
+export const longestTimeoutSeconds = 900;
 
 /** The one place for a call in a worker. */
 export type Place =
@@ -132,6 +136,8 @@ export interface NodeFacts {
   mayReplace(uid: string, replaced: { readonly namespace: string; readonly resting: boolean }): boolean;
   /** Whether a container is that worker's, or no worker's. */
   mayClaim(containerId: string, uid: string): boolean;
+  /** The last word of the init of a container; undefined where none was ever waited for. */
+  initOf(containerId: string): InitWord | undefined;
 }
 
 /** Amounts of a node that workers take. */

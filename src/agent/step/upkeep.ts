@@ -19,8 +19,10 @@ export function resync(draft: Draft, container: Container): void {
   if (due === undefined || now < due.at) {
     return;
   }
-  const { kind } = observedOf(container);
-  if (kind === 'Running' && !urgent && !isInUse(draft.state, container)) {
+  const observed = observedOf(container);
+  const { kind } = observed;
+  const mayFreeze = kind === 'Running' && observed.init === undefined;
+  if (mayFreeze && !urgent && !isInUse(draft.state, container)) {
     draft.put({ ...container, activity: { kind: 'Settling' }, turn: turn + 1 });
     draft.emit({ kind: 'Settle', containerId: make.id });
   } else {

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import type { FairGate } from '../../common/fair-gate.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { WorkerInits } from '../../init/contract.ts';
 import type { ContainerRuntime, WorkerAddress } from '../../runtime/contract/runtime.ts';
 import type { WorkerLink } from '../invoke/emulator-client.ts';
 import type { StampSource } from '../invoke/in-flight-marker.ts';
@@ -51,6 +52,7 @@ export interface WorkerContext {
   readonly stamps: StampSource;
   readonly queueLimits: QueueLimits;
   readonly connect: (address: WorkerAddress, pid: number) => WorkerLink;
+  readonly inits: Pick<WorkerInits, 'link' | 'subscribe'>;
   readonly metrics: FleetMetrics | undefined;
   /** Facts of the node for a worker that decides. */
   readonly facts: NodeFacts;

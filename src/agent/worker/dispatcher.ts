@@ -3,13 +3,15 @@ import { sleep } from '../../common/deadline.ts';
 import { runtimeErrorIn, timedOutAfter } from '../../common/emulator-answer.ts';
 import { EsbError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { InitLink } from '../../init/contract.ts';
 import type { ContainerRuntime, WorkerAddress } from '../../runtime/contract/runtime.ts';
 import type { WorkerAnswer, WorkerLink } from '../invoke/emulator-client.ts';
 import type { IssuedStamps, SharedMarker } from '../invoke/in-flight-marker.ts';
+import { InitConnection } from '../invoke/init-client.ts';
 import { partOf, reportsEnd } from '../logs/invocation-splitter.ts';
 import type { Invocation } from '../model/invocation.ts';
 import type { MarkedCall } from '../model/marked-call.ts';
-import { type Container, callBoundMs, type Load, pidOf } from '../step/container.ts';
+import { boundOf, type Container, interfaceOf, type Load, pidOf } from '../step/container.ts';
 import type { CallOutcome } from '../step/events.ts';
 import { MAX_ATTEMPTS } from '../step/reduce-calls.ts';
 
@@ -26,6 +28,8 @@ export interface DispatcherOptions {
   readonly logger: Logger;
   readonly runtime: Pick<ContainerRuntime, 'readLog' | 'readLogSince' | 'logOffset'>;
   readonly connect: (address: WorkerAddress, pid: number) => WorkerLink;
+  /** The way to the init of a container, where there is one. */
+  readonly initOf: (containerId: string) => InitLink | undefined;
   readonly mark: SharedMarker;
   /** Those of the worker. */
   readonly stamps: IssuedStamps;
@@ -34,11 +38,12 @@ export interface DispatcherOptions {
 /** A call for one container. */
 export interface CallOrder {
   readonly container: Container;
+  readonly functionName: string;
   readonly invocation: Pick<
     Invocation,
     'payload' | 'requestId' | 'clientContext' | 'traceId' | 'trace' | 'tailLog' | 'onHead' | 'onChunk' | 'room'
   > & { readonly signal?: AbortSignal };
-  /** Whether an agent that ends in the middle of it is to leave a mark of it. */
+  /** Whether an agent that ends in the middle of it is to leave a mark of it, where no init tells the next one. */
   readonly marked: boolean;
   /** How often it was about to be sent, this time included. After the last attempt there is no other. */
   readonly attempt: number;
@@ -47,7 +52,8 @@ export interface CallOrder {
 /** Makes calls into the containers of one worker, over connections that it keeps, and leaves the marks of them. */
 export class Dispatcher {
   readonly #options: DispatcherOptions;
-  readonly #links = new Map<string, WorkerLink>();
+  /** Ways to containers, each with what it leads to. */
+  readonly #links = new Map<string, { readonly link: WorkerLink; readonly to: WorkerAddress | InitLink }>();
   /** Calls of which not a byte was sent yet, by container, with why none is to be sent any more. */
   readonly #unsent = new Map<string, { withheld: string | undefined }>();
 
@@ -77,7 +83,7 @@ export class Dispatcher {
   /** Ends the call in a container, if there is one. */
   abort(containerId: string, message: string): void {
     this.#withhold(containerId, message);
-    this.#links.get(containerId)?.abort(message);
+    this.#links.get(containerId)?.link.abort(message);
   }
 
   /** Ends the call for a container if not a byte of it was sent. Returns whether that is so. */
@@ -92,7 +98,7 @@ export class Dispatcher {
   /** Closes the connection to a container, and ends the call in it. */
   close(containerId: string): void {
     this.#withhold(containerId, 'the connection was closed');
-    this.#links.get(containerId)?.close();
+    this.#links.get(containerId)?.link.close();
     this.#links.delete(containerId);
   }
 
@@ -108,7 +114,7 @@ export class Dispatcher {
   }
 
   closeAll(): void {
-    for (const link of this.#links.values()) {
+    for (const { link } of this.#links.values()) {
       link.close();
     }
     this.#links.clear();
@@ -123,10 +129,11 @@ export class Dispatcher {
 
   async #call(order: CallOrder): Promise<CallOutcome> {
     const { clock, mark, stamps } = this.#options;
-    const { container, invocation } = order;
+    const { container, functionName, invocation } = order;
     const { id, timeoutSeconds } = container.make;
     const { load, warm } = container.process;
-    const boundMs = callBoundMs(timeoutSeconds, load === 'Loaded');
+    const boundMs = boundOf(container);
+    const isMarked = order.marked && interfaceOf(container) === 'Emulator';
     const unsent: { withheld: string | undefined } = { withheld: undefined };
     this.#unsent.set(id, unsent);
     const logOffset = invocation.tailLog ? await this.#logOffset(id) : 0;
@@ -138,15 +145,17 @@ export class Dispatcher {
     let sentAt = clock.monotonic();
     let first: Buffer | undefined;
     const answer = await this.#link(container).call({
+      functionName,
       payload: invocation.payload,
       requestId: invocation.requestId,
       clientContext: invocation.clientContext,
       traceId: run?.traceId ?? invocation.traceId,
+      timeoutSeconds,
       timeoutMs: boundMs,
       onSending: () => {
         this.#unsent.delete(id);
         sentAt = clock.monotonic();
-        if (order.marked) {
+        if (isMarked) {
           this.#mark(id, { requestId: invocation.requestId, until: clock.now() + boundMs });
         }
       },
@@ -166,18 +175,22 @@ export class Dispatcher {
       this.#unsent.set(id, unsent);
       return await this.#notSent(order, answer);
     }
+    const end = answer.kind === 'Answered' ? answer.end : undefined;
     const isOk = answer.kind === 'Answered' && status >= 200 && status < 300;
     const ranOut = isOk && timedOutAfter(first ?? Buffer.alloc(0)) !== undefined;
     const inTime = answer.kind === 'Answered' && answeredAt - sentAt < timeoutSeconds * 1_000;
-    const told = {
-      load: inTime ? (isOk ? 'Loaded' : 'Unloaded') : await this.#loadAfter(id, load, ranOut),
-      warmed: !warm && isOk && !ranOut && !isOfRuntime(first),
-    } as const;
+    const told =
+      interfaceOf(container) === 'Lambda'
+        ? ({ load: 'Loaded', warmed: !warm && end?.outcome === 'Answered' } as const)
+        : ({
+            load: inTime ? (isOk ? 'Loaded' : 'Unloaded') : await this.#loadAfter(id, load, ranOut),
+            warmed: !warm && isOk && !ranOut && !isOfRuntime(first),
+          } as const);
     if (answer.kind === 'Unknown') {
       return { ...answer, ...told, fault: false, stamp: stamps.next() };
     }
     const logTail = invocation.tailLog ? await this.#logTail(id, logOffset, invocation.requestId) : undefined;
-    const outcome = { kind: answer.kind, ...told, sentAt, answeredAt, logTail, stamp: stamps.next() };
+    const outcome = { kind: answer.kind, ...told, sentAt, answeredAt, logTail, end, stamp: stamps.next() };
     if (answer.kind === 'Answered') {
       mark.end(id, outcome.stamp);
     }
@@ -200,17 +213,18 @@ export class Dispatcher {
   /** The way to a container, kept from call to call. */
   #link(container: Container): WorkerLink {
     const { id } = container.make;
-    const address = container.sight.info?.address;
-    if (address === undefined) {
-      throw new EsbError('the address of the worker is not known', { code: 'Internal' });
+    const { connect, initOf } = this.#options;
+    const to = interfaceOf(container) === 'Lambda' ? initOf(id) : container.sight.info?.address;
+    if (to === undefined) {
+      throw new EsbError('the way to the worker is not known', { code: 'Internal' });
     }
     const kept = this.#links.get(id);
-    if (kept !== undefined && kept.address.ip === address.ip && kept.address.port === address.port) {
-      return kept;
+    if (kept !== undefined && isSame(kept.to, to)) {
+      return kept.link;
     }
-    kept?.close();
-    const link = this.#options.connect(address, pidOf(container));
-    this.#links.set(id, link);
+    kept?.link.close();
+    const link = 'ip' in to ? connect(to, pidOf(container)) : new InitConnection(to);
+    this.#links.set(id, { link, to });
     return link;
   }
 
@@ -270,8 +284,8 @@ export class Dispatcher {
   }
 
   /**
-   * Output of the call, from `offset` on. The shim writes it a moment after the emulator has answered; the last lines
-   * of the call before may come as late.
+   * Output of the call, from `offset` on. The shim writes it a moment after the worker has answered; the last lines of
+   * the call before may come as late.
    */
   async #logTail(containerId: string, offset: number, requestId: string): Promise<Buffer> {
     const tail = await this.#await(
@@ -280,6 +294,10 @@ export class Dispatcher {
     );
     return partOf(tail, requestId);
   }
+}
+
+function isSame(one: WorkerAddress | InitLink, other: WorkerAddress | InitLink): boolean {
+  return one === other || ('ip' in one && 'ip' in other && one.ip === other.ip && one.port === other.port);
 }
 
 /** Whether an answer is an error of the runtime itself, after which the function is not loaded, or not any more. */

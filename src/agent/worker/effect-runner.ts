@@ -4,7 +4,6 @@ import type { Logger } from '../../common/logger.ts';
 import { IssuedStamps, SharedMarker } from '../invoke/in-flight-marker.ts';
 import { endOfLeftCall } from '../invoke/left-call.ts';
 import type { Invocation, InvocationResult } from '../model/invocation.ts';
-import type { LeftCall } from '../model/marked-call.ts';
 import type { Action } from '../model/plan.ts';
 import type { WorkerStart } from '../step/adopt.ts';
 import type { Call } from '../step/call.ts';
@@ -43,7 +42,7 @@ export class EffectRunner {
     raise: (event: WorkerEvent) => void,
     turnOf: (containerId: string) => number | undefined,
   ) {
-    const { clock, connect, feed, logger, marks, runtime } = context;
+    const { clock, connect, feed, inits, logger, marks, runtime } = context;
     const { name, namespace, uid } = desired.identity;
     this.#context = context;
     this.#logger = logger.child({ worker: `${namespace}/${name}` });
@@ -60,6 +59,7 @@ export class EffectRunner {
     this.#dispatcher = new Dispatcher({
       clock,
       connect,
+      initOf: (containerId) => inits.link(containerId),
       logger: this.#logger,
       mark: this.#mark,
       runtime,
@@ -129,7 +129,10 @@ export class EffectRunner {
         claims.claim(effect.containerId, this.#uid);
         return;
       case 'Watch':
-        void this.#watch(effect.containerId, effect.call);
+        void this.#watch(effect);
+        return;
+      case 'Unwatch':
+        this.#unwatch(effect.containerId);
         return;
       case 'Drop':
         this.#letGo(effect.containerId);
@@ -206,7 +209,13 @@ export class EffectRunner {
     }
     this.callers.ignore(call.id);
     void this.#dispatcher
-      .call({ container, invocation, marked: true, attempt: call.attempts + 1 })
+      .call({
+        container,
+        functionName: state.desired.identity.functionName,
+        invocation,
+        marked: true,
+        attempt: call.attempts + 1,
+      })
       .then((outcome) => this.#raise({ kind: 'Returned', containerId, outcome }));
   }
 
@@ -227,15 +236,18 @@ export class EffectRunner {
     });
   }
 
-  async #watch(containerId: string, call: LeftCall): Promise<void> {
+  async #watch({ by, call, containerId }: Extract<Effect, { kind: 'Watch' }>): Promise<void> {
     const { clock, runtime } = this.#context;
     const logger = this.#logger.child({ container: containerId });
-    this.#mark.keep(containerId, call);
+    if (by === 'Log') {
+      this.#mark.keep(containerId, call);
+    }
     logger.info({ requestId: call.requestId, until: call.until }, 'a call was left in a container');
     const watch = new AbortController();
     this.#watches.set(containerId, watch);
     try {
-      const seen = await endOfLeftCall({ containerId, call, runtime, clock, logger }, watch.signal);
+      const sought = by === 'Log' ? call : { until: call.until };
+      const seen = await endOfLeftCall({ containerId, call: sought, runtime, clock, logger }, watch.signal);
       this.#raise({ kind: 'LeftCallEnded', containerId, call, seen });
     } catch (error) {
       if (!isAborted(error)) {

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import type { Health } from '../../common/health.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { WorkerInits } from '../../init/contract.ts';
 import type { ContainerRuntime, WorkerAddress, WorkerIdentity } from '../../runtime/contract/runtime.ts';
 import type { WorkerLink } from '../invoke/emulator-client.ts';
 import type { Fleet } from '../model/fleet.ts';
@@ -49,7 +50,9 @@ export interface FleetOptions {
   readonly secretReader: SecretReader;
   readonly limits?: FleetLimits;
   readonly metrics?: FleetMetrics;
-  /** How a worker is called. Default: HTTP over a kept-alive connection. */
+  /** Default: none, so that no worker of interface `Lambda` is called. */
+  readonly inits?: Pick<WorkerInits, 'link' | 'subscribe'>;
+  /** How a worker without an init is called. Default: HTTP over a kept-alive connection. */
   readonly connect?: (address: WorkerAddress, pid: number) => WorkerLink;
   /** A number from 0 up to 1, so that nodes differ in what they do now and then. Default `Math.random`. */
   readonly random?: () => number;

@@ -245,7 +245,7 @@ export function standingOf(
           shapeHash: container.shapeHash,
           image: served.image,
           runtimeInterface: container.runtimeInterface ?? 'Emulator',
-          address: served.address,
+          ...(served.address === undefined ? {} : { address: served.address }),
           createdAt: new Date(served.createdAt),
           task: { kind: kernel, pid: 0 },
         },

@@ -2,6 +2,7 @@ import { AbortedError } from '../../common/deadline.ts';
 import { errorMembersIn, runtimeErrorIn, timedOutAfter } from '../../common/emulator-answer.ts';
 import { EsbError, unreachable } from '../../common/errors.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
+import type { FunctionEnd } from '../model/invocation.ts';
 import type { Container } from '../step/container.ts';
 import type { ActionFailure, CallOutcome } from '../step/events.ts';
 import { MAX_ATTEMPTS } from '../step/reduce-calls.ts';
@@ -31,6 +32,7 @@ export async function warmUp(
   const { activity } = container;
   const outcome = await dispatcher.call({
     container,
+    functionName: desired.identity.functionName,
     invocation: {
       payload: Buffer.from(desired.warmUpPayload ?? '{}'),
       requestId: (activity.kind === 'Acting' ? activity.call?.requestId : undefined) ?? 'warm-up',
@@ -48,7 +50,12 @@ export async function warmUp(
   if (outcome.kind === 'Unknown' && signal.aborted) {
     throw new AbortedError('the warm-up call');
   }
-  const failure = outcome.kind === 'Answered' ? answer.failure(status, container.make.timeoutSeconds) : undefined;
+  const failure =
+    outcome.kind !== 'Answered'
+      ? undefined
+      : outcome.end === undefined
+        ? answer.failure(status, container.make.timeoutSeconds)
+        : answer.failureBy(outcome.end);
   if (outcome.kind !== 'Answered' || failure !== undefined) {
     throw WarmUpError.of(outcome, failure);
   }
@@ -110,6 +117,16 @@ class WarmUpAnswer {
     if (this.#bytes <= MAX_BYTES) {
       this.#chunks.push(chunk);
     }
+  }
+
+  /** Why the call failed, by the word of an init; undefined when it did not. */
+  failureBy({ errorType, lateError, outcome }: FunctionEnd): string | undefined {
+    if (outcome === 'Answered') {
+      return undefined;
+    }
+    const body = lateError === undefined ? Buffer.concat(this.#chunks) : Buffer.from(lateError);
+    const error = errorMembersIn(body);
+    return error === undefined ? (errorType ?? outcome) : `${error.errorType}: ${error.errorMessage}`;
   }
 
   /**

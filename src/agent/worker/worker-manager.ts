@@ -17,6 +17,7 @@ import { Answers } from './answers.ts';
 import { ContainerClaims } from './claims.ts';
 import type { WorkerContext } from './context.ts';
 import { NodeCapacity } from './node-capacity.ts';
+import { factsOf } from './node-facts.ts';
 import type { FleetOptions, KnownWorkers, LeavingWorker, NodeFleet } from './node-fleet.ts';
 import { NodeLook, standingOf } from './node-look.ts';
 import { type ConfirmGone, OrphanSweep } from './orphan-sweep.ts';
@@ -34,6 +35,8 @@ const lastCallsShare = 0.1;
 export type { FleetMetrics } from './context.ts';
 export type { FleetLimits, FleetOptions, KnownWorkers, LeavingWorker, NodeFleet } from './node-fleet.ts';
 
+const noInits: WorkerContext['inits'] = { link: () => undefined, subscribe: () => () => undefined };
+
 /** Makes the fleet of one node. Nothing happens before {@link Fleet.adopt}. */
 export function createFleet(options: FleetOptions): NodeFleet {
   return new WorkerManager(options);
@@ -44,11 +47,14 @@ class WorkerManager implements NodeFleet {
   readonly #registry: WorkerRegistry;
   readonly #node: NodeLook;
   readonly #orphans: OrphanSweep;
+  /** Ends the subscription to the inits of the workers. */
+  readonly #deaf: () => void;
   #roomTold = false;
   #stopping = false;
 
   constructor(options: FleetOptions) {
-    const { clock, limits = {}, logger, random = Math.random, runtime, secretReader: secrets } = options;
+    const { clock, inits = noInits, limits = {}, logger, random = Math.random, runtime } = options;
+    const { secretReader: secrets } = options;
     const storage = options.storage ?? fileStorage(options, clock, logger);
     const capacity = new NodeCapacity(options.capacity, () => this.#tellRoom());
     const limiter = new RolloutLimiter(limits.replacements ?? { resting: 4, active: 16 }, clock);
@@ -111,19 +117,8 @@ class WorkerManager implements NodeFleet {
       queueLimits: limits.queue ?? { calls: 1_000, bytes: 64 * 2 ** 20 },
       connect: options.connect ?? ((address, pid) => new WorkerConnection(address, clock, pid)),
       metrics: options.metrics,
-      facts: {
-        get runtimeDown() {
-          return node.isDown;
-        },
-        get allocated() {
-          return capacity.allocated;
-        },
-        limits: capacity.limits,
-        precreates: precreated.enabled,
-        fits: (containerId, memoryMiB, without) => capacity.fits(containerId, memoryMiB, without),
-        mayReplace: (uid, replaced) => limiter.mayTake(uid, replaced),
-        mayClaim: (containerId, uid) => claims.mayClaim(containerId, uid),
-      },
+      inits,
+      facts: factsOf({ capacity, claims, inits, limiter, outlook: node, precreated }),
       capacity,
       claims,
       gates: {
@@ -138,6 +133,7 @@ class WorkerManager implements NodeFleet {
       outlook: node,
       feed: new ViewFeed(),
     };
+    this.#deaf = inits.subscribe((news) => registry.ofContainer(news.containerId)?.initTold(news));
     this.#context.feed.subscribe({ changed: () => undefined, removed: (uid) => this.#forget(uid) });
   }
 
@@ -323,6 +319,7 @@ class WorkerManager implements NodeFleet {
     // Those that were running have had their time.
     const late = [...this.#registry.currentCalls].filter((call) => !running.has(call));
     await atMost(lastMs, new Set(late), clock);
+    this.#deaf();
     await Promise.all(workers.map((worker) => worker.stop()));
     await this.#node.stop();
     await setAsides.stop();

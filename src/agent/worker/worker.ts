@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock, Timer } from '../../common/clock.ts';
 import type { CallOptions } from '../../common/deadline.ts';
 import { EsbError } from '../../common/errors.ts';
+import type { InitNews } from '../../init/contract.ts';
 import type { RuntimeEvent, WorkerInfo } from '../../runtime/contract/runtime.ts';
 import type { DesiredWorker } from '../model/desired-worker.ts';
 import type { Invocation, InvocationResult } from '../model/invocation.ts';
@@ -151,6 +152,11 @@ export class Worker {
         : ['start', (phase: string) => phase === 'Running'];
     const { view } = this;
     return isDone(view.phase) ? view : await this.#effects.publisher.until(what, limits, ({ phase }) => isDone(phase));
+  }
+
+  /** The init of one of its containers has told something, or is gone. */
+  initTold({ containerId, ...word }: InitNews): void {
+    this.step({ kind: 'InitTold', containerId, word });
   }
 
   /**

@@ -1,3 +1,4 @@
+import { functionArn as arnOf } from '../../common/function-arn.ts';
 import { constraintError, LambdaError } from './lambda-error.ts';
 
 export interface FunctionReference {
@@ -64,8 +65,7 @@ function patternRule(pattern: RegExp): string {
   return `Member must satisfy regular expression pattern: ${pattern.source}`;
 }
 
-/** The ARN of a function in answers and messages. Region and account are those of the emulator in the images. */
+/** The ARN of a function in answers and messages. */
 export function functionArn(reference: FunctionReference): string {
-  const base = `arn:aws:lambda:us-east-1:012345678912:function:${reference.name}`;
-  return reference.qualifier === undefined ? base : `${base}:${reference.qualifier}`;
+  return arnOf(reference.name, reference.qualifier);
 }

@@ -36,6 +36,8 @@ async function emulator(handle: Handler, pid?: number) {
 function request(change: Partial<WorkerRequest> = {}) {
   const told: string[] = [];
   const made: WorkerRequest = {
+    functionName: 'hello',
+    timeoutSeconds: 3,
     payload: Buffer.from('{"a":1}'),
     requestId: 'request-1',
     clientContext: '',

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import type { WorkerAnswer } from '../../../../src/agent/invoke/emulator-client.ts';
 import { IssuedStamps, type Mark, SharedMarker, StampSource } from '../../../../src/agent/invoke/in-flight-marker.ts';
 import type { ContainerMake } from '../../../../src/agent/model/container-spec.ts';
-import { newContainer, seen } from '../../../../src/agent/step/container.ts';
+import { newContainer } from '../../../../src/agent/step/container.ts';
+import { seen } from '../../../../src/agent/step/container-sight.ts';
 import { Dispatcher } from '../../../../src/agent/worker/dispatcher.ts';
 import { silentLogger } from '../../../../src/common/logger.ts';
 import { desiredFixture } from '../../../support/fleet-lab.ts';
@@ -43,8 +44,8 @@ describe('a call into a container', () => {
         readLog: () => Promise.resolve(Buffer.alloc(0)),
         readLogSince: () => Promise.resolve(Buffer.alloc(0)),
       },
-      connect: (address) => ({
-        address,
+      initOf: () => undefined,
+      connect: () => ({
         abort: note('abort'),
         close: note('close'),
         call: (request) => {
@@ -61,6 +62,7 @@ describe('a call into a container', () => {
     });
     const outcome = await dispatcher.call({
       container,
+      functionName: 'hello',
       invocation: {
         payload: Buffer.from('{}'),
         requestId: 'r',

@@ -1,0 +1,44 @@
+import type { InitEnd, InitHead, InitOutcome } from '../../init/contract.ts';
+import type { FunctionEnd } from '../model/invocation.ts';
+
+/** A call that has ended in its worker, for the caller. */
+export interface ToldEnd {
+  readonly end: FunctionEnd;
+  /** Answer to be passed on, since none has been. */
+  readonly payload?: Buffer;
+}
+
+/** Types of errors that an init gives no type for. */
+const unnamed: Readonly<Record<Exclude<InitOutcome, 'Answered' | 'NotStarted'>, string>> = {
+  Error: 'Runtime.Unknown',
+  Timeout: 'Sandbox.Timedout',
+  Exited: 'Runtime.ExitError',
+  Interrupted: 'Runtime.TruncatedResponse',
+  TooLarge: 'Function.ResponseSizeTooLarge',
+};
+
+/**
+ * The end of a call in the words of Lambda.
+ *
+ * @param head of the answer that has been passed on; undefined for none
+ */
+export function toldEnd(
+  requestId: string,
+  outcome: FunctionEnd['outcome'],
+  { errorBody, errorType, message = '', size }: Omit<InitEnd, 'outcome'>,
+  head: InitHead | undefined,
+): ToldEnd {
+  if (outcome === 'Answered') {
+    return { end: { outcome } };
+  }
+  const end = { outcome, errorType: errorType ?? unnamed[outcome] };
+  const isStreamed = head?.streaming === true || errorBody !== undefined;
+  if (outcome === 'Error' && size > 0 && !isStreamed) {
+    // The answer that was passed on is the error.
+    return { end };
+  }
+  // Lambda names no call where an answer is too large.
+  const errorMessage = outcome === 'TooLarge' ? message : `RequestId: ${requestId} Error: ${message}`;
+  const error = errorBody ?? JSON.stringify({ errorType: end.errorType, errorMessage });
+  return head === undefined ? { end, payload: Buffer.from(error) } : { end: { ...end, lateError: error } };
+}

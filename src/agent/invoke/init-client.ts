@@ -1,0 +1,73 @@
+import { unreachable } from '../../common/errors.ts';
+import { functionArn } from '../../common/function-arn.ts';
+import type { InitHead, InitLink } from '../../init/contract.ts';
+import { isTraceId, type WorkerAnswer, type WorkerLink, type WorkerRequest } from './emulator-client.ts';
+import { toldEnd } from './function-end.ts';
+
+/** Calls into one container by its init. */
+export class InitConnection implements WorkerLink {
+  readonly #link: InitLink;
+  #current: string | undefined;
+
+  constructor(link: InitLink) {
+    this.#link = link;
+  }
+
+  async call(request: WorkerRequest): Promise<WorkerAnswer> {
+    const { functionName, payload, requestId, traceId = '' } = request;
+    let head: InitHead | undefined;
+    this.#current = requestId;
+    const answer = await this.#link.call({
+      requestId,
+      payload,
+      timeoutMs: request.timeoutSeconds * 1_000,
+      boundMs: request.timeoutMs,
+      functionArn: functionArn(functionName),
+      version: '$LATEST',
+      clientContext: request.clientContext,
+      traceId: isTraceId(traceId) ? traceId : '',
+      onSending: request.onSending,
+      onHead: (told) => {
+        head = told;
+        request.onHead({ status: 200, ...told });
+      },
+      onChunk: request.onChunk,
+      room: request.room,
+    });
+    this.#current = undefined;
+    switch (answer.kind) {
+      case 'NotSent':
+      case 'Unknown':
+        return answer;
+      case 'Silent':
+        return { kind: 'TimedOut' };
+      case 'Ended': {
+        const { outcome, ...rest } = answer.end;
+        if (outcome === 'NotStarted') {
+          return { kind: 'NotSent', message: rest.message ?? 'the worker did not begin the call' };
+        }
+        const { end, payload: told } = toldEnd(requestId, outcome, rest, head);
+        if (head === undefined) {
+          request.onHead({ status: 200, contentType: 'application/json', streaming: false });
+        }
+        if (told !== undefined) {
+          request.onChunk(told);
+        }
+        return { kind: 'Answered', status: 200, end };
+      }
+      default:
+        return unreachable(answer);
+    }
+  }
+
+  abort(message: string): void {
+    if (this.#current !== undefined) {
+      this.#link.abort(this.#current, message);
+    }
+  }
+
+  /** Ends the wait for the call under way. The connection to the init is not this one's to close. */
+  close(): void {
+    this.abort('the connection was closed');
+  }
+}

@@ -1,0 +1,93 @@
+import { readinessBy } from '../../init/readiness.ts';
+import { terminationOf } from '../model/crash-backoff.ts';
+import { leftCall } from '../model/marked-call.ts';
+import { actionOf, type Container, callBoundMs, hasEnded, withProcess } from './container.ts';
+import type { WorkerEvent } from './events.ts';
+import { foundCall, heard, type InitWord } from './init-sight.ts';
+import { exited } from './sightings.ts';
+import { type Draft, findContainer, longestTimeoutSeconds } from './state.ts';
+
+/** The init of a container has told something, or is gone. */
+export function initTold(draft: Draft, containerId: string, word: InitWord): void {
+  draft.change(containerId, (container) => {
+    const init = heard(container.init, word, draft.at.now);
+    return init === container.init ? container : { ...container, init };
+  });
+  takeFound(draft, containerId, word);
+  const readiness = readinessBy(word);
+  if (readiness.kind === 'Failed') {
+    initFailed(draft, containerId, readiness.error.message);
+  }
+}
+
+/** A call that an earlier run of the agent has sent goes on in its container, or has ended there. */
+export function takeFound(draft: Draft, containerId: string, word: InitWord | undefined): void {
+  const container = findContainer(draft.state, containerId);
+  if (container === undefined || word?.state === undefined) {
+    return;
+  }
+  const requestId = foundCall(word);
+  if (requestId === undefined && container.left !== undefined) {
+    draft.emit({ kind: 'Unwatch', containerId });
+    endLeft(draft, container, true);
+  } else if (requestId !== undefined && container.left === undefined && container.unusable === undefined) {
+    const { shapeHash, timeoutSeconds } = container.make;
+    // Another shape may have had a longer timeout.
+    const isTold = shapeHash === draft.state.desired.shapeHash;
+    const boundMs = callBoundMs(isTold ? timeoutSeconds : longestTimeoutSeconds, true);
+    const call = leftCall({ requestId }, draft.at.wall, boundMs);
+    draft.put({ ...container, left: call });
+    draft.emit({ kind: 'Watch', containerId, call, by: 'Init' });
+  }
+}
+
+/** The wait for a call that an earlier run of the agent has left is over. */
+export function leftCallEnded(
+  draft: Draft,
+  { call, containerId, seen }: Extract<WorkerEvent, { kind: 'LeftCallEnded' }>,
+): void {
+  const container = findContainer(draft.state, containerId);
+  if (container?.left !== call || draft.state.life !== 'Serving') {
+    return;
+  }
+  endLeft(draft, container, seen);
+  if (seen) {
+    draft.emit({ kind: 'Unmark', containerId });
+  }
+}
+
+/** @param seen whether it was seen to end, as opposed to its time */
+function endLeft(draft: Draft, container: Container, seen: boolean): void {
+  const { left, make, unusable } = container;
+  draft.put({
+    ...container,
+    left: undefined,
+    unusable: seen ? unusable : 'a call was in it when an agent ended, and was not seen to end',
+  });
+  draft.emit({
+    kind: 'Log',
+    level: 'info',
+    fields: { container: make.id, requestId: left?.requestId, seen },
+    message: 'a call that was left in a container is over',
+  });
+  draft.touch();
+}
+
+/** The process of a container ends for that. The action that makes or removes a container tells the same itself. */
+function initFailed(draft: Draft, containerId: string, message: string): void {
+  const container = findContainer(draft.state, containerId);
+  const action = container === undefined ? undefined : actionOf(container);
+  if (
+    container === undefined ||
+    action === 'Ensure' ||
+    action === 'Destroy' ||
+    container.process.exitCounted ||
+    hasEnded(container)
+  ) {
+    return;
+  }
+  draft.put(withProcess({ ...container, unusable: container.unusable ?? message }, { exitCounted: true }));
+  exited(draft, containerId, terminationOf(1, false, new Date(draft.at.wall), message));
+  draft.save();
+  draft.show();
+}

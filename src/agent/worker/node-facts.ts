@@ -1,0 +1,22 @@
+import type { NodeFacts } from '../step/state.ts';
+import type { WorkerContext } from './context.ts';
+
+type Parts = Pick<WorkerContext, 'capacity' | 'claims' | 'inits' | 'limiter' | 'outlook' | 'precreated'>;
+
+/** Facts of the node for its workers' decisions, as they are at each question. */
+export function factsOf({ capacity, claims, inits, limiter, outlook, precreated }: Parts): NodeFacts {
+  return {
+    get runtimeDown() {
+      return outlook.isDown;
+    },
+    get allocated() {
+      return capacity.allocated;
+    },
+    limits: capacity.limits,
+    precreates: precreated.enabled,
+    fits: (containerId, memoryMiB, without) => capacity.fits(containerId, memoryMiB, without),
+    mayReplace: (uid, replaced) => limiter.mayTake(uid, replaced),
+    mayClaim: (containerId, uid) => claims.mayClaim(containerId, uid),
+    initOf: (containerId) => inits.link(containerId),
+  };
+}

@@ -1,0 +1,251 @@
+import { describe, expect, it } from 'vitest';
+import type { DesiredWorker } from '../../../src/agent/model/desired-worker.ts';
+import type { InvocationResult } from '../../../src/agent/model/invocation.ts';
+import { desiredFixture, FleetLab } from '../../support/fleet-lab.ts';
+import { settle } from '../../support/manual-clock.ts';
+
+const lambda: Partial<DesiredWorker> = { runtimeInterface: 'Lambda' };
+
+/** A call with what its caller is told. */
+async function call(lab: FleetLab, change: Parameters<FleetLab['invoke']>[0] = {}) {
+  const told = { status: 0, body: '', streaming: undefined as boolean | undefined };
+  const pending = lab.invoke({
+    onHead: ({ status, streaming }) => {
+      told.status = status;
+      told.streaming = streaming;
+    },
+    onChunk: (chunk) => {
+      told.body += chunk.toString();
+    },
+    ...change,
+  });
+  await settle();
+  return { pending, told };
+}
+
+async function resultOf(pending: Promise<InvocationResult>): Promise<InvocationResult> {
+  await settle();
+  return await pending;
+}
+
+describe('a worker with an init', () => {
+  it('is called by its init as soon as that is ready, without an address', async () => {
+    const lab = new FleetLab();
+    lab.inits.initial = { phase: 'Starting', idle: false, initMs: 0, restarts: 0 };
+    await lab.fleet.adopt();
+    lab.fleet.apply(desiredFixture(lambda));
+    await settle();
+    expect(lab.phase()).toBe('Creating');
+    const { pending, told } = await call(lab);
+    expect(lab.inits.calls).toEqual([]);
+    lab.inits.tell(lab.container(), { phase: 'Ready', idle: true });
+    await settle();
+    expect(lab.phase()).toBe('Running');
+    expect(lab.inits.calls[0]?.request).toMatchObject({
+      timeoutMs: 3_000,
+      boundMs: 4_500,
+      functionArn: 'arn:aws:lambda:us-east-1:012345678912:function:hello',
+      version: '$LATEST',
+    });
+    lab.inits.answerAll();
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered', end: { outcome: 'Answered' } });
+    expect(told).toEqual({ status: 200, body: '{}', streaming: false });
+    expect(lab.fleet.view('uid-of-hello')?.conditions.NetworkReady?.status).toBe('True');
+  });
+
+  it.each([
+    {
+      end: { outcome: 'Timeout', errorType: 'Sandbox.Timedout', message: 'Task timed out after 3.00 seconds' },
+      error: 'RequestId: request-1 Error: Task timed out after 3.00 seconds',
+    },
+    {
+      end: { outcome: 'Exited', errorType: 'Runtime.ExitError', message: 'Runtime exited with error: exit status 1' },
+      error: 'RequestId: request-1 Error: Runtime exited with error: exit status 1',
+    },
+    {
+      end: { outcome: 'TooLarge', errorType: 'Function.ResponseSizeTooLarge', message: 'Response payload size' },
+      error: 'Response payload size',
+    },
+  ] as const)('tells the end $end.outcome in the words of Lambda, and serves on', async ({ end, error }) => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    const { pending, told } = await call(lab);
+    lab.inits.tell(lab.container(), { phase: 'Starting', idle: false });
+    lab.inits.calls[0]?.end({ kind: 'Ended', end: { ...end, size: 0, durationUs: 1 } });
+    const { errorType, outcome } = end;
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered', end: { outcome, errorType } });
+    expect(JSON.parse(told.body)).toEqual({ errorType, errorMessage: error });
+    const next = await call(lab);
+    expect(lab.inits.calls).toEqual([]);
+    lab.inits.tell(lab.container(), { phase: 'Ready', idle: true, restarts: 1 });
+    await settle();
+    lab.inits.answerAll();
+    expect(await resultOf(next.pending)).toMatchObject({ kind: 'Answered', end: { outcome: 'Answered' } });
+    expect(lab.runtime.count('ensure')).toBe(1);
+  });
+
+  it('is frozen only once its runtime and its extensions wait', async () => {
+    const lab = await FleetLab.with(desiredFixture({ ...lambda, restingState: 'Paused', pauseAfterSeconds: 1 }));
+    const { pending } = await call(lab);
+    const [sent] = lab.inits.calls;
+    lab.inits.tell(lab.container(), { idle: false });
+    sent?.request.onHead({ contentType: '', streaming: false });
+    sent?.end({ kind: 'Ended', end: { outcome: 'Answered', size: 0, durationUs: 1 } });
+    await resultOf(pending);
+    await lab.clock.advance(10_000);
+    expect(lab.task()).toBe('Running');
+    lab.inits.tell(lab.container(), { idle: true });
+    await settle();
+    expect(lab.task()).toBe('Paused');
+  });
+
+  it('is sent a call again that no runtime has had, and is given up after three', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    lab.inits.onCall = ({ end }) =>
+      end({ kind: 'Ended', end: { outcome: 'NotStarted', message: 'the worker is ending', size: 0, durationUs: 0 } });
+    const { pending } = await call(lab);
+    await lab.clock.advance(1_000);
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Refused', reason: 'StartFailed' });
+    expect(lab.inits.sent).toHaveLength(3);
+    expect(lab.runtime.operations).toContain(`destroy ${lab.container()}`);
+  });
+
+  it('is made again when its init is silent beyond the time of a call', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    const { pending } = await call(lab);
+    lab.inits.calls[0]?.end({ kind: 'Silent' });
+    expect(await resultOf(pending)).toMatchObject({ kind: 'TimedOut' });
+    await settle();
+    expect(lab.runtime.operations).toContain(`destroy ${lab.container()}`);
+  });
+
+  it('is shown with the words of Lambda while it cannot initialize, and put off', async () => {
+    const lab = new FleetLab();
+    lab.inits.initial = { phase: 'Starting', idle: false, initMs: 0, restarts: 0 };
+    await lab.fleet.adopt();
+    lab.fleet.apply(desiredFixture(lambda));
+    await settle();
+    const message = 'Runtime exited with error: exit status 1';
+    lab.inits.fail(lab.container(), { errorType: 'Runtime.ExitError', message });
+    await settle();
+    expect(lab.ready()).toMatchObject({ status: 'False', reason: 'InitFailed' });
+    expect(lab.ready()?.message).toContain(`Runtime.ExitError: ${message}`);
+    const { pending } = await call(lab);
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Refused', reason: 'StartFailed' });
+    expect(lab.runtime.count('ensure')).toBe(1);
+    await lab.clock.advance(3_000);
+    expect(lab.runtime.count('ensure')).toBe(2);
+  });
+
+  it('that fails later goes, is counted as a crash once, and starts again', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    const fault = { errorType: 'Sandbox.Timedout', message: 'Init did not end within 60 seconds' };
+    lab.inits.fail(lab.container(), fault);
+    lab.runtime.exit(lab.container(), 1);
+    await settle();
+    const view = lab.fleet.view('uid-of-hello');
+    expect(view?.lastTermination).toMatchObject({ exitCode: 1, message: `Sandbox.Timedout: ${fault.message}` });
+    expect(view?.restartCount).toBe(1);
+    expect(lab.phase()).toBe('Running');
+    lab.inits.fail(lab.container(), fault);
+    await settle();
+    expect(lab.ready()).toMatchObject({ reason: 'CrashLoopBackOff' });
+  });
+
+  it('that breaks the protocol goes, with the breach as the reason', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    lab.inits.breach(lab.container(), 'a frame of 5 MB');
+    await settle();
+    expect(lab.runtime.operations).toContain(`destroy ${lab.container()}`);
+    expect(lab.fleet.view('uid-of-hello')?.lastTermination?.message).toContain('a frame of 5 MB');
+  });
+
+  it('is made again when its init stays away for five seconds', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    lab.inits.gone(lab.container());
+    await lab.clock.advance(4_900);
+    const { pending } = await call(lab);
+    expect(lab.inits.calls).toEqual([]);
+    await lab.clock.advance(200);
+    expect(lab.runtime.operations).toContain(`destroy ${lab.container()}`);
+    await settle();
+    lab.inits.answerAll();
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
+  });
+
+  it('is warm once a call has been answered, and not after an error', async () => {
+    const lab = await FleetLab.with(desiredFixture({ ...lambda, warmUpPayload: '{"warm":true}' }));
+    expect(lab.inits.calls[0]?.request.payload.toString()).toBe('{"warm":true}');
+    lab.inits.calls[0]?.answer('{"errorType":"E","errorMessage":"m"}', { outcome: 'Error', errorType: 'E' });
+    await settle();
+    expect(lab.ready()).toMatchObject({ reason: 'WarmUpFailed', message: 'the warm-up call failed: E: m' });
+    await lab.clock.advance(3_000);
+    // An error that is returned is none.
+    lab.inits.calls[0]?.answer('{"errorType":"E","errorMessage":"m"}');
+    await settle();
+    expect(lab.phase()).toBe('Running');
+  });
+});
+
+describe('a worker with an init, after the agent was killed', () => {
+  it('goes on with its call, which the init tells of, and takes the next one after it', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    await lab.recorded((record) => record.served !== undefined);
+    void call(lab);
+    await settle();
+    const next = await lab.restart();
+    next.fleet.apply(desiredFixture(lambda));
+    await settle();
+    const { pending } = await call(next, { requestId: 'second' });
+    expect(next.inits.sent).toEqual(['request-1']);
+    next.inits.reconnect(next.container());
+    await settle();
+    expect(next.fleet.view('uid-of-hello')?.inFlight).toBe(2);
+    next.inits.endLeft('request-1');
+    await settle();
+    next.inits.answerAll();
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
+    expect(next.task()).toBe('Running');
+  });
+
+  it('is neither called nor frozen nor removed before its init connects', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    await lab.recorded((record) => record.served !== undefined);
+    const next = await lab.restart();
+    next.fleet.apply(desiredFixture({ ...lambda, restingState: 'Absent', generation: 2 }));
+    await next.clock.advance(1_000);
+    expect(next.task()).toBe('Running');
+    next.inits.reconnect(next.container());
+    await settle();
+    expect(next.task()).toBeUndefined();
+  });
+
+  it('is made again where a call is not told to end in its time', async () => {
+    const lab = await FleetLab.with(desiredFixture(lambda));
+    await lab.recorded((record) => record.served !== undefined);
+    void call(lab);
+    await settle();
+    const next = await lab.restart();
+    next.fleet.apply(desiredFixture(lambda));
+    next.inits.reconnect(next.container());
+    await next.clock.advance(4_400);
+    expect(next.task()).toBe('Running');
+    await next.clock.advance(200);
+    expect(next.runtime.operations).toContain(`destroy ${next.container()}`);
+  });
+
+  it('has no call where it is frozen', async () => {
+    const desired = desiredFixture({ ...lambda, restingState: 'Paused' });
+    const lab = await FleetLab.with(desired);
+    expect(lab.task()).toBe('Paused');
+    await lab.recorded((record) => record.pausedAt !== undefined);
+    const next = await lab.restart();
+    next.fleet.apply(desired);
+    const { pending } = await call(next, { requestId: 'second' });
+    expect(next.task()).toBe('Running');
+    expect(next.inits.calls).toEqual([]);
+    next.inits.reconnect(next.container());
+    await settle();
+    next.inits.answerAll();
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered', timings: { start: 'paused' } });
+  });
+});
