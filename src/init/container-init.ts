@@ -52,10 +52,13 @@ export class ContainerInit implements InitLink {
   readonly containerId: string;
   readonly #options: ContainerInitOptions;
   readonly #calls = new Map<string, Pending>();
+  /** Calls that have no taker any more, and whose end the connected init has yet to tell. */
+  readonly #left = new Set<string>();
   #connected: Connected | undefined;
   #session: string | undefined;
   #lost: Timer | undefined;
   #breach: string | undefined;
+  #failed: InitState | undefined;
   #closed = false;
 
   constructor(containerId: string, options: ContainerInitOptions) {
@@ -68,8 +71,8 @@ export class ContainerInit implements InitLink {
     if (whole !== true || state === undefined) {
       return undefined;
     }
-    // The init hears of a call after it was sent.
-    return state.idle && this.#calls.size > 0 ? { ...state, idle: false } : state;
+    // The init hears of a call after it was sent, and may have spoken meanwhile.
+    return state.idle && this.#calls.size + this.#left.size > 0 ? { ...state, idle: false } : state;
   }
 
   get found(): readonly FoundCall[] {
@@ -86,6 +89,11 @@ export class ContainerInit implements InitLink {
     return { containerId: this.containerId, state: this.state, found: this.found, breach: this.#breach };
   }
 
+  /** The container as far as its way to the first call goes: an init that failed has left soon afterwards. */
+  get start(): Pick<InitNews, 'containerId' | 'state' | 'breach'> {
+    return { containerId: this.containerId, state: this.state ?? this.#failed, breach: this.#breach };
+  }
+
   /** Takes the connection of an init. The one before has ended. */
   accept(socket: Duplex): void {
     if (this.#closed || this.#breach !== undefined || this.#connected !== undefined) {
@@ -97,7 +105,7 @@ export class ContainerInit implements InitLink {
       {
         onMessage: (message) => this.#take(connected, message),
         onTurn: () => this.#acknowledgeAll(connected),
-        onEnd: (breach) => this.#left(connected, breach),
+        onEnd: (breach) => this.#disconnected(connected, breach),
       },
       this.#options.clock,
     );
@@ -183,6 +191,7 @@ export class ContainerInit implements InitLink {
     this.#lost?.cancel();
     connected.hello = { session, calls };
     connected.state = state;
+    this.#left.clear();
     if (this.#session !== session) {
       this.#settleAll({ kind: 'Unknown', message: 'the init was replaced by another' });
     }
@@ -196,7 +205,9 @@ export class ContainerInit implements InitLink {
       connected.named.add(id);
     }
     if (pending === undefined) {
-      this.#find(connected, id, end !== undefined);
+      if (end === undefined || !this.#left.delete(id)) {
+        this.#find(connected, id, end !== undefined);
+      }
     } else {
       if (pending.on !== connected) {
         pending.on = connected;
@@ -210,6 +221,10 @@ export class ContainerInit implements InitLink {
         this.#settle(id, { kind: 'Ended', end });
       }
     }
+    if (end !== undefined && this.state?.idle === true) {
+      // The worker waited for the next call before its init told the end of this one.
+      this.#told(connected);
+    }
     this.#nameUntilWhole(connected);
   }
 
@@ -217,7 +232,6 @@ export class ContainerInit implements InitLink {
   #find(connected: Connected, id: string, ended: boolean): void {
     const known = connected.found.get(id);
     if (known === undefined && connected.whole) {
-      // One of this run, whose caller has gone.
       return;
     }
     connected.found.set(id, ended);
@@ -248,10 +262,12 @@ export class ContainerInit implements InitLink {
     }
   }
 
-  #left(connected: Connected, breach: string | undefined): void {
+  #disconnected(connected: Connected, breach: string | undefined): void {
     connected.late.cancel();
     this.#connected = undefined;
     this.#breach = breach;
+    this.#failed = connected.state?.phase === 'Failed' ? connected.state : undefined;
+    this.#left.clear();
     if (breach !== undefined) {
       this.#settleAll({ kind: 'Unknown', message: breach });
     } else if (this.#calls.size > 0) {
@@ -308,6 +324,9 @@ export class ContainerInit implements InitLink {
       pending.call.settle(answer);
       if (pending.on === this.#connected) {
         this.#say('F', { id });
+        if (answer.kind !== 'Ended') {
+          this.#left.add(id);
+        }
       }
     }
   }

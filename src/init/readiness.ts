@@ -23,19 +23,19 @@ export function readinessBy({ state, breach }: Pick<InitNews, 'state' | 'breach'
 /**
  * Resolves once the init of a container says that it is ready.
  *
- * @param told the container as its init has reported it last, whenever it is read
+ * @param told the container as its init has reported it last
  * @param subscribe has `look` called at each news of any init
  * @throws {EsbError} `InitFailed`, see {@link readinessBy}
  * @throws {AbortedError} when `signal` fires
  */
 export function waitUntilReady(
-  told: Pick<InitNews, 'containerId' | 'state' | 'breach'>,
+  told: () => Pick<InitNews, 'containerId' | 'state' | 'breach'>,
   signal: AbortSignal,
   subscribe: (look: () => void) => () => void,
 ): Promise<InitState> {
-  return abortable(`wait for the init of ${told.containerId}`, signal, (resolve, reject) => {
+  return abortable(`wait for the init of ${told().containerId}`, signal, (resolve, reject) => {
     const look = (): void => {
-      const readiness = readinessBy(told);
+      const readiness = readinessBy(told());
       if (readiness.kind !== 'Waiting') {
         stop();
         if (readiness.kind === 'Ready') {

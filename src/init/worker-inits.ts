@@ -45,7 +45,8 @@ class SocketInits implements WorkerInits {
   readonly #entries = new Map<string, Entry>();
   readonly #listeners = new Set<(news: InitNews) => void>();
   readonly #tasks: TaskGroup;
-  #program: string | undefined;
+  /** Path of the installed program; undefined before the start. */
+  #program: Promise<string> | undefined;
 
   constructor(options: WorkerInitsOptions) {
     this.#options = options;
@@ -57,14 +58,18 @@ class SocketInits implements WorkerInits {
 
   async start(): Promise<void> {
     const { program, stateDir, logger } = this.#options;
-    this.#program = await installInitProgram(program, join(stateDir, 'init'));
+    this.#program = installInitProgram(program, join(stateDir, 'init'));
+    // Workers that have their init go on without the program.
+    await this.#program.catch((error: unknown) => {
+      logger.error({ program, error: messageOf(error) }, 'the init of workers is not installed');
+    });
     await mkdir(this.#folder, { recursive: true });
     // No other user of the node reaches the sockets, which are open to the users of a container.
     await chmod(this.#folder, 0o700);
     await Promise.all(
       (await this.list()).map(async (containerId) => {
         try {
-          await this.open(containerId);
+          await this.#open(containerId);
         } catch (error) {
           logger.error({ containerId, error: messageOf(error) }, 'no socket for the init of a worker');
         }
@@ -73,24 +78,13 @@ class SocketInits implements WorkerInits {
   }
 
   async open(containerId: string): Promise<InitFiles> {
-    const program = this.#program;
-    if (program === undefined || this.#tasks.signal.aborted) {
+    if (this.#program === undefined || this.#tasks.signal.aborted) {
       throw new EsbError('the inits of workers have not started, or have stopped', { code: 'Unavailable' });
     }
-    const known = this.#entries.get(containerId);
-    const entry = known ?? this.#add(containerId);
-    try {
-      await entry.opened;
-    } catch (error) {
-      if (this.#entries.get(containerId) === entry) {
-        this.#entries.delete(containerId);
-      }
-      throw new EsbError(`files of the init of ${containerId}: ${messageOf(error)}`, {
-        code: 'StateUnwritable',
-        cause: error,
-      });
-    }
-    return { program, folder: entry.folder };
+    const program = await this.#program.catch((error: unknown) => {
+      throw new EsbError(`the init of workers: ${messageOf(error)}`, { code: 'ProgramMissing', cause: error });
+    });
+    return { program, folder: await this.#open(containerId) };
   }
 
   link(containerId: string): InitLink | undefined {
@@ -102,7 +96,11 @@ class SocketInits implements WorkerInits {
     if (container === undefined) {
       return Promise.reject(new EsbError(`no init is known of ${containerId}`, { code: 'NotFound' }));
     }
-    return waitUntilReady(container, signal, (look) => this.subscribe(look));
+    return waitUntilReady(
+      () => container.start,
+      signal,
+      (look) => this.subscribe(look),
+    );
   }
 
   async remove(containerId: string): Promise<void> {
@@ -134,6 +132,23 @@ class SocketInits implements WorkerInits {
       throw new EsbError(`${containerId} is no id of a container`, { code: 'InvalidArgument' });
     }
     return join(this.#folder, containerId);
+  }
+
+  async #open(containerId: string): Promise<string> {
+    const known = this.#entries.get(containerId);
+    const entry = known ?? this.#add(containerId);
+    try {
+      await entry.opened;
+    } catch (error) {
+      if (this.#entries.get(containerId) === entry) {
+        this.#entries.delete(containerId);
+      }
+      throw new EsbError(`files of the init of ${containerId}: ${messageOf(error)}`, {
+        code: 'StateUnwritable',
+        cause: error,
+      });
+    }
+    return entry.folder;
   }
 
   #add(containerId: string): Entry {

@@ -91,7 +91,11 @@ export class FakeInits implements WorkerInits {
   }
 
   untilReady(containerId: string, signal: AbortSignal): Promise<InitState> {
-    return waitUntilReady(this.#opened(containerId), signal, (look) => this.subscribe(look));
+    return waitUntilReady(
+      () => this.#opened(containerId),
+      signal,
+      (look) => this.subscribe(look),
+    );
   }
 
   async remove(containerId: string): Promise<void> {

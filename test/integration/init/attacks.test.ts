@@ -147,6 +147,27 @@ describe('a call', () => {
     );
   });
 
+  it('that is read too late to be begun is told as not started, and the runtime does not have it', async () => {
+    const init = await start();
+    const peer = await waiting(init);
+    const late = init.agent.send({}, { order: { deadlineMs: String(Date.now() - 1) } });
+    expect((await init.agent.ended(late)).facts.outcome).toMatchObject({ kind: 'NotStarted' });
+    const next = init.agent.send({});
+    expect((await peer.answer()).headers['lambda-runtime-aws-request-id']).toBe(next);
+  });
+
+  it('that the agent forgets is told as not started while it waits, and as ended once it has run', async () => {
+    const init = await start();
+    const peer = await waiting(init);
+    const [running, behind] = [init.agent.send({}), init.agent.send({})];
+    await peer.answer();
+    init.agent.forget(behind);
+    expect((await init.agent.ended(behind)).facts.outcome).toMatchObject({ kind: 'NotStarted' });
+    init.agent.forget(running);
+    peer.respond(running, 'x'.repeat(1024 * 1024));
+    expect((await init.agent.ended(running)).facts).toMatchObject({ outcome: { kind: 'Answered' } });
+  });
+
   it('that is over answers 410 to what comes later, even where the answer had begun', async () => {
     const init = await start(several);
     const peer = await waiting(init);

@@ -263,6 +263,23 @@ describe('the next agent', () => {
   });
 });
 
+describe('an agent without the program', () => {
+  it('serves the workers that are there, and opens no other', async () => {
+    const base = await mkdtemp(join(tmpdir(), 'esb-inits-'));
+    onTestFinished(() => rm(base, { recursive: true, force: true }));
+    const options = { runDir: base, stateDir: base, clock: systemClock, logger: silentLogger() };
+    await mkdir(join(base, 'inits', container), { recursive: true });
+    const inits = createWorkerInits({ ...options, program: join(base, 'none') });
+    onTestFinished(() => inits.stop());
+    await expect(inits.open('worker-2')).rejects.toMatchObject({ code: 'Unavailable' });
+    await inits.start();
+    expect(inits.link(container)).toBeDefined();
+    await expect(inits.open('worker-2')).rejects.toMatchObject({ code: 'ProgramMissing' });
+    await expect(inits.untilReady('worker-2', AbortSignal.timeout(1_000))).rejects.toMatchObject({ code: 'NotFound' });
+    expect(await readdir(join(base, 'inits', container))).toEqual(['agent.sock']);
+  });
+});
+
 describe('the files', () => {
   it('are open to a container alone', async () => {
     const lab = await start();

@@ -239,6 +239,47 @@ describe('a call', () => {
   });
 });
 
+describe('a worker', () => {
+  it('is not idle after a call that lost its taker, until that has ended', async () => {
+    const room = new Room();
+    const init = await room.connected();
+    const { answer } = room.send('a');
+    room.container.abort('a', 'gone');
+    expect(await answer).toEqual({ kind: 'Unknown', message: 'gone' });
+    expect(room.container.state?.idle).toBe(false);
+    init.say('P', { phase: 'Ready', idle: false, initMs: 5, restarts: 0 });
+    init.say('P', { phase: 'Ready', idle: true, initMs: 5, restarts: 0 });
+    await settle();
+    expect(room.container.state?.idle).toBe(false);
+    init.end('a', 'Answered', 3);
+    await settle();
+    expect(room.news.at(-1)).toMatchObject({ state: { idle: true }, found: [] });
+  });
+
+  it('is idle once the end of its call is known, whatever its init told before', async () => {
+    const room = new Room();
+    const init = await room.connected();
+    room.send('a');
+    init.say('P', { phase: 'Ready', idle: true, initMs: 6, restarts: 0 });
+    await settle();
+    expect(room.news.at(-1)).toMatchObject({ state: { idle: false } });
+    init.end('a', 'Answered', 0);
+    await settle();
+    expect(room.news.at(-1)).toMatchObject({ state: { idle: true } });
+  });
+
+  it('that failed is known to have failed after its init has left', async () => {
+    const room = new Room();
+    const init = room.connect();
+    init.hello({ phase: 'Failed', idle: false, errorType: 'Runtime.ExitError', message: 'exit status 3' });
+    await settle();
+    init.socket.end();
+    await settle();
+    expect(room.container.state).toBeUndefined();
+    expect(room.container.start.state).toMatchObject({ fault: { message: 'exit status 3' } });
+  });
+});
+
 describe('a connection that is lost', () => {
   it('is waited for, and the calls go on where they were', async () => {
     const room = new Room();
