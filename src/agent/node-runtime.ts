@@ -7,6 +7,8 @@ import { createNodeNetwork } from '../cni/node-network.ts';
 import { unreachable } from '../common/errors.ts';
 import type { CommandRunner } from '../common/exec/command-runner.ts';
 import { formatRange, parseIpRange } from '../common/net/ip-range.ts';
+import type { WorkerInits } from '../init/contract.ts';
+import { createWorkerInits } from '../init/worker-inits.ts';
 import { readUserIdRange } from '../runtime/containerd/user-id-blocks.ts';
 import type { RuntimeObserver } from '../runtime/contract/instrumentation.ts';
 import type { ContainerRuntime } from '../runtime/contract/runtime.ts';
@@ -20,6 +22,8 @@ import { defaultMemoryMiB } from './node/node-status.ts';
 /** The runtime of a node, and the parts of the node's network that come with it. */
 export interface NodeRuntime {
   readonly runtime: ContainerRuntime;
+  /** The inits of its workers, which start and stop with the runtime. */
+  readonly inits: WorkerInits;
   /** Attachments prepared in advance. */
   readonly slots: () => SlotCounts;
   /** Packets that the rules of the node refused workers; undefined where the rules are not ours. */
@@ -60,7 +64,7 @@ type CommonOptions = ReturnType<typeof commonOptions>;
 
 /** Options of every runtime. */
 function commonOptions(
-  { config, logger, metrics, stateDir }: AgentParts,
+  { clock, config, logger, metrics, runDir, stateDir }: AgentParts,
   runner: CommandRunner,
   onDiskFull: () => void,
 ) {
@@ -79,6 +83,13 @@ function commonOptions(
       limits: { maxBytes: config.logs.maxBytes, maxFiles: config.logs.maxFiles },
     },
     hostPorts: { folder: join(stateDir, 'host-ports'), range: parseHostPortRange(config.network.hostPorts) },
+    inits: createWorkerInits({
+      runDir,
+      stateDir,
+      program: resolve(config.runtime.initProgram),
+      clock,
+      logger,
+    }),
     observer,
     runner,
     logger,
@@ -125,6 +136,7 @@ async function onContainerd(parts: AgentParts, { ranges }: Cluster, common: Comm
   });
   return {
     runtime,
+    inits: common.inits,
     slots: () => network.slots,
     refusals: () => readRefusals(runner, { deadlineMs: refusalsMs }),
     network: new NetworkGarbageCollector(network, runtime, clock),
@@ -144,6 +156,7 @@ async function onDocker({ config, stateDir }: AgentParts, common: CommonOptions)
         oomScoreAdj: config.isolation.oomScoreAdj,
       },
     }),
+    inits: common.inits,
     slots: () => ({ ready: 0, wanted: 0 }),
     refusals: () => Promise.resolve(undefined),
     network: { look: () => Promise.resolve([]) },
