@@ -4,6 +4,7 @@ import { EsbError } from '../../src/common/errors.ts';
 import type { ContainerRuntime, EnsureRequest, WorkerAddress } from '../../src/runtime/contract/runtime.ts';
 import { WorkerExitError } from '../../src/runtime/contract/worker-exit-error.ts';
 import type { RuntimeLab, RuntimeLabOptions } from '../integration/runtime/conformance/runtime-lab.ts';
+import { FakeInits } from './fake-inits.ts';
 import { FakeRuntime } from './fake-runtime.ts';
 
 const IMAGE = '127.0.0.1:5000/worker:1';
@@ -176,6 +177,7 @@ export function fakeRuntimeLab(): Promise<RuntimeLab> {
     registry: undefined as never,
     image: IMAGE,
     runtime: (options = {}) => Promise.resolve(impatient(options)),
+    inits: () => Promise.resolve(new FakeInits()),
     call,
     killEngine: () => {
       runtime.down = true;

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,19 @@ type request struct {
 
 func main() {
 	api := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime/invocation/"
+	switch os.Getenv("INIT") {
+	case "error":
+		fault := `{"errorType":"Function.Broken","errorMessage":"no wand"}`
+		report, _ := http.NewRequest("POST", "http://"+os.Getenv("AWS_LAMBDA_RUNTIME_API")+"/2018-06-01/runtime/init/error", strings.NewReader(fault))
+		report.Header.Set("Lambda-Runtime-Function-Error-Type", "Function.Broken")
+		_, _ = http.DefaultClient.Do(report)
+		os.Exit(1)
+	case "exit":
+		fmt.Println("cannot find my wand")
+		os.Exit(3)
+	case "hang":
+		time.Sleep(time.Hour)
+	}
 	fmt.Println("the function is loaded")
 	for {
 		next, err := http.Get(api + "next")

@@ -1,8 +1,10 @@
 import { readdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { WorkerInits } from '../../../../src/init/contract.ts';
 import type { ContainerRuntime, WorkerAddress } from '../../../../src/runtime/contract/runtime.ts';
 import { startDockerLab } from '../../../support/docker-lab.ts';
 import { startLab } from '../../../support/lab.ts';
+import { nodeInits } from '../../../support/node-inits.ts';
 import type { TestRegistry } from '../../../support/test-registry.ts';
 
 const CGROUPS = '/sys/fs/cgroup';
@@ -10,6 +12,8 @@ const CGROUPS = '/sys/fs/cgroup';
 /** Options that a test may choose for every runtime. */
 export interface RuntimeLabOptions {
   readonly listenDeadlineMs?: number;
+  /** Default: none, and so no worker of interface Lambda. */
+  readonly inits?: WorkerInits;
 }
 
 /** A real engine of one kind with a registry that it reaches, for tests that hold for every kind. */
@@ -19,6 +23,8 @@ export interface RuntimeLab {
   readonly image: string;
   /** A runtime on it; started, and stopped with the lab. */
   runtime(options?: RuntimeLabOptions): Promise<ContainerRuntime>;
+  /** The inits of the node, for a runtime to start. */
+  inits(): Promise<WorkerInits>;
   /** Calls a worker as the agent does. */
   call(address: WorkerAddress | undefined, payload: unknown, timeoutMs?: number): Promise<unknown>;
   /** SIGKILL. Workers live on. */
@@ -44,6 +50,7 @@ export async function containerdLab(): Promise<RuntimeLab> {
     registry: lab.registry,
     image: lab.image,
     runtime: (options) => lab.runtime(options),
+    inits: () => nodeInits(lab.folder),
     async call(address, payload, timeoutMs = 10_000) {
       // Workers in the network of the node are in that of this process.
       if (address?.ip === '127.0.0.1') {
@@ -81,6 +88,7 @@ export async function dockerLab(): Promise<RuntimeLab> {
     registry: lab.registry,
     image: lab.image,
     runtime: (options) => lab.runtime(options),
+    inits: () => nodeInits(lab.folder),
     call: (address, payload, timeoutMs) => lab.caller.call(address ?? nowhere, payload, timeoutMs),
     killEngine: () => lab.killEngine(),
     startEngine: () => lab.startEngine(),

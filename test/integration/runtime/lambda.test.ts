@@ -1,0 +1,55 @@
+import { readFile } from 'node:fs/promises';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
+import { createProgress } from '../../../local/common/progress.ts';
+import { ensureSampleImage } from '../../../local/image/sample-image.ts';
+import type { ContainerRuntime, EnsureRequest } from '../../../src/runtime/contract/runtime.ts';
+import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
+import { callByInit, nodeInits } from '../../support/node-inits.ts';
+import { layoutImage } from '../../support/test-image.ts';
+import { toolsFolder } from '../../support/tools.ts';
+
+let lab: Lab;
+let image: string;
+
+beforeAll(async () => {
+  lab = await startLab();
+  const progress = createProgress({ write: () => undefined });
+  const { layout } = await ensureSampleImage('python-counter', { progress, tools: toolsFolder() });
+  image = lab.registry.put('python:1', await layoutImage(layout));
+}, 120_000);
+afterAll(() => lab?.close());
+
+const python = (name: string): EnsureRequest =>
+  ensureRequest({ image }, name, { runtimeInterface: 'Lambda', startupTimeoutSeconds: 30 });
+
+it("AWS's runtime client of Python is initialized before any call, and needs no emulator", async () => {
+  const inits = await nodeInits(lab.folder);
+  const runtime = await started(() => lab.runtime({ inits }));
+  const { containerId } = await runtime.ensure(python('python'));
+  expect(inits.link(containerId)?.state).toMatchObject({ phase: 'Ready', idle: true });
+  for (const counter of [1, 2]) {
+    expect(JSON.parse(await callByInit(inits, containerId, {}))).toMatchObject({ counter });
+    await runtime.pause(containerId);
+    await runtime.resume(containerId);
+  }
+});
+
+it('a worker with users of its own reaches its init and the agent', async () => {
+  const inits = await nodeInits(lab.folder);
+  const confinement = { cgroupParent: lab.cgroupParent, userIds: { first: 700_000_000, count: 65_536 } };
+  const runtime = await started(() => lab.runtime({ inits, confinement }));
+  const { containerId, task } = await runtime.ensure(python('mapped'));
+  const pid = task.kind === 'Running' ? task.pid : 0;
+  expect(await readFile(`/proc/${pid}/status`, 'utf8')).toMatch(/^Uid:\s700000993\s/m);
+  expect(JSON.parse(await callByInit(inits, containerId, {}))).toMatchObject({ counter: 1 });
+});
+
+async function started(start: () => Promise<ContainerRuntime>): Promise<ContainerRuntime> {
+  const runtime = await start();
+  onTestFinished(async () => {
+    await destroyAll(runtime);
+    await runtime.stop();
+    expect(await lab.leftovers()).toEqual([]);
+  });
+  return runtime;
+}
