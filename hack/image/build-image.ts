@@ -95,12 +95,9 @@ export async function buildImage(options: BuildImageOptions): Promise<BuiltImage
       const program = { ...(await writeLayer(root, file)), file };
       const version = await versionOf(parts.repository);
       const made = join(staging, 'layout');
-      const digest = await writeImageLayout(
-        made,
-        [base, modules, program],
-        configOf(version),
-        options.created ?? sourceDate(),
-      );
+      const digest = await writeImageLayout(made, [base, modules, program], configOf(version), {
+        created: options.created ?? sourceDate(),
+      });
       const layout = join(cache, `esb-image-${digest.slice('sha256:'.length, 'sha256:'.length + 16)}`);
       await rm(layout, { recursive: true, force: true });
       await rename(made, layout);

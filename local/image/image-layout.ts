@@ -19,12 +19,19 @@ export interface ImageRunConfig {
   readonly Labels?: Readonly<Record<string, string>>;
 }
 
+export interface LayoutOptions {
+  /** Default: the begin of 1970, so that the same content has the same digest. */
+  readonly created?: Date;
+  /** Processor, as images name it. Default: this machine's. */
+  readonly architecture?: string;
+}
+
 /** Writes an image as an OCI layout, a folder that every registry tool reads; returns the digest of its manifest. */
 export async function writeImageLayout(
   folder: string,
   layers: readonly LayerFile[],
   run: ImageRunConfig,
-  created = new Date(0),
+  { created = new Date(0), architecture = process.arch === 'x64' ? 'amd64' : process.arch }: LayoutOptions = {},
 ): Promise<string> {
   const blobs = join(folder, 'blobs', 'sha256');
   await mkdir(blobs, { recursive: true });
@@ -39,7 +46,7 @@ export async function writeImageLayout(
   };
   const config = await writeBlob({
     created: created.toISOString().replace('.000Z', 'Z'),
-    architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+    architecture,
     os: 'linux',
     config: run,
     rootfs: { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) },

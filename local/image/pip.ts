@@ -1,7 +1,9 @@
-import { EsbError } from '../../src/common/errors.ts';
+import { rm } from 'node:fs/promises';
+import { EsbError, messageOf } from '../../src/common/errors.ts';
 import { runCommand } from '../common/command.ts';
 import { localCode } from '../common/error-codes.ts';
-import type { Progress } from '../common/progress.ts';
+import type { Progress, Step } from '../common/progress.ts';
+import { retry } from '../common/retry.ts';
 import { ensureNeeds } from '../tools/debian-packages.ts';
 
 /** A working pip. */
@@ -18,6 +20,8 @@ export interface FindPipOptions {
   readonly purpose: string;
   readonly signal?: AbortSignal | undefined;
 }
+
+const DEADLINE_MS = 5 * 60_000;
 
 /** The first that answers: the first on PATH may be a shim without a version behind it. */
 const candidates: readonly Pip[] = [
@@ -54,6 +58,50 @@ export async function findPip(options: FindPipOptions): Promise<Pip> {
     });
   }
   return installed;
+}
+
+export interface InstallWheelsOptions {
+  readonly progress: Progress;
+  readonly step: Step;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Installs `requirements` for the Python of an image into `target`, by a Python of this machine. */
+export async function installWheels(
+  requirements: readonly string[],
+  version: string,
+  target: string,
+  { progress, step, signal }: InstallWheelsOptions,
+): Promise<void> {
+  const { command: pip } = await findPip({ progress, purpose: 'installing awslambdaric into images', signal });
+  const machine = process.arch === 'arm64' ? 'aarch64' : 'x86_64';
+  const platforms = [`manylinux2014_${machine}`, `manylinux_2_17_${machine}`, `manylinux_2_28_${machine}`, 'any'];
+  await retry(
+    async () => {
+      step.note(`pip install ${requirements[0]}`);
+      await rm(target, { recursive: true, force: true });
+      await runCommand(
+        pip[0] ?? '',
+        [
+          ...pip.slice(1),
+          'install',
+          '--quiet',
+          '--disable-pip-version-check',
+          '--no-deps',
+          '--no-compile',
+          '--only-binary=:all:',
+          '--implementation=cp',
+          `--python-version=${version}`,
+          ...[`cp${version.replace('.', '')}`, 'abi3', 'none'].map((abi) => `--abi=${abi}`),
+          ...platforms.map((platform) => `--platform=${platform}`),
+          `--target=${target}`,
+          ...requirements,
+        ],
+        { signal, deadlineMs: DEADLINE_MS, env: { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' } },
+      );
+    },
+    { signal, onRetry: (error) => step.note(`trying again: ${messageOf(error).slice(-200)}`) },
+  );
 }
 
 async function look(signal: AbortSignal | undefined): Promise<Pip | undefined> {

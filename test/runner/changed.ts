@@ -33,6 +33,8 @@ export const testsOfFolder: Readonly<Record<string, readonly string[]>> = {
   'src/runtime/docker': ['integration/runtime/docker-engine'],
   'src/runtime/images': ['integration/runtime/image-pulls'],
   'src/runtime/logs': ['integration/runtime/logs'],
+  init: ['integration/init'],
+  'test/images': ['integration/init/images'],
   'test/support': ['integration/runtime/lifecycle', 'integration/agent/life', 'integration/gateway/gateway'],
 };
 

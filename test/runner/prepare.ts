@@ -4,6 +4,9 @@ import { ensureSampleImage, sampleImageNames } from '../../local/image/sample-im
 import { ensureNeeds, initBuildNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { helmFamily } from '../../local/tools/tool-catalog.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
+import { buildContext } from '../images/layer.ts';
+import { ensureShapeImage } from '../images/shape-image.ts';
+import { shapes } from '../images/shapes.ts';
 import { buildChained } from '../support/chained-plugins.ts';
 import { ensureDockerPackages } from '../support/docker-packages.ts';
 import { checkedInitProgram, initProgram } from '../support/init-lab.ts';
@@ -21,6 +24,9 @@ export async function preparePrograms({ image }: { readonly image: boolean }): P
   await ensureTools({ progress, families: [helmFamily] });
   for (const name of sampleImageNames) {
     await ensureSampleImage(name, { progress, tools: tools.folder });
+  }
+  for (const shape of shapes.filter(({ tested }) => tested)) {
+    await ensureShapeImage(shape, buildContext(tools.folder, progress));
   }
   if (image) {
     // Keeps the files from which its tests build the image again, without a network.

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { waitFor } from './wait-for.ts';
 
@@ -85,6 +85,8 @@ export class InitAgent {
     });
     server.listen(this.#path);
     await once(server, 'listening');
+    // For workers with users of their own.
+    chmodSync(this.#path, 0o666);
     this.#server = server;
   }
 

@@ -1,5 +1,5 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { createProgress } from '../../local/common/progress.ts';
 import { builtProgram, ensureInitProgram, initSource } from '../../local/tools/built-program.ts';
 import { run } from './command.ts';
@@ -31,8 +31,10 @@ export interface InitWorkerOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Files that the container sees in `/fixture`: name → content. */
   readonly files?: Readonly<Record<string, string | Buffer>>;
-  /** Files of `/opt/extensions`: name → content. */
+  /** Files of `/opt/extensions`: name → content. Default: the image's. */
   readonly extensions?: Readonly<Record<string, string>>;
+  /** Further flags of `ctr run`. */
+  readonly runFlags?: readonly string[];
 }
 
 /** A container of real containerd and runc whose process 1 is the init, with an agent of the test. */
@@ -55,22 +57,28 @@ export interface InitWorker {
 
 let serial = 0;
 
+function mount(from: string, to: string): readonly string[] {
+  return ['--mount', `type=bind,src=${from},dst=${to},options=rbind:ro`];
+}
+
 /** Starts a worker under the init in the lab's containerd. The lab removes it. */
 export async function startInitWorker(lab: Lab, options: InitWorkerOptions): Promise<InitWorker> {
   const id = `init-${process.pid}-${++serial}`;
   const folder = join(lab.folder, id);
-  for (const [name, files] of Object.entries({ fixture: options.files, extensions: options.extensions })) {
-    await mkdir(join(folder, name), { recursive: true });
+  await mkdir(folder);
+  const mounts: string[] = [];
+  for (const [path, files] of Object.entries({ '/fixture': options.files, '/opt/extensions': options.extensions })) {
+    const from = join(folder, basename(path));
+    if (files !== undefined) {
+      await mkdir(from);
+      mounts.push(...mount(from, path));
+    }
     for (const [file, content] of Object.entries(files ?? {})) {
-      await writeFile(join(folder, name, file), content, { mode: 0o755 });
+      await writeFile(join(from, file), content, { mode: 0o755 });
     }
   }
   const agent = new InitAgent(join(folder, 'agent.sock'));
   await agent.listen();
-  const mount = (from: string, to: string): readonly string[] => [
-    '--mount',
-    `type=bind,src=${from},dst=${to},options=rbind:ro`,
-  ];
   const log = join(folder, 'log');
   await lab.ctr(
     'run',
@@ -78,8 +86,8 @@ export async function startInitWorker(lab: Lab, options: InitWorkerOptions): Pro
     ...['--log-uri', `file://${log}`, '--cgroup', `${lab.cgroupParent}/${id}`],
     ...mount(await initProgram(), '/.esb/init'),
     ...mount(folder, '/.esb/run'),
-    ...mount(join(folder, 'fixture'), '/fixture'),
-    ...mount(join(folder, 'extensions'), '/opt/extensions'),
+    ...mounts,
+    ...(options.runFlags ?? []),
     ...Object.entries(options.env ?? {}).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
     options.image,
     id,
@@ -121,9 +129,10 @@ export async function startInitWorker(lab: Lab, options: InitWorkerOptions): Pro
 
 /** Puts an image that is a folder in the layout of OCI into the lab's containerd. */
 export async function importLayout(lab: Lab, layout: string, name: string): Promise<string> {
-  const tar = join(lab.folder, 'layout.tar');
+  const tar = join(lab.folder, `${basename(layout)}.tar`);
   await run('tar', ['-C', layout, '-cf', tar, '.']);
   await lab.ctr('images', 'import', '--index-name', name, tar);
+  await rm(tar);
   await waitFor('the image', async () => (await lab.ctr('images', 'ls', '-q')).includes(name));
   return name;
 }

@@ -118,11 +118,13 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
       copier.follow(containerId, made);
       request.onProgress?.('Starting');
       const info = this.#infoOf(await this.#containers.inspect(made, { deadlineMs: READ_DEADLINE_MS }));
-      const { task } = info;
-      if (task.kind !== 'Running') {
-        throw await steps.exitError(containerId, await this.#exitOf(containerId, made), info.runtimeInterface);
+      const { runtimeInterface, task } = info;
+      const pid = task.kind === 'Running' ? task.pid : undefined;
+      // An init that has ended may have told why.
+      if (pid === undefined && runtimeInterface === 'Emulator') {
+        throw await steps.exitError(containerId, await this.#exitOf(containerId, made), runtimeInterface);
       }
-      const place = placeOf(info, task.pid, request.shape);
+      const place = placeOf(info, pid ?? 0, request.shape);
       await steps.observed('listen', this.untilReady(containerId, place, signal));
       return info;
     } catch (error) {
@@ -323,7 +325,11 @@ export class DockerBackend implements RuntimeBackend<MadeDockerWorker> {
   }
 
   async #undo(containerId: string, cause: unknown): Promise<void> {
-    await this.#parts.steps.undo(containerId, cause, (keepLog) => this.remove(containerId, { graceMs: 0, keepLog }));
+    // The output before the failure of an init may not have been copied yet.
+    const unheard = hasCode(cause, 'InitFailed');
+    await this.#parts.steps.undo(containerId, cause, (keepLog) =>
+      this.remove(containerId, { graceMs: 0, keepLog: keepLog || unheard }),
+    );
   }
 }
 

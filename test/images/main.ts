@@ -1,0 +1,92 @@
+/**
+ * `npm run test:images`: calls images in the shapes that people have, and prints what each step took.
+ *
+ *   npm run test:images                         all 20 images
+ *   npm run test:images -- --only java,rust     these images
+ *   npm run test:images -- --build              builds the images, and calls none
+ *
+ * The images are put together without Docker, from Debian packages, PyPI, npm, crates.io, Maven Central and the Go
+ * module proxy, once into the user cache; the first time takes a quarter of an hour. Each is called cold, warm, paused
+ * and woken, after a timeout in the same container, and over an agent that is killed while the worker waits and while
+ * it works. The workers run apart from the machine (test/support/apart.sh).
+ */
+import { programOptions } from '../../hack/program-options.ts';
+import { createProgress } from '../../local/common/progress.ts';
+import { requireRootOnLinux } from '../../local/instance/machine.ts';
+import { ensureNeeds, initBuildNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
+import { ensureTools } from '../../local/tools/tools.ts';
+import { runHeldApart } from '../support/held-apart.ts';
+import { initProgram } from '../support/init-lab.ts';
+import { toolsFolder } from '../support/tools.ts';
+import { startInitImageCaller } from './init-image-caller.ts';
+import { buildContext } from './layer.ts';
+import { ensureShapeImage } from './shape-image.ts';
+import { type Shape, shapes } from './shapes.ts';
+import { type Trial, trialSteps, tryImage } from './trial.ts';
+
+/** Set in the process that runs apart. */
+const APART = 'ESB_IMAGES_APART';
+const write = (text: string): void => void process.stdout.write(text);
+
+const { values } = programOptions(import.meta.filename, {
+  args: process.argv.slice(2),
+  options: { only: { type: 'string' }, build: { type: 'boolean', default: false } },
+});
+
+function chosenShapes(): readonly Shape[] {
+  const wanted = values.only?.split(',') ?? shapes.map(({ name }) => name);
+  const unknown = wanted.filter((name) => !shapes.some((shape) => shape.name === name));
+  if (unknown.length > 0) {
+    throw new Error(`there is no image ${unknown.join(', ')}; there are ${shapes.map(({ name }) => name).join(', ')}`);
+  }
+  return shapes.filter(({ name }) => wanted.includes(name));
+}
+
+/** Builds what the process that runs apart has no network for. */
+async function prepare(chosen: readonly Shape[]): Promise<void> {
+  const progress = createProgress({ write, quietBelowMs: 300 });
+  await ensureNeeds([...runningNeeds, ...initBuildNeeds], progress);
+  const { folder } = await ensureTools({ progress });
+  for (const shape of chosen) {
+    await ensureShapeImage(shape, buildContext(folder, progress));
+  }
+  await initProgram();
+}
+
+/** Says how an image did. One for another processor does well when it is refused with the two processors' names. */
+function verdictOf(shape: Shape, { fault }: Trial): string {
+  if (shape.architecture === undefined) {
+    return fault === undefined ? 'good' : `BAD ${fault}`;
+  }
+  const clear = fault?.includes(`linux/${shape.architecture}`) === true;
+  return clear ? `good: refused: ${fault?.replace(/^start: /, '')}` : `BAD not refused clearly: ${fault ?? 'it runs'}`;
+}
+
+async function main(): Promise<number> {
+  const chosen = chosenShapes();
+  if (process.env[APART] === undefined) {
+    requireRootOnLinux('test:images');
+    await prepare(chosen);
+    return values.build ? 0 : runHeldApart([...process.execArgv, ...process.argv.slice(1)], { [APART]: '1' });
+  }
+  const context = buildContext(toolsFolder());
+  const columns = ['image'.padEnd(18), ...trialSteps.map((step) => step.padStart(15)), '  '];
+  write(`${columns.join('')}\n`);
+  let bad = 0;
+  const caller = await startInitImageCaller();
+  try {
+    for (const shape of chosen) {
+      const trial = await tryImage(caller, shape, await ensureShapeImage(shape, context));
+      const times = trialSteps.map((step) => String(trial.times[step] ?? '-').padStart(15));
+      const verdict = verdictOf(shape, trial);
+      bad += verdict.startsWith('BAD') ? 1 : 0;
+      write(`${shape.name.padEnd(18)}${times.join('')}  ${verdict}\n`);
+    }
+  } finally {
+    await caller.close();
+  }
+  write(`times in milliseconds\n\n${chosen.length - bad} passed, ${bad} failed\n`);
+  return bad === 0 ? 0 : 1;
+}
+
+process.exit(await main());
