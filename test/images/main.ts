@@ -4,6 +4,8 @@
  *   npm run test:images                         all 20 images
  *   npm run test:images -- --only java,rust     these images
  *   npm run test:images -- --build              builds the images, and calls none
+ *   npm run test:images -- --by instance        in a whole local instance, by kubectl and the AWS SDK
+ *   npm run test:images -- --by init            on containerd with the init alone: the test plays the agent
  *
  * The images are put together without Docker, from Debian packages, PyPI, npm, crates.io, Maven Central and the Go
  * module proxy, once into the user cache; the first time takes a quarter of an hour. Each is called cold, warm, paused
@@ -18,7 +20,9 @@ import { ensureTools } from '../../local/tools/tools.ts';
 import { runHeldApart } from '../support/held-apart.ts';
 import { initProgram } from '../support/init-lab.ts';
 import { toolsFolder } from '../support/tools.ts';
+import type { ImageCaller } from './image-caller.ts';
 import { startInitImageCaller } from './init-image-caller.ts';
+import { startInstanceImageCaller } from './instance-image-caller.ts';
 import { buildContext } from './layer.ts';
 import { ensureShapeImage } from './shape-image.ts';
 import { type Shape, shapes } from './shapes.ts';
@@ -28,9 +32,19 @@ import { type Trial, trialSteps, tryImage } from './trial.ts';
 const APART = 'ESB_IMAGES_APART';
 const write = (text: string): void => void process.stdout.write(text);
 
+/** Ways to run the images. */
+const callers: Readonly<Record<string, () => Promise<ImageCaller>>> = {
+  init: startInitImageCaller,
+  instance: startInstanceImageCaller,
+};
+
 const { values } = programOptions(import.meta.filename, {
   args: process.argv.slice(2),
-  options: { only: { type: 'string' }, build: { type: 'boolean', default: false } },
+  options: {
+    only: { type: 'string' },
+    build: { type: 'boolean', default: false },
+    by: { type: 'string', default: 'init' },
+  },
 });
 
 function chosenShapes(): readonly Shape[] {
@@ -40,6 +54,14 @@ function chosenShapes(): readonly Shape[] {
     throw new Error(`there is no image ${unknown.join(', ')}; there are ${shapes.map(({ name }) => name).join(', ')}`);
   }
   return shapes.filter(({ name }) => wanted.includes(name));
+}
+
+function callerOf(name: string): () => Promise<ImageCaller> {
+  const start = callers[name];
+  if (start === undefined) {
+    throw new Error(`--by takes ${Object.keys(callers).join(' or ')}, and got '${name}'`);
+  }
+  return start;
 }
 
 /** Builds what the process that runs apart has no network for. */
@@ -73,7 +95,7 @@ async function main(): Promise<number> {
   const columns = ['image'.padEnd(18), ...trialSteps.map((step) => step.padStart(15)), '  '];
   write(`${columns.join('')}\n`);
   let bad = 0;
-  const caller = await startInitImageCaller();
+  const caller = await callerOf(values.by)();
   try {
     for (const shape of chosen) {
       const trial = await tryImage(caller, shape, await ensureShapeImage(shape, context));
