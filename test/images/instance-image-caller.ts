@@ -176,13 +176,10 @@ function endOf(shape: Shape, functionError: string | undefined, payload: unknown
   if (functionError === undefined) {
     return { kind: 'Answered', answer: shape.words?.answer(payload) ?? (payload as FunctionAnswer) };
   }
+  const message = JSON.stringify(payload);
   const { errorType } = payload as { readonly errorType?: string };
-  switch (errorType) {
-    case 'Sandbox.Timedout':
-      return { kind: 'Timeout' };
-    case 'Esb.OutcomeUnknown':
-      return { kind: 'Unknown', message: JSON.stringify(payload) };
-    default:
-      return { kind: 'Failed', message: JSON.stringify(payload) };
+  if (errorType === 'Sandbox.Timedout') {
+    return { kind: 'Timeout' };
   }
+  return errorType === 'Esb.OutcomeUnknown' ? { kind: 'Unknown', message } : { kind: 'Failed', message };
 }
