@@ -27,7 +27,7 @@ export type Workload = ReturnType<typeof createWorkload>;
 /** Makes the fleet and the parts that look after its workers. Nothing runs yet. */
 export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRuntime, budget: CallBudget) {
   const { clock, config, logger, metrics, runDir, stateDir } = parts;
-  const { runtime } = node;
+  const { inits, runtime } = node;
   const { kubeconfig, systemNamespace } = config.cluster;
   const capacity: NodeAmounts = {
     memoryMiB: config.capacity.memoryMiB ?? defaultMemoryMiB(),
@@ -42,6 +42,7 @@ export function createWorkload(parts: AgentParts, cluster: Cluster, node: NodeRu
   });
   const fleet = createFleet({
     runtime,
+    inits,
     clock,
     logger,
     stateDir,
