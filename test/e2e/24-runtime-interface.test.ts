@@ -1,0 +1,153 @@
+import { existsSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { patience } from '../support/patience.ts';
+import { waitFor } from '../support/wait-for.ts';
+import { functionTimeout, instance, type WorkerSpec } from './support/instance.ts';
+import { Parts } from './support/parts.ts';
+
+describe('a worker with runtimeInterface Lambda, whose image has no emulator,', () => {
+  const esb = instance();
+  const parts = new Parts(esb);
+
+  const apply = (name: string, spec: WorkerSpec = {}): Promise<void> =>
+    esb.apply(name, {
+      image: esb.image('python-plain'),
+      runtimeInterface: 'Lambda',
+      nodeName: 'node-1',
+      ...spec,
+    });
+  const containerOf = async (name: string): Promise<string> => (await esb.worker(name)).status?.containerID ?? '';
+  /** Has the function loaded after that many seconds. */
+  const slowToLoad = (seconds: number): WorkerSpec => ({
+    command: [
+      ...['python3', '-c'],
+      `import runpy, time; time.sleep(${seconds}); runpy.run_module("awslambdaric", run_name="__main__")`,
+      'lambda_function.handler',
+    ],
+  });
+
+  it('is called, paused when idle, and woken with its memory kept', async () => {
+    await apply('plain', { idlePolicy: { pauseAfterSeconds: 2 } });
+    await esb.ready('plain');
+    const first = await esb.invoke('plain', { echo: { nested: [1, 'ü'] } });
+    expect(first).toMatchObject({
+      status: 200,
+      functionError: undefined,
+      payload: { message: 'hello from plain', counter: 1, echo: { nested: [1, 'ü'] } },
+    });
+    expect(first.payload.requestId).toBe(first.requestId);
+    expect((await esb.invoke('plain')).payload).toMatchObject({ counter: 2, bootId: first.payload.bootId });
+    await esb.waitUntilPaused('plain');
+    expect((await esb.invoke('plain')).payload).toMatchObject({ counter: 3, bootId: first.payload.bootId });
+  });
+
+  it('is made by the call that needs it', async () => {
+    await apply('plain-absent', { desiredState: 'Absent' });
+    await esb.waitForPhase('plain-absent', 'Absent');
+    expect((await esb.invoke('plain-absent')).payload).toMatchObject({ counter: 1, overlaps: 0 });
+  });
+
+  it('is told to load for as long as it needs, whatever a call may take', async () => {
+    await apply('plain-slow', { ...slowToLoad(5), timeoutSeconds: 1 });
+    await esb.ready('plain-slow');
+    expect(await esb.invoke('plain-slow')).toMatchObject({ functionError: undefined, payload: { counter: 1 } });
+  });
+
+  it('says so where that takes longer than its resource allows', async () => {
+    await apply('plain-late', { ...slowToLoad(60), startup: { timeoutSeconds: 1 } });
+    const worker = await esb.waitForWorker('plain-late', 'told of its start', (found) =>
+      (found.status?.conditions ?? []).some(
+        ({ type, message }) => type === 'Ready' && /tim(ed|e-?)\s?out/i.test(message),
+      ),
+    );
+    expect(worker.status?.phase).not.toBe('Running');
+    await esb.patch('plain-late', { command: null });
+    await esb.ready('plain-late');
+    expect((await esb.invoke('plain-late')).payload.counter).toBe(1);
+  });
+
+  it('tells a raised error from a returned value that looks like one', async () => {
+    await apply('plain-errors');
+    await esb.ready('plain-errors');
+    expect(await esb.invoke('plain-errors', { raise: 'out of cheese' })).toMatchObject({
+      status: 200,
+      functionError: 'Unhandled',
+      payload: { errorType: 'ValueError', errorMessage: 'out of cheese' },
+    });
+    const value = { errorType: 'Cheese', errorMessage: 'none' };
+    const returned = await esb.invoke('plain-errors', { return: value });
+    expect(returned).toMatchObject({ status: 200, functionError: undefined });
+    expect(returned.payload).toEqual(value);
+    expect((await esb.invoke('plain-errors')).payload.counter).toBe(3);
+  });
+
+  it('keeps container and files when a call takes too long or ends the runtime', async () => {
+    await apply('plain-ends', { timeoutSeconds: 2 });
+    await esb.ready('plain-ends');
+    const id = await containerOf('plain-ends');
+    const pid = await esb.taskPid(id);
+    const first = (await esb.invoke('plain-ends', { write: 1 })).payload;
+    expect(await esb.invoke('plain-ends', { sleep: 2 * functionTimeout(2) })).toMatchObject({
+      functionError: 'Unhandled',
+      payload: {
+        errorType: 'Sandbox.Timedout',
+        errorMessage: expect.stringContaining(`Task timed out after ${functionTimeout(2)}.00 seconds`),
+      },
+    });
+    const second = (await esb.invoke('plain-ends')).payload;
+    expect(second.counter).toBe(1);
+    expect(second.bootId).not.toBe(first.bootId);
+    expect(await esb.invoke('plain-ends', { exit: 3 })).toMatchObject({
+      functionError: 'Unhandled',
+      payload: { errorType: 'Runtime.ExitError', errorMessage: expect.stringContaining('exit status 3') },
+    });
+    const third = (await esb.invoke('plain-ends')).payload;
+    expect(third.counter).toBe(1);
+    expect(third.bootId).not.toBe(second.bootId);
+    expect(await containerOf('plain-ends')).toBe(id);
+    expect(await esb.taskPid(id)).toBe(pid);
+    expect(existsSync(`/proc/${pid}/root/tmp/written`)).toBe(true);
+  });
+
+  it('shows why it cannot load its function, to kubectl and to callers', async () => {
+    await apply('plain-broken', { args: ['lambda_function.missing'] });
+    await esb.waitForWorker('plain-broken', 'told of its function', (found) =>
+      (found.status?.conditions ?? []).some(
+        ({ type, message }) => type === 'Ready' && message.includes('Runtime.HandlerNotFound'),
+      ),
+    );
+    const { stdout } = await esb.kubectl(['describe', 'lambdaworker', 'plain-broken']);
+    expect(stdout).toContain('Runtime.HandlerNotFound');
+    const told = await esb.invoke('plain-broken').then(
+      ({ payload }) => JSON.stringify(payload),
+      (error: Error) => error.message,
+    );
+    expect(told).toContain('HandlerNotFound');
+    await esb.patch('plain-broken', { args: null });
+    await esb.ready('plain-broken');
+    expect((await esb.invoke('plain-broken')).payload.counter).toBe(1);
+  });
+
+  it('goes on with its memory when the agent dies in the middle of a call', { tags: ['P17'] }, async () => {
+    await apply('plain-midcall', { timeoutSeconds: 60 });
+    await esb.ready('plain-midcall');
+    const id = await containerOf('plain-midcall');
+    const first = (await esb.invoke('plain-midcall')).payload;
+    const before = await parts.pidOf('agent-node-1');
+    const call = esb.invoke('plain-midcall', { print: 'in the middle', sleep: 3 * patience() }).then(
+      ({ payload }) => payload.errorMessage ?? 'answered',
+      (error: Error) => error.message,
+    );
+    await waitFor('the call to be in the worker', async () => (await esb.workerLog(id)).includes('in the middle'));
+    process.kill(before, 'SIGKILL');
+    await waitFor('a new agent', async () => (await parts.pidOf('agent-node-1')) !== before);
+    await parts.untilAgentListens();
+    expect(await call).toMatch(/unknown|may have run/i);
+    // Until then another container answers.
+    const ends = (log: string): number => log.split('END RequestId').length - 1;
+    await waitFor('the call to end', async () => ends(await esb.workerLog(id)) === 2);
+    const next = await esb.invoke('plain-midcall', {}, { client: esb.lambda(undefined, 5) });
+    expect(next.payload).toMatchObject({ counter: first.counter + 2, bootId: first.bootId, overlaps: 0 });
+    expect(await containerOf('plain-midcall')).toBe(id);
+  });
+});
