@@ -70,7 +70,7 @@ export class InitConnection {
   }
 
   #read(piece: Buffer): void {
-    this.#allowance.spendBytes(piece.length);
+    this.#allowance.spendRead(piece.length);
     this.#guard(() => {
       this.#reader.read(piece, (kind, payload) => this.#take(kind, payload));
       this.#listener.onTurn();
@@ -87,7 +87,7 @@ export class InitConnection {
       return;
     }
     if (this.#listener.onMessage(readMessage(kind, payload))) {
-      this.#allowance.spendBytes(payload.length);
+      this.#allowance.spendPart(payload.length);
     } else {
       this.#allowance.spendWords(payload.length);
     }

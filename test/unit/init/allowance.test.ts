@@ -7,10 +7,13 @@ it('allows the words of a busy worker, and holds up one that only talks', async 
   const busy = new Allowance(clock);
   for (let call = 0; call < 10_000; call += 1) {
     busy.allowCall();
+    for (let read = 0; read < 4; read += 1) {
+      busy.spendRead(200);
+    }
     for (let frame = 0; frame < 5; frame += 1) {
-      busy.spendBytes(200);
       busy.spendWords(100);
     }
+    busy.spendPart(100);
     expect(busy.waitMs()).toBe(0);
   }
   const chatty = new Allowance(clock);
@@ -29,11 +32,12 @@ it('allows the words of a busy worker, and holds up one that only talks', async 
 it('counts small parts of an answer, and not those that fill a frame', () => {
   const allowance = new Allowance(manualClock());
   for (let frame = 0; frame < 100_000; frame += 1) {
-    allowance.spendBytes(32 * 1024);
+    allowance.spendRead(64 * 1024);
+    allowance.spendPart(32 * 1024);
   }
   expect(allowance.waitMs()).toBe(0);
   for (let frame = 0; frame < 5_000; frame += 1) {
-    allowance.spendBytes(1);
+    allowance.spendPart(1);
   }
   expect(allowance.waitMs()).toBeGreaterThan(400);
 });
