@@ -22,6 +22,7 @@ export function addCommands(program: Command, openInstance?: InstanceOpener): vo
         .default('RequestResponse'),
     )
     .option('--event', 'short for --type Event: the call is accepted, and runs in the background', false)
+    .option('--stream', 'show the answer as the function streams it', false)
     .option('--tail', 'show the last lines that the function wrote during the call', false)
     .option('--client-context <json>', 'what the function finds as its client context; or @FILE')
     .action((functionName, payload, options) =>

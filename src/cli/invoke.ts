@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { text as textOf } from 'node:stream/consumers';
-import { request } from 'undici';
+import { type Dispatcher, request } from 'undici';
 import { EsbError, messageOf } from '../common/errors.ts';
+import { EVENT_STREAM, EventStreamReader, type InvokeComplete } from '../common/event-stream.ts';
 import { type CallCredentials, callCredentials, provenHeaders } from './call-credentials.ts';
 import type { CommandContext } from './command-context.ts';
 import { timingsOf, timingTable } from './invoke-timings.ts';
@@ -19,10 +20,15 @@ export interface InvokeOptions {
   readonly event: boolean;
   /** The client context of the function: JSON, or `@FILE`. */
   readonly clientContext?: string;
+  /** Whether to write the answer as the function streams it. */
+  readonly stream: boolean;
   /** Whether to show the output of the function during the call. */
   readonly tail: boolean;
 }
 
+type Answer = Dispatcher.ResponseData;
+
+const NEWLINE = 10;
 /** Milliseconds: the longest that a function may run, and some time to start it. */
 const CALL_DEADLINE_MS = 16 * 60_000;
 
@@ -36,30 +42,28 @@ export async function runInvoke(options: InvokeOptions, context: CommandContext)
   const write = context.write ?? ((text) => void process.stdout.write(text));
   const gateway = await gatewayOf(options, context);
   const credentials = await callCredentials(process.env, gateway.keyFile);
-  const url = `${gateway.url}/2015-03-31/functions/${encodeURIComponent(options.functionName)}/invocations`;
-  const { answer, text, milliseconds } = await post(url, options, credentials, context.signal);
-  const header = (name: string): string | undefined => {
-    const value = answer.headers[name];
-    return Array.isArray(value) ? value[0] : value;
-  };
-  const tail = header('x-amz-log-result');
+  const url = `${gateway.url}${pathOf(options)}`;
+  const { answer, fault, tail, milliseconds } = await post(url, options, credentials, write, context.signal);
   if (tail !== undefined) {
     const shown = new LogText({ emulator: false });
     process.stderr.write(shown.take(Buffer.from(tail, 'base64')) + shown.end());
   }
-  if (text !== '') {
-    write(text.endsWith('\n') ? text : `${text}\n`);
-  }
-  const functionError = header('x-amz-function-error');
-  const requestId = header('x-amzn-requestid');
-  const fault = functionError === undefined ? '' : ` ${functionError}`;
+  const requestId = headerOf(answer, 'x-amzn-requestid');
   const id = requestId === undefined ? '' : ` (request ${requestId})`;
-  process.stderr.write(`${answer.statusCode}${fault} in ${milliseconds.toFixed(1)} ms${id}\n`);
-  const timings = timingsOf(header('server-timing'), header('x-esb-start'));
+  const shownFault = fault === undefined ? '' : ` ${fault}`;
+  process.stderr.write(`${answer.statusCode}${shownFault} in ${milliseconds.toFixed(1)} ms${id}\n`);
+  const timings = timingsOf(headerOf(answer, 'server-timing'), headerOf(answer, 'x-esb-start'));
   if (timings !== undefined) {
     process.stderr.write(timingTable(timings, milliseconds));
   }
-  return answer.statusCode < 300 && functionError === undefined ? 0 : 1;
+  return answer.statusCode < 300 && fault === undefined ? 0 : 1;
+}
+
+function pathOf({ functionName, stream }: InvokeOptions): string {
+  const name = encodeURIComponent(functionName);
+  return stream
+    ? `/2021-11-15/functions/${name}/response-streaming-invocations`
+    : `/2015-03-31/functions/${name}/invocations`;
 }
 
 /** The named gateway, else that of the local instance with its key. */
@@ -76,8 +80,22 @@ async function gatewayOf(
   return await (await openInstance()).gateway();
 }
 
-/** The answer with all of its text, and the milliseconds from the request to its end. */
-async function post(url: string, options: InvokeOptions, credentials: CallCredentials, signal: AbortSignal) {
+/** Facts of an answer that has been written to the end. */
+interface Shown {
+  /** The kind of the function's failure; undefined where the function did not fail. */
+  readonly fault: string | undefined;
+  /** The end of the log, in base64; undefined where none was asked for. */
+  readonly tail: string | undefined;
+}
+
+/** Writes the answer, and tells the milliseconds from the request to its end. */
+async function post(
+  url: string,
+  options: InvokeOptions,
+  credentials: CallCredentials,
+  write: (text: string) => void,
+  signal: AbortSignal,
+): Promise<Shown & { readonly answer: Answer; readonly milliseconds: number }> {
   const body = await payloadOf(options.payload);
   const clientContext = options.clientContext === undefined ? undefined : await clientContextOf(options.clientContext);
   const headers = {
@@ -91,14 +109,52 @@ async function post(url: string, options: InvokeOptions, credentials: CallCreden
   try {
     const timeouts = { headersTimeout: CALL_DEADLINE_MS, bodyTimeout: CALL_DEADLINE_MS };
     const answer = await request(url, { method: 'POST', body, signal, headers: proven, ...timeouts });
-    const text = await answer.body.text();
-    return { answer, text, milliseconds: performance.now() - began };
+    const isStream = headerOf(answer, 'content-type') === EVENT_STREAM;
+    const shown = isStream ? await showStream(answer, write) : await showWhole(answer, write);
+    return { answer, ...shown, milliseconds: performance.now() - began };
   } catch (error) {
     throw new EsbError(`no answer from the gateway at ${new URL(url).origin}: ${messageOf(error)}`, {
       code: 'GatewayUnreachable',
       cause: error,
     });
   }
+}
+
+async function showWhole(answer: Answer, write: (text: string) => void): Promise<Shown> {
+  const text = await answer.body.text();
+  if (text !== '') {
+    write(text.endsWith('\n') ? text : `${text}\n`);
+  }
+  return { fault: headerOf(answer, 'x-amz-function-error'), tail: headerOf(answer, 'x-amz-log-result') };
+}
+
+async function showStream(answer: Answer, write: (text: string) => void): Promise<Shown> {
+  const reader = new EventStreamReader();
+  const text = new TextDecoder();
+  let end: InvokeComplete | undefined;
+  let isLineOpen = false;
+  for await (const bytes of answer.body) {
+    for (const { type, payload } of reader.push(bytes as Buffer)) {
+      if (type === 'InvokeComplete') {
+        end = JSON.parse(payload.toString()) as InvokeComplete;
+      } else if (payload.length > 0) {
+        write(text.decode(payload, { stream: true }));
+        isLineOpen = payload.at(-1) !== NEWLINE;
+      }
+    }
+  }
+  if (isLineOpen) {
+    write('\n');
+  }
+  if (end?.ErrorDetails !== undefined) {
+    process.stderr.write(`${end.ErrorDetails}\n`);
+  }
+  return { fault: end === undefined ? 'broken off' : end.ErrorCode, tail: end?.LogResult };
+}
+
+function headerOf({ headers }: Answer, name: string): string | undefined {
+  const value = headers[name];
+  return Array.isArray(value) ? value[0] : value;
 }
 
 async function payloadOf(given: string): Promise<string> {

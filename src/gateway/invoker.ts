@@ -4,7 +4,7 @@ import { unreachable } from '../common/errors.ts';
 import type { TraceSpan, Tracing } from '../common/tracing/span.ts';
 import { continuedXRay, formatTraceParent, parentOf } from '../common/tracing/trace-context.ts';
 import type { Admitted } from './admission/admission.ts';
-import type { AgentAnswer } from './agents/agent-call.ts';
+import type { AgentAnswer, AnswerSink } from './agents/agent-call.ts';
 import type { AgentSession } from './agents/agent-session.ts';
 import {
   type AnsweredCall,
@@ -91,9 +91,10 @@ export class Invoker {
    * Runs one call.
    *
    * @param place given up while the call waits for a worker that is away, so that all such calls wait at the same time
+   * @param sink gets an answer that the function streams; the result then has what came after
    * @throws {LambdaError} when the call has run nowhere
    */
-  async invoke(call: FunctionCall, caller: Caller, place: CallPlace): Promise<InvokeResult> {
+  async invoke(call: FunctionCall, caller: Caller, place: CallPlace, sink?: AnswerSink): Promise<InvokeResult> {
     const { view, clock } = this.#options;
     let refusals: Refusals | undefined;
     let waitUntil: number | undefined;
@@ -127,7 +128,7 @@ export class Invoker {
         refusals = undefined;
         continue;
       }
-      const answer = await this.#send(route, worker, call, caller);
+      const answer = await this.#send(route, worker, call, caller, sink);
       switch (answer.kind) {
         case 'Answered':
         case 'TimedOut': {
@@ -168,7 +169,13 @@ export class Invoker {
     }
   }
 
-  async #send(route: Route, worker: WorkerEntry, call: FunctionCall, caller: Caller): Promise<AgentAnswer> {
+  async #send(
+    route: Route,
+    worker: WorkerEntry,
+    call: FunctionCall,
+    caller: Caller,
+    sink: AnswerSink | undefined,
+  ): Promise<AgentAnswer> {
     const session = this.#options.sessionOf(route.nodeName);
     if (session === undefined) {
       return { kind: 'Refused', reason: 'ConnectionLost', message: `the agent of ${route.nodeName} is away` };
@@ -201,6 +208,7 @@ export class Invoker {
         },
         caller,
         worker.resource.spec.timeoutSeconds * 1000 + MAX_OVERHEAD_MS,
+        sink,
       );
       if (span !== undefined) {
         endSending(span, answer);
@@ -265,10 +273,12 @@ function answerOf(
   if (answer.kind === 'TimedOut') {
     return { ...timeoutError(call), outcome: 'timed-out' };
   }
-  const { head, body, size, trailer } = answer;
+  const { head, body, streamed, trailer } = answer;
+  // Bytes that have gone to the caller are not looked at.
+  const size = streamed ? 0 : answer.size;
   return trailer.functionEnd === null
     ? { ...translateEmulatorAnswer({ status: head.status, body, size }, call), outcome: 'answered' }
-    : answerOfFunction(trailer.functionEnd, { ...head, body, size }, call.requestId);
+    : answerOfFunction(trailer.functionEnd, { contentType: head.contentType, body, size }, call.requestId);
 }
 
 /** Ends the span of a call on its way to one agent. There are several of one call where workers refuse it. */

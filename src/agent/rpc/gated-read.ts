@@ -2,21 +2,33 @@ import { ServerInterceptingCall, type ServerInterceptingCallInterface } from '@g
 import type { CallBudget } from './call-budget.ts';
 import { toGrpcStatus } from './grpc-status.ts';
 
-/** A call of one message, of which no byte is read before there is room for the message. */
+/** A call of which no byte is read before there is room for its first message. */
 export class GatedRead extends ServerInterceptingCall {
   readonly #begin: () => void;
   #begun = false;
 
   /**
    * @param ready resolves once calls are served
+   * @param isStream whether more messages follow the first one
    */
-  constructor(call: ServerInterceptingCallInterface, budget: CallBudget, ready: () => Promise<unknown>) {
+  constructor(
+    call: ServerInterceptingCallInterface,
+    budget: CallBudget,
+    ready: () => Promise<unknown>,
+    isStream: boolean,
+  ) {
     const gone = new AbortController();
     let release = (): void => undefined;
     super(call, {
       start: (next) =>
         next({
           // The handler takes over what has come in this very step.
+          onReceiveMessage: (message, pass) => {
+            if (isStream) {
+              release();
+            }
+            pass(message);
+          },
           onReceiveHalfClose: (pass) => {
             release();
             pass();

@@ -1,41 +1,23 @@
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { EsbError } from '../../common/errors.ts';
-import type { Tracing } from '../../common/tracing/span.ts';
 import type {
-  InvokeHead,
   InvokeManyRequest,
   InvokeManyResponse,
   InvokeRequest,
   InvokeResponse,
-  InvokeTrailer,
+  InvokeStreamedRequest,
 } from '../../protocol/generated/agent.ts';
 import { reasonCodeOf } from '../../protocol/reasons.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
 import type { InvocationResult } from '../model/invocation.ts';
-import type { CallBudget, CallBytes } from './call-budget.ts';
-import { CallTrace } from './call-trace.ts';
-import { trailerOf } from './invoke-trailer.ts';
-import { resolveWorker, type ServedFleet } from './served-fleet.ts';
-
-/** Bytes of an answer that are worth a message of their own before the next part is known. */
-const gatherBytes = 64 * 1024;
+import { AnswerCredit } from './answer-credit.ts';
+import { type Callers, InvokeAnswer } from './invoke-answer.ts';
 
 export type InvokeCall = ServerWritableStream<InvokeRequest, Sparse<InvokeResponse>>;
 
 export type InvokeManyCall = ServerDuplexStream<InvokeManyRequest, Sparse<InvokeManyResponse>>;
 
-/** Passes one message on to the caller, and tells when it has left. */
-type Send = (message: Sparse<InvokeResponse>, sent: () => void) => void;
-
-/** Whose answers these are, and what they are held to. */
-export interface Callers {
-  /** The workers that they may call. */
-  readonly fleet: ServedFleet;
-  readonly budget: CallBudget;
-  /** Name of the connection. */
-  readonly peer: string;
-  readonly tracing: Tracing | undefined;
-}
+export type InvokeStreamedCall = ServerDuplexStream<InvokeStreamedRequest, Sparse<InvokeResponse>>;
 
 /** Told how each call ended. */
 export interface InvokeListener {
@@ -48,10 +30,49 @@ export interface InvokeListener {
  *
  * @throws {EsbError} what the caller is to be told instead of a trailer
  */
-export async function serveInvoke(call: InvokeCall, callers: Callers): Promise<InvocationResult> {
-  const answer = new InvokeAnswer((message, sent) => {
-    call.write(message, sent);
-  }, callers);
+export function serveInvoke(call: InvokeCall, callers: Callers): Promise<InvocationResult> {
+  return serveAlone(call, call.request, callers);
+}
+
+/**
+ * Serves one InvokeStreamed.
+ *
+ * @throws {EsbError} what the caller is to be told instead of a trailer
+ */
+export async function serveInvokeStreamed(call: InvokeStreamedCall, callers: Callers): Promise<InvocationResult> {
+  const first = Promise.withResolvers<{ readonly request: InvokeRequest; readonly credit: AnswerCredit }>();
+  let credit: AnswerCredit | undefined;
+  call.on('data', ({ invoke, window, read }: InvokeStreamedRequest) => {
+    if (credit !== undefined) {
+      credit.read(read);
+    } else if (invoke !== null) {
+      credit = new AnswerCredit(window);
+      first.resolve({ request: invoke, credit });
+    }
+  });
+  const noCall = (): void => first.reject(new EsbError('the stream has no call', { code: 'InvalidArgument' }));
+  call.once('end', noCall);
+  call.once('cancelled', noCall);
+  if (call.cancelled) {
+    noCall();
+  }
+  const { request, credit: given } = await first.promise;
+  return await serveAlone(call, request, callers, given);
+}
+
+async function serveAlone(
+  call: InvokeCall | InvokeStreamedCall,
+  request: InvokeRequest,
+  callers: Callers,
+  credit?: AnswerCredit,
+): Promise<InvocationResult> {
+  const answer = new InvokeAnswer(
+    (message, sent) => {
+      call.write(message, sent);
+    },
+    callers,
+    credit,
+  );
   // Called at the end of every call, once all of the answer has left or the connection is gone.
   call.once('cancelled', () => answer.close());
   if (call.cancelled) {
@@ -60,7 +81,7 @@ export async function serveInvoke(call: InvokeCall, callers: Callers): Promise<I
   const onCancelled = (): void => answer.abandon();
   call.on('cancelled', onCancelled);
   try {
-    return await answer.run(call.request);
+    return await answer.run(request);
   } finally {
     call.off('cancelled', onCancelled);
   }
@@ -163,176 +184,5 @@ export async function serveInvokeMany(
     await ended.promise;
   } finally {
     stopping.removeEventListener('abort', close);
-  }
-}
-
-/**
- * The way back to one caller. Bytes that wait there count against the budget of the agent. A worker's answer is read at
- * the worker's own pace, since the call holds the place in the worker, until there is no room; then the worker waits
- * two seconds at most, and the answer is lost. Bytes of one read go in one message: every message costs both sides an
- * encrypted record, a system call and a wake-up.
- */
-class InvokeAnswer {
-  readonly #send: Send;
-  readonly #callers: Callers;
-  readonly #gone = new AbortController();
-  #bytes: CallBytes | undefined;
-  #over = false;
-  #head: InvokeHead | undefined;
-  #chunks: Buffer[] = [];
-  /** Bytes of `#chunks`. */
-  #gathered = 0;
-  #flush: NodeJS.Immediate | undefined;
-  #overflowed = false;
-
-  constructor(send: Send, callers: Callers) {
-    this.#send = send;
-    this.#callers = callers;
-  }
-
-  /**
-   * Runs one call and sends its answer. A caller that hangs up or cannot keep pace disturbs no other: the call in the
-   * worker goes on.
-   *
-   * @throws {EsbError} what the caller is to be told instead of a trailer
-   */
-  async run(request: InvokeRequest): Promise<InvocationResult> {
-    const { tracing } = this.#callers;
-    const trace = tracing === undefined ? undefined : new CallTrace(tracing, request);
-    try {
-      const result = await this.#run(request, trace);
-      trace?.end(result);
-      return result;
-    } catch (error) {
-      trace?.fail(error);
-      throw error;
-    }
-  }
-
-  /** The caller has hung up. */
-  abandon(): void {
-    this.#gone.abort();
-  }
-
-  /** Whether nothing is held for it any more. */
-  get isEmpty(): boolean {
-    return (this.#bytes?.held ?? 0) === 0;
-  }
-
-  /** The way to the caller is over, and nothing waits there. */
-  close(): void {
-    this.#over = true;
-    this.#bytes?.close();
-  }
-
-  async #run(request: InvokeRequest, trace: CallTrace | undefined): Promise<InvocationResult> {
-    const uid = resolveWorker(this.#callers.fleet, request.worker);
-    const bytes = this.#open(uid);
-    const payloadBytes = request.payload.length;
-    bytes.take(payloadBytes);
-    try {
-      return await this.#invoke(uid, request, trace, bytes);
-    } finally {
-      bytes.add(-payloadBytes);
-    }
-  }
-
-  #open(uid: string): CallBytes {
-    const { budget, fleet, peer } = this.#callers;
-    const identity = fleet.view(uid)?.identity;
-    const bytes = budget.open(peer, identity === undefined ? '' : `${identity.namespace}/${identity.functionName}`);
-    this.#bytes = bytes;
-    if (this.#over) {
-      bytes.close();
-    }
-    return bytes;
-  }
-
-  async #invoke(
-    uid: string,
-    request: InvokeRequest,
-    trace: CallTrace | undefined,
-    bytes: CallBytes,
-  ): Promise<InvocationResult> {
-    const result = await this.#callers.fleet.invoke({
-      uid,
-      epoch: request.epoch,
-      requestId: request.requestId,
-      payload: request.payload,
-      clientContext: request.clientContext,
-      traceId: request.traceId,
-      trace,
-      tailLog: request.tailLog,
-      signal: this.#gone.signal,
-      onHead: (head) => {
-        this.#head = { ...head, streaming: head.streaming ?? false };
-        this.#schedule();
-      },
-      onChunk: (chunk) => this.#take(chunk, bytes),
-      room: () => this.#room(bytes),
-    });
-    if (this.#overflowed) {
-      this.#write();
-      throw new EsbError('the answer waited for its caller, and there was no room for more', {
-        code: 'ResponseTooSlow',
-      });
-    }
-    this.#write(trailerOf(result));
-    return result;
-  }
-
-  #take(chunk: Buffer, bytes: CallBytes): void {
-    if (this.#overflowed || this.#gone.signal.aborted) {
-      return;
-    }
-    bytes.add(chunk.length);
-    this.#chunks.push(chunk);
-    this.#gathered += chunk.length;
-    if (this.#gathered >= gatherBytes) {
-      this.#write();
-    } else {
-      this.#schedule();
-    }
-  }
-
-  /** A caller that does not read holds the worker for a moment, and then loses the answer. */
-  #room(bytes: CallBytes): Promise<void> | undefined {
-    if (this.#overflowed || this.#gone.signal.aborted) {
-      return undefined;
-    }
-    return bytes.room()?.then((there) => {
-      this.#overflowed ||= !there;
-    });
-  }
-
-  /** After what is being read from the worker has been looked at to its end. */
-  #schedule(): void {
-    this.#flush ??= setImmediate(() => this.#write());
-  }
-
-  #write(trailer?: Sparse<InvokeTrailer>): void {
-    if (this.#flush !== undefined) {
-      clearImmediate(this.#flush);
-      this.#flush = undefined;
-    }
-    const [first] = this.#chunks;
-    const chunk = this.#chunks.length > 1 ? Buffer.concat(this.#chunks) : first;
-    const head = this.#head;
-    const bytes = this.#gathered;
-    this.#head = undefined;
-    this.#chunks = [];
-    this.#gathered = 0;
-    if (this.#overflowed || this.#gone.signal.aborted) {
-      this.#bytes?.add(-bytes);
-      return;
-    }
-    const message = {
-      ...(head === undefined ? {} : { head }),
-      ...(chunk === undefined ? {} : { chunk }),
-      ...(trailer === undefined ? {} : { trailer }),
-    };
-    this.#send(message, () => {
-      this.#bytes?.add(-bytes);
-    });
   }
 }

@@ -26,7 +26,15 @@ import type { WorkerView } from '../model/worker-state.ts';
 import { CallBudget, defaultCallBytes } from './call-budget.ts';
 import { GatedRead } from './gated-read.ts';
 import { toGrpcStatus } from './grpc-status.ts';
-import { type Callers, type InvokeCall, type InvokeManyCall, serveInvoke, serveInvokeMany } from './invoke-stream.ts';
+import type { Callers } from './invoke-answer.ts';
+import {
+  type InvokeCall,
+  type InvokeManyCall,
+  type InvokeStreamedCall,
+  serveInvoke,
+  serveInvokeMany,
+  serveInvokeStreamed,
+} from './invoke-stream.ts';
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
 import { resolveWorker, type ServedFleet, servedFleet } from './served-fleet.ts';
 import { type TlsIdentity, TlsListener } from './tls-listener.ts';
@@ -40,8 +48,6 @@ const maxRequestBytes = 8 * 1024 * 1024;
  * that lost its power closes no connection: without this its calls would wait, and run, for a quarter of an hour.
  */
 const keepAliveMs = 10_000;
-/** Calls that have a stream of their own, since their payloads are large. */
-const invokePath = '/esb.agent.v1.Agent/Invoke';
 /** Milliseconds that open connections get to take in their last bytes when the server is closed. */
 const closeGraceMs = 1_000;
 /** Milliseconds that a call waits for {@link AgentGrpcServer.serve}. */
@@ -102,8 +108,8 @@ export class AgentGrpcServer {
       'grpc.keepalive_timeout_ms': options.keepAliveMs ?? keepAliveMs,
       interceptors: [
         (method, call) =>
-          method.path === invokePath
-            ? new GatedRead(call, this.#budget, () => this.#ready())
+          method.path === proto.agent.Invoke.path || method.path === proto.agent.InvokeStreamed.path
+            ? new GatedRead(call, this.#budget, () => this.#ready(), method.requestStream)
             : new ServerInterceptingCall(call),
       ],
     });
@@ -176,6 +182,10 @@ export class AgentGrpcServer {
     return {
       Invoke: this.#streaming('Invoke', async (parts, call: InvokeCall) => {
         const result = await serveInvoke(call, this.#callers(call, parts));
+        parts.onInvoked?.(result);
+      }),
+      InvokeStreamed: this.#streaming('InvokeStreamed', async (parts, call: InvokeStreamedCall) => {
+        const result = await serveInvokeStreamed(call, this.#callers(call, parts));
         parts.onInvoked?.(result);
       }),
       InvokeMany: this.#streaming('InvokeMany', (parts, call: InvokeManyCall) =>

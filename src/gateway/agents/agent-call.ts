@@ -14,6 +14,15 @@ import type { AgentProtocol } from './agent-protocol.ts';
 import { type GrpcEnd, GrpcStream } from './grpc-stream.ts';
 import type { Refusal } from './refusals.ts';
 
+/** Largest streamed answer, in bytes, as in Lambda. */
+export const MAX_STREAMED_BYTES = 200 * 1024 * 1024;
+/** Bytes of a streamed answer that may be on their way from worker to caller, in agent and gateway. */
+export const STREAM_WINDOW_BYTES = 256 * 1024;
+/** Bytes of an answer after which its agent is told that they were read. */
+const READ_STEP_BYTES = STREAM_WINDOW_BYTES / 4;
+/** Unread bytes of a streamed answer after which its agent does not keep to the window. */
+const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
+
 /** Largest number of a call on a shared stream; after it calls have streams of their own. */
 const MAX_CALL_NUMBER = 0xffff_ffff;
 
@@ -29,6 +38,8 @@ export type AgentAnswer =
       readonly body: Buffer;
       /** Bytes that the worker sent. */
       readonly size: number;
+      /** Whether the bytes have gone to the sink. There is no body then. */
+      readonly streamed: boolean;
       readonly trailer: InvokeTrailer;
     }
   | { readonly kind: 'TimedOut'; readonly trailer: InvokeTrailer }
@@ -47,6 +58,16 @@ export interface CallWay {
   readonly neverSeen: boolean;
   /** Cancels the call at the agent: its caller is gone. */
   cancel(): void;
+  /** Hears how many bytes of the answer, from the first one on, have been read; absent where the agent does not ask. */
+  onRead?(bytes: number): void;
+}
+
+/** The receiver of an answer that a runtime streams. */
+export interface AnswerSink {
+  /** Called before the first chunk. */
+  begin(): void;
+  /** @param taken called once the caller has read the bytes */
+  chunk(bytes: Buffer, taken: () => void): void;
 }
 
 /** One call that an agent is at work on, on a stream of its own or a shared one. The first end counts. */
@@ -59,29 +80,50 @@ export class AgentCall {
   #head: InvokeHead = NO_HEAD;
   readonly #body = new GrowingBuffer();
   #size = 0;
+  #read = 0;
   #settled = false;
+  readonly #sink: AnswerSink | undefined;
+  #streamed = false;
 
   /**
    * @param limit monotonic milliseconds after which the call counts as lost at the agent
    * @param onSettled called once, before the answer resolves
+   * @param sink gets an answer that the runtime streams; all others are gathered
    */
-  constructor(limit: number, onSettled: () => void) {
+  constructor(limit: number, onSettled: () => void, sink?: AnswerSink) {
     this.#limit = limit;
     this.#onSettled = onSettled;
+    this.#sink = sink;
   }
 
   get answer(): Promise<AgentAnswer> {
     return this.#answered.promise;
   }
 
+  get isSettled(): boolean {
+    return this.#settled;
+  }
+
   take({ head, chunk, trailer }: InvokeResponse): void {
+    if (this.#settled) {
+      return;
+    }
     if (head !== null) {
       this.#head = head;
+      if (head.streaming && this.#sink !== undefined && !this.#streamed && this.#size === 0) {
+        this.#streamed = true;
+        this.#sink.begin();
+      }
     }
     if (chunk.length > 0) {
       this.#size += chunk.length;
-      if (this.#size <= MAX_RESPONSE_BYTES) {
-        this.#body.append(chunk);
+      if (this.#streamed) {
+        this.#pass(chunk);
+      } else {
+        if (this.#size <= MAX_RESPONSE_BYTES) {
+          this.#body.append(chunk);
+        }
+        this.#noteRead(chunk.length);
       }
     }
     if (trailer !== null) {
@@ -126,6 +168,21 @@ export class AgentCall {
     }
   }
 
+  #pass(chunk: Buffer): void {
+    if (this.#size > MAX_STREAMED_BYTES || this.#size - this.#read > MAX_UNREAD_BYTES) {
+      const message = 'the agent sent more of a streamed answer than was asked for';
+      this.#settle({ kind: 'Unknown', reason: 'InvalidAnswer', message, stamp: '' });
+      this.way?.cancel();
+    } else {
+      this.#sink?.chunk(chunk, () => this.#noteRead(chunk.length));
+    }
+  }
+
+  #noteRead(bytes: number): void {
+    this.#read += bytes;
+    this.way?.onRead?.(this.#read);
+  }
+
   #answerOf(trailer: InvokeTrailer): AgentAnswer {
     const { message } = trailer;
     const reason = reasonIn(trailer.reasonCode, trailer.reason);
@@ -154,7 +211,8 @@ export class AgentCall {
   }
 
   #whole(trailer: InvokeTrailer): AgentAnswer {
-    return { kind: 'Answered', head: this.#head, body: this.#body.whole(), size: this.#size, trailer };
+    const [head, streamed] = [this.#head, this.#streamed];
+    return { kind: 'Answered', head, body: this.#body.whole(), size: this.#size, streamed, trailer };
   }
 
   #settle(answer: AgentAnswer): void {
@@ -162,7 +220,10 @@ export class AgentCall {
       this.#settled = true;
       this.#body.clear();
       this.#onSettled();
-      this.#answered.resolve(answer);
+      // An answer that has begun was no refusal, even by the word of its agent.
+      this.#answered.resolve(
+        answer.kind === 'Refused' && this.#streamed ? { ...answer, kind: 'Unknown', stamp: '' } : answer,
+      );
     }
   }
 }
@@ -186,6 +247,45 @@ export function sendAlone(
   }
   call.way = stream;
   stream.end(protocol.encodeInvoke(request));
+}
+
+/** Sends one call whose answer is read at its caller's pace. An agent of an earlier release runs it as any other. */
+export function sendStreamed(
+  session: ClientHttp2Session,
+  protocol: AgentProtocol,
+  request: InvokeRequest,
+  call: AgentCall,
+): void {
+  let stream: GrpcStream;
+  try {
+    stream = new GrpcStream(session, protocol.invokeStreamedPath, {
+      message: (bytes) => call.take(protocol.decodeInvoke(bytes)),
+      ended(end) {
+        if (stream.isUnimplemented && !call.isSettled) {
+          sendAlone(session, protocol, request, call);
+        } else {
+          settle(call, end);
+        }
+      },
+    });
+  } catch (error) {
+    call.refuse(messageOf(error));
+    return;
+  }
+  let said = 0;
+  call.way = {
+    get neverSeen() {
+      return stream.neverSeen;
+    },
+    cancel: () => stream.cancel(),
+    onRead(bytes) {
+      if (bytes - said >= READ_STEP_BYTES && stream.isWritable) {
+        said = bytes;
+        stream.write(protocol.encodeInvokeStreamed({ read: bytes }));
+      }
+    },
+  };
+  stream.write(protocol.encodeInvokeStreamed({ invoke: request, window: STREAM_WINDOW_BYTES }));
 }
 
 /** A stream that carries many small calls to one agent, numbered. */

@@ -8,6 +8,7 @@ import {
   type InvokeManyResponse,
   type InvokeRequest,
   type InvokeResponse,
+  type InvokeStreamedRequest,
   type InvokeTimings,
   type InvokeTrailer,
   Outcome,
@@ -47,21 +48,25 @@ const STARTS: ReadonlySet<string> = new Set(['running', 'paused', 'absent']);
 export interface AgentProtocol {
   readonly invokePath: string;
   readonly invokeManyPath: string;
+  readonly invokeStreamedPath: string;
   readonly watchPath: string;
   encodeInvoke(request: InvokeRequest): Buffer;
   decodeInvoke(bytes: Buffer): InvokeResponse;
   encodeInvokeMany(request: Sparse<InvokeManyRequest>): Buffer;
   decodeInvokeMany(bytes: Buffer): InvokeManyResponse;
+  /** Answers are those of an Invoke. */
+  encodeInvokeStreamed(request: Sparse<InvokeStreamedRequest>): Buffer;
   encodeWatch(): Buffer;
   decodeWatch(bytes: Buffer): WatchEvent;
 }
 
 /** The codec over proto/esb/agent/v1/agent.proto. */
 export function loadAgentProtocol(): AgentProtocol {
-  const { Invoke: invoke, InvokeMany: invokeMany, Watch: watch } = loadAgentProto().agent;
+  const { Invoke: invoke, InvokeMany: invokeMany, InvokeStreamed: streamed, Watch: watch } = loadAgentProto().agent;
   return {
     invokePath: invoke.path,
     invokeManyPath: invokeMany.path,
+    invokeStreamedPath: streamed.path,
     watchPath: watch.path,
     encodeInvoke: invoke.requestSerialize,
     decodeInvoke: (bytes) => checkedAnswer(invoke.responseDeserialize(bytes)),
@@ -74,6 +79,7 @@ export function loadAgentProtocol(): AgentProtocol {
         failure: failure === null ? null : checkedFailure(failure),
       };
     },
+    encodeInvokeStreamed: streamed.requestSerialize,
     encodeWatch: () => watch.requestSerialize({}),
     decodeWatch: (bytes) => checkedEvent(watch.responseDeserialize(bytes)),
   };

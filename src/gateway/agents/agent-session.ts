@@ -6,7 +6,14 @@ import type { HostPort } from '../../common/host-port.ts';
 import { type CertifiedKey, certificatesIn } from '../../common/x509.ts';
 import type { InvokeRequest, WatchEvent } from '../../protocol/generated/agent.ts';
 import type { Caller } from '../lambda/caller.ts';
-import { type AgentAnswer, AgentCall, SharedCallStream, sendAlone } from './agent-call.ts';
+import {
+  type AgentAnswer,
+  AgentCall,
+  type AnswerSink,
+  SharedCallStream,
+  sendAlone,
+  sendStreamed,
+} from './agent-call.ts';
 import type { AgentProtocol } from './agent-protocol.ts';
 import { GrpcStream } from './grpc-stream.ts';
 
@@ -116,10 +123,11 @@ export class AgentSession {
    * Sends one call. When the caller hangs up, the call is cancelled at the agent and ends at once.
    *
    * @param limitMs milliseconds after which the call counts as lost, looked at with each ping
+   * @param sink gets an answer that the runtime streams, at the pace of the caller
    */
-  invoke(request: InvokeRequest, caller: Caller, limitMs: number): Promise<AgentAnswer> {
+  invoke(request: InvokeRequest, caller: Caller, limitMs: number, sink?: AnswerSink): Promise<AgentAnswer> {
     const { protocol, clock } = this.#options;
-    const call = new AgentCall(clock.monotonic() + limitMs, () => {
+    const onSettled = (): void => {
       this.#calls.delete(call);
       caller.onGone = undefined;
       if (this.#calls.size === 0) {
@@ -127,11 +135,14 @@ export class AgentSession {
           listener();
         }
       }
-    });
+    };
+    const call = new AgentCall(clock.monotonic() + limitMs, onSettled, sink);
     this.#calls.add(call);
     caller.onGone = () => call.abandon();
     const state = this.#state;
-    if (state.kind === 'Open' && state.shared.isOpen && request.payload.length <= SHARED_PAYLOAD_BYTES) {
+    if (sink !== undefined) {
+      sendStreamed(this.#http2, protocol, request, call);
+    } else if (state.kind === 'Open' && state.shared.isOpen && request.payload.length <= SHARED_PAYLOAD_BYTES) {
       state.shared.send(request, call);
     } else {
       sendAlone(this.#http2, protocol, request, call);

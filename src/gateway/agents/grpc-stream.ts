@@ -79,6 +79,11 @@ export class GrpcStream {
     return this.#status === GRPC_OK;
   }
 
+  /** Whether the server does not know the method. */
+  get isUnimplemented(): boolean {
+    return this.#status === GRPC_UNIMPLEMENTED;
+  }
+
   get isWritable(): boolean {
     return this.#stream.writable;
   }
@@ -100,7 +105,7 @@ export class GrpcStream {
     const { id, rstCode } = this.#stream;
     // Without an id the stream never left this process, and the other side has not looked at a refused stream (RFC
     // 9113, 8.7).
-    return id === undefined || rstCode === constants.NGHTTP2_REFUSED_STREAM || this.#status === GRPC_UNIMPLEMENTED;
+    return id === undefined || rstCode === constants.NGHTTP2_REFUSED_STREAM || this.isUnimplemented;
   }
 
   #end(): GrpcEnd {

@@ -7,12 +7,18 @@ import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import { checkPayload, payloadOf } from '../lambda/json-payload.ts';
-import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
+import { LambdaError } from '../lambda/lambda-error.ts';
 import { type CallObservation, startKind } from '../telemetry/observed-call.ts';
-import { headerOf, observing, type RouteOptions, sendError, takeObservation, toLambdaError } from './answer.ts';
+import { observing, type RouteOptions, sendError, takeObservation, toLambdaError } from './answer.ts';
+import {
+  clientContext,
+  type InvocationType,
+  invocationType,
+  isTailWanted,
+  refuseForeign,
+} from './invoke-parameters.ts';
+import { StreamedAnswer } from './streamed-answer.ts';
 
-/** Largest client context, in bytes of base64. */
-const MAX_CLIENT_CONTEXT = 3_583;
 /** Largest payload of an Event, in bytes. */
 const MAX_EVENT_BYTES = 1024 * 1024;
 /** Bytes of a log tail, as in Lambda. */
@@ -33,7 +39,32 @@ export interface InvokeRouteOptions extends RouteOptions {
   readonly timingHeaders: boolean;
 }
 
-type InvocationType = 'RequestResponse' | 'Event' | 'DryRun';
+/** An operation that runs a function. */
+interface InvokeOperation {
+  readonly name: string;
+  readonly url: string;
+  /** The first one where the request names none. */
+  readonly types: readonly InvocationType[];
+  /** Whether the answer is a stream of events. */
+  readonly streams: boolean;
+}
+
+/** InvokeAsync is the predecessor of an Invoke of type Event, which old programs call. */
+const operations: readonly InvokeOperation[] = [
+  {
+    name: 'Invoke',
+    url: '/2015-03-31/functions/:name/invocations',
+    types: ['RequestResponse', 'Event', 'DryRun'],
+    streams: false,
+  },
+  { name: 'InvokeAsync', url: '/2014-11-13/functions/:name/invoke-async', types: ['Event'], streams: false },
+  {
+    name: 'InvokeWithResponseStream',
+    url: '/2021-11-15/functions/:name/response-streaming-invocations',
+    types: ['RequestResponse', 'DryRun'],
+    streams: true,
+  },
+];
 
 interface InvokeRoute {
   readonly Params: { readonly name: string };
@@ -42,46 +73,45 @@ interface InvokeRoute {
 
 type InvokeRouteRequest = FastifyRequest<InvokeRoute>;
 
-/** Invoke, and its predecessor InvokeAsync, which old programs call: an Invoke of type Event. */
-export function addInvokeRoute(api: FastifyInstance, options: InvokeRouteOptions): void {
+/** The operations that run a function. */
+export function addInvokeRoutes(api: FastifyInstance, options: InvokeRouteOptions): void {
   const { entrance, observer } = options;
-  const add = (operation: string, url: string, asyncOnly: boolean): void => {
+  for (const operation of operations) {
     api.route<InvokeRoute>({
       method: 'POST',
-      url,
-      config: { operation },
+      url: operation.url,
+      config: { operation: operation.name },
       onRequest: [
-        observing(observer, operation),
+        observing(observer, operation.name),
         entrance.hook((request) => {
-          const { reference, type } = addressOf(request as InvokeRouteRequest, asyncOnly);
+          const { reference, type } = addressOf(request as InvokeRouteRequest, operation);
           request.observation?.addressed(reference.name, type, 0);
           return { action: 'invoke', functionName: reference.name };
         }),
       ],
-      handler: (request, reply) => serveInvoke(request, reply, options, asyncOnly),
+      handler: (request, reply) => serveInvoke(request, reply, options, operation),
     });
-  };
-  add('Invoke', '/2015-03-31/functions/:name/invocations', false);
-  add('InvokeAsync', '/2014-11-13/functions/:name/invoke-async', true);
+  }
 }
 
 async function serveInvoke(
   request: InvokeRouteRequest,
   reply: FastifyReply,
   options: InvokeRouteOptions,
-  asyncOnly: boolean,
+  operation: InvokeOperation,
 ): Promise<FastifyReply> {
   const startedAt = performance.now();
   const observation = takeObservation(request);
   let refusal: LambdaError | undefined;
   let result = '';
   let answer: InvokeResult | undefined;
+  let stream: StreamedAnswer | undefined;
   try {
     const { admission, entrance, invoker } = options;
     const { caller } = request;
     const body = request.body as Buffer | undefined;
     const identity = entrance.prove(request, observation);
-    const { reference, type } = addressOf(request, asyncOnly);
+    const { reference, type } = addressOf(request, operation);
     observation.addressed(reference.name, type, body?.length ?? 0);
     const tailLog = isTailWanted(request);
     refuseForeign(request);
@@ -110,20 +140,26 @@ async function serveInvoke(
         try {
           observation.admitted(admitted.queuedMs);
           checkPayload(call.payload);
-          answer = await invoker.invoke(call, caller, admitted);
+          if (operation.streams) {
+            const headers = headersOf(call, options);
+            stream = new StreamedAnswer({ reply, hold: request.hold, headers });
+          }
+          answer = await invoker.invoke(call, caller, admitted, stream);
           admitted.answered(answer.body.length);
         } finally {
           admitted.release();
         }
         result = resultName(answer);
-        return sendResult(request, reply, call, answer, options);
+        return stream === undefined
+          ? sendResult(request, reply, call, answer, options)
+          : stream.finish(answer, outcomeHeaders(answer, options), tailOf(call, answer));
       }
       default:
         return unreachable(type);
     }
   } catch (error) {
     refusal = toLambdaError(error, options.logger, request.id);
-    return sendError(reply, refusal, request.id);
+    return stream?.hasBegun ? stream.fail(refusal) : sendError(reply, refusal, request.id);
   } finally {
     observation.end({
       result: refusal?.errorName ?? result,
@@ -131,7 +167,7 @@ async function serveInvoke(
       durationMs: performance.now() - startedAt,
       start: answer?.timings?.start ?? '',
       timings: answer?.timings,
-      answerBytes: answer?.body.length ?? 0,
+      answerBytes: stream?.bytes ?? answer?.body.length ?? 0,
     });
   }
 }
@@ -158,9 +194,10 @@ function functionCall(
 /** The function that a request names, and how it wants it called. */
 function addressOf(
   request: InvokeRouteRequest,
-  asyncOnly: boolean,
+  { types }: InvokeOperation,
 ): { readonly reference: FunctionReference; readonly type: InvocationType } {
-  const type = asyncOnly ? 'Event' : invocationType(request);
+  // InvokeAsync has one type, and looks at no header for it.
+  const type = types.length === 1 ? (types[0] ?? 'Event') : invocationType(request, types);
   return { reference: parseFunctionIdentifier(request.params.name, request.query.Qualifier), type };
 }
 
@@ -193,30 +230,15 @@ function sendResult(
     answer.contentType || 'application/json',
     'content-length',
     String(answer.body.length),
-    'x-amzn-requestid',
-    request.id,
-    'x-amz-executed-version',
-    '$LATEST',
+    ...headersOf(call, options),
+    ...outcomeHeaders(answer, options),
   ];
   if (answer.functionError) {
     headers.push('x-amz-function-error', 'Unhandled');
   }
-  if (answer.outcome === 'unknown') {
-    headers.push('x-esb-outcome', 'unknown');
-  }
-  if (call.tailLog) {
-    const tail = answer.logTail?.subarray(-MAX_LOG_TAIL).toString('base64') ?? '';
+  const tail = tailOf(call, answer);
+  if (tail !== undefined) {
     headers.push('x-amz-log-result', tail);
-  }
-  if (call.traceId !== '') {
-    headers.push('x-amzn-trace-id', call.traceId);
-  }
-  const { timings } = answer;
-  if (timings !== undefined && options.timingHeaders) {
-    headers.push('x-esb-start', startKind(timings.start), 'server-timing', serverTiming(timings));
-  }
-  if (options.isDraining()) {
-    headers.push('connection', 'close');
   }
   request.hold.add(answer.body.length);
   // Before the hijack: if a header is invalid, the framework can still answer with an error.
@@ -224,6 +246,31 @@ function sendResult(
   reply.hijack();
   reply.raw.end(answer.body);
   return reply;
+}
+
+/** Headers that are known before the answer. */
+function headersOf(call: FunctionCall, options: InvokeRouteOptions): readonly string[] {
+  const headers = ['x-amzn-requestid', call.requestId, 'x-amz-executed-version', '$LATEST'];
+  if (call.traceId !== '') {
+    headers.push('x-amzn-trace-id', call.traceId);
+  }
+  if (options.isDraining()) {
+    headers.push('connection', 'close');
+  }
+  return headers;
+}
+
+function outcomeHeaders({ outcome, timings }: InvokeResult, options: InvokeRouteOptions): readonly string[] {
+  const headers = outcome === 'unknown' ? ['x-esb-outcome', 'unknown'] : [];
+  if (timings !== undefined && options.timingHeaders) {
+    headers.push('x-esb-start', startKind(timings.start), 'server-timing', serverTiming(timings));
+  }
+  return headers;
+}
+
+/** The end of the log in base64, where the caller wants one. */
+function tailOf(call: FunctionCall, answer: InvokeResult): string | undefined {
+  return call.tailLog ? (answer.logTail?.subarray(-MAX_LOG_TAIL).toString('base64') ?? '') : undefined;
 }
 
 function serverTiming({ queued, wake, run, start }: InvokeTimings): string {
@@ -247,72 +294,4 @@ function resultName(answer: InvokeResult): string {
     default:
       return unreachable(answer.outcome);
   }
-}
-
-function invocationType(request: InvokeRouteRequest): InvocationType {
-  const value = headerOf(request, 'x-amz-invocation-type');
-  switch (value) {
-    case '':
-    case 'RequestResponse':
-      return 'RequestResponse';
-    case 'Event':
-    case 'DryRun':
-      return value;
-    default:
-      throw constraintError(
-        'invocationType',
-        value,
-        'Member must satisfy enum value set: [Event, RequestResponse, DryRun]',
-      );
-  }
-}
-
-function isTailWanted(request: InvokeRouteRequest): boolean {
-  const value = headerOf(request, 'x-amz-log-type');
-  if (value !== '' && value !== 'None' && value !== 'Tail') {
-    throw constraintError('logType', value, 'Member must satisfy enum value set: [None, Tail]');
-  }
-  return value === 'Tail';
-}
-
-/** Refuses headers that would make another call of this in Lambda. */
-function refuseForeign(request: InvokeRouteRequest): void {
-  if (headerOf(request, 'x-amz-tenant-id') !== '') {
-    throw new LambdaError(
-      'InvalidParameterValueException',
-      'The function does not isolate tenants: call it without TenantId.',
-    );
-  }
-  if (headerOf(request, 'x-amz-durable-execution-name') !== '') {
-    throw new LambdaError(
-      'InvalidParameterValueException',
-      'The function is not a durable function: call it without DurableExecutionName.',
-    );
-  }
-}
-
-function clientContext(request: InvokeRouteRequest): string {
-  const value = headerOf(request, 'x-amz-client-context');
-  if (value === '') {
-    return '';
-  }
-  if (value.length > MAX_CLIENT_CONTEXT) {
-    throw new LambdaError(
-      'InvalidParameterValueException',
-      `Client context must be no more than ${MAX_CLIENT_CONTEXT} bytes when base64-encoded`,
-    );
-  }
-  let context: unknown;
-  try {
-    context = JSON.parse(Buffer.from(value, 'base64').toString('utf8'));
-  } catch {
-    context = undefined;
-  }
-  if (typeof context !== 'object' || context === null) {
-    throw new LambdaError(
-      'InvalidRequestContentException',
-      'Client context must be a valid Base64-encoded JSON object.',
-    );
-  }
-  return value;
 }

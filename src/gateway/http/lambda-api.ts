@@ -17,7 +17,7 @@ import { ConnectionDrain, type DrainOptions } from './connection-drain.ts';
 import { Entrance } from './entrance.ts';
 import { addFunctionRoutes, type FunctionRoutesOptions } from './function-routes.ts';
 import { type ConnectionLimits, guardedServer, HttpGuard } from './http-guard.ts';
-import { addInvokeRoute, type InvokeRouteOptions } from './invoke-route.ts';
+import { addInvokeRoutes, type InvokeRouteOptions } from './invoke-route.ts';
 import { readRequestBody } from './request-body.ts';
 
 /** Characters of one part of a path: more than the server takes as a whole. */
@@ -129,7 +129,7 @@ export function createLambdaApi(options: LambdaApiOptions): LambdaApi {
   // Never comes to it: such a request is refused by its head.
   api.setNotFoundHandler(() => undefined);
   const drain = new ConnectionDrain(api.server, clock);
-  addInvokeRoute(api, { ...options, entrance });
+  addInvokeRoutes(api, { ...options, entrance });
   addFunctionRoutes(api, { ...options, entrance });
   return {
     async listen({ host, port }) {

@@ -23,7 +23,6 @@ const ACCESS =
   'Who may call a function is decided by Kubernetes RBAC: use kubectl create role and kubectl create rolebinding.';
 /** The advice for a feature that ESB does not have. */
 export const NOTHING = `ESB has nothing like it. ${SPEC}: kubectl explain lambdaworker.spec shows what they have.`;
-const STREAM = 'Answers are not streamed: use Invoke. Functions are changed with kubectl, not by this API.';
 
 const FUNCTIONS = '/2015-03-31/functions';
 const MAPPINGS = '/2015-03-31/event-source-mappings';
@@ -65,7 +64,6 @@ const rows: readonly Row[] = [
   ['CreateFunctionUrlConfig', 'POST', '/2021-10-31/functions/:name/url', NOTHING],
   ['UpdateFunctionUrlConfig', 'PUT', '/2021-10-31/functions/:name/url', NOTHING],
   ['DeleteFunctionUrlConfig', 'DELETE', '/2021-10-31/functions/:name/url', NOTHING],
-  ['InvokeWithResponseStream', 'POST', '/2021-11-15/functions/:name/response-streaming-invocations', STREAM],
   ['PutFunctionRecursionConfig', 'PUT', '/2024-08-31/functions/:name/recursion-config', NOTHING],
   ['GetRuntimeManagementConfig', 'GET', '/2021-07-20/functions/:name/runtime-management-config', NOTHING],
   ['PutRuntimeManagementConfig', 'PUT', '/2021-07-20/functions/:name/runtime-management-config', NOTHING],

@@ -10,6 +10,7 @@ export type AgentMethods = {
   readonly GetMetrics: MethodDefinition<Sparse<GetMetricsRequest>, Sparse<GetMetricsResponse>, GetMetricsRequest, GetMetricsResponse>;
   readonly Invoke: MethodDefinition<Sparse<InvokeRequest>, Sparse<InvokeResponse>, InvokeRequest, InvokeResponse>;
   readonly InvokeMany: MethodDefinition<Sparse<InvokeManyRequest>, Sparse<InvokeManyResponse>, InvokeManyRequest, InvokeManyResponse>;
+  readonly InvokeStreamed: MethodDefinition<Sparse<InvokeStreamedRequest>, Sparse<InvokeResponse>, InvokeStreamedRequest, InvokeResponse>;
   readonly List: MethodDefinition<Sparse<ListRequest>, Sparse<ListResponse>, ListRequest, ListResponse>;
   readonly Pause: MethodDefinition<Sparse<WorkerRequest>, Sparse<WorkerState>, WorkerRequest, WorkerState>;
   readonly Resume: MethodDefinition<Sparse<WorkerRequest>, Sparse<WorkerState>, WorkerRequest, WorkerState>;
@@ -129,6 +130,15 @@ export interface InvokeResponse {
   readonly head: InvokeHead | null;
   readonly chunk: Buffer;
   readonly trailer: InvokeTrailer | null;
+}
+
+export interface InvokeStreamedRequest {
+  /** In the first message alone, as the window is. */
+  readonly invoke: InvokeRequest | null;
+  /** Bytes of chunks that may be on their way unread. */
+  readonly window: number;
+  /** Bytes of chunks, from the first one on, that the caller has read. */
+  readonly read: number;
 }
 
 /** Microseconds. */

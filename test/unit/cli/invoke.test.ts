@@ -71,6 +71,19 @@ describe('esb invoke', { timeout: 60_000 }, () => {
     ]);
   });
 
+  it('writes the answer as an event stream brings it, and its error to standard error', async () => {
+    const { agent, esb } = await lab();
+    agent.onInvoke((call) => call.answer('{"a":1}', { logTail: 'a line\n' }));
+    const answered = await esb('hello', '--stream', '--tail');
+    expect(answered).toMatchObject({ code: 0, stdout: '{"a":1}\n' });
+    expect(answered.stderr).toMatch(/^a line\n200 in \d+\.\d ms \(request /);
+    agent.onInvoke((call) => call.answer('{"errorType":"E","errorMessage":"m"}'));
+    const failed = await esb('hello', '--stream');
+    expect(failed).toMatchObject({ code: 1, stdout: '' });
+    expect(failed.stderr).toMatch(/^\{"errorType":"E","errorMessage":"m"\}\n200 Unhandled in /);
+    expect(await esb('nobody', '--stream')).toMatchObject({ code: 1, stdout: expect.stringContaining('not found') });
+  });
+
   it('gives the function its client context, from a file as well', async () => {
     const { agent, esb } = await lab();
     const folder = await mkdtemp(join(tmpdir(), 'esb-invoke-'));

@@ -238,7 +238,7 @@ describe.each(['javaScript', 'boto3'] as const)('by %s', (which) => {
         ...['CreateFunction', 'DeleteFunction', 'UpdateFunctionCode', 'UpdateFunctionConfiguration'],
         ...['PublishVersion', 'CreateAlias', 'AddPermission', 'TagResource', 'UntagResource'],
         ...['PutFunctionConcurrency', 'DeleteFunctionConcurrency', 'PutFunctionEventInvokeConfig'],
-        ...['CreateFunctionUrlConfig', 'CreateEventSourceMapping', 'InvokeWithResponseStream'],
+        ...['CreateFunctionUrlConfig', 'CreateEventSourceMapping'],
       ]),
     );
   });

@@ -1,6 +1,6 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { MAX_RESPONSE_BYTES } from '../../../../src/common/emulator-answer.ts';
-import { AgentCall } from '../../../../src/gateway/agents/agent-call.ts';
+import { AgentCall, type AnswerSink, MAX_STREAMED_BYTES } from '../../../../src/gateway/agents/agent-call.ts';
 import type { InvokeResponse, InvokeTrailer } from '../../../../src/protocol/generated/agent.ts';
 
 const trailer: InvokeTrailer = {
@@ -17,6 +17,43 @@ const trailer: InvokeTrailer = {
 function piece(chunk: Buffer): InvokeResponse {
   return { head: null, chunk, trailer: null };
 }
+
+/** A call whose answer goes to a caller that reads when it is told to. */
+function streamedCall() {
+  const got = { begun: 0, bytes: 0, read: 0, cancelled: false };
+  const unread: (() => void)[] = [];
+  const sink: AnswerSink = {
+    begin: () => {
+      got.begun += 1;
+    },
+    chunk: (bytes, taken) => {
+      got.bytes += bytes.length;
+      unread.push(taken);
+    },
+  };
+  const one = new AgentCall(Number.POSITIVE_INFINITY, () => undefined, sink);
+  one.way = {
+    neverSeen: false,
+    cancel: () => {
+      got.cancelled = true;
+    },
+    onRead: (bytes) => {
+      got.read = bytes;
+    },
+  };
+  const read = (): void => {
+    for (const taken of unread.splice(0)) {
+      taken();
+    }
+  };
+  return { one, got, read };
+}
+
+const streamingHead: InvokeResponse = {
+  head: { status: 200, contentType: 'text/plain', streaming: true },
+  chunk: Buffer.alloc(0),
+  trailer: null,
+};
 
 function call(): AgentCall {
   return new AgentCall(Number.POSITIVE_INFINITY, () => undefined);
@@ -57,4 +94,59 @@ it('an answer is whole in one piece and in several, and cut off where it is too 
   const answer = await large.answer;
   expect(answer.kind === 'Answered' && answer.body.length <= MAX_RESPONSE_BYTES).toBe(true);
   expect(answer.kind === 'Answered' && answer.size > MAX_RESPONSE_BYTES).toBe(true);
+});
+
+describe('an answer that is streamed', () => {
+  it('goes to the sink and not into memory, and its agent hears what was read', async () => {
+    const { one, got, read } = streamedCall();
+    one.take(streamingHead);
+    one.take(piece(Buffer.alloc(1_000)));
+    expect(got).toEqual({ begun: 1, bytes: 1_000, read: 0, cancelled: false });
+    read();
+    expect(got.read).toBe(1_000);
+    one.take({ head: null, chunk: Buffer.alloc(0), trailer });
+    expect(await one.answer).toMatchObject({ kind: 'Answered', streamed: true, size: 1_000, body: Buffer.alloc(0) });
+  });
+
+  it('of an agent that sends on unasked is cut off', async () => {
+    const { one, got } = streamedCall();
+    one.take(streamingHead);
+    for (let mebibyte = 0; mebibyte < 8; mebibyte += 1) {
+      one.take(piece(Buffer.alloc(2 ** 20)));
+    }
+    expect(await one.answer).toMatchObject({ kind: 'Unknown', reason: 'InvalidAnswer' });
+    expect(got).toMatchObject({ bytes: 4 * 2 ** 20, cancelled: true });
+  });
+
+  it('ends at 200 MB', async () => {
+    const { one, got, read } = streamedCall();
+    one.take(streamingHead);
+    const chunk = Buffer.alloc(2 ** 20);
+    for (let mebibyte = 0; mebibyte < 300; mebibyte += 1) {
+      one.take(piece(chunk));
+      read();
+    }
+    expect(await one.answer).toMatchObject({ kind: 'Unknown' });
+    expect(got.bytes).toBe(MAX_STREAMED_BYTES);
+  });
+
+  it('is unknown where its agent refuses it after its beginning', async () => {
+    const { one } = streamedCall();
+    one.take(streamingHead);
+    one.take({
+      head: null,
+      chunk: Buffer.alloc(0),
+      trailer: { ...trailer, outcome: 'OUTCOME_REFUSED', reason: 'QueueFull', reasonCode: 'REASON_QUEUE_FULL' },
+    });
+    expect(await one.answer).toMatchObject({ kind: 'Unknown', reason: 'QueueFull' });
+  });
+
+  it('is gathered where the runtime does not stream it, and read at once', async () => {
+    const { one, got } = streamedCall();
+    one.take({ ...streamingHead, head: { status: 200, contentType: '', streaming: false } });
+    one.take(piece(Buffer.from('{}')));
+    expect(got).toEqual({ begun: 0, bytes: 0, read: 2, cancelled: false });
+    one.take({ head: null, chunk: Buffer.alloc(0), trailer });
+    expect(await one.answer).toMatchObject({ kind: 'Answered', streamed: false, body: Buffer.from('{}') });
+  });
 });

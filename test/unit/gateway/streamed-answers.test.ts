@@ -1,0 +1,302 @@
+import { InvokeWithResponseStreamCommand, LambdaClient } from '@aws-sdk/client-lambda';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { FunctionEnd, Invocation, InvocationResult } from '../../../src/agent/model/invocation.ts';
+import { agentServerLab } from '../../support/agent-server-lab.ts';
+import { fakeFleet, viewFixture } from '../../support/fake-fleet.ts';
+import { gatewayLab } from '../../support/gateway-lab.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const PATH = '/2021-11-15/functions/hello/response-streaming-invocations';
+const MIB = 2 ** 20;
+
+function answered(end?: FunctionEnd): InvocationResult {
+  return {
+    kind: 'Answered',
+    stamp: '2026-11-01T00:00:00.000001Z',
+    timings: { queued: 5, wake: 0, run: 900, start: 'running' },
+    ...(end === undefined ? {} : { end }),
+  };
+}
+
+const whole = answered({ outcome: 'Answered' });
+
+function begin({ onHead }: Invocation): void {
+  onHead({ status: 200, contentType: 'text/plain', streaming: true });
+}
+
+interface Told {
+  text: string;
+  readonly chunks: number;
+  readonly end: { readonly ErrorCode?: string | undefined; readonly ErrorDetails?: string | undefined } | undefined;
+}
+
+type Input = Partial<ConstructorParameters<typeof InvokeWithResponseStreamCommand>[0]>;
+
+function clientOf(url: string): LambdaClient {
+  const client = new LambdaClient({
+    endpoint: url,
+    region: 'us-east-1',
+    credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+    maxAttempts: 1,
+  });
+  onTestFinished(() => client.destroy());
+  return client;
+}
+
+/** All that the SDK has read of an answer. */
+async function streamed(url: string, input: Input = {}, onChunk?: (text: string) => void): Promise<Told> {
+  const command = new InvokeWithResponseStreamCommand({ FunctionName: 'hello', ...input });
+  const answer = await clientOf(url).send(command);
+  expect(answer).toMatchObject({ StatusCode: 200, ExecutedVersion: '$LATEST' });
+  let text = '';
+  let chunks = 0;
+  let end: Told['end'];
+  for await (const { PayloadChunk, InvokeComplete } of answer.EventStream ?? []) {
+    if (PayloadChunk !== undefined) {
+      const chunk = Buffer.from(PayloadChunk.Payload ?? []).toString();
+      chunks += 1;
+      text += chunk;
+      onChunk?.(chunk);
+    }
+    end ??= InvokeComplete;
+  }
+  return { text, chunks, end };
+}
+
+/** A gateway and the agent's own server, with a fleet that does what it is told. */
+async function lab() {
+  const fleet = fakeFleet();
+  fleet.show(viewFixture());
+  return { fleet, ...(await agentServerLab({ fleet })) };
+}
+
+describe('an answer that its function streams', () => {
+  it('comes to the caller as it is written', async () => {
+    const { fleet, url } = await lab();
+    const read = Promise.withResolvers<void>();
+    fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      invocation.onChunk(Buffer.from('first '));
+      await read.promise;
+      invocation.onChunk(Buffer.from('second'));
+      return whole;
+    });
+    const told = await streamed(url, { Payload: Buffer.from('{}') }, () => read.resolve());
+    expect(told).toEqual({ text: 'first second', chunks: 2, end: {} });
+  });
+
+  it('is an event stream with the headers of Lambda', async () => {
+    const { fleet, url } = await lab();
+    fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      return whole;
+    });
+    const answer = await fetch(`${url}${PATH}`, { method: 'POST', headers: { 'x-amzn-trace-id': 'Root=1-2-3' } });
+    await answer.arrayBuffer();
+    expect(Object.fromEntries(answer.headers)).toMatchObject({
+      'content-type': 'application/vnd.amazon.eventstream',
+      'x-amz-executed-version': '$LATEST',
+      'x-amzn-requestid': expect.stringMatching(/^[0-9a-f-]{36}$/),
+      'x-amzn-trace-id': 'Root=1-2-3',
+    });
+  });
+
+  it('goes on after its payload was of the largest size', async () => {
+    const { fleet, url } = await lab();
+    fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      invocation.onChunk(Buffer.from(String(invocation.payload.length)));
+      return whole;
+    });
+    const payload = JSON.stringify('x'.repeat(6 * MIB - 2));
+    expect((await streamed(url, { Payload: Buffer.from(payload) })).text).toBe(String(payload.length));
+  });
+
+  it.each([
+    [
+      'raises',
+      { outcome: 'Error', errorType: 'E', lateError: '{"errorType":"E"}' },
+      '{"errorType":"E"}',
+      'function_error',
+    ],
+    [
+      'is out of time',
+      { outcome: 'Timeout', errorType: 'Sandbox.Timedout', lateError: '{"errorType":"Sandbox.Timedout"}' },
+      '{"errorType":"Sandbox.Timedout"}',
+      'timed_out',
+    ],
+    ['exits', { outcome: 'Exited', errorType: 'Runtime.ExitError' }, '"errorType":"Runtime.ExitError"', 'exited'],
+  ] as const)('ends with the error where the function %s in the middle', async (_what, end, details, outcome) => {
+    const { fleet, url, gateway } = await lab();
+    fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      invocation.onChunk(Buffer.from('half'));
+      return answered(end);
+    });
+    const told = await streamed(url);
+    expect(told).toMatchObject({
+      text: 'half',
+      end: { ErrorCode: 'Unhandled', ErrorDetails: expect.stringContaining(details) },
+    });
+    const { text } = await gateway.metrics.page();
+    expect(text).toContain(`esb_gateway_calls_total{function="hello",outcome="${outcome}",start="warm"} 1`);
+    expect(text).toContain('esb_gateway_requests_total{operation="InvokeWithResponseStream",status="200"} 1');
+  });
+
+  it('ends with an unknown outcome where the agent is lost in the middle', async () => {
+    const { fleet, url, server } = await lab();
+    fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      invocation.onChunk(Buffer.from('half'));
+      return await new Promise(() => undefined);
+    });
+    const told = await streamed(url, {}, () => void server.close());
+    expect(told).toMatchObject({
+      text: 'half',
+      end: { ErrorCode: 'Unhandled', ErrorDetails: expect.stringContaining('Esb.OutcomeUnknown') },
+    });
+  });
+
+  it('is given up with its caller', async () => {
+    const { fleet, url } = await lab();
+    const begun = Promise.withResolvers<AbortSignal>();
+    fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      invocation.onChunk(Buffer.from('half'));
+      begun.resolve(invocation.signal);
+      return await new Promise(() => undefined);
+    });
+    const hangUp = new AbortController();
+    const answer = await fetch(`${url}${PATH}`, { method: 'POST', signal: hangUp.signal });
+    const signal = await begun.promise;
+    hangUp.abort();
+    await answer.arrayBuffer().catch(() => undefined);
+    await waitFor('the agent to know', () => signal.aborted, { everyMs: 5 });
+  });
+
+  it('waits for a caller that does not read, holds little meanwhile, and loses nothing', async () => {
+    const { fleet, url, gateway } = await lab();
+    const total = 48 * MIB;
+    let sent = 0;
+    fleet.onInvoke(async (invocation) => {
+      begin(invocation);
+      for (; sent < total; sent += MIB / 16) {
+        invocation.onChunk(Buffer.alloc(MIB / 16, 'x'));
+        await invocation.room?.();
+      }
+      return whole;
+    });
+    const answer = await fetch(`${url}${PATH}`, { method: 'POST' });
+    // Longer than an answer that is not streamed may wait.
+    let still = 0;
+    let last = -1;
+    await waitFor(
+      'the function to be held up for three seconds',
+      () => {
+        still = sent === last ? still + 1 : 0;
+        last = sent;
+        return still === 30;
+      },
+      { everyMs: 100 },
+    );
+    expect(sent).toBeLessThan(total / 2);
+    const held = /^esb_gateway_held_bytes (\d+)$/m.exec((await gateway.metrics.page()).text)?.[1];
+    expect(Number(held)).toBeLessThan(MIB);
+    const bytes = (await answer.arrayBuffer()).byteLength;
+    expect(sent).toBe(total);
+    expect(bytes).toBeGreaterThan(total);
+    await waitFor('nothing to be held', async () =>
+      /^esb_gateway_held_bytes 0$/m.test((await gateway.metrics.page()).text),
+    );
+  });
+});
+
+describe('an answer that its function does not stream', () => {
+  it.each([
+    ['an answer', '{"a":1}', undefined, '{"a":1}', {}],
+    [
+      'an answer whose end is known',
+      '{"errorType":"E","errorMessage":"m"}',
+      { outcome: 'Answered' },
+      '{"errorType":"E","errorMessage":"m"}',
+      {},
+    ],
+    ['nothing', '', { outcome: 'Answered' }, '', {}],
+    [
+      'an error',
+      '{"errorType":"E"}',
+      { outcome: 'Error' },
+      '',
+      { ErrorCode: 'Unhandled', ErrorDetails: '{"errorType":"E"}' },
+    ],
+    [
+      'an error of the emulator',
+      '{"errorType":"E","errorMessage":"m"}',
+      undefined,
+      '',
+      { ErrorCode: 'Unhandled', ErrorDetails: '{"errorType":"E","errorMessage":"m"}' },
+    ],
+  ] as const)('comes whole: %s', async (_what, body, end, text, complete) => {
+    const { fleet, url } = await lab();
+    fleet.onInvoke(async ({ onHead, onChunk }) => {
+      onHead({ status: 200, contentType: '' });
+      onChunk(Buffer.from(body));
+      return answered(end);
+    });
+    expect(await streamed(url)).toEqual({ text, chunks: text === '' ? 0 : 1, end: complete });
+  });
+
+  it('comes whole from an agent of an earlier release', async () => {
+    const gateway = await gatewayLab();
+    await gateway.addWorker('hello');
+    gateway.agent.onInvoke((call) => call.answer('"old"', { logTail: 'the log' }));
+    expect(await streamed(gateway.url, { LogType: 'Tail' })).toEqual({
+      text: '"old"',
+      chunks: 1,
+      end: { LogResult: Buffer.from('the log').toString('base64') },
+    });
+  });
+
+  it('may be one of 6 MB', async () => {
+    const { fleet, url } = await lab();
+    const body = JSON.stringify('x'.repeat(6 * MIB - 2));
+    fleet.onInvoke(async ({ onHead, onChunk }) => {
+      onHead({ status: 200, contentType: '' });
+      for (let at = 0; at < body.length; at += MIB / 4) {
+        onChunk(Buffer.from(body.slice(at, at + MIB / 4)));
+      }
+      return whole;
+    });
+    expect((await streamed(url)).text === body).toBe(true);
+  });
+});
+
+describe('a streamed call', () => {
+  it('of type DryRun runs nothing, and of type Event is refused', async () => {
+    const { url, fleet } = await lab();
+    let runs = 0;
+    fleet.onInvoke(async () => {
+      runs += 1;
+      return whole;
+    });
+    const send = (type: string) =>
+      fetch(`${url}${PATH}`, { method: 'POST', headers: { 'x-amz-invocation-type': type } });
+    expect((await send('DryRun')).status).toBe(204);
+    const event = await send('Event');
+    expect(event.status).toBe(400);
+    expect(await event.json()).toMatchObject({ message: expect.stringContaining('[DryRun, RequestResponse]') });
+    expect(runs).toBe(0);
+  });
+
+  it('that runs nowhere is refused as any other', async () => {
+    const { url, fleet } = await lab();
+    await expect(streamed(url, { FunctionName: 'nobody' })).rejects.toMatchObject({
+      name: 'ResourceNotFoundException',
+    });
+    await expect(streamed(url, { Payload: Buffer.from('{') })).rejects.toMatchObject({
+      name: 'InvalidRequestContentException',
+    });
+    fleet.onInvoke(async () => ({ kind: 'Refused', reason: 'PausedByOwner', message: 'rests' }));
+    await expect(streamed(url)).rejects.toMatchObject({ name: 'ResourceConflictException' });
+  });
+});
