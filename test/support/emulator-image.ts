@@ -19,3 +19,13 @@ export async function emulatorImage(): Promise<TestImage> {
     entrypoint: [WORKER_PATH, BOOTSTRAP_PATH],
   });
 }
+
+/** The same runtime without the emulator, which the image names all the same. */
+export async function runtimeImage(user = ''): Promise<TestImage> {
+  const program = await goProgram('test-runtime', source);
+  return await testImage({
+    files: [{ path: BOOTSTRAP_PATH, content: await readFile(program), mode: 0o755 }],
+    entrypoint: [WORKER_PATH, '--log-level', 'debug', BOOTSTRAP_PATH],
+    user,
+  });
+}

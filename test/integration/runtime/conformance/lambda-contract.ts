@@ -1,16 +1,11 @@
-import { readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { WorkerInits } from '../../../../src/init/contract.ts';
 import type { ContainerRuntime, EnsureRequest, WorkerShape } from '../../../../src/runtime/contract/runtime.ts';
-import { goProgram } from '../../../support/built-program.ts';
+import { runtimeImage } from '../../../support/emulator-image.ts';
 import { callByInit } from '../../../support/node-inits.ts';
-import { testImage } from '../../../support/test-image.ts';
+import { WORKER_PATH } from '../../../support/test-image.ts';
 import { waitFor } from '../../../support/wait-for.ts';
 import type { ConformanceTests } from './conformance-suite.ts';
-
-const goRuntime = fileURLToPath(new URL('../../../support/test-runtime', import.meta.url));
-const emulator = '/usr/local/bin/aws-lambda-rie';
 
 /** Workers whose first process is our init. */
 export const lambdaContract: ConformanceTests = (bench) => {
@@ -18,13 +13,8 @@ export const lambdaContract: ConformanceTests = (bench) => {
   const runs: ContainerRuntime[] = [];
 
   beforeAll(async () => {
-    const files = [
-      { path: '/runtime', content: await readFile(await goProgram('test-runtime', goRuntime)), mode: 0o755 },
-    ];
     for (const user of ['', '1234:5678', '0']) {
-      // None of the images has the emulator, and all of them name it.
-      const image = await testImage({ files, entrypoint: [emulator, '--log-level', 'debug', '/runtime'], user });
-      images.set(user, bench().lab.registry.put(`lambda:${user.replace(':', '-')}x`, image));
+      images.set(user, bench().lab.registry.put(`lambda:${user.replace(':', '-')}x`, await runtimeImage(user)));
     }
   });
 
@@ -154,7 +144,7 @@ export const lambdaContract: ConformanceTests = (bench) => {
 
   it('that cannot be made leave no files', async () => {
     const { inits, runtime } = await run();
-    await expect(runtime.ensure(wanted('empty', { command: [emulator] }))).rejects.toMatchObject({
+    await expect(runtime.ensure(wanted('empty', { command: [WORKER_PATH] }))).rejects.toMatchObject({
       code: 'NoEntrypoint',
     });
     expect(await inits.list()).toEqual([]);
