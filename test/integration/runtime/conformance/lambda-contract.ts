@@ -150,4 +150,15 @@ export const lambdaContract: ConformanceTests = (bench) => {
     expect(await inits.list()).toEqual([]);
     expect(await bench().lab.leftovers()).toEqual([]);
   });
+
+  // The last of the group: nothing is left of the engine's images.
+  it('leave a node with all their files', async () => {
+    const { inits, runtime } = await run();
+    await runtime.ensure(wanted('running'));
+    await runtime.prepare(wanted('prepared'));
+    await inits.open(`crashed-${'0'.repeat(32)}`);
+    expect(await runtime.leave()).toEqual([]);
+    expect(await inits.list()).toEqual([]);
+    expect(await bench().lab.leftovers()).toEqual([]);
+  });
 };
