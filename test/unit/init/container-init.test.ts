@@ -1,118 +1,16 @@
-import { type Duplex, duplexPair } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { ContainerInit } from '../../../src/init/container-init.ts';
-import type { InitAnswer, InitNews, InitRequest } from '../../../src/init/contract.ts';
-import { FrameReader } from '../../../src/init/frames.ts';
-import { type ManualClock, manualClock, settle } from '../../support/manual-clock.ts';
+import type { InitRequest } from '../../../src/init/contract.ts';
+import { settle } from '../../support/manual-clock.ts';
+import { PlayedContainer, type PlayedInit } from '../../support/played-init.ts';
 
 const WINDOW = 64 * 1024;
 
-/** The init of a container, played by the test. */
-class Played {
-  readonly heard: string[] = [];
-  readonly socket: Duplex;
-  ended = false;
-
-  constructor(socket: Duplex) {
-    this.socket = socket;
-    const reader = new FrameReader();
-    socket.on('data', (piece: Buffer) =>
-      reader.read(piece, (kind, payload) =>
-        this.heard.push(kind === 'E' ? `E ${payload.length}` : `${kind} ${payload.toString().trimEnd()}`),
-      ),
-    );
-    socket.on('close', () => {
-      this.ended = true;
-    });
-    socket.on('end', () => {
-      this.ended = true;
-    });
-  }
-
-  raw(kind: string, payload: Buffer): void {
-    const head = Buffer.alloc(5);
-    head.writeUInt32BE(payload.length + 1);
-    head.write(kind, 4);
-    this.socket.write(Buffer.concat([head, payload]));
-  }
-
-  say(kind: string, fields: Readonly<Record<string, string | number | boolean>>): void {
-    this.raw(
-      kind,
-      Buffer.from(
-        Object.entries(fields)
-          .map(([name, value]) => `${name}=${value}\n`)
-          .join(''),
-      ),
-    );
-  }
-
-  hello(more: Readonly<Record<string, string | number | boolean>> = {}): void {
-    const state = { phase: 'Ready', idle: true, initMs: 5, restarts: 0 };
-    this.say('H', { ...state, version: 1, session: 'one', calls: 0, ...more });
-  }
-
-  data(id: string, offset: number, bytes: Buffer | string): void {
-    const head = Buffer.alloc(9 + id.length);
-    head.writeUInt8(id.length);
-    head.write(id, 1);
-    head.writeBigUInt64BE(BigInt(offset), 1 + id.length);
-    this.raw('D', Buffer.concat([head, Buffer.from(bytes)]));
-  }
-
-  end(id: string, outcome: string, size: number): void {
-    this.say('C', { id, stage: 'Ended', outcome, size, durationUs: 7 });
-  }
-}
-
-class Room {
-  readonly clock: ManualClock = manualClock();
-  readonly news: InitNews[] = [];
-  free = 0;
-  readonly container = new ContainerInit('worker-1', {
-    clock: this.clock,
-    onNews: (news) => this.news.push(news),
-    onFree: () => {
-      this.free += 1;
-    },
-  });
-
-  connect(): Played {
-    const [ours, theirs] = duplexPair();
-    this.container.accept(ours);
-    return new Played(theirs);
-  }
-
-  /** An init that is connected, and has named itself. */
-  async connected(): Promise<Played> {
-    const init = this.connect();
-    init.hello();
-    await settle();
-    return init;
-  }
-
-  send(id: string, more: Partial<InitRequest> = {}): { answer: Promise<InitAnswer>; heard: string[] } {
-    const heard: string[] = [];
-    const answer = this.container.call({
-      requestId: id,
-      payload: Buffer.from('{}'),
-      timeoutMs: 3_000,
-      boundMs: 10_000,
-      functionArn: 'arn',
-      version: '1',
-      clientContext: '',
-      traceId: '',
-      onSending: () => heard.push('sending'),
-      onHead: ({ contentType, streaming }) => heard.push(`head ${contentType} ${streaming}`),
-      onChunk: (chunk) => heard.push(`chunk ${chunk.length}`),
-      ...more,
-    });
-    return { answer, heard };
-  }
-}
-
 /** An answer begins, of which the test sends the rest. */
-async function answering(room: Room, init: Played, more: Partial<InitRequest> = {}): Promise<ReturnType<Room['send']>> {
+async function answering(
+  room: PlayedContainer,
+  init: PlayedInit,
+  more: Partial<InitRequest> = {},
+): Promise<ReturnType<PlayedContainer['send']>> {
   const sent = room.send('a', more);
   init.say('C', { id: 'a', stage: 'Running', answering: true, contentType: 'text/plain', streaming: true });
   await settle();
@@ -121,7 +19,7 @@ async function answering(room: Room, init: Played, more: Partial<InitRequest> = 
 
 describe('a call', () => {
   it('goes out with its event at once, and brings its answer and its outcome', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     const { answer, heard } = await answering(room, init);
     const [order, event] = init.heard;
@@ -141,7 +39,7 @@ describe('a call', () => {
   });
 
   it('takes no more than its window while its receiver has no room', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     const space = Promise.withResolvers<void>();
     const { heard } = await answering(room, init, { room: () => space.promise });
@@ -158,16 +56,16 @@ describe('a call', () => {
   });
 
   it.each([
-    ['a gap', (init: Played) => init.data('a', 1, 'x')],
-    ['more than the window', (init: Played) => init.data('a', 0, Buffer.alloc(WINDOW + 1))],
-    ['nothing', (init: Played) => init.data('a', 0, '')],
-    ['an offset beyond all numbers', (init: Played) => init.data('a', Number.MAX_SAFE_INTEGER, 'x')],
-    ['an end before the end', (init: Played) => init.end('a', 'Answered', 5)],
-    ['an outcome that is none', (init: Played) => init.end('a', 'Won', 0)],
-    ['a frame that is too large', (init: Played) => init.socket.write(Buffer.alloc(8, 0xff))],
-    ['its name again', (init: Played) => init.hello()],
+    ['a gap', (init: PlayedInit) => init.data('a', 1, 'x')],
+    ['more than the window', (init: PlayedInit) => init.data('a', 0, Buffer.alloc(WINDOW + 1))],
+    ['nothing', (init: PlayedInit) => init.data('a', 0, '')],
+    ['an offset beyond all numbers', (init: PlayedInit) => init.data('a', Number.MAX_SAFE_INTEGER, 'x')],
+    ['an end before the end', (init: PlayedInit) => init.end('a', 'Answered', 5)],
+    ['an outcome that is none', (init: PlayedInit) => init.end('a', 'Won', 0)],
+    ['a frame that is too large', (init: PlayedInit) => init.socket.write(Buffer.alloc(8, 0xff))],
+    ['its name again', (init: PlayedInit) => init.hello()],
   ])('whose init sends %s is unknown, and the init is not served any more', async (_, attack) => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     const { answer } = await answering(room, init);
     attack(init);
@@ -181,7 +79,7 @@ describe('a call', () => {
   });
 
   it('that is not streamed has at most 6 MiB and 100 bytes', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     const { answer } = room.send('a');
     init.say('C', { id: 'a', stage: 'Running', answering: true });
@@ -196,7 +94,7 @@ describe('a call', () => {
   });
 
   it('brings no bytes before their kind', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     const { answer } = room.send('a');
     init.data('a', 0, 'x');
@@ -204,7 +102,7 @@ describe('a call', () => {
   });
 
   it('of which nothing is heard within its bound is silent, but for a receiver without room', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     const silent = room.send('b');
     await room.clock.advance(10_000);
@@ -224,7 +122,7 @@ describe('a call', () => {
     ['a context that no frame takes', { clientContext: 'y'.repeat(256 * 1024) }],
     ['a time limit that is none', { timeoutMs: 0.5 }],
   ])('with %s is not sent', async (_, more) => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     expect(await room.send('a', more).answer).toMatchObject({ kind: 'NotSent', own: true });
     await settle();
@@ -232,7 +130,7 @@ describe('a call', () => {
   });
 
   it('with the id of another under way is not sent', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     await room.connected();
     void room.send('a');
     expect(await room.send('a').answer).toMatchObject({ kind: 'NotSent', own: true });
@@ -241,7 +139,7 @@ describe('a call', () => {
 
 describe('a worker', () => {
   it('is not idle after a call that lost its taker, until that has ended', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     const { answer } = room.send('a');
     room.container.abort('a', 'gone');
@@ -257,7 +155,7 @@ describe('a worker', () => {
   });
 
   it('is idle once the end of its call is known, whatever its init told before', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     room.send('a');
     init.say('P', { phase: 'Ready', idle: true, initMs: 6, restarts: 0 });
@@ -269,7 +167,7 @@ describe('a worker', () => {
   });
 
   it('that failed is known to have failed after its init has left', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = room.connect();
     init.hello({ phase: 'Failed', idle: false, errorType: 'Runtime.ExitError', message: 'exit status 3' });
     await settle();
@@ -282,7 +180,7 @@ describe('a worker', () => {
 
 describe('a connection that is lost', () => {
   it('is waited for, and the calls go on where they were', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const first = await room.connected();
     const { answer, heard } = await answering(room, first);
     first.data('a', 0, 'abc');
@@ -309,7 +207,7 @@ describe('a connection that is lost', () => {
   });
 
   it('leaves a call unknown after a while, or when another init comes', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const first = await room.connected();
     const call = room.send('a');
     first.socket.end();
@@ -324,7 +222,7 @@ describe('a connection that is lost', () => {
   });
 
   it('leaves a call not sent whose event the init never had in whole', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const first = await room.connected();
     const call = room.send('a');
     first.socket.end();
@@ -336,7 +234,7 @@ describe('a connection that is lost', () => {
 
 describe('calls of an earlier agent', () => {
   it('are told once the init has named them all, are forgotten, and are seen to end', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = room.connect();
     init.hello({ calls: 2, idle: false });
     init.say('C', { id: 'x', stage: 'Running' });
@@ -359,7 +257,7 @@ describe('calls of an earlier agent', () => {
 
 describe('a program in the place of the init', () => {
   it('that does not say its name is hung up on, which is no breach', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = room.connect();
     await room.clock.advance(5_000);
     expect(init.ended).toBe(true);
@@ -367,10 +265,10 @@ describe('a program in the place of the init', () => {
   });
 
   it.each([
-    ['says anything else first', (init: Played) => init.say('P', { phase: 'Ready', initMs: 1, restarts: 0 })],
-    ['claims more calls than there can be', (init: Played) => init.hello({ calls: 1_025 })],
+    ['says anything else first', (init: PlayedInit) => init.say('P', { phase: 'Ready', initMs: 1, restarts: 0 })],
+    ['claims more calls than there can be', (init: PlayedInit) => init.hello({ calls: 1_025 })],
   ])('that %s is not served any more', async (_, attack) => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = room.connect();
     attack(init);
     await settle();
@@ -379,7 +277,7 @@ describe('a program in the place of the init', () => {
   });
 
   it('that talks without end is read as fast as its allowance, and no more', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     for (let count = 0; count < 2_000; count += 1) {
       init.say('P', { phase: 'Ready', idle: count % 2 === 0, initMs: 1, restarts: 0 });
@@ -394,7 +292,7 @@ describe('a program in the place of the init', () => {
   });
 
   it('is alone: a second connection is refused', async () => {
-    const room = new Room();
+    const room = new PlayedContainer();
     const init = await room.connected();
     const second = room.connect();
     await settle();
