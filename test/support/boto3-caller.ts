@@ -167,8 +167,19 @@ function encoded(input: Members): Members {
 
 function decoded(output: Members): Members {
   return Object.fromEntries(
-    Object.entries(output).map(([name, value]) => [name, isBytes(value) ? textOf(value.base64) : value]),
+    Object.entries(output).map(([name, value]) => [
+      name,
+      isBytes(value)
+        ? textOf(value.base64)
+        : name === 'EventStream'
+          ? (value as readonly Members[]).map((event) => decodedEvent(event))
+          : value,
+    ]),
   );
+}
+
+function decodedEvent(event: Members): Members {
+  return Object.fromEntries(Object.entries(event).map(([name, members]) => [name, decoded(members as Members)]));
 }
 
 /** Whether it is how bytes are written here. */

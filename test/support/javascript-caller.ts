@@ -64,7 +64,7 @@ export function createJavaScriptCaller(endpoint: string): LambdaCaller {
         const { $metadata, ...output } = await clientOf(options).send(command);
         return {
           kind: 'answered',
-          output: readable(output),
+          output: readable('EventStream' in output ? { ...output, EventStream: await eventsOf(output) } : output),
           httpStatus: $metadata.httpStatusCode ?? 0,
           requestId: $metadata.requestId,
           headers,
@@ -110,6 +110,14 @@ function withBytes(input: Input): Input {
   return Object.fromEntries(
     Object.entries(input).map(([name, value]) => [name, isBytes(value) ? Buffer.from(value.base64, 'base64') : value]),
   );
+}
+
+async function eventsOf(output: Readonly<Record<string, unknown>>): Promise<readonly unknown[]> {
+  const events: unknown[] = [];
+  for await (const event of output.EventStream as AsyncIterable<Readonly<Record<string, Input>>>) {
+    events.push(Object.fromEntries(Object.entries(event).map(([name, members]) => [name, readable(members)])));
+  }
+  return events;
 }
 
 function readable(output: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {

@@ -1,7 +1,7 @@
 /** Answer that an SDK takes for a success: the members that the service model gives it. */
 export interface Answered {
   readonly kind: 'answered';
-  /** `Payload` is text; times are ISO texts. Everything else is as the SDK has it. */
+  /** `Payload` is text; times are ISO texts; `EventStream` has all events. Everything else is as the SDK has it. */
   readonly output: Readonly<Record<string, unknown>>;
   readonly httpStatus: number;
   readonly requestId: string | undefined;

@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
+from botocore.eventstream import EventStream
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
@@ -89,6 +90,8 @@ def check(faults):
 def encode(value):
     if isinstance(value, StreamingBody):
         value = value.read()
+    if isinstance(value, EventStream):
+        value = list(value)
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, datetime.datetime):

@@ -1,0 +1,197 @@
+import { InvokeWithResponseStreamCommand, LambdaClient } from '@aws-sdk/client-lambda';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { type ConformanceLab, startConformanceLab } from '../../../support/conformance-lab.ts';
+import { answered, refused } from '../../../support/lambda-caller.ts';
+import { patience } from '../../../support/patience.ts';
+import { waitFor } from '../../../support/wait-for.ts';
+
+/**
+ * A runtime that streams what its event asks for: `parts`, with `pause` seconds after each; `bytes` in pieces of 64 KiB;
+ * `error` in the trailers; an `exit` in the middle.
+ */
+const RUNTIME = `
+import base64, http.client, json, os, time
+api = os.environ["AWS_LAMBDA_RUNTIME_API"]
+waiting = http.client.HTTPConnection(api)
+while True:
+    waiting.request("GET", "/2018-06-01/runtime/invocation/next")
+    got = waiting.getresponse()
+    event = json.loads(got.read())
+    answer = http.client.HTTPConnection(api)
+    answer.putrequest("POST", f"/2018-06-01/runtime/invocation/{got.headers['Lambda-Runtime-Aws-Request-Id']}/response")
+    answer.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
+    answer.putheader("Content-Type", "text/plain")
+    answer.putheader("Transfer-Encoding", "chunked")
+    answer.putheader("Trailer", "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body")
+    answer.endheaders()
+    send = lambda part: answer.send(b"%x\\r\\n%s\\r\\n" % (len(part), part))
+    try:
+        for part in event.get("parts", []):
+            send(part.encode())
+            print("sent", part, flush=True)
+            time.sleep(event.get("pause", 0))
+        for piece in range(event.get("bytes", 0) // 65536):
+            send(b"x" * 65536)
+            print("piece", piece, flush=True)
+        if "exit" in event:
+            os._exit(event["exit"])
+        end = b"0\\r\\n"
+        if "error" in event:
+            body = base64.b64encode(json.dumps(event["error"]).encode())
+            end += b"Lambda-Runtime-Function-Error-Type: " + event["error"]["errorType"].encode() + b"\\r\\n"
+            end += b"Lambda-Runtime-Function-Error-Body: " + body + b"\\r\\n"
+        answer.send(end + b"\\r\\n")
+        answer.getresponse().read()
+    except OSError:
+        pass
+    answer.close()
+`;
+
+let lab: ConformanceLab;
+
+beforeAll(async () => {
+  lab = await startConformanceLab();
+  await lab.apply('streams', {
+    runtimeInterface: 'Lambda',
+    command: ['python3', '-c', RUNTIME],
+    args: [],
+    timeoutSeconds: 6 * patience(),
+  });
+  await lab.apply('whole', { functionName: 'whole' });
+});
+
+afterAll(() => lab?.close());
+
+const part = (Payload: string) => ({ PayloadChunk: { Payload } });
+
+describe.each(['javaScript', 'boto3'] as const)('InvokeWithResponseStream by %s', (which) => {
+  const call = (name: string, event: unknown, more: Readonly<Record<string, unknown>> = {}) =>
+    lab.callers[which].call('InvokeWithResponseStream', {
+      FunctionName: name,
+      Payload: JSON.stringify(event),
+      ...more,
+    });
+  /** The text of all chunks, and the end. */
+  const told = async (...[name, event, more]: Parameters<typeof call>) => {
+    const { output, headers } = answered(await call(name, event, more));
+    expect(output).toMatchObject({ StatusCode: 200, ExecutedVersion: '$LATEST' });
+    expect(headers['content-type']).toBe('application/vnd.amazon.eventstream');
+    const events = output.EventStream as readonly Readonly<Record<string, Readonly<Record<string, string>>>>[];
+    return {
+      text: events.map(({ PayloadChunk }) => PayloadChunk?.Payload ?? '').join(''),
+      end: events.at(-1)?.InvokeComplete,
+      events,
+    };
+  };
+
+  it('brings the parts of an answer as they are written', async () => {
+    const { events } = await told('streams', { parts: ['one', 'two', 'ü'], pause: 0.3 });
+    expect(events).toEqual([part('one'), part('two'), part('ü'), { InvokeComplete: {} }]);
+  });
+
+  it('brings the log at the end', async () => {
+    const { end } = await told('streams', { parts: ['logged'] }, { LogType: 'Tail' });
+    expect(Buffer.from(end?.LogResult ?? '', 'base64').toString()).toContain('sent logged');
+  });
+
+  it('brings an answer that is much larger than one that is not streamed may be', async () => {
+    const { text, end } = await told('streams', { bytes: 24 * 2 ** 20 });
+    expect(text.length).toBe(24 * 2 ** 20);
+    expect(end).toEqual({});
+  });
+
+  it('says at the end that the function failed in the middle', async () => {
+    const error = { errorType: 'Late', errorMessage: 'out of cheese' };
+    const failed = await told('streams', { parts: ['half'], error });
+    expect(failed).toMatchObject({ text: 'half', end: { ErrorCode: 'Unhandled' } });
+    expect(JSON.parse(failed.end?.ErrorDetails ?? '')).toEqual(error);
+    const exited = await told('streams', { parts: ['half'], exit: 3 });
+    expect(exited).toMatchObject({ text: 'half', end: { ErrorCode: 'Unhandled' } });
+    // The end of the connection may be seen before the end of the process.
+    expect(JSON.parse(exited.end?.ErrorDetails ?? '')).toMatchObject({
+      errorType: expect.stringMatching(/^Runtime\.(ExitError|TruncatedResponse)$/),
+    });
+    const late = await told('streams', { parts: ['half'], pause: 60 * patience() });
+    expect(late).toMatchObject({ text: 'half', end: { ErrorCode: 'Unhandled' } });
+    expect(JSON.parse(late.end?.ErrorDetails ?? '')).toMatchObject({ errorType: 'Sandbox.Timedout' });
+    expect((await told('streams', { parts: ['again'] })).text).toBe('again');
+  });
+
+  it('brings the answer of a function that does not stream in one piece, and its error at the end', async () => {
+    const { events } = await told('whole', { echo: 1 });
+    expect(events).toHaveLength(2);
+    expect(JSON.parse(events[0]?.PayloadChunk?.Payload ?? '')).toMatchObject({ message: 'hello from whole', echo: 1 });
+    const raised = await told('whole', { raise: 'out of cheese' });
+    expect(raised).toMatchObject({ text: '', end: { ErrorCode: 'Unhandled' } });
+    expect(JSON.parse(raised.end?.ErrorDetails ?? '')).toMatchObject({ errorType: 'ValueError' });
+  });
+
+  it('is refused as any call is, and runs nothing as a DryRun', async () => {
+    expect(refused(await call('nobody', {}))).toMatchObject({ error: 'ResourceNotFoundException', modeled: true });
+    expect(refused(await call('whole', {}, { Qualifier: 'blue' }))).toMatchObject({ httpStatus: 404, modeled: true });
+    const dry = answered(await call('whole', {}, { InvocationType: 'DryRun' }));
+    expect(dry.httpStatus).toBe(204);
+  });
+});
+
+describe('a caller of a streamed answer', () => {
+  function client(): LambdaClient {
+    const made = new LambdaClient({
+      endpoint: lab.gateway.url,
+      region: 'us-east-1',
+      credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+      maxAttempts: 1,
+    });
+    onTestFinished(() => made.destroy());
+    return made;
+  }
+  const stream = (event: unknown, signal?: AbortSignal) =>
+    client().send(
+      new InvokeWithResponseStreamCommand({ FunctionName: 'streams', Payload: JSON.stringify(event) }),
+      signal === undefined ? {} : { abortSignal: signal },
+    );
+  const lines = async (start: string): Promise<number> =>
+    (await lab.logged('streams', '')).split('\n').filter((line) => line.startsWith(start)).length;
+
+  it('gets the first part long before the last is written', async () => {
+    const began = performance.now();
+    const times: number[] = [];
+    for await (const event of (await stream({ parts: ['a', 'b'], pause: 2 })).EventStream ?? []) {
+      if (event.PayloadChunk !== undefined) {
+        times.push(performance.now() - began);
+      }
+    }
+    expect(times).toHaveLength(2);
+    expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(1_500);
+  });
+
+  it('that does not read holds up the function until its time is over, and no longer', async () => {
+    const [pieces, ends] = [await lines('piece'), await lines('END')];
+    const answer = await fetch(`${lab.gateway.url}/2021-11-15/functions/streams/response-streaming-invocations`, {
+      method: 'POST',
+      body: JSON.stringify({ bytes: 190 * 2 ** 20 }),
+    });
+    await waitFor('the end of the call', async () => (await lines('END')) > ends);
+    expect((await lines('piece')) - pieces).toBeLessThan((32 * 2 ** 20) / 65_536);
+    const text = Buffer.from(await answer.arrayBuffer()).toString('latin1');
+    expect(text).toContain('Sandbox.Timedout');
+  });
+
+  it('that leaves in the middle leaves the worker to the next call', async () => {
+    const leaving = new AbortController();
+    const events = (await stream({ parts: ['first', 'second'], pause: 1 }, leaving.signal)).EventStream ?? [];
+    for await (const event of events) {
+      if (event.PayloadChunk !== undefined) {
+        leaving.abort();
+        break;
+      }
+    }
+    await waitFor('the worker to be free', async () => {
+      const texts: string[] = [];
+      for await (const event of (await stream({ parts: ['next'] })).EventStream ?? []) {
+        texts.push(Buffer.from(event.PayloadChunk?.Payload ?? []).toString());
+      }
+      return texts.join('') === 'next';
+    });
+  });
+});
