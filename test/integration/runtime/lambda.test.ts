@@ -2,11 +2,12 @@ import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { createProgress } from '../../../local/common/progress.ts';
 import { ensureSampleImage } from '../../../local/image/sample-image.ts';
-import type { ContainerRuntime, EnsureRequest } from '../../../src/runtime/contract/runtime.ts';
+import type { ContainerRuntime, EnsureRequest, WorkerShape } from '../../../src/runtime/contract/runtime.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../../support/lab.ts';
 import { callByInit, nodeInits } from '../../support/node-inits.ts';
 import { layoutImage } from '../../support/test-image.ts';
 import { toolsFolder } from '../../support/tools.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 let lab: Lab;
 let image: string;
@@ -19,8 +20,8 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => lab?.close());
 
-const python = (name: string): EnsureRequest =>
-  ensureRequest({ image }, name, { runtimeInterface: 'Lambda', startupTimeoutSeconds: 30 });
+const python = (name: string, shape: Partial<WorkerShape> = {}): EnsureRequest =>
+  ensureRequest({ image }, name, { runtimeInterface: 'Lambda', startupTimeoutSeconds: 30, ...shape });
 
 it("AWS's runtime client of Python is initialized before any call, and needs no emulator", async () => {
   const inits = await nodeInits(lab.folder);
@@ -32,6 +33,18 @@ it("AWS's runtime client of Python is initialized before any call, and needs no 
     await runtime.pause(containerId);
     await runtime.resume(containerId);
   }
+});
+
+it('a worker that outgrows its memory in a call tells of that, and goes on with a new runtime', async () => {
+  const inits = await nodeInits(lab.folder);
+  const runtime = await started(() => lab.runtime({ inits }));
+  const { containerId, task } = await runtime.ensure(python('growing', { memoryMiB: 48 }));
+  await expect(callByInit(inits, containerId, { allocate: 300 })).rejects.toThrow('signal: killed');
+  await waitFor('the next runtime', () => inits.link(containerId)?.state?.idle === true);
+  expect(inits.link(containerId)?.state).toMatchObject({ phase: 'Ready', restarts: 1 });
+  expect(JSON.parse(await callByInit(inits, containerId, {}))).toMatchObject({ counter: 1 });
+  await waitFor('the limit', async () => (await runtime.inspect(containerId))?.limits?.memory === 1);
+  expect((await runtime.inspect(containerId))?.task).toEqual(task);
 });
 
 it('a worker with users of its own reaches its init and the agent', async () => {
