@@ -1,12 +1,13 @@
 import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
 import { type Action, isAlive } from '../../src/agent/model/plan.ts';
 import type { Effect } from '../../src/agent/step/effects.ts';
-import type { ActionOutcome, CallOutcome } from '../../src/agent/step/events.ts';
+import type { ActionOutcome, CallOutcome, WorkerEvent } from '../../src/agent/step/events.ts';
 import { findContainer, goalAt, type WorkerState } from '../../src/agent/step/state.ts';
 import { foreignCode } from '../../src/common/error-codes.ts';
 import { EsbError } from '../../src/common/errors.ts';
 import type { WorkerInfo } from '../../src/runtime/contract/runtime.ts';
 import { infoOf, type WorkerSteps } from './worker-steps.ts';
+import { type InitChange, WorldInits } from './world-inits.ts';
 
 interface Sent {
   readonly id: number;
@@ -29,6 +30,7 @@ export class WorkerWorld {
   /** Running processes. */
   readonly tasks = new Map<string, 'Running' | 'Paused' | 'Stopped'>();
   readonly shapes = new Map<string, string>();
+  readonly inits = new WorldInits();
   readonly running = new Map<string, Action>();
   readonly settling = new Set<string>();
   readonly looks: Of<'Look'>[] = [];
@@ -40,9 +42,13 @@ export class WorkerWorld {
   readonly begun = new Set<number>();
   #calls = 0;
 
-  constructor(worker: WorkerSteps, tasks: readonly WorkerInfo[] = []) {
+  /** @param foundCall a call of an agent before that the inits know */
+  constructor(worker: WorkerSteps, tasks: readonly WorkerInfo[] = [], foundCall?: string) {
     this.worker = worker;
-    for (const { containerId, shapeHash, task } of tasks) {
+    for (const { containerId, runtimeInterface, shapeHash, task } of tasks) {
+      if (runtimeInterface === 'Lambda') {
+        this.inits.found(containerId, foundCall);
+      }
       this.tasks.set(containerId, task.kind as 'Running');
       this.shapes.set(containerId, shapeHash);
     }
@@ -67,13 +73,18 @@ export class WorkerWorld {
     return id;
   }
 
-  /** The call in the worker ends in that way. */
+  /**
+   * The call in the worker ends in that way.
+   *
+   * @param own by the fault of the node, where it was not sent or is lost; else an extension goes on after it
+   */
   endCall(kind: 'Answered' | 'Unknown' | 'TimedOut' | 'CutOff' | 'NotSent', own = false): void {
     const { sent } = this;
     if (sent === undefined) {
       return;
     }
     this.sent = undefined;
+    this.#tell(this.inits.called(sent.containerId, false));
     const { now } = this.worker;
     if (kind !== 'NotSent') {
       this.begun.add(sent.id);
@@ -86,6 +97,20 @@ export class WorkerWorld {
           ? { kind, message: 'reset', fault: own, ...load }
           : { kind, sentAt: now, answeredAt: now, ...load };
     this.worker.step({ kind: 'Returned', containerId: sent.containerId, outcome });
+    if (!own && this.sent?.containerId !== sent.containerId) {
+      this.#tell(this.inits.called(sent.containerId, true));
+    }
+  }
+
+  /** The init of a container is in another state. */
+  changeInit(at: number, change: InitChange): void {
+    this.#tell(this.inits.change(at, change));
+  }
+
+  #tell(event: WorkerEvent | undefined): void {
+    if (event !== undefined) {
+      this.worker.step(event);
+    }
   }
 
   /** The action on one container is over, as it should be or not. */
@@ -128,7 +153,13 @@ export class WorkerWorld {
   endLeft(seen: boolean): void {
     const watch = this.watches.shift();
     if (watch !== undefined) {
-      const { call, containerId } = watch;
+      const { by, call, containerId } = watch;
+      if (by === 'Init' && seen) {
+        this.inits.found(containerId, undefined);
+        this.#tell(this.inits.change(0, 'Connect'));
+        this.#tell(this.inits.told(containerId));
+        return;
+      }
       this.worker.step({ kind: 'LeftCallEnded', containerId, call, seen });
     }
   }
@@ -140,6 +171,7 @@ export class WorkerWorld {
     if (containerId !== undefined) {
       this.tasks.set(containerId, 'Stopped');
       this.#forgetLeft(containerId);
+      this.#tell(this.#isLambda ? this.inits.end(containerId) : undefined);
       this.worker.step({ kind: 'Hinted', containerId, event: 'Exited' });
     }
   }
@@ -166,6 +198,9 @@ export class WorkerWorld {
       this.endLook(true);
       this.endLeft(true);
       this.endCall('Answered');
+      for (const event of this.sent === undefined ? this.inits.heal() : []) {
+        this.#tell(event);
+      }
       if (!isBusy) {
         this.worker.advance(5_000);
       }
@@ -235,6 +270,7 @@ export class WorkerWorld {
           this.shapes.set(containerId, findContainer(this.state, containerId)?.make.shapeHash ?? '');
         }
         this.tasks.set(containerId, 'Running');
+        this.#tell(this.#isLambda ? this.inits.begin(containerId) : undefined);
         return;
       case 'Pause':
       case 'Resume':
@@ -245,12 +281,23 @@ export class WorkerWorld {
       case 'Destroy':
         this.tasks.delete(containerId);
         this.#forgetLeft(containerId);
+        this.#tell(this.#isLambda ? this.inits.end(containerId) : undefined);
         return;
       case 'Inspect':
       case 'WarmUp':
         return;
       default:
         action satisfies never;
+    }
+  }
+
+  get #isLambda(): boolean {
+    return this.worker.desired.runtimeInterface === 'Lambda';
+  }
+
+  #note(fault: string | undefined): void {
+    if (fault !== undefined) {
+      this.violations.push(fault);
     }
   }
 
@@ -268,11 +315,14 @@ export class WorkerWorld {
       this.#run(effect);
     } else if (effect.kind === 'Settle') {
       this.#mustBeFree(effect.containerId, 'settled');
+      this.#note(this.inits.faultOfFreeze(effect.containerId));
       this.settling.add(effect.containerId);
     } else if (effect.kind === 'Look') {
       this.looks.push(effect);
     } else if (effect.kind === 'Watch') {
       this.watches.push(effect);
+    } else if (effect.kind === 'Unwatch') {
+      this.#forgetLeft(effect.containerId);
     } else if (effect.kind === 'SetAside') {
       // A container that cannot be removed is the node's from here on.
       this.tasks.delete(effect.containerId);
@@ -300,6 +350,7 @@ export class WorkerWorld {
     if (this.state.listing.kind === 'Unlisted' || this.state.life !== 'Serving') {
       this.violations.push('a call was sent by a worker that is not at work');
     }
+    this.#note(this.inits.faultOfCall(containerId));
     const { now } = this.worker;
     this.sent = { id: call.id, containerId, until: now + 20_000, begun: false };
   }
@@ -317,6 +368,9 @@ export class WorkerWorld {
     }
     if (kind === 'Pause' || kind === 'Destroy' || kind === 'Ensure') {
       this.#mustBeFree(containerId, kind);
+    }
+    if (kind === 'Pause') {
+      this.#note(this.inits.faultOfFreeze(containerId));
     }
     const container = findContainer(this.state, containerId);
     const goal = goalAt(this.state, this.worker.now);
@@ -348,6 +402,10 @@ export class WorkerWorld {
     }
     if (this.watches.some((watch) => watch.containerId === containerId)) {
       this.violations.push(`${what} with a call in the container that was left`);
+    }
+    const isWaitedFor = findContainer(this.state, containerId)?.unusable === undefined;
+    if (isWaitedFor && this.inits.hasFound(containerId)) {
+      this.violations.push(`${what} with a call in the container that its init knows`);
     }
   }
 

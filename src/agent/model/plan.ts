@@ -238,11 +238,11 @@ function planOutdated(goal: LivingGoal, situation: Situation): Action | undefine
       return undefined;
     case 'Running':
     case 'Paused':
-      if (!isOfUse(state)) {
-        return { kind: 'Destroy', why: 'Unusable' };
-      }
       if (isAwaited(state)) {
         return undefined;
+      }
+      if (!isOfUse(state)) {
+        return { kind: 'Destroy', why: 'Unusable' };
       }
       return manner === 'InPlace' ? { kind: 'Destroy', why: 'ShapeChanged' } : planLiving(goal, state, false);
     default:

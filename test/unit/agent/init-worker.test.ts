@@ -98,6 +98,19 @@ describe('a worker with an init', () => {
     expect(lab.task()).toBe('Paused');
   });
 
+  it('is not frozen for the tools of the runtime while an extension works', async () => {
+    const lab = await FleetLab.with(desiredFixture({ ...lambda, restingState: 'Paused', pauseAfterSeconds: 600 }));
+    const { pending } = await call(lab);
+    lab.inits.answerAll();
+    await resultOf(pending);
+    lab.inits.tell(lab.container(), { idle: false });
+    await lab.clock.advance(60_000);
+    expect(lab.runtime.count('settle')).toBe(0);
+    lab.inits.tell(lab.container(), { idle: true });
+    await lab.clock.advance(2_000);
+    expect(lab.runtime.count('settle')).toBe(1);
+  });
+
   it('is sent a call again that no runtime has had, and is given up after three', async () => {
     const lab = await FleetLab.with(desiredFixture(lambda));
     lab.inits.onCall = ({ end }) =>

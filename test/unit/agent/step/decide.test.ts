@@ -4,6 +4,7 @@ import type { DesiredWorker } from '../../../../src/agent/model/desired-worker.t
 import { desiredFixture } from '../../../support/fleet-lab.ts';
 import { infoOf, roomyNode, WorkerSteps } from '../../../support/worker-steps.ts';
 import { WorkerWorld } from '../../../support/worker-world.ts';
+import { initChanges } from '../../../support/world-inits.ts';
 
 type Step = (world: WorkerWorld) => void;
 
@@ -61,7 +62,11 @@ const down = stepsOf('down', fc.boolean(), ({ worker }, runtimeDown) => {
   worker.node = { ...worker.node, runtimeDown };
   worker.step({ kind: 'Retried' });
 });
+const inits = stepsOf('init', fc.tuple(fc.nat(3), fc.constantFrom(...initChanges)), (world, [at, change]) =>
+  world.changeInit(at, change),
+);
 const steps: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 4, arbitrary: inits },
   { weight: 5, arbitrary: invoke },
   { weight: 5, arbitrary: endCall },
   { weight: 9, arbitrary: endAction },
@@ -82,6 +87,7 @@ const worlds = fc
       {
         restingState: fc.constantFrom('Running' as const, 'Paused' as const, 'Absent' as const),
         warmUpPayload: fc.constant('{}'),
+        runtimeInterface: fc.constantFrom('Lambda' as const, 'Emulator' as const),
       },
       { requiredKeys: [] },
     ),
@@ -110,6 +116,7 @@ function worldOf(desired: DesiredWorker, found: 'None' | 'Running' | 'Paused' | 
     const world = new WorkerWorld(
       new WorkerSteps({ desired, containers, ...(found === 'Left' ? { mark } : {}) }),
       containers,
+      found === 'Left' ? 'left-1' : undefined,
     );
     world.worker.step({ kind: 'Begun', unrecorded: true });
     return world;
