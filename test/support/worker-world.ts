@@ -97,7 +97,7 @@ export class WorkerWorld {
           ? { kind, message: 'reset', fault: own, ...load }
           : { kind, sentAt: now, answeredAt: now, ...load };
     this.worker.step({ kind: 'Returned', containerId: sent.containerId, outcome });
-    if (!own && this.sent?.containerId !== sent.containerId) {
+    if (!own && !this.#isCalled(sent.containerId)) {
       this.#tell(this.inits.called(sent.containerId, true));
     }
   }
@@ -289,6 +289,10 @@ export class WorkerWorld {
       default:
         action satisfies never;
     }
+  }
+
+  #isCalled(containerId: string): boolean {
+    return this.sent?.containerId === containerId;
   }
 
   get #isLambda(): boolean {

@@ -33,7 +33,7 @@ export class WorldInits {
     return this.told(containerId);
   }
 
-  /** Changes the init of one container; undefined where nothing is told of that. */
+  /** Changes the init of one container; undefined where the agent hears nothing. */
   change(at: number, change: InitChange): WorkerEvent | undefined {
     const [containerId, truth] = [...this.#truths][at % Math.max(1, this.#truths.size)] ?? [];
     if (containerId === undefined || truth === undefined) {
