@@ -17,7 +17,7 @@ import { createProgress } from '../../local/common/progress.ts';
 import { requireRootOnLinux } from '../../local/instance/machine.ts';
 import { ensureNeeds, initBuildNeeds, runningNeeds } from '../../local/tools/debian-packages.ts';
 import { ensureTools } from '../../local/tools/tools.ts';
-import { runHeldApart } from '../support/held-apart.ts';
+import { interruption, runHeldApart, untilAborted } from '../support/held-apart.ts';
 import { initProgram } from '../support/init-lab.ts';
 import { toolsFolder } from '../support/tools.ts';
 import type { ImageCaller } from './image-caller.ts';
@@ -92,14 +92,16 @@ async function main(): Promise<number> {
     return values.build ? 0 : runHeldApart([...process.execArgv, ...process.argv.slice(1)], { [APART]: '1' });
   }
   const context = buildContext(toolsFolder());
-  const columns = ['image'.padEnd(18), ...trialSteps.map((step) => step.padStart(15)), '  '];
+  const columns = ['image'.padEnd(18), ...trialSteps.map((step) => step.padStart(16)), '  '];
   write(`${columns.join('')}\n`);
+  const interrupted = untilAborted(interruption());
   let bad = 0;
   const caller = await callerOf(values.by)();
   try {
     for (const shape of chosen) {
-      const trial = await tryImage(caller, shape, await ensureShapeImage(shape, context));
-      const times = trialSteps.map((step) => String(trial.times[step] ?? '-').padStart(15));
+      const image = await ensureShapeImage(shape, context);
+      const trial = await Promise.race([tryImage(caller, shape, image), interrupted]);
+      const times = trialSteps.map((step) => String(trial.times[step] ?? '-').padStart(16));
       const verdict = verdictOf(shape, trial);
       bad += verdict.startsWith('BAD') ? 1 : 0;
       write(`${shape.name.padEnd(18)}${times.join('')}  ${verdict}\n`);
