@@ -4,13 +4,12 @@
  *   npm run test:images                         all 20 images
  *   npm run test:images -- --only java,rust     these images
  *   npm run test:images -- --build              builds the images, and calls none
- *   npm run test:images -- --by instance        in a whole local instance, by kubectl and the AWS SDK
  *   npm run test:images -- --by init            on containerd with the init alone: the test plays the agent
  *
  * The images are put together without Docker, from Debian packages, PyPI, npm, crates.io, Maven Central and the Go
- * module proxy, once into the user cache; the first time takes a quarter of an hour. Each is called cold, warm, paused
- * and woken, after a timeout in the same container, and over an agent that is killed while the worker waits and while
- * it works. The workers run apart from the machine (test/support/apart.sh).
+ * module proxy, once into the user cache, in up to ten minutes. Each is called by the AWS SDK in a whole
+ * local instance: cold, warm, paused and woken, after a timeout in the same container, and over an agent that is killed
+ * while the worker waits and while it works. The instance runs apart from the machine (test/support/apart.sh).
  */
 import { programOptions } from '../../hack/program-options.ts';
 import { createProgress } from '../../local/common/progress.ts';
@@ -34,8 +33,8 @@ const write = (text: string): void => void process.stdout.write(text);
 
 /** Ways to run the images. */
 const callers: Readonly<Record<string, () => Promise<ImageCaller>>> = {
-  init: startInitImageCaller,
   instance: startInstanceImageCaller,
+  init: startInitImageCaller,
 };
 
 const { values } = programOptions(import.meta.filename, {
@@ -43,7 +42,7 @@ const { values } = programOptions(import.meta.filename, {
   options: {
     only: { type: 'string' },
     build: { type: 'boolean', default: false },
-    by: { type: 'string', default: 'init' },
+    by: { type: 'string', default: 'instance' },
   },
 });
 
