@@ -1,7 +1,7 @@
 import type { DesiredWorker } from '../../src/agent/model/desired-worker.ts';
 import type { InvocationResult } from '../../src/agent/model/invocation.ts';
 import type { WorkerView } from '../../src/agent/model/worker-state.ts';
-import { trailerOf } from '../../src/agent/rpc/invoke-trailer.ts';
+import { trailerOf } from '../../src/agent/rpc/invoke-stream.ts';
 import type { LambdaWorker } from '../../src/api/lambda-worker.ts';
 import type { AgentAnswer } from '../../src/gateway/agents/agent-call.ts';
 import type { AgentSession } from '../../src/gateway/agents/agent-session.ts';

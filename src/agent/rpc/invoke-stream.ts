@@ -1,90 +1,45 @@
-import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
+import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { EsbError } from '../../common/errors.ts';
+import type { Tracing } from '../../common/tracing/span.ts';
 import type {
+  FunctionOutcome,
+  InvokeHead,
   InvokeManyRequest,
   InvokeManyResponse,
   InvokeRequest,
   InvokeResponse,
-  InvokeStreamedRequest,
+  InvokeTrailer,
 } from '../../protocol/generated/agent.ts';
 import { reasonCodeOf } from '../../protocol/reasons.ts';
 import type { Sparse } from '../../protocol/sparse.ts';
-import type { InvocationResult } from '../model/invocation.ts';
-import { AnswerCredit } from './answer-credit.ts';
-import { type Callers, InvokeAnswer } from './invoke-answer.ts';
+import type { FunctionEnd, InvocationResult } from '../model/invocation.ts';
+import type { AnswerCredit } from './answer-credit.ts';
+import type { CallBudget, CallBytes } from './call-budget.ts';
+import { CallTrace } from './call-trace.ts';
+import { resolveWorker, type ServedFleet } from './served-fleet.ts';
 
-export type InvokeCall = ServerWritableStream<InvokeRequest, Sparse<InvokeResponse>>;
+/** Bytes of an answer that are worth a message of their own before the next part is known. */
+const gatherBytes = 64 * 1024;
 
 export type InvokeManyCall = ServerDuplexStream<InvokeManyRequest, Sparse<InvokeManyResponse>>;
 
-export type InvokeStreamedCall = ServerDuplexStream<InvokeStreamedRequest, Sparse<InvokeResponse>>;
+/** Passes one message on to the caller, and tells when it has left. */
+type Send = (message: Sparse<InvokeResponse>, sent: () => void) => void;
+
+/** Whose answers these are, and what they are held to. */
+export interface Callers {
+  /** The workers that they may call. */
+  readonly fleet: ServedFleet;
+  readonly budget: CallBudget;
+  /** Name of the connection. */
+  readonly peer: string;
+  readonly tracing: Tracing | undefined;
+}
 
 /** Told how each call ended. */
 export interface InvokeListener {
   readonly onInvoked: ((result: InvocationResult) => void) | undefined;
   readonly onFailed: (error: unknown) => void;
-}
-
-/**
- * Serves one Invoke.
- *
- * @throws {EsbError} what the caller is to be told instead of a trailer
- */
-export function serveInvoke(call: InvokeCall, callers: Callers): Promise<InvocationResult> {
-  return serveAlone(call, call.request, callers);
-}
-
-/**
- * Serves one InvokeStreamed.
- *
- * @throws {EsbError} what the caller is to be told instead of a trailer
- */
-export async function serveInvokeStreamed(call: InvokeStreamedCall, callers: Callers): Promise<InvocationResult> {
-  const first = Promise.withResolvers<{ readonly request: InvokeRequest; readonly credit: AnswerCredit }>();
-  let credit: AnswerCredit | undefined;
-  call.on('data', ({ invoke, window, read }: InvokeStreamedRequest) => {
-    if (credit !== undefined) {
-      credit.read(read);
-    } else if (invoke !== null) {
-      credit = new AnswerCredit(window);
-      first.resolve({ request: invoke, credit });
-    }
-  });
-  const noCall = (): void => first.reject(new EsbError('the stream has no call', { code: 'InvalidArgument' }));
-  call.once('end', noCall);
-  call.once('cancelled', noCall);
-  if (call.cancelled) {
-    noCall();
-  }
-  const { request, credit: given } = await first.promise;
-  return await serveAlone(call, request, callers, given);
-}
-
-async function serveAlone(
-  call: InvokeCall | InvokeStreamedCall,
-  request: InvokeRequest,
-  callers: Callers,
-  credit?: AnswerCredit,
-): Promise<InvocationResult> {
-  const answer = new InvokeAnswer(
-    (message, sent) => {
-      call.write(message, sent);
-    },
-    callers,
-    credit,
-  );
-  // Called at the end of every call, once all of the answer has left or the connection is gone.
-  call.once('cancelled', () => answer.close());
-  if (call.cancelled) {
-    answer.close();
-  }
-  const onCancelled = (): void => answer.abandon();
-  call.on('cancelled', onCancelled);
-  try {
-    return await answer.run(request);
-  } finally {
-    call.off('cancelled', onCancelled);
-  }
 }
 
 /**
@@ -184,5 +139,253 @@ export async function serveInvokeMany(
     await ended.promise;
   } finally {
     stopping.removeEventListener('abort', close);
+  }
+}
+
+/**
+ * The way back to one caller. Bytes that wait there count against the budget of the agent. A worker's answer is read at
+ * the worker's own pace, since the call holds the place in the worker, until there is no room; then the worker waits
+ * two seconds at most, and the answer is lost; with a credit, the worker waits until its caller has read. Bytes of one read
+ * go in one message: every message costs both sides an encrypted record, a system call and a wake-up.
+ */
+export class InvokeAnswer {
+  readonly #send: Send;
+  readonly #callers: Callers;
+  readonly #credit: AnswerCredit | undefined;
+  readonly #gone = new AbortController();
+  #bytes: CallBytes | undefined;
+  #over = false;
+  #head: InvokeHead | undefined;
+  #chunks: Buffer[] = [];
+  /** Bytes of `#chunks`. */
+  #gathered = 0;
+  #flush: NodeJS.Immediate | undefined;
+  #overflowed = false;
+
+  /** @param credit of a caller that tells what it has read */
+  constructor(send: Send, callers: Callers, credit?: AnswerCredit) {
+    this.#send = send;
+    this.#callers = callers;
+    this.#credit = credit;
+  }
+
+  /**
+   * Runs one call and sends its answer. A caller that hangs up or cannot keep pace disturbs no other: the call in the
+   * worker goes on.
+   *
+   * @throws {EsbError} what the caller is to be told instead of a trailer
+   */
+  async run(request: InvokeRequest): Promise<InvocationResult> {
+    const { tracing } = this.#callers;
+    const trace = tracing === undefined ? undefined : new CallTrace(tracing, request);
+    try {
+      const result = await this.#run(request, trace);
+      trace?.end(result);
+      return result;
+    } catch (error) {
+      trace?.fail(error);
+      throw error;
+    }
+  }
+
+  /** The caller has hung up. */
+  abandon(): void {
+    this.#gone.abort();
+    this.#credit?.close();
+  }
+
+  /** Whether nothing is held for it any more. */
+  get isEmpty(): boolean {
+    return (this.#bytes?.held ?? 0) === 0;
+  }
+
+  /** The way to the caller is over, and nothing waits there. */
+  close(): void {
+    this.#over = true;
+    this.#bytes?.close();
+  }
+
+  async #run(request: InvokeRequest, trace: CallTrace | undefined): Promise<InvocationResult> {
+    const uid = resolveWorker(this.#callers.fleet, request.worker);
+    const bytes = this.#open(uid);
+    const payloadBytes = request.payload.length;
+    bytes.take(payloadBytes);
+    try {
+      return await this.#invoke(uid, request, trace, bytes);
+    } finally {
+      bytes.add(-payloadBytes);
+    }
+  }
+
+  #open(uid: string): CallBytes {
+    const { budget, fleet, peer } = this.#callers;
+    const identity = fleet.view(uid)?.identity;
+    const bytes = budget.open(peer, identity === undefined ? '' : `${identity.namespace}/${identity.functionName}`);
+    this.#bytes = bytes;
+    if (this.#over) {
+      bytes.close();
+    }
+    return bytes;
+  }
+
+  async #invoke(
+    uid: string,
+    request: InvokeRequest,
+    trace: CallTrace | undefined,
+    bytes: CallBytes,
+  ): Promise<InvocationResult> {
+    const result = await this.#callers.fleet.invoke({
+      uid,
+      epoch: request.epoch,
+      requestId: request.requestId,
+      payload: request.payload,
+      clientContext: request.clientContext,
+      traceId: request.traceId,
+      trace,
+      tailLog: request.tailLog,
+      signal: this.#gone.signal,
+      onHead: (head) => {
+        this.#head = { ...head, streaming: head.streaming ?? false };
+        this.#schedule();
+      },
+      onChunk: (chunk) => this.#take(chunk, bytes),
+      room: () => this.#room(bytes),
+    });
+    if (this.#overflowed) {
+      this.#write();
+      throw new EsbError('the answer waited for its caller, and there was no room for more', {
+        code: 'ResponseTooSlow',
+      });
+    }
+    this.#write(trailerOf(result));
+    return result;
+  }
+
+  #take(chunk: Buffer, bytes: CallBytes): void {
+    if (this.#overflowed || this.#gone.signal.aborted) {
+      return;
+    }
+    bytes.add(chunk.length);
+    this.#credit?.sent(chunk.length);
+    this.#chunks.push(chunk);
+    this.#gathered += chunk.length;
+    if (this.#gathered >= gatherBytes) {
+      this.#write();
+    } else {
+      this.#schedule();
+    }
+  }
+
+  /** A caller that does not read holds the worker for a moment, and then loses the answer, unless it has a credit. */
+  #room(bytes: CallBytes): Promise<void> | undefined {
+    const credit = this.#credit;
+    if (this.#overflowed || this.#gone.signal.aborted) {
+      return undefined;
+    }
+    if (credit === undefined) {
+      return bytes.room()?.then((there) => {
+        this.#overflowed ||= !there;
+      });
+    }
+    const wait = credit.room() ?? bytes.room();
+    return wait === undefined ? undefined : this.#paced(wait, bytes, credit);
+  }
+
+  /** The time of the function bounds the wait: the worker is asked for the end of its call all the while. */
+  async #paced(first: Promise<unknown>, bytes: CallBytes, credit: AnswerCredit): Promise<void> {
+    let wait: Promise<unknown> | undefined = first;
+    while (wait !== undefined && !this.#gone.signal.aborted) {
+      await wait;
+      wait = credit.room() ?? bytes.room();
+    }
+  }
+
+  /** After what is being read from the worker has been looked at to its end. */
+  #schedule(): void {
+    this.#flush ??= setImmediate(() => this.#write());
+  }
+
+  #write(trailer?: Sparse<InvokeTrailer>): void {
+    if (this.#flush !== undefined) {
+      clearImmediate(this.#flush);
+      this.#flush = undefined;
+    }
+    const [first] = this.#chunks;
+    const chunk = this.#chunks.length > 1 ? Buffer.concat(this.#chunks) : first;
+    const head = this.#head;
+    const bytes = this.#gathered;
+    this.#head = undefined;
+    this.#chunks = [];
+    this.#gathered = 0;
+    if (this.#overflowed || this.#gone.signal.aborted) {
+      this.#bytes?.add(-bytes);
+      return;
+    }
+    const message = {
+      ...(head === undefined ? {} : { head }),
+      ...(chunk === undefined ? {} : { chunk }),
+      ...(trailer === undefined ? {} : { trailer }),
+    };
+    this.#send(message, () => {
+      this.#bytes?.add(-bytes);
+    });
+  }
+}
+
+type Told = Pick<Sparse<InvokeTrailer>, 'outcome' | 'reason' | 'reasonCode'>;
+
+const CUT_OFF: Told = { outcome: 'OUTCOME_UNKNOWN', reason: 'WorkerExited', reasonCode: 'REASON_WORKER_EXITED' };
+
+/**
+ * How a function's end is told; `told` is for gateways of earlier releases, which do not know the rest: an answer that
+ * is cut off must not pass for a whole one.
+ */
+const ENDS: Readonly<Record<FunctionEnd['outcome'], { readonly outcome: FunctionOutcome; readonly told: Told }>> = {
+  Answered: { outcome: 'FUNCTION_OUTCOME_ANSWERED', told: { outcome: 'OUTCOME_ANSWERED' } },
+  Error: { outcome: 'FUNCTION_OUTCOME_ERROR', told: { outcome: 'OUTCOME_ANSWERED' } },
+  Timeout: { outcome: 'FUNCTION_OUTCOME_TIMEOUT', told: { outcome: 'OUTCOME_TIMED_OUT' } },
+  Exited: { outcome: 'FUNCTION_OUTCOME_EXITED', told: CUT_OFF },
+  Interrupted: { outcome: 'FUNCTION_OUTCOME_INTERRUPTED', told: CUT_OFF },
+  TooLarge: { outcome: 'FUNCTION_OUTCOME_TOO_LARGE', told: CUT_OFF },
+};
+
+function endOf({ outcome, errorType = '', lateError = '' }: FunctionEnd): Sparse<InvokeTrailer> {
+  const { told, outcome: known } = ENDS[outcome];
+  return { ...told, functionEnd: { outcome: known, errorType, lateError } };
+}
+
+/** A result as the last message of an answer. */
+export function trailerOf(result: InvocationResult): Sparse<InvokeTrailer> {
+  switch (result.kind) {
+    case 'Answered':
+      return {
+        ...(result.end === undefined ? { outcome: 'OUTCOME_ANSWERED' } : endOf(result.end)),
+        stamp: result.stamp,
+        timings: result.timings,
+        ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
+      };
+    case 'Refused':
+      return {
+        outcome: 'OUTCOME_REFUSED',
+        reason: result.reason,
+        reasonCode: reasonCodeOf(result.reason),
+        message: result.message,
+      };
+    case 'Unknown':
+      return {
+        outcome: 'OUTCOME_UNKNOWN',
+        reason: result.reason,
+        reasonCode: reasonCodeOf(result.reason),
+        message: result.message,
+        stamp: result.stamp,
+      };
+    case 'TimedOut':
+      return {
+        outcome: 'OUTCOME_TIMED_OUT',
+        message: result.message,
+        stamp: result.stamp,
+        timings: result.timings,
+        ...(result.logTail === undefined ? {} : { logTail: result.logTail }),
+      };
   }
 }

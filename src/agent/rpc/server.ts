@@ -26,15 +26,8 @@ import type { WorkerView } from '../model/worker-state.ts';
 import { CallBudget, defaultCallBytes } from './call-budget.ts';
 import { GatedRead } from './gated-read.ts';
 import { toGrpcStatus } from './grpc-status.ts';
-import type { Callers } from './invoke-answer.ts';
-import {
-  type InvokeCall,
-  type InvokeManyCall,
-  type InvokeStreamedCall,
-  serveInvoke,
-  serveInvokeMany,
-  serveInvokeStreamed,
-} from './invoke-stream.ts';
+import { type InvokeCall, type InvokeStreamedCall, serveInvoke, serveInvokeStreamed } from './invoke-alone.ts';
+import { type Callers, type InvokeManyCall, serveInvokeMany } from './invoke-stream.ts';
 import { type LogCall, type LogSource, serveLogs } from './log-stream.ts';
 import { resolveWorker, type ServedFleet, servedFleet } from './served-fleet.ts';
 import { type TlsIdentity, TlsListener } from './tls-listener.ts';

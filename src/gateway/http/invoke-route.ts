@@ -7,18 +7,13 @@ import type { FunctionCall, InvokeResult } from '../agents/function-call.ts';
 import type { Invoker } from '../invoker.ts';
 import { type FunctionReference, parseFunctionIdentifier } from '../lambda/function-name.ts';
 import { checkPayload, payloadOf } from '../lambda/json-payload.ts';
-import { LambdaError } from '../lambda/lambda-error.ts';
+import { constraintError, LambdaError } from '../lambda/lambda-error.ts';
 import { type CallObservation, startKind } from '../telemetry/observed-call.ts';
-import { observing, type RouteOptions, sendError, takeObservation, toLambdaError } from './answer.ts';
-import {
-  clientContext,
-  type InvocationType,
-  invocationType,
-  isTailWanted,
-  refuseForeign,
-} from './invoke-parameters.ts';
+import { headerOf, observing, type RouteOptions, sendError, takeObservation, toLambdaError } from './answer.ts';
 import { StreamedAnswer } from './streamed-answer.ts';
 
+/** Largest client context, in bytes of base64. */
+const MAX_CLIENT_CONTEXT = 3_583;
 /** Largest payload of an Event, in bytes. */
 const MAX_EVENT_BYTES = 1024 * 1024;
 /** Bytes of a log tail, as in Lambda. */
@@ -38,6 +33,8 @@ export interface InvokeRouteOptions extends RouteOptions {
   /** Whether answers have headers with the worker's state and the times of the call. */
   readonly timingHeaders: boolean;
 }
+
+type InvocationType = 'RequestResponse' | 'Event' | 'DryRun';
 
 /** An operation that runs a function. */
 interface InvokeOperation {
@@ -294,4 +291,71 @@ function resultName(answer: InvokeResult): string {
     default:
       return unreachable(answer.outcome);
   }
+}
+
+/** How a request wants its function called, of the types that its operation has. */
+function invocationType(request: FastifyRequest, types: readonly InvocationType[]): InvocationType {
+  const value = headerOf(request, 'x-amz-invocation-type');
+  const [usual] = types;
+  const type = value === '' ? usual : types.find((each) => each === value);
+  if (type === undefined) {
+    throw constraintError(
+      'invocationType',
+      value,
+      `Member must satisfy enum value set: [${[...types].sort().join(', ')}]`,
+    );
+  }
+  return type;
+}
+
+/** Whether the answer is to have the end of the function's log. */
+function isTailWanted(request: FastifyRequest): boolean {
+  const value = headerOf(request, 'x-amz-log-type');
+  if (value !== '' && value !== 'None' && value !== 'Tail') {
+    throw constraintError('logType', value, 'Member must satisfy enum value set: [None, Tail]');
+  }
+  return value === 'Tail';
+}
+
+/** Refuses headers that would make another call of this in Lambda. */
+function refuseForeign(request: FastifyRequest): void {
+  if (headerOf(request, 'x-amz-tenant-id') !== '') {
+    throw new LambdaError(
+      'InvalidParameterValueException',
+      'The function does not isolate tenants: call it without TenantId.',
+    );
+  }
+  if (headerOf(request, 'x-amz-durable-execution-name') !== '') {
+    throw new LambdaError(
+      'InvalidParameterValueException',
+      'The function is not a durable function: call it without DurableExecutionName.',
+    );
+  }
+}
+
+/** The client context, as the function gets it; empty for none. */
+function clientContext(request: FastifyRequest): string {
+  const value = headerOf(request, 'x-amz-client-context');
+  if (value === '') {
+    return '';
+  }
+  if (value.length > MAX_CLIENT_CONTEXT) {
+    throw new LambdaError(
+      'InvalidParameterValueException',
+      `Client context must be no more than ${MAX_CLIENT_CONTEXT} bytes when base64-encoded`,
+    );
+  }
+  let context: unknown;
+  try {
+    context = JSON.parse(Buffer.from(value, 'base64').toString('utf8'));
+  } catch {
+    context = undefined;
+  }
+  if (typeof context !== 'object' || context === null) {
+    throw new LambdaError(
+      'InvalidRequestContentException',
+      'Client context must be a valid Base64-encoded JSON object.',
+    );
+  }
+  return value;
 }
