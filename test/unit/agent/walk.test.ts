@@ -106,6 +106,7 @@ function heldTimers(): { readonly clock: Clock; hold(): void; letGo(): void } {
 
 function expectFew(files: readonly string[], few: { readonly agent: number; readonly all?: number }): void {
   const ofAgent = files.filter((file) => file.startsWith('agent/'));
-  expect(ofAgent.length, ofAgent.join('\n')).toBeLessThanOrEqual(few.agent);
-  expect(files.length, files.join('\n')).toBeLessThanOrEqual(few.all ?? files.length);
+  const why = 'the walk in docs/explanation/architecture.md has grown; files entered:';
+  expect(ofAgent.length, [why, ...ofAgent].join('\n')).toBeLessThanOrEqual(few.agent);
+  expect(files.length, [why, ...files].join('\n')).toBeLessThanOrEqual(few.all ?? files.length);
 }
