@@ -21,7 +21,7 @@ import { filesEntered } from '../../support/walk.ts';
  */
 const most = {
   invocation: { agent: 14, all: 47 },
-  reconcile: { agent: 30 },
+  reconcile: { agent: 32 },
 };
 
 it('one invocation of a running worker, and one reconcile, enter few files', async () => {
