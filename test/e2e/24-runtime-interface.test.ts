@@ -151,3 +151,49 @@ describe('a worker with runtimeInterface Lambda, whose image has no emulator,', 
     expect(await containerOf('plain-midcall')).toBe(id);
   });
 });
+
+describe('an image with an emulator', () => {
+  const esb = instance();
+
+  /** Command of the worker's first process. */
+  async function commandOf(name: string): Promise<readonly string[]> {
+    const { status } = await esb.worker(name);
+    const { stdout } = await esb.ctr(['containers', 'info', status?.containerID ?? '']);
+    return (JSON.parse(stdout) as { readonly Spec: { readonly process: { readonly args: string[] } } }).Spec.process
+      .args;
+  }
+
+  it('is called without it once its resource asks for that, by a new container', async () => {
+    await esb.apply('switched', { nodeName: 'node-1' });
+    const before = await esb.ready('switched');
+    expect((await commandOf('switched'))[0]).toBe('/usr/local/bin/aws-lambda-rie');
+    const first = (await esb.invoke('switched')).payload;
+    await esb.patch('switched', { runtimeInterface: 'Lambda' });
+    await esb.waitForWorker(
+      'switched',
+      'made anew',
+      ({ status }) =>
+        status?.containerID !== before.status?.containerID &&
+        (status?.conditions ?? []).some((each) => each.type === 'UpToDate' && each.status === 'True'),
+    );
+    const second = await esb.invoke('switched', { print: 'from the function' }, { LogType: 'Tail' });
+    expect(second).toMatchObject({ functionError: undefined, payload: { counter: 1, overlaps: 0 } });
+    expect(second.payload.bootId).not.toBe(first.bootId);
+    expect(second.logTail).toContain('from the function');
+    const command = await commandOf('switched');
+    expect(command[0]).toBe('/run/esb/init');
+    expect(command.join(' ')).toMatch(/ -- python3 -m awslambdaric lambda_function\.handler$/);
+    expect((await esb.worker('switched')).status?.address).toBeUndefined();
+  });
+
+  it('in the shape of the AWS base images looks for the Runtime API by itself', async () => {
+    await esb.apply('shape', {
+      image: esb.image('aws-base-shape'),
+      handler: 'lambda_function.lambda_handler',
+      nodeName: 'node-1',
+      runtimeInterface: 'Lambda',
+    });
+    await esb.ready('shape');
+    expect((await esb.invoke('shape')).payload).toMatchObject({ message: 'hello from shape', counter: 1 });
+  });
+});
