@@ -22,6 +22,7 @@ export interface NodeFootprint {
   readonly cgroups: number;
   readonly logs: number;
   readonly records: number;
+  readonly inits: number;
 }
 
 const lines = (text: string): readonly string[] => text.split('\n').filter((line) => line.trim() !== '');
@@ -62,6 +63,7 @@ export async function nodeFootprint(esb: Instance): Promise<NodeFootprint> {
     cgroups: lines(cgroups.stdout).length,
     logs: (await entries(join(node, 'agent', 'logs'))).length,
     records: (await entries(join(node, 'agent', 'workers'))).length,
+    inits: (await entries(join(homeAt(esb.home).node('node-1').agentRun, 'inits'))).length,
   };
 }
 
