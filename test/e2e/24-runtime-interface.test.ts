@@ -143,9 +143,7 @@ describe('a worker with runtimeInterface Lambda, whose image has no emulator,', 
     await waitFor('a new agent', async () => (await parts.pidOf('agent-node-1')) !== before);
     await parts.untilAgentListens();
     expect(await call).toMatch(/unknown|may have run/i);
-    // Until then another container answers.
-    const ends = (log: string): number => log.split('END RequestId').length - 1;
-    await waitFor('the call to end', async () => ends(await esb.workerLog(id)) === 2);
+    // Waits for the end of the call before, as without the loss of the agent.
     const next = await esb.invoke('plain-midcall', {}, { client: esb.lambda(undefined, 5) });
     expect(next.payload).toMatchObject({ counter: first.counter + 2, bootId: first.bootId, overlaps: 0 });
     expect(await containerOf('plain-midcall')).toBe(id);

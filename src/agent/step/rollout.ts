@@ -3,7 +3,7 @@ import { startsAt } from '../model/crash-backoff.ts';
 import type { Goal } from '../model/goal.ts';
 import { isAlive, type Manner, type ObservedContainer, type Plan, plan, type Rearrangement } from '../model/plan.ts';
 import { newContainerAt, nextMake } from './adopt.ts';
-import { type Container, isOccupied, observedOf, sizeOf } from './container.ts';
+import { type Container, interfaceOf, isOccupied, observedOf, sizeOf } from './container.ts';
 import { type Draft, isBusy, isOutdated, serves } from './state.ts';
 
 /** Brings the containers up to date with the plan, and returns what is left of it to be done. */
@@ -42,7 +42,10 @@ function mannerOf(draft: Draft, goal: Goal): Manner {
     if (others.length === 0) {
       giveTurn(draft);
     }
-    if (!isOccupied(present) || waiting.length === 0 || desired.networkMode === 'Host') {
+    // An init ends the call in its time and tells of that. The runtime is not given up for it: calls wait, as they would
+    // for a call of this run.
+    const isAwaited = desired.networkMode === 'Host' || interfaceOf(present) === 'Lambda';
+    if (!isOccupied(present) || waiting.length === 0 || isAwaited) {
       return 'Later';
     }
     return draft.fits(nextMake(draft.state, draft.at).id) ? 'Beside' : later(draft);

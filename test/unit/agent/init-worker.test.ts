@@ -213,11 +213,15 @@ describe('a worker with an init, after the agent was killed', () => {
     next.inits.reconnect(next.container());
     await settle();
     expect(next.fleet.view('uid-of-hello')?.inFlight).toBe(2);
+    expect(next.inits.sent).toEqual(['request-1']);
     next.inits.endLeft('request-1');
     await settle();
     next.inits.answerAll();
     expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
     expect(next.task()).toBe('Running');
+    // Its runtime is the same.
+    expect(next.runtime.count('ensure')).toBe(1);
+    expect(next.runtime.count('destroy')).toBe(0);
   });
 
   it('is neither called nor frozen nor removed before its init connects', async () => {
