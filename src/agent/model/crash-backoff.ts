@@ -110,7 +110,7 @@ function exitOf(termination: Termination, crashes: Backoff, now: number): Failur
 /** Variable that a runtime asks for without the emulator, which would have set it. */
 const RUNTIME_API = 'AWS_LAMBDA_RUNTIME_API';
 const NO_EMULATOR =
-  'the image starts its runtime without the Runtime Interface Emulator: put /usr/local/bin/aws-lambda-rie into it and in front of its command (docs/how-to/functions.md)';
+  'the image starts its runtime without the Runtime Interface Emulator: write spec.runtimeInterface: Lambda, or put /usr/local/bin/aws-lambda-rie into it and in front of its command (docs/how-to/functions.md)';
 
 function exitMessage(exit: Termination): string {
   const lastLine = exit.message.trimEnd().split('\n').at(-1) ?? '';
