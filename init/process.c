@@ -126,6 +126,7 @@ void process_restart(const char *reason)
 	if (worker.resetting || worker.phase != READY)
 		return;
 	worker.resetting = true;
+	worker.phase = STARTING;
 	worker.init_ms = 0;
 	worker.init_due = 0;
 	worker.linger_at = 0;

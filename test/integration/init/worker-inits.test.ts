@@ -192,6 +192,13 @@ describe('a worker', () => {
       end: { outcome: 'Timeout', errorType: 'Sandbox.Timedout', message: 'Task timed out after 0.30 seconds' },
     });
     await waitFor('the new start', () => lab.link().state?.restarts === 1, { everyMs: 5 });
+    // A call that is sent now would be over before the next runtime takes it.
+    expect(lab.link().state).toMatchObject({ phase: 'Starting', idle: false });
+    await waitFor('the next runtime', async () => {
+      // One that asks before the processes of before are gone is hung up on.
+      (await lab.init.connect()).next();
+      return lab.link().state?.phase === 'Ready';
+    });
   });
 
   it('that no runtime waits in tells a call as not started, once it could not end in time', async () => {
