@@ -3,6 +3,7 @@ import type { ImageRunConfig } from '../../local/image/image-layout.ts';
 import { type InitWorker, importLayout, startInitWorker } from '../support/init-lab.ts';
 import { destroyAll, ensureRequest, type Lab, startLab } from '../support/lab.ts';
 import { layoutImage } from '../support/test-image.ts';
+import { waitFor } from '../support/wait-for.ts';
 import { type CalledWorker, type ImageCaller, TIMEOUT_SECONDS } from './image-caller.ts';
 import type { FunctionAnswer, Shape } from './shapes.ts';
 
@@ -116,7 +117,11 @@ function calledWorker(lab: Lab, shape: Shape, worker: InitWorker): CalledWorker 
       await agent.listen();
       await agent.until('the worker to be back', () => agent.phase);
     },
-    remove: () => remove(lab, worker),
+    async remove() {
+      agent.stop(TIMEOUT_SECONDS * 1_000);
+      await waitFor('the init to end', () => worker.ended(), { everyMs: 20 });
+      await remove(lab, worker);
+    },
   };
 }
 

@@ -7,9 +7,9 @@
  *   npm run test:images -- --by init            on containerd with the init alone: the test plays the agent
  *
  * The images are put together without Docker, from Debian packages, PyPI, npm, crates.io, Maven Central and the Go
- * module proxy, once into the user cache, in up to ten minutes. Each is called by the AWS SDK in a whole
- * local instance: cold, warm, paused and woken, after a timeout in the same container, and over an agent that is killed
- * while the worker waits and while it works. The instance runs apart from the machine (test/support/apart.sh).
+ * module proxy, once into the user cache, in up to ten minutes. Each is called by the AWS SDK in a whole local instance:
+ * cold, warm, paused and woken, after a timeout in the same container, and over an agent that is killed while the
+ * worker waits and while it works. The instance runs apart from the machine (test/support/apart.sh).
  */
 import { programOptions } from '../../hack/program-options.ts';
 import { createProgress } from '../../local/common/progress.ts';

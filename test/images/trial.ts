@@ -4,7 +4,16 @@ import type { ShapeImage } from './shape-image.ts';
 import type { FunctionAnswer, Shape } from './shapes.ts';
 
 /** Steps of a trial, in their order. */
-export const trialSteps = ['start', 'cold', 'warm', 'woken', 'after a timeout', 'agent parked', 'agent busy'] as const;
+export const trialSteps = [
+  'start',
+  'cold',
+  'warm',
+  'woken',
+  'after a timeout',
+  'agent parked',
+  'agent busy',
+  'removed',
+] as const;
 export type TrialStep = (typeof trialSteps)[number];
 
 /** Milliseconds of the steps of an image, and its end. */
@@ -17,7 +26,7 @@ export interface Trial {
 /**
  * Calls the function of an image cold, warm, paused and woken, after a timeout in the same container, and over an agent
  * that is killed while the worker waits and while it works. The counts of the function tell which process and which
- * container answered.
+ * container answered. At the end the worker is removed, in the way in which its processes are told to end.
  */
 export async function tryImage(caller: ImageCaller, shape: Shape, image: ShapeImage): Promise<Trial> {
   const times: Partial<Record<TrialStep, number>> = {};
@@ -52,6 +61,8 @@ export async function tryImage(caller: ImageCaller, shape: Shape, image: ShapeIm
       expectKind(await busy, 'Answered', 'Unknown');
       await expectCounts(started, { calls: 4, kept: 8 });
     });
+    worker = undefined;
+    await timed('removed', () => started.remove());
     return { times };
   } catch (error) {
     return { times, fault: error instanceof Error ? error.message : String(error) };
