@@ -242,15 +242,19 @@ export class ContainerInit implements InitLink {
     }
   }
 
-  /** An init that has named all calls that it knows has never had the event of any other in whole. */
+  /**
+   * An init that has named all calls that it knows has never had the event of any other in whole, but for those that
+   * were forgotten: these it need not keep.
+   */
   #nameUntilWhole(connected: Connected): void {
     if (connected.whole || connected.hello === undefined || connected.named.size < connected.hello.calls) {
       return;
     }
     connected.whole = true;
-    for (const [id, { on }] of this.#calls) {
+    const message = 'the connection to the init of the worker ended';
+    for (const [id, { call, on }] of this.#calls) {
       if (on !== connected) {
-        this.#settle(id, { kind: 'NotSent', message: 'the connection to the init of the worker ended', own: true });
+        this.#settle(id, call.forgotten ? { kind: 'Unknown', message } : { kind: 'NotSent', message, own: true });
       }
     }
     this.#told(connected);

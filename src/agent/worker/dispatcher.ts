@@ -19,6 +19,8 @@ const logTailBytes = 4 * 1024;
 /** Milliseconds, and how often in them, that the last line of a call is waited for. */
 const logTailWaitMs = 250;
 const logTailEveryMs = 10;
+/** Milliseconds between two looks at a runtime that is busy. */
+const busyEveryMs = 20;
 /** Line of the emulator when a call runs out of time before the runtime has loaded the function. */
 const endedInInit = /INIT RTDONE\(status: error\)/;
 const endedForItsTime = 'Reset initiated: Timeout';
@@ -202,12 +204,27 @@ export class Dispatcher {
     { attempt, container, invocation }: CallOrder,
     { message, own = false }: Extract<WorkerAnswer, { kind: 'NotSent' }>,
   ): Promise<CallOutcome> {
+    const { clock } = this.#options;
+    const { id, timeoutSeconds } = container.make;
     if (attempt < MAX_ATTEMPTS) {
-      await sleep(this.#options.clock, 10 * attempt);
-      this.close(container.make.id);
+      await sleep(clock, 10 * attempt);
+      // A runtime may be at work after its last answer, for as long as that call had.
+      const end = clock.monotonic() + timeoutSeconds * 1_000;
+      while (this.#isBusy(container) && invocation.signal?.aborted !== true && clock.monotonic() < end) {
+        await sleep(clock, busyEveryMs);
+      }
+      this.close(id);
     }
-    this.#unsent.delete(container.make.id);
+    this.#unsent.delete(id);
     return { kind: 'NotSent', message, own, gone: invocation.signal?.aborted === true };
+  }
+
+  /** Whether the init of a container tells that its runtime does not wait for a call yet, and one may be sent. */
+  #isBusy(container: Container): boolean {
+    const { id } = container.make;
+    const isWithheld = this.#unsent.get(id)?.withheld !== undefined;
+    const state = interfaceOf(container) === 'Lambda' && !isWithheld ? this.#options.initOf(id)?.state : undefined;
+    return state?.phase === 'Ready' && !state.idle;
   }
 
   /** The way to a container, kept from call to call. */

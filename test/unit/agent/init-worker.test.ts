@@ -116,10 +116,26 @@ describe('a worker with an init', () => {
     lab.inits.onCall = ({ end }) =>
       end({ kind: 'Ended', end: { outcome: 'NotStarted', message: 'the worker is ending', size: 0, durationUs: 0 } });
     const { pending } = await call(lab);
-    await lab.clock.advance(1_000);
+    await lab.clock.advance(7_000);
     expect(await resultOf(pending)).toMatchObject({ kind: 'Refused', reason: 'StartFailed' });
     expect(lab.inits.sent).toHaveLength(3);
     expect(lab.runtime.operations).toContain(`destroy ${lab.container()}`);
+  });
+
+  it('keeps a call while its runtime is still at work on what comes after its last answer', async () => {
+    const lab = await FleetLab.with(desiredFixture({ ...lambda, timeoutSeconds: 30 }));
+    lab.inits.tell(lab.container(), { idle: false });
+    lab.inits.onCall = ({ end }) =>
+      end({ kind: 'Ended', end: { outcome: 'NotStarted', message: 'no runtime took it', size: 0, durationUs: 0 } });
+    const { pending } = await call(lab);
+    await lab.clock.advance(20_000);
+    expect(lab.inits.sent).toHaveLength(1);
+    lab.inits.onCall = () => undefined;
+    lab.inits.tell(lab.container(), { idle: true });
+    await lab.clock.advance(1_000);
+    lab.inits.answerAll();
+    expect(await resultOf(pending)).toMatchObject({ kind: 'Answered' });
+    expect(lab.runtime.count('ensure')).toBe(1);
   });
 
   it('is made again when its init is silent beyond the time of a call', async () => {

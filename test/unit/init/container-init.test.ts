@@ -232,6 +232,19 @@ describe('a connection that is lost', () => {
   });
 });
 
+describe('a call that was forgotten', () => {
+  it('does not count as not sent where its init has forgotten it too', async () => {
+    const room = new PlayedContainer();
+    const first = await room.connected();
+    const call = room.send('a');
+    room.container.forget('a');
+    first.socket.end();
+    await settle();
+    await room.connected();
+    expect(await call.answer).toMatchObject({ kind: 'Unknown' });
+  });
+});
+
 describe('calls of an earlier agent', () => {
   it('are told once the init has named them all, are forgotten, and are seen to end', async () => {
     const room = new PlayedContainer();
