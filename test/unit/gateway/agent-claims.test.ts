@@ -241,8 +241,8 @@ describe('an agent that says anything', () => {
         script,
         script,
         fc.array(anyMessage, { maxLength: 5 }),
-        fc.boolean(),
-        async (watch, call, later, isLarge) => {
+        fc.constantFrom('small', 'large', 'streamed'),
+        async (watch, call, later, kind) => {
           liar.onStream((path) => (path.endsWith('/Watch') ? [snapshot(own), ...watch] : call));
           // Another address, so that the gateway connects again.
           lab.nodes.remove({ name: 'node-9' });
@@ -252,9 +252,15 @@ describe('an agent that says anything', () => {
           for (const bytes of later) {
             liar.tell(bytes);
           }
-          const payload = isLarge ? `"${'x'.repeat(40_000)}"` : '{}';
+          const payload = kind === 'large' ? `"${'x'.repeat(40_000)}"` : '{}';
           const hangUp = new AbortController();
-          const evil = lab.invoke('evil', { Payload: payload }, hangUp.signal).then(
+          const { signal } = hangUp;
+          const path = `${lab.url}/2021-11-15/functions/evil/response-streaming-invocations`;
+          const evil = (
+            kind === 'streamed'
+              ? fetch(path, { method: 'POST', signal }).then((answer) => answer.arrayBuffer())
+              : lab.invoke('evil', { Payload: payload }, signal)
+          ).then(
             () => undefined,
             () => undefined,
           );

@@ -463,6 +463,76 @@ describe("the agent's gRPC server", () => {
     shared.end();
   });
 
+  it('reads a streamed answer no further than its window before its caller has read', async () => {
+    const budget = new CallBudget(64 * 2 ** 20, systemClock);
+    const { connect, serve, gateway, fleet } = await agent({ budget });
+    serve();
+    fleet.show(viewFixture());
+    let written = 0;
+    fleet.onInvoke(async ({ onHead, onChunk, room }) => {
+      onHead({ status: 200, contentType: '', streaming: true });
+      for (; written < 100; written += 1) {
+        onChunk(Buffer.alloc(1_000));
+        await room?.();
+      }
+      return { kind: 'Answered', end: { outcome: 'Answered' }, stamp: '', timings };
+    });
+    const call = connect(await gateway()).duplex('invokeStreamed');
+    let got = 0;
+    let trailer: Part;
+    call.on('data', (part: Part) => {
+      got += part.chunk.length;
+      trailer ??= part.trailer;
+    });
+    call.write({ invoke: invoke(), window: 10_000 });
+    await waitFor('the window to be full', () => got === 10_000);
+    // Longer than an answer without a window may wait.
+    await elapse(2_300);
+    expect([got, written]).toEqual([10_000, 9]);
+    call.write({ read: 4_000 });
+    await waitFor('as much as was read', () => got === 14_000);
+    call.write({ read: 1_000_000 });
+    call.write({ read: 24_000 });
+    await waitFor('the window again', () => got === 34_000);
+    for (let read = 34_000; read < 100_000; read += 10_000) {
+      call.write({ read });
+      await waitFor('more', () => got >= Math.min(read + 10_000, 100_000));
+    }
+    await waitFor('the end', () => trailer !== null && trailer !== undefined);
+    expect(trailer).toMatchObject({ functionEnd: { outcome: 'FUNCTION_OUTCOME_ANSWERED' } });
+    await waitFor('nothing to be held', () => budget.held === 0, { everyMs: 5 });
+  });
+
+  it('ends a streamed call with its caller, and refuses a stream without a call', async () => {
+    const { connect, serve, gateway, fleet } = await agent();
+    serve();
+    fleet.show(viewFixture());
+    const begun = Promise.withResolvers<AbortSignal>();
+    const left = Promise.withResolvers<void>();
+    fleet.onInvoke(async ({ onHead, onChunk, room, signal }) => {
+      onHead({ status: 200, contentType: '', streaming: true });
+      begun.resolve(signal);
+      onChunk(Buffer.alloc(1_000));
+      await room?.();
+      left.resolve();
+      return { kind: 'Answered', end: { outcome: 'Answered' }, stamp: '', timings };
+    });
+    const client = connect(await gateway());
+    const call = client.duplex('invokeStreamed');
+    call.on('error', () => undefined);
+    call.write({ invoke: invoke(), window: 10 });
+    const signal = await begun.promise;
+    call.cancel();
+    await left.promise;
+    expect(signal.aborted).toBe(true);
+    const empty = client.duplex('invokeStreamed');
+    const failed = Promise.withResolvers<{ readonly code: number }>();
+    empty.on('error', failed.resolve);
+    empty.resume();
+    empty.end();
+    expect((await failed.promise).code).toBe(status.INVALID_ARGUMENT);
+  });
+
   it('tells the fleet of callers whose machine is gone without a word', async () => {
     const { port, connect, serve, gateway, fleet } = await agent({ keepAliveMs: 500 });
     serve();
