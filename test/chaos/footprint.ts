@@ -74,6 +74,7 @@ export async function footprintOf(home: Home, node: string): Promise<Footprint> 
     log: await found(join(place.agent, 'logs'), '-type', 'f'),
     record: await entries(join(place.agent, 'workers')),
     'mark of a call': (await entries(place.agentRun)).filter((name) => name.endsWith('.mark')),
+    'folder of an init': await entries(join(place.agentRun, 'inits')),
     'state of runc': await found(join(place.agentRun, 'runc'), '-mindepth', '2', '-type', 'd'),
     'temporary file': (await found(`${place.agent}/`, '-type', 'f')).filter((name) => /\.(tmp|new|part)/.test(name)),
   };

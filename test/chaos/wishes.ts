@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type LambdaWorker, lambdaWorkers, type WorkerPhase } from '../../src/api/lambda-worker.ts';
 import { hasCode } from '../../src/common/errors.ts';
 import type { KubeClient } from '../../src/kube/api/types.ts';
+import { WORKER_PATH } from '../support/test-image.ts';
 import type { Wish } from './step.ts';
 
 const NAMESPACE = 'default';
@@ -14,6 +15,14 @@ export interface WishesOptions {
   readonly image: string;
   /** Ends every attempt, with its reason. */
   readonly signal: AbortSignal;
+}
+
+/**
+ * Every second worker has no emulator. The test worker goes by the emulator's name, which the interface Lambda passes
+ * over once.
+ */
+function interfaceOf(worker: string): Readonly<Record<string, unknown>> {
+  return /[02468]$/.test(worker) ? { runtimeInterface: 'Lambda', command: [WORKER_PATH, WORKER_PATH] } : {};
 }
 
 /** The phase in which a worker comes to rest without calls. */
@@ -154,7 +163,7 @@ export class Wishes {
   }
 
   async #tryToCreate(worker: string, wish: Wish, creation: string, nodeName?: string): Promise<boolean> {
-    const spec = { ...this.#spec(wish), ...(nodeName === undefined ? {} : { nodeName }) };
+    const spec = { ...this.#spec(wish), ...interfaceOf(worker), ...(nodeName === undefined ? {} : { nodeName }) };
     try {
       await this.#options.client.create(
         lambdaWorkers,

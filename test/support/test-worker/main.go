@@ -1,4 +1,5 @@
-// A worker for tests: it answers the emulator's path at once, and misbehaves on demand.
+// A worker for tests: it answers the emulator's path at once, and misbehaves on demand. Where there is a Runtime API, it
+// takes its calls from there.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/signal"
 	"strconv"
@@ -107,6 +109,27 @@ func writeLines(count int) {
 	_ = out.Flush()
 }
 
+func serveRuntime(api string, handle http.HandlerFunc) {
+	base := "http://" + api + "/2018-06-01/runtime/invocation/"
+	for {
+		next, err := http.Get(base + "next")
+		if err == nil {
+			answer := httptest.NewRecorder()
+			handle(answer, &http.Request{Body: next.Body})
+			_ = next.Body.Close()
+			path := base + next.Header.Get("Lambda-Runtime-Aws-Request-Id") + "/response"
+			var taken *http.Response
+			if taken, err = http.Post(path, "application/json", answer.Body); err == nil {
+				_ = taken.Body.Close()
+			}
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+}
+
 func main() {
 	address := flag.String("runtime-interface-emulator-address", "0.0.0.0:8080", "where to listen")
 	flag.String("runtime-api-address", "127.0.0.1:9001", "not used: there is no runtime behind this one")
@@ -184,6 +207,9 @@ func main() {
 			"counter": counter.Add(1), "host": host, "args": os.Args[1:], "env": environment,
 			"uid": os.Getuid(), "gid": os.Getgid(), "boot": boot, "id": wanted.Id, "connection": connection,
 		})
+	}
+	if api := os.Getenv("AWS_LAMBDA_RUNTIME_API"); api != "" {
+		serveRuntime(api, handle)
 	}
 	http.HandleFunc("/2015-03-31/functions/function/invocations", handle)
 	fmt.Println("listening on", *address)
